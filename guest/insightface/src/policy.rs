@@ -1,0 +1,61 @@
+//! Who is who.
+
+use rostro_sdk::component::pipeline::exports::rostro::pipeline::policy::{Decision, Guest, Match, Probe, Reason, ReviewOutcome};
+use rostro_sdk::component::pipeline::rostro::pipeline::settings;
+use rostro_sdk::component::pipeline::rostro::pipeline::types::{Face, Identity};
+use rostro_sdk::decide::{self, Candidate, assign};
+use rostro_sdk::embed::mean;
+use rostro_sdk::review::{Review, best_face};
+
+use crate::Insightface;
+use crate::vision::identity;
+
+impl Guest for Insightface {
+    fn describe() -> Identity {
+        identity()
+    }
+
+    fn review(faces: Vec<Face>) -> ReviewOutcome {
+        let scores: Vec<f32> = faces.iter().map(|face| face.score).collect();
+        match best_face(&scores, settings::get_thresholds().detection) {
+            Review::Accept(index) => ReviewOutcome::Accept(u32::try_from(index).unwrap_or(u32::MAX)),
+            Review::NoFace => reject("no_face", "No face was found; take the photo from nearer, with the whole face in it.", None),
+            Review::LowScore { score, threshold } => {
+                let advice = "The face is not clear enough; take the photo from nearer, in better light, facing the camera.";
+                reject("low_detection_score", advice, Some((score, threshold)))
+            }
+        }
+    }
+
+    fn template(samples: Vec<Vec<f32>>) -> Vec<Vec<f32>> {
+        vec![mean(&samples)]
+    }
+
+    fn decide(probes: Vec<Probe>) -> Vec<Decision> {
+        let faces: Vec<Vec<Candidate<'_>>> = probes.iter().map(candidates).collect();
+        let decisions = assign(&faces, settings::get_thresholds().similarity);
+        decisions.into_iter().zip(&faces).map(|(decision, candidates)| answer(decision, candidates)).collect()
+    }
+}
+
+fn candidates(probe: &Probe) -> Vec<Candidate<'_>> {
+    probe.candidates.iter().map(|candidate| Candidate { id: &candidate.id, similarity: candidate.similarity }).collect()
+}
+
+fn answer(decision: decide::Decision, candidates: &[Candidate<'_>]) -> Decision {
+    let unknown = |reason: &str| Decision::Unknown(reason.to_owned());
+    match decision {
+        decide::Decision::Known(index) => {
+            let confidence = candidates.get(index).map_or(0.0, |candidate| candidate.similarity.clamp(0.0, 1.0));
+            Decision::Known(Match { candidate: u32::try_from(index).unwrap_or(u32::MAX), confidence })
+        }
+        decide::Decision::NoCandidates => unknown("no_candidates"),
+        decide::Decision::BelowThreshold => unknown("below_threshold"),
+        decide::Decision::AlreadyMatched => unknown("already_matched"),
+    }
+}
+
+fn reject(code: &str, message: &str, measured: Option<(f32, f32)>) -> ReviewOutcome {
+    let (value, limit) = measured.unzip();
+    ReviewOutcome::Reject(vec![Reason { code: code.to_owned(), message: message.to_owned(), value, limit }])
+}

@@ -1,0 +1,169 @@
+//! What is in a picture.
+
+use std::time::Instant;
+
+use rostro_sdk::align::{AlignedFace, SIDE, align};
+use rostro_sdk::component::pipeline::exports::rostro::pipeline::vision::{
+    AnalyzedFace, Analysis, Description, EmbeddingContract, Guest, Oversize, Purpose, VisionError,
+};
+use rostro_sdk::component::pipeline::rostro::pipeline::types::{BoundingBox, Face, Identity, Measure, Point};
+use rostro_sdk::component::pipeline::rostro::pipeline::{settings, telemetry};
+use rostro_sdk::decode::{DecodeError, Rgb, decode};
+use rostro_sdk::geometry::Rect;
+use rostro_sdk::letterbox::Letterbox;
+use rostro_sdk::measure::Measures;
+use rostro_sdk::scrfd::{self, Detection};
+
+use crate::Insightface;
+use crate::models::{Model, Output};
+
+const DETECTOR: &str = "detector";
+const RECOGNIZER: &str = "recognizer";
+
+/// The longer side of the detector's input in pixels, unless the operator says otherwise: insightface's.
+const DETECTOR_SIZE: usize = 640;
+
+/// Faces down to this score are shown to the policy when enrolling, so that it can say how far a photo is from good enough.
+const ENROLMENT_FLOOR: f32 = 0.3;
+
+/// Faces in one run of a recogniser that takes any number: more gain nothing and cost memory.
+const BATCH: usize = 16;
+
+/// A face that was found, with its crop.
+struct Found {
+    detection: Detection,
+    /// Its box cut to the picture.
+    bounds: Rect,
+    aligned: AlignedFace,
+}
+
+impl Guest for Insightface {
+    fn describe() -> Description {
+        Description {
+            identity: identity(),
+            models: vec![DETECTOR.to_owned(), RECOGNIZER.to_owned()],
+            contract: EmbeddingContract {
+                recognizer: RECOGNIZER.to_owned(),
+                alignment: "arcface-5-point-112/1".to_owned(),
+                preprocessing: "bilinear-mean-std/1".to_owned(),
+            },
+        }
+    }
+
+    fn analyze(image: Vec<u8>, purpose: Purpose) -> Result<Analysis, VisionError> {
+        let picture = timed("decode", || decode(&image, settings::max_pixels())).map_err(refusal)?;
+        drop(image);
+        let detections = detect(&picture, threshold(purpose)).map_err(VisionError::Model)?;
+        let found = timed("align", || crop(&picture, detections));
+        let embeddings = match purpose {
+            Purpose::Detect => vec![Vec::new(); found.len()],
+            Purpose::Recognize | Purpose::Enroll => embed(&found).map_err(VisionError::Model)?,
+        };
+        let faces = timed("measure", || found.iter().zip(embeddings).map(|(face, embedding)| face.with(embedding)).collect());
+        Ok(Analysis { width: picture.width, height: picture.height, faces })
+    }
+}
+
+/// Who this is.
+pub(crate) fn identity() -> Identity {
+    Identity { name: "insightface".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() }
+}
+
+fn threshold(purpose: Purpose) -> f32 {
+    let configured = settings::get_thresholds().detection;
+    match purpose {
+        Purpose::Enroll => configured.min(ENROLMENT_FLOOR),
+        Purpose::Recognize | Purpose::Detect => configured,
+    }
+}
+
+fn detect(picture: &Rgb, threshold: f32) -> Result<Vec<Detection>, String> {
+    let detector = Model::load(DETECTOR)?;
+    let letterbox = letterbox(picture.width, picture.height)?;
+    let tensor = timed("letterbox", || letterbox.tensor(picture, detector.normalization()));
+    let (width, height) = letterbox.input;
+    let outputs = timed("detect", || detector.run(&tensor, 1, width, height))?;
+    let outputs: Vec<scrfd::Output<'_>> = outputs.iter().filter_map(scrfd_output).collect();
+    timed("postprocess", || scrfd::detect(&outputs, &letterbox, threshold)).map_err(|error| error.to_string())
+}
+
+fn scrfd_output(output: &Output) -> Option<scrfd::Output<'_>> {
+    let columns = usize::try_from(*output.dimensions.last()?).ok()?;
+    Some(scrfd::Output { columns, values: &output.values })
+}
+
+fn letterbox(width: u32, height: u32) -> Result<Letterbox, String> {
+    let size = match settings::get("detector-size") {
+        None => DETECTOR_SIZE,
+        Some(text) => text.parse().ok().filter(|size: &usize| (32..=4096).contains(size) && size % 32 == 0).ok_or_else(|| {
+            format!("the setting detector-size is `{text}`; it must be a multiple of 32 from 32 to 4096")
+        })?,
+    };
+    match settings::get("letterbox").as_deref() {
+        None | Some("frame") => Ok(Letterbox::frame(width, height, size)),
+        Some("square") => Ok(Letterbox::square(width, height, size)),
+        Some(other) => Err(format!("the setting letterbox is `{other}`; it must be `frame` or `square`")),
+    }
+}
+
+/// Cuts faces out, largest first. One that lies outside the picture, or whose landmarks coincide, is none.
+fn crop(picture: &Rgb, detections: Vec<Detection>) -> Vec<Found> {
+    let found = |detection: Detection| {
+        let bounds = detection.bounds.within(picture.width, picture.height)?;
+        Some(Found { detection, bounds, aligned: align(picture, &detection.landmarks)? })
+    };
+    let mut faces: Vec<Found> = detections.into_iter().filter_map(found).collect();
+    faces.sort_by(|a, b| b.bounds.area().total_cmp(&a.bounds.area()));
+    faces
+}
+
+fn embed(faces: &[Found]) -> Result<Vec<Vec<f32>>, String> {
+    if faces.is_empty() {
+        return Ok(Vec::new());
+    }
+    let recognizer = Model::load(RECOGNIZER)?;
+    let batch = recognizer.spec.batch.map_or(BATCH, |most| (most as usize).clamp(1, BATCH));
+    let mut embeddings = Vec::with_capacity(faces.len());
+    let mut input = Vec::new();
+    for faces in faces.chunks(batch) {
+        input.clear();
+        timed("align", || faces.iter().for_each(|face| face.aligned.append_to(&mut input, recognizer.normalization())));
+        let outputs = timed("embed", || recognizer.run(&input, faces.len(), SIDE, SIDE))?;
+        let output = outputs.first().ok_or("the recogniser has no output")?;
+        let dimension = output.values.len() / faces.len();
+        if dimension == 0 || output.values.len() % faces.len() != 0 {
+            return Err(format!("the recogniser gives {:?} numbers for {} faces", output.dimensions, faces.len()));
+        }
+        embeddings.extend(output.values.chunks_exact(dimension).map(<[f32]>::to_vec));
+    }
+    Ok(embeddings)
+}
+
+impl Found {
+    fn with(&self, embedding: Vec<f32>) -> AnalyzedFace {
+        let Rect { x1, y1, x2, y2 } = self.bounds;
+        let measures = Measures::of(&self.detection.bounds, &self.detection.landmarks, &self.aligned);
+        let face = Face {
+            bounds: BoundingBox { x1, y1, x2, y2 },
+            score: self.detection.score,
+            landmarks: self.detection.landmarks.iter().map(|point| Point { x: point.x, y: point.y }).collect(),
+            measures: measures.named().map(|(name, value)| Measure { name: name.to_owned(), value }).into(),
+        };
+        AnalyzedFace { face, embedding }
+    }
+}
+
+fn refusal(error: DecodeError) -> VisionError {
+    match error {
+        DecodeError::Undecodable(cause) => VisionError::Undecodable(cause),
+        DecodeError::TooLarge { width, height, max_pixels } => VisionError::TooLarge(Oversize { width, height, max_pixels }),
+    }
+}
+
+/// Does the work and tells the host what time it took.
+fn timed<T>(stage: &str, work: impl FnOnce() -> T) -> T {
+    let begun = Instant::now();
+    let result = work();
+    telemetry::stage(stage, u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX));
+    result
+}

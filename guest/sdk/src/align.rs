@@ -1,0 +1,180 @@
+//! Bringing a face to a recogniser's input by its five landmarks.
+
+use crate::decode::Rgb;
+use crate::geometry::{Landmarks, Point};
+use crate::tensor::{Normalization, planes};
+
+/// Width and height of an aligned face in pixels.
+pub const SIDE: usize = 112;
+
+/// Where ArcFace's training faces have their landmarks in the 112×112 crop (Deng et al., "ArcFace", 2019, and insightface's code).
+pub const TEMPLATE: Landmarks = [
+    Point { x: 38.2946, y: 51.6963 },
+    Point { x: 73.5318, y: 51.5014 },
+    Point { x: 56.0252, y: 71.7366 },
+    Point { x: 41.5493, y: 92.3655 },
+    Point { x: 70.7299, y: 92.2041 },
+];
+
+/// Rotation, uniform scale and shift: (x, y) goes to (a·x − b·y + tx, b·x + a·y + ty).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Similarity {
+    a: f64,
+    b: f64,
+    tx: f64,
+    ty: f64,
+}
+
+impl Similarity {
+    /// The transform that brings `from` nearest to `to` by least squares (Umeyama, "Least-Squares Estimation of Transformation Parameters
+    /// Between Two Point Patterns", 1991), which in the plane and without mirroring has this closed form. None if the points of
+    /// `from` coincide or anything is not finite.
+    #[must_use]
+    pub fn fit(from: &Landmarks, to: &Landmarks) -> Option<Self> {
+        let (from_centre, to_centre) = (centroid(from), centroid(to));
+        let (mut dot, mut cross, mut spread) = (0.0, 0.0, 0.0);
+        for (from, to) in from.iter().zip(to) {
+            let (x, y) = (f64::from(from.x) - from_centre.0, f64::from(from.y) - from_centre.1);
+            let (u, v) = (f64::from(to.x) - to_centre.0, f64::from(to.y) - to_centre.1);
+            dot += x * u + y * v;
+            cross += x * v - y * u;
+            spread += x * x + y * y;
+        }
+        let (a, b) = (dot / spread, cross / spread);
+        let tx = to_centre.0 - a * from_centre.0 + b * from_centre.1;
+        let ty = to_centre.1 - b * from_centre.0 - a * from_centre.1;
+        let usable = [a, b, tx, ty].iter().all(|value| value.is_finite()) && a * a + b * b > 0.0;
+        usable.then_some(Self { a, b, tx, ty })
+    }
+
+    /// The way back.
+    fn inverse(&self) -> Self {
+        let Self { a, b, tx, ty } = *self;
+        let square = a * a + b * b;
+        let (a, b) = (a / square, -b / square);
+        Self { a, b, tx: -(a * tx - b * ty), ty: -(b * tx + a * ty) }
+    }
+
+    fn apply(&self, x: f64, y: f64) -> (f64, f64) {
+        (self.a * x - self.b * y + self.tx, self.b * x + self.a * y + self.ty)
+    }
+}
+
+fn centroid(points: &Landmarks) -> (f64, f64) {
+    let sum = points.iter().fold((0.0, 0.0), |sum, point| (sum.0 + f64::from(point.x), sum.1 + f64::from(point.y)));
+    (sum.0 / points.len() as f64, sum.1 / points.len() as f64)
+}
+
+/// A face as the recogniser sees it: 112×112 RGB, row by row, values from 0 to 255.
+#[derive(Clone, Debug)]
+pub struct AlignedFace {
+    pixels: Vec<f32>,
+}
+
+/// Cuts the face with these landmarks out of a picture: warped onto the template, bilinear, black outside the picture.
+///
+/// None if the landmarks coincide or are not finite.
+#[must_use]
+pub fn align(picture: &Rgb, landmarks: &Landmarks) -> Option<AlignedFace> {
+    let back = Similarity::fit(landmarks, &TEMPLATE)?.inverse();
+    let mut pixels = vec![0.0; 3 * SIDE * SIDE];
+    for (row, values) in pixels.chunks_exact_mut(3 * SIDE).enumerate() {
+        for (column, value) in values.as_chunks_mut::<3>().0.iter_mut().enumerate() {
+            let (x, y) = back.apply(column as f64, row as f64);
+            *value = sample(picture, x, y);
+        }
+    }
+    Some(AlignedFace { pixels })
+}
+
+/// The colour at a point between pixels, rounded as OpenCV stores it.
+fn sample(picture: &Rgb, x: f64, y: f64) -> [f32; 3] {
+    let (left, top) = (x.floor(), y.floor());
+    let outside = left < -1.0 || top < -1.0 || left >= f64::from(picture.width) || top >= f64::from(picture.height);
+    if outside || !(left + top).is_finite() {
+        return [0.0; 3];
+    }
+    let (fx, fy) = ((x - left) as f32, (y - top) as f32);
+    // In range after the test above: -1 to the picture's size, which is a u32.
+    let (left, top) = (left as i64, top as i64);
+    let corners = [(left, top), (left + 1, top), (left, top + 1), (left + 1, top + 1)].map(|(x, y)| pixel(picture, x, y));
+    let weights = [(1.0 - fx) * (1.0 - fy), fx * (1.0 - fy), (1.0 - fx) * fy, fx * fy];
+    let blend = |channel: usize| corners.iter().zip(weights).map(|(corner, weight)| f32::from(corner[channel]) * weight).sum::<f32>();
+    [blend(0).round_ties_even(), blend(1).round_ties_even(), blend(2).round_ties_even()]
+}
+
+/// A pixel's colour; black outside.
+fn pixel(picture: &Rgb, x: i64, y: i64) -> [u8; 3] {
+    if x < 0 || y < 0 || x >= i64::from(picture.width) || y >= i64::from(picture.height) {
+        return [0; 3];
+    }
+    let index = y as usize * picture.width as usize + x as usize;
+    picture.pixels.as_chunks::<3>().0.get(index).copied().unwrap_or_default()
+}
+
+impl AlignedFace {
+    /// Appends the face to a batch as a 3×112×112 tensor, normalised.
+    pub fn append_to(&self, batch: &mut Vec<f32>, normalization: Normalization) {
+        let begin = batch.len();
+        batch.resize(begin + self.pixels.len(), 0.0);
+        if let Some(tensor) = batch.get_mut(begin..) {
+            normalization.write_row(&self.pixels, planes(tensor));
+        }
+    }
+
+    /// Brightness of each pixel by ITU-R BT.601, 0 to 255, row by row.
+    #[must_use]
+    pub fn luma(&self) -> Vec<f32> {
+        self.pixels.as_chunks::<3>().0.iter().map(|[red, green, blue]| 0.299 * red + 0.587 * green + 0.114 * blue).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::tensor::Channels;
+
+    proptest! {
+        #[test]
+        fn a_similarity_is_found_again(angle in -3.0_f64..3.0, scale in 0.1_f64..10.0, tx in -500.0_f64..500.0, ty in -500.0_f64..500.0) {
+            let truth = Similarity { a: scale * angle.cos(), b: scale * angle.sin(), tx, ty };
+            let moved = TEMPLATE.map(|point| {
+                let (x, y) = truth.apply(point.x.into(), point.y.into());
+                Point { x: x as f32, y: y as f32 }
+            });
+            let found = Similarity::fit(&TEMPLATE, &moved).unwrap();
+            for (found, truth) in [(found.a, truth.a), (found.b, truth.b), (found.tx, truth.tx), (found.ty, truth.ty)] {
+                prop_assert!((found - truth).abs() < 1e-2 * (1.0 + truth.abs()), "{} is not {}", found, truth);
+            }
+            let (x, y) = found.apply(3.0, 4.0);
+            let (x, y) = found.inverse().apply(x, y);
+            prop_assert!((x - 3.0).abs() < 1e-6 && (y - 4.0).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn landmarks_that_coincide_or_are_not_finite_give_nothing() {
+        let picture = Rgb { width: 4, height: 4, pixels: vec![0; 48] };
+        assert!(align(&picture, &[Point { x: 5.0, y: 5.0 }; 5]).is_none());
+        assert!(align(&picture, &[Point { x: f32::NAN, y: 5.0 }; 5]).is_none());
+        assert!(align(&picture, &TEMPLATE.map(|point| Point { x: f32::INFINITY, ..point })).is_none());
+    }
+
+    #[test]
+    fn a_face_that_lies_as_the_template_is_cut_out_as_it_is_and_black_outside() {
+        let (width, height) = (200_u32, 100_u32);
+        let pixels: Vec<u8> = (0..height).flat_map(|y| (0..width).flat_map(move |x| [x as u8, y as u8, 7])).collect();
+        let face = align(&Rgb { width, height, pixels }, &TEMPLATE).unwrap();
+        let at = |x: usize, y: usize| &face.pixels[3 * (y * SIDE + x)..][..3];
+        assert_eq!(at(30, 40), [30.0, 40.0, 7.0]);
+        assert_eq!(at(111, 99), [111.0, 99.0, 7.0]);
+        assert_eq!(at(50, 105), [0.0; 3]);
+        let mut batch = vec![1.0];
+        face.append_to(&mut batch, Normalization { mean: 0.0, std: 1.0, channels: Channels::Bgr });
+        assert_eq!((batch.len(), batch[1]), (1 + 3 * SIDE * SIDE, 7.0));
+    }
+}

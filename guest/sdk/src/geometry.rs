@@ -1,0 +1,80 @@
+//! Points and boxes in pixels: x to the right, y down.
+
+/// A point.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Point {
+    /// To the right.
+    pub x: f32,
+    /// Down.
+    pub y: f32,
+}
+
+/// Five landmarks: left eye, right eye, nose, left and right corner of the mouth, as the viewer sees them.
+pub type Landmarks = [Point; 5];
+
+/// An axis-aligned box.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Rect {
+    /// Left edge.
+    pub x1: f32,
+    /// Upper edge.
+    pub y1: f32,
+    /// Right edge.
+    pub x2: f32,
+    /// Lower edge.
+    pub y2: f32,
+}
+
+impl Rect {
+    /// Width times height; zero if either is negative.
+    #[must_use]
+    pub fn area(&self) -> f32 {
+        (self.x2 - self.x1).max(0.0) * (self.y2 - self.y1).max(0.0)
+    }
+
+    /// The part of the box inside a `width` × `height` image; none if that is empty or not finite.
+    #[must_use]
+    pub fn within(&self, width: u32, height: u32) -> Option<Self> {
+        let (right, bottom) = (width as f32, height as f32);
+        let inside = Self { x1: self.x1.max(0.0), y1: self.y1.max(0.0), x2: self.x2.min(right), y2: self.y2.min(bottom) };
+        // A comparison with NaN is false, and `max` and `min` above have dropped it from one side already.
+        let finite = [self.x1, self.y1, self.x2, self.y2].iter().all(|edge| edge.is_finite());
+        (finite && inside.x1 < inside.x2 && inside.y1 < inside.y2).then_some(inside)
+    }
+
+    /// Intersection over union, 0 to 1, with both boxes one pixel wider and higher than their edges say: the convention of the
+    /// detectors' own non-maximum suppression (Girshick's), in which edges name the pixels that they cover.
+    #[must_use]
+    pub fn iou_of_pixels(&self, other: &Self) -> f32 {
+        let side = |low: f32, high: f32| (high - low + 1.0).max(0.0);
+        let area = |rect: &Self| side(rect.x1, rect.x2) * side(rect.y1, rect.y2);
+        let both = side(self.x1.max(other.x1), self.x2.min(other.x2)) * side(self.y1.max(other.y1), self.y2.min(other.y2));
+        both / (area(self) + area(other) - both)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UNIT: Rect = Rect { x1: 0.0, y1: 0.0, x2: 9.0, y2: 9.0 };
+
+    #[test]
+    fn overlap_counts_the_pixels_that_edges_name() {
+        let right_half = Rect { x1: 5.0, ..UNIT };
+        assert_eq!(UNIT.iou_of_pixels(&UNIT), 1.0);
+        assert_eq!(UNIT.iou_of_pixels(&right_half), 0.5);
+        assert_eq!(UNIT.iou_of_pixels(&Rect { x1: 20.0, x2: 30.0, ..UNIT }), 0.0);
+    }
+
+    #[test]
+    fn a_box_is_cut_to_the_image_and_dropped_if_nothing_is_left() {
+        let wide = Rect { x1: -5.0, y1: 2.0, x2: 50.0, y2: 8.0 };
+        assert_eq!(wide.within(20, 10), Some(Rect { x1: 0.0, y1: 2.0, x2: 20.0, y2: 8.0 }));
+        assert_eq!(Rect { x1: 30.0, ..wide }.within(20, 10), None);
+        for edge in [f32::NAN, f32::INFINITY] {
+            assert_eq!(Rect { x1: edge, ..wide }.within(20, 10), None);
+            assert_eq!(Rect { y2: edge, ..wide }.within(20, 10), None);
+        }
+    }
+}

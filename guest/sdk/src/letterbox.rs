@@ -1,0 +1,99 @@
+//! Bringing a picture to a detector's input: scaled to fit, in the upper left, the rest zero.
+
+use crate::decode::Rgb;
+use crate::resize::resize;
+use crate::tensor::{Normalization, planes};
+
+/// Detectors with strides up to 32 take inputs whose sides are multiples of it.
+const MULTIPLE: usize = 32;
+
+/// How a picture is laid into a detector's input.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Letterbox {
+    /// Width and height of the scaled picture in pixels.
+    pub scaled: (usize, usize),
+    /// Width and height of the input in pixels.
+    pub input: (usize, usize),
+    /// Pixels of the input for one of the picture.
+    pub scale: f32,
+}
+
+impl Letterbox {
+    /// Into a square of `side` pixels, exactly as insightface does it: small pictures are enlarged, and the scale is that of the height.
+    #[must_use]
+    pub fn square(width: u32, height: u32, side: usize) -> Self {
+        let scaled = fit(width, height, side);
+        Self { scaled, input: (side, side), scale: scaled.1 as f32 / height as f32 }
+    }
+
+    /// The longer side becomes `side` pixels and the shorter is padded only to the next multiple of 32: a wide frame costs a detector
+    /// less than a square would.
+    #[must_use]
+    pub fn frame(width: u32, height: u32, side: usize) -> Self {
+        let scaled = fit(width, height, side);
+        let input = (scaled.0.next_multiple_of(MULTIPLE), scaled.1.next_multiple_of(MULTIPLE));
+        Self { scaled, input, scale: scaled.1 as f32 / height as f32 }
+    }
+
+    /// The picture as a 1×3×H×W tensor, normalised. The padding is the colour zero, normalised like every other.
+    #[must_use]
+    pub fn tensor(&self, picture: &Rgb, normalization: Normalization) -> Vec<f32> {
+        let (width, height) = self.input;
+        let zero = -normalization.mean / normalization.std;
+        let mut tensor = vec![zero; 3 * width * height];
+        let [first, second, third] = planes(&mut tensor);
+        let source = (picture.width as usize, picture.height as usize);
+        resize(&picture.pixels, source, self.scaled, |row, pixels| {
+            let range = row * width..row * width + self.scaled.0;
+            let rows = [first.get_mut(range.clone()), second.get_mut(range.clone()), third.get_mut(range)];
+            if let [Some(first), Some(second), Some(third)] = rows {
+                normalization.write_row(pixels, [first, second, third]);
+            }
+        });
+        tensor
+    }
+}
+
+/// The size that fits a square of `side`, of the same proportions; truncated as insightface does, and at least one pixel.
+fn fit(width: u32, height: u32, side: usize) -> (usize, usize) {
+    let ratio = f64::from(height) / f64::from(width);
+    let truncated = |length: f64| (length as usize).max(1);
+    if ratio > 1.0 { (truncated(side as f64 / ratio), side) } else { (side, truncated(side as f64 * ratio)) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::indexing_slicing, reason = "tests fail by panicking")]
+
+    use super::*;
+    use crate::tensor::Channels;
+
+    #[test]
+    fn a_frame_is_padded_no_further_than_it_must_be() {
+        for (size, scaled, square, frame) in [
+            ((640, 480), (640, 480), (640, 640), (640, 480)),
+            ((1280, 720), (640, 360), (640, 640), (640, 384)),
+            ((1280, 886), (640, 443), (640, 640), (640, 448)),
+            ((320, 240), (640, 480), (640, 640), (640, 480)),
+            ((480, 640), (480, 640), (640, 640), (480, 640)),
+            ((1, 1), (640, 640), (640, 640), (640, 640)),
+            ((10_000, 1), (640, 1), (640, 640), (640, 32)),
+        ] {
+            assert_eq!(Letterbox::square(size.0, size.1, 640).scaled, scaled, "{size:?}");
+            assert_eq!(Letterbox::square(size.0, size.1, 640).input, square, "{size:?}");
+            assert_eq!(Letterbox::frame(size.0, size.1, 640).input, frame, "{size:?}");
+        }
+    }
+
+    #[test]
+    fn pixels_lie_in_the_upper_left_channel_by_channel_and_the_rest_is_black() {
+        let picture = Rgb { width: 64, height: 32, pixels: [10, 20, 30].repeat(64 * 32) };
+        let normalization = Normalization { mean: 10.0, std: 2.0, channels: Channels::Rgb };
+        let tensor = Letterbox::square(64, 32, 64).tensor(&picture, normalization);
+        let at = |channel: usize, x: usize, y: usize| tensor[channel * 64 * 64 + y * 64 + x];
+        assert_eq!([at(0, 63, 31), at(1, 63, 31), at(2, 63, 31)], [0.0, 5.0, 10.0]);
+        assert_eq!([at(0, 0, 32), at(2, 63, 63)], [-5.0, -5.0]);
+        let swapped = Normalization { channels: Channels::Bgr, ..normalization };
+        assert_eq!(Letterbox::square(64, 32, 64).tensor(&picture, swapped)[0], 10.0);
+    }
+}

@@ -1,0 +1,127 @@
+//! Numbers about a face that a policy may judge it by.
+
+use crate::align::{AlignedFace, SIDE};
+use crate::geometry::{Landmarks, Rect};
+
+/// What is measured of one face.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Measures {
+    /// The shorter side of the box in pixels of the picture.
+    pub size: f32,
+    /// How far the face is turned to the side, -1 to 1 for faces that are seen: the nose's distance from the middle between the
+    /// eyes in units of half their distance. 0 looks at the camera, negative to the viewer's left.
+    pub yaw: f32,
+    /// How far the head is tilted, in degrees clockwise: the slope of the line between the eyes.
+    pub roll: f32,
+    /// Mean brightness of the aligned face, 0 to 255.
+    pub brightness: f32,
+    /// Variance of the Laplacian of the aligned face's brightness (Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy",
+    /// 2000): under about 50 a face is blurred.
+    pub sharpness: f32,
+}
+
+impl Measures {
+    /// Measures a face by its box, its landmarks and its aligned crop.
+    #[must_use]
+    pub fn of(bounds: &Rect, landmarks: &Landmarks, face: &AlignedFace) -> Self {
+        let luma = face.luma();
+        Self {
+            size: (bounds.x2 - bounds.x1).min(bounds.y2 - bounds.y1),
+            yaw: yaw(landmarks),
+            roll: roll(landmarks),
+            brightness: mean(&luma),
+            sharpness: sharpness(&luma),
+        }
+    }
+
+    /// Each with its name, in a fixed order.
+    #[must_use]
+    pub fn named(&self) -> [(&'static str, f32); 5] {
+        [("size", self.size), ("yaw", self.yaw), ("roll", self.roll), ("brightness", self.brightness), ("sharpness", self.sharpness)]
+    }
+}
+
+fn yaw([left, right, nose, ..]: &Landmarks) -> f32 {
+    let (dx, dy) = (right.x - left.x, right.y - left.y);
+    let square = dx * dx + dy * dy;
+    if square <= f32::EPSILON {
+        return 0.0;
+    }
+    // Along the line between the eyes, so that a tilted head does not look turned.
+    let along = ((nose.x - left.x) * dx + (nose.y - left.y) * dy) / square;
+    (2.0 * along - 1.0).clamp(-10.0, 10.0)
+}
+
+fn roll([left, right, ..]: &Landmarks) -> f32 {
+    (right.y - left.y).atan2(right.x - left.x).to_degrees()
+}
+
+fn mean(values: &[f32]) -> f32 {
+    values.iter().sum::<f32>() / values.len().max(1) as f32
+}
+
+fn sharpness(luma: &[f32]) -> f32 {
+    let rows: Vec<&[f32]> = luma.chunks_exact(SIDE).collect();
+    let responses: Vec<f32> = rows
+        .windows(3)
+        .flat_map(|rows| match rows {
+            [above, row, below] => row
+                .windows(3)
+                .zip(above.iter().zip(*below).skip(1))
+                .map(|(near, (above, below))| match near {
+                    [left, middle, right] => left + right + above + below - 4.0 * middle,
+                    _ => 0.0,
+                })
+                .collect(),
+            _ => Vec::new(),
+        })
+        .collect();
+    let mean = mean(&responses);
+    responses.iter().map(|response| (response - mean).powi(2)).sum::<f32>() / responses.len().max(1) as f32
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
+
+    use super::*;
+    use crate::align::{TEMPLATE, align};
+    use crate::decode::Rgb;
+    use crate::geometry::Point;
+
+    const BOX: Rect = Rect { x1: 10.0, y1: 0.0, x2: 60.0, y2: 80.0 };
+
+    fn measured(shade: impl Fn(u32, u32) -> u8) -> Measures {
+        let (width, height) = (120, 120);
+        let pixels = (0..height).flat_map(|y| (0..width).map(move |x| (x, y))).flat_map(|(x, y)| [shade(x, y); 3]).collect();
+        let face = align(&Rgb { width, height, pixels }, &TEMPLATE).unwrap();
+        Measures::of(&BOX, &TEMPLATE, &face)
+    }
+
+    #[test]
+    fn brightness_and_sharpness_follow_the_pixels() {
+        let flat = measured(|_, _| 100);
+        assert_eq!((flat.size, flat.sharpness), (50.0, 0.0));
+        assert!((flat.brightness - 100.0).abs() < 0.1, "{flat:?}");
+        let stripes = measured(|x, _| if x % 2 == 0 { 0 } else { 200 });
+        let gradient = measured(|x, _| x as u8);
+        assert!(stripes.sharpness > 10_000.0 && gradient.sharpness < 5.0, "{stripes:?} {gradient:?}");
+    }
+
+    #[test]
+    fn yaw_and_roll_are_told_apart() {
+        let level = yaw(&TEMPLATE);
+        assert!(level.abs() < 0.05, "{level}");
+        let mut turned = TEMPLATE;
+        turned[2].x = turned[0].x;
+        assert!((yaw(&turned) + 1.0).abs() < 0.2, "{}", yaw(&turned));
+        // A quarter turn clockwise: x becomes -y.
+        let tilted = TEMPLATE.map(|point| Point { x: -point.y, y: point.x });
+        assert!((roll(&tilted) - 90.0).abs() < 1.0 && (yaw(&tilted) - level).abs() < 1e-3);
+    }
+
+    #[test]
+    fn eyes_that_coincide_measure_as_straight() {
+        assert_eq!(yaw(&[Point { x: 1.0, y: 1.0 }; 5]), 0.0);
+    }
+}

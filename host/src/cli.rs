@@ -1,0 +1,101 @@
+//! The command line: which command, with which arguments.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{ConfigError, ServeArgs};
+use crate::models::{self, ModelsCommand};
+use crate::pipeline::{self, PipelineCommand};
+use crate::runtime::{self, RuntimeCommand};
+use crate::serve::{self, ServeError};
+use crate::telemetry;
+use crate::watch::{self, WatchArgs};
+
+/// Says who is in a photo or a camera's frame, over HTTP
+#[derive(Debug, Parser)]
+#[command(name = "rostro", version, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve HTTP
+    Serve {
+        /// TOML file with the same settings as the flags
+        #[arg(long, env = "ROSTRO_CONFIG", value_name = "FILE.toml")]
+        config: Option<PathBuf>,
+        #[command(flatten)]
+        args: Box<ServeArgs>,
+    },
+    /// List, install and verify model packs
+    Models {
+        /// Folder with installed model packs
+        #[arg(long, env = "ROSTRO_MODELS", value_name = "DIR", default_value = "models/installed")]
+        models: PathBuf,
+        #[command(subcommand)]
+        command: ModelsCommand,
+    },
+    /// Install ONNX Runtime, which runs the models
+    Runtime {
+        /// Folder to install into
+        #[arg(long, env = "ROSTRO_RUNTIME", value_name = "DIR", default_value = "models/runtime")]
+        runtime: PathBuf,
+        #[command(subcommand)]
+        command: RuntimeCommand,
+    },
+    /// Inspect pipeline components
+    Pipeline {
+        #[command(subcommand)]
+        command: PipelineCommand,
+    },
+    /// Send pictures to a running service and print a line for each answer
+    Watch(WatchArgs),
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The service cannot start or go on.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// A model pack cannot be listed, installed or verified.
+    #[error(transparent)]
+    Models(#[from] models::ModelsError),
+    /// ONNX Runtime cannot be installed.
+    #[error(transparent)]
+    Runtime(#[from] runtime::RuntimeError),
+    /// A component is not usable.
+    #[error(transparent)]
+    Pipeline(#[from] pipeline::PipelineError),
+    /// A picture was not answered.
+    #[error(transparent)]
+    Watch(#[from] watch::WatchError),
+}
+
+impl Cli {
+    /// Does what was asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`CliError`], whose message is for people and says what to do.
+    pub fn run(self) -> Result<(), CliError> {
+        match self.command {
+            Command::Serve { config, args } => {
+                let file = config.as_deref().map(ServeArgs::read).transpose()?;
+                let config = args.or(file.unwrap_or_default()).validate()?;
+                telemetry::init(config.log_format);
+                Ok(serve::run(config)?)
+            }
+            Command::Models { models, command } => Ok(models::run(command, &models)?),
+            Command::Runtime { runtime, command } => Ok(runtime::run(command, &runtime)?),
+            Command::Pipeline { command } => Ok(pipeline::run(command)?),
+            Command::Watch(args) => Ok(watch::run(&args)?),
+        }
+    }
+}

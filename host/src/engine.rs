@@ -1,0 +1,103 @@
+//! The Wasmtime engine that runs every guest.
+//!
+//! What it is: one engine for the process, with the component model, epoch interruption and a pooling allocator.
+//! What bounds it: the pool holds as many instances as can run at once, each no larger than [`Limits`] allows.
+//! What it costs: address space for the pool (not memory), and one thread that wakes every [`TICK`].
+
+use std::time::{Duration, Instant};
+
+use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+use crate::limits::Limits;
+
+/// How often running guests look whether their time is up. Finer costs wake-ups of an idle process; coarser delays the
+/// end of a guest that spins.
+pub const TICK: Duration = Duration::from_millis(10);
+
+/// Core instances in one component: the default pipeline has a handful (its module, the WASI adapter and their shims).
+const CORE_INSTANCES: u32 = 32;
+
+/// Linear memories in one component: its own, and one that an adapter may bring.
+const MEMORIES: u32 = 4;
+
+/// Tables in one component: its function table and those of shims.
+const TABLES: u32 = 16;
+
+/// Stack of a guest. Decoders recurse little; deep recursion is a bug or an attack and traps.
+const STACK_BYTES: usize = 1 << 20;
+
+/// The Wasmtime engine, with the thread that advances its epoch.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    inner: wasmtime::Engine,
+    limits: Limits,
+}
+
+impl Engine {
+    /// Makes an engine whose pool serves `concurrency` guests at a time.
+    ///
+    /// # Errors
+    ///
+    /// If this machine cannot reserve the pool's address space.
+    pub fn new(limits: Limits, concurrency: usize) -> wasmtime::Result<Self> {
+        let mut config = Config::new();
+        config
+            .epoch_interruption(true)
+            .max_wasm_stack(STACK_BYTES)
+            // Host calls are synchronous and requests run on threads of their own: no fibers, no event loop in a store.
+            .concurrency_support(false)
+            .memory_init_cow(true)
+            .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(&limits, concurrency)));
+        let inner = wasmtime::Engine::new(&config)?;
+        tick(&inner)?;
+        Ok(Self { inner, limits })
+    }
+
+    /// The engine itself, for compiling and linking.
+    pub(crate) fn wasmtime(&self) -> &wasmtime::Engine {
+        &self.inner
+    }
+
+    /// What every guest is held to.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+}
+
+/// The number of ticks until `deadline`, at least one, so that a guest begun too late traps instead of running free.
+pub(crate) fn ticks_until(deadline: Instant) -> u64 {
+    let left = deadline.saturating_duration_since(Instant::now());
+    u64::try_from(left.as_nanos() / TICK.as_nanos()).unwrap_or(u64::MAX).saturating_add(1)
+}
+
+fn pool(limits: &Limits, concurrency: usize) -> PoolingAllocationConfig {
+    // A request may hold two guests (vision, and a policy of its own), and a revision may be staged beside those.
+    let guests = u32::try_from(concurrency).unwrap_or(u32::MAX / 64).saturating_mul(2).saturating_add(4);
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(guests)
+        .total_core_instances(guests.saturating_mul(CORE_INSTANCES))
+        .total_memories(guests.saturating_mul(MEMORIES))
+        .total_tables(guests.saturating_mul(TABLES))
+        .max_core_instances_per_component(CORE_INSTANCES)
+        .max_memories_per_component(MEMORIES)
+        .max_tables_per_component(TABLES)
+        .max_memory_size(limits.memory_bytes())
+        .table_elements(limits.table_elements())
+        // Scanning the page map to keep pages can leave a swapped-out dirty page behind: the next request would see it.
+        .pagemap_scan(Enabled::No);
+    pool
+}
+
+/// Starts the thread that advances the epoch until the engine is gone.
+fn tick(engine: &wasmtime::Engine) -> wasmtime::Result<()> {
+    let engine = engine.weak();
+    std::thread::Builder::new().name("epoch".to_owned()).spawn(move || {
+        while let Some(engine) = engine.upgrade() {
+            engine.increment_epoch();
+            drop(engine);
+            std::thread::sleep(TICK);
+        }
+    })?;
+    Ok(())
+}

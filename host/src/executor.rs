@@ -1,0 +1,126 @@
+//! Who may work now: admission, worker threads and deadlines.
+//!
+//! Guests run on blocking threads, as many at a time as there are workers. A request waits for a worker in a bounded queue; one
+//! too many is turned away at once. A worker is free again when its work really ends, not when its client stops waiting: an
+//! inference that is under way cannot be interrupted.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+use tokio::time::timeout_at;
+
+/// Runs blocking work within bounds.
+#[derive(Clone, Debug)]
+pub struct Executor {
+    /// One permit a worker.
+    workers: Arc<Semaphore>,
+    /// One permit a worker and one a place in the queue.
+    places: Arc<Semaphore>,
+    deadline: Duration,
+}
+
+/// Why work was not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ExecutorError {
+    /// Every worker is busy and the queue is full.
+    #[error("the service is at capacity")]
+    Overloaded,
+    /// The deadline passed, in the queue or at work.
+    #[error("the request was not done before its deadline")]
+    Deadline,
+    /// The work panicked: a bug of the host.
+    #[error("the work on the request failed unexpectedly")]
+    Panicked,
+}
+
+impl Executor {
+    /// An executor of `workers` threads with room for `queue` waiting requests, each with `deadline` from its arrival to its end.
+    #[must_use]
+    pub fn new(workers: NonZeroUsize, queue: usize, deadline: Duration) -> Self {
+        let places = workers.get().saturating_add(queue).min(Semaphore::MAX_PERMITS);
+        Self { workers: Arc::new(Semaphore::new(workers.get())), places: Arc::new(Semaphore::new(places)), deadline }
+    }
+
+    /// Runs `work` on a worker, which is told by when it must be done.
+    ///
+    /// # Errors
+    ///
+    /// [`ExecutorError`]; after [`ExecutorError::Deadline`] the work may still be running, and keeps its worker until it ends.
+    pub async fn run<T: Send + 'static>(&self, work: impl FnOnce(Instant) -> T + Send + 'static) -> Result<T, ExecutorError> {
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| ExecutorError::Overloaded)?;
+        let deadline = Instant::now() + self.deadline;
+        let worker = timeout_at(deadline.into(), Arc::clone(&self.workers).acquire_owned())
+            .await
+            .map_err(|_| ExecutorError::Deadline)?
+            .map_err(|_| ExecutorError::Overloaded)?;
+        let span = tracing::Span::current();
+        let task = tokio::task::spawn_blocking(move || {
+            let _held_until_the_end = (place, worker);
+            span.in_scope(|| work(deadline))
+        });
+        match timeout_at(deadline.into(), task).await {
+            Ok(Ok(result)) => Ok(result),
+            Ok(Err(_)) => Err(ExecutorError::Panicked),
+            Err(_) => Err(ExecutorError::Deadline),
+        }
+    }
+
+    /// How long a caller that was turned away should wait before it tries again.
+    #[must_use]
+    pub fn retry_after(&self) -> Duration {
+        // By then a request that just began has had its share of time; a second is the shortest that the header can say.
+        (self.deadline / 4).max(Duration::from_secs(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn executor(workers: usize, queue: usize, deadline: Duration) -> Executor {
+        Executor::new(NonZeroUsize::new(workers).unwrap(), queue, deadline)
+    }
+
+    #[tokio::test]
+    async fn work_beyond_workers_and_queue_is_turned_away_at_once() {
+        let executor = executor(1, 1, Duration::from_secs(5));
+        let (release, wait) = std::sync::mpsc::channel::<()>();
+        let running = tokio::spawn({
+            let executor = executor.clone();
+            async move { executor.run(move |_| wait.recv().is_ok()).await }
+        });
+        let queued = tokio::spawn({
+            let executor = executor.clone();
+            async move { executor.run(|_| true).await }
+        });
+        while executor.places.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(executor.run(|_| true).await, Err(ExecutorError::Overloaded));
+        release.send(()).unwrap();
+        assert_eq!(running.await.unwrap(), Ok(true));
+        assert_eq!(queued.await.unwrap(), Ok(true));
+    }
+
+    #[tokio::test]
+    async fn a_worker_is_free_again_only_when_its_work_really_ends() {
+        let executor = executor(1, 8, Duration::from_millis(50));
+        let (release, wait) = std::sync::mpsc::channel::<()>();
+        assert_eq!(executor.run(move |_| wait.recv().is_ok()).await, Err(ExecutorError::Deadline));
+        assert_eq!(executor.workers.available_permits(), 0, "the work still runs");
+        release.send(()).unwrap();
+        while executor.workers.available_permits() == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(executor.run(|_| 7).await, Ok(7));
+    }
+
+    #[tokio::test]
+    async fn a_panic_costs_its_request_and_not_the_worker() {
+        let executor = executor(1, 0, Duration::from_secs(5));
+        assert_eq!(executor.run(|_| panic!("a bug")).await, Err::<(), _>(ExecutorError::Panicked));
+        assert_eq!(executor.run(|_| 1).await, Ok(1));
+    }
+}

@@ -1,0 +1,182 @@
+//! One person's CSV file.
+//!
+//! The header begins `image_number,embedding`; an embedding is raw numbers joined by `;`, one row a photo. The replaced service wrote
+//! only these two columns, and its readers use only these; ours follow them.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Write};
+use std::path::Path;
+
+use crate::person::Sample;
+
+/// The columns that every file has.
+const FIRST_COLUMNS: [&str; 2] = ["image_number", "embedding"];
+const CONTRACT: &str = "contract";
+const DET_SCORE: &str = "det_score";
+
+/// The largest file that is read, in bytes: a hundred photos of 2,048 numbers.
+const LARGEST: u64 = 4 << 20;
+
+/// The most photos of a person.
+const MOST_ROWS: usize = 1000;
+
+/// The longest embedding.
+const LONGEST: usize = 4096;
+
+/// Why a file cannot be read as a person's samples.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// The file's name is no id.
+    #[error("the name is no id: {0}")]
+    Name(String),
+    /// It is a link, a folder or a device.
+    #[error("not a regular file")]
+    NotAFile,
+    /// The operating system does not give it.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// It is far larger than any that is written.
+    #[error("{0} bytes; at most {LARGEST} are read")]
+    TooLarge(u64),
+    /// It is no CSV.
+    #[error("not CSV: {0}")]
+    Csv(#[from] csv::Error),
+    /// The header is another.
+    #[error("the header is `{0}`, not `image_number,embedding`")]
+    Header(String),
+    /// A row is not what it should be.
+    #[error("row {row}: {what}")]
+    Row {
+        /// Which row, from 1.
+        row: usize,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// It holds no photo.
+    #[error("no rows")]
+    Empty,
+}
+
+/// Reads a file.
+pub(super) fn read(path: &Path) -> Result<Vec<Sample>, FileError> {
+    let metadata = path.symlink_metadata()?;
+    if !metadata.is_file() {
+        return Err(FileError::NotAFile);
+    }
+    if metadata.len() > LARGEST {
+        return Err(FileError::TooLarge(metadata.len()));
+    }
+    parse(BufReader::new(File::open(path)?.take(LARGEST)))
+}
+
+fn parse(text: impl Read) -> Result<Vec<Sample>, FileError> {
+    let mut reader = csv::Reader::from_reader(text);
+    let header = reader.headers()?.clone();
+    if !FIRST_COLUMNS.iter().enumerate().all(|(index, name)| header.get(index) == Some(name)) {
+        return Err(FileError::Header(header.iter().collect::<Vec<_>>().join(",").chars().take(80).collect()));
+    }
+    let column = |name: &str| header.iter().position(|other| other == name);
+    let (contract, det_score) = (column(CONTRACT), column(DET_SCORE));
+    let mut samples: Vec<Sample> = Vec::new();
+    for (index, record) in reader.records().enumerate() {
+        let row = index + 1;
+        let wrong = |what: String| FileError::Row { row, what };
+        if row > MOST_ROWS {
+            return Err(wrong(format!("more than {MOST_ROWS} rows")));
+        }
+        let record = record?;
+        let field = |column: Option<usize>| column.and_then(|column| record.get(column)).filter(|text| !text.is_empty());
+        let embedding = embedding(record.get(1).unwrap_or_default()).map_err(wrong)?;
+        if samples.first().is_some_and(|first| first.embedding.len() != embedding.len()) {
+            return Err(wrong(format!("{} numbers, unlike the rows before", embedding.len())));
+        }
+        let contract = field(contract).map(str::parse).transpose().map_err(|error| wrong(format!("{error}")))?;
+        let det_score = field(det_score).map(str::parse).transpose().map_err(|_| wrong("det_score is no number".to_owned()))?;
+        samples.push(Sample { embedding, contract, det_score });
+    }
+    if samples.is_empty() { Err(FileError::Empty) } else { Ok(samples) }
+}
+
+fn embedding(text: &str) -> Result<Vec<f32>, String> {
+    let number = |text: &str| match text.trim().parse::<f32>() {
+        Ok(number) if number.is_finite() => Ok(number),
+        _ => Err(format!("`{}` is no finite number", text.trim().chars().take(20).collect::<String>())),
+    };
+    let numbers = text.split(';').take(LONGEST + 1).map(number).collect::<Result<Vec<f32>, String>>()?;
+    if numbers.len() > LONGEST {
+        return Err(format!("more than {LONGEST} numbers"));
+    }
+    if numbers.iter().all(|&number| number == 0.0) {
+        return Err("an embedding of zeros".to_owned());
+    }
+    Ok(numbers)
+}
+
+/// Writes samples. Numbers are written as short as reads back the same.
+pub(super) fn write(samples: &[Sample], file: impl Write) -> io::Result<()> {
+    let mut writer = csv::Writer::from_writer(file);
+    writer.write_record([FIRST_COLUMNS[0], FIRST_COLUMNS[1], CONTRACT, DET_SCORE])?;
+    for (index, sample) in samples.iter().enumerate() {
+        let embedding = sample.embedding.iter().map(f32::to_string).collect::<Vec<_>>().join(";");
+        let contract = sample.contract.as_ref().map(ToString::to_string).unwrap_or_default();
+        let det_score = sample.det_score.map(|score| score.to_string()).unwrap_or_default();
+        writer.write_record([&(index + 1).to_string(), &embedding, &contract, &det_score])?;
+    }
+    writer.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::person::ContractId;
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back_bit_by_bit(
+            rows in prop::collection::vec(prop::collection::vec(any::<f32>().prop_filter("finite", |v| v.is_finite() && *v != 0.0), 3), 1..5),
+            digest in any::<[u8; 32]>(), score in prop::option::of(0.0_f32..=1.0),
+        ) {
+            let sample = |embedding| Sample { embedding, contract: Some(ContractId::from_digest(digest)), det_score: score };
+            let samples: Vec<Sample> = rows.into_iter().map(sample).collect();
+            let mut text = Vec::new();
+            write(&samples, &mut text).unwrap();
+            prop_assert_eq!(parse(text.as_slice()).unwrap(), samples);
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in prop::collection::vec(any::<u8>(), 0..200), header in any::<bool>()) {
+            let head: &[u8] = if header { b"image_number,embedding\n" } else { b"" };
+            let _ = parse([head, &text].concat().as_slice());
+        }
+    }
+
+    #[test]
+    fn files_of_the_replaced_service_are_read() {
+        let samples = parse(b"image_number,embedding\r\n1,-0.123;1e-05;2.0\r\n2,0.5;0.25;-1\r\n".as_slice()).unwrap();
+        let embeddings: Vec<Vec<f32>> = samples.iter().map(|sample| sample.embedding.clone()).collect();
+        assert_eq!(embeddings, [[-0.123, 1e-5, 2.0], [0.5, 0.25, -1.0]]);
+        assert!(samples.iter().all(|sample| sample.contract.is_none() && sample.det_score.is_none()));
+    }
+
+    #[test]
+    fn what_is_no_persons_file_says_why() {
+        for (text, wanted) in [
+            ("", "the header is ``"),
+            ("name,age\nx,1\n", "the header is `name,age`"),
+            ("image_number,embedding\n", "no rows"),
+            ("image_number,embedding\n1,\n", "row 1: `` is no finite number"),
+            ("image_number,embedding\n1,1;NaN\n", "row 1: `NaN` is no finite number"),
+            ("image_number,embedding\n1,1;inf\n", "row 1: `inf` is no finite number"),
+            ("image_number,embedding\n1,1;2\n2,1\n", "row 2: 1 numbers, unlike the rows before"),
+            ("image_number,embedding\n1,0;0\n", "row 1: an embedding of zeros"),
+            ("image_number,embedding\n1,1;2,3\n", "not CSV"),
+            ("image_number,embedding,contract\n1,1;2,xyz\n", "row 1: a contract id has 16 hexadecimal digits"),
+        ] {
+            let error = parse(text.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(wanted), "{text:?}: {error}");
+        }
+        assert!(parse(b"image_number,embedding\n1,\xff\xfe\n".as_slice()).unwrap_err().to_string().contains("not CSV"));
+    }
+}

@@ -1,0 +1,88 @@
+//! The durable store of each person's samples.
+//!
+//! [`Gallery`] is what the rest of the host knows; a folder of CSV files is its embedded default.
+
+mod csv_file;
+mod folder;
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::person::{PersonId, Sample};
+
+pub use csv_file::FileError;
+pub use folder::CsvGallery;
+
+/// Stores samples. Calls block.
+pub trait Gallery: Send + Sync {
+    /// Everybody who is stored, and what could not be read.
+    ///
+    /// # Errors
+    ///
+    /// If the store as a whole cannot be read; one bad entry is a [`Problem`] instead.
+    fn load(&self) -> Result<Loaded, GalleryError>;
+
+    /// Stores a person's samples in place of those before, durably and as a whole or not at all. Answers where.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be written; the person is then as before.
+    fn replace(&self, id: &PersonId, samples: &[Sample]) -> Result<PathBuf, GalleryError>;
+}
+
+/// What is in a gallery.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// Everybody who could be read, in the order of their ids.
+    pub people: Vec<(PersonId, Vec<Sample>)>,
+    /// Files that were left alone.
+    pub problems: Vec<Problem>,
+}
+
+/// A file that cannot be read as a person's; it is left as it is.
+#[derive(Debug)]
+pub struct Problem {
+    /// Which.
+    pub path: PathBuf,
+    /// Why.
+    pub cause: FileError,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.cause)
+    }
+}
+
+/// Why a gallery cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum GalleryError {
+    /// The folder cannot be made, read or written.
+    #[error("cannot {action} the gallery {folder}: {cause}; name a folder that this process may write with --gallery", folder = folder.display())]
+    Folder {
+        /// What was tried.
+        action: &'static str,
+        /// Where.
+        folder: PathBuf,
+        /// Why it failed.
+        #[source]
+        cause: io::Error,
+    },
+    /// A person's file cannot be written.
+    #[error("cannot write {path}: {cause}", path = path.display())]
+    Write {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+}
+
+impl GalleryError {
+    fn folder(action: &'static str, folder: &Path) -> impl FnOnce(io::Error) -> Self {
+        let folder = folder.to_owned();
+        move |cause| Self::Folder { action, folder, cause }
+    }
+}

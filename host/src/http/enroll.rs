@@ -1,0 +1,110 @@
+//! `POST /process-images`: enrol a person from photos.
+
+use axum::Json;
+use axum::extract::{Extension, Request, State};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::error::ApiError;
+use super::form::Form;
+use super::request::RequestId;
+use super::{App, ContentType, PipelineInfo};
+use crate::bindings::Reason;
+use crate::person::PersonId;
+use crate::service::PhotoOutcome;
+
+/// The answer. `status`, `filepath` and `message` are what the replaced service answered; the rest stands beside them.
+#[derive(Debug, Serialize)]
+pub(super) struct EnrollAnswer {
+    status: &'static str,
+    filepath: String,
+    message: String,
+    accepted: Vec<AcceptedPhoto>,
+    rejected: Vec<RejectedPhoto>,
+    pipeline: PipelineInfo,
+    request_id: String,
+}
+
+#[derive(Debug, Serialize)]
+struct AcceptedPhoto {
+    /// Which photo of the request, from 0.
+    image: usize,
+    file_name: String,
+    det_score: f32,
+}
+
+#[derive(Debug, Serialize)]
+struct RejectedPhoto {
+    /// Which photo of the request, from 0.
+    image: usize,
+    file_name: String,
+    reasons: Vec<ReasonAnswer>,
+}
+
+#[derive(Debug, Serialize)]
+struct ReasonAnswer {
+    code: String,
+    message: String,
+    value: Option<f32>,
+    limit: Option<f32>,
+}
+
+pub(super) async fn process_images(
+    State(app): State<App>,
+    Extension(request_id): Extension<RequestId>,
+    request: Request,
+) -> Result<Json<EnrollAnswer>, ApiError> {
+    let form = match ContentType::of(request.headers()) {
+        ContentType::Multipart => Form::read(request, "images", app.limits).await?,
+        ContentType::UrlEncoded => Form::read_url_encoded(request, app.limits).await?,
+        ContentType::Missing => Form::default(),
+        ContentType::Image | ContentType::Other => {
+            return Err(ApiError::unsupported_media_type("multipart/form-data with the field 'student_id' and the file field 'images'"));
+        }
+    };
+    let id = form.text(&["student_id", "id"]).ok_or_else(|| ApiError::bad_request("student_id_missing", "Field 'student_id' is required."))?;
+    let id: PersonId = id.parse().map_err(|error| ApiError::bad_request("invalid_student_id", format!("Field 'student_id' is not valid: {error}.")))?;
+    if form.files.is_empty() {
+        return Err(ApiError::bad_request("images_missing", "No images provided in the 'images' field."));
+    }
+    let names: Vec<String> = form.files.iter().map(|photo| photo.file_name.clone()).collect();
+    let enrollment = app.service.enroll(id.clone(), form.files).await;
+    let enrollment = enrollment.map_err(|error| ApiError::of_service(error, app.service.retry_after()))?;
+    let (accepted, rejected) = outcomes(names, enrollment.photos);
+    let Some(path) = enrollment.path else {
+        let message = "Could not extract any high-quality embeddings from the provided images.";
+        return Err(ApiError::bad_request("no_usable_image", message).with("rejected", rejections(&rejected)));
+    };
+    Ok(Json(EnrollAnswer {
+        status: "success",
+        filepath: path.display().to_string(),
+        message: format!("Embeddings for '{id}' saved successfully."),
+        accepted,
+        rejected,
+        pipeline: PipelineInfo::of(&enrollment.revision),
+        request_id: request_id.as_str().to_owned(),
+    }))
+}
+
+fn outcomes(names: Vec<String>, photos: Vec<PhotoOutcome>) -> (Vec<AcceptedPhoto>, Vec<RejectedPhoto>) {
+    let (mut accepted, mut rejected) = (Vec::new(), Vec::new());
+    for (image, (file_name, outcome)) in names.into_iter().zip(photos).enumerate() {
+        match outcome {
+            PhotoOutcome::Accepted { score } => accepted.push(AcceptedPhoto { image, file_name, det_score: score }),
+            PhotoOutcome::Rejected(reasons) => {
+                rejected.push(RejectedPhoto { image, file_name, reasons: reasons.into_iter().map(ReasonAnswer::of).collect() });
+            }
+        }
+    }
+    (accepted, rejected)
+}
+
+fn rejections(rejected: &[RejectedPhoto]) -> Value {
+    json!(rejected)
+}
+
+impl ReasonAnswer {
+    fn of(reason: Reason) -> Self {
+        Self { code: reason.code, message: reason.message, value: reason.value, limit: reason.limit }
+    }
+}

@@ -1,0 +1,122 @@
+//! The one error of the HTTP interface.
+//!
+//! A caller sees a short message, a stable code and the request's id; the cause stays inside and is logged once, by the middleware that
+//! writes the body (see [`super::request`]).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value};
+
+use crate::executor::ExecutorError;
+use crate::gallery::GalleryError;
+use crate::people::PeopleError;
+use crate::run::RunError;
+use crate::service::ServiceError;
+
+/// An error as it is answered.
+#[derive(Clone, Debug)]
+pub(crate) struct ApiError {
+    pub(super) status: StatusCode,
+    /// Stable, snake_case.
+    pub(super) code: &'static str,
+    /// For people.
+    pub(super) message: String,
+    /// More, by name, for programs.
+    pub(super) details: Map<String, Value>,
+    /// What really happened, for the log alone.
+    pub(super) cause: Option<String>,
+    retry_after: Option<Duration>,
+}
+
+impl ApiError {
+    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), details: Map::new(), cause: None, retry_after: None }
+    }
+
+    pub(super) fn bad_request(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, message)
+    }
+
+    pub(super) fn too_large(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, code, message)
+    }
+
+    pub(super) fn unsupported_media_type(accepted: &str) -> Self {
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_content_type", format!("Unsupported content type. Send {accepted}."))
+    }
+
+    pub(super) fn internal(code: &'static str, message: impl Into<String>, cause: impl ToString) -> Self {
+        let mut error = Self::new(StatusCode::INTERNAL_SERVER_ERROR, code, message);
+        error.cause = Some(cause.to_string());
+        error
+    }
+
+    pub(super) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.details.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// What the service's error is to a caller of `POST /process_frame` or `POST /process-images`.
+    pub(super) fn of_service(error: ServiceError, retry_after: Duration) -> Self {
+        match error {
+            ServiceError::Executor(ExecutorError::Overloaded) => {
+                let message = "The service is at capacity. Try again later.";
+                Self { retry_after: Some(retry_after), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message) }
+            }
+            ServiceError::Executor(ExecutorError::Deadline) | ServiceError::Run(RunError::Deadline) => deadline(),
+            ServiceError::Executor(error @ ExecutorError::Panicked) => Self::internal("internal", "The service failed unexpectedly.", error),
+            ServiceError::Run(error) => Self::of_run(error),
+            ServiceError::People(PeopleError::Run(error)) => Self::of_run(error),
+            ServiceError::People(PeopleError::Gallery(error)) => of_gallery(&error),
+            ServiceError::People(error @ PeopleError::Index(_)) => {
+                Self::internal("internal", "The service failed unexpectedly.", error)
+            }
+        }
+    }
+
+    fn of_run(error: RunError) -> Self {
+        match error {
+            RunError::Undecodable(cause) => Self::bad_request("undecodable_image", "Could not decode image.").with("cause", cause),
+            RunError::TooLarge { width, height, max_pixels } => {
+                Self::too_large("image_too_large", format!("The image has {width}x{height} pixels; at most {max_pixels} are decoded."))
+                    .with("width", width)
+                    .with("height", height)
+                    .with("max_pixels", max_pixels)
+            }
+            RunError::Deadline => deadline(),
+            error => Self::internal("pipeline_failed", "The pipeline failed on this request.", error),
+        }
+    }
+}
+
+fn deadline() -> ApiError {
+    ApiError::new(StatusCode::GATEWAY_TIMEOUT, "deadline_exceeded", "The request was not done before its deadline.")
+}
+
+fn of_gallery(error: &GalleryError) -> ApiError {
+    let full = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source())
+        .filter_map(|error| error.downcast_ref::<std::io::Error>())
+        .any(|error| matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded));
+    if full {
+        let status = StatusCode::INSUFFICIENT_STORAGE;
+        let mut full = ApiError::new(status, "storage_full", "The gallery's disk is full; nothing was changed.");
+        full.cause = Some(error.to_string());
+        return full;
+    }
+    ApiError::internal("gallery_failed", "The gallery could not be written; nothing was changed.", error)
+}
+
+impl IntoResponse for ApiError {
+    /// A response without a body yet: the middleware that knows the request's id writes it.
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        if let Some(wait) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+        }
+        response.extensions_mut().insert(Arc::new(self));
+        response
+    }
+}

@@ -1,0 +1,135 @@
+//! The HTTP interface: the two endpoints of the service that Rostro replaces, wire-compatible, and a page to try them.
+
+mod enroll;
+mod error;
+mod form;
+mod page;
+mod recognize;
+mod request;
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde::Serialize;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use self::error::ApiError;
+use self::form::{FormLimits, body_too_large};
+use crate::revision::Revision;
+use crate::service::Service;
+
+/// How much of a body that was refused for its size is still read, and for how long, so that a client that only reads the answer
+/// after sending everything gets to see it.
+const LINGER: (usize, Duration) = (64 << 20, Duration::from_secs(2));
+
+/// What callers may send.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyLimits {
+    /// Bytes of a request's body.
+    pub body_bytes: usize,
+    /// Bytes of one image.
+    pub image_bytes: usize,
+}
+
+/// What the handlers share.
+#[derive(Clone, Debug)]
+struct App {
+    service: Arc<Service>,
+    limits: FormLimits,
+}
+
+/// The service as an HTTP application.
+#[must_use]
+pub fn app(service: Arc<Service>, limits: BodyLimits) -> Router {
+    let limits = FormLimits { file_bytes: limits.image_bytes.min(limits.body_bytes), body_bytes: limits.body_bytes };
+    let app = App { service, limits };
+    Router::new()
+        .route("/process-images", post(enroll::process_images))
+        .route("/process_frame", post(recognize::process_frame))
+        .route("/", get(page::html))
+        .route("/page.css", get(page::css))
+        .route("/page.js", get(page::js))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(from_fn_with_state(app.clone(), refuse_large_bodies))
+        .layer(DefaultBodyLimit::max(limits.body_bytes))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn(request::observe))
+        .with_state(app)
+}
+
+/// Which pipeline answered.
+#[derive(Clone, Debug, Serialize)]
+struct PipelineInfo {
+    name: String,
+    version: String,
+    digest: String,
+}
+
+impl PipelineInfo {
+    fn of(revision: &Revision) -> Self {
+        Self { name: revision.name().to_owned(), version: revision.version().to_owned(), digest: revision.digest().to_string() }
+    }
+}
+
+/// What a request's body is, by its content type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ContentType {
+    Multipart,
+    /// A form that cannot hold files; clients send it when they have none.
+    UrlEncoded,
+    /// Not stated, as of no body at all: the replaced service took that for an empty form.
+    Missing,
+    Image,
+    Other,
+}
+
+impl ContentType {
+    fn of(headers: &HeaderMap) -> Self {
+        let Some(value) = headers.get(header::CONTENT_TYPE) else { return Self::Missing };
+        let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        match essence.as_str() {
+            "multipart/form-data" => Self::Multipart,
+            "application/x-www-form-urlencoded" => Self::UrlEncoded,
+            "" => Self::Missing,
+            image if image.starts_with("image/") => Self::Image,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Refuses a body that says itself that it is over the limit, without waiting for it.
+async fn refuse_large_bodies(State(app): State<App>, request: Request, next: Next) -> Response {
+    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if length.is_none_or(|length| length <= app.limits.body_bytes as u64) {
+        return next.run(request).await;
+    }
+    tokio::spawn(async move {
+        let (bytes, time) = LINGER;
+        let read = axum::body::to_bytes(request.into_body(), bytes);
+        let _ = tokio::time::timeout(time, read).await;
+    });
+    body_too_large(app.limits.body_bytes).into_response()
+}
+
+async fn not_found(request: Request) -> ApiError {
+    let message = format!("There is nothing at '{}'. Post to /process-images or /process_frame.", request.uri().path());
+    ApiError::new(StatusCode::NOT_FOUND, "not_found", message)
+}
+
+async fn method_not_allowed(request: Request) -> ApiError {
+    let message = format!("{} is not served at '{}'.", request.method(), request.uri().path());
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+}
+
+fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
+    let cause = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    ApiError::internal("internal", "The service failed unexpectedly.", cause.unwrap_or("panic")).into_response()
+}

@@ -1,0 +1,136 @@
+//! `POST /process_frame`: who is in a frame.
+
+use std::time::Instant;
+
+use axum::Json;
+use axum::extract::{Extension, Request, State};
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::error::ApiError;
+use super::form::{Form, FormLimits, file_too_large, whole_body};
+use super::request::RequestId;
+use super::{App, ContentType, PipelineInfo};
+use crate::bindings::Decision;
+use crate::service::{RecognizedFace, Recognition};
+
+/// Candidates that are answered for each face.
+const CANDIDATES: usize = 3;
+
+/// The answer.
+#[derive(Debug, Serialize)]
+pub(super) struct FrameAnswer {
+    recognized_faces: Vec<FaceAnswer>,
+    frame: FrameSize,
+    pipeline: PipelineInfo,
+    timings_ms: Map<String, Value>,
+    request_id: String,
+}
+
+#[derive(Debug, Serialize)]
+struct FrameSize {
+    width: u32,
+    height: u32,
+}
+
+/// A face. `identity` and `confidence` are what the replaced service answered; the rest stands beside them.
+#[derive(Debug, Serialize)]
+struct FaceAnswer {
+    /// The person's id, or `Unknown`.
+    identity: String,
+    /// Two decimals, or `N/A`.
+    confidence: String,
+    /// Cosine similarity to the person, or to the nearest where unknown; null where nobody is enrolled.
+    similarity: Option<f32>,
+    /// Why the face is unknown; null where it is known.
+    reason: Option<String>,
+    /// The detector's confidence, 0 to 1.
+    det_score: f32,
+    /// Left, upper, right and lower edge in pixels of the upright image.
+    bbox: [f32; 4],
+    /// Left eye, right eye, nose, left and right corner of the mouth: x and y in pixels of the upright image.
+    landmarks: Vec<[f32; 2]>,
+    /// The nearest people, most similar first.
+    candidates: Vec<CandidateAnswer>,
+}
+
+#[derive(Debug, Serialize)]
+struct CandidateAnswer {
+    identity: String,
+    similarity: f32,
+}
+
+pub(super) async fn process_frame(
+    State(app): State<App>,
+    Extension(id): Extension<RequestId>,
+    request: Request,
+) -> Result<Json<FrameAnswer>, ApiError> {
+    let begun = Instant::now();
+    let frame = frame(request, app.limits).await?;
+    let received = begun.elapsed();
+    let answer = app.service.recognize(frame).await;
+    let mut recognition = answer.map_err(|error| ApiError::of_service(error, app.service.retry_after()))?;
+    recognition.stages.insert(0, ("receive".to_owned(), received));
+    Ok(Json(FrameAnswer::of(recognition, &id)))
+}
+
+/// The encoded frame, from the form's `image` or the body itself.
+async fn frame(request: Request, limits: FormLimits) -> Result<Bytes, ApiError> {
+    let missing = || ApiError::bad_request("image_missing", "Image file not found in the request.");
+    match ContentType::of(request.headers()) {
+        ContentType::Multipart => {
+            let form = Form::read(request, "image", limits).await?;
+            form.files.into_iter().next().map(|photo| photo.bytes).ok_or_else(missing)
+        }
+        ContentType::Image => {
+            let bytes = whole_body(request, limits).await?;
+            if bytes.len() > limits.file_bytes { Err(file_too_large("body", limits)) } else { Ok(bytes) }
+        }
+        ContentType::UrlEncoded | ContentType::Missing => Err(missing()),
+        ContentType::Other => {
+            Err(ApiError::unsupported_media_type("multipart/form-data with the file field 'image', or the image itself as image/jpeg, image/png or image/webp"))
+        }
+    }
+}
+
+impl FrameAnswer {
+    fn of(recognition: Recognition, id: &RequestId) -> Self {
+        let milliseconds = |(stage, time): (String, std::time::Duration)| {
+            let rounded = (time.as_secs_f64() * 1e6).round() / 1e3;
+            (stage, Value::from(rounded))
+        };
+        Self {
+            recognized_faces: recognition.faces.into_iter().map(FaceAnswer::of).collect(),
+            frame: FrameSize { width: recognition.width, height: recognition.height },
+            pipeline: PipelineInfo::of(&recognition.revision),
+            timings_ms: recognition.stages.into_iter().map(milliseconds).collect(),
+            request_id: id.as_str().to_owned(),
+        }
+    }
+}
+
+impl FaceAnswer {
+    fn of(recognized: RecognizedFace) -> Self {
+        let RecognizedFace { face, candidates, decision } = recognized;
+        let (chosen, confidence, reason) = match decision {
+            Decision::Known(known) => (candidates.get(known.candidate as usize), format!("{:.2}", known.confidence), None),
+            Decision::Unknown(reason) => (None, "N/A".to_owned(), Some(reason)),
+        };
+        let bounds = face.bounds;
+        Self {
+            identity: chosen.map_or_else(|| "Unknown".to_owned(), |candidate| candidate.id.clone()),
+            confidence,
+            similarity: chosen.or(candidates.first()).map(|candidate| candidate.similarity),
+            reason,
+            det_score: face.score,
+            bbox: [bounds.x1, bounds.y1, bounds.x2, bounds.y2],
+            landmarks: face.landmarks.iter().map(|point| [point.x, point.y]).collect(),
+            candidates: candidates
+                .iter()
+                .take(CANDIDATES)
+                .map(|candidate| CandidateAnswer { identity: candidate.id.clone(), similarity: candidate.similarity })
+                .collect(),
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! What every request gets: an id, a line in the log, and the body of its error.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::Request;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+use tracing::Instrument;
+use uuid::Uuid;
+
+use super::error::ApiError;
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The longest id that is taken from a caller, in bytes.
+const LONGEST_ID: usize = 128;
+
+/// The id of a request: the caller's own if it sent a usable one.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestId(Arc<str>);
+
+impl RequestId {
+    fn of(request: &Request) -> Self {
+        let own = request.headers().get(X_REQUEST_ID).and_then(|value| value.to_str().ok());
+        let usable = own.filter(|id| (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic()));
+        Self(usable.map_or_else(|| Uuid::now_v7().to_string().into(), Into::into))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Gives the request its id, logs its end, and writes the body of an error.
+pub(super) async fn observe(mut request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let id = RequestId::of(&request);
+    let span = tracing::info_span!("request", id = id.as_str(), method = %request.method(), path = request.uri().path());
+    request.extensions_mut().insert(id.clone());
+    async move {
+        let mut response = next.run(request).await;
+        let error = response.extensions_mut().remove::<Arc<ApiError>>();
+        if let Some(error) = &error {
+            response = with_body(response, error, &id);
+        }
+        log(response.status(), error.as_deref(), begun);
+        if let Ok(value) = HeaderValue::from_str(id.as_str()) {
+            response.headers_mut().insert(X_REQUEST_ID, value);
+        }
+        response
+    }
+    .instrument(span)
+    .await
+}
+
+fn with_body(response: Response, error: &ApiError, id: &RequestId) -> Response {
+    let body = json!({ "error": error.message, "code": error.code, "details": error.details, "request_id": id.as_str() });
+    let mut written = (response.status(), axum::Json(body)).into_response();
+    if let Some(wait) = response.headers().get(header::RETRY_AFTER) {
+        written.headers_mut().insert(header::RETRY_AFTER, wait.clone());
+    }
+    written
+}
+
+fn log(status: StatusCode, error: Option<&ApiError>, begun: Instant) {
+    let ms = begun.elapsed().as_millis();
+    let status = status.as_u16();
+    match error {
+        None => tracing::info!(status, ms, "done"),
+        Some(error) if status < 500 => tracing::info!(status, ms, code = error.code, "refused"),
+        Some(error) => {
+            tracing::error!(status, ms, code = error.code, cause = error.cause.as_deref().unwrap_or(&error.message), "failed");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The wasi-nn backend: ONNX models, run by ONNX Runtime.
+//!
+//! What it is: [`OnnxRuntime`] is the loaded library with one pool of threads for the process; a [`Model`] is one network with
+//! a few sessions over it; [`Models`] is what one revision may load by name. No type of `wasi:nn` leaves this module.
+//!
+//! What bounds it: a guest cannot bring bytes of its own (no backend is registered, so `load` fails), tensors are checked
+//! before ONNX Runtime sees them, and a model runs no more often at a time than it has sessions.
+//!
+//! What it costs: one copy of a tensor on its way out of ONNX Runtime; inputs are borrowed as they lie.
+
+mod model;
+mod tensor;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use ort::environment::{Environment, GlobalThreadPoolOptions};
+use wasmtime_wasi_nn::wit::WasiNnCtx;
+use wasmtime_wasi_nn::{Graph, GraphRegistry, Registry};
+
+pub use model::{Model, ModelError};
+
+/// ONNX Runtime, loaded into this process with one pool of threads for all models.
+#[derive(Clone, Debug)]
+pub struct OnnxRuntime {
+    environment: Environment,
+    sessions: usize,
+}
+
+/// Why ONNX Runtime could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file is not a library that can be loaded, or one of another version.
+    #[error("cannot load ONNX Runtime from {path}: {cause}; reinstall it with `rostro runtime install --force`")]
+    Library {
+        /// Where it was looked for.
+        path: String,
+        /// What the loader says.
+        cause: String,
+    },
+    /// The library refused its configuration.
+    #[error("cannot start ONNX Runtime: {0}")]
+    Start(#[from] ort::Error),
+}
+
+impl OnnxRuntime {
+    /// Loads the library at `path`. `threads` work on one run together; `sessions` runs of one model go side by side.
+    ///
+    /// All runs share one pool that does not spin: sessions that spin beside each other take each other's cores.
+    ///
+    /// # Errors
+    ///
+    /// If the library cannot be loaded or started, or if it was in this process before.
+    pub fn load(path: &Path, threads: usize, sessions: usize) -> Result<Self, LoadError> {
+        let builder = ort::init_from(path)
+            .map_err(|error| LoadError::Library { path: path.display().to_string(), cause: error.to_string() })?;
+        let pool = GlobalThreadPoolOptions::default().with_intra_threads(threads)?.with_inter_threads(1)?.with_spin_control(false)?;
+        let environment = builder.with_name("rostro").with_telemetry(false).with_global_thread_pool(pool).build()?;
+        environment.set_log_level(ort::logging::LogLevel::Error);
+        Ok(Self { environment, sessions })
+    }
+
+    /// Prepares a model from its ONNX bytes.
+    ///
+    /// # Errors
+    ///
+    /// If the bytes are no model that ONNX Runtime can run.
+    pub fn model(&self, name: &str, bytes: &[u8]) -> Result<Model, ModelError> {
+        Model::new(&self.environment, name, bytes, self.sessions)
+    }
+}
+
+/// The models of one revision, by the name that `load-by-name` takes.
+#[derive(Clone, Debug, Default)]
+pub struct Models(Arc<HashMap<String, Model>>);
+
+impl Models {
+    /// A set of models by name.
+    #[must_use]
+    pub fn new(models: impl IntoIterator<Item = (String, Model)>) -> Self {
+        Self(Arc::new(models.into_iter().collect()))
+    }
+
+    /// The model of that name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Model> {
+        self.0.get(name)
+    }
+
+    /// What a store needs to serve `wasi:nn` with these models and nothing else.
+    pub(crate) fn context(&self) -> WasiNnCtx {
+        let graphs = self.0.iter().map(|(name, model)| (name.clone(), model.graph())).collect();
+        WasiNnCtx::new([], Registry::from(Granted(graphs)))
+    }
+}
+
+/// The graphs that one store may load.
+struct Granted(HashMap<String, Graph>);
+
+impl GraphRegistry for Granted {
+    fn get(&self, name: &str) -> Option<&Graph> {
+        self.0.get(name)
+    }
+
+    fn get_mut(&mut self, name: &str) -> Option<&mut Graph> {
+        self.0.get_mut(name)
+    }
+}

@@ -1,0 +1,49 @@
+//! Rostro's host: serves facial analysis over HTTP, with everything that looks at pixels or decides who is who in a sandboxed
+//! WebAssembly component.
+//!
+//! The files of this crate are its architecture, a noun each. A request goes through [`http`](app), the `executor` (admission, worker
+//! threads, deadlines), a `run` of the active `revision` (fresh instances of its `plugin`s, which call `inference`), the `people`
+//! (`gallery` on disk and `index` in memory), and back. See `docs/architecture.md`.
+
+mod bindings;
+mod checked;
+mod cli;
+mod config;
+mod digest;
+mod engine;
+mod executor;
+mod gallery;
+mod http;
+mod index;
+mod inference;
+mod jpeg_stream;
+mod limits;
+mod models;
+mod people;
+mod person;
+mod pipeline;
+mod plugin;
+mod revision;
+mod router;
+mod run;
+mod runtime;
+mod serve;
+mod service;
+mod settings;
+mod state;
+mod telemetry;
+mod watch;
+
+pub use bindings::{Analysis, AnalyzedFace, BoundingBox, Face, Measure, Point, Purpose};
+pub use checked::InvalidOutput;
+pub use cli::{Cli, CliError};
+pub use digest::Sha256Digest;
+pub use engine::Engine;
+pub use inference::{LoadError, Model, ModelError, Models, OnnxRuntime};
+pub use limits::{LimitReached, Limits};
+pub use models::{Channels, Manifest, ManifestError, ModelSpec, Pack, PackError, Thresholds};
+pub use person::{ContractId, PersonId};
+pub use plugin::{Half, Plugin, PluginError, WORLD_VERSION};
+pub use revision::{Contract, Revision, StageError, Tuning};
+pub use run::{Run, RunError};
+pub use runtime::{RuntimeError, locate as locate_runtime};

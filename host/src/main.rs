@@ -1,0 +1,18 @@
+//! The `rostro` command.
+//!
+//! Exit codes: 0 for success, 1 for a failure that the message explains, 2 for a command line that is not understood.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use rostro_host::Cli;
+
+fn main() -> ExitCode {
+    match Cli::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

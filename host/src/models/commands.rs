@@ -1,0 +1,128 @@
+//! `rostro models`: the commands.
+
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use serde_json::json;
+
+use super::install::{InstallError, Installed, Request, install};
+use super::manifest::Manifest;
+use super::pack::{MANIFEST, Pack, PackError};
+
+/// What can be done with packs.
+#[derive(Debug, Subcommand)]
+pub enum ModelsCommand {
+    /// List the packs that are known or installed
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Install a pack, by download or from files
+    Install {
+        /// Name of a pack, or the path of a manifest of your own
+        pack: String,
+        /// Folder or zip archive with the files, instead of downloading them
+        #[arg(long, value_name = "DIR|ZIP")]
+        from: Option<PathBuf>,
+        /// Accept the pack's terms of use
+        #[arg(long)]
+        accept_license: bool,
+        /// Install again what is installed
+        #[arg(long)]
+        force: bool,
+    },
+    /// Check the files of installed packs
+    Verify {
+        /// Names of packs [default: all that are installed]
+        packs: Vec<String>,
+    },
+}
+
+/// Why a command on packs failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelsError {
+    /// A pack was not installed.
+    #[error(transparent)]
+    Install(#[from] InstallError),
+    /// Some packs are not what they should be; their lines say why.
+    #[error("{0} of the packs cannot be used")]
+    Damaged(usize),
+}
+
+/// Does what was asked for, in the folder `models`.
+///
+/// # Errors
+///
+/// [`ModelsError`], whose message is for people.
+pub fn run(command: ModelsCommand, models: &Path) -> Result<(), ModelsError> {
+    match command {
+        ModelsCommand::List { json } => list(models, json),
+        ModelsCommand::Install { pack, from, accept_license, force } => {
+            let request = Request { pack: &pack, from: from.as_deref(), accept_license, force };
+            match install(&request, models)? {
+                Installed::Already(path) => println!("{} is installed and whole", path.display()),
+                Installed::Now(path) => println!("installed {}", path.display()),
+            }
+        }
+        ModelsCommand::Verify { packs } => return verify(models, packs),
+    }
+    Ok(())
+}
+
+/// The state of a pack in one word, and what is wrong with it.
+fn state(models: &Path, name: &str) -> (&'static str, Option<PackError>) {
+    if !models.join(name).join(MANIFEST).exists() {
+        return if name == "testing" { ("built in", None) } else { ("not installed", None) };
+    }
+    match Pack::open(models, name) {
+        Ok(_) => ("installed", None),
+        Err(error) => ("damaged", Some(error)),
+    }
+}
+
+/// Names in the folder that have a manifest, in order.
+fn installed(models: &Path) -> Vec<String> {
+    let entries = models.read_dir().into_iter().flatten().flatten();
+    let names = entries.filter(|entry| entry.path().join(MANIFEST).exists()).filter_map(|entry| entry.file_name().into_string().ok());
+    let mut names: Vec<String> = names.filter(|name| !name.starts_with('.')).collect();
+    names.sort();
+    names
+}
+
+fn list(models: &Path, json: bool) {
+    let known: Vec<Manifest> = Manifest::built_in().map(|(manifest, _)| manifest).collect();
+    let own = installed(models).into_iter().filter(|name| known.iter().all(|manifest| manifest.name != *name));
+    let own: Vec<Manifest> = own.filter_map(|name| Pack::open(models, &name).ok()).map(|pack| pack.manifest().clone()).collect();
+    let all: Vec<&Manifest> = known.iter().chain(&own).collect();
+    if json {
+        let row = |pack: &&Manifest| {
+            let (state, _) = state(models, &pack.name);
+            let files: Vec<_> = pack.models.values().map(|model| &model.file).collect();
+            json!({ "name": pack.name, "state": state, "description": pack.description, "license": pack.license, "files": files })
+        };
+        println!("{:#}", serde_json::Value::from_iter(all.iter().map(row)));
+        return;
+    }
+    for pack in all {
+        println!("{:<12} {:<14} {}\n{:27} {}", pack.name, state(models, &pack.name).0, pack.description, "", pack.license);
+    }
+}
+
+fn verify(models: &Path, packs: Vec<String>) -> Result<(), ModelsError> {
+    let packs = if packs.is_empty() { installed(models) } else { packs };
+    if packs.is_empty() {
+        println!("no pack is installed in {}", models.display());
+    }
+    let mut damaged = 0;
+    for name in packs {
+        match Pack::open(models, &name) {
+            Ok(_) => println!("{name}: whole"),
+            Err(error) => {
+                damaged += 1;
+                println!("{name}: {error}");
+            }
+        }
+    }
+    if damaged > 0 { Err(ModelsError::Damaged(damaged)) } else { Ok(()) }
+}

@@ -1,0 +1,226 @@
+//! Installing a pack: from a folder, from an archive, or by download; all of it or nothing.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use super::archive::{self, ArchiveError};
+use super::download::{self, DownloadError};
+use super::manifest::{Manifest, ManifestError};
+use super::pack::{FileError, MANIFEST, Pack, PackError, verified};
+
+/// Why a pack is not installed.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError {
+    /// No manifest of that name is known.
+    #[error(transparent)]
+    Pack(#[from] PackError),
+    /// The manifest's file is not valid.
+    #[error("{path}: {cause}", path = path.display())]
+    Manifest {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        cause: ManifestError,
+    },
+    /// Nobody agreed to the terms.
+    #[error("the terms of `{name}` were not accepted: {license}; give --accept-license if you agree")]
+    License {
+        /// The pack.
+        name: String,
+        /// Its terms.
+        license: String,
+    },
+    /// The pack is not published, so it must be given.
+    #[error("the pack `{name}` has no archive to download; give the folder with its files ({files}) with --from", files = .files.join(", "))]
+    NoArchive {
+        /// The pack.
+        name: String,
+        /// The files that it needs.
+        files: Vec<String>,
+    },
+    /// The archive was not fetched.
+    #[error(transparent)]
+    Download(#[from] DownloadError),
+    /// The archive is refused.
+    #[error("the archive {path} is refused: {cause}", path = path.display())]
+    Archive {
+        /// The archive.
+        path: PathBuf,
+        /// Why.
+        cause: Box<ArchiveError>,
+    },
+    /// A file of the folder is not what it should be.
+    #[error("the folder {path} cannot be used: {cause}", path = path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        cause: FileError,
+    },
+    /// A file cannot be read or written.
+    #[error("cannot {action} {path}: {cause}", path = path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why it failed.
+        cause: io::Error,
+    },
+}
+
+/// What to install.
+#[derive(Debug)]
+pub(super) struct Request<'a> {
+    /// A known pack's name, or the path of a manifest.
+    pub(super) pack: &'a str,
+    /// A folder or a zip archive with the files; none to download.
+    pub(super) from: Option<&'a Path>,
+    /// Whether the terms were accepted on the command line.
+    pub(super) accept_license: bool,
+    /// Whether an installed pack is installed again.
+    pub(super) force: bool,
+}
+
+/// What was done.
+#[derive(Debug)]
+pub(super) enum Installed {
+    /// The pack was there and is whole.
+    Already(PathBuf),
+    /// It was installed.
+    Now(PathBuf),
+}
+
+/// Installs a pack into `models`.
+pub(super) fn install(request: &Request<'_>, models: &Path) -> Result<Installed, InstallError> {
+    let (manifest, text) = manifest(request.pack)?;
+    let target = models.join(&manifest.name);
+    if !request.force && is_installed(models, &manifest) {
+        return Ok(Installed::Already(target));
+    }
+    agree(&manifest, request.accept_license)?;
+    let io = |action, path: &Path| {
+        let path = path.to_owned();
+        move |cause| InstallError::Io { action, path, cause }
+    };
+    fs::create_dir_all(models).map_err(io("make", models))?;
+    let files = obtain(&manifest, request.from, models)?;
+    // Beside the target, so that it can be renamed there, and removed unless it is.
+    let staging = tempfile::Builder::new().prefix(".installing-").tempdir_in(models).map_err(io("write into", models))?;
+    for (name, bytes) in files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).chain([(MANIFEST, text.as_bytes())]) {
+        let path = staging.path().join(name);
+        write(&path, bytes).map_err(io("write", &path))?;
+    }
+    swap_in(staging.path(), &target, models).map_err(io("replace", &target))?;
+    if request.from.is_none() {
+        let _ = fs::remove_file(partial(models, &manifest));
+    }
+    Ok(Installed::Now(target))
+}
+
+/// The manifest of a known pack, or of a file, with its text.
+fn manifest(pack: &str) -> Result<(Manifest, String), InstallError> {
+    if let Some((manifest, text)) = Manifest::built_in().find(|(manifest, _)| manifest.name == pack) {
+        return Ok((manifest, text.to_owned()));
+    }
+    let path = Path::new(pack);
+    if path.extension().is_none_or(|extension| extension != "toml") {
+        let known = Manifest::built_in().map(|(manifest, _)| manifest.name).collect();
+        return Err(PackError::Unknown { name: pack.to_owned(), known }.into());
+    }
+    let text = fs::read_to_string(path).map_err(|cause| InstallError::Io { action: "read", path: path.to_owned(), cause })?;
+    let manifest = Manifest::parse(&text).map_err(|cause| InstallError::Manifest { path: path.to_owned(), cause })?;
+    Ok((manifest, text))
+}
+
+/// Whether exactly these models are installed.
+fn is_installed(models: &Path, manifest: &Manifest) -> bool {
+    let digests = |manifest: &Manifest| manifest.models.values().map(|model| model.sha256.clone()).collect::<Vec<_>>();
+    let there = models.join(&manifest.name).join(MANIFEST).exists();
+    there && Pack::open(models, &manifest.name).is_ok_and(|pack| digests(pack.manifest()) == digests(manifest))
+}
+
+/// Makes sure that somebody agreed to the terms, asking where there is somebody to ask.
+fn agree(manifest: &Manifest, accepted: bool) -> Result<(), InstallError> {
+    if accepted || !manifest.requires_acceptance {
+        return Ok(());
+    }
+    let refused = || InstallError::License { name: manifest.name.clone(), license: manifest.license.clone() };
+    if !io::stdin().is_terminal() {
+        return Err(refused());
+    }
+    eprint!("{}: {}\nDo you accept these terms? [y/N] ", manifest.name, manifest.license);
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer).map_err(|_| refused())?;
+    if matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") { Ok(()) } else { Err(refused()) }
+}
+
+fn obtain(manifest: &Manifest, from: Option<&Path>, models: &Path) -> Result<BTreeMap<String, Vec<u8>>, InstallError> {
+    if let Some(files) = built_in(manifest) {
+        return Ok(files);
+    }
+    match (from, &manifest.archive) {
+        (Some(folder), _) if folder.is_dir() => {
+            from_folder(manifest, folder).map_err(|cause| InstallError::Folder { path: folder.to_owned(), cause })
+        }
+        (Some(path), _) => {
+            let file = File::open(path).map_err(|cause| InstallError::Io { action: "read", path: path.to_owned(), cause })?;
+            from_archive(manifest, path, file)
+        }
+        (None, Some(archive)) => {
+            let path = partial(models, manifest);
+            let file = download::fetch(archive, &path)?;
+            from_archive(manifest, &path, file)
+        }
+        (None, None) => {
+            let files = manifest.models.values().map(|model| model.file.clone()).collect();
+            Err(InstallError::NoArchive { name: manifest.name.clone(), files })
+        }
+    }
+}
+
+/// The files of a pack that is part of the program.
+fn built_in(manifest: &Manifest) -> Option<BTreeMap<String, Vec<u8>>> {
+    let file = |file: &String| Some((file.clone(), Pack::built_in_file(&manifest.name, file)?.to_vec()));
+    manifest.models.values().map(|model| file(&model.file)).collect()
+}
+
+fn from_folder(manifest: &Manifest, folder: &Path) -> Result<BTreeMap<String, Vec<u8>>, FileError> {
+    let read = |spec: &super::ModelSpec| {
+        let unreadable = |cause| FileError::Unreadable { file: spec.file.clone(), cause };
+        Ok((spec.file.clone(), verified(File::open(folder.join(&spec.file)).map_err(unreadable)?, spec)?))
+    };
+    manifest.models.values().map(read).collect()
+}
+
+fn from_archive(manifest: &Manifest, path: &Path, file: File) -> Result<BTreeMap<String, Vec<u8>>, InstallError> {
+    archive::read(file, manifest).map_err(|cause| InstallError::Archive { path: path.to_owned(), cause: Box::new(cause) })
+}
+
+/// Where a download is kept until it is complete.
+fn partial(models: &Path, manifest: &Manifest) -> PathBuf {
+    models.join(format!(".{}.zip.partial", manifest.name))
+}
+
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Puts the staged folder where the pack belongs. What was there is moved aside first and removed after.
+fn swap_in(staged: &Path, target: &Path, models: &Path) -> io::Result<()> {
+    let aside = tempfile::Builder::new().prefix(".replaced-").tempdir_in(models)?;
+    if target.exists() {
+        fs::rename(target, aside.path().join("pack"))?;
+    }
+    match fs::rename(staged, target) {
+        Ok(()) => {}
+        // Another installation of the same pack was quicker; it was verified like this one.
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+        Err(error) => return Err(error),
+    }
+    File::open(models)?.sync_all()
+}

@@ -1,0 +1,182 @@
+//! An installed pack, verified while it is read: what runs is what was checked.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::manifest::{Manifest, ManifestError, ModelSpec};
+use crate::digest::Sha256Digest;
+
+/// The manifest's name in an installed pack's folder.
+pub(super) const MANIFEST: &str = "manifest.toml";
+
+/// The models of the pack `testing`, which are part of the program.
+const TESTING: [(&str, &[u8]); 2] = [
+    ("detector.onnx", include_bytes!("../../../models/testing/detector.onnx")),
+    ("recognizer.onnx", include_bytes!("../../../models/testing/recognizer.onnx")),
+];
+
+/// A pack with its models in memory.
+#[derive(Clone, Debug)]
+pub struct Pack {
+    manifest: Manifest,
+    files: BTreeMap<String, Vec<u8>>,
+}
+
+/// Why a pack cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PackError {
+    /// No pack of that name is known or installed.
+    #[error("there is no model pack `{name}`; choose one of {}", .known.join(", "))]
+    Unknown {
+        /// The name.
+        name: String,
+        /// The names that there are.
+        known: Vec<String>,
+    },
+    /// It is known and not installed.
+    #[error(
+        "the model pack `{name}` is not installed in {folder}; run `rostro models install {name}`, or try the service with `--pack testing`",
+        folder = folder.display()
+    )]
+    NotInstalled {
+        /// The name.
+        name: String,
+        /// Where it would be.
+        folder: PathBuf,
+    },
+    /// Its manifest is not what it should be.
+    #[error("the manifest of the installed pack `{name}` is not valid: {cause}; run `rostro models install {name} --force`")]
+    Manifest {
+        /// The pack.
+        name: String,
+        /// What is wrong.
+        cause: ManifestError,
+    },
+    /// A file of it is missing or changed.
+    #[error("the model pack `{name}` is damaged: {cause}; run `rostro models install {name} --force`")]
+    Damaged {
+        /// The pack.
+        name: String,
+        /// What is wrong.
+        cause: FileError,
+    },
+}
+
+/// What is wrong with a model's file.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// It cannot be read.
+    #[error("{file} cannot be read: {cause}")]
+    Unreadable {
+        /// Which.
+        file: String,
+        /// Why.
+        cause: io::Error,
+    },
+    /// It has more bytes than the manifest allows.
+    #[error("{file} has more than {max_size} bytes")]
+    TooLarge {
+        /// Which.
+        file: String,
+        /// The most that it may have.
+        max_size: u64,
+    },
+    /// It is another file.
+    #[error("{file} has the SHA-256 {given}, not {wanted}")]
+    Digest {
+        /// Which.
+        file: String,
+        /// What it is.
+        given: Sha256Digest,
+        /// What it should be.
+        wanted: String,
+    },
+}
+
+impl Pack {
+    /// Opens the installed pack `name`, or the built-in `testing` where that is not installed.
+    ///
+    /// # Errors
+    ///
+    /// [`PackError`] says what is wrong and how to mend it.
+    pub fn open(models: &Path, name: &str) -> Result<Self, PackError> {
+        let folder = models.join(name);
+        match fs::read_to_string(folder.join(MANIFEST)) {
+            Ok(text) => Self::open_installed(&folder, name, &text),
+            Err(_) if name == "testing" => Self::testing(),
+            Err(_) => Err(Self::absent(models, name)),
+        }
+    }
+
+    fn open_installed(folder: &Path, name: &str, manifest: &str) -> Result<Self, PackError> {
+        let manifest = Manifest::parse(manifest).map_err(|cause| PackError::Manifest { name: name.to_owned(), cause })?;
+        let read = |spec: &ModelSpec| {
+            let unreadable = |cause| FileError::Unreadable { file: spec.file.clone(), cause };
+            verified(File::open(folder.join(&spec.file)).map_err(unreadable)?, spec)
+        };
+        let files = manifest.models.iter().map(|(role, spec)| Ok((role.clone(), read(spec)?))).collect::<Result<_, FileError>>();
+        match files {
+            Ok(files) => Ok(Self { manifest, files }),
+            Err(cause) => Err(PackError::Damaged { name: name.to_owned(), cause }),
+        }
+    }
+
+    /// The pack that is part of the program: tiny models that know drawn faces.
+    fn testing() -> Result<Self, PackError> {
+        let unknown = || PackError::Unknown { name: "testing".to_owned(), known: Vec::new() };
+        let (manifest, _) = Manifest::built_in().find(|(manifest, _)| manifest.name == "testing").ok_or_else(unknown)?;
+        let bytes = |spec: &ModelSpec| TESTING.iter().find(|(file, _)| *file == spec.file).map(|(_, bytes)| bytes.to_vec());
+        let files = manifest.models.iter().filter_map(|(role, spec)| Some((role.clone(), bytes(spec)?))).collect();
+        Ok(Self { manifest, files })
+    }
+
+    fn absent(models: &Path, name: &str) -> PackError {
+        let known: Vec<String> = Manifest::built_in().map(|(manifest, _)| manifest.name).collect();
+        if known.iter().any(|other| other == name) {
+            return PackError::NotInstalled { name: name.to_owned(), folder: models.to_owned() };
+        }
+        PackError::Unknown { name: name.to_owned(), known }
+    }
+
+    /// What the pack says of itself.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.manifest.name
+    }
+
+    /// The model for a role: how it is fed, and its bytes.
+    #[must_use]
+    pub fn model(&self, role: &str) -> Option<(&ModelSpec, &[u8])> {
+        Some((self.manifest.models.get(role)?, self.files.get(role)?))
+    }
+
+    /// The built-in file of that name and pack, for installing it.
+    pub(super) fn built_in_file(pack: &str, file: &str) -> Option<&'static [u8]> {
+        TESTING.iter().find(|(name, _)| pack == "testing" && *name == file).map(|(_, bytes)| *bytes)
+    }
+}
+
+/// Reads a model to its end, no further than it may be, and checks that it is the one that is meant.
+pub(super) fn verified(from: impl Read, spec: &ModelSpec) -> Result<Vec<u8>, FileError> {
+    let mut bytes = Vec::new();
+    let unreadable = |cause| FileError::Unreadable { file: spec.file.clone(), cause };
+    from.take(spec.max_size.saturating_add(1)).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > spec.max_size {
+        return Err(FileError::TooLarge { file: spec.file.clone(), max_size: spec.max_size });
+    }
+    let given = Sha256Digest(Sha256::digest(&bytes).into());
+    if given.to_string() != spec.sha256 {
+        return Err(FileError::Digest { file: spec.file.clone(), given, wanted: spec.sha256.clone() });
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,108 @@
+//! The people who are known: the durable gallery and the index that is searched, kept in step.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use crate::gallery::{Gallery, GalleryError, Problem};
+use crate::index::{Candidate, Index, IndexError};
+use crate::person::{PersonId, Sample};
+use crate::revision::Revision;
+use crate::run::RunError;
+
+/// Everybody enrolled, as one revision's embeddings see them.
+pub struct People {
+    gallery: Box<dyn Gallery>,
+    index: Index,
+    /// Held while a person is written, so that the gallery and the index change in the same order.
+    writing: Mutex<()>,
+}
+
+/// What was found in the gallery at the start.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// People who can be recognised.
+    pub known: usize,
+    /// People whose embeddings are of another contract: still stored, not matched.
+    pub need_enrolment: usize,
+    /// Files that were left alone, each with its cause.
+    pub problems: Vec<Problem>,
+}
+
+/// Why a person cannot be stored.
+#[derive(Debug, thiserror::Error)]
+pub enum PeopleError {
+    /// The gallery cannot be written or read.
+    #[error(transparent)]
+    Gallery(#[from] GalleryError),
+    /// The templates do not fit the index.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// The policy cannot make templates.
+    #[error(transparent)]
+    Run(#[from] RunError),
+}
+
+impl People {
+    /// Loads everybody whom `revision` can recognise.
+    ///
+    /// A person is matched by the samples of the revision's contract; samples without one (written by the replaced service) count as
+    /// the revision's if their dimension agrees.
+    ///
+    /// # Errors
+    ///
+    /// If the gallery cannot be read, or if the policy cannot make templates.
+    pub fn load(gallery: Box<dyn Gallery>, revision: &Arc<Revision>, deadline: Instant) -> Result<(Self, Report), PeopleError> {
+        let loaded = gallery.load()?;
+        let index = Index::new(revision.contract().dimension);
+        let mut report = Report { problems: loaded.problems, ..Report::default() };
+        let mut run = revision.begin(deadline);
+        for (id, samples) in loaded.people {
+            let embeddings = matched(&samples, revision);
+            if embeddings.is_empty() {
+                report.need_enrolment += 1;
+                continue;
+            }
+            index.upsert(&id, &run.template(&embeddings)?)?;
+            report.known += 1;
+        }
+        Ok((Self { gallery, index, writing: Mutex::new(()) }, report))
+    }
+
+    /// Stores a person, in place of what was stored under that id; recognised from the return on.
+    ///
+    /// # Errors
+    ///
+    /// If the gallery cannot be written; the person is then as before.
+    pub fn replace(&self, id: &PersonId, samples: &[Sample], templates: &[Vec<f32>]) -> Result<PathBuf, PeopleError> {
+        let _order = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = self.gallery.replace(id, samples)?;
+        self.index.upsert(id, templates)?;
+        Ok(path)
+    }
+
+    /// The `k` people nearest to a face, most similar first.
+    ///
+    /// # Errors
+    ///
+    /// If the embedding does not fit the index.
+    pub fn nearest(&self, embedding: &[f32], k: usize) -> Result<Vec<Candidate>, IndexError> {
+        self.index.nearest(embedding, k)
+    }
+}
+
+impl std::fmt::Debug for People {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("People").finish_non_exhaustive()
+    }
+}
+
+fn matched(samples: &[Sample], revision: &Revision) -> Vec<Vec<f32>> {
+    let contract = revision.contract();
+    samples
+        .iter()
+        .filter(|sample| sample.embedding.len() == contract.dimension)
+        .filter(|sample| sample.contract.as_ref().is_none_or(|id| *id == contract.id))
+        .map(|sample| sample.embedding.clone())
+        .collect()
+}

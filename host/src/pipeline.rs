@@ -1,0 +1,109 @@
+//! `rostro pipeline`: inspects components without serving them.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::Subcommand;
+
+use crate::checked::{self, InvalidOutput};
+use crate::engine::Engine;
+use crate::limits::Limits;
+use crate::plugin::{Half, Plugin, PluginError, WORLD_VERSION};
+use crate::run::{Run, RunError};
+use crate::settings::Settings;
+
+/// How long a component may take to say what it is.
+const DESCRIBE: Duration = Duration::from_secs(5);
+
+/// What can be done with a component.
+#[derive(Debug, Subcommand)]
+pub enum PipelineCommand {
+    /// Say whether this host can run a component, and what it is
+    Check {
+        /// The component
+        file: PathBuf,
+    },
+}
+
+/// Why a component is not usable.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// The file cannot be read.
+    #[error("cannot read {file}: {cause}", file = file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
+    /// The sandbox cannot be set up.
+    #[error("cannot set up the sandbox: {0:#}")]
+    Engine(wasmtime::Error),
+    /// It is no component that can run.
+    #[error("{file}: {cause}", file = file.display())]
+    Plugin {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        cause: PluginError,
+    },
+    /// It fails when it is asked what it is.
+    #[error("{file}: describing itself, {cause}", file = file.display())]
+    Describe {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        cause: RunError,
+    },
+    /// It breaks a rule of the interface.
+    #[error("{file}: {cause}", file = file.display())]
+    Output {
+        /// The file.
+        file: PathBuf,
+        /// Which.
+        cause: InvalidOutput,
+    },
+}
+
+pub(crate) fn run(command: PipelineCommand) -> Result<(), PipelineError> {
+    match command {
+        PipelineCommand::Check { file } => check(file),
+    }
+}
+
+fn check(file: PathBuf) -> Result<(), PipelineError> {
+    let bytes = std::fs::read(&file).map_err(|cause| PipelineError::Unreadable { file: file.clone(), cause })?;
+    let engine = Engine::new(Limits::default(), NonZeroUsize::MIN.get()).map_err(PipelineError::Engine)?;
+    let plugin = Plugin::load(&engine, &bytes).map_err(|cause| PipelineError::Plugin { file: file.clone(), cause })?;
+    println!("{}", file.display());
+    println!("  size       {} bytes", bytes.len());
+    println!("  sha256     {}", plugin.digest());
+    println!("  world      rostro:pipeline@{WORLD_VERSION}, {}", world(&plugin));
+    let deadline = Instant::now() + DESCRIBE;
+    let settings = Settings::default();
+    if plugin.serves(Half::Vision) {
+        let description = Run::describe(&plugin, &settings, deadline).map_err(|cause| PipelineError::Describe { file: file.clone(), cause })?;
+        let identity = checked::identity(description.identity).map_err(|cause| PipelineError::Output { file, cause })?;
+        println!("  name       {} {}", identity.name, identity.version);
+        println!("  models     {}", description.models.join(", "));
+        let contract = description.contract;
+        println!("  embedding  {} aligned by {}, fed by {}", contract.recognizer, contract.alignment, contract.preprocessing);
+    } else {
+        let identity = Run::describe_policy(&plugin, &settings, deadline).map_err(|cause| PipelineError::Describe { file: file.clone(), cause })?;
+        let identity = checked::identity(identity).map_err(|cause| PipelineError::Output { file, cause })?;
+        println!("  name       {} {}", identity.name, identity.version);
+    }
+    println!("  imports    {}", if plugin.imports().is_empty() { "nothing".to_owned() } else { plugin.imports().join("\n             ") });
+    println!("this host can run it");
+    Ok(())
+}
+
+fn world(plugin: &Plugin) -> &'static str {
+    match (plugin.serves(Half::Vision), plugin.serves(Half::Policy)) {
+        (true, true) => "a whole pipeline (for --pipeline, or for its policy alone --policy)",
+        (true, false) => "vision alone (for --pipeline beside a --policy)",
+        (false, _) => "policy alone (for --policy)",
+    }
+}

@@ -1,0 +1,239 @@
+//! A revision: one pipeline with the exact models that it runs on.
+//!
+//! [`Revision::stage`] turns files into something that can serve; [`Revision::begin`] starts the work of one request on it. A
+//! request keeps the revision that it began with.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
+
+use sha2::{Digest, Sha256};
+
+use crate::bindings::Identity;
+use crate::bindings::vision::rostro::pipeline::settings::{ChannelOrder, Model as ModelSettings};
+use crate::checked::{self, InvalidOutput};
+use crate::digest::Sha256Digest;
+use crate::inference::{Model, ModelError, Models, OnnxRuntime};
+use crate::models::{Channels, ModelSpec, Pack, Thresholds};
+use crate::person::ContractId;
+use crate::plugin::{Half, Plugin, PluginError};
+use crate::run::{Run, RunError};
+use crate::settings::Settings;
+
+/// What an operator chooses beside the files of a revision.
+#[derive(Clone, Debug)]
+pub struct Tuning {
+    /// The operating point; where none, the pack's.
+    pub detection: Option<f32>,
+    /// The similarity threshold; where none, the pack's.
+    pub similarity: Option<f32>,
+    /// The largest image to decode, in pixels.
+    pub max_pixels: u64,
+    /// The operator's own keys for the pipeline.
+    pub own: BTreeMap<String, String>,
+}
+
+/// What embeddings mean: only those of one contract are ever compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contract {
+    /// Names all the rest.
+    pub id: ContractId,
+    /// Numbers in an embedding.
+    pub dimension: usize,
+}
+
+/// A pipeline that is ready to serve.
+#[derive(Debug)]
+pub struct Revision {
+    identity: Identity,
+    vision: Plugin,
+    /// The policy, where it is another component than vision.
+    policy: Option<Plugin>,
+    models: Models,
+    settings: Arc<Settings>,
+    /// What a policy of its own may read: the same without models.
+    contract: Contract,
+    digest: Sha256Digest,
+}
+
+/// Why a revision cannot be staged.
+#[derive(Debug, thiserror::Error)]
+pub enum StageError {
+    /// The component for vision cannot be used.
+    #[error("pipeline: {0}")]
+    Pipeline(#[source] PluginError),
+    /// The component for policy cannot be used.
+    #[error("policy: {0}")]
+    Policy(#[source] PluginError),
+    /// The pipeline wants a model that the pack does not have.
+    #[error("the pipeline needs a model for the role `{role}`, and the pack `{pack}` has only {found:?}; choose another pack with --pack")]
+    MissingModel {
+        /// The role that is not filled.
+        role: String,
+        /// The pack.
+        pack: String,
+        /// The roles that it fills.
+        found: Vec<String>,
+    },
+    /// A model cannot be loaded.
+    #[error("{0}; reinstall its pack with `rostro models install`")]
+    Model(#[from] ModelError),
+    /// The pipeline's embeddings have no length.
+    #[error("the pipeline makes embeddings with the model for `{role}`, for which the pack `{pack}` states no dimension")]
+    NoDimension {
+        /// The recogniser's role.
+        role: String,
+        /// The pack.
+        pack: String,
+    },
+    /// The component fails when it is asked what it is.
+    #[error("the pipeline cannot describe itself: {0}")]
+    Describe(#[from] RunError),
+    /// What it says of itself breaks the interface's rules.
+    #[error("the pipeline describes itself wrongly: {0}")]
+    Description(#[from] InvalidOutput),
+}
+
+impl Revision {
+    /// Makes a pipeline ready: `vision` sees, `policy` decides (or `vision` does, where there is none), on the models of `pack`.
+    ///
+    /// # Errors
+    ///
+    /// [`StageError`] says what does not fit; nothing is left behind.
+    pub fn stage(runtime: &OnnxRuntime, pack: &Pack, vision: Plugin, policy: Option<Plugin>, tuning: &Tuning, deadline: Instant) -> Result<Self, StageError> {
+        vision.require(Half::Vision).map_err(StageError::Pipeline)?;
+        match &policy {
+            Some(policy) => policy.require(Half::Policy).map_err(StageError::Policy)?,
+            None => vision.require(Half::Policy).map_err(StageError::Pipeline)?,
+        }
+        let mut settings = Settings {
+            thresholds: thresholds(pack, tuning),
+            max_pixels: tuning.max_pixels,
+            models: HashMap::new(),
+            own: tuning.own.clone(),
+        };
+        let description = Run::describe(&vision, &settings, deadline)?;
+        let identity = checked::identity(description.identity)?;
+        let mut models = Vec::new();
+        for role in description.models {
+            let (spec, bytes) = granted(pack, &role)?;
+            let model = runtime.model(&role, bytes)?;
+            settings.models.insert(role.clone(), model_settings(&role, spec, &model));
+            models.push((role, model));
+        }
+        let recognizer = &description.contract.recognizer;
+        let (spec, _) = granted(pack, recognizer)?;
+        let dimension = spec.dimension.ok_or_else(|| StageError::NoDimension { role: recognizer.clone(), pack: pack.name().to_owned() })?;
+        let contract = Contract {
+            id: contract_id(&[&spec.sha256, &dimension.to_string(), &description.contract.alignment, &description.contract.preprocessing]),
+            dimension: usize::try_from(dimension).unwrap_or(usize::MAX),
+        };
+        let digest = revision_digest(&vision, policy.as_ref(), pack);
+        Ok(Self { identity, vision, policy, models: Models::new(models), settings: Arc::new(settings), contract, digest })
+    }
+
+    /// Starts the work of one request, to be done by `deadline`.
+    #[must_use]
+    pub fn begin(self: &Arc<Self>, deadline: Instant) -> Run {
+        Run::new(Arc::clone(self), deadline)
+    }
+
+    /// What the pipeline calls itself.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.identity.name
+    }
+
+    /// The pipeline's version, as it says.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.identity.version
+    }
+
+    /// SHA-256 over the digests of the components and the models: two revisions with the same digest answer the same.
+    #[must_use]
+    pub fn digest(&self) -> Sha256Digest {
+        self.digest
+    }
+
+    /// What its embeddings mean.
+    #[must_use]
+    pub fn contract(&self) -> &Contract {
+        &self.contract
+    }
+
+    /// The thresholds in force.
+    #[must_use]
+    pub fn thresholds(&self) -> Thresholds {
+        self.settings.thresholds
+    }
+
+    pub(crate) fn vision(&self) -> &Plugin {
+        &self.vision
+    }
+
+    pub(crate) fn policy(&self) -> Option<&Plugin> {
+        self.policy.as_ref()
+    }
+
+    pub(crate) fn models(&self) -> &Models {
+        &self.models
+    }
+
+    pub(crate) fn settings(&self) -> &Arc<Settings> {
+        &self.settings
+    }
+}
+
+fn thresholds(pack: &Pack, tuning: &Tuning) -> Thresholds {
+    let recommended = pack.manifest().thresholds;
+    Thresholds {
+        detection: tuning.detection.unwrap_or(recommended.detection),
+        similarity: tuning.similarity.unwrap_or(recommended.similarity),
+    }
+}
+
+fn granted<'p>(pack: &'p Pack, role: &str) -> Result<(&'p ModelSpec, &'p [u8]), StageError> {
+    pack.model(role).ok_or_else(|| StageError::MissingModel {
+        role: role.to_owned(),
+        pack: pack.name().to_owned(),
+        found: pack.manifest().models.keys().cloned().collect(),
+    })
+}
+
+fn model_settings(role: &str, spec: &ModelSpec, model: &Model) -> ModelSettings {
+    ModelSettings {
+        graph: role.to_owned(),
+        input: model.inputs().first().map(|input| input.name.clone()).unwrap_or_default(),
+        width: spec.width,
+        height: spec.height,
+        mean: spec.mean,
+        std: spec.std,
+        channels: match spec.channels {
+            Channels::Rgb => ChannelOrder::Rgb,
+            Channels::Bgr => ChannelOrder::Bgr,
+        },
+        batch: spec.batch,
+        dimension: spec.dimension,
+    }
+}
+
+/// Digests parts with their lengths, so that no two lists of parts run together.
+fn digest_of<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    hash.finalize().into()
+}
+
+fn contract_id(parts: &[&str]) -> ContractId {
+    ContractId::from_digest(digest_of(parts.iter().map(|part| part.as_bytes())))
+}
+
+fn revision_digest(vision: &Plugin, policy: Option<&Plugin>, pack: &Pack) -> Sha256Digest {
+    let components = [vision.digest().0, policy.unwrap_or(vision).digest().0];
+    let models = pack.manifest().models.iter().flat_map(|(role, spec)| [role.as_bytes(), spec.sha256.as_bytes()]);
+    Sha256Digest(digest_of(components.iter().map(|digest| digest.as_slice()).chain(models)))
+}

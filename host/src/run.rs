@@ -1,0 +1,215 @@
+//! The work of one request on one revision: fresh instances, checked answers, and what went wrong in words.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use wasmtime::Trap;
+use wasmtime_wasi::I32Exit;
+
+use crate::bindings::{
+    Analysis, Decision, Description, Face, Identity, Probe, Purpose, ReviewOutcome, VisionError, policy::PolicyHost, vision::VisionHost,
+};
+use crate::checked::{self, InvalidOutput};
+use crate::inference::Models;
+use crate::limits::LimitReached;
+use crate::plugin::{Guest, Plugin};
+use crate::revision::Revision;
+use crate::settings::Settings;
+
+/// Why a run of a pipeline failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The image is damaged or in an unknown format.
+    #[error("{0}")]
+    Undecodable(String),
+    /// The image has too many pixels.
+    #[error("the image has {width}×{height} pixels; at most {max_pixels} are decoded")]
+    TooLarge {
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+        /// The most pixels that are decoded.
+        max_pixels: u64,
+    },
+    /// A model failed, as the guest reports.
+    #[error("the pipeline's model failed: {0}")]
+    Model(String),
+    /// The guest's time was up.
+    #[error("the pipeline did not finish before the deadline")]
+    Deadline,
+    /// The guest hit a limit of the sandbox.
+    #[error("the pipeline hit the {0}")]
+    Limit(#[from] LimitReached),
+    /// The guest trapped, or exited.
+    #[error("the pipeline failed: {cause}{}", if .stderr.is_empty() { String::new() } else { format!("; it wrote: {}", .stderr) })]
+    Trap {
+        /// What happened.
+        cause: String,
+        /// What it wrote to standard error, bounded.
+        stderr: String,
+    },
+    /// The guest's answer breaks the interface's rules.
+    #[error("the pipeline's answer is refused: {0}")]
+    Output(#[from] InvalidOutput),
+}
+
+/// The work of one request. Instances are made when first needed, used by this request alone, and dropped with it.
+pub struct Run {
+    revision: Arc<Revision>,
+    deadline: Instant,
+    vision: Option<Guest>,
+    policy: Option<Guest>,
+    stages: Vec<(String, Duration)>,
+}
+
+impl Run {
+    pub(crate) fn new(revision: Arc<Revision>, deadline: Instant) -> Self {
+        Self { revision, deadline, vision: None, policy: None, stages: Vec::new() }
+    }
+
+    /// Asks a component that serves vision what it is, before it has any models.
+    pub(crate) fn describe(plugin: &Plugin, settings: &Settings, deadline: Instant) -> Result<Description, RunError> {
+        let mut guest = start(plugin, &Arc::new(settings.clone()), &Models::default(), deadline)?;
+        let vision = vision_of(plugin, &mut guest)?;
+        let answer = vision.rostro_pipeline_vision().call_describe(&mut guest.store);
+        answer.map_err(|error| failure(&guest, &error))
+    }
+
+    /// Asks a component that serves policy what it is.
+    pub(crate) fn describe_policy(plugin: &Plugin, settings: &Settings, deadline: Instant) -> Result<Identity, RunError> {
+        let mut guest = start(plugin, &Arc::new(settings.clone()), &Models::default(), deadline)?;
+        let policy = policy_of(plugin, &mut guest)?;
+        let answer = policy.rostro_pipeline_policy().call_describe(&mut guest.store);
+        answer.map_err(|error| failure(&guest, &error))
+    }
+
+    /// Finds the faces in an encoded image.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`]; after any but [`RunError::Undecodable`] and [`RunError::TooLarge`] the run is of no further use.
+    pub fn analyze(&mut self, image: &[u8], purpose: Purpose) -> Result<Analysis, RunError> {
+        let plugin = self.revision.vision();
+        let guest = match &mut self.vision {
+            Some(guest) => guest,
+            empty => empty.insert(start(plugin, self.revision.settings(), self.revision.models(), self.deadline)?),
+        };
+        let vision = vision_of(plugin, guest)?;
+        let answer = vision.rostro_pipeline_vision().call_analyze(&mut guest.store, image, purpose);
+        let answer = answer.map_err(|error| failure(guest, &error))?;
+        self.stages.append(&mut guest.store.data_mut().take_stages());
+        match answer {
+            Ok(analysis) => Ok(checked::analysis(analysis, self.revision.contract().dimension, purpose)?),
+            Err(VisionError::Undecodable(cause)) => Err(RunError::Undecodable(printable(&cause))),
+            Err(VisionError::TooLarge(size)) => {
+                Err(RunError::TooLarge { width: size.width, height: size.height, max_pixels: size.max_pixels })
+            }
+            Err(VisionError::Model(cause)) => Err(RunError::Model(printable(&cause))),
+        }
+    }
+
+    /// Chooses the face of an enrolment photo; `analysis` is what vision said of it.
+    ///
+    /// # Errors
+    ///
+    /// If the policy fails or answers wrongly.
+    pub(crate) fn review(&mut self, analysis: &Analysis) -> Result<ReviewOutcome, RunError> {
+        let faces: Vec<Face> = analysis.faces.iter().map(|analyzed| analyzed.face.clone()).collect();
+        let embedded: Vec<bool> = analysis.faces.iter().map(|analyzed| !analyzed.embedding.is_empty()).collect();
+        let outcome = self.policy(|policy, guest| policy.rostro_pipeline_policy().call_review(&mut guest.store, &faces))?;
+        Ok(checked::review(outcome, &embedded)?)
+    }
+
+    /// The vectors that stand for a person with these samples.
+    ///
+    /// # Errors
+    ///
+    /// If the policy fails or answers wrongly.
+    pub(crate) fn template(&mut self, samples: &[Vec<f32>]) -> Result<Vec<Vec<f32>>, RunError> {
+        let templates = self.policy(|policy, guest| policy.rostro_pipeline_policy().call_template(&mut guest.store, samples))?;
+        Ok(checked::templates(templates, self.revision.contract().dimension)?)
+    }
+
+    /// Decides who each face is.
+    ///
+    /// # Errors
+    ///
+    /// If the policy fails or answers wrongly.
+    pub(crate) fn decide(&mut self, probes: &[Probe]) -> Result<Vec<Decision>, RunError> {
+        let decisions = self.policy(|policy, guest| policy.rostro_pipeline_policy().call_decide(&mut guest.store, probes))?;
+        Ok(checked::decisions(decisions, probes)?)
+    }
+
+    /// What the guests said of the time they took, by stage.
+    pub(crate) fn stages(&self) -> &[(String, Duration)] {
+        &self.stages
+    }
+
+    /// The revision that this runs on.
+    pub(crate) fn revision(&self) -> &Arc<Revision> {
+        &self.revision
+    }
+
+    /// Calls the policy: in vision's own instance where one component serves both, else in one of its own.
+    fn policy<T>(&mut self, call: impl FnOnce(&PolicyHost, &mut Guest) -> wasmtime::Result<T>) -> Result<T, RunError> {
+        let settings = self.revision.settings();
+        let (plugin, slot) = match self.revision.policy() {
+            Some(plugin) => (plugin, &mut self.policy),
+            None => (self.revision.vision(), &mut self.vision),
+        };
+        let guest = match slot {
+            Some(guest) => guest,
+            // Policies get no models.
+            empty => empty.insert(start(plugin, settings, &Models::default(), self.deadline)?),
+        };
+        let policy = policy_of(plugin, guest)?;
+        call(&policy, guest).map_err(|error| failure(guest, &error))
+    }
+}
+
+impl std::fmt::Debug for Run {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Run").field("revision", &self.revision.digest()).field("deadline", &self.deadline).finish_non_exhaustive()
+    }
+}
+
+fn start(plugin: &Plugin, settings: &Arc<Settings>, models: &Models, deadline: Instant) -> Result<Guest, RunError> {
+    plugin.instantiate(Arc::clone(settings), models, deadline).map_err(|error| classify(&error, String::new()))
+}
+
+fn vision_of(plugin: &Plugin, guest: &mut Guest) -> Result<VisionHost, RunError> {
+    let indices = plugin.vision().ok_or_else(|| missing("vision"))?;
+    indices.load(&mut guest.store, &guest.instance).map_err(|error| failure(guest, &error))
+}
+
+fn policy_of(plugin: &Plugin, guest: &mut Guest) -> Result<PolicyHost, RunError> {
+    let indices = plugin.policy().ok_or_else(|| missing("policy"))?;
+    indices.load(&mut guest.store, &guest.instance).map_err(|error| failure(guest, &error))
+}
+
+fn missing(half: &str) -> RunError {
+    RunError::Trap { cause: format!("the component does not serve {half}"), stderr: String::new() }
+}
+
+fn failure(guest: &Guest, error: &wasmtime::Error) -> RunError {
+    classify(error, printable(&guest.store.data().stderr()))
+}
+
+fn classify(error: &wasmtime::Error, stderr: String) -> RunError {
+    if let Some(limit) = error.downcast_ref::<LimitReached>() {
+        return RunError::Limit(limit.clone());
+    }
+    if error.downcast_ref::<Trap>() == Some(&Trap::Interrupt) {
+        return RunError::Deadline;
+    }
+    if let Some(I32Exit(status)) = error.downcast_ref::<I32Exit>() {
+        return RunError::Trap { cause: format!("it exited with status {status}"), stderr };
+    }
+    RunError::Trap { cause: error.root_cause().to_string(), stderr }
+}
+
+/// A guest's words on one line and within bounds.
+fn printable(text: &str) -> String {
+    text.chars().take(500).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}

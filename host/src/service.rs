@@ -1,0 +1,220 @@
+//! The two things that Rostro does: recognise who is in a frame, and enrol a person from photos.
+//!
+//! This is the path between vision, the people and policy. The host looks at no pixel and decides nothing here.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::bindings::{Analysis, Candidate, Decision, Face, Probe, Purpose, ReviewOutcome};
+use crate::executor::{Executor, ExecutorError};
+use crate::people::{People, PeopleError};
+use crate::person::{PersonId, Sample};
+use crate::revision::Revision;
+use crate::router::Router;
+use crate::run::{Run, RunError};
+
+/// People offered to the policy for each face. More than are answered, so that a policy that gives each person to one face
+/// can fall back on the next.
+const CANDIDATES: usize = 8;
+
+/// Recognises and enrols.
+#[derive(Debug)]
+pub struct Service {
+    router: Router,
+    people: People,
+    executor: Executor,
+}
+
+/// An encoded photo as it was sent.
+#[derive(Clone, Debug)]
+pub struct Photo {
+    /// The client's name for it.
+    pub file_name: String,
+    /// JPEG, PNG or WebP.
+    pub bytes: Bytes,
+}
+
+/// Who is in a frame.
+#[derive(Debug)]
+pub struct Recognition {
+    /// The revision that answered.
+    pub revision: Arc<Revision>,
+    /// Width of the upright frame in pixels.
+    pub width: u32,
+    /// Height of the upright frame in pixels.
+    pub height: u32,
+    /// Every face, largest first.
+    pub(crate) faces: Vec<RecognizedFace>,
+    /// Time by stage, in the order of work.
+    pub stages: Vec<(String, Duration)>,
+}
+
+/// A face and who it is.
+#[derive(Debug)]
+pub(crate) struct RecognizedFace {
+    pub(crate) face: Face,
+    pub(crate) candidates: Vec<Candidate>,
+    pub(crate) decision: Decision,
+}
+
+/// What became of an enrolment.
+#[derive(Debug)]
+pub struct Enrollment {
+    /// The revision that answered.
+    pub revision: Arc<Revision>,
+    /// Where the person is stored; none if no photo was accepted, and then nothing changed.
+    pub path: Option<PathBuf>,
+    /// One outcome a photo, in their order.
+    pub(crate) photos: Vec<PhotoOutcome>,
+}
+
+/// What became of one photo.
+#[derive(Debug)]
+pub(crate) enum PhotoOutcome {
+    /// A face of it was enrolled, found with this score.
+    Accepted { score: f32 },
+    /// Refused, for these reasons.
+    Rejected(Vec<crate::bindings::Reason>),
+}
+
+/// Why the service could not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// No worker, or no time.
+    #[error(transparent)]
+    Executor(#[from] ExecutorError),
+    /// The pipeline failed, or refused the image.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The people could not be read or written.
+    #[error(transparent)]
+    People(#[from] PeopleError),
+}
+
+impl From<crate::index::IndexError> for ServiceError {
+    fn from(error: crate::index::IndexError) -> Self {
+        Self::People(error.into())
+    }
+}
+
+impl Service {
+    /// A service of these parts.
+    #[must_use]
+    pub fn new(router: Router, people: People, executor: Executor) -> Self {
+        Self { router, people, executor }
+    }
+
+    /// Finds out who is in an encoded frame.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError`].
+    pub async fn recognize(self: &Arc<Self>, frame: Bytes) -> Result<Recognition, ServiceError> {
+        let service = Arc::clone(self);
+        let arrived = Instant::now();
+        self.executor.run(move |deadline| service.recognize_now(&frame, arrived, deadline)).await?
+    }
+
+    fn recognize_now(&self, frame: &[u8], arrived: Instant, deadline: Instant) -> Result<Recognition, ServiceError> {
+        let begun = Instant::now();
+        let mut run = self.router.active().begin(deadline);
+        let analysis = run.analyze(frame, Purpose::Recognize)?;
+        let searched = Instant::now();
+        let (width, height) = (analysis.width, analysis.height);
+        let probes = self.probes(analysis)?;
+        let decided = Instant::now();
+        let decisions = run.decide(&probes)?;
+        let ended = Instant::now();
+        let faces = probes.into_iter().zip(decisions).map(|(probe, decision)| RecognizedFace {
+            face: probe.face,
+            candidates: probe.candidates,
+            decision,
+        });
+        let mut stages = vec![("queue".to_owned(), begun - arrived)];
+        stages.extend_from_slice(run.stages());
+        stages.push(("search".to_owned(), decided - searched));
+        stages.push(("decide".to_owned(), ended - decided));
+        stages.push(("total".to_owned(), ended - arrived));
+        Ok(Recognition { revision: Arc::clone(run.revision()), width, height, faces: faces.collect(), stages })
+    }
+
+    fn probes(&self, analysis: Analysis) -> Result<Vec<Probe>, ServiceError> {
+        let probe = |analyzed: crate::bindings::AnalyzedFace| {
+            let nearest = self.people.nearest(&analyzed.embedding, CANDIDATES)?;
+            let candidates = nearest.into_iter().map(|near| Candidate { id: near.id.to_string(), similarity: near.similarity });
+            Ok(Probe { face: analyzed.face, candidates: candidates.collect() })
+        };
+        analysis.faces.into_iter().map(probe).collect()
+    }
+
+    /// Enrols a person from photos, in place of what was known under that id.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError`]; nothing changed then.
+    pub async fn enroll(self: &Arc<Self>, id: PersonId, photos: Vec<Photo>) -> Result<Enrollment, ServiceError> {
+        let service = Arc::clone(self);
+        self.executor.run(move |deadline| service.enroll_now(&id, &photos, deadline)).await?
+    }
+
+    fn enroll_now(&self, id: &PersonId, photos: &[Photo], deadline: Instant) -> Result<Enrollment, ServiceError> {
+        let revision = self.router.active();
+        let mut run = revision.begin(deadline);
+        let mut samples = Vec::new();
+        let mut outcomes = Vec::new();
+        for photo in photos {
+            outcomes.push(match sample(&mut run, &revision, &photo.bytes)? {
+                Ok(sample) => {
+                    let score = sample.det_score.unwrap_or_default();
+                    samples.push(sample);
+                    PhotoOutcome::Accepted { score }
+                }
+                Err(reasons) => PhotoOutcome::Rejected(reasons),
+            });
+        }
+        let path = match samples.is_empty() {
+            true => None,
+            false => {
+                let embeddings: Vec<Vec<f32>> = samples.iter().map(|sample| sample.embedding.clone()).collect();
+                Some(self.people.replace(id, &samples, &run.template(&embeddings)?)?)
+            }
+        };
+        Ok(Enrollment { revision, path, photos: outcomes })
+    }
+
+    /// How long a caller that was turned away should wait.
+    #[must_use]
+    pub fn retry_after(&self) -> Duration {
+        self.executor.retry_after()
+    }
+}
+
+/// Takes the sample of one photo, or the reasons why there is none.
+fn sample(run: &mut Run, revision: &Revision, photo: &[u8]) -> Result<Result<Sample, Vec<crate::bindings::Reason>>, RunError> {
+    let mut analysis = match run.analyze(photo, Purpose::Enroll) {
+        Ok(analysis) => analysis,
+        Err(error @ RunError::Undecodable(_)) => return Ok(Err(vec![refusal("undecodable", error.to_string(), None, None)])),
+        Err(error @ RunError::TooLarge { width, height, max_pixels }) => {
+            let pixels = u64::from(width).saturating_mul(height.into());
+            return Ok(Err(vec![refusal("image_too_large", error.to_string(), Some(pixels), Some(max_pixels))]));
+        }
+        Err(error) => return Err(error),
+    };
+    match run.review(&analysis)? {
+        ReviewOutcome::Reject(reasons) => Ok(Err(reasons)),
+        ReviewOutcome::Accept(index) => {
+            // `review` was checked against the faces: the index is in range.
+            let chosen = analysis.faces.swap_remove(index as usize);
+            Ok(Ok(Sample { embedding: chosen.embedding, contract: Some(revision.contract().id.clone()), det_score: Some(chosen.face.score) }))
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "pixel counts are shown, not reckoned with")]
+fn refusal(code: &str, message: String, value: Option<u64>, limit: Option<u64>) -> crate::bindings::Reason {
+    let number = |number: Option<u64>| number.map(|number| number as f32);
+    crate::bindings::Reason { code: code.to_owned(), message, value: number(value), limit: number(limit) }
+}

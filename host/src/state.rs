@@ -1,0 +1,124 @@
+//! What the host keeps for one guest while it runs: the data of its store, and the host's half of `settings` and `telemetry`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use wasmtime::component::{HasSelf, Linker, ResourceTable};
+use wasmtime_wasi::p2::bindings::sync as wasi_sync;
+use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_nn::wit::{WasiNnCtx, WasiNnView};
+
+use crate::bindings::vision::rostro::pipeline::{settings, telemetry};
+use crate::inference::Models;
+use crate::limits::{Limiter, Limits};
+use crate::settings::Settings;
+
+/// Names of stages that are kept of a request; a guest that invents more is not worth the memory.
+const STAGES: usize = 16;
+
+/// Longest name of a stage in bytes.
+const STAGE_NAME: usize = 32;
+
+/// The data of a guest's store.
+pub(crate) struct GuestState {
+    wasi: WasiCtx,
+    nn: WasiNnCtx,
+    table: ResourceTable,
+    pub(crate) limiter: Limiter,
+    settings: Arc<Settings>,
+    stderr: MemoryOutputPipe,
+    log_bytes_left: usize,
+    stages: Vec<(String, Duration)>,
+}
+
+impl GuestState {
+    pub(crate) fn new(limits: &Limits, settings: Arc<Settings>, models: &Models) -> Self {
+        let stderr = MemoryOutputPipe::new(limits.log_bytes());
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(limits.handles());
+        Self {
+            // Standard input is empty, standard output goes nowhere, and there are no files, arguments, variables or sockets.
+            wasi: WasiCtx::builder().stderr(stderr.clone()).build(),
+            nn: models.context(),
+            table,
+            limiter: Limiter::new(limits),
+            settings,
+            stderr,
+            log_bytes_left: limits.log_bytes(),
+            stages: Vec::new(),
+        }
+    }
+
+    /// What the guest wrote to standard error: of a Rust guest that trapped, its panic message.
+    pub(crate) fn stderr(&self) -> String {
+        String::from_utf8_lossy(&self.stderr.contents()).trim().to_owned()
+    }
+
+    /// The stages that the guest reported since the last call, each name once, in the order of first mention.
+    pub(crate) fn take_stages(&mut self) -> Vec<(String, Duration)> {
+        std::mem::take(&mut self.stages)
+    }
+}
+
+/// Links everything that a guest may import.
+///
+/// # Errors
+///
+/// None in practice: names are linked once each.
+pub(crate) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
+    settings::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    telemetry::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    wasmtime_wasi_nn::wit::add_to_linker(linker, |state: &mut GuestState| {
+        WasiNnView::new(&mut state.table, &mut state.nn)
+    })?;
+    wasmtime_wasi::p2::add_to_linker_with_options_sync(linker, &wasi_sync::LinkOptions::default())
+}
+
+impl WasiView for GuestState {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl settings::Host for GuestState {
+    fn get_thresholds(&mut self) -> settings::Thresholds {
+        let thresholds = self.settings.thresholds;
+        settings::Thresholds { detection: thresholds.detection, similarity: thresholds.similarity }
+    }
+
+    fn max_pixels(&mut self) -> u64 {
+        self.settings.max_pixels
+    }
+
+    fn get_model(&mut self, role: String) -> Option<settings::Model> {
+        self.settings.models.get(&role).cloned()
+    }
+
+    fn get(&mut self, key: String) -> Option<String> {
+        self.settings.own.get(&key).cloned()
+    }
+}
+
+impl telemetry::Host for GuestState {
+    fn stage(&mut self, name: String, nanoseconds: u64) {
+        let time = Duration::from_nanos(nanoseconds);
+        if let Some((_, total)) = self.stages.iter_mut().find(|(known, _)| *known == name) {
+            *total = total.saturating_add(time);
+        } else if self.stages.len() < STAGES && name.len() <= STAGE_NAME && crate::checked::is_name(&name) {
+            self.stages.push((name, time));
+        }
+    }
+
+    fn log(&mut self, level: telemetry::Level, message: String) {
+        let Some(left) = self.log_bytes_left.checked_sub(message.len()) else { return };
+        self.log_bytes_left = left;
+        // Escaped, so that a guest cannot forge lines of its own.
+        let message = message.escape_debug();
+        match level {
+            telemetry::Level::Debug => tracing::debug!(target: "rostro::guest", "{message}"),
+            telemetry::Level::Info => tracing::info!(target: "rostro::guest", "{message}"),
+            telemetry::Level::Warn => tracing::warn!(target: "rostro::guest", "{message}"),
+        }
+    }
+}

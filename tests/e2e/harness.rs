@@ -1,0 +1,300 @@
+//! A server of its own for each test, and a small client.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long a server may take to start: components are compiled then.
+const START: Duration = Duration::from_secs(120);
+
+/// The repository's root.
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// A component that `cargo xtask guest` built.
+pub(crate) fn component(name: &str) -> PathBuf {
+    existing(root().join(format!("target/guest/{name}.wasm")), "cargo xtask guest")
+}
+
+/// A file of the folder with photos and reference results, which is not part of the repository.
+pub(crate) fn shared(path: &str) -> PathBuf {
+    let folder = std::env::var_os("ROSTRO_SHARED").map_or_else(|| root().join("../shared"), PathBuf::from);
+    existing(folder.join(path), "the tests with ROSTRO_SHARED naming the folder with the photos")
+}
+
+/// A drawn test picture.
+pub(crate) fn drawn(name: &str) -> Vec<u8> {
+    let path = existing(root().join("models/testing/frames").join(name), "models/testing/make.py");
+    std::fs::read(path).unwrap()
+}
+
+fn existing(path: PathBuf, remedy: &str) -> PathBuf {
+    assert!(path.exists(), "{} is missing; run {remedy}", path.display());
+    path
+}
+
+/// The `rostro` program that is under test.
+pub(crate) fn rostro() -> Command {
+    // Test binaries lie in `target/<profile>/deps`, programs one folder up.
+    let here = std::env::current_exe().unwrap();
+    let program = here.parent().unwrap().parent().unwrap().join("rostro");
+    let mut command = Command::new(existing(program, "cargo build -p rostro-host"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ROSTRO_")) {
+        command.env_remove(name);
+    }
+    command.env_remove("RUST_LOG").current_dir(root());
+    command
+}
+
+/// How to start a server.
+#[derive(Debug)]
+pub(crate) struct Options {
+    args: Vec<String>,
+    pack: &'static str,
+    pipeline: PathBuf,
+    gallery: Option<PathBuf>,
+}
+
+impl Options {
+    /// With the drawn faces' models, which need no weights.
+    pub(crate) fn drawn() -> Self {
+        Self { args: Vec::new(), pack: "testing", pipeline: component("insightface"), gallery: None }
+    }
+
+    /// With real models, for real people.
+    pub(crate) fn real() -> Self {
+        existing(root().join("models/installed/mobile/manifest.toml"), "cargo xtask setup");
+        Self { pack: "mobile", ..Self::drawn() }
+    }
+
+    pub(crate) fn arg(mut self, name: &str, value: impl AsRef<Path>) -> Self {
+        self.args.extend([name.to_owned(), value.as_ref().to_str().unwrap().to_owned()]);
+        self
+    }
+
+    pub(crate) fn pipeline(mut self, pipeline: PathBuf) -> Self {
+        self.pipeline = pipeline;
+        self
+    }
+
+    pub(crate) fn gallery(mut self, gallery: &Path) -> Self {
+        self.gallery = Some(gallery.to_owned());
+        self
+    }
+
+    fn command(&self, gallery: &Path) -> Command {
+        let mut command = rostro();
+        command
+            .args(["serve", "--listen", "127.0.0.1:0", "--pack", self.pack])
+            .arg("--pipeline")
+            .arg(&self.pipeline)
+            .arg("--gallery")
+            .arg(gallery)
+            .args(&self.args);
+        command
+    }
+
+    /// Starts a server that must serve.
+    pub(crate) fn start(self) -> Server {
+        let own = TempDir::new().unwrap();
+        let gallery = self.gallery.clone().unwrap_or_else(|| own.path().join("gallery"));
+        let mut child = self.command(&gallery).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let log = Log::default();
+        let address = log.follow(child.stderr.take().unwrap());
+        match address.recv_timeout(START) {
+            Ok(address) => Server { child, url: format!("http://{address}"), log, gallery, _own: own },
+            Err(_) => {
+                let _ = child.kill();
+                panic!("the server did not start:\n{}", log.text());
+            }
+        }
+    }
+
+    /// Starts a server that must refuse to, and answers what it wrote.
+    pub(crate) fn refuse(self) -> String {
+        let own = TempDir::new().unwrap();
+        let gallery = self.gallery.clone().unwrap_or_else(|| own.path().join("gallery"));
+        refusal(self.command(&gallery))
+    }
+}
+
+/// Runs a command that must fail with exit code 1, and answers its error.
+pub(crate) fn refusal(mut command: Command) -> String {
+    let Output { status, stderr, .. } = command.stdin(Stdio::null()).output().unwrap();
+    let stderr = String::from_utf8_lossy(&stderr).into_owned();
+    assert_eq!(status.code(), Some(1), "{stderr}");
+    assert!(!stderr.contains("panicked"), "{stderr}");
+    stderr
+}
+
+/// What a server wrote so far.
+#[derive(Clone, Debug, Default)]
+struct Log(Arc<Mutex<String>>);
+
+impl Log {
+    fn text(&self) -> String {
+        self.0.lock().unwrap().clone()
+    }
+
+    /// Collects lines in the background; sends the address once it is said.
+    fn follow(&self, stderr: impl Read + Send + 'static) -> std::sync::mpsc::Receiver<String> {
+        let (send, receive) = std::sync::mpsc::channel();
+        let text = Arc::clone(&self.0);
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                if let Some((_, address)) = line.split_once("serving on http://") {
+                    let _ = send.send(address.trim().to_owned());
+                }
+                let mut text = text.lock().unwrap();
+                text.push_str(&line);
+                text.push('\n');
+            }
+        });
+        receive
+    }
+}
+
+/// A running server; it ends with the test.
+#[derive(Debug)]
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) url: String,
+    log: Log,
+    pub(crate) gallery: PathBuf,
+    _own: TempDir,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("the server's log:\n{}", self.log.text());
+        }
+    }
+}
+
+/// A part of a multipart form.
+#[derive(Clone, Debug)]
+pub(crate) struct Part {
+    name: &'static str,
+    file_name: Option<String>,
+    bytes: Vec<u8>,
+}
+
+pub(crate) fn text(name: &'static str, value: &str) -> Part {
+    Part { name, file_name: None, bytes: value.as_bytes().to_vec() }
+}
+
+pub(crate) fn file(name: &'static str, file_name: &str, bytes: impl Into<Vec<u8>>) -> Part {
+    Part { name, file_name: Some(file_name.to_owned()), bytes: bytes.into() }
+}
+
+pub(crate) const BOUNDARY: &str = "a-boundary-that-no-part-contains";
+
+/// The body of a multipart form.
+pub(crate) fn multipart(parts: &[Part]) -> Vec<u8> {
+    let mut body = Vec::new();
+    for part in parts {
+        let file_name = part.file_name.as_ref().map(|name| format!("; filename=\"{name}\"")).unwrap_or_default();
+        body.extend(format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{}\"{file_name}\r\n", part.name).bytes());
+        if part.file_name.is_some() {
+            body.extend(b"Content-Type: image/jpeg\r\n");
+        }
+        body.extend(b"\r\n");
+        body.extend(&part.bytes);
+        body.extend(b"\r\n");
+    }
+    body.extend(format!("--{BOUNDARY}--\r\n").bytes());
+    body
+}
+
+/// A status and the JSON that came with it.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) json: Value,
+    pub(crate) headers: ureq::http::HeaderMap,
+}
+
+impl Answer {
+    /// Asserts success and gives the body.
+    pub(crate) fn ok(self) -> Value {
+        assert_eq!(self.status, 200, "{}", self.json);
+        self.json
+    }
+
+    /// Asserts an error of that status and code, in the form that every error has, and gives its message.
+    pub(crate) fn error(&self, status: u16, code: &str) -> String {
+        assert_eq!((self.status, self.json["code"].as_str()), (status, Some(code)), "{}", self.json);
+        assert!(self.json["details"].is_object(), "{}", self.json);
+        assert_eq!(self.json["request_id"].as_str().unwrap(), self.headers["x-request-id"], "{}", self.json);
+        self.json["error"].as_str().expect("`error` is a string").to_owned()
+    }
+}
+
+impl Server {
+    /// Posts a body of any type.
+    pub(crate) fn post(&self, path: &str, content_type: Option<&str>, body: &[u8]) -> Answer {
+        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(START)).build().into();
+        let mut request = agent.post(format!("{}{path}", self.url));
+        if let Some(content_type) = content_type {
+            request = request.header("content-type", content_type);
+        }
+        let mut response = request.send(body).expect("the server answers");
+        let text = response.body_mut().read_to_string().unwrap();
+        let json = serde_json::from_str(&text).unwrap_or_else(|_| panic!("not JSON: {text}"));
+        Answer { status: response.status().as_u16(), json, headers: response.headers().clone() }
+    }
+
+    /// Posts a form.
+    pub(crate) fn form(&self, path: &str, parts: &[Part]) -> Answer {
+        self.post(path, Some(&format!("multipart/form-data; boundary={BOUNDARY}")), &multipart(parts))
+    }
+
+    /// Enrols a person from photos.
+    pub(crate) fn enroll<P: Into<Vec<u8>>>(&self, id: &str, photos: impl IntoIterator<Item = P>) -> Answer {
+        let photos = photos.into_iter().enumerate().map(|(index, photo)| file("images", &format!("{index}.jpg"), photo));
+        self.form("/process-images", &std::iter::once(text("student_id", id)).chain(photos).collect::<Vec<_>>())
+    }
+
+    /// Asks who is in a frame.
+    pub(crate) fn recognize(&self, frame: impl Into<Vec<u8>>) -> Answer {
+        self.form("/process_frame", &[file("image", "frame.jpg", frame)])
+    }
+
+    /// The names in a frame, in the order of the answer.
+    pub(crate) fn names(&self, frame: impl Into<Vec<u8>>) -> Vec<String> {
+        let answer = self.recognize(frame).ok();
+        let faces = answer["recognized_faces"].as_array().unwrap();
+        faces.iter().map(|face| face["identity"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// What the server wrote so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.text()
+    }
+
+    /// Ends the server without warning.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Asks the server to end and waits until it did; its exit code.
+    pub(crate) fn terminate(&mut self) -> Option<i32> {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        self.child.wait().unwrap().code()
+    }
+
+    pub(crate) fn process_id(&self) -> u32 {
+        self.child.id()
+    }
+}

@@ -1,0 +1,103 @@
+//! The pipeline against insightface 2.1 on the same images with the same models: the figures are printed.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rostro_host::{Analysis, AnalyzedFace, Engine, Limits, OnnxRuntime, Pack, Plugin, Purpose, Revision, Tuning};
+use serde_json::Value;
+
+use crate::harness::{component, root, shared};
+
+/// The pipeline as the reference was made: insightface's square letterbox of 640 and its detection threshold.
+fn revision() -> Arc<Revision> {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let library = rostro_host::locate_runtime(None, &root().join("models/runtime")).unwrap();
+    let onnx = OnnxRuntime::load(&library, 2, 1).unwrap();
+    let pack = Pack::open(&root().join("models/installed"), "mobile").unwrap();
+    let engine = Engine::new(Limits::default(), 1).unwrap();
+    let plugin = Plugin::load(&engine, &std::fs::read(component("insightface")).unwrap()).unwrap();
+    let own = [("letterbox".to_owned(), "square".to_owned())].into();
+    let tuning = Tuning { detection: Some(0.5), similarity: None, max_pixels: 40_000_000, own };
+    Arc::new(Revision::stage(&onnx, &pack, plugin, None, &tuning, deadline).unwrap())
+}
+
+fn analyze(revision: &Arc<Revision>, image: &str) -> Analysis {
+    let bytes = std::fs::read(shared(image)).unwrap();
+    revision.begin(Instant::now() + Duration::from_secs(60)).analyze(&bytes, Purpose::Recognize).unwrap()
+}
+
+fn numbers(value: &Value) -> Vec<f32> {
+    value.as_array().unwrap().iter().map(|number| number.as_f64().unwrap() as f32).collect()
+}
+
+fn bounds(face: &AnalyzedFace) -> [f32; 4] {
+    let bounds = face.face.bounds;
+    [bounds.x1, bounds.y1, bounds.x2, bounds.y2]
+}
+
+fn iou(a: &[f32], b: &[f32]) -> f32 {
+    let overlap = |low: usize| (a[low + 2].min(b[low + 2]) - a[low].max(b[low])).max(0.0);
+    let area = |r: &[f32]| (r[2] - r[0]) * (r[3] - r[1]);
+    let both = overlap(0) * overlap(1);
+    both / (area(a) + area(b) - both)
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+/// How one face compares with the reference's.
+struct Comparison {
+    image: String,
+    iou: f32,
+    score: f32,
+    landmark: f32,
+    cosine: f32,
+}
+
+fn compare(image: &str, ours: &Analysis, theirs: &Value) -> Comparison {
+    let their_bounds = numbers(&theirs["bbox"]);
+    let overlap = |face: &&AnalyzedFace| iou(&bounds(face), &their_bounds);
+    let face = ours.faces.iter().max_by(|a, b| overlap(a).total_cmp(&overlap(b))).unwrap_or_else(|| panic!("{image}: no face"));
+    let points = theirs["kps"].as_array().unwrap().iter().map(numbers);
+    let distance = |(point, theirs): (&rostro_host::Point, Vec<f32>)| (point.x - theirs[0]).hypot(point.y - theirs[1]);
+    Comparison {
+        image: image.to_owned(),
+        iou: overlap(&face),
+        score: (face.face.score - theirs["det_score"].as_f64().unwrap() as f32).abs(),
+        landmark: face.face.landmarks.iter().zip(points).map(distance).fold(0.0, f32::max),
+        cosine: cosine(&face.embedding, &numbers(&theirs["embedding"])),
+    }
+}
+
+#[test]
+fn every_face_agrees_with_insightface_in_box_score_landmarks_and_embedding() {
+    let reference: Value = serde_json::from_slice(&std::fs::read(shared("reference/insightface-2.1-det640.json")).unwrap()).unwrap();
+    let revision = revision();
+    let mut faces = Vec::new();
+    for (image, theirs) in reference["images"].as_object().unwrap() {
+        let ours = analyze(&revision, image);
+        assert_eq!((u64::from(ours.width), u64::from(ours.height)), (theirs["width"].as_u64().unwrap(), theirs["height"].as_u64().unwrap()));
+        let theirs = theirs["faces"].as_array().unwrap();
+        assert_eq!(ours.faces.len(), theirs.len(), "{image}: as many faces");
+        faces.extend(theirs.iter().map(|theirs| compare(image, &ours, theirs)));
+    }
+    assert!(faces.len() > 100, "only {} faces in the reference", faces.len());
+    let mut cosines: Vec<f32> = faces.iter().map(|face| face.cosine).collect();
+    cosines.sort_by(f32::total_cmp);
+    let median = cosines[cosines.len() / 2];
+    let worst = |value: fn(&Comparison) -> f32| faces.iter().max_by(|a, b| value(a).total_cmp(&value(b))).unwrap();
+    println!("{} faces of insightface 2.1", faces.len());
+    println!("  smallest IoU             {:.4} (at least 0.9)", worst(|face| -face.iou).iou);
+    println!("  largest score difference {:.4} (at most 0.02)", worst(|face| face.score).score);
+    println!("  largest landmark shift   {:.3} px (at most 1.5)", worst(|face| face.landmark).landmark);
+    println!("  smallest cosine          {:.5} (at least 0.99), {}", cosines[0], worst(|face| -face.cosine).image);
+    println!("  median cosine            {median:.5} (at least 0.998)");
+    for face in &faces {
+        let good = face.iou >= 0.9 && face.score <= 0.02 && face.landmark <= 1.5 && face.cosine >= 0.99;
+        let Comparison { image, iou, score, landmark, cosine } = face;
+        assert!(good, "{image}: IoU {iou}, score off by {score}, landmark off by {landmark} px, cosine {cosine}");
+    }
+    assert!(median >= 0.998, "median cosine {median}");
+}

@@ -1,0 +1,143 @@
+//! What can be wrong at the start, and how the service ends: each message says how to mend it.
+
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::harness::{Options, component, drawn, refusal, rostro};
+
+fn assert_says(error: &str, wanted: &[&str]) {
+    for words in wanted {
+        assert!(error.contains(words), "`{words}` is not in: {error}");
+    }
+}
+
+#[test]
+fn a_pack_that_is_not_installed_says_how_to_install_it() {
+    let models = tempfile::tempdir().unwrap();
+    let error = Options::drawn().arg("--models", models.path()).arg("--pack", "buffalo_l").refuse();
+    assert_says(&error, &["buffalo_l", "rostro models install buffalo_l"]);
+}
+
+#[test]
+fn a_pack_with_a_corrupt_model_names_the_file_and_the_remedy() {
+    let models = tempfile::tempdir().unwrap();
+    let install = |command: &mut std::process::Command| assert!(command.status().unwrap().success());
+    install(rostro().args(["models", "--models"]).arg(models.path()).args(["install", "testing"]));
+    let model = models.path().join("testing/detector.onnx");
+    let mut bytes = std::fs::read(&model).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0xff;
+    std::fs::write(&model, bytes).unwrap();
+    let error = Options::drawn().arg("--models", models.path()).refuse();
+    assert_says(&error, &["detector.onnx", "rostro models install testing"]);
+}
+
+#[test]
+fn onnx_runtime_that_is_missing_says_how_to_install_it() {
+    let nowhere = tempfile::tempdir().unwrap();
+    let error = Options::drawn().arg("--runtime", nowhere.path()).refuse();
+    assert_says(&error, &["ONNX Runtime", "rostro runtime install"]);
+}
+
+#[test]
+fn a_library_that_is_not_onnx_runtime_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = folder.path().join("libonnxruntime.so");
+    std::fs::write(&library, "not a library").unwrap();
+    let error = Options::drawn().arg("--onnxruntime", &library).refuse();
+    assert_says(&error, &["cannot load ONNX Runtime", "rostro runtime install"]);
+}
+
+#[test]
+fn a_component_of_the_wrong_world_says_which_export_is_missing() {
+    let error = Options::drawn().pipeline(component("margin-policy")).refuse();
+    assert_says(&error, &["does not export rostro:pipeline/vision@0.1.0", "it exports rostro:pipeline/policy@0.1.0"]);
+}
+
+#[test]
+fn a_component_with_forbidden_imports_has_all_of_them_named_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("nosy.wat");
+    let imports = ["wasi:sockets/tcp@0.2.6", "wasi:http/outgoing-handler@0.2.6", "rostro:pipeline/settings@9.0.0"];
+    let text: String = imports.iter().map(|name| format!("(import \"{name}\" (instance))")).collect();
+    std::fs::write(&file, format!("(component {text})")).unwrap();
+    assert_says(&Options::drawn().pipeline(file).refuse(), &imports);
+}
+
+#[test]
+fn a_file_that_is_no_component_is_told_what_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    for (bytes, words) in [
+        (b"hello".as_slice(), "not a WebAssembly component"),
+        (b"\0asm\x01\0\0\0", "a core WebAssembly module, not a component"),
+        (b"\x7fELF\x02\x01\x01\0", "native or precompiled"),
+        (b"", "not a WebAssembly component"),
+    ] {
+        let file = folder.path().join("pipeline.wasm");
+        std::fs::write(&file, bytes).unwrap();
+        assert_says(&Options::drawn().pipeline(file).refuse(), &[words, "wasm32-wasip2"]);
+    }
+}
+
+#[test]
+fn a_pipeline_that_is_missing_says_how_to_build_it() {
+    let error = Options::drawn().pipeline("nowhere/pipeline.wasm".into()).refuse();
+    assert_says(&error, &["nowhere/pipeline.wasm", "--pipeline", "cargo xtask guest"]);
+}
+
+#[test]
+fn a_port_in_use_is_named_with_the_way_out() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let mut command = rostro();
+    command.args(["serve", "--listen", &address]);
+    assert_says(&refusal(command), &[&address, "--listen"]);
+}
+
+#[test]
+fn a_gallery_that_cannot_be_written_is_refused_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    // A file where the folder should be: it cannot be written by any user, root included.
+    let file = folder.path().join("gallery");
+    std::fs::write(&file, "").unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o444)).unwrap();
+    let error = Options::drawn().gallery(&file).refuse();
+    assert_says(&error, &["gallery", file.to_str().unwrap()]);
+}
+
+#[test]
+fn an_unknown_key_in_the_configuration_file_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rostro.toml");
+    std::fs::write(&file, "similarity = 0.4\n").unwrap();
+    assert_says(&Options::drawn().arg("--config", &file).refuse(), &["rostro.toml", "unknown field `similarity`"]);
+}
+
+#[test]
+fn flags_win_over_variables_and_variables_over_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rostro.toml");
+    // Each of these values alone would stop the start with its own message.
+    std::fs::write(&file, "similarity-threshold = 3.0\n").unwrap();
+    let says = |variable: Option<&str>, flag: Option<&str>| {
+        let mut command = rostro();
+        command.args(["serve", "--listen", "127.0.0.1:0", "--config"]).arg(&file);
+        if let Some(value) = variable {
+            command.env("ROSTRO_SIMILARITY_THRESHOLD", value);
+        }
+        if let Some(value) = flag {
+            command.args(["--similarity-threshold", value]);
+        }
+        refusal(command)
+    };
+    assert_says(&says(None, None), &["similarity-threshold is 3;"]);
+    assert_says(&says(Some("4"), None), &["similarity-threshold is 4;"]);
+    assert_says(&says(Some("4"), Some("5")), &["similarity-threshold is 5;"]);
+}
+
+#[test]
+fn a_service_told_to_stop_ends_with_success() {
+    let mut server = Options::drawn().start();
+    server.recognize(drawn("empty.png")).ok();
+    assert_eq!(server.terminate(), Some(0));
+}

@@ -1,0 +1,125 @@
+"""A real server with real weights for the tests that stand in for its callers.
+
+    ROSTRO_BIN     the command to test; target/debug/rostro unless set
+    ROSTRO_SHARED  the folder with test images; ../shared beside the repository unless set
+
+What is missing fails the tests with a message that says how to get it: nothing is skipped.
+"""
+
+import dataclasses
+import os
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import requests
+from callers import post_photos
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+GALLERY = "embeddings_csvs"  # Relative, as the replaced service had it, so that `filepath` is too.
+START_SECONDS = 120  # A first start compiles the pipeline, in a debug build.
+
+
+@dataclasses.dataclass(frozen=True)
+class Server:
+    """A running server: where it answers, and the folder that its relative paths start from."""
+
+    url: str
+    directory: Path
+
+
+def existing(path, remedy):
+    """The path, absolute; without it the test fails and says how to get it."""
+    if not path.exists():
+        pytest.fail(f"{path} is missing: {remedy}", pytrace=False)
+    return path.resolve()
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_until_it_answers(process, url, log):
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if requests.get(url, timeout=1).ok:
+                return
+        except requests.RequestException:
+            time.sleep(0.1)
+    state = f"exited with {process.returncode}" if process.poll() is not None else f"did not answer in {START_SECONDS} s"
+    pytest.fail(f"the server {state}; its log ends:\n{log.read_text()[-4000:]}", pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """`rostro serve` with the pack `mobile` and an empty gallery."""
+    binary = existing(Path(os.environ.get("ROSTRO_BIN", ROOT / "target/debug/rostro")), "run `cargo build -p rostro-host`")
+    models = existing(ROOT / "models/installed", "run `rostro models install mobile --from DIR`")
+    existing(models / "mobile", "run `rostro models install mobile --from DIR`")
+    pipeline = existing(ROOT / "target/guest/insightface.wasm", "run `cargo xtask guest`")
+    directory = tmp_path_factory.mktemp("server")
+    log = directory / "server.log"
+    url = f"http://127.0.0.1:{free_port()}"
+    command = [binary, "serve", "--listen", url.removeprefix("http://"), "--gallery", GALLERY, "--pack", "mobile"]
+    command += ["--models", models, "--runtime", ROOT / "models/runtime", "--pipeline", pipeline]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, cwd=directory, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        wait_until_it_answers(process, url, log)
+        yield Server(url, directory)
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="session")
+def faces():
+    """The folder with photos of people."""
+    shared = Path(os.environ.get("ROSTRO_SHARED", ROOT / "../shared"))
+    return existing(shared / "faces", "set ROSTRO_SHARED to the folder that holds faces/")
+
+
+@pytest.fixture(scope="session")
+def student(faces):
+    """Photos of a student: `student("s6")` for enrolment, `student("s6", "test")` for the probe."""
+
+    def photos(name, *views):
+        return [faces / "students" / name / f"{view}.jpg" for view in views or ("front", "left", "right")]
+
+    return photos
+
+
+@pytest.fixture(scope="session")
+def blank(tmp_path_factory):
+    """A photo with nobody on it."""
+    path = tmp_path_factory.mktemp("photos") / "blank.jpg"
+    Image.new("RGB", (320, 240), "slategrey").save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def enroll(server):
+    """Enrols photos under an id; gives the answer, which must be a success."""
+
+    def enrolled(student_id, photos):
+        response = post_photos(server.url, student_id, photos)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    return enrolled
+
+
+@pytest.fixture(scope="session")
+def s6(enroll, student):
+    """The answer to the enrolment of student s6."""
+    return enroll("s6", student("s6"))

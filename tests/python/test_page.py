@@ -1,0 +1,326 @@
+"""The page at `/` in headless Chromium, with a fake camera that shows a student's photo.
+
+    ROSTRO_CHROMIUM, ROSTRO_CHROMEDRIVER  the browser and its driver, where they are not on PATH
+
+Screenshots are left in target/screenshots/ to be looked at.
+"""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import requests
+from callers import post_frame, post_photos
+from PIL import Image
+from selenium import webdriver
+from selenium.common.exceptions import WebDriverException
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.wait import WebDriverWait
+
+SCREENSHOTS = Path(__file__).resolve().parents[2] / "target/screenshots"
+ANSWER_SECONDS = 20
+FLAGS = [
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1360,1000",
+]  # fmt: skip
+
+# Makes each recognition take 700 ms and counts how many there are at once.
+SLOW_SERVICE = """
+window.inFlight = 0; window.mostInFlight = 0;
+const quick = window.fetch;
+window.fetch = async (...request) => {
+  window.mostInFlight = Math.max(window.mostInFlight, ++window.inFlight);
+  await new Promise((resolve) => setTimeout(resolve, 700));
+  try { return await quick(...request); } finally { window.inFlight -= 1; }
+};
+"""
+
+# Drops the files of an input on an element, as a person would with the mouse.
+DROP = """
+const [target, input] = arguments;
+const files = new DataTransfer();
+for (const file of input.files) files.items.add(file);
+for (const type of ["dragenter", "dragover", "drop"])
+  target.dispatchEvent(new DragEvent(type, { dataTransfer: files, bubbles: true, cancelable: true }));
+"""
+
+# Where the first box is drawn, as fractions of the picture: left, upper, right, lower edge.
+DRAWN = """
+const outer = document.querySelector("#picture").getBoundingClientRect();
+const box = document.querySelector(".face").getBoundingClientRect();
+return [(box.left - outer.left) / outer.width, (box.top - outer.top) / outer.height,
+        (box.right - outer.left) / outer.width, (box.bottom - outer.top) / outer.height];
+"""
+
+
+class Page:
+    """The page in a browser, by what people see and press."""
+
+    def __init__(self, browser):
+        self.browser = browser
+
+    def find(self, selector):
+        return self.browser.find_element(By.CSS_SELECTOR, selector)
+
+    def press(self, selector):
+        self.find(selector).click()
+
+    def text(self, selector):
+        return self.find(selector).text
+
+    def choose(self, selector, *files):
+        self.find(selector).send_keys("\n".join(map(str, files)))
+
+    def names(self):
+        return [element.text for element in self.browser.find_elements(By.CSS_SELECTOR, "#people b")]
+
+    def until(self, condition, what):
+        """Waits for a condition of the page; a list is redrawn with every frame, so what was found in it may just have gone."""
+        wait = WebDriverWait(self.browser, ANSWER_SECONDS, poll_frequency=0.05, ignored_exceptions=[WebDriverException])
+        return wait.until(lambda _: condition(), message=f"{what}; the page says: {self.text('body')}")
+
+    def until_names(self, *names):
+        self.until(lambda: self.names() == list(names), f"not shown: {names}")
+
+    def until_text(self, selector):
+        return self.until(lambda: self.text(selector), f"{selector} stays empty")
+
+    def fits(self):
+        return self.browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+
+    def screenshot(self, name):
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        self.browser.save_screenshot(str(SCREENSHOTS / f"{name}.png"))
+
+
+def program(variable, *names):
+    found = os.environ.get(variable) or next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        pytest.fail(f"{names[0]} is missing: install Debian's packages chromium and chromium-driver, or set {variable}", pytrace=False)
+    return found
+
+
+@pytest.fixture
+def open_page(server, tmp_path):
+    """Opens the page in a fresh browser, given further flags; `script` runs before the page's own."""
+    browsers = []
+
+    def opened(*flags, url=server.url, script=None, preferences=None):
+        options = webdriver.ChromeOptions()
+        options.binary_location = program("ROSTRO_CHROMIUM", "chromium", "chromium-browser", "google-chrome")
+        for flag in [*FLAGS, f"--user-data-dir={tmp_path / f'profile-{len(browsers)}'}", *flags]:
+            options.add_argument(flag)
+        options.add_experimental_option("prefs", preferences or {})
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        browser = webdriver.Chrome(options=options, service=Service(program("ROSTRO_CHROMEDRIVER", "chromedriver")))
+        browsers.append(browser)
+        if script:
+            browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": script})
+        browser.get(url)
+        return Page(browser)
+
+    yield opened
+    for browser in browsers:
+        browser.quit()
+
+
+@pytest.fixture
+def camera(tmp_path):
+    """The flags of a camera that shows a photo for ever."""
+
+    def flags(photo):
+        jpeg, video = tmp_path / "frame.jpg", tmp_path / "camera.mjpeg"
+        Image.open(photo).save(jpeg, quality=95, subsampling="4:2:0")  # The fake camera reads no other subsampling.
+        video.write_bytes(jpeg.read_bytes() * 10)
+        return "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", f"--use-file-for-fake-video-capture={video}"
+
+    return flags
+
+
+@pytest.fixture
+def s6_camera(camera, student):
+    return camera(*student("s6", "test"))
+
+
+# --- the camera ---
+
+
+def test_the_camera_shows_who_is_there(server, s6, open_page, s6_camera, student):
+    page = open_page(*s6_camera)
+    page.screenshot("empty")
+    page.press("#camera")
+    page.until_names("s6")
+    assert re.fullmatch(r"0\.\d\d|1\.00", page.text("#people .confidence"))
+    assert re.fullmatch(r"s6\s+(0\.\d\d|1\.00)", page.text(".face .name"))
+    assert float(page.text("#round-trip")) + 1 > float(page.text("#server-total")) > 0, "the service's part is within the round trip"
+    assert "decode" in page.text("#stages") and "ms" in page.text("#stages")
+    page.screenshot("camera")
+
+    answer = post_frame(server.url, student("s6", "test")[0].read_bytes()).json()
+    left, upper, right, lower = answer["recognized_faces"][0]["bbox"]
+    expected = pytest.approx([left / 640, upper / 480, right / 640, lower / 480], abs=0.03)
+    assert page.browser.execute_script(DRAWN) == expected
+    page.browser.set_window_size(500, 900)
+    assert page.browser.execute_script(DRAWN) == expected, "the box must follow the size of the picture"
+
+    page.press("#camera")
+    assert page.names() == [] and page.text("#camera") == "Open camera"
+
+
+def test_there_is_never_more_than_one_request_in_flight(s6, open_page, s6_camera):
+    page = open_page(*s6_camera, script=SLOW_SERVICE)
+    page.press("#camera")
+    page.find("#rate").send_keys(Keys.END)
+    assert page.text("#rate-value") == "5 fps"
+    page.until(lambda: frame_counts(page)[0] >= 4, "no four frames sent")
+    sent, skipped = frame_counts(page)
+    assert skipped >= sent, "at 5 fps and 700 ms a request, most frames must be skipped"
+    assert page.browser.execute_script("return window.mostInFlight") == 1
+
+
+def frame_counts(page):
+    """How many frames were sent, and how many skipped; none before the first answer is shown."""
+    counts = re.match(r"(\d+) frames sent, (\d+) skipped", page.text("#frames"))
+    return [int(count) for count in counts.groups()] if counts else [0, 0]
+
+
+def test_without_a_camera_the_page_says_so(open_page):
+    page = open_page()
+    page.press("#camera")
+    assert page.until_text("#notice").startswith("No camera was found")
+    page.screenshot("no-camera")
+
+
+def test_a_blocked_camera_is_explained(open_page):
+    page = open_page("--use-fake-device-for-media-stream", preferences={"profile.default_content_setting_values.media_stream_camera": 2})
+    page.press("#camera")
+    assert page.until_text("#notice").startswith("The camera is blocked for this page")
+
+
+def test_a_page_that_is_not_secure_explains_why_there_is_no_camera(server, open_page):
+    port = server.url.rpartition(":")[2]
+    page = open_page("--host-resolver-rules=MAP rostro.test 127.0.0.1", url=f"http://rostro.test:{port}")
+    page.press("#camera")
+    assert page.until_text("#notice").startswith("Browsers open the camera only on https pages and on localhost")
+
+
+# --- photos ---
+
+
+def test_chosen_photos_are_recognized(s6, open_page, student, faces):
+    page = open_page()
+    page.choose("#photos", *student("s6", "test"), faces / "groups/friends.jpg")
+    page.until_names("s6")
+    page.press("#strip li:nth-child(2) button")
+    page.until_names(*["Unknown"] * 6)
+    page.press("#landmarks")
+    assert len(page.browser.find_elements(By.CSS_SELECTOR, ".landmark")) == 30
+    page.screenshot("unknown")
+
+
+def test_a_dropped_photo_is_recognized(s6, open_page, student):
+    page = open_page()
+    page.browser.execute_script("document.body.insertAdjacentHTML('beforeend', '<input id=source type=file>')")
+    page.choose("#source", *student("s6", "test"))
+    page.browser.execute_script(DROP, page.find("#stage"), page.find("#source"))
+    page.until_names("s6")
+
+
+def test_a_file_that_is_no_photo_gets_the_error_of_the_service(open_page, tmp_path):
+    text = tmp_path / "notes.txt"
+    text.write_text("not a picture")
+    page = open_page()
+    page.choose("#photos", text)
+    assert page.until_text("#notice") == "Could not decode image."
+
+
+# --- enrolment ---
+
+
+def test_a_person_is_enrolled_from_three_shots(open_page, camera, student):
+    page = open_page(*camera(*student("s12", "test")))
+    page.press("#camera")
+    page.until_names("Unknown")
+    for number in (1, 2, 3):
+        page.press(f"#shots li:nth-child({number}) button")
+        page.until(lambda n=number: page.find(f"#shots li:nth-child({n}) img"), f"shot {number} is not shown")
+    page.press("[aria-label='Retake shot 2']")
+    page.find("#person").send_keys("s12@page")
+    page.press("#enroll-send")
+    assert page.until_text("#enroll-notice") == "Embeddings for 's12@page' saved successfully."
+    assert len(page.browser.find_elements(By.CSS_SELECTOR, "#verdicts .accepted")) == 3
+    page.until_names("s12@page")
+    page.screenshot("enrolled")
+
+
+def test_each_photo_that_is_not_enrolled_says_why(open_page, student, blank):
+    page = open_page()
+    page.choose("#enroll-photos", blank, *student("s48", "front"))
+    page.find("#person").send_keys("s48")
+    page.press("#enroll-send")
+    rejected = page.until_text("#verdicts .rejected")
+    assert re.match(r"Photo 1 rejected \(blank\.jpg\): \w+", rejected)
+    assert page.text("#verdicts .accepted").startswith("Photo 2 accepted (front.jpg)")
+    page.screenshot("rejected")
+
+
+def test_a_file_name_is_shown_as_text_and_never_as_markup(open_page, blank):
+    trap = blank.with_name("<img src=x>.jpg")
+    trap.write_bytes(blank.read_bytes())
+    page = open_page()
+    page.choose("#enroll-photos", trap)
+    page.find("#person").send_keys("s48")
+    page.press("#enroll-send")
+    assert trap.name in page.until_text("#verdicts")
+    assert not page.browser.find_elements(By.CSS_SELECTOR, "#verdicts img")
+
+
+def test_a_bad_id_gets_the_error_of_the_service_as_text(server, open_page, student):
+    bad = "../<img src=x onerror=alert(1)>"
+    photo = student("s48", "front")
+    page = open_page()
+    page.choose("#enroll-photos", *photo)
+    page.find("#person").send_keys(bad)
+    page.press("#enroll-send")
+    shown = page.until_text("#enroll-notice")
+    answer = post_photos(server.url, bad, photo)
+    assert answer.status_code == 400 and shown == answer.json()["error"]
+    page.screenshot("bad-id")
+
+
+# --- for everybody ---
+
+
+def test_the_page_works_by_keyboard_alone(s6, open_page, s6_camera):
+    page = open_page(*s6_camera)
+    page.find("body").send_keys(Keys.TAB)
+    assert page.browser.switch_to.active_element.get_attribute("id") == "camera"
+    page.browser.switch_to.active_element.send_keys(Keys.ENTER)
+    page.until_names("s6")
+
+
+def test_narrow_and_dark_screens_are_served(s6, open_page, student):
+    page = open_page()
+    page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": 360, "height": 1500, "deviceScaleFactor": 2, "mobile": True})
+    light = page.find("html").value_of_css_property("background-color")
+    page.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark"}]})
+    assert page.find("html").value_of_css_property("background-color") != light
+    page.choose("#photos", *student("s6", "test"))
+    page.until_names("s6")
+    assert page.fits(), "the page must not scroll sideways"
+    page.screenshot("narrow-dark")
+
+
+def test_everything_comes_from_the_service_itself(server, s6, open_page, s6_camera):
+    policy = requests.get(server.url, timeout=30).headers["content-security-policy"]
+    assert "default-src 'self'" in policy and "unsafe" not in policy
+    page = open_page(*s6_camera)
+    page.press("#camera")
+    page.until_names("s6")
+    loaded = page.browser.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
+    assert loaded and all(address.startswith((server.url, "data:", "blob:")) for address in loaded)
+    assert page.browser.get_log("browser") == []
