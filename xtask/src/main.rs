@@ -1,0 +1,61 @@
+//! `cargo xtask`: everything that a developer runs. Each task does its own set-up, says what it does, and skips what is done.
+
+mod bench;
+mod check;
+mod guest;
+mod python;
+mod serve;
+mod setup;
+mod steps;
+mod test;
+mod wasm;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Rostro's development tasks
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Set everything up and serve on port 4000
+    Serve(serve::ServeArgs),
+    /// Set everything up and run every test
+    Test(test::TestArgs),
+    /// Build the WebAssembly components into target/guest
+    Guest,
+    /// Install what serving and testing need
+    Setup(setup::SetupArgs),
+    /// Check format, lints, documentation and dependencies
+    Check,
+    /// Measure this service beside the one that it replaces
+    Bench(bench::BenchArgs),
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    match Cli::parse().task {
+        Task::Serve(args) => serve::run(args),
+        Task::Test(args) => test::run(&args),
+        Task::Guest => guest::build(),
+        Task::Setup(args) => setup::run(&args),
+        Task::Check => check::run(),
+        Task::Bench(args) => bench::run(&args),
+    }
+}
