@@ -1,0 +1,124 @@
+//! Enrolment and the CSV gallery, with the drawn faces' models.
+
+use serde_json::json;
+
+use crate::harness::{Options, Server, drawn, file, text};
+
+fn alice(numbers: &[u32]) -> Vec<Vec<u8>> {
+    numbers.iter().map(|number| drawn(&format!("alice-{number}.png"))).collect()
+}
+
+/// The rows of a person's file, each a row of text.
+fn rows(server: &Server, id: &str) -> (csv::StringRecord, Vec<csv::StringRecord>) {
+    let mut reader = csv::Reader::from_path(server.gallery.join(format!("{id}.csv"))).unwrap();
+    let header = reader.headers().unwrap().clone();
+    (header, reader.records().map(Result::unwrap).collect())
+}
+
+#[test]
+fn the_answer_says_what_became_of_each_photo_and_the_file_holds_those_accepted() {
+    let server = Options::drawn().start();
+    let answer = server.form(
+        "/process-images",
+        &[
+            text("student_id", "alice"),
+            file("images", "good.png", drawn("alice-1.png")),
+            file("images", "nobody.png", drawn("empty.png")),
+            file("other", "ignored.png", drawn("bob-1.png")),
+            file("images", "broken.png", b"broken".to_vec()),
+            file("images", "also good.png", drawn("alice-2.png")),
+        ],
+    );
+    let answer = answer.ok();
+    assert_eq!(answer["status"], "success");
+    assert_eq!(answer["message"], "Embeddings for 'alice' saved successfully.");
+    assert_eq!(answer["filepath"], server.gallery.join("alice.csv").to_str().unwrap());
+    let names = |list: &str| -> Vec<(u64, String)> {
+        let list = answer[list].as_array().unwrap();
+        list.iter().map(|photo| (photo["image"].as_u64().unwrap(), photo["file_name"].as_str().unwrap().to_owned())).collect()
+    };
+    assert_eq!(names("accepted"), [(0, "good.png".to_owned()), (3, "also good.png".to_owned())]);
+    assert_eq!(names("rejected"), [(1, "nobody.png".to_owned()), (2, "broken.png".to_owned())]);
+    let reason = |photo: usize| answer["rejected"][photo]["reasons"][0]["code"].clone();
+    assert_eq!((reason(0), reason(1)), (json!("no_face"), json!("undecodable")));
+
+    let (header, rows) = rows(&server, "alice");
+    assert_eq!(header, ["image_number", "embedding", "contract", "det_score"].as_slice());
+    assert_eq!(rows.iter().map(|row| row[0].to_owned()).collect::<Vec<_>>(), ["1", "2"]);
+    for row in rows {
+        let embedding: Vec<f32> = row[1].split(';').map(|number| number.parse().unwrap()).collect();
+        let norm = embedding.iter().map(|value| value * value).sum::<f32>().sqrt();
+        assert_eq!(embedding.len(), 32);
+        assert!((norm - 1.0).abs() > 0.1, "raw, not normalised: {norm}");
+    }
+}
+
+#[test]
+fn enrolling_again_replaces_the_person() {
+    let server = Options::drawn().start();
+    server.enroll("alice", alice(&[1, 2, 3])).ok();
+    assert_eq!(rows(&server, "alice").1.len(), 3);
+    // Under alice's id now stands bob.
+    server.enroll("alice", [drawn("bob-1.png")]).ok();
+    assert_eq!(rows(&server, "alice").1.len(), 1);
+    assert_eq!(server.names(drawn("bob-probe.png")), ["alice"]);
+    assert_eq!(server.names(drawn("alice-probe.png")), ["Unknown"]);
+}
+
+#[test]
+fn an_enrolment_of_which_no_photo_is_good_leaves_the_person_as_before() {
+    let server = Options::drawn().start();
+    server.enroll("alice", alice(&[1])).ok();
+    let before = std::fs::read(server.gallery.join("alice.csv")).unwrap();
+    let answer = server.enroll("alice", [drawn("empty.png")]);
+    answer.error(400, "no_usable_image");
+    assert_eq!(answer.json["details"]["rejected"][0]["reasons"][0]["code"], "no_face");
+    assert_eq!(std::fs::read(server.gallery.join("alice.csv")).unwrap(), before);
+    assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
+}
+
+#[test]
+fn enrolments_of_one_id_at_a_time_leave_one_whole_file_that_is_also_what_is_matched() {
+    let server = Options::drawn().start();
+    std::thread::scope(|scope| {
+        for person in ["alice", "bob", "carol", "dave"].iter().cycle().take(16) {
+            let server = &server;
+            scope.spawn(move || server.enroll("who", [1, 2, 3].map(|number| drawn(&format!("{person}-{number}.png")))).ok());
+        }
+    });
+    assert_eq!(server.gallery.read_dir().unwrap().count(), 1);
+    assert_eq!(rows(&server, "who").1.len(), 3);
+    let known = |server: &Server| -> Vec<&str> {
+        let is_known = |person: &&str| server.names(drawn(&format!("{person}-probe.png"))) == ["who"];
+        ["alice", "bob", "carol", "dave"].into_iter().filter(is_known).collect()
+    };
+    let (matched, gallery) = (known(&server), server.gallery.clone());
+    assert_eq!(matched.len(), 1, "one of them is `who`: {matched:?}");
+    let again = Options::drawn().gallery(&gallery).start();
+    assert_eq!(known(&again), matched, "and the same one is in the file");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_reported_and_left_alone_and_the_rest_are_known() {
+    let gallery = tempfile::tempdir().unwrap();
+    let mut server = Options::drawn().gallery(gallery.path()).start();
+    server.enroll("alice", alice(&[1, 2, 3])).ok();
+    server.kill();
+    let damaged = gallery.path().join("bob.csv");
+    std::fs::write(&damaged, "image_number,embedding\n1,not;a;number\n").unwrap();
+    // As the replaced service wrote it: two columns, of a person whose embeddings have this pack's dimension.
+    let numbers = (0..32).map(|i| format!("{}", i % 5 - 2)).collect::<Vec<_>>().join(";");
+    std::fs::write(gallery.path().join("old.csv"), format!("image_number,embedding\r\n1,{numbers}\r\n")).unwrap();
+    // Of another recogniser: stored, not matched.
+    std::fs::write(gallery.path().join("other.csv"), "image_number,embedding,contract\n1,1;2;3,0123456789abcdef\n").unwrap();
+
+    let server = Options::drawn().gallery(gallery.path()).start();
+    let log = server.log();
+    assert!(log.contains("bob.csv") && log.contains("`not` is no finite number"), "{log}");
+    assert!(log.contains("people=1 enrolled") || log.contains("enrolled with another recogniser"), "{log}");
+    assert!(std::fs::read_to_string(&damaged).unwrap().contains("not;a;number"));
+    assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
+    let candidates = server.recognize(drawn("alice-probe.png")).ok()["recognized_faces"][0]["candidates"].clone();
+    let ids: Vec<&str> = candidates.as_array().unwrap().iter().map(|candidate| candidate["identity"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["alice", "old"]);
+}
