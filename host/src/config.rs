@@ -18,7 +18,7 @@ use crate::revision::Tuning;
 /// What an operator may set; each once as a flag, a variable and a key of the file.
 #[derive(Clone, Debug, Default, Args, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct ServeArgs {
+pub(crate) struct ServeArgs {
     /// Address to serve on [default: 127.0.0.1:4000]
     #[arg(long, env = "ROSTRO_LISTEN", value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
@@ -82,7 +82,7 @@ pub struct ServeArgs {
 /// How the log is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// For people.
     #[default]
     Text,
@@ -92,7 +92,7 @@ pub enum LogFormat {
 
 /// A validated configuration.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub(crate) struct Config {
     /// Address to serve on.
     pub listen: SocketAddr,
     /// Folder of the CSV gallery.
@@ -163,14 +163,14 @@ impl ServeArgs {
     /// # Errors
     ///
     /// If the file cannot be read, is no TOML, or has a key that is not known.
-    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+    pub(crate) fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|cause| ConfigError::Unreadable { path: path.to_owned(), cause })?;
         toml::from_str(&text).map_err(|cause| ConfigError::Invalid { path: path.to_owned(), cause })
     }
 
     /// These settings, and where they say nothing those of `base`.
     #[must_use]
-    pub fn or(self, base: Self) -> Self {
+    pub(crate) fn or(self, base: Self) -> Self {
         let mut setting = base.setting;
         setting.extend(self.settings.into_iter().map(|(key, value)| (key, toml::Value::String(value))));
         Self {
@@ -201,7 +201,7 @@ impl ServeArgs {
     /// # Errors
     ///
     /// [`ConfigError::Range`] names the setting, its value and what is allowed.
-    pub fn validate(self) -> Result<Config, ConfigError> {
+    pub(crate) fn validate(self) -> Result<Config, ConfigError> {
         let this = self.or(Self::default());
         let deadline = this.deadline.unwrap_or(30.0);
         if !(0.001..=3600.0).contains(&deadline) {
@@ -236,7 +236,7 @@ impl ServeArgs {
 
 /// The cores that this process may use: the affinity mask and the cgroup's quota, as the standard library reads them.
 #[must_use]
-pub fn cores() -> NonZeroUsize {
+pub(crate) fn cores() -> NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 

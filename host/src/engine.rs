@@ -12,7 +12,7 @@ use crate::limits::Limits;
 
 /// How often running guests look whether their time is up. Finer costs wake-ups of an idle process; coarser delays the
 /// end of a guest that spins.
-pub const TICK: Duration = Duration::from_millis(10);
+pub(crate) const TICK: Duration = Duration::from_millis(10);
 
 /// Core instances in one component: the default pipeline has a handful (its module, the WASI adapter and their shims).
 const CORE_INSTANCES: u32 = 32;

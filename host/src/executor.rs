@@ -13,7 +13,7 @@ use tokio::time::timeout_at;
 
 /// Runs blocking work within bounds.
 #[derive(Clone, Debug)]
-pub struct Executor {
+pub(crate) struct Executor {
     /// One permit a worker.
     workers: Arc<Semaphore>,
     /// One permit a worker and one a place in the queue.
@@ -23,7 +23,7 @@ pub struct Executor {
 
 /// Why work was not done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ExecutorError {
+pub(crate) enum ExecutorError {
     /// Every worker is busy and the queue is full.
     #[error("the service is at capacity")]
     Overloaded,
@@ -38,7 +38,7 @@ pub enum ExecutorError {
 impl Executor {
     /// An executor of `workers` threads with room for `queue` waiting requests, each with `deadline` from its arrival to its end.
     #[must_use]
-    pub fn new(workers: NonZeroUsize, queue: usize, deadline: Duration) -> Self {
+    pub(crate) fn new(workers: NonZeroUsize, queue: usize, deadline: Duration) -> Self {
         let places = workers.get().saturating_add(queue).min(Semaphore::MAX_PERMITS);
         Self { workers: Arc::new(Semaphore::new(workers.get())), places: Arc::new(Semaphore::new(places)), deadline }
     }
@@ -48,7 +48,7 @@ impl Executor {
     /// # Errors
     ///
     /// [`ExecutorError`]; after [`ExecutorError::Deadline`] the work may still be running, and keeps its worker until it ends.
-    pub async fn run<T: Send + 'static>(&self, work: impl FnOnce(Instant) -> T + Send + 'static) -> Result<T, ExecutorError> {
+    pub(crate) async fn run<T: Send + 'static>(&self, work: impl FnOnce(Instant) -> T + Send + 'static) -> Result<T, ExecutorError> {
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| ExecutorError::Overloaded)?;
         let deadline = Instant::now() + self.deadline;
         let worker = timeout_at(deadline.into(), Arc::clone(&self.workers).acquire_owned())
@@ -69,7 +69,7 @@ impl Executor {
 
     /// How long a caller that was turned away should wait before it tries again.
     #[must_use]
-    pub fn retry_after(&self) -> Duration {
+    pub(crate) fn retry_after(&self) -> Duration {
         // By then a request that just began has had its share of time; a second is the shortest that the header can say.
         (self.deadline / 4).max(Duration::from_secs(1))
     }

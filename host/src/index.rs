@@ -13,7 +13,7 @@ const LANES: usize = 16;
 
 /// Searches templates by cosine similarity.
 #[derive(Debug)]
-pub struct Index {
+pub(crate) struct Index {
     dimension: usize,
     rows: RwLock<Rows>,
 }
@@ -30,7 +30,7 @@ struct Rows {
 
 /// A person who is near to a probe.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Candidate {
+pub(crate) struct Candidate {
     /// Who.
     pub id: PersonId,
     /// Cosine similarity of the probe and the nearest of the person's templates, -1 to 1.
@@ -56,7 +56,7 @@ pub enum IndexError {
 impl Index {
     /// An empty index for vectors of `dimension` numbers.
     #[must_use]
-    pub fn new(dimension: usize) -> Self {
+    pub(crate) fn new(dimension: usize) -> Self {
         Self { dimension, rows: RwLock::default() }
     }
 
@@ -65,7 +65,7 @@ impl Index {
     /// # Errors
     ///
     /// If a template does not fit; nothing is changed then.
-    pub fn upsert(&self, id: &PersonId, templates: &[Vec<f32>]) -> Result<(), IndexError> {
+    pub(crate) fn upsert(&self, id: &PersonId, templates: &[Vec<f32>]) -> Result<(), IndexError> {
         let templates = templates.iter().map(|template| self.unit(template)).collect::<Result<Vec<_>, _>>()?;
         let mut rows = self.rows.write().unwrap_or_else(PoisonError::into_inner);
         rows.remove(id, self.dimension);
@@ -80,7 +80,7 @@ impl Index {
     /// # Errors
     ///
     /// If the probe does not fit.
-    pub fn nearest(&self, probe: &[f32], k: usize) -> Result<Vec<Candidate>, IndexError> {
+    pub(crate) fn nearest(&self, probe: &[f32], k: usize) -> Result<Vec<Candidate>, IndexError> {
         let probe = self.unit(probe)?;
         let rows = self.rows.read().unwrap_or_else(PoisonError::into_inner);
         let mut best: Vec<(f32, &PersonId)> = Vec::with_capacity(k + 1);

@@ -11,7 +11,7 @@ use crate::revision::Revision;
 use crate::run::RunError;
 
 /// Everybody enrolled, as one revision's embeddings see them.
-pub struct People {
+pub(crate) struct People {
     gallery: Box<dyn Gallery>,
     index: Index,
     /// Held while a person is written, so that the gallery and the index change in the same order.
@@ -20,7 +20,7 @@ pub struct People {
 
 /// What was found in the gallery at the start.
 #[derive(Debug, Default)]
-pub struct Report {
+pub(crate) struct Report {
     /// People who can be recognised.
     pub known: usize,
     /// People whose embeddings are of another contract: still stored, not matched.
@@ -52,7 +52,7 @@ impl People {
     /// # Errors
     ///
     /// If the gallery cannot be read, or if the policy cannot make templates.
-    pub fn load(gallery: Box<dyn Gallery>, revision: &Arc<Revision>, deadline: Instant) -> Result<(Self, Report), PeopleError> {
+    pub(crate) fn load(gallery: Box<dyn Gallery>, revision: &Arc<Revision>, deadline: Instant) -> Result<(Self, Report), PeopleError> {
         let loaded = gallery.load()?;
         let index = Index::new(revision.contract().dimension);
         let mut report = Report { problems: loaded.problems, ..Report::default() };
@@ -74,7 +74,7 @@ impl People {
     /// # Errors
     ///
     /// If the gallery cannot be written; the person is then as before.
-    pub fn replace(&self, id: &PersonId, samples: &[Sample], templates: &[Vec<f32>]) -> Result<PathBuf, PeopleError> {
+    pub(crate) fn replace(&self, id: &PersonId, samples: &[Sample], templates: &[Vec<f32>]) -> Result<PathBuf, PeopleError> {
         let _order = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let path = self.gallery.replace(id, samples)?;
         self.index.upsert(id, templates)?;
@@ -86,7 +86,7 @@ impl People {
     /// # Errors
     ///
     /// If the embedding does not fit the index.
-    pub fn nearest(&self, embedding: &[f32], k: usize) -> Result<Vec<Candidate>, IndexError> {
+    pub(crate) fn nearest(&self, embedding: &[f32], k: usize) -> Result<Vec<Candidate>, IndexError> {
         self.index.nearest(embedding, k)
     }
 }

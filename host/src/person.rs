@@ -92,7 +92,7 @@ impl fmt::Display for ContractId {
 
 /// What is kept of one enrolment photo.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Sample {
+pub(crate) struct Sample {
     /// The recogniser's raw output, not normalised.
     pub embedding: Vec<f32>,
     /// What the embedding means; none where the replaced service wrote it.

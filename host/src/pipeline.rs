@@ -19,7 +19,7 @@ const DESCRIBE: Duration = Duration::from_secs(5);
 
 /// What can be done with a component.
 #[derive(Debug, Subcommand)]
-pub enum PipelineCommand {
+pub(crate) enum PipelineCommand {
     /// Say whether this host can run a component, and what it is
     Check {
         /// The component

@@ -23,7 +23,7 @@ use crate::state::{GuestState, add_to_linker};
 pub const WORLD_VERSION: &str = "0.1.0";
 
 /// The largest component that is compiled. JavaScript and Python components bring their interpreters, 12 to 18 MB.
-pub const MAX_COMPONENT_BYTES: usize = 64 << 20;
+pub(crate) const MAX_COMPONENT_BYTES: usize = 64 << 20;
 
 /// The interfaces that a component may import, without their versions. Those of WASI are inert here: there are no files,
 /// arguments, variables or sockets behind them, standard input is empty and standard output goes nowhere. Files are

@@ -16,7 +16,7 @@ use zip::ZipArchive;
 use zip::result::ZipError;
 
 /// The version that is installed; its C interface is the one that the host was tested with.
-pub const VERSION: &str = "1.32.0";
+pub(crate) const VERSION: &str = "1.32.0";
 
 /// The largest library that is unpacked, in bytes; that of Linux has under 30 MB.
 const LARGEST: u64 = 512 << 20;
@@ -32,7 +32,7 @@ const LIBRARY: &str = if cfg!(target_os = "windows") {
 
 /// What can be done with ONNX Runtime.
 #[derive(Debug, Subcommand)]
-pub enum RuntimeCommand {
+pub(crate) enum RuntimeCommand {
     /// Install the library, from the Python wheel `onnxruntime`
     Install {
         /// A wheel or a library that is here already, instead of fetching it with pip
@@ -113,7 +113,7 @@ fn installed(runtime: &Path) -> PathBuf {
 /// # Errors
 ///
 /// [`RuntimeError`], whose message is for people.
-pub fn run(command: RuntimeCommand, runtime: &Path) -> Result<(), RuntimeError> {
+pub(crate) fn run(command: RuntimeCommand, runtime: &Path) -> Result<(), RuntimeError> {
     let RuntimeCommand::Install { from, force } = command;
     let target = installed(runtime);
     if target.is_file() && !force {

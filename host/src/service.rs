@@ -22,7 +22,7 @@ const CANDIDATES: usize = 8;
 
 /// Recognises and enrols.
 #[derive(Debug)]
-pub struct Service {
+pub(crate) struct Service {
     router: Router,
     people: People,
     executor: Executor,
@@ -30,7 +30,7 @@ pub struct Service {
 
 /// An encoded photo as it was sent.
 #[derive(Clone, Debug)]
-pub struct Photo {
+pub(crate) struct Photo {
     /// The client's name for it.
     pub file_name: String,
     /// JPEG, PNG or WebP.
@@ -39,7 +39,7 @@ pub struct Photo {
 
 /// Who is in a frame.
 #[derive(Debug)]
-pub struct Recognition {
+pub(crate) struct Recognition {
     /// The revision that answered.
     pub revision: Arc<Revision>,
     /// Width of the upright frame in pixels.
@@ -62,7 +62,7 @@ pub(crate) struct RecognizedFace {
 
 /// What became of an enrolment.
 #[derive(Debug)]
-pub struct Enrollment {
+pub(crate) struct Enrollment {
     /// The revision that answered.
     pub revision: Arc<Revision>,
     /// Where the person is stored; none if no photo was accepted, and then nothing changed.
@@ -82,7 +82,7 @@ pub(crate) enum PhotoOutcome {
 
 /// Why the service could not answer.
 #[derive(Debug, thiserror::Error)]
-pub enum ServiceError {
+pub(crate) enum ServiceError {
     /// No worker, or no time.
     #[error(transparent)]
     Executor(#[from] ExecutorError),
@@ -103,7 +103,7 @@ impl From<crate::index::IndexError> for ServiceError {
 impl Service {
     /// A service of these parts.
     #[must_use]
-    pub fn new(router: Router, people: People, executor: Executor) -> Self {
+    pub(crate) fn new(router: Router, people: People, executor: Executor) -> Self {
         Self { router, people, executor }
     }
 
@@ -112,7 +112,7 @@ impl Service {
     /// # Errors
     ///
     /// [`ServiceError`].
-    pub async fn recognize(self: &Arc<Self>, frame: Bytes) -> Result<Recognition, ServiceError> {
+    pub(crate) async fn recognize(self: &Arc<Self>, frame: Bytes) -> Result<Recognition, ServiceError> {
         let service = Arc::clone(self);
         let arrived = Instant::now();
         self.executor.run(move |deadline| service.recognize_now(&frame, arrived, deadline)).await?
@@ -155,7 +155,7 @@ impl Service {
     /// # Errors
     ///
     /// [`ServiceError`]; nothing changed then.
-    pub async fn enroll(self: &Arc<Self>, id: PersonId, photos: Vec<Photo>) -> Result<Enrollment, ServiceError> {
+    pub(crate) async fn enroll(self: &Arc<Self>, id: PersonId, photos: Vec<Photo>) -> Result<Enrollment, ServiceError> {
         let service = Arc::clone(self);
         self.executor.run(move |deadline| service.enroll_now(&id, &photos, deadline)).await?
     }
@@ -187,7 +187,7 @@ impl Service {
 
     /// How long a caller that was turned away should wait.
     #[must_use]
-    pub fn retry_after(&self) -> Duration {
+    pub(crate) fn retry_after(&self) -> Duration {
         self.executor.retry_after()
     }
 }

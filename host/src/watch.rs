@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What to watch, and who is asked.
 #[derive(Debug, Args)]
-pub struct WatchArgs {
+pub(crate) struct WatchArgs {
     /// A picture, a folder of pictures, or `-` for a stream of JPEGs on standard input
     source: PathBuf,
     /// Where the service is

@@ -53,12 +53,12 @@ pub(crate) fn host(profile: Profile) -> Result<()> {
         Profile::Release => "host, optimised (Wasmtime takes about ten minutes the first time)",
     };
     step(what, || {
-        let mut build = cargo();
-        build.args(["build", "--package", "rostro-host"]);
-        if profile == Profile::Release {
-            build.arg("--release");
-        }
-        succeed(&mut build)
+        let packages: &[&str] = match profile {
+            // The whole workspace, as the tests are: dependencies have the same features then and are built once.
+            Profile::Dev => &["--workspace"],
+            Profile::Release => &["--package", "rostro-host", "--release"],
+        };
+        succeed(cargo().arg("build").args(packages))
     })
 }
 

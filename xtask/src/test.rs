@@ -5,6 +5,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use clap::Args;
 
+use crate::guest;
 use crate::python;
 use crate::setup::{self, SetupArgs};
 use crate::steps::{cargo, command, debian_packages, root, shared, step, succeed, succeeds};
@@ -27,6 +28,7 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
         bail!("the folder {} with the test photos is missing; name it with ROSTRO_SHARED", shared().display());
     }
     setup::run(&SetupArgs { pack: "mobile".to_owned(), accept_license: true })?;
+    guest::build_variant()?;
     step("tests in Rust", || rust(args))?;
     step("documentation's examples", || succeed(cargo().args(["test", "--quiet", "--doc", "--workspace"])))?;
     if !args.no_python {

@@ -4,14 +4,11 @@
 //! Settings of its own: `detector-size` (pixels of the longer side of the detector's input, default 640) and `letterbox` (`frame`, the default,
 //! pads a picture only to multiples of 32; `square` is exactly insightface's).
 
+mod bindings;
 mod models;
 mod policy;
 mod vision;
 
-use rostro_sdk::component::pipeline::export_pipeline;
-
 /// The component.
 #[derive(Debug)]
 pub struct Insightface;
-
-export_pipeline!(Insightface);

@@ -1,10 +1,10 @@
 //! Running models through `wasi:nn`.
 
-use rostro_sdk::component::pipeline::rostro::pipeline::settings::{self, ChannelOrder, Model as Spec};
-use rostro_sdk::component::pipeline::wasi::nn::errors::Error;
-use rostro_sdk::component::pipeline::wasi::nn::graph::load_by_name;
-use rostro_sdk::component::pipeline::wasi::nn::inference::GraphExecutionContext;
-use rostro_sdk::component::pipeline::wasi::nn::tensor::{Tensor, TensorType};
+use crate::bindings::rostro::pipeline::settings::{self, ChannelOrder, Model as Spec};
+use crate::bindings::wasi::nn::errors::Error;
+use crate::bindings::wasi::nn::graph::load_by_name;
+use crate::bindings::wasi::nn::inference::GraphExecutionContext;
+use crate::bindings::wasi::nn::tensor::{Tensor, TensorType};
 use rostro_sdk::tensor::{Channels, Normalization};
 
 /// A model of the pack, ready to run.

@@ -1,8 +1,8 @@
 //! Who is who.
 
-use rostro_sdk::component::pipeline::exports::rostro::pipeline::policy::{Decision, Guest, Match, Probe, Reason, ReviewOutcome};
-use rostro_sdk::component::pipeline::rostro::pipeline::settings;
-use rostro_sdk::component::pipeline::rostro::pipeline::types::{Face, Identity};
+use crate::bindings::exports::rostro::pipeline::policy::{Decision, Guest, Match, Probe, Reason, ReviewOutcome};
+use crate::bindings::rostro::pipeline::settings;
+use crate::bindings::rostro::pipeline::types::{Face, Identity};
 use rostro_sdk::decide::{self, Candidate, assign};
 use rostro_sdk::embed::mean;
 use rostro_sdk::review::{Review, best_face};

@@ -3,11 +3,11 @@
 use std::time::Instant;
 
 use rostro_sdk::align::{AlignedFace, SIDE, align};
-use rostro_sdk::component::pipeline::exports::rostro::pipeline::vision::{
+use crate::bindings::exports::rostro::pipeline::vision::{
     AnalyzedFace, Analysis, Description, EmbeddingContract, Guest, Oversize, Purpose, VisionError,
 };
-use rostro_sdk::component::pipeline::rostro::pipeline::types::{BoundingBox, Face, Identity, Measure, Point};
-use rostro_sdk::component::pipeline::rostro::pipeline::{settings, telemetry};
+use crate::bindings::rostro::pipeline::types::{BoundingBox, Face, Identity, Measure, Point};
+use crate::bindings::rostro::pipeline::{settings, telemetry};
 use rostro_sdk::decode::{DecodeError, Rgb, decode};
 use rostro_sdk::geometry::Rect;
 use rostro_sdk::letterbox::Letterbox;

@@ -1,10 +1,7 @@
 //! The building blocks of a Rostro pipeline: pure functions on plain slices, tested natively.
 //!
 //! In the order in which a picture goes through them: [`decode`], [`letterbox`], [`scrfd`], [`align`], [`embed`], [`measure`], [`review`]
-//! and [`decide`]. The features `pipeline` and `policy-only` add [`component`], the glue of a WebAssembly component for that world.
-
-#[cfg(any(feature = "pipeline", feature = "policy-only"))]
-pub mod component;
+//! and [`decide`]. A component binds them to the interfaces of `wit/` with `wit-bindgen`, as `guest/insightface` does.
 
 pub mod align;
 pub mod decide;

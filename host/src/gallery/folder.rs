@@ -15,7 +15,7 @@ const UNFINISHED: &str = ".unfinished-";
 
 /// A gallery in a folder: `<id>.csv` for each person.
 #[derive(Debug)]
-pub struct CsvGallery {
+pub(crate) struct CsvGallery {
     folder: PathBuf,
 }
 
@@ -25,7 +25,7 @@ impl CsvGallery {
     /// # Errors
     ///
     /// If it cannot be made or written.
-    pub fn open(folder: &Path) -> Result<Self, GalleryError> {
+    pub(crate) fn open(folder: &Path) -> Result<Self, GalleryError> {
         fs::create_dir_all(folder).map_err(GalleryError::folder("make", folder))?;
         let this = Self { folder: folder.to_owned() };
         // Permissions say little (root, read-only mounts): trying does.

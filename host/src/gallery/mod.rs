@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 
 use crate::person::{PersonId, Sample};
 
-pub use csv_file::FileError;
-pub use folder::CsvGallery;
+pub(crate) use csv_file::FileError;
+pub(crate) use folder::CsvGallery;
 
 /// Stores samples. Calls block.
-pub trait Gallery: Send + Sync {
+pub(crate) trait Gallery: Send + Sync {
     /// Everybody who is stored, and what could not be read.
     ///
     /// # Errors
@@ -33,7 +33,7 @@ pub trait Gallery: Send + Sync {
 
 /// What is in a gallery.
 #[derive(Debug, Default)]
-pub struct Loaded {
+pub(crate) struct Loaded {
     /// Everybody who could be read, in the order of their ids.
     pub people: Vec<(PersonId, Vec<Sample>)>,
     /// Files that were left alone.
@@ -42,7 +42,7 @@ pub struct Loaded {
 
 /// A file that cannot be read as a person's; it is left as it is.
 #[derive(Debug)]
-pub struct Problem {
+pub(crate) struct Problem {
     /// Which.
     pub path: PathBuf,
     /// Why.

@@ -31,7 +31,7 @@ const LINGER: (usize, Duration) = (64 << 20, Duration::from_secs(2));
 
 /// What callers may send.
 #[derive(Clone, Copy, Debug)]
-pub struct BodyLimits {
+pub(crate) struct BodyLimits {
     /// Bytes of a request's body.
     pub body_bytes: usize,
     /// Bytes of one image.
@@ -46,8 +46,7 @@ struct App {
 }
 
 /// The service as an HTTP application.
-#[must_use]
-pub fn app(service: Arc<Service>, limits: BodyLimits) -> Router {
+pub(crate) fn app(service: Arc<Service>, limits: BodyLimits) -> Router {
     let limits = FormLimits { file_bytes: limits.image_bytes.min(limits.body_bytes), body_bytes: limits.body_bytes };
     let app = App { service, limits };
     Router::new()

@@ -11,7 +11,7 @@ use super::pack::{MANIFEST, Pack, PackError};
 
 /// What can be done with packs.
 #[derive(Debug, Subcommand)]
-pub enum ModelsCommand {
+pub(crate) enum ModelsCommand {
     /// List the packs that are known or installed
     List {
         /// Print JSON
@@ -55,7 +55,7 @@ pub enum ModelsError {
 /// # Errors
 ///
 /// [`ModelsError`], whose message is for people.
-pub fn run(command: ModelsCommand, models: &Path) -> Result<(), ModelsError> {
+pub(crate) fn run(command: ModelsCommand, models: &Path) -> Result<(), ModelsError> {
     match command {
         ModelsCommand::List { json } => list(models, json),
         ModelsCommand::Install { pack, from, accept_license, force } => {

@@ -7,6 +7,6 @@ mod install;
 mod manifest;
 mod pack;
 
-pub use commands::{ModelsCommand, ModelsError, run};
+pub(crate) use commands::{ModelsCommand, ModelsError, run};
 pub use manifest::{Channels, Manifest, ManifestError, ModelSpec, Thresholds};
 pub use pack::{Pack, PackError};

@@ -3,10 +3,11 @@
 //! The setting `margin` is a difference of cosines from 0 to 2, by default 0.1. Faces that two people resemble alike are unknown, with the
 //! code `ambiguous`.
 
-use rostro_sdk::component::policy_only::export_policy;
-use rostro_sdk::component::policy_only::exports::rostro::pipeline::policy::{Decision, Guest, Match, Probe, Reason, ReviewOutcome};
-use rostro_sdk::component::policy_only::rostro::pipeline::settings;
-use rostro_sdk::component::policy_only::rostro::pipeline::types::{Face, Identity};
+mod bindings;
+
+use crate::bindings::exports::rostro::pipeline::policy::{Decision, Guest, Match, Probe, Reason, ReviewOutcome};
+use crate::bindings::rostro::pipeline::settings;
+use crate::bindings::rostro::pipeline::types::{Face, Identity};
 use rostro_sdk::decide::{self, Candidate, assign};
 use rostro_sdk::embed::mean;
 use rostro_sdk::review::{Review, best_face};
@@ -17,8 +18,6 @@ const MARGIN: f32 = 0.1;
 /// The component.
 #[derive(Debug)]
 pub struct MarginPolicy;
-
-export_policy!(MarginPolicy);
 
 impl Guest for MarginPolicy {
     fn describe() -> Identity {
