@@ -53,8 +53,7 @@ fn component(toolchain: &Toolchain, sources: &Path, name: &str, package: &str) -
     let work = root().join("target/guest-build");
     let target = root().join("target/guest");
     fs::create_dir_all(&target)?;
-    let mut build = toolchain.build()?;
-    succeed(build.args(["--quiet", "--package", package]).env("CARGO_TARGET_DIR", &work).current_dir(sources))?;
+    succeed(toolchain.build(package)?.env("CARGO_TARGET_DIR", &work).current_dir(sources))?;
     let built = work.join("wasm32-wasip2/guest").join(format!("{}.wasm", package.replace('-', "_")));
     let file = target.join(format!("{name}.wasm"));
     // By rename, so that a running service that reads it sees the old file or the new.

@@ -59,13 +59,13 @@ impl Toolchain {
         })
     }
 
-    /// `cargo build` for components; SIMD is on.
-    pub(crate) fn build(&self) -> Result<Command> {
+    /// The command that builds the library of a package as a component; SIMD is on.
+    pub(crate) fn build(&self, package: &str) -> Result<Command> {
         let simd = "-C target-feature=+simd128";
         let mut build = match self {
             Self::Rustup => {
                 let mut build = crate::steps::cargo();
-                build.env("RUSTFLAGS", simd).arg("build");
+                build.env("RUSTFLAGS", simd).arg("rustc");
                 build
             }
             Self::Debian { rustc, cargo, libc, linkers } => {
@@ -81,12 +81,13 @@ impl Toolchain {
                     // What rustup set for the cargo that runs this.
                     .env_remove("RUSTUP_TOOLCHAIN")
                     .env_remove("CARGO")
-                    .arg("build")
+                    .arg("rustc")
                     .arg("-Zbuild-std=std,panic_abort");
                 build
             }
         };
-        build.args(["--target", TARGET, "--profile", "guest"]);
+        // A component is a cdylib, which native linkers refuse for the names of its exports: only this build asks for one.
+        build.args(["--quiet", "--package", package, "--lib", "--crate-type", "cdylib", "--target", TARGET, "--profile", "guest"]);
         Ok(build)
     }
 }
