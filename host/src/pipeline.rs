@@ -84,14 +84,16 @@ fn check(file: PathBuf) -> Result<(), PipelineError> {
     let deadline = Instant::now() + DESCRIBE;
     let settings = Settings::default();
     if plugin.serves(Half::Vision) {
-        let description = Run::describe(&plugin, &settings, deadline).map_err(|cause| PipelineError::Describe { file: file.clone(), cause })?;
+        let description =
+            Run::describe(&plugin, &settings, deadline).map_err(|cause| PipelineError::Describe { file: file.clone(), cause })?;
         let identity = checked::identity(description.identity).map_err(|cause| PipelineError::Output { file, cause })?;
         println!("  name       {} {}", identity.name, identity.version);
         println!("  models     {}", description.models.join(", "));
         let contract = description.contract;
         println!("  embedding  {} aligned by {}, fed by {}", contract.recognizer, contract.alignment, contract.preprocessing);
     } else {
-        let identity = Run::describe_policy(&plugin, &settings, deadline).map_err(|cause| PipelineError::Describe { file: file.clone(), cause })?;
+        let identity =
+            Run::describe_policy(&plugin, &settings, deadline).map_err(|cause| PipelineError::Describe { file: file.clone(), cause })?;
         let identity = checked::identity(identity).map_err(|cause| PipelineError::Output { file, cause })?;
         println!("  name       {} {}", identity.name, identity.version);
     }

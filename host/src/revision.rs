@@ -100,7 +100,14 @@ impl Revision {
     /// # Errors
     ///
     /// [`StageError`] says what does not fit; nothing is left behind.
-    pub fn stage(runtime: &OnnxRuntime, pack: &Pack, vision: Plugin, policy: Option<Plugin>, tuning: &Tuning, deadline: Instant) -> Result<Self, StageError> {
+    pub fn stage(
+        runtime: &OnnxRuntime,
+        pack: &Pack,
+        vision: Plugin,
+        policy: Option<Plugin>,
+        tuning: &Tuning,
+        deadline: Instant,
+    ) -> Result<Self, StageError> {
         vision.require(Half::Vision).map_err(StageError::Pipeline)?;
         match &policy {
             Some(policy) => policy.require(Half::Policy).map_err(StageError::Policy)?,

@@ -208,7 +208,11 @@ fn sample(run: &mut Run, revision: &Revision, photo: &[u8]) -> Result<Result<Sam
         ReviewOutcome::Accept(index) => {
             // `review` was checked against the faces: the index is in range.
             let chosen = analysis.faces.swap_remove(index as usize);
-            Ok(Ok(Sample { embedding: chosen.embedding, contract: Some(revision.contract().id.clone()), det_score: Some(chosen.face.score) }))
+            Ok(Ok(Sample {
+                embedding: chosen.embedding,
+                contract: Some(revision.contract().id.clone()),
+                det_score: Some(chosen.face.score),
+            }))
         }
     }
 }

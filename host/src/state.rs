@@ -69,9 +69,7 @@ impl GuestState {
 pub(crate) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     settings::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
     telemetry::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
-    wasmtime_wasi_nn::wit::add_to_linker(linker, |state: &mut GuestState| {
-        WasiNnView::new(&mut state.table, &mut state.nn)
-    })?;
+    wasmtime_wasi_nn::wit::add_to_linker(linker, |state: &mut GuestState| WasiNnView::new(&mut state.table, &mut state.nn))?;
     wasmtime_wasi::p2::add_to_linker_with_options_sync(linker, &wasi_sync::LinkOptions::default())
 }
 

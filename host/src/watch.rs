@@ -3,7 +3,7 @@
 //! A client like any other: it only knows the HTTP interface.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -45,6 +45,12 @@ pub enum WatchError {
         /// The folder.
         folder: PathBuf,
     },
+    /// A stream without pictures.
+    #[error("standard input holds no whole JPEG")]
+    EmptyStream,
+    /// Nobody reads the lines any more, or the disk is full.
+    #[error("cannot print: {0}")]
+    Output(io::Error),
     /// The service cannot be reached.
     #[error("no answer from {server}: {cause}; is `rostro serve` running there?")]
     Unreachable {
@@ -98,6 +104,10 @@ pub(crate) fn run(args: &WatchArgs) -> Result<(), WatchError> {
             each(&path.display().to_string(), &read(&path)?)?;
         }
     }
+    if total == 0 {
+        // A folder has at least one.
+        return Err(WatchError::EmptyStream);
+    }
     if refused > 0 { Err(WatchError::Refused { refused, total }) } else { Ok(()) }
 }
 
@@ -130,7 +140,7 @@ impl<'a> Client<'a> {
             (Some(Answer { error: Some(error), .. }), false) => format!("{name}  refused: {error}"),
             (None, false) => format!("{name}  refused: status {}", response.status()),
         };
-        println!("{line}");
+        writeln!(io::stdout(), "{line}").map_err(WatchError::Output)?;
         Ok(response.status().is_success())
     }
 }

@@ -165,7 +165,9 @@ fn a_chunked_body_over_the_limit_is_refused_while_it_is_read() {
     let server = Options::drawn().arg("--max-body-mib", "1").start();
     let mut connection = TcpStream::connect(server.url.trim_start_matches("http://")).unwrap();
     connection.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    connection.write_all(b"POST /process_frame HTTP/1.1\r\nhost: rostro\r\ncontent-type: image/jpeg\r\ntransfer-encoding: chunked\r\n\r\n").unwrap();
+    connection
+        .write_all(b"POST /process_frame HTTP/1.1\r\nhost: rostro\r\ncontent-type: image/jpeg\r\ntransfer-encoding: chunked\r\n\r\n")
+        .unwrap();
     let chunk = [b"10000\r\n".as_slice(), &[0; 0x10000], b"\r\n"].concat();
     for _ in 0..17 {
         if connection.write_all(&chunk).is_err() {

@@ -78,7 +78,10 @@ fn every_face_agrees_with_insightface_in_box_score_landmarks_and_embedding() {
     let mut faces = Vec::new();
     for (image, theirs) in reference["images"].as_object().unwrap() {
         let ours = analyze(&revision, image);
-        assert_eq!((u64::from(ours.width), u64::from(ours.height)), (theirs["width"].as_u64().unwrap(), theirs["height"].as_u64().unwrap()));
+        assert_eq!(
+            (u64::from(ours.width), u64::from(ours.height)),
+            (theirs["width"].as_u64().unwrap(), theirs["height"].as_u64().unwrap())
+        );
         let theirs = theirs["faces"].as_array().unwrap();
         assert_eq!(ours.faces.len(), theirs.len(), "{image}: as many faces");
         faces.extend(theirs.iter().map(|theirs| compare(image, &ours, theirs)));

@@ -81,7 +81,9 @@ fn the_answer_has_every_field_of_the_contract_in_its_type() {
     assert_eq!(answer["pipeline"]["name"], "insightface");
     assert_eq!(answer["pipeline"]["digest"].as_str().unwrap().len(), 64);
     assert_eq!(answer["request_id"], request_id);
-    for stage in ["receive", "queue", "decode", "letterbox", "detect", "postprocess", "align", "embed", "measure", "search", "decide", "total"] {
+    for stage in
+        ["receive", "queue", "decode", "letterbox", "detect", "postprocess", "align", "embed", "measure", "search", "decide", "total"]
+    {
         assert!(answer["timings_ms"][stage].as_f64().is_some_and(|ms| ms >= 0.0), "{stage}: {}", answer["timings_ms"]);
     }
 }
@@ -95,7 +97,10 @@ fn an_unknown_face_says_so_as_ever_and_why() {
     assert_eq!(nobody["reason"], "no_candidates");
     enroll(&server, "alice");
     let stranger = face(&server.recognize(drawn("stranger.png")).ok());
-    assert_eq!((&stranger["identity"], &stranger["confidence"], &stranger["reason"]), (&json!("Unknown"), &json!("N/A"), &json!("below_threshold")));
+    assert_eq!(
+        (&stranger["identity"], &stranger["confidence"], &stranger["reason"]),
+        (&json!("Unknown"), &json!("N/A"), &json!("below_threshold"))
+    );
     assert!(stranger["similarity"].as_f64().unwrap() < 0.5, "the nearest person's");
 }
 

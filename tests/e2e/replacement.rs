@@ -14,7 +14,8 @@ fn a_policy_of_its_own_replaces_the_rule_alone() {
     server.kill();
 
     // Nobody leads by more than a cosine can: everybody is ambiguous.
-    let policy = |margin: &str| Options::drawn().gallery(gallery.path()).arg("--policy", component("margin-policy")).arg("--setting", margin);
+    let policy =
+        |margin: &str| Options::drawn().gallery(gallery.path()).arg("--policy", component("margin-policy")).arg("--setting", margin);
     let server = policy("margin=2.1").start();
     let answer = server.recognize(drawn("alice-probe.png")).ok();
     let face = &answer["recognized_faces"][0];
@@ -58,7 +59,9 @@ fn pipeline_check_says_what_a_component_is() {
         String::from_utf8(output.stdout).unwrap()
     };
     let pipeline = check("insightface");
-    for words in ["insightface 0.1.0", "a whole pipeline", "detector, recognizer", "wasi:nn/graph@0.2.0-rc-2024-10-28", "this host can run it"] {
+    for words in
+        ["insightface 0.1.0", "a whole pipeline", "detector, recognizer", "wasi:nn/graph@0.2.0-rc-2024-10-28", "this host can run it"]
+    {
         assert!(pipeline.contains(words), "{words}: {pipeline}");
     }
     let policy = check("margin-policy");

@@ -31,7 +31,7 @@ pub(crate) fn run(args: ServeArgs) -> Result<()> {
     setup::models(profile, &args.setup)?;
     guest::build()?;
     let mut serve = command(setup::program(profile));
-    serve.args(["serve", "--pack", &args.setup.pack, "--pipeline"]).arg(root().join("target/guest/insightface.wasm")).args(args.rest);
+    serve.args(["serve", "--pack", args.setup.pack(), "--pipeline"]).arg(root().join("target/guest/insightface.wasm")).args(args.rest);
     become_it(&mut serve)
 }
 

@@ -12,12 +12,25 @@ use crate::steps::{cargo, command, done_before, in_ci, root, shared, step, succe
 /// Which models are wanted.
 #[derive(Debug, Args)]
 pub(crate) struct SetupArgs {
-    /// Model pack to install; `testing` is part of the program
-    #[arg(long, default_value = "mobile")]
-    pub(crate) pack: String,
+    /// Model pack to install; `testing` is part of the program [default: `mobile` where its weights are, else `buffalo_sc` by download]
+    #[arg(long)]
+    pub(crate) pack: Option<String>,
     /// Accept the pack's terms of use
     #[arg(long)]
     pub(crate) accept_license: bool,
+}
+
+impl SetupArgs {
+    /// The pack that is named; else the one whose weights are here; else the smallest that is published.
+    pub(crate) fn pack(&self) -> &str {
+        let is_here = || mobile_weights().is_some() || root().join("models/installed/mobile").is_dir();
+        self.pack.as_deref().unwrap_or_else(|| if is_here() { "mobile" } else { "buffalo_sc" })
+    }
+}
+
+/// The folder with the weights of `mobile`, which is not published as a whole, beside the repository.
+fn mobile_weights() -> Option<PathBuf> {
+    Some(shared().join("models")).filter(|folder| folder.join("mobilefacenet.onnx").is_file())
 }
 
 /// How the host is built.
@@ -69,15 +82,14 @@ pub(crate) fn runtime(profile: Profile) -> Result<()> {
 
 /// Installs a pack: from the folder beside the repository if its files are there, else by download.
 pub(crate) fn models(profile: Profile, args: &SetupArgs) -> Result<()> {
-    let pack = &args.pack;
+    let pack = args.pack();
     if pack == "testing" {
         done_before("models of the pack testing, part of the program");
         return Ok(());
     }
-    let weights = shared().join("models");
     let mut install = rostro(profile);
     install.args(["models", "install", pack]);
-    if pack == "mobile" && weights.join("mobilefacenet.onnx").is_file() {
+    if let Some(weights) = mobile_weights().filter(|_| pack == "mobile") {
         install.arg("--from").arg(weights).arg("--accept-license");
     } else if args.accept_license {
         install.arg("--accept-license");

@@ -27,7 +27,7 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
     if !shared().join("faces").is_dir() {
         bail!("the folder {} with the test photos is missing; name it with ROSTRO_SHARED", shared().display());
     }
-    setup::run(&SetupArgs { pack: "mobile".to_owned(), accept_license: true })?;
+    setup::run(&SetupArgs { pack: Some("mobile".to_owned()), accept_license: true })?;
     guest::build_variant()?;
     step("tests in Rust", || rust(args))?;
     step("documentation's examples", || succeed(cargo().args(["test", "--quiet", "--doc", "--workspace"])))?;
@@ -35,9 +35,7 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
         debian_packages(&["chromium", "chromium-driver"])?;
         let tests = root().join("tests/python");
         let programs = python::environment("tests", &tests.join("requirements.txt"))?;
-        step("tests in Python", || {
-            succeed(command(programs.join("pytest")).arg("-q").arg(tests).env("PYTHONDONTWRITEBYTECODE", "1"))
-        })?;
+        step("tests in Python", || succeed(command(programs.join("pytest")).arg("-q").arg(tests).env("PYTHONDONTWRITEBYTECODE", "1")))?;
     }
     eprintln!("── every test passed, {:.0} s from the start", begun.elapsed().as_secs_f64());
     Ok(())

@@ -1,6 +1,13 @@
 //! What `wit-bindgen` makes of the world `pipeline`.
 #![allow(missing_docs, missing_debug_implementations, unreachable_pub, unsafe_code, reason = "generated code")]
-#![allow(clippy::all, clippy::unwrap_used, clippy::indexing_slicing, clippy::use_self, clippy::undocumented_unsafe_blocks, reason = "generated code")]
+#![allow(
+    clippy::all,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::use_self,
+    clippy::undocumented_unsafe_blocks,
+    reason = "generated code"
+)]
 #![allow(clippy::allow_attributes_without_reason, reason = "generated code")]
 
 use super::Insightface;

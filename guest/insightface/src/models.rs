@@ -42,7 +42,8 @@ impl Model {
     pub(crate) fn run(&self, input: &[f32], count: usize, width: usize, height: usize) -> Result<Vec<Output>, String> {
         let dimensions = [count, 3, height, width].map(|length| u32::try_from(length).unwrap_or(u32::MAX));
         let tensor = Tensor::new(&dimensions, TensorType::Fp32, bytes(input));
-        let outputs = self.context.compute(vec![(self.spec.input.clone(), tensor)]).map_err(|error| format!("{}: {}", self.role, error.data()))?;
+        let outputs =
+            self.context.compute(vec![(self.spec.input.clone(), tensor)]).map_err(|error| format!("{}: {}", self.role, error.data()))?;
         outputs.into_iter().map(|(name, tensor)| self.read(&name, &tensor)).collect()
     }
 

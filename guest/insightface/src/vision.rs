@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
-use rostro_sdk::align::{AlignedFace, SIDE, align};
 use crate::bindings::exports::rostro::pipeline::vision::{
-    AnalyzedFace, Analysis, Description, EmbeddingContract, Guest, Oversize, Purpose, VisionError,
+    Analysis, AnalyzedFace, Description, EmbeddingContract, Guest, Oversize, Purpose, VisionError,
 };
 use crate::bindings::rostro::pipeline::types::{BoundingBox, Face, Identity, Measure, Point};
 use crate::bindings::rostro::pipeline::{settings, telemetry};
+use rostro_sdk::align::{AlignedFace, SIDE, align};
 use rostro_sdk::decode::{DecodeError, Rgb, decode};
 use rostro_sdk::geometry::Rect;
 use rostro_sdk::letterbox::Letterbox;
@@ -95,9 +95,11 @@ fn scrfd_output(output: &Output) -> Option<scrfd::Output<'_>> {
 fn letterbox(width: u32, height: u32) -> Result<Letterbox, String> {
     let size = match settings::get("detector-size") {
         None => DETECTOR_SIZE,
-        Some(text) => text.parse().ok().filter(|size: &usize| (32..=4096).contains(size) && size % 32 == 0).ok_or_else(|| {
-            format!("the setting detector-size is `{text}`; it must be a multiple of 32 from 32 to 4096")
-        })?,
+        Some(text) => text
+            .parse()
+            .ok()
+            .filter(|size: &usize| (32..=4096).contains(size) && size % 32 == 0)
+            .ok_or_else(|| format!("the setting detector-size is `{text}`; it must be a multiple of 32 from 32 to 4096"))?,
     };
     match settings::get("letterbox").as_deref() {
         None | Some("frame") => Ok(Letterbox::frame(width, height, size)),

@@ -124,7 +124,8 @@ mod tests {
         let loaded = gallery.load().unwrap();
         let people: Vec<(String, usize)> = loaded.people.iter().map(|(id, samples)| (id.to_string(), samples.len())).collect();
         assert_eq!(people, [("alice".to_owned(), 2), ("bob".to_owned(), 1)]);
-        let problems: Vec<String> = loaded.problems.iter().map(|problem| problem.path.file_name().unwrap().to_string_lossy().into_owned()).collect();
+        let problems: Vec<String> =
+            loaded.problems.iter().map(|problem| problem.path.file_name().unwrap().to_string_lossy().into_owned()).collect();
         assert_eq!(problems, ["eve.csv", "folder.csv", "link.csv", "no id.csv"]);
         assert_eq!(fs::read_to_string(&bad).unwrap(), "not what it should be");
         assert!(!folder.path().join(".unfinished-xyz").exists());

@@ -62,8 +62,10 @@ pub(super) async fn process_images(
             return Err(ApiError::unsupported_media_type("multipart/form-data with the field 'student_id' and the file field 'images'"));
         }
     };
-    let id = form.text(&["student_id", "id"]).ok_or_else(|| ApiError::bad_request("student_id_missing", "Field 'student_id' is required."))?;
-    let id: PersonId = id.parse().map_err(|error| ApiError::bad_request("invalid_student_id", format!("Field 'student_id' is not valid: {error}.")))?;
+    let id =
+        form.text(&["student_id", "id"]).ok_or_else(|| ApiError::bad_request("student_id_missing", "Field 'student_id' is required."))?;
+    let id: PersonId =
+        id.parse().map_err(|error| ApiError::bad_request("invalid_student_id", format!("Field 'student_id' is not valid: {error}.")))?;
     if form.files.is_empty() {
         return Err(ApiError::bad_request("images_missing", "No images provided in the 'images' field."));
     }

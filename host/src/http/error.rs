@@ -67,13 +67,13 @@ impl ApiError {
                 Self { retry_after: Some(retry_after), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message) }
             }
             ServiceError::Executor(ExecutorError::Deadline) | ServiceError::Run(RunError::Deadline) => deadline(),
-            ServiceError::Executor(error @ ExecutorError::Panicked) => Self::internal("internal", "The service failed unexpectedly.", error),
+            ServiceError::Executor(error @ ExecutorError::Panicked) => {
+                Self::internal("internal", "The service failed unexpectedly.", error)
+            }
             ServiceError::Run(error) => Self::of_run(error),
             ServiceError::People(PeopleError::Run(error)) => Self::of_run(error),
             ServiceError::People(PeopleError::Gallery(error)) => of_gallery(&error),
-            ServiceError::People(error @ PeopleError::Index(_)) => {
-                Self::internal("internal", "The service failed unexpectedly.", error)
-            }
+            ServiceError::People(error @ PeopleError::Index(_)) => Self::internal("internal", "The service failed unexpectedly.", error),
         }
     }
 

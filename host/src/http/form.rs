@@ -127,5 +127,6 @@ fn broken(error: &MultipartError, limits: FormLimits) -> ApiError {
 }
 
 fn rejected(error: &MultipartRejection) -> ApiError {
-    ApiError::bad_request("malformed_multipart", "The content type multipart/form-data lacks a usable boundary.").with("cause", error.body_text())
+    ApiError::bad_request("malformed_multipart", "The content type multipart/form-data lacks a usable boundary.")
+        .with("cause", error.body_text())
 }

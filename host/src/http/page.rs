@@ -4,7 +4,8 @@ use axum::http::header;
 use axum::response::IntoResponse;
 
 /// The page loads nothing from elsewhere and runs no inline code; pictures and video come from the camera or dropped files.
-const POLICY: &str = "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+const POLICY: &str =
+    "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
 pub(super) async fn html() -> impl IntoResponse {
     let headers = [

@@ -13,7 +13,7 @@ use super::form::{Form, FormLimits, file_too_large, whole_body};
 use super::request::RequestId;
 use super::{App, ContentType, PipelineInfo};
 use crate::bindings::Decision;
-use crate::service::{RecognizedFace, Recognition};
+use crate::service::{Recognition, RecognizedFace};
 
 /// Candidates that are answered for each face.
 const CANDIDATES: usize = 3;
@@ -88,9 +88,9 @@ async fn frame(request: Request, limits: FormLimits) -> Result<Bytes, ApiError> 
             if bytes.len() > limits.file_bytes { Err(file_too_large("body", limits)) } else { Ok(bytes) }
         }
         ContentType::UrlEncoded | ContentType::Missing => Err(missing()),
-        ContentType::Other => {
-            Err(ApiError::unsupported_media_type("multipart/form-data with the file field 'image', or the image itself as image/jpeg, image/png or image/webp"))
-        }
+        ContentType::Other => Err(ApiError::unsupported_media_type(
+            "multipart/form-data with the file field 'image', or the image itself as image/jpeg, image/png or image/webp",
+        )),
     }
 }
 

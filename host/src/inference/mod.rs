@@ -53,8 +53,8 @@ impl OnnxRuntime {
     ///
     /// If the library cannot be loaded or started, or if it was in this process before.
     pub fn load(path: &Path, threads: usize, sessions: usize) -> Result<Self, LoadError> {
-        let builder = ort::init_from(path)
-            .map_err(|error| LoadError::Library { path: path.display().to_string(), cause: error.to_string() })?;
+        let builder =
+            ort::init_from(path).map_err(|error| LoadError::Library { path: path.display().to_string(), cause: error.to_string() })?;
         let pool = GlobalThreadPoolOptions::default().with_intra_threads(threads)?.with_inter_threads(1)?.with_spin_control(false)?;
         let environment = builder.with_name("rostro").with_telemetry(false).with_global_thread_pool(pool).build()?;
         environment.set_log_level(ort::logging::LogLevel::Error);

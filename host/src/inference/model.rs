@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use ort::environment::Environment;
-use ort::session::{Session, SessionInputValue};
 use ort::session::builder::{GraphOptimizationLevel, PrepackedWeights, SessionBuilder};
+use ort::session::{Session, SessionInputValue};
 use ort::value::{DynValue, ValueType};
 use wasmtime_wasi_nn::backend::{BackendError, BackendExecutionContext, BackendGraph, Id, NamedTensor};
 use wasmtime_wasi_nn::{ExecutionContext, Graph, Tensor};
@@ -76,10 +76,7 @@ impl Model {
         let load = |cause: ort::Error| ModelError::Load { name: name.to_owned(), cause };
         // Sessions of one model share their packed weights, so that a second one costs little memory.
         let weights = PrepackedWeights::new();
-        let sessions = (0..sessions.max(1))
-            .map(|_| session(environment, &weights, bytes))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(load)?;
+        let sessions = (0..sessions.max(1)).map(|_| session(environment, &weights, bytes)).collect::<Result<Vec<_>, _>>().map_err(load)?;
         let (inputs, outputs) = sessions.first().map(ports).unwrap_or_default();
         Ok(Self(Arc::new(Inner { name: name.to_owned(), inputs, outputs, sessions: Pool::new(sessions) })))
     }

@@ -1,5 +1,6 @@
 //! `rostro models`: the commands.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
@@ -7,7 +8,7 @@ use serde_json::json;
 
 use super::install::{InstallError, Installed, Request, install};
 use super::manifest::Manifest;
-use super::pack::{MANIFEST, Pack, PackError};
+use super::pack::{MANIFEST, Pack};
 
 /// What can be done with packs.
 #[derive(Debug, Subcommand)]
@@ -70,15 +71,12 @@ pub(crate) fn run(command: ModelsCommand, models: &Path) -> Result<(), ModelsErr
     Ok(())
 }
 
-/// The state of a pack in one word, and what is wrong with it.
-fn state(models: &Path, name: &str) -> (&'static str, Option<PackError>) {
+/// The state of a pack in a word or two.
+fn state(models: &Path, name: &str) -> &'static str {
     if !models.join(name).join(MANIFEST).exists() {
-        return if name == "testing" { ("built in", None) } else { ("not installed", None) };
+        return if name == "testing" { "built in" } else { "not installed" };
     }
-    match Pack::open(models, name) {
-        Ok(_) => ("installed", None),
-        Err(error) => ("damaged", Some(error)),
-    }
+    if Pack::open(models, name).is_ok() { "installed" } else { "damaged" }
 }
 
 /// Names in the folder that have a manifest, in order.
@@ -91,21 +89,27 @@ fn installed(models: &Path) -> Vec<String> {
 }
 
 fn list(models: &Path, json: bool) {
-    let known: Vec<Manifest> = Manifest::built_in().map(|(manifest, _)| manifest).collect();
-    let own = installed(models).into_iter().filter(|name| known.iter().all(|manifest| manifest.name != *name));
-    let own: Vec<Manifest> = own.filter_map(|name| Pack::open(models, &name).ok()).map(|pack| pack.manifest().clone()).collect();
-    let all: Vec<&Manifest> = known.iter().chain(&own).collect();
+    let mut all: Vec<_> = Manifest::built_in().map(|(manifest, _)| (manifest.name.clone(), Some(manifest))).collect();
+    for name in installed(models) {
+        if all.iter().all(|(known, _)| *known != name) {
+            let manifest = fs::read_to_string(models.join(&name).join(MANIFEST)).ok().and_then(|text| Manifest::parse(&text).ok());
+            all.push((name, manifest));
+        }
+    }
     if json {
-        let row = |pack: &&Manifest| {
-            let (state, _) = state(models, &pack.name);
-            let files: Vec<_> = pack.models.values().map(|model| &model.file).collect();
-            json!({ "name": pack.name, "state": state, "description": pack.description, "license": pack.license, "files": files })
+        // Where a manifest cannot be read, what it would say is null.
+        let row = |(name, manifest): &(String, Option<Manifest>)| {
+            let files = manifest.as_ref().map(|pack| pack.models.values().map(|model| model.file.as_str()).collect::<Vec<_>>());
+            let description = manifest.as_ref().map(|pack| &pack.description);
+            let license = manifest.as_ref().map(|pack| &pack.license);
+            json!({ "name": name, "state": state(models, name), "description": description, "license": license, "files": files })
         };
         println!("{:#}", serde_json::Value::from_iter(all.iter().map(row)));
         return;
     }
-    for pack in all {
-        println!("{:<12} {:<14} {}\n{:27} {}", pack.name, state(models, &pack.name).0, pack.description, "", pack.license);
+    for (name, manifest) in all {
+        let (description, license) = manifest.map_or_else(Default::default, |pack| (pack.description, pack.license));
+        println!("{name:<12} {:<14} {description}\n{:27} {license}", state(models, &name), "");
     }
 }
 

@@ -29,7 +29,9 @@ impl Guest for MarginPolicy {
         match best_face(&scores, settings::get_thresholds().detection) {
             Review::Accept(index) => ReviewOutcome::Accept(u32::try_from(index).unwrap_or(u32::MAX)),
             Review::NoFace => refuse("no_face", "No face was found.", None),
-            Review::LowScore { score, threshold } => refuse("low_detection_score", "The face is not clear enough.", Some((score, threshold))),
+            Review::LowScore { score, threshold } => {
+                refuse("low_detection_score", "The face is not clear enough.", Some((score, threshold)))
+            }
         }
     }
 
