@@ -39,7 +39,7 @@ pub use checked::InvalidOutput;
 pub use cli::{Cli, CliError};
 pub use digest::Sha256Digest;
 pub use engine::Engine;
-pub use inference::{LoadError, Model, ModelError, Models, OnnxRuntime};
+pub use inference::{Batching, LoadError, Model, ModelError, Models, OnnxRuntime};
 pub use limits::{LimitReached, Limits};
 pub use models::{Channels, Manifest, ManifestError, ModelSpec, Pack, PackError, Thresholds};
 pub use person::{ContractId, PersonId};

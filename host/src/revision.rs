@@ -4,6 +4,7 @@
 //! request keeps the revision that it began with.
 
 use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,7 +14,7 @@ use crate::bindings::Identity;
 use crate::bindings::vision::rostro::pipeline::settings::{ChannelOrder, Model as ModelSettings};
 use crate::checked::{self, InvalidOutput};
 use crate::digest::Sha256Digest;
-use crate::inference::{Model, ModelError, Models, OnnxRuntime};
+use crate::inference::{Batching, Model, ModelError, Models, OnnxRuntime};
 use crate::models::{Channels, ModelSpec, Pack, Thresholds};
 use crate::person::ContractId;
 use crate::plugin::{Half, Plugin, PluginError};
@@ -124,7 +125,7 @@ impl Revision {
         let mut models = Vec::new();
         for role in description.models {
             let (spec, bytes) = granted(pack, &role)?;
-            let model = runtime.model(&role, bytes)?;
+            let model = runtime.model(&role, bytes, batching(spec))?;
             settings.models.insert(role.clone(), model_settings(&role, spec, &model));
             models.push((role, model));
         }
@@ -208,6 +209,14 @@ fn granted<'p>(pack: &'p Pack, role: &str) -> Result<(&'p ModelSpec, &'p [u8]), 
     })
 }
 
+/// A model of which the pack says how many images it takes, or how long an embedding is, gives a row for each image.
+fn batching(spec: &ModelSpec) -> Batching {
+    match (spec.batch, spec.dimension) {
+        (None, None) => Batching::Whole,
+        (most, _) => Batching::Images { most: most.and_then(|most| NonZeroUsize::new(most as usize)) },
+    }
+}
+
 fn model_settings(role: &str, spec: &ModelSpec, model: &Model) -> ModelSettings {
     ModelSettings {
         graph: role.to_owned(),
@@ -220,7 +229,8 @@ fn model_settings(role: &str, spec: &ModelSpec, model: &Model) -> ModelSettings 
             Channels::Rgb => ChannelOrder::Rgb,
             Channels::Bgr => ChannelOrder::Bgr,
         },
-        batch: spec.batch,
+        // What the graph cannot take in one run the host runs side by side.
+        batch: if batching(spec) == Batching::Whole { spec.batch } else { None },
         dimension: spec.dimension,
     }
 }

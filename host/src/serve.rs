@@ -122,8 +122,7 @@ fn assemble(config: &Config) -> Result<Service, ServeError> {
     let gallery = CsvGallery::open(&config.gallery)?;
     let pack = Pack::open(&config.models, &config.pack)?;
     let library = runtime::locate(config.onnxruntime.as_deref(), &config.runtime)?;
-    let threads = cores().get();
-    let onnx = OnnxRuntime::load(&library, threads, config.workers.get())?;
+    let onnx = OnnxRuntime::load(&library, cores())?;
     let engine = Engine::new(Limits::default(), config.workers.get()).map_err(ServeError::Engine)?;
     let revision = Arc::new(stage(config, &onnx, &pack, &engine, deadline)?);
     let thresholds = revision.thresholds();
@@ -133,17 +132,11 @@ fn assemble(config: &Config) -> Result<Service, ServeError> {
         digest = %revision.digest(),
         pack = pack.name(),
         contract = %revision.contract().id,
-        detection_threshold = thresholds.detection,
-        similarity_threshold = thresholds.similarity,
+        detection_threshold = %thresholds.detection,
+        similarity_threshold = %thresholds.similarity,
         "pipeline staged"
     );
-    tracing::info!(
-        workers = config.workers.get(),
-        queue = config.queue,
-        onnx_threads = threads,
-        onnx_sessions = config.workers.get(),
-        "sized for {threads} cores"
-    );
+    tracing::info!(workers = config.workers.get(), queue = config.queue, onnx_threads = cores(), "sized for {} cores", cores());
     let (people, report) = People::load(Box::new(gallery), &revision, deadline)?;
     tell(&report, config);
     let executor = Executor::new(config.workers, config.queue, config.deadline);

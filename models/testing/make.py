@@ -34,6 +34,7 @@ BOX = np.array([-1.1, -1.2, 1.1, 1.6], np.float32)
 REGIONS = [(34, 18, 54, 40), (58, 18, 78, 40), (20, 60, 36, 82), (76, 60, 92, 82), (47, 99, 65, 107), (50, 44, 62, 62)]
 
 DIMENSION = 32
+BLOCK = 8  # the finest stride
 OUTPUTS = [f"{kind}_{stride}" for kind in ("score", "bbox", "kps") for stride in (8, 16, 32)]
 
 
@@ -86,22 +87,24 @@ def detector():
         axis: g.Sub(g.CumSum(ones, g.constant(axis_index, np.int64)), 1.0) for axis, axis_index in (("x", 3), ("y", 2))
     }
     moments = {"": keys, "x": g.Mul(keys, position["x"]), "y": g.Mul(keys, position["y"])}
+    # Sums over blocks of the finest stride: the windows of all levels are made of whole blocks.
+    blocks = {axis: g.AveragePool(moment, kernel_shape=[BLOCK] * 2, strides=[BLOCK] * 2) for axis, moment in moments.items()}
     for stride in (8, 16, 32):
-        level(g, moments, stride)
+        level(g, blocks, stride)
     outputs = [value_info(name, [None, columns]) for name, columns in zip(OUTPUTS, [1] * 3 + [4] * 3 + [10] * 3)]
     g.save("detector", [value_info("input.1", [1, 3, None, None])], outputs)
 
 
-def level(g, moments, stride):
+def level(g, blocks, stride):
     """One stride: cells look for a face within a window of eight strides around them."""
-    window = 8 * stride
+    window, step = 8 * stride // BLOCK, stride // BLOCK
     pool = dict(
         kernel_shape=[window] * 2,
-        strides=[stride] * 2,
-        pads=[window // 2, window // 2, window // 2 - stride, window // 2 - stride],
+        strides=[step] * 2,
+        pads=[window // 2, window // 2, window // 2 - step, window // 2 - step],
         count_include_pad=1,
     )
-    mass, sum_x, sum_y = (g.AveragePool(moments[axis], **pool) for axis in ("", "x", "y"))
+    mass, sum_x, sum_y = (g.AveragePool(blocks[axis], **pool) for axis in ("", "x", "y"))
     present = g.Add(mass, 1e-9)
     ones = g.Add(g.Mul(g.ReduceMax(mass, axes=[1], keepdims=1), 0.0), 1.0)
 

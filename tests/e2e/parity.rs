@@ -1,5 +1,6 @@
 //! The pipeline against insightface 2.1 on the same images with the same models: the figures are printed.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use crate::harness::{component, root, shared};
 fn revision() -> Arc<Revision> {
     let deadline = Instant::now() + Duration::from_secs(60);
     let library = rostro_host::locate_runtime(None, &root().join("models/runtime")).unwrap();
-    let onnx = OnnxRuntime::load(&library, 2, 1).unwrap();
+    let onnx = OnnxRuntime::load(&library, NonZeroUsize::new(2).unwrap()).unwrap();
     let pack = Pack::open(&root().join("models/installed"), "mobile").unwrap();
     let engine = Engine::new(Limits::default(), 1).unwrap();
     let plugin = Plugin::load(&engine, &std::fs::read(component("insightface")).unwrap()).unwrap();

@@ -1,17 +1,20 @@
 //! The wasi-nn backend: ONNX models, run by ONNX Runtime.
 //!
-//! What it is: [`OnnxRuntime`] is the loaded library with one pool of threads for the process; a [`Model`] is one network with
-//! a few sessions over it; [`Models`] is what one revision may load by name. No type of `wasi:nn` leaves this module.
+//! What it is: [`OnnxRuntime`] is the loaded library with one pool of threads for the process; a [`Model`] is one network with its
+//! sessions; [`Models`] is what one revision may load by name. No type of `wasi:nn` leaves this module.
 //!
 //! What bounds it: a guest cannot bring bytes of its own (no backend is registered, so `load` fails), tensors are checked
-//! before ONNX Runtime sees them, and a model runs no more often at a time than it has sessions.
+//! before ONNX Runtime sees them, and runs use no more threads together than there are cores: one run alone all, eight one each.
 //!
 //! What it costs: one copy of a tensor on its way out of ONNX Runtime; inputs are borrowed as they lie.
 
+mod cores;
 mod model;
+mod sessions;
 mod tensor;
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -19,13 +22,14 @@ use ort::environment::{Environment, GlobalThreadPoolOptions};
 use wasmtime_wasi_nn::wit::WasiNnCtx;
 use wasmtime_wasi_nn::{Graph, GraphRegistry, Registry};
 
-pub use model::{Model, ModelError};
+use cores::Cores;
+pub use model::{Batching, Model, ModelError};
 
 /// ONNX Runtime, loaded into this process with one pool of threads for all models.
 #[derive(Clone, Debug)]
 pub struct OnnxRuntime {
     environment: Environment,
-    sessions: usize,
+    cores: Cores,
 }
 
 /// Why ONNX Runtime could not be loaded.
@@ -45,20 +49,20 @@ pub enum LoadError {
 }
 
 impl OnnxRuntime {
-    /// Loads the library at `path`. `threads` work on one run together; `sessions` runs of one model go side by side.
+    /// Loads the library at `path`, to work on as many threads as there are `cores`.
     ///
-    /// All runs share one pool that does not spin: sessions that spin beside each other take each other's cores.
+    /// Runs with all cores share one pool that does not spin: threads that spin take the cores of those that work.
     ///
     /// # Errors
     ///
     /// If the library cannot be loaded or started, or if it was in this process before.
-    pub fn load(path: &Path, threads: usize, sessions: usize) -> Result<Self, LoadError> {
+    pub fn load(path: &Path, cores: NonZeroUsize) -> Result<Self, LoadError> {
         let builder =
             ort::init_from(path).map_err(|error| LoadError::Library { path: path.display().to_string(), cause: error.to_string() })?;
-        let pool = GlobalThreadPoolOptions::default().with_intra_threads(threads)?.with_inter_threads(1)?.with_spin_control(false)?;
+        let pool = GlobalThreadPoolOptions::default().with_intra_threads(cores.get())?.with_inter_threads(1)?.with_spin_control(false)?;
         let environment = builder.with_name("rostro").with_telemetry(false).with_global_thread_pool(pool).build()?;
         environment.set_log_level(ort::logging::LogLevel::Error);
-        Ok(Self { environment, sessions })
+        Ok(Self { environment, cores: Cores::new(cores) })
     }
 
     /// Prepares a model from its ONNX bytes.
@@ -66,8 +70,8 @@ impl OnnxRuntime {
     /// # Errors
     ///
     /// If the bytes are no model that ONNX Runtime can run.
-    pub fn model(&self, name: &str, bytes: &[u8]) -> Result<Model, ModelError> {
-        Model::new(&self.environment, name, bytes, self.sessions)
+    pub fn model(&self, name: &str, bytes: &[u8], batching: Batching) -> Result<Model, ModelError> {
+        Model::new(&self.environment, self.cores.clone(), name, bytes, batching)
     }
 }
 

@@ -1,16 +1,20 @@
-//! One network and its sessions.
+//! One network: how its inputs are checked, and how its runs share the cores.
 
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ort::environment::Environment;
-use ort::session::builder::{GraphOptimizationLevel, PrepackedWeights, SessionBuilder};
 use ort::session::{Session, SessionInputValue};
 use ort::value::{DynValue, ValueType};
 use wasmtime_wasi_nn::backend::{BackendError, BackendExecutionContext, BackendGraph, Id, NamedTensor};
 use wasmtime_wasi_nn::{ExecutionContext, Graph, Tensor};
 
-use super::tensor::{self, TensorError};
+use super::cores::{Core, Cores};
+use super::sessions::Sessions;
+use super::tensor::{self, Checked, TensorError};
 
 /// A network that is ready to run.
 #[derive(Clone)]
@@ -18,9 +22,23 @@ pub struct Model(Arc<Inner>);
 
 struct Inner {
     name: String,
+    batching: Batching,
     inputs: Vec<Port>,
     outputs: Vec<String>,
-    sessions: Pool,
+    sessions: Sessions,
+    cores: Cores,
+}
+
+/// What a first dimension above one means to a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Batching {
+    /// Nothing that the host knows of: an input is run as it comes.
+    Whole,
+    /// Images that have nothing to do with each other, each with a row of its own in every output. They are run side by side.
+    Images {
+        /// The most that the graph takes in one run; none if any number.
+        most: Option<NonZeroUsize>,
+    },
 }
 
 /// An input of a network, as its graph declares it.
@@ -72,13 +90,10 @@ pub enum ModelError {
 }
 
 impl Model {
-    pub(super) fn new(environment: &Environment, name: &str, bytes: &[u8], sessions: usize) -> Result<Self, ModelError> {
-        let load = |cause: ort::Error| ModelError::Load { name: name.to_owned(), cause };
-        // Sessions of one model share their packed weights, so that a second one costs little memory.
-        let weights = PrepackedWeights::new();
-        let sessions = (0..sessions.max(1)).map(|_| session(environment, &weights, bytes)).collect::<Result<Vec<_>, _>>().map_err(load)?;
-        let (inputs, outputs) = sessions.first().map(ports).unwrap_or_default();
-        Ok(Self(Arc::new(Inner { name: name.to_owned(), inputs, outputs, sessions: Pool::new(sessions) })))
+    pub(super) fn new(environment: &Environment, cores: Cores, name: &str, bytes: &[u8], batching: Batching) -> Result<Self, ModelError> {
+        let sessions = Sessions::new(environment, bytes, cores.all()).map_err(|cause| ModelError::Load { name: name.to_owned(), cause })?;
+        let (inputs, outputs) = sessions.wide(|session| ports(session));
+        Ok(Self(Arc::new(Inner { name: name.to_owned(), batching, inputs, outputs, sessions, cores })))
     }
 
     /// The network's inputs, in the graph's order.
@@ -92,27 +107,101 @@ impl Model {
         Graph::from(graph)
     }
 
-    /// Runs the network once; outputs come in the graph's order.
+    /// Runs the network; outputs come in the graph's order.
     fn run(&self, inputs: &[NamedTensor]) -> Result<Vec<NamedTensor>, ModelError> {
         let model = &*self.0;
-        let names = |ports: &[Port]| ports.iter().map(|port| port.name.clone()).collect::<Vec<_>>();
-        let known = |input: &NamedTensor| model.inputs.iter().any(|port| port.name == input.name);
-        if inputs.len() != model.inputs.len() || !inputs.iter().all(known) {
-            let given = inputs.iter().map(|input| input.name.clone()).collect();
-            return Err(ModelError::Inputs { model: model.name.clone(), wanted: names(&model.inputs), given });
+        let inputs = model.check(inputs)?;
+        match (model.batching, inputs.as_slice()) {
+            (Batching::Images { most }, [(_, images)]) if images.rows() > 1 => model.run_images(&inputs, images.rows(), most),
+            _ => model.run_whole(&inputs),
         }
-        let values = inputs
-            .iter()
-            .map(|input| match tensor::borrow(&input.tensor) {
-                Ok(value) => Ok((input.name.as_str(), value)),
-                Err(cause) => Err(ModelError::Tensor { name: input.name.clone(), cause }),
-            })
-            .collect::<Result<Vec<(&str, SessionInputValue<'_>)>, _>>()?;
-        let run = |cause: ort::Error| ModelError::Run { name: model.name.clone(), cause };
-        model.sessions.with(|session| {
-            let outputs = session.run(values).map_err(run)?;
-            model.outputs.iter().filter_map(|name| outputs.get(name).map(|value| (name, value))).map(copy_out).collect()
-        })
+    }
+}
+
+impl Inner {
+    /// The inputs with their names, if they are those of the graph and hold what they say.
+    fn check<'t>(&self, inputs: &'t [NamedTensor]) -> Result<Vec<(&'t str, Checked<'t>)>, ModelError> {
+        let known = |input: &NamedTensor| self.inputs.iter().any(|port| port.name == input.name);
+        if inputs.len() != self.inputs.len() || !inputs.iter().all(known) {
+            let wanted = self.inputs.iter().map(|port| port.name.clone()).collect();
+            let given = inputs.iter().map(|input| input.name.clone()).collect();
+            return Err(ModelError::Inputs { model: self.name.clone(), wanted, given });
+        }
+        let checked = |input: &'t NamedTensor| match Checked::new(&input.tensor) {
+            Ok(tensor) => Ok((input.name.as_str(), tensor)),
+            Err(cause) => Err(ModelError::Tensor { name: input.name.clone(), cause }),
+        };
+        inputs.iter().map(checked).collect()
+    }
+
+    /// One run, with all cores if they are free and with one if not.
+    fn run_whole(&self, inputs: &[(&str, Checked<'_>)]) -> Result<Vec<NamedTensor>, ModelError> {
+        let values = self.values(inputs, Checked::whole)?;
+        let mut cores = self.cores.take(self.cores.all());
+        if cores.len() == self.cores.all() {
+            return self.sessions.wide(|session| self.run_on(session, values));
+        }
+        cores.truncate(1);
+        self.sessions.narrow(|session| self.run_on(session, values))
+    }
+
+    /// Runs `count` images side by side on the cores that are free, each core taking the next when it is done with one.
+    fn run_images(&self, inputs: &[(&str, Checked<'_>)], count: usize, most: Option<NonZeroUsize>) -> Result<Vec<NamedTensor>, ModelError> {
+        let mut cores = self.cores.take(count);
+        // As large as the graph takes and as leaves no core without.
+        let size = count.div_ceil(cores.len()).min(most.map_or(usize::MAX, NonZeroUsize::get));
+        let parts: Vec<Range<usize>> = (0..count).step_by(size).map(|start| start..count.min(start + size)).collect();
+        let results: Vec<Mutex<Option<Result<Vec<NamedTensor>, ModelError>>>> = parts.iter().map(|_| Mutex::new(None)).collect();
+        let next = AtomicUsize::new(0);
+        let work = |core: Core, is_first: bool| {
+            // The first core stays to the end; the others go where a request waits for its first.
+            while is_first || !self.cores.are_wanted() {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let (Some(part), Some(result)) = (parts.get(index), results.get(index)) else { break };
+                let done = self.run_part(inputs, part.clone());
+                *result.lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
+            }
+            drop(core);
+        };
+        let own = cores.pop();
+        std::thread::scope(|scope| {
+            for core in cores {
+                scope.spawn(|| work(core, false));
+            }
+            own.into_iter().for_each(|core| work(core, true));
+        });
+        let parts = results.into_iter().filter_map(|result| result.into_inner().unwrap_or_else(PoisonError::into_inner));
+        tensor::join(parts.collect::<Result<Vec<_>, ModelError>>()?).map_err(|cause| ModelError::Tensor { name: self.name.clone(), cause })
+    }
+
+    fn run_part(&self, inputs: &[(&str, Checked<'_>)], rows: Range<usize>) -> Result<Vec<NamedTensor>, ModelError> {
+        let values = self.values(inputs, |tensor| tensor.part(rows.clone()))?;
+        let outputs = self.sessions.narrow(|session| self.run_on(session, values))?;
+        match outputs.iter().find(|output| output.tensor.dimensions.first().is_none_or(|&length| length as usize != rows.len())) {
+            None => Ok(outputs),
+            Some(odd) => {
+                let cause = TensorError::Rows { dimensions: odd.tensor.dimensions.clone(), images: rows.len() };
+                Err(ModelError::Tensor { name: odd.name.clone(), cause })
+            }
+        }
+    }
+
+    /// The inputs as ONNX Runtime takes them.
+    fn values<'t>(
+        &self,
+        inputs: &[(&'t str, Checked<'t>)],
+        lend: impl Fn(&Checked<'t>) -> Result<SessionInputValue<'t>, TensorError>,
+    ) -> Result<Vec<(&'t str, SessionInputValue<'t>)>, ModelError> {
+        let value = |(name, tensor): &(&'t str, Checked<'t>)| match lend(tensor) {
+            Ok(value) => Ok((*name, value)),
+            Err(cause) => Err(ModelError::Tensor { name: (*name).to_owned(), cause }),
+        };
+        inputs.iter().map(value).collect()
+    }
+
+    fn run_on(&self, session: &mut Session, values: Vec<(&str, SessionInputValue<'_>)>) -> Result<Vec<NamedTensor>, ModelError> {
+        let outputs = session.run(values).map_err(|cause| ModelError::Run { name: self.name.clone(), cause })?;
+        self.outputs.iter().filter_map(|name| outputs.get(name).map(|value| (name, value))).map(copy_out).collect()
     }
 }
 
@@ -129,15 +218,6 @@ impl fmt::Debug for Model {
     }
 }
 
-fn session(environment: &Environment, weights: &PrepackedWeights, bytes: &[u8]) -> Result<Session, ort::Error> {
-    SessionBuilder::new(environment)?
-        .with_optimization_level(GraphOptimizationLevel::All)?
-        .with_prepacked_weights(weights)?
-        // Graphs exported at one size declare fixed output shapes and only warn when run at another.
-        .with_log_level(ort::logging::LogLevel::Error)?
-        .commit_from_memory(bytes)
-}
-
 fn ports(session: &Session) -> (Vec<Port>, Vec<String>) {
     let inputs = session
         .inputs()
@@ -151,34 +231,6 @@ fn ports(session: &Session) -> (Vec<Port>, Vec<String>) {
         })
         .collect();
     (inputs, session.outputs().iter().map(|output| output.name().to_owned()).collect())
-}
-
-/// Sessions that are lent one at a time: ONNX Runtime's are used exclusively while they run.
-struct Pool {
-    idle: Mutex<Vec<Session>>,
-    returned: Condvar,
-}
-
-impl Pool {
-    fn new(sessions: Vec<Session>) -> Self {
-        Self { idle: Mutex::new(sessions), returned: Condvar::new() }
-    }
-
-    /// Waits for an idle session and uses it. Requests that run at a time are as many as sessions, so waits are rare.
-    fn with<T>(&self, work: impl FnOnce(&mut Session) -> T) -> T {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut session = loop {
-            match idle.pop() {
-                Some(session) => break session,
-                None => idle = self.returned.wait(idle).unwrap_or_else(PoisonError::into_inner),
-            }
-        };
-        drop(idle);
-        let result = work(&mut session);
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(session);
-        self.returned.notify_one();
-        result
-    }
 }
 
 impl BackendGraph for Model {

@@ -74,7 +74,7 @@ pub enum InstallError {
 /// What to install.
 #[derive(Debug)]
 pub(super) struct Request<'a> {
-    /// A known pack's name, or the path of a manifest.
+    /// The name of a pack that is known or installed, or the path of a manifest.
     pub(super) pack: &'a str,
     /// A folder or a zip archive with the files; none to download.
     pub(super) from: Option<&'a Path>,
@@ -95,7 +95,7 @@ pub(super) enum Installed {
 
 /// Installs a pack into `models`.
 pub(super) fn install(request: &Request<'_>, models: &Path) -> Result<Installed, InstallError> {
-    let (manifest, text) = manifest(request.pack)?;
+    let (manifest, text) = manifest(request.pack, models)?;
     let target = models.join(&manifest.name);
     if !request.force && is_installed(models, &manifest) {
         return Ok(Installed::Already(target));
@@ -120,18 +120,19 @@ pub(super) fn install(request: &Request<'_>, models: &Path) -> Result<Installed,
     Ok(Installed::Now(target))
 }
 
-/// The manifest of a known pack, or of a file, with its text.
-fn manifest(pack: &str) -> Result<(Manifest, String), InstallError> {
+/// The manifest of a known pack, of a file, or of a pack that is installed already, with its text.
+fn manifest(pack: &str, models: &Path) -> Result<(Manifest, String), InstallError> {
     if let Some((manifest, text)) = Manifest::built_in().find(|(manifest, _)| manifest.name == pack) {
         return Ok((manifest, text.to_owned()));
     }
-    let path = Path::new(pack);
-    if path.extension().is_none_or(|extension| extension != "toml") {
+    let is_file = Path::new(pack).extension().is_some_and(|extension| extension == "toml");
+    let path = if is_file { PathBuf::from(pack) } else { models.join(pack).join(MANIFEST) };
+    if !is_file && !path.exists() {
         let known = Manifest::built_in().map(|(manifest, _)| manifest.name).collect();
         return Err(PackError::Unknown { name: pack.to_owned(), known }.into());
     }
-    let text = fs::read_to_string(path).map_err(|cause| InstallError::Io { action: "read", path: path.to_owned(), cause })?;
-    let manifest = Manifest::parse(&text).map_err(|cause| InstallError::Manifest { path: path.to_owned(), cause })?;
+    let text = fs::read_to_string(&path).map_err(|cause| InstallError::Io { action: "read", path: path.clone(), cause })?;
+    let manifest = Manifest::parse(&text).map_err(|cause| InstallError::Manifest { path, cause })?;
     Ok((manifest, text))
 }
 

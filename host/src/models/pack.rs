@@ -49,7 +49,7 @@ pub enum PackError {
         folder: PathBuf,
     },
     /// Its manifest is not what it should be.
-    #[error("the manifest of the installed pack `{name}` is not valid: {cause}; run `rostro models install {name} --force`")]
+    #[error("the manifest of the installed pack `{name}` is not valid; run `rostro models install {name} --force`: {cause}")]
     Manifest {
         /// The pack.
         name: String,

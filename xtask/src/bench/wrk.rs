@@ -38,7 +38,8 @@ pub(super) fn install() -> Result<()> {
 pub(super) fn frame_body(picture: &Path) -> Result<PathBuf> {
     let head = format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"image\"; filename=\"frame.jpg\"\r\n");
     let picture_bytes = fs::read(picture).with_context(|| format!("cannot read {}", picture.display()))?;
-    let body = [head.as_bytes(), b"Content-Type: image/jpeg\r\n\r\n", &picture_bytes, format!("\r\n--{BOUNDARY}--\r\n").as_bytes()].concat();
+    let body =
+        [head.as_bytes(), b"Content-Type: image/jpeg\r\n\r\n", &picture_bytes, format!("\r\n--{BOUNDARY}--\r\n").as_bytes()].concat();
     let name = picture.file_stem().context("a picture has a name")?.to_string_lossy().into_owned();
     let file = scratch().join(format!("{name}.body"));
     fs::write(&file, body)?;
@@ -67,9 +68,5 @@ pub(super) fn load(service: &Service, body: &Path, connections: usize, seconds: 
     if figure("failed")? > 0.0 || figure("requests")? < 1.0 {
         bail!("{}: {} requests failed and {} were answered", service.name, figure("failed")?, figure("requests")?);
     }
-    Ok(Load {
-        p50: figure("p50_us")? / 1e3,
-        p95: figure("p95_us")? / 1e3,
-        rate: figure("requests")? / figure("micros")? * 1e6,
-    })
+    Ok(Load { p50: figure("p50_us")? / 1e3, p95: figure("p95_us")? / 1e3, rate: figure("requests")? / figure("micros")? * 1e6 })
 }

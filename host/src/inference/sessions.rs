@@ -1,0 +1,78 @@
+//! The sessions of one network.
+//!
+//! A session is used by one run at a time. There is one that works with all cores, for a run that is alone, and one a core that works on
+//! the thread that runs it: beside each other, single threads give more than teams that wait for each other at every layer.
+
+use std::sync::{Condvar, Mutex, PoisonError};
+
+use ort::environment::Environment;
+use ort::session::Session;
+use ort::session::builder::{GraphOptimizationLevel, PrepackedWeights, SessionBuilder};
+
+/// The sessions of one network.
+pub(super) struct Sessions {
+    wide: Pool,
+    narrow: Pool,
+}
+
+impl Sessions {
+    pub(super) fn new(environment: &Environment, bytes: &[u8], cores: usize) -> Result<Self, ort::Error> {
+        // Sessions of one network share their packed weights, so that a further one costs little memory.
+        let weights = PrepackedWeights::new();
+        let wide = builder(environment, &weights)?.commit_from_memory(bytes)?;
+        let narrow = (0..cores).map(|_| {
+            let builder = builder(environment, &weights)?.with_independent_thread_pool()?.with_intra_threads(1)?;
+            Ok(builder.with_inter_threads(1)?.commit_from_memory(bytes)?)
+        });
+        Ok(Self { wide: Pool::new(vec![wide]), narrow: Pool::new(narrow.collect::<Result<_, ort::Error>>()?) })
+    }
+
+    /// Lends the session that works with all cores.
+    pub(super) fn wide<T>(&self, work: impl FnOnce(&mut Session) -> T) -> T {
+        self.wide.lend(work)
+    }
+
+    /// Lends a session that works on this thread alone.
+    pub(super) fn narrow<T>(&self, work: impl FnOnce(&mut Session) -> T) -> T {
+        self.narrow.lend(work)
+    }
+}
+
+fn builder(environment: &Environment, weights: &PrepackedWeights) -> Result<SessionBuilder, ort::Error> {
+    Ok(SessionBuilder::new(environment)?
+        .with_optimization_level(GraphOptimizationLevel::All)?
+        .with_prepacked_weights(weights)?
+        // Graphs exported at one size declare fixed output shapes and only warn when run at another.
+        .with_log_level(ort::logging::LogLevel::Error)?)
+}
+
+/// Sessions that are lent one at a time.
+struct Pool {
+    idle: Mutex<Vec<Session>>,
+    returned: Condvar,
+}
+
+impl Pool {
+    fn new(sessions: Vec<Session>) -> Self {
+        Self { idle: Mutex::new(sessions), returned: Condvar::new() }
+    }
+
+    /// Waits for an idle session and uses it. There are as many as cores to run them, so waits are rare.
+    fn lend<T>(&self, work: impl FnOnce(&mut Session) -> T) -> T {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let session = loop {
+            match idle.pop() {
+                Some(session) => break session,
+                None => idle = self.returned.wait(idle).unwrap_or_else(PoisonError::into_inner),
+            }
+        };
+        drop(idle);
+        // Given back even if the work panics.
+        work(&mut scopeguard::guard(session, |session| self.give_back(session)))
+    }
+
+    fn give_back(&self, session: Session) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(session);
+        self.returned.notify_one();
+    }
+}

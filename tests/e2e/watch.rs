@@ -1,0 +1,168 @@
+//! `rostro watch`: a line for each picture.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+use crate::harness::{Options, Server, drawn, refusal, rostro, shared};
+
+fn enroll_alice(server: &Server) {
+    server.enroll("alice", [1, 2, 3].map(|number| drawn(&format!("alice-{number}.png")))).ok();
+}
+
+fn watch(server: &str, source: &Path) -> Command {
+    let mut command = rostro();
+    command.arg("watch").arg(source).args(["--server", server]);
+    command
+}
+
+/// What a watch printed and wrote, and how it ended.
+fn outcome(output: Output) -> (Vec<String>, String, Option<i32>) {
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(!error.contains("panicked"), "{error}");
+    (String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect(), error, output.status.code())
+}
+
+/// Runs a watch that must answer every picture, and gives its lines.
+fn lines(mut command: Command) -> Vec<String> {
+    let (lines, error, code) = outcome(command.stdin(Stdio::null()).output().unwrap());
+    assert_eq!((error.as_str(), code), ("", Some(0)));
+    lines
+}
+
+/// Asserts that a line names a picture, then says something, then how long it took.
+fn assert_line(line: &str, name: &str, says: &str) {
+    let parts: Vec<&str> = line.split("  ").collect();
+    let [begin, middle, time] = parts.as_slice() else { panic!("{line}") };
+    // A confidence is told by its form: its value belongs to other tests.
+    let middle: String = middle.split_inclusive(' ').map(|word| if is_confidence(word.trim()) { "0.00" } else { word }).collect();
+    assert_eq!((*begin, middle.as_str()), (name, says), "{line}");
+    assert!(time.strip_suffix(" ms").is_some_and(|time| time.parse::<u32>().is_ok()), "{line}");
+}
+
+fn is_confidence(word: &str) -> bool {
+    word.len() == 4 && word.parse::<f32>().is_ok_and(|value| (0.0..=1.0).contains(&value))
+}
+
+#[test]
+fn a_picture_gets_a_line_that_says_who_is_there() {
+    let server = Options::drawn().start();
+    enroll_alice(&server);
+    let folder = tempfile::tempdir().unwrap();
+    let picture = folder.path().join("door.png");
+    // The bytes count, and a slash after the address does not.
+    for (name, says) in [("alice-probe.png", "alice 0.00"), ("stranger.png", "Unknown"), ("empty.png", "nobody")] {
+        std::fs::write(&picture, drawn(name)).unwrap();
+        let lines = lines(watch(&format!("{}/", server.url), &picture));
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert_line(&lines[0], picture.to_str().unwrap(), says);
+    }
+}
+
+#[test]
+fn a_folder_is_watched_in_the_order_of_its_names_and_only_its_pictures() {
+    let server = Options::drawn().start();
+    enroll_alice(&server);
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    for (name, drawing) in [("c.webp", "alice-probe.png"), ("a.png", "empty.png"), ("b.JPG", "stranger.png"), ("d.jpeg", "empty.png")] {
+        std::fs::write(path(name), drawn(drawing)).unwrap();
+    }
+    std::fs::write(path("notes.txt"), "no picture").unwrap();
+    std::fs::create_dir(path("b.png")).unwrap();
+    let lines = lines(watch(&server.url, folder.path()));
+    assert_eq!(lines.len(), 4, "{lines:?}");
+    for (line, (name, says)) in
+        lines.iter().zip([("a.png", "nobody"), ("b.JPG", "Unknown"), ("c.webp", "alice 0.00"), ("d.jpeg", "nobody")])
+    {
+        assert_line(line, path(name).to_str().unwrap(), says);
+    }
+}
+
+#[test]
+fn a_stream_of_jpegs_is_watched_picture_by_picture() {
+    let photo = |student: &str, name: &str| std::fs::read(shared(&format!("faces/students/{student}/{name}.jpg"))).unwrap();
+    let server = Options::real().start();
+    server.enroll("s6", ["front", "left", "right"].map(|name| photo("s6", name))).ok();
+    let mut watch = watch(&server.url, Path::new("-"));
+    let mut watch = watch.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // As `ffmpeg` writes them, and then the camera is switched off.
+    let stream = [photo("s6", "test"), photo("s42", "test"), photo("s6", "test")[..1000].to_vec()].concat();
+    watch.stdin.take().unwrap().write_all(&stream).unwrap();
+    let (lines, error, code) = outcome(watch.wait_with_output().unwrap());
+    assert_eq!((lines.len(), error.as_str(), code), (2, "", Some(0)), "{lines:?}");
+    assert_line(&lines[0], "frame 0", "s6 0.00");
+    assert_line(&lines[1], "frame 1", "Unknown");
+}
+
+#[test]
+fn with_json_the_answers_are_printed_as_they_are() {
+    let server = Options::drawn().start();
+    enroll_alice(&server);
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a.png"), drawn("alice-probe.png")).unwrap();
+    std::fs::write(folder.path().join("b.png"), "no picture").unwrap();
+    let mut command = watch(&server.url, folder.path());
+    let (lines, _, code) = outcome(command.arg("--json").output().unwrap());
+    let [alice, refused]: [Value; 2] = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<_>>().try_into().unwrap();
+    assert_eq!((&alice["recognized_faces"][0]["identity"], alice["frame"].is_object()), (&"alice".into(), true));
+    assert_eq!((&refused["error"], &refused["code"]), (&"Could not decode image.".into(), &"undecodable_image".into()));
+    assert_eq!(code, Some(1));
+}
+
+#[test]
+fn a_refused_picture_says_why_and_does_not_end_the_watch() {
+    let server = Options::drawn().start();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    std::fs::write(path("a.jpg"), "no picture").unwrap();
+    std::fs::write(path("b.png"), drawn("empty.png")).unwrap();
+    let (lines, error, code) = outcome(watch(&server.url, folder.path()).output().unwrap());
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert_eq!(lines[0], format!("{}  refused: Could not decode image.", path("a.jpg").display()));
+    assert_line(&lines[1], path("b.png").to_str().unwrap(), "nobody");
+    assert_eq!((error.as_str(), code), ("error: 1 of 2 pictures were refused\n", Some(1)));
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_ends_the_watch() {
+    let server = Options::drawn().start();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a.png"), drawn("empty.png")).unwrap();
+    let mut watch = watch(&server.url, folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(watch.stdout.take());
+    let mut error = String::new();
+    watch.stderr.take().unwrap().read_to_string(&mut error).unwrap();
+    assert!(error.starts_with("error: cannot print: Broken pipe"), "{error}");
+    assert_eq!(watch.wait().unwrap().code(), Some(1));
+}
+
+#[test]
+fn without_a_service_the_message_asks_whether_it_is_running() {
+    let folder = tempfile::tempdir().unwrap();
+    let picture = folder.path().join("a.png");
+    std::fs::write(&picture, drawn("empty.png")).unwrap();
+    // A port that was free a moment ago.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let server = format!("http://127.0.0.1:{port}");
+    let error = refusal(watch(&server, &picture));
+    assert!(error.contains(&format!("no answer from {server}")) && error.contains("is `rostro serve` running there?"), "{error}");
+}
+
+#[test]
+fn a_source_without_pictures_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("notes.txt"), "no picture").unwrap();
+    for (source, wanted) in [
+        (folder.path(), "holds no pictures (.jpg, .jpeg, .png, .webp)"),
+        (Path::new("nowhere/a.jpg"), "cannot read nowhere/a.jpg"),
+        // `refusal` gives nothing on standard input.
+        (Path::new("-"), "standard input holds no whole JPEG"),
+    ] {
+        let error = refusal(watch("http://127.0.0.1:9", source));
+        assert!(error.contains(wanted), "{error}");
+    }
+}
