@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use crate::bindings::{Analysis, BoundingBox, Decision, Face, Identity, Probe, Purpose, Reason, ReviewOutcome};
+use crate::bindings::{Analysis, AnalyzedFace, BoundingBox, Decision, Face, Identity, Probe, Purpose, Reason, ReviewOutcome};
 
 /// The most faces of one image: four times the largest class photo that is tested.
 const FACES: usize = 1024;
@@ -55,7 +55,15 @@ pub(crate) fn analysis(raw: Analysis, dimension: usize, purpose: Purpose) -> Res
             vector(&analyzed.embedding, dimension).map_err(invalid)?;
         }
     }
+    if !raw.faces.is_sorted_by(|larger, smaller| area(larger) >= area(smaller)) {
+        return Err(invalid("faces that are not in order of box area, largest first".to_owned()));
+    }
     Ok(raw)
+}
+
+fn area(analyzed: &AnalyzedFace) -> f32 {
+    let BoundingBox { x1, y1, x2, y2 } = analyzed.face.bounds;
+    (x2 - x1) * (y2 - y1)
 }
 
 fn face(face: &Face, width: u32, height: u32) -> Result<(), String> {
@@ -205,7 +213,7 @@ fn is_code(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bindings::{AnalyzedFace, Candidate, Measure, Point};
+    use crate::bindings::{Candidate, Measure, Point};
     // The record `match` of the interface, which has no name of its own here.
     use crate::bindings::policy::exports::rostro::pipeline::policy::Match;
 
@@ -275,6 +283,7 @@ mod tests {
                 (|it| it.faces[0].face.bounds.y1 = -0.5, "the box [10, -0.5,"),
                 (|it| it.faces[0].face.bounds.x2 = 64.01, "outside the 64×48 image"),
                 (|it| it.faces[0].face.bounds.y2 = 48.01, "outside the 64×48 image"),
+                (|it| it.faces[1].face.bounds.x2 = 31.0, "faces that are not in order of box area, largest first"),
                 (|it| it.faces[0].face.bounds.x2 = 10.0, "the box [10, 20, 10, 40], empty"),
                 (|it| it.faces[0].face.bounds.y2 = 19.0, "the box [10, 20, 30, 19], empty"),
                 (|it| it.faces[0].face.score = 1.01, "a score of 1.01, not within 0 to 1"),

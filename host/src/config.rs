@@ -17,7 +17,7 @@ use crate::revision::Tuning;
 
 /// What an operator may set; each once as a flag, a variable and a key of the file.
 #[derive(Clone, Debug, Default, Args, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct ServeArgs {
     /// Address to serve on [default: 127.0.0.1:4000]
     #[arg(long, env = "ROSTRO_LISTEN", value_name = "ADDRESS")]
@@ -172,6 +172,7 @@ impl ServeArgs {
     #[must_use]
     pub(crate) fn or(self, base: Self) -> Self {
         let mut setting = base.setting;
+        setting.extend(self.setting);
         setting.extend(self.settings.into_iter().map(|(key, value)| (key, toml::Value::String(value))));
         Self {
             listen: self.listen.or(base.listen),

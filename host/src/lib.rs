@@ -1,7 +1,7 @@
 //! Rostro's host: serves facial analysis over HTTP, with everything that looks at pixels or decides who is who in a sandboxed
 //! WebAssembly component.
 //!
-//! The files of this crate are its architecture, a noun each. A request goes through [`http`](app), the `executor` (admission, worker
+//! The files of this crate are its architecture, a noun each. A request goes through `http`, the `executor` (admission, worker
 //! threads, deadlines), a `run` of the active `revision` (fresh instances of its `plugin`s, which call `inference`), the `people`
 //! (`gallery` on disk and `index` in memory), and back. See `docs/architecture.md`.
 

@@ -131,7 +131,7 @@ struct Inner {
 }
 
 impl Plugin {
-    /// Compiles and inspects a component, from its binary or text form.
+    /// Compiles and inspects a component, from its binary form.
     ///
     /// # Errors
     ///
@@ -238,12 +238,10 @@ fn refuse_others(bytes: &[u8]) -> Result<(), PluginError> {
     if bytes.len() > MAX_COMPONENT_BYTES {
         return Err(PluginError::TooLarge { size: bytes.len() });
     }
-    let text = bytes.trim_ascii_start().starts_with(b"(component");
     let what = match bytes.get(..8) {
         Some(b"\0asm\x0d\0\x01\0") => return Ok(()),
         Some(b"\0asm\x01\0\0\0") => "this is a core WebAssembly module, not a component",
         Some(header) if header.starts_with(b"\x7fELF") => "this is a native or precompiled file, not a component",
-        _ if text => return Ok(()),
         _ => "this is not a WebAssembly component",
     };
     Err(PluginError::NotAComponent { what })

@@ -78,6 +78,11 @@ impl Options {
         self
     }
 
+    pub(crate) fn pack(mut self, pack: &'static str) -> Self {
+        self.pack = pack;
+        self
+    }
+
     pub(crate) fn pipeline(mut self, pipeline: PathBuf) -> Self {
         self.pipeline = pipeline;
         self
@@ -292,9 +297,5 @@ impl Server {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
         self.child.wait().unwrap().code()
-    }
-
-    pub(crate) fn process_id(&self) -> u32 {
-        self.child.id()
     }
 }

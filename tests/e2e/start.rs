@@ -14,7 +14,7 @@ fn assert_says(error: &str, wanted: &[&str]) {
 #[test]
 fn a_pack_that_is_not_installed_says_how_to_install_it() {
     let models = tempfile::tempdir().unwrap();
-    let error = Options::drawn().arg("--models", models.path()).arg("--pack", "buffalo_l").refuse();
+    let error = Options::drawn().arg("--models", models.path()).pack("buffalo_l").refuse();
     assert_says(&error, &["buffalo_l", "rostro models install buffalo_l"]);
 }
 
@@ -57,10 +57,10 @@ fn a_component_of_the_wrong_world_says_which_export_is_missing() {
 #[test]
 fn a_component_with_forbidden_imports_has_all_of_them_named_at_once() {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("nosy.wat");
+    let file = folder.path().join("nosy.wasm");
     let imports = ["wasi:sockets/tcp@0.2.6", "wasi:http/outgoing-handler@0.2.6", "rostro:pipeline/settings@9.0.0"];
     let text: String = imports.iter().map(|name| format!("(import \"{name}\" (instance))")).collect();
-    std::fs::write(&file, format!("(component {text})")).unwrap();
+    std::fs::write(&file, wat::parse_str(format!("(component {text})")).unwrap()).unwrap();
     assert_says(&Options::drawn().pipeline(file).refuse(), &imports);
 }
 

@@ -98,7 +98,7 @@ fn letterbox(width: u32, height: u32) -> Result<Letterbox, String> {
         Some(text) => text
             .parse()
             .ok()
-            .filter(|size: &usize| (32..=4096).contains(size) && size % 32 == 0)
+            .filter(|size: &usize| (32..=4096).contains(size) && size.is_multiple_of(32))
             .ok_or_else(|| format!("the setting detector-size is `{text}`; it must be a multiple of 32 from 32 to 4096"))?,
     };
     match settings::get("letterbox").as_deref() {

@@ -67,7 +67,8 @@ mod tests {
 
     #[test]
     fn each_person_is_given_to_the_face_most_like_them() {
-        let cases: &[(&str, &[&[(&str, f32)]], &[Decision])] = &[
+        type Case = (&'static str, &'static [&'static [(&'static str, f32)]], &'static [Decision]);
+        let cases: &[Case] = &[
             ("nobody enrolled", &[&[]], &[NoCandidates]),
             ("nobody there", &[], &[]),
             ("above the threshold", &[&[("a", 0.51), ("b", 0.2)]], &[Known(0)]),

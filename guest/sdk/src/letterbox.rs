@@ -63,8 +63,6 @@ fn fit(width: u32, height: u32, side: usize) -> (usize, usize) {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::indexing_slicing, reason = "tests fail by panicking")]
-
     use super::*;
     use crate::tensor::Channels;
 

@@ -82,8 +82,6 @@ fn sharpness(luma: &[f32]) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
-
     use super::*;
     use crate::align::{TEMPLATE, align};
     use crate::decode::Rgb;

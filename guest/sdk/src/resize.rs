@@ -84,8 +84,8 @@ fn stretch(pixels: &[u8], columns: &[Tap], values: &mut [i32]) {
     let pixels = pixels.as_chunks::<3>().0;
     for (tap, value) in columns.iter().zip(values.as_chunks_mut::<3>().0) {
         let (Some(near), Some(far)) = (pixels.get(tap.near), pixels.get(tap.far)) else { continue };
-        for channel in 0..3 {
-            value[channel] = i32::from(near[channel]) * tap.near_weight + i32::from(far[channel]) * tap.far_weight;
+        for ((value, near), far) in value.iter_mut().zip(near).zip(far) {
+            *value = i32::from(*near) * tap.near_weight + i32::from(*far) * tap.far_weight;
         }
     }
 }
@@ -100,8 +100,6 @@ fn blend(near: &[i32], far: &[i32], tap: Tap, blended: &mut [u8]) {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::indexing_slicing, reason = "tests fail by panicking")]
-
     use proptest::prelude::*;
 
     use super::*;

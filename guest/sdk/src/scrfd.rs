@@ -72,7 +72,7 @@ struct Level<'a> {
     cells_across: usize,
     scores: &'a [f32],
     boxes: &'a [[f32; 4]],
-    landmarks: &'a [[f32; 10]],
+    landmarks: &'a [[[f32; 2]; 5]],
 }
 
 impl<'a> Level<'a> {
@@ -91,7 +91,7 @@ impl<'a> Level<'a> {
             cells_across: across,
             scores: values(1)?,
             boxes: values(4)?.as_chunks().0,
-            landmarks: values(10)?.as_chunks().0,
+            landmarks: values(10)?.as_chunks().0.as_chunks().0,
         })
     }
 
@@ -103,7 +103,7 @@ impl<'a> Level<'a> {
             let at = |x: f32, y: f32| Point { x: (centre.x + x * self.stride) / scale, y: (centre.y + y * self.stride) / scale };
             let (upper_left, lower_right) = (at(-edges[0], -edges[1]), at(edges[2], edges[3]));
             let bounds = Rect { x1: upper_left.x, y1: upper_left.y, x2: lower_right.x, y2: lower_right.y };
-            let landmarks = std::array::from_fn(|index| at(points[2 * index], points[2 * index + 1]));
+            let landmarks = points.map(|[x, y]| at(x, y));
             let finite = landmarks.iter().all(|point: &Point| point.x.is_finite() && point.y.is_finite());
             // At very low thresholds networks give boxes that are turned inside out.
             if bounds.area() > 0.0 && bounds.area().is_finite() && finite {
@@ -127,8 +127,6 @@ fn suppress(mut found: Vec<Detection>) -> Vec<Detection> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
-
     use super::*;
 
     /// Outputs for a 64×32 input in which nothing is found yet.

@@ -29,6 +29,9 @@ struct Inner {
     cores: Cores,
 }
 
+/// What a run gives: the outputs in the graph's order.
+type Outputs = Result<Vec<NamedTensor>, ModelError>;
+
 /// What a first dimension above one means to a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Batching {
@@ -108,7 +111,7 @@ impl Model {
     }
 
     /// Runs the network; outputs come in the graph's order.
-    fn run(&self, inputs: &[NamedTensor]) -> Result<Vec<NamedTensor>, ModelError> {
+    fn run(&self, inputs: &[NamedTensor]) -> Outputs {
         let model = &*self.0;
         let inputs = model.check(inputs)?;
         match (model.batching, inputs.as_slice()) {
@@ -135,7 +138,7 @@ impl Inner {
     }
 
     /// One run, with all cores if they are free and with one if not.
-    fn run_whole(&self, inputs: &[(&str, Checked<'_>)]) -> Result<Vec<NamedTensor>, ModelError> {
+    fn run_whole(&self, inputs: &[(&str, Checked<'_>)]) -> Outputs {
         let values = self.values(inputs, Checked::whole)?;
         let mut cores = self.cores.take(self.cores.all());
         if cores.len() == self.cores.all() {
@@ -146,12 +149,12 @@ impl Inner {
     }
 
     /// Runs `count` images side by side on the cores that are free, each core taking the next when it is done with one.
-    fn run_images(&self, inputs: &[(&str, Checked<'_>)], count: usize, most: Option<NonZeroUsize>) -> Result<Vec<NamedTensor>, ModelError> {
+    fn run_images(&self, inputs: &[(&str, Checked<'_>)], count: usize, most: Option<NonZeroUsize>) -> Outputs {
         let mut cores = self.cores.take(count);
         // As large as the graph takes and as leaves no core without.
         let size = count.div_ceil(cores.len()).min(most.map_or(usize::MAX, NonZeroUsize::get));
         let parts: Vec<Range<usize>> = (0..count).step_by(size).map(|start| start..count.min(start + size)).collect();
-        let results: Vec<Mutex<Option<Result<Vec<NamedTensor>, ModelError>>>> = parts.iter().map(|_| Mutex::new(None)).collect();
+        let results: Vec<Mutex<Option<Outputs>>> = parts.iter().map(|_| Mutex::new(None)).collect();
         let next = AtomicUsize::new(0);
         let work = |core: Core, is_first: bool| {
             // The first core stays to the end; the others go where a request waits for its first.
@@ -174,7 +177,7 @@ impl Inner {
         tensor::join(parts.collect::<Result<Vec<_>, ModelError>>()?).map_err(|cause| ModelError::Tensor { name: self.name.clone(), cause })
     }
 
-    fn run_part(&self, inputs: &[(&str, Checked<'_>)], rows: Range<usize>) -> Result<Vec<NamedTensor>, ModelError> {
+    fn run_part(&self, inputs: &[(&str, Checked<'_>)], rows: Range<usize>) -> Outputs {
         let values = self.values(inputs, |tensor| tensor.part(rows.clone()))?;
         let outputs = self.sessions.narrow(|session| self.run_on(session, values))?;
         match outputs.iter().find(|output| output.tensor.dimensions.first().is_none_or(|&length| length as usize != rows.len())) {
@@ -199,7 +202,7 @@ impl Inner {
         inputs.iter().map(value).collect()
     }
 
-    fn run_on(&self, session: &mut Session, values: Vec<(&str, SessionInputValue<'_>)>) -> Result<Vec<NamedTensor>, ModelError> {
+    fn run_on(&self, session: &mut Session, values: Vec<(&str, SessionInputValue<'_>)>) -> Outputs {
         let outputs = session.run(values).map_err(|cause| ModelError::Run { name: self.name.clone(), cause })?;
         self.outputs.iter().filter_map(|name| outputs.get(name).map(|value| (name, value))).map(copy_out).collect()
     }

@@ -22,7 +22,7 @@ impl Sessions {
         let wide = builder(environment, &weights)?.commit_from_memory(bytes)?;
         let narrow = (0..cores).map(|_| {
             let builder = builder(environment, &weights)?.with_independent_thread_pool()?.with_intra_threads(1)?;
-            Ok(builder.with_inter_threads(1)?.commit_from_memory(bytes)?)
+            builder.with_inter_threads(1)?.commit_from_memory(bytes)
         });
         Ok(Self { wide: Pool::new(vec![wide]), narrow: Pool::new(narrow.collect::<Result<_, ort::Error>>()?) })
     }
