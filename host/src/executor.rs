@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use tokio::time::timeout_at;
 
+use crate::cores::Cores;
+
 /// Runs blocking work within bounds.
 #[derive(Clone, Debug)]
 pub(crate) struct Executor {
@@ -19,6 +21,7 @@ pub(crate) struct Executor {
     /// One permit a worker and one a place in the queue.
     places: Arc<Semaphore>,
     deadline: Duration,
+    cores: Cores,
 }
 
 /// Why work was not done.
@@ -36,11 +39,12 @@ pub(crate) enum ExecutorError {
 }
 
 impl Executor {
-    /// An executor of `workers` threads with room for `queue` waiting requests, each with `deadline` from its arrival to its end.
+    /// An executor of `workers` threads with room for `queue` waiting requests, each with `deadline` from its arrival to its end. Work
+    /// occupies one of the `cores`.
     #[must_use]
-    pub(crate) fn new(workers: NonZeroUsize, queue: usize, deadline: Duration) -> Self {
+    pub(crate) fn new(workers: NonZeroUsize, queue: usize, deadline: Duration, cores: Cores) -> Self {
         let places = workers.get().saturating_add(queue).min(Semaphore::MAX_PERMITS);
-        Self { workers: Arc::new(Semaphore::new(workers.get())), places: Arc::new(Semaphore::new(places)), deadline }
+        Self { workers: Arc::new(Semaphore::new(workers.get())), places: Arc::new(Semaphore::new(places)), deadline, cores }
     }
 
     /// Runs `work` on a worker, which is told by when it must be done.
@@ -56,8 +60,9 @@ impl Executor {
             .map_err(|_| ExecutorError::Deadline)?
             .map_err(|_| ExecutorError::Overloaded)?;
         let span = tracing::Span::current();
+        let cores = self.cores.clone();
         let task = tokio::task::spawn_blocking(move || {
-            let _held_until_the_end = (place, worker);
+            let _held_until_the_end = (place, worker, cores.occupy());
             span.in_scope(|| work(deadline))
         });
         match timeout_at(deadline.into(), task).await {
@@ -80,7 +85,7 @@ mod tests {
     use super::*;
 
     fn executor(workers: usize, queue: usize, deadline: Duration) -> Executor {
-        Executor::new(NonZeroUsize::new(workers).unwrap(), queue, deadline)
+        Executor::new(NonZeroUsize::new(workers).unwrap(), queue, deadline, Cores::new(NonZeroUsize::MIN))
     }
 
     #[tokio::test]

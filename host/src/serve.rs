@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 
 use crate::config::{Config, cores};
+use crate::cores::Cores;
 use crate::engine::Engine;
 use crate::executor::Executor;
 use crate::gallery::{CsvGallery, GalleryError};
@@ -122,7 +123,8 @@ fn assemble(config: &Config) -> Result<Service, ServeError> {
     let gallery = CsvGallery::open(&config.gallery)?;
     let pack = Pack::open(&config.models, &config.pack)?;
     let library = runtime::locate(config.onnxruntime.as_deref(), &config.runtime)?;
-    let onnx = OnnxRuntime::load(&library, cores())?;
+    let cores = Cores::new(cores());
+    let onnx = OnnxRuntime::load(&library, cores.clone())?;
     let engine = Engine::new(Limits::default(), config.workers.get()).map_err(ServeError::Engine)?;
     let revision = Arc::new(stage(config, &onnx, &pack, &engine, deadline)?);
     let thresholds = revision.thresholds();
@@ -136,10 +138,10 @@ fn assemble(config: &Config) -> Result<Service, ServeError> {
         similarity_threshold = %thresholds.similarity,
         "pipeline staged"
     );
-    tracing::info!(workers = config.workers.get(), queue = config.queue, onnx_threads = cores(), "sized for {} cores", cores());
+    tracing::info!(workers = config.workers.get(), queue = config.queue, onnx_threads = cores.all(), "sized for {} cores", cores.all());
     let (people, report) = People::load(Box::new(gallery), &revision, deadline)?;
     tell(&report, config);
-    let executor = Executor::new(config.workers, config.queue, config.deadline);
+    let executor = Executor::new(config.workers, config.queue, config.deadline, cores);
     Ok(Service::new(Router::new(revision), people, executor))
 }
 

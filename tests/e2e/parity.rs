@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rostro_host::{Analysis, AnalyzedFace, Engine, Limits, OnnxRuntime, Pack, Plugin, Purpose, Revision, Tuning};
+use rostro_host::{Analysis, AnalyzedFace, Cores, Engine, Limits, OnnxRuntime, Pack, Plugin, Purpose, Revision, Tuning};
 use serde_json::Value;
 
 use crate::harness::{component, root, shared};
@@ -13,7 +13,7 @@ use crate::harness::{component, root, shared};
 fn revision() -> Arc<Revision> {
     let deadline = Instant::now() + Duration::from_secs(60);
     let library = rostro_host::locate_runtime(None, &root().join("models/runtime")).unwrap();
-    let onnx = OnnxRuntime::load(&library, NonZeroUsize::new(2).unwrap()).unwrap();
+    let onnx = OnnxRuntime::load(&library, Cores::new(NonZeroUsize::MIN)).unwrap();
     let pack = Pack::open(&root().join("models/installed"), "mobile").unwrap();
     let engine = Engine::new(Limits::default(), 1).unwrap();
     let plugin = Plugin::load(&engine, &std::fs::read(component("insightface")).unwrap()).unwrap();

@@ -11,10 +11,13 @@ use crate::wasm::Toolchain;
 /// Each component's file in `target/guest`, and its package.
 const COMPONENTS: [(&str, &str); 2] = [("insightface", "rostro-insightface"), ("margin-policy", "rostro-margin-policy")];
 
-/// The change that makes the component `variant`: the default pipeline with a matching rule that no cosine can meet. Tests use it to show
-/// that answers are the component's.
-const VARIANT: (&str, &str, &str) =
-    ("guest/insightface/src/policy.rs", "assign(&faces, settings::get_thresholds().similarity)", "assign(&faces, 1.5)");
+/// The changes that make the component `variant`, each in a file: the default pipeline with a matching rule that no cosine can meet. Tests
+/// use it to show that answers are the component's. It has a name of its own: cargo takes packages of one name, built into one folder,
+/// for the same.
+const VARIANT: [(&str, &str, &str); 2] = [
+    ("guest/insightface/src/policy.rs", "assign(&faces, settings::get_thresholds().similarity)", "assign(&faces, 1.5)"),
+    ("guest/insightface/Cargo.toml", "name = \"rostro-insightface\"", "name = \"rostro-variant\""),
+];
 
 /// Builds every component that is not up to date.
 pub(crate) fn build() -> Result<()> {
@@ -43,7 +46,7 @@ pub(crate) fn build_variant() -> Result<()> {
         for folder in ["wit", "guest/sdk", "guest/insightface"] {
             copy_sources(&root().join(folder), &copy.join(folder))?;
         }
-        component(&toolchain, &copy, "variant", "rostro-insightface")
+        component(&toolchain, &copy, "variant", "rostro-variant")
     })
 }
 
@@ -62,9 +65,8 @@ fn component(toolchain: &Toolchain, sources: &Path, name: &str, package: &str) -
     Ok(fs::rename(temporary, file)?)
 }
 
-/// Copies a folder of sources, with the one change of [`VARIANT`].
+/// Copies a folder of sources, with the changes of [`VARIANT`].
 fn copy_sources(from: &Path, to: &Path) -> Result<()> {
-    let (changed, before, after) = VARIANT;
     for entry in fs::read_dir(from)? {
         let path: PathBuf = entry?.path();
         let target = to.join(path.file_name().context("a name")?);
@@ -73,9 +75,11 @@ fn copy_sources(from: &Path, to: &Path) -> Result<()> {
             continue;
         }
         let mut text = fs::read_to_string(&path)?;
-        if path == root().join(changed) {
-            ensure!(text.contains(before), "{changed} has no `{before}` to change");
-            text = text.replace(before, after);
+        for (changed, before, after) in VARIANT {
+            if path == root().join(changed) {
+                ensure!(text.contains(before), "{changed} has no `{before}` to change");
+                text = text.replace(before, after);
+            }
         }
         write_changed(&target, &text)?;
     }

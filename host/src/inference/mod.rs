@@ -8,13 +8,11 @@
 //!
 //! What it costs: one copy of a tensor on its way out of ONNX Runtime; inputs are borrowed as they lie.
 
-mod cores;
 mod model;
 mod sessions;
 mod tensor;
 
 use std::collections::HashMap;
-use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -22,7 +20,8 @@ use ort::environment::{Environment, GlobalThreadPoolOptions};
 use wasmtime_wasi_nn::wit::WasiNnCtx;
 use wasmtime_wasi_nn::{Graph, GraphRegistry, Registry};
 
-use cores::Cores;
+use crate::cores::Cores;
+
 pub use model::{Batching, Model, ModelError};
 
 /// ONNX Runtime, loaded into this process with one pool of threads for all models.
@@ -49,20 +48,20 @@ pub enum LoadError {
 }
 
 impl OnnxRuntime {
-    /// Loads the library at `path`, to work on as many threads as there are `cores`.
+    /// Loads the library at `path`, to work on `cores`.
     ///
     /// Runs with all cores share one pool that does not spin: threads that spin take the cores of those that work.
     ///
     /// # Errors
     ///
     /// If the library cannot be loaded or started, or if it was in this process before.
-    pub fn load(path: &Path, cores: NonZeroUsize) -> Result<Self, LoadError> {
+    pub fn load(path: &Path, cores: Cores) -> Result<Self, LoadError> {
         let builder =
             ort::init_from(path).map_err(|error| LoadError::Library { path: path.display().to_string(), cause: error.to_string() })?;
-        let pool = GlobalThreadPoolOptions::default().with_intra_threads(cores.get())?.with_inter_threads(1)?.with_spin_control(false)?;
+        let pool = GlobalThreadPoolOptions::default().with_intra_threads(cores.all())?.with_inter_threads(1)?.with_spin_control(false)?;
         let environment = builder.with_name("rostro").with_telemetry(false).with_global_thread_pool(pool).build()?;
         environment.set_log_level(ort::logging::LogLevel::Error);
-        Ok(Self { environment, cores: Cores::new(cores) })
+        Ok(Self { environment, cores })
     }
 
     /// Prepares a model from its ONNX bytes.

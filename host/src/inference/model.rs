@@ -12,9 +12,9 @@ use ort::value::{DynValue, ValueType};
 use wasmtime_wasi_nn::backend::{BackendError, BackendExecutionContext, BackendGraph, Id, NamedTensor};
 use wasmtime_wasi_nn::{ExecutionContext, Graph, Tensor};
 
-use super::cores::{Core, Cores};
 use super::sessions::Sessions;
 use super::tensor::{self, Checked, TensorError};
+use crate::cores::{Core, Cores};
 
 /// A network that is ready to run.
 #[derive(Clone)]
@@ -137,41 +137,43 @@ impl Inner {
         inputs.iter().map(checked).collect()
     }
 
-    /// One run, with all cores if they are free and with one if not.
+    /// One run, with all cores if they are idle and with this thread alone if not.
     fn run_whole(&self, inputs: &[(&str, Checked<'_>)]) -> Outputs {
         let values = self.values(inputs, Checked::whole)?;
-        let mut cores = self.cores.take(self.cores.all());
-        if cores.len() == self.cores.all() {
+        let others = self.cores.all() - 1;
+        let borrowed = self.cores.borrow(others);
+        if borrowed.len() == others {
             return self.sessions.wide(|session| self.run_on(session, values));
         }
-        cores.truncate(1);
+        drop(borrowed);
         self.sessions.narrow(|session| self.run_on(session, values))
     }
 
-    /// Runs `count` images side by side on the cores that are free, each core taking the next when it is done with one.
+    /// Runs `count` images side by side on this thread and the cores that are idle, each taking the next when it is done with one.
     fn run_images(&self, inputs: &[(&str, Checked<'_>)], count: usize, most: Option<NonZeroUsize>) -> Outputs {
-        let mut cores = self.cores.take(count);
+        let borrowed = self.cores.borrow(count.min(self.cores.all()) - 1);
         // As large as the graph takes and as leaves no core without.
-        let size = count.div_ceil(cores.len()).min(most.map_or(usize::MAX, NonZeroUsize::get));
+        let size = count.div_ceil(borrowed.len() + 1).min(most.map_or(usize::MAX, NonZeroUsize::get));
         let parts: Vec<Range<usize>> = (0..count).step_by(size).map(|start| start..count.min(start + size)).collect();
         let results: Vec<Mutex<Option<Outputs>>> = parts.iter().map(|_| Mutex::new(None)).collect();
         let next = AtomicUsize::new(0);
-        let work = |core: Core, is_first: bool| {
-            // The first core stays to the end; the others go where a request waits for its first.
-            while is_first || !self.cores.are_wanted() {
-                let index = next.fetch_add(1, Ordering::Relaxed);
-                let (Some(part), Some(result)) = (parts.get(index), results.get(index)) else { break };
-                let done = self.run_part(inputs, part.clone());
-                *result.lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
-            }
+        let take_next = || {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let (Some(part), Some(result)) = (parts.get(index), results.get(index)) else { return false };
+            let done = self.run_part(inputs, part.clone());
+            *result.lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
+            true
+        };
+        let help = |core: Core| {
+            // A core goes back as soon as a request came that has none; this thread does what is left.
+            while !self.cores.are_short() && take_next() {}
             drop(core);
         };
-        let own = cores.pop();
         std::thread::scope(|scope| {
-            for core in cores {
-                scope.spawn(|| work(core, false));
+            for core in borrowed {
+                scope.spawn(|| help(core));
             }
-            own.into_iter().for_each(|core| work(core, true));
+            while take_next() {}
         });
         let parts = results.into_iter().filter_map(|result| result.into_inner().unwrap_or_else(PoisonError::into_inner));
         tensor::join(parts.collect::<Result<Vec<_>, ModelError>>()?).map_err(|cause| ModelError::Tensor { name: self.name.clone(), cause })
