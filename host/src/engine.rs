@@ -26,6 +26,10 @@ const TABLES: u32 = 16;
 /// Stack of a guest. Decoders recurse little; deep recursion is a bug or an attack and traps.
 const STACK_BYTES: usize = 1 << 20;
 
+/// Memory that an instance leaves to the next one in its place, zeroed instead of given back: faulting pages in anew takes longer than
+/// writing them. A frame of 640×480 touches about half of it. What lies above goes back to the system.
+const KEEP_RESIDENT: usize = 16 << 20;
+
 /// The Wasmtime engine, with the thread that advances its epoch.
 #[derive(Clone, Debug)]
 pub struct Engine {
@@ -82,6 +86,7 @@ fn pool(limits: &Limits, concurrency: usize) -> PoolingAllocationConfig {
         .max_core_instances_per_component(CORE_INSTANCES)
         .max_memories_per_component(MEMORIES)
         .max_tables_per_component(TABLES)
+        .linear_memory_keep_resident(KEEP_RESIDENT)
         .max_memory_size(limits.memory_bytes())
         .table_elements(limits.table_elements())
         // Scanning the page map to keep pages can leave a swapped-out dirty page behind: the next request would see it.

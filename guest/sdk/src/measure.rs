@@ -62,22 +62,19 @@ fn mean(values: &[f32]) -> f32 {
 
 fn sharpness(luma: &[f32]) -> f32 {
     let rows: Vec<&[f32]> = luma.chunks_exact(SIDE).collect();
-    let responses: Vec<f32> = rows
-        .windows(3)
-        .flat_map(|rows| match rows {
-            [above, row, below] => row
-                .windows(3)
-                .zip(above.iter().zip(*below).skip(1))
-                .map(|(near, (above, below))| match near {
-                    [left, middle, right] => left + right + above + below - 4.0 * middle,
-                    _ => 0.0,
-                })
-                .collect(),
-            _ => Vec::new(),
-        })
-        .collect();
-    let mean = mean(&responses);
-    responses.iter().map(|response| (response - mean).powi(2)).sum::<f32>() / responses.len().max(1) as f32
+    let (mut sum, mut squares) = (0.0, 0.0);
+    for rows in rows.windows(3) {
+        let [above, row, below] = rows else { continue };
+        let responses = row.windows(3).zip(above.iter().zip(*below).skip(1)).map(|(near, (above, below))| match near {
+            [left, middle, right] => left + right + above + below - 4.0 * middle,
+            _ => 0.0,
+        });
+        let (row_sum, row_squares) = responses.fold((0.0_f32, 0.0_f32), |(sum, squares), value| (sum + value, squares + value * value));
+        sum += f64::from(row_sum);
+        squares += f64::from(row_squares);
+    }
+    let count = (SIDE - 2).pow(2) as f64;
+    (squares / count - (sum / count).powi(2)).max(0.0) as f32
 }
 
 #[cfg(test)]

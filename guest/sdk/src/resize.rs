@@ -42,7 +42,9 @@ pub(crate) fn resize(pixels: &[u8], source: (usize, usize), target: (usize, usiz
     for (index, tap) in taps(source.1, target.1).into_iter().enumerate() {
         let source_row = |row: usize| pixels.get(row * stride..(row + 1) * stride).unwrap_or_default();
         window.slide(tap.near, |values| stretch(source_row(tap.near), &columns, values));
-        window.fetch_far(tap.far, |values| stretch(source_row(tap.far), &columns, values));
+        if tap.far_weight > 0 {
+            window.fetch_far(tap.far, |values| stretch(source_row(tap.far), &columns, values));
+        }
         blend(&window.near.1, &window.far.1, tap, &mut blended);
         row(index, &blended);
     }
@@ -81,12 +83,18 @@ impl Window {
 
 /// Interpolates a row along itself; values are scaled by 2^11.
 fn stretch(pixels: &[u8], columns: &[Tap], values: &mut [i32]) {
-    let pixels = pixels.as_chunks::<3>().0;
     for (tap, value) in columns.iter().zip(values.as_chunks_mut::<3>().0) {
-        let (Some(near), Some(far)) = (pixels.get(tap.near), pixels.get(tap.far)) else { continue };
-        for ((value, near), far) in value.iter_mut().zip(near).zip(far) {
-            *value = i32::from(*near) * tap.near_weight + i32::from(*far) * tap.far_weight;
-        }
+        let near = pixels.get(3 * tap.near..).unwrap_or_default();
+        // A pixel and the next one lie together; the last one has none.
+        let [a, b, c, d, e, f] = match near.first_chunk::<6>() {
+            Some(pair) => pair.map(i32::from),
+            None => match near.first_chunk::<3>() {
+                Some(&[a, b, c]) => [a, b, c, a, b, c].map(i32::from),
+                None => continue,
+            },
+        };
+        *value =
+            [a * tap.near_weight + d * tap.far_weight, b * tap.near_weight + e * tap.far_weight, c * tap.near_weight + f * tap.far_weight];
     }
 }
 

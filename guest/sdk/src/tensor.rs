@@ -1,5 +1,8 @@
 //! How a model wants its pixels, and the writing of them.
 
+/// Pixels that are taken apart together: as arrays of a fixed length the compiler turns them into vectors.
+const BLOCK: usize = 16;
+
 /// The order of colour channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Channels {
@@ -22,7 +25,7 @@ pub struct Normalization {
 
 impl Normalization {
     /// Writes RGB pixels as a row of each of the three `planes`. Slices of one length n, pixels of 3n.
-    pub(crate) fn write_row<T: Copy + Into<f32>>(&self, pixels: &[T], planes: [&mut [f32]; 3]) {
+    pub(crate) fn write_row<T: Copy + Default + Into<f32>>(&self, pixels: &[T], planes: [&mut [f32]; 3]) {
         let scale = self.std.recip();
         let offset = -self.mean * scale;
         let [first, second, third] = planes;
@@ -30,11 +33,19 @@ impl Normalization {
             Channels::Rgb => (first, second, third),
             Channels::Bgr => (third, second, first),
         };
-        for (((pixel, red), green), blue) in pixels.as_chunks::<3>().0.iter().zip(red).zip(green).zip(blue) {
-            let [r, g, b] = *pixel;
-            *red = r.into() * scale + offset;
-            *green = g.into() * scale + offset;
-            *blue = b.into() * scale + offset;
+        let (blocks, rest) = pixels.as_chunks::<3>().0.as_chunks::<BLOCK>();
+        let (red, red_rest) = red.as_chunks_mut::<BLOCK>();
+        let (green, green_rest) = green.as_chunks_mut::<BLOCK>();
+        let (blue, blue_rest) = blue.as_chunks_mut::<BLOCK>();
+        for (((block, red), green), blue) in blocks.iter().zip(red).zip(green).zip(blue) {
+            *red = block.map(|[red, _, _]| red).map(|value| value.into() * scale + offset);
+            *green = block.map(|[_, green, _]| green).map(|value| value.into() * scale + offset);
+            *blue = block.map(|[_, _, blue]| blue).map(|value| value.into() * scale + offset);
+        }
+        for ((([r, g, b], red), green), blue) in rest.iter().zip(red_rest).zip(green_rest).zip(blue_rest) {
+            *red = (*r).into() * scale + offset;
+            *green = (*g).into() * scale + offset;
+            *blue = (*b).into() * scale + offset;
         }
     }
 }
