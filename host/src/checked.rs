@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use crate::bindings::{Analysis, AnalyzedFace, BoundingBox, Decision, Face, Identity, Probe, Purpose, Reason, ReviewOutcome};
+use crate::bindings::{Analysis, AnalyzedFace, BoundingBox, Decision, Description, Face, Identity, Probe, Purpose, Reason, ReviewOutcome};
 
 /// The most faces of one image: four times the largest class photo that is tested.
 const FACES: usize = 1024;
@@ -18,6 +18,9 @@ const REASONS: usize = 32;
 
 /// The most templates of a person.
 const TEMPLATES: usize = 16;
+
+/// The most models of one pipeline.
+const MODELS: usize = 16;
 
 /// The longest text of a reason, in bytes.
 const TEXT: usize = 500;
@@ -188,6 +191,33 @@ pub(crate) fn decisions(raw: Vec<Decision>, probes: &[Probe]) -> Result<Vec<Deci
     Ok(raw)
 }
 
+/// Checks what a component that serves vision says of itself.
+pub(crate) fn description(raw: Description) -> Result<Description, InvalidOutput> {
+    let invalid = |what: String| InvalidOutput::new("vision.describe", what);
+    let identity = identity(raw.identity)?;
+    if raw.models.len() > MODELS {
+        return Err(invalid(format!("{} models; at most {MODELS} are granted", raw.models.len())));
+    }
+    let mut roles = HashSet::new();
+    for role in &raw.models {
+        if role.len() > 32 || !is_name(role) {
+            return Err(invalid("a model's role that is not 1 to 32 lower-case letters, digits and `-`".to_owned()));
+        }
+        if !roles.insert(role.as_str()) {
+            return Err(invalid(format!("the model `{role}` twice")));
+        }
+    }
+    let contract = &raw.contract;
+    if !roles.contains(contract.recognizer.as_str()) {
+        return Err(invalid("a recogniser that is not one of its models".to_owned()));
+    }
+    let identifier = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.' | '/');
+    if [&contract.alignment, &contract.preprocessing].iter().any(|text| !(1..=64).contains(&text.len()) || !text.chars().all(identifier)) {
+        return Err(invalid("an identifier of its contract that is not 1 to 64 lower-case letters, digits, `-`, `.` and `/`".to_owned()));
+    }
+    Ok(Description { identity, ..raw })
+}
+
 /// Checks what a component calls itself.
 pub(crate) fn identity(raw: Identity) -> Result<Identity, InvalidOutput> {
     let version = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+');
@@ -213,6 +243,7 @@ fn is_code(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bindings::vision::exports::rostro::pipeline::vision::EmbeddingContract;
     use crate::bindings::{Candidate, Measure, Point};
     // The record `match` of the interface, which has no name of its own here.
     use crate::bindings::policy::exports::rostro::pipeline::policy::Match;
@@ -465,6 +496,33 @@ mod tests {
                 |it| it[0] = known(0, 0.0),
                 |it| it[0] = known(0, 1.0),
                 |it| it.iter_mut().for_each(|decision| *decision = unknown("below_threshold")),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_description_that_breaks_a_rule_is_refused_with_the_rule() {
+        let good = || Description {
+            identity: Identity { name: "insightface".to_owned(), version: "1.0.0".to_owned() },
+            models: vec!["detector".to_owned(), "recognizer".to_owned()],
+            contract: EmbeddingContract {
+                recognizer: "recognizer".to_owned(),
+                alignment: "arcface-5-point-112/1".to_owned(),
+                preprocessing: "bilinear-mean-std/1".to_owned(),
+            },
+        };
+        assert_refused(
+            good,
+            description,
+            &[
+                (|it| it.identity.name.clear(), "`describe` returned a name that is not"),
+                (|it| it.models = (0..=MODELS).map(|number| format!("m{number}")).collect(), "17 models; at most 16 are granted"),
+                (|it| it.models[0] = "De tector".to_owned(), "a model's role that is not"),
+                (|it| it.models[0] = "recognizer".to_owned(), "the model `recognizer` twice"),
+                (|it| it.models.truncate(1), "a recogniser that is not one of its models"),
+                (|it| it.contract.alignment.clear(), "an identifier of its contract that is not"),
+                (|it| it.contract.preprocessing = "\u{1b}[31m".to_owned(), "an identifier of its contract that is not"),
+                (|it| it.contract.preprocessing = "x".repeat(65), "an identifier of its contract that is not"),
             ],
         );
     }

@@ -88,7 +88,8 @@ impl Cli {
         match self.command {
             Command::Serve { config, args } => {
                 let file = config.as_deref().map(ServeArgs::read).transpose()?;
-                let config = args.or(file.unwrap_or_default()).validate()?;
+                let variable = ServeArgs::of_variable(std::env::var("ROSTRO_SETTING").ok())?;
+                let config = args.or(variable).or(file.unwrap_or_default()).validate()?;
                 telemetry::init(config.log_format);
                 Ok(serve::run(config)?)
             }

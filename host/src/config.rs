@@ -43,8 +43,8 @@ pub(crate) struct ServeArgs {
     /// Faces whose best similarity is not above this are unknown, -1 to 1 [default: the pack's]
     #[arg(long, env = "ROSTRO_SIMILARITY_THRESHOLD", value_name = "COSINE")]
     similarity_threshold: Option<f32>,
-    /// A setting for the pipeline itself, as KEY=VALUE; may be repeated
-    #[arg(long = "setting", env = "ROSTRO_SETTING", value_name = "KEY=VALUE", value_delimiter = ',', value_parser = key_value)]
+    /// A setting for the pipeline itself, as KEY=VALUE; may be repeated [env: ROSTRO_SETTING=KEY=VALUE,...]
+    #[arg(long = "setting", value_name = "KEY=VALUE", value_parser = key_value)]
     #[serde(skip)]
     settings: Vec<(String, String)>,
     /// The same in the file: a table.
@@ -65,7 +65,10 @@ pub(crate) struct ServeArgs {
     /// Largest image file in MiB [default: 32]
     #[arg(long, env = "ROSTRO_MAX_IMAGE_MIB", value_name = "MIB")]
     max_image_mib: Option<usize>,
-    /// Largest image in megapixels [default: 40]
+    /// Memory for the bodies of all requests together in MiB [default: 512]
+    #[arg(long, env = "ROSTRO_MAX_BODIES_MIB", value_name = "MIB")]
+    max_bodies_mib: Option<usize>,
+    /// Largest image in megapixels, at most 50 [default: 40]
     #[arg(long, env = "ROSTRO_MAX_MEGAPIXELS", value_name = "N")]
     max_megapixels: Option<u32>,
     /// ONNX Runtime library [default: the one that `rostro runtime install` put into models/runtime]
@@ -152,6 +155,9 @@ pub enum ConfigError {
         /// What is allowed.
         range: &'static str,
     },
+    /// The variable with the pipeline's settings is not what it should be.
+    #[error("ROSTRO_SETTING has `{0}`; write it as KEY=VALUE, several separated by commas")]
+    Variable(String),
     /// A pipeline's setting has a value that is no text, number or boolean.
     #[error("setting.{0} must be a text, a number or a boolean")]
     Setting(String),
@@ -168,12 +174,25 @@ impl ServeArgs {
         toml::from_str(&text).map_err(|cause| ConfigError::Invalid { path: path.to_owned(), cause })
     }
 
+    /// What the variable `ROSTRO_SETTING` says: settings for the pipeline, separated by commas. Every other variable is its flag's.
+    ///
+    /// # Errors
+    ///
+    /// If it is not KEY=VALUE.
+    pub(crate) fn of_variable(text: Option<String>) -> Result<Self, ConfigError> {
+        let settings = text.iter().flat_map(|text| text.split(',')).filter(|text| !text.is_empty());
+        let settings = settings.map(|text| key_value(text).map_err(|_| ConfigError::Variable(text.to_owned())));
+        Ok(Self { settings: settings.collect::<Result<_, _>>()?, ..Self::default() })
+    }
+
     /// These settings, and where they say nothing those of `base`.
     #[must_use]
     pub(crate) fn or(self, base: Self) -> Self {
+        let typed = |settings: Vec<(String, String)>| settings.into_iter().map(|(key, value)| (key, toml::Value::String(value)));
         let mut setting = base.setting;
+        setting.extend(typed(base.settings));
         setting.extend(self.setting);
-        setting.extend(self.settings.into_iter().map(|(key, value)| (key, toml::Value::String(value))));
+        setting.extend(typed(self.settings));
         Self {
             listen: self.listen.or(base.listen),
             gallery: self.gallery.or(base.gallery),
@@ -190,6 +209,7 @@ impl ServeArgs {
             deadline: self.deadline.or(base.deadline),
             max_body_mib: self.max_body_mib.or(base.max_body_mib),
             max_image_mib: self.max_image_mib.or(base.max_image_mib),
+            max_bodies_mib: self.max_bodies_mib.or(base.max_bodies_mib),
             max_megapixels: self.max_megapixels.or(base.max_megapixels),
             onnxruntime: self.onnxruntime.or(base.onnxruntime),
             runtime: self.runtime.or(base.runtime),
@@ -218,15 +238,17 @@ impl ServeArgs {
             tuning: Tuning {
                 detection: within("detection-threshold", this.detection_threshold, 0.0, "between 0 and 1")?,
                 similarity: within("similarity-threshold", this.similarity_threshold, -1.0, "between -1 and 1")?,
-                max_pixels: 1_000_000 * u64::from(positive("max-megapixels", this.max_megapixels.unwrap_or(40), "between 1 and 10000")?),
+                max_pixels: 1_000_000 * u64::from(megapixels(this.max_megapixels)?),
                 own: this.setting.into_iter().map(text).collect::<Result<_, _>>()?,
             },
             workers: this.workers.unwrap_or_else(cores),
             queue: this.queue.unwrap_or(64),
             deadline: Duration::from_secs_f64(deadline),
             bodies: BodyLimits {
-                body_bytes: (positive("max-body-mib", mib(this.max_body_mib, 128), "between 1 and 10000")? as usize) << 20,
-                image_bytes: (positive("max-image-mib", mib(this.max_image_mib, 32), "between 1 and 10000")? as usize) << 20,
+                body_bytes: mib("max-body-mib", this.max_body_mib, 128)?,
+                image_bytes: mib("max-image-mib", this.max_image_mib, 32)?,
+                // Any one body must find room.
+                memory_bytes: mib("max-bodies-mib", this.max_bodies_mib, 512)?.max(mib("max-body-mib", this.max_body_mib, 128)?),
             },
             onnxruntime: this.onnxruntime,
             runtime: this.runtime.unwrap_or_else(|| "models/runtime".into()),
@@ -241,12 +263,20 @@ pub(crate) fn cores() -> NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
-fn mib(value: Option<usize>, default: u32) -> u32 {
-    value.map_or(default, |value| u32::try_from(value).unwrap_or(u32::MAX))
+/// A number of MiB in bytes.
+fn mib(key: &'static str, value: Option<usize>, default: usize) -> Result<usize, ConfigError> {
+    match value.unwrap_or(default) {
+        value @ 1..=10_000 => Ok(value << 20),
+        value => Err(range(key, value, "between 1 and 10000")),
+    }
 }
 
-fn positive(key: &'static str, value: u32, allowed: &'static str) -> Result<u32, ConfigError> {
-    if (1..=10_000).contains(&value) { Ok(value) } else { Err(range(key, value, allowed)) }
+/// The range is what a guest's memory holds, decoded.
+fn megapixels(value: Option<u32>) -> Result<u32, ConfigError> {
+    match value.unwrap_or(40) {
+        value @ 1..=50 => Ok(value),
+        value => Err(range("max-megapixels", value, "between 1 and 50")),
+    }
 }
 
 fn within(key: &'static str, value: Option<f32>, least: f32, allowed: &'static str) -> Result<Option<f32>, ConfigError> {
@@ -303,6 +333,17 @@ mod tests {
     }
 
     #[test]
+    fn a_setting_of_the_pipeline_is_decided_key_by_key() {
+        let typed = ServeArgs { settings: vec![("a".into(), "flag, with a comma".into())], ..ServeArgs::default() };
+        let variable = ServeArgs::of_variable(Some("a=variable,b=variable".into())).unwrap();
+        let config = typed.or(variable).or(args("[setting]\na = 'file'\nb = 'file'\nc = true")).validate().unwrap();
+        let own: Vec<_> = config.tuning.own.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        assert_eq!(own, ["a=flag, with a comma", "b=variable", "c=true"]);
+        assert!(ServeArgs::of_variable(Some("a".into())).unwrap_err().to_string().contains("KEY=VALUE"));
+        assert!(ServeArgs::of_variable(None).unwrap().settings.is_empty());
+    }
+
+    #[test]
     fn an_unknown_key_is_an_error_that_names_it() {
         let error = toml::from_str::<ServeArgs>("similarity = 0.4").unwrap_err().to_string();
         assert!(error.contains("unknown field `similarity`"), "{error}");
@@ -314,7 +355,7 @@ mod tests {
             ("similarity-threshold = 1.5", "similarity-threshold is 1.5; it must be between -1 and 1"),
             ("detection-threshold = nan", "detection-threshold is NaN; it must be between 0 and 1"),
             ("deadline = 0", "deadline is 0; it must be between 0.001 and 3600 seconds"),
-            ("max-megapixels = 0", "max-megapixels is 0; it must be between 1 and 10000"),
+            ("max-megapixels = 0", "max-megapixels is 0; it must be between 1 and 50"),
         ] {
             assert_eq!(args(toml).validate().unwrap_err().to_string(), message);
         }

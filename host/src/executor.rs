@@ -47,14 +47,23 @@ impl Executor {
         Self { workers: Arc::new(Semaphore::new(workers.get())), places: Arc::new(Semaphore::new(places)), deadline, cores }
     }
 
-    /// Runs `work` on a worker, which is told by when it must be done.
+    /// By when a request that arrives now must be done.
+    #[must_use]
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::now() + self.deadline
+    }
+
+    /// Runs `work` on a worker. It should end by `deadline`, after which nobody waits for it.
     ///
     /// # Errors
     ///
     /// [`ExecutorError`]; after [`ExecutorError::Deadline`] the work may still be running, and keeps its worker until it ends.
-    pub(crate) async fn run<T: Send + 'static>(&self, work: impl FnOnce(Instant) -> T + Send + 'static) -> Result<T, ExecutorError> {
+    pub(crate) async fn run<T, W>(&self, deadline: Instant, work: W) -> Result<T, ExecutorError>
+    where
+        T: Send + 'static,
+        W: FnOnce() -> T + Send + 'static,
+    {
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| ExecutorError::Overloaded)?;
-        let deadline = Instant::now() + self.deadline;
         let worker = timeout_at(deadline.into(), Arc::clone(&self.workers).acquire_owned())
             .await
             .map_err(|_| ExecutorError::Deadline)?
@@ -63,20 +72,13 @@ impl Executor {
         let cores = self.cores.clone();
         let task = tokio::task::spawn_blocking(move || {
             let _held_until_the_end = (place, worker, cores.occupy());
-            span.in_scope(|| work(deadline))
+            span.in_scope(work)
         });
         match timeout_at(deadline.into(), task).await {
             Ok(Ok(result)) => Ok(result),
             Ok(Err(_)) => Err(ExecutorError::Panicked),
             Err(_) => Err(ExecutorError::Deadline),
         }
-    }
-
-    /// How long a caller that was turned away should wait before it tries again.
-    #[must_use]
-    pub(crate) fn retry_after(&self) -> Duration {
-        // By then a request that just began has had its share of time; a second is the shortest that the header can say.
-        (self.deadline / 4).max(Duration::from_secs(1))
     }
 }
 
@@ -94,16 +96,16 @@ mod tests {
         let (release, wait) = std::sync::mpsc::channel::<()>();
         let running = tokio::spawn({
             let executor = executor.clone();
-            async move { executor.run(move |_| wait.recv().is_ok()).await }
+            async move { executor.run(executor.deadline(), move || wait.recv().is_ok()).await }
         });
         let queued = tokio::spawn({
             let executor = executor.clone();
-            async move { executor.run(|_| true).await }
+            async move { executor.run(executor.deadline(), || true).await }
         });
         while executor.places.available_permits() > 0 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(executor.run(|_| true).await, Err(ExecutorError::Overloaded));
+        assert_eq!(executor.run(executor.deadline(), || true).await, Err(ExecutorError::Overloaded));
         release.send(()).unwrap();
         assert_eq!(running.await.unwrap(), Ok(true));
         assert_eq!(queued.await.unwrap(), Ok(true));
@@ -113,19 +115,19 @@ mod tests {
     async fn a_worker_is_free_again_only_when_its_work_really_ends() {
         let executor = executor(1, 8, Duration::from_millis(50));
         let (release, wait) = std::sync::mpsc::channel::<()>();
-        assert_eq!(executor.run(move |_| wait.recv().is_ok()).await, Err(ExecutorError::Deadline));
+        assert_eq!(executor.run(executor.deadline(), move || wait.recv().is_ok()).await, Err(ExecutorError::Deadline));
         assert_eq!(executor.workers.available_permits(), 0, "the work still runs");
         release.send(()).unwrap();
         while executor.workers.available_permits() == 0 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(executor.run(|_| 7).await, Ok(7));
+        assert_eq!(executor.run(executor.deadline(), || 7).await, Ok(7));
     }
 
     #[tokio::test]
     async fn a_panic_costs_its_request_and_not_the_worker() {
         let executor = executor(1, 0, Duration::from_secs(5));
-        assert_eq!(executor.run(|_| panic!("a bug")).await, Err::<(), _>(ExecutorError::Panicked));
-        assert_eq!(executor.run(|_| 1).await, Ok(1));
+        assert_eq!(executor.run(executor.deadline(), || panic!("a bug")).await, Err::<(), _>(ExecutorError::Panicked));
+        assert_eq!(executor.run(executor.deadline(), || 1).await, Ok(1));
     }
 }

@@ -20,10 +20,11 @@ impl Default for Limits {
             memory_bytes: 512 << 20,
             // Function pointers of a Rust component: some thousands.
             table_elements: 20_000,
-            // The largest single call carries a batch of aligned faces or one detector input: under 10 MB.
+            // The largest single call carries a detector's input: 50 MB at 2048×2048, under 10 MB at usual sizes.
             transfer_bytes: 64 << 20,
-            // Nine outputs of a detector and a few inputs are alive at a time.
-            handles: 256,
+            // Nine outputs of a detector, an input, a graph and its context are alive at a time, and a few streams of WASI. Each may be
+            // as large as a call: this bounds what a guest can make the host hold.
+            handles: 32,
             // A panic message with its location is under 1 KB; the rest is for debugging.
             log_bytes: 16 << 10,
         }

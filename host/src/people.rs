@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use crate::gallery::{Gallery, GalleryError, Problem};
+use crate::gallery::{FileError, Gallery, GalleryError, Problem, Stored};
 use crate::index::{Candidate, Index, IndexError};
 use crate::person::{PersonId, Sample};
 use crate::revision::Revision;
@@ -47,25 +47,36 @@ impl People {
     /// Loads everybody whom `revision` can recognise.
     ///
     /// A person is matched by the samples of the revision's contract; samples without one (written by the replaced service) count as
-    /// the revision's if their dimension agrees.
+    /// the revision's if their dimension agrees. A person of whose samples no templates can be made is a [`Problem`], like a file that
+    /// cannot be read.
     ///
     /// # Errors
     ///
-    /// If the gallery cannot be read, or if the policy cannot make templates.
+    /// If the gallery cannot be read, or if the deadline passes.
     pub(crate) fn load(gallery: Box<dyn Gallery>, revision: &Arc<Revision>, deadline: Instant) -> Result<(Self, Report), PeopleError> {
         let loaded = gallery.load()?;
         let index = Index::new(revision.contract().dimension);
         let mut report = Report { problems: loaded.problems, ..Report::default() };
         let mut run = revision.begin(deadline);
-        for (id, samples) in loaded.people {
+        for Stored { id, samples, path } in loaded.people {
             let embeddings = matched(&samples, revision);
             if embeddings.is_empty() {
                 report.need_enrolment += 1;
                 continue;
             }
-            index.upsert(&id, &run.template(&embeddings)?)?;
-            report.known += 1;
+            let templates = run.template(&embeddings).map_err(PeopleError::from);
+            match templates.and_then(|templates| index.upsert(&id, &templates).map_err(PeopleError::from)) {
+                Ok(()) => report.known += 1,
+                // The time of the start as a whole, and no fault of this file: each after it would fail alike.
+                Err(error @ PeopleError::Run(RunError::Deadline)) => return Err(error),
+                Err(error) => {
+                    report.problems.push(Problem { path, cause: FileError::Unusable(error.into()) });
+                    // A run that failed may be of no further use.
+                    run = revision.begin(deadline);
+                }
+            }
         }
+        report.problems.sort_by(|a, b| a.path.cmp(&b.path));
         Ok((Self { gallery, index, writing: Mutex::new(()) }, report))
     }
 

@@ -6,6 +6,9 @@ use std::str::FromStr;
 /// The longest id, in characters.
 const LONGEST: usize = 128;
 
+/// What is answered as the identity of somebody who is not known; so nobody can have it as an id.
+pub(crate) const UNKNOWN: &str = "Unknown";
+
 /// A person's id. Letters, digits, `.`, `_`, `-` and `@`, not beginning with a dot: it names a file of the gallery and can name no
 /// other path.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -23,6 +26,9 @@ pub enum InvalidId {
     /// It would be a hidden file, or the folder itself.
     #[error("it begins with a dot")]
     LeadingDot,
+    /// Callers could not tell the person from a stranger.
+    #[error("'{UNKNOWN}' is how strangers are called")]
+    Reserved,
 }
 
 impl FromStr for PersonId {
@@ -39,6 +45,9 @@ impl FromStr for PersonId {
         }
         if text.starts_with('.') {
             return Err(InvalidId::LeadingDot);
+        }
+        if text == UNKNOWN {
+            return Err(InvalidId::Reserved);
         }
         Ok(Self(text.to_owned()))
     }
@@ -120,6 +129,7 @@ mod tests {
             (".", InvalidId::LeadingDot),
             ("..", InvalidId::LeadingDot),
             (".s6", InvalidId::LeadingDot),
+            ("Unknown", InvalidId::Reserved),
         ] {
             assert_eq!(bad.parse::<PersonId>(), Err(error), "{bad:?}");
         }

@@ -86,8 +86,8 @@ fn check(file: PathBuf) -> Result<(), PipelineError> {
     if plugin.serves(Half::Vision) {
         let description =
             Run::describe(&plugin, &settings, deadline).map_err(|cause| PipelineError::Describe { file: file.clone(), cause })?;
-        let identity = checked::identity(description.identity).map_err(|cause| PipelineError::Output { file, cause })?;
-        println!("  name       {} {}", identity.name, identity.version);
+        let description = checked::description(description).map_err(|cause| PipelineError::Output { file, cause })?;
+        println!("  name       {} {}", description.identity.name, description.identity.version);
         println!("  models     {}", description.models.join(", "));
         let contract = description.contract;
         println!("  embedding  {} aligned by {}, fed by {}", contract.recognizer, contract.alignment, contract.preprocessing);

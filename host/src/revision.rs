@@ -10,8 +10,8 @@ use std::time::Instant;
 
 use sha2::{Digest, Sha256};
 
-use crate::bindings::Identity;
 use crate::bindings::vision::rostro::pipeline::settings::{ChannelOrder, Model as ModelSettings};
+use crate::bindings::{Identity, Purpose};
 use crate::checked::{self, InvalidOutput};
 use crate::digest::Sha256Digest;
 use crate::inference::{Batching, Model, ModelError, Models, OnnxRuntime};
@@ -20,6 +20,9 @@ use crate::person::ContractId;
 use crate::plugin::{Half, Plugin, PluginError};
 use crate::run::{Run, RunError};
 use crate::settings::Settings;
+
+/// A grey PNG of one pixel.
+const SMALLEST_PICTURE: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\0\0\0\0:~\x9bU\0\0\0\nIDATx\x9cch\0\0\0\x82\0\x81w\xcdr\xb6\0\0\0\0IEND\xaeB`\x82";
 
 /// What an operator chooses beside the files of a revision.
 #[derive(Clone, Debug)]
@@ -47,12 +50,14 @@ pub struct Contract {
 #[derive(Debug)]
 pub struct Revision {
     identity: Identity,
+    policy_identity: Identity,
     vision: Plugin,
     /// The policy, where it is another component than vision.
     policy: Option<Plugin>,
     models: Models,
     settings: Arc<Settings>,
     /// What a policy of its own may read: the same without models.
+    policy_settings: Arc<Settings>,
     contract: Contract,
     digest: Sha256Digest,
 }
@@ -90,6 +95,9 @@ pub enum StageError {
     /// The component fails when it is asked what it is.
     #[error("the pipeline cannot describe itself: {0}")]
     Describe(#[from] RunError),
+    /// It cannot analyse a picture.
+    #[error("the pipeline fails on a picture of one pixel: {0}")]
+    Trial(#[source] RunError),
     /// What it says of itself breaks the interface's rules.
     #[error("the pipeline describes itself wrongly: {0}")]
     Description(#[from] InvalidOutput),
@@ -108,7 +116,7 @@ impl Revision {
         policy: Option<Plugin>,
         tuning: &Tuning,
         deadline: Instant,
-    ) -> Result<Self, StageError> {
+    ) -> Result<Arc<Self>, StageError> {
         vision.require(Half::Vision).map_err(StageError::Pipeline)?;
         match &policy {
             Some(policy) => policy.require(Half::Policy).map_err(StageError::Policy)?,
@@ -120,8 +128,13 @@ impl Revision {
             models: HashMap::new(),
             own: tuning.own.clone(),
         };
-        let description = Run::describe(&vision, &settings, deadline)?;
-        let identity = checked::identity(description.identity)?;
+        let description = checked::description(Run::describe(&vision, &settings, deadline)?)?;
+        let identity = description.identity;
+        let policy_identity = match &policy {
+            Some(policy) => checked::identity(Run::describe_policy(policy, &settings, deadline)?)?,
+            None => identity.clone(),
+        };
+        let policy_settings = Arc::new(settings.clone());
         let mut models = Vec::new();
         for role in description.models {
             let (spec, bytes) = granted(pack, &role)?;
@@ -137,7 +150,16 @@ impl Revision {
             dimension: usize::try_from(dimension).unwrap_or(usize::MAX),
         };
         let digest = revision_digest(&vision, policy.as_ref(), pack);
-        Ok(Self { identity, vision, policy, models: Models::new(models), settings: Arc::new(settings), contract, digest })
+        let (models, settings) = (Models::new(models), Arc::new(settings));
+        let revision = Self { identity, policy_identity, vision, policy, models, settings, policy_settings, contract, digest };
+        Arc::new(revision).tried(deadline)
+    }
+
+    /// Runs vision once on the smallest picture, so that settings that it does not understand and models of another kind are found
+    /// before anybody is served.
+    fn tried(self: Arc<Self>, deadline: Instant) -> Result<Arc<Self>, StageError> {
+        self.begin(deadline).analyze(SMALLEST_PICTURE, Purpose::Detect).map_err(StageError::Trial)?;
+        Ok(self)
     }
 
     /// Starts the work of one request, to be done by `deadline`.
@@ -156,6 +178,11 @@ impl Revision {
     #[must_use]
     pub fn version(&self) -> &str {
         &self.identity.version
+    }
+
+    /// What its policy calls itself, and that one's version.
+    pub(crate) fn policy_identity(&self) -> &Identity {
+        &self.policy_identity
     }
 
     /// SHA-256 over the digests of the components and the models: two revisions with the same digest answer the same.
@@ -190,6 +217,10 @@ impl Revision {
 
     pub(crate) fn settings(&self) -> &Arc<Settings> {
         &self.settings
+    }
+
+    pub(crate) fn policy_settings(&self) -> &Arc<Settings> {
+        &self.policy_settings
     }
 }
 
@@ -229,8 +260,6 @@ fn model_settings(role: &str, spec: &ModelSpec, model: &Model) -> ModelSettings 
             Channels::Rgb => ChannelOrder::Rgb,
             Channels::Bgr => ChannelOrder::Bgr,
         },
-        // What the graph cannot take in one run the host runs side by side.
-        batch: if batching(spec) == Batching::Whole { spec.batch } else { None },
         dimension: spec.dimension,
     }
 }

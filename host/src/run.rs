@@ -153,10 +153,10 @@ impl Run {
 
     /// Calls the policy: in vision's own instance where one component serves both, else in one of its own.
     fn policy<T>(&mut self, call: impl FnOnce(&PolicyHost, &mut Guest) -> wasmtime::Result<T>) -> Result<T, RunError> {
-        let settings = self.revision.settings();
-        let (plugin, slot) = match self.revision.policy() {
-            Some(plugin) => (plugin, &mut self.policy),
-            None => (self.revision.vision(), &mut self.vision),
+        let revision = &self.revision;
+        let (plugin, slot, settings) = match revision.policy() {
+            Some(plugin) => (plugin, &mut self.policy, revision.policy_settings()),
+            None => (revision.vision(), &mut self.vision, revision.settings()),
         };
         let guest = match slot {
             Some(guest) => guest,

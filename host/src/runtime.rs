@@ -170,7 +170,11 @@ fn install(source: &Path, target: &Path) -> Result<(), RuntimeError> {
     let folder = target.parent().unwrap_or(Path::new("."));
     let write = || -> io::Result<()> {
         fs::create_dir_all(folder)?;
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        let mut builder = tempfile::Builder::new();
+        // Cut by the umask, like any file's: who installs is often not who serves.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let mut file = builder.tempfile_in(folder)?;
         file.write_all(&bytes)?;
         file.as_file().sync_all()?;
         file.persist(target).map_err(|error| error.error)?;
@@ -221,6 +225,20 @@ mod tests {
         run(RuntimeCommand::Install { from: Some(from), force: false }, folder.path()).unwrap();
         let library = locate(None, folder.path()).unwrap();
         assert_eq!(fs::read_to_string(library).unwrap(), entry);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn other_users_may_read_the_library_if_the_umask_lets_them() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let folder = tempfile::tempdir().unwrap();
+        let from = folder.path().join("given");
+        fs::write(&from, "a library").unwrap();
+        let target = installed(folder.path());
+        install(&from, &target).unwrap();
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode();
+        assert_eq!(mode(&target), mode(&from));
     }
 
     #[test]

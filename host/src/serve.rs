@@ -126,11 +126,12 @@ fn assemble(config: &Config) -> Result<Service, ServeError> {
     let cores = Cores::new(cores());
     let onnx = OnnxRuntime::load(&library, cores.clone())?;
     let engine = Engine::new(Limits::default(), config.workers.get()).map_err(ServeError::Engine)?;
-    let revision = Arc::new(stage(config, &onnx, &pack, &engine, deadline)?);
+    let revision = stage(config, &onnx, &pack, &engine, deadline)?;
     let thresholds = revision.thresholds();
     tracing::info!(
         pipeline = revision.name(),
         version = revision.version(),
+        policy = revision.policy_identity().name,
         digest = %revision.digest(),
         pack = pack.name(),
         contract = %revision.contract().id,
@@ -145,7 +146,7 @@ fn assemble(config: &Config) -> Result<Service, ServeError> {
     Ok(Service::new(Router::new(revision), people, executor))
 }
 
-fn stage(config: &Config, onnx: &OnnxRuntime, pack: &Pack, engine: &Engine, deadline: Instant) -> Result<Revision, ServeError> {
+fn stage(config: &Config, onnx: &OnnxRuntime, pack: &Pack, engine: &Engine, deadline: Instant) -> Result<Arc<Revision>, ServeError> {
     let load = |path: &PathBuf, flag: &'static str| {
         let bytes = std::fs::read(path).map_err(|cause| ServeError::Unreadable { path: path.clone(), flag, cause })?;
         Plugin::load(engine, &bytes).map_err(|cause| ServeError::Plugin { path: path.clone(), cause })

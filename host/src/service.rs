@@ -6,10 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
 use crate::bindings::{Analysis, Candidate, Decision, Face, Probe, Purpose, ReviewOutcome};
 use crate::executor::{Executor, ExecutorError};
+use crate::http::Content;
 use crate::people::{People, PeopleError};
 use crate::person::{PersonId, Sample};
 use crate::revision::Revision;
@@ -29,12 +28,12 @@ pub(crate) struct Service {
 }
 
 /// An encoded photo as it was sent.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Photo {
     /// The client's name for it.
     pub file_name: String,
     /// JPEG, PNG or WebP.
-    pub bytes: Bytes,
+    pub content: Content,
 }
 
 /// Who is in a frame.
@@ -107,15 +106,21 @@ impl Service {
         Self { router, people, executor }
     }
 
+    /// By when a request that arrives now must be done.
+    #[must_use]
+    pub(crate) fn deadline(&self) -> Instant {
+        self.executor.deadline()
+    }
+
     /// Finds out who is in an encoded frame.
     ///
     /// # Errors
     ///
     /// [`ServiceError`].
-    pub(crate) async fn recognize(self: &Arc<Self>, frame: Bytes) -> Result<Recognition, ServiceError> {
+    pub(crate) async fn recognize(self: &Arc<Self>, frame: Content, deadline: Instant) -> Result<Recognition, ServiceError> {
         let service = Arc::clone(self);
         let arrived = Instant::now();
-        self.executor.run(move |deadline| service.recognize_now(&frame, arrived, deadline)).await?
+        self.executor.run(deadline, move || service.recognize_now(&frame.bytes, arrived, deadline)).await?
     }
 
     fn recognize_now(&self, frame: &[u8], arrived: Instant, deadline: Instant) -> Result<Recognition, ServiceError> {
@@ -154,10 +159,10 @@ impl Service {
     ///
     /// # Errors
     ///
-    /// [`ServiceError`]; nothing changed then.
-    pub(crate) async fn enroll(self: &Arc<Self>, id: PersonId, photos: Vec<Photo>) -> Result<Enrollment, ServiceError> {
+    /// [`ServiceError`]; nothing changed then, unless the deadline passed while the person was written.
+    pub(crate) async fn enroll(self: &Arc<Self>, id: PersonId, photos: Vec<Photo>, deadline: Instant) -> Result<Enrollment, ServiceError> {
         let service = Arc::clone(self);
-        self.executor.run(move |deadline| service.enroll_now(&id, &photos, deadline)).await?
+        self.executor.run(deadline, move || service.enroll_now(&id, &photos, deadline)).await?
     }
 
     fn enroll_now(&self, id: &PersonId, photos: &[Photo], deadline: Instant) -> Result<Enrollment, ServiceError> {
@@ -166,7 +171,7 @@ impl Service {
         let mut samples = Vec::new();
         let mut outcomes = Vec::new();
         for photo in photos {
-            outcomes.push(match sample(&mut run, &revision, &photo.bytes)? {
+            outcomes.push(match sample(&mut run, &revision, &photo.content.bytes)? {
                 Ok(sample) => {
                     let score = sample.det_score.unwrap_or_default();
                     samples.push(sample);
@@ -179,16 +184,15 @@ impl Service {
             true => None,
             false => {
                 let embeddings: Vec<Vec<f32>> = samples.iter().map(|sample| sample.embedding.clone()).collect();
-                Some(self.people.replace(id, &samples, &run.template(&embeddings)?)?)
+                let templates = run.template(&embeddings)?;
+                // The caller was told that it failed.
+                if Instant::now() >= deadline {
+                    return Err(ExecutorError::Deadline.into());
+                }
+                Some(self.people.replace(id, &samples, &templates)?)
             }
         };
         Ok(Enrollment { revision, path, photos: outcomes })
-    }
-
-    /// How long a caller that was turned away should wait.
-    #[must_use]
-    pub(crate) fn retry_after(&self) -> Duration {
-        self.executor.retry_after()
     }
 }
 

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use wasmtime::component::{HasSelf, Linker, ResourceTable};
+use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable};
+use wasmtime_wasi::p2::DynPollable;
 use wasmtime_wasi::p2::bindings::sync as wasi_sync;
 use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -70,7 +71,21 @@ pub(crate) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result
     settings::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
     telemetry::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
     wasmtime_wasi_nn::wit::add_to_linker(linker, |state: &mut GuestState| WasiNnView::new(&mut state.table, &mut state.nn))?;
-    wasmtime_wasi::p2::add_to_linker_with_options_sync(linker, &wasi_sync::LinkOptions::default())
+    wasmtime_wasi::p2::add_to_linker_with_options_sync(linker, &wasi_sync::LinkOptions::default())?;
+    refuse_waiting(linker)
+}
+
+/// Makes waiting trap: an epoch interrupts a guest that computes and not one that sleeps in a host call, which would keep its worker past
+/// every deadline. There is nothing to wait for here.
+fn refuse_waiting(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
+    type Pollables = Vec<Resource<DynPollable>>;
+    let refused = || wasmtime::format_err!("it waits or sleeps, which a pipeline cannot");
+    linker.allow_shadowing(true);
+    let mut poll = linker.instance("wasi:io/poll@0.2.12")?;
+    poll.func_wrap("poll", move |_, (_,): (Pollables,)| Err::<(Vec<u32>,), _>(refused()))?;
+    poll.func_wrap("[method]pollable.block", move |_, (_,): (Resource<DynPollable>,)| Err::<(), _>(refused()))?;
+    linker.allow_shadowing(false);
+    Ok(())
 }
 
 impl WasiView for GuestState {
@@ -118,5 +133,54 @@ impl telemetry::Host for GuestState {
             telemetry::Level::Info => tracing::info!(target: "rostro::guest", "{message}"),
             telemetry::Level::Warn => tracing::warn!(target: "rostro::guest", "{message}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmtime::Store;
+    use wasmtime::component::Component;
+
+    use super::*;
+    use crate::engine::Engine;
+
+    /// Sleeps for the nanoseconds that it is given.
+    const SLEEPER: &str = r#"
+        (component
+            (import "wasi:io/poll@0.2.0" (instance $poll
+                (export "pollable" (type $pollable (sub resource)))
+                (export "[method]pollable.block" (func (param "self" (borrow $pollable))))))
+            (alias export $poll "pollable" (type $pollable))
+            (import "wasi:clocks/monotonic-clock@0.2.0" (instance $clock
+                (alias outer 1 $pollable (type $imported))
+                (export "pollable" (type $own (eq $imported)))
+                (export "subscribe-duration" (func (param "when" u64) (result (own $own))))))
+            (core func $subscribe (canon lower (func $clock "subscribe-duration")))
+            (core func $block (canon lower (func $poll "[method]pollable.block")))
+            (core module $module
+                (import "" "subscribe" (func $subscribe (param i64) (result i32)))
+                (import "" "block" (func $block (param i32)))
+                (func (export "sleep") (param i64) (call $block (call $subscribe (local.get 0)))))
+            (core instance $instance (instantiate $module (with "" (instance
+                (export "subscribe" (func $subscribe))
+                (export "block" (func $block))))))
+            (func (export "sleep") (param "nanoseconds" u64) (canon lift (core func $instance "sleep"))))
+    "#;
+
+    #[test]
+    fn a_guest_that_sleeps_is_stopped_at_once() {
+        let limits = Limits::default();
+        let engine = Engine::new(limits.clone(), 1).unwrap();
+        let mut linker = Linker::new(engine.wasmtime());
+        add_to_linker(&mut linker).unwrap();
+        let component = Component::new(engine.wasmtime(), wat::parse_str(SLEEPER).unwrap()).unwrap();
+        let mut store = Store::new(engine.wasmtime(), GuestState::new(&limits, Arc::default(), &Models::default()));
+        store.set_epoch_deadline(1_000_000);
+        let instance = linker.instantiate(&mut store, &component).unwrap();
+        let sleep = instance.get_typed_func::<(u64,), ()>(&mut store, "sleep").unwrap();
+        let begun = std::time::Instant::now();
+        let error = sleep.call(&mut store, (3_600_000_000_000,)).unwrap_err();
+        assert!(format!("{error:?}").contains("it waits or sleeps"), "{error:?}");
+        assert!(begun.elapsed() < Duration::from_secs(5));
     }
 }

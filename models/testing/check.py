@@ -13,6 +13,7 @@ from PIL import Image
 
 HERE = Path(__file__).parent
 THRESHOLD = 0.5
+FAINT = "faint.png"  # Tests set thresholds on both sides of its score, so this one is tried as it is only.
 detector = onnxruntime.InferenceSession(HERE / "detector.onnx", providers=["CPUExecutionProvider"])
 recognizer = onnxruntime.InferenceSession(HERE / "recognizer.onnx", providers=["CPUExecutionProvider"])
 TEMPLATE = np.array([[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]])
@@ -67,8 +68,10 @@ def as_jpeg(image):
     return Image.open(buffer).convert("RGB")
 
 
-def variants(image):
+def variants(name, image):
     yield "as it is", image, 1.0
+    if name == FAINT:
+        return
     yield "as JPEG", as_jpeg(image), 1.0
     for scale in (0.75, 1.5):
         yield f"at {scale}", image.resize([max(1, int(side * scale)) for side in image.size], Image.BILINEAR), scale
@@ -78,7 +81,7 @@ def main():
     expected = json.loads((HERE / "frames" / "expected.json").read_text())
     embeddings, worst = {}, {"IoU": 1.0, "landmark, of the eyes' distance": 0.0, "score of a face": 1.0}
     for name, content in expected.items():
-        for how, image, scale in variants(Image.open(HERE / "frames" / name).convert("RGB")):
+        for how, image, scale in variants(name, Image.open(HERE / "frames" / name).convert("RGB")):
             faces = detect(image, THRESHOLD)
             assert len(faces) == len(content["faces"]), f"{name} {how}: {len(faces)} faces"
             for wanted in content["faces"]:
@@ -88,6 +91,10 @@ def main():
                 shift = np.linalg.norm(landmarks - points, axis=1).max() / eyes
                 worst["IoU"] = min(worst["IoU"], iou(found, box))
                 worst["landmark, of the eyes' distance"] = max(worst["landmark, of the eyes' distance"], shift)
+                if name == FAINT:
+                    print(f"score of the faint face: {score:.3f}")
+                    assert 0.55 < score < 0.65
+                    continue
                 worst["score of a face"] = min(worst["score of a face"], score)
                 embeddings.setdefault(wanted["name"], []).append(embed(image, landmarks))
     noise = Image.fromarray(np.random.default_rng(1).integers(0, 256, (480, 640, 3), np.uint8))

@@ -244,6 +244,8 @@ def pictures():
         probe = [(name, who[name], (300, 220), 110, 4)]
         made[f"{name}-probe.png"] = picture((640, 480), (100, 100, 130), probe, 0.95)
     made["stranger.png"] = picture((640, 480), (110, 120, 100), [("stranger", who["stranger"], (320, 200), 90, 0)])
+    # Hardly large enough for the finest stride: the detector is in doubt, at a score of about 0.6.
+    made["faint.png"] = picture((640, 480), (120, 130, 140), [("dave", who["dave"], (320, 200), 17.3, 0)])
     group = [(name, who[name], (150 + 245 * i, 250 + 40 * (i % 2)), 60 + 12 * i, 3 * i - 6) for i, name in enumerate(names)]
     made["group.png"] = picture((1280, 720), (125, 125, 115), group)
     made["empty.png"] = picture((640, 480), (120, 130, 140), [])

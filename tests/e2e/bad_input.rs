@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::harness::{BOUNDARY, Options, Server, drawn, file, multipart, shared, text};
+use crate::harness::{BOUNDARY, Options, Server, drawn, drawn_jpeg, file, multipart, text};
 
 const MISSING_IMAGE: &str = "Image file not found in the request.";
 const UNDECODABLE: &str = "Could not decode image.";
@@ -59,7 +59,7 @@ fn ids_that_could_name_another_path_or_nothing_are_refused() {
 fn what_is_no_image_is_refused_by_both_endpoints() {
     let server = Options::drawn().start();
     let photo = drawn("alice-1.png");
-    let jpeg = std::fs::read(shared("faces/students/s6/test.jpg")).unwrap();
+    let jpeg = drawn_jpeg("alice-1.png");
     let bad: [(&str, Vec<u8>); 5] = [
         ("text", b"this is a text file, not an image".to_vec()),
         ("zero bytes", Vec::new()),

@@ -78,6 +78,18 @@ fn an_enrolment_of_which_no_photo_is_good_leaves_the_person_as_before() {
 }
 
 #[test]
+fn a_face_that_is_hardly_found_is_not_enrolled_and_the_reason_has_its_score() {
+    let server = Options::drawn().arg("--detection-threshold", "0.7").start();
+    let answer = server.enroll("dave", [drawn("faint.png")]);
+    answer.error(400, "no_usable_image");
+    let reason = &answer.json["details"]["rejected"][0]["reasons"][0];
+    assert_eq!(reason["code"], "low_detection_score");
+    let number = |name: &str| reason[name].as_f64().unwrap();
+    assert!((0.5..0.7).contains(&number("value")) && (number("limit") - 0.7).abs() < 1e-6, "{reason}");
+    assert_eq!(server.gallery.read_dir().unwrap().count(), 0);
+}
+
+#[test]
 fn enrolments_of_one_id_at_a_time_leave_one_whole_file_that_is_also_what_is_matched() {
     let server = Options::drawn().start();
     std::thread::scope(|scope| {
@@ -111,10 +123,18 @@ fn a_file_that_cannot_be_read_is_reported_and_left_alone_and_the_rest_are_known(
     std::fs::write(gallery.path().join("old.csv"), format!("image_number,embedding\r\n1,{numbers}\r\n")).unwrap();
     // Of another recogniser: stored, not matched.
     std::fs::write(gallery.path().join("other.csv"), "image_number,embedding,contract\n1,1;2;3,0123456789abcdef\n").unwrap();
+    // Finite numbers of the right dimension, of which the policy can make no template.
+    let row = |number: &str| vec![number; 32].join(";");
+    std::fs::write(gallery.path().join("cancelled.csv"), format!("image_number,embedding\n1,{}\n2,{}\n", row("1"), row("-1"))).unwrap();
+    std::fs::write(gallery.path().join("huge.csv"), format!("image_number,embedding\n1,{}\n", row("1e30"))).unwrap();
 
     let server = Options::drawn().gallery(gallery.path()).start();
     let log = server.log();
-    assert!(log.contains("bob.csv") && log.contains("`not` is no finite number"), "{log}");
+    assert!(log.contains("bob.csv: row 1: number 1 of the embedding is no finite number"), "{log}");
+    for file in ["cancelled.csv", "huge.csv"] {
+        assert!(log.contains(&format!("{file}: no templates can be made of it: ")), "{log}");
+    }
+    assert!(log.contains("people=2"), "{log}");
     assert!(log.contains("people=1 enrolled") || log.contains("enrolled with another recogniser"), "{log}");
     assert!(std::fs::read_to_string(&damaged).unwrap().contains("not;a;number"));
     assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use image::codecs::jpeg::JpegEncoder;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -32,6 +33,14 @@ pub(crate) fn shared(path: &str) -> PathBuf {
 pub(crate) fn drawn(name: &str) -> Vec<u8> {
     let path = existing(root().join("models/testing/frames").join(name), "models/testing/make.py");
     std::fs::read(path).unwrap()
+}
+
+/// A drawn test picture as a camera sends it.
+pub(crate) fn drawn_jpeg(name: &str) -> Vec<u8> {
+    let mut jpeg = Vec::new();
+    let picture = image::load_from_memory(&drawn(name)).unwrap().into_rgb8();
+    picture.write_with_encoder(JpegEncoder::new_with_quality(&mut jpeg, 95)).unwrap();
+    jpeg
 }
 
 fn existing(path: PathBuf, remedy: &str) -> PathBuf {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -242,14 +242,18 @@ fn an_installation_that_was_killed_does_not_stand_in_the_way_of_the_next() {
     }
     killed.kill().unwrap();
     killed.wait().unwrap();
-    // One that was killed later leaves folders.
-    for folder in [".installing-x", ".replaced-x/pack"] {
+    // One that was killed later leaves folders. They are removed when they are too old to be of one that is under way.
+    for folder in [".installing-old", ".installing-young", ".replaced-old/pack", ".replaced-young/pack"] {
         std::fs::create_dir_all(bench.models().join(folder)).unwrap();
         std::fs::write(bench.models().join(folder).join("manifest.toml"), "name = ").unwrap();
     }
+    for folder in [".installing-old", ".replaced-old"] {
+        let two_days_ago = SystemTime::now() - Duration::from_secs(2 * 24 * 60 * 60);
+        std::fs::File::open(bench.models().join(folder)).unwrap().set_modified(two_days_ago).unwrap();
+    }
     succeeds(bench.install());
     assert_eq!(succeeds(bench.command(&["verify"])), "own: whole\n");
-    assert_eq!(bench.left(), [".installing-x", ".replaced-x", "own"]);
+    assert_eq!(bench.left(), [".installing-young", ".replaced-young", "own"]);
     assert_eq!(publisher.starts(), [None, Some(half)]);
 }
 

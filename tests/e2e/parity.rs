@@ -19,7 +19,7 @@ fn revision() -> Arc<Revision> {
     let plugin = Plugin::load(&engine, &std::fs::read(component("insightface")).unwrap()).unwrap();
     let own = [("letterbox".to_owned(), "square".to_owned())].into();
     let tuning = Tuning { detection: Some(0.5), similarity: None, max_pixels: 40_000_000, own };
-    Arc::new(Revision::stage(&onnx, &pack, plugin, None, &tuning, deadline).unwrap())
+    Revision::stage(&onnx, &pack, plugin, None, &tuning, deadline).unwrap()
 }
 
 fn analyze(revision: &Arc<Revision>, image: &str) -> Analysis {

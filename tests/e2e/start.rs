@@ -103,6 +103,9 @@ fn a_gallery_that_cannot_be_written_is_refused_at_the_start() {
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o444)).unwrap();
     let error = Options::drawn().gallery(&file).refuse();
     assert_says(&error, &["gallery", file.to_str().unwrap()]);
+    // A folder that is there, and into which nobody can write either.
+    #[cfg(target_os = "linux")]
+    assert_says(&Options::drawn().gallery("/proc/self".as_ref()).refuse(), &["cannot write into the gallery /proc/self", "--gallery"]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use crate::harness::{Options, Server, drawn, refusal, rostro, shared};
+use crate::harness::{Options, Server, drawn, drawn_jpeg, refusal, rostro};
 
 fn enroll_alice(server: &Server) {
     server.enroll("alice", [1, 2, 3].map(|number| drawn(&format!("alice-{number}.png")))).ok();
@@ -84,17 +84,16 @@ fn a_folder_is_watched_in_the_order_of_its_names_and_only_its_pictures() {
 
 #[test]
 fn a_stream_of_jpegs_is_watched_picture_by_picture() {
-    let photo = |student: &str, name: &str| std::fs::read(shared(&format!("faces/students/{student}/{name}.jpg"))).unwrap();
-    let server = Options::real().start();
-    server.enroll("s6", ["front", "left", "right"].map(|name| photo("s6", name))).ok();
+    let server = Options::drawn().start();
+    enroll_alice(&server);
     let mut watch = watch(&server.url, Path::new("-"));
     let mut watch = watch.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // As `ffmpeg` writes them, and then the camera is switched off.
-    let stream = [photo("s6", "test"), photo("s42", "test"), photo("s6", "test")[..1000].to_vec()].concat();
+    let stream = [drawn_jpeg("alice-probe.png"), drawn_jpeg("stranger.png"), drawn_jpeg("alice-probe.png")[..1000].to_vec()].concat();
     watch.stdin.take().unwrap().write_all(&stream).unwrap();
     let (lines, error, code) = outcome(watch.wait_with_output().unwrap());
     assert_eq!((lines.len(), error.as_str(), code), (2, "", Some(0)), "{lines:?}");
-    assert_line(&lines[0], "frame 0", "s6 0.00");
+    assert_line(&lines[0], "frame 0", "alice 0.00");
     assert_line(&lines[1], "frame 1", "Unknown");
 }
 

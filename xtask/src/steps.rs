@@ -70,6 +70,11 @@ pub(crate) fn succeeds(command: &mut Command) -> bool {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
+/// Whether a program is installed, by its name.
+pub(crate) fn on_path(program: &str) -> bool {
+    succeeds(command("sh").args(["-c", "command -v \"$0\"", program]))
+}
+
 fn shown(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")

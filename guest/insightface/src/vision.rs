@@ -26,7 +26,10 @@ const DETECTOR_SIZE: usize = 640;
 /// Faces down to this score are shown to the policy when enrolling, so that it can say how far a photo is from good enough.
 const ENROLMENT_FLOOR: f32 = 0.3;
 
-/// Faces in one run of a recogniser that takes any number: more gain nothing and cost memory.
+/// The most faces of a picture: what the host takes. Thresholds near zero find more.
+const FACES: usize = 1024;
+
+/// Faces in one run of the recogniser: more gain nothing and cost memory.
 const BATCH: usize = 16;
 
 /// A face that was found, with its crop.
@@ -79,12 +82,18 @@ fn threshold(purpose: Purpose) -> f32 {
 
 fn detect(picture: &Rgb, threshold: f32) -> Result<Vec<Detection>, String> {
     let detector = Model::load(DETECTOR)?;
-    let letterbox = letterbox(picture.width, picture.height)?;
+    let letterbox = match (detector.spec.width, detector.spec.height) {
+        (Some(width), Some(height)) => Letterbox::fixed(picture.width, picture.height, (width as usize, height as usize)),
+        _ => letterbox(picture.width, picture.height)?,
+    };
     let tensor = timed("letterbox", || letterbox.tensor(picture, detector.normalization()));
     let (width, height) = letterbox.input;
     let outputs = timed("detect", || detector.run(&tensor, 1, width, height))?;
     let outputs: Vec<scrfd::Output<'_>> = outputs.iter().filter_map(scrfd_output).collect();
-    timed("postprocess", || scrfd::detect(&outputs, &letterbox, threshold)).map_err(|error| error.to_string())
+    let mut detections = timed("postprocess", || scrfd::detect(&outputs, &letterbox, threshold)).map_err(|error| error.to_string())?;
+    // They come best first.
+    detections.truncate(FACES);
+    Ok(detections)
 }
 
 fn scrfd_output(output: &Output) -> Option<scrfd::Output<'_>> {
@@ -98,8 +107,8 @@ fn letterbox(width: u32, height: u32) -> Result<Letterbox, String> {
         Some(text) => text
             .parse()
             .ok()
-            .filter(|size: &usize| (32..=4096).contains(size) && size.is_multiple_of(32))
-            .ok_or_else(|| format!("the setting detector-size is `{text}`; it must be a multiple of 32 from 32 to 4096"))?,
+            .filter(|size: &usize| (32..=2048).contains(size) && size.is_multiple_of(32))
+            .ok_or_else(|| format!("the setting detector-size is `{text}`; it must be a multiple of 32 from 32 to 2048"))?,
     };
     match settings::get("letterbox").as_deref() {
         None | Some("frame") => Ok(Letterbox::frame(width, height, size)),
@@ -124,10 +133,12 @@ fn embed(faces: &[Found]) -> Result<Vec<Vec<f32>>, String> {
         return Ok(Vec::new());
     }
     let recognizer = Model::load(RECOGNIZER)?;
-    let batch = recognizer.spec.batch.map_or(BATCH, |most| (most as usize).clamp(1, BATCH));
+    if [recognizer.spec.width, recognizer.spec.height].iter().flatten().any(|&side| side as usize != SIDE) {
+        return Err(format!("the recogniser takes faces of another size than {SIDE}×{SIDE} pixels"));
+    }
     let mut embeddings = Vec::with_capacity(faces.len());
     let mut input = Vec::new();
-    for faces in faces.chunks(batch) {
+    for faces in faces.chunks(BATCH) {
         input.clear();
         timed("align", || faces.iter().for_each(|face| face.aligned.append_to(&mut input, recognizer.normalization())));
         let outputs = timed("embed", || recognizer.run(&input, faces.len(), SIDE, SIDE))?;

@@ -62,7 +62,9 @@ pub fn decode(bytes: &[u8], max_pixels: u64) -> Result<Rgb, DecodeError> {
         return Err(DecodeError::Undecodable("the JPEG is cut off before its end".to_owned()));
     }
     let orientation = decoder.orientation().map_err(undecodable)?;
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(undecodable)?;
+    // To 8 bits before it is turned, which takes a second copy: a large picture of 16 bits would not fit twice.
+    let picture = DynamicImage::from_decoder(decoder).map_err(undecodable)?.into_rgb8();
+    let mut picture = DynamicImage::from(picture);
     picture.apply_orientation(orientation);
     let picture = picture.into_rgb8();
     Ok(Rgb { width: picture.width(), height: picture.height(), pixels: picture.into_raw() })

@@ -19,18 +19,24 @@ pub struct Letterbox {
 }
 
 impl Letterbox {
-    /// Into a square of `side` pixels, exactly as insightface does it: small pictures are enlarged, and the scale is that of the height.
+    /// Into an input of a fixed size, exactly as insightface does it: small pictures are enlarged, and the scale is that of the height.
+    #[must_use]
+    pub fn fixed(width: u32, height: u32, input: (usize, usize)) -> Self {
+        let scaled = fit(width, height, input);
+        Self { scaled, input, scale: scaled.1 as f32 / height as f32 }
+    }
+
+    /// Into a square of `side` pixels.
     #[must_use]
     pub fn square(width: u32, height: u32, side: usize) -> Self {
-        let scaled = fit(width, height, side);
-        Self { scaled, input: (side, side), scale: scaled.1 as f32 / height as f32 }
+        Self::fixed(width, height, (side, side))
     }
 
     /// The longer side becomes `side` pixels and the shorter is padded only to the next multiple of 32: a wide frame costs a detector
     /// less than a square would.
     #[must_use]
     pub fn frame(width: u32, height: u32, side: usize) -> Self {
-        let scaled = fit(width, height, side);
+        let scaled = fit(width, height, (side, side));
         let input = (scaled.0.next_multiple_of(MULTIPLE), scaled.1.next_multiple_of(MULTIPLE));
         Self { scaled, input, scale: scaled.1 as f32 / height as f32 }
     }
@@ -54,11 +60,15 @@ impl Letterbox {
     }
 }
 
-/// The size that fits a square of `side`, of the same proportions; truncated as insightface does, and at least one pixel.
-fn fit(width: u32, height: u32, side: usize) -> (usize, usize) {
+/// The size that fits the input, of the same proportions as the picture; truncated as insightface does, and at least one pixel.
+fn fit(width: u32, height: u32, input: (usize, usize)) -> (usize, usize) {
     let ratio = f64::from(height) / f64::from(width);
     let truncated = |length: f64| (length as usize).max(1);
-    if ratio > 1.0 { (truncated(side as f64 / ratio), side) } else { (side, truncated(side as f64 * ratio)) }
+    if ratio > input.1 as f64 / input.0 as f64 {
+        (truncated(input.1 as f64 / ratio), input.1)
+    } else {
+        (input.0, truncated(input.0 as f64 * ratio))
+    }
 }
 
 #[cfg(test)]
@@ -81,6 +91,9 @@ mod tests {
             assert_eq!(Letterbox::square(size.0, size.1, 640).input, square, "{size:?}");
             assert_eq!(Letterbox::frame(size.0, size.1, 640).input, frame, "{size:?}");
         }
+        // An input that is wider than the picture is filled to its height, and one that is higher to its width.
+        assert_eq!(Letterbox::fixed(400, 300, (640, 320)).scaled, (426, 320));
+        assert_eq!(Letterbox::fixed(400, 300, (320, 640)).scaled, (320, 240));
     }
 
     #[test]

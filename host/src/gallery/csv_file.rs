@@ -3,6 +3,7 @@
 //! The header begins `image_number,embedding`; an embedding is raw numbers joined by `;`, one row a photo. The replaced service wrote
 //! only these two columns, and its readers use only these; ours follow them.
 
+use std::error::Error;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::path::Path;
@@ -41,9 +42,9 @@ pub(crate) enum FileError {
     /// It is no CSV.
     #[error("not CSV: {0}")]
     Csv(#[from] csv::Error),
-    /// The header is another.
-    #[error("the header is `{0}`, not `image_number,embedding`")]
-    Header(String),
+    /// The header is another. It is not quoted: a file without one begins with an embedding.
+    #[error("the header does not begin with `image_number,embedding`")]
+    Header,
     /// A row is not what it should be.
     #[error("row {row}: {what}")]
     Row {
@@ -55,6 +56,9 @@ pub(crate) enum FileError {
     /// It holds no photo.
     #[error("no rows")]
     Empty,
+    /// It was read, but nobody can be recognised by what is in it.
+    #[error("no templates can be made of it: {0}")]
+    Unusable(Box<dyn Error + Send + Sync>),
 }
 
 /// Reads a file.
@@ -73,7 +77,7 @@ fn parse(text: impl Read) -> Result<Vec<Sample>, FileError> {
     let mut reader = csv::Reader::from_reader(text);
     let header = reader.headers()?.clone();
     if !FIRST_COLUMNS.iter().enumerate().all(|(index, name)| header.get(index) == Some(name)) {
-        return Err(FileError::Header(header.iter().collect::<Vec<_>>().join(",").chars().take(80).collect()));
+        return Err(FileError::Header);
     }
     let column = |name: &str| header.iter().position(|other| other == name);
     let (contract, det_score) = (column(CONTRACT), column(DET_SCORE));
@@ -98,11 +102,12 @@ fn parse(text: impl Read) -> Result<Vec<Sample>, FileError> {
 }
 
 fn embedding(text: &str) -> Result<Vec<f32>, String> {
-    let number = |text: &str| match text.trim().parse::<f32>() {
+    // The cell is biometric, so that messages do not quote it.
+    let number = |(index, text): (usize, &str)| match text.trim().parse::<f32>() {
         Ok(number) if number.is_finite() => Ok(number),
-        _ => Err(format!("`{}` is no finite number", text.trim().chars().take(20).collect::<String>())),
+        _ => Err(format!("number {} of the embedding is no finite number", index + 1)),
     };
-    let numbers = text.split(';').take(LONGEST + 1).map(number).collect::<Result<Vec<f32>, String>>()?;
+    let numbers = text.split(';').take(LONGEST + 1).enumerate().map(number).collect::<Result<Vec<f32>, String>>()?;
     if numbers.len() > LONGEST {
         return Err(format!("more than {LONGEST} numbers"));
     }
@@ -163,12 +168,12 @@ mod tests {
     #[test]
     fn what_is_no_persons_file_says_why() {
         for (text, wanted) in [
-            ("", "the header is ``"),
-            ("name,age\nx,1\n", "the header is `name,age`"),
+            ("", "the header does not begin with `image_number,embedding`"),
+            ("name,age\nx,1\n", "the header does not begin with"),
             ("image_number,embedding\n", "no rows"),
-            ("image_number,embedding\n1,\n", "row 1: `` is no finite number"),
-            ("image_number,embedding\n1,1;NaN\n", "row 1: `NaN` is no finite number"),
-            ("image_number,embedding\n1,1;inf\n", "row 1: `inf` is no finite number"),
+            ("image_number,embedding\n1,\n", "row 1: number 1 of the embedding is no finite number"),
+            ("image_number,embedding\n1,1;NaN\n", "row 1: number 2 of the embedding is no finite number"),
+            ("image_number,embedding\n1,1;inf\n", "row 1: number 2 of the embedding is no finite number"),
             ("image_number,embedding\n1,1;2\n2,1\n", "row 2: 1 numbers, unlike the rows before"),
             ("image_number,embedding\n1,0;0\n", "row 1: an embedding of zeros"),
             ("image_number,embedding\n1,1;2,3\n", "not CSV"),
@@ -178,5 +183,20 @@ mod tests {
             assert!(error.contains(wanted), "{text:?}: {error}");
         }
         assert!(parse(b"image_number,embedding\n1,\xff\xfe\n".as_slice()).unwrap_err().to_string().contains("not CSV"));
+    }
+
+    #[test]
+    fn no_message_quotes_an_embedding() {
+        for text in [
+            "1,0.7531;0.7531\n",
+            "image_number,embedding\n1,0.7531;0.7531x\n",
+            "image_number,embedding\n1,0.7531,0.7531,0.7531\n",
+            "image_number,embedding,contract\n1,1;2,0.7531\n",
+            "image_number,embedding,contract,det_score\n1,1;2,,0.7531;0.7531\n",
+            "image_number,embedding\n1,1;2\n2,0.7531\n",
+        ] {
+            let error = parse(text.as_bytes()).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("7531"), "{text:?}: {error:?}");
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
 use super::csv_file::{self, FileError};
-use super::{Gallery, GalleryError, Loaded, Problem};
+use super::{Gallery, GalleryError, Loaded, Problem, Stored};
 use crate::person::{PersonId, Sample};
 
 /// How the files of unfinished writes begin: with a dot, as no id does.
@@ -39,7 +39,11 @@ impl CsvGallery {
 
     /// A new file in the folder, removed again unless it is given a name.
     fn unfinished(&self) -> io::Result<NamedTempFile> {
-        tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(&self.folder)
+        let mut builder = tempfile::Builder::new();
+        // Cut by the umask, like any file's: others may have to read the gallery.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        builder.prefix(UNFINISHED).tempfile_in(&self.folder)
     }
 
     /// Writes samples to `path` so that it is at any moment, crashes included, the old file or the new.
@@ -71,11 +75,11 @@ impl Gallery for CsvGallery {
                 continue;
             }
             match person(&path) {
-                Ok(person) => loaded.people.push(person),
+                Ok((id, samples)) => loaded.people.push(Stored { id, samples, path }),
                 Err(cause) => loaded.problems.push(Problem { path, cause }),
             }
         }
-        loaded.people.sort_by(|a, b| a.0.cmp(&b.0));
+        loaded.people.sort_by(|a, b| a.id.cmp(&b.id));
         loaded.problems.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(loaded)
     }
@@ -84,7 +88,7 @@ impl Gallery for CsvGallery {
         let path = self.path_of(id);
         match self.write(&path, samples) {
             Ok(()) => Ok(path),
-            Err(cause) => Err(GalleryError::Write { path, cause }),
+            Err(cause) => Err(GalleryError::Write { folder: self.folder.clone(), cause }),
         }
     }
 }
@@ -122,7 +126,7 @@ mod tests {
         std::os::unix::fs::symlink("/etc/passwd", folder.path().join("link.csv")).unwrap();
 
         let loaded = gallery.load().unwrap();
-        let people: Vec<(String, usize)> = loaded.people.iter().map(|(id, samples)| (id.to_string(), samples.len())).collect();
+        let people: Vec<(String, usize)> = loaded.people.iter().map(|person| (person.id.to_string(), person.samples.len())).collect();
         assert_eq!(people, [("alice".to_owned(), 2), ("bob".to_owned(), 1)]);
         let problems: Vec<String> =
             loaded.problems.iter().map(|problem| problem.path.file_name().unwrap().to_string_lossy().into_owned()).collect();
@@ -148,11 +152,24 @@ mod tests {
         });
         let loaded = gallery.load().unwrap();
         assert!(loaded.problems.is_empty(), "{:?}", loaded.problems);
-        let samples = &loaded.people[0].1;
+        let samples = &loaded.people[0].samples;
         // As many rows as the writer's number, each with that number: the file is one writer's whole.
         assert_eq!(samples[0].embedding[0], samples.len() as f32);
         assert!(samples.iter().all(|sample| sample == &samples[0]));
         assert_eq!(folder.path().read_dir().unwrap().count(), 1, "nothing unfinished is left");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn who_may_read_a_file_is_for_the_umask_to_say() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = CsvGallery::open(folder.path()).unwrap().replace(&id("s6"), &[sample(1.0)]).unwrap();
+        let ordinary = folder.path().join("ordinary");
+        fs::write(&ordinary, "").unwrap();
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode();
+        assert_eq!(mode(&path), mode(&ordinary));
     }
 
     #[test]
@@ -170,7 +187,10 @@ mod tests {
         let gallery = CsvGallery::open(folder.path()).unwrap();
         // A folder where the file should be makes the rename fail for every user, root included.
         fs::create_dir_all(folder.path().join("s6.csv/keep")).unwrap();
-        assert!(matches!(gallery.replace(&id("s6"), &[sample(1.0)]), Err(GalleryError::Write { .. })));
+        let error = gallery.replace(&id("s6"), &[sample(1.0)]).unwrap_err();
+        assert!(matches!(error, GalleryError::Write { .. }));
+        let (told, gallery) = (error.to_string(), folder.path().to_str().unwrap());
+        assert!(told.contains(gallery) && !told.replace(gallery, "").contains("s6"), "the log names the folder, not the person: {told}");
         assert!(folder.path().join("s6.csv/keep").exists());
         assert_eq!(folder.path().read_dir().unwrap().count(), 1, "nothing unfinished is left");
     }

@@ -35,12 +35,23 @@ pub(crate) trait Gallery: Send + Sync {
 #[derive(Debug, Default)]
 pub(crate) struct Loaded {
     /// Everybody who could be read, in the order of their ids.
-    pub people: Vec<(PersonId, Vec<Sample>)>,
+    pub people: Vec<Stored>,
     /// Files that were left alone.
     pub problems: Vec<Problem>,
 }
 
-/// A file that cannot be read as a person's; it is left as it is.
+/// A person who is stored.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    /// Who.
+    pub id: PersonId,
+    /// What was enrolled.
+    pub samples: Vec<Sample>,
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+/// A file that cannot be used as a person's; it is left as it is.
 #[derive(Debug)]
 pub(crate) struct Problem {
     /// Which.
@@ -69,11 +80,11 @@ pub enum GalleryError {
         #[source]
         cause: io::Error,
     },
-    /// A person's file cannot be written.
-    #[error("cannot write {path}: {cause}", path = path.display())]
+    /// A person's file cannot be written. Its name is the person's, so that it is not said.
+    #[error("cannot write a person's file into the gallery {folder}: {cause}", folder = folder.display())]
     Write {
-        /// Which file.
-        path: PathBuf,
+        /// Where.
+        folder: PathBuf,
         /// Why.
         #[source]
         cause: io::Error,

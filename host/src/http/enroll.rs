@@ -6,12 +6,15 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::error::ApiError;
-use super::form::Form;
+use super::form::{Form, FormLimits, Wanted};
 use super::request::RequestId;
 use super::{App, ContentType, PipelineInfo};
 use crate::bindings::Reason;
 use crate::person::PersonId;
 use crate::service::PhotoOutcome;
+
+/// What is read of the form; the first of the text fields wins.
+const FIELDS: Wanted = Wanted { texts: &["student_id", "id"], files: "images" };
 
 /// The answer. `status`, `filepath` and `message` are what the replaced service answered; the rest stands beside them.
 #[derive(Debug, Serialize)]
@@ -54,24 +57,16 @@ pub(super) async fn process_images(
     Extension(request_id): Extension<RequestId>,
     request: Request,
 ) -> Result<Json<EnrollAnswer>, ApiError> {
-    let form = match ContentType::of(request.headers()) {
-        ContentType::Multipart => Form::read(request, "images", app.limits).await?,
-        ContentType::UrlEncoded => Form::read_url_encoded(request, app.limits).await?,
-        ContentType::Missing => Form::default(),
-        ContentType::Image | ContentType::Other => {
-            return Err(ApiError::unsupported_media_type("multipart/form-data with the field 'student_id' and the file field 'images'"));
-        }
-    };
-    let id =
-        form.text(&["student_id", "id"]).ok_or_else(|| ApiError::bad_request("student_id_missing", "Field 'student_id' is required."))?;
+    let deadline = app.service.deadline();
+    let form = app.within(deadline, form(request, &app.limits)).await?;
+    let id = form.text(FIELDS.texts).ok_or_else(|| ApiError::bad_request("student_id_missing", "Field 'student_id' is required."))?;
     let id: PersonId =
         id.parse().map_err(|error| ApiError::bad_request("invalid_student_id", format!("Field 'student_id' is not valid: {error}.")))?;
     if form.files.is_empty() {
         return Err(ApiError::bad_request("images_missing", "No images provided in the 'images' field."));
     }
     let names: Vec<String> = form.files.iter().map(|photo| photo.file_name.clone()).collect();
-    let enrollment = app.service.enroll(id.clone(), form.files).await;
-    let enrollment = enrollment.map_err(|error| ApiError::of_service(error, app.service.retry_after()))?;
+    let enrollment = app.service.enroll(id.clone(), form.files, deadline).await.map_err(ApiError::of_service)?;
     let (accepted, rejected) = outcomes(names, enrollment.photos);
     let Some(path) = enrollment.path else {
         let message = "Could not extract any high-quality embeddings from the provided images.";
@@ -86,6 +81,17 @@ pub(super) async fn process_images(
         pipeline: PipelineInfo::of(&enrollment.revision),
         request_id: request_id.as_str().to_owned(),
     }))
+}
+
+async fn form(request: Request, limits: &FormLimits) -> Result<Form, ApiError> {
+    match ContentType::of(request.headers()) {
+        ContentType::Multipart => Form::read(request, FIELDS, limits).await,
+        ContentType::UrlEncoded => Form::read_url_encoded(request, FIELDS, limits).await,
+        ContentType::Missing => Ok(Form::default()),
+        ContentType::Image | ContentType::Other => {
+            Err(ApiError::unsupported_media_type("multipart/form-data with the field 'student_id' and the file field 'images'"))
+        }
+    }
 }
 
 fn outcomes(names: Vec<String>, photos: Vec<PhotoOutcome>) -> (Vec<AcceptedPhoto>, Vec<RejectedPhoto>) {

@@ -25,7 +25,7 @@ pub(crate) struct ApiError {
     /// For people.
     pub(super) message: String,
     /// More, by name, for programs.
-    pub(super) details: Map<String, Value>,
+    pub(super) details: Box<Map<String, Value>>,
     /// What really happened, for the log alone.
     pub(super) cause: Option<String>,
     retry_after: Option<Duration>,
@@ -33,7 +33,7 @@ pub(crate) struct ApiError {
 
 impl ApiError {
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), details: Map::new(), cause: None, retry_after: None }
+        Self { status, code, message: message.into(), details: Box::default(), cause: None, retry_after: None }
     }
 
     pub(super) fn bad_request(code: &'static str, message: impl Into<String>) -> Self {
@@ -42,6 +42,19 @@ impl ApiError {
 
     pub(super) fn too_large(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, code, message)
+    }
+
+    /// Too much is under way; the caller should wait before it tries again.
+    pub(super) fn overloaded() -> Self {
+        // The shortest that the header can say: most requests are done within it.
+        let wait = Some(Duration::from_secs(1));
+        let message = "The service is at capacity. Try again later.";
+        Self { retry_after: wait, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message) }
+    }
+
+    /// The caller did not send its body in time.
+    pub(super) fn body_timeout() -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", "The body did not arrive before the request's deadline.")
     }
 
     pub(super) fn unsupported_media_type(accepted: &str) -> Self {
@@ -60,12 +73,9 @@ impl ApiError {
     }
 
     /// What the service's error is to a caller of `POST /process_frame` or `POST /process-images`.
-    pub(super) fn of_service(error: ServiceError, retry_after: Duration) -> Self {
+    pub(super) fn of_service(error: ServiceError) -> Self {
         match error {
-            ServiceError::Executor(ExecutorError::Overloaded) => {
-                let message = "The service is at capacity. Try again later.";
-                Self { retry_after: Some(retry_after), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message) }
-            }
+            ServiceError::Executor(ExecutorError::Overloaded) => Self::overloaded(),
             ServiceError::Executor(ExecutorError::Deadline) | ServiceError::Run(RunError::Deadline) => deadline(),
             ServiceError::Executor(error @ ExecutorError::Panicked) => {
                 Self::internal("internal", "The service failed unexpectedly.", error)

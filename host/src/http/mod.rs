@@ -1,5 +1,6 @@
 //! The HTTP interface: the two endpoints of the service that Rostro replaces, wire-compatible, and a page to try them.
 
+mod body;
 mod enroll;
 mod error;
 mod form;
@@ -9,7 +10,7 @@ mod request;
 
 use std::any::Any;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
@@ -20,14 +21,12 @@ use axum::routing::{get, post};
 use serde::Serialize;
 use tower_http::catch_panic::CatchPanicLayer;
 
+use self::body::BodyMemory;
+pub(crate) use self::body::Content;
 use self::error::ApiError;
 use self::form::{FormLimits, body_too_large};
 use crate::revision::Revision;
 use crate::service::Service;
-
-/// How much of a body that was refused for its size is still read, and for how long, so that a client that only reads the answer
-/// after sending everything gets to see it.
-const LINGER: (usize, Duration) = (64 << 20, Duration::from_secs(2));
 
 /// What callers may send.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +35,8 @@ pub(crate) struct BodyLimits {
     pub body_bytes: usize,
     /// Bytes of one image.
     pub image_bytes: usize,
+    /// Bytes that all requests together may hold at a time.
+    pub memory_bytes: usize,
 }
 
 /// What the handlers share.
@@ -45,9 +46,17 @@ struct App {
     limits: FormLimits,
 }
 
+impl App {
+    /// Reads what a caller sends, until the request's deadline.
+    async fn within<T>(&self, deadline: Instant, read: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {
+        tokio::time::timeout_at(deadline.into(), read).await.unwrap_or_else(|_| Err(ApiError::body_timeout()))
+    }
+}
+
 /// The service as an HTTP application.
 pub(crate) fn app(service: Arc<Service>, limits: BodyLimits) -> Router {
-    let limits = FormLimits { file_bytes: limits.image_bytes.min(limits.body_bytes), body_bytes: limits.body_bytes };
+    let BodyLimits { body_bytes, image_bytes, memory_bytes } = limits;
+    let limits = FormLimits { file_bytes: image_bytes.min(body_bytes), body_bytes, memory: BodyMemory::new(memory_bytes) };
     let app = App { service, limits };
     Router::new()
         .route("/process-images", post(enroll::process_images))
@@ -58,7 +67,7 @@ pub(crate) fn app(service: Arc<Service>, limits: BodyLimits) -> Router {
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn_with_state(app.clone(), refuse_large_bodies))
-        .layer(DefaultBodyLimit::max(limits.body_bytes))
+        .layer(DefaultBodyLimit::max(body_bytes))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(request::observe))
         .with_state(app)
@@ -110,11 +119,7 @@ async fn refuse_large_bodies(State(app): State<App>, request: Request, next: Nex
     if length.is_none_or(|length| length <= app.limits.body_bytes as u64) {
         return next.run(request).await;
     }
-    tokio::spawn(async move {
-        let (bytes, time) = LINGER;
-        let read = axum::body::to_bytes(request.into_body(), bytes);
-        let _ = tokio::time::timeout(time, read).await;
-    });
+    tokio::spawn(body::linger(body::drain(request.into_body())));
     body_too_large(app.limits.body_bytes).into_response()
 }
 

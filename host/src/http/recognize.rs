@@ -4,19 +4,23 @@ use std::time::Instant;
 
 use axum::Json;
 use axum::extract::{Extension, Request, State};
-use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::body::{self, Content};
 use super::error::ApiError;
-use super::form::{Form, FormLimits, file_too_large, whole_body};
+use super::form::{Form, FormLimits, Wanted, file_too_large};
 use super::request::RequestId;
 use super::{App, ContentType, PipelineInfo};
 use crate::bindings::Decision;
+use crate::person::UNKNOWN;
 use crate::service::{Recognition, RecognizedFace};
 
 /// Candidates that are answered for each face.
 const CANDIDATES: usize = 3;
+
+/// What is read of the form.
+const FIELDS: Wanted = Wanted { texts: &[], files: "image" };
 
 /// The answer.
 #[derive(Debug, Serialize)]
@@ -67,25 +71,25 @@ pub(super) async fn process_frame(
     request: Request,
 ) -> Result<Json<FrameAnswer>, ApiError> {
     let begun = Instant::now();
-    let frame = frame(request, app.limits).await?;
+    let deadline = app.service.deadline();
+    let frame = app.within(deadline, frame(request, &app.limits)).await?;
     let received = begun.elapsed();
-    let answer = app.service.recognize(frame).await;
-    let mut recognition = answer.map_err(|error| ApiError::of_service(error, app.service.retry_after()))?;
+    let mut recognition = app.service.recognize(frame, deadline).await.map_err(ApiError::of_service)?;
     recognition.stages.insert(0, ("receive".to_owned(), received));
     Ok(Json(FrameAnswer::of(recognition, &id)))
 }
 
 /// The encoded frame, from the form's `image` or the body itself.
-async fn frame(request: Request, limits: FormLimits) -> Result<Bytes, ApiError> {
+async fn frame(request: Request, limits: &FormLimits) -> Result<Content, ApiError> {
     let missing = || ApiError::bad_request("image_missing", "Image file not found in the request.");
     match ContentType::of(request.headers()) {
         ContentType::Multipart => {
-            let form = Form::read(request, "image", limits).await?;
-            form.files.into_iter().next().map(|photo| photo.bytes).ok_or_else(missing)
+            let form = Form::read(request, FIELDS, limits).await?;
+            form.files.into_iter().next().map(|photo| photo.content).ok_or_else(missing)
         }
         ContentType::Image => {
-            let bytes = whole_body(request, limits).await?;
-            if bytes.len() > limits.file_bytes { Err(file_too_large("body", limits)) } else { Ok(bytes) }
+            let content = body::read(request.into_body(), limits.memory.collect(limits.file_bytes)).await?;
+            content.ok_or_else(|| file_too_large("body", limits))
         }
         ContentType::UrlEncoded | ContentType::Missing => Err(missing()),
         ContentType::Other => Err(ApiError::unsupported_media_type(
@@ -119,7 +123,7 @@ impl FaceAnswer {
         };
         let bounds = face.bounds;
         Self {
-            identity: chosen.map_or_else(|| "Unknown".to_owned(), |candidate| candidate.id.clone()),
+            identity: chosen.map_or_else(|| UNKNOWN.to_owned(), |candidate| candidate.id.clone()),
             confidence,
             similarity: chosen.or(candidates.first()).map(|candidate| candidate.similarity),
             reason,

@@ -4,11 +4,19 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use super::archive::{self, ArchiveError};
 use super::download::{self, DownloadError};
 use super::manifest::{Manifest, ManifestError};
 use super::pack::{FileError, MANIFEST, Pack, PackError, verified};
+
+/// How the folders begin in which a pack is put together, and in which what it replaces is kept meanwhile.
+const INSTALLING: &str = ".installing-";
+const REPLACED: &str = ".replaced-";
+
+/// How old such a folder is when nobody can be working in it any more.
+const STALE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Why a pack is not installed.
 #[derive(Debug, thiserror::Error)]
@@ -106,9 +114,10 @@ pub(super) fn install(request: &Request<'_>, models: &Path) -> Result<Installed,
         move |cause| InstallError::Io { action, path, cause }
     };
     fs::create_dir_all(models).map_err(io("make", models))?;
+    remove_stale(models);
     let files = obtain(&manifest, request.from, models)?;
     // Beside the target, so that it can be renamed there, and removed unless it is.
-    let staging = tempfile::Builder::new().prefix(".installing-").tempdir_in(models).map_err(io("write into", models))?;
+    let staging = tempfile::Builder::new().prefix(INSTALLING).tempdir_in(models).map_err(io("write into", models))?;
     for (name, bytes) in files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).chain([(MANIFEST, text.as_bytes())]) {
         let path = staging.path().join(name);
         write(&path, bytes).map_err(io("write", &path))?;
@@ -211,17 +220,73 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Puts the staged folder where the pack belongs. What was there is moved aside first and removed after.
+/// Removes the folders of installations that were killed. Left to the next one if they cannot be removed.
+fn remove_stale(models: &Path) {
+    for entry in models.read_dir().into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let ours = name.starts_with(INSTALLING) || name.starts_with(REPLACED);
+        let changed = || entry.metadata().and_then(|metadata| metadata.modified()).ok();
+        // Younger ones may be of an installation that is under way.
+        if ours && changed().and_then(|then| SystemTime::now().duration_since(then).ok()).is_some_and(|age| age > STALE) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// Puts the staged folder where the pack belongs. What was there is moved aside first and removed after, or put back.
 fn swap_in(staged: &Path, target: &Path, models: &Path) -> io::Result<()> {
-    let aside = tempfile::Builder::new().prefix(".replaced-").tempdir_in(models)?;
+    let aside = tempfile::Builder::new().prefix(REPLACED).tempdir_in(models)?;
+    let old = aside.path().join("pack");
     if target.exists() {
-        fs::rename(target, aside.path().join("pack"))?;
+        fs::rename(target, &old)?;
     }
     match fs::rename(staged, target) {
         Ok(()) => {}
         // Another installation of the same pack was quicker; it was verified like this one.
         Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
-        Err(error) => return Err(error),
+        Err(error) => {
+            if old.exists() && fs::rename(&old, target).is_err() {
+                // The pack's only copy, for somebody to put back.
+                let _ = aside.keep();
+            }
+            return Err(error);
+        }
     }
     File::open(models)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pack_that_cannot_be_replaced_stays() {
+        let models = tempfile::tempdir().unwrap();
+        let target = models.path().join("own");
+        fs::create_dir(&target).unwrap();
+        fs::write(target.join(MANIFEST), "the old one").unwrap();
+        let error = swap_in(&models.path().join("nowhere"), &target, models.path()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert_eq!(fs::read_to_string(target.join(MANIFEST)).unwrap(), "the old one");
+        assert_eq!(models.path().read_dir().unwrap().count(), 1, "nothing is left beside it");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn other_users_may_read_a_pack_if_the_umask_lets_them() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let folder = tempfile::tempdir().unwrap();
+        let models = folder.path().join("models");
+        let request = Request { pack: "testing", from: None, accept_license: false, force: false };
+        let Installed::Now(pack) = install(&request, &models).unwrap() else { panic!("nothing was installed before") };
+        let ordinary = folder.path().join("ordinary");
+        fs::write(&ordinary, "").unwrap();
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode();
+        assert_eq!(mode(&pack), mode(&models), "`models` is made as any folder is");
+        for file in pack.read_dir().unwrap() {
+            assert_eq!(mode(&file.unwrap().path()), mode(&ordinary));
+        }
+    }
 }

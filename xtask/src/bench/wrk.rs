@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::service::{Service, scratch};
-use crate::steps::{command, debian_packages, output, root, succeeds};
+use crate::steps::{command, debian_packages, on_path, output, root};
 
 const BOUNDARY: &str = "a-boundary-that-no-photo-contains";
 
@@ -25,7 +25,7 @@ pub(super) struct Load {
 /// Makes sure that the program is there.
 pub(super) fn install() -> Result<()> {
     // It has no flag that does nothing and succeeds: being found is enough.
-    if succeeds(command("sh").args(["-c", "command -v wrk"])) {
+    if on_path("wrk") {
         return Ok(());
     }
     if !Path::new("/etc/debian_version").exists() {

@@ -1,0 +1,84 @@
+//! What callers and settings cannot make the service do: hold their bodies without end, wait for them, or fail on every request.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use crate::harness::{Options, Server, drawn, file, text};
+
+/// Begins to post an image of `announced` bytes, and sends `sent` of them.
+fn begin(server: &Server, announced: usize, sent: usize) -> TcpStream {
+    let mut connection = TcpStream::connect(server.url.trim_start_matches("http://")).unwrap();
+    connection.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let head = format!("POST /process_frame HTTP/1.1\r\nhost: rostro\r\ncontent-type: image/jpeg\r\ncontent-length: {announced}\r\n\r\n");
+    connection.write_all(head.as_bytes()).unwrap();
+    connection.write_all(&vec![0; sent]).unwrap();
+    connection
+}
+
+fn status(mut connection: TcpStream) -> String {
+    let mut answer = [0; 12];
+    connection.read_exact(&mut answer).unwrap();
+    String::from_utf8_lossy(&answer[9..]).into_owned()
+}
+
+#[test]
+fn a_body_that_does_not_come_is_given_up_at_the_deadline() {
+    let server = Options::drawn().arg("--deadline", "1").start();
+    let begun = Instant::now();
+    assert_eq!(status(begin(&server, 1000, 10)), "408");
+    assert!(begun.elapsed() >= Duration::from_secs(1));
+    server.recognize(drawn("empty.png")).ok();
+}
+
+#[test]
+fn bodies_together_hold_no_more_than_they_may() {
+    let server = Options::drawn().arg("--max-body-mib", "1").arg("--max-bodies-mib", "1").start();
+    let half_sent = begin(&server, 1_000_000, 900_000);
+    let large = || server.post("/process_frame", Some("image/jpeg"), &[0; 300_000]);
+    // The half that was sent is in memory as soon as the server has read it.
+    let refused = (0..100).map(|_| large()).find(|answer| answer.status == 503).expect("there is no room");
+    refused.error(503, "overloaded");
+    assert_eq!(refused.headers["retry-after"], "1");
+    server.recognize(drawn("empty.png")).ok();
+    drop(half_sent);
+    let done = (0..100).map(|_| large()).find(|answer| answer.status != 503).expect("there is room again");
+    done.error(400, "undecodable_image");
+}
+
+#[test]
+fn fields_that_nobody_asked_for_are_skipped_whatever_they_hold() {
+    let server = Options::drawn().start();
+    let long = "x".repeat(1 << 20);
+    let parts = [text("notes", &long), file("attachment", "a.bin", vec![0; 1 << 20]), file("image", "frame.png", drawn("empty.png"))];
+    server.form("/process_frame", &parts).ok();
+    // One that is asked for has a limit.
+    let parts = [text("student_id", &long), file("images", "a.png", drawn("alice-1.png"))];
+    server.form("/process-images", &parts).error(400, "field_too_long");
+}
+
+#[test]
+fn a_stranger_and_a_person_cannot_have_one_name() {
+    let server = Options::drawn().start();
+    server.enroll("Unknown", [drawn("alice-1.png")]).error(400, "invalid_student_id");
+    server.enroll("unknown", [drawn("alice-1.png")]).ok();
+}
+
+#[test]
+fn a_setting_that_the_pipeline_does_not_understand_stops_the_start() {
+    for (setting, words) in [
+        ("letterbox=sqare", "the setting letterbox is `sqare`; it must be `frame` or `square`"),
+        ("detector-size=100", "the setting detector-size is `100`; it must be a multiple of 32 from 32 to 2048"),
+    ] {
+        let error = Options::drawn().arg("--setting", setting).refuse();
+        assert!(error.contains("cannot stage the pipeline") && error.contains(words), "{error}");
+    }
+}
+
+#[test]
+fn the_extremes_of_thresholds_and_sizes_are_served() {
+    let server = Options::drawn().arg("--detection-threshold", "0").arg("--setting", "detector-size=2048").start();
+    let answer = server.recognize(drawn("group.png")).ok();
+    let faces = answer["recognized_faces"].as_array().unwrap().len();
+    assert!((5..=1024).contains(&faces), "{faces}");
+}
