@@ -50,6 +50,34 @@ fn thirty_students_are_named_strangers_are_not_and_a_class_is_seen() {
 }
 
 #[test]
+fn everybody_in_the_room_is_seen_near_and_far() {
+    let server = Options::real().start();
+    for (room, least) in [("005", 5), ("010", 10), ("100", 100), ("200", 200)] {
+        let frame = std::fs::read(shared(&format!("faces/classrooms/classroom_{room}_faces.jpg"))).unwrap();
+        let found = server.names(frame).len();
+        println!("classroom_{room}: {found} faces");
+        assert_eq!(found, least, "classroom_{room}");
+    }
+}
+
+#[test]
+fn a_face_that_fills_the_frame_is_found_and_named() {
+    let server = Options::real().start();
+    server.enroll("s6", ["front", "left", "right"].map(|name| photo("s6", name))).ok();
+    let whole = photo("s6", "test");
+    let bounds: Vec<u32> = serde_json::from_value::<Vec<f32>>(server.recognize(whole.clone()).ok()["recognized_faces"][0]["bbox"].clone())
+        .unwrap()
+        .into_iter()
+        .map(|edge| edge as u32)
+        .collect();
+    let [x1, y1, x2, y2] = bounds[..] else { panic!("{bounds:?}") };
+    let face = image::load_from_memory(&whole).unwrap().crop_imm(x1, y1, x2 - x1, y2 - y1);
+    let mut jpeg = Vec::new();
+    face.write_with_encoder(image::codecs::jpeg::JpegEncoder::new_with_quality(&mut jpeg, 95)).unwrap();
+    assert_eq!(server.names(jpeg), ["s6"]);
+}
+
+#[test]
 fn people_enrolled_before_a_restart_are_known_after_it() {
     let gallery = tempfile::tempdir().unwrap();
     let mut server = Options::real().gallery(gallery.path()).start();

@@ -1,10 +1,12 @@
 //! The default pipeline: SCRFD finds faces, five landmarks align them, ArcFace embeds them, and the most similar person above a threshold is
 //! who each is. The parts are `rostro-sdk`'s; this crate says how they are put together.
 //!
-//! Settings of its own: `detector-size` (pixels of the longer side of the detector's input, default 640) and `letterbox` (`frame`, the default,
-//! pads a picture only to multiples of 32; `square` is exactly insightface's).
+//! Settings of its own: `detector-size` (`auto`, the default, looks as often and as closely as a picture asks for; a number of pixels looks
+//! once, with the longer side of that length) and `letterbox` (`frame`, the default, pads a picture only to multiples of 32; `square` looks
+//! once, exactly as insightface does).
 
 mod bindings;
+mod detect;
 mod models;
 mod policy;
 mod vision;

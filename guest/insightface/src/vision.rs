@@ -10,24 +10,17 @@ use crate::bindings::rostro::pipeline::{settings, telemetry};
 use rostro_sdk::align::{AlignedFace, SIDE, align};
 use rostro_sdk::decode::{DecodeError, Rgb, decode};
 use rostro_sdk::geometry::Rect;
-use rostro_sdk::letterbox::Letterbox;
 use rostro_sdk::measure::Measures;
-use rostro_sdk::scrfd::{self, Detection};
+use rostro_sdk::scrfd::Detection;
 
 use crate::Insightface;
-use crate::models::{Model, Output};
+use crate::detect::{DETECTOR, detect};
+use crate::models::Model;
 
-const DETECTOR: &str = "detector";
 const RECOGNIZER: &str = "recognizer";
-
-/// The longer side of the detector's input in pixels, unless the operator says otherwise: insightface's.
-const DETECTOR_SIZE: usize = 640;
 
 /// Faces down to this score are shown to the policy when enrolling, so that it can say how far a photo is from good enough.
 const ENROLMENT_FLOOR: f32 = 0.3;
-
-/// The most faces of a picture: what the host takes. Thresholds near zero find more.
-const FACES: usize = 1024;
 
 /// Faces in one run of the recogniser: more gain nothing and cost memory.
 const BATCH: usize = 16;
@@ -77,43 +70,6 @@ fn threshold(purpose: Purpose) -> f32 {
     match purpose {
         Purpose::Enroll => configured.min(ENROLMENT_FLOOR),
         Purpose::Recognize | Purpose::Detect => configured,
-    }
-}
-
-fn detect(picture: &Rgb, threshold: f32) -> Result<Vec<Detection>, String> {
-    let detector = Model::load(DETECTOR)?;
-    let letterbox = match (detector.spec.width, detector.spec.height) {
-        (Some(width), Some(height)) => Letterbox::fixed(picture.width, picture.height, (width as usize, height as usize)),
-        _ => letterbox(picture.width, picture.height)?,
-    };
-    let tensor = timed("letterbox", || letterbox.tensor(picture, detector.normalization()));
-    let (width, height) = letterbox.input;
-    let outputs = timed("detect", || detector.run(&tensor, 1, width, height))?;
-    let outputs: Vec<scrfd::Output<'_>> = outputs.iter().filter_map(scrfd_output).collect();
-    let mut detections = timed("postprocess", || scrfd::detect(&outputs, &letterbox, threshold)).map_err(|error| error.to_string())?;
-    // They come best first.
-    detections.truncate(FACES);
-    Ok(detections)
-}
-
-fn scrfd_output(output: &Output) -> Option<scrfd::Output<'_>> {
-    let columns = usize::try_from(*output.dimensions.last()?).ok()?;
-    Some(scrfd::Output { columns, values: &output.values })
-}
-
-fn letterbox(width: u32, height: u32) -> Result<Letterbox, String> {
-    let size = match settings::get("detector-size") {
-        None => DETECTOR_SIZE,
-        Some(text) => text
-            .parse()
-            .ok()
-            .filter(|size: &usize| (32..=2048).contains(size) && size.is_multiple_of(32))
-            .ok_or_else(|| format!("the setting detector-size is `{text}`; it must be a multiple of 32 from 32 to 2048"))?,
-    };
-    match settings::get("letterbox").as_deref() {
-        None | Some("frame") => Ok(Letterbox::frame(width, height, size)),
-        Some("square") => Ok(Letterbox::square(width, height, size)),
-        Some(other) => Err(format!("the setting letterbox is `{other}`; it must be `frame` or `square`")),
     }
 }
 
@@ -174,7 +130,7 @@ fn refusal(error: DecodeError) -> VisionError {
 }
 
 /// Does the work and tells the host what time it took.
-fn timed<T>(stage: &str, work: impl FnOnce() -> T) -> T {
+pub(crate) fn timed<T>(stage: &str, work: impl FnOnce() -> T) -> T {
     let begun = Instant::now();
     let result = work();
     telemetry::stage(stage, u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX));

@@ -32,6 +32,20 @@ impl Rect {
         (self.x2 - self.x1).max(0.0) * (self.y2 - self.y1).max(0.0)
     }
 
+    /// The smaller of width and height.
+    #[must_use]
+    pub fn shorter_side(&self) -> f32 {
+        (self.x2 - self.x1).min(self.y2 - self.y1)
+    }
+
+    /// How much of `other` lies in this box, 0 to 1.
+    #[must_use]
+    pub fn share_of(&self, other: &Self) -> f32 {
+        let (x1, y1) = (self.x1.max(other.x1), self.y1.max(other.y1));
+        let both = Self { x1, y1, x2: self.x2.min(other.x2).max(x1), y2: self.y2.min(other.y2).max(y1) };
+        both.area() / other.area()
+    }
+
     /// The part of the box inside a `width` × `height` image; none if that is empty or not finite.
     #[must_use]
     pub fn within(&self, width: u32, height: u32) -> Option<Self> {
@@ -65,6 +79,13 @@ mod tests {
         assert_eq!(UNIT.iou_of_pixels(&UNIT), 1.0);
         assert_eq!(UNIT.iou_of_pixels(&right_half), 0.5);
         assert_eq!(UNIT.iou_of_pixels(&Rect { x1: 20.0, x2: 30.0, ..UNIT }), 0.0);
+    }
+
+    #[test]
+    fn the_share_of_a_box_is_that_of_its_own_area() {
+        let right_half = Rect { x1: 4.5, ..UNIT };
+        assert_eq!((UNIT.share_of(&right_half), right_half.share_of(&UNIT)), (1.0, 0.5));
+        assert_eq!(UNIT.share_of(&Rect { x1: 20.0, x2: 30.0, ..UNIT }), 0.0);
     }
 
     #[test]

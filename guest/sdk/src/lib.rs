@@ -1,6 +1,6 @@
 //! The building blocks of a Rostro pipeline: pure functions on plain slices, tested natively.
 //!
-//! In the order in which a picture goes through them: [`decode`], [`letterbox`], [`scrfd`], [`align`], [`embed`], [`measure`], [`review`]
+//! In the order in which a picture goes through them: [`decode`], [`scales`], [`letterbox`], [`scrfd`], [`align`], [`embed`], [`measure`], [`review`]
 //! and [`decide`]. A component binds them to the interfaces of `wit/` with `wit-bindgen`, as `guest/insightface` does.
 
 pub mod align;
@@ -12,5 +12,6 @@ pub mod letterbox;
 pub mod measure;
 mod resize;
 pub mod review;
+pub mod scales;
 pub mod scrfd;
 pub mod tensor;

@@ -26,7 +26,7 @@ impl Measures {
     pub fn of(bounds: &Rect, landmarks: &Landmarks, face: &AlignedFace) -> Self {
         let luma = face.luma();
         Self {
-            size: (bounds.x2 - bounds.x1).min(bounds.y2 - bounds.y1),
+            size: bounds.shorter_side(),
             yaw: yaw(landmarks),
             roll: roll(landmarks),
             brightness: mean(&luma),

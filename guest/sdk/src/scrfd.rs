@@ -14,7 +14,7 @@ const STRIDES: [usize; 3] = [8, 16, 32];
 const ANCHORS: usize = 2;
 
 /// Above this overlap with a face of a higher score a face is dropped: insightface's value.
-const OVERLAP: f32 = 0.4;
+pub(crate) const OVERLAP: f32 = 0.4;
 
 /// An output of the network: its values, and the length of its last dimension.
 #[derive(Clone, Copy, Debug)]
