@@ -17,7 +17,7 @@ use clap::{Parser, Subcommand};
 
 /// Rostro's development tasks
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask")]
+#[command(bin_name = "cargo xtask")]
 struct Cli {
     #[command(subcommand)]
     task: Task,
