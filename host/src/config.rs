@@ -41,7 +41,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "ROSTRO_DETECTION_THRESHOLD", value_name = "SCORE")]
     detection_threshold: Option<f32>,
     /// Faces whose best similarity is not above this are unknown, -1 to 1 [default: the pack's]
-    #[arg(long, env = "ROSTRO_SIMILARITY_THRESHOLD", value_name = "COSINE")]
+    #[arg(long, env = "ROSTRO_SIMILARITY_THRESHOLD", value_name = "COSINE", allow_negative_numbers = true)]
     similarity_threshold: Option<f32>,
     /// A setting for the pipeline itself, as KEY=VALUE; may be repeated [env: ROSTRO_SETTING=KEY=VALUE,...]
     #[arg(long = "setting", value_name = "KEY=VALUE", value_parser = key_value)]

@@ -29,6 +29,9 @@ const START: Duration = Duration::from_secs(120);
 /// How long requests that were accepted may go on after the service was told to stop.
 const GRACE: Duration = Duration::from_secs(30);
 
+/// How long work whose request was given up may go on after that.
+const LAST_WORK: Duration = Duration::from_secs(2);
+
 /// Why the service cannot start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -100,7 +103,7 @@ pub(crate) fn run(config: Config) -> Result<(), ServeError> {
         .worker_threads(config.workers.get().min(cores().get()))
         .thread_name("rostro-http")
         .build()?;
-    runtime.block_on(async {
+    let served = runtime.block_on(async {
         // The cheapest thing that can be wrong comes first: a taken port is told at once.
         let listener = bind(config.listen).await?;
         let address = listener.local_addr()?;
@@ -108,9 +111,14 @@ pub(crate) fn run(config: Config) -> Result<(), ServeError> {
         let app = http::app(Arc::new(service), config.bodies);
         tracing::info!("serving on http://{address}");
         serve_until_told(listener, app).await?;
-        tracing::info!("stopped");
         Ok(())
-    })
+    });
+    // Work that nobody waits for any more, such as a run of a model, does not hold up the end.
+    runtime.shutdown_timeout(LAST_WORK);
+    if served.is_ok() {
+        tracing::info!("stopped");
+    }
+    served
 }
 
 async fn bind(address: std::net::SocketAddr) -> Result<TcpListener, ServeError> {
@@ -159,7 +167,7 @@ fn stage(config: &Config, onnx: &OnnxRuntime, pack: &Pack, engine: &Engine, dead
 
 fn tell(report: &Report, config: &Config) {
     for problem in &report.problems {
-        tracing::warn!("left alone: {problem}");
+        tracing::warn!("left alone: {}", problem.to_string().escape_debug());
     }
     if report.need_enrolment > 0 {
         tracing::warn!(people = report.need_enrolment, "enrolled with another recogniser: not matched until they are enrolled again");

@@ -171,13 +171,21 @@ impl Service {
         let mut samples = Vec::new();
         let mut outcomes = Vec::new();
         for photo in photos {
-            outcomes.push(match sample(&mut run, &revision, &photo.content.bytes)? {
-                Ok(sample) => {
+            outcomes.push(match sample(&mut run, &revision, &photo.content.bytes) {
+                Ok(Ok(sample)) => {
                     let score = sample.det_score.unwrap_or_default();
                     samples.push(sample);
                     PhotoOutcome::Accepted { score }
                 }
-                Err(reasons) => PhotoOutcome::Rejected(reasons),
+                Ok(Err(reasons)) => PhotoOutcome::Rejected(reasons),
+                // A photo that is made to break a decoder must not cost the others.
+                Err(error @ (RunError::Trap { .. } | RunError::Limit(_))) => {
+                    tracing::warn!("the pipeline failed on a photo: {error}");
+                    run = revision.begin(deadline);
+                    let message = "The pipeline failed on this photo; send another, or the same in another format.".to_owned();
+                    PhotoOutcome::Rejected(vec![refusal("pipeline_failed", message, None, None)])
+                }
+                Err(error) => return Err(error.into()),
             });
         }
         let path = match samples.is_empty() {

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Options, Server, drawn, file, text};
+use crate::harness::{BOUNDARY, Options, Server, drawn, file, text};
 
 /// Begins to post an image of `announced` bytes, and sends `sent` of them.
 fn begin(server: &Server, announced: usize, sent: usize) -> TcpStream {
@@ -86,4 +86,16 @@ fn the_extremes_of_thresholds_and_sizes_are_served() {
     let answer = server.recognize(drawn("group.png")).ok();
     let faces = answer["recognized_faces"].as_array().unwrap().len();
     assert!((5..=1024).contains(&faces), "{faces}");
+}
+
+#[test]
+fn a_file_whose_name_is_not_plain_text_is_a_file_all_the_same() {
+    let server = Options::drawn().start();
+    let content_type = format!("multipart/form-data; boundary={BOUNDARY}");
+    for name in [b"filename*=utf-8''%C3%A4.png".as_slice(), b"filename=\"\xe4.png\""] {
+        let head = format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"image\"; ");
+        let end = format!("\r\n--{BOUNDARY}--\r\n");
+        let body = [head.as_bytes(), name, b"\r\n\r\n", &drawn("empty.png"), end.as_bytes()].concat();
+        server.post("/process_frame", Some(&content_type), &body).ok();
+    }
 }

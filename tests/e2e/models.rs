@@ -420,3 +420,18 @@ fn the_remedy_for_a_damaged_pack_works_for_a_pack_of_ones_own_too() {
     succeeds(bench.command(&["install", "own", "--force"]));
     bench.assert_whole();
 }
+
+#[test]
+fn a_folder_that_is_no_pack_is_left_alone() {
+    let models = tempfile::tempdir().unwrap();
+    let notes = models.path().join("testing/notes.txt");
+    std::fs::create_dir(notes.parent().unwrap()).unwrap();
+    std::fs::write(&notes, "precious").unwrap();
+    for force in [&[][..], &["--force"]] {
+        let mut install = rostro();
+        install.args(["models", "--models"]).arg(models.path()).args(["install", "testing"]).args(force);
+        let error = refusal(install);
+        assert!(error.contains("testing is there and is no model pack"), "{error}");
+    }
+    assert_eq!(std::fs::read_to_string(notes).unwrap(), "precious");
+}

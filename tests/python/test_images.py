@@ -102,3 +102,18 @@ def test_the_smallest_picture_holds_nobody(server, kind):
     response = post_frame(server.url, encoded(Image.new("RGB", (1, 1)), kind))
     assert recognized(response) == []
     assert response.json()["frame"] == {"width": 1, "height": 1}
+
+
+def test_a_photo_that_breaks_a_decoder_does_not_cost_the_others(server, student, photo):
+    broken = bytearray(animation(photo))
+    width = broken.index(b"ANMF") + 14
+    assert int.from_bytes(broken[width : width + 3], "little") == photo.width - 1
+    broken[width : width + 3] = bytes(3)  # The first frame of the animation now claims to be one pixel wide.
+    photos = [("images", ("broken.webp", bytes(broken), "image/webp"))]
+    photos += [("images", (path.name, path.read_bytes(), "image/jpeg")) for path in student("s12", "front")]
+    answer = requests.post(f"{server.url}/process-images", data={"student_id": "s12"}, files=photos, timeout=30)
+    assert answer.status_code == 200, answer.text
+    assert [accepted["file_name"] for accepted in answer.json()["accepted"]] == ["front.jpg"]
+    (rejected,) = answer.json()["rejected"]
+    assert rejected["file_name"] == "broken.webp"
+    assert rejected["reasons"][0]["code"] in ("pipeline_failed", "undecodable")

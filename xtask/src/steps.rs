@@ -28,9 +28,15 @@ pub(crate) fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     command
 }
 
-/// The cargo that runs this.
+/// The cargo that runs this, as if called from a shell: what it told this program of its own package would look like a change to build
+/// scripts that read such variables, and they and all that depends on them would be built anew at every turn.
 pub(crate) fn cargo() -> Command {
-    command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut cargo = command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let of_this_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in std::env::vars().filter(|(name, _)| of_this_package(name)) {
+        cargo.env_remove(name);
+    }
+    cargo
 }
 
 /// Says that a step begins, does it, and says how long it took.

@@ -2,7 +2,13 @@
 
 use std::io::Cursor;
 
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
+
+/// The most that a decoder may allocate, in bytes: a picture of 50 megapixels with 16 bits and alpha.
+const MOST_ALLOCATED: u64 = 400 << 20;
+
+/// The longest side of a picture in pixels: JPEG's. Formats that allow more cost much time for few pixels.
+const LONGEST_SIDE: u64 = 65_535;
 
 /// An upright picture of 8-bit RGB.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,8 +54,11 @@ pub fn decode(bytes: &[u8], max_pixels: u64) -> Result<Rgb, DecodeError> {
         return Err(DecodeError::Undecodable("the file is empty".to_owned()));
     }
     let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|cause| undecodable(cause.into()))?;
-    // The number of pixels is the limit here, and the sandbox's memory the last one; the reader's own would call a huge picture damaged.
-    reader.no_limits();
+    // The number of pixels is the limit here; what a decoder wants beside them, such as a colour profile that unpacks without end, has
+    // one of its own below the sandbox's memory, so that it is the picture's fault and not a trap.
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(MOST_ALLOCATED);
+    reader.limits(limits);
     // A header that the next line cannot read is left to the decoder, which says what is wrong with it.
     if let Ok(size) = imagesize::blob_size(bytes) {
         refuse_oversize(size.width as u64, size.height as u64, max_pixels)?;
@@ -72,7 +81,10 @@ pub fn decode(bytes: &[u8], max_pixels: u64) -> Result<Rgb, DecodeError> {
 
 fn refuse_oversize(width: u64, height: u64, max_pixels: u64) -> Result<(), DecodeError> {
     if width.saturating_mul(height) <= max_pixels {
-        return Ok(());
+        return match width.max(height) {
+            0..=LONGEST_SIDE => Ok(()),
+            side => Err(DecodeError::Undecodable(format!("a side of {side} pixels; at most {LONGEST_SIDE} are decoded"))),
+        };
     }
     let side = |length: u64| u32::try_from(length).unwrap_or(u32::MAX);
     Err(DecodeError::TooLarge { width: side(width), height: side(height), max_pixels })
@@ -189,6 +201,8 @@ mod tests {
         let bytes = png(64, 64, ExtendedColorType::L8, &[0; 4096]);
         assert!(decode(&bytes, 4096).is_ok());
         // Cut after the header: nothing more is needed to refuse it.
+        let error = decode(&png(70_000, 1, ExtendedColorType::L8, &[0; 70_000]), PIXELS).unwrap_err();
+        assert_eq!(error, DecodeError::Undecodable("a side of 70000 pixels; at most 65535 are decoded".to_owned()));
         let error = decode(&bytes[..60], 4095).unwrap_err();
         assert_eq!(error, DecodeError::TooLarge { width: 64, height: 64, max_pixels: 4095 });
     }

@@ -54,8 +54,14 @@ impl CsvGallery {
         file.write_all(&text)?;
         file.as_file().sync_all()?;
         file.persist(path).map_err(|error| error.error)?;
-        // The rename is in the folder, which is durable only when it is synced itself.
-        File::open(&self.folder)?.sync_all()
+        // The rename is in the folder, which is durable only when it is synced itself. It has happened: a failure here is no failure to write.
+        if let Err(error) = File::open(&self.folder).and_then(|folder| folder.sync_all()) {
+            tracing::warn!(
+                "a person was written, and may be the old one again after a crash: {} cannot be synced: {error}",
+                self.folder.display()
+            );
+        }
+        Ok(())
     }
 }
 

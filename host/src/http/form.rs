@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use axum::extract::multipart::{Field, Multipart, MultipartError, MultipartRejection};
 use axum::extract::{FromRequest, Request};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 
 use super::body::{self, BodyMemory, Content};
 use super::error::ApiError;
@@ -53,19 +53,20 @@ pub(super) struct Form {
 impl Form {
     /// Reads a form.
     pub(super) async fn read(request: Request, wanted: Wanted, limits: &FormLimits) -> Result<Self, ApiError> {
+        // Whole first: the parser keeps what it does not understand yet, uncounted, and looks through it again with every byte that comes.
+        let (head, body) = request.into_parts();
+        let content = body::read(body, limits.memory.collect(limits.body_bytes)).await?;
+        let content = content.ok_or_else(|| body_too_large(limits.body_bytes))?;
+        let request = Request::from_parts(head, content.bytes.clone().into());
         let mut parts = Multipart::from_request(request, &()).await.map_err(|error| rejected(&error))?;
-        let form = Self::read_parts(&mut parts, wanted, limits).await;
-        if form.is_err() {
-            body::linger(async { while let Ok(Some(_)) = parts.next_field().await {} }).await;
-        }
-        form
+        Self::read_parts(&mut parts, wanted, limits).await
     }
 
     async fn read_parts(parts: &mut Multipart, wanted: Wanted, limits: &FormLimits) -> Result<Self, ApiError> {
         let mut form = Self::default();
         while let Some(part) = parts.next_field().await.map_err(|error| broken(&error, limits))? {
             let name = part.name().unwrap_or_default().to_owned();
-            match part.file_name().map(str::to_owned) {
+            match file_name(&part) {
                 None if wanted.texts.contains(&name.as_str()) => {
                     let text = bounded(part, LONGEST_TEXT, limits).await?.ok_or_else(|| {
                         ApiError::bad_request("field_too_long", format!("Field '{name}' is longer than {LONGEST_TEXT} bytes."))
@@ -104,6 +105,13 @@ impl Form {
     pub(super) fn text(&self, names: &[&str]) -> Option<&str> {
         names.iter().filter_map(|name| self.texts.get(*name)).map(String::as_str).find(|text| !text.is_empty())
     }
+}
+
+/// The file name of a part that has one. One in another form than the parser reads (RFC 5987, Latin-1) still makes it a file.
+fn file_name(part: &Field<'_>) -> Option<String> {
+    let disposition = || part.headers().get(header::CONTENT_DISPOSITION).map(|value| value.as_bytes().to_ascii_lowercase());
+    let has_one = || disposition().is_some_and(|text| text.windows(8).any(|window| window == b"filename"));
+    part.file_name().map(str::to_owned).or_else(|| has_one().then(|| "unnamed".to_owned()))
 }
 
 /// The error for a body over its limit.

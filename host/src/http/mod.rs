@@ -102,8 +102,8 @@ enum ContentType {
 impl ContentType {
     fn of(headers: &HeaderMap) -> Self {
         let Some(value) = headers.get(header::CONTENT_TYPE) else { return Self::Missing };
-        let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        match essence.as_str() {
+        let essence = value.as_bytes().split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
+        match String::from_utf8_lossy(essence).to_ascii_lowercase().as_str() {
             "multipart/form-data" => Self::Multipart,
             "application/x-www-form-urlencoded" => Self::UrlEncoded,
             "" => Self::Missing,

@@ -41,7 +41,11 @@ pub(super) async fn observe(mut request: Request, next: Next) -> Response {
     let span = tracing::info_span!("request", id = id.as_str(), method = %request.method(), path = request.uri().path());
     request.extensions_mut().insert(id.clone());
     async move {
+        // Dropped before the end if the client goes away.
+        let gone =
+            scopeguard::guard((), |()| tracing::info!(ms = begun.elapsed().as_millis(), "the client is gone; what was begun is finished"));
         let mut response = next.run(request).await;
+        scopeguard::ScopeGuard::into_inner(gone);
         let error = response.extensions_mut().remove::<Arc<ApiError>>();
         if let Some(error) = &error {
             response = with_body(response, error, &id);

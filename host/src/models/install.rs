@@ -67,6 +67,12 @@ pub enum InstallError {
         /// Why.
         cause: FileError,
     },
+    /// Something else is where the pack belongs.
+    #[error("{path} is there and is no model pack; move it away, or name another folder with --models", path = path.display())]
+    NotAPack {
+        /// What is there.
+        path: PathBuf,
+    },
     /// A file cannot be read or written.
     #[error("cannot {action} {path}: {cause}", path = path.display())]
     Io {
@@ -105,8 +111,11 @@ pub(super) enum Installed {
 pub(super) fn install(request: &Request<'_>, models: &Path) -> Result<Installed, InstallError> {
     let (manifest, text) = manifest(request.pack, models)?;
     let target = models.join(&manifest.name);
-    if !request.force && is_installed(models, &manifest) {
+    if !request.force && is_installed(models, &manifest, &text) {
         return Ok(Installed::Already(target));
+    }
+    if target.exists() && !target.join(MANIFEST).is_file() {
+        return Err(InstallError::NotAPack { path: target });
     }
     agree(&manifest, request.accept_license)?;
     let io = |action, path: &Path| {
@@ -145,11 +154,10 @@ fn manifest(pack: &str, models: &Path) -> Result<(Manifest, String), InstallErro
     Ok((manifest, text))
 }
 
-/// Whether exactly these models are installed.
-fn is_installed(models: &Path, manifest: &Manifest) -> bool {
-    let digests = |manifest: &Manifest| manifest.models.values().map(|model| model.sha256.clone()).collect::<Vec<_>>();
-    let there = models.join(&manifest.name).join(MANIFEST).exists();
-    there && Pack::open(models, &manifest.name).is_ok_and(|pack| digests(pack.manifest()) == digests(manifest))
+/// Whether exactly this pack is installed.
+fn is_installed(models: &Path, manifest: &Manifest, text: &str) -> bool {
+    let there = fs::read_to_string(models.join(&manifest.name).join(MANIFEST));
+    there.is_ok_and(|there| there == text) && Pack::open(models, &manifest.name).is_ok()
 }
 
 /// Makes sure that somebody agreed to the terms, asking where there is somebody to ask.

@@ -158,7 +158,7 @@ fn is_name(text: &str) -> bool {
 
 fn is_file_name(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
-    !text.starts_with('.') && (1..=128).contains(&text.len()) && text.bytes().all(allowed)
+    !text.starts_with('.') && text != super::pack::MANIFEST && (1..=128).contains(&text.len()) && text.bytes().all(allowed)
 }
 
 fn is_sha256(text: &str) -> bool {
