@@ -65,10 +65,10 @@ pub(crate) struct ServeArgs {
     /// Largest image file in MiB [default: 32]
     #[arg(long, env = "ROSTRO_MAX_IMAGE_MIB", value_name = "MIB")]
     max_image_mib: Option<usize>,
-    /// Memory for the bodies of all requests together in MiB [default: 512]
+    /// Memory for the bodies of all requests together in MiB, at least twice the largest body [default: 512]
     #[arg(long, env = "ROSTRO_MAX_BODIES_MIB", value_name = "MIB")]
     max_bodies_mib: Option<usize>,
-    /// Largest image in megapixels, at most 50 [default: 40]
+    /// Largest image in megapixels, at most 40 [default: 40]
     #[arg(long, env = "ROSTRO_MAX_MEGAPIXELS", value_name = "N")]
     max_megapixels: Option<u32>,
     /// ONNX Runtime library [default: the one that `rostro runtime install` put into models/runtime]
@@ -247,8 +247,8 @@ impl ServeArgs {
             bodies: BodyLimits {
                 body_bytes: mib("max-body-mib", this.max_body_mib, 128)?,
                 image_bytes: mib("max-image-mib", this.max_image_mib, 32)?,
-                // Any one body must find room.
-                memory_bytes: mib("max-bodies-mib", this.max_bodies_mib, 512)?.max(mib("max-body-mib", this.max_body_mib, 128)?),
+                // Any one body must find room, twice while its parts are taken out of it.
+                memory_bytes: mib("max-bodies-mib", this.max_bodies_mib, 512)?.max(2 * mib("max-body-mib", this.max_body_mib, 128)?),
             },
             onnxruntime: this.onnxruntime,
             runtime: this.runtime.unwrap_or_else(|| "models/runtime".into()),
@@ -271,11 +271,11 @@ fn mib(key: &'static str, value: Option<usize>, default: usize) -> Result<usize,
     }
 }
 
-/// The range is what a guest's memory holds, decoded.
+/// The range is what a guest's memory holds, decoded from 16 bits with alpha.
 fn megapixels(value: Option<u32>) -> Result<u32, ConfigError> {
     match value.unwrap_or(40) {
-        value @ 1..=50 => Ok(value),
-        value => Err(range("max-megapixels", value, "between 1 and 50")),
+        value @ 1..=40 => Ok(value),
+        value => Err(range("max-megapixels", value, "between 1 and 40")),
     }
 }
 
@@ -355,7 +355,7 @@ mod tests {
             ("similarity-threshold = 1.5", "similarity-threshold is 1.5; it must be between -1 and 1"),
             ("detection-threshold = nan", "detection-threshold is NaN; it must be between 0 and 1"),
             ("deadline = 0", "deadline is 0; it must be between 0.001 and 3600 seconds"),
-            ("max-megapixels = 0", "max-megapixels is 0; it must be between 1 and 50"),
+            ("max-megapixels = 0", "max-megapixels is 0; it must be between 1 and 40"),
         ] {
             assert_eq!(args(toml).validate().unwrap_err().to_string(), message);
         }

@@ -67,13 +67,13 @@ struct Detector<'p> {
 }
 
 impl Detector<'_> {
-    /// Once at a usual size; where that sees nothing, from farther away; where it sees too little, from nearer.
+    /// Once at a usual size; where that sees nothing for sure, from farther away; where it sees too little, from nearer.
     fn look_as_needed(&self, threshold: f32) -> Result<Vec<Detection>, String> {
         let hint = threshold.min(scales::HINT);
         let (width, height) = (self.picture.width, self.picture.height);
         let at = |side: usize| self.look(&Letterbox::frame(width, height, side), hint);
         let first = at(scales::FIRST)?;
-        if first.detections.is_empty() {
+        if first.detections.iter().all(|face| face.score < threshold) {
             let small = at(scales::SMALL)?;
             if small.detections.iter().any(|face| face.score >= threshold) {
                 return Ok(small.detections);

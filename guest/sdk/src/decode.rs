@@ -4,7 +4,7 @@ use std::io::Cursor;
 
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
-/// The most that a decoder may allocate, in bytes: a picture of 50 megapixels with 16 bits and alpha.
+/// The most that a decoder may allocate, in bytes: more than 40 megapixels with 16 bits and alpha take.
 const MOST_ALLOCATED: u64 = 400 << 20;
 
 /// The longest side of a picture in pixels: JPEG's. Formats that allow more cost much time for few pixels.
