@@ -17,7 +17,7 @@ pub struct Cores {
 
 /// One core; idle again when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Core(Arc<AtomicIsize>);
+pub struct Core(Arc<AtomicIsize>);
 
 impl Cores {
     /// Cores that are all idle.
@@ -32,7 +32,8 @@ impl Cores {
     }
 
     /// Occupies one, whether it is idle or not.
-    pub(crate) fn occupy(&self) -> Core {
+    #[must_use]
+    pub fn occupy(&self) -> Core {
         self.idle.fetch_sub(1, Ordering::Relaxed);
         Core(Arc::clone(&self.idle))
     }

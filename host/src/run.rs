@@ -142,7 +142,8 @@ impl Run {
     }
 
     /// What the guests said of the time they took, by stage.
-    pub(crate) fn stages(&self) -> &[(String, Duration)] {
+    #[must_use]
+    pub fn stages(&self) -> &[(String, Duration)] {
         &self.stages
     }
 

@@ -1,16 +1,14 @@
 //! Where the faces are.
 
+use rostro_sdk::analysis::Purpose;
 use rostro_sdk::decode::Rgb;
+use rostro_sdk::host::{Host, Model, Output};
 use rostro_sdk::letterbox::Letterbox;
 use rostro_sdk::scales::{self, Look};
 use rostro_sdk::scrfd::{self, Detection};
 
-use crate::bindings::rostro::pipeline::settings;
-use crate::models::{Model, Output};
-use crate::vision::timed;
-
 /// The role of the model that finds faces.
-pub(crate) const DETECTOR: &str = "detector";
+pub const DETECTOR: &str = "detector";
 
 /// The most faces of a picture: what the host takes. Thresholds near zero find more.
 const FACES: usize = 1024;
@@ -26,13 +24,17 @@ enum Looks {
 }
 
 /// The faces of a picture that score at least `threshold`, best first.
-pub(crate) fn detect(picture: &Rgb, threshold: f32) -> Result<Vec<Detection>, String> {
-    let detector = Detector { model: Model::load(DETECTOR)?, picture };
+///
+/// # Errors
+///
+/// If the detector fails or a setting is not understood.
+pub fn detect<H: Host>(host: &H, picture: &Rgb, threshold: f32, purpose: Purpose) -> Result<Vec<Detection>, String> {
+    let detector = Detector { host, model: host.load(DETECTOR)?, picture };
     let (width, height) = (picture.width, picture.height);
-    let mut detections = match looks(&detector.model)? {
+    let mut detections = match looks(host, &detector.model)? {
         Looks::Frame(side) => detector.look(&Letterbox::frame(width, height, side), threshold)?.detections,
         Looks::Fixed(across, down) => detector.look(&Letterbox::fixed(width, height, (across, down)), threshold)?.detections,
-        Looks::AsNeeded => detector.look_as_needed(threshold)?,
+        Looks::AsNeeded => detector.look_as_needed(threshold, purpose)?,
     };
     detections.retain(|face| face.score >= threshold);
     detections.sort_by(|a, b| b.score.total_cmp(&a.score));
@@ -41,19 +43,19 @@ pub(crate) fn detect(picture: &Rgb, threshold: f32) -> Result<Vec<Detection>, St
 }
 
 /// What the operator and the model say of it.
-fn looks(model: &Model) -> Result<Looks, String> {
-    if let (Some(width), Some(height)) = (model.spec.width, model.spec.height) {
-        return Ok(Looks::Fixed(width as usize, height as usize));
+fn looks(host: &impl Host, model: &impl Model) -> Result<Looks, String> {
+    if let Some((width, height)) = model.spec().size {
+        return Ok(Looks::Fixed(width, height));
     }
-    let size = settings::get("detector-size").filter(|text| text != "auto").map(|text| {
+    let size = host.setting("detector-size").filter(|text| text != "auto").map(|text| {
         let size = text.parse().ok().filter(|size: &usize| (32..=2048).contains(size) && size.is_multiple_of(32));
         size.ok_or_else(|| format!("the setting detector-size is `{text}`; it must be `auto` or a multiple of 32 from 32 to 2048"))
     });
-    match (settings::get("letterbox").as_deref(), size.transpose()?) {
+    match (host.setting("letterbox").as_deref(), size.transpose()?) {
         (None | Some("frame"), None) => Ok(Looks::AsNeeded),
         (None | Some("frame"), Some(side)) => Ok(Looks::Frame(side)),
         (Some("square"), side) => {
-            let side = side.unwrap_or(scales::FIRST);
+            let side = side.unwrap_or(scales::USUAL);
             Ok(Looks::Fixed(side, side))
         }
         (Some(other), _) => Err(format!("the setting letterbox is `{other}`; it must be `frame` or `square`")),
@@ -61,41 +63,58 @@ fn looks(model: &Model) -> Result<Looks, String> {
 }
 
 /// A detector before a picture.
-struct Detector<'p> {
-    model: Model,
+struct Detector<'p, H: Host> {
+    host: &'p H,
+    model: H::Model,
     picture: &'p Rgb,
 }
 
-impl Detector<'_> {
-    /// Once at a usual size; where that sees nothing for sure, from farther away; where it sees too little, from nearer.
-    fn look_as_needed(&self, threshold: f32) -> Result<Vec<Detection>, String> {
-        let hint = threshold.min(scales::HINT);
+impl<H: Host> Detector<'_, H> {
+    /// A coarse look, and after it those that it shows to be worth their time: none, the usual one, closer ones.
+    fn look_as_needed(&self, threshold: f32, purpose: Purpose) -> Result<Vec<Detection>, String> {
         let (width, height) = (self.picture.width, self.picture.height);
-        let at = |side: usize| self.look(&Letterbox::frame(width, height, side), hint);
-        let first = at(scales::FIRST)?;
-        if first.detections.iter().all(|face| face.score < threshold) {
-            let small = at(scales::SMALL)?;
-            if small.detections.iter().any(|face| face.score >= threshold) {
-                return Ok(small.detections);
+        let longest = width.max(height);
+        let at = |side: usize, hint: f32| self.look(&Letterbox::frame(width, height, side), threshold.min(hint));
+        let is_sure = |look: &Look| look.detections.iter().any(|face| face.score >= threshold);
+        let (mut seen, mut next) = match purpose {
+            Purpose::Recognize | Purpose::Detect => {
+                let coarse = at(scales::COARSE, scales::COARSE_HINT)?;
+                let next = coarse.second(longest, threshold);
+                (coarse, next)
             }
+            // It is worth the usual look at once, which sees what the replaced service saw, unless the photo is all face.
+            Purpose::Enroll => {
+                let usual = at(scales::USUAL, scales::HINT)?;
+                if !is_sure(&usual) {
+                    let coarse = at(scales::COARSE, scales::HINT)?;
+                    if is_sure(&coarse) {
+                        return Ok(coarse.detections);
+                    }
+                }
+                let next = usual.closer(longest, threshold);
+                (usual, next)
+            }
+        };
+        for _ in 1..scales::LOOKS {
+            let Some(side) = next else { break };
+            let look = at(side, scales::HINT)?;
+            next = look.closer(longest, threshold);
+            seen = seen.with(look);
         }
-        match first.closer(width.max(height), threshold) {
-            Some(side) => Ok(first.with(at(side)?)),
-            None => Ok(first.detections),
-        }
+        Ok(seen.detections)
     }
 
     fn look(&self, letterbox: &Letterbox, threshold: f32) -> Result<Look, String> {
-        let tensor = timed("letterbox", || letterbox.tensor(self.picture, self.model.normalization()));
+        let tensor = self.host.timed("letterbox", || letterbox.tensor(self.picture, self.model.spec().normalization));
         let (width, height) = letterbox.input;
-        let outputs = timed("detect", || self.model.run(&tensor, 1, width, height))?;
-        let outputs: Vec<scrfd::Output<'_>> = outputs.iter().filter_map(scrfd_output).collect();
-        let detections = timed("postprocess", || scrfd::detect(&outputs, letterbox, threshold)).map_err(|error| error.to_string())?;
-        Ok(Look { scale: letterbox.scale, detections })
+        let outputs = self.model.run("detect", &tensor, 1, width, height)?;
+        self.host.timed("postprocess", || {
+            let values: Vec<_> = outputs.iter().map(Output::values).collect();
+            let outputs = outputs.iter().zip(&values);
+            let outputs = outputs.filter_map(|(output, values)| Some(scrfd::Output { columns: *output.dimensions().last()?, values }));
+            let outputs: Vec<scrfd::Output<'_>> = outputs.collect();
+            let detections = scrfd::detect(&outputs, letterbox, threshold).map_err(|error| error.to_string())?;
+            Ok(Look { side: letterbox.scaled.0.max(letterbox.scaled.1), scale: letterbox.scale, detections })
+        })
     }
-}
-
-fn scrfd_output(output: &Output) -> Option<scrfd::Output<'_>> {
-    let columns = usize::try_from(*output.dimensions.last()?).ok()?;
-    Some(scrfd::Output { columns, values: &output.values })
 }

@@ -1,15 +1,15 @@
 //! The default pipeline: SCRFD finds faces, five landmarks align them, ArcFace embeds them, and the most similar person above a threshold is
-//! who each is. The parts are `rostro-sdk`'s; this crate says how they are put together.
+//! who each is. The parts are `rostro-sdk`'s; this crate says how they are put together ([`analyze`]), and makes a component of it.
 //!
 //! Settings of its own: `detector-size` (`auto`, the default, looks as often and as closely as a picture asks for; a number of pixels looks
 //! once, with the longer side of that length) and `letterbox` (`frame`, the default, pads a picture only to multiples of 32; `square` looks
 //! once, exactly as insightface does).
 
+pub mod analyze;
 mod bindings;
-mod detect;
-mod models;
+mod component;
+pub mod detect;
 mod policy;
-mod vision;
 
 /// The component.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use rostro_sdk::embed::mean;
 use rostro_sdk::review::{Review, best_face};
 
 use crate::Insightface;
-use crate::vision::identity;
+use crate::component::identity;
 
 impl Guest for Insightface {
     fn describe() -> Identity {

@@ -1,13 +1,16 @@
 //! The building blocks of a Rostro pipeline: pure functions on plain slices, tested natively.
 //!
 //! In the order in which a picture goes through them: [`decode`], [`scales`], [`letterbox`], [`scrfd`], [`align`], [`embed`], [`measure`], [`review`]
-//! and [`decide`]. A component binds them to the interfaces of `wit/` with `wit-bindgen`, as `guest/insightface` does.
+//! and [`decide`]. A pipeline is written against the traits of [`host`], and says what it saw in the types of [`analysis`]; a component binds
+//! both to the interfaces of `wit/` with `wit-bindgen`, as `guest/insightface` does.
 
 pub mod align;
+pub mod analysis;
 pub mod decide;
 pub mod decode;
 pub mod embed;
 pub mod geometry;
+pub mod host;
 pub mod letterbox;
 pub mod measure;
 mod resize;

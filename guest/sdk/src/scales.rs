@@ -1,23 +1,33 @@
 //! At which sizes to look at a picture.
 //!
-//! A detector finds faces of some 12 to 400 pixels of its input. One look at a usual size finds most of them; what it sees weakly or
-//! small says whether a larger one would find more, and a picture in which it sees nothing may be all face, or hold none but distant ones.
-//! The figures here were measured with SCRFD 500MF (`docs/performance.md`).
+//! A detector is sure of faces of some 12 to 320 pixels of its input, and hints, with a low score, at faces half as large. So a first, coarse
+//! look costs little and tells which look is worth its time: none, if all that it sees are large faces; the usual one; or a closer one,
+//! where faces are too small for that. The figures here were measured with SCRFD 500MF (`docs/performance.md`).
 
 use crate::scrfd::Detection;
 
-/// The longer side of the first look, in pixels of the input: insightface's.
-pub const FIRST: usize = 640;
+/// The longer side of the first look at a frame, in pixels of the input: a quarter of the usual one's cost. A face that fills the picture is
+/// seen well at it, and at the usual one not.
+pub const COARSE: usize = 320;
 
-/// The longer side of the look at a picture that may be all face.
-pub const SMALL: usize = 256;
+/// The longer side of the usual look: insightface's.
+pub const USUAL: usize = 640;
 
 /// The longer side of the largest look: beyond it a pass costs more than a frame may take.
 pub const LARGEST: usize = 1920;
 
-/// Down to this score a detection hints at a face that a closer look would find: a face of 24 pixels in a frame of 1920 scores so at
-/// [`FIRST`].
+/// The most looks that are taken at one picture, each closer than the one before.
+pub const LOOKS: usize = 3;
+
+/// Down to this score a detection of the coarse look hints at a face: 96 of 100 faces of 6 pixels of the input score so, and nothing else in
+/// photos of a single face does.
+pub const COARSE_HINT: f32 = 0.1;
+
+/// Down to this score a detection of another look hints at a face that a closer look would find.
 pub const HINT: f32 = 0.2;
+
+/// Faces of so many pixels of the coarse look's input need no other: their landmarks lie as well as those of the usual look.
+const LARGE_ENOUGH: f32 = 48.0;
 
 /// Faces of fewer pixels of the input are found less surely, and their landmarks are coarse.
 const SMALL_FACE: f32 = 12.0;
@@ -34,41 +44,70 @@ const SHARE: usize = 10;
 /// What one look found.
 #[derive(Clone, Debug)]
 pub struct Look {
+    /// The longer side of the input in pixels.
+    pub side: usize,
     /// Pixels of the input for one of the picture.
     pub scale: f32,
-    /// Faces down to [`HINT`].
+    /// Faces down to [`HINT`], or [`COARSE_HINT`].
     pub detections: Vec<Detection>,
 }
 
 impl Look {
-    /// The longer side of a closer look at a picture whose longer side has `longest` pixels; none where it would add nothing.
+    /// The longer side of the look to take after this coarse one, at a picture whose longer side has `longest` pixels; none where all
+    /// that there is was seen well.
+    ///
+    /// Faces count as found from the score `threshold` on.
+    #[must_use]
+    pub fn second(&self, longest: u32, threshold: f32) -> Option<usize> {
+        let is_seen_well = |(face, side): (&Detection, f32)| face.score >= threshold && side >= LARGE_ENOUGH;
+        if !self.detections.is_empty() && self.detections.iter().zip(self.sides()).all(is_seen_well) {
+            return None;
+        }
+        // Too small for the usual look, too.
+        let least = SMALL_FACE * COARSE as f32 / USUAL as f32;
+        let tiny = self.sides().filter(|&side| side < least).count();
+        if tiny == 0 || tiny * SHARE < self.detections.len() {
+            return Some(USUAL);
+        }
+        Some(self.aimed(longest).max(USUAL))
+    }
+
+    /// The longer side of a look closer than this one, at a picture whose longer side has `longest` pixels; none where it would add nothing.
     ///
     /// Faces count as found from the score `threshold` on.
     #[must_use]
     pub fn closer(&self, longest: u32, threshold: f32) -> Option<usize> {
-        let sides = || self.detections.iter().map(|face| face.bounds.shorter_side() * self.scale);
-        let doubtful = self.detections.iter().zip(sides()).filter(|(face, side)| face.score < threshold || *side < SMALL_FACE).count();
+        let is_doubtful = |(face, side): &(&Detection, f32)| face.score < threshold || *side < SMALL_FACE;
+        let doubtful = self.detections.iter().zip(self.sides()).filter(is_doubtful).count();
         if !self.detections.is_empty() && doubtful * SHARE < self.detections.len() {
             return None;
         }
-        // Of a picture in which nothing is seen, everything may be too small.
-        let smallest = sides().fold(SMALL_FACE, f32::min).max(1.0);
-        let wanted = (FIRST as f32 * AIM / smallest) as usize;
-        let most = LARGEST.min(longest as usize);
         // A little larger shows nothing new.
-        Some(wanted.min(most)).filter(|&side| side * 4 > FIRST * 5)
+        Some(self.aimed(longest)).filter(|&side| side * 4 > self.side * 5)
+    }
+
+    /// The shorter sides of the faces in pixels of the input.
+    fn sides(&self) -> impl Iterator<Item = f32> {
+        self.detections.iter().map(|face| face.bounds.shorter_side() * self.scale)
+    }
+
+    /// The longer side of the look at which the smallest face is as large as it should be.
+    fn aimed(&self, longest: u32) -> usize {
+        // Of a picture in which nothing is seen, everything may be too small.
+        let smallest = self.sides().fold(SMALL_FACE, f32::min).max(1.0);
+        ((self.side as f32 * AIM / smallest) as usize).min(LARGEST).min(longest as usize)
     }
 
     /// This look together with a closer one: each face as the finest scale shows it that sees it whole.
     #[must_use]
-    pub fn with(self, closer: Self) -> Vec<Detection> {
+    pub fn with(self, closer: Self) -> Self {
         let is_large = |face: &Detection| face.bounds.shorter_side() * closer.scale > LARGE_FACE;
         let (large, mut rest): (Vec<_>, Vec<_>) = self.detections.into_iter().partition(is_large);
         // Inside a face that is too large for it, the closer look sees parts of faces.
         let is_part = |face: &Detection| large.iter().any(|whole| whole.bounds.share_of(&face.bounds) > 0.5);
         let fine: Vec<Detection> = closer.detections.into_iter().filter(|face| !is_large(face) && !is_part(face)).collect();
         rest.retain(|face| fine.iter().all(|finer| finer.bounds.iou_of_pixels(&face.bounds) <= crate::scrfd::OVERLAP));
-        large.into_iter().chain(fine).chain(rest).collect()
+        Self { detections: large.into_iter().chain(fine).chain(rest).collect(), ..closer }
     }
 }
 
@@ -81,14 +120,36 @@ mod tests {
         Detection { bounds: Rect { x1: x, y1: 0.0, x2: x + side, y2: side * 1.2 }, landmarks: [Point::default(); 5], score }
     }
 
-    fn look(scale: f32, detections: &[Detection]) -> Look {
-        Look { scale, detections: detections.to_vec() }
+    /// A look at a picture of 1920 pixels.
+    fn look(side: usize, detections: &[Detection]) -> Look {
+        Look { side, scale: side as f32 / 1920.0, detections: detections.to_vec() }
+    }
+
+    /// Faces that are seen well at the usual look.
+    fn strong(count: usize) -> Vec<Detection> {
+        (0..count).map(|i| face(200.0 * i as f32, 90.0, 0.9)).collect()
+    }
+
+    #[test]
+    fn the_second_look_is_taken_only_where_the_first_saw_more_than_large_faces() {
+        for (what, faces, wanted) in [
+            ("large faces", vec![face(0.0, 400.0, 0.8), face(500.0, 300.0, 0.9)], None),
+            ("a large face that is weak", vec![face(0.0, 400.0, 0.6)], Some(USUAL)),
+            ("a face that is not large", vec![face(0.0, 400.0, 0.8), face(500.0, 200.0, 0.9)], Some(USUAL)),
+            ("a hint at a distant face", vec![face(0.0, 400.0, 0.8), face(500.0, 36.0, 0.15)], Some(USUAL)),
+            ("distant faces", vec![face(0.0, 400.0, 0.8), face(500.0, 30.0, 0.15)], Some(1280)),
+            ("one distant face of many", [strong(29), vec![face(0.0, 30.0, 0.3)]].concat(), Some(USUAL)),
+            ("the most distant faces", vec![face(500.0, 12.0, 0.12)], Some(1920)),
+            ("nothing", vec![], Some(USUAL)),
+        ] {
+            assert_eq!(look(COARSE, &faces).second(1920, 0.7), wanted, "{what}");
+        }
+        // A picture that has no more pixels is looked at as usual.
+        assert_eq!(look(COARSE, &[face(0.0, 30.0, 0.3)]).second(400, 0.7), Some(USUAL));
     }
 
     #[test]
     fn a_closer_look_is_taken_where_it_may_add_something() {
-        let strong = |count: usize| (0..count).map(|i| face(200.0 * i as f32, 90.0, 0.9)).collect::<Vec<_>>();
-        let third = 1.0 / 3.0;
         for (what, longest, faces, wanted) in [
             ("faces that are seen well", 1920, strong(30), None),
             ("one weak face of many", 1920, [strong(29), vec![face(0.0, 60.0, 0.5)]].concat(), None),
@@ -99,15 +160,15 @@ mod tests {
             ("a picture that has no more to show", 640, vec![face(0.0, 30.0, 0.3)], None),
             ("hardly more", 800, vec![face(0.0, 30.0, 0.3)], None),
         ] {
-            assert_eq!(look(third, &faces).closer(longest, 0.7), wanted, "{what}");
+            assert_eq!(look(USUAL, &faces).closer(longest, 0.7), wanted, "{what}");
         }
     }
 
     #[test]
     fn each_face_is_taken_from_the_finest_scale_that_sees_it_whole() {
-        let coarse = look(0.25, &[face(0.0, 40.0, 0.5), face(1000.0, 500.0, 0.9), face(300.0, 50.0, 0.8)]);
-        let fine = look(1.0, &[face(1.0, 40.0, 0.9), face(1100.0, 100.0, 0.6), face(1010.0, 480.0, 0.4), face(600.0, 20.0, 0.75)]);
-        let scores: Vec<f32> = coarse.with(fine).iter().map(|face| face.score).collect();
+        let coarse = look(480, &[face(0.0, 40.0, 0.5), face(1000.0, 500.0, 0.9), face(300.0, 50.0, 0.8)]);
+        let fine = look(1920, &[face(1.0, 40.0, 0.9), face(1100.0, 100.0, 0.6), face(1010.0, 480.0, 0.4), face(600.0, 20.0, 0.75)]);
+        let scores: Vec<f32> = coarse.with(fine).detections.iter().map(|face| face.score).collect();
         // The large one as it was, the near one finer, the distant one that is new, and the one that only the first look saw.
         assert_eq!(scores, [0.9, 0.9, 0.75, 0.8]);
     }

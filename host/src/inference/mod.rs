@@ -23,6 +23,9 @@ use wasmtime_wasi_nn::{Graph, GraphRegistry, Registry};
 use crate::cores::Cores;
 
 pub use model::{Batching, Model, ModelError};
+pub use wasmtime_wasi_nn::Tensor;
+pub use wasmtime_wasi_nn::backend::NamedTensor;
+pub use wasmtime_wasi_nn::wit::TensorType;
 
 /// ONNX Runtime, loaded into this process with one pool of threads for all models.
 #[derive(Clone, Debug)]

@@ -111,7 +111,11 @@ impl Model {
     }
 
     /// Runs the network; outputs come in the graph's order.
-    fn run(&self, inputs: &[NamedTensor]) -> Outputs {
+    ///
+    /// # Errors
+    ///
+    /// If the inputs are not the network's, or if ONNX Runtime fails.
+    pub fn run(&self, inputs: &[NamedTensor]) -> Result<Vec<NamedTensor>, ModelError> {
         let model = &*self.0;
         let inputs = model.check(inputs)?;
         match (model.batching, inputs.as_slice()) {

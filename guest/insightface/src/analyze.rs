@@ -1,0 +1,98 @@
+//! What is in a picture.
+
+use rostro_sdk::align::{AlignedFace, SIDE, align};
+use rostro_sdk::analysis::{Analysis, AnalyzeError, AnalyzedFace, Purpose};
+use rostro_sdk::decode::{Rgb, decode};
+use rostro_sdk::geometry::Rect;
+use rostro_sdk::host::{Host, Model, Thresholds};
+use rostro_sdk::measure::Measures;
+use rostro_sdk::scrfd::Detection;
+
+use crate::detect::detect;
+
+/// The role of the model that makes embeddings.
+pub const RECOGNIZER: &str = "recognizer";
+
+/// Faces down to this score are shown to the policy when enrolling, so that it can say how far a photo is from good enough.
+const ENROLMENT_FLOOR: f32 = 0.3;
+
+/// Faces in one run of the recogniser: more gain nothing and cost memory.
+const BATCH: usize = 16;
+
+/// A face that was found, with its crop.
+struct Found {
+    detection: Detection,
+    /// Its box cut to the picture.
+    bounds: Rect,
+    aligned: AlignedFace,
+}
+
+/// Finds the faces in an encoded image (JPEG, PNG, WebP).
+///
+/// # Errors
+///
+/// [`AnalyzeError`]: the image cannot be decoded, or a model failed.
+pub fn analyze<H: Host>(host: &H, image: Vec<u8>, purpose: Purpose) -> Result<Analysis, AnalyzeError> {
+    let picture = host.timed("decode", || decode(&image, host.max_pixels()))?;
+    drop(image);
+    let detections = detect(host, &picture, threshold(host.thresholds(), purpose), purpose).map_err(AnalyzeError::Model)?;
+    let found = host.timed("align", || crop(&picture, detections));
+    let embeddings = match purpose {
+        Purpose::Detect => vec![Vec::new(); found.len()],
+        Purpose::Recognize | Purpose::Enroll => embed(host, &found).map_err(AnalyzeError::Model)?,
+    };
+    let faces = host.timed("measure", || found.iter().zip(embeddings).map(|(face, embedding)| face.with(embedding)).collect());
+    Ok(Analysis { width: picture.width, height: picture.height, faces })
+}
+
+fn threshold(configured: Thresholds, purpose: Purpose) -> f32 {
+    match purpose {
+        Purpose::Enroll => configured.detection.min(ENROLMENT_FLOOR),
+        Purpose::Recognize | Purpose::Detect => configured.detection,
+    }
+}
+
+/// Cuts faces out, largest first. One that lies outside the picture, or whose landmarks coincide, is none.
+fn crop(picture: &Rgb, detections: Vec<Detection>) -> Vec<Found> {
+    let found = |detection: Detection| {
+        let bounds = detection.bounds.within(picture.width, picture.height)?;
+        Some(Found { detection, bounds, aligned: align(picture, &detection.landmarks)? })
+    };
+    let mut faces: Vec<Found> = detections.into_iter().filter_map(found).collect();
+    faces.sort_by(|a, b| b.bounds.area().total_cmp(&a.bounds.area()));
+    faces
+}
+
+fn embed<H: Host>(host: &H, faces: &[Found]) -> Result<Vec<Vec<f32>>, String> {
+    if faces.is_empty() {
+        return Ok(Vec::new());
+    }
+    let recognizer = host.load(RECOGNIZER)?;
+    let spec = recognizer.spec();
+    if spec.size.is_some_and(|size| size != (SIDE, SIDE)) {
+        return Err(format!("the recogniser takes faces of another size than {SIDE}×{SIDE} pixels"));
+    }
+    let mut embeddings = Vec::with_capacity(faces.len());
+    let mut input = Vec::new();
+    for faces in faces.chunks(BATCH) {
+        input.clear();
+        host.timed("align", || faces.iter().for_each(|face| face.aligned.append_to(&mut input, spec.normalization)));
+        let outputs = recognizer.run("embed", &input, faces.len(), SIDE, SIDE)?;
+        let output = outputs.first().ok_or("the recogniser has no output")?;
+        let values = output.values();
+        let dimension = values.len() / faces.len();
+        if dimension == 0 || !values.len().is_multiple_of(faces.len()) {
+            return Err(format!("the recogniser gives {:?} numbers for {} faces", output.dimensions(), faces.len()));
+        }
+        embeddings.extend(values.chunks_exact(dimension).map(<[f32]>::to_vec));
+    }
+    Ok(embeddings)
+}
+
+impl Found {
+    fn with(&self, embedding: Vec<f32>) -> AnalyzedFace {
+        let Detection { bounds, landmarks, score } = self.detection;
+        let measures = Measures::of(&bounds, &landmarks, &self.aligned);
+        AnalyzedFace { bounds: self.bounds, score, landmarks, measures, embedding }
+    }
+}

@@ -1,0 +1,120 @@
+//! What a pipeline asks of the host that runs it.
+//!
+//! A component answers these traits with the interfaces that it imports; a test or a benchmark answers them natively. What is written against
+//! them runs in both.
+
+use std::borrow::Cow;
+use std::time::{Duration, Instant};
+
+use crate::tensor::Normalization;
+
+/// The operating point: the operator's, else what the model pack recommends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Thresholds {
+    /// Faces with a lower detection score are not reported, 0 to 1.
+    pub detection: f32,
+    /// A face whose best cosine similarity is not above this belongs to nobody known, -1 to 1.
+    pub similarity: f32,
+}
+
+/// The host.
+pub trait Host {
+    /// A model that it grants.
+    type Model: Model;
+
+    /// The operating point.
+    fn thresholds(&self) -> Thresholds;
+
+    /// The largest image to decode, in pixels.
+    fn max_pixels(&self) -> u64;
+
+    /// The operator's own value for a key of this pipeline.
+    fn setting(&self, key: &str) -> Option<String>;
+
+    /// The model that the pack grants for a role.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or if it cannot be loaded; the text says which role.
+    fn load(&self, role: &str) -> Result<Self::Model, String>;
+
+    /// Adds time to a stage of the request.
+    fn stage(&self, name: &str, time: Duration);
+
+    /// Does the work and adds the time that it took to a stage.
+    fn timed<T>(&self, stage: &str, work: impl FnOnce() -> T) -> T {
+        let begun = Instant::now();
+        let result = work();
+        self.stage(stage, begun.elapsed());
+        result
+    }
+}
+
+/// How a model wants to be fed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ModelSpec {
+    /// Width and height of its input in pixels; none where any multiples of 32 will do.
+    pub size: Option<(usize, usize)>,
+    /// What becomes of the pixels.
+    pub normalization: Normalization,
+}
+
+/// A model that is ready to run.
+pub trait Model {
+    /// How it wants to be fed.
+    fn spec(&self) -> ModelSpec;
+
+    /// Runs it on `count` images of `width` × `height` pixels: `input` is a count×3×height×width tensor. Outputs come in the graph's order.
+    ///
+    /// The time of the run is added to `stage`, and that of bringing tensors to the host and back to `copy_in` and `copy_out`.
+    ///
+    /// # Errors
+    ///
+    /// If the model fails or gives other than 32-bit floats; the text says which model.
+    fn run(&self, stage: &str, input: &[f32], count: usize, width: usize, height: usize) -> Result<Vec<Output>, String>;
+}
+
+/// One output of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Output {
+    dimensions: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl Output {
+    /// An output of 32-bit floats, little-endian, as the host hands it out.
+    #[must_use]
+    pub fn new(dimensions: &[u32], bytes: Vec<u8>) -> Self {
+        Self { dimensions: dimensions.iter().map(|&length| length as usize).collect(), bytes }
+    }
+
+    /// Its dimensions.
+    #[must_use]
+    pub fn dimensions(&self) -> &[usize] {
+        &self.dimensions
+    }
+
+    /// Its values, row by row.
+    #[must_use]
+    pub fn values(&self) -> Cow<'_, [f32]> {
+        // Allocators align more than bytes need, so that the values are nearly always read where they lie.
+        match bytemuck::try_cast_slice(&self.bytes) {
+            Ok(values) if cfg!(target_endian = "little") => Cow::Borrowed(values),
+            _ => Cow::Owned(self.bytes.as_chunks().0.iter().copied().map(f32::from_le_bytes).collect()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_read_wherever_the_bytes_lie() {
+        let bytes: Vec<u8> = [1.5_f32, -2.0, f32::MAX].iter().flat_map(|value| value.to_le_bytes()).collect();
+        let output = Output::new(&[1, 3], bytes);
+        assert_eq!((output.dimensions(), &*output.values()), ([1, 3].as_slice(), [1.5, -2.0, f32::MAX].as_slice()));
+        // Bytes that are no whole number of floats: what is left over is not read.
+        assert_eq!(Output::new(&[2], vec![0; 7]).values().len(), 1);
+    }
+}

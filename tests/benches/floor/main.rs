@@ -1,0 +1,247 @@
+//! What a frame takes at the least, and what the sandbox and the service add: `cargo xtask bench floor`.
+//!
+//! In each round every contender works on the frame once, one after the other, so that a noisy machine disturbs all alike; of each the
+//! median counts. The contenders: ONNX Runtime alone on the tensors that the pipeline feeds it, in its quickest arrangement; a native
+//! decoding of the JPEG; the pipeline compiled natively; the pipeline as a component; and a running service over HTTP, if one is named.
+
+mod alone;
+mod native;
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use rostro_host::{Cores, Engine, Limits, OnnxRuntime, Pack, Plugin, Purpose, Revision, Tuning};
+use rostro_sdk::analysis;
+use serde_json::Value;
+use ureq::unversioned::multipart::Form;
+
+use crate::alone::Arrangement;
+use crate::native::{Native, occupied};
+
+/// What to measure.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Frames, as WHAT=FILE
+    #[arg(required = true)]
+    frames: Vec<String>,
+    /// How often every contender works on each frame
+    #[arg(long, default_value_t = 20)]
+    rounds: usize,
+    /// The folder with the installed packs
+    #[arg(long)]
+    models: PathBuf,
+    /// Which pack
+    #[arg(long, default_value = "mobile")]
+    pack: String,
+    /// The folder with ONNX Runtime
+    #[arg(long)]
+    runtime: PathBuf,
+    /// The default pipeline as a component
+    #[arg(long)]
+    pipeline: PathBuf,
+    /// A running service of the same pipeline and pack
+    #[arg(long)]
+    url: Option<String>,
+    /// What `cargo bench` gives to every benchmark
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// Times by what took them.
+#[derive(Default)]
+struct Times(BTreeMap<String, Vec<Duration>>);
+
+impl Times {
+    fn take<T>(&mut self, what: &str, work: impl FnOnce() -> T) -> T {
+        let begun = Instant::now();
+        let result = work();
+        self.add(what, begun.elapsed());
+        result
+    }
+
+    fn add(&mut self, what: &str, time: Duration) {
+        self.0.entry(what.to_owned()).or_default().push(time);
+    }
+
+    /// The median in milliseconds; nothing if that was not measured.
+    fn median(&self, what: &str) -> Option<f64> {
+        let mut times = self.0.get(what)?.clone();
+        times.sort();
+        times.get(times.len() / 2).map(|time| time.as_secs_f64() * 1e3)
+    }
+}
+
+const ALONE: &str = "alone";
+const DECODE: &str = "decode";
+const NATIVE: &str = "native";
+const COMPONENT: &str = "component";
+const SERVICE: &str = "service";
+
+/// The stages of a frame, in the order of work.
+const STAGES: [&str; 14] = [
+    "receive",
+    "queue",
+    "decode",
+    "letterbox",
+    "copy_in",
+    "detect",
+    "copy_out",
+    "postprocess",
+    "align",
+    "embed",
+    "measure",
+    "search",
+    "decide",
+    "answer",
+];
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let cores = Cores::new(std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN));
+    let library = rostro_host::locate_runtime(None, &args.runtime)?;
+    let runtime = OnnxRuntime::load(&library, cores.clone())?;
+    let pack = Pack::open(&args.models, &args.pack)?;
+    let native = Native::new(&runtime, &pack)?;
+    let engine = Engine::new(Limits::default(), 1)?;
+    let plugin = Plugin::load(&engine, &std::fs::read(&args.pipeline)?)?;
+    let tuning = Tuning { detection: None, similarity: None, max_pixels: 40_000_000, own: BTreeMap::new() };
+    let revision = Revision::stage(&runtime, &pack, plugin, None, &tuning, later())?;
+    let mut arrangements = Arrangement::all(&pack, std::thread::available_parallelism().map_or(1, usize::from))?;
+    let bench = Bench { native, cores, revision, url: args.url, rounds: args.rounds };
+    let mut measured = Vec::new();
+    for frame in &args.frames {
+        let (what, file) = frame.split_once('=').context("a frame is WHAT=FILE")?;
+        measured.push((what, bench.measure(Path::new(file), &mut arrangements)?));
+    }
+    print(&measured);
+    Ok(())
+}
+
+fn later() -> Instant {
+    Instant::now() + Duration::from_secs(60)
+}
+
+struct Bench {
+    native: Native,
+    cores: Cores,
+    revision: Arc<Revision>,
+    url: Option<String>,
+    rounds: usize,
+}
+
+/// What came of a frame.
+struct Measured {
+    times: Times,
+    faces: usize,
+    /// The quickest arrangement of ONNX Runtime alone.
+    arrangement: String,
+}
+
+impl Bench {
+    fn measure(&self, file: &Path, arrangements: &mut [Arrangement]) -> Result<Measured> {
+        let image = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let fed = self.native.fed_by(|| self.natively(&image));
+        // The arrangement is chosen before the rounds: they are for what is compared.
+        let mut trial = Times::default();
+        for _ in 0..5 {
+            for arrangement in &mut *arrangements {
+                let name = arrangement.name.clone();
+                trial.take(&name, || arrangement.run(&fed))?;
+            }
+        }
+        let time = |arrangement: &&mut Arrangement| trial.median(&arrangement.name).unwrap_or(f64::MAX);
+        let best = arrangements.iter_mut().min_by(|a, b| time(a).total_cmp(&time(b))).context("an arrangement")?;
+        let mut times = Times::default();
+        let mut faces = 0;
+        self.native.take_stages();
+        for round in 0..=self.rounds {
+            // The first round warms up.
+            if round == 1 {
+                times = Times::default();
+            }
+            times.take(ALONE, || best.run(&fed))?;
+            times.take(DECODE, || image::load_from_memory(&image).map(|picture| picture.into_rgb8()))?;
+            let natively = times.take(NATIVE, || self.natively(&image))?;
+            for (stage, time) in self.native.take_stages() {
+                times.add(&format!("{NATIVE} {stage}"), time);
+            }
+            let mut run = self.revision.begin(later());
+            let analysis = times.take(COMPONENT, || occupied(&self.cores, || run.analyze(&image, Purpose::Recognize)))?;
+            for (stage, time) in run.stages() {
+                times.add(&format!("{COMPONENT} {stage}"), *time);
+            }
+            faces = analysis.faces.len();
+            ensure!(natively.faces.len() == faces, "{}: {faces} faces in the component, {} natively", file.display(), natively.faces.len());
+            if let Some(url) = &self.url {
+                let form = Form::new().file("image", file)?;
+                let (answer, wall) = ask(url, form)?;
+                times.add(SERVICE, wall);
+                let mut known = Duration::ZERO;
+                for (stage, milliseconds) in answer.get("timings_ms").and_then(Value::as_object).into_iter().flatten() {
+                    let time = Duration::from_secs_f64(milliseconds.as_f64().unwrap_or_default() / 1e3);
+                    if STAGES.contains(&stage.as_str()) {
+                        known += time;
+                        times.add(&format!("{SERVICE} {stage}"), time);
+                    }
+                }
+                times.add(&format!("{SERVICE} answer"), wall.saturating_sub(known));
+            }
+        }
+        Ok(Measured { times, faces, arrangement: best.name.clone() })
+    }
+
+    fn natively(&self, image: &[u8]) -> Result<analysis::Analysis> {
+        // The copy is the component's too: the host lowers the image into its memory.
+        let image = image.to_vec();
+        Ok(occupied(&self.cores, || rostro_insightface::analyze::analyze(&&self.native, image, analysis::Purpose::Recognize))?)
+    }
+}
+
+fn ask(url: &str, form: Form<'_>) -> Result<(Value, Duration)> {
+    let begun = Instant::now();
+    let mut answer = ureq::post(format!("{url}/process_frame")).send(form)?;
+    let text = answer.body_mut().read_to_string()?;
+    Ok((serde_json::from_str(&text)?, begun.elapsed()))
+}
+
+#[expect(clippy::print_stdout, reason = "what a benchmark is for")]
+fn print(measured: &[(&str, Measured)]) {
+    println!(
+        "| frame | faces | ONNX Runtime alone ms | its arrangement | native decoding ms | floor ms | native pipeline ms | component ms \
+         | component ÷ native | service ms | service ÷ floor |\n|---|---|---|---|---|---|---|---|---|---|---|"
+    );
+    for (what, Measured { times, faces, arrangement }) in measured {
+        let of = |name: &str| times.median(name);
+        let floor = of(ALONE).zip(of(DECODE)).map(|(alone, decode)| alone + decode);
+        let ratio = |a: Option<f64>, b: Option<f64>| a.zip(b).map_or_else(|| "–".to_owned(), |(a, b)| format!("**{:.2}**", a / b));
+        println!(
+            "| {what} | {faces} | {} | {arrangement} | {} | {} | {} | {} | {} | {} | {} |",
+            shown(of(ALONE)),
+            shown(of(DECODE)),
+            shown(floor),
+            shown(of(NATIVE)),
+            shown(of(COMPONENT)),
+            ratio(of(COMPONENT), of(NATIVE)),
+            shown(of(SERVICE)),
+            ratio(of(SERVICE), floor)
+        );
+    }
+    println!(
+        "\nBy stage in ms: natively / in the component / in the service. `answer` is what is left of the wall time: deciding the rest, \
+              serialising, sending, and the client.\n"
+    );
+    println!("| frame | {} |\n|---|{}", STAGES.join(" | "), "---|".repeat(STAGES.len()));
+    for (what, Measured { times, .. }) in measured {
+        let cell = |stage: &&str| [NATIVE, COMPONENT, SERVICE].map(|who| shown(times.median(&format!("{who} {stage}")))).join(" / ");
+        println!("| {what} | {} |", STAGES.iter().map(cell).collect::<Vec<_>>().join(" | "));
+    }
+}
+
+fn shown(milliseconds: Option<f64>) -> String {
+    milliseconds.map_or_else(|| "–".to_owned(), |milliseconds| format!("{milliseconds:.1}"))
+}

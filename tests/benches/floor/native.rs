@@ -1,0 +1,125 @@
+//! The default pipeline compiled natively, on the same inference as the component's.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rostro_host::{Batching, Channels, Cores, ModelSpec, NamedTensor, OnnxRuntime, Pack, Tensor, TensorType};
+use rostro_sdk::host::{self, Host, Output, Thresholds};
+use rostro_sdk::tensor::{self, Normalization};
+
+/// A tensor that went to a model.
+#[derive(Clone)]
+pub(crate) struct Fed {
+    pub(crate) role: &'static str,
+    /// Images, channels, height, width.
+    pub(crate) shape: [usize; 4],
+    pub(crate) values: Vec<f32>,
+}
+
+/// The host of a native pipeline.
+pub(crate) struct Native {
+    models: BTreeMap<&'static str, (rostro_host::Model, ModelSpec)>,
+    thresholds: Thresholds,
+    stages: RefCell<Vec<(String, Duration)>>,
+    fed: RefCell<Vec<Fed>>,
+    keeps: Cell<bool>,
+}
+
+impl Native {
+    pub(crate) fn new(runtime: &OnnxRuntime, pack: &Pack) -> anyhow::Result<Self> {
+        let mut models = BTreeMap::new();
+        for role in ["detector", "recognizer"] {
+            let (spec, bytes) = pack.model(role).ok_or_else(|| anyhow::anyhow!("the pack has no {role}"))?;
+            let batching =
+                if spec.dimension.is_some() { Batching::Images { most: std::num::NonZeroUsize::new(1) } } else { Batching::Whole };
+            models.insert(role, (runtime.model(role, bytes, batching)?, spec.clone()));
+        }
+        let recommended = pack.manifest().thresholds;
+        let thresholds = Thresholds { detection: recommended.detection, similarity: recommended.similarity };
+        Ok(Self { models, thresholds, stages: RefCell::default(), fed: RefCell::default(), keeps: Cell::new(false) })
+    }
+
+    /// What the work feeds to models.
+    pub(crate) fn fed_by<T>(&self, work: impl FnOnce() -> T) -> Vec<Fed> {
+        self.keeps.set(true);
+        work();
+        self.keeps.set(false);
+        self.fed.take()
+    }
+
+    /// The stages since the last call.
+    pub(crate) fn take_stages(&self) -> Vec<(String, Duration)> {
+        self.stages.take()
+    }
+}
+
+impl<'n> Host for &'n Native {
+    type Model = Model<'n>;
+
+    fn thresholds(&self) -> Thresholds {
+        self.thresholds
+    }
+
+    fn max_pixels(&self) -> u64 {
+        40_000_000
+    }
+
+    fn setting(&self, _key: &str) -> Option<String> {
+        None
+    }
+
+    fn load(&self, role: &str) -> Result<Model<'n>, String> {
+        let (role, (model, spec)) = self.models.get_key_value(role).ok_or_else(|| format!("no model for {role}"))?;
+        Ok(Model { role, model, spec, native: self })
+    }
+
+    fn stage(&self, name: &str, time: Duration) {
+        let mut stages = self.stages.borrow_mut();
+        match stages.iter_mut().find(|(known, _)| known == name) {
+            Some((_, sum)) => *sum += time,
+            None => stages.push((name.to_owned(), time)),
+        }
+    }
+}
+
+/// A model that is called without a sandbox between.
+pub(crate) struct Model<'n> {
+    role: &'static str,
+    model: &'n rostro_host::Model,
+    spec: &'n ModelSpec,
+    native: &'n Native,
+}
+
+impl host::Model for Model<'_> {
+    fn spec(&self) -> host::ModelSpec {
+        let channels = match self.spec.channels {
+            Channels::Rgb => tensor::Channels::Rgb,
+            Channels::Bgr => tensor::Channels::Bgr,
+        };
+        host::ModelSpec {
+            size: self.spec.width.zip(self.spec.height).map(|(width, height)| (width as usize, height as usize)),
+            normalization: Normalization { mean: self.spec.mean, std: self.spec.std, channels },
+        }
+    }
+
+    fn run(&self, stage: &str, input: &[f32], count: usize, width: usize, height: usize) -> Result<Vec<Output>, String> {
+        let shape = [count, 3, height, width];
+        if self.native.keeps.get() {
+            self.native.fed.borrow_mut().push(Fed { role: self.role, shape, values: input.to_vec() });
+        }
+        let dimensions = shape.map(|length| length as u32).to_vec();
+        let name = self.model.inputs().first().map(|port| port.name.clone()).unwrap_or_default();
+        let tensor =
+            self.native.timed("copy_in", || Tensor { dimensions, ty: TensorType::Fp32, data: bytemuck::cast_slice(input).to_vec() });
+        let outputs = self.native.timed(stage, || self.model.run(&[NamedTensor { name, tensor }])).map_err(|error| error.to_string())?;
+        let output = |output: NamedTensor| Output::new(&output.tensor.dimensions, output.tensor.data);
+        Ok(self.native.timed("copy_out", || outputs.into_iter().map(output).collect()))
+    }
+}
+
+/// Holds the core of a request while it works, as the service does.
+pub(crate) fn occupied<T>(cores: &Cores, work: impl FnOnce() -> T) -> T {
+    let _core = cores.occupy();
+    work()
+}
