@@ -2,7 +2,12 @@
 
 use std::io::Cursor;
 
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
+
+use self::jpeg::Header;
+
+mod jpeg;
 
 /// The most that a decoder may allocate, in bytes: more than 40 megapixels with 16 bits and alpha take.
 const MOST_ALLOCATED: u64 = 400 << 20;
@@ -39,44 +44,99 @@ pub enum DecodeError {
     },
 }
 
+/// A picture at its size or at a half, a quarter or an eighth of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reduced {
+    /// The upright picture. Its sides are those of [`Self::full`] divided by [`Self::divisor`] and rounded up.
+    pub picture: Rgb,
+    /// 1, 2, 4 or 8: pixels of the whole picture, along a side, for one of this.
+    pub divisor: u32,
+    /// Width and height of the upright picture in the file, in pixels.
+    pub full: (u32, u32),
+}
+
 /// Decodes JPEG, PNG or WebP (of an animation the first frame), whatever its name says, and turns it upright by its EXIF
 /// orientation.
 ///
 /// Greyscale becomes equal channels, 16 bits become 8, CMYK becomes RGB, and alpha is dropped, as OpenCV's `imread` does by default.
+/// The pixels of a grey or coloured JPEG are those that libjpeg-turbo gives, and so OpenCV.
 ///
 /// # Errors
 ///
 /// [`DecodeError`]. A JPEG that ends before its end marker is undecodable, although most of it may be there: half a picture
 /// must not enrol anyone.
 pub fn decode(bytes: &[u8], max_pixels: u64) -> Result<Rgb, DecodeError> {
-    let undecodable = |cause: image::ImageError| DecodeError::Undecodable(cause.to_string());
+    decode_at_least(bytes, max_pixels, u32::MAX).map(|reduced| reduced.picture)
+}
+
+/// Decodes as [`decode`] does, but a JPEG only at the smallest of its sizes (whole, a half, a quarter or an eighth) whose longer side
+/// has `min_longer_side` pixels or more; other formats, and JPEGs that are smaller, whole.
+///
+/// A JPEG is made smaller before its pixels exist, by leaving out the high frequencies of its blocks, which is about the mean of the pixels.
+/// That costs less time and memory than decoding and shrinking a photo of many megapixels.
+///
+/// # Errors
+///
+/// As [`decode`]. `max_pixels` holds for the picture in the file, whatever becomes of it: all of it must be read.
+pub fn decode_at_least(bytes: &[u8], max_pixels: u64, min_longer_side: u32) -> Result<Reduced, DecodeError> {
     if bytes.is_empty() {
         return Err(DecodeError::Undecodable("the file is empty".to_owned()));
     }
+    // A header that this cannot read is left to the decoder, which says what is wrong with it.
+    if let Ok(size) = imagesize::blob_size(bytes) {
+        refuse_oversize(size.width as u64, size.height as u64, max_pixels)?;
+    }
+    if image::guess_format(bytes).is_ok_and(|format| format == ImageFormat::Jpeg) {
+        let header = Header::read(bytes).filter(|header| header.is_complete);
+        let header = header.ok_or_else(|| DecodeError::Undecodable("the JPEG is cut off before its end".to_owned()))?;
+        refuse_oversize(header.width.into(), header.height.into(), max_pixels)?;
+        if header.is_common {
+            let longer = header.width.max(header.height);
+            let divisor = [8, 4, 2].into_iter().find(|divisor| longer.div_ceil(*divisor) >= min_longer_side).unwrap_or(1);
+            let decoded = jpeg::decode(bytes, divisor, max_pixels)?;
+            let mismatch = || DecodeError::Undecodable("the JPEG's pixels are not of its size".to_owned());
+            let picture = RgbImage::from_raw(decoded.width, decoded.height, decoded.pixels).ok_or_else(mismatch)?;
+            let picture = upright(picture, decoded.orientation);
+            let full = match decoded.orientation {
+                Orientation::NoTransforms | Orientation::Rotate180 | Orientation::FlipHorizontal | Orientation::FlipVertical => {
+                    (header.width, header.height)
+                }
+                _ => (header.height, header.width),
+            };
+            return Ok(Reduced { picture, divisor, full });
+        }
+    }
+    let picture = decode_others(bytes, max_pixels)?;
+    let full = (picture.width, picture.height);
+    Ok(Reduced { picture, divisor: 1, full })
+}
+
+/// Decodes what the crate `image` does: PNG, WebP and JPEGs of printers.
+fn decode_others(bytes: &[u8], max_pixels: u64) -> Result<Rgb, DecodeError> {
+    let undecodable = |cause: image::ImageError| DecodeError::Undecodable(cause.to_string());
     let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|cause| undecodable(cause.into()))?;
     // The number of pixels is the limit here; what a decoder wants beside them, such as a colour profile that unpacks without end, has
     // one of its own below the sandbox's memory, so that it is the picture's fault and not a trap.
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(MOST_ALLOCATED);
     reader.limits(limits);
-    // A header that the next line cannot read is left to the decoder, which says what is wrong with it.
-    if let Ok(size) = imagesize::blob_size(bytes) {
-        refuse_oversize(size.width as u64, size.height as u64, max_pixels)?;
+    if reader.format().is_none() {
+        return Err(DecodeError::Undecodable("this is not a JPEG, PNG or WebP image".to_owned()));
     }
-    let format = reader.format().ok_or_else(|| DecodeError::Undecodable("this is not a JPEG, PNG or WebP image".to_owned()))?;
     let mut decoder = reader.into_decoder().map_err(undecodable)?;
     let (width, height) = decoder.dimensions();
     refuse_oversize(width.into(), height.into(), max_pixels)?;
-    if format == ImageFormat::Jpeg && !is_complete_jpeg(bytes) {
-        return Err(DecodeError::Undecodable("the JPEG is cut off before its end".to_owned()));
-    }
     let orientation = decoder.orientation().map_err(undecodable)?;
     // To 8 bits before it is turned, which takes a second copy: a large picture of 16 bits would not fit twice.
     let picture = DynamicImage::from_decoder(decoder).map_err(undecodable)?.into_rgb8();
+    Ok(upright(picture, orientation))
+}
+
+fn upright(picture: RgbImage, orientation: Orientation) -> Rgb {
     let mut picture = DynamicImage::from(picture);
     picture.apply_orientation(orientation);
     let picture = picture.into_rgb8();
-    Ok(Rgb { width: picture.width(), height: picture.height(), pixels: picture.into_raw() })
+    Rgb { width: picture.width(), height: picture.height(), pixels: picture.into_raw() }
 }
 
 fn refuse_oversize(width: u64, height: u64, max_pixels: u64) -> Result<(), DecodeError> {
@@ -88,23 +148,6 @@ fn refuse_oversize(width: u64, height: u64, max_pixels: u64) -> Result<(), Decod
     }
     let side = |length: u64| u32::try_from(length).unwrap_or(u32::MAX);
     Err(DecodeError::TooLarge { width: side(width), height: side(height), max_pixels })
-}
-
-/// Whether a JPEG has an end marker after its first scan began. Segments before that are skipped by their lengths, so that the end
-/// of a thumbnail inside one does not count.
-fn is_complete_jpeg(bytes: &[u8]) -> bool {
-    const START_OF_SCAN: u8 = 0xda;
-    let mut rest = bytes.get(2..).unwrap_or_default();
-    while let [0xff, marker, after @ ..] = rest {
-        rest = match (*marker, after) {
-            // Fill bytes before a marker.
-            (0xff, _) => rest.get(1..).unwrap_or_default(),
-            (START_OF_SCAN, coded) => return coded.windows(2).any(|pair| pair == [0xff, 0xd9]),
-            (_, [high, low, ..]) => after.get(usize::from(u16::from_be_bytes([*high, *low]))..).unwrap_or_default(),
-            _ => return false,
-        };
-    }
-    false
 }
 
 #[cfg(test)]
@@ -205,5 +248,52 @@ mod tests {
         assert_eq!(error, DecodeError::Undecodable("a side of 70000 pixels; at most 65535 are decoded".to_owned()));
         let error = decode(&bytes[..60], 4095).unwrap_err();
         assert_eq!(error, DecodeError::TooLarge { width: 64, height: 64, max_pixels: 4095 });
+    }
+
+    /// A coloured JPEG with colour of half the width and half the height.
+    fn subsampled(width: usize, height: usize) -> Vec<u8> {
+        use libjpeg_turbo_rs::{PixelFormat, Subsampling, compress};
+        let samples: Vec<u8> = (0..3 * width * height).map(|index| (index * index / 7 + index * 31) as u8).collect();
+        compress(&samples, width, height, PixelFormat::Rgb, 90, Subsampling::S420).unwrap()
+    }
+
+    #[test]
+    fn planes_become_the_pixels_that_the_decoder_itself_would_make_of_them() {
+        for (width, height) in (1..40).flat_map(|width| [1, 2, 3, 16, 33].map(|height| (width, height))) {
+            let bytes = subsampled(width, height);
+            let wanted = libjpeg_turbo_rs::decompress_to(&bytes, libjpeg_turbo_rs::PixelFormat::Rgb).unwrap();
+            assert_eq!(decode(&bytes, PIXELS).unwrap().pixels, wanted.data, "{width}×{height}");
+        }
+    }
+
+    #[test]
+    fn a_large_jpeg_is_decoded_at_the_smallest_size_that_suffices() {
+        let bytes = subsampled(203, 101);
+        for (least, divisor, size) in
+            [(204, 1, (203, 101)), (203, 1, (203, 101)), (102, 2, (102, 51)), (51, 4, (51, 26)), (26, 8, (26, 13)), (0, 8, (26, 13))]
+        {
+            let reduced = decode_at_least(&bytes, PIXELS, least).unwrap();
+            assert_eq!((reduced.divisor, (reduced.picture.width, reduced.picture.height)), (divisor, size), "at least {least}");
+            assert_eq!((reduced.full, reduced.picture.pixels.len()), ((203, 101), (3 * size.0 * size.1) as usize));
+        }
+        let turned = decode_at_least(&oriented(&bytes, 6), PIXELS, 102).unwrap();
+        assert_eq!((turned.full, turned.picture.width, turned.picture.height), ((101, 203), 51, 102));
+        let error = decode_at_least(&bytes, 203 * 101 - 1, 10).unwrap_err();
+        assert!(matches!(error, DecodeError::TooLarge { .. }), "the limit holds for the picture in the file: {error}");
+        // Other formats have no smaller sizes.
+        assert_eq!(decode_at_least(&png(64, 64, ExtendedColorType::L8, &[0; 4096]), PIXELS, 8).unwrap().divisor, 1);
+    }
+
+    #[test]
+    fn a_damaged_jpeg_never_panics() {
+        let whole = subsampled(50, 50);
+        for seed in 0..4000_usize {
+            let mut bytes = whole.clone();
+            for change in 0..1 + seed % 4 {
+                let place = 2 + (seed * 7919 + change * 104_729) % (bytes.len() - 2);
+                bytes[place] = (seed * 31 + change * 17) as u8;
+            }
+            let _ = decode_at_least(&bytes, PIXELS, [u32::MAX, 10][seed % 2]);
+        }
     }
 }

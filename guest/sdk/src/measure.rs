@@ -57,24 +57,59 @@ fn roll([left, right, ..]: &Landmarks) -> f32 {
 }
 
 fn mean(values: &[f32]) -> f32 {
-    values.iter().sum::<f32>() / values.len().max(1) as f32
+    let mut sums = Sums::default();
+    let (blocks, rest) = values.as_chunks::<LANES>();
+    blocks.iter().for_each(|block| sums.add(block));
+    (sums.totals().0 + f64::from(rest.iter().sum::<f32>())) as f32 / values.len().max(1) as f32
 }
 
 fn sharpness(luma: &[f32]) -> f32 {
     let rows: Vec<&[f32]> = luma.chunks_exact(SIDE).collect();
-    let (mut sum, mut squares) = (0.0, 0.0);
+    let mut totals = (0.0, 0.0);
+    let mut responses = [0.0; SIDE - 2];
     for rows in rows.windows(3) {
-        let [above, row, below] = rows else { continue };
-        let responses = row.windows(3).zip(above.iter().zip(*below).skip(1)).map(|(near, (above, below))| match near {
-            [left, middle, right] => left + right + above + below - 4.0 * middle,
-            _ => 0.0,
-        });
-        let (row_sum, row_squares) = responses.fold((0.0_f32, 0.0_f32), |(sum, squares), value| (sum + value, squares + value * value));
-        sum += f64::from(row_sum);
-        squares += f64::from(row_squares);
+        let ([above, row, below], [_, middle @ .., _]) = (rows, rows.get(1).copied().unwrap_or_default()) else { continue };
+        let beside = row.iter().zip(row.get(2..).unwrap_or_default());
+        let beyond = above.iter().zip(*below).skip(1);
+        for (((response, middle), (left, right)), (above, below)) in responses.iter_mut().zip(middle).zip(beside).zip(beyond) {
+            *response = left + right + above + below - 4.0 * middle;
+        }
+        let mut sums = Sums::default();
+        let (blocks, rest) = responses.as_chunks::<LANES>();
+        blocks.iter().for_each(|block| sums.add(block));
+        let mut last = [0.0; LANES];
+        last.iter_mut().zip(rest).for_each(|(last, rest)| *last = *rest);
+        sums.add(&last);
+        let (sum, squares) = sums.totals();
+        totals = (totals.0 + sum, totals.1 + squares);
     }
     let count = (SIDE - 2).pow(2) as f64;
-    (squares / count - (sum / count).powi(2)).max(0.0) as f32
+    (totals.1 / count - (totals.0 / count).powi(2)).max(0.0) as f32
+}
+
+/// Sums that are kept apart: added up one by one, floats must wait for each other, and no vector can help.
+#[derive(Default)]
+struct Sums {
+    values: [f32; LANES],
+    squares: [f32; LANES],
+}
+
+/// As many as two vectors hold.
+const LANES: usize = 8;
+
+impl Sums {
+    fn add(&mut self, values: &[f32; LANES]) {
+        for ((sum, squares), value) in self.values.iter_mut().zip(&mut self.squares).zip(values) {
+            *sum += value;
+            *squares += value * value;
+        }
+    }
+
+    /// The sum of values and that of their squares.
+    fn totals(&self) -> (f64, f64) {
+        let total = |sums: &[f32; LANES]| sums.iter().map(|sum| f64::from(*sum)).sum();
+        (total(&self.values), total(&self.squares))
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! How a model wants its pixels, and the writing of them.
 
+pub(crate) mod shuffle;
+
 /// Pixels that are taken apart together: as arrays of a fixed length the compiler turns them into vectors.
 const BLOCK: usize = 16;
 
