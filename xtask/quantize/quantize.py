@@ -1,7 +1,7 @@
 """Makes a pack of 8-bit numbers from an installed one.
 
     quantize.py PACK OUT                 weights as 8-bit numbers, computing in floats: a quarter of the size anywhere
-    quantize.py PACK OUT --photos DIR    computing in 8-bit numbers, too: for processors that have instructions for it
+    quantize.py PACK OUT --photos DIR    the recogniser computes in them, too: for processors that have instructions for it
 
 PACK is the installed pack's folder, OUT the new one's, whose name becomes the pack's. DIR has photos of faces, by which the ranges of
 what is computed are found; those that are named `test` are left for measuring. The same inputs give the same bytes.
@@ -18,8 +18,8 @@ from pathlib import Path
 MANIFEST = "manifest.toml"
 # Weights of fewer numbers stay floats: depthwise layers, which suffer most and of which a model has few numbers.
 FEW = 5000
-# Photos' longer sides for the detector, in turns, so that it sees faces of several sizes while ranges are found.
-SIDES = (640, 320, 160)
+# The first convolutions compute in floats always: all later ones inherit their errors.
+FIRST = 4
 
 
 def main() -> None:
@@ -96,17 +96,17 @@ def is_made(out: Path, stamp: str) -> bool:
 
 
 def make(pack: Path, manifest: dict, photos: list[Path], out: Path, name: str, stamp: str) -> None:
-    crops, frames = seen_in(photos, pack, manifest) if photos else ([], [])
+    crops = crops_in(photos, pack, manifest)
     models = {}
     for role, spec in manifest["models"].items():
         source, target = pack / spec["file"], out / spec["file"]
-        feeds = {"recognizer": crops, "detector": frames}.get(role, [])
-        if feeds:
-            compute_in_8_bits(source, target, feeds, role)
+        # A detector that computed so was measured to lose faces.
+        if role == "recognizer" and crops:
+            compute_in_8_bits(source, target, crops)
         else:
             keep_in_8_bits(source, target)
         models[role] = {**spec, "sha256": digest(target), "max_size": target.stat().st_size}
-    how = "computed in 8-bit numbers" if photos else "weights as 8-bit numbers"
+    how = "recogniser in 8-bit numbers" if photos else "weights as 8-bit numbers"
     manifest = {
         "name": name,
         "description": f"{manifest['description']}; {how}, made by cargo xtask quantize",
@@ -169,40 +169,33 @@ def trans_b(node) -> bool:
     return any(attribute.name == "transB" and attribute.i == 1 for attribute in node.attribute)
 
 
-def seen_in(photos: list[Path], pack: Path, manifest: dict) -> tuple[list, list]:
-    """What the recogniser and the detector get to see for these photos."""
+def crops_in(photos: list[Path], pack: Path, manifest: dict) -> list:
+    """What the recogniser gets to see of these photos."""
+    if not photos:
+        return []
     import faces
 
     detector_spec, recognizer_spec = manifest["models"]["detector"], manifest["models"]["recognizer"]
     detector = faces.Detector(pack / detector_spec["file"], detector_spec)
-    crops, frames = [], []
-    for index, path in enumerate(photos):
-        photo = faces.read_photo(path)
-        crops += [
-            faces.tensor(faces.align(photo, points), recognizer_spec)
-            for _, _, points in detector.find(photo, 640, manifest["thresholds"]["detection"])
-        ]
-        frame, _ = faces.letterbox(photo, SIDES[index % len(SIDES)])
-        frames.append(faces.tensor(frame, detector_spec))
+    crops = []
+    for photo in map(faces.read_photo, photos):
+        for _, _, points in detector.find(photo, 640, manifest["thresholds"]["detection"]):
+            crops.append(faces.tensor(faces.align(photo, points), recognizer_spec))
     if not crops:
         fail("there is no face in the photos; give photos of faces")
-    return crops, frames
+    return crops
 
 
-def compute_in_8_bits(source: Path, target: Path, feeds: list, role: str) -> None:
-    """Static quantisation: a scale for each output channel of the weights, ranges of the rest from what `feeds` give."""
+def compute_in_8_bits(source: Path, target: Path, crops: list) -> None:
+    """Static quantisation: a scale for each output channel of the weights, ranges of the rest from what these faces give."""
     import onnx
-    import onnxruntime
     from onnx import version_converter
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    # Its warnings say that a detector's outputs differ in size with its input.
-    onnxruntime.set_default_logger_severity(3)
-
     class Reader(CalibrationDataReader):
         def __init__(self, name: str):
-            self.rest = iter([{name: feed} for feed in feeds])
+            self.rest = iter([{name: crop} for crop in crops])
 
         def get_next(self):
             return next(self.rest, None)
@@ -214,28 +207,20 @@ def compute_in_8_bits(source: Path, target: Path, feeds: list, role: str) -> Non
         quant_pre_process(newer, prepared, skip_symbolic_shape=True)
         graph = onnx.load(prepared).graph
         convolutions = [node for node in graph.node if node.op_type == "Conv"]
-        # What stays in floats: the first layers, whose errors all others inherit, and those whose result is an answer.
-        begin = convolutions[: 4 if role == "recognizer" else 1]
-        end = [node for node in convolutions if role == "detector" and is_head(node, graph)]
         quantize_static(
             prepared,
             Path(folder) / "quantized.onnx",
             Reader(graph.input[0].name),
             # With QOperator, ONNX Runtime has nothing to find out when it loads the model.
             quant_format=QuantFormat.QOperator,
-            op_types_to_quantize=["Conv", "Relu", "Clip", "Add", "Resize"],
+            op_types_to_quantize=["Conv", "Relu", "Clip", "Add"],
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=[node.name for node in begin + end],
+            nodes_to_exclude=[node.name for node in convolutions[:FIRST]],
         )
         model = onnx.load(Path(folder) / "quantized.onnx")
     target.write_bytes(model.SerializeToString(deterministic=True))
-
-
-def is_head(node, graph) -> bool:
-    """Whether only a transposition stands between a convolution and an output."""
-    return any(other.op_type == "Transpose" and other.input[0] == node.output[0] for other in graph.node)
 
 
 if __name__ == "__main__":

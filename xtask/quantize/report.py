@@ -95,10 +95,12 @@ def table(old: Measured, new: Measured) -> str:
     import numpy as np
 
     # The same crops for both: what the recogniser alone changes.
-    crops = [crop for (path, side), found in old.crops.items() if side == max(SIDES) or path.stem == "test" for crop in found]
-    cosines = (unit([old.recognizer.embed(crop) for crop in crops]) * unit([new.recognizer.embed(crop) for crop in crops])).sum(axis=1)
+    seen = [key for key in old.crops if key[1] == max(SIDES) or key[0].stem == "test"]
+    crops = [crop for key in seen for crop in old.crops[key]]
+    before = unit([embedding for key in seen for embedding in old.embeddings[key]])
+    cosines = (before * unit([new.recognizer.embed(crop) for crop in crops])).sum(axis=1)
     rooms = [key for key in old.found if key[0].parent.parent.name != "students"]
-    pairs, renamed, strangers = [], 0, []
+    pairs, renamed, unnamed = [], 0, []
     for key in old.found:
         for index, (score, box, points) in enumerate(old.found[key]):
             same = max(range(len(new.found[key])), key=lambda other: faces.overlap(box, new.found[key][other][1]), default=None)
@@ -109,9 +111,9 @@ def table(old: Measured, new: Measured) -> str:
             shift = np.linalg.norm(other_points - points, axis=1).mean() / np.linalg.norm(points[0] - points[1])
             pairs.append((faces.overlap(box, other_box), shift))
             if key in rooms:
-                (before, similarity), (after, other) = old.name(old.embeddings[key][index]), new.name(new.embeddings[key][same])
-                renamed += before != after
-                strangers += [(similarity, other)] if not before else []
+                (name, similarity), (new_name, other) = old.name(old.embeddings[key][index]), new.name(new.embeddings[key][same])
+                renamed += name != new_name
+                unnamed += [(similarity, other)] if not name else []
     overlaps, shifts = np.array(pairs).T
     crop = faces.tensor(crops[0], old.specs["recognizer"])
     frame = faces.tensor(np.zeros((384, 640, 3), np.uint8), old.specs["detector"])
@@ -127,9 +129,9 @@ def table(old: Measured, new: Measured) -> str:
     rows.append(("similarity of a student to himself, least", f"{own:.3f}", f"{new_own:.3f}"))
     rows.append(("similarity of a student to another, greatest", f"{other:.3f}", f"{new_other:.3f}"))
     rows += [(f"faces in {path.stem}, input of {side}", *(f"{len(pack.found[path, side])}" for pack in (old, new))) for path, side in rooms]
-    if strangers:
-        greatest = [max(values) for values in zip(*strangers)]
-        rows.append((f"similarity of a stranger in these, greatest (a stranger is whom {old.pack.name} does not name)", *(f"{value:.3f}" for value in greatest)))
+    if unnamed:
+        greatest = [max(values) for values in zip(*unnamed)]
+        rows.append((f"similarity of a face of these that {old.pack.name} does not name, greatest", *(f"{value:.3f}" for value in greatest)))
     rows.append(("faces of these that get another name or none, or no longer none", "", f"{renamed}"))
     rows.append(("overlap of the two boxes of a face: least, median", "", f"{overlaps.min():.3f}, {np.median(overlaps):.3f}"))
     rows.append(("landmarks apart, in parts of the eyes' distance: median, most", "", f"{np.median(shifts):.4f}, {shifts.max():.4f}"))

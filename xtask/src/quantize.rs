@@ -14,7 +14,7 @@ pub(crate) struct QuantizeArgs {
     /// The installed pack to make it from
     #[arg(long, default_value = "mobile")]
     pack: String,
-    /// Compute in 8-bit numbers, too, instead of only storing the weights so: for processors with instructions for it
+    /// Let the recogniser compute in 8-bit numbers, too, and not only store its weights so: for processors with instructions for it
     #[arg(long)]
     whole: bool,
     /// Folder with photos of faces for --whole, by which ranges are found; those named `test` are left out [default: the students' beside
