@@ -1,6 +1,6 @@
 """Makes a pack of 8-bit numbers from an installed one.
 
-    quantize.py PACK OUT                 weights as 8-bit numbers, computing in floats: a quarter of the size anywhere
+    quantize.py PACK OUT                 weights as 8-bit numbers, computing in floats: a third of the size
     quantize.py PACK OUT --photos DIR    the recogniser computes in them, too: for processors that have instructions for it
 
 PACK is the installed pack's folder, OUT the new one's, whose name becomes the pack's. DIR has photos of faces, by which the ranges of
