@@ -4,6 +4,7 @@ mod bench;
 mod check;
 mod guest;
 mod python;
+mod quantize;
 mod serve;
 mod setup;
 mod steps;
@@ -37,6 +38,8 @@ enum Task {
     Check,
     /// Measure this service beside the one that it replaces
     Bench(bench::BenchArgs),
+    /// Make a pack of 8-bit numbers from an installed one, and measure it
+    Quantize(quantize::QuantizeArgs),
 }
 
 fn main() -> ExitCode {
@@ -57,5 +60,6 @@ fn run() -> Result<()> {
         Task::Setup(args) => setup::run(&args),
         Task::Check => check::run(),
         Task::Bench(args) => bench::run(&args),
+        Task::Quantize(args) => quantize::run(&args),
     }
 }

@@ -79,18 +79,9 @@ fn state(models: &Path, name: &str) -> &'static str {
     if Pack::open(models, name).is_ok() { "installed" } else { "damaged" }
 }
 
-/// Names in the folder that have a manifest, in order.
-fn installed(models: &Path) -> Vec<String> {
-    let entries = models.read_dir().into_iter().flatten().flatten();
-    let names = entries.filter(|entry| entry.path().join(MANIFEST).exists()).filter_map(|entry| entry.file_name().into_string().ok());
-    let mut names: Vec<String> = names.filter(|name| !name.starts_with('.')).collect();
-    names.sort();
-    names
-}
-
 fn list(models: &Path, json: bool) {
     let mut all: Vec<_> = Manifest::built_in().map(|(manifest, _)| (manifest.name.clone(), Some(manifest))).collect();
-    for name in installed(models) {
+    for name in Pack::installed(models) {
         if all.iter().all(|(known, _)| *known != name) {
             let manifest = fs::read_to_string(models.join(&name).join(MANIFEST)).ok().and_then(|text| Manifest::parse(&text).ok());
             all.push((name, manifest));
@@ -114,7 +105,7 @@ fn list(models: &Path, json: bool) {
 }
 
 fn verify(models: &Path, packs: Vec<String>) -> Result<(), ModelsError> {
-    let packs = if packs.is_empty() { installed(models) } else { packs };
+    let packs = if packs.is_empty() { Pack::installed(models) } else { packs };
     if packs.is_empty() {
         println!("no pack is installed in {}", models.display());
     }

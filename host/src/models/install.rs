@@ -146,8 +146,7 @@ fn manifest(pack: &str, models: &Path) -> Result<(Manifest, String), InstallErro
     let is_file = Path::new(pack).extension().is_some_and(|extension| extension == "toml");
     let path = if is_file { PathBuf::from(pack) } else { models.join(pack).join(MANIFEST) };
     if !is_file && !path.exists() {
-        let known = Manifest::built_in().map(|(manifest, _)| manifest.name).collect();
-        return Err(PackError::Unknown { name: pack.to_owned(), known }.into());
+        return Err(PackError::Unknown { name: pack.to_owned(), known: Pack::names(models) }.into());
     }
     let text = fs::read_to_string(&path).map_err(|cause| InstallError::Io { action: "read", path: path.clone(), cause })?;
     let manifest = Manifest::parse(&text).map_err(|cause| InstallError::Manifest { path, cause })?;

@@ -135,11 +135,31 @@ impl Pack {
     }
 
     fn absent(models: &Path, name: &str) -> PackError {
-        let known: Vec<String> = Manifest::built_in().map(|(manifest, _)| manifest.name).collect();
-        if known.iter().any(|other| other == name) {
+        if Manifest::built_in().any(|(manifest, _)| manifest.name == name) {
             return PackError::NotInstalled { name: name.to_owned(), folder: models.to_owned() };
         }
-        PackError::Unknown { name: name.to_owned(), known }
+        PackError::Unknown { name: name.to_owned(), known: Self::names(models) }
+    }
+
+    /// The names of packs in the folder, in order: every folder with a manifest is one, whoever put it there. Those that begin with a
+    /// dot are being put together.
+    pub(super) fn installed(models: &Path) -> Vec<String> {
+        let entries = models.read_dir().into_iter().flatten().flatten();
+        let names = entries.filter(|entry| entry.path().join(MANIFEST).exists()).filter_map(|entry| entry.file_name().into_string().ok());
+        let mut names: Vec<String> = names.filter(|name| !name.starts_with('.')).collect();
+        names.sort();
+        names
+    }
+
+    /// The names that can be asked for: of the packs that come with the program, then of others that are installed.
+    pub(super) fn names(models: &Path) -> Vec<String> {
+        let mut names: Vec<String> = Manifest::built_in().map(|(manifest, _)| manifest.name).collect();
+        for name in Self::installed(models) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
     }
 
     /// What the pack says of itself.
@@ -179,4 +199,42 @@ pub(super) fn verified(from: impl Read, spec: &ModelSpec) -> Result<Vec<u8>, Fil
         return Err(FileError::Digest { file: spec.file.clone(), given, wanted: spec.sha256.clone() });
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A pack that no built-in manifest knows, put into the folder by something else than `rostro models install`.
+    fn put(models: &Path, name: &str, recognizer: &[u8]) {
+        let folder = models.join(name);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("recognizer.onnx"), recognizer).unwrap();
+        let digest = Sha256Digest(Sha256::digest(recognizer).into());
+        let text = format!(
+            "name = '{name}'\ndescription = ''\nlicense = ''\n[thresholds]\ndetection = 0.7\nsimilarity = 0.5\n[models.recognizer]\n\
+             file = 'recognizer.onnx'\nsha256 = '{digest}'\nmax_size = {}\nmean = 0\nstd = 1\n",
+            recognizer.len()
+        );
+        fs::write(folder.join(MANIFEST), text).unwrap();
+    }
+
+    #[test]
+    fn a_pack_that_was_made_and_not_installed_can_be_opened() {
+        let models = tempfile::tempdir().unwrap();
+        put(models.path(), "mobile-int8", b"weights");
+        let pack = Pack::open(models.path(), "mobile-int8").unwrap();
+        assert_eq!((pack.name(), pack.model("recognizer").unwrap().1), ("mobile-int8", b"weights".as_slice()));
+    }
+
+    #[test]
+    fn whoever_names_an_unknown_pack_hears_of_those_that_were_made() {
+        let models = tempfile::tempdir().unwrap();
+        put(models.path(), "mobile-int8", b"weights");
+        put(models.path(), "mobile", b"weights");
+        put(models.path(), ".quantizing-1", b"half of the wei");
+        let error = Pack::open(models.path(), "mobile-int4").unwrap_err().to_string();
+        let names = "mobile, buffalo_l, buffalo_m, buffalo_sc, antelopev2, testing, mobile-int8";
+        assert_eq!(error, format!("there is no model pack `mobile-int4`; choose one of {names}"));
+    }
 }

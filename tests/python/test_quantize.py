@@ -1,0 +1,49 @@
+"""The script that makes packs of 8-bit numbers says what it lacks before it needs anything that is not part of Python."""
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+QUANTIZE = Path(__file__).resolve().parents[2] / "xtask/quantize/quantize.py"
+
+
+def refusal(*arguments):
+    done = subprocess.run([sys.executable, QUANTIZE, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def pack(folder):
+    folder.mkdir()
+    (folder / "model.onnx").write_bytes(b"weights")
+    digest = hashlib.sha256(b"weights").hexdigest()
+    (folder / "manifest.toml").write_text(f"[models.recognizer]\nfile = 'model.onnx'\nsha256 = '{digest}'\n")
+    return folder
+
+
+def test_a_pack_that_is_not_installed_is_named_with_the_command_that_installs_it(tmp_path):
+    said = refusal(tmp_path / "mobile", tmp_path / "mobile-int8")
+    assert said == f"error: {tmp_path / 'mobile'} is no installed model pack: it has no manifest.toml; install it with `rostro models install mobile`\n"
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_changed_model_is_refused(tmp_path):
+    (pack(tmp_path / "own") / "model.onnx").write_bytes(b"other weights")
+    assert "model.onnx is not what the manifest says" in refusal(tmp_path / "own", tmp_path / "own-int8")
+
+
+def test_a_folder_without_photos_is_named(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "test.jpg").touch()
+    said = refusal(pack(tmp_path / "own"), tmp_path / "own-int8", "--photos", tmp_path / "photos")
+    assert f"{tmp_path / 'photos'} has no photos" in said
+    assert not (tmp_path / "own-int8").exists()
+
+
+def test_what_is_no_pack_is_not_replaced(tmp_path):
+    (tmp_path / "own-int8").mkdir()
+    (tmp_path / "own-int8" / "thesis.txt").touch()
+    assert "is there and is no model pack" in refusal(pack(tmp_path / "own"), tmp_path / "own-int8")
+    assert (tmp_path / "own-int8" / "thesis.txt").exists()
