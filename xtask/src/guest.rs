@@ -15,7 +15,7 @@ const COMPONENTS: [(&str, &str); 2] = [("insightface", "rostro-insightface"), ("
 /// use it to show that answers are the component's. It has a name of its own: cargo takes packages of one name, built into one folder,
 /// for the same.
 const VARIANT: [(&str, &str, &str); 2] = [
-    ("guest/insightface/src/policy.rs", "assign(&faces, settings::get_thresholds().similarity)", "assign(&faces, 1.5)"),
+    ("guest/insightface/src/policy.rs", "assign(&faces, rule)", "assign(&faces, Rule::plain(1.5 + rule.surcharge))"),
     ("guest/insightface/Cargo.toml", "name = \"rostro-insightface\"", "name = \"rostro-variant\""),
 ];
 

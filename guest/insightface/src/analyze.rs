@@ -1,14 +1,16 @@
 //! What is in a picture.
 
+use rostro_sdk::afar::from_afar;
 use rostro_sdk::align::{AlignedFace, SIDE, align};
 use rostro_sdk::analysis::{Analysis, AnalyzeError, AnalyzedFace, Purpose};
 use rostro_sdk::decode::{Rgb, decode};
+use rostro_sdk::embed::near_and_far;
 use rostro_sdk::geometry::Rect;
 use rostro_sdk::host::{Host, Model, Thresholds};
 use rostro_sdk::measure::Measures;
 use rostro_sdk::scrfd::Detection;
 
-use crate::detect::detect;
+use crate::detect::{self, detect};
 
 /// The role of the model that makes embeddings.
 pub const RECOGNIZER: &str = "recognizer";
@@ -38,9 +40,12 @@ pub fn analyze<H: Host>(host: &H, image: Vec<u8>, purpose: Purpose) -> Result<An
     let detections = detect(host, &picture, threshold(host.thresholds(), purpose), purpose).map_err(AnalyzeError::Model)?;
     let found = host.timed("align", || crop(&picture, detections));
     let embeddings = match purpose {
-        Purpose::Detect => vec![Vec::new(); found.len()],
-        Purpose::Recognize | Purpose::Enroll => embed(host, &found).map_err(AnalyzeError::Model)?,
+        Purpose::Detect => Ok(vec![Vec::new(); found.len()]),
+        Purpose::Recognize => embed(host, found.iter().map(|face| &face.aligned)),
+        Purpose::Enroll if detect::is_insightfaces(host) => embed(host, found.iter().map(|face| &face.aligned)),
+        Purpose::Enroll => embed_near_and_far(host, &found),
     };
+    let embeddings = embeddings.map_err(AnalyzeError::Model)?;
     let faces = host.timed("measure", || found.iter().zip(embeddings).map(|(face, embedding)| face.with(embedding)).collect());
     Ok(Analysis { width: picture.width, height: picture.height, faces })
 }
@@ -63,7 +68,17 @@ fn crop(picture: &Rgb, detections: Vec<Detection>) -> Vec<Found> {
     faces
 }
 
-fn embed<H: Host>(host: &H, faces: &[Found]) -> Result<Vec<Vec<f32>>, String> {
+/// Embeds faces also as they would look from afar, so that whoever is enrolled from near is recognised in the back row.
+fn embed_near_and_far<H: Host>(host: &H, found: &[Found]) -> Result<Vec<Vec<f32>>, String> {
+    let soft: Vec<[AlignedFace; 2]> = host.timed("align", || found.iter().map(|face| from_afar(&face.aligned)).collect());
+    let near = embed(host, found.iter().map(|face| &face.aligned))?;
+    let far = embed(host, soft.iter().flatten())?;
+    Ok(near.iter().zip(far.chunks(2)).map(|(near, far)| near_and_far(near, far)).collect())
+}
+
+/// The recogniser's raw outputs for faces.
+fn embed<'f, H: Host>(host: &H, faces: impl Iterator<Item = &'f AlignedFace>) -> Result<Vec<Vec<f32>>, String> {
+    let faces: Vec<&AlignedFace> = faces.collect();
     if faces.is_empty() {
         return Ok(Vec::new());
     }
@@ -76,7 +91,7 @@ fn embed<H: Host>(host: &H, faces: &[Found]) -> Result<Vec<Vec<f32>>, String> {
     let mut input = Vec::new();
     for faces in faces.chunks(BATCH) {
         input.clear();
-        host.timed("align", || faces.iter().for_each(|face| face.aligned.append_to(&mut input, spec.normalization)));
+        host.timed("align", || faces.iter().for_each(|face| face.append_to(&mut input, spec.normalization)));
         let outputs = recognizer.run("embed", &input, faces.len(), SIDE, SIDE)?;
         let output = outputs.first().ok_or("the recogniser has no output")?;
         let values = output.values();

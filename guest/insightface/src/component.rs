@@ -20,6 +20,7 @@ use crate::bindings::wasi::nn::graph::load_by_name;
 use crate::bindings::wasi::nn::inference::GraphExecutionContext;
 use crate::bindings::wasi::nn::tensor::{Tensor, TensorType};
 use crate::detect::DETECTOR;
+use crate::policy;
 
 impl Guest for Insightface {
     fn describe() -> Description {
@@ -40,6 +41,8 @@ impl Guest for Insightface {
             Purpose::Enroll => analysis::Purpose::Enroll,
             Purpose::Detect => analysis::Purpose::Detect,
         };
+        // The policy has no way to say that a setting of its own is wrong.
+        policy::rule(settings::get_thresholds().similarity).map_err(VisionError::Model)?;
         analyze(&Outside, image, purpose).map(answer).map_err(refusal)
     }
 }

@@ -42,6 +42,11 @@ pub fn detect<H: Host>(host: &H, picture: &Rgb, threshold: f32, purpose: Purpose
     Ok(detections)
 }
 
+/// Whether the operator asks for exactly what insightface does.
+pub(crate) fn is_insightfaces(host: &impl Host) -> bool {
+    host.setting("letterbox").as_deref() == Some("square")
+}
+
 /// What the operator and the model say of it.
 fn looks(host: &impl Host, model: &impl Model) -> Result<Looks, String> {
     if let Some((width, height)) = model.spec().size {

@@ -3,7 +3,8 @@
 //!
 //! Settings of its own: `detector-size` (`auto`, the default, looks as often and as closely as a picture asks for; a number of pixels looks
 //! once, with the longer side of that length) and `letterbox` (`frame`, the default, pads a picture only to multiples of 32; `square` looks
-//! once, exactly as insightface does).
+//! once and enrols faces only as they are, exactly as insightface does), and `rivals` (`on`, the default, asks for more similarity where somebody
+//! else is nearly as similar; `off` knows only the threshold).
 
 pub mod analyze;
 mod bindings;

@@ -3,7 +3,7 @@
 use crate::bindings::exports::rostro::pipeline::policy::{Decision, Guest, Match, Probe, Reason, ReviewOutcome};
 use crate::bindings::rostro::pipeline::settings;
 use crate::bindings::rostro::pipeline::types::{Face, Identity};
-use rostro_sdk::decide::{self, Candidate, assign};
+use rostro_sdk::decide::{self, Candidate, Rule, assign};
 use rostro_sdk::embed::mean;
 use rostro_sdk::review::{Review, best_face};
 
@@ -33,8 +33,20 @@ impl Guest for Insightface {
 
     fn decide(probes: Vec<Probe>) -> Vec<Decision> {
         let faces: Vec<Vec<Candidate<'_>>> = probes.iter().map(candidates).collect();
-        let decisions = assign(&faces, settings::get_thresholds().similarity);
+        let threshold = settings::get_thresholds().similarity;
+        // A setting that is not understood stopped the component when it was staged.
+        let rule = rule(threshold).unwrap_or(Rule::against_rivals(threshold));
+        let decisions = assign(&faces, rule);
         decisions.into_iter().zip(&faces).map(|(decision, candidates)| answer(decision, candidates)).collect()
+    }
+}
+
+/// When a face is similar enough to a person, as the operator's settings say.
+pub(crate) fn rule(threshold: f32) -> Result<Rule, String> {
+    match settings::get("rivals").as_deref() {
+        None | Some("on") => Ok(Rule::against_rivals(threshold)),
+        Some("off") => Ok(Rule::plain(threshold)),
+        Some(other) => Err(format!("the setting rivals is `{other}`; it must be `on` or `off`")),
     }
 }
 
@@ -51,6 +63,7 @@ fn answer(decision: decide::Decision, candidates: &[Candidate<'_>]) -> Decision 
         }
         decide::Decision::NoCandidates => unknown("no_candidates"),
         decide::Decision::BelowThreshold => unknown("below_threshold"),
+        decide::Decision::Ambiguous => unknown("ambiguous"),
         decide::Decision::AlreadyMatched => unknown("already_matched"),
     }
 }

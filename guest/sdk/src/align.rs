@@ -152,6 +152,16 @@ fn pixel(picture: &Rgb, x: i64, y: i64) -> [u8; 3] {
 }
 
 impl AlignedFace {
+    /// A face of 3 × 112 × 112 values.
+    pub(crate) fn from_pixels(pixels: Vec<u8>) -> Self {
+        Self { pixels }
+    }
+
+    /// Its 3 × 112 × 112 values.
+    pub(crate) fn pixels(&self) -> &[u8] {
+        &self.pixels
+    }
+
     /// Appends the face to a batch as a 3×112×112 tensor, normalised.
     pub fn append_to(&self, batch: &mut Vec<f32>, normalization: Normalization) {
         let begin = batch.len();

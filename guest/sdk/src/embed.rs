@@ -15,9 +15,34 @@ pub fn mean(embeddings: &[Vec<f32>]) -> Vec<f32> {
     sum.into_iter().map(|sum| (sum / embeddings.len() as f64) as f32).collect()
 }
 
+/// An embedding that stands for a face both near and far: halfway between the two directions, as long as `near`.
+///
+/// `far` are raw embeddings of the same face as it looks from afar. Gives `near` where nothing else has a direction.
+#[must_use]
+pub fn near_and_far(near: &[f32], far: &[Vec<f32>]) -> Vec<f32> {
+    let far = mean(far);
+    let length = |vector: &[f32]| vector.iter().map(|&value| f64::from(value) * f64::from(value)).sum::<f64>().sqrt();
+    let scale = length(near) / length(&far);
+    let sum: Vec<f64> = near.iter().zip(&far).map(|(&near, &far)| f64::from(near) + scale * f64::from(far)).collect();
+    let stretch = length(near) / sum.iter().map(|value| value * value).sum::<f64>().sqrt();
+    if !stretch.is_normal() || sum.len() != near.len() {
+        return near.to_vec();
+    }
+    sum.into_iter().map(|value| (stretch * value) as f32).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn near_and_far_weigh_the_same_whatever_their_lengths() {
+        let both = near_and_far(&[2.0, 0.0], &[vec![0.0, 7.0], vec![0.0, 9.0]]);
+        assert!(both.iter().all(|value| (value - 2.0_f32.sqrt()).abs() < 1e-6), "{both:?}");
+        for far in [vec![], vec![vec![0.0, 0.0]], vec![vec![f32::NAN, 1.0]], vec![vec![-3.0, 0.0]]] {
+            assert_eq!(near_and_far(&[2.0, 0.0], &far), [2.0, 0.0], "{far:?}");
+        }
+    }
 
     #[test]
     fn the_mean_is_taken_number_by_number() {

@@ -1,9 +1,10 @@
 //! The building blocks of a Rostro pipeline: pure functions on plain slices, tested natively.
 //!
-//! In the order in which a picture goes through them: [`decode`], [`scales`], [`letterbox`], [`scrfd`], [`align`], [`embed`], [`measure`], [`review`]
+//! In the order in which a picture goes through them: [`decode`], [`scales`], [`letterbox`], [`scrfd`], [`align`], [`afar`], [`embed`], [`measure`], [`review`]
 //! and [`decide`]. A pipeline is written against the traits of [`host`], and says what it saw in the types of [`analysis`]; a component binds
 //! both to the interfaces of `wit/` with `wit-bindgen`, as `guest/insightface` does.
 
+pub mod afar;
 pub mod align;
 pub mod analysis;
 pub mod decide;

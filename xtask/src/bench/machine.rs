@@ -11,10 +11,13 @@ pub(super) fn described() -> String {
     format!("{cores} cores of {processor}{memory}, {}", std::env::consts::OS)
 }
 
-/// The most memory that a process held so far, in MB, where the system tells.
-pub(super) fn peak_memory(process: u32) -> Option<u64> {
-    let text = field(&format!("/proc/{process}/status"), "VmHWM")?;
-    text.split(' ').next()?.parse::<u64>().ok().map(|kilobytes| kilobytes / 1000)
+/// The memory that a process holds and the most that it held so far, in MB, where the system tells.
+pub(super) fn memory(process: u32) -> Option<(u64, u64)> {
+    let megabytes = |name: &str| {
+        let text = field(&format!("/proc/{process}/status"), name)?;
+        text.split(' ').next()?.parse::<u64>().ok().map(|kilobytes| kilobytes / 1000)
+    };
+    Some((megabytes("VmRSS")?, megabytes("VmHWM")?))
 }
 
 /// The value of a `name: value` line.

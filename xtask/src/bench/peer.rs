@@ -7,17 +7,10 @@ use anyhow::{Result, ensure};
 
 use super::service::{Service, empty_folder, free_address};
 use super::wrk::{self, Load};
-use super::{BenchArgs, machine};
+use super::{BenchArgs, frames, machine};
 use crate::python;
 use crate::setup::{Profile, program};
 use crate::steps::{command, root, shared, step};
-
-/// The frames: what is in them, and where they are.
-const FRAMES: [(&str, &str); 3] = [
-    ("1 face, 640×480", "faces/students/s6/test.jpg"),
-    ("6 faces, 1280×886", "faces/groups/friends.jpg"),
-    ("30 faces, 1920×1080", "faces/classrooms/classroom_030_faces.jpg"),
-];
 
 /// Callers at a time.
 const CONCURRENCY: [usize; 2] = [1, 8];
@@ -29,7 +22,7 @@ const WARM_UP: u64 = 1;
 pub(super) fn compare(args: &BenchArgs) -> Result<()> {
     wrk::install()?;
     let programs = python::environment("peer", &root().join("xtask/bench/requirements.txt"))?;
-    let ours = step("rostro, with the students enrolled", || filled(start_ours()?))?;
+    let ours = step("rostro, with the students enrolled", ours)?;
     let theirs = step("the replaced service, with the students enrolled", || filled(start_theirs(&programs)?))?;
     println!("{}\n{} rounds of {} s for each service in each row\n", machine::described(), args.rounds, args.seconds);
     println!(
@@ -37,8 +30,7 @@ pub(super) fn compare(args: &BenchArgs) -> Result<()> {
          | requests/s, replaced | requests/s, rostro | ratio |\n|---|---|---|---|---|---|---|---|---|---|---|---|"
     );
     let mut behind = Vec::new();
-    for (what, picture) in FRAMES {
-        let picture = shared().join(picture);
+    for (what, picture) in frames::usual() {
         let body = wrk::frame_body(&picture)?;
         let found = [&theirs, &ours].map(|service| service.recognize(&picture));
         let [Ok((their_faces, their_names)), Ok((our_faces, our_names))] = found else {
@@ -58,10 +50,15 @@ pub(super) fn compare(args: &BenchArgs) -> Result<()> {
             }
         }
     }
-    let memory = |service: &Service| service.peak_memory().map_or_else(|| "unknown".to_owned(), |peak| format!("{peak} MB"));
+    let memory = |service: &Service| service.memory().map_or_else(|| "unknown".to_owned(), |(_, peak)| format!("{peak} MB"));
     println!("\npeak memory: replaced {}, rostro {}", memory(&theirs), memory(&ours));
     ensure!(behind.is_empty(), "not ahead of the replaced service: {}", behind.join("; "));
     Ok(())
+}
+
+/// This service, with the students enrolled.
+pub(super) fn ours() -> Result<Service> {
+    filled(start_ours()?)
 }
 
 fn filled(service: Service) -> Result<Service> {
@@ -126,5 +123,10 @@ fn median(loads: &[Load]) -> Load {
         figures.sort_by(f64::total_cmp);
         figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
     };
-    Load { p50: of(|load| load.p50), p95: of(|load| load.p95), rate: of(|load| load.rate) }
+    Load {
+        p50: of(|load| load.p50),
+        p95: of(|load| load.p95),
+        rate: of(|load| load.rate),
+        requests: loads.iter().map(|load| load.requests).sum(),
+    }
 }

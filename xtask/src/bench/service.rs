@@ -104,12 +104,13 @@ impl Service {
         Ok((faces.len(), named))
     }
 
-    /// The most memory that it held so far, its workers' included, in MB.
-    pub(super) fn peak_memory(&self) -> Option<u64> {
+    /// The memory that it holds and the most that it held so far, its workers' included, in MB.
+    pub(super) fn memory(&self) -> Option<(u64, u64)> {
         let own = self.child.id();
         let children = fs::read_to_string(format!("/proc/{own}/task/{own}/children")).unwrap_or_default();
-        let workers = children.split_whitespace().filter_map(|id| machine::peak_memory(id.parse().ok()?)).sum::<u64>();
-        machine::peak_memory(own).map(|peak| peak + workers)
+        let workers = children.split_whitespace().filter_map(|id| machine::memory(id.parse().ok()?));
+        let own = machine::memory(own)?;
+        Some(workers.fold(own, |(now, peak), worker| (now + worker.0, peak + worker.1)))
     }
 }
 

@@ -20,6 +20,8 @@ pub(super) struct Load {
     pub(super) p95: f64,
     /// Requests answered in a second.
     pub(super) rate: f64,
+    /// Requests answered.
+    pub(super) requests: u64,
 }
 
 /// Makes sure that the program is there.
@@ -68,5 +70,11 @@ pub(super) fn load(service: &Service, body: &Path, connections: usize, seconds: 
     if figure("failed")? > 0.0 || figure("requests")? < 1.0 {
         bail!("{}: {} requests failed and {} were answered", service.name, figure("failed")?, figure("requests")?);
     }
-    Ok(Load { p50: figure("p50_us")? / 1e3, p95: figure("p95_us")? / 1e3, rate: figure("requests")? / figure("micros")? * 1e6 })
+    let requests = figure("requests")?;
+    Ok(Load {
+        p50: figure("p50_us")? / 1e3,
+        p95: figure("p95_us")? / 1e3,
+        rate: requests / figure("micros")? * 1e6,
+        requests: requests as u64,
+    })
 }

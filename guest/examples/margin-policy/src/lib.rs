@@ -8,7 +8,7 @@ mod bindings;
 use crate::bindings::exports::rostro::pipeline::policy::{Decision, Guest, Match, Probe, Reason, ReviewOutcome};
 use crate::bindings::rostro::pipeline::settings;
 use crate::bindings::rostro::pipeline::types::{Face, Identity};
-use rostro_sdk::decide::{self, Candidate, assign};
+use rostro_sdk::decide::{self, Candidate, Rule, assign};
 use rostro_sdk::embed::mean;
 use rostro_sdk::review::{Review, best_face};
 
@@ -42,7 +42,7 @@ impl Guest for MarginPolicy {
     fn decide(probes: Vec<Probe>) -> Vec<Decision> {
         let margin = settings::get("margin").and_then(|text| text.parse().ok()).unwrap_or(MARGIN);
         let faces: Vec<Vec<Candidate<'_>>> = probes.iter().map(candidates).collect();
-        let decisions = assign(&faces, settings::get_thresholds().similarity);
+        let decisions = assign(&faces, Rule::plain(settings::get_thresholds().similarity));
         decisions.into_iter().zip(&faces).map(|(decision, candidates)| answer(decision, candidates, margin)).collect()
     }
 }
@@ -64,6 +64,7 @@ fn answer(decision: decide::Decision, candidates: &[Candidate<'_>], margin: f32)
         }
         decide::Decision::NoCandidates => unknown("no_candidates"),
         decide::Decision::BelowThreshold => unknown("below_threshold"),
+        decide::Decision::Ambiguous => unknown("ambiguous"),
         decide::Decision::AlreadyMatched => unknown("already_matched"),
     }
 }
