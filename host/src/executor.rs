@@ -8,7 +8,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout_at;
 
 use crate::cores::Cores;
@@ -53,15 +53,16 @@ impl Executor {
         Instant::now() + self.deadline
     }
 
-    /// Runs `work` on a worker. It should end by `deadline`, after which nobody waits for it.
+    /// Runs `work` on a worker. It should end by `deadline`, after which nobody waits for it. What it gives beside its result is dropped
+    /// when the result is on its way: instances are cleared then, which takes a millisecond that nobody need wait for.
     ///
     /// # Errors
     ///
     /// [`ExecutorError`]; after [`ExecutorError::Deadline`] the work may still be running, and keeps its worker until it ends.
-    pub(crate) async fn run<T, W>(&self, deadline: Instant, work: W) -> Result<T, ExecutorError>
+    pub(crate) async fn run<T, L, W>(&self, deadline: Instant, work: W) -> Result<T, ExecutorError>
     where
         T: Send + 'static,
-        W: FnOnce() -> T + Send + 'static,
+        W: FnOnce() -> (T, L) + Send + 'static,
     {
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| ExecutorError::Overloaded)?;
         let worker = timeout_at(deadline.into(), Arc::clone(&self.workers).acquire_owned())
@@ -70,12 +71,17 @@ impl Executor {
             .map_err(|_| ExecutorError::Overloaded)?;
         let span = tracing::Span::current();
         let cores = self.cores.clone();
-        let task = tokio::task::spawn_blocking(move || {
+        let (answer, answered) = oneshot::channel();
+        tokio::task::spawn_blocking(move || {
             let _held_until_the_end = (place, worker, cores.occupy());
-            span.in_scope(work)
+            let (result, leftover) = span.in_scope(work);
+            // Nobody may be waiting any more.
+            let _ = answer.send(result);
+            drop(leftover);
         });
-        match timeout_at(deadline.into(), task).await {
+        match timeout_at(deadline.into(), answered).await {
             Ok(Ok(result)) => Ok(result),
+            // It was dropped without an answer.
             Ok(Err(_)) => Err(ExecutorError::Panicked),
             Err(_) => Err(ExecutorError::Deadline),
         }
@@ -96,16 +102,16 @@ mod tests {
         let (release, wait) = std::sync::mpsc::channel::<()>();
         let running = tokio::spawn({
             let executor = executor.clone();
-            async move { executor.run(executor.deadline(), move || wait.recv().is_ok()).await }
+            async move { executor.run(executor.deadline(), move || (wait.recv().is_ok(), ())).await }
         });
         let queued = tokio::spawn({
             let executor = executor.clone();
-            async move { executor.run(executor.deadline(), || true).await }
+            async move { executor.run(executor.deadline(), || (true, ())).await }
         });
         while executor.places.available_permits() > 0 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(executor.run(executor.deadline(), || true).await, Err(ExecutorError::Overloaded));
+        assert_eq!(executor.run(executor.deadline(), || (true, ())).await, Err(ExecutorError::Overloaded));
         release.send(()).unwrap();
         assert_eq!(running.await.unwrap(), Ok(true));
         assert_eq!(queued.await.unwrap(), Ok(true));
@@ -115,19 +121,19 @@ mod tests {
     async fn a_worker_is_free_again_only_when_its_work_really_ends() {
         let executor = executor(1, 8, Duration::from_millis(50));
         let (release, wait) = std::sync::mpsc::channel::<()>();
-        assert_eq!(executor.run(executor.deadline(), move || wait.recv().is_ok()).await, Err(ExecutorError::Deadline));
+        assert_eq!(executor.run(executor.deadline(), move || (wait.recv().is_ok(), ())).await, Err(ExecutorError::Deadline));
         assert_eq!(executor.workers.available_permits(), 0, "the work still runs");
         release.send(()).unwrap();
         while executor.workers.available_permits() == 0 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(executor.run(executor.deadline(), || 7).await, Ok(7));
+        assert_eq!(executor.run(executor.deadline(), || (7, ())).await, Ok(7));
     }
 
     #[tokio::test]
     async fn a_panic_costs_its_request_and_not_the_worker() {
         let executor = executor(1, 0, Duration::from_secs(5));
-        assert_eq!(executor.run(executor.deadline(), || panic!("a bug")).await, Err::<(), _>(ExecutorError::Panicked));
-        assert_eq!(executor.run(executor.deadline(), || 1).await, Ok(1));
+        assert_eq!(executor.run(executor.deadline(), || -> ((), ()) { panic!("a bug") }).await, Err::<(), _>(ExecutorError::Panicked));
+        assert_eq!(executor.run(executor.deadline(), || (1, ())).await, Ok(1));
     }
 }

@@ -120,12 +120,15 @@ impl Service {
     pub(crate) async fn recognize(self: &Arc<Self>, frame: Content, deadline: Instant) -> Result<Recognition, ServiceError> {
         let service = Arc::clone(self);
         let arrived = Instant::now();
-        self.executor.run(deadline, move || service.recognize_now(&frame.bytes, arrived, deadline)).await?
+        let work = move || {
+            let mut run = service.router.active().begin(deadline);
+            (service.recognize_now(&mut run, &frame.bytes, arrived), run)
+        };
+        self.executor.run(deadline, work).await?
     }
 
-    fn recognize_now(&self, frame: &[u8], arrived: Instant, deadline: Instant) -> Result<Recognition, ServiceError> {
+    fn recognize_now(&self, run: &mut Run, frame: &[u8], arrived: Instant) -> Result<Recognition, ServiceError> {
         let begun = Instant::now();
-        let mut run = self.router.active().begin(deadline);
         let analysis = run.analyze(frame, Purpose::Recognize)?;
         let searched = Instant::now();
         let (width, height) = (analysis.width, analysis.height);
@@ -162,7 +165,7 @@ impl Service {
     /// [`ServiceError`]; nothing changed then, unless the deadline passed while the person was written.
     pub(crate) async fn enroll(self: &Arc<Self>, id: PersonId, photos: Vec<Photo>, deadline: Instant) -> Result<Enrollment, ServiceError> {
         let service = Arc::clone(self);
-        self.executor.run(deadline, move || service.enroll_now(&id, &photos, deadline)).await?
+        self.executor.run(deadline, move || (service.enroll_now(&id, &photos, deadline), ())).await?
     }
 
     fn enroll_now(&self, id: &PersonId, photos: &[Photo], deadline: Instant) -> Result<Enrollment, ServiceError> {

@@ -131,10 +131,10 @@ impl host::Model for Model {
     fn run(&self, stage: &str, input: &[f32], count: usize, width: usize, height: usize) -> Result<Vec<Output>, String> {
         let dimensions = [count, 3, height, width].map(|length| u32::try_from(length).unwrap_or(u32::MAX));
         // The bytes of numbers, as they lie in memory: WebAssembly is little-endian, as tensors are.
-        let tensor = Outside.timed("copy_in", || Tensor::new(&dimensions, TensorType::Fp32, bytemuck::cast_slice(input)));
+        let tensor = Outside.timed("copy-in", || Tensor::new(&dimensions, TensorType::Fp32, bytemuck::cast_slice(input)));
         let outputs = Outside.timed(stage, || self.context.compute(vec![(self.granted.input.clone(), tensor)]));
         let outputs = outputs.map_err(|error| format!("{}: {}", self.role, error.data()))?;
-        Outside.timed("copy_out", || outputs.into_iter().map(|(name, tensor)| self.read(&name, &tensor)).collect())
+        Outside.timed("copy-out", || outputs.into_iter().map(|(name, tensor)| self.read(&name, &tensor)).collect())
     }
 }
 

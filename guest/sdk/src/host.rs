@@ -66,7 +66,7 @@ pub trait Model {
 
     /// Runs it on `count` images of `width` × `height` pixels: `input` is a count×3×height×width tensor. Outputs come in the graph's order.
     ///
-    /// The time of the run is added to `stage`, and that of bringing tensors to the host and back to `copy_in` and `copy_out`.
+    /// The time of the run is added to `stage`, and that of bringing tensors to the host and back to `copy-in` and `copy-out`.
     ///
     /// # Errors
     ///

@@ -5,7 +5,7 @@ use crate::resize::resize;
 use crate::tensor::{Normalization, planes};
 
 /// Detectors with strides up to 32 take inputs whose sides are multiples of it.
-const MULTIPLE: usize = 32;
+pub(crate) const MULTIPLE: usize = 32;
 
 /// How a picture is laid into a detector's input.
 #[derive(Clone, Copy, Debug, PartialEq)]

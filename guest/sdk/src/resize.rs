@@ -4,13 +4,16 @@
 /// Bits of an interpolation weight, as in OpenCV's 8-bit path.
 const WEIGHT_BITS: u32 = 11;
 
+/// Bits after the point of a row that was blended from two, so that it fits 16 bits.
+const ROW_BITS: u32 = 7;
+
 /// Where a resized row or column is read from: the two source positions and their weights, which add up to 2^11.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Tap {
     near: usize,
     far: usize,
-    near_weight: i32,
-    far_weight: i32,
+    near_weight: u32,
+    far_weight: u32,
 }
 
 /// The taps of an axis that is resized from `source` to `target` pixels.
@@ -21,7 +24,7 @@ fn taps(source: usize, target: usize) -> Vec<Tap> {
     let tap = |index: usize| {
         let centre = ((index as f64 + 0.5) * scale - 0.5).max(0.0);
         let near = (centre.floor() as usize).min(last);
-        let far_weight = ((centre - near as f64).min(1.0) * one).round() as i32;
+        let far_weight = ((centre - near as f64).min(1.0) * one).round() as u32;
         Tap { near, far: (near + 1).min(last), near_weight: (1 << WEIGHT_BITS) - far_weight, far_weight }
     };
     (0..target).map(tap).collect()
@@ -30,6 +33,8 @@ fn taps(source: usize, target: usize) -> Vec<Tap> {
 /// Resizes RGB pixels row by row: calls `row` with each row's index and its `3 × target` values, in 0 to 255.
 ///
 /// `source` and `target` are width and height in pixels; `pixels` holds 3 × width × height bytes.
+///
+/// Rows are blended before they are shortened: that runs along memory, and leaves only one row to be picked from.
 pub(crate) fn resize(pixels: &[u8], source: (usize, usize), target: (usize, usize), mut row: impl FnMut(usize, &[u8])) {
     let stride = 3 * source.0;
     if source == target {
@@ -37,72 +42,46 @@ pub(crate) fn resize(pixels: &[u8], source: (usize, usize), target: (usize, usiz
         return;
     }
     let columns = taps(source.0, target.0);
-    let mut window = Window::new(3 * target.0);
-    let mut blended = vec![0; 3 * target.0];
+    let mut blended = vec![0_u16; stride];
+    let mut resized = vec![0_u8; 3 * target.0];
     for (index, tap) in taps(source.1, target.1).into_iter().enumerate() {
         let source_row = |row: usize| pixels.get(row * stride..(row + 1) * stride).unwrap_or_default();
-        window.slide(tap.near, |values| stretch(source_row(tap.near), &columns, values));
-        if tap.far_weight > 0 {
-            window.fetch_far(tap.far, |values| stretch(source_row(tap.far), &columns, values));
+        blend(source_row(tap.near), source_row(tap.far), tap, &mut blended);
+        if source.0 == 2 * target.0 {
+            halve(&blended, &mut resized);
+        } else {
+            pick(&blended, &columns, &mut resized);
         }
-        blend(&window.near.1, &window.far.1, tap, &mut blended);
-        row(index, &blended);
+        row(index, &resized);
     }
 }
 
-/// The two source rows in use, stretched horizontally. Each is made once, although several rows may be blended of it.
-struct Window {
-    near: (usize, Vec<i32>),
-    far: (usize, Vec<i32>),
-}
-
-impl Window {
-    fn new(length: usize) -> Self {
-        Self { near: (usize::MAX, vec![0; length]), far: (usize::MAX, vec![0; length]) }
-    }
-
-    fn slide(&mut self, row: usize, make: impl FnOnce(&mut [i32])) {
-        if self.near.0 == row {
-            return;
-        }
-        if self.far.0 == row {
-            std::mem::swap(&mut self.near, &mut self.far);
-            return;
-        }
-        make(&mut self.near.1);
-        self.near.0 = row;
-    }
-
-    fn fetch_far(&mut self, row: usize, make: impl FnOnce(&mut [i32])) {
-        if self.far.0 != row {
-            make(&mut self.far.1);
-            self.far.0 = row;
-        }
-    }
-}
-
-/// Interpolates a row along itself; values are scaled by 2^11.
-fn stretch(pixels: &[u8], columns: &[Tap], values: &mut [i32]) {
-    for (tap, value) in columns.iter().zip(values.as_chunks_mut::<3>().0) {
-        let near = pixels.get(3 * tap.near..).unwrap_or_default();
-        // A pixel and the next one lie together; the last one has none.
-        let [a, b, c, d, e, f] = match near.first_chunk::<6>() {
-            Some(pair) => pair.map(i32::from),
-            None => match near.first_chunk::<3>() {
-                Some(&[a, b, c]) => [a, b, c, a, b, c].map(i32::from),
-                None => continue,
-            },
-        };
-        *value =
-            [a * tap.near_weight + d * tap.far_weight, b * tap.near_weight + e * tap.far_weight, c * tap.near_weight + f * tap.far_weight];
-    }
-}
-
-/// Interpolates between two rows, with the shifts and the rounding of OpenCV's 8-bit path.
-fn blend(near: &[i32], far: &[i32], tap: Tap, blended: &mut [u8]) {
+/// Interpolates between two rows.
+fn blend(near: &[u8], far: &[u8], tap: Tap, blended: &mut [u16]) {
+    const SHIFT: u32 = WEIGHT_BITS - ROW_BITS;
     for ((near, far), blended) in near.iter().zip(far).zip(blended) {
-        let sum = (((near >> 4) * tap.near_weight) >> 16) + (((far >> 4) * tap.far_weight) >> 16);
-        *blended = ((sum + 2) >> 2).clamp(0, 255) as u8;
+        let sum = u32::from(*near) * tap.near_weight + u32::from(*far) * tap.far_weight;
+        *blended = ((sum + (1 << (SHIFT - 1))) >> SHIFT) as u16;
+    }
+}
+
+/// Takes the mean of every two pixels: what [`pick`] comes to where a row becomes half as long.
+fn halve(blended: &[u16], resized: &mut [u8]) {
+    for (&[a, b, c, d, e, f], resized) in blended.as_chunks::<6>().0.iter().zip(resized.as_chunks_mut::<3>().0) {
+        *resized = [(a, d), (b, e), (c, f)].map(|(near, far)| ((near + far + (1 << ROW_BITS)) >> (ROW_BITS + 1)) as u8);
+    }
+}
+
+/// Interpolates along a row.
+fn pick(blended: &[u16], columns: &[Tap], resized: &mut [u8]) {
+    const SHIFT: u32 = WEIGHT_BITS + ROW_BITS;
+    let pixels = blended.as_chunks::<3>().0;
+    for (tap, resized) in columns.iter().zip(resized.as_chunks_mut::<3>().0) {
+        let (Some(near), Some(far)) = (pixels.get(tap.near), pixels.get(tap.far)) else { continue };
+        for ((near, far), resized) in near.iter().zip(far).zip(resized) {
+            let sum = u32::from(*near) * tap.near_weight + u32::from(*far) * tap.far_weight;
+            *resized = ((sum + (1 << (SHIFT - 1))) >> SHIFT) as u8;
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! look costs little and tells which look is worth its time: none, if all that it sees are large faces; the usual one; or a closer one,
 //! where faces are too small for that. The figures here were measured with SCRFD 500MF (`docs/performance.md`).
 
+use crate::letterbox::MULTIPLE;
 use crate::scrfd::Detection;
 
 /// The longer side of the first look at a frame, in pixels of the input: a quarter of the usual one's cost. A face that fills the picture is
@@ -26,8 +27,8 @@ pub const COARSE_HINT: f32 = 0.1;
 /// Down to this score a detection of another look hints at a face that a closer look would find.
 pub const HINT: f32 = 0.2;
 
-/// Faces of so many pixels of the coarse look's input need no other: their landmarks lie as well as those of the usual look.
-const LARGE_ENOUGH: f32 = 48.0;
+/// Faces of so many pixels of an input need no closer look: their landmarks move no more than between the usual look and one twice as close.
+const LARGE_ENOUGH: f32 = 32.0;
 
 /// Faces of fewer pixels of the input are found less surely, and their landmarks are coarse.
 const SMALL_FACE: f32 = 12.0;
@@ -59,17 +60,21 @@ impl Look {
     /// Faces count as found from the score `threshold` on.
     #[must_use]
     pub fn second(&self, longest: u32, threshold: f32) -> Option<usize> {
-        let is_seen_well = |(face, side): (&Detection, f32)| face.score >= threshold && side >= LARGE_ENOUGH;
-        if !self.detections.is_empty() && self.detections.iter().zip(self.sides()).all(is_seen_well) {
-            return None;
+        let smallest = self.sides().fold(f32::INFINITY, f32::min);
+        let is_weak = |face: &Detection| face.score < threshold;
+        if self.detections.is_empty() || self.detections.iter().any(is_weak) || smallest < LARGE_ENOUGH * COARSE as f32 / USUAL as f32 {
+            return Some(self.usual_or_closer(longest));
         }
-        // Too small for the usual look, too.
+        // As large as makes the smallest face large enough.
+        let wanted = ((COARSE as f32 * LARGE_ENOUGH / smallest) as usize).next_multiple_of(MULTIPLE);
+        Some(wanted).filter(|_| smallest < LARGE_ENOUGH)
+    }
+
+    /// The usual look, unless too many faces are too small for that, too.
+    fn usual_or_closer(&self, longest: u32) -> usize {
         let least = SMALL_FACE * COARSE as f32 / USUAL as f32;
         let tiny = self.sides().filter(|&side| side < least).count();
-        if tiny == 0 || tiny * SHARE < self.detections.len() {
-            return Some(USUAL);
-        }
-        Some(self.aimed(longest).max(USUAL))
+        if tiny == 0 || tiny * SHARE < self.detections.len() { USUAL } else { self.aimed(longest).max(USUAL) }
     }
 
     /// The longer side of a look closer than this one, at a picture whose longer side has `longest` pixels; none where it would add nothing.
@@ -135,7 +140,8 @@ mod tests {
         for (what, faces, wanted) in [
             ("large faces", vec![face(0.0, 400.0, 0.8), face(500.0, 300.0, 0.9)], None),
             ("a large face that is weak", vec![face(0.0, 400.0, 0.6)], Some(USUAL)),
-            ("a face that is not large", vec![face(0.0, 400.0, 0.8), face(500.0, 200.0, 0.9)], Some(USUAL)),
+            ("a face that is not quite large enough", vec![face(0.0, 400.0, 0.8), face(500.0, 150.0, 0.9)], Some(416)),
+            ("a face that is seen well at the usual look", vec![face(0.0, 400.0, 0.8), face(500.0, 90.0, 0.9)], Some(USUAL)),
             ("a hint at a distant face", vec![face(0.0, 400.0, 0.8), face(500.0, 36.0, 0.15)], Some(USUAL)),
             ("distant faces", vec![face(0.0, 400.0, 0.8), face(500.0, 30.0, 0.15)], Some(1280)),
             ("one distant face of many", [strong(29), vec![face(0.0, 30.0, 0.3)]].concat(), Some(USUAL)),

@@ -67,6 +67,12 @@ impl OnnxRuntime {
         Ok(Self { environment, cores })
     }
 
+    /// The library's environment, for whoever runs sessions beside those of the models.
+    #[must_use]
+    pub fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
     /// Prepares a model from its ONNX bytes.
     ///
     /// # Errors

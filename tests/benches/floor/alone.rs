@@ -3,8 +3,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result};
+use ort::environment::Environment;
 use ort::session::Session;
-use ort::session::builder::GraphOptimizationLevel;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::TensorRef;
 use rostro_host::Pack;
 
@@ -21,12 +22,10 @@ pub(crate) struct Arrangement {
 impl Arrangement {
     /// Every arrangement: detector and recogniser with 1, 2, ... threads and the faces in turn, waiting threads asleep or spinning; and the
     /// detector with all threads and the faces side by side with one each.
-    pub(crate) fn all(pack: &Pack, cores: usize) -> Result<Vec<Self>> {
+    pub(crate) fn all(environment: &Environment, pack: &Pack, cores: usize) -> Result<Vec<Self>> {
         let session = |role: &str, threads: usize, spin: bool| -> Result<Session> {
             let (_, bytes) = pack.model(role).context("a model of the pack")?;
-            let builder = Session::builder()?.with_optimization_level(GraphOptimizationLevel::All)?;
-            let builder = builder.with_independent_thread_pool()?.with_intra_threads(threads)?.with_inter_threads(1)?;
-            Ok(builder.with_intra_op_spinning(spin)?.with_log_level(ort::logging::LogLevel::Error)?.commit_from_memory(bytes)?)
+            Ok(load(environment, bytes, threads, spin)?)
         };
         let mut all = Vec::new();
         for threads in 1..=cores {
@@ -66,6 +65,12 @@ impl Arrangement {
             others.into_iter().try_for_each(|other| other.join().unwrap_or_else(|_| anyhow::bail!("a thread panicked")))
         })
     }
+}
+
+fn load(environment: &Environment, bytes: &[u8], threads: usize, spin: bool) -> Result<Session, ort::Error> {
+    let builder = SessionBuilder::new(environment)?.with_optimization_level(GraphOptimizationLevel::All)?;
+    let builder = builder.with_independent_thread_pool()?.with_intra_threads(threads)?.with_inter_threads(1)?;
+    builder.with_intra_op_spinning(spin)?.with_log_level(ort::logging::LogLevel::Error)?.commit_from_memory(bytes)
 }
 
 fn faces(batch: &Fed) -> impl Iterator<Item = &[f32]> {

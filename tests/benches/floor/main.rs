@@ -88,9 +88,9 @@ const STAGES: [&str; 14] = [
     "queue",
     "decode",
     "letterbox",
-    "copy_in",
+    "copy-in",
     "detect",
-    "copy_out",
+    "copy-out",
     "postprocess",
     "align",
     "embed",
@@ -107,11 +107,11 @@ fn main() -> Result<()> {
     let runtime = OnnxRuntime::load(&library, cores.clone())?;
     let pack = Pack::open(&args.models, &args.pack)?;
     let native = Native::new(&runtime, &pack)?;
-    let engine = Engine::new(Limits::default(), 1)?;
+    let engine = Engine::new(Limits::default(), 1).map_err(|error| anyhow::anyhow!("{error}"))?;
     let plugin = Plugin::load(&engine, &std::fs::read(&args.pipeline)?)?;
     let tuning = Tuning { detection: None, similarity: None, max_pixels: 40_000_000, own: BTreeMap::new() };
     let revision = Revision::stage(&runtime, &pack, plugin, None, &tuning, later())?;
-    let mut arrangements = Arrangement::all(&pack, std::thread::available_parallelism().map_or(1, usize::from))?;
+    let mut arrangements = Arrangement::all(runtime.environment(), &pack, std::thread::available_parallelism().map_or(1, usize::from))?;
     let bench = Bench { native, cores, revision, url: args.url, rounds: args.rounds };
     let mut measured = Vec::new();
     for frame in &args.frames {
