@@ -1,31 +1,29 @@
 //! Bilinear interpolation by OpenCV's convention, because the models were trained behind it: pixel centres lie at half
 //! coordinates, and shrinking does not average.
 
-/// Bits of an interpolation weight, as in OpenCV's 8-bit path.
+/// Bits of a weight along a row, as in OpenCV's 8-bit path.
 const WEIGHT_BITS: u32 = 11;
 
-/// Bits after the point of a row that was blended from two, so that it fits 16 bits.
-const ROW_BITS: u32 = 7;
+/// Bits of a weight between two rows: so few that a blended row fits 16 bits and is made eight values at a time.
+const ROW_BITS: u32 = 8;
 
-/// Where a resized row or column is read from: the two source positions and their weights, which add up to 2^11.
+/// Where a resized row or column is read from: a source position and the next one, and the latter's weight; the former has the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Tap {
     near: usize,
-    far: usize,
-    near_weight: u32,
     far_weight: u32,
 }
 
-/// The taps of an axis that is resized from `source` to `target` pixels.
-fn taps(source: usize, target: usize) -> Vec<Tap> {
+/// The taps of an axis that is resized from `source` to `target` pixels, with weights of so many bits.
+fn taps(source: usize, target: usize, bits: u32) -> Vec<Tap> {
     let scale = source as f64 / target as f64;
-    let one = f64::from(1 << WEIGHT_BITS);
     let last = source.saturating_sub(1);
     let tap = |index: usize| {
         let centre = ((index as f64 + 0.5) * scale - 0.5).max(0.0);
         let near = (centre.floor() as usize).min(last);
-        let far_weight = ((centre - near as f64).min(1.0) * one).round() as u32;
-        Tap { near, far: (near + 1).min(last), near_weight: (1 << WEIGHT_BITS) - far_weight, far_weight }
+        // The last pixel has none after it.
+        let far = if near == last { 0.0 } else { centre - near as f64 };
+        Tap { near, far_weight: (far * f64::from(1 << bits)).round() as u32 }
     };
     (0..target).map(tap).collect()
 }
@@ -41,12 +39,15 @@ pub(crate) fn resize(pixels: &[u8], source: (usize, usize), target: (usize, usiz
         pixels.chunks_exact(stride).enumerate().for_each(|(index, pixels)| row(index, pixels));
         return;
     }
-    let columns = taps(source.0, target.0);
-    let mut blended = vec![0_u16; stride];
+    let columns = taps(source.0, target.0, WEIGHT_BITS);
+    // One more pixel than a row has, of weight zero: every pixel has one after it then.
+    let mut blended = vec![0_u16; stride + 3];
     let mut resized = vec![0_u8; 3 * target.0];
-    for (index, tap) in taps(source.1, target.1).into_iter().enumerate() {
+    for (index, tap) in taps(source.1, target.1, ROW_BITS).into_iter().enumerate() {
         let source_row = |row: usize| pixels.get(row * stride..(row + 1) * stride).unwrap_or_default();
-        blend(source_row(tap.near), source_row(tap.far), tap, &mut blended);
+        let near = source_row(tap.near);
+        let far = if tap.far_weight == 0 { near } else { source_row(tap.near + 1) };
+        blend(near, far, tap.far_weight as u16, &mut blended);
         if source.0 == 2 * target.0 {
             halve(&blended, &mut resized);
         } else {
@@ -56,32 +57,31 @@ pub(crate) fn resize(pixels: &[u8], source: (usize, usize), target: (usize, usiz
     }
 }
 
-/// Interpolates between two rows.
-fn blend(near: &[u8], far: &[u8], tap: Tap, blended: &mut [u16]) {
-    const SHIFT: u32 = WEIGHT_BITS - ROW_BITS;
+/// Interpolates between two rows; values are scaled by 2^8, and the greatest just fits.
+fn blend(near: &[u8], far: &[u8], far_weight: u16, blended: &mut [u16]) {
+    let near_weight = (1 << ROW_BITS) - far_weight;
     for ((near, far), blended) in near.iter().zip(far).zip(blended) {
-        let sum = u32::from(*near) * tap.near_weight + u32::from(*far) * tap.far_weight;
-        *blended = ((sum + (1 << (SHIFT - 1))) >> SHIFT) as u16;
+        *blended = u16::from(*near) * near_weight + u16::from(*far) * far_weight;
     }
 }
 
 /// Takes the mean of every two pixels: what [`pick`] comes to where a row becomes half as long.
 fn halve(blended: &[u16], resized: &mut [u8]) {
-    for (&[a, b, c, d, e, f], resized) in blended.as_chunks::<6>().0.iter().zip(resized.as_chunks_mut::<3>().0) {
-        *resized = [(a, d), (b, e), (c, f)].map(|(near, far)| ((near + far + (1 << ROW_BITS)) >> (ROW_BITS + 1)) as u8);
+    for (pair, resized) in blended.as_chunks::<6>().0.iter().zip(resized.as_chunks_mut::<3>().0) {
+        let [a, b, c, d, e, f] = pair.map(u32::from);
+        *resized = [a + d, b + e, c + f].map(|sum| ((sum + (1 << ROW_BITS)) >> (ROW_BITS + 1)) as u8);
     }
 }
 
 /// Interpolates along a row.
 fn pick(blended: &[u16], columns: &[Tap], resized: &mut [u8]) {
     const SHIFT: u32 = WEIGHT_BITS + ROW_BITS;
-    let pixels = blended.as_chunks::<3>().0;
     for (tap, resized) in columns.iter().zip(resized.as_chunks_mut::<3>().0) {
-        let (Some(near), Some(far)) = (pixels.get(tap.near), pixels.get(tap.far)) else { continue };
-        for ((near, far), resized) in near.iter().zip(far).zip(resized) {
-            let sum = u32::from(*near) * tap.near_weight + u32::from(*far) * tap.far_weight;
-            *resized = ((sum + (1 << (SHIFT - 1))) >> SHIFT) as u8;
-        }
+        let Some(pair) = blended.get(3 * tap.near..).and_then(|values| values.first_chunk::<6>()) else { continue };
+        let [a, b, c, d, e, f] = pair.map(u32::from);
+        let near_weight = (1 << WEIGHT_BITS) - tap.far_weight;
+        *resized =
+            [(a, d), (b, e), (c, f)].map(|(near, far)| ((near * near_weight + far * tap.far_weight + (1 << (SHIFT - 1))) >> SHIFT) as u8);
     }
 }
 

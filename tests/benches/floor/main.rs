@@ -112,7 +112,7 @@ fn main() -> Result<()> {
     let tuning = Tuning { detection: None, similarity: None, max_pixels: 40_000_000, own: BTreeMap::new() };
     let revision = Revision::stage(&runtime, &pack, plugin, None, &tuning, later())?;
     let mut arrangements = Arrangement::all(runtime.environment(), &pack, std::thread::available_parallelism().map_or(1, usize::from))?;
-    let bench = Bench { native, cores, revision, url: args.url, rounds: args.rounds };
+    let bench = Bench { native, cores, revision, url: args.url, client: ureq::Agent::new_with_defaults(), rounds: args.rounds };
     let mut measured = Vec::new();
     for frame in &args.frames {
         let (what, file) = frame.split_once('=').context("a frame is WHAT=FILE")?;
@@ -131,6 +131,8 @@ struct Bench {
     cores: Cores,
     revision: Arc<Revision>,
     url: Option<String>,
+    /// It keeps its connection, as a camera does.
+    client: ureq::Agent,
     rounds: usize,
 }
 
@@ -179,7 +181,7 @@ impl Bench {
             ensure!(natively.faces.len() == faces, "{}: {faces} faces in the component, {} natively", file.display(), natively.faces.len());
             if let Some(url) = &self.url {
                 let form = Form::new().file("image", file)?;
-                let (answer, wall) = ask(url, form)?;
+                let (answer, wall) = ask(&self.client, url, form)?;
                 times.add(SERVICE, wall);
                 let mut known = Duration::ZERO;
                 for (stage, milliseconds) in answer.get("timings_ms").and_then(Value::as_object).into_iter().flatten() {
@@ -202,9 +204,9 @@ impl Bench {
     }
 }
 
-fn ask(url: &str, form: Form<'_>) -> Result<(Value, Duration)> {
+fn ask(client: &ureq::Agent, url: &str, form: Form<'_>) -> Result<(Value, Duration)> {
     let begun = Instant::now();
-    let mut answer = ureq::post(format!("{url}/process_frame")).send(form)?;
+    let mut answer = client.post(format!("{url}/process_frame")).send(form)?;
     let text = answer.body_mut().read_to_string()?;
     Ok((serde_json::from_str(&text)?, begun.elapsed()))
 }
