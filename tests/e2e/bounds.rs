@@ -75,6 +75,7 @@ fn a_setting_that_the_pipeline_does_not_understand_stops_the_start() {
     for (setting, words) in [
         ("letterbox=sqare", "the setting letterbox is `sqare`; it must be `frame` or `square`"),
         ("detector-size=100", "the setting detector-size is `100`; it must be `auto` or a multiple of 32 from 32 to 2048"),
+        ("rivals=maybe", "the setting rivals is `maybe`; it must be `on` or `off`"),
     ] {
         let error = Options::drawn().arg("--setting", setting).refuse();
         assert!(error.contains("cannot stage the pipeline") && error.contains(words), "{error}");

@@ -24,7 +24,7 @@ fn enroll_everybody(server: &Server) {
 }
 
 #[test]
-fn thirty_students_are_named_strangers_are_not_and_a_class_is_seen() {
+fn thirty_students_are_named_strangers_are_not_and_classes_are_seen_to_the_back_row() {
     let server = Options::real().start();
     enroll_everybody(&server);
 
@@ -42,21 +42,54 @@ fn thirty_students_are_named_strangers_are_not_and_a_class_is_seen() {
     println!("friends.jpg: {friends:?}");
     assert_eq!(friends, ["Unknown"; 6]);
 
-    let class = server.names(std::fs::read(shared("faces/classrooms/classroom_030_faces.jpg")).unwrap());
-    println!("classroom_030: {} faces", class.len());
-    assert!(class.len() >= 29, "{} faces", class.len());
-    let named: Vec<&String> = class.iter().filter(|name| *name != "Unknown").collect();
-    assert_eq!(named.len(), named.iter().collect::<BTreeSet<_>>().len(), "one person, one face: {named:?}");
+    // Who of them sits where, by their clothes and by eye: of the 18 in the second room one, and of the 30 in the third five, are not to be
+    // made out at all.
+    for (room, faces, least, there) in [
+        ("005", 5, 0, ""),
+        ("010", 10, 1, "s36"),
+        ("030", 29, 6, "s24 s36 s60 s108 s144 s174"),
+        ("100", 100, 17, "s12 s18 s24 s30 s36 s42 s54 s60 s66 s72 s78 s90 s108 s120 s132 s138 s150 s174"),
+        ("200", 200, 24, "s6 s12 s18 s24 s30 s36 s42 s48 s54 s60 s66 s72 s78 s84 s90 s96 s108 s120 s126 s132 s144 s150 s156 s162 s174"),
+    ] {
+        let class = server.names(std::fs::read(shared(&format!("faces/classrooms/classroom_{room}_faces.jpg"))).unwrap());
+        let named: Vec<&str> = class.iter().map(String::as_str).filter(|name| *name != "Unknown").collect();
+        println!("classroom_{room}: {} faces, {} named", class.len(), named.len());
+        assert!(class.len() >= faces, "classroom_{room}: {} faces", class.len());
+        let there: BTreeSet<&str> = there.split(' ').collect();
+        let wrong: Vec<&&str> = named.iter().filter(|name| !there.contains(**name)).collect();
+        assert!(wrong.is_empty(), "classroom_{room}: {wrong:?} are not there");
+        assert_eq!(named.len(), named.iter().collect::<BTreeSet<_>>().len(), "one person, one face: {named:?}");
+        assert!(named.len() >= least, "classroom_{room}: only {named:?}");
+    }
 }
 
 #[test]
-fn everybody_in_the_room_is_seen_near_and_far() {
+fn a_photo_of_many_megapixels_shows_the_same_person_as_a_small_one() {
     let server = Options::real().start();
-    for (room, least) in [("005", 5), ("010", 10), ("100", 100), ("200", 200)] {
-        let frame = std::fs::read(shared(&format!("faces/classrooms/classroom_{room}_faces.jpg"))).unwrap();
-        let found = server.names(frame).len();
-        println!("classroom_{room}: {found} faces");
-        assert_eq!(found, least, "classroom_{room}");
+    for student in ["s6", "s36", "s102"] {
+        server.enroll(student, ["front", "left", "right"].map(|name| photo(student, name))).ok();
+        let small = photo(student, "test");
+        // Six times as wide and high: decoded at a half. And with so wide a margin that the face asks for all pixels.
+        let picture = image::load_from_memory(&small).unwrap().into_rgb8();
+        let (width, height) = picture.dimensions();
+        let large = image::imageops::resize(&picture, 6 * width, 6 * height, image::imageops::FilterType::CatmullRom);
+        let mut wide = image::RgbImage::from_pixel(6 * width, 6 * height, image::Rgb([128; 3]));
+        image::imageops::overlay(&mut wide, &picture, i64::from(width), i64::from(height));
+        let face = |jpeg: Vec<u8>| server.recognize(jpeg).ok()["recognized_faces"][0].clone();
+        let before = face(small);
+        for (picture, scale, shift) in [(large, 6.0, 0.0), (wide, 1.0, 1.0)] {
+            let mut jpeg = Vec::new();
+            image::codecs::jpeg::JpegEncoder::new_with_quality(&mut jpeg, 95).encode_image(&picture).unwrap();
+            let after = face(jpeg);
+            assert_eq!(after["identity"], student, "{after}");
+            let similarity = |face: &serde_json::Value| face["similarity"].as_f64().unwrap();
+            assert!((similarity(&before) - similarity(&after)).abs() < 0.05, "{student}: {before} and {after}");
+            let size = [width, height].map(f64::from);
+            for (edge, (before, after)) in before["bbox"].as_array().unwrap().iter().zip(after["bbox"].as_array().unwrap()).enumerate() {
+                let wanted = before.as_f64().unwrap() * scale + shift * size[edge % 2];
+                assert!((wanted - after.as_f64().unwrap()).abs() < 8.0 * scale, "{student}: edge {edge} at {after}, not {wanted}");
+            }
+        }
     }
 }
 

@@ -81,9 +81,22 @@ fn the_answer_has_every_field_of_the_contract_in_its_type() {
     assert_eq!(answer["pipeline"]["name"], "insightface");
     assert_eq!(answer["pipeline"]["digest"].as_str().unwrap().len(), 64);
     assert_eq!(answer["request_id"], request_id);
-    for stage in
-        ["receive", "queue", "decode", "letterbox", "detect", "postprocess", "align", "embed", "measure", "search", "decide", "total"]
-    {
+    for stage in [
+        "receive",
+        "queue",
+        "decode",
+        "letterbox",
+        "copy-in",
+        "detect",
+        "copy-out",
+        "postprocess",
+        "align",
+        "embed",
+        "measure",
+        "search",
+        "decide",
+        "total",
+    ] {
         assert!(answer["timings_ms"][stage].as_f64().is_some_and(|ms| ms >= 0.0), "{stage}: {}", answer["timings_ms"]);
     }
 }

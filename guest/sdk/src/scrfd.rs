@@ -36,6 +36,19 @@ pub struct Detection {
     pub score: f32,
 }
 
+impl Detection {
+    /// The same face in a picture whose sides are `factor` times as long.
+    #[must_use]
+    pub fn scaled(&self, factor: f32) -> Self {
+        let Rect { x1, y1, x2, y2 } = self.bounds;
+        Self {
+            bounds: Rect { x1: x1 * factor, y1: y1 * factor, x2: x2 * factor, y2: y2 * factor },
+            landmarks: self.landmarks.map(|point| Point { x: point.x * factor, y: point.y * factor }),
+            score: self.score,
+        }
+    }
+}
+
 /// Why outputs are not those of SCRFD.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OutputError {

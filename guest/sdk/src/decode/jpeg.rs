@@ -46,7 +46,8 @@ impl Header {
                 // Fill bytes before a marker.
                 (0xff, _) => rest.get(1..)?,
                 (START_OF_SCAN, coded) => {
-                    let is_complete = coded.windows(2).any(|pair| pair == [0xff, 0xd9]);
+                    // Most files have it at their end.
+                    let is_complete = coded.windows(2).rev().any(|pair| pair == [0xff, 0xd9]);
                     return header.map(|header| Self { is_complete, ..header });
                 }
                 (marker, [high, low, ..]) => {
