@@ -20,15 +20,24 @@ pub const LARGEST: usize = 1920;
 /// The most looks that are taken at one picture, each closer than the one before.
 pub const LOOKS: usize = 3;
 
-/// Down to this score a detection of the coarse look hints at a face: 96 of 100 faces of 6 pixels of the input score so, and nothing else in
-/// photos of a single face does.
-pub const COARSE_HINT: f32 = 0.1;
+/// Down to this score a small detection of the coarse look hints at a face: nine in ten faces of 6 pixels of the input score so, and nothing
+/// else in photos of a single face does.
+pub const COARSE_HINT: f32 = 0.15;
+
+/// From this many pixels of the input on, all faces score above [`LARGER_HINT`], however they are turned: less is no hint.
+const LARGER: f32 = 8.0;
+
+/// Down to this score a detection of the coarse look that is not small hints at a face.
+const LARGER_HINT: f32 = 0.3;
 
 /// Down to this score a detection of another look hints at a face that a closer look would find.
 pub const HINT: f32 = 0.2;
 
-/// Faces of so many pixels of an input need no closer look: their landmarks move no more than between the usual look and one twice as close.
-const LARGE_ENOUGH: f32 = 32.0;
+/// Faces of so many pixels of the coarse look's input need no other: twice what is asked for of the usual look.
+const LARGE_ENOUGH: f32 = 22.0;
+
+/// As large the smallest face is made where the coarse look has faces that are not large enough, and no hints at others.
+const COMFORTABLE: f32 = 32.0;
 
 /// Faces of fewer pixels of the input are found less surely, and their landmarks are coarse.
 const SMALL_FACE: f32 = 12.0;
@@ -60,14 +69,18 @@ impl Look {
     /// Faces count as found from the score `threshold` on.
     #[must_use]
     pub fn second(&self, longest: u32, threshold: f32) -> Option<usize> {
-        let smallest = self.sides().fold(f32::INFINITY, f32::min);
+        let is_hint = |face: &&Detection| {
+            let least = if face.bounds.shorter_side() * self.scale < LARGER { COARSE_HINT } else { LARGER_HINT };
+            face.score >= least.min(threshold)
+        };
+        let hints = Self { detections: self.detections.iter().filter(is_hint).copied().collect(), ..*self };
+        let smallest = hints.sides().fold(f32::INFINITY, f32::min);
         let is_weak = |face: &Detection| face.score < threshold;
-        if self.detections.is_empty() || self.detections.iter().any(is_weak) || smallest < LARGE_ENOUGH * COARSE as f32 / USUAL as f32 {
-            return Some(self.usual_or_closer(longest));
+        if hints.detections.is_empty() || hints.detections.iter().any(is_weak) || smallest < SMALL_FACE {
+            return Some(hints.usual_or_closer(longest));
         }
-        // As large as makes the smallest face large enough.
-        let wanted = ((COARSE as f32 * LARGE_ENOUGH / smallest) as usize).next_multiple_of(MULTIPLE);
-        Some(wanted).filter(|_| smallest < LARGE_ENOUGH)
+        let wanted = ((COARSE as f32 * COMFORTABLE / smallest) as usize).next_multiple_of(MULTIPLE);
+        Some(wanted.min(USUAL)).filter(|_| smallest < LARGE_ENOUGH)
     }
 
     /// The usual look, unless too many faces are too small for that, too.
@@ -140,12 +153,14 @@ mod tests {
         for (what, faces, wanted) in [
             ("large faces", vec![face(0.0, 400.0, 0.8), face(500.0, 300.0, 0.9)], None),
             ("a large face that is weak", vec![face(0.0, 400.0, 0.6)], Some(USUAL)),
-            ("a face that is not quite large enough", vec![face(0.0, 400.0, 0.8), face(500.0, 150.0, 0.9)], Some(416)),
-            ("a face that is seen well at the usual look", vec![face(0.0, 400.0, 0.8), face(500.0, 90.0, 0.9)], Some(USUAL)),
-            ("a hint at a distant face", vec![face(0.0, 400.0, 0.8), face(500.0, 36.0, 0.15)], Some(USUAL)),
-            ("distant faces", vec![face(0.0, 400.0, 0.8), face(500.0, 30.0, 0.15)], Some(1280)),
+            ("a face that is not quite large enough", vec![face(0.0, 400.0, 0.8), face(500.0, 120.0, 0.9)], Some(512)),
+            ("a face that is seen well at the usual look", vec![face(0.0, 400.0, 0.8), face(500.0, 80.0, 0.9)], Some(USUAL)),
+            ("what would score more if it were a face", vec![face(0.0, 400.0, 0.8), face(500.0, 90.0, 0.25)], None),
+            ("a face that is half hidden", vec![face(0.0, 400.0, 0.8), face(500.0, 90.0, 0.4)], Some(USUAL)),
+            ("a hint at a distant face", vec![face(0.0, 400.0, 0.8), face(500.0, 36.0, 0.2)], Some(USUAL)),
+            ("distant faces", vec![face(0.0, 400.0, 0.8), face(500.0, 30.0, 0.2)], Some(1280)),
             ("one distant face of many", [strong(29), vec![face(0.0, 30.0, 0.3)]].concat(), Some(USUAL)),
-            ("the most distant faces", vec![face(500.0, 12.0, 0.12)], Some(1920)),
+            ("the most distant faces", vec![face(500.0, 12.0, 0.16)], Some(1920)),
             ("nothing", vec![], Some(USUAL)),
         ] {
             assert_eq!(look(COARSE, &faces).second(1920, 0.7), wanted, "{what}");
