@@ -41,13 +41,19 @@ impl<'a> Best<'a> {
         }
     }
 
-    /// Takes what another thread found for the same probe.
-    pub(super) fn merge(&mut self, other: Self) {
-        for (similarity, owner) in other.people {
-            if self.may_take(similarity) {
-                self.offer(similarity, owner);
+    /// For each probe the best of what several threads found for it.
+    pub(super) fn merged(threads: Vec<Vec<Self>>) -> Vec<Self> {
+        let mut threads = threads.into_iter();
+        let mut merged = threads.next().unwrap_or_default();
+        for (best, other) in threads.flat_map(|other| other.into_iter().enumerate()) {
+            let Some(best) = merged.get_mut(best) else { continue };
+            for (similarity, owner) in other.people {
+                if best.may_take(similarity) {
+                    best.offer(similarity, owner);
+                }
             }
         }
+        merged
     }
 
     /// What is answered.

@@ -28,12 +28,7 @@ pub(super) fn nearest<'a>(rows: &'a Rows, probes: &[Vec<f32>], k: usize, cores: 
     let products = rows.end() * rows.stride() * probes.len();
     let parts = rows.chunks().len().div_ceil(TAKEN);
     let scan = |next: &dyn Fn() -> Option<usize>| Arch::new().dispatch(Scan { rows, probes, k, next });
-    let mut found = spread(cores, parts, products / WORTH_A_THREAD, scan).into_iter();
-    let mut best = found.next().unwrap_or_default();
-    for other in found {
-        best.iter_mut().zip(other).for_each(|(best, other)| best.merge(other));
-    }
-    best
+    Best::merged(spread(cores, parts, products / WORTH_A_THREAD, scan))
 }
 
 /// The dot product of two rows.

@@ -1,13 +1,13 @@
 //! Nearest-neighbour search over everybody's templates, by cosine similarity.
 //!
 //! What it is: [rows](rows) of normalised templates, of which an [exact](exact) search reads each, for all probes at once and with every
-//! idle core; a cosine is a dot product. For a large gallery an operator may choose a [graph](graph) that leads to the rows worth a look.
-//! What it costs: four bytes a number, and the graph. Searches and enrolments do not wait for each other.
+//! idle core; a cosine is a dot product. For a large gallery an operator may choose to read a [sketch](sketch) of each first, and only
+//! those rows that look likely. What it costs: four bytes and a bit a number. Searches and enrolments do not wait for each other.
 
 mod best;
 mod exact;
-mod graph;
 mod rows;
+mod sketch;
 mod spread;
 #[cfg(test)]
 mod tests;
@@ -19,9 +19,7 @@ use crate::cores::Cores;
 use crate::person::PersonId;
 
 use best::Best;
-use graph::{Graph, GraphError};
 use rows::Rows;
-use spread::spread;
 
 /// How to search.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,7 +27,7 @@ pub enum Method {
     /// Every template is compared with.
     #[default]
     Exact,
-    /// With more templates than these, only those are compared with to which a graph leads.
+    /// With more templates than these, only some thousands are compared with, whose signs are most like the probe's.
     Approximate {
         /// Up to how many templates the search is exact.
         above: usize,
@@ -46,8 +44,6 @@ pub struct Index {
     rows: RwLock<Arc<Rows>>,
     /// Held by the one who changes something.
     places: Mutex<Places>,
-    /// None until it is made, and after it failed.
-    graph: RwLock<Option<Arc<Graph>>>,
 }
 
 /// Where the writer finds what it changes.
@@ -89,17 +85,13 @@ impl Index {
     #[must_use]
     pub fn new(dimension: usize, method: Method, cores: Cores) -> Self {
         let rows = RwLock::new(Arc::new(Rows::new(dimension)));
-        Self { dimension, method, cores, rows, places: Mutex::default(), graph: RwLock::default() }
+        Self { dimension, method, cores, rows, places: Mutex::default() }
     }
 
-    /// Makes the graph, if there is to be one. It takes minutes for a million templates, and is done once, when all who are known from
-    /// before were put in: that is many times faster than to put one after the other into it. Until then every search is exact.
-    pub fn prepare(&self) {
-        if self.method == Method::Exact {
-            return;
-        }
-        let _nobody_changes_rows = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        self.set_graph(Graph::over(&self.rows(), self.dimension, &self.cores));
+    /// The same index, searched in another way.
+    #[must_use]
+    pub fn with_method(self, method: Method) -> Self {
+        Self { method, ..self }
     }
 
     /// Sets a person's templates, in place of those before. A search sees all of them or none.
@@ -125,11 +117,6 @@ impl Index {
         if !set.is_empty() {
             places.of.insert(id.clone(), set.iter().map(|&(row, _)| row).collect());
         }
-        if let Some(graph) = self.graph()
-            && let Err(error) = graph.update(&freed, &set)
-        {
-            self.set_graph(Err(error));
-        }
         Ok(())
     }
 
@@ -141,67 +128,15 @@ impl Index {
     pub fn nearest(&self, probes: &[Vec<f32>], k: usize) -> Result<Vec<Vec<Candidate>>, IndexError> {
         let rows = self.rows();
         let probes = probes.iter().map(|probe| self.unit(probe)).collect::<Result<Vec<_>, _>>()?;
-        let approximate = self.graph_for(&rows).and_then(|graph| self.led(&graph, &rows, &probes, k));
-        let best = approximate.unwrap_or_else(|| exact::nearest(&rows, &probes, k, &self.cores));
+        let best = match self.method {
+            Method::Approximate { above } if rows.end() > above => sketch::nearest(&rows, &probes, k, &self.cores),
+            _ => exact::nearest(&rows, &probes, k, &self.cores),
+        };
         Ok(best.iter().map(Best::candidates).collect())
-    }
-
-    /// What the graph takes beside the templates, in bytes.
-    #[must_use]
-    pub fn graph_bytes(&self) -> usize {
-        self.graph().map_or(0, |graph| graph.memory())
-    }
-
-    /// The graph, if these are more rows than are searched exactly.
-    fn graph_for(&self, rows: &Rows) -> Option<Arc<Graph>> {
-        match self.method {
-            Method::Approximate { above } if rows.end() > above => self.graph(),
-            _ => None,
-        }
-    }
-
-    /// The best of those to which the graph leads; none if it cannot be searched now.
-    fn led<'a>(&self, graph: &Graph, rows: &'a Rows, probes: &[Vec<f32>], k: usize) -> Option<Vec<Best<'a>>> {
-        let search = |probe: &Vec<f32>| -> Result<Best<'a>, GraphError> {
-            let mut best = Best::new(k);
-            // A row may have been changed since these rows were taken: what counts is whose it is in them.
-            for (owner, values) in graph.search(probe, k)?.into_iter().filter_map(|row| rows.get(row)) {
-                best.offer(exact::dot(probe, values), owner);
-            }
-            Ok(best)
-        };
-        let searches = |next: &dyn Fn() -> Option<usize>| {
-            let each = std::iter::from_fn(next);
-            each.filter_map(|at| probes.get(at).map(|probe| search(probe).map(|best| (at, best)))).collect::<Result<Vec<_>, _>>()
-        };
-        let parts = spread(&self.cores, probes.len(), probes.len().saturating_sub(1), searches);
-        match parts.into_iter().collect::<Result<Vec<_>, _>>() {
-            Ok(parts) => {
-                let mut best: Vec<_> = parts.into_iter().flatten().collect();
-                best.sort_unstable_by_key(|&(at, _)| at);
-                Some(best.into_iter().map(|(_, best)| best).collect())
-            }
-            Err(error) => {
-                tracing::warn!("the approximate index cannot be searched now: {error}");
-                None
-            }
-        }
     }
 
     fn rows(&self) -> Arc<Rows> {
         Arc::clone(&self.rows.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn graph(&self) -> Option<Arc<Graph>> {
-        self.graph.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// A graph that misses somebody is worse than none.
-    fn set_graph(&self, graph: Result<Graph, GraphError>) {
-        if let Err(error) = &graph {
-            tracing::error!("searching exactly from now on, because the approximate index failed: {error}");
-        }
-        *self.graph.write().unwrap_or_else(PoisonError::into_inner) = graph.ok().map(Arc::new);
     }
 
     /// The vector at length one, filled up to a row.

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::sketch::{Signs, signs};
 use crate::person::PersonId;
 
 /// Rows of a chunk. A writer copies one chunk (512 KiB at 512 numbers) beside a reader; a reader's copy of the list costs 8 bytes for each.
@@ -25,6 +26,8 @@ pub(super) struct Rows {
 pub(super) struct Chunk {
     /// `stride` numbers a row, of length one; room for all rows from the beginning.
     values: Vec<f32>,
+    /// The signs of the numbers of every row that was ever filled.
+    signs: Vec<Signs>,
     /// Whose each row is that was ever filled; none in a hole.
     owners: Vec<Option<PersonId>>,
 }
@@ -67,7 +70,7 @@ impl Rows {
     pub(super) fn set(&mut self, row: usize, owner: &PersonId, template: &[f32]) {
         if row / CHUNK == self.chunks.len() {
             let values = vec![0.0; CHUNK * self.stride];
-            self.chunks.push(Arc::new(Chunk { values, owners: Vec::with_capacity(CHUNK) }));
+            self.chunks.push(Arc::new(Chunk { values, signs: Vec::new(), owners: Vec::new() }));
         }
         let Some(chunk) = self.chunks.get_mut(row / CHUNK).map(Arc::make_mut) else { return };
         match chunk.owners.get_mut(row % CHUNK) {
@@ -76,6 +79,11 @@ impl Rows {
         }
         for (place, value) in chunk.values.iter_mut().skip(row % CHUNK * self.stride).zip(template) {
             *place = *value;
+        }
+        let signs: Vec<Signs> = signs(template).collect();
+        chunk.signs.resize(chunk.owners.len() * signs.len(), Signs::default());
+        for (place, signs) in chunk.signs.iter_mut().skip(row % CHUNK * signs.len()).zip(signs) {
+            *place = signs;
         }
     }
 
@@ -92,6 +100,11 @@ impl Chunk {
     /// The numbers of every row that was ever filled.
     pub(super) fn filled(&self, stride: usize) -> &[f32] {
         self.values.get(..self.owners.len() * stride).unwrap_or_default()
+    }
+
+    /// The signs of the numbers of every row that was ever filled.
+    pub(super) fn signs(&self) -> &[Signs] {
+        &self.signs
     }
 
     /// Whose a row of this chunk is.

@@ -7,7 +7,12 @@ use crate::cores::{Core, Cores};
 
 /// Does parts 0 to `parts` on this thread and up to `helpers` others. Each thread calls `work` once, which takes parts until there are no
 /// more; the results come in any order.
-pub(super) fn spread<T: Send>(cores: &Cores, parts: usize, helpers: usize, work: impl Fn(&dyn Fn() -> Option<usize>) -> T + Sync) -> Vec<T> {
+pub(super) fn spread<T: Send>(
+    cores: &Cores,
+    parts: usize,
+    helpers: usize,
+    work: impl Fn(&dyn Fn() -> Option<usize>) -> T + Sync,
+) -> Vec<T> {
     let next = AtomicUsize::new(0);
     let take = || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&part| part < parts);
     let borrowed = cores.borrow(helpers.min(cores.all() - 1));
