@@ -10,6 +10,8 @@
 //! approximate index, and not what faces do. A probe is another view of an enrolled person: its cosine with the template is spread over
 //! 0.4 to 0.8, and what differs varies along the same axes as people do.
 
+#![allow(clippy::expect_used, clippy::indexing_slicing, reason = "a failure ends the measurement, and nothing else")]
+
 use std::hint::black_box;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -17,7 +17,8 @@ pub(super) type Signs = [u64; 8];
 /// Numbers whose signs are in one word.
 const WORD: usize = 64;
 
-/// Rows that are compared with a probe. Measured on a million: see `docs/operating.md`.
+/// Rows that are compared with a probe. Among a million made-up people the nearest is one of these in 99.4 % of searches; twice as many
+/// make it 99.6 %.
 const COMPARED: usize = 2048;
 
 /// Chunks that a thread takes at a time: work of less than a tenth of a millisecond for one probe.
