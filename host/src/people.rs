@@ -83,7 +83,6 @@ impl People {
                 }
             }
         }
-        index.prepare();
         report.problems.sort_by(|a, b| a.path.cmp(&b.path));
         Ok((Self { gallery, index, writing: Mutex::new(()) }, report))
     }
