@@ -1,7 +1,7 @@
 //! How fast the index is searched and changed, against what the machine's memory allows. Prints a Markdown table.
 //!
-//! `cargo bench -p rostro-tests --bench search -- [--exact] [--kind faces|sphere] [SIZE...]`; by default 1 thousand, 100 thousand and 1
-//! million people of both kinds.
+//! `cargo bench -p rostro-tests --bench search -- [--vectors N] [--exact] [--kind faces|sphere]`: 1 thousand, 100 thousand
+//! and N people (1 million by default), of both kinds.
 //!
 //! The people are made up, the same in every run. Real embeddings have 512 numbers but do not fill 512 dimensions. Kind `faces`: normal
 //! numbers whose variance falls off from one axis to the next (as a principal component analysis of embeddings finds), turned at random so
@@ -10,7 +10,7 @@
 //! approximate index, and not what faces do. A probe is another view of an enrolled person: its cosine with the template is spread over
 //! 0.4 to 0.8, and what differs varies along the same axes as people do.
 
-#![allow(clippy::expect_used, clippy::indexing_slicing, reason = "a failure ends the measurement, and nothing else")]
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "a failure ends the measurement, and nothing else")]
 
 use std::hint::black_box;
 use std::num::NonZeroUsize;
@@ -39,7 +39,7 @@ enum Kind {
 }
 
 fn main() {
-    let mut sizes = Vec::new();
+    let mut largest = 1_000_000;
     let mut kinds = vec![Kind::Faces, Kind::Sphere];
     let mut approximate = true;
     let mut arguments = std::env::args().skip(1);
@@ -49,14 +49,23 @@ fn main() {
             "--bench" => {}
             "--exact" => approximate = false,
             "--kind" => kinds = vec![if arguments.next().as_deref() == Some("sphere") { Kind::Sphere } else { Kind::Faces }],
-            size => sizes.push(size.parse().expect("a size is a number of people")),
+            "--vectors" => largest = arguments.next().and_then(|size| size.parse().ok()).expect("--vectors is followed by a number"),
+            other => panic!("{other} is not known: [--vectors N] [--exact] [--kind faces|sphere]"),
         }
     }
-    if sizes.is_empty() {
-        sizes = vec![1_000, 100_000, 1_000_000];
-    }
+    let mut sizes: Vec<usize> = [1_000, 100_000].into_iter().filter(|&size| size < largest).collect();
+    sizes.push(largest);
     let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    println!("{cores} cores; vectors of {DIMENSION} numbers; the {K} nearest; times are medians.\n");
+    println!(
+        "Search of a gallery in memory on {cores} cores: vectors of {DIMENSION} numbers, one a person; the {K} nearest are asked for."
+    );
+    println!(
+        "Times are medians. Recall@n: which share of the n nearest, by the exact search, is among the first n that the approximate one"
+    );
+    println!(
+        "finds. Probes are other views of people of the gallery, at a cosine of 0.4 to 0.8. `faces` are spread as embeddings of faces are,"
+    );
+    println!("`sphere` over all dimensions alike.\n");
     println!("| people | kind | measured | value |\n| ---: | --- | --- | ---: |");
     for size in sizes {
         for &kind in &kinds {

@@ -31,19 +31,25 @@ pub(super) fn nearest<'a>(rows: &'a Rows, probes: &[Vec<f32>], k: usize, cores: 
     Best::merged(spread(cores, parts, products / WORTH_A_THREAD, scan))
 }
 
-/// The dot product of two rows.
-pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
-    struct Dot<'v>(&'v [f32], &'v [f32]);
-    impl WithSimd for Dot<'_> {
-        type Output = f32;
+/// The dot products of a probe and each of four rows: so the memory is asked for four at a time, wherever they are.
+pub(super) fn dots(probe: &[f32], rows: [&[f32]; 4]) -> [f32; 4] {
+    struct Dots<'v>(&'v [f32], [&'v [f32]; 4]);
+    impl WithSimd for Dots<'_> {
+        type Output = [f32; 4];
 
         #[inline(always)]
-        fn with_simd<S: Simd>(self, simd: S) -> f32 {
-            let [sum] = against_one(simd, self.0, self.1);
-            sum
+        fn with_simd<S: Simd>(self, simd: S) -> [f32; 4] {
+            let mut sums = [simd.splat_f32s(0.0); 4];
+            let [a, b, c, d] = self.1.map(|row| S::as_simd_f32s(row).0);
+            for ((((&probe, &a), &b), &c), &d) in S::as_simd_f32s(self.0).0.iter().zip(a).zip(b).zip(c).zip(d) {
+                for (sum, row) in sums.iter_mut().zip([a, b, c, d]) {
+                    *sum = simd.mul_add_e_f32s(probe, row, *sum);
+                }
+            }
+            sums.map(|sum| simd.reduce_sum_f32s(sum))
         }
     }
-    Arch::new().dispatch(Dot(a, b))
+    Arch::new().dispatch(Dots(probe, rows))
 }
 
 /// What one thread does.

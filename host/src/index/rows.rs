@@ -1,11 +1,11 @@
 //! Where the templates are: chunks of rows that readers share with the writer.
 //!
-//! A reader keeps the chunks that it saw; the writer changes a chunk in place if nobody reads it, and a copy of that one chunk otherwise. So
-//! neither waits for the other, and growth copies nothing. A row stays where it is: one that is freed is a hole until it is filled again.
+//! A reader keeps the chunks that it saw; the writer changes a chunk in place if nobody reads it, and a copy of that one chunk otherwise.
+//! So neither waits for the other, and growth copies nothing. A row stays where it is: one that is freed is a hole until it is filled again.
 
 use std::sync::Arc;
 
-use super::sketch::{Signs, signs};
+use super::signs::{BLOCK, Signs};
 use crate::person::PersonId;
 
 /// Rows of a chunk. A writer copies one chunk (512 KiB at 512 numbers) beside a reader; a reader's copy of the list costs 8 bytes for each.
@@ -19,6 +19,7 @@ const UNIT: usize = 16;
 pub(super) struct Rows {
     stride: usize,
     chunks: Vec<Arc<Chunk>>,
+    signs: Vec<Arc<Signs>>,
 }
 
 /// The rows that are copied together.
@@ -26,8 +27,6 @@ pub(super) struct Rows {
 pub(super) struct Chunk {
     /// `stride` numbers a row, of length one; room for all rows from the beginning.
     values: Vec<f32>,
-    /// The signs of the numbers of every row that was ever filled.
-    signs: Vec<Signs>,
     /// Whose each row is that was ever filled; none in a hole.
     owners: Vec<Option<PersonId>>,
 }
@@ -40,7 +39,7 @@ pub(super) fn stride(dimension: usize) -> usize {
 impl Rows {
     /// No rows, for vectors of `dimension` numbers.
     pub(super) fn new(dimension: usize) -> Self {
-        Self { stride: stride(dimension), chunks: Vec::new() }
+        Self { stride: stride(dimension), chunks: Vec::new(), signs: Vec::new() }
     }
 
     /// Numbers from one row to the next.
@@ -53,24 +52,32 @@ impl Rows {
         &self.chunks
     }
 
+    /// The signs of the numbers of every [block](BLOCK) of rows, in order.
+    pub(super) fn signs(&self) -> &[Arc<Signs>] {
+        &self.signs
+    }
+
     /// The number after the last row that was ever filled.
     pub(super) fn end(&self) -> usize {
         self.chunks.last().map_or(0, |last| (self.chunks.len() - 1) * CHUNK + last.owners.len())
     }
 
-    /// A row's owner and numbers, unless it is a hole.
-    pub(super) fn get(&self, row: usize) -> Option<(&PersonId, &[f32])> {
-        let chunk = self.chunks.get(row / CHUNK)?;
-        let owner = chunk.owner(row % CHUNK)?;
+    /// A row's numbers, those that it had before if it is a hole.
+    pub(super) fn values(&self, row: usize) -> &[f32] {
         let start = row % CHUNK * self.stride;
-        Some((owner, chunk.values.get(start..start + self.stride)?))
+        self.chunks.get(row / CHUNK).and_then(|chunk| chunk.values.get(start..start + self.stride)).unwrap_or_default()
+    }
+
+    /// Whose a row is, unless it is a hole.
+    pub(super) fn owner(&self, row: usize) -> Option<&PersonId> {
+        self.chunks.get(row / CHUNK)?.owner(row % CHUNK)
     }
 
     /// Fills a row, which is a hole or the first that was never filled.
     pub(super) fn set(&mut self, row: usize, owner: &PersonId, template: &[f32]) {
         if row / CHUNK == self.chunks.len() {
             let values = vec![0.0; CHUNK * self.stride];
-            self.chunks.push(Arc::new(Chunk { values, signs: Vec::new(), owners: Vec::new() }));
+            self.chunks.push(Arc::new(Chunk { values, owners: Vec::new() }));
         }
         let Some(chunk) = self.chunks.get_mut(row / CHUNK).map(Arc::make_mut) else { return };
         match chunk.owners.get_mut(row % CHUNK) {
@@ -80,10 +87,11 @@ impl Rows {
         for (place, value) in chunk.values.iter_mut().skip(row % CHUNK * self.stride).zip(template) {
             *place = *value;
         }
-        let signs: Vec<Signs> = signs(template).collect();
-        chunk.signs.resize(chunk.owners.len() * signs.len(), Signs::default());
-        for (place, signs) in chunk.signs.iter_mut().skip(row % CHUNK * signs.len()).zip(signs) {
-            *place = signs;
+        if row / BLOCK == self.signs.len() {
+            self.signs.push(Arc::new(Signs::new(self.stride)));
+        }
+        if let Some(signs) = self.signs.get_mut(row / BLOCK).map(Arc::make_mut) {
+            signs.set(row % BLOCK, template);
         }
     }
 
@@ -100,11 +108,6 @@ impl Chunk {
     /// The numbers of every row that was ever filled.
     pub(super) fn filled(&self, stride: usize) -> &[f32] {
         self.values.get(..self.owners.len() * stride).unwrap_or_default()
-    }
-
-    /// The signs of the numbers of every row that was ever filled.
-    pub(super) fn signs(&self) -> &[Signs] {
-        &self.signs
     }
 
     /// Whose a row of this chunk is.

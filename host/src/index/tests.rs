@@ -159,6 +159,22 @@ fn an_approximate_search_of_few_is_exact_and_of_many_finds_who_is_near() {
 }
 
 #[test]
+fn an_approximate_search_of_several_blocks_finds_the_most_alike() {
+    let (dimension, people) = (32, 2 * signs::BLOCK + 100);
+    let index = Index::new(dimension, APPROXIMATE, cores());
+    for at in 0..people {
+        index.upsert(&id(&format!("p{at}")), &[vector(at, dimension)]).unwrap();
+    }
+    let own: Vec<usize> = (0..people).step_by(7001).chain([people - 1]).collect();
+    let probes: Vec<Vec<f32>> = own.iter().map(|&at| vector(at, dimension)).collect();
+    for probes in [probes.as_slice(), &probes[..1]] {
+        for (at, near) in own.iter().zip(index.nearest(probes, 2).unwrap()) {
+            assert!(near[0].id == id(&format!("p{at}")) && near[0].similarity > 0.999 && near.len() == 2, "{at} {near:?}");
+        }
+    }
+}
+
+#[test]
 fn searches_beside_enrolments_see_all_templates_of_a_person_or_none() {
     let index = exact(2);
     for at in 0..600 {
