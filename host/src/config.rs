@@ -13,6 +13,7 @@ use clap::Args;
 use serde::Deserialize;
 
 use crate::http::BodyLimits;
+use crate::index::Method;
 use crate::revision::Tuning;
 
 /// What an operator may set; each once as a flag, a variable and a key of the file.
@@ -77,9 +78,26 @@ pub(crate) struct ServeArgs {
     /// Folder into which `rostro runtime install` puts ONNX Runtime [default: models/runtime]
     #[arg(long, env = "ROSTRO_RUNTIME", value_name = "DIR")]
     runtime: Option<PathBuf>,
+    /// How to search the gallery [default: exact]
+    #[arg(long, env = "ROSTRO_SEARCH", value_name = "METHOD", value_enum)]
+    search: Option<Search>,
+    /// Templates up to which an approximate search is exact nevertheless [default: 100000]
+    #[arg(long, env = "ROSTRO_APPROXIMATE_ABOVE", value_name = "N")]
+    approximate_above: Option<usize>,
     /// How to write the log [default: text]
     #[arg(long, env = "ROSTRO_LOG_FORMAT", value_name = "FORMAT", value_enum)]
     log_format: Option<LogFormat>,
+}
+
+/// How the gallery is searched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+enum Search {
+    /// Every template is compared with.
+    #[default]
+    Exact,
+    /// Of many templates, only those that look near at first sight are.
+    Approximate,
 }
 
 /// How the log is written.
@@ -122,6 +140,8 @@ pub(crate) struct Config {
     pub onnxruntime: Option<PathBuf>,
     /// Where it is installed otherwise.
     pub runtime: PathBuf,
+    /// How the gallery is searched.
+    pub search: Method,
     /// How the log is written.
     pub log_format: LogFormat,
 }
@@ -213,6 +233,8 @@ impl ServeArgs {
             max_megapixels: self.max_megapixels.or(base.max_megapixels),
             onnxruntime: self.onnxruntime.or(base.onnxruntime),
             runtime: self.runtime.or(base.runtime),
+            search: self.search.or(base.search),
+            approximate_above: self.approximate_above.or(base.approximate_above),
             log_format: self.log_format.or(base.log_format),
         }
     }
@@ -252,6 +274,10 @@ impl ServeArgs {
             },
             onnxruntime: this.onnxruntime,
             runtime: this.runtime.unwrap_or_else(|| "models/runtime".into()),
+            search: match this.search.unwrap_or_default() {
+                Search::Exact => Method::Exact,
+                Search::Approximate => Method::Approximate { above: this.approximate_above.unwrap_or(100_000) },
+            },
             log_format: this.log_format.unwrap_or_default(),
         })
     }
@@ -341,6 +367,18 @@ mod tests {
         assert_eq!(own, ["a=flag, with a comma", "b=variable", "c=true"]);
         assert!(ServeArgs::of_variable(Some("a".into())).unwrap_err().to_string().contains("KEY=VALUE"));
         assert!(ServeArgs::of_variable(None).unwrap().settings.is_empty());
+    }
+
+    #[test]
+    fn a_search_is_exact_unless_it_is_chosen_otherwise() {
+        for (toml, method) in [
+            ("", Method::Exact),
+            ("approximate-above = 5", Method::Exact),
+            ("search = 'approximate'", Method::Approximate { above: 100_000 }),
+            ("search = 'approximate'\napproximate-above = 5", Method::Approximate { above: 5 }),
+        ] {
+            assert_eq!(args(toml).validate().unwrap().search, method, "{toml}");
+        }
     }
 
     #[test]

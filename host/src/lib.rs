@@ -15,7 +15,7 @@ mod engine;
 mod executor;
 mod gallery;
 mod http;
-mod index;
+pub mod index;
 mod inference;
 mod jpeg_stream;
 mod limits;

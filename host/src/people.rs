@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use crate::cores::Cores;
 use crate::gallery::{FileError, Gallery, GalleryError, Problem, Stored};
-use crate::index::{Candidate, Index, IndexError};
+use crate::index::{Candidate, Index, IndexError, Method};
 use crate::person::{PersonId, Sample};
 use crate::revision::Revision;
 use crate::run::RunError;
@@ -44,7 +45,7 @@ pub enum PeopleError {
 }
 
 impl People {
-    /// Loads everybody whom `revision` can recognise.
+    /// Loads everybody whom `revision` can recognise, to be searched by `method` on idle `cores`.
     ///
     /// A person is matched by the samples of the revision's contract; samples without one (written by the replaced service) count as
     /// the revision's if their dimension agrees. A person of whose samples no templates can be made is a [`Problem`], like a file that
@@ -53,9 +54,15 @@ impl People {
     /// # Errors
     ///
     /// If the gallery cannot be read, or if the deadline passes.
-    pub(crate) fn load(gallery: Box<dyn Gallery>, revision: &Arc<Revision>, deadline: Instant) -> Result<(Self, Report), PeopleError> {
+    pub(crate) fn load(
+        gallery: Box<dyn Gallery>,
+        revision: &Arc<Revision>,
+        method: Method,
+        cores: Cores,
+        deadline: Instant,
+    ) -> Result<(Self, Report), PeopleError> {
         let loaded = gallery.load()?;
-        let index = Index::new(revision.contract().dimension);
+        let index = Index::new(revision.contract().dimension, method, cores);
         let mut report = Report { problems: loaded.problems, ..Report::default() };
         let mut run = revision.begin(deadline);
         for Stored { id, samples, path } in loaded.people {
@@ -92,13 +99,13 @@ impl People {
         Ok(path)
     }
 
-    /// The `k` people nearest to a face, most similar first.
+    /// For each face the `k` people nearest to it, most similar first.
     ///
     /// # Errors
     ///
-    /// If the embedding does not fit the index.
-    pub(crate) fn nearest(&self, embedding: &[f32], k: usize) -> Result<Vec<Candidate>, IndexError> {
-        self.index.nearest(embedding, k)
+    /// If an embedding does not fit the index.
+    pub(crate) fn nearest(&self, embeddings: &[Vec<f32>], k: usize) -> Result<Vec<Vec<Candidate>>, IndexError> {
+        self.index.nearest(embeddings, k)
     }
 }
 

@@ -148,7 +148,7 @@ fn assemble(config: &Config) -> Result<Service, ServeError> {
         "pipeline staged"
     );
     tracing::info!(workers = config.workers.get(), queue = config.queue, onnx_threads = cores.all(), "sized for {} cores", cores.all());
-    let (people, report) = People::load(Box::new(gallery), &revision, deadline)?;
+    let (people, report) = People::load(Box::new(gallery), &revision, config.search, cores.clone(), deadline)?;
     tell(&report, config);
     let executor = Executor::new(config.workers, config.queue, config.deadline, cores);
     Ok(Service::new(Router::new(revision), people, executor))

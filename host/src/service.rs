@@ -150,12 +150,11 @@ impl Service {
     }
 
     fn probes(&self, analysis: Analysis) -> Result<Vec<Probe>, ServiceError> {
-        let probe = |analyzed: crate::bindings::AnalyzedFace| {
-            let nearest = self.people.nearest(&analyzed.embedding, CANDIDATES)?;
-            let candidates = nearest.into_iter().map(|near| Candidate { id: near.id.to_string(), similarity: near.similarity });
-            Ok(Probe { face: analyzed.face, candidates: candidates.collect() })
-        };
-        analysis.faces.into_iter().map(probe).collect()
+        let (faces, embeddings): (Vec<_>, Vec<_>) = analysis.faces.into_iter().map(|analyzed| (analyzed.face, analyzed.embedding)).unzip();
+        let nearest = self.people.nearest(&embeddings, CANDIDATES)?;
+        let candidate = |near: crate::index::Candidate| Candidate { id: near.id.to_string(), similarity: near.similarity };
+        let probe = |(face, near): (Face, Vec<_>)| Probe { face, candidates: near.into_iter().map(candidate).collect() };
+        Ok(faces.into_iter().zip(nearest).map(probe).collect())
     }
 
     /// Enrols a person from photos, in place of what was known under that id.

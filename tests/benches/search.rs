@@ -1,0 +1,291 @@
+//! How fast the index is searched and changed, against what the machine's memory allows. Prints a Markdown table.
+//!
+//! `cargo bench -p rostro-tests --bench search -- [--vectors N] [--exact] [--kind faces|sphere]`: 1 thousand, 100 thousand
+//! and N people (1 million by default), of both kinds.
+//!
+//! The people are made up, the same in every run. Real embeddings have 512 numbers but do not fill 512 dimensions. Kind `faces`: normal
+//! numbers whose variance falls off from one axis to the next (as a principal component analysis of embeddings finds), turned at random so
+//! that it shows in no single number. The fall is set so that the similarity of two strangers has a deviation of 0.09 and one stranger in
+//! a million reaches 0.43, as is reported of real recognisers. Kind `sphere` fills all 512 dimensions alike: the hardest case for any
+//! approximate index, and not what faces do. A probe is another view of an enrolled person: its cosine with the template is spread over
+//! 0.4 to 0.8, and what differs varies along the same axes as people do.
+
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "a failure ends the measurement, and nothing else")]
+
+use std::hint::black_box;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rostro_host::index::{Candidate, Index, Method};
+use rostro_host::{Cores, PersonId};
+
+const DIMENSION: usize = 512;
+/// Faces of a crowded frame.
+const CROWD: usize = 30;
+/// People asked for, as the service does.
+const K: usize = 8;
+/// Probes by which recall is measured.
+const PROBES: usize = 500;
+/// The packs' threshold: who is less similar than this is unknown, whatever the search finds.
+const THRESHOLD: f32 = 0.5;
+/// Time for each measurement, if it is repeated.
+const TIME: Duration = Duration::from_secs(3);
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    Faces,
+    Sphere,
+}
+
+fn main() {
+    let mut largest = 1_000_000;
+    let mut kinds = vec![Kind::Faces, Kind::Sphere];
+    let mut approximate = true;
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            // What cargo adds.
+            "--bench" => {}
+            "--exact" => approximate = false,
+            "--kind" => kinds = vec![if arguments.next().as_deref() == Some("sphere") { Kind::Sphere } else { Kind::Faces }],
+            "--vectors" => largest = arguments.next().and_then(|size| size.parse().ok()).expect("--vectors is followed by a number"),
+            other => panic!("{other} is not known: [--vectors N] [--exact] [--kind faces|sphere]"),
+        }
+    }
+    let mut sizes: Vec<usize> = [1_000, 100_000].into_iter().filter(|&size| size < largest).collect();
+    sizes.push(largest);
+    let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    println!(
+        "Search of a gallery in memory on {cores} cores: vectors of {DIMENSION} numbers, one a person; the {K} nearest are asked for."
+    );
+    println!(
+        "Times are medians. Recall@n: which share of the n nearest, by the exact search, is among the first n that the approximate one"
+    );
+    println!(
+        "finds. Probes are other views of people of the gallery, at a cosine of 0.4 to 0.8. `faces` are spread as embeddings of faces are,"
+    );
+    println!("`sphere` over all dimensions alike.\n");
+    println!("| people | kind | measured | value |\n| ---: | --- | --- | ---: |");
+    for size in sizes {
+        for &kind in &kinds {
+            measure(size, kind, cores, approximate);
+        }
+    }
+}
+
+fn measure(size: usize, kind: Kind, cores: NonZeroUsize, approximate: bool) {
+    let row =
+        |what: &str, value: String| println!("| {size} | {} | {what} | {value} |", if kind == Kind::Faces { "faces" } else { "sphere" });
+    let faces = Faces { kind };
+    let index = Index::new(DIMENSION, Method::Exact, Cores::new(cores));
+    let begun = Instant::now();
+    fill(&index, &faces, size, cores);
+    row("put in, with making the vectors", format!("{:.1} s", begun.elapsed().as_secs_f64()));
+    let probes: Vec<Vec<f32>> = (0..PROBES).map(|at| faces.probe(at, size)).collect();
+
+    let bytes = vec![1_u64; size * DIMENSION / 2];
+    let (mut reads, mut ones, mut crowds) = (Vec::new(), Vec::new(), Vec::new());
+    let begun = Instant::now();
+    let mut at = 0;
+    // By turns, so that whatever else the machine does falls on all.
+    while begun.elapsed() < 2 * TIME || ones.len() < 7 {
+        reads.push(timed(|| read(&bytes, cores.get())));
+        ones.push(timed(|| nearest(&index, &probes[at % PROBES..=at % PROBES])));
+        if at % 4 == 0 {
+            let start = at % (PROBES - CROWD);
+            crowds.push(timed(|| nearest(&index, &probes[start..start + CROWD])));
+        }
+        at += 1;
+    }
+    drop(bytes);
+    let (read, one, crowd) = (median(&mut reads), median(&mut ones), median(&mut crowds));
+    row("memory read once (floor)", format!("{} ({:.1} GB/s)", shown(read), (size * DIMENSION * 4) as f64 / read.as_secs_f64() / 1e9));
+    row("exact, 1 probe", format!("{} ({:.2}× the floor)", shown(one), one.as_secs_f64() / read.as_secs_f64()));
+    row(&format!("exact, {CROWD} probes"), format!("{} ({:.2}× the floor)", shown(crowd), crowd.as_secs_f64() / read.as_secs_f64()));
+    upserts(&index, &faces, size, &probes, &row);
+    if !approximate {
+        return;
+    }
+
+    let exact: Vec<Vec<Candidate>> = probes.chunks(50).flat_map(|probes| nearest(&index, probes)).collect();
+    let index = index.with_method(Method::Approximate { above: 0 });
+    let mut found = Vec::new();
+    let mut times: Vec<Duration> = probes.chunks(1).map(|probe| timed(|| found.extend(nearest(&index, probe)))).collect();
+    let half = median(&mut times);
+    row("approximate, 1 probe", format!("{} (p99 {})", shown(half), shown(times[times.len() * 99 / 100])));
+    let mut times: Vec<Duration> = probes.chunks_exact(CROWD).map(|probes| timed(|| nearest(&index, probes))).collect();
+    row(&format!("approximate, {CROWD} probes"), shown(median(&mut times)));
+    row("recall@1, recall@5", format!("{:.4}, {:.4}", recall(&exact, &found, 1), recall(&exact, &found, 5)));
+    let sure: Vec<usize> = (0..PROBES).filter(|&at| exact[at][0].similarity >= THRESHOLD).collect();
+    let of = |all: &[Vec<Candidate>]| sure.iter().map(|&at| all[at].clone()).collect::<Vec<_>>();
+    row(&format!("recall@1 of those at {THRESHOLD} or above"), format!("{:.4}", recall(&of(&exact), &of(&found), 1)));
+    upserts(&index, &faces, size, &probes, &row);
+}
+
+/// Enrols people again, and so many new ones, while nothing else is done and while the gallery is searched.
+fn upserts(index: &Index, faces: &Faces, size: usize, probes: &[Vec<f32>], row: &impl Fn(&str, String)) {
+    let enrol = || {
+        let one = |at: usize| {
+            let vector = faces.person(at);
+            timed(|| index.upsert(&id(at), &[vector]).expect("it fits"))
+        };
+        // The same vectors as before, and afterwards nobody who was not there: recall is measured with them.
+        let mut times: Vec<Duration> = (0..100).map(|at| one(at * (size / 100).max(1) % size)).collect();
+        times.extend((size..size + 100).map(one));
+        (size..size + 100).for_each(|at| index.upsert(&id(at), &[]).expect("nothing always fits"));
+        let half = median(&mut times);
+        format!("{}, at most {}", shown(half), shown(times[times.len() - 1]))
+    };
+    row("enrolled", enrol());
+    let done = AtomicBool::new(false);
+    let text = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                black_box(nearest(index, &probes[..CROWD]));
+            }
+        });
+        std::thread::sleep(Duration::from_millis(20));
+        let text = enrol();
+        done.store(true, Ordering::Relaxed);
+        text
+    });
+    row("enrolled while searched", text);
+}
+
+/// Share of the exact search's first `k` that are among the first `k` found.
+fn recall(exact: &[Vec<Candidate>], found: &[Vec<Candidate>], k: usize) -> f64 {
+    let hits = |(exact, found): (&Vec<Candidate>, &Vec<Candidate>)| {
+        exact.iter().take(k).filter(|wanted| found.iter().take(k).any(|found| found.id == wanted.id)).count()
+    };
+    exact.iter().zip(found).map(hits).sum::<usize>() as f64 / exact.iter().map(|exact| exact.len().min(k)).sum::<usize>() as f64
+}
+
+fn nearest(index: &Index, probes: &[Vec<f32>]) -> Vec<Vec<Candidate>> {
+    index.nearest(probes, K).expect("they fit")
+}
+
+/// Reads memory as fast as it goes.
+fn read(numbers: &[u64], cores: usize) -> u64 {
+    let sum = |part: &[u64]| {
+        let mut sums = [0_u64; 16];
+        for numbers in part.as_chunks::<16>().0 {
+            for (sum, number) in sums.iter_mut().zip(numbers) {
+                *sum = sum.wrapping_add(*number);
+            }
+        }
+        sums.iter().sum::<u64>()
+    };
+    // As the search: threads are worth it only where there is much.
+    let parts = if numbers.len() < 1 << 19 { 1 } else { cores };
+    let (first, rest) = numbers.split_at(numbers.len().div_ceil(parts));
+    std::thread::scope(|scope| {
+        let others: Vec<_> = rest
+            .chunks(rest.len().div_ceil(parts - 1 + usize::from(parts == 1)).max(1))
+            .map(|part| scope.spawn(move || sum(part)))
+            .collect();
+        let first = sum(first);
+        others.into_iter().map(|other| other.join().expect("it only adds")).fold(first, u64::wrapping_add)
+    })
+}
+
+fn fill(index: &Index, faces: &Faces, size: usize, cores: NonZeroUsize) {
+    let parts: Vec<usize> = (0..size).step_by(size.div_ceil(cores.get())).collect();
+    std::thread::scope(|scope| {
+        for &start in &parts {
+            let end = size.min(start + size.div_ceil(cores.get()));
+            scope.spawn(move || (start..end).for_each(|at| index.upsert(&id(at), &[faces.person(at)]).expect("it fits")));
+        }
+    });
+}
+
+fn id(at: usize) -> PersonId {
+    format!("p{at}").parse().expect("it is an id")
+}
+
+fn timed<T>(work: impl FnOnce() -> T) -> Duration {
+    let begun = Instant::now();
+    black_box(work());
+    begun.elapsed()
+}
+
+fn median(times: &mut [Duration]) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+fn shown(time: Duration) -> String {
+    format!("{:.3} ms", time.as_secs_f64() * 1e3)
+}
+
+/// Makes people up.
+struct Faces {
+    kind: Kind,
+}
+
+impl Faces {
+    /// A person's template.
+    fn person(&self, at: usize) -> Vec<f32> {
+        self.vector(at as u64)
+    }
+
+    /// Another view of one of `people`.
+    fn probe(&self, at: usize, people: usize) -> Vec<f32> {
+        let person = self.person(at * 7919 % people);
+        let other = self.vector((1 << 40) + at as u64);
+        let along: f32 = person.iter().zip(&other).map(|(a, b)| a * b).sum();
+        let across: Vec<f32> = other.iter().zip(&person).map(|(other, person)| other - along * person).collect();
+        let length = across.iter().map(|value| value * value).sum::<f32>().sqrt();
+        let cosine = 0.4 + 0.4 * at as f32 / PROBES as f32;
+        let sine = (1.0 - cosine * cosine).sqrt() / length;
+        person.iter().zip(&across).map(|(person, across)| cosine * person + sine * across).collect()
+    }
+
+    fn vector(&self, seed: u64) -> Vec<f32> {
+        let mut random = Random(seed.wrapping_mul(0xA076_1D64_78BD_642F));
+        let mut values: Vec<f32> = (0..DIMENSION).map(|_| random.normal()).collect();
+        if self.kind == Kind::Faces {
+            let mut signs = Random(1);
+            for (axis, value) in values.iter_mut().enumerate() {
+                *value *= (-(axis as f32) / 128.0).exp();
+                *value = if signs.next() & 1 == 0 { *value } else { -*value };
+            }
+            turn(&mut values);
+        }
+        let length = values.iter().map(|value| value * value).sum::<f32>().sqrt();
+        values.iter_mut().for_each(|value| *value /= length);
+        values
+    }
+}
+
+/// A Hadamard transform: with the random signs before it, as good as any rotation here.
+fn turn(values: &mut [f32]) {
+    let mut half = 1;
+    while half < values.len() {
+        for pair in values.chunks_mut(2 * half) {
+            let (left, right) = pair.split_at_mut(half);
+            for (a, b) in left.iter_mut().zip(right) {
+                (*a, *b) = (*a + *b, *a - *b);
+            }
+        }
+        half *= 2;
+    }
+}
+
+/// SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// Nearly normal: the sum of four even ones.
+    fn normal(&mut self) -> f32 {
+        let bits = self.next();
+        [0, 16, 32, 48].map(|shift| (bits >> shift & 0xFFFF) as f32 / 65536.0 - 0.5).iter().sum::<f32>() * 3.0_f32.sqrt()
+    }
+}
