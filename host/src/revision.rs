@@ -126,7 +126,7 @@ impl Revision {
             thresholds: thresholds(pack, tuning),
             max_pixels: tuning.max_pixels,
             models: HashMap::new(),
-            own: tuning.own.clone(),
+            own: own_settings(pack, tuning),
         };
         let description = checked::description(Run::describe(&vision, &settings, deadline)?)?;
         let identity = description.identity;
@@ -230,6 +230,13 @@ fn thresholds(pack: &Pack, tuning: &Tuning) -> Thresholds {
         detection: tuning.detection.unwrap_or(recommended.detection),
         similarity: tuning.similarity.unwrap_or(recommended.similarity),
     }
+}
+
+/// The operator's settings, and the pack's where the operator sets nothing.
+fn own_settings(pack: &Pack, tuning: &Tuning) -> BTreeMap<String, String> {
+    let mut own = pack.manifest().settings.clone();
+    own.extend(tuning.own.clone());
+    own
 }
 
 fn granted<'p>(pack: &'p Pack, role: &str) -> Result<(&'p ModelSpec, &'p [u8]), StageError> {

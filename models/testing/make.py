@@ -263,6 +263,10 @@ license = "part of Rostro, Apache-2.0"
 detection = 0.5
 similarity = 0.5
 
+# The detector of drawn faces sees none below some 35 pixels, and does not hint at them either: a coarse look would miss them.
+[settings]
+detector-size = "640"
+
 [models.detector]
 file = "detector.onnx"
 sha256 = "{detector[0]}"

@@ -31,6 +31,9 @@ pub struct Manifest {
     pub archive: Option<Archive>,
     /// The operating point that suits its models.
     pub thresholds: Thresholds,
+    /// What suits its models of the pipeline's own settings, where the operator says nothing else.
+    #[serde(default)]
+    pub settings: BTreeMap<String, String>,
     /// The models by role.
     pub models: BTreeMap<String, ModelSpec>,
 }
