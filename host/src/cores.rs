@@ -1,6 +1,6 @@
 //! Who works on which cores.
 //!
-//! A request that is worked on occupies one. Inference borrows those that are idle: a request that is alone gets them all, eight get one
+//! A request that is worked on occupies one. Inference and search borrow those that are idle: a request that is alone gets them all, eight get one
 //! each. Nobody waits here: the [executor](crate::executor) bounds the requests, and what was borrowed goes back when they need it.
 
 use std::num::NonZeroUsize;

@@ -73,8 +73,12 @@ impl Executor {
         let cores = self.cores.clone();
         let (answer, answered) = oneshot::channel();
         tokio::task::spawn_blocking(move || {
-            let _held_until_the_end = (place, worker, cores.occupy());
-            let (result, leftover) = span.in_scope(work);
+            let _held_until_the_end = (worker, cores.occupy());
+            let (result, leftover) = {
+                // Whoever asks again as soon as the answer is there finds the place free.
+                let _held_until_the_answer = place;
+                span.in_scope(work)
+            };
             // Nobody may be waiting any more.
             let _ = answer.send(result);
             drop(leftover);
@@ -128,6 +132,20 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert_eq!(executor.run(executor.deadline(), || (7, ())).await, Ok(7));
+    }
+
+    #[tokio::test]
+    async fn whoever_asks_again_at_once_finds_a_place_while_the_worker_clears_up() {
+        struct Slow;
+        impl Drop for Slow {
+            fn drop(&mut self) {
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        }
+        let executor = executor(1, 0, Duration::from_secs(5));
+        for _ in 0..3 {
+            assert_eq!(executor.run(executor.deadline(), || (1, Slow)).await, Ok(1));
+        }
     }
 
     #[tokio::test]

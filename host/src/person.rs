@@ -102,7 +102,7 @@ impl fmt::Display for ContractId {
 /// What is kept of one enrolment photo.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Sample {
-    /// The recogniser's raw output, not normalised.
+    /// What the pipeline gave for the photo, not normalised: the recogniser's raw output, or a mean of several.
     pub embedding: Vec<f32>,
     /// What the embedding means; none where the replaced service wrote it.
     pub contract: Option<ContractId>,

@@ -54,7 +54,7 @@ fn thirty_students_are_named_strangers_are_not_and_classes_are_seen_to_the_back_
         let class = server.names(std::fs::read(shared(&format!("faces/classrooms/classroom_{room}_faces.jpg"))).unwrap());
         let named: Vec<&str> = class.iter().map(String::as_str).filter(|name| *name != "Unknown").collect();
         println!("classroom_{room}: {} faces, {} named", class.len(), named.len());
-        assert!(class.len() >= faces, "classroom_{room}: {} faces", class.len());
+        assert_eq!(class.len(), faces, "classroom_{room}");
         let there: BTreeSet<&str> = there.split(' ').collect();
         let wrong: Vec<&&str> = named.iter().filter(|name| !there.contains(**name)).collect();
         assert!(wrong.is_empty(), "classroom_{room}: {wrong:?} are not there");

@@ -110,7 +110,7 @@ def make(pack: Path, manifest: dict, photos: list[Path], out: Path, name: str, s
     manifest = {
         "name": name,
         "description": f"{manifest['description']}; {how}, made by cargo xtask quantize",
-        **{key: manifest[key] for key in ("license", "requires_acceptance", "thresholds") if key in manifest},
+        **{key: manifest[key] for key in ("license", "requires_acceptance", "thresholds", "settings") if key in manifest},
         "models": models,
     }
     (out / MANIFEST).write_text(f"# Made from {stamp}\n{toml(manifest)}")

@@ -8,7 +8,6 @@ use rostro_sdk::embed::near_and_far;
 use rostro_sdk::geometry::Rect;
 use rostro_sdk::host::{Host, Model, Thresholds};
 use rostro_sdk::measure::Measures;
-use rostro_sdk::scales;
 use rostro_sdk::scrfd::Detection;
 
 use crate::detect::{self, detect};
@@ -21,6 +20,10 @@ const ENROLMENT_FLOOR: f32 = 0.3;
 
 /// Faces in one run of the recogniser: more gain nothing and cost memory.
 const BATCH: usize = 16;
+
+/// Faces of an enrolment photo that are also embedded as from afar: one of them is chosen, and a photo of a class must not cost three times
+/// what it does.
+const SUREST: usize = 4;
 
 /// The shorter side of a face in pixels from which its crop, of 112, loses nothing when a photo is decoded at a part of its size.
 const LARGE: f32 = 160.0;
@@ -64,7 +67,10 @@ struct Seen {
 /// Decodes an image no larger than the detector looks at it; whole if there is a face in it that would lose by that.
 fn see<H: Host>(host: &H, image: &[u8], purpose: Purpose) -> Result<Seen, AnalyzeError> {
     // Exactly what insightface sees is the whole image.
-    let side = if detect::is_insightfaces(host) { u32::MAX } else { scales::LARGEST as u32 };
+    let side = match detect::is_insightfaces(host) {
+        true => u32::MAX,
+        false => u32::try_from(detect::longest_look(host).map_err(AnalyzeError::Model)?).unwrap_or(u32::MAX),
+    };
     let reduced = host.timed("decode", || decode_at_least(image, host.max_pixels(), side))?;
     let detections = detect(host, &reduced.picture, threshold(host.thresholds(), purpose), purpose).map_err(AnalyzeError::Model)?;
     if reduced.divisor == 1 || detections.iter().all(|face| face.bounds.shorter_side() >= LARGE) {
@@ -95,12 +101,19 @@ fn crop(reduced: &Reduced, detections: Vec<Detection>) -> Vec<Found> {
     faces
 }
 
-/// Embeds faces also as they would look from afar, so that whoever is enrolled from near is recognised in the back row.
+/// Embeds faces, the most certain of them also as they would look from afar, so that whoever is enrolled from near is recognised in the
+/// back row.
 fn embed_near_and_far<H: Host>(host: &H, found: &[Found]) -> Result<Vec<Vec<f32>>, String> {
-    let soft: Vec<[AlignedFace; 2]> = host.timed("align", || found.iter().map(|face| from_afar(&face.aligned)).collect());
-    let near = embed(host, found.iter().map(|face| &face.aligned))?;
+    let mut embeddings = embed(host, found.iter().map(|face| &face.aligned))?;
+    let mut surest: Vec<(&Found, &mut Vec<f32>)> = found.iter().zip(&mut embeddings).collect();
+    surest.sort_by(|(a, _), (b, _)| b.detection.score.total_cmp(&a.detection.score));
+    surest.truncate(SUREST);
+    let soft: Vec<[AlignedFace; 2]> = host.timed("align", || surest.iter().map(|(face, _)| from_afar(&face.aligned)).collect());
     let far = embed(host, soft.iter().flatten())?;
-    Ok(near.iter().zip(far.chunks(2)).map(|(near, far)| near_and_far(near, far)).collect())
+    for ((_, embedding), far) in surest.into_iter().zip(far.chunks(2)) {
+        *embedding = near_and_far(embedding, far);
+    }
+    Ok(embeddings)
 }
 
 /// The recogniser's raw outputs for faces.

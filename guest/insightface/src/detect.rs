@@ -2,7 +2,7 @@
 
 use rostro_sdk::analysis::Purpose;
 use rostro_sdk::decode::Rgb;
-use rostro_sdk::host::{Host, Model, Output};
+use rostro_sdk::host::{Host, Model, ModelSpec, Output};
 use rostro_sdk::letterbox::Letterbox;
 use rostro_sdk::scales::{self, Look};
 use rostro_sdk::scrfd::{self, Detection};
@@ -23,23 +23,36 @@ enum Looks {
     Fixed(usize, usize),
 }
 
-/// The faces of a picture that score at least `threshold`, best first.
+/// The faces of a picture that score at least `floor`, best first.
 ///
 /// # Errors
 ///
 /// If the detector fails or a setting is not understood.
-pub fn detect<H: Host>(host: &H, picture: &Rgb, threshold: f32, purpose: Purpose) -> Result<Vec<Detection>, String> {
+pub fn detect<H: Host>(host: &H, picture: &Rgb, floor: f32, purpose: Purpose) -> Result<Vec<Detection>, String> {
     let detector = Detector { host, model: host.load(DETECTOR)?, picture };
     let (width, height) = (picture.width, picture.height);
-    let mut detections = match looks(host, &detector.model)? {
-        Looks::Frame(side) => detector.look(&Letterbox::frame(width, height, side), threshold)?.detections,
-        Looks::Fixed(across, down) => detector.look(&Letterbox::fixed(width, height, (across, down)), threshold)?.detections,
-        Looks::AsNeeded => detector.look_as_needed(threshold, purpose)?,
+    let mut detections = match looks(host, detector.model.spec())? {
+        Looks::Frame(side) => detector.look(&Letterbox::frame(width, height, side), floor)?.detections,
+        Looks::Fixed(across, down) => detector.look(&Letterbox::fixed(width, height, (across, down)), floor)?.detections,
+        Looks::AsNeeded => detector.look_as_needed(floor, purpose)?,
     };
-    detections.retain(|face| face.score >= threshold);
+    detections.retain(|face| face.score >= floor);
     detections.sort_by(|a, b| b.score.total_cmp(&a.score));
     detections.truncate(FACES);
     Ok(detections)
+}
+
+/// The most pixels of a picture's longer side that the detector looks at.
+///
+/// # Errors
+///
+/// If the detector is not there or a setting is not understood.
+pub(crate) fn longest_look<H: Host>(host: &H) -> Result<usize, String> {
+    Ok(match looks(host, host.load(DETECTOR)?.spec())? {
+        Looks::Frame(side) => side,
+        Looks::Fixed(across, down) => across.max(down),
+        Looks::AsNeeded => scales::LARGEST,
+    })
 }
 
 /// Whether the operator asks for exactly what insightface does.
@@ -48,8 +61,8 @@ pub(crate) fn is_insightfaces(host: &impl Host) -> bool {
 }
 
 /// What the operator and the model say of it.
-fn looks(host: &impl Host, model: &impl Model) -> Result<Looks, String> {
-    if let Some((width, height)) = model.spec().size {
+fn looks(host: &impl Host, detector: ModelSpec) -> Result<Looks, String> {
+    if let Some((width, height)) = detector.size {
         return Ok(Looks::Fixed(width, height));
     }
     let size = host.setting("detector-size").filter(|text| text != "auto").map(|text| {
@@ -75,11 +88,13 @@ struct Detector<'p, H: Host> {
 }
 
 impl<H: Host> Detector<'_, H> {
-    /// A coarse look, and after it those that it shows to be worth their time: none, the usual one, closer ones.
-    fn look_as_needed(&self, threshold: f32, purpose: Purpose) -> Result<Vec<Detection>, String> {
+    /// A coarse look, and after it those that it shows to be worth their time: none, the usual one, closer ones. Which they are follows from
+    /// the detection threshold; `floor` may be lower, for what is shown to a policy all the same.
+    fn look_as_needed(&self, floor: f32, purpose: Purpose) -> Result<Vec<Detection>, String> {
+        let threshold = self.host.thresholds().detection;
         let (width, height) = (self.picture.width, self.picture.height);
         let longest = width.max(height);
-        let at = |side: usize, hint: f32| self.look(&Letterbox::frame(width, height, side), threshold.min(hint));
+        let at = |side: usize, hint: f32| self.look(&Letterbox::frame(width, height, side), floor.min(hint));
         let is_sure = |look: &Look| look.detections.iter().any(|face| face.score >= threshold);
         let (mut seen, mut next) = match purpose {
             Purpose::Recognize | Purpose::Detect => {
@@ -104,7 +119,7 @@ impl<H: Host> Detector<'_, H> {
             let Some(side) = next else { break };
             let look = at(side, scales::HINT)?;
             next = look.closer(longest, threshold);
-            seen = seen.with(look);
+            seen = seen.with(look, floor);
         }
         Ok(seen.detections)
     }

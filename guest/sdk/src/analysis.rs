@@ -37,7 +37,7 @@ pub struct AnalyzedFace {
     pub landmarks: Landmarks,
     /// What was measured of it.
     pub measures: Measures,
-    /// The recogniser's raw output; empty if none was asked for.
+    /// The recogniser's raw output, or for an enrolment what [`crate::embed::near_and_far`] makes of several; empty if none was asked for.
     pub embedding: Vec<f32>,
 }
 

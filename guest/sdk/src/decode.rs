@@ -95,6 +95,10 @@ pub fn decode_at_least(bytes: &[u8], max_pixels: u64, min_longer_side: u32) -> R
             let divisor = [8, 4, 2].into_iter().find(|divisor| longer.div_ceil(*divisor) >= min_longer_side).unwrap_or(1);
             let decoded = jpeg::decode(bytes, divisor, max_pixels)?;
             let mismatch = || DecodeError::Undecodable("the JPEG's pixels are not of its size".to_owned());
+            // A file may hold several headers, of which the decoder took another.
+            if (decoded.width, decoded.height) != (header.width.div_ceil(divisor), header.height.div_ceil(divisor)) {
+                return Err(mismatch());
+            }
             let picture = RgbImage::from_raw(decoded.width, decoded.height, decoded.pixels).ok_or_else(mismatch)?;
             let picture = upright(picture, decoded.orientation);
             let full = match decoded.orientation {
@@ -140,6 +144,9 @@ fn upright(picture: RgbImage, orientation: Orientation) -> Rgb {
 }
 
 fn refuse_oversize(width: u64, height: u64, max_pixels: u64) -> Result<(), DecodeError> {
+    if width == 0 || height == 0 {
+        return Err(DecodeError::Undecodable("the image has no pixels".to_owned()));
+    }
     if width.saturating_mul(height) <= max_pixels {
         return match width.max(height) {
             0..=LONGEST_SIDE => Ok(()),

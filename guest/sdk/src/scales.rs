@@ -17,7 +17,7 @@ pub const USUAL: usize = 640;
 /// The longer side of the largest look: beyond it a pass costs more than a frame may take.
 pub const LARGEST: usize = 1920;
 
-/// The most looks that are taken at one picture, each closer than the one before.
+/// The most looks at one picture of which each is closer than the one before.
 pub const LOOKS: usize = 3;
 
 /// Down to this score a small detection of the coarse look hints at a face: nine in ten faces of 6 pixels of the input score so, and nothing
@@ -117,13 +117,17 @@ impl Look {
     }
 
     /// This look together with a closer one: each face as the finest scale shows it that sees it whole.
+    ///
+    /// Only faces that score `threshold` count: hints tell where to look, and must not take the place of what was seen for sure.
     #[must_use]
-    pub fn with(self, closer: Self) -> Self {
+    pub fn with(self, closer: Self, threshold: f32) -> Self {
+        let is_sure = |face: &Detection| face.score >= threshold;
         let is_large = |face: &Detection| face.bounds.shorter_side() * closer.scale > LARGE_FACE;
-        let (large, mut rest): (Vec<_>, Vec<_>) = self.detections.into_iter().partition(is_large);
+        let (large, mut rest): (Vec<_>, Vec<_>) = self.detections.into_iter().filter(is_sure).partition(is_large);
         // Inside a face that is too large for it, the closer look sees parts of faces.
         let is_part = |face: &Detection| large.iter().any(|whole| whole.bounds.share_of(&face.bounds) > 0.5);
-        let fine: Vec<Detection> = closer.detections.into_iter().filter(|face| !is_large(face) && !is_part(face)).collect();
+        let is_whole = |face: &Detection| is_sure(face) && !is_large(face) && !is_part(face);
+        let fine: Vec<Detection> = closer.detections.into_iter().filter(is_whole).collect();
         rest.retain(|face| fine.iter().all(|finer| finer.bounds.iou_of_pixels(&face.bounds) <= crate::scrfd::OVERLAP));
         Self { detections: large.into_iter().chain(fine).chain(rest).collect(), ..closer }
     }
@@ -187,10 +191,19 @@ mod tests {
 
     #[test]
     fn each_face_is_taken_from_the_finest_scale_that_sees_it_whole() {
-        let coarse = look(480, &[face(0.0, 40.0, 0.5), face(1000.0, 500.0, 0.9), face(300.0, 50.0, 0.8)]);
-        let fine = look(1920, &[face(1.0, 40.0, 0.9), face(1100.0, 100.0, 0.6), face(1010.0, 480.0, 0.4), face(600.0, 20.0, 0.75)]);
-        let scores: Vec<f32> = coarse.with(fine).detections.iter().map(|face| face.score).collect();
+        let coarse = look(480, &[face(0.0, 40.0, 0.72), face(1000.0, 500.0, 0.9), face(300.0, 50.0, 0.8)]);
+        let fine = look(1920, &[face(1.0, 40.0, 0.9), face(1100.0, 100.0, 0.8), face(1010.0, 480.0, 0.8), face(600.0, 20.0, 0.75)]);
+        let scores: Vec<f32> = coarse.with(fine, 0.7).detections.iter().map(|face| face.score).collect();
         // The large one as it was, the near one finer, the distant one that is new, and the one that only the first look saw.
         assert_eq!(scores, [0.9, 0.9, 0.75, 0.8]);
+    }
+
+    #[test]
+    fn hints_take_the_place_of_nothing() {
+        let coarse = look(480, &[face(0.0, 600.0, 0.2), face(1000.0, 50.0, 0.9)]);
+        let fine = look(1920, &[face(100.0, 60.0, 0.8), face(1001.0, 50.0, 0.25)]);
+        let scores: Vec<f32> = coarse.with(fine, 0.7).detections.iter().map(|face| face.score).collect();
+        // The face inside a large weak box stays, and so does the one on which the closer look has a weak box.
+        assert_eq!(scores, [0.8, 0.9]);
     }
 }

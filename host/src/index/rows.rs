@@ -1,7 +1,7 @@
 //! Where the templates are: chunks of rows that readers share with the writer.
 //!
 //! A reader keeps the chunks that it saw; the writer changes a chunk in place if nobody reads it, and a copy of that one chunk otherwise.
-//! So neither waits for the other, and growth copies nothing. A row stays where it is: one that is freed is a hole until it is filled again.
+//! So a search under way never waits for the writer, nor the writer for it, and growth copies nothing. A row stays where it is: one that is freed is a hole until it is filled again.
 
 use std::sync::Arc;
 

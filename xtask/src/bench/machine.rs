@@ -15,7 +15,7 @@ pub(super) fn described() -> String {
 pub(super) fn memory(process: u32) -> Option<(u64, u64)> {
     let megabytes = |name: &str| {
         let text = field(&format!("/proc/{process}/status"), name)?;
-        text.split(' ').next()?.parse::<u64>().ok().map(|kilobytes| kilobytes / 1000)
+        text.split(' ').next()?.parse::<u64>().ok().map(|kibibytes| kibibytes * 1024 / 1_000_000)
     };
     Some((megabytes("VmRSS")?, megabytes("VmHWM")?))
 }

@@ -24,7 +24,7 @@ pub(super) fn watch(requests: u64) -> Result<()> {
     let ours = step("rostro, with the students enrolled", peer::ours)?;
     println!("{}\n\n| requests answered | a second | memory MB | peak MB |\n|---|---|---|---|", machine::described());
     // The frame with the most work in it first, so that everything has its size.
-    let crowd = frames::usual().last().context("a frame")?.1;
+    let crowd = frames::all().last().context("a frame")?.1;
     wrk::load(&ours, &wrk::frame_body(&crowd)?, CALLERS, SECONDS)?;
     let body = wrk::frame_body(&frames::large())?;
     let (mut done, mut early) = (0, None);

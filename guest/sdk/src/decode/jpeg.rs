@@ -26,7 +26,7 @@ pub(super) struct Decoded {
 pub(super) struct Header {
     /// Width in pixels.
     pub(super) width: u32,
-    /// Height in pixels; 0 if it follows only after the first scan.
+    /// Height in pixels; 0, which is refused, if it follows only after the first scan.
     pub(super) height: u32,
     /// Whether it is grey or has three colours, of 8 bits, coded by Huffman's method: what is decoded here.
     pub(super) is_common: bool,
