@@ -1,7 +1,7 @@
 //! Nearest-neighbour search over everybody's templates, by cosine similarity.
 //!
-//! What it is: [rows](rows) of normalised templates, of which an [exact](exact) search reads each, for all probes at once and with every
-//! idle core; a cosine is a dot product. For a large gallery an operator may choose to read some [signs](signs) of each first, and only
+//! What it is: rows of normalised templates, of which an exact search reads each, for all probes at once and with every
+//! idle core; a cosine is a dot product. For a large gallery an operator may choose to read some signs of each first, and only
 //! those rows that look likely. What it costs: four bytes and a bit a number. Searches and enrolments do not wait for each other.
 
 mod best;
