@@ -6,6 +6,7 @@
 What is missing fails the tests with a message that says how to get it: nothing is skipped.
 """
 
+import contextlib
 import dataclasses
 import os
 import socket
@@ -59,15 +60,28 @@ def wait_until_it_answers(process, url, log):
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
     """`rostro serve` with the pack `mobile` and an empty gallery."""
+    with serving(tmp_path_factory.mktemp("server")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def plain_server(tmp_path_factory):
+    """The same that does exactly what the replaced service did: its embeddings of enrolment photos are those of probes."""
+    with serving(tmp_path_factory.mktemp("server"), "--setting", "letterbox=square") as server:
+        yield server
+
+
+@contextlib.contextmanager
+def serving(directory, *flags):
+    """A server in a folder of its own, with further flags."""
     binary = existing(Path(os.environ.get("ROSTRO_BIN", ROOT / "target/debug/rostro")), "run `cargo build -p rostro-host`")
     models = existing(ROOT / "models/installed", "run `rostro models install mobile --from DIR`")
     existing(models / "mobile", "run `rostro models install mobile --from DIR`")
     pipeline = existing(ROOT / "target/guest/insightface.wasm", "run `cargo xtask guest`")
-    directory = tmp_path_factory.mktemp("server")
     log = directory / "server.log"
     url = f"http://127.0.0.1:{free_port()}"
     command = [binary, "serve", "--listen", url.removeprefix("http://"), "--gallery", GALLERY, "--pack", "mobile"]
-    command += ["--models", models, "--runtime", ROOT / "models/runtime", "--pipeline", pipeline]
+    command += ["--models", models, "--runtime", ROOT / "models/runtime", "--pipeline", pipeline, *flags]
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=directory, stdout=output, stderr=subprocess.STDOUT)
     try:
