@@ -122,6 +122,11 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+/// Waits until threads that spin have given up: they would take the cores of whoever is next.
+fn fall_asleep() {
+    std::thread::sleep(Duration::from_millis(50));
+}
+
 fn later() -> Instant {
     Instant::now() + Duration::from_secs(60)
 }
@@ -154,6 +159,7 @@ impl Bench {
             for arrangement in &mut *arrangements {
                 let name = arrangement.name.clone();
                 trial.take(&name, || arrangement.run(&fed))?;
+                fall_asleep();
             }
         }
         let time = |arrangement: &&mut Arrangement| trial.median(&arrangement.name).unwrap_or(f64::MAX);
@@ -167,6 +173,7 @@ impl Bench {
                 times = Times::default();
             }
             times.take(ALONE, || best.run(&fed))?;
+            fall_asleep();
             times.take(DECODE, || rostro_sdk::decode::decode(&image, u64::MAX))?;
             let natively = times.take(NATIVE, || self.natively(&image))?;
             for (stage, time) in self.native.take_stages() {
