@@ -42,6 +42,8 @@ fn builder(environment: &Environment, weights: &PrepackedWeights) -> Result<Sess
     Ok(SessionBuilder::new(environment)?
         .with_optimization_level(GraphOptimizationLevel::All)?
         .with_prepacked_weights(weights)?
+        // Looks differ in size: a plan of blocks for each size seen would be kept.
+        .with_memory_pattern(false)?
         // Graphs exported at one size declare fixed output shapes and only warn when run at another.
         .with_log_level(ort::logging::LogLevel::Error)?)
 }
