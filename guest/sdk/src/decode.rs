@@ -240,6 +240,18 @@ mod tests {
     }
 
     #[test]
+    fn a_jpeg_whose_header_says_that_it_has_no_pixels_is_undecodable() {
+        let whole = jpeg(64, 32);
+        let header = whole.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
+        // After the marker: the length, the bits of a sample, then the height and the width.
+        for side in [header + 5, header + 7] {
+            let mut empty = whole.clone();
+            empty[side..side + 2].fill(0);
+            assert!(matches!(decode(&empty, PIXELS), Err(DecodeError::Undecodable(_))));
+        }
+    }
+
+    #[test]
     fn what_is_no_picture_is_undecodable() {
         for bytes in [b"".as_slice(), b"text", b"\x89PNG\r\n\x1a\n", b"GIF89a\x01\0\x01\0", b"RIFF\0\0\0\0WEBPVP8 "] {
             assert!(matches!(decode(bytes, PIXELS), Err(DecodeError::Undecodable(_))), "{bytes:?}");

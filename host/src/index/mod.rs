@@ -2,7 +2,8 @@
 //!
 //! What it is: rows of normalised templates, of which an exact search reads each, for all probes at once and with every
 //! idle core; a cosine is a dot product. For a large gallery an operator may choose to read some signs of each first, and only
-//! those rows that look likely. What it costs: four bytes and a bit a number. Searches and enrolments do not wait for each other.
+//! those rows that look likely. What it costs: four bytes and a bit a number. A search under way does not wait for an
+//! enrolment, nor that for it; one that begins while chunks are copied waits for the copy.
 
 mod best;
 mod exact;
