@@ -5,6 +5,7 @@
 //! threads, deadlines), a `run` of the active `revision` (fresh instances of its `plugin`s, which call `inference`), the `people`
 //! (`gallery` on disk and `index` in memory), and back. See `docs/architecture.md`.
 
+pub mod allocator;
 mod bindings;
 mod checked;
 mod cli;

@@ -5,9 +5,10 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use rostro_host::Cli;
+use rostro_host::{Cli, allocator};
 
 fn main() -> ExitCode {
+    allocator::configure();
     match Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ort::environment::Environment;
-use ort::session::{Session, SessionInputValue};
+use ort::session::{RunOptions, Session, SessionInputValue, SessionOutputs};
 use ort::value::{DynValue, ValueType};
 use wasmtime_wasi_nn::backend::{BackendError, BackendExecutionContext, BackendGraph, Id, NamedTensor};
 use wasmtime_wasi_nn::{ExecutionContext, Graph, Tensor};
@@ -27,7 +27,14 @@ struct Inner {
     outputs: Vec<String>,
     sessions: Sessions,
     cores: Cores,
+    /// What a run of large inputs is told: to give its memory back.
+    frugal: RunOptions,
 }
+
+/// From so many bytes of inputs on, runs of a network go one at a time, with all cores, and give their memory back: a detector takes some five
+/// times its input, which every core's session would come to hold. More than a look at 640×640 pixels; getting the memory anew takes a
+/// hundredth of such a run.
+const LARGE: usize = 6 << 20;
 
 /// What a run gives: the outputs in the graph's order.
 type Outputs = Result<Vec<NamedTensor>, ModelError>;
@@ -96,7 +103,8 @@ impl Model {
     pub(super) fn new(environment: &Environment, cores: Cores, name: &str, bytes: &[u8], batching: Batching) -> Result<Self, ModelError> {
         let sessions = Sessions::new(environment, bytes, cores.all()).map_err(|cause| ModelError::Load { name: name.to_owned(), cause })?;
         let (inputs, outputs) = sessions.wide(|session| ports(session));
-        Ok(Self(Arc::new(Inner { name: name.to_owned(), batching, inputs, outputs, sessions, cores })))
+        let frugal = frugal().map_err(|cause| ModelError::Load { name: name.to_owned(), cause })?;
+        Ok(Self(Arc::new(Inner { name: name.to_owned(), batching, inputs, outputs, sessions, cores, frugal })))
     }
 
     /// The network's inputs, in the graph's order.
@@ -141,16 +149,19 @@ impl Inner {
         inputs.iter().map(checked).collect()
     }
 
-    /// One run, with all cores if they are idle and with this thread alone if not.
+    /// One run, with all cores if they are idle or the input is large, and with this thread alone if not.
     fn run_whole(&self, inputs: &[(&str, Checked<'_>)]) -> Outputs {
         let values = self.values(inputs, Checked::whole)?;
+        if inputs.iter().map(|(_, tensor)| tensor.bytes()).sum::<usize>() >= LARGE {
+            return self.sessions.wide(|session| self.outputs(session.run_with_options(values, &self.frugal)));
+        }
         let others = self.cores.all() - 1;
         let borrowed = self.cores.borrow(others);
         if borrowed.len() == others {
-            return self.sessions.wide(|session| self.run_on(session, values));
+            return self.sessions.wide(|session| self.outputs(session.run(values)));
         }
         drop(borrowed);
-        self.sessions.narrow(|session| self.run_on(session, values))
+        self.sessions.narrow(|session| self.outputs(session.run(values)))
     }
 
     /// Runs `count` images side by side on this thread and the cores that are idle, each taking the next when it is done with one.
@@ -185,7 +196,7 @@ impl Inner {
 
     fn run_part(&self, inputs: &[(&str, Checked<'_>)], rows: Range<usize>) -> Outputs {
         let values = self.values(inputs, |tensor| tensor.part(rows.clone()))?;
-        let outputs = self.sessions.narrow(|session| self.run_on(session, values))?;
+        let outputs = self.sessions.narrow(|session| self.outputs(session.run(values)))?;
         match outputs.iter().find(|output| output.tensor.dimensions.first().is_none_or(|&length| length as usize != rows.len())) {
             None => Ok(outputs),
             Some(odd) => {
@@ -208,10 +219,18 @@ impl Inner {
         inputs.iter().map(value).collect()
     }
 
-    fn run_on(&self, session: &mut Session, values: Vec<(&str, SessionInputValue<'_>)>) -> Outputs {
-        let outputs = session.run(values).map_err(|cause| ModelError::Run { name: self.name.clone(), cause })?;
+    /// What a run gave, copied out of the session.
+    fn outputs(&self, ran: Result<SessionOutputs<'_>, ort::Error>) -> Outputs {
+        let outputs = ran.map_err(|cause| ModelError::Run { name: self.name.clone(), cause })?;
         self.outputs.iter().filter_map(|name| outputs.get(name).map(|value| (name, value))).map(copy_out).collect()
     }
+}
+
+/// Has ONNX Runtime give a run's memory back.
+fn frugal() -> Result<RunOptions, ort::Error> {
+    let mut options = RunOptions::new()?;
+    options.set("memory.enable_memory_arena_shrinkage", "cpu:0")?;
+    Ok(options)
 }
 
 fn copy_out((name, value): (&String, &DynValue)) -> Result<NamedTensor, ModelError> {

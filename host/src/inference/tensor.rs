@@ -108,6 +108,11 @@ impl<'t> Checked<'t> {
         self.tensor.dimensions.first().map_or(1, |&rows| rows as usize)
     }
 
+    /// How many bytes it has.
+    pub(super) fn bytes(&self) -> usize {
+        self.tensor.data.len()
+    }
+
     /// Lends all of it to ONNX Runtime: the bytes are borrowed as they lie.
     pub(super) fn whole(&self) -> Result<SessionInputValue<'t>, TensorError> {
         self.lend(self.shape(), &self.tensor.data)
