@@ -33,7 +33,7 @@ pub(crate) mod policy {
     });
 }
 
-pub(crate) use policy::exports::rostro::pipeline::policy::{Candidate, Decision, Probe, Reason, ReviewOutcome};
+pub(crate) use policy::exports::rostro::pipeline::policy::{Candidate, Decision, Match, Probe, Reason, ReviewOutcome};
 pub use vision::exports::rostro::pipeline::vision::{Analysis, AnalyzedFace, Purpose};
 pub(crate) use vision::exports::rostro::pipeline::vision::{Description, VisionError};
 pub(crate) use vision::rostro::pipeline::types::Identity;

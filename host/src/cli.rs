@@ -46,7 +46,7 @@ enum Command {
         #[command(subcommand)]
         command: RuntimeCommand,
     },
-    /// Inspect pipeline components
+    /// Inspect pipelines, and say to a running service which of them shall serve
     Pipeline {
         #[command(subcommand)]
         command: PipelineCommand,
@@ -70,7 +70,7 @@ pub enum CliError {
     /// ONNX Runtime cannot be installed.
     #[error(transparent)]
     Runtime(#[from] runtime::RuntimeError),
-    /// A component is not usable.
+    /// A component is not usable, or a service does not take it.
     #[error(transparent)]
     Pipeline(#[from] pipeline::PipelineError),
     /// A picture was not answered.
@@ -88,8 +88,8 @@ impl Cli {
         match self.command {
             Command::Serve { config, args } => {
                 let file = config.as_deref().map(ServeArgs::read).transpose()?;
-                let variable = ServeArgs::of_variable(std::env::var("ROSTRO_SETTING").ok())?;
-                let config = args.or(variable).or(file.unwrap_or_default()).validate()?;
+                let variables = ServeArgs::of_variables(std::env::var("ROSTRO_SETTING").ok(), std::env::var("ROSTRO_LIMIT").ok())?;
+                let config = args.or(variables).or(file.unwrap_or_default()).validate()?;
                 telemetry::init(config.log_format);
                 Ok(serve::run(config)?)
             }

@@ -4,18 +4,16 @@
 //! What bounds it: the pool holds as many instances as can run at once, each no larger than [`Limits`] allows.
 //! What it costs: address space for the pool (not memory), and one thread that wakes every [`TICK`].
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Cache, CacheConfig, Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::limits::Limits;
 
 /// How often running guests look whether their time is up. Finer costs wake-ups of an idle process; coarser delays the
 /// end of a guest that spins.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
-
-/// Core instances in one component: the default pipeline has a handful (its module, the WASI adapter and their shims).
-const CORE_INSTANCES: u32 = 32;
 
 /// Linear memories in one component: its own, and one that an adapter may bring.
 const MEMORIES: u32 = 4;
@@ -44,7 +42,22 @@ impl Engine {
     ///
     /// If this machine cannot reserve the pool's address space.
     pub fn new(limits: Limits, concurrency: usize) -> wasmtime::Result<Self> {
+        Self::with_cache(limits, concurrency, None)
+    }
+
+    /// The same, but what was compiled is kept in `cache`: an absolute path of a folder that nobody else may write into, because what is in
+    /// it is run. It is found by the digests of the component and of all that compiling depends on; what cannot be read is compiled anew.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::new`], or if the folder cannot be used.
+    pub fn with_cache(limits: Limits, concurrency: usize, cache: Option<&Path>) -> wasmtime::Result<Self> {
         let mut config = Config::new();
+        if let Some(folder) = cache {
+            let mut cache = CacheConfig::new();
+            cache.with_directory(folder);
+            config.cache(Some(Cache::new(cache)?));
+        }
         config
             .epoch_interruption(true)
             .max_wasm_stack(STACK_BYTES)
@@ -77,13 +90,14 @@ pub(crate) fn ticks_until(deadline: Instant) -> u64 {
 
 fn pool(limits: &Limits, concurrency: usize) -> PoolingAllocationConfig {
     // A request may hold two guests (vision, and a policy of its own), and a revision may be staged beside those.
+    let instances = u32::try_from(limits.instances()).unwrap_or(u32::MAX);
     let guests = u32::try_from(concurrency).unwrap_or(u32::MAX / 64).saturating_mul(2).saturating_add(4);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(guests)
-        .total_core_instances(guests.saturating_mul(CORE_INSTANCES))
+        .total_core_instances(guests.saturating_mul(instances))
         .total_memories(guests.saturating_mul(MEMORIES))
         .total_tables(guests.saturating_mul(TABLES))
-        .max_core_instances_per_component(CORE_INSTANCES)
+        .max_core_instances_per_component(instances)
         .max_memories_per_component(MEMORIES)
         .max_tables_per_component(TABLES)
         .linear_memory_keep_resident(KEEP_RESIDENT)

@@ -20,6 +20,8 @@ pub(crate) struct Executor {
     workers: Arc<Semaphore>,
     /// One permit a worker and one a place in the queue.
     places: Arc<Semaphore>,
+    /// One permit for work that nobody asked for.
+    curious: Arc<Semaphore>,
     deadline: Duration,
     cores: Cores,
 }
@@ -44,13 +46,26 @@ impl Executor {
     #[must_use]
     pub(crate) fn new(workers: NonZeroUsize, queue: usize, deadline: Duration, cores: Cores) -> Self {
         let places = workers.get().saturating_add(queue).min(Semaphore::MAX_PERMITS);
-        Self { workers: Arc::new(Semaphore::new(workers.get())), places: Arc::new(Semaphore::new(places)), deadline, cores }
+        Self { workers: Arc::new(Semaphore::new(workers.get())), places: Arc::new(Semaphore::new(places)), curious: Arc::new(Semaphore::new(1)), deadline, cores }
     }
 
     /// By when a request that arrives now must be done.
     #[must_use]
     pub(crate) fn deadline(&self) -> Instant {
         Instant::now() + self.deadline
+    }
+
+    /// Runs `work` in the background if a worker is idle and nobody waits for one, and otherwise not at all; whether it does.
+    pub(crate) fn spare(&self, work: impl FnOnce() + Send + 'static) -> bool {
+        // Requests before others' curiosity: one of these at a time.
+        let Ok(turn) = Arc::clone(&self.curious).try_acquire_owned() else { return false };
+        let Ok(worker) = Arc::clone(&self.workers).try_acquire_owned() else { return false };
+        let cores = self.cores.clone();
+        tokio::task::spawn_blocking(move || {
+            let _held_until_the_end = (turn, worker, cores.occupy());
+            work();
+        });
+        true
     }
 
     /// Runs `work` on a worker. It should end by `deadline`, after which nobody waits for it. What it gives beside its result is dropped

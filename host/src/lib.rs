@@ -2,15 +2,17 @@
 //! WebAssembly component.
 //!
 //! The files of this crate are its architecture, a noun each. A request goes through `http`, the `executor` (admission, worker
-//! threads, deadlines), a `run` of the active `revision` (fresh instances of its `plugin`s, which call `inference`), the `people`
+//! threads, deadlines), a `run` of the `revision` that the `deployment` chooses (fresh instances of its `plugin`s, which call `inference`), the `people`
 //! (`gallery` on disk and `index` in memory), and back. See `docs/architecture.md`.
 
+mod admin;
 pub mod allocator;
 mod bindings;
 mod checked;
 mod cli;
 mod config;
 mod cores;
+mod deployment;
 mod digest;
 mod engine;
 mod executor;
@@ -25,10 +27,11 @@ mod people;
 mod person;
 mod pipeline;
 mod plugin;
+mod printed;
 mod revision;
-mod router;
 mod run;
 mod runtime;
+mod selftest;
 mod serve;
 mod service;
 mod settings;
@@ -43,7 +46,7 @@ pub use cores::{Core, Cores};
 pub use digest::Sha256Digest;
 pub use engine::Engine;
 pub use inference::{Batching, LoadError, Model, ModelError, Models, NamedTensor, OnnxRuntime, Tensor, TensorType};
-pub use limits::{LimitReached, Limits};
+pub use limits::{LimitError, LimitReached, Limits};
 pub use models::{Channels, Manifest, ManifestError, ModelSpec, Pack, PackError, Thresholds};
 pub use person::{ContractId, PersonId};
 pub use plugin::{Half, Plugin, PluginError, WORLD_VERSION};

@@ -1,25 +1,35 @@
-//! The people who are known: the durable gallery and the index that is searched, kept in step.
+//! The people who are known: the durable gallery, and for each way of seeing them that is in use an index in step with it.
+
+mod view;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use crate::cores::Cores;
-use crate::gallery::{FileError, Gallery, GalleryError, Problem, Stored};
-use crate::index::{Candidate, Index, IndexError, Method};
+use crate::gallery::{FileError, Gallery, GalleryError, Loaded, Problem, Stored};
+use crate::index::{IndexError, Method};
 use crate::person::{PersonId, Sample};
 use crate::revision::Revision;
 use crate::run::RunError;
 
-/// Everybody enrolled, as one revision's embeddings see them.
+pub(crate) use view::View;
+use view::{Key, matched};
+
+/// How long a policy that is not the active one may take for the templates of a person.
+const TEMPLATE: Duration = Duration::from_secs(5);
+
+/// Everybody enrolled.
 pub(crate) struct People {
     gallery: Box<dyn Gallery>,
-    index: Index,
-    /// Held while a person is written, so that the gallery and the index change in the same order.
-    writing: Mutex<()>,
+    method: Method,
+    cores: Cores,
+    /// Held while a person is written, so that the gallery and the indices change in the same order. What it holds are the views that some
+    /// revision uses.
+    views: Mutex<Vec<Weak<View>>>,
 }
 
-/// What was found in the gallery at the start.
+/// What was found in the gallery for a revision.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     /// People who can be recognised.
@@ -45,7 +55,13 @@ pub enum PeopleError {
 }
 
 impl People {
-    /// Loads everybody whom `revision` can recognise, to be searched by `method` on idle `cores`.
+    /// The people of a gallery, to be searched by `method` on idle `cores`.
+    pub(crate) fn new(gallery: Box<dyn Gallery>, method: Method, cores: Cores) -> Self {
+        Self { gallery, method, cores, views: Mutex::default() }
+    }
+
+    /// The people as `revision` sees them: a view that is in use if there is one, else a new one, with everybody in it whom the revision can
+    /// recognise. Enrolments go on meanwhile, and are in it.
     ///
     /// A person is matched by the samples of the revision's contract; samples without one (written by the replaced service) count as
     /// the revision's if their dimension agrees. A person of whose samples no templates can be made is a [`Problem`], like a file that
@@ -54,58 +70,84 @@ impl People {
     /// # Errors
     ///
     /// If the gallery cannot be read, or if the deadline passes.
-    pub(crate) fn load(
-        gallery: Box<dyn Gallery>,
-        revision: &Arc<Revision>,
-        method: Method,
-        cores: Cores,
-        deadline: Instant,
-    ) -> Result<(Self, Report), PeopleError> {
-        let loaded = gallery.load()?;
-        let index = Index::new(revision.contract().dimension, method, cores);
-        let mut report = Report { problems: loaded.problems, ..Report::default() };
-        let mut run = revision.begin(deadline);
-        for Stored { id, samples, path } in loaded.people {
-            let embeddings = matched(&samples, revision);
-            if embeddings.is_empty() {
-                report.need_enrolment += 1;
-                continue;
+    pub(crate) fn view(&self, revision: &Arc<Revision>, deadline: Instant) -> Result<(Arc<View>, Report), PeopleError> {
+        let key = Key::of(revision);
+        let view = {
+            let mut views = self.locked();
+            views.retain(|view| view.strong_count() > 0);
+            if let Some(view) = views.iter().filter_map(Weak::upgrade).find(|view| *view.key() == key && view.is_filled()) {
+                let report = view.report();
+                return Ok((view, report));
             }
-            let templates = run.template(&embeddings).map_err(PeopleError::from);
-            match templates.and_then(|templates| index.upsert(&id, &templates).map_err(PeopleError::from)) {
-                Ok(()) => report.known += 1,
+            // From here on enrolments go into it, too.
+            let view = Arc::new(View::new(key, revision, self.method, self.cores.clone()));
+            views.push(Arc::downgrade(&view));
+            view
+        };
+        let Loaded { people, mut problems } = self.gallery.load()?;
+        for Stored { id, samples, path } in people {
+            let templates = view.templates_of(&samples, deadline);
+            let _order = self.locked();
+            match templates.and_then(|templates| Ok(view.fill(&id, templates)?)) {
+                Ok(()) => {}
                 // The time of the start as a whole, and no fault of this file: each after it would fail alike.
                 Err(error @ PeopleError::Run(RunError::Deadline)) => return Err(error),
-                Err(error) => {
-                    report.problems.push(Problem { path, cause: FileError::Unusable(error.into()) });
-                    // A run that failed may be of no further use.
-                    run = revision.begin(deadline);
-                }
+                Err(error) => problems.push(Problem { path, cause: FileError::Unusable(error.into()) }),
             }
         }
-        report.problems.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok((Self { gallery, index, writing: Mutex::new(()) }, report))
+        view.filled();
+        problems.sort_by(|a, b| a.path.cmp(&b.path));
+        let report = Report { problems, ..view.report() };
+        Ok((view, report))
     }
 
-    /// Stores a person, in place of what was stored under that id; recognised from the return on.
+    /// Stores a person, in place of what was stored under that id for the same contract; recognised from the return on, in every view: in
+    /// `own` by `templates`, in others by those that their policies make.
     ///
     /// # Errors
     ///
     /// If the gallery cannot be written; the person is then as before.
-    pub(crate) fn replace(&self, id: &PersonId, samples: &[Sample], templates: &[Vec<f32>]) -> Result<PathBuf, PeopleError> {
-        let _order = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn replace(
+        &self,
+        id: &PersonId,
+        samples: &[Sample],
+        own: &Arc<View>,
+        templates: &[Vec<f32>],
+    ) -> Result<PathBuf, PeopleError> {
+        let views = self.locked();
         let path = self.gallery.replace(id, samples)?;
-        self.index.upsert(id, templates)?;
+        own.upsert(id, templates)?;
+        for view in views.iter().filter_map(Weak::upgrade).filter(|view| !Arc::ptr_eq(view, own)) {
+            // A person whom another contract knows stays as that one knew them.
+            if matched(samples, view.contract()).is_empty() {
+                view.note_missing(id);
+                continue;
+            }
+            let templates = view.templates_of(samples, Instant::now() + TEMPLATE);
+            if let Err(error) = templates.and_then(|templates| Ok(view.upsert(id, &templates.unwrap_or_default())?)) {
+                tracing::warn!("a policy that is not active cannot make somebody's templates, who is not recognised by it: {error}");
+                view.forget(id)?;
+            }
+        }
         Ok(path)
     }
 
-    /// For each face the `k` people nearest to it, most similar first.
+    /// Removes a person: from every search before the return, and from the disk, whatever contract they are known by. Whether there was one.
     ///
     /// # Errors
     ///
-    /// If an embedding does not fit the index.
-    pub(crate) fn nearest(&self, embeddings: &[Vec<f32>], k: usize) -> Result<Vec<Vec<Candidate>>, IndexError> {
-        self.index.nearest(embeddings, k)
+    /// If the gallery cannot be written; the person may be recognised as before then.
+    pub(crate) fn remove(&self, id: &PersonId) -> Result<bool, PeopleError> {
+        let views = self.locked();
+        let was_there = self.gallery.remove(id)?;
+        for view in views.iter().filter_map(Weak::upgrade) {
+            view.remove(id)?;
+        }
+        Ok(was_there)
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Vec<Weak<View>>> {
+        self.views.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -113,14 +155,4 @@ impl std::fmt::Debug for People {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("People").finish_non_exhaustive()
     }
-}
-
-fn matched(samples: &[Sample], revision: &Revision) -> Vec<Vec<f32>> {
-    let contract = revision.contract();
-    samples
-        .iter()
-        .filter(|sample| sample.embedding.len() == contract.dimension)
-        .filter(|sample| sample.contract.as_ref().is_none_or(|id| *id == contract.id))
-        .map(|sample| sample.embedding.clone())
-        .collect()
 }

@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use sha2::{Digest, Sha256};
+use wasmparser::{Parser, Payload};
 use wasmtime::Store;
 use wasmtime::component::{Component, Instance, InstancePre, Linker};
 
@@ -156,7 +156,7 @@ impl Plugin {
             let wanted = format!("{} or {}", Half::Vision.export(), Half::Policy.export());
             return Err(PluginError::MissingExport { wanted, found: exports });
         }
-        let digest = Sha256Digest(Sha256::digest(bytes).into());
+        let digest = Sha256Digest::of(bytes);
         Ok(Self(Arc::new(Inner { engine: engine.clone(), digest, pre, vision, policy, imports, exports })))
     }
 
@@ -212,7 +212,7 @@ impl Plugin {
         let Inner { engine, pre, .. } = &*self.0;
         let limits = engine.limits();
         let mut store = Store::new(engine.wasmtime(), GuestState::new(limits, settings, models));
-        store.limiter(|state| &mut state.limiter);
+        store.limiter(|state| state);
         store.set_hostcall_fuel(limits.transfer_bytes());
         store.set_max_component_handles(limits.handles());
         store.set_epoch_deadline(ticks_until(deadline));
@@ -231,6 +231,35 @@ impl fmt::Debug for Plugin {
 pub(crate) struct Guest {
     pub(crate) store: Store<GuestState>,
     pub(crate) instance: Instance,
+}
+
+/// The halves of a pipeline that a component exports, read from its bytes alone: nothing is compiled.
+///
+/// # Errors
+///
+/// If it is no component, or exports neither.
+pub(crate) fn halves(bytes: &[u8]) -> Result<Vec<Half>, PluginError> {
+    refuse_others(bytes)?;
+    let mut exports = Vec::new();
+    let mut depth = 0_usize;
+    for payload in Parser::new(0).parse_all(bytes) {
+        match payload.map_err(|error| PluginError::Invalid(error.into()))? {
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            Payload::ComponentExportSection(section) if depth == 0 => {
+                for export in section {
+                    exports.push(export.map_err(|error| PluginError::Invalid(error.into()))?.name.name.to_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+    let halves: Vec<Half> = [Half::Vision, Half::Policy].into_iter().filter(|half| exports.contains(&half.export())).collect();
+    if halves.is_empty() {
+        let wanted = format!("{} or {}", Half::Vision.export(), Half::Policy.export());
+        return Err(PluginError::MissingExport { wanted, found: exports });
+    }
+    Ok(halves)
 }
 
 /// Refuses what is no component with words for what it is; the compiler's own would be about bytes.

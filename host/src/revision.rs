@@ -62,6 +62,25 @@ pub struct Revision {
     digest: Sha256Digest,
 }
 
+/// What makes templates of a person's samples: a policy, and what it may read.
+#[derive(Clone, Debug)]
+pub(crate) struct Templates {
+    policy: Plugin,
+    settings: Arc<Settings>,
+    dimension: usize,
+}
+
+impl Templates {
+    /// The vectors that stand for a person with these embeddings.
+    ///
+    /// # Errors
+    ///
+    /// If the policy fails or answers wrongly.
+    pub(crate) fn of(&self, embeddings: &[Vec<f32>], deadline: Instant) -> Result<Vec<Vec<f32>>, RunError> {
+        Run::template_alone(&self.policy, &self.settings, embeddings, self.dimension, deadline)
+    }
+}
+
 /// Why a revision cannot be staged.
 #[derive(Debug, thiserror::Error)]
 pub enum StageError {
@@ -149,7 +168,7 @@ impl Revision {
             id: contract_id(&[&spec.sha256, &dimension.to_string(), &description.contract.alignment, &description.contract.preprocessing]),
             dimension: usize::try_from(dimension).unwrap_or(usize::MAX),
         };
-        let digest = revision_digest(&vision, policy.as_ref(), pack);
+        let digest = Self::digest_of(vision.digest(), policy.as_ref().map(Plugin::digest), pack);
         let (models, settings) = (Models::new(models), Arc::new(settings));
         let revision = Self { identity, policy_identity, vision, policy, models, settings, policy_settings, contract, digest };
         Arc::new(revision).tried(deadline)
@@ -191,6 +210,14 @@ impl Revision {
         self.digest
     }
 
+    /// The digest that a revision of these components and this pack has.
+    #[must_use]
+    pub(crate) fn digest_of(vision: Sha256Digest, policy: Option<Sha256Digest>, pack: &Pack) -> Sha256Digest {
+        let components = [vision, policy.unwrap_or(vision)].map(|digest| digest.0);
+        let models = pack.manifest().models.iter().flat_map(|(role, spec)| [role.as_bytes(), spec.sha256.as_bytes()]);
+        Sha256Digest(digest_of(components.iter().map(|digest| digest.as_slice()).chain(models)))
+    }
+
     /// What its embeddings mean.
     #[must_use]
     pub fn contract(&self) -> &Contract {
@@ -209,6 +236,25 @@ impl Revision {
 
     pub(crate) fn policy(&self) -> Option<&Plugin> {
         self.policy.as_ref()
+    }
+
+    /// The component that decides: one of its own, or vision's.
+    fn deciding(&self) -> (&Plugin, &Arc<Settings>) {
+        match &self.policy {
+            Some(policy) => (policy, &self.policy_settings),
+            None => (&self.vision, &self.settings),
+        }
+    }
+
+    /// SHA-256 of the component that decides.
+    pub(crate) fn policy_digest(&self) -> Sha256Digest {
+        self.deciding().0.digest()
+    }
+
+    /// What makes templates in this revision.
+    pub(crate) fn templates(&self) -> Templates {
+        let (policy, settings) = self.deciding();
+        Templates { policy: policy.clone(), settings: Arc::clone(settings), dimension: self.contract.dimension }
     }
 
     pub(crate) fn models(&self) -> &Models {
@@ -283,10 +329,4 @@ fn digest_of<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
 
 fn contract_id(parts: &[&str]) -> ContractId {
     ContractId::from_digest(digest_of(parts.iter().map(|part| part.as_bytes())))
-}
-
-fn revision_digest(vision: &Plugin, policy: Option<&Plugin>, pack: &Pack) -> Sha256Digest {
-    let components = [vision.digest().0, policy.unwrap_or(vision).digest().0];
-    let models = pack.manifest().models.iter().flat_map(|(role, spec)| [role.as_bytes(), spec.sha256.as_bytes()]);
-    Sha256Digest(digest_of(components.iter().map(|digest| digest.as_slice()).chain(models)))
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wasmtime::Trap;
+use wasmtime::component::ResourceTableError;
 use wasmtime_wasi::I32Exit;
 
 use crate::bindings::{
@@ -11,7 +12,7 @@ use crate::bindings::{
 };
 use crate::checked::{self, InvalidOutput};
 use crate::inference::Models;
-use crate::limits::LimitReached;
+use crate::limits::{LimitReached, Limits};
 use crate::plugin::{Guest, Plugin};
 use crate::revision::Revision;
 use crate::settings::Settings;
@@ -84,6 +85,20 @@ impl Run {
         answer.map_err(|error| failure(&guest, &error))
     }
 
+    /// Has a policy make a person's templates, in an instance of its own that gets no models.
+    pub(crate) fn template_alone(
+        plugin: &Plugin,
+        settings: &Arc<Settings>,
+        samples: &[Vec<f32>],
+        dimension: usize,
+        deadline: Instant,
+    ) -> Result<Vec<Vec<f32>>, RunError> {
+        let mut guest = start(plugin, settings, &Models::default(), deadline)?;
+        let policy = policy_of(plugin, &mut guest)?;
+        let templates = policy.rostro_pipeline_policy().call_template(&mut guest.store, samples);
+        Ok(checked::templates(templates.map_err(|error| failure(&guest, &error))?, dimension)?)
+    }
+
     /// Finds the faces in an encoded image.
     ///
     /// # Errors
@@ -105,7 +120,11 @@ impl Run {
             Err(VisionError::TooLarge(size)) => {
                 Err(RunError::TooLarge { width: size.width, height: size.height, max_pixels: size.max_pixels })
             }
-            Err(VisionError::Model(cause)) => Err(RunError::Model(printable(&cause))),
+            // What a model said of its failure is not passed on to the guest.
+            Err(VisionError::Model(cause)) => Err(RunError::Model(match guest.store.data().take_failure() {
+                Some(failure) => format!("{}: {failure}", printable(&cause)),
+                None => printable(&cause),
+            })),
         }
     }
 
@@ -145,11 +164,6 @@ impl Run {
     #[must_use]
     pub fn stages(&self) -> &[(String, Duration)] {
         &self.stages
-    }
-
-    /// The revision that this runs on.
-    pub(crate) fn revision(&self) -> &Arc<Revision> {
-        &self.revision
     }
 
     /// Calls the policy: in vision's own instance where one component serves both, else in one of its own.
@@ -194,7 +208,23 @@ fn missing(half: &str) -> RunError {
 }
 
 fn failure(guest: &Guest, error: &wasmtime::Error) -> RunError {
-    classify(error, printable(&guest.store.data().stderr()))
+    let state = guest.store.data();
+    match limit_hidden(error, state.limits()) {
+        Some(limit) => RunError::Limit(limit),
+        None => classify(error, printable(&state.stderr())),
+    }
+}
+
+/// The limit behind an error of Wasmtime's own that does not name it. Its type for the first is private.
+fn limit_hidden(error: &wasmtime::Error, limits: &Limits) -> Option<LimitReached> {
+    if error.root_cause().to_string().contains("fuel allocated for hostcalls has been exhausted") {
+        let asked = "one call or answer has more bytes".to_owned();
+        return Some(LimitReached { name: "transfer-bytes", limit: limits.transfer_bytes(), asked });
+    }
+    if let Some(ResourceTableError::Full) = error.downcast_ref::<ResourceTableError>() {
+        return Some(LimitReached::wanted("handles", limits.handles(), limits.handles(), limits.handles() + 1));
+    }
+    None
 }
 
 fn classify(error: &wasmtime::Error, stderr: String) -> RunError {

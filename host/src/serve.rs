@@ -1,30 +1,26 @@
 //! `rostro serve`: puts the parts together, serves until told to stop, and finishes what was accepted.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 
-use crate::config::{Config, cores};
+use crate::admin::{self, Tokens, TokensError};
+use crate::config::{AdminAddress, Config, cores};
 use crate::cores::Cores;
+use crate::deployment::{Configured, Deployment, OpenError, StateError, Store, Workshop};
 use crate::engine::Engine;
 use crate::executor::Executor;
 use crate::gallery::{CsvGallery, GalleryError};
 use crate::http;
 use crate::inference::{LoadError, OnnxRuntime};
-use crate::limits::Limits;
-use crate::models::{Pack, PackError};
-use crate::people::{People, PeopleError, Report};
-use crate::plugin::{Plugin, PluginError};
-use crate::revision::{Revision, StageError};
-use crate::router::Router;
+use crate::people::{People, Report};
 use crate::runtime::{self, RuntimeError};
+use crate::selftest::{SelfTest, SelfTestFolderError};
 use crate::service::Service;
-
-/// How long the start may take in guests: describing themselves, and making a template of each person.
-const START: Duration = Duration::from_secs(120);
 
 /// How long requests that were accepted may go on after the service was told to stop.
 const GRACE: Duration = Duration::from_secs(30);
@@ -35,9 +31,6 @@ const LAST_WORK: Duration = Duration::from_secs(2);
 /// Why the service cannot start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The pack cannot be used.
-    #[error(transparent)]
-    Pack(#[from] PackError),
     /// ONNX Runtime is not installed.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
@@ -57,33 +50,33 @@ pub enum ServeError {
         /// Why.
         cause: io::Error,
     },
-    /// A component's file is no component that can run.
-    #[error("cannot use the component {path}: {cause}", path = path.display())]
-    Plugin {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        cause: PluginError,
-    },
-    /// The pipeline does not fit its models.
+    /// The configured pipeline cannot serve, or what is remembered cannot be taken up.
     #[error("cannot stage the pipeline {path}: {cause}", path = path.display())]
-    Stage {
+    Open {
         /// The pipeline's file.
         path: PathBuf,
         /// Why.
-        cause: Box<StageError>,
+        cause: Box<OpenError>,
     },
+    /// What is remembered cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The tokens cannot be used.
+    #[error(transparent)]
+    Tokens(#[from] TokensError),
+    /// The operator's pictures cannot be used.
+    #[error(transparent)]
+    SelfTest(#[from] SelfTestFolderError),
     /// The gallery cannot be used.
     #[error(transparent)]
     Gallery(#[from] GalleryError),
-    /// The people in it cannot be prepared.
-    #[error("cannot prepare the people of the gallery: {0}")]
-    People(#[from] PeopleError),
     /// The address is taken or not ours.
-    #[error("cannot listen on {address}: {cause}; choose another address with --listen")]
+    #[error("cannot listen on {address}: {cause}; choose another address with {flag}")]
     Listen {
         /// The address.
         address: std::net::SocketAddr,
+        /// The flag that names it.
+        flag: &'static str,
         /// Why.
         cause: io::Error,
     },
@@ -104,10 +97,20 @@ pub(crate) fn run(config: Config) -> Result<(), ServeError> {
         .thread_name("rostro-http")
         .build()?;
     let served = runtime.block_on(async {
-        // The cheapest thing that can be wrong comes first: a taken port is told at once.
-        let listener = bind(config.listen).await?;
+        // The cheapest things that can be wrong come first: a taken port is told at once.
+        let listener = bind(config.listen, "--listen").await?;
         let address = listener.local_addr()?;
-        let service = tokio::task::block_in_place(|| assemble(&config))?;
+        let admin_listener = match config.admin {
+            AdminAddress::Off => None,
+            AdminAddress::At(address) => Some(bind(address, "--admin").await?),
+        };
+        let tokens = config.admin_token_file.as_deref().map(Tokens::read).transpose()?;
+        let (service, deployment) = tokio::task::block_in_place(|| assemble(&config))?;
+        if let Some(listener) = admin_listener {
+            tracing::info!("admin interface on http://{}", listener.local_addr()?);
+            let app = admin::app(Arc::clone(&deployment), tokens).into_make_service_with_connect_info::<SocketAddr>();
+            tokio::spawn(async move { axum::serve(listener, app).await });
+        }
         let app = http::app(Arc::new(service), config.bodies);
         tracing::info!("serving on http://{address}");
         serve_until_told(listener, app).await?;
@@ -121,48 +124,58 @@ pub(crate) fn run(config: Config) -> Result<(), ServeError> {
     served
 }
 
-async fn bind(address: std::net::SocketAddr) -> Result<TcpListener, ServeError> {
-    TcpListener::bind(address).await.map_err(|cause| ServeError::Listen { address, cause })
+async fn bind(address: SocketAddr, flag: &'static str) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|cause| ServeError::Listen { address, flag, cause })
 }
 
-/// Everything behind the interface, from the configuration.
-fn assemble(config: &Config) -> Result<Service, ServeError> {
-    let deadline = Instant::now() + START;
+/// Everything behind the interfaces, from the configuration.
+fn assemble(config: &Config) -> Result<(Service, Arc<Deployment>), ServeError> {
     let gallery = CsvGallery::open(&config.gallery)?;
-    let pack = Pack::open(&config.models, &config.pack)?;
+    let store = Store::open(&config.state)?;
     let library = runtime::locate(config.onnxruntime.as_deref(), &config.runtime)?;
     let cores = Cores::new(cores());
     let onnx = OnnxRuntime::load(&library, cores.clone())?;
-    let engine = Engine::new(Limits::default(), config.workers.get()).map_err(ServeError::Engine)?;
-    let revision = stage(config, &onnx, &pack, &engine, deadline)?;
+    let engine =
+        Engine::with_cache(config.limits.clone(), config.workers.get(), Some(&store.compiled())).map_err(ServeError::Engine)?;
+    let people = Arc::new(People::new(Box::new(gallery), config.search, cores.clone()));
+    let workshop = Workshop {
+        engine,
+        onnx,
+        models: config.models.clone(),
+        tuning: config.tuning.clone(),
+        people: Arc::clone(&people),
+        self_test: SelfTest::new(config.self_test.as_deref(), config.deadline)?,
+    };
+    let read = |path: &PathBuf, flag: &'static str| {
+        std::fs::read(path).map_err(|cause| ServeError::Unreadable { path: path.clone(), flag, cause })
+    };
+    let configured = Configured {
+        vision: read(&config.pipeline, "--pipeline")?,
+        policy: config.policy.as_ref().map(|path| read(path, "--policy")).transpose()?,
+        pack: config.pack.clone(),
+    };
+    let opened = Deployment::open(workshop, store, &configured, config.breaker);
+    let (deployment, report) = opened.map_err(|cause| ServeError::Open { path: config.pipeline.clone(), cause: Box::new(cause) })?;
+    let live = deployment.active();
+    let revision = &live.revision;
     let thresholds = revision.thresholds();
     tracing::info!(
         pipeline = revision.name(),
         version = revision.version(),
         policy = revision.policy_identity().name,
         digest = %revision.digest(),
-        pack = pack.name(),
         contract = %revision.contract().id,
         detection_threshold = %thresholds.detection,
         similarity_threshold = %thresholds.similarity,
-        "pipeline staged"
+        "pipeline active"
     );
     tracing::info!(workers = config.workers.get(), queue = config.queue, onnx_threads = cores.all(), "sized for {} cores", cores.all());
-    let (people, report) = People::load(Box::new(gallery), &revision, config.search, cores.clone(), deadline)?;
     tell(&report, config);
+    if let Some(folder) = &config.pipelines {
+        deployment.watch(folder, config.pipelines_action)?;
+    }
     let executor = Executor::new(config.workers, config.queue, config.deadline, cores);
-    Ok(Service::new(Router::new(revision), people, executor))
-}
-
-fn stage(config: &Config, onnx: &OnnxRuntime, pack: &Pack, engine: &Engine, deadline: Instant) -> Result<Arc<Revision>, ServeError> {
-    let load = |path: &PathBuf, flag: &'static str| {
-        let bytes = std::fs::read(path).map_err(|cause| ServeError::Unreadable { path: path.clone(), flag, cause })?;
-        Plugin::load(engine, &bytes).map_err(|cause| ServeError::Plugin { path: path.clone(), cause })
-    };
-    let vision = load(&config.pipeline, "--pipeline")?;
-    let policy = config.policy.as_ref().map(|path| load(path, "--policy")).transpose()?;
-    Revision::stage(onnx, pack, vision, policy, &config.tuning, deadline)
-        .map_err(|cause| ServeError::Stage { path: config.pipeline.clone(), cause: Box::new(cause) })
+    Ok((Service::new(Arc::clone(&deployment), people, executor), deployment))
 }
 
 fn tell(report: &Report, config: &Config) {

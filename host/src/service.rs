@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::bindings::{Analysis, Candidate, Decision, Face, Probe, Purpose, ReviewOutcome};
+use crate::deployment::{Deployment, Live, Preference, Seen, Taken, is_at_fault};
 use crate::executor::{Executor, ExecutorError};
 use crate::http::Content;
 use crate::people::{People, PeopleError};
 use crate::person::{PersonId, Sample};
 use crate::revision::Revision;
-use crate::router::Router;
 use crate::run::{Run, RunError};
 
 /// People offered to the policy for each face. More than are answered, so that a policy that gives each person to one face
@@ -22,8 +22,8 @@ const CANDIDATES: usize = 8;
 /// Recognises and enrols.
 #[derive(Debug)]
 pub(crate) struct Service {
-    router: Router,
-    people: People,
+    deployment: Arc<Deployment>,
+    people: Arc<People>,
     executor: Executor,
 }
 
@@ -102,8 +102,8 @@ impl From<crate::index::IndexError> for ServiceError {
 impl Service {
     /// A service of these parts.
     #[must_use]
-    pub(crate) fn new(router: Router, people: People, executor: Executor) -> Self {
-        Self { router, people, executor }
+    pub(crate) fn new(deployment: Arc<Deployment>, people: Arc<People>, executor: Executor) -> Self {
+        Self { deployment, people, executor }
     }
 
     /// By when a request that arrives now must be done.
@@ -112,49 +112,60 @@ impl Service {
         self.executor.deadline()
     }
 
-    /// Finds out who is in an encoded frame.
+    /// Finds out who is in an encoded frame. The request keeps the revision that serves when it arrives.
     ///
     /// # Errors
     ///
     /// [`ServiceError`].
-    pub(crate) async fn recognize(self: &Arc<Self>, frame: Content, deadline: Instant) -> Result<Recognition, ServiceError> {
-        let service = Arc::clone(self);
+    pub(crate) async fn recognize(
+        self: &Arc<Self>,
+        frame: Content,
+        deadline: Instant,
+        preference: Preference,
+    ) -> Result<Recognition, ServiceError> {
         let arrived = Instant::now();
+        let Taken { live, shadow } = self.deployment.take(preference);
+        let frame = Arc::new(frame);
+        let (service, seen_by) = (Arc::clone(self), Arc::clone(&live));
+        let bytes = Arc::clone(&frame);
         let work = move || {
-            let mut run = service.router.active().begin(deadline);
-            (service.recognize_now(&mut run, &frame.bytes, arrived), run)
+            let mut run = seen_by.revision.begin(deadline);
+            let result = service.watched(&seen_by, deadline, || recognize_now(&seen_by, &mut run, &bytes.bytes, arrived));
+            (result, run)
         };
-        self.executor.run(deadline, work).await?
+        let recognition = self.executor.run(deadline, work).await??;
+        if let Some(shadow) = shadow {
+            let active: Vec<Seen> = recognition.faces.iter().map(RecognizedFace::seen).collect();
+            let deadline = self.executor.deadline();
+            let (candidate, agreement) = (shadow.live, shadow.agreement);
+            let counted = Arc::clone(&agreement);
+            let service = Arc::clone(self);
+            let compare = move || {
+                let mut run = candidate.revision.begin(deadline);
+                match service.watched(&candidate, deadline, || recognize_now(&candidate, &mut run, &frame.bytes, Instant::now())) {
+                    Ok(answer) => agreement.compare(&active, &answer.faces.iter().map(RecognizedFace::seen).collect::<Vec<_>>()),
+                    Err(_) => agreement.note_failed(),
+                }
+            };
+            if !self.executor.spare(compare) {
+                counted.note_skipped();
+            }
+        }
+        Ok(recognition)
     }
 
-    fn recognize_now(&self, run: &mut Run, frame: &[u8], arrived: Instant) -> Result<Recognition, ServiceError> {
-        let begun = Instant::now();
-        let analysis = run.analyze(frame, Purpose::Recognize)?;
-        let searched = Instant::now();
-        let (width, height) = (analysis.width, analysis.height);
-        let probes = self.probes(analysis)?;
-        let decided = Instant::now();
-        let decisions = run.decide(&probes)?;
-        let ended = Instant::now();
-        let faces = probes.into_iter().zip(decisions).map(|(probe, decision)| RecognizedFace {
-            face: probe.face,
-            candidates: probe.candidates,
-            decision,
-        });
-        let mut stages = vec![("queue".to_owned(), begun - arrived)];
-        stages.extend_from_slice(run.stages());
-        stages.push(("search".to_owned(), decided - searched));
-        stages.push(("decide".to_owned(), ended - decided));
-        stages.push(("total".to_owned(), ended - arrived));
-        Ok(Recognition { revision: Arc::clone(run.revision()), width, height, faces: faces.collect(), stages })
-    }
-
-    fn probes(&self, analysis: Analysis) -> Result<Vec<Probe>, ServiceError> {
-        let (faces, embeddings): (Vec<_>, Vec<_>) = analysis.faces.into_iter().map(|analyzed| (analyzed.face, analyzed.embedding)).unzip();
-        let nearest = self.people.nearest(&embeddings, CANDIDATES)?;
-        let candidate = |near: crate::index::Candidate| Candidate { id: near.id.to_string(), similarity: near.similarity };
-        let probe = |(face, near): (Face, Vec<_>)| Probe { face, candidates: near.into_iter().map(candidate).collect() };
-        Ok(faces.into_iter().zip(nearest).map(probe).collect())
+    /// Does a request's work on a revision, and takes note of how it went.
+    fn watched<T>(&self, live: &Live, deadline: Instant, work: impl FnOnce() -> Result<T, ServiceError>) -> Result<T, ServiceError> {
+        let time = deadline.saturating_duration_since(Instant::now());
+        let result = work();
+        let fault = match &result {
+            Err(ServiceError::Run(error) | ServiceError::People(PeopleError::Run(error))) if is_at_fault(error, time) => {
+                Some(error.to_string())
+            }
+            _ => None,
+        };
+        self.deployment.note_outcome(live, fault.as_deref());
+        result
     }
 
     /// Enrols a person from photos, in place of what was known under that id.
@@ -164,11 +175,16 @@ impl Service {
     /// [`ServiceError`]; nothing changed then, unless the deadline passed while the person was written.
     pub(crate) async fn enroll(self: &Arc<Self>, id: PersonId, photos: Vec<Photo>, deadline: Instant) -> Result<Enrollment, ServiceError> {
         let service = Arc::clone(self);
-        self.executor.run(deadline, move || (service.enroll_now(&id, &photos, deadline), ())).await?
+        let live = self.deployment.active();
+        let work = move || {
+            let result = service.watched(&live, deadline, || service.enroll_now(&live, &id, &photos, deadline));
+            (result, live)
+        };
+        self.executor.run(deadline, work).await?
     }
 
-    fn enroll_now(&self, id: &PersonId, photos: &[Photo], deadline: Instant) -> Result<Enrollment, ServiceError> {
-        let revision = self.router.active();
+    fn enroll_now(&self, live: &Live, id: &PersonId, photos: &[Photo], deadline: Instant) -> Result<Enrollment, ServiceError> {
+        let revision = Arc::clone(&live.revision);
         let mut run = revision.begin(deadline);
         let mut samples = Vec::new();
         let mut outcomes = Vec::new();
@@ -181,7 +197,8 @@ impl Service {
                 }
                 Ok(Err(reasons)) => PhotoOutcome::Rejected(reasons),
                 // A photo that is made to break a decoder must not cost the others.
-                Err(error @ (RunError::Trap { .. } | RunError::Limit(_))) => {
+                Err(error @ (RunError::Trap { .. } | RunError::Limit(_) | RunError::Output(_))) => {
+                    self.deployment.note_outcome(live, Some(&error.to_string()));
                     tracing::warn!("the pipeline failed on a photo: {error}");
                     run = revision.begin(deadline);
                     let message = "The pipeline failed on this photo; send another, or the same in another format.".to_owned();
@@ -199,10 +216,51 @@ impl Service {
                 if Instant::now() >= deadline {
                     return Err(ExecutorError::Deadline.into());
                 }
-                Some(self.people.replace(id, &samples, &templates)?)
+                Some(self.people.replace(id, &samples, &live.view, &templates)?)
             }
         };
         Ok(Enrollment { revision, path, photos: outcomes })
+    }
+}
+
+fn recognize_now(live: &Live, run: &mut Run, frame: &[u8], arrived: Instant) -> Result<Recognition, ServiceError> {
+    let begun = Instant::now();
+    let analysis = run.analyze(frame, Purpose::Recognize)?;
+    let searched = Instant::now();
+    let (width, height) = (analysis.width, analysis.height);
+    let probes = probes(live, analysis)?;
+    let decided = Instant::now();
+    let decisions = run.decide(&probes)?;
+    let ended = Instant::now();
+    let faces = probes.into_iter().zip(decisions).map(|(probe, decision)| RecognizedFace {
+        face: probe.face,
+        candidates: probe.candidates,
+        decision,
+    });
+    let mut stages = vec![("queue".to_owned(), begun - arrived)];
+    stages.extend_from_slice(run.stages());
+    stages.push(("search".to_owned(), decided - searched));
+    stages.push(("decide".to_owned(), ended - decided));
+    stages.push(("total".to_owned(), ended - arrived));
+    Ok(Recognition { revision: Arc::clone(&live.revision), width, height, faces: faces.collect(), stages })
+}
+
+fn probes(live: &Live, analysis: Analysis) -> Result<Vec<Probe>, ServiceError> {
+    let (faces, embeddings): (Vec<_>, Vec<_>) = analysis.faces.into_iter().map(|analyzed| (analyzed.face, analyzed.embedding)).unzip();
+    let nearest = live.view.nearest(&embeddings, CANDIDATES)?;
+    let candidate = |near: crate::index::Candidate| Candidate { id: near.id.to_string(), similarity: near.similarity };
+    let probe = |(face, near): (Face, Vec<_>)| Probe { face, candidates: near.into_iter().map(candidate).collect() };
+    Ok(faces.into_iter().zip(nearest).map(probe).collect())
+}
+
+impl RecognizedFace {
+    /// Where it is and who, for a comparison with another answer.
+    fn seen(&self) -> Seen {
+        let identity = match &self.decision {
+            Decision::Known(known) => self.candidates.get(known.candidate as usize).map(|candidate| candidate.id.clone()),
+            Decision::Unknown(_) => None,
+        };
+        Seen { bounds: self.face.bounds, identity }
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable};
+use wasmtime::{ResourceLimiter, StoreContextMut};
 use wasmtime_wasi::p2::DynPollable;
 use wasmtime_wasi::p2::bindings::sync as wasi_sync;
 use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
@@ -11,8 +12,8 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_nn::wit::{WasiNnCtx, WasiNnView};
 
 use crate::bindings::vision::rostro::pipeline::{settings, telemetry};
-use crate::inference::Models;
-use crate::limits::{Limiter, Limits};
+use crate::inference::{LastFailure, Models, Tensor, TensorType};
+use crate::limits::{LimitReached, Limiter, Limits};
 use crate::settings::Settings;
 
 /// Names of stages that are kept of a request; a guest that invents more is not worth the memory.
@@ -21,12 +22,17 @@ const STAGES: usize = 16;
 /// Longest name of a stage in bytes.
 const STAGE_NAME: usize = 32;
 
+/// What a line of the log costs beside its words, in bytes: the time, the level and the request.
+const LOG_LINE: usize = 128;
+
 /// The data of a guest's store.
 pub(crate) struct GuestState {
     wasi: WasiCtx,
     nn: WasiNnCtx,
+    /// What a model said that failed.
+    failure: LastFailure,
     table: ResourceTable,
-    pub(crate) limiter: Limiter,
+    limiter: Limiter,
     settings: Arc<Settings>,
     stderr: MemoryOutputPipe,
     log_bytes_left: usize,
@@ -35,13 +41,15 @@ pub(crate) struct GuestState {
 
 impl GuestState {
     pub(crate) fn new(limits: &Limits, settings: Arc<Settings>, models: &Models) -> Self {
+        let failure = LastFailure::default();
         let stderr = MemoryOutputPipe::new(limits.log_bytes());
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles());
         Self {
             // Standard input is empty, standard output goes nowhere, and there are no files, arguments, variables or sockets.
             wasi: WasiCtx::builder().stderr(stderr.clone()).build(),
-            nn: models.context(),
+            nn: models.context(&failure),
+            failure,
             table,
             limiter: Limiter::new(limits),
             settings,
@@ -51,9 +59,30 @@ impl GuestState {
         }
     }
 
+    /// The limits that the guest is held to.
+    pub(crate) fn limits(&self) -> &Limits {
+        self.limiter.limits()
+    }
+
+    /// Counts the tensors that the guest holds, one of which it may just have made: what the host keeps for it is its memory, too.
+    ///
+    /// # Errors
+    ///
+    /// If they are too many, or too large.
+    fn count_tensors(&mut self) -> Result<(), LimitReached> {
+        let tensors = self.table.iter_mut().filter_map(|entry| entry.downcast_ref::<Tensor>());
+        let (count, bytes) = tensors.fold((0, 0), |(count, bytes), tensor| (count + 1, bytes + tensor.data.len()));
+        self.limiter.tensors(count, bytes)
+    }
+
     /// What the guest wrote to standard error: of a Rust guest that trapped, its panic message.
     pub(crate) fn stderr(&self) -> String {
         String::from_utf8_lossy(&self.stderr.contents()).trim().to_owned()
+    }
+
+    /// Why a model failed, if one did since the last call.
+    pub(crate) fn take_failure(&self) -> Option<String> {
+        self.failure.take()
     }
 
     /// The stages that the guest reported since the last call, each name once, in the order of first mention.
@@ -72,7 +101,23 @@ pub(crate) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result
     telemetry::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
     wasmtime_wasi_nn::wit::add_to_linker(linker, |state: &mut GuestState| WasiNnView::new(&mut state.table, &mut state.nn))?;
     wasmtime_wasi::p2::add_to_linker_with_options_sync(linker, &wasi_sync::LinkOptions::default())?;
-    refuse_waiting(linker)
+    linker.allow_shadowing(true);
+    count_tensors(linker)?;
+    refuse_waiting(linker)?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+/// Makes tensors as `wasmtime-wasi-nn` does, but counts them: it would hold as many as there are handles, each as large as a call.
+fn count_tensors(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
+    type Parts = (Vec<u32>, TensorType, Vec<u8>);
+    let make = |mut store: StoreContextMut<'_, GuestState>, (dimensions, ty, data): Parts| {
+        let state = store.data_mut();
+        let tensor = state.table.push(Tensor { dimensions, ty, data })?;
+        state.count_tensors()?;
+        Ok((tensor,))
+    };
+    linker.instance("wasi:nn/tensor@0.2.0-rc-2024-10-28")?.func_wrap("[constructor]tensor", make)
 }
 
 /// Makes waiting trap: an epoch interrupts a guest that computes and not one that sleeps in a host call, which would keep its worker past
@@ -80,12 +125,24 @@ pub(crate) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result
 fn refuse_waiting(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     type Pollables = Vec<Resource<DynPollable>>;
     let refused = || wasmtime::format_err!("it waits or sleeps, which a pipeline cannot");
-    linker.allow_shadowing(true);
     let mut poll = linker.instance("wasi:io/poll@0.2.12")?;
     poll.func_wrap("poll", move |_, (_,): (Pollables,)| Err::<(Vec<u32>,), _>(refused()))?;
-    poll.func_wrap("[method]pollable.block", move |_, (_,): (Resource<DynPollable>,)| Err::<(), _>(refused()))?;
-    linker.allow_shadowing(false);
-    Ok(())
+    poll.func_wrap("[method]pollable.block", move |_, (_,): (Resource<DynPollable>,)| Err::<(), _>(refused()))
+}
+
+impl ResourceLimiter for GuestState {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        self.count_tensors()?;
+        self.limiter.memory_growing(current, desired, maximum)
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        self.limiter.table_growing(current, desired, maximum)
+    }
+
+    fn instances(&self) -> usize {
+        self.limiter.instances()
+    }
 }
 
 impl WasiView for GuestState {
@@ -124,7 +181,7 @@ impl telemetry::Host for GuestState {
     }
 
     fn log(&mut self, level: telemetry::Level, message: String) {
-        let Some(left) = self.log_bytes_left.checked_sub(message.len()) else { return };
+        let Some(left) = self.log_bytes_left.checked_sub(message.len().saturating_add(LOG_LINE)) else { return };
         self.log_bytes_left = left;
         // Escaped, so that a guest cannot forge lines of its own.
         let message = message.escape_debug();

@@ -68,12 +68,13 @@ pub(crate) struct Options {
     pack: &'static str,
     pipeline: PathBuf,
     gallery: Option<PathBuf>,
+    state: Option<PathBuf>,
 }
 
 impl Options {
     /// With the drawn faces' models, which need no weights.
     pub(crate) fn drawn() -> Self {
-        Self { args: Vec::new(), pack: "testing", pipeline: component("insightface"), gallery: None }
+        Self { args: Vec::new(), pack: "testing", pipeline: component("insightface"), gallery: None, state: None }
     }
 
     /// With real models, for real people.
@@ -102,10 +103,19 @@ impl Options {
         self
     }
 
-    fn command(&self, gallery: &Path) -> Command {
+    /// What the server remembers of revisions, where a test looks into it or starts with it again.
+    pub(crate) fn state(mut self, state: &Path) -> Self {
+        self.state = Some(state.to_owned());
+        self
+    }
+
+    /// `own` is a folder of the server's own, for what it remembers.
+    fn command(&self, gallery: &Path, own: &Path) -> Command {
         let mut command = rostro();
         command
-            .args(["serve", "--listen", "127.0.0.1:0", "--pack", self.pack])
+            .args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--pack", self.pack])
+            .arg("--state")
+            .arg(self.state.clone().unwrap_or_else(|| own.to_owned()))
             .arg("--pipeline")
             .arg(&self.pipeline)
             .arg("--gallery")
@@ -116,13 +126,17 @@ impl Options {
 
     /// Starts a server that must serve.
     pub(crate) fn start(self) -> Server {
-        let own = TempDir::new().unwrap();
+        let (own, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
         let gallery = self.gallery.clone().unwrap_or_else(|| own.path().join("gallery"));
-        let mut child = self.command(&gallery).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = self.command(&gallery, state.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Log::default();
         let address = log.follow(child.stderr.take().unwrap());
         match address.recv_timeout(START) {
-            Ok(address) => Server { child, url: format!("http://{address}"), log, gallery, _own: own },
+            Ok(address) => {
+                let text = log.text();
+                let admin = text.lines().find_map(|line| line.split_once("admin interface on ")).map(|(_, url)| url.trim().to_owned());
+                Server { child, url: format!("http://{address}"), admin: admin.unwrap_or_default(), log, gallery, _own: [own, state] }
+            }
             Err(_) => {
                 let _ = child.kill();
                 panic!("the server did not start:\n{}", log.text());
@@ -132,9 +146,9 @@ impl Options {
 
     /// Starts a server that must refuse to, and answers what it wrote.
     pub(crate) fn refuse(self) -> String {
-        let own = TempDir::new().unwrap();
+        let (own, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
         let gallery = self.gallery.clone().unwrap_or_else(|| own.path().join("gallery"));
-        refusal(self.command(&gallery))
+        refusal(self.command(&gallery, state.path()))
     }
 }
 
@@ -179,9 +193,11 @@ impl Log {
 pub(crate) struct Server {
     child: Child,
     pub(crate) url: String,
+    /// The admin interface.
+    pub(crate) admin: String,
     log: Log,
     pub(crate) gallery: PathBuf,
-    _own: TempDir,
+    _own: [TempDir; 2],
 }
 
 impl Drop for Server {

@@ -90,7 +90,8 @@ fn a_port_in_use_is_named_with_the_way_out() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let mut command = rostro();
-    command.args(["serve", "--listen", &address]);
+    let state = tempfile::tempdir().unwrap();
+    command.args(["serve", "--listen", &address, "--admin", "off", "--state"]).arg(state.path());
     assert_says(&refusal(command), &[&address, "--listen"]);
 }
 
@@ -124,7 +125,7 @@ fn flags_win_over_variables_and_variables_over_the_file() {
     std::fs::write(&file, "similarity-threshold = 3.0\n").unwrap();
     let says = |variable: Option<&str>, flag: Option<&str>| {
         let mut command = rostro();
-        command.args(["serve", "--listen", "127.0.0.1:0", "--config"]).arg(&file);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--admin", "off", "--config"]).arg(&file);
         if let Some(value) = variable {
             command.env("ROSTRO_SIMILARITY_THRESHOLD", value);
         }

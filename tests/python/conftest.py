@@ -80,7 +80,7 @@ def serving(directory, *flags):
     pipeline = existing(ROOT / "target/guest/insightface.wasm", "run `cargo xtask guest`")
     log = directory / "server.log"
     url = f"http://127.0.0.1:{free_port()}"
-    command = [binary, "serve", "--listen", url.removeprefix("http://"), "--gallery", GALLERY, "--pack", "mobile"]
+    command = [binary, "serve", "--listen", url.removeprefix("http://"), "--admin", "off", "--gallery", GALLERY, "--pack", "mobile"]
     command += ["--models", models, "--runtime", ROOT / "models/runtime", "--pipeline", pipeline, *flags]
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=directory, stdout=output, stderr=subprocess.STDOUT)

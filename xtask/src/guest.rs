@@ -9,7 +9,8 @@ use crate::steps::{root, step, succeed};
 use crate::wasm::Toolchain;
 
 /// Each component's file in `target/guest`, and its package.
-const COMPONENTS: [(&str, &str); 2] = [("insightface", "rostro-insightface"), ("margin-policy", "rostro-margin-policy")];
+const COMPONENTS: [(&str, &str); 3] =
+    [("insightface", "rostro-insightface"), ("margin-policy", "rostro-margin-policy"), ("evil", "rostro-evil")];
 
 /// The changes that make the component `variant`, each in a file: the default pipeline with a matching rule that no cosine can meet. Tests
 /// use it to show that answers are the component's. It has a name of its own: cargo takes packages of one name, built into one folder,

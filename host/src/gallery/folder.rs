@@ -1,5 +1,6 @@
 //! A folder with a CSV file for each person.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -8,10 +9,14 @@ use tempfile::NamedTempFile;
 
 use super::csv_file::{self, FileError};
 use super::{Gallery, GalleryError, Loaded, Problem, Stored};
-use crate::person::{PersonId, Sample};
+use crate::person::{ContractId, PersonId, Sample};
 
 /// How the files of unfinished writes begin: with a dot, as no id does.
 const UNFINISHED: &str = ".unfinished-";
+
+/// Where samples of other contracts than a person's last are kept, a folder for each. Readers of the gallery see one contract's alone, and
+/// whoever goes back to an earlier recogniser finds everybody as they were.
+const OTHER_CONTRACTS: &str = ".contracts";
 
 /// A gallery in a folder: `<id>.csv` for each person.
 #[derive(Debug)]
@@ -35,6 +40,46 @@ impl CsvGallery {
 
     fn path_of(&self, id: &PersonId) -> PathBuf {
         self.folder.join(format!("{id}.csv"))
+    }
+
+    fn path_of_other(&self, contract: &ContractId, id: &PersonId) -> PathBuf {
+        self.folder.join(OTHER_CONTRACTS).join(contract.to_string()).join(format!("{id}.csv"))
+    }
+
+    /// Keeps a copy of the person's file if it holds samples of another contract than `new` ones, by which it is about to be replaced.
+    fn set_aside(&self, id: &PersonId, new: &[Sample]) -> io::Result<()> {
+        let path = self.path_of(id);
+        // What cannot be read is of no use to any contract; a person without a file has none.
+        let old = csv_file::read(&path).unwrap_or_default();
+        let is_new = |contract: &ContractId| new.iter().any(|sample| sample.contract.as_ref() == Some(contract));
+        let mut others: Vec<&ContractId> = old.iter().filter_map(|sample| sample.contract.as_ref()).filter(|id| !is_new(id)).collect();
+        others.dedup();
+        for contract in others {
+            let kept: Vec<Sample> = old.iter().filter(|sample| sample.contract.as_ref() == Some(contract)).cloned().collect();
+            let to = self.path_of_other(contract, id);
+            fs::create_dir_all(to.parent().unwrap_or(&self.folder))?;
+            self.write(&to, &kept)?;
+        }
+        Ok(())
+    }
+
+    /// The files of other contracts, each with its contract.
+    fn other_files(&self) -> io::Result<Vec<(ContractId, PathBuf)>> {
+        let folders = match fs::read_dir(self.folder.join(OTHER_CONTRACTS)) {
+            Ok(folders) => folders,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut files = Vec::new();
+        for folder in folders {
+            let folder = folder?.path();
+            let contract = folder.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<ContractId>().ok());
+            let Some(contract) = contract else { continue };
+            for file in fs::read_dir(&folder)? {
+                files.push((contract.clone(), file?.path()));
+            }
+        }
+        Ok(files)
     }
 
     /// A new file in the folder, removed again unless it is given a name.
@@ -86,16 +131,56 @@ impl Gallery for CsvGallery {
             }
         }
         loaded.people.sort_by(|a, b| a.id.cmp(&b.id));
+        for (contract, path) in self.other_files().map_err(unreadable())? {
+            match person(&path) {
+                Ok((id, samples)) => {
+                    let samples = samples.into_iter().filter(|sample| sample.contract.as_ref() == Some(&contract));
+                    match loaded.people.binary_search_by(|person| person.id.cmp(&id)) {
+                        Ok(place) => loaded.people.get_mut(place).into_iter().for_each(|person| person.samples.extend(samples.clone())),
+                        Err(place) => loaded.people.insert(place, Stored { id, samples: samples.collect(), path }),
+                    }
+                }
+                Err(cause) => loaded.problems.push(Problem { path, cause }),
+            }
+        }
         loaded.problems.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(loaded)
     }
 
     fn replace(&self, id: &PersonId, samples: &[Sample]) -> Result<PathBuf, GalleryError> {
         let path = self.path_of(id);
-        match self.write(&path, samples) {
-            Ok(()) => Ok(path),
-            Err(cause) => Err(GalleryError::Write { folder: self.folder.clone(), cause }),
+        let failed = |cause| GalleryError::Write { folder: self.folder.clone(), cause };
+        self.set_aside(id, samples).map_err(failed)?;
+        self.write(&path, samples).map_err(failed)?;
+        // What was set aside of these samples' contract is older than they are.
+        let contracts: HashSet<&ContractId> = samples.iter().filter_map(|sample| sample.contract.as_ref()).collect();
+        for contract in contracts {
+            match fs::remove_file(self.path_of_other(contract, id)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!("older samples of a person in {} cannot be removed: {error}", self.folder.display());
+                }
+                _ => {}
+            }
         }
+        Ok(path)
+    }
+
+    fn remove(&self, id: &PersonId) -> Result<bool, GalleryError> {
+        let failed = |cause| GalleryError::Write { folder: self.folder.clone(), cause };
+        let stem = id.as_str();
+        let others = self.other_files().map_err(failed)?.into_iter().map(|(_, path)| path);
+        let others = others.filter(|path| path.file_stem().is_some_and(|name| name == stem));
+        let mut was_there = false;
+        // The person's own file last: until then they are still there as a whole for whoever asks again after a failure.
+        for path in others.chain([self.path_of(id)]) {
+            match fs::remove_file(&path) {
+                Ok(()) => was_there = true,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+        Ok(was_there)
     }
 }
 
@@ -140,6 +225,26 @@ mod tests {
         assert_eq!(fs::read_to_string(&bad).unwrap(), "not what it should be");
         assert!(!folder.path().join(".unfinished-xyz").exists());
         assert!(folder.path().join("notes.txt").exists());
+    }
+
+    #[test]
+    fn samples_of_another_contract_are_set_aside_and_found_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let gallery = CsvGallery::open(folder.path()).unwrap();
+        let of = |contract: &str, value: f32| Sample { contract: Some(contract.parse().unwrap()), ..sample(value) };
+        let (first, second) = ("1111111111111111", "2222222222222222");
+        gallery.replace(&id("s6"), &[of(first, 1.0)]).unwrap();
+        gallery.replace(&id("s6"), &[of(second, 2.0), of(second, 3.0)]).unwrap();
+        let values = || -> Vec<f32> { gallery.load().unwrap().people[0].samples.iter().map(|sample| sample.embedding[0]).collect() };
+        // Whoever reads the file alone sees the last contract's.
+        assert_eq!(csv_file::read(&folder.path().join("s6.csv")).unwrap(), [of(second, 2.0), of(second, 3.0)]);
+        assert_eq!(values(), [2.0, 3.0, 1.0]);
+        // Back with the first contract: its older sample is replaced, the second's are kept.
+        gallery.replace(&id("s6"), &[of(first, 4.0)]).unwrap();
+        assert_eq!(values(), [4.0, 2.0, 3.0]);
+        assert!(gallery.remove(&id("s6")).unwrap());
+        assert!(gallery.load().unwrap().people.is_empty());
+        assert!(!gallery.remove(&id("s6")).unwrap());
     }
 
     #[test]

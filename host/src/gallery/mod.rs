@@ -23,12 +23,20 @@ pub(crate) trait Gallery: Send + Sync {
     /// If the store as a whole cannot be read; one bad entry is a [`Problem`] instead.
     fn load(&self) -> Result<Loaded, GalleryError>;
 
-    /// Stores a person's samples in place of those before, durably and as a whole or not at all. Answers where.
+    /// Stores a person's samples in place of those before that were of the same contract, durably and as a whole or not at all. Answers
+    /// where. Samples of other contracts are kept, and are in what [`Self::load`] gives.
     ///
     /// # Errors
     ///
     /// If the store cannot be written; the person is then as before.
     fn replace(&self, id: &PersonId, samples: &[Sample]) -> Result<PathBuf, GalleryError>;
+
+    /// Removes all that is stored of a person; whether there was anything.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be written; some of it may be left then.
+    fn remove(&self, id: &PersonId) -> Result<bool, GalleryError>;
 }
 
 /// What is in a gallery.

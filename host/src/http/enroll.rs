@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::error::ApiError;
 use super::form::{Form, FormLimits, Wanted};
 use super::request::RequestId;
-use super::{App, ContentType, PipelineInfo};
+use super::{App, ContentType, PipelineHeader, PipelineInfo};
 use crate::bindings::Reason;
 use crate::person::PersonId;
 use crate::service::PhotoOutcome;
@@ -56,7 +56,7 @@ pub(super) async fn process_images(
     State(app): State<App>,
     Extension(request_id): Extension<RequestId>,
     request: Request,
-) -> Result<Json<EnrollAnswer>, ApiError> {
+) -> Result<(PipelineHeader, Json<EnrollAnswer>), ApiError> {
     let deadline = app.service.deadline();
     let form = app.within(deadline, form(request, &app.limits)).await?;
     let id = form.text(FIELDS.texts).ok_or_else(|| ApiError::bad_request("student_id_missing", "Field 'student_id' is required."))?;
@@ -72,7 +72,7 @@ pub(super) async fn process_images(
         let message = "Could not extract any high-quality embeddings from the provided images.";
         return Err(ApiError::bad_request("no_usable_image", message).with("rejected", rejections(&rejected)));
     };
-    Ok(Json(EnrollAnswer {
+    let answer = EnrollAnswer {
         status: "success",
         filepath: path.display().to_string(),
         message: format!("Embeddings for '{id}' saved successfully."),
@@ -80,7 +80,8 @@ pub(super) async fn process_images(
         rejected,
         pipeline: PipelineInfo::of(&enrollment.revision),
         request_id: request_id.as_str().to_owned(),
-    }))
+    };
+    Ok((PipelineHeader::of(&enrollment.revision), Json(answer)))
 }
 
 async fn form(request: Request, limits: &FormLimits) -> Result<Form, ApiError> {

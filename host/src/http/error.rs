@@ -32,11 +32,11 @@ pub(crate) struct ApiError {
 }
 
 impl ApiError {
-    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self { status, code, message: message.into(), details: Box::default(), cause: None, retry_after: None }
     }
 
-    pub(super) fn bad_request(code: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn bad_request(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, code, message)
     }
 
@@ -61,13 +61,13 @@ impl ApiError {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_content_type", format!("Unsupported content type. Send {accepted}."))
     }
 
-    pub(super) fn internal(code: &'static str, message: impl Into<String>, cause: impl ToString) -> Self {
+    pub(crate) fn internal(code: &'static str, message: impl Into<String>, cause: impl ToString) -> Self {
         let mut error = Self::new(StatusCode::INTERNAL_SERVER_ERROR, code, message);
         error.cause = Some(cause.to_string());
         error
     }
 
-    pub(super) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+    pub(crate) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.details.insert(name.to_owned(), value.into());
         self
     }

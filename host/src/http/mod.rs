@@ -9,21 +9,23 @@ mod recognize;
 mod request;
 
 use std::any::Any;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, IntoResponseParts, Response, ResponseParts};
 use axum::routing::{get, post};
 use serde::Serialize;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use self::body::BodyMemory;
+pub(crate) use self::request::observe;
 pub(crate) use self::body::Content;
-use self::error::ApiError;
+pub(crate) use self::error::ApiError;
 use self::form::{FormLimits, body_too_large};
 use crate::revision::Revision;
 use crate::service::Service;
@@ -69,7 +71,7 @@ pub(crate) fn app(service: Arc<Service>, limits: BodyLimits) -> Router {
         .layer(from_fn_with_state(app.clone(), refuse_large_bodies))
         .layer(DefaultBodyLimit::max(body_bytes))
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn(request::observe))
+        .layer(from_fn(observe))
         .with_state(app)
 }
 
@@ -84,6 +86,30 @@ struct PipelineInfo {
 impl PipelineInfo {
     fn of(revision: &Revision) -> Self {
         Self { name: revision.name().to_owned(), version: revision.version().to_owned(), digest: revision.digest().to_string() }
+    }
+}
+
+/// Says which revision answered: its digest.
+const X_ROSTRO_PIPELINE: HeaderName = HeaderName::from_static("x-rostro-pipeline");
+
+/// The header that says which pipeline answered.
+#[derive(Debug)]
+struct PipelineHeader(String);
+
+impl PipelineHeader {
+    fn of(revision: &Revision) -> Self {
+        Self(revision.digest().to_string())
+    }
+}
+
+impl IntoResponseParts for PipelineHeader {
+    type Error = Infallible;
+
+    fn into_response_parts(self, mut parts: ResponseParts) -> Result<ResponseParts, Infallible> {
+        if let Ok(value) = HeaderValue::try_from(self.0) {
+            parts.headers_mut().insert(X_ROSTRO_PIPELINE, value);
+        }
+        Ok(parts)
     }
 }
 
@@ -133,7 +159,7 @@ async fn method_not_allowed(request: Request) -> ApiError {
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
 }
 
-fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
+pub(crate) fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
     let cause = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     ApiError::internal("internal", "The service failed unexpectedly.", cause.unwrap_or("panic")).into_response()
 }

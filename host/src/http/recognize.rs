@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use axum::Json;
 use axum::extract::{Extension, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -11,8 +12,9 @@ use super::body::{self, Content};
 use super::error::ApiError;
 use super::form::{Form, FormLimits, Wanted, file_too_large};
 use super::request::RequestId;
-use super::{App, ContentType, PipelineInfo};
+use super::{App, ContentType, PipelineHeader, PipelineInfo};
 use crate::bindings::Decision;
+use crate::deployment::Preference;
 use crate::person::UNKNOWN;
 use crate::service::{Recognition, RecognizedFace};
 
@@ -21,6 +23,9 @@ const CANDIDATES: usize = 3;
 
 /// What is read of the form.
 const FIELDS: Wanted = Wanted { texts: &[], files: "image" };
+
+/// The header by which a caller asks for the canary's answer, or against it.
+const X_ROSTRO_CANARY: HeaderName = HeaderName::from_static("x-rostro-canary");
 
 /// The answer.
 #[derive(Debug, Serialize)]
@@ -69,14 +74,25 @@ pub(super) async fn process_frame(
     State(app): State<App>,
     Extension(id): Extension<RequestId>,
     request: Request,
-) -> Result<Json<FrameAnswer>, ApiError> {
+) -> Result<(PipelineHeader, Json<FrameAnswer>), ApiError> {
     let begun = Instant::now();
+    let preference = preference(request.headers())?;
     let deadline = app.service.deadline();
     let frame = app.within(deadline, frame(request, &app.limits)).await?;
     let received = begun.elapsed();
-    let mut recognition = app.service.recognize(frame, deadline).await.map_err(ApiError::of_service)?;
+    let mut recognition = app.service.recognize(frame, deadline, preference).await.map_err(ApiError::of_service)?;
     recognition.stages.insert(0, ("receive".to_owned(), received));
-    Ok(Json(FrameAnswer::of(recognition, &id)))
+    Ok((PipelineHeader::of(&recognition.revision), Json(FrameAnswer::of(recognition, &id))))
+}
+
+/// Which revision the caller asks for, by the header `x-rostro-canary`.
+fn preference(headers: &HeaderMap) -> Result<Preference, ApiError> {
+    match headers.get(X_ROSTRO_CANARY).map(HeaderValue::as_bytes) {
+        None => Ok(Preference::None),
+        Some(b"always") => Ok(Preference::Canary),
+        Some(b"never") => Ok(Preference::Active),
+        Some(_) => Err(ApiError::bad_request("invalid_header", "The header 'x-rostro-canary' must be 'always' or 'never'.")),
+    }
 }
 
 /// The encoded frame, from the form's `image` or the body itself.

@@ -35,7 +35,7 @@ impl RequestId {
 }
 
 /// Gives the request its id, logs its end, and writes the body of an error.
-pub(super) async fn observe(mut request: Request, next: Next) -> Response {
+pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let id = RequestId::of(&request);
     let span = tracing::info_span!("request", id = id.as_str(), method = %request.method(), path = request.uri().path());

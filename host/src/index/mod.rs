@@ -15,7 +15,7 @@ mod spread;
 mod tests;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::cores::Cores;
 use crate::person::PersonId;
@@ -96,14 +96,14 @@ impl Index {
         Self { method, ..self }
     }
 
-    /// Sets a person's templates, in place of those before. A search sees all of them or none.
+    /// Sets a person's templates, in place of those before; without any, the person is not found. A search sees all of them or none.
     ///
     /// # Errors
     ///
     /// If a template does not fit; nothing is changed then.
     pub fn upsert(&self, id: &PersonId, templates: &[Vec<f32>]) -> Result<(), IndexError> {
         let templates = templates.iter().map(|template| self.unit(template)).collect::<Result<Vec<_>, _>>()?;
-        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut places = self.places();
         let freed = places.of.remove(id).unwrap_or_default();
         places.holes.extend(&freed);
         // Holes first, so that a person who is enrolled again stays in the same chunk.
@@ -122,6 +122,24 @@ impl Index {
         Ok(())
     }
 
+    /// How many people have templates.
+    #[must_use]
+    pub fn people(&self) -> usize {
+        self.places().of.len()
+    }
+
+    /// Everybody who has templates, in no order.
+    #[must_use]
+    pub fn ids(&self) -> Vec<PersonId> {
+        self.places().of.keys().cloned().collect()
+    }
+
+    /// Whether that person has any.
+    #[must_use]
+    pub fn contains(&self, id: &PersonId) -> bool {
+        self.places().of.contains_key(id)
+    }
+
     /// For each probe the `k` people nearest to it, each once, most similar first; equal ones in the order of their ids.
     ///
     /// # Errors
@@ -135,6 +153,10 @@ impl Index {
             _ => exact::nearest(&rows, &probes, k, &self.cores),
         };
         Ok(best.iter().map(Best::candidates).collect())
+    }
+
+    fn places(&self) -> MutexGuard<'_, Places> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn rows(&self) -> Arc<Rows> {

@@ -8,20 +8,25 @@
 //!
 //! What it costs: one copy of a tensor on its way out of ONNX Runtime; inputs are borrowed as they lie.
 
+mod granted;
 mod model;
 mod sessions;
 mod tensor;
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ort::environment::{Environment, GlobalThreadPoolOptions};
 use wasmtime_wasi_nn::wit::WasiNnCtx;
-use wasmtime_wasi_nn::{Graph, GraphRegistry, Registry};
+use wasmtime_wasi_nn::Registry;
 
 use crate::cores::Cores;
+use crate::digest::Sha256Digest;
+use granted::Granted;
+use model::WeakModel;
 
+pub(crate) use granted::LastFailure;
 pub use model::{Batching, Model, ModelError};
 pub use wasmtime_wasi_nn::Tensor;
 pub use wasmtime_wasi_nn::backend::NamedTensor;
@@ -32,6 +37,15 @@ pub use wasmtime_wasi_nn::wit::TensorType;
 pub struct OnnxRuntime {
     environment: Environment,
     cores: Cores,
+    loaded: Arc<Mutex<Vec<(Likeness, WeakModel)>>>,
+}
+
+/// What makes two models one: revisions that run on the same weights share their sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Likeness {
+    name: String,
+    bytes: Sha256Digest,
+    batching: Batching,
 }
 
 /// Why ONNX Runtime could not be loaded.
@@ -64,7 +78,7 @@ impl OnnxRuntime {
         let pool = GlobalThreadPoolOptions::default().with_intra_threads(cores.all())?.with_inter_threads(1)?.with_spin_control(false)?;
         let environment = builder.with_name("rostro").with_telemetry(false).with_global_thread_pool(pool).build()?;
         environment.set_log_level(ort::logging::LogLevel::Error);
-        Ok(Self { environment, cores })
+        Ok(Self { environment, cores, loaded: Arc::default() })
     }
 
     /// The library's environment, for whoever runs sessions beside those of the models.
@@ -73,13 +87,22 @@ impl OnnxRuntime {
         &self.environment
     }
 
-    /// Prepares a model from its ONNX bytes.
+    /// Prepares a model from its ONNX bytes, or gives the one that was prepared from the same bytes and is still in use.
     ///
     /// # Errors
     ///
     /// If the bytes are no model that ONNX Runtime can run.
     pub fn model(&self, name: &str, bytes: &[u8], batching: Batching) -> Result<Model, ModelError> {
-        Model::new(&self.environment, self.cores.clone(), name, bytes, batching)
+        let likeness = Likeness { name: name.to_owned(), bytes: Sha256Digest::of(bytes), batching };
+        // Held while one is prepared: two revisions staged at a time must not prepare the same twice.
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        loaded.retain(|(_, model)| model.is_used());
+        if let Some(model) = loaded.iter().filter(|(other, _)| *other == likeness).find_map(|(_, model)| model.get()) {
+            return Ok(model);
+        }
+        let model = Model::new(&self.environment, self.cores.clone(), name, bytes, batching)?;
+        loaded.push((likeness, model.weak()));
+        Ok(model)
     }
 }
 
@@ -100,22 +123,9 @@ impl Models {
         self.0.get(name)
     }
 
-    /// What a store needs to serve `wasi:nn` with these models and nothing else.
-    pub(crate) fn context(&self) -> WasiNnCtx {
-        let graphs = self.0.iter().map(|(name, model)| (name.clone(), model.graph())).collect();
+    /// What a store needs to serve `wasi:nn` with these models and nothing else; runs that fail tell `failure` why.
+    pub(crate) fn context(&self, failure: &LastFailure) -> WasiNnCtx {
+        let graphs = self.0.iter().map(|(name, model)| (name.clone(), granted::graph(model, failure))).collect();
         WasiNnCtx::new([], Registry::from(Granted(graphs)))
-    }
-}
-
-/// The graphs that one store may load.
-struct Granted(HashMap<String, Graph>);
-
-impl GraphRegistry for Granted {
-    fn get(&self, name: &str) -> Option<&Graph> {
-        self.0.get(name)
-    }
-
-    fn get_mut(&mut self, name: &str) -> Option<&mut Graph> {
-        self.0.get_mut(name)
     }
 }

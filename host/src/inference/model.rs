@@ -4,13 +4,12 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use ort::environment::Environment;
 use ort::session::{RunOptions, Session, SessionInputValue, SessionOutputs};
 use ort::value::{DynValue, ValueType};
-use wasmtime_wasi_nn::backend::{BackendError, BackendExecutionContext, BackendGraph, Id, NamedTensor};
-use wasmtime_wasi_nn::{ExecutionContext, Graph, Tensor};
+use wasmtime_wasi_nn::backend::NamedTensor;
 
 use super::sessions::Sessions;
 use super::tensor::{self, Checked, TensorError};
@@ -19,6 +18,26 @@ use crate::cores::{Core, Cores};
 /// A network that is ready to run.
 #[derive(Clone)]
 pub struct Model(Arc<Inner>);
+
+/// A model that is kept only while somebody uses it.
+#[derive(Clone)]
+pub(super) struct WeakModel(Weak<Inner>);
+
+impl WeakModel {
+    pub(super) fn get(&self) -> Option<Model> {
+        self.0.upgrade().map(Model)
+    }
+
+    pub(super) fn is_used(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+}
+
+impl fmt::Debug for WeakModel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("WeakModel").field(&self.get()).finish()
+    }
+}
 
 struct Inner {
     name: String,
@@ -113,9 +132,8 @@ impl Model {
         &self.0.inputs
     }
 
-    pub(super) fn graph(&self) -> Graph {
-        let graph: Box<dyn BackendGraph> = Box::new(self.clone());
-        Graph::from(graph)
+    pub(super) fn weak(&self) -> WeakModel {
+        WeakModel(Arc::downgrade(&self.0))
     }
 
     /// Runs the network; outputs come in the graph's order.
@@ -169,14 +187,24 @@ impl Inner {
         let borrowed = self.cores.borrow(count.min(self.cores.all()) - 1);
         // As large as the graph takes and as leaves no core without.
         let size = count.div_ceil(borrowed.len() + 1).min(most.map_or(usize::MAX, NonZeroUsize::get));
-        let parts: Vec<Range<usize>> = (0..count).step_by(size).map(|start| start..count.min(start + size)).collect();
-        let results: Vec<Mutex<Option<Outputs>>> = parts.iter().map(|_| Mutex::new(None)).collect();
+        let parts = count.div_ceil(size);
+        let results: Mutex<Vec<(usize, Vec<NamedTensor>)>> = Mutex::default();
+        let failure: Mutex<Option<ModelError>> = Mutex::default();
         let next = AtomicUsize::new(0);
         let take_next = || {
             let index = next.fetch_add(1, Ordering::Relaxed);
-            let (Some(part), Some(result)) = (parts.get(index), results.get(index)) else { return false };
-            let done = self.run_part(inputs, part.clone());
-            *result.lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
+            if index >= parts {
+                return false;
+            }
+            let begin = index * size;
+            match self.run_part(inputs, begin..count.min(begin + size)) {
+                Ok(outputs) => results.lock().unwrap_or_else(PoisonError::into_inner).push((index, outputs)),
+                Err(error) => {
+                    *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                    // Nobody wants the rest.
+                    next.store(parts, Ordering::Relaxed);
+                }
+            }
             true
         };
         let help = |core: Core| {
@@ -190,8 +218,13 @@ impl Inner {
             }
             while take_next() {}
         });
-        let parts = results.into_iter().filter_map(|result| result.into_inner().unwrap_or_else(PoisonError::into_inner));
-        tensor::join(parts.collect::<Result<Vec<_>, ModelError>>()?).map_err(|cause| ModelError::Tensor { name: self.name.clone(), cause })
+        if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            return Err(error);
+        }
+        let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+        results.sort_by_key(|(index, _)| *index);
+        tensor::join(results.into_iter().map(|(_, outputs)| outputs).collect())
+            .map_err(|cause| ModelError::Tensor { name: self.name.clone(), cause })
     }
 
     fn run_part(&self, inputs: &[(&str, Checked<'_>)], rows: Range<usize>) -> Outputs {
@@ -259,32 +292,4 @@ fn ports(session: &Session) -> (Vec<Port>, Vec<String>) {
         })
         .collect();
     (inputs, session.outputs().iter().map(|output| output.name().to_owned()).collect())
-}
-
-impl BackendGraph for Model {
-    fn init_execution_context(&self) -> Result<ExecutionContext, BackendError> {
-        let context: Box<dyn BackendExecutionContext> = Box::new(self.clone());
-        Ok(ExecutionContext::from(context))
-    }
-}
-
-impl BackendExecutionContext for Model {
-    fn set_input(&mut self, _id: Id, _tensor: &Tensor) -> Result<(), BackendError> {
-        Err(only_named())
-    }
-
-    fn get_output(&mut self, _id: Id) -> Result<Tensor, BackendError> {
-        Err(only_named())
-    }
-
-    fn compute(&mut self, inputs: Option<Vec<NamedTensor>>) -> Result<Option<Vec<NamedTensor>>, BackendError> {
-        let inputs = inputs.ok_or_else(only_named)?;
-        let outputs = self.run(&inputs).map_err(|error| BackendError::BackendAccess(error.into()))?;
-        Ok(Some(outputs))
-    }
-}
-
-/// The calls of the older interface for core modules, which the host does not link.
-fn only_named() -> BackendError {
-    BackendError::BackendAccess(wasmtime::format_err!("only `compute` with named tensors is served"))
 }

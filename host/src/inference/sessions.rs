@@ -20,7 +20,8 @@ impl Sessions {
         // Sessions of one network share their packed weights, so that a further one costs little memory.
         let weights = PrepackedWeights::new();
         let wide = builder(environment, &weights)?.commit_from_memory(bytes)?;
-        let narrow = (0..cores).map(|_| {
+        // One more than requests can use at a time: a revision that is being tried must not keep them waiting.
+        let narrow = (0..=cores).map(|_| {
             let builder = builder(environment, &weights)?.with_independent_thread_pool()?.with_intra_threads(1)?;
             builder.with_inter_threads(1)?.commit_from_memory(bytes)
         });

@@ -25,6 +25,9 @@ pub enum TensorError {
         /// The bytes that it has.
         given: usize,
     },
+    /// It has a dimension of zero: no elements, however many rows.
+    #[error("dimensions {0:?}: none may be zero")]
+    Empty(Vec<u32>),
     /// Its elements are of a type that is not served.
     #[error("elements of type {0} are not served; use FP32, FP64, U8, I32 or I64")]
     Type(String),
@@ -93,6 +96,10 @@ impl Kind {
 impl<'t> Checked<'t> {
     pub(super) fn new(tensor: &'t Tensor) -> Result<Self, TensorError> {
         let kind = Kind::of(tensor.ty)?;
+        // Rows without elements would cost nothing to send and a run each.
+        if tensor.dimensions.contains(&0) {
+            return Err(TensorError::Empty(tensor.dimensions.clone()));
+        }
         // Five dimensions of u32 overflow 128 bits; a product that does is far from any real length.
         let elements = tensor.dimensions.iter().try_fold(1_u128, |product, &length| product.checked_mul(length.into()));
         let wanted = elements.and_then(|count| count.checked_mul(kind.bytes() as u128)).unwrap_or(u128::MAX);

@@ -117,7 +117,6 @@ fn listed_entries(archive: &mut (impl Read + Seek)) -> std::io::Result<Option<us
 mod tests {
     use std::io::{Cursor, Write};
 
-    use sha2::{Digest, Sha256};
     use zip::ZipWriter;
     use zip::write::SimpleFileOptions;
 
@@ -127,7 +126,7 @@ mod tests {
     const MODEL: &[u8] = b"weights of a model";
 
     fn manifest(max_size: usize) -> Manifest {
-        let sha256 = Sha256Digest(Sha256::digest(MODEL).into());
+        let sha256 = Sha256Digest::of(MODEL);
         let text = format!(
             "name = 'p'\ndescription = ''\nlicense = ''\n[thresholds]\ndetection = 0.5\nsimilarity = 0.5\n\
              [models.detector]\nfile = 'a.onnx'\nsha256 = '{sha256}'\nmax_size = {max_size}\nmean = 0\nstd = 1"

@@ -5,7 +5,6 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
 
 use super::manifest::{Manifest, ManifestError, ModelSpec};
 use crate::digest::Sha256Digest;
@@ -194,7 +193,7 @@ pub(super) fn verified(from: impl Read, spec: &ModelSpec) -> Result<Vec<u8>, Fil
     if bytes.len() as u64 > spec.max_size {
         return Err(FileError::TooLarge { file: spec.file.clone(), max_size: spec.max_size });
     }
-    let given = Sha256Digest(Sha256::digest(&bytes).into());
+    let given = Sha256Digest::of(&bytes);
     if given.to_string() != spec.sha256 {
         return Err(FileError::Digest { file: spec.file.clone(), given, wanted: spec.sha256.clone() });
     }
@@ -210,7 +209,7 @@ mod tests {
         let folder = models.join(name);
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join("recognizer.onnx"), recognizer).unwrap();
-        let digest = Sha256Digest(Sha256::digest(recognizer).into());
+        let digest = Sha256Digest::of(recognizer);
         let text = format!(
             "name = '{name}'\ndescription = ''\nlicense = ''\n[thresholds]\ndetection = 0.7\nsimilarity = 0.5\n[models.recognizer]\n\
              file = 'recognizer.onnx'\nsha256 = '{digest}'\nmax_size = {}\nmean = 0\nstd = 1\n",

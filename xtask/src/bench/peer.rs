@@ -70,8 +70,10 @@ fn start_ours() -> Result<Service> {
     let address = free_address()?;
     let mut serve = command(program(Profile::Release));
     serve
-        .args(["serve", "--pack", "mobile", "--listen", &address, "--gallery"])
+        .args(["serve", "--pack", "mobile", "--listen", &address, "--admin", "off", "--gallery"])
         .arg(empty_folder("gallery-rostro")?)
+        .arg("--state")
+        .arg(empty_folder("state-rostro")?)
         .arg("--pipeline")
         .arg(root().join("target/guest/insightface.wasm"));
     Service::start("rostro", &address, &mut serve)

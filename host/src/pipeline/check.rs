@@ -1,11 +1,9 @@
-//! `rostro pipeline`: inspects components without serving them.
+//! `rostro pipeline check`: inspects a component without serving it.
 
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-
-use clap::Subcommand;
 
 use crate::checked::{self, InvalidOutput};
 use crate::engine::Engine;
@@ -17,19 +15,9 @@ use crate::settings::Settings;
 /// How long a component may take to say what it is.
 const DESCRIBE: Duration = Duration::from_secs(5);
 
-/// What can be done with a component.
-#[derive(Debug, Subcommand)]
-pub(crate) enum PipelineCommand {
-    /// Say whether this host can run a component, and what it is
-    Check {
-        /// The component
-        file: PathBuf,
-    },
-}
-
 /// Why a component is not usable.
 #[derive(Debug, thiserror::Error)]
-pub enum PipelineError {
+pub enum CheckError {
     /// The file cannot be read.
     #[error("cannot read {file}: {cause}", file = file.display())]
     Unreadable {
@@ -67,16 +55,15 @@ pub enum PipelineError {
     },
 }
 
-pub(crate) fn run(command: PipelineCommand) -> Result<(), PipelineError> {
-    match command {
-        PipelineCommand::Check { file } => check(file),
-    }
-}
-
-fn check(file: PathBuf) -> Result<(), PipelineError> {
-    let bytes = std::fs::read(&file).map_err(|cause| PipelineError::Unreadable { file: file.clone(), cause })?;
-    let engine = Engine::new(Limits::default(), NonZeroUsize::MIN.get()).map_err(PipelineError::Engine)?;
-    let plugin = Plugin::load(&engine, &bytes).map_err(|cause| PipelineError::Plugin { file: file.clone(), cause })?;
+/// Prints what a component is, if this host can run it.
+///
+/// # Errors
+///
+/// [`CheckError`] says why it cannot.
+pub(super) fn check(file: PathBuf) -> Result<(), CheckError> {
+    let bytes = std::fs::read(&file).map_err(|cause| CheckError::Unreadable { file: file.clone(), cause })?;
+    let engine = Engine::new(Limits::default(), NonZeroUsize::MIN.get()).map_err(CheckError::Engine)?;
+    let plugin = Plugin::load(&engine, &bytes).map_err(|cause| CheckError::Plugin { file: file.clone(), cause })?;
     println!("{}", file.display());
     println!("  size       {} bytes", bytes.len());
     println!("  sha256     {}", plugin.digest());
@@ -85,16 +72,16 @@ fn check(file: PathBuf) -> Result<(), PipelineError> {
     let settings = Settings::default();
     if plugin.serves(Half::Vision) {
         let description =
-            Run::describe(&plugin, &settings, deadline).map_err(|cause| PipelineError::Describe { file: file.clone(), cause })?;
-        let description = checked::description(description).map_err(|cause| PipelineError::Output { file, cause })?;
+            Run::describe(&plugin, &settings, deadline).map_err(|cause| CheckError::Describe { file: file.clone(), cause })?;
+        let description = checked::description(description).map_err(|cause| CheckError::Output { file, cause })?;
         println!("  name       {} {}", description.identity.name, description.identity.version);
         println!("  models     {}", description.models.join(", "));
         let contract = description.contract;
         println!("  embedding  {} aligned by {}, fed by {}", contract.recognizer, contract.alignment, contract.preprocessing);
     } else {
         let identity =
-            Run::describe_policy(&plugin, &settings, deadline).map_err(|cause| PipelineError::Describe { file: file.clone(), cause })?;
-        let identity = checked::identity(identity).map_err(|cause| PipelineError::Output { file, cause })?;
+            Run::describe_policy(&plugin, &settings, deadline).map_err(|cause| CheckError::Describe { file: file.clone(), cause })?;
+        let identity = checked::identity(identity).map_err(|cause| CheckError::Output { file, cause })?;
         println!("  name       {} {}", identity.name, identity.version);
     }
     println!("  imports    {}", if plugin.imports().is_empty() { "nothing".to_owned() } else { plugin.imports().join("\n             ") });

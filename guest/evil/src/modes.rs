@@ -1,0 +1,205 @@
+//! The ways to misbehave, for the component and for the tests that ask for them.
+
+/// How an image begins that names a mode.
+pub const PREFIX: &str = "evil:";
+
+/// The setting that says how `describe` misbehaves: a name of [`DESCRIPTIONS`].
+pub const SETTING: &str = "evil-describe";
+
+/// A way to misbehave.
+#[derive(Clone, Copy, Debug)]
+pub struct Mode {
+    /// Its name, in an image behind [`PREFIX`].
+    pub name: &'static str,
+    /// The request in which it misbehaves.
+    pub asked: Asked,
+    /// What it does, and what the host must do.
+    pub what: &'static str,
+    /// How the host must answer.
+    pub expect: Expect,
+}
+
+/// The request that a mode is for. Any other is answered honestly by a mode of the policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// `POST /process_frame`; modes of vision misbehave in an enrolment too.
+    Frame,
+    /// `POST /process-images`.
+    Enrollment,
+}
+
+/// How the host must answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// 500 with the code `pipeline_failed`.
+    Refused,
+    /// 504 with the code `deadline_exceeded`.
+    Deadline,
+    /// Either of these: which limit comes first depends on how fast the host is.
+    Stopped,
+    /// 200: nothing came of it.
+    Harmless,
+}
+
+impl Expect {
+    /// The statuses that the answer may have.
+    #[must_use]
+    pub const fn statuses(self) -> &'static [u16] {
+        match self {
+            Self::Refused => &[500],
+            Self::Deadline => &[504],
+            Self::Stopped => &[500, 504],
+            Self::Harmless => &[200],
+        }
+    }
+}
+
+const fn frame(name: &'static str, expect: Expect, what: &'static str) -> Mode {
+    Mode { name, asked: Asked::Frame, what, expect }
+}
+
+const fn enrollment(name: &'static str, expect: Expect, what: &'static str) -> Mode {
+    Mode { name, asked: Asked::Enrollment, what, expect }
+}
+
+use Expect::{Deadline, Harmless, Refused, Stopped};
+
+/// Every mode.
+pub const MODES: &[Mode] = &[
+    // Time.
+    frame("spin", Deadline, "computes without end; interrupted"),
+    frame("spin-host", Deadline, "calls the host without end; interrupted between two calls"),
+    frame(
+        "spin-model",
+        Deadline,
+        "runs the detector on 2048×2048 pixels without end; answered in time, though a run cannot be interrupted",
+    ),
+    frame("sleep", Refused, "sleeps for an hour; refused at once, for an epoch interrupts no sleep"),
+    // Memory and stack.
+    frame("memory", Refused, "grows its memory without end; stopped at its limit"),
+    frame("recursion", Refused, "calls itself in small frames without end; the stack's end traps"),
+    frame("stack", Refused, "calls itself in frames of 64 KiB without end; the stack's end traps"),
+    // Tensors and models.
+    frame("tensor-length", Refused, "gives a tensor whose data does not fill its dimensions; an error, which it reports"),
+    frame("tensor-dimensions", Refused, "gives tensors of dimension zero, of the largest and of forty; an error each, which it reports"),
+    frame(
+        "tensor-rows",
+        Refused,
+        "gives as many images of no pixels as its argument says, else 4,294,967,295; an error, before anything is kept or tried for each",
+    ),
+    frame("tensor-type", Refused, "gives the detector elements of another type; an error, which it reports"),
+    frame("tensor-shape", Refused, "gives both models right lengths in wrong shapes; an error each, which it reports"),
+    frame("tensors", Refused, "keeps 10,000 tensors; stopped at the most handles"),
+    frame("tensor-bytes", Stopped, "keeps tensors of 48 MiB without end; stopped before the host holds too much"),
+    frame("transfer", Refused, "hands over 200 MiB in one call; stopped at the most of a call"),
+    frame("model-name", Refused, "asks for models that it was not granted, and for files; an error each, which it reports"),
+    frame("model-log", Refused, "asks for a model of a name of 1 MB with newlines, fifty times; an error each, and the log stays small"),
+    frame("load-bytes", Refused, "brings a model of its own; an error, which it reports"),
+    // Too much.
+    frame("faces-many", Refused, "sees 1,000,000 faces; refused, in memory that does not grow with them"),
+    frame("faces-2000", Refused, "sees 2,000 faces; refused"),
+    frame(
+        "embeddings-shared",
+        Refused,
+        "gives 1,024 faces one embedding of 16 MiB in one place; refused before the host has copied it so often",
+    ),
+    frame("measures-many", Refused, "measures 100,000 things; refused"),
+    frame("name-long", Refused, "names a measure in 10 MB; refused"),
+    frame("landmarks-many", Refused, "finds 100,000 landmarks; refused"),
+    // Wrong numbers.
+    frame("nan", Refused, "an embedding with a NaN; refused"),
+    frame("infinite", Refused, "an embedding with an infinity; refused"),
+    frame("zero-vector", Refused, "an embedding of zeros; refused"),
+    frame("dimension", Refused, "an embedding with a number too many; refused"),
+    frame("box-outside", Refused, "a box beyond the image; refused"),
+    frame("box-inverted", Refused, "a box whose edges are exchanged; refused"),
+    frame("box-nan", Refused, "a box with a NaN; refused"),
+    frame("score-out-of-range", Refused, "a score of 1.5; refused"),
+    frame("size-lie", Refused, "an image of no size; refused"),
+    // Broken values.
+    frame("utf8", Refused, "a name that is not UTF-8; refused"),
+    frame("text-length", Refused, "a text that lies outside its memory; refused"),
+    frame("list-length", Refused, "an embedding that lies outside its memory; refused"),
+    // Ends.
+    frame("panic", Refused, "panics; its message is in the log and not in the answer"),
+    frame("unreachable", Refused, "traps"),
+    frame("exit", Refused, "exits with status 3; this request ends, the host goes on"),
+    frame("exit-zero", Refused, "exits with status 0; this request ends, the host goes on"),
+    // Floods.
+    frame("log-flood", Harmless, "logs 10 MB with newlines and escapes; the host keeps 16 KiB, escaped"),
+    frame("log-empty", Harmless, "logs 100,000 empty lines; the host keeps few"),
+    frame("stderr-flood", Harmless, "writes 10 MB to standard error; the host keeps 16 KiB"),
+    frame("stages-flood", Harmless, "names 100,000 stages; the host keeps 16"),
+    // Beyond the sandbox.
+    frame("files", Harmless, "looks for files, variables, arguments and input; finds none (a score of 0.5; 1 if it found any)"),
+    frame("counter", Harmless, "counts its calls in a static; a fresh instance every time (a score of 0.01)"),
+    frame("hide", Harmless, "fills 32 MiB of its memory with its argument; none of it is there for the next"),
+    frame(
+        "seek",
+        Harmless,
+        "looks in all of its memory for the inverse of its argument; finds none (a score of 0.001; 0.01 more for each)",
+    ),
+    // Policy.
+    frame("decide-spin", Deadline, "decides without end; interrupted"),
+    frame("decide-panic", Refused, "panics while it decides"),
+    frame("decide-few", Refused, "gives no decision; refused"),
+    frame("decide-many", Refused, "gives a decision too many; refused"),
+    frame("decide-index", Refused, "decides for a candidate that is not there; refused"),
+    frame("decide-nan", Refused, "decides with a confidence of NaN (somebody must be enrolled); refused"),
+    frame("decide-text", Refused, "gives a code of 10 MB; refused"),
+    frame("decide-name", Refused, "gives a code with a newline and an escape; refused"),
+    enrollment("review-spin", Deadline, "reviews without end; interrupted"),
+    enrollment("review-index", Refused, "accepts a face that is not there; refused"),
+    enrollment("review-reasons", Refused, "gives 100,000 reasons; refused"),
+    enrollment("review-text", Refused, "gives a reason of 10 MB; refused"),
+    enrollment("template-spin", Deadline, "makes a template without end; interrupted, and nobody is enrolled"),
+    enrollment("template-nan", Refused, "makes a template with a NaN; refused, and nobody is enrolled"),
+    enrollment("template-many", Refused, "makes 1,000 templates; refused, and nobody is enrolled"),
+    enrollment("template-dimension", Refused, "makes a template with a number too many; refused, and nobody is enrolled"),
+    enrollment("template-empty", Refused, "makes no template; refused, and nobody is enrolled"),
+];
+
+/// How `describe` can misbehave, with what it does: the host must refuse to stage it.
+pub const DESCRIPTIONS: &[(&str, &str)] = &[
+    ("spin", "computes without end"),
+    ("panic", "panics"),
+    ("memory", "grows its memory without end"),
+    ("huge", "has a name of 10 MB and wants 100,000 models"),
+    ("name", "has a name with capitals, a newline and an escape"),
+];
+
+/// An image that names a mode.
+#[must_use]
+pub fn image(name: &str, argument: &[u8]) -> Vec<u8> {
+    [PREFIX.as_bytes(), name.as_bytes(), b"\n", argument].concat()
+}
+
+/// The mode and its argument in an image; none if it is honest.
+#[must_use]
+pub fn parse(image: &[u8]) -> Option<(&[u8], &[u8])> {
+    let rest = image.strip_prefix(PREFIX.as_bytes())?;
+    let end = rest.iter().position(|&byte| byte == b'\n').unwrap_or(rest.len());
+    let (name, argument) = rest.split_at_checked(end)?;
+    Some((name, argument.strip_prefix(b"\n").unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn a_mode_ends_at_the_first_newline_and_its_argument_at_the_end() {
+        assert_eq!(parse(b"evil:seek\nab\nc"), Some((&b"seek"[..], &b"ab\nc"[..])));
+        assert_eq!(parse(&image("seek", b"ab\nc")), parse(b"evil:seek\nab\nc"));
+        assert_eq!(parse(b"evil:spin"), Some((&b"spin"[..], &b""[..])));
+        assert_eq!(parse(b"\xff\xd8"), None);
+    }
+
+    #[test]
+    fn every_mode_has_a_name_of_its_own() {
+        let names: HashSet<&str> = MODES.iter().map(|mode| mode.name).collect();
+        assert_eq!(names.len(), MODES.len());
+    }
+}

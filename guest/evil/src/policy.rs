@@ -1,0 +1,99 @@
+//! Who is who: honest and not.
+
+use std::sync::{Mutex, PoisonError};
+
+use crate::Evil;
+use crate::bindings::exports::rostro::pipeline::policy::{Decision, Guest, Match, Probe, Reason, ReviewOutcome};
+use crate::bindings::rostro::pipeline::settings;
+use crate::bindings::rostro::pipeline::types::{Face, Identity};
+use crate::vision::{identity, spin};
+
+/// What `analyze` was told to do, for what the host asks of this instance next.
+static MODE: Mutex<String> = Mutex::new(String::new());
+
+/// Remembers a mode.
+pub(crate) fn remember(mode: &str) {
+    mode.clone_into(&mut MODE.lock().unwrap_or_else(PoisonError::into_inner));
+}
+
+fn mode() -> String {
+    MODE.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+impl Guest for Evil {
+    fn describe() -> Identity {
+        identity()
+    }
+
+    fn review(faces: Vec<Face>) -> ReviewOutcome {
+        match mode().as_str() {
+            "review-spin" => spin(),
+            "review-index" => ReviewOutcome::Accept(u32::MAX),
+            "review-reasons" => ReviewOutcome::Reject((0..100_000).map(|_| reason("Too many of these.")).collect()),
+            "review-text" => ReviewOutcome::Reject(vec![reason(&"m".repeat(10_000_000))]),
+            _ if faces.is_empty() => ReviewOutcome::Reject(vec![reason("No face was found.")]),
+            _ => ReviewOutcome::Accept(0),
+        }
+    }
+
+    fn template(samples: Vec<Vec<f32>>) -> Vec<Vec<f32>> {
+        let mut template = mean(&samples);
+        match mode().as_str() {
+            "template-spin" => spin(),
+            "template-empty" => return Vec::new(),
+            "template-many" => return vec![template; 1000],
+            "template-dimension" => template.push(0.5),
+            "template-nan" => template.fill(f32::NAN),
+            _ => {}
+        }
+        vec![template]
+    }
+
+    fn decide(probes: Vec<Probe>) -> Vec<Decision> {
+        let known = |candidate, confidence| Decision::Known(Match { candidate, confidence });
+        match mode().as_str() {
+            "decide-spin" => spin(),
+            "decide-panic" => panicked(),
+            "decide-few" => Vec::new(),
+            "decide-many" => probes.iter().map(honest).chain([unknown("no_candidates")]).collect(),
+            "decide-index" => probes.iter().map(|_| known(u32::MAX, 0.5)).collect(),
+            "decide-nan" => probes.iter().map(|_| known(0, f32::NAN)).collect(),
+            "decide-text" => probes.iter().map(|_| unknown(&"m".repeat(10_000_000))).collect(),
+            "decide-name" => probes.iter().map(|_| unknown("no\n\u{1b}[31mcandidates")).collect(),
+            _ => probes.iter().map(honest).collect(),
+        }
+    }
+}
+
+#[expect(clippy::panic, reason = "it is what the mode does")]
+fn panicked() -> ! {
+    panic!("evil policy\npanics")
+}
+
+fn honest(probe: &Probe) -> Decision {
+    match probe.candidates.first() {
+        None => unknown("no_candidates"),
+        Some(nearest) if nearest.similarity > settings::get_thresholds().similarity => {
+            Decision::Known(Match { candidate: 0, confidence: nearest.similarity.clamp(0.0, 1.0) })
+        }
+        Some(_) => unknown("below_threshold"),
+    }
+}
+
+fn unknown(code: &str) -> Decision {
+    Decision::Unknown(code.to_owned())
+}
+
+fn reason(message: &str) -> Reason {
+    Reason { code: "evil".to_owned(), message: message.to_owned(), value: None, limit: None }
+}
+
+fn mean(samples: &[Vec<f32>]) -> Vec<f32> {
+    let mut sum = samples.first().cloned().unwrap_or_default();
+    for sample in samples.iter().skip(1) {
+        sum.iter_mut().zip(sample).for_each(|(sum, number)| *sum += number);
+    }
+    let count = samples.len().max(1) as f32;
+    sum.iter_mut().for_each(|number| *number /= count);
+    sum
+}

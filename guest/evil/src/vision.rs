@@ -1,0 +1,102 @@
+//! The half that sees, and what each mode does.
+
+use std::hint::black_box;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use crate::answer::{Answer, broken, honest, scored};
+use crate::bindings::exports::rostro::pipeline::vision::{Description, EmbeddingContract, Guest, Purpose, VisionError};
+use crate::bindings::rostro::pipeline::settings;
+use crate::bindings::rostro::pipeline::types::Identity;
+use crate::modes::{self, MODES};
+use crate::{Evil, flood, memory, model, outside, policy};
+
+/// Calls of `analyze`, in this instance.
+static CALLS: AtomicU16 = AtomicU16::new(0);
+
+impl Guest for Evil {
+    fn describe() -> Description {
+        let mut description = Description {
+            identity: identity(),
+            models: vec!["detector".to_owned(), "recognizer".to_owned()],
+            contract: EmbeddingContract {
+                recognizer: "recognizer".to_owned(),
+                alignment: "none/1".to_owned(),
+                preprocessing: "none/1".to_owned(),
+            },
+        };
+        match settings::get(modes::SETTING).as_deref() {
+            Some("spin") => spin(),
+            Some("panic") => panicked(),
+            Some("memory") => memory::grow(),
+            Some("huge") => {
+                description.identity.name = "m".repeat(10_000_000);
+                description.models = (0..100_000).map(|index| format!("model-{index}")).collect();
+            }
+            Some("name") => description.identity.name = "Evil\n\u{1b}[31m".to_owned(),
+            _ => {}
+        }
+        description
+    }
+
+    fn analyze(image: Vec<u8>, _purpose: Purpose) -> Answer {
+        let calls = CALLS.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        let Some((name, argument)) = modes::parse(&image) else { return honest() };
+        let name = String::from_utf8_lossy(name);
+        policy::remember(&name);
+        act(&name, argument, calls)
+    }
+}
+
+/// Who this is.
+pub(crate) fn identity() -> Identity {
+    Identity { name: "evil".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() }
+}
+
+/// Computes without end.
+pub(crate) fn spin() -> ! {
+    let mut number = 0_u64;
+    loop {
+        number = black_box(number.wrapping_add(1));
+    }
+}
+
+fn act(mode: &str, argument: &[u8], calls: u16) -> Answer {
+    match mode {
+        "spin" => spin(),
+        "spin-host" => loop {
+            black_box(settings::get_thresholds());
+        },
+        "sleep" => std::thread::sleep(Duration::from_secs(3600)),
+        "memory" => memory::grow(),
+        "recursion" => drop(black_box(memory::recurse(0))),
+        "stack" => drop(black_box(memory::recurse_widely(0))),
+        "panic" => panicked(),
+        "unreachable" => memory::trap(),
+        "exit" => std::process::exit(3),
+        "exit-zero" => std::process::exit(0),
+        "files" => return scored(if outside::is_there() { 1.0 } else { 0.5 }),
+        "counter" => return scored(f32::from(calls) / 100.0),
+        "hide" => memory::hide(argument),
+        "seek" => return scored(memory::seek(argument).min(99) as f32 / 100.0 + 0.001),
+        _ if flood::act(mode) => {}
+        _ => return answered(mode, argument),
+    }
+    honest()
+}
+
+/// What modes of answers and of models say, and an honest answer for those of the policy.
+fn answered(mode: &str, argument: &[u8]) -> Answer {
+    match (broken(mode), model::act(mode, argument)) {
+        (Some(analysis), _) => Ok(analysis),
+        (None, Some(answer)) => answer,
+        (None, None) if MODES.iter().any(|known| known.name == mode) => honest(),
+        // A test that misspells a mode sees 400.
+        (None, None) => Err(VisionError::Undecodable("there is no such mode".to_owned())),
+    }
+}
+
+#[expect(clippy::panic, reason = "it is what the mode does")]
+fn panicked() -> ! {
+    panic!("evil vision\npanics")
+}

@@ -1,0 +1,219 @@
+//! The interface for operators, on a listener of its own: which revisions there are, and changing which serves.
+//!
+//! Callers of the service never reach it. On the loopback interface a token is not demanded, because whoever can open a connection there can
+//! read the service's files as well; elsewhere it is. Browsers are turned away: no page has business here.
+
+mod auth;
+mod people;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Path, Query, State};
+use axum::http::StatusCode;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{get, post};
+use axum::{Extension, Json, Router};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::deployment::{Actor, ChangeError, Deployment, Given, Outcome, RevisionStatus, Statuses};
+use crate::digest::Sha256Digest;
+use crate::http::{ApiError, observe, panicked};
+use crate::plugin::PluginError;
+
+pub(crate) use auth::{Tokens, TokensError};
+
+/// What the handlers share.
+#[derive(Clone, Debug)]
+struct Admin {
+    deployment: Arc<Deployment>,
+    tokens: Option<Arc<Tokens>>,
+    /// One upload at a time: each is held in memory whole.
+    uploads: Arc<Semaphore>,
+}
+
+/// What is asked of an upload.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PushQuery {
+    pack: Option<String>,
+    #[serde(default)]
+    policy_only: bool,
+    sha256: Option<Sha256Digest>,
+}
+
+/// What is asked of an activation.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ActivateQuery {
+    #[serde(default)]
+    allow_contract_change: bool,
+}
+
+/// What is asked of a canary or a shadow.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ShareQuery {
+    share: f64,
+    #[serde(default)]
+    allow_contract_change: bool,
+}
+
+/// What came of a change.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Changed {
+    /// Whether anything is other than before.
+    pub changed: bool,
+    /// The revision that it is about.
+    pub revision: RevisionStatus,
+}
+
+/// The interface as an HTTP application.
+pub(crate) fn app(deployment: Arc<Deployment>, tokens: Option<Tokens>) -> Router {
+    let admin = Admin { deployment, tokens: tokens.map(Arc::new), uploads: Arc::new(Semaphore::new(1)) };
+    Router::new()
+        .route("/v1/revisions", get(list).post(push))
+        .route("/v1/revisions/{id}", get(show).delete(retire))
+        .route("/v1/revisions/{id}/activate", post(activate))
+        .route("/v1/revisions/{id}/canary", post(canary).delete(stand_down))
+        .route("/v1/revisions/{id}/shadow", post(shadow).delete(stand_down))
+        .route("/v1/rollback", post(roll_back))
+        .route("/v1/people", get(people::list))
+        .route("/v1/people/{id}", axum::routing::delete(people::delete))
+        .fallback(not_found)
+        .layer(from_fn_with_state(admin.clone(), auth::admit))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn(observe))
+        .with_state(admin)
+}
+
+async fn not_found() -> ApiError {
+    ApiError::new(StatusCode::NOT_FOUND, "not_found", "There is nothing here; see docs/operating.md for what there is.")
+}
+
+async fn list(State(admin): State<Admin>) -> Json<Statuses> {
+    Json(admin.deployment.statuses())
+}
+
+async fn show(State(admin): State<Admin>, Path(id): Path<String>) -> Result<Json<RevisionStatus>, ApiError> {
+    let id = admin.deployment.find(&id).map_err(refusal)?;
+    admin.status(id).map(Json)
+}
+
+async fn push(
+    State(admin): State<Admin>,
+    Extension(actor): Extension<Actor>,
+    Query(query): Query<PushQuery>,
+    body: Body,
+) -> Result<(StatusCode, Json<Changed>), ApiError> {
+    let busy = || ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "upload_in_progress", "Another component is being uploaded; try again.");
+    let turn = Arc::clone(&admin.uploads).try_acquire_owned().map_err(|_| busy())?;
+    let bytes = match Limited::new(body, Deployment::MOST_BYTES).collect().await {
+        Ok(body) => body.to_bytes().to_vec(),
+        Err(error) if error.is::<LengthLimitError>() => {
+            return Err(refusal(PluginError::TooLarge { size: Deployment::MOST_BYTES + 1 }.into()));
+        }
+        Err(error) => return Err(ApiError::bad_request("upload_cut_off", format!("The component did not arrive whole: {error}."))),
+    };
+    let given = Given { bytes, pack: query.pack, policy_only: query.policy_only, digest: query.sha256 };
+    let changed = admin.change(move |deployment| deployment.push(given, &actor)).await?;
+    drop(turn);
+    let status = if changed.0.changed { StatusCode::ACCEPTED } else { StatusCode::OK };
+    Ok((status, changed))
+}
+
+async fn activate(
+    State(admin): State<Admin>,
+    Extension(actor): Extension<Actor>,
+    Path(id): Path<String>,
+    Query(query): Query<ActivateQuery>,
+) -> Result<Json<Changed>, ApiError> {
+    admin.change(move |deployment| deployment.activate(deployment.find(&id)?, query.allow_contract_change, &actor)).await
+}
+
+async fn canary(
+    State(admin): State<Admin>,
+    Extension(actor): Extension<Actor>,
+    Path(id): Path<String>,
+    Query(query): Query<ShareQuery>,
+) -> Result<Json<Changed>, ApiError> {
+    let ShareQuery { share, allow_contract_change } = query;
+    admin.change(move |deployment| deployment.canary(deployment.find(&id)?, share, allow_contract_change, &actor)).await
+}
+
+async fn shadow(
+    State(admin): State<Admin>,
+    Extension(actor): Extension<Actor>,
+    Path(id): Path<String>,
+    Query(query): Query<ShareQuery>,
+) -> Result<Json<Changed>, ApiError> {
+    admin.change(move |deployment| deployment.shadow(deployment.find(&id)?, query.share, &actor)).await
+}
+
+async fn stand_down(
+    State(admin): State<Admin>,
+    Extension(actor): Extension<Actor>,
+    Path(id): Path<String>,
+) -> Result<Json<Changed>, ApiError> {
+    admin.change(move |deployment| deployment.stand_down(deployment.find(&id)?, &actor)).await
+}
+
+async fn retire(State(admin): State<Admin>, Extension(actor): Extension<Actor>, Path(id): Path<String>) -> Result<Json<Changed>, ApiError> {
+    admin.change(move |deployment| deployment.retire(deployment.find(&id)?, &actor)).await
+}
+
+async fn roll_back(State(admin): State<Admin>, Extension(actor): Extension<Actor>) -> Result<Json<Changed>, ApiError> {
+    admin.change(move |deployment| deployment.roll_back(&actor)).await
+}
+
+impl Admin {
+    /// Makes a change, which writes files, on a thread that may wait.
+    async fn change(
+        &self,
+        work: impl FnOnce(&Deployment) -> Result<Outcome, ChangeError> + Send + 'static,
+    ) -> Result<Json<Changed>, ApiError> {
+        let deployment = Arc::clone(&self.deployment);
+        let changed = tokio::task::spawn_blocking(move || work(&deployment)).await;
+        let Outcome { id, changed } =
+            changed.map_err(|error| ApiError::internal("internal", "The service failed unexpectedly.", error))?.map_err(refusal)?;
+        Ok(Json(Changed { changed, revision: self.status(id)? }))
+    }
+
+    fn status(&self, id: Sha256Digest) -> Result<RevisionStatus, ApiError> {
+        self.deployment.status(id).ok_or_else(|| refusal(ChangeError::Unknown(id.to_string())))
+    }
+}
+
+/// What a refused change is to an operator, who may know everything of it.
+fn refusal(error: ChangeError) -> ApiError {
+    let message = error.to_string();
+    let (status, code) = match &error {
+        ChangeError::Unknown(_) => (StatusCode::NOT_FOUND, "unknown_revision"),
+        ChangeError::Ambiguous(_) => (StatusCode::BAD_REQUEST, "ambiguous_revision"),
+        ChangeError::NotReady { .. } => (StatusCode::CONFLICT, "not_ready"),
+        ChangeError::Contract { .. } => (StatusCode::CONFLICT, "contract_change"),
+        ChangeError::Active(_) => (StatusCode::CONFLICT, "active"),
+        ChangeError::NoPrevious => (StatusCode::CONFLICT, "no_previous"),
+        ChangeError::Share => (StatusCode::BAD_REQUEST, "invalid_share"),
+        ChangeError::TooMany { .. } => (StatusCode::CONFLICT, "too_many_revisions"),
+        ChangeError::OtherBytes { .. } => (StatusCode::BAD_REQUEST, "digest_mismatch"),
+        ChangeError::Plugin(PluginError::TooLarge { .. }) => (StatusCode::PAYLOAD_TOO_LARGE, "component_too_large"),
+        ChangeError::NoPolicy | ChangeError::Plugin(_) => (StatusCode::BAD_REQUEST, "invalid_component"),
+        ChangeError::Pack(_) => (StatusCode::BAD_REQUEST, "pack_unusable"),
+        ChangeError::State(_) => return ApiError::internal("state_unwritable", message.clone(), message),
+    };
+    let refused = ApiError::new(status, code, message);
+    match error {
+        ChangeError::Contract { people, .. } => refused.with("people", people),
+        _ => refused,
+    }
+}
+
+/// Where a request came from; tests call without a connection.
+fn origin(connection: Option<&ConnectInfo<SocketAddr>>) -> String {
+    connection.map_or_else(|| "unknown".to_owned(), |ConnectInfo(address)| address.to_string())
+}

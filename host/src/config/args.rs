@@ -1,0 +1,172 @@
+//! What may be typed: flags, variables and keys of the file, one and the same.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::Args;
+use serde::{Deserialize, Deserializer, de};
+
+use super::key_value;
+
+/// What an operator may set; each once as a flag, a variable and a key of the file.
+#[derive(Clone, Debug, Default, Args, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct ServeArgs {
+    /// Address to serve on [default: 127.0.0.1:4000]
+    #[arg(long, env = "ROSTRO_LISTEN", value_name = "ADDRESS")]
+    pub(super) listen: Option<SocketAddr>,
+    /// Folder of CSV files with the people who are known [default: embeddings_csvs]
+    #[arg(long, env = "ROSTRO_GALLERY", value_name = "DIR")]
+    pub(super) gallery: Option<PathBuf>,
+    /// Folder with installed model packs [default: models/installed]
+    #[arg(long, env = "ROSTRO_MODELS", value_name = "DIR")]
+    pub(super) models: Option<PathBuf>,
+    /// Model pack to use; `testing` is built in and knows drawn faces only [default: mobile]
+    #[arg(long, env = "ROSTRO_PACK", value_name = "NAME")]
+    pub(super) pack: Option<String>,
+    /// Component with the pipeline [default: insightface.wasm beside this program]
+    #[arg(long, env = "ROSTRO_PIPELINE", value_name = "FILE.wasm")]
+    pub(super) pipeline: Option<PathBuf>,
+    /// Component whose policy replaces the pipeline's own
+    #[arg(long, env = "ROSTRO_POLICY", value_name = "FILE.wasm")]
+    pub(super) policy: Option<PathBuf>,
+    /// Faces with a lower score are not reported, 0 to 1 [default: the pack's]
+    #[arg(long, env = "ROSTRO_DETECTION_THRESHOLD", value_name = "SCORE")]
+    pub(super) detection_threshold: Option<f32>,
+    /// Faces whose best similarity is not above this are unknown, -1 to 1 [default: the pack's]
+    #[arg(long, env = "ROSTRO_SIMILARITY_THRESHOLD", value_name = "COSINE", allow_negative_numbers = true)]
+    pub(super) similarity_threshold: Option<f32>,
+    /// A setting for the pipeline itself, as KEY=VALUE; may be repeated [env: ROSTRO_SETTING=KEY=VALUE,...]
+    #[arg(long = "setting", value_name = "KEY=VALUE", value_parser = key_value)]
+    #[serde(skip)]
+    pub(super) settings: Vec<(String, String)>,
+    /// The same in the file: a table.
+    #[arg(skip)]
+    pub(super) setting: BTreeMap<String, toml::Value>,
+    /// Folder in which revisions are remembered across restarts, and who changed them [default: rostro_state]
+    #[arg(long, env = "ROSTRO_STATE", value_name = "DIR")]
+    pub(super) state: Option<PathBuf>,
+    /// Address of the admin interface, or `off`; other addresses than of the loopback interface need --admin-token-file [default: 127.0.0.1:4001]
+    #[arg(long, env = "ROSTRO_ADMIN", value_name = "ADDRESS|off")]
+    pub(super) admin: Option<AdminAddress>,
+    /// File with a line NAME:TOKEN for each operator who may use the admin interface
+    #[arg(long, env = "ROSTRO_ADMIN_TOKEN_FILE", value_name = "FILE")]
+    pub(super) admin_token_file: Option<PathBuf>,
+    /// Folder that is watched: a component that appears in it is staged
+    #[arg(long, env = "ROSTRO_PIPELINES", value_name = "DIR")]
+    pub(super) pipelines: Option<PathBuf>,
+    /// What becomes of a component from the watched folder once it is staged [default: activate]
+    #[arg(long, env = "ROSTRO_PIPELINES_ACTION", value_name = "ACTION", value_enum)]
+    pub(super) pipelines_action: Option<FolderAction>,
+    /// Folder with pictures that a revision must see as `expectations.toml` in it says before it can serve
+    #[arg(long, env = "ROSTRO_SELF_TEST", value_name = "DIR")]
+    pub(super) self_test: Option<PathBuf>,
+    /// Failed requests in a row after which a revision is taken out and the previous one serves [default: 10]
+    #[arg(long, env = "ROSTRO_BREAKER", value_name = "N")]
+    pub(super) breaker: Option<NonZeroU32>,
+    /// A limit of the sandbox, as NAME=VALUE; may be repeated [env: ROSTRO_LIMIT=NAME=VALUE,...]
+    #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = key_value)]
+    #[serde(skip)]
+    pub(super) limits: Vec<(String, String)>,
+    /// The same in the file: a table.
+    #[arg(skip)]
+    pub(super) limit: BTreeMap<String, toml::Value>,
+    /// Requests worked on at a time [default: the cores that this process may use]
+    #[arg(long, env = "ROSTRO_WORKERS", value_name = "N")]
+    pub(super) workers: Option<NonZeroUsize>,
+    /// Requests that may wait for a worker [default: 64]
+    #[arg(long, env = "ROSTRO_QUEUE", value_name = "N")]
+    pub(super) queue: Option<usize>,
+    /// Seconds that a request may take from its arrival [default: 30]
+    #[arg(long, env = "ROSTRO_DEADLINE", value_name = "SECONDS")]
+    pub(super) deadline: Option<f64>,
+    /// Largest body of a request in MiB [default: 128]
+    #[arg(long, env = "ROSTRO_MAX_BODY_MIB", value_name = "MIB")]
+    pub(super) max_body_mib: Option<usize>,
+    /// Largest image file in MiB [default: 32]
+    #[arg(long, env = "ROSTRO_MAX_IMAGE_MIB", value_name = "MIB")]
+    pub(super) max_image_mib: Option<usize>,
+    /// Memory for the bodies of all requests together in MiB, at least twice the largest body [default: 512]
+    #[arg(long, env = "ROSTRO_MAX_BODIES_MIB", value_name = "MIB")]
+    pub(super) max_bodies_mib: Option<usize>,
+    /// Largest image in megapixels, at most 40 [default: 40]
+    #[arg(long, env = "ROSTRO_MAX_MEGAPIXELS", value_name = "N")]
+    pub(super) max_megapixels: Option<u32>,
+    /// ONNX Runtime library [default: the one that `rostro runtime install` put into models/runtime]
+    #[arg(long, env = "ROSTRO_ONNXRUNTIME", value_name = "FILE")]
+    pub(super) onnxruntime: Option<PathBuf>,
+    /// Folder into which `rostro runtime install` puts ONNX Runtime [default: models/runtime]
+    #[arg(long, env = "ROSTRO_RUNTIME", value_name = "DIR")]
+    pub(super) runtime: Option<PathBuf>,
+    /// How to search the gallery [default: exact]
+    #[arg(long, env = "ROSTRO_SEARCH", value_name = "METHOD", value_enum)]
+    pub(super) search: Option<Search>,
+    /// Templates up to which an approximate search is exact nevertheless [default: 100000]
+    #[arg(long, env = "ROSTRO_APPROXIMATE_ABOVE", value_name = "N")]
+    pub(super) approximate_above: Option<usize>,
+    /// How to write the log [default: text]
+    #[arg(long, env = "ROSTRO_LOG_FORMAT", value_name = "FORMAT", value_enum)]
+    pub(super) log_format: Option<LogFormat>,
+}
+
+/// How the gallery is searched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Search {
+    /// Every template is compared with.
+    #[default]
+    Exact,
+    /// Of many templates, only those that look near at first sight are.
+    Approximate,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Where the admin interface is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AdminAddress {
+    /// Nowhere.
+    Off,
+    /// At this address.
+    At(SocketAddr),
+}
+
+impl FromStr for AdminAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self::Off),
+            address => address.parse().map(Self::At).map_err(|_| "write an address with a port, as 127.0.0.1:4001, or `off`".to_owned()),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for AdminAddress {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// What becomes of a component from the watched folder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum FolderAction {
+    /// It serves once it is staged, unless people would have to be enrolled again for it.
+    #[default]
+    Activate,
+    /// It is only staged; an operator says what becomes of it.
+    Stage,
+}

@@ -1,0 +1,314 @@
+//! Configuration of `rostro serve`, in two steps: what was typed ([`ServeArgs`], from flags, `ROSTRO_*` variables and a TOML file), and
+//! what the rest of the program sees ([`Config`], validated).
+//!
+//! Precedence: flag, variable, file, default. An unknown key in the file is an error.
+
+mod args;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::http::BodyLimits;
+use crate::index::Method;
+use crate::limits::{LimitError, Limits};
+use crate::revision::Tuning;
+
+use args::Search;
+pub(crate) use args::{AdminAddress, FolderAction, LogFormat, ServeArgs};
+
+/// A validated configuration.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    /// Address to serve on.
+    pub listen: SocketAddr,
+    /// Folder of the CSV gallery.
+    pub gallery: PathBuf,
+    /// Folder of installed packs.
+    pub models: PathBuf,
+    /// Name of the pack.
+    pub pack: String,
+    /// The pipeline's component.
+    pub pipeline: PathBuf,
+    /// The policy's component, if it is another.
+    pub policy: Option<PathBuf>,
+    /// Thresholds and settings for the guests.
+    pub tuning: Tuning,
+    /// Folder of what is remembered.
+    pub state: PathBuf,
+    /// Where the admin interface is served.
+    pub admin: AdminAddress,
+    /// Who may use it.
+    pub admin_token_file: Option<PathBuf>,
+    /// The watched folder, if there is one.
+    pub pipelines: Option<PathBuf>,
+    /// What becomes of a component that appears in it.
+    pub pipelines_action: FolderAction,
+    /// Pictures with expectations, if there are any.
+    pub self_test: Option<PathBuf>,
+    /// Failures in a row that a revision may have.
+    pub breaker: u32,
+    /// What guests are held to.
+    pub limits: Limits,
+    /// Requests worked on at a time.
+    pub workers: NonZeroUsize,
+    /// Requests that may wait.
+    pub queue: usize,
+    /// Time for a request.
+    pub deadline: Duration,
+    /// What callers may send.
+    pub bodies: BodyLimits,
+    /// The ONNX Runtime library, if it was named.
+    pub onnxruntime: Option<PathBuf>,
+    /// Where it is installed otherwise.
+    pub runtime: PathBuf,
+    /// How the gallery is searched.
+    pub search: Method,
+    /// How the log is written.
+    pub log_format: LogFormat,
+}
+
+/// What is wrong with a configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration file {path}: {cause}", path = path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        cause: std::io::Error,
+    },
+    /// The file is not what it should be.
+    #[error("the configuration file {path} is not valid: {cause}", path = path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        cause: toml::de::Error,
+    },
+    /// A value is out of its range.
+    #[error("{key} is {value}; it must be {range}")]
+    Range {
+        /// Which setting.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// What is allowed.
+        range: &'static str,
+    },
+    /// A variable with pairs is not what it should be.
+    #[error("{name} has `{value}`; write it as KEY=VALUE, several separated by commas")]
+    Variable {
+        /// Which.
+        name: &'static str,
+        /// What is no pair.
+        value: String,
+    },
+    /// A pipeline's setting, or a limit, has a value that is no text, number or boolean.
+    #[error("{table}.{key} must be a text, a number or a boolean")]
+    Value {
+        /// The table in the file.
+        table: &'static str,
+        /// The key in it.
+        key: String,
+    },
+    /// A limit of the sandbox cannot be set so.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
+    /// The admin interface would be open to others.
+    #[error("the admin interface at {0} can be reached by others, who need a token: name a file of tokens with --admin-token-file")]
+    OpenAdmin(SocketAddr),
+}
+
+impl ServeArgs {
+    /// What a configuration file says.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read, is no TOML, or has a key that is not known.
+    pub(crate) fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|cause| ConfigError::Unreadable { path: path.to_owned(), cause })?;
+        toml::from_str(&text).map_err(|cause| ConfigError::Invalid { path: path.to_owned(), cause })
+    }
+
+    /// What the variables `ROSTRO_SETTING` and `ROSTRO_LIMIT` say: pairs separated by commas. Every other variable is its flag's.
+    ///
+    /// # Errors
+    ///
+    /// If one is not KEY=VALUE.
+    pub(crate) fn of_variables(settings: Option<String>, limits: Option<String>) -> Result<Self, ConfigError> {
+        let pairs = |name: &'static str, text: Option<String>| -> Result<Vec<(String, String)>, ConfigError> {
+            let pairs = text.iter().flat_map(|text| text.split(',')).filter(|text| !text.is_empty());
+            pairs.map(|text| key_value(text).map_err(|_| ConfigError::Variable { name, value: text.to_owned() })).collect()
+        };
+        Ok(Self { settings: pairs("ROSTRO_SETTING", settings)?, limits: pairs("ROSTRO_LIMIT", limits)?, ..Self::default() })
+    }
+
+    /// These settings, and where they say nothing those of `base`.
+    #[must_use]
+    pub(crate) fn or(self, base: Self) -> Self {
+        let typed = |pairs: Vec<(String, String)>| pairs.into_iter().map(|(key, value)| (key, toml::Value::String(value)));
+        let mut setting = base.setting;
+        setting.extend(typed(base.settings));
+        setting.extend(self.setting);
+        setting.extend(typed(self.settings));
+        let mut limit = base.limit;
+        limit.extend(typed(base.limits));
+        limit.extend(self.limit);
+        limit.extend(typed(self.limits));
+        Self {
+            listen: self.listen.or(base.listen),
+            gallery: self.gallery.or(base.gallery),
+            models: self.models.or(base.models),
+            pack: self.pack.or(base.pack),
+            pipeline: self.pipeline.or(base.pipeline),
+            policy: self.policy.or(base.policy),
+            detection_threshold: self.detection_threshold.or(base.detection_threshold),
+            similarity_threshold: self.similarity_threshold.or(base.similarity_threshold),
+            settings: Vec::new(),
+            setting,
+            limits: Vec::new(),
+            limit,
+            state: self.state.or(base.state),
+            admin: self.admin.or(base.admin),
+            admin_token_file: self.admin_token_file.or(base.admin_token_file),
+            pipelines: self.pipelines.or(base.pipelines),
+            pipelines_action: self.pipelines_action.or(base.pipelines_action),
+            self_test: self.self_test.or(base.self_test),
+            breaker: self.breaker.or(base.breaker),
+            workers: self.workers.or(base.workers),
+            queue: self.queue.or(base.queue),
+            deadline: self.deadline.or(base.deadline),
+            max_body_mib: self.max_body_mib.or(base.max_body_mib),
+            max_image_mib: self.max_image_mib.or(base.max_image_mib),
+            max_bodies_mib: self.max_bodies_mib.or(base.max_bodies_mib),
+            max_megapixels: self.max_megapixels.or(base.max_megapixels),
+            onnxruntime: self.onnxruntime.or(base.onnxruntime),
+            runtime: self.runtime.or(base.runtime),
+            search: self.search.or(base.search),
+            approximate_above: self.approximate_above.or(base.approximate_above),
+            log_format: self.log_format.or(base.log_format),
+        }
+    }
+
+    /// Fills in defaults and checks ranges.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Range`] names the setting, its value and what is allowed.
+    pub(crate) fn validate(self) -> Result<Config, ConfigError> {
+        let this = self.or(Self::default());
+        let deadline = this.deadline.unwrap_or(30.0);
+        if !(0.001..=3600.0).contains(&deadline) {
+            return Err(range("deadline", deadline, "between 0.001 and 3600 seconds"));
+        }
+        let admin = this.admin.unwrap_or(AdminAddress::At(SocketAddr::from(([127, 0, 0, 1], 4001))));
+        if let AdminAddress::At(address) = admin
+            && !address.ip().is_loopback()
+            && this.admin_token_file.is_none()
+        {
+            return Err(ConfigError::OpenAdmin(address));
+        }
+        Ok(Config {
+            listen: this.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 4000))),
+            gallery: this.gallery.unwrap_or_else(|| "embeddings_csvs".into()),
+            models: this.models.unwrap_or_else(|| "models/installed".into()),
+            pack: this.pack.unwrap_or_else(|| "mobile".to_owned()),
+            pipeline: this.pipeline.unwrap_or_else(beside_this_program),
+            policy: this.policy,
+            tuning: Tuning {
+                detection: within("detection-threshold", this.detection_threshold, 0.0, "between 0 and 1")?,
+                similarity: within("similarity-threshold", this.similarity_threshold, -1.0, "between -1 and 1")?,
+                max_pixels: 1_000_000 * u64::from(megapixels(this.max_megapixels)?),
+                own: texts("setting", this.setting)?,
+            },
+            state: this.state.unwrap_or_else(|| "rostro_state".into()),
+            admin,
+            admin_token_file: this.admin_token_file,
+            pipelines: this.pipelines,
+            pipelines_action: this.pipelines_action.unwrap_or_default(),
+            self_test: this.self_test,
+            breaker: this.breaker.map_or(10, NonZeroU32::get),
+            limits: Limits::with(&texts("limit", this.limit)?)?,
+            workers: this.workers.unwrap_or_else(cores),
+            queue: this.queue.unwrap_or(64),
+            deadline: Duration::from_secs_f64(deadline),
+            bodies: BodyLimits {
+                body_bytes: mib("max-body-mib", this.max_body_mib, 128)?,
+                image_bytes: mib("max-image-mib", this.max_image_mib, 32)?,
+                // Any one body must find room, twice while its parts are taken out of it.
+                memory_bytes: mib("max-bodies-mib", this.max_bodies_mib, 512)?.max(2 * mib("max-body-mib", this.max_body_mib, 128)?),
+            },
+            onnxruntime: this.onnxruntime,
+            runtime: this.runtime.unwrap_or_else(|| "models/runtime".into()),
+            search: match this.search.unwrap_or_default() {
+                Search::Exact => Method::Exact,
+                Search::Approximate => Method::Approximate { above: this.approximate_above.unwrap_or(100_000) },
+            },
+            log_format: this.log_format.unwrap_or_default(),
+        })
+    }
+}
+
+/// The cores that this process may use: the affinity mask and the cgroup's quota, as the standard library reads them.
+#[must_use]
+pub(crate) fn cores() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
+/// A number of MiB in bytes.
+fn mib(key: &'static str, value: Option<usize>, default: usize) -> Result<usize, ConfigError> {
+    match value.unwrap_or(default) {
+        value @ 1..=10_000 => Ok(value << 20),
+        value => Err(range(key, value, "between 1 and 10000")),
+    }
+}
+
+/// The range is what a guest's memory holds, decoded from 16 bits with alpha.
+fn megapixels(value: Option<u32>) -> Result<u32, ConfigError> {
+    match value.unwrap_or(40) {
+        value @ 1..=40 => Ok(value),
+        value => Err(range("max-megapixels", value, "between 1 and 40")),
+    }
+}
+
+fn within(key: &'static str, value: Option<f32>, least: f32, allowed: &'static str) -> Result<Option<f32>, ConfigError> {
+    match value {
+        Some(value) if !(least..=1.0).contains(&value) => Err(range(key, value, allowed)),
+        value => Ok(value),
+    }
+}
+
+fn range(key: &'static str, value: impl ToString, range: &'static str) -> ConfigError {
+    ConfigError::Range { key, value: value.to_string(), range }
+}
+
+/// The values of a table as text, which is what guests read.
+fn texts(table: &'static str, values: BTreeMap<String, toml::Value>) -> Result<BTreeMap<String, String>, ConfigError> {
+    let text = |(key, value)| match value {
+        toml::Value::String(text) => Ok((key, text)),
+        toml::Value::Integer(number) => Ok((key, number.to_string())),
+        toml::Value::Float(number) => Ok((key, number.to_string())),
+        toml::Value::Boolean(flag) => Ok((key, flag.to_string())),
+        _ => Err(ConfigError::Value { table, key }),
+    };
+    values.into_iter().map(text).collect()
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write it as KEY=VALUE".to_owned()),
+    }
+}
+
+fn beside_this_program() -> PathBuf {
+    let folder = std::env::current_exe().ok().and_then(|program| program.parent().map(Path::to_owned));
+    folder.unwrap_or_default().join("insightface.wasm")
+}
+
+#[cfg(test)]
+mod tests;

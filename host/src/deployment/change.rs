@@ -1,0 +1,316 @@
+//! What an operator, or the breaker, may change: each asks for a state, so that asking again changes nothing.
+
+use std::sync::Arc;
+
+use super::record::{Beside, Record, StateError, Status};
+use super::routes::Share;
+use super::{Actor, Agreement, Book, Deployment, Live};
+use crate::digest::Sha256Digest;
+use crate::models::PackError;
+use crate::plugin::PluginError;
+
+/// What came of a change that was not refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    /// The revision that it is about.
+    pub id: Sha256Digest,
+    /// Whether anything is other than before.
+    pub changed: bool,
+}
+
+/// Why a change is refused.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ChangeError {
+    /// There is no such revision.
+    #[error("there is no revision {0}; `rostro pipeline list` shows which there are")]
+    Unknown(String),
+    /// Several begin so.
+    #[error("several revisions begin with {0}; give more of its digits")]
+    Ambiguous(String),
+    /// It is not ready.
+    #[error("the revision {} {why}", .id.short())]
+    NotReady {
+        /// Which.
+        id: Sha256Digest,
+        /// What it is instead.
+        why: String,
+    },
+    /// Its embeddings are not those that people are known by.
+    #[error(
+        "the revision {} makes other embeddings: {people} people would not be recognised before they are enrolled again; to go on, allow the \
+         change of contract",
+        .id.short()
+    )]
+    Contract {
+        /// Which.
+        id: Sha256Digest,
+        /// How many people are affected.
+        people: usize,
+    },
+    /// It serves.
+    #[error("the revision {} is active; activate another first", .0.short())]
+    Active(Sha256Digest),
+    /// There is none to go back to.
+    #[error("there is no previous revision to go back to")]
+    NoPrevious,
+    /// A share is none.
+    #[error("a share must be between 0 and 1")]
+    Share,
+    /// As many as may be are ready.
+    #[error("{most} revisions are ready beside the active and the previous one; retire one first")]
+    TooMany {
+        /// How many.
+        most: usize,
+    },
+    /// The bytes are not those that were meant.
+    #[error("{size} bytes with the SHA-256 {given} arrived, not those with {wanted}: send it again")]
+    OtherBytes {
+        /// What they should be.
+        wanted: Sha256Digest,
+        /// What they are.
+        given: Sha256Digest,
+        /// How many.
+        size: usize,
+    },
+    /// A policy was asked for, and the component has none.
+    #[error("the component exports no policy")]
+    NoPolicy,
+    /// It is no component.
+    #[error(transparent)]
+    Plugin(#[from] PluginError),
+    /// Its pack cannot be used.
+    #[error(transparent)]
+    Pack(#[from] PackError),
+    /// What is remembered cannot be written.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+impl ChangeError {
+    /// The revision that it is about.
+    pub(super) fn revision(&self) -> Option<Sha256Digest> {
+        match self {
+            Self::NotReady { id, .. } | Self::Contract { id, .. } | Self::Active(id) => Some(*id),
+            _ => None,
+        }
+    }
+}
+
+/// What a change is worked out on.
+struct Draft<'b> {
+    record: Record,
+    book: &'b Book,
+}
+
+impl Draft<'_> {
+    /// The revision, if it could serve at once.
+    fn ready(&self, id: Sha256Digest) -> Result<Arc<Live>, ChangeError> {
+        if let Some(live) = self.book.ready.get(&id) {
+            return Ok(Arc::clone(live));
+        }
+        let why = match self.record.entry(id).map(|entry| &entry.status) {
+            Some(Status::Staging) => "is still being staged; wait until it is".to_owned(),
+            Some(Status::Failed(reason)) => format!("failed: {reason}"),
+            Some(Status::Retired) => "was retired; push it again".to_owned(),
+            Some(Status::Staged) | None => "is not ready".to_owned(),
+        };
+        Err(ChangeError::NotReady { id, why })
+    }
+
+    /// Retires the previous revision, whose place another takes, unless it has a part beside that.
+    fn let_go_previous(&mut self) {
+        let Some(id) = self.record.previous else { return };
+        let has_part = [self.record.canary, self.record.shadow].into_iter().flatten().any(|beside| beside.id == id);
+        if let Some(entry) = self.record.entry_mut(id).filter(|_| !has_part) {
+            entry.status = Status::Retired;
+        }
+    }
+
+    /// Refuses a revision for whom people are strangers whom the active one knows, unless that is allowed.
+    fn check_contract(&self, live: &Live, allowed: bool) -> Result<(), ChangeError> {
+        let (_, missing) = live.view.counts();
+        let active = self.record.active.and_then(|id| self.book.ready.get(&id));
+        let is_other = active.is_some_and(|active| active.revision.contract().id != live.revision.contract().id);
+        if is_other && missing > 0 && !allowed {
+            return Err(ChangeError::Contract { id: live.id(), people: missing });
+        }
+        Ok(())
+    }
+}
+
+impl Deployment {
+    /// The revision whose digest begins so.
+    pub(crate) fn find(&self, begin: &str) -> Result<Sha256Digest, ChangeError> {
+        let book = self.locked();
+        let mut found = book.record.revisions.iter().map(|entry| entry.id).filter(|id| id.to_string().starts_with(begin));
+        match (found.next(), found.next()) {
+            (Some(id), None) if begin.len() >= 4 => Ok(id),
+            (Some(_), Some(_)) => Err(ChangeError::Ambiguous(begin.to_owned())),
+            _ => Err(ChangeError::Unknown(begin.to_owned())),
+        }
+    }
+
+    /// Has a revision serve; the one that did before is kept ready as the previous one. `allow_contract` says that people may become strangers.
+    pub(crate) fn activate(&self, id: Sha256Digest, allow_contract: bool, actor: &Actor) -> Result<Outcome, ChangeError> {
+        self.change("activate", actor, |draft| {
+            if draft.record.active == Some(id) {
+                return Ok(id);
+            }
+            let live = draft.ready(id)?;
+            draft.check_contract(&live, allow_contract)?;
+            live.health.forgive();
+            draft.record.stand_down(id);
+            draft.let_go_previous();
+            draft.record.previous = draft.record.active.replace(id);
+            draft.record.rolled_back = false;
+            Ok(id)
+        })
+    }
+
+    /// Has the previous revision serve again. The one that did until now stays ready and is nobody's previous one: asking again changes
+    /// nothing.
+    pub(crate) fn roll_back(&self, actor: &Actor) -> Result<Outcome, ChangeError> {
+        self.change("rollback", actor, |draft| {
+            let Some(previous) = draft.record.previous else {
+                // It was rolled back already.
+                return draft.record.active.filter(|_| draft.record.rolled_back).ok_or(ChangeError::NoPrevious);
+            };
+            draft.ready(previous)?.health.forgive();
+            draft.record.stand_down(previous);
+            draft.record.active = Some(previous);
+            draft.record.rolled_back = true;
+            Ok(previous)
+        })
+    }
+
+    /// Has a revision answer a share of the requests, and those that ask for it; with a share of zero only those.
+    pub(crate) fn canary(&self, id: Sha256Digest, share: f64, allow_contract: bool, actor: &Actor) -> Result<Outcome, ChangeError> {
+        self.change("canary", actor, |draft| {
+            draft.record.canary = Some(draft.beside(id, share, draft.record.canary, allow_contract)?);
+            Ok(id)
+        })
+    }
+
+    /// Has a revision see a share of the requests, whose answers are compared and thrown away.
+    pub(crate) fn shadow(&self, id: Sha256Digest, share: f64, actor: &Actor) -> Result<Outcome, ChangeError> {
+        self.change("shadow", actor, |draft| {
+            draft.record.shadow = Some(draft.beside(id, share, draft.record.shadow, true)?);
+            Ok(id)
+        })
+    }
+
+    /// Takes a revision away: requests that it works on end, and then it is dropped.
+    pub(crate) fn retire(&self, id: Sha256Digest, actor: &Actor) -> Result<Outcome, ChangeError> {
+        self.change("retire", actor, |draft| {
+            if draft.record.active == Some(id) {
+                return Err(ChangeError::Active(id));
+            }
+            draft.record.stand_down(id);
+            if let Some(entry) = draft.record.entry_mut(id) {
+                entry.status = Status::Retired;
+            }
+            Ok(id)
+        })
+    }
+
+    /// Ends a revision's part as canary or shadow; it stays ready.
+    pub(crate) fn stand_down(&self, id: Sha256Digest, actor: &Actor) -> Result<Outcome, ChangeError> {
+        self.change("stand-down", actor, |draft| {
+            let previous = draft.record.previous;
+            draft.record.stand_down(id);
+            draft.record.previous = previous;
+            Ok(id)
+        })
+    }
+
+    /// Takes note of how a request went on a revision, and takes the revision out if too many failed in a row: the previous one serves then. An
+    /// active one that nothing could take the place of stays.
+    pub(crate) fn note_outcome(&self, live: &Live, failed: Option<&str>) {
+        let in_a_row = live.health.note(failed.is_some());
+        if let Some(cause) = failed.filter(|_| in_a_row >= self.breaker && in_a_row.is_multiple_of(self.breaker)) {
+            self.trip(live, in_a_row, cause);
+        }
+    }
+
+    fn trip(&self, live: &Live, in_a_row: u32, cause: &str) {
+        let id = live.id();
+        let reason = format!("taken out after {in_a_row} failures in a row, the last: {cause}");
+        let outcome = self.change("break", &Actor::part("breaker"), |draft| {
+            if draft.record.active == Some(id) {
+                let previous = draft.record.previous.filter(|previous| draft.ready(*previous).is_ok()).ok_or(ChangeError::NoPrevious)?;
+                draft.record.stand_down(previous);
+                draft.record.active = Some(previous);
+                draft.record.rolled_back = true;
+            }
+            draft.record.stand_down(id);
+            if let Some(entry) = draft.record.entry_mut(id).filter(|entry| entry.status == Status::Staged) {
+                entry.status = Status::Failed(reason.clone());
+            }
+            Ok(id)
+        });
+        match outcome {
+            Ok(Outcome { changed: true, .. }) => {
+                self.locked().broken += 1;
+                tracing::error!(revision = id.short(), "{}", reason.escape_debug());
+            }
+            Ok(_) => {}
+            Err(error) => tracing::error!(revision = id.short(), "fails again and again, and goes on to serve: {error}"),
+        }
+    }
+
+    /// Works out a change on a copy of the record, writes that, and puts it in force; nothing of it happens if it is refused or cannot be
+    /// written.
+    fn change(
+        &self,
+        action: &str,
+        actor: &Actor,
+        work: impl FnOnce(&mut Draft<'_>) -> Result<Sha256Digest, ChangeError>,
+    ) -> Result<Outcome, ChangeError> {
+        let outcome = self.changed(work);
+        self.note(actor, action, &outcome);
+        outcome
+    }
+
+    fn changed(&self, work: impl FnOnce(&mut Draft<'_>) -> Result<Sha256Digest, ChangeError>) -> Result<Outcome, ChangeError> {
+        let mut book = self.locked();
+        let mut draft = Draft { record: book.record.clone(), book: &book };
+        let id = work(&mut draft)?;
+        let record = draft.record;
+        if record == book.record {
+            return Ok(Outcome { id, changed: false });
+        }
+        self.store.write(&record)?;
+        // Shares and agreements go on counting unless they are of something new.
+        if record.canary != book.record.canary {
+            book.canary = record.canary.map(|beside| Arc::new(Share::new(beside.share)));
+        }
+        if record.shadow != book.record.shadow {
+            let kept = book.shadow.take().filter(|_| record.shadow.map(|new| new.id) == book.record.shadow.map(|old| old.id));
+            let agreement: Arc<Agreement> = kept.map(|(_, agreement)| agreement).unwrap_or_default();
+            book.shadow = record.shadow.map(|beside| (Arc::new(Share::new(beside.share)), agreement));
+        }
+        book.record = record;
+        self.put_in_force(&mut book);
+        Ok(Outcome { id, changed: true })
+    }
+}
+
+impl Draft<'_> {
+    /// A part beside the active revision.
+    fn beside(&self, id: Sha256Digest, share: f64, now: Option<Beside>, allow_contract: bool) -> Result<Beside, ChangeError> {
+        if !(0.0..=1.0).contains(&share) {
+            return Err(ChangeError::Share);
+        }
+        let wanted = Beside { id, share };
+        if now == Some(wanted) {
+            return Ok(wanted);
+        }
+        if self.record.active == Some(id) {
+            return Err(ChangeError::Active(id));
+        }
+        let live = self.ready(id)?;
+        self.check_contract(&live, allow_contract)?;
+        live.health.forgive();
+        Ok(wanted)
+    }
+}

@@ -1,0 +1,410 @@
+//! Which revisions there are, what becomes of each, and which serves a request.
+//!
+//! A revision is staged in the background ([`staging`], [`workshop`]), and then activated, or set beside the active one as canary or shadow. Every
+//! change is worked out on a copy of the [`record`], written, and only then put in force, by one swap of the [`routes`]: a crash leaves the
+//! state before or after it. Requests never wait for a change.
+
+mod audit;
+mod change;
+mod folder;
+mod live;
+mod record;
+mod routes;
+mod shadow;
+mod staging;
+mod status;
+mod workshop;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use arc_swap::ArcSwap;
+
+use crate::digest::Sha256Digest;
+use crate::models::PackError;
+use crate::people::{PeopleError, Report};
+use crate::person::PersonId;
+use crate::plugin::{Half, MAX_COMPONENT_BYTES, PluginError, halves};
+
+pub(crate) use audit::Actor;
+use audit::Audit;
+pub(crate) use change::{ChangeError, Outcome};
+pub(crate) use live::{Live, is_at_fault};
+pub(crate) use record::{StateError, Store};
+use record::{About, Entry, Ingredients, Record, Status};
+use routes::{Canary, Routes, Share, Shadow};
+pub(crate) use routes::{Preference, Taken};
+pub(crate) use shadow::{Agreement, Seen};
+pub(crate) use status::{RevisionStatus, Statuses};
+pub(crate) use workshop::MakeError;
+pub(crate) use workshop::Workshop;
+
+/// The most revisions beside the active and the previous one that are kept ready: each holds its compiled code, and an index of the people
+/// if its embeddings or its policy are others.
+const READY: usize = 4;
+
+/// The most revisions that are remembered after they failed or were retired.
+const REMEMBERED: usize = 50;
+
+/// All revisions, and which of them serves.
+#[derive(Debug)]
+pub(crate) struct Deployment {
+    workshop: Workshop,
+    store: Store,
+    audit: Audit,
+    routes: ArcSwap<Routes>,
+    book: Mutex<Book>,
+    queue: staging::Queue,
+    /// Failures in a row after which a revision is taken out.
+    breaker: u32,
+}
+
+/// What is known of the revisions; held while something is changed.
+#[derive(Debug)]
+struct Book {
+    record: Record,
+    /// Those that could serve at once.
+    ready: HashMap<Sha256Digest, Arc<Live>>,
+    /// Those that were let go, as long as a request still uses them.
+    leaving: HashMap<Sha256Digest, Weak<Live>>,
+    /// The shares in force, which count.
+    canary: Option<Arc<Share>>,
+    shadow: Option<(Arc<Share>, Arc<Agreement>)>,
+    /// Revisions that the breaker took out.
+    broken: u64,
+}
+
+/// A component, or two, that an operator gives.
+#[derive(Debug, Default)]
+pub(crate) struct Given {
+    /// The component.
+    pub bytes: Vec<u8>,
+    /// The pack; the active revision's if none is said.
+    pub pack: Option<String>,
+    /// Whether only the component's policy is wanted, with the active revision's vision.
+    pub policy_only: bool,
+    /// The digest that the bytes should have.
+    pub digest: Option<Sha256Digest>,
+}
+
+/// What the command line and the configuration ask for.
+#[derive(Debug)]
+pub(crate) struct Configured {
+    /// The pipeline's component.
+    pub vision: Vec<u8>,
+    /// The policy's, if it is another.
+    pub policy: Option<Vec<u8>>,
+    /// The pack.
+    pub pack: String,
+}
+
+/// Why revisions cannot be taken up at the start.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// What is remembered cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The configured pack cannot be used.
+    #[error(transparent)]
+    Pack(#[from] PackError),
+    /// The configured pipeline cannot serve.
+    #[error("{0}")]
+    Make(#[from] MakeError),
+    /// The operating system refuses a file or a thread.
+    #[error("cannot begin to stage: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+impl Deployment {
+    /// Takes up what was remembered, or begins with what is configured: that serves if it is another than at the last start, because
+    /// whoever changes the configuration means it; else what was active then.
+    ///
+    /// # Errors
+    ///
+    /// If nothing can serve.
+    pub(crate) fn open(workshop: Workshop, store: Store, configured: &Configured, breaker: u32) -> Result<(Arc<Self>, Report), OpenError> {
+        let audit = Audit::open(&store.audit())?;
+        let mut record = store.read()?;
+        let ingredients = Ingredients {
+            vision: store.keep(&configured.vision)?,
+            policy: configured.policy.as_ref().map(|bytes| store.keep(bytes)).transpose()?,
+            pack: configured.pack.clone(),
+        };
+        let wanted = workshop.id(&ingredients)?;
+        let (live, report, how) = match remembered(&workshop, &store, &mut record, wanted) {
+            Some((live, report)) => (live, report, "restored"),
+            None => {
+                let (live, report) = workshop.make(&store, wanted, &ingredients)?;
+                (live, report, "configured")
+            }
+        };
+        let id = live.id();
+        let before = record.clone();
+        if record.active != Some(id) {
+            record.previous = record.active.filter(|active| *active != id);
+            record.rolled_back = false;
+        }
+        record.stand_down(id);
+        record.active = Some(id);
+        record.configured = Some(wanted);
+        if record.entry(wanted).is_none() {
+            record.revisions.push(Entry { id: wanted, ingredients, about: None, since: now(), status: Status::Staging });
+        }
+        if let Some(entry) = record.entry_mut(id) {
+            entry.about = Some(about(&live));
+            entry.status = Status::Staged;
+        }
+        // What else was ready is made ready again, behind the scenes.
+        let waiting: Vec<Sha256Digest> =
+            record.revisions.iter().filter(|entry| entry.id != id && is_wanted(&record, entry)).map(|entry| entry.id).collect();
+        for id in &waiting {
+            if let Some(entry) = record.entry_mut(*id) {
+                entry.status = Status::Staging;
+            }
+        }
+        if record != before {
+            store.write(&record)?;
+        }
+        store.sweep(&record);
+        let routes = Routes { active: Arc::clone(&live), canary: None, shadow: None };
+        let book = Book {
+            ready: HashMap::from([(id, live)]),
+            leaving: HashMap::new(),
+            canary: record.canary.map(|beside| Arc::new(Share::new(beside.share))),
+            shadow: record.shadow.map(|beside| (Arc::new(Share::new(beside.share)), Arc::default())),
+            broken: 0,
+            record,
+        };
+        let (queue, jobs) = staging::queue();
+        let deployment = Self { workshop, store, audit, routes: ArcSwap::from_pointee(routes), book: Mutex::new(book), queue, breaker };
+        let deployment = Arc::new(deployment);
+        deployment.audit.note(&Actor::part("start"), "activate", Some(id), how, "");
+        staging::start(&deployment, jobs)?;
+        for id in waiting {
+            // The thread lives as long as this does.
+            let _ = deployment.queue.send(id);
+        }
+        Ok((deployment, report))
+    }
+
+    /// What serves a request that begins now.
+    pub(crate) fn take(&self, preference: Preference) -> Taken {
+        self.routes.load().take(preference)
+    }
+
+    /// The revision that serves.
+    pub(crate) fn active(&self) -> Arc<Live> {
+        Arc::clone(&self.routes.load().active)
+    }
+
+    /// Removes a person, whatever contract they are known by; whether there was one. Who it was is not written down.
+    ///
+    /// # Errors
+    ///
+    /// If the gallery cannot be written.
+    pub(crate) fn delete_person(&self, id: &PersonId, actor: &Actor) -> Result<bool, PeopleError> {
+        let deleted = self.workshop.people.remove(id);
+        let outcome = match &deleted {
+            Ok(true) => "done",
+            Ok(false) => "unchanged",
+            Err(_) => "failed",
+        };
+        self.audit.note(actor, "delete-person", None, outcome, "");
+        deleted
+    }
+
+    /// The most bytes that a component may have.
+    pub(crate) const MOST_BYTES: usize = MAX_COMPONENT_BYTES;
+
+    /// Takes up a component, to be staged in the background; answers with the revision that it becomes. One that is known is not
+    /// staged again unless it failed or was retired.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot become a revision at all.
+    pub(crate) fn push(&self, given: Given, actor: &Actor) -> Result<Outcome, ChangeError> {
+        let outcome = self.take_up(given);
+        self.note(actor, "push", &outcome);
+        outcome
+    }
+
+    fn take_up(&self, given: Given) -> Result<Outcome, ChangeError> {
+        let digest = Sha256Digest::of(&given.bytes);
+        if let Some(wanted) = given.digest.filter(|wanted| *wanted != digest) {
+            return Err(ChangeError::OtherBytes { wanted, given: digest, size: given.bytes.len() });
+        }
+        if given.bytes.len() > MAX_COMPONENT_BYTES {
+            return Err(PluginError::TooLarge { size: given.bytes.len() }.into());
+        }
+        // What it serves is in its type: cheap to learn, and told at once if it is no component.
+        let serves = halves(&given.bytes)?;
+        let active = self.active_ingredients();
+        let (sees, decides) = (serves.contains(&Half::Vision), serves.contains(&Half::Policy));
+        let pack = given.pack.unwrap_or_else(|| active.pack.clone());
+        let ingredients = match (sees, decides) {
+            (true, true) if !given.policy_only => Ingredients { vision: digest, policy: None, pack },
+            // Vision alone goes on with the policy in force.
+            (true, false) if !given.policy_only => {
+                Ingredients { vision: digest, policy: Some(active.policy.unwrap_or(active.vision)), pack }
+            }
+            (_, true) => Ingredients { vision: active.vision, policy: Some(digest), pack },
+            (_, false) => return Err(ChangeError::NoPolicy),
+        };
+        let id = self.workshop.id(&ingredients)?;
+        self.store.keep(&given.bytes)?;
+        let mut book = self.locked();
+        if book.record.entry(id).is_some_and(|entry| matches!(entry.status, Status::Staging | Status::Staged)) {
+            return Ok(Outcome { id, changed: false });
+        }
+        let waiting = book.record.revisions.iter().filter(|entry| matches!(entry.status, Status::Staging | Status::Staged));
+        // The active and the previous one are not counted.
+        if waiting.count() >= READY + 2 {
+            return Err(ChangeError::TooMany { most: READY });
+        }
+        let mut record = book.record.clone();
+        record.revisions.retain(|entry| entry.id != id);
+        record.revisions.push(Entry { id, ingredients, about: None, since: now(), status: Status::Staging });
+        record.forget_old(REMEMBERED);
+        self.store.write(&record)?;
+        book.record = record;
+        drop(book);
+        let _ = self.queue.send(id);
+        Ok(Outcome { id, changed: true })
+    }
+
+    fn active_ingredients(&self) -> Ingredients {
+        let book = self.locked();
+        let active = book.record.active.and_then(|id| book.record.entry(id));
+        // There is always an active revision, and it has an entry.
+        active.map_or_else(|| Ingredients { vision: Sha256Digest([0; 32]), policy: None, pack: String::new() }, |entry| entry.ingredients.clone())
+    }
+
+    /// Stages a revision, on the thread that does so.
+    fn stage_now(&self, id: Sha256Digest) {
+        let Some(ingredients) = self.locked().record.entry(id).filter(|entry| entry.status == Status::Staging).map(|entry| entry.ingredients.clone())
+        else {
+            return;
+        };
+        let begun = std::time::Instant::now();
+        // A bug in staging must not end the thread that does it.
+        let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.workshop.make(&self.store, id, &ingredients)));
+        let made = match made {
+            Ok(Ok((live, report))) => Ok((live, report)),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("staging failed unexpectedly; the service's log says why".to_owned()),
+        };
+        let detail = match &made {
+            Ok((live, report)) => format!(
+                "{} {} in {} ms; {} people, {} to be enrolled again",
+                live.revision.name(),
+                live.revision.version(),
+                begun.elapsed().as_millis(),
+                report.known,
+                report.need_enrolment
+            ),
+            Err(reason) => reason.clone(),
+        };
+        let outcome = if made.is_ok() { "staged" } else { "failed" };
+        if let Err(error) = self.take_in(id, made) {
+            tracing::error!("a revision was staged, and that cannot be written: {error}");
+        }
+        self.audit.note(&Actor::part("staging"), "stage", Some(id), outcome, &detail);
+    }
+
+    /// Takes up what came of staging. A revision that was retired meanwhile is dropped again.
+    fn take_in(&self, id: Sha256Digest, made: Result<(Arc<Live>, Report), String>) -> Result<(), StateError> {
+        let mut book = self.locked();
+        let mut record = book.record.clone();
+        let Some(entry) = record.entry_mut(id).filter(|entry| entry.status == Status::Staging) else { return Ok(()) };
+        let live = match made {
+            Ok((live, _)) => {
+                entry.about = Some(about(&live));
+                entry.status = Status::Staged;
+                Some(live)
+            }
+            Err(reason) => {
+                entry.status = Status::Failed(reason);
+                record.stand_down(id);
+                None
+            }
+        };
+        self.store.write(&record)?;
+        book.record = record;
+        if let Some(live) = live {
+            book.ready.insert(id, live);
+        }
+        self.put_in_force(&mut book);
+        Ok(())
+    }
+
+    /// Swaps the routes for those that the record says, and lets go what nothing needs any more.
+    fn put_in_force(&self, book: &mut Book) {
+        let Book { record, ready, leaving, canary, shadow, .. } = book;
+        let of = |id: Option<Sha256Digest>| id.and_then(|id| ready.get(&id)).cloned();
+        let Some(active) = of(record.active) else { return };
+        let canary = of(record.canary.map(|beside| beside.id)).zip(canary.clone()).map(|(live, share)| Canary { live, share });
+        let shadow = of(record.shadow.map(|beside| beside.id)).zip(shadow.clone());
+        let shadow = shadow.map(|(live, (share, agreement))| Shadow { live, share, agreement });
+        self.routes.store(Arc::new(Routes { active, canary, shadow }));
+        let is_needed = |id: &Sha256Digest| record.entry(*id).is_some_and(|entry| entry.status == Status::Staged);
+        for (id, live) in ready.extract_if(|id, _| !is_needed(id)) {
+            leaving.insert(id, Arc::downgrade(&live));
+        }
+        leaving.retain(|_, live| live.strong_count() > 0);
+        self.store.sweep(&book.record);
+    }
+
+    fn note(&self, actor: &Actor, action: &str, outcome: &Result<Outcome, ChangeError>) {
+        match outcome {
+            Ok(Outcome { id, changed }) => self.audit.note(actor, action, Some(*id), if *changed { "done" } else { "unchanged" }, ""),
+            Err(error) => self.audit.note(actor, action, error.revision(), "refused", &error.to_string()),
+        }
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The revision that was active, unless the configuration asks for another than at the last start. Where it cannot serve any more, the one
+/// before it.
+fn remembered(workshop: &Workshop, store: &Store, record: &mut Record, wanted: Sha256Digest) -> Option<(Arc<Live>, Report)> {
+    if record.configured != Some(wanted) {
+        return None;
+    }
+    for id in [record.active, record.previous].into_iter().flatten() {
+        let Some(entry) = record.entry(id) else { continue };
+        match workshop.make(store, id, &entry.ingredients) {
+            Ok(made) => return Some(made),
+            Err(error) => {
+                tracing::error!(revision = id.short(), "cannot be restored: {error}");
+                if let Some(entry) = record.entry_mut(id) {
+                    entry.status = Status::Failed(error.to_string());
+                }
+            }
+        }
+    }
+    None
+}
+
+/// Whether a revision is to be ready after a start.
+fn is_wanted(record: &Record, entry: &Entry) -> bool {
+    let plays = [record.previous, record.canary.map(|beside| beside.id), record.shadow.map(|beside| beside.id)].contains(&Some(entry.id));
+    plays || matches!(entry.status, Status::Staged | Status::Staging)
+}
+
+fn about(live: &Live) -> About {
+    let revision = &live.revision;
+    let policy = revision.policy_identity();
+    About {
+        name: revision.name().to_owned(),
+        version: revision.version().to_owned(),
+        policy: policy.name.clone(),
+        policy_version: policy.version.clone(),
+        contract: revision.contract().id.to_string(),
+    }
+}
+
+fn now() -> String {
+    jiff::Timestamp::now().to_string()
+}

@@ -1,0 +1,362 @@
+//! What is remembered of revisions across restarts: a file that is replaced as a whole, and the components beside it.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
+
+use crate::digest::Sha256Digest;
+
+/// The form of the record that this host writes and reads.
+const FORM: u32 = 1;
+
+/// What a revision is made of. Its id follows from it, and from the pack's models.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ingredients {
+    /// The component that sees.
+    pub vision: Sha256Digest,
+    /// The component that decides, if it is another.
+    pub policy: Option<Sha256Digest>,
+    /// The model pack.
+    pub pack: String,
+}
+
+impl Ingredients {
+    /// The components, each once.
+    pub(crate) fn components(&self) -> impl Iterator<Item = Sha256Digest> {
+        [Some(self.vision), self.policy].into_iter().flatten()
+    }
+}
+
+/// How far a revision came.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "status", content = "reason")]
+pub(crate) enum Status {
+    /// It is being checked.
+    Staging,
+    /// It can serve.
+    Staged,
+    /// It cannot, or no longer may.
+    Failed(String),
+    /// It was taken away.
+    Retired,
+}
+
+/// One revision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    /// Which.
+    pub id: Sha256Digest,
+    /// What it is made of.
+    #[serde(flatten)]
+    pub ingredients: Ingredients,
+    /// What its components say who they are; none before they were asked.
+    pub about: Option<About>,
+    /// When it was first given to this host (RFC 3339).
+    pub since: String,
+    /// How far it came.
+    #[serde(flatten)]
+    pub status: Status,
+}
+
+/// What the components of a revision say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct About {
+    /// The pipeline's name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Its policy's name.
+    pub policy: String,
+    /// That one's version.
+    pub policy_version: String,
+    /// What its embeddings mean.
+    pub contract: String,
+}
+
+/// A revision that gets a share of the requests beside the active one.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Beside {
+    /// Which.
+    pub id: Sha256Digest,
+    /// What share, 0 to 1.
+    pub share: f64,
+}
+
+/// All that is remembered.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    form: u32,
+    /// The revision that the command line and the configuration asked for at the last start.
+    pub configured: Option<Sha256Digest>,
+    /// The one that serves.
+    pub active: Option<Sha256Digest>,
+    /// The one that served before, kept warm.
+    pub previous: Option<Sha256Digest>,
+    /// The one whose answers some requests get.
+    pub canary: Option<Beside>,
+    /// The one that sees some requests and whose answers nobody gets.
+    pub shadow: Option<Beside>,
+    /// Whether the last change of the active one was a rollback, which is not undone by asking for it again.
+    #[serde(default)]
+    pub rolled_back: bool,
+    /// All that are known, oldest first.
+    pub revisions: Vec<Entry>,
+}
+
+impl Record {
+    pub(crate) fn entry(&self, id: Sha256Digest) -> Option<&Entry> {
+        self.revisions.iter().find(|entry| entry.id == id)
+    }
+
+    pub(crate) fn entry_mut(&mut self, id: Sha256Digest) -> Option<&mut Entry> {
+        self.revisions.iter_mut().find(|entry| entry.id == id)
+    }
+
+    /// Forgets the oldest of those that failed or were retired, but for the last `most`.
+    pub(crate) fn forget_old(&mut self, most: usize) {
+        let is_over = |entry: &Entry| matches!(entry.status, Status::Failed(_) | Status::Retired);
+        let mut over = self.revisions.iter().filter(|entry| is_over(entry)).count().saturating_sub(most);
+        self.revisions.retain(|entry| {
+            let forgotten = over > 0 && is_over(entry);
+            over -= usize::from(forgotten);
+            !forgotten
+        });
+    }
+
+    /// Takes a revision out of every part that it plays.
+    pub(crate) fn stand_down(&mut self, id: Sha256Digest) {
+        if self.previous == Some(id) {
+            self.previous = None;
+        }
+        for beside in [&mut self.canary, &mut self.shadow] {
+            if beside.is_some_and(|beside| beside.id == id) {
+                *beside = None;
+            }
+        }
+    }
+}
+
+/// Why what is remembered cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The folder cannot be used.
+    #[error("cannot {action} the state folder {folder}: {cause}; name a folder that this process may write with --state", folder = folder.display())]
+    Folder {
+        /// What was tried.
+        action: &'static str,
+        /// Where.
+        folder: PathBuf,
+        /// Why it failed.
+        cause: io::Error,
+    },
+    /// Another process has it.
+    #[error("the state folder {folder} is used by another running service; give each its own with --state", folder = folder.display())]
+    InUse {
+        /// Where.
+        folder: PathBuf,
+    },
+    /// The record is not what it should be.
+    #[error(
+        "{file} is not a record of revisions: {cause}; move it away to start with the configured pipeline alone",
+        file = file.display()
+    )]
+    Record {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        cause: String,
+    },
+}
+
+/// The folder with the record, the components, and what was compiled of them.
+#[derive(Debug)]
+pub(crate) struct Store {
+    folder: PathBuf,
+    /// Held as long as the folder is used.
+    _lock: File,
+}
+
+impl Store {
+    /// Opens the folder, making it if it is not there, for this process alone.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be made or is used by another process.
+    pub(crate) fn open(folder: &Path) -> Result<Self, StateError> {
+        let failed = |action| move |cause| StateError::Folder { action, folder: folder.to_owned(), cause };
+        make_private(folder).map_err(failed("make"))?;
+        let folder = fs::canonicalize(folder).map_err(failed("find"))?;
+        for part in ["components", "compiled"] {
+            make_private(&folder.join(part)).map_err(failed("make folders in"))?;
+        }
+        let lock = File::options().create(true).append(true).open(folder.join("lock")).map_err(failed("write into"))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(StateError::InUse { folder }),
+            Err(TryLockError::Error(cause)) => return Err(failed("lock")(cause)),
+        }
+        Ok(Self { folder, _lock: lock })
+    }
+
+    /// Where Wasmtime keeps what it compiled.
+    pub(crate) fn compiled(&self) -> PathBuf {
+        self.folder.join("compiled")
+    }
+
+    /// Where it is written down who changed what.
+    pub(crate) fn audit(&self) -> PathBuf {
+        self.folder.join("audit.jsonl")
+    }
+
+    fn record_file(&self) -> PathBuf {
+        self.folder.join("revisions.json")
+    }
+
+    /// What was written last; an empty record if nothing was.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read.
+    pub(crate) fn read(&self) -> Result<Record, StateError> {
+        let file = self.record_file();
+        let text = match fs::read(&file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Record { form: FORM, ..Record::default() }),
+            Err(cause) => return Err(StateError::Folder { action: "read", folder: self.folder.clone(), cause }),
+        };
+        let wrong = |cause: String| StateError::Record { file: file.clone(), cause };
+        let record: Record = serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
+        if record.form != FORM {
+            return Err(wrong(format!("it has the form {}, and this host reads {FORM}", record.form)));
+        }
+        Ok(record)
+    }
+
+    /// Writes the record so that it is at any moment, crashes included, the old one or the new.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written; the old one is there then.
+    pub(crate) fn write(&self, record: &Record) -> Result<(), StateError> {
+        let text = serde_json::to_vec_pretty(record).unwrap_or_default();
+        self.place(&self.record_file(), &text).map_err(|cause| StateError::Folder { action: "write into", folder: self.folder.clone(), cause })
+    }
+
+    /// Keeps a component.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub(crate) fn keep(&self, bytes: &[u8]) -> Result<Sha256Digest, StateError> {
+        let digest = Sha256Digest::of(bytes);
+        let failed = |cause| StateError::Folder { action: "write into", folder: self.folder.clone(), cause };
+        // One that is there and whole is not written again; a damaged one is mended.
+        if !fs::read(self.component_file(digest)).is_ok_and(|there| there == bytes) {
+            self.place(&self.component_file(digest), bytes).map_err(failed)?;
+        }
+        Ok(digest)
+    }
+
+    /// The bytes of a component.
+    ///
+    /// # Errors
+    ///
+    /// If it is not there, or not what it was.
+    pub(crate) fn component(&self, digest: Sha256Digest) -> io::Result<Vec<u8>> {
+        let bytes = fs::read(self.component_file(digest))?;
+        if Sha256Digest::of(&bytes) == digest { Ok(bytes) } else { Err(io::Error::other("its bytes were changed")) }
+    }
+
+    /// Removes the components that no revision of the record needs.
+    pub(crate) fn sweep(&self, record: &Record) {
+        let is_needed = |name: &str| {
+            let kept = record.revisions.iter().filter(|entry| entry.status != Status::Retired);
+            kept.flat_map(|entry| entry.ingredients.components()).any(|digest| name == format!("{digest}.wasm"))
+        };
+        for entry in fs::read_dir(self.folder.join("components")).into_iter().flatten().flatten() {
+            if !entry.file_name().to_str().is_some_and(is_needed) {
+                // It is tried again at the next sweep.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    fn component_file(&self, digest: Sha256Digest) -> PathBuf {
+        self.folder.join("components").join(format!("{digest}.wasm"))
+    }
+
+    fn place(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let folder = path.parent().unwrap_or(&self.folder);
+        let mut file = NamedTempFile::with_prefix_in(".unfinished-", folder)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|error| error.error)?;
+        File::open(folder)?.sync_all()
+    }
+}
+
+/// Makes a folder into which nobody else may write or look: what was compiled is run, and the record says what serves.
+fn make_private(folder: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> Record {
+        let id = Sha256Digest::of(b"revision");
+        let ingredients = Ingredients { vision: Sha256Digest::of(b"vision"), policy: None, pack: "testing".to_owned() };
+        let entry = Entry { id, ingredients, about: None, since: "2026-01-01T00:00:00Z".to_owned(), status: Status::Failed("why".to_owned()) };
+        Record { form: FORM, active: Some(id), canary: Some(Beside { id, share: 0.25 }), revisions: vec![entry], ..Record::default() }
+    }
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        assert_eq!(store.read().unwrap(), Record { form: FORM, ..Record::default() });
+        store.write(&record()).unwrap();
+        assert_eq!(store.read().unwrap(), record());
+    }
+
+    #[test]
+    fn a_folder_is_used_by_one_service_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        assert!(matches!(Store::open(folder.path()), Err(StateError::InUse { .. })));
+        drop(store);
+        Store::open(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn a_record_that_is_none_is_refused_with_the_way_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        for text in ["", "{}", "{\"form\": 2, \"revisions\": []}"] {
+            fs::write(store.record_file(), text).unwrap();
+            let error = store.read().unwrap_err().to_string();
+            assert!(error.contains("revisions.json") && error.contains("move it away"), "{error}");
+        }
+    }
+
+    #[test]
+    fn components_are_kept_as_long_as_a_revision_needs_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let (kept, other) = (store.keep(b"vision").unwrap(), store.keep(b"other").unwrap());
+        fs::write(store.component_file(kept), b"damaged").unwrap();
+        assert_eq!(store.component(kept).unwrap_err().to_string(), "its bytes were changed");
+        store.keep(b"vision").unwrap();
+        store.sweep(&record());
+        assert_eq!(store.component(kept).unwrap(), b"vision");
+        store.component(other).unwrap_err();
+    }
+}

@@ -1,0 +1,124 @@
+//! What operators are shown of the revisions.
+
+use serde::{Deserialize, Serialize};
+
+use super::record::{Entry, Status};
+use super::shadow::Counts;
+use super::{Book, Deployment};
+use crate::digest::Sha256Digest;
+
+/// All revisions at a moment.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Statuses {
+    /// Which one serves.
+    pub active: Option<Sha256Digest>,
+    /// Which one served before.
+    pub previous: Option<Sha256Digest>,
+    /// How many the breaker took out since the start.
+    pub broken: u64,
+    /// All that are known, oldest first.
+    pub revisions: Vec<RevisionStatus>,
+}
+
+/// One revision at a moment.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct RevisionStatus {
+    /// SHA-256 over its components and models.
+    pub id: Sha256Digest,
+    /// `staging`, `staged`, `active`, `previous`, `canary`, `shadow`, `draining`, `retired` or `failed`.
+    pub state: String,
+    /// Why it failed.
+    pub reason: Option<String>,
+    /// The pipeline's name and version; null before it was asked.
+    pub name: Option<String>,
+    /// Its version.
+    pub version: Option<String>,
+    /// The policy's name and version.
+    pub policy: Option<String>,
+    /// The model pack.
+    pub pack: String,
+    /// What its embeddings mean.
+    pub contract: Option<String>,
+    /// SHA-256 of the component that sees.
+    pub vision_sha256: Sha256Digest,
+    /// SHA-256 of the component that decides.
+    pub policy_sha256: Sha256Digest,
+    /// When it was given to this host.
+    pub since: String,
+    /// Share of the requests, of a canary or a shadow.
+    pub share: Option<f64>,
+    /// People whom it can recognise; null if it is not ready.
+    pub known: Option<usize>,
+    /// People who are stored and must be enrolled again for it.
+    pub need_enrolment: Option<usize>,
+    /// Requests since it was made ready.
+    pub requests: Option<u64>,
+    /// Those of them that failed by its fault.
+    pub failures: Option<u64>,
+    /// How far a shadow agrees with the active revision.
+    pub agreement: Option<Counts>,
+}
+
+impl Deployment {
+    /// All revisions.
+    pub(crate) fn statuses(&self) -> Statuses {
+        let book = self.locked();
+        Statuses {
+            active: book.record.active,
+            previous: book.record.previous,
+            broken: book.broken,
+            revisions: book.record.revisions.iter().map(|entry| status(&book, entry)).collect(),
+        }
+    }
+
+    /// One revision.
+    pub(crate) fn status(&self, id: Sha256Digest) -> Option<RevisionStatus> {
+        let book = self.locked();
+        book.record.entry(id).map(|entry| status(&book, entry))
+    }
+}
+
+fn status(book: &Book, entry: &Entry) -> RevisionStatus {
+    let record = &book.record;
+    let id = entry.id;
+    let canary = record.canary.filter(|beside| beside.id == id);
+    let shadow = record.shadow.filter(|beside| beside.id == id);
+    let live = book.ready.get(&id);
+    let is_leaving = book.leaving.get(&id).is_some_and(|live| live.strong_count() > 0);
+    let state = match &entry.status {
+        Status::Staging => "staging",
+        Status::Failed(_) => "failed",
+        Status::Retired if is_leaving => "draining",
+        Status::Retired => "retired",
+        Status::Staged if record.active == Some(id) => "active",
+        Status::Staged if canary.is_some() => "canary",
+        Status::Staged if shadow.is_some() => "shadow",
+        Status::Staged if record.previous == Some(id) => "previous",
+        Status::Staged => "staged",
+    };
+    let counts = live.map(|live| live.view.counts());
+    let health = live.map(|live| live.health.counts());
+    let about = entry.about.as_ref();
+    RevisionStatus {
+        id,
+        state: state.to_owned(),
+        reason: match &entry.status {
+            Status::Failed(reason) => Some(reason.clone()),
+            _ => None,
+        },
+        name: about.map(|about| about.name.clone()),
+        version: about.map(|about| about.version.clone()),
+        policy: about.map(|about| format!("{} {}", about.policy, about.policy_version)),
+        pack: entry.ingredients.pack.clone(),
+        contract: about.map(|about| about.contract.clone()),
+        vision_sha256: entry.ingredients.vision,
+        policy_sha256: entry.ingredients.policy.unwrap_or(entry.ingredients.vision),
+        since: entry.since.clone(),
+        share: canary.or(shadow).map(|beside| beside.share),
+        known: counts.map(|(known, _)| known),
+        need_enrolment: counts.map(|(_, missing)| missing),
+        requests: health.map(|(requests, _)| requests),
+        failures: health.map(|(_, failures)| failures),
+        agreement: shadow.and(book.shadow.as_ref()).map(|(_, agreement)| agreement.counts()),
+    }
+}

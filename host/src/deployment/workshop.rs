@@ -1,0 +1,100 @@
+//! From a revision's ingredients to something that can serve.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::live::Live;
+use super::record::{Ingredients, Store};
+use crate::digest::Sha256Digest;
+use crate::engine::Engine;
+use crate::inference::OnnxRuntime;
+use crate::models::{Pack, PackError};
+use crate::people::{People, PeopleError, Report};
+use crate::plugin::{Plugin, PluginError};
+use crate::revision::{Revision, StageError, Tuning};
+use crate::selftest::{SelfTest, SelfTestError};
+
+/// How long a revision may take to say what it is, to try its models, and to make everybody's templates.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What revisions are made with.
+#[derive(Debug)]
+pub(crate) struct Workshop {
+    pub engine: Engine,
+    pub onnx: OnnxRuntime,
+    /// The folder of installed packs.
+    pub models: PathBuf,
+    pub tuning: Tuning,
+    pub people: Arc<People>,
+    pub self_test: SelfTest,
+}
+
+/// Why a revision cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum MakeError {
+    /// Its pack cannot be used.
+    #[error(transparent)]
+    Pack(#[from] PackError),
+    /// A component that was kept is gone.
+    #[error("the component {digest} cannot be read back: {cause}; push it again")]
+    Component {
+        /// Which.
+        digest: Sha256Digest,
+        /// Why.
+        cause: io::Error,
+    },
+    /// A component cannot run here.
+    #[error(transparent)]
+    Plugin(#[from] PluginError),
+    /// It does not fit its models.
+    #[error(transparent)]
+    Stage(#[from] StageError),
+    /// The models of its pack were changed since.
+    #[error("the models of the pack `{0}` are no longer those that it was staged with")]
+    OtherModels(String),
+    /// It does not do what it must.
+    #[error("the self-test failed: {0}")]
+    SelfTest(#[from] SelfTestError),
+    /// The people cannot be prepared for it.
+    #[error("cannot prepare the people of the gallery: {0}")]
+    People(#[from] PeopleError),
+}
+
+impl Workshop {
+    /// The id that a revision of these ingredients has.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such pack, or it is damaged.
+    pub(crate) fn id(&self, ingredients: &Ingredients) -> Result<Sha256Digest, PackError> {
+        let pack = Pack::open(&self.models, &ingredients.pack)?;
+        Ok(Revision::digest_of(ingredients.vision, ingredients.policy, &pack))
+    }
+
+    /// Compiles and inspects a component.
+    pub(crate) fn plugin(&self, store: &Store, digest: Sha256Digest) -> Result<Plugin, MakeError> {
+        let bytes = store.component(digest).map_err(|cause| MakeError::Component { digest, cause })?;
+        Ok(Plugin::load(&self.engine, &bytes)?)
+    }
+
+    /// Makes the revision `id`: compiled, with its models, tried, and with the people as it sees them.
+    ///
+    /// # Errors
+    ///
+    /// [`MakeError`] says what is wrong with it; nothing is left behind.
+    pub(crate) fn make(&self, store: &Store, id: Sha256Digest, ingredients: &Ingredients) -> Result<(Arc<Live>, Report), MakeError> {
+        let pack = Pack::open(&self.models, &ingredients.pack)?;
+        if Revision::digest_of(ingredients.vision, ingredients.policy, &pack) != id {
+            return Err(MakeError::OtherModels(ingredients.pack.clone()));
+        }
+        let vision = self.plugin(store, ingredients.vision)?;
+        let policy = ingredients.policy.map(|digest| self.plugin(store, digest)).transpose()?;
+        let deadline = Instant::now() + PATIENCE;
+        let revision = Revision::stage(&self.onnx, &pack, vision, policy, &self.tuning, deadline)?;
+        self.self_test.run(&revision)?;
+        let (view, report) = self.people.view(&revision, Instant::now() + PATIENCE)?;
+        Ok((Live::new(revision, view), report))
+    }
+}

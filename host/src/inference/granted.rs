@@ -1,0 +1,83 @@
+//! A model as one guest holds it, through `wasi:nn`.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use wasmtime_wasi_nn::backend::{BackendError, BackendExecutionContext, BackendGraph, Id, NamedTensor};
+use wasmtime_wasi_nn::{ExecutionContext, Graph, GraphRegistry, Tensor};
+
+use super::Model;
+
+/// The graphs that one store may load.
+pub(super) struct Granted(pub(super) HashMap<String, Graph>);
+
+impl GraphRegistry for Granted {
+    fn get(&self, name: &str) -> Option<&Graph> {
+        self.0.get(name)
+    }
+
+    fn get_mut(&mut self, name: &str) -> Option<&mut Graph> {
+        self.0.get_mut(name)
+    }
+}
+
+/// What the last run that failed said. The guest is told only that something failed: `wasi:nn` passes no cause on.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LastFailure(Arc<Mutex<Option<String>>>);
+
+impl LastFailure {
+    /// Takes it.
+    pub(crate) fn take(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn set(&self, cause: String) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(cause);
+    }
+}
+
+/// A model, and where its failures are told.
+#[derive(Clone, Debug)]
+struct Held {
+    model: Model,
+    failure: LastFailure,
+}
+
+/// The model as a graph of `wasi:nn`.
+pub(super) fn graph(model: &Model, failure: &LastFailure) -> Graph {
+    let graph: Box<dyn BackendGraph> = Box::new(Held { model: model.clone(), failure: failure.clone() });
+    Graph::from(graph)
+}
+
+impl BackendGraph for Held {
+    fn init_execution_context(&self) -> Result<ExecutionContext, BackendError> {
+        let context: Box<dyn BackendExecutionContext> = Box::new(self.clone());
+        Ok(ExecutionContext::from(context))
+    }
+}
+
+impl BackendExecutionContext for Held {
+    fn set_input(&mut self, _id: Id, _tensor: &Tensor) -> Result<(), BackendError> {
+        Err(only_named())
+    }
+
+    fn get_output(&mut self, _id: Id) -> Result<Tensor, BackendError> {
+        Err(only_named())
+    }
+
+    fn compute(&mut self, inputs: Option<Vec<NamedTensor>>) -> Result<Option<Vec<NamedTensor>>, BackendError> {
+        let inputs = inputs.ok_or_else(only_named)?;
+        match self.model.run(&inputs) {
+            Ok(outputs) => Ok(Some(outputs)),
+            Err(error) => {
+                self.failure.set(error.to_string());
+                Err(BackendError::BackendAccess(error.into()))
+            }
+        }
+    }
+}
+
+/// The calls of the older interface for core modules, which the host does not link.
+fn only_named() -> BackendError {
+    BackendError::BackendAccess(wasmtime::format_err!("only `compute` with named tensors is served"))
+}

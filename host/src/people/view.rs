@@ -1,0 +1,185 @@
+//! The people as one contract and one policy see them.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::{PeopleError, Report};
+use crate::cores::Cores;
+use crate::digest::Sha256Digest;
+use crate::index::{Candidate, Index, IndexError, Method};
+use crate::person::{ContractId, PersonId, Sample};
+use crate::revision::{Contract, Revision, Templates};
+
+/// What two revisions must have in common to share a view: embeddings that can be compared, and the rule that makes templates of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Key {
+    contract: ContractId,
+    policy: Sha256Digest,
+}
+
+impl Key {
+    pub(super) fn of(revision: &Revision) -> Self {
+        Self { contract: revision.contract().id.clone(), policy: revision.policy_digest() }
+    }
+}
+
+/// Templates of everybody whom a contract knows, as one policy makes them.
+pub(crate) struct View {
+    key: Key,
+    contract: Contract,
+    templates: Templates,
+    index: Index,
+    members: Mutex<Members>,
+}
+
+/// Who is in a view beside those whom its index knows.
+#[derive(Debug, Default)]
+struct Members {
+    /// Stored, and not to be recognised before they are enrolled with this contract.
+    missing: HashSet<PersonId>,
+    /// While the view is filled from the gallery: who was written since, which is newer than what is read.
+    written: Option<HashSet<PersonId>>,
+}
+
+impl View {
+    /// A view without anybody, to be filled.
+    pub(super) fn new(key: Key, revision: &Arc<Revision>, method: Method, cores: Cores) -> Self {
+        let contract = revision.contract().clone();
+        let index = Index::new(contract.dimension, method, cores);
+        let members = Mutex::new(Members { written: Some(HashSet::new()), ..Members::default() });
+        Self { key, contract, templates: revision.templates(), index, members }
+    }
+
+    pub(super) fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// What its embeddings mean.
+    pub(crate) fn contract(&self) -> &Contract {
+        &self.contract
+    }
+
+    /// For each face the `k` people nearest to it, most similar first.
+    ///
+    /// # Errors
+    ///
+    /// If an embedding does not fit the index.
+    pub(crate) fn nearest(&self, embeddings: &[Vec<f32>], k: usize) -> Result<Vec<Vec<Candidate>>, IndexError> {
+        self.index.nearest(embeddings, k)
+    }
+
+    /// How many people can be recognised, and how many cannot before they are enrolled again.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        (self.index.people(), self.members().missing.len())
+    }
+
+    /// Up to `most` people in the order of their ids, from the first after `after` on; each with whether they must be enrolled again.
+    pub(crate) fn list(&self, after: Option<&PersonId>, most: usize) -> Vec<(PersonId, bool)> {
+        let is_next = |id: &PersonId| after.is_none_or(|after| id > after);
+        let known = self.index.ids().into_iter().map(|id| (id, false));
+        let missing = self.members().missing.clone().into_iter().map(|id| (id, true));
+        let mut people: Vec<(PersonId, bool)> = known.chain(missing).filter(|(id, _)| is_next(id)).collect();
+        people.sort();
+        people.truncate(most);
+        people
+    }
+
+    /// The templates that the policy makes of those samples that are of the contract; none if none are.
+    pub(super) fn templates_of(&self, samples: &[Sample], deadline: Instant) -> Result<Option<Vec<Vec<f32>>>, PeopleError> {
+        let embeddings = matched(samples, &self.contract);
+        if embeddings.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(self.templates.of(&embeddings, deadline)?))
+    }
+
+    /// Takes a person up who was read from the gallery, unless they were written since.
+    pub(super) fn fill(&self, id: &PersonId, templates: Option<Vec<Vec<f32>>>) -> Result<(), IndexError> {
+        if self.members().written.as_ref().is_some_and(|written| written.contains(id)) {
+            return Ok(());
+        }
+        match templates {
+            Some(templates) => self.index.upsert(id, &templates),
+            None => {
+                self.note_missing(id);
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn filled(&self) {
+        self.members().written = None;
+    }
+
+    pub(super) fn is_filled(&self) -> bool {
+        self.members().written.is_none()
+    }
+
+    /// Sets the templates of a person who was written.
+    pub(super) fn upsert(&self, id: &PersonId, templates: &[Vec<f32>]) -> Result<(), IndexError> {
+        self.index.upsert(id, templates)?;
+        let mut members = self.members();
+        members.missing.remove(id);
+        members.note_written(id);
+        Ok(())
+    }
+
+    /// Takes note of a person who was written, or read, without samples of this contract. Who is known by older ones stays so.
+    pub(super) fn note_missing(&self, id: &PersonId) {
+        if !self.index.contains(id) {
+            self.members().missing.insert(id.clone());
+        }
+    }
+
+    /// No longer recognises a person who is stored.
+    pub(super) fn forget(&self, id: &PersonId) -> Result<(), IndexError> {
+        self.index.upsert(id, &[])?;
+        let mut members = self.members();
+        members.missing.insert(id.clone());
+        members.note_written(id);
+        Ok(())
+    }
+
+    /// Takes out a person who is no longer stored.
+    pub(super) fn remove(&self, id: &PersonId) -> Result<(), IndexError> {
+        self.index.upsert(id, &[])?;
+        let mut members = self.members();
+        members.missing.remove(id);
+        members.note_written(id);
+        Ok(())
+    }
+
+    pub(super) fn report(&self) -> Report {
+        let (known, need_enrolment) = self.counts();
+        Report { known, need_enrolment, problems: Vec::new() }
+    }
+
+    fn members(&self) -> MutexGuard<'_, Members> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Members {
+    fn note_written(&mut self, id: &PersonId) {
+        if let Some(written) = &mut self.written {
+            written.insert(id.clone());
+        }
+    }
+}
+
+impl std::fmt::Debug for View {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("View").field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+/// The embeddings of a contract among samples.
+pub(super) fn matched(samples: &[Sample], contract: &Contract) -> Vec<Vec<f32>> {
+    samples
+        .iter()
+        .filter(|sample| sample.embedding.len() == contract.dimension)
+        .filter(|sample| sample.contract.as_ref().is_none_or(|id| *id == contract.id))
+        .map(|sample| sample.embedding.clone())
+        .collect()
+}

@@ -1,0 +1,137 @@
+//! `rostro pipeline`: inspects components, and says to a running service which of them shall serve.
+
+mod check;
+mod operate;
+mod table;
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+pub(crate) use check::CheckError;
+pub(crate) use operate::OperateError;
+
+/// What can be done with pipelines.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PipelineCommand {
+    /// Say whether this host can run a component, and what it is
+    Check {
+        /// The component
+        file: PathBuf,
+    },
+    /// Give a component to a running service, which stages it, and wait until it is
+    Push {
+        /// The component
+        file: PathBuf,
+        /// Model pack to run it on [default: the active revision's]
+        #[arg(long)]
+        pack: Option<String>,
+        /// Use the component's policy alone, with the active revision's vision
+        #[arg(long)]
+        policy_only: bool,
+        /// Have it serve once it is staged
+        #[arg(long)]
+        activate: bool,
+        /// Activate it even if people must be enrolled again for it
+        #[arg(long, requires = "activate")]
+        allow_contract_change: bool,
+        /// Seconds to wait until it is staged
+        #[arg(long, default_value_t = 180, value_name = "SECONDS")]
+        timeout: u64,
+        #[command(flatten)]
+        service: ServiceArgs,
+    },
+    /// List the revisions of a running service
+    List {
+        #[command(flatten)]
+        service: ServiceArgs,
+    },
+    /// Have a revision serve; the one that did is kept ready
+    Activate {
+        /// First digits of its id
+        revision: String,
+        /// Do it even if people must be enrolled again for it
+        #[arg(long)]
+        allow_contract_change: bool,
+        #[command(flatten)]
+        service: ServiceArgs,
+    },
+    /// Have a revision see a share of the requests, whose answers are only compared
+    Shadow {
+        /// First digits of its id
+        revision: String,
+        /// Share of the requests, 0 to 1
+        #[arg(long, default_value_t = 1.0)]
+        share: f64,
+        /// End it
+        #[arg(long, conflicts_with = "share")]
+        off: bool,
+        #[command(flatten)]
+        service: ServiceArgs,
+    },
+    /// Have a revision answer a share of the requests, and those with the header `x-rostro-canary: always`
+    Canary {
+        /// First digits of its id
+        revision: String,
+        /// Share of the requests, 0 to 1; with 0 only those with the header
+        #[arg(long, default_value_t = 0.05)]
+        share: f64,
+        /// Do it even if people must be enrolled again for it
+        #[arg(long)]
+        allow_contract_change: bool,
+        /// End it
+        #[arg(long, conflicts_with = "share")]
+        off: bool,
+        #[command(flatten)]
+        service: ServiceArgs,
+    },
+    /// Have the previous revision serve again
+    Rollback {
+        #[command(flatten)]
+        service: ServiceArgs,
+    },
+    /// Take a revision away: requests that it works on end, and then it is dropped
+    Retire {
+        /// First digits of its id
+        revision: String,
+        #[command(flatten)]
+        service: ServiceArgs,
+    },
+}
+
+/// Which service, and how to print.
+#[derive(Debug, Args)]
+pub(crate) struct ServiceArgs {
+    /// The service's admin interface
+    #[arg(long, env = "ROSTRO_ADMIN_URL", value_name = "URL", default_value = "http://127.0.0.1:4001")]
+    admin: String,
+    /// File whose first line is the token, alone or as NAME:TOKEN
+    #[arg(long, env = "ROSTRO_ADMIN_TOKEN_FILE", value_name = "FILE")]
+    admin_token_file: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Why a command on pipelines failed.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// A component is not usable.
+    #[error(transparent)]
+    Check(#[from] CheckError),
+    /// The service cannot be asked, or refuses.
+    #[error(transparent)]
+    Operate(#[from] OperateError),
+}
+
+/// Does what was asked for.
+///
+/// # Errors
+///
+/// [`PipelineError`], whose message is for people.
+pub(crate) fn run(command: PipelineCommand) -> Result<(), PipelineError> {
+    match command {
+        PipelineCommand::Check { file } => Ok(check::check(file)?),
+        other => Ok(operate::run(other)?),
+    }
+}

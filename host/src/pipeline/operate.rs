@@ -1,0 +1,259 @@
+//! The commands that speak to a running service's admin interface.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use indicatif::ProgressBar;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use ureq::Agent;
+
+use super::{PipelineCommand, ServiceArgs, table};
+use crate::admin::Changed;
+use crate::deployment::{RevisionStatus, Statuses};
+use crate::digest::Sha256Digest;
+use crate::printed::printed;
+
+/// How long a connection may take, and an answer to a small question.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// How often to ask whether a revision is staged.
+const ASK: Duration = Duration::from_millis(200);
+
+/// Why a service was not asked, or refused.
+#[derive(Debug, thiserror::Error)]
+pub enum OperateError {
+    /// A file cannot be read.
+    #[error("cannot read {file}: {cause}", file = file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
+    /// Nobody answers.
+    #[error("cannot reach the admin interface at {admin}: {cause}; name it with --admin, as `rostro serve` says at its start")]
+    Unreachable {
+        /// Its address.
+        admin: String,
+        /// Why.
+        cause: String,
+    },
+    /// The service says no.
+    #[error("refused: {message}")]
+    Refused {
+        /// Why.
+        message: String,
+    },
+    /// What answers is no admin interface.
+    #[error("what answers at {admin} is no admin interface of rostro: {cause}")]
+    Other {
+        /// Its address.
+        admin: String,
+        /// What was odd.
+        cause: String,
+    },
+    /// A revision that was pushed did not come to be.
+    #[error("the revision {revision} failed: {reason}")]
+    Failed {
+        /// Which.
+        revision: String,
+        /// Why.
+        reason: String,
+    },
+    /// It takes too long.
+    #[error("the revision {revision} is still being staged after {seconds} s; `rostro pipeline list` shows what becomes of it")]
+    Slow {
+        /// Which.
+        revision: String,
+        /// How long it was waited for.
+        seconds: u64,
+    },
+}
+
+/// Does what was asked for.
+pub(super) fn run(command: PipelineCommand) -> Result<(), OperateError> {
+    match command {
+        // It has no service.
+        PipelineCommand::Check { .. } => Ok(()),
+        PipelineCommand::Push { file, pack, policy_only, activate, allow_contract_change, timeout, service } => {
+            let client = Client::new(&service)?;
+            let pushed = client.push(&file, pack.as_deref(), policy_only)?;
+            let staged = client.wait(pushed, timeout)?;
+            match activate {
+                true => client.tell(client.activate(&staged.id.to_string(), allow_contract_change)?),
+                false => client.print(&staged, || format!("staged {}", line(&staged))),
+            }
+            Ok(())
+        }
+        PipelineCommand::List { service } => {
+            let client = Client::new(&service)?;
+            let statuses: Statuses = client.get("/v1/revisions")?;
+            client.print(&statuses, || table::of(&statuses).trim_end().to_owned());
+            Ok(())
+        }
+        PipelineCommand::Activate { revision, allow_contract_change, service } => {
+            let client = Client::new(&service)?;
+            client.tell(client.activate(&revision, allow_contract_change)?);
+            Ok(())
+        }
+        PipelineCommand::Shadow { revision, share, off, service } => {
+            let client = Client::new(&service)?;
+            let path = format!("/v1/revisions/{}/shadow", digits(&revision));
+            client.tell(if off { client.delete(&path)? } else { client.post(&format!("{path}?share={share}"))? });
+            Ok(())
+        }
+        PipelineCommand::Canary { revision, share, allow_contract_change, off, service } => {
+            let client = Client::new(&service)?;
+            let path = format!("/v1/revisions/{}/canary", digits(&revision));
+            let ask = format!("{path}?share={share}&allow_contract_change={allow_contract_change}");
+            client.tell(if off { client.delete(&path)? } else { client.post(&ask)? });
+            Ok(())
+        }
+        PipelineCommand::Rollback { service } => {
+            let client = Client::new(&service)?;
+            client.tell(client.post("/v1/rollback")?);
+            Ok(())
+        }
+        PipelineCommand::Retire { revision, service } => {
+            let client = Client::new(&service)?;
+            client.tell(client.delete(&format!("/v1/revisions/{}", digits(&revision)))?);
+            Ok(())
+        }
+    }
+}
+
+/// The digits of an id, and nothing that would make another path of it.
+fn digits(revision: &str) -> String {
+    revision.chars().filter(char::is_ascii_alphanumeric).collect()
+}
+
+fn line(revision: &RevisionStatus) -> String {
+    let name = revision.name.as_deref().unwrap_or("?");
+    let version = revision.version.as_deref().unwrap_or("?");
+    format!("{} ({name} {version} on {}): {}", revision.id.short(), revision.pack, revision.state)
+}
+
+/// A running service.
+struct Client<'s> {
+    agent: Agent,
+    service: &'s ServiceArgs,
+    token: Option<String>,
+}
+
+impl<'s> Client<'s> {
+    fn new(service: &'s ServiceArgs) -> Result<Self, OperateError> {
+        let agent = Agent::config_builder().http_status_as_error(false).timeout_connect(Some(ANSWER)).build().into();
+        let token = service.admin_token_file.as_deref().map(token).transpose()?;
+        Ok(Self { agent, service, token })
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.service.admin.trim_end_matches('/'))
+    }
+
+    fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, OperateError> {
+        let mut request = self.agent.get(self.url(path)).config().timeout_global(Some(ANSWER)).build();
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        self.answer(request.call())
+    }
+
+    fn delete(&self, path: &str) -> Result<Changed, OperateError> {
+        let mut request = self.agent.delete(self.url(path)).config().timeout_global(Some(ANSWER)).build();
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        self.answer(request.call())
+    }
+
+    fn post(&self, path: &str) -> Result<Changed, OperateError> {
+        self.send(path, &[])
+    }
+
+    fn send(&self, path: &str, body: &[u8]) -> Result<Changed, OperateError> {
+        let mut request = self.agent.post(self.url(path));
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        self.answer(request.send(body))
+    }
+
+    fn activate(&self, revision: &str, allow_contract_change: bool) -> Result<Changed, OperateError> {
+        self.post(&format!("/v1/revisions/{}/activate?allow_contract_change={allow_contract_change}", digits(revision)))
+    }
+
+    fn push(&self, file: &Path, pack: Option<&str>, policy_only: bool) -> Result<RevisionStatus, OperateError> {
+        let bytes = fs::read(file).map_err(|cause| OperateError::Unreadable { file: file.to_owned(), cause })?;
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.append_pair("sha256", &Sha256Digest::of(&bytes).to_string());
+        query.append_pair("policy_only", &policy_only.to_string());
+        pack.into_iter().for_each(|pack| {
+            query.append_pair("pack", pack);
+        });
+        Ok(self.send(&format!("/v1/revisions?{}", query.finish()), &bytes)?.revision)
+    }
+
+    /// Waits until a revision is staged or failed.
+    fn wait(&self, pushed: RevisionStatus, seconds: u64) -> Result<RevisionStatus, OperateError> {
+        let begun = Instant::now();
+        let spinner = ProgressBar::new_spinner().with_message(format!("staging {}", pushed.id.short()));
+        let mut revision = pushed;
+        while revision.state == "staging" {
+            if begun.elapsed() > Duration::from_secs(seconds) {
+                return Err(OperateError::Slow { revision: revision.id.short(), seconds });
+            }
+            spinner.tick();
+            std::thread::sleep(ASK);
+            revision = self.get(&format!("/v1/revisions/{}", revision.id))?;
+        }
+        spinner.finish_and_clear();
+        match revision.state.as_str() {
+            "failed" => Err(OperateError::Failed {
+                revision: revision.id.short(),
+                reason: printed(revision.reason.as_deref().unwrap_or("the service says no more")),
+            }),
+            _ => Ok(revision),
+        }
+    }
+
+    fn answer<T: DeserializeOwned>(&self, answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<T, OperateError> {
+        let admin = || self.service.admin.clone();
+        let mut answer = answer.map_err(|error| OperateError::Unreachable { admin: admin(), cause: error.to_string() })?;
+        let text = answer.body_mut().read_to_string();
+        let text = text.map_err(|error| OperateError::Unreachable { admin: admin(), cause: error.to_string() })?;
+        if answer.status().is_success() {
+            return serde_json::from_str(&text).map_err(|error| OperateError::Other { admin: admin(), cause: error.to_string() });
+        }
+        let said: Option<Value> = serde_json::from_str(&text).ok();
+        match said.as_ref().and_then(|said| said.get("error")).and_then(Value::as_str) {
+            Some(message) => Err(OperateError::Refused { message: printed(message) }),
+            None => Err(OperateError::Other { admin: admin(), cause: format!("it answers {}", answer.status()) }),
+        }
+    }
+
+    /// Says what came of a change.
+    fn tell(&self, changed: Changed) {
+        self.print(&changed, || format!("{}{}", line(&changed.revision), if changed.changed { "" } else { " (as it was)" }));
+    }
+
+    /// Prints JSON, or words.
+    fn print(&self, value: &impl Serialize, words: impl FnOnce() -> String) {
+        match self.service.json {
+            true => println!("{:#}", serde_json::to_value(value).unwrap_or_default()),
+            false => println!("{}", words()),
+        }
+    }
+}
+
+/// The token in the first line of a file, alone or after a name.
+fn token(file: &Path) -> Result<String, OperateError> {
+    let text = fs::read_to_string(file).map_err(|cause| OperateError::Unreadable { file: file.to_owned(), cause })?;
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let line = lines.next().unwrap_or_default();
+    Ok(line.split_once(':').map_or(line, |(_, token)| token).to_owned())
+}
