@@ -46,7 +46,13 @@ impl Executor {
     #[must_use]
     pub(crate) fn new(workers: NonZeroUsize, queue: usize, deadline: Duration, cores: Cores) -> Self {
         let places = workers.get().saturating_add(queue).min(Semaphore::MAX_PERMITS);
-        Self { workers: Arc::new(Semaphore::new(workers.get())), places: Arc::new(Semaphore::new(places)), curious: Arc::new(Semaphore::new(1)), deadline, cores }
+        Self {
+            workers: Arc::new(Semaphore::new(workers.get())),
+            places: Arc::new(Semaphore::new(places)),
+            curious: Arc::new(Semaphore::new(1)),
+            deadline,
+            cores,
+        }
     }
 
     /// By when a request that arrives now must be done.

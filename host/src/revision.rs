@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
@@ -123,7 +123,8 @@ pub enum StageError {
 }
 
 impl Revision {
-    /// Makes a pipeline ready: `vision` sees, `policy` decides (or `vision` does, where there is none), on the models of `pack`.
+    /// Makes a pipeline ready: `vision` sees, `policy` decides (or `vision` does, where there is none), on the models of `pack`. Each call of
+    /// a component may take as long as `patience`; loading the models is not counted.
     ///
     /// # Errors
     ///
@@ -134,8 +135,9 @@ impl Revision {
         vision: Plugin,
         policy: Option<Plugin>,
         tuning: &Tuning,
-        deadline: Instant,
+        patience: Duration,
     ) -> Result<Arc<Self>, StageError> {
+        let deadline = || Instant::now() + patience;
         vision.require(Half::Vision).map_err(StageError::Pipeline)?;
         match &policy {
             Some(policy) => policy.require(Half::Policy).map_err(StageError::Policy)?,
@@ -147,10 +149,10 @@ impl Revision {
             models: HashMap::new(),
             own: own_settings(pack, tuning),
         };
-        let description = checked::description(Run::describe(&vision, &settings, deadline)?)?;
+        let description = checked::description(Run::describe(&vision, &settings, deadline())?)?;
         let identity = description.identity;
         let policy_identity = match &policy {
-            Some(policy) => checked::identity(Run::describe_policy(policy, &settings, deadline)?)?,
+            Some(policy) => checked::identity(Run::describe_policy(policy, &settings, deadline())?)?,
             None => identity.clone(),
         };
         let policy_settings = Arc::new(settings.clone());
@@ -171,7 +173,7 @@ impl Revision {
         let digest = Self::digest_of(vision.digest(), policy.as_ref().map(Plugin::digest), pack);
         let (models, settings) = (Models::new(models), Arc::new(settings));
         let revision = Self { identity, policy_identity, vision, policy, models, settings, policy_settings, contract, digest };
-        Arc::new(revision).tried(deadline)
+        Arc::new(revision).tried(deadline())
     }
 
     /// Runs vision once on the smallest picture, so that settings that it does not understand and models of another kind are found

@@ -60,7 +60,7 @@ pub(crate) struct SelfTest {
     own: Vec<(String, Vec<u8>)>,
     expectations: Expectations,
     /// Time for each call.
-    deadline: Duration,
+    pub(crate) deadline: Duration,
 }
 
 /// Why the operator's pictures cannot be used.
@@ -232,9 +232,8 @@ fn landmarks(face: &Face) -> Result<(), String> {
     let [left_eye, right_eye, _, left_mouth, right_mouth] = face.landmarks.as_slice() else { return Ok(()) };
     let bounds = &face.bounds;
     let margin = MARGIN * (bounds.x2 - bounds.x1).max(bounds.y2 - bounds.y1);
-    let is_inside = |x: f32, y: f32| {
-        (bounds.x1 - margin..=bounds.x2 + margin).contains(&x) && (bounds.y1 - margin..=bounds.y2 + margin).contains(&y)
-    };
+    let is_inside =
+        |x: f32, y: f32| (bounds.x1 - margin..=bounds.x2 + margin).contains(&x) && (bounds.y1 - margin..=bounds.y2 + margin).contains(&y);
     if face.landmarks.iter().any(|point| !is_inside(point.x, point.y)) {
         return Err("a landmark lies outside of its face".to_owned());
     }

@@ -135,8 +135,8 @@ fn assemble(config: &Config) -> Result<(Service, Arc<Deployment>), ServeError> {
     let library = runtime::locate(config.onnxruntime.as_deref(), &config.runtime)?;
     let cores = Cores::new(cores());
     let onnx = OnnxRuntime::load(&library, cores.clone())?;
-    let engine =
-        Engine::with_cache(config.limits.clone(), config.workers.get(), Some(&store.compiled())).map_err(ServeError::Engine)?;
+    let compiled = store.compiled(config.compiled.as_deref())?;
+    let engine = Engine::with_cache(config.limits.clone(), config.workers.get(), Some(&compiled)).map_err(ServeError::Engine)?;
     let people = Arc::new(People::new(Box::new(gallery), config.search, cores.clone()));
     let workshop = Workshop {
         engine,

@@ -130,7 +130,7 @@ impl Service {
         let bytes = Arc::clone(&frame);
         let work = move || {
             let mut run = seen_by.revision.begin(deadline);
-            let result = service.watched(&seen_by, deadline, || recognize_now(&seen_by, &mut run, &bytes.bytes, arrived));
+            let result = service.watched(&seen_by, deadline, |_| recognize_now(&seen_by, &mut run, &bytes.bytes, arrived));
             (result, run)
         };
         let recognition = self.executor.run(deadline, work).await??;
@@ -142,7 +142,7 @@ impl Service {
             let service = Arc::clone(self);
             let compare = move || {
                 let mut run = candidate.revision.begin(deadline);
-                match service.watched(&candidate, deadline, || recognize_now(&candidate, &mut run, &frame.bytes, Instant::now())) {
+                match service.watched(&candidate, deadline, |_| recognize_now(&candidate, &mut run, &frame.bytes, Instant::now())) {
                     Ok(answer) => agreement.compare(&active, &answer.faces.iter().map(RecognizedFace::seen).collect::<Vec<_>>()),
                     Err(_) => agreement.note_failed(),
                 }
@@ -154,16 +154,21 @@ impl Service {
         Ok(recognition)
     }
 
-    /// Does a request's work on a revision, and takes note of how it went.
-    fn watched<T>(&self, live: &Live, deadline: Instant, work: impl FnOnce() -> Result<T, ServiceError>) -> Result<T, ServiceError> {
+    /// Does a request's work on a revision, and takes note of how it went. The work may say of a fault that is not its result.
+    fn watched<T>(
+        &self,
+        live: &Live,
+        deadline: Instant,
+        work: impl FnOnce(&mut Option<String>) -> Result<T, ServiceError>,
+    ) -> Result<T, ServiceError> {
         let time = deadline.saturating_duration_since(Instant::now());
-        let result = work();
-        let fault = match &result {
-            Err(ServiceError::Run(error) | ServiceError::People(PeopleError::Run(error))) if is_at_fault(error, time) => {
-                Some(error.to_string())
-            }
-            _ => None,
-        };
+        let mut fault = None;
+        let result = work(&mut fault);
+        if let Err(ServiceError::Run(error) | ServiceError::People(PeopleError::Run(error))) = &result
+            && is_at_fault(error, time)
+        {
+            fault = Some(error.to_string());
+        }
         self.deployment.note_outcome(live, fault.as_deref());
         result
     }
@@ -177,13 +182,20 @@ impl Service {
         let service = Arc::clone(self);
         let live = self.deployment.active();
         let work = move || {
-            let result = service.watched(&live, deadline, || service.enroll_now(&live, &id, &photos, deadline));
+            let result = service.watched(&live, deadline, |fault| service.enroll_now(&live, &id, &photos, deadline, fault));
             (result, live)
         };
         self.executor.run(deadline, work).await?
     }
 
-    fn enroll_now(&self, live: &Live, id: &PersonId, photos: &[Photo], deadline: Instant) -> Result<Enrollment, ServiceError> {
+    fn enroll_now(
+        &self,
+        live: &Live,
+        id: &PersonId,
+        photos: &[Photo],
+        deadline: Instant,
+        fault: &mut Option<String>,
+    ) -> Result<Enrollment, ServiceError> {
         let revision = Arc::clone(&live.revision);
         let mut run = revision.begin(deadline);
         let mut samples = Vec::new();
@@ -198,8 +210,8 @@ impl Service {
                 Ok(Err(reasons)) => PhotoOutcome::Rejected(reasons),
                 // A photo that is made to break a decoder must not cost the others.
                 Err(error @ (RunError::Trap { .. } | RunError::Limit(_) | RunError::Output(_))) => {
-                    self.deployment.note_outcome(live, Some(&error.to_string()));
                     tracing::warn!("the pipeline failed on a photo: {error}");
+                    *fault = Some(error.to_string());
                     run = revision.begin(deadline);
                     let message = "The pipeline failed on this photo; send another, or the same in another format.".to_owned();
                     PhotoOutcome::Rejected(vec![refusal("pipeline_failed", message, None, None)])

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use image::codecs::jpeg::JpegEncoder;
 use serde_json::Value;
@@ -113,7 +113,10 @@ impl Options {
     fn command(&self, gallery: &Path, own: &Path) -> Command {
         let mut command = rostro();
         command
-            .args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--pack", self.pack])
+            .args(["serve", "--listen", "127.0.0.1:0", "--pack", self.pack])
+            // Compiling takes most of a start: what one test's server compiled, others use.
+            .arg("--compiled")
+            .arg(root().join("target/tmp/compiled"))
             .arg("--state")
             .arg(self.state.clone().unwrap_or_else(|| own.to_owned()))
             .arg("--pipeline")
@@ -121,6 +124,9 @@ impl Options {
             .arg("--gallery")
             .arg(gallery)
             .args(&self.args);
+        if !self.args.iter().any(|arg| arg == "--admin") {
+            command.args(["--admin", "127.0.0.1:0"]);
+        }
         command
     }
 
@@ -128,7 +134,8 @@ impl Options {
     pub(crate) fn start(self) -> Server {
         let (own, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
         let gallery = self.gallery.clone().unwrap_or_else(|| own.path().join("gallery"));
-        let mut child = self.command(&gallery, state.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child =
+            self.command(&gallery, state.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Log::default();
         let address = log.follow(child.stderr.take().unwrap());
         match address.recv_timeout(START) {
@@ -272,10 +279,16 @@ impl Answer {
 impl Server {
     /// Posts a body of any type.
     pub(crate) fn post(&self, path: &str, content_type: Option<&str>, body: &[u8]) -> Answer {
+        let headers: Vec<(&str, &str)> = content_type.map(|value| ("content-type", value)).into_iter().collect();
+        self.post_with(path, &headers, body)
+    }
+
+    /// Posts a body with these headers.
+    pub(crate) fn post_with(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(START)).build().into();
         let mut request = agent.post(format!("{}{path}", self.url));
-        if let Some(content_type) = content_type {
-            request = request.header("content-type", content_type);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
         }
         let mut response = request.send(body).expect("the server answers");
         let text = response.body_mut().read_to_string().unwrap();
@@ -306,9 +319,30 @@ impl Server {
         faces.iter().map(|face| face["identity"].as_str().unwrap().to_owned()).collect()
     }
 
+    /// The server's process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What the server wrote so far.
     pub(crate) fn log(&self) -> String {
         self.log.text()
+    }
+
+    /// The lines of the log that a request left. The last is written before its answer is sent, and may be read after it.
+    pub(crate) fn log_of(&self, answer: &Answer) -> String {
+        let id = answer.headers["x-request-id"].to_str().unwrap();
+        let is_end = |line: &&str| ["done", "refused", "failed"].iter().any(|end| line.contains(&format!(" {end} status=")));
+        let begun = Instant::now();
+        loop {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().filter(|line| line.contains(id)).collect();
+            if lines.iter().any(is_end) {
+                return lines.join("\n");
+            }
+            assert!(begun.elapsed() < Duration::from_secs(10), "the log says nothing of the end of {id}: {lines:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Ends the server without warning.

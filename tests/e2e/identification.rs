@@ -1,8 +1,12 @@
 //! Real people, enrolled and recognised over HTTP.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
-use crate::harness::{Options, Server, shared};
+use rostro_evil::modes::image;
+
+use crate::evil::Usage;
+use crate::harness::{Options, Server, component, shared};
 
 fn students() -> Vec<String> {
     let folder = shared("faces/students");
@@ -118,4 +122,21 @@ fn people_enrolled_before_a_restart_are_known_after_it() {
     server.kill();
     let server = Options::real().gallery(gallery.path()).start();
     assert_eq!(server.names(photo("s6", "test")), ["s6"]);
+}
+
+#[test]
+fn images_of_no_pixels_cost_a_recogniser_nothing_however_many() {
+    let server = Options::real().pipeline(component("evil")).start();
+    let before = Usage::of(server.pid()).peak;
+    // It takes any number of images at a time: one each would be run, and their rows kept.
+    for rows in ["1", "1000000", "4294967295"] {
+        let begun = Instant::now();
+        let answer = server.recognize(image("tensor-rows", rows.as_bytes()));
+        answer.error(500, "pipeline_failed");
+        assert!(begun.elapsed() < Duration::from_secs(5), "{rows}: {:?}", begun.elapsed());
+        let cause = format!("dimensions [{rows}, 3, 0, 112]: none may be zero");
+        assert!(server.log_of(&answer).contains(&cause), "{rows}: {}", server.log_of(&answer));
+    }
+    let after = Usage::of(server.pid()).peak;
+    assert!(after < before + (64 << 20), "{before} bytes before, {after} after");
 }

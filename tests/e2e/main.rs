@@ -8,12 +8,16 @@
 mod bad_input;
 mod bounds;
 mod enrollment;
+mod evil;
+mod hammer;
 mod harness;
 mod identification;
 mod models;
+mod operator;
 mod parity;
 mod publisher;
 mod recognition;
 mod replacement;
+mod revisions;
 mod start;
 mod watch;

@@ -11,7 +11,6 @@ use crate::harness::{component, root, shared};
 
 /// The pipeline as the reference was made: insightface's square letterbox of 640 and its detection threshold.
 fn revision() -> Arc<Revision> {
-    let deadline = Instant::now() + Duration::from_secs(60);
     let library = rostro_host::locate_runtime(None, &root().join("models/runtime")).unwrap();
     let onnx = OnnxRuntime::load(&library, Cores::new(NonZeroUsize::MIN)).unwrap();
     let pack = Pack::open(&root().join("models/installed"), "mobile").unwrap();
@@ -19,7 +18,7 @@ fn revision() -> Arc<Revision> {
     let plugin = Plugin::load(&engine, &std::fs::read(component("insightface")).unwrap()).unwrap();
     let own = [("letterbox".to_owned(), "square".to_owned())].into();
     let tuning = Tuning { detection: Some(0.5), similarity: None, max_pixels: 40_000_000, own };
-    Revision::stage(&onnx, &pack, plugin, None, &tuning, deadline).unwrap()
+    Revision::stage(&onnx, &pack, plugin, None, &tuning, Duration::from_secs(60)).unwrap()
 }
 
 fn analyze(revision: &Arc<Revision>, image: &str) -> Analysis {

@@ -33,6 +33,8 @@ pub enum Asked {
 pub enum Expect {
     /// 500 with the code `pipeline_failed`.
     Refused,
+    /// 400 with the code `no_usable_image`: the photo is rejected with the code `pipeline_failed`, which costs no other photo.
+    Rejected,
     /// 504 with the code `deadline_exceeded`.
     Deadline,
     /// Either of these: which limit comes first depends on how fast the host is.
@@ -47,6 +49,7 @@ impl Expect {
     pub const fn statuses(self) -> &'static [u16] {
         match self {
             Self::Refused => &[500],
+            Self::Rejected => &[400],
             Self::Deadline => &[504],
             Self::Stopped => &[500, 504],
             Self::Harmless => &[200],
@@ -62,7 +65,7 @@ const fn enrollment(name: &'static str, expect: Expect, what: &'static str) -> M
     Mode { name, asked: Asked::Enrollment, what, expect }
 }
 
-use Expect::{Deadline, Harmless, Refused, Stopped};
+use Expect::{Deadline, Harmless, Refused, Rejected, Stopped};
 
 /// Every mode.
 pub const MODES: &[Mode] = &[
@@ -149,9 +152,9 @@ pub const MODES: &[Mode] = &[
     frame("decide-text", Refused, "gives a code of 10 MB; refused"),
     frame("decide-name", Refused, "gives a code with a newline and an escape; refused"),
     enrollment("review-spin", Deadline, "reviews without end; interrupted"),
-    enrollment("review-index", Refused, "accepts a face that is not there; refused"),
-    enrollment("review-reasons", Refused, "gives 100,000 reasons; refused"),
-    enrollment("review-text", Refused, "gives a reason of 10 MB; refused"),
+    enrollment("review-index", Rejected, "accepts a face that is not there; refused"),
+    enrollment("review-reasons", Rejected, "gives 100,000 reasons; refused"),
+    enrollment("review-text", Rejected, "gives a reason of 10 MB; refused"),
     enrollment("template-spin", Deadline, "makes a template without end; interrupted, and nobody is enrolled"),
     enrollment("template-nan", Refused, "makes a template with a NaN; refused, and nobody is enrolled"),
     enrollment("template-many", Refused, "makes 1,000 templates; refused, and nobody is enrolled"),

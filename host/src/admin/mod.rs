@@ -10,12 +10,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{ConnectInfo, Path, Query, State};
+use axum::extract::{ConnectInfo, FromRequestParts, Path, Query, State};
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -72,6 +74,19 @@ pub(crate) struct Changed {
     pub revision: RevisionStatus,
 }
 
+/// The parameters of a request, or an error that names the wrong one.
+struct Asked<T>(T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let query = Query::<T>::from_request_parts(parts, state).await;
+        let Query(asked) = query.map_err(|error| ApiError::bad_request("invalid_query", error.body_text()))?;
+        Ok(Self(asked))
+    }
+}
+
 /// The interface as an HTTP application.
 pub(crate) fn app(deployment: Arc<Deployment>, tokens: Option<Tokens>) -> Router {
     let admin = Admin { deployment, tokens: tokens.map(Arc::new), uploads: Arc::new(Semaphore::new(1)) };
@@ -107,7 +122,7 @@ async fn show(State(admin): State<Admin>, Path(id): Path<String>) -> Result<Json
 async fn push(
     State(admin): State<Admin>,
     Extension(actor): Extension<Actor>,
-    Query(query): Query<PushQuery>,
+    Asked(query): Asked<PushQuery>,
     body: Body,
 ) -> Result<(StatusCode, Json<Changed>), ApiError> {
     let busy = || ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "upload_in_progress", "Another component is being uploaded; try again.");
@@ -130,7 +145,7 @@ async fn activate(
     State(admin): State<Admin>,
     Extension(actor): Extension<Actor>,
     Path(id): Path<String>,
-    Query(query): Query<ActivateQuery>,
+    Asked(query): Asked<ActivateQuery>,
 ) -> Result<Json<Changed>, ApiError> {
     admin.change(move |deployment| deployment.activate(deployment.find(&id)?, query.allow_contract_change, &actor)).await
 }
@@ -139,7 +154,7 @@ async fn canary(
     State(admin): State<Admin>,
     Extension(actor): Extension<Actor>,
     Path(id): Path<String>,
-    Query(query): Query<ShareQuery>,
+    Asked(query): Asked<ShareQuery>,
 ) -> Result<Json<Changed>, ApiError> {
     let ShareQuery { share, allow_contract_change } = query;
     admin.change(move |deployment| deployment.canary(deployment.find(&id)?, share, allow_contract_change, &actor)).await
@@ -149,7 +164,7 @@ async fn shadow(
     State(admin): State<Admin>,
     Extension(actor): Extension<Actor>,
     Path(id): Path<String>,
-    Query(query): Query<ShareQuery>,
+    Asked(query): Asked<ShareQuery>,
 ) -> Result<Json<Changed>, ApiError> {
     admin.change(move |deployment| deployment.shadow(deployment.find(&id)?, query.share, &actor)).await
 }

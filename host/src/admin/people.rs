@@ -1,10 +1,10 @@
 //! Everybody who is stored, also those whom the active revision does not know by its embeddings.
 
 use axum::Json;
-use axum::extract::{Extension, Path, Query, State};
+use axum::extract::{Extension, Path, State};
 use serde::{Deserialize, Serialize};
 
-use super::Admin;
+use super::{Admin, Asked};
 use crate::deployment::Actor;
 use crate::http::ApiError;
 use crate::person::PersonId;
@@ -43,7 +43,7 @@ pub(super) struct DeletedAnswer {
     deleted: bool,
 }
 
-pub(super) async fn list(State(admin): State<Admin>, Query(query): Query<ListQuery>) -> Result<Json<PeopleAnswer>, ApiError> {
+pub(super) async fn list(State(admin): State<Admin>, Asked(query): Asked<ListQuery>) -> Result<Json<PeopleAnswer>, ApiError> {
     let limit = query.limit.unwrap_or(100);
     if !(1..=MOST).contains(&limit) {
         return Err(ApiError::bad_request("invalid_limit", format!("'limit' must be between 1 and {MOST}.")));
@@ -64,7 +64,8 @@ pub(super) async fn delete(
 ) -> Result<Json<DeletedAnswer>, ApiError> {
     let id = person(&id)?;
     let deleted = tokio::task::spawn_blocking(move || admin.deployment.delete_person(&id, &actor)).await;
-    let failed = |error: &dyn std::fmt::Display| ApiError::internal("gallery_failed", "The person could not be deleted.", error.to_string());
+    let failed =
+        |error: &dyn std::fmt::Display| ApiError::internal("gallery_failed", "The person could not be deleted.", error.to_string());
     let deleted = deleted.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
     Ok(Json(DeletedAnswer { deleted }))
 }

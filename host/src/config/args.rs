@@ -49,6 +49,10 @@ pub(crate) struct ServeArgs {
     /// Folder in which revisions are remembered across restarts, and who changed them [default: rostro_state]
     #[arg(long, env = "ROSTRO_STATE", value_name = "DIR")]
     pub(super) state: Option<PathBuf>,
+    /// Folder in which compiled components are kept, so that they need not be compiled again; nobody else may write into it [default: compiled in the
+    /// state folder]
+    #[arg(long, env = "ROSTRO_COMPILED", value_name = "DIR")]
+    pub(super) compiled: Option<PathBuf>,
     /// Address of the admin interface, or `off`; other addresses than of the loopback interface need --admin-token-file [default: 127.0.0.1:4001]
     #[arg(long, env = "ROSTRO_ADMIN", value_name = "ADDRESS|off")]
     pub(super) admin: Option<AdminAddress>,

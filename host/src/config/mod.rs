@@ -38,6 +38,8 @@ pub(crate) struct Config {
     pub tuning: Tuning,
     /// Folder of what is remembered.
     pub state: PathBuf,
+    /// Folder of compiled components, if it is not in that.
+    pub compiled: Option<PathBuf>,
     /// Where the admin interface is served.
     pub admin: AdminAddress,
     /// Who may use it.
@@ -173,6 +175,7 @@ impl ServeArgs {
             limits: Vec::new(),
             limit,
             state: self.state.or(base.state),
+            compiled: self.compiled.or(base.compiled),
             admin: self.admin.or(base.admin),
             admin_token_file: self.admin_token_file.or(base.admin_token_file),
             pipelines: self.pipelines.or(base.pipelines),
@@ -226,6 +229,7 @@ impl ServeArgs {
                 own: texts("setting", this.setting)?,
             },
             state: this.state.unwrap_or_else(|| "rostro_state".into()),
+            compiled: this.compiled,
             admin,
             admin_token_file: this.admin_token_file,
             pipelines: this.pipelines,

@@ -6,8 +6,7 @@ fn args(toml: &str) -> ServeArgs {
 
 #[test]
 fn what_was_typed_wins_over_the_file_key_by_key() {
-    let typed =
-        ServeArgs { pack: Some("buffalo_l".into()), settings: vec![("letterbox".into(), "square".into())], ..ServeArgs::default() };
+    let typed = ServeArgs { pack: Some("buffalo_l".into()), settings: vec![("letterbox".into(), "square".into())], ..ServeArgs::default() };
     let config = typed.or(args("pack = 'mobile'\nqueue = 3\n[setting]\nletterbox = 'frame'\ndetector-size = 320")).validate().unwrap();
     assert_eq!((config.pack.as_str(), config.queue), ("buffalo_l", 3));
     let own: Vec<_> = config.tuning.own.iter().map(|(key, value)| format!("{key}={value}")).collect();

@@ -30,9 +30,9 @@ pub(crate) use audit::Actor;
 use audit::Audit;
 pub(crate) use change::{ChangeError, Outcome};
 pub(crate) use live::{Live, is_at_fault};
-pub(crate) use record::{StateError, Store};
 use record::{About, Entry, Ingredients, Record, Status};
-use routes::{Canary, Routes, Share, Shadow};
+pub(crate) use record::{StateError, Store};
+use routes::{Canary, Routes, Shadow, Share};
 pub(crate) use routes::{Preference, Taken};
 pub(crate) use shadow::{Agreement, Seen};
 pub(crate) use status::{RevisionStatus, Statuses};
@@ -276,12 +276,16 @@ impl Deployment {
         let book = self.locked();
         let active = book.record.active.and_then(|id| book.record.entry(id));
         // There is always an active revision, and it has an entry.
-        active.map_or_else(|| Ingredients { vision: Sha256Digest([0; 32]), policy: None, pack: String::new() }, |entry| entry.ingredients.clone())
+        active.map_or_else(
+            || Ingredients { vision: Sha256Digest([0; 32]), policy: None, pack: String::new() },
+            |entry| entry.ingredients.clone(),
+        )
     }
 
     /// Stages a revision, on the thread that does so.
     fn stage_now(&self, id: Sha256Digest) {
-        let Some(ingredients) = self.locked().record.entry(id).filter(|entry| entry.status == Status::Staging).map(|entry| entry.ingredients.clone())
+        let Some(ingredients) =
+            self.locked().record.entry(id).filter(|entry| entry.status == Status::Staging).map(|entry| entry.ingredients.clone())
         else {
             return;
         };

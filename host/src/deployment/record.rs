@@ -189,9 +189,7 @@ impl Store {
         let failed = |action| move |cause| StateError::Folder { action, folder: folder.to_owned(), cause };
         make_private(folder).map_err(failed("make"))?;
         let folder = fs::canonicalize(folder).map_err(failed("find"))?;
-        for part in ["components", "compiled"] {
-            make_private(&folder.join(part)).map_err(failed("make folders in"))?;
-        }
+        make_private(&folder.join("components")).map_err(failed("make folders in"))?;
         let lock = File::options().create(true).append(true).open(folder.join("lock")).map_err(failed("write into"))?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -201,9 +199,15 @@ impl Store {
         Ok(Self { folder, _lock: lock })
     }
 
-    /// Where Wasmtime keeps what it compiled.
-    pub(crate) fn compiled(&self) -> PathBuf {
-        self.folder.join("compiled")
+    /// Where Wasmtime keeps what it compiled: in `folder`, or in this one.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be made.
+    pub(crate) fn compiled(&self, folder: Option<&Path>) -> Result<PathBuf, StateError> {
+        let folder = folder.map_or_else(|| self.folder.join("compiled"), Path::to_owned);
+        let made = make_private(&folder).and_then(|()| fs::canonicalize(&folder));
+        made.map_err(|cause| StateError::Folder { action: "keep compiled components in", folder, cause })
     }
 
     /// Where it is written down who changed what.
@@ -242,7 +246,11 @@ impl Store {
     /// If it cannot be written; the old one is there then.
     pub(crate) fn write(&self, record: &Record) -> Result<(), StateError> {
         let text = serde_json::to_vec_pretty(record).unwrap_or_default();
-        self.place(&self.record_file(), &text).map_err(|cause| StateError::Folder { action: "write into", folder: self.folder.clone(), cause })
+        self.place(&self.record_file(), &text).map_err(|cause| StateError::Folder {
+            action: "write into",
+            folder: self.folder.clone(),
+            cause,
+        })
     }
 
     /// Keeps a component.
@@ -314,7 +322,8 @@ mod tests {
     fn record() -> Record {
         let id = Sha256Digest::of(b"revision");
         let ingredients = Ingredients { vision: Sha256Digest::of(b"vision"), policy: None, pack: "testing".to_owned() };
-        let entry = Entry { id, ingredients, about: None, since: "2026-01-01T00:00:00Z".to_owned(), status: Status::Failed("why".to_owned()) };
+        let entry =
+            Entry { id, ingredients, about: None, since: "2026-01-01T00:00:00Z".to_owned(), status: Status::Failed("why".to_owned()) };
         Record { form: FORM, active: Some(id), canary: Some(Beside { id, share: 0.25 }), revisions: vec![entry], ..Record::default() }
     }
 

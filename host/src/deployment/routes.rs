@@ -80,9 +80,7 @@ impl Routes {
         });
         match canary {
             Some(canary) => Taken { live: Arc::clone(&canary.live), shadow: None },
-            None => {
-                Taken { live: Arc::clone(&self.active), shadow: self.shadow.as_ref().filter(|shadow| shadow.share.takes()).cloned() }
-            }
+            None => Taken { live: Arc::clone(&self.active), shadow: self.shadow.as_ref().filter(|shadow| shadow.share.takes()).cloned() },
         }
     }
 }

@@ -137,8 +137,7 @@ mod tests {
         let agreement = Agreement::default();
         agreement.compare(&active, &shadow);
         agreement.compare(&[], &[]);
-        let wanted =
-            Counts { frames: 2, faces: 5, same_face: 3, only_active: 1, only_shadow: 1, same_identity: 2, ..Counts::default() };
+        let wanted = Counts { frames: 2, faces: 5, same_face: 3, only_active: 1, only_shadow: 1, same_identity: 2, ..Counts::default() };
         assert_eq!(agreement.counts(), wanted);
     }
 }

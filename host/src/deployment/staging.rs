@@ -8,7 +8,7 @@ use crate::digest::Sha256Digest;
 
 /// How polite the thread is (19 at most): it gets the time that nobody else wants, and a little more.
 #[cfg(unix)]
-const NICE: i32 = 15;
+const NICE: i32 = 10;
 
 /// Where revisions are sent to be staged.
 pub(super) type Queue = Sender<Sha256Digest>;

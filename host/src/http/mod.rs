@@ -23,10 +23,10 @@ use serde::Serialize;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use self::body::BodyMemory;
-pub(crate) use self::request::observe;
 pub(crate) use self::body::Content;
 pub(crate) use self::error::ApiError;
 use self::form::{FormLimits, body_too_large};
+pub(crate) use self::request::observe;
 use crate::revision::Revision;
 use crate::service::Service;
 

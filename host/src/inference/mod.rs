@@ -18,8 +18,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ort::environment::{Environment, GlobalThreadPoolOptions};
-use wasmtime_wasi_nn::wit::WasiNnCtx;
 use wasmtime_wasi_nn::Registry;
+use wasmtime_wasi_nn::wit::WasiNnCtx;
 
 use crate::cores::Cores;
 use crate::digest::Sha256Digest;

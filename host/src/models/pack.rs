@@ -5,7 +5,6 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-
 use super::manifest::{Manifest, ManifestError, ModelSpec};
 use crate::digest::Sha256Digest;
 

@@ -1,0 +1,86 @@
+//! Requests without end, over some connections, while something else happens.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// A request and what came of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Shot {
+    pub(crate) begun: Instant,
+    pub(crate) took: Duration,
+    /// The answer's status; none if there was no answer.
+    pub(crate) status: Option<u16>,
+    /// Which revision answered.
+    pub(crate) revision: String,
+    /// Who the first face is.
+    pub(crate) identity: String,
+}
+
+/// Connections that each send the next request when the last is answered.
+#[derive(Debug)]
+pub(crate) struct Hammer {
+    stop: Arc<AtomicBool>,
+    shots: Arc<Mutex<Vec<Shot>>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Hammer {
+    /// Begins to send a picture to `/process_frame` over so many connections.
+    pub(crate) fn begin(url: &str, picture: &[u8], connections: usize) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let shots = Arc::new(Mutex::new(Vec::new()));
+        let threads = (0..connections).map(|_| {
+            let (url, picture) = (format!("{url}/process_frame"), picture.to_vec());
+            let (stop, shots) = (Arc::clone(&stop), Arc::clone(&shots));
+            std::thread::spawn(move || {
+                let agent: ureq::Agent =
+                    ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(60))).build().into();
+                while !stop.load(Ordering::Relaxed) {
+                    let shot = fire(&agent, &url, &picture);
+                    shots.lock().unwrap().push(shot);
+                }
+            })
+        });
+        let threads = threads.collect();
+        Self { stop, shots, threads }
+    }
+
+    /// Waits until so many more requests are answered.
+    pub(crate) fn wait_for(&self, more: usize) {
+        let wanted = self.shots.lock().unwrap().len() + more;
+        while self.shots.lock().unwrap().len() < wanted {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Ends it, and gives every request in the order in which they were answered.
+    pub(crate) fn end(self) -> Vec<Shot> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.threads.into_iter().for_each(|thread| thread.join().unwrap());
+        self.shots.lock().unwrap().clone()
+    }
+}
+
+fn fire(agent: &ureq::Agent, url: &str, picture: &[u8]) -> Shot {
+    let begun = Instant::now();
+    let answer = agent.post(url).header("content-type", "image/png").send(picture);
+    let Ok(mut answer) = answer else {
+        return Shot { begun, took: begun.elapsed(), status: None, revision: String::new(), identity: String::new() };
+    };
+    let revision = answer.headers().get("x-rostro-pipeline").and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    let text = answer.body_mut().read_to_string().unwrap_or_default();
+    let json: Value = serde_json::from_str(&text).unwrap_or_default();
+    let identity = json["recognized_faces"][0]["identity"].as_str().unwrap_or_default().to_owned();
+    Shot { begun, took: begun.elapsed(), status: Some(answer.status().as_u16()), revision, identity }
+}
+
+/// The time that 99 of 100 requests took at most.
+pub(crate) fn p99(shots: &[Shot]) -> Duration {
+    let mut times: Vec<Duration> = shots.iter().map(|shot| shot.took).collect();
+    times.sort();
+    times.get(times.len() * 99 / 100).copied().unwrap_or_default()
+}

@@ -1,0 +1,101 @@
+//! What an operator does: the admin interface of a server.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use ureq::http::Method;
+
+use crate::harness::{Answer, Server, rostro};
+
+/// How long staging may take on a busy machine.
+const STAGING: Duration = Duration::from_secs(120);
+
+impl Server {
+    /// Asks the admin interface something, with further headers.
+    pub(crate) fn ask_admin(&self, method: &Method, path: &str, body: &[u8], headers: &[(&str, &str)]) -> Answer {
+        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(STAGING)).build().into();
+        let mut request = ureq::http::Request::builder().method(method.clone()).uri(format!("{}{path}", self.admin));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut response = agent.run(request.body(body).unwrap()).expect("the admin interface answers");
+        let text = response.body_mut().read_to_string().unwrap();
+        let json = serde_json::from_str(&text).unwrap_or_else(|_| panic!("not JSON: {text}"));
+        Answer { status: response.status().as_u16(), json, headers: response.headers().clone() }
+    }
+
+    pub(crate) fn admin_get(&self, path: &str) -> Value {
+        self.ask_admin(&Method::GET, path, &[], &[]).ok()
+    }
+
+    pub(crate) fn admin_post(&self, path: &str) -> Answer {
+        self.ask_admin(&Method::POST, path, &[], &[])
+    }
+
+    pub(crate) fn admin_delete(&self, path: &str) -> Answer {
+        self.ask_admin(&Method::DELETE, path, &[], &[])
+    }
+
+    /// Pushes a component.
+    pub(crate) fn push(&self, component: &[u8], query: &str) -> Answer {
+        self.ask_admin(&Method::POST, &format!("/v1/revisions?{query}"), component, &[])
+    }
+
+    /// Pushes a component that must be taken, waits until it is staged or failed, and gives what the service says of it.
+    pub(crate) fn stage(&self, component: &[u8], query: &str) -> Value {
+        let pushed = self.push(component, query);
+        assert!(matches!(pushed.status, 200 | 202), "{}", pushed.json);
+        let id = pushed.json["revision"]["id"].as_str().unwrap().to_owned();
+        let begun = Instant::now();
+        loop {
+            let revision = self.admin_get(&format!("/v1/revisions/{id}"));
+            if revision["state"] != "staging" {
+                return revision;
+            }
+            assert!(begun.elapsed() < STAGING, "still staging: {revision}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Pushes a component that must be staged; its id.
+    pub(crate) fn staged(&self, component: &[u8], query: &str) -> String {
+        let revision = self.stage(component, query);
+        assert!(revision["reason"].is_null(), "{revision}");
+        revision["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Has a revision serve.
+    pub(crate) fn activate(&self, id: &str) -> Value {
+        self.admin_post(&format!("/v1/revisions/{id}/activate")).ok()
+    }
+
+    /// A revision's state in a word.
+    pub(crate) fn state(&self, id: &str) -> String {
+        self.admin_get(&format!("/v1/revisions/{id}"))["state"].as_str().unwrap().to_owned()
+    }
+
+    /// The active revision's id.
+    pub(crate) fn active(&self) -> String {
+        self.admin_get("/v1/revisions")["active"].as_str().unwrap().to_owned()
+    }
+
+    /// `rostro pipeline`, told where this server's admin interface is.
+    pub(crate) fn pipeline(&self, args: &[&str]) -> Command {
+        let mut command = rostro();
+        command.arg("pipeline").args(args).args(["--admin", &self.admin]);
+        command
+    }
+}
+
+/// A component's bytes.
+pub(crate) fn bytes(path: impl AsRef<Path>) -> Vec<u8> {
+    std::fs::read(path).unwrap()
+}
+
+/// The same component with other bytes, and so another revision: with a section that nobody reads.
+pub(crate) fn again(component: &[u8], which: u8) -> Vec<u8> {
+    // A custom section: its id, its length, the length of its name, its name, and what is in it.
+    [component, &[0, 6, 4, b'c', b'o', b'p', b'y', which]].concat()
+}
