@@ -211,7 +211,7 @@ impl Plugin {
     pub(crate) fn instantiate(&self, settings: Arc<Settings>, models: &Models, deadline: Instant) -> wasmtime::Result<Guest> {
         let Inner { engine, pre, .. } = &*self.0;
         let limits = engine.limits();
-        let mut store = Store::new(engine.wasmtime(), GuestState::new(limits, settings, models));
+        let mut store = Store::new(engine.wasmtime(), GuestState::new(limits, settings, models, deadline));
         store.limiter(|state| state);
         store.set_hostcall_fuel(limits.transfer_bytes());
         store.set_max_component_handles(limits.handles());

@@ -1,7 +1,7 @@
 //! What the host keeps for one guest while it runs: the data of its store, and the host's half of `settings` and `telemetry`.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable};
 use wasmtime::{ResourceLimiter, StoreContextMut};
@@ -40,7 +40,7 @@ pub(crate) struct GuestState {
 }
 
 impl GuestState {
-    pub(crate) fn new(limits: &Limits, settings: Arc<Settings>, models: &Models) -> Self {
+    pub(crate) fn new(limits: &Limits, settings: Arc<Settings>, models: &Models, deadline: Instant) -> Self {
         let failure = LastFailure::default();
         let stderr = MemoryOutputPipe::new(limits.log_bytes());
         let mut table = ResourceTable::new();
@@ -48,7 +48,7 @@ impl GuestState {
         Self {
             // Standard input is empty, standard output goes nowhere, and there are no files, arguments, variables or sockets.
             wasi: WasiCtx::builder().stderr(stderr.clone()).build(),
-            nn: models.context(&failure),
+            nn: models.context(&failure, deadline),
             failure,
             table,
             limiter: Limiter::new(limits),
@@ -181,10 +181,14 @@ impl telemetry::Host for GuestState {
     }
 
     fn log(&mut self, level: telemetry::Level, message: String) {
+        // Longer before it is escaped than there is room for after it.
+        if message.len() > self.log_bytes_left {
+            return;
+        }
+        // Escaped, so that a guest cannot forge lines of its own.
+        let message = message.escape_debug().to_string();
         let Some(left) = self.log_bytes_left.checked_sub(message.len().saturating_add(LOG_LINE)) else { return };
         self.log_bytes_left = left;
-        // Escaped, so that a guest cannot forge lines of its own.
-        let message = message.escape_debug();
         match level {
             telemetry::Level::Debug => tracing::debug!(target: "rostro::guest", "{message}"),
             telemetry::Level::Info => tracing::info!(target: "rostro::guest", "{message}"),
@@ -231,11 +235,11 @@ mod tests {
         let mut linker = Linker::new(engine.wasmtime());
         add_to_linker(&mut linker).unwrap();
         let component = Component::new(engine.wasmtime(), wat::parse_str(SLEEPER).unwrap()).unwrap();
-        let mut store = Store::new(engine.wasmtime(), GuestState::new(&limits, Arc::default(), &Models::default()));
+        let mut store = Store::new(engine.wasmtime(), GuestState::new(&limits, Arc::default(), &Models::default(), Instant::now()));
         store.set_epoch_deadline(1_000_000);
         let instance = linker.instantiate(&mut store, &component).unwrap();
         let sleep = instance.get_typed_func::<(u64,), ()>(&mut store, "sleep").unwrap();
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         let error = sleep.call(&mut store, (3_600_000_000_000,)).unwrap_err();
         assert!(format!("{error:?}").contains("it waits or sleeps"), "{error:?}");
         assert!(begun.elapsed() < Duration::from_secs(5));

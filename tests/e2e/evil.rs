@@ -24,9 +24,11 @@ const LONG: u64 = 20;
 /// How much later than its deadline an answer may come, and how long an honest one may take, on a busy machine.
 const SLACK: Duration = Duration::from_secs(2);
 
-/// What the host may hold beside the guest under way and the one before it, in bytes: what instances leave to those after them (16 MiB
-/// each), and what ONNX Runtime works with.
-const BESIDE: u64 = (WORKERS as u64 * 16 + 64) << 20;
+/// What the host may hold beside guests, in MiB: what each leaves to the next in its place, and some for the work on small inputs.
+const BESIDE: u64 = WORKERS as u64 * 16 + 64;
+
+/// What ONNX Runtime takes for a run on 2048×2048 pixels, in MiB: some five times the input. One such run is done at a time.
+const LARGE_RUN: u64 = 5 * 48;
 
 /// Modes, each with words that the log must have of what happened.
 type Cases = &'static [(&'static str, &'static [&'static str])];
@@ -39,6 +41,8 @@ struct Group {
     deadline: u64,
     /// Memory of a guest in MiB.
     memory: u64,
+    /// Memory of ONNX Runtime in MiB, which is not the guest's.
+    run: u64,
     /// Whether the evil pipeline is the active one, which enrols, and not the canary.
     is_active: bool,
 }
@@ -48,7 +52,7 @@ const TIME: Group = Group {
     cases: &[
         ("spin", &["deadline_exceeded"]),
         ("spin-host", &["deadline_exceeded"]),
-        // The largest tensor, in the guest and again in the host, is 96 MiB.
+        // The largest tensor, in the guest and again in the host, is 96 MiB. Runs are short with these models; `identification` has long ones.
         ("spin-model", &["deadline_exceeded"]),
         ("sleep", &["it waits or sleeps, which a pipeline cannot"]),
         ("decide-spin", &["deadline_exceeded"]),
@@ -57,6 +61,7 @@ const TIME: Group = Group {
     ],
     deadline: SHORT,
     memory: 128,
+    run: LARGE_RUN,
     // It enrols, too.
     is_active: true,
 };
@@ -74,26 +79,28 @@ const MEMORY: Group = Group {
     ],
     deadline: LONG,
     memory: 128,
+    run: 0,
     is_active: false,
 };
 
 /// Modes of tensors and models.
 const TENSORS: Group = Group {
     cases: &[
-        ("tensor-length", &["need 49152 bytes, not 64"]),
+        ("tensor-length", &["need 150528 bytes, not 150532"]),
         ("tensor-dimensions", &["the pipeline's model failed"]),
         ("tensor-rows", &["none may be zero"]),
         ("tensor-type", &["the pipeline's model failed", "FP16"]),
         ("tensor-shape", &["the pipeline's model failed"]),
         ("tensors", &["limit `tensors` of 16 reached: 16 in use, 17 wanted"]),
-        // 48 MiB in the guest, and as much again in the host for each.
-        ("tensor-bytes", &["limit `memory-bytes` of 134217728 reached: 10", "wanted"]),
+        // 48 MiB in the guest and as much again in the host: taken together.
+        ("tensor-bytes", &["limit `memory-bytes` of 100663296 reached: ", "wanted"]),
         ("model-name", &["the pipeline's model failed"]),
         ("model-log", &["the pipeline's model failed"]),
         ("load-bytes", &["the pipeline's model failed"]),
     ],
     deadline: LONG,
-    memory: 128,
+    memory: 96,
+    run: 0,
     is_active: false,
 };
 
@@ -123,6 +130,7 @@ const ANSWERS: Group = Group {
     deadline: LONG,
     // `transfer` has 200 MiB to hand over.
     memory: 256,
+    run: 0,
     is_active: false,
 };
 
@@ -140,6 +148,7 @@ const FLOODS: Group = Group {
     ],
     deadline: LONG,
     memory: 128,
+    run: 0,
     is_active: false,
 };
 
@@ -163,6 +172,7 @@ const POLICY: Group = Group {
     ],
     deadline: LONG,
     memory: 128,
+    run: 0,
     is_active: true,
 };
 
@@ -214,7 +224,8 @@ impl Group {
         let server = options.arg("--breaker", "1000000").arg("--limit", memory).start();
         let evil = Evil::set_up(server, self.is_active);
         let hammer = Hammer::begin(&evil.server.url, &drawn("alice-probe.png"), WORKERS - 1);
-        hammer.wait_for(30);
+        // Every worker has worked.
+        hammer.wait_for(2 * WORKERS);
         let before = Usage::of(evil.server.pid());
 
         let tried: Vec<(&str, Result<String, String>)> =
@@ -234,7 +245,7 @@ impl Group {
         let after = Usage::of(evil.server.pid());
         println!("{before:?} before, {after:?} after");
         // The evil requests come one after the other: the one under way, and the one before that is still cleared away.
-        let most = before.peak + 2 * (self.memory << 20) + BESIDE;
+        let most = before.peak + ((2 * self.memory + self.run + BESIDE) << 20);
         assert!(after.peak <= most, "{} bytes were held, more than {most}", after.peak);
         // Threads that wait for work are as many as were busy at a time.
         assert!(after.threads <= before.threads + WORKERS, "{before:?} before, {after:?} after");
@@ -299,18 +310,26 @@ fn every_request_has_a_memory_of_its_own() {
 }
 
 #[test]
-fn a_component_that_cannot_say_what_it_is_does_not_come_to_serve() {
-    let reasons = [
-        ("spin", "the pipeline cannot describe itself: the pipeline did not finish before the deadline"),
-        ("panic", "the pipeline cannot describe itself: the pipeline failed: "),
-        ("memory", "the pipeline cannot describe itself: the pipeline hit the limit `memory-bytes` of 134217728"),
-        ("huge", "the pipeline describes itself wrongly: `describe` returned a name that is not"),
-        ("name", "the pipeline describes itself wrongly: `describe` returned a name that is not"),
+fn a_component_that_cannot_say_what_it_is_never_serves() {
+    let failed = "the pipeline cannot describe itself: ";
+    // A start with it is the quick way to be told; what it costs others is seen where it is pushed to a service that runs.
+    let wrongly = "the pipeline describes itself wrongly: `describe` returned a name that is not";
+    let at_the_start = [("huge", wrongly), ("name", wrongly)];
+    let while_it_serves = [
+        ("spin", format!("{failed}the pipeline did not finish before the deadline")),
+        ("memory", format!("{failed}the pipeline hit the limit `memory-bytes` of 134217728")),
+        ("panic", format!("{failed}the pipeline failed: wasm trap")),
     ];
-    assert_eq!(reasons.map(|(mode, _)| mode).as_slice(), DESCRIPTIONS.iter().map(|(mode, _)| *mode).collect::<Vec<_>>());
-    for (mode, reason) in reasons {
-        let options = Options::drawn().arg("--setting", format!("{SETTING}={mode}")).arg("--limit", "memory-mib=128");
-        let server = options.arg("--deadline", SHORT.to_string()).start();
+    let tried: BTreeSet<&str> = at_the_start.iter().map(|(mode, _)| *mode).chain(while_it_serves.iter().map(|(mode, _)| *mode)).collect();
+    assert_eq!(tried, DESCRIPTIONS.iter().map(|(mode, _)| *mode).collect());
+    let options = |mode: &str| Options::drawn().arg("--setting", format!("{SETTING}={mode}")).arg("--deadline", SHORT.to_string());
+
+    for (mode, reason) in at_the_start {
+        let error = options(mode).pipeline(component("evil")).refuse();
+        assert!(error.contains(reason) && error.len() < 1000, "{mode}: {error}");
+    }
+    for (mode, reason) in while_it_serves {
+        let server = options(mode).arg("--limit", "memory-mib=128").start();
         server.enroll("alice", [drawn("alice-1.png")]).ok();
         let active = server.active();
         let hammer = Hammer::begin(&server.url, &drawn("alice-probe.png"), 1);
@@ -318,8 +337,7 @@ fn a_component_that_cannot_say_what_it_is_does_not_come_to_serve() {
         let evil = server.stage(&bytes(component("evil")), "");
         println!("{mode}: {} after {:?}", evil["reason"], begun.elapsed());
         assert_eq!(evil["state"], "failed", "{mode}: {evil}");
-        let said = evil["reason"].as_str().unwrap();
-        assert!(said.starts_with(reason) && said.len() < 1000 && !said.contains(char::is_control), "{mode}: {said:?}");
+        assert!(evil["reason"].as_str().unwrap().starts_with(&reason), "{mode}: {evil}");
         // A few seconds, however long it would go on.
         assert!(begun.elapsed() < Duration::from_secs(30), "{mode}");
         check_honest(&hammer.end());
@@ -424,6 +442,7 @@ fn argument(mode: &str) -> &'static [u8] {
 fn check_honest(shots: &[Shot]) {
     let slowest = shots.iter().map(|shot| shot.took).max().unwrap_or_default();
     println!("{} honest requests, the slowest in {slowest:?}", shots.len());
+    assert!(!shots.is_empty(), "nobody asked meanwhile");
     let bad: Vec<&Shot> = shots.iter().filter(|shot| shot.status != Some(200) || shot.identity != "alice").collect();
     assert!(bad.is_empty(), "{} of {} honest requests went wrong: {:?}", bad.len(), shots.len(), bad.first());
     assert!(slowest < Duration::from_secs(SHORT) + SLACK, "an honest request took {slowest:?}");
@@ -495,10 +514,10 @@ impl Evil {
     }
 }
 
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {
-        assert!(begun.elapsed() < Duration::from_secs(10), "{what} does not come");
+        assert!(begun.elapsed() < Duration::from_secs(30), "{what} does not come");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

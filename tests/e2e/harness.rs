@@ -114,9 +114,6 @@ impl Options {
         let mut command = rostro();
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--pack", self.pack])
-            // Compiling takes most of a start: what one test's server compiled, others use.
-            .arg("--compiled")
-            .arg(root().join("target/tmp/compiled"))
             .arg("--state")
             .arg(self.state.clone().unwrap_or_else(|| own.to_owned()))
             .arg("--pipeline")
@@ -124,8 +121,13 @@ impl Options {
             .arg("--gallery")
             .arg(gallery)
             .args(&self.args);
-        if !self.args.iter().any(|arg| arg == "--admin") {
+        let is_given = |flag: &str| self.args.iter().any(|arg| arg == flag);
+        if !is_given("--admin") {
             command.args(["--admin", "127.0.0.1:0"]);
+        }
+        if !is_given("--compiled") {
+            // Compiling takes most of a start: what one test's server compiled, others use.
+            command.arg("--compiled").arg(root().join("target/tmp/compiled"));
         }
         command
     }

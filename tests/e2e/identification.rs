@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rostro_evil::modes::image;
 
-use crate::evil::Usage;
+use crate::evil::{Usage, until};
 use crate::harness::{Options, Server, component, shared};
 
 fn students() -> Vec<String> {
@@ -139,4 +139,32 @@ fn images_of_no_pixels_cost_a_recogniser_nothing_however_many() {
     }
     let after = Usage::of(server.pid()).peak;
     assert!(after < before + (64 << 20), "{before} bytes before, {after} after");
+}
+
+#[test]
+fn a_run_that_outlives_its_deadline_gives_its_worker_back_when_it_ends() {
+    let deadline = Duration::from_secs(6);
+    let options = Options::real().pipeline(component("evil")).arg("--breaker", "1000000").arg("--workers", "2").arg("--queue", "2");
+    let server = options.arg("--deadline", deadline.as_secs().to_string()).start();
+    let failures = || server.admin_get("/v1/revisions")["revisions"][0]["failures"].as_u64().unwrap();
+    let ask = |mode: &str| {
+        let begun = Instant::now();
+        let status = server.recognize(image(mode, b"")).status;
+        (status, begun.elapsed())
+    };
+    let at_once = |mode: &'static str| {
+        std::thread::scope(|scope| {
+            let asked = [(); 2].map(|()| scope.spawn(|| ask(mode)));
+            asked.map(|thread| thread.join().unwrap())
+        })
+    };
+    for (status, took) in at_once("spin-model") {
+        assert_eq!(status, 504);
+        assert!(took < deadline + Duration::from_secs(2), "{took:?}");
+    }
+    let answered = Instant::now();
+    // One of them runs the detector, which nothing interrupts, and the other waits for its turn to.
+    until("the end of both runs", || failures() == 2);
+    println!("both workers are back {:?} after the answers", answered.elapsed());
+    assert_eq!(at_once("counter").map(|(status, _)| status), [200; 2]);
 }

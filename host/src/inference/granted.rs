@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use wasmtime_wasi_nn::backend::{BackendError, BackendExecutionContext, BackendGraph, Id, NamedTensor};
 use wasmtime_wasi_nn::{ExecutionContext, Graph, GraphRegistry, Tensor};
@@ -36,16 +37,17 @@ impl LastFailure {
     }
 }
 
-/// A model, and where its failures are told.
+/// A model, where its failures are told, and until when it may begin a run.
 #[derive(Clone, Debug)]
 struct Held {
     model: Model,
     failure: LastFailure,
+    deadline: Instant,
 }
 
 /// The model as a graph of `wasi:nn`.
-pub(super) fn graph(model: &Model, failure: &LastFailure) -> Graph {
-    let graph: Box<dyn BackendGraph> = Box::new(Held { model: model.clone(), failure: failure.clone() });
+pub(super) fn graph(model: &Model, failure: &LastFailure, deadline: Instant) -> Graph {
+    let graph: Box<dyn BackendGraph> = Box::new(Held { model: model.clone(), failure: failure.clone(), deadline });
     Graph::from(graph)
 }
 
@@ -67,7 +69,7 @@ impl BackendExecutionContext for Held {
 
     fn compute(&mut self, inputs: Option<Vec<NamedTensor>>) -> Result<Option<Vec<NamedTensor>>, BackendError> {
         let inputs = inputs.ok_or_else(only_named)?;
-        match self.model.run(&inputs) {
+        match self.model.run(&inputs, self.deadline) {
             Ok(outputs) => Ok(Some(outputs)),
             Err(error) => {
                 self.failure.set(error.to_string());

@@ -16,6 +16,7 @@ mod tensor;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use ort::environment::{Environment, GlobalThreadPoolOptions};
 use wasmtime_wasi_nn::Registry;
@@ -123,9 +124,10 @@ impl Models {
         self.0.get(name)
     }
 
-    /// What a store needs to serve `wasi:nn` with these models and nothing else; runs that fail tell `failure` why.
-    pub(crate) fn context(&self, failure: &LastFailure) -> WasiNnCtx {
-        let graphs = self.0.iter().map(|(name, model)| (name.clone(), granted::graph(model, failure))).collect();
+    /// What a store needs to serve `wasi:nn` with these models and nothing else; runs that fail tell `failure` why, and none begins after
+    /// `deadline`.
+    pub(crate) fn context(&self, failure: &LastFailure, deadline: Instant) -> WasiNnCtx {
+        let graphs = self.0.iter().map(|(name, model)| (name.clone(), granted::graph(model, failure, deadline))).collect();
         WasiNnCtx::new([], Registry::from(Granted(graphs)))
     }
 }

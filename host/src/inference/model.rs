@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use ort::environment::Environment;
 use ort::session::{RunOptions, Session, SessionInputValue, SessionOutputs};
@@ -54,6 +55,9 @@ struct Inner {
 /// times its input, which every core's session would come to hold. More than a look at 640×640 pixels; getting the memory anew takes a
 /// hundredth of such a run.
 const LARGE: usize = 6 << 20;
+
+/// How long a new model's session may take to be free: nobody else has it.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a run gives: the outputs in the graph's order.
 type Outputs = Result<Vec<NamedTensor>, ModelError>;
@@ -108,6 +112,12 @@ pub enum ModelError {
         /// What is wrong with it.
         cause: TensorError,
     },
+    /// It did not get to run in time.
+    #[error("model `{name}` did not get to run before the deadline")]
+    Late {
+        /// Which model.
+        name: String,
+    },
     /// ONNX Runtime failed the run.
     #[error("model `{name}` failed: {cause}")]
     Run {
@@ -121,7 +131,8 @@ pub enum ModelError {
 impl Model {
     pub(super) fn new(environment: &Environment, cores: Cores, name: &str, bytes: &[u8], batching: Batching) -> Result<Self, ModelError> {
         let sessions = Sessions::new(environment, bytes, cores.all()).map_err(|cause| ModelError::Load { name: name.to_owned(), cause })?;
-        let (inputs, outputs) = sessions.wide(|session| ports(session));
+        let ports = sessions.wide(Instant::now() + PATIENCE, |session| ports(session));
+        let (inputs, outputs) = ports.ok_or_else(|| ModelError::Late { name: name.to_owned() })?;
         let frugal = frugal().map_err(|cause| ModelError::Load { name: name.to_owned(), cause })?;
         Ok(Self(Arc::new(Inner { name: name.to_owned(), batching, inputs, outputs, sessions, cores, frugal })))
     }
@@ -136,17 +147,17 @@ impl Model {
         WeakModel(Arc::downgrade(&self.0))
     }
 
-    /// Runs the network; outputs come in the graph's order.
+    /// Runs the network; outputs come in the graph's order. No run begins after `deadline`; one that has begun is not interrupted.
     ///
     /// # Errors
     ///
-    /// If the inputs are not the network's, or if ONNX Runtime fails.
-    pub fn run(&self, inputs: &[NamedTensor]) -> Result<Vec<NamedTensor>, ModelError> {
+    /// If the inputs are not the network's, if it does not get to run in time, or if ONNX Runtime fails.
+    pub fn run(&self, inputs: &[NamedTensor], deadline: Instant) -> Result<Vec<NamedTensor>, ModelError> {
         let model = &*self.0;
         let inputs = model.check(inputs)?;
         match (model.batching, inputs.as_slice()) {
-            (Batching::Images { most }, [(_, images)]) if images.rows() > 1 => model.run_images(&inputs, images.rows(), most),
-            _ => model.run_whole(&inputs),
+            (Batching::Images { most }, [(_, images)]) if images.rows() > 1 => model.run_images(&inputs, images.rows(), most, deadline),
+            _ => model.run_whole(&inputs, deadline),
         }
     }
 }
@@ -168,22 +179,28 @@ impl Inner {
     }
 
     /// One run, with all cores if they are idle or the input is large, and with this thread alone if not.
-    fn run_whole(&self, inputs: &[(&str, Checked<'_>)]) -> Outputs {
+    fn run_whole(&self, inputs: &[(&str, Checked<'_>)], deadline: Instant) -> Outputs {
         let values = self.values(inputs, Checked::whole)?;
         if inputs.iter().map(|(_, tensor)| tensor.bytes()).sum::<usize>() >= LARGE {
-            return self.sessions.wide(|session| self.outputs(session.run_with_options(values, &self.frugal)));
+            let ran = self.sessions.wide(deadline, |session| self.outputs(session.run_with_options(values, &self.frugal)));
+            return ran.unwrap_or_else(|| Err(self.late()));
         }
         let others = self.cores.all() - 1;
         let borrowed = self.cores.borrow(others);
         if borrowed.len() == others {
-            return self.sessions.wide(|session| self.outputs(session.run(values)));
+            let ran = self.sessions.wide(deadline, |session| self.outputs(session.run(values)));
+            return ran.unwrap_or_else(|| Err(self.late()));
         }
         drop(borrowed);
-        self.sessions.narrow(|session| self.outputs(session.run(values)))
+        self.sessions.narrow(deadline, |session| self.outputs(session.run(values))).unwrap_or_else(|| Err(self.late()))
+    }
+
+    fn late(&self) -> ModelError {
+        ModelError::Late { name: self.name.clone() }
     }
 
     /// Runs `count` images side by side on this thread and the cores that are idle, each taking the next when it is done with one.
-    fn run_images(&self, inputs: &[(&str, Checked<'_>)], count: usize, most: Option<NonZeroUsize>) -> Outputs {
+    fn run_images(&self, inputs: &[(&str, Checked<'_>)], count: usize, most: Option<NonZeroUsize>, deadline: Instant) -> Outputs {
         let borrowed = self.cores.borrow(count.min(self.cores.all()) - 1);
         // As large as the graph takes and as leaves no core without.
         let size = count.div_ceil(borrowed.len() + 1).min(most.map_or(usize::MAX, NonZeroUsize::get));
@@ -197,7 +214,7 @@ impl Inner {
                 return false;
             }
             let begin = index * size;
-            match self.run_part(inputs, begin..count.min(begin + size)) {
+            match self.run_part(inputs, begin..count.min(begin + size), deadline) {
                 Ok(outputs) => results.lock().unwrap_or_else(PoisonError::into_inner).push((index, outputs)),
                 Err(error) => {
                     *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
@@ -227,9 +244,10 @@ impl Inner {
             .map_err(|cause| ModelError::Tensor { name: self.name.clone(), cause })
     }
 
-    fn run_part(&self, inputs: &[(&str, Checked<'_>)], rows: Range<usize>) -> Outputs {
+    fn run_part(&self, inputs: &[(&str, Checked<'_>)], rows: Range<usize>, deadline: Instant) -> Outputs {
         let values = self.values(inputs, |tensor| tensor.part(rows.clone()))?;
-        let outputs = self.sessions.narrow(|session| self.outputs(session.run(values)))?;
+        let ran = self.sessions.narrow(deadline, |session| self.outputs(session.run(values)));
+        let outputs = ran.unwrap_or_else(|| Err(self.late()))?;
         match outputs.iter().find(|output| output.tensor.dimensions.first().is_none_or(|&length| length as usize != rows.len())) {
             None => Ok(outputs),
             Some(odd) => {

@@ -4,6 +4,7 @@
 //! the thread that runs it: beside each other, single threads give more than teams that wait for each other at every layer.
 
 use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Instant;
 
 use ort::environment::Environment;
 use ort::session::Session;
@@ -28,14 +29,14 @@ impl Sessions {
         Ok(Self { wide: Pool::new(vec![wide]), narrow: Pool::new(narrow.collect::<Result<_, ort::Error>>()?) })
     }
 
-    /// Lends the session that works with all cores.
-    pub(super) fn wide<T>(&self, work: impl FnOnce(&mut Session) -> T) -> T {
-        self.wide.lend(work)
+    /// Lends the session that works with all cores; none if it is not free by `deadline`.
+    pub(super) fn wide<T>(&self, deadline: Instant, work: impl FnOnce(&mut Session) -> T) -> Option<T> {
+        self.wide.lend(deadline, work)
     }
 
-    /// Lends a session that works on this thread alone.
-    pub(super) fn narrow<T>(&self, work: impl FnOnce(&mut Session) -> T) -> T {
-        self.narrow.lend(work)
+    /// Lends a session that works on this thread alone; none if none is free by `deadline`.
+    pub(super) fn narrow<T>(&self, deadline: Instant, work: impl FnOnce(&mut Session) -> T) -> Option<T> {
+        self.narrow.lend(deadline, work)
     }
 }
 
@@ -60,18 +61,20 @@ impl Pool {
         Self { idle: Mutex::new(sessions), returned: Condvar::new() }
     }
 
-    /// Waits for an idle session and uses it. There are as many as cores to run them, so waits are rare.
-    fn lend<T>(&self, work: impl FnOnce(&mut Session) -> T) -> T {
+    /// Waits for an idle session and uses it, unless the deadline passes first: nobody wants the result of a run that begins after it. There are
+    /// as many as cores to run them, so waits are rare, but for large inputs.
+    fn lend<T>(&self, deadline: Instant, work: impl FnOnce(&mut Session) -> T) -> Option<T> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let session = loop {
+            let left = deadline.checked_duration_since(Instant::now())?;
             match idle.pop() {
                 Some(session) => break session,
-                None => idle = self.returned.wait(idle).unwrap_or_else(PoisonError::into_inner),
+                None => idle = self.returned.wait_timeout(idle, left).unwrap_or_else(PoisonError::into_inner).0,
             }
         };
         drop(idle);
         // Given back even if the work panics.
-        work(&mut scopeguard::guard(session, |session| self.give_back(session)))
+        Some(work(&mut scopeguard::guard(session, |session| self.give_back(session))))
     }
 
     fn give_back(&self, session: Session) {

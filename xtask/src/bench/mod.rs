@@ -8,6 +8,7 @@ mod frames;
 mod machine;
 mod memory;
 mod peer;
+mod revisions;
 mod search;
 mod service;
 mod wrk;
@@ -34,6 +35,9 @@ pub(crate) struct BenchArgs {
     /// Requests of the memory test
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(100..=1_000_000))]
     requests: u64,
+    /// Swaps of pipelines under load
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(6..=10_000))]
+    swaps: u32,
     /// Vectors in the largest gallery of the search
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1_000..=10_000_000))]
     vectors: u64,
@@ -50,6 +54,8 @@ enum What {
     Search,
     /// The service's memory over many large frames from eight callers
     Memory,
+    /// Starts, staging, and swaps of pipelines under load
+    Revisions,
 }
 
 /// Sets everything up, measures, prints tables, and fails if any request failed.
@@ -72,6 +78,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
             What::Peer => peer::compare(args)?,
             What::Floor => floor::measure()?,
             What::Memory => memory::watch(args.requests)?,
+            What::Revisions => revisions::measure(args.swaps)?,
             What::Search => {}
         }
     }

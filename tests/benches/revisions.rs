@@ -1,0 +1,163 @@
+//! What deploying costs, and what it costs the requests meanwhile: `cargo xtask bench revisions`.
+//!
+//! Starts and stagings are timed with nothing compiled and with everything compiled before. Then two pipelines that answer differently take
+//! turns under load, a hundred times: each time the next one is staged anew, activated, and the one before dropped.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a benchmark fails by panicking")]
+#![allow(dead_code, reason = "the harness of the end-to-end tests has more than is used here")]
+
+#[path = "../e2e/hammer.rs"]
+mod hammer;
+#[path = "../e2e/harness.rs"]
+mod harness;
+#[path = "../e2e/operator.rs"]
+mod operator;
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+
+use crate::hammer::{Hammer, Shot, p99};
+use crate::harness::{Options, Server, component, shared};
+use crate::operator::bytes;
+
+/// What to measure.
+#[derive(Debug, Parser)]
+struct Args {
+    /// How often the pipelines take turns
+    #[arg(long, default_value_t = 100)]
+    swaps: usize,
+    /// Connections that ask meanwhile
+    #[arg(long, default_value_t = 16)]
+    connections: usize,
+    /// Starts and stagings of each kind
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// What `cargo bench` gives to every benchmark
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() {
+    let args = Args::parse();
+    starts(args.rounds);
+    hammered(&args);
+}
+
+fn photo(name: &str) -> Vec<u8> {
+    bytes(shared(&format!("faces/students/s6/{name}.jpg")))
+}
+
+/// Enrolled or not, it is answered.
+fn first_answer(server: &Server) {
+    server.recognize(photo("test")).ok();
+}
+
+#[expect(clippy::print_stdout, reason = "what a benchmark is for")]
+fn starts(rounds: usize) {
+    let mut times: HashMap<(&str, &str), Vec<Duration>> = HashMap::new();
+    for _ in 0..rounds {
+        let compiled = tempfile::tempdir().unwrap();
+        for cache in ["cold", "warm"] {
+            let begun = Instant::now();
+            let server = Options::real().arg("--compiled", compiled.path()).start();
+            first_answer(&server);
+            times.entry(("start to first answer", cache)).or_default().push(begun.elapsed());
+            let begun = Instant::now();
+            let id = server.staged(&bytes(component("variant")), "");
+            server.activate(&id);
+            times.entry(("push to active, idle service", cache)).or_default().push(begun.elapsed());
+        }
+    }
+    println!("| seconds, median of {rounds} | nothing compiled before | compiled before |\n|---|---|---|");
+    for what in ["start to first answer", "push to active, idle service"] {
+        let median = |cache| {
+            let mut times = times[&(what, cache)].clone();
+            times.sort();
+            times[times.len() / 2].as_secs_f64()
+        };
+        println!("| {what} | {:.2} | {:.2} |", median("cold"), median("warm"));
+    }
+}
+
+/// The memory that the service holds, in MB.
+fn memory(server: &Server) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1000
+}
+
+#[expect(clippy::print_stdout, reason = "what a benchmark is for")]
+fn hammered(args: &Args) {
+    let server = Options::real().start();
+    server.enroll("s6", ["front", "left", "right"].map(photo)).ok();
+    let components = [bytes(component("insightface")), bytes(component("variant"))];
+    let names = HashMap::from([(server.active(), "s6"), (server.staged(&components[1], ""), "Unknown")]);
+    let frame = photo("test");
+
+    let steady = Hammer::begin(&server.url, &frame, args.connections);
+    std::thread::sleep(Duration::from_secs(20));
+    let steady = steady.end();
+    let hammer = Hammer::begin(&server.url, &frame, args.connections);
+    let begun = Instant::now();
+    let mut activations: Vec<(Instant, String)> = Vec::new();
+    let (mut early, mut staging) = (0, Vec::new());
+    for swap in 1..=args.swaps {
+        let active = server.active();
+        let (next, name) = names.iter().find(|(id, _)| **id != active).unwrap();
+        // Dropped, with its instances and memory; staged anew.
+        server.admin_delete(&format!("/v1/revisions/{next}")).ok();
+        while server.state(next) != "retired" {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let pushed = Instant::now();
+        assert_eq!(server.staged(&components[usize::from(*name == "Unknown")], ""), *next);
+        staging.push(pushed.elapsed());
+        server.activate(next);
+        activations.push((Instant::now(), next.clone()));
+        if swap == 5 {
+            early = memory(&server);
+        }
+    }
+    let late = memory(&server);
+    let took = begun.elapsed();
+    let shots = hammer.end();
+    let failed = shots.iter().filter(|shot| shot.status != Some(200)).count();
+    let mixed = shots.iter().filter(|shot| names.get(&shot.revision).copied() != Some(shot.identity.as_str())).count();
+    let stale = shots.iter().filter(|shot| is_stale(shot, &activations)).count();
+    staging.sort();
+    println!(
+        "\n{} swaps in {:.0} s under {} connections, each staged anew in {:.1} s (median): {} requests, {failed} failed, {mixed} mixed up, \
+         {stale} from a revision before an activation that was answered.",
+        args.swaps,
+        took.as_secs_f64(),
+        args.connections,
+        staging[staging.len() / 2].as_secs_f64(),
+        shots.len()
+    );
+    let ratio = |a: Duration, b: Duration| a.as_secs_f64() / b.as_secs_f64();
+    println!(
+        "p99 of a request: {:.0} ms in steady state ({} requests), {:.0} ms meanwhile ({:.2}×); median {:.2}×.",
+        p99(&steady).as_secs_f64() * 1e3,
+        steady.len(),
+        p99(&shots).as_secs_f64() * 1e3,
+        ratio(p99(&shots), p99(&steady)),
+        ratio(median(&shots), median(&steady))
+    );
+    println!("Memory: {early} MB after 5 swaps, {late} MB after {} ({:.2}×).", args.swaps, late as f64 / early as f64);
+    assert_eq!((failed, mixed, stale), (0, 0, 0), "no request fails or is mixed up");
+    assert!(late * 100 <= early * 115, "what was dropped is not held");
+}
+
+fn median(shots: &[Shot]) -> Duration {
+    let mut times: Vec<Duration> = shots.iter().map(|shot| shot.took).collect();
+    times.sort();
+    times[times.len() / 2]
+}
+
+/// Whether a request begun after an activation was answered is served by a revision from before.
+fn is_stale(shot: &Shot, activations: &[(Instant, String)]) -> bool {
+    let Some(last) = activations.iter().rposition(|(answered, _)| *answered <= shot.begun) else { return false };
+    // That one, or one activated since.
+    activations[last..].iter().all(|(_, id)| *id != shot.revision)
+}
