@@ -6,14 +6,14 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
 use super::{Admin, origin};
 use crate::deployment::Actor;
 use crate::digest::Sha256Digest;
-use crate::http::ApiError;
+use crate::http::{ApiError, drop_rest};
 
 /// Shorter tokens can be guessed.
 const SHORTEST: usize = 16;
@@ -90,34 +90,38 @@ impl Tokens {
 
 /// Lets a request in, with who it is from, or turns it away.
 pub(super) async fn admit(State(admin): State<Admin>, mut request: Request, next: Next) -> Result<Response, ApiError> {
-    let headers = request.headers();
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    if headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site") {
-        let message = "Pages of browsers may not use the admin interface.";
-        return Err(ApiError::new(StatusCode::FORBIDDEN, "browser_refused", message));
-    }
-    let who = match &admin.tokens {
-        Some(tokens) => {
-            let token = text(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
-            let unauthorized = || {
-                let message = "The admin interface needs a token: 'Authorization: Bearer TOKEN'.";
-                ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
-            };
-            token.and_then(|token| tokens.owner(token)).ok_or_else(unauthorized)?.to_owned()
-        }
-        None => {
-            // A name that somebody else's server gave this address must not be a way in.
-            let host = text(header::HOST).unwrap_or_default();
-            let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-            if !matches!(name, "127.0.0.1" | "localhost" | "[::1]") {
-                return Err(ApiError::new(StatusCode::FORBIDDEN, "host_refused", "Use the loopback address, or configure a token."));
-            }
-            "local".to_owned()
+    let who = match who(admin.tokens.as_deref(), request.headers()) {
+        Ok(who) => who,
+        Err(refusal) => {
+            drop_rest(request.into_body());
+            return Err(refusal);
         }
     };
     let from = origin(request.extensions().get::<ConnectInfo<SocketAddr>>());
     request.extensions_mut().insert(Actor { who, from });
     Ok(next.run(request).await)
+}
+
+/// Who sends a request with these headers.
+fn who(tokens: Option<&Tokens>, headers: &HeaderMap) -> Result<String, ApiError> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    if headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site") {
+        let message = "Pages of browsers may not use the admin interface.";
+        return Err(ApiError::new(StatusCode::FORBIDDEN, "browser_refused", message));
+    }
+    let Some(tokens) = tokens else {
+        // A name that somebody else's server gave this address must not be a way in.
+        let host = text(header::HOST).unwrap_or_default();
+        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+        return match name {
+            "127.0.0.1" | "localhost" | "[::1]" => Ok("local".to_owned()),
+            _ => Err(ApiError::new(StatusCode::FORBIDDEN, "host_refused", "Use the loopback address, or configure a token.")),
+        };
+    };
+    let token = text(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
+    let owner = token.and_then(|token| tokens.owner(token)).map(str::to_owned);
+    let message = "The admin interface needs a token: 'Authorization: Bearer TOKEN'.";
+    owner.ok_or_else(|| ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message))
 }
 
 #[cfg(test)]

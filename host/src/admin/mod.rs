@@ -24,7 +24,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::deployment::{Actor, ChangeError, Deployment, Given, Outcome, RevisionStatus, Statuses};
 use crate::digest::Sha256Digest;
-use crate::http::{ApiError, observe, panicked};
+use crate::http::{ApiError, drop_rest, observe, panicked};
 use crate::plugin::PluginError;
 
 pub(crate) use auth::{Tokens, TokensError};
@@ -122,11 +122,18 @@ async fn show(State(admin): State<Admin>, Path(id): Path<String>) -> Result<Json
 async fn push(
     State(admin): State<Admin>,
     Extension(actor): Extension<Actor>,
-    Asked(query): Asked<PushQuery>,
+    query: Result<Asked<PushQuery>, ApiError>,
     body: Body,
 ) -> Result<(StatusCode, Json<Changed>), ApiError> {
-    let busy = || ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "upload_in_progress", "Another component is being uploaded; try again.");
-    let turn = Arc::clone(&admin.uploads).try_acquire_owned().map_err(|_| busy())?;
+    let busy = |_| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "upload_in_progress", "Another component is being uploaded; try again.");
+    let turn = query.and_then(|asked| Ok((asked, Arc::clone(&admin.uploads).try_acquire_owned().map_err(busy)?)));
+    let (Asked(query), turn) = match turn {
+        Ok(turn) => turn,
+        Err(refusal) => {
+            drop_rest(body);
+            return Err(refusal);
+        }
+    };
     let bytes = match Limited::new(body, Deployment::MOST_BYTES).collect().await {
         Ok(body) => body.to_bytes().to_vec(),
         Err(error) if error.is::<LengthLimitError>() => {

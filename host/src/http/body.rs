@@ -85,8 +85,13 @@ pub(super) async fn read(mut body: Body, mut collector: Collector) -> Result<Opt
     Ok(Some(collector.finish()))
 }
 
-/// How long the rest of a body that was refused is still read and dropped, so that a client that only reads the answer after sending
-/// everything gets to see it.
+/// Reads the rest of a body that was refused, and drops it, so that a client that only reads the answer after sending everything gets to see
+/// it.
+pub(crate) fn drop_rest(body: Body) {
+    tokio::spawn(linger(drain(body)));
+}
+
+/// How long that is done.
 pub(super) async fn linger(rest: impl Future<Output = ()>) {
     let _ = tokio::time::timeout(Duration::from_secs(2), rest).await;
 }

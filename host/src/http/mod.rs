@@ -23,7 +23,7 @@ use serde::Serialize;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use self::body::BodyMemory;
-pub(crate) use self::body::Content;
+pub(crate) use self::body::{Content, drop_rest};
 pub(crate) use self::error::ApiError;
 use self::form::{FormLimits, body_too_large};
 pub(crate) use self::request::observe;
@@ -145,7 +145,7 @@ async fn refuse_large_bodies(State(app): State<App>, request: Request, next: Nex
     if length.is_none_or(|length| length <= app.limits.body_bytes as u64) {
         return next.run(request).await;
     }
-    tokio::spawn(body::linger(body::drain(request.into_body())));
+    body::drop_rest(request.into_body());
     body_too_large(app.limits.body_bytes).into_response()
 }
 
