@@ -147,7 +147,7 @@ impl Limits {
 pub struct LimitReached {
     /// Which limit.
     pub name: &'static str,
-    /// Its value.
+    /// Its value, as it is set.
     pub limit: usize,
     /// What was asked for.
     pub asked: String,
@@ -157,6 +157,10 @@ impl LimitReached {
     /// More was wanted than there is, of which `used` was in use.
     pub(crate) fn wanted(name: &'static str, limit: usize, used: usize, wanted: usize) -> Self {
         Self { name, limit, asked: format!("{used} in use, {wanted} wanted") }
+    }
+
+    fn memory(limit: usize, used: usize, wanted: usize) -> Self {
+        Self { name: "memory-mib", limit: limit >> 20, asked: format!("{used} bytes in use, {wanted} wanted") }
     }
 }
 
@@ -190,7 +194,7 @@ impl Limiter {
         let used = self.memory_used.saturating_add(bytes);
         if used > self.limits.memory_bytes {
             let before = self.memory_used.saturating_add(self.tensor_bytes);
-            return Err(LimitReached::wanted("memory-bytes", self.limits.memory_bytes, before, used));
+            return Err(LimitReached::memory(self.limits.memory_bytes, before, used));
         }
         self.tensor_bytes = bytes;
         Ok(())
@@ -204,7 +208,7 @@ impl ResourceLimiter for Limiter {
         if used > self.limits.memory_bytes {
             // Trapping here names the limit; answering `false` would let the guest die of it in its own words.
             let before = self.memory_used.saturating_add(self.tensor_bytes);
-            return Err(LimitReached::wanted("memory-bytes", self.limits.memory_bytes, before, used).into());
+            return Err(LimitReached::memory(self.limits.memory_bytes, before, used).into());
         }
         self.memory_used = memory;
         Ok(true)
@@ -249,7 +253,7 @@ mod tests {
         limiter.memory_growing(0, 8 << 20, None).unwrap();
         limiter.tensors(1, 8 << 20).unwrap();
         let error = limiter.tensors(2, (8 << 20) + 1).unwrap_err().to_string();
-        assert_eq!(error, "limit `memory-bytes` of 16777216 reached: 16777216 in use, 16777217 wanted");
+        assert_eq!(error, "limit `memory-mib` of 16 reached: 16777216 bytes in use, 16777217 wanted");
         assert!(limiter.memory_growing(8 << 20, (8 << 20) + 1, None).is_err());
         // They went: the memory is free again.
         limiter.tensors(1, 0).unwrap();

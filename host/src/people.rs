@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::cores::Cores;
 use crate::gallery::{FileError, Gallery, GalleryError, Loaded, Problem, Stored};
 use crate::index::{IndexError, Method};
-use crate::person::{PersonId, Sample};
+use crate::person::{ContractId, PersonId, Sample};
 use crate::revision::Revision;
 use crate::run::RunError;
 
@@ -60,11 +60,16 @@ impl People {
         Self { gallery, method, cores, views: Mutex::default() }
     }
 
+    /// Says of what contract samples are that state none, if that is known from before.
+    pub(crate) fn adopt_unmarked(&self, contract: &ContractId) {
+        self.gallery.adopt_unmarked(contract);
+    }
+
     /// The people as `revision` sees them: a view that is in use if there is one, else a new one, with everybody in it whom the revision can
     /// recognise. Enrolments go on meanwhile, and are in it.
     ///
-    /// A person is matched by the samples of the revision's contract; samples without one (written by the replaced service) count as
-    /// the revision's if their dimension agrees. A person of whose samples no templates can be made is a [`Problem`], like a file that
+    /// A person is matched by the samples of the revision's contract. Samples without one (written by the replaced service) are of the contract
+    /// that the first revision had which ever saw them. A person of whose samples no templates can be made is a [`Problem`], like a file that
     /// cannot be read.
     ///
     /// # Errors
@@ -72,6 +77,7 @@ impl People {
     /// If the gallery cannot be read, or if the deadline passes.
     pub(crate) fn view(&self, revision: &Arc<Revision>, deadline: Instant) -> Result<(Arc<View>, Report), PeopleError> {
         let key = Key::of(revision);
+        self.gallery.adopt_unmarked(&revision.contract().id);
         let view = {
             let mut views = self.locked();
             views.retain(|view| view.strong_count() > 0);

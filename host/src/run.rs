@@ -121,6 +121,7 @@ impl Run {
                 Err(RunError::TooLarge { width: size.width, height: size.height, max_pixels: size.max_pixels })
             }
             // What a model said of its failure is not passed on to the guest.
+            Err(VisionError::Model(_)) if Instant::now() >= self.deadline => Err(RunError::Deadline),
             Err(VisionError::Model(cause)) => Err(RunError::Model(match guest.store.data().take_failure() {
                 Some(failure) => format!("{}: {failure}", printable(&cause)),
                 None => printable(&cause),
@@ -219,7 +220,7 @@ fn failure(guest: &Guest, error: &wasmtime::Error) -> RunError {
 fn limit_hidden(error: &wasmtime::Error, limits: &Limits) -> Option<LimitReached> {
     if error.root_cause().to_string().contains("fuel allocated for hostcalls has been exhausted") {
         let asked = "one call or answer has more bytes".to_owned();
-        return Some(LimitReached { name: "transfer-bytes", limit: limits.transfer_bytes(), asked });
+        return Some(LimitReached { name: "transfer-mib", limit: limits.transfer_bytes() >> 20, asked });
     }
     if let Some(ResourceTableError::Full) = error.downcast_ref::<ResourceTableError>() {
         return Some(LimitReached::wanted("handles", limits.handles(), limits.handles(), limits.handles() + 1));

@@ -186,6 +186,8 @@ impl SelfTest {
             return Err(wrong(name, "policy.decide answers the same question in two ways".to_owned()));
         }
         one_face_each(&probes, &decisions).map_err(|what| wrong(name, what))?;
+        // Its place in the pool is needed for the next.
+        drop(run);
         let (mut run, enrolled) = look(Purpose::Enroll)?;
         run.review(&enrolled).map_err(failed("policy.review"))?;
         let samples: Vec<Vec<f32>> = enrolled.faces.into_iter().map(|face| face.embedding).filter(|vector| !vector.is_empty()).collect();

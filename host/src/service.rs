@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::bindings::{Analysis, Candidate, Decision, Face, Probe, Purpose, ReviewOutcome};
 use crate::deployment::{Deployment, Live, Preference, Seen, Taken, is_at_fault};
+use crate::digest::Sha256Digest;
 use crate::executor::{Executor, ExecutorError};
 use crate::http::Content;
 use crate::people::{People, PeopleError};
@@ -112,7 +113,7 @@ impl Service {
         self.executor.deadline()
     }
 
-    /// Finds out who is in an encoded frame. The request keeps the revision that serves when it arrives.
+    /// Finds out who is in an encoded frame. The request keeps the revision that serves when it arrives: its id is given with what came of it.
     ///
     /// # Errors
     ///
@@ -122,9 +123,14 @@ impl Service {
         frame: Content,
         deadline: Instant,
         preference: Preference,
-    ) -> Result<Recognition, ServiceError> {
+    ) -> (Sha256Digest, Result<Recognition, ServiceError>) {
+        let taken = self.deployment.take(preference);
+        (taken.live.id(), self.recognize_on(taken, frame, deadline).await)
+    }
+
+    async fn recognize_on(self: &Arc<Self>, taken: Taken, frame: Content, deadline: Instant) -> Result<Recognition, ServiceError> {
         let arrived = Instant::now();
-        let Taken { live, shadow } = self.deployment.take(preference);
+        let Taken { live, shadow } = taken;
         let frame = Arc::new(frame);
         let (service, seen_by) = (Arc::clone(self), Arc::clone(&live));
         let bytes = Arc::clone(&frame);
@@ -173,14 +179,29 @@ impl Service {
         result
     }
 
-    /// Enrols a person from photos, in place of what was known under that id.
+    /// Enrols a person from photos, in place of what was known under that id; the revision's id is given with what came of it.
     ///
     /// # Errors
     ///
     /// [`ServiceError`]; nothing changed then, unless the deadline passed while the person was written.
-    pub(crate) async fn enroll(self: &Arc<Self>, id: PersonId, photos: Vec<Photo>, deadline: Instant) -> Result<Enrollment, ServiceError> {
-        let service = Arc::clone(self);
+    pub(crate) async fn enroll(
+        self: &Arc<Self>,
+        id: PersonId,
+        photos: Vec<Photo>,
+        deadline: Instant,
+    ) -> (Sha256Digest, Result<Enrollment, ServiceError>) {
         let live = self.deployment.active();
+        (live.id(), self.enroll_on(live, id, photos, deadline).await)
+    }
+
+    async fn enroll_on(
+        self: &Arc<Self>,
+        live: Arc<Live>,
+        id: PersonId,
+        photos: Vec<Photo>,
+        deadline: Instant,
+    ) -> Result<Enrollment, ServiceError> {
+        let service = Arc::clone(self);
         let work = move || {
             let result = service.watched(&live, deadline, |fault| service.enroll_now(&live, &id, &photos, deadline, fault));
             (result, live)

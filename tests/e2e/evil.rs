@@ -69,7 +69,7 @@ const TIME: Group = Group {
 /// Modes that take memory, or end.
 const MEMORY: Group = Group {
     cases: &[
-        ("memory", &["limit `memory-bytes` of 134217728 reached: 13", "wanted"]),
+        ("memory", &["limit `memory-mib` of 128 reached: 13", "wanted"]),
         ("recursion", &["call stack exhausted"]),
         ("stack", &["out of bounds"]),
         ("panic", &["evil vision panics"]),
@@ -93,7 +93,7 @@ const TENSORS: Group = Group {
         ("tensor-shape", &["the pipeline's model failed"]),
         ("tensors", &["limit `tensors` of 16 reached: 16 in use, 17 wanted"]),
         // 48 MiB in the guest and as much again in the host: taken together.
-        ("tensor-bytes", &["limit `memory-bytes` of 100663296 reached: ", "wanted"]),
+        ("tensor-bytes", &["limit `memory-mib` of 96 reached: ", "wanted"]),
         ("model-name", &["the pipeline's model failed"]),
         ("model-log", &["the pipeline's model failed"]),
         ("load-bytes", &["the pipeline's model failed"]),
@@ -107,10 +107,10 @@ const TENSORS: Group = Group {
 /// Modes that answer wrongly, or hand over too much.
 const ANSWERS: Group = Group {
     cases: &[
-        ("transfer", &["limit `transfer-bytes` of 67108864 reached: one call or answer has more bytes"]),
+        ("transfer", &["limit `transfer-mib` of 64 reached: one call or answer has more bytes"]),
         ("faces-many", &["limit `"]),
         ("faces-2000", &["2000 faces; at most 1024 are taken"]),
-        ("embeddings-shared", &["limit `transfer-bytes` of 67108864 reached"]),
+        ("embeddings-shared", &["limit `transfer-mib` of 64 reached"]),
         ("measures-many", &["100000 measures; at most 32 are taken"]),
         ("name-long", &["a measure whose name is not 1 to 32"]),
         ("landmarks-many", &["100000 landmarks, neither none nor five"]),
@@ -317,7 +317,7 @@ fn a_component_that_cannot_say_what_it_is_never_serves() {
     let at_the_start = [("huge", wrongly), ("name", wrongly)];
     let while_it_serves = [
         ("spin", format!("{failed}the pipeline did not finish before the deadline")),
-        ("memory", format!("{failed}the pipeline hit the limit `memory-bytes` of 134217728")),
+        ("memory", format!("{failed}the pipeline hit the limit `memory-mib` of 128")),
         ("panic", format!("{failed}the pipeline failed: wasm trap")),
     ];
     let tried: BTreeSet<&str> = at_the_start.iter().map(|(mode, _)| *mode).chain(while_it_serves.iter().map(|(mode, _)| *mode)).collect();

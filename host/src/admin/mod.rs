@@ -8,6 +8,7 @@ mod people;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, FromRequestParts, Path, Query, State};
@@ -16,18 +17,22 @@ use axum::http::request::Parts;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::deployment::{Actor, ChangeError, Deployment, Given, Outcome, RevisionStatus, Statuses};
 use crate::digest::Sha256Digest;
-use crate::http::{ApiError, drop_rest, observe, panicked};
+use crate::http::{ApiError, drop_rest, method_not_allowed, observe, panicked};
 use crate::plugin::PluginError;
 
 pub(crate) use auth::{Tokens, TokensError};
+
+/// How long an upload may stand still: it keeps others from theirs.
+const STALLED: Duration = Duration::from_secs(10);
 
 /// What the handlers share.
 #[derive(Clone, Debug)]
@@ -94,12 +99,13 @@ pub(crate) fn app(deployment: Arc<Deployment>, tokens: Option<Tokens>) -> Router
         .route("/v1/revisions", get(list).post(push))
         .route("/v1/revisions/{id}", get(show).delete(retire))
         .route("/v1/revisions/{id}/activate", post(activate))
-        .route("/v1/revisions/{id}/canary", post(canary).delete(stand_down))
-        .route("/v1/revisions/{id}/shadow", post(shadow).delete(stand_down))
+        .route("/v1/revisions/{id}/canary", post(canary).delete(end_canary))
+        .route("/v1/revisions/{id}/shadow", post(shadow).delete(end_shadow))
         .route("/v1/rollback", post(roll_back))
         .route("/v1/people", get(people::list))
         .route("/v1/people/{id}", axum::routing::delete(people::delete))
         .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn_with_state(admin.clone(), auth::admit))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(observe))
@@ -107,7 +113,7 @@ pub(crate) fn app(deployment: Arc<Deployment>, tokens: Option<Tokens>) -> Router
 }
 
 async fn not_found() -> ApiError {
-    ApiError::new(StatusCode::NOT_FOUND, "not_found", "There is nothing here; see docs/operating.md for what there is.")
+    ApiError::new(StatusCode::NOT_FOUND, "not_found", "There is nothing here; see docs/admin.md for what there is.")
 }
 
 async fn list(State(admin): State<Admin>) -> Json<Statuses> {
@@ -134,18 +140,32 @@ async fn push(
             return Err(refusal);
         }
     };
-    let bytes = match Limited::new(body, Deployment::MOST_BYTES).collect().await {
-        Ok(body) => body.to_bytes().to_vec(),
-        Err(error) if error.is::<LengthLimitError>() => {
-            return Err(refusal(PluginError::TooLarge { size: Deployment::MOST_BYTES + 1 }.into()));
-        }
-        Err(error) => return Err(ApiError::bad_request("upload_cut_off", format!("The component did not arrive whole: {error}."))),
-    };
+    let bytes = receive(body).await?;
     let given = Given { bytes, pack: query.pack, policy_only: query.policy_only, digest: query.sha256 };
     let changed = admin.change(move |deployment| deployment.push(given, &actor)).await?;
     drop(turn);
     let status = if changed.0.changed { StatusCode::ACCEPTED } else { StatusCode::OK };
     Ok((status, changed))
+}
+
+/// Takes an upload, as long as it goes on.
+async fn receive(mut body: Body) -> Result<Vec<u8>, ApiError> {
+    let mut bytes = Vec::new();
+    loop {
+        let frame = match timeout(STALLED, body.frame()).await {
+            Ok(None) => return Ok(bytes),
+            Ok(Some(Ok(frame))) => frame,
+            Ok(Some(Err(error))) => {
+                return Err(ApiError::bad_request("upload_cut_off", format!("The component did not arrive whole: {error}.")));
+            }
+            Err(_) => return Err(ApiError::body_timeout()),
+        };
+        bytes.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
+        if bytes.len() > Deployment::MOST_BYTES {
+            drop_rest(body);
+            return Err(refusal(PluginError::TooLarge { size: bytes.len() }.into()));
+        }
+    }
 }
 
 async fn activate(
@@ -176,12 +196,20 @@ async fn shadow(
     admin.change(move |deployment| deployment.shadow(deployment.find(&id)?, query.share, &actor)).await
 }
 
-async fn stand_down(
+async fn end_canary(
     State(admin): State<Admin>,
     Extension(actor): Extension<Actor>,
     Path(id): Path<String>,
 ) -> Result<Json<Changed>, ApiError> {
-    admin.change(move |deployment| deployment.stand_down(deployment.find(&id)?, &actor)).await
+    admin.change(move |deployment| deployment.end_canary(deployment.find(&id)?, &actor)).await
+}
+
+async fn end_shadow(
+    State(admin): State<Admin>,
+    Extension(actor): Extension<Actor>,
+    Path(id): Path<String>,
+) -> Result<Json<Changed>, ApiError> {
+    admin.change(move |deployment| deployment.end_shadow(deployment.find(&id)?, &actor)).await
 }
 
 async fn retire(State(admin): State<Admin>, Extension(actor): Extension<Actor>, Path(id): Path<String>) -> Result<Json<Changed>, ApiError> {

@@ -9,6 +9,9 @@ use crate::digest::Sha256Digest;
 use crate::models::PackError;
 use crate::plugin::PluginError;
 
+/// The fewest digits of an id that name a revision.
+const SHORTEST: usize = 4;
+
 /// What came of a change that was not refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Outcome {
@@ -24,8 +27,8 @@ pub(crate) enum ChangeError {
     /// There is no such revision.
     #[error("there is no revision {0}; `rostro pipeline list` shows which there are")]
     Unknown(String),
-    /// Several begin so.
-    #[error("several revisions begin with {0}; give more of its digits")]
+    /// Several begin so, or could.
+    #[error("several revisions may begin with `{0}`; give more of its digits, at least {SHORTEST}")]
     Ambiguous(String),
     /// It is not ready.
     #[error("the revision {} {why}", .id.short())]
@@ -38,7 +41,7 @@ pub(crate) enum ChangeError {
     /// Its embeddings are not those that people are known by.
     #[error(
         "the revision {} makes other embeddings: {people} people would not be recognised before they are enrolled again; to go on, allow the \
-         change of contract",
+         change of contract (--allow-contract-change)",
         .id.short()
     )]
     Contract {
@@ -117,24 +120,14 @@ impl Draft<'_> {
         Err(ChangeError::NotReady { id, why })
     }
 
-    /// Retires the previous revision, whose place another takes, unless it has a part beside that.
-    fn let_go_previous(&mut self) {
-        let Some(id) = self.record.previous else { return };
-        let has_part = [self.record.canary, self.record.shadow].into_iter().flatten().any(|beside| beside.id == id);
-        if let Some(entry) = self.record.entry_mut(id).filter(|_| !has_part) {
-            entry.status = Status::Retired;
-        }
-    }
-
     /// Refuses a revision for whom people are strangers whom the active one knows, unless that is allowed.
     fn check_contract(&self, live: &Live, allowed: bool) -> Result<(), ChangeError> {
-        let (_, missing) = live.view.counts();
-        let active = self.record.active.and_then(|id| self.book.ready.get(&id));
-        let is_other = active.is_some_and(|active| active.revision.contract().id != live.revision.contract().id);
-        if is_other && missing > 0 && !allowed {
-            return Err(ChangeError::Contract { id: live.id(), people: missing });
+        let Some(active) = self.record.active.and_then(|id| self.book.ready.get(&id)) else { return Ok(()) };
+        let is_other = active.revision.contract().id != live.revision.contract().id;
+        match live.view.strangers_beside(&active.view) {
+            people if is_other && people > 0 && !allowed => Err(ChangeError::Contract { id: live.id(), people }),
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -144,7 +137,8 @@ impl Deployment {
         let book = self.locked();
         let mut found = book.record.revisions.iter().map(|entry| entry.id).filter(|id| id.to_string().starts_with(begin));
         match (found.next(), found.next()) {
-            (Some(id), None) if begin.len() >= 4 => Ok(id),
+            (Some(_), _) if begin.len() < SHORTEST => Err(ChangeError::Ambiguous(begin.to_owned())),
+            (Some(id), None) => Ok(id),
             (Some(_), Some(_)) => Err(ChangeError::Ambiguous(begin.to_owned())),
             _ => Err(ChangeError::Unknown(begin.to_owned())),
         }
@@ -160,7 +154,7 @@ impl Deployment {
             draft.check_contract(&live, allow_contract)?;
             live.health.forgive();
             draft.record.stand_down(id);
-            draft.let_go_previous();
+            draft.record.let_go_previous();
             draft.record.previous = draft.record.active.replace(id);
             draft.record.rolled_back = false;
             Ok(id)
@@ -213,12 +207,18 @@ impl Deployment {
         })
     }
 
-    /// Ends a revision's part as canary or shadow; it stays ready.
-    pub(crate) fn stand_down(&self, id: Sha256Digest, actor: &Actor) -> Result<Outcome, ChangeError> {
-        self.change("stand-down", actor, |draft| {
-            let previous = draft.record.previous;
-            draft.record.stand_down(id);
-            draft.record.previous = previous;
+    /// Ends a revision's part as canary; it stays ready.
+    pub(crate) fn end_canary(&self, id: Sha256Digest, actor: &Actor) -> Result<Outcome, ChangeError> {
+        self.change("end-canary", actor, |draft| {
+            draft.record.canary = draft.record.canary.filter(|beside| beside.id != id);
+            Ok(id)
+        })
+    }
+
+    /// Ends a revision's part as shadow; it stays ready.
+    pub(crate) fn end_shadow(&self, id: Sha256Digest, actor: &Actor) -> Result<Outcome, ChangeError> {
+        self.change("end-shadow", actor, |draft| {
+            draft.record.shadow = draft.record.shadow.filter(|beside| beside.id != id);
             Ok(id)
         })
     }
@@ -235,7 +235,11 @@ impl Deployment {
     fn trip(&self, live: &Live, in_a_row: u32, cause: &str) {
         let id = live.id();
         let reason = format!("taken out after {in_a_row} failures in a row, the last: {cause}");
-        let outcome = self.change("break", &Actor::part("breaker"), |draft| {
+        let outcome = self.changed(|draft| {
+            // It may have been taken out, and staged anew, since the request began.
+            if !draft.book.ready.get(&id).is_some_and(|ready| std::ptr::eq(&**ready, live)) {
+                return Ok(id);
+            }
             if draft.record.active == Some(id) {
                 let previous = draft.record.previous.filter(|previous| draft.ready(*previous).is_ok()).ok_or(ChangeError::NoPrevious)?;
                 draft.record.stand_down(previous);
@@ -248,13 +252,15 @@ impl Deployment {
             }
             Ok(id)
         });
+        let actor = Actor::part("breaker");
         match outcome {
             Ok(Outcome { changed: true, .. }) => {
                 self.locked().broken += 1;
                 tracing::error!(revision = id.short(), "{}", reason.escape_debug());
+                self.audit.note(&actor, "break", Some(id), "done", &reason);
             }
             Ok(_) => {}
-            Err(error) => tracing::error!(revision = id.short(), "fails again and again, and goes on to serve: {error}"),
+            Err(error) => self.audit.note(&actor, "break", Some(id), "refused", &format!("{error}; it goes on to serve; {reason}")),
         }
     }
 

@@ -41,9 +41,10 @@ impl Deployment {
     pub(crate) fn watch(self: &Arc<Self>, folder: &Path, action: FolderAction) -> std::io::Result<()> {
         let named = |error: std::io::Error| std::io::Error::new(error.kind(), format!("the watched folder {}: {error}", folder.display()));
         fs::create_dir_all(folder).map_err(named)?;
-        let mut known = Known::default();
-        // What is there at the start was taken before the restart, or is taken now: known revisions are not staged again.
         fs::read_dir(folder).map_err(named)?;
+        // What was taken before a restart is not taken again: an operator may have decided otherwise since.
+        let mut known = Known::default();
+        known.taken.extend(components(folder).into_iter().filter(|(path, _)| self.knows(path)));
         let (deployment, folder) = (Arc::downgrade(self), folder.to_owned());
         std::thread::Builder::new().name("watched-folder".to_owned()).spawn(move || {
             while let Some(deployment) = Weak::upgrade(&deployment) {
@@ -75,6 +76,13 @@ impl Deployment {
         known.taken.retain(|path, _| now.contains_key(path));
         known.last = now;
         known.pending.retain(|id| self.activate_if_staged(*id));
+    }
+
+    /// Whether any revision that is remembered is made of this file.
+    fn knows(&self, path: &Path) -> bool {
+        let Ok(bytes) = fs::read(path) else { return false };
+        let digest = Sha256Digest::of(&bytes);
+        self.locked().record.revisions.iter().any(|entry| entry.ingredients.components().any(|component| component == digest))
     }
 
     fn take_file(&self, path: &Path) -> Option<Outcome> {

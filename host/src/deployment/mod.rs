@@ -125,6 +125,9 @@ impl Deployment {
     pub(crate) fn open(workshop: Workshop, store: Store, configured: &Configured, breaker: u32) -> Result<(Arc<Self>, Report), OpenError> {
         let audit = Audit::open(&store.audit())?;
         let mut record = store.read()?;
+        if let Some(contract) = record.unmarked.as_ref().and_then(|text| text.parse().ok()) {
+            workshop.people.adopt_unmarked(&contract);
+        }
         let ingredients = Ingredients {
             vision: store.keep(&configured.vision)?,
             policy: configured.policy.as_ref().map(|bytes| store.keep(bytes)).transpose()?,
@@ -141,12 +144,14 @@ impl Deployment {
         let id = live.id();
         let before = record.clone();
         if record.active != Some(id) {
+            record.let_go_previous();
             record.previous = record.active.filter(|active| *active != id);
             record.rolled_back = false;
         }
         record.stand_down(id);
         record.active = Some(id);
         record.configured = Some(wanted);
+        record.unmarked.get_or_insert_with(|| live.revision.contract().id.to_string());
         if record.entry(wanted).is_none() {
             record.revisions.push(Entry { id: wanted, ingredients, about: None, since: now(), status: Status::Staging });
         }
@@ -251,8 +256,9 @@ impl Deployment {
             (_, false) => return Err(ChangeError::NoPolicy),
         };
         let id = self.workshop.id(&ingredients)?;
-        self.store.keep(&given.bytes)?;
         let mut book = self.locked();
+        // Not before: a change of something else sweeps out what no revision needs.
+        self.store.keep(&given.bytes)?;
         if book.record.entry(id).is_some_and(|entry| matches!(entry.status, Status::Staging | Status::Staged)) {
             return Ok(Outcome { id, changed: false });
         }

@@ -102,11 +102,23 @@ pub(crate) struct Record {
     /// Whether the last change of the active one was a rollback, which is not undone by asking for it again.
     #[serde(default)]
     pub rolled_back: bool,
+    /// The contract of samples in the gallery that state none: that of the first revision that served.
+    #[serde(default)]
+    pub unmarked: Option<String>,
     /// All that are known, oldest first.
     pub revisions: Vec<Entry>,
 }
 
 impl Record {
+    /// Retires the previous revision, whose place another takes, unless it has a part beside that.
+    pub(crate) fn let_go_previous(&mut self) {
+        let Some(id) = self.previous else { return };
+        let has_part = [self.canary, self.shadow].into_iter().flatten().any(|beside| beside.id == id);
+        if let Some(entry) = self.entry_mut(id).filter(|entry| !has_part && entry.status != Status::Staging) {
+            entry.status = Status::Retired;
+        }
+    }
+
     pub(crate) fn entry(&self, id: Sha256Digest) -> Option<&Entry> {
         self.revisions.iter().find(|entry| entry.id == id)
     }
@@ -306,13 +318,19 @@ impl Store {
     }
 }
 
-/// Makes a folder into which nobody else may write or look: what was compiled is run, and the record says what serves.
+/// Makes a folder into which nobody else may write or look: what was compiled is run, and the record says what serves. One that is there must
+/// not be open to others.
 fn make_private(folder: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder)
+    builder.create(folder)?;
+    #[cfg(unix)]
+    if std::os::unix::fs::PermissionsExt::mode(&folder.metadata()?.permissions()) & 0o022 != 0 {
+        return Err(io::Error::other("others may write into it; take that from them with `chmod go-w`"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use tempfile::NamedTempFile;
 
@@ -22,6 +23,8 @@ const OTHER_CONTRACTS: &str = ".contracts";
 #[derive(Debug)]
 pub(crate) struct CsvGallery {
     folder: PathBuf,
+    /// The contract of samples that state none.
+    unmarked: OnceLock<ContractId>,
 }
 
 impl CsvGallery {
@@ -32,7 +35,7 @@ impl CsvGallery {
     /// If it cannot be made or written.
     pub(crate) fn open(folder: &Path) -> Result<Self, GalleryError> {
         fs::create_dir_all(folder).map_err(GalleryError::folder("make", folder))?;
-        let this = Self { folder: folder.to_owned() };
+        let this = Self { folder: folder.to_owned(), unmarked: OnceLock::new() };
         // Permissions say little (root, read-only mounts): trying does.
         this.unfinished().map_err(GalleryError::folder("write into", folder))?;
         Ok(this)
@@ -46,19 +49,32 @@ impl CsvGallery {
         self.folder.join(OTHER_CONTRACTS).join(contract.to_string()).join(format!("{id}.csv"))
     }
 
+    /// The samples, each with a contract if that can be known.
+    fn marked(&self, mut samples: Vec<Sample>) -> Vec<Sample> {
+        for sample in &mut samples {
+            sample.contract = sample.contract.take().or_else(|| self.unmarked.get().cloned());
+        }
+        samples
+    }
+
     /// Keeps a copy of the person's file if it holds samples of another contract than `new` ones, by which it is about to be replaced.
     fn set_aside(&self, id: &PersonId, new: &[Sample]) -> io::Result<()> {
         let path = self.path_of(id);
         // What cannot be read is of no use to any contract; a person without a file has none.
-        let old = csv_file::read(&path).unwrap_or_default();
+        let old = self.marked(csv_file::read(&path).unwrap_or_default());
         let is_new = |contract: &ContractId| new.iter().any(|sample| sample.contract.as_ref() == Some(contract));
         let mut others: Vec<&ContractId> = old.iter().filter_map(|sample| sample.contract.as_ref()).filter(|id| !is_new(id)).collect();
         others.dedup();
         for contract in others {
             let kept: Vec<Sample> = old.iter().filter(|sample| sample.contract.as_ref() == Some(contract)).cloned().collect();
             let to = self.path_of_other(contract, id);
-            fs::create_dir_all(to.parent().unwrap_or(&self.folder))?;
+            let folder = to.parent().unwrap_or(&self.folder);
+            fs::create_dir_all(folder)?;
             self.write(&to, &kept)?;
+            // The folders may be new.
+            for folder in [folder, &self.folder.join(OTHER_CONTRACTS), &self.folder] {
+                File::open(folder)?.sync_all()?;
+            }
         }
         Ok(())
     }
@@ -111,6 +127,11 @@ impl CsvGallery {
 }
 
 impl Gallery for CsvGallery {
+    fn adopt_unmarked(&self, contract: &ContractId) {
+        // It was said before.
+        let _ = self.unmarked.set(contract.clone());
+    }
+
     fn load(&self) -> Result<Loaded, GalleryError> {
         let unreadable = || GalleryError::folder("read", &self.folder);
         let mut loaded = Loaded::default();
@@ -126,7 +147,7 @@ impl Gallery for CsvGallery {
                 continue;
             }
             match person(&path) {
-                Ok((id, samples)) => loaded.people.push(Stored { id, samples, path }),
+                Ok((id, samples)) => loaded.people.push(Stored { id, samples: self.marked(samples), path }),
                 Err(cause) => loaded.problems.push(Problem { path, cause }),
             }
         }
@@ -174,12 +195,15 @@ impl Gallery for CsvGallery {
         // The person's own file last: until then they are still there as a whole for whoever asks again after a failure.
         for path in others.chain([self.path_of(id)]) {
             match fs::remove_file(&path) {
-                Ok(()) => was_there = true,
+                Ok(()) => {
+                    was_there = true;
+                    // Whoever is deleted must not come back after a crash.
+                    File::open(path.parent().unwrap_or(&self.folder)).and_then(|folder| folder.sync_all()).map_err(failed)?;
+                }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(failed(error)),
             }
         }
-        File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
         Ok(was_there)
     }
 }
@@ -245,6 +269,23 @@ mod tests {
         assert!(gallery.remove(&id("s6")).unwrap());
         assert!(gallery.load().unwrap().people.is_empty());
         assert!(!gallery.remove(&id("s6")).unwrap());
+    }
+
+    #[test]
+    fn samples_that_state_no_contract_are_of_the_one_that_was_said_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let gallery = CsvGallery::open(folder.path()).unwrap();
+        gallery.replace(&id("s6"), &[sample(1.0)]).unwrap();
+        let (first, second): (ContractId, ContractId) = ("1111111111111111".parse().unwrap(), "2222222222222222".parse().unwrap());
+        gallery.adopt_unmarked(&first);
+        gallery.adopt_unmarked(&second);
+        let contracts = || -> Vec<Option<ContractId>> {
+            gallery.load().unwrap().people[0].samples.iter().map(|sample| sample.contract.clone()).collect()
+        };
+        assert_eq!(contracts(), [Some(first.clone())]);
+        // Replaced by samples of another, they are set aside as what they are.
+        gallery.replace(&id("s6"), &[Sample { contract: Some(second.clone()), ..sample(2.0) }]).unwrap();
+        assert_eq!(contracts(), [Some(second), Some(first)]);
     }
 
     #[test]

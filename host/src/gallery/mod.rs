@@ -9,13 +9,16 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::person::{PersonId, Sample};
+use crate::person::{ContractId, PersonId, Sample};
 
 pub(crate) use csv_file::FileError;
 pub(crate) use folder::CsvGallery;
 
 /// Stores samples. Calls block.
 pub(crate) trait Gallery: Send + Sync {
+    /// Says of what contract the samples are that have none, as the replaced service wrote them. The first that says so is heeded.
+    fn adopt_unmarked(&self, contract: &ContractId);
+
     /// Everybody who is stored, and what could not be read.
     ///
     /// # Errors

@@ -66,11 +66,12 @@ pub(super) async fn process_images(
         return Err(ApiError::bad_request("images_missing", "No images provided in the 'images' field."));
     }
     let names: Vec<String> = form.files.iter().map(|photo| photo.file_name.clone()).collect();
-    let enrollment = app.service.enroll(id.clone(), form.files, deadline).await.map_err(ApiError::of_service)?;
+    let (revision, answer) = app.service.enroll(id.clone(), form.files, deadline).await;
+    let enrollment = answer.map_err(|error| ApiError::of_service(error).on(revision))?;
     let (accepted, rejected) = outcomes(names, enrollment.photos);
     let Some(path) = enrollment.path else {
         let message = "Could not extract any high-quality embeddings from the provided images.";
-        return Err(ApiError::bad_request("no_usable_image", message).with("rejected", rejections(&rejected)));
+        return Err(ApiError::bad_request("no_usable_image", message).with("rejected", rejections(&rejected)).on(revision));
     };
     let answer = EnrollAnswer {
         status: "success",

@@ -10,6 +10,8 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
 
+use super::X_ROSTRO_PIPELINE;
+use crate::digest::Sha256Digest;
 use crate::executor::ExecutorError;
 use crate::gallery::GalleryError;
 use crate::people::PeopleError;
@@ -29,11 +31,13 @@ pub(crate) struct ApiError {
     /// What really happened, for the log alone.
     pub(super) cause: Option<String>,
     retry_after: Option<Duration>,
+    /// The revision that did the work.
+    pipeline: Option<Box<Sha256Digest>>,
 }
 
 impl ApiError {
     pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), details: Box::default(), cause: None, retry_after: None }
+        Self { status, code, message: message.into(), details: Box::default(), cause: None, retry_after: None, pipeline: None }
     }
 
     pub(crate) fn bad_request(code: &'static str, message: impl Into<String>) -> Self {
@@ -53,7 +57,7 @@ impl ApiError {
     }
 
     /// The caller did not send its body in time.
-    pub(super) fn body_timeout() -> Self {
+    pub(crate) fn body_timeout() -> Self {
         Self::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", "The body did not arrive before the request's deadline.")
     }
 
@@ -65,6 +69,12 @@ impl ApiError {
         let mut error = Self::new(StatusCode::INTERNAL_SERVER_ERROR, code, message);
         error.cause = Some(cause.to_string());
         error
+    }
+
+    /// Says which revision did the work.
+    pub(super) fn on(mut self, pipeline: Sha256Digest) -> Self {
+        self.pipeline = Some(Box::new(pipeline));
+        self
     }
 
     pub(crate) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
@@ -125,6 +135,9 @@ impl IntoResponse for ApiError {
         let mut response = self.status.into_response();
         if let Some(wait) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+        }
+        if let Some(value) = self.pipeline.as_ref().and_then(|digest| HeaderValue::try_from(digest.to_string()).ok()) {
+            response.headers_mut().insert(X_ROSTRO_PIPELINE, value);
         }
         response.extensions_mut().insert(Arc::new(self));
         response

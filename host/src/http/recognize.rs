@@ -80,7 +80,8 @@ pub(super) async fn process_frame(
     let deadline = app.service.deadline();
     let frame = app.within(deadline, frame(request, &app.limits)).await?;
     let received = begun.elapsed();
-    let mut recognition = app.service.recognize(frame, deadline, preference).await.map_err(ApiError::of_service)?;
+    let (revision, answer) = app.service.recognize(frame, deadline, preference).await;
+    let mut recognition = answer.map_err(|error| ApiError::of_service(error).on(revision))?;
     recognition.stages.insert(0, ("receive".to_owned(), received));
     Ok((PipelineHeader::of(&recognition.revision), Json(FrameAnswer::of(recognition, &id))))
 }

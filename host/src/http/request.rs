@@ -11,6 +11,7 @@ use serde_json::json;
 use tracing::Instrument;
 use uuid::Uuid;
 
+use super::X_ROSTRO_PIPELINE;
 use super::error::ApiError;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -63,8 +64,10 @@ pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
 fn with_body(response: Response, error: &ApiError, id: &RequestId) -> Response {
     let body = json!({ "error": error.message, "code": error.code, "details": error.details, "request_id": id.as_str() });
     let mut written = (response.status(), axum::Json(body)).into_response();
-    if let Some(wait) = response.headers().get(header::RETRY_AFTER) {
-        written.headers_mut().insert(header::RETRY_AFTER, wait.clone());
+    for name in [header::RETRY_AFTER, X_ROSTRO_PIPELINE] {
+        if let Some(value) = response.headers().get(&name) {
+            written.headers_mut().insert(name, value.clone());
+        }
     }
     written
 }

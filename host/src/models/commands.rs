@@ -9,6 +9,7 @@ use serde_json::json;
 use super::install::{InstallError, Installed, Request, install};
 use super::manifest::Manifest;
 use super::pack::{MANIFEST, Pack};
+use crate::printed::say;
 
 /// What can be done with packs.
 #[derive(Debug, Subcommand)]
@@ -95,19 +96,19 @@ fn list(models: &Path, json: bool) {
             let license = manifest.as_ref().map(|pack| &pack.license);
             json!({ "name": name, "state": state(models, name), "description": description, "license": license, "files": files })
         };
-        println!("{:#}", serde_json::Value::from_iter(all.iter().map(row)));
+        say(&format!("{:#}", serde_json::Value::from_iter(all.iter().map(row))));
         return;
     }
     for (name, manifest) in all {
         let (description, license) = manifest.map_or_else(Default::default, |pack| (pack.description, pack.license));
-        println!("{name:<12} {:<14} {description}\n{:27} {license}", state(models, &name), "");
+        say(&format!("{name:<12} {:<14} {description}\n{:27} {license}", state(models, &name), ""));
     }
 }
 
 fn verify(models: &Path, packs: Vec<String>) -> Result<(), ModelsError> {
     let packs = if packs.is_empty() { Pack::installed(models) } else { packs };
     if packs.is_empty() {
-        println!("no pack is installed in {}", models.display());
+        say(&format!("no pack is installed in {}", models.display()));
     }
     let mut damaged = 0;
     for name in packs {
@@ -115,7 +116,7 @@ fn verify(models: &Path, packs: Vec<String>) -> Result<(), ModelsError> {
             Ok(_) => println!("{name}: whole"),
             Err(error) => {
                 damaged += 1;
-                println!("{name}: {error}");
+                say(&format!("{name}: {error}"));
             }
         }
     }

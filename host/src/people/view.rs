@@ -74,6 +74,11 @@ impl View {
         (self.index.people(), self.members().missing.len())
     }
 
+    /// How many people `active` can recognise whom this cannot.
+    pub(crate) fn strangers_beside(&self, active: &Self) -> usize {
+        self.members().missing.iter().filter(|id| active.index.contains(id)).count()
+    }
+
     /// Up to `most` people in the order of their ids, from the first after `after` on; each with whether they must be enrolled again.
     pub(crate) fn list(&self, after: Option<&PersonId>, most: usize) -> Vec<(PersonId, bool)> {
         let is_next = |id: &PersonId| after.is_none_or(|after| id > after);
@@ -179,7 +184,7 @@ pub(super) fn matched(samples: &[Sample], contract: &Contract) -> Vec<Vec<f32>> 
     samples
         .iter()
         .filter(|sample| sample.embedding.len() == contract.dimension)
-        .filter(|sample| sample.contract.as_ref().is_none_or(|id| *id == contract.id))
+        .filter(|sample| sample.contract.as_ref() == Some(&contract.id))
         .map(|sample| sample.embedding.clone())
         .collect()
 }

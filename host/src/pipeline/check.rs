@@ -9,6 +9,7 @@ use crate::checked::{self, InvalidOutput};
 use crate::engine::Engine;
 use crate::limits::Limits;
 use crate::plugin::{Half, Plugin, PluginError, WORLD_VERSION};
+use crate::printed::say;
 use crate::run::{Run, RunError};
 use crate::settings::Settings;
 
@@ -64,28 +65,31 @@ pub(super) fn check(file: PathBuf) -> Result<(), CheckError> {
     let bytes = std::fs::read(&file).map_err(|cause| CheckError::Unreadable { file: file.clone(), cause })?;
     let engine = Engine::new(Limits::default(), NonZeroUsize::MIN.get()).map_err(CheckError::Engine)?;
     let plugin = Plugin::load(&engine, &bytes).map_err(|cause| CheckError::Plugin { file: file.clone(), cause })?;
-    println!("{}", file.display());
-    println!("  size       {} bytes", bytes.len());
-    println!("  sha256     {}", plugin.digest());
-    println!("  world      rostro:pipeline@{WORLD_VERSION}, {}", world(&plugin));
+    say(&format!("{}", file.display()));
+    say(&format!("  size       {} bytes", bytes.len()));
+    say(&format!("  sha256     {}", plugin.digest()));
+    say(&format!("  world      rostro:pipeline@{WORLD_VERSION}, {}", world(&plugin)));
     let deadline = Instant::now() + DESCRIBE;
     let settings = Settings::default();
     if plugin.serves(Half::Vision) {
         let description =
             Run::describe(&plugin, &settings, deadline).map_err(|cause| CheckError::Describe { file: file.clone(), cause })?;
         let description = checked::description(description).map_err(|cause| CheckError::Output { file, cause })?;
-        println!("  name       {} {}", description.identity.name, description.identity.version);
-        println!("  models     {}", description.models.join(", "));
+        say(&format!("  name       {} {}", description.identity.name, description.identity.version));
+        say(&format!("  models     {}", description.models.join(", ")));
         let contract = description.contract;
-        println!("  embedding  {} aligned by {}, fed by {}", contract.recognizer, contract.alignment, contract.preprocessing);
+        say(&format!("  embedding  {} aligned by {}, fed by {}", contract.recognizer, contract.alignment, contract.preprocessing));
     } else {
         let identity =
             Run::describe_policy(&plugin, &settings, deadline).map_err(|cause| CheckError::Describe { file: file.clone(), cause })?;
         let identity = checked::identity(identity).map_err(|cause| CheckError::Output { file, cause })?;
-        println!("  name       {} {}", identity.name, identity.version);
+        say(&format!("  name       {} {}", identity.name, identity.version));
     }
-    println!("  imports    {}", if plugin.imports().is_empty() { "nothing".to_owned() } else { plugin.imports().join("\n             ") });
-    println!("this host can run it");
+    say(&format!(
+        "  imports    {}",
+        if plugin.imports().is_empty() { "nothing".to_owned() } else { plugin.imports().join("\n             ") }
+    ));
+    say("this host can run it");
     Ok(())
 }
 

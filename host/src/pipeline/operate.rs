@@ -15,7 +15,7 @@ use super::{PipelineCommand, ServiceArgs, table};
 use crate::admin::Changed;
 use crate::deployment::{RevisionStatus, Statuses};
 use crate::digest::Sha256Digest;
-use crate::printed::printed;
+use crate::printed::{printed, say};
 
 /// How long a connection may take, and an answer to a small question.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -244,8 +244,8 @@ impl<'s> Client<'s> {
     /// Prints JSON, or words.
     fn print(&self, value: &impl Serialize, words: impl FnOnce() -> String) {
         match self.service.json {
-            true => println!("{:#}", serde_json::to_value(value).unwrap_or_default()),
-            false => println!("{}", words()),
+            true => say(&format!("{:#}", serde_json::to_value(value).unwrap_or_default())),
+            false => say(&words()),
         }
     }
 }
