@@ -102,6 +102,8 @@ fn pool(limits: &Limits, concurrency: usize) -> PoolingAllocationConfig {
         .max_memories_per_component(MEMORIES)
         .max_tables_per_component(TABLES)
         .linear_memory_keep_resident(KEEP_RESIDENT)
+        // Each place that is kept warm keeps that much. One that was a retired revision's is taken before a cold one.
+        .max_unused_warm_slots(u32::try_from(concurrency).unwrap_or(u32::MAX))
         .max_memory_size(limits.memory_bytes())
         .table_elements(limits.table_elements())
         // Scanning the page map to keep pages can leave a swapped-out dirty page behind: the next request would see it.
