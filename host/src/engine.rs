@@ -90,9 +90,9 @@ pub(crate) fn ticks_until(deadline: Instant) -> u64 {
 
 fn pool(limits: &Limits, concurrency: usize) -> PoolingAllocationConfig {
     // A request may hold two guests (vision, and a policy of its own) and make somebody's templates in a third for another revision, and one
-    // may be staged beside those.
+    // may be staged, and one look on as a shadow, beside those.
     let instances = u32::try_from(limits.instances()).unwrap_or(u32::MAX);
-    let guests = u32::try_from(concurrency).unwrap_or(u32::MAX / 64).saturating_mul(3).saturating_add(4);
+    let guests = u32::try_from(concurrency).unwrap_or(u32::MAX / 64).saturating_mul(3).saturating_add(6);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(guests)
         .total_core_instances(guests.saturating_mul(instances))

@@ -61,14 +61,17 @@ impl Executor {
         Instant::now() + self.deadline
     }
 
-    /// Runs `work` in the background if a worker is idle and nobody waits for one, and otherwise not at all; whether it does.
+    /// Runs `work` in the background if a worker is idle, and otherwise not at all; whether it does. It takes no worker's place: a request that
+    /// comes meanwhile does not wait for it.
     pub(crate) fn spare(&self, work: impl FnOnce() + Send + 'static) -> bool {
         // Requests before others' curiosity: one of these at a time.
         let Ok(turn) = Arc::clone(&self.curious).try_acquire_owned() else { return false };
-        let Ok(worker) = Arc::clone(&self.workers).try_acquire_owned() else { return false };
+        if self.workers.available_permits() == 0 {
+            return false;
+        }
         let cores = self.cores.clone();
         tokio::task::spawn_blocking(move || {
-            let _held_until_the_end = (turn, worker, cores.occupy());
+            let _held_until_the_end = (turn, cores.occupy());
             work();
         });
         true

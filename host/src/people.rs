@@ -16,8 +16,8 @@ use crate::run::RunError;
 pub(crate) use view::View;
 use view::{Key, matched};
 
-/// How long a policy that is not the active one may take for the templates of a person.
-const TEMPLATE: Duration = Duration::from_secs(5);
+/// How long a policy that is not the active one may take for the templates of a person: whoever enrols waits for it.
+const TEMPLATE: Duration = Duration::from_millis(500);
 
 /// Everybody enrolled.
 pub(crate) struct People {
@@ -98,7 +98,10 @@ impl People {
                 Ok(()) => {}
                 // The time of the start as a whole, and no fault of this file: each after it would fail alike.
                 Err(error @ PeopleError::Run(RunError::Deadline)) => return Err(error),
-                Err(error) => problems.push(Problem { path, cause: FileError::Unusable(error.into()) }),
+                Err(error) => {
+                    view.note_missing(&id);
+                    problems.push(Problem { path, cause: FileError::Unusable(error.into()) });
+                }
             }
         }
         view.filled();
@@ -120,19 +123,19 @@ impl People {
         own: &Arc<View>,
         templates: &[Vec<f32>],
     ) -> Result<PathBuf, PeopleError> {
+        // Other policies are asked before anybody has to wait for it, and one that failed is not asked again.
+        let others: Vec<Arc<View>> = self.locked().iter().filter_map(Weak::upgrade).filter(|view| !Arc::ptr_eq(view, own)).collect();
+        let made: Vec<(Arc<View>, Seen)> = others.into_iter().map(|view| (Arc::clone(&view), seen_by(&view, samples))).collect();
         let views = self.locked();
         let path = self.gallery.replace(id, samples)?;
         own.upsert(id, templates)?;
         for view in views.iter().filter_map(Weak::upgrade).filter(|view| !Arc::ptr_eq(view, own)) {
-            // A person whom another contract knows stays as that one knew them.
-            if matched(samples, view.contract()).is_empty() {
-                view.note_missing(id);
-                continue;
-            }
-            let templates = view.templates_of(samples, Instant::now() + TEMPLATE);
-            if let Err(error) = templates.and_then(|templates| Ok(view.upsert(id, &templates.unwrap_or_default())?)) {
-                tracing::warn!("a policy that is not active cannot make somebody's templates, who is not recognised by it: {error}");
-                view.forget(id)?;
+            let known = made.iter().find(|(other, _)| Arc::ptr_eq(other, &view)).map(|(_, seen)| seen.clone());
+            match known.unwrap_or_else(|| seen_by(&view, samples)) {
+                Seen::As(templates) => view.upsert(id, &templates)?,
+                // A person whom another contract knows stays as that one knew them.
+                Seen::NotAtAll => view.note_missing(id),
+                Seen::Wrongly => view.forget(id)?,
             }
         }
         Ok(path)
@@ -154,6 +157,36 @@ impl People {
 
     fn locked(&self) -> MutexGuard<'_, Vec<Weak<View>>> {
         self.views.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How a view sees a person who is being written.
+#[derive(Clone, Debug)]
+enum Seen {
+    /// By these templates.
+    As(Vec<Vec<f32>>),
+    /// It has no samples of its contract.
+    NotAtAll,
+    /// Its policy makes no templates of them.
+    Wrongly,
+}
+
+fn seen_by(view: &View, samples: &[Sample]) -> Seen {
+    if matched(samples, view.contract()).is_empty() {
+        return Seen::NotAtAll;
+    }
+    if !view.is_reliable() {
+        return Seen::Wrongly;
+    }
+    match view.templates_of(samples, Instant::now() + TEMPLATE) {
+        Ok(templates) => Seen::As(templates.unwrap_or_default()),
+        Err(error) => {
+            tracing::warn!(
+                "a policy that is not active fails at somebody's templates and is not asked again; it will not recognise them: {error}"
+            );
+            view.distrust();
+            Seen::Wrongly
+        }
     }
 }
 

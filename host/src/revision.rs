@@ -216,8 +216,17 @@ impl Revision {
     #[must_use]
     pub(crate) fn digest_of(vision: Sha256Digest, policy: Option<Sha256Digest>, pack: &Pack) -> Sha256Digest {
         let components = [vision, policy.unwrap_or(vision)].map(|digest| digest.0);
-        let models = pack.manifest().models.iter().flat_map(|(role, spec)| [role.as_bytes(), spec.sha256.as_bytes()]);
-        Sha256Digest(digest_of(components.iter().map(|digest| digest.as_slice()).chain(models)))
+        let manifest = pack.manifest();
+        // All that a guest can learn of the pack: the same models with other thresholds are another revision.
+        let models = manifest.models.iter().map(|(role, spec)| {
+            let ModelSpec { sha256, width, height, mean, std, channels, dimension, batch, .. } = spec;
+            format!("{role} {sha256} {width:?}×{height:?} {mean} {std} {channels:?} {dimension:?} {batch:?}")
+        });
+        let settings = manifest.settings.iter().map(|(key, value)| format!("{key}={value}"));
+        let thresholds = format!("{} {}", manifest.thresholds.detection, manifest.thresholds.similarity);
+        let pack: Vec<String> = models.chain(settings).chain([thresholds]).collect();
+        let parts = components.iter().map(|digest| digest.as_slice()).chain(pack.iter().map(|text| text.as_bytes()));
+        Sha256Digest(digest_of(parts))
     }
 
     /// What its embeddings mean.
@@ -251,6 +260,14 @@ impl Revision {
     /// SHA-256 of the component that decides.
     pub(crate) fn policy_digest(&self) -> Sha256Digest {
         self.deciding().0.digest()
+    }
+
+    /// SHA-256 of the thresholds and the settings that its policy may read.
+    pub(crate) fn settings_digest(&self) -> Sha256Digest {
+        let Settings { thresholds, own, .. } = &**self.deciding().1;
+        let own = own.iter().map(|(key, value)| format!("{key}={value}"));
+        let texts: Vec<String> = own.chain([format!("{} {}", thresholds.detection, thresholds.similarity)]).collect();
+        Sha256Digest(digest_of(texts.iter().map(|text| text.as_bytes())))
     }
 
     /// What makes templates in this revision.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::bindings::{Analysis, Candidate, Decision, Face, Probe, Purpose, ReviewOutcome};
-use crate::deployment::{Deployment, Live, Preference, Seen, Taken, is_at_fault};
+use crate::deployment::{Deployment, Live, Preference, Seen, Taken, Verdict, is_at_fault};
 use crate::digest::Sha256Digest;
 use crate::executor::{Executor, ExecutorError};
 use crate::http::Content;
@@ -19,6 +19,10 @@ use crate::run::{Run, RunError};
 /// People offered to the policy for each face. More than are answered, so that a policy that gives each person to one face
 /// can fall back on the next.
 const CANDIDATES: usize = 8;
+
+/// How many times as long as the active revision a shadow may take, and how long at least.
+const SHADOW_TIMES: u32 = 4;
+const SHADOW_LEAST: Duration = Duration::from_secs(1);
 
 /// Recognises and enrols.
 #[derive(Debug)]
@@ -142,7 +146,8 @@ impl Service {
         let recognition = self.executor.run(deadline, work).await??;
         if let Some(shadow) = shadow {
             let active: Vec<Seen> = recognition.faces.iter().map(RecognizedFace::seen).collect();
-            let deadline = self.executor.deadline();
+            // Nobody waits for it: it gets some times what the active revision took, and no more.
+            let deadline = Instant::now() + (arrived.elapsed() * SHADOW_TIMES).max(SHADOW_LEAST).min(deadline - arrived);
             let (candidate, agreement) = (shadow.live, shadow.agreement);
             let counted = Arc::clone(&agreement);
             let service = Arc::clone(self);
@@ -175,7 +180,12 @@ impl Service {
         {
             fault = Some(error.to_string());
         }
-        self.deployment.note_outcome(live, fault.as_deref());
+        let verdict = match (fault, &result) {
+            (Some(cause), _) => Verdict::AtFault(cause),
+            (None, Ok(_)) => Verdict::Well,
+            (None, Err(_)) => Verdict::Neither,
+        };
+        self.deployment.note_outcome(live, &verdict);
         result
     }
 

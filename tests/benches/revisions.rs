@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 
-use crate::hammer::{Hammer, Shot, p99};
+use crate::hammer::{Activation, Hammer, Shot, p99};
 use crate::harness::{Options, Server, component, shared};
 use crate::operator::bytes;
 
@@ -100,7 +100,7 @@ fn hammered(args: &Args) {
     let steady = steady.end();
     let hammer = Hammer::begin(&server.url, &frame, args.connections);
     let begun = Instant::now();
-    let mut activations: Vec<(Instant, String)> = Vec::new();
+    let mut activations: Vec<Activation> = Vec::new();
     let (mut early, mut staging) = (0, Vec::new());
     for swap in 1..=args.swaps {
         let active = server.active();
@@ -113,8 +113,9 @@ fn hammered(args: &Args) {
         let pushed = Instant::now();
         assert_eq!(server.staged(&components[usize::from(*name == "Unknown")], ""), *next);
         staging.push(pushed.elapsed());
+        let asked = Instant::now();
         server.activate(next);
-        activations.push((Instant::now(), next.clone()));
+        activations.push(Activation { asked, answered: Instant::now(), revision: next.clone() });
         if swap == 5 {
             early = memory(&server);
         }
@@ -147,6 +148,7 @@ fn hammered(args: &Args) {
     println!("Memory: {early} MB after 5 swaps, {late} MB after {} ({:.2}×).", args.swaps, late as f64 / early as f64);
     assert_eq!((failed, mixed, stale), (0, 0, 0), "no request fails or is mixed up");
     assert!(late * 100 <= early * 115, "what was dropped is not held");
+    assert!(p99(&shots) <= p99(&steady) * 2, "swaps cost requests no more than as much again");
 }
 
 fn median(shots: &[Shot]) -> Duration {
@@ -156,8 +158,6 @@ fn median(shots: &[Shot]) -> Duration {
 }
 
 /// Whether a request begun after an activation was answered is served by a revision from before.
-fn is_stale(shot: &Shot, activations: &[(Instant, String)]) -> bool {
-    let Some(last) = activations.iter().rposition(|(answered, _)| *answered <= shot.begun) else { return false };
-    // That one, or one activated since.
-    activations[last..].iter().all(|(_, id)| *id != shot.revision)
+fn is_stale(shot: &Shot, activations: &[Activation]) -> bool {
+    shot.may_be_served_by(activations).is_some_and(|allowed| !allowed.contains(&shot.revision.as_str()))
 }

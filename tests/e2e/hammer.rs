@@ -78,6 +78,25 @@ fn fire(agent: &ureq::Agent, url: &str, picture: &[u8]) -> Shot {
     Shot { begun, took: begun.elapsed(), status: Some(answer.status().as_u16()), revision, identity }
 }
 
+/// An activation: when it was asked for, when it was answered, and of what.
+#[derive(Clone, Debug)]
+pub(crate) struct Activation {
+    pub(crate) asked: Instant,
+    pub(crate) answered: Instant,
+    pub(crate) revision: String,
+}
+
+impl Shot {
+    /// The revisions that may serve this request: that of the last activation answered before it began, and those asked for before it ended.
+    /// None if none was answered before.
+    pub(crate) fn may_be_served_by<'a>(&self, activations: &'a [Activation]) -> Option<Vec<&'a str>> {
+        let last = activations.iter().rposition(|activation| activation.answered <= self.begun)?;
+        let ended = self.begun + self.took;
+        let since = activations[last + 1..].iter().take_while(|activation| activation.asked <= ended);
+        Some(std::iter::once(&activations[last]).chain(since).map(|activation| activation.revision.as_str()).collect())
+    }
+}
+
 /// The time that 99 of 100 requests took at most.
 pub(crate) fn p99(shots: &[Shot]) -> Duration {
     let mut times: Vec<Duration> = shots.iter().map(|shot| shot.took).collect();

@@ -112,7 +112,7 @@ fn who(tokens: Option<&Tokens>, headers: &HeaderMap) -> Result<String, ApiError>
     let Some(tokens) = tokens else {
         // A name that somebody else's server gave this address must not be a way in.
         let host = text(header::HOST).unwrap_or_default();
-        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+        let name = host.rsplit_once(':').filter(|_| host != "[::1]").map_or(host, |(name, _)| name);
         return match name {
             "127.0.0.1" | "localhost" | "[::1]" => Ok("local".to_owned()),
             _ => Err(ApiError::new(StatusCode::FORBIDDEN, "host_refused", "Use the loopback address, or configure a token.")),

@@ -8,7 +8,7 @@ mod people;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, FromRequestParts, Path, Query, State};
@@ -31,8 +31,9 @@ use crate::plugin::PluginError;
 
 pub(crate) use auth::{Tokens, TokensError};
 
-/// How long an upload may stand still: it keeps others from theirs.
+/// How long an upload may stand still, and how long it may take: it keeps others from theirs.
 const STALLED: Duration = Duration::from_secs(10);
+const UPLOAD: Duration = Duration::from_secs(300);
 
 /// What the handlers share.
 #[derive(Clone, Debug)]
@@ -116,13 +117,16 @@ async fn not_found() -> ApiError {
     ApiError::new(StatusCode::NOT_FOUND, "not_found", "There is nothing here; see docs/admin.md for what there is.")
 }
 
-async fn list(State(admin): State<Admin>) -> Json<Statuses> {
-    Json(admin.deployment.statuses())
+async fn list(State(admin): State<Admin>) -> Result<Json<Statuses>, ApiError> {
+    admin.ask(|deployment| Ok(deployment.statuses())).await.map(Json)
 }
 
 async fn show(State(admin): State<Admin>, Path(id): Path<String>) -> Result<Json<RevisionStatus>, ApiError> {
-    let id = admin.deployment.find(&id).map_err(refusal)?;
-    admin.status(id).map(Json)
+    admin.ask(move |deployment| status(deployment, deployment.find(&id)?)).await.map(Json)
+}
+
+fn status(deployment: &Deployment, id: Sha256Digest) -> Result<RevisionStatus, ChangeError> {
+    deployment.status(id).ok_or_else(|| ChangeError::Unknown(id.to_string()))
 }
 
 async fn push(
@@ -151,8 +155,10 @@ async fn push(
 /// Takes an upload, as long as it goes on.
 async fn receive(mut body: Body) -> Result<Vec<u8>, ApiError> {
     let mut bytes = Vec::new();
+    let deadline = Instant::now() + UPLOAD;
     loop {
-        let frame = match timeout(STALLED, body.frame()).await {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let frame = match timeout(STALLED.min(left), body.frame()).await {
             Ok(None) => return Ok(bytes),
             Ok(Some(Ok(frame))) => frame,
             Ok(Some(Err(error))) => {
@@ -221,20 +227,26 @@ async fn roll_back(State(admin): State<Admin>, Extension(actor): Extension<Actor
 }
 
 impl Admin {
-    /// Makes a change, which writes files, on a thread that may wait.
+    /// Makes a change.
     async fn change(
         &self,
         work: impl FnOnce(&Deployment) -> Result<Outcome, ChangeError> + Send + 'static,
     ) -> Result<Json<Changed>, ApiError> {
-        let deployment = Arc::clone(&self.deployment);
-        let changed = tokio::task::spawn_blocking(move || work(&deployment)).await;
-        let Outcome { id, changed } =
-            changed.map_err(|error| ApiError::internal("internal", "The service failed unexpectedly.", error))?.map_err(refusal)?;
-        Ok(Json(Changed { changed, revision: self.status(id)? }))
+        let changed = self.ask(|deployment| {
+            let Outcome { id, changed } = work(deployment)?;
+            Ok(Changed { changed, revision: status(deployment, id)? })
+        });
+        changed.await.map(Json)
     }
 
-    fn status(&self, id: Sha256Digest) -> Result<RevisionStatus, ApiError> {
-        self.deployment.status(id).ok_or_else(|| refusal(ChangeError::Unknown(id.to_string())))
+    /// Asks the deployment something on a thread that may wait: while one thing is changed, which writes files, another waits for it.
+    async fn ask<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Deployment) -> Result<T, ChangeError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let deployment = Arc::clone(&self.deployment);
+        let answer = tokio::task::spawn_blocking(move || work(&deployment)).await;
+        answer.map_err(|error| ApiError::internal("internal", "The service failed unexpectedly.", error))?.map_err(refusal)
     }
 }
 

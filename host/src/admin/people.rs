@@ -49,7 +49,7 @@ pub(super) async fn list(State(admin): State<Admin>, Asked(query): Asked<ListQue
         return Err(ApiError::bad_request("invalid_limit", format!("'limit' must be between 1 and {MOST}.")));
     }
     let after = query.after.as_deref().map(person).transpose()?;
-    let mut people = admin.deployment.active().view.list(after.as_ref(), limit + 1);
+    let mut people = admin.ask(move |deployment| Ok(deployment.active().view.list(after.as_ref(), limit + 1))).await?;
     let more = people.len() > limit;
     people.truncate(limit);
     let next = people.last().filter(|_| more).map(|(id, _)| id.to_string());

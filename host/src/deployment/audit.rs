@@ -1,7 +1,7 @@
 //! Who changed which revision serves: a line of JSON for each, appended and never changed.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -49,7 +49,17 @@ impl Audit {
     ///
     /// If the file cannot be written.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self(Mutex::new(File::options().create(true).append(true).open(path)?)))
+        let mut file = File::options().create(true).append(true).open(path)?;
+        // A line that a crash cut short must not swallow the next.
+        let mut last = [b'\n'];
+        let mut written = File::open(path)?;
+        if written.seek(SeekFrom::End(-1)).is_ok() {
+            written.read_exact(&mut last)?;
+        }
+        if last != [b'\n'] {
+            file.write_all(b"\n")?;
+        }
+        Ok(Self(Mutex::new(file)))
     }
 
     /// Writes down that somebody did something, or was refused it, and tells the log of the service.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::record::{Beside, Record, StateError, Status};
 use super::routes::Share;
-use super::{Actor, Agreement, Book, Deployment, Live};
+use super::{Actor, Agreement, Book, Deployment, Live, Verdict};
 use crate::digest::Sha256Digest;
 use crate::models::PackError;
 use crate::plugin::PluginError;
@@ -40,8 +40,8 @@ pub(crate) enum ChangeError {
     },
     /// Its embeddings are not those that people are known by.
     #[error(
-        "the revision {} makes other embeddings: {people} people would not be recognised before they are enrolled again; to go on, allow the \
-         change of contract (--allow-contract-change)",
+        "the revision {} makes other embeddings or templates: {people} people would not be recognised before they are enrolled again; to go \
+         on, allow the change of contract (--allow-contract-change)",
         .id.short()
     )]
     Contract {
@@ -123,9 +123,8 @@ impl Draft<'_> {
     /// Refuses a revision for whom people are strangers whom the active one knows, unless that is allowed.
     fn check_contract(&self, live: &Live, allowed: bool) -> Result<(), ChangeError> {
         let Some(active) = self.record.active.and_then(|id| self.book.ready.get(&id)) else { return Ok(()) };
-        let is_other = active.revision.contract().id != live.revision.contract().id;
         match live.view.strangers_beside(&active.view) {
-            people if is_other && people > 0 && !allowed => Err(ChangeError::Contract { id: live.id(), people }),
+            people if people > 0 && !allowed => Err(ChangeError::Contract { id: live.id(), people }),
             _ => Ok(()),
         }
     }
@@ -225,9 +224,13 @@ impl Deployment {
 
     /// Takes note of how a request went on a revision, and takes the revision out if too many failed in a row: the previous one serves then. An
     /// active one that nothing could take the place of stays.
-    pub(crate) fn note_outcome(&self, live: &Live, failed: Option<&str>) {
-        let in_a_row = live.health.note(failed.is_some());
-        if let Some(cause) = failed.filter(|_| in_a_row >= self.breaker && in_a_row.is_multiple_of(self.breaker)) {
+    pub(crate) fn note_outcome(&self, live: &Live, outcome: &Verdict) {
+        let in_a_row = live.health.note(outcome);
+        let cause = match outcome {
+            Verdict::AtFault(cause) => Some(cause),
+            Verdict::Well | Verdict::Neither => None,
+        };
+        if let Some(cause) = cause.filter(|_| in_a_row >= self.breaker && in_a_row.is_multiple_of(self.breaker)) {
             self.trip(live, in_a_row, cause);
         }
     }

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
@@ -44,7 +45,7 @@ impl Deployment {
         fs::read_dir(folder).map_err(named)?;
         // What was taken before a restart is not taken again: an operator may have decided otherwise since.
         let mut known = Known::default();
-        known.taken.extend(components(folder).into_iter().filter(|(path, _)| self.knows(path)));
+        known.taken.extend(components(folder).unwrap_or_default().into_iter().filter(|(path, _)| self.knows(path)));
         let (deployment, folder) = (Arc::downgrade(self), folder.to_owned());
         std::thread::Builder::new().name("watched-folder".to_owned()).spawn(move || {
             while let Some(deployment) = Weak::upgrade(&deployment) {
@@ -57,7 +58,7 @@ impl Deployment {
     }
 
     fn look_into(&self, folder: &Path, action: FolderAction, known: &mut Known) {
-        let now = components(folder);
+        let Some(now) = components(folder) else { return };
         let mut fresh: Vec<(&PathBuf, Look)> = now
             .iter()
             .filter(|(path, look)| known.last.get(*path) == Some(look) && known.taken.get(*path) != Some(look))
@@ -67,7 +68,7 @@ impl Deployment {
         fresh.sort_by_key(|(path, (_, modified))| (*modified, (*path).clone()));
         for (path, look) in fresh {
             known.taken.insert(path.clone(), look);
-            if let Some(Outcome { id, .. }) = self.take_file(path).filter(|outcome| outcome.changed)
+            if let Some(Outcome { id, .. }) = self.take_file(path)
                 && action == FolderAction::Activate
             {
                 known.pending.push(id);
@@ -80,20 +81,14 @@ impl Deployment {
 
     /// Whether any revision that is remembered is made of this file.
     fn knows(&self, path: &Path) -> bool {
-        let Ok(bytes) = fs::read(path) else { return false };
+        let Ok(bytes) = read(path) else { return false };
         let digest = Sha256Digest::of(&bytes);
         self.locked().record.revisions.iter().any(|entry| entry.ingredients.components().any(|component| component == digest))
     }
 
     fn take_file(&self, path: &Path) -> Option<Outcome> {
         let actor = Actor { who: "rostro".to_owned(), from: format!("folder: {}", path.display()) };
-        // One byte more than may be is enough to refuse it.
-        let bytes = fs::File::open(path).and_then(|file| {
-            let mut bytes = Vec::new();
-            std::io::Read::read_to_end(&mut std::io::Read::take(file, MAX_COMPONENT_BYTES as u64 + 1), &mut bytes)?;
-            Ok(bytes)
-        });
-        match bytes {
+        match read(path) {
             Ok(bytes) => self.push(Given { bytes, ..Given::default() }, &actor).ok(),
             Err(error) => {
                 tracing::warn!("cannot read {}: {error}", path.display());
@@ -117,13 +112,20 @@ impl Deployment {
     }
 }
 
-/// The components in a folder and what they look like; those that begin with a dot are being written.
-fn components(folder: &Path) -> HashMap<PathBuf, Look> {
+/// A component, or as much more than may be as is enough to refuse it.
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(MAX_COMPONENT_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The components in a folder and what they look like; those that begin with a dot are being written. None if it cannot be read.
+fn components(folder: &Path) -> Option<HashMap<PathBuf, Look>> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) => {
             tracing::warn!("cannot look into {}: {error}", folder.display());
-            return HashMap::new();
+            return None;
         }
     };
     let component = |entry: fs::DirEntry| {
@@ -133,5 +135,5 @@ fn components(folder: &Path) -> HashMap<PathBuf, Look> {
         let metadata = entry.metadata().ok().filter(|metadata| is_component && metadata.is_file())?;
         Some((path, (metadata.len(), metadata.modified().ok())))
     };
-    entries.flatten().filter_map(component).collect()
+    Some(entries.flatten().filter_map(component).collect())
 }

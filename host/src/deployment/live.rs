@@ -27,6 +27,17 @@ impl Live {
     }
 }
 
+/// What a request says of the revision that worked on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It did its work.
+    Well,
+    /// Nothing: the caller's image was no image, or time was short.
+    Neither,
+    /// It failed, with this cause.
+    AtFault(String),
+}
+
 /// How a revision's requests went.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
@@ -38,14 +49,17 @@ pub(crate) struct Health {
 
 impl Health {
     /// Takes note of a request; how many have failed in a row by now.
-    pub(crate) fn note(&self, failed: bool) -> u32 {
+    pub(crate) fn note(&self, verdict: &Verdict) -> u32 {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        if !failed {
-            self.in_a_row.store(0, Ordering::Relaxed);
-            return 0;
+        match verdict {
+            Verdict::Well => self.in_a_row.store(0, Ordering::Relaxed),
+            Verdict::Neither => {}
+            Verdict::AtFault(_) => {
+                self.failures.fetch_add(1, Ordering::Relaxed);
+                return self.in_a_row.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+            }
         }
-        self.failures.fetch_add(1, Ordering::Relaxed);
-        self.in_a_row.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+        0
     }
 
     /// Begins to count anew: it is tried again.

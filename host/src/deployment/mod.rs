@@ -29,7 +29,7 @@ use crate::plugin::{Half, MAX_COMPONENT_BYTES, PluginError, halves};
 pub(crate) use audit::Actor;
 use audit::Audit;
 pub(crate) use change::{ChangeError, Outcome};
-pub(crate) use live::{Live, is_at_fault};
+pub(crate) use live::{Live, Verdict, is_at_fault};
 use record::{About, Entry, Ingredients, Record, Status};
 pub(crate) use record::{StateError, Store};
 use routes::{Canary, Routes, Shadow, Share};
@@ -257,8 +257,6 @@ impl Deployment {
         };
         let id = self.workshop.id(&ingredients)?;
         let mut book = self.locked();
-        // Not before: a change of something else sweeps out what no revision needs.
-        self.store.keep(&given.bytes)?;
         if book.record.entry(id).is_some_and(|entry| matches!(entry.status, Status::Staging | Status::Staged)) {
             return Ok(Outcome { id, changed: false });
         }
@@ -267,6 +265,8 @@ impl Deployment {
         if waiting.count() >= READY + 2 {
             return Err(ChangeError::TooMany { most: READY });
         }
+        // Under the lock: a change of something else sweeps out what no revision needs.
+        self.store.keep(&given.bytes)?;
         let mut record = book.record.clone();
         record.revisions.retain(|entry| entry.id != id);
         record.revisions.push(Entry { id, ingredients, about: None, since: now(), status: Status::Staging });
@@ -300,25 +300,33 @@ impl Deployment {
         let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.workshop.make(&self.store, id, &ingredients)));
         let made = match made {
             Ok(Ok((live, report))) => Ok((live, report)),
-            Ok(Err(error)) => Err(error.to_string()),
+            Ok(Err(error)) => Err(shortened(&error.to_string())),
             Err(_) => Err("staging failed unexpectedly; the service's log says why".to_owned()),
         };
         let detail = match &made {
             Ok((live, report)) => format!(
-                "{} {} in {} ms; {} people, {} to be enrolled again",
+                "{} {} in {} ms; {} people, {} to be enrolled again, {} files left alone",
                 live.revision.name(),
                 live.revision.version(),
                 begun.elapsed().as_millis(),
                 report.known,
-                report.need_enrolment
+                report.need_enrolment,
+                report.problems.len()
             ),
             Err(reason) => reason.clone(),
         };
         let outcome = if made.is_ok() { "staged" } else { "failed" };
-        if let Err(error) = self.take_in(id, made) {
-            tracing::error!("a revision was staged, and that cannot be written: {error}");
+        match self.take_in(id, made) {
+            Ok(()) => self.audit.note(&Actor::part("staging"), "stage", Some(id), outcome, &detail),
+            Err(error) => {
+                let reason = shortened(&format!("it was {outcome}, and that cannot be written: {error}"));
+                self.audit.note(&Actor::part("staging"), "stage", Some(id), "failed", &reason);
+                // For this process alone: it can be pushed again.
+                if let Some(entry) = self.locked().record.entry_mut(id) {
+                    entry.status = Status::Failed(reason);
+                }
+            }
         }
-        self.audit.note(&Actor::part("staging"), "stage", Some(id), outcome, &detail);
     }
 
     /// Takes up what came of staging. A revision that was retired meanwhile is dropped again.
@@ -367,7 +375,7 @@ impl Deployment {
     fn note(&self, actor: &Actor, action: &str, outcome: &Result<Outcome, ChangeError>) {
         match outcome {
             Ok(Outcome { id, changed }) => self.audit.note(actor, action, Some(*id), if *changed { "done" } else { "unchanged" }, ""),
-            Err(error) => self.audit.note(actor, action, error.revision(), "refused", &error.to_string()),
+            Err(error) => self.audit.note(actor, action, error.revision(), "refused", &shortened(&error.to_string())),
         }
     }
 
@@ -412,6 +420,15 @@ fn about(live: &Live) -> About {
         policy: policy.name.clone(),
         policy_version: policy.version.clone(),
         contract: revision.contract().id.to_string(),
+    }
+}
+
+/// A reason as long as anybody reads: some of it is a stranger's words.
+fn shortened(reason: &str) -> String {
+    const LONGEST: usize = 4096;
+    match reason.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", reason.get(..end).unwrap_or_default()),
+        None => reason.to_owned(),
     }
 }
 

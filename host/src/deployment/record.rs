@@ -314,7 +314,11 @@ impl Store {
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
         file.persist(path).map_err(|error| error.error)?;
-        File::open(folder)?.sync_all()
+        // It has happened: a failure here is no failure to write.
+        if let Err(error) = File::open(folder).and_then(|folder| folder.sync_all()) {
+            tracing::warn!("{} was written, and may be the old one again after a crash: {error}", path.display());
+        }
+        Ok(())
     }
 }
 

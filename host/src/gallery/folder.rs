@@ -36,6 +36,13 @@ impl CsvGallery {
     pub(crate) fn open(folder: &Path) -> Result<Self, GalleryError> {
         fs::create_dir_all(folder).map_err(GalleryError::folder("make", folder))?;
         let this = Self { folder: folder.to_owned(), unmarked: OnceLock::new() };
+        // Writes that a crash cut short; each person's own file is whole. Only now: later there are writes under way.
+        for entry in fs::read_dir(folder).map_err(GalleryError::folder("read", folder))?.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+                // Left to the next start if it cannot be removed.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
         // Permissions say little (root, read-only mounts): trying does.
         this.unfinished().map_err(GalleryError::folder("write into", folder))?;
         Ok(this)
@@ -61,7 +68,11 @@ impl CsvGallery {
     fn set_aside(&self, id: &PersonId, new: &[Sample]) -> io::Result<()> {
         let path = self.path_of(id);
         // What cannot be read is of no use to any contract; a person without a file has none.
-        let old = self.marked(csv_file::read(&path).unwrap_or_default());
+        let old = match csv_file::read(&path) {
+            Ok(old) => self.marked(old),
+            Err(FileError::Io(error)) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Err(_) => Vec::new(),
+        };
         let is_new = |contract: &ContractId| new.iter().any(|sample| sample.contract.as_ref() == Some(contract));
         let mut others: Vec<&ContractId> = old.iter().filter_map(|sample| sample.contract.as_ref()).filter(|id| !is_new(id)).collect();
         others.dedup();
@@ -139,8 +150,6 @@ impl Gallery for CsvGallery {
             let path = entry.map_err(unreadable())?.path();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             if name.starts_with(UNFINISHED) {
-                // A write that a crash cut short; the person's own file is whole. Left to the next start if it cannot be removed.
-                let _ = fs::remove_file(&path);
                 continue;
             }
             if path.extension().is_none_or(|extension| extension != "csv") {
@@ -157,7 +166,14 @@ impl Gallery for CsvGallery {
                 Ok((id, samples)) => {
                     let samples = samples.into_iter().filter(|sample| sample.contract.as_ref() == Some(&contract));
                     match loaded.people.binary_search_by(|person| person.id.cmp(&id)) {
-                        Ok(place) => loaded.people.get_mut(place).into_iter().for_each(|person| person.samples.extend(samples.clone())),
+                        Ok(place) => {
+                            // Those of the person's own file are newer, if a crash left both.
+                            if let Some(person) = loaded.people.get_mut(place)
+                                && person.samples.iter().all(|sample| sample.contract.as_ref() != Some(&contract))
+                            {
+                                person.samples.extend(samples);
+                            }
+                        }
                         Err(place) => loaded.people.insert(place, Stored { id, samples: samples.collect(), path }),
                     }
                 }
@@ -247,6 +263,8 @@ mod tests {
             loaded.problems.iter().map(|problem| problem.path.file_name().unwrap().to_string_lossy().into_owned()).collect();
         assert_eq!(problems, ["eve.csv", "folder.csv", "link.csv", "no id.csv"]);
         assert_eq!(fs::read_to_string(&bad).unwrap(), "not what it should be");
+        assert!(folder.path().join(".unfinished-xyz").exists(), "it may be a write under way");
+        CsvGallery::open(folder.path()).unwrap();
         assert!(!folder.path().join(".unfinished-xyz").exists());
         assert!(folder.path().join("notes.txt").exists());
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::Request;
+use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -35,11 +35,17 @@ impl RequestId {
     }
 }
 
+/// What is asked for, without what stands in it for a person: as the route is written where there is one.
+fn path(request: &Request) -> String {
+    let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    matched.filter(|path| path.contains("people")).unwrap_or_else(|| request.uri().path()).to_owned()
+}
+
 /// Gives the request its id, logs its end, and writes the body of an error.
 pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let id = RequestId::of(&request);
-    let span = tracing::info_span!("request", id = id.as_str(), method = %request.method(), path = request.uri().path());
+    let span = tracing::info_span!("request", id = id.as_str(), method = %request.method(), path = path(&request));
     request.extensions_mut().insert(id.clone());
     async move {
         // Dropped before the end if the client goes away.

@@ -1,6 +1,7 @@
 //! The people as one contract and one policy see them.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -16,11 +17,13 @@ use crate::revision::{Contract, Revision, Templates};
 pub(super) struct Key {
     contract: ContractId,
     policy: Sha256Digest,
+    /// What the policy may read: it may make templates by it.
+    settings: Sha256Digest,
 }
 
 impl Key {
     pub(super) fn of(revision: &Revision) -> Self {
-        Self { contract: revision.contract().id.clone(), policy: revision.policy_digest() }
+        Self { contract: revision.contract().id.clone(), policy: revision.policy_digest(), settings: revision.settings_digest() }
     }
 }
 
@@ -31,6 +34,8 @@ pub(crate) struct View {
     templates: Templates,
     index: Index,
     members: Mutex<Members>,
+    /// Whether the policy failed at somebody's templates while another was active.
+    failed: AtomicBool,
 }
 
 /// Who is in a view beside those whom its index knows.
@@ -48,7 +53,7 @@ impl View {
         let contract = revision.contract().clone();
         let index = Index::new(contract.dimension, method, cores);
         let members = Mutex::new(Members { written: Some(HashSet::new()), ..Members::default() });
-        Self { key, contract, templates: revision.templates(), index, members }
+        Self { key, contract, templates: revision.templates(), index, members, failed: AtomicBool::new(false) }
     }
 
     pub(super) fn key(&self) -> &Key {
@@ -99,13 +104,27 @@ impl View {
         Ok(Some(self.templates.of(&embeddings, deadline)?))
     }
 
+    /// Whether the policy may be asked for templates while another is active.
+    pub(super) fn is_reliable(&self) -> bool {
+        !self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Does not ask the policy any more while another is active.
+    pub(super) fn distrust(&self) {
+        self.failed.store(true, Ordering::Relaxed);
+    }
+
     /// Takes a person up who was read from the gallery, unless they were written since.
     pub(super) fn fill(&self, id: &PersonId, templates: Option<Vec<Vec<f32>>>) -> Result<(), IndexError> {
         if self.members().written.as_ref().is_some_and(|written| written.contains(id)) {
             return Ok(());
         }
         match templates {
-            Some(templates) => self.index.upsert(id, &templates),
+            Some(templates) => {
+                self.index.upsert(id, &templates)?;
+                self.members().missing.remove(id);
+                Ok(())
+            }
             None => {
                 self.note_missing(id);
                 Ok(())
