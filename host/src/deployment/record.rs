@@ -9,6 +9,9 @@ use tempfile::NamedTempFile;
 
 use crate::digest::Sha256Digest;
 
+/// How the files of unfinished writes begin.
+const UNFINISHED: &str = ".unfinished-";
+
 /// The form of the record that this host writes and reads.
 const FORM: u32 = 1;
 
@@ -208,6 +211,12 @@ impl Store {
             Err(TryLockError::WouldBlock) => return Err(StateError::InUse { folder }),
             Err(TryLockError::Error(cause)) => return Err(failed("lock")(cause)),
         }
+        // Writes that a crash cut short; now nobody else writes.
+        for entry in fs::read_dir(&folder).map_err(failed("read"))?.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
         Ok(Self { folder, _lock: lock })
     }
 
@@ -310,7 +319,7 @@ impl Store {
 
     fn place(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let folder = path.parent().unwrap_or(&self.folder);
-        let mut file = NamedTempFile::with_prefix_in(".unfinished-", folder)?;
+        let mut file = NamedTempFile::with_prefix_in(UNFINISHED, folder)?;
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
         file.persist(path).map_err(|error| error.error)?;

@@ -101,9 +101,13 @@ impl CsvGallery {
         for folder in folders {
             let folder = folder?.path();
             let contract = folder.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<ContractId>().ok());
-            let Some(contract) = contract else { continue };
+            // What else lies there is somebody else's.
+            let Some(contract) = contract.filter(|_| folder.is_dir()) else { continue };
             for file in fs::read_dir(&folder)? {
-                files.push((contract.clone(), file?.path()));
+                let path = file?.path();
+                if path.extension().is_some_and(|extension| extension == "csv") {
+                    files.push((contract.clone(), path));
+                }
             }
         }
         Ok(files)
@@ -284,6 +288,9 @@ mod tests {
         // Back with the first contract: its older sample is replaced, the second's are kept.
         gallery.replace(&id("s6"), &[of(first, 4.0)]).unwrap();
         assert_eq!(values(), [4.0, 2.0, 3.0]);
+        fs::write(folder.path().join(OTHER_CONTRACTS).join("3333333333333333"), "a file, no folder").unwrap();
+        fs::write(folder.path().join(OTHER_CONTRACTS).join(second).join("backup.csv.bak"), "").unwrap();
+        assert_eq!(gallery.load().unwrap().people.len(), 1, "what else lies there is nobody");
         assert!(gallery.remove(&id("s6")).unwrap());
         assert!(gallery.load().unwrap().people.is_empty());
         assert!(!gallery.remove(&id("s6")).unwrap());

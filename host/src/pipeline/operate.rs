@@ -20,6 +20,9 @@ use crate::printed::{printed, say};
 /// How long a connection may take, and an answer to a small question.
 const ANSWER: Duration = Duration::from_secs(30);
 
+/// How long a component may take to arrive: as long as the service waits for it.
+const UPLOAD: Duration = Duration::from_secs(330);
+
 /// How often to ask whether a revision is staged.
 const ASK: Duration = Duration::from_millis(200);
 
@@ -176,7 +179,7 @@ impl<'s> Client<'s> {
     }
 
     fn send(&self, path: &str, body: &[u8]) -> Result<Changed, OperateError> {
-        let mut request = self.agent.post(self.url(path));
+        let mut request = self.agent.post(self.url(path)).config().timeout_global(Some(UPLOAD)).build();
         if let Some(token) = &self.token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
