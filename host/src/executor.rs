@@ -33,8 +33,11 @@ pub(crate) enum ExecutorError {
     #[error("the service is at capacity")]
     Overloaded,
     /// The deadline passed, in the queue or at work.
-    #[error("the request was not done before its deadline")]
-    Deadline,
+    #[error("limit `deadline` of {} ms reached: the request waited or was at work", .limit.as_millis())]
+    Deadline {
+        /// How long a request may take.
+        limit: Duration,
+    },
     /// The work panicked: a bug of the host.
     #[error("the work on the request failed unexpectedly")]
     Panicked,
@@ -53,6 +56,11 @@ impl Executor {
             deadline,
             cores,
         }
+    }
+
+    /// What a request is told whose time is up.
+    pub(crate) fn late(&self) -> ExecutorError {
+        ExecutorError::Deadline { limit: self.deadline }
     }
 
     /// By when a request that arrives now must be done.
@@ -91,7 +99,7 @@ impl Executor {
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| ExecutorError::Overloaded)?;
         let worker = timeout_at(deadline.into(), Arc::clone(&self.workers).acquire_owned())
             .await
-            .map_err(|_| ExecutorError::Deadline)?
+            .map_err(|_| self.late())?
             .map_err(|_| ExecutorError::Overloaded)?;
         let span = tracing::Span::current();
         let cores = self.cores.clone();
@@ -111,7 +119,7 @@ impl Executor {
             Ok(Ok(result)) => Ok(result),
             // It was dropped without an answer.
             Ok(Err(_)) => Err(ExecutorError::Panicked),
-            Err(_) => Err(ExecutorError::Deadline),
+            Err(_) => Err(self.late()),
         }
     }
 }
@@ -149,7 +157,7 @@ mod tests {
     async fn a_worker_is_free_again_only_when_its_work_really_ends() {
         let executor = executor(1, 8, Duration::from_millis(50));
         let (release, wait) = std::sync::mpsc::channel::<()>();
-        assert_eq!(executor.run(executor.deadline(), move || (wait.recv().is_ok(), ())).await, Err(ExecutorError::Deadline));
+        assert_eq!(executor.run(executor.deadline(), move || (wait.recv().is_ok(), ())).await, Err(executor.late()));
         assert_eq!(executor.workers.available_permits(), 0, "the work still runs");
         release.send(()).unwrap();
         while executor.workers.available_permits() == 0 {

@@ -1,11 +1,12 @@
 //! What one guest may use in one request, and the limiter that holds it to that.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use wasmtime::ResourceLimiter;
 
 /// What a guest may use in one request. The defaults are tight: each is some times what the default pipeline needs for its worst accepted
-/// input. Time is not among them: it is the request's deadline.
+/// input. Every revision is held to the service's, or to tighter ones of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     memory_bytes: usize,
@@ -15,6 +16,9 @@ pub struct Limits {
     handles: usize,
     tensors: usize,
     log_bytes: usize,
+    faces: usize,
+    templates: usize,
+    time: Duration,
 }
 
 impl Default for Limits {
@@ -34,12 +38,18 @@ impl Default for Limits {
             tensors: 16,
             // A panic message with its location is under 1 KB; the rest is for debugging.
             log_bytes: 16 << 10,
+            // Four times the largest class photo that is tested; the most that the interface allows.
+            faces: 1024,
+            // The most that the interface allows; the default policy makes two of each photo.
+            templates: 16,
+            // The longest that a request may take: its own deadline is what ends it, unless this is less.
+            time: Duration::from_hours(1),
         }
     }
 }
 
 /// A limit that an operator sets: its name, and between which values it may be.
-const RANGES: [(&str, usize, usize); 7] = [
+const RANGES: [(&str, usize, usize); 10] = [
     ("memory-mib", 16, 4095),
     ("table-elements", 100, 1_000_000),
     ("instances", 1, 1000),
@@ -47,6 +57,9 @@ const RANGES: [(&str, usize, usize); 7] = [
     ("handles", 8, 1000),
     ("tensors", 2, 1000),
     ("log-kib", 0, 1024),
+    ("faces", 1, 1024),
+    ("templates", 1, 16),
+    ("time-ms", 10, 3_600_000),
 ];
 
 /// A limit that cannot be set so.
@@ -70,6 +83,16 @@ pub enum LimitError {
         /// The most that it may be.
         most: usize,
     },
+    /// A revision would get more than the service gives anybody.
+    #[error("the limit {name} of a revision is `{value}`; the service's own is {most}, which no revision exceeds: raise that with --limit")]
+    Above {
+        /// Which.
+        name: String,
+        /// Its value.
+        value: String,
+        /// The service's.
+        most: usize,
+    },
 }
 
 impl Limits {
@@ -79,7 +102,27 @@ impl Limits {
     ///
     /// [`LimitError`] names the limit and what it may be.
     pub fn with(changes: &BTreeMap<String, String>) -> Result<Self, LimitError> {
-        let mut limits = Self::default();
+        Self::default().changed(changes)
+    }
+
+    /// These limits, but tighter where `changes` say so: a revision's own.
+    ///
+    /// # Errors
+    ///
+    /// [`LimitError`], also for one that is not as tight as these.
+    pub fn tightened(&self, changes: &BTreeMap<String, String>) -> Result<Self, LimitError> {
+        let limits = self.clone().changed(changes)?;
+        for (name, value) in changes {
+            let most = self.value(name);
+            if limits.value(name) > most {
+                return Err(LimitError::Above { name: name.clone(), value: value.clone(), most });
+            }
+        }
+        Ok(limits)
+    }
+
+    fn changed(mut self, changes: &BTreeMap<String, String>) -> Result<Self, LimitError> {
+        let limits = &mut self;
         for (name, text) in changes {
             let range = RANGES.iter().find(|(known, ..)| known == name);
             let &(name, least, most) = range.ok_or_else(|| LimitError::Unknown { name: name.clone() })?;
@@ -92,10 +135,34 @@ impl Limits {
                 "transfer-mib" => limits.transfer_bytes = value << 20,
                 "handles" => limits.handles = value,
                 "tensors" => limits.tensors = value,
-                _ => limits.log_bytes = value << 10,
+                "log-kib" => limits.log_bytes = value << 10,
+                "faces" => limits.faces = value,
+                "templates" => limits.templates = value,
+                _ => limits.time = Duration::from_millis(value as u64),
             }
         }
-        Ok(limits)
+        Ok(self)
+    }
+
+    /// These limits by name, as they are set: what two revisions have in common that were given the same in other words.
+    pub(crate) fn named<'n>(&self, names: impl IntoIterator<Item = &'n String>) -> BTreeMap<String, String> {
+        names.into_iter().map(|name| (name.clone(), self.value(name).to_string())).collect()
+    }
+
+    /// A limit's value as it is set: `memory-mib` in MiB and so on.
+    fn value(&self, name: &str) -> usize {
+        match name {
+            "memory-mib" => self.memory_bytes >> 20,
+            "table-elements" => self.table_elements,
+            "instances" => self.instances,
+            "transfer-mib" => self.transfer_bytes >> 20,
+            "handles" => self.handles,
+            "tensors" => self.tensors,
+            "log-kib" => self.log_bytes >> 10,
+            "faces" => self.faces,
+            "templates" => self.templates,
+            _ => usize::try_from(self.time.as_millis()).unwrap_or(usize::MAX),
+        }
     }
 
     /// Bytes of all linear memories of a guest and of the tensors that the host holds for it, together.
@@ -139,6 +206,24 @@ impl Limits {
     pub fn log_bytes(&self) -> usize {
         self.log_bytes
     }
+
+    /// Faces that one answer of vision may have.
+    #[must_use]
+    pub fn faces(&self) -> usize {
+        self.faces
+    }
+
+    /// Templates that a policy may make of a person.
+    #[must_use]
+    pub fn templates(&self) -> usize {
+        self.templates
+    }
+
+    /// When a guest that begins now must be done: at the request's deadline, or before it if its own time is up then.
+    #[must_use]
+    pub(crate) fn end(&self, deadline: Instant) -> Instant {
+        Instant::now().checked_add(self.time).map_or(deadline, |own| own.min(deadline))
+    }
 }
 
 /// A limit was hit.
@@ -157,6 +242,16 @@ impl LimitReached {
     /// More was wanted than there is, of which `used` was in use.
     pub(crate) fn wanted(name: &'static str, limit: usize, used: usize, wanted: usize) -> Self {
         Self { name, limit, asked: format!("{used} in use, {wanted} wanted") }
+    }
+
+    /// An answer has more than is taken.
+    pub(crate) fn returned(name: &'static str, limit: usize, returned: usize) -> Self {
+        Self { name, limit, asked: format!("{returned} returned") }
+    }
+
+    /// A guest's own time was up.
+    pub(crate) fn time(limits: &Limits) -> Self {
+        Self { name: "time-ms", limit: limits.value("time-ms"), asked: "it was still at work".to_owned() }
     }
 
     fn memory(limit: usize, used: usize, wanted: usize) -> Self {
@@ -245,6 +340,30 @@ mod tests {
         }
         let error = with("memory", "1").unwrap_err().to_string();
         assert!(error.starts_with("there is no limit `memory`; there are memory-mib, table-elements"), "{error}");
+    }
+
+    #[test]
+    fn a_revision_is_held_tighter_than_the_service_and_never_looser() {
+        let service = with("memory-mib", "64").unwrap();
+        let own = |name: &str, value: &str| service.tightened(&[(name.to_owned(), value.to_owned())].into());
+        assert_eq!(own("memory-mib", "32").unwrap(), with("memory-mib", "32").unwrap());
+        assert_eq!(own("memory-mib", "64").unwrap(), service);
+        let error = own("memory-mib", "65").unwrap_err().to_string();
+        assert!(error.contains("`65`; the service's own is 64, which no revision exceeds"), "{error}");
+        // Every limit that can be set can be tightened to its least.
+        for (name, least, _) in RANGES {
+            assert_eq!(own(name, &least.to_string()).unwrap().value(name), least);
+        }
+        assert!(matches!(own("memory", "1"), Err(LimitError::Unknown { .. })));
+    }
+
+    #[test]
+    fn a_guest_ends_at_its_own_time_or_at_the_deadline() {
+        let now = Instant::now();
+        let own = with("time-ms", "50").unwrap();
+        assert_eq!(own.end(now), now);
+        assert!(own.end(now + Duration::from_secs(60)) < now + Duration::from_secs(30));
+        assert_eq!(Limits::default().end(now + Duration::from_secs(60)), now + Duration::from_secs(60));
     }
 
     #[test]

@@ -97,7 +97,7 @@ impl People {
             match templates.and_then(|templates| Ok(view.fill(&id, templates)?)) {
                 Ok(()) => {}
                 // The time of the start as a whole, and no fault of this file: each after it would fail alike.
-                Err(error @ PeopleError::Run(RunError::Deadline)) => return Err(error),
+                Err(error @ PeopleError::Run(RunError::Deadline { .. })) => return Err(error),
                 Err(error) => {
                     view.note_missing(&id);
                     problems.push(Problem { path, cause: FileError::Unusable(error.into()) });

@@ -16,6 +16,7 @@ use crate::bindings::{policy::PolicyHostIndices, vision::VisionHostIndices};
 use crate::digest::Sha256Digest;
 use crate::engine::{Engine, ticks_until};
 use crate::inference::Models;
+use crate::limits::{LimitReached, Limits};
 use crate::settings::Settings;
 use crate::state::{GuestState, add_to_linker};
 
@@ -93,6 +94,9 @@ pub enum PluginError {
         /// What it is instead.
         what: &'static str,
     },
+    /// It has more of something than any guest gets.
+    #[error("the component hits the {0}")]
+    Limit(LimitReached),
     /// A component that does not compile.
     #[error("the component is not valid: {0:#}")]
     Invalid(wasmtime::Error),
@@ -116,9 +120,12 @@ pub enum PluginError {
     WrongWorld(wasmtime::Error),
 }
 
-/// A component that may be run.
+/// A component that may be run, within limits.
 #[derive(Clone)]
-pub struct Plugin(Arc<Inner>);
+pub struct Plugin {
+    inner: Arc<Inner>,
+    limits: Arc<Limits>,
+}
 
 struct Inner {
     engine: Engine,
@@ -138,7 +145,7 @@ impl Plugin {
     /// If it is no component, imports anything forbidden, or exports neither or an unknown form of the two interfaces.
     pub fn load(engine: &Engine, bytes: &[u8]) -> Result<Self, PluginError> {
         refuse_others(bytes)?;
-        let component = Component::new(engine.wasmtime(), bytes).map_err(PluginError::Invalid)?;
+        let component = Component::new(engine.wasmtime(), bytes).map_err(|error| not_compiled(error, engine.limits()))?;
         let names = component.component_type();
         let imports: Vec<String> = names.imports(engine.wasmtime()).map(|(name, _)| name.to_owned()).collect();
         let exports: Vec<String> = names.exports(engine.wasmtime()).map(|(name, _)| name.to_owned()).collect();
@@ -157,7 +164,19 @@ impl Plugin {
             return Err(PluginError::MissingExport { wanted, found: exports });
         }
         let digest = Sha256Digest::of(bytes);
-        Ok(Self(Arc::new(Inner { engine: engine.clone(), digest, pre, vision, policy, imports, exports })))
+        let limits = Arc::new(engine.limits().clone());
+        Ok(Self { inner: Arc::new(Inner { engine: engine.clone(), digest, pre, vision, policy, imports, exports }), limits })
+    }
+
+    /// The same component, held to these limits.
+    #[must_use]
+    pub fn within(self, limits: Arc<Limits>) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// What its instances are held to.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// Fails unless the component can serve as that half of a pipeline.
@@ -169,53 +188,54 @@ impl Plugin {
         if self.serves(half) {
             return Ok(());
         }
-        Err(PluginError::MissingExport { wanted: half.export(), found: self.0.exports.clone() })
+        Err(PluginError::MissingExport { wanted: half.export(), found: self.inner.exports.clone() })
     }
 
     /// Whether the component exports that half of a pipeline.
     #[must_use]
     pub fn serves(&self, half: Half) -> bool {
         match half {
-            Half::Vision => self.0.vision.is_some(),
-            Half::Policy => self.0.policy.is_some(),
+            Half::Vision => self.inner.vision.is_some(),
+            Half::Policy => self.inner.policy.is_some(),
         }
     }
 
     /// SHA-256 of the component's bytes.
     #[must_use]
     pub fn digest(&self) -> Sha256Digest {
-        self.0.digest
+        self.inner.digest
     }
 
     /// The interfaces that it imports.
     #[must_use]
     pub fn imports(&self) -> &[String] {
-        &self.0.imports
+        &self.inner.imports
     }
 
     /// The interfaces that it exports.
     #[must_use]
     pub fn exports(&self) -> &[String] {
-        &self.0.exports
+        &self.inner.exports
     }
 
     pub(crate) fn vision(&self) -> Option<&VisionHostIndices> {
-        self.0.vision.as_ref()
+        self.inner.vision.as_ref()
     }
 
     pub(crate) fn policy(&self) -> Option<&PolicyHostIndices> {
-        self.0.policy.as_ref()
+        self.inner.policy.as_ref()
     }
 
     /// A fresh instance in a store of its own, to be done by `deadline`.
     pub(crate) fn instantiate(&self, settings: Arc<Settings>, models: &Models, deadline: Instant) -> wasmtime::Result<Guest> {
-        let Inner { engine, pre, .. } = &*self.0;
-        let limits = engine.limits();
-        let mut store = Store::new(engine.wasmtime(), GuestState::new(limits, settings, models, deadline));
+        let Inner { engine, pre, .. } = &*self.inner;
+        let limits = &*self.limits;
+        let end = limits.end(deadline);
+        let mut store = Store::new(engine.wasmtime(), GuestState::new(limits, settings, models, deadline, end));
         store.limiter(|state| state);
         store.set_hostcall_fuel(limits.transfer_bytes());
         store.set_max_component_handles(limits.handles());
-        store.set_epoch_deadline(ticks_until(deadline));
+        store.set_epoch_deadline(ticks_until(end));
         let instance = pre.instantiate(&mut store)?;
         Ok(Guest { store, instance })
     }
@@ -223,8 +243,26 @@ impl Plugin {
 
 impl fmt::Debug for Plugin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Plugin").field("digest", &self.0.digest).field("exports", &self.0.exports).finish_non_exhaustive()
+        f.debug_struct("Plugin").field("digest", &self.inner.digest).field("exports", &self.inner.exports).finish_non_exhaustive()
     }
+}
+
+/// Why a component was not compiled: where it wants more than there is, by the limit's name, which Wasmtime does not know.
+fn not_compiled(error: wasmtime::Error, limits: &Limits) -> PluginError {
+    let cause = error.root_cause().to_string();
+    let number_before = |end: &str| {
+        let before = cause.split_once(end).and_then(|(before, _)| before.rsplit(' ').next());
+        before.and_then(|number| number.parse().ok()).unwrap_or_default()
+    };
+    if cause.contains("core module instances") {
+        let wanted = number_before(" core module instances");
+        return PluginError::Limit(LimitReached::wanted("instances", limits.instances(), 0, wanted));
+    }
+    if cause.contains("minimum element size") {
+        let wanted = number_before(" which exceeds the limit of");
+        return PluginError::Limit(LimitReached::wanted("table-elements", limits.table_elements(), 0, wanted));
+    }
+    PluginError::Invalid(error)
 }
 
 /// A running component.

@@ -15,6 +15,7 @@ use crate::bindings::{Identity, Purpose};
 use crate::checked::{self, InvalidOutput};
 use crate::digest::Sha256Digest;
 use crate::inference::{Batching, Model, ModelError, Models, OnnxRuntime};
+use crate::limits::LimitError;
 use crate::models::{Channels, ModelSpec, Pack, Thresholds};
 use crate::person::ContractId;
 use crate::plugin::{Half, Plugin, PluginError};
@@ -90,6 +91,9 @@ pub enum StageError {
     /// The component for policy cannot be used.
     #[error("policy: {0}")]
     Policy(#[source] PluginError),
+    /// A limit of its own is none.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     /// The pipeline wants a model that the pack does not have.
     #[error("the pipeline needs a model for the role `{role}`, and the pack `{pack}` has only {found:?}; choose another pack with --pack")]
     MissingModel {
@@ -134,9 +138,12 @@ impl Revision {
         pack: &Pack,
         vision: Plugin,
         policy: Option<Plugin>,
+        own_limits: &BTreeMap<String, String>,
         tuning: &Tuning,
         patience: Duration,
     ) -> Result<Arc<Self>, StageError> {
+        let limits = Arc::new(vision.limits().tightened(own_limits)?);
+        let (vision, policy) = (vision.within(Arc::clone(&limits)), policy.map(|policy| policy.within(limits)));
         let deadline = || Instant::now() + patience;
         vision.require(Half::Vision).map_err(StageError::Pipeline)?;
         match &policy {
@@ -170,7 +177,7 @@ impl Revision {
             id: contract_id(&[&spec.sha256, &dimension.to_string(), &description.contract.alignment, &description.contract.preprocessing]),
             dimension: usize::try_from(dimension).unwrap_or(usize::MAX),
         };
-        let digest = Self::digest_of(vision.digest(), policy.as_ref().map(Plugin::digest), pack);
+        let digest = Self::digest_of(vision.digest(), policy.as_ref().map(Plugin::digest), pack, own_limits);
         let (models, settings) = (Models::new(models), Arc::new(settings));
         let revision = Self { identity, policy_identity, vision, policy, models, settings, policy_settings, contract, digest };
         Arc::new(revision).tried(deadline())
@@ -206,15 +213,20 @@ impl Revision {
         &self.policy_identity
     }
 
-    /// SHA-256 over the digests of the components and the models: two revisions with the same digest answer the same.
+    /// SHA-256 over the digests of the components and the models, and its own limits: two revisions with the same digest answer the same.
     #[must_use]
     pub fn digest(&self) -> Sha256Digest {
         self.digest
     }
 
-    /// The digest that a revision of these components and this pack has.
+    /// The digest that a revision of these components, this pack and these limits of its own has.
     #[must_use]
-    pub(crate) fn digest_of(vision: Sha256Digest, policy: Option<Sha256Digest>, pack: &Pack) -> Sha256Digest {
+    pub(crate) fn digest_of(
+        vision: Sha256Digest,
+        policy: Option<Sha256Digest>,
+        pack: &Pack,
+        limits: &BTreeMap<String, String>,
+    ) -> Sha256Digest {
         let components = [vision, policy.unwrap_or(vision)].map(|digest| digest.0);
         let manifest = pack.manifest();
         // All that a guest can learn of the pack: the same models with other thresholds are another revision.
@@ -224,7 +236,8 @@ impl Revision {
         });
         let settings = manifest.settings.iter().map(|(key, value)| format!("{key}={value}"));
         let thresholds = format!("{} {}", manifest.thresholds.detection, manifest.thresholds.similarity);
-        let pack: Vec<String> = models.chain(settings).chain([thresholds]).collect();
+        let limits = limits.iter().map(|(name, value)| format!("limit {name}={value}"));
+        let pack: Vec<String> = models.chain(settings).chain([thresholds]).chain(limits).collect();
         let parts = components.iter().map(|digest| digest.as_slice()).chain(pack.iter().map(|text| text.as_bytes()));
         Sha256Digest(digest_of(parts))
     }
@@ -250,7 +263,7 @@ impl Revision {
     }
 
     /// The component that decides: one of its own, or vision's.
-    fn deciding(&self) -> (&Plugin, &Arc<Settings>) {
+    pub(crate) fn deciding(&self) -> (&Plugin, &Arc<Settings>) {
         match &self.policy {
             Some(policy) => (policy, &self.policy_settings),
             None => (&self.vision, &self.settings),

@@ -37,8 +37,11 @@ pub enum RunError {
     #[error("the pipeline's model failed: {0}")]
     Model(String),
     /// The guest's time was up.
-    #[error("the pipeline did not finish before the deadline")]
-    Deadline,
+    #[error("the pipeline did not finish before the deadline: it had {} ms", .had.as_millis())]
+    Deadline {
+        /// How much time it had.
+        had: Duration,
+    },
     /// The guest hit a limit of the sandbox.
     #[error("the pipeline hit the {0}")]
     Limit(#[from] LimitReached),
@@ -96,7 +99,7 @@ impl Run {
         let mut guest = start(plugin, settings, &Models::default(), deadline)?;
         let policy = policy_of(plugin, &mut guest)?;
         let templates = policy.rostro_pipeline_policy().call_template(&mut guest.store, samples);
-        Ok(checked::templates(templates.map_err(|error| failure(&guest, &error))?, dimension)?)
+        templates_of(plugin, templates.map_err(|error| failure(&guest, &error))?, dimension)
     }
 
     /// Finds the faces in an encoded image.
@@ -115,13 +118,16 @@ impl Run {
         let answer = answer.map_err(|error| failure(guest, &error))?;
         self.stages.append(&mut guest.store.data_mut().take_stages());
         match answer {
+            Ok(analysis) if analysis.faces.len() > plugin.limits().faces() => {
+                Err(LimitReached::returned("faces", plugin.limits().faces(), analysis.faces.len()).into())
+            }
             Ok(analysis) => Ok(checked::analysis(analysis, self.revision.contract().dimension, purpose)?),
             Err(VisionError::Undecodable(cause)) => Err(RunError::Undecodable(printable(&cause))),
             Err(VisionError::TooLarge(size)) => {
                 Err(RunError::TooLarge { width: size.width, height: size.height, max_pixels: size.max_pixels })
             }
             // What a model said of its failure is not passed on to the guest.
-            Err(VisionError::Model(_)) if Instant::now() >= self.deadline => Err(RunError::Deadline),
+            Err(VisionError::Model(_)) if guest.store.data().is_late() => Err(guest.store.data().late()),
             Err(VisionError::Model(cause)) => Err(RunError::Model(match guest.store.data().take_failure() {
                 Some(failure) => format!("{}: {failure}", printable(&cause)),
                 None => printable(&cause),
@@ -148,7 +154,8 @@ impl Run {
     /// If the policy fails or answers wrongly.
     pub(crate) fn template(&mut self, samples: &[Vec<f32>]) -> Result<Vec<Vec<f32>>, RunError> {
         let templates = self.policy(|policy, guest| policy.rostro_pipeline_policy().call_template(&mut guest.store, samples))?;
-        Ok(checked::templates(templates, self.revision.contract().dimension)?)
+        let (plugin, _) = self.revision.deciding();
+        templates_of(plugin, templates, self.revision.contract().dimension)
     }
 
     /// Decides who each face is.
@@ -191,7 +198,21 @@ impl std::fmt::Debug for Run {
 }
 
 fn start(plugin: &Plugin, settings: &Arc<Settings>, models: &Models, deadline: Instant) -> Result<Guest, RunError> {
-    plugin.instantiate(Arc::clone(settings), models, deadline).map_err(|error| classify(&error, String::new()))
+    let begun = Instant::now();
+    let is_own = plugin.limits().end(deadline) < deadline;
+    plugin.instantiate(Arc::clone(settings), models, deadline).map_err(|error| match is_interrupted(&error) {
+        true if is_own => LimitReached::time(plugin.limits()).into(),
+        true => RunError::Deadline { had: deadline.saturating_duration_since(begun) },
+        false => limit_hidden(&error, plugin.limits()).map_or_else(|| classify(&error, String::new()), RunError::Limit),
+    })
+}
+
+fn templates_of(plugin: &Plugin, templates: Vec<Vec<f32>>, dimension: usize) -> Result<Vec<Vec<f32>>, RunError> {
+    let most = plugin.limits().templates();
+    if templates.len() > most {
+        return Err(LimitReached::returned("templates", most, templates.len()).into());
+    }
+    Ok(checked::templates(templates, dimension)?)
 }
 
 fn vision_of(plugin: &Plugin, guest: &mut Guest) -> Result<VisionHost, RunError> {
@@ -212,13 +233,19 @@ fn failure(guest: &Guest, error: &wasmtime::Error) -> RunError {
     let state = guest.store.data();
     match limit_hidden(error, state.limits()) {
         Some(limit) => RunError::Limit(limit),
+        None if is_interrupted(error) => state.late(),
         None => classify(error, printable(&state.stderr())),
     }
 }
 
 /// The limit behind an error of Wasmtime's own that does not name it. Its type for the first is private.
 fn limit_hidden(error: &wasmtime::Error, limits: &Limits) -> Option<LimitReached> {
-    if error.root_cause().to_string().contains("fuel allocated for hostcalls has been exhausted") {
+    let cause = error.root_cause().to_string();
+    if let Some((_, wanted)) = cause.split_once("instance count too high at ") {
+        let wanted: usize = wanted.parse().unwrap_or_default();
+        return Some(LimitReached::wanted("instances", limits.instances(), wanted.saturating_sub(1), wanted));
+    }
+    if cause.contains("fuel allocated for hostcalls has been exhausted") {
         let asked = "one call or answer has more bytes".to_owned();
         return Some(LimitReached { name: "transfer-mib", limit: limits.transfer_bytes() >> 20, asked });
     }
@@ -228,12 +255,13 @@ fn limit_hidden(error: &wasmtime::Error, limits: &Limits) -> Option<LimitReached
     None
 }
 
+fn is_interrupted(error: &wasmtime::Error) -> bool {
+    error.downcast_ref::<Trap>() == Some(&Trap::Interrupt)
+}
+
 fn classify(error: &wasmtime::Error, stderr: String) -> RunError {
     if let Some(limit) = error.downcast_ref::<LimitReached>() {
         return RunError::Limit(limit.clone());
-    }
-    if error.downcast_ref::<Trap>() == Some(&Trap::Interrupt) {
-        return RunError::Deadline;
     }
     if let Some(I32Exit(status)) = error.downcast_ref::<I32Exit>() {
         return RunError::Trap { cause: format!("it exited with status {status}"), stderr };

@@ -257,7 +257,7 @@ impl Service {
                 let templates = run.template(&embeddings)?;
                 // The caller was told that it failed.
                 if Instant::now() >= deadline {
-                    return Err(ExecutorError::Deadline.into());
+                    return Err(self.executor.late().into());
                 }
                 Some(self.people.replace(id, &samples, &live.view, &templates)?)
             }

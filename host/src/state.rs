@@ -14,6 +14,7 @@ use wasmtime_wasi_nn::wit::{WasiNnCtx, WasiNnView};
 use crate::bindings::vision::rostro::pipeline::{settings, telemetry};
 use crate::inference::{LastFailure, Models, Tensor, TensorType};
 use crate::limits::{LimitReached, Limiter, Limits};
+use crate::run::RunError;
 use crate::settings::Settings;
 
 /// Names of stages that are kept of a request; a guest that invents more is not worth the memory.
@@ -37,10 +38,14 @@ pub(crate) struct GuestState {
     stderr: MemoryOutputPipe,
     log_bytes_left: usize,
     stages: Vec<(String, Duration)>,
+    begun: Instant,
+    /// The request's deadline, and when the guest must be done: no later.
+    deadline: Instant,
+    end: Instant,
 }
 
 impl GuestState {
-    pub(crate) fn new(limits: &Limits, settings: Arc<Settings>, models: &Models, deadline: Instant) -> Self {
+    pub(crate) fn new(limits: &Limits, settings: Arc<Settings>, models: &Models, deadline: Instant, end: Instant) -> Self {
         let failure = LastFailure::default();
         let stderr = MemoryOutputPipe::new(limits.log_bytes());
         let mut table = ResourceTable::new();
@@ -48,7 +53,7 @@ impl GuestState {
         Self {
             // Standard input is empty, standard output goes nowhere, and there are no files, arguments, variables or sockets.
             wasi: WasiCtx::builder().stderr(stderr.clone()).build(),
-            nn: models.context(&failure, deadline),
+            nn: models.context(&failure, end),
             failure,
             table,
             limiter: Limiter::new(limits),
@@ -56,12 +61,28 @@ impl GuestState {
             stderr,
             log_bytes_left: limits.log_bytes(),
             stages: Vec::new(),
+            begun: Instant::now(),
+            deadline,
+            end,
         }
     }
 
     /// The limits that the guest is held to.
     pub(crate) fn limits(&self) -> &Limits {
         self.limiter.limits()
+    }
+
+    /// Whether the guest's time is up.
+    pub(crate) fn is_late(&self) -> bool {
+        Instant::now() >= self.end
+    }
+
+    /// What a guest is told whose time is up: its own, or the request's.
+    pub(crate) fn late(&self) -> RunError {
+        match self.end < self.deadline {
+            true => RunError::Limit(LimitReached::time(self.limits())),
+            false => RunError::Deadline { had: self.deadline.saturating_duration_since(self.begun) },
+        }
     }
 
     /// Counts the tensors that the guest holds, one of which it may just have made: what the host keeps for it is its memory, too.
@@ -235,7 +256,8 @@ mod tests {
         let mut linker = Linker::new(engine.wasmtime());
         add_to_linker(&mut linker).unwrap();
         let component = Component::new(engine.wasmtime(), wat::parse_str(SLEEPER).unwrap()).unwrap();
-        let mut store = Store::new(engine.wasmtime(), GuestState::new(&limits, Arc::default(), &Models::default(), Instant::now()));
+        let mut store =
+            Store::new(engine.wasmtime(), GuestState::new(&limits, Arc::default(), &Models::default(), Instant::now(), Instant::now()));
         store.set_epoch_deadline(1_000_000);
         let instance = linker.instantiate(&mut store, &component).unwrap();
         let sleep = instance.get_typed_func::<(u64,), ()>(&mut store, "sleep").unwrap();

@@ -19,5 +19,6 @@ mod publisher;
 mod recognition;
 mod replacement;
 mod revisions;
+mod staging;
 mod start;
 mod watch;

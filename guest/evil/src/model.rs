@@ -58,6 +58,11 @@ pub(crate) fn act(mode: &str, argument: &[u8]) -> Option<Answer> {
             let name = "\n2026-01-01T00:00:00Z ERROR rostro::forged: \u{1b}[31m".repeat(20_000);
             refused([(); 50].map(|()| load_by_name(&name).map(drop).map_err(|error| error.data().len().to_string())))
         }
+        "handles" => {
+            let kept: Vec<_> = (0..10_000).map(|_| load_by_name(DETECTOR)).collect();
+            std::mem::forget(kept);
+            honest()
+        }
         "load-bytes" => refused([GraphEncoding::Onnx, GraphEncoding::Autodetect].map(|encoding| {
             let model = vec![8_u8, 9, 58, 0];
             load(&[model], encoding, ExecutionTarget::Cpu).map(drop).map_err(said)

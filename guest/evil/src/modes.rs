@@ -97,6 +97,7 @@ pub const MODES: &[Mode] = &[
     frame("transfer", Refused, "hands over 200 MiB in one call; stopped at the most of a call"),
     frame("model-name", Refused, "asks for models that it was not granted, and for files; an error each, which it reports"),
     frame("model-log", Refused, "asks for a model of a name of 1 MB with newlines, fifty times; an error each, and the log stays small"),
+    frame("handles", Refused, "keeps 10,000 handles of one model; stopped at the most"),
     frame("load-bytes", Refused, "brings a model of its own; an error, which it reports"),
     // Too much.
     frame("faces-many", Refused, "sees 1,000,000 faces; refused, in memory that does not grow with them"),

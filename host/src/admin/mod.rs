@@ -4,8 +4,10 @@
 //! read the service's files as well; elsewhere it is. Browsers are turned away: no page has business here.
 
 mod auth;
+mod metrics;
 mod people;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -52,6 +54,9 @@ struct PushQuery {
     #[serde(default)]
     policy_only: bool,
     sha256: Option<Sha256Digest>,
+    /// NAME=VALUE, separated by commas.
+    #[serde(default)]
+    limits: String,
 }
 
 /// What is asked of an activation.
@@ -103,6 +108,7 @@ pub(crate) fn app(deployment: Arc<Deployment>, tokens: Option<Tokens>) -> Router
         .route("/v1/revisions/{id}/canary", post(canary).delete(end_canary))
         .route("/v1/revisions/{id}/shadow", post(shadow).delete(end_shadow))
         .route("/v1/rollback", post(roll_back))
+        .route("/metrics", get(metrics::scrape))
         .route("/v1/people", get(people::list))
         .route("/v1/people/{id}", axum::routing::delete(people::delete))
         .fallback(not_found)
@@ -144,12 +150,29 @@ async fn push(
             return Err(refusal);
         }
     };
+    let limits = limits(&query.limits);
+    let limits = match limits {
+        Ok(limits) => limits,
+        Err(refusal) => {
+            drop_rest(body);
+            return Err(refusal);
+        }
+    };
     let bytes = receive(body).await?;
-    let given = Given { bytes, pack: query.pack, policy_only: query.policy_only, digest: query.sha256 };
+    let given = Given { bytes, pack: query.pack, policy_only: query.policy_only, digest: query.sha256, limits };
     let changed = admin.change(move |deployment| deployment.push(given, &actor)).await?;
     drop(turn);
     let status = if changed.0.changed { StatusCode::ACCEPTED } else { StatusCode::OK };
     Ok((status, changed))
+}
+
+/// The limits that are asked for: `memory-mib=64,tensors=8`.
+fn limits(text: &str) -> Result<BTreeMap<String, String>, ApiError> {
+    let pair = |text: &str| match text.split_once('=') {
+        Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+        None => Err(ApiError::bad_request("invalid_limit", format!("The limit `{text}` is not NAME=VALUE."))),
+    };
+    text.split(',').filter(|text| !text.is_empty()).map(pair).collect()
 }
 
 /// Takes an upload, as long as it goes on.
@@ -260,6 +283,7 @@ fn refusal(error: ChangeError) -> ApiError {
         ChangeError::Contract { .. } => (StatusCode::CONFLICT, "contract_change"),
         ChangeError::Active(_) => (StatusCode::CONFLICT, "active"),
         ChangeError::NoPrevious => (StatusCode::CONFLICT, "no_previous"),
+        ChangeError::Limit(_) => (StatusCode::BAD_REQUEST, "invalid_limit"),
         ChangeError::Share => (StatusCode::BAD_REQUEST, "invalid_share"),
         ChangeError::TooMany { .. } => (StatusCode::CONFLICT, "too_many_revisions"),
         ChangeError::OtherBytes { .. } => (StatusCode::BAD_REQUEST, "digest_mismatch"),

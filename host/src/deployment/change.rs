@@ -6,6 +6,7 @@ use super::record::{Beside, Record, StateError, Status};
 use super::routes::Share;
 use super::{Actor, Agreement, Book, Deployment, Live, Verdict};
 use crate::digest::Sha256Digest;
+use crate::limits::LimitError;
 use crate::models::PackError;
 use crate::plugin::PluginError;
 
@@ -81,6 +82,9 @@ pub(crate) enum ChangeError {
     /// It is no component.
     #[error(transparent)]
     Plugin(#[from] PluginError),
+    /// A limit of its own is none.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     /// Its pack cannot be used.
     #[error(transparent)]
     Pack(#[from] PackError),

@@ -80,7 +80,7 @@ const FAIR: Duration = Duration::from_millis(500);
 pub(crate) fn is_at_fault(error: &RunError, time: Duration) -> bool {
     match error {
         RunError::Undecodable(_) | RunError::TooLarge { .. } => false,
-        RunError::Deadline => time >= FAIR,
+        RunError::Deadline { .. } => time >= FAIR,
         RunError::Model(_) | RunError::Limit(_) | RunError::Trap { .. } | RunError::Output(_) => true,
     }
 }

@@ -15,7 +15,7 @@ mod staging;
 mod status;
 mod workshop;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
@@ -34,7 +34,7 @@ use record::{About, Entry, Ingredients, Record, Status};
 pub(crate) use record::{StateError, Store};
 use routes::{Canary, Routes, Shadow, Share};
 pub(crate) use routes::{Preference, Taken};
-pub(crate) use shadow::{Agreement, Seen};
+pub(crate) use shadow::{Agreement, Counts, Seen};
 pub(crate) use status::{RevisionStatus, Statuses};
 pub(crate) use workshop::MakeError;
 pub(crate) use workshop::Workshop;
@@ -85,6 +85,8 @@ pub(crate) struct Given {
     pub policy_only: bool,
     /// The digest that the bytes should have.
     pub digest: Option<Sha256Digest>,
+    /// Limits tighter than the service's, by name.
+    pub limits: BTreeMap<String, String>,
 }
 
 /// What the command line and the configuration ask for.
@@ -132,6 +134,7 @@ impl Deployment {
             vision: store.keep(&configured.vision)?,
             policy: configured.policy.as_ref().map(|bytes| store.keep(bytes)).transpose()?,
             pack: configured.pack.clone(),
+            limits: BTreeMap::new(),
         };
         let wanted = workshop.id(&ingredients)?;
         let (live, report, how) = match remembered(&workshop, &store, &mut record, wanted) {
@@ -246,15 +249,18 @@ impl Deployment {
         let active = self.active_ingredients();
         let (sees, decides) = (serves.contains(&Half::Vision), serves.contains(&Half::Policy));
         let pack = given.pack.unwrap_or_else(|| active.pack.clone());
-        let ingredients = match (sees, decides) {
-            (true, true) if !given.policy_only => Ingredients { vision: digest, policy: None, pack },
+        let (vision, policy) = match (sees, decides) {
+            (true, true) if !given.policy_only => (digest, None),
             // Vision alone goes on with the policy in force.
-            (true, false) if !given.policy_only => {
-                Ingredients { vision: digest, policy: Some(active.policy.unwrap_or(active.vision)), pack }
-            }
-            (_, true) => Ingredients { vision: active.vision, policy: Some(digest), pack },
+            (true, false) if !given.policy_only => (digest, Some(active.policy.unwrap_or(active.vision))),
+            (_, true) => (active.vision, Some(digest)),
             (_, false) => return Err(ChangeError::NoPolicy),
         };
+        // The half that stays is held as it was.
+        let mut limits = if policy.is_some() { active.limits } else { BTreeMap::new() };
+        limits.extend(given.limits);
+        let limits = self.workshop.engine.limits().tightened(&limits)?.named(limits.keys());
+        let ingredients = Ingredients { vision, policy, pack, limits };
         let id = self.workshop.id(&ingredients)?;
         let mut book = self.locked();
         if book.record.entry(id).is_some_and(|entry| matches!(entry.status, Status::Staging | Status::Staged)) {
@@ -283,7 +289,7 @@ impl Deployment {
         let active = book.record.active.and_then(|id| book.record.entry(id));
         // There is always an active revision, and it has an entry.
         active.map_or_else(
-            || Ingredients { vision: Sha256Digest([0; 32]), policy: None, pack: String::new() },
+            || Ingredients { vision: Sha256Digest([0; 32]), policy: None, pack: String::new(), limits: BTreeMap::new() },
             |entry| entry.ingredients.clone(),
         )
     }

@@ -1,5 +1,6 @@
 //! What is remembered of revisions across restarts: a file that is replaced as a whole, and the components beside it.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -24,6 +25,9 @@ pub(crate) struct Ingredients {
     pub policy: Option<Sha256Digest>,
     /// The model pack.
     pub pack: String,
+    /// Limits that are tighter than the service's, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub limits: BTreeMap<String, String>,
 }
 
 impl Ingredients {
@@ -352,7 +356,8 @@ mod tests {
 
     fn record() -> Record {
         let id = Sha256Digest::of(b"revision");
-        let ingredients = Ingredients { vision: Sha256Digest::of(b"vision"), policy: None, pack: "testing".to_owned() };
+        let ingredients =
+            Ingredients { vision: Sha256Digest::of(b"vision"), policy: None, pack: "testing".to_owned(), limits: BTreeMap::new() };
         let entry =
             Entry { id, ingredients, about: None, since: "2026-01-01T00:00:00Z".to_owned(), status: Status::Failed("why".to_owned()) };
         Record { form: FORM, active: Some(id), canary: Some(Beside { id, share: 0.25 }), revisions: vec![entry], ..Record::default() }

@@ -1,10 +1,11 @@
 //! What operators are shown of the revisions.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::record::{Entry, Status};
-use super::shadow::Counts;
-use super::{Book, Deployment};
+use super::{Book, Counts, Deployment};
 use crate::digest::Sha256Digest;
 
 /// All revisions at a moment.
@@ -37,6 +38,9 @@ pub(crate) struct RevisionStatus {
     pub policy: Option<String>,
     /// The model pack.
     pub pack: String,
+    /// Its own limits, tighter than the service's.
+    #[serde(default)]
+    pub limits: BTreeMap<String, String>,
     /// What its embeddings mean.
     pub contract: Option<String>,
     /// SHA-256 of the component that sees.
@@ -110,6 +114,7 @@ fn status(book: &Book, entry: &Entry) -> RevisionStatus {
         version: about.map(|about| about.version.clone()),
         policy: about.map(|about| format!("{} {}", about.policy, about.policy_version)),
         pack: entry.ingredients.pack.clone(),
+        limits: entry.ingredients.limits.clone(),
         contract: about.map(|about| about.contract.clone()),
         vision_sha256: entry.ingredients.vision,
         policy_sha256: entry.ingredients.policy.unwrap_or(entry.ingredients.vision),

@@ -70,7 +70,7 @@ impl Workshop {
     /// If there is no such pack, or it is damaged.
     pub(crate) fn id(&self, ingredients: &Ingredients) -> Result<Sha256Digest, PackError> {
         let pack = Pack::open(&self.models, &ingredients.pack)?;
-        Ok(Revision::digest_of(ingredients.vision, ingredients.policy, &pack))
+        Ok(Revision::digest_of(ingredients.vision, ingredients.policy, &pack, &ingredients.limits))
     }
 
     /// Compiles and inspects a component.
@@ -86,13 +86,14 @@ impl Workshop {
     /// [`MakeError`] says what is wrong with it; nothing is left behind.
     pub(crate) fn make(&self, store: &Store, id: Sha256Digest, ingredients: &Ingredients) -> Result<(Arc<Live>, Report), MakeError> {
         let pack = Pack::open(&self.models, &ingredients.pack)?;
-        if Revision::digest_of(ingredients.vision, ingredients.policy, &pack) != id {
+        if Revision::digest_of(ingredients.vision, ingredients.policy, &pack, &ingredients.limits) != id {
             return Err(MakeError::OtherModels(ingredients.pack.clone()));
         }
         let vision = self.plugin(store, ingredients.vision)?;
         let policy = ingredients.policy.map(|digest| self.plugin(store, digest)).transpose()?;
         // One that spins when it is asked what it is keeps others waiting to be staged no longer than one that does so in its self-test.
-        let revision = Revision::stage(&self.onnx, &pack, vision, policy, &self.tuning, self.self_test.deadline)?;
+        let patience = self.self_test.deadline;
+        let revision = Revision::stage(&self.onnx, &pack, vision, policy, &ingredients.limits, &self.tuning, patience)?;
         self.self_test.run(&revision)?;
         let (view, report) = self.people.view(&revision, Instant::now() + PATIENCE)?;
         Ok((Live::new(revision, view), report))

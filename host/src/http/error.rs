@@ -86,7 +86,7 @@ impl ApiError {
     pub(super) fn of_service(error: ServiceError) -> Self {
         match error {
             ServiceError::Executor(ExecutorError::Overloaded) => Self::overloaded(),
-            ServiceError::Executor(ExecutorError::Deadline) | ServiceError::Run(RunError::Deadline) => deadline(),
+            ServiceError::Executor(error @ ExecutorError::Deadline { .. }) => deadline(error),
             ServiceError::Executor(error @ ExecutorError::Panicked) => {
                 Self::internal("internal", "The service failed unexpectedly.", error)
             }
@@ -106,14 +106,16 @@ impl ApiError {
                     .with("height", height)
                     .with("max_pixels", max_pixels)
             }
-            RunError::Deadline => deadline(),
+            RunError::Deadline { .. } => deadline(error),
             error => Self::internal("pipeline_failed", "The pipeline failed on this request.", error),
         }
     }
 }
 
-fn deadline() -> ApiError {
-    ApiError::new(StatusCode::GATEWAY_TIMEOUT, "deadline_exceeded", "The request was not done before its deadline.")
+fn deadline(cause: impl ToString) -> ApiError {
+    let message = "The request was not done before its deadline.";
+    let error = ApiError::new(StatusCode::GATEWAY_TIMEOUT, "deadline_exceeded", message);
+    ApiError { cause: Some(cause.to_string()), ..error }
 }
 
 fn of_gallery(error: &GalleryError) -> ApiError {

@@ -29,6 +29,9 @@ pub(crate) enum PipelineCommand {
         /// Use the component's policy alone, with the active revision's vision
         #[arg(long)]
         policy_only: bool,
+        /// Hold it to a tighter limit than the service's (repeatable): memory-mib, time-ms and the others of docs/sandbox.md
+        #[arg(long = "limit", value_name = "NAME=VALUE")]
+        limits: Vec<String>,
         /// Have it serve once it is staged
         #[arg(long)]
         activate: bool,

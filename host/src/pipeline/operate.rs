@@ -82,9 +82,9 @@ pub(super) fn run(command: PipelineCommand) -> Result<(), OperateError> {
     match command {
         // It has no service.
         PipelineCommand::Check { .. } => Ok(()),
-        PipelineCommand::Push { file, pack, policy_only, activate, allow_contract_change, timeout, service } => {
+        PipelineCommand::Push { file, pack, policy_only, limits, activate, allow_contract_change, timeout, service } => {
             let client = Client::new(&service)?;
-            let pushed = client.push(&file, pack.as_deref(), policy_only)?;
+            let pushed = client.push(&file, pack.as_deref(), policy_only, &limits)?;
             let staged = client.wait(pushed, timeout)?;
             match activate {
                 true => client.tell(client.activate(&staged.id.to_string(), allow_contract_change)?),
@@ -190,11 +190,12 @@ impl<'s> Client<'s> {
         self.post(&format!("/v1/revisions/{}/activate?allow_contract_change={allow_contract_change}", digits(revision)))
     }
 
-    fn push(&self, file: &Path, pack: Option<&str>, policy_only: bool) -> Result<RevisionStatus, OperateError> {
+    fn push(&self, file: &Path, pack: Option<&str>, policy_only: bool, limits: &[String]) -> Result<RevisionStatus, OperateError> {
         let bytes = fs::read(file).map_err(|cause| OperateError::Unreadable { file: file.to_owned(), cause })?;
         let mut query = form_urlencoded::Serializer::new(String::new());
         query.append_pair("sha256", &Sha256Digest::of(&bytes).to_string());
         query.append_pair("policy_only", &policy_only.to_string());
+        query.append_pair("limits", &limits.join(","));
         pack.into_iter().for_each(|pack| {
             query.append_pair("pack", pack);
         });

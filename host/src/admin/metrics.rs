@@ -1,0 +1,98 @@
+//! `GET /metrics`: what monitoring reads, in the text format of OpenMetrics.
+//!
+//! Everything is read from the deployment when it is asked for, so that a revision that is gone leaves no label behind. No label names a
+//! person.
+
+use std::fmt;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use super::Admin;
+use crate::deployment::{Deployment, RevisionStatus, Statuses};
+use crate::http::ApiError;
+
+/// What `/metrics` is sent as.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What is read from the deployment.
+#[derive(Debug)]
+struct Revisions(Statuses);
+
+/// Answers what monitoring asks.
+pub(super) async fn scrape(State(admin): State<Admin>) -> Result<Response, ApiError> {
+    let text = admin.ask(|deployment| Ok(text(deployment))).await?;
+    let text = text.map_err(|error| ApiError::internal("internal", "The metrics cannot be written.", error))?;
+    Ok(([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response())
+}
+
+fn text(deployment: &Deployment) -> Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix("rostro");
+    registry.register_collector(Box::new(Arc::new(Revisions(deployment.statuses()))));
+    let mut text = String::new();
+    encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+impl Revisions {
+    /// One metric with a value for each revision that has one.
+    fn each(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        name: &str,
+        help: &str,
+        value: impl Fn(&RevisionStatus) -> Option<u64>,
+    ) -> fmt::Result {
+        let kind = ConstCounter::new(0_u64).metric_type();
+        let mut metric = encoder.encode_descriptor(name, help, None, kind)?;
+        for revision in &self.0.revisions {
+            if let Some(value) = value(revision) {
+                ConstCounter::new(value).encode(metric.encode_family(&[("revision", revision.id.to_string())])?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Collector for Revisions {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let encoder = &mut encoder;
+        let gauge = ConstGauge::new(0_i64).metric_type();
+        let mut states = encoder.encode_descriptor("revision", "Revisions that are known, each with its state", None, gauge)?;
+        for revision in &self.0.revisions {
+            let text = |text: &Option<String>| text.clone().unwrap_or_default();
+            let labels = [
+                ("revision", revision.id.to_string()),
+                ("state", revision.state.clone()),
+                ("name", text(&revision.name)),
+                ("version", text(&revision.version)),
+                ("pack", revision.pack.clone()),
+            ];
+            ConstGauge::new(1_i64).encode(states.encode_family(&labels)?)?;
+        }
+        let broken = ConstCounter::new(self.0.broken);
+        let help = "Revisions that the circuit breaker took out since the start";
+        broken.encode(encoder.encode_descriptor("revisions_broken", help, None, broken.metric_type())?)?;
+
+        self.each(encoder, "revision_requests", "Requests that a revision worked on", |revision| revision.requests)?;
+        let help = "Requests that failed by a revision's fault";
+        self.each(encoder, "revision_failures", help, |revision| revision.failures)?;
+        let shadow = |count: fn(&crate::deployment::Counts) -> u64| move |revision: &RevisionStatus| revision.agreement.as_ref().map(count);
+        self.each(encoder, "shadow_frames", "Frames that a shadow and the active revision both saw", shadow(|counts| counts.frames))?;
+        let help = "Frames of a shadow's share that it did not see, for want of a worker";
+        self.each(encoder, "shadow_skipped", help, shadow(|counts| counts.skipped))?;
+        self.each(encoder, "shadow_failed", "Frames on which a shadow failed", shadow(|counts| counts.failed))?;
+        self.each(encoder, "shadow_faces", "Faces that either saw", shadow(|counts| counts.faces))?;
+        self.each(encoder, "shadow_same_face", "Faces that both saw", shadow(|counts| counts.same_face))?;
+        let help = "Faces that both saw and to which both gave the same name, or none";
+        self.each(encoder, "shadow_same_identity", help, shadow(|counts| counts.same_identity))
+    }
+}

@@ -1,0 +1,164 @@
+//! A pipeline from somebody whom nobody trusts: each way to misbehave, beside a pipeline that goes on to serve.
+
+mod modes;
+mod server;
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use rostro_evil::modes::{DESCRIPTIONS, SETTING, image};
+
+use crate::hammer::{Hammer, Shot};
+use crate::harness::{Options, component, drawn};
+use crate::operator::bytes;
+use server::{Evil, WORKERS};
+pub(crate) use server::{Usage, until};
+
+/// Time for a request where modes use all of it, in seconds.
+const SHORT: u64 = 3;
+
+/// Time for a request where nothing should: long, so that a busy machine does not make a deadline of a refusal.
+const LONG: u64 = 20;
+
+/// How much later than its deadline an answer may come, and how long an honest one may take, on a busy machine.
+const SLACK: Duration = Duration::from_secs(2);
+
+#[test]
+fn every_request_has_a_memory_of_its_own() {
+    let evil = Evil::set_up(Options::drawn().arg("--workers", WORKERS.to_string()).start(), false);
+    let score = |mode: &str, argument: &[u8]| {
+        let answer = evil.frame(&image(mode, argument)).ok();
+        answer["recognized_faces"][0]["det_score"].as_f64().unwrap() as f32
+    };
+    // How often it is found, by its inverse: whoever looks for it must not bring it.
+    let found = |secret: &[u8]| {
+        let inverse: Vec<u8> = secret.iter().map(|byte| !byte).collect();
+        ((score("seek", &inverse) - 0.001) * 100.0).round()
+    };
+    assert_eq!([(); 3].map(|()| score("counter", b"")), [0.01; 3]);
+    // What is there is found: a text of the component's own.
+    assert!(found(b"evil vision\npanics") >= 1.0);
+
+    let probe = drawn("alice-probe.png");
+    let pixels = ::image::load_from_memory(&probe).unwrap().into_rgb8().into_raw();
+    // A stretch of pixels that is not of one colour.
+    let varied = |pixels: &&[u8]| pixels.iter().collect::<BTreeSet<_>>().len() > 16;
+    let pixels = pixels.chunks(48).find(varied).unwrap();
+    let secret: &[u8] = b"a secret of the request before";
+    for _ in 0..2 {
+        at_once(|| assert!(score("hide", secret) > 0.5));
+        at_once(|| assert_eq!(evil.server.names(probe.as_slice()), ["alice"]));
+        at_once(|| assert_eq!([secret, &probe[1000..1048], pixels].map(found), [0.0; 3]));
+    }
+}
+
+#[test]
+fn a_component_that_cannot_say_what_it_is_never_serves() {
+    let failed = "the pipeline cannot describe itself: ";
+    // A start with it is the quick way to be told; what it costs others is seen where it is pushed to a service that runs.
+    let wrongly = "the pipeline describes itself wrongly: `describe` returned a name that is not";
+    let at_the_start = [("huge", wrongly), ("name", wrongly)];
+    let while_it_serves = [
+        ("spin", format!("{failed}the pipeline did not finish before the deadline")),
+        ("memory", format!("{failed}the pipeline hit the limit `memory-mib` of 128")),
+        ("panic", format!("{failed}the pipeline failed: wasm trap")),
+    ];
+    let tried: BTreeSet<&str> = at_the_start.iter().map(|(mode, _)| *mode).chain(while_it_serves.iter().map(|(mode, _)| *mode)).collect();
+    assert_eq!(tried, DESCRIPTIONS.iter().map(|(mode, _)| *mode).collect());
+    let options = |mode: &str| Options::drawn().arg("--setting", format!("{SETTING}={mode}")).arg("--deadline", SHORT.to_string());
+
+    for (mode, reason) in at_the_start {
+        let error = options(mode).pipeline(component("evil")).refuse();
+        assert!(error.contains(reason) && error.len() < 1000, "{mode}: {error}");
+    }
+    for (mode, reason) in while_it_serves {
+        let server = options(mode).arg("--limit", "memory-mib=128").start();
+        server.enroll("alice", [drawn("alice-1.png")]).ok();
+        let active = server.active();
+        let hammer = Hammer::begin(&server.url, &drawn("alice-probe.png"), 1);
+        let begun = Instant::now();
+        let evil = server.stage(&bytes(component("evil")), "");
+        println!("{mode}: {} after {:?}", evil["reason"], begun.elapsed());
+        assert_eq!(evil["state"], "failed", "{mode}: {evil}");
+        assert!(evil["reason"].as_str().unwrap().starts_with(&reason), "{mode}: {evil}");
+        // A few seconds, however long it would go on.
+        assert!(begun.elapsed() < Duration::from_secs(30), "{mode}");
+        check_honest(&hammer.end());
+        assert_eq!(server.active(), active);
+    }
+}
+
+#[test]
+fn a_revision_that_fails_again_and_again_is_taken_out_and_the_one_before_it_serves() {
+    let server = Options::drawn().arg("--breaker", "3").start();
+    server.enroll("alice", [drawn("alice-1.png")]).ok();
+    let honest = server.active();
+    let evil = server.staged(&bytes(component("evil")), "");
+    let component = bytes(component("evil"));
+    let panics = |header: &str| {
+        let headers = [("content-type", "image/png"), ("x-rostro-canary", header)];
+        server.post_with("/process_frame", &headers, &image("panic", b"")).error(500, "pipeline_failed");
+    };
+    let fine = |header: &str| {
+        let headers = [("content-type", "image/png"), ("x-rostro-canary", header)];
+        server.post_with("/process_frame", &headers, &drawn("alice-probe.png")).ok()
+    };
+    let activate = || server.admin_post(&format!("/v1/revisions/{evil}/activate?allow_contract_change=true"));
+    let is_out = || {
+        assert_eq!(server.active(), honest);
+        assert_eq!(fine("always")["recognized_faces"][0]["identity"], "alice");
+        let revision = server.admin_get(&format!("/v1/revisions/{evil}"));
+        assert_eq!(revision["state"], "failed", "{revision}");
+        let reason = revision["reason"].as_str().unwrap();
+        assert!(reason.starts_with("taken out after 3 failures in a row, the last: "), "{reason}");
+        reason.to_owned()
+    };
+
+    activate().ok();
+    panics("never");
+    panics("never");
+    // One that goes well in between: not in a row.
+    fine("never");
+    panics("never");
+    panics("never");
+    assert_eq!(server.active(), evil);
+    panics("never");
+    assert!(is_out().contains("evil vision panics"));
+    assert!(activate().error(409, "not_ready").contains("taken out after 3 failures"));
+
+    // Pushed again it may try again; enrolments count as well.
+    assert_eq!(server.staged(&component, ""), evil);
+    activate().ok();
+    for _ in 0..3 {
+        assert_eq!(server.active(), evil);
+        server.enroll("mallory", [image("review-index", b"")]).error(400, "no_usable_image");
+    }
+    assert!(is_out().contains("face 4294967295 of 1"));
+
+    // A canary that fails is none any more.
+    assert_eq!(server.staged(&component, ""), evil);
+    server.admin_post(&format!("/v1/revisions/{evil}/canary?share=0&allow_contract_change=true")).ok();
+    for _ in 0..3 {
+        panics("always");
+    }
+    is_out();
+    let events = server.log().lines().filter(|line| line.contains("ERROR") && line.contains("taken out after 3 failures in a row")).count();
+    assert!(events >= 3, "{events}");
+}
+
+/// Does something on every worker.
+fn at_once(work: impl Fn() + Sync) {
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..WORKERS).map(|_| scope.spawn(&work)).collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    });
+}
+
+fn check_honest(shots: &[Shot]) {
+    let slowest = shots.iter().map(|shot| shot.took).max().unwrap_or_default();
+    println!("{} honest requests, the slowest in {slowest:?}", shots.len());
+    assert!(!shots.is_empty(), "nobody asked meanwhile");
+    let bad: Vec<&Shot> = shots.iter().filter(|shot| shot.status != Some(200) || shot.identity != "alice").collect();
+    assert!(bad.is_empty(), "{} of {} honest requests went wrong: {:?}", bad.len(), shots.len(), bad.first());
+    assert!(slowest < Duration::from_secs(SHORT) + SLACK, "an honest request took {slowest:?}");
+}
