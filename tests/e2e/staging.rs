@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use rostro_evil::modes::image;
+use rostro_evil::modes::{hidden, image};
 
 use crate::evil::until;
 use crate::hammer::Hammer;
@@ -204,12 +204,19 @@ fn a_shadow_that_misbehaves_costs_the_only_worker_nothing_that_is_lost() {
     server.enroll("alice", [drawn("alice-1.png")]).ok();
     let evil = server.staged(&bytes(component("evil")), "");
     server.admin_post(&format!("/v1/revisions/{evil}/shadow?share=1")).ok();
-    let hammer = Hammer::begin(&server.url, &drawn("alice-probe.png"), 2);
-    // The active revision cannot read these, and the shadow acts on none that the active one did not answer; honest ones it sees.
-    hammer.wait_for(20);
-    let shots = hammer.end();
-    assert!(shots.iter().all(|shot| shot.status == Some(200) && shot.identity == "alice"), "{shots:?}");
-    until("the shadow", || server.admin_get(&format!("/v1/revisions/{evil}"))["agreement"]["frames"].as_u64() > Some(0));
+    let failed = || server.admin_get(&format!("/v1/revisions/{evil}"))["agreement"]["failed"].as_u64().unwrap();
+    for mode in ["panic", "memory", "nan", "spin"] {
+        let (picture, before) = (hidden(&drawn("alice-probe.png"), mode), failed());
+        let hammer = Hammer::begin(&server.url, &picture, 2);
+        hammer.wait_for(10);
+        let shots = hammer.end();
+        assert!(shots.iter().all(|shot| shot.status == Some(200) && shot.identity == "alice"), "{mode}: {shots:?}");
+        // It looks on only where nobody waits for the worker.
+        until("the shadow to fail", || {
+            assert_eq!(server.names(picture.as_slice()), ["alice"], "{mode}");
+            failed() > before
+        });
+    }
 }
 
 #[test]

@@ -178,10 +178,26 @@ pub fn image(name: &str, argument: &[u8]) -> Vec<u8> {
     [PREFIX.as_bytes(), name.as_bytes(), b"\n", argument].concat()
 }
 
+/// A PNG that names a mode behind its end: an honest pipeline sees the picture, and this one the mode.
+#[must_use]
+pub fn hidden(png: &[u8], name: &str) -> Vec<u8> {
+    [png, &image(name, b"")].concat()
+}
+
+/// The end of every PNG.
+const PNG_END: &[u8] = b"IEND\xaeB`\x82";
+
+/// What stands behind the end of a PNG.
+fn behind(png: &[u8]) -> Option<&[u8]> {
+    let end = png.windows(PNG_END.len()).rposition(|window| window == PNG_END)?;
+    png.get(end + PNG_END.len()..)
+}
+
 /// The mode and its argument in an image; none if it is honest.
 #[must_use]
 pub fn parse(image: &[u8]) -> Option<(&[u8], &[u8])> {
-    let rest = image.strip_prefix(PREFIX.as_bytes())?;
+    let text = if image.starts_with(b"\x89PNG") { behind(image)? } else { image };
+    let rest = text.strip_prefix(PREFIX.as_bytes())?;
     let end = rest.iter().position(|&byte| byte == b'\n').unwrap_or(rest.len());
     let (name, argument) = rest.split_at_checked(end)?;
     Some((name, argument.strip_prefix(b"\n").unwrap_or_default()))
@@ -199,6 +215,9 @@ mod tests {
         assert_eq!(parse(&image("seek", b"ab\nc")), parse(b"evil:seek\nab\nc"));
         assert_eq!(parse(b"evil:spin"), Some((&b"spin"[..], &b""[..])));
         assert_eq!(parse(b"\xff\xd8"), None);
+        let png = b"\x89PNG evil:panic IEND\xaeB`\x82";
+        assert_eq!(parse(png), None);
+        assert_eq!(parse(&hidden(png, "spin")), Some((&b"spin"[..], &b""[..])));
     }
 
     #[test]
