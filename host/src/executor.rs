@@ -24,6 +24,20 @@ pub(crate) struct Executor {
     curious: Arc<Semaphore>,
     deadline: Duration,
     cores: Cores,
+    /// Workers, and places with those in the queue.
+    count: usize,
+    room: usize,
+}
+
+/// How busy an executor is at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Load {
+    /// Workers.
+    pub workers: usize,
+    /// Those that work on something, asked for or not.
+    pub busy: usize,
+    /// Requests that wait for one.
+    pub waiting: usize,
 }
 
 /// Why work was not done.
@@ -55,7 +69,16 @@ impl Executor {
             curious: Arc::new(Semaphore::new(1)),
             deadline,
             cores,
+            count: workers.get(),
+            room: places,
         }
+    }
+
+    /// How many workers there are, how many of them are at work, and how many requests wait for one.
+    pub(crate) fn load(&self) -> Load {
+        let busy = self.count - self.workers.available_permits().min(self.count);
+        let taken = self.room - self.places.available_permits().min(self.room);
+        Load { workers: self.count, busy, waiting: taken.saturating_sub(busy) }
     }
 
     /// What a request is told whose time is up.

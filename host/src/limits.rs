@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use wasmtime::ResourceLimiter;
 
 /// What a guest may use in one request. The defaults are tight: each is some times what the default pipeline needs for its worst accepted
-/// input. Every revision is held to the service's, or to tighter ones of its own.
+/// input, or what the interface allows. Every revision is held to the service's, or to tighter ones of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     memory_bytes: usize,
@@ -42,7 +42,7 @@ impl Default for Limits {
             faces: 1024,
             // The most that the interface allows; the default policy makes two of each photo.
             templates: 16,
-            // The longest that a request may take: its own deadline is what ends it, unless this is less.
+            // As long as any deadline: the request's own ends a guest, by default after 30 s, unless an operator gives a revision less.
             time: Duration::from_hours(1),
         }
     }
@@ -119,6 +119,18 @@ impl Limits {
             }
         }
         Ok(limits)
+    }
+
+    /// These limits, but tighter where `changes` are: what a revision with limits of its own is held to by a service that may itself have
+    /// become tighter since.
+    ///
+    /// # Errors
+    ///
+    /// [`LimitError`] if one is none.
+    pub fn at_most(&self, changes: &BTreeMap<String, String>) -> Result<Self, LimitError> {
+        let wanted = self.clone().changed(changes)?;
+        let tighter = changes.iter().filter(|(name, _)| wanted.value(name) < self.value(name));
+        self.clone().changed(&tighter.map(|(name, value)| (name.clone(), value.clone())).collect())
     }
 
     fn changed(mut self, changes: &BTreeMap<String, String>) -> Result<Self, LimitError> {
@@ -254,7 +266,7 @@ impl LimitReached {
         Self { name: "time-ms", limit: limits.value("time-ms"), asked: "it was still at work".to_owned() }
     }
 
-    fn memory(limit: usize, used: usize, wanted: usize) -> Self {
+    pub(crate) fn memory(limit: usize, used: usize, wanted: usize) -> Self {
         Self { name: "memory-mib", limit: limit >> 20, asked: format!("{used} bytes in use, {wanted} wanted") }
     }
 }
@@ -348,6 +360,9 @@ mod tests {
         let own = |name: &str, value: &str| service.tightened(&[(name.to_owned(), value.to_owned())].into());
         assert_eq!(own("memory-mib", "32").unwrap(), with("memory-mib", "32").unwrap());
         assert_eq!(own("memory-mib", "64").unwrap(), service);
+        // A service that became tighter since holds a revision to that.
+        let at_most = |value: &str| service.at_most(&[("memory-mib".to_owned(), value.to_owned())].into()).unwrap();
+        assert_eq!([at_most("32").value("memory-mib"), at_most("64").value("memory-mib"), at_most("65").value("memory-mib")], [32, 64, 64]);
         let error = own("memory-mib", "65").unwrap_err().to_string();
         assert!(error.contains("`65`; the service's own is 64, which no revision exceeds"), "{error}");
         // Every limit that can be set can be tightened to its least.

@@ -116,7 +116,9 @@ pub enum PluginError {
         found: Vec<String>,
     },
     /// An import or export has another type than the interface says.
-    #[error("the component was built against another rostro:pipeline than {WORLD_VERSION}: {0:#}")]
+    #[error(
+        "the component was built against another rostro:pipeline than {WORLD_VERSION}: {0:#}; build it against this host's wit/rostro.wit"
+    )]
     WrongWorld(wasmtime::Error),
 }
 
@@ -261,6 +263,10 @@ fn not_compiled(error: wasmtime::Error, limits: &Limits) -> PluginError {
     if cause.contains("minimum element size") {
         let wanted = number_before(" which exceeds the limit of");
         return PluginError::Limit(LimitReached::wanted("table-elements", limits.table_elements(), 0, wanted));
+    }
+    if cause.contains("minimum byte size") {
+        let wanted = number_before(" which exceeds the limit of");
+        return PluginError::Limit(LimitReached::memory(limits.memory_bytes(), 0, wanted));
     }
     PluginError::Invalid(error)
 }

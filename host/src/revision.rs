@@ -142,7 +142,7 @@ impl Revision {
         tuning: &Tuning,
         patience: Duration,
     ) -> Result<Arc<Self>, StageError> {
-        let limits = Arc::new(vision.limits().tightened(own_limits)?);
+        let limits = Arc::new(vision.limits().at_most(own_limits)?);
         let (vision, policy) = (vision.within(Arc::clone(&limits)), policy.map(|policy| policy.within(limits)));
         let deadline = || Instant::now() + patience;
         vision.require(Half::Vision).map_err(StageError::Pipeline)?;
@@ -262,17 +262,12 @@ impl Revision {
         self.policy.as_ref()
     }
 
-    /// The component that decides: one of its own, or vision's.
+    /// The component that decides, one of its own or vision's, and what it may read.
     pub(crate) fn deciding(&self) -> (&Plugin, &Arc<Settings>) {
         match &self.policy {
             Some(policy) => (policy, &self.policy_settings),
             None => (&self.vision, &self.settings),
         }
-    }
-
-    /// SHA-256 of the component that decides.
-    pub(crate) fn policy_digest(&self) -> Sha256Digest {
-        self.deciding().0.digest()
     }
 
     /// SHA-256 of the thresholds and the settings that its policy may read.

@@ -249,6 +249,10 @@ fn limit_hidden(error: &wasmtime::Error, limits: &Limits) -> Option<LimitReached
         let asked = "one call or answer has more bytes".to_owned();
         return Some(LimitReached { name: "transfer-mib", limit: limits.transfer_bytes() >> 20, asked });
     }
+    // Resources of the component's own, which are in Wasmtime's table and not in the host's.
+    if cause.contains("handle limit exceeded") {
+        return Some(LimitReached::wanted("handles", limits.handles(), limits.handles(), limits.handles() + 1));
+    }
     if let Some(ResourceTableError::Full) = error.downcast_ref::<ResourceTableError>() {
         return Some(LimitReached::wanted("handles", limits.handles(), limits.handles(), limits.handles() + 1));
     }

@@ -219,8 +219,11 @@ fn agree(first: &Analysis, second: &Analysis) -> Result<(), String> {
         if similarity < STABLE {
             return Err(format!("face {index} has another embedding when asked again (cosine {similarity:.4})"));
         }
-        let moved = [(a.face.bounds.x1, b.face.bounds.x1), (a.face.bounds.y1, b.face.bounds.y1)];
-        if moved.iter().any(|(a, b)| (a - b).abs() > 1.0) {
+        let edges = |face: &Face| [face.bounds.x1, face.bounds.y1, face.bounds.x2, face.bounds.y2];
+        let points = |face: &Face| face.landmarks.iter().flat_map(|point| [point.x, point.y]).collect::<Vec<f32>>();
+        let (there, here) = (points(&a.face), points(&b.face));
+        let mut moved = edges(&a.face).into_iter().zip(edges(&b.face)).chain(there.iter().copied().zip(here.iter().copied()));
+        if there.len() != here.len() || moved.any(|(a, b)| (a - b).abs() > 1.0) {
             return Err(format!("face {index} is elsewhere when asked again"));
         }
     }

@@ -105,10 +105,10 @@ pub(crate) fn run(config: Config) -> Result<(), ServeError> {
             AdminAddress::At(address) => Some(bind(address, "--admin").await?),
         };
         let tokens = config.admin_token_file.as_deref().map(Tokens::read).transpose()?;
-        let (service, deployment) = tokio::task::block_in_place(|| assemble(&config))?;
+        let (service, deployment, executor) = tokio::task::block_in_place(|| assemble(&config))?;
         if let Some(listener) = admin_listener {
             tracing::info!("admin interface on http://{}", listener.local_addr()?);
-            let app = admin::app(Arc::clone(&deployment), tokens).into_make_service_with_connect_info::<SocketAddr>();
+            let app = admin::app(Arc::clone(&deployment), executor, tokens).into_make_service_with_connect_info::<SocketAddr>();
             tokio::spawn(async move { axum::serve(listener, app).await });
         }
         let app = http::app(Arc::new(service), config.bodies);
@@ -129,7 +129,7 @@ async fn bind(address: SocketAddr, flag: &'static str) -> Result<TcpListener, Se
 }
 
 /// Everything behind the interfaces, from the configuration.
-fn assemble(config: &Config) -> Result<(Service, Arc<Deployment>), ServeError> {
+fn assemble(config: &Config) -> Result<(Service, Arc<Deployment>, Executor), ServeError> {
     let gallery = CsvGallery::open(&config.gallery)?;
     let store = Store::open(&config.state)?;
     let library = runtime::locate(config.onnxruntime.as_deref(), &config.runtime)?;
@@ -175,7 +175,7 @@ fn assemble(config: &Config) -> Result<(Service, Arc<Deployment>), ServeError> {
         deployment.watch(folder, config.pipelines_action)?;
     }
     let executor = Executor::new(config.workers, config.queue, config.deadline, cores);
-    Ok((Service::new(Arc::clone(&deployment), people, executor), deployment))
+    Ok((Service::new(Arc::clone(&deployment), people, executor.clone()), deployment, executor))
 }
 
 fn tell(report: &Report, config: &Config) {

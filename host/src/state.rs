@@ -211,9 +211,9 @@ impl telemetry::Host for GuestState {
         let Some(left) = self.log_bytes_left.checked_sub(message.len().saturating_add(LOG_LINE)) else { return };
         self.log_bytes_left = left;
         match level {
-            telemetry::Level::Debug => tracing::debug!(target: "rostro::guest", "{message}"),
-            telemetry::Level::Info => tracing::info!(target: "rostro::guest", "{message}"),
-            telemetry::Level::Warn => tracing::warn!(target: "rostro::guest", "{message}"),
+            telemetry::Level::Debug => tracing::debug!(target: "rostro::guest", "guest: {message}"),
+            telemetry::Level::Info => tracing::info!(target: "rostro::guest", "guest: {message}"),
+            telemetry::Level::Warn => tracing::warn!(target: "rostro::guest", "guest: {message}"),
         }
     }
 }

@@ -89,6 +89,11 @@ impl Server {
     }
 }
 
+/// What a server's `/metrics` says.
+pub(crate) fn metrics(server: &Server) -> String {
+    ureq::get(format!("{}/metrics", server.admin)).call().unwrap().body_mut().read_to_string().unwrap()
+}
+
 /// A component's bytes.
 pub(crate) fn bytes(path: impl AsRef<Path>) -> Vec<u8> {
     std::fs::read(path).unwrap()

@@ -9,16 +9,11 @@ use rostro_evil::modes::{hidden, image};
 use crate::evil::until;
 use crate::hammer::Hammer;
 use crate::harness::{Answer, Options, Server, component, drawn, refusal};
-use crate::operator::{again, bytes};
+use crate::operator::{again, bytes, metrics};
 
 /// Asks the canary, whatever its share.
 fn ask_canary(server: &Server, image: &[u8]) -> Answer {
     server.post_with("/process_frame", &[("content-type", "image/png"), ("x-rostro-canary", "always")], image)
-}
-
-/// What `/metrics` says, by metric and labels.
-fn metrics(server: &Server) -> String {
-    ureq::get(format!("{}/metrics", server.admin)).call().unwrap().body_mut().read_to_string().unwrap()
 }
 
 #[test]
@@ -61,6 +56,71 @@ fn a_revision_may_be_held_tighter_than_the_service_and_never_looser() {
 }
 
 #[test]
+fn every_limit_of_its_own_holds_a_revision() {
+    let server = Options::drawn().start();
+    server.enroll("alice", [drawn("alice-1.png")]).ok();
+    let (active, component) = (server.active(), bytes(component("insightface")));
+    for (limit, value, asked) in [
+        ("instances", 1, "in use, "),
+        ("table-elements", 100, "in use, "),
+        ("transfer-mib", 1, "one call or answer has more bytes"),
+        ("handles", 8, "8 in use, 9 wanted"),
+        ("tensors", 2, "8 in use, 9 wanted"),
+        ("faces", 1, "returned"),
+        ("time-ms", 10, "it was still at work"),
+    ] {
+        let failed = server.stage(&component, &format!("limits={limit}={value}"));
+        let reason = failed["reason"].as_str().unwrap_or_else(|| panic!("{limit}: {failed}"));
+        assert!(reason.contains(&format!("hit the limit `{limit}` of {value} reached: ")) && reason.contains(asked), "{reason}");
+    }
+    assert_eq!(server.active(), active);
+    assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
+}
+
+#[test]
+fn half_a_pipeline_is_held_as_the_active_one_is() {
+    let server = Options::drawn().start();
+    let held = server.staged(&again(&bytes(component("insightface")), 1), "limits=tensors=12,faces=100");
+    server.activate(&held);
+    let policy = server.staged(&bytes(component("margin-policy")), "limits=faces=50");
+    let limits = server.admin_get(&format!("/v1/revisions/{policy}"))["limits"].clone();
+    assert_eq!(limits, serde_json::json!({"faces": "50", "tensors": "12"}));
+}
+
+#[test]
+fn people_are_known_to_a_revision_whatever_another_one_of_the_same_policy_is_held_to() {
+    let server = Options::drawn().start();
+    let component = bytes(component("evil"));
+    let allow = "allow_contract_change=true";
+    let tight = server.staged(&component, "limits=memory-mib=16");
+    let wide = server.staged(&component, "");
+    server.admin_post(&format!("/v1/revisions/{wide}/activate?{allow}")).ok();
+    server.enroll("mallory", [drawn("bob-1.png")]).ok();
+    for id in [&tight, &wide] {
+        let status = server.admin_get(&format!("/v1/revisions/{id}"));
+        assert_eq!((status["known"].as_u64(), status["need_enrolment"].as_u64()), (Some(1), Some(0)), "{status}");
+    }
+    // Templates of the wide one are made within its own limits, though the tight one was there first.
+    server.enroll("eve", [image("template-many", b"")]).error(500, "pipeline_failed");
+}
+
+#[test]
+fn a_service_that_became_tighter_holds_its_revisions_to_that() {
+    let (gallery, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let options =
+        |memory: u32| Options::drawn().gallery(gallery.path()).state(state.path()).arg("--limit", format!("memory-mib={memory}")).start();
+    let mut server = options(256);
+    let evil = server.staged(&bytes(component("evil")), "limits=memory-mib=200");
+    server.admin_post(&format!("/v1/revisions/{evil}/activate?allow_contract_change=true")).ok();
+    server.kill();
+    let server = options(128);
+    assert_eq!(server.active(), evil);
+    let answer = server.post_with("/process_frame", &[("content-type", "image/png")], &image("memory", b""));
+    answer.error(500, "pipeline_failed");
+    assert!(server.log_of(&answer).contains("limit `memory-mib` of 128 reached"));
+}
+
+#[test]
 fn what_a_component_wants_too_much_of_is_named() {
     let refused = |limit: &str| Options::drawn().arg("--limit", limit).refuse();
     let error = refused("table-elements=100");
@@ -70,6 +130,12 @@ fn what_a_component_wants_too_much_of_is_named() {
     );
     let error = refused("instances=1");
     assert!(error.contains("the component hits the limit `instances` of 1 reached: 0 in use, 3 wanted"), "{error}");
+    // Memory that it has from its beginning: 1 GiB.
+    let text = r#"(component (core module $large (memory 16384)) (core instance (instantiate $large))
+        (instance $vision) (export "rostro:pipeline/vision@0.1.0" (instance $vision)))"#;
+    let failed = Options::drawn().start().stage(&wat::parse_str(text).unwrap(), "");
+    let reason = failed["reason"].as_str().unwrap();
+    assert!(reason.contains("the component hits the limit `memory-mib` of 512 reached: 0 bytes in use, 1073741824 wanted"), "{reason}");
 }
 
 #[test]

@@ -92,7 +92,7 @@ pub const MODES: &[Mode] = &[
     ),
     frame("tensor-type", Refused, "gives the detector elements of another type; an error, which it reports"),
     frame("tensor-shape", Refused, "gives both models right lengths in wrong shapes; an error each, which it reports"),
-    frame("tensors", Refused, "keeps 10,000 tensors; stopped at the most handles"),
+    frame("tensors", Refused, "keeps 10,000 tensors; stopped at the most tensors"),
     frame("tensor-bytes", Stopped, "keeps tensors of 48 MiB without end; stopped before the host holds too much"),
     frame("transfer", Refused, "hands over 200 MiB in one call; stopped at the most of a call"),
     frame("model-name", Refused, "asks for models that it was not granted, and for files; an error each, which it reports"),
@@ -170,6 +170,7 @@ pub const DESCRIPTIONS: &[(&str, &str)] = &[
     ("memory", "grows its memory without end"),
     ("huge", "has a name of 10 MB and wants 100,000 models"),
     ("name", "has a name with capitals, a newline and an escape"),
+    ("policy-spin", "computes without end when its policy is asked what it is"),
 ];
 
 /// An image that names a mode.

@@ -6,6 +6,7 @@ use crate::Evil;
 use crate::bindings::exports::rostro::pipeline::policy::{Decision, Guest, Match, Probe, Reason, ReviewOutcome};
 use crate::bindings::rostro::pipeline::settings;
 use crate::bindings::rostro::pipeline::types::{Face, Identity};
+use crate::modes::SETTING;
 use crate::vision::{identity, spin};
 
 /// What `analyze` was told to do, for what the host asks of this instance next.
@@ -22,6 +23,9 @@ fn mode() -> String {
 
 impl Guest for Evil {
     fn describe() -> Identity {
+        if settings::get(SETTING).as_deref() == Some("policy-spin") {
+            spin();
+        }
         identity()
     }
 

@@ -18,6 +18,7 @@ use prometheus_client::registry::Registry;
 
 use super::Admin;
 use crate::deployment::{Deployment, RevisionStatus, Statuses};
+use crate::executor::Load;
 use crate::http::ApiError;
 
 /// What `/metrics` is sent as.
@@ -27,19 +28,40 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 #[derive(Debug)]
 struct Revisions(Statuses);
 
+/// What is read from the executor.
+#[derive(Debug)]
+struct Workers(Load);
+
 /// Answers what monitoring asks.
 pub(super) async fn scrape(State(admin): State<Admin>) -> Result<Response, ApiError> {
-    let text = admin.ask(|deployment| Ok(text(deployment))).await?;
+    let load = admin.executor.load();
+    let text = admin.ask(move |deployment| Ok(text(deployment, load))).await?;
     let text = text.map_err(|error| ApiError::internal("internal", "The metrics cannot be written.", error))?;
     Ok(([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response())
 }
 
-fn text(deployment: &Deployment) -> Result<String, fmt::Error> {
+fn text(deployment: &Deployment, load: Load) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("rostro");
     registry.register_collector(Box::new(Arc::new(Revisions(deployment.statuses()))));
+    registry.register_collector(Box::new(Arc::new(Workers(load))));
     let mut text = String::new();
     encode(&mut text, &registry)?;
     Ok(text)
+}
+
+impl Collector for Workers {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Load { workers, busy, waiting } = self.0;
+        for (name, help, value) in [
+            ("workers", "Requests that are worked on at a time at most", workers),
+            ("workers_busy", "Workers that work on something now", busy),
+            ("requests_waiting", "Requests that wait for a worker now", waiting),
+        ] {
+            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        Ok(())
+    }
 }
 
 impl Revisions {
@@ -82,6 +104,9 @@ impl Collector for Revisions {
         let help = "Revisions that the circuit breaker took out since the start";
         broken.encode(encoder.encode_descriptor("revisions_broken", help, None, broken.metric_type())?)?;
 
+        let stuck = ConstCounter::new(self.0.stuck);
+        let help = "Times that the breaker would have taken out the active revision, and no other could serve";
+        stuck.encode(encoder.encode_descriptor("revisions_stuck", help, None, stuck.metric_type())?)?;
         self.each(encoder, "revision_requests", "Requests that a revision worked on", |revision| revision.requests)?;
         let help = "Requests that failed by a revision's fault";
         self.each(encoder, "revision_failures", help, |revision| revision.failures)?;
@@ -92,6 +117,8 @@ impl Collector for Revisions {
         self.each(encoder, "shadow_failed", "Frames on which a shadow failed", shadow(|counts| counts.failed))?;
         self.each(encoder, "shadow_faces", "Faces that either saw", shadow(|counts| counts.faces))?;
         self.each(encoder, "shadow_same_face", "Faces that both saw", shadow(|counts| counts.same_face))?;
+        self.each(encoder, "shadow_only_active", "Faces that only the active revision saw", shadow(|counts| counts.only_active))?;
+        self.each(encoder, "shadow_only_shadow", "Faces that only the shadow saw", shadow(|counts| counts.only_shadow))?;
         let help = "Faces that both saw and to which both gave the same name, or none";
         self.each(encoder, "shadow_same_identity", help, shadow(|counts| counts.same_identity))
     }

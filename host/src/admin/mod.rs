@@ -28,6 +28,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::deployment::{Actor, ChangeError, Deployment, Given, Outcome, RevisionStatus, Statuses};
 use crate::digest::Sha256Digest;
+use crate::executor::Executor;
 use crate::http::{ApiError, drop_rest, method_not_allowed, observe, panicked};
 use crate::plugin::PluginError;
 
@@ -41,6 +42,7 @@ const UPLOAD: Duration = Duration::from_secs(300);
 #[derive(Clone, Debug)]
 struct Admin {
     deployment: Arc<Deployment>,
+    executor: Executor,
     tokens: Option<Arc<Tokens>>,
     /// One upload at a time: each is held in memory whole.
     uploads: Arc<Semaphore>,
@@ -99,8 +101,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
 }
 
 /// The interface as an HTTP application.
-pub(crate) fn app(deployment: Arc<Deployment>, tokens: Option<Tokens>) -> Router {
-    let admin = Admin { deployment, tokens: tokens.map(Arc::new), uploads: Arc::new(Semaphore::new(1)) };
+pub(crate) fn app(deployment: Arc<Deployment>, executor: Executor, tokens: Option<Tokens>) -> Router {
+    let admin = Admin { deployment, executor, tokens: tokens.map(Arc::new), uploads: Arc::new(Semaphore::new(1)) };
     Router::new()
         .route("/v1/revisions", get(list).post(push))
         .route("/v1/revisions/{id}", get(show).delete(retire))
@@ -141,24 +143,24 @@ async fn push(
     query: Result<Asked<PushQuery>, ApiError>,
     body: Body,
 ) -> Result<(StatusCode, Json<Changed>), ApiError> {
-    let busy = |_| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "upload_in_progress", "Another component is being uploaded; try again.");
-    let turn = query.and_then(|asked| Ok((asked, Arc::clone(&admin.uploads).try_acquire_owned().map_err(busy)?)));
-    let (Asked(query), turn) = match turn {
-        Ok(turn) => turn,
+    let refused = |refusal: ApiError| {
+        admin.deployment.note_refused(&actor, "push", refusal.message());
+        refusal
+    };
+    let ready = query.and_then(|Asked(query)| {
+        let limits = limits(&query.limits)?;
+        let busy = "Another component is being uploaded; try again.";
+        let busy = |_| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "upload_in_progress", busy);
+        Ok((query, limits, Arc::clone(&admin.uploads).try_acquire_owned().map_err(busy)?))
+    });
+    let (query, limits, turn) = match ready {
+        Ok(ready) => ready,
         Err(refusal) => {
             drop_rest(body);
-            return Err(refusal);
+            return Err(refused(refusal));
         }
     };
-    let limits = limits(&query.limits);
-    let limits = match limits {
-        Ok(limits) => limits,
-        Err(refusal) => {
-            drop_rest(body);
-            return Err(refusal);
-        }
-    };
-    let bytes = receive(body).await?;
+    let bytes = receive(body).await.map_err(refused)?;
     let given = Given { bytes, pack: query.pack, policy_only: query.policy_only, digest: query.sha256, limits };
     let changed = admin.change(move |deployment| deployment.push(given, &actor)).await?;
     drop(turn);
@@ -172,7 +174,14 @@ fn limits(text: &str) -> Result<BTreeMap<String, String>, ApiError> {
         Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
         None => Err(ApiError::bad_request("invalid_limit", format!("The limit `{text}` is not NAME=VALUE."))),
     };
-    text.split(',').filter(|text| !text.is_empty()).map(pair).collect()
+    let mut limits = BTreeMap::new();
+    for limit in text.split(',').filter(|text| !text.is_empty()) {
+        let (name, value) = pair(limit)?;
+        if limits.insert(name, value).is_some() {
+            return Err(ApiError::bad_request("invalid_limit", format!("The limit of `{limit}` is given twice.")));
+        }
+    }
+    Ok(limits)
 }
 
 /// Takes an upload, as long as it goes on.
@@ -185,9 +194,15 @@ async fn receive(mut body: Body) -> Result<Vec<u8>, ApiError> {
             Ok(None) => return Ok(bytes),
             Ok(Some(Ok(frame))) => frame,
             Ok(Some(Err(error))) => {
-                return Err(ApiError::bad_request("upload_cut_off", format!("The component did not arrive whole: {error}.")));
+                return Err(ApiError::bad_request(
+                    "upload_cut_off",
+                    format!("The component did not arrive whole: {error}; send it again."),
+                ));
             }
-            Err(_) => return Err(ApiError::body_timeout()),
+            Err(_) => {
+                let message = "The component did not arrive in time: nothing came for 10 s, or it took longer than 300 s; send it again.";
+                return Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", message));
+            }
         };
         bytes.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
         if bytes.len() > Deployment::MOST_BYTES {

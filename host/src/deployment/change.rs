@@ -55,7 +55,7 @@ pub(crate) enum ChangeError {
     #[error("the revision {} is active; activate another first", .0.short())]
     Active(Sha256Digest),
     /// There is none to go back to.
-    #[error("there is no previous revision to go back to")]
+    #[error("there is no previous revision to go back to; name one with `rostro pipeline activate`")]
     NoPrevious,
     /// A share is none.
     #[error("a share must be between 0 and 1")]
@@ -77,7 +77,7 @@ pub(crate) enum ChangeError {
         size: usize,
     },
     /// A policy was asked for, and the component has none.
-    #[error("the component exports no policy")]
+    #[error("the component exports no policy, of which alone there was a push; push it without --policy-only (policy_only)")]
     NoPolicy,
     /// It is no component.
     #[error(transparent)]
@@ -101,6 +101,12 @@ impl ChangeError {
             _ => None,
         }
     }
+}
+
+/// What is written of a change beside its name.
+fn how(allow_contract: bool, how: String) -> String {
+    let allowed = allow_contract.then(|| "change of contract allowed".to_owned());
+    [Some(how).filter(|how| !how.is_empty()), allowed].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// What a change is worked out on.
@@ -149,7 +155,7 @@ impl Deployment {
 
     /// Has a revision serve; the one that did before is kept ready as the previous one. `allow_contract` says that people may become strangers.
     pub(crate) fn activate(&self, id: Sha256Digest, allow_contract: bool, actor: &Actor) -> Result<Outcome, ChangeError> {
-        self.change("activate", actor, |draft| {
+        self.change("activate", how(allow_contract, String::new()), actor, |draft| {
             if draft.record.active == Some(id) {
                 return Ok(id);
             }
@@ -167,7 +173,7 @@ impl Deployment {
     /// Has the previous revision serve again. The one that did until now stays ready and is nobody's previous one: asking again changes
     /// nothing.
     pub(crate) fn roll_back(&self, actor: &Actor) -> Result<Outcome, ChangeError> {
-        self.change("rollback", actor, |draft| {
+        self.change("rollback", String::new(), actor, |draft| {
             let Some(previous) = draft.record.previous else {
                 // It was rolled back already.
                 return draft.record.active.filter(|_| draft.record.rolled_back).ok_or(ChangeError::NoPrevious);
@@ -182,7 +188,7 @@ impl Deployment {
 
     /// Has a revision answer a share of the requests, and those that ask for it; with a share of zero only those.
     pub(crate) fn canary(&self, id: Sha256Digest, share: f64, allow_contract: bool, actor: &Actor) -> Result<Outcome, ChangeError> {
-        self.change("canary", actor, |draft| {
+        self.change("canary", how(allow_contract, format!("share {share}")), actor, |draft| {
             draft.record.canary = Some(draft.beside(id, share, draft.record.canary, allow_contract)?);
             Ok(id)
         })
@@ -190,7 +196,7 @@ impl Deployment {
 
     /// Has a revision see a share of the requests, whose answers are compared and thrown away.
     pub(crate) fn shadow(&self, id: Sha256Digest, share: f64, actor: &Actor) -> Result<Outcome, ChangeError> {
-        self.change("shadow", actor, |draft| {
+        self.change("shadow", format!("share {share}"), actor, |draft| {
             draft.record.shadow = Some(draft.beside(id, share, draft.record.shadow, true)?);
             Ok(id)
         })
@@ -198,7 +204,7 @@ impl Deployment {
 
     /// Takes a revision away: requests that it works on end, and then it is dropped.
     pub(crate) fn retire(&self, id: Sha256Digest, actor: &Actor) -> Result<Outcome, ChangeError> {
-        self.change("retire", actor, |draft| {
+        self.change("retire", String::new(), actor, |draft| {
             if draft.record.active == Some(id) {
                 return Err(ChangeError::Active(id));
             }
@@ -212,7 +218,7 @@ impl Deployment {
 
     /// Ends a revision's part as canary; it stays ready.
     pub(crate) fn end_canary(&self, id: Sha256Digest, actor: &Actor) -> Result<Outcome, ChangeError> {
-        self.change("end-canary", actor, |draft| {
+        self.change("end-canary", String::new(), actor, |draft| {
             draft.record.canary = draft.record.canary.filter(|beside| beside.id != id);
             Ok(id)
         })
@@ -220,7 +226,7 @@ impl Deployment {
 
     /// Ends a revision's part as shadow; it stays ready.
     pub(crate) fn end_shadow(&self, id: Sha256Digest, actor: &Actor) -> Result<Outcome, ChangeError> {
-        self.change("end-shadow", actor, |draft| {
+        self.change("end-shadow", String::new(), actor, |draft| {
             draft.record.shadow = draft.record.shadow.filter(|beside| beside.id != id);
             Ok(id)
         })
@@ -249,6 +255,7 @@ impl Deployment {
             }
             if draft.record.active == Some(id) {
                 let previous = draft.record.previous.filter(|previous| draft.ready(*previous).is_ok()).ok_or(ChangeError::NoPrevious)?;
+                draft.ready(previous)?.health.forgive();
                 draft.record.stand_down(previous);
                 draft.record.active = Some(previous);
                 draft.record.rolled_back = true;
@@ -267,7 +274,12 @@ impl Deployment {
                 self.audit.note(&actor, "break", Some(id), "done", &reason);
             }
             Ok(_) => {}
-            Err(error) => self.audit.note(&actor, "break", Some(id), "refused", &format!("{error}; it goes on to serve; {reason}")),
+            Err(error) => {
+                self.locked().stuck += 1;
+                let reason = format!("it goes on to serve, for {error}; it was to be {reason}");
+                tracing::error!(revision = id.short(), "{}", reason.escape_debug());
+                self.audit.note(&actor, "break", Some(id), "refused", &reason);
+            }
         }
     }
 
@@ -276,11 +288,12 @@ impl Deployment {
     fn change(
         &self,
         action: &str,
+        how: String,
         actor: &Actor,
         work: impl FnOnce(&mut Draft<'_>) -> Result<Sha256Digest, ChangeError>,
     ) -> Result<Outcome, ChangeError> {
         let outcome = self.changed(work);
-        self.note(actor, action, &outcome);
+        self.note(actor, action, &how, &outcome);
         outcome
     }
 

@@ -72,6 +72,8 @@ struct Book {
     shadow: Option<(Arc<Share>, Arc<Agreement>)>,
     /// Revisions that the breaker took out.
     broken: u64,
+    /// Times that it would have, and nothing could take the revision's place.
+    stuck: u64,
 }
 
 /// A component, or two, that an operator gives.
@@ -181,6 +183,7 @@ impl Deployment {
             canary: record.canary.map(|beside| Arc::new(Share::new(beside.share))),
             shadow: record.shadow.map(|beside| (Arc::new(Share::new(beside.share)), Arc::default())),
             broken: 0,
+            stuck: 0,
             record,
         };
         let (queue, jobs) = staging::queue();
@@ -231,8 +234,11 @@ impl Deployment {
     ///
     /// If it cannot become a revision at all.
     pub(crate) fn push(&self, given: Given, actor: &Actor) -> Result<Outcome, ChangeError> {
+        let limits: Vec<String> = given.limits.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let held = if limits.is_empty() { String::new() } else { format!(", held to {}", limits.join(", ")) };
+        let how = format!("SHA-256 {}{held}", Sha256Digest::of(&given.bytes));
         let outcome = self.take_up(given);
-        self.note(actor, "push", &outcome);
+        self.note(actor, "push", &how, &outcome);
         outcome
     }
 
@@ -378,10 +384,19 @@ impl Deployment {
         self.store.sweep(&book.record);
     }
 
-    fn note(&self, actor: &Actor, action: &str, outcome: &Result<Outcome, ChangeError>) {
+    /// Writes down an upload that was refused before it was whole.
+    pub(crate) fn note_refused(&self, actor: &Actor, action: &str, why: &str) {
+        self.audit.note(actor, action, None, "refused", &shortened(why));
+    }
+
+    /// Writes down what came of a change; `how` says more of it than its name does.
+    fn note(&self, actor: &Actor, action: &str, how: &str, outcome: &Result<Outcome, ChangeError>) {
         match outcome {
-            Ok(Outcome { id, changed }) => self.audit.note(actor, action, Some(*id), if *changed { "done" } else { "unchanged" }, ""),
-            Err(error) => self.audit.note(actor, action, error.revision(), "refused", &shortened(&error.to_string())),
+            Ok(Outcome { id, changed }) => self.audit.note(actor, action, Some(*id), if *changed { "done" } else { "unchanged" }, how),
+            Err(error) => {
+                let why = [how, &shortened(&error.to_string())].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ");
+                self.audit.note(actor, action, error.revision(), "refused", &why);
+            }
         }
     }
 

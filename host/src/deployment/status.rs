@@ -17,6 +17,9 @@ pub(crate) struct Statuses {
     pub previous: Option<Sha256Digest>,
     /// How many the breaker took out since the start.
     pub broken: u64,
+    /// How often it would have taken out the active one, and there was no previous one to serve.
+    #[serde(default)]
+    pub stuck: u64,
     /// All that are known, oldest first.
     pub revisions: Vec<RevisionStatus>,
 }
@@ -24,7 +27,7 @@ pub(crate) struct Statuses {
 /// One revision at a moment.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct RevisionStatus {
-    /// SHA-256 over its components and models.
+    /// SHA-256 over its components, its models and its own limits.
     pub id: Sha256Digest,
     /// `staging`, `staged`, `active`, `previous`, `canary`, `shadow`, `draining`, `retired` or `failed`.
     pub state: String,
@@ -71,6 +74,7 @@ impl Deployment {
             active: book.record.active,
             previous: book.record.previous,
             broken: book.broken,
+            stuck: book.stuck,
             revisions: book.record.revisions.iter().map(|entry| status(&book, entry)).collect(),
         }
     }

@@ -52,7 +52,7 @@ pub enum MakeError {
     #[error(transparent)]
     Stage(#[from] StageError),
     /// The models of its pack were changed since.
-    #[error("the models of the pack `{0}` are no longer those that it was staged with")]
+    #[error("the models of the pack `{0}` are no longer those that it was staged with; push it again to stage it with these")]
     OtherModels(String),
     /// It does not do what it must.
     #[error("the self-test failed: {0}")]

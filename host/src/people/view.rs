@@ -9,6 +9,7 @@ use super::{PeopleError, Report};
 use crate::cores::Cores;
 use crate::digest::Sha256Digest;
 use crate::index::{Candidate, Index, IndexError, Method};
+use crate::limits::Limits;
 use crate::person::{ContractId, PersonId, Sample};
 use crate::revision::{Contract, Revision, Templates};
 
@@ -19,11 +20,19 @@ pub(super) struct Key {
     policy: Sha256Digest,
     /// What the policy may read: it may make templates by it.
     settings: Sha256Digest,
+    /// What the policy is held to: under other limits it may fail, or be allowed less.
+    limits: Limits,
 }
 
 impl Key {
     pub(super) fn of(revision: &Revision) -> Self {
-        Self { contract: revision.contract().id.clone(), policy: revision.policy_digest(), settings: revision.settings_digest() }
+        let (policy, _) = revision.deciding();
+        Self {
+            contract: revision.contract().id.clone(),
+            policy: policy.digest(),
+            settings: revision.settings_digest(),
+            limits: policy.limits().clone(),
+        }
     }
 }
 

@@ -54,5 +54,9 @@ fn note(revision: &RevisionStatus) -> String {
             counts.same_face, counts.faces, counts.same_identity, counts.frames, counts.failed, counts.skipped
         )
     });
-    [share, agreement].into_iter().flatten().collect::<Vec<_>>().join("; ")
+    let limits = (!revision.limits.is_empty()).then(|| {
+        let limits: Vec<String> = revision.limits.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        format!("held to {}", limits.join(", "))
+    });
+    [share, agreement, limits].into_iter().flatten().collect::<Vec<_>>().join("; ")
 }

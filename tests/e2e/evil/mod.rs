@@ -52,40 +52,50 @@ fn every_request_has_a_memory_of_its_own() {
     }
 }
 
-#[test]
-fn a_component_that_cannot_say_what_it_is_never_serves() {
-    let failed = "the pipeline cannot describe itself: ";
-    // A start with it is the quick way to be told; what it costs others is seen where it is pushed to a service that runs.
-    let wrongly = "the pipeline describes itself wrongly: `describe` returned a name that is not";
-    let at_the_start = [("huge", wrongly), ("name", wrongly)];
-    let while_it_serves = [
-        ("spin", format!("{failed}the pipeline did not finish before the deadline")),
-        ("memory", format!("{failed}the pipeline hit the limit `memory-mib` of 128")),
-        ("panic", format!("{failed}the pipeline failed: wasm trap")),
-    ];
-    let tried: BTreeSet<&str> = at_the_start.iter().map(|(mode, _)| *mode).chain(while_it_serves.iter().map(|(mode, _)| *mode)).collect();
-    assert_eq!(tried, DESCRIPTIONS.iter().map(|(mode, _)| *mode).collect());
-    let options = |mode: &str| Options::drawn().arg("--setting", format!("{SETTING}={mode}")).arg("--deadline", SHORT.to_string());
+/// A test for each way to misbehave in `describe`, with how the reason of the failed revision begins.
+macro_rules! descriptions {
+    ($($test:ident, $mode:literal, $query:literal, $reason:literal;)*) => {
+        #[test]
+        fn every_description_has_a_test() {
+            let known: BTreeSet<&str> = DESCRIPTIONS.iter().map(|(mode, _)| *mode).collect();
+            assert_eq!([$($mode),*].into_iter().collect::<BTreeSet<_>>(), known);
+        }
 
-    for (mode, reason) in at_the_start {
-        let error = options(mode).pipeline(component("evil")).refuse();
-        assert!(error.contains(reason) && error.len() < 1000, "{mode}: {error}");
-    }
-    for (mode, reason) in while_it_serves {
-        let server = options(mode).arg("--limit", "memory-mib=128").start();
-        server.enroll("alice", [drawn("alice-1.png")]).ok();
-        let active = server.active();
-        let hammer = Hammer::begin(&server.url, &drawn("alice-probe.png"), 1);
-        let begun = Instant::now();
-        let evil = server.stage(&bytes(component("evil")), "");
-        println!("{mode}: {} after {:?}", evil["reason"], begun.elapsed());
-        assert_eq!(evil["state"], "failed", "{mode}: {evil}");
-        assert!(evil["reason"].as_str().unwrap().starts_with(&reason), "{mode}: {evil}");
-        // A few seconds, however long it would go on.
-        assert!(begun.elapsed() < Duration::from_secs(30), "{mode}");
-        check_honest(&hammer.end());
-        assert_eq!(server.active(), active);
-    }
+        $(
+            #[test]
+            fn $test() {
+                stage_under_load($mode, $query, $reason);
+            }
+        )*
+    };
+}
+
+descriptions! {
+    describe_spin, "spin", "", "the pipeline cannot describe itself: the pipeline did not finish before the deadline";
+    describe_memory, "memory", "", "the pipeline cannot describe itself: the pipeline hit the limit `memory-mib` of 128";
+    describe_panic, "panic", "", "the pipeline cannot describe itself: the pipeline failed: wasm trap";
+    describe_huge, "huge", "", "the pipeline describes itself wrongly: `describe` returned a name that is not";
+    describe_name, "name", "", "the pipeline describes itself wrongly: `describe` returned a name that is not";
+    describe_policy_spin, "policy-spin", "policy_only=true", "the pipeline cannot describe itself: the pipeline did not finish before";
+}
+
+/// Has a component misbehave while it is staged on a server that honest requests keep busy.
+fn stage_under_load(mode: &str, query: &str, reason: &str) {
+    let options = Options::drawn().arg("--setting", format!("{SETTING}={mode}")).arg("--deadline", SHORT.to_string());
+    let server = options.arg("--limit", "memory-mib=128").start();
+    server.enroll("alice", [drawn("alice-1.png")]).ok();
+    let active = server.active();
+    let hammer = Hammer::begin(&server.url, &drawn("alice-probe.png"), 1);
+    let begun = Instant::now();
+    let evil = server.stage(&bytes(component("evil")), query);
+    println!("{} after {:?}", evil["reason"], begun.elapsed());
+    assert_eq!(evil["state"], "failed", "{evil}");
+    let said = evil["reason"].as_str().unwrap();
+    assert!(said.starts_with(reason) && said.len() < 1000, "{evil}");
+    // A few seconds, however long it would go on.
+    assert!(begun.elapsed() < Duration::from_secs(30));
+    check_honest(&hammer.end());
+    assert_eq!(server.active(), active);
 }
 
 #[test]
