@@ -9,14 +9,18 @@ use crate::steps::{root, step, succeed};
 use crate::wasm::Toolchain;
 
 /// Each component's file in `target/guest`, and its package.
-const COMPONENTS: [(&str, &str); 3] =
-    [("insightface", "rostro-insightface"), ("margin-policy", "rostro-margin-policy"), ("evil", "rostro-evil")];
+const COMPONENTS: [(&str, &str); 4] = [
+    ("insightface", "rostro-insightface"),
+    ("margin-policy", "rostro-margin-policy"),
+    ("minimal", "rostro-minimal"),
+    ("evil", "rostro-evil"),
+];
 
 /// The changes that make the component `variant`, each in a file: the default pipeline with a matching rule that no cosine can meet. Tests
 /// use it to show that answers are the component's. It has a name of its own: cargo takes packages of one name, built into one folder,
 /// for the same.
 const VARIANT: [(&str, &str, &str); 2] = [
-    ("guest/insightface/src/policy.rs", "assign(&faces, rule)", "assign(&faces, Rule::plain(1.5 + rule.surcharge))"),
+    ("guest/insightface/src/lib.rs", "assigned(probes, rule)", "assigned(probes, Rule::plain(1.5 + rule.surcharge))"),
     ("guest/insightface/Cargo.toml", "name = \"rostro-insightface\"", "name = \"rostro-variant\""),
 ];
 
@@ -37,14 +41,14 @@ pub(crate) fn build_variant() -> Result<()> {
         // The workspace of the copy is the guest's part of ours.
         let manifest = fs::read_to_string(root().join("Cargo.toml"))?;
         let members = |line: &str| match line.split_once(" = ") {
-            Some(("members", _)) => Some(r#"members = ["guest/sdk", "guest/insightface"]"#.to_owned()),
+            Some(("members", _)) => Some(r#"members = ["guest/policy-world", "guest/sdk", "guest/insightface"]"#.to_owned()),
             Some(("default-members" | "rostro-host", _)) => None,
             _ => Some(line.to_owned()),
         };
         let manifest: Vec<String> = manifest.lines().filter_map(members).collect();
         write_changed(&copy.join("Cargo.toml"), &manifest.join("\n"))?;
         write_changed(&copy.join("Cargo.lock"), &fs::read_to_string(root().join("Cargo.lock"))?)?;
-        for folder in ["wit", "guest/sdk", "guest/insightface"] {
+        for folder in ["wit", "guest/policy-world", "guest/sdk", "guest/insightface"] {
             copy_sources(&root().join(folder), &copy.join(folder))?;
         }
         component(&toolchain, &copy, "variant", "rostro-variant")

@@ -7,11 +7,51 @@
 //! else is nearly as similar; `off` knows only the threshold).
 
 pub mod analyze;
-mod bindings;
-mod component;
-pub mod detect;
-mod policy;
+
+use rostro_sdk::analysis::{Analysis, AnalyzeError, Description, EmbeddingContract, Purpose};
+use rostro_sdk::decide::Rule;
+use rostro_sdk::detector::DETECTOR;
+use rostro_sdk::host::{Host, Settings};
+use rostro_sdk::policy::{Decision, Identity, Policy, Probe, assigned};
+use rostro_sdk::recognizer::RECOGNIZER;
+use rostro_sdk::vision::Vision;
 
 /// The component.
 #[derive(Debug)]
 pub struct Insightface;
+
+rostro_sdk::export!(Insightface);
+
+impl Vision for Insightface {
+    fn describe() -> Description {
+        Description { identity: Self::identity(), models: vec![DETECTOR, RECOGNIZER], contract: EmbeddingContract::arcface(RECOGNIZER) }
+    }
+
+    fn analyze(host: &impl Host, image: Vec<u8>, purpose: Purpose) -> Result<Analysis, AnalyzeError> {
+        // The policy has no way to say that a setting of its own is wrong.
+        rule(host)?;
+        analyze::analyze(host, image, purpose)
+    }
+}
+
+impl Policy for Insightface {
+    fn identity() -> Identity {
+        Identity::new("insightface", env!("CARGO_PKG_VERSION"))
+    }
+
+    fn decide(settings: &impl Settings, probes: &[Probe]) -> Vec<Decision> {
+        // A setting that is not understood stopped the component when it was staged.
+        let rule = rule(settings).unwrap_or(Rule::against_rivals(settings.thresholds().similarity));
+        assigned(probes, rule)
+    }
+}
+
+/// When a face is similar enough to a person, as the operator's settings say.
+fn rule(settings: &impl Settings) -> Result<Rule, String> {
+    let threshold = settings.thresholds().similarity;
+    match settings.setting("rivals").as_deref() {
+        None | Some("on") => Ok(Rule::against_rivals(threshold)),
+        Some("off") => Ok(Rule::plain(threshold)),
+        Some(other) => Err(format!("the setting rivals is `{other}`; it must be `on` or `off`")),
+    }
+}

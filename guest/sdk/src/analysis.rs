@@ -1,8 +1,57 @@
 //! What a pipeline says of an image.
 
+use std::borrow::Cow;
+
 use crate::decode::DecodeError;
 use crate::geometry::{Landmarks, Rect};
-use crate::measure::Measures;
+use crate::policy::Identity;
+
+/// What the host must know before it stages a component that sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// Who this is.
+    pub identity: Identity,
+    /// The roles of the models that it loads: the host grants these and no others.
+    pub models: Vec<&'static str>,
+    /// What its embeddings mean.
+    pub contract: EmbeddingContract,
+}
+
+/// What an embedding means. Two are compared only if all of this agrees, and the recogniser's SHA-256 and dimension, which the host adds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EmbeddingContract {
+    /// The role of the model that makes embeddings.
+    pub recognizer: &'static str,
+    /// How a face is brought to the recogniser's input, with a version.
+    pub alignment: &'static str,
+    /// How pixels become numbers, with a version.
+    pub preprocessing: &'static str,
+}
+
+impl EmbeddingContract {
+    /// Embeddings of [`crate::recognizer::embed`], by the model of this role: those of the default pipeline, with which they can be compared.
+    #[must_use]
+    pub const fn arcface(recognizer: &'static str) -> Self {
+        Self { recognizer, alignment: "arcface-5-point-112/1", preprocessing: "bilinear-mean-std/1" }
+    }
+}
+
+/// A number that vision measured on a face, for policies to judge it by.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Measure {
+    /// What was measured: lower-case letters, digits and `-`, at most 32; each at most once a face.
+    pub name: Cow<'static, str>,
+    /// The value, finite; its unit belongs to the name's definition.
+    pub value: f32,
+}
+
+impl Measure {
+    /// A measure of this name and value.
+    #[must_use]
+    pub const fn new(name: &'static str, value: f32) -> Self {
+        Self { name: Cow::Borrowed(name), value }
+    }
+}
 
 /// What the faces are wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +84,8 @@ pub struct AnalyzedFace {
     pub score: f32,
     /// Its landmarks.
     pub landmarks: Landmarks,
-    /// What was measured of it.
-    pub measures: Measures,
+    /// What was measured of it, at most 32: [`crate::measure::Measures::named`] gives the default pipeline's.
+    pub measures: Vec<Measure>,
     /// The recogniser's raw output, or for an enrolment what [`crate::embed::near_and_far`] makes of several; empty if none was asked for.
     pub embedding: Vec<f32>,
 }
@@ -50,4 +99,10 @@ pub enum AnalyzeError {
     /// A model failed, or a setting is not understood.
     #[error("{0}")]
     Model(String),
+}
+
+impl From<String> for AnalyzeError {
+    fn from(cause: String) -> Self {
+        Self::Model(cause)
+    }
 }

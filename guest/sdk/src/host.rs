@@ -17,19 +17,36 @@ pub struct Thresholds {
     pub similarity: f32,
 }
 
-/// The host.
-pub trait Host {
-    /// A model that it grants.
-    type Model: Model;
+/// How much a log line matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Only while developing.
+    Debug,
+    /// Worth knowing.
+    Info,
+    /// Something is off and the request goes on.
+    Warn,
+}
 
+/// What the operator set: all that a policy may know of the host.
+pub trait Settings {
     /// The operating point.
     fn thresholds(&self) -> Thresholds;
 
+    /// The operator's own value for a key of this pipeline (`--setting KEY=VALUE`), else the model pack's.
+    fn setting(&self, key: &str) -> Option<String>;
+
+    /// Writes a line to the host's log, of which it keeps some KiB a request. Never put pixels, embeddings or names of people here.
+    fn log(&self, level: Level, message: &str);
+}
+
+/// The host.
+pub trait Host: Settings {
+    /// A model that it grants.
+    type Model: Model;
+
     /// The largest image to decode, in pixels.
     fn max_pixels(&self) -> u64;
-
-    /// The operator's own value for a key of this pipeline.
-    fn setting(&self, key: &str) -> Option<String>;
 
     /// The model that the pack grants for a role.
     ///

@@ -1,6 +1,7 @@
 //! Numbers about a face that a policy may judge it by.
 
 use crate::align::{AlignedFace, SIDE};
+use crate::analysis::Measure;
 use crate::geometry::{Landmarks, Rect};
 
 /// What is measured of one face.
@@ -36,8 +37,11 @@ impl Measures {
 
     /// Each with its name, in a fixed order.
     #[must_use]
-    pub fn named(&self) -> [(&'static str, f32); 5] {
-        [("size", self.size), ("yaw", self.yaw), ("roll", self.roll), ("brightness", self.brightness), ("sharpness", self.sharpness)]
+    pub fn named(&self) -> Vec<Measure> {
+        let Self { size, yaw, roll, brightness, sharpness } = *self;
+        [("size", size), ("yaw", yaw), ("roll", roll), ("brightness", brightness), ("sharpness", sharpness)]
+            .map(|(name, value)| Measure::new(name, value))
+            .into()
     }
 }
 

@@ -1,10 +1,10 @@
 //! Which face of an enrolment photo to enrol.
 
-/// What becomes of a photo.
+/// The best face of a photo.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Review {
-    /// Enrol the face at this index.
-    Accept(usize),
+pub enum Best {
+    /// The face at this index.
+    Face(usize),
     /// No face was found at all.
     NoFace,
     /// The best face scores less than is asked for.
@@ -19,12 +19,12 @@ pub enum Review {
 /// Takes the face with the highest detection score, of equal ones the first, and refuses it below the detection threshold: the rule of the
 /// replaced service.
 #[must_use]
-pub fn best_face(scores: &[f32], threshold: f32) -> Review {
+pub fn best_face(scores: &[f32], threshold: f32) -> Best {
     let best = scores.iter().copied().enumerate().reduce(|best, face| if face.1 > best.1 { face } else { best });
     match best {
-        None => Review::NoFace,
-        Some((_, score)) if score < threshold => Review::LowScore { score, threshold },
-        Some((index, _)) => Review::Accept(index),
+        None => Best::NoFace,
+        Some((_, score)) if score < threshold => Best::LowScore { score, threshold },
+        Some((index, _)) => Best::Face(index),
     }
 }
 
@@ -34,9 +34,9 @@ mod tests {
 
     #[test]
     fn the_best_face_is_taken_and_refused_below_the_threshold() {
-        assert_eq!(best_face(&[], 0.7), Review::NoFace);
-        assert_eq!(best_face(&[0.7], 0.7), Review::Accept(0));
-        assert_eq!(best_face(&[0.8, 0.9, 0.9], 0.7), Review::Accept(1));
-        assert_eq!(best_face(&[0.4, 0.6], 0.7), Review::LowScore { score: 0.6, threshold: 0.7 });
+        assert_eq!(best_face(&[], 0.7), Best::NoFace);
+        assert_eq!(best_face(&[0.7], 0.7), Best::Face(0));
+        assert_eq!(best_face(&[0.8, 0.9, 0.9], 0.7), Best::Face(1));
+        assert_eq!(best_face(&[0.4, 0.6], 0.7), Best::LowScore { score: 0.6, threshold: 0.7 });
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rostro_host::{Batching, Channels, Cores, ModelSpec, NamedTensor, OnnxRuntime, Pack, Tensor, TensorType};
-use rostro_sdk::host::{self, Host, Output, Thresholds};
+use rostro_sdk::host::{self, Host, Level, Output, Settings, Thresholds};
 use rostro_sdk::tensor::{self, Normalization};
 
 /// A tensor that went to a model.
@@ -54,19 +54,23 @@ impl Native {
     }
 }
 
-impl<'n> Host for &'n Native {
-    type Model = Model<'n>;
-
+impl Settings for &Native {
     fn thresholds(&self) -> Thresholds {
         self.thresholds
     }
 
-    fn max_pixels(&self) -> u64 {
-        40_000_000
-    }
-
     fn setting(&self, _key: &str) -> Option<String> {
         None
+    }
+
+    fn log(&self, _level: Level, _message: &str) {}
+}
+
+impl<'n> Host for &'n Native {
+    type Model = Model<'n>;
+
+    fn max_pixels(&self) -> u64 {
+        40_000_000
     }
 
     fn load(&self, role: &str) -> Result<Model<'n>, String> {

@@ -1,11 +1,14 @@
-//! Where the faces are.
+//! Where the faces are: SCRFD (Guo et al., "Sample and Computation Redistribution for Efficient Face Detection", 2021), looking as often and as
+//! closely as a picture asks for.
+//!
+//! The operator's settings `detector-size` and `letterbox` say otherwise, as in the default pipeline.
 
-use rostro_sdk::analysis::Purpose;
-use rostro_sdk::decode::Rgb;
-use rostro_sdk::host::{Host, Model, ModelSpec, Output};
-use rostro_sdk::letterbox::Letterbox;
-use rostro_sdk::scales::{self, Look};
-use rostro_sdk::scrfd::{self, Detection};
+use crate::analysis::Purpose;
+use crate::decode::Rgb;
+use crate::host::{Host, Model, ModelSpec, Output};
+use crate::letterbox::Letterbox;
+use crate::scales::{self, Look};
+use crate::scrfd::{self, Detection};
 
 /// The role of the model that finds faces.
 pub const DETECTOR: &str = "detector";
@@ -47,7 +50,7 @@ pub fn detect<H: Host>(host: &H, picture: &Rgb, floor: f32, purpose: Purpose) ->
 /// # Errors
 ///
 /// If the detector is not there or a setting is not understood.
-pub(crate) fn longest_look<H: Host>(host: &H) -> Result<usize, String> {
+pub fn longest_look<H: Host>(host: &H) -> Result<usize, String> {
     Ok(match looks(host, host.load(DETECTOR)?.spec())? {
         Looks::Frame(side) => side,
         Looks::Fixed(across, down) => across.max(down),
@@ -56,7 +59,8 @@ pub(crate) fn longest_look<H: Host>(host: &H) -> Result<usize, String> {
 }
 
 /// Whether the operator asks for exactly what insightface does.
-pub(crate) fn is_insightfaces(host: &impl Host) -> bool {
+#[must_use]
+pub fn is_insightfaces(host: &impl Host) -> bool {
     host.setting("letterbox").as_deref() == Some("square")
 }
 
@@ -125,16 +129,32 @@ impl<H: Host> Detector<'_, H> {
     }
 
     fn look(&self, letterbox: &Letterbox, threshold: f32) -> Result<Look, String> {
-        let tensor = self.host.timed("letterbox", || letterbox.tensor(self.picture, self.model.spec().normalization));
-        let (width, height) = letterbox.input;
-        let outputs = self.model.run("detect", &tensor, 1, width, height)?;
-        self.host.timed("postprocess", || {
-            let values: Vec<_> = outputs.iter().map(Output::values).collect();
-            let outputs = outputs.iter().zip(&values);
-            let outputs = outputs.filter_map(|(output, values)| Some(scrfd::Output { columns: *output.dimensions().last()?, values }));
-            let outputs: Vec<scrfd::Output<'_>> = outputs.collect();
-            let detections = scrfd::detect(&outputs, letterbox, threshold).map_err(|error| error.to_string())?;
-            Ok(Look { side: letterbox.scaled.0.max(letterbox.scaled.1), scale: letterbox.scale, detections })
-        })
+        let detections = look(self.host, &self.model, self.picture, letterbox, threshold)?;
+        Ok(Look { side: letterbox.scaled.0.max(letterbox.scaled.1), scale: letterbox.scale, detections })
     }
+}
+
+/// One look at a picture, laid into the detector's input as `letterbox` says: the faces that score at least `threshold`, in pixels of the picture,
+/// best first, overlapping ones suppressed.
+///
+/// # Errors
+///
+/// If the detector fails, or is not SCRFD with landmarks.
+pub fn look<H: Host>(
+    host: &H,
+    detector: &H::Model,
+    picture: &Rgb,
+    letterbox: &Letterbox,
+    threshold: f32,
+) -> Result<Vec<Detection>, String> {
+    let tensor = host.timed("letterbox", || letterbox.tensor(picture, detector.spec().normalization));
+    let (width, height) = letterbox.input;
+    let outputs = detector.run("detect", &tensor, 1, width, height)?;
+    host.timed("postprocess", || {
+        let values: Vec<_> = outputs.iter().map(Output::values).collect();
+        let outputs = outputs.iter().zip(&values);
+        let outputs = outputs.filter_map(|(output, values)| Some(scrfd::Output { columns: *output.dimensions().last()?, values }));
+        let outputs: Vec<scrfd::Output<'_>> = outputs.collect();
+        scrfd::detect(&outputs, letterbox, threshold).map_err(|error| error.to_string())
+    })
 }

@@ -1,0 +1,45 @@
+//! The least pipeline that works: faces are found, aligned and embedded, and the default rules of who is who.
+
+use rostro_sdk::align::align;
+use rostro_sdk::analysis::{Analysis, AnalyzeError, AnalyzedFace, Description, EmbeddingContract, Purpose};
+use rostro_sdk::decode::decode;
+use rostro_sdk::detector::{DETECTOR, detect};
+use rostro_sdk::host::Host;
+use rostro_sdk::policy::{Identity, Policy};
+use rostro_sdk::recognizer::{RECOGNIZER, embed};
+use rostro_sdk::scrfd::Detection;
+use rostro_sdk::vision::Vision;
+
+/// The component.
+#[derive(Debug)]
+pub struct Minimal;
+
+rostro_sdk::export!(Minimal);
+
+impl Vision for Minimal {
+    fn describe() -> Description {
+        Description { identity: Self::identity(), models: vec![DETECTOR, RECOGNIZER], contract: EmbeddingContract::arcface(RECOGNIZER) }
+    }
+
+    fn analyze(host: &impl Host, image: Vec<u8>, purpose: Purpose) -> Result<Analysis, AnalyzeError> {
+        let picture = decode(&image, host.max_pixels())?;
+        let (width, height) = (picture.width, picture.height);
+        let mut faces = Vec::new();
+        for detection in detect(host, &picture, host.thresholds().detection, purpose)? {
+            let Detection { bounds, landmarks, score } = detection;
+            // What lies outside the picture, or has landmarks in one point, is no face.
+            if let Some((bounds, aligned)) = bounds.within(width, height).zip(align(&picture, &landmarks)) {
+                let embedding = embed(host, RECOGNIZER, [&aligned])?.concat();
+                faces.push(AnalyzedFace { bounds, score, landmarks, measures: Vec::new(), embedding });
+            }
+        }
+        faces.sort_by(|a, b| b.bounds.area().total_cmp(&a.bounds.area()));
+        Ok(Analysis { width, height, faces })
+    }
+}
+
+impl Policy for Minimal {
+    fn identity() -> Identity {
+        Identity::new("minimal", env!("CARGO_PKG_VERSION"))
+    }
+}

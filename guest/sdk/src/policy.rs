@@ -1,0 +1,176 @@
+//! The half of a pipeline that decides: which face of an enrolment photo to enrol, what stands for a person, and who is who in a frame.
+
+use std::borrow::Cow;
+
+use crate::analysis::Measure;
+use crate::decide::{self, Rule, assign};
+use crate::embed::mean;
+use crate::geometry::{Point, Rect};
+use crate::host::Settings;
+use crate::review::{Best, best_face};
+
+/// Who a component says it is, for answers and logs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Lower-case letters, digits and `-`, at most 64.
+    pub name: Cow<'static, str>,
+    /// A semantic version, at most 64 letters.
+    pub version: Cow<'static, str>,
+}
+
+impl Identity {
+    /// A component of this name and version: `Identity::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))`.
+    #[must_use]
+    pub const fn new(name: &'static str, version: &'static str) -> Self {
+        Self { name: Cow::Borrowed(name), version: Cow::Borrowed(version) }
+    }
+}
+
+/// What a policy sees of a face.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Face {
+    /// Its box in pixels of the upright image.
+    pub bounds: Rect,
+    /// The detector's confidence, 0 to 1.
+    pub score: f32,
+    /// Five landmarks, or none if the detector knows none.
+    pub landmarks: Vec<Point>,
+    /// What vision measured of it.
+    pub measures: Vec<Measure>,
+}
+
+impl Face {
+    /// What vision measured under this name, if it did.
+    #[must_use]
+    pub fn measure(&self, name: &str) -> Option<f32> {
+        self.measures.iter().find(|measure| measure.name == name).map(|measure| measure.value)
+    }
+}
+
+/// A person whose template is near to a face.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Candidate {
+    /// The person's id.
+    pub id: String,
+    /// Cosine similarity of the face and the person's nearest template, -1 to 1.
+    pub similarity: f32,
+}
+
+/// A face and the people whom it may be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Probe {
+    /// What vision says of the face.
+    pub face: Face,
+    /// The nearest people, most similar first, each once; possibly none.
+    pub candidates: Vec<Candidate>,
+}
+
+/// Who a face is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decision {
+    /// One of its candidates, by index, and how sure the policy is, 0 to 1.
+    Known {
+        /// Which candidate.
+        candidate: usize,
+        /// How sure, 0 to 1: the answer's `confidence`.
+        confidence: f32,
+    },
+    /// Nobody known, with a stable code that says why: 1 to 64 lower-case letters, digits and `_`.
+    Unknown(Cow<'static, str>),
+}
+
+impl Decision {
+    /// Nobody known, for this reason.
+    #[must_use]
+    pub const fn unknown(code: &'static str) -> Self {
+        Self::Unknown(Cow::Borrowed(code))
+    }
+}
+
+/// Why a photo is refused.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reason {
+    /// Stable, 1 to 64 lower-case letters, digits and `_`: `face_too_small`.
+    pub code: Cow<'static, str>,
+    /// One sentence for people that says what to do about it, at most 500 bytes.
+    pub message: Cow<'static, str>,
+    /// What was measured, and the limit that it misses, if it is a number.
+    pub measured: Option<(f32, f32)>,
+}
+
+impl Reason {
+    /// A reason without numbers.
+    #[must_use]
+    pub const fn new(code: &'static str, message: &'static str) -> Self {
+        Self { code: Cow::Borrowed(code), message: Cow::Borrowed(message), measured: None }
+    }
+
+    /// The same, with what was measured and the limit that it misses.
+    #[must_use]
+    pub const fn measured(mut self, value: f32, limit: f32) -> Self {
+        self.measured = Some((value, limit));
+        self
+    }
+}
+
+/// What becomes of an enrolment photo.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Review {
+    /// Enrol the face at this index.
+    Accept(usize),
+    /// Enrol nobody, for all of these reasons: 1 to 32.
+    Reject(Vec<Reason>),
+}
+
+/// The rule of who is who. Pure functions of small data: the same arguments give the same answer. All but the name may be left as they are:
+/// they are the default pipeline's rules.
+pub trait Policy: 'static {
+    /// Who this is.
+    fn identity() -> Identity;
+
+    /// Chooses the face of an enrolment photo, or says why there is none to enrol.
+    fn review(settings: &impl Settings, faces: &[Face]) -> Review {
+        let scores: Vec<f32> = faces.iter().map(|face| face.score).collect();
+        match best_face(&scores, settings.thresholds().detection) {
+            Best::Face(index) => Review::Accept(index),
+            Best::NoFace => {
+                Review::Reject(vec![Reason::new("no_face", "No face was found; take the photo from nearer, with the whole face in it.")])
+            }
+            Best::LowScore { score, threshold } => {
+                let advice = "The face is not clear enough; take the photo from nearer, in better light, facing the camera.";
+                Review::Reject(vec![Reason::new("low_detection_score", advice).measured(score, threshold)])
+            }
+        }
+    }
+
+    /// Makes of a person's samples (raw embeddings, at least one, all of one length) the vectors that are matched: 1 to 16, of the same length.
+    fn template(_settings: &impl Settings, samples: &[Vec<f32>]) -> Vec<Vec<f32>> {
+        vec![mean(samples)]
+    }
+
+    /// Decides who each face of a frame is: one decision a face, in the same order.
+    fn decide(settings: &impl Settings, probes: &[Probe]) -> Vec<Decision> {
+        assigned(probes, Rule::against_rivals(settings.thresholds().similarity))
+    }
+}
+
+/// Gives each face the person who is most like it, as [`decide::assign`] does; the confidence is the similarity.
+#[must_use]
+pub fn assigned(probes: &[Probe], rule: Rule) -> Vec<Decision> {
+    let faces: Vec<Vec<decide::Candidate<'_>>> = probes.iter().map(candidates).collect();
+    let answer = |(decision, candidates): (decide::Decision, &Vec<decide::Candidate<'_>>)| match decision {
+        decide::Decision::Known(candidate) => {
+            let confidence = candidates.get(candidate).map_or(0.0, |candidate| candidate.similarity.clamp(0.0, 1.0));
+            Decision::Known { candidate, confidence }
+        }
+        decide::Decision::NoCandidates => Decision::unknown("no_candidates"),
+        decide::Decision::BelowThreshold => Decision::unknown("below_threshold"),
+        decide::Decision::Ambiguous => Decision::unknown("ambiguous"),
+        decide::Decision::AlreadyMatched => Decision::unknown("already_matched"),
+    };
+    assign(&faces, rule).into_iter().zip(&faces).map(answer).collect()
+}
+
+fn candidates(probe: &Probe) -> Vec<decide::Candidate<'_>> {
+    probe.candidates.iter().map(|candidate| decide::Candidate { id: &candidate.id, similarity: candidate.similarity }).collect()
+}

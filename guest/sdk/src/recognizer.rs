@@ -1,0 +1,43 @@
+//! What stands for a face: ArcFace (Deng et al., "ArcFace: Additive Angular Margin Loss for Deep Face Recognition", 2019), or any model that takes faces
+//! aligned as it wants them.
+
+use crate::align::{AlignedFace, SIDE};
+use crate::host::{Host, Model};
+
+/// The role of the model that makes embeddings, in the packs that come with Rostro.
+pub const RECOGNIZER: &str = "recognizer";
+
+/// Faces in one run of the recogniser: more gain nothing and cost memory.
+const BATCH: usize = 16;
+
+/// The raw embeddings of aligned faces, in their order, not normalised: what the model of this role makes of faces of 112×112 pixels.
+///
+/// # Errors
+///
+/// If the model is not granted, fails, or is of another kind.
+pub fn embed<'f, H: Host>(host: &H, role: &str, faces: impl IntoIterator<Item = &'f AlignedFace>) -> Result<Vec<Vec<f32>>, String> {
+    let faces: Vec<&AlignedFace> = faces.into_iter().collect();
+    if faces.is_empty() {
+        return Ok(Vec::new());
+    }
+    let recognizer = host.load(role)?;
+    let spec = recognizer.spec();
+    if spec.size.is_some_and(|size| size != (SIDE, SIDE)) {
+        return Err(format!("the recogniser takes faces of another size than {SIDE}×{SIDE} pixels"));
+    }
+    let mut embeddings = Vec::with_capacity(faces.len());
+    let mut input = Vec::new();
+    for faces in faces.chunks(BATCH) {
+        input.clear();
+        host.timed("align", || faces.iter().for_each(|face| face.append_to(&mut input, spec.normalization)));
+        let outputs = recognizer.run("embed", &input, faces.len(), SIDE, SIDE)?;
+        let output = outputs.first().ok_or("the recogniser has no output")?;
+        let values = output.values();
+        let dimension = values.len() / faces.len();
+        if dimension == 0 || !values.len().is_multiple_of(faces.len()) {
+            return Err(format!("the recogniser gives {:?} numbers for {} faces", output.dimensions(), faces.len()));
+        }
+        embeddings.extend(values.chunks_exact(dimension).map(<[f32]>::to_vec));
+    }
+    Ok(embeddings)
+}
