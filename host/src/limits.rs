@@ -1,8 +1,10 @@
 //! What one guest may use in one request, and the limiter that holds it to that.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
 use wasmtime::ResourceLimiter;
 
 /// What a guest may use in one request. The defaults are tight: each is some times what the default pipeline needs for its worst accepted
@@ -271,6 +273,59 @@ impl LimitReached {
     }
 }
 
+/// The most that a request's guests used of what they may.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Usage {
+    /// Linear memory and tensors together.
+    pub memory_bytes: usize,
+    /// Tensors at a time.
+    pub tensors: usize,
+    /// Elements of a table.
+    pub table_elements: usize,
+    /// Bytes of log lines.
+    pub log_bytes: usize,
+    /// Time from the start of a guest until its last answer.
+    pub milliseconds: u64,
+}
+
+impl Usage {
+    /// The more of each.
+    #[must_use]
+    pub fn most(self, other: Self) -> Self {
+        Self {
+            memory_bytes: self.memory_bytes.max(other.memory_bytes),
+            tensors: self.tensors.max(other.tensors),
+            table_elements: self.table_elements.max(other.table_elements),
+            log_bytes: self.log_bytes.max(other.log_bytes),
+            milliseconds: self.milliseconds.max(other.milliseconds),
+        }
+    }
+
+    /// What was used beside what may be.
+    #[must_use]
+    pub fn beside(&self, limits: &Limits) -> String {
+        let mib = |bytes: usize| bytes.div_ceil(1 << 20);
+        format!(
+            "{} of {} MiB of memory, {} of {} tensors, {} of {} table elements, {} of {} bytes of log, {} ms at the longest",
+            mib(self.memory_bytes),
+            mib(limits.memory_bytes),
+            self.tensors,
+            limits.tensors,
+            self.table_elements,
+            limits.table_elements,
+            self.log_bytes,
+            limits.log_bytes,
+            self.milliseconds
+        )
+    }
+}
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} MiB, {} tensors", self.memory_bytes.div_ceil(1 << 20), self.tensors)
+    }
+}
+
 /// Holds one store to its [`Limits`].
 #[derive(Debug)]
 pub(crate) struct Limiter {
@@ -278,15 +333,22 @@ pub(crate) struct Limiter {
     memory_used: usize,
     /// Bytes of tensors that the host holds for the guest.
     tensor_bytes: usize,
+    /// The most of each so far.
+    most: Usage,
 }
 
 impl Limiter {
     pub(crate) fn new(limits: &Limits) -> Self {
-        Self { limits: limits.clone(), memory_used: 0, tensor_bytes: 0 }
+        Self { limits: limits.clone(), memory_used: 0, tensor_bytes: 0, most: Usage::default() }
     }
 
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// The most of each so far.
+    pub(crate) fn most(&self) -> Usage {
+        self.most
     }
 
     /// Takes note of the tensors that are alive, `count` of `bytes` together, one of which was just made.
@@ -304,6 +366,8 @@ impl Limiter {
             return Err(LimitReached::memory(self.limits.memory_bytes, before, used));
         }
         self.tensor_bytes = bytes;
+        self.most.memory_bytes = self.most.memory_bytes.max(used);
+        self.most.tensors = self.most.tensors.max(count);
         Ok(())
     }
 }
@@ -318,6 +382,7 @@ impl ResourceLimiter for Limiter {
             return Err(LimitReached::memory(self.limits.memory_bytes, before, used).into());
         }
         self.memory_used = memory;
+        self.most.memory_bytes = self.most.memory_bytes.max(used);
         Ok(true)
     }
 
@@ -325,6 +390,7 @@ impl ResourceLimiter for Limiter {
         if desired > self.limits.table_elements {
             return Err(LimitReached::wanted("table-elements", self.limits.table_elements, current, desired).into());
         }
+        self.most.table_elements = self.most.table_elements.max(desired);
         Ok(true)
     }
 

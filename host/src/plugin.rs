@@ -70,12 +70,16 @@ pub enum Half {
 }
 
 impl Half {
-    fn export(self) -> String {
-        let interface = match self {
+    /// The interface's name.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
             Self::Vision => "vision",
             Self::Policy => "policy",
-        };
-        format!("rostro:pipeline/{interface}@{WORLD_VERSION}")
+        }
+    }
+
+    fn export(self) -> String {
+        format!("rostro:pipeline/{}@{WORLD_VERSION}", self.name())
     }
 }
 
@@ -277,27 +281,57 @@ pub(crate) struct Guest {
     pub(crate) instance: Instance,
 }
 
+/// What a component imports and exports by name, read from its bytes alone.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    pub imports: Vec<String>,
+    pub exports: Vec<String>,
+}
+
+impl Names {
+    /// The names of a component; nothing is compiled.
+    ///
+    /// # Errors
+    ///
+    /// If it is no component.
+    pub(crate) fn of(bytes: &[u8]) -> Result<Self, PluginError> {
+        refuse_others(bytes)?;
+        let invalid = |error: wasmparser::BinaryReaderError| PluginError::Invalid(error.into());
+        let mut names = Self::default();
+        let mut depth = 0_usize;
+        for payload in Parser::new(0).parse_all(bytes) {
+            match payload.map_err(invalid)? {
+                Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+                Payload::End(_) => depth = depth.saturating_sub(1),
+                Payload::ComponentExportSection(section) if depth == 0 => {
+                    for export in section {
+                        names.exports.push(export.map_err(invalid)?.name.name.to_owned());
+                    }
+                }
+                Payload::ComponentImportSection(section) if depth == 0 => {
+                    for import in section {
+                        names.imports.push(import.map_err(invalid)?.name.name.to_owned());
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(names)
+    }
+
+    /// The imports that no guest gets.
+    pub(crate) fn forbidden(&self) -> impl Iterator<Item = &str> {
+        self.imports.iter().map(String::as_str).filter(|name| !is_allowed(name))
+    }
+}
+
 /// The halves of a pipeline that a component exports, read from its bytes alone: nothing is compiled.
 ///
 /// # Errors
 ///
 /// If it is no component, or exports neither.
 pub(crate) fn halves(bytes: &[u8]) -> Result<Vec<Half>, PluginError> {
-    refuse_others(bytes)?;
-    let mut exports = Vec::new();
-    let mut depth = 0_usize;
-    for payload in Parser::new(0).parse_all(bytes) {
-        match payload.map_err(|error| PluginError::Invalid(error.into()))? {
-            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
-            Payload::End(_) => depth = depth.saturating_sub(1),
-            Payload::ComponentExportSection(section) if depth == 0 => {
-                for export in section {
-                    exports.push(export.map_err(|error| PluginError::Invalid(error.into()))?.name.name.to_owned());
-                }
-            }
-            _ => {}
-        }
-    }
+    let exports = Names::of(bytes)?.exports;
     let halves: Vec<Half> = [Half::Vision, Half::Policy].into_iter().filter(|half| exports.contains(&half.export())).collect();
     if halves.is_empty() {
         let wanted = format!("{} or {}", Half::Vision.export(), Half::Policy.export());

@@ -12,7 +12,7 @@ use crate::bindings::{
 };
 use crate::checked::{self, InvalidOutput};
 use crate::inference::Models;
-use crate::limits::{LimitReached, Limits};
+use crate::limits::{LimitReached, Limits, Usage};
 use crate::plugin::{Guest, Plugin};
 use crate::revision::Revision;
 use crate::settings::Settings;
@@ -172,6 +172,13 @@ impl Run {
     #[must_use]
     pub fn stages(&self) -> &[(String, Duration)] {
         &self.stages
+    }
+
+    /// The most that its guests used so far.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        let guests = [&self.vision, &self.policy].into_iter().flatten();
+        guests.map(|guest| guest.store.data().usage()).fold(Usage::default(), Usage::most)
     }
 
     /// Calls the policy: in vision's own instance where one component serves both, else in one of its own.

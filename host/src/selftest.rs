@@ -12,11 +12,12 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 
 use crate::bindings::{Analysis, Candidate, Decision, Face, Match, Probe, Purpose};
+use crate::limits::Usage;
 use crate::revision::Revision;
 use crate::run::{Run, RunError};
 
 /// Pictures of drawn faces, which are part of the program: one face, several, none.
-const DRAWN: [(&str, &[u8]); 3] = [
+pub(crate) const DRAWN: [(&str, &[u8]); 3] = [
     ("alice-1.png", include_bytes!("../../models/testing/frames/alice-1.png")),
     ("group.png", include_bytes!("../../models/testing/frames/group.png")),
     ("empty.png", include_bytes!("../../models/testing/frames/empty.png")),
@@ -92,6 +93,16 @@ pub enum SelfTestError {
     },
 }
 
+impl SelfTestError {
+    /// The call that failed, if it was one.
+    pub(crate) fn run(&self) -> Option<&RunError> {
+        match self {
+            Self::Run { cause, .. } => Some(cause),
+            Self::Answer { .. } => None,
+        }
+    }
+}
+
 impl SelfTest {
     /// The drawn frames, and the pictures of a folder; `deadline` is the time for each call, or a few seconds if that is more.
     ///
@@ -129,16 +140,23 @@ impl SelfTest {
         Ok(Self { own, expectations, deadline })
     }
 
-    /// Puts a revision through its paces.
+    /// The drawn frames alone.
+    pub(crate) fn drawn() -> Self {
+        Self { deadline: PATIENCE, ..Self::default() }
+    }
+
+    /// Puts a revision through its paces; the most that its guests used.
     ///
     /// # Errors
     ///
     /// [`SelfTestError`] says at what it failed.
-    pub(crate) fn run(&self, revision: &Arc<Revision>) -> Result<(), SelfTestError> {
+    pub(crate) fn run(&self, revision: &Arc<Revision>) -> Result<Usage, SelfTestError> {
+        let mut used = Usage::default();
         let mut largest: BTreeMap<&str, Vec<f32>> = BTreeMap::new();
         let own = self.own.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()));
         for (name, bytes) in DRAWN.into_iter().chain(own) {
-            let analysis = self.picture(revision, name, bytes)?;
+            let (analysis, more) = self.picture(revision, name, bytes)?;
+            used = used.most(more);
             if let Some(wanted) = self.expectations.faces.get(name)
                 && analysis.faces.len() != *wanted
             {
@@ -161,11 +179,11 @@ impl SelfTest {
                 }
             }
         }
-        Ok(())
+        Ok(used)
     }
 
-    /// One picture through every export; what recognition saw in it.
-    fn picture(&self, revision: &Arc<Revision>, name: &str, bytes: &[u8]) -> Result<Analysis, SelfTestError> {
+    /// One picture through every export; what recognition saw in it, and the most that guests used.
+    fn picture(&self, revision: &Arc<Revision>, name: &str, bytes: &[u8]) -> Result<(Analysis, Usage), SelfTestError> {
         let failed = |call| move |cause| SelfTestError::Run { call, picture: name.to_owned(), cause };
         let look = |purpose| -> Result<(Run, Analysis), SelfTestError> {
             let mut run = revision.begin(Instant::now() + self.deadline);
@@ -186,6 +204,7 @@ impl SelfTest {
             return Err(wrong(name, "policy.decide answers the same question in two ways".to_owned()));
         }
         one_face_each(&probes, &decisions).map_err(|what| wrong(name, what))?;
+        let used = run.usage();
         // Its place in the pool is needed for the next.
         drop(run);
         let (mut run, enrolled) = look(Purpose::Enroll)?;
@@ -196,7 +215,7 @@ impl SelfTest {
         if run.template(&samples).map_err(failed("policy.template"))? != templates {
             return Err(wrong(name, "policy.template makes different templates of the same samples".to_owned()));
         }
-        Ok(first)
+        Ok((first, used.most(run.usage())))
     }
 }
 
@@ -276,7 +295,8 @@ fn made_up(dimension: usize) -> Vec<f32> {
     (0..dimension).map(|index| ((index % 7) as f32 - 3.0) / 3.0).map(|value| if value == 0.0 { 0.5 } else { value }).collect()
 }
 
-fn cosine(a: &[f32], b: &[f32]) -> f32 {
+/// The cosine of the angle between two vectors of one length.
+pub(crate) fn cosine(a: &[f32], b: &[f32]) -> f32 {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
     (dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()) as f32
 }

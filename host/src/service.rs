@@ -11,7 +11,7 @@ use crate::deployment::{Deployment, Live, Preference, Seen, Taken, Verdict, is_a
 use crate::digest::Sha256Digest;
 use crate::executor::{Executor, ExecutorError};
 use crate::http::Content;
-use crate::people::{People, PeopleError};
+use crate::people::{People, PeopleError, View};
 use crate::person::{PersonId, Sample};
 use crate::revision::Revision;
 use crate::run::{Run, RunError};
@@ -271,7 +271,7 @@ fn recognize_now(live: &Live, run: &mut Run, frame: &[u8], arrived: Instant) -> 
     let analysis = run.analyze(frame, Purpose::Recognize)?;
     let searched = Instant::now();
     let (width, height) = (analysis.width, analysis.height);
-    let probes = probes(live, analysis)?;
+    let probes = probes(&live.view, analysis)?;
     let decided = Instant::now();
     let decisions = run.decide(&probes)?;
     let ended = Instant::now();
@@ -288,9 +288,10 @@ fn recognize_now(live: &Live, run: &mut Run, frame: &[u8], arrived: Instant) -> 
     Ok(Recognition { revision: Arc::clone(&live.revision), width, height, faces: faces.collect(), stages })
 }
 
-fn probes(live: &Live, analysis: Analysis) -> Result<Vec<Probe>, ServiceError> {
+/// Each face with the people nearest to it.
+pub(crate) fn probes(view: &View, analysis: Analysis) -> Result<Vec<Probe>, ServiceError> {
     let (faces, embeddings): (Vec<_>, Vec<_>) = analysis.faces.into_iter().map(|analyzed| (analyzed.face, analyzed.embedding)).unzip();
-    let nearest = live.view.nearest(&embeddings, CANDIDATES)?;
+    let nearest = view.nearest(&embeddings, CANDIDATES)?;
     let candidate = |near: crate::index::Candidate| Candidate { id: near.id.to_string(), similarity: near.similarity };
     let probe = |(face, near): (Face, Vec<_>)| Probe { face, candidates: near.into_iter().map(candidate).collect() };
     Ok(faces.into_iter().zip(nearest).map(probe).collect())

@@ -13,7 +13,7 @@ use wasmtime_wasi_nn::wit::{WasiNnCtx, WasiNnView};
 
 use crate::bindings::vision::rostro::pipeline::{settings, telemetry};
 use crate::inference::{LastFailure, Models, Tensor, TensorType};
-use crate::limits::{LimitReached, Limiter, Limits};
+use crate::limits::{LimitReached, Limiter, Limits, Usage};
 use crate::run::RunError;
 use crate::settings::Settings;
 
@@ -70,6 +70,13 @@ impl GuestState {
     /// The limits that the guest is held to.
     pub(crate) fn limits(&self) -> &Limits {
         self.limiter.limits()
+    }
+
+    /// The most that the guest used so far.
+    pub(crate) fn usage(&self) -> Usage {
+        let log_bytes = self.limits().log_bytes() - self.log_bytes_left;
+        let milliseconds = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Usage { log_bytes, milliseconds, ..self.limiter.most() }
     }
 
     /// Whether the guest's time is up.

@@ -302,14 +302,15 @@ fn texts(table: &'static str, values: BTreeMap<String, toml::Value>) -> Result<B
     values.into_iter().map(text).collect()
 }
 
-fn key_value(text: &str) -> Result<(String, String), String> {
+pub(crate) fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("write it as KEY=VALUE".to_owned()),
     }
 }
 
-fn beside_this_program() -> PathBuf {
+/// The default pipeline: a component beside this program.
+pub(crate) fn beside_this_program() -> PathBuf {
     let folder = std::env::current_exe().ok().and_then(|program| program.parent().map(Path::to_owned));
     folder.unwrap_or_default().join("insightface.wasm")
 }

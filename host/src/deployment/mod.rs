@@ -34,7 +34,7 @@ use record::{About, Entry, Ingredients, Record, Status};
 pub(crate) use record::{StateError, Store};
 use routes::{Canary, Routes, Shadow, Share};
 pub(crate) use routes::{Preference, Taken};
-pub(crate) use shadow::{Agreement, Counts, Seen};
+pub(crate) use shadow::{Agreement, Counts, Seen, overlap};
 pub(crate) use status::{RevisionStatus, Statuses};
 pub(crate) use workshop::MakeError;
 pub(crate) use workshop::Workshop;

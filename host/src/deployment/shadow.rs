@@ -110,7 +110,7 @@ fn counted(active: &[Seen], shadow: &[Seen]) -> Counts {
 }
 
 /// Intersection over union.
-fn overlap(a: &BoundingBox, b: &BoundingBox) -> f32 {
+pub(crate) fn overlap(a: &BoundingBox, b: &BoundingBox) -> f32 {
     let area = |b: &BoundingBox| (b.x2 - b.x1) * (b.y2 - b.y1);
     let width = a.x2.min(b.x2) - a.x1.max(b.x1);
     let height = a.y2.min(b.y2) - a.y1.max(b.y1);

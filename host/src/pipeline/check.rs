@@ -1,22 +1,28 @@
-//! `rostro pipeline check`: inspects a component without serving it.
+//! `rostro pipeline check`: all that is wrong with a component, found without serving it.
 
 use std::io;
-use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::checked::{self, InvalidOutput};
+use serde::Serialize;
+
+use super::local::{LocalArgs, LocalError};
+use crate::bindings::Description;
+use crate::checked;
+use crate::digest::Sha256Digest;
 use crate::engine::Engine;
-use crate::limits::Limits;
-use crate::plugin::{Half, Plugin, PluginError, WORLD_VERSION};
-use crate::printed::say;
+use crate::limits::{LimitError, Limits, Usage};
+use crate::models::Pack;
+use crate::plugin::{Half, Names, Plugin, PluginError, WORLD_VERSION, halves};
+use crate::printed::{printed, say};
 use crate::run::{Run, RunError};
+use crate::selftest::SelfTest;
 use crate::settings::Settings;
 
 /// How long a component may take to say what it is.
 const DESCRIBE: Duration = Duration::from_secs(5);
 
-/// Why a component is not usable.
+/// Why a component cannot be checked, or is not usable.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
     /// The file cannot be read.
@@ -30,73 +36,342 @@ pub enum CheckError {
     /// The sandbox cannot be set up.
     #[error("cannot set up the sandbox: {0:#}")]
     Engine(wasmtime::Error),
-    /// It is no component that can run.
-    #[error("{file}: {cause}", file = file.display())]
-    Plugin {
+    /// A limit is none.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
+    /// This host cannot run it.
+    #[error("this host cannot run {file}: {}", if *.problems == 1 { "1 problem".to_owned() } else { format!("{} problems", .problems) }, file = file.display())]
+    Unusable {
         /// The file.
         file: PathBuf,
-        /// Why.
-        cause: PluginError,
-    },
-    /// It fails when it is asked what it is.
-    #[error("{file}: describing itself, {cause}", file = file.display())]
-    Describe {
-        /// The file.
-        file: PathBuf,
-        /// Why.
-        cause: RunError,
-    },
-    /// It breaks a rule of the interface.
-    #[error("{file}: {cause}", file = file.display())]
-    Output {
-        /// The file.
-        file: PathBuf,
-        /// Which.
-        cause: InvalidOutput,
+        /// How many things are wrong.
+        problems: usize,
     },
 }
 
-/// Prints what a component is, if this host can run it.
+/// Something that is wrong with a component, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Finding {
+    /// Stable, snake_case.
+    code: &'static str,
+    what: String,
+    fix: String,
+}
+
+impl Finding {
+    fn new(code: &'static str, what: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { code, what: what.into(), fix: fix.into() }
+    }
+}
+
+/// All that is known of a component.
+#[derive(Debug, Serialize)]
+struct Report {
+    file: PathBuf,
+    bytes: usize,
+    sha256: Sha256Digest,
+    /// The version of `rostro:pipeline` that this host serves.
+    world: &'static str,
+    /// `vision`, `policy`.
+    serves: Vec<&'static str>,
+    name: Option<String>,
+    version: Option<String>,
+    models: Vec<String>,
+    contract: Option<Contract>,
+    imports: Vec<String>,
+    exports: Vec<String>,
+    /// The model pack that it was tried on, and the most that it used of what a guest may.
+    pack: String,
+    used: Option<Usage>,
+    /// What was not tried, and why; nothing if all was.
+    not_tried: Option<String>,
+    findings: Vec<Finding>,
+    usable: bool,
+}
+
+/// What its embeddings mean.
+#[derive(Debug, Serialize)]
+struct Contract {
+    recognizer: String,
+    alignment: String,
+    preprocessing: String,
+}
+
+/// Prints what a component is and all that is wrong with it.
 ///
 /// # Errors
 ///
-/// [`CheckError`] says why it cannot.
-pub(super) fn check(file: PathBuf) -> Result<(), CheckError> {
-    let bytes = std::fs::read(&file).map_err(|cause| CheckError::Unreadable { file: file.clone(), cause })?;
-    let engine = Engine::new(Limits::default(), NonZeroUsize::MIN.get()).map_err(CheckError::Engine)?;
-    let plugin = Plugin::load(&engine, &bytes).map_err(|cause| CheckError::Plugin { file: file.clone(), cause })?;
-    say(&format!("{}", file.display()));
-    say(&format!("  size       {} bytes", bytes.len()));
-    say(&format!("  sha256     {}", plugin.digest()));
-    say(&format!("  world      rostro:pipeline@{WORLD_VERSION}, {}", world(&plugin)));
-    let deadline = Instant::now() + DESCRIBE;
-    let settings = Settings::default();
-    if plugin.serves(Half::Vision) {
-        let description =
-            Run::describe(&plugin, &settings, deadline).map_err(|cause| CheckError::Describe { file: file.clone(), cause })?;
-        let description = checked::description(description).map_err(|cause| CheckError::Output { file, cause })?;
-        say(&format!("  name       {} {}", description.identity.name, description.identity.version));
-        say(&format!("  models     {}", description.models.join(", ")));
-        let contract = description.contract;
-        say(&format!("  embedding  {} aligned by {}, fed by {}", contract.recognizer, contract.alignment, contract.preprocessing));
-    } else {
-        let identity =
-            Run::describe_policy(&plugin, &settings, deadline).map_err(|cause| CheckError::Describe { file: file.clone(), cause })?;
-        let identity = checked::identity(identity).map_err(|cause| CheckError::Output { file, cause })?;
-        say(&format!("  name       {} {}", identity.name, identity.version));
+/// [`CheckError`], also if anything is wrong with it.
+pub(super) fn check(file: &Path, args: &LocalArgs, json: bool) -> Result<(), CheckError> {
+    let bytes = std::fs::read(file).map_err(|cause| CheckError::Unreadable { file: file.to_owned(), cause })?;
+    let engine = Engine::new(args.limits()?, 1).map_err(CheckError::Engine)?;
+    let mut report = Report {
+        file: file.to_owned(),
+        bytes: bytes.len(),
+        sha256: Sha256Digest::of(&bytes),
+        world: WORLD_VERSION,
+        serves: Vec::new(),
+        name: None,
+        version: None,
+        models: Vec::new(),
+        contract: None,
+        imports: Vec::new(),
+        exports: Vec::new(),
+        pack: args.pack.clone(),
+        used: None,
+        not_tried: None,
+        findings: Vec::new(),
+        usable: false,
+    };
+    report.inspect(&engine, &bytes, args);
+    report.usable = report.findings.is_empty();
+    match json {
+        true => say(&serde_json::to_string_pretty(&report).unwrap_or_default()),
+        false => report.print(engine.limits()),
     }
-    say(&format!(
-        "  imports    {}",
-        if plugin.imports().is_empty() { "nothing".to_owned() } else { plugin.imports().join("\n             ") }
-    ));
-    say("this host can run it");
-    Ok(())
+    match report.findings.len() {
+        0 => Ok(()),
+        problems => Err(CheckError::Unusable { file: file.to_owned(), problems }),
+    }
 }
 
-fn world(plugin: &Plugin) -> &'static str {
-    match (plugin.serves(Half::Vision), plugin.serves(Half::Policy)) {
+impl Report {
+    /// Finds all that can be found, as far as each step needs the one before.
+    fn inspect(&mut self, engine: &Engine, bytes: &[u8], args: &LocalArgs) {
+        let names = match Names::of(bytes) {
+            Ok(names) => names,
+            Err(error) => return self.findings.push(of_plugin(&error)),
+        };
+        self.findings.extend(names.forbidden().map(forbidden));
+        self.findings.extend(names.exports.iter().filter_map(|name| other_world(name)));
+        (self.imports, self.exports) = (names.imports, names.exports);
+        match halves(bytes) {
+            Ok(serves) => self.serves = serves.into_iter().map(Half::name).collect(),
+            // Of another version of the world all is said.
+            Err(_) if self.findings.iter().any(|finding| finding.code == "wrong_world") => {}
+            Err(error) => self.findings.push(of_plugin(&error)),
+        }
+        if !self.findings.is_empty() {
+            return;
+        }
+        let plugin = match Plugin::load(engine, bytes) {
+            Ok(plugin) => plugin,
+            Err(error) => return self.findings.push(of_plugin(&error)),
+        };
+        let pack = args.open_pack();
+        if let Err(finding) = self.describe(&plugin, pack.as_ref().ok()) {
+            return self.findings.push(*finding);
+        }
+        match pack {
+            Ok(pack) => self.findings.extend(missing_models(&self.models, &pack)),
+            Err(error) => self.not_tried = Some(format!("the self-test: {error}")),
+        }
+        if self.findings.is_empty() && self.not_tried.is_none() {
+            self.try_out(args);
+        }
+    }
+
+    /// Asks the component what it is.
+    fn describe(&mut self, plugin: &Plugin, pack: Option<&Pack>) -> Result<(), Box<Finding>> {
+        let deadline = Instant::now() + DESCRIBE;
+        let mut settings = Settings::default();
+        if let Some(pack) = pack {
+            settings.thresholds = pack.manifest().thresholds;
+            settings.own = pack.manifest().settings.clone();
+        }
+        let failed = |cause: RunError| Box::new(of_run("describe_failed", "it cannot say what it is", &cause));
+        let wrong = |cause: checked::InvalidOutput| Box::new(Finding::new("wrong_description", cause.to_string(), RULES));
+        let identity = if plugin.serves(Half::Vision) {
+            let description = Run::describe(plugin, &settings, deadline).map_err(failed)?;
+            let Description { identity, models, contract } = checked::description(description).map_err(wrong)?;
+            self.models = models;
+            self.contract =
+                Some(Contract { recognizer: contract.recognizer, alignment: contract.alignment, preprocessing: contract.preprocessing });
+            identity
+        } else {
+            checked::identity(Run::describe_policy(plugin, &settings, deadline).map_err(failed)?).map_err(wrong)?
+        };
+        (self.name, self.version) = (Some(identity.name), Some(identity.version));
+        Ok(())
+    }
+
+    /// Has it look at drawn pictures, through every export, with the rules that hold for requests.
+    fn try_out(&mut self, args: &LocalArgs) {
+        let local = match args.prepare() {
+            Ok(local) => local,
+            Err(error) => {
+                self.not_tried = Some(format!("the self-test: {error}"));
+                return;
+            }
+        };
+        let revision = match local.revision(&self.file) {
+            Ok(revision) => revision,
+            Err(error) => return self.findings.push(of_local(&error)),
+        };
+        match SelfTest::drawn().run(&revision) {
+            Ok(used) => self.used = Some(used),
+            Err(error) => {
+                let fix = error.run().map_or(RULES.to_owned(), fix);
+                self.findings.push(Finding::new("self_test_failed", error.to_string(), fix));
+            }
+        }
+    }
+
+    fn print(&self, limits: &Limits) {
+        let list = |names: &[String]| if names.is_empty() { "nothing".to_owned() } else { names.join("\n             ") };
+        say(&format!("{}", self.file.display()));
+        say(&format!("  size       {} bytes", self.bytes));
+        say(&format!("  sha256     {}", self.sha256));
+        if !self.serves.is_empty() {
+            say(&format!("  world      rostro:pipeline@{WORLD_VERSION}, {}", world(&self.serves)));
+        }
+        if let (Some(name), Some(version)) = (&self.name, &self.version) {
+            say(&format!("  name       {name} {version}"));
+        }
+        if let Some(Contract { recognizer, alignment, preprocessing }) = &self.contract {
+            say(&format!("  models     {}", self.models.join(", ")));
+            say(&format!("  embedding  {recognizer} aligned by {alignment}, fed by {preprocessing}"));
+        }
+        say(&format!("  imports    {}", printed_list(&list(&self.imports))));
+        if let Some(used) = &self.used {
+            say(&format!("  self-test  passed on the pack {}", self.pack));
+            say(&format!("  used       {}", used.beside(limits)));
+        }
+        if let Some(why) = &self.not_tried {
+            say(&format!("  not tried  {why}"));
+        }
+        for Finding { code, what, fix } in &self.findings {
+            say(&format!("\n{code}: {}\n  fix: {fix}", printed(what)));
+        }
+        if self.usable {
+            say("this host can run it");
+        }
+    }
+}
+
+/// Lines of a component's own words, in which a terminal finds nothing to obey.
+fn printed_list(text: &str) -> String {
+    text.lines().map(printed).collect::<Vec<_>>().join("\n")
+}
+
+fn world(serves: &[&str]) -> &'static str {
+    match (serves.contains(&"vision"), serves.contains(&"policy")) {
         (true, true) => "a whole pipeline (for --pipeline, or for its policy alone --policy)",
         (true, false) => "vision alone (for --pipeline beside a --policy)",
         (false, _) => "policy alone (for --policy)",
     }
+}
+
+/// Where rules are to be read.
+const RULES: &str = "keep to what wit/rostro.wit says of this function; docs/sandbox.md lists the bounds";
+
+/// What to do about an import that no guest gets.
+fn forbidden(import: &str) -> Finding {
+    let interface = import.split('@').next().unwrap_or(import);
+    let family = interface.split('/').next().unwrap_or(interface);
+    let fix = match family {
+        "rostro:pipeline" => {
+            format!("build it against this host's wit/rostro.wit, rostro:pipeline@{WORLD_VERSION}, which has other interfaces")
+        }
+        "wasi:nn" => "build it against wit/deps/wasi-nn, 0.2.0-rc-2024-10-28, and load models by name".to_owned(),
+        "wasi:http" | "wasi:sockets" => {
+            "a pipeline has no network: remove what opens connections; with componentize-js pass `--disable http \
+             --disable fetch-event`, with componentize-py `--stub-wasi`"
+                .to_owned()
+        }
+        _ if import == interface => {
+            "it is no interface with a version, so no component of the world `pipeline`: check which world it was built for".to_owned()
+        }
+        _ => "remove what needs it; a pipeline gets of WASI 0.2 clocks, random and stdio, which docs/sandbox.md lists".to_owned(),
+    };
+    Finding::new("forbidden_import", format!("it imports {import}, which this host does not offer"), fix)
+}
+
+/// What to do about a half of a pipeline of another version.
+fn other_world(export: &str) -> Option<Finding> {
+    let (interface, version) = export.split_once('@')?;
+    let is_half = matches!(interface, "rostro:pipeline/vision" | "rostro:pipeline/policy");
+    (is_half && version != WORLD_VERSION).then(|| {
+        Finding::new(
+            "wrong_world",
+            format!("it exports {interface} of version {version}; this host has {WORLD_VERSION}"),
+            format!("build it against a rostro-sdk (or wit/rostro.wit) of version {WORLD_VERSION}, or run it on a host that has {version}"),
+        )
+    })
+}
+
+fn of_plugin(error: &PluginError) -> Finding {
+    let (code, fix) = match error {
+        PluginError::TooLarge { .. } => {
+            ("too_large", "build it with optimisation for size and without debugging information (opt-level = \"s\", strip = true)")
+        }
+        PluginError::NotAComponent { .. } => (
+            "not_a_component",
+            "give the .wasm of a build for the target wasm32-wasip2; a core module becomes a component with `wasm-tools component new`",
+        ),
+        PluginError::MissingExport { .. } => {
+            ("missing_export", "export a pipeline with `rostro_sdk::export!(Mine)`, or a policy with `rostro_sdk::export!(policy: Mine)`")
+        }
+        PluginError::ForbiddenImports(_) => ("forbidden_import", "remove what needs them"),
+        PluginError::Limit(_) => ("limit", "make it smaller, or raise the limit of that name with --limit, here and for `rostro serve`"),
+        PluginError::WrongWorld(_) => ("wrong_interface", "build it against this host's wit/rostro.wit"),
+        PluginError::Invalid(_) => ("not_valid", "build it again: the file is damaged, or uses what this host's WebAssembly has not"),
+    };
+    Finding::new(code, error.to_string(), fix)
+}
+
+fn of_run(code: &'static str, what: &str, cause: &RunError) -> Finding {
+    Finding::new(code, format!("{what}: {cause}"), fix(cause))
+}
+
+fn of_local(error: &LocalError) -> Finding {
+    use crate::revision::StageError;
+    let LocalError::Stage { cause, .. } = error else {
+        return Finding::new("not_staged", error.to_string(), "mend what it says and check again");
+    };
+    let fix = match &**cause {
+        StageError::Trial(cause) | StageError::Describe(cause) => fix(cause),
+        StageError::NoDimension { .. } => "let the contract's recogniser be the role of a model that makes embeddings".to_owned(),
+        _ => RULES.to_owned(),
+    };
+    Finding::new("not_staged", cause.to_string(), fix)
+}
+
+/// What the author of a component can do about a run that failed.
+fn fix(cause: &RunError) -> String {
+    match cause {
+        RunError::Deadline { .. } => "make it faster: `rostro pipeline bench` shows where its time goes".to_owned(),
+        RunError::Limit(limit) => match limit.name {
+            "memory-mib" => {
+                "free what is not needed any more before more is asked for; an image is 3 bytes a pixel, and a tensor counts, too"
+                    .to_owned()
+            }
+            "tensors" | "handles" => "drop tensors and contexts as soon as they were used".to_owned(),
+            "time-ms" => "make it faster: `rostro pipeline bench` shows where its time goes".to_owned(),
+            name => format!("use less of it, or raise it with --limit {name}=…, here and for `rostro serve`"),
+        },
+        RunError::Trap { cause, .. } if cause.contains("unreachable") => {
+            "it panicked: what it wrote to standard error says where; give back an error instead".to_owned()
+        }
+        RunError::Trap { .. } => "run its own tests on that picture; what it wrote to standard error may say where".to_owned(),
+        RunError::Model(_) => "compare the tensor's shape, type and bytes with what settings.get-model says of the model".to_owned(),
+        RunError::Undecodable(_) | RunError::TooLarge { .. } => {
+            "decode JPEG, PNG and WebP of any size that settings.max-pixels allows".to_owned()
+        }
+        RunError::Output(_) => RULES.to_owned(),
+    }
+}
+
+fn missing_models(wanted: &[String], pack: &Pack) -> Vec<Finding> {
+    let missing = wanted.iter().filter(|role| pack.model(role).is_none());
+    let found: Vec<&str> = pack.manifest().models.keys().map(String::as_str).collect();
+    missing
+        .map(|role| {
+            Finding::new(
+                "missing_model",
+                format!("it wants a model for the role `{role}`, and the pack {} has {}", pack.name(), found.join(", ")),
+                "check it on a pack that has one (--pack), or add one to a pack's manifest: docs/plugins.md",
+            )
+        })
+        .collect()
 }

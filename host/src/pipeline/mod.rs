@@ -1,24 +1,47 @@
 //! `rostro pipeline`: inspects components, and says to a running service which of them shall serve.
 
+mod attempt;
 mod check;
+mod diff;
+mod draw;
+mod images;
+mod local;
 mod operate;
 mod table;
+mod timing;
+mod trial;
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use attempt::TryArgs;
+pub(crate) use attempt::TryError;
 pub(crate) use check::CheckError;
+use diff::DiffArgs;
+use local::LocalArgs;
 pub(crate) use operate::OperateError;
+use timing::BenchArgs;
 
 /// What can be done with pipelines.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PipelineCommand {
-    /// Say whether this host can run a component, and what it is
+    /// Find all that is wrong with a component, and say what it is
     Check {
         /// The component
         file: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        local: LocalArgs,
     },
+    /// Run a component on photos, and draw what it sees on them
+    Try(Box<TryArgs>),
+    /// Compare two components on photos
+    Diff(Box<DiffArgs>),
+    /// Measure the time that a component takes, beside the default pipeline
+    Bench(Box<BenchArgs>),
     /// Give a component to a running service, which stages it, and wait until it is
     Push {
         /// The component
@@ -122,6 +145,9 @@ pub enum PipelineError {
     /// A component is not usable.
     #[error(transparent)]
     Check(#[from] CheckError),
+    /// A pipeline was not tried, or failed.
+    #[error(transparent)]
+    Try(#[from] TryError),
     /// The service cannot be asked, or refuses.
     #[error(transparent)]
     Operate(#[from] OperateError),
@@ -134,7 +160,10 @@ pub enum PipelineError {
 /// [`PipelineError`], whose message is for people.
 pub(crate) fn run(command: PipelineCommand) -> Result<(), PipelineError> {
     match command {
-        PipelineCommand::Check { file } => Ok(check::check(file)?),
+        PipelineCommand::Check { file, json, local } => Ok(check::check(&file, &local, json)?),
+        PipelineCommand::Try(args) => Ok(attempt::attempt(&args)?),
+        PipelineCommand::Diff(args) => Ok(diff::diff(&args)?),
+        PipelineCommand::Bench(args) => Ok(timing::bench(&args)?),
         other => Ok(operate::run(other)?),
     }
 }

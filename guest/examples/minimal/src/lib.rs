@@ -22,7 +22,7 @@ impl Vision for Minimal {
     }
 
     fn analyze(host: &impl Host, image: Vec<u8>, purpose: Purpose) -> Result<Analysis, AnalyzeError> {
-        let picture = decode(&image, host.max_pixels())?;
+        let picture = host.timed("decode", || decode(&image, host.max_pixels()))?;
         let (width, height) = (picture.width, picture.height);
         let mut faces = Vec::new();
         for detection in detect(host, &picture, host.thresholds().detection, purpose)? {

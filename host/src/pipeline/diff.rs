@@ -1,0 +1,218 @@
+//! `rostro pipeline diff`: in what two pipelines differ on somebody's own photos.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use comfy_table::{Table, presets};
+use image::{GenericImage, RgbImage};
+use indicatif::ProgressBar;
+use serde::Serialize;
+
+use super::attempt::{TryError, make};
+use super::draw;
+use super::images;
+use super::local::LocalArgs;
+use super::trial::{Looked, LookedFace, Trial};
+use crate::deployment::overlap;
+use crate::printed::{printed, say};
+use crate::selftest::cosine;
+
+/// Two boxes that overlap by more than this are of one face.
+const SAME_FACE: f32 = 0.5;
+
+/// Embeddings of one face whose cosine is at least this are the same but for rounding.
+const SAME_VECTOR: f32 = 0.999;
+
+/// Two pipelines, and on what to compare them.
+#[derive(Debug, Args)]
+pub(crate) struct DiffArgs {
+    /// The one component
+    a: PathBuf,
+    /// The other component
+    b: PathBuf,
+    /// Folder with photos (*.jpg, *.png, *.webp, also in folders in it), or one photo
+    #[arg(long, value_name = "DIR")]
+    images: PathBuf,
+    /// Folder with enrolled people, as `rostro serve` writes it [default: nobody is known]
+    #[arg(long, value_name = "DIR")]
+    gallery: Option<PathBuf>,
+    /// Folder for pictures of the photos that differ most, both answers side by side
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// How many photos to draw
+    #[arg(long, value_name = "COUNT", default_value_t = 10)]
+    worst: usize,
+    /// Fail if anything differs
+    #[arg(long)]
+    exit_code: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    local: LocalArgs,
+}
+
+/// In what two answers on a photo differ.
+#[derive(Debug, Serialize)]
+struct Difference {
+    image: PathBuf,
+    /// Faces that both saw, that only A saw, that only B saw.
+    both: usize,
+    only_a: usize,
+    only_b: usize,
+    /// Faces that both saw, to which they gave other names: A's and B's.
+    identities: Vec<(Option<String>, Option<String>)>,
+    /// Of faces that both saw, how many have other vectors, and the least cosine between A's and B's.
+    vectors: usize,
+    least_cosine: Option<f32>,
+    /// Where one failed, why.
+    error_a: Option<String>,
+    error_b: Option<String>,
+}
+
+impl Difference {
+    /// How far apart the answers are, for the order of photos: a failure, then names, then faces, then vectors.
+    fn weight(&self) -> (usize, usize, usize, usize) {
+        let failures = usize::from(self.error_a.is_some() != self.error_b.is_some());
+        (failures, self.identities.len(), self.only_a + self.only_b, self.vectors)
+    }
+
+    fn is_none(&self) -> bool {
+        self.weight() == (0, 0, 0, 0)
+    }
+}
+
+/// Compares two pipelines on photos, prints what differs, and draws the worst.
+///
+/// # Errors
+///
+/// [`TryError`]; with `--exit-code` also if anything differs.
+pub(super) fn diff(args: &DiffArgs) -> Result<(), TryError> {
+    let photos = images::of(&args.images)?;
+    let local = args.local.prepare()?;
+    let a = Trial::new(&local, &args.a, args.gallery.as_deref())?;
+    let b = Trial::new(&local, &args.b, args.gallery.as_deref())?;
+    let compares_vectors = a.revision.contract() == b.revision.contract();
+    let progress = ProgressBar::new(photos.len() as u64);
+    let mut differences = Vec::new();
+    for photo in photos {
+        let bytes = images::read(&photo)?;
+        differences.push(compare(photo, a.look(&bytes), b.look(&bytes), compares_vectors));
+        progress.inc(1);
+    }
+    progress.finish_and_clear();
+    differences.sort_by_key(|difference| std::cmp::Reverse(difference.weight()));
+    let differing = differences.iter().filter(|difference| !difference.is_none()).count();
+    if let Some(out) = &args.out {
+        make(out)?;
+        for difference in differences.iter().take(args.worst).filter(|difference| !difference.is_none()) {
+            side_by_side(&a, &b, args, out, &difference.image)?;
+        }
+    }
+    match args.json {
+        true => say(&serde_json::to_string_pretty(&differences).unwrap_or_default()),
+        false => print(&differences, differing, args, compares_vectors),
+    }
+    match args.exit_code && differing > 0 {
+        true => Err(TryError::Differ { differing, photos: differences.len() }),
+        false => Ok(()),
+    }
+}
+
+fn compare(image: PathBuf, a: Result<Looked, crate::run::RunError>, b: Result<Looked, crate::run::RunError>, vectors: bool) -> Difference {
+    let (a, error_a) = split(a);
+    let (b, error_b) = split(b);
+    let mut difference =
+        Difference { image, both: 0, only_a: 0, only_b: 0, identities: Vec::new(), vectors: 0, least_cosine: None, error_a, error_b };
+    let mut left: Vec<&LookedFace> = b.iter().flat_map(|looked| &looked.faces).collect();
+    for face in a.iter().flat_map(|looked| &looked.faces) {
+        let nearest = left.iter().enumerate().map(|(index, other)| (index, overlap(&face.face.bounds, &other.face.bounds)));
+        let Some((index, _)) = nearest.max_by(|a, b| a.1.total_cmp(&b.1)).filter(|(_, overlap)| *overlap > SAME_FACE) else {
+            difference.only_a += 1;
+            continue;
+        };
+        let other = left.swap_remove(index);
+        difference.both += 1;
+        if face.identity != other.identity {
+            difference.identities.push((face.identity.clone(), other.identity.clone()));
+        }
+        if vectors && face.embedding.len() == other.embedding.len() {
+            let cosine = cosine(&face.embedding, &other.embedding);
+            difference.vectors += usize::from(cosine < SAME_VECTOR);
+            difference.least_cosine = Some(difference.least_cosine.map_or(cosine, |least| least.min(cosine)));
+        }
+    }
+    difference.only_b = left.len();
+    difference
+}
+
+fn split(looked: Result<Looked, crate::run::RunError>) -> (Option<Looked>, Option<String>) {
+    match looked {
+        Ok(looked) => (Some(looked), None),
+        Err(error) => (None, Some(error.to_string())),
+    }
+}
+
+/// Draws both answers on a photo, A's to the left of B's.
+fn side_by_side(a: &Trial, b: &Trial, args: &DiffArgs, out: &Path, photo: &Path) -> Result<(), TryError> {
+    let bytes = images::read(photo)?;
+    let picture = draw::upright(photo, &bytes)?;
+    let drawn = |trial: &Trial| {
+        let mut drawn = picture.clone();
+        if let Ok(looked) = trial.look(&bytes) {
+            draw::faces(&mut drawn, &looked);
+        }
+        drawn
+    };
+    let mut both = RgbImage::new(picture.width().saturating_mul(2), picture.height());
+    for (drawn, x) in [(drawn(a), 0), (drawn(b), picture.width())] {
+        // Twice the width holds both.
+        let _ = both.copy_from(&drawn, x, 0);
+    }
+    Ok(draw::write(&both, &draw::place(out, &args.images, photo))?)
+}
+
+fn print(differences: &[Difference], differing: usize, args: &DiffArgs, compares_vectors: bool) {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["PHOTO", "BOTH", "ONLY A", "ONLY B", "NAMES (A → B)", "VECTORS", "LEAST COSINE"]);
+    for difference in differences.iter().filter(|difference| !difference.is_none()) {
+        let image = &difference.image;
+        let name = image.strip_prefix(&args.images).ok().filter(|rest| !rest.as_os_str().is_empty()).unwrap_or(image);
+        let who = |identity: &Option<String>| identity.as_deref().map_or_else(|| "unknown".to_owned(), printed);
+        let mut names: Vec<String> = difference.identities.iter().map(|(a, b)| format!("{} → {}", who(a), who(b))).collect();
+        names.extend(difference.error_a.iter().map(|error| format!("A fails: {}", printed(error))));
+        names.extend(difference.error_b.iter().map(|error| format!("B fails: {}", printed(error))));
+        table.add_row([
+            printed(&name.display().to_string()),
+            difference.both.to_string(),
+            difference.only_a.to_string(),
+            difference.only_b.to_string(),
+            names.join(", "),
+            difference.vectors.to_string(),
+            difference.least_cosine.map_or_else(|| "-".to_owned(), |cosine| format!("{cosine:.4}")),
+        ]);
+    }
+    if differing > 0 {
+        let text: String = table.lines().map(|line| format!("{}\n", line.trim_end())).collect();
+        say(text.trim_end());
+        say("");
+    }
+    let sum = |count: fn(&Difference) -> usize| differences.iter().map(count).sum::<usize>();
+    say(&format!("A {}, B {}", args.a.display(), args.b.display()));
+    say(&format!(
+        "{differing} of {} photos differ: {} faces seen by both, {} by A alone, {} by B alone; {} with another name, {} with another vector",
+        differences.len(),
+        sum(|difference| difference.both),
+        sum(|difference| difference.only_a),
+        sum(|difference| difference.only_b),
+        sum(|difference| difference.identities.len()),
+        sum(|difference| difference.vectors),
+    ));
+    if !compares_vectors {
+        say("their embeddings have different contracts: vectors are not compared, and B knows only people who were enrolled with it");
+    }
+    if let Some(out) = args.out.as_ref().filter(|_| differing > 0) {
+        say(&format!("the photos that differ most are in {}, A's answer to the left of B's", out.display()));
+    }
+}

@@ -1,0 +1,167 @@
+//! A pipeline run by the command itself, without a service: for its author.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::config::{beside_this_program, cores, key_value};
+use crate::cores::Cores;
+use crate::engine::Engine;
+use crate::inference::{LoadError, OnnxRuntime};
+use crate::limits::{LimitError, Limits};
+use crate::models::{Pack, PackError};
+use crate::plugin::{Half, Plugin, PluginError, halves};
+use crate::revision::{Revision, StageError, Tuning};
+use crate::runtime::{self, RuntimeError};
+
+/// How long each call of a component may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// With what a pipeline is run.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LocalArgs {
+    /// Model pack to run it on
+    #[arg(long, env = "ROSTRO_PACK", default_value = "testing", value_name = "PACK")]
+    pub pack: String,
+    /// Folder with installed model packs
+    #[arg(long, env = "ROSTRO_MODELS", value_name = "DIR", default_value = "models/installed")]
+    models: PathBuf,
+    /// Library of ONNX Runtime [default: the installed one]
+    #[arg(long, env = "ROSTRO_ONNXRUNTIME", value_name = "FILE")]
+    onnxruntime: Option<PathBuf>,
+    /// Folder where ONNX Runtime is installed
+    #[arg(long, env = "ROSTRO_RUNTIME", value_name = "DIR", default_value = "models/runtime")]
+    runtime: PathBuf,
+    /// The component that sees, for a policy alone, or that decides, for vision alone [default: insightface.wasm beside this program]
+    #[arg(long, value_name = "FILE")]
+    beside: Option<PathBuf>,
+    /// A setting of the pipeline (repeatable)
+    #[arg(long = "setting", value_name = "KEY=VALUE", value_parser = key_value)]
+    settings: Vec<(String, String)>,
+    /// A limit of the sandbox (repeatable), as for `rostro serve`
+    #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = key_value)]
+    limits: Vec<(String, String)>,
+}
+
+/// Why a pipeline cannot be run here.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalError {
+    /// A limit is none.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
+    /// The sandbox cannot be set up.
+    #[error("cannot set up the sandbox: {0:#}")]
+    Engine(wasmtime::Error),
+    /// ONNX Runtime is not there.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// ONNX Runtime does not start.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The pack cannot be used.
+    #[error(transparent)]
+    Pack(#[from] PackError),
+    /// A file cannot be read.
+    #[error("cannot read {file}: {cause}", file = file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        cause: std::io::Error,
+    },
+    /// A component cannot run here.
+    #[error("{file}: {cause}; `rostro pipeline check` says more", file = file.display())]
+    Plugin {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        cause: Box<PluginError>,
+    },
+    /// The pipeline cannot be put together.
+    #[error("{file}: {cause}; `rostro pipeline check` says more", file = file.display())]
+    Stage {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        cause: Box<StageError>,
+    },
+}
+
+/// What pipelines are run with.
+#[derive(Debug)]
+pub(crate) struct Local {
+    pub engine: Engine,
+    pub onnx: OnnxRuntime,
+    pub pack: Pack,
+    pub tuning: Tuning,
+    pub cores: Cores,
+    beside: PathBuf,
+}
+
+impl LocalArgs {
+    /// The limits that guests are held to.
+    ///
+    /// # Errors
+    ///
+    /// If one is none.
+    pub(crate) fn limits(&self) -> Result<Limits, LimitError> {
+        Limits::with(&self.limits.iter().cloned().collect())
+    }
+
+    /// The model pack.
+    ///
+    /// # Errors
+    ///
+    /// If it is not installed, or damaged.
+    pub(crate) fn open_pack(&self) -> Result<Pack, PackError> {
+        Pack::open(&self.models, &self.pack)
+    }
+
+    /// Everything that a pipeline is run with.
+    ///
+    /// # Errors
+    ///
+    /// [`LocalError`] says what is not there, and how to get it.
+    pub(crate) fn prepare(&self) -> Result<Local, LocalError> {
+        let pack = self.open_pack()?;
+        let library = runtime::locate(self.onnxruntime.as_deref(), &self.runtime)?;
+        let cores = Cores::new(cores());
+        let onnx = OnnxRuntime::load(&library, cores.clone())?;
+        let engine = Engine::new(self.limits()?, cores.all()).map_err(LocalError::Engine)?;
+        let own: BTreeMap<String, String> = self.settings.iter().cloned().collect();
+        let tuning = Tuning { detection: None, similarity: None, max_pixels: 40_000_000, own };
+        let beside = self.beside.clone().unwrap_or_else(beside_this_program);
+        Ok(Local { engine, onnx, pack, tuning, cores, beside })
+    }
+}
+
+impl Local {
+    /// A component as a pipeline: alone, or with its other half.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read, cannot run here, or does not fit the pack.
+    pub(crate) fn revision(&self, file: &Path) -> Result<Arc<Revision>, LocalError> {
+        let bytes = std::fs::read(file).map_err(|cause| LocalError::Unreadable { file: file.to_owned(), cause })?;
+        let failed = |cause| LocalError::Plugin { file: file.to_owned(), cause: Box::new(cause) };
+        let serves = halves(&bytes).map_err(failed)?;
+        let own = Plugin::load(&self.engine, &bytes).map_err(failed)?;
+        let (vision, policy) = match (serves.contains(&Half::Vision), serves.contains(&Half::Policy)) {
+            (true, true) => (own, None),
+            (true, false) => (own, Some(self.other_half()?)),
+            _ => (self.other_half()?, Some(own)),
+        };
+        let none = BTreeMap::new();
+        let staged = Revision::stage(&self.onnx, &self.pack, vision, policy, &none, &self.tuning, PATIENCE);
+        staged.map_err(|cause| LocalError::Stage { file: file.to_owned(), cause: Box::new(cause) })
+    }
+
+    fn other_half(&self) -> Result<Plugin, LocalError> {
+        let file = &self.beside;
+        let bytes = std::fs::read(file).map_err(|cause| LocalError::Unreadable { file: file.clone(), cause })?;
+        Plugin::load(&self.engine, &bytes).map_err(|cause| LocalError::Plugin { file: file.clone(), cause: Box::new(cause) })
+    }
+}

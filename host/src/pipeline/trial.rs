@@ -1,0 +1,159 @@
+//! One pipeline and people, tried on a picture.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::local::{Local, LocalError};
+use crate::bindings::{Decision, Face, Purpose};
+use crate::gallery::{CsvGallery, GalleryError};
+use crate::index::Method;
+use crate::limits::Usage;
+use crate::people::{People, PeopleError, View};
+use crate::revision::Revision;
+use crate::run::RunError;
+use crate::service::{ServiceError, probes};
+
+/// How long a picture may take, and everybody's templates.
+const PICTURE: Duration = Duration::from_secs(60);
+const PEOPLE: Duration = Duration::from_secs(300);
+
+/// Why nothing can be tried.
+#[derive(Debug, thiserror::Error)]
+pub enum TrialError {
+    /// The pipeline cannot run.
+    #[error(transparent)]
+    Local(#[from] LocalError),
+    /// The gallery cannot be opened.
+    #[error(transparent)]
+    Gallery(#[from] GalleryError),
+    /// The people cannot be prepared.
+    #[error(transparent)]
+    People(#[from] PeopleError),
+    /// There is no such folder.
+    #[error("there is no gallery at {0}; enrol people with `rostro serve --gallery` first, or leave --gallery out")]
+    NoGallery(PathBuf),
+}
+
+/// A pipeline with the people whom it knows.
+#[derive(Debug)]
+pub(super) struct Trial {
+    pub revision: Arc<Revision>,
+    view: Arc<View>,
+}
+
+/// What a pipeline said of a picture.
+#[derive(Debug, Serialize)]
+pub(super) struct Looked {
+    pub width: u32,
+    pub height: u32,
+    pub faces: Vec<LookedFace>,
+    pub milliseconds: f64,
+    #[serde(skip)]
+    pub stages: Vec<(String, Duration)>,
+    #[serde(skip)]
+    pub used: Usage,
+}
+
+/// A face, and who it is.
+#[derive(Debug, Serialize)]
+pub(super) struct LookedFace {
+    #[serde(skip)]
+    pub face: Face,
+    #[serde(skip)]
+    pub embedding: Vec<f32>,
+    /// Left, upper, right and lower edge in pixels.
+    bounds: [f32; 4],
+    pub score: f32,
+    /// None for somebody unknown.
+    pub identity: Option<String>,
+    pub confidence: Option<f32>,
+    /// Why it is nobody known.
+    pub reason: Option<String>,
+    /// Of the nearest person.
+    pub similarity: Option<f32>,
+}
+
+impl LookedFace {
+    /// Who it is in a few words.
+    pub(super) fn label(&self) -> String {
+        match (&self.identity, self.confidence) {
+            (Some(id), Some(confidence)) => format!("{id} {confidence:.2}"),
+            _ => format!("? {:.2}", self.score),
+        }
+    }
+}
+
+impl Trial {
+    /// A pipeline from a component's file, with the people of a gallery or nobody.
+    ///
+    /// # Errors
+    ///
+    /// [`TrialError`] says what cannot be used.
+    pub(super) fn new(local: &Local, file: &Path, gallery: Option<&Path>) -> Result<Self, TrialError> {
+        let nobody;
+        let folder = match gallery {
+            Some(folder) if folder.is_dir() => folder,
+            Some(folder) => return Err(TrialError::NoGallery(folder.to_owned())),
+            None => {
+                nobody = tempfile::tempdir().map_err(|cause| LocalError::Unreadable { file: std::env::temp_dir(), cause })?;
+                nobody.path()
+            }
+        };
+        let revision = local.revision(file)?;
+        let people = People::new(Box::new(CsvGallery::open(folder)?), Method::Exact, local.cores.clone());
+        let (view, report) = people.view(&revision, Instant::now() + PEOPLE)?;
+        for problem in &report.problems {
+            eprintln!("left alone: {}", crate::printed::printed(&problem.to_string()));
+        }
+        if report.need_enrolment > 0 {
+            eprintln!("{} people were enrolled with another recogniser and are not known here", report.need_enrolment);
+        }
+        Ok(Self { revision, view })
+    }
+
+    /// Looks at a picture.
+    ///
+    /// # Errors
+    ///
+    /// If the pipeline fails on it.
+    pub(super) fn look(&self, picture: &[u8]) -> Result<Looked, RunError> {
+        let begun = Instant::now();
+        let mut run = self.revision.begin(begun + PICTURE);
+        let analysis = run.analyze(picture, Purpose::Recognize)?;
+        let embeddings: Vec<Vec<f32>> = analysis.faces.iter().map(|analyzed| analyzed.embedding.clone()).collect();
+        let (width, height) = (analysis.width, analysis.height);
+        let probes = probes(&self.view, analysis).map_err(|error| match error {
+            ServiceError::Run(error) => error,
+            other => RunError::Model(other.to_string()),
+        })?;
+        let decided = Instant::now();
+        let decisions = run.decide(&probes)?;
+        let ended = Instant::now();
+        let mut stages = run.stages().to_vec();
+        stages.push(("decide".to_owned(), ended - decided));
+        let faces = probes.into_iter().zip(decisions).zip(embeddings).map(|((probe, decision), embedding)| {
+            let bounds = &probe.face.bounds;
+            let (identity, confidence, reason) = match decision {
+                Decision::Known(known) => {
+                    (probe.candidates.get(known.candidate as usize).map(|candidate| candidate.id.clone()), Some(known.confidence), None)
+                }
+                Decision::Unknown(reason) => (None, None, Some(reason)),
+            };
+            LookedFace {
+                bounds: [bounds.x1, bounds.y1, bounds.x2, bounds.y2],
+                score: probe.face.score,
+                similarity: probe.candidates.first().map(|candidate| candidate.similarity),
+                face: probe.face,
+                embedding,
+                identity,
+                confidence,
+                reason,
+            }
+        });
+        let milliseconds = (ended - begun).as_secs_f64() * 1000.0;
+        Ok(Looked { width, height, faces: faces.collect(), milliseconds, stages, used: run.usage() })
+    }
+}
