@@ -30,8 +30,8 @@ impl Default for Limits {
             memory_bytes: 512 << 20,
             // Function pointers of a Rust component: some thousands.
             table_elements: 20_000,
-            // A Rust component has one of its own and the shims that adapt it; those with an interpreter some more.
-            instances: 32,
+            // A Rust component has one of its own and the shims that adapt it; one of Python has 38.
+            instances: 64,
             // The largest single call carries a detector's input: 50 MB at 2048×2048, under 10 MB at usual sizes.
             transfer_bytes: 64 << 20,
             // Nine outputs of a detector, an input, a graph and its context are alive at a time, and a few streams of WASI.

@@ -168,3 +168,28 @@ fn a_run_that_outlives_its_deadline_gives_its_worker_back_when_it_ends() {
     println!("both workers are back {:?} after the answers", answered.elapsed());
     assert_eq!(at_once("counter").map(|(status, _)| status), [200; 2]);
 }
+
+#[test]
+fn one_policy_in_three_languages_decides_alike_on_every_photo() {
+    let gallery = tempfile::tempdir().unwrap();
+    let server = Options::real().gallery(gallery.path()).start();
+    enroll_everybody(&server);
+    drop(server);
+    let vision = component("insightface");
+    let said = |policy: &str| -> Vec<serde_json::Value> {
+        let mut attempt = crate::harness::rostro();
+        attempt.args(["pipeline", "try"]).arg(component(policy)).arg("--beside").arg(&vision);
+        attempt.args(["--json", "--pack", "mobile", "--images"]).arg(shared("faces")).arg("--gallery").arg(gallery.path());
+        let output = attempt.output().unwrap();
+        assert!(output.status.success(), "{policy}: {}", String::from_utf8_lossy(&output.stderr));
+        let mut outcomes: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
+        outcomes.iter_mut().for_each(|outcome| drop(outcome.as_object_mut().unwrap().remove("milliseconds")));
+        outcomes
+    };
+    let rust = said("attendance-policy");
+    let known = rust.iter().flat_map(|outcome| outcome["faces"].as_array().unwrap()).filter(|face| face["identity"].is_string()).count();
+    println!("{} photos, {known} faces named", rust.len());
+    assert!(rust.len() > 100 && known > 100);
+    assert!(said("attendance-policy-js") == rust, "JavaScript decides otherwise");
+    assert!(said("attendance-policy-python") == rust, "Python decides otherwise");
+}

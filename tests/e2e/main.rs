@@ -5,6 +5,7 @@
 //! beside the repository). Anything missing fails the test with what to run.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests fail by panicking")]
 
+mod authors;
 mod bad_input;
 mod bounds;
 mod enrollment;

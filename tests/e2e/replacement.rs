@@ -15,7 +15,7 @@ fn a_policy_of_its_own_replaces_the_rule_alone() {
 
     // Nobody leads by more than a cosine can: everybody is ambiguous.
     let policy =
-        |margin: &str| Options::drawn().gallery(gallery.path()).arg("--policy", component("margin-policy")).arg("--setting", margin);
+        |margin: &str| Options::drawn().gallery(gallery.path()).arg("--policy", component("attendance-policy")).arg("--setting", margin);
     let server = policy("margin=2.1").start();
     let answer = server.recognize(drawn("alice-probe.png")).ok();
     let face = &answer["recognized_faces"][0];
@@ -64,6 +64,6 @@ fn pipeline_check_says_what_a_component_is() {
     {
         assert!(pipeline.contains(words), "{words}: {pipeline}");
     }
-    let policy = check("margin-policy");
+    let policy = check("attendance-policy");
     assert!(policy.contains("policy alone") && !policy.contains("wasi:nn"), "{policy}");
 }

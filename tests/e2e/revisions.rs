@@ -153,7 +153,7 @@ fn what_was_active_previous_and_beside_comes_back_after_a_kill() {
     let configured = server.active();
     let variant = server.staged(&second, "");
     let canary = server.staged(&again(&first, 1), "");
-    let shadow = server.staged(&bytes(component("margin-policy")), "");
+    let shadow = server.staged(&bytes(component("attendance-policy")), "");
     server.activate(&variant);
     server.admin_post(&format!("/v1/revisions/{canary}/canary?share=0.25")).ok();
     server.admin_post(&format!("/v1/revisions/{shadow}/shadow?share=1")).ok();
@@ -483,7 +483,7 @@ fn the_command_line_drives_a_running_service() {
     let listed: Value = serde_json::from_str(&says(&["list", "--json"])).unwrap();
     assert_eq!(listed["revisions"].as_array().unwrap().len(), 2);
 
-    let policy = component("margin-policy");
+    let policy = component("attendance-policy");
     assert!(says(&["push", policy.to_str().unwrap(), "--activate"]).ends_with(": active\n"));
     let refused = refusal(server.pipeline(&["retire", &server.active()]));
     assert!(refused.contains("refused: the revision") && refused.contains("is active; activate another first"), "{refused}");

@@ -82,7 +82,7 @@ fn half_a_pipeline_is_held_as_the_active_one_is() {
     let server = Options::drawn().start();
     let held = server.staged(&again(&bytes(component("insightface")), 1), "limits=tensors=12,faces=100");
     server.activate(&held);
-    let policy = server.staged(&bytes(component("margin-policy")), "limits=faces=50");
+    let policy = server.staged(&bytes(component("attendance-policy")), "limits=faces=50");
     let limits = server.admin_get(&format!("/v1/revisions/{policy}"))["limits"].clone();
     assert_eq!(limits, serde_json::json!({"faces": "50", "tensors": "12"}));
 }

@@ -11,7 +11,7 @@ use crate::wasm::Toolchain;
 /// Each component's file in `target/guest`, and its package.
 const COMPONENTS: [(&str, &str); 4] = [
     ("insightface", "rostro-insightface"),
-    ("margin-policy", "rostro-margin-policy"),
+    ("attendance-policy", "rostro-attendance-policy"),
     ("minimal", "rostro-minimal"),
     ("evil", "rostro-evil"),
 ];

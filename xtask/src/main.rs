@@ -5,6 +5,7 @@ mod check;
 mod guest;
 mod python;
 mod quantize;
+mod scripted;
 mod serve;
 mod setup;
 mod steps;

@@ -7,6 +7,7 @@ use clap::Args;
 
 use crate::guest;
 use crate::python;
+use crate::scripted;
 use crate::setup::{self, SetupArgs};
 use crate::steps::{cargo, command, debian_packages, in_ci, on_path, root, shared, step, succeed, succeeds};
 
@@ -38,6 +39,7 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
     let pack = if photos { "mobile" } else { "testing" };
     setup::run(&SetupArgs { pack: Some(pack.to_owned()), accept_license: true })?;
     guest::build_variant()?;
+    scripted::build()?;
     step("tests in Rust", || rust(args, photos))?;
     step("documentation's examples", || succeed(cargo().args(["test", "--quiet", "--doc", "--workspace"])))?;
     if photos && !args.no_python {

@@ -6,6 +6,9 @@ pub const PREFIX: &str = "evil:";
 /// The setting that says how `describe` misbehaves: a name of [`DESCRIPTIONS`].
 pub const SETTING: &str = "evil-describe";
 
+/// The setting that names a mode for every image that names none; `model-unknown` wants a model that no pack has.
+pub const ALWAYS: &str = "evil-always";
+
 /// A way to misbehave.
 #[derive(Clone, Copy, Debug)]
 pub struct Mode {

@@ -36,12 +36,17 @@ impl Guest for Evil {
             Some("name") => description.identity.name = "Evil\n\u{1b}[31m".to_owned(),
             _ => {}
         }
+        if settings::get(modes::ALWAYS).as_deref() == Some("model-unknown") {
+            description.models.push("liveness".to_owned());
+        }
         description
     }
 
     fn analyze(image: Vec<u8>, _purpose: Purpose) -> Answer {
         let calls = CALLS.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        let Some((name, argument)) = modes::parse(&image) else { return honest() };
+        let always = settings::get(modes::ALWAYS);
+        let named = modes::parse(&image).or(always.as_ref().map(|name| (name.as_bytes(), &b""[..])));
+        let Some((name, argument)) = named else { return honest() };
         let name = String::from_utf8_lossy(name);
         policy::remember(&name);
         act(&name, argument, calls)

@@ -1,5 +1,6 @@
 //! `rostro pipeline check`: all that is wrong with a component, found without serving it.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -159,7 +160,7 @@ impl Report {
             Err(error) => return self.findings.push(of_plugin(&error)),
         };
         let pack = args.open_pack();
-        if let Err(finding) = self.describe(&plugin, pack.as_ref().ok()) {
+        if let Err(finding) = self.describe(&plugin, pack.as_ref().ok(), args.own()) {
             return self.findings.push(*finding);
         }
         match pack {
@@ -172,13 +173,14 @@ impl Report {
     }
 
     /// Asks the component what it is.
-    fn describe(&mut self, plugin: &Plugin, pack: Option<&Pack>) -> Result<(), Box<Finding>> {
+    fn describe(&mut self, plugin: &Plugin, pack: Option<&Pack>, own: BTreeMap<String, String>) -> Result<(), Box<Finding>> {
         let deadline = Instant::now() + DESCRIBE;
         let mut settings = Settings::default();
         if let Some(pack) = pack {
             settings.thresholds = pack.manifest().thresholds;
             settings.own = pack.manifest().settings.clone();
         }
+        settings.own.extend(own);
         let failed = |cause: RunError| Box::new(of_run("describe_failed", "it cannot say what it is", &cause));
         let wrong = |cause: checked::InvalidOutput| Box::new(Finding::new("wrong_description", cause.to_string(), RULES));
         let identity = if plugin.serves(Half::Vision) {
@@ -206,6 +208,10 @@ impl Report {
         };
         let revision = match local.revision(&self.file) {
             Ok(revision) => revision,
+            Err(error @ LocalError::NoOtherHalf { .. }) => {
+                self.not_tried = Some(format!("the self-test: {error}"));
+                return;
+            }
             Err(error) => return self.findings.push(of_local(&error)),
         };
         match SelfTest::drawn().run(&revision) {

@@ -72,6 +72,14 @@ pub enum LocalError {
         /// Why.
         cause: std::io::Error,
     },
+    /// What completes a policy or vision alone is not there.
+    #[error("cannot read {file}, which is to be the pipeline's other half: {cause}; name a component with --beside", file = file.display())]
+    NoOtherHalf {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        cause: std::io::Error,
+    },
     /// A component cannot run here.
     #[error("{file}: {cause}; `rostro pipeline check` says more", file = file.display())]
     Plugin {
@@ -111,6 +119,11 @@ impl LocalArgs {
         Limits::with(&self.limits.iter().cloned().collect())
     }
 
+    /// The pipeline's settings that are given.
+    pub(crate) fn own(&self) -> BTreeMap<String, String> {
+        self.settings.iter().cloned().collect()
+    }
+
     /// The model pack.
     ///
     /// # Errors
@@ -131,8 +144,7 @@ impl LocalArgs {
         let cores = Cores::new(cores());
         let onnx = OnnxRuntime::load(&library, cores.clone())?;
         let engine = Engine::new(self.limits()?, cores.all()).map_err(LocalError::Engine)?;
-        let own: BTreeMap<String, String> = self.settings.iter().cloned().collect();
-        let tuning = Tuning { detection: None, similarity: None, max_pixels: 40_000_000, own };
+        let tuning = Tuning { detection: None, similarity: None, max_pixels: 40_000_000, own: self.own() };
         let beside = self.beside.clone().unwrap_or_else(beside_this_program);
         Ok(Local { engine, onnx, pack, tuning, cores, beside })
     }
@@ -161,7 +173,7 @@ impl Local {
 
     fn other_half(&self) -> Result<Plugin, LocalError> {
         let file = &self.beside;
-        let bytes = std::fs::read(file).map_err(|cause| LocalError::Unreadable { file: file.clone(), cause })?;
+        let bytes = std::fs::read(file).map_err(|cause| LocalError::NoOtherHalf { file: file.clone(), cause })?;
         Plugin::load(&self.engine, &bytes).map_err(|cause| LocalError::Plugin { file: file.clone(), cause: Box::new(cause) })
     }
 }

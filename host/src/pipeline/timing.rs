@@ -91,12 +91,8 @@ pub(super) fn bench(args: &BenchArgs) -> Result<(), TryError> {
         spinner.tick();
     }
     spinner.finish_and_clear();
-    say(&format!(
-        "{} looks of each at {} pictures, on the pack {}, in turns; medians in ms",
-        one.totals.len(),
-        pictures.len(),
-        args.local.pack
-    ));
+    let pictures = if pictures.len() == 1 { "1 picture".to_owned() } else { format!("{} pictures", pictures.len()) };
+    say(&format!("{} looks of each at {pictures}, on the pack {}, in turns; medians in ms", one.totals.len(), args.local.pack));
     say(table(args, &against, &one, &two).trim_end());
     Ok(())
 }

@@ -8,6 +8,7 @@ mod frames;
 mod machine;
 mod memory;
 mod peer;
+mod policies;
 mod revisions;
 mod search;
 mod service;
@@ -56,6 +57,8 @@ enum What {
     Memory,
     /// Starts, staging, and swaps of pipelines under load
     Revisions,
+    /// One policy in Rust, JavaScript and Python, beside the default pipeline's own
+    Policies,
 }
 
 /// Sets everything up, measures, prints tables, and fails if any request failed.
@@ -79,6 +82,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
             What::Floor => floor::measure()?,
             What::Memory => memory::watch(args.requests)?,
             What::Revisions => revisions::measure(args.swaps)?,
+            What::Policies => policies::compare(args.seconds)?,
             What::Search => {}
         }
     }

@@ -50,12 +50,17 @@ pub(super) fn free_address() -> Result<String> {
 
 /// A folder of that name, emptied.
 pub(super) fn empty_folder(name: &str) -> Result<PathBuf> {
-    let folder = scratch().join(name);
+    let folder = folder(name);
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
     }
     fs::create_dir_all(&folder)?;
     Ok(folder)
+}
+
+/// Where [`empty_folder`] makes a folder of this name.
+pub(super) fn folder(name: &str) -> PathBuf {
+    scratch().join(name)
 }
 
 impl Service {

@@ -1,0 +1,72 @@
+// A policy for attendance: one person once a frame, stricter for small faces, and a margin over the runner-up.
+//
+// The same as ../rust and ../python, number for number; ../rust says what the settings mean.
+
+import { get, getThresholds } from "rostro:pipeline/settings@0.1.0";
+
+function number(key, usual) {
+  const text = get(key);
+  const value = text === undefined || text.trim() === "" ? NaN : Number(text);
+  return Number.isNaN(value) ? usual : value;
+}
+
+const unknown = (code) => ({ tag: "unknown", val: code });
+
+export const policy = {
+  describe() {
+    return { name: "attendance-policy", version: "0.1.0" };
+  },
+
+  review(faces) {
+    const reject = (code, message, value, limit) => ({ tag: "reject", val: [{ code, message, value, limit }] });
+    if (faces.length === 0) {
+      return reject("no_face", "No face was found; take the photo from nearer, with the whole face in it.");
+    }
+    let best = 0;
+    faces.forEach((face, index) => {
+      if (face.score > faces[best].score) best = index;
+    });
+    const threshold = getThresholds().detection;
+    if (faces[best].score < threshold) {
+      const message = "The face is not clear enough; take the photo from nearer, in better light, facing the camera.";
+      return reject("low_detection_score", message, faces[best].score, threshold);
+    }
+    return { tag: "accept", val: best };
+  },
+
+  template(samples) {
+    // Added up in the order of samples: in another, the last bits would be others.
+    const sums = new Float64Array(samples[0].length);
+    for (const sample of samples) {
+      for (let index = 0; index < sums.length; index += 1) sums[index] += sample[index];
+    }
+    return [Float32Array.from(sums, (sum) => sum / samples.length)];
+  },
+
+  decide(probes) {
+    const margin = number("margin", 0.05);
+    const small = number("small-face", 40);
+    const surcharge = number("small-face-surcharge", 0.05);
+    const threshold = getThresholds().similarity;
+    const claims = [];
+    const decisions = probes.map(({ face: { bounds }, candidates }, face) => {
+      const size = Math.min(bounds.x2 - bounds.x1, bounds.y2 - bounds.y1);
+      const least = size < small ? threshold + surcharge : threshold;
+      const [best, next] = candidates;
+      if (best === undefined) return unknown("no_candidates");
+      if (best.similarity <= least) return unknown("below_threshold");
+      if (best.similarity - (next?.similarity ?? -1) < margin) return unknown("ambiguous");
+      claims.push({ face, similarity: best.similarity, id: best.id });
+      return unknown("already_matched");
+    });
+    // A person is given to the face most like them, of equal ones to the first.
+    const given = new Set();
+    for (const { face, similarity, id } of claims.sort((a, b) => b.similarity - a.similarity)) {
+      if (!given.has(id)) {
+        given.add(id);
+        decisions[face] = { tag: "known", val: { candidate: 0, confidence: Math.min(Math.max(similarity, 0), 1) } };
+      }
+    }
+    return decisions;
+  },
+};

@@ -1,0 +1,73 @@
+"""A policy for attendance: one person once a frame, stricter for small faces, and a margin over the runner-up.
+
+The same as ../rust and ../js, number for number; ../rust says what the settings mean.
+"""
+
+from wit_world import exports
+from wit_world.exports.policy import (
+    Decision_Known,
+    Decision_Unknown,
+    Match,
+    Reason,
+    ReviewOutcome_Accept,
+    ReviewOutcome_Reject,
+)
+from wit_world.imports import settings
+from wit_world.imports.types import Identity
+
+
+def number(key, usual):
+    text = settings.get(key)
+    try:
+        return usual if text is None else float(text)
+    except ValueError:
+        return usual
+
+
+class Policy(exports.Policy):
+    def describe(self):
+        return Identity("attendance-policy", "0.1.0")
+
+    def review(self, faces):
+        if not faces:
+            message = "No face was found; take the photo from nearer, with the whole face in it."
+            return ReviewOutcome_Reject([Reason("no_face", message, None, None)])
+        best = max(range(len(faces)), key=lambda index: faces[index].score)
+        threshold = settings.get_thresholds().detection
+        if faces[best].score < threshold:
+            message = "The face is not clear enough; take the photo from nearer, in better light, facing the camera."
+            return ReviewOutcome_Reject([Reason("low_detection_score", message, faces[best].score, threshold)])
+        return ReviewOutcome_Accept(best)
+
+    def template(self, samples):
+        # Added up in the order of samples: in another, the last bits would be others.
+        sums = [0.0] * len(samples[0])
+        for sample in samples:
+            sums = [total + value for total, value in zip(sums, sample)]
+        return [[total / len(samples) for total in sums]]
+
+    def decide(self, probes):
+        margin, small, surcharge = number("margin", 0.05), number("small-face", 40.0), number("small-face-surcharge", 0.05)
+        threshold = settings.get_thresholds().similarity
+        decisions, claims = [], []
+        for face, probe in enumerate(probes):
+            bounds = probe.face.bounds
+            size = min(bounds.x2 - bounds.x1, bounds.y2 - bounds.y1)
+            least = threshold + surcharge if size < small else threshold
+            following = probe.candidates[1].similarity if len(probe.candidates) > 1 else -1.0
+            if not probe.candidates:
+                decisions.append(Decision_Unknown("no_candidates"))
+            elif probe.candidates[0].similarity <= least:
+                decisions.append(Decision_Unknown("below_threshold"))
+            elif probe.candidates[0].similarity - following < margin:
+                decisions.append(Decision_Unknown("ambiguous"))
+            else:
+                claims.append((face, probe.candidates[0].similarity, probe.candidates[0].id))
+                decisions.append(Decision_Unknown("already_matched"))
+        # A person is given to the face most like them, of equal ones to the first.
+        given = set()
+        for face, similarity, person in sorted(claims, key=lambda claim: -claim[1]):
+            if person not in given:
+                given.add(person)
+                decisions[face] = Decision_Known(Match(0, min(max(similarity, 0.0), 1.0)))
+        return decisions
