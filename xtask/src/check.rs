@@ -4,6 +4,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
+use crate::docs;
 use crate::python;
 use crate::steps::{cargo, command, root, step, succeed, succeeds};
 
@@ -18,6 +19,7 @@ pub(crate) fn run() -> Result<()> {
         doc.args(["doc", "--quiet", "--workspace", "--no-deps", "--document-private-items"]);
         succeed(doc.env("RUSTDOCFLAGS", "--deny warnings"))
     })?;
+    step("docs/wit.md", docs::check)?;
     let mut deny = cargo_deny()?;
     step("licences, duplicates and sources of dependencies", || succeed(deny.args(["check", "licenses", "bans", "sources"])))?;
     advisories()

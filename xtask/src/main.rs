@@ -2,6 +2,7 @@
 
 mod bench;
 mod check;
+mod docs;
 mod guest;
 mod python;
 mod quantize;
@@ -10,6 +11,7 @@ mod serve;
 mod setup;
 mod steps;
 mod test;
+mod walk;
 mod wasm;
 
 use std::process::ExitCode;
@@ -33,6 +35,10 @@ enum Task {
     Test(test::TestArgs),
     /// Build the WebAssembly components into target/guest
     Guest,
+    /// Walk a plugin author's first hour, from nothing to a pipeline that serves, in each language
+    Walk,
+    /// Make docs/wit.md of wit/
+    Docs,
     /// Install what serving and testing need
     Setup(setup::SetupArgs),
     /// Check format, lints, documentation and dependencies
@@ -58,6 +64,8 @@ fn run() -> Result<()> {
         Task::Serve(args) => serve::run(args),
         Task::Test(args) => test::run(&args),
         Task::Guest => guest::build(),
+        Task::Walk => walk::run(),
+        Task::Docs => docs::write(),
         Task::Setup(args) => setup::run(&args),
         Task::Check => check::run(),
         Task::Bench(args) => bench::run(&args),

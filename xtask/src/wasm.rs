@@ -61,11 +61,25 @@ impl Toolchain {
 
     /// The command that builds the library of a package as a component; SIMD is on.
     pub(crate) fn build(&self, package: &str) -> Result<Command> {
+        let mut build = self.cargo("rustc")?;
+        // A component is a cdylib, which native linkers refuse for the names of its exports: only this build asks for one.
+        build.args(["--quiet", "--package", package, "--lib", "--crate-type", "cdylib", "--target", TARGET, "--profile", "guest"]);
+        Ok(build)
+    }
+
+    /// The command that builds the project in the current folder as its author would: `cargo build --release --target wasm32-wasip2`.
+    pub(crate) fn build_project(&self) -> Result<Command> {
+        let mut build = self.cargo("build")?;
+        build.args(["--quiet", "--release", "--target", TARGET]);
+        Ok(build)
+    }
+
+    fn cargo(&self, subcommand: &str) -> Result<Command> {
         let simd = "-C target-feature=+simd128";
-        let mut build = match self {
+        Ok(match self {
             Self::Rustup => {
                 let mut build = crate::steps::cargo();
-                build.env("RUSTFLAGS", simd).arg("rustc");
+                build.env("RUSTFLAGS", simd).arg(subcommand);
                 build
             }
             Self::Debian { rustc, cargo, libc, linkers } => {
@@ -81,13 +95,10 @@ impl Toolchain {
                     // What rustup set for the cargo that runs this.
                     .env_remove("RUSTUP_TOOLCHAIN")
                     .env_remove("CARGO")
-                    .arg("rustc")
+                    .arg(subcommand)
                     .arg("-Zbuild-std=std,panic_abort");
                 build
             }
-        };
-        // A component is a cdylib, which native linkers refuse for the names of its exports: only this build asks for one.
-        build.args(["--quiet", "--package", package, "--lib", "--crate-type", "cdylib", "--target", TARGET, "--profile", "guest"]);
-        Ok(build)
+        })
     }
 }

@@ -27,4 +27,5 @@ pub mod review;
 pub mod scales;
 pub mod scrfd;
 pub mod tensor;
+pub mod testing;
 pub mod vision;

@@ -7,6 +7,7 @@ mod draw;
 mod images;
 mod local;
 mod operate;
+mod scaffold;
 mod table;
 mod timing;
 mod trial;
@@ -21,11 +22,15 @@ pub(crate) use check::CheckError;
 use diff::DiffArgs;
 use local::LocalArgs;
 pub(crate) use operate::OperateError;
+use scaffold::NewArgs;
+pub(crate) use scaffold::NewError;
 use timing::BenchArgs;
 
 /// What can be done with pipelines.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PipelineCommand {
+    /// Make a project of a pipeline's own, which builds with one command and passes its tests
+    New(NewArgs),
     /// Find all that is wrong with a component, and say what it is
     Check {
         /// The component
@@ -145,6 +150,9 @@ pub enum PipelineError {
     /// A component is not usable.
     #[error(transparent)]
     Check(#[from] CheckError),
+    /// There is no project.
+    #[error(transparent)]
+    New(#[from] NewError),
     /// A pipeline was not tried, or failed.
     #[error(transparent)]
     Try(#[from] TryError),
@@ -161,6 +169,7 @@ pub enum PipelineError {
 pub(crate) fn run(command: PipelineCommand) -> Result<(), PipelineError> {
     match command {
         PipelineCommand::Check { file, json, local } => Ok(check::check(&file, &local, json)?),
+        PipelineCommand::New(args) => Ok(scaffold::new(&args)?),
         PipelineCommand::Try(args) => Ok(attempt::attempt(&args)?),
         PipelineCommand::Diff(args) => Ok(diff::diff(&args)?),
         PipelineCommand::Bench(args) => Ok(timing::bench(&args)?),

@@ -81,7 +81,11 @@ pub enum OperateError {
 pub(super) fn run(command: PipelineCommand) -> Result<(), OperateError> {
     match command {
         // These have no service.
-        PipelineCommand::Check { .. } | PipelineCommand::Try(_) | PipelineCommand::Diff(_) | PipelineCommand::Bench(_) => Ok(()),
+        PipelineCommand::New(_)
+        | PipelineCommand::Check { .. }
+        | PipelineCommand::Try(_)
+        | PipelineCommand::Diff(_)
+        | PipelineCommand::Bench(_) => Ok(()),
         PipelineCommand::Push { file, pack, policy_only, limits, activate, allow_contract_change, timeout, service } => {
             let client = Client::new(&service)?;
             let pushed = client.push(&file, pack.as_deref(), policy_only, &limits)?;

@@ -59,24 +59,10 @@ impl Policy for AttendancePolicy {
 #[cfg(test)]
 mod tests {
     use rostro_sdk::geometry::Rect;
-    use rostro_sdk::host::{Level, Thresholds};
     use rostro_sdk::policy::{Candidate, Face};
+    use rostro_sdk::testing::Fixed;
 
     use super::*;
-
-    struct Usual;
-
-    impl Settings for Usual {
-        fn thresholds(&self) -> Thresholds {
-            Thresholds { detection: 0.5, similarity: 0.5 }
-        }
-
-        fn setting(&self, _key: &str) -> Option<String> {
-            None
-        }
-
-        fn log(&self, _level: Level, _message: &str) {}
-    }
 
     fn probe(size: f32, candidates: &[(&str, f32)]) -> Probe {
         let candidate = |&(id, similarity): &(&str, f32)| Candidate { id: id.to_owned(), similarity };
@@ -88,7 +74,7 @@ mod tests {
     #[test]
     fn a_face_is_named_by_its_size_its_lead_and_once_a_frame() {
         let decided = AttendancePolicy::decide(
-            &Usual,
+            &Fixed::default(),
             &[
                 probe(100.0, &[("a", 0.52)]),
                 probe(39.0, &[("b", 0.52)]),

@@ -1,0 +1,47 @@
+// Who is who. Types are those of wit/rostro.wit, as componentize-js brings them to JavaScript.
+
+// How much more similar a small face must be.
+const SURCHARGE = 0.05;
+
+const unknown = (code) => ({ tag: "unknown", val: code });
+
+// The face with the highest score, unless that is below the threshold.
+export function review(faces, threshold) {
+  const reject = (code, message, value, limit) => ({ tag: "reject", val: [{ code, message, value, limit }] });
+  if (faces.length === 0) return reject("no_face", "No face was found; take the photo from nearer.");
+  const scores = faces.map((face) => face.score);
+  const best = scores.indexOf(Math.max(...scores));
+  if (scores[best] < threshold) {
+    return reject("low_detection_score", "The face is not clear enough; take the photo from nearer.", scores[best], threshold);
+  }
+  return { tag: "accept", val: best };
+}
+
+// What stands for a person: the mean of their samples.
+export function mean(samples) {
+  const sums = new Float64Array(samples[0].length);
+  for (const sample of samples) sample.forEach((value, index) => (sums[index] += value));
+  return Float32Array.from(sums, (sum) => sum / samples.length);
+}
+
+// Gives each face its best candidate, if they are similar enough, and each person to the face most like them. Faces of less than `small` pixels
+// must be more similar.
+export function decide(probes, threshold, small) {
+  const claims = [];
+  const decisions = probes.map(({ face: { bounds }, candidates }, face) => {
+    const size = Math.min(bounds.x2 - bounds.x1, bounds.y2 - bounds.y1);
+    const least = size < small ? threshold + SURCHARGE : threshold;
+    const best = candidates[0];
+    if (best === undefined) return unknown("no_candidates");
+    if (best.similarity <= least) return unknown("below_threshold");
+    claims.push({ face, id: best.id, similarity: best.similarity });
+    return unknown("already_matched");
+  });
+  const given = new Set();
+  for (const { face, id, similarity } of claims.sort((a, b) => b.similarity - a.similarity)) {
+    if (given.has(id)) continue;
+    given.add(id);
+    decisions[face] = { tag: "known", val: { candidate: 0, confidence: Math.min(Math.max(similarity, 0), 1) } };
+  }
+  return decisions;
+}

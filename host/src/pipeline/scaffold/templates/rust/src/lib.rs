@@ -1,0 +1,69 @@
+//! A pipeline: faces are found, aligned and embedded, and the default rules say who is who.
+
+use rostro_sdk::align::align;
+use rostro_sdk::analysis::{Analysis, AnalyzeError, AnalyzedFace, Description, EmbeddingContract, Purpose};
+use rostro_sdk::decode::decode;
+use rostro_sdk::detector::{DETECTOR, detect};
+use rostro_sdk::host::Host;
+use rostro_sdk::measure::Measures;
+use rostro_sdk::policy::{Identity, Policy};
+use rostro_sdk::recognizer::{RECOGNIZER, embed};
+use rostro_sdk::scrfd::Detection;
+use rostro_sdk::vision::Vision;
+
+/// The component.
+#[derive(Debug)]
+pub struct Pipeline;
+
+rostro_sdk::export!(Pipeline);
+
+impl Vision for Pipeline {
+    fn describe() -> Description {
+        // Embeddings made otherwise than by `embed` need a contract of their own: they cannot be compared with others.
+        Description { identity: Self::identity(), models: vec![DETECTOR, RECOGNIZER], contract: EmbeddingContract::arcface(RECOGNIZER) }
+    }
+
+    fn analyze(host: &impl Host, image: Vec<u8>, purpose: Purpose) -> Result<Analysis, AnalyzeError> {
+        let picture = host.timed("decode", || decode(&image, host.max_pixels()))?;
+        let (width, height) = (picture.width, picture.height);
+        let mut faces = Vec::new();
+        for detection in detect(host, &picture, host.thresholds().detection, purpose)? {
+            let Detection { bounds, landmarks, score } = detection;
+            // What lies outside the picture, or has landmarks in one point, is no face.
+            if let Some((inside, aligned)) = bounds.within(width, height).zip(align(&picture, &landmarks)) {
+                let embedding = embed(host, RECOGNIZER, [&aligned])?.concat();
+                let measures = Measures::of(&bounds, &landmarks, &aligned).named();
+                faces.push(AnalyzedFace { bounds: inside, score, landmarks, measures, embedding });
+            }
+        }
+        faces.sort_by(|a, b| b.bounds.area().total_cmp(&a.bounds.area()));
+        Ok(Analysis { width, height, faces })
+    }
+}
+
+/// The default rules; write `review`, `template` or `decide` here to have your own.
+impl Policy for Pipeline {
+    fn identity() -> Identity {
+        Identity::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rostro_sdk::testing::Fixed;
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_image_is_the_callers_fault() {
+        let answer = Pipeline::analyze(&Fixed::default(), b"no image".to_vec(), Purpose::Recognize);
+        assert!(matches!(answer, Err(AnalyzeError::Image(_))), "{answer:?}");
+    }
+
+    #[test]
+    fn it_asks_for_the_models_that_it_loads() {
+        let description = Pipeline::describe();
+        assert_eq!(description.models, [DETECTOR, RECOGNIZER]);
+        assert_eq!(description.identity.name, env!("CARGO_PKG_NAME"));
+    }
+}
