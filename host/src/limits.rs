@@ -139,7 +139,7 @@ impl Limits {
         let limits = &mut self;
         for (name, text) in changes {
             let range = RANGES.iter().find(|(known, ..)| known == name);
-            let &(name, least, most) = range.ok_or_else(|| LimitError::Unknown { name: name.clone() })?;
+            let &(name, least, most) = range.ok_or_else(|| LimitError::Unknown { name: name.chars().take(64).collect() })?;
             let value = text.parse().ok().filter(|value| (least..=most).contains(value));
             let value: usize = value.ok_or_else(|| LimitError::Range { name: name.to_owned(), value: text.clone(), least, most })?;
             match name {
@@ -231,6 +231,18 @@ impl Limits {
     #[must_use]
     pub fn templates(&self) -> usize {
         self.templates
+    }
+
+    /// A guest's own time in one request.
+    #[must_use]
+    pub fn time(&self) -> Duration {
+        self.time
+    }
+
+    /// The same, but with all the time that a request's deadline gives.
+    #[must_use]
+    pub(crate) fn unhurried(&self) -> Self {
+        Self { time: Self::default().time, ..self.clone() }
     }
 
     /// When a guest that begins now must be done: at the request's deadline, or before it if its own time is up then.

@@ -87,7 +87,7 @@ impl Half {
 #[derive(Debug, thiserror::Error)]
 pub enum PluginError {
     /// More bytes than are compiled.
-    #[error("the component has {size} bytes; at most {MAX_COMPONENT_BYTES} are taken")]
+    #[error("the component has {size} bytes or more; at most {MAX_COMPONENT_BYTES} are taken")]
     TooLarge {
         /// Its size.
         size: usize,
@@ -178,6 +178,12 @@ impl Plugin {
     #[must_use]
     pub fn within(self, limits: Arc<Limits>) -> Self {
         Self { limits, ..self }
+    }
+
+    /// The same component, not held to a time of its own: for what is no request, and done where others go first.
+    #[must_use]
+    pub(crate) fn unhurried(&self) -> Self {
+        self.clone().within(Arc::new(self.limits.unhurried()))
     }
 
     /// What its instances are held to.

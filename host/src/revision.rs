@@ -186,7 +186,7 @@ impl Revision {
     /// Runs vision once on the smallest picture, so that settings that it does not understand and models of another kind are found
     /// before anybody is served.
     fn tried(self: Arc<Self>, deadline: Instant) -> Result<Arc<Self>, StageError> {
-        self.begin(deadline).analyze(SMALLEST_PICTURE, Purpose::Detect).map_err(StageError::Trial)?;
+        self.begin(deadline).unhurried().analyze(SMALLEST_PICTURE, Purpose::Detect).map_err(StageError::Trial)?;
         Ok(self)
     }
 

@@ -62,6 +62,8 @@ pub enum RunError {
 pub struct Run {
     revision: Arc<Revision>,
     deadline: Instant,
+    /// Whether a limit on a guest's own time holds.
+    is_hurried: bool,
     vision: Option<Guest>,
     policy: Option<Guest>,
     stages: Vec<(String, Duration)>,
@@ -69,12 +71,17 @@ pub struct Run {
 
 impl Run {
     pub(crate) fn new(revision: Arc<Revision>, deadline: Instant) -> Self {
-        Self { revision, deadline, vision: None, policy: None, stages: Vec::new() }
+        Self { revision, deadline, is_hurried: true, vision: None, policy: None, stages: Vec::new() }
+    }
+
+    /// The same, whatever a guest's own time: staging is done where requests go first, and must not fail for that.
+    pub(crate) fn unhurried(self) -> Self {
+        Self { is_hurried: false, ..self }
     }
 
     /// Asks a component that serves vision what it is, before it has any models.
     pub(crate) fn describe(plugin: &Plugin, settings: &Settings, deadline: Instant) -> Result<Description, RunError> {
-        let mut guest = start(plugin, &Arc::new(settings.clone()), &Models::default(), deadline)?;
+        let mut guest = start(&plugin.unhurried(), &Arc::new(settings.clone()), &Models::default(), deadline)?;
         let vision = vision_of(plugin, &mut guest)?;
         let answer = vision.rostro_pipeline_vision().call_describe(&mut guest.store);
         answer.map_err(|error| failure(&guest, &error))
@@ -82,7 +89,7 @@ impl Run {
 
     /// Asks a component that serves policy what it is.
     pub(crate) fn describe_policy(plugin: &Plugin, settings: &Settings, deadline: Instant) -> Result<Identity, RunError> {
-        let mut guest = start(plugin, &Arc::new(settings.clone()), &Models::default(), deadline)?;
+        let mut guest = start(&plugin.unhurried(), &Arc::new(settings.clone()), &Models::default(), deadline)?;
         let policy = policy_of(plugin, &mut guest)?;
         let answer = policy.rostro_pipeline_policy().call_describe(&mut guest.store);
         answer.map_err(|error| failure(&guest, &error))
@@ -96,7 +103,7 @@ impl Run {
         dimension: usize,
         deadline: Instant,
     ) -> Result<Vec<Vec<f32>>, RunError> {
-        let mut guest = start(plugin, settings, &Models::default(), deadline)?;
+        let mut guest = start(&plugin.unhurried(), settings, &Models::default(), deadline)?;
         let policy = policy_of(plugin, &mut guest)?;
         let templates = policy.rostro_pipeline_policy().call_template(&mut guest.store, samples);
         templates_of(plugin, templates.map_err(|error| failure(&guest, &error))?, dimension)
@@ -111,7 +118,10 @@ impl Run {
         let plugin = self.revision.vision();
         let guest = match &mut self.vision {
             Some(guest) => guest,
-            empty => empty.insert(start(plugin, self.revision.settings(), self.revision.models(), self.deadline)?),
+            empty => {
+                let plugin = if self.is_hurried { plugin } else { &plugin.unhurried() };
+                empty.insert(start(plugin, self.revision.settings(), self.revision.models(), self.deadline)?)
+            }
         };
         let vision = vision_of(plugin, guest)?;
         let answer = vision.rostro_pipeline_vision().call_analyze(&mut guest.store, image, purpose);
@@ -191,7 +201,10 @@ impl Run {
         let guest = match slot {
             Some(guest) => guest,
             // Policies get no models.
-            empty => empty.insert(start(plugin, settings, &Models::default(), self.deadline)?),
+            empty => {
+                let plugin = if self.is_hurried { plugin } else { &plugin.unhurried() };
+                empty.insert(start(plugin, settings, &Models::default(), self.deadline)?)
+            }
         };
         let policy = policy_of(plugin, guest)?;
         call(&policy, guest).map_err(|error| failure(guest, &error))

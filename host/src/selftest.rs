@@ -186,7 +186,7 @@ impl SelfTest {
     fn picture(&self, revision: &Arc<Revision>, name: &str, bytes: &[u8]) -> Result<(Analysis, Usage), SelfTestError> {
         let failed = |call| move |cause| SelfTestError::Run { call, picture: name.to_owned(), cause };
         let look = |purpose| -> Result<(Run, Analysis), SelfTestError> {
-            let mut run = revision.begin(Instant::now() + self.deadline);
+            let mut run = revision.begin(Instant::now() + self.deadline).unhurried();
             let analysis = run.analyze(bytes, purpose).map_err(failed("vision.analyze"))?;
             Ok((run, analysis))
         };

@@ -108,8 +108,10 @@ fn what_is_no_component_is_named() {
     let found = findings(&vec![0; (64 << 20) + 1], &[]);
     assert_eq!(
         found,
-        ["too_large: the component has 67108865 bytes; at most 67108864 are taken; fix: build it with optimisation for size and without \
-          debugging information (opt-level = \"s\", strip = true)"]
+        [
+            "too_large: the component has 67108865 bytes or more; at most 67108864 are taken; fix: build it with optimisation for size and without \
+          debugging information (opt-level = \"s\", strip = true)"
+        ]
     );
 }
 
@@ -157,11 +159,9 @@ fn a_panic_is_told_with_its_words() {
 #[test]
 fn who_is_too_slow_or_wants_too_much_is_told_where_to_look() {
     let found = misbehaving("spin", &["--limit", "time-ms=300"]);
-    assert_eq!(
-        found,
-        "not_staged: the pipeline fails on a picture of one pixel: the pipeline hit the limit `time-ms` of 300 reached: it was still at work; \
-         fix: make it faster: `rostro pipeline bench` shows where its time goes"
-    );
+    // A clock's granularity: 299 or 300 ms.
+    assert!(found.contains("fails on a picture of one pixel: the pipeline did not finish before the deadline: it had "), "{found}");
+    assert!(found.ends_with("; fix: make it faster: `rostro pipeline bench` shows where its time goes"), "{found}");
     let found = misbehaving("memory", &["--limit", "memory-mib=64"]);
     assert!(found.contains("hit the limit `memory-mib` of 64 reached: ") && found.contains("; fix: free what is not needed"), "{found}");
 }

@@ -67,7 +67,6 @@ fn every_limit_of_its_own_holds_a_revision() {
         ("handles", 8, "8 in use, 9 wanted"),
         ("tensors", 2, "8 in use, 9 wanted"),
         ("faces", 1, "returned"),
-        ("time-ms", 10, "it was still at work"),
     ] {
         let failed = server.stage(&component, &format!("limits={limit}={value}"));
         let reason = failed["reason"].as_str().unwrap_or_else(|| panic!("{limit}: {failed}"));
@@ -75,6 +74,29 @@ fn every_limit_of_its_own_holds_a_revision() {
     }
     assert_eq!(server.active(), active);
     assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
+}
+
+#[test]
+fn a_limit_on_time_is_of_requests_and_not_of_staging() {
+    let server = Options::drawn().arg("--breaker", "1000000").start();
+    // Less than the self-test takes, and than everybody's templates on a busy machine.
+    let held = server.staged(&bytes(component("insightface")), "limits=time-ms=10");
+    server.admin_post(&format!("/v1/revisions/{held}/canary?share=0")).ok();
+    let answer = ask_canary(&server, &drawn("group.png"));
+    answer.error(500, "pipeline_failed");
+    assert!(server.log_of(&answer).contains("limit `time-ms` of 10 reached: it was still at work"));
+}
+
+#[test]
+fn a_revision_plays_one_part_beside_the_active_one() {
+    let server = Options::drawn().start();
+    let other = server.staged(&again(&bytes(component("insightface")), 1), "");
+    server.admin_post(&format!("/v1/revisions/{other}/canary?share=0.5")).ok();
+    let error = server.admin_post(&format!("/v1/revisions/{other}/shadow?share=1")).error(409, "other_part");
+    assert!(error.contains("is the canary; end that first"), "{error}");
+    server.admin_delete(&format!("/v1/revisions/{other}/canary")).ok();
+    server.admin_post(&format!("/v1/revisions/{other}/shadow?share=1")).ok();
+    server.admin_post(&format!("/v1/revisions/{other}/canary?share=1")).error(409, "other_part");
 }
 
 #[test]
@@ -115,6 +137,13 @@ fn a_service_that_became_tighter_holds_its_revisions_to_that() {
     server.kill();
     let server = options(128);
     assert_eq!(server.active(), evil);
+    assert_eq!(server.admin_get(&format!("/v1/revisions/{evil}"))["limits"]["memory-mib"], "128");
+    // Half a pipeline that names no limit is held as tightly, and so it is written down.
+    let policy = server.staged(&bytes(component("attendance-policy")), "");
+    assert_eq!(server.admin_get(&format!("/v1/revisions/{policy}"))["limits"]["memory-mib"], "128");
+    let audit = fs::read_to_string(state.path().join("audit.jsonl")).unwrap();
+    let pushed = audit.lines().filter(|line| line.contains("\"action\":\"push\"")).next_back().unwrap();
+    assert!(pushed.contains("held to memory-mib=128"), "{pushed}");
     let answer = server.post_with("/process_frame", &[("content-type", "image/png")], &image("memory", b""));
     answer.error(500, "pipeline_failed");
     assert!(server.log_of(&answer).contains("limit `memory-mib` of 128 reached"));
@@ -169,7 +198,7 @@ fn a_component_that_is_too_large_is_refused_and_nothing_of_it_is_kept() {
     let server = Options::drawn().state(state.path()).start();
     let large = vec![0; (64 << 20) + 1];
     let error = server.push(&large, "").error(413, "component_too_large");
-    assert!(error.contains("at most 67108864 are taken"), "{error}");
+    assert!(error.contains("bytes or more; at most 67108864 are taken"), "{error}");
     assert_eq!(fs::read_dir(state.path().join("components")).unwrap().count(), 1);
 }
 

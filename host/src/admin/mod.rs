@@ -178,7 +178,10 @@ fn limits(text: &str) -> Result<BTreeMap<String, String>, ApiError> {
     for limit in text.split(',').filter(|text| !text.is_empty()) {
         let (name, value) = pair(limit)?;
         if limits.insert(name, value).is_some() {
-            return Err(ApiError::bad_request("invalid_limit", format!("The limit of `{limit}` is given twice.")));
+            return Err(ApiError::bad_request(
+                "invalid_limit",
+                format!("The limit `{}` is given twice.", limit.split('=').next().unwrap_or_default()),
+            ));
         }
     }
     Ok(limits)
@@ -297,6 +300,7 @@ fn refusal(error: ChangeError) -> ApiError {
         ChangeError::NotReady { .. } => (StatusCode::CONFLICT, "not_ready"),
         ChangeError::Contract { .. } => (StatusCode::CONFLICT, "contract_change"),
         ChangeError::Active(_) => (StatusCode::CONFLICT, "active"),
+        ChangeError::OtherPart { .. } => (StatusCode::CONFLICT, "other_part"),
         ChangeError::NoPrevious => (StatusCode::CONFLICT, "no_previous"),
         ChangeError::Limit(_) => (StatusCode::BAD_REQUEST, "invalid_limit"),
         ChangeError::Share => (StatusCode::BAD_REQUEST, "invalid_share"),

@@ -52,8 +52,16 @@ pub(crate) enum ChangeError {
         people: usize,
     },
     /// It serves.
-    #[error("the revision {} is active; activate another first", .0.short())]
+    #[error("the revision {} is active; activate another first, then it can be retired, or be canary or shadow", .0.short())]
     Active(Sha256Digest),
+    /// It plays the other part beside the active one.
+    #[error("the revision {} is the {part}; end that first (`rostro pipeline {part} --off`)", .id.short())]
+    OtherPart {
+        /// Which.
+        id: Sha256Digest,
+        /// `canary` or `shadow`.
+        part: &'static str,
+    },
     /// There is none to go back to.
     #[error("there is no previous revision to go back to; name one with `rostro pipeline activate`")]
     NoPrevious,
@@ -61,7 +69,7 @@ pub(crate) enum ChangeError {
     #[error("a share must be between 0 and 1")]
     Share,
     /// As many as may be are ready.
-    #[error("{most} revisions are ready beside the active and the previous one; retire one first")]
+    #[error("{most} revisions are ready or being staged, as many as are kept; retire one first")]
     TooMany {
         /// How many.
         most: usize,
@@ -97,7 +105,7 @@ impl ChangeError {
     /// The revision that it is about.
     pub(super) fn revision(&self) -> Option<Sha256Digest> {
         match self {
-            Self::NotReady { id, .. } | Self::Contract { id, .. } | Self::Active(id) => Some(*id),
+            Self::NotReady { id, .. } | Self::OtherPart { id, .. } | Self::Contract { id, .. } | Self::Active(id) => Some(*id),
             _ => None,
         }
     }
@@ -189,6 +197,9 @@ impl Deployment {
     /// Has a revision answer a share of the requests, and those that ask for it; with a share of zero only those.
     pub(crate) fn canary(&self, id: Sha256Digest, share: f64, allow_contract: bool, actor: &Actor) -> Result<Outcome, ChangeError> {
         self.change("canary", how(allow_contract, format!("share {share}")), actor, |draft| {
+            if draft.record.shadow.is_some_and(|shadow| shadow.id == id) {
+                return Err(ChangeError::OtherPart { id, part: "shadow" });
+            }
             draft.record.canary = Some(draft.beside(id, share, draft.record.canary, allow_contract)?);
             Ok(id)
         })
@@ -197,6 +208,9 @@ impl Deployment {
     /// Has a revision see a share of the requests, whose answers are compared and thrown away.
     pub(crate) fn shadow(&self, id: Sha256Digest, share: f64, actor: &Actor) -> Result<Outcome, ChangeError> {
         self.change("shadow", format!("share {share}"), actor, |draft| {
+            if draft.record.canary.is_some_and(|canary| canary.id == id) {
+                return Err(ChangeError::OtherPart { id, part: "canary" });
+            }
             draft.record.shadow = Some(draft.beside(id, share, draft.record.shadow, true)?);
             Ok(id)
         })

@@ -139,7 +139,7 @@ impl Deployment {
             limits: BTreeMap::new(),
         };
         let wanted = workshop.id(&ingredients)?;
-        let (live, report, how) = match remembered(&workshop, &store, &mut record, wanted) {
+        let (live, report, how) = match remembered(&workshop, &store, &audit, &mut record, wanted) {
             Some((live, report)) => (live, report, "restored"),
             None => {
                 let (live, report) = workshop.make(&store, wanted, &ingredients)?;
@@ -234,10 +234,12 @@ impl Deployment {
     ///
     /// If it cannot become a revision at all.
     pub(crate) fn push(&self, given: Given, actor: &Actor) -> Result<Outcome, ChangeError> {
-        let limits: Vec<String> = given.limits.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let held = if limits.is_empty() { String::new() } else { format!(", held to {}", limits.join(", ")) };
-        let how = format!("SHA-256 {}{held}", Sha256Digest::of(&given.bytes));
+        let digest = Sha256Digest::of(&given.bytes);
         let outcome = self.take_up(given);
+        let limits = outcome.as_ref().ok().and_then(|outcome| Some(self.locked().record.entry(outcome.id)?.ingredients.limits.clone()));
+        let limits: Vec<String> = limits.unwrap_or_default().iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let held = if limits.is_empty() { String::new() } else { format!(", held to {}", limits.join(", ")) };
+        let how = format!("SHA-256 {digest}{held}");
         self.note(actor, "push", &how, &outcome);
         outcome
     }
@@ -263,9 +265,9 @@ impl Deployment {
             (_, false) => return Err(ChangeError::NoPolicy),
         };
         // The half that stays is held as it was.
-        let mut limits = if policy.is_some() { active.limits } else { BTreeMap::new() };
-        limits.extend(given.limits);
-        let limits = self.workshop.engine.limits().tightened(&limits)?.named(limits.keys());
+        let service = self.workshop.engine.limits();
+        let mut limits = if policy.is_some() { service.at_most(&active.limits)?.named(active.limits.keys()) } else { BTreeMap::new() };
+        limits.extend(service.tightened(&given.limits)?.named(given.limits.keys()));
         let ingredients = Ingredients { vision, policy, pack, limits };
         let id = self.workshop.id(&ingredients)?;
         let mut book = self.locked();
@@ -275,7 +277,7 @@ impl Deployment {
         let waiting = book.record.revisions.iter().filter(|entry| matches!(entry.status, Status::Staging | Status::Staged));
         // The active and the previous one are not counted.
         if waiting.count() >= READY + 2 {
-            return Err(ChangeError::TooMany { most: READY });
+            return Err(ChangeError::TooMany { most: READY + 2 });
         }
         // Under the lock: a change of something else sweeps out what no revision needs.
         self.store.keep(&given.bytes)?;
@@ -407,7 +409,7 @@ impl Deployment {
 
 /// The revision that was active, unless the configuration asks for another than at the last start. Where it cannot serve any more, the one
 /// before it.
-fn remembered(workshop: &Workshop, store: &Store, record: &mut Record, wanted: Sha256Digest) -> Option<(Arc<Live>, Report)> {
+fn remembered(workshop: &Workshop, store: &Store, audit: &Audit, record: &mut Record, wanted: Sha256Digest) -> Option<(Arc<Live>, Report)> {
     if record.configured != Some(wanted) {
         return None;
     }
@@ -417,6 +419,7 @@ fn remembered(workshop: &Workshop, store: &Store, record: &mut Record, wanted: S
             Ok(made) => return Some(made),
             Err(error) => {
                 tracing::error!(revision = id.short(), "cannot be restored: {error}");
+                audit.note(&Actor::part("start"), "restore", Some(id), "failed", &shortened(&error.to_string()));
                 if let Some(entry) = record.entry_mut(id) {
                     entry.status = Status::Failed(error.to_string());
                 }

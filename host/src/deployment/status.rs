@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::record::{Entry, Status};
 use super::{Book, Counts, Deployment};
 use crate::digest::Sha256Digest;
+use crate::limits::Limits;
 
 /// All revisions at a moment.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -41,7 +42,7 @@ pub(crate) struct RevisionStatus {
     pub policy: Option<String>,
     /// The model pack.
     pub pack: String,
-    /// Its own limits, tighter than the service's.
+    /// Its own limits, or the service's where those became tighter since.
     #[serde(default)]
     pub limits: BTreeMap<String, String>,
     /// What its embeddings mean.
@@ -75,18 +76,18 @@ impl Deployment {
             previous: book.record.previous,
             broken: book.broken,
             stuck: book.stuck,
-            revisions: book.record.revisions.iter().map(|entry| status(&book, entry)).collect(),
+            revisions: book.record.revisions.iter().map(|entry| status(&book, entry, self.workshop.engine.limits())).collect(),
         }
     }
 
     /// One revision.
     pub(crate) fn status(&self, id: Sha256Digest) -> Option<RevisionStatus> {
         let book = self.locked();
-        book.record.entry(id).map(|entry| status(&book, entry))
+        book.record.entry(id).map(|entry| status(&book, entry, self.workshop.engine.limits()))
     }
 }
 
-fn status(book: &Book, entry: &Entry) -> RevisionStatus {
+fn status(book: &Book, entry: &Entry, service: &Limits) -> RevisionStatus {
     let record = &book.record;
     let id = entry.id;
     let canary = record.canary.filter(|beside| beside.id == id);
@@ -118,7 +119,7 @@ fn status(book: &Book, entry: &Entry) -> RevisionStatus {
         version: about.map(|about| about.version.clone()),
         policy: about.map(|about| format!("{} {}", about.policy, about.policy_version)),
         pack: entry.ingredients.pack.clone(),
-        limits: entry.ingredients.limits.clone(),
+        limits: held(service, &entry.ingredients.limits),
         contract: about.map(|about| about.contract.clone()),
         vision_sha256: entry.ingredients.vision,
         policy_sha256: entry.ingredients.policy.unwrap_or(entry.ingredients.vision),
@@ -130,4 +131,9 @@ fn status(book: &Book, entry: &Entry) -> RevisionStatus {
         failures: health.map(|(_, failures)| failures),
         agreement: shadow.and(book.shadow.as_ref()).map(|(_, agreement)| agreement.counts()),
     }
+}
+
+/// What a revision's own limits are under a service that may have become tighter since.
+fn held(service: &Limits, own: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    service.at_most(own).map_or_else(|_| own.clone(), |limits| limits.named(own.keys()))
 }

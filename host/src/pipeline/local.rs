@@ -167,7 +167,8 @@ impl Local {
             _ => (self.other_half()?, Some(own)),
         };
         let none = BTreeMap::new();
-        let staged = Revision::stage(&self.onnx, &self.pack, vision, policy, &none, &self.tuning, PATIENCE);
+        let patience = PATIENCE.min(self.engine.limits().time());
+        let staged = Revision::stage(&self.onnx, &self.pack, vision, policy, &none, &self.tuning, patience);
         staged.map_err(|cause| LocalError::Stage { file: file.to_owned(), cause: Box::new(cause) })
     }
 

@@ -51,6 +51,12 @@ pub enum OperateError {
         /// Why.
         message: String,
     },
+    /// The service has no time now.
+    #[error("the service is busy: {message}")]
+    Busy {
+        /// With what.
+        message: String,
+    },
     /// What answers is no admin interface.
     #[error("what answers at {admin} is no admin interface of rostro: {cause}")]
     Other {
@@ -203,7 +209,15 @@ impl<'s> Client<'s> {
         pack.into_iter().for_each(|pack| {
             query.append_pair("pack", pack);
         });
-        Ok(self.send(&format!("/v1/revisions?{}", query.finish()), &bytes)?.revision)
+        let path = format!("/v1/revisions?{}", query.finish());
+        let begun = Instant::now();
+        loop {
+            match self.send(&path, &bytes) {
+                // Somebody else's component is on its way.
+                Err(OperateError::Busy { .. }) if begun.elapsed() < UPLOAD => std::thread::sleep(Duration::from_secs(1)),
+                answer => return Ok(answer?.revision),
+            }
+        }
     }
 
     /// Waits until a revision is staged or failed.
@@ -239,6 +253,7 @@ impl<'s> Client<'s> {
         }
         let said: Option<Value> = serde_json::from_str(&text).ok();
         match said.as_ref().and_then(|said| said.get("error")).and_then(Value::as_str) {
+            Some(message) if answer.status().as_u16() == 503 => Err(OperateError::Busy { message: printed(message) }),
             Some(message) => Err(OperateError::Refused { message: printed(message) }),
             None => Err(OperateError::Other { admin: admin(), cause: format!("it answers {}", answer.status()) }),
         }
