@@ -5,12 +5,12 @@ use std::process::Output;
 
 use serde_json::Value;
 
-use crate::harness::{Options, component, drawn, rostro};
+use crate::harness::{Options, component, drawn, root, rostro};
 use crate::operator::{again, bytes};
 
 fn pipeline(command: &str, args: &[&str]) -> Output {
     let mut pipeline = rostro();
-    pipeline.args(["pipeline", command]).args(args);
+    pipeline.args(["pipeline", command]).args(args).arg("--compiled").arg(root().join("target/tmp/compiled"));
     pipeline.output().unwrap()
 }
 

@@ -180,6 +180,7 @@ fn one_policy_in_three_languages_decides_alike_on_every_photo() {
         let mut attempt = crate::harness::rostro();
         attempt.args(["pipeline", "try"]).arg(component(policy)).arg("--beside").arg(&vision);
         attempt.args(["--json", "--pack", "mobile", "--images"]).arg(shared("faces")).arg("--gallery").arg(gallery.path());
+        attempt.arg("--compiled").arg(crate::harness::root().join("target/tmp/compiled"));
         let output = attempt.output().unwrap();
         assert!(output.status.success(), "{policy}: {}", String::from_utf8_lossy(&output.stderr));
         let mut outcomes: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
@@ -192,4 +193,57 @@ fn one_policy_in_three_languages_decides_alike_on_every_photo() {
     assert!(rust.len() > 100 && known > 100);
     assert!(said("attendance-policy-js") == rust, "JavaScript decides otherwise");
     assert!(said("attendance-policy-python") == rust, "Python decides otherwise");
+}
+
+/// A photo of a screen that shows a photo: smaller, behind a bezel, with the lines of the screen, its haze, and the camera's blur and noise.
+fn on_a_screen(photo: &[u8]) -> Vec<u8> {
+    use image::{Rgb, RgbImage, imageops};
+    let photo = image::load_from_memory(photo).unwrap().into_rgb8();
+    let (width, height) = photo.dimensions();
+    let shown = imageops::resize(&photo, width * 6 / 10, height * 6 / 10, imageops::FilterType::Triangle);
+    let (left, top) = ((width - shown.width()) / 2, (height - shown.height()) / 2);
+    let bezel = 14;
+    let noise = |x: u32, y: u32| f32::from(((x.wrapping_mul(7919) ^ y.wrapping_mul(104_729)) >> 3) as u8 % 7) - 3.0;
+    let screen = RgbImage::from_fn(width, height, |x, y| {
+        let (inside_x, inside_y) = (x.wrapping_sub(left), y.wrapping_sub(top));
+        if let Some(pixel) = shown.get_pixel_checked(inside_x, inside_y) {
+            let (x, y) = (inside_x as f32, inside_y as f32);
+            let lines = (1.0 + 0.12 * (x * 2.1 + y * 0.35).sin()) * (1.0 + 0.08 * (y * 2.3).sin());
+            let haze = [18.0, 30.0, 40.0];
+            return Rgb([0, 1, 2].map(|channel| (f32::from(pixel.0[channel]) * lines * 0.85 + haze[channel]).clamp(0.0, 255.0) as u8));
+        }
+        let is_bezel = x + bezel >= left && x < left + shown.width() + bezel && y + bezel >= top && y < top + shown.height() + bezel;
+        Rgb([if is_bezel { 12 } else { (90.0 + noise(x, y)) as u8 }; 3])
+    });
+    let mut jpeg = Vec::new();
+    let seen = imageops::fast_blur(&screen, 0.8);
+    seen.write_with_encoder(image::codecs::jpeg::JpegEncoder::new_with_quality(&mut jpeg, 95)).unwrap();
+    jpeg
+}
+
+#[test]
+fn a_face_on_a_screen_is_nobody_to_the_liveness_example() {
+    let server = Options::real().pack("mobile-liveness").pipeline(component("liveness")).start();
+    for student in students() {
+        // Of some photos the model is not sure.
+        let answer = server.enroll(&student, ["front", "left", "right"].map(|name| photo(&student, name)));
+        assert_eq!(answer.status, 200, "{student}: {}", answer.json);
+    }
+    let (mut named, mut fooled) = (0, Vec::new());
+    for student in students() {
+        let live = server.names(photo(&student, "test"));
+        named += usize::from(live == [student.as_str()]);
+        let answer = server.recognize(on_a_screen(&photo(&student, "test"))).ok();
+        let faces = answer["recognized_faces"].as_array().unwrap();
+        if faces.iter().any(|face| face["reason"] != "not_live") {
+            fooled.push(answer);
+        }
+    }
+    println!("{named} of 30 living faces named, {} of 30 screens taken for alive", fooled.len());
+    assert!(named >= 28, "{named} living faces named");
+    assert!(fooled.len() <= 2, "{} screens were taken for alive: {:?}", fooled.len(), fooled.first());
+    // Nor is anybody enrolled from one.
+    let refused = server.enroll("mallory", [on_a_screen(&photo("s6", "front"))]);
+    refused.error(400, "no_usable_image");
+    assert_eq!(refused.json["details"]["rejected"][0]["reasons"][0]["code"], "not_live", "{}", refused.json);
 }

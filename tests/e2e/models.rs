@@ -346,7 +346,7 @@ fn terms_are_accepted_by_somebody_or_the_flag() {
 #[test]
 fn a_pack_that_is_not_known_is_told_which_are() {
     let bench = Bench::new();
-    assert_refused(bench.command(&["install", "owm"]), &["no model pack `owm`", "mobile, buffalo_l"]);
+    assert_refused(bench.command(&["install", "owm"]), &["no model pack `owm`", "mobile, mobile-liveness, buffalo_l"]);
     assert_refused(bench.command(&["install", "owm.toml"]), &["cannot read owm.toml"]);
     let bad = bench.file("bad.toml", b"name = 'x'");
     assert_refused(bench.command(&["install", bad.to_str().unwrap()]), &["bad.toml: not a pack manifest"]);

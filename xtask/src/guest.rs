@@ -9,10 +9,11 @@ use crate::steps::{root, step, succeed};
 use crate::wasm::Toolchain;
 
 /// Each component's file in `target/guest`, and its package.
-const COMPONENTS: [(&str, &str); 4] = [
+const COMPONENTS: [(&str, &str); 5] = [
     ("insightface", "rostro-insightface"),
     ("attendance-policy", "rostro-attendance-policy"),
     ("minimal", "rostro-minimal"),
+    ("liveness", "rostro-liveness"),
     ("evil", "rostro-evil"),
 ];
 

@@ -89,7 +89,7 @@ pub(crate) fn models(profile: Profile, args: &SetupArgs) -> Result<()> {
     }
     let mut install = rostro(profile);
     install.args(["models", "install", pack]);
-    if let Some(weights) = mobile_weights().filter(|_| pack == "mobile") {
+    if let Some(weights) = mobile_weights().filter(|_| pack.starts_with("mobile")) {
         install.arg("--from").arg(weights).arg("--accept-license");
     } else if args.accept_license {
         install.arg("--accept-license");

@@ -8,7 +8,7 @@ use clap::Args;
 use crate::guest;
 use crate::python;
 use crate::scripted;
-use crate::setup::{self, SetupArgs};
+use crate::setup::{self, Profile, SetupArgs};
 use crate::steps::{cargo, command, debian_packages, in_ci, on_path, root, shared, step, succeed, succeeds};
 
 /// The modules of the end-to-end tests that need photos of people, and weights; no other test in Rust does.
@@ -38,6 +38,9 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
     // The drawn faces need no weights.
     let pack = if photos { "mobile" } else { "testing" };
     setup::run(&SetupArgs { pack: Some(pack.to_owned()), accept_license: true })?;
+    if photos {
+        setup::models(Profile::Dev, &SetupArgs { pack: Some("mobile-liveness".to_owned()), accept_license: true })?;
+    }
     guest::build_variant()?;
     scripted::build()?;
     step("tests in Rust", || rust(args, photos))?;

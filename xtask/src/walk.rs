@@ -58,7 +58,7 @@ pub(crate) fn run() -> Result<()> {
 
 fn rostro(args: &[&str]) -> Command {
     let mut rostro = command(program(Profile::Dev));
-    rostro.args(args).current_dir(root());
+    rostro.args(args).current_dir(root()).env("ROSTRO_COMPILED", root().join("target/tmp/compiled"));
     rostro
 }
 

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 /// The manifests that come with the program.
-const BUILT_IN: [&str; 6] = [
+const BUILT_IN: [&str; 7] = [
     include_str!("../../../models/mobile.toml"),
+    include_str!("../../../models/mobile-liveness.toml"),
     include_str!("../../../models/buffalo_l.toml"),
     include_str!("../../../models/buffalo_m.toml"),
     include_str!("../../../models/buffalo_sc.toml"),
@@ -178,7 +179,7 @@ mod tests {
             Manifest::parse(text).unwrap();
         }
         let names: Vec<String> = Manifest::built_in().map(|(manifest, _)| manifest.name).collect();
-        assert_eq!(names, ["mobile", "buffalo_l", "buffalo_m", "buffalo_sc", "antelopev2", "testing"]);
+        assert_eq!(names, ["mobile", "mobile-liveness", "buffalo_l", "buffalo_m", "buffalo_sc", "antelopev2", "testing"]);
     }
 
     #[test]

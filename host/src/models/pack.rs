@@ -232,7 +232,7 @@ mod tests {
         put(models.path(), "mobile", b"weights");
         put(models.path(), ".quantizing-1", b"half of the wei");
         let error = Pack::open(models.path(), "mobile-int4").unwrap_err().to_string();
-        let names = "mobile, buffalo_l, buffalo_m, buffalo_sc, antelopev2, testing, mobile-int8";
+        let names = "mobile, mobile-liveness, buffalo_l, buffalo_m, buffalo_sc, antelopev2, testing, mobile-int8";
         assert_eq!(error, format!("there is no model pack `mobile-int4`; choose one of {names}"));
     }
 }

@@ -12,7 +12,7 @@ use crate::bindings::Description;
 use crate::checked;
 use crate::digest::Sha256Digest;
 use crate::engine::Engine;
-use crate::limits::{LimitError, Limits, Usage};
+use crate::limits::{Limits, Usage};
 use crate::models::Pack;
 use crate::plugin::{Half, Names, Plugin, PluginError, WORLD_VERSION, halves};
 use crate::printed::{printed, say};
@@ -35,11 +35,8 @@ pub enum CheckError {
         cause: io::Error,
     },
     /// The sandbox cannot be set up.
-    #[error("cannot set up the sandbox: {0:#}")]
-    Engine(wasmtime::Error),
-    /// A limit is none.
     #[error(transparent)]
-    Limit(#[from] LimitError),
+    Local(#[from] LocalError),
     /// This host cannot run it.
     #[error("this host cannot run {file}: {}", if *.problems == 1 { "1 problem".to_owned() } else { format!("{} problems", .problems) }, file = file.display())]
     Unusable {
@@ -105,7 +102,7 @@ struct Contract {
 /// [`CheckError`], also if anything is wrong with it.
 pub(super) fn check(file: &Path, args: &LocalArgs, json: bool) -> Result<(), CheckError> {
     let bytes = std::fs::read(file).map_err(|cause| CheckError::Unreadable { file: file.to_owned(), cause })?;
-    let engine = Engine::new(args.limits()?, 1).map_err(CheckError::Engine)?;
+    let engine = args.engine(1)?;
     let mut report = Report {
         file: file.to_owned(),
         bytes: bytes.len(),

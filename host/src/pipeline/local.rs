@@ -38,6 +38,9 @@ pub(crate) struct LocalArgs {
     /// The component that sees, for a policy alone, or that decides, for vision alone [default: insightface.wasm beside this program]
     #[arg(long, value_name = "FILE")]
     beside: Option<PathBuf>,
+    /// Folder in which to keep what was compiled, for the next time; nobody else may write into it [default: none]
+    #[arg(long, env = "ROSTRO_COMPILED", value_name = "DIR")]
+    compiled: Option<PathBuf>,
     /// A setting of the pipeline (repeatable)
     #[arg(long = "setting", value_name = "KEY=VALUE", value_parser = key_value)]
     settings: Vec<(String, String)>,
@@ -119,6 +122,20 @@ impl LocalArgs {
         Limits::with(&self.limits.iter().cloned().collect())
     }
 
+    /// The sandbox, for so many guests at a time.
+    ///
+    /// # Errors
+    ///
+    /// If a limit is none, or the folder for compiled components cannot be used.
+    pub(crate) fn engine(&self, concurrency: usize) -> Result<Engine, LocalError> {
+        let folder = self.compiled.as_ref().map(|folder| {
+            std::fs::create_dir_all(folder)
+                .and_then(|()| folder.canonicalize())
+                .map_err(|cause| LocalError::Unreadable { file: folder.clone(), cause })
+        });
+        Engine::with_cache(self.limits()?, concurrency, folder.transpose()?.as_deref()).map_err(LocalError::Engine)
+    }
+
     /// The pipeline's settings that are given.
     pub(crate) fn own(&self) -> BTreeMap<String, String> {
         self.settings.iter().cloned().collect()
@@ -143,7 +160,7 @@ impl LocalArgs {
         let library = runtime::locate(self.onnxruntime.as_deref(), &self.runtime)?;
         let cores = Cores::new(cores());
         let onnx = OnnxRuntime::load(&library, cores.clone())?;
-        let engine = Engine::new(self.limits()?, cores.all()).map_err(LocalError::Engine)?;
+        let engine = self.engine(cores.all())?;
         let tuning = Tuning { detection: None, similarity: None, max_pixels: 40_000_000, own: self.own() };
         let beside = self.beside.clone().unwrap_or_else(beside_this_program);
         Ok(Local { engine, onnx, pack, tuning, cores, beside })

@@ -1,6 +1,6 @@
 //! What the same policy costs in each language, beside the default pipeline's own.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::frames;
 use super::peer;
@@ -19,13 +19,14 @@ pub(super) fn compare(seconds: u64) -> Result<()> {
     // It is done with what it is for: the gallery.
     drop(ours);
     let gallery = super::service::folder("gallery-rostro");
+    let (_, picture) = frames::usual().last().context("a frame")?;
     let guest = |name: &str| root().join("target/guest").join(format!("{name}.wasm"));
     for name in ["attendance-policy", "attendance-policy-js", "attendance-policy-python"] {
         println!("\n{name}");
         let mut bench = command(program(Profile::Release));
         bench.args(["pipeline", "bench"]).arg(guest(name)).arg("--beside").arg(guest("insightface"));
         bench.arg("--against").arg(guest("insightface")).args(["--pack", "mobile", "--seconds", &seconds.to_string()]);
-        succeed(bench.arg("--images").arg(frames::large()).arg("--gallery").arg(&gallery))?;
+        succeed(bench.arg("--images").arg(&picture).arg("--gallery").arg(&gallery))?;
     }
     Ok(())
 }
