@@ -1,9 +1,8 @@
 //! A pipeline with a third model: a face that MiniFASNetV2 takes for printed or shown on a screen is nobody, with the code `not_live`.
 //!
 //! The model (Minivision, "Silent-Face-Anti-Spoofing", 2020) sees the face with 2.7 times its surroundings and gives three logits, of which the second
-//! stands for a living face. The setting `live` is the least probability, 0 to 1, by default 0.4: of the 30 test photos all are above it, and of the same shown on a
-//! made-up screen 28 below. It is one model's opinion of one picture: it keeps out
-//! the careless and not the determined.
+//! stands for a living face. The setting `live` is the least probability, 0 to 1, by default 0.4: all 30 test photos are above it, and the same on a
+//! made-up screen below it, but for 2. It is one model's opinion of one picture: it keeps out the careless and not the determined.
 
 mod surroundings;
 
