@@ -72,7 +72,7 @@ pub enum CliError {
     Runtime(#[from] runtime::RuntimeError),
     /// A component is not usable, or a service does not take it.
     #[error(transparent)]
-    Pipeline(#[from] pipeline::PipelineError),
+    Pipeline(#[from] Box<pipeline::PipelineError>),
     /// A picture was not answered.
     #[error(transparent)]
     Watch(#[from] watch::WatchError),
@@ -95,7 +95,7 @@ impl Cli {
             }
             Command::Models { models, command } => Ok(models::run(command, &models)?),
             Command::Runtime { runtime, command } => Ok(runtime::run(command, &runtime)?),
-            Command::Pipeline { command } => Ok(pipeline::run(command)?),
+            Command::Pipeline { command } => pipeline::run(command).map_err(|error| Box::new(error).into()),
             Command::Watch(args) => Ok(watch::run(&args)?),
         }
     }

@@ -142,7 +142,7 @@ fn a_service_that_became_tighter_holds_its_revisions_to_that() {
     let policy = server.staged(&bytes(component("attendance-policy")), "");
     assert_eq!(server.admin_get(&format!("/v1/revisions/{policy}"))["limits"]["memory-mib"], "128");
     let audit = fs::read_to_string(state.path().join("audit.jsonl")).unwrap();
-    let pushed = audit.lines().filter(|line| line.contains("\"action\":\"push\"")).next_back().unwrap();
+    let pushed = audit.lines().rfind(|line| line.contains("\"action\":\"push\"")).unwrap();
     assert!(pushed.contains("held to memory-mib=128"), "{pushed}");
     let answer = server.post_with("/process_frame", &[("content-type", "image/png")], &image("memory", b""));
     answer.error(500, "pipeline_failed");
