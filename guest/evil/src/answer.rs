@@ -1,9 +1,9 @@
 //! Answers: the honest one, and those that break a rule of the interface.
 
-use crate::bindings::exports::rostro::pipeline::vision::{Analysis, AnalyzedFace, VisionError};
-use crate::bindings::rostro::pipeline::settings;
-use crate::bindings::rostro::pipeline::types::{BoundingBox, Face, Measure, Point};
 use crate::memory;
+use rostro_sdk::bindings::exports::rostro::pipeline::vision::{Analysis, AnalyzedFace, VisionError};
+use rostro_sdk::bindings::rostro::pipeline::settings;
+use rostro_sdk::bindings::rostro::pipeline::types::{BoundingBox, Face, Measure, Point};
 
 /// Width and height of every image that is answered.
 const SIZE: u32 = 100;

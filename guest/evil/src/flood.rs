@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use crate::bindings::rostro::pipeline::telemetry::{Level, log, stage};
+use rostro_sdk::bindings::rostro::pipeline::telemetry::{Level, log, stage};
 
 /// What a line would look like that the host had written itself.
 const FORGED: &str = "\n2026-01-01T00:00:00.000000Z ERROR forged by a guest\u{1b}[31m\u{1b}]0;title\u{7}";

@@ -6,7 +6,6 @@
 //! misbehaves is the setting [`modes::SETTING`].
 
 mod answer;
-mod bindings;
 mod flood;
 mod memory;
 mod model;
@@ -18,3 +17,7 @@ mod vision;
 /// The component.
 #[derive(Debug)]
 pub struct Evil;
+
+// Natively these would be the names of another pipeline's exports too, and tests link both.
+#[cfg(target_arch = "wasm32")]
+rostro_sdk::bindings::export_pipeline!(Evil with_types_in rostro_sdk::bindings);

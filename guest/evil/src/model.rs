@@ -1,12 +1,12 @@
 //! Tensors and models, as they are not meant to be used.
 
 use crate::answer::{Answer, honest};
-use crate::bindings::exports::rostro::pipeline::vision::VisionError;
-use crate::bindings::rostro::pipeline::settings;
-use crate::bindings::wasi::nn::errors::Error;
-use crate::bindings::wasi::nn::graph::{ExecutionTarget, GraphEncoding, load, load_by_name};
-use crate::bindings::wasi::nn::inference::GraphExecutionContext;
-use crate::bindings::wasi::nn::tensor::{Tensor, TensorType};
+use rostro_sdk::bindings::exports::rostro::pipeline::vision::VisionError;
+use rostro_sdk::bindings::rostro::pipeline::settings;
+use rostro_sdk::bindings::wasi::nn::errors::Error;
+use rostro_sdk::bindings::wasi::nn::graph::{ExecutionTarget, GraphEncoding, load, load_by_name};
+use rostro_sdk::bindings::wasi::nn::inference::GraphExecutionContext;
+use rostro_sdk::bindings::wasi::nn::tensor::{Tensor, TensorType};
 
 const DETECTOR: &str = "detector";
 const RECOGNIZER: &str = "recognizer";

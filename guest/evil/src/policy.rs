@@ -2,12 +2,14 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use rostro_sdk::embed::mean;
+
 use crate::Evil;
-use crate::bindings::exports::rostro::pipeline::policy::{Decision, Guest, Match, Probe, Reason, ReviewOutcome};
-use crate::bindings::rostro::pipeline::settings;
-use crate::bindings::rostro::pipeline::types::{Face, Identity};
 use crate::modes::SETTING;
 use crate::vision::{identity, spin};
+use rostro_sdk::bindings::exports::rostro::pipeline::policy::{Decision, Guest, Match, Probe, Reason, ReviewOutcome};
+use rostro_sdk::bindings::rostro::pipeline::settings;
+use rostro_sdk::bindings::rostro::pipeline::types::{Face, Identity};
 
 /// What `analyze` was told to do, for what the host asks of this instance next.
 static MODE: Mutex<String> = Mutex::new(String::new());
@@ -90,14 +92,4 @@ fn unknown(code: &str) -> Decision {
 
 fn reason(message: &str) -> Reason {
     Reason { code: "evil".to_owned(), message: message.to_owned(), value: None, limit: None }
-}
-
-fn mean(samples: &[Vec<f32>]) -> Vec<f32> {
-    let mut sum = samples.first().cloned().unwrap_or_default();
-    for sample in samples.iter().skip(1) {
-        sum.iter_mut().zip(sample).for_each(|(sum, number)| *sum += number);
-    }
-    let count = samples.len().max(1) as f32;
-    sum.iter_mut().for_each(|number| *number /= count);
-    sum
 }

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use crate::answer::{Answer, broken, honest, scored};
-use crate::bindings::exports::rostro::pipeline::vision::{Description, EmbeddingContract, Guest, Purpose, VisionError};
-use crate::bindings::rostro::pipeline::settings;
-use crate::bindings::rostro::pipeline::types::Identity;
 use crate::modes::{self, MODES};
 use crate::{Evil, flood, memory, model, outside, policy};
+use rostro_sdk::bindings::exports::rostro::pipeline::vision::{Description, EmbeddingContract, Guest, Purpose, VisionError};
+use rostro_sdk::bindings::rostro::pipeline::settings;
+use rostro_sdk::bindings::rostro::pipeline::types::Identity;
 
 /// Calls of `analyze`, in this instance.
 static CALLS: AtomicU16 = AtomicU16::new(0);

@@ -4,7 +4,6 @@
 //! person.
 
 use std::fmt;
-use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::header;
@@ -42,8 +41,8 @@ pub(super) async fn scrape(State(admin): State<Admin>) -> Result<Response, ApiEr
 
 fn text(deployment: &Deployment, load: Load) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("rostro");
-    registry.register_collector(Box::new(Arc::new(Revisions(deployment.statuses()))));
-    registry.register_collector(Box::new(Arc::new(Workers(load))));
+    registry.register_collector(Box::new(Revisions(deployment.statuses())));
+    registry.register_collector(Box::new(Workers(load)));
     let mut text = String::new();
     encode(&mut text, &registry)?;
     Ok(text)

@@ -143,10 +143,6 @@ async fn push(
     query: Result<Asked<PushQuery>, ApiError>,
     body: Body,
 ) -> Result<(StatusCode, Json<Changed>), ApiError> {
-    let refused = |refusal: ApiError| {
-        admin.deployment.note_refused(&actor, "push", refusal.message());
-        refusal
-    };
     let ready = query.and_then(|Asked(query)| {
         let limits = limits(&query.limits)?;
         let busy = "Another component is being uploaded; try again.";
@@ -157,10 +153,13 @@ async fn push(
         Ok(ready) => ready,
         Err(refusal) => {
             drop_rest(body);
-            return Err(refused(refusal));
+            return Err(admin.note_refused(actor, refusal).await);
         }
     };
-    let bytes = receive(body).await.map_err(refused)?;
+    let bytes = match receive(body).await {
+        Ok(bytes) => bytes,
+        Err(refusal) => return Err(admin.note_refused(actor, refusal).await),
+    };
     let given = Given { bytes, pack: query.pack, policy_only: query.policy_only, digest: query.sha256, limits };
     let changed = admin.change(move |deployment| deployment.push(given, &actor)).await?;
     drop(turn);
@@ -170,18 +169,16 @@ async fn push(
 
 /// The limits that are asked for: `memory-mib=64,tensors=8`.
 fn limits(text: &str) -> Result<BTreeMap<String, String>, ApiError> {
-    let pair = |text: &str| match text.split_once('=') {
-        Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
-        None => Err(ApiError::bad_request("invalid_limit", format!("The limit `{text}` is not NAME=VALUE."))),
+    // As much of it as anybody reads: it goes into the audit log, too.
+    let wrong = |text: &str, what: &str| {
+        let text: String = text.chars().take(64).collect();
+        Err(ApiError::bad_request("invalid_limit", format!("The limit `{text}` is {what}.")))
     };
     let mut limits = BTreeMap::new();
     for limit in text.split(',').filter(|text| !text.is_empty()) {
-        let (name, value) = pair(limit)?;
-        if limits.insert(name, value).is_some() {
-            return Err(ApiError::bad_request(
-                "invalid_limit",
-                format!("The limit `{}` is given twice.", limit.split('=').next().unwrap_or_default()),
-            ));
+        let Some((name, value)) = limit.split_once('=') else { return wrong(limit, "not NAME=VALUE") };
+        if limits.insert(name.to_owned(), value.to_owned()).is_some() {
+            return wrong(name, "given twice");
         }
     }
     Ok(limits)
@@ -268,6 +265,16 @@ async fn roll_back(State(admin): State<Admin>, Extension(actor): Extension<Actor
 }
 
 impl Admin {
+    /// Writes down a push that was refused before it was whole, on a thread that may wait for the disk.
+    async fn note_refused(&self, actor: Actor, refusal: ApiError) -> ApiError {
+        let why = refusal.message().to_owned();
+        let noted = self.ask(move |deployment| {
+            deployment.note_refused(&actor, "push", &why);
+            Ok(())
+        });
+        noted.await.err().unwrap_or(refusal)
+    }
+
     /// Makes a change.
     async fn change(
         &self,

@@ -8,6 +8,7 @@ mod audit;
 mod change;
 mod folder;
 mod live;
+mod push;
 mod record;
 mod routes;
 mod shadow;
@@ -24,17 +25,18 @@ use crate::digest::Sha256Digest;
 use crate::models::PackError;
 use crate::people::{PeopleError, Report};
 use crate::person::PersonId;
-use crate::plugin::{Half, MAX_COMPONENT_BYTES, PluginError, halves};
+use crate::plugin::MAX_COMPONENT_BYTES;
 
 pub(crate) use audit::Actor;
 use audit::Audit;
 pub(crate) use change::{ChangeError, Outcome};
 pub(crate) use live::{Live, Verdict, is_at_fault};
+pub(crate) use push::Given;
 use record::{About, Entry, Ingredients, Record, Status};
 pub(crate) use record::{StateError, Store};
 use routes::{Canary, Routes, Shadow, Share};
 pub(crate) use routes::{Preference, Taken};
-pub(crate) use shadow::{Agreement, Counts, Seen, overlap};
+pub(crate) use shadow::{Agreement, Counts, Seen};
 pub(crate) use status::{RevisionStatus, Statuses};
 pub(crate) use workshop::MakeError;
 pub(crate) use workshop::Workshop;
@@ -74,21 +76,6 @@ struct Book {
     broken: u64,
     /// Times that it would have, and nothing could take the revision's place.
     stuck: u64,
-}
-
-/// A component, or two, that an operator gives.
-#[derive(Debug, Default)]
-pub(crate) struct Given {
-    /// The component.
-    pub bytes: Vec<u8>,
-    /// The pack; the active revision's if none is said.
-    pub pack: Option<String>,
-    /// Whether only the component's policy is wanted, with the active revision's vision.
-    pub policy_only: bool,
-    /// The digest that the bytes should have.
-    pub digest: Option<Sha256Digest>,
-    /// Limits tighter than the service's, by name.
-    pub limits: BTreeMap<String, String>,
 }
 
 /// What the command line and the configuration ask for.
@@ -226,148 +213,6 @@ impl Deployment {
 
     /// The most bytes that a component may have.
     pub(crate) const MOST_BYTES: usize = MAX_COMPONENT_BYTES;
-
-    /// Takes up a component, to be staged in the background; answers with the revision that it becomes. One that is known is not
-    /// staged again unless it failed or was retired.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot become a revision at all.
-    pub(crate) fn push(&self, given: Given, actor: &Actor) -> Result<Outcome, ChangeError> {
-        let digest = Sha256Digest::of(&given.bytes);
-        let outcome = self.take_up(given);
-        let limits = outcome.as_ref().ok().and_then(|outcome| Some(self.locked().record.entry(outcome.id)?.ingredients.limits.clone()));
-        let limits: Vec<String> = limits.unwrap_or_default().iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let held = if limits.is_empty() { String::new() } else { format!(", held to {}", limits.join(", ")) };
-        let how = format!("SHA-256 {digest}{held}");
-        self.note(actor, "push", &how, &outcome);
-        outcome
-    }
-
-    fn take_up(&self, given: Given) -> Result<Outcome, ChangeError> {
-        let digest = Sha256Digest::of(&given.bytes);
-        if let Some(wanted) = given.digest.filter(|wanted| *wanted != digest) {
-            return Err(ChangeError::OtherBytes { wanted, given: digest, size: given.bytes.len() });
-        }
-        if given.bytes.len() > MAX_COMPONENT_BYTES {
-            return Err(PluginError::TooLarge { size: given.bytes.len() }.into());
-        }
-        // What it serves is in its type: cheap to learn, and told at once if it is no component.
-        let serves = halves(&given.bytes)?;
-        let active = self.active_ingredients();
-        let (sees, decides) = (serves.contains(&Half::Vision), serves.contains(&Half::Policy));
-        let pack = given.pack.unwrap_or_else(|| active.pack.clone());
-        let (vision, policy) = match (sees, decides) {
-            (true, true) if !given.policy_only => (digest, None),
-            // Vision alone goes on with the policy in force.
-            (true, false) if !given.policy_only => (digest, Some(active.policy.unwrap_or(active.vision))),
-            (_, true) => (active.vision, Some(digest)),
-            (_, false) => return Err(ChangeError::NoPolicy),
-        };
-        // The half that stays is held as it was.
-        let service = self.workshop.engine.limits();
-        let mut limits = if policy.is_some() { service.at_most(&active.limits)?.named(active.limits.keys()) } else { BTreeMap::new() };
-        limits.extend(service.tightened(&given.limits)?.named(given.limits.keys()));
-        let ingredients = Ingredients { vision, policy, pack, limits };
-        let id = self.workshop.id(&ingredients)?;
-        let mut book = self.locked();
-        if book.record.entry(id).is_some_and(|entry| matches!(entry.status, Status::Staging | Status::Staged)) {
-            return Ok(Outcome { id, changed: false });
-        }
-        let waiting = book.record.revisions.iter().filter(|entry| matches!(entry.status, Status::Staging | Status::Staged));
-        // The active and the previous one are not counted.
-        if waiting.count() >= READY + 2 {
-            return Err(ChangeError::TooMany { most: READY + 2 });
-        }
-        // Under the lock: a change of something else sweeps out what no revision needs.
-        self.store.keep(&given.bytes)?;
-        let mut record = book.record.clone();
-        record.revisions.retain(|entry| entry.id != id);
-        record.revisions.push(Entry { id, ingredients, about: None, since: now(), status: Status::Staging });
-        record.forget_old(REMEMBERED);
-        self.store.write(&record)?;
-        book.record = record;
-        drop(book);
-        let _ = self.queue.send(id);
-        Ok(Outcome { id, changed: true })
-    }
-
-    fn active_ingredients(&self) -> Ingredients {
-        let book = self.locked();
-        let active = book.record.active.and_then(|id| book.record.entry(id));
-        // There is always an active revision, and it has an entry.
-        active.map_or_else(
-            || Ingredients { vision: Sha256Digest([0; 32]), policy: None, pack: String::new(), limits: BTreeMap::new() },
-            |entry| entry.ingredients.clone(),
-        )
-    }
-
-    /// Stages a revision, on the thread that does so.
-    fn stage_now(&self, id: Sha256Digest) {
-        let Some(ingredients) =
-            self.locked().record.entry(id).filter(|entry| entry.status == Status::Staging).map(|entry| entry.ingredients.clone())
-        else {
-            return;
-        };
-        let begun = std::time::Instant::now();
-        // A bug in staging must not end the thread that does it.
-        let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.workshop.make(&self.store, id, &ingredients)));
-        let made = match made {
-            Ok(Ok((live, report))) => Ok((live, report)),
-            Ok(Err(error)) => Err(shortened(&error.to_string())),
-            Err(_) => Err("staging failed unexpectedly; the service's log says why".to_owned()),
-        };
-        let detail = match &made {
-            Ok((live, report)) => format!(
-                "{} {} in {} ms; {} people, {} to be enrolled again, {} files left alone",
-                live.revision.name(),
-                live.revision.version(),
-                begun.elapsed().as_millis(),
-                report.known,
-                report.need_enrolment,
-                report.problems.len()
-            ),
-            Err(reason) => reason.clone(),
-        };
-        let outcome = if made.is_ok() { "staged" } else { "failed" };
-        match self.take_in(id, made) {
-            Ok(()) => self.audit.note(&Actor::part("staging"), "stage", Some(id), outcome, &detail),
-            Err(error) => {
-                let reason = shortened(&format!("it was {outcome}, and that cannot be written: {error}"));
-                self.audit.note(&Actor::part("staging"), "stage", Some(id), "failed", &reason);
-                // For this process alone: it can be pushed again.
-                if let Some(entry) = self.locked().record.entry_mut(id) {
-                    entry.status = Status::Failed(reason);
-                }
-            }
-        }
-    }
-
-    /// Takes up what came of staging. A revision that was retired meanwhile is dropped again.
-    fn take_in(&self, id: Sha256Digest, made: Result<(Arc<Live>, Report), String>) -> Result<(), StateError> {
-        let mut book = self.locked();
-        let mut record = book.record.clone();
-        let Some(entry) = record.entry_mut(id).filter(|entry| entry.status == Status::Staging) else { return Ok(()) };
-        let live = match made {
-            Ok((live, _)) => {
-                entry.about = Some(about(&live));
-                entry.status = Status::Staged;
-                Some(live)
-            }
-            Err(reason) => {
-                entry.status = Status::Failed(reason);
-                record.stand_down(id);
-                None
-            }
-        };
-        self.store.write(&record)?;
-        book.record = record;
-        if let Some(live) = live {
-            book.ready.insert(id, live);
-        }
-        self.put_in_force(&mut book);
-        Ok(())
-    }
 
     /// Swaps the routes for those that the record says, and lets go what nothing needs any more.
     fn put_in_force(&self, book: &mut Book) {

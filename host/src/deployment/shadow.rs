@@ -5,9 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::{Deserialize, Serialize};
 
 use crate::bindings::BoundingBox;
-
-/// Two boxes that overlap by more than this are of one face.
-const SAME_FACE: f32 = 0.5;
+use crate::overlap::same_faces;
 
 /// A face of an answer: where, and who.
 #[derive(Clone, Debug)]
@@ -91,34 +89,20 @@ impl Agreement {
 }
 
 fn counted(active: &[Seen], shadow: &[Seen]) -> Counts {
-    let mut left: Vec<&Seen> = shadow.iter().collect();
+    let boxes = |seen: &[Seen]| seen.iter().map(|face| face.bounds).collect::<Vec<_>>();
     let mut counts = Counts { frames: 1, ..Counts::default() };
-    for face in active {
-        let nearest = left.iter().enumerate().map(|(index, other)| (index, overlap(&face.bounds, &other.bounds)));
-        match nearest.max_by(|a, b| a.1.total_cmp(&b.1)).filter(|(_, overlap)| *overlap > SAME_FACE) {
-            Some((index, _)) => {
-                let other = left.swap_remove(index);
+    for (face, same) in active.iter().zip(same_faces(&boxes(active), &boxes(shadow))) {
+        match same.and_then(|index| shadow.get(index)) {
+            Some(other) => {
                 counts.same_face += 1;
                 counts.same_identity += u64::from(other.identity == face.identity);
             }
             None => counts.only_active += 1,
         }
     }
-    counts.only_shadow = left.len() as u64;
+    counts.only_shadow = shadow.len() as u64 - counts.same_face;
     counts.faces = counts.same_face + counts.only_active + counts.only_shadow;
     counts
-}
-
-/// Intersection over union.
-pub(crate) fn overlap(a: &BoundingBox, b: &BoundingBox) -> f32 {
-    let area = |b: &BoundingBox| (b.x2 - b.x1) * (b.y2 - b.y1);
-    let width = a.x2.min(b.x2) - a.x1.max(b.x1);
-    let height = a.y2.min(b.y2) - a.y1.max(b.y1);
-    if width <= 0.0 || height <= 0.0 {
-        return 0.0;
-    }
-    let common = width * height;
-    common / (area(a) + area(b) - common)
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ pub(super) struct Key {
     policy: Sha256Digest,
     /// What the policy may read: it may make templates by it.
     settings: Sha256Digest,
-    /// What the policy is held to: under other limits it may fail, or be allowed less.
+    /// What the policy is held to but for time, which templates are not: under other limits it may fail, or be allowed less.
     limits: Limits,
 }
 
@@ -31,7 +31,7 @@ impl Key {
             contract: revision.contract().id.clone(),
             policy: policy.digest(),
             settings: revision.settings_digest(),
-            limits: policy.limits().clone(),
+            limits: policy.limits().unhurried(),
         }
     }
 }

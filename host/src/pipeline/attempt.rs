@@ -7,84 +7,18 @@ use comfy_table::{Table, presets};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use super::draw::{self, DrawError};
-use super::images::{self, ImagesError};
-use super::local::{LocalArgs, LocalError};
-use super::trial::{Looked, Trial, TrialError};
+use super::draw::{self, make_folder};
+use super::images;
+use super::trial::{Looked, PhotosArgs, Trial, TrialError};
 use crate::printed::{printed, say};
-use crate::run::RunError;
 
 /// On what to try a pipeline.
 #[derive(Debug, Args)]
 pub(crate) struct TryArgs {
     /// The component
-    pub file: PathBuf,
-    /// Folder with photos (*.jpg, *.png, *.webp, also in folders in it), or one photo
-    #[arg(long, value_name = "DIR")]
-    images: PathBuf,
-    /// Folder with enrolled people, as `rostro serve` writes it [default: nobody is known]
-    #[arg(long, value_name = "DIR")]
-    gallery: Option<PathBuf>,
-    /// Folder for the photos with boxes, landmarks, names and scores drawn on them
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    file: PathBuf,
     #[command(flatten)]
-    local: LocalArgs,
-}
-
-/// Why a pipeline was not tried, or failed on a photo.
-#[derive(Debug, thiserror::Error)]
-pub enum TryError {
-    /// It cannot run.
-    #[error(transparent)]
-    Trial(#[from] TrialError),
-    /// There are no photos.
-    #[error(transparent)]
-    Images(#[from] ImagesError),
-    /// A drawing cannot be made.
-    #[error(transparent)]
-    Draw(#[from] DrawError),
-    /// The folder for drawings cannot be made.
-    #[error("cannot make the folder {folder}: {cause}; name another with --out", folder = folder.display())]
-    Out {
-        /// Which.
-        folder: PathBuf,
-        /// Why.
-        cause: std::io::Error,
-    },
-    /// It failed on a picture.
-    #[error("{file}: {cause}", file = file.display())]
-    Run {
-        /// Which component.
-        file: PathBuf,
-        /// Why.
-        cause: RunError,
-    },
-    /// Two pipelines differ.
-    #[error("the pipelines differ on {differing} of {photos} photos")]
-    Differ {
-        /// On how many.
-        differing: usize,
-        /// Of how many.
-        photos: usize,
-    },
-    /// It failed on some photos.
-    #[error("the pipeline failed on {failed} of {photos} photos")]
-    Failed {
-        /// How many.
-        failed: usize,
-        /// Of how many.
-        photos: usize,
-    },
-}
-
-impl From<LocalError> for TryError {
-    fn from(error: LocalError) -> Self {
-        Self::Trial(error.into())
-    }
+    photos: PhotosArgs,
 }
 
 /// What came of a photo.
@@ -103,12 +37,12 @@ struct Outcome {
 ///
 /// # Errors
 ///
-/// [`TryError`], also if the pipeline failed on any photo.
-pub(super) fn attempt(args: &TryArgs) -> Result<(), TryError> {
-    let photos = images::of(&args.images)?;
-    let trial = Trial::new(&args.local.prepare()?, &args.file, args.gallery.as_deref())?;
-    if let Some(out) = &args.out {
-        make(out)?;
+/// [`TrialError`], also if the pipeline failed on any photo.
+pub(super) fn attempt(args: &TryArgs) -> Result<(), TrialError> {
+    let photos = images::of(&args.photos.images)?;
+    let trial = Trial::new(&args.photos.local.prepare()?, &args.file, args.photos.gallery.as_deref())?;
+    if let Some(out) = &args.photos.out {
+        make_folder(out)?;
     }
     let progress = ProgressBar::new(photos.len() as u64);
     let mut outcomes = Vec::new();
@@ -118,40 +52,39 @@ pub(super) fn attempt(args: &TryArgs) -> Result<(), TryError> {
     }
     progress.finish_and_clear();
     let (failed, photos) = (outcomes.iter().filter(|outcome| outcome.error.is_some()).count(), outcomes.len());
-    match args.json {
+    match args.photos.json {
         true => say(&serde_json::to_string_pretty(&outcomes).unwrap_or_default()),
         false => {
-            say(table(&outcomes, &args.images).trim_end());
-            if let Some(out) = &args.out {
+            say(table(&outcomes, &args.photos.images).trim_end());
+            if let Some(out) = &args.photos.out {
                 say(&format!("\nthe photos with what was seen drawn on them are in {}", out.display()));
             }
         }
     }
-    if failed > 0 { Err(TryError::Failed { failed, photos }) } else { Ok(()) }
+    if failed > 0 { Err(TrialError::Failed { failed, photos }) } else { Ok(()) }
 }
 
-/// Makes a folder for drawings.
-pub(super) fn make(out: &Path) -> Result<(), TryError> {
-    std::fs::create_dir_all(out).map_err(|cause| TryError::Out { folder: out.to_owned(), cause })
-}
-
-fn one(trial: &Trial, args: &TryArgs, photo: PathBuf) -> Result<Outcome, TryError> {
-    let bytes = images::read(&photo)?;
+/// One photo: what is wrong with it costs no other. A drawing that cannot be written ends the whole.
+fn one(trial: &Trial, args: &TryArgs, photo: PathBuf) -> Result<Outcome, TrialError> {
+    let failed = |image, error: String| Ok(Outcome { image, looked: None, error: Some(error), drawing: None });
+    let bytes = match images::read(&photo) {
+        Ok(bytes) => bytes,
+        Err(error) => return failed(photo, error.to_string()),
+    };
     let looked = match trial.look(&bytes) {
         Ok(looked) => looked,
-        Err(error) => return Ok(Outcome { image: photo, looked: None, error: Some(error.to_string()), drawing: None }),
+        Err(error) => return failed(photo, error.to_string()),
     };
-    let drawing = match &args.out {
-        None => None,
-        Some(out) => {
-            let mut picture = draw::upright(&photo, &bytes)?;
-            draw::faces(&mut picture, &looked);
-            let place = draw::place(out, &args.images, &photo);
-            draw::write(&picture, &place)?;
-            Some(place)
-        }
+    let Some(out) = &args.photos.out else { return Ok(Outcome { image: photo, looked: Some(looked), error: None, drawing: None }) };
+    let mut picture = match draw::upright(&photo, &bytes) {
+        Ok(picture) => picture,
+        // The pipeline decodes what this command does not.
+        Err(error) => return Ok(Outcome { image: photo, looked: Some(looked), error: Some(error.to_string()), drawing: None }),
     };
-    Ok(Outcome { image: photo, looked: Some(looked), error: None, drawing })
+    draw::faces(&mut picture, &looked);
+    let place = draw::place(out, &args.photos.images, &photo);
+    draw::write(&picture, &place)?;
+    Ok(Outcome { image: photo, looked: Some(looked), error: None, drawing: Some(place) })
 }
 
 fn table(outcomes: &[Outcome], images: &Path) -> String {
@@ -167,7 +100,7 @@ fn table(outcomes: &[Outcome], images: &Path) -> String {
                 format!("{}×{}", looked.width, looked.height),
                 looked.faces.len().to_string(),
                 format!("{:.0}", looked.milliseconds),
-                people(looked),
+                [Some(people(looked)), error.as_deref().map(printed)].into_iter().flatten().collect::<Vec<_>>().join("; "),
             ]),
             None => table.add_row([name, "-".to_owned(), "-".to_owned(), "-".to_owned(), printed(error.as_deref().unwrap_or_default())]),
         };

@@ -8,17 +8,13 @@ use image::{GenericImage, RgbImage};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use super::attempt::{TryError, make};
-use super::draw;
+use super::draw::{self, make_folder};
 use super::images;
-use super::local::LocalArgs;
-use super::trial::{Looked, LookedFace, Trial};
-use crate::deployment::overlap;
+use super::trial::{Looked, LookedFace, PhotosArgs, Trial, TrialError};
+use crate::overlap::same_faces;
 use crate::printed::{printed, say};
+use crate::run::RunError;
 use crate::selftest::cosine;
-
-/// Two boxes that overlap by more than this are of one face.
-const SAME_FACE: f32 = 0.5;
 
 /// Embeddings of one face whose cosine is at least this are the same but for rounding.
 const SAME_VECTOR: f32 = 0.999;
@@ -30,26 +26,14 @@ pub(crate) struct DiffArgs {
     a: PathBuf,
     /// The other component
     b: PathBuf,
-    /// Folder with photos (*.jpg, *.png, *.webp, also in folders in it), or one photo
-    #[arg(long, value_name = "DIR")]
-    images: PathBuf,
-    /// Folder with enrolled people, as `rostro serve` writes it [default: nobody is known]
-    #[arg(long, value_name = "DIR")]
-    gallery: Option<PathBuf>,
-    /// Folder for pictures of the photos that differ most, both answers side by side
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
+    #[command(flatten)]
+    photos: PhotosArgs,
     /// How many photos to draw
     #[arg(long, value_name = "COUNT", default_value_t = 10)]
     worst: usize,
     /// Fail if anything differs
     #[arg(long)]
     exit_code: bool,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    local: LocalArgs,
 }
 
 /// In what two answers on a photo differ.
@@ -86,12 +70,12 @@ impl Difference {
 ///
 /// # Errors
 ///
-/// [`TryError`]; with `--exit-code` also if anything differs.
-pub(super) fn diff(args: &DiffArgs) -> Result<(), TryError> {
-    let photos = images::of(&args.images)?;
-    let local = args.local.prepare()?;
-    let a = Trial::new(&local, &args.a, args.gallery.as_deref())?;
-    let b = Trial::new(&local, &args.b, args.gallery.as_deref())?;
+/// [`TrialError`]; with `--exit-code` also if anything differs.
+pub(super) fn diff(args: &DiffArgs) -> Result<(), TrialError> {
+    let photos = images::of(&args.photos.images)?;
+    let local = args.photos.local.prepare()?;
+    let a = Trial::new(&local, &args.a, args.photos.gallery.as_deref())?;
+    let b = Trial::new(&local, &args.b, args.photos.gallery.as_deref())?;
     let compares_vectors = a.revision.contract() == b.revision.contract();
     let progress = ProgressBar::new(photos.len() as u64);
     let mut differences = Vec::new();
@@ -103,35 +87,33 @@ pub(super) fn diff(args: &DiffArgs) -> Result<(), TryError> {
     progress.finish_and_clear();
     differences.sort_by_key(|difference| std::cmp::Reverse(difference.weight()));
     let differing = differences.iter().filter(|difference| !difference.is_none()).count();
-    if let Some(out) = &args.out {
-        make(out)?;
+    if let Some(out) = &args.photos.out {
+        make_folder(out)?;
         for difference in differences.iter().take(args.worst).filter(|difference| !difference.is_none()) {
             side_by_side(&a, &b, args, out, &difference.image)?;
         }
     }
-    match args.json {
+    match args.photos.json {
         true => say(&serde_json::to_string_pretty(&differences).unwrap_or_default()),
         false => print(&differences, differing, args, compares_vectors),
     }
     match args.exit_code && differing > 0 {
-        true => Err(TryError::Differ { differing, photos: differences.len() }),
+        true => Err(TrialError::Differ { differing, photos: differences.len() }),
         false => Ok(()),
     }
 }
 
-fn compare(image: PathBuf, a: Result<Looked, crate::run::RunError>, b: Result<Looked, crate::run::RunError>, vectors: bool) -> Difference {
-    let (a, error_a) = split(a);
-    let (b, error_b) = split(b);
+fn compare(image: PathBuf, a: Result<Looked, RunError>, b: Result<Looked, RunError>, vectors: bool) -> Difference {
+    let (ours, error_a) = split(a);
+    let (theirs, error_b) = split(b);
     let mut difference =
         Difference { image, both: 0, only_a: 0, only_b: 0, identities: Vec::new(), vectors: 0, least_cosine: None, error_a, error_b };
-    let mut left: Vec<&LookedFace> = b.iter().flat_map(|looked| &looked.faces).collect();
-    for face in a.iter().flat_map(|looked| &looked.faces) {
-        let nearest = left.iter().enumerate().map(|(index, other)| (index, overlap(&face.face.bounds, &other.face.bounds)));
-        let Some((index, _)) = nearest.max_by(|a, b| a.1.total_cmp(&b.1)).filter(|(_, overlap)| *overlap > SAME_FACE) else {
+    let boxes = |faces: &[LookedFace]| faces.iter().map(|face| face.face.bounds).collect::<Vec<_>>();
+    for (face, same) in ours.iter().zip(same_faces(&boxes(&ours), &boxes(&theirs))) {
+        let Some(other) = same.and_then(|index| theirs.get(index)) else {
             difference.only_a += 1;
             continue;
         };
-        let other = left.swap_remove(index);
         difference.both += 1;
         if face.identity != other.identity {
             difference.identities.push((face.identity.clone(), other.identity.clone()));
@@ -142,21 +124,29 @@ fn compare(image: PathBuf, a: Result<Looked, crate::run::RunError>, b: Result<Lo
             difference.least_cosine = Some(difference.least_cosine.map_or(cosine, |least| least.min(cosine)));
         }
     }
-    difference.only_b = left.len();
+    difference.only_b = theirs.len() - difference.both;
     difference
 }
 
-fn split(looked: Result<Looked, crate::run::RunError>) -> (Option<Looked>, Option<String>) {
+/// The faces that were seen, or why there are none.
+fn split(looked: Result<Looked, RunError>) -> (Vec<LookedFace>, Option<String>) {
     match looked {
-        Ok(looked) => (Some(looked), None),
-        Err(error) => (None, Some(error.to_string())),
+        Ok(looked) => (looked.faces, None),
+        Err(error) => (Vec::new(), Some(error.to_string())),
     }
 }
 
 /// Draws both answers on a photo, A's to the left of B's.
-fn side_by_side(a: &Trial, b: &Trial, args: &DiffArgs, out: &Path, photo: &Path) -> Result<(), TryError> {
+fn side_by_side(a: &Trial, b: &Trial, args: &DiffArgs, out: &Path, photo: &Path) -> Result<(), TrialError> {
     let bytes = images::read(photo)?;
-    let picture = draw::upright(photo, &bytes)?;
+    let picture = match draw::upright(photo, &bytes) {
+        Ok(picture) => picture,
+        // The pipelines decode what this command does not; the row says what differs.
+        Err(error) => {
+            eprintln!("{error}");
+            return Ok(());
+        }
+    };
     let drawn = |trial: &Trial| {
         let mut drawn = picture.clone();
         if let Ok(looked) = trial.look(&bytes) {
@@ -169,7 +159,7 @@ fn side_by_side(a: &Trial, b: &Trial, args: &DiffArgs, out: &Path, photo: &Path)
         // Twice the width holds both.
         let _ = both.copy_from(&drawn, x, 0);
     }
-    Ok(draw::write(&both, &draw::place(out, &args.images, photo))?)
+    Ok(draw::write(&both, &draw::place(out, &args.photos.images, photo))?)
 }
 
 fn print(differences: &[Difference], differing: usize, args: &DiffArgs, compares_vectors: bool) {
@@ -178,7 +168,7 @@ fn print(differences: &[Difference], differing: usize, args: &DiffArgs, compares
     table.set_header(["PHOTO", "BOTH", "ONLY A", "ONLY B", "NAMES (A → B)", "VECTORS", "LEAST COSINE"]);
     for difference in differences.iter().filter(|difference| !difference.is_none()) {
         let image = &difference.image;
-        let name = image.strip_prefix(&args.images).ok().filter(|rest| !rest.as_os_str().is_empty()).unwrap_or(image);
+        let name = image.strip_prefix(&args.photos.images).ok().filter(|rest| !rest.as_os_str().is_empty()).unwrap_or(image);
         let who = |identity: &Option<String>| identity.as_deref().map_or_else(|| "unknown".to_owned(), printed);
         let mut names: Vec<String> = difference.identities.iter().map(|(a, b)| format!("{} → {}", who(a), who(b))).collect();
         names.extend(difference.error_a.iter().map(|error| format!("A fails: {}", printed(error))));
@@ -212,7 +202,7 @@ fn print(differences: &[Difference], differing: usize, args: &DiffArgs, compares
     if !compares_vectors {
         say("their embeddings have different contracts: vectors are not compared, and B knows only people who were enrolled with it");
     }
-    if let Some(out) = args.out.as_ref().filter(|_| differing > 0) {
+    if let Some(out) = args.photos.out.as_ref().filter(|_| differing > 0) {
         say(&format!("the photos that differ most are in {}, A's answer to the left of B's", out.display()));
     }
 }

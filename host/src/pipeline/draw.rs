@@ -38,6 +38,14 @@ pub enum DrawError {
         /// Why.
         cause: image::ImageError,
     },
+    /// The folder for drawings cannot be made.
+    #[error("cannot make the folder {folder}: {cause}; name another with --out", folder = folder.display())]
+    Folder {
+        /// Which.
+        folder: PathBuf,
+        /// Why.
+        cause: std::io::Error,
+    },
     /// The drawing cannot be written.
     #[error("cannot write {path}: {cause}; name another folder with --out", path = path.display())]
     Write {
@@ -46,6 +54,15 @@ pub enum DrawError {
         /// Why.
         cause: image::ImageError,
     },
+}
+
+/// Makes a folder for drawings.
+///
+/// # Errors
+///
+/// If it cannot be made.
+pub(super) fn make_folder(out: &Path) -> Result<(), DrawError> {
+    std::fs::create_dir_all(out).map_err(|cause| DrawError::Folder { folder: out.to_owned(), cause })
 }
 
 /// A picture as pixels, upright.

@@ -17,7 +17,6 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use attempt::TryArgs;
-pub(crate) use attempt::TryError;
 pub(crate) use check::CheckError;
 use diff::DiffArgs;
 use local::LocalArgs;
@@ -25,6 +24,7 @@ pub(crate) use operate::OperateError;
 use scaffold::NewArgs;
 pub(crate) use scaffold::NewError;
 use timing::BenchArgs;
+pub(crate) use trial::TrialError;
 
 /// What can be done with pipelines.
 #[derive(Debug, Subcommand)]
@@ -155,7 +155,7 @@ pub enum PipelineError {
     New(#[from] NewError),
     /// A pipeline was not tried, or failed.
     #[error(transparent)]
-    Try(#[from] TryError),
+    Try(#[from] TrialError),
     /// The service cannot be asked, or refuses.
     #[error(transparent)]
     Operate(#[from] OperateError),

@@ -7,10 +7,9 @@ use clap::Args;
 use comfy_table::{Table, presets};
 use indicatif::ProgressBar;
 
-use super::attempt::TryError;
 use super::images;
 use super::local::LocalArgs;
-use super::trial::{Looked, Trial};
+use super::trial::{Looked, Trial, TrialError};
 use crate::config::beside_this_program;
 use crate::limits::Usage;
 use crate::printed::say;
@@ -63,8 +62,8 @@ impl Measured {
 ///
 /// # Errors
 ///
-/// [`TryError`], also if either fails on a picture.
-pub(super) fn bench(args: &BenchArgs) -> Result<(), TryError> {
+/// [`TrialError`], also if either fails on a picture.
+pub(super) fn bench(args: &BenchArgs) -> Result<(), TrialError> {
     let pictures: Vec<Vec<u8>> = match &args.images {
         Some(folder) => images::of(folder)?.iter().map(|path| images::read(path)).collect::<Result<_, _>>()?,
         None => DRAWN.iter().map(|(_, bytes)| bytes.to_vec()).collect(),
@@ -83,7 +82,7 @@ pub(super) fn bench(args: &BenchArgs) -> Result<(), TryError> {
             break;
         }
         for (trial, measured, file) in [(&own, &mut one, &args.file), (&other, &mut two, &against)] {
-            let looked = trial.look(picture).map_err(|cause| TryError::Run { file: file.clone(), cause })?;
+            let looked = trial.look(picture).map_err(|cause| TrialError::Run { file: file.clone(), cause })?;
             if is_warm {
                 measured.note(looked);
             }

@@ -4,9 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use clap::Args;
 use serde::Serialize;
 
-use super::local::{Local, LocalError};
+use super::draw::DrawError;
+use super::images::ImagesError;
+use super::local::{Local, LocalArgs, LocalError};
 use crate::bindings::{Decision, Face, Purpose};
 use crate::gallery::{CsvGallery, GalleryError};
 use crate::index::Method;
@@ -20,7 +23,26 @@ use crate::service::{ServiceError, probes};
 const PICTURE: Duration = Duration::from_secs(60);
 const PEOPLE: Duration = Duration::from_secs(300);
 
-/// Why nothing can be tried.
+/// On which photos to try a pipeline, and with whom.
+#[derive(Debug, Args)]
+pub(crate) struct PhotosArgs {
+    /// Folder with photos (*.jpg, *.png, *.webp, also in folders in it), or one photo
+    #[arg(long, value_name = "DIR")]
+    pub images: PathBuf,
+    /// Folder with enrolled people, as `rostro serve` writes it [default: nobody is known]
+    #[arg(long, value_name = "DIR")]
+    pub gallery: Option<PathBuf>,
+    /// Folder for the photos with boxes, landmarks, names and scores drawn on them; of a comparison those that differ most, both answers side by side
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub local: LocalArgs,
+}
+
+/// Why a pipeline was not tried, or failed.
 #[derive(Debug, thiserror::Error)]
 pub enum TrialError {
     /// The pipeline cannot run.
@@ -35,6 +57,36 @@ pub enum TrialError {
     /// There is no such folder.
     #[error("there is no gallery at {0}; enrol people with `rostro serve --gallery` first, or leave --gallery out")]
     NoGallery(PathBuf),
+    /// There are no photos.
+    #[error(transparent)]
+    Images(#[from] ImagesError),
+    /// A drawing cannot be made.
+    #[error(transparent)]
+    Draw(#[from] DrawError),
+    /// It failed on a picture.
+    #[error("{file}: {cause}", file = file.display())]
+    Run {
+        /// Which component.
+        file: PathBuf,
+        /// Why.
+        cause: RunError,
+    },
+    /// Two pipelines differ.
+    #[error("the pipelines differ on {differing} of {photos} photos")]
+    Differ {
+        /// On how many.
+        differing: usize,
+        /// Of how many.
+        photos: usize,
+    },
+    /// Some photos could not be looked at, or drawn on.
+    #[error("{failed} of {photos} photos failed; the table says why")]
+    Failed {
+        /// How many.
+        failed: usize,
+        /// Of how many.
+        photos: usize,
+    },
 }
 
 /// A pipeline with the people whom it knows.

@@ -12,12 +12,13 @@ use rostro_sdk::vision::Vision;
 
 /// The component.
 #[derive(Debug)]
-pub struct Minimal;
+pub struct Pipeline;
 
-rostro_sdk::export!(Minimal);
+rostro_sdk::export!(Pipeline);
 
-impl Vision for Minimal {
+impl Vision for Pipeline {
     fn describe() -> Description {
+        // Embeddings made otherwise than by `embed` need a contract of their own: they cannot be compared with others.
         Description { identity: Self::identity(), models: vec![DETECTOR, RECOGNIZER], contract: EmbeddingContract::arcface(RECOGNIZER) }
     }
 
@@ -38,8 +39,12 @@ impl Vision for Minimal {
     }
 }
 
-impl Policy for Minimal {
+/// The default rules; write `review`, `template` or `decide` here to have your own.
+impl Policy for Pipeline {
     fn identity() -> Identity {
-        Identity::new("minimal", env!("CARGO_PKG_VERSION"))
+        Identity::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
     }
 }
+
+#[cfg(test)]
+mod tests;

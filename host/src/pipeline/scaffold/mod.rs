@@ -21,6 +21,8 @@ const NAME: &str = "my-pipeline";
 static TEMPLATES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/src/pipeline/scaffold/templates");
 static WIT: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../wit");
 static SDK: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../guest/sdk");
+/// The example that a whole pipeline begins as.
+static MINIMAL: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../guest/examples/minimal/src");
 static POLICY_WORLD: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../guest/policy-world");
 
 /// A language of pipelines.
@@ -106,6 +108,11 @@ pub(super) fn new(args: &NewArgs) -> Result<(), NewError> {
         // Names that would mean something to the tools of this repository are written otherwise in it.
         let path = path.to_string_lossy().replace("Cargo.toml.txt", "Cargo.toml").replace("gitignore.txt", ".gitignore");
         write(Path::new(&path), text.as_bytes())?;
+    }
+    if template == "rust" {
+        for (path, bytes) in files(&MINIMAL) {
+            write(&Path::new("src").join(path), bytes)?;
+        }
     }
     for (path, bytes) in files(&WIT) {
         write(&Path::new("wit").join(path), bytes)?;

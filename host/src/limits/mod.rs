@@ -1,11 +1,13 @@
-//! What one guest may use in one request, and the limiter that holds it to that.
+//! What one guest may use in one request, the limiter that holds it to that, and what it used.
+
+mod limiter;
+mod usage;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
-use wasmtime::ResourceLimiter;
+pub(crate) use limiter::Limiter;
+pub use usage::Usage;
 
 /// What a guest may use in one request. The defaults are tight: each is some times what the default pipeline needs for its worst accepted
 /// input, or what the interface allows. Every revision is held to the service's, or to tighter ones of its own.
@@ -50,25 +52,54 @@ impl Default for Limits {
     }
 }
 
-/// A limit that an operator sets: its name, and between which values it may be.
-const RANGES: [(&str, usize, usize); 10] = [
-    ("memory-mib", 16, 4095),
-    ("table-elements", 100, 1_000_000),
-    ("instances", 1, 1000),
-    ("transfer-mib", 1, 1024),
-    ("handles", 8, 1000),
-    ("tensors", 2, 1000),
-    ("log-kib", 0, 1024),
-    ("faces", 1, 1024),
-    ("templates", 1, 16),
-    ("time-ms", 10, 3_600_000),
+/// A limit that an operator sets.
+struct Setting {
+    name: &'static str,
+    /// Between which values it may be.
+    least: usize,
+    most: usize,
+    /// Reads and writes it, in the unit of its name.
+    get: fn(&Limits) -> usize,
+    set: fn(&mut Limits, usize),
+}
+
+/// Every limit, as it is set.
+const SETTINGS: [Setting; 10] = [
+    setting("memory-mib", 16, 4095, |limits| limits.memory_bytes >> 20, |limits, value| limits.memory_bytes = value << 20),
+    setting("table-elements", 100, 1_000_000, |limits| limits.table_elements, |limits, value| limits.table_elements = value),
+    setting("instances", 1, 1000, |limits| limits.instances, |limits, value| limits.instances = value),
+    setting("transfer-mib", 1, 1024, |limits| limits.transfer_bytes >> 20, |limits, value| limits.transfer_bytes = value << 20),
+    setting("handles", 8, 1000, |limits| limits.handles, |limits, value| limits.handles = value),
+    setting("tensors", 2, 1000, |limits| limits.tensors, |limits, value| limits.tensors = value),
+    setting("log-kib", 0, 1024, |limits| limits.log_bytes >> 10, |limits, value| limits.log_bytes = value << 10),
+    setting("faces", 1, 1024, |limits| limits.faces, |limits, value| limits.faces = value),
+    setting("templates", 1, 16, |limits| limits.templates, |limits, value| limits.templates = value),
+    setting("time-ms", 10, 3_600_000, Limits::time_ms, |limits, value| limits.time = Duration::from_millis(value as u64)),
 ];
+
+const fn setting(name: &'static str, least: usize, most: usize, get: fn(&Limits) -> usize, set: fn(&mut Limits, usize)) -> Setting {
+    Setting { name, least, most, get, set }
+}
+
+impl Setting {
+    fn named(name: &str) -> Result<&'static Self, LimitError> {
+        // As much of a name as anybody reads.
+        let unknown = || LimitError::Unknown { name: name.chars().take(64).collect() };
+        SETTINGS.iter().find(|setting| setting.name == name).ok_or_else(unknown)
+    }
+
+    fn parse(&self, text: &str) -> Result<usize, LimitError> {
+        let Self { name, least, most, .. } = *self;
+        let value = text.parse().ok().filter(|value| (least..=most).contains(value));
+        value.ok_or_else(|| LimitError::Range { name: name.to_owned(), value: text.chars().take(64).collect(), least, most })
+    }
+}
 
 /// A limit that cannot be set so.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LimitError {
     /// There is none of that name.
-    #[error("there is no limit `{name}`; there are {}", RANGES.map(|(name, ..)| name).join(", "))]
+    #[error("there is no limit `{name}`; there are {}", SETTINGS.map(|setting| setting.name).join(", "))]
     Unknown {
         /// The name.
         name: String,
@@ -113,14 +144,14 @@ impl Limits {
     ///
     /// [`LimitError`], also for one that is not as tight as these.
     pub fn tightened(&self, changes: &BTreeMap<String, String>) -> Result<Self, LimitError> {
-        let limits = self.clone().changed(changes)?;
         for (name, value) in changes {
-            let most = self.value(name);
-            if limits.value(name) > most {
+            let setting = Setting::named(name)?;
+            let most = (setting.get)(self);
+            if setting.parse(value)? > most {
                 return Err(LimitError::Above { name: name.clone(), value: value.clone(), most });
             }
         }
-        Ok(limits)
+        self.clone().changed(changes)
     }
 
     /// These limits, but tighter where `changes` are: what a revision with limits of its own is held to by a service that may itself have
@@ -130,53 +161,31 @@ impl Limits {
     ///
     /// [`LimitError`] if one is none.
     pub fn at_most(&self, changes: &BTreeMap<String, String>) -> Result<Self, LimitError> {
-        let wanted = self.clone().changed(changes)?;
-        let tighter = changes.iter().filter(|(name, _)| wanted.value(name) < self.value(name));
-        self.clone().changed(&tighter.map(|(name, value)| (name.clone(), value.clone())).collect())
+        let mut limits = self.clone();
+        for (name, text) in changes {
+            let setting = Setting::named(name)?;
+            let value = setting.parse(text)?.min((setting.get)(self));
+            (setting.set)(&mut limits, value);
+        }
+        Ok(limits)
     }
 
     fn changed(mut self, changes: &BTreeMap<String, String>) -> Result<Self, LimitError> {
-        let limits = &mut self;
         for (name, text) in changes {
-            let range = RANGES.iter().find(|(known, ..)| known == name);
-            let &(name, least, most) = range.ok_or_else(|| LimitError::Unknown { name: name.chars().take(64).collect() })?;
-            let value = text.parse().ok().filter(|value| (least..=most).contains(value));
-            let value: usize = value.ok_or_else(|| LimitError::Range { name: name.to_owned(), value: text.clone(), least, most })?;
-            match name {
-                "memory-mib" => limits.memory_bytes = value << 20,
-                "table-elements" => limits.table_elements = value,
-                "instances" => limits.instances = value,
-                "transfer-mib" => limits.transfer_bytes = value << 20,
-                "handles" => limits.handles = value,
-                "tensors" => limits.tensors = value,
-                "log-kib" => limits.log_bytes = value << 10,
-                "faces" => limits.faces = value,
-                "templates" => limits.templates = value,
-                _ => limits.time = Duration::from_millis(value as u64),
-            }
+            let setting = Setting::named(name)?;
+            (setting.set)(&mut self, setting.parse(text)?);
         }
         Ok(self)
     }
 
-    /// These limits by name, as they are set: what two revisions have in common that were given the same in other words.
+    /// These limits by name, as they are set, those that there are: what two revisions have in common that were given the same in other words.
     pub(crate) fn named<'n>(&self, names: impl IntoIterator<Item = &'n String>) -> BTreeMap<String, String> {
-        names.into_iter().map(|name| (name.clone(), self.value(name).to_string())).collect()
+        let value = |name: &'n String| Some((name.clone(), (Setting::named(name).ok()?.get)(self).to_string()));
+        names.into_iter().filter_map(value).collect()
     }
 
-    /// A limit's value as it is set: `memory-mib` in MiB and so on.
-    fn value(&self, name: &str) -> usize {
-        match name {
-            "memory-mib" => self.memory_bytes >> 20,
-            "table-elements" => self.table_elements,
-            "instances" => self.instances,
-            "transfer-mib" => self.transfer_bytes >> 20,
-            "handles" => self.handles,
-            "tensors" => self.tensors,
-            "log-kib" => self.log_bytes >> 10,
-            "faces" => self.faces,
-            "templates" => self.templates,
-            _ => usize::try_from(self.time.as_millis()).unwrap_or(usize::MAX),
-        }
+    fn time_ms(&self) -> usize {
+        usize::try_from(self.time.as_millis()).unwrap_or(usize::MAX)
     }
 
     /// Bytes of all linear memories of a guest and of the tensors that the host holds for it, together.
@@ -277,137 +286,11 @@ impl LimitReached {
 
     /// A guest's own time was up.
     pub(crate) fn time(limits: &Limits) -> Self {
-        Self { name: "time-ms", limit: limits.value("time-ms"), asked: "it was still at work".to_owned() }
+        Self { name: "time-ms", limit: limits.time_ms(), asked: "it was still at work".to_owned() }
     }
 
     pub(crate) fn memory(limit: usize, used: usize, wanted: usize) -> Self {
         Self { name: "memory-mib", limit: limit >> 20, asked: format!("{used} bytes in use, {wanted} wanted") }
-    }
-}
-
-/// The most that a request's guests used of what they may.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Usage {
-    /// Linear memory and tensors together.
-    pub memory_bytes: usize,
-    /// Tensors at a time.
-    pub tensors: usize,
-    /// Elements of a table.
-    pub table_elements: usize,
-    /// Bytes of log lines.
-    pub log_bytes: usize,
-    /// Time from the start of a guest until its last answer.
-    pub milliseconds: u64,
-}
-
-impl Usage {
-    /// The more of each.
-    #[must_use]
-    pub fn most(self, other: Self) -> Self {
-        Self {
-            memory_bytes: self.memory_bytes.max(other.memory_bytes),
-            tensors: self.tensors.max(other.tensors),
-            table_elements: self.table_elements.max(other.table_elements),
-            log_bytes: self.log_bytes.max(other.log_bytes),
-            milliseconds: self.milliseconds.max(other.milliseconds),
-        }
-    }
-
-    /// What was used beside what may be.
-    #[must_use]
-    pub fn beside(&self, limits: &Limits) -> String {
-        let mib = |bytes: usize| bytes.div_ceil(1 << 20);
-        format!(
-            "{} of {} MiB of memory, {} of {} tensors, {} of {} table elements, {} of {} bytes of log, {} ms at the longest",
-            mib(self.memory_bytes),
-            mib(limits.memory_bytes),
-            self.tensors,
-            limits.tensors,
-            self.table_elements,
-            limits.table_elements,
-            self.log_bytes,
-            limits.log_bytes,
-            self.milliseconds
-        )
-    }
-}
-
-impl fmt::Display for Usage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} MiB, {} tensors", self.memory_bytes.div_ceil(1 << 20), self.tensors)
-    }
-}
-
-/// Holds one store to its [`Limits`].
-#[derive(Debug)]
-pub(crate) struct Limiter {
-    limits: Limits,
-    memory_used: usize,
-    /// Bytes of tensors that the host holds for the guest.
-    tensor_bytes: usize,
-    /// The most of each so far.
-    most: Usage,
-}
-
-impl Limiter {
-    pub(crate) fn new(limits: &Limits) -> Self {
-        Self { limits: limits.clone(), memory_used: 0, tensor_bytes: 0, most: Usage::default() }
-    }
-
-    pub(crate) fn limits(&self) -> &Limits {
-        &self.limits
-    }
-
-    /// The most of each so far.
-    pub(crate) fn most(&self) -> Usage {
-        self.most
-    }
-
-    /// Takes note of the tensors that are alive, `count` of `bytes` together, one of which was just made.
-    ///
-    /// # Errors
-    ///
-    /// If they are too many, or too large beside the guest's memory.
-    pub(crate) fn tensors(&mut self, count: usize, bytes: usize) -> Result<(), LimitReached> {
-        if count > self.limits.tensors {
-            return Err(LimitReached::wanted("tensors", self.limits.tensors, count - 1, count));
-        }
-        let used = self.memory_used.saturating_add(bytes);
-        if used > self.limits.memory_bytes {
-            let before = self.memory_used.saturating_add(self.tensor_bytes);
-            return Err(LimitReached::memory(self.limits.memory_bytes, before, used));
-        }
-        self.tensor_bytes = bytes;
-        self.most.memory_bytes = self.most.memory_bytes.max(used);
-        self.most.tensors = self.most.tensors.max(count);
-        Ok(())
-    }
-}
-
-impl ResourceLimiter for Limiter {
-    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let memory = self.memory_used.saturating_add(desired.saturating_sub(current));
-        let used = memory.saturating_add(self.tensor_bytes);
-        if used > self.limits.memory_bytes {
-            // Trapping here names the limit; answering `false` would let the guest die of it in its own words.
-            let before = self.memory_used.saturating_add(self.tensor_bytes);
-            return Err(LimitReached::memory(self.limits.memory_bytes, before, used).into());
-        }
-        self.memory_used = memory;
-        self.most.memory_bytes = self.most.memory_bytes.max(used);
-        Ok(true)
-    }
-
-    fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        if desired > self.limits.table_elements {
-            return Err(LimitReached::wanted("table-elements", self.limits.table_elements, current, desired).into());
-        }
-        self.most.table_elements = self.most.table_elements.max(desired);
-        Ok(true)
-    }
-
-    fn instances(&self) -> usize {
-        self.limits.instances
     }
 }
 
@@ -424,7 +307,7 @@ mod tests {
         assert_eq!(with("memory-mib", "64").unwrap().memory_bytes(), 64 << 20);
         assert_eq!(with("transfer-mib", "2").unwrap().transfer_bytes(), 2 << 20);
         assert_eq!(with("log-kib", "0").unwrap().log_bytes(), 0);
-        for (name, ..) in RANGES {
+        for Setting { name, .. } in SETTINGS {
             let error = with(name, "99999999").unwrap_err().to_string();
             assert!(error.starts_with(&format!("the limit {name} is `99999999`; it must be a number from ")), "{error}");
         }
@@ -440,12 +323,12 @@ mod tests {
         assert_eq!(own("memory-mib", "64").unwrap(), service);
         // A service that became tighter since holds a revision to that.
         let at_most = |value: &str| service.at_most(&[("memory-mib".to_owned(), value.to_owned())].into()).unwrap();
-        assert_eq!([at_most("32").value("memory-mib"), at_most("64").value("memory-mib"), at_most("65").value("memory-mib")], [32, 64, 64]);
+        assert_eq!(["32", "64", "65"].map(|value| at_most(value).memory_bytes() >> 20), [32, 64, 64]);
         let error = own("memory-mib", "65").unwrap_err().to_string();
         assert!(error.contains("`65`; the service's own is 64, which no revision exceeds"), "{error}");
         // Every limit that can be set can be tightened to its least.
-        for (name, least, _) in RANGES {
-            assert_eq!(own(name, &least.to_string()).unwrap().value(name), least);
+        for Setting { name, least, get, .. } in SETTINGS {
+            assert_eq!(get(&own(name, &least.to_string()).unwrap()), least);
         }
         assert!(matches!(own("memory", "1"), Err(LimitError::Unknown { .. })));
     }
@@ -457,20 +340,5 @@ mod tests {
         assert_eq!(own.end(now), now);
         assert!(own.end(now + Duration::from_secs(60)) < now + Duration::from_secs(30));
         assert_eq!(Limits::default().end(now + Duration::from_secs(60)), now + Duration::from_secs(60));
-    }
-
-    #[test]
-    fn tensors_count_against_the_memory() {
-        let mut limiter = Limiter::new(&with("memory-mib", "16").unwrap());
-        limiter.memory_growing(0, 8 << 20, None).unwrap();
-        limiter.tensors(1, 8 << 20).unwrap();
-        let error = limiter.tensors(2, (8 << 20) + 1).unwrap_err().to_string();
-        assert_eq!(error, "limit `memory-mib` of 16 reached: 16777216 bytes in use, 16777217 wanted");
-        assert!(limiter.memory_growing(8 << 20, (8 << 20) + 1, None).is_err());
-        // They went: the memory is free again.
-        limiter.tensors(1, 0).unwrap();
-        limiter.memory_growing(8 << 20, 16 << 20, None).unwrap();
-        let error = limiter.tensors(17, 0).unwrap_err().to_string();
-        assert_eq!(error, "limit `tensors` of 16 reached: 16 in use, 17 wanted");
     }
 }
