@@ -39,6 +39,7 @@ mod settings;
 mod state;
 mod telemetry;
 mod watch;
+mod world;
 
 pub use bindings::{Analysis, AnalyzedFace, BoundingBox, Face, Measure, Point, Purpose};
 pub use checked::InvalidOutput;
@@ -50,7 +51,8 @@ pub use inference::{Batching, LoadError, Model, ModelError, Models, NamedTensor,
 pub use limits::{LimitError, LimitReached, Limits, Usage};
 pub use models::{Channels, Manifest, ManifestError, ModelSpec, Pack, PackError, Thresholds};
 pub use person::{ContractId, PersonId};
-pub use plugin::{Half, Plugin, PluginError, WORLD_VERSION};
+pub use plugin::{Half, Plugin, PluginError};
 pub use revision::{Contract, Revision, StageError, Tuning};
 pub use run::{Run, RunError};
 pub use runtime::{RuntimeError, locate as locate_runtime};
+pub use world::WORLD_VERSION;

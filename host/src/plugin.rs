@@ -3,12 +3,13 @@
 //! Anything a stranger gives us comes through [`Plugin::load`]. It is compiled (by Cranelift, which is built for hostile input) and
 //! compared with the allow-list; nothing of it runs before that.
 
+mod names;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use wasmparser::{Parser, Payload};
 use wasmtime::Store;
 use wasmtime::component::{Component, Instance, InstancePre, Linker};
 
@@ -19,69 +20,14 @@ use crate::inference::Models;
 use crate::limits::{LimitReached, Limits};
 use crate::settings::Settings;
 use crate::state::{GuestState, add_to_linker};
+use crate::world::{WORLD_VERSION, run_versions};
 
-/// The version of `rostro:pipeline` that this host serves.
-pub const WORLD_VERSION: &str = "0.1.0";
+pub use names::Half;
+pub(crate) use names::{Names, halves, other_world};
+use names::{is_allowed, refuse_other_worlds, refuse_others};
 
 /// The largest component that is compiled. JavaScript and Python components bring their interpreters, 12 to 18 MB.
 pub(crate) const MAX_COMPONENT_BYTES: usize = 64 << 20;
-
-/// The interfaces that a component may import, without their versions. Those of WASI are inert here: there are no files,
-/// arguments, variables or sockets behind them, standard input is empty and standard output goes nowhere. Files are
-/// on the list because every Rust component imports them with its standard library; without an opened directory to begin at,
-/// none of their functions can be called on anything.
-const ALLOWED_IMPORTS: &[&str] = &[
-    "rostro:pipeline/types",
-    "rostro:pipeline/settings",
-    "rostro:pipeline/telemetry",
-    "wasi:nn/graph",
-    "wasi:nn/tensor",
-    "wasi:nn/inference",
-    "wasi:nn/errors",
-    "wasi:clocks/monotonic-clock",
-    "wasi:clocks/wall-clock",
-    "wasi:random/random",
-    "wasi:random/insecure",
-    "wasi:random/insecure-seed",
-    "wasi:io/error",
-    "wasi:io/poll",
-    "wasi:io/streams",
-    "wasi:filesystem/types",
-    "wasi:filesystem/preopens",
-    "wasi:cli/environment",
-    "wasi:cli/exit",
-    "wasi:cli/stdin",
-    "wasi:cli/stdout",
-    "wasi:cli/stderr",
-    "wasi:cli/terminal-input",
-    "wasi:cli/terminal-output",
-    "wasi:cli/terminal-stdin",
-    "wasi:cli/terminal-stdout",
-    "wasi:cli/terminal-stderr",
-];
-
-/// Which half of a pipeline a component is wanted for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Half {
-    /// It sees.
-    Vision,
-    /// It decides.
-    Policy,
-}
-
-impl Half {
-    /// The interface's name.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Vision => "vision",
-            Self::Policy => "policy",
-        }
-    }
-
-    fn export(self) -> String {
-        format!("rostro:pipeline/{}@{WORLD_VERSION}", self.name())
-    }
-}
 
 /// Why a file is no component that this host can run.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +50,15 @@ pub enum PluginError {
     /// A component that does not compile.
     #[error("the component is not valid: {0:#}")]
     Invalid(wasmtime::Error),
+    /// It was built for an interface of ours that this host has not.
+    #[error(
+        "the component was built for rostro:pipeline@{wanted}, and this host has {WORLD_VERSION}: build it against a rostro-sdk (or \
+         wit/rostro.wit) of version {runs}, or run it on a host that has {wanted}", runs = run_versions()
+    )]
+    OtherWorld {
+        /// The version that it was built for.
+        wanted: String,
+    },
     /// It imports what no guest gets.
     #[error(
         "the component imports {}, which this host does not offer; a pipeline may import rostro:pipeline@{WORLD_VERSION}, wasi:nn@0.2.0-rc-2024-10-28 \
@@ -121,7 +76,7 @@ pub enum PluginError {
     },
     /// An import or export has another type than the interface says.
     #[error(
-        "the component was built against another rostro:pipeline than {WORLD_VERSION}: {0:#}; build it against this host's wit/rostro.wit"
+        "an interface of the component is not what rostro:pipeline@{WORLD_VERSION} says: {0:#}; build it against this host's wit/rostro.wit"
     )]
     WrongWorld(wasmtime::Error),
 }
@@ -155,6 +110,7 @@ impl Plugin {
         let names = component.component_type();
         let imports: Vec<String> = names.imports(engine.wasmtime()).map(|(name, _)| name.to_owned()).collect();
         let exports: Vec<String> = names.exports(engine.wasmtime()).map(|(name, _)| name.to_owned()).collect();
+        refuse_other_worlds(imports.iter().chain(&exports))?;
         let forbidden: BTreeSet<&String> = imports.iter().filter(|name| !is_allowed(name)).collect();
         if !forbidden.is_empty() {
             return Err(PluginError::ForbiddenImports(forbidden.into_iter().cloned().collect()));
@@ -162,7 +118,7 @@ impl Plugin {
         let mut linker = Linker::new(engine.wasmtime());
         add_to_linker(&mut linker).map_err(PluginError::WrongWorld)?;
         let pre = linker.instantiate_pre(&component).map_err(PluginError::WrongWorld)?;
-        let has = |half: Half| exports.contains(&half.export());
+        let has = |half: Half| exports.iter().any(|export| half.is(export));
         let vision = has(Half::Vision).then(|| VisionHostIndices::new(&pre)).transpose().map_err(PluginError::WrongWorld)?;
         let policy = has(Half::Policy).then(|| PolicyHostIndices::new(&pre)).transpose().map_err(PluginError::WrongWorld)?;
         if vision.is_none() && policy.is_none() {
@@ -285,87 +241,4 @@ fn not_compiled(error: wasmtime::Error, limits: &Limits) -> PluginError {
 pub(crate) struct Guest {
     pub(crate) store: Store<GuestState>,
     pub(crate) instance: Instance,
-}
-
-/// What a component imports and exports by name, read from its bytes alone.
-#[derive(Debug, Default)]
-pub(crate) struct Names {
-    pub imports: Vec<String>,
-    pub exports: Vec<String>,
-}
-
-impl Names {
-    /// The names of a component; nothing is compiled.
-    ///
-    /// # Errors
-    ///
-    /// If it is no component.
-    pub(crate) fn of(bytes: &[u8]) -> Result<Self, PluginError> {
-        refuse_others(bytes)?;
-        let invalid = |error: wasmparser::BinaryReaderError| PluginError::Invalid(error.into());
-        let mut names = Self::default();
-        let mut depth = 0_usize;
-        for payload in Parser::new(0).parse_all(bytes) {
-            match payload.map_err(invalid)? {
-                Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
-                Payload::End(_) => depth = depth.saturating_sub(1),
-                Payload::ComponentExportSection(section) if depth == 0 => {
-                    for export in section {
-                        names.exports.push(export.map_err(invalid)?.name.name.to_owned());
-                    }
-                }
-                Payload::ComponentImportSection(section) if depth == 0 => {
-                    for import in section {
-                        names.imports.push(import.map_err(invalid)?.name.name.to_owned());
-                    }
-                }
-                _ => {}
-            }
-        }
-        Ok(names)
-    }
-
-    /// The imports that no guest gets.
-    pub(crate) fn forbidden(&self) -> impl Iterator<Item = &str> {
-        self.imports.iter().map(String::as_str).filter(|name| !is_allowed(name))
-    }
-}
-
-/// The halves of a pipeline that a component exports, read from its bytes alone: nothing is compiled.
-///
-/// # Errors
-///
-/// If it is no component, or exports neither.
-pub(crate) fn halves(bytes: &[u8]) -> Result<Vec<Half>, PluginError> {
-    let exports = Names::of(bytes)?.exports;
-    let halves: Vec<Half> = [Half::Vision, Half::Policy].into_iter().filter(|half| exports.contains(&half.export())).collect();
-    if halves.is_empty() {
-        let wanted = format!("{} or {}", Half::Vision.export(), Half::Policy.export());
-        return Err(PluginError::MissingExport { wanted, found: exports });
-    }
-    Ok(halves)
-}
-
-/// Refuses what is no component with words for what it is; the compiler's own would be about bytes.
-fn refuse_others(bytes: &[u8]) -> Result<(), PluginError> {
-    if bytes.len() > MAX_COMPONENT_BYTES {
-        return Err(PluginError::TooLarge { size: bytes.len() });
-    }
-    let what = match bytes.get(..8) {
-        Some(b"\0asm\x0d\0\x01\0") => return Ok(()),
-        Some(b"\0asm\x01\0\0\0") => "this is a core WebAssembly module, not a component",
-        Some(header) if header.starts_with(b"\x7fELF") => "this is a native or precompiled file, not a component",
-        _ => "this is not a WebAssembly component",
-    };
-    Err(PluginError::NotAComponent { what })
-}
-
-fn is_allowed(import: &str) -> bool {
-    let (interface, version) = import.split_once('@').unwrap_or((import, ""));
-    let known_version = match interface.split('/').next() {
-        Some("rostro:pipeline") => version == WORLD_VERSION,
-        Some("wasi:nn") => version == "0.2.0-rc-2024-10-28",
-        _ => version.starts_with("0.2."),
-    };
-    known_version && ALLOWED_IMPORTS.contains(&interface)
 }

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::steps::{root, step, succeed};
 use crate::wasm::Toolchain;
+use crate::{compat, scripted};
 
 /// Each component's file in `target/guest`, and its package.
 const COMPONENTS: [(&str, &str); 5] = [
@@ -32,6 +33,14 @@ pub(crate) fn build() -> Result<()> {
         step(&format!("component {name}"), || component(&toolchain, &root(), name, package))?;
     }
     Ok(())
+}
+
+/// Builds every component, those of tests too.
+pub(crate) fn build_all() -> Result<()> {
+    build()?;
+    build_variant()?;
+    scripted::build()?;
+    compat::build()
 }
 
 /// Builds the component `variant` from a changed copy of the sources.

@@ -2,6 +2,7 @@
 
 mod bench;
 mod check;
+mod compat;
 mod docs;
 mod guest;
 mod python;
@@ -34,7 +35,11 @@ enum Task {
     /// Set everything up and run every test
     Test(test::TestArgs),
     /// Build the WebAssembly components into target/guest
-    Guest,
+    Guest {
+        /// Those that only tests need, too: in JavaScript and Python, and of earlier versions of the interface
+        #[arg(long)]
+        all: bool,
+    },
     /// Walk a plugin author's first hour, from nothing to a pipeline that serves, in each language
     Walk,
     /// Make docs/wit.md of wit/
@@ -63,7 +68,8 @@ fn run() -> Result<()> {
     match Cli::parse().task {
         Task::Serve(args) => serve::run(args),
         Task::Test(args) => test::run(&args),
-        Task::Guest => guest::build(),
+        Task::Guest { all: false } => guest::build(),
+        Task::Guest { all: true } => guest::build_all(),
         Task::Walk => walk::run(),
         Task::Docs => docs::write(),
         Task::Setup(args) => setup::run(&args),

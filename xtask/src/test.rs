@@ -7,7 +7,6 @@ use clap::Args;
 
 use crate::guest;
 use crate::python;
-use crate::scripted;
 use crate::setup::{self, Profile, SetupArgs};
 use crate::steps::{cargo, command, debian_packages, in_ci, on_path, root, shared, step, succeed, succeeds};
 
@@ -41,8 +40,7 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
     if photos {
         setup::models(Profile::Dev, &SetupArgs { pack: Some("mobile-liveness".to_owned()), accept_license: true })?;
     }
-    guest::build_variant()?;
-    scripted::build()?;
+    guest::build_all()?;
     step("tests in Rust", || rust(args, photos))?;
     step("documentation's examples", || succeed(cargo().args(["test", "--quiet", "--doc", "--workspace"])))?;
     if photos && !args.no_python {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::setup::{self, Profile, program};
 use crate::steps::{command, output, root, step, succeed};
 use crate::wasm::Toolchain;
-use crate::{guest, python, scripted};
+use crate::{compat, guest, python, scripted};
 
 /// The projects: a name, and what `rostro pipeline new` is told beside it.
 const PROJECTS: [(&str, &[&str]); 4] = [
@@ -72,7 +72,7 @@ fn make(project: &Path, how: &[&str]) -> Result<()> {
 /// Does what the project's README says; the component.
 fn build(project: &Path, name: &str) -> Result<PathBuf> {
     if project.join("Cargo.toml").is_file() {
-        let shared = root().join("target/walk/cargo");
+        let shared = compat::projects_target();
         succeed(crate::steps::cargo().args(["test", "--quiet"]).env("CARGO_TARGET_DIR", &shared).current_dir(project))?;
         let mut build = Toolchain::find()?.build_project()?;
         succeed(build.env("CARGO_TARGET_DIR", &shared).current_dir(project))?;

@@ -1,4 +1,4 @@
-//! What is in a picture.
+//! What is in a picture: decoded, detected, aligned, embedded and measured, by the parts of `rostro-sdk`.
 
 use rostro_sdk::afar::from_afar;
 use rostro_sdk::align::{AlignedFace, align};
@@ -24,18 +24,24 @@ const LARGE: f32 = 160.0;
 
 /// A face that was found, with its crop.
 struct Found {
-    /// In pixels of the image.
+    /// In pixels of the whole upright image.
     detection: Detection,
-    /// Its box cut to the image.
+    /// Its box cut to the image, in the same pixels.
     bounds: Rect,
     aligned: AlignedFace,
 }
 
-/// Finds the faces in an encoded image (JPEG, PNG, WebP).
+/// Finds the faces in an encoded image (JPEG, PNG, WebP), largest first, in pixels of the whole upright image.
+///
+/// - To recognise, every face that scores at least the detection threshold, with its raw embedding.
+/// - To enrol, also weaker ones down to a score of 0.3, with raw embeddings; those of the four best are [`near_and_far`]'s.
+/// - To detect, the same as to recognise without embeddings.
+///
+/// All are measured ([`Measures`]).
 ///
 /// # Errors
 ///
-/// [`AnalyzeError`]: the image cannot be decoded, or a model failed.
+/// [`AnalyzeError`]: the image cannot be decoded or is too large, a model failed, or a setting is not understood.
 pub fn analyze<H: Host>(host: &H, image: Vec<u8>, purpose: Purpose) -> Result<Analysis, AnalyzeError> {
     let Seen { reduced, detections } = see(host, &image, purpose)?;
     drop(image);
@@ -52,7 +58,7 @@ pub fn analyze<H: Host>(host: &H, image: Vec<u8>, purpose: Purpose) -> Result<An
     Ok(Analysis { width, height, faces })
 }
 
-/// A picture and where its faces are, in its pixels.
+/// A picture, perhaps decoded at a part of its size, and where its faces are, in the pixels that were decoded.
 struct Seen {
     reduced: Reduced,
     detections: Vec<Detection>,
@@ -76,6 +82,7 @@ fn see<H: Host>(host: &H, image: &[u8], purpose: Purpose) -> Result<Seen, Analyz
     Ok(Seen { reduced, detections })
 }
 
+/// Down to which score faces are reported.
 fn threshold(configured: Thresholds, purpose: Purpose) -> f32 {
     match purpose {
         Purpose::Enroll => configured.detection.min(ENROLMENT_FLOOR),

@@ -1,7 +1,8 @@
 //! What a distant camera would have left of a face.
 //!
 //! People are enrolled from near and recognised from afar. Embeddings of one face at both distances differ; a template that holds both is
-//! nearer to either. So enrolment embeds each face also as it would look from afar, which costs nothing when people are recognised.
+//! nearer to either. So enrolment embeds each face also as it would look from afar, which costs nothing when people are recognised. The
+//! recipe is Rostro's own, not insightface's, and was measured (`docs/performance.md` in Rostro's repository).
 
 use crate::align::{AlignedFace, SIDE};
 use crate::resize::resize;
@@ -15,7 +16,10 @@ const REACH: usize = 6;
 /// Side in pixels of a face of the back row.
 const SMALL: usize = 32;
 
-/// The face blurred as by a lens, and the face of so few pixels as a sensor would have given it.
+/// The face blurred as by a lens (a Gaussian of σ = 2 pixels), and the face of so few pixels as a sensor would have given it (the mean of
+/// areas down to 32×32, and bilinear back). Both are 112×112 again.
+///
+/// [`near_and_far`](crate::embed::near_and_far) makes one embedding of theirs and the face's own.
 #[must_use]
 pub fn from_afar(face: &AlignedFace) -> [AlignedFace; 2] {
     [blurred(face), coarse(face)]

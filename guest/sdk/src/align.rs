@@ -1,4 +1,4 @@
-//! Bringing a face to a recogniser's input by its five landmarks.
+//! Bringing a face to a recogniser's input by its five landmarks, as `norm_crop` of insightface's `face_align` does.
 
 use crate::decode::Rgb;
 use crate::geometry::{Landmarks, Point};
@@ -7,7 +7,8 @@ use crate::tensor::{Normalization, planes};
 /// Width and height of an aligned face in pixels.
 pub const SIDE: usize = 112;
 
-/// Where ArcFace's training faces have their landmarks in the 112×112 crop (Deng et al., "ArcFace", 2019, and insightface's code).
+/// Where ArcFace's training faces have their landmarks, in pixels of the 112×112 crop (Deng et al., "ArcFace", 2019; `arcface_dst` in
+/// insightface's `face_align`). A template of landmarks, not of a person.
 pub const TEMPLATE: Landmarks = [
     Point { x: 38.2946, y: 51.6963 },
     Point { x: 73.5318, y: 51.5014 },
@@ -16,7 +17,7 @@ pub const TEMPLATE: Landmarks = [
     Point { x: 70.7299, y: 92.2041 },
 ];
 
-/// Rotation, uniform scale and shift: (x, y) goes to (a·x − b·y + tx, b·x + a·y + ty).
+/// A similarity transform of the plane, in 64 bits: rotation, uniform scale and shift. (x, y) goes to (a·x − b·y + tx, b·x + a·y + ty).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Similarity {
     a: f64,
@@ -27,8 +28,8 @@ pub struct Similarity {
 
 impl Similarity {
     /// The transform that brings `from` nearest to `to` by least squares (Umeyama, "Least-Squares Estimation of Transformation Parameters
-    /// Between Two Point Patterns", 1991), which in the plane and without mirroring has this closed form. None if the points of
-    /// `from` coincide or anything is not finite.
+    /// Between Two Point Patterns", 1991), which in the plane and without mirroring has this closed form: what `estimate_norm` of
+    /// insightface asks scikit-image for. None if the points of `from` coincide or anything is not finite.
     #[must_use]
     pub fn fit(from: &Landmarks, to: &Landmarks) -> Option<Self> {
         let (from_centre, to_centre) = (centroid(from), centroid(to));
@@ -65,13 +66,17 @@ fn centroid(points: &Landmarks) -> (f64, f64) {
     (sum.0 / points.len() as f64, sum.1 / points.len() as f64)
 }
 
-/// A face as the recogniser sees it: 112×112 RGB of 8 bits, row by row.
+/// A face as the recogniser sees it: 112 × 112 pixels of 8-bit RGB, row by row.
 #[derive(Clone, Debug)]
 pub struct AlignedFace {
     pixels: Vec<u8>,
 }
 
-/// Cuts the face with these landmarks out of a picture: warped onto the template, bilinear, black outside the picture.
+/// Cuts the face with these landmarks, in pixels of the picture, out of it: warped so that they lie as nearly as can be on [`TEMPLATE`],
+/// bilinear, black outside the picture.
+///
+/// Coordinates count from the middle of the upper left pixel, as in OpenCV's `warpAffine`, behind which the recognisers were trained: a
+/// whole number is the middle of a pixel.
 ///
 /// None if the landmarks coincide or are not finite, or if the face is so far outside or so large that it cannot be of this picture.
 #[must_use]
@@ -162,7 +167,7 @@ impl AlignedFace {
         &self.pixels
     }
 
-    /// Appends the face to a batch as a 3×112×112 tensor, normalised.
+    /// Appends the face to a batch as a 3×112×112 tensor, normalised: after N faces `batch` is an N×3×112×112 tensor.
     pub fn append_to(&self, batch: &mut Vec<f32>, normalization: Normalization) {
         let begin = batch.len();
         batch.resize(begin + self.pixels.len(), 0.0);
@@ -171,7 +176,7 @@ impl AlignedFace {
         }
     }
 
-    /// Brightness of each pixel by ITU-R BT.601, 0 to 255, row by row.
+    /// The luma of each pixel by ITU-R BT.601, 0 to 255: 112 × 112 values, row by row.
     #[must_use]
     pub fn luma(&self) -> Vec<f32> {
         let luma = |[red, green, blue]: &[u8; 3]| 0.299 * f32::from(*red) + 0.587 * f32::from(*green) + 0.114 * f32::from(*blue);

@@ -1,4 +1,6 @@
 //! What `wit-bindgen` makes of the world `pipeline`: for [`crate::export`], and for whoever wants the interfaces as they are.
+//!
+//! Generated: a pipeline is written against [`crate::vision`], [`crate::policy`] and [`crate::host`], and needs nothing of this.
 #![allow(
     missing_docs,
     missing_debug_implementations,

@@ -21,10 +21,10 @@ use crate::vision::Vision;
 #[doc(hidden)]
 pub use rostro_policy_world as policy_world;
 
-/// Makes a component of a type: `export!(Mine)` of one that is [`Vision`] and [`Policy`], `export!(policy: Mine)` of one that is [`Policy`]
-/// alone and decides beside another component's vision.
+/// Makes a component of a type: `export!(Mine)` of one that is [`Vision`] and [`Policy`],
+/// `export!(policy: Mine)` of one that is [`Policy`] alone and decides beside another component's vision.
 ///
-/// Natively it does nothing, so that tests run with plain `cargo test`.
+/// Once a crate, of the type `cdylib`, built for `wasm32-wasip2`. Natively it does nothing, so that tests run with plain `cargo test`.
 #[macro_export]
 macro_rules! export {
     (policy: $policy:ty) => {
@@ -43,7 +43,7 @@ macro_rules! export {
     };
 }
 
-/// A pipeline or a policy behind the interfaces.
+/// A pipeline or a policy behind the interfaces: what [`crate::export`] exports. Not for direct use.
 #[derive(Debug)]
 pub struct Exported<T>(PhantomData<T>);
 

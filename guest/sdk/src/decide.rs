@@ -1,4 +1,6 @@
-//! Who is who in a frame.
+//! Who is who in a frame: the assignment of people to faces, on similarities alone.
+//!
+//! [`assigned`](crate::policy::assigned) does it on the probes that a policy gets.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,18 +9,18 @@ use std::collections::{HashMap, HashSet};
 pub struct Candidate<'a> {
     /// The person's id.
     pub id: &'a str,
-    /// Cosine similarity, -1 to 1.
+    /// Cosine similarity of the face and the person, -1 to 1.
     pub similarity: f32,
 }
 
 /// Who a face is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// The candidate at this index.
+    /// The candidate at this index of the face's.
     Known(usize),
-    /// Nobody is enrolled.
+    /// The face has no candidates: nobody is enrolled.
     NoCandidates,
-    /// Nobody is similar enough.
+    /// No candidate's similarity is above the threshold.
     BelowThreshold,
     /// Somebody is above the threshold, but others are nearly as similar.
     Ambiguous,
@@ -26,17 +28,17 @@ pub enum Decision {
     AlreadyMatched,
 }
 
-/// When a face is similar enough to a person.
+/// When a face is similar enough to a person. All numbers are cosine similarities or differences of them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rule {
     /// The similarity must be above this, -1 to 1.
     pub threshold: f32,
-    /// The most that is asked for beside that where a rival is near: all of it of a pair whose rival is as similar, none of one that
-    /// leads by [`CLEAR`].
+    /// The most that is asked for beside that where a rival is near, 0 or more: all of it of a pair whose rival is as similar, none of one
+    /// that leads by [`CLEAR`], and linearly between.
     pub surcharge: f32,
 }
 
-/// A rival who trails by so much is none.
+/// A rival who trails by so much cosine similarity is none.
 pub const CLEAR: f32 = 0.1;
 
 /// The surcharge that parts the students in the test photos from all their look-alikes (`docs/performance.md`).
@@ -49,8 +51,9 @@ impl Rule {
         Self { threshold, surcharge: 0.0 }
     }
 
-    /// The threshold, and up to 0.05 more where somebody else is nearly as similar: another person to this face, or another face of the frame to
-    /// this person. A look-alike who is in the frame together with others of the kind, or who is like several people, betrays itself so.
+    /// The threshold, and up to 0.05 more where somebody else is nearly as similar: another person to this face, or another face of the
+    /// frame to this person. A look-alike who is in the frame together with others of the kind, or who is like several people, betrays
+    /// itself so.
     #[must_use]
     pub fn against_rivals(threshold: f32) -> Self {
         Self { threshold, surcharge: SURCHARGE }
@@ -63,7 +66,8 @@ impl Rule {
     }
 }
 
-/// Gives each face the person who is most like it, if they are similar enough by the rule, and each person to one face at most.
+/// Gives each face the person who is most like it, if they are similar enough by the rule, and each person to one face at most. `faces` has
+/// each face's candidates, in any order; the answer has one decision a face, in the order of faces.
 ///
 /// Pairs are settled from the most similar down: a face that loses its best candidate to another falls back on its next one. This greedy
 /// assignment, unlike an optimal one, never takes a person from the face that is most like them to please another. Equal

@@ -1,4 +1,4 @@
-//! Encoded pictures to pixels.
+//! Encoded pictures to pixels: upright 8-bit RGB, within the host's limit.
 
 use std::io::Cursor;
 
@@ -29,15 +29,15 @@ pub struct Rgb {
 /// Why a picture cannot be decoded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// The bytes are in no format that is known, or damaged.
+    /// The bytes are in no format that is known, or damaged, or a side is longer than 65,535 pixels; with the cause.
     #[error("{0}")]
     Undecodable(String),
     /// The header says that the picture has too many pixels; none was decoded.
     #[error("the image has {width}×{height} pixels; at most {max_pixels} are decoded")]
     TooLarge {
-        /// Width in pixels.
+        /// Width in pixels, as the header says.
         width: u32,
-        /// Height in pixels.
+        /// Height in pixels, as the header says.
         height: u32,
         /// The most pixels that are decoded.
         max_pixels: u64,
@@ -49,7 +49,8 @@ pub enum DecodeError {
 pub struct Reduced {
     /// The upright picture. Its sides are those of [`Self::full`] divided by [`Self::divisor`] and rounded up.
     pub picture: Rgb,
-    /// 1, 2, 4 or 8: pixels of the whole picture, along a side, for one of this.
+    /// 1, 2, 4 or 8: pixels of the whole picture, along a side, for one of this. Places in [`Self::picture`] times this are places in the
+    /// whole one ([`Detection::scaled`](crate::scrfd::Detection::scaled)).
     pub divisor: u32,
     /// Width and height of the upright picture in the file, in pixels.
     pub full: (u32, u32),
@@ -58,13 +59,16 @@ pub struct Reduced {
 /// Decodes JPEG, PNG or WebP (of an animation the first frame), whatever its name says, and turns it upright by its EXIF
 /// orientation.
 ///
+/// `max_pixels`, width × height, is the host's ([`Host::max_pixels`](crate::host::Host::max_pixels)); it is checked before pixels are
+/// decoded.
+///
 /// Greyscale becomes equal channels, 16 bits become 8, CMYK becomes RGB, and alpha is dropped, as OpenCV's `imread` does by default.
 /// The pixels of a grey or coloured JPEG are those that libjpeg-turbo gives, and so OpenCV.
 ///
 /// # Errors
 ///
-/// [`DecodeError`]. A JPEG that ends before its end marker is undecodable, although most of it may be there: half a picture
-/// must not enrol anyone.
+/// [`DecodeError`]: it is no such image, damaged, or has too many pixels. A JPEG that ends before its end marker is undecodable, although
+/// most of it may be there: half a picture must not enrol anyone.
 pub fn decode(bytes: &[u8], max_pixels: u64) -> Result<Rgb, DecodeError> {
     decode_at_least(bytes, max_pixels, u32::MAX).map(|reduced| reduced.picture)
 }
@@ -72,8 +76,8 @@ pub fn decode(bytes: &[u8], max_pixels: u64) -> Result<Rgb, DecodeError> {
 /// Decodes as [`decode`] does, but a JPEG only at the smallest of its sizes (whole, a half, a quarter or an eighth) whose longer side
 /// has `min_longer_side` pixels or more; other formats, and JPEGs that are smaller, whole.
 ///
-/// A JPEG is made smaller before its pixels exist, by leaving out the high frequencies of its blocks, which is about the mean of the pixels.
-/// That costs less time and memory than decoding and shrinking a photo of many megapixels.
+/// A JPEG is made smaller before its pixels exist, by leaving out the high frequencies of its blocks (libjpeg's scaled inverse DCT), which
+/// is about the mean of the pixels. That costs less time and memory than decoding and shrinking a photo of many megapixels.
 ///
 /// # Errors
 ///

@@ -1,7 +1,17 @@
-//! Where the faces are: SCRFD (Guo et al., "Sample and Computation Redistribution for Efficient Face Detection", 2021), looking as often and as
-//! closely as a picture asks for.
+//! Where the faces are: SCRFD (Guo et al., "Sample and Computation Redistribution for Efficient Face Detection", 2021), looking as often
+//! and as closely as a picture asks for.
 //!
-//! The operator's settings `detector-size` and `letterbox` say otherwise, as in the default pipeline.
+//! The operator's settings say otherwise, as in the default pipeline:
+//!
+//! | setting | value | the detector looks |
+//! | --- | --- | --- |
+//! | `detector-size` | `auto`, the default | as often and as closely as a picture asks for ([`scales`]) |
+//! | | a multiple of 32 from 32 to 2048 | once, with the longer side at so many pixels ([`Letterbox::frame`]) |
+//! | `letterbox` | `frame`, the default | as `detector-size` says |
+//! | | `square` | once, in a square of `detector-size`, by default 640, pixels ([`Letterbox::square`]): insightface's |
+//!
+//! A detector whose input has a fixed size looks once in that, whatever they say. For another detector than SCRFD take
+//! [`Letterbox::tensor`] and [`Model::run`], and read the outputs yourself.
 
 use crate::analysis::Purpose;
 use crate::decode::Rgb;
@@ -10,7 +20,7 @@ use crate::letterbox::Letterbox;
 use crate::scales::{self, Look};
 use crate::scrfd::{self, Detection};
 
-/// The role of the model that finds faces.
+/// The role of the model that finds faces, in the packs that come with Rostro: SCRFD with landmarks.
 pub const DETECTOR: &str = "detector";
 
 /// The most faces of a picture: what the host takes. Thresholds near zero find more.
@@ -26,11 +36,15 @@ enum Looks {
     Fixed(usize, usize),
 }
 
-/// The faces of a picture that score at least `floor`, best first.
+/// The faces of a picture that score at least `floor` (0 to 1), best first, in pixels of the picture and not cut to it; at most 1024.
+///
+/// The model of the role [`DETECTOR`] finds them. `purpose` says which look comes first: for an enrolment the usual one, else the coarse
+/// one. Which follow depends on the host's detection threshold, not on `floor`. Times are added to the stages `letterbox`, `detect` and
+/// `postprocess`.
 ///
 /// # Errors
 ///
-/// If the detector fails or a setting is not understood.
+/// If the detector is not granted, fails or is not SCRFD with landmarks, or a setting is not understood; the text says which.
 pub fn detect<H: Host>(host: &H, picture: &Rgb, floor: f32, purpose: Purpose) -> Result<Vec<Detection>, String> {
     let detector = Detector { host, model: host.load(DETECTOR)?, picture };
     let (width, height) = (picture.width, picture.height);
@@ -45,11 +59,12 @@ pub fn detect<H: Host>(host: &H, picture: &Rgb, floor: f32, purpose: Purpose) ->
     Ok(detections)
 }
 
-/// The most pixels of a picture's longer side that the detector looks at.
+/// The most pixels of a picture's longer side that [`detect`] looks at: a larger one is shrunk to so many, and so need
+/// not be decoded whole for it ([`decode_at_least`](crate::decode::decode_at_least)).
 ///
 /// # Errors
 ///
-/// If the detector is not there or a setting is not understood.
+/// If the detector is not granted or a setting is not understood.
 pub fn longest_look<H: Host>(host: &H) -> Result<usize, String> {
     Ok(match looks(host, host.load(DETECTOR)?.spec())? {
         Looks::Frame(side) => side,
@@ -58,7 +73,7 @@ pub fn longest_look<H: Host>(host: &H) -> Result<usize, String> {
     })
 }
 
-/// Whether the operator asks for exactly what insightface does.
+/// Whether the operator asks for exactly what insightface does: whether the setting `letterbox` is `square`.
 #[must_use]
 pub fn is_insightfaces(host: &impl Host) -> bool {
     host.setting("letterbox").as_deref() == Some("square")
@@ -92,8 +107,8 @@ struct Detector<'p, H: Host> {
 }
 
 impl<H: Host> Detector<'_, H> {
-    /// A coarse look, and after it those that it shows to be worth their time: none, the usual one, closer ones. Which they are follows from
-    /// the detection threshold; `floor` may be lower, for what is shown to a policy all the same.
+    /// A coarse look, and after it those that it shows to be worth their time: none, the usual one, closer ones. Which they are follows
+    /// from the detection threshold; `floor` may be lower, for what is shown to a policy all the same.
     fn look_as_needed(&self, floor: f32, purpose: Purpose) -> Result<Vec<Detection>, String> {
         let threshold = self.host.thresholds().detection;
         let (width, height) = (self.picture.width, self.picture.height);
@@ -134,8 +149,10 @@ impl<H: Host> Detector<'_, H> {
     }
 }
 
-/// One look at a picture, laid into the detector's input as `letterbox` says: the faces that score at least `threshold`, in pixels of the picture,
-/// best first, overlapping ones suppressed.
+/// One look at a picture, laid into the detector's input as `letterbox` says: the faces that score at least `threshold` (0 to 1), in pixels
+/// of the picture, best first, overlapping ones suppressed. It is [`Letterbox::tensor`], [`Model::run`] and [`scrfd::detect`].
+///
+/// Times are added to the stages `letterbox`, `detect` and `postprocess`.
 ///
 /// # Errors
 ///

@@ -1,6 +1,9 @@
 //! Embeddings and the templates made of them.
+//!
+//! All vectors are of one length D, the recogniser's dimension. Means are taken in 64 bits.
 
-/// The mean of raw, un-normalised embeddings of one length: a template as the replaced service makes it. Empty if there are none.
+/// The mean of raw, un-normalised embeddings of one length, number by number: a template as the replaced service makes it. Empty if there
+/// are none.
 ///
 /// Longer vectors weigh more; a recogniser gives them to clearer faces.
 #[must_use]
@@ -15,9 +18,11 @@ pub fn mean(embeddings: &[Vec<f32>]) -> Vec<f32> {
     sum.into_iter().map(|sum| (sum / embeddings.len() as f64) as f32).collect()
 }
 
-/// An embedding that stands for a face both near and far: halfway between the two directions, as long as `near`.
+/// An embedding that stands for a face both near and far: halfway between the directions of `near` and of the mean of `far`, as long (in
+/// the Euclidean norm) as `near`.
 ///
-/// `far` are raw embeddings of the same face as it looks from afar. Gives `near` where nothing else has a direction.
+/// `near` is the raw embedding of a face, `far` are raw embeddings of the same face as [`from_afar`](crate::afar::from_afar) gives it.
+/// Gives `near` where nothing else has a direction, or the lengths differ.
 #[must_use]
 pub fn near_and_far(near: &[f32], far: &[Vec<f32>]) -> Vec<f32> {
     let far = mean(far);

@@ -1,6 +1,8 @@
-//! Points and boxes in pixels: x to the right, y down.
+//! Points and boxes in pixels: x to the right, y down, the origin in the upper left.
+//!
+//! Whose pixels they are is said where they are used: mostly those of the upright picture.
 
-/// A point.
+/// A point. It need not be a whole number of pixels, nor inside the picture.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Point {
     /// To the right.
@@ -12,7 +14,7 @@ pub struct Point {
 /// Five landmarks: left eye, right eye, nose, left and right corner of the mouth, as the viewer sees them.
 pub type Landmarks = [Point; 5];
 
-/// An axis-aligned box.
+/// An axis-aligned box, given by its edges.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rect {
     /// Left edge.
@@ -26,19 +28,19 @@ pub struct Rect {
 }
 
 impl Rect {
-    /// Width times height; zero if either is negative.
+    /// Width times height, in square pixels; zero if either is negative.
     #[must_use]
     pub fn area(&self) -> f32 {
         (self.x2 - self.x1).max(0.0) * (self.y2 - self.y1).max(0.0)
     }
 
-    /// The smaller of width and height.
+    /// The smaller of width and height, in pixels; negative if the box is turned inside out.
     #[must_use]
     pub fn shorter_side(&self) -> f32 {
         (self.x2 - self.x1).min(self.y2 - self.y1)
     }
 
-    /// How much of `other` lies in this box, 0 to 1.
+    /// How much of `other`'s area lies in this box, 0 to 1; not a number if `other` is empty.
     #[must_use]
     pub fn share_of(&self, other: &Self) -> f32 {
         let (x1, y1) = (self.x1.max(other.x1), self.y1.max(other.y1));
@@ -46,7 +48,8 @@ impl Rect {
         both.area() / other.area()
     }
 
-    /// The part of the box inside a `width` × `height` image; none if that is empty or not finite.
+    /// The part of the box inside an image of `width` × `height` pixels; none if that is empty, or an edge is not finite. What is left is
+    /// as the host wants the boxes of an answer.
     #[must_use]
     pub fn within(&self, width: u32, height: u32) -> Option<Self> {
         let (right, bottom) = (width as f32, height as f32);
@@ -57,7 +60,8 @@ impl Rect {
     }
 
     /// Intersection over union, 0 to 1, with both boxes one pixel wider and higher than their edges say: the convention of the
-    /// detectors' own non-maximum suppression (Girshick's), in which edges name the pixels that they cover.
+    /// detectors' own non-maximum suppression (`SCRFD.nms` of insightface, after Girshick's of Fast R-CNN), in which edges name the pixels
+    /// that they cover.
     #[must_use]
     pub fn iou_of_pixels(&self, other: &Self) -> f32 {
         let side = |low: f32, high: f32| (high - low + 1.0).max(0.0);

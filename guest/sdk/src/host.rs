@@ -1,7 +1,7 @@
 //! What a pipeline asks of the host that runs it.
 //!
-//! A component answers these traits with the interfaces that it imports; a test or a benchmark answers them natively. What is written against
-//! them runs in both.
+//! A component answers these traits with the interfaces that it imports; a test or a benchmark answers them natively. What is written
+//! against them runs in both. Policies get [`Settings`] alone, vision all of [`Host`].
 
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
@@ -36,7 +36,8 @@ pub trait Settings {
     /// The operator's own value for a key of this pipeline (`--setting KEY=VALUE`), else the model pack's.
     fn setting(&self, key: &str) -> Option<String>;
 
-    /// Writes a line to the host's log, of which it keeps some KiB a request. Never put pixels, embeddings or names of people here.
+    /// Writes a line to the host's log, of which it keeps 16 KiB a request unless the operator says otherwise, and drops the rest. Never
+    /// put pixels, embeddings or names of people here.
     fn log(&self, level: Level, message: &str);
 }
 
@@ -45,20 +46,22 @@ pub trait Host: Settings {
     /// A model that it grants.
     type Model: Model;
 
-    /// The largest image to decode, in pixels.
+    /// The largest image to decode, in pixels (width × height): for [`crate::decode::decode`].
     fn max_pixels(&self) -> u64;
 
-    /// The model that the pack grants for a role.
+    /// The model that the pack grants for a role, of those that [`Description::models`](crate::analysis::Description::models) names. Load
+    /// it once and keep it for all faces of a request.
     ///
     /// # Errors
     ///
     /// If there is none, or if it cannot be loaded; the text says which role.
     fn load(&self, role: &str) -> Result<Self::Model, String>;
 
-    /// Adds time to a stage of the request.
+    /// Adds time to a stage of the request, shown in the answer's `timings_ms`. Names are 1 to 32 lower-case letters, digits and `-`; the
+    /// host keeps the first 16 of a request.
     fn stage(&self, name: &str, time: Duration);
 
-    /// Does the work and adds the time that it took to a stage.
+    /// Does the work and adds the wall-clock time that it took to a stage.
     fn timed<T>(&self, stage: &str, work: impl FnOnce() -> T) -> T {
         let begun = Instant::now();
         let result = work();
@@ -67,21 +70,22 @@ pub trait Host: Settings {
     }
 }
 
-/// How a model wants to be fed.
+/// How a model wants to be fed, as the pack's manifest says: with a N×3×H×W tensor of 32-bit floats.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ModelSpec {
-    /// Width and height of its input in pixels; none where any multiples of 32 will do.
+    /// Width and height of its input in pixels, in this order; none where any multiples of 32 will do.
     pub size: Option<(usize, usize)>,
-    /// What becomes of the pixels.
+    /// What becomes of a pixel's bytes.
     pub normalization: Normalization,
 }
 
-/// A model that is ready to run.
+/// A model that is ready to run. It has one input, of images.
 pub trait Model {
     /// How it wants to be fed.
     fn spec(&self) -> ModelSpec;
 
-    /// Runs it on `count` images of `width` × `height` pixels: `input` is a count×3×height×width tensor. Outputs come in the graph's order.
+    /// Runs it on `count` images of `width` × `height` pixels: `input` is a `count`×3×`height`×`width` tensor, normalised as
+    /// [`Self::spec`] says, of exactly 3 × `count` × `height` × `width` values. Outputs come in the graph's order, without their names.
     ///
     /// The time of the run is added to `stage`, and that of bringing tensors to the host and back to `copy-in` and `copy-out`.
     ///
@@ -91,7 +95,7 @@ pub trait Model {
     fn run(&self, stage: &str, input: &[f32], count: usize, width: usize, height: usize) -> Result<Vec<Output>, String>;
 }
 
-/// One output of a run.
+/// One output of a run: a tensor of 32-bit floats.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Output {
     dimensions: Vec<usize>,
@@ -99,19 +103,21 @@ pub struct Output {
 }
 
 impl Output {
-    /// An output of 32-bit floats, little-endian, as the host hands it out.
+    /// An output of these dimensions, as the host hands it out: `bytes` are 32-bit floats, little-endian, four for each value.
+    ///
+    /// A model made up for a test gives `values.iter().flat_map(|value| value.to_le_bytes()).collect()`.
     #[must_use]
     pub fn new(dimensions: &[u32], bytes: Vec<u8>) -> Self {
         Self { dimensions: dimensions.iter().map(|&length| length as usize).collect(), bytes }
     }
 
-    /// Its dimensions.
+    /// Its dimensions, outermost first: `[16, 512]` for 16 embeddings of 512 numbers.
     #[must_use]
     pub fn dimensions(&self) -> &[usize] {
         &self.dimensions
     }
 
-    /// Its values, row by row.
+    /// Its values, row by row: the last dimension runs fastest. Bytes that are no whole value at the end are not read.
     #[must_use]
     pub fn values(&self) -> Cow<'_, [f32]> {
         // Allocators align more than bytes need, so that the values are nearly always read where they lie.

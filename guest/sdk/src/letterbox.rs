@@ -1,4 +1,5 @@
-//! Bringing a picture to a detector's input: scaled to fit, in the upper left, the rest zero.
+//! Bringing a picture to a detector's input: scaled to fit with its proportions kept, in the upper left, the rest black. The letterbox of
+//! `SCRFD.detect` of insightface; others centre the picture.
 
 use crate::decode::Rgb;
 use crate::resize::resize;
@@ -7,33 +8,34 @@ use crate::tensor::{Normalization, planes};
 /// Detectors with strides up to 32 take inputs whose sides are multiples of it.
 pub(crate) const MULTIPLE: usize = 32;
 
-/// How a picture is laid into a detector's input.
+/// How a picture is laid into a detector's input. Sizes are width, height.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Letterbox {
-    /// Width and height of the scaled picture in pixels.
+    /// Width and height of the scaled picture in pixels of the input; no more than those of the input.
     pub scaled: (usize, usize),
     /// Width and height of the input in pixels.
     pub input: (usize, usize),
-    /// Pixels of the input for one of the picture.
+    /// Pixels of the input for one of the picture: a place in the input divided by it is one in the picture.
     pub scale: f32,
 }
 
 impl Letterbox {
-    /// Into an input of a fixed size, exactly as insightface does it: small pictures are enlarged, and the scale is that of the height.
+    /// A picture of `width` × `height` pixels (neither 0) into an input of a fixed size, exactly as `SCRFD.detect` of insightface does it:
+    /// small pictures are enlarged, and the scale is that of the height.
     #[must_use]
     pub fn fixed(width: u32, height: u32, input: (usize, usize)) -> Self {
         let scaled = fit(width, height, input);
         Self { scaled, input, scale: scaled.1 as f32 / height as f32 }
     }
 
-    /// Into a square of `side` pixels.
+    /// [`Self::fixed`] into a square of `side` × `side` pixels; `side` is a multiple of 32, as SCRFD wants it.
     #[must_use]
     pub fn square(width: u32, height: u32, side: usize) -> Self {
         Self::fixed(width, height, (side, side))
     }
 
-    /// The longer side becomes `side` pixels and the shorter is padded only to the next multiple of 32: a wide frame costs a detector
-    /// less than a square would.
+    /// The longer side becomes `side` pixels and both are padded only to the next multiple of 32, SCRFD's largest stride: a wide frame
+    /// costs a detector less than a square would. For models with an input of any size.
     #[must_use]
     pub fn frame(width: u32, height: u32, side: usize) -> Self {
         let scaled = fit(width, height, (side, side));
@@ -41,7 +43,8 @@ impl Letterbox {
         Self { scaled, input, scale: scaled.1 as f32 / height as f32 }
     }
 
-    /// The picture as a 1×3×H×W tensor, normalised. The padding is the colour zero, normalised like every other.
+    /// The picture as a 1×3×H×W tensor, normalised, of the size of [`Self::input`]. It is scaled bilinearly by OpenCV's convention
+    /// (`cv2.resize` with `INTER_LINEAR`); the padding is the colour zero, normalised like every other.
     #[must_use]
     pub fn tensor(&self, picture: &Rgb, normalization: Normalization) -> Vec<f32> {
         let (width, height) = self.input;

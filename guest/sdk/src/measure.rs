@@ -1,28 +1,32 @@
-//! Numbers about a face that a policy may judge it by.
+//! Numbers about a face that a policy may judge it by: [`Face::measure`](crate::policy::Face::measure) reads them by name.
+//!
+//! They are estimates from a box, five landmarks and 112×112 pixels, good for limits, not for angles to be relied on.
 
 use crate::align::{AlignedFace, SIDE};
 use crate::analysis::Measure;
 use crate::geometry::{Landmarks, Rect};
 
-/// What is measured of one face.
+/// What is measured of one face. All are finite for a box and landmarks of a picture.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Measures {
-    /// The shorter side of the box in pixels of the picture.
+    /// `size`: the shorter side of the box, in the pixels that the box is in.
     pub size: f32,
-    /// How far the face is turned to the side, -1 to 1 for faces that are seen: the nose's distance from the middle between the
-    /// eyes in units of half their distance. 0 looks at the camera, negative to the viewer's left.
+    /// `yaw`: how far the face is turned to the side, without a unit: the nose's distance from the middle between the eyes, along the line
+    /// between them, in units of half their distance. 0 looks at the camera, negative to the viewer's left; -1 to 1 for most faces that a
+    /// detector finds, cut to -10 to 10, and 0 where the eyes coincide.
     pub yaw: f32,
-    /// How far the head is tilted, in degrees clockwise: the slope of the line between the eyes.
+    /// `roll`: how far the head is tilted, in degrees clockwise as the viewer sees it, -180 to 180: the slope of the line between the eyes.
     pub roll: f32,
-    /// Mean brightness of the aligned face, 0 to 255.
+    /// `brightness`: the mean luma ([`AlignedFace::luma`]) of the aligned face, 0 to 255. What lies outside the picture counts as black.
     pub brightness: f32,
-    /// Variance of the Laplacian of the aligned face's brightness (Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy",
-    /// 2000): under about 50 a face is blurred.
+    /// `sharpness`: the variance of the Laplacian of the aligned face's luma (Pech-Pacheco et al., "Diatom autofocusing in brightfield
+    /// microscopy", 2000; four neighbours, without the outermost pixels), 0 or more, in squared units of luma: under about 50 a face is
+    /// blurred. Small faces are enlarged when they are aligned, so it falls with their size.
     pub sharpness: f32,
 }
 
 impl Measures {
-    /// Measures a face by its box, its landmarks and its aligned crop.
+    /// Measures a face by its box, its landmarks (both in pixels of the same picture) and its aligned crop.
     #[must_use]
     pub fn of(bounds: &Rect, landmarks: &Landmarks, face: &AlignedFace) -> Self {
         let luma = face.luma();
@@ -35,7 +39,7 @@ impl Measures {
         }
     }
 
-    /// Each with its name, in a fixed order.
+    /// Each with its name, that of its field, in a fixed order: for [`AnalyzedFace::measures`](crate::analysis::AnalyzedFace::measures).
     #[must_use]
     pub fn named(&self) -> Vec<Measure> {
         let Self { size, yaw, roll, brightness, sharpness } = *self;

@@ -1,4 +1,7 @@
 //! The half of a pipeline that decides: which face of an enrolment photo to enrol, what stands for a person, and who is who in a frame.
+//!
+//! A policy sees no pixels and no gallery: small data about faces, and the nearest people of each. The crate's root has one of a few lines
+//! with its test. The host checks what a policy returns; what breaks a rule stated here fails the request.
 
 use std::borrow::Cow;
 
@@ -12,9 +15,9 @@ use crate::review::{Best, best_face};
 /// Who a component says it is, for answers and logs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// Lower-case letters, digits and `-`, at most 64.
+    /// 1 to 64 lower-case letters, digits and `-`.
     pub name: Cow<'static, str>,
-    /// A semantic version, at most 64 letters.
+    /// A semantic version, at most 64 letters: `0.1.0`.
     pub version: Cow<'static, str>,
 }
 
@@ -29,13 +32,14 @@ impl Identity {
 /// What a policy sees of a face.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Face {
-    /// Its box in pixels of the upright image.
+    /// Its box in pixels of the upright image, not empty and within the image.
     pub bounds: Rect,
     /// The detector's confidence, 0 to 1.
     pub score: f32,
-    /// Five landmarks, or none if the detector knows none.
+    /// Five landmarks in pixels of the upright image, in the order of [`Landmarks`](crate::geometry::Landmarks), or none if the detector
+    /// knows none.
     pub landmarks: Vec<Point>,
-    /// What vision measured of it.
+    /// What vision measured of it, at most 32; [`Self::measure`] finds one by its name.
     pub measures: Vec<Measure>,
 }
 
@@ -47,12 +51,12 @@ impl Face {
     }
 }
 
-/// A person whose template is near to a face.
+/// A person of the gallery whose template is near to a face.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Candidate {
     /// The person's id.
     pub id: String,
-    /// Cosine similarity of the face and the person's nearest template, -1 to 1.
+    /// Cosine similarity of the face's embedding and the person's nearest template, -1 to 1.
     pub similarity: f32,
 }
 
@@ -61,21 +65,23 @@ pub struct Candidate {
 pub struct Probe {
     /// What vision says of the face.
     pub face: Face,
-    /// The nearest people, most similar first, each once; possibly none.
+    /// The nearest people, most similar first, each once: at most 8, and none if nobody is enrolled. They are the nearest whether or not
+    /// they are near.
     pub candidates: Vec<Candidate>,
 }
 
 /// Who a face is.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
-    /// One of its candidates, by index, and how sure the policy is, 0 to 1.
+    /// One of its candidates.
     Known {
-        /// Which candidate.
+        /// Its index in [`Probe::candidates`].
         candidate: usize,
-        /// How sure, 0 to 1: the answer's `confidence`.
+        /// How sure the policy is, 0 to 1: the answer's `confidence`.
         confidence: f32,
     },
-    /// Nobody known, with a stable code that says why: 1 to 64 lower-case letters, digits and `_`.
+    /// Nobody known, with a stable code that says why: 1 to 64 lower-case letters, digits and `_`. [`assigned`] has four; others are your
+    /// own.
     Unknown(Cow<'static, str>),
 }
 
@@ -92,9 +98,9 @@ impl Decision {
 pub struct Reason {
     /// Stable, 1 to 64 lower-case letters, digits and `_`: `face_too_small`.
     pub code: Cow<'static, str>,
-    /// One sentence for people that says what to do about it, at most 500 bytes.
+    /// One sentence for people that says what to do about it, on one line of 1 to 500 bytes.
     pub message: Cow<'static, str>,
-    /// What was measured, and the limit that it misses, if it is a number.
+    /// What was measured, and the limit that it misses, if it is a number: both finite, in the measure's unit.
     pub measured: Option<(f32, f32)>,
 }
 
@@ -116,19 +122,25 @@ impl Reason {
 /// What becomes of an enrolment photo.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Review {
-    /// Enrol the face at this index.
+    /// Enrol the face at this index, which must have an embedding.
     Accept(usize),
     /// Enrol nobody, for all of these reasons: 1 to 32.
     Reject(Vec<Reason>),
 }
 
-/// The rule of who is who. Pure functions of small data: the same arguments give the same answer. All but the name may be left as they are:
-/// they are the default pipeline's rules.
+/// The rule of who is who. Pure functions of small data: the same arguments and settings give the same answer. All but the name may be left
+/// as they are: they are the default pipeline's rules.
+///
+/// None of them can fail. Of a component that also sees, [`Vision::analyze`](crate::vision::Vision::analyze) is the place to refuse a
+/// setting that is not understood: it has an error for that, and the self-test before serving meets it.
 pub trait Policy: 'static {
     /// Who this is.
     fn identity() -> Identity;
 
-    /// Chooses the face of an enrolment photo, or says why there is none to enrol.
+    /// Chooses the face of an enrolment photo, or says why there is none to enrol. `faces` are in order of box area, largest first;
+    /// possibly none.
+    ///
+    /// By default it is [`best_face`]'s, refused as `no_face` or `low_detection_score`.
     fn review(settings: &impl Settings, faces: &[Face]) -> Review {
         let scores: Vec<f32> = faces.iter().map(|face| face.score).collect();
         match best_face(&scores, settings.thresholds().detection) {
@@ -143,18 +155,27 @@ pub trait Policy: 'static {
         }
     }
 
-    /// Makes of a person's samples (raw embeddings, at least one, all of one length) the vectors that are matched: 1 to 16, of the same length.
+    /// Makes of a person's samples (raw embeddings, at least one, all of one length D) their templates, the vectors that are matched: 1 to
+    /// 16, of the same length D, finite and not all zero. They need not be normalised. The nearest of them counts.
+    ///
+    /// By default it is one, [`mean`] of the samples.
     fn template(_settings: &impl Settings, samples: &[Vec<f32>]) -> Vec<Vec<f32>> {
         vec![mean(samples)]
     }
 
-    /// Decides who each face of a frame is: one decision a face, in the same order.
+    /// Decides who each face of a frame is: one decision a face, in the same order, and no person for two faces. The faces are in order of
+    /// box area, largest first.
+    ///
+    /// By default it is [`assigned`] by [`Rule::against_rivals`] and the operating point's threshold.
     fn decide(settings: &impl Settings, probes: &[Probe]) -> Vec<Decision> {
         assigned(probes, Rule::against_rivals(settings.thresholds().similarity))
     }
 }
 
-/// Gives each face the person who is most like it, as [`decide::assign`] does; the confidence is the similarity.
+/// Gives each face the person who is most like it, as [`decide::assign`] does; the confidence is the similarity, no less than 0.
+///
+/// Whoever is nobody is so with one of the codes `no_candidates`, `below_threshold`, `ambiguous` and `already_matched`: the cases of
+/// [`decide::Decision`].
 #[must_use]
 pub fn assigned(probes: &[Probe], rule: Rule) -> Vec<Decision> {
     let faces: Vec<Vec<decide::Candidate<'_>>> = probes.iter().map(candidates).collect();

@@ -1,27 +1,31 @@
 //! At which sizes to look at a picture.
 //!
-//! A detector is sure of faces of some 12 to 320 pixels of its input, and hints, with a low score, at faces half as large. So a first, coarse
-//! look costs little and tells which look is worth its time: none, if all that it sees are large faces; the usual one; or a closer one,
-//! where faces are too small for that. The figures here were measured with SCRFD 500MF (`docs/performance.md`).
+//! A detector is sure of faces of some 12 to 320 pixels of its input, and hints, with a low score, at faces half as large. So a first,
+//! coarse look costs little and tells which look is worth its time: none, if all that it sees are large faces; the usual one; or a closer
+//! one, where faces are too small for that.
+//!
+//! A look is one run of the detector on the whole picture, laid into its input by [`Letterbox::frame`](crate::letterbox::Letterbox::frame);
+//! its side is the longer side of the scaled picture. The scheme is Rostro's own, not insightface's, which looks once. Its figures were
+//! measured with SCRFD 500MF (`docs/performance.md` in Rostro's repository).
 
 use crate::letterbox::MULTIPLE;
 use crate::scrfd::Detection;
 
-/// The longer side of the first look at a frame, in pixels of the input: a quarter of the usual one's cost. A face that fills the picture is
-/// seen well at it, and at the usual one not.
+/// The longer side of the first look at a frame, in pixels of the input: a quarter of the usual one's cost. A face that fills the picture
+/// is seen well at it, and at the usual one not.
 pub const COARSE: usize = 320;
 
-/// The longer side of the usual look: insightface's.
+/// The longer side of the usual look, in pixels of the input: insightface's `det_size`.
 pub const USUAL: usize = 640;
 
-/// The longer side of the largest look: beyond it a pass costs more than a frame may take.
+/// The longer side of the largest look, in pixels of the input: beyond it a pass costs more than a frame may take.
 pub const LARGEST: usize = 1920;
 
 /// The most looks at one picture of which each is closer than the one before.
 pub const LOOKS: usize = 3;
 
-/// Down to this score a small detection of the coarse look hints at a face: nine in ten faces of 6 pixels of the input score so, and nothing
-/// else in photos of a single face does.
+/// Down to this score, of 0 to 1, a small detection of the coarse look hints at a face: nine in ten faces of 6 pixels of the input score
+/// so, and nothing else in photos of a single face does.
 pub const COARSE_HINT: f32 = 0.15;
 
 /// From this many pixels of the input on, all faces score above [`LARGER_HINT`], however they are turned: less is no hint.
@@ -30,7 +34,7 @@ const LARGER: f32 = 8.0;
 /// Down to this score a detection of the coarse look that is not small hints at a face.
 const LARGER_HINT: f32 = 0.3;
 
-/// Down to this score a detection of another look hints at a face that a closer look would find.
+/// Down to this score, of 0 to 1, a detection of another look hints at a face that a closer look would find.
 pub const HINT: f32 = 0.2;
 
 /// Faces of so many pixels of the coarse look's input need no other: twice what is asked for of the usual look.
@@ -54,11 +58,11 @@ const SHARE: usize = 10;
 /// What one look found.
 #[derive(Clone, Debug)]
 pub struct Look {
-    /// The longer side of the input in pixels.
+    /// The longer side of the scaled picture, in pixels of the input.
     pub side: usize,
     /// Pixels of the input for one of the picture.
     pub scale: f32,
-    /// Faces down to [`HINT`], or [`COARSE_HINT`].
+    /// Faces in pixels of the picture, with scores down to [`HINT`], or [`COARSE_HINT`] if this is the coarse look.
     pub detections: Vec<Detection>,
 }
 
@@ -66,7 +70,7 @@ impl Look {
     /// The longer side of the look to take after this coarse one, at a picture whose longer side has `longest` pixels; none where all
     /// that there is was seen well.
     ///
-    /// Faces count as found from the score `threshold` on.
+    /// Faces count as found from the score `threshold` on. For a look whose side is [`COARSE`].
     #[must_use]
     pub fn second(&self, longest: u32, threshold: f32) -> Option<usize> {
         let is_hint = |face: &&Detection| {
@@ -90,7 +94,8 @@ impl Look {
         if tiny == 0 || tiny * SHARE < self.detections.len() { USUAL } else { self.aimed(longest).max(USUAL) }
     }
 
-    /// The longer side of a look closer than this one, at a picture whose longer side has `longest` pixels; none where it would add nothing.
+    /// The longer side of a look closer than this one, at a picture whose longer side has `longest` pixels; none where it would add
+    /// nothing. No more than `longest`, nor than [`LARGEST`].
     ///
     /// Faces count as found from the score `threshold` on.
     #[must_use]
@@ -118,7 +123,8 @@ impl Look {
 
     /// This look together with a closer one: each face as the finest scale shows it that sees it whole.
     ///
-    /// Only faces that score `threshold` count: hints tell where to look, and must not take the place of what was seen for sure.
+    /// Only faces that score at least `threshold` count: hints tell where to look, and must not take the place of what was seen for sure.
+    /// The faces are in no order.
     #[must_use]
     pub fn with(self, closer: Self, threshold: f32) -> Self {
         let is_sure = |face: &Detection| face.score >= threshold;

@@ -1,8 +1,14 @@
 //! Reading the outputs of SCRFD (Guo et al., "Sample and Computation Redistribution for Efficient Face Detection", 2021), as the models
-//! that insightface publishes give them.
+//! that insightface publishes give them, and as `SCRFD.forward` and `SCRFD.nms` of insightface read them.
 //!
-//! For each stride of 8, 16 and 32 there is a score, a box and five landmarks for each of two anchors a cell. Boxes are the
-//! distances of their edges from the cell's corner, landmarks their offsets, both in units of the stride.
+//! For each stride s of 8, 16 and 32 the input of H×W pixels has cells of s × s pixels and two anchors a cell, A = 2·(H/s)·(W/s), in rows
+//! of cells, both anchors of a cell one after the other. There are three outputs a stride, nine in all, with or without a leading 1:
+//!
+//! | output | shape | values |
+//! | --- | --- | --- |
+//! | scores | A×1 | 0 to 1 |
+//! | boxes | A×4 | distances of the left, upper, right and lower edge from the cell's upper left corner, in units of s |
+//! | landmarks | A×10 | x and y of five offsets from that corner, in units of s |
 
 use crate::geometry::{Landmarks, Point, Rect};
 use crate::letterbox::Letterbox;
@@ -21,23 +27,24 @@ pub(crate) const OVERLAP: f32 = 0.4;
 pub struct Output<'a> {
     /// 1 for scores, 4 for boxes, 10 for landmarks.
     pub columns: usize,
-    /// Row by row.
+    /// Its values, row by row: rows × columns.
     pub values: &'a [f32],
 }
 
-/// A face in pixels of the picture, not cut to it.
+/// A face in pixels of the picture. It is not cut to it: [`Rect::within`] does that.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Detection {
-    /// Its box.
+    /// Its box, finite and not empty.
     pub bounds: Rect,
-    /// Its landmarks.
+    /// Its landmarks, finite.
     pub landmarks: Landmarks,
     /// The detector's confidence, 0 to 1.
     pub score: f32,
 }
 
 impl Detection {
-    /// The same face in a picture whose sides are `factor` times as long.
+    /// The same face in a picture whose sides are `factor` times as long: with [`Reduced::divisor`](crate::decode::Reduced::divisor), in
+    /// pixels of the whole picture.
     #[must_use]
     pub fn scaled(&self, factor: f32) -> Self {
         let Rect { x1, y1, x2, y2 } = self.bounds;
@@ -57,20 +64,24 @@ pub enum OutputError {
     Missing {
         /// Columns that were looked for.
         columns: usize,
-        /// Rows that were looked for.
+        /// Rows that were looked for: anchors of the stride.
         rows: usize,
-        /// For which stride.
+        /// For which stride, in pixels of the input.
         stride: usize,
         /// Rows and columns of what there is.
         given: Vec<(usize, usize)>,
     },
 }
 
-/// The faces that score at least `threshold`, best first, of which no two overlap by more than 0.4.
+/// The faces that score at least `threshold` (0 to 1), best first, in pixels of the picture.
+///
+/// Of faces that overlap by more than 0.4 ([`Rect::iou_of_pixels`]) only the best stays: greedy non-maximum suppression, across strides.
+/// `outputs` may come in any order: each is known by its number of rows and columns. `letterbox` is that by which the picture was laid into
+/// the input.
 ///
 /// # Errors
 ///
-/// If an output is missing.
+/// [`OutputError`] if an output of a stride is missing: the model is not SCRFD with landmarks, or its input had another size.
 pub fn detect(outputs: &[Output<'_>], letterbox: &Letterbox, threshold: f32) -> Result<Vec<Detection>, OutputError> {
     let mut found = Vec::new();
     for stride in STRIDES {

@@ -1,11 +1,11 @@
-//! How a model wants its pixels, and the writing of them.
+//! How a model wants its pixels, and the writing of them: 8-bit RGB, pixel by pixel, becomes three planes of 32-bit floats.
 
 pub(crate) mod shuffle;
 
 /// Pixels that are taken apart together: as arrays of a fixed length the compiler turns them into vectors.
 const BLOCK: usize = 16;
 
-/// The order of colour channels.
+/// The order of colour channels in a model's input. Pictures are always RGB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Channels {
     /// Red, green, blue.
@@ -14,12 +14,13 @@ pub enum Channels {
     Bgr,
 }
 
-/// `(v - mean) / std` of each channel value v from 0 to 255, channel by channel.
+/// `(v - mean) / std` of each channel value v from 0 to 255, the same for all channels. SCRFD's are 127.5 and 128, ArcFace's 127.5 and
+/// 127.5.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Normalization {
-    /// What is taken from each value.
+    /// What is taken from each value, in units of 0 to 255.
     pub mean: f32,
-    /// What the difference is divided by.
+    /// What the difference is divided by, in units of 0 to 255; not 0.
     pub std: f32,
     /// The order of channels.
     pub channels: Channels,

@@ -6,9 +6,14 @@ use crate::host::Host;
 /// Everything that looks at pixels.
 pub trait Vision: 'static {
     /// What the host must know before it stages the component. Always the same.
+    ///
+    /// `identity` is that of [`Policy::identity`](crate::policy::Policy::identity) where one type is both.
     fn describe() -> Description;
 
-    /// Finds the faces in an encoded image (JPEG, PNG, WebP).
+    /// Finds the faces in an encoded image (JPEG, PNG, WebP; whatever a caller sent).
+    ///
+    /// What it returns is in pixels of the upright image; [`Analysis`] says what the host checks of it. Every call is on a fresh instance:
+    /// nothing is remembered from one image to the next.
     ///
     /// # Errors
     ///

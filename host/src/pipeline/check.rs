@@ -14,11 +14,12 @@ use crate::digest::Sha256Digest;
 use crate::engine::Engine;
 use crate::limits::{Limits, Usage};
 use crate::models::Pack;
-use crate::plugin::{Half, Names, Plugin, PluginError, WORLD_VERSION, halves};
+use crate::plugin::{Half, Names, Plugin, PluginError, halves, other_world};
 use crate::printed::{printed, say};
 use crate::run::{Run, RunError};
 use crate::selftest::SelfTest;
 use crate::settings::Settings;
+use crate::world::{WORLD_VERSION, run_versions};
 
 /// How long a component may take to say what it is.
 const DESCRIBE: Duration = Duration::from_secs(5);
@@ -140,8 +141,9 @@ impl Report {
             Ok(names) => names,
             Err(error) => return self.findings.push(of_plugin(&error)),
         };
-        self.findings.extend(names.forbidden().map(forbidden));
-        self.findings.extend(names.exports.iter().filter_map(|name| other_world(name)));
+        let interfaces = names.imports.iter().map(|name| ("imports", name)).chain(names.exports.iter().map(|name| ("exports", name)));
+        self.findings.extend(interfaces.filter_map(|(does, name)| Some(wrong_world(does, name, other_world(name)?))));
+        self.findings.extend(names.forbidden().filter(|name| other_world(name).is_none()).map(forbidden));
         (self.imports, self.exports) = (names.imports, names.exports);
         match halves(bytes) {
             Ok(serves) => self.serves = serves.into_iter().map(Half::name).collect(),
@@ -274,7 +276,7 @@ fn forbidden(import: &str) -> Finding {
     let family = interface.split('/').next().unwrap_or(interface);
     let fix = match family {
         "rostro:pipeline" => {
-            format!("build it against this host's wit/rostro.wit, rostro:pipeline@{WORLD_VERSION}, which has other interfaces")
+            format!("build it against wit/rostro.wit, rostro:pipeline@{WORLD_VERSION}, which has other interfaces")
         }
         "wasi:nn" => "build it against wit/deps/wasi-nn, 0.2.0-rc-2024-10-28, and load models by name".to_owned(),
         "wasi:http" | "wasi:sockets" => {
@@ -290,17 +292,13 @@ fn forbidden(import: &str) -> Finding {
     Finding::new("forbidden_import", format!("it imports {import}, which this host does not offer"), fix)
 }
 
-/// What to do about a half of a pipeline of another version.
-fn other_world(export: &str) -> Option<Finding> {
-    let (interface, version) = export.split_once('@')?;
-    let is_half = matches!(interface, "rostro:pipeline/vision" | "rostro:pipeline/policy");
-    (is_half && version != WORLD_VERSION).then(|| {
-        Finding::new(
-            "wrong_world",
-            format!("it exports {interface} of version {version}; this host has {WORLD_VERSION}"),
-            format!("build it against a rostro-sdk (or wit/rostro.wit) of version {WORLD_VERSION}, or run it on a host that has {version}"),
-        )
-    })
+/// What to do about an interface of ours of a version that this host does not run.
+fn wrong_world(does: &str, name: &str, version: &str) -> Finding {
+    Finding::new(
+        "wrong_world",
+        format!("it {does} {name}; this host has rostro:pipeline@{WORLD_VERSION}"),
+        format!("build it against a rostro-sdk (or wit/rostro.wit) of version {}, or run it on a host that has {version}", run_versions()),
+    )
 }
 
 fn of_plugin(error: &PluginError) -> Finding {
@@ -315,6 +313,7 @@ fn of_plugin(error: &PluginError) -> Finding {
         PluginError::MissingExport { .. } => {
             ("missing_export", "export a pipeline with `rostro_sdk::export!(Mine)`, or a policy with `rostro_sdk::export!(policy: Mine)`")
         }
+        PluginError::OtherWorld { .. } => ("wrong_world", "build it against this host's wit/rostro.wit"),
         PluginError::ForbiddenImports(_) => ("forbidden_import", "remove what needs them"),
         PluginError::Limit(_) => ("limit", "make it smaller, or raise the limit of that name with --limit, here and for `rostro serve`"),
         PluginError::WrongWorld(_) => ("wrong_interface", "build it against this host's wit/rostro.wit"),

@@ -1,8 +1,9 @@
 //! A pipeline with a third model: a face that MiniFASNetV2 takes for printed or shown on a screen is nobody, with the code `not_live`.
 //!
-//! The model (Minivision, "Silent-Face-Anti-Spoofing", 2020) sees the face with 2.7 times its surroundings and gives three logits, of which the second
-//! stands for a living face. The setting `live` is the least probability, 0 to 1, by default 0.4: all 30 test photos are above it, and the same on a
-//! made-up screen below it, but for 2. It is one model's opinion of one picture: it keeps out the careless and not the determined.
+//! The model (Minivision, "Silent-Face-Anti-Spoofing", 2020) sees 2.7 times the face's box (1×3×80×80 in the pack `mobile-liveness`) and
+//! gives three logits, of which the second stands for a living face. The setting `live` is the least probability, 0 to 1, by default 0.4:
+//! all 30 test photos are above it, and the same on a made-up screen below it, but for 2. It is one model's opinion of one picture: it
+//! keeps out the careless and not the determined.
 
 mod surroundings;
 
@@ -61,7 +62,7 @@ impl Vision for Liveness {
     }
 }
 
-/// The probability that a face is alive.
+/// The probability that a face is alive, 0 to 1: the softmax of the model's 1×3 output, of which the middle number stands for alive.
 fn live<H: Host>(host: &H, model: &H::Model, picture: &Rgb, face: &Rect) -> Result<f32, String> {
     let spec = model.spec();
     let (width, height) = spec.size.ok_or("the model for liveness must have an input of a fixed size")?;
@@ -112,6 +113,7 @@ impl Policy for Liveness {
     }
 }
 
+/// The least probability of a living face, 0 to 1: the setting `live`.
 fn least(settings: &impl Settings) -> f32 {
     settings.setting("live").and_then(|text| text.parse().ok()).unwrap_or(0.4)
 }

@@ -1,10 +1,11 @@
-//! A face with what is around it, as MiniFASNet was trained to see it.
+//! A face with what is around it, as MiniFASNet was trained to see it: `generate_patches.py` of Silent-Face-Anti-Spoofing.
 
 use rostro_sdk::decode::Rgb;
 use rostro_sdk::geometry::Rect;
 use rostro_sdk::tensor::{Channels, Normalization};
 
-/// The region of `scale` times a face's box around its middle; smaller, and moved inwards, where the picture ends (as in the model's own code).
+/// The region of `scale` times a face's box around its middle; smaller, and moved inwards, where the picture ends (as in the model's own
+/// code).
 pub(crate) fn of(face: &Rect, scale: f32, width: u32, height: u32) -> Rect {
     let (most_x, most_y) = (width as f32 - 1.0, height as f32 - 1.0);
     let (across, down) = (face.x2 - face.x1, face.y2 - face.y1);

@@ -12,8 +12,8 @@ use clap::{Args, ValueEnum};
 use include_dir::{Dir, include_dir};
 
 use crate::checked::is_name;
-use crate::plugin::WORLD_VERSION;
 use crate::printed::say;
+use crate::world::WORLD_VERSION;
 
 /// What a template says instead of the project's name.
 const NAME: &str = "my-pipeline";

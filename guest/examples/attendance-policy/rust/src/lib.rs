@@ -1,8 +1,9 @@
-//! A policy for attendance, to go with any pipeline's vision: one person once a frame, stricter for small faces, and a margin over the runner-up.
+//! A policy for attendance, to go with any pipeline's vision: one person once a frame, stricter for small faces, and a margin over the
+//! runner-up.
 //!
-//! The same as `../js` and `../python`, number for number. Settings: `margin`, how far the best candidate must lead the next (a difference of
-//! cosines, by default 0.05; less is `ambiguous`); `small-face`, the shorter side of a box in pixels under which more is asked for (by default 40);
-//! `small-face-surcharge`, how much more (by default 0.05).
+//! The same as `../js` and `../python`, number for number. Settings: `margin`, how far the best candidate must lead the next (a difference
+//! of cosines, by default 0.05; less is `ambiguous`); `small-face`, the shorter side of a box in pixels under which more is asked for (by
+//! default 40); `small-face-surcharge`, how much more (by default 0.05).
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
