@@ -49,14 +49,17 @@ impl Similarity {
     }
 
     /// The way back.
-    fn inverse(&self) -> Self {
+    #[must_use]
+    pub fn inverse(&self) -> Self {
         let Self { a, b, tx, ty } = *self;
         let square = a * a + b * b;
         let (a, b) = (a / square, -b / square);
         Self { a, b, tx: -(a * tx - b * ty), ty: -(b * tx + a * ty) }
     }
 
-    fn apply(&self, x: f64, y: f64) -> (f64, f64) {
+    /// Where a point goes.
+    #[must_use]
+    pub fn apply(&self, x: f64, y: f64) -> (f64, f64) {
         (self.a * x - self.b * y + self.tx, self.b * x + self.a * y + self.ty)
     }
 }
@@ -157,13 +160,22 @@ fn pixel(picture: &Rgb, x: i64, y: i64) -> [u8; 3] {
 }
 
 impl AlignedFace {
+    /// A face cut out otherwise than by [`align`]: 112 × 112 pixels of 8-bit RGB, row by row. None if there are more or fewer.
+    ///
+    /// Whoever aligns in another way than [`align`] needs an [embedding contract](crate::analysis::EmbeddingContract) of their own.
+    #[must_use]
+    pub fn new(pixels: Vec<u8>) -> Option<Self> {
+        (pixels.len() == 3 * SIDE * SIDE).then_some(Self { pixels })
+    }
+
     /// A face of 3 × 112 × 112 values.
     pub(crate) fn from_pixels(pixels: Vec<u8>) -> Self {
         Self { pixels }
     }
 
-    /// Its 3 × 112 × 112 values.
-    pub(crate) fn pixels(&self) -> &[u8] {
+    /// Its 112 × 112 pixels of 8-bit RGB, row by row.
+    #[must_use]
+    pub fn pixels(&self) -> &[u8] {
         &self.pixels
     }
 

@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 use crate::decode::DecodeError;
-use crate::geometry::{Landmarks, Rect};
+use crate::geometry::{Point, Rect};
 use crate::policy::Identity;
 
 /// What the host must know before it stages a component that sees.
@@ -80,6 +80,15 @@ pub struct Analysis {
     pub faces: Vec<AnalyzedFace>,
 }
 
+impl Analysis {
+    /// An image of this size in pixels with these faces, in any order: they are put in the order of area.
+    #[must_use]
+    pub fn new(width: u32, height: u32, mut faces: Vec<AnalyzedFace>) -> Self {
+        faces.sort_by(|a, b| b.bounds.area().total_cmp(&a.bounds.area()));
+        Self { width, height, faces }
+    }
+}
+
 /// A face with the embedding that stands for it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AnalyzedFace {
@@ -87,8 +96,9 @@ pub struct AnalyzedFace {
     pub bounds: Rect,
     /// The detector's confidence, 0 to 1.
     pub score: f32,
-    /// Its landmarks in pixels of the upright image: finite, perhaps outside it.
-    pub landmarks: Landmarks,
+    /// Five landmarks in pixels of the upright image, in the order of [`Landmarks`](crate::geometry::Landmarks): finite, perhaps outside
+    /// it. None if the detector knows none.
+    pub landmarks: Vec<Point>,
     /// What was measured of it, at most 32: [`crate::measure::Measures::named`] gives the default pipeline's.
     pub measures: Vec<Measure>,
     /// The recogniser's raw output, not normalised, or for an enrolment what [`crate::embed::near_and_far`] makes of several. As many

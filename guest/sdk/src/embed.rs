@@ -18,6 +18,26 @@ pub fn mean(embeddings: &[Vec<f32>]) -> Vec<f32> {
     sum.into_iter().map(|sum| (sum / embeddings.len() as f64) as f32).collect()
 }
 
+/// Cosine similarity of two vectors of one length, -1 to 1: what the host compares embeddings by. 0 if either has no direction.
+#[must_use]
+pub fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    let dot: f64 = a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
+    let cosine = dot / (length(a) * length(b));
+    if cosine.is_finite() { cosine.clamp(-1.0, 1.0) as f32 } else { 0.0 }
+}
+
+/// The vector of the same direction and of length 1; none if it has no direction.
+#[must_use]
+pub fn normalized(vector: &[f32]) -> Option<Vec<f32>> {
+    let length = length(vector);
+    length.is_normal().then(|| vector.iter().map(|&value| (f64::from(value) / length) as f32).collect())
+}
+
+/// The Euclidean norm.
+fn length(vector: &[f32]) -> f64 {
+    vector.iter().map(|&value| f64::from(value) * f64::from(value)).sum::<f64>().sqrt()
+}
+
 /// An embedding that stands for a face both near and far: halfway between the directions of `near` and of the mean of `far`, as long (in
 /// the Euclidean norm) as `near`.
 ///
@@ -26,7 +46,6 @@ pub fn mean(embeddings: &[Vec<f32>]) -> Vec<f32> {
 #[must_use]
 pub fn near_and_far(near: &[f32], far: &[Vec<f32>]) -> Vec<f32> {
     let far = mean(far);
-    let length = |vector: &[f32]| vector.iter().map(|&value| f64::from(value) * f64::from(value)).sum::<f64>().sqrt();
     let scale = length(near) / length(&far);
     let sum: Vec<f64> = near.iter().zip(&far).map(|(&near, &far)| f64::from(near) + scale * f64::from(far)).collect();
     let stretch = length(near) / sum.iter().map(|value| value * value).sum::<f64>().sqrt();
@@ -47,6 +66,13 @@ mod tests {
         for far in [vec![], vec![vec![0.0, 0.0]], vec![vec![f32::NAN, 1.0]], vec![vec![-3.0, 0.0]]] {
             assert_eq!(near_and_far(&[2.0, 0.0], &far), [2.0, 0.0], "{far:?}");
         }
+    }
+
+    #[test]
+    fn similarity_is_that_of_directions() {
+        assert_eq!((cosine(&[2.0, 0.0], &[5.0, 0.0]), cosine(&[1.0, 0.0], &[0.0, 3.0]), cosine(&[1.0], &[-2.0])), (1.0, 0.0, -1.0));
+        assert_eq!((cosine(&[0.0], &[1.0]), cosine(&[f32::NAN], &[1.0])), (0.0, 0.0));
+        assert_eq!((normalized(&[3.0, 4.0]), normalized(&[0.0, 0.0])), (Some(vec![0.6, 0.8]), None));
     }
 
     #[test]

@@ -111,6 +111,12 @@ impl Output {
         Self { dimensions: dimensions.iter().map(|&length| length as usize).collect(), bytes }
     }
 
+    /// An output of these values, for tests.
+    #[must_use]
+    pub fn of(dimensions: &[usize], values: &[f32]) -> Self {
+        Self { dimensions: dimensions.to_vec(), bytes: values.iter().flat_map(|value| value.to_le_bytes()).collect() }
+    }
+
     /// Its dimensions, outermost first: `[16, 512]` for 16 embeddings of 512 numbers.
     #[must_use]
     pub fn dimensions(&self) -> &[usize] {

@@ -18,14 +18,18 @@
 //! | choose looks | [`scales::Look`] | what a look found | the size of the next look, if it is worth its time |
 //! | all looks | [`detector::detect`] | a picture | all of the above after decoding, as the default pipeline does it |
 //! | align | [`align::align`] | a picture, five landmarks | [`AlignedFace`](align::AlignedFace), 112 × 112 × 3 bytes |
+//! | all before embedding | [`faces::see`], [`faces::crop`] | JPEG, PNG, WebP | [`FoundFace`](faces::FoundFace)s, as the default pipeline has them |
+//! | another model | [`region::tensor`] | a box of a picture | 1×3×H×W tensor |
 //! | measure | [`measure::Measures::of`] | box, landmarks, aligned face | size, yaw, roll, brightness, sharpness |
 //! | degrade | [`afar::from_afar`] | an aligned face | two, as a distant camera would give them |
 //! | embed | [`recognizer::embed`] | N aligned faces | N raw embeddings of D numbers |
-//! | average | [`embed::mean`], [`embed::near_and_far`] | embeddings of D numbers | one of D numbers |
+//! | embed to enrol | [`faces::embed_near_and_far`] | found faces | raw embeddings, the best also as from afar |
+//! | average | [`embed::mean`], [`embed::near_and_far`], [`embed::normalized`] | embeddings of D numbers | one of D numbers |
+//! | compare | [`embed::cosine`] | two embeddings | -1 to 1 |
 //! | review | [`review::best_face`] | detection scores | the face to enrol |
 //! | assign | [`policy::assigned`], [`decide::assign`] | probes with their candidates | who each face is, each person once |
 //!
-//! [`detector`] and [`recognizer`] each put some of them together; what was seen is said in the types of [`analysis`].
+//! [`faces`], [`detector`] and [`recognizer`] each put some of them together; what was seen is said in the types of [`analysis`].
 //!
 //! # Conventions
 //!
@@ -71,10 +75,9 @@
 //!             let Some(bounds) = face.bounds.within(width, height) else { continue };
 //!             let Some(aligned) = align(&picture, &face.landmarks) else { continue };
 //!             let embedding = embed(host, RECOGNIZER, [&aligned])?.concat();
-//!             faces.push(AnalyzedFace { bounds, score: face.score, landmarks: face.landmarks, measures: Vec::new(), embedding });
+//!             faces.push(AnalyzedFace { bounds, score: face.score, landmarks: face.landmarks.into(), measures: Vec::new(), embedding });
 //!         }
-//!         faces.sort_by(|a, b| b.bounds.area().total_cmp(&a.bounds.area()));
-//!         Ok(Analysis { width, height, faces })
+//!         Ok(Analysis::new(width, height, faces))
 //!     }
 //! }
 //!
@@ -91,7 +94,7 @@
 //!
 //! # A policy and its test
 //!
-//! [`testing::Fixed`] is a host with settings and without models: enough for policies. [`testing`] shows one with a model.
+//! [`testing::Fixed`] is a host with settings; [`testing`] shows one with a model.
 //!
 //! ```
 //! use rostro_sdk::decide::Rule;
@@ -139,12 +142,14 @@ pub mod decide;
 pub mod decode;
 pub mod detector;
 pub mod embed;
+pub mod faces;
 pub mod geometry;
 pub mod host;
 pub mod letterbox;
 pub mod measure;
 pub mod policy;
 pub mod recognizer;
+pub mod region;
 mod resize;
 pub mod review;
 pub mod scales;

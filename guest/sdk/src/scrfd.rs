@@ -87,7 +87,7 @@ pub fn detect(outputs: &[Output<'_>], letterbox: &Letterbox, threshold: f32) -> 
     for stride in STRIDES {
         Level::find(outputs, letterbox, stride)?.collect(letterbox.scale, threshold, &mut found);
     }
-    Ok(suppress(found))
+    Ok(suppress(found, OVERLAP))
 }
 
 /// The outputs of one stride.
@@ -137,12 +137,14 @@ impl<'a> Level<'a> {
     }
 }
 
-/// Greedy non-maximum suppression: the best face stays, those that overlap it go, and so on. Equal scores keep their order.
-fn suppress(mut found: Vec<Detection>) -> Vec<Detection> {
+/// Greedy non-maximum suppression: the best face stays, those go that overlap it by more than `overlap` (intersection over union, 0 to
+/// 1; SCRFD's is 0.4), and so on. Best first; equal scores keep their order.
+#[must_use]
+pub fn suppress(mut found: Vec<Detection>, overlap: f32) -> Vec<Detection> {
     found.sort_by(|a, b| b.score.total_cmp(&a.score));
     let mut kept: Vec<Detection> = Vec::new();
     for face in found {
-        if kept.iter().all(|better| better.bounds.iou_of_pixels(&face.bounds) <= OVERLAP) {
+        if kept.iter().all(|better| better.bounds.iou_of_pixels(&face.bounds) <= overlap) {
             kept.push(face);
         }
     }

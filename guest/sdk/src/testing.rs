@@ -1,72 +1,34 @@
 //! A host for tests of pipelines and policies, which run natively.
 //!
-//! [`Fixed`] has settings and no models: it is enough for policies, and for what vision does before and after a model. What runs a model is
-//! tested with a host of your own that answers [`Host::load`]:
-//!
 //! ```
-//! use std::time::Duration;
-//!
 //! use rostro_sdk::align::{TEMPLATE, align};
 //! use rostro_sdk::decode::Rgb;
-//! use rostro_sdk::host::{Host, Level, Model, ModelSpec, Output, Settings, Thresholds};
+//! use rostro_sdk::host::Output;
 //! use rostro_sdk::recognizer::{RECOGNIZER, embed};
-//! use rostro_sdk::tensor::{Channels, Normalization};
 //! use rostro_sdk::testing::Fixed;
 //!
-//! /// A recogniser whose embedding of a face is its first red, green and blue.
-//! struct Corner;
-//!
-//! impl Model for Corner {
-//!     fn spec(&self) -> ModelSpec {
-//!         ModelSpec { size: Some((112, 112)), normalization: Normalization { mean: 0.0, std: 1.0, channels: Channels::Rgb } }
-//!     }
-//!
-//!     fn run(&self, _: &str, input: &[f32], count: usize, width: usize, height: usize) -> Result<Vec<Output>, String> {
-//!         let embeddings: Vec<f32> = input.chunks_exact(width * height).map(|plane| plane[0]).collect();
-//!         let bytes = embeddings.iter().flat_map(|value| value.to_le_bytes()).collect();
-//!         Ok(vec![Output::new(&[count as u32, 3], bytes)])
-//!     }
-//! }
-//!
-//! struct WithModel(Fixed);
-//!
-//! impl Settings for WithModel {
-//!     fn thresholds(&self) -> Thresholds {
-//!         self.0.thresholds()
-//!     }
-//!     fn setting(&self, key: &str) -> Option<String> {
-//!         self.0.setting(key)
-//!     }
-//!     fn log(&self, level: Level, message: &str) {
-//!         self.0.log(level, message);
-//!     }
-//! }
-//!
-//! impl Host for WithModel {
-//!     type Model = Corner;
-//!
-//!     fn max_pixels(&self) -> u64 {
-//!         self.0.max_pixels()
-//!     }
-//!     fn load(&self, role: &str) -> Result<Corner, String> {
-//!         if role == RECOGNIZER { Ok(Corner) } else { Err(format!("no model for `{role}`")) }
-//!     }
-//!     fn stage(&self, _: &str, _: Duration) {}
-//! }
+//! // A recogniser whose embedding of a face is the first red, green and blue of each.
+//! let host = Fixed::default().with_model(RECOGNIZER, Some((112, 112)), |input, [count, channels, height, width]| {
+//!     let corners: Vec<f32> = input.chunks_exact(width * height).map(|plane| plane[0]).collect();
+//!     Ok(vec![Output::of(&[count, channels], &corners)])
+//! });
 //!
 //! let picture = Rgb { width: 112, height: 112, pixels: [10, 20, 30].repeat(112 * 112) };
 //! let face = align(&picture, &TEMPLATE).unwrap();
-//! let embeddings = embed(&WithModel(Fixed::default()), RECOGNIZER, [&face, &face]).unwrap();
+//! let embeddings = embed(&host, RECOGNIZER, [&face, &face]).unwrap();
 //! assert_eq!(embeddings, [[10.0, 20.0, 30.0], [10.0, 20.0, 30.0]]);
 //! ```
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::host::{Host, Level, Model, ModelSpec, Output, Settings, Thresholds};
+use crate::tensor::{Channels, Normalization};
 
-/// A host with fixed settings and without models: [`Host::load`] fails for every role. It takes images of 40 megapixels, prints what is
-/// logged and forgets times.
+/// A host with fixed settings, and the models that a test gives it. It takes images of 40 megapixels, prints what is logged and forgets
+/// times.
 ///
 /// ```
 /// use rostro_sdk::host::{Host, Settings};
@@ -78,17 +40,35 @@ use crate::host::{Host, Level, Model, ModelSpec, Output, Settings, Thresholds};
 /// assert_eq!((host.thresholds().similarity, host.setting("margin").as_deref(), host.setting("other")), (0.4, Some("0.1"), None));
 /// assert!(host.load("detector").is_err());
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Fixed {
     /// The operating point; 0.5 and 0.5 by default.
     pub thresholds: Thresholds,
     /// The operator's settings; none by default.
     pub settings: BTreeMap<String, String>,
+    /// The models by role; none by default. [`Fixed::with_model`] adds one.
+    pub models: BTreeMap<String, FixedModel>,
 }
 
 impl Default for Fixed {
     fn default() -> Self {
-        Self { thresholds: Thresholds { detection: 0.5, similarity: 0.5 }, settings: BTreeMap::new() }
+        Self { thresholds: Thresholds { detection: 0.5, similarity: 0.5 }, settings: BTreeMap::new(), models: BTreeMap::new() }
+    }
+}
+
+impl Fixed {
+    /// The same, with a model for a role: `run` gets an N×C×H×W tensor of channel values from 0 to 255 (red, green, blue) and these four
+    /// lengths, and gives the outputs. `size` is the width and height of its input; none where any multiples of 32 will do.
+    #[must_use]
+    pub fn with_model(
+        mut self,
+        role: &str,
+        size: Option<(usize, usize)>,
+        run: impl Fn(&[f32], [usize; 4]) -> Result<Vec<Output>, String> + Send + Sync + 'static,
+    ) -> Self {
+        let normalization = Normalization { mean: 0.0, std: 1.0, channels: Channels::Rgb };
+        self.models.insert(role.to_owned(), FixedModel { spec: ModelSpec { size, normalization }, run: Arc::new(run) });
+        self
     }
 }
 
@@ -107,29 +87,42 @@ impl Settings for Fixed {
 }
 
 impl Host for Fixed {
-    type Model = NoModel;
+    type Model = FixedModel;
 
     fn max_pixels(&self) -> u64 {
         40_000_000
     }
 
-    fn load(&self, role: &str) -> Result<NoModel, String> {
-        Err(format!("this host has no model for the role `{role}`: it is for tests of what goes before and after one"))
+    fn load(&self, role: &str) -> Result<FixedModel, String> {
+        self.models.get(role).cloned().ok_or_else(|| format!("this host has no model for the role `{role}`: give it one with `with_model`"))
     }
 
     fn stage(&self, _name: &str, _time: Duration) {}
 }
 
-/// A model that there is not: the type of [`Fixed`]'s models, of which it has none.
-#[derive(Clone, Copy, Debug)]
-pub enum NoModel {}
+/// What a model of a test does.
+type Run = dyn Fn(&[f32], [usize; 4]) -> Result<Vec<Output>, String> + Send + Sync;
 
-impl Model for NoModel {
+/// A model that is a function of the test.
+#[derive(Clone)]
+pub struct FixedModel {
+    /// How it wants to be fed.
+    pub spec: ModelSpec,
+    run: Arc<Run>,
+}
+
+impl fmt::Debug for FixedModel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FixedModel").field("spec", &self.spec).finish_non_exhaustive()
+    }
+}
+
+impl Model for FixedModel {
     fn spec(&self) -> ModelSpec {
-        match *self {}
+        self.spec
     }
 
-    fn run(&self, _stage: &str, _input: &[f32], _count: usize, _width: usize, _height: usize) -> Result<Vec<Output>, String> {
-        match *self {}
+    fn run(&self, _stage: &str, input: &[f32], count: usize, width: usize, height: usize) -> Result<Vec<Output>, String> {
+        (self.run)(input, [count, 3, height, width])
     }
 }

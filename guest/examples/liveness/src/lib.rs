@@ -17,6 +17,7 @@ use rostro_sdk::host::{Host, Model, Settings};
 use rostro_sdk::measure::Measures;
 use rostro_sdk::policy::{Decision, Face, Identity, Policy, Probe, Reason, Review, assigned};
 use rostro_sdk::recognizer::{RECOGNIZER, embed};
+use rostro_sdk::region;
 use rostro_sdk::scrfd::Detection;
 use rostro_sdk::vision::Vision;
 
@@ -54,11 +55,10 @@ impl Vision for Liveness {
                 let embedding = embed(host, RECOGNIZER, [&aligned])?.concat();
                 let mut measures = Measures::of(&bounds, &landmarks, &aligned).named();
                 measures.push(Measure::new(LIVE, live(host, &liveness, &picture, &inside)?));
-                faces.push(AnalyzedFace { bounds: inside, score, landmarks, measures, embedding });
+                faces.push(AnalyzedFace { bounds: inside, score, landmarks: landmarks.into(), measures, embedding });
             }
         }
-        faces.sort_by(|a, b| b.bounds.area().total_cmp(&a.bounds.area()));
-        Ok(Analysis { width, height, faces })
+        Ok(Analysis::new(width, height, faces))
     }
 }
 
@@ -68,7 +68,7 @@ fn live<H: Host>(host: &H, model: &H::Model, picture: &Rgb, face: &Rect) -> Resu
     let (width, height) = spec.size.ok_or("the model for liveness must have an input of a fixed size")?;
     let tensor = host.timed("crop", || {
         let region = surroundings::of(face, SURROUNDINGS, picture.width, picture.height);
-        surroundings::tensor(picture, &region, (width, height), spec.normalization)
+        region::tensor(picture, &region, (width, height), spec.normalization)
     });
     let outputs = model.run(LIVENESS, &tensor, 1, width, height)?;
     let logits = outputs.first().map(|output| output.values().into_owned()).unwrap_or_default();

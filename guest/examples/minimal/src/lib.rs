@@ -31,11 +31,10 @@ impl Vision for Pipeline {
             // What lies outside the picture, or has landmarks in one point, is no face.
             if let Some((bounds, aligned)) = bounds.within(width, height).zip(align(&picture, &landmarks)) {
                 let embedding = embed(host, RECOGNIZER, [&aligned])?.concat();
-                faces.push(AnalyzedFace { bounds, score, landmarks, measures: Vec::new(), embedding });
+                faces.push(AnalyzedFace { bounds, score, landmarks: landmarks.into(), measures: Vec::new(), embedding });
             }
         }
-        faces.sort_by(|a, b| b.bounds.area().total_cmp(&a.bounds.area()));
-        Ok(Analysis { width, height, faces })
+        Ok(Analysis::new(width, height, faces))
     }
 }
 
