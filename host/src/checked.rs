@@ -191,43 +191,47 @@ pub(crate) fn decisions(raw: Vec<Decision>, probes: &[Probe]) -> Result<Vec<Deci
     Ok(raw)
 }
 
-/// Checks what a component that serves vision says of itself.
+/// Checks what a component that serves vision says of itself; all that is wrong with it is said at once.
 pub(crate) fn description(raw: Description) -> Result<Description, InvalidOutput> {
-    let invalid = |what: String| InvalidOutput::new("vision.describe", what);
-    let identity = identity(raw.identity)?;
+    let mut faults = identity_faults(&raw.identity);
     if raw.models.len() > MODELS {
-        return Err(invalid(format!("{} models; at most {MODELS} are granted", raw.models.len())));
+        faults.push(format!("{} models; at most {MODELS} are granted", raw.models.len()));
     }
     let mut roles = HashSet::new();
-    for role in &raw.models {
+    for role in raw.models.iter().take(MODELS) {
         if role.len() > 32 || !is_name(role) {
-            return Err(invalid("a model's role that is not 1 to 32 lower-case letters, digits and `-`".to_owned()));
-        }
-        if !roles.insert(role.as_str()) {
-            return Err(invalid(format!("the model `{role}` twice")));
+            faults.push("a model's role that is not 1 to 32 lower-case letters, digits and `-`".to_owned());
+        } else if !roles.insert(role.as_str()) {
+            faults.push(format!("the model `{role}` twice"));
         }
     }
     let contract = &raw.contract;
     if !roles.contains(contract.recognizer.as_str()) {
-        return Err(invalid("a recogniser that is not one of its models".to_owned()));
+        faults.push("a recogniser that is not one of its models".to_owned());
     }
     let identifier = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.' | '/');
     if [&contract.alignment, &contract.preprocessing].iter().any(|text| !(1..=64).contains(&text.len()) || !text.chars().all(identifier)) {
-        return Err(invalid("an identifier of its contract that is not 1 to 64 lower-case letters, digits, `-`, `.` and `/`".to_owned()));
+        faults.push("an identifier of its contract that is not 1 to 64 lower-case letters, digits, `-`, `.` and `/`".to_owned());
     }
-    Ok(Description { identity, ..raw })
+    if faults.is_empty() { Ok(raw) } else { Err(InvalidOutput::new("vision.describe", faults.join("; and "))) }
 }
 
 /// Checks what a component calls itself.
 pub(crate) fn identity(raw: Identity) -> Result<Identity, InvalidOutput> {
+    let faults = identity_faults(&raw);
+    if faults.is_empty() { Ok(raw) } else { Err(InvalidOutput::new("describe", faults.join("; and "))) }
+}
+
+fn identity_faults(raw: &Identity) -> Vec<String> {
     let version = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+');
+    let mut faults = Vec::new();
     if raw.name.len() > 64 || !is_name(&raw.name) {
-        return Err(InvalidOutput::new("describe", "a name that is not 1 to 64 lower-case letters, digits and `-`"));
+        faults.push("a name that is not 1 to 64 lower-case letters, digits and `-`".to_owned());
     }
     if raw.version.is_empty() || raw.version.len() > 64 || !raw.version.chars().all(version) {
-        return Err(InvalidOutput::new("describe", "a version that is not 1 to 64 letters, digits, `.`, `-` and `+`"));
+        faults.push("a version that is not 1 to 64 letters, digits, `.`, `-` and `+`".to_owned());
     }
-    Ok(raw)
+    faults
 }
 
 /// Lower-case letters, digits and `-`, at least one.

@@ -5,14 +5,15 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use rostro_host::{Cli, allocator};
+use rostro_host::{Cli, allocator, printed_lines};
 
 fn main() -> ExitCode {
     allocator::configure();
     match Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            // It may quote names out of a component or a file.
+            eprintln!("error: {}", printed_lines(&error.to_string()));
             ExitCode::FAILURE
         }
     }

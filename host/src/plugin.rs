@@ -18,6 +18,7 @@ use crate::digest::Sha256Digest;
 use crate::engine::{Engine, ticks_until};
 use crate::inference::Models;
 use crate::limits::{LimitReached, Limits};
+use crate::printed::{printed, printed_names};
 use crate::settings::Settings;
 use crate::state::{GuestState, add_to_linker};
 use crate::world::{WORLD_VERSION, run_versions};
@@ -48,7 +49,7 @@ pub enum PluginError {
     #[error("the component hits the {0}")]
     Limit(LimitReached),
     /// A component that does not compile.
-    #[error("the component is not valid: {0:#}")]
+    #[error("the component is not valid: {}", printed(&format!("{:#}", .0)))]
     Invalid(wasmtime::Error),
     /// It was built for an interface of ours that this host has not.
     #[error(
@@ -63,11 +64,11 @@ pub enum PluginError {
     #[error(
         "the component imports {}, which this host does not offer; a pipeline may import rostro:pipeline@{WORLD_VERSION}, wasi:nn@0.2.0-rc-2024-10-28 \
          and of WASI 0.2 clocks, random and stdio",
-        .0.join(", ")
+        printed_names(.0)
     )]
     ForbiddenImports(Vec<String>),
     /// An interface is missing.
-    #[error("the component does not export {wanted}; it exports {}", if .found.is_empty() { "nothing".to_owned() } else { .found.join(", ") })]
+    #[error("the component does not export {wanted}; it exports {}", if .found.is_empty() { "nothing".to_owned() } else { printed_names(.found) })]
     MissingExport {
         /// The interface that was looked for.
         wanted: String,

@@ -1,13 +1,79 @@
 //! What commands print, and words of others for a terminal.
 
-use std::io::Write;
+use std::io::{self, ErrorKind, Write};
+use std::path::Path;
 
-/// Prints a text and ends its line. A reader that has seen enough, like `head`, is no failure.
+use serde::{Serialize, Serializer};
+
+/// Prints a text and ends its line. A reader that has seen enough, like `head`, is no failure; a disk that is full ends the program.
 pub(crate) fn say(text: &str) {
-    let _ = writeln!(std::io::stdout().lock(), "{text}");
+    if let Err(error) = writeln!(io::stdout().lock(), "{text}")
+        && error.kind() != ErrorKind::BrokenPipe
+    {
+        eprintln!("error: cannot write to standard output: {error}");
+        std::process::exit(1);
+    }
 }
 
-/// The words on one line, with nothing in them that a terminal would obey.
+/// Prints a value as JSON.
+pub(crate) fn say_json(value: &impl Serialize) {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => say(&text),
+        Err(error) => {
+            eprintln!("error: cannot write the answer as JSON: {error}");
+            std::process::exit(1);
+        }
+    }
+}
+
+/// The words on one line, with nothing in them that a terminal would obey, or that would hide or turn round what it shows.
 pub(crate) fn printed(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars().map(|c| if is_shown(c) { c } else { ' ' }).collect()
+}
+
+/// The same of several lines, which stay lines.
+pub fn printed_lines(text: &str) -> String {
+    text.lines().map(printed).collect::<Vec<_>>().join("\n")
+}
+
+/// A name that somebody else chose, printed, and cut if it is long.
+pub(crate) fn printed_name(name: &str) -> String {
+    /// In letters: no interface has so long a name.
+    const LONGEST: usize = 120;
+    let mut letters = name.chars();
+    let begin = printed(&letters.by_ref().take(LONGEST).collect::<String>());
+    if letters.next().is_some() { format!("{begin}…") } else { begin }
+}
+
+/// The first few of many names, printed.
+pub(crate) fn printed_names(names: &[String]) -> String {
+    const MOST: usize = 20;
+    let mut shown: Vec<String> = names.iter().take(MOST).map(|name| printed_name(name)).collect();
+    if names.len() > MOST {
+        shown.push(format!("and {} more", names.len() - MOST));
+    }
+    shown.join(", ")
+}
+
+/// A path for JSON: what is no text in it becomes `�`, where serde would fail.
+pub(crate) fn lossy<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
+}
+
+/// No control character, and none of Unicode's that are invisible or change the direction of text.
+fn is_shown(c: char) -> bool {
+    !c.is_control() && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_of_others_words_is_obeyed_or_hidden() {
+        assert_eq!(printed("a\x1b[31mb\nc\u{202e}d\u{200b}e\u{9b}f"), "a [31mb c d e f");
+        assert_eq!(printed_lines("one\r\ntwo\x07"), "one\ntwo ");
+        assert_eq!(printed_name(&"x".repeat(500)).chars().count(), 121);
+        assert!(printed_names(&vec!["x".to_owned(); 30]).ends_with("and 10 more"));
+    }
 }

@@ -14,6 +14,7 @@ use crate::checked::{self, InvalidOutput};
 use crate::inference::Models;
 use crate::limits::{LimitReached, Limits, Usage};
 use crate::plugin::{Guest, Plugin};
+use crate::printed::printed;
 use crate::revision::Revision;
 use crate::settings::Settings;
 
@@ -295,5 +296,5 @@ fn classify(error: &wasmtime::Error, stderr: String) -> RunError {
 
 /// A guest's words on one line and within bounds.
 fn printable(text: &str) -> String {
-    text.chars().take(500).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    printed(&text.chars().take(500).collect::<String>())
 }

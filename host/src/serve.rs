@@ -14,10 +14,12 @@ use crate::cores::Cores;
 use crate::deployment::{Configured, Deployment, OpenError, StateError, Store, Workshop};
 use crate::engine::Engine;
 use crate::executor::Executor;
+use crate::files::read_at_most;
 use crate::gallery::{CsvGallery, GalleryError};
 use crate::http;
 use crate::inference::{LoadError, OnnxRuntime};
 use crate::people::{People, Report};
+use crate::plugin::MAX_COMPONENT_BYTES;
 use crate::runtime::{self, RuntimeError};
 use crate::selftest::{SelfTest, SelfTestFolderError};
 use crate::service::Service;
@@ -147,7 +149,7 @@ fn assemble(config: &Config) -> Result<(Service, Arc<Deployment>, Executor), Ser
         self_test: SelfTest::new(config.self_test.as_deref(), config.deadline)?,
     };
     let read = |path: &PathBuf, flag: &'static str| {
-        std::fs::read(path).map_err(|cause| ServeError::Unreadable { path: path.clone(), flag, cause })
+        read_at_most(path, MAX_COMPONENT_BYTES).map_err(|cause| ServeError::Unreadable { path: path.clone(), flag, cause })
     };
     let configured = Configured {
         vision: read(&config.pipeline, "--pipeline")?,

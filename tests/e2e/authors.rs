@@ -196,7 +196,7 @@ fn a_pipeline_is_tried_on_photos_and_what_it_sees_is_drawn() {
     let picture = image::load_from_memory(&drawn("alice-probe.png")).unwrap().into_rgb8();
     assert_eq!(drawing.dimensions(), picture.dimensions());
     assert!(drawing.pixels().filter(|pixel| pixel.0 == [0, 200, 80]).count() > 100);
-    assert!(out.path().join("more-group.png.png").is_file());
+    assert!(out.path().join("more/group.png.png").is_file());
 
     let output = pipeline("try", &[&common[..], &["--json"]].concat());
     let outcomes: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -245,6 +245,85 @@ fn a_pipeline_is_timed_beside_the_default_one() {
     for stage in ["decode", "detect", "embed", "decide", "total", "used"] {
         assert!(said.lines().any(|line| line.trim_start().starts_with(stage)), "{stage}: {said}");
     }
+}
+
+#[test]
+fn a_component_that_could_not_be_tried_is_not_called_usable() {
+    let file = component("minimal");
+    for (what, args) in [("the pack", ["--pack", "nowhere"]), ("ONNX Runtime", ["--onnxruntime", "/nowhere"])] {
+        let output = pipeline("check", &[&[text(&file)], &args[..]].concat());
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{what}: {said}");
+        assert!(said.contains("not_tried: the self-test could not be run: ") && !said.contains("this host can run it"), "{said}");
+    }
+    let policy = component("attendance-policy");
+    let output = pipeline("check", &[text(&policy), "--beside", text(&policy)]);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("cannot be the pipeline's other half"), "{output:?}");
+    let output = pipeline("check", &[text(&file), "--pack", "nowhere", "--no-self-test"]);
+    assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("not tried"), "{output:?}");
+}
+
+#[test]
+fn names_in_a_component_cannot_speak_to_the_terminal() {
+    // A name of a plain export may be any text in the binary form, which the text form escapes.
+    let text = r#"(component (instance $it) (export "rostro:pipeline/vision@9.9.0-x" (instance $it)))"#;
+    let hostile = wat(text);
+    let at = hostile.windows(7).position(|window| window == b"9.9.0-x").unwrap();
+    let mut hostile = hostile;
+    hostile[at..at + 7].copy_from_slice(b"9\x1b[31m\n");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("it.wasm");
+    std::fs::write(&file, hostile).unwrap();
+    let pictures = pictures();
+    for (command, more) in [("check", vec![]), ("try", vec!["--images", pictures.path().to_str().unwrap()])] {
+        let output = pipeline(command, &[&[file.to_str().unwrap()], &more[..]].concat());
+        assert_eq!(output.status.code(), Some(1));
+        for said in [output.stdout, output.stderr] {
+            let said = String::from_utf8(said).unwrap();
+            assert!(said.chars().all(|c| c == '\n' || !c.is_control()), "{command}: {said:?}");
+            assert!(!said.lines().any(|line| line.starts_with("; this host") || line.starts_with(" (instance")), "{said:?}");
+        }
+    }
+}
+
+#[test]
+fn a_device_is_no_photo_and_no_component() {
+    let output = pipeline("check", &["/dev/zero"]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("cannot read /dev/zero: it is no regular file"), "{output:?}");
+    let photos = pictures();
+    std::os::unix::fs::symlink("/dev/zero", photos.path().join("endless.png")).unwrap();
+    let output = pipeline("try", &[text(&component("insightface")), "--images", text(photos.path())]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains("it is no regular file") && String::from_utf8_lossy(&output.stderr).contains("1 of 4 photos failed"), "{said}");
+    // What both fail on is no agreement.
+    let own = component("insightface");
+    let output = pipeline("diff", &[text(&own), text(&own), "--images", text(photos.path())]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("on 1 photos both fail"), "{output:?}");
+}
+
+#[test]
+fn a_photo_whose_name_is_no_text_is_answered_as_json() {
+    use std::os::unix::ffi::OsStrExt;
+    let photos = tempfile::tempdir().unwrap();
+    std::fs::write(photos.path().join(std::ffi::OsStr::from_bytes(b"a\xff.png")), drawn("alice-1.png")).unwrap();
+    let output = pipeline("try", &[text(&component("insightface")), "--images", text(photos.path()), "--json"]);
+    let outcomes: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(outcomes[0]["image"].as_str().unwrap().ends_with("a\u{fffd}.png"), "{outcomes}");
+}
+
+#[test]
+fn a_project_is_not_called_what_rust_means_otherwise() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["std", "fn", "rostro-sdk", "Upper", "", "1st"] {
+        let output = rostro().args(["pipeline", "new"]).arg(folder.path().join("x").join(name).as_path()).output().unwrap();
+        // An empty name is the folder itself.
+        assert_eq!(output.status.code(), Some(i32::from(!name.is_empty())), "{name}: {output:?}");
+        let _ = std::fs::remove_dir_all(folder.path().join("x"));
+    }
+    std::fs::write(folder.path().join("file"), "").unwrap();
+    let output = rostro().args(["pipeline", "new"]).arg(folder.path().join("file")).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("is there already and is not an empty folder"), "{output:?}");
 }
 
 #[test]

@@ -58,7 +58,7 @@ fn a_component_of_the_wrong_world_says_which_export_is_missing() {
 fn a_component_with_forbidden_imports_has_all_of_them_named_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("nosy.wasm");
-    let imports = ["wasi:sockets/tcp@0.2.6", "wasi:http/outgoing-handler@0.2.6", "rostro:pipeline/settings@9.0.0"];
+    let imports = ["wasi:sockets/tcp@0.2.6", "wasi:http/outgoing-handler@0.2.6", "rostro:pipeline/gallery@0.1.0"];
     let text: String = imports.iter().map(|name| format!("(import \"{name}\" (instance))")).collect();
     std::fs::write(&file, wat::parse_str(format!("(component {text})")).unwrap()).unwrap();
     assert_says(&Options::drawn().pipeline(file).refuse(), &imports);

@@ -50,8 +50,8 @@ pub(crate) fn run() -> Result<()> {
         let project = folder.join(name);
         step(&format!("rostro pipeline new {name} {}", how.join(" ")), || make(&project, how))?;
         let built = step(&format!("{name}: its tests and its build"), || build(&project, name))?;
-        step(&format!("{name}: check, try and bench"), || inspect(&folder, &built))?;
-        step(&format!("{name}: pushed, activated, asked, and rolled back"), || swap(&service, name, &built))?;
+        step(&format!("{name}: check, try, diff and bench"), || inspect(&folder, &project, &built))?;
+        step(&format!("{name}: pushed, in the shadow, activated, asked, and rolled back"), || swap(&service, name, &built))?;
     }
     Ok(())
 }
@@ -93,26 +93,41 @@ fn build(project: &Path, name: &str) -> Result<PathBuf> {
     Ok(built)
 }
 
-fn inspect(folder: &Path, built: &Path) -> Result<()> {
-    let beside = root().join("target/guest/insightface.wasm");
-    let report = output(rostro(&["pipeline", "check", "--json"]).arg(built).arg("--beside").arg(&beside))?;
+/// What its README says to type, in its own folder: what it is to be compared with and run on is found by the program.
+fn inspect(folder: &Path, project: &Path, built: &Path) -> Result<()> {
+    let here = |args: &[&str]| {
+        let mut rostro = rostro(args);
+        rostro.current_dir(project);
+        rostro
+    };
+    let report = output(here(&["pipeline", "check", "--json"]).arg(built))?;
     let report: Value = serde_json::from_str(&report)?;
     ensure!(report.pointer("/usable") == Some(&Value::Bool(true)) && report.pointer("/used").is_some_and(Value::is_object), "{report}");
     let frames = root().join("models/testing/frames");
-    let seen = folder.join("seen");
-    let tried = output(
-        rostro(&["pipeline", "try", "--json"]).arg(built).arg("--images").arg(&frames).arg("--out").arg(&seen).arg("--beside").arg(&beside),
-    )?;
+    let gallery = folder.join("service/gallery");
+    let [seen, differ] = ["seen", "differ"].map(|name| folder.join(name));
+    let mut attempt = here(&["pipeline", "try", "--json"]);
+    let tried = output(attempt.arg(built).arg("--images").arg(&frames).arg("--gallery").arg(&gallery).arg("--out").arg(&seen))?;
     let tried: Value = serde_json::from_str(&tried)?;
-    let faces = tried.as_array().into_iter().flatten().filter_map(|photo| photo.pointer("/faces")?.as_array()).flatten().count();
-    ensure!(faces > 10, "{faces} faces in the drawn photos");
-    let mut bench = rostro(&["pipeline", "bench", "--seconds", "1"]);
-    succeed(bench.arg(built).arg("--against").arg(&beside).arg("--beside").arg(&beside).stdout(Stdio::null()))
+    let faces = || tried.as_array().into_iter().flatten().filter_map(|photo| photo.pointer("/faces")?.as_array()).flatten();
+    ensure!(faces().count() > 10, "{} faces in the drawn photos", faces().count());
+    let alice = faces().filter(|face| face.pointer("/identity").and_then(Value::as_str) == Some("alice")).count();
+    ensure!(alice > 0, "nobody is alice");
+    let own = root().join("target/guest/insightface.wasm");
+    let mut diff = here(&["pipeline", "diff"]);
+    diff.arg(own).arg(built).arg("--images").arg(&frames).arg("--gallery").arg(&gallery).arg("--out").arg(&differ);
+    succeed(diff.stdout(Stdio::null()))?;
+    succeed(here(&["pipeline", "bench", "--seconds", "1"]).arg(built).stdout(Stdio::null()))
 }
 
 fn swap(service: &Service, name: &str, built: &Path) -> Result<()> {
     let admin = ["--admin", &service.admin];
-    succeed(rostro(&["pipeline", "push", "--activate", "--json"]).arg(built).args(admin).stdout(Stdio::null()))?;
+    let pushed = output(rostro(&["pipeline", "push", "--json"]).arg(built).args(admin))?;
+    let pushed: Value = serde_json::from_str(&pushed)?;
+    let id = pushed.pointer("/id").and_then(Value::as_str).with_context(|| format!("{pushed}"))?;
+    succeed(rostro(&["pipeline", "shadow", id]).args(admin).stdout(Stdio::null()))?;
+    ask(service)?;
+    succeed(rostro(&["pipeline", "activate", id]).args(admin).stdout(Stdio::null()))?;
     let answer = ask(service)?;
     let list: Value = serde_json::from_str(&output(rostro(&["pipeline", "list", "--json"]).args(admin))?)?;
     let is_active = |revision: &&Value| revision.pointer("/state").and_then(Value::as_str) == Some("active");

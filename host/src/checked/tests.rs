@@ -268,7 +268,7 @@ fn a_description_that_breaks_a_rule_is_refused_with_the_rule() {
         good,
         description,
         &[
-            (|it| it.identity.name.clear(), "`describe` returned a name that is not"),
+            (|it| it.identity.name.clear(), "`vision.describe` returned a name that is not"),
             (|it| it.models = (0..=MODELS).map(|number| format!("m{number}")).collect(), "17 models; at most 16 are granted"),
             (|it| it.models[0] = "De tector".to_owned(), "a model's role that is not"),
             (|it| it.models[0] = "recognizer".to_owned(), "the model `recognizer` twice"),

@@ -309,10 +309,25 @@ pub(crate) fn key_value(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// The default pipeline: a component beside this program.
+/// The default pipeline: a component beside this program, or where `cargo xtask guest` puts it.
 pub(crate) fn beside_this_program() -> PathBuf {
-    let folder = std::env::current_exe().ok().and_then(|program| program.parent().map(Path::to_owned));
-    folder.unwrap_or_default().join("insightface.wasm")
+    let folder = std::env::current_exe().ok().and_then(|program| program.parent().map(Path::to_owned)).unwrap_or_default();
+    let beside = folder.join("insightface.wasm");
+    let built = folder.join("../guest/insightface.wasm");
+    match !beside.exists() && built.is_file() {
+        true => built.canonicalize().unwrap_or(built),
+        false => beside,
+    }
+}
+
+/// A folder of the installation, as `models/installed`: in the current folder, else in the nearest folder above this program that has it.
+pub(crate) fn installed(relative: &str) -> PathBuf {
+    let here = PathBuf::from(relative);
+    if here.is_dir() {
+        return here;
+    }
+    let program = std::env::current_exe().and_then(|program| program.canonicalize()).unwrap_or_default();
+    program.ancestors().skip(1).map(|folder| folder.join(relative)).find(|folder| folder.is_dir()).unwrap_or(here)
 }
 
 #[cfg(test)]

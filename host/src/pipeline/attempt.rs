@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::draw::{self, make_folder};
 use super::images;
 use super::trial::{Looked, PhotosArgs, Trial, TrialError};
-use crate::printed::{printed, say};
+use crate::printed::{lossy, printed, say, say_json};
 
 /// On what to try a pipeline.
 #[derive(Debug, Args)]
@@ -24,13 +24,14 @@ pub(crate) struct TryArgs {
 /// What came of a photo.
 #[derive(Debug, Serialize)]
 struct Outcome {
+    #[serde(serialize_with = "lossy")]
     image: PathBuf,
     #[serde(flatten)]
     looked: Option<Looked>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    drawing: Option<PathBuf>,
+    drawing: Option<String>,
 }
 
 /// Runs a pipeline on photos, prints a table, and draws what it saw.
@@ -47,13 +48,13 @@ pub(super) fn attempt(args: &TryArgs) -> Result<(), TrialError> {
     let progress = ProgressBar::new(photos.len() as u64);
     let mut outcomes = Vec::new();
     for photo in photos {
-        outcomes.push(one(&trial, args, photo)?);
+        outcomes.push(one(&trial, args, photo));
         progress.inc(1);
     }
     progress.finish_and_clear();
     let (failed, photos) = (outcomes.iter().filter(|outcome| outcome.error.is_some()).count(), outcomes.len());
     match args.photos.json {
-        true => say(&serde_json::to_string_pretty(&outcomes).unwrap_or_default()),
+        true => say_json(&outcomes),
         false => {
             say(table(&outcomes, &args.photos.images).trim_end());
             if let Some(out) = &args.photos.out {
@@ -64,27 +65,24 @@ pub(super) fn attempt(args: &TryArgs) -> Result<(), TrialError> {
     if failed > 0 { Err(TrialError::Failed { failed, photos }) } else { Ok(()) }
 }
 
-/// One photo: what is wrong with it costs no other. A drawing that cannot be written ends the whole.
-fn one(trial: &Trial, args: &TryArgs, photo: PathBuf) -> Result<Outcome, TrialError> {
-    let failed = |image, error: String| Ok(Outcome { image, looked: None, error: Some(error), drawing: None });
-    let bytes = match images::read(&photo) {
+/// One photo: what is wrong with it costs no other.
+fn one(trial: &Trial, args: &TryArgs, image: PathBuf) -> Outcome {
+    let bytes = match images::read(&image) {
         Ok(bytes) => bytes,
-        Err(error) => return failed(photo, error.to_string()),
+        Err(error) => return Outcome { image, looked: None, error: Some(error.to_string()), drawing: None },
     };
     let looked = match trial.look(&bytes) {
         Ok(looked) => looked,
-        Err(error) => return failed(photo, error.to_string()),
+        Err(error) => return Outcome { image, looked: None, error: Some(error.to_string()), drawing: None },
     };
-    let Some(out) = &args.photos.out else { return Ok(Outcome { image: photo, looked: Some(looked), error: None, drawing: None }) };
-    let mut picture = match draw::upright(&photo, &bytes) {
-        Ok(picture) => picture,
-        // The pipeline decodes what this command does not.
-        Err(error) => return Ok(Outcome { image: photo, looked: Some(looked), error: Some(error.to_string()), drawing: None }),
+    let drawn = args.photos.out.as_ref().map(|out| draw::drawing(out, &args.photos.images, &image, &bytes, &looked));
+    let (drawing, error) = match drawn {
+        None => (None, None),
+        Some(Ok(place)) => (Some(place.display().to_string()), None),
+        // The pipeline may decode what this command does not.
+        Some(Err(error)) => (None, Some(error.to_string())),
     };
-    draw::faces(&mut picture, &looked);
-    let place = draw::place(out, &args.photos.images, &photo);
-    draw::write(&picture, &place)?;
-    Ok(Outcome { image: photo, looked: Some(looked), error: None, drawing: Some(place) })
+    Outcome { image, looked: Some(looked), error, drawing }
 }
 
 fn table(outcomes: &[Outcome], images: &Path) -> String {

@@ -12,10 +12,11 @@ use crate::bindings::Description;
 use crate::checked;
 use crate::digest::Sha256Digest;
 use crate::engine::Engine;
+use crate::files::read_at_most;
 use crate::limits::{Limits, Usage};
 use crate::models::Pack;
-use crate::plugin::{Half, Names, Plugin, PluginError, halves, other_world};
-use crate::printed::{printed, say};
+use crate::plugin::{Half, MAX_COMPONENT_BYTES, Names, Plugin, PluginError, halves, other_world};
+use crate::printed::{lossy, printed, printed_name, say, say_json};
 use crate::run::{Run, RunError};
 use crate::selftest::SelfTest;
 use crate::settings::Settings;
@@ -66,6 +67,7 @@ impl Finding {
 /// All that is known of a component.
 #[derive(Debug, Serialize)]
 struct Report {
+    #[serde(serialize_with = "lossy")]
     file: PathBuf,
     bytes: usize,
     sha256: Sha256Digest,
@@ -101,8 +103,8 @@ struct Contract {
 /// # Errors
 ///
 /// [`CheckError`], also if anything is wrong with it.
-pub(super) fn check(file: &Path, args: &LocalArgs, json: bool) -> Result<(), CheckError> {
-    let bytes = std::fs::read(file).map_err(|cause| CheckError::Unreadable { file: file.to_owned(), cause })?;
+pub(super) fn check(file: &Path, args: &LocalArgs, self_test: bool, json: bool) -> Result<(), CheckError> {
+    let bytes = read_at_most(file, MAX_COMPONENT_BYTES).map_err(|cause| CheckError::Unreadable { file: file.to_owned(), cause })?;
     let engine = args.engine(1)?;
     let mut report = Report {
         file: file.to_owned(),
@@ -122,10 +124,10 @@ pub(super) fn check(file: &Path, args: &LocalArgs, json: bool) -> Result<(), Che
         findings: Vec::new(),
         usable: false,
     };
-    report.inspect(&engine, &bytes, args);
+    report.inspect(&engine, &bytes, args, self_test);
     report.usable = report.findings.is_empty();
     match json {
-        true => say(&serde_json::to_string_pretty(&report).unwrap_or_default()),
+        true => say_json(&report),
         false => report.print(engine.limits()),
     }
     match report.findings.len() {
@@ -136,7 +138,7 @@ pub(super) fn check(file: &Path, args: &LocalArgs, json: bool) -> Result<(), Che
 
 impl Report {
     /// Finds all that can be found, as far as each step needs the one before.
-    fn inspect(&mut self, engine: &Engine, bytes: &[u8], args: &LocalArgs) {
+    fn inspect(&mut self, engine: &Engine, bytes: &[u8], args: &LocalArgs, self_test: bool) {
         let names = match Names::of(bytes) {
             Ok(names) => names,
             Err(error) => return self.findings.push(of_plugin(&error)),
@@ -144,6 +146,10 @@ impl Report {
         let interfaces = names.imports.iter().map(|name| ("imports", name)).chain(names.exports.iter().map(|name| ("exports", name)));
         self.findings.extend(interfaces.filter_map(|(does, name)| Some(wrong_world(does, name, other_world(name)?))));
         self.findings.extend(names.forbidden().filter(|name| other_world(name).is_none()).map(forbidden));
+        if let Some(more) = self.findings.len().checked_sub(FINDINGS).filter(|more| *more > 0) {
+            self.findings.truncate(FINDINGS);
+            self.findings.push(Finding::new("more", format!("{more} more imports and exports are wrong"), "begin with these"));
+        }
         (self.imports, self.exports) = (names.imports, names.exports);
         match halves(bytes) {
             Ok(serves) => self.serves = serves.into_iter().map(Half::name).collect(),
@@ -162,11 +168,15 @@ impl Report {
         if let Err(finding) = self.describe(&plugin, pack.as_ref().ok(), args.own()) {
             return self.findings.push(*finding);
         }
+        if !self_test {
+            self.not_tried = Some("the self-test and the models: --no-self-test was given".to_owned());
+            return;
+        }
         match pack {
             Ok(pack) => self.findings.extend(missing_models(&self.models, &pack)),
-            Err(error) => self.not_tried = Some(format!("the self-test: {error}")),
+            Err(error) => self.findings.push(not_tried(&error.to_string())),
         }
-        if self.findings.is_empty() && self.not_tried.is_none() {
+        if self.findings.is_empty() {
             self.try_out(args);
         }
     }
@@ -180,11 +190,20 @@ impl Report {
             settings.own = pack.manifest().settings.clone();
         }
         settings.own.extend(own);
-        let failed = |cause: RunError| Box::new(of_run("describe_failed", "it cannot say what it is", &cause));
+        let failed = |cause: RunError| {
+            let fix = match cause {
+                RunError::Deadline { .. } => "let `describe` only say what the component is: it does no work".to_owned(),
+                ref other => fix(other),
+            };
+            Box::new(Finding::new("describe_failed", format!("it cannot say what it is: {cause}"), fix))
+        };
         let wrong = |cause: checked::InvalidOutput| Box::new(Finding::new("wrong_description", cause.to_string(), RULES));
         let identity = if plugin.serves(Half::Vision) {
             let description = Run::describe(plugin, &settings, deadline).map_err(failed)?;
             let Description { identity, models, contract } = checked::description(description).map_err(wrong)?;
+            if plugin.serves(Half::Policy) {
+                checked::identity(Run::describe_policy(plugin, &settings, deadline).map_err(failed)?).map_err(wrong)?;
+            }
             self.models = models;
             self.contract =
                 Some(Contract { recognizer: contract.recognizer, alignment: contract.alignment, preprocessing: contract.preprocessing });
@@ -200,16 +219,12 @@ impl Report {
     fn try_out(&mut self, args: &LocalArgs) {
         let local = match args.prepare() {
             Ok(local) => local,
-            Err(error) => {
-                self.not_tried = Some(format!("the self-test: {error}"));
-                return;
-            }
+            Err(error) => return self.findings.push(not_tried(&error.to_string())),
         };
         let revision = match local.revision(&self.file) {
             Ok(revision) => revision,
-            Err(error @ LocalError::NoOtherHalf { .. }) => {
-                self.not_tried = Some(format!("the self-test: {error}"));
-                return;
+            Err(error @ (LocalError::NoOtherHalf { .. } | LocalError::OtherHalf { .. })) => {
+                return self.findings.push(not_tried(&error.to_string()));
             }
             Err(error) => return self.findings.push(of_local(&error)),
         };
@@ -223,8 +238,7 @@ impl Report {
     }
 
     fn print(&self, limits: &Limits) {
-        let list = |names: &[String]| if names.is_empty() { "nothing".to_owned() } else { names.join("\n             ") };
-        say(&format!("{}", self.file.display()));
+        say(&printed(&self.file.display().to_string()));
         say(&format!("  size       {} bytes", self.bytes));
         say(&format!("  sha256     {}", self.sha256));
         if !self.serves.is_empty() {
@@ -237,7 +251,8 @@ impl Report {
             say(&format!("  models     {}", self.models.join(", ")));
             say(&format!("  embedding  {recognizer} aligned by {alignment}, fed by {preprocessing}"));
         }
-        say(&format!("  imports    {}", printed_list(&list(&self.imports))));
+        let imports: Vec<String> = self.imports.iter().take(FINDINGS).map(|name| printed_name(name)).collect();
+        say(&format!("  imports    {}", if imports.is_empty() { "nothing".to_owned() } else { imports.join("\n             ") }));
         if let Some(used) = &self.used {
             say(&format!("  self-test  passed on the pack {}", self.pack));
             say(&format!("  used       {}", used.beside(limits)));
@@ -246,17 +261,12 @@ impl Report {
             say(&format!("  not tried  {why}"));
         }
         for Finding { code, what, fix } in &self.findings {
-            say(&format!("\n{code}: {}\n  fix: {fix}", printed(what)));
+            say(&format!("\n{code}: {}\n  fix: {}", printed(what), printed(fix)));
         }
         if self.usable {
             say("this host can run it");
         }
     }
-}
-
-/// Lines of a component's own words, in which a terminal finds nothing to obey.
-fn printed_list(text: &str) -> String {
-    text.lines().map(printed).collect::<Vec<_>>().join("\n")
 }
 
 fn world(serves: &[&str]) -> &'static str {
@@ -267,8 +277,16 @@ fn world(serves: &[&str]) -> &'static str {
     }
 }
 
+/// How many findings about names are listed: a component can have as many as it likes.
+const FINDINGS: usize = 50;
+
 /// Where rules are to be read.
 const RULES: &str = "keep to what wit/rostro.wit says of this function; docs/sandbox.md lists the bounds";
+
+/// What could not be found out, and so is not known to work.
+fn not_tried(why: &str) -> Finding {
+    Finding::new("not_tried", format!("the self-test could not be run: {why}"), "mend that, or leave the self-test out with --no-self-test")
+}
 
 /// What to do about an import that no guest gets.
 fn forbidden(import: &str) -> Finding {
@@ -284,20 +302,27 @@ fn forbidden(import: &str) -> Finding {
              --disable fetch-event`, with componentize-py `--stub-wasi`"
                 .to_owned()
         }
+        _ if family.starts_with("wasi:") && import.contains("@0.3") => {
+            "it is of WASI 0.3, and this host has WASI 0.2: build it for the target wasm32-wasip2".to_owned()
+        }
         _ if import == interface => {
             "it is no interface with a version, so no component of the world `pipeline`: check which world it was built for".to_owned()
         }
         _ => "remove what needs it; a pipeline gets of WASI 0.2 clocks, random and stdio, which docs/sandbox.md lists".to_owned(),
     };
-    Finding::new("forbidden_import", format!("it imports {import}, which this host does not offer"), fix)
+    Finding::new("forbidden_import", format!("it imports {}, which this host does not offer", printed_name(import)), fix)
 }
 
 /// What to do about an interface of ours of a version that this host does not run.
 fn wrong_world(does: &str, name: &str, version: &str) -> Finding {
     Finding::new(
         "wrong_world",
-        format!("it {does} {name}; this host has rostro:pipeline@{WORLD_VERSION}"),
-        format!("build it against a rostro-sdk (or wit/rostro.wit) of version {}, or run it on a host that has {version}", run_versions()),
+        format!("it {does} {}; this host has rostro:pipeline@{WORLD_VERSION}", printed_name(name)),
+        format!(
+            "build it against a rostro-sdk (or wit/rostro.wit) of version {}, or run it on a host that has {}",
+            run_versions(),
+            printed_name(version)
+        ),
     )
 }
 
@@ -320,10 +345,6 @@ fn of_plugin(error: &PluginError) -> Finding {
         PluginError::Invalid(_) => ("not_valid", "build it again: the file is damaged, or uses what this host's WebAssembly has not"),
     };
     Finding::new(code, error.to_string(), fix)
-}
-
-fn of_run(code: &'static str, what: &str, cause: &RunError) -> Finding {
-    Finding::new(code, format!("{what}: {cause}"), fix(cause))
 }
 
 fn of_local(error: &LocalError) -> Finding {
@@ -354,6 +375,13 @@ fn fix(cause: &RunError) -> String {
         },
         RunError::Trap { cause, .. } if cause.contains("unreachable") => {
             "it panicked: what it wrote to standard error says where; give back an error instead".to_owned()
+        }
+        RunError::Trap { cause, .. } if cause.contains("waits or sleeps") => {
+            "a pipeline cannot wait: there is nothing that it could wait for".to_owned()
+        }
+        RunError::Trap { cause, .. } if cause.contains("exited") => "give back an error instead of ending the program".to_owned(),
+        RunError::Trap { cause, .. } if cause.contains("stack") => {
+            "recurse less deeply, or keep large arrays in a `Vec`: the stack is small".to_owned()
         }
         RunError::Trap { .. } => "run its own tests on that picture; what it wrote to standard error may say where".to_owned(),
         RunError::Model(_) => "compare the tensor's shape, type and bytes with what settings.get-model says of the model".to_owned(),

@@ -12,12 +12,14 @@ use super::draw::{self, make_folder};
 use super::images;
 use super::trial::{Looked, LookedFace, PhotosArgs, Trial, TrialError};
 use crate::overlap::same_faces;
-use crate::printed::{printed, say};
-use crate::run::RunError;
+use crate::printed::{lossy, printed, say, say_json};
 use crate::selftest::cosine;
 
 /// Embeddings of one face whose cosine is at least this are the same but for rounding.
 const SAME_VECTOR: f32 = 0.999;
+
+/// Confidences that are no further apart are the same but for rounding.
+const SAME_CONFIDENCE: f32 = 0.001;
 
 /// Two pipelines, and on what to compare them.
 #[derive(Debug, Args)]
@@ -39,6 +41,7 @@ pub(crate) struct DiffArgs {
 /// In what two answers on a photo differ.
 #[derive(Debug, Serialize)]
 struct Difference {
+    #[serde(serialize_with = "lossy")]
     image: PathBuf,
     /// Faces that both saw, that only A saw, that only B saw.
     both: usize,
@@ -46,6 +49,8 @@ struct Difference {
     only_b: usize,
     /// Faces that both saw, to which they gave other names: A's and B's.
     identities: Vec<(Option<String>, Option<String>)>,
+    /// Faces that both gave the same name, for another reason or with another confidence.
+    otherwise: usize,
     /// Of faces that both saw, how many have other vectors, and the least cosine between A's and B's.
     vectors: usize,
     least_cosine: Option<f32>,
@@ -55,14 +60,20 @@ struct Difference {
 }
 
 impl Difference {
-    /// How far apart the answers are, for the order of photos: a failure, then names, then faces, then vectors.
-    fn weight(&self) -> (usize, usize, usize, usize) {
+    /// How far apart the answers are, for the order of photos: a failure of one, then names, then faces, then vectors, then reasons and
+    /// confidences.
+    fn weight(&self) -> [usize; 5] {
         let failures = usize::from(self.error_a.is_some() != self.error_b.is_some());
-        (failures, self.identities.len(), self.only_a + self.only_b, self.vectors)
+        [failures, self.identities.len(), self.only_a + self.only_b, self.vectors, self.otherwise]
     }
 
     fn is_none(&self) -> bool {
-        self.weight() == (0, 0, 0, 0)
+        self.weight() == [0; 5]
+    }
+
+    /// Nothing is compared where both fail.
+    fn both_failed(&self) -> bool {
+        self.error_a.is_some() && self.error_b.is_some()
     }
 }
 
@@ -80,8 +91,11 @@ pub(super) fn diff(args: &DiffArgs) -> Result<(), TrialError> {
     let progress = ProgressBar::new(photos.len() as u64);
     let mut differences = Vec::new();
     for photo in photos {
-        let bytes = images::read(&photo)?;
-        differences.push(compare(photo, a.look(&bytes), b.look(&bytes), compares_vectors));
+        let (ours, theirs) = match images::read(&photo) {
+            Ok(bytes) => (a.look(&bytes).map_err(|error| error.to_string()), b.look(&bytes).map_err(|error| error.to_string())),
+            Err(error) => (Err(error.to_string()), Err(error.to_string())),
+        };
+        differences.push(compare(photo, ours, theirs, compares_vectors));
         progress.inc(1);
     }
     progress.finish_and_clear();
@@ -94,20 +108,32 @@ pub(super) fn diff(args: &DiffArgs) -> Result<(), TrialError> {
         }
     }
     match args.photos.json {
-        true => say(&serde_json::to_string_pretty(&differences).unwrap_or_default()),
+        true => say_json(&differences),
         false => print(&differences, differing, args, compares_vectors),
     }
-    match args.exit_code && differing > 0 {
-        true => Err(TrialError::Differ { differing, photos: differences.len() }),
-        false => Ok(()),
+    let failed = differences.iter().filter(|difference| difference.both_failed()).count();
+    match (args.exit_code && differing > 0, failed > 0) {
+        (true, _) => Err(TrialError::Differ { differing, photos: differences.len() }),
+        (_, true) => Err(TrialError::Failed { failed, photos: differences.len() }),
+        _ => Ok(()),
     }
 }
 
-fn compare(image: PathBuf, a: Result<Looked, RunError>, b: Result<Looked, RunError>, vectors: bool) -> Difference {
+fn compare(image: PathBuf, a: Result<Looked, String>, b: Result<Looked, String>, vectors: bool) -> Difference {
     let (ours, error_a) = split(a);
     let (theirs, error_b) = split(b);
-    let mut difference =
-        Difference { image, both: 0, only_a: 0, only_b: 0, identities: Vec::new(), vectors: 0, least_cosine: None, error_a, error_b };
+    let mut difference = Difference {
+        image,
+        both: 0,
+        only_a: 0,
+        only_b: 0,
+        identities: Vec::new(),
+        otherwise: 0,
+        vectors: 0,
+        least_cosine: None,
+        error_a,
+        error_b,
+    };
     let boxes = |faces: &[LookedFace]| faces.iter().map(|face| face.face.bounds).collect::<Vec<_>>();
     for (face, same) in ours.iter().zip(same_faces(&boxes(&ours), &boxes(&theirs))) {
         let Some(other) = same.and_then(|index| theirs.get(index)) else {
@@ -117,6 +143,9 @@ fn compare(image: PathBuf, a: Result<Looked, RunError>, b: Result<Looked, RunErr
         difference.both += 1;
         if face.identity != other.identity {
             difference.identities.push((face.identity.clone(), other.identity.clone()));
+        } else if face.reason != other.reason || (face.confidence.unwrap_or(0.0) - other.confidence.unwrap_or(0.0)).abs() > SAME_CONFIDENCE
+        {
+            difference.otherwise += 1;
         }
         if vectors && face.embedding.len() == other.embedding.len() {
             let cosine = cosine(&face.embedding, &other.embedding);
@@ -129,10 +158,10 @@ fn compare(image: PathBuf, a: Result<Looked, RunError>, b: Result<Looked, RunErr
 }
 
 /// The faces that were seen, or why there are none.
-fn split(looked: Result<Looked, RunError>) -> (Vec<LookedFace>, Option<String>) {
+fn split(looked: Result<Looked, String>) -> (Vec<LookedFace>, Option<String>) {
     match looked {
         Ok(looked) => (looked.faces, None),
-        Err(error) => (Vec::new(), Some(error.to_string())),
+        Err(error) => (Vec::new(), Some(error)),
     }
 }
 
@@ -149,8 +178,10 @@ fn side_by_side(a: &Trial, b: &Trial, args: &DiffArgs, out: &Path, photo: &Path)
     };
     let drawn = |trial: &Trial| {
         let mut drawn = picture.clone();
-        if let Ok(looked) = trial.look(&bytes) {
-            draw::faces(&mut drawn, &looked);
+        if let Ok(looked) = trial.look(&bytes)
+            && let Err(error) = draw::faces(&mut drawn, photo, &looked)
+        {
+            eprintln!("{}", printed(&error.to_string()));
         }
         drawn
     };
@@ -165,8 +196,8 @@ fn side_by_side(a: &Trial, b: &Trial, args: &DiffArgs, out: &Path, photo: &Path)
 fn print(differences: &[Difference], differing: usize, args: &DiffArgs, compares_vectors: bool) {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(["PHOTO", "BOTH", "ONLY A", "ONLY B", "NAMES (A → B)", "VECTORS", "LEAST COSINE"]);
-    for difference in differences.iter().filter(|difference| !difference.is_none()) {
+    table.set_header(["PHOTO", "BOTH", "ONLY A", "ONLY B", "NAMES (A → B)", "OTHERWISE", "VECTORS", "LEAST COSINE"]);
+    for difference in differences.iter().filter(|difference| !difference.is_none() || difference.both_failed()) {
         let image = &difference.image;
         let name = image.strip_prefix(&args.photos.images).ok().filter(|rest| !rest.as_os_str().is_empty()).unwrap_or(image);
         let who = |identity: &Option<String>| identity.as_deref().map_or_else(|| "unknown".to_owned(), printed);
@@ -179,11 +210,13 @@ fn print(differences: &[Difference], differing: usize, args: &DiffArgs, compares
             difference.only_a.to_string(),
             difference.only_b.to_string(),
             names.join(", "),
+            difference.otherwise.to_string(),
             difference.vectors.to_string(),
             difference.least_cosine.map_or_else(|| "-".to_owned(), |cosine| format!("{cosine:.4}")),
         ]);
     }
-    if differing > 0 {
+    let failed = differences.iter().filter(|difference| difference.both_failed()).count();
+    if differing + failed > 0 {
         let text: String = table.lines().map(|line| format!("{}\n", line.trim_end())).collect();
         say(text.trim_end());
         say("");
@@ -191,14 +224,19 @@ fn print(differences: &[Difference], differing: usize, args: &DiffArgs, compares
     let sum = |count: fn(&Difference) -> usize| differences.iter().map(count).sum::<usize>();
     say(&format!("A {}, B {}", args.a.display(), args.b.display()));
     say(&format!(
-        "{differing} of {} photos differ: {} faces seen by both, {} by A alone, {} by B alone; {} with another name, {} with another vector",
+        "{differing} of {} photos differ: {} faces seen by both, {} by A alone, {} by B alone; {} with another name, {} with another reason or \
+         confidence, {} with another vector",
         differences.len(),
         sum(|difference| difference.both),
         sum(|difference| difference.only_a),
         sum(|difference| difference.only_b),
         sum(|difference| difference.identities.len()),
+        sum(|difference| difference.otherwise),
         sum(|difference| difference.vectors),
     ));
+    if failed > 0 {
+        say(&format!("on {failed} photos both fail, so that nothing is compared"));
+    }
     if !compares_vectors {
         say("their embeddings have different contracts: vectors are not compared, and B knows only people who were enrolled with it");
     }

@@ -3,7 +3,7 @@
 //! The command decodes the picture itself here; the service never does.
 
 use std::convert::Infallible;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use embedded_graphics::Drawable;
 use embedded_graphics::Pixel;
@@ -37,6 +37,16 @@ pub enum DrawError {
         path: PathBuf,
         /// Why.
         cause: image::ImageError,
+    },
+    /// The pipeline says that it has another size.
+    #[error("{path} has {}×{} pixels, and the pipeline says {}×{}: no box can be drawn on it", actual.0, actual.1, claimed.0, claimed.1, path = path.display())]
+    Size {
+        /// Which.
+        path: PathBuf,
+        /// Its width and height.
+        actual: (u32, u32),
+        /// What the pipeline says.
+        claimed: (u32, u32),
     },
     /// The folder for drawings cannot be made.
     #[error("cannot make the folder {folder}: {cause}; name another with --out", folder = folder.display())]
@@ -85,8 +95,29 @@ pub(super) fn upright(path: &Path, bytes: &[u8]) -> Result<RgbImage, DrawError> 
     decode().map_err(|cause| DrawError::Picture { path: path.to_owned(), cause })
 }
 
+/// Draws what a pipeline saw on a picture and writes it into `out`; where to.
+///
+/// # Errors
+///
+/// If the picture cannot be decoded, has another size than the pipeline says, or the drawing cannot be written.
+pub(super) fn drawing(out: &Path, images: &Path, path: &Path, bytes: &[u8], looked: &Looked) -> Result<PathBuf, DrawError> {
+    let mut picture = upright(path, bytes)?;
+    faces(&mut picture, path, looked)?;
+    let place = place(out, images, path);
+    write(&picture, &place)?;
+    Ok(place)
+}
+
 /// Draws every face: its box, its landmarks, and above it who it is.
-pub(super) fn faces(picture: &mut RgbImage, looked: &Looked) {
+///
+/// # Errors
+///
+/// If the picture has another size than the pipeline says: its boxes lie within that, and may be of any size.
+pub(super) fn faces(picture: &mut RgbImage, path: &Path, looked: &Looked) -> Result<(), DrawError> {
+    let claimed = (looked.width, looked.height);
+    if picture.dimensions() != claimed {
+        return Err(DrawError::Size { path: path.to_owned(), actual: picture.dimensions(), claimed });
+    }
     // Lines and letters that are seen when a large picture is shown small.
     let is_large = picture.width().max(picture.height()) > 1000;
     let width = if is_large { 3 } else { 1 };
@@ -106,22 +137,35 @@ pub(super) fn faces(picture: &mut RgbImage, looked: &Looked) {
         let above = Point::new(corner.x, (corner.y - font.character_size.height as i32).max(0));
         let Ok(_) = Text::with_baseline(&face.label(), above, style, Baseline::Top).draw(&mut canvas);
     }
+    Ok(())
 }
 
-/// Writes a drawing as a PNG named after the picture, with folders in its path as part of the name.
+/// Writes a drawing as a PNG, with the folders to it.
 ///
 /// # Errors
 ///
 /// If it cannot be written.
 pub(super) fn write(picture: &RgbImage, path: &Path) -> Result<(), DrawError> {
-    picture.save(path).map_err(|cause| DrawError::Write { path: path.to_owned(), cause })
+    let folder = path.parent().unwrap_or(path);
+    // By rename, so that a link of that name is replaced and not followed.
+    let written = || -> image::ImageResult<()> {
+        std::fs::create_dir_all(folder)?;
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        picture.write_to(&mut std::io::BufWriter::new(file.as_file_mut()), image::ImageFormat::Png)?;
+        file.persist(path).map_err(|error| error.error)?;
+        Ok(())
+    };
+    written().map_err(|cause| DrawError::Write { path: path.to_owned(), cause })
 }
 
-/// Where the drawing of a picture goes.
+/// Where the drawing of a picture goes: as deep in `out` as the picture is in `images`, and named after it.
 pub(super) fn place(out: &Path, images: &Path, picture: &Path) -> PathBuf {
     let name = picture.strip_prefix(images).ok().filter(|rest| !rest.as_os_str().is_empty()).unwrap_or(picture);
-    let parts: Vec<_> = name.components().map(|part| part.as_os_str().to_string_lossy()).collect();
-    out.join(format!("{}.png", parts.join("-").trim_start_matches(['/', '.'])))
+    // Nothing that would lead out of it.
+    let inside: PathBuf = name.components().filter(|part| matches!(part, Component::Normal(_))).collect();
+    let mut place = out.join(inside).into_os_string();
+    place.push(".png");
+    place.into()
 }
 
 /// A picture to draw on; what lies outside is left out.

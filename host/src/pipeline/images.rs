@@ -3,11 +3,13 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::files::read_at_most;
+
 /// The endings of pictures.
 const ENDINGS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
 
 /// The largest picture that is read, in bytes.
-const LARGEST: u64 = 64 << 20;
+const LARGEST: usize = 64 << 20;
 
 /// Why there are no pictures.
 #[derive(Debug, thiserror::Error)]
@@ -27,12 +29,10 @@ pub enum ImagesError {
         folder: PathBuf,
     },
     /// One is too large.
-    #[error("{path} has {size} bytes; at most {LARGEST} are read", path = path.display())]
+    #[error("{path} has more than {LARGEST} bytes, which is the most that is read", path = path.display())]
     TooLarge {
         /// Which.
         path: PathBuf,
-        /// Its size.
-        size: u64,
     },
 }
 
@@ -69,12 +69,8 @@ pub(super) fn of(folder: &Path) -> Result<Vec<PathBuf>, ImagesError> {
 ///
 /// If it cannot be read, or is too large.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, ImagesError> {
-    let unreadable = |cause| ImagesError::Unreadable { path: path.to_owned(), cause };
-    let size = path.metadata().map_err(unreadable)?.len();
-    if size > LARGEST {
-        return Err(ImagesError::TooLarge { path: path.to_owned(), size });
-    }
-    std::fs::read(path).map_err(unreadable)
+    let bytes = read_at_most(path, LARGEST).map_err(|cause| ImagesError::Unreadable { path: path.to_owned(), cause })?;
+    if bytes.len() > LARGEST { Err(ImagesError::TooLarge { path: path.to_owned() }) } else { Ok(bytes) }
 }
 
 fn is_picture(path: &Path) -> bool {

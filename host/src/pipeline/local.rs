@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::config::{beside_this_program, cores, key_value};
+use crate::config::{beside_this_program, cores, installed, key_value};
 use crate::cores::Cores;
 use crate::engine::Engine;
+use crate::files::read_at_most;
 use crate::inference::{LoadError, OnnxRuntime};
 use crate::limits::{LimitError, Limits};
 use crate::models::{Pack, PackError};
-use crate::plugin::{Half, Plugin, PluginError, halves};
+use crate::plugin::{Half, MAX_COMPONENT_BYTES, Plugin, PluginError, halves};
 use crate::revision::{Revision, StageError, Tuning};
 use crate::runtime::{self, RuntimeError};
 
@@ -26,16 +27,16 @@ pub(crate) struct LocalArgs {
     /// Model pack to run it on
     #[arg(long, env = "ROSTRO_PACK", default_value = "testing", value_name = "PACK")]
     pub pack: String,
-    /// Folder with installed model packs
-    #[arg(long, env = "ROSTRO_MODELS", value_name = "DIR", default_value = "models/installed")]
-    models: PathBuf,
+    /// Folder with installed model packs [default: models/installed here, or above this program]
+    #[arg(long, env = "ROSTRO_MODELS", value_name = "DIR")]
+    models: Option<PathBuf>,
     /// Library of ONNX Runtime [default: the installed one]
     #[arg(long, env = "ROSTRO_ONNXRUNTIME", value_name = "FILE")]
     onnxruntime: Option<PathBuf>,
-    /// Folder where ONNX Runtime is installed
-    #[arg(long, env = "ROSTRO_RUNTIME", value_name = "DIR", default_value = "models/runtime")]
-    runtime: PathBuf,
-    /// The component that sees, for a policy alone, or that decides, for vision alone [default: insightface.wasm beside this program]
+    /// Folder where ONNX Runtime is installed [default: models/runtime here, or above this program]
+    #[arg(long, env = "ROSTRO_RUNTIME", value_name = "DIR")]
+    runtime: Option<PathBuf>,
+    /// The component that sees, for a policy alone, or that decides, for vision alone [default: insightface.wasm beside this program, or built with it]
     #[arg(long, value_name = "FILE")]
     beside: Option<PathBuf>,
     /// Folder in which to keep what was compiled, for the next time; nobody else may write into it [default: none]
@@ -82,6 +83,14 @@ pub enum LocalError {
         file: PathBuf,
         /// Why.
         cause: std::io::Error,
+    },
+    /// What completes a policy or vision alone does not.
+    #[error("{file} cannot be the pipeline's other half: {cause}; name another component with --beside", file = file.display())]
+    OtherHalf {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        cause: Box<PluginError>,
     },
     /// A component cannot run here.
     #[error("{file}: {cause}; `rostro pipeline check` says more", file = file.display())]
@@ -147,7 +156,7 @@ impl LocalArgs {
     ///
     /// If it is not installed, or damaged.
     pub(crate) fn open_pack(&self) -> Result<Pack, PackError> {
-        Pack::open(&self.models, &self.pack)
+        Pack::open(&self.models.clone().unwrap_or_else(|| installed("models/installed")), &self.pack)
     }
 
     /// Everything that a pipeline is run with.
@@ -157,7 +166,7 @@ impl LocalArgs {
     /// [`LocalError`] says what is not there, and how to get it.
     pub(crate) fn prepare(&self) -> Result<Local, LocalError> {
         let pack = self.open_pack()?;
-        let library = runtime::locate(self.onnxruntime.as_deref(), &self.runtime)?;
+        let library = runtime::locate(self.onnxruntime.as_deref(), &self.runtime.clone().unwrap_or_else(|| installed("models/runtime")))?;
         let cores = Cores::new(cores());
         let onnx = OnnxRuntime::load(&library, cores.clone())?;
         let engine = self.engine(cores.all())?;
@@ -174,14 +183,14 @@ impl Local {
     ///
     /// If it cannot be read, cannot run here, or does not fit the pack.
     pub(crate) fn revision(&self, file: &Path) -> Result<Arc<Revision>, LocalError> {
-        let bytes = std::fs::read(file).map_err(|cause| LocalError::Unreadable { file: file.to_owned(), cause })?;
+        let bytes = read_at_most(file, MAX_COMPONENT_BYTES).map_err(|cause| LocalError::Unreadable { file: file.to_owned(), cause })?;
         let failed = |cause| LocalError::Plugin { file: file.to_owned(), cause: Box::new(cause) };
         let serves = halves(&bytes).map_err(failed)?;
         let own = Plugin::load(&self.engine, &bytes).map_err(failed)?;
         let (vision, policy) = match (serves.contains(&Half::Vision), serves.contains(&Half::Policy)) {
             (true, true) => (own, None),
-            (true, false) => (own, Some(self.other_half()?)),
-            _ => (self.other_half()?, Some(own)),
+            (true, false) => (own, Some(self.other_half(Half::Policy)?)),
+            _ => (self.other_half(Half::Vision)?, Some(own)),
         };
         let none = BTreeMap::new();
         let patience = PATIENCE.min(self.engine.limits().time());
@@ -189,9 +198,11 @@ impl Local {
         staged.map_err(|cause| LocalError::Stage { file: file.to_owned(), cause: Box::new(cause) })
     }
 
-    fn other_half(&self) -> Result<Plugin, LocalError> {
+    /// The component that completes one that has half of a pipeline, which this is to be.
+    fn other_half(&self, half: Half) -> Result<Plugin, LocalError> {
         let file = &self.beside;
-        let bytes = std::fs::read(file).map_err(|cause| LocalError::NoOtherHalf { file: file.clone(), cause })?;
-        Plugin::load(&self.engine, &bytes).map_err(|cause| LocalError::Plugin { file: file.clone(), cause: Box::new(cause) })
+        let bytes = read_at_most(file, MAX_COMPONENT_BYTES).map_err(|cause| LocalError::NoOtherHalf { file: file.clone(), cause })?;
+        let other = Plugin::load(&self.engine, &bytes).and_then(|other| other.require(half).map(|()| other));
+        other.map_err(|cause| LocalError::OtherHalf { file: file.clone(), cause: Box::new(cause) })
     }
 }

@@ -35,6 +35,9 @@ pub(crate) enum PipelineCommand {
     Check {
         /// The component
         file: PathBuf,
+        /// Look at what it is alone, and run it on no picture: for where there is no model pack
+        #[arg(long)]
+        no_self_test: bool,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -168,7 +171,7 @@ pub enum PipelineError {
 /// [`PipelineError`], whose message is for people.
 pub(crate) fn run(command: PipelineCommand) -> Result<(), PipelineError> {
     match command {
-        PipelineCommand::Check { file, json, local } => Ok(check::check(&file, &local, json)?),
+        PipelineCommand::Check { file, no_self_test, json, local } => Ok(check::check(&file, &local, !no_self_test, json)?),
         PipelineCommand::New(args) => Ok(scaffold::new(&args)?),
         PipelineCommand::Try(args) => Ok(attempt::attempt(&args)?),
         PipelineCommand::Diff(args) => Ok(diff::diff(&args)?),

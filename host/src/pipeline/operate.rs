@@ -15,6 +15,8 @@ use super::{PipelineCommand, ServiceArgs, table};
 use crate::admin::Changed;
 use crate::deployment::{RevisionStatus, Statuses};
 use crate::digest::Sha256Digest;
+use crate::files::read_at_most;
+use crate::plugin::MAX_COMPONENT_BYTES;
 use crate::printed::{printed, say};
 
 /// How long a connection may take, and an answer to a small question.
@@ -201,7 +203,7 @@ impl<'s> Client<'s> {
     }
 
     fn push(&self, file: &Path, pack: Option<&str>, policy_only: bool, limits: &[String]) -> Result<RevisionStatus, OperateError> {
-        let bytes = fs::read(file).map_err(|cause| OperateError::Unreadable { file: file.to_owned(), cause })?;
+        let bytes = read_at_most(file, MAX_COMPONENT_BYTES).map_err(|cause| OperateError::Unreadable { file: file.to_owned(), cause })?;
         let mut query = form_urlencoded::Serializer::new(String::new());
         query.append_pair("sha256", &Sha256Digest::of(&bytes).to_string());
         query.append_pair("policy_only", &policy_only.to_string());

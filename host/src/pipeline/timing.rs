@@ -7,8 +7,8 @@ use clap::Args;
 use comfy_table::{Table, presets};
 use indicatif::ProgressBar;
 
-use super::images;
-use super::local::LocalArgs;
+use super::images::{self, ImagesError};
+use super::local::{LocalArgs, LocalError};
 use super::trial::{Looked, Trial, TrialError};
 use crate::config::beside_this_program;
 use crate::limits::Usage;
@@ -64,25 +64,31 @@ impl Measured {
 ///
 /// [`TrialError`], also if either fails on a picture.
 pub(super) fn bench(args: &BenchArgs) -> Result<(), TrialError> {
-    let pictures: Vec<Vec<u8>> = match &args.images {
-        Some(folder) => images::of(folder)?.iter().map(|path| images::read(path)).collect::<Result<_, _>>()?,
-        None => DRAWN.iter().map(|(_, bytes)| bytes.to_vec()).collect(),
+    let pictures: Vec<(String, Vec<u8>)> = match &args.images {
+        Some(folder) => {
+            let read = |path: &PathBuf| Ok((path.display().to_string(), images::read(path)?));
+            images::of(folder)?.iter().map(read).collect::<Result<_, ImagesError>>()?
+        }
+        None => DRAWN.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec())).collect(),
     };
     let local = args.local.prepare()?;
     let against = args.against.clone().unwrap_or_else(beside_this_program);
     let own = Trial::new(&local, &args.file, args.gallery.as_deref())?;
-    let other = Trial::new(&local, &against, args.gallery.as_deref())?;
+    let other = Trial::new(&local, &against, args.gallery.as_deref()).map_err(|error| match error {
+        TrialError::Local(LocalError::Unreadable { file, cause }) => TrialError::NothingToCompare { file, cause },
+        other => other,
+    })?;
     let (mut one, mut two) = (Measured::default(), Measured::default());
     let spinner = ProgressBar::new_spinner().with_message(format!("measuring for {} s", args.seconds));
     let begun = Instant::now();
     // Once without taking note, so that everything is warm.
-    for (index, picture) in pictures.iter().chain(pictures.iter().cycle()).enumerate() {
+    for (index, (name, picture)) in pictures.iter().chain(pictures.iter().cycle()).enumerate() {
         let is_warm = index >= pictures.len();
-        if is_warm && begun.elapsed() >= Duration::from_secs(args.seconds) && (index + 1).is_multiple_of(pictures.len()) {
+        if is_warm && begun.elapsed() >= Duration::from_secs(args.seconds) && index.is_multiple_of(pictures.len()) {
             break;
         }
         for (trial, measured, file) in [(&own, &mut one, &args.file), (&other, &mut two, &against)] {
-            let looked = trial.look(picture).map_err(|cause| TrialError::Run { file: file.clone(), cause })?;
+            let looked = trial.look(picture).map_err(|cause| TrialError::Run { file: file.clone(), picture: name.clone(), cause })?;
             if is_warm {
                 measured.note(looked);
             }

@@ -64,12 +64,22 @@ pub enum TrialError {
     #[error(transparent)]
     Draw(#[from] DrawError),
     /// It failed on a picture.
-    #[error("{file}: {cause}", file = file.display())]
+    #[error("{file} fails on {picture}: {cause}", file = file.display())]
     Run {
         /// Which component.
         file: PathBuf,
+        /// On which picture.
+        picture: String,
         /// Why.
         cause: RunError,
+    },
+    /// What to compare it with is not there.
+    #[error("cannot read {file}, with which it is to be compared: {cause}; name another component with --against", file = file.display())]
+    NothingToCompare {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        cause: std::io::Error,
     },
     /// Two pipelines differ.
     #[error("the pipelines differ on {differing} of {photos} photos")]
@@ -161,7 +171,15 @@ impl Trial {
             eprintln!("left alone: {}", crate::printed::printed(&problem.to_string()));
         }
         if report.need_enrolment > 0 {
-            eprintln!("{} people were enrolled with another recogniser and are not known here", report.need_enrolment);
+            eprintln!(
+                "{} people were enrolled with another recogniser and are not known here: enrol them again with it",
+                report.need_enrolment
+            );
+        }
+        if let Some(folder) = gallery
+            && view.counts() == (0, 0)
+        {
+            eprintln!("nobody is enrolled in {}: is it the folder that `rostro serve --gallery` writes?", folder.display());
         }
         Ok(Self { revision, view })
     }

@@ -3,6 +3,7 @@
 use wasmparser::{Parser, Payload};
 
 use super::{MAX_COMPONENT_BYTES, PluginError};
+use crate::printed::printed_name;
 use crate::world::{self, WORLD_VERSION};
 
 /// The interfaces that a component may import, without their versions. Those of WASI are inert here: there are no files,
@@ -154,7 +155,7 @@ pub(crate) fn other_world(name: &str) -> Option<&str> {
 
 pub(super) fn refuse_other_worlds<'a>(mut names: impl Iterator<Item = &'a String>) -> Result<(), PluginError> {
     let other = names.find_map(|name| other_world(name));
-    other.map_or(Ok(()), |version| Err(PluginError::OtherWorld { wanted: version.to_owned() }))
+    other.map_or(Ok(()), |version| Err(PluginError::OtherWorld { wanted: printed_name(version) }))
 }
 
 pub(super) fn is_allowed(import: &str) -> bool {

@@ -12,11 +12,64 @@ use clap::{Args, ValueEnum};
 use include_dir::{Dir, include_dir};
 
 use crate::checked::is_name;
-use crate::printed::say;
+use crate::printed::{printed_name, say};
 use crate::world::WORLD_VERSION;
 
 /// What a template says instead of the project's name.
 const NAME: &str = "my-pipeline";
+
+/// Names that a crate cannot have here: those of crates that it is built with, and words of the language.
+const RESERVED: [&str; 49] = [
+    "std",
+    "core",
+    "alloc",
+    "test",
+    "proc-macro",
+    "rostro-sdk",
+    "rostro-policy-world",
+    "wit-bindgen",
+    "as",
+    "async",
+    "await",
+    "box",
+    "break",
+    "const",
+    "continue",
+    "crate",
+    "do",
+    "dyn",
+    "else",
+    "enum",
+    "extern",
+    "false",
+    "fn",
+    "for",
+    "if",
+    "impl",
+    "in",
+    "let",
+    "loop",
+    "macro",
+    "match",
+    "mod",
+    "move",
+    "mut",
+    "pub",
+    "ref",
+    "return",
+    "self",
+    "static",
+    "struct",
+    "super",
+    "trait",
+    "true",
+    "type",
+    "unsafe",
+    "use",
+    "where",
+    "while",
+    "yield",
+];
 
 static TEMPLATES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/src/pipeline/scaffold/templates");
 static WIT: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../wit");
@@ -55,8 +108,11 @@ pub enum NewError {
     /// The name is none.
     #[error("a pipeline's name is 1 to 64 lower-case letters, digits and `-` and begins with a letter, not `{0}`")]
     Name(String),
+    /// The name is another crate's, or a word of Rust.
+    #[error("`{0}` means something else to Rust; choose another name")]
+    Reserved(String),
     /// There is something.
-    #[error("{0} is there already and is not empty; choose another name")]
+    #[error("{0} is there already and is not an empty folder; choose another name")]
     Exists(PathBuf),
     /// Not in that language.
     #[error(
@@ -65,7 +121,7 @@ pub enum NewError {
     )]
     Language(&'static str),
     /// A file cannot be written.
-    #[error("cannot write {path}: {cause}", path = path.display())]
+    #[error("cannot write {path}: {cause}; choose a folder that you can write to", path = path.display())]
     Write {
         /// Which.
         path: PathBuf,
@@ -81,9 +137,14 @@ pub enum NewError {
 /// [`NewError`]; a folder that was there is left as it was.
 pub(super) fn new(args: &NewArgs) -> Result<(), NewError> {
     let folder = &args.name;
-    let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    // The current folder is named after itself.
+    let whole = if folder.file_name().is_some() { folder.clone() } else { folder.canonicalize().unwrap_or_default() };
+    let name = whole.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    if RESERVED.contains(&name.as_str()) {
+        return Err(NewError::Reserved(name));
+    }
     if !is_name(&name) || name.len() > 64 || !name.starts_with(|c: char| c.is_ascii_lowercase()) {
-        return Err(NewError::Name(name));
+        return Err(NewError::Name(printed_name(&name)));
     }
     let template = match (args.lang, args.policy_only) {
         (Language::Rust, false) => "rust",
@@ -93,7 +154,7 @@ pub(super) fn new(args: &NewArgs) -> Result<(), NewError> {
         (Language::Js, false) => return Err(NewError::Language("JavaScript")),
         (Language::Python, false) => return Err(NewError::Language("Python")),
     };
-    if folder.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
+    if folder.is_file() || folder.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
         return Err(NewError::Exists(folder.clone()));
     }
     let write = |path: &Path, text: &[u8]| -> Result<(), NewError> {

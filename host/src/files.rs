@@ -1,0 +1,42 @@
+//! Reading files that somebody else names.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::path::Path;
+
+/// Reads a regular file, of which at most one byte more than `most`: whoever gets that many knows that it is too large. A device or a
+/// pipe is refused: it may have no end.
+///
+/// # Errors
+///
+/// If it cannot be read, or is no regular file.
+pub(crate) fn read_at_most(path: &Path, most: usize) -> io::Result<Vec<u8>> {
+    // Asked before it is opened: opening a pipe waits for whoever writes into it.
+    let about = path.metadata()?;
+    if about.is_dir() {
+        return Err(io::Error::new(ErrorKind::IsADirectory, "it is a folder, not a file"));
+    }
+    if !about.is_file() {
+        return Err(io::Error::new(ErrorKind::InvalidInput, "it is no regular file"));
+    }
+    let length = usize::try_from(about.len()).unwrap_or(usize::MAX).min(most);
+    let mut bytes = Vec::with_capacity(length + 1);
+    File::open(path)?.take(most as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_is_read_than_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, [1; 10]).unwrap();
+        assert_eq!((read_at_most(&file, 10).unwrap().len(), read_at_most(&file, 4).unwrap().len()), (10, 5));
+        assert_eq!(read_at_most(folder.path(), 4).unwrap_err().kind(), ErrorKind::IsADirectory);
+        #[cfg(unix)]
+        assert_eq!(read_at_most(Path::new("/dev/zero"), 4).unwrap_err().kind(), ErrorKind::InvalidInput);
+    }
+}
