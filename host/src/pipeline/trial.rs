@@ -1,5 +1,6 @@
 //! One pipeline and people, tried on a picture.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -136,6 +137,10 @@ pub(super) struct LookedFace {
     pub reason: Option<String>,
     /// Of the nearest person.
     pub similarity: Option<f32>,
+    /// Five points in pixels, or none.
+    landmarks: Vec<[f32; 2]>,
+    /// What vision measured, by name.
+    measures: BTreeMap<String, f32>,
 }
 
 impl LookedFace {
@@ -216,6 +221,8 @@ impl Trial {
                 bounds: [bounds.x1, bounds.y1, bounds.x2, bounds.y2],
                 score: probe.face.score,
                 similarity: probe.candidates.first().map(|candidate| candidate.similarity),
+                landmarks: probe.face.landmarks.iter().map(|point| [point.x, point.y]).collect(),
+                measures: probe.face.measures.iter().map(|measure| (measure.name.clone(), measure.value)).collect(),
                 face: probe.face,
                 embedding,
                 identity,
