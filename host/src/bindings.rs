@@ -10,9 +10,9 @@ pub(crate) mod vision {
         inline: "
             package rostro:host;
             world vision-host {
-                import rostro:pipeline/settings@0.1.0;
-                import rostro:pipeline/telemetry@0.1.0;
-                export rostro:pipeline/vision@0.1.0;
+                import rostro:pipeline/settings@0.1.1;
+                import rostro:pipeline/telemetry@0.1.1;
+                export rostro:pipeline/vision@0.1.1;
             }
         ",
         path: "../wit",
@@ -25,16 +25,17 @@ pub(crate) mod policy {
         inline: "
             package rostro:host;
             world policy-host {
-                export rostro:pipeline/policy@0.1.0;
+                export rostro:pipeline/policy@0.1.1;
             }
         ",
         path: "../wit",
-        with: { "rostro:pipeline/types@0.1.0": crate::bindings::vision::rostro::pipeline::types },
+        with: { "rostro:pipeline/types@0.1.1": crate::bindings::vision::rostro::pipeline::types },
     });
 }
 
 pub(crate) use policy::exports::rostro::pipeline::policy::{Candidate, Decision, Match, Probe, Reason, ReviewOutcome};
 pub use vision::exports::rostro::pipeline::vision::{Analysis, AnalyzedFace, Purpose};
 pub(crate) use vision::exports::rostro::pipeline::vision::{Description, VisionError};
+pub(crate) use vision::rostro::pipeline::settings::ReviewLevel;
 pub(crate) use vision::rostro::pipeline::types::Identity;
 pub use vision::rostro::pipeline::types::{BoundingBox, Face, Measure, Point};

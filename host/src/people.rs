@@ -2,12 +2,14 @@
 
 mod view;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::cores::Cores;
 use crate::gallery::{FileError, Gallery, GalleryError, Loaded, Problem, Stored};
+use crate::groups::{Groups, GroupsError};
 use crate::index::{IndexError, Method};
 use crate::person::{ContractId, PersonId, Sample};
 use crate::revision::Revision;
@@ -27,6 +29,23 @@ pub(crate) struct People {
     /// Held while a person is written, so that the gallery and the indices change in the same order. What it holds are the views that some
     /// revision uses.
     views: Mutex<Vec<Weak<View>>>,
+    /// Whose samples somebody is about to change: who adds to what is stored, or takes it away, has a turn of their own.
+    turns: Mutex<HashSet<PersonId>>,
+    turn_ended: Condvar,
+    groups: Groups,
+}
+
+/// The right to change one person; it ends when it is dropped.
+pub(crate) struct Turn<'p> {
+    people: &'p People,
+    id: PersonId,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.people.turns.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        self.people.turn_ended.notify_all();
+    }
 }
 
 /// What was found in the gallery for a revision.
@@ -52,12 +71,48 @@ pub enum PeopleError {
     /// The policy cannot make templates.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// The groups cannot be read or written.
+    #[error(transparent)]
+    Groups(#[from] GroupsError),
+    /// Somebody else is changing the person, and did not end in time.
+    #[error("the person is being changed by another request")]
+    Busy,
 }
 
 impl People {
     /// The people of a gallery, to be searched by `method` on idle `cores`.
-    pub(crate) fn new(gallery: Box<dyn Gallery>, method: Method, cores: Cores) -> Self {
-        Self { gallery, method, cores, views: Mutex::default() }
+    pub(crate) fn new(gallery: Box<dyn Gallery>, groups: Groups, method: Method, cores: Cores) -> Self {
+        let (views, turns) = (Mutex::default(), Mutex::default());
+        Self { gallery, method, cores, views, turns, turn_ended: Condvar::new(), groups }
+    }
+
+    /// The groups that people are in.
+    pub(crate) fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
+    /// Waits for the turn to change a person: between reading what is stored and writing it nobody else does.
+    ///
+    /// # Errors
+    ///
+    /// If it does not come before the deadline.
+    pub(crate) fn turn(&self, id: &PersonId, deadline: Instant) -> Result<Turn<'_>, PeopleError> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        while turns.contains(id) {
+            let left = deadline.checked_duration_since(Instant::now()).ok_or(PeopleError::Busy)?;
+            turns = self.turn_ended.wait_timeout(turns, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        turns.insert(id.clone());
+        Ok(Turn { people: self, id: id.clone() })
+    }
+
+    /// What is stored of a person, of every contract; nothing if there is no such person.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read.
+    pub(crate) fn samples(&self, id: &PersonId) -> Result<Option<Vec<Sample>>, PeopleError> {
+        Ok(self.gallery.read(id)?)
     }
 
     /// Says of what contract samples are that state none, if that is known from before.
@@ -141,12 +196,15 @@ impl People {
         Ok(path)
     }
 
-    /// Removes a person: from every search before the return, and from the disk, whatever contract they are known by. Whether there was one.
+    /// Removes a person: from every search before the return, from every group, and from the disk, whatever contract they are known by.
+    /// Whether there was one. An enrolment of theirs that is under way ends first.
     ///
     /// # Errors
     ///
     /// If the gallery cannot be written; the person may be recognised as before then.
-    pub(crate) fn remove(&self, id: &PersonId) -> Result<bool, PeopleError> {
+    pub(crate) fn remove(&self, id: &PersonId, deadline: Instant) -> Result<bool, PeopleError> {
+        let _turn = self.turn(id, deadline)?;
+        self.groups.forget(id)?;
         let views = self.locked();
         let was_there = self.gallery.remove(id)?;
         for view in views.iter().filter_map(Weak::upgrade) {

@@ -19,8 +19,7 @@ use crate::engine::{Engine, ticks_until};
 use crate::inference::Models;
 use crate::limits::{LimitReached, Limits};
 use crate::printed::{printed, printed_names};
-use crate::settings::Settings;
-use crate::state::{GuestState, add_to_linker};
+use crate::state::{Given, GuestState, add_to_linker};
 use crate::world::{WORLD_VERSION, run_versions};
 
 pub use names::Half;
@@ -196,11 +195,11 @@ impl Plugin {
     }
 
     /// A fresh instance in a store of its own, to be done by `deadline`.
-    pub(crate) fn instantiate(&self, settings: Arc<Settings>, models: &Models, deadline: Instant) -> wasmtime::Result<Guest> {
+    pub(crate) fn instantiate(&self, given: Given, models: &Models, deadline: Instant) -> wasmtime::Result<Guest> {
         let Inner { engine, pre, .. } = &*self.inner;
         let limits = &*self.limits;
         let end = limits.end(deadline);
-        let mut store = Store::new(engine.wasmtime(), GuestState::new(limits, settings, models, deadline, end));
+        let mut store = Store::new(engine.wasmtime(), GuestState::new(limits, given, models, deadline, end));
         store.limiter(|state| state);
         store.set_hostcall_fuel(limits.transfer_bytes());
         store.set_max_component_handles(limits.handles());

@@ -15,8 +15,10 @@ use crate::inference::Models;
 use crate::limits::{LimitReached, Limits, Usage};
 use crate::plugin::{Guest, Plugin};
 use crate::printed::printed;
+use crate::review::Review;
 use crate::revision::Revision;
 use crate::settings::Settings;
+use crate::state::Given;
 
 /// Why a run of a pipeline failed.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +67,7 @@ pub struct Run {
     deadline: Instant,
     /// Whether a limit on a guest's own time holds.
     is_hurried: bool,
+    review: Review,
     vision: Option<Guest>,
     policy: Option<Guest>,
     stages: Vec<(String, Duration)>,
@@ -72,7 +75,7 @@ pub struct Run {
 
 impl Run {
     pub(crate) fn new(revision: Arc<Revision>, deadline: Instant) -> Self {
-        Self { revision, deadline, is_hurried: true, vision: None, policy: None, stages: Vec::new() }
+        Self { revision, deadline, is_hurried: true, review: Review::default(), vision: None, policy: None, stages: Vec::new() }
     }
 
     /// The same, whatever a guest's own time: staging is done where requests go first, and must not fail for that.
@@ -80,9 +83,14 @@ impl Run {
         Self { is_hurried: false, ..self }
     }
 
+    /// The same, with photos judged so strictly.
+    pub(crate) fn reviewing(self, review: Review) -> Self {
+        Self { review, ..self }
+    }
+
     /// Asks a component that serves vision what it is, before it has any models.
     pub(crate) fn describe(plugin: &Plugin, settings: &Settings, deadline: Instant) -> Result<Description, RunError> {
-        let mut guest = start(&plugin.unhurried(), &Arc::new(settings.clone()), &Models::default(), deadline)?;
+        let mut guest = start(&plugin.unhurried(), &Arc::new(settings.clone()), Review::default(), &Models::default(), deadline)?;
         let vision = vision_of(plugin, &mut guest)?;
         let answer = vision.rostro_pipeline_vision().call_describe(&mut guest.store);
         answer.map_err(|error| failure(&guest, &error))
@@ -90,7 +98,7 @@ impl Run {
 
     /// Asks a component that serves policy what it is.
     pub(crate) fn describe_policy(plugin: &Plugin, settings: &Settings, deadline: Instant) -> Result<Identity, RunError> {
-        let mut guest = start(&plugin.unhurried(), &Arc::new(settings.clone()), &Models::default(), deadline)?;
+        let mut guest = start(&plugin.unhurried(), &Arc::new(settings.clone()), Review::default(), &Models::default(), deadline)?;
         let policy = policy_of(plugin, &mut guest)?;
         let answer = policy.rostro_pipeline_policy().call_describe(&mut guest.store);
         answer.map_err(|error| failure(&guest, &error))
@@ -104,7 +112,7 @@ impl Run {
         dimension: usize,
         deadline: Instant,
     ) -> Result<Vec<Vec<f32>>, RunError> {
-        let mut guest = start(&plugin.unhurried(), settings, &Models::default(), deadline)?;
+        let mut guest = start(&plugin.unhurried(), settings, Review::default(), &Models::default(), deadline)?;
         let policy = policy_of(plugin, &mut guest)?;
         let templates = policy.rostro_pipeline_policy().call_template(&mut guest.store, samples);
         templates_of(plugin, templates.map_err(|error| failure(&guest, &error))?, dimension)
@@ -121,7 +129,7 @@ impl Run {
             Some(guest) => guest,
             empty => {
                 let plugin = if self.is_hurried { plugin } else { &plugin.unhurried() };
-                empty.insert(start(plugin, self.revision.settings(), self.revision.models(), self.deadline)?)
+                empty.insert(start(plugin, self.revision.settings(), self.review, self.revision.models(), self.deadline)?)
             }
         };
         let vision = vision_of(plugin, guest)?;
@@ -204,7 +212,7 @@ impl Run {
             // Policies get no models.
             empty => {
                 let plugin = if self.is_hurried { plugin } else { &plugin.unhurried() };
-                empty.insert(start(plugin, settings, &Models::default(), self.deadline)?)
+                empty.insert(start(plugin, settings, self.review, &Models::default(), self.deadline)?)
             }
         };
         let policy = policy_of(plugin, guest)?;
@@ -218,10 +226,10 @@ impl std::fmt::Debug for Run {
     }
 }
 
-fn start(plugin: &Plugin, settings: &Arc<Settings>, models: &Models, deadline: Instant) -> Result<Guest, RunError> {
+fn start(plugin: &Plugin, settings: &Arc<Settings>, review: Review, models: &Models, deadline: Instant) -> Result<Guest, RunError> {
     let begun = Instant::now();
     let is_own = plugin.limits().end(deadline) < deadline;
-    plugin.instantiate(Arc::clone(settings), models, deadline).map_err(|error| match is_interrupted(&error) {
+    plugin.instantiate(Given { settings: Arc::clone(settings), review }, models, deadline).map_err(|error| match is_interrupted(&error) {
         true if is_own => LimitReached::time(plugin.limits()).into(),
         true => RunError::Deadline { had: deadline.saturating_duration_since(begun) },
         false => limit_hidden(&error, plugin.limits()).map_or_else(|| classify(&error, String::new()), RunError::Limit),

@@ -16,7 +16,8 @@ use crate::engine::Engine;
 use crate::executor::Executor;
 use crate::files::read_at_most;
 use crate::gallery::{CsvGallery, GalleryError};
-use crate::http;
+use crate::groups::{Groups, GroupsError};
+use crate::http::{self, Doorkeeper, KeysError};
 use crate::inference::{LoadError, OnnxRuntime};
 use crate::people::{People, Report};
 use crate::plugin::MAX_COMPONENT_BYTES;
@@ -66,6 +67,12 @@ pub enum ServeError {
     /// The tokens cannot be used.
     #[error(transparent)]
     Tokens(#[from] TokensError),
+    /// The API keys cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// The groups cannot be used.
+    #[error(transparent)]
+    Groups(#[from] GroupsError),
     /// The operator's pictures cannot be used.
     #[error(transparent)]
     SelfTest(#[from] SelfTestFolderError),
@@ -106,14 +113,16 @@ pub(crate) fn run(config: Config) -> Result<(), ServeError> {
             AdminAddress::Off => None,
             AdminAddress::At(address) => Some(bind(address, "--admin").await?),
         };
+        let keeper = Doorkeeper::new(config.api_keys.as_deref())?;
         let tokens = config.admin_token_file.as_deref().map(Tokens::read).transpose()?;
         let (service, deployment, executor) = tokio::task::block_in_place(|| assemble(&config))?;
+        let (app, people) = http::app(Arc::new(service), config.bodies, &keeper);
         if let Some(listener) = admin_listener {
             tracing::info!("admin interface on http://{}", listener.local_addr()?);
-            let app = admin::app(Arc::clone(&deployment), executor, tokens).into_make_service_with_connect_info::<SocketAddr>();
+            let app = admin::app(Arc::clone(&deployment), executor, tokens, people).into_make_service_with_connect_info::<SocketAddr>();
             tokio::spawn(async move { axum::serve(listener, app).await });
         }
-        let app = http::app(Arc::new(service), config.bodies);
+        tokio::spawn(reload_when_told(keeper));
         tracing::info!("serving on http://{address}");
         serve_until_told(listener, app).await?;
         Ok(())
@@ -139,7 +148,7 @@ fn assemble(config: &Config) -> Result<(Service, Arc<Deployment>, Executor), Ser
     let onnx = OnnxRuntime::load(&library, cores.clone())?;
     let compiled = store.compiled(config.compiled.as_deref())?;
     let engine = Engine::with_cache(config.limits.clone(), config.workers.get(), Some(&compiled)).map_err(ServeError::Engine)?;
-    let people = Arc::new(People::new(Box::new(gallery), config.search, cores.clone()));
+    let people = Arc::new(People::new(Box::new(gallery), Groups::open(&config.gallery)?, config.search, cores.clone()));
     let workshop = Workshop {
         engine,
         onnx,
@@ -177,7 +186,7 @@ fn assemble(config: &Config) -> Result<(Service, Arc<Deployment>, Executor), Ser
         deployment.watch(folder, config.pipelines_action)?;
     }
     let executor = Executor::new(config.workers, config.queue, config.deadline, cores);
-    Ok((Service::new(Arc::clone(&deployment), people, executor.clone()), deployment, executor))
+    Ok((Service::new(Arc::clone(&deployment), people, executor.clone(), config.review), deployment, executor))
 }
 
 fn tell(report: &Report, config: &Config) {
@@ -234,4 +243,26 @@ async fn told_to_stop() {
     }
     #[cfg(not(unix))]
     let _ = interrupt.await;
+}
+
+/// Reads again what may change while the service runs, whenever it gets SIGHUP.
+async fn reload_when_told(keeper: Doorkeeper) {
+    #[cfg(unix)]
+    {
+        let Ok(mut hangup) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) else {
+            tracing::warn!("cannot listen for SIGHUP: API keys are not read again");
+            return;
+        };
+        while hangup.recv().await.is_some() {
+            let keeper = keeper.clone();
+            match tokio::task::spawn_blocking(move || keeper.reload()).await {
+                Ok(Ok(Some(keys))) => tracing::info!(keys, "API keys read again"),
+                Ok(Ok(None)) => tracing::info!("there is nothing to read again: no API keys are configured"),
+                Ok(Err(error)) => tracing::error!("the API keys stay as they were: {error}"),
+                Err(error) => tracing::error!("the API keys stay as they were: {error}"),
+            }
+        }
+    }
+    #[cfg(not(unix))]
+    drop(keeper);
 }

@@ -14,6 +14,7 @@ use wasmtime_wasi_nn::wit::{WasiNnCtx, WasiNnView};
 use crate::bindings::vision::rostro::pipeline::{settings, telemetry};
 use crate::inference::{LastFailure, Models, Tensor, TensorType};
 use crate::limits::{LimitReached, Limiter, Limits, Usage};
+use crate::review::Review;
 use crate::run::RunError;
 use crate::settings::Settings;
 
@@ -26,6 +27,15 @@ const STAGE_NAME: usize = 32;
 /// What a line of the log costs beside its words, in bytes: the time, the level and the request.
 const LOG_LINE: usize = 128;
 
+/// What a guest can read.
+#[derive(Default)]
+pub(crate) struct Given {
+    /// The same for every request of a revision.
+    pub settings: Arc<Settings>,
+    /// How strictly it is to judge photos.
+    pub review: Review,
+}
+
 /// The data of a guest's store.
 pub(crate) struct GuestState {
     wasi: WasiCtx,
@@ -35,6 +45,7 @@ pub(crate) struct GuestState {
     table: ResourceTable,
     limiter: Limiter,
     settings: Arc<Settings>,
+    review: Review,
     stderr: MemoryOutputPipe,
     log_bytes_left: usize,
     stages: Vec<(String, Duration)>,
@@ -45,7 +56,8 @@ pub(crate) struct GuestState {
 }
 
 impl GuestState {
-    pub(crate) fn new(limits: &Limits, settings: Arc<Settings>, models: &Models, deadline: Instant, end: Instant) -> Self {
+    pub(crate) fn new(limits: &Limits, given: Given, models: &Models, deadline: Instant, end: Instant) -> Self {
+        let Given { settings, review } = given;
         let failure = LastFailure::default();
         let stderr = MemoryOutputPipe::new(limits.log_bytes());
         let mut table = ResourceTable::new();
@@ -58,6 +70,7 @@ impl GuestState {
             table,
             limiter: Limiter::new(limits),
             settings,
+            review,
             stderr,
             log_bytes_left: limits.log_bytes(),
             stages: Vec::new(),
@@ -193,6 +206,10 @@ impl settings::Host for GuestState {
         self.settings.models.get(&role).cloned()
     }
 
+    fn get_review(&mut self) -> settings::ReviewLevel {
+        self.review.level()
+    }
+
     fn get(&mut self, key: String) -> Option<String> {
         self.settings.own.get(&key).cloned()
     }
@@ -264,7 +281,7 @@ mod tests {
         add_to_linker(&mut linker).unwrap();
         let component = Component::new(engine.wasmtime(), wat::parse_str(SLEEPER).unwrap()).unwrap();
         let mut store =
-            Store::new(engine.wasmtime(), GuestState::new(&limits, Arc::default(), &Models::default(), Instant::now(), Instant::now()));
+            Store::new(engine.wasmtime(), GuestState::new(&limits, Given::default(), &Models::default(), Instant::now(), Instant::now()));
         store.set_epoch_deadline(1_000_000);
         let instance = linker.instantiate(&mut store, &component).unwrap();
         let sleep = instance.get_typed_func::<(u64,), ()>(&mut store, "sleep").unwrap();

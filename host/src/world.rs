@@ -4,7 +4,7 @@ use semver::Version;
 
 /// The version of `rostro:pipeline` that this host has. A patch version only adds: what was built for an earlier one of the same
 /// minor version runs as it is.
-pub const WORLD_VERSION: &str = "0.1.0";
+pub const WORLD_VERSION: &str = "0.1.1";
 
 /// Whether a component built for this version of `rostro:pipeline` runs on this host.
 pub(crate) fn is_run(version: &str) -> bool {

@@ -8,7 +8,7 @@ use rostro_evil::modes::image;
 use crate::evil::{Usage, until};
 use crate::harness::{Options, Server, component, shared};
 
-fn students() -> Vec<String> {
+pub(crate) fn students() -> Vec<String> {
     let folder = shared("faces/students");
     let mut names: Vec<String> = folder.read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
@@ -16,7 +16,7 @@ fn students() -> Vec<String> {
     names
 }
 
-fn photo(student: &str, name: &str) -> Vec<u8> {
+pub(crate) fn photo(student: &str, name: &str) -> Vec<u8> {
     std::fs::read(shared(&format!("faces/students/{student}/{name}.jpg"))).unwrap()
 }
 

@@ -1,7 +1,7 @@
 //! End-to-end tests: a real `rostro serve`, real components, real models, over HTTP.
 //!
 //! What they need is made by `cargo xtask test`: the components in `target/guest`, ONNX Runtime in `models/runtime`, and for the modules
-//! with real people, `identification` and `parity`, the pack `mobile` and the folder that `ROSTRO_SHARED` names (by default `../shared`
+//! with real people, `gates`, `identification` and `parity`, the pack `mobile` and the folder that `ROSTRO_SHARED` names (by default `../shared`
 //! beside the repository). Anything missing fails the test with what to run.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests fail by panicking")]
 
@@ -11,12 +11,14 @@ mod bounds;
 mod crashes;
 mod enrollment;
 mod evil;
+mod gates;
 mod hammer;
 mod harness;
 mod identification;
 mod models;
 mod operator;
 mod parity;
+mod people;
 mod publisher;
 mod recognition;
 mod replacement;

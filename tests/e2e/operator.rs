@@ -12,18 +12,27 @@ use crate::harness::{Answer, Server, rostro};
 /// How long staging may take on a busy machine.
 const STAGING: Duration = Duration::from_secs(120);
 
+fn ask(server: &str, method: &Method, path: &str, body: &[u8], headers: &[(&str, &str)]) -> Answer {
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(STAGING)).build().into();
+    let mut request = ureq::http::Request::builder().method(method.clone()).uri(format!("{server}{path}"));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let mut response = agent.run(request.body(body).unwrap()).expect("the server answers");
+    let text = response.body_mut().read_to_string().unwrap();
+    let json = serde_json::from_str(&text).unwrap_or_else(|_| panic!("not JSON: {text}"));
+    Answer { status: response.status().as_u16(), json, headers: response.headers().clone() }
+}
+
 impl Server {
     /// Asks the admin interface something, with further headers.
     pub(crate) fn ask_admin(&self, method: &Method, path: &str, body: &[u8], headers: &[(&str, &str)]) -> Answer {
-        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(STAGING)).build().into();
-        let mut request = ureq::http::Request::builder().method(method.clone()).uri(format!("{}{path}", self.admin));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let mut response = agent.run(request.body(body).unwrap()).expect("the admin interface answers");
-        let text = response.body_mut().read_to_string().unwrap();
-        let json = serde_json::from_str(&text).unwrap_or_else(|_| panic!("not JSON: {text}"));
-        Answer { status: response.status().as_u16(), json, headers: response.headers().clone() }
+        ask(&self.admin, method, path, body, headers)
+    }
+
+    /// Asks the service something in any way.
+    pub(crate) fn ask(&self, method: &Method, path: &str, body: &[u8], headers: &[(&str, &str)]) -> Answer {
+        ask(&self.url, method, path, body, headers)
     }
 
     pub(crate) fn admin_get(&self, path: &str) -> Value {

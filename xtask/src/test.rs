@@ -11,7 +11,7 @@ use crate::setup::{self, Profile, SetupArgs};
 use crate::steps::{cargo, command, debian_packages, in_ci, on_path, root, shared, step, succeed, succeeds};
 
 /// The modules of the end-to-end tests that need photos of people, and weights; no other test in Rust does.
-const WITH_PHOTOS: [&str; 2] = ["identification", "parity"];
+const WITH_PHOTOS: [&str; 3] = ["gates", "identification", "parity"];
 
 /// Which tests.
 #[derive(Debug, Args)]

@@ -13,7 +13,7 @@ use crate::bindings::wasi::nn::inference::GraphExecutionContext;
 use crate::bindings::wasi::nn::tensor::{Tensor, TensorType};
 use crate::decode::DecodeError;
 use crate::geometry::{Point, Rect};
-use crate::host::{self, Host, Level, ModelSpec, Output, Settings, Thresholds};
+use crate::host::{self, Host, Level, ModelSpec, Output, ReviewLevel, Settings, Thresholds};
 use crate::policy::{Candidate, Decision, Face, Identity, Policy, Probe, Reason, Review};
 use crate::tensor::{Channels, Normalization};
 use crate::vision::Vision;
@@ -184,6 +184,14 @@ impl Settings for Outside {
 
     fn setting(&self, key: &str) -> Option<String> {
         settings::get(key)
+    }
+
+    fn review_level(&self) -> ReviewLevel {
+        match settings::get_review() {
+            settings::ReviewLevel::Off => ReviewLevel::Off,
+            settings::ReviewLevel::Standard => ReviewLevel::Standard,
+            settings::ReviewLevel::Strict => ReviewLevel::Strict,
+        }
     }
 
     fn log(&self, level: Level, message: &str) {

@@ -28,6 +28,18 @@ pub enum Level {
     Warn,
 }
 
+/// How strictly enrolment photos are to be judged, the laxest first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ReviewLevel {
+    /// Take the best face that is above the detection threshold.
+    Off,
+    /// Refuse what makes a person hard to recognise.
+    #[default]
+    Standard,
+    /// The same with narrower limits.
+    Strict,
+}
+
 /// What the operator set: all that a policy may know of the host.
 pub trait Settings {
     /// The operating point.
@@ -35,6 +47,10 @@ pub trait Settings {
 
     /// The operator's own value for a key of this pipeline (`--setting KEY=VALUE`), else the model pack's.
     fn setting(&self, key: &str) -> Option<String>;
+
+    /// How strictly [`Policy::review`](crate::policy::Policy::review) is to judge: what the operator set, or stricter if the caller asks
+    /// for it.
+    fn review_level(&self) -> ReviewLevel;
 
     /// Writes a line to the host's log, of which it keeps 16 KiB a request unless the operator says otherwise, and drops the rest. Never
     /// put pixels, embeddings or names of people here.

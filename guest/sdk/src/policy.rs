@@ -10,7 +10,7 @@ use crate::decide::{self, Rule, assign};
 use crate::embed::mean;
 use crate::geometry::{Point, Rect};
 use crate::host::Settings;
-use crate::review::{Best, best_face};
+use crate::review::{Best, Gates, best_face};
 
 /// Who a component says it is, for answers and logs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,19 +140,25 @@ pub trait Policy: 'static {
     /// Chooses the face of an enrolment photo, or says why there is none to enrol. `faces` are in order of box area, largest first;
     /// possibly none.
     ///
-    /// By default it is [`best_face`]'s, refused as `no_face` or `low_detection_score`.
+    /// By default it is [`best_face`]'s, refused as `no_face` or `low_detection_score`, and by the [`Gates`] of the level that is asked for.
     fn review(settings: &impl Settings, faces: &[Face]) -> Review {
         let scores: Vec<f32> = faces.iter().map(|face| face.score).collect();
-        match best_face(&scores, settings.thresholds().detection) {
-            Best::Face(index) => Review::Accept(index),
-            Best::NoFace => {
-                Review::Reject(vec![Reason::new("no_face", "No face was found; take the photo from nearer, with the whole face in it.")])
-            }
-            Best::LowScore { score, threshold } => {
+        let threshold = settings.thresholds().detection;
+        let faults = |chosen| Gates::of(settings.review_level()).map(|gates| gates.faults(faces, chosen, threshold)).unwrap_or_default();
+        let reasons = match best_face(&scores, threshold) {
+            Best::Face(index) => match faults(index) {
+                faults if faults.is_empty() => return Review::Accept(index),
+                faults => faults,
+            },
+            Best::NoFace => vec![Reason::new("no_face", "No face was found; take the photo from nearer, with the whole face in it.")],
+            Best::LowScore { index, score, threshold } => {
                 let advice = "The face is not clear enough; take the photo from nearer, in better light, facing the camera.";
-                Review::Reject(vec![Reason::new("low_detection_score", advice).measured(score, threshold)])
+                let mut reasons = vec![Reason::new("low_detection_score", advice).measured(score, threshold)];
+                reasons.extend(faults(index));
+                reasons
             }
-        }
+        };
+        Review::Reject(reasons)
     }
 
     /// Makes of a person's samples (raw embeddings, at least one, all of one length D) their templates, the vectors that are matched: 1 to

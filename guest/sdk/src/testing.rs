@@ -24,7 +24,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::host::{Host, Level, Model, ModelSpec, Output, Settings, Thresholds};
+use crate::host::{Host, Level, Model, ModelSpec, Output, ReviewLevel, Settings, Thresholds};
 use crate::tensor::{Channels, Normalization};
 
 /// A host with fixed settings, and the models that a test gives it. It takes images of 40 megapixels, prints what is logged and forgets
@@ -46,13 +46,20 @@ pub struct Fixed {
     pub thresholds: Thresholds,
     /// The operator's settings; none by default.
     pub settings: BTreeMap<String, String>,
+    /// How strictly photos are judged; as is standard by default.
+    pub review_level: ReviewLevel,
     /// The models by role; none by default. [`Fixed::with_model`] adds one.
     pub models: BTreeMap<String, FixedModel>,
 }
 
 impl Default for Fixed {
     fn default() -> Self {
-        Self { thresholds: Thresholds { detection: 0.5, similarity: 0.5 }, settings: BTreeMap::new(), models: BTreeMap::new() }
+        Self {
+            thresholds: Thresholds { detection: 0.5, similarity: 0.5 },
+            settings: BTreeMap::new(),
+            review_level: ReviewLevel::default(),
+            models: BTreeMap::new(),
+        }
     }
 }
 
@@ -79,6 +86,10 @@ impl Settings for Fixed {
 
     fn setting(&self, key: &str) -> Option<String> {
         self.settings.get(key).cloned()
+    }
+
+    fn review_level(&self) -> ReviewLevel {
+        self.review_level
     }
 
     fn log(&self, _level: Level, message: &str) {

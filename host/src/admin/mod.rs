@@ -5,7 +5,6 @@
 
 mod auth;
 mod metrics;
-mod people;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -100,8 +99,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
     }
 }
 
-/// The interface as an HTTP application.
-pub(crate) fn app(deployment: Arc<Deployment>, executor: Executor, tokens: Option<Tokens>) -> Router {
+/// The interface as an HTTP application; `people` is what manages them.
+pub(crate) fn app(deployment: Arc<Deployment>, executor: Executor, tokens: Option<Tokens>, people: Router) -> Router {
     let admin = Admin { deployment, executor, tokens: tokens.map(Arc::new), uploads: Arc::new(Semaphore::new(1)) };
     Router::new()
         .route("/v1/revisions", get(list).post(push))
@@ -111,14 +110,13 @@ pub(crate) fn app(deployment: Arc<Deployment>, executor: Executor, tokens: Optio
         .route("/v1/revisions/{id}/shadow", post(shadow).delete(end_shadow))
         .route("/v1/rollback", post(roll_back))
         .route("/metrics", get(metrics::scrape))
-        .route("/v1/people", get(people::list))
-        .route("/v1/people/{id}", axum::routing::delete(people::delete))
+        .with_state(admin.clone())
+        .merge(people)
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(from_fn_with_state(admin.clone(), auth::admit))
+        .layer(from_fn_with_state(admin, auth::admit))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(observe))
-        .with_state(admin)
 }
 
 async fn not_found() -> ApiError {

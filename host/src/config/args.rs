@@ -10,6 +10,7 @@ use clap::Args;
 use serde::{Deserialize, Deserializer, de};
 
 use super::key_value;
+use crate::review::Review;
 
 /// What an operator may set; each once as a flag, a variable and a key of the file.
 #[derive(Clone, Debug, Default, Args, Deserialize)]
@@ -105,6 +106,12 @@ pub(crate) struct ServeArgs {
     /// Folder into which `rostro runtime install` puts ONNX Runtime [default: models/runtime]
     #[arg(long, env = "ROSTRO_RUNTIME", value_name = "DIR")]
     pub(super) runtime: Option<PathBuf>,
+    /// File with the API keys of callers, a line NAME:SCOPES:KEY for each; read again on SIGHUP [default: none are asked for]
+    #[arg(long, env = "ROSTRO_API_KEYS", value_name = "FILE")]
+    pub(super) api_keys: Option<PathBuf>,
+    /// How strictly enrolment photos are judged; callers may ask for more with the field `review` [default: standard]
+    #[arg(long, env = "ROSTRO_REVIEW", value_name = "STRICTNESS", value_enum)]
+    pub(super) review: Option<Review>,
     /// How to search the gallery [default: exact]
     #[arg(long, env = "ROSTRO_SEARCH", value_name = "METHOD", value_enum)]
     pub(super) search: Option<Search>,

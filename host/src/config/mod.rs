@@ -14,6 +14,7 @@ use std::time::Duration;
 use crate::http::BodyLimits;
 use crate::index::Method;
 use crate::limits::{LimitError, Limits};
+use crate::review::Review;
 use crate::revision::Tuning;
 
 use args::Search;
@@ -66,6 +67,10 @@ pub(crate) struct Config {
     pub onnxruntime: Option<PathBuf>,
     /// Where it is installed otherwise.
     pub runtime: PathBuf,
+    /// The file of API keys, if any are asked for.
+    pub api_keys: Option<PathBuf>,
+    /// How strictly enrolment photos are judged, at least.
+    pub review: Review,
     /// How the gallery is searched.
     pub search: Method,
     /// How the log is written.
@@ -191,6 +196,8 @@ impl ServeArgs {
             max_megapixels: self.max_megapixels.or(base.max_megapixels),
             onnxruntime: self.onnxruntime.or(base.onnxruntime),
             runtime: self.runtime.or(base.runtime),
+            api_keys: self.api_keys.or(base.api_keys),
+            review: self.review.or(base.review),
             search: self.search.or(base.search),
             approximate_above: self.approximate_above.or(base.approximate_above),
             log_format: self.log_format.or(base.log_format),
@@ -248,6 +255,8 @@ impl ServeArgs {
             },
             onnxruntime: this.onnxruntime,
             runtime: this.runtime.unwrap_or_else(|| "models/runtime".into()),
+            api_keys: this.api_keys,
+            review: this.review.unwrap_or_default(),
             search: match this.search.unwrap_or_default() {
                 Search::Exact => Method::Exact,
                 Search::Approximate => Method::Approximate { above: this.approximate_above.unwrap_or(100_000) },

@@ -18,6 +18,7 @@ mod workshop;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 
@@ -200,15 +201,20 @@ impl Deployment {
     /// # Errors
     ///
     /// If the gallery cannot be written.
-    pub(crate) fn delete_person(&self, id: &PersonId, actor: &Actor) -> Result<bool, PeopleError> {
-        let deleted = self.workshop.people.remove(id);
+    pub(crate) fn delete_person(&self, id: &PersonId, actor: &Actor, deadline: Instant) -> Result<bool, PeopleError> {
+        let deleted = self.workshop.people.remove(id, deadline);
         let outcome = match &deleted {
             Ok(true) => "done",
             Ok(false) => "unchanged",
             Err(_) => "failed",
         };
-        self.audit.note(actor, "delete-person", None, outcome, "");
+        self.note_person(actor, "delete-person", outcome);
         deleted
+    }
+
+    /// Writes down that somebody did something to a person, who is not named.
+    pub(crate) fn note_person(&self, actor: &Actor, action: &str, outcome: &str) {
+        self.audit.note(actor, action, None, outcome, "");
     }
 
     /// The most bytes that a component may have.

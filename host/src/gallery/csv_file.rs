@@ -26,7 +26,7 @@ const LONGEST: usize = 4096;
 
 /// Why a file cannot be read as a person's samples.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum FileError {
+pub enum FileError {
     /// The file's name is no id.
     #[error("the name is no id: {0}")]
     Name(String),

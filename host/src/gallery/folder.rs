@@ -206,6 +206,21 @@ impl Gallery for CsvGallery {
         Ok(path)
     }
 
+    fn read(&self, id: &PersonId) -> Result<Option<Vec<Sample>>, GalleryError> {
+        let damaged = |cause| GalleryError::Damaged { folder: self.folder.clone(), cause };
+        let others = self.other_files().map_err(|error| damaged(error.into()))?.into_iter().map(|(_, path)| path);
+        let others = others.filter(|path| path.file_stem().is_some_and(|stem| stem == id.as_str()));
+        let mut found: Option<Vec<Sample>> = None;
+        for path in [self.path_of(id)].into_iter().chain(others) {
+            match csv_file::read(&path) {
+                Ok(samples) => found.get_or_insert_default().extend(self.marked(samples)),
+                Err(FileError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(cause) => return Err(damaged(cause)),
+            }
+        }
+        Ok(found)
+    }
+
     fn remove(&self, id: &PersonId) -> Result<bool, GalleryError> {
         let failed = |cause| GalleryError::Write { folder: self.folder.clone(), cause };
         let stem = id.as_str();

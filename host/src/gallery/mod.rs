@@ -34,6 +34,13 @@ pub(crate) trait Gallery: Send + Sync {
     /// If the store cannot be written; the person is then as before.
     fn replace(&self, id: &PersonId, samples: &[Sample]) -> Result<PathBuf, GalleryError>;
 
+    /// What is stored of one person, of every contract; nothing if there is no such person.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read.
+    fn read(&self, id: &PersonId) -> Result<Option<Vec<Sample>>, GalleryError>;
+
     /// Removes all that is stored of a person; whether there was anything.
     ///
     /// # Errors
@@ -90,6 +97,14 @@ pub enum GalleryError {
         /// Why it failed.
         #[source]
         cause: io::Error,
+    },
+    /// A person's file cannot be read. Its name is the person's, so that it is not said.
+    #[error("a person's file in the gallery {folder} cannot be used: {cause}", folder = folder.display())]
+    Damaged {
+        /// Where.
+        folder: PathBuf,
+        /// Why.
+        cause: FileError,
     },
     /// A person's file cannot be written. Its name is the person's, so that it is not said.
     #[error("cannot write a person's file into the gallery {folder}: {cause}", folder = folder.display())]

@@ -1,20 +1,27 @@
 //! `POST /process-images`: enrol a person from photos.
 
+use std::time::Instant;
+
 use axum::Json;
 use axum::extract::{Extension, Request, State};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::error::ApiError;
 use super::form::{Form, FormLimits, Wanted};
 use super::request::RequestId;
 use super::{App, ContentType, PipelineHeader, PipelineInfo};
 use crate::bindings::Reason;
+use crate::deployment::Actor;
 use crate::person::PersonId;
-use crate::service::PhotoOutcome;
+use crate::review::Review;
+use crate::service::{Mode, PhotoOutcome};
 
-/// What is read of the form; the first of the text fields wins.
-const FIELDS: Wanted = Wanted { texts: &["student_id", "id"], files: "images" };
+/// The names of the field with the person's id; the first that is there wins.
+const IDS: [&str; 2] = ["student_id", "id"];
+
+/// What is read of the form.
+const FIELDS: Wanted = Wanted { texts: &["student_id", "id", "review"], files: &["images"] };
 
 /// The answer. `status`, `filepath` and `message` are what the replaced service answered; the rest stands beside them.
 #[derive(Debug, Serialize)]
@@ -24,6 +31,8 @@ pub(super) struct EnrollAnswer {
     message: String,
     accepted: Vec<AcceptedPhoto>,
     rejected: Vec<RejectedPhoto>,
+    /// How strictly the photos were judged: as the operator set, or as the caller asked if that is stricter.
+    review: Review,
     pipeline: PipelineInfo,
     request_id: String,
 }
@@ -34,6 +43,8 @@ struct AcceptedPhoto {
     image: usize,
     file_name: String,
     det_score: f32,
+    /// What is odd about it.
+    warnings: Vec<ReasonAnswer>,
 }
 
 #[derive(Debug, Serialize)]
@@ -52,37 +63,76 @@ struct ReasonAnswer {
     limit: Option<f32>,
 }
 
+/// What a caller sends to enrol somebody.
+#[derive(Debug)]
+pub(super) struct Photos {
+    form: Form,
+    /// How strictly they are to be judged, if the caller says.
+    review: Option<Review>,
+}
+
+impl Photos {
+    /// Reads the form, which must have photos.
+    pub(super) async fn read(request: Request, limits: &FormLimits) -> Result<Self, ApiError> {
+        Self::of(form(request, limits).await?)
+    }
+
+    fn of(form: Form) -> Result<Self, ApiError> {
+        let review = form.text(&["review"]).map(str::parse).transpose();
+        let review = review.map_err(|error| ApiError::bad_request("invalid_review", format!("Field 'review' is not valid: {error}.")))?;
+        if form.files.is_empty() {
+            return Err(ApiError::bad_request("images_missing", "No images provided in the 'images' field."));
+        }
+        Ok(Self { form, review })
+    }
+}
+
 pub(super) async fn process_images(
     State(app): State<App>,
     Extension(request_id): Extension<RequestId>,
+    Extension(actor): Extension<Actor>,
     request: Request,
 ) -> Result<(PipelineHeader, Json<EnrollAnswer>), ApiError> {
     let deadline = app.service.deadline();
     let form = app.within(deadline, form(request, &app.limits)).await?;
-    let id = form.text(FIELDS.texts).ok_or_else(|| ApiError::bad_request("student_id_missing", "Field 'student_id' is required."))?;
+    let id = form.text(&IDS).ok_or_else(|| ApiError::bad_request("student_id_missing", "Field 'student_id' is required."))?;
     let id: PersonId =
         id.parse().map_err(|error| ApiError::bad_request("invalid_student_id", format!("Field 'student_id' is not valid: {error}.")))?;
-    if form.files.is_empty() {
-        return Err(ApiError::bad_request("images_missing", "No images provided in the 'images' field."));
+    EnrollAnswer::enroll(&app, id, Photos::of(form)?, Mode::Replace, &actor, &request_id, deadline).await
+}
+
+impl EnrollAnswer {
+    /// Enrols somebody and says what became of each photo.
+    pub(super) async fn enroll(
+        app: &App,
+        id: PersonId,
+        Photos { form, review }: Photos,
+        mode: Mode,
+        actor: &Actor,
+        request_id: &RequestId,
+        deadline: Instant,
+    ) -> Result<(PipelineHeader, Json<Self>), ApiError> {
+        let names: Vec<String> = form.files.iter().map(|photo| photo.file_name.clone()).collect();
+        let (revision, answer) = app.service.enroll(id.clone(), form.files, review, mode, actor, deadline).await;
+        let enrollment = answer.map_err(|error| ApiError::of_service(error).on(revision))?;
+        let (accepted, rejected) = outcomes(names, enrollment.photos);
+        let Some(path) = enrollment.path else {
+            let message = "Could not extract any high-quality embeddings from the provided images.";
+            let refused = ApiError::bad_request("no_usable_image", message);
+            return Err(refused.with("rejected", json!(rejected)).with("review", json!(enrollment.review)).on(revision));
+        };
+        let answer = Self {
+            status: "success",
+            filepath: path.display().to_string(),
+            message: format!("Embeddings for '{id}' saved successfully."),
+            accepted,
+            rejected,
+            review: enrollment.review,
+            pipeline: PipelineInfo::of(&enrollment.revision),
+            request_id: request_id.as_str().to_owned(),
+        };
+        Ok((PipelineHeader::of(&enrollment.revision), Json(answer)))
     }
-    let names: Vec<String> = form.files.iter().map(|photo| photo.file_name.clone()).collect();
-    let (revision, answer) = app.service.enroll(id.clone(), form.files, deadline).await;
-    let enrollment = answer.map_err(|error| ApiError::of_service(error).on(revision))?;
-    let (accepted, rejected) = outcomes(names, enrollment.photos);
-    let Some(path) = enrollment.path else {
-        let message = "Could not extract any high-quality embeddings from the provided images.";
-        return Err(ApiError::bad_request("no_usable_image", message).with("rejected", rejections(&rejected)).on(revision));
-    };
-    let answer = EnrollAnswer {
-        status: "success",
-        filepath: path.display().to_string(),
-        message: format!("Embeddings for '{id}' saved successfully."),
-        accepted,
-        rejected,
-        pipeline: PipelineInfo::of(&enrollment.revision),
-        request_id: request_id.as_str().to_owned(),
-    };
-    Ok((PipelineHeader::of(&enrollment.revision), Json(answer)))
 }
 
 async fn form(request: Request, limits: &FormLimits) -> Result<Form, ApiError> {
@@ -100,17 +150,16 @@ fn outcomes(names: Vec<String>, photos: Vec<PhotoOutcome>) -> (Vec<AcceptedPhoto
     let (mut accepted, mut rejected) = (Vec::new(), Vec::new());
     for (image, (file_name, outcome)) in names.into_iter().zip(photos).enumerate() {
         match outcome {
-            PhotoOutcome::Accepted { score } => accepted.push(AcceptedPhoto { image, file_name, det_score: score }),
+            PhotoOutcome::Accepted { score, warnings } => {
+                let warnings = warnings.into_iter().map(ReasonAnswer::of).collect();
+                accepted.push(AcceptedPhoto { image, file_name, det_score: score, warnings });
+            }
             PhotoOutcome::Rejected(reasons) => {
                 rejected.push(RejectedPhoto { image, file_name, reasons: reasons.into_iter().map(ReasonAnswer::of).collect() });
             }
         }
     }
     (accepted, rejected)
-}
-
-fn rejections(rejected: &[RejectedPhoto]) -> Value {
-    json!(rejected)
 }
 
 impl ReasonAnswer {

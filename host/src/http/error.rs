@@ -14,6 +14,7 @@ use super::X_ROSTRO_PIPELINE;
 use crate::digest::Sha256Digest;
 use crate::executor::ExecutorError;
 use crate::gallery::GalleryError;
+use crate::groups::GroupsError;
 use crate::people::PeopleError;
 use crate::run::RunError;
 use crate::service::ServiceError;
@@ -98,6 +99,12 @@ impl ApiError {
             ServiceError::Run(error) => Self::of_run(error),
             ServiceError::People(PeopleError::Run(error)) => Self::of_run(error),
             ServiceError::People(PeopleError::Gallery(error)) => of_gallery(&error),
+            ServiceError::UnknownPerson => Self::new(StatusCode::NOT_FOUND, "unknown_person", "Nobody is stored under this id."),
+            ServiceError::People(PeopleError::Busy) => {
+                let message = "Another request is changing this person. Try again later.";
+                Self { retry_after: Some(Duration::from_secs(1)), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "person_busy", message) }
+            }
+            ServiceError::People(PeopleError::Groups(error)) => of_groups(&error),
             ServiceError::People(error @ PeopleError::Index(_)) => Self::internal("internal", "The service failed unexpectedly.", error),
         }
     }
@@ -123,15 +130,36 @@ fn deadline(cause: impl ToString) -> ApiError {
     ApiError { cause: Some(cause.to_string()), ..error }
 }
 
-fn of_gallery(error: &GalleryError) -> ApiError {
-    let full = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source())
+/// Whether the disk is full.
+fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source())
         .filter_map(|error| error.downcast_ref::<std::io::Error>())
-        .any(|error| matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded));
-    if full {
-        let status = StatusCode::INSUFFICIENT_STORAGE;
-        let mut full = ApiError::new(status, "storage_full", "The gallery's disk is full; nothing was changed.");
-        full.cause = Some(error.to_string());
-        return full;
+        .any(|error| matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded))
+}
+
+fn of_groups(error: &GroupsError) -> ApiError {
+    match error {
+        GroupsError::TooMany => ApiError::new(StatusCode::CONFLICT, "too_many_groups", format!("Nothing was changed: {error}.")),
+        error if is_full(error) => storage_full(error),
+        error => ApiError::internal("groups_failed", "The groups could not be written; nothing was changed.", error),
+    }
+}
+
+fn storage_full(cause: &dyn std::error::Error) -> ApiError {
+    let mut full = ApiError::new(StatusCode::INSUFFICIENT_STORAGE, "storage_full", "The gallery's disk is full; nothing was changed.");
+    full.cause = Some(cause.to_string());
+    full
+}
+
+fn of_gallery(error: &GalleryError) -> ApiError {
+    if let GalleryError::Damaged { .. } = error {
+        let mut damaged =
+            ApiError::new(StatusCode::CONFLICT, "person_damaged", "What is stored of this person cannot be read; enrol them anew.");
+        damaged.cause = Some(error.to_string());
+        return damaged;
+    }
+    if is_full(error) {
+        return storage_full(error);
     }
     ApiError::internal("gallery_failed", "The gallery could not be written; nothing was changed.", error)
 }

@@ -38,15 +38,15 @@ pub(super) struct FormLimits {
 pub(super) struct Wanted {
     /// Names of text fields.
     pub(super) texts: &'static [&'static str],
-    /// Name of the file field.
-    pub(super) files: &'static str,
+    /// Names of the file fields.
+    pub(super) files: &'static [&'static str],
 }
 
 /// The parts of a form that are of use.
 #[derive(Debug, Default)]
 pub(super) struct Form {
     texts: HashMap<String, String>,
-    /// The files of the wanted field, in their order.
+    /// The files of the wanted fields, in their order.
     pub(super) files: Vec<Photo>,
 }
 
@@ -74,8 +74,11 @@ impl Form {
                     // The first of several fields of one name counts, as it did.
                     form.texts.entry(name).or_insert_with(|| String::from_utf8_lossy(&text.bytes).into_owned());
                 }
-                Some(file_name) if name == wanted.files => form.add(file_name, part, limits).await?,
-                _ => skip(part, limits).await?,
+                Some(file_name) => match wanted.files.iter().find(|field| **field == name) {
+                    Some(field) => form.add(field, file_name, part, limits).await?,
+                    None => skip(part, limits).await?,
+                },
+                None => skip(part, limits).await?,
             }
         }
         Ok(form)
@@ -92,12 +95,12 @@ impl Form {
         Ok(form)
     }
 
-    async fn add(&mut self, file_name: String, part: Field<'_>, limits: &FormLimits) -> Result<(), ApiError> {
+    async fn add(&mut self, field: &'static str, file_name: String, part: Field<'_>, limits: &FormLimits) -> Result<(), ApiError> {
         if self.files.len() == MOST_FILES {
             return Err(ApiError::too_large("too_many_images", format!("At most {MOST_FILES} images are taken in one request.")));
         }
         let content = bounded(part, limits.file_bytes, limits).await?.ok_or_else(|| file_too_large(&file_name, limits))?;
-        self.files.push(Photo { file_name, content });
+        self.files.push(Photo { field, file_name, content });
         Ok(())
     }
 

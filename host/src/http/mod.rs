@@ -4,9 +4,11 @@ mod body;
 mod enroll;
 mod error;
 mod form;
+mod keys;
 mod page;
 mod recognize;
 mod request;
+mod v1;
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -26,6 +28,8 @@ use self::body::BodyMemory;
 pub(crate) use self::body::{Content, drop_rest};
 pub(crate) use self::error::ApiError;
 use self::form::{FormLimits, body_too_large};
+use self::keys::{Door, Scope, admit};
+pub(crate) use self::keys::{Doorkeeper, KeysError};
 pub(crate) use self::request::observe;
 use crate::revision::Revision;
 use crate::service::Service;
@@ -55,24 +59,35 @@ impl App {
     }
 }
 
-/// The service as an HTTP application.
-pub(crate) fn app(service: Arc<Service>, limits: BodyLimits) -> Router {
-    let BodyLimits { body_bytes, image_bytes, memory_bytes } = limits;
-    let limits = FormLimits { file_bytes: image_bytes.min(body_bytes), body_bytes, memory: BodyMemory::new(memory_bytes) };
-    let app = App { service, limits };
-    Router::new()
-        .route("/process-images", post(enroll::process_images))
-        .route("/process_frame", post(recognize::process_frame))
+impl App {
+    fn new(service: Arc<Service>, limits: BodyLimits) -> Self {
+        let BodyLimits { body_bytes, image_bytes, memory_bytes } = limits;
+        let limits = FormLimits { file_bytes: image_bytes.min(body_bytes), body_bytes, memory: BodyMemory::new(memory_bytes) };
+        Self { service, limits }
+    }
+}
+
+/// The service as an HTTP application, and what manages people, for the admin interface to serve, too.
+pub(crate) fn app(service: Arc<Service>, limits: BodyLimits, keeper: &Doorkeeper) -> (Router, Router) {
+    let app = App::new(service, limits);
+    let door = |scope| from_fn_with_state(Door { keeper: keeper.clone(), scope }, admit);
+    let recognise = v1::recognising().route("/process_frame", post(recognize::process_frame)).route_layer(door(Scope::Recognise));
+    let enrol = v1::enrolling().route("/process-images", post(enroll::process_images)).route_layer(door(Scope::Enrol));
+    let manage = v1::managing().route_layer(door(Scope::Manage));
+    let routes = Router::new()
+        .merge(recognise)
+        .merge(enrol)
+        .merge(manage)
         .route("/", get(page::html))
         .route("/page.css", get(page::css))
         .route("/page.js", get(page::js))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn_with_state(app.clone(), refuse_large_bodies))
-        .layer(DefaultBodyLimit::max(body_bytes))
+        .layer(DefaultBodyLimit::max(limits.body_bytes))
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn(observe))
-        .with_state(app)
+        .layer(from_fn(observe));
+    (routes.with_state(app.clone()), v1::managing().with_state(app))
 }
 
 /// Which pipeline answered.

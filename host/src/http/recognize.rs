@@ -12,9 +12,11 @@ use super::body::{self, Content};
 use super::error::ApiError;
 use super::form::{Form, FormLimits, Wanted, file_too_large};
 use super::request::RequestId;
+use super::v1::groups::unknown_group;
 use super::{App, ContentType, PipelineHeader, PipelineInfo};
 use crate::bindings::Decision;
 use crate::deployment::Preference;
+use crate::groups::{Groups, Members};
 use crate::person::UNKNOWN;
 use crate::service::{Recognition, RecognizedFace};
 
@@ -22,7 +24,7 @@ use crate::service::{Recognition, RecognizedFace};
 const CANDIDATES: usize = 3;
 
 /// What is read of the form.
-const FIELDS: Wanted = Wanted { texts: &[], files: "image" };
+const FIELDS: Wanted = Wanted { texts: &["group", "schedule_id"], files: &["image"] };
 
 /// The header by which a caller asks for the canary's answer, or against it.
 const X_ROSTRO_CANARY: HeaderName = HeaderName::from_static("x-rostro-canary");
@@ -38,9 +40,9 @@ pub(super) struct FrameAnswer {
 }
 
 #[derive(Debug, Serialize)]
-struct FrameSize {
-    width: u32,
-    height: u32,
+pub(super) struct FrameSize {
+    pub width: u32,
+    pub height: u32,
 }
 
 /// A face. `identity` and `confidence` are what the replaced service answered; the rest stands beside them.
@@ -78,9 +80,10 @@ pub(super) async fn process_frame(
     let begun = Instant::now();
     let preference = preference(request.headers())?;
     let deadline = app.service.deadline();
-    let frame = app.within(deadline, frame(request, &app.limits)).await?;
+    let Sent { image, group, schedule } = app.within(deadline, frame(request, &app.limits)).await?;
     let received = begun.elapsed();
-    let (revision, answer) = app.service.recognize(frame, deadline, preference).await;
+    let group = members(app.service.groups(), group.as_deref(), schedule.as_deref())?;
+    let (revision, answer) = app.service.recognize(image, group, deadline, preference).await;
     let mut recognition = answer.map_err(|error| ApiError::of_service(error).on(revision))?;
     recognition.stages.insert(0, ("receive".to_owned(), received));
     Ok((PipelineHeader::of(&recognition.revision), Json(FrameAnswer::of(recognition, &id))))
@@ -96,17 +99,41 @@ fn preference(headers: &HeaderMap) -> Result<Preference, ApiError> {
     }
 }
 
-/// The encoded frame, from the form's `image` or the body itself.
-async fn frame(request: Request, limits: &FormLimits) -> Result<Content, ApiError> {
+/// Among whom to look: everybody unless the caller names a group. Clients of the replaced service send a `schedule_id` that it ignored, and so
+/// does this one as long as there are no groups.
+fn members(groups: &Groups, group: Option<&str>, schedule: Option<&str>) -> Result<Option<Members>, ApiError> {
+    let asked = group.or(schedule.filter(|_| groups.are_in_use()));
+    let Some(name) = asked else { return Ok(None) };
+    let members = name.parse().ok().and_then(|id| groups.members(&id));
+    members.map(Some).ok_or_else(|| unknown_group(name))
+}
+
+/// What a caller sends.
+#[derive(Debug)]
+pub(super) struct Sent {
+    /// The encoded image.
+    pub image: Content,
+    /// The fields `group` and `schedule_id`.
+    group: Option<String>,
+    schedule: Option<String>,
+}
+
+/// An encoded image, from the form's `image` or the body itself.
+pub(super) async fn frame(request: Request, limits: &FormLimits) -> Result<Sent, ApiError> {
     let missing = || ApiError::bad_request("image_missing", "Image file not found in the request.");
     match ContentType::of(request.headers()) {
         ContentType::Multipart => {
-            let form = Form::read(request, FIELDS, limits).await?;
-            form.files.into_iter().next().map(|photo| photo.content).ok_or_else(missing)
+            let mut form = Form::read(request, FIELDS, limits).await?;
+            let text = |name| form.text(&[name]).map(str::to_owned);
+            let (group, schedule) = (text("group"), text("schedule_id"));
+            let photos = std::mem::take(&mut form.files);
+            let image = photos.into_iter().next().map(|photo| photo.content).ok_or_else(missing)?;
+            Ok(Sent { image, group, schedule })
         }
         ContentType::Image => {
             let content = body::read(request.into_body(), limits.memory.collect(limits.file_bytes)).await?;
-            content.ok_or_else(|| file_too_large("body", limits))
+            let image = content.ok_or_else(|| file_too_large("body", limits))?;
+            Ok(Sent { image, group: None, schedule: None })
         }
         ContentType::UrlEncoded | ContentType::Missing => Err(missing()),
         ContentType::Other => Err(ApiError::unsupported_media_type(
@@ -115,12 +142,14 @@ async fn frame(request: Request, limits: &FormLimits) -> Result<Content, ApiErro
     }
 }
 
+/// A stage and its time, as answers have it.
+pub(super) fn milliseconds((stage, time): (String, std::time::Duration)) -> (String, Value) {
+    let rounded = (time.as_secs_f64() * 1e6).round() / 1e3;
+    (stage, Value::from(rounded))
+}
+
 impl FrameAnswer {
     fn of(recognition: Recognition, id: &RequestId) -> Self {
-        let milliseconds = |(stage, time): (String, std::time::Duration)| {
-            let rounded = (time.as_secs_f64() * 1e6).round() / 1e3;
-            (stage, Value::from(rounded))
-        };
         Self {
             recognized_faces: recognition.faces.into_iter().map(FaceAnswer::of).collect(),
             frame: FrameSize { width: recognition.width, height: recognition.height },

@@ -45,7 +45,8 @@ fn path(request: &Request) -> String {
 pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let id = RequestId::of(&request);
-    let span = tracing::info_span!("request", id = id.as_str(), method = %request.method(), path = path(&request));
+    let span =
+        tracing::info_span!("request", id = id.as_str(), method = %request.method(), path = path(&request), who = tracing::field::Empty);
     request.extensions_mut().insert(id.clone());
     async move {
         // Dropped before the end if the client goes away.

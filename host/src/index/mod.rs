@@ -14,7 +14,7 @@ mod spread;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::cores::Cores;
@@ -153,6 +153,38 @@ impl Index {
             _ => exact::nearest(&rows, &probes, k, &self.cores),
         };
         Ok(best.iter().map(Best::candidates).collect())
+    }
+
+    /// The same of these people alone, whose templates are all compared with.
+    ///
+    /// # Errors
+    ///
+    /// If a probe does not fit.
+    pub fn nearest_among(&self, probes: &[Vec<f32>], k: usize, people: &HashSet<PersonId>) -> Result<Vec<Vec<Candidate>>, IndexError> {
+        let probes = probes.iter().map(|probe| self.unit(probe)).collect::<Result<Vec<_>, _>>()?;
+        let (rows, theirs) = {
+            // Both at once: while the places are held, no row changes hands.
+            let places = self.places();
+            let theirs: Vec<usize> = people.iter().filter_map(|id| places.of.get(id)).flatten().copied().collect();
+            (self.rows(), theirs)
+        };
+        let best_of = |probe: &Vec<f32>| {
+            let mut best = Best::new(k);
+            for four in theirs.chunks(4) {
+                // Where there are fewer than four, the last of them again.
+                let row = |place: usize| four.get(place).or(four.last()).map_or(&[] as &[f32], |&row| rows.values(row));
+                let similarities = exact::dots(probe, [row(0), row(1), row(2), row(3)]);
+                for (&row, similarity) in four.iter().zip(similarities) {
+                    if let Some(owner) = rows.owner(row)
+                        && best.may_take(similarity)
+                    {
+                        best.offer(similarity, owner);
+                    }
+                }
+            }
+            best.candidates()
+        };
+        Ok(probes.iter().map(best_of).collect())
     }
 
     fn places(&self) -> MutexGuard<'_, Places> {

@@ -83,6 +83,26 @@ impl View {
         self.index.nearest(embeddings, k)
     }
 
+    /// The same of these people alone.
+    ///
+    /// # Errors
+    ///
+    /// If an embedding does not fit the index.
+    pub(crate) fn nearest_among(
+        &self,
+        embeddings: &[Vec<f32>],
+        k: usize,
+        people: &HashSet<PersonId>,
+    ) -> Result<Vec<Vec<Candidate>>, IndexError> {
+        self.index.nearest_among(embeddings, k, people)
+    }
+
+    /// Whether a person is stored, and then whether they must be enrolled again before they are recognised.
+    pub(crate) fn knows(&self, id: &PersonId) -> Option<bool> {
+        let needs_enrolment = self.members().missing.contains(id);
+        (needs_enrolment || self.index.contains(id)).then_some(needs_enrolment)
+    }
+
     /// How many people can be recognised, and how many cannot before they are enrolled again.
     pub(crate) fn counts(&self) -> (usize, usize) {
         (self.index.people(), self.members().missing.len())
@@ -105,7 +125,7 @@ impl View {
     }
 
     /// The templates that the policy makes of those samples that are of the contract; none if none are.
-    pub(super) fn templates_of(&self, samples: &[Sample], deadline: Instant) -> Result<Option<Vec<Vec<f32>>>, PeopleError> {
+    pub(crate) fn templates_of(&self, samples: &[Sample], deadline: Instant) -> Result<Option<Vec<Vec<f32>>>, PeopleError> {
         let embeddings = matched(samples, &self.contract);
         if embeddings.is_empty() {
             return Ok(None);

@@ -13,6 +13,7 @@ use super::images::ImagesError;
 use super::local::{Local, LocalArgs, LocalError};
 use crate::bindings::{Decision, Face, Purpose};
 use crate::gallery::{CsvGallery, GalleryError};
+use crate::groups::Groups;
 use crate::index::Method;
 use crate::limits::Usage;
 use crate::people::{People, PeopleError, View};
@@ -170,7 +171,12 @@ impl Trial {
             }
         };
         let revision = local.revision(file)?;
-        let people = People::new(Box::new(CsvGallery::open(folder)?), Method::Exact, local.cores.clone());
+        let people = People::new(
+            Box::new(CsvGallery::open(folder)?),
+            Groups::open(folder).map_err(PeopleError::from)?,
+            Method::Exact,
+            local.cores.clone(),
+        );
         let (view, report) = people.view(&revision, Instant::now() + PEOPLE)?;
         for problem in &report.problems {
             eprintln!("left alone: {}", crate::printed::printed(&problem.to_string()));
@@ -200,7 +206,7 @@ impl Trial {
         let analysis = run.analyze(picture, Purpose::Recognize)?;
         let embeddings: Vec<Vec<f32>> = analysis.faces.iter().map(|analyzed| analyzed.embedding.clone()).collect();
         let (width, height) = (analysis.width, analysis.height);
-        let probes = probes(&self.view, analysis).map_err(|error| match error {
+        let probes = probes(&self.view, analysis, None).map_err(|error| match error {
             ServiceError::Run(error) => error,
             other => RunError::Model(other.to_string()),
         })?;

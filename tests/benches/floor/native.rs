@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rostro_host::{Batching, Channels, Cores, ModelSpec, NamedTensor, OnnxRuntime, Pack, Tensor, TensorType};
-use rostro_sdk::host::{self, Host, Level, Output, Settings, Thresholds};
+use rostro_sdk::host::{self, Host, Level, Output, ReviewLevel, Settings, Thresholds};
 use rostro_sdk::tensor::{self, Normalization};
 
 /// A tensor that went to a model.
@@ -61,6 +61,10 @@ impl Settings for &Native {
 
     fn setting(&self, _key: &str) -> Option<String> {
         None
+    }
+
+    fn review_level(&self) -> ReviewLevel {
+        ReviewLevel::Off
     }
 
     fn log(&self, _level: Level, _message: &str) {}

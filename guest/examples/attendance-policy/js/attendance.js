@@ -2,7 +2,7 @@
 //
 // The same as ../rust and ../python, number for number; ../rust says what the settings mean.
 
-import { get, getThresholds } from "rostro:pipeline/settings@0.1.0";
+import { get, getThresholds } from "rostro:pipeline/settings@0.1.1";
 
 function number(key, usual) {
   const text = get(key);

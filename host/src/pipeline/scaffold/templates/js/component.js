@@ -1,6 +1,6 @@
 // The component: what it reads of the host, and its rules, which are in rule.js so that they can be tested without a host.
 
-import { get, getThresholds } from "rostro:pipeline/settings@0.1.0";
+import { get, getThresholds } from "rostro:pipeline/settings@0.1.1";
 
 import { decide, mean, review } from "./rule.js";
 

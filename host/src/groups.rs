@@ -1,0 +1,291 @@
+//! Groups of people (a course, a shift, a door), to whom a search can be restricted.
+//!
+//! Each is a file in the gallery's folder, `.groups/<group>`, with an id a line: it is part of what an operator copies and restores.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::person::{InvalidId, PersonId};
+
+/// Where the files are, in the gallery's folder.
+const FOLDER: &str = ".groups";
+
+/// How the files of unfinished writes begin.
+const UNFINISHED: &str = ".unfinished-";
+
+/// The most groups, and the largest file of one in bytes: a hundred thousand ids.
+const MOST: usize = 10_000;
+const LARGEST: usize = 16 << 20;
+
+/// A group's name: what holds for a person's id holds for it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct GroupId(PersonId);
+
+impl std::str::FromStr for GroupId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        text.parse().map(Self)
+    }
+}
+
+impl std::fmt::Display for GroupId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Who is in a group.
+pub(crate) type Members = Arc<HashSet<PersonId>>;
+
+/// Every group. Calls that change one block.
+#[derive(Debug)]
+pub(crate) struct Groups {
+    folder: PathBuf,
+    groups: Mutex<BTreeMap<GroupId, Members>>,
+}
+
+/// Why a group cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum GroupsError {
+    /// The folder, or a file in it, cannot be read or written.
+    #[error("cannot {action} the groups in {folder}: {cause}", folder = folder.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// Where.
+        folder: PathBuf,
+        /// Why it failed.
+        #[source]
+        cause: io::Error,
+    },
+    /// There are too many.
+    #[error("there are {MOST} groups; delete one that is not used any more")]
+    TooMany,
+}
+
+impl Groups {
+    /// The groups of a gallery's folder. A file that is no group is left alone, with a line in the log.
+    ///
+    /// # Errors
+    ///
+    /// If the folder cannot be read.
+    pub(crate) fn open(gallery: &Path) -> Result<Self, GroupsError> {
+        let folder = gallery.join(FOLDER);
+        let failed = |cause| GroupsError::Io { action: "read", folder: folder.clone(), cause };
+        let mut groups = BTreeMap::new();
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries.collect::<Result<Vec<_>, _>>().map_err(failed)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(failed(error)),
+        };
+        for entry in entries {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with(UNFINISHED) {
+                // Left to the next start if it cannot be removed.
+                let _ = fs::remove_file(entry.path());
+                continue;
+            }
+            match read(&entry.path(), &name) {
+                Ok((group, members)) if groups.len() < MOST => drop(groups.insert(group, members)),
+                Ok(_) => tracing::warn!("left alone: a group beyond the first {MOST} in {}", folder.display()),
+                Err(cause) => tracing::warn!("left alone: a file in {} that is no group: {cause}", folder.display()),
+            }
+        }
+        Ok(Self { folder, groups: Mutex::new(groups) })
+    }
+
+    /// Whether there is any.
+    pub(crate) fn are_in_use(&self) -> bool {
+        !self.locked().is_empty()
+    }
+
+    /// Who is in a group, if there is such a group.
+    pub(crate) fn members(&self, group: &GroupId) -> Option<Members> {
+        self.locked().get(group).cloned()
+    }
+
+    /// Every group with how many are in it.
+    pub(crate) fn list(&self) -> Vec<(GroupId, usize)> {
+        self.locked().iter().map(|(group, members)| (group.clone(), members.len())).collect()
+    }
+
+    /// The groups that a person is in.
+    pub(crate) fn of(&self, id: &PersonId) -> Vec<GroupId> {
+        self.locked().iter().filter(|(_, members)| members.contains(id)).map(|(group, _)| group.clone()).collect()
+    }
+
+    /// Puts a person into a group, which is made if there is none; whether they were not in it before.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written; nothing is changed then.
+    pub(crate) fn add(&self, group: &GroupId, id: &PersonId) -> Result<bool, GroupsError> {
+        let mut groups = self.locked();
+        if !groups.contains_key(group) && groups.len() >= MOST {
+            return Err(GroupsError::TooMany);
+        }
+        let before = groups.get(group).cloned().unwrap_or_default();
+        if before.contains(id) {
+            return Ok(false);
+        }
+        let mut members = HashSet::clone(&before);
+        members.insert(id.clone());
+        self.write(group, &members)?;
+        groups.insert(group.clone(), Arc::new(members));
+        Ok(true)
+    }
+
+    /// Takes a person out of a group; whether they were in it, or nothing if there is no such group.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written; nothing is changed then.
+    pub(crate) fn remove(&self, group: &GroupId, id: &PersonId) -> Result<Option<bool>, GroupsError> {
+        self.take_out(&mut self.locked(), group, id)
+    }
+
+    /// Takes a person out of every group.
+    ///
+    /// # Errors
+    ///
+    /// If a group cannot be written; the person may be left in that and those after it.
+    pub(crate) fn forget(&self, id: &PersonId) -> Result<(), GroupsError> {
+        let mut groups = self.locked();
+        let of: Vec<GroupId> = groups.iter().filter(|(_, members)| members.contains(id)).map(|(group, _)| group.clone()).collect();
+        for group in of {
+            self.take_out(&mut groups, &group, id)?;
+        }
+        Ok(())
+    }
+
+    /// Deletes a group, and nobody in it; whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// If its file cannot be removed.
+    pub(crate) fn delete(&self, group: &GroupId) -> Result<bool, GroupsError> {
+        let mut groups = self.locked();
+        if !groups.contains_key(group) {
+            return Ok(false);
+        }
+        fs::remove_file(self.folder.join(group.to_string()))
+            .and_then(|()| File::open(&self.folder)?.sync_all())
+            .map_err(self.failed("write"))?;
+        groups.remove(group);
+        Ok(true)
+    }
+
+    fn take_out(&self, groups: &mut BTreeMap<GroupId, Members>, group: &GroupId, id: &PersonId) -> Result<Option<bool>, GroupsError> {
+        let Some(before) = groups.get(group) else { return Ok(None) };
+        if !before.contains(id) {
+            return Ok(Some(false));
+        }
+        let mut members = HashSet::clone(before);
+        members.remove(id);
+        self.write(group, &members)?;
+        groups.insert(group.clone(), Arc::new(members));
+        Ok(Some(true))
+    }
+
+    /// Writes a group so that it is at any moment, crashes included, the old one or the new.
+    fn write(&self, group: &GroupId, members: &HashSet<PersonId>) -> Result<(), GroupsError> {
+        let ordered: BTreeSet<&PersonId> = members.iter().collect();
+        let text: String = ordered.into_iter().map(|id| format!("{id}\n")).collect();
+        let written = || -> io::Result<()> {
+            fs::create_dir_all(&self.folder)?;
+            let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(&self.folder)?;
+            file.write_all(text.as_bytes())?;
+            file.as_file().sync_all()?;
+            file.persist(self.folder.join(group.to_string())).map_err(|error| error.error)?;
+            File::open(&self.folder)?.sync_all()
+        };
+        written().map_err(self.failed("write"))
+    }
+
+    fn failed(&self, action: &'static str) -> impl FnOnce(io::Error) -> GroupsError {
+        let folder = self.folder.clone();
+        move |cause| GroupsError::Io { action, folder, cause }
+    }
+
+    fn locked(&self) -> MutexGuard<'_, BTreeMap<GroupId, Members>> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn read(path: &Path, name: &str) -> Result<(GroupId, Members), String> {
+    let group: GroupId = name.parse().map_err(|error: InvalidId| format!("the name is no id: {error}"))?;
+    let bytes = crate::files::read_at_most(path, LARGEST).map_err(|error| error.to_string())?;
+    if bytes.len() > LARGEST {
+        return Err(format!("more than {LARGEST} bytes"));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| "it is no text".to_owned())?;
+    let ids = text.lines().filter(|line| !line.is_empty()).map(str::parse).collect::<Result<HashSet<PersonId>, _>>();
+    // The line is somebody's id, so that it is not quoted.
+    Ok((group, Arc::new(ids.map_err(|_| "a line that is no id".to_owned())?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(text: &str) -> PersonId {
+        text.parse().unwrap()
+    }
+
+    fn group(text: &str) -> GroupId {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn groups_are_there_again_after_a_restart() {
+        let gallery = tempfile::tempdir().unwrap();
+        let groups = Groups::open(gallery.path()).unwrap();
+        assert!(!groups.are_in_use());
+        assert!(groups.add(&group("maths"), &id("alice")).unwrap());
+        assert!(!groups.add(&group("maths"), &id("alice")).unwrap(), "they were in it");
+        groups.add(&group("maths"), &id("bob")).unwrap();
+        groups.add(&group("door"), &id("alice")).unwrap();
+        assert_eq!(groups.of(&id("alice")), [group("door"), group("maths")]);
+        let again = Groups::open(gallery.path()).unwrap();
+        assert_eq!(again.list(), [(group("door"), 1), (group("maths"), 2)]);
+        assert_eq!(again.remove(&group("maths"), &id("bob")).unwrap(), Some(true));
+        assert_eq!(again.remove(&group("maths"), &id("bob")).unwrap(), Some(false));
+        assert_eq!(again.remove(&group("physics"), &id("bob")).unwrap(), None);
+        // A group of which everybody was taken out is still one: nobody is in it.
+        again.forget(&id("alice")).unwrap();
+        assert_eq!(Groups::open(gallery.path()).unwrap().list(), [(group("door"), 0), (group("maths"), 0)]);
+        assert!(again.delete(&group("door")).unwrap() && !again.delete(&group("door")).unwrap());
+        assert!(Groups::open(gallery.path()).unwrap().members(&group("door")).is_none());
+    }
+
+    #[test]
+    fn what_is_no_group_is_left_alone() {
+        let gallery = tempfile::tempdir().unwrap();
+        let folder = gallery.path().join(FOLDER);
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("good"), "alice\n\nbob\n").unwrap();
+        fs::write(folder.join("no id"), "alice\n").unwrap();
+        fs::write(folder.join("broken"), "../alice\n").unwrap();
+        fs::write(folder.join("binary"), [0xff, 0xfe]).unwrap();
+        fs::write(folder.join(".unfinished-1"), "ali").unwrap();
+        fs::create_dir(folder.join("folder")).unwrap();
+        let groups = Groups::open(gallery.path()).unwrap();
+        assert_eq!(groups.list(), [(group("good"), 2)]);
+        assert!(folder.join("broken").exists() && !folder.join(".unfinished-1").exists());
+    }
+
+    #[test]
+    fn a_write_that_fails_changes_nothing() {
+        let gallery = tempfile::tempdir().unwrap();
+        fs::write(gallery.path().join(FOLDER), "a file where the folder should be").unwrap();
+        assert!(Groups::open(gallery.path()).is_err());
+        fs::remove_file(gallery.path().join(FOLDER)).unwrap();
+        let groups = Groups::open(gallery.path()).unwrap();
+        fs::write(gallery.path().join(FOLDER), "").unwrap();
+        assert!(groups.add(&group("maths"), &id("alice")).is_err() && !groups.are_in_use());
+    }
+}

@@ -1,0 +1,175 @@
+//! Everybody who is stored, also those whom the active revision does not know by its embeddings.
+
+use axum::Json;
+use axum::extract::{Extension, Path, Query, Request, State};
+use serde::{Deserialize, Serialize};
+
+use super::{blocking, person, unknown_person};
+use crate::deployment::Actor;
+use crate::http::enroll::{EnrollAnswer, Photos};
+use crate::http::error::ApiError;
+use crate::http::request::RequestId;
+use crate::http::{App, PipelineHeader};
+use crate::person::PersonId;
+use crate::service::Mode;
+
+/// The most people in an answer.
+const MOST: usize = 1000;
+
+/// Which people.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListQuery {
+    cursor: Option<String>,
+    limit: Option<usize>,
+}
+
+/// Some of the people.
+#[derive(Debug, Serialize)]
+pub(super) struct PeopleAnswer {
+    people: Vec<ListedPerson>,
+    /// What to give as `cursor` for those that follow; null if these are the last.
+    next_cursor: Option<String>,
+}
+
+/// A person of a list.
+#[derive(Debug, Serialize)]
+struct ListedPerson {
+    id: String,
+    /// Stored, and not recognised before they are enrolled with the active revision.
+    needs_enrolment: bool,
+}
+
+/// A person.
+#[derive(Debug, Serialize)]
+pub(super) struct PersonAnswer {
+    id: String,
+    /// Stored, and not recognised before they are enrolled with the active revision.
+    needs_enrolment: bool,
+    /// The photos that are enrolled, of every recogniser.
+    photos: Vec<PhotoAnswer>,
+    groups: Vec<String>,
+}
+
+/// An enrolled photo: what is kept of it.
+#[derive(Debug, Serialize)]
+struct PhotoAnswer {
+    /// What its embedding means; null for one of the replaced service that no revision has seen yet.
+    contract: Option<String>,
+    /// The detector's confidence in the face; null where the replaced service wrote it.
+    det_score: Option<f32>,
+}
+
+/// What a person is matched by.
+#[derive(Debug, Serialize)]
+pub(super) struct EmbeddingAnswer {
+    id: String,
+    /// What the numbers mean: only those of one contract can be compared.
+    contract: String,
+    dimension: usize,
+    /// The vectors that faces are compared with.
+    templates: Vec<Vec<f32>>,
+}
+
+/// What came of a deletion.
+#[derive(Debug, Serialize)]
+pub(super) struct DeletedAnswer {
+    /// Whether there was such a person.
+    deleted: bool,
+}
+
+pub(super) async fn list(State(app): State<App>, query: Query<ListQuery>) -> Result<Json<PeopleAnswer>, ApiError> {
+    let limit = query.limit.unwrap_or(100);
+    if !(1..=MOST).contains(&limit) {
+        return Err(ApiError::bad_request("invalid_limit", format!("'limit' must be between 1 and {MOST}.")));
+    }
+    let after = query.cursor.as_deref().map(of_cursor).transpose()?;
+    let mut people = blocking(move || Ok(app.service.people_after(after.as_ref(), limit + 1))).await?;
+    let more = people.len() > limit;
+    people.truncate(limit);
+    let next_cursor = people.last().filter(|_| more).map(|(id, _)| cursor(id));
+    let people = people.into_iter().map(|(id, needs_enrolment)| ListedPerson { id: id.to_string(), needs_enrolment });
+    Ok(Json(PeopleAnswer { people: people.collect(), next_cursor }))
+}
+
+pub(super) async fn show(State(app): State<App>, Path(id): Path<String>) -> Result<Json<PersonAnswer>, ApiError> {
+    let id = person(&id)?;
+    blocking(move || {
+        let stored = app.service.person(&id).map_err(ApiError::of_service)?.ok_or_else(unknown_person)?;
+        let photos = stored
+            .samples
+            .into_iter()
+            .map(|sample| PhotoAnswer { contract: sample.contract.map(|contract| contract.to_string()), det_score: sample.det_score });
+        let groups = stored.groups.iter().map(ToString::to_string).collect();
+        Ok(Json(PersonAnswer { id: id.to_string(), needs_enrolment: stored.needs_enrolment, photos: photos.collect(), groups }))
+    })
+    .await
+}
+
+pub(super) async fn embedding(State(app): State<App>, Path(id): Path<String>) -> Result<Json<EmbeddingAnswer>, ApiError> {
+    let id = person(&id)?;
+    let deadline = app.service.deadline();
+    blocking(move || {
+        let templates = app.service.templates(&id, deadline).map_err(ApiError::of_service)?.ok_or_else(unknown_person)?;
+        let (contract, dimension, templates) = (templates.contract.to_string(), templates.dimension, templates.vectors);
+        if templates.is_empty() {
+            let message = "The person is stored with embeddings of another recogniser; enrol them again.";
+            return Err(ApiError::new(axum::http::StatusCode::CONFLICT, "needs_enrolment", message));
+        }
+        Ok(Json(EmbeddingAnswer { id: id.to_string(), contract, dimension, templates }))
+    })
+    .await
+}
+
+pub(super) async fn delete(
+    State(app): State<App>,
+    Extension(actor): Extension<Actor>,
+    Path(id): Path<String>,
+) -> Result<Json<DeletedAnswer>, ApiError> {
+    let id = person(&id)?;
+    let deadline = app.service.deadline();
+    let deleted = blocking(move || app.service.delete(&id, &actor, deadline).map_err(ApiError::of_service)).await?;
+    Ok(Json(DeletedAnswer { deleted }))
+}
+
+/// Adds photos to those that a person has, as `POST /process-images` takes them without the id.
+pub(super) async fn add_photos(
+    State(app): State<App>,
+    Extension(request_id): Extension<RequestId>,
+    Extension(actor): Extension<Actor>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<(PipelineHeader, Json<EnrollAnswer>), ApiError> {
+    let id = person(&id)?;
+    let deadline = app.service.deadline();
+    let photos = app.within(deadline, Photos::read(request, &app.limits)).await?;
+    EnrollAnswer::enroll(&app, id, photos, Mode::Add, &actor, &request_id, deadline).await
+}
+
+/// An id as a cursor: callers are not to read it.
+fn cursor(id: &PersonId) -> String {
+    id.as_str().bytes().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn of_cursor(cursor: &str) -> Result<PersonId, ApiError> {
+    let wrong = || ApiError::bad_request("invalid_cursor", "The cursor is not one that an answer gave.");
+    let (pairs, rest) = cursor.as_bytes().as_chunks::<2>();
+    let byte = |pair: &[u8; 2]| std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok());
+    let bytes: Option<Vec<u8>> = pairs.iter().map(byte).collect();
+    let text = bytes.filter(|_| rest.is_empty()).and_then(|bytes| String::from_utf8(bytes).ok());
+    text.and_then(|text| text.parse().ok()).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_read_back_and_nothing_else_is_one() {
+        let id: PersonId = "s6@school".parse().unwrap();
+        assert_eq!(of_cursor(&cursor(&id)).unwrap(), id);
+        for wrong in ["", "7", "zz", "+1", "2e2e", "s6", "é", &"41".repeat(200)] {
+            assert_eq!(of_cursor(wrong).unwrap_err().code, "invalid_cursor", "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! Enrolling a person from photos, and what a photo is refused for that the policy cannot know: the other photos, and the other people.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{Photo, Service, ServiceError};
+use crate::bindings::{Purpose, Reason, ReviewOutcome};
+use crate::deployment::{Actor, Live};
+use crate::digest::Sha256Digest;
+use crate::person::{PersonId, Sample};
+use crate::review::Review;
+use crate::revision::Revision;
+use crate::run::{Run, RunError};
+use crate::selftest::cosine;
+
+/// The most photos of a person that are kept: a file of them is read with every start.
+const MOST_PHOTOS: usize = 100;
+
+/// What becomes of the photos that a person has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// The new ones are in their place.
+    Replace,
+    /// The new ones are added.
+    Add,
+}
+
+/// What became of an enrolment.
+#[derive(Debug)]
+pub(crate) struct Enrollment {
+    /// The revision that answered.
+    pub revision: Arc<Revision>,
+    /// Where the person is stored; none if no photo was accepted, and then nothing changed.
+    pub path: Option<PathBuf>,
+    /// How strictly the photos were judged.
+    pub review: Review,
+    /// One outcome a photo, in their order.
+    pub(crate) photos: Vec<PhotoOutcome>,
+}
+
+/// What became of one photo.
+#[derive(Debug)]
+pub(crate) enum PhotoOutcome {
+    /// A face of it was enrolled, found with this score, in spite of these warnings.
+    Accepted { score: f32, warnings: Vec<Reason> },
+    /// Refused, for these reasons.
+    Rejected(Vec<Reason>),
+}
+
+impl Service {
+    /// Enrols a person from photos, in place of what was known under that id; the revision's id is given with what came of it. Photos are
+    /// judged as strictly as the operator says, or stricter if `review` is.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError`]; nothing changed then, unless the deadline passed while the person was written.
+    pub(crate) async fn enroll(
+        self: &Arc<Self>,
+        id: PersonId,
+        photos: Vec<Photo>,
+        review: Option<Review>,
+        mode: Mode,
+        actor: &Actor,
+        deadline: Instant,
+    ) -> (Sha256Digest, Result<Enrollment, ServiceError>) {
+        let live = self.deployment.active();
+        let review = self.review.max(review.unwrap_or(Review::Off));
+        (live.id(), self.enroll_on(live, id, photos, (review, mode), actor.clone(), deadline).await)
+    }
+
+    async fn enroll_on(
+        self: &Arc<Self>,
+        live: Arc<Live>,
+        id: PersonId,
+        photos: Vec<Photo>,
+        how: (Review, Mode),
+        actor: Actor,
+        deadline: Instant,
+    ) -> Result<Enrollment, ServiceError> {
+        let service = Arc::clone(self);
+        let work = move || {
+            let result = service.watched(&live, deadline, |fault| service.enroll_now(&live, &id, &photos, how, deadline, fault));
+            let outcome = match &result {
+                Ok(Enrollment { path: Some(_), .. }) => "done",
+                Ok(_) => "unchanged",
+                Err(_) => "failed",
+            };
+            // Here, and not where the answer is awaited: the caller may be gone by then, and the person enrolled.
+            service.deployment.note_person(&actor, if how.1 == Mode::Add { "add-photos" } else { "enrol" }, outcome);
+            (result, live)
+        };
+        self.executor.run(deadline, work).await?
+    }
+
+    /// The samples that the new ones are added to: those that the revision's contract has, or none.
+    fn stored(&self, live: &Live, id: &PersonId, mode: Mode) -> Result<Vec<Sample>, ServiceError> {
+        if mode == Mode::Replace {
+            return Ok(Vec::new());
+        }
+        let contract = &live.revision.contract().id;
+        let samples = self.people.samples(id)?.ok_or(ServiceError::UnknownPerson)?;
+        Ok(samples.into_iter().filter(|sample| sample.contract.as_ref() == Some(contract)).collect())
+    }
+
+    fn enroll_now(
+        &self,
+        live: &Live,
+        id: &PersonId,
+        photos: &[Photo],
+        (review, mode): (Review, Mode),
+        deadline: Instant,
+        fault: &mut Option<String>,
+    ) -> Result<Enrollment, ServiceError> {
+        // Between what is stored now and what will be nobody else changes it: an addition must not bring back who was deleted meanwhile.
+        let _turn = self.people.turn(id, deadline)?;
+        let revision = Arc::clone(&live.revision);
+        let stored = self.stored(live, id, mode)?;
+        let begin = || revision.begin(deadline).reviewing(review);
+        let mut run = begin();
+        let mut portraits: Vec<Portrait> = Vec::new();
+        let mut outcomes = Vec::new();
+        for photo in photos {
+            outcomes.push(match sample(&mut run, &revision, &photo.content.bytes) {
+                Ok(Ok(portrait)) => match beside_others(live, id, (&portraits, &stored), &portrait, review)? {
+                    Beside::Fits(warnings) => {
+                        let score = portrait.sample.det_score.unwrap_or_default();
+                        portraits.push(portrait);
+                        PhotoOutcome::Accepted { score, warnings }
+                    }
+                    Beside::Refused(reason) => PhotoOutcome::Rejected(vec![reason]),
+                },
+                Ok(Err(reasons)) => PhotoOutcome::Rejected(reasons),
+                // A photo that is made to break a decoder must not cost the others.
+                Err(error @ (RunError::Trap { .. } | RunError::Limit(_) | RunError::Output(_))) => {
+                    tracing::warn!("the pipeline failed on a photo: {error}");
+                    *fault = Some(error.to_string());
+                    run = begin();
+                    let message = "The pipeline failed on this photo; send another, or the same in another format.".to_owned();
+                    PhotoOutcome::Rejected(vec![refusal("pipeline_failed", message, None, None)])
+                }
+                Err(error) => return Err(error.into()),
+            });
+        }
+        let new: Vec<Sample> = portraits.into_iter().map(|portrait| portrait.sample).collect();
+        let path = match new.is_empty() {
+            true => None,
+            false => {
+                let samples: Vec<Sample> = stored.into_iter().chain(new).collect();
+                let embeddings: Vec<Vec<f32>> = samples.iter().map(|sample| sample.embedding.clone()).collect();
+                let templates = run.template(&embeddings)?;
+                // The caller was told that it failed.
+                if Instant::now() >= deadline {
+                    return Err(self.executor.late().into());
+                }
+                Some(self.people.replace(id, &samples, &live.view, &templates)?)
+            }
+        };
+        Ok(Enrollment { revision, path, review, photos: outcomes })
+    }
+}
+
+/// Whether a photo's sample fits those before it, and everybody else's.
+enum Beside {
+    /// It does, in spite of these.
+    Fits(Vec<Reason>),
+    /// It does not.
+    Refused(Reason),
+}
+
+/// Two samples that are more alike than this, of faces in the same place of their photos, are of one photo: sent twice, or saved once more.
+const SAME_PHOTO: f32 = 0.98;
+
+/// Embeddings that are more alike than this are one and the same.
+const SAME_EMBEDDING: f32 = 0.99999;
+
+/// How far edges of a face may be apart for the same place, in shares of the photo.
+const SAME_PLACE: f32 = 0.01;
+
+/// How much more alike than is needed to be recognised a face must be to somebody else, to be taken for theirs: relatives are alike, and whom
+/// a recogniser finds alike by chance.
+const SURELY: f32 = 0.15;
+
+/// A photo's sample, and where in the photo the face is: its edges in shares of width and height.
+struct Portrait {
+    sample: Sample,
+    place: [f32; 4],
+}
+
+/// Compares a sample with the person's others, and with everybody else whom the revision knows.
+fn beside_others(
+    live: &Live,
+    id: &PersonId,
+    (before, stored): (&[Portrait], &[Sample]),
+    portrait: &Portrait,
+    review: Review,
+) -> Result<Beside, ServiceError> {
+    let refused = |code: &str, message: String, value: f32, limit: f32| {
+        Ok(Beside::Refused(Reason { code: code.to_owned(), message, value: Some(value), limit: Some(limit) }))
+    };
+    let count = before.len() + stored.len() + 1;
+    if count > MOST_PHOTOS {
+        let message = format!("A person has at most {MOST_PHOTOS} photos; enrol them anew with the best of them.");
+        return refused("too_many_photos", message, count as f32, MOST_PHOTOS as f32);
+    }
+    if review == Review::Off {
+        return Ok(Beside::Fits(Vec::new()));
+    }
+    let sample = &portrait.sample;
+    let is_there = |other: &&Portrait| other.place.iter().zip(portrait.place).all(|(a, b)| (a - b).abs() < SAME_PLACE);
+    let alike = |other: &Sample| cosine(&other.embedding, &sample.embedding);
+    let most = |values: &mut dyn Iterator<Item = f32>| values.fold(-1.0, f32::max);
+    let message = || "This photo is there already; take another, from a little to the side.".to_owned();
+    let likest = most(&mut before.iter().filter(is_there).map(|other| alike(&other.sample)));
+    if likest > SAME_PHOTO {
+        return refused("duplicate_photo", message(), likest, SAME_PHOTO);
+    }
+    // Where the face was in a photo that is stored is not known: only the very same one is told.
+    let likest = most(&mut stored.iter().map(alike));
+    if likest > SAME_EMBEDDING {
+        return refused("duplicate_photo", message(), likest, SAME_EMBEDDING);
+    }
+    let threshold = live.revision.thresholds().similarity + SURELY;
+    // Of two, one at least is somebody else.
+    let nearest = live.view.nearest(std::slice::from_ref(&sample.embedding), 2)?;
+    let other = nearest.into_iter().flatten().find(|near| near.id.as_str() != id.as_str() && near.similarity > threshold);
+    let Some(other) = other else { return Ok(Beside::Fits(Vec::new())) };
+    let message = format!("This face is enrolled as '{}' already; delete that, or check whose photo this is.", other.id);
+    let reason = Reason { code: "another_person".to_owned(), message, value: Some(other.similarity), limit: Some(threshold) };
+    Ok(if review == Review::Strict { Beside::Refused(reason) } else { Beside::Fits(vec![reason]) })
+}
+
+/// Takes the sample of one photo, or the reasons why there is none.
+fn sample(run: &mut Run, revision: &Revision, photo: &[u8]) -> Result<Result<Portrait, Vec<Reason>>, RunError> {
+    let mut analysis = match run.analyze(photo, Purpose::Enroll) {
+        Ok(analysis) => analysis,
+        Err(error @ RunError::Undecodable(_)) => return Ok(Err(vec![refusal("undecodable", error.to_string(), None, None)])),
+        Err(error @ RunError::TooLarge { width, height, max_pixels }) => {
+            let pixels = u64::from(width).saturating_mul(height.into());
+            return Ok(Err(vec![refusal("image_too_large", error.to_string(), Some(pixels), Some(max_pixels))]));
+        }
+        Err(error) => return Err(error),
+    };
+    match run.review(&analysis)? {
+        ReviewOutcome::Reject(reasons) => Ok(Err(reasons)),
+        ReviewOutcome::Accept(index) => {
+            // `review` was checked against the faces: the index is in range.
+            let chosen = analysis.faces.swap_remove(index as usize);
+            let (across, down) = (analysis.width as f32, analysis.height as f32);
+            let bounds = &chosen.face.bounds;
+            let place = [bounds.x1 / across, bounds.y1 / down, bounds.x2 / across, bounds.y2 / down];
+            let contract = Some(revision.contract().id.clone());
+            Ok(Ok(Portrait { sample: Sample { embedding: chosen.embedding, contract, det_score: Some(chosen.face.score) }, place }))
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "pixel counts are shown, not reckoned with")]
+fn refusal(code: &str, message: String, value: Option<u64>, limit: Option<u64>) -> Reason {
+    let number = |number: Option<u64>| number.map(|number| number as f32);
+    Reason { code: code.to_owned(), message, value: number(value), limit: number(limit) }
+}

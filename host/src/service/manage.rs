@@ -1,0 +1,86 @@
+//! The people who are stored: who they are, what they are matched by, their groups, and their end.
+
+use std::time::Instant;
+
+use super::{Service, ServiceError};
+use crate::deployment::Actor;
+use crate::groups::{GroupId, Groups};
+use crate::person::{ContractId, PersonId, Sample};
+
+/// A person who is stored.
+#[derive(Debug)]
+pub(crate) struct StoredPerson {
+    /// What is kept of their photos, of every contract.
+    pub samples: Vec<Sample>,
+    /// Whether they must be enrolled again before the active revision recognises them.
+    pub needs_enrolment: bool,
+    pub groups: Vec<GroupId>,
+}
+
+/// What a person is matched by.
+#[derive(Debug)]
+pub(crate) struct PersonTemplates {
+    pub contract: ContractId,
+    pub dimension: usize,
+    /// None where their samples are of another contract.
+    pub vectors: Vec<Vec<f32>>,
+}
+
+impl Service {
+    /// The groups of people.
+    pub(crate) fn groups(&self) -> &Groups {
+        self.people.groups()
+    }
+
+    /// Up to `most` people in the order of their ids, from the first after `after` on; each with whether they must be enrolled again.
+    pub(crate) fn people_after(&self, after: Option<&PersonId>, most: usize) -> Vec<(PersonId, bool)> {
+        self.deployment.active().view.list(after, most)
+    }
+
+    /// A person; nothing if there is no such person.
+    ///
+    /// # Errors
+    ///
+    /// If what is stored cannot be read.
+    pub(crate) fn person(&self, id: &PersonId) -> Result<Option<StoredPerson>, ServiceError> {
+        let Some(samples) = self.people.samples(id)? else { return Ok(None) };
+        let needs_enrolment = self.deployment.active().view.knows(id).unwrap_or(true);
+        Ok(Some(StoredPerson { samples, needs_enrolment, groups: self.groups().of(id) }))
+    }
+
+    /// What the active revision matches a person by; nothing if there is no such person.
+    ///
+    /// # Errors
+    ///
+    /// If what is stored cannot be read, or the policy cannot make templates of it.
+    pub(crate) fn templates(&self, id: &PersonId, deadline: Instant) -> Result<Option<PersonTemplates>, ServiceError> {
+        let Some(samples) = self.people.samples(id)? else { return Ok(None) };
+        let live = self.deployment.active();
+        let vectors = live.view.templates_of(&samples, deadline)?.unwrap_or_default();
+        let contract = live.revision.contract();
+        Ok(Some(PersonTemplates { contract: contract.id.clone(), dimension: contract.dimension, vectors }))
+    }
+
+    /// Deletes a person; whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// If the gallery or a group cannot be written.
+    pub(crate) fn delete(&self, id: &PersonId, actor: &Actor, deadline: Instant) -> Result<bool, ServiceError> {
+        Ok(self.deployment.delete_person(id, actor, deadline)?)
+    }
+
+    /// Puts a person into a group, which is made if there is none; whether they were not in it before, or nothing if there is no such person.
+    ///
+    /// # Errors
+    ///
+    /// If the group cannot be written.
+    pub(crate) fn add_to_group(&self, group: &GroupId, id: &PersonId, deadline: Instant) -> Result<Option<bool>, ServiceError> {
+        // Nobody is deleted meanwhile, and then in a group all the same.
+        let _turn = self.people.turn(id, deadline)?;
+        if self.deployment.active().view.knows(id).is_none() {
+            return Ok(None);
+        }
+        Ok(Some(self.groups().add(group, id).map_err(crate::people::PeopleError::from)?))
+    }
+}
