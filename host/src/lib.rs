@@ -24,6 +24,7 @@ pub mod index;
 mod inference;
 mod jpeg_stream;
 mod limits;
+mod listener;
 mod models;
 mod overlap;
 mod people;
@@ -41,6 +42,8 @@ mod service;
 mod settings;
 mod state;
 mod telemetry;
+mod tls;
+mod traffic;
 mod watch;
 mod world;
 

@@ -19,14 +19,20 @@ use crate::gallery::{CsvGallery, GalleryError};
 use crate::groups::{Groups, GroupsError};
 use crate::http::{self, Doorkeeper, KeysError};
 use crate::inference::{LoadError, OnnxRuntime};
+use crate::listener::{self, Patience};
 use crate::people::{People, Report};
 use crate::plugin::MAX_COMPONENT_BYTES;
 use crate::runtime::{self, RuntimeError};
 use crate::selftest::{SelfTest, SelfTestFolderError};
 use crate::service::Service;
+use crate::tls::{Tls, TlsError};
+use crate::traffic::Traffic;
 
 /// How long requests that were accepted may go on after the service was told to stop.
 const GRACE: Duration = Duration::from_secs(30);
+
+/// How long callers may take for the head of a request, or leave a connection idle, at most.
+const HEAD: Duration = Duration::from_secs(30);
 
 /// How long work whose request was given up may go on after that.
 const LAST_WORK: Duration = Duration::from_secs(2);
@@ -67,6 +73,9 @@ pub enum ServeError {
     /// The tokens cannot be used.
     #[error(transparent)]
     Tokens(#[from] TokensError),
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The API keys cannot be used.
     #[error(transparent)]
     Keys(#[from] KeysError),
@@ -114,17 +123,19 @@ pub(crate) fn run(config: Config) -> Result<(), ServeError> {
             AdminAddress::At(address) => Some(bind(address, "--admin").await?),
         };
         let keeper = Doorkeeper::new(config.api_keys.as_deref())?;
+        let tls = config.tls.as_ref().map(|(certificate, key)| Tls::new(certificate, key)).transpose()?;
         let tokens = config.admin_token_file.as_deref().map(Tokens::read).transpose()?;
         let (service, deployment, executor) = tokio::task::block_in_place(|| assemble(&config))?;
-        let (app, people) = http::app(Arc::new(service), config.bodies, &keeper);
+        let traffic = Traffic::default();
+        let (app, people) = http::app(Arc::new(service), config.bodies, &keeper, &traffic);
         if let Some(listener) = admin_listener {
             tracing::info!("admin interface on http://{}", listener.local_addr()?);
-            let app = admin::app(Arc::clone(&deployment), executor, tokens, people).into_make_service_with_connect_info::<SocketAddr>();
-            tokio::spawn(async move { axum::serve(listener, app).await });
+            let app = admin::app(Arc::clone(&deployment), executor, traffic, tokens, people);
+            tokio::spawn(listener::serve(listener, app, None, patience(&config), std::future::pending()));
         }
-        tokio::spawn(reload_when_told(keeper));
-        tracing::info!("serving on http://{address}");
-        serve_until_told(listener, app).await?;
+        tokio::spawn(reload_when_told(keeper, tls.clone()));
+        tracing::info!("serving on {}://{address}", if tls.is_some() { "https" } else { "http" });
+        serve_until_told(listener, app, tls, patience(&config)).await;
         Ok(())
     });
     // Work that nobody waits for any more, such as a run of a model, does not hold up the end.
@@ -133,6 +144,10 @@ pub(crate) fn run(config: Config) -> Result<(), ServeError> {
         tracing::info!("stopped");
     }
     served
+}
+
+fn patience(config: &Config) -> Patience {
+    Patience { head: config.deadline.min(HEAD), grace: GRACE }
 }
 
 async fn bind(address: SocketAddr, flag: &'static str) -> Result<TcpListener, ServeError> {
@@ -200,27 +215,13 @@ fn tell(report: &Report, config: &Config) {
 }
 
 /// Serves until a signal, then lets accepted requests finish within [`GRACE`].
-async fn serve_until_told(listener: TcpListener, app: axum::Router) -> io::Result<()> {
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let graceful = async move {
+async fn serve_until_told(listener: TcpListener, app: axum::Router, tls: Option<Tls>, patience: Patience) {
+    let stop = async {
         told_to_stop().await;
         tracing::info!("stopping: no new requests; those accepted have {} s", GRACE.as_secs());
-        let _ = stop.send(());
     };
-    let server = axum::serve(listener, app).with_graceful_shutdown(graceful);
-    let too_long = async {
-        if stopped.await.is_ok() {
-            tokio::time::sleep(GRACE).await;
-        } else {
-            std::future::pending::<()>().await;
-        }
-    };
-    tokio::select! {
-        served = async { server.await } => served,
-        () = too_long => {
-            tracing::warn!("some requests were not done in time");
-            Ok(())
-        }
+    if !listener::serve(listener, app, tls, patience, stop).await {
+        tracing::warn!("some requests were not done in time");
     }
 }
 
@@ -246,23 +247,32 @@ async fn told_to_stop() {
 }
 
 /// Reads again what may change while the service runs, whenever it gets SIGHUP.
-async fn reload_when_told(keeper: Doorkeeper) {
+async fn reload_when_told(keeper: Doorkeeper, tls: Option<Tls>) {
     #[cfg(unix)]
     {
         let Ok(mut hangup) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) else {
-            tracing::warn!("cannot listen for SIGHUP: API keys are not read again");
+            tracing::warn!("cannot listen for SIGHUP: keys and certificates are not read again");
             return;
         };
         while hangup.recv().await.is_some() {
-            let keeper = keeper.clone();
-            match tokio::task::spawn_blocking(move || keeper.reload()).await {
-                Ok(Ok(Some(keys))) => tracing::info!(keys, "API keys read again"),
-                Ok(Ok(None)) => tracing::info!("there is nothing to read again: no API keys are configured"),
-                Ok(Err(error)) => tracing::error!("the API keys stay as they were: {error}"),
-                Err(error) => tracing::error!("the API keys stay as they were: {error}"),
+            let (keeper, tls) = (keeper.clone(), tls.clone());
+            let reload = tokio::task::spawn_blocking(move || {
+                match keeper.reload() {
+                    Ok(Some(keys)) => tracing::info!(keys, "API keys read again"),
+                    Ok(None) => tracing::info!("no API keys are configured"),
+                    Err(error) => tracing::error!("the API keys stay as they were: {error}"),
+                }
+                match tls.map(|tls| tls.reload()) {
+                    Some(Ok(())) => tracing::info!("certificate read again"),
+                    Some(Err(error)) => tracing::error!("the certificate stays as it was: {error}"),
+                    None => {}
+                }
+            });
+            if let Err(error) = reload.await {
+                tracing::error!("keys and certificates stay as they were: {error}");
             }
         }
     }
     #[cfg(not(unix))]
-    drop(keeper);
+    drop((keeper, tls));
 }

@@ -144,7 +144,7 @@ impl Options {
             Ok(address) => {
                 let text = log.text();
                 let admin = text.lines().find_map(|line| line.split_once("admin interface on ")).map(|(_, url)| url.trim().to_owned());
-                Server { child, url: format!("http://{address}"), admin: admin.unwrap_or_default(), log, gallery, _own: [own, state] }
+                Server { child, url: address, admin: admin.unwrap_or_default(), log, gallery, _own: [own, state] }
             }
             Err(_) => {
                 let _ = child.kill();
@@ -185,8 +185,8 @@ impl Log {
         let text = Arc::clone(&self.0);
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                if let Some((_, address)) = line.split_once("serving on http://") {
-                    let _ = send.send(address.trim().to_owned());
+                if let Some((_, url)) = line.split_once("serving on ") {
+                    let _ = send.send(url.trim().to_owned());
                 }
                 let mut text = text.lock().unwrap();
                 text.push_str(&line);

@@ -8,6 +8,7 @@
 mod authors;
 mod bad_input;
 mod bounds;
+mod connections;
 mod crashes;
 mod enrollment;
 mod evil;

@@ -10,10 +10,10 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
-use super::{Admin, origin};
+use super::Admin;
 use crate::deployment::Actor;
 use crate::digest::Sha256Digest;
-use crate::http::{ApiError, drop_rest};
+use crate::http::{ApiError, drop_rest, origin};
 
 /// Shorter tokens can be guessed.
 const SHORTEST: usize = 16;

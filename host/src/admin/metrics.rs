@@ -19,6 +19,7 @@ use super::Admin;
 use crate::deployment::{Deployment, RevisionStatus, Statuses};
 use crate::executor::Load;
 use crate::http::ApiError;
+use crate::traffic::Traffic;
 
 /// What `/metrics` is sent as.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -31,21 +32,41 @@ struct Revisions(Statuses);
 #[derive(Debug)]
 struct Workers(Load);
 
+/// People whom the active revision recognises, and who must be enrolled again for it.
+#[derive(Debug)]
+struct Gallery((usize, usize));
+
 /// Answers what monitoring asks.
 pub(super) async fn scrape(State(admin): State<Admin>) -> Result<Response, ApiError> {
-    let load = admin.executor.load();
-    let text = admin.ask(move |deployment| Ok(text(deployment, load))).await?;
+    let (load, traffic) = (admin.executor.load(), admin.traffic.clone());
+    let text = admin.ask(move |deployment| Ok(text(deployment, load, &traffic))).await?;
     let text = text.map_err(|error| ApiError::internal("internal", "The metrics cannot be written.", error))?;
     Ok(([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response())
 }
 
-fn text(deployment: &Deployment, load: Load) -> Result<String, fmt::Error> {
+fn text(deployment: &Deployment, load: Load, traffic: &Traffic) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("rostro");
+    traffic.register(&mut registry);
+    registry.register_collector(Box::new(Gallery(deployment.active().view.counts())));
     registry.register_collector(Box::new(Revisions(deployment.statuses())));
     registry.register_collector(Box::new(Workers(load)));
     let mut text = String::new();
     encode(&mut text, &registry)?;
     Ok(text)
+}
+
+impl Collector for Gallery {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let (known, missing) = self.0;
+        for (name, help, value) in [
+            ("people", "People whom the active revision recognises", known),
+            ("people_to_enrol", "People who are stored and must be enrolled again for the active revision", missing),
+        ] {
+            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        Ok(())
+    }
 }
 
 impl Collector for Workers {

@@ -7,15 +7,14 @@ mod auth;
 mod metrics;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use axum::extract::{ConnectInfo, FromRequestParts, Path, Query, State};
+use axum::extract::{FromRequestParts, Path, Query, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use http_body_util::BodyExt;
@@ -30,6 +29,7 @@ use crate::digest::Sha256Digest;
 use crate::executor::Executor;
 use crate::http::{ApiError, drop_rest, method_not_allowed, observe, panicked};
 use crate::plugin::PluginError;
+use crate::traffic::Traffic;
 
 pub(crate) use auth::{Tokens, TokensError};
 
@@ -42,6 +42,7 @@ const UPLOAD: Duration = Duration::from_secs(300);
 struct Admin {
     deployment: Arc<Deployment>,
     executor: Executor,
+    traffic: Traffic,
     tokens: Option<Arc<Tokens>>,
     /// One upload at a time: each is held in memory whole.
     uploads: Arc<Semaphore>,
@@ -100,8 +101,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
 }
 
 /// The interface as an HTTP application; `people` is what manages them.
-pub(crate) fn app(deployment: Arc<Deployment>, executor: Executor, tokens: Option<Tokens>, people: Router) -> Router {
-    let admin = Admin { deployment, executor, tokens: tokens.map(Arc::new), uploads: Arc::new(Semaphore::new(1)) };
+pub(crate) fn app(deployment: Arc<Deployment>, executor: Executor, traffic: Traffic, tokens: Option<Tokens>, people: Router) -> Router {
+    let admin = Admin { deployment, executor, traffic, tokens: tokens.map(Arc::new), uploads: Arc::new(Semaphore::new(1)) };
     Router::new()
         .route("/v1/revisions", get(list).post(push))
         .route("/v1/revisions/{id}", get(show).delete(retire))
@@ -116,7 +117,7 @@ pub(crate) fn app(deployment: Arc<Deployment>, executor: Executor, tokens: Optio
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn_with_state(admin, auth::admit))
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn(observe))
+        .layer(from_fn_with_state(None, observe))
 }
 
 async fn not_found() -> ApiError {
@@ -321,9 +322,4 @@ fn refusal(error: ChangeError) -> ApiError {
         ChangeError::Contract { people, .. } => refused.with("people", people),
         _ => refused,
     }
-}
-
-/// Where a request came from; tests call without a connection.
-fn origin(connection: Option<&ConnectInfo<SocketAddr>>) -> String {
-    connection.map_or_else(|| "unknown".to_owned(), |ConnectInfo(address)| address.to_string())
 }

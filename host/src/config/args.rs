@@ -109,6 +109,12 @@ pub(crate) struct ServeArgs {
     /// File with the API keys of callers, a line NAME:SCOPES:KEY for each; read again on SIGHUP [default: none are asked for]
     #[arg(long, env = "ROSTRO_API_KEYS", value_name = "FILE")]
     pub(super) api_keys: Option<PathBuf>,
+    /// File with the service's certificate and those that lead to its root, PEM; read again on SIGHUP [default: no TLS]
+    #[arg(long, env = "ROSTRO_TLS_CERTIFICATE", value_name = "FILE")]
+    pub(super) tls_certificate: Option<PathBuf>,
+    /// File with the private key of that certificate, PEM
+    #[arg(long, env = "ROSTRO_TLS_KEY", value_name = "FILE")]
+    pub(super) tls_key: Option<PathBuf>,
     /// How strictly enrolment photos are judged; callers may ask for more with the field `review` [default: standard]
     #[arg(long, env = "ROSTRO_REVIEW", value_name = "STRICTNESS", value_enum)]
     pub(super) review: Option<Review>,

@@ -67,6 +67,8 @@ pub(crate) struct Config {
     pub onnxruntime: Option<PathBuf>,
     /// Where it is installed otherwise.
     pub runtime: PathBuf,
+    /// The files of the certificate and its private key, if the service is to speak TLS.
+    pub tls: Option<(PathBuf, PathBuf)>,
     /// The file of API keys, if any are asked for.
     pub api_keys: Option<PathBuf>,
     /// How strictly enrolment photos are judged, at least.
@@ -125,6 +127,9 @@ pub enum ConfigError {
     /// A limit of the sandbox cannot be set so.
     #[error(transparent)]
     Limit(#[from] LimitError),
+    /// A certificate without its key, or the other way round.
+    #[error("TLS needs both --tls-certificate and --tls-key")]
+    HalfTls,
     /// The admin interface would be open to others.
     #[error("the admin interface at {0} can be reached by others, who need a token: name a file of tokens with --admin-token-file")]
     OpenAdmin(SocketAddr),
@@ -197,6 +202,8 @@ impl ServeArgs {
             onnxruntime: self.onnxruntime.or(base.onnxruntime),
             runtime: self.runtime.or(base.runtime),
             api_keys: self.api_keys.or(base.api_keys),
+            tls_certificate: self.tls_certificate.or(base.tls_certificate),
+            tls_key: self.tls_key.or(base.tls_key),
             review: self.review.or(base.review),
             search: self.search.or(base.search),
             approximate_above: self.approximate_above.or(base.approximate_above),
@@ -256,6 +263,11 @@ impl ServeArgs {
             onnxruntime: this.onnxruntime,
             runtime: this.runtime.unwrap_or_else(|| "models/runtime".into()),
             api_keys: this.api_keys,
+            tls: match (this.tls_certificate, this.tls_key) {
+                (Some(certificate), Some(key)) => Some((certificate, key)),
+                (None, None) => None,
+                _ => return Err(ConfigError::HalfTls),
+            },
             review: this.review.unwrap_or_default(),
             search: match this.search.unwrap_or_default() {
                 Search::Exact => Method::Exact,

@@ -4,17 +4,19 @@
 //! may manage people over it.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
 use super::body::drop_rest;
 use super::error::ApiError;
+use super::origin;
 use crate::deployment::Actor;
 
 /// Shorter keys can be guessed.
@@ -236,7 +238,8 @@ pub(super) async fn admit(State(door): State<Door>, mut request: Request, next: 
         tracing::Span::current().record("who", format!("key {name}"));
     }
     let who = who.map_or_else(|| "anybody".to_owned(), |name| format!("key {name}"));
-    request.extensions_mut().insert(Actor { who, from: "http".to_owned() });
+    let from = origin(request.extensions().get::<ConnectInfo<SocketAddr>>());
+    request.extensions_mut().insert(Actor { who, from });
     Ok(next.run(request).await)
 }
 

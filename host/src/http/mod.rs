@@ -4,6 +4,7 @@ mod body;
 mod enroll;
 mod error;
 mod form;
+mod health;
 mod keys;
 mod page;
 mod recognize;
@@ -12,13 +13,14 @@ mod v1;
 
 use std::any::Any;
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, IntoResponseParts, Response, ResponseParts};
 use axum::routing::{get, post};
 use serde::Serialize;
@@ -33,6 +35,7 @@ pub(crate) use self::keys::{Doorkeeper, KeysError};
 pub(crate) use self::request::observe;
 use crate::revision::Revision;
 use crate::service::Service;
+use crate::traffic::Traffic;
 
 /// What callers may send.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +53,7 @@ pub(crate) struct BodyLimits {
 struct App {
     service: Arc<Service>,
     limits: FormLimits,
+    traffic: Traffic,
 }
 
 impl App {
@@ -60,16 +64,16 @@ impl App {
 }
 
 impl App {
-    fn new(service: Arc<Service>, limits: BodyLimits) -> Self {
+    fn new(service: Arc<Service>, limits: BodyLimits, traffic: Traffic) -> Self {
         let BodyLimits { body_bytes, image_bytes, memory_bytes } = limits;
         let limits = FormLimits { file_bytes: image_bytes.min(body_bytes), body_bytes, memory: BodyMemory::new(memory_bytes) };
-        Self { service, limits }
+        Self { service, limits, traffic }
     }
 }
 
 /// The service as an HTTP application, and what manages people, for the admin interface to serve, too.
-pub(crate) fn app(service: Arc<Service>, limits: BodyLimits, keeper: &Doorkeeper) -> (Router, Router) {
-    let app = App::new(service, limits);
+pub(crate) fn app(service: Arc<Service>, limits: BodyLimits, keeper: &Doorkeeper, traffic: &Traffic) -> (Router, Router) {
+    let app = App::new(service, limits, traffic.clone());
     let door = |scope| from_fn_with_state(Door { keeper: keeper.clone(), scope }, admit);
     let recognise = v1::recognising().route("/process_frame", post(recognize::process_frame)).route_layer(door(Scope::Recognise));
     let enrol = v1::enrolling().route("/process-images", post(enroll::process_images)).route_layer(door(Scope::Enrol));
@@ -78,6 +82,8 @@ pub(crate) fn app(service: Arc<Service>, limits: BodyLimits, keeper: &Doorkeeper
         .merge(recognise)
         .merge(enrol)
         .merge(manage)
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
         .route("/", get(page::html))
         .route("/page.css", get(page::css))
         .route("/page.js", get(page::js))
@@ -86,7 +92,7 @@ pub(crate) fn app(service: Arc<Service>, limits: BodyLimits, keeper: &Doorkeeper
         .layer(from_fn_with_state(app.clone(), refuse_large_bodies))
         .layer(DefaultBodyLimit::max(limits.body_bytes))
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn(observe));
+        .layer(from_fn_with_state(Some(traffic.clone()), observe));
     (routes.with_state(app.clone()), v1::managing().with_state(app))
 }
 
@@ -177,4 +183,9 @@ pub(crate) async fn method_not_allowed(request: Request) -> ApiError {
 pub(crate) fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
     let cause = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     ApiError::internal("internal", "The service failed unexpectedly.", cause.unwrap_or("panic")).into_response()
+}
+
+/// Where a request came from; tests call without a connection.
+pub(crate) fn origin(connection: Option<&ConnectInfo<SocketAddr>>) -> String {
+    connection.map_or_else(|| "unknown".to_owned(), |ConnectInfo(address)| address.to_string())
 }

@@ -86,6 +86,7 @@ pub(super) async fn process_frame(
     let (revision, answer) = app.service.recognize(image, group, deadline, preference).await;
     let mut recognition = answer.map_err(|error| ApiError::of_service(error).on(revision))?;
     recognition.stages.insert(0, ("receive".to_owned(), received));
+    app.traffic.note_stages(&recognition.stages);
     Ok((PipelineHeader::of(&recognition.revision), Json(FrameAnswer::of(recognition, &id))))
 }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::X_ROSTRO_PIPELINE;
 use super::error::ApiError;
+use crate::traffic::Traffic;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -41,12 +42,12 @@ fn path(request: &Request) -> String {
     matched.filter(|path| path.contains("people")).unwrap_or_else(|| request.uri().path()).to_owned()
 }
 
-/// Gives the request its id, logs its end, and writes the body of an error.
-pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
+/// Gives the request its id, logs its end, counts it, and writes the body of an error.
+pub(crate) async fn observe(State(traffic): State<Option<Traffic>>, mut request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let id = RequestId::of(&request);
-    let span =
-        tracing::info_span!("request", id = id.as_str(), method = %request.method(), path = path(&request), who = tracing::field::Empty);
+    let span = tracing::info_span!("request", id = id.as_str(), method = %request.method(), path = path(&request), who = tracing::field::Empty, trace = trace(&request));
+    let route = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
     request.extensions_mut().insert(id.clone());
     async move {
         // Dropped before the end if the client goes away.
@@ -59,6 +60,10 @@ pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
             response = with_body(response, error, &id);
         }
         log(response.status(), error.as_deref(), begun);
+        if let Some(traffic) = traffic {
+            traffic.note(&route, response.status().as_u16(), begun.elapsed());
+        }
+        protect(response.headers_mut());
         if let Ok(value) = HeaderValue::from_str(id.as_str()) {
             response.headers_mut().insert(X_REQUEST_ID, value);
         }
@@ -66,6 +71,23 @@ pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
     }
     .instrument(span)
     .await
+}
+
+/// The id of the caller's trace, from the header `traceparent` of the W3C's "Trace Context": 32 hexadecimal digits between version and span.
+fn trace(request: &Request) -> Option<&str> {
+    let value = request.headers().get("traceparent")?.to_str().ok()?;
+    let mut parts = value.split('-');
+    let (version, trace, span) = (parts.next()?, parts.next()?, parts.next()?);
+    let is_hex = |text: &str, length: usize| text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let is_one = is_hex(version, 2) && is_hex(trace, 32) && is_hex(span, 16) && trace.bytes().any(|byte| byte != b'0');
+    is_one.then_some(trace)
+}
+
+/// What keeps answers from being kept, and from being taken for something else.
+fn protect(headers: &mut HeaderMap) {
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers.entry(header::X_CONTENT_TYPE_OPTIONS).or_insert(HeaderValue::from_static("nosniff"));
+    headers.entry(header::REFERRER_POLICY).or_insert(HeaderValue::from_static("no-referrer"));
 }
 
 fn with_body(response: Response, error: &ApiError, id: &RequestId) -> Response {
@@ -87,6 +109,26 @@ fn log(status: StatusCode, error: Option<&ApiError>, begun: Instant) {
         Some(error) if status < 500 => tracing::info!(status, ms, code = error.code, "refused"),
         Some(error) => {
             tracing::error!(status, ms, code = error.code, cause = error.cause.as_deref().unwrap_or(&error.message), "failed");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_callers_trace_is_taken_if_it_is_one() {
+        const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+        let of = |value: &str| {
+            let request = Request::builder().header("traceparent", value).body(axum::body::Body::empty()).unwrap();
+            trace(&request).map(str::to_owned)
+        };
+        assert_eq!(of(&format!("00-{TRACE}-00f067aa0ba902b7-01")).as_deref(), Some(TRACE));
+        for wrong in
+            ["", "00", &format!("00-{TRACE}"), &format!("00-{TRACE}-short-01"), &format!("00-{}-00f067aa0ba902b7-01", "0".repeat(32))]
+        {
+            assert_eq!(of(wrong), None, "{wrong}");
         }
     }
 }

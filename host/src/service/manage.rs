@@ -1,11 +1,13 @@
 //! The people who are stored: who they are, what they are matched by, their groups, and their end.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Service, ServiceError};
 use crate::deployment::Actor;
 use crate::groups::{GroupId, Groups};
 use crate::person::{ContractId, PersonId, Sample};
+use crate::revision::Revision;
 
 /// A person who is stored.
 #[derive(Debug)]
@@ -27,6 +29,11 @@ pub(crate) struct PersonTemplates {
 }
 
 impl Service {
+    /// The revision that serves.
+    pub(crate) fn active(&self) -> Arc<Revision> {
+        Arc::clone(&self.deployment.active().revision)
+    }
+
     /// The groups of people.
     pub(crate) fn groups(&self) -> &Groups {
         self.people.groups()

@@ -1,0 +1,31 @@
+//! Whether the service is there, and what serves.
+//!
+//! The port takes connections as soon as it is bound and answers them once a revision is ready, tried, and knows everybody: that either is
+//! answered says so.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+
+use super::{App, PipelineInfo};
+
+/// That the process answers.
+#[derive(Debug, Serialize)]
+pub(super) struct Alive {
+    status: &'static str,
+}
+
+/// That requests are answered, and by what.
+#[derive(Debug, Serialize)]
+pub(super) struct Ready {
+    status: &'static str,
+    pipeline: PipelineInfo,
+}
+
+pub(super) async fn healthz() -> Json<Alive> {
+    Json(Alive { status: "ok" })
+}
+
+pub(super) async fn readyz(State(app): State<App>) -> Json<Ready> {
+    Json(Ready { status: "ready", pipeline: PipelineInfo::of(&app.service.active()) })
+}

@@ -1,0 +1,166 @@
+//! Connections: taken in, spoken HTTP with, and ended.
+//!
+//! A caller that says nothing, or says it slowly, holds a connection for a while and nothing else; there are only so many at a time.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::ConnectInfo;
+use axum::{Extension, Router};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{sleep, timeout};
+use tower::Layer;
+
+use crate::tls::Tls;
+
+/// The most connections at a time; further ones wait in the system's queue.
+const CONNECTIONS: usize = 1024;
+
+/// How long connections may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// For a TLS handshake, for the head of a request, and for the next request.
+    pub head: Duration,
+    /// For requests that were begun when the service was told to stop.
+    pub grace: Duration,
+}
+
+/// How a connection of HTTP/2 begins.
+const HTTP_2: &[u8] = b"PRI";
+
+/// What is spoken on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// Serves until `stop` ends, then lets requests that were begun be answered, within the grace; whether all were.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    app: Router,
+    tls: Option<Tls>,
+    patience: Patience,
+    stop: impl Future<Output = ()>,
+) -> bool {
+    let graceful = GracefulShutdown::new();
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let (stopping, stopped) = watch::channel(false);
+    tokio::pin!(stop);
+    loop {
+        let accepted = async {
+            let place = Arc::clone(&places).acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            accepted = accepted => accepted,
+            () = &mut stop => break,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                rest_after(&error).await;
+                continue;
+            }
+        };
+        let connection = Connection { peer, app: app.clone(), watcher: graceful.watcher(), stopped: stopped.clone(), head: patience.head };
+        let tls = tls.clone();
+        tokio::spawn(async move {
+            connection.serve(stream, tls).await;
+            drop(place);
+        });
+    }
+    drop(listener);
+    let _ = stopping.send(true);
+    timeout(patience.grace, graceful.shutdown()).await.is_ok()
+}
+
+/// A failure to take in a connection is that connection's, unless the process has no more files: then it helps to wait.
+async fn rest_after(error: &io::Error) {
+    if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused) {
+        return;
+    }
+    tracing::error!("cannot take in a connection: {error}");
+    sleep(Duration::from_millis(200)).await;
+}
+
+/// One connection.
+struct Connection {
+    peer: SocketAddr,
+    app: Router,
+    watcher: Watcher,
+    stopped: watch::Receiver<bool>,
+    head: Duration,
+}
+
+impl Connection {
+    async fn serve(mut self, stream: TcpStream, tls: Option<Tls>) {
+        // Answers are small and whole: waiting for more of them only delays.
+        let _ = stream.set_nodelay(true);
+        let Some(tls) = tls else {
+            let protocol = tokio::select! {
+                protocol = protocol(&stream, self.head) => protocol,
+                _ = self.stopped.wait_for(|stopped| *stopped) => None,
+            };
+            if let Some(protocol) = protocol {
+                self.speak(stream, protocol).await;
+            }
+            return;
+        };
+        let handshake = tokio::select! {
+            handshake = timeout(self.head, tls.accept(stream)) => handshake,
+            _ = self.stopped.wait_for(|stopped| *stopped) => return,
+        };
+        // What others send to a port is their affair, and no line of the log at each.
+        match handshake {
+            Ok(Ok(stream)) => {
+                let is_http_2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                self.speak(stream, if is_http_2 { Protocol::Http2 } else { Protocol::Http1 }).await;
+            }
+            Ok(Err(error)) => tracing::debug!("a TLS handshake failed: {error}"),
+            Err(_) => tracing::debug!("a TLS handshake took too long"),
+        }
+    }
+
+    async fn speak(self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, protocol: Protocol) {
+        let builder = Builder::new(TokioExecutor::new());
+        let mut builder = match protocol {
+            Protocol::Http1 => builder.http1_only(),
+            Protocol::Http2 => builder.http2_only(),
+        };
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(self.head);
+        builder.http2().timer(TokioTimer::new()).keep_alive_interval(self.head).keep_alive_timeout(self.head).max_concurrent_streams(64);
+        let service = TowerToHyperService::new(Extension(ConnectInfo(self.peer)).layer(self.app));
+        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        // What goes wrong with a connection is its caller's; requests have lines of their own.
+        if let Err(error) = self.watcher.watch(connection).await {
+            tracing::debug!("a connection ended: {error}");
+        }
+    }
+}
+
+/// What a caller begins to speak; nothing if it says nothing in time, or hangs up.
+async fn protocol(stream: &TcpStream, patience: Duration) -> Option<Protocol> {
+    let begun = Instant::now();
+    let mut first = [0; HTTP_2.len()];
+    loop {
+        let left = patience.checked_sub(begun.elapsed())?;
+        let read = timeout(left, stream.peek(&mut first)).await.ok()?.ok()?;
+        match first.get(..read)? {
+            [] => return None,
+            HTTP_2 => return Some(Protocol::Http2),
+            // Not yet to be told apart from one of `POST` or `PUT`.
+            begin if HTTP_2.starts_with(begin) => sleep(Duration::from_millis(5)).await,
+            _ => return Some(Protocol::Http1),
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Connections that are slow, silent, or secret.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+
+use crate::harness::{Options, Server, drawn};
+
+fn connect(server: &Server) -> TcpStream {
+    let connection = TcpStream::connect(server.url.split_once("://").unwrap().1).unwrap();
+    connection.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    connection
+}
+
+/// How long it takes until the server hangs up.
+fn until_it_hangs_up(mut connection: TcpStream) -> Duration {
+    let begun = Instant::now();
+    let mut said = Vec::new();
+    match connection.read_to_end(&mut said) {
+        Ok(_) => {}
+        // It did not read all that was sent.
+        Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset),
+    }
+    begun.elapsed()
+}
+
+#[test]
+fn whoever_says_nothing_or_says_it_slowly_is_hung_up_on() {
+    let server = Options::drawn().arg("--deadline", "1").start();
+    let silent = connect(&server);
+    let mut half = connect(&server);
+    half.write_all(b"POST /process_frame HTTP/1.1\r\nhost: x\r\nx-slow: ").unwrap();
+    let mut begun_as_http_2 = connect(&server);
+    begun_as_http_2.write_all(b"P").unwrap();
+    let mut idle = connect(&server);
+    idle.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    for (what, connection) in [("silent", silent), ("half a head", half), ("a letter", begun_as_http_2), ("idle", idle)] {
+        let took = until_it_hangs_up(connection);
+        assert!(took < Duration::from_secs(10), "{what}: {took:?}");
+    }
+    // A letter a second for ever is no head either.
+    let mut dripping = connect(&server);
+    let begun = Instant::now();
+    while dripping.write_all(b"x").is_ok() {
+        assert!(begun.elapsed() < Duration::from_secs(15), "a head that never ends is waited for");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    server.recognize(drawn("alice-probe.png")).ok();
+}
+
+#[test]
+fn a_body_that_drips_is_given_up_at_the_deadline() {
+    let server = Options::drawn().arg("--deadline", "1").start();
+    let mut dripping = connect(&server);
+    dripping.write_all(b"POST /process_frame HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\ncontent-length: 100000\r\n\r\n").unwrap();
+    let begun = Instant::now();
+    let mut writer = dripping.try_clone().unwrap();
+    let drip = std::thread::spawn(move || {
+        while writer.write_all(b"x").is_ok() && begun.elapsed() < Duration::from_secs(15) {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    });
+    let mut answer = [0; 12];
+    dripping.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 408");
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    drop(dripping);
+    drip.join().unwrap();
+}
+
+#[test]
+fn connections_on_which_nothing_happens_do_not_hold_up_the_end() {
+    let mut server = Options::drawn().start();
+    let _silent = connect(&server);
+    let mut idle = connect(&server);
+    idle.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    let mut answer = [0; 15];
+    idle.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200 OK");
+    let begun = Instant::now();
+    assert_eq!(server.terminate(), Some(0));
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn the_service_speaks_tls_and_takes_up_a_new_certificate() {
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate, key) = (folder.path().join("certificate.pem"), folder.path().join("key.pem"));
+    let made = || {
+        let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        std::fs::write(&certificate, cert.pem()).unwrap();
+        std::fs::write(&key, signing_key.serialize_pem()).unwrap();
+        cert.pem()
+    };
+    let first = made();
+    let server = Options::drawn().arg("--tls-certificate", &certificate).arg("--tls-key", &key).start();
+    let port = server.url.rsplit_once(':').unwrap().1;
+    assert!(server.url.starts_with("https://"));
+    let ask = |root: &str| -> Result<String, ureq::Error> {
+        let roots = RootCerts::new_with_certs(&[Certificate::from_pem(root.as_bytes()).unwrap()]);
+        let tls = TlsConfig::builder().root_certs(roots).build();
+        let agent: ureq::Agent = ureq::Agent::config_builder().tls_config(tls).timeout_global(Some(Duration::from_secs(10))).build().into();
+        let frame = drawn("alice-probe.png");
+        let mut answer = agent.post(format!("https://localhost:{port}/process_frame")).header("content-type", "image/png").send(&frame)?;
+        answer.body_mut().read_to_string()
+    };
+    assert!(ask(&first).unwrap().contains("recognized_faces"));
+    // In the clear nobody is answered.
+    let mut plain = connect(&server);
+    plain.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    let mut said = Vec::new();
+    let _ = plain.read_to_end(&mut said);
+    assert!(!said.starts_with(b"HTTP"), "{said:?}");
+
+    let second = made();
+    let hang_up = || assert!(std::process::Command::new("kill").args(["-HUP", &server.pid().to_string()]).status().unwrap().success());
+    hang_up();
+    let begun = Instant::now();
+    while ask(&second).is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "{}", server.log());
+    }
+    assert!(ask(&first).is_err(), "the certificate before is not shown any more");
+    // One that cannot be used changes nothing.
+    std::fs::write(&key, "no key").unwrap();
+    hang_up();
+    while !server.log().contains("the certificate stays as it was") {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{}", server.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(ask(&second).is_ok());
+}
+
+#[test]
+fn half_of_a_certificate_is_refused_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("it.pem");
+    std::fs::write(&file, "nothing").unwrap();
+    let error = Options::drawn().arg("--tls-certificate", &file).refuse();
+    assert!(error.contains("TLS needs both --tls-certificate and --tls-key"), "{error}");
+    let error = Options::drawn().arg("--tls-certificate", &file).arg("--tls-key", &file).refuse();
+    assert!(error.contains("there is no certificate in"), "{error}");
+}
+
+#[test]
+fn monitoring_sees_how_requests_go_and_nobody_in_particular() {
+    let server = Options::drawn().start();
+    server.enroll("zenobia", [drawn("alice-1.png")]).ok();
+    for _ in 0..3 {
+        server.recognize(drawn("alice-probe.png")).ok();
+    }
+    server.post("/process_frame", Some("text/plain"), b"x").error(415, "unsupported_content_type");
+    server.post("/nowhere/at/all", None, b"").error(404, "not_found");
+    let get = |url: String| ureq::get(url).call().unwrap();
+    let metrics = get(format!("{}/metrics", server.admin)).body_mut().read_to_string().unwrap();
+    for line in [
+        "rostro_requests_total{route=\"/process_frame\",status=\"200\"} 3",
+        "rostro_requests_total{route=\"/process_frame\",status=\"415\"} 1",
+        "rostro_requests_total{route=\"/process-images\",status=\"200\"} 1",
+        "rostro_requests_total{route=\"other\",status=\"404\"} 1",
+        "rostro_request_seconds_count{route=\"/process_frame\"} 4",
+        "rostro_stage_seconds_count{stage=\"detect\"} 3",
+        "rostro_people 1",
+    ] {
+        assert!(metrics.lines().any(|other| other == line), "{line} is not in {metrics}");
+    }
+    assert!(!metrics.contains("zenobia"));
+
+    let mut healthy = get(format!("{}/healthz", server.url));
+    assert_eq!(healthy.headers()["x-content-type-options"], "nosniff");
+    assert_eq!(healthy.headers()["cache-control"], "no-store");
+    assert_eq!(healthy.body_mut().read_to_string().unwrap(), r#"{"status":"ok"}"#);
+    let ready: serde_json::Value =
+        serde_json::from_str(&get(format!("{}/readyz", server.url)).body_mut().read_to_string().unwrap()).unwrap();
+    assert_eq!((&ready["status"], &ready["pipeline"]["digest"]), (&"ready".into(), &server.active().into()));
+
+    // The caller's trace is in the log.
+    let headers = [("content-type", "image/png"), ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")];
+    let answer = server.post_with("/process_frame", &headers, &drawn("alice-probe.png"));
+    assert!(server.log_of(&answer).contains("trace=\"4bf92f3577b34da6a3ce929d0e0e4736\""), "{}", server.log());
+}
