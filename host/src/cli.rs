@@ -51,6 +51,8 @@ enum Command {
         #[command(subcommand)]
         command: PipelineCommand,
     },
+    /// Print the interface as an OpenAPI document
+    Openapi,
     /// Send pictures to a running service and print a line for each answer
     Watch(WatchArgs),
 }
@@ -96,6 +98,10 @@ impl Cli {
             Command::Models { models, command } => Ok(models::run(command, &models)?),
             Command::Runtime { runtime, command } => Ok(runtime::run(command, &runtime)?),
             Command::Pipeline { command } => pipeline::run(command).map_err(|error| Box::new(error).into()),
+            Command::Openapi => {
+                crate::printed::say(&crate::http::document());
+                Ok(())
+            }
             Command::Watch(args) => Ok(watch::run(&args)?),
         }
     }

@@ -115,6 +115,8 @@ pub(crate) fn run(config: Config) -> Result<(), ServeError> {
         .thread_name("rostro-http")
         .build()?;
     let served = runtime.block_on(async {
+        // From here on a hang-up is no end.
+        let hangups = Hangups::new();
         // The cheapest things that can be wrong come first: a taken port is told at once.
         let listener = bind(config.listen, "--listen").await?;
         let address = listener.local_addr()?;
@@ -133,7 +135,7 @@ pub(crate) fn run(config: Config) -> Result<(), ServeError> {
             let app = admin::app(Arc::clone(&deployment), executor, traffic, tokens, people);
             tokio::spawn(listener::serve(listener, app, None, patience(&config), std::future::pending()));
         }
-        tokio::spawn(reload_when_told(keeper, tls.clone()));
+        tokio::spawn(reload_when_told(hangups, keeper, tls.clone()));
         tracing::info!("serving on {}://{address}", if tls.is_some() { "https" } else { "http" });
         serve_until_told(listener, app, tls, patience(&config)).await;
         Ok(())
@@ -246,33 +248,55 @@ async fn told_to_stop() {
     let _ = interrupt.await;
 }
 
-/// Reads again what may change while the service runs, whenever it gets SIGHUP.
-async fn reload_when_told(keeper: Doorkeeper, tls: Option<Tls>) {
+/// SIGHUP, by which operators and systemd ask for keys and certificates to be read again.
+struct Hangups {
     #[cfg(unix)]
-    {
-        let Ok(mut hangup) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) else {
-            tracing::warn!("cannot listen for SIGHUP: keys and certificates are not read again");
+    signal: Option<tokio::signal::unix::Signal>,
+}
+
+impl Hangups {
+    fn new() -> Self {
+        #[cfg(unix)]
+        {
+            let signal = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
+            let signal = signal.inspect_err(|error| tracing::warn!("cannot listen for SIGHUP: {error}")).ok();
+            Self { signal }
+        }
+        #[cfg(not(unix))]
+        Self {}
+    }
+
+    /// Waits for the next.
+    async fn next(&mut self) {
+        #[cfg(unix)]
+        if let Some(signal) = &mut self.signal
+            && signal.recv().await.is_some()
+        {
             return;
-        };
-        while hangup.recv().await.is_some() {
-            let (keeper, tls) = (keeper.clone(), tls.clone());
-            let reload = tokio::task::spawn_blocking(move || {
-                match keeper.reload() {
-                    Ok(Some(keys)) => tracing::info!(keys, "API keys read again"),
-                    Ok(None) => tracing::info!("no API keys are configured"),
-                    Err(error) => tracing::error!("the API keys stay as they were: {error}"),
-                }
-                match tls.map(|tls| tls.reload()) {
-                    Some(Ok(())) => tracing::info!("certificate read again"),
-                    Some(Err(error)) => tracing::error!("the certificate stays as it was: {error}"),
-                    None => {}
-                }
-            });
-            if let Err(error) = reload.await {
-                tracing::error!("keys and certificates stay as they were: {error}");
+        }
+        std::future::pending().await
+    }
+}
+
+/// Reads again what may change while the service runs, whenever it is told to.
+async fn reload_when_told(mut hangups: Hangups, keeper: Doorkeeper, tls: Option<Tls>) {
+    loop {
+        hangups.next().await;
+        let (keeper, tls) = (keeper.clone(), tls.clone());
+        let reload = tokio::task::spawn_blocking(move || {
+            match keeper.reload() {
+                Ok(Some(keys)) => tracing::info!(keys, "API keys read again"),
+                Ok(None) => tracing::info!("no API keys are configured"),
+                Err(error) => tracing::error!("the API keys stay as they were: {error}"),
             }
+            match tls.map(|tls| tls.reload()) {
+                Some(Ok(())) => tracing::info!("certificate read again"),
+                Some(Err(error)) => tracing::error!("the certificate stays as it was: {error}"),
+                None => {}
+            }
+        });
+        if let Err(error) = reload.await {
+            tracing::error!("keys and certificates stay as they were: {error}");
         }
     }
-    #[cfg(not(unix))]
-    drop((keeper, tls));
 }

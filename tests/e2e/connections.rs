@@ -181,3 +181,19 @@ fn monitoring_sees_how_requests_go_and_nobody_in_particular() {
     let answer = server.post_with("/process_frame", &headers, &drawn("alice-probe.png"));
     assert!(server.log_of(&answer).contains("trace=\"4bf92f3577b34da6a3ce929d0e0e4736\""), "{}", server.log());
 }
+
+#[test]
+fn the_document_of_the_interface_is_the_one_that_is_checked_in() {
+    let printed = String::from_utf8(crate::harness::rostro().arg("openapi").output().unwrap().stdout).unwrap();
+    let kept = std::fs::read_to_string(crate::harness::root().join("docs/openapi.json")).unwrap();
+    assert!(printed == kept, "docs/openapi.json is not what the code says; write it anew with `rostro openapi > docs/openapi.json`");
+    let server = Options::drawn().start();
+    let get = |path: &str| ureq::get(format!("{}{path}", server.url)).call().unwrap().body_mut().read_to_string().unwrap();
+    let served: serde_json::Value = serde_json::from_str(&get("/openapi.json")).unwrap();
+    assert_eq!(served, serde_json::from_str::<serde_json::Value>(&kept).unwrap());
+    assert_eq!(served["openapi"], "3.1.0");
+    for path in ["/process_frame", "/process-images", "/v1/compare", "/v1/people/{id}", "/v1/groups/{group}/people/{id}", "/readyz"] {
+        assert!(served["paths"][path].is_object(), "{path}");
+    }
+    assert!(get("/api").contains("api.js") && get("/api.js").contains("openapi.json"));
+}

@@ -136,7 +136,7 @@ fn a_face_that_is_another_persons_is_told_and_strictly_refused() {
 
     let strict = reasons(&server.enroll_with("impostor", "strict", [photo("s6", "right")]));
     let (value, limit) = measured(&strict, "another_person");
-    assert!(value > limit && strict[0]["message"].as_str().unwrap().contains("'s6'"), "{strict:?}");
+    assert!(value > limit && !strict[0]["message"].as_str().unwrap().contains("s6"), "{strict:?}");
     let standard = server.enroll_with("impostor", "standard", [photo("s6", "right")]).ok();
     measured(standard["accepted"][0]["warnings"].as_array().unwrap(), "another_person");
     assert_eq!(server.enroll("s36", [photo("s36", "right")]).ok()["accepted"][0]["warnings"], serde_json::json!([]));

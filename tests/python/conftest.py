@@ -66,8 +66,8 @@ def server(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def plain_server(tmp_path_factory):
-    """The same that does exactly what the replaced service did: its embeddings of enrolment photos are those of probes."""
-    with serving(tmp_path_factory.mktemp("server"), "--setting", "letterbox=square") as server:
+    """The same that does exactly what the replaced service did: no review, and embeddings of enrolment photos are those of probes."""
+    with serving(tmp_path_factory.mktemp("server"), "--setting", "letterbox=square", "--review", "off") as server:
         yield server
 
 

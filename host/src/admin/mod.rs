@@ -11,14 +11,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use axum::extract::{FromRequestParts, Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use axum::http::request::Parts;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use http_body_util::BodyExt;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -27,7 +25,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::deployment::{Actor, ChangeError, Deployment, Given, Outcome, RevisionStatus, Statuses};
 use crate::digest::Sha256Digest;
 use crate::executor::Executor;
-use crate::http::{ApiError, drop_rest, method_not_allowed, observe, panicked};
+use crate::http::{ApiError, Asked, drop_rest, method_not_allowed, observe, panicked};
 use crate::plugin::PluginError;
 use crate::traffic::Traffic;
 
@@ -85,19 +83,6 @@ pub(crate) struct Changed {
     pub changed: bool,
     /// The revision that it is about.
     pub revision: RevisionStatus,
-}
-
-/// The parameters of a request, or an error that names the wrong one.
-struct Asked<T>(T);
-
-impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let query = Query::<T>::from_request_parts(parts, state).await;
-        let Query(asked) = query.map_err(|error| ApiError::bad_request("invalid_query", error.body_text()))?;
-        Ok(Self(asked))
-    }
 }
 
 /// The interface as an HTTP application; `people` is what manages them.

@@ -6,9 +6,11 @@ use axum::Json;
 use axum::extract::{Extension, Request, State};
 use serde::Serialize;
 use serde_json::json;
+use utoipa::ToSchema;
 
 use super::error::ApiError;
 use super::form::{Form, FormLimits, Wanted};
+use super::openapi::{Admission, EnrollForm, Images, Storing};
 use super::request::RequestId;
 use super::{App, ContentType, PipelineHeader, PipelineInfo};
 use crate::bindings::Reason;
@@ -24,7 +26,7 @@ const IDS: [&str; 2] = ["student_id", "id"];
 const FIELDS: Wanted = Wanted { texts: &["student_id", "id", "review"], files: &["images"] };
 
 /// The answer. `status`, `filepath` and `message` are what the replaced service answered; the rest stands beside them.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct EnrollAnswer {
     status: &'static str,
     filepath: String,
@@ -37,7 +39,7 @@ pub(super) struct EnrollAnswer {
     request_id: String,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct AcceptedPhoto {
     /// Which photo of the request, from 0.
     image: usize,
@@ -47,7 +49,7 @@ struct AcceptedPhoto {
     warnings: Vec<ReasonAnswer>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct RejectedPhoto {
     /// Which photo of the request, from 0.
     image: usize,
@@ -55,7 +57,7 @@ struct RejectedPhoto {
     reasons: Vec<ReasonAnswer>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct ReasonAnswer {
     code: String,
     message: String,
@@ -87,6 +89,14 @@ impl Photos {
     }
 }
 
+/// Enrol a person from photos, in place of those before.
+#[utoipa::path(
+    post,
+    path = "/process-images",
+    tag = "enrol",
+    request_body(content = EnrollForm, content_type = "multipart/form-data"),
+    responses((status = 200, description = "What became of each photo", body = EnrollAnswer), Admission, Images, Storing)
+)]
 pub(super) async fn process_images(
     State(app): State<App>,
     Extension(request_id): Extension<RequestId>,

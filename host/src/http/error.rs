@@ -109,6 +109,16 @@ impl ApiError {
         }
     }
 
+    /// What the service's error is to a caller who deletes somebody, of whom a part may be gone already.
+    pub(super) fn of_deletion(error: ServiceError) -> Self {
+        match error {
+            ServiceError::People(error @ (PeopleError::Gallery(_) | PeopleError::Groups(_))) => {
+                Self::internal("deletion_failed", "The person could not be deleted as a whole; delete them again.", error)
+            }
+            other => Self::of_service(other),
+        }
+    }
+
     fn of_run(error: RunError) -> Self {
         match error {
             RunError::Undecodable(cause) => Self::bad_request("undecodable_image", "Could not decode image.").with("cause", cause),

@@ -6,26 +6,31 @@
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{App, PipelineInfo};
 
 /// That the process answers.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Alive {
     status: &'static str,
 }
 
 /// That requests are answered, and by what.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Ready {
     status: &'static str,
     pipeline: PipelineInfo,
 }
 
+/// Whether the process answers.
+#[utoipa::path(get, path = "/healthz", tag = "health", responses((status = 200, description = "It does", body = Alive)))]
 pub(super) async fn healthz() -> Json<Alive> {
     Json(Alive { status: "ok" })
 }
 
+/// Whether requests are answered, and by what.
+#[utoipa::path(get, path = "/readyz", tag = "health", responses((status = 200, description = "They are", body = Ready)))]
 pub(super) async fn readyz(State(app): State<App>) -> Json<Ready> {
     Json(Ready { status: "ready", pipeline: PipelineInfo::of(&app.service.active()) })
 }

@@ -28,6 +28,9 @@ const LARGEST: usize = 1 << 20;
 /// Where a key may stand beside `authorization`.
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
+/// Which page has a browser send a request.
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
 /// What a key is good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scope {
@@ -52,7 +55,7 @@ impl Scope {
 }
 
 /// The keys that are good. They are kept as digests under a secret of this process: comparing them tells nothing of a key by the time it
-/// takes, and a dump of memory none of them.
+/// takes.
 struct Keys {
     secret: [u8; 32],
     keys: Vec<Key>,
@@ -181,6 +184,7 @@ impl Doorkeeper {
     /// Who sends a request with these headers, if they may do what the scope says.
     fn who(&self, headers: &HeaderMap, scope: Scope) -> Result<Option<Arc<str>>, ApiError> {
         let Some(kept) = &self.0 else {
+            refuse_other_pages(headers)?;
             return match scope {
                 Scope::Recognise | Scope::Enrol => Ok(None),
                 Scope::Manage => {
@@ -209,6 +213,19 @@ impl Doorkeeper {
             }
         }
     }
+}
+
+/// Refuses what a page of somebody else's has a browser send: where no key is asked for, whoever uses the browser could be made to enrol
+/// somebody.
+fn refuse_other_pages(headers: &HeaderMap) -> Result<(), ApiError> {
+    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let host = text(header::HOST);
+    let is_other = text(header::ORIGIN).is_some_and(|origin| origin.split_once("://").map(|(_, host)| host) != host);
+    if is_other || text(SEC_FETCH_SITE).is_some_and(|site| !matches!(site, "same-origin" | "none")) {
+        let message = "Pages of other sites may not use the service.";
+        return Err(ApiError::new(StatusCode::FORBIDDEN, "cross_origin_refused", message));
+    }
+    Ok(())
 }
 
 impl std::fmt::Debug for Doorkeeper {
@@ -283,6 +300,22 @@ mod tests {
         let keeper = Doorkeeper::new(None).unwrap();
         let asks = |scope| keeper.who(&HeaderMap::new(), scope).map_err(|error| error.code);
         assert_eq!([Scope::Recognise, Scope::Enrol, Scope::Manage].map(asks), [Ok(None), Ok(None), Err("keys_required")]);
+    }
+
+    #[test]
+    fn pages_of_other_sites_get_nothing_where_no_key_is_asked_for() {
+        let keeper = Doorkeeper::new(None).unwrap();
+        let asks = |pairs: &[(&'static str, &str)]| {
+            let headers = pairs.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect();
+            keeper.who(&headers, Scope::Enrol).map_err(|error| error.code)
+        };
+        let host = ("host", "127.0.0.1:4000");
+        assert_eq!(asks(&[host]), Ok(None));
+        assert_eq!(asks(&[host, ("origin", "http://127.0.0.1:4000"), ("sec-fetch-site", "same-origin")]), Ok(None));
+        for other in ["http://evil.example", "http://127.0.0.1:4001", "null"] {
+            assert_eq!(asks(&[host, ("origin", other)]), Err("cross_origin_refused"), "{other}");
+        }
+        assert_eq!(asks(&[host, ("sec-fetch-site", "cross-site")]), Err("cross_origin_refused"));
     }
 
     #[test]

@@ -3,9 +3,11 @@
 mod body;
 mod enroll;
 mod error;
+mod extract;
 mod form;
 mod health;
 mod keys;
+mod openapi;
 mod page;
 mod recognize;
 mod request;
@@ -22,16 +24,22 @@ use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, IntoResponseParts, Response, ResponseParts};
-use axum::routing::{get, post};
+use axum::routing::get;
 use serde::Serialize;
 use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::OpenApi;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use self::body::BodyMemory;
 pub(crate) use self::body::{Content, drop_rest};
 pub(crate) use self::error::ApiError;
+pub(crate) use self::extract::Asked;
 use self::form::{FormLimits, body_too_large};
 use self::keys::{Door, Scope, admit};
 pub(crate) use self::keys::{Doorkeeper, KeysError};
+use self::openapi::Document;
 pub(crate) use self::request::observe;
 use crate::revision::Revision;
 use crate::service::Service;
@@ -75,16 +83,14 @@ impl App {
 pub(crate) fn app(service: Arc<Service>, limits: BodyLimits, keeper: &Doorkeeper, traffic: &Traffic) -> (Router, Router) {
     let app = App::new(service, limits, traffic.clone());
     let door = |scope| from_fn_with_state(Door { keeper: keeper.clone(), scope }, admit);
-    let recognise = v1::recognising().route("/process_frame", post(recognize::process_frame)).route_layer(door(Scope::Recognise));
-    let enrol = v1::enrolling().route("/process-images", post(enroll::process_images)).route_layer(door(Scope::Enrol));
-    let manage = v1::managing().route_layer(door(Scope::Manage));
-    let routes = Router::new()
-        .merge(recognise)
-        .merge(enrol)
-        .merge(manage)
-        .route("/healthz", get(health::healthz))
-        .route("/readyz", get(health::readyz))
+    let documented = documented(&|routes, scope| routes.route_layer(door(scope)));
+    let routes = documented.split_for_parts().0;
+    let document = bytes::Bytes::from(document());
+    let routes = routes
+        .route("/openapi.json", get(|| async move { ([(header::CONTENT_TYPE, "application/json")], document) }))
         .route("/", get(page::html))
+        .route("/api", get(page::api_html))
+        .route("/api.js", get(page::api_js))
         .route("/page.css", get(page::css))
         .route("/page.js", get(page::js))
         .fallback(not_found)
@@ -93,11 +99,29 @@ pub(crate) fn app(service: Arc<Service>, limits: BodyLimits, keeper: &Doorkeeper
         .layer(DefaultBodyLimit::max(limits.body_bytes))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(Some(traffic.clone()), observe));
-    (routes.with_state(app.clone()), v1::managing().with_state(app))
+    (routes.with_state(app.clone()), Router::from(v1::managing()).with_state(app))
+}
+
+/// Every route that callers use, each behind the door of its scope.
+fn documented(behind: &dyn Fn(OpenApiRouter<App>, Scope) -> OpenApiRouter<App>) -> OpenApiRouter<App> {
+    let recognise = v1::recognising().routes(routes!(recognize::process_frame));
+    let enrol = v1::enrolling().routes(routes!(enroll::process_images));
+    OpenApiRouter::with_openapi(Document::openapi())
+        .merge(behind(recognise, Scope::Recognise))
+        .merge(behind(enrol, Scope::Enrol))
+        .merge(behind(v1::managing(), Scope::Manage))
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+}
+
+/// The interface as an OpenAPI document, in JSON.
+pub(crate) fn document() -> String {
+    let (_, document) = documented(&|routes, _| routes).split_for_parts();
+    document.to_pretty_json().unwrap_or_default()
 }
 
 /// Which pipeline answered.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 struct PipelineInfo {
     name: String,
     version: String,

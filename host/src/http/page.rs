@@ -23,3 +23,17 @@ pub(super) async fn css() -> impl IntoResponse {
 pub(super) async fn js() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/javascript; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")], include_str!("page/page.js"))
 }
+
+/// The page at `/api`: every operation of the OpenAPI document, to read and to try.
+pub(super) async fn api_html() -> impl IntoResponse {
+    let headers = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::CACHE_CONTROL, "no-cache"),
+    ];
+    (headers, include_str!("page/api.html"))
+}
+
+pub(super) async fn api_js() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/javascript; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")], include_str!("page/api.js"))
+}

@@ -7,10 +7,12 @@ use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::body::{self, Content};
 use super::error::ApiError;
 use super::form::{Form, FormLimits, Wanted, file_too_large};
+use super::openapi::{Admission, FrameForm, Image, Images, Missing};
 use super::request::RequestId;
 use super::v1::groups::unknown_group;
 use super::{App, ContentType, PipelineHeader, PipelineInfo};
@@ -30,23 +32,26 @@ const FIELDS: Wanted = Wanted { texts: &["group", "schedule_id"], files: &["imag
 const X_ROSTRO_CANARY: HeaderName = HeaderName::from_static("x-rostro-canary");
 
 /// The answer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct FrameAnswer {
     recognized_faces: Vec<FaceAnswer>,
     frame: FrameSize,
     pipeline: PipelineInfo,
+    /// Milliseconds by stage.
+    #[schema(value_type = HashMap<String, f64>)]
     timings_ms: Map<String, Value>,
     request_id: String,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct FrameSize {
     pub width: u32,
     pub height: u32,
 }
 
 /// A face. `identity` and `confidence` are what the replaced service answered; the rest stands beside them.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = RecognizedFace)]
 struct FaceAnswer {
     /// The person's id, or `Unknown`.
     identity: String,
@@ -66,12 +71,20 @@ struct FaceAnswer {
     candidates: Vec<CandidateAnswer>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct CandidateAnswer {
     identity: String,
     similarity: f32,
 }
 
+/// Who is in a frame.
+#[utoipa::path(
+    post,
+    path = "/process_frame",
+    tag = "recognise",
+    request_body(content((FrameForm = "multipart/form-data"), (Image = "image/jpeg"), (Image = "image/png"), (Image = "image/webp"))),
+    responses((status = 200, description = "Every face, largest first", body = FrameAnswer), Admission, Missing, Images)
+)]
 pub(super) async fn process_frame(
     State(app): State<App>,
     Extension(id): Extension<RequestId>,

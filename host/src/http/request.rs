@@ -7,12 +7,12 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
 use tracing::Instrument;
 use uuid::Uuid;
 
 use super::X_ROSTRO_PIPELINE;
 use super::error::ApiError;
+use super::openapi::ErrorAnswer;
 use crate::traffic::Traffic;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -39,7 +39,14 @@ impl RequestId {
 /// What is asked for, without what stands in it for a person: as the route is written where there is one.
 fn path(request: &Request) -> String {
     let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
-    matched.filter(|path| path.contains("people")).unwrap_or_else(|| request.uri().path()).to_owned()
+    let names_somebody = |path: &str| path.contains("people") || path.contains("groups");
+    match (matched, request.uri().path()) {
+        (Some(route), path) if names_somebody(path) => route,
+        // Nearly a route: what stands in it may be somebody's id all the same.
+        (None, path) if names_somebody(path) => "/…",
+        (_, path) => path,
+    }
+    .to_owned()
 }
 
 /// Gives the request its id, logs its end, counts it, and writes the body of an error.
@@ -91,7 +98,7 @@ fn protect(headers: &mut HeaderMap) {
 }
 
 fn with_body(response: Response, error: &ApiError, id: &RequestId) -> Response {
-    let body = json!({ "error": error.message, "code": error.code, "details": error.details, "request_id": id.as_str() });
+    let body = ErrorAnswer::new(&error.message, error.code, &error.details, id.as_str());
     let mut written = (response.status(), axum::Json(body)).into_response();
     for name in [header::RETRY_AFTER, X_ROSTRO_PIPELINE] {
         if let Some(value) = response.headers().get(&name) {

@@ -62,7 +62,7 @@ impl Rows {
         self.chunks.last().map_or(0, |last| (self.chunks.len() - 1) * CHUNK + last.owners.len())
     }
 
-    /// A row's numbers, those that it had before if it is a hole.
+    /// A row's numbers, zeros if it is a hole.
     pub(super) fn values(&self, row: usize) -> &[f32] {
         let start = row % CHUNK * self.stride;
         self.chunks.get(row / CHUNK).and_then(|chunk| chunk.values.get(start..start + self.stride)).unwrap_or_default()
@@ -98,8 +98,15 @@ impl Rows {
     /// Makes a row a hole.
     pub(super) fn clear(&mut self, row: usize) {
         let chunk = self.chunks.get_mut(row / CHUNK).map(Arc::make_mut);
-        if let Some(owner) = chunk.and_then(|chunk| chunk.owners.get_mut(row % CHUNK)) {
-            *owner = None;
+        if let Some(chunk) = chunk {
+            if let Some(owner) = chunk.owners.get_mut(row % CHUNK) {
+                *owner = None;
+            }
+            // What is deleted is gone: not only nobody's.
+            chunk.values.iter_mut().skip(row % CHUNK * self.stride).take(self.stride).for_each(|value| *value = 0.0);
+        }
+        if let Some(signs) = self.signs.get_mut(row / BLOCK).map(Arc::make_mut) {
+            signs.set(row % BLOCK, &vec![0.0; self.stride]);
         }
     }
 }

@@ -225,7 +225,8 @@ fn beside_others(
     let nearest = live.view.nearest(std::slice::from_ref(&sample.embedding), 2)?;
     let other = nearest.into_iter().flatten().find(|near| near.id.as_str() != id.as_str() && near.similarity > threshold);
     let Some(other) = other else { return Ok(Beside::Fits(Vec::new())) };
-    let message = format!("This face is enrolled as '{}' already; delete that, or check whose photo this is.", other.id);
+    // Whose it is, a caller who may only enrol is not told.
+    let message = "This face is enrolled under another id already; check whose photo this is.".to_owned();
     let reason = Reason { code: "another_person".to_owned(), message, value: Some(other.similarity), limit: Some(threshold) };
     Ok(if review == Review::Strict { Beside::Refused(reason) } else { Beside::Fits(vec![reason]) })
 }

@@ -68,6 +68,11 @@ impl Service {
         Ok(Some(PersonTemplates { contract: contract.id.clone(), dimension: contract.dimension, vectors }))
     }
 
+    /// Writes down that somebody changed a group, in which nobody is named.
+    pub(crate) fn note_group(&self, actor: &Actor, action: &str, changed: bool) {
+        self.deployment.note_person(actor, action, if changed { "done" } else { "unchanged" });
+    }
+
     /// Deletes a person; whether there was one.
     ///
     /// # Errors

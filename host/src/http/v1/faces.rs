@@ -6,10 +6,12 @@ use axum::Json;
 use axum::extract::{Extension, Request, State};
 use serde::Serialize;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use crate::bindings::{Analysis, AnalyzedFace, Purpose};
 use crate::http::error::ApiError;
 use crate::http::form::{Form, FormLimits, Wanted};
+use crate::http::openapi::{Admission, CompareForm, FrameForm, Image, Images};
 use crate::http::recognize::{FrameSize, frame, milliseconds};
 use crate::http::request::RequestId;
 use crate::http::{App, ContentType, PipelineHeader, PipelineInfo};
@@ -20,7 +22,7 @@ use crate::service::Looked;
 const PAIR: Wanted = Wanted { texts: &[], files: &["a", "b"] };
 
 /// The faces of an image.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct FacesAnswer {
     faces: Vec<FaceAnswer>,
     frame: FrameSize,
@@ -28,12 +30,15 @@ pub(super) struct FacesAnswer {
     #[serde(skip_serializing_if = "Option::is_none")]
     contract: Option<String>,
     pipeline: PipelineInfo,
+    /// Milliseconds by stage.
+    #[schema(value_type = HashMap<String, f64>)]
     timings_ms: Map<String, Value>,
     request_id: String,
 }
 
 /// A face.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SeenFace)]
 pub(super) struct FaceAnswer {
     /// The detector's confidence, 0 to 1.
     det_score: f32,
@@ -42,6 +47,7 @@ pub(super) struct FaceAnswer {
     /// Left eye, right eye, nose, left and right corner of the mouth: x and y in pixels of the upright image.
     landmarks: Vec<[f32; 2]>,
     /// What the pipeline measured, by name.
+    #[schema(value_type = HashMap<String, f32>)]
     measures: Map<String, Value>,
     /// The recogniser's output, not normalised.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,7 +55,7 @@ pub(super) struct FaceAnswer {
 }
 
 /// Two images side by side.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct CompareAnswer {
     a: SideAnswer,
     b: SideAnswer,
@@ -61,17 +67,19 @@ pub(super) struct CompareAnswer {
     threshold: f32,
     contract: String,
     pipeline: PipelineInfo,
+    /// Milliseconds by stage.
+    #[schema(value_type = HashMap<String, f64>)]
     timings_ms: Map<String, Value>,
     request_id: String,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct SideAnswer {
     frame: FrameSize,
     faces: Vec<FaceAnswer>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct PairAnswer {
     /// Which face of each image, from 0.
     a: usize,
@@ -81,6 +89,14 @@ struct PairAnswer {
     same_person: bool,
 }
 
+/// Find the faces in an image.
+#[utoipa::path(
+    post,
+    path = "/v1/detect",
+    tag = "recognise",
+    request_body(content((FrameForm = "multipart/form-data"), (Image = "image/jpeg"), (Image = "image/png"), (Image = "image/webp"))),
+    responses((status = 200, description = "Every face, largest first, without embeddings", body = FacesAnswer), Admission, Images)
+)]
 pub(super) async fn detect(
     state: State<App>,
     id: Extension<RequestId>,
@@ -89,6 +105,14 @@ pub(super) async fn detect(
     look(state, id, request, Purpose::Detect).await
 }
 
+/// Find the faces in an image and embed them.
+#[utoipa::path(
+    post,
+    path = "/v1/embeddings",
+    tag = "recognise",
+    request_body(content((FrameForm = "multipart/form-data"), (Image = "image/jpeg"), (Image = "image/png"), (Image = "image/webp"))),
+    responses((status = 200, description = "Every face, largest first, with its embedding", body = FacesAnswer), Admission, Images)
+)]
 pub(super) async fn embeddings(
     state: State<App>,
     id: Extension<RequestId>,
@@ -122,6 +146,14 @@ async fn look(
     Ok((PipelineHeader::of(&by), Json(answer)))
 }
 
+/// Compare every face of two images.
+#[utoipa::path(
+    post,
+    path = "/v1/compare",
+    tag = "recognise",
+    request_body(content = CompareForm, content_type = "multipart/form-data"),
+    responses((status = 200, description = "How alike the faces are", body = CompareAnswer), Admission, Images)
+)]
 pub(super) async fn compare(
     State(app): State<App>,
     Extension(id): Extension<RequestId>,

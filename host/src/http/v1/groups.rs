@@ -1,22 +1,26 @@
 //! Groups of people: a course, a shift, a door.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{blocking, person, unknown_person};
+use crate::deployment::Actor;
 use crate::groups::{GroupId, GroupsError};
 use crate::http::App;
 use crate::http::error::ApiError;
+use crate::http::extract::InPath;
+use crate::http::openapi::{Admission, Asking, Missing, Storing, Waiting};
 
 /// Every group.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct GroupsAnswer {
     groups: Vec<ListedGroup>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct ListedGroup {
     group: String,
     /// How many people are in it.
@@ -24,47 +28,113 @@ struct ListedGroup {
 }
 
 /// A group and who is in it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct GroupAnswer {
     group: String,
     people: Vec<String>,
 }
 
 /// What came of a change.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ChangedAnswer {
     /// Whether anything is other than before.
     changed: bool,
 }
 
+/// List groups.
+#[utoipa::path(
+    get,
+    path = "/v1/groups",
+    tag = "manage",
+    responses((status = 200, description = "Every group", body = GroupsAnswer), Admission)
+)]
 pub(super) async fn list(State(app): State<App>) -> Json<GroupsAnswer> {
     let groups = app.service.groups().list().into_iter().map(|(group, people)| ListedGroup { group: group.to_string(), people });
     Json(GroupsAnswer { groups: groups.collect() })
 }
 
-pub(super) async fn show(State(app): State<App>, Path(name): Path<String>) -> Result<Json<GroupAnswer>, ApiError> {
+/// Show who is in a group.
+#[utoipa::path(
+    get,
+    path = "/v1/groups/{group}",
+    tag = "manage",
+    params(("group" = String, Path, description = "The group's name")),
+    responses((status = 200, description = "Who is in it", body = GroupAnswer), Admission, Missing, Asking)
+)]
+pub(super) async fn show(State(app): State<App>, InPath(name): InPath<String>) -> Result<Json<GroupAnswer>, ApiError> {
     let members = app.service.groups().members(&group(&name)?).ok_or_else(|| unknown_group(&name))?;
     let mut people: Vec<String> = members.iter().map(ToString::to_string).collect();
     people.sort();
     Ok(Json(GroupAnswer { group: name, people }))
 }
 
-pub(super) async fn delete(State(app): State<App>, Path(name): Path<String>) -> Result<Json<ChangedAnswer>, ApiError> {
+/// Delete a group, and nobody in it.
+#[utoipa::path(
+    delete,
+    path = "/v1/groups/{group}",
+    tag = "manage",
+    params(("group" = String, Path, description = "The group's name")),
+    responses((status = 200, description = "Whether there was one", body = ChangedAnswer), Admission, Asking, Storing)
+)]
+pub(super) async fn delete(
+    State(app): State<App>,
+    Extension(actor): Extension<Actor>,
+    InPath(name): InPath<String>,
+) -> Result<Json<ChangedAnswer>, ApiError> {
     let group = group(&name)?;
-    let changed = blocking(move || app.service.groups().delete(&group).map_err(failed)).await?;
+    let changed = blocking(move || {
+        let changed = app.service.groups().delete(&group).map_err(failed)?;
+        app.service.note_group(&actor, "delete-group", changed);
+        Ok(changed)
+    })
+    .await?;
     Ok(Json(ChangedAnswer { changed }))
 }
 
-pub(super) async fn add(State(app): State<App>, Path((name, id)): Path<(String, String)>) -> Result<Json<ChangedAnswer>, ApiError> {
+/// Put a person into a group, which is made if there is none.
+#[utoipa::path(
+    put,
+    path = "/v1/groups/{group}/people/{id}",
+    tag = "manage",
+    params(("group" = String, Path, description = "The group's name"), ("id" = String, Path, description = "The person's id")),
+    responses((status = 200, description = "Whether they were not in it", body = ChangedAnswer), Admission, Missing, Asking, Storing, Waiting)
+)]
+pub(super) async fn add(
+    State(app): State<App>,
+    Extension(actor): Extension<Actor>,
+    InPath((name, id)): InPath<(String, String)>,
+) -> Result<Json<ChangedAnswer>, ApiError> {
     let (group, id) = (group(&name)?, person(&id)?);
     let deadline = app.service.deadline();
-    let changed = blocking(move || app.service.add_to_group(&group, &id, deadline).map_err(ApiError::of_service)).await?;
+    let changed = blocking(move || {
+        let changed = app.service.add_to_group(&group, &id, deadline).map_err(ApiError::of_service)?;
+        app.service.note_group(&actor, "add-to-group", changed == Some(true));
+        Ok(changed)
+    })
+    .await?;
     Ok(Json(ChangedAnswer { changed: changed.ok_or_else(unknown_person)? }))
 }
 
-pub(super) async fn remove(State(app): State<App>, Path((name, id)): Path<(String, String)>) -> Result<Json<ChangedAnswer>, ApiError> {
+/// Take a person out of a group.
+#[utoipa::path(
+    delete,
+    path = "/v1/groups/{group}/people/{id}",
+    tag = "manage",
+    params(("group" = String, Path, description = "The group's name"), ("id" = String, Path, description = "The person's id")),
+    responses((status = 200, description = "Whether they were in it", body = ChangedAnswer), Admission, Missing, Asking, Storing)
+)]
+pub(super) async fn remove(
+    State(app): State<App>,
+    Extension(actor): Extension<Actor>,
+    InPath((name, id)): InPath<(String, String)>,
+) -> Result<Json<ChangedAnswer>, ApiError> {
     let (group, id) = (group(&name)?, person(&id)?);
-    let changed = blocking(move || app.service.groups().remove(&group, &id).map_err(failed)).await?;
+    let changed = blocking(move || {
+        let changed = app.service.groups().remove(&group, &id).map_err(failed)?;
+        app.service.note_group(&actor, "remove-from-group", changed == Some(true));
+        Ok(changed)
+    })
+    .await?;
     Ok(Json(ChangedAnswer { changed: changed.ok_or_else(|| unknown_group(&name))? }))
 }
 

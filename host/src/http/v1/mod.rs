@@ -4,35 +4,32 @@ mod faces;
 pub(super) mod groups;
 mod people;
 
-use axum::Router;
-use axum::routing::{get, post, put};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::App;
 use super::error::ApiError;
 use crate::person::PersonId;
 
 /// What tells of faces and stores nothing.
-pub(super) fn recognising() -> Router<App> {
-    Router::new()
-        .route("/v1/detect", post(faces::detect))
-        .route("/v1/embeddings", post(faces::embeddings))
-        .route("/v1/compare", post(faces::compare))
+pub(super) fn recognising() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(faces::detect)).routes(routes!(faces::embeddings)).routes(routes!(faces::compare))
 }
 
 /// What enrols.
-pub(super) fn enrolling() -> Router<App> {
-    Router::new().route("/v1/people/{id}/photos", post(people::add_photos))
+pub(super) fn enrolling() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(people::add_photos))
 }
 
 /// What lists, shows and deletes people, and puts them into groups.
-pub(super) fn managing() -> Router<App> {
-    Router::new()
-        .route("/v1/people", get(people::list))
-        .route("/v1/people/{id}", get(people::show).delete(people::delete))
-        .route("/v1/people/{id}/embedding", get(people::embedding))
-        .route("/v1/groups", get(groups::list))
-        .route("/v1/groups/{group}", get(groups::show).delete(groups::delete))
-        .route("/v1/groups/{group}/people/{id}", put(groups::add).delete(groups::remove))
+pub(super) fn managing() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(people::list))
+        .routes(routes!(people::show, people::delete))
+        .routes(routes!(people::embedding))
+        .routes(routes!(groups::list))
+        .routes(routes!(groups::show, groups::delete))
+        .routes(routes!(groups::add, groups::remove))
 }
 
 /// The id in a path.

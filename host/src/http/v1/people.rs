@@ -1,13 +1,16 @@
 //! Everybody who is stored, also those whom the active revision does not know by its embeddings.
 
 use axum::Json;
-use axum::extract::{Extension, Path, Query, Request, State};
+use axum::extract::{Extension, Request, State};
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::{blocking, person, unknown_person};
 use crate::deployment::Actor;
 use crate::http::enroll::{EnrollAnswer, Photos};
 use crate::http::error::ApiError;
+use crate::http::extract::{Asked, InPath};
+use crate::http::openapi::{Admission, Asking, Images, Missing, PhotosForm, Storing, Waiting};
 use crate::http::request::RequestId;
 use crate::http::{App, PipelineHeader};
 use crate::person::PersonId;
@@ -17,15 +20,19 @@ use crate::service::Mode;
 const MOST: usize = 1000;
 
 /// Which people.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
+    /// The `next_cursor` of an answer before.
     cursor: Option<String>,
+    /// How many at most.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
 }
 
 /// Some of the people.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct PeopleAnswer {
     people: Vec<ListedPerson>,
     /// What to give as `cursor` for those that follow; null if these are the last.
@@ -33,7 +40,7 @@ pub(super) struct PeopleAnswer {
 }
 
 /// A person of a list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct ListedPerson {
     id: String,
     /// Stored, and not recognised before they are enrolled with the active revision.
@@ -41,7 +48,7 @@ struct ListedPerson {
 }
 
 /// A person.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct PersonAnswer {
     id: String,
     /// Stored, and not recognised before they are enrolled with the active revision.
@@ -52,7 +59,7 @@ pub(super) struct PersonAnswer {
 }
 
 /// An enrolled photo: what is kept of it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct PhotoAnswer {
     /// What its embedding means; null for one of the replaced service that no revision has seen yet.
     contract: Option<String>,
@@ -61,7 +68,7 @@ struct PhotoAnswer {
 }
 
 /// What a person is matched by.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct EmbeddingAnswer {
     id: String,
     /// What the numbers mean: only those of one contract can be compared.
@@ -72,13 +79,21 @@ pub(super) struct EmbeddingAnswer {
 }
 
 /// What came of a deletion.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct DeletedAnswer {
     /// Whether there was such a person.
     deleted: bool,
 }
 
-pub(super) async fn list(State(app): State<App>, query: Query<ListQuery>) -> Result<Json<PeopleAnswer>, ApiError> {
+/// List people.
+#[utoipa::path(
+    get,
+    path = "/v1/people",
+    tag = "manage",
+    params(ListQuery),
+    responses((status = 200, description = "People in the order of their ids", body = PeopleAnswer), Admission, Asking)
+)]
+pub(super) async fn list(State(app): State<App>, Asked(query): Asked<ListQuery>) -> Result<Json<PeopleAnswer>, ApiError> {
     let limit = query.limit.unwrap_or(100);
     if !(1..=MOST).contains(&limit) {
         return Err(ApiError::bad_request("invalid_limit", format!("'limit' must be between 1 and {MOST}.")));
@@ -92,7 +107,15 @@ pub(super) async fn list(State(app): State<App>, query: Query<ListQuery>) -> Res
     Ok(Json(PeopleAnswer { people: people.collect(), next_cursor }))
 }
 
-pub(super) async fn show(State(app): State<App>, Path(id): Path<String>) -> Result<Json<PersonAnswer>, ApiError> {
+/// Show a person.
+#[utoipa::path(
+    get,
+    path = "/v1/people/{id}",
+    tag = "manage",
+    params(("id" = String, Path, description = "The person's id")),
+    responses((status = 200, description = "What is stored", body = PersonAnswer), Admission, Missing, Asking, Storing)
+)]
+pub(super) async fn show(State(app): State<App>, InPath(id): InPath<String>) -> Result<Json<PersonAnswer>, ApiError> {
     let id = person(&id)?;
     blocking(move || {
         let stored = app.service.person(&id).map_err(ApiError::of_service)?.ok_or_else(unknown_person)?;
@@ -106,7 +129,15 @@ pub(super) async fn show(State(app): State<App>, Path(id): Path<String>) -> Resu
     .await
 }
 
-pub(super) async fn embedding(State(app): State<App>, Path(id): Path<String>) -> Result<Json<EmbeddingAnswer>, ApiError> {
+/// Show what a person is matched by.
+#[utoipa::path(
+    get,
+    path = "/v1/people/{id}/embedding",
+    tag = "manage",
+    params(("id" = String, Path, description = "The person's id")),
+    responses((status = 200, description = "Their templates", body = EmbeddingAnswer), Admission, Missing, Asking, Storing)
+)]
+pub(super) async fn embedding(State(app): State<App>, InPath(id): InPath<String>) -> Result<Json<EmbeddingAnswer>, ApiError> {
     let id = person(&id)?;
     let deadline = app.service.deadline();
     blocking(move || {
@@ -121,23 +152,39 @@ pub(super) async fn embedding(State(app): State<App>, Path(id): Path<String>) ->
     .await
 }
 
+/// Delete a person: from every search, every group and the disk.
+#[utoipa::path(
+    delete,
+    path = "/v1/people/{id}",
+    tag = "manage",
+    params(("id" = String, Path, description = "The person's id")),
+    responses((status = 200, description = "Whether there was one", body = DeletedAnswer), Admission, Asking, Storing, Waiting)
+)]
 pub(super) async fn delete(
     State(app): State<App>,
     Extension(actor): Extension<Actor>,
-    Path(id): Path<String>,
+    InPath(id): InPath<String>,
 ) -> Result<Json<DeletedAnswer>, ApiError> {
     let id = person(&id)?;
     let deadline = app.service.deadline();
-    let deleted = blocking(move || app.service.delete(&id, &actor, deadline).map_err(ApiError::of_service)).await?;
+    let deleted = blocking(move || app.service.delete(&id, &actor, deadline).map_err(ApiError::of_deletion)).await?;
     Ok(Json(DeletedAnswer { deleted }))
 }
 
-/// Adds photos to those that a person has, as `POST /process-images` takes them without the id.
+/// Add photos to those that a person has.
+#[utoipa::path(
+    post,
+    path = "/v1/people/{id}/photos",
+    tag = "enrol",
+    params(("id" = String, Path, description = "The person's id")),
+    request_body(content = PhotosForm, content_type = "multipart/form-data"),
+    responses((status = 200, description = "What became of each photo", body = EnrollAnswer), Admission, Missing, Images, Storing)
+)]
 pub(super) async fn add_photos(
     State(app): State<App>,
     Extension(request_id): Extension<RequestId>,
     Extension(actor): Extension<Actor>,
-    Path(id): Path<String>,
+    InPath(id): InPath<String>,
     request: Request,
 ) -> Result<(PipelineHeader, Json<EnrollAnswer>), ApiError> {
     let id = person(&id)?;

@@ -1,0 +1,96 @@
+// Shows the operations of openapi.json, each with a form that sends it. Text from the document is only ever set as text.
+"use strict";
+
+const METHODS = ["get", "post", "put", "delete"];
+
+function element(name, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(name), properties);
+  made.append(...children);
+  return made;
+}
+
+/** Follows a reference within the document. */
+function resolved(api, schema) {
+  return schema?.$ref ? schema.$ref.slice(2).split("/").reduce((part, key) => part[key], api) : schema;
+}
+
+/** The fields that a caller fills in: of the path and the query, and of the form in the body. */
+function fields(api, operation) {
+  const parameters = (operation.parameters ?? []).map((parameter) => ({
+    name: parameter.name, place: parameter.in, required: parameter.required, hint: parameter.description,
+  }));
+  const form = resolved(api, operation.requestBody?.content?.["multipart/form-data"]?.schema);
+  const parts = Object.entries(form?.properties ?? {}).map(([name, schema]) => {
+    const items = schema.items ?? schema;
+    const isFile = items.format === "binary" || items.contentMediaType !== undefined;
+    const required = form.required?.includes(name);
+    return { name, place: "form", required, hint: schema.description, isFile, isMany: schema.type === "array" };
+  });
+  return [...parameters, ...parts];
+}
+
+function input(field) {
+  const made = element("input", { name: field.name, required: Boolean(field.required), title: field.hint ?? "" });
+  if (field.isFile) Object.assign(made, { type: "file", multiple: field.isMany, accept: "image/jpeg,image/png,image/webp" });
+  else made.placeholder = field.required ? "" : "optional";
+  return element("label", {}, `${field.name} `, made);
+}
+
+async function send(path, method, wanted, form) {
+  const query = new URLSearchParams();
+  const body = new FormData();
+  for (const field of wanted) {
+    const control = form.elements.namedItem(field.name);
+    if (field.isFile) for (const file of control.files) body.append(field.name, file);
+    else if (control.value === "") continue;
+    else if (field.place === "path") path = path.replace(`{${field.name}}`, encodeURIComponent(control.value));
+    else if (field.place === "query") query.set(field.name, control.value);
+    else body.append(field.name, control.value);
+  }
+  const key = document.getElementById("key").value;
+  const headers = key === "" ? {} : { "x-api-key": key };
+  const request = { method: method.toUpperCase(), headers };
+  if (wanted.some((field) => field.place === "form")) request.body = body;
+  const answer = await fetch(query.size > 0 ? `${path}?${query}` : path, request);
+  const text = await answer.text();
+  let shown = text;
+  try {
+    shown = JSON.stringify(JSON.parse(text), null, 2);
+  } catch { /* It is no JSON: shown as it is. */ }
+  return `${answer.status} ${answer.statusText}\n${shown}`;
+}
+
+function operation(api, path, method, described) {
+  const wanted = fields(api, described);
+  const output = element("pre", { hidden: true });
+  const button = element("button", { type: "submit" }, "Send");
+  const form = element("form", {}, ...wanted.map((field) => element("p", {}, input(field))), button);
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    button.disabled = true;
+    output.hidden = false;
+    output.textContent = "…";
+    output.textContent = await send(path, method, wanted, form).catch((error) => `No answer: ${error.message}`);
+    button.disabled = false;
+  });
+  const statuses = Object.entries(described.responses).map(([status, response]) =>
+    element("li", {}, `${status}: ${response.description}`));
+  return element("details", {},
+    element("summary", {}, element("code", {}, `${method.toUpperCase()} ${path}`), ` ${described.summary ?? ""}`),
+    form, output, element("ul", {}, ...statuses));
+}
+
+async function show() {
+  const place = document.getElementById("operations");
+  const api = await (await fetch("openapi.json")).json();
+  const sections = (api.tags ?? []).map((tag) => {
+    const operations = Object.entries(api.paths).flatMap(([path, item]) => METHODS
+      .filter((method) => item[method]?.tags?.includes(tag.name))
+      .map((method) => operation(api, path, method, item[method])));
+    return element("section", {}, element("h2", {}, tag.name), element("p", {}, tag.description ?? ""), ...operations);
+  });
+  place.replaceChildren(...sections);
+  place.removeAttribute("aria-busy");
+}
+
+show().catch((error) => { document.getElementById("operations").textContent = `The document cannot be read: ${error.message}`; });
