@@ -8,6 +8,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arc_swap::ArcSwap;
+
 use crate::person::{InvalidId, PersonId};
 
 /// Where the files are, in the gallery's folder.
@@ -45,7 +47,10 @@ pub(crate) type Members = Arc<HashSet<PersonId>>;
 #[derive(Debug)]
 pub(crate) struct Groups {
     folder: PathBuf,
-    groups: Mutex<BTreeMap<GroupId, Members>>,
+    /// What requests read, who never wait for the disk.
+    groups: ArcSwap<BTreeMap<GroupId, Members>>,
+    /// Held while a group is written.
+    writing: Mutex<()>,
 }
 
 /// Why a group cannot be used.
@@ -95,27 +100,27 @@ impl Groups {
                 Err(cause) => tracing::warn!("left alone: a file in {} that is no group: {cause}", folder.display()),
             }
         }
-        Ok(Self { folder, groups: Mutex::new(groups) })
+        Ok(Self { folder, groups: ArcSwap::from_pointee(groups), writing: Mutex::default() })
     }
 
     /// Whether there is any.
     pub(crate) fn are_in_use(&self) -> bool {
-        !self.locked().is_empty()
+        !self.groups.load().is_empty()
     }
 
     /// Who is in a group, if there is such a group.
     pub(crate) fn members(&self, group: &GroupId) -> Option<Members> {
-        self.locked().get(group).cloned()
+        self.groups.load().get(group).cloned()
     }
 
     /// Every group with how many are in it.
     pub(crate) fn list(&self) -> Vec<(GroupId, usize)> {
-        self.locked().iter().map(|(group, members)| (group.clone(), members.len())).collect()
+        self.groups.load().iter().map(|(group, members)| (group.clone(), members.len())).collect()
     }
 
     /// The groups that a person is in.
     pub(crate) fn of(&self, id: &PersonId) -> Vec<GroupId> {
-        self.locked().iter().filter(|(_, members)| members.contains(id)).map(|(group, _)| group.clone()).collect()
+        self.groups.load().iter().filter(|(_, members)| members.contains(id)).map(|(group, _)| group.clone()).collect()
     }
 
     /// Puts a person into a group, which is made if there is none; whether they were not in it before.
@@ -124,7 +129,8 @@ impl Groups {
     ///
     /// If it cannot be written; nothing is changed then.
     pub(crate) fn add(&self, group: &GroupId, id: &PersonId) -> Result<bool, GroupsError> {
-        let mut groups = self.locked();
+        let _writing = self.locked();
+        let groups = self.groups.load();
         if !groups.contains_key(group) && groups.len() >= MOST {
             return Err(GroupsError::TooMany);
         }
@@ -135,7 +141,7 @@ impl Groups {
         let mut members = HashSet::clone(&before);
         members.insert(id.clone());
         self.write(group, &members)?;
-        groups.insert(group.clone(), Arc::new(members));
+        self.publish(group, Some(members));
         Ok(true)
     }
 
@@ -145,7 +151,8 @@ impl Groups {
     ///
     /// If it cannot be written; nothing is changed then.
     pub(crate) fn remove(&self, group: &GroupId, id: &PersonId) -> Result<Option<bool>, GroupsError> {
-        self.take_out(&mut self.locked(), group, id)
+        let _writing = self.locked();
+        self.take_out(group, id)
     }
 
     /// Takes a person out of every group.
@@ -154,10 +161,9 @@ impl Groups {
     ///
     /// If a group cannot be written; the person may be left in that and those after it.
     pub(crate) fn forget(&self, id: &PersonId) -> Result<(), GroupsError> {
-        let mut groups = self.locked();
-        let of: Vec<GroupId> = groups.iter().filter(|(_, members)| members.contains(id)).map(|(group, _)| group.clone()).collect();
-        for group in of {
-            self.take_out(&mut groups, &group, id)?;
+        let _writing = self.locked();
+        for group in self.of(id) {
+            self.take_out(&group, id)?;
         }
         Ok(())
     }
@@ -168,27 +174,38 @@ impl Groups {
     ///
     /// If its file cannot be removed.
     pub(crate) fn delete(&self, group: &GroupId) -> Result<bool, GroupsError> {
-        let mut groups = self.locked();
-        if !groups.contains_key(group) {
+        let _writing = self.locked();
+        if !self.groups.load().contains_key(group) {
             return Ok(false);
         }
         fs::remove_file(self.folder.join(group.to_string()))
             .and_then(|()| File::open(&self.folder)?.sync_all())
             .map_err(self.failed("write"))?;
-        groups.remove(group);
+        self.publish(group, None);
         Ok(true)
     }
 
-    fn take_out(&self, groups: &mut BTreeMap<GroupId, Members>, group: &GroupId, id: &PersonId) -> Result<Option<bool>, GroupsError> {
-        let Some(before) = groups.get(group) else { return Ok(None) };
+    /// Takes a person out of a group; `writing` is held.
+    fn take_out(&self, group: &GroupId, id: &PersonId) -> Result<Option<bool>, GroupsError> {
+        let Some(before) = self.members(group) else { return Ok(None) };
         if !before.contains(id) {
             return Ok(Some(false));
         }
-        let mut members = HashSet::clone(before);
+        let mut members = HashSet::clone(&before);
         members.remove(id);
         self.write(group, &members)?;
-        groups.insert(group.clone(), Arc::new(members));
+        self.publish(group, Some(members));
         Ok(Some(true))
+    }
+
+    /// Has requests see a group as it was written; `writing` is held.
+    fn publish(&self, group: &GroupId, members: Option<HashSet<PersonId>>) {
+        let mut groups = BTreeMap::clone(&self.groups.load());
+        match members {
+            Some(members) => drop(groups.insert(group.clone(), Arc::new(members))),
+            None => drop(groups.remove(group)),
+        }
+        self.groups.store(Arc::new(groups));
     }
 
     /// Writes a group so that it is at any moment, crashes included, the old one or the new.
@@ -211,8 +228,8 @@ impl Groups {
         move |cause| GroupsError::Io { action, folder, cause }
     }
 
-    fn locked(&self) -> MutexGuard<'_, BTreeMap<GroupId, Members>> {
-        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    fn locked(&self) -> MutexGuard<'_, ()> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

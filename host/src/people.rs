@@ -1,10 +1,10 @@
 //! The people who are known: the durable gallery, and for each way of seeing them that is in use an index in step with it.
 
+mod turns;
 mod view;
 
-use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::cores::Cores;
@@ -15,6 +15,7 @@ use crate::person::{ContractId, PersonId, Sample};
 use crate::revision::Revision;
 use crate::run::RunError;
 
+pub(crate) use turns::Turns;
 pub(crate) use view::View;
 use view::{Key, matched};
 
@@ -29,23 +30,9 @@ pub(crate) struct People {
     /// Held while a person is written, so that the gallery and the indices change in the same order. What it holds are the views that some
     /// revision uses.
     views: Mutex<Vec<Weak<View>>>,
-    /// Whose samples somebody is about to change: who adds to what is stored, or takes it away, has a turn of their own.
-    turns: Mutex<HashSet<PersonId>>,
-    turn_ended: Condvar,
+    /// Who adds to what is stored, or takes it away, has a turn of their own.
+    turns: Arc<Turns>,
     groups: Groups,
-}
-
-/// The right to change one person; it ends when it is dropped.
-pub(crate) struct Turn<'p> {
-    people: &'p People,
-    id: PersonId,
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        self.people.turns.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
-        self.people.turn_ended.notify_all();
-    }
 }
 
 /// What was found in the gallery for a revision.
@@ -82,8 +69,7 @@ pub enum PeopleError {
 impl People {
     /// The people of a gallery, to be searched by `method` on idle `cores`.
     pub(crate) fn new(gallery: Box<dyn Gallery>, groups: Groups, method: Method, cores: Cores) -> Self {
-        let (views, turns) = (Mutex::default(), Mutex::default());
-        Self { gallery, method, cores, views, turns, turn_ended: Condvar::new(), groups }
+        Self { gallery, method, cores, views: Mutex::default(), turns: Arc::default(), groups }
     }
 
     /// The groups that people are in.
@@ -91,19 +77,9 @@ impl People {
         &self.groups
     }
 
-    /// Waits for the turn to change a person: between reading what is stored and writing it nobody else does.
-    ///
-    /// # Errors
-    ///
-    /// If it does not come before the deadline.
-    pub(crate) fn turn(&self, id: &PersonId, deadline: Instant) -> Result<Turn<'_>, PeopleError> {
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        while turns.contains(id) {
-            let left = deadline.checked_duration_since(Instant::now()).ok_or(PeopleError::Busy)?;
-            turns = self.turn_ended.wait_timeout(turns, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        turns.insert(id.clone());
-        Ok(Turn { people: self, id: id.clone() })
+    /// Turns at changing one person.
+    pub(crate) fn turns(&self) -> &Arc<Turns> {
+        &self.turns
     }
 
     /// What is stored of a person, of every contract; nothing if there is no such person.
@@ -196,6 +172,32 @@ impl People {
         Ok(path)
     }
 
+    /// Everybody who is stored and can be read.
+    ///
+    /// # Errors
+    ///
+    /// If the gallery as a whole cannot be read.
+    pub(crate) fn stored(&self) -> Result<Vec<Stored>, PeopleError> {
+        Ok(self.gallery.load()?.people)
+    }
+
+    /// Stores a person's samples of a contract that the active revision does not have; they are found by one that does.
+    ///
+    /// # Errors
+    ///
+    /// If the gallery cannot be written; the person is then as before.
+    pub(crate) fn store(&self, id: &PersonId, samples: &[Sample]) -> Result<(), PeopleError> {
+        let views = self.locked();
+        self.gallery.keep(id, samples)?;
+        for view in views.iter().filter_map(Weak::upgrade) {
+            match seen_by(&view, samples) {
+                Seen::As(templates) => view.upsert(id, &templates)?,
+                Seen::NotAtAll | Seen::Wrongly => view.note_missing(id),
+            }
+        }
+        Ok(())
+    }
+
     /// Removes a person: from every search before the return, from every group, and from the disk, whatever contract they are known by.
     /// Whether there was one. An enrolment of theirs that is under way ends first.
     ///
@@ -203,13 +205,17 @@ impl People {
     ///
     /// If the gallery cannot be written; the person may be recognised as before then.
     pub(crate) fn remove(&self, id: &PersonId, deadline: Instant) -> Result<bool, PeopleError> {
-        let _turn = self.turn(id, deadline)?;
+        let _turn = self.turns.wait(id, deadline)?;
+        let was_there = {
+            let views = self.locked();
+            let was_there = self.gallery.remove(id)?;
+            for view in views.iter().filter_map(Weak::upgrade) {
+                view.remove(id)?;
+            }
+            was_there
+        };
+        // Also of somebody who was not there: an attempt before may have ended in between.
         self.groups.forget(id)?;
-        let views = self.locked();
-        let was_there = self.gallery.remove(id)?;
-        for view in views.iter().filter_map(Weak::upgrade) {
-            view.remove(id)?;
-        }
         Ok(was_there)
     }
 

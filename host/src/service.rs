@@ -2,6 +2,7 @@
 //!
 //! This is the path between vision, the people and policy. The host looks at no pixel and decides nothing here.
 
+mod archive;
 mod enroll;
 mod manage;
 
@@ -21,6 +22,7 @@ use crate::review::Review;
 use crate::revision::Revision;
 use crate::run::{Run, RunError};
 
+pub(crate) use archive::{ArchiveError, Imported};
 pub(crate) use enroll::{Mode, PhotoOutcome};
 
 /// People offered to the policy for each face. More than are answered, so that a policy that gives each person to one face

@@ -334,7 +334,7 @@ impl Server {
     /// The lines of the log that a request left. The last is written before its answer is sent, and may be read after it.
     pub(crate) fn log_of(&self, answer: &Answer) -> String {
         let id = answer.headers["x-request-id"].to_str().unwrap();
-        let is_end = |line: &&str| ["done", "refused", "failed"].iter().any(|end| line.contains(&format!(" {end} status=")));
+        let is_end = |line: &&str| ["done", "refused", "turned away", "failed"].iter().any(|end| line.contains(&format!(" {end} status=")));
         let begun = Instant::now();
         loop {
             let log = self.log();

@@ -341,3 +341,56 @@ fn whoever_is_deleted_is_in_no_file_index_label_or_log() {
     let server = Options::drawn().gallery(gallery.path()).state(state.path()).start();
     assert_eq!(server.names(drawn("alice-probe.png")), ["Unknown"]);
 }
+
+#[test]
+fn the_gallery_goes_out_as_an_archive_and_comes_in_again() {
+    let server = alice_and_bob();
+    admin(&server, Method::PUT, "/v1/groups/maths/people/bob").ok();
+    let mut response = ureq::get(format!("{}/v1/gallery", server.admin)).call().unwrap();
+    assert_eq!(response.headers()["content-type"], "application/zip");
+    let archive = response.body_mut().read_to_vec().unwrap();
+
+    let other = Options::drawn().start();
+    other.enroll("carol", [drawn("carol-1.png")]).ok();
+    let import = |bytes: &[u8]| other.ask_admin(&Method::POST, "/v1/gallery", bytes, &[("content-type", "application/zip")]);
+    let answer = import(&archive).ok();
+    assert_eq!((&answer["people"], &answer["groups"], &answer["left_out_count"]), (&json!(2), &json!(1), &json!(0)), "{answer}");
+    for person in ["alice", "bob", "carol"] {
+        assert_eq!(other.names(drawn(&format!("{person}-probe.png"))), [person]);
+    }
+    assert_eq!(other.admin_get("/v1/groups/maths")["people"], json!(["bob"]));
+    let (one, two) = (server.gallery.join("alice.csv"), other.gallery.join("alice.csv"));
+    assert_eq!(std::fs::read(one).unwrap(), std::fs::read(two).unwrap());
+
+    // A stranger's archive: what is good is taken, the rest is named.
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    let row = format!("image_number,embedding\n1,{}\n", vec!["0.5"; 32].join(";"));
+    let large = " ".repeat(5 << 20);
+    for (name, content) in [
+        ("people/unmarked/dave.csv", row.as_str()),
+        ("people/unmarked/../../evil.csv", row.as_str()),
+        ("people/unmarked/nonsense.csv", "nonsense"),
+        ("people/unmarked/large.csv", large.as_str()),
+        ("people/1111111111111111/eve.csv", row.as_str()),
+        ("groups/physics", "dave\nnobody\n../x\n"),
+        ("readme.txt", "hello"),
+    ] {
+        zip.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
+        zip.write_all(content.as_bytes()).unwrap();
+    }
+    let answer = import(&zip.finish().unwrap().into_inner()).ok();
+    assert_eq!(answer["people"], 1, "{answer}");
+    let left: Vec<&str> = answer["left_out"].as_array().unwrap().iter().map(|left| left["entry"].as_str().unwrap()).collect();
+    for name in [
+        "people/unmarked/../../evil.csv",
+        "people/unmarked/nonsense.csv",
+        "people/unmarked/large.csv",
+        "people/1111111111111111/eve.csv",
+        "readme.txt",
+    ] {
+        assert!(left.contains(&name), "{name}: {answer}");
+    }
+    assert_eq!(other.admin_get("/v1/groups/physics")["people"], json!(["dave"]));
+    import(b"no archive").error(400, "invalid_archive");
+    other.ask_admin(&Method::POST, "/v1/gallery", b"x", &[]).error(415, "unsupported_content_type");
+}

@@ -252,9 +252,22 @@ def test_a_person_is_enrolled_from_three_shots(open_page, camera, student):
     page.find("#person").send_keys("s12@page")
     page.press("#enroll-send")
     assert page.until_text("#enroll-notice") == "Embeddings for 's12@page' saved successfully."
-    assert len(page.browser.find_elements(By.CSS_SELECTOR, "#verdicts .accepted")) == 3
+    # The camera shows a still: three shots of it are one photo.
+    assert len(page.browser.find_elements(By.CSS_SELECTOR, "#verdicts .accepted")) == 1
+    assert len(page.browser.find_elements(By.CSS_SELECTOR, "#verdicts .rejected")) == 2
     page.until_names("s12@page")
     page.screenshot("enrolled")
+
+
+def test_the_interface_can_be_read_and_tried(open_page, server, student):
+    page = open_page(url=f"{server.url}/api")
+    page.until_text("#detect summary")
+    page.press("#detect summary")
+    page.choose("#detect [name=image]", *student("s6", "test"))
+    page.press("#detect button")
+    answered = page.until(lambda: (text := page.text("#detect pre")).startswith("200") and text, "no answer is shown")
+    assert "det_score" in answered and "landmarks" in answered
+    page.screenshot("interface")
 
 
 def test_each_photo_that_is_not_enrolled_says_why(open_page, student, blank):

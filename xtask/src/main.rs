@@ -10,6 +10,7 @@ mod quantize;
 mod scripted;
 mod serve;
 mod setup;
+mod soak;
 mod steps;
 mod test;
 mod walk;
@@ -50,6 +51,8 @@ enum Task {
     Check,
     /// Measure this service beside the one that it replaces
     Bench(bench::BenchArgs),
+    /// Load a service with all that callers do, for a long time, and see that it stays what it is
+    Soak(soak::SoakArgs),
     /// Make a pack of 8-bit numbers from an installed one, and measure it
     Quantize(quantize::QuantizeArgs),
 }
@@ -75,6 +78,7 @@ fn run() -> Result<()> {
         Task::Setup(args) => setup::run(&args),
         Task::Check => check::run(),
         Task::Bench(args) => bench::run(&args),
+        Task::Soak(args) => soak::run(&args),
         Task::Quantize(args) => quantize::run(&args),
     }
 }

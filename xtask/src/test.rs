@@ -8,6 +8,7 @@ use clap::Args;
 use crate::guest;
 use crate::python;
 use crate::setup::{self, Profile, SetupArgs};
+use crate::soak;
 use crate::steps::{cargo, command, debian_packages, in_ci, on_path, root, shared, step, succeed, succeeds};
 
 /// The modules of the end-to-end tests that need photos of people, and weights; no other test in Rust does.
@@ -42,6 +43,7 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
     }
     guest::build_all()?;
     step("tests in Rust", || rust(args, photos))?;
+    step("a short soak", soak::short)?;
     step("documentation's examples", || succeed(cargo().args(["test", "--quiet", "--doc", "--workspace"])))?;
     if photos && !args.no_python {
         browser()?;

@@ -73,7 +73,8 @@ pub(super) fn read(path: &Path) -> Result<Vec<Sample>, FileError> {
     parse(BufReader::new(File::open(path)?.take(LARGEST)))
 }
 
-fn parse(text: impl Read) -> Result<Vec<Sample>, FileError> {
+/// Reads samples out of CSV, which may come from anywhere.
+pub(crate) fn parse(text: impl Read) -> Result<Vec<Sample>, FileError> {
     let mut reader = csv::Reader::from_reader(text);
     let header = reader.headers()?.clone();
     if !FIRST_COLUMNS.iter().enumerate().all(|(index, name)| header.get(index) == Some(name)) {
@@ -118,7 +119,7 @@ fn embedding(text: &str) -> Result<Vec<f32>, String> {
 }
 
 /// Writes samples. Numbers are written as short as reads back the same.
-pub(super) fn write(samples: &[Sample], file: impl Write) -> io::Result<()> {
+pub(crate) fn write(samples: &[Sample], file: impl Write) -> io::Result<()> {
     let mut writer = csv::Writer::from_writer(file);
     writer.write_record([FIRST_COLUMNS[0], FIRST_COLUMNS[1], CONTRACT, DET_SCORE])?;
     for (index, sample) in samples.iter().enumerate() {

@@ -78,14 +78,20 @@ impl CsvGallery {
         others.dedup();
         for contract in others {
             let kept: Vec<Sample> = old.iter().filter(|sample| sample.contract.as_ref() == Some(contract)).cloned().collect();
-            let to = self.path_of_other(contract, id);
-            let folder = to.parent().unwrap_or(&self.folder);
-            fs::create_dir_all(folder)?;
-            self.write(&to, &kept)?;
-            // The folders may be new.
-            for folder in [folder, &self.folder.join(OTHER_CONTRACTS), &self.folder] {
-                File::open(folder)?.sync_all()?;
-            }
+            self.write_other(contract, id, &kept)?;
+        }
+        Ok(())
+    }
+
+    /// Writes samples of another contract than a person's last.
+    fn write_other(&self, contract: &ContractId, id: &PersonId, samples: &[Sample]) -> io::Result<()> {
+        let to = self.path_of_other(contract, id);
+        let folder = to.parent().unwrap_or(&self.folder);
+        fs::create_dir_all(folder)?;
+        self.write(&to, samples)?;
+        // The folders may be new.
+        for folder in [folder, &self.folder.join(OTHER_CONTRACTS), &self.folder] {
+            File::open(folder)?.sync_all()?;
         }
         Ok(())
     }
@@ -204,6 +210,15 @@ impl Gallery for CsvGallery {
             }
         }
         Ok(path)
+    }
+
+    fn keep(&self, id: &PersonId, samples: &[Sample]) -> Result<(), GalleryError> {
+        let contract = samples.first().and_then(|sample| sample.contract.as_ref());
+        let own = csv_file::read(&self.path_of(id)).map(|own| self.marked(own)).unwrap_or_default();
+        let is_others = !own.is_empty() && own.iter().all(|sample| sample.contract.as_ref() != contract);
+        let (Some(contract), true) = (contract, is_others) else { return self.replace(id, samples).map(drop) };
+        let failed = |cause| GalleryError::Write { folder: self.folder.clone(), cause };
+        self.write_other(contract, id, samples).map_err(failed)
     }
 
     fn read(&self, id: &PersonId) -> Result<Option<Vec<Sample>>, GalleryError> {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::person::{ContractId, PersonId, Sample};
 
-pub(crate) use csv_file::FileError;
+pub(crate) use csv_file::{FileError, parse as parse_samples, write as write_samples};
 pub(crate) use folder::CsvGallery;
 
 /// Stores samples. Calls block.
@@ -33,6 +33,13 @@ pub(crate) trait Gallery: Send + Sync {
     ///
     /// If the store cannot be written; the person is then as before.
     fn replace(&self, id: &PersonId, samples: &[Sample]) -> Result<PathBuf, GalleryError>;
+
+    /// Stores samples of a contract beside those of a person's last, whose file stays as it is if there is one.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be written; the person is then as before.
+    fn keep(&self, id: &PersonId, samples: &[Sample]) -> Result<(), GalleryError>;
 
     /// What is stored of one person, of every contract; nothing if there is no such person.
     ///

@@ -111,6 +111,30 @@ pub(super) enum Images {
     Deadline(ErrorAnswer),
 }
 
+/// What becomes of an archive.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "only described")]
+pub(super) enum Taking {
+    /// It is no archive, or damaged.
+    #[response(status = 400)]
+    BadRequest(ErrorAnswer),
+    /// The body did not arrive before the deadline.
+    #[response(status = 408)]
+    Timeout(ErrorAnswer),
+    /// It is larger than a body may be.
+    #[response(status = 413)]
+    TooLarge(ErrorAnswer),
+    /// The content type is not `application/zip`.
+    #[response(status = 415)]
+    Unsupported(ErrorAnswer),
+    /// The service failed; the log says how.
+    #[response(status = 500)]
+    Internal(ErrorAnswer),
+    /// The service is at capacity, or a person is being changed by another request; `retry-after` says when to come back.
+    #[response(status = 503)]
+    Busy(ErrorAnswer),
+}
+
 /// What becomes of a change that is written to the disk.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "only described")]
@@ -146,6 +170,12 @@ pub(super) enum Missing {
 #[schema(value_type = String, format = Binary)]
 #[expect(dead_code, reason = "only described")]
 pub(super) struct Image(Vec<u8>);
+
+/// The gallery as a ZIP archive.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+#[expect(dead_code, reason = "only described")]
+pub(super) struct Archive(Vec<u8>);
 
 /// The form of `POST /process_frame`.
 #[derive(ToSchema)]

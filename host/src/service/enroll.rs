@@ -78,6 +78,9 @@ impl Service {
         actor: Actor,
         deadline: Instant,
     ) -> Result<Enrollment, ServiceError> {
+        // Between what is stored now and what will be nobody else changes it: an addition must not bring back who was deleted meanwhile. Waited
+        // for without a worker, which others need.
+        let turn = self.people.turns().take(&id, deadline).await?;
         let service = Arc::clone(self);
         let work = move || {
             let result = service.watched(&live, deadline, |fault| service.enroll_now(&live, &id, &photos, how, deadline, fault));
@@ -88,6 +91,8 @@ impl Service {
             };
             // Here, and not where the answer is awaited: the caller may be gone by then, and the person enrolled.
             service.deployment.note_person(&actor, if how.1 == Mode::Add { "add-photos" } else { "enrol" }, outcome);
+            // Held until it is written, also if nobody waits for the answer any more.
+            drop(turn);
             (result, live)
         };
         self.executor.run(deadline, work).await?
@@ -112,8 +117,6 @@ impl Service {
         deadline: Instant,
         fault: &mut Option<String>,
     ) -> Result<Enrollment, ServiceError> {
-        // Between what is stored now and what will be nobody else changes it: an addition must not bring back who was deleted meanwhile.
-        let _turn = self.people.turn(id, deadline)?;
         let revision = Arc::clone(&live.revision);
         let stored = self.stored(live, id, mode)?;
         let begin = || revision.begin(deadline).reviewing(review);

@@ -89,7 +89,7 @@ impl Service {
     /// If the group cannot be written.
     pub(crate) fn add_to_group(&self, group: &GroupId, id: &PersonId, deadline: Instant) -> Result<Option<bool>, ServiceError> {
         // Nobody is deleted meanwhile, and then in a group all the same.
-        let _turn = self.people.turn(id, deadline)?;
+        let _turn = self.people.turns().wait(id, deadline)?;
         if self.deployment.active().view.knows(id).is_none() {
             return Ok(None);
         }

@@ -75,7 +75,7 @@ function operation(api, path, method, described) {
   });
   const statuses = Object.entries(described.responses).map(([status, response]) =>
     element("li", {}, `${status}: ${response.description}`));
-  return element("details", {},
+  return element("details", { id: described.operationId },
     element("summary", {}, element("code", {}, `${method.toUpperCase()} ${path}`), ` ${described.summary ?? ""}`),
     form, output, element("ul", {}, ...statuses));
 }

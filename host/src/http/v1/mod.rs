@@ -1,6 +1,7 @@
 //! The interface beside the two endpoints of the replaced service: faces without storing, people and groups.
 
 mod faces;
+mod gallery;
 pub(super) mod groups;
 mod people;
 
@@ -27,6 +28,7 @@ pub(super) fn managing() -> OpenApiRouter<App> {
         .routes(routes!(people::list))
         .routes(routes!(people::show, people::delete))
         .routes(routes!(people::embedding))
+        .routes(routes!(gallery::export, gallery::import))
         .routes(routes!(groups::list))
         .routes(routes!(groups::show, groups::delete))
         .routes(routes!(groups::add, groups::remove))
