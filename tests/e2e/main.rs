@@ -12,6 +12,7 @@ mod connections;
 mod crashes;
 mod enrollment;
 mod evil;
+mod faults;
 mod gates;
 mod hammer;
 mod harness;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use ureq::http::Method;
 
+use crate::faults::peak_mib;
 use crate::harness::{Answer, BOUNDARY, Options, Server, drawn, file, multipart, text};
 
 const CAMERA: (&str, &str) = ("authorization", "Bearer camera-0123456789");
@@ -260,17 +261,10 @@ fn bad_files_of_keys_are_refused_at_the_start() {
     assert!(error.contains("cannot read the API keys in"), "{error}");
 }
 
-/// The most memory that a process had, in bytes.
-fn peak(server: &Server) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
-}
-
 #[test]
 fn bodies_of_callers_without_a_key_cost_no_memory() {
     let (server, _keys) = with_keys();
-    let before = peak(&server);
+    let before = peak_mib(&server);
     let body = vec![0x55; 60 << 20];
     std::thread::scope(|scope| {
         for _ in 0..16 {
@@ -289,9 +283,9 @@ fn bodies_of_callers_without_a_key_cost_no_memory() {
             });
         }
     });
-    let grown = peak(&server) - before;
-    println!("sixteen bodies of 60 MB without a key: {} MB at the peak, {} MB more than before", peak(&server) >> 20, grown >> 20);
-    assert!(grown < 32 << 20, "{grown} bytes");
+    let grown = peak_mib(&server) - before;
+    println!("sixteen bodies of 60 MB without a key: {} MB at the peak, {} MB more than before", peak_mib(&server), grown);
+    assert!(grown < 32, "{grown} MiB");
     server.ask(&Method::POST, "/process_frame", &drawn("alice-probe.png"), &[CAMERA, ("content-type", "image/png")]).ok();
 }
 

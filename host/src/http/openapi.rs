@@ -190,6 +190,15 @@ pub(super) struct FrameForm {
     schedule_id: Option<String>,
 }
 
+/// The form of `POST /v1/detect` and `POST /v1/embeddings`.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only described: forms are read part by part")]
+pub(super) struct ImageForm {
+    /// JPEG, PNG or WebP.
+    #[schema(value_type = String, format = Binary)]
+    image: Vec<u8>,
+}
+
 /// The form of `POST /v1/compare`.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "only described: forms are read part by part")]

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use crate::bindings::{Analysis, AnalyzedFace, Purpose};
 use crate::http::error::ApiError;
 use crate::http::form::{Form, FormLimits, Wanted};
-use crate::http::openapi::{Admission, CompareForm, FrameForm, Image, Images};
+use crate::http::openapi::{Admission, CompareForm, Image, ImageForm, Images};
 use crate::http::recognize::{FrameSize, frame, milliseconds};
 use crate::http::request::RequestId;
 use crate::http::{App, ContentType, PipelineHeader, PipelineInfo};
@@ -94,7 +94,7 @@ struct PairAnswer {
     post,
     path = "/v1/detect",
     tag = "recognise",
-    request_body(content((FrameForm = "multipart/form-data"), (Image = "image/jpeg"), (Image = "image/png"), (Image = "image/webp"))),
+    request_body(content((ImageForm = "multipart/form-data"), (Image = "image/jpeg"), (Image = "image/png"), (Image = "image/webp"))),
     responses((status = 200, description = "Every face, largest first, without embeddings", body = FacesAnswer), Admission, Images)
 )]
 pub(super) async fn detect(
@@ -110,7 +110,7 @@ pub(super) async fn detect(
     post,
     path = "/v1/embeddings",
     tag = "recognise",
-    request_body(content((FrameForm = "multipart/form-data"), (Image = "image/jpeg"), (Image = "image/png"), (Image = "image/webp"))),
+    request_body(content((ImageForm = "multipart/form-data"), (Image = "image/jpeg"), (Image = "image/png"), (Image = "image/webp"))),
     responses((status = 200, description = "Every face, largest first, with its embedding", body = FacesAnswer), Admission, Images)
 )]
 pub(super) async fn embeddings(

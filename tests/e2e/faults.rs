@@ -1,0 +1,158 @@
+//! What may happen to a service while it works: it is killed, its gallery goes away, and it is sent pictures that are made to hurt.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::harness::{Options, Server, drawn, file, text};
+
+/// How often it is killed.
+const KILLS: usize = 50;
+
+/// Numbers that look random and are the same in every run that is told so: xorshift.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % end
+    }
+}
+
+/// The photos of each stored person, by their files.
+fn stored(gallery: &Path) -> BTreeMap<String, usize> {
+    let files = gallery.read_dir().unwrap().map(|entry| entry.unwrap().path());
+    let people = files.filter(|path| path.extension().is_some_and(|ending| ending == "csv"));
+    people
+        .map(|path| {
+            let rows = csv::Reader::from_path(&path).unwrap().records().map(Result::unwrap).count();
+            (path.file_stem().unwrap().to_str().unwrap().to_owned(), rows)
+        })
+        .collect()
+}
+
+#[test]
+fn kills_in_the_middle_of_enrolments_lose_nobody_and_leave_nobody_half_written() {
+    let gallery = tempfile::tempdir().unwrap();
+    let mut random = Random(0x5eed_0001);
+    // What each person may be stored with: what was answered last, or what was under way when it was killed.
+    let mut answered: BTreeMap<String, usize> = BTreeMap::new();
+    let (mut sent, mut cut_short, mut taken_up) = (0, 0, 0);
+    for round in 0..KILLS {
+        let mut server = Options::drawn().gallery(gallery.path()).start();
+        let log = server.log();
+        assert!(!log.contains("left alone"), "round {round}: {log}");
+        let (url, moment) = (server.url.clone(), Duration::from_millis(random.below(150)));
+        let first = random.below(40);
+        let before = answered.clone();
+        let writer = std::thread::spawn(move || {
+            let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+            let (mut done, mut under_way) = (before, None);
+            for number in first.. {
+                let (id, photos) = (format!("p{}", number % 40), 1 + (number % 3) as usize);
+                let mut parts = vec![text("student_id", &id)];
+                parts.extend((1..=photos).map(|photo| file("images", "x.png", drawn(&format!("alice-{photo}.png")))));
+                let body = crate::harness::multipart(&parts);
+                let kind = format!("multipart/form-data; boundary={}", crate::harness::BOUNDARY);
+                under_way = Some((id.clone(), photos));
+                let answer = agent.post(format!("{url}/process-images")).header("content-type", &kind).send(&body);
+                match answer {
+                    Ok(answer) if answer.status() == 200 => {
+                        done.insert(id, photos);
+                        under_way = None;
+                    }
+                    Ok(answer) => panic!("{}", answer.status()),
+                    Err(_) => break,
+                }
+            }
+            (done, under_way)
+        });
+        std::thread::sleep(moment);
+        server.kill();
+        let (done, under_way) = writer.join().unwrap();
+        sent += done.len();
+        cut_short += usize::from(under_way.is_some());
+        answered = done;
+        let there = stored(gallery.path());
+        for (id, rows) in &there {
+            let may_be = [answered.get(id).copied(), under_way.as_ref().filter(|(name, _)| name == id).map(|(_, photos)| *photos)];
+            assert!(may_be.contains(&Some(*rows)), "round {round}: {id} has {rows} photos, not one of {may_be:?}");
+        }
+        for id in answered.keys() {
+            assert!(there.contains_key(id), "round {round}: {id} is lost");
+        }
+        // What was under way and is there nevertheless counts from now on.
+        if let Some((id, photos)) = under_way
+            && there.get(&id) == Some(&photos)
+        {
+            taken_up += usize::from(answered.insert(id, photos) != Some(photos));
+        }
+    }
+    println!("{KILLS} kills, {cut_short} of them in the middle of an enrolment, of which {taken_up} were stored whole; {sent} people seen");
+    assert!(cut_short > KILLS / 2, "{cut_short} kills hit an enrolment");
+    let server = Options::drawn().gallery(gallery.path()).start();
+    let people = server.admin_get("/v1/people?limit=1000")["people"].as_array().unwrap().len();
+    assert_eq!(people, answered.len());
+    assert_eq!(
+        gallery
+            .path()
+            .read_dir()
+            .unwrap()
+            .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with(".unf"))
+            .count(),
+        0
+    );
+}
+
+#[test]
+fn a_gallery_that_goes_away_fails_enrolments_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let gallery = folder.path().join("gallery");
+    let server = Options::drawn().gallery(&gallery).start();
+    server.enroll("alice", [drawn("alice-1.png")]).ok();
+    std::fs::rename(&gallery, folder.path().join("elsewhere")).unwrap();
+    let error = server.enroll("bob", [drawn("bob-1.png")]).error(500, "gallery_failed");
+    assert!(error.contains("nothing was changed"), "{error}");
+    assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
+    assert_eq!(server.names(drawn("bob-probe.png")), ["Unknown"]);
+    std::fs::rename(folder.path().join("elsewhere"), &gallery).unwrap();
+    server.enroll("bob", [drawn("bob-1.png")]).ok();
+    assert_eq!(server.names(drawn("bob-probe.png")), ["bob"]);
+}
+
+/// The most memory that a process had, in MiB.
+pub(crate) fn peak_mib(server: &Server) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() >> 10
+}
+
+#[test]
+fn pictures_that_are_small_as_files_and_large_as_pixels_are_decoded_one_at_a_time() {
+    let server = Options::drawn().arg("--deadline", "120").start();
+    let begun = Instant::now();
+    let mut bomb = Vec::new();
+    let pixels = image::RgbImage::from_pixel(6300, 6300, image::Rgb([90, 90, 90]));
+    pixels.write_to(&mut std::io::Cursor::new(&mut bomb), image::ImageFormat::Png).unwrap();
+    drop(pixels);
+    let made = begun.elapsed();
+    let answer = server.enroll("bomber", vec![bomb.clone(); 20]);
+    answer.error(400, "no_usable_image");
+    let peak = peak_mib(&server);
+    println!(
+        "twenty pictures of 6300×6300 pixels ({} kB each, made in {made:?}): {:?}, {peak} MiB at the peak",
+        bomb.len() >> 10,
+        begun.elapsed()
+    );
+    assert!(peak < 600, "{peak} MiB");
+    // And two such requests at a time, which is as many as there are workers.
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| server.recognize(bomb.clone()).ok());
+        }
+    });
+    println!("two at a time: {} MiB at the peak", peak_mib(&server));
+    server.recognize(drawn("alice-probe.png")).ok();
+}
