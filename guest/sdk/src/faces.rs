@@ -1,5 +1,5 @@
 //! The faces of a picture with what is cut out for the recogniser: how the default pipeline puts [`decode`](crate::decode),
-//! [`detector`](crate::detector), [`align`](crate::align) and [`recognizer`](crate::recognizer) together.
+//! [`detector`], [`align`](crate::align) and [`recognizer`](crate::recognizer) together.
 
 use crate::afar::from_afar;
 use crate::align::{AlignedFace, align};

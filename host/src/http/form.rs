@@ -156,3 +156,57 @@ fn rejected(error: &MultipartRejection) -> ApiError {
     ApiError::bad_request("malformed_multipart", "The content type multipart/form-data lacks a usable boundary.")
         .with("cause", error.body_text())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const WANTED: Wanted = Wanted { texts: &["id"], files: &["images"] };
+
+    /// Reads a body as a form, with room for little.
+    fn read(body: Vec<u8>) -> Result<Form, ApiError> {
+        let limits = FormLimits { file_bytes: 64, body_bytes: 2048, memory: BodyMemory::new(8192) };
+        let request = Request::builder().header("content-type", "multipart/form-data; boundary=b").body(body.into()).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(Form::read(request, WANTED, &limits))
+    }
+
+    fn form(parts: &[(&str, &str)]) -> Vec<u8> {
+        let part = |(head, body): &(&str, &str)| format!("--b\r\ncontent-disposition: form-data; {head}\r\n\r\n{body}\r\n");
+        (parts.iter().map(part).collect::<String>() + "--b--\r\n").into_bytes()
+    }
+
+    const GOOD: [(&str, &str); 3] =
+        [("name=\"id\"", "alice"), ("name=\"images\"; filename=\"a.jpg\"", "photo"), ("name=\"images\"; filename*=UTF-8''b", "second")];
+
+    #[test]
+    fn the_wanted_parts_are_read() {
+        let read = read(form(&GOOD)).unwrap();
+        let files: Vec<&str> = read.files.iter().map(|photo| photo.file_name.as_str()).collect();
+        assert_eq!((read.text(&["id"]), files), (Some("alice"), vec!["a.jpg", "unnamed"]));
+    }
+
+    proptest! {
+        #[test]
+        fn no_body_makes_reading_it_panic_and_every_refusal_is_the_callers_fault(
+            noise in prop::collection::vec(any::<u8>(), 0..300), changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+            cut in any::<prop::sample::Index>(), way in 0..3,
+        ) {
+            let mut body = form(&GOOD);
+            for (place, byte) in changes {
+                let place = place.index(body.len());
+                body[place] = byte;
+            }
+            match way {
+                0 => body = noise,
+                1 => body.truncate(cut.index(body.len())),
+                _ => {}
+            }
+            if let Err(error) = read(body) {
+                prop_assert!(error.status.is_client_error(), "{error:?}");
+            }
+        }
+    }
+}
