@@ -20,7 +20,7 @@ const UNFINISHED: &str = ".unfinished-";
 
 /// The most groups, and the largest file of one in bytes: a hundred thousand ids.
 const MOST: usize = 10_000;
-const LARGEST: usize = 16 << 20;
+pub(crate) const LARGEST: usize = 16 << 20;
 
 /// A group's name: what holds for a person's id holds for it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,6 +70,12 @@ pub enum GroupsError {
     /// There are too many.
     #[error("there are {MOST} groups; delete one that is not used any more")]
     TooMany,
+    /// It would be larger than any that is read.
+    #[error("the group would be larger than {LARGEST} bytes of ids")]
+    TooLarge,
+    /// There is a file of that name that is no group.
+    #[error("there is a file of that name that cannot be read as a group; mend it or move it away, and restart")]
+    Damaged,
 }
 
 impl Groups {
@@ -129,20 +135,35 @@ impl Groups {
     ///
     /// If it cannot be written; nothing is changed then.
     pub(crate) fn add(&self, group: &GroupId, id: &PersonId) -> Result<bool, GroupsError> {
+        Ok(self.add_all(group, std::slice::from_ref(id))? > 0)
+    }
+
+    /// The same of many people at once; how many were not in it before.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written; nothing is changed then.
+    pub(crate) fn add_all(&self, group: &GroupId, ids: &[PersonId]) -> Result<usize, GroupsError> {
         let _writing = self.locked();
         let groups = self.groups.load();
-        if !groups.contains_key(group) && groups.len() >= MOST {
-            return Err(GroupsError::TooMany);
+        if !groups.contains_key(group) {
+            if groups.len() >= MOST {
+                return Err(GroupsError::TooMany);
+            }
+            // Left alone at the start: writing would be its end.
+            if self.folder.join(group.to_string()).symlink_metadata().is_ok() {
+                return Err(GroupsError::Damaged);
+            }
         }
         let before = groups.get(group).cloned().unwrap_or_default();
-        if before.contains(id) {
-            return Ok(false);
-        }
         let mut members = HashSet::clone(&before);
-        members.insert(id.clone());
-        self.write(group, &members)?;
-        self.publish(group, Some(members));
-        Ok(true)
+        members.extend(ids.iter().cloned());
+        let added = members.len() - before.len();
+        if added > 0 {
+            self.write(group, &members)?;
+            self.publish(group, Some(members));
+        }
+        Ok(added)
     }
 
     /// Takes a person out of a group; whether they were in it, or nothing if there is no such group.
@@ -212,6 +233,9 @@ impl Groups {
     fn write(&self, group: &GroupId, members: &HashSet<PersonId>) -> Result<(), GroupsError> {
         let ordered: BTreeSet<&PersonId> = members.iter().collect();
         let text: String = ordered.into_iter().map(|id| format!("{id}\n")).collect();
+        if text.len() > LARGEST {
+            return Err(GroupsError::TooLarge);
+        }
         let written = || -> io::Result<()> {
             fs::create_dir_all(&self.folder)?;
             let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(&self.folder)?;
@@ -304,5 +328,12 @@ mod tests {
         let groups = Groups::open(gallery.path()).unwrap();
         fs::write(gallery.path().join(FOLDER), "").unwrap();
         assert!(groups.add(&group("maths"), &id("alice")).is_err() && !groups.are_in_use());
+        // Nor does one that would overwrite what could not be read.
+        fs::remove_file(gallery.path().join(FOLDER)).unwrap();
+        fs::create_dir(gallery.path().join(FOLDER)).unwrap();
+        fs::write(gallery.path().join(FOLDER).join("maths"), "no id\n").unwrap();
+        let groups = Groups::open(gallery.path()).unwrap();
+        assert!(matches!(groups.add(&group("maths"), &id("alice")), Err(GroupsError::Damaged)));
+        assert_eq!(fs::read_to_string(gallery.path().join(FOLDER).join("maths")).unwrap(), "no id\n");
     }
 }

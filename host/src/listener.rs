@@ -3,7 +3,7 @@
 //! A caller that says nothing, or says it slowly, holds a connection for a while and nothing else; there are only so many at a time.
 
 use std::future::Future;
-use std::io;
+use std::io::{self, Cursor};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
@@ -35,6 +35,9 @@ pub(crate) struct Patience {
 }
 
 /// How a connection of HTTP/2 begins.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// By which it is told from any request of HTTP/1.
 const HTTP_2: &[u8] = b"PRI";
 
 /// What is spoken on a connection.
@@ -131,7 +134,23 @@ impl Connection {
         }
     }
 
-    async fn speak(self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, protocol: Protocol) {
+    async fn speak(mut self, mut stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, protocol: Protocol) {
+        if protocol == Protocol::Http1 {
+            return self.answer(stream, protocol).await;
+        }
+        // Read here, because what takes it otherwise waits for it for ever.
+        let mut preface = [0; PREFACE.len()];
+        let read = tokio::select! {
+            read = timeout(self.head, stream.read_exact(&mut preface)) => read,
+            _ = self.stopped.wait_for(|stopped| *stopped) => return,
+        };
+        if matches!(read, Ok(Ok(_))) && preface == *PREFACE {
+            let (rest, answers) = tokio::io::split(stream);
+            self.answer(tokio::io::join(Cursor::new(preface).chain(rest), answers), protocol).await;
+        }
+    }
+
+    async fn answer(self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, protocol: Protocol) {
         let builder = Builder::new(TokioExecutor::new());
         let mut builder = match protocol {
             Protocol::Http1 => builder.http1_only(),

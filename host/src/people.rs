@@ -172,13 +172,13 @@ impl People {
         Ok(path)
     }
 
-    /// Everybody who is stored and can be read.
+    /// Everybody who is stored, and what cannot be read.
     ///
     /// # Errors
     ///
     /// If the gallery as a whole cannot be read.
-    pub(crate) fn stored(&self) -> Result<Vec<Stored>, PeopleError> {
-        Ok(self.gallery.load()?.people)
+    pub(crate) fn stored(&self) -> Result<Loaded, PeopleError> {
+        Ok(self.gallery.load()?)
     }
 
     /// Stores a person's samples of a contract that the active revision does not have; they are found by one that does.

@@ -7,7 +7,7 @@ mod enroll;
 mod manage;
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::bindings::{Analysis, Candidate, Decision, Face, Probe, Purpose};
@@ -41,6 +41,8 @@ pub(crate) struct Service {
     executor: Executor,
     /// How strictly photos are judged, at least.
     review: Review,
+    /// Held while an archive is made or taken: one at a time.
+    archiving: Mutex<()>,
 }
 
 /// An encoded photo as it was sent.
@@ -115,7 +117,7 @@ impl Service {
     /// A service of these parts.
     #[must_use]
     pub(crate) fn new(deployment: Arc<Deployment>, people: Arc<People>, executor: Executor, review: Review) -> Self {
-        Self { deployment, people, executor, review }
+        Self { deployment, people, executor, review, archiving: Mutex::default() }
     }
 
     /// By when a request that arrives now must be done.

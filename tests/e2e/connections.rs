@@ -35,9 +35,13 @@ fn whoever_says_nothing_or_says_it_slowly_is_hung_up_on() {
     half.write_all(b"POST /process_frame HTTP/1.1\r\nhost: x\r\nx-slow: ").unwrap();
     let mut begun_as_http_2 = connect(&server);
     begun_as_http_2.write_all(b"P").unwrap();
+    let mut half_of_http_2 = connect(&server);
+    half_of_http_2.write_all(b"PRI * HTTP/2.0\r\n").unwrap();
     let mut idle = connect(&server);
     idle.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
-    for (what, connection) in [("silent", silent), ("half a head", half), ("a letter", begun_as_http_2), ("idle", idle)] {
+    for (what, connection) in
+        [("silent", silent), ("half a head", half), ("a letter", begun_as_http_2), ("half a preface", half_of_http_2), ("idle", idle)]
+    {
         let took = until_it_hangs_up(connection);
         assert!(took < Duration::from_secs(10), "{what}: {took:?}");
     }

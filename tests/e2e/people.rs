@@ -358,13 +358,17 @@ fn the_gallery_goes_out_as_an_archive_and_comes_in_again() {
 
     // A stranger's archive: what is good is taken, the rest is named.
     let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    let row = format!("image_number,embedding\n1,{}\n", vec!["0.5"; 32].join(";"));
+    let contract = other.admin_get("/v1/people/carol/embedding")["contract"].as_str().unwrap().to_owned();
+    let rows = |length: usize, contract: &str| format!("image_number,embedding,contract\n1,{},{contract}\n", vec!["0.5"; length].join(";"));
+    let (row, short, own) = (rows(32, &contract), rows(3, &contract), |name: &str| format!("people/{contract}/{name}.csv"));
+    let before = std::fs::read(other.gallery.join("bob.csv")).unwrap();
     let large = " ".repeat(5 << 20);
     for (name, content) in [
-        ("people/unmarked/dave.csv", row.as_str()),
+        (own("dave").as_str(), row.as_str()),
+        (own("bob").as_str(), short.as_str()),
         ("people/unmarked/../../evil.csv", row.as_str()),
-        ("people/unmarked/nonsense.csv", "nonsense"),
-        ("people/unmarked/large.csv", large.as_str()),
+        (own("nonsense").as_str(), "nonsense"),
+        (own("large").as_str(), large.as_str()),
         ("people/1111111111111111/eve.csv", row.as_str()),
         ("groups/physics", "dave\nnobody\n../x\n"),
         ("readme.txt", "hello"),
@@ -375,15 +379,12 @@ fn the_gallery_goes_out_as_an_archive_and_comes_in_again() {
     let answer = import(&zip.finish().unwrap().into_inner()).ok();
     assert_eq!(answer["people"], 1, "{answer}");
     let left: Vec<&str> = answer["left_out"].as_array().unwrap().iter().map(|left| left["entry"].as_str().unwrap()).collect();
-    for name in [
-        "people/unmarked/../../evil.csv",
-        "people/unmarked/nonsense.csv",
-        "people/unmarked/large.csv",
-        "people/1111111111111111/eve.csv",
-        "readme.txt",
-    ] {
+    for name in
+        ["people/unmarked/../../evil.csv", &own("nonsense"), &own("large"), &own("bob"), "people/1111111111111111/eve.csv", "readme.txt"]
+    {
         assert!(left.contains(&name), "{name}: {answer}");
     }
+    assert_eq!(std::fs::read(other.gallery.join("bob.csv")).unwrap(), before, "a row of another length replaces nobody");
     assert_eq!(other.admin_get("/v1/groups/physics")["people"], json!(["dave"]));
     import(b"no archive").error(400, "invalid_archive");
     other.ask_admin(&Method::POST, "/v1/gallery", b"x", &[]).error(415, "unsupported_content_type");

@@ -13,7 +13,7 @@ use axum::response::Response;
 use super::Admin;
 use crate::deployment::Actor;
 use crate::digest::Sha256Digest;
-use crate::http::{ApiError, drop_rest, origin};
+use crate::http::{ApiError, host, origin};
 
 /// Shorter tokens can be guessed.
 const SHORTEST: usize = 16;
@@ -90,10 +90,9 @@ impl Tokens {
 
 /// Lets a request in, with who it is from, or turns it away.
 pub(super) async fn admit(State(admin): State<Admin>, mut request: Request, next: Next) -> Result<Response, ApiError> {
-    let who = match who(admin.tokens.as_deref(), request.headers()) {
+    let who = match who(admin.tokens.as_deref(), host(&request), request.headers()) {
         Ok(who) => who,
         Err(refusal) => {
-            drop_rest(request.into_body());
             return Err(refusal);
         }
     };
@@ -103,7 +102,7 @@ pub(super) async fn admit(State(admin): State<Admin>, mut request: Request, next
 }
 
 /// Who sends a request with these headers.
-fn who(tokens: Option<&Tokens>, headers: &HeaderMap) -> Result<String, ApiError> {
+fn who(tokens: Option<&Tokens>, host: Option<&str>, headers: &HeaderMap) -> Result<String, ApiError> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     if headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site") {
         let message = "Pages of browsers may not use the admin interface.";
@@ -111,7 +110,7 @@ fn who(tokens: Option<&Tokens>, headers: &HeaderMap) -> Result<String, ApiError>
     }
     let Some(tokens) = tokens else {
         // A name that somebody else's server gave this address must not be a way in.
-        let host = text(header::HOST).unwrap_or_default();
+        let host = host.unwrap_or_default();
         let name = host.rsplit_once(':').filter(|_| host != "[::1]").map_or(host, |(name, _)| name);
         return match name {
             "127.0.0.1" | "localhost" | "[::1]" => Ok("local".to_owned()),

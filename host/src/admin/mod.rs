@@ -25,7 +25,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::deployment::{Actor, ChangeError, Deployment, Given, Outcome, RevisionStatus, Statuses};
 use crate::digest::Sha256Digest;
 use crate::executor::Executor;
-use crate::http::{ApiError, Asked, drop_rest, method_not_allowed, observe, panicked};
+use crate::http::{ApiError, Asked, method_not_allowed, observe, panicked};
 use crate::plugin::PluginError;
 use crate::traffic::Traffic;
 
@@ -136,7 +136,6 @@ async fn push(
     let (query, limits, turn) = match ready {
         Ok(ready) => ready,
         Err(refusal) => {
-            drop_rest(body);
             return Err(admin.note_refused(actor, refusal).await);
         }
     };
@@ -190,7 +189,6 @@ async fn receive(mut body: Body) -> Result<Vec<u8>, ApiError> {
         };
         bytes.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
         if bytes.len() > Deployment::MOST_BYTES {
-            drop_rest(body);
             return Err(refusal(PluginError::TooLarge { size: bytes.len() }.into()));
         }
     }

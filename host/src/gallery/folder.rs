@@ -195,6 +195,7 @@ impl Gallery for CsvGallery {
     }
 
     fn replace(&self, id: &PersonId, samples: &[Sample]) -> Result<PathBuf, GalleryError> {
+        refuse_large(samples)?;
         let path = self.path_of(id);
         let failed = |cause| GalleryError::Write { folder: self.folder.clone(), cause };
         self.set_aside(id, samples).map_err(failed)?;
@@ -217,6 +218,7 @@ impl Gallery for CsvGallery {
         let own = csv_file::read(&self.path_of(id)).map(|own| self.marked(own)).unwrap_or_default();
         let is_others = !own.is_empty() && own.iter().all(|sample| sample.contract.as_ref() != contract);
         let (Some(contract), true) = (contract, is_others) else { return self.replace(id, samples).map(drop) };
+        refuse_large(samples)?;
         let failed = |cause| GalleryError::Write { folder: self.folder.clone(), cause };
         self.write_other(contract, id, samples).map_err(failed)
     }
@@ -256,6 +258,14 @@ impl Gallery for CsvGallery {
         }
         Ok(was_there)
     }
+}
+
+/// Refuses samples whose file would not be read again.
+fn refuse_large(samples: &[Sample]) -> Result<(), GalleryError> {
+    let mut text = Vec::new();
+    // Into memory nothing fails.
+    let _ = csv_file::write(samples, &mut text);
+    if text.len() as u64 > csv_file::LARGEST { Err(GalleryError::TooLarge { size: text.len() }) } else { Ok(()) }
 }
 
 fn person(path: &Path) -> Result<(PersonId, Vec<Sample>), FileError> {

@@ -113,6 +113,12 @@ pub enum GalleryError {
         /// Why.
         cause: FileError,
     },
+    /// A person's samples would make a file larger than any that is read.
+    #[error("the samples make a file of {size} bytes, and at most {most} are read again", most = csv_file::LARGEST)]
+    TooLarge {
+        /// How large.
+        size: usize,
+    },
     /// A person's file cannot be written. Its name is the person's, so that it is not said.
     #[error("cannot write a person's file into the gallery {folder}: {cause}", folder = folder.display())]
     Write {

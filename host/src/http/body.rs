@@ -1,11 +1,15 @@
 //! Reading what callers send within bounds: of each part, and of all requests together.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use bytes::{Bytes, BytesMut};
+use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::ApiError;
@@ -78,26 +82,63 @@ pub(super) async fn read(mut body: Body, mut collector: Collector) -> Result<Opt
         let pushed = frame.data_ref().map_or(Ok(true), |data| collector.push(data));
         if !matches!(pushed, Ok(true)) {
             drop(collector);
-            linger(drain(body)).await;
             return pushed.map(|_| None);
         }
     }
     Ok(Some(collector.finish()))
 }
 
-/// Reads the rest of a body that was refused, and drops it, so that a client that only reads the answer after sending everything gets to see
-/// it.
-pub(crate) fn drop_rest(body: Body) {
-    tokio::spawn(linger(drain(body)));
+/// A body of which whatever is not read is read and dropped for a while when it is dropped itself. So a client that only reads the answer
+/// after sending everything gets to see it, and a connection that is used again is not closed under the next request.
+#[derive(Debug)]
+pub(super) struct Rest(Option<Body>);
+
+impl Rest {
+    pub(super) fn of(body: Body) -> Body {
+        // Most requests have none, and then nothing is to be done.
+        if body.is_end_stream() { body } else { Body::new(Self(Some(body))) }
+    }
+}
+
+impl HttpBody for Rest {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let Some(body) = &mut self.0 else { return Poll::Ready(None) };
+        let polled = Pin::new(body).poll_frame(context);
+        if matches!(polled, Poll::Ready(None | Some(Err(_)))) {
+            self.0 = None;
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(HttpBody::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.as_ref().map_or_else(|| SizeHint::with_exact(0), HttpBody::size_hint)
+    }
+}
+
+impl Drop for Rest {
+    fn drop(&mut self) {
+        if let Some(body) = self.0.take().filter(|body| !body.is_end_stream())
+            && let Ok(runtime) = Handle::try_current()
+        {
+            runtime.spawn(linger(drain(body)));
+        }
+    }
 }
 
 /// How long that is done.
-pub(super) async fn linger(rest: impl Future<Output = ()>) {
+async fn linger(rest: impl Future<Output = ()>) {
     let _ = tokio::time::timeout(Duration::from_secs(2), rest).await;
 }
 
 /// Reads a body and drops it.
-pub(super) async fn drain(mut body: Body) {
+async fn drain(mut body: Body) {
     while let Some(Ok(_)) = body.frame().await {}
 }
 

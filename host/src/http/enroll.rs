@@ -150,7 +150,7 @@ async fn form(request: Request, limits: &FormLimits) -> Result<Form, ApiError> {
         ContentType::Multipart => Form::read(request, FIELDS, limits).await,
         ContentType::UrlEncoded => Form::read_url_encoded(request, FIELDS, limits).await,
         ContentType::Missing => Ok(Form::default()),
-        ContentType::Image | ContentType::Other => {
+        ContentType::Image | ContentType::Zip | ContentType::Other => {
             Err(ApiError::unsupported_media_type("multipart/form-data with the field 'student_id' and the file field 'images'"))
         }
     }

@@ -150,6 +150,8 @@ fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
 fn of_groups(error: &GroupsError) -> ApiError {
     match error {
         GroupsError::TooMany => ApiError::new(StatusCode::CONFLICT, "too_many_groups", format!("Nothing was changed: {error}.")),
+        GroupsError::TooLarge => ApiError::new(StatusCode::CONFLICT, "group_too_large", format!("Nothing was changed: {error}.")),
+        GroupsError::Damaged => ApiError::new(StatusCode::CONFLICT, "group_damaged", format!("Nothing was changed: {error}.")),
         error if is_full(error) => storage_full(error),
         error => ApiError::internal("groups_failed", "The groups could not be written; nothing was changed.", error),
     }
@@ -168,6 +170,9 @@ fn of_gallery(error: &GalleryError) -> ApiError {
         damaged.cause = Some(error.to_string());
         return damaged;
     }
+    if let GalleryError::TooLarge { .. } = error {
+        return ApiError::new(StatusCode::CONFLICT, "person_too_large", "The photos make a file that is too large to be read again.");
+    }
     if is_full(error) {
         return storage_full(error);
     }
@@ -178,6 +183,9 @@ impl IntoResponse for ApiError {
     /// A response without a body yet: the middleware that knows the request's id writes it.
     fn into_response(self) -> Response {
         let mut response = self.status.into_response();
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         if let Some(wait) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
         }

@@ -14,9 +14,8 @@ use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
-use super::body::drop_rest;
 use super::error::ApiError;
-use super::origin;
+use super::{host, origin};
 use crate::deployment::Actor;
 
 /// Shorter keys can be guessed.
@@ -182,9 +181,9 @@ impl Doorkeeper {
     }
 
     /// Who sends a request with these headers, if they may do what the scope says.
-    fn who(&self, headers: &HeaderMap, scope: Scope) -> Result<Option<Arc<str>>, ApiError> {
+    fn who(&self, host: Option<&str>, headers: &HeaderMap, scope: Scope) -> Result<Option<Arc<str>>, ApiError> {
         let Some(kept) = &self.0 else {
-            refuse_other_pages(headers)?;
+            refuse_other_pages(host, headers)?;
             return match scope {
                 Scope::Recognise | Scope::Enrol => Ok(None),
                 Scope::Manage => {
@@ -217,9 +216,8 @@ impl Doorkeeper {
 
 /// Refuses what a page of somebody else's has a browser send: where no key is asked for, whoever uses the browser could be made to enrol
 /// somebody.
-fn refuse_other_pages(headers: &HeaderMap) -> Result<(), ApiError> {
+fn refuse_other_pages(host: Option<&str>, headers: &HeaderMap) -> Result<(), ApiError> {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    let host = text(header::HOST);
     let is_other = text(header::ORIGIN).is_some_and(|origin| origin.split_once("://").map(|(_, host)| host) != host);
     if is_other || text(SEC_FETCH_SITE).is_some_and(|site| !matches!(site, "same-origin" | "none")) {
         let message = "Pages of other sites may not use the service.";
@@ -244,10 +242,9 @@ pub(super) struct Door {
 
 /// Lets a request in, with who it is from, or turns it away before anything of its body is kept.
 pub(super) async fn admit(State(door): State<Door>, mut request: Request, next: Next) -> Result<Response, ApiError> {
-    let who = match door.keeper.who(request.headers(), door.scope) {
+    let who = match door.keeper.who(host(&request), request.headers(), door.scope) {
         Ok(who) => who,
         Err(refusal) => {
-            drop_rest(request.into_body());
             return Err(refusal);
         }
     };
@@ -284,21 +281,21 @@ mod tests {
     fn a_key_is_good_for_its_scopes_and_its_owner() {
         let (_folder, keeper) = keeper(FILE);
         let keeper = keeper.unwrap();
-        let asks = |name, value: &str, scope| keeper.who(&headers(name, value), scope).map_err(|error| error.code);
+        let asks = |name, value: &str, scope| keeper.who(None, &headers(name, value), scope).map_err(|error| error.code);
         assert_eq!(asks("authorization", "Bearer 0123456789abcdef", Scope::Recognise), Ok(Some("camera".into())));
         assert_eq!(asks("authorization", "bearer 0123456789abcdef", Scope::Recognise), Ok(Some("camera".into())));
         assert_eq!(asks("x-api-key", "fedcba9876543210", Scope::Manage), Ok(Some("office".into())));
         assert_eq!(asks("x-api-key", "fedcba9876543210", Scope::Recognise), Err("scope_missing"));
         assert_eq!(asks("x-api-key", "fedcba987654321", Scope::Enrol), Err("unauthorized"));
         assert_eq!(asks("authorization", "Basic 0123456789abcdef", Scope::Recognise), Err("unauthorized"));
-        assert_eq!(keeper.who(&HeaderMap::new(), Scope::Enrol).map_err(|error| error.code), Err("unauthorized"));
+        assert_eq!(keeper.who(None, &HeaderMap::new(), Scope::Enrol).map_err(|error| error.code), Err("unauthorized"));
         assert!(!format!("{keeper:?}").contains("0123456789"));
     }
 
     #[test]
     fn without_keys_everybody_recognises_and_enrols_and_nobody_manages() {
         let keeper = Doorkeeper::new(None).unwrap();
-        let asks = |scope| keeper.who(&HeaderMap::new(), scope).map_err(|error| error.code);
+        let asks = |scope| keeper.who(None, &HeaderMap::new(), scope).map_err(|error| error.code);
         assert_eq!([Scope::Recognise, Scope::Enrol, Scope::Manage].map(asks), [Ok(None), Ok(None), Err("keys_required")]);
     }
 
@@ -307,22 +304,21 @@ mod tests {
         let keeper = Doorkeeper::new(None).unwrap();
         let asks = |pairs: &[(&'static str, &str)]| {
             let headers = pairs.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect();
-            keeper.who(&headers, Scope::Enrol).map_err(|error| error.code)
+            keeper.who(Some("127.0.0.1:4000"), &headers, Scope::Enrol).map_err(|error| error.code)
         };
-        let host = ("host", "127.0.0.1:4000");
-        assert_eq!(asks(&[host]), Ok(None));
-        assert_eq!(asks(&[host, ("origin", "http://127.0.0.1:4000"), ("sec-fetch-site", "same-origin")]), Ok(None));
+        assert_eq!(asks(&[]), Ok(None));
+        assert_eq!(asks(&[("origin", "http://127.0.0.1:4000"), ("sec-fetch-site", "same-origin")]), Ok(None));
         for other in ["http://evil.example", "http://127.0.0.1:4001", "null"] {
-            assert_eq!(asks(&[host, ("origin", other)]), Err("cross_origin_refused"), "{other}");
+            assert_eq!(asks(&[("origin", other)]), Err("cross_origin_refused"), "{other}");
         }
-        assert_eq!(asks(&[host, ("sec-fetch-site", "cross-site")]), Err("cross_origin_refused"));
+        assert_eq!(asks(&[("sec-fetch-site", "cross-site")]), Err("cross_origin_refused"));
     }
 
     #[test]
     fn keys_are_read_again_and_a_bad_file_changes_nothing() {
         let (folder, keeper) = keeper(FILE);
         let keeper = keeper.unwrap();
-        let good = |key: &str| keeper.who(&headers("x-api-key", key), Scope::Recognise).is_ok();
+        let good = |key: &str| keeper.who(None, &headers("x-api-key", key), Scope::Recognise).is_ok();
         let file = folder.path().join("keys");
         fs::write(&file, "camera:recognise:a-new-key-of-the-camera\n").unwrap();
         assert!(good("0123456789abcdef") && !good("a-new-key-of-the-camera"));

@@ -33,7 +33,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use self::body::BodyMemory;
-pub(crate) use self::body::{Content, drop_rest};
+pub(crate) use self::body::Content;
 pub(crate) use self::error::ApiError;
 pub(crate) use self::extract::Asked;
 use self::form::{FormLimits, body_too_large};
@@ -167,6 +167,7 @@ enum ContentType {
     /// Not stated, as of no body at all: the replaced service took that for an empty form.
     Missing,
     Image,
+    Zip,
     Other,
 }
 
@@ -178,6 +179,7 @@ impl ContentType {
             "multipart/form-data" => Self::Multipart,
             "application/x-www-form-urlencoded" => Self::UrlEncoded,
             "" => Self::Missing,
+            "application/zip" => Self::Zip,
             image if image.starts_with("image/") => Self::Image,
             _ => Self::Other,
         }
@@ -190,7 +192,6 @@ async fn refuse_large_bodies(State(app): State<App>, request: Request, next: Nex
     if length.is_none_or(|length| length <= app.limits.body_bytes as u64) {
         return next.run(request).await;
     }
-    body::drop_rest(request.into_body());
     body_too_large(app.limits.body_bytes).into_response()
 }
 
@@ -212,4 +213,10 @@ pub(crate) fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
 /// Where a request came from; tests call without a connection.
 pub(crate) fn origin(connection: Option<&ConnectInfo<SocketAddr>>) -> String {
     connection.map_or_else(|| "unknown".to_owned(), |ConnectInfo(address)| address.to_string())
+}
+
+/// Under which name the service is asked: in HTTP/2 it stands in the request's line.
+pub(crate) fn host(request: &Request) -> Option<&str> {
+    let header = request.headers().get(header::HOST).and_then(|value| value.to_str().ok());
+    header.or_else(|| request.uri().authority().map(axum::http::uri::Authority::as_str))
 }

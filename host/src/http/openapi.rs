@@ -130,7 +130,10 @@ pub(super) enum Taking {
     /// The service failed; the log says how.
     #[response(status = 500)]
     Internal(ErrorAnswer),
-    /// The service is at capacity, or a person is being changed by another request; `retry-after` says when to come back.
+    /// The import took too long.
+    #[response(status = 504)]
+    Late(ErrorAnswer),
+    /// The service is at capacity, another archive is under way, or a person is being changed by another request; `retry-after` says when to come back.
     #[response(status = 503)]
     Busy(ErrorAnswer),
 }

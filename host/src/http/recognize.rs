@@ -150,7 +150,7 @@ pub(super) async fn frame(request: Request, limits: &FormLimits) -> Result<Sent,
             Ok(Sent { image, group: None, schedule: None })
         }
         ContentType::UrlEncoded | ContentType::Missing => Err(missing()),
-        ContentType::Other => Err(ApiError::unsupported_media_type(
+        ContentType::Zip | ContentType::Other => Err(ApiError::unsupported_media_type(
             "multipart/form-data with the file field 'image', or the image itself as image/jpeg, image/png or image/webp",
         )),
     }

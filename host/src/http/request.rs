@@ -11,6 +11,7 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::X_ROSTRO_PIPELINE;
+use super::body::Rest;
 use super::error::ApiError;
 use super::openapi::ErrorAnswer;
 use crate::traffic::Traffic;
@@ -39,12 +40,10 @@ impl RequestId {
 /// What is asked for, without what stands in it for a person: as the route is written where there is one.
 fn path(request: &Request) -> String {
     let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
-    let names_somebody = |path: &str| path.contains("people") || path.contains("groups");
-    match (matched, request.uri().path()) {
-        (Some(route), path) if names_somebody(path) => route,
-        // Nearly a route: what stands in it may be somebody's id all the same.
-        (None, path) if names_somebody(path) => "/…",
-        (_, path) => path,
+    match matched {
+        Some(route) => route,
+        // Nearly a route: what stands in it may be somebody's id.
+        None => "/…",
     }
     .to_owned()
 }
@@ -56,6 +55,7 @@ pub(crate) async fn observe(State(traffic): State<Option<Traffic>>, mut request:
     let span = tracing::info_span!("request", id = id.as_str(), method = %request.method(), path = path(&request), who = tracing::field::Empty, trace = trace(&request));
     let route = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
     request.extensions_mut().insert(id.clone());
+    let request = request.map(Rest::of);
     async move {
         // Dropped before the end if the client goes away.
         let gone =
@@ -100,7 +100,7 @@ fn protect(headers: &mut HeaderMap) {
 fn with_body(response: Response, error: &ApiError, id: &RequestId) -> Response {
     let body = ErrorAnswer::new(&error.message, error.code, &error.details, id.as_str());
     let mut written = (response.status(), axum::Json(body)).into_response();
-    for name in [header::RETRY_AFTER, X_ROSTRO_PIPELINE] {
+    for name in [header::RETRY_AFTER, header::WWW_AUTHENTICATE, X_ROSTRO_PIPELINE] {
         if let Some(value) = response.headers().get(&name) {
             written.headers_mut().insert(name, value.clone());
         }

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Cursor, Read, Seek, SeekFrom, Write};
+use std::sync::MutexGuard;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -12,10 +13,11 @@ use zip::result::ZipError;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
+use super::enroll::MOST_PHOTOS;
 use super::{Service, ServiceError};
 use crate::deployment::Actor;
-use crate::gallery::{parse_samples, write_samples};
-use crate::groups::GroupId;
+use crate::gallery::{GalleryError, parse_samples, write_samples};
+use crate::groups::{GroupId, GroupsError};
 use crate::people::PeopleError;
 use crate::person::{ContractId, PersonId, Sample};
 
@@ -25,11 +27,14 @@ const MOST_ENTRIES: usize = 120_000;
 /// The largest entry that is read, in bytes, as large as a person's file may be.
 const LARGEST_ENTRY: u64 = 4 << 20;
 
+/// The largest group that is read, in bytes: as large as its file may be.
+const LARGEST_GROUP: u64 = crate::groups::LARGEST as u64;
+
 /// The most entries that are named in an answer.
 const NAMED: usize = 100;
 
-/// How samples are called that state no contract.
-const UNMARKED: &str = "unmarked";
+/// The most bytes that all entries together are unpacked to.
+const MOST_BYTES: u64 = 8 << 30;
 
 /// What came of an import.
 #[derive(Debug, Default)]
@@ -56,12 +61,24 @@ pub(crate) enum ArchiveError {
     /// It has too many entries.
     #[error("the archive has {0} entries; at most {MOST_ENTRIES} are taken")]
     TooMany(usize),
+    /// It takes too long.
+    #[error("the import was not done in time")]
+    Late,
     /// The archive cannot be written.
     #[error("the archive cannot be written: {0}")]
     Io(#[from] io::Error),
 }
 
 impl Service {
+    /// The turn to make or to take an archive: one at a time, because each is large.
+    ///
+    /// # Errors
+    ///
+    /// If somebody has it.
+    pub(crate) fn archiving(&self) -> Result<MutexGuard<'_, ()>, ServiceError> {
+        self.archiving.try_lock().map_err(|_| PeopleError::Busy.into())
+    }
+
     /// Everybody, of every contract, and every group, as a file that has no name and is gone with its handle.
     ///
     /// # Errors
@@ -71,15 +88,23 @@ impl Service {
         let loaded = self.people.stored().map_err(ServiceError::from)?;
         let mut archive = ZipWriter::new(tempfile::tempfile()?);
         let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
-        for stored in loaded {
+        for stored in loaded.people {
             let mut contracts: BTreeMap<String, Vec<Sample>> = BTreeMap::new();
             for sample in stored.samples {
-                let contract = sample.contract.as_ref().map_or_else(|| UNMARKED.to_owned(), ToString::to_string);
-                contracts.entry(contract).or_default().push(sample);
+                // Every sample has one, once any revision has served.
+                let Some(contract) = &sample.contract else { continue };
+                contracts.entry(contract.to_string()).or_default().push(sample);
             }
             for (contract, samples) in contracts {
                 archive.start_file(format!("people/{contract}/{}.csv", stored.id), options)?;
                 write_samples(&samples, &mut archive)?;
+            }
+        }
+        if !loaded.problems.is_empty() {
+            tracing::warn!(files = loaded.problems.len(), "the export lacks files of the gallery that cannot be read");
+            archive.start_file("left_out.txt", options)?;
+            for problem in &loaded.problems {
+                writeln!(archive, "{problem}")?;
             }
         }
         for (group, _) in self.groups().list() {
@@ -104,84 +129,134 @@ impl Service {
     ///
     /// If it is no archive, or the gallery cannot be written; those before the failure are stored then.
     pub(crate) fn import(&self, archive: Bytes, actor: &Actor, deadline: Instant) -> Result<Imported, ArchiveError> {
-        let mut archive = ZipArchive::new(Cursor::new(archive))?;
+        self.deployment.note_person(actor, "import", "begun");
+        let imported = self.import_all(archive, deadline);
+        self.deployment.note_person(actor, "import", if imported.is_ok() { "done" } else { "failed" });
+        imported
+    }
+
+    fn import_all(&self, archive: Bytes, deadline: Instant) -> Result<Imported, ArchiveError> {
+        let archive = ZipArchive::new(Cursor::new(archive))?;
         if archive.len() > MOST_ENTRIES {
             return Err(ArchiveError::TooMany(archive.len()));
         }
         let mut imported = Imported::default();
-        let mut people: BTreeMap<PersonId, Vec<usize>> = BTreeMap::new();
+        let mut people: BTreeMap<PersonId, Vec<(usize, ContractId)>> = BTreeMap::new();
         let mut groups: Vec<(GroupId, usize)> = Vec::new();
         for index in 0..archive.len() {
             let Some(name) = name(&archive, index) else { continue };
             match entry(&name) {
-                Ok(Entry::Person(id, _)) => people.entry(id).or_default().push(index),
+                Ok(Entry::Person(id, contract)) => people.entry(id).or_default().push((index, contract)),
                 Ok(Entry::Group(group)) => groups.push((group, index)),
                 Ok(Entry::Folder) => {}
                 Err(why) => imported.leave_out(&name, why),
             }
         }
+        let mut unpacked = Unpacked { archive, left: MOST_BYTES };
         for (id, entries) in people {
             let _turn = self.people.turns().wait(&id, deadline).map_err(ServiceError::from)?;
             let mut stored = false;
-            for index in entries {
-                let name = name(&archive, index).unwrap_or_default();
-                match self.import_samples(&mut archive, index, &id, deadline) {
+            for (index, contract) in entries {
+                in_time(deadline)?;
+                let read = unpacked.contents(index, LARGEST_ENTRY);
+                match read.map_err(Left::Out).and_then(|bytes| self.import_samples(&bytes, &id, &contract, deadline)) {
                     Ok(()) => stored = true,
-                    Err(Left::Out(why)) => imported.leave_out(&name, why),
+                    Err(Left::Out(why)) => imported.leave_out(&format!("people/{contract}/{id}.csv"), why),
                     Err(Left::Failed(error)) => return Err(ServiceError::from(error).into()),
                 }
             }
             imported.people += usize::from(stored);
         }
         for (group, index) in groups {
+            in_time(deadline)?;
             let name = format!("groups/{group}");
-            let text = match contents(&mut archive, index).map(String::from_utf8) {
-                Ok(Ok(text)) => text,
-                Ok(Err(_)) => {
-                    imported.leave_out(&name, "it is no text".to_owned());
-                    continue;
-                }
-                Err(why) => {
-                    imported.leave_out(&name, why);
-                    continue;
-                }
-            };
-            let mut added = false;
-            for line in text.lines().filter(|line| !line.is_empty()) {
-                match line.parse::<PersonId>().map(|id| self.add_to_group(&group, &id, deadline)) {
-                    Ok(Ok(Some(_))) => added = true,
-                    Ok(Ok(None)) => imported.leave_out(&name, "a line is the id of nobody who is stored".to_owned()),
-                    Ok(Err(error)) => return Err(error.into()),
-                    Err(_) => imported.leave_out(&name, "a line is no id".to_owned()),
-                }
+            let text =
+                unpacked.contents(index, LARGEST_GROUP).and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is no text".to_owned()));
+            match text {
+                Ok(text) => imported.groups += usize::from(self.import_group(&group, &name, &text, &mut imported)?),
+                Err(why) => imported.leave_out(&name, why),
             }
-            imported.groups += usize::from(added);
         }
-        self.deployment.note_person(actor, "import", "done");
         Ok(imported)
     }
 
+    /// Adds the members that an archive has of a group; whether there were any.
+    fn import_group(&self, group: &GroupId, name: &str, text: &str, imported: &mut Imported) -> Result<bool, ArchiveError> {
+        let live = self.deployment.active();
+        let mut members = Vec::new();
+        for line in text.lines().filter(|line| !line.is_empty()) {
+            match line.parse::<PersonId>() {
+                Ok(id) if live.view.knows(&id).is_some() => members.push(id),
+                Ok(_) => imported.leave_out(name, "a line is the id of nobody who is stored".to_owned()),
+                Err(_) => imported.leave_out(name, "a line is no id".to_owned()),
+            }
+        }
+        match self.groups().add_all(group, &members) {
+            Ok(_) => {}
+            Err(error @ (GroupsError::TooMany | GroupsError::TooLarge)) => {
+                imported.leave_out(name, error.to_string());
+                return Ok(false);
+            }
+            Err(error) => return Err(ServiceError::from(PeopleError::from(error)).into()),
+        }
+        // Who was deleted meanwhile must not stay in it.
+        for id in members.iter().filter(|id| live.view.knows(id).is_none()) {
+            self.groups().forget(id).map_err(|error| ServiceError::from(PeopleError::from(error)))?;
+        }
+        Ok(!members.is_empty())
+    }
+
     /// Stores one person's samples of one contract. The person's turn is held.
-    fn import_samples(&self, archive: &mut ZipArchive<Cursor<Bytes>>, index: usize, id: &PersonId, deadline: Instant) -> Result<(), Left> {
-        let bytes = contents(archive, index).map_err(Left::Out)?;
-        let samples = parse_samples(bytes.as_slice()).map_err(|error| Left::Out(error.to_string()))?;
-        let Ok(Entry::Person(_, contract)) = entry(&name(archive, index).unwrap_or_default()) else {
-            return Err(Left::Out("it is nobody's".to_owned()));
-        };
-        if samples.iter().any(|sample| sample.contract != contract) {
+    fn import_samples(&self, bytes: &[u8], id: &PersonId, contract: &ContractId, deadline: Instant) -> Result<(), Left> {
+        let samples = parse_samples(bytes).map_err(|error| Left::Out(error.to_string()))?;
+        if samples.iter().any(|sample| sample.contract.as_ref() != Some(contract)) {
             return Err(Left::Out("a row is of another contract than its folder".to_owned()));
         }
+        if samples.len() > MOST_PHOTOS {
+            return Err(Left::Out(format!("it has {} photos; at most {MOST_PHOTOS} are kept of a person", samples.len())));
+        }
         let live = self.deployment.active();
+        if live.revision.contract().id != *contract {
+            // Of another recogniser: stored, and found again when that is active.
+            return self.people.store(id, &samples).map_err(Left::of);
+        }
+        let dimension = live.revision.contract().dimension;
+        if samples.iter().any(|sample| sample.embedding.len() != dimension) {
+            return Err(Left::Out(format!("an embedding of another length than {dimension}, which its contract has")));
+        }
         let templates = match live.view.templates_of(&samples, deadline) {
             Ok(templates) => templates.unwrap_or_default(),
             Err(error) => return Err(Left::Out(format!("no templates can be made of it: {error}"))),
         };
-        if templates.is_empty() {
-            // Of another recogniser: stored, and found again when that is active.
-            return self.people.store(id, &samples).map_err(Left::Failed);
-        }
-        self.people.replace(id, &samples, &live.view, &templates).map(drop).map_err(Left::Failed)
+        self.people.replace(id, &samples, &live.view, &templates).map(drop).map_err(Left::of)
     }
+}
+
+/// An archive that is unpacked entry by entry, and only so far.
+struct Unpacked {
+    archive: ZipArchive<Cursor<Bytes>>,
+    /// Bytes that may still be.
+    left: u64,
+}
+
+impl Unpacked {
+    /// An entry's bytes, however many its head says that there are.
+    fn contents(&mut self, index: usize, most: u64) -> Result<Vec<u8>, String> {
+        let entry = self.archive.by_index(index).map_err(|error| error.to_string())?;
+        let mut bytes = Vec::new();
+        entry.take(most.min(self.left) + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+        let length = bytes.len() as u64;
+        if length > self.left {
+            self.left = 0;
+            return Err("the archive is unpacked to more than it may be".to_owned());
+        }
+        self.left -= length;
+        if length > most { Err(format!("it has more than {most} bytes")) } else { Ok(bytes) }
+    }
+}
+
+fn in_time(deadline: Instant) -> Result<(), ArchiveError> {
+    if Instant::now() < deadline { Ok(()) } else { Err(ArchiveError::Late) }
 }
 
 impl Imported {
@@ -202,10 +277,20 @@ enum Left {
     Failed(PeopleError),
 }
 
+impl Left {
+    fn of(error: PeopleError) -> Self {
+        match error {
+            // More than is read again.
+            PeopleError::Gallery(GalleryError::TooLarge { .. }) => Self::Out(error.to_string()),
+            other => Self::Failed(other),
+        }
+    }
+}
+
 /// What an entry of an archive is, by its name.
 #[derive(Debug, PartialEq, Eq)]
 enum Entry {
-    Person(PersonId, Option<ContractId>),
+    Person(PersonId, ContractId),
     Group(GroupId),
     Folder,
 }
@@ -218,10 +303,7 @@ fn entry(name: &str) -> Result<Entry, String> {
         ["people", contract, file] => {
             let id = file.strip_suffix(".csv").ok_or("the name does not end in .csv")?;
             let id = id.parse().map_err(|error| format!("the name is no id: {error}"))?;
-            let contract = match *contract {
-                UNMARKED => None,
-                other => Some(other.parse().map_err(|error| format!("the folder is no contract: {error}"))?),
-            };
+            let contract = contract.parse().map_err(|error| format!("the folder is no contract: {error}"))?;
             Ok(Entry::Person(id, contract))
         }
         _ => Err("it is neither people/CONTRACT/ID.csv nor groups/GROUP".to_owned()),
@@ -232,14 +314,6 @@ fn name(archive: &ZipArchive<Cursor<Bytes>>, index: usize) -> Option<String> {
     archive.name_for_index(index)?.ok().map(std::borrow::Cow::into_owned)
 }
 
-/// An entry's bytes, however many its head says that there are.
-fn contents(archive: &mut ZipArchive<Cursor<Bytes>>, index: usize) -> Result<Vec<u8>, String> {
-    let entry = archive.by_index(index).map_err(|error| error.to_string())?;
-    let mut bytes = Vec::new();
-    entry.take(LARGEST_ENTRY + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
-    if bytes.len() as u64 > LARGEST_ENTRY { Err(format!("it has more than {LARGEST_ENTRY} bytes")) } else { Ok(bytes) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -247,21 +321,22 @@ mod tests {
     #[test]
     fn names_of_entries_are_people_groups_or_nothing() {
         let person = |name: &str| matches!(entry(name), Ok(Entry::Person(..)));
-        assert!(person("people/unmarked/s6.csv") && person("people/1111111111111111/a.b@c.csv"));
+        assert!(person("people/2222222222222222/s6.csv") && person("people/1111111111111111/a.b@c.csv"));
         assert!(matches!(entry("groups/maths"), Ok(Entry::Group(_))) && entry("people/") == Ok(Entry::Folder));
         for wrong in [
             "s6.csv",
             "people/s6.csv",
-            "people/unmarked/../s6.csv",
-            "/people/unmarked/s6.csv",
-            "people/unmarked/s6.txt",
-            "people/unmarked/.csv",
+            "people/1111111111111111/../s6.csv",
+            "/people/1111111111111111/s6.csv",
+            "people/1111111111111111/s6.txt",
+            "people/1111111111111111/.csv",
             "people/x/s6.csv",
+            "people/unmarked/s6.csv",
             "groups/.hidden",
             "groups/a/b",
             "people\\unmarked\\s6.csv",
             "",
-            "people/unmarked/Unknown.csv",
+            "people/1111111111111111/Unknown.csv",
         ] {
             assert!(!matches!(entry(wrong), Ok(Entry::Person(..) | Entry::Group(_))), "{wrong}");
         }
@@ -272,7 +347,7 @@ mod tests {
         fn no_bytes_make_reading_an_archive_panic(mut bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300), real: bool, at: usize) {
             if real {
                 let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
-                archive.start_file("people/unmarked/s6.csv", SimpleFileOptions::default()).unwrap();
+                archive.start_file("people/1111111111111111/s6.csv", SimpleFileOptions::default()).unwrap();
                 archive.write_all(b"image_number,embedding\n1,1;2\n").unwrap();
                 let mut whole = archive.finish().unwrap().into_inner();
                 let length = whole.len();
@@ -281,10 +356,11 @@ mod tests {
                 }
                 bytes = whole;
             }
-            if let Ok(mut archive) = ZipArchive::new(Cursor::new(Bytes::from(bytes))) {
-                for index in 0..archive.len().min(10) {
-                    let _ = name(&archive, index).map(|name| entry(&name));
-                    let _ = contents(&mut archive, index).map(|bytes| parse_samples(bytes.as_slice()).is_ok());
+            if let Ok(archive) = ZipArchive::new(Cursor::new(Bytes::from(bytes))) {
+                let mut unpacked = Unpacked { archive, left: 1000 };
+                for index in 0..unpacked.archive.len().min(10) {
+                    let _ = name(&unpacked.archive, index).map(|name| entry(&name));
+                    let _ = unpacked.contents(index, 100).map(|bytes| parse_samples(bytes.as_slice()).is_ok());
                 }
             }
         }

@@ -15,7 +15,7 @@ use crate::run::{Run, RunError};
 use crate::selftest::cosine;
 
 /// The most photos of a person that are kept: a file of them is read with every start.
-const MOST_PHOTOS: usize = 100;
+pub(super) const MOST_PHOTOS: usize = 100;
 
 /// What becomes of the photos that a person has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,9 +103,11 @@ impl Service {
         if mode == Mode::Replace {
             return Ok(Vec::new());
         }
-        let contract = &live.revision.contract().id;
+        let contract = live.revision.contract();
         let samples = self.people.samples(id)?.ok_or(ServiceError::UnknownPerson)?;
-        Ok(samples.into_iter().filter(|sample| sample.contract.as_ref() == Some(contract)).collect())
+        // Of another length is what somebody wrote into the file by hand.
+        let is_matched = |sample: &Sample| sample.contract.as_ref() == Some(&contract.id) && sample.embedding.len() == contract.dimension;
+        Ok(samples.into_iter().filter(is_matched).collect())
     }
 
     fn enroll_now(

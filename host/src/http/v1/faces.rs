@@ -197,7 +197,7 @@ async fn pair(request: Request, limits: &FormLimits) -> Result<[crate::http::Con
     let form = match ContentType::of(request.headers()) {
         ContentType::Multipart => Form::read(request, PAIR, limits).await?,
         ContentType::UrlEncoded | ContentType::Missing => Form::default(),
-        ContentType::Image | ContentType::Other => {
+        ContentType::Image | ContentType::Zip | ContentType::Other => {
             return Err(ApiError::unsupported_media_type("multipart/form-data with the file fields 'a' and 'b'"));
         }
     };

@@ -14,11 +14,11 @@ use utoipa::ToSchema;
 
 use super::blocking;
 use crate::deployment::Actor;
-use crate::http::App;
 use crate::http::body;
 use crate::http::error::ApiError;
 use crate::http::form::body_too_large;
-use crate::http::openapi::{Admission, Archive, Asking, Storing, Taking};
+use crate::http::openapi::{Admission, Archive, Asking, Storing, Taking, Waiting};
+use crate::http::{App, ContentType};
 use crate::service::{ArchiveError, Imported};
 
 /// How long an import may take: a template is made for each person.
@@ -48,10 +48,14 @@ struct LeftOut {
     get,
     path = "/v1/gallery",
     tag = "manage",
-    responses((status = 200, description = "A ZIP archive", body = Archive, content_type = "application/zip"), Admission, Asking, Storing)
+    responses((status = 200, description = "A ZIP archive", body = Archive, content_type = "application/zip"), Admission, Asking, Storing, Waiting)
 )]
 pub(super) async fn export(State(app): State<App>, Extension(actor): Extension<Actor>) -> Result<Response, ApiError> {
-    let archive = blocking(move || app.service.export(&actor).map_err(failed)).await?;
+    let archive = blocking(move || {
+        let _turn = app.service.archiving().map_err(ApiError::of_service)?;
+        app.service.export(&actor).map_err(failed)
+    })
+    .await?;
     let headers = [(header::CONTENT_TYPE, "application/zip"), (header::CONTENT_DISPOSITION, "attachment; filename=\"gallery.zip\"")];
     Ok((headers, Body::from_stream(ReaderStream::new(File::from_std(archive)))).into_response())
 }
@@ -69,23 +73,33 @@ pub(super) async fn import(
     Extension(actor): Extension<Actor>,
     request: Request,
 ) -> Result<Json<ImportAnswer>, ApiError> {
-    let is_zip = request.headers().get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/zip"));
-    if !is_zip {
-        body::drop_rest(request.into_body());
+    if ContentType::of(request.headers()) != ContentType::Zip {
         return Err(ApiError::unsupported_media_type("an archive as application/zip"));
     }
     let most = app.limits.body_bytes;
     let content = app.within(app.service.deadline(), body::read(request.into_body(), app.limits.memory.collect(most))).await?;
     let content = content.ok_or_else(|| body_too_large(most))?;
-    let Imported { people, groups, left_out, left_out_count } =
-        blocking(move || app.service.import(content.bytes.clone(), &actor, Instant::now() + IMPORT).map_err(failed)).await?;
+    let Imported { people, groups, left_out, left_out_count } = blocking(move || {
+        // Whole, with the memory that is reserved for it: the caller may go before it is done.
+        let content = content;
+        let _turn = app.service.archiving().map_err(ApiError::of_service)?;
+        app.service.import(content.bytes.clone(), &actor, Instant::now() + IMPORT).map_err(failed)
+    })
+    .await?;
     let left_out = left_out.into_iter().map(|(entry, reason)| LeftOut { entry, reason }).collect();
     Ok(Json(ImportAnswer { people, groups, left_out, left_out_count }))
 }
 
 fn failed(error: ArchiveError) -> ApiError {
     match error {
-        ArchiveError::Service(error) => ApiError::of_service(error),
+        // What was stored before stays.
+        ArchiveError::Late => {
+            ApiError::new(StatusCode::GATEWAY_TIMEOUT, "deadline_exceeded", "The import took too long; what was stored so far stays.")
+        }
+        ArchiveError::Service(error) => {
+            let message = "The archive was not taken as a whole; what was stored so far stays.";
+            ApiError::internal("archive_failed", message, error)
+        }
         ArchiveError::Io(error) if error.kind() == std::io::ErrorKind::StorageFull => {
             ApiError::new(StatusCode::INSUFFICIENT_STORAGE, "storage_full", "There is no room for the archive.")
         }
