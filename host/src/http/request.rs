@@ -37,15 +37,10 @@ impl RequestId {
     }
 }
 
-/// What is asked for, without what stands in it for a person: as the route is written where there is one.
-fn path(request: &Request) -> String {
-    let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
-    match matched {
-        Some(route) => route,
-        // Nearly a route: what stands in it may be somebody's id.
-        None => "/…",
-    }
-    .to_owned()
+/// What is asked for as the route is written, without what stands in it for a person or a group. Of what is no route nothing is said: it may
+/// nearly be one, and somebody's id stand in it.
+fn path(request: &Request) -> &str {
+    request.extensions().get::<MatchedPath>().map_or("/…", MatchedPath::as_str)
 }
 
 /// Gives the request its id, logs its end, counts it, and writes the body of an error.
