@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 
 use crate::bindings::{Analysis, Candidate, Decision, Face, Match, Probe, Purpose};
+use crate::index::cosine;
 use crate::limits::Usage;
 use crate::revision::Revision;
 use crate::run::{Run, RunError};
@@ -293,12 +294,6 @@ fn one_face_each(probes: &[Probe], decisions: &[Decision]) -> Result<(), String>
 /// A sample, where no picture gives one.
 fn made_up(dimension: usize) -> Vec<f32> {
     (0..dimension).map(|index| ((index % 7) as f32 - 3.0) / 3.0).map(|value| if value == 0.0 { 0.5 } else { value }).collect()
-}
-
-/// The cosine of the angle between two vectors of one length.
-pub(crate) fn cosine(a: &[f32], b: &[f32]) -> f32 {
-    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
-    (dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()) as f32
 }
 
 #[cfg(test)]

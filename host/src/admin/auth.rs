@@ -90,12 +90,7 @@ impl Tokens {
 
 /// Lets a request in, with who it is from, or turns it away.
 pub(super) async fn admit(State(admin): State<Admin>, mut request: Request, next: Next) -> Result<Response, ApiError> {
-    let who = match who(admin.tokens.as_deref(), host(&request), request.headers()) {
-        Ok(who) => who,
-        Err(refusal) => {
-            return Err(refusal);
-        }
-    };
+    let who = who(admin.tokens.as_deref(), host(&request), request.headers())?;
     let from = origin(request.extensions().get::<ConnectInfo<SocketAddr>>());
     request.extensions_mut().insert(Actor { who, from });
     Ok(next.run(request).await)

@@ -16,7 +16,7 @@ const CONTRACT: &str = "contract";
 const DET_SCORE: &str = "det_score";
 
 /// The largest file that is read, in bytes: a hundred photos of 2,048 numbers.
-pub(super) const LARGEST: u64 = 4 << 20;
+pub(crate) const LARGEST: u64 = 4 << 20;
 
 /// The most photos of a person.
 const MOST_ROWS: usize = 1000;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::person::{ContractId, PersonId, Sample};
 
-pub(crate) use csv_file::{FileError, parse as parse_samples, write as write_samples};
+pub(crate) use csv_file::{FileError, LARGEST as LARGEST_PERSON, parse as parse_samples, write as write_samples};
 pub(crate) use folder::CsvGallery;
 
 /// Stores samples. Calls block.

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::error::ApiError;
 use super::form::{Form, FormLimits, Wanted};
-use super::openapi::{Admission, EnrollForm, Images, Storing};
+use super::openapi::{Admission, EnrollForm, Sending, Storing};
 use super::request::RequestId;
 use super::{App, ContentType, PipelineHeader, PipelineInfo};
 use crate::bindings::Reason;
@@ -95,7 +95,7 @@ impl Photos {
     path = "/process-images",
     tag = "enrol",
     request_body(content = EnrollForm, content_type = "multipart/form-data"),
-    responses((status = 200, description = "What became of each photo", body = EnrollAnswer), Admission, Images, Storing)
+    responses((status = 200, description = "What became of each photo", body = EnrollAnswer), Admission, Sending, Storing)
 )]
 pub(super) async fn process_images(
     State(app): State<App>,

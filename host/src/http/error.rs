@@ -52,9 +52,18 @@ impl ApiError {
     /// Too much is under way; the caller should wait before it tries again.
     pub(super) fn overloaded() -> Self {
         // The shortest that the header can say: most requests are done within it.
-        let wait = Some(Duration::from_secs(1));
-        let message = "The service is at capacity. Try again later.";
-        Self { retry_after: wait, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message) }
+        Self::later("overloaded", "The service is at capacity. Try again later.")
+    }
+
+    /// What cannot be done now, and may be soon.
+    pub(super) fn later(code: &'static str, message: &str) -> Self {
+        Self { retry_after: Some(Duration::from_secs(1)), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message) }
+    }
+
+    /// The same in other words for people.
+    pub(super) fn saying(mut self, message: &str) -> Self {
+        message.clone_into(&mut self.message);
+        self
     }
 
     /// The caller did not send its body in time.
@@ -101,8 +110,7 @@ impl ApiError {
             ServiceError::People(PeopleError::Gallery(error)) => of_gallery(&error),
             ServiceError::UnknownPerson => Self::new(StatusCode::NOT_FOUND, "unknown_person", "Nobody is stored under this id."),
             ServiceError::People(PeopleError::Busy) => {
-                let message = "Another request is changing this person. Try again later.";
-                Self { retry_after: Some(Duration::from_secs(1)), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "person_busy", message) }
+                Self::later("person_busy", "Another request is changing this person. Try again later.")
             }
             ServiceError::People(PeopleError::Groups(error)) => of_groups(&error),
             ServiceError::People(error @ PeopleError::Index(_)) => Self::internal("internal", "The service failed unexpectedly.", error),

@@ -242,12 +242,7 @@ pub(super) struct Door {
 
 /// Lets a request in, with who it is from, or turns it away before anything of its body is kept.
 pub(super) async fn admit(State(door): State<Door>, mut request: Request, next: Next) -> Result<Response, ApiError> {
-    let who = match door.keeper.who(host(&request), request.headers(), door.scope) {
-        Ok(who) => who,
-        Err(refusal) => {
-            return Err(refusal);
-        }
-    };
+    let who = door.keeper.who(host(&request), request.headers(), door.scope)?;
     if let Some(name) = &who {
         tracing::Span::current().record("who", format!("key {name}"));
     }

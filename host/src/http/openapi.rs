@@ -84,11 +84,11 @@ pub(super) enum Asking {
     Internal(ErrorAnswer),
 }
 
-/// What becomes of a request with images.
+/// What becomes of a request with a body.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "only described")]
-pub(super) enum Images {
-    /// Something is missing, not valid, or no image.
+pub(super) enum Sending {
+    /// Something is missing or not valid, or no image or archive.
     #[response(status = 400)]
     BadRequest(ErrorAnswer),
     /// The body did not arrive before the deadline.
@@ -103,39 +103,12 @@ pub(super) enum Images {
     /// The pipeline or the service failed; the log says how.
     #[response(status = 500)]
     Internal(ErrorAnswer),
-    /// The service is at capacity; `retry-after` says when to come back.
+    /// The service is at capacity, or another request does what this one waits for; `retry-after` says when to come back.
     #[response(status = 503)]
     Overloaded(ErrorAnswer),
     /// The request was not done before its deadline.
     #[response(status = 504)]
     Deadline(ErrorAnswer),
-}
-
-/// What becomes of an archive.
-#[derive(IntoResponses)]
-#[expect(dead_code, reason = "only described")]
-pub(super) enum Taking {
-    /// It is no archive, or damaged.
-    #[response(status = 400)]
-    BadRequest(ErrorAnswer),
-    /// The body did not arrive before the deadline.
-    #[response(status = 408)]
-    Timeout(ErrorAnswer),
-    /// It is larger than a body may be.
-    #[response(status = 413)]
-    TooLarge(ErrorAnswer),
-    /// The content type is not `application/zip`.
-    #[response(status = 415)]
-    Unsupported(ErrorAnswer),
-    /// The service failed; the log says how.
-    #[response(status = 500)]
-    Internal(ErrorAnswer),
-    /// The import took too long.
-    #[response(status = 504)]
-    Late(ErrorAnswer),
-    /// The service is at capacity, another archive is under way, or a person is being changed by another request; `retry-after` says when to come back.
-    #[response(status = 503)]
-    Busy(ErrorAnswer),
 }
 
 /// What becomes of a change that is written to the disk.

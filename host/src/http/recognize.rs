@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use super::body::{self, Content};
 use super::error::ApiError;
 use super::form::{Form, FormLimits, Wanted, file_too_large};
-use super::openapi::{Admission, FrameForm, Image, Images, Missing};
+use super::openapi::{Admission, FrameForm, Image, Missing, Sending};
 use super::request::RequestId;
 use super::v1::groups::unknown_group;
 use super::{App, ContentType, PipelineHeader, PipelineInfo};
@@ -83,7 +83,7 @@ struct CandidateAnswer {
     path = "/process_frame",
     tag = "recognise",
     request_body(content((FrameForm = "multipart/form-data"), (Image = "image/jpeg"), (Image = "image/png"), (Image = "image/webp"))),
-    responses((status = 200, description = "Every face, largest first", body = FrameAnswer), Admission, Missing, Images)
+    responses((status = 200, description = "Every face, largest first", body = FrameAnswer), Admission, Missing, Sending)
 )]
 pub(super) async fn process_frame(
     State(app): State<App>,

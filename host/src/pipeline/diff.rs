@@ -11,9 +11,9 @@ use serde::Serialize;
 use super::draw::{self, make_folder};
 use super::images;
 use super::trial::{Looked, LookedFace, PhotosArgs, Trial, TrialError};
+use crate::index::cosine;
 use crate::overlap::same_faces;
 use crate::printed::{lossy, printed, say, say_json};
-use crate::selftest::cosine;
 
 /// Embeddings of one face whose cosine is at least this are the same but for rounding.
 const SAME_VECTOR: f32 = 0.999;

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Cursor, Read, Seek, SeekFrom, Write};
-use std::sync::MutexGuard;
+use std::sync::{MutexGuard, TryLockError};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -16,19 +16,14 @@ use zip::{CompressionMethod, ZipArchive, ZipWriter};
 use super::enroll::MOST_PHOTOS;
 use super::{Service, ServiceError};
 use crate::deployment::Actor;
-use crate::gallery::{GalleryError, parse_samples, write_samples};
-use crate::groups::{GroupId, GroupsError};
+use crate::gallery::{GalleryError, LARGEST_PERSON, parse_samples, write_samples};
+use crate::groups::{self, GroupId, GroupsError};
 use crate::people::PeopleError;
 use crate::person::{ContractId, PersonId, Sample};
+use crate::printed::printed_name;
 
 /// The most entries that are taken: a hundred thousand people, and groups.
 const MOST_ENTRIES: usize = 120_000;
-
-/// The largest entry that is read, in bytes, as large as a person's file may be.
-const LARGEST_ENTRY: u64 = 4 << 20;
-
-/// The largest group that is read, in bytes: as large as its file may be.
-const LARGEST_GROUP: u64 = crate::groups::LARGEST as u64;
 
 /// The most entries that are named in an answer.
 const NAMED: usize = 100;
@@ -61,6 +56,9 @@ pub(crate) enum ArchiveError {
     /// It has too many entries.
     #[error("the archive has {0} entries; at most {MOST_ENTRIES} are taken")]
     TooMany(usize),
+    /// Another is made or taken.
+    #[error("another archive is under way")]
+    UnderWay,
     /// It takes too long.
     #[error("the import was not done in time")]
     Late,
@@ -75,8 +73,13 @@ impl Service {
     /// # Errors
     ///
     /// If somebody has it.
-    pub(crate) fn archiving(&self) -> Result<MutexGuard<'_, ()>, ServiceError> {
-        self.archiving.try_lock().map_err(|_| PeopleError::Busy.into())
+    pub(crate) fn archiving(&self) -> Result<MutexGuard<'_, ()>, ArchiveError> {
+        match self.archiving.try_lock() {
+            Ok(turn) => Ok(turn),
+            // It guards nothing that could be half done.
+            Err(TryLockError::Poisoned(turn)) => Ok(turn.into_inner()),
+            Err(TryLockError::WouldBlock) => Err(ArchiveError::UnderWay),
+        }
     }
 
     /// Everybody, of every contract, and every group, as a file that has no name and is gone with its handle.
@@ -158,7 +161,7 @@ impl Service {
             let mut stored = false;
             for (index, contract) in entries {
                 in_time(deadline)?;
-                let read = unpacked.contents(index, LARGEST_ENTRY);
+                let read = unpacked.contents(index, LARGEST_PERSON);
                 match read.map_err(Left::Out).and_then(|bytes| self.import_samples(&bytes, &id, &contract, deadline)) {
                     Ok(()) => stored = true,
                     Err(Left::Out(why)) => imported.leave_out(&format!("people/{contract}/{id}.csv"), why),
@@ -170,8 +173,9 @@ impl Service {
         for (group, index) in groups {
             in_time(deadline)?;
             let name = format!("groups/{group}");
-            let text =
-                unpacked.contents(index, LARGEST_GROUP).and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is no text".to_owned()));
+            let text = unpacked
+                .contents(index, groups::LARGEST as u64)
+                .and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is no text".to_owned()));
             match text {
                 Ok(text) => imported.groups += usize::from(self.import_group(&group, &name, &text, &mut imported)?),
                 Err(why) => imported.leave_out(&name, why),
@@ -193,7 +197,7 @@ impl Service {
         }
         match self.groups().add_all(group, &members) {
             Ok(_) => {}
-            Err(error @ (GroupsError::TooMany | GroupsError::TooLarge)) => {
+            Err(error @ (GroupsError::TooMany | GroupsError::TooLarge | GroupsError::Damaged)) => {
                 imported.leave_out(name, error.to_string());
                 return Ok(false);
             }
@@ -263,8 +267,7 @@ impl Imported {
     fn leave_out(&mut self, name: &str, why: String) {
         self.left_out_count += 1;
         if self.left_out.len() < NAMED {
-            let shown: String = name.chars().take(200).map(|c| if c.is_control() { ' ' } else { c }).collect();
-            self.left_out.push((shown, why));
+            self.left_out.push((printed_name(name), why));
         }
     }
 }

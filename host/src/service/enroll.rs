@@ -8,11 +8,11 @@ use super::{Photo, Service, ServiceError};
 use crate::bindings::{Purpose, Reason, ReviewOutcome};
 use crate::deployment::{Actor, Live};
 use crate::digest::Sha256Digest;
+use crate::index::cosine;
 use crate::person::{PersonId, Sample};
 use crate::review::Review;
 use crate::revision::Revision;
 use crate::run::{Run, RunError};
-use crate::selftest::cosine;
 
 /// The most photos of a person that are kept: a file of them is read with every start.
 pub(super) const MOST_PHOTOS: usize = 100;

@@ -11,11 +11,11 @@ use utoipa::ToSchema;
 use crate::bindings::{Analysis, AnalyzedFace, Purpose};
 use crate::http::error::ApiError;
 use crate::http::form::{Form, FormLimits, Wanted};
-use crate::http::openapi::{Admission, CompareForm, Image, ImageForm, Images};
+use crate::http::openapi::{Admission, CompareForm, Image, ImageForm, Sending};
 use crate::http::recognize::{FrameSize, frame, milliseconds};
 use crate::http::request::RequestId;
 use crate::http::{App, ContentType, PipelineHeader, PipelineInfo};
-use crate::selftest::cosine;
+use crate::index::cosine;
 use crate::service::Looked;
 
 /// What is read of the form of a comparison.
@@ -95,7 +95,7 @@ struct PairAnswer {
     path = "/v1/detect",
     tag = "recognise",
     request_body(content((ImageForm = "multipart/form-data"), (Image = "image/jpeg"), (Image = "image/png"), (Image = "image/webp"))),
-    responses((status = 200, description = "Every face, largest first, without embeddings", body = FacesAnswer), Admission, Images)
+    responses((status = 200, description = "Every face, largest first, without embeddings", body = FacesAnswer), Admission, Sending)
 )]
 pub(super) async fn detect(
     state: State<App>,
@@ -111,7 +111,7 @@ pub(super) async fn detect(
     path = "/v1/embeddings",
     tag = "recognise",
     request_body(content((ImageForm = "multipart/form-data"), (Image = "image/jpeg"), (Image = "image/png"), (Image = "image/webp"))),
-    responses((status = 200, description = "Every face, largest first, with its embedding", body = FacesAnswer), Admission, Images)
+    responses((status = 200, description = "Every face, largest first, with its embedding", body = FacesAnswer), Admission, Sending)
 )]
 pub(super) async fn embeddings(
     state: State<App>,
@@ -152,7 +152,7 @@ async fn look(
     path = "/v1/compare",
     tag = "recognise",
     request_body(content = CompareForm, content_type = "multipart/form-data"),
-    responses((status = 200, description = "How alike the faces are", body = CompareAnswer), Admission, Images)
+    responses((status = 200, description = "How alike the faces are", body = CompareAnswer), Admission, Sending)
 )]
 pub(super) async fn compare(
     State(app): State<App>,

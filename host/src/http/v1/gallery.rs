@@ -17,7 +17,7 @@ use crate::deployment::Actor;
 use crate::http::body;
 use crate::http::error::ApiError;
 use crate::http::form::body_too_large;
-use crate::http::openapi::{Admission, Archive, Asking, Storing, Taking, Waiting};
+use crate::http::openapi::{Admission, Archive, Asking, Sending, Storing, Waiting};
 use crate::http::{App, ContentType};
 use crate::service::{ArchiveError, Imported};
 
@@ -52,7 +52,7 @@ struct LeftOut {
 )]
 pub(super) async fn export(State(app): State<App>, Extension(actor): Extension<Actor>) -> Result<Response, ApiError> {
     let archive = blocking(move || {
-        let _turn = app.service.archiving().map_err(ApiError::of_service)?;
+        let _turn = app.service.archiving().map_err(failed)?;
         app.service.export(&actor).map_err(failed)
     })
     .await?;
@@ -66,7 +66,7 @@ pub(super) async fn export(State(app): State<App>, Extension(actor): Extension<A
     path = "/v1/gallery",
     tag = "manage",
     request_body(content = Archive, content_type = "application/zip"),
-    responses((status = 200, description = "What was taken, and what was left out", body = ImportAnswer), Admission, Taking, Storing)
+    responses((status = 200, description = "What was taken, and what was left out", body = ImportAnswer), Admission, Sending, Storing)
 )]
 pub(super) async fn import(
     State(app): State<App>,
@@ -82,7 +82,7 @@ pub(super) async fn import(
     let Imported { people, groups, left_out, left_out_count } = blocking(move || {
         // Whole, with the memory that is reserved for it: the caller may go before it is done.
         let content = content;
-        let _turn = app.service.archiving().map_err(ApiError::of_service)?;
+        let _turn = app.service.archiving().map_err(failed)?;
         app.service.import(content.bytes.clone(), &actor, Instant::now() + IMPORT).map_err(failed)
     })
     .await?;
@@ -92,13 +92,13 @@ pub(super) async fn import(
 
 fn failed(error: ArchiveError) -> ApiError {
     match error {
+        ArchiveError::UnderWay => ApiError::later("archive_under_way", "Another archive is made or taken. Try again later."),
         // What was stored before stays.
         ArchiveError::Late => {
             ApiError::new(StatusCode::GATEWAY_TIMEOUT, "deadline_exceeded", "The import took too long; what was stored so far stays.")
         }
         ArchiveError::Service(error) => {
-            let message = "The archive was not taken as a whole; what was stored so far stays.";
-            ApiError::internal("archive_failed", message, error)
+            ApiError::of_service(error).saying("The archive was not taken, or not given, as a whole; what was stored so far stays.")
         }
         ArchiveError::Io(error) if error.kind() == std::io::ErrorKind::StorageFull => {
             ApiError::new(StatusCode::INSUFFICIENT_STORAGE, "storage_full", "There is no room for the archive.")

@@ -10,7 +10,7 @@ use crate::deployment::Actor;
 use crate::http::enroll::{EnrollAnswer, Photos};
 use crate::http::error::ApiError;
 use crate::http::extract::{Asked, InPath};
-use crate::http::openapi::{Admission, Asking, Images, Missing, PhotosForm, Storing, Waiting};
+use crate::http::openapi::{Admission, Asking, Missing, PhotosForm, Sending, Storing, Waiting};
 use crate::http::request::RequestId;
 use crate::http::{App, PipelineHeader};
 use crate::person::PersonId;
@@ -178,7 +178,7 @@ pub(super) async fn delete(
     tag = "enrol",
     params(("id" = String, Path, description = "The person's id")),
     request_body(content = PhotosForm, content_type = "multipart/form-data"),
-    responses((status = 200, description = "What became of each photo", body = EnrollAnswer), Admission, Missing, Images, Storing)
+    responses((status = 200, description = "What became of each photo", body = EnrollAnswer), Admission, Missing, Sending, Storing)
 )]
 pub(super) async fn add_photos(
     State(app): State<App>,
