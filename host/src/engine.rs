@@ -5,7 +5,7 @@
 //! What it costs: address space for the pool (not memory), and one thread that wakes every [`TICK`].
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use wasmtime::{Cache, CacheConfig, Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
@@ -13,7 +13,7 @@ use crate::limits::Limits;
 
 /// How often running guests look whether their time is up. Finer costs wake-ups of an idle process; coarser delays the
 /// end of a guest that spins.
-pub(crate) const TICK: Duration = Duration::from_millis(10);
+const TICK: Duration = Duration::from_millis(10);
 
 /// Linear memories in one component: its own, and one that an adapter may bring.
 const MEMORIES: u32 = 4;
@@ -80,12 +80,6 @@ impl Engine {
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
-}
-
-/// The number of ticks until `deadline`, at least one, so that a guest begun too late traps instead of running free.
-pub(crate) fn ticks_until(deadline: Instant) -> u64 {
-    let left = deadline.saturating_duration_since(Instant::now());
-    u64::try_from(left.as_nanos() / TICK.as_nanos()).unwrap_or(u64::MAX).saturating_add(1)
 }
 
 fn pool(limits: &Limits, concurrency: usize) -> PoolingAllocationConfig {

@@ -1,8 +1,12 @@
 //! Who may work now: admission, worker threads and deadlines.
 //!
-//! Guests run on blocking threads, as many at a time as there are workers. A request waits for a worker in a bounded queue; one
-//! too many is turned away at once. A worker is free again when its work really ends, not when its client stops waiting: an
-//! inference that is under way cannot be interrupted.
+//! Guests run on blocking threads, as many at a time as there are workers. A request waits for a worker in a bounded queue, in which clients
+//! take turns; one too many is turned away at once. A worker is free again when its work really ends, not when its client stops waiting: an
+//! inference that is under way cannot be interrupted. A guest is stopped, and begins no other, when nobody waits for it any more.
+
+mod client;
+mod queue;
+mod wanted;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -11,22 +15,29 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout_at;
 
+use self::queue::{Queue, Refused};
 use crate::cores::Cores;
+
+pub(crate) use self::client::Client;
+pub use self::wanted::Wanted;
 
 /// Runs blocking work within bounds.
 #[derive(Clone, Debug)]
 pub(crate) struct Executor {
-    /// One permit a worker.
-    workers: Arc<Semaphore>,
-    /// One permit a worker and one a place in the queue.
-    places: Arc<Semaphore>,
+    queue: Arc<Queue>,
     /// One permit for work that nobody asked for.
     curious: Arc<Semaphore>,
     deadline: Duration,
     cores: Cores,
-    /// Workers, and places with those in the queue.
-    count: usize,
-    room: usize,
+}
+
+/// For whom work is done, and by when.
+#[derive(Clone, Debug)]
+pub(crate) struct Errand {
+    /// Who asks.
+    pub client: Client,
+    /// When it must be done.
+    pub deadline: Instant,
 }
 
 /// How busy an executor is at a moment.
@@ -34,7 +45,7 @@ pub(crate) struct Executor {
 pub(crate) struct Load {
     /// Workers.
     pub workers: usize,
-    /// Those that work on something, asked for or not.
+    /// Those that work on something that was asked for.
     pub busy: usize,
     /// Requests that wait for one.
     pub waiting: usize,
@@ -62,23 +73,14 @@ impl Executor {
     /// occupies one of the `cores`.
     #[must_use]
     pub(crate) fn new(workers: NonZeroUsize, queue: usize, deadline: Duration, cores: Cores) -> Self {
-        let places = workers.get().saturating_add(queue).min(Semaphore::MAX_PERMITS);
-        Self {
-            workers: Arc::new(Semaphore::new(workers.get())),
-            places: Arc::new(Semaphore::new(places)),
-            curious: Arc::new(Semaphore::new(1)),
-            deadline,
-            cores,
-            count: workers.get(),
-            room: places,
-        }
+        let queue = Queue::new(workers.get(), workers.get().saturating_add(queue));
+        Self { queue: Arc::new(queue), curious: Arc::new(Semaphore::new(1)), deadline, cores }
     }
 
     /// How many workers there are, how many of them are at work, and how many requests wait for one.
     pub(crate) fn load(&self) -> Load {
-        let busy = self.count - self.workers.available_permits().min(self.count);
-        let taken = self.room - self.places.available_permits().min(self.room);
-        Load { workers: self.count, busy, waiting: taken.saturating_sub(busy) }
+        let (workers, busy, waiting) = self.queue.load();
+        Load { workers, busy, waiting }
     }
 
     /// What a request is told whose time is up.
@@ -97,7 +99,8 @@ impl Executor {
     pub(crate) fn spare(&self, work: impl FnOnce() + Send + 'static) -> bool {
         // Requests before others' curiosity: one of these at a time.
         let Ok(turn) = Arc::clone(&self.curious).try_acquire_owned() else { return false };
-        if self.workers.available_permits() == 0 {
+        let Load { workers, busy, .. } = self.load();
+        if busy == workers {
             return false;
         }
         let cores = self.cores.clone();
@@ -108,22 +111,24 @@ impl Executor {
         true
     }
 
-    /// Runs `work` on a worker. It should end by `deadline`, after which nobody waits for it. What it gives beside its result is dropped
-    /// when the result is on its way: instances are cleared then, which takes a millisecond that nobody need wait for.
+    /// Runs `work` on a worker when it is the client's turn. It should end when it is not wanted any more: by the deadline, or because this
+    /// future was dropped. What it gives beside its result is dropped when the result is on its way: instances are cleared then, which takes a
+    /// millisecond that nobody need wait for.
     ///
     /// # Errors
     ///
     /// [`ExecutorError`]; after [`ExecutorError::Deadline`] the work may still be running, and keeps its worker until it ends.
-    pub(crate) async fn run<T, L, W>(&self, deadline: Instant, work: W) -> Result<T, ExecutorError>
+    pub(crate) async fn run<T, L, W>(&self, errand: &Errand, work: W) -> Result<T, ExecutorError>
     where
         T: Send + 'static,
-        W: FnOnce() -> (T, L) + Send + 'static,
+        W: FnOnce(Wanted) -> (T, L) + Send + 'static,
     {
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| ExecutorError::Overloaded)?;
-        let worker = timeout_at(deadline.into(), Arc::clone(&self.workers).acquire_owned())
-            .await
-            .map_err(|_| self.late())?
-            .map_err(|_| ExecutorError::Overloaded)?;
+        let deadline = errand.deadline;
+        let (worker, place) = self.queue.worker(&errand.client, deadline).await.map_err(|refused| match refused {
+            Refused::Full => ExecutorError::Overloaded,
+            Refused::Late => self.late(),
+        })?;
+        let (wanted, waiter) = Wanted::by_a_waiter(deadline);
         let span = tracing::Span::current();
         let cores = self.cores.clone();
         let (answer, answered) = oneshot::channel();
@@ -132,18 +137,20 @@ impl Executor {
             let (result, leftover) = {
                 // Whoever asks again as soon as the answer is there finds the place free.
                 let _held_until_the_answer = place;
-                span.in_scope(work)
+                span.in_scope(|| work(wanted))
             };
             // Nobody may be waiting any more.
             let _ = answer.send(result);
             drop(leftover);
         });
-        match timeout_at(deadline.into(), answered).await {
+        let result = match timeout_at(deadline.into(), answered).await {
             Ok(Ok(result)) => Ok(result),
             // It was dropped without an answer.
             Ok(Err(_)) => Err(ExecutorError::Panicked),
             Err(_) => Err(self.late()),
-        }
+        };
+        waiter.is_done();
+        result
     }
 }
 
@@ -155,22 +162,26 @@ mod tests {
         Executor::new(NonZeroUsize::new(workers).unwrap(), queue, deadline, Cores::new(NonZeroUsize::MIN))
     }
 
+    fn errand(executor: &Executor) -> Errand {
+        Errand { client: Client::Unknown, deadline: executor.deadline() }
+    }
+
     #[tokio::test]
     async fn work_beyond_workers_and_queue_is_turned_away_at_once() {
         let executor = executor(1, 1, Duration::from_secs(5));
         let (release, wait) = std::sync::mpsc::channel::<()>();
         let running = tokio::spawn({
             let executor = executor.clone();
-            async move { executor.run(executor.deadline(), move || (wait.recv().is_ok(), ())).await }
+            async move { executor.run(&errand(&executor), move |_| (wait.recv().is_ok(), ())).await }
         });
         let queued = tokio::spawn({
             let executor = executor.clone();
-            async move { executor.run(executor.deadline(), || (true, ())).await }
+            async move { executor.run(&errand(&executor), |_| (true, ())).await }
         });
-        while executor.places.available_permits() > 0 {
+        while executor.load().waiting == 0 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(executor.run(executor.deadline(), || (true, ())).await, Err(ExecutorError::Overloaded));
+        assert_eq!(executor.run(&errand(&executor), |_| (true, ())).await, Err(ExecutorError::Overloaded));
         release.send(()).unwrap();
         assert_eq!(running.await.unwrap(), Ok(true));
         assert_eq!(queued.await.unwrap(), Ok(true));
@@ -180,13 +191,13 @@ mod tests {
     async fn a_worker_is_free_again_only_when_its_work_really_ends() {
         let executor = executor(1, 8, Duration::from_millis(50));
         let (release, wait) = std::sync::mpsc::channel::<()>();
-        assert_eq!(executor.run(executor.deadline(), move || (wait.recv().is_ok(), ())).await, Err(executor.late()));
-        assert_eq!(executor.workers.available_permits(), 0, "the work still runs");
+        assert_eq!(executor.run(&errand(&executor), move |_| (wait.recv().is_ok(), ())).await, Err(executor.late()));
+        assert_eq!(executor.load().busy, 1, "the work still runs");
         release.send(()).unwrap();
-        while executor.workers.available_permits() == 0 {
+        while executor.load().busy == 1 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(executor.run(executor.deadline(), || (7, ())).await, Ok(7));
+        assert_eq!(executor.run(&errand(&executor), |_| (7, ())).await, Ok(7));
     }
 
     #[tokio::test]
@@ -199,14 +210,37 @@ mod tests {
         }
         let executor = executor(1, 0, Duration::from_secs(5));
         for _ in 0..3 {
-            assert_eq!(executor.run(executor.deadline(), || (1, Slow)).await, Ok(1));
+            assert_eq!(executor.run(&errand(&executor), |_| (1, Slow)).await, Ok(1));
         }
     }
 
     #[tokio::test]
     async fn a_panic_costs_its_request_and_not_the_worker() {
         let executor = executor(1, 0, Duration::from_secs(5));
-        assert_eq!(executor.run(executor.deadline(), || -> ((), ()) { panic!("a bug") }).await, Err::<(), _>(ExecutorError::Panicked));
-        assert_eq!(executor.run(executor.deadline(), || (1, ())).await, Ok(1));
+        assert_eq!(executor.run(&errand(&executor), |_| -> ((), ()) { panic!("a bug") }).await, Err::<(), _>(ExecutorError::Panicked));
+        assert_eq!(executor.run(&errand(&executor), |_| (1, ())).await, Ok(1));
+    }
+
+    #[tokio::test]
+    async fn work_learns_that_nobody_waits_for_it_any_more() {
+        let executor = executor(1, 0, Duration::from_secs(60));
+        let (tell, told) = std::sync::mpsc::channel();
+        let request = tokio::spawn({
+            let executor = executor.clone();
+            let work = move |wanted: Wanted| {
+                while !wanted.is_over() {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                (tell.send(wanted.is_given_up()).is_ok(), ())
+            };
+            async move { executor.run(&errand(&executor), work).await }
+        });
+        while executor.load().busy == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(told.try_recv().is_err(), "somebody waits");
+        request.abort();
+        assert!(request.await.unwrap_err().is_cancelled());
+        assert_eq!(told.recv_timeout(Duration::from_secs(10)), Ok(true));
     }
 }

@@ -53,6 +53,7 @@ pub use cli::{Cli, CliError};
 pub use cores::{Core, Cores};
 pub use digest::Sha256Digest;
 pub use engine::Engine;
+pub use executor::Wanted;
 pub use inference::{Batching, LoadError, Model, ModelError, Models, NamedTensor, OnnxRuntime, Tensor, TensorType};
 pub use limits::{LimitError, LimitReached, Limits, Usage};
 pub use models::{Channels, Manifest, ManifestError, ModelSpec, Pack, PackError, Thresholds};

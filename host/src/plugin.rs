@@ -8,14 +8,14 @@ mod names;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
 
-use wasmtime::Store;
 use wasmtime::component::{Component, Instance, InstancePre, Linker};
+use wasmtime::{Store, UpdateDeadline};
 
 use crate::bindings::{policy::PolicyHostIndices, vision::VisionHostIndices};
 use crate::digest::Sha256Digest;
-use crate::engine::{Engine, ticks_until};
+use crate::engine::Engine;
+use crate::executor::Wanted;
 use crate::inference::Models;
 use crate::limits::{LimitReached, Limits};
 use crate::printed::{printed, printed_names};
@@ -194,16 +194,19 @@ impl Plugin {
         self.inner.policy.as_ref()
     }
 
-    /// A fresh instance in a store of its own, to be done by `deadline`.
-    pub(crate) fn instantiate(&self, given: Given, models: &Models, deadline: Instant) -> wasmtime::Result<Guest> {
+    /// A fresh instance in a store of its own, which is stopped when it is not wanted any more.
+    pub(crate) fn instantiate(&self, given: Given, models: &Models, wanted: &Wanted) -> wasmtime::Result<Guest> {
         let Inner { engine, pre, .. } = &*self.inner;
         let limits = &*self.limits;
-        let end = limits.end(deadline);
-        let mut store = Store::new(engine.wasmtime(), GuestState::new(limits, given, models, deadline, end));
+        let end = limits.end(wanted.until());
+        let mut store = Store::new(engine.wasmtime(), GuestState::new(limits, given, models, wanted, end));
         store.limiter(|state| state);
         store.set_hostcall_fuel(limits.transfer_bytes());
         store.set_max_component_handles(limits.handles());
-        store.set_epoch_deadline(ticks_until(end));
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(|store| {
+            Ok(if store.data().is_over() { UpdateDeadline::Interrupt } else { UpdateDeadline::Continue(1) })
+        });
         let instance = pre.instantiate(&mut store)?;
         Ok(Guest { store, instance })
     }

@@ -14,6 +14,7 @@ use crate::bindings::vision::rostro::pipeline::settings::{ChannelOrder, Model as
 use crate::bindings::{Identity, Purpose};
 use crate::checked::{self, InvalidOutput};
 use crate::digest::Sha256Digest;
+use crate::executor::Wanted;
 use crate::inference::{Batching, Model, ModelError, Models, OnnxRuntime};
 use crate::limits::LimitError;
 use crate::models::{Channels, ModelSpec, Pack, Thresholds};
@@ -190,10 +191,10 @@ impl Revision {
         Ok(self)
     }
 
-    /// Starts the work of one request, to be done by `deadline`.
+    /// Starts the work of one request, until a deadline or for as long as it is wanted.
     #[must_use]
-    pub fn begin(self: &Arc<Self>, deadline: Instant) -> Run {
-        Run::new(Arc::clone(self), deadline)
+    pub fn begin(self: &Arc<Self>, wanted: impl Into<Wanted>) -> Run {
+        Run::new(Arc::clone(self), wanted.into())
     }
 
     /// What the pipeline calls itself.

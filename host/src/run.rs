@@ -11,6 +11,7 @@ use crate::bindings::{
     Analysis, Decision, Description, Face, Identity, Probe, Purpose, ReviewOutcome, VisionError, policy::PolicyHost, vision::VisionHost,
 };
 use crate::checked::{self, InvalidOutput};
+use crate::executor::Wanted;
 use crate::inference::Models;
 use crate::limits::{LimitReached, Limits, Usage};
 use crate::plugin::{Guest, Plugin};
@@ -45,6 +46,9 @@ pub enum RunError {
         /// How much time it had.
         had: Duration,
     },
+    /// Nobody waits for the answer any more.
+    #[error("nobody waits for the answer any more")]
+    GivenUp,
     /// The guest hit a limit of the sandbox.
     #[error("the pipeline hit the {0}")]
     Limit(#[from] LimitReached),
@@ -64,7 +68,7 @@ pub enum RunError {
 /// The work of one request. Instances are made when first needed, used by this request alone, and dropped with it.
 pub struct Run {
     revision: Arc<Revision>,
-    deadline: Instant,
+    wanted: Wanted,
     /// Whether a limit on a guest's own time holds.
     is_hurried: bool,
     review: Review,
@@ -74,8 +78,8 @@ pub struct Run {
 }
 
 impl Run {
-    pub(crate) fn new(revision: Arc<Revision>, deadline: Instant) -> Self {
-        Self { revision, deadline, is_hurried: true, review: Review::default(), vision: None, policy: None, stages: Vec::new() }
+    pub(crate) fn new(revision: Arc<Revision>, wanted: Wanted) -> Self {
+        Self { revision, wanted, is_hurried: true, review: Review::default(), vision: None, policy: None, stages: Vec::new() }
     }
 
     /// The same, whatever a guest's own time: staging is done where requests go first, and must not fail for that.
@@ -90,7 +94,7 @@ impl Run {
 
     /// Asks a component that serves vision what it is, before it has any models.
     pub(crate) fn describe(plugin: &Plugin, settings: &Settings, deadline: Instant) -> Result<Description, RunError> {
-        let mut guest = start(&plugin.unhurried(), &Arc::new(settings.clone()), Review::default(), &Models::default(), deadline)?;
+        let mut guest = start(&plugin.unhurried(), &Arc::new(settings.clone()), Review::default(), &Models::default(), &deadline.into())?;
         let vision = vision_of(plugin, &mut guest)?;
         let answer = vision.rostro_pipeline_vision().call_describe(&mut guest.store);
         answer.map_err(|error| failure(&guest, &error))
@@ -98,7 +102,7 @@ impl Run {
 
     /// Asks a component that serves policy what it is.
     pub(crate) fn describe_policy(plugin: &Plugin, settings: &Settings, deadline: Instant) -> Result<Identity, RunError> {
-        let mut guest = start(&plugin.unhurried(), &Arc::new(settings.clone()), Review::default(), &Models::default(), deadline)?;
+        let mut guest = start(&plugin.unhurried(), &Arc::new(settings.clone()), Review::default(), &Models::default(), &deadline.into())?;
         let policy = policy_of(plugin, &mut guest)?;
         let answer = policy.rostro_pipeline_policy().call_describe(&mut guest.store);
         answer.map_err(|error| failure(&guest, &error))
@@ -112,7 +116,7 @@ impl Run {
         dimension: usize,
         deadline: Instant,
     ) -> Result<Vec<Vec<f32>>, RunError> {
-        let mut guest = start(&plugin.unhurried(), settings, Review::default(), &Models::default(), deadline)?;
+        let mut guest = start(&plugin.unhurried(), settings, Review::default(), &Models::default(), &deadline.into())?;
         let policy = policy_of(plugin, &mut guest)?;
         let templates = policy.rostro_pipeline_policy().call_template(&mut guest.store, samples);
         templates_of(plugin, templates.map_err(|error| failure(&guest, &error))?, dimension)
@@ -129,7 +133,7 @@ impl Run {
             Some(guest) => guest,
             empty => {
                 let plugin = if self.is_hurried { plugin } else { &plugin.unhurried() };
-                empty.insert(start(plugin, self.revision.settings(), self.review, self.revision.models(), self.deadline)?)
+                empty.insert(start(plugin, self.revision.settings(), self.review, self.revision.models(), &self.wanted)?)
             }
         };
         let vision = vision_of(plugin, guest)?;
@@ -146,7 +150,7 @@ impl Run {
                 Err(RunError::TooLarge { width: size.width, height: size.height, max_pixels: size.max_pixels })
             }
             // What a model said of its failure is not passed on to the guest.
-            Err(VisionError::Model(_)) if guest.store.data().is_late() => Err(guest.store.data().late()),
+            Err(VisionError::Model(_)) if guest.store.data().is_over() => Err(guest.store.data().stopped()),
             Err(VisionError::Model(cause)) => Err(RunError::Model(match guest.store.data().take_failure() {
                 Some(failure) => format!("{}: {failure}", printable(&cause)),
                 None => printable(&cause),
@@ -212,7 +216,7 @@ impl Run {
             // Policies get no models.
             empty => {
                 let plugin = if self.is_hurried { plugin } else { &plugin.unhurried() };
-                empty.insert(start(plugin, settings, self.review, &Models::default(), self.deadline)?)
+                empty.insert(start(plugin, settings, self.review, &Models::default(), &self.wanted)?)
             }
         };
         let policy = policy_of(plugin, guest)?;
@@ -222,16 +226,17 @@ impl Run {
 
 impl std::fmt::Debug for Run {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Run").field("revision", &self.revision.digest()).field("deadline", &self.deadline).finish_non_exhaustive()
+        f.debug_struct("Run").field("revision", &self.revision.digest()).field("wanted", &self.wanted).finish_non_exhaustive()
     }
 }
 
-fn start(plugin: &Plugin, settings: &Arc<Settings>, review: Review, models: &Models, deadline: Instant) -> Result<Guest, RunError> {
+fn start(plugin: &Plugin, settings: &Arc<Settings>, review: Review, models: &Models, wanted: &Wanted) -> Result<Guest, RunError> {
     let begun = Instant::now();
-    let is_own = plugin.limits().end(deadline) < deadline;
-    plugin.instantiate(Given { settings: Arc::clone(settings), review }, models, deadline).map_err(|error| match is_interrupted(&error) {
+    let is_own = plugin.limits().end(wanted.until()) < wanted.until();
+    plugin.instantiate(Given { settings: Arc::clone(settings), review }, models, wanted).map_err(|error| match is_interrupted(&error) {
+        true if wanted.is_given_up() => RunError::GivenUp,
         true if is_own => LimitReached::time(plugin.limits()).into(),
-        true => RunError::Deadline { had: deadline.saturating_duration_since(begun) },
+        true => RunError::Deadline { had: wanted.until().saturating_duration_since(begun) },
         false => limit_hidden(&error, plugin.limits()).map_or_else(|| classify(&error, String::new()), RunError::Limit),
     })
 }
@@ -262,7 +267,7 @@ fn failure(guest: &Guest, error: &wasmtime::Error) -> RunError {
     let state = guest.store.data();
     match limit_hidden(error, state.limits()) {
         Some(limit) => RunError::Limit(limit),
-        None if is_interrupted(error) => state.late(),
+        None if is_interrupted(error) => state.stopped(),
         None => classify(error, printable(&state.stderr())),
     }
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crate::bindings::{Analysis, Candidate, Decision, Face, Probe, Purpose};
 use crate::deployment::{Deployment, Live, Preference, Seen, Taken, Verdict, is_at_fault};
 use crate::digest::Sha256Digest;
-use crate::executor::{Executor, ExecutorError};
+use crate::executor::{Client, Errand, Executor, ExecutorError};
 use crate::groups::Members;
 use crate::http::Content;
 use crate::people::{People, PeopleError, View};
@@ -126,6 +126,12 @@ impl Service {
         self.executor.deadline()
     }
 
+    /// What a client asks for that comes now.
+    #[must_use]
+    pub(crate) fn errand(&self, client: Client) -> Errand {
+        Errand { client, deadline: self.executor.deadline() }
+    }
+
     /// Finds out who is in an encoded frame, of everybody or of a group. The request keeps the revision that serves when it arrives: its id is given with what came of it.
     ///
     /// # Errors
@@ -135,11 +141,11 @@ impl Service {
         self: &Arc<Self>,
         frame: Content,
         group: Option<Members>,
-        deadline: Instant,
+        errand: &Errand,
         preference: Preference,
     ) -> (Sha256Digest, Result<Recognition, ServiceError>) {
         let taken = self.deployment.take(preference);
-        (taken.live.id(), self.recognize_on(taken, frame, group, deadline).await)
+        (taken.live.id(), self.recognize_on(taken, frame, group, errand).await)
     }
 
     async fn recognize_on(
@@ -147,21 +153,21 @@ impl Service {
         taken: Taken,
         frame: Content,
         group: Option<Members>,
-        deadline: Instant,
+        errand: &Errand,
     ) -> Result<Recognition, ServiceError> {
-        let arrived = Instant::now();
+        let (arrived, deadline) = (Instant::now(), errand.deadline);
         let Taken { live, shadow } = taken;
         let frame = Arc::new(frame);
         let (service, seen_by) = (Arc::clone(self), Arc::clone(&live));
         let bytes = Arc::clone(&frame);
         let among = group.clone();
-        let work = move || {
-            let mut run = seen_by.revision.begin(deadline);
+        let work = move |wanted| {
+            let mut run = seen_by.revision.begin(wanted);
             let result =
                 service.watched(&seen_by, deadline, |_| recognize_now(&seen_by, &mut run, &bytes.bytes, among.as_deref(), arrived));
             (result, run)
         };
-        let recognition = self.executor.run(deadline, work).await??;
+        let recognition = self.executor.run(errand, work).await??;
         if let Some(shadow) = shadow {
             let active: Vec<Seen> = recognition.faces.iter().map(RecognizedFace::seen).collect();
             // Nobody waits for it: it gets some times what the active revision took, and no more.
@@ -194,14 +200,14 @@ impl Service {
         self: &Arc<Self>,
         images: Vec<Content>,
         purpose: Purpose,
-        deadline: Instant,
+        errand: &Errand,
     ) -> (Sha256Digest, Result<Looked, ServiceError>) {
         let live = self.deployment.active();
-        let arrived = Instant::now();
+        let (arrived, deadline) = (Instant::now(), errand.deadline);
         let (service, by) = (Arc::clone(self), Arc::clone(&live));
-        let work = move || {
+        let work = move |wanted| {
             let begun = Instant::now();
-            let mut run = by.revision.begin(deadline);
+            let mut run = by.revision.begin(wanted);
             let result = service.watched(&by, deadline, |_| {
                 let see = |image: &Content| run.analyze(&image.bytes, purpose);
                 let analyses = images.iter().map(see).collect::<Result<Vec<Analysis>, RunError>>()?;
@@ -212,7 +218,7 @@ impl Service {
             });
             (result, run)
         };
-        (live.id(), async { self.executor.run(deadline, work).await? }.await)
+        (live.id(), async { self.executor.run(errand, work).await? }.await)
     }
 
     /// Does a request's work on a revision, and takes note of how it went. The work may say of a fault that is not its result.

@@ -12,6 +12,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_nn::wit::{WasiNnCtx, WasiNnView};
 
 use crate::bindings::vision::rostro::pipeline::{settings, telemetry};
+use crate::executor::Wanted;
 use crate::inference::{LastFailure, Models, Tensor, TensorType};
 use crate::limits::{LimitReached, Limiter, Limits, Usage};
 use crate::review::Review;
@@ -50,14 +51,15 @@ pub(crate) struct GuestState {
     log_bytes_left: usize,
     stages: Vec<(String, Duration)>,
     begun: Instant,
-    /// The request's deadline, and when the guest must be done: no later.
-    deadline: Instant,
-    end: Instant,
+    /// For how long the request is wanted, and the guest: no longer.
+    request: Wanted,
+    wanted: Wanted,
 }
 
 impl GuestState {
-    pub(crate) fn new(limits: &Limits, given: Given, models: &Models, deadline: Instant, end: Instant) -> Self {
+    pub(crate) fn new(limits: &Limits, given: Given, models: &Models, request: &Wanted, end: Instant) -> Self {
         let Given { settings, review } = given;
+        let wanted = request.at_most_until(end);
         let failure = LastFailure::default();
         let stderr = MemoryOutputPipe::new(limits.log_bytes());
         let mut table = ResourceTable::new();
@@ -65,7 +67,7 @@ impl GuestState {
         Self {
             // Standard input is empty, standard output goes nowhere, and there are no files, arguments, variables or sockets.
             wasi: WasiCtx::builder().stderr(stderr.clone()).build(),
-            nn: models.context(&failure, end),
+            nn: models.context(&failure, &wanted),
             failure,
             table,
             limiter: Limiter::new(limits),
@@ -75,8 +77,8 @@ impl GuestState {
             log_bytes_left: limits.log_bytes(),
             stages: Vec::new(),
             begun: Instant::now(),
-            deadline,
-            end,
+            request: request.clone(),
+            wanted,
         }
     }
 
@@ -92,16 +94,17 @@ impl GuestState {
         Usage { log_bytes, milliseconds, ..self.limiter.most() }
     }
 
-    /// Whether the guest's time is up.
-    pub(crate) fn is_late(&self) -> bool {
-        Instant::now() >= self.end
+    /// Whether the guest's time is up, or nobody waits for it any more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.wanted.is_over()
     }
 
-    /// What a guest is told whose time is up: its own, or the request's.
-    pub(crate) fn late(&self) -> RunError {
-        match self.end < self.deadline {
+    /// Why a guest was stopped: its time was up, its own or the request's, or nobody waits any more.
+    pub(crate) fn stopped(&self) -> RunError {
+        match self.wanted.until() < self.request.until() {
+            _ if self.wanted.is_given_up() => RunError::GivenUp,
             true => RunError::Limit(LimitReached::time(self.limits())),
-            false => RunError::Deadline { had: self.deadline.saturating_duration_since(self.begun) },
+            false => RunError::Deadline { had: self.request.until().saturating_duration_since(self.begun) },
         }
     }
 
@@ -280,8 +283,10 @@ mod tests {
         let mut linker = Linker::new(engine.wasmtime());
         add_to_linker(&mut linker).unwrap();
         let component = Component::new(engine.wasmtime(), wat::parse_str(SLEEPER).unwrap()).unwrap();
-        let mut store =
-            Store::new(engine.wasmtime(), GuestState::new(&limits, Given::default(), &Models::default(), Instant::now(), Instant::now()));
+        let mut store = Store::new(
+            engine.wasmtime(),
+            GuestState::new(&limits, Given::default(), &Models::default(), &Instant::now().into(), Instant::now()),
+        );
         store.set_epoch_deadline(1_000_000);
         let instance = linker.instantiate(&mut store, &component).unwrap();
         let sleep = instance.get_typed_func::<(u64,), ()>(&mut store, "sleep").unwrap();

@@ -64,6 +64,8 @@ pub(crate) fn rostro() -> Command {
 /// How to start a server.
 #[derive(Debug)]
 pub(crate) struct Options {
+    /// A program, with its arguments, that starts the server.
+    through: Vec<String>,
     args: Vec<String>,
     pack: &'static str,
     pipeline: PathBuf,
@@ -74,7 +76,7 @@ pub(crate) struct Options {
 impl Options {
     /// With the drawn faces' models, which need no weights.
     pub(crate) fn drawn() -> Self {
-        Self { args: Vec::new(), pack: "testing", pipeline: component("insightface"), gallery: None, state: None }
+        Self { through: Vec::new(), args: Vec::new(), pack: "testing", pipeline: component("insightface"), gallery: None, state: None }
     }
 
     /// With real models, for real people.
@@ -85,6 +87,12 @@ impl Options {
 
     pub(crate) fn arg(mut self, name: &str, value: impl AsRef<Path>) -> Self {
         self.args.extend([name.to_owned(), value.as_ref().to_str().unwrap().to_owned()]);
+        self
+    }
+
+    /// Has another program start the server: that is what its arguments end with.
+    pub(crate) fn through(mut self, program: &[&str]) -> Self {
+        self.through = program.iter().map(ToString::to_string).collect();
         self
     }
 
@@ -112,6 +120,13 @@ impl Options {
     /// `own` is a folder of the server's own, for what it remembers.
     fn command(&self, gallery: &Path, own: &Path) -> Command {
         let mut command = rostro();
+        if let Some((program, args)) = self.through.split_first() {
+            let rostro = std::mem::replace(&mut command, Command::new(program));
+            command.args(args).arg(rostro.get_program()).current_dir(root());
+            for (name, _) in rostro.get_envs() {
+                command.env_remove(name);
+            }
+        }
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--pack", self.pack])
             .arg("--state")

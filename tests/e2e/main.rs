@@ -19,6 +19,7 @@ mod harness;
 mod identification;
 mod models;
 mod operator;
+mod overload;
 mod parity;
 mod people;
 mod publisher;

@@ -1,7 +1,5 @@
 //! `POST /process-images`: enrol a person from photos.
 
-use std::time::Instant;
-
 use axum::Json;
 use axum::extract::{Extension, Request, State};
 use serde::Serialize;
@@ -15,6 +13,7 @@ use super::request::RequestId;
 use super::{App, ContentType, PipelineHeader, PipelineInfo};
 use crate::bindings::Reason;
 use crate::deployment::Actor;
+use crate::executor::{Client, Errand};
 use crate::person::PersonId;
 use crate::review::Review;
 use crate::service::{Mode, PhotoOutcome};
@@ -101,14 +100,15 @@ pub(super) async fn process_images(
     State(app): State<App>,
     Extension(request_id): Extension<RequestId>,
     Extension(actor): Extension<Actor>,
+    Extension(client): Extension<Client>,
     request: Request,
 ) -> Result<(PipelineHeader, Json<EnrollAnswer>), ApiError> {
-    let deadline = app.service.deadline();
-    let form = app.within(deadline, form(request, &app.limits)).await?;
+    let errand = app.service.errand(client);
+    let form = app.within(errand.deadline, form(request, &app.limits)).await?;
     let id = form.text(&IDS).ok_or_else(|| ApiError::bad_request("student_id_missing", "Field 'student_id' is required."))?;
     let id: PersonId =
         id.parse().map_err(|error| ApiError::bad_request("invalid_student_id", format!("Field 'student_id' is not valid: {error}.")))?;
-    EnrollAnswer::enroll(&app, id, Photos::of(form)?, Mode::Replace, &actor, &request_id, deadline).await
+    EnrollAnswer::enroll(&app, id, Photos::of(form)?, Mode::Replace, &actor, &request_id, &errand).await
 }
 
 impl EnrollAnswer {
@@ -120,10 +120,10 @@ impl EnrollAnswer {
         mode: Mode,
         actor: &Actor,
         request_id: &RequestId,
-        deadline: Instant,
+        errand: &Errand,
     ) -> Result<(PipelineHeader, Json<Self>), ApiError> {
         let names: Vec<String> = form.files.iter().map(|photo| photo.file_name.clone()).collect();
-        let (revision, answer) = app.service.enroll(id.clone(), form.files, review, mode, actor, deadline).await;
+        let (revision, answer) = app.service.enroll(id.clone(), form.files, review, mode, actor, errand).await;
         let enrollment = answer.map_err(|error| ApiError::of_service(error).on(revision))?;
         let (accepted, rejected) = outcomes(names, enrollment.photos);
         let Some(path) = enrollment.path else {

@@ -17,6 +17,7 @@ use axum::response::Response;
 use super::error::ApiError;
 use super::{host, origin};
 use crate::deployment::Actor;
+use crate::executor::Client;
 
 /// Shorter keys can be guessed.
 const SHORTEST: usize = 16;
@@ -242,13 +243,16 @@ pub(super) struct Door {
 
 /// Lets a request in, with who it is from, or turns it away before anything of its body is kept.
 pub(super) async fn admit(State(door): State<Door>, mut request: Request, next: Next) -> Result<Response, ApiError> {
-    let who = door.keeper.who(host(&request), request.headers(), door.scope)?;
-    if let Some(name) = &who {
+    let key = door.keeper.who(host(&request), request.headers(), door.scope)?;
+    if let Some(name) = &key {
         tracing::Span::current().record("who", format!("key {name}"));
     }
-    let who = who.map_or_else(|| "anybody".to_owned(), |name| format!("key {name}"));
-    let from = origin(request.extensions().get::<ConnectInfo<SocketAddr>>());
+    let who = key.as_ref().map_or_else(|| "anybody".to_owned(), |name| format!("key {name}"));
+    let connection = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    let from = origin(connection);
+    let client = key.map(Client::Key).or_else(|| connection.map(|ConnectInfo(address)| Client::at(address.ip())));
     request.extensions_mut().insert(Actor { who, from });
+    request.extensions_mut().insert(client.unwrap_or(Client::Unknown));
     Ok(next.run(request).await)
 }
 

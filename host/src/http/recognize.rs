@@ -18,6 +18,7 @@ use super::v1::groups::unknown_group;
 use super::{App, ContentType, PipelineHeader, PipelineInfo};
 use crate::bindings::Decision;
 use crate::deployment::Preference;
+use crate::executor::Client;
 use crate::groups::{Groups, Members};
 use crate::person::UNKNOWN;
 use crate::service::{Recognition, RecognizedFace};
@@ -88,15 +89,16 @@ struct CandidateAnswer {
 pub(super) async fn process_frame(
     State(app): State<App>,
     Extension(id): Extension<RequestId>,
+    Extension(client): Extension<Client>,
     request: Request,
 ) -> Result<(PipelineHeader, Json<FrameAnswer>), ApiError> {
     let begun = Instant::now();
     let preference = preference(request.headers())?;
-    let deadline = app.service.deadline();
-    let Sent { image, group, schedule } = app.within(deadline, frame(request, &app.limits)).await?;
+    let errand = app.service.errand(client);
+    let Sent { image, group, schedule } = app.within(errand.deadline, frame(request, &app.limits)).await?;
     let received = begun.elapsed();
     let group = members(app.service.groups(), group.as_deref(), schedule.as_deref())?;
-    let (revision, answer) = app.service.recognize(image, group, deadline, preference).await;
+    let (revision, answer) = app.service.recognize(image, group, &errand, preference).await;
     let mut recognition = answer.map_err(|error| ApiError::of_service(error).on(revision))?;
     recognition.stages.insert(0, ("receive".to_owned(), received));
     app.traffic.note_stages(&recognition.stages);

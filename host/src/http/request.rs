@@ -18,6 +18,9 @@ use crate::traffic::Traffic;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// What a request is counted as whose client did not wait for the answer: no status of HTTP, but one that others write for it, too.
+const GONE: u16 = 499;
+
 /// The longest id that is taken from a caller, in bytes.
 const LONGEST_ID: usize = 128;
 
@@ -53,8 +56,12 @@ pub(crate) async fn observe(State(traffic): State<Option<Traffic>>, mut request:
     let request = request.map(Rest::of);
     async move {
         // Dropped before the end if the client goes away.
-        let gone =
-            scopeguard::guard((), |()| tracing::info!(ms = begun.elapsed().as_millis(), "the client is gone; what was begun is finished"));
+        let gone = scopeguard::guard((), |()| {
+            tracing::info!(ms = begun.elapsed().as_millis(), "the client is gone");
+            if let Some(traffic) = &traffic {
+                traffic.note(&route, GONE, begun.elapsed());
+            }
+        });
         let mut response = next.run(request).await;
         scopeguard::ScopeGuard::into_inner(gone);
         let error = response.extensions_mut().remove::<Arc<ApiError>>();
@@ -62,7 +69,7 @@ pub(crate) async fn observe(State(traffic): State<Option<Traffic>>, mut request:
             response = with_body(response, error, &id);
         }
         log(response.status(), error.as_deref(), begun);
-        if let Some(traffic) = traffic {
+        if let Some(traffic) = &traffic {
             traffic.note(&route, response.status().as_u16(), begun.elapsed());
         }
         protect(response.headers_mut());

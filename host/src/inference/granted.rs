@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 use wasmtime_wasi_nn::backend::{BackendError, BackendExecutionContext, BackendGraph, Id, NamedTensor};
 use wasmtime_wasi_nn::{ExecutionContext, Graph, GraphRegistry, Tensor};
 
 use super::Model;
+use crate::executor::Wanted;
 
 /// The graphs that one store may load.
 pub(super) struct Granted(pub(super) HashMap<String, Graph>);
@@ -37,17 +37,17 @@ impl LastFailure {
     }
 }
 
-/// A model, where its failures are told, and until when it may begin a run.
+/// A model, where its failures are told, and for how long its runs are wanted.
 #[derive(Clone, Debug)]
 struct Held {
     model: Model,
     failure: LastFailure,
-    deadline: Instant,
+    wanted: Wanted,
 }
 
 /// The model as a graph of `wasi:nn`.
-pub(super) fn graph(model: &Model, failure: &LastFailure, deadline: Instant) -> Graph {
-    let graph: Box<dyn BackendGraph> = Box::new(Held { model: model.clone(), failure: failure.clone(), deadline });
+pub(super) fn graph(model: &Model, failure: &LastFailure, wanted: &Wanted) -> Graph {
+    let graph: Box<dyn BackendGraph> = Box::new(Held { model: model.clone(), failure: failure.clone(), wanted: wanted.clone() });
     Graph::from(graph)
 }
 
@@ -69,7 +69,7 @@ impl BackendExecutionContext for Held {
 
     fn compute(&mut self, inputs: Option<Vec<NamedTensor>>) -> Result<Option<Vec<NamedTensor>>, BackendError> {
         let inputs = inputs.ok_or_else(only_named)?;
-        match self.model.run(&inputs, self.deadline) {
+        match self.model.run(&inputs, &self.wanted) {
             Ok(outputs) => Ok(Some(outputs)),
             Err(error) => {
                 self.failure.set(error.to_string());

@@ -16,7 +16,6 @@ mod tensor;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 use ort::environment::{Environment, GlobalThreadPoolOptions};
 use wasmtime_wasi_nn::Registry;
@@ -24,6 +23,7 @@ use wasmtime_wasi_nn::wit::WasiNnCtx;
 
 use crate::cores::Cores;
 use crate::digest::Sha256Digest;
+use crate::executor::Wanted;
 use granted::Granted;
 use model::WeakModel;
 
@@ -124,10 +124,10 @@ impl Models {
         self.0.get(name)
     }
 
-    /// What a store needs to serve `wasi:nn` with these models and nothing else; runs that fail tell `failure` why, and none begins after
-    /// `deadline`.
-    pub(crate) fn context(&self, failure: &LastFailure, deadline: Instant) -> WasiNnCtx {
-        let graphs = self.0.iter().map(|(name, model)| (name.clone(), granted::graph(model, failure, deadline))).collect();
+    /// What a store needs to serve `wasi:nn` with these models and nothing else; runs that fail tell `failure` why, and none begins that
+    /// is not wanted any more.
+    pub(crate) fn context(&self, failure: &LastFailure, wanted: &Wanted) -> WasiNnCtx {
+        let graphs = self.0.iter().map(|(name, model)| (name.clone(), granted::graph(model, failure, wanted))).collect();
         WasiNnCtx::new([], Registry::from(Granted(graphs)))
     }
 }

@@ -15,6 +15,7 @@ use wasmtime_wasi_nn::backend::NamedTensor;
 use super::sessions::Sessions;
 use super::tensor::{self, Checked, TensorError};
 use crate::cores::{Core, Cores};
+use crate::executor::Wanted;
 
 /// A network that is ready to run.
 #[derive(Clone)]
@@ -112,8 +113,8 @@ pub enum ModelError {
         /// What is wrong with it.
         cause: TensorError,
     },
-    /// It did not get to run in time.
-    #[error("model `{name}` did not get to run before the deadline")]
+    /// It did not get to run before the deadline, or before nobody waited for it any more.
+    #[error("model `{name}` did not get to run while it was wanted")]
     Late {
         /// Which model.
         name: String,
@@ -131,7 +132,7 @@ pub enum ModelError {
 impl Model {
     pub(super) fn new(environment: &Environment, cores: Cores, name: &str, bytes: &[u8], batching: Batching) -> Result<Self, ModelError> {
         let sessions = Sessions::new(environment, bytes, cores.all()).map_err(|cause| ModelError::Load { name: name.to_owned(), cause })?;
-        let ports = sessions.wide(Instant::now() + PATIENCE, |session| ports(session));
+        let ports = sessions.wide(&Wanted::from(Instant::now() + PATIENCE), |session| ports(session));
         let (inputs, outputs) = ports.ok_or_else(|| ModelError::Late { name: name.to_owned() })?;
         let frugal = frugal().map_err(|cause| ModelError::Load { name: name.to_owned(), cause })?;
         Ok(Self(Arc::new(Inner { name: name.to_owned(), batching, inputs, outputs, sessions, cores, frugal })))
@@ -147,17 +148,18 @@ impl Model {
         WeakModel(Arc::downgrade(&self.0))
     }
 
-    /// Runs the network; outputs come in the graph's order. No run begins after `deadline`; one that has begun is not interrupted.
+    /// Runs the network; outputs come in the graph's order. No run begins that is not wanted any more; one that has begun is not
+    /// interrupted.
     ///
     /// # Errors
     ///
     /// If the inputs are not the network's, if it does not get to run in time, or if ONNX Runtime fails.
-    pub fn run(&self, inputs: &[NamedTensor], deadline: Instant) -> Result<Vec<NamedTensor>, ModelError> {
+    pub fn run(&self, inputs: &[NamedTensor], wanted: &Wanted) -> Result<Vec<NamedTensor>, ModelError> {
         let model = &*self.0;
         let inputs = model.check(inputs)?;
         match (model.batching, inputs.as_slice()) {
-            (Batching::Images { most }, [(_, images)]) if images.rows() > 1 => model.run_images(&inputs, images.rows(), most, deadline),
-            _ => model.run_whole(&inputs, deadline),
+            (Batching::Images { most }, [(_, images)]) if images.rows() > 1 => model.run_images(&inputs, images.rows(), most, wanted),
+            _ => model.run_whole(&inputs, wanted),
         }
     }
 }
@@ -179,20 +181,20 @@ impl Inner {
     }
 
     /// One run, with all cores if they are idle or the input is large, and with this thread alone if not.
-    fn run_whole(&self, inputs: &[(&str, Checked<'_>)], deadline: Instant) -> Outputs {
+    fn run_whole(&self, inputs: &[(&str, Checked<'_>)], wanted: &Wanted) -> Outputs {
         let values = self.values(inputs, Checked::whole)?;
         if inputs.iter().map(|(_, tensor)| tensor.bytes()).sum::<usize>() >= LARGE {
-            let ran = self.sessions.wide(deadline, |session| self.outputs(session.run_with_options(values, &self.frugal)));
+            let ran = self.sessions.wide(wanted, |session| self.outputs(session.run_with_options(values, &self.frugal)));
             return ran.unwrap_or_else(|| Err(self.late()));
         }
         let others = self.cores.all() - 1;
         let borrowed = self.cores.borrow(others);
         if borrowed.len() == others {
-            let ran = self.sessions.wide(deadline, |session| self.outputs(session.run(values)));
+            let ran = self.sessions.wide(wanted, |session| self.outputs(session.run(values)));
             return ran.unwrap_or_else(|| Err(self.late()));
         }
         drop(borrowed);
-        self.sessions.narrow(deadline, |session| self.outputs(session.run(values))).unwrap_or_else(|| Err(self.late()))
+        self.sessions.narrow(wanted, |session| self.outputs(session.run(values))).unwrap_or_else(|| Err(self.late()))
     }
 
     fn late(&self) -> ModelError {
@@ -200,7 +202,7 @@ impl Inner {
     }
 
     /// Runs `count` images side by side on this thread and the cores that are idle, each taking the next when it is done with one.
-    fn run_images(&self, inputs: &[(&str, Checked<'_>)], count: usize, most: Option<NonZeroUsize>, deadline: Instant) -> Outputs {
+    fn run_images(&self, inputs: &[(&str, Checked<'_>)], count: usize, most: Option<NonZeroUsize>, wanted: &Wanted) -> Outputs {
         let borrowed = self.cores.borrow(count.min(self.cores.all()) - 1);
         // As large as the graph takes and as leaves no core without.
         let size = count.div_ceil(borrowed.len() + 1).min(most.map_or(usize::MAX, NonZeroUsize::get));
@@ -214,7 +216,7 @@ impl Inner {
                 return false;
             }
             let begin = index * size;
-            match self.run_part(inputs, begin..count.min(begin + size), deadline) {
+            match self.run_part(inputs, begin..count.min(begin + size), wanted) {
                 Ok(outputs) => results.lock().unwrap_or_else(PoisonError::into_inner).push((index, outputs)),
                 Err(error) => {
                     *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
@@ -244,9 +246,9 @@ impl Inner {
             .map_err(|cause| ModelError::Tensor { name: self.name.clone(), cause })
     }
 
-    fn run_part(&self, inputs: &[(&str, Checked<'_>)], rows: Range<usize>, deadline: Instant) -> Outputs {
+    fn run_part(&self, inputs: &[(&str, Checked<'_>)], rows: Range<usize>, wanted: &Wanted) -> Outputs {
         let values = self.values(inputs, |tensor| tensor.part(rows.clone()))?;
-        let ran = self.sessions.narrow(deadline, |session| self.outputs(session.run(values)));
+        let ran = self.sessions.narrow(wanted, |session| self.outputs(session.run(values)));
         let outputs = ran.unwrap_or_else(|| Err(self.late()))?;
         match outputs.iter().find(|output| output.tensor.dimensions.first().is_none_or(|&length| length as usize != rows.len())) {
             None => Ok(outputs),

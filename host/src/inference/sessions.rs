@@ -10,6 +10,8 @@ use ort::environment::Environment;
 use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, PrepackedWeights, SessionBuilder};
 
+use crate::executor::Wanted;
+
 /// The sessions of one network.
 pub(super) struct Sessions {
     wide: Pool,
@@ -29,14 +31,14 @@ impl Sessions {
         Ok(Self { wide: Pool::new(vec![wide]), narrow: Pool::new(narrow.collect::<Result<_, ort::Error>>()?) })
     }
 
-    /// Lends the session that works with all cores; none if it is not free by `deadline`.
-    pub(super) fn wide<T>(&self, deadline: Instant, work: impl FnOnce(&mut Session) -> T) -> Option<T> {
-        self.wide.lend(deadline, work)
+    /// Lends the session that works with all cores; none if it is not free as long as that is wanted.
+    pub(super) fn wide<T>(&self, wanted: &Wanted, work: impl FnOnce(&mut Session) -> T) -> Option<T> {
+        self.wide.lend(wanted, work)
     }
 
-    /// Lends a session that works on this thread alone; none if none is free by `deadline`.
-    pub(super) fn narrow<T>(&self, deadline: Instant, work: impl FnOnce(&mut Session) -> T) -> Option<T> {
-        self.narrow.lend(deadline, work)
+    /// Lends a session that works on this thread alone; none if none is free as long as that is wanted.
+    pub(super) fn narrow<T>(&self, wanted: &Wanted, work: impl FnOnce(&mut Session) -> T) -> Option<T> {
+        self.narrow.lend(wanted, work)
     }
 }
 
@@ -61,12 +63,17 @@ impl Pool {
         Self { idle: Mutex::new(sessions), returned: Condvar::new() }
     }
 
-    /// Waits for an idle session and uses it, unless the deadline passes first: nobody wants the result of a run that begins after it. There are
-    /// as many as cores to run them, so waits are rare, but for large inputs.
-    fn lend<T>(&self, deadline: Instant, work: impl FnOnce(&mut Session) -> T) -> Option<T> {
+    /// Waits for an idle session and uses it, unless it is not wanted any more by then. There are as many as cores to run them, so waits are rare,
+    /// but for large inputs.
+    fn lend<T>(&self, wanted: &Wanted, work: impl FnOnce(&mut Session) -> T) -> Option<T> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let session = loop {
-            let left = deadline.checked_duration_since(Instant::now())?;
+            if wanted.is_over() {
+                // Whoever was woken for nothing wakes the next.
+                self.returned.notify_one();
+                return None;
+            }
+            let left = wanted.until().saturating_duration_since(Instant::now());
             match idle.pop() {
                 Some(session) => break session,
                 None => idle = self.returned.wait_timeout(idle, left).unwrap_or_else(PoisonError::into_inner).0,

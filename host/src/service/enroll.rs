@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::{Photo, Service, ServiceError};
 use crate::bindings::{Purpose, Reason, ReviewOutcome};
 use crate::deployment::{Actor, Live};
 use crate::digest::Sha256Digest;
+use crate::executor::{Errand, Wanted};
 use crate::index::cosine;
 use crate::person::{PersonId, Sample};
 use crate::review::Review;
@@ -54,7 +54,7 @@ impl Service {
     ///
     /// # Errors
     ///
-    /// [`ServiceError`]; nothing changed then, unless the deadline passed while the person was written.
+    /// [`ServiceError`]; nothing changed then, unless the deadline passed, or the caller left, while the person was written.
     pub(crate) async fn enroll(
         self: &Arc<Self>,
         id: PersonId,
@@ -62,11 +62,11 @@ impl Service {
         review: Option<Review>,
         mode: Mode,
         actor: &Actor,
-        deadline: Instant,
+        errand: &Errand,
     ) -> (Sha256Digest, Result<Enrollment, ServiceError>) {
         let live = self.deployment.active();
         let review = self.review.max(review.unwrap_or(Review::Off));
-        (live.id(), self.enroll_on(live, id, photos, (review, mode), actor.clone(), deadline).await)
+        (live.id(), self.enroll_on(live, id, photos, (review, mode), actor.clone(), errand).await)
     }
 
     async fn enroll_on(
@@ -76,14 +76,15 @@ impl Service {
         photos: Vec<Photo>,
         how: (Review, Mode),
         actor: Actor,
-        deadline: Instant,
+        errand: &Errand,
     ) -> Result<Enrollment, ServiceError> {
         // Between what is stored now and what will be nobody else changes it: an addition must not bring back who was deleted meanwhile. Waited
         // for without a worker, which others need.
+        let deadline = errand.deadline;
         let turn = self.people.turns().take(&id, deadline).await?;
         let service = Arc::clone(self);
-        let work = move || {
-            let result = service.watched(&live, deadline, |fault| service.enroll_now(&live, &id, &photos, how, deadline, fault));
+        let work = move |wanted| {
+            let result = service.watched(&live, deadline, |fault| service.enroll_now(&live, &id, &photos, how, &wanted, fault));
             let outcome = match &result {
                 Ok(Enrollment { path: Some(_), .. }) => "done",
                 Ok(_) => "unchanged",
@@ -95,7 +96,7 @@ impl Service {
             drop(turn);
             (result, live)
         };
-        self.executor.run(deadline, work).await?
+        self.executor.run(errand, work).await?
     }
 
     /// The samples that the new ones are added to: those that the revision's contract has, or none.
@@ -116,12 +117,12 @@ impl Service {
         id: &PersonId,
         photos: &[Photo],
         (review, mode): (Review, Mode),
-        deadline: Instant,
+        wanted: &Wanted,
         fault: &mut Option<String>,
     ) -> Result<Enrollment, ServiceError> {
         let revision = Arc::clone(&live.revision);
         let stored = self.stored(live, id, mode)?;
-        let begin = || revision.begin(deadline).reviewing(review);
+        let begin = || revision.begin(wanted.clone()).reviewing(review);
         let mut run = begin();
         let mut portraits: Vec<Portrait> = Vec::new();
         let mut outcomes = Vec::new();
@@ -154,8 +155,11 @@ impl Service {
                 let samples: Vec<Sample> = stored.into_iter().chain(new).collect();
                 let embeddings: Vec<Vec<f32>> = samples.iter().map(|sample| sample.embedding.clone()).collect();
                 let templates = run.template(&embeddings)?;
-                // The caller was told that it failed.
-                if Instant::now() >= deadline {
+                // The caller was told that it failed, or left and can only ask again.
+                if wanted.is_given_up() {
+                    return Err(RunError::GivenUp.into());
+                }
+                if wanted.is_over() {
                     return Err(self.executor.late().into());
                 }
                 Some(self.people.replace(id, &samples, &live.view, &templates)?)

@@ -122,7 +122,7 @@ impl host::Model for Model<'_> {
             self.native.timed("copy-in", || Tensor { dimensions, ty: TensorType::Fp32, data: bytemuck::cast_slice(input).to_vec() });
         let outputs = self
             .native
-            .timed(stage, || self.model.run(&[NamedTensor { name, tensor }], crate::later()))
+            .timed(stage, || self.model.run(&[NamedTensor { name, tensor }], &crate::later().into()))
             .map_err(|error| error.to_string())?;
         let output = |output: NamedTensor| Output::new(&output.tensor.dimensions, output.tensor.data);
         Ok(self.native.timed("copy-out", || outputs.into_iter().map(output).collect()))

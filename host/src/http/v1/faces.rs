@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::bindings::{Analysis, AnalyzedFace, Purpose};
+use crate::executor::Client;
 use crate::http::error::ApiError;
 use crate::http::form::{Form, FormLimits, Wanted};
 use crate::http::openapi::{Admission, CompareForm, Image, ImageForm, Sending};
@@ -100,9 +101,10 @@ struct PairAnswer {
 pub(super) async fn detect(
     state: State<App>,
     id: Extension<RequestId>,
+    client: Extension<Client>,
     request: Request,
 ) -> Result<(PipelineHeader, Json<FacesAnswer>), ApiError> {
-    look(state, id, request, Purpose::Detect).await
+    look(state, id, client, request, Purpose::Detect).await
 }
 
 /// Find the faces in an image and embed them.
@@ -116,22 +118,24 @@ pub(super) async fn detect(
 pub(super) async fn embeddings(
     state: State<App>,
     id: Extension<RequestId>,
+    client: Extension<Client>,
     request: Request,
 ) -> Result<(PipelineHeader, Json<FacesAnswer>), ApiError> {
-    look(state, id, request, Purpose::Recognize).await
+    look(state, id, client, request, Purpose::Recognize).await
 }
 
 async fn look(
     State(app): State<App>,
     Extension(id): Extension<RequestId>,
+    Extension(client): Extension<Client>,
     request: Request,
     purpose: Purpose,
 ) -> Result<(PipelineHeader, Json<FacesAnswer>), ApiError> {
     let begun = Instant::now();
-    let deadline = app.service.deadline();
-    let sent = app.within(deadline, frame(request, &app.limits)).await?;
+    let errand = app.service.errand(client);
+    let sent = app.within(errand.deadline, frame(request, &app.limits)).await?;
     let received = begun.elapsed();
-    let (revision, answer) = app.service.look(vec![sent.image], purpose, deadline).await;
+    let (revision, answer) = app.service.look(vec![sent.image], purpose, &errand).await;
     let Looked { revision: by, analyses, mut stages } = answer.map_err(|error| ApiError::of_service(error).on(revision))?;
     stages.insert(0, ("receive".to_owned(), received));
     let Analysis { width, height, faces } = analyses.into_iter().next().unwrap_or(Analysis { width: 0, height: 0, faces: Vec::new() });
@@ -157,13 +161,14 @@ async fn look(
 pub(super) async fn compare(
     State(app): State<App>,
     Extension(id): Extension<RequestId>,
+    Extension(client): Extension<Client>,
     request: Request,
 ) -> Result<(PipelineHeader, Json<CompareAnswer>), ApiError> {
     let begun = Instant::now();
-    let deadline = app.service.deadline();
-    let images = app.within(deadline, pair(request, &app.limits)).await?;
+    let errand = app.service.errand(client);
+    let images = app.within(errand.deadline, pair(request, &app.limits)).await?;
     let received = begun.elapsed();
-    let (revision, answer) = app.service.look(images.into(), Purpose::Recognize, deadline).await;
+    let (revision, answer) = app.service.look(images.into(), Purpose::Recognize, &errand).await;
     let Looked { revision: by, analyses, mut stages } = answer.map_err(|error| ApiError::of_service(error).on(revision))?;
     stages.insert(0, ("receive".to_owned(), received));
     let mut analyses = analyses.into_iter();

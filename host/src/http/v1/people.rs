@@ -7,6 +7,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{blocking, person, unknown_person};
 use crate::deployment::Actor;
+use crate::executor::Client;
 use crate::http::enroll::{EnrollAnswer, Photos};
 use crate::http::error::ApiError;
 use crate::http::extract::{Asked, InPath};
@@ -184,13 +185,14 @@ pub(super) async fn add_photos(
     State(app): State<App>,
     Extension(request_id): Extension<RequestId>,
     Extension(actor): Extension<Actor>,
+    Extension(client): Extension<Client>,
     InPath(id): InPath<String>,
     request: Request,
 ) -> Result<(PipelineHeader, Json<EnrollAnswer>), ApiError> {
     let id = person(&id)?;
-    let deadline = app.service.deadline();
-    let photos = app.within(deadline, Photos::read(request, &app.limits)).await?;
-    EnrollAnswer::enroll(&app, id, photos, Mode::Add, &actor, &request_id, deadline).await
+    let errand = app.service.errand(client);
+    let photos = app.within(errand.deadline, Photos::read(request, &app.limits)).await?;
+    EnrollAnswer::enroll(&app, id, photos, Mode::Add, &actor, &request_id, &errand).await
 }
 
 /// An id as a cursor: callers are not to read it.

@@ -1,0 +1,282 @@
+//! Whose turn it is at a worker.
+//!
+//! Fair queueing as J. Nagle has it ("On Packet Switches With Infinite Storage", RFC 970): each client has a line of its own, and the lines take
+//! turns. Where there is no place left, it is the longest line that gives one up. So a client that asks for more than there is makes itself wait,
+//! and nobody else for longer than one request of each client before them.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+use tokio::time::timeout_at;
+
+use super::Client;
+
+/// Workers, and those who wait for one.
+#[derive(Debug)]
+pub(super) struct Queue {
+    workers: usize,
+    /// Requests that may be worked on or wait.
+    places: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Workers that have nothing to do: only if nobody waits.
+    idle: usize,
+    /// Requests that are worked on and not answered yet.
+    unanswered: usize,
+    /// Those who wait, in all lines.
+    waiting: usize,
+    lines: HashMap<Client, VecDeque<Waiting>>,
+    /// The clients that have somebody in line, whose turn it is first.
+    turns: VecDeque<Client>,
+    /// Tells those who wait apart.
+    tickets: u64,
+}
+
+/// Somebody in line, who is called by a worker, or sent away by dropping this.
+#[derive(Debug)]
+struct Waiting {
+    ticket: u64,
+    call: oneshot::Sender<(Worker, Place)>,
+}
+
+/// A worker; when this is dropped it takes who is next.
+#[derive(Debug)]
+pub(super) struct Worker(Arc<Queue>);
+
+/// The place of a request that is worked on, free again when this is dropped.
+#[derive(Debug)]
+pub(super) struct Place(Arc<Queue>);
+
+/// Why no worker came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// There is no place to wait in, or it was given to somebody whose line is shorter.
+    Full,
+    /// It was not the request's turn in time.
+    Late,
+}
+
+/// A place in line that is given up when this is dropped.
+struct InLine<'q> {
+    queue: &'q Queue,
+    client: &'q Client,
+    ticket: u64,
+}
+
+impl Queue {
+    pub(super) fn new(workers: usize, places: usize) -> Self {
+        let state = State { idle: workers, unanswered: 0, waiting: 0, lines: HashMap::new(), turns: VecDeque::new(), tickets: 0 };
+        Self { workers, places, state: Mutex::new(state) }
+    }
+
+    /// How many workers there are, how many have something to do, and how many requests wait for one.
+    pub(super) fn load(&self) -> (usize, usize, usize) {
+        let state = self.state();
+        (self.workers, self.workers - state.idle, state.waiting)
+    }
+
+    /// Waits for a worker, in the client's line.
+    pub(super) async fn worker(self: &Arc<Self>, client: &Client, deadline: Instant) -> Result<(Worker, Place), Refused> {
+        let (ticket, called) = match self.ask(client)? {
+            Asked::Here(worker, place) => return Ok((worker, place)),
+            Asked::Wait(ticket, called) => (ticket, called),
+        };
+        let in_line = InLine { queue: self, client, ticket };
+        let called = timeout_at(deadline.into(), called).await;
+        drop(in_line);
+        called.map_err(|_| Refused::Late)?.map_err(|_| Refused::Full)
+    }
+
+    fn ask(self: &Arc<Self>, client: &Client) -> Result<Asked, Refused> {
+        let mut state = self.state();
+        if state.idle > 0 {
+            state.idle -= 1;
+            state.unanswered += 1;
+            return Ok(Asked::Here(Worker(Arc::clone(self)), Place(Arc::clone(self))));
+        }
+        // Dropped, and so told, when the queue is free to be looked at again.
+        let _sent_away = match state.unanswered + state.waiting < self.places {
+            true => None,
+            false => Some(state.make_room_for(client).ok_or(Refused::Full)?),
+        };
+        let (call, called) = oneshot::channel();
+        let ticket = state.enqueue(client, call);
+        drop(state);
+        Ok(Asked::Wait(ticket, called))
+    }
+
+    /// Has a worker that is done take who is next.
+    fn release(self: &Arc<Self>) {
+        let mut state = self.state();
+        let Some(next) = state.next() else {
+            state.idle += 1;
+            return;
+        };
+        state.unanswered += 1;
+        drop(state);
+        // Whoever left at this moment leaves it to the next: both are dropped then.
+        let _ = next.call.send((Worker(Arc::clone(self)), Place(Arc::clone(self))));
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What whoever asks for a worker gets.
+enum Asked {
+    Here(Worker, Place),
+    Wait(u64, oneshot::Receiver<(Worker, Place)>),
+}
+
+impl State {
+    fn enqueue(&mut self, client: &Client, call: oneshot::Sender<(Worker, Place)>) -> u64 {
+        self.tickets += 1;
+        let ticket = self.tickets;
+        let line = self.lines.entry(client.clone()).or_default();
+        if line.is_empty() {
+            self.turns.push_back(client.clone());
+        }
+        line.push_back(Waiting { ticket, call });
+        self.waiting += 1;
+        ticket
+    }
+
+    /// Takes the newest out of the longest line, if that is longer than the client's own will be.
+    fn make_room_for(&mut self, client: &Client) -> Option<Waiting> {
+        let own = self.lines.get(client).map_or(0, VecDeque::len);
+        let longest = self.lines.iter().max_by_key(|(_, line)| line.len()).filter(|(_, line)| line.len() > own + 1);
+        let longest = longest.map(|(client, _)| client.clone())?;
+        // Never its last: the line keeps its turn.
+        let newest = self.lines.get_mut(&longest)?.pop_back()?;
+        self.waiting -= 1;
+        Some(newest)
+    }
+
+    /// Takes out whose turn it is; the next turn is another client's.
+    fn next(&mut self) -> Option<Waiting> {
+        let client = self.turns.pop_front()?;
+        let line = self.lines.get_mut(&client)?;
+        let next = line.pop_front();
+        if line.is_empty() {
+            self.lines.remove(&client);
+        } else {
+            self.turns.push_back(client);
+        }
+        self.waiting -= usize::from(next.is_some());
+        next
+    }
+
+    /// Takes out somebody who does not wait any more; nobody if they were called or sent away.
+    fn leave(&mut self, client: &Client, ticket: u64) -> Option<Waiting> {
+        let line = self.lines.get_mut(client)?;
+        let place = line.iter().position(|waiting| waiting.ticket == ticket)?;
+        let left = line.remove(place);
+        if line.is_empty() {
+            self.lines.remove(client);
+            self.turns.retain(|other| other != client);
+        }
+        self.waiting -= 1;
+        left
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.0.release();
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.state().unanswered -= 1;
+    }
+}
+
+impl Drop for InLine<'_> {
+    fn drop(&mut self) {
+        let left = self.queue.state().leave(self.client, self.ticket);
+        drop(left);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn client(name: &str) -> Client {
+        Client::Key(name.into())
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(10)
+    }
+
+    /// Asks for each of these clients in turn, and answers in which order they came to a worker; an `x` is for one that was sent away.
+    async fn served(places: usize, asks: &[&str]) -> Vec<String> {
+        let queue = Arc::new(Queue::new(1, places));
+        let busy = queue.worker(&client("nobody"), soon()).await.unwrap();
+        let order: Arc<Mutex<Vec<String>>> = Arc::default();
+        let mut tasks = Vec::new();
+        for name in asks.iter().map(ToString::to_string) {
+            let (queue, order) = (Arc::clone(&queue), Arc::clone(&order));
+            tasks.push(tokio::spawn(async move {
+                let came = queue.worker(&client(&name), soon()).await;
+                order.lock().unwrap().push(if came.is_ok() { name } else { format!("x{name}") });
+            }));
+            tokio::task::yield_now().await;
+        }
+        drop(busy);
+        for task in tasks {
+            task.await.unwrap();
+        }
+        assert_eq!(queue.load(), (1, 0, 0));
+        assert_eq!(queue.state().unanswered, 0);
+        Arc::try_unwrap(order).unwrap().into_inner().unwrap()
+    }
+
+    #[tokio::test]
+    async fn clients_take_turns_and_each_keeps_its_order() {
+        assert_eq!(served(9, &["a", "a", "a", "a", "b", "c", "b"]).await, ["a", "b", "c", "a", "b", "a", "a"]);
+    }
+
+    #[tokio::test]
+    async fn where_there_is_no_place_the_longest_line_gives_one_up() {
+        // One place is the worker's.
+        assert_eq!(served(4, &["a", "a", "a", "a"]).await, ["xa", "a", "a", "a"]);
+        assert_eq!(served(4, &["a", "a", "a", "b"]).await, ["xa", "a", "b", "a"]);
+        assert_eq!(served(4, &["a", "a", "a", "b", "b"]).await, ["xa", "xb", "a", "b", "a"]);
+        assert_eq!(served(4, &["a", "a", "b", "c"]).await, ["xa", "a", "b", "c"]);
+        assert_eq!(served(4, &["a", "b", "c", "d"]).await, ["xd", "a", "b", "c"]);
+    }
+
+    #[tokio::test]
+    async fn who_leaves_the_line_leaves_no_trace_in_it() {
+        let queue = Arc::new(Queue::new(1, 3));
+        let busy = queue.worker(&client("a"), soon()).await.unwrap();
+        let late = Instant::now() + Duration::from_millis(20);
+        let (b, c) = (client("b"), client("c"));
+        let (first, second) = tokio::join!(queue.worker(&b, late), queue.worker(&c, late));
+        assert_eq!((first.unwrap_err(), second.unwrap_err()), (Refused::Late, Refused::Late));
+        let gone = tokio::spawn({
+            let queue = Arc::clone(&queue);
+            async move { queue.worker(&client("d"), soon()).await.map(drop) }
+        });
+        while queue.load().2 == 0 {
+            tokio::task::yield_now().await;
+        }
+        gone.abort();
+        assert!(gone.await.unwrap_err().is_cancelled());
+        assert_eq!(queue.load(), (1, 1, 0));
+        assert!(queue.state().lines.is_empty() && queue.state().turns.is_empty());
+        drop(busy);
+        assert_eq!(queue.load(), (1, 0, 0));
+    }
+}

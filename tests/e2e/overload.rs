@@ -1,0 +1,170 @@
+//! More than the service can do: clients take turns, and work that nobody waits for any more is stopped.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::harness::{BOUNDARY, Options, Server, drawn, file, multipart, text};
+
+/// A number of `/metrics`.
+fn metric(server: &Server, line: &str) -> u64 {
+    let metrics = ureq::get(format!("{}/metrics", server.admin)).call().unwrap().body_mut().read_to_string().unwrap();
+    let value = metrics.lines().find_map(|other| other.strip_prefix(line)?.strip_prefix(' ').map(str::to_owned));
+    value.map_or(0, |value| value.parse().unwrap())
+}
+
+/// Waits until a number of `/metrics` is what it should be; how long that took.
+fn until(server: &Server, line: &str, wanted: u64) -> Duration {
+    let begun = Instant::now();
+    while metric(server, line) != wanted {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{line} does not become {wanted}\n{}", server.log());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    begun.elapsed()
+}
+
+/// A picture that takes long: white, small as a file and large as pixels.
+fn slow() -> Vec<u8> {
+    let mut picture = Vec::new();
+    let pixels = image::RgbImage::from_pixel(6000, 6000, image::Rgb([255; 3]));
+    pixels.write_to(&mut std::io::Cursor::new(&mut picture), image::ImageFormat::Png).unwrap();
+    picture
+}
+
+/// Sends a form and does not read the answer.
+fn send(server: &Server, path: &str, body: &[u8]) -> TcpStream {
+    let mut connection = TcpStream::connect(server.url.trim_start_matches("http://")).unwrap();
+    let length = body.len();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: rostro\r\ncontent-type: multipart/form-data; boundary={BOUNDARY}\r\ncontent-length: {length}\r\n\r\n"
+    );
+    connection.write_all(head.as_bytes()).unwrap();
+    connection.write_all(body).unwrap();
+    connection
+}
+
+#[test]
+fn a_client_that_floods_the_service_makes_itself_wait_and_not_the_others() {
+    const FLOOD: usize = 24;
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path().join("keys");
+    std::fs::write(&keys, "flood:recognise:0123456789abcdef\ncamera:recognise:fedcba9876543210\n").unwrap();
+    let server = Options::drawn().arg("--api-keys", &keys).arg("--workers", "1").arg("--queue", "8").start();
+    let picture = drawn("alice-probe.png");
+    let ask = |key: &str| {
+        let begun = Instant::now();
+        let status = server.post_with("/process_frame", &[("content-type", "image/png"), ("x-api-key", key)], &picture).status;
+        (status, begun.elapsed())
+    };
+    let median = |mut times: Vec<Duration>| {
+        times.sort();
+        times[times.len() / 2]
+    };
+    let camera = || (0..15).map(|_| ask("fedcba9876543210")).collect::<Vec<_>>();
+    let alone = median(camera().into_iter().map(|(_, took)| took).collect());
+    let (stop, turned_away, answered) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
+    let (beside, theirs) = std::thread::scope(|scope| {
+        let flood: Vec<_> = (0..FLOOD)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut times = Vec::new();
+                    while !stop.load(Ordering::Relaxed) {
+                        match ask("0123456789abcdef") {
+                            (200, took) => {
+                                answered.fetch_add(1, Ordering::Relaxed);
+                                times.push(took);
+                            }
+                            (503, _) => {
+                                turned_away.fetch_add(1, Ordering::Relaxed);
+                            }
+                            (status, _) => panic!("{status}"),
+                        }
+                    }
+                    times
+                })
+            })
+            .collect();
+        while turned_away.load(Ordering::Relaxed) < FLOOD {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let beside = camera();
+        stop.store(true, Ordering::Relaxed);
+        (beside, flood.into_iter().flat_map(|thread| thread.join().unwrap()).collect::<Vec<_>>())
+    });
+    assert!(beside.iter().all(|(status, _)| *status == 200), "{beside:?}");
+    let (beside, theirs) = (median(beside.into_iter().map(|(_, took)| took).collect()), median(theirs));
+    println!(
+        "a request alone takes {alone:?}; beside a flood of {FLOOD} ({} answered, {} turned away) it takes {beside:?}, and one of the flood's {theirs:?}",
+        answered.into_inner(),
+        turned_away.into_inner()
+    );
+    assert!(beside * 2 < theirs, "{beside:?} against {theirs:?}");
+}
+
+#[test]
+fn work_whose_client_goes_away_is_stopped_at_work_and_in_the_queue() {
+    let server = Options::drawn().arg("--workers", "1").arg("--queue", "4").arg("--deadline", "600").start();
+    let photos: Vec<_> = std::iter::once(text("student_id", "gone"))
+        .chain(std::iter::repeat_n(slow(), 40).map(|photo| file("images", "a.png", photo)))
+        .collect();
+    let begun = Instant::now();
+    let enrolling = send(&server, "/process-images", &multipart(&photos));
+    until(&server, "rostro_workers_busy", 1);
+    let waiting = send(&server, "/process_frame", &multipart(&[file("image", "a.png", slow())]));
+    until(&server, "rostro_requests_waiting", 1);
+    drop(waiting);
+    let left = until(&server, "rostro_requests_waiting", 0);
+    assert_eq!(metric(&server, "rostro_workers_busy"), 1, "the first is still at work");
+    drop(enrolling);
+    let stopped = until(&server, "rostro_workers_busy", 0);
+    println!(
+        "a client that waited left the queue within {left:?}; the work of one at a worker stopped within {stopped:?}, {:?} after it began",
+        begun.elapsed()
+    );
+    assert!(stopped < Duration::from_secs(3), "{stopped:?}");
+    assert_eq!(metric(&server, "rostro_requests_total{route=\"/process-images\",status=\"499\"}"), 1);
+    assert_eq!(metric(&server, "rostro_requests_total{route=\"/process_frame\",status=\"499\"}"), 1);
+    // Nobody was enrolled, nobody is at fault, and the next is served.
+    assert_eq!(server.admin_get("/v1/people")["people"].as_array().unwrap().len(), 0);
+    assert!(!server.log().contains("ERROR"), "{}", server.log());
+    server.enroll("gone", [drawn("alice-1.png")]).ok();
+    assert_eq!(server.names(drawn("alice-probe.png")), ["gone"]);
+}
+
+#[test]
+fn what_was_accepted_is_finished_before_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let gallery = folder.path().join("gallery");
+    let mut server = Options::drawn().arg("--workers", "1").gallery(&gallery).start();
+    let photos = std::iter::repeat_n(slow(), 6).chain([drawn("alice-1.png")]);
+    let parts: Vec<_> = std::iter::once(text("student_id", "alice")).chain(photos.map(|photo| file("images", "a.png", photo))).collect();
+    let (url, body) = (format!("{}/process-images", server.url), multipart(&parts));
+    let answer = std::thread::spawn(move || {
+        let kind = format!("multipart/form-data; boundary={BOUNDARY}");
+        ureq::post(url).header("content-type", &kind).send(&body).unwrap().status().as_u16()
+    });
+    until(&server, "rostro_workers_busy", 1);
+    assert!(!gallery.join("alice.csv").exists(), "it is not done yet");
+    assert_eq!(server.terminate(), Some(0));
+    assert_eq!(answer.join().unwrap(), 200);
+    assert!(gallery.join("alice.csv").exists());
+}
+
+#[test]
+fn there_are_as_many_workers_as_cores_that_the_service_may_use() {
+    let server = Options::drawn().start();
+    let all = std::thread::available_parallelism().unwrap().get() as u64;
+    assert_eq!(metric(&server, "rostro_workers"), all);
+    // Threads of ONNX Runtime and of the interface, too: held to one core there are fewer of all.
+    let threads = |server: &Server| std::fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap().count();
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let cores = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().trim();
+    let first = cores.split([',', '-']).next().unwrap();
+    let held = Options::drawn().through(&["taskset", "--cpu-list", first]).start();
+    assert_eq!(metric(&held, "rostro_workers"), 1);
+    held.recognize(drawn("alice-probe.png")).ok();
+    server.recognize(drawn("alice-probe.png")).ok();
+    println!("{all} cores: {} threads; 1 core: {} threads", threads(&server), threads(&held));
+    assert!(all == 1 || threads(&held) < threads(&server));
+}
