@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{ConfigError, ServeArgs};
+use crate::config::{ConfigError, ServeArgs, Source};
 use crate::models::{self, ModelsCommand};
 use crate::pipeline::{self, PipelineCommand};
 use crate::runtime::{self, RuntimeCommand};
@@ -89,11 +89,11 @@ impl Cli {
     pub fn run(self) -> Result<(), CliError> {
         match self.command {
             Command::Serve { config, args } => {
-                let file = config.as_deref().map(ServeArgs::read).transpose()?;
-                let variables = ServeArgs::of_variables(std::env::var("ROSTRO_SETTING").ok(), std::env::var("ROSTRO_LIMIT").ok())?;
-                let config = args.or(variables).or(file.unwrap_or_default()).validate()?;
+                let source = Source::new(*args, config)?;
+                let args = source.read()?;
+                let config = args.clone().validate()?;
                 telemetry::init(config.log_format);
-                Ok(serve::run(config)?)
+                Ok(serve::run(config, source, args)?)
             }
             Command::Models { models, command } => Ok(models::run(command, &models)?),
             Command::Runtime { runtime, command } => Ok(runtime::run(command, &runtime)?),

@@ -10,6 +10,7 @@ mod wanted;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, oneshot};
@@ -27,7 +28,8 @@ pub(crate) struct Executor {
     queue: Arc<Queue>,
     /// One permit for work that nobody asked for.
     curious: Arc<Semaphore>,
-    deadline: Duration,
+    /// Of a request, in nanoseconds.
+    deadline: Arc<AtomicU64>,
     cores: Cores,
 }
 
@@ -73,8 +75,18 @@ impl Executor {
     /// occupies one of the `cores`.
     #[must_use]
     pub(crate) fn new(workers: NonZeroUsize, queue: usize, deadline: Duration, cores: Cores) -> Self {
-        let queue = Queue::new(workers.get(), workers.get().saturating_add(queue));
-        Self { queue: Arc::new(queue), curious: Arc::new(Semaphore::new(1)), deadline, cores }
+        let deadline = Arc::new(AtomicU64::new(nanoseconds(deadline)));
+        Self { queue: Arc::new(Queue::new(workers.get(), queue)), curious: Arc::new(Semaphore::new(1)), deadline, cores }
+    }
+
+    /// Gives requests that arrive from now on another queue and deadline. Those that wait stay.
+    pub(crate) fn set_bounds(&self, queue: usize, deadline: Duration) {
+        self.queue.set_length(queue);
+        self.deadline.store(nanoseconds(deadline), Ordering::Relaxed);
+    }
+
+    fn limit(&self) -> Duration {
+        Duration::from_nanos(self.deadline.load(Ordering::Relaxed))
     }
 
     /// How many workers there are, how many of them are at work, and how many requests wait for one.
@@ -85,13 +97,13 @@ impl Executor {
 
     /// What a request is told whose time is up.
     pub(crate) fn late(&self) -> ExecutorError {
-        ExecutorError::Deadline { limit: self.deadline }
+        ExecutorError::Deadline { limit: self.limit() }
     }
 
     /// By when a request that arrives now must be done.
     #[must_use]
     pub(crate) fn deadline(&self) -> Instant {
-        Instant::now() + self.deadline
+        Instant::now() + self.limit()
     }
 
     /// Runs `work` in the background if a worker is idle, and otherwise not at all; whether it does. It takes no worker's place: a request that
@@ -152,6 +164,10 @@ impl Executor {
         waiter.is_done();
         result
     }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

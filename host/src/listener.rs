@@ -2,10 +2,11 @@
 //!
 //! A caller that says nothing, or says it slowly, holds a connection for a while and nothing else; there are only so many at a time.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::io::{self, Cursor};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::extract::ConnectInfo;
@@ -20,10 +21,14 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tower::Layer;
 
+use crate::executor::Client;
 use crate::tls::Tls;
 
 /// The most connections at a time; further ones wait in the system's queue.
 const CONNECTIONS: usize = 1024;
+
+/// The most of one client's: half, so that whoever takes all that they can get leaves as many to others. One more is closed at once.
+const SHARE: usize = CONNECTIONS / 2;
 
 /// How long connections may take.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +61,7 @@ pub(crate) async fn serve(
     stop: impl Future<Output = ()>,
 ) -> bool {
     let graceful = GracefulShutdown::new();
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let (places, shares) = (Arc::new(Semaphore::new(CONNECTIONS)), Arc::new(Shares::default()));
     let (stopping, stopped) = watch::channel(false);
     tokio::pin!(stop);
     loop {
@@ -75,11 +80,15 @@ pub(crate) async fn serve(
                 continue;
             }
         };
+        let Some(share) = shares.take(peer) else {
+            tracing::debug!("{} has {SHARE} connections already", peer.ip());
+            continue;
+        };
         let connection = Connection { peer, app: app.clone(), watcher: graceful.watcher(), stopped: stopped.clone(), head: patience.head };
         let tls = tls.clone();
         tokio::spawn(async move {
             connection.serve(stream, tls).await;
-            drop(place);
+            drop((place, share));
         });
     }
     drop(listener);
@@ -94,6 +103,48 @@ async fn rest_after(error: &io::Error) {
     }
     tracing::error!("cannot take in a connection: {error}");
     sleep(Duration::from_millis(200)).await;
+}
+
+/// How many connections each client has.
+#[derive(Debug, Default)]
+struct Shares(Mutex<HashMap<Client, usize>>);
+
+/// One connection of a client's, counted until this is dropped.
+#[derive(Debug)]
+struct Share {
+    shares: Arc<Shares>,
+    client: Client,
+}
+
+impl Shares {
+    /// Counts a connection, unless its client has all that it may.
+    fn take(self: &Arc<Self>, peer: SocketAddr) -> Option<Share> {
+        let client = Client::at(peer.ip());
+        let mut counts = self.counts();
+        let count = counts.entry(client.clone()).or_default();
+        if *count == SHARE {
+            return None;
+        }
+        *count += 1;
+        drop(counts);
+        Some(Share { shares: Arc::clone(self), client })
+    }
+
+    fn counts(&self) -> MutexGuard<'_, HashMap<Client, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut counts = self.shares.counts();
+        if let Some(count) = counts.get_mut(&self.client) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.client);
+            }
+        }
+    }
 }
 
 /// One connection.
@@ -181,5 +232,23 @@ async fn protocol(stream: &TcpStream, patience: Duration) -> Option<Protocol> {
             begin if HTTP_2.starts_with(begin) => sleep(Duration::from_millis(5)).await,
             _ => return Some(Protocol::Http1),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_has_half_of_the_connections_and_others_the_rest() {
+        let shares = Arc::new(Shares::default());
+        let peer = |address: &str| SocketAddr::new(address.parse().unwrap(), 1);
+        let mut taken: Vec<Share> = (0..SHARE).map(|_| shares.take(peer("192.0.2.1")).unwrap()).collect();
+        assert!(shares.take(peer("192.0.2.1")).is_none());
+        assert!(shares.take(peer("192.0.2.2")).is_some());
+        taken.pop();
+        assert!(shares.take(peer("192.0.2.1")).is_some());
+        drop(taken);
+        assert!(shares.counts().is_empty());
     }
 }

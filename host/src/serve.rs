@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 
-use crate::admin::{self, Tokens, TokensError};
-use crate::config::{AdminAddress, Config, cores};
+use crate::admin;
+use crate::config::{AdminAddress, Config, ServeArgs, Source, cores};
 use crate::cores::Cores;
 use crate::deployment::{Configured, Deployment, OpenError, StateError, Store, Workshop};
 use crate::engine::Engine;
@@ -17,11 +17,13 @@ use crate::executor::Executor;
 use crate::files::read_at_most;
 use crate::gallery::{CsvGallery, GalleryError};
 use crate::groups::{Groups, GroupsError};
-use crate::http::{self, Doorkeeper, KeysError};
+use crate::http::{self, Doorkeeper};
 use crate::inference::{LoadError, OnnxRuntime};
+use crate::keyring::{Keyring, KeyringError};
 use crate::listener::{self, Patience};
 use crate::people::{People, Report};
 use crate::plugin::MAX_COMPONENT_BYTES;
+use crate::reload::Reload;
 use crate::runtime::{self, RuntimeError};
 use crate::selftest::{SelfTest, SelfTestFolderError};
 use crate::service::Service;
@@ -70,15 +72,12 @@ pub enum ServeError {
     /// What is remembered cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
-    /// The tokens cannot be used.
-    #[error(transparent)]
-    Tokens(#[from] TokensError),
     /// The certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The API keys cannot be used.
+    /// The API keys or the tokens cannot be used.
     #[error(transparent)]
-    Keys(#[from] KeysError),
+    Keyring(#[from] KeyringError),
     /// The groups cannot be used.
     #[error(transparent)]
     Groups(#[from] GroupsError),
@@ -103,12 +102,12 @@ pub enum ServeError {
     Io(#[from] io::Error),
 }
 
-/// Serves until the process is told to stop.
+/// Serves until the process is told to stop. The configuration is what the arguments from this source mean.
 ///
 /// # Errors
 ///
 /// [`ServeError`], whose message says how to mend it.
-pub(crate) fn run(config: Config) -> Result<(), ServeError> {
+pub(crate) fn run(config: Config, source: Source, args: ServeArgs) -> Result<(), ServeError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .worker_threads(config.workers.get().min(cores().get()))
@@ -124,18 +123,20 @@ pub(crate) fn run(config: Config) -> Result<(), ServeError> {
             AdminAddress::Off => None,
             AdminAddress::At(address) => Some(bind(address, "--admin").await?),
         };
-        let keeper = Doorkeeper::new(config.api_keys.as_deref())?;
+        let keys = config.api_keys.as_deref().map(Keyring::read).transpose()?;
         let tls = config.tls.as_ref().map(|(certificate, key)| Tls::new(certificate, key)).transpose()?;
-        let tokens = config.admin_token_file.as_deref().map(Tokens::read).transpose()?;
+        let tokens = config.admin_token_file.as_deref().map(Keyring::read).transpose()?;
         let (service, deployment, executor) = tokio::task::block_in_place(|| assemble(&config))?;
         let traffic = Traffic::default();
-        let (app, people) = http::app(Arc::new(service), config.bodies, &keeper, &traffic);
+        let service = Arc::new(service);
+        let (app, people) = http::app(Arc::clone(&service), config.bodies, &Doorkeeper::new(keys.clone()), &traffic);
         if let Some(listener) = admin_listener {
             tracing::info!("admin interface on http://{}", listener.local_addr()?);
-            let app = admin::app(Arc::clone(&deployment), executor, traffic, tokens, people);
+            let app = admin::app(Arc::clone(&deployment), executor.clone(), traffic, tokens.clone(), people);
             tokio::spawn(listener::serve(listener, app, None, patience(&config), std::future::pending()));
         }
-        tokio::spawn(reload_when_told(hangups, keeper, tls.clone()));
+        let reload = Reload { source, in_force: args, keys, tokens, tls: tls.clone(), service, executor, deployment };
+        tokio::spawn(reload_when_told(hangups, reload));
         tracing::info!("serving on {}://{address}", if tls.is_some() { "https" } else { "http" });
         serve_until_told(listener, app, tls, patience(&config)).await;
         Ok(())
@@ -248,7 +249,7 @@ async fn told_to_stop() {
     let _ = interrupt.await;
 }
 
-/// SIGHUP, by which operators and systemd ask for keys and certificates to be read again.
+/// SIGHUP, by which operators and systemd ask for configuration, keys and certificates to be read again.
 struct Hangups {
     #[cfg(unix)]
     signal: Option<tokio::signal::unix::Signal>,
@@ -279,24 +280,9 @@ impl Hangups {
 }
 
 /// Reads again what may change while the service runs, whenever it is told to.
-async fn reload_when_told(mut hangups: Hangups, keeper: Doorkeeper, tls: Option<Tls>) {
+async fn reload_when_told(mut hangups: Hangups, mut reload: Reload) {
     loop {
         hangups.next().await;
-        let (keeper, tls) = (keeper.clone(), tls.clone());
-        let reload = tokio::task::spawn_blocking(move || {
-            match keeper.reload() {
-                Ok(Some(keys)) => tracing::info!(keys, "API keys read again"),
-                Ok(None) => tracing::info!("no API keys are configured"),
-                Err(error) => tracing::error!("the API keys stay as they were: {error}"),
-            }
-            match tls.map(|tls| tls.reload()) {
-                Some(Ok(())) => tracing::info!("certificate read again"),
-                Some(Err(error)) => tracing::error!("the certificate stays as it was: {error}"),
-                None => {}
-            }
-        });
-        if let Err(error) = reload.await {
-            tracing::error!("keys and certificates stay as they were: {error}");
-        }
+        tokio::task::block_in_place(|| reload.reload());
     }
 }

@@ -10,6 +10,8 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
+
 use crate::bindings::{Analysis, Candidate, Decision, Face, Probe, Purpose};
 use crate::deployment::{Deployment, Live, Preference, Seen, Taken, Verdict, is_at_fault};
 use crate::digest::Sha256Digest;
@@ -40,7 +42,7 @@ pub(crate) struct Service {
     people: Arc<People>,
     executor: Executor,
     /// How strictly photos are judged, at least.
-    review: Review,
+    review: ArcSwap<Review>,
     /// Held while an archive is made or taken: one at a time.
     archiving: Mutex<()>,
 }
@@ -117,7 +119,12 @@ impl Service {
     /// A service of these parts.
     #[must_use]
     pub(crate) fn new(deployment: Arc<Deployment>, people: Arc<People>, executor: Executor, review: Review) -> Self {
-        Self { deployment, people, executor, review, archiving: Mutex::default() }
+        Self { deployment, people, executor, review: ArcSwap::from_pointee(review), archiving: Mutex::default() }
+    }
+
+    /// Has photos judged so strictly from now on, at least.
+    pub(crate) fn set_review(&self, review: Review) {
+        self.review.store(Arc::new(review));
     }
 
     /// By when a request that arrives now must be done.

@@ -24,6 +24,7 @@ mod parity;
 mod people;
 mod publisher;
 mod recognition;
+mod reload;
 mod replacement;
 mod revisions;
 mod staging;

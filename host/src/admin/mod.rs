@@ -26,10 +26,11 @@ use crate::deployment::{Actor, ChangeError, Deployment, Given, Outcome, Revision
 use crate::digest::Sha256Digest;
 use crate::executor::Executor;
 use crate::http::{ApiError, Asked, method_not_allowed, observe, panicked};
+use crate::keyring::Keyring;
 use crate::plugin::PluginError;
 use crate::traffic::Traffic;
 
-pub(crate) use auth::{Tokens, TokensError};
+pub(crate) use auth::Operator;
 
 /// How long an upload may stand still, and how long it may take: it keeps others from theirs.
 const STALLED: Duration = Duration::from_secs(10);
@@ -41,7 +42,7 @@ struct Admin {
     deployment: Arc<Deployment>,
     executor: Executor,
     traffic: Traffic,
-    tokens: Option<Arc<Tokens>>,
+    tokens: Option<Keyring<Operator>>,
     /// One upload at a time: each is held in memory whole.
     uploads: Arc<Semaphore>,
 }
@@ -86,8 +87,14 @@ pub(crate) struct Changed {
 }
 
 /// The interface as an HTTP application; `people` is what manages them.
-pub(crate) fn app(deployment: Arc<Deployment>, executor: Executor, traffic: Traffic, tokens: Option<Tokens>, people: Router) -> Router {
-    let admin = Admin { deployment, executor, traffic, tokens: tokens.map(Arc::new), uploads: Arc::new(Semaphore::new(1)) };
+pub(crate) fn app(
+    deployment: Arc<Deployment>,
+    executor: Executor,
+    traffic: Traffic,
+    tokens: Option<Keyring<Operator>>,
+    people: Router,
+) -> Router {
+    let admin = Admin { deployment, executor, traffic, tokens, uploads: Arc::new(Semaphore::new(1)) };
     Router::new()
         .route("/v1/revisions", get(list).post(push))
         .route("/v1/revisions/{id}", get(show).delete(retire))

@@ -7,13 +7,13 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::key_value;
 use crate::review::Review;
 
 /// What an operator may set; each once as a flag, a variable and a key of the file.
-#[derive(Clone, Debug, Default, Args, Deserialize)]
+#[derive(Clone, Debug, Default, Args, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct ServeArgs {
     /// Address to serve on [default: 127.0.0.1:4000]
@@ -57,7 +57,7 @@ pub(crate) struct ServeArgs {
     /// Address of the admin interface, or `off`; other addresses than of the loopback interface need --admin-token-file [default: 127.0.0.1:4001]
     #[arg(long, env = "ROSTRO_ADMIN", value_name = "ADDRESS|off")]
     pub(super) admin: Option<AdminAddress>,
-    /// File with a line NAME:TOKEN for each operator who may use the admin interface
+    /// File with a line NAME:TOKEN for each operator who may use the admin interface; read again on SIGHUP
     #[arg(long, env = "ROSTRO_ADMIN_TOKEN_FILE", value_name = "FILE")]
     pub(super) admin_token_file: Option<PathBuf>,
     /// Folder that is watched: a component that appears in it is staged
@@ -69,7 +69,7 @@ pub(crate) struct ServeArgs {
     /// Folder with pictures that a revision must see as `expectations.toml` in it says before it can serve
     #[arg(long, env = "ROSTRO_SELF_TEST", value_name = "DIR")]
     pub(super) self_test: Option<PathBuf>,
-    /// Failed requests in a row after which a revision is taken out and the previous one serves [default: 10]
+    /// Failed requests in a row after which a revision is taken out and the previous one serves; read again on SIGHUP [default: 10]
     #[arg(long, env = "ROSTRO_BREAKER", value_name = "N")]
     pub(super) breaker: Option<NonZeroU32>,
     /// A limit of the sandbox, as NAME=VALUE; may be repeated [env: ROSTRO_LIMIT=NAME=VALUE,...]
@@ -82,10 +82,10 @@ pub(crate) struct ServeArgs {
     /// Requests worked on at a time [default: the cores that this process may use]
     #[arg(long, env = "ROSTRO_WORKERS", value_name = "N")]
     pub(super) workers: Option<NonZeroUsize>,
-    /// Requests that may wait for a worker [default: 64]
+    /// Requests that may wait for a worker; read again on SIGHUP [default: 64]
     #[arg(long, env = "ROSTRO_QUEUE", value_name = "N")]
     pub(super) queue: Option<usize>,
-    /// Seconds that a request may take from its arrival [default: 30]
+    /// Seconds that a request may take from its arrival; read again on SIGHUP [default: 30]
     #[arg(long, env = "ROSTRO_DEADLINE", value_name = "SECONDS")]
     pub(super) deadline: Option<f64>,
     /// Largest body of a request in MiB [default: 128]
@@ -115,7 +115,7 @@ pub(crate) struct ServeArgs {
     /// File with the private key of that certificate, PEM
     #[arg(long, env = "ROSTRO_TLS_KEY", value_name = "FILE")]
     pub(super) tls_key: Option<PathBuf>,
-    /// How strictly enrolment photos are judged; callers may ask for more with the field `review` [default: standard]
+    /// How strictly enrolment photos are judged; callers may ask for more with the field `review`; read again on SIGHUP [default: standard]
     #[arg(long, env = "ROSTRO_REVIEW", value_name = "STRICTNESS", value_enum)]
     pub(super) review: Option<Review>,
     /// How to search the gallery [default: exact]
@@ -130,7 +130,7 @@ pub(crate) struct ServeArgs {
 }
 
 /// How the gallery is searched.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Search {
     /// Every template is compared with.
@@ -141,7 +141,7 @@ pub(super) enum Search {
 }
 
 /// How the log is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum LogFormat {
     /// For people.
@@ -171,6 +171,15 @@ impl FromStr for AdminAddress {
     }
 }
 
+impl Serialize for AdminAddress {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Off => serializer.serialize_str("off"),
+            Self::At(address) => address.serialize(serializer),
+        }
+    }
+}
+
 impl<'de> Deserialize<'de> for AdminAddress {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
@@ -178,7 +187,7 @@ impl<'de> Deserialize<'de> for AdminAddress {
 }
 
 /// What becomes of a component from the watched folder.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum FolderAction {
     /// It serves once it is staged, unless people would have to be enrolled again for it.

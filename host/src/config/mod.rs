@@ -4,6 +4,7 @@
 //! Precedence: flag, variable, file, default. An unknown key in the file is an error.
 
 mod args;
+mod source;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -19,6 +20,7 @@ use crate::revision::Tuning;
 
 use args::Search;
 pub(crate) use args::{AdminAddress, FolderAction, LogFormat, ServeArgs};
+pub(crate) use source::Source;
 
 /// A validated configuration.
 #[derive(Clone, Debug)]

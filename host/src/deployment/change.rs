@@ -1,6 +1,7 @@
 //! What an operator, or the breaker, may change: each asks for a state, so that asking again changes nothing.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::record::{Beside, Record, StateError, Status};
 use super::routes::Share;
@@ -246,6 +247,11 @@ impl Deployment {
         })
     }
 
+    /// Has a revision taken out after so many failures in a row from now on.
+    pub(crate) fn set_breaker(&self, failures: u32) {
+        self.breaker.store(failures, Ordering::Relaxed);
+    }
+
     /// Takes note of how a request went on a revision, and takes the revision out if too many failed in a row: the previous one serves then. An
     /// active one that nothing could take the place of stays.
     pub(crate) fn note_outcome(&self, live: &Live, outcome: &Verdict) {
@@ -254,7 +260,8 @@ impl Deployment {
             Verdict::AtFault(cause) => Some(cause),
             Verdict::Well | Verdict::Neither => None,
         };
-        if let Some(cause) = cause.filter(|_| in_a_row >= self.breaker && in_a_row.is_multiple_of(self.breaker)) {
+        let breaker = self.breaker.load(Ordering::Relaxed);
+        if let Some(cause) = cause.filter(|_| in_a_row >= breaker && in_a_row.is_multiple_of(breaker)) {
             self.trip(live, in_a_row, cause);
         }
     }

@@ -17,6 +17,7 @@ mod status;
 mod workshop;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
@@ -59,7 +60,7 @@ pub(crate) struct Deployment {
     book: Mutex<Book>,
     queue: staging::Queue,
     /// Failures in a row after which a revision is taken out.
-    breaker: u32,
+    breaker: AtomicU32,
 }
 
 /// What is known of the revisions; held while something is changed.
@@ -175,7 +176,15 @@ impl Deployment {
             record,
         };
         let (queue, jobs) = staging::queue();
-        let deployment = Self { workshop, store, audit, routes: ArcSwap::from_pointee(routes), book: Mutex::new(book), queue, breaker };
+        let deployment = Self {
+            workshop,
+            store,
+            audit,
+            routes: ArcSwap::from_pointee(routes),
+            book: Mutex::new(book),
+            queue,
+            breaker: AtomicU32::new(breaker),
+        };
         let deployment = Arc::new(deployment);
         deployment.audit.note(&Actor::part("start"), "activate", Some(id), how, "");
         staging::start(&deployment, jobs)?;

@@ -17,13 +17,13 @@ use super::Client;
 #[derive(Debug)]
 pub(super) struct Queue {
     workers: usize,
-    /// Requests that may be worked on or wait.
-    places: usize,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
+    /// Requests that may be worked on or wait.
+    places: usize,
     /// Workers that have nothing to do: only if nobody waits.
     idle: usize,
     /// Requests that are worked on and not answered yet.
@@ -69,9 +69,16 @@ struct InLine<'q> {
 }
 
 impl Queue {
-    pub(super) fn new(workers: usize, places: usize) -> Self {
-        let state = State { idle: workers, unanswered: 0, waiting: 0, lines: HashMap::new(), turns: VecDeque::new(), tickets: 0 };
-        Self { workers, places, state: Mutex::new(state) }
+    /// So many workers, and room for so many who wait.
+    pub(super) fn new(workers: usize, length: usize) -> Self {
+        let places = workers.saturating_add(length);
+        let state = State { places, idle: workers, unanswered: 0, waiting: 0, lines: HashMap::new(), turns: VecDeque::new(), tickets: 0 };
+        Self { workers, state: Mutex::new(state) }
+    }
+
+    /// Gives it room for so many who wait. Those who do stay.
+    pub(super) fn set_length(&self, length: usize) {
+        self.state().places = self.workers.saturating_add(length);
     }
 
     /// How many workers there are, how many have something to do, and how many requests wait for one.
@@ -100,7 +107,7 @@ impl Queue {
             return Ok(Asked::Here(Worker(Arc::clone(self)), Place(Arc::clone(self))));
         }
         // Dropped, and so told, when the queue is free to be looked at again.
-        let _sent_away = match state.unanswered + state.waiting < self.places {
+        let _sent_away = match state.unanswered + state.waiting < state.places {
             true => None,
             false => Some(state.make_room_for(client).ok_or(Refused::Full)?),
         };
@@ -220,8 +227,8 @@ mod tests {
     }
 
     /// Asks for each of these clients in turn, and answers in which order they came to a worker; an `x` is for one that was sent away.
-    async fn served(places: usize, asks: &[&str]) -> Vec<String> {
-        let queue = Arc::new(Queue::new(1, places));
+    async fn served(length: usize, asks: &[&str]) -> Vec<String> {
+        let queue = Arc::new(Queue::new(1, length));
         let busy = queue.worker(&client("nobody"), soon()).await.unwrap();
         let order: Arc<Mutex<Vec<String>>> = Arc::default();
         let mut tasks = Vec::new();
@@ -244,22 +251,21 @@ mod tests {
 
     #[tokio::test]
     async fn clients_take_turns_and_each_keeps_its_order() {
-        assert_eq!(served(9, &["a", "a", "a", "a", "b", "c", "b"]).await, ["a", "b", "c", "a", "b", "a", "a"]);
+        assert_eq!(served(8, &["a", "a", "a", "a", "b", "c", "b"]).await, ["a", "b", "c", "a", "b", "a", "a"]);
     }
 
     #[tokio::test]
     async fn where_there_is_no_place_the_longest_line_gives_one_up() {
-        // One place is the worker's.
-        assert_eq!(served(4, &["a", "a", "a", "a"]).await, ["xa", "a", "a", "a"]);
-        assert_eq!(served(4, &["a", "a", "a", "b"]).await, ["xa", "a", "b", "a"]);
-        assert_eq!(served(4, &["a", "a", "a", "b", "b"]).await, ["xa", "xb", "a", "b", "a"]);
-        assert_eq!(served(4, &["a", "a", "b", "c"]).await, ["xa", "a", "b", "c"]);
-        assert_eq!(served(4, &["a", "b", "c", "d"]).await, ["xd", "a", "b", "c"]);
+        assert_eq!(served(3, &["a", "a", "a", "a"]).await, ["xa", "a", "a", "a"]);
+        assert_eq!(served(3, &["a", "a", "a", "b"]).await, ["xa", "a", "b", "a"]);
+        assert_eq!(served(3, &["a", "a", "a", "b", "b"]).await, ["xa", "xb", "a", "b", "a"]);
+        assert_eq!(served(3, &["a", "a", "b", "c"]).await, ["xa", "a", "b", "c"]);
+        assert_eq!(served(3, &["a", "b", "c", "d"]).await, ["xd", "a", "b", "c"]);
     }
 
     #[tokio::test]
     async fn who_leaves_the_line_leaves_no_trace_in_it() {
-        let queue = Arc::new(Queue::new(1, 3));
+        let queue = Arc::new(Queue::new(1, 2));
         let busy = queue.worker(&client("a"), soon()).await.unwrap();
         let late = Instant::now() + Duration::from_millis(20);
         let (b, c) = (client("b"), client("c"));

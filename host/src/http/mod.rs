@@ -38,7 +38,7 @@ pub(crate) use self::error::ApiError;
 pub(crate) use self::extract::Asked;
 use self::form::{FormLimits, body_too_large};
 use self::keys::{Door, Scope, admit};
-pub(crate) use self::keys::{Doorkeeper, KeysError};
+pub(crate) use self::keys::{Doorkeeper, Scopes};
 use self::openapi::Document;
 pub(crate) use self::request::observe;
 use crate::revision::Revision;

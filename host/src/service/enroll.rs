@@ -65,7 +65,7 @@ impl Service {
         errand: &Errand,
     ) -> (Sha256Digest, Result<Enrollment, ServiceError>) {
         let live = self.deployment.active();
-        let review = self.review.max(review.unwrap_or(Review::Off));
+        let review = (**self.review.load()).max(review.unwrap_or(Review::Off));
         (live.id(), self.enroll_on(live, id, photos, (review, mode), actor.clone(), errand).await)
     }
 

@@ -1,0 +1,69 @@
+//! What changes while the service runs: on SIGHUP configuration, API keys, tokens and certificate are read again.
+//!
+//! What cannot be used changes nothing, and the log says so. A part of the configuration is in force at once; of the rest the log says that it takes a
+//! restart, and what serves is changed by `rostro pipeline`.
+
+use std::sync::Arc;
+
+use crate::admin::Operator;
+use crate::config::{Config, ConfigError, ServeArgs, Source};
+use crate::deployment::Deployment;
+use crate::executor::Executor;
+use crate::http::Scopes;
+use crate::keyring::Keyring;
+use crate::service::Service;
+use crate::tls::Tls;
+
+/// What is read again, and from where.
+#[derive(Debug)]
+pub(crate) struct Reload {
+    pub source: Source,
+    /// What was read last, as far as it is in force.
+    pub in_force: ServeArgs,
+    pub keys: Option<Keyring<Scopes>>,
+    pub tokens: Option<Keyring<Operator>>,
+    pub tls: Option<Tls>,
+    pub service: Arc<Service>,
+    pub executor: Executor,
+    pub deployment: Arc<Deployment>,
+}
+
+impl Reload {
+    /// Reads everything again.
+    pub(crate) fn reload(&mut self) {
+        match self.configuration() {
+            Ok(()) => {}
+            Err(error) => tracing::error!("the configuration stays as it was: {error}"),
+        }
+        match self.keys.as_ref().map(Keyring::reload) {
+            Some(Ok(keys)) => tracing::info!(keys, "API keys read again"),
+            Some(Err(error)) => tracing::error!("the API keys stay as they were: {error}"),
+            None => {}
+        }
+        match self.tokens.as_ref().map(Keyring::reload) {
+            Some(Ok(tokens)) => tracing::info!(tokens, "tokens read again"),
+            Some(Err(error)) => tracing::error!("the tokens stay as they were: {error}"),
+            None => {}
+        }
+        match self.tls.as_ref().map(Tls::reload) {
+            Some(Ok(())) => tracing::info!("certificate read again"),
+            Some(Err(error)) => tracing::error!("the certificate stays as it was: {error}"),
+            None => {}
+        }
+    }
+
+    fn configuration(&mut self) -> Result<(), ConfigError> {
+        let args = self.source.read()?;
+        let Config { review, queue, deadline, breaker, .. } = args.clone().validate()?;
+        let (now, later) = self.in_force.take_up(args);
+        self.service.set_review(review);
+        self.executor.set_bounds(queue, deadline);
+        self.deployment.set_breaker(breaker);
+        let changed = if now.is_empty() { "nothing".to_owned() } else { now.join(", ") };
+        tracing::info!(changed, "configuration read again");
+        if !later.is_empty() {
+            tracing::warn!("changed in the configuration, and in force from a restart on: {}", later.join(", "));
+        }
+        Ok(())
+    }
+}
