@@ -13,7 +13,7 @@ use wasmtime_wasi_nn::wit::{WasiNnCtx, WasiNnView};
 
 use crate::bindings::vision::rostro::pipeline::{settings, telemetry};
 use crate::inference::{LastFailure, Models, Tensor, TensorType};
-use crate::limits::{LimitReached, Limiter, Limits, Usage};
+use crate::limits::{LimitReached, Limiter, Limits, Meter, ModelTime, Usage};
 use crate::review::Review;
 use crate::run::RunError;
 use crate::settings::Settings;
@@ -42,6 +42,7 @@ pub(crate) struct GuestState {
     nn: WasiNnCtx,
     /// What a model said that failed.
     failure: LastFailure,
+    model_time: ModelTime,
     table: ResourceTable,
     limiter: Limiter,
     settings: Arc<Settings>,
@@ -56,19 +57,20 @@ pub(crate) struct GuestState {
 }
 
 impl GuestState {
-    pub(crate) fn new(limits: &Limits, given: Given, models: &Models, deadline: Instant, end: Instant) -> Self {
+    pub(crate) fn new(limits: &Limits, meter: Meter, given: Given, models: &Models, deadline: Instant, end: Instant) -> Self {
         let Given { settings, review } = given;
-        let failure = LastFailure::default();
+        let (failure, model_time) = (LastFailure::default(), ModelTime::default());
         let stderr = MemoryOutputPipe::new(limits.log_bytes());
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles());
         Self {
             // Standard input is empty, standard output goes nowhere, and there are no files, arguments, variables or sockets.
             wasi: WasiCtx::builder().stderr(stderr.clone()).build(),
-            nn: models.context(&failure, end),
+            nn: models.context(&failure, &model_time, end),
             failure,
+            model_time,
             table,
-            limiter: Limiter::new(limits),
+            limiter: Limiter::new(limits, meter),
             settings,
             review,
             stderr,
@@ -90,6 +92,11 @@ impl GuestState {
         let log_bytes = self.limits().log_bytes() - self.log_bytes_left;
         let milliseconds = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         Usage { log_bytes, milliseconds, ..self.limiter.most() }
+    }
+
+    /// What its models take of its thread's time.
+    pub(crate) fn model_time(&self) -> ModelTime {
+        self.model_time.clone()
     }
 
     /// Whether the guest's time is up.
@@ -249,6 +256,7 @@ mod tests {
 
     use super::*;
     use crate::engine::Engine;
+    use crate::plugin::Half;
 
     /// Sleeps for the nanoseconds that it is given.
     const SLEEPER: &str = r#"
@@ -280,8 +288,8 @@ mod tests {
         let mut linker = Linker::new(engine.wasmtime());
         add_to_linker(&mut linker).unwrap();
         let component = Component::new(engine.wasmtime(), wat::parse_str(SLEEPER).unwrap()).unwrap();
-        let mut store =
-            Store::new(engine.wasmtime(), GuestState::new(&limits, Given::default(), &Models::default(), Instant::now(), Instant::now()));
+        let (meter, now) = (engine.meters().of(Half::Vision).clone(), Instant::now());
+        let mut store = Store::new(engine.wasmtime(), GuestState::new(&limits, meter, Given::default(), &Models::default(), now, now));
         store.set_epoch_deadline(1_000_000);
         let instance = linker.instantiate(&mut store, &component).unwrap();
         let sleep = instance.get_typed_func::<(u64,), ()>(&mut store, "sleep").unwrap();

@@ -8,6 +8,7 @@ use wasmtime_wasi_nn::backend::{BackendError, BackendExecutionContext, BackendGr
 use wasmtime_wasi_nn::{ExecutionContext, Graph, GraphRegistry, Tensor};
 
 use super::Model;
+use crate::limits::ModelTime;
 
 /// The graphs that one store may load.
 pub(super) struct Granted(pub(super) HashMap<String, Graph>);
@@ -37,17 +38,24 @@ impl LastFailure {
     }
 }
 
-/// A model, where its failures are told, and until when it may begin a run.
+/// What one store's models have in common: where their failures are told, where their time is counted, and until when a run may begin.
+#[derive(Clone, Debug)]
+pub(super) struct Lent {
+    pub failure: LastFailure,
+    pub time: ModelTime,
+    pub deadline: Instant,
+}
+
+/// A model in a store.
 #[derive(Clone, Debug)]
 struct Held {
     model: Model,
-    failure: LastFailure,
-    deadline: Instant,
+    lent: Lent,
 }
 
 /// The model as a graph of `wasi:nn`.
-pub(super) fn graph(model: &Model, failure: &LastFailure, deadline: Instant) -> Graph {
-    let graph: Box<dyn BackendGraph> = Box::new(Held { model: model.clone(), failure: failure.clone(), deadline });
+pub(super) fn graph(model: &Model, lent: &Lent) -> Graph {
+    let graph: Box<dyn BackendGraph> = Box::new(Held { model: model.clone(), lent: lent.clone() });
     Graph::from(graph)
 }
 
@@ -69,10 +77,11 @@ impl BackendExecutionContext for Held {
 
     fn compute(&mut self, inputs: Option<Vec<NamedTensor>>) -> Result<Option<Vec<NamedTensor>>, BackendError> {
         let inputs = inputs.ok_or_else(only_named)?;
-        match self.model.run(&inputs, self.deadline) {
+        let Lent { failure, time, deadline } = &self.lent;
+        match time.time(|| self.model.run(&inputs, *deadline)) {
             Ok(outputs) => Ok(Some(outputs)),
             Err(error) => {
-                self.failure.set(error.to_string());
+                failure.set(error.to_string());
                 Err(BackendError::BackendAccess(error.into()))
             }
         }

@@ -9,15 +9,18 @@ use std::time::Instant;
 use ort::environment::Environment;
 use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, PrepackedWeights, SessionBuilder};
+use prometheus_client::metrics::histogram::Histogram;
 
 /// The sessions of one network.
 pub(super) struct Sessions {
     wide: Pool,
     narrow: Pool,
+    /// How long each use waited for its session.
+    waits: Histogram,
 }
 
 impl Sessions {
-    pub(super) fn new(environment: &Environment, bytes: &[u8], cores: usize) -> Result<Self, ort::Error> {
+    pub(super) fn new(environment: &Environment, bytes: &[u8], cores: usize, waits: Histogram) -> Result<Self, ort::Error> {
         // Sessions of one network share their packed weights, so that a further one costs little memory.
         let weights = PrepackedWeights::new();
         let wide = builder(environment, &weights)?.commit_from_memory(bytes)?;
@@ -26,17 +29,25 @@ impl Sessions {
             let builder = builder(environment, &weights)?.with_independent_thread_pool()?.with_intra_threads(1)?;
             builder.with_inter_threads(1)?.commit_from_memory(bytes)
         });
-        Ok(Self { wide: Pool::new(vec![wide]), narrow: Pool::new(narrow.collect::<Result<_, ort::Error>>()?) })
+        Ok(Self { wide: Pool::new(vec![wide]), narrow: Pool::new(narrow.collect::<Result<_, ort::Error>>()?), waits })
     }
 
     /// Lends the session that works with all cores; none if it is not free by `deadline`.
     pub(super) fn wide<T>(&self, deadline: Instant, work: impl FnOnce(&mut Session) -> T) -> Option<T> {
-        self.wide.lend(deadline, work)
+        self.lend(&self.wide, deadline, work)
     }
 
     /// Lends a session that works on this thread alone; none if none is free by `deadline`.
     pub(super) fn narrow<T>(&self, deadline: Instant, work: impl FnOnce(&mut Session) -> T) -> Option<T> {
-        self.narrow.lend(deadline, work)
+        self.lend(&self.narrow, deadline, work)
+    }
+
+    fn lend<T>(&self, pool: &Pool, deadline: Instant, work: impl FnOnce(&mut Session) -> T) -> Option<T> {
+        let begun = Instant::now();
+        let session = pool.take(deadline);
+        self.waits.observe(begun.elapsed().as_secs_f64());
+        // Given back even if the work panics.
+        Some(work(&mut scopeguard::guard(session?, |session| pool.give_back(session))))
     }
 }
 
@@ -61,20 +72,17 @@ impl Pool {
         Self { idle: Mutex::new(sessions), returned: Condvar::new() }
     }
 
-    /// Waits for an idle session and uses it, unless the deadline passes first: nobody wants the result of a run that begins after it. There are
-    /// as many as cores to run them, so waits are rare, but for large inputs.
-    fn lend<T>(&self, deadline: Instant, work: impl FnOnce(&mut Session) -> T) -> Option<T> {
+    /// Waits for an idle session, unless the deadline passes first: nobody wants the result of a run that begins after it. There are as many
+    /// as cores to run them, so waits are rare, but for large inputs.
+    fn take(&self, deadline: Instant) -> Option<Session> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let session = loop {
+        loop {
             let left = deadline.checked_duration_since(Instant::now())?;
             match idle.pop() {
-                Some(session) => break session,
+                Some(session) => return Some(session),
                 None => idle = self.returned.wait_timeout(idle, left).unwrap_or_else(PoisonError::into_inner).0,
             }
-        };
-        drop(idle);
-        // Given back even if the work panics.
-        Some(work(&mut scopeguard::guard(session, |session| self.give_back(session))))
+        }
     }
 
     fn give_back(&self, session: Session) {
