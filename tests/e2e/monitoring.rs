@@ -71,6 +71,23 @@ fn monitoring_sees_what_guests_and_models_take() {
 }
 
 #[test]
+fn a_policy_of_its_own_is_counted_beside_vision() {
+    let server = Options::drawn().arg("--policy", component("attendance-policy")).start();
+    server.enroll("alice", [drawn("alice-1.png")]).ok();
+    until_idle(&server);
+    let made = || ["vision", "policy"].map(|half| value(&server, &format!("rostro_guest_instances_total{{guest=\"{half}\"}}")));
+    let before = made();
+    assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
+    until_idle(&server);
+    assert_eq!(made(), before.map(|count| count + 1.0));
+    let active = server.active();
+    until("time of the policy", || {
+        server.recognize(drawn("alice-probe.png")).ok();
+        value(&server, &format!("rostro_revision_guest_seconds_total{{revision=\"{active}\",guest=\"policy\"}}")) > 0.0
+    });
+}
+
+#[test]
 fn guests_that_end_badly_give_their_memory_back_and_are_charged_for_what_they_took() {
     let server = Options::drawn().pipeline(component("evil")).arg("--deadline", "3").arg("--limit", "memory-mib=128").start();
     let spent = || value(&server, "rostro_guest_seconds_total{guest=\"vision\"}");
