@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use wasmtime::{Cache, CacheConfig, Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-use crate::limits::Limits;
+use crate::limits::{Limits, Meters};
 
 /// How often running guests look whether their time is up. Finer costs wake-ups of an idle process; coarser delays the
 /// end of a guest that spins.
@@ -33,6 +33,7 @@ const KEEP_RESIDENT: usize = 16 << 20;
 pub struct Engine {
     inner: wasmtime::Engine,
     limits: Limits,
+    meters: Meters,
 }
 
 impl Engine {
@@ -67,7 +68,7 @@ impl Engine {
             .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(&limits, concurrency)));
         let inner = wasmtime::Engine::new(&config)?;
         tick(&inner)?;
-        Ok(Self { inner, limits })
+        Ok(Self { inner, limits, meters: Meters::default() })
     }
 
     /// The engine itself, for compiling and linking.
@@ -79,6 +80,11 @@ impl Engine {
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// What its guests take.
+    pub(crate) fn meters(&self) -> &Meters {
+        &self.meters
     }
 }
 

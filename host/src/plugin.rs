@@ -17,13 +17,13 @@ use crate::digest::Sha256Digest;
 use crate::engine::Engine;
 use crate::executor::Wanted;
 use crate::inference::Models;
-use crate::limits::{LimitReached, Limits};
+use crate::limits::{LimitReached, Limits, Seconds};
 use crate::printed::{printed, printed_names};
 use crate::state::{Given, GuestState, add_to_linker};
 use crate::world::{WORLD_VERSION, run_versions};
 
 pub use names::Half;
-pub(crate) use names::{Names, halves, other_world};
+pub(crate) use names::{EachHalf, Names, halves, other_world};
 use names::{is_allowed, refuse_other_worlds, refuse_others};
 
 /// The largest component that is compiled. JavaScript and Python components bring their interpreters, 12 to 18 MB.
@@ -96,6 +96,8 @@ struct Inner {
     policy: Option<PolicyHostIndices>,
     imports: Vec<String>,
     exports: Vec<String>,
+    /// What its guests took of the processor.
+    seconds: EachHalf<Seconds>,
 }
 
 impl Plugin {
@@ -127,7 +129,8 @@ impl Plugin {
         }
         let digest = Sha256Digest::of(bytes);
         let limits = Arc::new(engine.limits().clone());
-        Ok(Self { inner: Arc::new(Inner { engine: engine.clone(), digest, pre, vision, policy, imports, exports }), limits })
+        let inner = Inner { engine: engine.clone(), digest, pre, vision, policy, imports, exports, seconds: EachHalf::default() };
+        Ok(Self { inner: Arc::new(inner), limits })
     }
 
     /// The same component, held to these limits.
@@ -194,12 +197,18 @@ impl Plugin {
         self.inner.policy.as_ref()
     }
 
-    /// A fresh instance in a store of its own, which is stopped when it is not wanted any more.
-    pub(crate) fn instantiate(&self, given: Given, models: &Models, wanted: &Wanted) -> wasmtime::Result<Guest> {
+    /// Time on the processor that its guests took so far for that half.
+    pub(crate) fn seconds(&self, half: Half) -> f64 {
+        self.inner.seconds.of(half).get()
+    }
+
+    /// A fresh instance in a store of its own, made for that half, which is stopped when it is not wanted any more.
+    pub(crate) fn instantiate(&self, half: Half, given: Given, models: &Models, wanted: &Wanted) -> wasmtime::Result<Guest> {
         let Inner { engine, pre, .. } = &*self.inner;
         let limits = &*self.limits;
         let end = limits.end(wanted.until());
-        let mut store = Store::new(engine.wasmtime(), GuestState::new(limits, given, models, wanted, end));
+        let meter = engine.meters().of(half);
+        let mut store = Store::new(engine.wasmtime(), GuestState::new(limits, meter.clone(), given, models, wanted, end));
         store.limiter(|state| state);
         store.set_hostcall_fuel(limits.transfer_bytes());
         store.set_max_component_handles(limits.handles());
@@ -207,8 +216,17 @@ impl Plugin {
         store.epoch_deadline_callback(|store| {
             Ok(if store.data().is_over() { UpdateDeadline::Interrupt } else { UpdateDeadline::Continue(1) })
         });
-        let instance = pre.instantiate(&mut store)?;
+        // Its own code may begin here.
+        let model_time = store.data().model_time();
+        let instance = meter.time(&model_time, self.inner.seconds.of(half), || pre.instantiate(&mut store))?;
+        meter.note_instance();
         Ok(Guest { store, instance })
+    }
+
+    /// Has a guest work for that half.
+    pub(crate) fn call<T>(&self, half: Half, guest: &mut Guest, work: impl FnOnce(&mut Guest) -> T) -> T {
+        let model_time = guest.store.data().model_time();
+        self.inner.engine.meters().of(half).time(&model_time, self.inner.seconds.of(half), || work(guest))
     }
 }
 

@@ -19,7 +19,7 @@ use crate::inference::{Batching, Model, ModelError, Models, OnnxRuntime};
 use crate::limits::LimitError;
 use crate::models::{Channels, ModelSpec, Pack, Thresholds};
 use crate::person::ContractId;
-use crate::plugin::{Half, Plugin, PluginError};
+use crate::plugin::{EachHalf, Half, Plugin, PluginError};
 use crate::run::{Run, RunError};
 use crate::settings::Settings;
 
@@ -283,6 +283,11 @@ impl Revision {
     pub(crate) fn templates(&self) -> Templates {
         let (policy, settings) = self.deciding();
         Templates { policy: policy.clone(), settings: Arc::clone(settings), dimension: self.contract.dimension }
+    }
+
+    /// Time on the processor that its guests took so far.
+    pub(crate) fn seconds(&self) -> EachHalf<f64> {
+        EachHalf { vision: self.vision.seconds(Half::Vision), policy: self.deciding().0.seconds(Half::Policy) }
     }
 
     pub(crate) fn models(&self) -> &Models {

@@ -14,7 +14,7 @@ use crate::checked::{self, InvalidOutput};
 use crate::executor::Wanted;
 use crate::inference::Models;
 use crate::limits::{LimitReached, Limits, Usage};
-use crate::plugin::{Guest, Plugin};
+use crate::plugin::{Guest, Half, Plugin};
 use crate::printed::printed;
 use crate::review::Review;
 use crate::revision::Revision;
@@ -94,18 +94,16 @@ impl Run {
 
     /// Asks a component that serves vision what it is, before it has any models.
     pub(crate) fn describe(plugin: &Plugin, settings: &Settings, deadline: Instant) -> Result<Description, RunError> {
-        let mut guest = start(&plugin.unhurried(), &Arc::new(settings.clone()), Review::default(), &Models::default(), &deadline.into())?;
+        let mut guest = alone(plugin, Half::Vision, &Arc::new(settings.clone()), deadline)?;
         let vision = vision_of(plugin, &mut guest)?;
-        let answer = vision.rostro_pipeline_vision().call_describe(&mut guest.store);
-        answer.map_err(|error| failure(&guest, &error))
+        call(plugin, Half::Vision, &mut guest, |guest| vision.rostro_pipeline_vision().call_describe(&mut guest.store))
     }
 
     /// Asks a component that serves policy what it is.
     pub(crate) fn describe_policy(plugin: &Plugin, settings: &Settings, deadline: Instant) -> Result<Identity, RunError> {
-        let mut guest = start(&plugin.unhurried(), &Arc::new(settings.clone()), Review::default(), &Models::default(), &deadline.into())?;
+        let mut guest = alone(plugin, Half::Policy, &Arc::new(settings.clone()), deadline)?;
         let policy = policy_of(plugin, &mut guest)?;
-        let answer = policy.rostro_pipeline_policy().call_describe(&mut guest.store);
-        answer.map_err(|error| failure(&guest, &error))
+        call(plugin, Half::Policy, &mut guest, |guest| policy.rostro_pipeline_policy().call_describe(&mut guest.store))
     }
 
     /// Has a policy make a person's templates, in an instance of its own that gets no models.
@@ -116,10 +114,10 @@ impl Run {
         dimension: usize,
         deadline: Instant,
     ) -> Result<Vec<Vec<f32>>, RunError> {
-        let mut guest = start(&plugin.unhurried(), settings, Review::default(), &Models::default(), &deadline.into())?;
+        let mut guest = alone(plugin, Half::Policy, settings, deadline)?;
         let policy = policy_of(plugin, &mut guest)?;
-        let templates = policy.rostro_pipeline_policy().call_template(&mut guest.store, samples);
-        templates_of(plugin, templates.map_err(|error| failure(&guest, &error))?, dimension)
+        let make = |guest: &mut Guest| policy.rostro_pipeline_policy().call_template(&mut guest.store, samples);
+        templates_of(plugin, call(plugin, Half::Policy, &mut guest, make)?, dimension)
     }
 
     /// Finds the faces in an encoded image.
@@ -133,12 +131,12 @@ impl Run {
             Some(guest) => guest,
             empty => {
                 let plugin = if self.is_hurried { plugin } else { &plugin.unhurried() };
-                empty.insert(start(plugin, self.revision.settings(), self.review, self.revision.models(), &self.wanted)?)
+                empty.insert(start(plugin, Half::Vision, self.revision.settings(), self.review, self.revision.models(), &self.wanted)?)
             }
         };
         let vision = vision_of(plugin, guest)?;
-        let answer = vision.rostro_pipeline_vision().call_analyze(&mut guest.store, image, purpose);
-        let answer = answer.map_err(|error| failure(guest, &error))?;
+        let look = |guest: &mut Guest| vision.rostro_pipeline_vision().call_analyze(&mut guest.store, image, purpose);
+        let answer = call(plugin, Half::Vision, guest, look)?;
         self.stages.append(&mut guest.store.data_mut().take_stages());
         match answer {
             Ok(analysis) if analysis.faces.len() > plugin.limits().faces() => {
@@ -205,7 +203,7 @@ impl Run {
     }
 
     /// Calls the policy: in vision's own instance where one component serves both, else in one of its own.
-    fn policy<T>(&mut self, call: impl FnOnce(&PolicyHost, &mut Guest) -> wasmtime::Result<T>) -> Result<T, RunError> {
+    fn policy<T>(&mut self, work: impl FnOnce(&PolicyHost, &mut Guest) -> wasmtime::Result<T>) -> Result<T, RunError> {
         let revision = &self.revision;
         let (plugin, slot, settings) = match revision.policy() {
             Some(plugin) => (plugin, &mut self.policy, revision.policy_settings()),
@@ -216,11 +214,11 @@ impl Run {
             // Policies get no models.
             empty => {
                 let plugin = if self.is_hurried { plugin } else { &plugin.unhurried() };
-                empty.insert(start(plugin, settings, self.review, &Models::default(), &self.wanted)?)
+                empty.insert(start(plugin, Half::Policy, settings, self.review, &Models::default(), &self.wanted)?)
             }
         };
         let policy = policy_of(plugin, guest)?;
-        call(&policy, guest).map_err(|error| failure(guest, &error))
+        call(plugin, Half::Policy, guest, |guest| work(&policy, guest))
     }
 }
 
@@ -230,15 +228,33 @@ impl std::fmt::Debug for Run {
     }
 }
 
-fn start(plugin: &Plugin, settings: &Arc<Settings>, review: Review, models: &Models, wanted: &Wanted) -> Result<Guest, RunError> {
+/// A guest without models that is not held to a time of its own.
+fn alone(plugin: &Plugin, half: Half, settings: &Arc<Settings>, deadline: Instant) -> Result<Guest, RunError> {
+    start(&plugin.unhurried(), half, settings, Review::default(), &Models::default(), &deadline.into())
+}
+
+fn start(
+    plugin: &Plugin,
+    half: Half,
+    settings: &Arc<Settings>,
+    review: Review,
+    models: &Models,
+    wanted: &Wanted,
+) -> Result<Guest, RunError> {
     let begun = Instant::now();
     let is_own = plugin.limits().end(wanted.until()) < wanted.until();
-    plugin.instantiate(Given { settings: Arc::clone(settings), review }, models, wanted).map_err(|error| match is_interrupted(&error) {
+    let given = Given { settings: Arc::clone(settings), review };
+    plugin.instantiate(half, given, models, wanted).map_err(|error| match is_interrupted(&error) {
         true if wanted.is_given_up() => RunError::GivenUp,
         true if is_own => LimitReached::time(plugin.limits()).into(),
         true => RunError::Deadline { had: wanted.until().saturating_duration_since(begun) },
         false => limit_hidden(&error, plugin.limits()).map_or_else(|| classify(&error, String::new()), RunError::Limit),
     })
+}
+
+/// Calls a guest on that half's account.
+fn call<T>(plugin: &Plugin, half: Half, guest: &mut Guest, work: impl FnOnce(&mut Guest) -> wasmtime::Result<T>) -> Result<T, RunError> {
+    plugin.call(half, guest, work).map_err(|error| failure(guest, &error))
 }
 
 fn templates_of(plugin: &Plugin, templates: Vec<Vec<f32>>, dimension: usize) -> Result<Vec<Vec<f32>>, RunError> {

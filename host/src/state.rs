@@ -14,7 +14,7 @@ use wasmtime_wasi_nn::wit::{WasiNnCtx, WasiNnView};
 use crate::bindings::vision::rostro::pipeline::{settings, telemetry};
 use crate::executor::Wanted;
 use crate::inference::{LastFailure, Models, Tensor, TensorType};
-use crate::limits::{LimitReached, Limiter, Limits, Usage};
+use crate::limits::{LimitReached, Limiter, Limits, Meter, ModelTime, Usage};
 use crate::review::Review;
 use crate::run::RunError;
 use crate::settings::Settings;
@@ -43,6 +43,7 @@ pub(crate) struct GuestState {
     nn: WasiNnCtx,
     /// What a model said that failed.
     failure: LastFailure,
+    model_time: ModelTime,
     table: ResourceTable,
     limiter: Limiter,
     settings: Arc<Settings>,
@@ -57,20 +58,21 @@ pub(crate) struct GuestState {
 }
 
 impl GuestState {
-    pub(crate) fn new(limits: &Limits, given: Given, models: &Models, request: &Wanted, end: Instant) -> Self {
+    pub(crate) fn new(limits: &Limits, meter: Meter, given: Given, models: &Models, request: &Wanted, end: Instant) -> Self {
         let Given { settings, review } = given;
         let wanted = request.at_most_until(end);
-        let failure = LastFailure::default();
+        let (failure, model_time) = (LastFailure::default(), ModelTime::default());
         let stderr = MemoryOutputPipe::new(limits.log_bytes());
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles());
         Self {
             // Standard input is empty, standard output goes nowhere, and there are no files, arguments, variables or sockets.
             wasi: WasiCtx::builder().stderr(stderr.clone()).build(),
-            nn: models.context(&failure, &wanted),
+            nn: models.context(&failure, &model_time, &wanted),
             failure,
+            model_time,
             table,
-            limiter: Limiter::new(limits),
+            limiter: Limiter::new(limits, meter),
             settings,
             review,
             stderr,
@@ -92,6 +94,11 @@ impl GuestState {
         let log_bytes = self.limits().log_bytes() - self.log_bytes_left;
         let milliseconds = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         Usage { log_bytes, milliseconds, ..self.limiter.most() }
+    }
+
+    /// What its models take of its thread's time.
+    pub(crate) fn model_time(&self) -> ModelTime {
+        self.model_time.clone()
     }
 
     /// Whether the guest's time is up, or nobody waits for it any more.
@@ -252,6 +259,7 @@ mod tests {
 
     use super::*;
     use crate::engine::Engine;
+    use crate::plugin::Half;
 
     /// Sleeps for the nanoseconds that it is given.
     const SLEEPER: &str = r#"
@@ -283,10 +291,9 @@ mod tests {
         let mut linker = Linker::new(engine.wasmtime());
         add_to_linker(&mut linker).unwrap();
         let component = Component::new(engine.wasmtime(), wat::parse_str(SLEEPER).unwrap()).unwrap();
-        let mut store = Store::new(
-            engine.wasmtime(),
-            GuestState::new(&limits, Given::default(), &Models::default(), &Instant::now().into(), Instant::now()),
-        );
+        let (meter, now) = (engine.meters().of(Half::Vision).clone(), Instant::now());
+        let state = GuestState::new(&limits, meter, Given::default(), &Models::default(), &now.into(), now);
+        let mut store = Store::new(engine.wasmtime(), state);
         store.set_epoch_deadline(1_000_000);
         let instance = linker.instantiate(&mut store, &component).unwrap();
         let sleep = instance.get_typed_func::<(u64,), ()>(&mut store, "sleep").unwrap();

@@ -31,7 +31,7 @@ const STAGES: [&str; 14] = [
 const OTHER: &str = "other";
 
 /// Upper ends of the histograms' buckets, in seconds.
-const BUCKETS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
+pub(crate) const BUCKETS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
 
 /// A label's name and value.
 type Label = (&'static str, String);

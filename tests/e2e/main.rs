@@ -18,6 +18,7 @@ mod hammer;
 mod harness;
 mod identification;
 mod models;
+mod monitoring;
 mod operator;
 mod overload;
 mod parity;

@@ -19,6 +19,7 @@ use super::Admin;
 use crate::deployment::{Deployment, RevisionStatus, Statuses};
 use crate::executor::Load;
 use crate::http::ApiError;
+use crate::plugin::Half;
 use crate::traffic::Traffic;
 
 /// What `/metrics` is sent as.
@@ -47,6 +48,9 @@ pub(super) async fn scrape(State(admin): State<Admin>) -> Result<Response, ApiEr
 fn text(deployment: &Deployment, load: Load, traffic: &Traffic) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("rostro");
     traffic.register(&mut registry);
+    let (guests, models) = deployment.meters();
+    guests.register(&mut registry);
+    models.register(&mut registry);
     registry.register_collector(Box::new(Gallery(deployment.active().view.counts())));
     registry.register_collector(Box::new(Revisions(deployment.statuses())));
     registry.register_collector(Box::new(Workers(load)));
@@ -102,6 +106,21 @@ impl Revisions {
         }
         Ok(())
     }
+
+    /// The time that guests took, of each revision that is ready.
+    fn guest_seconds(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let kind = ConstCounter::new(0.0_f64).metric_type();
+        let help = "Time on the processor of a revision's guests without models, by half of the pipeline";
+        let mut metric = encoder.encode_descriptor("revision_guest_seconds", help, None, kind)?;
+        for revision in &self.0.revisions {
+            let Some(seconds) = &revision.guest_seconds else { continue };
+            for half in [Half::Vision, Half::Policy] {
+                let labels = [("revision", revision.id.to_string()), ("guest", half.name().to_owned())];
+                ConstCounter::new(*seconds.of(half)).encode(metric.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Collector for Revisions {
@@ -130,6 +149,7 @@ impl Collector for Revisions {
         self.each(encoder, "revision_requests", "Requests that a revision worked on", |revision| revision.requests)?;
         let help = "Requests that failed by a revision's fault";
         self.each(encoder, "revision_failures", help, |revision| revision.failures)?;
+        self.guest_seconds(encoder)?;
         let shadow = |count: fn(&crate::deployment::Counts) -> u64| move |revision: &RevisionStatus| revision.agreement.as_ref().map(count);
         self.each(encoder, "shadow_frames", "Frames that a shadow and the active revision both saw", shadow(|counts| counts.frames))?;
         let help = "Frames of a shadow's share that it did not see, for want of a worker";

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::record::{Entry, Status};
 use super::{Book, Counts, Deployment};
 use crate::digest::Sha256Digest;
-use crate::limits::Limits;
+use crate::inference;
+use crate::limits::{self, Limits};
+use crate::plugin::EachHalf;
 
 /// All revisions at a moment.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -65,9 +67,17 @@ pub(crate) struct RevisionStatus {
     pub failures: Option<u64>,
     /// How far a shadow agrees with the active revision.
     pub agreement: Option<Counts>,
+    /// Time on the processor that its guests took, from its staging on: for monitoring.
+    #[serde(skip)]
+    pub guest_seconds: Option<EachHalf<f64>>,
 }
 
 impl Deployment {
+    /// What guests take of the machine, and how models fare: of all revisions together, since the start.
+    pub(crate) fn meters(&self) -> (&limits::Meters, &inference::Meters) {
+        (self.workshop.engine.meters(), self.workshop.onnx.meters())
+    }
+
     /// All revisions.
     pub(crate) fn statuses(&self) -> Statuses {
         let book = self.locked();
@@ -130,6 +140,7 @@ fn status(book: &Book, entry: &Entry, service: &Limits) -> RevisionStatus {
         requests: health.map(|(requests, _)| requests),
         failures: health.map(|(_, failures)| failures),
         agreement: shadow.and(book.shadow.as_ref()).map(|(_, agreement)| agreement.counts()),
+        guest_seconds: live.map(|live| live.revision.seconds()),
     }
 }
 

@@ -8,6 +8,7 @@ use wasmtime_wasi_nn::{ExecutionContext, Graph, GraphRegistry, Tensor};
 
 use super::Model;
 use crate::executor::Wanted;
+use crate::limits::ModelTime;
 
 /// The graphs that one store may load.
 pub(super) struct Granted(pub(super) HashMap<String, Graph>);
@@ -37,17 +38,24 @@ impl LastFailure {
     }
 }
 
-/// A model, where its failures are told, and for how long its runs are wanted.
+/// What one store's models have in common: where their failures are told, where their time is counted, and for how long runs are wanted.
+#[derive(Clone, Debug)]
+pub(super) struct Lent {
+    pub failure: LastFailure,
+    pub time: ModelTime,
+    pub wanted: Wanted,
+}
+
+/// A model in a store.
 #[derive(Clone, Debug)]
 struct Held {
     model: Model,
-    failure: LastFailure,
-    wanted: Wanted,
+    lent: Lent,
 }
 
 /// The model as a graph of `wasi:nn`.
-pub(super) fn graph(model: &Model, failure: &LastFailure, wanted: &Wanted) -> Graph {
-    let graph: Box<dyn BackendGraph> = Box::new(Held { model: model.clone(), failure: failure.clone(), wanted: wanted.clone() });
+pub(super) fn graph(model: &Model, lent: &Lent) -> Graph {
+    let graph: Box<dyn BackendGraph> = Box::new(Held { model: model.clone(), lent: lent.clone() });
     Graph::from(graph)
 }
 
@@ -69,10 +77,11 @@ impl BackendExecutionContext for Held {
 
     fn compute(&mut self, inputs: Option<Vec<NamedTensor>>) -> Result<Option<Vec<NamedTensor>>, BackendError> {
         let inputs = inputs.ok_or_else(only_named)?;
-        match self.model.run(&inputs, &self.wanted) {
+        let Lent { failure, time, wanted } = &self.lent;
+        match time.time(|| self.model.run(&inputs, wanted)) {
             Ok(outputs) => Ok(Some(outputs)),
             Err(error) => {
-                self.failure.set(error.to_string());
+                failure.set(error.to_string());
                 Err(BackendError::BackendAccess(error.into()))
             }
         }

@@ -9,6 +9,7 @@
 //! What it costs: one copy of a tensor on its way out of ONNX Runtime; inputs are borrowed as they lie.
 
 mod granted;
+mod meter;
 mod model;
 mod sessions;
 mod tensor;
@@ -24,10 +25,12 @@ use wasmtime_wasi_nn::wit::WasiNnCtx;
 use crate::cores::Cores;
 use crate::digest::Sha256Digest;
 use crate::executor::Wanted;
-use granted::Granted;
+use crate::limits::ModelTime;
+use granted::{Granted, Lent};
 use model::WeakModel;
 
 pub(crate) use granted::LastFailure;
+pub(crate) use meter::Meters;
 pub use model::{Batching, Model, ModelError};
 pub use wasmtime_wasi_nn::Tensor;
 pub use wasmtime_wasi_nn::backend::NamedTensor;
@@ -39,6 +42,7 @@ pub struct OnnxRuntime {
     environment: Environment,
     cores: Cores,
     loaded: Arc<Mutex<Vec<(Likeness, WeakModel)>>>,
+    meters: Meters,
 }
 
 /// What makes two models one: revisions that run on the same weights share their sessions.
@@ -79,13 +83,18 @@ impl OnnxRuntime {
         let pool = GlobalThreadPoolOptions::default().with_intra_threads(cores.all())?.with_inter_threads(1)?.with_spin_control(false)?;
         let environment = builder.with_name("rostro").with_telemetry(false).with_global_thread_pool(pool).build()?;
         environment.set_log_level(ort::logging::LogLevel::Error);
-        Ok(Self { environment, cores, loaded: Arc::default() })
+        Ok(Self { environment, cores, loaded: Arc::default(), meters: Meters::default() })
     }
 
     /// The library's environment, for whoever runs sessions beside those of the models.
     #[must_use]
     pub fn environment(&self) -> &Environment {
         &self.environment
+    }
+
+    /// How its models fare.
+    pub(crate) fn meters(&self) -> &Meters {
+        &self.meters
     }
 
     /// Prepares a model from its ONNX bytes, or gives the one that was prepared from the same bytes and is still in use.
@@ -101,7 +110,7 @@ impl OnnxRuntime {
         if let Some(model) = loaded.iter().filter(|(other, _)| *other == likeness).find_map(|(_, model)| model.get()) {
             return Ok(model);
         }
-        let model = Model::new(&self.environment, self.cores.clone(), name, bytes, batching)?;
+        let model = Model::new(&self.environment, self.cores.clone(), &self.meters, name, bytes, batching)?;
         loaded.push((likeness, model.weak()));
         Ok(model)
     }
@@ -124,10 +133,11 @@ impl Models {
         self.0.get(name)
     }
 
-    /// What a store needs to serve `wasi:nn` with these models and nothing else; runs that fail tell `failure` why, and none begins that
-    /// is not wanted any more.
-    pub(crate) fn context(&self, failure: &LastFailure, wanted: &Wanted) -> WasiNnCtx {
-        let graphs = self.0.iter().map(|(name, model)| (name.clone(), granted::graph(model, failure, wanted))).collect();
+    /// What a store needs to serve `wasi:nn` with these models and nothing else; runs that fail tell `failure` why, the time that they take
+    /// is added to `time`, and none begins that is not wanted any more.
+    pub(crate) fn context(&self, failure: &LastFailure, time: &ModelTime, wanted: &Wanted) -> WasiNnCtx {
+        let lent = Lent { failure: failure.clone(), time: time.clone(), wanted: wanted.clone() };
+        let graphs = self.0.iter().map(|(name, model)| (name.clone(), granted::graph(model, &lent))).collect();
         WasiNnCtx::new([], Registry::from(Granted(graphs)))
     }
 }

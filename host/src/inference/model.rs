@@ -12,6 +12,7 @@ use ort::session::{RunOptions, Session, SessionInputValue, SessionOutputs};
 use ort::value::{DynValue, ValueType};
 use wasmtime_wasi_nn::backend::NamedTensor;
 
+use super::meter::{Meter, Meters};
 use super::sessions::Sessions;
 use super::tensor::{self, Checked, TensorError};
 use crate::cores::{Core, Cores};
@@ -48,6 +49,7 @@ struct Inner {
     outputs: Vec<String>,
     sessions: Sessions,
     cores: Cores,
+    meter: Meter,
     /// What a run of large inputs is told: to give its memory back.
     frugal: RunOptions,
 }
@@ -130,12 +132,21 @@ pub enum ModelError {
 }
 
 impl Model {
-    pub(super) fn new(environment: &Environment, cores: Cores, name: &str, bytes: &[u8], batching: Batching) -> Result<Self, ModelError> {
-        let sessions = Sessions::new(environment, bytes, cores.all()).map_err(|cause| ModelError::Load { name: name.to_owned(), cause })?;
+    pub(super) fn new(
+        environment: &Environment,
+        cores: Cores,
+        meters: &Meters,
+        name: &str,
+        bytes: &[u8],
+        batching: Batching,
+    ) -> Result<Self, ModelError> {
+        let sessions = Sessions::new(environment, bytes, cores.all(), meters.waits(name))
+            .map_err(|cause| ModelError::Load { name: name.to_owned(), cause })?;
         let ports = sessions.wide(&Wanted::from(Instant::now() + PATIENCE), |session| ports(session));
         let (inputs, outputs) = ports.ok_or_else(|| ModelError::Late { name: name.to_owned() })?;
         let frugal = frugal().map_err(|cause| ModelError::Load { name: name.to_owned(), cause })?;
-        Ok(Self(Arc::new(Inner { name: name.to_owned(), batching, inputs, outputs, sessions, cores, frugal })))
+        let (name, meter) = (name.to_owned(), meters.of(name));
+        Ok(Self(Arc::new(Inner { name, batching, inputs, outputs, sessions, cores, meter, frugal })))
     }
 
     /// The network's inputs, in the graph's order.
@@ -156,11 +167,19 @@ impl Model {
     /// If the inputs are not the network's, if it does not get to run in time, or if ONNX Runtime fails.
     pub fn run(&self, inputs: &[NamedTensor], wanted: &Wanted) -> Result<Vec<NamedTensor>, ModelError> {
         let model = &*self.0;
-        let inputs = model.check(inputs)?;
-        match (model.batching, inputs.as_slice()) {
-            (Batching::Images { most }, [(_, images)]) if images.rows() > 1 => model.run_images(&inputs, images.rows(), most, wanted),
-            _ => model.run_whole(&inputs, wanted),
+        let begun = Instant::now();
+        let inputs = model.check(inputs).inspect_err(|_| model.meter.note_refusal())?;
+        let (images, ran) = match (model.batching, inputs.as_slice()) {
+            (Batching::Images { most }, [(_, images)]) if images.rows() > 1 => {
+                (images.rows(), model.run_images(&inputs, images.rows(), most, wanted))
+            }
+            _ => (1, model.run_whole(&inputs, wanted)),
+        };
+        match &ran {
+            Ok(_) => model.meter.note(images, begun.elapsed()),
+            Err(error) => model.meter.note_failure(error),
         }
+        ran
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Instant;
 use ort::environment::Environment;
 use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, PrepackedWeights, SessionBuilder};
+use prometheus_client::metrics::histogram::Histogram;
 
 use crate::executor::Wanted;
 
@@ -16,10 +17,12 @@ use crate::executor::Wanted;
 pub(super) struct Sessions {
     wide: Pool,
     narrow: Pool,
+    /// How long each use waited for its session.
+    waits: Histogram,
 }
 
 impl Sessions {
-    pub(super) fn new(environment: &Environment, bytes: &[u8], cores: usize) -> Result<Self, ort::Error> {
+    pub(super) fn new(environment: &Environment, bytes: &[u8], cores: usize, waits: Histogram) -> Result<Self, ort::Error> {
         // Sessions of one network share their packed weights, so that a further one costs little memory.
         let weights = PrepackedWeights::new();
         let wide = builder(environment, &weights)?.commit_from_memory(bytes)?;
@@ -28,17 +31,25 @@ impl Sessions {
             let builder = builder(environment, &weights)?.with_independent_thread_pool()?.with_intra_threads(1)?;
             builder.with_inter_threads(1)?.commit_from_memory(bytes)
         });
-        Ok(Self { wide: Pool::new(vec![wide]), narrow: Pool::new(narrow.collect::<Result<_, ort::Error>>()?) })
+        Ok(Self { wide: Pool::new(vec![wide]), narrow: Pool::new(narrow.collect::<Result<_, ort::Error>>()?), waits })
     }
 
     /// Lends the session that works with all cores; none if it is not free as long as that is wanted.
     pub(super) fn wide<T>(&self, wanted: &Wanted, work: impl FnOnce(&mut Session) -> T) -> Option<T> {
-        self.wide.lend(wanted, work)
+        self.lend(&self.wide, wanted, work)
     }
 
     /// Lends a session that works on this thread alone; none if none is free as long as that is wanted.
     pub(super) fn narrow<T>(&self, wanted: &Wanted, work: impl FnOnce(&mut Session) -> T) -> Option<T> {
-        self.narrow.lend(wanted, work)
+        self.lend(&self.narrow, wanted, work)
+    }
+
+    fn lend<T>(&self, pool: &Pool, wanted: &Wanted, work: impl FnOnce(&mut Session) -> T) -> Option<T> {
+        let begun = Instant::now();
+        let session = pool.take(wanted);
+        self.waits.observe(begun.elapsed().as_secs_f64());
+        // Given back even if the work panics.
+        Some(work(&mut scopeguard::guard(session?, |session| pool.give_back(session))))
     }
 }
 
@@ -63,11 +74,11 @@ impl Pool {
         Self { idle: Mutex::new(sessions), returned: Condvar::new() }
     }
 
-    /// Waits for an idle session and uses it, unless it is not wanted any more by then. There are as many as cores to run them, so waits are rare,
-    /// but for large inputs.
-    fn lend<T>(&self, wanted: &Wanted, work: impl FnOnce(&mut Session) -> T) -> Option<T> {
+    /// Waits for an idle session, unless it is not wanted any more by then. There are as many as cores to run them, so waits are rare, but for
+    /// large inputs.
+    fn take(&self, wanted: &Wanted) -> Option<Session> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let session = loop {
+        loop {
             if wanted.is_over() {
                 // Whoever was woken for nothing wakes the next.
                 self.returned.notify_one();
@@ -75,13 +86,10 @@ impl Pool {
             }
             let left = wanted.until().saturating_duration_since(Instant::now());
             match idle.pop() {
-                Some(session) => break session,
+                Some(session) => return Some(session),
                 None => idle = self.returned.wait_timeout(idle, left).unwrap_or_else(PoisonError::into_inner).0,
             }
-        };
-        drop(idle);
-        // Given back even if the work panics.
-        Some(work(&mut scopeguard::guard(session, |session| self.give_back(session))))
+        }
     }
 
     fn give_back(&self, session: Session) {

@@ -1,12 +1,14 @@
-//! What one guest may use in one request, the limiter that holds it to that, and what it used.
+//! What one guest may use in one request, the limiter that holds it to that, and what it used, also for monitoring.
 
 mod limiter;
+mod meter;
 mod usage;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 pub(crate) use limiter::Limiter;
+pub(crate) use meter::{Meter, Meters, ModelTime, Seconds};
 pub use usage::Usage;
 
 /// What a guest may use in one request. The defaults are tight: each is some times what the default pipeline needs for its worst accepted

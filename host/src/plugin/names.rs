@@ -69,6 +69,23 @@ impl Half {
     }
 }
 
+/// Something of each half of a pipeline.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct EachHalf<T> {
+    pub vision: T,
+    pub policy: T,
+}
+
+impl<T> EachHalf<T> {
+    /// That of one half.
+    pub(crate) fn of(&self, half: Half) -> &T {
+        match half {
+            Half::Vision => &self.vision,
+            Half::Policy => &self.policy,
+        }
+    }
+}
+
 /// What a component imports and exports by name, read from its bytes alone.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
