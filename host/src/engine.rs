@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use wasmtime::{Cache, CacheConfig, Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-use crate::limits::{Limits, Meters};
+use crate::limits::{Budget, Limits, Meters};
 
 /// How often running guests look whether their time is up. Finer costs wake-ups of an idle process; coarser delays the
 /// end of a guest that spins.
@@ -69,6 +69,12 @@ impl Engine {
         let inner = wasmtime::Engine::new(&config)?;
         tick(&inner)?;
         Ok(Self { inner, limits, meters: Meters::default() })
+    }
+
+    /// The same, whose guests have so many bytes of memory together.
+    #[must_use]
+    pub(crate) fn with_memory(self, bytes: usize) -> Self {
+        Self { meters: Meters::within(Budget::new(bytes)), ..self }
     }
 
     /// The engine itself, for compiling and linking.

@@ -57,7 +57,7 @@ pub use digest::Sha256Digest;
 pub use engine::Engine;
 pub use executor::Wanted;
 pub use inference::{Batching, LoadError, Model, ModelError, Models, NamedTensor, OnnxRuntime, Tensor, TensorType};
-pub use limits::{LimitError, LimitReached, Limits, Usage};
+pub use limits::{Crowded, LimitError, LimitReached, Limits, Usage};
 pub use models::{Channels, Manifest, ManifestError, ModelSpec, Pack, PackError, Thresholds};
 pub use person::{ContractId, PersonId};
 pub use plugin::{Half, Plugin, PluginError};

@@ -13,7 +13,7 @@ use crate::bindings::{
 use crate::checked::{self, InvalidOutput};
 use crate::executor::Wanted;
 use crate::inference::Models;
-use crate::limits::{LimitReached, Limits, Usage};
+use crate::limits::{Crowded, LimitReached, Limits, Usage};
 use crate::plugin::{Guest, Half, Plugin};
 use crate::printed::printed;
 use crate::review::Review;
@@ -49,6 +49,9 @@ pub enum RunError {
     /// Nobody waits for the answer any more.
     #[error("nobody waits for the answer any more")]
     GivenUp,
+    /// The other guests have the memory that it wanted.
+    #[error(transparent)]
+    Crowded(#[from] Crowded),
     /// The guest hit a limit of the sandbox.
     #[error("the pipeline hit the {0}")]
     Limit(#[from] LimitReached),
@@ -316,6 +319,9 @@ fn is_interrupted(error: &wasmtime::Error) -> bool {
 fn classify(error: &wasmtime::Error, stderr: String) -> RunError {
     if let Some(limit) = error.downcast_ref::<LimitReached>() {
         return RunError::Limit(limit.clone());
+    }
+    if let Some(crowded) = error.downcast_ref::<Crowded>() {
+        return RunError::Crowded(crowded.clone());
     }
     if let Some(I32Exit(status)) = error.downcast_ref::<I32Exit>() {
         return RunError::Trap { cause: format!("it exited with status {status}"), stderr };

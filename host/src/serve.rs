@@ -166,6 +166,7 @@ fn assemble(config: &Config) -> Result<(Service, Arc<Deployment>, Executor), Ser
     let onnx = OnnxRuntime::load(&library, cores.clone())?;
     let compiled = store.compiled(config.compiled.as_deref())?;
     let engine = Engine::with_cache(config.limits.clone(), config.workers.get(), Some(&compiled)).map_err(ServeError::Engine)?;
+    let engine = engine.with_memory(config.guest_bytes);
     let people = Arc::new(People::new(Box::new(gallery), Groups::open(&config.gallery)?, config.search, cores.clone()));
     let workshop = Workshop {
         engine,

@@ -188,6 +188,8 @@ impl Service {
                     .watched(&candidate, deadline, |_| recognize_now(&candidate, &mut run, &frame.bytes, group.as_deref(), Instant::now()))
                 {
                     Ok(answer) => agreement.compare(&active, &answer.faces.iter().map(RecognizedFace::seen).collect::<Vec<_>>()),
+                    // Requests before others' curiosity, as for workers.
+                    Err(ServiceError::Run(RunError::Crowded(_))) => agreement.note_skipped(),
                     Err(_) => agreement.note_failed(),
                 }
             };

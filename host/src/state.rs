@@ -120,7 +120,7 @@ impl GuestState {
     /// # Errors
     ///
     /// If they are too many, or too large.
-    fn count_tensors(&mut self) -> Result<(), LimitReached> {
+    fn count_tensors(&mut self) -> wasmtime::Result<()> {
         let tensors = self.table.iter_mut().filter_map(|entry| entry.downcast_ref::<Tensor>());
         let (count, bytes) = tensors.fold((0, 0), |(count, bytes), tensor| (count + 1, bytes + tensor.data.len()));
         self.limiter.tensors(count, bytes)

@@ -133,6 +133,35 @@ fn work_whose_client_goes_away_is_stopped_at_work_and_in_the_queue() {
 }
 
 #[test]
+fn guests_together_have_the_memory_that_they_may_and_one_too_many_is_told_to_come_back() {
+    let (budget, picture) = ("160", slow());
+    let server = Options::drawn().arg("--workers", "2").arg("--limit", "memory-mib=160").arg("--max-guests-mib", budget).start();
+    server.recognize(picture.clone()).ok();
+    let (mut done, mut refused) = (0, 0);
+    std::thread::scope(|scope| {
+        let ask = || server.recognize(picture.clone());
+        for thread in (0..4).map(|_| scope.spawn(ask)).collect::<Vec<_>>() {
+            let answer = thread.join().unwrap();
+            if answer.status == 200 {
+                done += 1;
+            } else {
+                refused += 1;
+                answer.error(503, "overloaded");
+                assert_eq!(answer.headers["retry-after"], "1");
+                assert!(server.log_of(&answer).contains("--max-guests-mib"), "{}", server.log());
+            }
+        }
+    });
+    println!("{budget} MiB for all: of four large pictures at a time {done} were looked at and {refused} told to come back");
+    assert!(done > 0 && refused > 0);
+    // It is no fault of the pipeline's, and all memory is free again.
+    assert_eq!(metric(&server, &format!("rostro_revision_failures_total{{revision=\"{}\"}}", server.active())), 0);
+    server.recognize(picture).ok();
+    server.enroll("alice", [drawn("alice-1.png")]).ok();
+    assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
+}
+
+#[test]
 fn what_was_accepted_is_finished_before_the_end() {
     let folder = tempfile::tempdir().unwrap();
     let gallery = folder.path().join("gallery");

@@ -152,7 +152,7 @@ impl Collector for Revisions {
         self.guest_seconds(encoder)?;
         let shadow = |count: fn(&crate::deployment::Counts) -> u64| move |revision: &RevisionStatus| revision.agreement.as_ref().map(count);
         self.each(encoder, "shadow_frames", "Frames that a shadow and the active revision both saw", shadow(|counts| counts.frames))?;
-        let help = "Frames of a shadow's share that it did not see, for want of a worker";
+        let help = "Frames of a shadow's share that it did not see, for want of a worker or of memory";
         self.each(encoder, "shadow_skipped", help, shadow(|counts| counts.skipped))?;
         self.each(encoder, "shadow_failed", "Frames on which a shadow failed", shadow(|counts| counts.failed))?;
         self.each(encoder, "shadow_faces", "Faces that either saw", shadow(|counts| counts.faces))?;

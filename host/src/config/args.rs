@@ -97,6 +97,9 @@ pub(crate) struct ServeArgs {
     /// Memory for the bodies of all requests together in MiB, at least twice the largest body [default: 512]
     #[arg(long, env = "ROSTRO_MAX_BODIES_MIB", value_name = "MIB")]
     pub(super) max_bodies_mib: Option<usize>,
+    /// Memory that all running pipelines together may take in MiB, at least what one may [default: 256 for each worker, at least 1024]
+    #[arg(long, env = "ROSTRO_MAX_GUESTS_MIB", value_name = "MIB")]
+    pub(super) max_guests_mib: Option<usize>,
     /// Largest image in megapixels, at most 40 [default: 40]
     #[arg(long, env = "ROSTRO_MAX_MEGAPIXELS", value_name = "N")]
     pub(super) max_megapixels: Option<u32>,

@@ -63,6 +63,8 @@ pub(crate) struct Config {
     pub queue: usize,
     /// Time for a request.
     pub deadline: Duration,
+    /// Bytes of memory that all guests may have together.
+    pub guest_bytes: usize,
     /// What callers may send.
     pub bodies: BodyLimits,
     /// The ONNX Runtime library, if it was named.
@@ -200,6 +202,7 @@ impl ServeArgs {
             max_body_mib: self.max_body_mib.or(base.max_body_mib),
             max_image_mib: self.max_image_mib.or(base.max_image_mib),
             max_bodies_mib: self.max_bodies_mib.or(base.max_bodies_mib),
+            max_guests_mib: self.max_guests_mib.or(base.max_guests_mib),
             max_megapixels: self.max_megapixels.or(base.max_megapixels),
             onnxruntime: self.onnxruntime.or(base.onnxruntime),
             runtime: self.runtime.or(base.runtime),
@@ -231,6 +234,9 @@ impl ServeArgs {
         {
             return Err(ConfigError::OpenAdmin(address));
         }
+        let (limits, workers) = (Limits::with(&texts("limit", this.limit)?)?, this.workers.unwrap_or_else(cores));
+        // A frame takes some 20 to 100 MiB; a picture of 40 megapixels 200.
+        let guests = (256_usize.saturating_mul(workers.get())).clamp(1024, MOST_MIB);
         Ok(Config {
             listen: this.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 4000))),
             gallery: this.gallery.unwrap_or_else(|| "embeddings_csvs".into()),
@@ -252,8 +258,10 @@ impl ServeArgs {
             pipelines_action: this.pipelines_action.unwrap_or_default(),
             self_test: this.self_test,
             breaker: this.breaker.map_or(10, NonZeroU32::get),
-            limits: Limits::with(&texts("limit", this.limit)?)?,
-            workers: this.workers.unwrap_or_else(cores),
+            // One that is alone must have what its limit says.
+            guest_bytes: mib("max-guests-mib", this.max_guests_mib, guests)?.max(limits.memory_bytes()),
+            limits,
+            workers,
             queue: this.queue.unwrap_or(64),
             deadline: Duration::from_secs_f64(deadline),
             bodies: BodyLimits {
@@ -286,11 +294,14 @@ pub(crate) fn cores() -> NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
+/// The most MiB that anything may be.
+const MOST_MIB: usize = 1_000_000;
+
 /// A number of MiB in bytes.
 fn mib(key: &'static str, value: Option<usize>, default: usize) -> Result<usize, ConfigError> {
     match value.unwrap_or(default) {
-        value @ 1..=10_000 => Ok(value << 20),
-        value => Err(range(key, value, "between 1 and 10000")),
+        value @ 1..=MOST_MIB => Ok(value << 20),
+        value => Err(range(key, value, "between 1 and 1000000")),
     }
 }
 

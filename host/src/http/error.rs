@@ -137,6 +137,7 @@ impl ApiError {
                     .with("max_pixels", max_pixels)
             }
             RunError::Deadline { .. } => deadline(error),
+            RunError::Crowded(_) => Self { cause: Some(error.to_string()), ..Self::overloaded() },
             error => Self::internal("pipeline_failed", "The pipeline failed on this request.", error),
         }
     }

@@ -35,15 +35,19 @@ impl Limiter {
     ///
     /// # Errors
     ///
-    /// If they are too many, or too large beside the guest's memory.
-    pub(crate) fn tensors(&mut self, count: usize, bytes: usize) -> Result<(), LimitReached> {
+    /// If they are too many, or too large beside the guest's memory or that of all guests.
+    pub(crate) fn tensors(&mut self, count: usize, bytes: usize) -> wasmtime::Result<()> {
         if count > self.limits.tensors {
-            return Err(LimitReached::wanted("tensors", self.limits.tensors, count - 1, count));
+            return Err(LimitReached::wanted("tensors", self.limits.tensors, count - 1, count).into());
         }
         let used = self.memory_used.saturating_add(bytes);
         if used > self.limits.memory_bytes {
             let before = self.memory_used.saturating_add(self.tensor_bytes);
-            return Err(LimitReached::memory(self.limits.memory_bytes, before, used));
+            return Err(LimitReached::memory(self.limits.memory_bytes, before, used).into());
+        }
+        match bytes.checked_sub(self.tensor_bytes) {
+            Some(more) => self.meter.budget().take(more)?,
+            None => self.meter.budget().give_back(self.tensor_bytes - bytes),
         }
         self.tensor_bytes = bytes;
         self.most.memory_bytes = self.most.memory_bytes.max(used);
@@ -66,6 +70,7 @@ impl ResourceLimiter for Limiter {
         if maximum.is_some_and(|most| desired > most) {
             return Ok(false);
         }
+        self.meter.budget().take(growth)?;
         self.meter.note_growth(growth);
         self.memory_used = memory;
         self.most.memory_bytes = self.most.memory_bytes.max(used);
@@ -88,13 +93,14 @@ impl ResourceLimiter for Limiter {
 /// However a guest ends, its memory is no longer in use.
 impl Drop for Limiter {
     fn drop(&mut self) {
+        self.meter.budget().give_back(self.memory_used.saturating_add(self.tensor_bytes));
         self.meter.note_end(self.memory_used, self.most.memory_bytes);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Meters;
+    use super::super::{Budget, Meters};
     use super::*;
     use crate::plugin::Half;
 
@@ -115,6 +121,23 @@ mod tests {
         limiter.memory_growing(8 << 20, 16 << 20, None).unwrap();
         let error = limiter.tensors(17, 0).unwrap_err().to_string();
         assert_eq!(error, "limit `tensors` of 16 reached: 16 in use, 17 wanted");
+    }
+
+    #[test]
+    fn guests_share_their_memory_and_give_it_back() {
+        let meters = Meters::within(Budget::new(8 << 20));
+        let limiter = || Limiter::new(&small(), meters.of(Half::Vision).clone());
+        let (mut one, mut other) = (limiter(), limiter());
+        one.memory_growing(0, 4 << 20, None).unwrap();
+        one.tensors(1, 2 << 20).unwrap();
+        let error = other.memory_growing(0, 3 << 20, None).unwrap_err();
+        assert!(error.downcast_ref::<super::super::Crowded>().is_some(), "{error}");
+        assert!(other.tensors(1, 3 << 20).is_err());
+        // What was refused was not taken, and what is not held any more is free.
+        one.tensors(1, 1 << 20).unwrap();
+        other.memory_growing(0, 3 << 20, None).unwrap();
+        drop(one);
+        other.memory_growing(3 << 20, 8 << 20, None).unwrap();
     }
 
     #[test]

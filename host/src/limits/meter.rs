@@ -13,6 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use super::Budget;
 use crate::plugin::{EachHalf, Half};
 
 /// Seconds, counted.
@@ -28,6 +29,7 @@ pub(crate) struct Meter {
     instances: Counter,
     memory: Gauge,
     peak: Histogram,
+    budget: Budget,
 }
 
 /// What the guests of an engine take.
@@ -42,6 +44,13 @@ pub(crate) struct Meters {
 
 impl Default for Meters {
     fn default() -> Self {
+        Self::within(Budget::new(usize::MAX))
+    }
+}
+
+impl Meters {
+    /// Those of guests that have this memory together.
+    pub(crate) fn within(budget: Budget) -> Self {
         // From 1 MiB to 4 GiB, which is all that a guest can have.
         let histogram: fn() -> Histogram = || Histogram::new(exponential_buckets(f64::from(1 << 20), 2.0, 13));
         let peak = Family::new_with_constructor(histogram);
@@ -53,14 +62,13 @@ impl Default for Meters {
                 instances: instances.get_or_create_owned(&label),
                 memory: memory.get_or_create_owned(&label),
                 peak: peak.get_or_create_owned(&label),
+                budget: budget.clone(),
             }
         };
         let halves = EachHalf { vision: meter(Half::Vision), policy: meter(Half::Policy) };
         Self { halves, seconds, instances, memory, peak }
     }
-}
 
-impl Meters {
     /// Those of a half.
     pub(crate) fn of(&self, half: Half) -> &Meter {
         self.halves.of(half)
@@ -101,6 +109,11 @@ impl Meter {
     #[cfg(test)]
     pub(super) fn memory(&self) -> i64 {
         self.memory.get()
+    }
+
+    /// The memory that all guests have together.
+    pub(super) fn budget(&self) -> &Budget {
+        &self.budget
     }
 
     /// An instance has so much more linear memory.

@@ -1,5 +1,6 @@
 //! What one guest may use in one request, the limiter that holds it to that, and what it used, also for monitoring.
 
+mod budget;
 mod limiter;
 mod meter;
 mod usage;
@@ -7,6 +8,8 @@ mod usage;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+pub(crate) use budget::Budget;
+pub use budget::Crowded;
 pub(crate) use limiter::Limiter;
 pub(crate) use meter::{Meter, Meters, ModelTime, Seconds};
 pub use usage::Usage;
