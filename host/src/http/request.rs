@@ -117,7 +117,7 @@ fn log(status: StatusCode, error: Option<&ApiError>, begun: Instant) {
         None => tracing::info!(status, ms, "done"),
         Some(error) if status < 500 => tracing::info!(status, ms, code = error.code, "refused"),
         // On purpose: it says that the service has enough to do.
-        Some(error) if status == 503 => tracing::warn!(status, ms, code = error.code, "turned away"),
+        Some(error) if status == 503 => tracing::warn!(status, ms, code = error.code, cause = error.cause.as_deref(), "turned away"),
         Some(error) => {
             tracing::error!(status, ms, code = error.code, cause = error.cause.as_deref().unwrap_or(&error.message), "failed");
         }
