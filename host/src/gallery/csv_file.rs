@@ -61,6 +61,18 @@ pub enum FileError {
     Unusable(Box<dyn Error + Send + Sync>),
 }
 
+impl FileError {
+    /// Whether the content is at fault: the file was read, and is no person's. What could not be read may be whole.
+    pub(super) fn is_damage(&self) -> bool {
+        match self {
+            Self::Csv(error) => !error.is_io_error(),
+            Self::TooLarge(_) | Self::Header | Self::Row { .. } | Self::Empty => true,
+            // Another policy may make templates of what is unusable to this one.
+            Self::Name(_) | Self::NotAFile | Self::Io(_) | Self::Unusable(_) => false,
+        }
+    }
+}
+
 /// Reads a file.
 pub(super) fn read(path: &Path) -> Result<Vec<Sample>, FileError> {
     let metadata = path.symlink_metadata()?;

@@ -4,12 +4,12 @@ use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tempfile::NamedTempFile;
 
 use super::csv_file::{self, FileError};
-use super::{Gallery, GalleryError, Loaded, Problem, Stored};
+use super::{Gallery, GalleryError, Loaded, Problem, Stored, damaged, remedy};
 use crate::person::{ContractId, PersonId, Sample};
 
 /// How the files of unfinished writes begin: with a dot, as no id does.
@@ -23,19 +23,25 @@ const OTHER_CONTRACTS: &str = ".contracts";
 #[derive(Debug)]
 pub(crate) struct CsvGallery {
     folder: PathBuf,
+    /// Whether this process is the one that writes it: another may be writing now.
+    is_ours: bool,
+    /// Held while a file is replaced, removed or set aside: what was read as damaged may be another by then.
+    changing: Mutex<()>,
     /// The contract of samples that state none.
     unmarked: OnceLock<ContractId>,
 }
 
 impl CsvGallery {
-    /// Opens the folder, making it if it is not there.
+    /// Opens the folder for the process that writes it, making it if it is not there.
+    ///
+    /// A disk that is full or cannot be written does not keep those who are stored from being recognised: the log says so.
     ///
     /// # Errors
     ///
-    /// If it cannot be made or written.
+    /// If it cannot be made, or not be written for another reason.
     pub(crate) fn open(folder: &Path) -> Result<Self, GalleryError> {
         fs::create_dir_all(folder).map_err(GalleryError::folder("make", folder))?;
-        let this = Self { folder: folder.to_owned(), unmarked: OnceLock::new() };
+        let this = Self { is_ours: true, ..Self::beside(folder) };
         // Writes that a crash cut short; each person's own file is whole. Only now: later there are writes under way.
         for entry in fs::read_dir(folder).map_err(GalleryError::folder("read", folder))?.flatten() {
             if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
@@ -44,8 +50,19 @@ impl CsvGallery {
             }
         }
         // Permissions say little (root, read-only mounts): trying does.
-        this.unfinished().map_err(GalleryError::folder("write into", folder))?;
-        Ok(this)
+        match this.unfinished() {
+            Ok(_) => Ok(this),
+            Err(cause) if is_of_the_disk(&cause) => {
+                tracing::error!("nobody can be enrolled: the gallery {} cannot be written: {cause}{}", folder.display(), remedy(&cause));
+                Ok(this)
+            }
+            Err(cause) => Err(GalleryError::folder("write into", folder)(cause)),
+        }
+    }
+
+    /// A folder that another process may be writing: nothing in it is touched unless somebody is stored or removed.
+    pub(crate) fn beside(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), is_ours: false, changing: Mutex::default(), unmarked: OnceLock::new() }
     }
 
     fn path_of(&self, id: &PersonId) -> PathBuf {
@@ -64,9 +81,26 @@ impl CsvGallery {
         samples
     }
 
+    fn changing(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets a file aside that is about to be replaced or removed, if it is damaged.
+    fn rescue(&self, path: &Path) -> io::Result<()> {
+        match csv_file::read(path) {
+            Err(cause) if cause.is_damage() => {
+                let aside = Some(damaged::set_aside(&self.folder, path)?);
+                tracing::warn!("{}", Problem { path: path.to_owned(), cause, aside }.to_string().escape_debug());
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Keeps a copy of the person's file if it holds samples of another contract than `new` ones, by which it is about to be replaced.
-    fn set_aside(&self, id: &PersonId, new: &[Sample]) -> io::Result<()> {
+    fn keep_others(&self, id: &PersonId, new: &[Sample]) -> io::Result<()> {
         let path = self.path_of(id);
+        self.rescue(&path)?;
         // What cannot be read is of no use to any contract; a person without a file has none.
         let old = match csv_file::read(&path) {
             Ok(old) => self.marked(old),
@@ -88,6 +122,7 @@ impl CsvGallery {
         let to = self.path_of_other(contract, id);
         let folder = to.parent().unwrap_or(&self.folder);
         fs::create_dir_all(folder)?;
+        self.rescue(&to)?;
         self.write(&to, samples)?;
         // The folders may be new.
         for folder in [folder, &self.folder.join(OTHER_CONTRACTS), &self.folder] {
@@ -167,7 +202,7 @@ impl Gallery for CsvGallery {
             }
             match person(&path) {
                 Ok((id, samples)) => loaded.people.push(Stored { id, samples: self.marked(samples), path }),
-                Err(cause) => loaded.problems.push(Problem { path, cause }),
+                Err(cause) => loaded.problems.push(Problem::new(path, cause)),
             }
         }
         loaded.people.sort_by(|a, b| a.id.cmp(&b.id));
@@ -187,23 +222,44 @@ impl Gallery for CsvGallery {
                         Err(place) => loaded.people.insert(place, Stored { id, samples: samples.collect(), path }),
                     }
                 }
-                Err(cause) => loaded.problems.push(Problem { path, cause }),
+                Err(cause) => loaded.problems.push(Problem::new(path, cause)),
             }
         }
         loaded.problems.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(loaded)
     }
 
+    fn set_aside(&self, problem: Problem) -> Problem {
+        if !self.is_ours || !problem.cause.is_damage() {
+            return problem;
+        }
+        let _changing = self.changing();
+        // Somebody may have been enrolled in its place since it was read.
+        let is_damaged = csv_file::read(&problem.path).is_err_and(|cause| cause.is_damage());
+        if !is_damaged {
+            return problem;
+        }
+        match damaged::set_aside(&self.folder, &problem.path) {
+            Ok(aside) => Problem { aside: Some(aside), ..problem },
+            Err(error) => {
+                tracing::warn!("a damaged file in {} cannot be set aside: {error}{}", self.folder.display(), remedy(&error));
+                problem
+            }
+        }
+    }
+
     fn replace(&self, id: &PersonId, samples: &[Sample]) -> Result<PathBuf, GalleryError> {
         refuse_large(samples)?;
+        let _changing = self.changing();
         let path = self.path_of(id);
         let failed = |cause| GalleryError::Write { folder: self.folder.clone(), cause };
-        self.set_aside(id, samples).map_err(failed)?;
+        self.keep_others(id, samples).map_err(failed)?;
         self.write(&path, samples).map_err(failed)?;
         // What was set aside of these samples' contract is older than they are.
         let contracts: HashSet<&ContractId> = samples.iter().filter_map(|sample| sample.contract.as_ref()).collect();
         for contract in contracts {
-            match fs::remove_file(self.path_of_other(contract, id)) {
+            let older = self.path_of_other(contract, id);
+            match self.rescue(&older).and_then(|()| fs::remove_file(&older)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     tracing::warn!("older samples of a person in {} cannot be removed: {error}", self.folder.display());
                 }
@@ -219,6 +275,7 @@ impl Gallery for CsvGallery {
         let is_others = !own.is_empty() && own.iter().all(|sample| sample.contract.as_ref() != contract);
         let (Some(contract), true) = (contract, is_others) else { return self.replace(id, samples).map(drop) };
         refuse_large(samples)?;
+        let _changing = self.changing();
         let failed = |cause| GalleryError::Write { folder: self.folder.clone(), cause };
         self.write_other(contract, id, samples).map_err(failed)
     }
@@ -239,13 +296,15 @@ impl Gallery for CsvGallery {
     }
 
     fn remove(&self, id: &PersonId) -> Result<bool, GalleryError> {
+        let _changing = self.changing();
         let failed = |cause| GalleryError::Write { folder: self.folder.clone(), cause };
         let stem = id.as_str();
         let others = self.other_files().map_err(failed)?.into_iter().map(|(_, path)| path);
         let others = others.filter(|path| path.file_stem().is_some_and(|name| name == stem));
+        let damaged = damaged::files_of(&self.folder, id).map_err(failed)?;
         let mut was_there = false;
         // The person's own file last: until then they are still there as a whole for whoever asks again after a failure.
-        for path in others.chain([self.path_of(id)]) {
+        for path in others.chain(damaged).chain([self.path_of(id)]) {
             match fs::remove_file(&path) {
                 Ok(()) => {
                     was_there = true;
@@ -258,6 +317,12 @@ impl Gallery for CsvGallery {
         }
         Ok(was_there)
     }
+}
+
+/// Whether it is the disk that cannot be written, by anybody.
+fn is_of_the_disk(cause: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(cause.kind(), ReadOnlyFilesystem | StorageFull | QuotaExceeded)
 }
 
 /// Refuses samples whose file would not be read again.
@@ -306,11 +371,77 @@ mod tests {
         let problems: Vec<String> =
             loaded.problems.iter().map(|problem| problem.path.file_name().unwrap().to_string_lossy().into_owned()).collect();
         assert_eq!(problems, ["eve.csv", "folder.csv", "link.csv", "no id.csv"]);
-        assert_eq!(fs::read_to_string(&bad).unwrap(), "not what it should be");
+        assert_eq!(fs::read_to_string(&bad).unwrap(), "not what it should be", "another process may be the one that writes here");
         assert!(folder.path().join(".unfinished-xyz").exists(), "it may be a write under way");
         CsvGallery::open(folder.path()).unwrap();
         assert!(!folder.path().join(".unfinished-xyz").exists());
         assert!(folder.path().join("notes.txt").exists());
+    }
+
+    /// Has the gallery set aside what it can; the file names of what it did, and of what it left alone.
+    fn set_aside(gallery: &CsvGallery) -> [Vec<String>; 2] {
+        let problems: Vec<Problem> = gallery.load().unwrap().problems.into_iter().map(|problem| gallery.set_aside(problem)).collect();
+        let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
+        let moved = problems.iter().filter_map(|problem| problem.aside.as_deref()).map(name).collect();
+        [moved, problems.iter().filter(|problem| problem.aside.is_none()).map(|problem| name(&problem.path)).collect()]
+    }
+
+    #[test]
+    fn what_is_damaged_is_set_aside_and_all_else_stays_where_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let gallery = CsvGallery::open(folder.path()).unwrap();
+        let whole = fs::read(gallery.replace(&id("alice"), &[sample(1.0)]).unwrap()).unwrap();
+        let other = folder.path().join(OTHER_CONTRACTS).join("1111111111111111");
+        fs::create_dir_all(&other).unwrap();
+        let half = &whole[..whole.len() / 2];
+        let cases: [(&str, &[u8]); 6] = [
+            ("half.csv", &half[..half.len() - 1]),
+            ("empty.csv", b""),
+            ("zeros.csv", &[0; 4096]),
+            ("no id.csv", b""),
+            ("notes.txt", b""),
+            (".contracts/1111111111111111/zeros.csv", b"\xff\xfe"),
+        ];
+        for (name, bytes) in cases {
+            fs::write(folder.path().join(name), bytes).unwrap();
+        }
+        fs::create_dir(folder.path().join("folder.csv")).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", folder.path().join("link.csv")).unwrap();
+        let left = ["folder.csv", "link.csv", "no id.csv"];
+        assert_eq!(
+            set_aside(&CsvGallery::beside(folder.path())),
+            [vec![], vec!["zeros.csv", "empty.csv", "folder.csv", "half.csv", "link.csv", "no id.csv", "zeros.csv"]]
+        );
+        assert_eq!(set_aside(&gallery), [vec!["zeros.csv", "empty.csv", "half.csv", "zeros.csv.1"], left.to_vec()]);
+        assert_eq!(set_aside(&gallery), [vec![], left.to_vec()], "the next start has nothing more to do");
+        assert_eq!(fs::read(folder.path().join(".damaged/zeros.csv.1")).unwrap(), [0; 4096]);
+        assert_eq!(gallery.load().unwrap().people.len(), 1);
+        // Deleting somebody is the end of what was set aside of them, too, and of nothing else.
+        assert!(gallery.remove(&id("zeros")).unwrap() && !gallery.remove(&id("zeros")).unwrap());
+        let mut there: Vec<_> = fs::read_dir(folder.path().join(".damaged")).unwrap().map(|file| file.unwrap().file_name()).collect();
+        there.sort();
+        assert_eq!(there, ["empty.csv", "half.csv"]);
+    }
+
+    #[test]
+    fn nobody_is_enrolled_over_what_is_damaged_and_nothing_whole_is_set_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let gallery = CsvGallery::open(folder.path()).unwrap();
+        let of = |contract: &str| Sample { contract: Some(contract.parse().unwrap()), ..sample(1.0) };
+        let [first, second] = ["1111111111111111", "2222222222222222"];
+        gallery.replace(&id("s6"), &[of(first)]).unwrap();
+        gallery.replace(&id("s6"), &[of(second)]).unwrap();
+        let path = folder.path().join("s6.csv");
+        fs::write(&path, "damaged").unwrap();
+        let problem = gallery.load().unwrap().problems.remove(0);
+        // Between being found and being set aside it is enrolled anew.
+        fs::write(folder.path().join(OTHER_CONTRACTS).join(first).join("s6.csv"), "damaged, too").unwrap();
+        gallery.replace(&id("s6"), &[of(first)]).unwrap();
+        assert!(gallery.set_aside(problem).aside.is_none());
+        assert_eq!(gallery.load().unwrap().people[0].samples, [of(first)]);
+        let aside = |name: &str| fs::read_to_string(folder.path().join(".damaged").join(name)).unwrap();
+        assert_eq!([aside("s6.csv"), aside("s6.csv.1")], ["damaged", "damaged, too"]);
+        assert!(gallery.load().unwrap().problems.is_empty());
     }
 
     #[test]
