@@ -1,5 +1,6 @@
 //! A server of its own for each test, and a small client.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -69,12 +70,22 @@ pub(crate) struct Options {
     pipeline: PathBuf,
     gallery: Option<PathBuf>,
     state: Option<PathBuf>,
+    within: Vec<String>,
+    variables: Vec<(&'static str, OsString)>,
 }
 
 impl Options {
     /// With the drawn faces' models, which need no weights.
     pub(crate) fn drawn() -> Self {
-        Self { args: Vec::new(), pack: "testing", pipeline: component("insightface"), gallery: None, state: None }
+        Self {
+            args: Vec::new(),
+            pack: "testing",
+            pipeline: component("insightface"),
+            gallery: None,
+            state: None,
+            within: Vec::new(),
+            variables: Vec::new(),
+        }
     }
 
     /// With real models, for real people.
@@ -109,6 +120,18 @@ impl Options {
         self
     }
 
+    /// Has another program run the server: a command line that becomes whatever is added to it.
+    pub(crate) fn within(mut self, command: Vec<String>) -> Self {
+        self.within = command;
+        self
+    }
+
+    /// A variable of the server's environment.
+    pub(crate) fn variable(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
+        self.variables.push((name, value.into()));
+        self
+    }
+
     /// `own` is a folder of the server's own, for what it remembers.
     fn command(&self, gallery: &Path, own: &Path) -> Command {
         let mut command = rostro();
@@ -129,7 +152,15 @@ impl Options {
             // Compiling takes most of a start: what one test's server compiled, others use.
             command.arg("--compiled").arg(root().join("target/tmp/compiled"));
         }
-        command
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        match self.within.split_first() {
+            None => command,
+            Some((program, args)) => {
+                let mut outer = Command::new(program);
+                outer.args(args);
+                inside(outer, &command)
+            }
+        }
     }
 
     /// Starts a server that must serve.
@@ -159,6 +190,18 @@ impl Options {
         let gallery = self.gallery.clone().unwrap_or_else(|| own.path().join("gallery"));
         refusal(self.command(&gallery, state.path()))
     }
+}
+
+/// A command as another program runs it, in the same folder, which that one may leave.
+fn inside(mut command: Command, inner: &Command) -> Command {
+    command.args(["env", "--chdir"]).arg(root()).arg(inner.get_program()).args(inner.get_args());
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command
 }
 
 /// Runs a command that must fail with exit code 1, and answers its error.

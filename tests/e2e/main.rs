@@ -8,8 +8,10 @@
 mod authors;
 mod bad_input;
 mod bounds;
+mod clock;
 mod connections;
 mod crashes;
+mod disks;
 mod enrollment;
 mod evil;
 mod faults;
