@@ -2,25 +2,27 @@
 //!
 //! Each is a file in the gallery's folder, `.groups/<group>`, with an id a line: it is part of what an operator copies and restores.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+mod file;
+
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 
+use crate::gallery::remedy;
 use crate::person::{InvalidId, PersonId};
+
+pub(crate) use file::LARGEST;
+use file::UNFINISHED;
 
 /// Where the files are, in the gallery's folder.
 const FOLDER: &str = ".groups";
 
-/// How the files of unfinished writes begin.
-const UNFINISHED: &str = ".unfinished-";
-
-/// The most groups, and the largest file of one in bytes: a hundred thousand ids.
+/// The most groups.
 const MOST: usize = 10_000;
-pub(crate) const LARGEST: usize = 16 << 20;
 
 /// A group's name: what holds for a person's id holds for it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,7 +59,7 @@ pub(crate) struct Groups {
 #[derive(Debug, thiserror::Error)]
 pub enum GroupsError {
     /// The folder, or a file in it, cannot be read or written.
-    #[error("cannot {action} the groups in {folder}: {cause}", folder = folder.display())]
+    #[error("cannot {action} the groups in {folder}: {cause}{}", remedy(cause), folder = folder.display())]
     Io {
         /// What was tried.
         action: &'static str,
@@ -79,12 +81,28 @@ pub enum GroupsError {
 }
 
 impl Groups {
-    /// The groups of a gallery's folder. A file that is no group is left alone, with a line in the log.
+    /// The groups of a gallery's folder, for the process that writes them. A file that is no group is left alone, with a line in the log.
     ///
     /// # Errors
     ///
     /// If the folder cannot be read.
     pub(crate) fn open(gallery: &Path) -> Result<Self, GroupsError> {
+        // Writes that a crash cut short.
+        for entry in fs::read_dir(gallery.join(FOLDER)).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+                // Left to the next start if it cannot be removed.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+        Self::beside(gallery)
+    }
+
+    /// The groups of a folder that another process may be writing.
+    ///
+    /// # Errors
+    ///
+    /// If the folder cannot be read.
+    pub(crate) fn beside(gallery: &Path) -> Result<Self, GroupsError> {
         let folder = gallery.join(FOLDER);
         let failed = |cause| GroupsError::Io { action: "read", folder: folder.clone(), cause };
         let mut groups = BTreeMap::new();
@@ -96,8 +114,6 @@ impl Groups {
         for entry in entries {
             let name = entry.file_name().to_string_lossy().into_owned();
             if name.starts_with(UNFINISHED) {
-                // Left to the next start if it cannot be removed.
-                let _ = fs::remove_file(entry.path());
                 continue;
             }
             match read(&entry.path(), &name) {
@@ -173,20 +189,22 @@ impl Groups {
     /// If it cannot be written; nothing is changed then.
     pub(crate) fn remove(&self, group: &GroupId, id: &PersonId) -> Result<Option<bool>, GroupsError> {
         let _writing = self.locked();
-        self.take_out(group, id)
+        let Some(members) = self.members(group) else { return Ok(None) };
+        let was_in = members.contains(id);
+        if was_in {
+            self.take_out(std::slice::from_ref(group), id)?;
+        }
+        Ok(Some(was_in))
     }
 
     /// Takes a person out of every group.
     ///
     /// # Errors
     ///
-    /// If a group cannot be written; the person may be left in that and those after it.
+    /// If a group cannot be written; the person may be left in some then.
     pub(crate) fn forget(&self, id: &PersonId) -> Result<(), GroupsError> {
         let _writing = self.locked();
-        for group in self.of(id) {
-            self.take_out(&group, id)?;
-        }
-        Ok(())
+        self.take_out(&self.of(id), id)
     }
 
     /// Deletes a group, and nobody in it; whether there was one.
@@ -206,17 +224,20 @@ impl Groups {
         Ok(true)
     }
 
-    /// Takes a person out of a group; `writing` is held.
-    fn take_out(&self, group: &GroupId, id: &PersonId) -> Result<Option<bool>, GroupsError> {
-        let Some(before) = self.members(group) else { return Ok(None) };
-        if !before.contains(id) {
-            return Ok(Some(false));
+    /// Takes a person out of groups in which they are; `writing` is held.
+    fn take_out(&self, from: &[GroupId], id: &PersonId) -> Result<(), GroupsError> {
+        if from.is_empty() {
+            return Ok(());
         }
-        let mut members = HashSet::clone(&before);
-        members.remove(id);
-        self.write(group, &members)?;
-        self.publish(group, Some(members));
-        Ok(Some(true))
+        file::strike_out(&self.folder, from.iter().map(|group| group.0.as_str()), id).map_err(self.failed("write"))?;
+        let mut groups = BTreeMap::clone(&self.groups.load());
+        for group in from {
+            if let Some(members) = groups.get_mut(group) {
+                Arc::make_mut(members).remove(id);
+            }
+        }
+        self.groups.store(Arc::new(groups));
+        Ok(())
     }
 
     /// Has requests see a group as it was written; `writing` is held.
@@ -229,22 +250,9 @@ impl Groups {
         self.groups.store(Arc::new(groups));
     }
 
-    /// Writes a group so that it is at any moment, crashes included, the old one or the new.
     fn write(&self, group: &GroupId, members: &HashSet<PersonId>) -> Result<(), GroupsError> {
-        let ordered: BTreeSet<&PersonId> = members.iter().collect();
-        let text: String = ordered.into_iter().map(|id| format!("{id}\n")).collect();
-        if text.len() > LARGEST {
-            return Err(GroupsError::TooLarge);
-        }
-        let written = || -> io::Result<()> {
-            fs::create_dir_all(&self.folder)?;
-            let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(&self.folder)?;
-            file.write_all(text.as_bytes())?;
-            file.as_file().sync_all()?;
-            file.persist(self.folder.join(group.to_string())).map_err(|error| error.error)?;
-            File::open(&self.folder)?.sync_all()
-        };
-        written().map_err(self.failed("write"))
+        let text = file::text(members).ok_or(GroupsError::TooLarge)?;
+        file::write(&self.folder, group.0.as_str(), &text).map_err(self.failed("write"))
     }
 
     fn failed(&self, action: &'static str) -> impl FnOnce(io::Error) -> GroupsError {
@@ -259,14 +267,7 @@ impl Groups {
 
 fn read(path: &Path, name: &str) -> Result<(GroupId, Members), String> {
     let group: GroupId = name.parse().map_err(|error: InvalidId| format!("the name is no id: {error}"))?;
-    let bytes = crate::files::read_at_most(path, LARGEST).map_err(|error| error.to_string())?;
-    if bytes.len() > LARGEST {
-        return Err(format!("more than {LARGEST} bytes"));
-    }
-    let text = String::from_utf8(bytes).map_err(|_| "it is no text".to_owned())?;
-    let ids = text.lines().filter(|line| !line.is_empty()).map(str::parse).collect::<Result<HashSet<PersonId>, _>>();
-    // The line is somebody's id, so that it is not quoted.
-    Ok((group, Arc::new(ids.map_err(|_| "a line that is no id".to_owned())?)))
+    Ok((group, Arc::new(file::read(path)?)))
 }
 
 #[cfg(test)]
@@ -314,6 +315,8 @@ mod tests {
         fs::write(folder.join("binary"), [0xff, 0xfe]).unwrap();
         fs::write(folder.join(".unfinished-1"), "ali").unwrap();
         fs::create_dir(folder.join("folder")).unwrap();
+        assert_eq!(Groups::beside(gallery.path()).unwrap().list(), [(group("good"), 2)]);
+        assert!(folder.join(".unfinished-1").exists(), "it may be a write under way");
         let groups = Groups::open(gallery.path()).unwrap();
         assert_eq!(groups.list(), [(group("good"), 2)]);
         assert!(folder.join("broken").exists() && !folder.join(".unfinished-1").exists());
@@ -335,5 +338,26 @@ mod tests {
         let groups = Groups::open(gallery.path()).unwrap();
         assert!(matches!(groups.add(&group("maths"), &id("alice")), Err(GroupsError::Damaged)));
         assert_eq!(fs::read_to_string(gallery.path().join(FOLDER).join("maths")).unwrap(), "no id\n");
+    }
+
+    #[test]
+    fn who_was_in_thousands_of_groups_is_gone_from_all_of_them_soon() {
+        const GROUPS: usize = 2_000;
+        let gallery = tempfile::tempdir().unwrap();
+        let folder = gallery.path().join(FOLDER);
+        fs::create_dir(&folder).unwrap();
+        for number in 0..GROUPS {
+            fs::write(folder.join(format!("g{number}")), "alice\nbob\n").unwrap();
+        }
+        let groups = Groups::open(gallery.path()).unwrap();
+        let begun = std::time::Instant::now();
+        groups.forget(&id("alice")).unwrap();
+        let taken = begun.elapsed();
+        println!("taken out of {GROUPS} groups in {taken:?}");
+        assert!(groups.of(&id("alice")).is_empty() && groups.of(&id("bob")).len() == GROUPS);
+        let again = Groups::open(gallery.path()).unwrap();
+        assert!(again.of(&id("alice")).is_empty() && again.of(&id("bob")).len() == GROUPS);
+        assert!(fs::read_dir(&folder).unwrap().all(|file| !fs::read_to_string(file.unwrap().path()).unwrap().contains("alice")));
+        assert!(taken.as_secs() < 3, "{taken:?}");
     }
 }

@@ -42,7 +42,7 @@ pub(crate) struct Report {
     pub known: usize,
     /// People whose embeddings are of another contract: still stored, not matched.
     pub need_enrolment: usize,
-    /// Files that were left alone, each with its cause.
+    /// Files that cannot be used, each with its cause and what became of it.
     pub problems: Vec<Problem>,
 }
 
@@ -101,7 +101,7 @@ impl People {
     ///
     /// A person is matched by the samples of the revision's contract. Samples without one (written by the replaced service) are of the contract
     /// that the first revision had which ever saw them. A person of whose samples no templates can be made is a [`Problem`], like a file that
-    /// cannot be read.
+    /// cannot be read. Damaged files are set aside.
     ///
     /// # Errors
     ///
@@ -131,12 +131,13 @@ impl People {
                 Err(error @ PeopleError::Run(RunError::Deadline { .. })) => return Err(error),
                 Err(error) => {
                     view.note_missing(&id);
-                    problems.push(Problem { path, cause: FileError::Unusable(error.into()) });
+                    problems.push(Problem::new(path, FileError::Unusable(error.into())));
                 }
             }
         }
         view.filled();
         problems.sort_by(|a, b| a.path.cmp(&b.path));
+        let problems = problems.into_iter().map(|problem| self.gallery.set_aside(problem)).collect();
         let report = Report { problems, ..view.report() };
         Ok((view, report))
     }

@@ -210,7 +210,7 @@ fn assemble(config: &Config) -> Result<(Service, Arc<Deployment>, Executor), Ser
 
 fn tell(report: &Report, config: &Config) {
     for problem in &report.problems {
-        tracing::warn!("left alone: {}", problem.to_string().escape_debug());
+        tracing::warn!("{}", problem.to_string().escape_debug());
     }
     if report.need_enrolment > 0 {
         tracing::warn!(people = report.need_enrolment, "enrolled with another recogniser: not matched until they are enrolled again");

@@ -4,7 +4,8 @@
 
 `detector.onnx` and `recognizer.onnx` have the very tensors of SCRFD and ArcFace, and their weights are set by hand. They know faces
 that are drawn like this: five landmark dots, each of a colour of its own, on a skin whose six regions have the colours that make the
-person. Everything is deterministic: the same versions of the packages make the same bytes.
+person. `failing-detector.onnx` is no part of the pack: its run fails where a pixel is white, for tests of that. Everything is deterministic:
+the same versions of the packages make the same bytes.
 """
 
 import hashlib
@@ -76,7 +77,7 @@ def value_info(name, shape):
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
 
-def detector():
+def detector(name="detector", fails=False):
     """Finds the dots of each colour around each cell, and a face where all five lie as they should."""
     g = Graph()
     # How much a pixel has a landmark's colour: 1 for the pure colour, 0 for every colour that differs in a channel.
@@ -89,13 +90,21 @@ def detector():
     moments = {"": keys, "x": g.Mul(keys, position["x"]), "y": g.Mul(keys, position["y"])}
     # Sums over blocks of the finest stride: the windows of all levels are made of whole blocks.
     blocks = {axis: g.AveragePool(moment, kernel_shape=[BLOCK] * 2, strides=[BLOCK] * 2) for axis, moment in moments.items()}
+    flaw = failure(g) if fails else None
     for stride in (8, 16, 32):
-        level(g, blocks, stride)
+        level(g, blocks, stride, flaw)
     outputs = [value_info(name, [None, columns]) for name, columns in zip(OUTPUTS, [1] * 3 + [4] * 3 + [10] * 3)]
-    g.save("detector", [value_info("input.1", [1, 3, None, None])], outputs)
+    g.save(name, [value_info("input.1", [1, 3, None, None])], outputs)
 
 
-def level(g, blocks, stride):
+def failure(g):
+    """Zero, for which ONNX Runtime looks behind the end of a list where a pixel is white: its run fails."""
+    whiteness = g.ReduceMax(g.ReduceMin("input.1", axes=[1], keepdims=1), keepdims=0)
+    place = g.Cast(g.Floor(g.Add(whiteness, 0.02)), to=TensorProto.INT64)
+    return g.Gather(g.constant([0.0]), g.Max(place, g.constant(0, np.int64)))
+
+
+def level(g, blocks, stride, flaw=None):
     """One stride: cells look for a face within a window of eight strides around them."""
     window, step = 8 * stride // BLOCK, stride // BLOCK
     pool = dict(
@@ -136,6 +145,8 @@ def level(g, blocks, stride):
         ramp(g.Sub(landmark(y, 3), landmark(y, 0)), 0.5, 1.0),
     ):
         score = g.Mul(score, gate)
+    if flaw is not None:
+        score = g.Add(score, flaw)
     centre_x = g.Mul(g.Add(landmark(x, 0), landmark(x, 1)), 0.5)
     centre_y = g.Mul(g.Add(landmark(y, 0), landmark(y, 1)), 0.5)
     left, upper, right, lower = (
@@ -297,6 +308,7 @@ def write_manifest():
 
 def main():
     detector()
+    detector("failing-detector", fails=True)
     recognizer()
     write_manifest()
     folder = HERE / "frames"

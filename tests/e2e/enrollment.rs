@@ -111,7 +111,7 @@ fn enrolments_of_one_id_at_a_time_leave_one_whole_file_that_is_also_what_is_matc
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_reported_and_left_alone_and_the_rest_are_known() {
+fn a_damaged_file_is_set_aside_one_that_is_of_no_use_is_left_alone_and_the_rest_are_known() {
     let gallery = tempfile::tempdir().unwrap();
     let mut server = Options::drawn().gallery(gallery.path()).start();
     server.enroll("alice", alice(&[1, 2, 3])).ok();
@@ -128,17 +128,34 @@ fn a_file_that_cannot_be_read_is_reported_and_left_alone_and_the_rest_are_known(
     std::fs::write(gallery.path().join("cancelled.csv"), format!("image_number,embedding\n1,{}\n2,{}\n", row("1"), row("-1"))).unwrap();
     std::fs::write(gallery.path().join("huge.csv"), format!("image_number,embedding\n1,{}\n", row("1e30"))).unwrap();
 
-    let server = Options::drawn().gallery(gallery.path()).start();
+    let mut server = Options::drawn().gallery(gallery.path()).start();
     let log = server.log();
-    assert!(log.contains("bob.csv: row 1: number 1 of the embedding is no finite number"), "{log}");
+    let (from, to) = (damaged.display(), gallery.path().join(".damaged/bob.csv"));
+    let told = format!("set aside as {}: {from}: row 1: number 1 of the embedding is no finite number", to.display());
+    assert!(log.contains(&told), "{log}");
     for file in ["cancelled.csv", "huge.csv"] {
-        assert!(log.contains(&format!("{file}: no templates can be made of it: ")), "{log}");
+        let path = gallery.path().join(file);
+        assert!(log.contains(&format!("left alone: {}: no templates can be made of it: ", path.display())) && path.exists(), "{log}");
     }
     assert!(log.contains("people=2"), "{log}");
     assert!(log.contains("people=1 enrolled") || log.contains("enrolled with another recogniser"), "{log}");
-    assert!(std::fs::read_to_string(&damaged).unwrap().contains("not;a;number"));
+    assert!(!damaged.exists());
+    let evidence = || std::fs::read_to_string(&to).is_ok_and(|text| text.contains("not;a;number"));
+    assert!(evidence());
     assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
     let candidates = server.recognize(drawn("alice-probe.png")).ok()["recognized_faces"][0]["candidates"].clone();
     let ids: Vec<&str> = candidates.as_array().unwrap().iter().map(|candidate| candidate["identity"].as_str().unwrap()).collect();
     assert_eq!(ids, ["alice", "old"]);
+
+    // Enrolled anew, they are there beside what was damaged; deleted, they are gone with it.
+    server.enroll("bob", [drawn("bob-1.png")]).ok();
+    assert!(damaged.exists() && evidence());
+    server.kill();
+    let server = Options::drawn().gallery(gallery.path()).start();
+    assert!(!server.log().contains("bob.csv"), "{}", server.log());
+    assert_eq!(server.names(drawn("bob-probe.png")), ["bob"]);
+    for deleted in [true, false] {
+        assert_eq!(server.admin_delete("/v1/people/bob").ok()["deleted"], deleted);
+        assert!(!damaged.exists() && !to.exists());
+    }
 }

@@ -5,6 +5,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::harness::{Options, Server, drawn, file, text};
+use crate::operator::metrics;
+use crate::revisions::{model, pack, with_alice};
 
 /// How often it is killed.
 const KILLS: usize = 50;
@@ -155,4 +157,64 @@ fn pictures_that_are_small_as_files_and_large_as_pixels_are_decoded_one_at_a_tim
     });
     println!("two at a time: {} MiB at the peak", peak_mib(&server));
     server.recognize(drawn("alice-probe.png")).ok();
+}
+
+/// A frame with a patch of white pixels, at which the failing detector's run fails.
+fn with_white(name: &str) -> Vec<u8> {
+    let mut picture = image::load_from_memory(&drawn(name)).unwrap().into_rgb8();
+    for (x, y) in (0..32).flat_map(|x| (0..32).map(move |y| (x, y))) {
+        picture.put_pixel(x, y, image::Rgb([255; 3]));
+    }
+    let mut png = Vec::new();
+    picture.write_to(&mut std::io::Cursor::new(&mut png), image::ImageFormat::Png).unwrap();
+    png
+}
+
+#[test]
+fn a_run_that_fails_in_onnx_runtime_fails_its_request_alone_until_the_breaker_ends_it() {
+    const FRAMES: usize = 60;
+    const BREAKER: usize = 3;
+    let models = tempfile::tempdir().unwrap();
+    pack(models.path(), "failing", &[("detector", model("failing-detector")), ("recognizer", model("recognizer"))]);
+    let (server, [first, _]) = with_alice(Options::drawn().arg("--models", models.path()).arg("--breaker", BREAKER.to_string()));
+    let sound = server.active();
+    let failing = server.staged(&first, "pack=failing");
+    server.activate(&failing);
+
+    // One bad frame after each good one, with good ones beside all of them: never as many in a row as the breaker allows.
+    let (good, bad) = (drawn("alice-probe.png"), with_white("alice-probe.png"));
+    let (mut well, mut failed) = (0, 0);
+    std::thread::scope(|scope| {
+        let beside = scope.spawn(|| (0..FRAMES).filter(|_| server.names(good.clone()) == ["alice"]).count());
+        for _ in 0..FRAMES {
+            let answer = server.recognize(bad.clone());
+            let error = answer.error(500, "pipeline_failed");
+            assert_eq!(error, "The pipeline failed on this request.");
+            failed += 1;
+            assert_eq!(server.names(good.clone()), ["alice"]);
+            well += 1;
+        }
+        well += beside.join().unwrap();
+    });
+    assert_eq!((well, failed), (2 * FRAMES, FRAMES));
+    assert_eq!(server.active(), failing);
+    let log = server.log();
+    assert!(log.contains("indices element out of data bounds"), "the log has what ONNX Runtime says: {log}");
+    let counted = format!("rostro_revision_failures_total{{revision=\"{failing}\"}} {FRAMES}");
+    let told = metrics(&server);
+    assert!(told.lines().any(|line| line == counted), "{counted} is not in {told}");
+
+    // In a row: an enrolment, which fails as a whole, and frames, of which the last is the last that it sees.
+    server.enroll("bob", [drawn("bob-1.png"), with_white("bob-2.png")]).error(500, "pipeline_failed");
+    assert!(!server.gallery.join("bob.csv").exists());
+    for _ in 1..BREAKER {
+        assert_eq!(server.active(), failing);
+        server.recognize(bad.clone()).error(500, "pipeline_failed");
+    }
+    assert_eq!((server.active(), server.state(&failing)), (sound, "failed".to_owned()));
+    assert_eq!(server.names(bad), ["alice"], "the revision before sees nothing in a white patch");
+    println!(
+        "ONNX Runtime failing: {failed} runs failed, each with 500 pipeline_failed, {well} frames between and beside them answered well; \
+         taken out after {BREAKER} in a row, and the revision before answers"
+    );
 }

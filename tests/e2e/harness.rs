@@ -1,5 +1,6 @@
 //! A server of its own for each test, and a small client.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -64,19 +65,27 @@ pub(crate) fn rostro() -> Command {
 /// How to start a server.
 #[derive(Debug)]
 pub(crate) struct Options {
-    /// A program, with its arguments, that starts the server.
-    through: Vec<String>,
     args: Vec<String>,
     pack: &'static str,
     pipeline: PathBuf,
     gallery: Option<PathBuf>,
     state: Option<PathBuf>,
+    within: Vec<String>,
+    variables: Vec<(&'static str, OsString)>,
 }
 
 impl Options {
     /// With the drawn faces' models, which need no weights.
     pub(crate) fn drawn() -> Self {
-        Self { through: Vec::new(), args: Vec::new(), pack: "testing", pipeline: component("insightface"), gallery: None, state: None }
+        Self {
+            args: Vec::new(),
+            pack: "testing",
+            pipeline: component("insightface"),
+            gallery: None,
+            state: None,
+            within: Vec::new(),
+            variables: Vec::new(),
+        }
     }
 
     /// With real models, for real people.
@@ -87,12 +96,6 @@ impl Options {
 
     pub(crate) fn arg(mut self, name: &str, value: impl AsRef<Path>) -> Self {
         self.args.extend([name.to_owned(), value.as_ref().to_str().unwrap().to_owned()]);
-        self
-    }
-
-    /// Has another program start the server: that is what its arguments end with.
-    pub(crate) fn through(mut self, program: &[&str]) -> Self {
-        self.through = program.iter().map(ToString::to_string).collect();
         self
     }
 
@@ -117,16 +120,21 @@ impl Options {
         self
     }
 
+    /// Has another program run the server: a command line that becomes whatever is added to it.
+    pub(crate) fn within(mut self, command: Vec<String>) -> Self {
+        self.within = command;
+        self
+    }
+
+    /// A variable of the server's environment.
+    pub(crate) fn variable(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
+        self.variables.push((name, value.into()));
+        self
+    }
+
     /// `own` is a folder of the server's own, for what it remembers.
     fn command(&self, gallery: &Path, own: &Path) -> Command {
         let mut command = rostro();
-        if let Some((program, args)) = self.through.split_first() {
-            let rostro = std::mem::replace(&mut command, Command::new(program));
-            command.args(args).arg(rostro.get_program()).current_dir(root());
-            for (name, _) in rostro.get_envs() {
-                command.env_remove(name);
-            }
-        }
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--pack", self.pack])
             .arg("--state")
@@ -144,7 +152,15 @@ impl Options {
             // Compiling takes most of a start: what one test's server compiled, others use.
             command.arg("--compiled").arg(root().join("target/tmp/compiled"));
         }
-        command
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        match self.within.split_first() {
+            None => command,
+            Some((program, args)) => {
+                let mut outer = Command::new(program);
+                outer.args(args);
+                inside(outer, &command)
+            }
+        }
     }
 
     /// Starts a server that must serve.
@@ -174,6 +190,18 @@ impl Options {
         let gallery = self.gallery.clone().unwrap_or_else(|| own.path().join("gallery"));
         refusal(self.command(&gallery, state.path()))
     }
+}
+
+/// A command as another program runs it, in the same folder, which that one may leave.
+fn inside(mut command: Command, inner: &Command) -> Command {
+    command.args(["env", "--chdir"]).arg(root()).arg(inner.get_program()).args(inner.get_args());
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command
 }
 
 /// Runs a command that must fail with exit code 1, and answers its error.

@@ -1,15 +1,18 @@
 //! End-to-end tests: a real `rostro serve`, real components, real models, over HTTP.
 //!
-//! What they need is made by `cargo xtask test`: the components in `target/guest`, ONNX Runtime in `models/runtime`, and for the modules
-//! with real people, `gates`, `identification` and `parity`, the pack `mobile` and the folder that `ROSTRO_SHARED` names (by default `../shared`
-//! beside the repository). Anything missing fails the test with what to run.
+//! What they need is made by `cargo xtask test`: the components in `target/guest`, ONNX Runtime in `models/runtime`, libfaketime for `clock`, and
+//! for the modules with real people, `gates`, `identification` and `parity`, the pack `mobile` and the folder that `ROSTRO_SHARED` names (by
+//! default `../shared` beside the repository). `disks` mounts file systems where nobody else sees them. Anything missing fails the test with what
+//! to run.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests fail by panicking")]
 
 mod authors;
 mod bad_input;
 mod bounds;
+mod clock;
 mod connections;
 mod crashes;
+mod disks;
 mod enrollment;
 mod evil;
 mod faults;

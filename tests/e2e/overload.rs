@@ -190,7 +190,7 @@ fn there_are_as_many_workers_as_cores_that_the_service_may_use() {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let cores = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().trim();
     let first = cores.split([',', '-']).next().unwrap();
-    let held = Options::drawn().through(&["taskset", "--cpu-list", first]).start();
+    let held = Options::drawn().within(["taskset", "--cpu-list", first].map(str::to_owned).to_vec()).start();
     assert_eq!(metric(&held, "rostro_workers"), 1);
     held.recognize(drawn("alice-probe.png")).ok();
     server.recognize(drawn("alice-probe.png")).ok();

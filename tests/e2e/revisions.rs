@@ -85,7 +85,7 @@ fn pipelines_are_swapped_a_hundred_times_under_load_and_no_request_is_lost_or_mi
 #[test]
 fn what_cannot_be_staged_changes_nothing_and_says_why() {
     let models = tempfile::tempdir().unwrap();
-    pack(models.path(), "blind", &["recognizer"], &[]);
+    pack(models.path(), "blind", &[("recognizer", model("recognizer"))]);
     let photos = tempfile::tempdir().unwrap();
     std::fs::write(photos.path().join("group.png"), drawn("group.png")).unwrap();
     std::fs::write(photos.path().join("expectations.toml"), "[faces]\n'group.png' = 3\n").unwrap();
@@ -164,7 +164,8 @@ fn whoever_configures_another_pipeline_gets_it_and_can_go_back() {
 fn another_recogniser_needs_permission_and_strands_nobody() {
     let models = tempfile::tempdir().unwrap();
     // The same network with a field that nobody reads: other bytes, so another contract.
-    pack(models.path(), "other", &["detector", "recognizer"], &[0xc0, 0x3e, 0x01]);
+    let [detector, recognizer] = ["detector", "recognizer"].map(|role| (role, [model(role), vec![0xc0, 0x3e, 0x01]].concat()));
+    pack(models.path(), "other", &[detector, recognizer]);
     let (server, [first, _]) = with_alice(Options::drawn().arg("--models", models.path()));
     let before = server.active();
     let other = server.staged(&first, "pack=other");
@@ -373,8 +374,13 @@ fn the_command_line_drives_a_running_service() {
     assert!(refusal(nowhere).contains("--admin"));
 }
 
-/// Puts a pack beside the installed ones: the drawn faces' models for these roles, each with `more` bytes at its end.
-fn pack(models: &Path, name: &str, roles: &[&str], more: &[u8]) {
+/// A model of the pack `testing`, or beside it.
+pub(crate) fn model(name: &str) -> Vec<u8> {
+    bytes(crate::harness::root().join(format!("models/testing/{name}.onnx")))
+}
+
+/// A pack like `testing`, with these models by role.
+pub(crate) fn pack(models: &Path, name: &str, files: &[(&str, Vec<u8>)]) {
     use sha2::{Digest, Sha256};
     let folder = models.join(name);
     std::fs::create_dir_all(&folder).unwrap();
@@ -382,15 +388,13 @@ fn pack(models: &Path, name: &str, roles: &[&str], more: &[u8]) {
     let mut manifest: toml::Table = manifest.parse().unwrap();
     manifest.insert("name".to_owned(), name.into());
     let wanted = manifest.get_mut("models").unwrap().as_table_mut().unwrap();
-    wanted.retain(|role, _| roles.iter().any(|known| *role == **known));
-    for (_, spec) in wanted.iter_mut() {
-        let spec = spec.as_table_mut().unwrap();
-        let file = spec["file"].as_str().unwrap().to_owned();
-        let model = [bytes(crate::harness::root().join("models/testing").join(&file)), more.to_vec()].concat();
-        let digest: String = Sha256::digest(&model).iter().map(|byte| format!("{byte:02x}")).collect();
+    wanted.retain(|role, _| files.iter().any(|(known, _)| *role == **known));
+    for (role, model) in files {
+        let spec = wanted.get_mut(*role).unwrap().as_table_mut().unwrap();
+        let digest: String = Sha256::digest(model).iter().map(|byte| format!("{byte:02x}")).collect();
         spec.insert("sha256".to_owned(), digest.into());
         spec.insert("max_size".to_owned(), i64::try_from(model.len()).unwrap().into());
-        std::fs::write(folder.join(file), model).unwrap();
+        std::fs::write(folder.join(spec["file"].as_str().unwrap()), model).unwrap();
     }
     std::fs::write(folder.join("manifest.toml"), manifest.to_string()).unwrap();
 }

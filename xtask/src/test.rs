@@ -42,6 +42,8 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
         setup::models(Profile::Dev, &SetupArgs { pack: Some("mobile-liveness".to_owned()), accept_license: true })?;
     }
     guest::build_all()?;
+    // Has a library that gives a server another time, which one of the tests in Rust needs.
+    python::environment("faketime", &root().join("tests/e2e/requirements.txt"))?;
     step("tests in Rust", || rust(args, photos))?;
     step("a short soak", soak::short)?;
     step("documentation's examples", || succeed(cargo().args(["test", "--quiet", "--doc", "--workspace"])))?;

@@ -42,6 +42,15 @@ struct Line<'a> {
 #[derive(Debug)]
 pub(crate) struct Audit(Mutex<File>);
 
+/// Begins a line: one that a crash or a full disk cut short must not swallow it.
+fn begin_line(file: &mut File) -> io::Result<()> {
+    let mut last = [b'\n'];
+    if file.seek(SeekFrom::End(-1)).is_ok() {
+        file.read_exact(&mut last)?;
+    }
+    if last == [b'\n'] { Ok(()) } else { file.write_all(b"\n") }
+}
+
 impl Audit {
     /// Opens the log, to append to it.
     ///
@@ -49,17 +58,7 @@ impl Audit {
     ///
     /// If the file cannot be written.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let mut file = File::options().create(true).append(true).open(path)?;
-        // A line that a crash cut short must not swallow the next.
-        let mut last = [b'\n'];
-        let mut written = File::open(path)?;
-        if written.seek(SeekFrom::End(-1)).is_ok() {
-            written.read_exact(&mut last)?;
-        }
-        if last != [b'\n'] {
-            file.write_all(b"\n")?;
-        }
-        Ok(Self(Mutex::new(file)))
+        Ok(Self(Mutex::new(File::options().create(true).read(true).append(true).open(path)?)))
     }
 
     /// Writes down that somebody did something, or was refused it, and tells the log of the service.
@@ -69,7 +68,7 @@ impl Audit {
         let mut text = serde_json::to_vec(&line).unwrap_or_default();
         text.push(b'\n');
         let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = file.write_all(&text).and_then(|()| file.sync_data()) {
+        if let Err(error) = begin_line(&mut file).and_then(|()| file.write_all(&text)).and_then(|()| file.sync_data()) {
             tracing::error!("the audit log cannot be written: {error}");
         }
         drop(file);

@@ -115,9 +115,12 @@ impl Deployment {
             Ok(Err(error)) => Err(shortened(&error.to_string())),
             Err(_) => Err("staging failed unexpectedly; the service's log says why".to_owned()),
         };
+        for problem in made.iter().flat_map(|(_, report)| &report.problems) {
+            tracing::warn!("{}", problem.to_string().escape_debug());
+        }
         let detail = match &made {
             Ok((live, report)) => format!(
-                "{} {} in {} ms; {} people, {} to be enrolled again, {} files left alone",
+                "{} {} in {} ms; {} people, {} to be enrolled again, {} files that cannot be used",
                 live.revision.name(),
                 live.revision.version(),
                 begun.elapsed().as_millis(),

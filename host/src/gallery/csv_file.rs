@@ -41,7 +41,7 @@ pub enum FileError {
     TooLarge(u64),
     /// It is no CSV.
     #[error("not CSV: {0}")]
-    Csv(#[from] csv::Error),
+    Csv(#[source] csv::Error),
     /// The header is another. It is not quoted: a file without one begins with an embedding.
     #[error("the header does not begin with `image_number,embedding`")]
     Header,
@@ -59,6 +59,23 @@ pub enum FileError {
     /// It was read, but nobody can be recognised by what is in it.
     #[error("no templates can be made of it: {0}")]
     Unusable(Box<dyn Error + Send + Sync>),
+}
+
+impl FileError {
+    /// Whether the content is at fault: the file was read, and is no person's. What could not be read may be whole.
+    pub(super) fn is_damage(&self) -> bool {
+        match self {
+            Self::Csv(_) | Self::TooLarge(_) | Self::Header | Self::Row { .. } | Self::Empty => true,
+            // Another policy may make templates of what is unusable to this one.
+            Self::Name(_) | Self::NotAFile | Self::Io(_) | Self::Unusable(_) => false,
+        }
+    }
+}
+
+impl From<csv::Error> for FileError {
+    fn from(error: csv::Error) -> Self {
+        if error.is_io_error() { Self::Io(error.into()) } else { Self::Csv(error) }
+    }
 }
 
 /// Reads a file.

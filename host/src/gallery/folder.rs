@@ -4,12 +4,12 @@ use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tempfile::NamedTempFile;
 
 use super::csv_file::{self, FileError};
-use super::{Gallery, GalleryError, Loaded, Problem, Stored};
+use super::{Gallery, GalleryError, Loaded, Problem, Stored, damaged, remedy};
 use crate::person::{ContractId, PersonId, Sample};
 
 /// How the files of unfinished writes begin: with a dot, as no id does.
@@ -23,19 +23,25 @@ const OTHER_CONTRACTS: &str = ".contracts";
 #[derive(Debug)]
 pub(crate) struct CsvGallery {
     folder: PathBuf,
+    /// Whether this process is the one that writes it: another may be writing now.
+    is_ours: bool,
+    /// Held while a file is replaced, removed or set aside: what was read as damaged may be another by then.
+    changing: Mutex<()>,
     /// The contract of samples that state none.
     unmarked: OnceLock<ContractId>,
 }
 
 impl CsvGallery {
-    /// Opens the folder, making it if it is not there.
+    /// Opens the folder for the process that writes it, making it if it is not there.
+    ///
+    /// A disk that is full or cannot be written does not keep those who are stored from being recognised: the log says so.
     ///
     /// # Errors
     ///
-    /// If it cannot be made or written.
+    /// If it cannot be made, or not be written for another reason.
     pub(crate) fn open(folder: &Path) -> Result<Self, GalleryError> {
         fs::create_dir_all(folder).map_err(GalleryError::folder("make", folder))?;
-        let this = Self { folder: folder.to_owned(), unmarked: OnceLock::new() };
+        let this = Self { is_ours: true, ..Self::beside(folder) };
         // Writes that a crash cut short; each person's own file is whole. Only now: later there are writes under way.
         for entry in fs::read_dir(folder).map_err(GalleryError::folder("read", folder))?.flatten() {
             if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
@@ -44,8 +50,19 @@ impl CsvGallery {
             }
         }
         // Permissions say little (root, read-only mounts): trying does.
-        this.unfinished().map_err(GalleryError::folder("write into", folder))?;
-        Ok(this)
+        match this.unfinished() {
+            Ok(_) => Ok(this),
+            Err(cause) if is_of_the_disk(&cause) => {
+                tracing::error!("nobody can be enrolled: the gallery {} cannot be written: {cause}{}", folder.display(), remedy(&cause));
+                Ok(this)
+            }
+            Err(cause) => Err(GalleryError::folder("write into", folder)(cause)),
+        }
+    }
+
+    /// A folder that another process may be writing: nothing in it is touched unless somebody is stored or removed.
+    pub(crate) fn beside(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), is_ours: false, changing: Mutex::default(), unmarked: OnceLock::new() }
     }
 
     fn path_of(&self, id: &PersonId) -> PathBuf {
@@ -64,15 +81,28 @@ impl CsvGallery {
         samples
     }
 
+    fn changing(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is in a file that is about to be replaced or removed. One that is damaged is set aside, and has nothing.
+    fn rescue(&self, path: &Path) -> io::Result<Vec<Sample>> {
+        match csv_file::read(path) {
+            Ok(samples) => Ok(self.marked(samples)),
+            Err(cause) if cause.is_damage() => {
+                let aside = Some(damaged::set_aside(&self.folder, path)?);
+                tracing::warn!("{}", Problem { path: path.to_owned(), cause, aside }.to_string().escape_debug());
+                Ok(Vec::new())
+            }
+            Err(FileError::Io(error)) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            // A person without a file has nothing, and what is no file is nobody's.
+            Err(_) => Ok(Vec::new()),
+        }
+    }
+
     /// Keeps a copy of the person's file if it holds samples of another contract than `new` ones, by which it is about to be replaced.
-    fn set_aside(&self, id: &PersonId, new: &[Sample]) -> io::Result<()> {
-        let path = self.path_of(id);
-        // What cannot be read is of no use to any contract; a person without a file has none.
-        let old = match csv_file::read(&path) {
-            Ok(old) => self.marked(old),
-            Err(FileError::Io(error)) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Err(_) => Vec::new(),
-        };
+    fn keep_others(&self, id: &PersonId, new: &[Sample]) -> io::Result<()> {
+        let old = self.rescue(&self.path_of(id))?;
         let is_new = |contract: &ContractId| new.iter().any(|sample| sample.contract.as_ref() == Some(contract));
         let mut others: Vec<&ContractId> = old.iter().filter_map(|sample| sample.contract.as_ref()).filter(|id| !is_new(id)).collect();
         others.dedup();
@@ -88,6 +118,7 @@ impl CsvGallery {
         let to = self.path_of_other(contract, id);
         let folder = to.parent().unwrap_or(&self.folder);
         fs::create_dir_all(folder)?;
+        self.rescue(&to)?;
         self.write(&to, samples)?;
         // The folders may be new.
         for folder in [folder, &self.folder.join(OTHER_CONTRACTS), &self.folder] {
@@ -167,7 +198,7 @@ impl Gallery for CsvGallery {
             }
             match person(&path) {
                 Ok((id, samples)) => loaded.people.push(Stored { id, samples: self.marked(samples), path }),
-                Err(cause) => loaded.problems.push(Problem { path, cause }),
+                Err(cause) => loaded.problems.push(Problem::new(path, cause)),
             }
         }
         loaded.people.sort_by(|a, b| a.id.cmp(&b.id));
@@ -187,23 +218,44 @@ impl Gallery for CsvGallery {
                         Err(place) => loaded.people.insert(place, Stored { id, samples: samples.collect(), path }),
                     }
                 }
-                Err(cause) => loaded.problems.push(Problem { path, cause }),
+                Err(cause) => loaded.problems.push(Problem::new(path, cause)),
             }
         }
         loaded.problems.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(loaded)
     }
 
+    fn set_aside(&self, problem: Problem) -> Problem {
+        if !self.is_ours || !problem.cause.is_damage() {
+            return problem;
+        }
+        let _changing = self.changing();
+        // Somebody may have been enrolled in its place since it was read.
+        let is_damaged = csv_file::read(&problem.path).is_err_and(|cause| cause.is_damage());
+        if !is_damaged {
+            return problem;
+        }
+        match damaged::set_aside(&self.folder, &problem.path) {
+            Ok(aside) => Problem { aside: Some(aside), ..problem },
+            Err(error) => {
+                tracing::warn!("a damaged file in {} cannot be set aside: {error}{}", self.folder.display(), remedy(&error));
+                problem
+            }
+        }
+    }
+
     fn replace(&self, id: &PersonId, samples: &[Sample]) -> Result<PathBuf, GalleryError> {
         refuse_large(samples)?;
+        let _changing = self.changing();
         let path = self.path_of(id);
         let failed = |cause| GalleryError::Write { folder: self.folder.clone(), cause };
-        self.set_aside(id, samples).map_err(failed)?;
+        self.keep_others(id, samples).map_err(failed)?;
         self.write(&path, samples).map_err(failed)?;
         // What was set aside of these samples' contract is older than they are.
         let contracts: HashSet<&ContractId> = samples.iter().filter_map(|sample| sample.contract.as_ref()).collect();
         for contract in contracts {
-            match fs::remove_file(self.path_of_other(contract, id)) {
+            let older = self.path_of_other(contract, id);
+            match self.rescue(&older).and_then(|_| fs::remove_file(&older)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     tracing::warn!("older samples of a person in {} cannot be removed: {error}", self.folder.display());
                 }
@@ -219,6 +271,7 @@ impl Gallery for CsvGallery {
         let is_others = !own.is_empty() && own.iter().all(|sample| sample.contract.as_ref() != contract);
         let (Some(contract), true) = (contract, is_others) else { return self.replace(id, samples).map(drop) };
         refuse_large(samples)?;
+        let _changing = self.changing();
         let failed = |cause| GalleryError::Write { folder: self.folder.clone(), cause };
         self.write_other(contract, id, samples).map_err(failed)
     }
@@ -239,13 +292,15 @@ impl Gallery for CsvGallery {
     }
 
     fn remove(&self, id: &PersonId) -> Result<bool, GalleryError> {
+        let _changing = self.changing();
         let failed = |cause| GalleryError::Write { folder: self.folder.clone(), cause };
         let stem = id.as_str();
         let others = self.other_files().map_err(failed)?.into_iter().map(|(_, path)| path);
         let others = others.filter(|path| path.file_stem().is_some_and(|name| name == stem));
+        let damaged = damaged::files_of(&self.folder, id).map_err(failed)?;
         let mut was_there = false;
         // The person's own file last: until then they are still there as a whole for whoever asks again after a failure.
-        for path in others.chain([self.path_of(id)]) {
+        for path in others.chain(damaged).chain([self.path_of(id)]) {
             match fs::remove_file(&path) {
                 Ok(()) => {
                     was_there = true;
@@ -258,6 +313,12 @@ impl Gallery for CsvGallery {
         }
         Ok(was_there)
     }
+}
+
+/// Whether it is the disk that cannot be written, by anybody.
+fn is_of_the_disk(cause: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(cause.kind(), ReadOnlyFilesystem | StorageFull | QuotaExceeded)
 }
 
 /// Refuses samples whose file would not be read again.
@@ -275,140 +336,4 @@ fn person(path: &Path) -> Result<(PersonId, Vec<Sample>), FileError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn sample(value: f32) -> Sample {
-        Sample { embedding: vec![value; 64], contract: None, det_score: Some(0.9) }
-    }
-
-    fn id(text: &str) -> PersonId {
-        text.parse().unwrap()
-    }
-
-    #[test]
-    fn a_bad_file_is_reported_and_left_alone_and_the_rest_load() {
-        let folder = tempfile::tempdir().unwrap();
-        let gallery = CsvGallery::open(folder.path()).unwrap();
-        gallery.replace(&id("bob"), &[sample(2.0)]).unwrap();
-        gallery.replace(&id("alice"), &[sample(1.0), sample(1.5)]).unwrap();
-        let bad = folder.path().join("eve.csv");
-        fs::write(&bad, "not what it should be").unwrap();
-        fs::write(folder.path().join("no id.csv"), "").unwrap();
-        fs::write(folder.path().join("notes.txt"), "not ours").unwrap();
-        fs::write(folder.path().join(".unfinished-xyz"), "image_num").unwrap();
-        fs::create_dir(folder.path().join("folder.csv")).unwrap();
-        std::os::unix::fs::symlink("/etc/passwd", folder.path().join("link.csv")).unwrap();
-
-        let loaded = gallery.load().unwrap();
-        let people: Vec<(String, usize)> = loaded.people.iter().map(|person| (person.id.to_string(), person.samples.len())).collect();
-        assert_eq!(people, [("alice".to_owned(), 2), ("bob".to_owned(), 1)]);
-        let problems: Vec<String> =
-            loaded.problems.iter().map(|problem| problem.path.file_name().unwrap().to_string_lossy().into_owned()).collect();
-        assert_eq!(problems, ["eve.csv", "folder.csv", "link.csv", "no id.csv"]);
-        assert_eq!(fs::read_to_string(&bad).unwrap(), "not what it should be");
-        assert!(folder.path().join(".unfinished-xyz").exists(), "it may be a write under way");
-        CsvGallery::open(folder.path()).unwrap();
-        assert!(!folder.path().join(".unfinished-xyz").exists());
-        assert!(folder.path().join("notes.txt").exists());
-    }
-
-    #[test]
-    fn samples_of_another_contract_are_set_aside_and_found_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let gallery = CsvGallery::open(folder.path()).unwrap();
-        let of = |contract: &str, value: f32| Sample { contract: Some(contract.parse().unwrap()), ..sample(value) };
-        let (first, second) = ("1111111111111111", "2222222222222222");
-        gallery.replace(&id("s6"), &[of(first, 1.0)]).unwrap();
-        gallery.replace(&id("s6"), &[of(second, 2.0), of(second, 3.0)]).unwrap();
-        let values = || -> Vec<f32> { gallery.load().unwrap().people[0].samples.iter().map(|sample| sample.embedding[0]).collect() };
-        // Whoever reads the file alone sees the last contract's.
-        assert_eq!(csv_file::read(&folder.path().join("s6.csv")).unwrap(), [of(second, 2.0), of(second, 3.0)]);
-        assert_eq!(values(), [2.0, 3.0, 1.0]);
-        // Back with the first contract: its older sample is replaced, the second's are kept.
-        gallery.replace(&id("s6"), &[of(first, 4.0)]).unwrap();
-        assert_eq!(values(), [4.0, 2.0, 3.0]);
-        fs::write(folder.path().join(OTHER_CONTRACTS).join("3333333333333333"), "a file, no folder").unwrap();
-        fs::write(folder.path().join(OTHER_CONTRACTS).join(second).join("backup.csv.bak"), "").unwrap();
-        assert_eq!(gallery.load().unwrap().people.len(), 1, "what else lies there is nobody");
-        assert!(gallery.remove(&id("s6")).unwrap());
-        assert!(gallery.load().unwrap().people.is_empty());
-        assert!(!gallery.remove(&id("s6")).unwrap());
-    }
-
-    #[test]
-    fn samples_that_state_no_contract_are_of_the_one_that_was_said_first() {
-        let folder = tempfile::tempdir().unwrap();
-        let gallery = CsvGallery::open(folder.path()).unwrap();
-        gallery.replace(&id("s6"), &[sample(1.0)]).unwrap();
-        let (first, second): (ContractId, ContractId) = ("1111111111111111".parse().unwrap(), "2222222222222222".parse().unwrap());
-        gallery.adopt_unmarked(&first);
-        gallery.adopt_unmarked(&second);
-        let contracts = || -> Vec<Option<ContractId>> {
-            gallery.load().unwrap().people[0].samples.iter().map(|sample| sample.contract.clone()).collect()
-        };
-        assert_eq!(contracts(), [Some(first.clone())]);
-        // Replaced by samples of another, they are set aside as what they are.
-        gallery.replace(&id("s6"), &[Sample { contract: Some(second.clone()), ..sample(2.0) }]).unwrap();
-        assert_eq!(contracts(), [Some(second), Some(first)]);
-    }
-
-    #[test]
-    fn two_enrolments_of_one_id_at_a_time_leave_one_whole_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let gallery = CsvGallery::open(folder.path()).unwrap();
-        std::thread::scope(|scope| {
-            for writer in 1..=4_u8 {
-                let gallery = &gallery;
-                scope.spawn(move || {
-                    for _ in 0..20 {
-                        gallery.replace(&id("s6"), &vec![sample(f32::from(writer)); usize::from(writer)]).unwrap();
-                    }
-                });
-            }
-        });
-        let loaded = gallery.load().unwrap();
-        assert!(loaded.problems.is_empty(), "{:?}", loaded.problems);
-        let samples = &loaded.people[0].samples;
-        // As many rows as the writer's number, each with that number: the file is one writer's whole.
-        assert_eq!(samples[0].embedding[0], samples.len() as f32);
-        assert!(samples.iter().all(|sample| sample == &samples[0]));
-        assert_eq!(folder.path().read_dir().unwrap().count(), 1, "nothing unfinished is left");
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn who_may_read_a_file_is_for_the_umask_to_say() {
-        use std::os::unix::fs::PermissionsExt;
-
-        let folder = tempfile::tempdir().unwrap();
-        let path = CsvGallery::open(folder.path()).unwrap().replace(&id("s6"), &[sample(1.0)]).unwrap();
-        let ordinary = folder.path().join("ordinary");
-        fs::write(&ordinary, "").unwrap();
-        let mode = |path: &Path| path.metadata().unwrap().permissions().mode();
-        assert_eq!(mode(&path), mode(&ordinary));
-    }
-
-    #[test]
-    fn a_folder_that_cannot_be_is_refused_with_the_way_out() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("file");
-        fs::write(&file, "").unwrap();
-        let error = CsvGallery::open(&file.join("gallery")).unwrap_err().to_string();
-        assert!(error.contains("--gallery"), "{error}");
-    }
-
-    #[test]
-    fn a_write_that_fails_leaves_the_old_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let gallery = CsvGallery::open(folder.path()).unwrap();
-        // A folder where the file should be makes the rename fail for every user, root included.
-        fs::create_dir_all(folder.path().join("s6.csv/keep")).unwrap();
-        let error = gallery.replace(&id("s6"), &[sample(1.0)]).unwrap_err();
-        assert!(matches!(error, GalleryError::Write { .. }));
-        let (told, gallery) = (error.to_string(), folder.path().to_str().unwrap());
-        assert!(told.contains(gallery) && !told.replace(gallery, "").contains("s6"), "the log names the folder, not the person: {told}");
-        assert!(folder.path().join("s6.csv/keep").exists());
-        assert_eq!(folder.path().read_dir().unwrap().count(), 1, "nothing unfinished is left");
-    }
-}
+mod tests;

@@ -3,6 +3,7 @@
 //! [`Gallery`] is what the rest of the host knows; a folder of CSV files is its embedded default.
 
 mod csv_file;
+mod damaged;
 mod folder;
 
 use std::fmt;
@@ -26,6 +27,10 @@ pub(crate) trait Gallery: Send + Sync {
     /// If the store as a whole cannot be read; one bad entry is a [`Problem`] instead.
     fn load(&self) -> Result<Loaded, GalleryError>;
 
+    /// Sets aside what is damaged, so that no enrolment overwrites it and no start finds it again; the problem says where it is then. What
+    /// is not damaged, or cannot be moved, is left alone.
+    fn set_aside(&self, problem: Problem) -> Problem;
+
     /// Stores a person's samples in place of those before that were of the same contract, durably and as a whole or not at all. Answers
     /// where. Samples of other contracts are kept, and are in what [`Self::load`] gives.
     ///
@@ -48,7 +53,7 @@ pub(crate) trait Gallery: Send + Sync {
     /// If it cannot be read.
     fn read(&self, id: &PersonId) -> Result<Option<Vec<Sample>>, GalleryError>;
 
-    /// Removes all that is stored of a person; whether there was anything.
+    /// Removes all that is stored of a person, damaged files that were set aside included; whether there was anything.
     ///
     /// # Errors
     ///
@@ -61,7 +66,7 @@ pub(crate) trait Gallery: Send + Sync {
 pub(crate) struct Loaded {
     /// Everybody who could be read, in the order of their ids.
     pub people: Vec<Stored>,
-    /// Files that were left alone.
+    /// Files that cannot be used.
     pub problems: Vec<Problem>,
 }
 
@@ -76,17 +81,30 @@ pub(crate) struct Stored {
     pub path: PathBuf,
 }
 
-/// A file that cannot be used as a person's; it is left as it is.
+/// A file that cannot be used as a person's.
 #[derive(Debug)]
 pub(crate) struct Problem {
     /// Which.
     pub path: PathBuf,
     /// Why.
     pub cause: FileError,
+    /// Where it was moved, unless it was left alone.
+    pub aside: Option<PathBuf>,
+}
+
+impl Problem {
+    /// A file that is left as it is.
+    pub(crate) fn new(path: PathBuf, cause: FileError) -> Self {
+        Self { path, cause, aside: None }
+    }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.aside {
+            Some(aside) => write!(f, "set aside as {}: ", aside.display())?,
+            None => f.write_str("left alone: ")?,
+        }
         write!(f, "{}: {}", self.path.display(), self.cause)
     }
 }
@@ -120,7 +138,7 @@ pub enum GalleryError {
         size: usize,
     },
     /// A person's file cannot be written. Its name is the person's, so that it is not said.
-    #[error("cannot write a person's file into the gallery {folder}: {cause}", folder = folder.display())]
+    #[error("cannot write a person's file into the gallery {folder}: {cause}{}", remedy(cause), folder = folder.display())]
     Write {
         /// Where.
         folder: PathBuf,
@@ -134,5 +152,15 @@ impl GalleryError {
     fn folder(action: &'static str, folder: &Path) -> impl FnOnce(io::Error) -> Self {
         let folder = folder.to_owned();
         move |cause| Self::Folder { action, folder, cause }
+    }
+}
+
+/// How an operator mends what keeps a file from being written, as the end of a message that named the folder.
+pub(crate) fn remedy(cause: &io::Error) -> &'static str {
+    match cause.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; make room on its disk",
+        io::ErrorKind::ReadOnlyFilesystem => "; mount it so that it can be written, or name another folder with --gallery",
+        io::ErrorKind::PermissionDenied => "; let the service's user write there",
+        _ => "",
     }
 }

@@ -12,7 +12,7 @@ use super::draw::DrawError;
 use super::images::ImagesError;
 use super::local::{Local, LocalArgs, LocalError};
 use crate::bindings::{Decision, Face, Purpose};
-use crate::gallery::{CsvGallery, GalleryError};
+use crate::gallery::CsvGallery;
 use crate::groups::Groups;
 use crate::index::Method;
 use crate::limits::Usage;
@@ -50,9 +50,6 @@ pub enum TrialError {
     /// The pipeline cannot run.
     #[error(transparent)]
     Local(#[from] LocalError),
-    /// The gallery cannot be opened.
-    #[error(transparent)]
-    Gallery(#[from] GalleryError),
     /// The people cannot be prepared.
     #[error(transparent)]
     People(#[from] PeopleError),
@@ -172,14 +169,14 @@ impl Trial {
         };
         let revision = local.revision(file)?;
         let people = People::new(
-            Box::new(CsvGallery::open(folder)?),
-            Groups::open(folder).map_err(PeopleError::from)?,
+            Box::new(CsvGallery::beside(folder)),
+            Groups::beside(folder).map_err(PeopleError::from)?,
             Method::Exact,
             local.cores.clone(),
         );
         let (view, report) = people.view(&revision, Instant::now() + PEOPLE)?;
         for problem in &report.problems {
-            eprintln!("left alone: {}", crate::printed::printed(&problem.to_string()));
+            eprintln!("{}", crate::printed::printed(&problem.to_string()));
         }
         if report.need_enrolment > 0 {
             eprintln!(

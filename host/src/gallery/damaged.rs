@@ -1,0 +1,89 @@
+//! Damaged files, set aside where no enrolment overwrites them.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::person::PersonId;
+
+/// Where they are, in the gallery's folder.
+const FOLDER: &str = ".damaged";
+
+/// Moves a file there under the name that it has, with a number after it where that is taken. Answers where it is now.
+pub(super) fn set_aside(gallery: &Path, path: &Path) -> io::Result<PathBuf> {
+    let folder = gallery.join(FOLDER);
+    fs::create_dir_all(&folder)?;
+    let name = path.file_name().unwrap_or_default();
+    let mut to = folder.join(name);
+    let mut number = 0_u32;
+    while is_taken(&to)? {
+        number += 1;
+        let mut numbered = name.to_owned();
+        numbered.push(format!(".{number}"));
+        to = folder.join(numbered);
+    }
+    fs::rename(path, &to)?;
+    // Where a folder cannot be synced, a crash may bring the file back to where it was, and the next start finds it there.
+    for folder in [Some(folder.as_path()), path.parent(), Some(gallery)].into_iter().flatten() {
+        let _ = File::open(folder).and_then(|folder| folder.sync_all());
+    }
+    Ok(to)
+}
+
+/// A person's files there.
+pub(super) fn files_of(gallery: &Path, id: &PersonId) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(gallery.join(FOLDER)) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_name().to_str().is_some_and(|name| is_of(name, id)) {
+            files.push(entry.path());
+        }
+    }
+    Ok(files)
+}
+
+/// Whether a name is the person's file's, with or without a number. Every file's own name ends with `.csv`, so that no number is part of it.
+fn is_of(name: &str, id: &PersonId) -> bool {
+    let is_number = |text: &str| text.strip_prefix('.').is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    let rest = name.strip_prefix(id.as_str()).and_then(|rest| rest.strip_prefix(".csv"));
+    rest.is_some_and(|rest| rest.is_empty() || is_number(rest))
+}
+
+fn is_taken(path: &Path) -> io::Result<bool> {
+    match path.symlink_metadata() {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_set_aside_is_never_overwritten_and_is_its_persons() {
+        let gallery = tempfile::tempdir().unwrap();
+        for (number, name) in ["s6.csv", "s6.csv", "s6.csv", "s6.csv.1.csv", "s60.csv"].into_iter().enumerate() {
+            let path = gallery.path().join(name);
+            fs::write(&path, number.to_string()).unwrap();
+            assert_eq!(fs::read_to_string(set_aside(gallery.path(), &path).unwrap()).unwrap(), number.to_string());
+            assert!(!path.exists());
+        }
+        let of = |id: &str| {
+            let files = files_of(gallery.path(), &id.parse().unwrap()).unwrap();
+            let mut names: Vec<String> = files.iter().map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(of("s6"), ["s6.csv", "s6.csv.1", "s6.csv.2"]);
+        assert_eq!(of("s6.csv.1"), ["s6.csv.1.csv"]);
+        assert_eq!(of("s60"), ["s60.csv"]);
+        assert!(of("s").is_empty());
+    }
+}

@@ -1,0 +1,202 @@
+//! What the folder keeps, what it sets aside, and what it leaves alone.
+
+use super::*;
+
+fn sample(value: f32) -> Sample {
+    Sample { embedding: vec![value; 64], contract: None, det_score: Some(0.9) }
+}
+
+fn id(text: &str) -> PersonId {
+    text.parse().unwrap()
+}
+
+#[test]
+fn a_bad_file_is_reported_and_left_alone_and_the_rest_load() {
+    let folder = tempfile::tempdir().unwrap();
+    let gallery = CsvGallery::open(folder.path()).unwrap();
+    gallery.replace(&id("bob"), &[sample(2.0)]).unwrap();
+    gallery.replace(&id("alice"), &[sample(1.0), sample(1.5)]).unwrap();
+    let bad = folder.path().join("eve.csv");
+    fs::write(&bad, "not what it should be").unwrap();
+    fs::write(folder.path().join("no id.csv"), "").unwrap();
+    fs::write(folder.path().join("notes.txt"), "not ours").unwrap();
+    fs::write(folder.path().join(".unfinished-xyz"), "image_num").unwrap();
+    fs::create_dir(folder.path().join("folder.csv")).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", folder.path().join("link.csv")).unwrap();
+
+    let loaded = gallery.load().unwrap();
+    let people: Vec<(String, usize)> = loaded.people.iter().map(|person| (person.id.to_string(), person.samples.len())).collect();
+    assert_eq!(people, [("alice".to_owned(), 2), ("bob".to_owned(), 1)]);
+    let problems: Vec<String> =
+        loaded.problems.iter().map(|problem| problem.path.file_name().unwrap().to_string_lossy().into_owned()).collect();
+    assert_eq!(problems, ["eve.csv", "folder.csv", "link.csv", "no id.csv"]);
+    assert_eq!(fs::read_to_string(&bad).unwrap(), "not what it should be", "another process may be the one that writes here");
+    assert!(folder.path().join(".unfinished-xyz").exists(), "it may be a write under way");
+    CsvGallery::open(folder.path()).unwrap();
+    assert!(!folder.path().join(".unfinished-xyz").exists());
+    assert!(folder.path().join("notes.txt").exists());
+}
+
+/// Has the gallery set aside what it can; the file names of what it did, and of what it left alone.
+fn set_aside(gallery: &CsvGallery) -> [Vec<String>; 2] {
+    let problems: Vec<Problem> = gallery.load().unwrap().problems.into_iter().map(|problem| gallery.set_aside(problem)).collect();
+    let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
+    let moved = problems.iter().filter_map(|problem| problem.aside.as_deref()).map(name).collect();
+    [moved, problems.iter().filter(|problem| problem.aside.is_none()).map(|problem| name(&problem.path)).collect()]
+}
+
+#[test]
+fn what_is_damaged_is_set_aside_and_all_else_stays_where_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let gallery = CsvGallery::open(folder.path()).unwrap();
+    let whole = fs::read(gallery.replace(&id("alice"), &[sample(1.0)]).unwrap()).unwrap();
+    let other = folder.path().join(OTHER_CONTRACTS).join("1111111111111111");
+    fs::create_dir_all(&other).unwrap();
+    let half = &whole[..whole.len() / 2];
+    let cases: [(&str, &[u8]); 6] = [
+        ("half.csv", &half[..half.len() - 1]),
+        ("empty.csv", b""),
+        ("zeros.csv", &[0; 4096]),
+        ("no id.csv", b""),
+        ("notes.txt", b""),
+        (".contracts/1111111111111111/zeros.csv", b"\xff\xfe"),
+    ];
+    for (name, bytes) in cases {
+        fs::write(folder.path().join(name), bytes).unwrap();
+    }
+    fs::create_dir(folder.path().join("folder.csv")).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", folder.path().join("link.csv")).unwrap();
+    let left = ["folder.csv", "link.csv", "no id.csv"];
+    assert_eq!(
+        set_aside(&CsvGallery::beside(folder.path())),
+        [vec![], vec!["zeros.csv", "empty.csv", "folder.csv", "half.csv", "link.csv", "no id.csv", "zeros.csv"]]
+    );
+    assert_eq!(set_aside(&gallery), [vec!["zeros.csv", "empty.csv", "half.csv", "zeros.csv.1"], left.to_vec()]);
+    assert_eq!(set_aside(&gallery), [vec![], left.to_vec()], "the next start has nothing more to do");
+    assert_eq!(fs::read(folder.path().join(".damaged/zeros.csv.1")).unwrap(), [0; 4096]);
+    assert_eq!(gallery.load().unwrap().people.len(), 1);
+    // Deleting somebody is the end of what was set aside of them, too, and of nothing else.
+    assert!(gallery.remove(&id("zeros")).unwrap() && !gallery.remove(&id("zeros")).unwrap());
+    let mut there: Vec<_> = fs::read_dir(folder.path().join(".damaged")).unwrap().map(|file| file.unwrap().file_name()).collect();
+    there.sort();
+    assert_eq!(there, ["empty.csv", "half.csv"]);
+}
+
+#[test]
+fn nobody_is_enrolled_over_what_is_damaged_and_nothing_whole_is_set_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let gallery = CsvGallery::open(folder.path()).unwrap();
+    let of = |contract: &str| Sample { contract: Some(contract.parse().unwrap()), ..sample(1.0) };
+    let [first, second] = ["1111111111111111", "2222222222222222"];
+    gallery.replace(&id("s6"), &[of(first)]).unwrap();
+    gallery.replace(&id("s6"), &[of(second)]).unwrap();
+    let path = folder.path().join("s6.csv");
+    fs::write(&path, "damaged").unwrap();
+    let problem = gallery.load().unwrap().problems.remove(0);
+    // Between being found and being set aside it is enrolled anew.
+    fs::write(folder.path().join(OTHER_CONTRACTS).join(first).join("s6.csv"), "damaged, too").unwrap();
+    gallery.replace(&id("s6"), &[of(first)]).unwrap();
+    assert!(gallery.set_aside(problem).aside.is_none());
+    assert_eq!(gallery.load().unwrap().people[0].samples, [of(first)]);
+    let aside = |name: &str| fs::read_to_string(folder.path().join(".damaged").join(name)).unwrap();
+    assert_eq!([aside("s6.csv"), aside("s6.csv.1")], ["damaged", "damaged, too"]);
+    assert!(gallery.load().unwrap().problems.is_empty());
+}
+
+#[test]
+fn samples_of_another_contract_are_set_aside_and_found_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let gallery = CsvGallery::open(folder.path()).unwrap();
+    let of = |contract: &str, value: f32| Sample { contract: Some(contract.parse().unwrap()), ..sample(value) };
+    let (first, second) = ("1111111111111111", "2222222222222222");
+    gallery.replace(&id("s6"), &[of(first, 1.0)]).unwrap();
+    gallery.replace(&id("s6"), &[of(second, 2.0), of(second, 3.0)]).unwrap();
+    let values = || -> Vec<f32> { gallery.load().unwrap().people[0].samples.iter().map(|sample| sample.embedding[0]).collect() };
+    // Whoever reads the file alone sees the last contract's.
+    assert_eq!(csv_file::read(&folder.path().join("s6.csv")).unwrap(), [of(second, 2.0), of(second, 3.0)]);
+    assert_eq!(values(), [2.0, 3.0, 1.0]);
+    // Back with the first contract: its older sample is replaced, the second's are kept.
+    gallery.replace(&id("s6"), &[of(first, 4.0)]).unwrap();
+    assert_eq!(values(), [4.0, 2.0, 3.0]);
+    fs::write(folder.path().join(OTHER_CONTRACTS).join("3333333333333333"), "a file, no folder").unwrap();
+    fs::write(folder.path().join(OTHER_CONTRACTS).join(second).join("backup.csv.bak"), "").unwrap();
+    assert_eq!(gallery.load().unwrap().people.len(), 1, "what else lies there is nobody");
+    assert!(gallery.remove(&id("s6")).unwrap());
+    assert!(gallery.load().unwrap().people.is_empty());
+    assert!(!gallery.remove(&id("s6")).unwrap());
+}
+
+#[test]
+fn samples_that_state_no_contract_are_of_the_one_that_was_said_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let gallery = CsvGallery::open(folder.path()).unwrap();
+    gallery.replace(&id("s6"), &[sample(1.0)]).unwrap();
+    let (first, second): (ContractId, ContractId) = ("1111111111111111".parse().unwrap(), "2222222222222222".parse().unwrap());
+    gallery.adopt_unmarked(&first);
+    gallery.adopt_unmarked(&second);
+    let contracts =
+        || -> Vec<Option<ContractId>> { gallery.load().unwrap().people[0].samples.iter().map(|sample| sample.contract.clone()).collect() };
+    assert_eq!(contracts(), [Some(first.clone())]);
+    // Replaced by samples of another, they are set aside as what they are.
+    gallery.replace(&id("s6"), &[Sample { contract: Some(second.clone()), ..sample(2.0) }]).unwrap();
+    assert_eq!(contracts(), [Some(second), Some(first)]);
+}
+
+#[test]
+fn two_enrolments_of_one_id_at_a_time_leave_one_whole_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let gallery = CsvGallery::open(folder.path()).unwrap();
+    std::thread::scope(|scope| {
+        for writer in 1..=4_u8 {
+            let gallery = &gallery;
+            scope.spawn(move || {
+                for _ in 0..20 {
+                    gallery.replace(&id("s6"), &vec![sample(f32::from(writer)); usize::from(writer)]).unwrap();
+                }
+            });
+        }
+    });
+    let loaded = gallery.load().unwrap();
+    assert!(loaded.problems.is_empty(), "{:?}", loaded.problems);
+    let samples = &loaded.people[0].samples;
+    // As many rows as the writer's number, each with that number: the file is one writer's whole.
+    assert_eq!(samples[0].embedding[0], samples.len() as f32);
+    assert!(samples.iter().all(|sample| sample == &samples[0]));
+    assert_eq!(folder.path().read_dir().unwrap().count(), 1, "nothing unfinished is left");
+}
+
+#[cfg(unix)]
+#[test]
+fn who_may_read_a_file_is_for_the_umask_to_say() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = CsvGallery::open(folder.path()).unwrap().replace(&id("s6"), &[sample(1.0)]).unwrap();
+    let ordinary = folder.path().join("ordinary");
+    fs::write(&ordinary, "").unwrap();
+    let mode = |path: &Path| path.metadata().unwrap().permissions().mode();
+    assert_eq!(mode(&path), mode(&ordinary));
+}
+
+#[test]
+fn a_folder_that_cannot_be_is_refused_with_the_way_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    let error = CsvGallery::open(&file.join("gallery")).unwrap_err().to_string();
+    assert!(error.contains("--gallery"), "{error}");
+}
+
+#[test]
+fn a_write_that_fails_leaves_the_old_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let gallery = CsvGallery::open(folder.path()).unwrap();
+    // A folder where the file should be makes the rename fail for every user, root included.
+    fs::create_dir_all(folder.path().join("s6.csv/keep")).unwrap();
+    let error = gallery.replace(&id("s6"), &[sample(1.0)]).unwrap_err();
+    assert!(matches!(error, GalleryError::Write { .. }));
+    let (told, gallery) = (error.to_string(), folder.path().to_str().unwrap());
+    assert!(told.contains(gallery) && !told.replace(gallery, "").contains("s6"), "the log names the folder, not the person: {told}");
+    assert!(folder.path().join("s6.csv/keep").exists());
+    assert_eq!(folder.path().read_dir().unwrap().count(), 1, "nothing unfinished is left");
+}

@@ -1,0 +1,111 @@
+//! A group's file: an id a line. Empty lines, and lines with a `#`, are nobody's.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fs::{self, File};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::Path;
+
+use crate::files::read_at_most;
+use crate::person::{InvalidId, PersonId};
+
+/// How the files of unfinished writes begin.
+pub(super) const UNFINISHED: &str = ".unfinished-";
+
+/// The largest file in bytes: a hundred thousand ids.
+pub(crate) const LARGEST: usize = 16 << 20;
+
+/// What stands where somebody was taken out. No id has it.
+const STRUCK_OUT: u8 = b'#';
+
+/// More files than this are synced with all else on their disk, which is one wait and not one for each.
+const ONE_BY_ONE: usize = 16;
+
+/// Reads who is in a group.
+pub(super) fn read(path: &Path) -> Result<HashSet<PersonId>, String> {
+    let bytes = read_at_most(path, LARGEST).map_err(|error| error.to_string())?;
+    if bytes.len() > LARGEST {
+        return Err(format!("more than {LARGEST} bytes"));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| "it is no text".to_owned())?;
+    let is_somebodys = |line: &&str| !line.is_empty() && !line.as_bytes().contains(&STRUCK_OUT);
+    let ids = text.lines().filter(is_somebodys).map(str::parse).collect::<Result<_, InvalidId>>();
+    // The line is somebody's id, so that it is not quoted.
+    ids.map_err(|_| "a line that is no id".to_owned())
+}
+
+/// What a group's file says; nothing if that is more than is read.
+pub(super) fn text(members: &HashSet<PersonId>) -> Option<String> {
+    let ordered: BTreeSet<&PersonId> = members.iter().collect();
+    let text: String = ordered.into_iter().map(|id| format!("{id}\n")).collect();
+    (text.len() <= LARGEST).then_some(text)
+}
+
+/// Writes a group's file so that it is at any moment, crashes included, the old one or the new.
+pub(super) fn write(folder: &Path, name: &str, text: &str) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(folder)?;
+    file.write_all(text.as_bytes())?;
+    file.as_file().sync_all()?;
+    file.persist(folder.join(name)).map_err(|error| error.error)?;
+    File::open(folder)?.sync_all()
+}
+
+/// Takes somebody out of the files of these groups, durably. They are changed in place: that needs no room on a full disk, and however many
+/// they are, there is one wait for the disk. Whatever a crash leaves of a line is the id as it was, or has a `#` and is nobody's.
+pub(super) fn strike_out<'a>(folder: &Path, names: impl ExactSizeIterator<Item = &'a str>, id: &PersonId) -> io::Result<()> {
+    let together = cfg!(target_os = "linux") && names.len() > ONE_BY_ONE;
+    for name in names {
+        match strike_out_of(&folder.join(name), id) {
+            Ok(file) if !together => file.sync_all()?,
+            Ok(_) => {}
+            // Somebody removed it, and who was in it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    #[cfg(target_os = "linux")]
+    if together {
+        rustix::fs::syncfs(File::open(folder)?)?;
+    }
+    Ok(())
+}
+
+fn strike_out_of(path: &Path, id: &PersonId) -> io::Result<File> {
+    let bytes = read_at_most(path, LARGEST)?;
+    let mut file = File::options().write(true).open(path)?;
+    let mut begin = 0;
+    for line in bytes.split_inclusive(|&byte| byte == b'\n') {
+        let text = line.strip_suffix(b"\n").unwrap_or(line);
+        if text.strip_suffix(b"\r").unwrap_or(text) == id.as_str().as_bytes() {
+            file.seek(SeekFrom::Start(begin))?;
+            file.write_all(&vec![STRUCK_OUT; id.as_str().len()])?;
+        }
+        begin += line.len() as u64;
+    }
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_struck_out_is_gone_and_others_stay_whatever_a_crash_leaves_of_the_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("maths");
+        let (before, id) = ("al\r\nalice\n\nali\nalice2\nmalice\nalice\r\nbob\nalice", "alice".parse().unwrap());
+        fs::write(&path, before).unwrap();
+        strike_out(folder.path(), ["maths", "gone"].into_iter(), &id).unwrap();
+        let after = "al\r\n#####\n\nali\nalice2\nmalice\n#####\r\nbob\n#####";
+        assert_eq!(fs::read_to_string(&path).unwrap(), after);
+        let others: HashSet<PersonId> = ["al", "ali", "alice2", "malice", "bob"].iter().map(|id| id.parse().unwrap()).collect();
+        assert_eq!(read(&path).unwrap(), others);
+        // Each byte of the id may have reached the disk or not.
+        for which in 0..1_u8 << 5 {
+            let torn: String = "alice".chars().enumerate().map(|(at, c)| if which >> at & 1 == 1 { '#' } else { c }).collect();
+            fs::write(&path, format!("{torn}\nbob\n")).unwrap();
+            let members = read(&path).unwrap();
+            assert!(members.contains(&"bob".parse().unwrap()) && members.len() == 1 + usize::from(torn == "alice"), "{torn}: {members:?}");
+        }
+    }
+}
