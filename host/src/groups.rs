@@ -231,8 +231,7 @@ impl Groups {
 
     /// Writes a group so that it is at any moment, crashes included, the old one or the new.
     fn write(&self, group: &GroupId, members: &HashSet<PersonId>) -> Result<(), GroupsError> {
-        let ordered: BTreeSet<&PersonId> = members.iter().collect();
-        let text: String = ordered.into_iter().map(|id| format!("{id}\n")).collect();
+        let text = written(members);
         if text.len() > LARGEST {
             return Err(GroupsError::TooLarge);
         }
@@ -263,10 +262,21 @@ fn read(path: &Path, name: &str) -> Result<(GroupId, Members), String> {
     if bytes.len() > LARGEST {
         return Err(format!("more than {LARGEST} bytes"));
     }
+    Ok((group, Arc::new(parse(bytes)?)))
+}
+
+/// The ids in a group's file.
+pub(crate) fn parse(bytes: Vec<u8>) -> Result<HashSet<PersonId>, String> {
     let text = String::from_utf8(bytes).map_err(|_| "it is no text".to_owned())?;
     let ids = text.lines().filter(|line| !line.is_empty()).map(str::parse).collect::<Result<HashSet<PersonId>, _>>();
     // The line is somebody's id, so that it is not quoted.
-    Ok((group, Arc::new(ids.map_err(|_| "a line that is no id".to_owned())?)))
+    ids.map_err(|_| "a line that is no id".to_owned())
+}
+
+/// A group's file.
+pub(crate) fn written(members: &HashSet<PersonId>) -> String {
+    let ordered: BTreeSet<&PersonId> = members.iter().collect();
+    ordered.into_iter().map(|id| format!("{id}\n")).collect()
 }
 
 #[cfg(test)]
