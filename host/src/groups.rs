@@ -2,7 +2,7 @@
 //!
 //! Each is a file in the gallery's folder, `.groups/<group>`, with an id a line: it is part of what an operator copies and restores.
 
-mod file;
+pub(crate) mod file;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};

@@ -17,6 +17,9 @@ mod digest;
 mod engine;
 mod executor;
 mod files;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gallery;
 mod groups;
 mod http;

@@ -2,7 +2,7 @@
 //!
 //! This is the path between vision, the people and policy. The host looks at no pixel and decides nothing here.
 
-mod archive;
+pub(crate) mod archive;
 mod enroll;
 mod manage;
 

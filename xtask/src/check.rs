@@ -10,7 +10,10 @@ use crate::steps::{cargo, command, root, step, succeed, succeeds};
 
 /// Runs every check.
 pub(crate) fn run() -> Result<()> {
-    step("format", || succeed(cargo().args(["fmt", "--all", "--check"])))?;
+    step("format", || {
+        succeed(cargo().args(["fmt", "--all", "--check"]))?;
+        succeed(cargo().args(["fmt", "--manifest-path", "tests/fuzz/Cargo.toml", "--check"]))
+    })?;
     step("lints", || {
         succeed(cargo().args(["clippy", "--quiet", "--workspace", "--all-targets", "--no-deps", "--", "--deny", "warnings"]))
     })?;

@@ -4,6 +4,7 @@ mod bench;
 mod check;
 mod compat;
 mod docs;
+mod fuzz;
 mod guest;
 mod python;
 mod quantize;
@@ -53,6 +54,8 @@ enum Task {
     Bench(bench::BenchArgs),
     /// Load a service with all that callers do, for a long time, and see that it stays what it is
     Soak(soak::SoakArgs),
+    /// Fuzz whatever reads what strangers send, with what covers most of its code
+    Fuzz(fuzz::FuzzArgs),
     /// Make a pack of 8-bit numbers from an installed one, and measure it
     Quantize(quantize::QuantizeArgs),
 }
@@ -79,6 +82,7 @@ fn run() -> Result<()> {
         Task::Check => check::run(),
         Task::Bench(args) => bench::run(&args),
         Task::Soak(args) => soak::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
         Task::Quantize(args) => quantize::run(&args),
     }
 }

@@ -113,17 +113,21 @@ pub(crate) fn parse(text: impl Read) -> Result<Vec<Sample>, FileError> {
             return Err(wrong(format!("{} numbers, unlike the rows before", embedding.len())));
         }
         let contract = field(contract).map(str::parse).transpose().map_err(|error| wrong(format!("{error}")))?;
-        let det_score = field(det_score).map(str::parse).transpose().map_err(|_| wrong("det_score is no number".to_owned()))?;
+        let det_score = field(det_score).map(finite).transpose().map_err(|()| wrong("det_score is no finite number".to_owned()))?;
         samples.push(Sample { embedding, contract, det_score });
     }
     if samples.is_empty() { Err(FileError::Empty) } else { Ok(samples) }
 }
 
+/// Reads a number. "NaN" and "inf" are numbers to Rust.
+fn finite(text: &str) -> Result<f32, ()> {
+    text.parse().ok().filter(|number: &f32| number.is_finite()).ok_or(())
+}
+
 fn embedding(text: &str) -> Result<Vec<f32>, String> {
     // The cell is biometric, so that messages do not quote it.
-    let number = |(index, text): (usize, &str)| match text.trim().parse::<f32>() {
-        Ok(number) if number.is_finite() => Ok(number),
-        _ => Err(format!("number {} of the embedding is no finite number", index + 1)),
+    let number = |(index, text): (usize, &str)| {
+        finite(text.trim()).map_err(|()| format!("number {} of the embedding is no finite number", index + 1))
     };
     let numbers = text.split(';').take(LONGEST + 1).enumerate().map(number).collect::<Result<Vec<f32>, String>>()?;
     if numbers.len() > LONGEST {
@@ -148,6 +152,9 @@ pub(crate) fn write(samples: &[Sample], file: impl Write) -> io::Result<()> {
     writer.flush()
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod property;
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -163,15 +170,13 @@ mod tests {
         ) {
             let sample = |embedding| Sample { embedding, contract: Some(ContractId::from_digest(digest)), det_score: score };
             let samples: Vec<Sample> = rows.into_iter().map(sample).collect();
-            let mut text = Vec::new();
-            write(&samples, &mut text).unwrap();
-            prop_assert_eq!(parse(text.as_slice()).unwrap(), samples);
+            super::property::is_read_back(&samples);
         }
 
         #[test]
-        fn no_text_makes_it_panic(text in prop::collection::vec(any::<u8>(), 0..200), header in any::<bool>()) {
+        fn whatever_is_read_is_within_bounds_and_written_again(text in prop::collection::vec(any::<u8>(), 0..200), header in any::<bool>()) {
             let head: &[u8] = if header { b"image_number,embedding\n" } else { b"" };
-            let _ = parse([head, &text].concat().as_slice());
+            super::property::holds(&[head, &text].concat());
         }
     }
 
@@ -195,6 +200,8 @@ mod tests {
             ("image_number,embedding\n1,1;2\n2,1\n", "row 2: 1 numbers, unlike the rows before"),
             ("image_number,embedding\n1,0;0\n", "row 1: an embedding of zeros"),
             ("image_number,embedding\n1,1;2,3\n", "not CSV"),
+            ("image_number,embedding,det_score\n1,1;2,NaN\n", "row 1: det_score is no finite number"),
+            ("image_number,embedding,det_score\n1,1;2,-inf\n", "row 1: det_score is no finite number"),
             ("image_number,embedding,contract\n1,1;2,xyz\n", "row 1: a contract id has 16 hexadecimal digits"),
         ] {
             let error = parse(text.as_bytes()).unwrap_err().to_string();

@@ -2,7 +2,7 @@
 //!
 //! [`Gallery`] is what the rest of the host knows; a folder of CSV files is its embedded default.
 
-mod csv_file;
+pub(crate) mod csv_file;
 mod damaged;
 mod folder;
 

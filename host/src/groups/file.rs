@@ -26,6 +26,11 @@ pub(super) fn read(path: &Path) -> Result<HashSet<PersonId>, String> {
     if bytes.len() > LARGEST {
         return Err(format!("more than {LARGEST} bytes"));
     }
+    parse(bytes)
+}
+
+/// Who is in a group whose file has these bytes.
+pub(crate) fn parse(bytes: Vec<u8>) -> Result<HashSet<PersonId>, String> {
     let text = String::from_utf8(bytes).map_err(|_| "it is no text".to_owned())?;
     let is_somebodys = |line: &&str| !line.is_empty() && !line.as_bytes().contains(&STRUCK_OUT);
     let ids = text.lines().filter(is_somebodys).map(str::parse).collect::<Result<_, InvalidId>>();
@@ -34,7 +39,7 @@ pub(super) fn read(path: &Path) -> Result<HashSet<PersonId>, String> {
 }
 
 /// What a group's file says; nothing if that is more than is read.
-pub(super) fn text(members: &HashSet<PersonId>) -> Option<String> {
+pub(crate) fn text(members: &HashSet<PersonId>) -> Option<String> {
     let ordered: BTreeSet<&PersonId> = members.iter().collect();
     let text: String = ordered.into_iter().map(|id| format!("{id}\n")).collect();
     (text.len() <= LARGEST).then_some(text)

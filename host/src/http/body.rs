@@ -26,6 +26,12 @@ impl BodyMemory {
         Self(Arc::new(Semaphore::new((bytes / UNIT).clamp(1, u32::MAX as usize))))
     }
 
+    /// Whether nothing of `bytes` is held.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn is_free(&self, bytes: usize) -> bool {
+        self.0.available_permits() == bytes / UNIT
+    }
+
     /// Begins to collect at most `most` bytes.
     pub(super) fn collect(&self, most: usize) -> Collector {
         Collector { memory: Arc::clone(&self.0), most, content: BytesMut::new(), held: None }

@@ -4,7 +4,7 @@ mod body;
 mod enroll;
 mod error;
 mod extract;
-mod form;
+pub(crate) mod form;
 mod health;
 mod keys;
 mod openapi;

@@ -1,0 +1,34 @@
+//! What holds of every CSV file that is read, whoever made it.
+#![expect(clippy::unwrap_used, reason = "of tests and fuzz targets alone")]
+
+use super::{LONGEST, MOST_ROWS, parse, write};
+use crate::person::Sample;
+
+/// What is read as samples is within bounds, and the same when it is written and read again.
+pub(crate) fn holds(text: &[u8]) {
+    let Ok(samples) = parse(text) else { return };
+    assert!((1..=MOST_ROWS).contains(&samples.len()));
+    let length = samples.iter().map(|sample| sample.embedding.len()).max().unwrap();
+    assert!((1..=LONGEST).contains(&length));
+    for sample in &samples {
+        assert_eq!(sample.embedding.len(), length);
+        assert!(sample.embedding.iter().all(|number| number.is_finite()) && sample.embedding.iter().any(|number| *number != 0.0));
+        assert!(sample.det_score.is_none_or(f32::is_finite), "{:?}", sample.det_score);
+    }
+    is_read_back(&samples);
+}
+
+/// What is written is read back bit by bit.
+pub(crate) fn is_read_back(samples: &[Sample]) {
+    let mut text = Vec::new();
+    write(samples, &mut text).unwrap();
+    let again = parse(text.as_slice()).unwrap();
+    let bits = |samples: &[Sample]| -> Vec<_> {
+        let bits = |number: &f32| number.to_bits();
+        let of = |sample: &Sample| {
+            (sample.embedding.iter().map(bits).collect::<Vec<_>>(), sample.contract.clone(), sample.det_score.as_ref().map(bits))
+        };
+        samples.iter().map(of).collect()
+    };
+    assert_eq!(bits(&again), bits(samples));
+}

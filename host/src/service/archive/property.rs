@@ -1,0 +1,54 @@
+//! What holds of every archive that is read, whoever made it.
+#![expect(clippy::unwrap_used, reason = "of tests and fuzz targets alone")]
+
+use std::io::Cursor;
+
+use bytes::Bytes;
+use zip::ZipArchive;
+
+use super::{Entry, Imported, Unpacked, entry, name};
+use crate::gallery::csv_file::property as csv;
+
+/// Little room, so that what is too large is found soon: of an entry, and of all.
+const ENTRY: u64 = 500;
+const ALL: u64 = 2000;
+
+/// No more is unpacked than may be, however many bytes an archive says that it has; what is taken for a person's or a group's entry is
+/// named just so; and what is said of the others can be shown. Gives what was unpacked.
+pub(crate) fn holds(bytes: Bytes) -> Vec<(String, Vec<u8>)> {
+    let Ok(archive) = ZipArchive::new(Cursor::new(bytes)) else { return Vec::new() };
+    let mut unpacked = Unpacked { archive, left: ALL };
+    let mut imported = Imported::default();
+    let mut read = Vec::new();
+    let mut total = 0;
+    for index in 0..unpacked.archive.len() {
+        let Some(name) = name(&unpacked.archive, index) else { continue };
+        let is_person = match entry(&name) {
+            Ok(Entry::Person(id, contract)) => {
+                assert_eq!(name, format!("people/{contract}/{id}.csv"));
+                true
+            }
+            Ok(Entry::Group(group)) => {
+                assert_eq!(name, format!("groups/{group}"));
+                false
+            }
+            Ok(Entry::Folder) => continue,
+            Err(why) => {
+                imported.leave_out(&name, why);
+                continue;
+            }
+        };
+        let Ok(contents) = unpacked.contents(index, ENTRY) else { continue };
+        assert!(contents.len() as u64 <= ENTRY);
+        total += contents.len() as u64;
+        if is_person {
+            csv::holds(&contents);
+        }
+        read.push((name, contents));
+    }
+    assert!(total <= ALL - unpacked.left);
+    assert!(imported.left_out.len() <= imported.left_out_count.min(super::NAMED));
+    assert!(imported.left_out.iter().all(|(name, why)| ![name, why].into_iter().any(|text| text.contains(char::is_control))));
+    serde_json::to_string(&imported.left_out).unwrap();
+    read
+}

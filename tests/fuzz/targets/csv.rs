@@ -1,0 +1,13 @@
+//! A person's file.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use rostro_fuzz::{FILES, seed};
+
+fn seeds() {
+    for (number, file) in FILES.iter().enumerate() {
+        seed(&number.to_string(), file.as_bytes());
+    }
+}
+
+fuzz_target!(init: seeds(), |text: &[u8]| rostro_host::fuzzing::csv(text));

@@ -1,0 +1,18 @@
+//! A form: the content type in the first line, the body below.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use rostro_fuzz::{FORM, seed};
+
+fn seeds() {
+    seed("form", format!("multipart/form-data; boundary=b\n{FORM}").as_bytes());
+    seed("quoted", format!("Multipart/Form-Data; charset=utf-8; boundary=\"b\"\n{FORM}").as_bytes());
+    seed("url_encoded", b"application/x-www-form-urlencoded\nid=alice+b&name=%C3%A9&other=1");
+}
+
+fuzz_target!(init: seeds(), |input: &[u8]| {
+    let mut lines = input.splitn(2, |byte| *byte == b'\n');
+    let (content_type, body) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+    rostro_host::fuzzing::multipart(content_type, body);
+    rostro_host::fuzzing::url_encoded(body);
+});
