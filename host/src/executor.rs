@@ -161,7 +161,7 @@ impl Executor {
             Ok(Err(_)) => Err(ExecutorError::Panicked),
             Err(_) => Err(self.late()),
         };
-        waiter.is_done();
+        waiter.done();
         result
     }
 }

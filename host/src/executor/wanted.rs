@@ -55,8 +55,8 @@ impl From<Instant> for Wanted {
 }
 
 impl Waiter {
-    /// Was answered, or told that it is too late.
-    pub(crate) fn is_done(mut self) {
+    /// They were answered, or told that it is too late.
+    pub(crate) fn done(mut self) {
         self.0 = None;
     }
 }
@@ -84,7 +84,7 @@ mod tests {
         drop(waiter);
         assert!(copy.is_over() && copy.is_given_up() && cut.is_given_up());
         let (wanted, waiter) = Wanted::by_a_waiter(soon);
-        waiter.is_done();
+        waiter.done();
         assert!(!wanted.is_over());
     }
 }
