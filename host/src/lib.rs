@@ -45,6 +45,7 @@ mod selftest;
 mod serve;
 mod service;
 mod settings;
+mod signals;
 mod state;
 mod telemetry;
 mod tls;

@@ -81,7 +81,6 @@ pub(crate) async fn serve(
             }
         };
         let Some(share) = shares.take(peer) else {
-            tracing::debug!("{} has {SHARE} connections already", peer.ip());
             continue;
         };
         let connection = Connection { peer, app: app.clone(), watcher: graceful.watcher(), stopped: stopped.clone(), head: patience.head };
@@ -126,6 +125,9 @@ impl Shares {
             return None;
         }
         *count += 1;
+        if *count == SHARE {
+            tracing::warn!("{} has {SHARE} connections, as many as one address may have", peer.ip());
+        }
         drop(counts);
         Some(Share { shares: Arc::clone(self), client })
     }

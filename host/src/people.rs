@@ -15,7 +15,7 @@ use crate::person::{ContractId, PersonId, Sample};
 use crate::revision::Revision;
 use crate::run::RunError;
 
-pub(crate) use turns::Turns;
+pub(crate) use turns::{Turn, Turns};
 pub(crate) use view::View;
 use view::{Key, matched};
 
@@ -127,8 +127,8 @@ impl People {
             let _order = self.locked();
             match templates.and_then(|templates| Ok(view.fill(&id, templates)?)) {
                 Ok(()) => {}
-                // The time of the start as a whole, and no fault of this file: each after it would fail alike.
-                Err(error @ PeopleError::Run(RunError::Deadline { .. })) => return Err(error),
+                // No fault of this file, such as the time of the start as a whole: each after it would fail alike.
+                Err(PeopleError::Run(error)) if error.is_of_the_moment() => return Err(error.into()),
                 Err(error) => {
                     view.note_missing(&id);
                     problems.push(Problem::new(path, FileError::Unusable(error.into())));
@@ -200,23 +200,20 @@ impl People {
     }
 
     /// Removes a person: from every search before the return, from every group, and from the disk, whatever contract they are known by.
-    /// Whether there was one. An enrolment of theirs that is under way ends first.
+    /// Whether there was one. The turn at them is held meanwhile, so that an enrolment of theirs that is under way ends first.
     ///
     /// # Errors
     ///
-    /// If the gallery cannot be written; the person may be recognised as before then.
-    pub(crate) fn remove(&self, id: &PersonId, deadline: Instant) -> Result<bool, PeopleError> {
-        let _turn = self.turns.wait(id, deadline)?;
-        let was_there = {
-            let views = self.locked();
-            let was_there = self.gallery.remove(id)?;
-            for view in views.iter().filter_map(Weak::upgrade) {
-                view.remove(id)?;
-            }
-            was_there
-        };
-        // Also of somebody who was not there: an attempt before may have ended in between.
+    /// If a group or the gallery cannot be written; the person may be recognised as before then.
+    pub(crate) fn remove(&self, turn: &Turn) -> Result<bool, PeopleError> {
+        let id = turn.id();
+        // First, so that whoever asks again after a failure is told the truth of whether there was somebody.
         self.groups.forget(id)?;
+        let views = self.locked();
+        let was_there = self.gallery.remove(id)?;
+        for view in views.iter().filter_map(Weak::upgrade) {
+            view.remove(id)?;
+        }
         Ok(was_there)
     }
 
@@ -245,6 +242,10 @@ fn seen_by(view: &View, samples: &[Sample]) -> Seen {
     }
     match view.templates_of(samples, Instant::now() + TEMPLATE) {
         Ok(templates) => Seen::As(templates.unwrap_or_default()),
+        Err(error @ PeopleError::Run(RunError::Crowded(_))) => {
+            tracing::warn!("a policy that is not active was not asked for somebody's templates; it will not recognise them: {error}");
+            Seen::Wrongly
+        }
         Err(error) => {
             tracing::warn!(
                 "a policy that is not active fails at somebody's templates and is not asked again; it will not recognise them: {error}"

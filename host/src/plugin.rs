@@ -86,6 +86,8 @@ pub enum PluginError {
 pub struct Plugin {
     inner: Arc<Inner>,
     limits: Arc<Limits>,
+    /// Whether its memory is not of what requests share.
+    is_apart: bool,
 }
 
 struct Inner {
@@ -130,7 +132,7 @@ impl Plugin {
         let digest = Sha256Digest::of(bytes);
         let limits = Arc::new(engine.limits().clone());
         let inner = Inner { engine: engine.clone(), digest, pre, vision, policy, imports, exports, seconds: EachHalf::default() };
-        Ok(Self { inner: Arc::new(inner), limits })
+        Ok(Self { inner: Arc::new(inner), limits, is_apart: false })
     }
 
     /// The same component, held to these limits.
@@ -139,10 +141,11 @@ impl Plugin {
         Self { limits, ..self }
     }
 
-    /// The same component, not held to a time of its own: for what is no request, and done where others go first.
+    /// The same component, not held to a time of its own, nor to the memory that requests share: for what is no request, is done where others go
+    /// first, and must not fail for their pictures.
     #[must_use]
     pub(crate) fn unhurried(&self) -> Self {
-        self.clone().within(Arc::new(self.limits.unhurried()))
+        Self { is_apart: true, ..self.clone().within(Arc::new(self.limits.unhurried())) }
     }
 
     /// What its instances are held to.
@@ -208,7 +211,8 @@ impl Plugin {
         let limits = &*self.limits;
         let end = limits.end(wanted.until());
         let meter = engine.meters().of(half);
-        let mut store = Store::new(engine.wasmtime(), GuestState::new(limits, meter.clone(), given, models, wanted, end));
+        let counted = if self.is_apart { meter.apart() } else { meter.clone() };
+        let mut store = Store::new(engine.wasmtime(), GuestState::new(limits, counted, given, models, wanted, end));
         store.limiter(|state| state);
         store.set_hostcall_fuel(limits.transfer_bytes());
         store.set_max_component_handles(limits.handles());

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use wasmtime::Trap;
 use wasmtime::component::ResourceTableError;
+use wasmtime::{PoolConcurrencyLimitError, Trap};
 use wasmtime_wasi::I32Exit;
 
 use crate::bindings::{
@@ -78,6 +78,13 @@ pub struct Run {
     vision: Option<Guest>,
     policy: Option<Guest>,
     stages: Vec<(String, Duration)>,
+}
+
+impl RunError {
+    /// Whether it may be otherwise at another moment, whoever asks for what.
+    pub(crate) fn is_of_the_moment(&self) -> bool {
+        matches!(self, Self::Deadline { .. } | Self::GivenUp | Self::Crowded(_))
+    }
 }
 
 impl Run {
@@ -284,6 +291,10 @@ fn missing(half: &str) -> RunError {
 
 fn failure(guest: &Guest, error: &wasmtime::Error) -> RunError {
     let state = guest.store.data();
+    // Whatever else it was: its models failed at the moment that nobody waited any more, and what it made of that is no fault of its own.
+    if state.is_given_up() {
+        return RunError::GivenUp;
+    }
     match limit_hidden(error, state.limits()) {
         Some(limit) => RunError::Limit(limit),
         None if is_interrupted(error) => state.stopped(),
@@ -322,6 +333,9 @@ fn classify(error: &wasmtime::Error, stderr: String) -> RunError {
     }
     if let Some(crowded) = error.downcast_ref::<Crowded>() {
         return RunError::Crowded(crowded.clone());
+    }
+    if error.is::<PoolConcurrencyLimitError>() {
+        return RunError::Crowded(Crowded::Places);
     }
     if let Some(I32Exit(status)) = error.downcast_ref::<I32Exit>() {
         return RunError::Trap { cause: format!("it exited with status {status}"), stderr };

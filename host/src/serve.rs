@@ -17,7 +17,7 @@ use crate::executor::Executor;
 use crate::files::read_at_most;
 use crate::gallery::{CsvGallery, GalleryError};
 use crate::groups::{Groups, GroupsError};
-use crate::http::{self, Doorkeeper};
+use crate::http::{self, Doorkeeper, Gate};
 use crate::inference::{LoadError, OnnxRuntime};
 use crate::keyring::{Keyring, KeyringError};
 use crate::listener::{self, Patience};
@@ -27,6 +27,7 @@ use crate::reload::Reload;
 use crate::runtime::{self, RuntimeError};
 use crate::selftest::{SelfTest, SelfTestFolderError};
 use crate::service::Service;
+use crate::signals::{Signals, Told};
 use crate::tls::{Tls, TlsError};
 use crate::traffic::Traffic;
 
@@ -114,8 +115,9 @@ pub(crate) fn run(config: Config, source: Source, args: ServeArgs) -> Result<(),
         .thread_name("rostro-http")
         .build()?;
     let served = runtime.block_on(async {
-        // From here on a hang-up is no end.
-        let hangups = Hangups::new();
+        // From here on a hang-up is no end, and an end is an orderly one.
+        let hangups = Signals::new(Told::HangUp);
+        let ends = [Told::Interrupt, Told::Terminate].map(Signals::new);
         // The cheapest things that can be wrong come first: a taken port is told at once.
         let listener = bind(config.listen, "--listen").await?;
         let address = listener.local_addr()?;
@@ -125,8 +127,22 @@ pub(crate) fn run(config: Config, source: Source, args: ServeArgs) -> Result<(),
         };
         let keys = config.api_keys.as_deref().map(Keyring::read).transpose()?;
         let tls = config.tls.as_ref().map(|(certificate, key)| Tls::new(certificate, key)).transpose()?;
+        let is_secret = tls.is_some();
         let tokens = config.admin_token_file.as_deref().map(Keyring::read).transpose()?;
-        let (service, deployment, executor) = tokio::task::block_in_place(|| assemble(&config))?;
+        let config = Arc::new(config);
+        let gate = Gate::new();
+        // From here on whoever asks is told that the service is starting, or waits.
+        let front = gate.router(config.deadline);
+        let mut serving = tokio::spawn(serve_until_told(listener, front, tls.clone(), patience(&config), ends));
+        let assembling = tokio::task::spawn_blocking({
+            let config = Arc::clone(&config);
+            move || assemble(&config)
+        });
+        let (service, deployment, executor) = tokio::select! {
+            assembled = assembling => assembled.map_err(io::Error::other)??,
+            // Told to stop before it could begin.
+            _ = &mut serving => return Ok(()),
+        };
         let traffic = Traffic::default();
         let service = Arc::new(service);
         let (app, people) = http::app(Arc::clone(&service), config.bodies, &Doorkeeper::new(keys.clone()), &traffic);
@@ -135,10 +151,11 @@ pub(crate) fn run(config: Config, source: Source, args: ServeArgs) -> Result<(),
             let app = admin::app(Arc::clone(&deployment), executor.clone(), traffic, tokens.clone(), people);
             tokio::spawn(listener::serve(listener, app, None, patience(&config), std::future::pending()));
         }
-        let reload = Reload { source, in_force: args, keys, tokens, tls: tls.clone(), service, executor, deployment };
+        let reload = Reload { source, in_force: args, keys, tokens, tls, service, executor, deployment };
         tokio::spawn(reload_when_told(hangups, reload));
-        tracing::info!("serving on {}://{address}", if tls.is_some() { "https" } else { "http" });
-        serve_until_told(listener, app, tls, patience(&config)).await;
+        gate.open(app);
+        tracing::info!("serving on {}://{address}", if is_secret { "https" } else { "http" });
+        serving.await.map_err(io::Error::other)?;
         Ok(())
     });
     // Work that nobody waits for any more, such as a run of a model, does not hold up the end.
@@ -219,9 +236,13 @@ fn tell(report: &Report, config: &Config) {
 }
 
 /// Serves until a signal, then lets accepted requests finish within [`GRACE`].
-async fn serve_until_told(listener: TcpListener, app: axum::Router, tls: Option<Tls>, patience: Patience) {
+async fn serve_until_told(listener: TcpListener, app: axum::Router, tls: Option<Tls>, patience: Patience, mut ends: [Signals; 2]) {
     let stop = async {
-        told_to_stop().await;
+        let [interrupt, terminate] = &mut ends;
+        tokio::select! {
+            () = interrupt.next() => {}
+            () = terminate.next() => {}
+        }
         tracing::info!("stopping: no new requests; those accepted have {} s", GRACE.as_secs());
     };
     if !listener::serve(listener, app, tls, patience, stop).await {
@@ -229,59 +250,8 @@ async fn serve_until_told(listener: TcpListener, app: axum::Router, tls: Option<
     }
 }
 
-async fn told_to_stop() {
-    let interrupt = tokio::signal::ctrl_c();
-    #[cfg(unix)]
-    {
-        let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(terminate) => terminate,
-            Err(error) => {
-                tracing::warn!("cannot listen for SIGTERM: {error}");
-                let _ = interrupt.await;
-                return;
-            }
-        };
-        tokio::select! {
-            _ = interrupt => {}
-            _ = terminate.recv() => {}
-        }
-    }
-    #[cfg(not(unix))]
-    let _ = interrupt.await;
-}
-
-/// SIGHUP, by which operators and systemd ask for configuration, keys and certificates to be read again.
-struct Hangups {
-    #[cfg(unix)]
-    signal: Option<tokio::signal::unix::Signal>,
-}
-
-impl Hangups {
-    fn new() -> Self {
-        #[cfg(unix)]
-        {
-            let signal = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
-            let signal = signal.inspect_err(|error| tracing::warn!("cannot listen for SIGHUP: {error}")).ok();
-            Self { signal }
-        }
-        #[cfg(not(unix))]
-        Self {}
-    }
-
-    /// Waits for the next.
-    async fn next(&mut self) {
-        #[cfg(unix)]
-        if let Some(signal) = &mut self.signal
-            && signal.recv().await.is_some()
-        {
-            return;
-        }
-        std::future::pending().await
-    }
-}
-
 /// Reads again what may change while the service runs, whenever it is told to.
-async fn reload_when_told(mut hangups: Hangups, mut reload: Reload) {
+async fn reload_when_told(mut hangups: Signals, mut reload: Reload) {
     loop {
         hangups.next().await;
         tokio::task::block_in_place(|| reload.reload());

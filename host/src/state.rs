@@ -106,6 +106,11 @@ impl GuestState {
         self.wanted.is_over()
     }
 
+    /// Whether nobody waits for the guest any more.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.wanted.is_given_up()
+    }
+
     /// Why a guest was stopped: its time was up, its own or the request's, or nobody waits any more.
     pub(crate) fn stopped(&self) -> RunError {
         match self.wanted.until() < self.request.until() {

@@ -155,7 +155,9 @@ fn pictures_that_are_small_as_files_and_large_as_pixels_are_decoded_one_at_a_tim
             scope.spawn(|| server.recognize(bomb.clone()).ok());
         }
     });
-    println!("two at a time: {} MiB at the peak", peak_mib(&server));
+    let peak = peak_mib(&server);
+    println!("two at a time: {peak} MiB at the peak");
+    assert!(peak < 600, "{peak} MiB");
     server.recognize(drawn("alice-probe.png")).ok();
 }
 

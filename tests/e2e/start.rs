@@ -145,3 +145,54 @@ fn a_service_told_to_stop_ends_with_success() {
     server.recognize(drawn("empty.png")).ok();
     assert_eq!(server.terminate(), Some(0));
 }
+
+#[test]
+fn health_is_told_before_the_service_is_ready_and_other_requests_wait_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    // A port that is free, or was a moment ago.
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut command = rostro();
+    command.args(["serve", "--admin", "off", "--pack", "testing", "--listen", &address.to_string()]);
+    // Nothing is compiled yet, which takes a while.
+    for (flag, name) in [("--gallery", "gallery"), ("--state", "state"), ("--compiled", "compiled")] {
+        command.arg(flag).arg(folder.path().join(name));
+    }
+    command.arg("--pipeline").arg(component("insightface"));
+    let server = command.stderr(std::process::Stdio::null()).spawn().unwrap();
+    let mut server = scopeguard::guard(server, |mut server| {
+        let _ = server.kill();
+        let _ = server.wait();
+    });
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let get = |path: &str| agent.get(format!("http://{address}{path}")).call().map(|answer| answer.status().as_u16());
+    let begun = std::time::Instant::now();
+    while get("/healthz").is_err() {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(10), "nobody listens");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert_eq!(get("/readyz").unwrap(), 503, "it is not ready yet");
+    let mut answer =
+        agent.post(format!("http://{address}/process_frame")).header("content-type", "image/png").send(&drawn("alice-probe.png")).unwrap();
+    assert_eq!(answer.status(), 200, "{}", answer.body_mut().read_to_string().unwrap());
+    assert_eq!((get("/readyz").unwrap(), get("/healthz").unwrap()), (200, 200));
+    assert!(server.try_wait().unwrap().is_none());
+}
+
+#[test]
+fn a_service_that_is_told_to_stop_before_it_is_ready_stops() {
+    let folder = tempfile::tempdir().unwrap();
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut command = rostro();
+    command.args(["serve", "--admin", "off", "--pack", "testing", "--listen", &address.to_string()]);
+    for (flag, name) in [("--gallery", "gallery"), ("--state", "state"), ("--compiled", "compiled")] {
+        command.arg(flag).arg(folder.path().join(name));
+    }
+    let mut server = command.arg("--pipeline").arg(component("insightface")).stderr(std::process::Stdio::null()).spawn().unwrap();
+    while std::net::TcpStream::connect(address).is_err() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let begun = std::time::Instant::now();
+    assert!(std::process::Command::new("kill").args(["-TERM", &server.id().to_string()]).status().unwrap().success());
+    assert_eq!(server.wait().unwrap().code(), Some(0));
+    assert!(begun.elapsed() < std::time::Duration::from_secs(8), "{:?}", begun.elapsed());
+}

@@ -9,6 +9,7 @@ use axum::response::Response;
 
 use super::Admin;
 use crate::deployment::Actor;
+use crate::executor::Client;
 use crate::http::{ApiError, host, origin};
 use crate::keyring::{Entry, Keyring};
 
@@ -28,8 +29,10 @@ impl Entry for Operator {
 /// Lets a request in, with who it is from, or turns it away.
 pub(super) async fn admit(State(admin): State<Admin>, mut request: Request, next: Next) -> Result<Response, ApiError> {
     let who = who(admin.tokens.as_ref(), host(&request), request.headers())?;
-    let from = origin(request.extensions().get::<ConnectInfo<SocketAddr>>());
+    let connection = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    let (from, client) = (origin(connection), Client::of(connection));
     request.extensions_mut().insert(Actor { who, from });
+    request.extensions_mut().insert(client);
     Ok(next.run(request).await)
 }
 

@@ -25,7 +25,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::deployment::{Actor, ChangeError, Deployment, Given, Outcome, RevisionStatus, Statuses};
 use crate::digest::Sha256Digest;
 use crate::executor::Executor;
-use crate::http::{ApiError, Asked, method_not_allowed, observe, panicked};
+use crate::http::{ApiError, Asked, is_full, method_not_allowed, observe, panicked};
 use crate::keyring::Keyring;
 use crate::plugin::PluginError;
 use crate::traffic::Traffic;
@@ -305,6 +305,7 @@ fn refusal(error: ChangeError) -> ApiError {
         ChangeError::Plugin(PluginError::TooLarge { .. }) => (StatusCode::PAYLOAD_TOO_LARGE, "component_too_large"),
         ChangeError::NoPolicy | ChangeError::Plugin(_) => (StatusCode::BAD_REQUEST, "invalid_component"),
         ChangeError::Pack(_) => (StatusCode::BAD_REQUEST, "pack_unusable"),
+        ChangeError::State(cause) if is_full(cause) => (StatusCode::INSUFFICIENT_STORAGE, "storage_full"),
         ChangeError::State(_) => return ApiError::internal("state_unwritable", message.clone(), message),
     };
     let refused = ApiError::new(status, code, message);

@@ -1,4 +1,4 @@
-//! Who changed which revision serves: a line of JSON for each, appended and never changed.
+//! Who changed which revision serves, and who enrolled, deleted or grouped people: a line of JSON for each, appended and never changed.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};

@@ -19,14 +19,12 @@ mod workshop;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Instant;
 
 use arc_swap::ArcSwap;
 
 use crate::digest::Sha256Digest;
 use crate::models::PackError;
-use crate::people::{PeopleError, Report};
-use crate::person::PersonId;
+use crate::people::{PeopleError, Report, Turn};
 use crate::plugin::MAX_COMPONENT_BYTES;
 
 pub(crate) use audit::Actor;
@@ -210,8 +208,8 @@ impl Deployment {
     /// # Errors
     ///
     /// If the gallery cannot be written.
-    pub(crate) fn delete_person(&self, id: &PersonId, actor: &Actor, deadline: Instant) -> Result<bool, PeopleError> {
-        let deleted = self.workshop.people.remove(id, deadline);
+    pub(crate) fn delete_person(&self, turn: &Turn, actor: &Actor) -> Result<bool, PeopleError> {
+        let deleted = self.workshop.people.remove(turn);
         let outcome = match &deleted {
             Ok(true) => "done",
             Ok(false) => "unchanged",

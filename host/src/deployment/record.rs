@@ -169,6 +169,7 @@ pub enum StateError {
         /// Where.
         folder: PathBuf,
         /// Why it failed.
+        #[source]
         cause: io::Error,
     },
     /// Another process has it.

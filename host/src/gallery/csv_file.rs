@@ -45,6 +45,9 @@ pub enum FileError {
     /// The header is another. It is not quoted: a file without one begins with an embedding.
     #[error("the header does not begin with `image_number,embedding`")]
     Header,
+    /// It ends within the header, or is of zeros: what a crash may leave of a file.
+    #[error("it is cut off")]
+    CutOff,
     /// A row is not what it should be.
     #[error("row {row}: {what}")]
     Row {
@@ -62,13 +65,20 @@ pub enum FileError {
 }
 
 impl FileError {
-    /// Whether the content is at fault: the file was read, and is no person's. What could not be read may be whole.
+    /// Whether the file was read, and is a person's that is damaged.
     pub(super) fn is_damage(&self) -> bool {
         match self {
-            Self::Csv(_) | Self::TooLarge(_) | Self::Header | Self::Row { .. } | Self::Empty => true,
-            // Another policy may make templates of what is unusable to this one.
+            Self::Csv(_) | Self::CutOff | Self::Row { .. } | Self::Empty => true,
+            // Somebody else's file, of which there may be many in a folder that was named by mistake.
+            Self::Header | Self::TooLarge(_) => false,
+            // What could not be read may be whole, and another policy may make templates of what is unusable to this one.
             Self::Name(_) | Self::NotAFile | Self::Io(_) | Self::Unusable(_) => false,
         }
+    }
+
+    /// Whether the file was read, and is no person's: what is in it must not be lost where a person is written in its place.
+    pub(super) fn is_content(&self) -> bool {
+        self.is_damage() || matches!(self, Self::Header | Self::TooLarge(_))
     }
 }
 
@@ -93,7 +103,15 @@ pub(super) fn read(path: &Path) -> Result<Vec<Sample>, FileError> {
 /// Reads samples out of CSV, which may come from anywhere.
 pub(crate) fn parse(text: impl Read) -> Result<Vec<Sample>, FileError> {
     let mut reader = csv::Reader::from_reader(text);
-    let header = reader.headers()?.clone();
+    let header = match reader.headers() {
+        Ok(header) => header.clone(),
+        Err(error) if error.is_io_error() => return Err(error.into()),
+        Err(_) => return Err(FileError::Header),
+    };
+    let begin = header.iter().collect::<Vec<_>>().join(",");
+    if FIRST_COLUMNS.join(",").strip_prefix(&begin).is_some_and(|rest| !rest.is_empty()) || begin.starts_with('\0') {
+        return Err(FileError::CutOff);
+    }
     if !FIRST_COLUMNS.iter().enumerate().all(|(index, name)| header.get(index) == Some(name)) {
         return Err(FileError::Header);
     }
@@ -191,7 +209,9 @@ mod tests {
     #[test]
     fn what_is_no_persons_file_says_why() {
         for (text, wanted) in [
-            ("", "the header does not begin with `image_number,embedding`"),
+            ("", "it is cut off"),
+            ("image_number,emb", "it is cut off"),
+            ("\0\0\0\0", "it is cut off"),
             ("name,age\nx,1\n", "the header does not begin with"),
             ("image_number,embedding\n", "no rows"),
             ("image_number,embedding\n1,\n", "row 1: number 1 of the embedding is no finite number"),

@@ -89,7 +89,7 @@ impl CsvGallery {
     fn rescue(&self, path: &Path) -> io::Result<Vec<Sample>> {
         match csv_file::read(path) {
             Ok(samples) => Ok(self.marked(samples)),
-            Err(cause) if cause.is_damage() => {
+            Err(cause) if cause.is_content() => {
                 let aside = Some(damaged::set_aside(&self.folder, path)?);
                 tracing::warn!("{}", Problem { path: path.to_owned(), cause, aside }.to_string().escape_debug());
                 Ok(Vec::new())

@@ -1,7 +1,8 @@
 //! Reading what callers send within bounds: of each part, and of all requests together.
 
+use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,45 +14,81 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::ApiError;
+use crate::executor::Client;
 
 /// The unit in which memory is reserved, in bytes: an image is many of them, and a semaphore counts up to 2^32.
 const UNIT: usize = 1024;
 
 /// The memory for bodies, of all requests together. Who finds none left is told to come back: waiting would hold what others need.
 #[derive(Clone, Debug)]
-pub(super) struct BodyMemory(Arc<Semaphore>);
+pub(super) struct BodyMemory {
+    all: Arc<Semaphore>,
+    shares: Arc<Shares>,
+    /// The client's, if it is known whose bodies these are.
+    own: Option<Arc<Semaphore>>,
+}
+
+/// What each client may have of it.
+#[derive(Debug)]
+struct Shares {
+    most: usize,
+    of: Mutex<HashMap<Client, Weak<Semaphore>>>,
+}
 
 impl BodyMemory {
-    pub(super) fn new(bytes: usize) -> Self {
-        Self(Arc::new(Semaphore::new((bytes / UNIT).clamp(1, u32::MAX as usize))))
+    /// So many bytes, of which one client has at most a share.
+    pub(super) fn new(bytes: usize, share: usize) -> Self {
+        let shares = Shares { most: units(share), of: Mutex::default() };
+        Self { all: Arc::new(Semaphore::new(units(bytes))), shares: Arc::new(shares), own: None }
+    }
+
+    /// The same for this client's bodies.
+    pub(super) fn of(&self, client: &Client) -> Self {
+        let mut shares = self.shares.of.lock().unwrap_or_else(PoisonError::into_inner);
+        shares.retain(|_, share| share.strong_count() > 0);
+        let there = shares.get(client).and_then(Weak::upgrade);
+        let own = there.unwrap_or_else(|| {
+            let share = Arc::new(Semaphore::new(self.shares.most));
+            shares.insert(client.clone(), Arc::downgrade(&share));
+            share
+        });
+        Self { own: Some(own), ..self.clone() }
     }
 
     /// Whether nothing of `bytes` is held.
     #[cfg(any(test, fuzzing))]
     pub(super) fn is_free(&self, bytes: usize) -> bool {
-        self.0.available_permits() == bytes / UNIT
+        self.all.available_permits() == bytes / UNIT
     }
 
     /// Begins to collect at most `most` bytes.
     pub(super) fn collect(&self, most: usize) -> Collector {
-        Collector { memory: Arc::clone(&self.0), most, content: BytesMut::new(), held: None }
+        Collector { memory: self.clone(), most, content: BytesMut::new(), held: Held::default() }
     }
 }
 
 /// Bytes as they arrive, with the memory that is reserved for them.
 #[derive(Debug)]
 pub(super) struct Collector {
-    memory: Arc<Semaphore>,
+    memory: BodyMemory,
     most: usize,
     content: BytesMut,
-    held: Option<OwnedSemaphorePermit>,
+    held: Held,
+}
+
+/// What is reserved: of all memory, and of the client's share.
+#[derive(Debug, Default)]
+struct Held {
+    units: usize,
+    all: Option<OwnedSemaphorePermit>,
+    own: Option<OwnedSemaphorePermit>,
 }
 
 /// All bytes, and their memory: it is free again when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Content {
     pub(crate) bytes: Bytes,
-    _held: Option<OwnedSemaphorePermit>,
+    _held: Held,
 }
 
 impl Collector {
@@ -60,15 +97,11 @@ impl Collector {
         if self.content.len() + chunk.len() > self.most {
             return Ok(false);
         }
-        let reserved = self.held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        let wanted = (self.content.len() + chunk.len()).div_ceil(UNIT).saturating_sub(reserved);
+        let wanted = (self.content.len() + chunk.len()).div_ceil(UNIT).saturating_sub(self.held.units);
         if wanted > 0 {
-            let units = u32::try_from(wanted).unwrap_or(u32::MAX);
-            let more = Arc::clone(&self.memory).try_acquire_many_owned(units).map_err(|_| ApiError::overloaded())?;
-            match &mut self.held {
-                Some(held) => held.merge(more),
-                empty => *empty = Some(more),
-            }
+            reserve(Some(&self.memory.all), &mut self.held.all, wanted)?;
+            reserve(self.memory.own.as_ref(), &mut self.held.own, wanted)?;
+            self.held.units += wanted;
         }
         self.content.extend_from_slice(chunk);
         Ok(true)
@@ -77,6 +110,22 @@ impl Collector {
     pub(super) fn finish(self) -> Content {
         Content { bytes: self.content.freeze(), _held: self.held }
     }
+}
+
+fn units(bytes: usize) -> usize {
+    (bytes / UNIT).clamp(1, u32::MAX as usize)
+}
+
+/// Reserves more of some memory.
+fn reserve(memory: Option<&Arc<Semaphore>>, held: &mut Option<OwnedSemaphorePermit>, units: usize) -> Result<(), ApiError> {
+    let Some(memory) = memory else { return Ok(()) };
+    let units = u32::try_from(units).unwrap_or(u32::MAX);
+    let more = Arc::clone(memory).try_acquire_many_owned(units).map_err(|_| ApiError::overloaded())?;
+    match held {
+        Some(held) => held.merge(more),
+        empty => *empty = Some(more),
+    }
+    Ok(())
 }
 
 /// Reads a body that is not a form; none if it does not fit.
@@ -154,17 +203,32 @@ mod tests {
 
     #[test]
     fn memory_is_reserved_as_bytes_come_and_free_when_they_are_dropped() {
-        let memory = BodyMemory::new(4 * UNIT);
+        let memory = BodyMemory::new(4 * UNIT, 4 * UNIT);
         let mut first = memory.collect(10 * UNIT);
         assert!(first.push(&[1; 2 * UNIT]).unwrap() && first.push(&[2; UNIT + 1]).unwrap());
         let mut second = memory.collect(UNIT);
         assert_eq!(second.push(&[3]).unwrap_err().code, "overloaded");
         let first = first.finish();
-        assert_eq!((first.bytes.len(), memory.0.available_permits()), (3 * UNIT + 1, 0));
+        assert_eq!((first.bytes.len(), memory.all.available_permits()), (3 * UNIT + 1, 0));
         drop(first);
         assert!(second.push(&[3]).unwrap());
         assert!(!second.push(&[3; UNIT]).unwrap(), "more than its own limit");
         drop(second);
-        assert_eq!(memory.0.available_permits(), 4);
+        assert_eq!(memory.all.available_permits(), 4);
+    }
+
+    #[test]
+    fn one_client_leaves_memory_to_the_others() {
+        let memory = BodyMemory::new(4 * UNIT, 2 * UNIT);
+        let of = |name: &str| memory.of(&Client::Key(name.into())).collect(10 * UNIT);
+        let (mut first, mut second) = (of("a"), of("a"));
+        assert!(first.push(&[1; UNIT]).unwrap() && second.push(&[1; UNIT]).unwrap());
+        assert_eq!(first.push(&[1]).unwrap_err().code, "overloaded");
+        let mut other = of("b");
+        assert!(other.push(&[1; UNIT]).unwrap());
+        drop((first, second, other));
+        assert_eq!(memory.all.available_permits(), 4);
+        assert!(of("a").push(&[1; 2 * UNIT]).unwrap(), "what was reserved for nothing is free, too");
+        assert_eq!(memory.shares.of.lock().unwrap().len(), 1);
     }
 }

@@ -104,7 +104,7 @@ pub(super) async fn process_images(
     request: Request,
 ) -> Result<(PipelineHeader, Json<EnrollAnswer>), ApiError> {
     let errand = app.service.errand(client);
-    let form = app.within(errand.deadline, form(request, &app.limits)).await?;
+    let form = app.within(errand.deadline, form(request, &app.limits.of(&errand.client))).await?;
     let id = form.text(&IDS).ok_or_else(|| ApiError::bad_request("student_id_missing", "Field 'student_id' is required."))?;
     let id: PersonId =
         id.parse().map_err(|error| ApiError::bad_request("invalid_student_id", format!("Field 'student_id' is not valid: {error}.")))?;

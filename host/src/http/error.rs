@@ -150,7 +150,7 @@ fn deadline(cause: impl ToString) -> ApiError {
 }
 
 /// Whether the disk is full.
-fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
+pub(crate) fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
     std::iter::successors(Some(error), |error| error.source())
         .filter_map(|error| error.downcast_ref::<std::io::Error>())
         .any(|error| matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded))

@@ -11,6 +11,7 @@ use axum::http::{StatusCode, header};
 
 use super::body::{self, BodyMemory, Content};
 use super::error::ApiError;
+use crate::executor::Client;
 use crate::service::Photo;
 
 /// The longest text field that is taken, in bytes; the longest that means anything is an id of 128.
@@ -31,6 +32,13 @@ pub(super) struct FormLimits {
     pub(super) body_bytes: usize,
     /// What all requests together may hold.
     pub(super) memory: BodyMemory,
+}
+
+impl FormLimits {
+    /// The same for what this client sends.
+    pub(super) fn of(&self, client: &Client) -> Self {
+        Self { memory: self.memory.of(client), ..self.clone() }
+    }
 }
 
 /// The fields of a form that are of use.

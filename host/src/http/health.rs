@@ -1,13 +1,13 @@
 //! Whether the service is there, and what serves.
 //!
-//! The port takes connections as soon as it is bound and answers them once a revision is ready, tried, and knows everybody: that either is
-//! answered says so.
+//! Requests are answered once a revision is ready, tried, and knows everybody. Until then only these are: see [`super::gate`].
 
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::openapi::ErrorAnswer;
 use super::{App, PipelineInfo};
 
 /// That the process answers.
@@ -30,7 +30,10 @@ pub(super) async fn healthz() -> Json<Alive> {
 }
 
 /// Whether requests are answered, and by what.
-#[utoipa::path(get, path = "/readyz", tag = "health", responses((status = 200, description = "They are", body = Ready)))]
+#[utoipa::path(get, path = "/readyz", tag = "health", responses(
+    (status = 200, description = "They are", body = Ready),
+    (status = 503, description = "The service is starting", body = ErrorAnswer)
+))]
 pub(super) async fn readyz(State(app): State<App>) -> Json<Ready> {
     Json(Ready { status: "ready", pipeline: PipelineInfo::of(&app.service.active()) })
 }

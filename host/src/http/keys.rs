@@ -133,9 +133,9 @@ pub(super) async fn admit(State(door): State<Door>, mut request: Request, next: 
     let who = key.as_ref().map_or_else(|| "anybody".to_owned(), |name| format!("key {name}"));
     let connection = request.extensions().get::<ConnectInfo<SocketAddr>>();
     let from = origin(connection);
-    let client = key.map(Client::Key).or_else(|| connection.map(|ConnectInfo(address)| Client::at(address.ip())));
+    let client = key.map_or_else(|| Client::of(connection), Client::Key);
     request.extensions_mut().insert(Actor { who, from });
-    request.extensions_mut().insert(client.unwrap_or(Client::Unknown));
+    request.extensions_mut().insert(client);
     Ok(next.run(request).await)
 }
 

@@ -1,10 +1,11 @@
-//! The HTTP interface: the two endpoints of the service that Rostro replaces, wire-compatible, and a page to try them.
+//! The HTTP interface: the two endpoints of the service that Rostro replaces, wire-compatible, what stands beside them, and pages to try them.
 
 mod body;
 mod enroll;
 mod error;
 mod extract;
 pub(crate) mod form;
+mod gate;
 mod health;
 mod keys;
 mod openapi;
@@ -34,9 +35,10 @@ use utoipa_axum::routes;
 
 use self::body::BodyMemory;
 pub(crate) use self::body::Content;
-pub(crate) use self::error::ApiError;
+pub(crate) use self::error::{ApiError, is_full};
 pub(crate) use self::extract::Asked;
 use self::form::{FormLimits, body_too_large};
+pub(crate) use self::gate::Gate;
 use self::keys::{Door, Scope, admit};
 pub(crate) use self::keys::{Doorkeeper, Scopes};
 use self::openapi::Document;
@@ -74,7 +76,9 @@ impl App {
 impl App {
     fn new(service: Arc<Service>, limits: BodyLimits, traffic: Traffic) -> Self {
         let BodyLimits { body_bytes, image_bytes, memory_bytes } = limits;
-        let limits = FormLimits { file_bytes: image_bytes.min(body_bytes), body_bytes, memory: BodyMemory::new(memory_bytes) };
+        // Half, or what the largest body needs: twice itself while its parts are taken out of it.
+        let share = (memory_bytes / 2).max(2 * body_bytes);
+        let limits = FormLimits { file_bytes: image_bytes.min(body_bytes), body_bytes, memory: BodyMemory::new(memory_bytes, share) };
         Self { service, limits, traffic }
     }
 }

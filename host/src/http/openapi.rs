@@ -118,9 +118,30 @@ pub(super) enum Storing {
     /// What is stored of the person cannot be read, or there are too many groups.
     #[response(status = 409)]
     Conflict(ErrorAnswer),
-    /// The disk is full; nothing was changed.
+    /// The disk is full; nothing was changed, but that an import keeps what it stored so far.
     #[response(status = 507)]
     Full(ErrorAnswer),
+}
+
+/// What becomes of a question about what is stored.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "only described")]
+pub(super) enum Stored {
+    /// What is stored of the person cannot be read, or is of another recogniser.
+    #[response(status = 409)]
+    Conflict(ErrorAnswer),
+}
+
+/// What a question gets that takes a worker.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "only described")]
+pub(super) enum Working {
+    /// The service is at capacity; `retry-after` says when to come back.
+    #[response(status = 503)]
+    Overloaded(ErrorAnswer),
+    /// The request was not done before its deadline.
+    #[response(status = 504)]
+    Deadline(ErrorAnswer),
 }
 
 /// What a change gets that has to wait for another of the same person.

@@ -95,7 +95,7 @@ pub(super) async fn process_frame(
     let begun = Instant::now();
     let preference = preference(request.headers())?;
     let errand = app.service.errand(client);
-    let Sent { image, group, schedule } = app.within(errand.deadline, frame(request, &app.limits)).await?;
+    let Sent { image, group, schedule } = app.within(errand.deadline, frame(request, &app.limits.of(&errand.client))).await?;
     let received = begun.elapsed();
     let group = members(app.service.groups(), group.as_deref(), schedule.as_deref())?;
     let (revision, answer) = app.service.recognize(image, group, &errand, preference).await;

@@ -11,6 +11,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::ModelError;
+use crate::executor::Wanted;
 use crate::traffic::BUCKETS;
 
 /// A label's name and value.
@@ -32,6 +33,7 @@ pub(super) struct Meter {
     images: Counter,
     refused: Counter,
     late: Counter,
+    given_up: Counter,
     failed: Counter,
 }
 
@@ -55,7 +57,7 @@ impl Meters {
         let help = "Time that a run waited for a session, by model; a call with several images may have several runs";
         registry.register("inference_wait_seconds", help, self.waits.clone());
         registry.register("inference_images", "Images on which a model gave an answer, by model", self.images.clone());
-        let help = "Calls of a model that gave none, by model and reason: refused (its inputs), late (no session in time) or failed";
+        let help = "Calls of a model that gave none, by model and reason: refused (its inputs), late (no session in time), given-up (nobody waits any more) or failed";
         registry.register("inference_failures", help, self.failures.clone());
     }
 
@@ -68,6 +70,7 @@ impl Meters {
             images: self.images.get_or_create_owned(&[model()]),
             refused: failures("refused"),
             late: failures("late"),
+            given_up: failures("given-up"),
             failed: failures("failed"),
         }
     }
@@ -91,8 +94,9 @@ impl Meter {
     }
 
     /// Counts one that gave no answer.
-    pub(super) fn note_failure(&self, error: &ModelError) {
+    pub(super) fn note_failure(&self, error: &ModelError, wanted: &Wanted) {
         match error {
+            ModelError::Late { .. } if wanted.is_given_up() => self.given_up.inc(),
             ModelError::Late { .. } => self.late.inc(),
             _ => self.failed.inc(),
         };
@@ -101,6 +105,8 @@ impl Meter {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     #[test]
@@ -111,7 +117,11 @@ mod tests {
             let meter = meters.of(name);
             meter.note(3, Duration::from_millis(7));
             meter.note_refusal();
-            meter.note_failure(&ModelError::Late { name: name.to_owned() });
+            let (late, (given_up, waiter)) = (Wanted::from(Instant::now()), Wanted::by_a_waiter(Instant::now()));
+            drop(waiter);
+            for wanted in [late, given_up] {
+                meter.note_failure(&ModelError::Late { name: name.to_owned() }, &wanted);
+            }
             meters.waits(name).observe(0.0);
         }
         let mut registry = Registry::with_prefix("rostro");
@@ -125,10 +135,11 @@ mod tests {
             "rostro_inference_images_total{model=\"recognizer\"} 150",
             "rostro_inference_failures_total{model=\"detector\",reason=\"refused\"} 50",
             "rostro_inference_failures_total{model=\"detector\",reason=\"late\"} 50",
+            "rostro_inference_failures_total{model=\"detector\",reason=\"given-up\"} 50",
             "rostro_inference_failures_total{model=\"detector\",reason=\"failed\"} 0",
         ] {
             assert!(text.lines().any(|other| other == line), "{line} is not in {text}");
         }
-        assert_eq!(text.matches("rostro_inference_failures_total").count(), 6);
+        assert_eq!(text.matches("rostro_inference_failures_total").count(), 8);
     }
 }

@@ -177,7 +177,7 @@ impl Model {
         };
         match &ran {
             Ok(_) => model.meter.note(images, begun.elapsed()),
-            Err(error) => model.meter.note_failure(error),
+            Err(error) => model.meter.note_failure(error, wanted),
         }
         ran
     }

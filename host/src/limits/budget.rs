@@ -15,9 +15,16 @@ struct Shared {
 
 /// The others have what a guest wanted. It is nobody's fault, and may be otherwise soon.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("all guests together may have {} MiB (`--max-guests-mib`), and the others leave too little of it", .all >> 20)]
-pub struct Crowded {
-    all: usize,
+pub enum Crowded {
+    /// Memory.
+    #[error("all guests together may have {} MiB (`--max-guests-mib`), and the others leave too little of it", .all >> 20)]
+    Memory {
+        /// What all may have, in bytes.
+        all: usize,
+    },
+    /// A place among the instances.
+    #[error("as many instances are at work as there may be at a time")]
+    Places,
 }
 
 impl Budget {
@@ -33,7 +40,7 @@ impl Budget {
     /// If there is not as much left.
     pub(super) fn take(&self, bytes: usize) -> Result<(), Crowded> {
         let taken = self.0.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes));
-        taken.map(drop).map_err(|_| Crowded { all: self.0.all })
+        taken.map(drop).map_err(|_| Crowded::Memory { all: self.0.all })
     }
 
     /// Gives back what was taken.

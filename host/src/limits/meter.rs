@@ -111,6 +111,11 @@ impl Meter {
         self.memory.get()
     }
 
+    /// The same, with memory that is not of what all have together.
+    pub(crate) fn apart(&self) -> Self {
+        Self { budget: Budget::new(usize::MAX), ..self.clone() }
+    }
+
     /// The memory that all guests have together.
     pub(super) fn budget(&self) -> &Budget {
         &self.budget

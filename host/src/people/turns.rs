@@ -47,6 +47,13 @@ impl Turns {
     }
 }
 
+impl Turn {
+    /// Whose it is.
+    pub(crate) fn id(&self) -> &PersonId {
+        &self.id
+    }
+}
+
 impl Drop for Turn {
     fn drop(&mut self) {
         drop(self.guard.take());

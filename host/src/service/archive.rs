@@ -230,6 +230,7 @@ impl Service {
         }
         let templates = match live.view.templates_of(&samples, deadline) {
             Ok(templates) => templates.unwrap_or_default(),
+            Err(PeopleError::Run(error)) if error.is_of_the_moment() => return Err(Left::Failed(error.into())),
             Err(error) => return Err(Left::Out(format!("no templates can be made of it: {error}"))),
         };
         self.people.replace(id, &samples, &live.view, &templates).map(drop).map_err(Left::of)

@@ -1,11 +1,12 @@
 //! The people who are stored: who they are, what they are matched by, their groups, and their end.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::{Service, ServiceError};
 use crate::deployment::Actor;
+use crate::executor::{Errand, Wanted};
 use crate::groups::{GroupId, Groups};
+use crate::people::Turn;
 use crate::person::{ContractId, PersonId, Sample};
 use crate::revision::Revision;
 
@@ -60,12 +61,26 @@ impl Service {
     /// # Errors
     ///
     /// If what is stored cannot be read, or the policy cannot make templates of it.
-    pub(crate) fn templates(&self, id: &PersonId, deadline: Instant) -> Result<Option<PersonTemplates>, ServiceError> {
-        let Some(samples) = self.people.samples(id)? else { return Ok(None) };
-        let live = self.deployment.active();
-        let vectors = live.view.templates_of(&samples, deadline)?.unwrap_or_default();
-        let contract = live.revision.contract();
-        Ok(Some(PersonTemplates { contract: contract.id.clone(), dimension: contract.dimension, vectors }))
+    pub(crate) async fn templates(self: &Arc<Self>, id: PersonId, errand: &Errand) -> Result<Option<PersonTemplates>, ServiceError> {
+        let service = Arc::clone(self);
+        let make = move |wanted: Wanted| {
+            let Some(samples) = service.people.samples(&id)? else { return Ok(None) };
+            let live = service.deployment.active();
+            let vectors = live.view.templates_of(&samples, wanted.until())?.unwrap_or_default();
+            let contract = live.revision.contract();
+            Ok(Some(PersonTemplates { contract: contract.id.clone(), dimension: contract.dimension, vectors }))
+        };
+        // A policy makes them, which is work for a worker.
+        self.executor.run(errand, move |wanted| (make(wanted), ())).await?
+    }
+
+    /// The right to change a person, waited for without a thread.
+    ///
+    /// # Errors
+    ///
+    /// If it does not come before the deadline.
+    pub(crate) async fn turn(&self, id: &PersonId) -> Result<Turn, ServiceError> {
+        Ok(self.people.turns().take(id, self.deadline()).await?)
     }
 
     /// Writes down that somebody changed a group, in which nobody is named.
@@ -78,18 +93,18 @@ impl Service {
     /// # Errors
     ///
     /// If the gallery or a group cannot be written.
-    pub(crate) fn delete(&self, id: &PersonId, actor: &Actor, deadline: Instant) -> Result<bool, ServiceError> {
-        Ok(self.deployment.delete_person(id, actor, deadline)?)
+    pub(crate) fn delete(&self, turn: &Turn, actor: &Actor) -> Result<bool, ServiceError> {
+        Ok(self.deployment.delete_person(turn, actor)?)
     }
 
-    /// Puts a person into a group, which is made if there is none; whether they were not in it before, or nothing if there is no such person.
+    /// Puts a person into a group, which is made if there is none; whether they were not in it before, or nothing if there is no such person. Nobody
+    /// is deleted meanwhile, and then in a group all the same: their turn is held.
     ///
     /// # Errors
     ///
     /// If the group cannot be written.
-    pub(crate) fn add_to_group(&self, group: &GroupId, id: &PersonId, deadline: Instant) -> Result<Option<bool>, ServiceError> {
-        // Nobody is deleted meanwhile, and then in a group all the same.
-        let _turn = self.people.turns().wait(id, deadline)?;
+    pub(crate) fn add_to_group(&self, group: &GroupId, turn: &Turn) -> Result<Option<bool>, ServiceError> {
+        let id = turn.id();
         if self.deployment.active().view.knows(id).is_none() {
             return Ok(None);
         }

@@ -53,23 +53,24 @@ fn what_is_damaged_is_set_aside_and_all_else_stays_where_it_is() {
     let other = folder.path().join(OTHER_CONTRACTS).join("1111111111111111");
     fs::create_dir_all(&other).unwrap();
     let half = &whole[..whole.len() / 2];
-    let cases: [(&str, &[u8]); 6] = [
+    let cases: [(&str, &[u8]); 7] = [
         ("half.csv", &half[..half.len() - 1]),
         ("empty.csv", b""),
         ("zeros.csv", &[0; 4096]),
         ("no id.csv", b""),
         ("notes.txt", b""),
-        (".contracts/1111111111111111/zeros.csv", b"\xff\xfe"),
+        ("others.csv", b"name,marks\nalice,1\n"),
+        (".contracts/1111111111111111/zeros.csv", &[0; 512]),
     ];
     for (name, bytes) in cases {
         fs::write(folder.path().join(name), bytes).unwrap();
     }
     fs::create_dir(folder.path().join("folder.csv")).unwrap();
     std::os::unix::fs::symlink("/etc/passwd", folder.path().join("link.csv")).unwrap();
-    let left = ["folder.csv", "link.csv", "no id.csv"];
+    let left = ["folder.csv", "link.csv", "no id.csv", "others.csv"];
     assert_eq!(
         set_aside(&CsvGallery::beside(folder.path())),
-        [vec![], vec!["zeros.csv", "empty.csv", "folder.csv", "half.csv", "link.csv", "no id.csv", "zeros.csv"]]
+        [vec![], vec!["zeros.csv", "empty.csv", "folder.csv", "half.csv", "link.csv", "no id.csv", "others.csv", "zeros.csv"]]
     );
     assert_eq!(set_aside(&gallery), [vec!["zeros.csv", "empty.csv", "half.csv", "zeros.csv.1"], left.to_vec()]);
     assert_eq!(set_aside(&gallery), [vec![], left.to_vec()], "the next start has nothing more to do");

@@ -12,7 +12,7 @@ const BODY: usize = 2048;
 const MEMORY: usize = 1 << 20;
 
 fn limits(body_bytes: usize) -> FormLimits {
-    FormLimits { file_bytes: FILE, body_bytes, memory: BodyMemory::new(MEMORY) }
+    FormLimits { file_bytes: FILE, body_bytes, memory: BodyMemory::new(MEMORY, MEMORY) }
 }
 
 fn request(content_type: &[u8], body: Vec<u8>) -> Option<Request> {

@@ -133,7 +133,7 @@ async fn look(
 ) -> Result<(PipelineHeader, Json<FacesAnswer>), ApiError> {
     let begun = Instant::now();
     let errand = app.service.errand(client);
-    let sent = app.within(errand.deadline, frame(request, &app.limits)).await?;
+    let sent = app.within(errand.deadline, frame(request, &app.limits.of(&errand.client))).await?;
     let received = begun.elapsed();
     let (revision, answer) = app.service.look(vec![sent.image], purpose, &errand).await;
     let Looked { revision: by, analyses, mut stages } = answer.map_err(|error| ApiError::of_service(error).on(revision))?;
@@ -166,7 +166,7 @@ pub(super) async fn compare(
 ) -> Result<(PipelineHeader, Json<CompareAnswer>), ApiError> {
     let begun = Instant::now();
     let errand = app.service.errand(client);
-    let images = app.within(errand.deadline, pair(request, &app.limits)).await?;
+    let images = app.within(errand.deadline, pair(request, &app.limits.of(&errand.client))).await?;
     let received = begun.elapsed();
     let (revision, answer) = app.service.look(images.into(), Purpose::Recognize, &errand).await;
     let Looked { revision: by, analyses, mut stages } = answer.map_err(|error| ApiError::of_service(error).on(revision))?;

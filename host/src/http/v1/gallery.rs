@@ -14,8 +14,9 @@ use utoipa::ToSchema;
 
 use super::blocking;
 use crate::deployment::Actor;
+use crate::executor::Client;
 use crate::http::body;
-use crate::http::error::ApiError;
+use crate::http::error::{ApiError, is_full};
 use crate::http::form::body_too_large;
 use crate::http::openapi::{Admission, Archive, Asking, Sending, Storing, Waiting};
 use crate::http::{App, ContentType};
@@ -71,13 +72,14 @@ pub(super) async fn export(State(app): State<App>, Extension(actor): Extension<A
 pub(super) async fn import(
     State(app): State<App>,
     Extension(actor): Extension<Actor>,
+    Extension(client): Extension<Client>,
     request: Request,
 ) -> Result<Json<ImportAnswer>, ApiError> {
     if ContentType::of(request.headers()) != ContentType::Zip {
         return Err(ApiError::unsupported_media_type("an archive as application/zip"));
     }
     let most = app.limits.body_bytes;
-    let content = app.within(app.service.deadline(), body::read(request.into_body(), app.limits.memory.collect(most))).await?;
+    let content = app.within(app.service.deadline(), body::read(request.into_body(), app.limits.of(&client).memory.collect(most))).await?;
     let content = content.ok_or_else(|| body_too_large(most))?;
     let Imported { people, groups, left_out, left_out_count } = blocking(move || {
         // Whole, with the memory that is reserved for it: the caller may go before it is done.
@@ -100,7 +102,7 @@ fn failed(error: ArchiveError) -> ApiError {
         ArchiveError::Service(error) => {
             ApiError::of_service(error).saying("The archive was not taken, or not given, as a whole; what was stored so far stays.")
         }
-        ArchiveError::Io(error) if error.kind() == std::io::ErrorKind::StorageFull => {
+        ArchiveError::Io(error) if is_full(&error) => {
             ApiError::new(StatusCode::INSUFFICIENT_STORAGE, "storage_full", "There is no room for the archive.")
         }
         ArchiveError::Io(error) => ApiError::internal("archive_failed", "The archive could not be written.", error),

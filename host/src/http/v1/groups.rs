@@ -105,9 +105,9 @@ pub(super) async fn add(
     InPath((name, id)): InPath<(String, String)>,
 ) -> Result<Json<ChangedAnswer>, ApiError> {
     let (group, id) = (group(&name)?, person(&id)?);
-    let deadline = app.service.deadline();
+    let turn = app.service.turn(&id).await.map_err(ApiError::of_service)?;
     let changed = blocking(move || {
-        let changed = app.service.add_to_group(&group, &id, deadline).map_err(ApiError::of_service)?;
+        let changed = app.service.add_to_group(&group, &turn).map_err(ApiError::of_service)?;
         app.service.note_group(&actor, "add-to-group", changed == Some(true));
         Ok(changed)
     })

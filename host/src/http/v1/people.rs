@@ -11,7 +11,7 @@ use crate::executor::Client;
 use crate::http::enroll::{EnrollAnswer, Photos};
 use crate::http::error::ApiError;
 use crate::http::extract::{Asked, InPath};
-use crate::http::openapi::{Admission, Asking, Missing, PhotosForm, Sending, Storing, Waiting};
+use crate::http::openapi::{Admission, Asking, Missing, PhotosForm, Sending, Stored, Storing, Waiting, Working};
 use crate::http::request::RequestId;
 use crate::http::{App, PipelineHeader};
 use crate::person::PersonId;
@@ -114,7 +114,7 @@ pub(super) async fn list(State(app): State<App>, Asked(query): Asked<ListQuery>)
     path = "/v1/people/{id}",
     tag = "manage",
     params(("id" = String, Path, description = "The person's id")),
-    responses((status = 200, description = "What is stored", body = PersonAnswer), Admission, Missing, Asking, Storing)
+    responses((status = 200, description = "What is stored", body = PersonAnswer), Admission, Missing, Asking, Stored)
 )]
 pub(super) async fn show(State(app): State<App>, InPath(id): InPath<String>) -> Result<Json<PersonAnswer>, ApiError> {
     let id = person(&id)?;
@@ -136,21 +136,22 @@ pub(super) async fn show(State(app): State<App>, InPath(id): InPath<String>) -> 
     path = "/v1/people/{id}/embedding",
     tag = "manage",
     params(("id" = String, Path, description = "The person's id")),
-    responses((status = 200, description = "Their templates", body = EmbeddingAnswer), Admission, Missing, Asking, Storing)
+    responses((status = 200, description = "Their templates", body = EmbeddingAnswer), Admission, Missing, Asking, Stored, Working)
 )]
-pub(super) async fn embedding(State(app): State<App>, InPath(id): InPath<String>) -> Result<Json<EmbeddingAnswer>, ApiError> {
+pub(super) async fn embedding(
+    State(app): State<App>,
+    Extension(client): Extension<Client>,
+    InPath(id): InPath<String>,
+) -> Result<Json<EmbeddingAnswer>, ApiError> {
     let id = person(&id)?;
-    let deadline = app.service.deadline();
-    blocking(move || {
-        let templates = app.service.templates(&id, deadline).map_err(ApiError::of_service)?.ok_or_else(unknown_person)?;
-        let (contract, dimension, templates) = (templates.contract.to_string(), templates.dimension, templates.vectors);
-        if templates.is_empty() {
-            let message = "The person is stored with embeddings of another recogniser; enrol them again.";
-            return Err(ApiError::new(axum::http::StatusCode::CONFLICT, "needs_enrolment", message));
-        }
-        Ok(Json(EmbeddingAnswer { id: id.to_string(), contract, dimension, templates }))
-    })
-    .await
+    let errand = app.service.errand(client);
+    let templates = app.service.templates(id.clone(), &errand).await.map_err(ApiError::of_service)?.ok_or_else(unknown_person)?;
+    let (contract, dimension, templates) = (templates.contract.to_string(), templates.dimension, templates.vectors);
+    if templates.is_empty() {
+        let message = "The person is stored with embeddings of another recogniser; enrol them again.";
+        return Err(ApiError::new(axum::http::StatusCode::CONFLICT, "needs_enrolment", message));
+    }
+    Ok(Json(EmbeddingAnswer { id: id.to_string(), contract, dimension, templates }))
 }
 
 /// Delete a person: from every search, every group and the disk.
@@ -167,8 +168,8 @@ pub(super) async fn delete(
     InPath(id): InPath<String>,
 ) -> Result<Json<DeletedAnswer>, ApiError> {
     let id = person(&id)?;
-    let deadline = app.service.deadline();
-    let deleted = blocking(move || app.service.delete(&id, &actor, deadline).map_err(ApiError::of_deletion)).await?;
+    let turn = app.service.turn(&id).await.map_err(ApiError::of_deletion)?;
+    let deleted = blocking(move || app.service.delete(&turn, &actor).map_err(ApiError::of_deletion)).await?;
     Ok(Json(DeletedAnswer { deleted }))
 }
 
@@ -191,7 +192,7 @@ pub(super) async fn add_photos(
 ) -> Result<(PipelineHeader, Json<EnrollAnswer>), ApiError> {
     let id = person(&id)?;
     let errand = app.service.errand(client);
-    let photos = app.within(errand.deadline, Photos::read(request, &app.limits)).await?;
+    let photos = app.within(errand.deadline, Photos::read(request, &app.limits.of(&errand.client))).await?;
     EnrollAnswer::enroll(&app, id, photos, Mode::Add, &actor, &request_id, &errand).await
 }
 
