@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
-use crate::steps::{cargo, root, step, succeed, succeeds};
+use crate::steps::{cargo, debian_packages, on_path, root, step, succeed, succeeds};
 
 /// The version of cargo-fuzz that is known to work with the compiler in use.
 const VERSION: &str = "0.13.2";
@@ -101,9 +101,7 @@ struct Outcome {
 
 /// Builds the targets, runs each as long as is said, prints a table, and fails if any input broke one.
 pub(crate) fn run(args: &FuzzArgs) -> Result<()> {
-    if !succeeds(cargo().args(["fuzz", "--version"])) {
-        bail!("cargo-fuzz is missing; run: cargo install cargo-fuzz --locked --version {VERSION}");
-    }
+    tools()?;
     for target in &args.targets {
         step(&format!("building {}", target.name()), || succeed(&mut target.command("build")))?;
     }
@@ -115,6 +113,20 @@ pub(crate) fn run(args: &FuzzArgs) -> Result<()> {
     }
     let failures: Vec<String> = outcomes.iter().filter(|outcome| !outcome.succeeded).map(Outcome::failure).collect();
     if failures.is_empty() { Ok(()) } else { bail!("{}", failures.join("\n")) }
+}
+
+/// Makes sure that cargo-fuzz is there, and the compiler that libFuzzer is built with.
+fn tools() -> Result<()> {
+    if !on_path("c++") {
+        if !on_path("dpkg") {
+            bail!("libFuzzer is built with a C++ compiler, and there is no `c++`; install one");
+        }
+        debian_packages(&["g++"])?;
+    }
+    if succeeds(cargo().args(["fuzz", "--version"])) {
+        return Ok(());
+    }
+    step("cargo-fuzz", || succeed(cargo().args(["install", "--quiet", "cargo-fuzz", "--locked", "--version", VERSION])))
 }
 
 /// Runs the targets, some at a time.
