@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use libfuzzer_sys::fuzz_target;
 use rostro_fuzz::pictures::{self, PIXELS};
-use rostro_host::{Cores, Engine, Limits, OnnxRuntime, Pack, Plugin, Purpose, Revision, RunError, Tuning};
+use rostro_host::{Cores, Engine, Limits, OnnxRuntime, Pack, Plugin, Purpose, Revision, RunError, Tuning, printed_lines};
 use rostro_sdk::decode::{DecodeError, decode_at_least};
 
 /// Longer than the fuzzer waits: it reports what is slow.
@@ -53,17 +53,24 @@ fn pipelines() -> Pipelines {
 enum Said {
     Size(u32, u32),
     TooLarge(u32, u32, u64),
-    Undecodable,
+    /// For this reason.
+    Undecodable(String),
+}
+
+impl Said {
+    /// Of a reason the words count: the host bounds it and puts it on one line.
+    fn undecodable(why: &str) -> Self {
+        let why = printed_lines(&why.chars().take(500).collect::<String>());
+        assert!(!why.is_empty());
+        Self::Undecodable(why.split_whitespace().collect::<Vec<_>>().join(" "))
+    }
 }
 
 fn in_sandbox(pipeline: &Arc<Revision>, bytes: &[u8]) -> Said {
     match pipeline.begin(Instant::now() + PATIENCE).analyze(bytes, Purpose::Detect) {
         Ok(analysis) => Said::Size(analysis.width, analysis.height),
         Err(RunError::TooLarge { width, height, max_pixels }) => Said::TooLarge(width, height, max_pixels),
-        Err(RunError::Undecodable(why)) => {
-            assert!(!why.is_empty());
-            Said::Undecodable
-        }
+        Err(RunError::Undecodable(why)) => Said::undecodable(&why),
         // Some kilobytes do not unpack to a guest's memory: a limit is no answer either.
         Err(error) => panic!("{error:?}"),
     }
@@ -73,7 +80,7 @@ fn natively(bytes: &[u8], least: u32) -> Said {
     match decode_at_least(bytes, PIXELS, least) {
         Ok(decoded) => Said::Size(decoded.full.0, decoded.full.1),
         Err(DecodeError::TooLarge { width, height, max_pixels }) => Said::TooLarge(width, height, max_pixels),
-        Err(DecodeError::Undecodable(_)) => Said::Undecodable,
+        Err(DecodeError::Undecodable(why)) => Said::undecodable(&why),
     }
 }
 
