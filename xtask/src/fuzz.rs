@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
-use crate::steps::{cargo, root, step, succeed, succeeds};
+use crate::steps::{cargo, debian_packages, on_path, root, step, succeed, succeeds};
 
 /// The version of cargo-fuzz that is known to work with the compiler in use.
 const VERSION: &str = "0.13.2";
@@ -58,6 +58,8 @@ enum Target {
     GuestOutput,
     /// Pictures, as they are decoded in the sandbox
     ImageDecode,
+    /// Pictures in the sandbox itself
+    SandboxDecode,
 }
 
 fn minutes(text: &str) -> Result<f64, String> {
@@ -68,6 +70,12 @@ fn minutes(text: &str) -> Result<f64, String> {
 impl Target {
     fn name(self) -> String {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    /// Another target whose inputs it is given too, and only reads.
+    fn also_reads(self) -> Option<Self> {
+        // WebAssembly is not instrumented: what reaches more of a decoder is found natively.
+        (self == Self::SandboxDecode).then_some(Self::ImageDecode)
     }
 
     /// A command of cargo-fuzz about it.
@@ -93,9 +101,7 @@ struct Outcome {
 
 /// Builds the targets, runs each as long as is said, prints a table, and fails if any input broke one.
 pub(crate) fn run(args: &FuzzArgs) -> Result<()> {
-    if !succeeds(cargo().args(["fuzz", "--version"])) {
-        bail!("cargo-fuzz is missing; run: cargo install cargo-fuzz --locked --version {VERSION}");
-    }
+    tools()?;
     for target in &args.targets {
         step(&format!("building {}", target.name()), || succeed(&mut target.command("build")))?;
     }
@@ -107,6 +113,20 @@ pub(crate) fn run(args: &FuzzArgs) -> Result<()> {
     }
     let failures: Vec<String> = outcomes.iter().filter(|outcome| !outcome.succeeded).map(Outcome::failure).collect();
     if failures.is_empty() { Ok(()) } else { bail!("{}", failures.join("\n")) }
+}
+
+/// Makes sure that cargo-fuzz is there, and the compiler that libFuzzer is built with.
+fn tools() -> Result<()> {
+    if !on_path("c++") {
+        if !on_path("dpkg") {
+            bail!("libFuzzer is built with a C++ compiler, and there is no `c++`; install one");
+        }
+        debian_packages(&["g++"])?;
+    }
+    if succeeds(cargo().args(["fuzz", "--version"])) {
+        return Ok(());
+    }
+    step("cargo-fuzz", || succeed(cargo().args(["install", "--quiet", "cargo-fuzz", "--locked", "--version", VERSION])))
 }
 
 /// Runs the targets, some at a time.
@@ -126,18 +146,20 @@ fn all(waiting: &Mutex<VecDeque<Target>>, args: &FuzzArgs) -> Result<Vec<Outcome
 
 /// Runs one target. It goes on where it ended the last time: what covered more is kept in its corpus.
 fn fuzz(target: Target, minutes: f64) -> Result<Outcome> {
-    let folder = |of: &str| root().join(FOLDER).join(of).join(target.name());
-    let (corpus, logs) = (folder("corpus"), root().join(FOLDER).join("target/logs"));
-    for folder in [&corpus, &logs] {
+    let corpus = |of: Target| root().join(FOLDER).join("corpus").join(of.name());
+    let corpora: Vec<PathBuf> = [Some(target), target.also_reads()].into_iter().flatten().map(corpus).collect();
+    let logs = root().join(FOLDER).join("target/logs");
+    for folder in corpora.iter().chain([&logs]) {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
     let log = logs.join(format!("{}.log", target.name()));
     let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
     eprintln!("   {}: {}", target.name(), log.display());
     let mut fuzz = target.command("run");
-    fuzz.arg(&corpus).arg("--").arg(format!("-max_total_time={}", (minutes * 60.0).ceil())).arg("-print_final_stats=1");
+    // The first is written to.
+    fuzz.args(&corpora).arg("--").arg(format!("-max_total_time={}", (minutes * 60.0).ceil())).arg("-print_final_stats=1");
     fuzz.arg(format!("-timeout={SLOWEST}")).arg(format!("-rss_limit_mb={MEMORY}"));
-    let status = fuzz.env("ROSTRO_FUZZ_SEEDS", &corpus).stdout(output.try_clone()?).stderr(output).status();
+    let status = fuzz.env("ROSTRO_FUZZ_SEEDS", corpus(target)).stdout(output.try_clone()?).stderr(output).status();
     let succeeded = status.context("cannot run cargo fuzz")?.success();
     let said = fs::read(&log).with_context(|| format!("cannot read {}", log.display()))?;
     Ok(Outcome::read(target, &String::from_utf8_lossy(&said), log, succeeded))

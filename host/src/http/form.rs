@@ -172,7 +172,8 @@ pub(crate) mod property;
 mod tests {
     use proptest::prelude::*;
 
-    use super::property::{holds, read};
+    use super::property::{LITTLE, MUCH, holds, read};
+    use super::{LONGEST_TEXT, MOST_FILES};
 
     const TYPE: &[u8] = b"multipart/form-data; boundary=b";
 
@@ -186,9 +187,23 @@ mod tests {
 
     #[test]
     fn the_wanted_parts_are_read() {
-        let read = read(TYPE, form(&GOOD)).unwrap();
+        let read = read(TYPE, form(&GOOD), LITTLE).unwrap();
         let files: Vec<&str> = read.files.iter().map(|photo| photo.file_name.as_str()).collect();
         assert_eq!((read.text(&["id"]), files), (Some("alice"), vec!["a.jpg", "unnamed"]));
+    }
+
+    #[test]
+    fn as_many_files_and_as_long_texts_are_read_as_are_taken_and_more_is_refused() {
+        let files = |count| form(&vec![("name=\"images\"; filename=\"a\"", "x"); count]);
+        let text = |length| form(&[("name=\"id\"", &*"a".repeat(length))]);
+        for (most, more, refusal) in
+            [(files(MOST_FILES), files(MOST_FILES + 1), "too_many_images"), (text(LONGEST_TEXT), text(LONGEST_TEXT + 1), "field_too_long")]
+        {
+            assert!(read(TYPE, most.clone(), MUCH).is_ok());
+            assert_eq!(read(TYPE, more.clone(), MUCH).unwrap_err().code, refusal);
+            holds(TYPE, &most);
+            holds(TYPE, &more);
+        }
     }
 
     proptest! {

@@ -1,5 +1,7 @@
 //! What the fuzz targets have in common: where they begin.
 
+pub mod pictures;
+
 use std::path::Path;
 
 /// Writes an input to begin with into the folder that `ROSTRO_FUZZ_SEEDS` names; without one, a target begins with nothing.
