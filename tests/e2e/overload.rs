@@ -5,12 +5,14 @@ use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::harness::{BOUNDARY, Options, Server, drawn, file, multipart, text};
+use ureq::http::Method;
+
+use crate::harness::{BOUNDARY, Options, Server, component, drawn, file, multipart, text};
+use crate::operator::{bytes, metrics};
 
 /// A number of `/metrics`.
 fn metric(server: &Server, line: &str) -> u64 {
-    let metrics = ureq::get(format!("{}/metrics", server.admin)).call().unwrap().body_mut().read_to_string().unwrap();
-    let value = metrics.lines().find_map(|other| other.strip_prefix(line)?.strip_prefix(' ').map(str::to_owned));
+    let value = metrics(server).lines().find_map(|other| other.strip_prefix(line)?.strip_prefix(' ').map(str::to_owned));
     value.map_or(0, |value| value.parse().unwrap())
 }
 
@@ -160,6 +162,60 @@ fn guests_together_have_the_memory_that_they_may_and_one_too_many_is_told_to_com
     server.recognize(picture).ok();
     server.enroll("alice", [drawn("alice-1.png")]).ok();
     assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
+}
+
+#[test]
+fn what_is_no_request_does_not_fail_for_pictures_that_have_all_the_memory() {
+    let server = Options::drawn().arg("--workers", "2").arg("--limit", "memory-mib=160").arg("--max-guests-mib", "160").start();
+    for id in ["alice", "bob", "carol"] {
+        server.enroll(id, [drawn("alice-1.png")]).ok();
+    }
+    let archive = ureq::get(format!("{}/v1/gallery", server.admin)).call().unwrap().body_mut().read_to_vec().unwrap();
+    let (picture, stop, refused) = (slow(), AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    match server.recognize(picture.clone()).status {
+                        200 => {}
+                        503 => drop(refused.fetch_add(1, Ordering::Relaxed)),
+                        status => panic!("{status}"),
+                    }
+                }
+            });
+        }
+        while refused.load(Ordering::Relaxed) < 3 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let staged = server.stage(&bytes(component("attendance-policy")), "");
+        let imported = server.ask_admin(&Method::POST, "/v1/gallery", &archive, &[("content-type", "application/zip")]);
+        stop.store(true, Ordering::Relaxed);
+        assert_eq!((&staged["state"], &staged["known"]), (&"staged".into(), &3.into()), "{staged}");
+        let imported = imported.ok();
+        assert_eq!((&imported["people"], &imported["left_out_count"]), (&3.into(), &0.into()), "{imported}");
+    });
+    println!("{} pictures found no memory meanwhile", refused.into_inner());
+}
+
+#[test]
+fn a_flood_of_questions_about_templates_takes_its_turns_and_fails_nobody() {
+    let server = Options::drawn().arg("--queue", "200").start();
+    server.enroll("alice", [drawn("alice-1.png")]).ok();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..40 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    server.ask_admin(&Method::GET, "/v1/people/alice/embedding", &[], &[]).ok();
+                }
+            });
+        }
+        for _ in 0..20 {
+            assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(metric(&server, &format!("rostro_revision_failures_total{{revision=\"{}\"}}", server.active())), 0);
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! What can be wrong at the start, and how the service ends: each message says how to mend it.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::harness::{Options, component, drawn, refusal, rostro};
 
@@ -21,7 +23,7 @@ fn a_pack_that_is_not_installed_says_how_to_install_it() {
 #[test]
 fn a_pack_with_a_corrupt_model_names_the_file_and_the_remedy() {
     let models = tempfile::tempdir().unwrap();
-    let install = |command: &mut std::process::Command| assert!(command.status().unwrap().success());
+    let install = |command: &mut Command| assert!(command.status().unwrap().success());
     install(rostro().args(["models", "--models"]).arg(models.path()).args(["install", "testing"]));
     let model = models.path().join("testing/detector.onnx");
     let mut bytes = std::fs::read(&model).unwrap();
@@ -146,53 +148,47 @@ fn a_service_told_to_stop_ends_with_success() {
     assert_eq!(server.terminate(), Some(0));
 }
 
-#[test]
-fn health_is_told_before_the_service_is_ready_and_other_requests_wait_for_it() {
-    let folder = tempfile::tempdir().unwrap();
+/// A service that was just begun and has nothing compiled, which takes a while; it ends with this.
+fn begun(folder: &std::path::Path) -> (scopeguard::ScopeGuard<Child, impl FnOnce(Child)>, SocketAddr) {
     // A port that is free, or was a moment ago.
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut command = rostro();
     command.args(["serve", "--admin", "off", "--pack", "testing", "--listen", &address.to_string()]);
-    // Nothing is compiled yet, which takes a while.
     for (flag, name) in [("--gallery", "gallery"), ("--state", "state"), ("--compiled", "compiled")] {
-        command.arg(flag).arg(folder.path().join(name));
+        command.arg(flag).arg(folder.join(name));
     }
-    command.arg("--pipeline").arg(component("insightface"));
-    let server = command.stderr(std::process::Stdio::null()).spawn().unwrap();
-    let mut server = scopeguard::guard(server, |mut server| {
+    let server = command.arg("--pipeline").arg(component("insightface")).stderr(Stdio::null()).spawn().unwrap();
+    let server = scopeguard::guard(server, |mut server| {
         let _ = server.kill();
         let _ = server.wait();
     });
-    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-    let get = |path: &str| agent.get(format!("http://{address}{path}")).call().map(|answer| answer.status().as_u16());
-    let begun = std::time::Instant::now();
-    while get("/healthz").is_err() {
-        assert!(begun.elapsed() < std::time::Duration::from_secs(10), "nobody listens");
-        std::thread::sleep(std::time::Duration::from_millis(5));
+    let begun = Instant::now();
+    while TcpStream::connect(address).is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "nobody listens");
+        std::thread::sleep(Duration::from_millis(5));
     }
-    assert_eq!(get("/readyz").unwrap(), 503, "it is not ready yet");
-    let mut answer =
-        agent.post(format!("http://{address}/process_frame")).header("content-type", "image/png").send(&drawn("alice-probe.png")).unwrap();
+    (server, address)
+}
+
+#[test]
+fn health_is_told_before_the_service_is_ready_and_other_requests_wait_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_server, address) = begun(folder.path());
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let get = |path: &str| agent.get(format!("http://{address}{path}")).call().unwrap().status().as_u16();
+    assert_eq!((get("/healthz"), get("/readyz")), (200, 503), "it is not ready yet");
+    let frame = agent.post(format!("http://{address}/process_frame")).header("content-type", "image/png");
+    let mut answer = frame.send(&drawn("alice-probe.png")).unwrap();
     assert_eq!(answer.status(), 200, "{}", answer.body_mut().read_to_string().unwrap());
-    assert_eq!((get("/readyz").unwrap(), get("/healthz").unwrap()), (200, 200));
-    assert!(server.try_wait().unwrap().is_none());
+    assert_eq!((get("/healthz"), get("/readyz")), (200, 200));
 }
 
 #[test]
 fn a_service_that_is_told_to_stop_before_it_is_ready_stops() {
     let folder = tempfile::tempdir().unwrap();
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let mut command = rostro();
-    command.args(["serve", "--admin", "off", "--pack", "testing", "--listen", &address.to_string()]);
-    for (flag, name) in [("--gallery", "gallery"), ("--state", "state"), ("--compiled", "compiled")] {
-        command.arg(flag).arg(folder.path().join(name));
-    }
-    let mut server = command.arg("--pipeline").arg(component("insightface")).stderr(std::process::Stdio::null()).spawn().unwrap();
-    while std::net::TcpStream::connect(address).is_err() {
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-    let begun = std::time::Instant::now();
-    assert!(std::process::Command::new("kill").args(["-TERM", &server.id().to_string()]).status().unwrap().success());
+    let (mut server, _) = begun(folder.path());
+    let told = Instant::now();
+    assert!(Command::new("kill").args(["-TERM", &server.id().to_string()]).status().unwrap().success());
     assert_eq!(server.wait().unwrap().code(), Some(0));
-    assert!(begun.elapsed() < std::time::Duration::from_secs(8), "{:?}", begun.elapsed());
+    assert!(told.elapsed() < Duration::from_secs(8), "{:?}", told.elapsed());
 }
