@@ -25,6 +25,22 @@ pub(crate) fn read_at_most(path: &Path, most: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// The largest file that an operator writes by hand: configuration, keys, certificates.
+const SMALL: usize = 1 << 20;
+
+/// Reads such a file.
+///
+/// # Errors
+///
+/// If it cannot be read, is no regular file, or is far larger than anybody writes.
+pub(crate) fn read_small(path: &Path) -> io::Result<Vec<u8>> {
+    let bytes = read_at_most(path, SMALL)?;
+    match bytes.len() > SMALL {
+        true => Err(io::Error::new(ErrorKind::FileTooLarge, "it is larger than 1 MiB")),
+        false => Ok(bytes),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

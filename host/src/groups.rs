@@ -217,9 +217,11 @@ impl Groups {
         if !self.groups.load().contains_key(group) {
             return Ok(false);
         }
-        fs::remove_file(self.folder.join(group.to_string()))
-            .and_then(|()| File::open(&self.folder)?.sync_all())
-            .map_err(self.failed("write"))?;
+        match fs::remove_file(self.folder.join(group.to_string())).and_then(|()| File::open(&self.folder)?.sync_all()) {
+            // Somebody else removed it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            removed => removed.map_err(self.failed("write"))?,
+        }
         self.publish(group, None);
         Ok(true)
     }

@@ -10,13 +10,10 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use crate::files::read_at_most;
+use crate::files::read_small;
 
 /// Shorter secrets can be guessed.
 const SHORTEST: usize = 16;
-
-/// The largest file, in bytes: ten thousand secrets.
-const LARGEST: usize = 1 << 20;
 
 /// What is written in a line beside name and secret, and so what the secrets are.
 pub(crate) trait Entry: Sized + Send + Sync + 'static {
@@ -125,10 +122,7 @@ impl<E: Entry> Keys<E> {
     fn read(file: &Path) -> Result<Self, KeyringError> {
         let [name, names] = E::NAMES;
         let unreadable = |cause| KeyringError::Unreadable { names, file: file.to_owned(), cause };
-        let bytes = read_at_most(file, LARGEST).map_err(unreadable)?;
-        if bytes.len() > LARGEST {
-            return Err(unreadable(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 1 MiB")));
-        }
+        let bytes = read_small(file).map_err(unreadable)?;
         let text = String::from_utf8(bytes).map_err(|_| unreadable(io::Error::new(io::ErrorKind::InvalidData, "it is no text")))?;
         let mut keys = Self { secret: secret().map_err(unreadable)?, owners: Vec::new() };
         for (index, line) in text.lines().enumerate() {

@@ -25,7 +25,7 @@ use crate::executor::Client;
 use crate::tls::Tls;
 
 /// The most connections at a time; further ones wait in the system's queue.
-const CONNECTIONS: usize = 1024;
+pub(crate) const CONNECTIONS: usize = 1024;
 
 /// The most of one client's: half, so that whoever takes all that they can get leaves as many to others. One more is closed at once.
 const SHARE: usize = CONNECTIONS / 2;

@@ -22,6 +22,9 @@ use view::{Key, matched};
 /// How long a policy that is not the active one may take for the templates of a person: whoever enrols waits for it.
 const TEMPLATE: Duration = Duration::from_millis(500);
 
+/// How often it is asked, if it is for no fault of its own that it does not answer: a machine that stands still for a while takes its time, too.
+const ATTEMPTS: usize = 3;
+
 /// Everybody enrolled.
 pub(crate) struct People {
     gallery: Box<dyn Gallery>,
@@ -214,6 +217,9 @@ impl People {
         for view in views.iter().filter_map(Weak::upgrade) {
             view.remove(id)?;
         }
+        drop(views);
+        // Who puts many people into a group at a time holds no turn, and may have done so in between. From now on it sees that they are gone.
+        self.groups.forget(id)?;
         Ok(was_there)
     }
 
@@ -240,12 +246,17 @@ fn seen_by(view: &View, samples: &[Sample]) -> Seen {
     if !view.is_reliable() {
         return Seen::Wrongly;
     }
-    match view.templates_of(samples, Instant::now() + TEMPLATE) {
-        Ok(templates) => Seen::As(templates.unwrap_or_default()),
-        Err(error @ PeopleError::Run(RunError::Crowded(_))) => {
-            tracing::warn!("a policy that is not active was not asked for somebody's templates; it will not recognise them: {error}");
-            Seen::Wrongly
+    let attempt = || view.templates_of(samples, Instant::now() + TEMPLATE);
+    let is_of_the_moment = |made: &Result<_, PeopleError>| matches!(made, Err(PeopleError::Run(error)) if error.is_of_the_moment());
+    let mut made = attempt();
+    for _ in 1..ATTEMPTS {
+        if !is_of_the_moment(&made) {
+            break;
         }
+        made = attempt();
+    }
+    match made {
+        Ok(templates) => Seen::As(templates.unwrap_or_default()),
         Err(error) => {
             tracing::warn!(
                 "a policy that is not active fails at somebody's templates and is not asked again; it will not recognise them: {error}"

@@ -11,6 +11,7 @@ use crate::deployment::Deployment;
 use crate::executor::Executor;
 use crate::http::Scopes;
 use crate::keyring::Keyring;
+use crate::printed::printed;
 use crate::service::Service;
 use crate::tls::Tls;
 
@@ -33,7 +34,8 @@ impl Reload {
     pub(crate) fn reload(&mut self) {
         match self.configuration() {
             Ok(()) => {}
-            Err(error) => tracing::error!("the configuration stays as it was: {error}"),
+            // It quotes the file, which may be any.
+            Err(error) => tracing::error!("the configuration stays as it was: {}", cut(&printed(&error.to_string()))),
         }
         match self.keys.as_ref().map(Keyring::reload) {
             Some(Ok(keys)) => tracing::info!(keys, "API keys read again"),
@@ -66,4 +68,9 @@ impl Reload {
         }
         Ok(())
     }
+}
+
+/// The begin of a message, which is as long as any line that is of use.
+fn cut(message: &str) -> String {
+    message.chars().take(500).collect()
 }

@@ -114,6 +114,7 @@ pub(crate) fn run(config: Config, source: Source, args: ServeArgs) -> Result<(),
         .worker_threads(config.workers.get().min(cores().get()))
         .thread_name("rostro-http")
         .build()?;
+    raise_descriptors();
     let served = runtime.block_on(async {
         // From here on a hang-up is no end, and an end is an orderly one.
         let hangups = Signals::new(Told::HangUp);
@@ -234,6 +235,31 @@ fn tell(report: &Report, config: &Config) {
     }
     tracing::info!(people = report.known, gallery = %config.gallery.display(), "gallery loaded");
 }
+
+/// Takes as many file descriptors as the system gives: two ports with their connections need more than what is usual.
+#[cfg(unix)]
+fn raise_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    /// Both ports' connections, and some for files.
+    const ENOUGH: u64 = 2 * listener::CONNECTIONS as u64 + 128;
+
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let wanted = maximum.map_or(ENOUGH, |most| most.min(ENOUGH));
+    if getrlimit(Resource::Nofile).current.is_some_and(|current| current < wanted)
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum })
+    {
+        tracing::warn!("cannot raise the number of file descriptors: {error}");
+    }
+    if wanted < ENOUGH {
+        tracing::warn!(
+            "at most {wanted} file descriptors: not every one of the connections that are taken in has one; allow {ENOUGH} (ulimit -n)"
+        );
+    }
+}
+
+#[cfg(not(unix))]
+fn raise_descriptors() {}
 
 /// Serves until a signal, then lets accepted requests finish within [`GRACE`].
 async fn serve_until_told(listener: TcpListener, app: axum::Router, tls: Option<Tls>, patience: Patience, mut ends: [Signals; 2]) {

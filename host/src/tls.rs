@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+
+use crate::files::read_small;
 
 /// What is spoken inside, the better first.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -86,13 +88,14 @@ fn read(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
         let file = file.to_owned();
         move |cause| TlsError::Unreadable { what, file, cause }
     };
-    let chain = CertificateDer::pem_file_iter(certificate)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+    let read = |file: &Path| read_small(file).map_err(pem::Error::Io);
+    let chain = read(certificate)
+        .and_then(|bytes| CertificateDer::pem_slice_iter(&bytes).collect::<Result<Vec<_>, _>>())
         .map_err(unreadable("certificate", certificate))?;
     if chain.is_empty() {
         return Err(TlsError::None { file: certificate.to_owned() });
     }
-    let private = PrivateKeyDer::from_pem_file(key).map_err(unreadable("private key", key))?;
+    let private = read(key).and_then(|bytes| PrivateKeyDer::from_pem_slice(&bytes)).map_err(unreadable("private key", key))?;
     let unusable = |cause| TlsError::Unusable { file: certificate.to_owned(), cause };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(unusable)?;

@@ -34,6 +34,14 @@ fn the_configuration_is_read_again_and_what_takes_a_restart_is_named() {
     hang_up(&server, "the configuration stays as it was");
     assert!(server.log().contains("unknown field `workerss`"), "{}", server.log());
     assert_eq!(enrolled().ok()["review"], "standard");
+    // Nor one that never ends, or waits for somebody to write it.
+    std::fs::remove_file(&file).unwrap();
+    assert!(Command::new("mkfifo").arg(&file).status().unwrap().success());
+    hang_up(&server, "the configuration stays as it was");
+    std::fs::remove_file(&file).unwrap();
+    std::fs::File::create(&file).unwrap().set_len(1 << 30).unwrap();
+    hang_up(&server, "it is larger than 1 MiB");
+    std::fs::remove_file(&file).unwrap();
 
     std::fs::write(&file, "deadline = 0.001\n").unwrap();
     hang_up(&server, "configuration read again");

@@ -76,6 +76,11 @@ impl FileError {
         }
     }
 
+    /// Whether it is somebody else's file, or no file at all.
+    pub(super) fn is_another(&self) -> bool {
+        matches!(self, Self::Header | Self::TooLarge(_) | Self::NotAFile)
+    }
+
     /// Whether the file was read, and is no person's: what is in it must not be lost where a person is written in its place.
     pub(super) fn is_content(&self) -> bool {
         self.is_damage() || matches!(self, Self::Header | Self::TooLarge(_))

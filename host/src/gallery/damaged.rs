@@ -40,7 +40,8 @@ pub(super) fn files_of(gallery: &Path, id: &PersonId) -> io::Result<Vec<PathBuf>
     let mut files = Vec::new();
     for entry in entries {
         let entry = entry?;
-        if entry.file_name().to_str().is_some_and(|name| is_of(name, id)) {
+        // A folder is none that was set aside.
+        if entry.file_name().to_str().is_some_and(|name| is_of(name, id)) && !entry.file_type()?.is_dir() {
             files.push(entry.path());
         }
     }

@@ -298,9 +298,11 @@ impl Gallery for CsvGallery {
         let others = self.other_files().map_err(failed)?.into_iter().map(|(_, path)| path);
         let others = others.filter(|path| path.file_stem().is_some_and(|name| name == stem));
         let damaged = damaged::files_of(&self.folder, id).map_err(failed)?;
+        // What is somebody else's, or no file, stays: it never was the person's.
+        let is_theirs = |path: &PathBuf| !matches!(csv_file::read(path), Err(error) if error.is_another());
         let mut was_there = false;
         // The person's own file last: until then they are still there as a whole for whoever asks again after a failure.
-        for path in others.chain(damaged).chain([self.path_of(id)]) {
+        for path in others.filter(is_theirs).chain(damaged).chain(Some(self.path_of(id)).filter(is_theirs)) {
             match fs::remove_file(&path) {
                 Ok(()) => {
                     was_there = true;

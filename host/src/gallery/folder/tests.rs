@@ -201,3 +201,21 @@ fn a_write_that_fails_leaves_the_old_file() {
     assert!(folder.path().join("s6.csv/keep").exists());
     assert_eq!(folder.path().read_dir().unwrap().count(), 1, "nothing unfinished is left");
 }
+
+#[test]
+fn deletion_leaves_what_is_not_the_persons() {
+    let folder = tempfile::tempdir().unwrap();
+    let gallery = CsvGallery::open(folder.path()).unwrap();
+    let others = folder.path().join("marks.csv");
+    fs::write(&others, "name,marks\nalice,1\n").unwrap();
+    fs::create_dir_all(folder.path().join("folder.csv")).unwrap();
+    fs::create_dir_all(folder.path().join(".damaged/folder.csv")).unwrap();
+    std::os::unix::fs::symlink(&others, folder.path().join("link.csv")).unwrap();
+    for nobody in ["marks", "folder", "link"] {
+        assert!(!gallery.remove(&id(nobody)).unwrap(), "{nobody}");
+    }
+    assert!(others.exists() && folder.path().join("folder.csv").exists() && folder.path().join("link.csv").exists());
+    // Whoever is enrolled in their place is deleted with what was set aside for them.
+    gallery.replace(&id("marks"), &[sample(1.0)]).unwrap();
+    assert!(gallery.remove(&id("marks")).unwrap() && !others.exists());
+}
