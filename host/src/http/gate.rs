@@ -1,5 +1,6 @@
 //! What is answered before the service can answer: requests wait until it can, and whoever asks for its health is told.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -7,7 +8,6 @@ use axum::extract::{Request, State};
 use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::routing::get;
-use std::sync::Arc;
 use tokio::sync::SetOnce;
 use tower::Service;
 
