@@ -13,7 +13,7 @@ use crate::limits::{Budget, Limits, Meters};
 
 /// How often running guests look whether their time is up. Finer costs wake-ups of an idle process; coarser delays the
 /// end of a guest that spins.
-const TICK: Duration = Duration::from_millis(10);
+pub(crate) const TICK: Duration = Duration::from_millis(10);
 
 /// Linear memories in one component: its own, and one that an adapter may bring.
 const MEMORIES: u32 = 4;

@@ -218,7 +218,7 @@ impl Plugin {
         store.set_max_component_handles(limits.handles());
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|store| {
-            Ok(if store.data().is_over() { UpdateDeadline::Interrupt } else { UpdateDeadline::Continue(1) })
+            Ok(if store.data().is_overdue() { UpdateDeadline::Interrupt } else { UpdateDeadline::Continue(1) })
         });
         // Its own code may begin here.
         let model_time = store.data().model_time();

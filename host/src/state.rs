@@ -12,6 +12,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_nn::wit::{WasiNnCtx, WasiNnView};
 
 use crate::bindings::vision::rostro::pipeline::{settings, telemetry};
+use crate::engine::TICK;
 use crate::executor::Wanted;
 use crate::inference::{LastFailure, Models, Tensor, TensorType};
 use crate::limits::{LimitReached, Limiter, Limits, Meter, ModelTime, Usage};
@@ -104,6 +105,11 @@ impl GuestState {
     /// Whether the guest's time is up, or nobody waits for it any more.
     pub(crate) fn is_over(&self) -> bool {
         self.wanted.is_over()
+    }
+
+    /// Whether the guest is to be stopped: a tick after its time, so that whoever waits is told of the deadline by what keeps it.
+    pub(crate) fn is_overdue(&self) -> bool {
+        self.wanted.is_given_up() || Instant::now() >= self.wanted.until() + TICK
     }
 
     /// Whether nobody waits for the guest any more.
