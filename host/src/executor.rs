@@ -161,7 +161,7 @@ impl Executor {
             Ok(Err(_)) => Err(ExecutorError::Panicked),
             Err(_) => Err(self.late()),
         };
-        waiter.done();
+        waiter.disarm();
         result
     }
 }
@@ -247,7 +247,7 @@ mod tests {
                 while !wanted.is_over() {
                     std::thread::sleep(Duration::from_millis(1));
                 }
-                (tell.send(wanted.is_given_up()).is_ok(), ())
+                (tell.send(wanted.is_cancelled()).is_ok(), ())
             };
             async move { executor.run(&errand(&executor), work).await }
         });

@@ -3,7 +3,7 @@
 //! What cannot be used changes nothing, and the log says so. A part of the configuration is in force at once; of the rest the log says that it takes a
 //! restart, and what serves is changed by `rostro pipeline`.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::admin::Operator;
 use crate::config::{Config, ConfigError, ServeArgs, Source};
@@ -20,7 +20,7 @@ use crate::tls::Tls;
 pub(crate) struct Reload {
     pub source: Source,
     /// What was read last, as far as it is in force.
-    pub in_force: ServeArgs,
+    pub in_force: Mutex<ServeArgs>,
     pub keys: Option<Keyring<Scopes>>,
     pub tokens: Option<Keyring<Operator>>,
     pub tls: Option<Tls>,
@@ -31,7 +31,7 @@ pub(crate) struct Reload {
 
 impl Reload {
     /// Reads everything again.
-    pub(crate) fn reload(&mut self) {
+    pub(crate) fn reload(&self) {
         match self.configuration() {
             Ok(()) => {}
             // It quotes the file, which may be any.
@@ -54,10 +54,10 @@ impl Reload {
         }
     }
 
-    fn configuration(&mut self) -> Result<(), ConfigError> {
+    fn configuration(&self) -> Result<(), ConfigError> {
         let args = self.source.read()?;
         let Config { review, queue, deadline, breaker, .. } = args.clone().validate()?;
-        let (now, later) = self.in_force.take_up(args);
+        let (now, later) = self.in_force.lock().unwrap_or_else(PoisonError::into_inner).take_up(args);
         self.service.set_review(review);
         self.executor.set_bounds(queue, deadline);
         self.deployment.set_breaker(breaker);

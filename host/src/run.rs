@@ -48,7 +48,7 @@ pub enum RunError {
     },
     /// Nobody waits for the answer any more.
     #[error("nobody waits for the answer any more")]
-    GivenUp,
+    Cancelled,
     /// The other guests have the memory that it wanted.
     #[error(transparent)]
     Crowded(#[from] Crowded),
@@ -83,7 +83,7 @@ pub struct Run {
 impl RunError {
     /// Whether it may be otherwise at another moment, whoever asks for what.
     pub(crate) fn is_of_the_moment(&self) -> bool {
-        matches!(self, Self::Deadline { .. } | Self::GivenUp | Self::Crowded(_))
+        matches!(self, Self::Deadline { .. } | Self::Cancelled | Self::Crowded(_))
     }
 }
 
@@ -255,7 +255,7 @@ fn start(
     let is_own = plugin.limits().end(wanted.until()) < wanted.until();
     let given = Given { settings: Arc::clone(settings), review };
     plugin.instantiate(half, given, models, wanted).map_err(|error| match is_interrupted(&error) {
-        true if wanted.is_given_up() => RunError::GivenUp,
+        true if wanted.is_cancelled() => RunError::Cancelled,
         true if is_own => LimitReached::time(plugin.limits()).into(),
         true => RunError::Deadline { had: wanted.until().saturating_duration_since(begun) },
         false => limit_hidden(&error, plugin.limits()).map_or_else(|| classify(&error, String::new()), RunError::Limit),
@@ -292,8 +292,8 @@ fn missing(half: &str) -> RunError {
 fn failure(guest: &Guest, error: &wasmtime::Error) -> RunError {
     let state = guest.store.data();
     // Whatever else it was: its models failed at the moment that nobody waited any more, and what it made of that is no fault of its own.
-    if state.is_given_up() {
-        return RunError::GivenUp;
+    if state.is_cancelled() {
+        return RunError::Cancelled;
     }
     match limit_hidden(error, state.limits()) {
         Some(limit) => RunError::Limit(limit),

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -152,8 +152,9 @@ pub(crate) fn run(config: Config, source: Source, args: ServeArgs) -> Result<(),
             let app = admin::app(Arc::clone(&deployment), executor.clone(), traffic, tokens.clone(), people);
             tokio::spawn(listener::serve(listener, app, None, patience(&config), std::future::pending()));
         }
-        let reload = Reload { source, in_force: args, keys, tokens, tls, service, executor, deployment };
-        tokio::spawn(reload_when_told(hangups, reload));
+        let in_force = Mutex::new(args);
+        let reload = Reload { source, in_force, keys, tokens, tls, service, executor, deployment };
+        tokio::spawn(reload_when_told(hangups, Arc::new(reload)));
         gate.open(app);
         tracing::info!("serving on {}://{address}", if is_secret { "https" } else { "http" });
         serving.await.map_err(io::Error::other)?;
@@ -277,9 +278,13 @@ async fn serve_until_told(listener: TcpListener, app: axum::Router, tls: Option<
 }
 
 /// Reads again what may change while the service runs, whenever it is told to.
-async fn reload_when_told(mut hangups: Signals, mut reload: Reload) {
+async fn reload_when_told(mut hangups: Signals, reload: Arc<Reload>) {
     loop {
         hangups.next().await;
-        tokio::task::block_in_place(|| reload.reload());
+        let reload = Arc::clone(&reload);
+        // A panic of it is a bug, and no reason not to listen to the next.
+        if let Err(error) = tokio::task::spawn_blocking(move || reload.reload()).await {
+            tracing::error!("not everything was read again: {error}");
+        }
     }
 }

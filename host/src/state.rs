@@ -109,18 +109,18 @@ impl GuestState {
 
     /// Whether the guest is to be stopped: a tick after its time, so that whoever waits is told of the deadline by what keeps it.
     pub(crate) fn is_overdue(&self) -> bool {
-        self.wanted.is_given_up() || Instant::now() >= self.wanted.until() + TICK
+        self.wanted.is_cancelled() || Instant::now() >= self.wanted.until() + TICK
     }
 
     /// Whether nobody waits for the guest any more.
-    pub(crate) fn is_given_up(&self) -> bool {
-        self.wanted.is_given_up()
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.wanted.is_cancelled()
     }
 
     /// Why a guest was stopped: its time was up, its own or the request's, or nobody waits any more.
     pub(crate) fn stopped(&self) -> RunError {
         match self.wanted.until() < self.request.until() {
-            _ if self.wanted.is_given_up() => RunError::GivenUp,
+            _ if self.wanted.is_cancelled() => RunError::Cancelled,
             true => RunError::Limit(LimitReached::time(self.limits())),
             false => RunError::Deadline { had: self.request.until().saturating_duration_since(self.begun) },
         }

@@ -120,8 +120,7 @@ fn the_service_speaks_tls_and_takes_up_a_new_certificate() {
     assert!(!said.starts_with(b"HTTP"), "{said:?}");
 
     let second = made();
-    let hang_up = || assert!(std::process::Command::new("kill").args(["-HUP", &server.pid().to_string()]).status().unwrap().success());
-    hang_up();
+    server.signal("HUP");
     let begun = Instant::now();
     while ask(&second).is_err() {
         assert!(begun.elapsed() < Duration::from_secs(10), "{}", server.log());
@@ -129,11 +128,8 @@ fn the_service_speaks_tls_and_takes_up_a_new_certificate() {
     assert!(ask(&first).is_err(), "the certificate before is not shown any more");
     // One that cannot be used changes nothing.
     std::fs::write(&key, "no key").unwrap();
-    hang_up();
-    while !server.log().contains("the certificate stays as it was") {
-        assert!(begun.elapsed() < Duration::from_secs(20), "{}", server.log());
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    server.signal("HUP");
+    server.wait_for_log("the certificate stays as it was");
     assert!(ask(&second).is_ok());
 }
 

@@ -390,6 +390,26 @@ impl Server {
         }
     }
 
+    /// Sends the server a signal, by its name.
+    pub(crate) fn signal(&self, name: &str) {
+        let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
+        assert!(status.success(), "{status}");
+    }
+
+    /// Waits until the log says something.
+    pub(crate) fn wait_for_log(&self, words: &str) {
+        self.wait_for_log_again(words, 0);
+    }
+
+    /// Waits until the log says something more often than so many times.
+    pub(crate) fn wait_for_log_again(&self, words: &str, before: usize) {
+        let begun = Instant::now();
+        while self.log().matches(words).count() <= before {
+            assert!(begun.elapsed() < Duration::from_secs(20), "the log does not say `{words}`: {}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Ends the server without warning.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
@@ -398,8 +418,7 @@ impl Server {
 
     /// Asks the server to end and waits until it did; its exit code.
     pub(crate) fn terminate(&mut self) -> Option<i32> {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        self.signal("TERM");
         self.child.wait().unwrap().code()
     }
 }

@@ -220,7 +220,7 @@ fn a_key_opens_what_it_is_for_and_nothing_else() {
 
     // Another key, without a restart.
     std::fs::write(folder.path().join("keys"), "camera:recognise:another-0123456789\n").unwrap();
-    assert!(std::process::Command::new("kill").args(["-HUP", &server.pid().to_string()]).status().unwrap().success());
+    server.signal("HUP");
     let begun = Instant::now();
     while recognise(&[CAMERA]).status == 200 {
         assert!(begun.elapsed() < Duration::from_secs(10), "the keys were not read again");
@@ -228,11 +228,8 @@ fn a_key_opens_what_it_is_for_and_nothing_else() {
     recognise(&[("x-api-key", "another-0123456789")]).ok();
     // A file that cannot be used changes nothing.
     std::fs::write(folder.path().join("keys"), "nonsense").unwrap();
-    std::process::Command::new("kill").args(["-HUP", &server.pid().to_string()]).status().unwrap();
-    while !server.log().contains("the API keys stay as they were") {
-        assert!(begun.elapsed() < Duration::from_secs(20), "{}", server.log());
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    server.signal("HUP");
+    server.wait_for_log("the API keys stay as they were");
     recognise(&[("x-api-key", "another-0123456789")]).ok();
     let log = server.log();
     for secret in ["0123456789", "nonsense"] {

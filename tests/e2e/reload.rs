@@ -1,19 +1,14 @@
 //! What SIGHUP has read again; API keys and certificates are shown in `people` and `connections`.
 
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use crate::harness::{Options, Server, drawn};
 
 /// Tells the server to read everything again, and waits until its log says so.
 fn hang_up(server: &Server, says: &str) {
     let before = server.log().matches(says).count();
-    assert!(Command::new("kill").args(["-HUP", &server.pid().to_string()]).status().unwrap().success());
-    let begun = Instant::now();
-    while server.log().matches(says).count() == before {
-        assert!(begun.elapsed() < Duration::from_secs(10), "{}", server.log());
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    server.signal("HUP");
+    server.wait_for_log_again(says, before);
 }
 
 #[test]

@@ -79,7 +79,7 @@ const FAIR: Duration = Duration::from_millis(500);
 /// Whether a run that had `time` until its deadline failed by the revision's fault, and not by the caller's or for want of time.
 pub(crate) fn is_at_fault(error: &RunError, time: Duration) -> bool {
     match error {
-        RunError::Undecodable(_) | RunError::TooLarge { .. } | RunError::GivenUp | RunError::Crowded(_) => false,
+        RunError::Undecodable(_) | RunError::TooLarge { .. } | RunError::Cancelled | RunError::Crowded(_) => false,
         RunError::Deadline { .. } => time >= FAIR,
         RunError::Model(_) | RunError::Limit(_) | RunError::Trap { .. } | RunError::Output(_) => true,
     }

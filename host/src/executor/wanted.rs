@@ -1,31 +1,27 @@
 //! For how long work is wanted.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
+
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// For how long work is wanted: until a deadline, and no longer than somebody waits for it. Clones are of one and the same work.
 #[derive(Clone, Debug)]
 pub struct Wanted {
     until: Instant,
-    given_up: Arc<AtomicBool>,
+    cancelled: CancellationToken,
 }
 
-/// Somebody who waits: when this is dropped, the work is not wanted any more.
-#[derive(Debug)]
-pub(crate) struct Waiter(Option<Arc<AtomicBool>>);
-
 impl Wanted {
-    /// What is wanted by whoever holds the waiter.
-    pub(crate) fn by_a_waiter(until: Instant) -> (Self, Waiter) {
+    /// What is wanted by whoever holds the guard: dropped, it cancels the work, and disarmed, when there was an answer, it does not.
+    pub(crate) fn by_a_waiter(until: Instant) -> (Self, DropGuard) {
         let wanted = Self::from(until);
-        let waiter = Waiter(Some(Arc::clone(&wanted.given_up)));
+        let waiter = wanted.cancelled.clone().drop_guard();
         (wanted, waiter)
     }
 
     /// The same, at most until `end`.
     pub(crate) fn at_most_until(&self, end: Instant) -> Self {
-        Self { until: self.until.min(end), given_up: Arc::clone(&self.given_up) }
+        Self { until: self.until.min(end), cancelled: self.cancelled.clone() }
     }
 
     /// When it is not wanted any more at the latest.
@@ -36,36 +32,21 @@ impl Wanted {
 
     /// Whether nobody waits for it any more, although there was time.
     #[must_use]
-    pub fn is_given_up(&self) -> bool {
-        self.given_up.load(Ordering::Relaxed)
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.is_cancelled()
     }
 
     /// Whether it is not wanted any more.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.is_given_up() || Instant::now() >= self.until
+        self.is_cancelled() || Instant::now() >= self.until
     }
 }
 
 /// What is wanted until then, whoever waits.
 impl From<Instant> for Wanted {
     fn from(until: Instant) -> Self {
-        Self { until, given_up: Arc::default() }
-    }
-}
-
-impl Waiter {
-    /// They were answered, or told that it is too late.
-    pub(crate) fn done(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Waiter {
-    fn drop(&mut self) {
-        if let Some(given_up) = self.0.take() {
-            given_up.store(true, Ordering::Relaxed);
-        }
+        Self { until, cancelled: CancellationToken::new() }
     }
 }
 
@@ -80,11 +61,11 @@ mod tests {
         let soon = Instant::now() + Duration::from_secs(60);
         let (wanted, waiter) = Wanted::by_a_waiter(soon);
         let (cut, copy) = (wanted.at_most_until(Instant::now()), wanted.clone());
-        assert!(cut.is_over() && !cut.is_given_up() && !copy.is_over());
+        assert!(cut.is_over() && !cut.is_cancelled() && !copy.is_over());
         drop(waiter);
-        assert!(copy.is_over() && copy.is_given_up() && cut.is_given_up());
+        assert!(copy.is_over() && copy.is_cancelled() && cut.is_cancelled());
         let (wanted, waiter) = Wanted::by_a_waiter(soon);
-        waiter.done();
+        waiter.disarm();
         assert!(!wanted.is_over());
     }
 }

@@ -33,7 +33,7 @@ pub(super) struct Meter {
     images: Counter,
     refused: Counter,
     late: Counter,
-    given_up: Counter,
+    cancelled: Counter,
     failed: Counter,
 }
 
@@ -57,7 +57,7 @@ impl Meters {
         let help = "Time that a run waited for a session, by model; a call with several images may have several runs";
         registry.register("inference_wait_seconds", help, self.waits.clone());
         registry.register("inference_images", "Images on which a model gave an answer, by model", self.images.clone());
-        let help = "Calls of a model that gave none, by model and reason: refused (its inputs), late (no session in time), given-up (nobody waits any more) or failed";
+        let help = "Calls of a model that gave none, by model and reason: refused (its inputs), late (no session in time), cancelled (nobody waits any more) or failed";
         registry.register("inference_failures", help, self.failures.clone());
     }
 
@@ -70,7 +70,7 @@ impl Meters {
             images: self.images.get_or_create_owned(&[model()]),
             refused: failures("refused"),
             late: failures("late"),
-            given_up: failures("given-up"),
+            cancelled: failures("cancelled"),
             failed: failures("failed"),
         }
     }
@@ -96,7 +96,7 @@ impl Meter {
     /// Counts one that gave no answer.
     pub(super) fn note_failure(&self, error: &ModelError, wanted: &Wanted) {
         match error {
-            ModelError::Late { .. } if wanted.is_given_up() => self.given_up.inc(),
+            ModelError::Late { .. } if wanted.is_cancelled() => self.cancelled.inc(),
             ModelError::Late { .. } => self.late.inc(),
             _ => self.failed.inc(),
         };
@@ -117,9 +117,9 @@ mod tests {
             let meter = meters.of(name);
             meter.note(3, Duration::from_millis(7));
             meter.note_refusal();
-            let (late, (given_up, waiter)) = (Wanted::from(Instant::now()), Wanted::by_a_waiter(Instant::now()));
+            let (late, (cancelled, waiter)) = (Wanted::from(Instant::now()), Wanted::by_a_waiter(Instant::now()));
             drop(waiter);
-            for wanted in [late, given_up] {
+            for wanted in [late, cancelled] {
                 meter.note_failure(&ModelError::Late { name: name.to_owned() }, &wanted);
             }
             meters.waits(name).observe(0.0);
@@ -135,7 +135,7 @@ mod tests {
             "rostro_inference_images_total{model=\"recognizer\"} 150",
             "rostro_inference_failures_total{model=\"detector\",reason=\"refused\"} 50",
             "rostro_inference_failures_total{model=\"detector\",reason=\"late\"} 50",
-            "rostro_inference_failures_total{model=\"detector\",reason=\"given-up\"} 50",
+            "rostro_inference_failures_total{model=\"detector\",reason=\"cancelled\"} 50",
             "rostro_inference_failures_total{model=\"detector\",reason=\"failed\"} 0",
         ] {
             assert!(text.lines().any(|other| other == line), "{line} is not in {text}");

@@ -363,9 +363,9 @@ fn of_local(error: &LocalError) -> Finding {
 /// What the author of a component can do about a run that failed.
 fn fix(cause: &RunError) -> String {
     match cause {
-        RunError::Deadline { .. } | RunError::GivenUp | RunError::Crowded(_) => {
-            "make it faster: `rostro pipeline bench` shows where its time goes".to_owned()
-        }
+        RunError::Deadline { .. } => "make it faster: `rostro pipeline bench` shows where its time goes".to_owned(),
+        // Of a service with callers, which a check has not.
+        RunError::Cancelled | RunError::Crowded(_) => "check it again".to_owned(),
         RunError::Limit(limit) => match limit.name {
             "memory-mib" => {
                 "free what is not needed any more before more is asked for; an image is 3 bytes a pixel, and a tensor counts, too"

@@ -156,8 +156,8 @@ impl Service {
                 let embeddings: Vec<Vec<f32>> = samples.iter().map(|sample| sample.embedding.clone()).collect();
                 let templates = run.template(&embeddings)?;
                 // The caller was told that it failed, or left and can only ask again.
-                if wanted.is_given_up() {
-                    return Err(RunError::GivenUp.into());
+                if wanted.is_cancelled() {
+                    return Err(RunError::Cancelled.into());
                 }
                 if wanted.is_over() {
                     return Err(self.executor.late().into());
