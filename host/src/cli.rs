@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::config::{ConfigError, ServeArgs, Source};
+use crate::gallery_commands::{self, GalleryArgs, GalleryCommandError};
 use crate::models::{self, ModelsCommand};
 use crate::pipeline::{self, PipelineCommand};
 use crate::runtime::{self, RuntimeCommand};
@@ -51,6 +52,8 @@ enum Command {
         #[command(subcommand)]
         command: PipelineCommand,
     },
+    /// Look after the gallery of a service that is stopped
+    Gallery(GalleryArgs),
     /// Print the interface as an OpenAPI document
     Openapi,
     /// Send pictures to a running service and print a line for each answer
@@ -75,6 +78,9 @@ pub enum CliError {
     /// A component is not usable, or a service does not take it.
     #[error(transparent)]
     Pipeline(#[from] Box<pipeline::PipelineError>),
+    /// A gallery cannot be read or written.
+    #[error(transparent)]
+    Gallery(#[from] GalleryCommandError),
     /// A picture was not answered.
     #[error(transparent)]
     Watch(#[from] watch::WatchError),
@@ -98,6 +104,7 @@ impl Cli {
             Command::Models { models, command } => Ok(models::run(command, &models)?),
             Command::Runtime { runtime, command } => Ok(runtime::run(command, &runtime)?),
             Command::Pipeline { command } => pipeline::run(command).map_err(|error| Box::new(error).into()),
+            Command::Gallery(args) => Ok(gallery_commands::run(&args)?),
             Command::Openapi => {
                 crate::printed::say(&crate::http::document());
                 Ok(())

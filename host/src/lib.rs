@@ -21,6 +21,7 @@ mod files;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gallery;
+mod gallery_commands;
 mod groups;
 mod http;
 pub mod index;

@@ -16,6 +16,12 @@ pub(crate) fn same_faces(one: &[BoundingBox], other: &[BoundingBox]) -> Vec<Opti
     one.iter().map(same).collect()
 }
 
+/// Returns the index of the box that overlaps most with `bounds`, if it is of the same face.
+pub(crate) fn most_overlapping(bounds: &BoundingBox, others: &[BoundingBox]) -> Option<usize> {
+    let overlaps = others.iter().map(|other| overlap(bounds, other)).enumerate();
+    overlaps.max_by(|a, b| a.1.total_cmp(&b.1)).filter(|(_, overlap)| *overlap > SAME_FACE).map(|(index, _)| index)
+}
+
 /// Intersection over union.
 fn overlap(a: &BoundingBox, b: &BoundingBox) -> f32 {
     let area = |b: &BoundingBox| (b.x2 - b.x1) * (b.y2 - b.y1);
@@ -31,6 +37,22 @@ fn overlap(a: &BoundingBox, b: &BoundingBox) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn most_overlapping_takes_nearest_face() {
+        let face = |x: f32| BoundingBox { x1: x, y1: 0.0, x2: x + 1.0, y2: 1.0 };
+        for (others, wanted) in [
+            (vec![0.2, 0.1, 0.3], Some(1)),
+            // A third of the area is common: a neighbour's face.
+            (vec![0.5], None),
+            (vec![0.33], Some(0)),
+            (vec![0.34], None),
+            (vec![], None),
+        ] {
+            let others: Vec<BoundingBox> = others.into_iter().map(face).collect();
+            assert_eq!(most_overlapping(&face(0.0), &others), wanted, "{others:?}");
+        }
+    }
 
     #[test]
     fn each_face_is_the_same_as_one_other_at_most() {

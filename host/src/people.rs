@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::cores::Cores;
-use crate::gallery::{FileError, Gallery, GalleryError, Loaded, Problem, Stored};
+use crate::gallery::{FileError, Gallery, GalleryError, Loaded, Place, Problem, Stored};
 use crate::groups::{Groups, GroupsError};
 use crate::index::{IndexError, Method};
 use crate::person::{ContractId, PersonId, Sample};
@@ -47,6 +47,8 @@ pub(crate) struct Report {
     pub need_enrolment: usize,
     /// Files that cannot be used, each with its cause and what became of it.
     pub problems: Vec<Problem>,
+    /// Files of other contracts that may be older than their person's last enrolment, and so are not matched.
+    pub unknown_age: usize,
 }
 
 /// Why a person cannot be stored.
@@ -85,7 +87,7 @@ impl People {
         &self.turns
     }
 
-    /// What is stored of a person, of every contract; nothing if there is no such person.
+    /// What is in force of a person, of every contract; nothing if there is no such person.
     ///
     /// # Errors
     ///
@@ -124,7 +126,7 @@ impl People {
             views.push(Arc::downgrade(&view));
             view
         };
-        let Loaded { people, mut problems } = self.gallery.load()?;
+        let Loaded { people, mut problems, unknown_age } = self.gallery.load()?;
         for Stored { id, samples, path } in people {
             let templates = view.templates_of(&samples, deadline);
             let _order = self.locked();
@@ -141,16 +143,19 @@ impl People {
         view.filled();
         problems.sort_by(|a, b| a.path.cmp(&b.path));
         let problems = problems.into_iter().map(|problem| self.gallery.set_aside(problem)).collect();
-        let report = Report { problems, ..view.report() };
+        let report = Report { problems, unknown_age, ..view.report() };
         Ok((view, report))
     }
 
-    /// Stores a person, in place of what was stored under that id for the same contract; recognised from the return on, in every view: in
-    /// `own` by `templates`, in others by those that their policies make.
+    /// Stores a person in place of all that was stored under that id, of every contract. They are recognised from the return on: in `own` by
+    /// `templates`, in other views by what their policies make of `samples`, and in a view without samples of its contract not at all.
+    ///
+    /// `samples` may be of several contracts. Those of the first one's go into the person's own file, and only those with its enrolment are
+    /// matched. Without `templates` the person is not recognised in `own`.
     ///
     /// # Errors
     ///
-    /// If the gallery cannot be written; the person is then as before.
+    /// If the gallery cannot be written; the person is then as before, or has the samples of the first one's contract alone.
     pub(crate) fn replace(
         &self,
         id: &PersonId,
@@ -158,22 +163,59 @@ impl People {
         own: &Arc<View>,
         templates: &[Vec<f32>],
     ) -> Result<PathBuf, PeopleError> {
-        // Other policies are asked before anybody has to wait for it, and one that failed is not asked again.
-        let others: Vec<Arc<View>> = self.locked().iter().filter_map(Weak::upgrade).filter(|view| !Arc::ptr_eq(view, own)).collect();
-        let made: Vec<(Arc<View>, Seen)> = others.into_iter().map(|view| (Arc::clone(&view), seen_by(&view, samples))).collect();
+        let enrolment = samples.first().and_then(|sample| sample.enrolment.clone());
+        let contract = samples.first().and_then(|sample| sample.contract.clone());
+        let is_matched = |sample: &&Sample| sample.contract == contract || (enrolment.is_some() && sample.enrolment == enrolment);
+        let matched: Vec<Sample> = samples.iter().filter(is_matched).cloned().collect();
+        let made = self.made_by_others(&matched, own);
         let views = self.locked();
         let path = self.gallery.replace(id, samples)?;
-        own.upsert(id, templates)?;
-        for view in views.iter().filter_map(Weak::upgrade).filter(|view| !Arc::ptr_eq(view, own)) {
-            let known = made.iter().find(|(other, _)| Arc::ptr_eq(other, &view)).map(|(_, seen)| seen.clone());
-            match known.unwrap_or_else(|| seen_by(&view, samples)) {
+        match templates {
+            [] => own.forget(id)?,
+            templates => own.upsert(id, templates)?,
+        }
+        for (view, seen) in made.in_all(&views, &matched) {
+            match seen {
                 Seen::As(templates) => view.upsert(id, &templates)?,
-                // A person whom another contract knows stays as that one knew them.
+                Seen::NotAtAll | Seen::Wrongly => view.forget(id)?,
+            }
+        }
+        Ok(path)
+    }
+
+    /// Stores samples of one contract in place of the person's samples of that contract. Samples and views of other contracts stay as they
+    /// are. The person is recognised from the return on, in `own` by `templates`.
+    ///
+    /// # Errors
+    ///
+    /// If the gallery cannot be written; the person is then as before.
+    pub(crate) fn put(
+        &self,
+        id: &PersonId,
+        samples: &[Sample],
+        place: Place,
+        own: &Arc<View>,
+        templates: &[Vec<f32>],
+    ) -> Result<PathBuf, PeopleError> {
+        let made = self.made_by_others(samples, own);
+        let views = self.locked();
+        let path = self.gallery.put(id, samples, place)?;
+        own.upsert(id, templates)?;
+        for (view, seen) in made.in_all(&views, samples) {
+            match seen {
+                Seen::As(templates) => view.upsert(id, &templates)?,
                 Seen::NotAtAll => view.note_missing(id),
                 Seen::Wrongly => view.forget(id)?,
             }
         }
         Ok(path)
+    }
+
+    /// Asks the policies of all views but `own` for a person's templates, before anybody has to wait for it.
+    fn made_by_others(&self, samples: &[Sample], own: &Arc<View>) -> MadeByOthers {
+        let others: Vec<Arc<View>> = self.locked().iter().filter_map(Weak::upgrade).filter(|view| !Arc::ptr_eq(view, own)).collect();
+        let made = others.into_iter().map(|view| (Arc::clone(&view), seen_by(&view, samples))).collect();
+        MadeByOthers { own: Arc::clone(own), made }
     }
 
     /// Everybody who is stored, and what cannot be read.
@@ -183,23 +225,6 @@ impl People {
     /// If the gallery as a whole cannot be read.
     pub(crate) fn stored(&self) -> Result<Loaded, PeopleError> {
         Ok(self.gallery.load()?)
-    }
-
-    /// Stores a person's samples of a contract that the active revision does not have; they are found by one that does.
-    ///
-    /// # Errors
-    ///
-    /// If the gallery cannot be written; the person is then as before.
-    pub(crate) fn store(&self, id: &PersonId, samples: &[Sample]) -> Result<(), PeopleError> {
-        let views = self.locked();
-        self.gallery.keep(id, samples)?;
-        for view in views.iter().filter_map(Weak::upgrade) {
-            match seen_by(&view, samples) {
-                Seen::As(templates) => view.upsert(id, &templates)?,
-                Seen::NotAtAll | Seen::Wrongly => view.note_missing(id),
-            }
-        }
-        Ok(())
     }
 
     /// Removes a person: from every search before the return, from every group, and from the disk, whatever contract they are known by.
@@ -225,6 +250,25 @@ impl People {
 
     fn locked(&self) -> MutexGuard<'_, Vec<Weak<View>>> {
         self.views.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the policies of all views but one made of a person's samples.
+struct MadeByOthers {
+    own: Arc<View>,
+    made: Vec<(Arc<View>, Seen)>,
+}
+
+impl MadeByOthers {
+    /// Returns each view but the one with how it sees the person. A view that came since is asked now; a policy that failed is not asked again.
+    fn in_all(&self, views: &[Weak<View>], samples: &[Sample]) -> Vec<(Arc<View>, Seen)> {
+        let views = views.iter().filter_map(Weak::upgrade).filter(|view| !Arc::ptr_eq(view, &self.own));
+        let seen = |view: Arc<View>| {
+            let known = self.made.iter().find(|(other, _)| Arc::ptr_eq(other, &view)).map(|(_, seen)| seen.clone());
+            let seen = known.unwrap_or_else(|| seen_by(&view, samples));
+            (view, seen)
+        };
+        views.map(seen).collect()
     }
 }
 

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::digest::Sha256Digest;
+
 /// The longest id, in characters.
 const LONGEST: usize = 128;
 
@@ -99,6 +101,38 @@ impl fmt::Display for ContractId {
     }
 }
 
+/// Names one enrolment of a person. Samples of several contracts with the same id come from the same photos, so a replacement under one
+/// contract puts those of all others out of force. 16 hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct EnrolmentId(String);
+
+/// Text that is no enrolment id.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an enrolment id has 16 hexadecimal digits")]
+pub(crate) struct InvalidEnrolmentId;
+
+impl EnrolmentId {
+    /// Returns an id that no other enrolment has. It does not tell when it was made.
+    pub(crate) fn unique() -> Self {
+        let ContractId(text) = ContractId::from_digest(Sha256Digest::of(uuid::Uuid::now_v7().as_bytes()).0);
+        Self(text)
+    }
+}
+
+impl FromStr for EnrolmentId {
+    type Err = InvalidEnrolmentId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidEnrolmentId> {
+        text.parse().map(|ContractId(text)| Self(text)).map_err(|InvalidContractId| InvalidEnrolmentId)
+    }
+}
+
+impl fmt::Display for EnrolmentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// What is kept of one enrolment photo.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Sample {
@@ -108,6 +142,8 @@ pub(crate) struct Sample {
     pub contract: Option<ContractId>,
     /// The detector's confidence in the face; none where the replaced service wrote it.
     pub det_score: Option<f32>,
+    /// The enrolment that the sample belongs to; none where the replaced service or a program before enrolment ids wrote it.
+    pub enrolment: Option<EnrolmentId>,
 }
 
 #[cfg(test)]

@@ -234,6 +234,13 @@ fn tell(report: &Report, config: &Config) {
     if report.need_enrolment > 0 {
         tracing::warn!(people = report.need_enrolment, "enrolled with another recogniser: not matched until they are enrolled again");
     }
+    if report.unknown_age > 0 {
+        tracing::warn!(
+            files = report.unknown_age,
+            "samples of other recognisers may be older than their person's last enrolment: not matched until the person is enrolled again; \
+             if nobody was enrolled under another's id, stop the service and run `rostro gallery trust-contracts`"
+        );
+    }
     tracing::info!(people = report.known, gallery = %config.gallery.display(), "gallery loaded");
 }
 

@@ -3,6 +3,7 @@
 //! This is the path between vision, the people and policy. The host looks at no pixel and decides nothing here.
 
 pub(crate) mod archive;
+mod contracts;
 mod enroll;
 mod manage;
 
@@ -25,6 +26,7 @@ use crate::revision::Revision;
 use crate::run::{Run, RunError};
 
 pub(crate) use archive::{ArchiveError, Imported};
+pub(crate) use contracts::EnrollmentWarning;
 pub(crate) use enroll::{Mode, PhotoOutcome};
 
 /// People offered to the policy for each face. More than are answered, so that a policy that gives each person to one face

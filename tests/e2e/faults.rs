@@ -162,7 +162,7 @@ fn pictures_that_are_small_as_files_and_large_as_pixels_are_decoded_one_at_a_tim
 }
 
 /// A frame with a patch of white pixels, at which the failing detector's run fails.
-fn with_white(name: &str) -> Vec<u8> {
+pub(crate) fn with_white(name: &str) -> Vec<u8> {
     let mut picture = image::load_from_memory(&drawn(name)).unwrap().into_rgb8();
     for (x, y) in (0..32).flat_map(|x| (0..32).map(move |y| (x, y))) {
         picture.put_pixel(x, y, image::Rgb([255; 3]));

@@ -11,6 +11,7 @@ mod bad_input;
 mod bounds;
 mod clock;
 mod connections;
+mod contracts;
 mod crashes;
 mod disks;
 mod enrollment;

@@ -58,6 +58,8 @@ struct PushQuery {
     /// NAME=VALUE, separated by commas.
     #[serde(default)]
     limits: String,
+    #[serde(default)]
+    enrol: bool,
 }
 
 /// What is asked of an activation.
@@ -150,7 +152,7 @@ async fn push(
         Ok(bytes) => bytes,
         Err(refusal) => return Err(admin.note_refused(actor, refusal).await),
     };
-    let given = Given { bytes, pack: query.pack, policy_only: query.policy_only, digest: query.sha256, limits };
+    let given = Given { bytes, pack: query.pack, policy_only: query.policy_only, digest: query.sha256, limits, enrol: query.enrol };
     let changed = admin.change(move |deployment| deployment.push(given, &actor)).await?;
     drop(turn);
     let status = if changed.0.changed { StatusCode::ACCEPTED } else { StatusCode::OK };

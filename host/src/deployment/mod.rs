@@ -6,6 +6,7 @@
 
 mod audit;
 mod change;
+mod counterparts;
 mod folder;
 mod live;
 mod push;
@@ -30,6 +31,8 @@ use crate::plugin::MAX_COMPONENT_BYTES;
 pub(crate) use audit::Actor;
 use audit::Audit;
 pub(crate) use change::{ChangeError, Outcome};
+pub(crate) use counterparts::Counterpart;
+use counterparts::counterparts;
 pub(crate) use live::{Live, Verdict, is_at_fault};
 pub(crate) use push::Given;
 use record::{About, Entry, Ingredients, Record, Status};
@@ -145,7 +148,7 @@ impl Deployment {
         record.configured = Some(wanted);
         record.unmarked.get_or_insert_with(|| live.revision.contract().id.to_string());
         if record.entry(wanted).is_none() {
-            record.revisions.push(Entry { id: wanted, ingredients, about: None, since: now(), status: Status::Staging });
+            record.revisions.push(Entry { id: wanted, ingredients, about: None, since: now(), enrol: false, status: Status::Staging });
         }
         if let Some(entry) = record.entry_mut(id) {
             entry.about = Some(about(&live));
@@ -163,9 +166,11 @@ impl Deployment {
             store.write(&record)?;
         }
         store.sweep(&record);
-        let routes = Routes { active: Arc::clone(&live), canary: None, shadow: None };
+        let ready = HashMap::from([(id, Arc::clone(&live))]);
+        let counterparts = counterparts(&record, &ready, &live);
+        let routes = Routes { active: live, canary: None, shadow: None, counterparts };
         let book = Book {
-            ready: HashMap::from([(id, live)]),
+            ready,
             leaving: HashMap::new(),
             canary: record.canary.map(|beside| Arc::new(Share::new(beside.share))),
             shadow: record.shadow.map(|beside| (Arc::new(Share::new(beside.share)), Arc::default())),
@@ -203,6 +208,12 @@ impl Deployment {
         Arc::clone(&self.routes.load().active)
     }
 
+    /// Returns what an enrolment that begins now is embedded for: the active revision, and one for each other contract that may serve next.
+    pub(crate) fn enrolling(&self) -> (Arc<Live>, Vec<Counterpart>) {
+        let routes = self.routes.load();
+        (Arc::clone(&routes.active), routes.counterparts.clone())
+    }
+
     /// Removes a person, whatever contract they are known by; whether there was one. Who it was is not written down.
     ///
     /// # Errors
@@ -235,7 +246,8 @@ impl Deployment {
         let canary = of(record.canary.map(|beside| beside.id)).zip(canary.clone()).map(|(live, share)| Canary { live, share });
         let shadow = of(record.shadow.map(|beside| beside.id)).zip(shadow.clone());
         let shadow = shadow.map(|(live, (share, agreement))| Shadow { live, share, agreement });
-        self.routes.store(Arc::new(Routes { active, canary, shadow }));
+        let counterparts = counterparts(record, ready, &active);
+        self.routes.store(Arc::new(Routes { active, canary, shadow, counterparts }));
         let is_needed = |id: &Sha256Digest| record.entry(*id).is_some_and(|entry| entry.status == Status::Staged);
         for (id, live) in ready.extract_if(|id, _| !is_needed(id)) {
             leaving.insert(id, Arc::downgrade(&live));

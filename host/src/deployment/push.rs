@@ -22,6 +22,8 @@ pub(crate) struct Given {
     pub digest: Option<Sha256Digest>,
     /// Limits tighter than the service's, by name.
     pub limits: BTreeMap<String, String>,
+    /// Whether enrolments are embedded for it from now on, although it is not activated.
+    pub enrol: bool,
 }
 
 impl Deployment {
@@ -33,11 +35,12 @@ impl Deployment {
     /// If it cannot become a revision at all.
     pub(crate) fn push(&self, given: Given, actor: &Actor) -> Result<Outcome, ChangeError> {
         let digest = Sha256Digest::of(&given.bytes);
+        let enrols = if given.enrol { ", sees enrolment photos" } else { "" };
         let outcome = self.take_up(given);
         let limits = outcome.as_ref().ok().and_then(|outcome| Some(self.locked().record.entry(outcome.id)?.ingredients.limits.clone()));
         let limits: Vec<String> = limits.unwrap_or_default().iter().map(|(name, value)| format!("{name}={value}")).collect();
         let held = if limits.is_empty() { String::new() } else { format!(", held to {}", limits.join(", ")) };
-        let how = format!("SHA-256 {digest}{held}");
+        let how = format!("SHA-256 {digest}{held}{enrols}");
         self.note(actor, "push", &how, &outcome);
         outcome
     }
@@ -69,8 +72,18 @@ impl Deployment {
         let ingredients = Ingredients { vision, policy, pack, limits };
         let id = self.workshop.id(&ingredients)?;
         let mut book = self.locked();
-        if book.record.entry(id).is_some_and(|entry| matches!(entry.status, Status::Staging | Status::Staged)) {
-            return Ok(Outcome { id, changed: false });
+        if let Some(entry) = book.record.entry(id).filter(|entry| matches!(entry.status, Status::Staging | Status::Staged)) {
+            if entry.enrol || !given.enrol {
+                return Ok(Outcome { id, changed: false });
+            }
+            let mut record = book.record.clone();
+            if let Some(entry) = record.entry_mut(id) {
+                entry.enrol = true;
+            }
+            self.store.write(&record)?;
+            book.record = record;
+            self.put_in_force(&mut book);
+            return Ok(Outcome { id, changed: true });
         }
         let waiting = book.record.revisions.iter().filter(|entry| matches!(entry.status, Status::Staging | Status::Staged));
         // The active and the previous one are not counted.
@@ -81,7 +94,7 @@ impl Deployment {
         self.store.keep(&given.bytes)?;
         let mut record = book.record.clone();
         record.revisions.retain(|entry| entry.id != id);
-        record.revisions.push(Entry { id, ingredients, about: None, since: now(), status: Status::Staging });
+        record.revisions.push(Entry { id, ingredients, about: None, since: now(), enrol: given.enrol, status: Status::Staging });
         record.forget_old(REMEMBERED);
         self.store.write(&record)?;
         book.record = record;

@@ -63,6 +63,9 @@ pub(crate) struct Entry {
     pub about: Option<About>,
     /// When it was first given to this host (RFC 3339).
     pub since: String,
+    /// Whether enrolments are embedded for it before it is activated.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub enrol: bool,
     /// How far it came.
     #[serde(flatten)]
     pub status: Status,
@@ -360,7 +363,7 @@ mod tests {
         let ingredients =
             Ingredients { vision: Sha256Digest::of(b"vision"), policy: None, pack: "testing".to_owned(), limits: BTreeMap::new() };
         let entry =
-            Entry { id, ingredients, about: None, since: "2026-01-01T00:00:00Z".to_owned(), status: Status::Failed("why".to_owned()) };
+            Entry { id, ingredients, about: None, since: "2026-01-01T00:00:00Z".to_owned(), enrol: true, status: Status::Failed("why".to_owned()) };
         Record { form: FORM, active: Some(id), canary: Some(Beside { id, share: 0.25 }), revisions: vec![entry], ..Record::default() }
     }
 

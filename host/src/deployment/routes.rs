@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::counterparts::Counterpart;
 use super::live::Live;
 use super::shadow::Agreement;
 
@@ -12,6 +13,8 @@ pub(crate) struct Routes {
     pub active: Arc<Live>,
     pub canary: Option<Canary>,
     pub shadow: Option<Shadow>,
+    /// Revisions of other contracts that enrolments are embedded for.
+    pub counterparts: Vec<Counterpart>,
 }
 
 /// A revision whose answers some requests get.

@@ -55,6 +55,9 @@ pub(crate) struct RevisionStatus {
     pub policy_sha256: Sha256Digest,
     /// When it was given to this host.
     pub since: String,
+    /// Whether enrolments are embedded for it before it is activated.
+    #[serde(default)]
+    pub enrol: bool,
     /// Share of the requests, of a canary or a shadow.
     pub share: Option<f64>,
     /// People whom it can recognise; null if it is not ready.
@@ -134,6 +137,7 @@ fn status(book: &Book, entry: &Entry, service: &Limits) -> RevisionStatus {
         vision_sha256: entry.ingredients.vision,
         policy_sha256: entry.ingredients.policy.unwrap_or(entry.ingredients.vision),
         since: entry.since.clone(),
+        enrol: entry.enrol,
         share: canary.or(shadow).map(|beside| beside.share),
         known: counts.map(|(known, _)| known),
         need_enrolment: counts.map(|(_, missing)| missing),

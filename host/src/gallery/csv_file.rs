@@ -14,6 +14,7 @@ use crate::person::Sample;
 const FIRST_COLUMNS: [&str; 2] = ["image_number", "embedding"];
 const CONTRACT: &str = "contract";
 const DET_SCORE: &str = "det_score";
+const ENROLMENT: &str = "enrolment";
 
 /// The largest file that is read, in bytes: a hundred photos of 2,048 numbers.
 pub(crate) const LARGEST: u64 = 4 << 20;
@@ -121,7 +122,7 @@ pub(crate) fn parse(text: impl Read) -> Result<Vec<Sample>, FileError> {
         return Err(FileError::Header);
     }
     let column = |name: &str| header.iter().position(|other| other == name);
-    let (contract, det_score) = (column(CONTRACT), column(DET_SCORE));
+    let (contract, det_score, enrolment) = (column(CONTRACT), column(DET_SCORE), column(ENROLMENT));
     let mut samples: Vec<Sample> = Vec::new();
     for (index, record) in reader.records().enumerate() {
         let row = index + 1;
@@ -137,7 +138,8 @@ pub(crate) fn parse(text: impl Read) -> Result<Vec<Sample>, FileError> {
         }
         let contract = field(contract).map(str::parse).transpose().map_err(|error| wrong(format!("{error}")))?;
         let det_score = field(det_score).map(finite).transpose().map_err(|()| wrong("det_score is no finite number".to_owned()))?;
-        samples.push(Sample { embedding, contract, det_score });
+        let enrolment = field(enrolment).map(str::parse).transpose().map_err(|error| wrong(format!("{error}")))?;
+        samples.push(Sample { embedding, contract, det_score, enrolment });
     }
     if samples.is_empty() { Err(FileError::Empty) } else { Ok(samples) }
 }
@@ -162,15 +164,19 @@ fn embedding(text: &str) -> Result<Vec<f32>, String> {
     Ok(numbers)
 }
 
-/// Writes samples. Numbers are written as short as reads back the same.
+/// Writes samples. Numbers are written as short as reads back the same; enrolments have a column if any sample has one.
 pub(crate) fn write(samples: &[Sample], file: impl Write) -> io::Result<()> {
     let mut writer = csv::Writer::from_writer(file);
-    writer.write_record([FIRST_COLUMNS[0], FIRST_COLUMNS[1], CONTRACT, DET_SCORE])?;
+    let has_enrolment = samples.iter().any(|sample| sample.enrolment.is_some());
+    let enrolment_column = has_enrolment.then_some(ENROLMENT);
+    writer.write_record([FIRST_COLUMNS[0], FIRST_COLUMNS[1], CONTRACT, DET_SCORE].into_iter().chain(enrolment_column))?;
     for (index, sample) in samples.iter().enumerate() {
         let embedding = sample.embedding.iter().map(f32::to_string).collect::<Vec<_>>().join(";");
         let contract = sample.contract.as_ref().map(ToString::to_string).unwrap_or_default();
         let det_score = sample.det_score.map(|score| score.to_string()).unwrap_or_default();
-        writer.write_record([&(index + 1).to_string(), &embedding, &contract, &det_score])?;
+        let enrolment = sample.enrolment.as_ref().map(ToString::to_string).unwrap_or_default();
+        let row = [(index + 1).to_string(), embedding, contract, det_score];
+        writer.write_record(row.into_iter().chain(has_enrolment.then_some(enrolment)))?;
     }
     writer.flush()
 }
@@ -183,15 +189,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::person::ContractId;
+    use crate::person::{ContractId, EnrolmentId};
 
     proptest! {
         #[test]
         fn what_is_written_is_read_back_bit_by_bit(
             rows in prop::collection::vec(prop::collection::vec(any::<f32>().prop_filter("finite", |v| v.is_finite() && *v != 0.0), 3), 1..5),
-            digest in any::<[u8; 32]>(), score in prop::option::of(0.0_f32..=1.0),
+            digest in any::<[u8; 32]>(), score in prop::option::of(0.0_f32..=1.0), marked: bool,
         ) {
-            let sample = |embedding| Sample { embedding, contract: Some(ContractId::from_digest(digest)), det_score: score };
+            let enrolment = marked.then(EnrolmentId::unique);
+            let sample =
+                |embedding| Sample { embedding, contract: Some(ContractId::from_digest(digest)), det_score: score, enrolment: enrolment.clone() };
             let samples: Vec<Sample> = rows.into_iter().map(sample).collect();
             super::property::is_read_back(&samples);
         }
@@ -228,6 +236,7 @@ mod tests {
             ("image_number,embedding,det_score\n1,1;2,NaN\n", "row 1: det_score is no finite number"),
             ("image_number,embedding,det_score\n1,1;2,-inf\n", "row 1: det_score is no finite number"),
             ("image_number,embedding,contract\n1,1;2,xyz\n", "row 1: a contract id has 16 hexadecimal digits"),
+            ("image_number,embedding,enrolment\n1,1;2,xyz\n", "row 1: an enrolment id has 16 hexadecimal digits"),
         ] {
             let error = parse(text.as_bytes()).unwrap_err().to_string();
             assert!(error.contains(wanted), "{text:?}: {error}");

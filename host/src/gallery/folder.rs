@@ -1,6 +1,7 @@
 //! A folder with a CSV file for each person.
 
-use std::collections::HashSet;
+mod contracts;
+
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -9,15 +10,11 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use tempfile::NamedTempFile;
 
 use super::csv_file::{self, FileError};
-use super::{Gallery, GalleryError, Loaded, Problem, Stored, damaged, remedy};
+use super::{Gallery, GalleryError, Loaded, Place, Problem, Stored, damaged, remedy};
 use crate::person::{ContractId, PersonId, Sample};
 
 /// How the files of unfinished writes begin: with a dot, as no id does.
 const UNFINISHED: &str = ".unfinished-";
-
-/// Where samples of other contracts than a person's last are kept, a folder for each. Readers of the gallery see one contract's alone, and
-/// whoever goes back to an earlier recogniser finds everybody as they were.
-const OTHER_CONTRACTS: &str = ".contracts";
 
 /// A gallery in a folder: `<id>.csv` for each person.
 #[derive(Debug)]
@@ -69,10 +66,6 @@ impl CsvGallery {
         self.folder.join(format!("{id}.csv"))
     }
 
-    fn path_of_other(&self, contract: &ContractId, id: &PersonId) -> PathBuf {
-        self.folder.join(OTHER_CONTRACTS).join(contract.to_string()).join(format!("{id}.csv"))
-    }
-
     /// The samples, each with a contract if that can be known.
     fn marked(&self, mut samples: Vec<Sample>) -> Vec<Sample> {
         for sample in &mut samples {
@@ -98,56 +91,6 @@ impl CsvGallery {
             // A person without a file has nothing, and what is no file is nobody's.
             Err(_) => Ok(Vec::new()),
         }
-    }
-
-    /// Keeps a copy of the person's file if it holds samples of another contract than `new` ones, by which it is about to be replaced.
-    fn keep_others(&self, id: &PersonId, new: &[Sample]) -> io::Result<()> {
-        let old = self.rescue(&self.path_of(id))?;
-        let is_new = |contract: &ContractId| new.iter().any(|sample| sample.contract.as_ref() == Some(contract));
-        let mut others: Vec<&ContractId> = old.iter().filter_map(|sample| sample.contract.as_ref()).filter(|id| !is_new(id)).collect();
-        others.dedup();
-        for contract in others {
-            let kept: Vec<Sample> = old.iter().filter(|sample| sample.contract.as_ref() == Some(contract)).cloned().collect();
-            self.write_other(contract, id, &kept)?;
-        }
-        Ok(())
-    }
-
-    /// Writes samples of another contract than a person's last.
-    fn write_other(&self, contract: &ContractId, id: &PersonId, samples: &[Sample]) -> io::Result<()> {
-        let to = self.path_of_other(contract, id);
-        let folder = to.parent().unwrap_or(&self.folder);
-        fs::create_dir_all(folder)?;
-        self.rescue(&to)?;
-        self.write(&to, samples)?;
-        // The folders may be new.
-        for folder in [folder, &self.folder.join(OTHER_CONTRACTS), &self.folder] {
-            File::open(folder)?.sync_all()?;
-        }
-        Ok(())
-    }
-
-    /// The files of other contracts, each with its contract.
-    fn other_files(&self) -> io::Result<Vec<(ContractId, PathBuf)>> {
-        let folders = match fs::read_dir(self.folder.join(OTHER_CONTRACTS)) {
-            Ok(folders) => folders,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(error),
-        };
-        let mut files = Vec::new();
-        for folder in folders {
-            let folder = folder?.path();
-            let contract = folder.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<ContractId>().ok());
-            // What else lies there is somebody else's.
-            let Some(contract) = contract.filter(|_| folder.is_dir()) else { continue };
-            for file in fs::read_dir(&folder)? {
-                let path = file?.path();
-                if path.extension().is_some_and(|extension| extension == "csv") {
-                    files.push((contract.clone(), path));
-                }
-            }
-        }
-        Ok(files)
     }
 
     /// A new file in the folder, removed again unless it is given a name.
@@ -202,25 +145,7 @@ impl Gallery for CsvGallery {
             }
         }
         loaded.people.sort_by(|a, b| a.id.cmp(&b.id));
-        for (contract, path) in self.other_files().map_err(unreadable())? {
-            match person(&path) {
-                Ok((id, samples)) => {
-                    let samples = samples.into_iter().filter(|sample| sample.contract.as_ref() == Some(&contract));
-                    match loaded.people.binary_search_by(|person| person.id.cmp(&id)) {
-                        Ok(place) => {
-                            // Those of the person's own file are newer, if a crash left both.
-                            if let Some(person) = loaded.people.get_mut(place)
-                                && person.samples.iter().all(|sample| sample.contract.as_ref() != Some(&contract))
-                            {
-                                person.samples.extend(samples);
-                            }
-                        }
-                        Err(place) => loaded.people.insert(place, Stored { id, samples: samples.collect(), path }),
-                    }
-                }
-                Err(cause) => loaded.problems.push(Problem::new(path, cause)),
-            }
-        }
+        self.load_others(&mut loaded).map_err(unreadable())?;
         loaded.problems.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(loaded)
     }
@@ -245,58 +170,41 @@ impl Gallery for CsvGallery {
     }
 
     fn replace(&self, id: &PersonId, samples: &[Sample]) -> Result<PathBuf, GalleryError> {
-        refuse_large(samples)?;
-        let _changing = self.changing();
-        let path = self.path_of(id);
-        let failed = |cause| GalleryError::Write { folder: self.folder.clone(), cause };
-        self.keep_others(id, samples).map_err(failed)?;
-        self.write(&path, samples).map_err(failed)?;
-        // What was set aside of these samples' contract is older than they are.
-        let contracts: HashSet<&ContractId> = samples.iter().filter_map(|sample| sample.contract.as_ref()).collect();
-        for contract in contracts {
-            let older = self.path_of_other(contract, id);
-            match self.rescue(&older).and_then(|_| fs::remove_file(&older)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    tracing::warn!("older samples of a person in {} cannot be removed: {error}", self.folder.display());
-                }
-                _ => {}
-            }
+        for (_, samples) in contracts::by_contract(samples) {
+            refuse_large(&samples)?;
         }
-        Ok(path)
+        let _changing = self.changing();
+        self.replace_contracts(id, samples).map_err(|cause| GalleryError::Write { folder: self.folder.clone(), cause })
     }
 
-    fn keep(&self, id: &PersonId, samples: &[Sample]) -> Result<(), GalleryError> {
-        let contract = samples.first().and_then(|sample| sample.contract.as_ref());
-        let own = csv_file::read(&self.path_of(id)).map(|own| self.marked(own)).unwrap_or_default();
-        let is_others = !own.is_empty() && own.iter().all(|sample| sample.contract.as_ref() != contract);
-        let (Some(contract), true) = (contract, is_others) else { return self.replace(id, samples).map(drop) };
+    fn put(&self, id: &PersonId, samples: &[Sample], place: Place) -> Result<PathBuf, GalleryError> {
         refuse_large(samples)?;
         let _changing = self.changing();
-        let failed = |cause| GalleryError::Write { folder: self.folder.clone(), cause };
-        self.write_other(contract, id, samples).map_err(failed)
+        self.put_contract(id, samples, place).map_err(|cause| GalleryError::Write { folder: self.folder.clone(), cause })
     }
 
     fn read(&self, id: &PersonId) -> Result<Option<Vec<Sample>>, GalleryError> {
         let damaged = |cause| GalleryError::Damaged { folder: self.folder.clone(), cause };
-        let others = self.other_files().map_err(|error| damaged(error.into()))?.into_iter().map(|(_, path)| path);
-        let others = others.filter(|path| path.file_stem().is_some_and(|stem| stem == id.as_str()));
-        let mut found: Option<Vec<Sample>> = None;
-        for path in [self.path_of(id)].into_iter().chain(others) {
-            match csv_file::read(&path) {
-                Ok(samples) => found.get_or_insert_default().extend(self.marked(samples)),
-                Err(FileError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(cause) => return Err(damaged(cause)),
-            }
+        let read = |path: &Path| match csv_file::read(path) {
+            Ok(samples) => Ok(Some(self.marked(samples))),
+            Err(FileError::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(cause) => Err(damaged(cause)),
+        };
+        let own = read(&self.path_of(id))?;
+        let others = self.others_of(id).map_err(|error| damaged(error.into()))?;
+        let Some(own) = own else { return Ok((!others.is_empty()).then(Vec::new)) };
+        let mut found = own.clone();
+        for (contract, path) in others {
+            let samples = read(&path)?.unwrap_or_default();
+            found.extend(contracts::in_force(&own, &contract, samples));
         }
-        Ok(found)
+        Ok(Some(found))
     }
 
     fn remove(&self, id: &PersonId) -> Result<bool, GalleryError> {
         let _changing = self.changing();
         let failed = |cause| GalleryError::Write { folder: self.folder.clone(), cause };
-        let stem = id.as_str();
-        let others = self.other_files().map_err(failed)?.into_iter().map(|(_, path)| path);
-        let others = others.filter(|path| path.file_stem().is_some_and(|name| name == stem));
+        let others = self.others_of(id).map_err(failed)?.into_iter().map(|(_, path)| path);
         let damaged = damaged::files_of(&self.folder, id).map_err(failed)?;
         // What is somebody else's, or no file, stays: it never was the person's.
         let is_theirs = |path: &PathBuf| !matches!(csv_file::read(path), Err(error) if error.is_another());

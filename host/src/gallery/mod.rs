@@ -31,22 +31,25 @@ pub(crate) trait Gallery: Send + Sync {
     /// is not damaged, or cannot be moved, is left alone.
     fn set_aside(&self, problem: Problem) -> Problem;
 
-    /// Stores a person's samples in place of those before that were of the same contract, durably and as a whole or not at all. Answers
-    /// where. Samples of other contracts are kept, and are in what [`Self::load`] gives.
+    /// Stores samples in place of all that was stored of a person, of every contract. Those of the first one's contract go into the person's
+    /// own file, whose path is returned; those of other contracts count only if they have the first one's enrolment.
+    ///
+    /// From the moment that the own file is written nothing older is in force, whatever a crash leaves of the rest.
     ///
     /// # Errors
     ///
-    /// If the store cannot be written; the person is then as before.
+    /// If the store cannot be written; the person is as before then, or has the samples of the first one's contract alone.
     fn replace(&self, id: &PersonId, samples: &[Sample]) -> Result<PathBuf, GalleryError>;
 
-    /// Stores samples of a contract beside those of a person's last, whose file stays as it is if there is one.
+    /// Stores samples of one contract in place of the person's samples of that contract, and keeps those of all others. They belong to the
+    /// enrolment that is stored. Returns the path of the own file.
     ///
     /// # Errors
     ///
     /// If the store cannot be written; the person is then as before.
-    fn keep(&self, id: &PersonId, samples: &[Sample]) -> Result<(), GalleryError>;
+    fn put(&self, id: &PersonId, samples: &[Sample], place: Place) -> Result<PathBuf, GalleryError>;
 
-    /// What is stored of one person, of every contract; nothing if there is no such person.
+    /// What is in force of one person, of every contract; nothing if there is no such person.
     ///
     /// # Errors
     ///
@@ -61,6 +64,15 @@ pub(crate) trait Gallery: Send + Sync {
     fn remove(&self, id: &PersonId) -> Result<bool, GalleryError>;
 }
 
+/// Where samples of one contract are put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Into the person's own file, which readers of the gallery see. Samples of another contract that are there move out of it.
+    Own,
+    /// Next to the samples in the own file, unless that has none of another contract.
+    Other,
+}
+
 /// What is in a gallery.
 #[derive(Debug, Default)]
 pub(crate) struct Loaded {
@@ -68,6 +80,8 @@ pub(crate) struct Loaded {
     pub people: Vec<Stored>,
     /// Files that cannot be used.
     pub problems: Vec<Problem>,
+    /// Files of other contracts than a person's last that may be older than the person's last enrolment, and so are not in force.
+    pub unknown_age: usize,
 }
 
 /// A person who is stored.

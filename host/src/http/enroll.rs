@@ -16,7 +16,7 @@ use crate::deployment::Actor;
 use crate::executor::{Client, Errand};
 use crate::person::PersonId;
 use crate::review::Review;
-use crate::service::{Mode, PhotoOutcome};
+use crate::service::{EnrollmentWarning, Mode, PhotoOutcome};
 
 /// The names of the field with the person's id; the first that is there wins.
 const IDS: [&str; 2] = ["student_id", "id"];
@@ -32,6 +32,8 @@ pub(super) struct EnrollAnswer {
     message: String,
     accepted: Vec<AcceptedPhoto>,
     rejected: Vec<RejectedPhoto>,
+    /// What other revisions, which may serve next, lack of this enrolment.
+    warnings: Vec<WarningAnswer>,
     /// How strictly the photos were judged: as the operator set, or as the caller asked if that is stricter.
     review: Review,
     pipeline: PipelineInfo,
@@ -54,6 +56,14 @@ struct RejectedPhoto {
     image: usize,
     file_name: String,
     reasons: Vec<ReasonAnswer>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct WarningAnswer {
+    code: String,
+    message: String,
+    /// The revision that it is about.
+    revision: String,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -137,6 +147,7 @@ impl EnrollAnswer {
             message: format!("Embeddings for '{id}' saved successfully."),
             accepted,
             rejected,
+            warnings: enrollment.warnings.into_iter().map(WarningAnswer::of).collect(),
             review: enrollment.review,
             pipeline: PipelineInfo::of(&enrollment.revision),
             request_id: request_id.as_str().to_owned(),
@@ -170,6 +181,12 @@ fn outcomes(names: Vec<String>, photos: Vec<PhotoOutcome>) -> (Vec<AcceptedPhoto
         }
     }
     (accepted, rejected)
+}
+
+impl WarningAnswer {
+    fn of(warning: EnrollmentWarning) -> Self {
+        Self { code: warning.code.to_owned(), message: warning.message, revision: warning.revision.to_string() }
+    }
 }
 
 impl ReasonAnswer {

@@ -205,7 +205,7 @@ impl View {
 
     pub(super) fn report(&self) -> Report {
         let (known, need_enrolment) = self.counts();
-        Report { known, need_enrolment, problems: Vec::new() }
+        Report { known, need_enrolment, ..Report::default() }
     }
 
     fn members(&self) -> MutexGuard<'_, Members> {

@@ -63,6 +63,9 @@ pub(crate) enum PipelineCommand {
         /// Hold it to a tighter limit than the service's (repeatable): memory-mib, time-ms and the others of docs/sandbox.md
         #[arg(long = "limit", value_name = "NAME=VALUE")]
         limits: Vec<String>,
+        /// Embed enrolments for it, too, before it is activated: it sees the photos of people who are enrolled
+        #[arg(long)]
+        enrol: bool,
         /// Have it serve once it is staged
         #[arg(long)]
         activate: bool,

@@ -94,9 +94,9 @@ pub(super) fn run(command: PipelineCommand) -> Result<(), OperateError> {
         | PipelineCommand::Try(_)
         | PipelineCommand::Diff(_)
         | PipelineCommand::Bench(_) => Ok(()),
-        PipelineCommand::Push { file, pack, policy_only, limits, activate, allow_contract_change, timeout, service } => {
+        PipelineCommand::Push { file, pack, policy_only, limits, enrol, activate, allow_contract_change, timeout, service } => {
             let client = Client::new(&service)?;
-            let pushed = client.push(&file, pack.as_deref(), policy_only, &limits)?;
+            let pushed = client.push(&file, pack.as_deref(), (policy_only, enrol), &limits)?;
             let staged = client.wait(pushed, timeout)?;
             match activate {
                 true => client.tell(client.activate(&staged.id.to_string(), allow_contract_change)?),
@@ -202,11 +202,21 @@ impl<'s> Client<'s> {
         self.post(&format!("/v1/revisions/{}/activate?allow_contract_change={allow_contract_change}", digits(revision)))
     }
 
-    fn push(&self, file: &Path, pack: Option<&str>, policy_only: bool, limits: &[String]) -> Result<RevisionStatus, OperateError> {
+    fn push(
+        &self,
+        file: &Path,
+        pack: Option<&str>,
+        (policy_only, enrol): (bool, bool),
+        limits: &[String],
+    ) -> Result<RevisionStatus, OperateError> {
         let bytes = read_at_most(file, MAX_COMPONENT_BYTES).map_err(|cause| OperateError::Unreadable { file: file.to_owned(), cause })?;
         let mut query = form_urlencoded::Serializer::new(String::new());
         query.append_pair("sha256", &Sha256Digest::of(&bytes).to_string());
         query.append_pair("policy_only", &policy_only.to_string());
+        if enrol {
+            // A service before this parameter would refuse it.
+            query.append_pair("enrol", "true");
+        }
         query.append_pair("limits", &limits.join(","));
         pack.into_iter().for_each(|pack| {
             query.append_pair("pack", pack);

@@ -58,5 +58,6 @@ fn note(revision: &RevisionStatus) -> String {
         let limits: Vec<String> = revision.limits.iter().map(|(name, value)| format!("{name}={value}")).collect();
         format!("held to {}", limits.join(", "))
     });
-    [share, agreement, limits].into_iter().flatten().collect::<Vec<_>>().join("; ")
+    let enrol = (revision.enrol && revision.state != "active").then(|| "sees enrolment photos".to_owned());
+    [share, agreement, limits, enrol].into_iter().flatten().collect::<Vec<_>>().join("; ")
 }

@@ -184,6 +184,13 @@ impl Trial {
                 report.need_enrolment
             );
         }
+        if report.unknown_age > 0 {
+            eprintln!(
+                "{} files of other recognisers may be older than their person's last enrolment and are not used: enrol these people again, \
+                 or run `rostro gallery trust-contracts`",
+                report.unknown_age
+            );
+        }
         if let Some(folder) = gallery
             && view.counts() == (0, 0)
         {

@@ -125,7 +125,7 @@ impl Service {
         Ok(file)
     }
 
-    /// Stores everybody of an archive, each in place of what was stored under that id for the same contract, and adds to groups. Who is
+    /// Stores everybody of an archive, each in place of all that was stored under that id, of every contract, and adds to groups. Who is
     /// not in it stays as they are. What cannot be used is left out and named.
     ///
     /// # Errors
@@ -158,17 +158,16 @@ impl Service {
         let mut unpacked = Unpacked { archive, left: MOST_BYTES };
         for (id, entries) in people {
             let _turn = self.people.turns().wait(&id, deadline).map_err(ServiceError::from)?;
-            let mut stored = false;
+            let mut contracts: Vec<Vec<Sample>> = Vec::new();
             for (index, contract) in entries {
                 in_time(deadline)?;
                 let read = unpacked.contents(index, LARGEST_PERSON);
-                match read.map_err(Left::Out).and_then(|bytes| self.import_samples(&bytes, &id, &contract, deadline)) {
-                    Ok(()) => stored = true,
-                    Err(Left::Out(why)) => imported.leave_out(&format!("people/{contract}/{id}.csv"), why),
-                    Err(Left::Failed(error)) => return Err(ServiceError::from(error).into()),
+                match read.and_then(|bytes| samples_of(&bytes, &contract)) {
+                    Ok(samples) => contracts.push(samples),
+                    Err(why) => imported.leave_out(&format!("people/{contract}/{id}.csv"), why),
                 }
             }
-            imported.people += usize::from(stored);
+            imported.people += usize::from(self.import_person(&id, contracts, &mut imported, deadline)?);
         }
         for (group, index) in groups {
             in_time(deadline)?;
@@ -210,31 +209,80 @@ impl Service {
         Ok(!members.is_empty())
     }
 
-    /// Stores one person's samples of one contract. The person's turn is held.
-    fn import_samples(&self, bytes: &[u8], id: &PersonId, contract: &ContractId, deadline: Instant) -> Result<(), Left> {
-        let samples = parse_samples(bytes).map_err(|error| Left::Out(error.to_string()))?;
-        if samples.iter().any(|sample| sample.contract.as_ref() != Some(contract)) {
-            return Err(Left::Out("a row is of another contract than its folder".to_owned()));
-        }
-        if samples.len() > MOST_PHOTOS {
-            return Err(Left::Out(format!("it has {} photos; at most {MOST_PHOTOS} are kept of a person", samples.len())));
-        }
+    /// Stores one person's samples of all contracts that the archive has, in place of all that is stored of them; whether any can be used. The
+    /// person's turn is held.
+    fn import_person(
+        &self,
+        id: &PersonId,
+        mut contracts: Vec<Vec<Sample>>,
+        imported: &mut Imported,
+        deadline: Instant,
+    ) -> Result<bool, ArchiveError> {
         let live = self.deployment.active();
-        if live.revision.contract().id != *contract {
-            // Of another recogniser: stored, and found again when that is active.
-            return self.people.store(id, &samples).map_err(Left::of);
+        let active = live.revision.contract();
+        let mut templates = Vec::new();
+        let is_active = |samples: &Vec<Sample>| samples.first().is_some_and(|sample| sample.contract.as_ref() == Some(&active.id));
+        if let Some(place) = contracts.iter().position(is_active) {
+            // Into the person's own file.
+            contracts.swap(0, place);
+            let samples = contracts.first().map_or([].as_slice(), Vec::as_slice);
+            let made = if samples.iter().any(|sample| sample.embedding.len() != active.dimension) {
+                Err(format!("an embedding of another length than {}, which its contract has", active.dimension))
+            } else {
+                match live.view.templates_of(samples, deadline) {
+                    Ok(templates) => Ok(templates.unwrap_or_default()),
+                    Err(PeopleError::Run(error)) if error.is_of_the_moment() => return Err(ServiceError::from(error).into()),
+                    Err(error) => Err(format!("no templates can be made of it: {error}")),
+                }
+            };
+            match made {
+                Ok(made) => templates = made,
+                Err(why) => {
+                    imported.leave_out(&format!("people/{}/{id}.csv", active.id), why);
+                    contracts.remove(0);
+                }
+            }
         }
-        let dimension = live.revision.contract().dimension;
-        if samples.iter().any(|sample| sample.embedding.len() != dimension) {
-            return Err(Left::Out(format!("an embedding of another length than {dimension}, which its contract has")));
+        if contracts.is_empty() {
+            return Ok(false);
         }
-        let templates = match live.view.templates_of(&samples, deadline) {
-            Ok(templates) => templates.unwrap_or_default(),
-            Err(PeopleError::Run(error)) if error.is_of_the_moment() => return Err(Left::Failed(error.into())),
-            Err(error) => return Err(Left::Out(format!("no templates can be made of it: {error}"))),
-        };
-        self.people.replace(id, &samples, &live.view, &templates).map(drop).map_err(Left::of)
+        match self.people.replace(id, &together(contracts), &live.view, &templates) {
+            Ok(_) => Ok(true),
+            // More than is read again.
+            Err(error @ PeopleError::Gallery(GalleryError::TooLarge { .. })) => {
+                imported.leave_out(&format!("people/…/{id}.csv"), error.to_string());
+                Ok(false)
+            }
+            Err(error) => Err(ServiceError::from(error).into()),
+        }
     }
+}
+
+/// Reads one person's samples of one contract.
+fn samples_of(bytes: &[u8], contract: &ContractId) -> Result<Vec<Sample>, String> {
+    let samples = parse_samples(bytes).map_err(|error| error.to_string())?;
+    if samples.iter().any(|sample| sample.contract.as_ref() != Some(contract)) {
+        return Err("a row is of another contract than its folder".to_owned());
+    }
+    if samples.len() > MOST_PHOTOS {
+        return Err(format!("it has {} photos; at most {MOST_PHOTOS} are kept of a person", samples.len()));
+    }
+    Ok(samples)
+}
+
+/// Returns the samples of all contracts in one list. If they do not name one and the same enrolment, as in archives of programs before
+/// enrolment ids, only the first contract's are matched: the others may be an older person's under the same id.
+fn together(contracts: Vec<Vec<Sample>>) -> Vec<Sample> {
+    let is_alone = contracts.len() == 1;
+    let enrolment = contracts.first().and_then(|samples| samples.first()).and_then(|sample| sample.enrolment.clone());
+    let is_one = is_alone || enrolment.is_some() && contracts.iter().flatten().all(|sample| sample.enrolment == enrolment);
+    let mut samples: Vec<Sample> = contracts.into_iter().flatten().collect();
+    if !is_one {
+        for sample in &mut samples {
+            sample.enrolment = None;
+        }
+    }
+    samples
 }
 
 /// An archive that is unpacked entry by entry, and only so far.
@@ -269,24 +317,6 @@ impl Imported {
         self.left_out_count += 1;
         if self.left_out.len() < NAMED {
             self.left_out.push((printed_name(name), why));
-        }
-    }
-}
-
-/// Why samples were not stored.
-enum Left {
-    /// They cannot be used.
-    Out(String),
-    /// The gallery cannot be written.
-    Failed(PeopleError),
-}
-
-impl Left {
-    fn of(error: PeopleError) -> Self {
-        match error {
-            // More than is read again.
-            PeopleError::Gallery(GalleryError::TooLarge { .. }) => Self::Out(error.to_string()),
-            other => Self::Failed(other),
         }
     }
 }

@@ -3,13 +3,16 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::contracts::{Accepted, Enrolling, EnrollmentWarning, in_shares};
 use super::{Photo, Service, ServiceError};
-use crate::bindings::{Purpose, Reason, ReviewOutcome};
-use crate::deployment::{Actor, Live};
+use crate::bindings::{BoundingBox, Purpose, Reason, ReviewOutcome};
+use crate::deployment::{Actor, Counterpart, Live};
 use crate::digest::Sha256Digest;
 use crate::executor::{Errand, Wanted};
+use crate::gallery::Place;
 use crate::index::cosine;
-use crate::person::{PersonId, Sample};
+use crate::people::People;
+use crate::person::{EnrolmentId, PersonId, Sample};
 use crate::review::Review;
 use crate::revision::Revision;
 use crate::run::{Run, RunError};
@@ -37,6 +40,8 @@ pub(crate) struct Enrollment {
     pub review: Review,
     /// One outcome a photo, in their order.
     pub(crate) photos: Vec<PhotoOutcome>,
+    /// What other revisions lack of it.
+    pub(crate) warnings: Vec<EnrollmentWarning>,
 }
 
 /// What became of one photo.
@@ -49,7 +54,8 @@ pub(crate) enum PhotoOutcome {
 }
 
 impl Service {
-    /// Enrols a person from photos, in place of what was known under that id; the revision's id is given with what came of it. Photos are
+    /// Enrols a person from photos, in place of what was known under that id; the revision's id is given with what came of it. The active
+    /// revision reviews and answers; then the photos are embedded for other contracts that may serve next. Photos are
     /// judged as strictly as the operator says, or stricter if `review` is.
     ///
     /// # Errors
@@ -64,14 +70,14 @@ impl Service {
         actor: &Actor,
         errand: &Errand,
     ) -> (Sha256Digest, Result<Enrollment, ServiceError>) {
-        let live = self.deployment.active();
+        let (live, counterparts) = self.deployment.enrolling();
         let review = (**self.review.load()).max(review.unwrap_or(Review::Off));
-        (live.id(), self.enroll_on(live, id, photos, (review, mode), actor.clone(), errand).await)
+        (live.id(), self.enroll_on((live, counterparts), id, photos, (review, mode), actor.clone(), errand).await)
     }
 
     async fn enroll_on(
         self: &Arc<Self>,
-        live: Arc<Live>,
+        (live, counterparts): (Arc<Live>, Vec<Counterpart>),
         id: PersonId,
         photos: Vec<Photo>,
         how: (Review, Mode),
@@ -84,7 +90,19 @@ impl Service {
         let turn = self.people.turns().take(&id, deadline).await?;
         let service = Arc::clone(self);
         let work = move |wanted| {
-            let result = service.watched(&live, deadline, |fault| service.enroll_now(&live, &id, &photos, how, &wanted, fault));
+            let mut accepted = Vec::new();
+            let begin = |fault: &mut Option<String>| {
+                let (enrollment, kept) = service.enroll_now((&live, counterparts.as_slice()), &id, &photos, how, &wanted, fault)?;
+                accepted = kept;
+                Ok(enrollment)
+            };
+            let mut result = service.watched(&live, deadline, begin);
+            if let Ok(enrollment) = &mut result
+                && enrollment.path.is_some()
+            {
+                let enrolling = Enrolling { id: &id, review: how.0, mode: how.1 };
+                enrollment.warnings = service.enroll_for_others(enrolling, &accepted, &counterparts, deadline);
+            }
             let outcome = match &result {
                 Ok(Enrollment { path: Some(_), .. }) => "done",
                 Ok(_) => "unchanged",
@@ -99,29 +117,22 @@ impl Service {
         self.executor.run(errand, work).await?
     }
 
-    /// The samples that the new ones are added to: those that the revision's contract has, or none.
-    fn stored(&self, live: &Live, id: &PersonId, mode: Mode) -> Result<Vec<Sample>, ServiceError> {
-        if mode == Mode::Replace {
-            return Ok(Vec::new());
-        }
-        let contract = live.revision.contract();
-        let samples = self.people.samples(id)?.ok_or(ServiceError::UnknownPerson)?;
-        // Of another length is what somebody wrote into the file by hand.
-        let is_matched = |sample: &Sample| sample.contract.as_ref() == Some(&contract.id) && sample.embedding.len() == contract.dimension;
-        Ok(samples.into_iter().filter(is_matched).collect())
-    }
-
-    fn enroll_now(
+    /// Enrols with the active revision; the photos that were accepted are returned with what became of it.
+    fn enroll_now<'p>(
         &self,
-        live: &Live,
+        (live, counterparts): (&Live, &[Counterpart]),
         id: &PersonId,
-        photos: &[Photo],
+        photos: &'p [Photo],
         (review, mode): (Review, Mode),
         wanted: &Wanted,
         fault: &mut Option<String>,
-    ) -> Result<Enrollment, ServiceError> {
+    ) -> Result<(Enrollment, Vec<Accepted<'p>>), ServiceError> {
         let revision = Arc::clone(&live.revision);
-        let stored = self.stored(live, id, mode)?;
+        let stored = match mode {
+            Mode::Replace => Vec::new(),
+            Mode::Add => stored(&self.people, live, id)?.ok_or(ServiceError::UnknownPerson)?,
+        };
+        let mut accepted = Vec::new();
         let begin = || revision.begin(wanted.clone()).reviewing(review);
         let mut run = begin();
         let mut portraits: Vec<Portrait> = Vec::new();
@@ -131,6 +142,7 @@ impl Service {
                 Ok(Ok(portrait)) => match beside_others(live, id, (&portraits, &stored), &portrait, review)? {
                     Beside::Fits(warnings) => {
                         let score = portrait.sample.det_score.unwrap_or_default();
+                        accepted.push(Accepted { photo: &photo.content.bytes, place: portrait.place });
                         portraits.push(portrait);
                         PhotoOutcome::Accepted { score, warnings }
                     }
@@ -162,10 +174,19 @@ impl Service {
                 if wanted.is_over() {
                     return Err(self.executor.late().into());
                 }
-                Some(self.people.replace(id, &samples, &live.view, &templates)?)
+                Some(match mode {
+                    Mode::Replace => {
+                        // Other contracts' samples are to follow, and belong to these.
+                        let enrolment = (!counterparts.is_empty()).then(EnrolmentId::unique);
+                        let mark = |sample| Sample { enrolment: enrolment.clone(), ..sample };
+                        let samples: Vec<Sample> = samples.into_iter().map(mark).collect();
+                        self.people.replace(id, &samples, &live.view, &templates)?
+                    }
+                    Mode::Add => self.people.put(id, &samples, Place::Own, &live.view, &templates)?,
+                })
             }
         };
-        Ok(Enrollment { revision, path, review, photos: outcomes })
+        Ok((Enrollment { revision, path, review, photos: outcomes, warnings: Vec::new() }, accepted))
     }
 }
 
@@ -193,7 +214,16 @@ const SURELY: f32 = 0.15;
 /// A photo's sample, and where in the photo the face is: its edges in shares of width and height.
 struct Portrait {
     sample: Sample,
-    place: [f32; 4],
+    place: BoundingBox,
+}
+
+/// Returns the samples that new ones are added to: those that the revision's contract has. None if there is no such person.
+pub(super) fn stored(people: &People, live: &Live, id: &PersonId) -> Result<Option<Vec<Sample>>, ServiceError> {
+    let contract = live.revision.contract();
+    let Some(samples) = people.samples(id)? else { return Ok(None) };
+    // Of another length is what somebody wrote into the file by hand.
+    let is_matched = |sample: &Sample| sample.contract.as_ref() == Some(&contract.id) && sample.embedding.len() == contract.dimension;
+    Ok(Some(samples.into_iter().filter(is_matched).collect()))
 }
 
 /// Compares a sample with the person's others, and with everybody else whom the revision knows.
@@ -216,7 +246,9 @@ fn beside_others(
         return Ok(Beside::Fits(Vec::new()));
     }
     let sample = &portrait.sample;
-    let is_there = |other: &&Portrait| other.place.iter().zip(portrait.place).all(|(a, b)| (a - b).abs() < SAME_PLACE);
+    let edges = |place: &BoundingBox| [place.x1, place.y1, place.x2, place.y2];
+    let is_there =
+        |other: &&Portrait| edges(&other.place).iter().zip(edges(&portrait.place)).all(|(a, b)| (a - b).abs() < SAME_PLACE);
     let alike = |other: &Sample| cosine(&other.embedding, &sample.embedding);
     let most = |values: &mut dyn Iterator<Item = f32>| values.fold(-1.0, f32::max);
     let message = || "This photo is there already; take another, from a little to the side.".to_owned();
@@ -257,10 +289,10 @@ fn sample(run: &mut Run, revision: &Revision, photo: &[u8]) -> Result<Result<Por
             // `review` was checked against the faces: the index is in range.
             let chosen = analysis.faces.swap_remove(index as usize);
             let (across, down) = (analysis.width as f32, analysis.height as f32);
-            let bounds = &chosen.face.bounds;
-            let place = [bounds.x1 / across, bounds.y1 / down, bounds.x2 / across, bounds.y2 / down];
+            let place = in_shares(&chosen.face.bounds, across, down);
             let contract = Some(revision.contract().id.clone());
-            Ok(Ok(Portrait { sample: Sample { embedding: chosen.embedding, contract, det_score: Some(chosen.face.score) }, place }))
+            let sample = Sample { embedding: chosen.embedding, contract, det_score: Some(chosen.face.score), enrolment: None };
+            Ok(Ok(Portrait { sample, place }))
         }
     }
 }

@@ -26,7 +26,8 @@ pub(crate) fn is_read_back(samples: &[Sample]) {
     let bits = |samples: &[Sample]| -> Vec<_> {
         let bits = |number: &f32| number.to_bits();
         let of = |sample: &Sample| {
-            (sample.embedding.iter().map(bits).collect::<Vec<_>>(), sample.contract.clone(), sample.det_score.as_ref().map(bits))
+            let embedding = sample.embedding.iter().map(bits).collect::<Vec<_>>();
+            (embedding, sample.contract.clone(), sample.det_score.as_ref().map(bits), sample.enrolment.clone())
         };
         samples.iter().map(of).collect()
     };

@@ -1,12 +1,13 @@
 //! What the folder keeps, what it sets aside, and what it leaves alone.
 
+use super::contracts::OTHER_CONTRACTS;
 use super::*;
 
-fn sample(value: f32) -> Sample {
-    Sample { embedding: vec![value; 64], contract: None, det_score: Some(0.9) }
+pub(super) fn sample(value: f32) -> Sample {
+    Sample { embedding: vec![value; 64], contract: None, det_score: Some(0.9), enrolment: None }
 }
 
-fn id(text: &str) -> PersonId {
+pub(super) fn id(text: &str) -> PersonId {
     text.parse().unwrap()
 }
 
@@ -89,8 +90,8 @@ fn nobody_is_enrolled_over_what_is_damaged_and_nothing_whole_is_set_aside() {
     let gallery = CsvGallery::open(folder.path()).unwrap();
     let of = |contract: &str| Sample { contract: Some(contract.parse().unwrap()), ..sample(1.0) };
     let [first, second] = ["1111111111111111", "2222222222222222"];
-    gallery.replace(&id("s6"), &[of(first)]).unwrap();
     gallery.replace(&id("s6"), &[of(second)]).unwrap();
+    gallery.put(&id("s6"), &[of(first)], Place::Other).unwrap();
     let path = folder.path().join("s6.csv");
     fs::write(&path, "damaged").unwrap();
     let problem = gallery.load().unwrap().problems.remove(0);
@@ -98,33 +99,11 @@ fn nobody_is_enrolled_over_what_is_damaged_and_nothing_whole_is_set_aside() {
     fs::write(folder.path().join(OTHER_CONTRACTS).join(first).join("s6.csv"), "damaged, too").unwrap();
     gallery.replace(&id("s6"), &[of(first)]).unwrap();
     assert!(gallery.set_aside(problem).aside.is_none());
-    assert_eq!(gallery.load().unwrap().people[0].samples, [of(first)]);
+    let contracts: Vec<_> = gallery.load().unwrap().people[0].samples.iter().map(|sample| sample.contract.clone()).collect();
+    assert_eq!(contracts, [of(first).contract]);
     let aside = |name: &str| fs::read_to_string(folder.path().join(".damaged").join(name)).unwrap();
     assert_eq!([aside("s6.csv"), aside("s6.csv.1")], ["damaged", "damaged, too"]);
     assert!(gallery.load().unwrap().problems.is_empty());
-}
-
-#[test]
-fn samples_of_another_contract_are_set_aside_and_found_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let gallery = CsvGallery::open(folder.path()).unwrap();
-    let of = |contract: &str, value: f32| Sample { contract: Some(contract.parse().unwrap()), ..sample(value) };
-    let (first, second) = ("1111111111111111", "2222222222222222");
-    gallery.replace(&id("s6"), &[of(first, 1.0)]).unwrap();
-    gallery.replace(&id("s6"), &[of(second, 2.0), of(second, 3.0)]).unwrap();
-    let values = || -> Vec<f32> { gallery.load().unwrap().people[0].samples.iter().map(|sample| sample.embedding[0]).collect() };
-    // Whoever reads the file alone sees the last contract's.
-    assert_eq!(csv_file::read(&folder.path().join("s6.csv")).unwrap(), [of(second, 2.0), of(second, 3.0)]);
-    assert_eq!(values(), [2.0, 3.0, 1.0]);
-    // Back with the first contract: its older sample is replaced, the second's are kept.
-    gallery.replace(&id("s6"), &[of(first, 4.0)]).unwrap();
-    assert_eq!(values(), [4.0, 2.0, 3.0]);
-    fs::write(folder.path().join(OTHER_CONTRACTS).join("3333333333333333"), "a file, no folder").unwrap();
-    fs::write(folder.path().join(OTHER_CONTRACTS).join(second).join("backup.csv.bak"), "").unwrap();
-    assert_eq!(gallery.load().unwrap().people.len(), 1, "what else lies there is nobody");
-    assert!(gallery.remove(&id("s6")).unwrap());
-    assert!(gallery.load().unwrap().people.is_empty());
-    assert!(!gallery.remove(&id("s6")).unwrap());
 }
 
 #[test]
@@ -138,8 +117,8 @@ fn samples_that_state_no_contract_are_of_the_one_that_was_said_first() {
     let contracts =
         || -> Vec<Option<ContractId>> { gallery.load().unwrap().people[0].samples.iter().map(|sample| sample.contract.clone()).collect() };
     assert_eq!(contracts(), [Some(first.clone())]);
-    // Replaced by samples of another, they are set aside as what they are.
-    gallery.replace(&id("s6"), &[Sample { contract: Some(second.clone()), ..sample(2.0) }]).unwrap();
+    // Where those of another are added, they are kept as what they are.
+    gallery.put(&id("s6"), &[Sample { contract: Some(second.clone()), ..sample(2.0) }], Place::Own).unwrap();
     assert_eq!(contracts(), [Some(second), Some(first)]);
 }
 
