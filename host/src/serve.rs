@@ -202,6 +202,7 @@ fn assemble(config: &Config) -> Result<(Service, Arc<Deployment>, Executor), Ser
         vision: read(&config.pipeline, "--pipeline")?,
         policy: config.policy.as_ref().map(|path| read(path, "--policy")).transpose()?,
         pack: config.pack.clone(),
+        texts: config.texts.clone(),
     };
     let opened = Deployment::open(workshop, store, &configured, config.breaker);
     let (deployment, report) = opened.map_err(|cause| ServeError::Open { path: config.pipeline.clone(), cause: Box::new(cause) })?;

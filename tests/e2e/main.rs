@@ -34,4 +34,5 @@ mod replacement;
 mod revisions;
 mod staging;
 mod start;
+mod upgrades;
 mod watch;

@@ -13,6 +13,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::deployment::ConfiguredTexts;
 use crate::files::read_small;
 use crate::http::BodyLimits;
 use crate::index::Method;
@@ -39,6 +40,8 @@ pub(crate) struct Config {
     pub pipeline: PathBuf,
     /// The policy's component, if it is another.
     pub policy: Option<PathBuf>,
+    /// How pipeline, policy and pack were asked for.
+    pub texts: ConfiguredTexts,
     /// Thresholds and settings for the guests.
     pub tuning: Tuning,
     /// Folder of what is remembered.
@@ -241,7 +244,13 @@ impl ServeArgs {
         let (limits, workers) = (Limits::with(&texts("limit", this.limit)?)?, this.workers.unwrap_or_else(cores));
         // A frame takes some 20 to 100 MiB; a picture of 40 megapixels 200.
         let guests = (256_usize.saturating_mul(workers.get())).clamp(1024, MOST_MIB);
+        let text = |path: &PathBuf| path.to_string_lossy().into_owned();
         Ok(Config {
+            texts: ConfiguredTexts {
+                pipeline: this.pipeline.as_ref().map(text),
+                policy: this.policy.as_ref().map(text),
+                pack: this.pack.clone(),
+            },
             listen: this.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 4000))),
             gallery: this.gallery.unwrap_or_else(|| "embeddings_csvs".into()),
             models: this.models.unwrap_or_else(|| "models/installed".into()),

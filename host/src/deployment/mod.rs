@@ -110,8 +110,7 @@ pub enum OpenError {
 }
 
 impl Deployment {
-    /// Takes up what was remembered, or begins with what is configured: that serves if it is another than at the last start, because
-    /// whoever changes the configuration means it; else what was active then.
+    /// Takes up what was remembered, or begins with what is configured, as [`choose`] says.
     ///
     /// # Errors
     ///
@@ -129,7 +128,12 @@ impl Deployment {
             limits: BTreeMap::new(),
         };
         let wanted = workshop.id(&ingredients)?;
-        let (live, report, how) = match remembered(&workshop, &store, &audit, &mut record, wanted) {
+        let choice = choose(&record, wanted, &configured.texts);
+        let restored = match choice {
+            StartChoice::Configured => None,
+            StartChoice::Remembered | StartChoice::RememberedAndStaged => remembered(&workshop, &store, &audit, &mut record),
+        };
+        let (live, report, how) = match restored {
             Some((live, report)) => (live, report, "restored"),
             None => {
                 let (live, report) = workshop.make(&store, wanted, &ingredients)?;
@@ -145,10 +149,19 @@ impl Deployment {
         }
         record.stand_down(id);
         record.active = Some(id);
+        if record.configured != Some(wanted) {
+            record.let_go_configured();
+        }
         record.configured = Some(wanted);
+        record.configured_texts = Some(configured.texts.clone());
         record.unmarked.get_or_insert_with(|| live.revision.contract().id.to_string());
         if record.entry(wanted).is_none() {
             record.revisions.push(Entry { id: wanted, ingredients, about: None, since: now(), enrol: false, status: Status::Staging });
+        }
+        let is_staged_only = choice == StartChoice::RememberedAndStaged && id != wanted;
+        if let Some(entry) = record.entry_mut(wanted).filter(|_| is_staged_only) {
+            // It may have failed or been retired before.
+            entry.status = Status::Staging;
         }
         if let Some(entry) = record.entry_mut(id) {
             entry.about = Some(about(&live));
@@ -190,6 +203,17 @@ impl Deployment {
         };
         let deployment = Arc::new(deployment);
         deployment.audit.note(&Actor::part("start"), "activate", Some(id), how, "");
+        if is_staged_only {
+            let (new, active) = (wanted.short(), id.short());
+            let detail =
+                format!("the configured files changed; {active}, which an operator activated, stays active, and this one is staged");
+            deployment.audit.note(&Actor::part("start"), "configure", Some(wanted), "unchanged", &detail);
+            tracing::warn!(
+                revision = new,
+                "the configured pipeline is another than at the last start and is staged only, because an operator activated {active}; have it \
+                 serve with `rostro pipeline activate {new}`"
+            );
+        }
         staging::start(&deployment, jobs)?;
         for id in waiting {
             // The thread lives as long as this does.
@@ -277,12 +301,8 @@ impl Deployment {
     }
 }
 
-/// The revision that was active, unless the configuration asks for another than at the last start. Where it cannot serve any more, the one
-/// before it.
-fn remembered(workshop: &Workshop, store: &Store, audit: &Audit, record: &mut Record, wanted: Sha256Digest) -> Option<(Arc<Live>, Report)> {
-    if record.configured != Some(wanted) {
-        return None;
-    }
+/// The revision that was active. Where it cannot serve any more, the one before it.
+fn remembered(workshop: &Workshop, store: &Store, audit: &Audit, record: &mut Record) -> Option<(Arc<Live>, Report)> {
     for id in [record.active, record.previous].into_iter().flatten() {
         let Some(entry) = record.entry(id) else { continue };
         match workshop.make(store, id, &entry.ingredients) {

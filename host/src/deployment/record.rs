@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
+use super::configured::ConfiguredTexts;
 use crate::digest::Sha256Digest;
 
 /// How the files of unfinished writes begin.
@@ -101,6 +102,9 @@ pub(crate) struct Record {
     form: u32,
     /// The revision that the command line and the configuration asked for at the last start.
     pub configured: Option<Sha256Digest>,
+    /// What was written for it; none in a record of a program before these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configured_texts: Option<ConfiguredTexts>,
     /// The one that serves.
     pub active: Option<Sha256Digest>,
     /// The one that served before, kept warm.
@@ -146,6 +150,16 @@ impl Record {
             over -= usize::from(forgotten);
             !forgotten
         });
+    }
+
+    /// Retires what the configuration made at the last start if it has no part: what makes it is gone, and it would stay ready for good.
+    pub(crate) fn let_go_configured(&mut self) {
+        let Some(id) = self.configured else { return };
+        let beside = [self.canary, self.shadow].into_iter().flatten().map(|beside| beside.id);
+        let has_part = beside.chain([self.active, self.previous].into_iter().flatten()).any(|part| part == id);
+        if let Some(entry) = self.entry_mut(id).filter(|entry| !has_part && matches!(entry.status, Status::Staged | Status::Staging)) {
+            entry.status = Status::Retired;
+        }
     }
 
     /// Takes a revision out of every part that it plays.
@@ -362,8 +376,14 @@ mod tests {
         let id = Sha256Digest::of(b"revision");
         let ingredients =
             Ingredients { vision: Sha256Digest::of(b"vision"), policy: None, pack: "testing".to_owned(), limits: BTreeMap::new() };
-        let entry =
-            Entry { id, ingredients, about: None, since: "2026-01-01T00:00:00Z".to_owned(), enrol: true, status: Status::Failed("why".to_owned()) };
+        let entry = Entry {
+            id,
+            ingredients,
+            about: None,
+            since: "2026-01-01T00:00:00Z".to_owned(),
+            enrol: true,
+            status: Status::Failed("why".to_owned()),
+        };
         Record { form: FORM, active: Some(id), canary: Some(Beside { id, share: 0.25 }), revisions: vec![entry], ..Record::default() }
     }
 

@@ -18,6 +18,9 @@ pub(crate) struct Statuses {
     pub active: Option<Sha256Digest>,
     /// Which one served before.
     pub previous: Option<Sha256Digest>,
+    /// Which one the configuration made at the last start.
+    #[serde(default)]
+    pub configured: Option<Sha256Digest>,
     /// How many the breaker took out since the start.
     pub broken: u64,
     /// How often it would have taken out the active one, and there was no previous one to serve.

@@ -27,7 +27,7 @@ pub(super) fn of(statuses: &Statuses) -> String {
             number(revision.requests),
             number(revision.failures),
             revision.since.split('.').next().unwrap_or_default().trim_end_matches('Z').replace('T', " "),
-            note(revision),
+            note(revision, statuses.configured == Some(revision.id)),
         ]);
     }
     table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
@@ -41,7 +41,7 @@ fn people(revision: &RevisionStatus) -> String {
     }
 }
 
-fn note(revision: &RevisionStatus) -> String {
+fn note(revision: &RevisionStatus, is_configured: bool) -> String {
     if let Some(reason) = &revision.reason {
         let reason = printed(reason);
         let short: String = reason.chars().take(REASON).collect();
@@ -59,5 +59,7 @@ fn note(revision: &RevisionStatus) -> String {
         format!("held to {}", limits.join(", "))
     });
     let enrol = (revision.enrol && revision.state != "active").then(|| "sees enrolment photos".to_owned());
-    [share, agreement, limits, enrol].into_iter().flatten().collect::<Vec<_>>().join("; ")
+    let is_waiting = matches!(revision.state.as_str(), "staged" | "staging");
+    let configured = (is_configured && is_waiting).then(|| "made by the configuration".to_owned());
+    [share, agreement, limits, enrol, configured].into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
