@@ -170,10 +170,11 @@ impl Service {
         let (service, seen_by) = (Arc::clone(self), Arc::clone(&live));
         let bytes = Arc::clone(&frame);
         let among = group.clone();
+        let client = errand.client.clone();
         let work = move |wanted| {
             let mut run = seen_by.revision.begin(wanted);
-            let result =
-                service.watched(&seen_by, deadline, |_| recognize_now(&seen_by, &mut run, &bytes.bytes, among.as_deref(), arrived));
+            let result = service
+                .watched(&seen_by, &client, deadline, |_| recognize_now(&seen_by, &mut run, &bytes.bytes, among.as_deref(), arrived));
             (result, run)
         };
         let recognition = self.executor.run(errand, work).await??;
@@ -183,12 +184,12 @@ impl Service {
             let deadline = Instant::now() + (arrived.elapsed() * SHADOW_TIMES).max(SHADOW_LEAST).min(deadline - arrived);
             let (candidate, agreement) = (shadow.live, shadow.agreement);
             let counted = Arc::clone(&agreement);
-            let service = Arc::clone(self);
+            let (service, client) = (Arc::clone(self), errand.client.clone());
             let compare = move || {
                 let mut run = candidate.revision.begin(deadline);
-                match service
-                    .watched(&candidate, deadline, |_| recognize_now(&candidate, &mut run, &frame.bytes, group.as_deref(), Instant::now()))
-                {
+                match service.watched(&candidate, &client, deadline, |_| {
+                    recognize_now(&candidate, &mut run, &frame.bytes, group.as_deref(), Instant::now())
+                }) {
                     Ok(answer) => agreement.compare(&active, &answer.faces.iter().map(RecognizedFace::seen).collect::<Vec<_>>()),
                     // Requests before others' curiosity, as for workers.
                     Err(ServiceError::Run(RunError::Crowded(_))) => agreement.note_skipped(),
@@ -215,11 +216,11 @@ impl Service {
     ) -> (Sha256Digest, Result<Looked, ServiceError>) {
         let live = self.deployment.active();
         let (arrived, deadline) = (Instant::now(), errand.deadline);
-        let (service, by) = (Arc::clone(self), Arc::clone(&live));
+        let (service, by, client) = (Arc::clone(self), Arc::clone(&live), errand.client.clone());
         let work = move |wanted| {
             let begun = Instant::now();
             let mut run = by.revision.begin(wanted);
-            let result = service.watched(&by, deadline, |_| {
+            let result = service.watched(&by, &client, deadline, |_| {
                 let see = |image: &Content| run.analyze(&image.bytes, purpose);
                 let analyses = images.iter().map(see).collect::<Result<Vec<Analysis>, RunError>>()?;
                 let mut stages = vec![("queue".to_owned(), begun - arrived)];
@@ -232,10 +233,11 @@ impl Service {
         (live.id(), async { self.executor.run(errand, work).await? }.await)
     }
 
-    /// Does a request's work on a revision, and takes note of how it went. The work may say of a fault that is not its result.
+    /// Does a client's work on a revision, and counts how it went. The work may say of a fault that is not its result.
     fn watched<T>(
         &self,
         live: &Live,
+        client: &Client,
         deadline: Instant,
         work: impl FnOnce(&mut Option<String>) -> Result<T, ServiceError>,
     ) -> Result<T, ServiceError> {
@@ -252,7 +254,7 @@ impl Service {
             (None, Ok(_)) => Verdict::Well,
             (None, Err(_)) => Verdict::Neither,
         };
-        self.deployment.note_outcome(live, &verdict);
+        self.deployment.note_outcome(live, client, &verdict);
         result
     }
 }

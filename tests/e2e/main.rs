@@ -9,6 +9,7 @@
 mod authors;
 mod bad_input;
 mod bounds;
+mod breaker;
 mod clock;
 mod connections;
 mod contracts;

@@ -146,6 +146,12 @@ impl Collector for Revisions {
         let stuck = ConstCounter::new(self.0.stuck);
         let help = "Times that the breaker would have taken out the active revision, and no other could serve";
         stuck.encode(encoder.encode_descriptor("revisions_stuck", help, None, stuck.metric_type())?)?;
+        let kind = ConstCounter::new(0_u64).metric_type();
+        let help = "Times that the breaker fired, by its rule and whether the revision was taken out or no other could serve";
+        let mut trips = encoder.encode_descriptor("breaker_trips", help, None, kind)?;
+        for (rule, outcome, count) in self.0.trips.counts() {
+            ConstCounter::new(count).encode(trips.encode_family(&[("rule", rule), ("outcome", outcome)])?)?;
+        }
         self.each(encoder, "revision_requests", "Requests that a revision worked on", |revision| revision.requests)?;
         let help = "Requests that failed by a revision's fault";
         self.each(encoder, "revision_failures", help, |revision| revision.failures)?;

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::breaker::{Rule, client_number};
 use super::record::{Beside, Record, StateError, Status};
 use super::routes::Share;
 use super::{Actor, Agreement, Book, Deployment, Live, Verdict};
 use crate::digest::Sha256Digest;
+use crate::executor::Client;
 use crate::limits::LimitError;
 use crate::models::PackError;
 use crate::plugin::PluginError;
@@ -252,23 +254,34 @@ impl Deployment {
         self.breaker.store(failures, Ordering::Relaxed);
     }
 
-    /// Takes note of how a request went on a revision, and takes the revision out if too many failed in a row: the previous one serves then. An
-    /// active one that nothing could take the place of stays.
-    pub(crate) fn note_outcome(&self, live: &Live, outcome: &Verdict) {
-        let in_a_row = live.health.note(outcome);
+    /// Counts how a client's request went on a revision, and takes the revision out if too many failed, in a row or of the last minute's: the
+    /// previous one serves then. An active one that nothing could take the place of stays.
+    pub(crate) fn note_outcome(&self, live: &Live, client: &Client, outcome: &Verdict) {
+        let in_a_row = live.health.note(outcome, client_number(client));
         let cause = match outcome {
-            Verdict::AtFault(cause) => Some(cause),
-            Verdict::Well | Verdict::Neither => None,
+            Verdict::AtFault(cause) => cause,
+            Verdict::Well | Verdict::Neither => return,
         };
         let breaker = self.breaker.load(Ordering::Relaxed);
-        if let Some(cause) = cause.filter(|_| in_a_row >= breaker && in_a_row.is_multiple_of(breaker)) {
-            self.trip(live, in_a_row, cause);
+        if in_a_row >= breaker && in_a_row.is_multiple_of(breaker) {
+            self.trip(live, Rule::InARow(in_a_row), cause);
+        } else if let Some(excess) = live.health.excess()
+            && excess.is_enough(|client| self.has_other_client(live, client))
+        {
+            // One that stays is said again only after as many requests.
+            live.health.forget_share();
+            self.trip(live, Rule::Share(excess.share), cause);
         }
     }
 
-    fn trip(&self, live: &Live, in_a_row: u32, cause: &str) {
+    /// Returns true if another client than this asked any other revision within the last minute.
+    fn has_other_client(&self, live: &Live, client: u64) -> bool {
+        self.locked().ready.values().any(|other| !std::ptr::eq(&**other, live) && other.health.has_other_client(client))
+    }
+
+    fn trip(&self, live: &Live, rule: Rule, cause: &str) {
         let id = live.id();
-        let reason = format!("taken out after {in_a_row} failures in a row, the last: {cause}");
+        let reason = format!("taken out {rule}, the last: {cause}");
         let outcome = self.changed(|draft| {
             // It may have been taken out, and staged anew, since the request began.
             if !draft.book.ready.get(&id).is_some_and(|ready| std::ptr::eq(&**ready, live)) {
@@ -290,13 +303,19 @@ impl Deployment {
         let actor = Actor::part("breaker");
         match outcome {
             Ok(Outcome { changed: true, .. }) => {
-                self.locked().broken += 1;
+                let mut book = self.locked();
+                book.broken += 1;
+                book.trips.count(rule, false);
+                drop(book);
                 tracing::error!(revision = id.short(), "{}", reason.escape_debug());
                 self.audit.note(&actor, "break", Some(id), "done", &reason);
             }
             Ok(_) => {}
             Err(error) => {
-                self.locked().stuck += 1;
+                let mut book = self.locked();
+                book.stuck += 1;
+                book.trips.count(rule, true);
+                drop(book);
                 let reason = format!("it goes on to serve, for {error}; it was to be {reason}");
                 tracing::error!(revision = id.short(), "{}", reason.escape_debug());
                 self.audit.note(&actor, "break", Some(id), "refused", &reason);

@@ -1,9 +1,10 @@
 //! A revision that can serve now, and how it fares.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
+use super::breaker::{Excess, Window};
 use crate::digest::Sha256Digest;
 use crate::people::View;
 use crate::revision::Revision;
@@ -19,7 +20,7 @@ pub(crate) struct Live {
 
 impl Live {
     pub(crate) fn new(revision: Arc<Revision>, view: Arc<View>) -> Arc<Self> {
-        Arc::new(Self { revision, view, health: Health::default() })
+        Arc::new(Self { revision, view, health: Health::new() })
     }
 
     pub(crate) fn id(&self) -> Sha256Digest {
@@ -39,32 +40,63 @@ pub(crate) enum Verdict {
 }
 
 /// How a revision's requests went.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Health {
     requests: AtomicU64,
     failures: AtomicU64,
     /// Failures since the last request that went well.
     in_a_row: AtomicU32,
+    /// Requests of the last minute.
+    window: Mutex<Window>,
 }
 
 impl Health {
-    /// Takes note of a request; how many have failed in a row by now.
-    pub(crate) fn note(&self, verdict: &Verdict) -> u32 {
+    fn new() -> Self {
+        let window = Mutex::new(Window::new(Instant::now()));
+        Self { requests: AtomicU64::new(0), failures: AtomicU64::new(0), in_a_row: AtomicU32::new(0), window }
+    }
+
+    /// Counts a request of a client; how many have failed in a row by now.
+    pub(crate) fn note(&self, verdict: &Verdict, client: u64) -> u32 {
         self.requests.fetch_add(1, Ordering::Relaxed);
         match verdict {
-            Verdict::Well => self.in_a_row.store(0, Ordering::Relaxed),
+            Verdict::Well => {
+                self.window().count(Instant::now(), client, false);
+                self.in_a_row.store(0, Ordering::Relaxed);
+            }
             Verdict::Neither => {}
             Verdict::AtFault(_) => {
                 self.failures.fetch_add(1, Ordering::Relaxed);
+                self.window().count(Instant::now(), client, true);
                 return self.in_a_row.fetch_add(1, Ordering::Relaxed).saturating_add(1);
             }
         }
         0
     }
 
+    /// Returns the share of failures of the last minute if it is too large.
+    pub(crate) fn excess(&self) -> Option<Excess> {
+        self.window().excess(Instant::now())
+    }
+
+    /// Returns true if another client than this asked within the last minute.
+    pub(crate) fn has_other_client(&self, client: u64) -> bool {
+        self.window().has_other(Instant::now(), client)
+    }
+
     /// Begins to count anew: it is tried again.
     pub(crate) fn forgive(&self) {
         self.in_a_row.store(0, Ordering::Relaxed);
+        self.forget_share();
+    }
+
+    /// Begins to count the share anew.
+    pub(crate) fn forget_share(&self) {
+        self.window().clear();
+    }
+
+    fn window(&self) -> MutexGuard<'_, Window> {
+        self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Requests, and those that failed by the revision's fault.

@@ -5,7 +5,9 @@
 //! state before or after it. Requests never wait for a change.
 
 mod audit;
+mod breaker;
 mod change;
+mod configured;
 mod counterparts;
 mod folder;
 mod live;
@@ -30,7 +32,10 @@ use crate::plugin::MAX_COMPONENT_BYTES;
 
 pub(crate) use audit::Actor;
 use audit::Audit;
+pub(crate) use breaker::Trips;
 pub(crate) use change::{ChangeError, Outcome};
+pub(crate) use configured::{Configured, ConfiguredTexts};
+use configured::{StartChoice, choose};
 pub(crate) use counterparts::Counterpart;
 use counterparts::counterparts;
 pub(crate) use live::{Live, Verdict, is_at_fault};
@@ -79,17 +84,8 @@ struct Book {
     broken: u64,
     /// Times that it would have, and nothing could take the revision's place.
     stuck: u64,
-}
-
-/// What the command line and the configuration ask for.
-#[derive(Debug)]
-pub(crate) struct Configured {
-    /// The pipeline's component.
-    pub vision: Vec<u8>,
-    /// The policy's, if it is another.
-    pub policy: Option<Vec<u8>>,
-    /// The pack.
-    pub pack: String,
+    /// Both by the rule that fired.
+    trips: Trips,
 }
 
 /// Why revisions cannot be taken up at the start.
@@ -189,6 +185,7 @@ impl Deployment {
             shadow: record.shadow.map(|beside| (Arc::new(Share::new(beside.share)), Arc::default())),
             broken: 0,
             stuck: 0,
+            trips: Trips::default(),
             record,
         };
         let (queue, jobs) = staging::queue();

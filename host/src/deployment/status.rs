@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::record::{Entry, Status};
-use super::{Book, Counts, Deployment};
+use super::{Book, Counts, Deployment, Trips};
 use crate::digest::Sha256Digest;
 use crate::inference;
 use crate::limits::{self, Limits};
@@ -26,6 +26,9 @@ pub(crate) struct Statuses {
     /// How often it would have taken out the active one, and there was no previous one to serve.
     #[serde(default)]
     pub stuck: u64,
+    /// Both by the rule that fired.
+    #[serde(default)]
+    pub trips: Trips,
     /// All that are known, oldest first.
     pub revisions: Vec<RevisionStatus>,
 }
@@ -90,8 +93,10 @@ impl Deployment {
         Statuses {
             active: book.record.active,
             previous: book.record.previous,
+            configured: book.record.configured,
             broken: book.broken,
             stuck: book.stuck,
+            trips: book.trips,
             revisions: book.record.revisions.iter().map(|entry| status(&book, entry, self.workshop.engine.limits())).collect(),
         }
     }

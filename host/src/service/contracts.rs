@@ -11,7 +11,7 @@ use super::{Service, ServiceError};
 use crate::bindings::{BoundingBox, Purpose};
 use crate::deployment::{Counterpart, Live};
 use crate::digest::Sha256Digest;
-use crate::executor::Wanted;
+use crate::executor::{Client, Wanted};
 use crate::gallery::Place;
 use crate::overlap::most_overlapping;
 use crate::people::PeopleError;
@@ -46,6 +46,7 @@ pub(super) struct Enrolling<'e> {
     pub id: &'e PersonId,
     pub review: Review,
     pub mode: Mode,
+    pub client: &'e Client,
 }
 
 impl Service {
@@ -64,11 +65,9 @@ impl Service {
             if Instant::now() >= end {
                 return Some(("revision_late", "had no time left".to_owned()));
             }
-            match self.watched(live, end, |_| self.enroll_for(live, enrolling, accepted, end)) {
+            match self.watched(live, enrolling.client, end, |_| self.enroll_for(live, enrolling, accepted, end)) {
                 Ok(0) => None,
-                Ok(refused) if refused == accepted.len() => {
-                    Some(("revision_refused", "found the face in none of the photos".to_owned()))
-                }
+                Ok(refused) if refused == accepted.len() => Some(("revision_refused", "found the face in none of the photos".to_owned())),
                 Ok(refused) => Some(("revision_refused", format!("did not find the face in {refused} of {} photos", accepted.len()))),
                 Err(ServiceError::Run(RunError::Deadline { .. }) | ServiceError::People(PeopleError::Run(RunError::Deadline { .. }))) => {
                     Some(("revision_late", "was not done in time".to_owned()))
@@ -100,7 +99,7 @@ impl Service {
     fn enroll_for(
         &self,
         live: &Arc<Live>,
-        Enrolling { id, review, mode }: Enrolling<'_>,
+        Enrolling { id, review, mode, .. }: Enrolling<'_>,
         accepted: &[Accepted<'_>],
         end: Instant,
     ) -> Result<usize, ServiceError> {

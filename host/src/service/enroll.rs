@@ -88,7 +88,7 @@ impl Service {
         // for without a worker, which others need.
         let deadline = errand.deadline;
         let turn = self.people.turns().take(&id, deadline).await?;
-        let service = Arc::clone(self);
+        let (service, client) = (Arc::clone(self), errand.client.clone());
         let work = move |wanted| {
             let mut accepted = Vec::new();
             let begin = |fault: &mut Option<String>| {
@@ -96,11 +96,11 @@ impl Service {
                 accepted = kept;
                 Ok(enrollment)
             };
-            let mut result = service.watched(&live, deadline, begin);
+            let mut result = service.watched(&live, &client, deadline, begin);
             if let Ok(enrollment) = &mut result
                 && enrollment.path.is_some()
             {
-                let enrolling = Enrolling { id: &id, review: how.0, mode: how.1 };
+                let enrolling = Enrolling { id: &id, review: how.0, mode: how.1, client: &client };
                 enrollment.warnings = service.enroll_for_others(enrolling, &accepted, &counterparts, deadline);
             }
             let outcome = match &result {
@@ -247,8 +247,7 @@ fn beside_others(
     }
     let sample = &portrait.sample;
     let edges = |place: &BoundingBox| [place.x1, place.y1, place.x2, place.y2];
-    let is_there =
-        |other: &&Portrait| edges(&other.place).iter().zip(edges(&portrait.place)).all(|(a, b)| (a - b).abs() < SAME_PLACE);
+    let is_there = |other: &&Portrait| edges(&other.place).iter().zip(edges(&portrait.place)).all(|(a, b)| (a - b).abs() < SAME_PLACE);
     let alike = |other: &Sample| cosine(&other.embedding, &sample.embedding);
     let most = |values: &mut dyn Iterator<Item = f32>| values.fold(-1.0, f32::max);
     let message = || "This photo is there already; take another, from a little to the side.".to_owned();
