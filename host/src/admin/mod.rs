@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use axum::middleware::from_fn_with_state;
-use axum::routing::{get, post};
+use axum::middleware::{from_extractor, from_fn_with_state};
+use axum::routing::{delete, get, post};
 use axum::{Extension, Json, Router};
 use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize};
@@ -25,7 +25,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::deployment::{Actor, ChangeError, Deployment, Given, Outcome, RevisionStatus, Statuses};
 use crate::digest::Sha256Digest;
 use crate::executor::Executor;
-use crate::http::{ApiError, Asked, is_full, method_not_allowed, observe, panicked};
+use crate::http::{ApiError, Asked, NoParameters, is_full, method_not_allowed, observe, panicked};
 use crate::keyring::Keyring;
 use crate::plugin::PluginError;
 use crate::traffic::Traffic;
@@ -97,13 +97,20 @@ pub(crate) fn app(
     people: Router,
 ) -> Router {
     let admin = Admin { deployment, executor, traffic, tokens, uploads: Arc::new(Semaphore::new(1)) };
-    Router::new()
-        .route("/v1/revisions", get(list).post(push))
+    // The others read their parameters themselves, and refuse those that they do not know.
+    let without_parameters = Router::new()
+        .route("/v1/revisions", get(list))
         .route("/v1/revisions/{id}", get(show).delete(retire))
-        .route("/v1/revisions/{id}/activate", post(activate))
-        .route("/v1/revisions/{id}/canary", post(canary).delete(end_canary))
-        .route("/v1/revisions/{id}/shadow", post(shadow).delete(end_shadow))
+        .route("/v1/revisions/{id}/canary", delete(end_canary))
+        .route("/v1/revisions/{id}/shadow", delete(end_shadow))
         .route("/v1/rollback", post(roll_back))
+        .route_layer(from_extractor::<Asked<NoParameters>>());
+    Router::new()
+        .route("/v1/revisions", post(push))
+        .route("/v1/revisions/{id}/activate", post(activate))
+        .route("/v1/revisions/{id}/canary", post(canary))
+        .route("/v1/revisions/{id}/shadow", post(shadow))
+        .merge(without_parameters)
         .route("/metrics", get(metrics::scrape))
         .with_state(admin.clone())
         .merge(people)

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use super::error::ApiError;
 use super::form::{Form, FormLimits, Wanted};
 use super::openapi::{Admission, EnrollForm, Sending, Storing};
+use super::query::refuse_misspelt;
 use super::request::RequestId;
 use super::{App, ContentType, PipelineHeader, PipelineInfo};
 use crate::bindings::Reason;
@@ -22,7 +23,7 @@ use crate::service::{EnrollmentWarning, Mode, PhotoOutcome};
 const IDS: [&str; 2] = ["student_id", "id"];
 
 /// What is read of the form.
-const FIELDS: Wanted = Wanted { texts: &["student_id", "id", "review"], files: &["images"] };
+const FIELDS: Wanted = Wanted { texts: &["student_id", "id", "review"], files: &["images"], refuses_misspelt: true };
 
 /// The answer. `status`, `filepath` and `message` are what the replaced service answered; the rest stands beside them.
 #[derive(Debug, Serialize, ToSchema)]
@@ -92,7 +93,8 @@ impl Photos {
         let review = form.text(&["review"]).map(str::parse).transpose();
         let review = review.map_err(|error| ApiError::bad_request("invalid_review", format!("Field 'review' is not valid: {error}.")))?;
         if form.files.is_empty() {
-            return Err(ApiError::bad_request("images_missing", "No images provided in the 'images' field."));
+            let missing = ApiError::bad_request("images_missing", "No images provided in the 'images' field.");
+            return Err(form.without_file(missing, "images"));
         }
         Ok(Self { form, review })
     }
@@ -113,9 +115,11 @@ pub(super) async fn process_images(
     Extension(client): Extension<Client>,
     request: Request,
 ) -> Result<(PipelineHeader, Json<EnrollAnswer>), ApiError> {
+    refuse_misspelt(request.uri())?;
     let errand = app.service.errand(client);
     let form = app.within(errand.deadline, form(request, &app.limits.of(&errand.client))).await?;
-    let id = form.text(&IDS).ok_or_else(|| ApiError::bad_request("student_id_missing", "Field 'student_id' is required."))?;
+    let missing = || form.without_text(ApiError::bad_request("student_id_missing", "Field 'student_id' is required."), "student_id");
+    let id = form.text(&IDS).ok_or_else(missing)?;
     let id: PersonId =
         id.parse().map_err(|error| ApiError::bad_request("invalid_student_id", format!("Field 'student_id' is not valid: {error}.")))?;
     EnrollAnswer::enroll(&app, id, Photos::of(form)?, Mode::Replace, &actor, &request_id, &errand).await
@@ -161,7 +165,7 @@ async fn form(request: Request, limits: &FormLimits) -> Result<Form, ApiError> {
         ContentType::Multipart => Form::read(request, FIELDS, limits).await,
         ContentType::UrlEncoded => Form::read_url_encoded(request, FIELDS, limits).await,
         ContentType::Missing => Ok(Form::default()),
-        ContentType::Image | ContentType::Zip | ContentType::Other => {
+        ContentType::Image | ContentType::Bytes | ContentType::Zip | ContentType::Other => {
             Err(ApiError::unsupported_media_type("multipart/form-data with the field 'student_id' and the file field 'images'"))
         }
     }

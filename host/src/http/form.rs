@@ -3,14 +3,20 @@
 //! As the replaced service did, a part with a file name is a file and one without is text, whatever their content types. Parts that nobody
 //! asked for are skipped.
 
+mod disposition;
+mod received;
+
 use std::collections::HashMap;
 
 use axum::extract::multipart::{Field, Multipart, MultipartError, MultipartRejection};
 use axum::extract::{FromRequest, Request};
 use axum::http::{StatusCode, header};
 
+use self::disposition::Disposition;
+use self::received::{Kind, Received};
 use super::body::{self, BodyMemory, Content};
 use super::error::ApiError;
+use super::query::{meant, misspelt_field};
 use crate::executor::Client;
 use crate::service::Photo;
 
@@ -48,14 +54,36 @@ pub(super) struct Wanted {
     pub(super) texts: &'static [&'static str],
     /// Names of the file fields.
     pub(super) files: &'static [&'static str],
+    /// Whether a misspelt field of those that restrict a search is refused.
+    pub(super) refuses_misspelt: bool,
+}
+
+impl Wanted {
+    /// Refuses a field that would be skipped although it was meant.
+    fn check(&self, name: &str, kind: Kind) -> Result<(), ApiError> {
+        if !self.refuses_misspelt {
+            return Ok(());
+        }
+        if let Some(meant) = meant(name) {
+            return Err(misspelt_field(name, meant));
+        }
+        if kind == Kind::File && name == "group" && self.texts.contains(&name) {
+            return Err(ApiError::bad_request("invalid_group", "The field 'group' came as a file: send it as text, without a file name."));
+        }
+        Ok(())
+    }
 }
 
 /// The parts of a form that are of use.
 #[derive(Debug, Default)]
 pub(super) struct Form {
     texts: HashMap<String, String>,
+    /// A second value of a text field: the last that differs from the first, else one that is equal to it.
+    repeated: HashMap<String, String>,
     /// The files of the wanted fields, in their order.
     pub(super) files: Vec<Photo>,
+    /// Every field that came.
+    received: Received,
 }
 
 impl Form {
@@ -73,14 +101,16 @@ impl Form {
     async fn read_parts(parts: &mut Multipart, wanted: Wanted, limits: &FormLimits) -> Result<Self, ApiError> {
         let mut form = Self::default();
         while let Some(part) = parts.next_field().await.map_err(|error| broken(&error, limits))? {
-            let name = part.name().unwrap_or_default().to_owned();
-            match file_name(&part) {
+            let Disposition { name, file_name } = Disposition::of(part.headers().get(header::CONTENT_DISPOSITION));
+            let kind = if file_name.is_some() { Kind::File } else { Kind::Text };
+            wanted.check(&name, kind)?;
+            form.received.add(&name, kind);
+            match file_name {
                 None if wanted.texts.contains(&name.as_str()) => {
                     let text = bounded(part, LONGEST_TEXT, limits).await?.ok_or_else(|| {
                         ApiError::bad_request("field_too_long", format!("Field '{name}' is longer than {LONGEST_TEXT} bytes."))
                     })?;
-                    // The first of several fields of one name counts, as it did.
-                    form.texts.entry(name).or_insert_with(|| String::from_utf8_lossy(&text.bytes).into_owned());
+                    form.add_text(name, String::from_utf8_lossy(&text.bytes).into_owned());
                 }
                 Some(file_name) => match wanted.files.iter().find(|field| **field == name) {
                     Some(field) => form.add(field, file_name, part, limits).await?,
@@ -96,11 +126,29 @@ impl Form {
     pub(super) async fn read_url_encoded(request: Request, wanted: Wanted, limits: &FormLimits) -> Result<Self, ApiError> {
         let content = body::read(request.into_body(), limits.memory.collect(LONGEST_TEXTS)).await?;
         let content = content.ok_or_else(|| body_too_large(LONGEST_TEXTS))?;
+        Self::of_url_encoded(&content.bytes, wanted)
+    }
+
+    /// Reads the bytes of a form that holds only text.
+    pub(super) fn of_url_encoded(bytes: &[u8], wanted: Wanted) -> Result<Self, ApiError> {
         let mut form = Self::default();
-        for (name, text) in form_urlencoded::parse(&content.bytes).filter(|(name, _)| wanted.texts.contains(&name.as_ref())) {
-            form.texts.entry(name.into_owned()).or_insert_with(|| text.into_owned());
+        for (name, text) in form_urlencoded::parse(bytes) {
+            wanted.check(&name, Kind::Text)?;
+            form.received.add(&name, Kind::Text);
+            if wanted.texts.contains(&name.as_ref()) {
+                form.add_text(name.into_owned(), text.into_owned());
+            }
         }
         Ok(form)
+    }
+
+    /// Keeps a text. The first of several fields of one name counts, as it did.
+    fn add_text(&mut self, name: String, text: String) {
+        match self.texts.get(&name) {
+            None => drop(self.texts.insert(name, text)),
+            Some(first) if *first != text || !self.repeated.contains_key(&name) => drop(self.repeated.insert(name, text)),
+            Some(_) => {}
+        }
     }
 
     async fn add(&mut self, field: &'static str, file_name: String, part: Field<'_>, limits: &FormLimits) -> Result<(), ApiError> {
@@ -112,17 +160,25 @@ impl Form {
         Ok(())
     }
 
+    /// The values of a text field: the first, and another if it came again.
+    pub(super) fn values(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.texts.get(name).into_iter().chain(self.repeated.get(name)).map(String::as_str)
+    }
+
+    /// Adds to the error for a missing file field which one is wanted, and which came.
+    pub(super) fn without_file(&self, error: ApiError, wanted: &str) -> ApiError {
+        self.received.explain(error, wanted, Kind::File)
+    }
+
+    /// Adds to the error for a missing text field which one is wanted, and which came.
+    pub(super) fn without_text(&self, error: ApiError, wanted: &str) -> ApiError {
+        self.received.explain(error, wanted, Kind::Text)
+    }
+
     /// The value of the first of these text fields that is present and not empty.
     pub(super) fn text(&self, names: &[&str]) -> Option<&str> {
         names.iter().filter_map(|name| self.texts.get(*name)).map(String::as_str).find(|text| !text.is_empty())
     }
-}
-
-/// The file name of a part that has one. One in another form than the parser reads (RFC 5987, Latin-1) still makes it a file.
-fn file_name(part: &Field<'_>) -> Option<String> {
-    let disposition = || part.headers().get(header::CONTENT_DISPOSITION).map(|value| value.as_bytes().to_ascii_lowercase());
-    let has_one = || disposition().is_some_and(|text| text.windows(8).any(|window| window == b"filename"));
-    part.file_name().map(str::to_owned).or_else(|| has_one().then(|| "unnamed".to_owned()))
 }
 
 /// The error for a body over its limit.
@@ -189,7 +245,7 @@ mod tests {
     fn the_wanted_parts_are_read() {
         let read = read(TYPE, form(&GOOD), LITTLE).unwrap();
         let files: Vec<&str> = read.files.iter().map(|photo| photo.file_name.as_str()).collect();
-        assert_eq!((read.text(&["id"]), files), (Some("alice"), vec!["a.jpg", "unnamed"]));
+        assert_eq!((read.text(&["id"]), files), (Some("alice"), vec!["a.jpg", "b"]));
     }
 
     #[test]

@@ -6,10 +6,13 @@ mod error;
 mod extract;
 pub(crate) mod form;
 mod gate;
+mod group;
 mod health;
 mod keys;
 mod openapi;
 mod page;
+pub(crate) mod parameters;
+mod query;
 mod recognize;
 mod request;
 mod v1;
@@ -36,7 +39,7 @@ use utoipa_axum::routes;
 use self::body::BodyMemory;
 pub(crate) use self::body::Content;
 pub(crate) use self::error::{ApiError, is_full};
-pub(crate) use self::extract::Asked;
+pub(crate) use self::extract::{Asked, NoParameters};
 use self::form::{FormLimits, body_too_large};
 pub(crate) use self::gate::Gate;
 use self::keys::{Door, Scope, admit};
@@ -171,6 +174,8 @@ enum ContentType {
     /// Not stated, as of no body at all: the replaced service took that for an empty form.
     Missing,
     Image,
+    /// Bytes of any kind.
+    Bytes,
     Zip,
     Other,
 }
@@ -184,6 +189,7 @@ impl ContentType {
             "application/x-www-form-urlencoded" => Self::UrlEncoded,
             "" => Self::Missing,
             "application/zip" => Self::Zip,
+            "application/octet-stream" => Self::Bytes,
             image if image.starts_with("image/") => Self::Image,
             _ => Self::Other,
         }

@@ -12,14 +12,14 @@ use utoipa::ToSchema;
 use super::body::{self, Content};
 use super::error::ApiError;
 use super::form::{Form, FormLimits, Wanted, file_too_large};
+use super::group::GroupChoice;
 use super::openapi::{Admission, FrameForm, Image, Missing, Sending};
+use super::query::RESTRICTING;
 use super::request::RequestId;
-use super::v1::groups::unknown_group;
 use super::{App, ContentType, PipelineHeader, PipelineInfo};
 use crate::bindings::Decision;
 use crate::deployment::Preference;
 use crate::executor::Client;
-use crate::groups::{Groups, Members};
 use crate::person::UNKNOWN;
 use crate::service::{Recognition, RecognizedFace};
 
@@ -27,7 +27,7 @@ use crate::service::{Recognition, RecognizedFace};
 const CANDIDATES: usize = 3;
 
 /// What is read of the form.
-const FIELDS: Wanted = Wanted { texts: &["group", "schedule_id"], files: &["image"] };
+const FIELDS: Wanted = Wanted { texts: &RESTRICTING, files: &["image"], refuses_misspelt: true };
 
 /// The header by which a caller asks for the canary's answer, or against it.
 const X_ROSTRO_CANARY: HeaderName = HeaderName::from_static("x-rostro-canary");
@@ -83,6 +83,10 @@ struct CandidateAnswer {
     post,
     path = "/process_frame",
     tag = "recognise",
+    params(
+        ("group" = Option<String>, Query, description = "Looks among the people of this group alone; as the field of the form"),
+        ("schedule_id" = Option<String>, Query, description = "The same, ignored as long as there are no groups")
+    ),
     request_body(content((FrameForm = "multipart/form-data"), (Image = "image/jpeg"), (Image = "image/png"), (Image = "image/webp"))),
     responses((status = 200, description = "Every face, largest first", body = FrameAnswer), Admission, Missing, Sending)
 )]
@@ -94,10 +98,12 @@ pub(super) async fn process_frame(
 ) -> Result<(PipelineHeader, Json<FrameAnswer>), ApiError> {
     let begun = Instant::now();
     let preference = preference(request.headers())?;
+    let mut choice = GroupChoice::of_query(request.uri())?;
     let errand = app.service.errand(client);
-    let Sent { image, group, schedule } = app.within(errand.deadline, frame(request, &app.limits.of(&errand.client))).await?;
+    let Sent { image, form } = app.within(errand.deadline, frame(request, FIELDS, &app.limits.of(&errand.client))).await?;
     let received = begun.elapsed();
-    let group = members(app.service.groups(), group.as_deref(), schedule.as_deref())?;
+    choice.add_form(&form)?;
+    let group = choice.members(app.service.groups())?;
     let (revision, answer) = app.service.recognize(image, group, &errand, preference).await;
     let mut recognition = answer.map_err(|error| ApiError::of_service(error).on(revision))?;
     recognition.stages.insert(0, ("receive".to_owned(), received));
@@ -115,47 +121,64 @@ fn preference(headers: &HeaderMap) -> Result<Preference, ApiError> {
     }
 }
 
-/// Among whom to look: everybody unless the caller names a group. Clients of the replaced service send a `schedule_id` that it ignored, and so
-/// does this one as long as there are no groups.
-fn members(groups: &Groups, group: Option<&str>, schedule: Option<&str>) -> Result<Option<Members>, ApiError> {
-    let asked = group.or(schedule.filter(|_| groups.are_in_use()));
-    let Some(name) = asked else { return Ok(None) };
-    let members = name.parse().ok().and_then(|id| groups.members(&id));
-    members.map(Some).ok_or_else(|| unknown_group(name))
-}
-
 /// What a caller sends.
 #[derive(Debug)]
 pub(super) struct Sent {
     /// The encoded image.
     pub image: Content,
-    /// The fields `group` and `schedule_id`.
-    group: Option<String>,
-    schedule: Option<String>,
+    /// The other fields of the form; none if the body was the image.
+    pub form: Form,
 }
 
 /// An encoded image, from the form's `image` or the body itself.
-pub(super) async fn frame(request: Request, limits: &FormLimits) -> Result<Sent, ApiError> {
+pub(super) async fn frame(request: Request, wanted: Wanted, limits: &FormLimits) -> Result<Sent, ApiError> {
     let missing = || ApiError::bad_request("image_missing", "Image file not found in the request.");
-    match ContentType::of(request.headers()) {
+    let kind = ContentType::of(request.headers());
+    match kind {
         ContentType::Multipart => {
-            let mut form = Form::read(request, FIELDS, limits).await?;
-            let text = |name| form.text(&[name]).map(str::to_owned);
-            let (group, schedule) = (text("group"), text("schedule_id"));
-            let photos = std::mem::take(&mut form.files);
-            let image = photos.into_iter().next().map(|photo| photo.content).ok_or_else(missing)?;
-            Ok(Sent { image, group, schedule })
+            let mut form = Form::read(request, wanted, limits).await?;
+            let photo = std::mem::take(&mut form.files).into_iter().next();
+            let image = photo.ok_or_else(|| form.without_file(missing(), "image"))?.content;
+            Ok(Sent { image, form })
         }
-        ContentType::Image => {
+        ContentType::Image | ContentType::Bytes | ContentType::UrlEncoded | ContentType::Missing => {
             let content = body::read(request.into_body(), limits.memory.collect(limits.file_bytes)).await?;
             let image = content.ok_or_else(|| file_too_large("body", limits))?;
-            Ok(Sent { image, group: None, schedule: None })
+            match kind {
+                ContentType::Image => {}
+                // A client that names no type for an image's bytes sends it with its default one: curl as a form.
+                _ if is_binary(&image.bytes) => {}
+                ContentType::Bytes => return Err(unsupported()),
+                ContentType::UrlEncoded => {
+                    let cause = "the body is a form without files (application/x-www-form-urlencoded); send the image with its content type, as \
+                                 `curl -H 'Content-Type: image/jpeg' --data-binary @photo.jpg` does, or a form with the file field 'image', as \
+                                 `curl -F image=@photo.jpg` does";
+                    let form = Form::of_url_encoded(&image.bytes, wanted)?;
+                    return Err(form.without_file(missing(), "image").with("cause", cause));
+                }
+                _ if image.bytes.is_empty() => {
+                    return Err(Form::default().without_file(missing(), "image").with("cause", "there is no body"));
+                }
+                _ => {
+                    let cause = "the body has no content type and is no image; send a form with the file field 'image'";
+                    return Err(Form::default().without_file(missing(), "image").with("cause", cause));
+                }
+            }
+            Ok(Sent { image, form: Form::default() })
         }
-        ContentType::UrlEncoded | ContentType::Missing => Err(missing()),
-        ContentType::Zip | ContentType::Other => Err(ApiError::unsupported_media_type(
-            "multipart/form-data with the file field 'image', or the image itself as image/jpeg, image/png or image/webp",
-        )),
+        ContentType::Zip | ContentType::Other => Err(unsupported()),
     }
+}
+
+fn unsupported() -> ApiError {
+    ApiError::unsupported_media_type(
+        "multipart/form-data with the file field 'image', or the image itself as image/jpeg, image/png or image/webp",
+    )
+}
+
+/// Whether bytes are no text: every file of an image begins with such, and no form that is encoded as a URL has any.
+fn is_binary(bytes: &[u8]) -> bool {
+    bytes.contains(&0) || std::str::from_utf8(bytes).is_err()
 }
 
 /// A stage and its time, as answers have it.

@@ -20,7 +20,10 @@ use crate::index::cosine;
 use crate::service::Looked;
 
 /// What is read of the form of a comparison.
-const PAIR: Wanted = Wanted { texts: &[], files: &["a", "b"] };
+const PAIR: Wanted = Wanted { texts: &[], files: &["a", "b"], refuses_misspelt: false };
+
+/// What is read of the form of one image.
+const IMAGE: Wanted = Wanted { texts: &[], files: &["image"], refuses_misspelt: false };
 
 /// The faces of an image.
 #[derive(Debug, Serialize, ToSchema)]
@@ -133,7 +136,7 @@ async fn look(
 ) -> Result<(PipelineHeader, Json<FacesAnswer>), ApiError> {
     let begun = Instant::now();
     let errand = app.service.errand(client);
-    let sent = app.within(errand.deadline, frame(request, &app.limits.of(&errand.client))).await?;
+    let sent = app.within(errand.deadline, frame(request, IMAGE, &app.limits.of(&errand.client))).await?;
     let received = begun.elapsed();
     let (revision, answer) = app.service.look(vec![sent.image], purpose, &errand).await;
     let Looked { revision: by, analyses, mut stages } = answer.map_err(|error| ApiError::of_service(error).on(revision))?;
@@ -195,18 +198,18 @@ pub(super) async fn compare(
 
 /// The two images of a comparison.
 async fn pair(request: Request, limits: &FormLimits) -> Result<[crate::http::Content; 2], ApiError> {
-    let missing = |field: &str| {
-        let message = format!("Image file '{field}' not found in the request; a comparison takes the file fields 'a' and 'b'.");
-        ApiError::bad_request("image_missing", message).with("field", field)
-    };
-    let form = match ContentType::of(request.headers()) {
+    let mut form = match ContentType::of(request.headers()) {
         ContentType::Multipart => Form::read(request, PAIR, limits).await?,
         ContentType::UrlEncoded | ContentType::Missing => Form::default(),
-        ContentType::Image | ContentType::Zip | ContentType::Other => {
+        ContentType::Image | ContentType::Bytes | ContentType::Zip | ContentType::Other => {
             return Err(ApiError::unsupported_media_type("multipart/form-data with the file fields 'a' and 'b'"));
         }
     };
-    let mut files = form.files;
+    let mut files = std::mem::take(&mut form.files);
+    let missing = |field: &str| {
+        let message = format!("Image file '{field}' not found in the request; a comparison takes the file fields 'a' and 'b'.");
+        form.without_file(ApiError::bad_request("image_missing", message).with("field", field), field)
+    };
     let mut take = |field: &str| {
         let place = files.iter().position(|photo| photo.field == field).ok_or_else(|| missing(field))?;
         Ok(files.swap_remove(place).content)

@@ -10,28 +10,30 @@ use utoipa_axum::routes;
 
 use super::App;
 use super::error::ApiError;
+use super::query::refuse_unknown;
 use crate::person::PersonId;
 
 /// What tells of faces and stores nothing.
 pub(super) fn recognising() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(faces::detect)).routes(routes!(faces::embeddings)).routes(routes!(faces::compare))
+    refuse_unknown(OpenApiRouter::new().routes(routes!(faces::detect)).routes(routes!(faces::embeddings)).routes(routes!(faces::compare)))
 }
 
 /// What enrols.
 pub(super) fn enrolling() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(people::add_photos))
+    refuse_unknown(OpenApiRouter::new().routes(routes!(people::add_photos)))
 }
 
 /// What lists, shows and deletes people, and puts them into groups.
 pub(super) fn managing() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
+    let routes = OpenApiRouter::new()
         .routes(routes!(people::list))
         .routes(routes!(people::show, people::delete))
         .routes(routes!(people::embedding))
         .routes(routes!(gallery::export, gallery::import))
         .routes(routes!(groups::list))
         .routes(routes!(groups::show, groups::delete))
-        .routes(routes!(groups::add, groups::remove))
+        .routes(routes!(groups::add, groups::remove));
+    refuse_unknown(routes)
 }
 
 /// The id in a path.
