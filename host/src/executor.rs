@@ -5,6 +5,7 @@
 //! inference that is under way cannot be interrupted. A guest is stopped, and begins no other, when nobody waits for it any more.
 
 mod client;
+mod estimate;
 mod queue;
 mod wanted;
 
@@ -57,8 +58,13 @@ pub(crate) struct Load {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ExecutorError {
     /// Every worker is busy and the queue is full.
-    #[error("the service is at capacity")]
-    Overloaded,
+    #[error("the service is at capacity: {queue} requests wait")]
+    Overloaded {
+        /// How many may wait.
+        queue: usize,
+        /// When there is room again, as far as can be told.
+        wait: Duration,
+    },
     /// The deadline passed, in the queue or at work.
     #[error("limit `deadline` of {} ms reached: the request waited or was at work", .limit.as_millis())]
     Deadline {
@@ -93,6 +99,11 @@ impl Executor {
     pub(crate) fn load(&self) -> Load {
         let (workers, busy, waiting) = self.queue.load();
         Load { workers, busy, waiting }
+    }
+
+    /// How long a request that came now would wait for a worker, as far as can be told. Those that wait longer than the deadline leave.
+    pub(crate) fn expected_wait(&self) -> Duration {
+        self.queue.expected_wait().min(self.limit())
     }
 
     /// What a request is told whose time is up.
@@ -137,7 +148,10 @@ impl Executor {
     {
         let deadline = errand.deadline;
         let (worker, place) = self.queue.worker(&errand.client, deadline).await.map_err(|refused| match refused {
-            Refused::Full => ExecutorError::Overloaded,
+            Refused::Full => {
+                let (queue, wait) = self.queue.wait_of_refused();
+                ExecutorError::Overloaded { queue, wait: wait.min(self.limit()) }
+            }
             Refused::Late => self.late(),
         })?;
         let (wanted, waiter) = Wanted::by_a_waiter(deadline);
@@ -197,7 +211,8 @@ mod tests {
         while executor.load().waiting == 0 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(executor.run(&errand(&executor), |_| (true, ())).await, Err(ExecutorError::Overloaded));
+        let refused = executor.run(&errand(&executor), |_| (true, ())).await;
+        assert!(matches!(refused, Err(ExecutorError::Overloaded { queue: 1, wait }) if wait > Duration::ZERO), "{refused:?}");
         release.send(()).unwrap();
         assert_eq!(running.await.unwrap(), Ok(true));
         assert_eq!(queued.await.unwrap(), Ok(true));

@@ -135,6 +135,11 @@ impl Service {
         self.executor.deadline()
     }
 
+    /// How long a request that came now would wait for a worker, as far as can be told.
+    pub(crate) fn expected_wait(&self) -> Duration {
+        self.executor.expected_wait()
+    }
+
     /// What a client asks for that comes now.
     #[must_use]
     pub(crate) fn errand(&self, client: Client) -> Errand {

@@ -9,7 +9,7 @@ use crate::harness::{BOUNDARY, Options, Server, drawn, file, text};
 /// Begins to post an image of `announced` bytes, and sends `sent` of them.
 fn begin(server: &Server, announced: usize, sent: usize) -> TcpStream {
     let mut connection = TcpStream::connect(server.url.trim_start_matches("http://")).unwrap();
-    connection.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    connection.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let head = format!("POST /process_frame HTTP/1.1\r\nhost: rostro\r\ncontent-type: image/jpeg\r\ncontent-length: {announced}\r\n\r\n");
     connection.write_all(head.as_bytes()).unwrap();
     connection.write_all(&vec![0; sent]).unwrap();
@@ -23,11 +23,11 @@ fn status(mut connection: TcpStream) -> String {
 }
 
 #[test]
-fn a_body_that_does_not_come_is_given_up_at_the_deadline() {
+fn missing_body_is_given_up() {
     let server = Options::drawn().arg("--deadline", "1").start();
     let begun = Instant::now();
     assert_eq!(status(begin(&server, 1000, 10)), "408");
-    assert!(begun.elapsed() >= Duration::from_secs(1));
+    assert!(begun.elapsed() >= Duration::from_secs(9), "{:?}", begun.elapsed());
     server.recognize(drawn("empty.png")).ok();
 }
 
@@ -48,7 +48,7 @@ fn bodies_together_hold_no_more_than_they_may() {
     drop(half_sent);
     let done = (0..100).map(|_| large()).find(|answer| answer.status != 503).expect("there is room again");
     done.error(400, "undecodable_image");
-    // A form has room up to the limit of one body, although its parts are taken out of it.
+    // A form has room up to the limit of one body.
     server.form("/process_frame", &[file("image", "a.jpg", vec![0; 1_000_000])]).error(400, "undecodable_image");
 }
 

@@ -8,6 +8,7 @@
 
 mod authors;
 mod bad_input;
+mod bodies;
 mod bounds;
 mod breaker;
 mod clock;

@@ -280,7 +280,7 @@ impl ServeArgs {
             bodies: BodyLimits {
                 body_bytes: mib("max-body-mib", this.max_body_mib, 128)?,
                 image_bytes: mib("max-image-mib", this.max_image_mib, 32)?,
-                // Any one body must find room, twice while its parts are taken out of it.
+                // Any one body must find room in the half that one client may have.
                 memory_bytes: mib("max-bodies-mib", this.max_bodies_mib, 512)?.max(2 * mib("max-body-mib", this.max_body_mib, 128)?),
             },
             onnxruntime: this.onnxruntime,

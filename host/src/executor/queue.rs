@@ -6,12 +6,13 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
 use super::Client;
+use super::estimate::Estimate;
 
 /// Workers, and those who wait for one.
 #[derive(Debug)]
@@ -35,6 +36,7 @@ struct State {
     turns: VecDeque<Client>,
     /// Tells those who wait apart.
     tickets: u64,
+    estimate: Estimate,
 }
 
 /// Somebody in line, who is called by a worker, or sent away by dropping this.
@@ -50,7 +52,10 @@ pub(super) struct Worker(Arc<Queue>);
 
 /// The place of a request that is worked on, free again when this is dropped.
 #[derive(Debug)]
-pub(super) struct Place(Arc<Queue>);
+pub(super) struct Place {
+    queue: Arc<Queue>,
+    begun: Instant,
+}
 
 /// Why no worker came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +77,16 @@ impl Queue {
     /// So many workers, and room for so many who wait.
     pub(super) fn new(workers: usize, length: usize) -> Self {
         let places = workers.saturating_add(length);
-        let state = State { places, idle: workers, unanswered: 0, waiting: 0, lines: HashMap::new(), turns: VecDeque::new(), tickets: 0 };
+        let state = State {
+            places,
+            idle: workers,
+            unanswered: 0,
+            waiting: 0,
+            lines: HashMap::new(),
+            turns: VecDeque::new(),
+            tickets: 0,
+            estimate: Estimate::default(),
+        };
         Self { workers, state: Mutex::new(state) }
     }
 
@@ -85,6 +99,20 @@ impl Queue {
     pub(super) fn load(&self) -> (usize, usize, usize) {
         let state = self.state();
         (self.workers, self.workers - state.idle, state.waiting)
+    }
+
+    /// How long a request that came now would wait, as far as can be told.
+    pub(super) fn expected_wait(&self) -> Duration {
+        let state = self.state();
+        if state.idle > 0 { Duration::ZERO } else { state.estimate.line(state.waiting, self.workers) }
+    }
+
+    /// How many may wait, and when one that was refused now should come back.
+    pub(super) fn wait_of_refused(&self) -> (usize, Duration) {
+        let mut state = self.state();
+        let length = state.places.saturating_sub(self.workers);
+        let waiting = state.waiting;
+        (length, state.estimate.refused(waiting, length, self.workers, Instant::now()))
     }
 
     /// Waits for a worker, in the client's line.
@@ -104,7 +132,7 @@ impl Queue {
         if state.idle > 0 {
             state.idle -= 1;
             state.unanswered += 1;
-            return Ok(Asked::Here(Worker(Arc::clone(self)), Place(Arc::clone(self))));
+            return Ok(Asked::Here(Worker(Arc::clone(self)), Place::new(self)));
         }
         // Dropped, and so told, when the queue is free to be looked at again.
         let _sent_away = match state.unanswered + state.waiting < state.places {
@@ -127,7 +155,7 @@ impl Queue {
         state.unanswered += 1;
         drop(state);
         // Whoever left at this moment leaves it to the next: both are dropped then.
-        let _ = next.call.send((Worker(Arc::clone(self)), Place(Arc::clone(self))));
+        let _ = next.call.send((Worker(Arc::clone(self)), Place::new(self)));
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -199,9 +227,17 @@ impl Drop for Worker {
     }
 }
 
+impl Place {
+    fn new(queue: &Arc<Queue>) -> Self {
+        Self { queue: Arc::clone(queue), begun: Instant::now() }
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.state().unanswered -= 1;
+        let mut state = self.queue.state();
+        state.unanswered -= 1;
+        state.estimate.add(self.begun.elapsed());
     }
 }
 

@@ -1,10 +1,12 @@
-//! Reading what callers send within bounds: of each part, and of all requests together.
+//! Reading what callers send within bounds: of each part, of all requests together, and of time.
+
+mod pace;
 
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, HttpBody};
 use bytes::{Bytes, BytesMut};
@@ -12,7 +14,9 @@ use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout_at;
 
+pub(crate) use self::pace::Pace;
 use super::error::ApiError;
 use crate::executor::Client;
 
@@ -31,6 +35,8 @@ pub(super) struct BodyMemory {
 /// What each client may have of it.
 #[derive(Debug)]
 struct Shares {
+    /// Units of all bodies together, and of one client's.
+    all: usize,
     most: usize,
     of: Mutex<HashMap<Client, Weak<Semaphore>>>,
 }
@@ -38,7 +44,7 @@ struct Shares {
 impl BodyMemory {
     /// So many bytes, of which one client has at most a share.
     pub(super) fn new(bytes: usize, share: usize) -> Self {
-        let shares = Shares { most: units(share), of: Mutex::default() };
+        let shares = Shares { all: units(bytes), most: units(share), of: Mutex::default() };
         Self { all: Arc::new(Semaphore::new(units(bytes))), shares: Arc::new(shares), own: None }
     }
 
@@ -84,11 +90,29 @@ struct Held {
     own: Option<OwnedSemaphorePermit>,
 }
 
-/// All bytes, and their memory: it is free again when this is dropped.
+/// Bytes of a body, and the memory of the body: it is free again when all of its parts are dropped.
 #[derive(Debug)]
 pub(crate) struct Content {
     pub(crate) bytes: Bytes,
-    _held: Held,
+    held: Arc<Held>,
+}
+
+impl Content {
+    /// The reservation without the bytes, for parts that are taken out of them.
+    pub(super) fn into_parts(self) -> (Bytes, Reservation) {
+        (self.bytes, Reservation(self.held))
+    }
+}
+
+/// The memory of a body whose parts are taken out. Each part keeps all of it.
+#[derive(Clone, Debug)]
+pub(super) struct Reservation(Arc<Held>);
+
+impl Reservation {
+    /// A part of the body.
+    pub(super) fn part(&self, bytes: Bytes) -> Content {
+        Content { bytes, held: Arc::clone(&self.0) }
+    }
 }
 
 impl Collector {
@@ -99,8 +123,9 @@ impl Collector {
         }
         let wanted = (self.content.len() + chunk.len()).div_ceil(UNIT).saturating_sub(self.held.units);
         if wanted > 0 {
-            reserve(Some(&self.memory.all), &mut self.held.all, wanted)?;
-            reserve(self.memory.own.as_ref(), &mut self.held.own, wanted)?;
+            let Shares { all, most, .. } = *self.memory.shares;
+            reserve(Some(&self.memory.all), &mut self.held.all, wanted).map_err(|()| ApiError::bodies_full(all * UNIT))?;
+            reserve(self.memory.own.as_ref(), &mut self.held.own, wanted).map_err(|()| ApiError::own_bodies_full(most * UNIT))?;
             self.held.units += wanted;
         }
         self.content.extend_from_slice(chunk);
@@ -108,7 +133,7 @@ impl Collector {
     }
 
     pub(super) fn finish(self) -> Content {
-        Content { bytes: self.content.freeze(), _held: self.held }
+        Content { bytes: self.content.freeze(), held: Arc::new(self.held) }
     }
 }
 
@@ -116,11 +141,11 @@ fn units(bytes: usize) -> usize {
     (bytes / UNIT).clamp(1, u32::MAX as usize)
 }
 
-/// Reserves more of some memory.
-fn reserve(memory: Option<&Arc<Semaphore>>, held: &mut Option<OwnedSemaphorePermit>, units: usize) -> Result<(), ApiError> {
+/// Reserves more of some memory, if there is as much.
+fn reserve(memory: Option<&Arc<Semaphore>>, held: &mut Option<OwnedSemaphorePermit>, units: usize) -> Result<(), ()> {
     let Some(memory) = memory else { return Ok(()) };
     let units = u32::try_from(units).unwrap_or(u32::MAX);
-    let more = Arc::clone(memory).try_acquire_many_owned(units).map_err(|_| ApiError::overloaded())?;
+    let more = Arc::clone(memory).try_acquire_many_owned(units).map_err(drop)?;
     match held {
         Some(held) => held.merge(more),
         empty => *empty = Some(more),
@@ -128,19 +153,27 @@ fn reserve(memory: Option<&Arc<Semaphore>>, held: &mut Option<OwnedSemaphorePerm
     Ok(())
 }
 
-/// Reads a body that is not a form; none if it does not fit.
+/// Reads a body as long as it arrives at a good pace; none if it does not fit.
 pub(super) async fn read(mut body: Body, mut collector: Collector) -> Result<Option<Content>, ApiError> {
-    while let Some(frame) = body.frame().await {
+    let mut pace = Pace::begin(Instant::now());
+    loop {
+        let (until, slowness) = pace.next_limit();
+        let frame = match timeout_at(until.into(), body.frame()).await {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return Ok(Some(collector.finish())),
+            Err(_) => return Err(pace.refusal(slowness, Instant::now())),
+        };
         let frame = frame.map_err(|error| {
             ApiError::bad_request("incomplete_body", "The body ended before it was complete.").with("cause", error.to_string())
         })?;
-        let pushed = frame.data_ref().map_or(Ok(true), |data| collector.push(data));
+        let Some(data) = frame.data_ref() else { continue };
+        pace.add(data.len(), Instant::now());
+        let pushed = collector.push(data);
         if !matches!(pushed, Ok(true)) {
             drop(collector);
             return pushed.map(|_| None);
         }
     }
-    Ok(Some(collector.finish()))
 }
 
 /// A body of which whatever is not read is read and dropped for a while when it is dropped itself. So a client that only reads the answer
@@ -210,7 +243,11 @@ mod tests {
         assert_eq!(second.push(&[3]).unwrap_err().code, "overloaded");
         let first = first.finish();
         assert_eq!((first.bytes.len(), memory.all.available_permits()), (3 * UNIT + 1, 0));
-        drop(first);
+        let (bytes, reservation) = first.into_parts();
+        let parts = [reservation.part(bytes.slice(..UNIT)), reservation.part(bytes.slice(UNIT..))];
+        drop((bytes, reservation));
+        assert_eq!(memory.all.available_permits(), 0, "a part keeps the memory of the body");
+        drop(parts);
         assert!(second.push(&[3]).unwrap());
         assert!(!second.push(&[3; UNIT]).unwrap(), "more than its own limit");
         drop(second);
@@ -223,7 +260,8 @@ mod tests {
         let of = |name: &str| memory.of(&Client::Key(name.into())).collect(10 * UNIT);
         let (mut first, mut second) = (of("a"), of("a"));
         assert!(first.push(&[1; UNIT]).unwrap() && second.push(&[1; UNIT]).unwrap());
-        assert_eq!(first.push(&[1]).unwrap_err().code, "overloaded");
+        let refused = first.push(&[1]).unwrap_err();
+        assert_eq!((refused.code, refused.details["limit"].as_str()), ("overloaded", Some("bodies-of-one-client")));
         let mut other = of("b");
         assert!(other.push(&[1; UNIT]).unwrap());
         drop((first, second, other));

@@ -116,8 +116,8 @@ pub(super) async fn process_images(
     request: Request,
 ) -> Result<(PipelineHeader, Json<EnrollAnswer>), ApiError> {
     refuse_misspelt(request.uri())?;
+    let form = app.received(form(request, &app.limits.of(&client))).await?;
     let errand = app.service.errand(client);
-    let form = app.within(errand.deadline, form(request, &app.limits.of(&errand.client))).await?;
     let missing = || form.without_text(ApiError::bad_request("student_id_missing", "Field 'student_id' is required."), "student_id");
     let id = form.text(&IDS).ok_or_else(missing)?;
     let id: PersonId =

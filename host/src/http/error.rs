@@ -49,15 +49,32 @@ impl ApiError {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, code, message)
     }
 
-    /// Too much is under way; the caller should wait before it tries again.
-    pub(super) fn overloaded() -> Self {
+    /// Too much is under way; the caller should wait before it tries again. `reason` completes the message.
+    fn overloaded(reason: &str, limit: &str) -> Self {
         // The shortest that the header can say: most requests are done within it.
-        Self::later("overloaded", "The service is at capacity. Try again later.")
+        Self::later("overloaded", &format!("The service is at capacity: {reason}. Try again later.")).with("limit", limit)
+    }
+
+    /// The bodies of all requests hold what they may.
+    pub(super) fn bodies_full(bytes: usize) -> Self {
+        Self::overloaded(&format!("bodies of requests hold the {} MiB of --max-bodies-mib", bytes >> 20), "bodies")
+    }
+
+    /// The bodies of one client hold what they may.
+    pub(super) fn own_bodies_full(bytes: usize) -> Self {
+        let reason = format!("bodies of this client hold its {} MiB, half of --max-bodies-mib", bytes >> 20);
+        Self::overloaded(&reason, "bodies-of-one-client")
     }
 
     /// What cannot be done now, and may be soon.
     pub(super) fn later(code: &'static str, message: &str) -> Self {
         Self { retry_after: Some(Duration::from_secs(1)), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message) }
+    }
+
+    /// The same with another time after which to come back.
+    pub(super) fn retrying_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
     }
 
     /// The same in other words for people.
@@ -67,8 +84,8 @@ impl ApiError {
     }
 
     /// The caller did not send its body in time.
-    pub(crate) fn body_timeout() -> Self {
-        Self::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", "The body did not arrive before the request's deadline.")
+    pub(super) fn body_timeout(message: String) -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", message)
     }
 
     pub(super) fn unsupported_media_type(accepted: &str) -> Self {
@@ -100,7 +117,9 @@ impl ApiError {
     /// What the service's error is to a caller of `POST /process_frame` or `POST /process-images`.
     pub(super) fn of_service(error: ServiceError) -> Self {
         match error {
-            ServiceError::Executor(ExecutorError::Overloaded) => Self::overloaded(),
+            ServiceError::Executor(ExecutorError::Overloaded { queue, wait }) => {
+                Self::overloaded(&format!("the {queue} places of --queue are taken"), "queue").retrying_after(wait)
+            }
             ServiceError::Executor(error @ ExecutorError::Deadline { .. }) => deadline(error),
             ServiceError::Executor(error @ ExecutorError::Panicked) => {
                 Self::internal("internal", "The service failed unexpectedly.", error)
@@ -137,14 +156,22 @@ impl ApiError {
                     .with("max_pixels", max_pixels)
             }
             RunError::Deadline { .. } => deadline(error),
-            RunError::Crowded(_) => Self { cause: Some(error.to_string()), ..Self::overloaded() },
+            RunError::Crowded(_) => {
+                let full = Self::overloaded("running pipelines hold the memory of --max-guests-mib", "guests");
+                Self { cause: Some(error.to_string()), ..full }
+            }
             error => Self::internal("pipeline_failed", "The pipeline failed on this request.", error),
         }
     }
 }
 
+/// The seconds of the header `retry-after`: at least one, rounded up.
+fn whole_seconds(wait: Duration) -> u64 {
+    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
+}
+
 fn deadline(cause: impl ToString) -> ApiError {
-    let message = "The request was not done before its deadline.";
+    let message = "The request was not done before its deadline, which counts from the end of its body (--deadline).";
     let error = ApiError::new(StatusCode::GATEWAY_TIMEOUT, "deadline_exceeded", message);
     ApiError { cause: Some(cause.to_string()), ..error }
 }
@@ -196,7 +223,7 @@ impl IntoResponse for ApiError {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if let Some(wait) = self.retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
         }
         if let Some(value) = self.pipeline.as_ref().and_then(|digest| HeaderValue::try_from(digest.to_string()).ok()) {
             response.headers_mut().insert(X_ROSTRO_PIPELINE, value);

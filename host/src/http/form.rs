@@ -11,10 +11,11 @@ use std::collections::HashMap;
 use axum::extract::multipart::{Field, Multipart, MultipartError, MultipartRejection};
 use axum::extract::{FromRequest, Request};
 use axum::http::{StatusCode, header};
+use bytes::Bytes;
 
 use self::disposition::Disposition;
 use self::received::{Kind, Received};
-use super::body::{self, BodyMemory, Content};
+use super::body::{self, BodyMemory, Reservation};
 use super::error::ApiError;
 use super::query::{meant, misspelt_field};
 use crate::executor::Client;
@@ -93,12 +94,14 @@ impl Form {
         let (head, body) = request.into_parts();
         let content = body::read(body, limits.memory.collect(limits.body_bytes)).await?;
         let content = content.ok_or_else(|| body_too_large(limits.body_bytes))?;
-        let request = Request::from_parts(head, content.bytes.clone().into());
+        // Parts are pieces of these bytes and need no memory of their own.
+        let (bytes, memory) = content.into_parts();
+        let request = Request::from_parts(head, bytes.into());
         let mut parts = Multipart::from_request(request, &()).await.map_err(|error| rejected(&error))?;
-        Self::read_parts(&mut parts, wanted, limits).await
+        Self::read_parts(&mut parts, wanted, limits, &memory).await
     }
 
-    async fn read_parts(parts: &mut Multipart, wanted: Wanted, limits: &FormLimits) -> Result<Self, ApiError> {
+    async fn read_parts(parts: &mut Multipart, wanted: Wanted, limits: &FormLimits, memory: &Reservation) -> Result<Self, ApiError> {
         let mut form = Self::default();
         while let Some(part) = parts.next_field().await.map_err(|error| broken(&error, limits))? {
             let Disposition { name, file_name } = Disposition::of(part.headers().get(header::CONTENT_DISPOSITION));
@@ -110,10 +113,10 @@ impl Form {
                     let text = bounded(part, LONGEST_TEXT, limits).await?.ok_or_else(|| {
                         ApiError::bad_request("field_too_long", format!("Field '{name}' is longer than {LONGEST_TEXT} bytes."))
                     })?;
-                    form.add_text(name, String::from_utf8_lossy(&text.bytes).into_owned());
+                    form.add_text(name, String::from_utf8_lossy(&text).into_owned());
                 }
                 Some(file_name) => match wanted.files.iter().find(|field| **field == name) {
-                    Some(field) => form.add(field, file_name, part, limits).await?,
+                    Some(field) => form.add(field, file_name, part, limits, memory).await?,
                     None => skip(part, limits).await?,
                 },
                 None => skip(part, limits).await?,
@@ -151,12 +154,19 @@ impl Form {
         }
     }
 
-    async fn add(&mut self, field: &'static str, file_name: String, part: Field<'_>, limits: &FormLimits) -> Result<(), ApiError> {
+    async fn add(
+        &mut self,
+        field: &'static str,
+        file_name: String,
+        part: Field<'_>,
+        limits: &FormLimits,
+        memory: &Reservation,
+    ) -> Result<(), ApiError> {
         if self.files.len() == MOST_FILES {
             return Err(ApiError::too_large("too_many_images", format!("At most {MOST_FILES} images are taken in one request.")));
         }
-        let content = bounded(part, limits.file_bytes, limits).await?.ok_or_else(|| file_too_large(&file_name, limits))?;
-        self.files.push(Photo { field, file_name, content });
+        let bytes = bounded(part, limits.file_bytes, limits).await?.ok_or_else(|| file_too_large(&file_name, limits))?;
+        self.files.push(Photo { field, file_name, content: memory.part(bytes) });
         Ok(())
     }
 
@@ -194,14 +204,16 @@ pub(super) fn file_too_large(file_name: &str, limits: &FormLimits) -> ApiError {
 }
 
 /// The content of a part, or nothing if it is longer than `most`.
-async fn bounded(mut part: Field<'_>, most: usize, limits: &FormLimits) -> Result<Option<Content>, ApiError> {
-    let mut collector = limits.memory.collect(most);
+async fn bounded(mut part: Field<'_>, most: usize, limits: &FormLimits) -> Result<Option<Bytes>, ApiError> {
+    let mut content = Bytes::new();
     while let Some(chunk) = part.chunk().await.map_err(|error| broken(&error, limits))? {
-        if !collector.push(&chunk)? {
+        if content.len() + chunk.len() > most {
             return Ok(None);
         }
+        // Of a body that is whole a part comes as one piece.
+        content = if content.is_empty() { chunk } else { [content, chunk].concat().into() };
     }
-    Ok(Some(collector.finish()))
+    Ok(Some(content))
 }
 
 async fn skip(mut part: Field<'_>, limits: &FormLimits) -> Result<(), ApiError> {

@@ -21,7 +21,6 @@ use std::any::Any;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
@@ -70,17 +69,17 @@ struct App {
 }
 
 impl App {
-    /// Reads what a caller sends, until the request's deadline.
-    async fn within<T>(&self, deadline: Instant, read: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {
-        tokio::time::timeout_at(deadline.into(), read).await.unwrap_or_else(|_| Err(ApiError::body_timeout()))
+    /// Reads what a caller sends. One whose body finds no room is told to come back when requests that wait now are done.
+    async fn received<T>(&self, read: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {
+        read.await.map_err(|error| if error.code == "overloaded" { error.retrying_after(self.service.expected_wait()) } else { error })
     }
 }
 
 impl App {
     fn new(service: Arc<Service>, limits: BodyLimits, traffic: Traffic) -> Self {
         let BodyLimits { body_bytes, image_bytes, memory_bytes } = limits;
-        // Half, or what the largest body needs: twice itself while its parts are taken out of it.
-        let share = (memory_bytes / 2).max(2 * body_bytes);
+        // Half is enough for the largest body: the configuration sees to that.
+        let share = (memory_bytes / 2).max(body_bytes);
         let limits = FormLimits { file_bytes: image_bytes.min(body_bytes), body_bytes, memory: BodyMemory::new(memory_bytes, share) };
         Self { service, limits, traffic }
     }

@@ -99,9 +99,9 @@ pub(super) async fn process_frame(
     let begun = Instant::now();
     let preference = preference(request.headers())?;
     let mut choice = GroupChoice::of_query(request.uri())?;
-    let errand = app.service.errand(client);
-    let Sent { image, form } = app.within(errand.deadline, frame(request, FIELDS, &app.limits.of(&errand.client))).await?;
+    let Sent { image, form } = app.received(frame(request, FIELDS, &app.limits.of(&client))).await?;
     let received = begun.elapsed();
+    let errand = app.service.errand(client);
     choice.add_form(&form)?;
     let group = choice.members(app.service.groups())?;
     let (revision, answer) = app.service.recognize(image, group, &errand, preference).await;

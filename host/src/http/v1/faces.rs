@@ -135,9 +135,9 @@ async fn look(
     purpose: Purpose,
 ) -> Result<(PipelineHeader, Json<FacesAnswer>), ApiError> {
     let begun = Instant::now();
-    let errand = app.service.errand(client);
-    let sent = app.within(errand.deadline, frame(request, IMAGE, &app.limits.of(&errand.client))).await?;
+    let sent = app.received(frame(request, IMAGE, &app.limits.of(&client))).await?;
     let received = begun.elapsed();
+    let errand = app.service.errand(client);
     let (revision, answer) = app.service.look(vec![sent.image], purpose, &errand).await;
     let Looked { revision: by, analyses, mut stages } = answer.map_err(|error| ApiError::of_service(error).on(revision))?;
     stages.insert(0, ("receive".to_owned(), received));
@@ -168,9 +168,9 @@ pub(super) async fn compare(
     request: Request,
 ) -> Result<(PipelineHeader, Json<CompareAnswer>), ApiError> {
     let begun = Instant::now();
-    let errand = app.service.errand(client);
-    let images = app.within(errand.deadline, pair(request, &app.limits.of(&errand.client))).await?;
+    let images = app.received(pair(request, &app.limits.of(&client))).await?;
     let received = begun.elapsed();
+    let errand = app.service.errand(client);
     let (revision, answer) = app.service.look(images.into(), Purpose::Recognize, &errand).await;
     let Looked { revision: by, analyses, mut stages } = answer.map_err(|error| ApiError::of_service(error).on(revision))?;
     stages.insert(0, ("receive".to_owned(), received));

@@ -79,7 +79,7 @@ pub(super) async fn import(
         return Err(ApiError::unsupported_media_type("an archive as application/zip"));
     }
     let most = app.limits.body_bytes;
-    let content = app.within(app.service.deadline(), body::read(request.into_body(), app.limits.of(&client).memory.collect(most))).await?;
+    let content = app.received(body::read(request.into_body(), app.limits.of(&client).memory.collect(most))).await?;
     let content = content.ok_or_else(|| body_too_large(most))?;
     let Imported { people, groups, left_out, left_out_count } = blocking(move || {
         // Whole, with the memory that is reserved for it: the caller may go before it is done.

@@ -191,8 +191,8 @@ pub(super) async fn add_photos(
     request: Request,
 ) -> Result<(PipelineHeader, Json<EnrollAnswer>), ApiError> {
     let id = person(&id)?;
+    let photos = app.received(Photos::read(request, &app.limits.of(&client))).await?;
     let errand = app.service.errand(client);
-    let photos = app.within(errand.deadline, Photos::read(request, &app.limits.of(&errand.client))).await?;
     EnrollAnswer::enroll(&app, id, photos, Mode::Add, &actor, &request_id, &errand).await
 }
 
