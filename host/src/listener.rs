@@ -22,6 +22,7 @@ use tokio::time::{sleep, timeout};
 use tower::Layer;
 
 use crate::executor::Client;
+use crate::http::TrustedProxies;
 use crate::tls::Tls;
 
 /// The most connections at a time; further ones wait in the system's queue.
@@ -57,6 +58,7 @@ pub(crate) async fn serve(
     listener: TcpListener,
     app: Router,
     tls: Option<Tls>,
+    proxies: TrustedProxies,
     patience: Patience,
     stop: impl Future<Output = ()>,
 ) -> bool {
@@ -80,10 +82,21 @@ pub(crate) async fn serve(
                 continue;
             }
         };
-        let Some(share) = shares.take(peer) else {
-            continue;
+        // A trusted proxy's connections are those of many clients.
+        let share = if proxies.contains(peer.ip()) {
+            None
+        } else {
+            let Some(share) = shares.take(peer) else { continue };
+            Some(share)
         };
-        let connection = Connection { peer, app: app.clone(), watcher: graceful.watcher(), stopped: stopped.clone(), head: patience.head };
+        let connection = Connection {
+            peer,
+            proxies: proxies.clone(),
+            app: app.clone(),
+            watcher: graceful.watcher(),
+            stopped: stopped.clone(),
+            head: patience.head,
+        };
         let tls = tls.clone();
         tokio::spawn(async move {
             connection.serve(stream, tls).await;
@@ -152,6 +165,7 @@ impl Drop for Share {
 /// One connection.
 struct Connection {
     peer: SocketAddr,
+    proxies: TrustedProxies,
     app: Router,
     watcher: Watcher,
     stopped: watch::Receiver<bool>,
@@ -211,7 +225,8 @@ impl Connection {
         };
         builder.http1().timer(TokioTimer::new()).header_read_timeout(self.head);
         builder.http2().timer(TokioTimer::new()).keep_alive_interval(self.head).keep_alive_timeout(self.head).max_concurrent_streams(64);
-        let service = TowerToHyperService::new(Extension(ConnectInfo(self.peer)).layer(self.app));
+        let app = Extension(ConnectInfo(self.peer)).layer(Extension(self.proxies).layer(self.app));
+        let service = TowerToHyperService::new(app);
         let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
         // What goes wrong with a connection is its caller's; requests have lines of their own.
         if let Err(error) = self.watcher.watch(connection).await {

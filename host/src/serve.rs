@@ -17,7 +17,7 @@ use crate::executor::Executor;
 use crate::files::read_at_most;
 use crate::gallery::{CsvGallery, GalleryError};
 use crate::groups::{Groups, GroupsError};
-use crate::http::{self, Doorkeeper, Gate};
+use crate::http::{self, Doorkeeper, Gate, TrustedProxies};
 use crate::inference::{LoadError, OnnxRuntime};
 use crate::keyring::{Keyring, KeyringError};
 use crate::listener::{self, Patience};
@@ -131,10 +131,11 @@ pub(crate) fn run(config: Config, source: Source, args: ServeArgs) -> Result<(),
         let is_secret = tls.is_some();
         let tokens = config.admin_token_file.as_deref().map(Keyring::read).transpose()?;
         let config = Arc::new(config);
+        let proxies = TrustedProxies::new(config.trusted_proxies.clone());
         let gate = Gate::new();
         // From here on whoever asks is told that the service is starting, or waits.
         let front = gate.router(config.deadline);
-        let mut serving = tokio::spawn(serve_until_told(listener, front, tls.clone(), patience(&config), ends));
+        let mut serving = tokio::spawn(serve_until_told(listener, front, tls.clone(), proxies.clone(), patience(&config), ends));
         let assembling = tokio::task::spawn_blocking({
             let config = Arc::clone(&config);
             move || assemble(&config)
@@ -146,11 +147,11 @@ pub(crate) fn run(config: Config, source: Source, args: ServeArgs) -> Result<(),
         };
         let traffic = Traffic::default();
         let service = Arc::new(service);
-        let (app, people) = http::app(Arc::clone(&service), config.bodies, &Doorkeeper::new(keys.clone()), &traffic);
+        let (app, people) = http::app(Arc::clone(&service), config.bodies, &Doorkeeper::new(keys.clone()), &config.browsers, &traffic);
         if let Some(listener) = admin_listener {
             tracing::info!("admin interface on http://{}", listener.local_addr()?);
             let app = admin::app(Arc::clone(&deployment), executor.clone(), traffic, tokens.clone(), people);
-            tokio::spawn(listener::serve(listener, app, None, patience(&config), std::future::pending()));
+            tokio::spawn(listener::serve(listener, app, None, proxies, patience(&config), std::future::pending()));
         }
         let in_force = Mutex::new(args);
         let reload = Reload { source, in_force, keys, tokens, tls, service, executor, deployment };
@@ -271,7 +272,14 @@ fn raise_descriptors() {
 fn raise_descriptors() {}
 
 /// Serves until a signal, then lets accepted requests finish within [`GRACE`].
-async fn serve_until_told(listener: TcpListener, app: axum::Router, tls: Option<Tls>, patience: Patience, mut ends: [Signals; 2]) {
+async fn serve_until_told(
+    listener: TcpListener,
+    app: axum::Router,
+    tls: Option<Tls>,
+    proxies: TrustedProxies,
+    patience: Patience,
+    mut ends: [Signals; 2],
+) {
     let stop = async {
         let [interrupt, terminate] = &mut ends;
         tokio::select! {
@@ -280,7 +288,7 @@ async fn serve_until_told(listener: TcpListener, app: axum::Router, tls: Option<
         }
         tracing::info!("stopping: no new requests; those accepted have {} s", GRACE.as_secs());
     };
-    if !listener::serve(listener, app, tls, patience, stop).await {
+    if !listener::serve(listener, app, tls, proxies, patience, stop).await {
         tracing::warn!("some requests were not done in time");
     }
 }

@@ -1,7 +1,7 @@
 //! End-to-end tests: a real `rostro serve`, real components, real models, over HTTP.
 //!
-//! What they need is made by `cargo xtask test`: the components in `target/guest`, ONNX Runtime in `models/runtime`, libfaketime for `clock`, and
-//! for the modules with real people, `gates`, `identification` and `parity`, the pack `mobile` and the folder that `ROSTRO_SHARED` names (by
+//! What they need is made by `cargo xtask test`: the components in `target/guest`, ONNX Runtime in `models/runtime`, libfaketime for `clock`, nginx for
+//! `proxies`, and for the modules with real people, `gates`, `identification` and `parity`, the pack `mobile` and the folder that `ROSTRO_SHARED` names (by
 //! default `../shared` beside the repository). `disks` mounts file systems where nobody else sees them. Anything missing fails the test with what
 //! to run.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests fail by panicking")]
@@ -29,6 +29,7 @@ mod operator;
 mod overload;
 mod parity;
 mod people;
+mod proxies;
 mod publisher;
 mod queries;
 mod recognition;

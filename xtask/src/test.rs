@@ -1,5 +1,6 @@
 //! `cargo xtask test`: from nothing to every test's result.
 
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
@@ -44,6 +45,7 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
     guest::build_all()?;
     // Has a library that gives a server another time, which one of the tests in Rust needs.
     python::environment("faketime", &root().join("tests/e2e/requirements.txt"))?;
+    nginx()?;
     step("tests in Rust", || rust(args, photos))?;
     step("a short soak", soak::short)?;
     step("documentation's examples", || succeed(cargo().args(["test", "--quiet", "--doc", "--workspace"])))?;
@@ -70,6 +72,17 @@ fn say_left_out() {
         "   {} is missing; with a folder that holds faces, models and reference: ROSTRO_SHARED=FOLDER cargo xtask test",
         folder.display()
     );
+}
+
+/// Makes sure that nginx is there, which end-to-end tests put in front of a server.
+fn nginx() -> Result<()> {
+    if ["/usr/sbin/nginx", "/usr/local/sbin/nginx", "/usr/bin/nginx"].iter().any(|path| Path::new(path).exists()) {
+        return Ok(());
+    }
+    if !on_path("dpkg") {
+        bail!("the end-to-end tests need nginx in /usr/sbin, /usr/local/sbin or /usr/bin; install it");
+    }
+    debian_packages(&["nginx"])
 }
 
 /// Makes sure that a browser and its driver are there, looked for as `tests/python/test_page.py` does.

@@ -1,16 +1,13 @@
 //! Who may use the admin interface.
 
-use std::net::SocketAddr;
-
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
 use super::Admin;
 use crate::deployment::Actor;
-use crate::executor::Client;
-use crate::http::{ApiError, host, origin};
+use crate::http::{ApiError, Caller, host};
 use crate::keyring::{Entry, Keyring};
 
 /// What stands beside an operator's token: nothing.
@@ -29,8 +26,8 @@ impl Entry for Operator {
 /// Lets a request in, with who it is from, or turns it away.
 pub(super) async fn admit(State(admin): State<Admin>, mut request: Request, next: Next) -> Result<Response, ApiError> {
     let who = who(admin.tokens.as_ref(), host(&request), request.headers())?;
-    let connection = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    let (from, client) = (origin(connection), Client::of(connection));
+    let caller = Caller::of(request.extensions(), request.headers());
+    let (from, client) = (caller.to_string(), caller.client());
     request.extensions_mut().insert(Actor { who, from });
     request.extensions_mut().insert(client);
     Ok(next.run(request).await)

@@ -10,6 +10,7 @@ use clap::Args;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::key_value;
+use crate::http::{AllowedOrigin, Network, Origin};
 use crate::review::Review;
 
 /// What an operator may set; each once as a flag, a variable and a key of the file.
@@ -85,7 +86,7 @@ pub(crate) struct ServeArgs {
     /// Requests that may wait for a worker; read again on SIGHUP [default: 64]
     #[arg(long, env = "ROSTRO_QUEUE", value_name = "N")]
     pub(super) queue: Option<usize>,
-    /// Seconds that a request may take from its arrival; read again on SIGHUP [default: 30]
+    /// Seconds that a request may take from the end of its body; read again on SIGHUP [default: 30]
     #[arg(long, env = "ROSTRO_DEADLINE", value_name = "SECONDS")]
     pub(super) deadline: Option<f64>,
     /// Largest body of a request in MiB [default: 128]
@@ -118,6 +119,16 @@ pub(crate) struct ServeArgs {
     /// File with the private key of that certificate, PEM
     #[arg(long, env = "ROSTRO_TLS_KEY", value_name = "FILE")]
     pub(super) tls_key: Option<PathBuf>,
+    /// Networks of proxies in front of the service, as 10.0.0.0/8; what they say of a client's address and of the host that it asked is
+    /// believed [default: none]
+    #[arg(long, env = "ROSTRO_TRUSTED_PROXIES", value_name = "CIDR", value_delimiter = ',', num_args = 1..)]
+    pub(super) trusted_proxies: Option<Vec<Network>>,
+    /// Address under which browsers reach the service, as https://cameras.example, where a proxy changes the host; may be repeated
+    #[arg(long, env = "ROSTRO_PUBLIC_ORIGIN", value_name = "URL", value_delimiter = ',')]
+    pub(super) public_origin: Option<Vec<Origin>>,
+    /// Site whose pages may call the service with a key, as https://app.example, or `*`; may be repeated; needs --api-keys [default: none]
+    #[arg(long, env = "ROSTRO_ALLOW_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
+    pub(super) allow_origin: Option<Vec<AllowedOrigin>>,
     /// How strictly enrolment photos are judged; callers may ask for more with the field `review`; read again on SIGHUP [default: standard]
     #[arg(long, env = "ROSTRO_REVIEW", value_name = "STRICTNESS", value_enum)]
     pub(super) review: Option<Review>,

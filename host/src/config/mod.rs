@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::deployment::ConfiguredTexts;
 use crate::files::read_small;
-use crate::http::BodyLimits;
+use crate::http::{BodyLimits, BrowserAccess, Network};
 use crate::index::Method;
 use crate::limits::{LimitError, Limits};
 use crate::review::Review;
@@ -80,6 +80,10 @@ pub(crate) struct Config {
     pub tls: Option<(PathBuf, PathBuf)>,
     /// The file of API keys, if any are asked for.
     pub api_keys: Option<PathBuf>,
+    /// Proxies that are believed.
+    pub trusted_proxies: Vec<Network>,
+    /// What pages in browsers may do.
+    pub browsers: BrowserAccess,
     /// How strictly enrolment photos are judged, at least.
     pub review: Review,
     /// How the gallery is searched.
@@ -139,6 +143,11 @@ pub enum ConfigError {
     /// A certificate without its key, or the other way round.
     #[error("TLS needs both --tls-certificate and --tls-key")]
     HalfTls,
+    /// Pages of other sites would be let in without a key.
+    #[error(
+        "--allow-origin lets pages of other sites call the service with a key, and no keys are asked for: name a file of keys with --api-keys"
+    )]
+    OriginsWithoutKeys,
     /// The admin interface would be open to others.
     #[error("the admin interface at {0} can be reached by others, who need a token: name a file of tokens with --admin-token-file")]
     OpenAdmin(SocketAddr),
@@ -216,6 +225,9 @@ impl ServeArgs {
             api_keys: self.api_keys.or(base.api_keys),
             tls_certificate: self.tls_certificate.or(base.tls_certificate),
             tls_key: self.tls_key.or(base.tls_key),
+            trusted_proxies: self.trusted_proxies.or(base.trusted_proxies),
+            public_origin: self.public_origin.or(base.public_origin),
+            allow_origin: self.allow_origin.or(base.allow_origin),
             review: self.review.or(base.review),
             search: self.search.or(base.search),
             approximate_above: self.approximate_above.or(base.approximate_above),
@@ -240,6 +252,10 @@ impl ServeArgs {
             && this.admin_token_file.is_none()
         {
             return Err(ConfigError::OpenAdmin(address));
+        }
+        let allowed_origins = this.allow_origin.unwrap_or_default();
+        if !allowed_origins.is_empty() && this.api_keys.is_none() {
+            return Err(ConfigError::OriginsWithoutKeys);
         }
         let (limits, workers) = (Limits::with(&texts("limit", this.limit)?)?, this.workers.unwrap_or_else(cores));
         // A frame takes some 20 to 100 MiB; a picture of 40 megapixels 200.
@@ -291,6 +307,8 @@ impl ServeArgs {
                 (None, None) => None,
                 _ => return Err(ConfigError::HalfTls),
             },
+            trusted_proxies: this.trusted_proxies.unwrap_or_default(),
+            browsers: BrowserAccess::new(this.public_origin.unwrap_or_default(), allowed_origins),
             review: this.review.unwrap_or_default(),
             search: match this.search.unwrap_or_default() {
                 Search::Exact => Method::Exact,

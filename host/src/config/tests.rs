@@ -53,3 +53,20 @@ fn values_out_of_range_are_refused_with_the_range() {
         assert_eq!(args(toml).validate().unwrap_err().to_string(), message);
     }
 }
+
+#[test]
+fn proxies_and_origins_are_read() {
+    let config = args("trusted-proxies = ['10.0.0.0/8', '::1']\npublic-origin = ['https://cam.example']").validate().unwrap();
+    assert_eq!(config.trusted_proxies.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.0/8", "::1/128"]);
+    for (toml, words) in [
+        ("trusted-proxies = ['nginx']", "write a network as 10.0.0.0/8"),
+        ("public-origin = ['cam.example']", "write an origin as https://"),
+        ("allow-origin = ['https://a/b']", "write an origin as https://"),
+    ] {
+        let error = toml::from_str::<ServeArgs>(toml).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+    assert!(args("allow-origin = ['*']\napi-keys = 'keys'").validate().is_ok());
+    let error = args("allow-origin = ['https://app.example']").validate().unwrap_err().to_string();
+    assert!(error.contains("--api-keys"), "{error}");
+}

@@ -1,9 +1,7 @@
 //! On whose behalf work is asked for.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
-
-use axum::extract::ConnectInfo;
 
 /// A client, as far as turns at the workers go.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -17,11 +15,6 @@ pub(crate) enum Client {
 }
 
 impl Client {
-    /// Who asks over a connection; tests do without one.
-    pub(crate) fn of(connection: Option<&ConnectInfo<SocketAddr>>) -> Self {
-        connection.map_or(Self::Unknown, |ConnectInfo(address)| Self::at(address.ip()))
-    }
-
     /// Who asks from an address. Of IPv6 the network counts: one machine has as many addresses of it as it likes.
     pub(crate) fn at(address: IpAddr) -> Self {
         Self::Address(match address.to_canonical() {

@@ -3,25 +3,23 @@
 //! Without a file of keys everybody who can reach the service may recognise and enrol, as with the service that this one replaces, and nobody
 //! may manage people over it.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
+use super::browser::BrowserAccess;
+use super::caller::Caller;
 use super::error::ApiError;
-use super::{host, origin};
+use super::host;
 use crate::deployment::Actor;
 use crate::executor::Client;
 use crate::keyring::{Entry, Keyring};
 
 /// Where a key may stand beside `authorization`.
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
-
-/// Which page has a browser send a request.
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// What a key is good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,9 +71,8 @@ impl Doorkeeper {
     }
 
     /// Who sends a request with these headers, if they may do what the scope says.
-    fn who(&self, host: Option<&str>, headers: &HeaderMap, scope: Scope) -> Result<Option<Arc<str>>, ApiError> {
+    fn who(&self, headers: &HeaderMap, scope: Scope) -> Result<Option<Arc<str>>, ApiError> {
         let Some(keys) = &self.0 else {
-            refuse_other_pages(host, headers)?;
             return match scope {
                 Scope::Recognise | Scope::Enrol => Ok(None),
                 Scope::Manage => {
@@ -105,35 +102,27 @@ impl Doorkeeper {
     }
 }
 
-/// Refuses what a page of somebody else's has a browser send: where no key is asked for, whoever uses the browser could be made to enrol
-/// somebody.
-fn refuse_other_pages(host: Option<&str>, headers: &HeaderMap) -> Result<(), ApiError> {
-    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    let is_other = text(header::ORIGIN).is_some_and(|origin| origin.split_once("://").map(|(_, host)| host) != host);
-    if is_other || text(SEC_FETCH_SITE).is_some_and(|site| !matches!(site, "same-origin" | "none")) {
-        let message = "Pages of other sites may not use the service.";
-        return Err(ApiError::new(StatusCode::FORBIDDEN, "cross_origin_refused", message));
-    }
-    Ok(())
-}
-
 /// What a door is: who keeps it, and what it is for.
 #[derive(Clone, Debug)]
 pub(super) struct Door {
     pub keeper: Doorkeeper,
+    pub browsers: BrowserAccess,
     pub scope: Scope,
 }
 
 /// Lets a request in, with who it is from, or turns it away before anything of its body is kept.
 pub(super) async fn admit(State(door): State<Door>, mut request: Request, next: Next) -> Result<Response, ApiError> {
-    let key = door.keeper.who(host(&request), request.headers(), door.scope)?;
+    let caller = Caller::of(request.extensions(), request.headers());
+    if door.keeper.0.is_none() {
+        door.browsers.refuse_other_pages(&caller, host(&request), request.headers())?;
+    }
+    let key = door.keeper.who(request.headers(), door.scope)?;
     if let Some(name) = &key {
         tracing::Span::current().record("who", format!("key {name}"));
     }
     let who = key.as_ref().map_or_else(|| "anybody".to_owned(), |name| format!("key {name}"));
-    let connection = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    let from = origin(connection);
-    let client = key.map_or_else(|| Client::of(connection), Client::Key);
+    let from = caller.to_string();
+    let client = key.map_or_else(|| caller.client(), Client::Key);
     request.extensions_mut().insert(Actor { who, from });
     request.extensions_mut().insert(client);
     Ok(next.run(request).await)
@@ -158,36 +147,21 @@ mod tests {
     #[test]
     fn a_key_is_good_for_its_scopes_and_its_owner() {
         let keeper = keys(FILE).unwrap();
-        let asks = |name, value: &str, scope| keeper.who(None, &headers(name, value), scope).map_err(|error| error.code);
+        let asks = |name, value: &str, scope| keeper.who(&headers(name, value), scope).map_err(|error| error.code);
         assert_eq!(asks("authorization", "Bearer 0123456789abcdef", Scope::Recognise), Ok(Some("camera".into())));
         assert_eq!(asks("authorization", "bearer 0123456789abcdef", Scope::Recognise), Ok(Some("camera".into())));
         assert_eq!(asks("x-api-key", "fedcba9876543210", Scope::Manage), Ok(Some("office".into())));
         assert_eq!(asks("x-api-key", "fedcba9876543210", Scope::Recognise), Err("scope_missing"));
         assert_eq!(asks("x-api-key", "fedcba987654321", Scope::Enrol), Err("unauthorized"));
         assert_eq!(asks("authorization", "Basic 0123456789abcdef", Scope::Recognise), Err("unauthorized"));
-        assert_eq!(keeper.who(None, &HeaderMap::new(), Scope::Enrol).map_err(|error| error.code), Err("unauthorized"));
+        assert_eq!(keeper.who(&HeaderMap::new(), Scope::Enrol).map_err(|error| error.code), Err("unauthorized"));
     }
 
     #[test]
     fn without_keys_everybody_recognises_and_enrols_and_nobody_manages() {
         let keeper = Doorkeeper::new(None);
-        let asks = |scope| keeper.who(None, &HeaderMap::new(), scope).map_err(|error| error.code);
+        let asks = |scope| keeper.who(&HeaderMap::new(), scope).map_err(|error| error.code);
         assert_eq!([Scope::Recognise, Scope::Enrol, Scope::Manage].map(asks), [Ok(None), Ok(None), Err("keys_required")]);
-    }
-
-    #[test]
-    fn pages_of_other_sites_get_nothing_where_no_key_is_asked_for() {
-        let keeper = Doorkeeper::new(None);
-        let asks = |pairs: &[(&'static str, &str)]| {
-            let headers = pairs.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect();
-            keeper.who(Some("127.0.0.1:4000"), &headers, Scope::Enrol).map_err(|error| error.code)
-        };
-        assert_eq!(asks(&[]), Ok(None));
-        assert_eq!(asks(&[("origin", "http://127.0.0.1:4000"), ("sec-fetch-site", "same-origin")]), Ok(None));
-        for other in ["http://evil.example", "http://127.0.0.1:4001", "null"] {
-            assert_eq!(asks(&[("origin", other)]), Err("cross_origin_refused"), "{other}");
-        }
-        assert_eq!(asks(&[("sec-fetch-site", "cross-site")]), Err("cross_origin_refused"));
     }
 
     #[test]

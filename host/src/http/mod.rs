@@ -1,6 +1,8 @@
 //! The HTTP interface: the two endpoints of the service that Rostro replaces, wire-compatible, what stands beside them, and pages to try them.
 
 mod body;
+mod browser;
+mod caller;
 mod enroll;
 mod error;
 mod extract;
@@ -19,16 +21,16 @@ mod v1;
 
 use std::any::Any;
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, IntoResponseParts, Response, ResponseParts};
 use axum::routing::get;
 use serde::Serialize;
+use tower::util::option_layer;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
 use utoipa::ToSchema;
@@ -37,6 +39,8 @@ use utoipa_axum::routes;
 
 use self::body::BodyMemory;
 pub(crate) use self::body::Content;
+pub(crate) use self::browser::{AllowedOrigin, BrowserAccess, Origin};
+pub(crate) use self::caller::{Caller, Network, TrustedProxies};
 pub(crate) use self::error::{ApiError, is_full};
 pub(crate) use self::extract::{Asked, NoParameters};
 use self::form::{FormLimits, body_too_large};
@@ -86,9 +90,15 @@ impl App {
 }
 
 /// The service as an HTTP application, and what manages people, for the admin interface to serve, too.
-pub(crate) fn app(service: Arc<Service>, limits: BodyLimits, keeper: &Doorkeeper, traffic: &Traffic) -> (Router, Router) {
+pub(crate) fn app(
+    service: Arc<Service>,
+    limits: BodyLimits,
+    keeper: &Doorkeeper,
+    browsers: &BrowserAccess,
+    traffic: &Traffic,
+) -> (Router, Router) {
     let app = App::new(service, limits, traffic.clone());
-    let door = |scope| from_fn_with_state(Door { keeper: keeper.clone(), scope }, admit);
+    let door = |scope| from_fn_with_state(Door { keeper: keeper.clone(), browsers: browsers.clone(), scope }, admit);
     let documented = documented(&|routes, scope| routes.route_layer(door(scope)));
     let routes = documented.split_for_parts().0;
     let document = bytes::Bytes::from(document());
@@ -104,6 +114,7 @@ pub(crate) fn app(service: Arc<Service>, limits: BodyLimits, keeper: &Doorkeeper
         .layer(from_fn_with_state(app.clone(), refuse_large_bodies))
         .layer(DefaultBodyLimit::max(limits.body_bytes))
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(option_layer(browsers.cors()))
         .layer(from_fn_with_state(Some(traffic.clone()), observe));
     (routes.with_state(app.clone()), Router::from(v1::managing()).with_state(app))
 }
@@ -217,11 +228,6 @@ pub(crate) async fn method_not_allowed(request: Request) -> ApiError {
 pub(crate) fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
     let cause = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     ApiError::internal("internal", "The service failed unexpectedly.", cause.unwrap_or("panic")).into_response()
-}
-
-/// Where a request came from; tests call without a connection.
-pub(crate) fn origin(connection: Option<&ConnectInfo<SocketAddr>>) -> String {
-    connection.map_or_else(|| "unknown".to_owned(), |ConnectInfo(address)| address.to_string())
 }
 
 /// Under which name the service is asked: in HTTP/2 it stands in the request's line.

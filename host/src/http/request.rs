@@ -10,8 +10,8 @@ use axum::response::{IntoResponse, Response};
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::X_ROSTRO_PIPELINE;
 use super::body::Rest;
+use super::caller::Caller;
 use super::error::ApiError;
 use super::openapi::ErrorAnswer;
 use crate::traffic::Traffic;
@@ -50,7 +50,8 @@ fn path(request: &Request) -> &str {
 pub(crate) async fn observe(State(traffic): State<Option<Traffic>>, mut request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let id = RequestId::of(&request);
-    let span = tracing::info_span!("request", id = id.as_str(), method = %request.method(), path = path(&request), who = tracing::field::Empty, trace = trace(&request));
+    let from = tracing::field::display(Caller::of(request.extensions(), request.headers()));
+    let span = tracing::info_span!("request", id = id.as_str(), method = %request.method(), path = path(&request), who = tracing::field::Empty, from, trace = trace(&request));
     let route = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
     request.extensions_mut().insert(id.clone());
     let request = request.map(Rest::of);
@@ -99,15 +100,14 @@ fn protect(headers: &mut HeaderMap) {
     headers.entry(header::REFERRER_POLICY).or_insert(HeaderValue::from_static("no-referrer"));
 }
 
+/// The response with its body. Headers stay: layers within may have added some.
 fn with_body(response: Response, error: &ApiError, id: &RequestId) -> Response {
     let body = ErrorAnswer::new(&error.message, error.code, &error.details, id.as_str());
-    let mut written = (response.status(), axum::Json(body)).into_response();
-    for name in [header::RETRY_AFTER, header::WWW_AUTHENTICATE, X_ROSTRO_PIPELINE] {
-        if let Some(value) = response.headers().get(&name) {
-            written.headers_mut().insert(name, value.clone());
-        }
-    }
-    written
+    let (body_headers, body) = axum::Json(body).into_response().into_parts();
+    let (mut head, _) = response.into_parts();
+    head.headers.remove(header::CONTENT_LENGTH);
+    head.headers.extend(body_headers.headers);
+    Response::from_parts(head, body)
 }
 
 fn log(status: StatusCode, error: Option<&ApiError>, begun: Instant) {
