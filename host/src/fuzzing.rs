@@ -17,6 +17,11 @@ pub fn url_encoded(body: &[u8]) {
     crate::http::form::property::holds_url_encoded(body);
 }
 
+/// A person's or a group's id.
+pub fn person_id(text: &str) {
+    crate::person::property::holds(text);
+}
+
 /// A person's file.
 pub fn csv(text: &[u8]) {
     crate::gallery::csv_file::property::holds(text);

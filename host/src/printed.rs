@@ -28,7 +28,16 @@ pub(crate) fn say_json(value: &impl Serialize) {
 
 /// The words on one line, with nothing in them that a terminal would obey, or that would hide or turn round what it shows.
 pub(crate) fn printed(text: &str) -> String {
-    text.chars().map(|c| if is_shown(c) { c } else { ' ' }).collect()
+    let mut shown = String::with_capacity(text.len());
+    let mut before = ' ';
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        // Inside a word joiners shape its letters, as in Persian.
+        let joins = matches!(c, '\u{200c}' | '\u{200d}') && before.is_alphabetic() && rest.peek().is_some_and(|next| next.is_alphabetic());
+        shown.push(if joins || is_shown(c) { c } else { ' ' });
+        before = c;
+    }
+    shown
 }
 
 /// The same of several lines, which stay lines.
@@ -72,6 +81,7 @@ mod tests {
     #[test]
     fn nothing_of_others_words_is_obeyed_or_hidden() {
         assert_eq!(printed("a\x1b[31mb\nc\u{202e}d\u{200b}e\u{9b}f"), "a [31mb c d e f");
+        assert_eq!(printed("می\u{200c}رود \u{200d}x"), "می\u{200c}رود  x");
         assert_eq!(printed_lines("one\r\ntwo\x07"), "one\ntwo ");
         assert_eq!(printed_name(&"x".repeat(500)).chars().count(), 121);
         assert!(printed_names(&vec!["x".to_owned(); 30]).ends_with("and 10 more"));

@@ -35,6 +35,8 @@ pub(super) struct EnrollAnswer {
     rejected: Vec<RejectedPhoto>,
     /// What other revisions, which may serve next, lack of this enrolment.
     warnings: Vec<WarningAnswer>,
+    /// False where the disk cannot sync folders, so that a crash of the machine may undo the enrolment.
+    durable: bool,
     /// How strictly the photos were judged: as the operator set, or as the caller asked if that is stricter.
     review: Review,
     pipeline: PipelineInfo,
@@ -119,7 +121,7 @@ pub(super) async fn process_images(
     let form = app.received(form(request, &app.limits.of(&client))).await?;
     let errand = app.service.errand(client);
     let missing = || form.without_text(ApiError::bad_request("student_id_missing", "Field 'student_id' is required."), "student_id");
-    let id = form.text(&IDS).ok_or_else(missing)?;
+    let id = form.text(&IDS).filter(|id| !id.trim().is_empty()).ok_or_else(missing)?;
     let id: PersonId =
         id.parse().map_err(|error| ApiError::bad_request("invalid_student_id", format!("Field 'student_id' is not valid: {error}.")))?;
     EnrollAnswer::enroll(&app, id, Photos::of(form)?, Mode::Replace, &actor, &request_id, &errand).await
@@ -152,6 +154,7 @@ impl EnrollAnswer {
             accepted,
             rejected,
             warnings: enrollment.warnings.into_iter().map(WarningAnswer::of).collect(),
+            durable: app.service.people().is_durable(),
             review: enrollment.review,
             pipeline: PipelineInfo::of(&enrollment.revision),
             request_id: request_id.as_str().to_owned(),

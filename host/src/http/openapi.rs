@@ -213,6 +213,7 @@ pub(super) struct CompareForm {
 #[expect(dead_code, reason = "only described: forms are read part by part")]
 pub(super) struct EnrollForm {
     /// The person's id, also as `id`: 1 to 128 letters, digits, `.`, `_`, `-` and `@`, not beginning with a dot.
+    /// Letters, marks and digits of any script are taken, spaces inside, and `' ( ) + ,`; at most 200 bytes.
     student_id: String,
     /// 1 to 100 photos: JPEG, PNG or WebP.
     #[schema(value_type = Vec<String>, format = Binary)]

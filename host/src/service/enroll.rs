@@ -84,6 +84,9 @@ impl Service {
         actor: Actor,
         errand: &Errand,
     ) -> Result<Enrollment, ServiceError> {
+        if how.1 == Mode::Replace {
+            self.people.check_new(&id)?;
+        }
         // Between what is stored now and what will be nobody else changes it: an addition must not bring back who was deleted meanwhile. Waited
         // for without a worker, which others need.
         let deadline = errand.deadline;
