@@ -14,9 +14,11 @@ mod config;
 mod cores;
 mod deployment;
 mod digest;
+mod durable;
 mod engine;
 mod executor;
 mod files;
+mod folder_lock;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;

@@ -178,7 +178,7 @@ fn install(source: &Path, target: &Path) -> Result<(), RuntimeError> {
         file.write_all(&bytes)?;
         file.as_file().sync_all()?;
         file.persist(target).map_err(|error| error.error)?;
-        File::open(folder)?.sync_all()
+        crate::durable::sync_folder(folder).map(drop)
     };
     write().map_err(io(target))
 }

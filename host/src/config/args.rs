@@ -51,6 +51,9 @@ pub(crate) struct ServeArgs {
     /// Folder in which revisions are remembered across restarts, and who changed them [default: rostro_state]
     #[arg(long, env = "ROSTRO_STATE", value_name = "DIR")]
     pub(super) state: Option<PathBuf>,
+    /// Seconds to wait at the start for another process that still uses the gallery or the state folder [default: 0]
+    #[arg(long, env = "ROSTRO_WAIT_FOR_LOCK", value_name = "SECONDS")]
+    pub(super) wait_for_lock: Option<f64>,
     /// Folder in which compiled components are kept, so that they need not be compiled again; nobody else may write into it [default: compiled in the
     /// state folder]
     #[arg(long, env = "ROSTRO_COMPILED", value_name = "DIR")]

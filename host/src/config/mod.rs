@@ -46,6 +46,8 @@ pub(crate) struct Config {
     pub tuning: Tuning,
     /// Folder of what is remembered.
     pub state: PathBuf,
+    /// How long to wait at the start for another process that has the gallery or the state folder.
+    pub wait_for_lock: Duration,
     /// Folder of compiled components, if it is not in that.
     pub compiled: Option<PathBuf>,
     /// Where the admin interface is served.
@@ -205,6 +207,7 @@ impl ServeArgs {
             limits: Vec::new(),
             limit,
             state: self.state.or(base.state),
+            wait_for_lock: self.wait_for_lock.or(base.wait_for_lock),
             compiled: self.compiled.or(base.compiled),
             admin: self.admin.or(base.admin),
             admin_token_file: self.admin_token_file.or(base.admin_token_file),
@@ -246,6 +249,10 @@ impl ServeArgs {
         if !(0.001..=3600.0).contains(&deadline) {
             return Err(range("deadline", deadline, "between 0.001 and 3600 seconds"));
         }
+        let wait_for_lock = this.wait_for_lock.unwrap_or(0.0);
+        if !(0.0..=86_400.0).contains(&wait_for_lock) {
+            return Err(range("wait-for-lock", wait_for_lock, "between 0 and 86400 seconds"));
+        }
         let admin = this.admin.unwrap_or(AdminAddress::At(SocketAddr::from(([127, 0, 0, 1], 4001))));
         if let AdminAddress::At(address) = admin
             && !address.ip().is_loopback()
@@ -280,6 +287,7 @@ impl ServeArgs {
                 own: texts("setting", this.setting)?,
             },
             state: this.state.unwrap_or_else(|| "rostro_state".into()),
+            wait_for_lock: Duration::from_secs_f64(wait_for_lock),
             compiled: this.compiled,
             admin,
             admin_token_file: this.admin_token_file,

@@ -26,6 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use arc_swap::ArcSwap;
 
 use crate::digest::Sha256Digest;
+use crate::gallery::Removed;
 use crate::models::PackError;
 use crate::people::{PeopleError, Report, Turn};
 use crate::plugin::MAX_COMPONENT_BYTES;
@@ -235,16 +236,21 @@ impl Deployment {
         (Arc::clone(&routes.active), routes.counterparts.clone())
     }
 
-    /// Removes a person, whatever contract they are known by; whether there was one. Who it was is not written down.
+    /// Counts the files of the gallery that cannot be used by reasons.
+    pub(crate) fn files_left_alone(&self) -> BTreeMap<&'static str, usize> {
+        self.workshop.people.left_alone()
+    }
+
+    /// Removes a person, whatever contract they are known by. Who it was is not written down.
     ///
     /// # Errors
     ///
     /// If the gallery cannot be written.
-    pub(crate) fn delete_person(&self, turn: &Turn, actor: &Actor) -> Result<bool, PeopleError> {
+    pub(crate) fn delete_person(&self, turn: &Turn, actor: &Actor) -> Result<Removed, PeopleError> {
         let deleted = self.workshop.people.remove(turn);
         let outcome = match &deleted {
-            Ok(true) => "done",
-            Ok(false) => "unchanged",
+            Ok(removed) if removed.was_there => "done",
+            Ok(_) => "unchanged",
             Err(_) => "failed",
         };
         self.note_person(actor, "delete-person", outcome);

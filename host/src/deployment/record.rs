@@ -1,15 +1,18 @@
 //! What is remembered of revisions across restarts: a file that is replaced as a whole, and the components beside it.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
 use super::configured::ConfiguredTexts;
 use crate::digest::Sha256Digest;
+use crate::durable::sync_folder;
+use crate::folder_lock::{FolderLock, FolderLockError};
 
 /// How the files of unfinished writes begin.
 const UNFINISHED: &str = ".unfinished-";
@@ -190,7 +193,11 @@ pub enum StateError {
         cause: io::Error,
     },
     /// Another process has it.
-    #[error("the state folder {folder} is used by another running service; give each its own with --state", folder = folder.display())]
+    #[error(
+        "the state folder {folder} is used by another running service; give each its own with --state, or wait for the other to stop with \
+         --wait-for-lock SECONDS",
+        folder = folder.display()
+    )]
     InUse {
         /// Where.
         folder: PathBuf,
@@ -213,26 +220,25 @@ pub enum StateError {
 pub(crate) struct Store {
     folder: PathBuf,
     /// Held as long as the folder is used.
-    _lock: File,
+    _lock: FolderLock,
 }
 
 impl Store {
-    /// Opens the folder, making it if it is not there, for this process alone.
+    /// Opens the folder, making it if it is not there, for this process alone. While another process has it, waits for it up to `patience`.
     ///
     /// # Errors
     ///
     /// If it cannot be made or is used by another process.
-    pub(crate) fn open(folder: &Path) -> Result<Self, StateError> {
+    pub(crate) fn open(folder: &Path, patience: Duration) -> Result<Self, StateError> {
         let failed = |action| move |cause| StateError::Folder { action, folder: folder.to_owned(), cause };
         make_private(folder).map_err(failed("make"))?;
         let folder = fs::canonicalize(folder).map_err(failed("find"))?;
         make_private(&folder.join("components")).map_err(failed("make folders in"))?;
-        let lock = File::options().create(true).append(true).open(folder.join("lock")).map_err(failed("write into"))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(StateError::InUse { folder }),
-            Err(TryLockError::Error(cause)) => return Err(failed("lock")(cause)),
-        }
+        let lock = match FolderLock::take(&folder, "lock", "the state folder", patience) {
+            Ok(lock) => lock,
+            Err(FolderLockError::InUse) => return Err(StateError::InUse { folder }),
+            Err(FolderLockError::Io(cause)) => return Err(failed("write into")(cause)),
+        };
         // Writes that a crash cut short; now nobody else writes.
         for entry in fs::read_dir(&folder).map_err(failed("read"))?.flatten() {
             if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
@@ -346,7 +352,7 @@ impl Store {
         file.as_file().sync_all()?;
         file.persist(path).map_err(|error| error.error)?;
         // It has happened: a failure here is no failure to write.
-        if let Err(error) = File::open(folder).and_then(|folder| folder.sync_all()) {
+        if let Err(error) = sync_folder(folder) {
             tracing::warn!("{} was written, and may be the old one again after a crash: {error}", path.display());
         }
         Ok(())
@@ -390,7 +396,7 @@ mod tests {
     #[test]
     fn a_record_is_read_as_it_was_written() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
+        let store = Store::open(folder.path(), Duration::ZERO).unwrap();
         assert_eq!(store.read().unwrap(), Record { form: FORM, ..Record::default() });
         store.write(&record()).unwrap();
         assert_eq!(store.read().unwrap(), record());
@@ -399,16 +405,16 @@ mod tests {
     #[test]
     fn a_folder_is_used_by_one_service_at_a_time() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
-        assert!(matches!(Store::open(folder.path()), Err(StateError::InUse { .. })));
+        let store = Store::open(folder.path(), Duration::ZERO).unwrap();
+        assert!(matches!(Store::open(folder.path(), Duration::ZERO), Err(StateError::InUse { .. })));
         drop(store);
-        Store::open(folder.path()).unwrap();
+        Store::open(folder.path(), Duration::ZERO).unwrap();
     }
 
     #[test]
     fn a_record_that_is_none_is_refused_with_the_way_out() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
+        let store = Store::open(folder.path(), Duration::ZERO).unwrap();
         for text in ["", "{}", "{\"form\": 2, \"revisions\": []}"] {
             fs::write(store.record_file(), text).unwrap();
             let error = store.read().unwrap_err().to_string();
@@ -419,7 +425,7 @@ mod tests {
     #[test]
     fn components_are_kept_as_long_as_a_revision_needs_them() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
+        let store = Store::open(folder.path(), Duration::ZERO).unwrap();
         let (kept, other) = (store.keep(b"vision").unwrap(), store.keep(b"other").unwrap());
         fs::write(store.component_file(kept), b"damaged").unwrap();
         assert_eq!(store.component(kept).unwrap_err().to_string(), "its bytes were changed");

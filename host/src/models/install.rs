@@ -260,7 +260,7 @@ fn swap_in(staged: &Path, target: &Path, models: &Path) -> io::Result<()> {
             return Err(error);
         }
     }
-    File::open(models)?.sync_all()
+    crate::durable::sync_folder(models).map(drop)
 }
 
 #[cfg(test)]
