@@ -52,7 +52,7 @@ enum Command {
         #[command(subcommand)]
         command: PipelineCommand,
     },
-    /// Look after the gallery of a service that is stopped
+    /// Check and repair the files of a gallery
     Gallery(GalleryArgs),
     /// Print the interface as an OpenAPI document
     Openapi,

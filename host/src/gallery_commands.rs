@@ -1,9 +1,12 @@
-//! `rostro gallery`: looks after the gallery of a service that is stopped.
+//! `rostro gallery`: looks after the files of a gallery.
 
+use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use crate::gallery::check::{self, CheckArgs};
 use crate::gallery::{CsvGallery, GalleryError};
 use crate::printed::say;
 
@@ -20,6 +23,8 @@ pub(crate) struct GalleryArgs {
 /// What can be done with a gallery.
 #[derive(Debug, Subcommand)]
 enum GalleryCommand {
+    /// List files that are damaged, left alone or set aside, with a remedy for each
+    Check(CheckArgs),
     /// Match people again by samples of unknown age in `.contracts`
     ///
     /// A program before enrolment ids kept a person's samples of an earlier recogniser when the person was enrolled with another one. They
@@ -37,6 +42,14 @@ pub enum GalleryCommandError {
     /// It cannot be read or written.
     #[error(transparent)]
     Gallery(#[from] GalleryError),
+    /// A file cannot be restored.
+    #[error("cannot restore {path}: {cause}; mend what keeps it from being moved, and restore again", path = path.display())]
+    Restore {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
 }
 
 /// Does what was asked for.
@@ -45,17 +58,19 @@ pub enum GalleryCommandError {
 ///
 /// [`GalleryCommandError`], whose message says what to do.
 pub(crate) fn run(args: &GalleryArgs) -> Result<(), GalleryCommandError> {
-    match args.command {
-        GalleryCommand::TrustContracts => trust_contracts(&args.gallery),
+    let folder = &args.gallery;
+    // Opening it would make it.
+    if !folder.is_dir() {
+        return Err(GalleryCommandError::Missing(folder.clone()));
+    }
+    match &args.command {
+        GalleryCommand::Check(args) => check::run(args, folder),
+        GalleryCommand::TrustContracts => trust_contracts(folder),
     }
 }
 
 fn trust_contracts(folder: &Path) -> Result<(), GalleryCommandError> {
-    // Opening it would make it.
-    if !folder.is_dir() {
-        return Err(GalleryCommandError::Missing(folder.to_owned()));
-    }
-    let files = CsvGallery::open(folder)?.trust_contracts()?;
+    let files = CsvGallery::lock(folder, Duration::ZERO)?.trust_contracts()?;
     say(&format!("{files} files of unknown age in {} are matched from the next start on", folder.display()));
     Ok(())
 }

@@ -2,18 +2,21 @@
 //!
 //! Each is a file in the gallery's folder, `.groups/<group>`, with an id a line: it is part of what an operator copies and restores.
 
+mod again;
 pub(crate) mod file;
 
-use std::collections::{BTreeMap, HashSet};
-use std::fs::{self, File};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 
+use crate::durable::sync_folder;
 use crate::gallery::remedy;
-use crate::person::{InvalidId, PersonId};
+use crate::gallery::watched::{Fingerprint, Listing, Watched};
+use crate::person::{CaseKeys, InvalidId, PersonId};
 
 pub(crate) use file::LARGEST;
 use file::UNFINISHED;
@@ -21,11 +24,14 @@ use file::UNFINISHED;
 /// Where the files are, in the gallery's folder.
 const FOLDER: &str = ".groups";
 
+/// The reason for which files that are no groups are left alone, as a word for metrics.
+const LEFT_ALONE: &str = "group";
+
 /// The most groups.
 const MOST: usize = 10_000;
 
 /// A group's name: what holds for a person's id holds for it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct GroupId(PersonId);
 
 impl std::str::FromStr for GroupId {
@@ -52,7 +58,28 @@ pub(crate) struct Groups {
     /// What requests read, who never wait for the disk.
     groups: ArcSwap<BTreeMap<GroupId, Members>>,
     /// Held while a group is written.
-    writing: Mutex<()>,
+    writing: Mutex<Names>,
+    /// The folder's files as they were last listed.
+    listing: Mutex<Option<Listing>>,
+    /// Files that are looked at again.
+    watched: Watched,
+}
+
+/// The names of groups.
+#[derive(Debug, Default)]
+struct Names {
+    keys: CaseKeys,
+    /// Names of files that differ from their groups' names: another program wrote them in another form of Unicode.
+    spelled: HashMap<GroupId, String>,
+}
+
+/// The outcome of a change to a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Change {
+    /// Whether anything is other than before.
+    pub changed: bool,
+    /// False where the file system cannot sync folders, so that a crash of the machine may undo the change.
+    pub durable: bool,
 }
 
 /// Why a group cannot be used.
@@ -69,6 +96,18 @@ pub enum GroupsError {
         #[source]
         cause: io::Error,
     },
+    /// The change took effect, and the disk failed afterwards.
+    #[error("cannot sync the groups in {folder}, which were changed: {cause}; a crash may undo the change", folder = folder.display())]
+    Unsynced {
+        /// The folder.
+        folder: PathBuf,
+        /// Why it failed.
+        #[source]
+        cause: io::Error,
+    },
+    /// A new name differs only in case from that of another group.
+    #[error("there is a group of this name with other upper and lower case; choose another name")]
+    NameTaken,
     /// There are too many.
     #[error("there are {MOST} groups; delete one that is not used any more")]
     TooMany,
@@ -106,23 +145,48 @@ impl Groups {
         let folder = gallery.join(FOLDER);
         let failed = |cause| GroupsError::Io { action: "read", folder: folder.clone(), cause };
         let mut groups = BTreeMap::new();
-        let entries = match fs::read_dir(&folder) {
-            Ok(entries) => entries.collect::<Result<Vec<_>, _>>().map_err(failed)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        let listing = match Listing::of(&folder, |name| !name.to_string_lossy().starts_with(UNFINISHED)) {
+            Ok(listing) => Some(listing),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(failed(error)),
         };
-        for entry in entries {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if name.starts_with(UNFINISHED) {
-                continue;
-            }
-            match read(&entry.path(), &name) {
-                Ok((group, members)) if groups.len() < MOST => drop(groups.insert(group, members)),
-                Ok(_) => tracing::warn!("left alone: a group beyond the first {MOST} in {}", folder.display()),
-                Err(cause) => tracing::warn!("left alone: a file in {} that is no group: {cause}", folder.display()),
+        let watched = Watched::default();
+        let left_alone = |name: &str, cause: &str| {
+            watched.note_bad(&folder.join(name), None, LEFT_ALONE);
+            tracing::warn!("left alone: a file in {} that is no group: {cause}", folder.display());
+        };
+        let mut found: Vec<(GroupId, String)> = Vec::new();
+        for name in listing.iter().flat_map(Listing::names) {
+            let name = name.to_string_lossy().into_owned();
+            match name.parse() {
+                Ok(group) => found.push((group, name)),
+                Err(cause) => left_alone(&name, &format!("the name is no id: {cause}")),
             }
         }
-        Ok(Self { folder, groups: ArcSwap::from_pointee(groups), writing: Mutex::default() })
+        // Of several spellings of one name that of the group itself counts.
+        found.sort_by_key(|(group, name)| (group.0.as_str() != name, name.clone()));
+        let mut names = Names::default();
+        for (group, name) in found {
+            let path = folder.join(&name);
+            let seen = path.symlink_metadata().ok().as_ref().map(Fingerprint::of);
+            let read = match groups.contains_key(&group) {
+                true => Err("the group has another file, of the same name in another form of Unicode; merge them".to_owned()),
+                false => file::read(&path),
+            };
+            match read {
+                Ok(members) if groups.len() < MOST => {
+                    if let Some(seen) = seen {
+                        watched.note_good(&path, seen);
+                    }
+                    names.insert(&group, name);
+                    groups.insert(group, Arc::new(members));
+                }
+                Ok(_) => left_alone(&name, &format!("there are {MOST} groups")),
+                Err(cause) => left_alone(&name, &cause),
+            }
+        }
+        let (groups, writing, listing) = (ArcSwap::from_pointee(groups), Mutex::new(names), Mutex::new(listing));
+        Ok(Self { folder, groups, writing, listing, watched })
     }
 
     /// Whether there is any.
@@ -145,26 +209,29 @@ impl Groups {
         self.groups.load().iter().filter(|(_, members)| members.contains(id)).map(|(group, _)| group.clone()).collect()
     }
 
-    /// Puts a person into a group, which is made if there is none; whether they were not in it before.
+    /// Puts a person into a group, which is made if there is none.
     ///
     /// # Errors
     ///
-    /// If it cannot be written; nothing is changed then.
-    pub(crate) fn add(&self, group: &GroupId, id: &PersonId) -> Result<bool, GroupsError> {
-        Ok(self.add_all(group, std::slice::from_ref(id))? > 0)
+    /// If it cannot be written; nothing is changed then, unless it is [`GroupsError::Unsynced`].
+    pub(crate) fn add(&self, group: &GroupId, id: &PersonId) -> Result<Change, GroupsError> {
+        self.add_all(group, std::slice::from_ref(id))
     }
 
-    /// The same of many people at once; how many were not in it before.
+    /// Puts many people into a group at once.
     ///
     /// # Errors
     ///
-    /// If it cannot be written; nothing is changed then.
-    pub(crate) fn add_all(&self, group: &GroupId, ids: &[PersonId]) -> Result<usize, GroupsError> {
-        let _writing = self.locked();
+    /// If it cannot be written; nothing is changed then, unless it is [`GroupsError::Unsynced`].
+    pub(crate) fn add_all(&self, group: &GroupId, ids: &[PersonId]) -> Result<Change, GroupsError> {
+        let mut names = self.locked();
         let groups = self.groups.load();
         if !groups.contains_key(group) {
             if groups.len() >= MOST {
                 return Err(GroupsError::TooMany);
+            }
+            if names.keys.is_taken(&group.0) {
+                return Err(GroupsError::NameTaken);
             }
             // Left alone at the start: writing would be its end.
             if self.folder.join(group.to_string()).symlink_metadata().is_ok() {
@@ -174,27 +241,34 @@ impl Groups {
         let before = groups.get(group).cloned().unwrap_or_default();
         let mut members = HashSet::clone(&before);
         members.extend(ids.iter().cloned());
-        let added = members.len() - before.len();
-        if added > 0 {
-            self.write(group, &members)?;
-            self.publish(group, Some(members));
+        if members.len() == before.len() {
+            return Ok(Change { changed: false, durable: true });
         }
-        Ok(added)
+        let text = file::text(&members).ok_or(GroupsError::TooLarge)?;
+        file::write(&self.folder, group.0.as_str(), &text).map_err(self.failed("write"))?;
+        self.note_written(group.0.as_str());
+        names.keys.insert(&group.0);
+        self.publish(group, Some(members));
+        if let Some(name) = names.spelled.remove(group) {
+            // Left to the next start if it cannot be removed; the group's own file counts.
+            let _ = file::remove_renamed(&self.folder, &name, group.0.as_str());
+        }
+        self.synced()
     }
 
-    /// Takes a person out of a group; whether they were in it, or nothing if there is no such group.
+    /// Takes a person out of a group; nothing if there is no such group.
     ///
     /// # Errors
     ///
     /// If it cannot be written; nothing is changed then.
-    pub(crate) fn remove(&self, group: &GroupId, id: &PersonId) -> Result<Option<bool>, GroupsError> {
-        let _writing = self.locked();
+    pub(crate) fn remove(&self, group: &GroupId, id: &PersonId) -> Result<Option<Change>, GroupsError> {
+        let names = self.locked();
         let Some(members) = self.members(group) else { return Ok(None) };
-        let was_in = members.contains(id);
-        if was_in {
-            self.take_out(std::slice::from_ref(group), id)?;
+        let changed = members.contains(id);
+        if changed {
+            self.take_out(&names, std::slice::from_ref(group), id)?;
         }
-        Ok(Some(was_in))
+        Ok(Some(Change { changed, durable: true }))
     }
 
     /// Takes a person out of every group.
@@ -203,35 +277,44 @@ impl Groups {
     ///
     /// If a group cannot be written; the person may be left in some then.
     pub(crate) fn forget(&self, id: &PersonId) -> Result<(), GroupsError> {
-        let _writing = self.locked();
-        self.take_out(&self.of(id), id)
+        let names = self.locked();
+        self.take_out(&names, &self.of(id), id)
     }
 
-    /// Deletes a group, and nobody in it; whether there was one.
+    /// Deletes a group, and nobody in it.
     ///
     /// # Errors
     ///
-    /// If its file cannot be removed.
-    pub(crate) fn delete(&self, group: &GroupId) -> Result<bool, GroupsError> {
-        let _writing = self.locked();
+    /// If its file cannot be removed; nothing is changed then, unless it is [`GroupsError::Unsynced`].
+    pub(crate) fn delete(&self, group: &GroupId) -> Result<Change, GroupsError> {
+        let mut names = self.locked();
         if !self.groups.load().contains_key(group) {
-            return Ok(false);
+            return Ok(Change { changed: false, durable: true });
         }
-        match fs::remove_file(self.folder.join(group.to_string())).and_then(|()| File::open(&self.folder)?.sync_all()) {
+        self.note_gone(names.file_of(group));
+        match fs::remove_file(self.folder.join(names.file_of(group))) {
             // Somebody else removed it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             removed => removed.map_err(self.failed("write"))?,
         }
+        names.keys.remove(&group.0);
+        names.spelled.remove(group);
         self.publish(group, None);
-        Ok(true)
+        self.synced()
+    }
+
+    /// Syncs the folder after a change that took effect.
+    fn synced(&self) -> Result<Change, GroupsError> {
+        let unsynced = |cause| GroupsError::Unsynced { folder: self.folder.clone(), cause };
+        Ok(Change { changed: true, durable: sync_folder(&self.folder).map_err(unsynced)? })
     }
 
     /// Takes a person out of groups in which they are; `writing` is held.
-    fn take_out(&self, from: &[GroupId], id: &PersonId) -> Result<(), GroupsError> {
+    fn take_out(&self, names: &Names, from: &[GroupId], id: &PersonId) -> Result<(), GroupsError> {
         if from.is_empty() {
             return Ok(());
         }
-        file::strike_out(&self.folder, from.iter().map(|group| group.0.as_str()), id).map_err(self.failed("write"))?;
+        file::strike_out(&self.folder, from.iter().map(|group| names.file_of(group)), id).map_err(self.failed("write"))?;
         let mut groups = BTreeMap::clone(&self.groups.load());
         for group in from {
             if let Some(members) = groups.get_mut(group) {
@@ -252,24 +335,29 @@ impl Groups {
         self.groups.store(Arc::new(groups));
     }
 
-    fn write(&self, group: &GroupId, members: &HashSet<PersonId>) -> Result<(), GroupsError> {
-        let text = file::text(members).ok_or(GroupsError::TooLarge)?;
-        file::write(&self.folder, group.0.as_str(), &text).map_err(self.failed("write"))
-    }
-
     fn failed(&self, action: &'static str) -> impl FnOnce(io::Error) -> GroupsError {
         let folder = self.folder.clone();
         move |cause| GroupsError::Io { action, folder, cause }
     }
 
-    fn locked(&self) -> MutexGuard<'_, ()> {
+    fn locked(&self) -> MutexGuard<'_, Names> {
         self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn read(path: &Path, name: &str) -> Result<(GroupId, Members), String> {
-    let group: GroupId = name.parse().map_err(|error: InvalidId| format!("the name is no id: {error}"))?;
-    Ok((group, Arc::new(file::read(path)?)))
+impl Names {
+    /// Records a group that is in the file of this name.
+    fn insert(&mut self, group: &GroupId, name: String) {
+        self.keys.insert(&group.0);
+        if group.0.as_str() != name {
+            self.spelled.insert(group.clone(), name);
+        }
+    }
+
+    /// Returns the name of a group's file.
+    fn file_of<'a>(&'a self, group: &'a GroupId) -> &'a str {
+        self.spelled.get(group).map_or(group.0.as_str(), String::as_str)
+    }
 }
 
 #[cfg(test)]
@@ -289,20 +377,20 @@ mod tests {
         let gallery = tempfile::tempdir().unwrap();
         let groups = Groups::open(gallery.path()).unwrap();
         assert!(!groups.are_in_use());
-        assert!(groups.add(&group("maths"), &id("alice")).unwrap());
-        assert!(!groups.add(&group("maths"), &id("alice")).unwrap(), "they were in it");
+        assert!(groups.add(&group("maths"), &id("alice")).unwrap().changed);
+        assert!(!groups.add(&group("maths"), &id("alice")).unwrap().changed, "they were in it");
         groups.add(&group("maths"), &id("bob")).unwrap();
         groups.add(&group("door"), &id("alice")).unwrap();
         assert_eq!(groups.of(&id("alice")), [group("door"), group("maths")]);
         let again = Groups::open(gallery.path()).unwrap();
         assert_eq!(again.list(), [(group("door"), 1), (group("maths"), 2)]);
-        assert_eq!(again.remove(&group("maths"), &id("bob")).unwrap(), Some(true));
-        assert_eq!(again.remove(&group("maths"), &id("bob")).unwrap(), Some(false));
+        assert_eq!(again.remove(&group("maths"), &id("bob")).unwrap().map(|change| change.changed), Some(true));
+        assert_eq!(again.remove(&group("maths"), &id("bob")).unwrap().map(|change| change.changed), Some(false));
         assert_eq!(again.remove(&group("physics"), &id("bob")).unwrap(), None);
         // A group of which everybody was taken out is still one: nobody is in it.
         again.forget(&id("alice")).unwrap();
         assert_eq!(Groups::open(gallery.path()).unwrap().list(), [(group("door"), 0), (group("maths"), 0)]);
-        assert!(again.delete(&group("door")).unwrap() && !again.delete(&group("door")).unwrap());
+        assert!(again.delete(&group("door")).unwrap().changed && !again.delete(&group("door")).unwrap().changed);
         assert!(Groups::open(gallery.path()).unwrap().members(&group("door")).is_none());
     }
 
@@ -312,7 +400,7 @@ mod tests {
         let folder = gallery.path().join(FOLDER);
         fs::create_dir(&folder).unwrap();
         fs::write(folder.join("good"), "alice\n\nbob\n").unwrap();
-        fs::write(folder.join("no id"), "alice\n").unwrap();
+        fs::write(folder.join("no;id"), "alice\n").unwrap();
         fs::write(folder.join("broken"), "../alice\n").unwrap();
         fs::write(folder.join("binary"), [0xff, 0xfe]).unwrap();
         fs::write(folder.join(".unfinished-1"), "ali").unwrap();
@@ -336,10 +424,10 @@ mod tests {
         // Nor does one that would overwrite what could not be read.
         fs::remove_file(gallery.path().join(FOLDER)).unwrap();
         fs::create_dir(gallery.path().join(FOLDER)).unwrap();
-        fs::write(gallery.path().join(FOLDER).join("maths"), "no id\n").unwrap();
+        fs::write(gallery.path().join(FOLDER).join("maths"), "no;id\n").unwrap();
         let groups = Groups::open(gallery.path()).unwrap();
         assert!(matches!(groups.add(&group("maths"), &id("alice")), Err(GroupsError::Damaged)));
-        assert_eq!(fs::read_to_string(gallery.path().join(FOLDER).join("maths")).unwrap(), "no id\n");
+        assert_eq!(fs::read_to_string(gallery.path().join(FOLDER).join("maths")).unwrap(), "no;id\n");
     }
 
     #[test]
@@ -361,5 +449,81 @@ mod tests {
         assert!(again.of(&id("alice")).is_empty() && again.of(&id("bob")).len() == GROUPS);
         assert!(fs::read_dir(&folder).unwrap().all(|file| !fs::read_to_string(file.unwrap().path()).unwrap().contains("alice")));
         assert!(taken.as_secs() < 3, "{taken:?}");
+    }
+
+    #[test]
+    fn names_of_any_script_are_groups() {
+        let gallery = tempfile::tempdir().unwrap();
+        let folder = gallery.path().join(FOLDER);
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("Classe\u{301}"), "\u{feff}Jose\u{301}\r\n 李雷 \r\n").unwrap();
+        let groups = Groups::open(gallery.path()).unwrap();
+        assert_eq!(groups.list(), [(group("Classé"), 2)]);
+        // A line is struck out in whatever form it was written, and the file renamed when the group is next written.
+        groups.forget(&id("José")).unwrap();
+        assert_eq!(Groups::open(gallery.path()).unwrap().list(), [(group("Classé"), 1)]);
+        groups.add(&group("Classé"), &id("Анна")).unwrap();
+        let names: Vec<_> = fs::read_dir(&folder).unwrap().map(|file| file.unwrap().file_name()).collect();
+        assert_eq!(names, ["Classé"]);
+        let again = Groups::open(gallery.path()).unwrap();
+        assert_eq!(again.members(&group("Classé")).unwrap().len(), 2);
+        assert!(again.delete(&group("Classé")).unwrap().changed && fs::read_dir(&folder).unwrap().next().is_none());
+    }
+
+    #[test]
+    fn new_name_of_other_case_is_taken() {
+        let gallery = tempfile::tempdir().unwrap();
+        let groups = Groups::open(gallery.path()).unwrap();
+        groups.add(&group("Maths"), &id("alice")).unwrap();
+        assert!(matches!(groups.add(&group("MATHS"), &id("alice")), Err(GroupsError::NameTaken)));
+        groups.delete(&group("Maths")).unwrap();
+        assert!(groups.add(&group("MATHS"), &id("alice")).unwrap().changed);
+    }
+
+    #[test]
+    fn change_without_folder_sync_is_done() {
+        use crate::durable::testing::failing_with;
+
+        let gallery = tempfile::tempdir().unwrap();
+        let groups = Groups::open(gallery.path()).unwrap();
+        let (maths, alice, bob) = (group("maths"), id("alice"), id("bob"));
+        let undurable = Change { changed: true, durable: false };
+        failing_with(libc::EINVAL, || {
+            assert_eq!(groups.add(&maths, &alice).unwrap(), undurable);
+            assert_eq!(groups.delete(&maths).unwrap(), undurable);
+        });
+        // Any other error is one; the change is in force nevertheless, here as on the disk, and the message says so.
+        failing_with(libc::EIO, || {
+            let error = groups.add(&maths, &bob).unwrap_err();
+            assert!(matches!(error, GroupsError::Unsynced { .. }) && error.to_string().contains("which were changed"), "{error}");
+            assert_eq!(groups.members(&maths).unwrap().len(), 1);
+            assert!(matches!(groups.delete(&maths), Err(GroupsError::Unsynced { .. })));
+            assert!(groups.members(&maths).is_none());
+        });
+    }
+
+    #[test]
+    fn copied_group_is_taken_in() {
+        let gallery = tempfile::tempdir().unwrap();
+        let folder = gallery.path().join(FOLDER);
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("maths"), "alice\nbo").unwrap();
+        fs::write(folder.join("half"), [b'a', 0xc3]).unwrap();
+        let groups = Groups::open(gallery.path()).unwrap();
+        groups.add(&group("ours"), &id("alice")).unwrap();
+        assert_eq!((groups.look_again().unwrap(), groups.left_alone()), (0, 1));
+        fs::write(folder.join("maths"), "alice\nbob\ncarol\n").unwrap();
+        fs::write(folder.join("half"), "aé\n").unwrap();
+        fs::write(folder.join("new"), "dave\n").unwrap();
+        fs::write(folder.join("no;id"), "dave\n").unwrap();
+        assert_eq!((groups.look_again().unwrap(), groups.left_alone()), (3, 1));
+        assert_eq!(groups.list(), [(group("half"), 1), (group("maths"), 3), (group("new"), 1), (group("ours"), 1)]);
+        assert!(matches!(groups.add(&group("NEW"), &id("alice")), Err(GroupsError::NameTaken)));
+        // What this process writes or deletes is not news.
+        groups.add(&group("maths"), &id("dave")).unwrap();
+        groups.delete(&group("new")).unwrap();
+        groups.forget(&id("alice")).unwrap();
+        groups.look_again().unwrap();
+        assert_eq!(groups.list(), [(group("half"), 1), (group("maths"), 3), (group("ours"), 0)]);
     }
 }

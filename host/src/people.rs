@@ -1,5 +1,6 @@
 //! The people who are known: the durable gallery, and for each way of seeing them that is in use an index in step with it.
 
+mod again;
 mod turns;
 mod view;
 
@@ -8,13 +9,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::cores::Cores;
-use crate::gallery::{FileError, Gallery, GalleryError, Loaded, Place, Problem, Stored};
+use crate::gallery::{FileError, Gallery, GalleryError, Loaded, Place, Problem, Removed, Stored};
 use crate::groups::{Groups, GroupsError};
 use crate::index::{IndexError, Method};
-use crate::person::{ContractId, PersonId, Sample};
+use crate::person::{CaseKeys, ContractId, PersonId, Sample};
 use crate::revision::Revision;
 use crate::run::RunError;
 
+pub(crate) use again::Looks;
 pub(crate) use turns::{Turn, Turns};
 pub(crate) use view::View;
 use view::{Key, matched};
@@ -36,6 +38,8 @@ pub(crate) struct People {
     /// Who adds to what is stored, or takes it away, has a turn of their own.
     turns: Arc<Turns>,
     groups: Groups,
+    /// The ids of everybody who is stored, once the gallery was loaded.
+    stored: Mutex<Option<CaseKeys>>,
 }
 
 /// What was found in the gallery for a revision.
@@ -69,17 +73,25 @@ pub enum PeopleError {
     /// Somebody else is changing the person, and did not end in time.
     #[error("the person is being changed by another request")]
     Busy,
+    /// A new id differs only in case from one that is stored.
+    #[error("another person is stored under this id with other upper and lower case; choose another id")]
+    IdTaken,
 }
 
 impl People {
     /// The people of a gallery, to be searched by `method` on idle `cores`.
     pub(crate) fn new(gallery: Box<dyn Gallery>, groups: Groups, method: Method, cores: Cores) -> Self {
-        Self { gallery, method, cores, views: Mutex::default(), turns: Arc::default(), groups }
+        Self { gallery, method, cores, views: Mutex::default(), turns: Arc::default(), groups, stored: Mutex::default() }
     }
 
     /// The groups that people are in.
     pub(crate) fn groups(&self) -> &Groups {
         &self.groups
+    }
+
+    /// Returns true if the last person who was written survives a crash of the machine.
+    pub(crate) fn is_durable(&self) -> bool {
+        self.gallery.is_durable()
     }
 
     /// Turns at changing one person.
@@ -127,6 +139,7 @@ impl People {
             view
         };
         let Loaded { people, mut problems, unknown_age } = self.gallery.load()?;
+        self.note_stored(&people);
         for Stored { id, samples, path } in people {
             let templates = view.templates_of(&samples, deadline);
             let _order = self.locked();
@@ -169,7 +182,9 @@ impl People {
         let matched: Vec<Sample> = samples.iter().filter(is_matched).cloned().collect();
         let made = self.made_by_others(&matched, own);
         let views = self.locked();
+        self.check_new(id)?;
         let path = self.gallery.replace(id, samples)?;
+        self.with_stored(|stored| stored.insert(id));
         match templates {
             [] => own.forget(id)?,
             templates => own.upsert(id, templates)?,
@@ -199,7 +214,9 @@ impl People {
     ) -> Result<PathBuf, PeopleError> {
         let made = self.made_by_others(samples, own);
         let views = self.locked();
+        self.check_new(id)?;
         let path = self.gallery.put(id, samples, place)?;
+        self.with_stored(|stored| stored.insert(id));
         own.upsert(id, templates)?;
         for (view, seen) in made.in_all(&views, samples) {
             match seen {
@@ -228,24 +245,55 @@ impl People {
     }
 
     /// Removes a person: from every search before the return, from every group, and from the disk, whatever contract they are known by.
-    /// Whether there was one. The turn at them is held meanwhile, so that an enrolment of theirs that is under way ends first.
+    /// The turn at them is held meanwhile, so that an enrolment of theirs that is under way ends first.
     ///
     /// # Errors
     ///
-    /// If a group or the gallery cannot be written; the person may be recognised as before then.
-    pub(crate) fn remove(&self, turn: &Turn) -> Result<bool, PeopleError> {
+    /// If a group or the gallery cannot be written; the person may be recognised as before then, unless they are gone and the disk failed.
+    pub(crate) fn remove(&self, turn: &Turn) -> Result<Removed, PeopleError> {
         let id = turn.id();
         // First, so that whoever asks again after a failure is told the truth of whether there was somebody.
         self.groups.forget(id)?;
         let views = self.locked();
-        let was_there = self.gallery.remove(id)?;
+        let mut removed = self.gallery.remove(id)?;
+        self.with_stored(|stored| stored.remove(id));
         for view in views.iter().filter_map(Weak::upgrade) {
             view.remove(id)?;
         }
         drop(views);
         // Who puts many people into a group at a time holds no turn, and may have done so in between. From now on it sees that they are gone.
         self.groups.forget(id)?;
-        Ok(was_there)
+        match removed.unsynced.take() {
+            Some(error) => Err(error.into()),
+            None => Ok(removed),
+        }
+    }
+
+    /// Refuses a new id that differs only in case from one that is stored.
+    ///
+    /// # Errors
+    ///
+    /// [`PeopleError::IdTaken`].
+    pub(crate) fn check_new(&self, id: &PersonId) -> Result<(), PeopleError> {
+        let mut is_taken = false;
+        self.with_stored(|stored| is_taken = stored.is_taken(id));
+        if is_taken { Err(PeopleError::IdTaken) } else { Ok(()) }
+    }
+
+    /// Records who is stored when the gallery is loaded for the first time. Later changes are recorded one by one.
+    fn note_stored(&self, people: &[Stored]) {
+        let mut stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
+        stored.get_or_insert_with(|| {
+            let mut keys = CaseKeys::default();
+            people.iter().for_each(|person| keys.insert(&person.id));
+            keys
+        });
+    }
+
+    fn with_stored(&self, work: impl FnOnce(&mut CaseKeys)) {
+        if let Some(stored) = self.stored.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            work(stored);
+        }
     }
 
     fn locked(&self) -> MutexGuard<'_, Vec<Weak<View>>> {

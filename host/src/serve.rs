@@ -1,10 +1,11 @@
 //! `rostro serve`: puts the parts together, serves until told to stop, and finishes what was accepted.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 
@@ -21,7 +22,7 @@ use crate::http::{self, Doorkeeper, Gate, TrustedProxies};
 use crate::inference::{LoadError, OnnxRuntime};
 use crate::keyring::{Keyring, KeyringError};
 use crate::listener::{self, Patience};
-use crate::people::{People, Report};
+use crate::people::{Looks, People, Report};
 use crate::plugin::MAX_COMPONENT_BYTES;
 use crate::reload::Reload;
 use crate::runtime::{self, RuntimeError};
@@ -36,6 +37,12 @@ const GRACE: Duration = Duration::from_secs(30);
 
 /// How long callers may take for the head of a request, or leave a connection idle, at most.
 const HEAD: Duration = Duration::from_secs(30);
+
+/// How often to look for files that another program writes into the gallery.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// The most problems of the gallery that the log names one by one.
+const PROBLEMS: usize = 20;
 
 /// How long work whose request was given up may go on after that.
 const LAST_WORK: Duration = Duration::from_secs(2);
@@ -146,6 +153,7 @@ pub(crate) fn run(config: Config, source: Source, args: ServeArgs) -> Result<(),
             _ = &mut serving => return Ok(()),
         };
         let traffic = Traffic::default();
+        tokio::spawn(watch_gallery(Arc::downgrade(service.people())));
         let service = Arc::new(service);
         let (app, people) = http::app(Arc::clone(&service), config.bodies, &Doorkeeper::new(keys.clone()), &config.browsers, &traffic);
         if let Some(listener) = admin_listener {
@@ -179,8 +187,11 @@ async fn bind(address: SocketAddr, flag: &'static str) -> Result<TcpListener, Se
 
 /// Everything behind the interfaces, from the configuration.
 fn assemble(config: &Config) -> Result<(Service, Arc<Deployment>, Executor), ServeError> {
-    let gallery = CsvGallery::open(&config.gallery)?;
-    let store = Store::open(&config.state)?;
+    // One wait for both: whoever has the one has the other, too.
+    let until = Instant::now() + config.wait_for_lock;
+    let gallery = CsvGallery::lock(&config.gallery, config.wait_for_lock)?;
+    tell_set_aside(&gallery, config);
+    let store = Store::open(&config.state, until.saturating_duration_since(Instant::now()))?;
     let library = runtime::locate(config.onnxruntime.as_deref(), &config.runtime)?;
     let cores = Cores::new(cores());
     let onnx = OnnxRuntime::load(&library, cores.clone())?;
@@ -221,7 +232,7 @@ fn assemble(config: &Config) -> Result<(Service, Arc<Deployment>, Executor), Ser
         "pipeline active"
     );
     tracing::info!(workers = config.workers.get(), queue = config.queue, onnx_threads = cores.all(), "sized for {} cores", cores.all());
-    tell(&report, config);
+    tell(&report, &people.left_alone(), config);
     if let Some(folder) = &config.pipelines {
         deployment.watch(folder, config.pipelines_action)?;
     }
@@ -229,9 +240,58 @@ fn assemble(config: &Config) -> Result<(Service, Arc<Deployment>, Executor), Ser
     Ok((Service::new(Arc::clone(&deployment), people, executor.clone(), config.review), deployment, executor))
 }
 
-fn tell(report: &Report, config: &Config) {
-    for problem in &report.problems {
+/// Takes in people whose files are copied into the gallery while the service runs.
+async fn watch_gallery(people: Weak<People>) {
+    let mut looks = Looks::default();
+    let mut failed = false;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let Some(people) = people.upgrade() else { return };
+        let look = tokio::task::spawn_blocking(move || {
+            let result = people.look_again(&mut looks);
+            (looks, result)
+        });
+        // A panic of it is a bug, and no reason not to look again.
+        let Ok((again, result)) = look.await else {
+            looks = Looks::default();
+            continue;
+        };
+        looks = again;
+        match &result {
+            Ok(0) => {}
+            Ok(people) => tracing::info!(people, "taken in from files that another program wrote into the gallery"),
+            Err(error) if !failed => tracing::warn!("new files of the gallery are not seen: {error}"),
+            Err(_) => {}
+        }
+        failed = result.is_err();
+    }
+}
+
+/// Names files that were set aside and can be restored.
+fn tell_set_aside(gallery: &CsvGallery, config: &Config) {
+    let aside = gallery.all_set_aside().unwrap_or_default();
+    for file in aside.iter().filter(|file| file.place.is_some()).take(PROBLEMS) {
+        tracing::warn!(
+            "{} was set aside as damaged and is whole: run `rostro gallery check --restore --gallery {}` while the service is stopped",
+            file.path.display().to_string().escape_debug(),
+            config.gallery.display()
+        );
+    }
+}
+
+/// Reports what was found in the gallery. `left_alone` counts the files that cannot be used.
+fn tell(report: &Report, left_alone: &BTreeMap<&'static str, usize>, config: &Config) {
+    for problem in report.problems.iter().take(PROBLEMS) {
         tracing::warn!("{}", problem.to_string().escape_debug());
+    }
+    let files: usize = left_alone.values().sum();
+    if files > 0 {
+        let reasons: Vec<String> = left_alone.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        tracing::error!(
+            "{files} files of the gallery are left alone, and nobody is recognised by them ({}); run `rostro gallery check --gallery {}` for what to do",
+            reasons.join(", "),
+            config.gallery.display()
+        );
     }
     if report.need_enrolment > 0 {
         tracing::warn!(people = report.need_enrolment, "enrolled with another recogniser: not matched until they are enrolled again");

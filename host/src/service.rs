@@ -124,6 +124,11 @@ impl Service {
         Self { deployment, people, executor, review: ArcSwap::from_pointee(review), archiving: Mutex::default() }
     }
 
+    /// The people who are known.
+    pub(crate) fn people(&self) -> &Arc<People> {
+        &self.people
+    }
+
     /// Has photos judged so strictly from now on, at least.
     pub(crate) fn set_review(&self, review: Review) {
         self.review.store(Arc::new(review));

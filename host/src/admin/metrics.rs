@@ -3,6 +3,7 @@
 //! Everything is read from the deployment when it is asked for, so that a revision that is gone leaves no label behind. No label names a
 //! person.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use axum::extract::State;
@@ -18,6 +19,7 @@ use prometheus_client::registry::Registry;
 use super::Admin;
 use crate::deployment::{Deployment, RevisionStatus, Statuses};
 use crate::executor::Load;
+use crate::gallery::REASONS;
 use crate::http::ApiError;
 use crate::plugin::Half;
 use crate::traffic::Traffic;
@@ -37,6 +39,10 @@ struct Workers(Load);
 #[derive(Debug)]
 struct Gallery((usize, usize));
 
+/// Files of the gallery that cannot be used, by reasons.
+#[derive(Debug)]
+struct LeftAlone(BTreeMap<&'static str, usize>);
+
 /// Answers what monitoring asks.
 pub(super) async fn scrape(State(admin): State<Admin>) -> Result<Response, ApiError> {
     let (load, traffic) = (admin.executor.load(), admin.traffic.clone());
@@ -52,6 +58,7 @@ fn text(deployment: &Deployment, load: Load, traffic: &Traffic) -> Result<String
     guests.register(&mut registry);
     models.register(&mut registry);
     registry.register_collector(Box::new(Gallery(deployment.active().view.counts())));
+    registry.register_collector(Box::new(LeftAlone(deployment.files_left_alone())));
     registry.register_collector(Box::new(Revisions(deployment.statuses())));
     registry.register_collector(Box::new(Workers(load)));
     let mut text = String::new();
@@ -68,6 +75,19 @@ impl Collector for Gallery {
         ] {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        Ok(())
+    }
+}
+
+impl Collector for LeftAlone {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let kind = ConstGauge::new(0_i64).metric_type();
+        let help = "Files of the gallery that cannot be used and are left alone, by reason";
+        let mut files = encoder.encode_descriptor("gallery_files_left_alone", help, None, kind)?;
+        for reason in REASONS {
+            let count = self.0.get(reason).copied().unwrap_or_default();
+            ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX)).encode(files.encode_family(&[("reason", reason)])?)?;
         }
         Ok(())
     }

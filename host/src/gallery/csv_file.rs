@@ -3,12 +3,15 @@
 //! The header begins `image_number,embedding`; an embedding is raw numbers joined by `;`, one row a photo. The replaced service wrote
 //! only these two columns, and its readers use only these; ours follow them.
 
+mod dialect;
+
 use std::error::Error;
 use std::fs::File;
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use crate::person::Sample;
+use dialect::Dialect;
 
 /// The columns that every file has.
 const FIRST_COLUMNS: [&str; 2] = ["image_number", "embedding"];
@@ -19,11 +22,18 @@ const ENROLMENT: &str = "enrolment";
 /// The largest file that is read, in bytes: a hundred photos of 2,048 numbers.
 pub(crate) const LARGEST: u64 = 4 << 20;
 
+/// The longest header that is looked at, in bytes.
+const LONGEST_HEADER: u64 = 4 << 10;
+
 /// The most photos of a person.
 const MOST_ROWS: usize = 1000;
 
 /// The longest embedding.
 const LONGEST: usize = 4096;
+
+/// Reasons for which files of a gallery are left alone, as words for metrics. `group` is for files of groups.
+pub(crate) const REASONS: [&str; 9] =
+    ["damaged", "duplicate", "group", "header", "name", "not_a_file", "spreadsheet", "too_large", "unreadable"];
 
 /// Why a file cannot be read as a person's samples.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +59,9 @@ pub enum FileError {
     /// It ends within the header, or is of zeros: what a crash may leave of a file.
     #[error("it is cut off")]
     CutOff,
+    /// Its columns are separated by a character that is not read.
+    #[error("its columns are separated by {0:?}; save it with commas, or enrol the person again")]
+    Separator(char),
     /// A row is not what it should be.
     #[error("row {row}: {what}")]
     Row {
@@ -60,6 +73,17 @@ pub enum FileError {
     /// It holds no photo.
     #[error("no rows")]
     Empty,
+    /// A spreadsheet opened the file and saved other numbers.
+    #[error("row {row}: {what}; a spreadsheet changed the file: restore it from a backup, or enrol the person again")]
+    Spreadsheet {
+        /// The row, from 1.
+        row: usize,
+        /// The part that changed.
+        what: String,
+    },
+    /// Another file of the same person is used.
+    #[error("the person's file is {0}; remove this one, or that one")]
+    Duplicate(String),
     /// It was read, but nobody can be recognised by what is in it.
     #[error("no templates can be made of it: {0}")]
     Unusable(Box<dyn Error + Send + Sync>),
@@ -67,11 +91,13 @@ pub enum FileError {
 
 impl FileError {
     /// Whether the file was read, and is a person's that is damaged.
-    pub(super) fn is_damage(&self) -> bool {
+    pub(in crate::gallery) fn is_damage(&self) -> bool {
         match self {
             Self::Csv(_) | Self::CutOff | Self::Row { .. } | Self::Empty => true,
             // Somebody else's file, of which there may be many in a folder that was named by mistake.
             Self::Header | Self::TooLarge(_) => false,
+            // An operator may mend it, or remove the one that is not wanted.
+            Self::Spreadsheet { .. } | Self::Separator(_) | Self::Duplicate(_) => false,
             // What could not be read may be whole, and another policy may make templates of what is unusable to this one.
             Self::Name(_) | Self::NotAFile | Self::Io(_) | Self::Unusable(_) => false,
         }
@@ -79,12 +105,27 @@ impl FileError {
 
     /// Whether it is somebody else's file, or no file at all.
     pub(super) fn is_another(&self) -> bool {
-        matches!(self, Self::Header | Self::TooLarge(_) | Self::NotAFile)
+        matches!(self, Self::Header | Self::NotAFile)
+    }
+
+    /// Returns the kind of the error as a word for metrics.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Name(_) => "name",
+            Self::NotAFile => "not_a_file",
+            Self::Io(_) => "unreadable",
+            Self::TooLarge(_) => "too_large",
+            Self::Header => "header",
+            Self::Csv(_) | Self::CutOff | Self::Row { .. } | Self::Empty => "damaged",
+            Self::Separator(_) | Self::Spreadsheet { .. } => "spreadsheet",
+            Self::Duplicate(_) => "duplicate",
+            Self::Unusable(_) => "unusable",
+        }
     }
 
     /// Whether the file was read, and is no person's: what is in it must not be lost where a person is written in its place.
     pub(super) fn is_content(&self) -> bool {
-        self.is_damage() || matches!(self, Self::Header | Self::TooLarge(_))
+        self.is_damage() || matches!(self, Self::Header | Self::TooLarge(_) | Self::Separator(_) | Self::Spreadsheet { .. })
     }
 }
 
@@ -100,39 +141,47 @@ pub(super) fn read(path: &Path) -> Result<Vec<Sample>, FileError> {
     if !metadata.is_file() {
         return Err(FileError::NotAFile);
     }
+    let file = File::open(path)?;
     if metadata.len() > LARGEST {
-        return Err(FileError::TooLarge(metadata.len()));
+        let mut begin = Vec::new();
+        file.take(LONGEST_HEADER).read_to_end(&mut begin)?;
+        return Err(if dialect::is_persons(&begin) { FileError::TooLarge(metadata.len()) } else { FileError::Header });
     }
-    parse(BufReader::new(File::open(path)?.take(LARGEST)))
+    let mut bytes = Vec::new();
+    file.take(LARGEST).read_to_end(&mut bytes)?;
+    parse(bytes.as_slice())
 }
 
 /// Reads samples out of CSV, which may come from anywhere.
-pub(crate) fn parse(text: impl Read) -> Result<Vec<Sample>, FileError> {
-    let mut reader = csv::Reader::from_reader(text);
-    let header = match reader.headers() {
-        Ok(header) => header.clone(),
-        Err(error) if error.is_io_error() => return Err(error.into()),
-        Err(_) => return Err(FileError::Header),
-    };
-    let begin = header.iter().collect::<Vec<_>>().join(",");
-    if FIRST_COLUMNS.join(",").strip_prefix(&begin).is_some_and(|rest| !rest.is_empty()) || begin.starts_with('\0') {
-        return Err(FileError::CutOff);
-    }
-    if !FIRST_COLUMNS.iter().enumerate().all(|(index, name)| header.get(index) == Some(name)) {
-        return Err(FileError::Header);
-    }
-    let column = |name: &str| header.iter().position(|other| other == name);
+pub(crate) fn parse(bytes: &[u8]) -> Result<Vec<Sample>, FileError> {
+    let bytes = dialect::without_mark(bytes);
+    let dialect = Dialect::of(bytes)?;
+    let mut reader = csv::ReaderBuilder::new().delimiter(dialect.separator).flexible(dialect.is_foreign()).from_reader(bytes);
+    let Ok(header) = reader.headers().cloned() else { return Err(FileError::Header) };
+    let names: Vec<&str> = header.iter().map(|name| name.trim().trim_end_matches(';')).collect();
+    let column = |name: &str| names.iter().position(|other| *other == name);
     let (contract, det_score, enrolment) = (column(CONTRACT), column(DET_SCORE), column(ENROLMENT));
     let mut samples: Vec<Sample> = Vec::new();
     for (index, record) in reader.records().enumerate() {
         let row = index + 1;
-        let wrong = |what: String| FileError::Row { row, what };
+        let wrong = |what: String| match dialect.is_foreign() {
+            true => FileError::Spreadsheet { row, what },
+            false => FileError::Row { row, what },
+        };
         if row > MOST_ROWS {
             return Err(wrong(format!("more than {MOST_ROWS} rows")));
         }
-        let record = record?;
-        let field = |column: Option<usize>| column.and_then(|column| record.get(column)).filter(|text| !text.is_empty());
-        let embedding = embedding(record.get(1).unwrap_or_default()).map_err(wrong)?;
+        let record = dialect.columns(&record?, names.len());
+        if record.len() > names.len() {
+            return Err(wrong("more columns than the header has".to_owned()));
+        }
+        let field =
+            |column: Option<usize>| column.and_then(|column| record.get(column)).map(String::as_str).filter(|text| !text.is_empty());
+        let numbers = record.get(1).map(String::as_str).unwrap_or_default();
+        if dialect.is_changed(numbers) {
+            return Err(wrong("numbers of the embedding have another form than the rest".to_owned()));
+        }
+        let embedding = embedding(numbers).map_err(wrong)?;
         if samples.first().is_some_and(|first| first.embedding.len() != embedding.len()) {
             return Err(wrong(format!("{} numbers, unlike the rows before", embedding.len())));
         }
@@ -144,9 +193,13 @@ pub(crate) fn parse(text: impl Read) -> Result<Vec<Sample>, FileError> {
     if samples.is_empty() { Err(FileError::Empty) } else { Ok(samples) }
 }
 
-/// Reads a number. "NaN" and "inf" are numbers to Rust.
+/// Reads a number, with a decimal comma where a spreadsheet wrote it so. "NaN" and "inf" are numbers to Rust.
 fn finite(text: &str) -> Result<f32, ()> {
-    text.parse().ok().filter(|number: &f32| number.is_finite()).ok_or(())
+    let number = match text.contains('.') {
+        true => text.parse(),
+        false => text.replacen(',', ".", 1).parse(),
+    };
+    number.ok().filter(|number: &f32| number.is_finite()).ok_or(())
 }
 
 fn embedding(text: &str) -> Result<Vec<f32>, String> {
@@ -213,7 +266,7 @@ mod tests {
 
     #[test]
     fn files_of_the_replaced_service_are_read() {
-        let samples = parse(b"image_number,embedding\r\n1,-0.123;1e-05;2.0\r\n2,0.5;0.25;-1\r\n".as_slice()).unwrap();
+        let samples = parse(b"image_number,embedding\r\n1,-0.123;1e-05;2.0\r\n2,0.5;0.25;-1\r\n").unwrap();
         let embeddings: Vec<Vec<f32>> = samples.iter().map(|sample| sample.embedding.clone()).collect();
         assert_eq!(embeddings, [[-0.123, 1e-5, 2.0], [0.5, 0.25, -1.0]]);
         assert!(samples.iter().all(|sample| sample.contract.is_none() && sample.det_score.is_none()));
@@ -241,7 +294,44 @@ mod tests {
             let error = parse(text.as_bytes()).unwrap_err().to_string();
             assert!(error.contains(wanted), "{text:?}: {error}");
         }
-        assert!(parse(b"image_number,embedding\n1,\xff\xfe\n".as_slice()).unwrap_err().to_string().contains("not CSV"));
+        assert!(parse(b"image_number,embedding\n1,\xff\xfe\n").unwrap_err().to_string().contains("not CSV"));
+    }
+
+    /// A German Excel separates columns with semicolons, and a file that it opens by a double click at every one of an embedding.
+    #[test]
+    fn spreadsheet_files_are_read() {
+        for text in [
+            "\u{feff}image_number,embedding\r\n1,0.5;-0.25\r\n2,1;2e-1\r\n",
+            "image_number;embedding\r\n1;\"0.5;-0.25\"\r\n2;\"1;0.2\"\r\n",
+            "\u{feff}image_number;embedding\r\n1;\"0,5;-0,25\"\r\n2;\"1;0,2\"\r\n",
+            "image_number;embedding;det_score\n1;\"0.5;-0.25\";0,9\n2;\"1;0.2\";\n",
+            "image_number;embedding\n1;0.5;-0.25\n2;1;0.2\n",
+            "image_number;embedding;contract\n1;0.5;-0.25;\n2;1;0.2;\n",
+            "image_number,embedding;\r\n1,0.5;-0.25\r\n2,1;0.2\r\n",
+            "image_number,embedding,det_score;;;\n1,0.5;-0.25,0.9;;\n2,1;0.2,0.8\n",
+            "image_number\tembedding\n1\t0.5;-0.25\n2\t1;0.2\n",
+            "\"image_number\"|\"embedding\"\n1|0.5;-0.25\n2|1;0.2\n",
+        ] {
+            let samples = parse(text.as_bytes()).unwrap_or_else(|error| panic!("{text:?}: {error}"));
+            let embeddings: Vec<&[f32]> = samples.iter().map(|sample| sample.embedding.as_slice()).collect();
+            assert_eq!(embeddings, [[0.5, -0.25], [1.0, 0.2]], "{text:?}");
+        }
+    }
+
+    /// Numbers that a spreadsheet took for dates, thousands or its own language's fractions are not what they were.
+    #[test]
+    fn changed_numbers_are_refused() {
+        for text in [
+            "image_number,embedding;;\n1,0.5;01. Mai\n",
+            "image_number,embedding;;\n1,0.5;123\n",
+            "image_number,embedding;;\n1,0.5;1,00E-05\n",
+            "image_number;embedding\n1;\"0.5;0,25\"\n",
+            "image_number;embedding;contract\n1;\"0.5;0.25\";1,11111E+15\n",
+        ] {
+            let error = parse(text.as_bytes()).unwrap_err();
+            assert!(matches!(error, FileError::Spreadsheet { .. }), "{text:?}: {error}");
+            assert!(!error.is_damage() && !error.is_another() && error.is_content());
+        }
     }
 
     #[test]
@@ -253,6 +343,8 @@ mod tests {
             "image_number,embedding,contract\n1,1;2,0.7531\n",
             "image_number,embedding,contract,det_score\n1,1;2,,0.7531;0.7531\n",
             "image_number,embedding\n1,1;2\n2,0.7531\n",
+            "image_number;embedding\n1;\"0.7531;0,7531\"\n",
+            "image_number,embedding;;\n1,0.7531;7531\n",
         ] {
             let error = parse(text.as_bytes()).unwrap_err();
             assert!(!format!("{error} {error:?}").contains("7531"), "{text:?}: {error:?}");

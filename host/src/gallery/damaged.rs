@@ -1,9 +1,11 @@
 //! Damaged files, set aside where no enrolment overwrites them.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::names;
+use crate::durable::sync_folder;
 use crate::person::PersonId;
 
 /// Where they are, in the gallery's folder.
@@ -25,13 +27,13 @@ pub(super) fn set_aside(gallery: &Path, path: &Path) -> io::Result<PathBuf> {
     fs::rename(path, &to)?;
     // Where a folder cannot be synced, a crash may bring the file back to where it was, and the next start finds it there.
     for folder in [Some(folder.as_path()), path.parent(), Some(gallery)].into_iter().flatten() {
-        let _ = File::open(folder).and_then(|folder| folder.sync_all());
+        let _ = sync_folder(folder);
     }
     Ok(to)
 }
 
-/// A person's files there.
-pub(super) fn files_of(gallery: &Path, id: &PersonId) -> io::Result<Vec<PathBuf>> {
+/// All files there, by their names.
+pub(super) fn all(gallery: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(gallery.join(FOLDER)) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -41,18 +43,30 @@ pub(super) fn files_of(gallery: &Path, id: &PersonId) -> io::Result<Vec<PathBuf>
     for entry in entries {
         let entry = entry?;
         // A folder is none that was set aside.
-        if entry.file_name().to_str().is_some_and(|name| is_of(name, id)) && !entry.file_type()?.is_dir() {
+        if !entry.file_type()?.is_dir() {
             files.push(entry.path());
         }
     }
+    files.sort();
     Ok(files)
 }
 
-/// Whether a name is the person's file's, with or without a number. Every file's own name ends with `.csv`, so that no number is part of it.
-fn is_of(name: &str, id: &PersonId) -> bool {
-    let is_number = |text: &str| text.strip_prefix('.').is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
-    let rest = name.strip_prefix(id.as_str()).and_then(|rest| rest.strip_prefix(".csv"));
-    rest.is_some_and(|rest| rest.is_empty() || is_number(rest))
+/// A person's files there.
+pub(super) fn files_of(gallery: &Path, id: &PersonId) -> io::Result<Vec<PathBuf>> {
+    Ok(all(gallery)?.into_iter().filter(|path| is_of(path, id)).collect())
+}
+
+/// Returns true if a file is the person's, with or without a number after its name.
+fn is_of(path: &Path, id: &PersonId) -> bool {
+    let name = original(path);
+    names::has_ending(&name) && names::id_of(&name).is_ok_and(|other| other == *id)
+}
+
+/// The name that a file had before it was set aside. It ended with `.csv`, so that a number after that is no part of it.
+pub(super) fn original(path: &Path) -> PathBuf {
+    let name = Path::new(path.file_name().unwrap_or_default());
+    let number = name.extension().and_then(|number| number.to_str()).filter(|number| number.bytes().all(|byte| byte.is_ascii_digit()));
+    if number.is_some_and(|number| !number.is_empty()) { name.with_extension("") } else { name.to_owned() }
 }
 
 fn is_taken(path: &Path) -> io::Result<bool> {

@@ -1,20 +1,33 @@
 //! A folder with a CSV file for each person.
 
 mod contracts;
+mod listing;
+mod restore;
 
-use std::fs::{self, File};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ffi::OsString;
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use tempfile::NamedTempFile;
 
 use super::csv_file::{self, FileError};
-use super::{Gallery, GalleryError, Loaded, Place, Problem, Stored, damaged, remedy};
+use super::watched::{Listing, Watched};
+use super::{Again, Gallery, GalleryError, Loaded, Place, Problem, Removed, damaged, names, remedy};
+use crate::durable::sync_folder;
+use crate::folder_lock::{FolderLock, FolderLockError};
 use crate::person::{ContractId, PersonId, Sample};
+pub(crate) use restore::SetAside;
 
 /// How the files of unfinished writes begin: with a dot, as no id does.
 const UNFINISHED: &str = ".unfinished-";
+
+/// The file by which the folder is locked.
+const LOCK: &str = ".lock";
 
 /// A gallery in a folder: `<id>.csv` for each person.
 #[derive(Debug)]
@@ -22,13 +35,46 @@ pub(crate) struct CsvGallery {
     folder: PathBuf,
     /// Whether this process is the one that writes it: another may be writing now.
     is_ours: bool,
+    /// Held as long as the folder is written.
+    _lock: FolderLock,
     /// Held while a file is replaced, removed or set aside: what was read as damaged may be another by then.
     changing: Mutex<()>,
     /// The contract of samples that state none.
     unmarked: OnceLock<ContractId>,
+    /// Names of people's files that [`names::spellings`] does not tell, by the last listing of the folder.
+    unusual: Mutex<HashMap<PersonId, BTreeSet<OsString>>>,
+    /// The last listing.
+    listing: Mutex<Option<Listing>>,
+    /// Files that are looked at again.
+    watched: Watched,
+    /// Whether the folder could be synced after the last write.
+    durable: AtomicBool,
 }
 
 impl CsvGallery {
+    /// Locks the folder for the process that writes it, and opens it. While another process has the lock, waits for it up to `patience`.
+    ///
+    /// A folder on a disk that cannot be written is not locked: nothing is changed there.
+    ///
+    /// # Errors
+    ///
+    /// If another process has the lock, and as [`Self::open`].
+    pub(crate) fn lock(folder: &Path, patience: Duration) -> Result<Self, GalleryError> {
+        fs::create_dir_all(folder).map_err(GalleryError::folder("make", folder))?;
+        let lock = match FolderLock::take(folder, LOCK, "the gallery", patience) {
+            Ok(lock) => lock,
+            Err(FolderLockError::InUse) => return Err(GalleryError::InUse { folder: folder.to_owned() }),
+            // What that is for changes is told below.
+            Err(FolderLockError::Io(cause)) if is_of_the_disk(&cause) => FolderLock::none(),
+            Err(FolderLockError::Io(cause)) => {
+                // A folder that cannot be written is the better news.
+                Self::beside(folder).unfinished().map_err(GalleryError::folder("write into", folder))?;
+                return Err(GalleryError::folder("lock", folder)(cause));
+            }
+        };
+        Ok(Self { _lock: lock, ..Self::open(folder)? })
+    }
+
     /// Opens the folder for the process that writes it, making it if it is not there.
     ///
     /// A disk that is full or cannot be written does not keep those who are stored from being recognised: the log says so.
@@ -59,11 +105,85 @@ impl CsvGallery {
 
     /// A folder that another process may be writing: nothing in it is touched unless somebody is stored or removed.
     pub(crate) fn beside(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), is_ours: false, changing: Mutex::default(), unmarked: OnceLock::new() }
+        Self {
+            folder: folder.to_owned(),
+            is_ours: false,
+            _lock: FolderLock::none(),
+            changing: Mutex::default(),
+            unmarked: OnceLock::new(),
+            unusual: Mutex::default(),
+            listing: Mutex::default(),
+            watched: Watched::default(),
+            durable: AtomicBool::new(true),
+        }
     }
 
     fn path_of(&self, id: &PersonId) -> PathBuf {
-        self.folder.join(format!("{id}.csv"))
+        self.folder.join(names::canonical(id))
+    }
+
+    /// A person's files in a folder, however they are spelled, the canonical one first. They are asked for by name: a folder may have many.
+    fn files_of(&self, folder: &Path, id: &PersonId) -> Vec<PathBuf> {
+        let mut names: Vec<OsString> = names::spellings(id).into_iter().map(OsString::from).collect();
+        if folder == self.folder {
+            names.extend(self.unusual().get(id).into_iter().flatten().cloned());
+        }
+        let mut seen = HashSet::new();
+        let mut files = Vec::new();
+        for path in names.into_iter().map(|name| folder.join(name)) {
+            // Where case or form is ignored, several names are one file.
+            if let Ok(metadata) = path.symlink_metadata()
+                && identity(&metadata).is_none_or(|file| seen.insert(file))
+            {
+                files.push(path);
+            }
+        }
+        files
+    }
+
+    /// The file that a person's own samples are in, or will be in.
+    fn own_file(&self, id: &PersonId) -> PathBuf {
+        self.file_in_use(&self.folder, id).unwrap_or_else(|| self.path_of(id))
+    }
+
+    /// The first of a person's files in a folder that can be read, else the first that is there.
+    fn file_in_use(&self, folder: &Path, id: &PersonId) -> Option<PathBuf> {
+        let mut files = self.files_of(folder, id);
+        // Nearly always there is one.
+        let readable = if files.len() > 1 { files.iter().position(|path| csv_file::read(path).is_ok()) } else { None };
+        (!files.is_empty()).then(|| files.swap_remove(readable.unwrap_or_default()))
+    }
+
+    /// What is in a person's own file, which is about to be replaced. One that would be overwritten and is not theirs is set aside.
+    fn rescue_own(&self, id: &PersonId) -> io::Result<Vec<Sample>> {
+        let (own, canonical) = (self.own_file(id), self.path_of(id));
+        if own == canonical {
+            return self.rescue(&own);
+        }
+        self.rescue(&canonical)?;
+        Ok(self.marked(csv_file::read(&own).unwrap_or_default()))
+    }
+
+    /// The file of another name that a person is in whose file of this path is written for the first time.
+    fn renamed_by(&self, path: &Path) -> Option<PathBuf> {
+        if path.symlink_metadata().is_ok() {
+            return None;
+        }
+        let id = names::id_of(path).ok()?;
+        self.file_in_use(path.parent()?, &id).filter(|used| csv_file::read(used).is_ok())
+    }
+
+    /// Removes the file that a person was in before they were written, unless the file system takes both names for one.
+    fn remove_renamed(&self, before: &Path, now: &Path) {
+        let same = |path: &Path| path.symlink_metadata().ok().as_ref().and_then(identity);
+        if same(before).is_some_and(|file| Some(file) == same(now)) {
+            return;
+        }
+        self.note_gone(before);
+        let removed = fs::remove_file(before).and_then(|()| sync_folder(before.parent().unwrap_or(&self.folder)));
+        if let Err(error) = removed {
+            tracing::warn!("an older file of a person in {} cannot be removed: {error}{}", self.folder.display(), remedy(&error));
+        }
     }
 
     /// The samples, each with a contract if that can be known.
@@ -84,7 +204,8 @@ impl CsvGallery {
             Ok(samples) => Ok(self.marked(samples)),
             Err(cause) if cause.is_content() => {
                 let aside = Some(damaged::set_aside(&self.folder, path)?);
-                tracing::warn!("{}", Problem { path: path.to_owned(), cause, aside }.to_string().escape_debug());
+                self.note_gone(path);
+                tracing::warn!("{}", Problem { aside, ..Problem::new(path.to_owned(), cause) }.to_string().escape_debug());
                 Ok(Vec::new())
             }
             Err(FileError::Io(error)) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -109,13 +230,20 @@ impl CsvGallery {
         csv_file::write(samples, &mut text)?;
         file.write_all(&text)?;
         file.as_file().sync_all()?;
+        let renamed = self.renamed_by(path);
         file.persist(path).map_err(|error| error.error)?;
+        self.note_written(path);
         // The rename is in the folder, which is durable only when it is synced itself. It has happened: a failure here is no failure to write.
-        if let Err(error) = File::open(&self.folder).and_then(|folder| folder.sync_all()) {
+        let synced = sync_folder(&self.folder);
+        self.durable.store(matches!(synced, Ok(true)), Ordering::Relaxed);
+        if let Err(error) = synced {
             tracing::warn!(
                 "a person was written, and may be the old one again after a crash: {} cannot be synced: {error}",
                 self.folder.display()
             );
+        }
+        if let Some(renamed) = renamed {
+            self.remove_renamed(&renamed, path);
         }
         Ok(())
     }
@@ -128,31 +256,27 @@ impl Gallery for CsvGallery {
     }
 
     fn load(&self) -> Result<Loaded, GalleryError> {
-        let unreadable = || GalleryError::folder("read", &self.folder);
-        let mut loaded = Loaded::default();
-        for entry in fs::read_dir(&self.folder).map_err(unreadable())? {
-            let path = entry.map_err(unreadable())?.path();
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            if name.starts_with(UNFINISHED) {
-                continue;
-            }
-            if path.extension().is_none_or(|extension| extension != "csv") {
-                continue;
-            }
-            match person(&path) {
-                Ok((id, samples)) => loaded.people.push(Stored { id, samples: self.marked(samples), path }),
-                Err(cause) => loaded.problems.push(Problem::new(path, cause)),
-            }
-        }
-        loaded.people.sort_by(|a, b| a.id.cmp(&b.id));
-        self.load_others(&mut loaded).map_err(unreadable())?;
-        loaded.problems.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(loaded)
+        self.list().map_err(GalleryError::folder("read", &self.folder))
+    }
+
+    fn look_again(&self) -> Result<Again, GalleryError> {
+        self.look().map_err(GalleryError::folder("read", &self.folder))
+    }
+
+    fn is_durable(&self) -> bool {
+        self.durable.load(Ordering::Relaxed)
+    }
+
+    fn left_alone(&self) -> BTreeMap<&'static str, usize> {
+        self.watched.left_alone()
     }
 
     fn set_aside(&self, problem: Problem) -> Problem {
         if !self.is_ours || !problem.cause.is_damage() {
             return problem;
+        }
+        if !self.watched.has_settled(&problem.path) {
+            return Problem { is_recent: true, ..problem };
         }
         let _changing = self.changing();
         // Somebody may have been enrolled in its place since it was read.
@@ -161,7 +285,10 @@ impl Gallery for CsvGallery {
             return problem;
         }
         match damaged::set_aside(&self.folder, &problem.path) {
-            Ok(aside) => Problem { aside: Some(aside), ..problem },
+            Ok(aside) => {
+                self.note_gone(&problem.path);
+                Problem { aside: Some(aside), ..problem }
+            }
             Err(error) => {
                 tracing::warn!("a damaged file in {} cannot be set aside: {error}{}", self.folder.display(), remedy(&error));
                 problem
@@ -190,39 +317,71 @@ impl Gallery for CsvGallery {
             Err(FileError::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(cause) => Err(damaged(cause)),
         };
-        let own = read(&self.path_of(id))?;
+        let own = read(&self.own_file(id))?;
         let others = self.others_of(id).map_err(|error| damaged(error.into()))?;
         let Some(own) = own else { return Ok((!others.is_empty()).then(Vec::new)) };
         let mut found = own.clone();
         for (contract, path) in others {
             let samples = read(&path)?.unwrap_or_default();
-            found.extend(contracts::in_force(&own, &contract, samples));
+            // A second file of the same contract is a duplicate.
+            if !found.iter().any(|sample| sample.contract.as_ref() == Some(&contract)) {
+                found.extend(contracts::in_force(&own, &contract, samples));
+            }
         }
         Ok(Some(found))
     }
 
-    fn remove(&self, id: &PersonId) -> Result<bool, GalleryError> {
+    fn remove(&self, id: &PersonId) -> Result<Removed, GalleryError> {
         let _changing = self.changing();
         let failed = |cause| GalleryError::Write { folder: self.folder.clone(), cause };
+        let mut left_alone = Vec::new();
+        let mut theirs = Vec::new();
         let others = self.others_of(id).map_err(failed)?.into_iter().map(|(_, path)| path);
+        // The person's own files last: until then they are still there as a whole for whoever asks again after a failure.
+        for path in others.chain(self.files_of(&self.folder, id)) {
+            match csv_file::read(&path) {
+                Err(cause) if cause.is_another() => left_alone.push(Problem::new(path, cause)),
+                _ => theirs.push(path),
+            }
+        }
         let damaged = damaged::files_of(&self.folder, id).map_err(failed)?;
-        // What is somebody else's, or no file, stays: it never was the person's.
-        let is_theirs = |path: &PathBuf| !matches!(csv_file::read(path), Err(error) if error.is_another());
         let mut was_there = false;
-        // The person's own file last: until then they are still there as a whole for whoever asks again after a failure.
-        for path in others.filter(is_theirs).chain(damaged).chain(Some(self.path_of(id)).filter(is_theirs)) {
+        let mut changed = BTreeSet::new();
+        for path in damaged.into_iter().chain(theirs) {
             match fs::remove_file(&path) {
                 Ok(()) => {
                     was_there = true;
-                    // Whoever is deleted must not come back after a crash.
-                    File::open(path.parent().unwrap_or(&self.folder)).and_then(|folder| folder.sync_all()).map_err(failed)?;
+                    self.note_gone(&path);
+                    changed.insert(path.parent().unwrap_or(&self.folder).to_owned());
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(failed(error)),
             }
         }
-        Ok(was_there)
+        self.unusual().remove(id);
+        // Whoever is deleted must not come back after a crash.
+        let (mut durable, mut unsynced) = (true, None);
+        for folder in changed {
+            match sync_folder(&folder) {
+                Ok(synced) => durable &= synced,
+                Err(cause) => unsynced = Some(failed(cause)),
+            }
+        }
+        Ok(Removed { was_there, left_alone, durable, unsynced })
     }
+}
+
+/// What tells a file from every other, where the system says it.
+#[cfg(unix)]
+fn identity(metadata: &fs::Metadata) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+
+    Some((metadata.dev(), metadata.ino()))
+}
+
+#[cfg(not(unix))]
+fn identity(_: &fs::Metadata) -> Option<(u64, u64)> {
+    None
 }
 
 /// Whether it is the disk that cannot be written, by anybody.
@@ -240,9 +399,7 @@ fn refuse_large(samples: &[Sample]) -> Result<(), GalleryError> {
 }
 
 fn person(path: &Path) -> Result<(PersonId, Vec<Sample>), FileError> {
-    let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-    let id: PersonId = stem.parse().map_err(|error| FileError::Name(format!("{error}")))?;
-    Ok((id, csv_file::read(path)?))
+    Ok((names::id_of(path)?, csv_file::read(path)?))
 }
 
 #[cfg(test)]

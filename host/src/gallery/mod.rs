@@ -2,18 +2,22 @@
 //!
 //! [`Gallery`] is what the rest of the host knows; a folder of CSV files is its embedded default.
 
+pub(crate) mod check;
 pub(crate) mod csv_file;
 mod damaged;
 mod folder;
+mod names;
+pub(crate) mod watched;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::person::{ContractId, PersonId, Sample};
 
-pub(crate) use csv_file::{FileError, LARGEST as LARGEST_PERSON, parse as parse_samples, write as write_samples};
-pub(crate) use folder::CsvGallery;
+pub(crate) use csv_file::{FileError, LARGEST as LARGEST_PERSON, REASONS, parse as parse_samples, write as write_samples};
+pub(crate) use folder::{CsvGallery, SetAside};
 
 /// Stores samples. Calls block.
 pub(crate) trait Gallery: Send + Sync {
@@ -27,8 +31,21 @@ pub(crate) trait Gallery: Send + Sync {
     /// If the store as a whole cannot be read; one bad entry is a [`Problem`] instead.
     fn load(&self) -> Result<Loaded, GalleryError>;
 
+    /// Looks at files that could not be used or changed lately, and for new ones. Damaged files that stay as they are are set aside.
+    ///
+    /// # Errors
+    ///
+    /// If the store as a whole cannot be read.
+    fn look_again(&self) -> Result<Again, GalleryError>;
+
+    /// Returns true if the last write survives a crash of the machine.
+    fn is_durable(&self) -> bool;
+
+    /// Counts the files that cannot be used by reasons, which are words for metrics.
+    fn left_alone(&self) -> BTreeMap<&'static str, usize>;
+
     /// Sets aside what is damaged, so that no enrolment overwrites it and no start finds it again; the problem says where it is then. What
-    /// is not damaged, or cannot be moved, is left alone.
+    /// is not damaged, changed lately, or cannot be moved, is left alone.
     fn set_aside(&self, problem: Problem) -> Problem;
 
     /// Stores samples in place of all that was stored of a person, of every contract. Those of the first one's contract go into the person's
@@ -56,12 +73,25 @@ pub(crate) trait Gallery: Send + Sync {
     /// If it cannot be read.
     fn read(&self, id: &PersonId) -> Result<Option<Vec<Sample>>, GalleryError>;
 
-    /// Removes all that is stored of a person, damaged files that were set aside included; whether there was anything.
+    /// Removes all that is stored of a person, damaged files that were set aside included.
     ///
     /// # Errors
     ///
     /// If the store cannot be written; some of it may be left then.
-    fn remove(&self, id: &PersonId) -> Result<bool, GalleryError>;
+    fn remove(&self, id: &PersonId) -> Result<Removed, GalleryError>;
+}
+
+/// The outcome of a removal.
+#[derive(Debug)]
+pub(crate) struct Removed {
+    /// Whether anything was stored of the person.
+    pub was_there: bool,
+    /// Files that have the person's name and are somebody else's, which stay.
+    pub left_alone: Vec<Problem>,
+    /// False where the file system cannot sync folders, so that a crash of the machine may undo the removal.
+    pub durable: bool,
+    /// The error of the disk after everything was removed, if there was one: a crash may undo the removal.
+    pub unsynced: Option<GalleryError>,
 }
 
 /// Where samples of one contract are put.
@@ -84,6 +114,15 @@ pub(crate) struct Loaded {
     pub unknown_age: usize,
 }
 
+/// What changed in a gallery since the last look.
+#[derive(Debug, Default)]
+pub(crate) struct Again {
+    /// People whose files were written by another program.
+    pub people: BTreeSet<PersonId>,
+    /// Damaged files that nobody completed.
+    pub problems: Vec<Problem>,
+}
+
 /// A person who is stored.
 #[derive(Debug)]
 pub(crate) struct Stored {
@@ -104,12 +143,14 @@ pub(crate) struct Problem {
     pub cause: FileError,
     /// Where it was moved, unless it was left alone.
     pub aside: Option<PathBuf>,
+    /// True for a damaged file that changed lately: it may be in the middle of being copied, and is looked at again.
+    pub is_recent: bool,
 }
 
 impl Problem {
     /// A file that is left as it is.
     pub(crate) fn new(path: PathBuf, cause: FileError) -> Self {
-        Self { path, cause, aside: None }
+        Self { path, cause, aside: None, is_recent: false }
     }
 }
 
@@ -117,6 +158,7 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.aside {
             Some(aside) => write!(f, "set aside as {}: ", aside.display())?,
+            None if self.is_recent => f.write_str("left alone for a minute, because it may be in the middle of being copied: ")?,
             None => f.write_str("left alone: ")?,
         }
         write!(f, "{}: {}", self.path.display(), self.cause)
@@ -136,6 +178,16 @@ pub enum GalleryError {
         /// Why it failed.
         #[source]
         cause: io::Error,
+    },
+    /// Another process writes the folder.
+    #[error(
+        "the gallery {folder} is used by another running service; give each its own with --gallery, stop the other one, or wait for it with \
+         --wait-for-lock SECONDS",
+        folder = folder.display()
+    )]
+    InUse {
+        /// The folder.
+        folder: PathBuf,
     },
     /// A person's file cannot be read. Its name is the person's, so that it is not said.
     #[error("a person's file in the gallery {folder} cannot be used: {cause}", folder = folder.display())]

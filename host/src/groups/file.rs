@@ -31,11 +31,22 @@ pub(super) fn read(path: &Path) -> Result<HashSet<PersonId>, String> {
 
 /// Who is in a group whose file has these bytes.
 pub(crate) fn parse(bytes: Vec<u8>) -> Result<HashSet<PersonId>, String> {
-    let text = String::from_utf8(bytes).map_err(|_| "it is no text".to_owned())?;
-    let is_somebodys = |line: &&str| !line.is_empty() && !line.as_bytes().contains(&STRUCK_OUT);
-    let ids = text.lines().filter(is_somebodys).map(str::parse).collect::<Result<_, InvalidId>>();
-    // The line is somebody's id, so that it is not quoted.
-    ids.map_err(|_| "a line that is no id".to_owned())
+    let lines = without_mark(&bytes).split(|&byte| byte == b'\n');
+    // A line that was struck out may be torn in the middle of a letter, so that it is no text.
+    let mut members = HashSet::new();
+    for line in lines.filter(|line| !line.contains(&STRUCK_OUT)) {
+        let text = std::str::from_utf8(line).map_err(|_| "it is no text".to_owned())?;
+        if !text.trim().is_empty() {
+            // The line is somebody's id, so that it is not quoted.
+            members.insert(text.parse().map_err(|_: InvalidId| "a line that is no id".to_owned())?);
+        }
+    }
+    Ok(members)
+}
+
+/// Removes the byte order mark with which some editors begin a file.
+fn without_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
 }
 
 /// What a group's file says; nothing if that is more than is read.
@@ -45,14 +56,32 @@ pub(crate) fn text(members: &HashSet<PersonId>) -> Option<String> {
     (text.len() <= LARGEST).then_some(text)
 }
 
-/// Writes a group's file so that it is at any moment, crashes included, the old one or the new.
+/// Writes a group's file so that it is at any moment, crashes included, the old one or the new. The folder is still to be synced.
 pub(super) fn write(folder: &Path, name: &str, text: &str) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(folder)?;
     file.write_all(text.as_bytes())?;
     file.as_file().sync_all()?;
     file.persist(folder.join(name)).map_err(|error| error.error)?;
-    File::open(folder)?.sync_all()
+    Ok(())
+}
+
+/// Removes the file that a group was in before it was written under its own name, unless the file system takes both names for one.
+pub(super) fn remove_renamed(folder: &Path, before: &str, now: &str) -> io::Result<()> {
+    if same_file(&folder.join(before), &folder.join(now))? { Ok(()) } else { fs::remove_file(folder.join(before)) }
+}
+
+#[cfg(unix)]
+fn same_file(a: &Path, b: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+
+    let (a, b) = (a.symlink_metadata()?, b.symlink_metadata()?);
+    Ok((a.dev(), a.ino()) == (b.dev(), b.ino()))
+}
+
+#[cfg(not(unix))]
+fn same_file(_: &Path, _: &Path) -> io::Result<bool> {
+    Ok(false)
 }
 
 /// Takes somebody out of the files of these groups, durably. They are changed in place: that needs no room on a full disk, and however many
@@ -81,13 +110,19 @@ fn strike_out_of(path: &Path, id: &PersonId) -> io::Result<File> {
     let mut begin = 0;
     for line in bytes.split_inclusive(|&byte| byte == b'\n') {
         let text = line.strip_suffix(b"\n").unwrap_or(line);
-        if text.strip_suffix(b"\r").unwrap_or(text) == id.as_str().as_bytes() {
+        let text = text.strip_suffix(b"\r").unwrap_or(text);
+        if is_of(text, id) {
             file.seek(SeekFrom::Start(begin))?;
-            file.write_all(&vec![STRUCK_OUT; id.as_str().len()])?;
+            file.write_all(&vec![STRUCK_OUT; text.len()])?;
         }
         begin += line.len() as u64;
     }
     Ok(file)
+}
+
+/// Returns true if a line is a person's, in whatever form of Unicode it was written.
+fn is_of(line: &[u8], id: &PersonId) -> bool {
+    line == id.as_str().as_bytes() || std::str::from_utf8(without_mark(line)).is_ok_and(|line| line.parse().as_ref() == Ok(id))
 }
 
 #[cfg(test)]
@@ -111,6 +146,24 @@ mod tests {
             fs::write(&path, format!("{torn}\nbob\n")).unwrap();
             let members = read(&path).unwrap();
             assert!(members.contains(&"bob".parse().unwrap()) && members.len() == 1 + usize::from(torn == "alice"), "{torn}: {members:?}");
+        }
+    }
+
+    /// Each byte of a letter of several bytes may have reached the disk or not; what is left need not be text.
+    #[test]
+    fn torn_removal_keeps_other_members() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("maths");
+        for name in ["José", "李雷", "Jose\u{301}"] {
+            let id: PersonId = name.parse().unwrap();
+            fs::write(&path, format!("Анна\n{name}\nbob\n")).unwrap();
+            strike_out(folder.path(), ["maths"].into_iter(), &id).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), format!("Анна\n{}\nbob\n", "#".repeat(name.len())));
+            for which in 1..1_u32 << name.len() {
+                let torn = name.bytes().enumerate().map(|(at, byte)| if which >> at & 1 == 1 { STRUCK_OUT } else { byte });
+                fs::write(&path, [b"bob\n".to_vec(), torn.collect(), b"\nalice".to_vec()].concat()).unwrap();
+                assert_eq!(read(&path).unwrap().len(), 2, "{name}: {which:b}");
+            }
         }
     }
 }

@@ -131,6 +131,9 @@ impl ApiError {
             ServiceError::People(PeopleError::Busy) => {
                 Self::later("person_busy", "Another request is changing this person. Try again later.")
             }
+            ServiceError::People(error @ PeopleError::IdTaken) => {
+                Self::new(StatusCode::CONFLICT, "id_taken", format!("Nothing was changed: {error}."))
+            }
             ServiceError::People(PeopleError::Groups(error)) => of_groups(&error),
             ServiceError::People(error @ PeopleError::Index(_)) => Self::internal("internal", "The service failed unexpectedly.", error),
         }
@@ -188,6 +191,11 @@ fn of_groups(error: &GroupsError) -> ApiError {
         GroupsError::TooMany => ApiError::new(StatusCode::CONFLICT, "too_many_groups", format!("Nothing was changed: {error}.")),
         GroupsError::TooLarge => ApiError::new(StatusCode::CONFLICT, "group_too_large", format!("Nothing was changed: {error}.")),
         GroupsError::Damaged => ApiError::new(StatusCode::CONFLICT, "group_damaged", format!("Nothing was changed: {error}.")),
+        GroupsError::NameTaken => ApiError::new(StatusCode::CONFLICT, "id_taken", format!("Nothing was changed: {error}.")),
+        GroupsError::Unsynced { .. } => {
+            let message = "The groups were changed, but the disk failed: a crash may undo the change.";
+            ApiError::internal("groups_failed", message, error)
+        }
         error if is_full(error) => storage_full(error),
         error => ApiError::internal("groups_failed", "The groups could not be written; nothing was changed.", error),
     }

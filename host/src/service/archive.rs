@@ -196,7 +196,7 @@ impl Service {
         }
         match self.groups().add_all(group, &members) {
             Ok(_) => {}
-            Err(error @ (GroupsError::TooMany | GroupsError::TooLarge | GroupsError::Damaged)) => {
+            Err(error @ (GroupsError::TooMany | GroupsError::TooLarge | GroupsError::Damaged | GroupsError::NameTaken)) => {
                 imported.leave_out(name, error.to_string());
                 return Ok(false);
             }
@@ -248,8 +248,8 @@ impl Service {
         }
         match self.people.replace(id, &together(contracts), &live.view, &templates) {
             Ok(_) => Ok(true),
-            // More than is read again.
-            Err(error @ PeopleError::Gallery(GalleryError::TooLarge { .. })) => {
+            // More than is read again, or an id that cannot be told from another.
+            Err(error @ (PeopleError::Gallery(GalleryError::TooLarge { .. }) | PeopleError::IdTaken)) => {
                 imported.leave_out(&format!("people/…/{id}.csv"), error.to_string());
                 Ok(false)
             }
@@ -335,7 +335,8 @@ fn entry(name: &str) -> Result<Entry, String> {
         [.., ""] => Ok(Entry::Folder),
         ["groups", group] => Ok(Entry::Group(group.parse().map_err(|error| format!("the name is no group's: {error}"))?)),
         ["people", contract, file] => {
-            let id = file.strip_suffix(".csv").ok_or("the name does not end in .csv")?;
+            let (id, _) =
+                file.rsplit_once('.').filter(|(_, ending)| ending.eq_ignore_ascii_case("csv")).ok_or("the name does not end in .csv")?;
             let id = id.parse().map_err(|error| format!("the name is no id: {error}"))?;
             let contract = contract.parse().map_err(|error| format!("the folder is no contract: {error}"))?;
             Ok(Entry::Person(id, contract))

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::{Service, ServiceError};
 use crate::deployment::Actor;
 use crate::executor::{Errand, Wanted};
-use crate::groups::{GroupId, Groups};
+use crate::gallery::Removed;
+use crate::groups::{Change, GroupId, Groups};
 use crate::people::Turn;
 use crate::person::{ContractId, PersonId, Sample};
 use crate::revision::Revision;
@@ -88,22 +89,22 @@ impl Service {
         self.deployment.note_person(actor, action, if changed { "done" } else { "unchanged" });
     }
 
-    /// Deletes a person; whether there was one.
+    /// Deletes a person.
     ///
     /// # Errors
     ///
     /// If the gallery or a group cannot be written.
-    pub(crate) fn delete(&self, turn: &Turn, actor: &Actor) -> Result<bool, ServiceError> {
+    pub(crate) fn delete(&self, turn: &Turn, actor: &Actor) -> Result<Removed, ServiceError> {
         Ok(self.deployment.delete_person(turn, actor)?)
     }
 
-    /// Puts a person into a group, which is made if there is none; whether they were not in it before, or nothing if there is no such person. Nobody
+    /// Puts a person into a group, which is made if there is none; nothing if there is no such person. Nobody
     /// is deleted meanwhile, and then in a group all the same: their turn is held.
     ///
     /// # Errors
     ///
     /// If the group cannot be written.
-    pub(crate) fn add_to_group(&self, group: &GroupId, turn: &Turn) -> Result<Option<bool>, ServiceError> {
+    pub(crate) fn add_to_group(&self, group: &GroupId, turn: &Turn) -> Result<Option<Change>, ServiceError> {
         let id = turn.id();
         if self.deployment.active().view.knows(id).is_none() {
             return Ok(None);

@@ -22,7 +22,7 @@ pub(crate) fn holds(text: &[u8]) {
 pub(crate) fn is_read_back(samples: &[Sample]) {
     let mut text = Vec::new();
     write(samples, &mut text).unwrap();
-    let again = parse(text.as_slice()).unwrap();
+    let again = parse(&text).unwrap();
     let bits = |samples: &[Sample]| -> Vec<_> {
         let bits = |number: &f32| number.to_bits();
         let of = |sample: &Sample| {

@@ -5,13 +5,15 @@
 //! can leave an older person under the id. Rows that cannot be told to belong to the own file are of *unknown age*.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use super::super::{GalleryError, Loaded, Place, Problem, Stored};
+use super::super::watched::Fingerprint;
+use super::super::{GalleryError, Loaded, Place, Stored, names};
 use super::{CsvGallery, csv_file, person};
+use crate::durable::sync_folder;
 use crate::person::{ContractId, EnrolmentId, PersonId, Sample};
 
 /// The folder of the contracts' folders.
@@ -69,7 +71,7 @@ impl CsvGallery {
     /// Replaces all that is stored of a person. The lock is held.
     pub(super) fn replace_contracts(&self, id: &PersonId, samples: &[Sample]) -> io::Result<PathBuf> {
         let path = self.path_of(id);
-        let old = self.rescue(&path)?;
+        let old = self.rescue_own(id)?;
         let before = self.others_of(id)?;
         let mut groups = by_contract(samples);
         if let Some((_, own)) = groups.first_mut()
@@ -101,7 +103,7 @@ impl CsvGallery {
     /// Puts samples of one contract next to those of others. The lock is held.
     pub(super) fn put_contract(&self, id: &PersonId, samples: &[Sample], place: Place) -> io::Result<PathBuf> {
         let path = self.path_of(id);
-        let old = self.rescue(&path)?;
+        let old = self.rescue_own(id)?;
         let contract = samples.first().and_then(|sample| sample.contract.clone());
         let is_only = old.iter().all(|sample| sample.contract == contract);
         let Some(contract) = contract.filter(|_| !is_only) else {
@@ -125,7 +127,7 @@ impl CsvGallery {
             }
         }
         self.write(&path, &of_enrolment(samples, &enrolment))?;
-        let older = self.path_of_other(&contract, id);
+        let older = self.file_of_other(&contract, id);
         if csv_file::read(&older).is_ok_and(|older| older.iter().all(|sample| sample.enrolment.is_some())) {
             // Superseded by the own file; it is not matched where it cannot be removed.
             let _ = fs::remove_file(&older);
@@ -135,7 +137,7 @@ impl CsvGallery {
 
     /// Adds the rows of unknown age that lie in the contract's file: what is added removes nothing.
     fn with_unknown_age(&self, contract: &ContractId, id: &PersonId, mut samples: Vec<Sample>) -> Vec<Sample> {
-        let there = csv_file::read(&self.path_of_other(contract, id)).unwrap_or_default();
+        let there = csv_file::read(&self.file_of_other(contract, id)).unwrap_or_default();
         let length = samples.first().map_or(0, |sample| sample.embedding.len());
         samples.extend(there.into_iter().filter(|sample| sample.enrolment.is_none() && sample.embedding.len() == length));
         samples
@@ -147,13 +149,15 @@ impl CsvGallery {
         // What is in force is judged by the own file alone.
         let mut found: Vec<(usize, Vec<Sample>)> = Vec::new();
         for (contract, path) in self.other_files()? {
+            let seen = path.symlink_metadata().ok().as_ref().map(Fingerprint::of);
             let (id, samples) = match person(&path) {
                 Ok(read) => read,
                 Err(cause) => {
-                    loaded.problems.push(Problem::new(path, cause));
+                    self.note_problem(loaded, path, seen, cause);
                     continue;
                 }
             };
+            self.note_good(&path, seen);
             let place = loaded.people.binary_search_by(|person| person.id.cmp(&id)).ok();
             let Some((place, own)) = place.and_then(|place| Some((place, loaded.people.get(place)?))) else {
                 loaded.unknown_age += 1;
@@ -184,8 +188,8 @@ impl CsvGallery {
             return;
         }
         let _changing = self.changing();
-        let path = self.path_of_other(contract, id);
-        let (Ok(own), Ok(samples)) = (csv_file::read(&self.path_of(id)), csv_file::read(&path)) else { return };
+        let path = self.file_of_other(contract, id);
+        let (Ok(own), Ok(samples)) = (csv_file::read(&self.own_file(id)), csv_file::read(&path)) else { return };
         if is_stale(&own, &samples)
             && let Err(error) = fs::remove_file(&path)
         {
@@ -216,7 +220,7 @@ impl CsvGallery {
 
     fn trust_person(&self, id: &PersonId, mut others: Vec<(ContractId, PathBuf)>) -> io::Result<usize> {
         let path = self.path_of(id);
-        let own = match csv_file::read(&path) {
+        let own = match csv_file::read(&self.own_file(id)) {
             Ok(own) => own,
             Err(csv_file::FileError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
                 let modified = |path: &PathBuf| path.metadata().and_then(|about| about.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
@@ -236,7 +240,7 @@ impl CsvGallery {
                 trusted += 1;
             }
         }
-        let is_promoted = !own.is_empty() && !path.exists();
+        let is_promoted = !own.is_empty() && !self.own_file(id).exists();
         if trusted > 0 || is_promoted {
             // From here on all of them are in force, or none if a crash came before.
             self.write(&path, &of_enrolment(&own, &enrolment))?;
@@ -244,8 +248,14 @@ impl CsvGallery {
         Ok(trusted + usize::from(is_promoted))
     }
 
-    pub(super) fn path_of_other(&self, contract: &ContractId, id: &PersonId) -> PathBuf {
-        self.folder.join(OTHER_CONTRACTS).join(contract.to_string()).join(format!("{id}.csv"))
+    fn path_of_other(&self, contract: &ContractId, id: &PersonId) -> PathBuf {
+        self.folder.join(OTHER_CONTRACTS).join(contract.to_string()).join(names::canonical(id))
+    }
+
+    /// The file that a person's samples of another contract are in, or will be in.
+    fn file_of_other(&self, contract: &ContractId, id: &PersonId) -> PathBuf {
+        let path = self.path_of_other(contract, id);
+        path.parent().and_then(|folder| self.file_in_use(folder, id)).unwrap_or(path)
     }
 
     /// Writes samples of another contract than those in the own file.
@@ -257,7 +267,7 @@ impl CsvGallery {
         self.write(&to, samples)?;
         // The folders may be new.
         for folder in [folder, &self.folder.join(OTHER_CONTRACTS), &self.folder] {
-            File::open(folder)?.sync_all()?;
+            sync_folder(folder)?;
         }
         Ok(())
     }
@@ -279,7 +289,7 @@ impl CsvGallery {
         for (contract, folder) in self.contract_folders()? {
             for file in fs::read_dir(&folder)? {
                 let path = file?.path();
-                if path.extension().is_some_and(|extension| extension == "csv") {
+                if names::has_ending(&path) {
                     files.push((contract.clone(), path));
                 }
             }
@@ -290,8 +300,9 @@ impl CsvGallery {
     /// A person's files of other contracts, each with its contract.
     pub(super) fn others_of(&self, id: &PersonId) -> io::Result<Vec<(ContractId, PathBuf)>> {
         let folders = self.contract_folders()?.into_iter();
-        let files = folders.map(|(contract, folder)| (contract, folder.join(format!("{id}.csv"))));
-        Ok(files.filter(|(_, path)| path.symlink_metadata().is_ok()).collect())
+        let files =
+            |(contract, folder): (ContractId, PathBuf)| self.files_of(&folder, id).into_iter().map(move |path| (contract.clone(), path));
+        Ok(folders.flat_map(files).collect())
     }
 
     /// The folders of other contracts. What else lies next to them belongs to others.

@@ -19,7 +19,7 @@ fn a_bad_file_is_reported_and_left_alone_and_the_rest_load() {
     gallery.replace(&id("alice"), &[sample(1.0), sample(1.5)]).unwrap();
     let bad = folder.path().join("eve.csv");
     fs::write(&bad, "not what it should be").unwrap();
-    fs::write(folder.path().join("no id.csv"), "").unwrap();
+    fs::write(folder.path().join("no#id.csv"), "").unwrap();
     fs::write(folder.path().join("notes.txt"), "not ours").unwrap();
     fs::write(folder.path().join(".unfinished-xyz"), "image_num").unwrap();
     fs::create_dir(folder.path().join("folder.csv")).unwrap();
@@ -30,7 +30,7 @@ fn a_bad_file_is_reported_and_left_alone_and_the_rest_load() {
     assert_eq!(people, [("alice".to_owned(), 2), ("bob".to_owned(), 1)]);
     let problems: Vec<String> =
         loaded.problems.iter().map(|problem| problem.path.file_name().unwrap().to_string_lossy().into_owned()).collect();
-    assert_eq!(problems, ["eve.csv", "folder.csv", "link.csv", "no id.csv"]);
+    assert_eq!(problems, ["eve.csv", "folder.csv", "link.csv", "no#id.csv"]);
     assert_eq!(fs::read_to_string(&bad).unwrap(), "not what it should be", "another process may be the one that writes here");
     assert!(folder.path().join(".unfinished-xyz").exists(), "it may be a write under way");
     CsvGallery::open(folder.path()).unwrap();
@@ -58,7 +58,7 @@ fn what_is_damaged_is_set_aside_and_all_else_stays_where_it_is() {
         ("half.csv", &half[..half.len() - 1]),
         ("empty.csv", b""),
         ("zeros.csv", &[0; 4096]),
-        ("no id.csv", b""),
+        ("no#id.csv", b""),
         ("notes.txt", b""),
         ("others.csv", b"name,marks\nalice,1\n"),
         (".contracts/1111111111111111/zeros.csv", &[0; 512]),
@@ -68,17 +68,20 @@ fn what_is_damaged_is_set_aside_and_all_else_stays_where_it_is() {
     }
     fs::create_dir(folder.path().join("folder.csv")).unwrap();
     std::os::unix::fs::symlink("/etc/passwd", folder.path().join("link.csv")).unwrap();
-    let left = ["folder.csv", "link.csv", "no id.csv", "others.csv"];
+    let left = ["folder.csv", "link.csv", "no#id.csv", "others.csv"];
     assert_eq!(
         set_aside(&CsvGallery::beside(folder.path())),
-        [vec![], vec!["zeros.csv", "empty.csv", "folder.csv", "half.csv", "link.csv", "no id.csv", "others.csv", "zeros.csv"]]
+        [vec![], vec!["zeros.csv", "empty.csv", "folder.csv", "half.csv", "link.csv", "no#id.csv", "others.csv", "zeros.csv"]]
     );
+    // At first sight none is: it may be in the middle of being copied.
+    assert_eq!(set_aside(&gallery)[0], [""; 0]);
+    gallery.watched.age();
     assert_eq!(set_aside(&gallery), [vec!["zeros.csv", "empty.csv", "half.csv", "zeros.csv.1"], left.to_vec()]);
     assert_eq!(set_aside(&gallery), [vec![], left.to_vec()], "the next start has nothing more to do");
     assert_eq!(fs::read(folder.path().join(".damaged/zeros.csv.1")).unwrap(), [0; 4096]);
     assert_eq!(gallery.load().unwrap().people.len(), 1);
     // Deleting somebody is the end of what was set aside of them, too, and of nothing else.
-    assert!(gallery.remove(&id("zeros")).unwrap() && !gallery.remove(&id("zeros")).unwrap());
+    assert!(gallery.remove(&id("zeros")).unwrap().was_there && !gallery.remove(&id("zeros")).unwrap().was_there);
     let mut there: Vec<_> = fs::read_dir(folder.path().join(".damaged")).unwrap().map(|file| file.unwrap().file_name()).collect();
     there.sort();
     assert_eq!(there, ["empty.csv", "half.csv"]);
@@ -95,6 +98,7 @@ fn nobody_is_enrolled_over_what_is_damaged_and_nothing_whole_is_set_aside() {
     let path = folder.path().join("s6.csv");
     fs::write(&path, "damaged").unwrap();
     let problem = gallery.load().unwrap().problems.remove(0);
+    gallery.watched.age();
     // Between being found and being set aside it is enrolled anew.
     fs::write(folder.path().join(OTHER_CONTRACTS).join(first).join("s6.csv"), "damaged, too").unwrap();
     gallery.replace(&id("s6"), &[of(first)]).unwrap();
@@ -191,10 +195,175 @@ fn deletion_leaves_what_is_not_the_persons() {
     fs::create_dir_all(folder.path().join(".damaged/folder.csv")).unwrap();
     std::os::unix::fs::symlink(&others, folder.path().join("link.csv")).unwrap();
     for nobody in ["marks", "folder", "link"] {
-        assert!(!gallery.remove(&id(nobody)).unwrap(), "{nobody}");
+        let removed = gallery.remove(&id(nobody)).unwrap();
+        assert!(!removed.was_there, "{nobody}");
+        assert_eq!(removed.left_alone[0].path, folder.path().join(format!("{nobody}.csv")));
     }
     assert!(others.exists() && folder.path().join("folder.csv").exists() && folder.path().join("link.csv").exists());
     // Whoever is enrolled in their place is deleted with what was set aside for them.
     gallery.replace(&id("marks"), &[sample(1.0)]).unwrap();
-    assert!(gallery.remove(&id("marks")).unwrap() && !others.exists());
+    assert!(gallery.remove(&id("marks")).unwrap().was_there && !others.exists());
+}
+
+/// Writes a file that a person's samples are in, and returns its path.
+fn file(folder: &Path, name: &str, header: &str) -> PathBuf {
+    let path = folder.join(name);
+    fs::write(&path, format!("{header}\n1,0.5;0.25\n")).unwrap();
+    path
+}
+
+const HEADER: &str = "image_number,embedding";
+
+#[test]
+fn old_names_of_any_script_load() {
+    let folder = tempfile::tempdir().unwrap();
+    let gallery = CsvGallery::open(folder.path()).unwrap();
+    for name in ["José Núñez.csv", "Anna Maria.csv", "李雷.csv", "BOB.CSV", "Rene\u{301}.csv", " eve .Csv"] {
+        file(folder.path(), name, HEADER);
+    }
+    fs::write(folder.path().join("excel.csv"), "\u{feff}image_number;embedding\r\n1;\"0,5;0,25\"\r\n").unwrap();
+    let loaded = gallery.load().unwrap();
+    assert!(loaded.problems.is_empty(), "{:?}", loaded.problems);
+    let ids: Vec<&str> = loaded.people.iter().map(|person| person.id.as_str()).collect();
+    assert_eq!(ids, ["Anna Maria", "BOB", "José Núñez", "René", "eve", "excel", "李雷"]);
+    for person in &loaded.people {
+        assert_eq!(gallery.read(&person.id).unwrap().unwrap()[0].embedding, [0.5, 0.25], "{}", person.id);
+        assert!(gallery.remove(&person.id).unwrap().was_there, "{}", person.id);
+    }
+    assert_eq!(folder.path().read_dir().unwrap().count(), 0);
+}
+
+#[test]
+fn unusual_name_is_canonical_once_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let gallery = CsvGallery::open(folder.path()).unwrap();
+    let names = ["Rene\u{301}.csv", "BOB.CSV", " eve .csv"];
+    let before: Vec<PathBuf> = names.iter().map(|name| file(folder.path(), name, HEADER)).collect();
+    let others = folder.path().join(OTHER_CONTRACTS).join("1111111111111111");
+    fs::create_dir_all(&others).unwrap();
+    file(&others, "BOB.CSV", HEADER);
+    gallery.load().unwrap();
+    for name in ["René", "BOB", "eve"] {
+        gallery.replace(&id(name), &[sample(1.0)]).unwrap();
+        assert!(folder.path().join(format!("{name}.csv")).exists());
+        assert_eq!(gallery.read(&id(name)).unwrap().unwrap().iter().filter(|stored| stored.embedding.len() == 64).count(), 1);
+    }
+    assert!(before.iter().all(|path| !path.exists()), "{before:?}");
+    assert!(gallery.remove(&id("BOB")).unwrap().was_there && !others.join("BOB.CSV").exists());
+}
+
+#[test]
+fn second_file_of_person_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let gallery = CsvGallery::open(folder.path()).unwrap();
+    for name in ["bob.csv", "bob.CSV", "Bob.csv", "Jose\u{301}.csv", "José.csv"] {
+        file(folder.path(), name, HEADER);
+    }
+    let loaded = gallery.load().unwrap();
+    // Those that differ in the case of the id are two people.
+    assert_eq!(loaded.people.iter().map(|person| person.id.as_str()).collect::<Vec<_>>(), ["Bob", "José", "bob"]);
+    assert!(loaded.people.iter().all(|person| person.path == folder.path().join(format!("{}.csv", person.id))));
+    let reasons: Vec<&str> = loaded.problems.iter().map(|problem| problem.cause.reason()).collect();
+    assert_eq!(reasons, ["duplicate", "duplicate"]);
+    for name in ["bob", "José"] {
+        gallery.remove(&id(name)).unwrap();
+    }
+    assert_eq!(gallery.load().unwrap().people.len(), 1);
+    assert_eq!(folder.path().read_dir().unwrap().count(), 1);
+}
+
+#[test]
+fn removal_goes_by_the_header() {
+    let folder = tempfile::tempdir().unwrap();
+    let gallery = CsvGallery::open(folder.path()).unwrap();
+    let large = format!("image_number,embedding\n{}", "x".repeat(5 << 20));
+    for text in [
+        "image_number:embedding\n1:2\n",
+        "image_number;embedding\n1;01. Mai\n",
+        "\u{feff}\"image_number\"\t\"embedding\"\n1\t1\n",
+        "image_number,embedding;;;\nnonsense",
+        "image_number,embedding\n1,nonsense\n",
+        "image_num",
+        &large,
+    ] {
+        for name in ["s6.csv", "s6.CSV"] {
+            fs::write(folder.path().join(name), text).unwrap();
+            let removed = gallery.remove(&id("s6")).unwrap();
+            assert!(removed.was_there && removed.left_alone.is_empty() && !folder.path().join(name).exists(), "{name}: {text:.40}");
+        }
+    }
+}
+
+#[test]
+fn removal_without_folder_sync_is_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let gallery = CsvGallery::open(folder.path()).unwrap();
+    let of = |contract: &str| Sample { contract: Some(contract.parse().unwrap()), ..sample(1.0) };
+    let store = || {
+        for contract in ["1111111111111111", "2222222222222222"] {
+            gallery.replace(&id("s6"), &[of(contract)]).unwrap();
+        }
+    };
+    crate::durable::testing::failing_with(libc::EINVAL, || {
+        store();
+        let removed = gallery.remove(&id("s6")).unwrap();
+        assert!(removed.was_there && !removed.durable && removed.unsynced.is_none(), "{removed:?}");
+    });
+    store();
+    crate::durable::testing::failing_with(libc::EIO, || {
+        let removed = gallery.remove(&id("s6")).unwrap();
+        assert!(removed.was_there && removed.unsynced.is_some(), "{removed:?}");
+    });
+    assert!(gallery.read(&id("s6")).unwrap().is_none());
+    store();
+    assert!(gallery.remove(&id("s6")).unwrap().durable);
+}
+
+fn look(gallery: &CsvGallery) -> Vec<String> {
+    gallery.look_again().unwrap().people.into_iter().map(|id| id.to_string()).collect()
+}
+
+#[test]
+fn copied_file_is_taken_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let gallery = CsvGallery::open(folder.path()).unwrap();
+    let half = folder.path().join("half.csv");
+    fs::write(&half, "image_number,embedding\n1,0.5;").unwrap();
+    file(folder.path(), "one of two.csv", HEADER);
+    gallery.replace(&id("ours"), &[sample(1.0)]).unwrap();
+    let loaded = gallery.load().unwrap();
+    assert_eq!((loaded.people.len(), loaded.problems.len()), (2, 1));
+    assert!(gallery.set_aside(loaded.problems.into_iter().next().unwrap()).is_recent && half.exists());
+    assert!(look(&gallery).is_empty());
+    // Rows are added to both, and other files appear.
+    file(folder.path(), "half.csv", HEADER);
+    fs::write(folder.path().join("one of two.csv"), "image_number,embedding\n1,0.5;0.25\n2,1;1\n").unwrap();
+    file(folder.path(), "new.CSV", HEADER);
+    fs::write(folder.path().join("marks.csv"), "name,marks\n").unwrap();
+    assert_eq!(look(&gallery), ["half", "new", "one of two"]);
+    assert_eq!(gallery.read(&id("one of two")).unwrap().unwrap().len(), 2);
+    assert_eq!(gallery.left_alone(), [("header", 1)].into());
+    // What this process writes or removes is not news; what comes in the place of somebody who was deleted is.
+    gallery.replace(&id("half"), &[sample(1.0)]).unwrap();
+    gallery.replace(&id("other"), &[sample(1.0)]).unwrap();
+    gallery.remove(&id("new")).unwrap();
+    assert!(look(&gallery).is_empty());
+    file(folder.path(), "new.CSV", HEADER);
+    assert_eq!(look(&gallery), ["new"]);
+}
+
+#[test]
+fn damaged_file_is_set_aside_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let gallery = CsvGallery::open(folder.path()).unwrap();
+    gallery.load().unwrap();
+    let path = folder.path().join("half.csv");
+    fs::write(&path, "image_number,embedding\n1,0.5;").unwrap();
+    let again = gallery.look_again().unwrap();
+    assert!(again.people.is_empty() && again.problems.is_empty() && path.exists());
+    assert_eq!(gallery.left_alone(), [("damaged", 1)].into());
+    gallery.watched.age();
+    let problems = gallery.look_again().unwrap().problems;
+    assert_eq!(problems[0].aside.as_deref(), Some(folder.path().join(".damaged/half.csv").as_path()));
+    assert!(!path.exists() && gallery.left_alone().is_empty());
 }

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::{blocking, person, unknown_person};
 use crate::deployment::Actor;
-use crate::groups::{GroupId, GroupsError};
+use crate::groups::{Change, GroupId, GroupsError};
 use crate::http::App;
 use crate::http::error::ApiError;
 use crate::http::extract::InPath;
@@ -39,6 +39,14 @@ pub(super) struct GroupAnswer {
 pub(super) struct ChangedAnswer {
     /// Whether anything is other than before.
     changed: bool,
+    /// False where the disk cannot sync folders, so that a crash of the machine may undo the change.
+    durable: bool,
+}
+
+impl From<Change> for ChangedAnswer {
+    fn from(Change { changed, durable }: Change) -> Self {
+        Self { changed, durable }
+    }
 }
 
 /// List groups.
@@ -62,10 +70,11 @@ pub(super) async fn list(State(app): State<App>) -> Json<GroupsAnswer> {
     responses((status = 200, description = "Who is in it", body = GroupAnswer), Admission, Missing, Asking)
 )]
 pub(super) async fn show(State(app): State<App>, InPath(name): InPath<String>) -> Result<Json<GroupAnswer>, ApiError> {
-    let members = app.service.groups().members(&group(&name)?).ok_or_else(|| unknown_group(&name))?;
+    let group = group(&name)?;
+    let members = app.service.groups().members(&group).ok_or_else(|| unknown_group(&name))?;
     let mut people: Vec<String> = members.iter().map(ToString::to_string).collect();
     people.sort();
-    Ok(Json(GroupAnswer { group: name, people }))
+    Ok(Json(GroupAnswer { group: group.to_string(), people }))
 }
 
 /// Delete a group, and nobody in it.
@@ -83,12 +92,12 @@ pub(super) async fn delete(
 ) -> Result<Json<ChangedAnswer>, ApiError> {
     let group = group(&name)?;
     let changed = blocking(move || {
-        let changed = app.service.groups().delete(&group).map_err(failed)?;
-        app.service.note_group(&actor, "delete-group", changed);
-        Ok(changed)
+        let change = app.service.groups().delete(&group).map_err(failed)?;
+        app.service.note_group(&actor, "delete-group", change.changed);
+        Ok(change)
     })
     .await?;
-    Ok(Json(ChangedAnswer { changed }))
+    Ok(Json(changed.into()))
 }
 
 /// Put a person into a group, which is made if there is none.
@@ -108,11 +117,11 @@ pub(super) async fn add(
     let turn = app.service.turn(&id).await.map_err(ApiError::of_service)?;
     let changed = blocking(move || {
         let changed = app.service.add_to_group(&group, &turn).map_err(ApiError::of_service)?;
-        app.service.note_group(&actor, "add-to-group", changed == Some(true));
+        app.service.note_group(&actor, "add-to-group", changed.is_some_and(|change| change.changed));
         Ok(changed)
     })
     .await?;
-    Ok(Json(ChangedAnswer { changed: changed.ok_or_else(unknown_person)? }))
+    Ok(Json(changed.ok_or_else(unknown_person)?.into()))
 }
 
 /// Take a person out of a group.
@@ -131,11 +140,11 @@ pub(super) async fn remove(
     let (group, id) = (group(&name)?, person(&id)?);
     let changed = blocking(move || {
         let changed = app.service.groups().remove(&group, &id).map_err(failed)?;
-        app.service.note_group(&actor, "remove-from-group", changed == Some(true));
+        app.service.note_group(&actor, "remove-from-group", changed.is_some_and(|change| change.changed));
         Ok(changed)
     })
     .await?;
-    Ok(Json(ChangedAnswer { changed: changed.ok_or_else(|| unknown_group(&name))? }))
+    Ok(Json(changed.ok_or_else(|| unknown_group(&name))?.into()))
 }
 
 fn group(name: &str) -> Result<GroupId, ApiError> {

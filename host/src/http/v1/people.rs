@@ -84,6 +84,18 @@ pub(super) struct EmbeddingAnswer {
 pub(super) struct DeletedAnswer {
     /// Whether there was such a person.
     deleted: bool,
+    /// Files of the gallery that have the person's name and are not theirs, which stay.
+    left_alone: Vec<LeftAlone>,
+    /// False where the disk cannot sync folders, so that a crash of the machine may undo the deletion.
+    durable: bool,
+}
+
+/// A file that stays.
+#[derive(Debug, Serialize, ToSchema)]
+struct LeftAlone {
+    /// Its path.
+    file: String,
+    reason: String,
 }
 
 /// List people.
@@ -169,8 +181,10 @@ pub(super) async fn delete(
 ) -> Result<Json<DeletedAnswer>, ApiError> {
     let id = person(&id)?;
     let turn = app.service.turn(&id).await.map_err(ApiError::of_deletion)?;
-    let deleted = blocking(move || app.service.delete(&turn, &actor).map_err(ApiError::of_deletion)).await?;
-    Ok(Json(DeletedAnswer { deleted }))
+    let removed = blocking(move || app.service.delete(&turn, &actor).map_err(ApiError::of_deletion)).await?;
+    let left_alone = removed.left_alone.into_iter();
+    let left_alone = left_alone.map(|problem| LeftAlone { file: problem.path.display().to_string(), reason: problem.cause.to_string() });
+    Ok(Json(DeletedAnswer { deleted: removed.was_there, left_alone: left_alone.collect(), durable: removed.durable }))
 }
 
 /// Add photos to those that a person has.
@@ -216,8 +230,10 @@ mod tests {
 
     #[test]
     fn a_cursor_is_read_back_and_nothing_else_is_one() {
-        let id: PersonId = "s6@school".parse().unwrap();
-        assert_eq!(of_cursor(&cursor(&id)).unwrap(), id);
+        for id in ["s6@school", "José Núñez", "李雷"] {
+            let id: PersonId = id.parse().unwrap();
+            assert_eq!(of_cursor(&cursor(&id)).unwrap(), id);
+        }
         for wrong in ["", "7", "zz", "+1", "2e2e", "s6", "é", &"41".repeat(200)] {
             assert_eq!(of_cursor(wrong).unwrap_err().code, "invalid_cursor", "{wrong}");
         }

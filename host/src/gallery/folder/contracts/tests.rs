@@ -64,7 +64,7 @@ fn replacement_removes_other_contracts() {
     assert_eq!(values(&gallery), pairs(&[(FIRST, 3.0), (SECOND, 4.0)]));
     // Readers of the folder see one contract.
     assert!(csv_file::read(&path).unwrap().iter().all(|sample| sample.contract == of(FIRST, 0.0).contract));
-    assert!(gallery.remove(&id("s6")).unwrap());
+    assert!(gallery.remove(&id("s6")).unwrap().was_there);
     assert!(gallery.load().unwrap().people.is_empty());
 }
 
@@ -123,7 +123,7 @@ fn person_without_own_file_is_listed_and_trusted() {
     assert_eq!(gallery.read(&id("s6")).unwrap(), Some(Vec::new()), "there is such a person, and nothing of them is in force");
     assert_eq!(gallery.trust_contracts().unwrap(), 1);
     assert_eq!(values(&gallery), pairs(&[(SECOND, 2.0)]));
-    assert!(gallery.remove(&id("s6")).unwrap() && gallery.load().unwrap().people.is_empty());
+    assert!(gallery.remove(&id("s6")).unwrap().was_there && gallery.load().unwrap().people.is_empty());
 }
 
 #[test]
