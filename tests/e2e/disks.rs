@@ -86,10 +86,10 @@ impl Drop for Disk {
     }
 }
 
-/// Every file of a folder and those in it, with what is in it.
+/// Every file of a folder and those in it, with what is in it, without the lock.
 fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
-    for entry in folder.read_dir().unwrap().map(Result::unwrap) {
+    for entry in folder.read_dir().unwrap().map(Result::unwrap).filter(|entry| entry.file_name() != ".lock") {
         match entry.file_type().unwrap().is_dir() {
             true => found.extend(files(&entry.path())),
             false => drop(found.insert(entry.path(), fs::read(entry.path()).unwrap())),

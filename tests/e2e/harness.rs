@@ -364,6 +364,12 @@ impl Server {
         faces.iter().map(|face| face["identity"].as_str().unwrap().to_owned()).collect()
     }
 
+    /// The names of the gallery's files that are not hidden.
+    pub(crate) fn people_files(&self) -> Vec<String> {
+        let names = self.gallery.read_dir().unwrap().map(|file| file.unwrap().file_name().to_string_lossy().into_owned());
+        names.filter(|name| !name.starts_with('.')).collect()
+    }
+
     /// The server's process.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()

@@ -2,7 +2,8 @@
 //!
 //! What they need is made by `cargo xtask test`: the components in `target/guest`, ONNX Runtime in `models/runtime`, libfaketime for `clock`, nginx for
 //! `proxies`, and for the modules with real people, `gates`, `identification` and `parity`, the pack `mobile` and the folder that `ROSTRO_SHARED` names (by
-//! default `../shared` beside the repository). `disks` mounts file systems where nobody else sees them. Anything missing fails the test with what
+//! default `../shared` beside the repository). `disks` mounts file systems where nobody else sees them, and `gallery_files` needs a C compiler.
+//! Anything missing fails the test with what
 //! to run.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests fail by panicking")]
 
@@ -19,6 +20,7 @@ mod disks;
 mod enrollment;
 mod evil;
 mod faults;
+mod gallery_files;
 mod gates;
 mod hammer;
 mod harness;

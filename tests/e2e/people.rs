@@ -66,7 +66,7 @@ fn faces_are_found_embedded_and_compared_and_nothing_is_stored() {
     server.form("/v1/compare", &[file("a", "a.png", drawn("alice-1.png"))]).error(400, "image_missing");
     server.form("/v1/detect", &[file("image", "a.png", b"broken".to_vec())]).error(400, "undecodable_image");
     server.post("/v1/embeddings", Some("text/plain"), b"x").error(415, "unsupported_content_type");
-    assert_eq!(server.gallery.read_dir().unwrap().count(), 0);
+    assert_eq!(server.people_files().len(), 0);
 }
 
 #[test]
