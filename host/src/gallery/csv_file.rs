@@ -258,9 +258,17 @@ mod tests {
         }
 
         #[test]
-        fn whatever_is_read_is_within_bounds_and_written_again(text in prop::collection::vec(any::<u8>(), 0..200), header in any::<bool>()) {
-            let head: &[u8] = if header { b"image_number,embedding\n" } else { b"" };
-            super::property::holds(&[head, &text].concat());
+        fn whatever_is_read_is_within_bounds_and_written_again(
+            text in prop_oneof![
+                prop::collection::vec(any::<u8>(), 0..200),
+                "[0-9;,.\"\n e-]{0,80}".prop_map(String::into_bytes),
+            ],
+            header in prop::sample::select(vec![
+                "", "image_number,embedding\n", "image_number;embedding\n", "\u{feff}image_number\tembedding;det_score\n",
+                "image_number,embedding,det_score;;;\n", "image_number|embedding|contract\n",
+            ]),
+        ) {
+            super::property::holds(&[header.as_bytes(), &text].concat());
         }
     }
 

@@ -16,8 +16,10 @@ pub const FORM: &str = "--b\r\ncontent-disposition: form-data; name=\"id\"\r\n\r
     --b\r\ncontent-disposition: form-data; name=\"images\"; filename=\"a.jpg\"\r\ncontent-type: image/jpeg\r\n\r\nphoto\r\n\
     --b\r\ncontent-disposition: form-data; name=\"image\"; filename*=UTF-8''b\r\n\r\nsecond\r\n--b--\r\n";
 
-/// A person's file as it is written today, and as the replaced service wrote it.
-pub const FILES: [&str; 2] = [
+/// A person's file as it is written today, as the replaced service wrote it, and as a spreadsheet saved it.
+pub const FILES: [&str; 4] = [
     "image_number,embedding,contract,det_score\n1,0.5;-2;0.25,2222222222222222,0.9\n2,1;2;3,1111111111111111,\n",
     "image_number,embedding\r\n1,-0.123;1e-05;2.0\r\n2,0.5;0.25;-1\r\n",
+    "\u{feff}image_number;embedding;det_score\r\n1;\"-0,123;2,5\";0,9\r\n",
+    "image_number,embedding;;;\r\n1,-0.123;1e-05;2.0;\r\n2,0.5;0.25;-1;\r\n",
 ];
