@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::audit::command::{self as audit, AuditArgs, AuditError};
 use crate::config::{ConfigError, ServeArgs, Source};
 use crate::gallery_commands::{self, GalleryArgs, GalleryCommandError};
 use crate::models::{self, ModelsCommand};
@@ -56,6 +57,8 @@ enum Command {
     Gallery(GalleryArgs),
     /// Print the interface as an OpenAPI document
     Openapi,
+    /// Print the audit log, or the lines of one person
+    Audit(AuditArgs),
     /// Send pictures to a running service and print a line for each answer
     Watch(WatchArgs),
 }
@@ -81,6 +84,9 @@ pub enum CliError {
     /// A gallery cannot be read or written.
     #[error(transparent)]
     Gallery(#[from] GalleryCommandError),
+    /// The audit log cannot be searched.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// A picture was not answered.
     #[error(transparent)]
     Watch(#[from] watch::WatchError),
@@ -109,6 +115,7 @@ impl Cli {
                 crate::printed::say(&crate::http::document());
                 Ok(())
             }
+            Command::Audit(args) => Ok(audit::run(&args)?),
             Command::Watch(args) => Ok(watch::run(&args)?),
         }
     }

@@ -7,6 +7,7 @@
 
 mod admin;
 pub mod allocator;
+mod audit;
 mod bindings;
 mod checked;
 mod cli;
@@ -29,6 +30,7 @@ mod http;
 pub mod index;
 mod inference;
 mod jpeg_stream;
+mod keyed_hash;
 mod keyring;
 mod limits;
 mod listener;

@@ -32,6 +32,7 @@ pub(crate) struct Reload {
 impl Reload {
     /// Reads everything again.
     pub(crate) fn reload(&self) {
+        self.deployment.audit().reopen();
         match self.configuration() {
             Ok(()) => {}
             // It quotes the file, which may be any.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 
 use crate::admin;
+use crate::audit::Audit;
 use crate::config::{AdminAddress, Config, ServeArgs, Source, cores};
 use crate::cores::Cores;
 use crate::deployment::{Configured, Deployment, OpenError, StateError, Store, Workshop};
@@ -77,6 +78,9 @@ pub enum ServeError {
         /// Why.
         cause: Box<OpenError>,
     },
+    /// The audit log cannot be written.
+    #[error("{0}; name a state folder that this process may write with --state")]
+    Audit(io::Error),
     /// What is remembered cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
@@ -162,7 +166,8 @@ pub(crate) fn run(config: Config, source: Source, args: ServeArgs) -> Result<(),
             tokio::spawn(listener::serve(listener, app, None, proxies, patience(&config), std::future::pending()));
         }
         let in_force = Mutex::new(args);
-        let reload = Reload { source, in_force, keys, tokens, tls, service, executor, deployment };
+        let reload = Reload { source, in_force, keys, tokens, tls, service, executor, deployment: Arc::clone(&deployment) };
+        tokio::spawn(remove_old_audit_lines(Arc::clone(&deployment)));
         tokio::spawn(reload_when_told(hangups, Arc::new(reload)));
         gate.open(app);
         tracing::info!("serving on {}://{address}", if is_secret { "https" } else { "http" });
@@ -216,7 +221,8 @@ fn assemble(config: &Config) -> Result<(Service, Arc<Deployment>, Executor), Ser
         pack: config.pack.clone(),
         texts: config.texts.clone(),
     };
-    let opened = Deployment::open(workshop, store, &configured, config.breaker);
+    let audit = Audit::open(store.folder(), config.keep_audit).map_err(ServeError::Audit)?;
+    let opened = Deployment::open(workshop, store, audit, &configured, config.breaker);
     let (deployment, report) = opened.map_err(|cause| ServeError::Open { path: config.pipeline.clone(), cause: Box::new(cause) })?;
     let live = deployment.active();
     let revision = &live.revision;
@@ -350,6 +356,17 @@ async fn serve_until_told(
     };
     if !listener::serve(listener, app, tls, proxies, patience, stop).await {
         tracing::warn!("some requests were not done in time");
+    }
+}
+
+/// Removes lines of the audit log that are too old, once a day.
+async fn remove_old_audit_lines(deployment: Arc<Deployment>) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(24 * 3600)).await;
+        let deployment = Arc::clone(&deployment);
+        if let Err(error) = tokio::task::spawn_blocking(move || deployment.audit().remove_old()).await {
+            tracing::error!("old lines of the audit log were not removed: {error}");
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use axum::response::Response;
 
 use super::Admin;
 use crate::deployment::Actor;
-use crate::http::{ApiError, Caller, host};
+use crate::http::{ApiError, Caller, RequestId, host};
 use crate::keyring::{Entry, Keyring};
 
 /// What stands beside an operator's token: nothing.
@@ -28,7 +28,8 @@ pub(super) async fn admit(State(admin): State<Admin>, mut request: Request, next
     let who = who(admin.tokens.as_ref(), host(&request), request.headers())?;
     let caller = Caller::of(request.extensions(), request.headers());
     let (from, client) = (caller.to_string(), caller.client());
-    request.extensions_mut().insert(Actor { who, from });
+    let id = request.extensions().get::<RequestId>().map(RequestId::uuid);
+    request.extensions_mut().insert(Actor { who, from, request: id });
     request.extensions_mut().insert(client);
     Ok(next.run(request).await)
 }

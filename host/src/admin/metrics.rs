@@ -43,6 +43,10 @@ struct Gallery((usize, usize));
 #[derive(Debug)]
 struct LeftAlone(BTreeMap<&'static str, usize>);
 
+/// Lines that the audit log lacks.
+#[derive(Debug)]
+struct AuditLines(u64);
+
 /// Answers what monitoring asks.
 pub(super) async fn scrape(State(admin): State<Admin>) -> Result<Response, ApiError> {
     let (load, traffic) = (admin.executor.load(), admin.traffic.clone());
@@ -61,6 +65,7 @@ fn text(deployment: &Deployment, load: Load, traffic: &Traffic) -> Result<String
     registry.register_collector(Box::new(LeftAlone(deployment.files_left_alone())));
     registry.register_collector(Box::new(Revisions(deployment.statuses())));
     registry.register_collector(Box::new(Workers(load)));
+    registry.register_collector(Box::new(AuditLines(deployment.audit().lost())));
     let mut text = String::new();
     encode(&mut text, &registry)?;
     Ok(text)
@@ -90,6 +95,14 @@ impl Collector for LeftAlone {
             ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX)).encode(files.encode_family(&[("reason", reason)])?)?;
         }
         Ok(())
+    }
+}
+
+impl Collector for AuditLines {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let lost = ConstCounter::new(self.0);
+        let help = "Lines of the audit log that could not be written since the start";
+        lost.encode(encoder.encode_descriptor("audit_lines_lost", help, None, lost.metric_type())?)
     }
 }
 

@@ -22,6 +22,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tower_http::catch_panic::CatchPanicLayer;
 
+use crate::audit::Action;
 use crate::deployment::{Actor, ChangeError, Deployment, Given, Outcome, RevisionStatus, Statuses};
 use crate::digest::Sha256Digest;
 use crate::executor::Executor;
@@ -267,7 +268,7 @@ impl Admin {
     async fn note_refused(&self, actor: Actor, refusal: ApiError) -> ApiError {
         let why = refusal.message().to_owned();
         let noted = self.ask(move |deployment| {
-            deployment.note_refused(&actor, "push", &why);
+            deployment.note_refused(&actor, Action::Push, &why);
             Ok(())
         });
         noted.await.err().unwrap_or(refusal)

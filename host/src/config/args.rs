@@ -54,6 +54,9 @@ pub(crate) struct ServeArgs {
     /// Seconds to wait at the start for another process that still uses the gallery or the state folder [default: 0]
     #[arg(long, env = "ROSTRO_WAIT_FOR_LOCK", value_name = "SECONDS")]
     pub(super) wait_for_lock: Option<f64>,
+    /// Days for which lines of the audit log, and the keys of the people in them, are kept [default: 730]
+    #[arg(long, env = "ROSTRO_KEEP_AUDIT", value_name = "DAYS")]
+    pub(super) keep_audit: Option<u32>,
     /// Folder in which compiled components are kept, so that they need not be compiled again; nobody else may write into it [default: compiled in the
     /// state folder]
     #[arg(long, env = "ROSTRO_COMPILED", value_name = "DIR")]

@@ -48,6 +48,8 @@ pub(crate) struct Config {
     pub state: PathBuf,
     /// How long to wait at the start for another process that has the gallery or the state folder.
     pub wait_for_lock: Duration,
+    /// Days for which lines of the audit log are kept.
+    pub keep_audit: u32,
     /// Folder of compiled components, if it is not in that.
     pub compiled: Option<PathBuf>,
     /// Where the admin interface is served.
@@ -208,6 +210,7 @@ impl ServeArgs {
             limit,
             state: self.state.or(base.state),
             wait_for_lock: self.wait_for_lock.or(base.wait_for_lock),
+            keep_audit: self.keep_audit.or(base.keep_audit),
             compiled: self.compiled.or(base.compiled),
             admin: self.admin.or(base.admin),
             admin_token_file: self.admin_token_file.or(base.admin_token_file),
@@ -288,6 +291,10 @@ impl ServeArgs {
             },
             state: this.state.unwrap_or_else(|| "rostro_state".into()),
             wait_for_lock: Duration::from_secs_f64(wait_for_lock),
+            keep_audit: match this.keep_audit.unwrap_or(730) {
+                days @ 1..=36_500 => days,
+                days => return Err(range("keep-audit", days, "between 1 and 36500 days")),
+            },
             compiled: this.compiled,
             admin,
             admin_token_file: this.admin_token_file,

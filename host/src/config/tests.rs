@@ -48,6 +48,7 @@ fn values_out_of_range_are_refused_with_the_range() {
         ("similarity-threshold = 1.5", "similarity-threshold is 1.5; it must be between -1 and 1"),
         ("detection-threshold = nan", "detection-threshold is NaN; it must be between 0 and 1"),
         ("deadline = 0", "deadline is 0; it must be between 0.001 and 3600 seconds"),
+        ("keep-audit = 0", "keep-audit is 0; it must be between 1 and 36500 days"),
         ("max-megapixels = 0", "max-megapixels is 0; it must be between 1 and 40"),
     ] {
         assert_eq!(args(toml).validate().unwrap_err().to_string(), message);

@@ -7,6 +7,7 @@ use super::breaker::{Rule, client_number};
 use super::record::{Beside, Record, StateError, Status};
 use super::routes::Share;
 use super::{Actor, Agreement, Book, Deployment, Live, Verdict};
+use crate::audit::{Action, Ending};
 use crate::digest::Sha256Digest;
 use crate::executor::Client;
 use crate::limits::LimitError;
@@ -166,7 +167,7 @@ impl Deployment {
 
     /// Has a revision serve; the one that did before is kept ready as the previous one. `allow_contract` says that people may become strangers.
     pub(crate) fn activate(&self, id: Sha256Digest, allow_contract: bool, actor: &Actor) -> Result<Outcome, ChangeError> {
-        self.change("activate", how(allow_contract, String::new()), actor, |draft| {
+        self.change(Action::Activate, how(allow_contract, String::new()), actor, |draft| {
             if draft.record.active == Some(id) {
                 return Ok(id);
             }
@@ -184,7 +185,7 @@ impl Deployment {
     /// Has the previous revision serve again. The one that did until now stays ready and is nobody's previous one: asking again changes
     /// nothing.
     pub(crate) fn roll_back(&self, actor: &Actor) -> Result<Outcome, ChangeError> {
-        self.change("rollback", String::new(), actor, |draft| {
+        self.change(Action::Rollback, String::new(), actor, |draft| {
             let Some(previous) = draft.record.previous else {
                 // It was rolled back already.
                 return draft.record.active.filter(|_| draft.record.rolled_back).ok_or(ChangeError::NoPrevious);
@@ -199,7 +200,7 @@ impl Deployment {
 
     /// Has a revision answer a share of the requests, and those that ask for it; with a share of zero only those.
     pub(crate) fn canary(&self, id: Sha256Digest, share: f64, allow_contract: bool, actor: &Actor) -> Result<Outcome, ChangeError> {
-        self.change("canary", how(allow_contract, format!("share {share}")), actor, |draft| {
+        self.change(Action::Canary, how(allow_contract, format!("share {share}")), actor, |draft| {
             if draft.record.shadow.is_some_and(|shadow| shadow.id == id) {
                 return Err(ChangeError::OtherPart { id, part: "shadow" });
             }
@@ -210,7 +211,7 @@ impl Deployment {
 
     /// Has a revision see a share of the requests, whose answers are compared and thrown away.
     pub(crate) fn shadow(&self, id: Sha256Digest, share: f64, actor: &Actor) -> Result<Outcome, ChangeError> {
-        self.change("shadow", format!("share {share}"), actor, |draft| {
+        self.change(Action::Shadow, format!("share {share}"), actor, |draft| {
             if draft.record.canary.is_some_and(|canary| canary.id == id) {
                 return Err(ChangeError::OtherPart { id, part: "canary" });
             }
@@ -221,7 +222,7 @@ impl Deployment {
 
     /// Takes a revision away: requests that it works on end, and then it is dropped.
     pub(crate) fn retire(&self, id: Sha256Digest, actor: &Actor) -> Result<Outcome, ChangeError> {
-        self.change("retire", String::new(), actor, |draft| {
+        self.change(Action::Retire, String::new(), actor, |draft| {
             if draft.record.active == Some(id) {
                 return Err(ChangeError::Active(id));
             }
@@ -235,7 +236,7 @@ impl Deployment {
 
     /// Ends a revision's part as canary; it stays ready.
     pub(crate) fn end_canary(&self, id: Sha256Digest, actor: &Actor) -> Result<Outcome, ChangeError> {
-        self.change("end-canary", String::new(), actor, |draft| {
+        self.change(Action::EndCanary, String::new(), actor, |draft| {
             draft.record.canary = draft.record.canary.filter(|beside| beside.id != id);
             Ok(id)
         })
@@ -243,7 +244,7 @@ impl Deployment {
 
     /// Ends a revision's part as shadow; it stays ready.
     pub(crate) fn end_shadow(&self, id: Sha256Digest, actor: &Actor) -> Result<Outcome, ChangeError> {
-        self.change("end-shadow", String::new(), actor, |draft| {
+        self.change(Action::EndShadow, String::new(), actor, |draft| {
             draft.record.shadow = draft.record.shadow.filter(|beside| beside.id != id);
             Ok(id)
         })
@@ -308,7 +309,7 @@ impl Deployment {
                 book.trips.count(rule, false);
                 drop(book);
                 tracing::error!(revision = id.short(), "{}", reason.escape_debug());
-                self.audit.note(&actor, "break", Some(id), "done", &reason);
+                self.audit.note(&actor, Action::Break, Some(id), Ending::Done, &reason);
             }
             Ok(_) => {}
             Err(error) => {
@@ -318,7 +319,7 @@ impl Deployment {
                 drop(book);
                 let reason = format!("it goes on to serve, for {error}; it was to be {reason}");
                 tracing::error!(revision = id.short(), "{}", reason.escape_debug());
-                self.audit.note(&actor, "break", Some(id), "refused", &reason);
+                self.audit.note(&actor, Action::Break, Some(id), Ending::Refused, &reason);
             }
         }
     }
@@ -327,7 +328,7 @@ impl Deployment {
     /// written.
     fn change(
         &self,
-        action: &str,
+        action: Action,
         how: String,
         actor: &Actor,
         work: impl FnOnce(&mut Draft<'_>) -> Result<Sha256Digest, ChangeError>,

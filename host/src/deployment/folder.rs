@@ -87,7 +87,7 @@ impl Deployment {
     }
 
     fn take_file(&self, path: &Path) -> Option<Outcome> {
-        let actor = Actor { who: "rostro".to_owned(), from: format!("folder: {}", path.display()) };
+        let actor = Actor::part(&format!("folder: {}", path.display()));
         match read(path) {
             Ok(bytes) => self.push(Given { bytes, ..Given::default() }, &actor).ok(),
             Err(error) => {

@@ -4,7 +4,6 @@
 //! change is worked out on a copy of the [`record`], written, and only then put in force, by one swap of the [`routes`]: a crash leaves the
 //! state before or after it. Requests never wait for a change.
 
-mod audit;
 mod breaker;
 mod change;
 mod configured;
@@ -25,14 +24,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 
+pub(crate) use crate::audit::Actor;
+use crate::audit::{Action, Audit, Ending};
 use crate::digest::Sha256Digest;
 use crate::gallery::Removed;
 use crate::models::PackError;
 use crate::people::{PeopleError, Report, Turn};
+use crate::person::PersonId;
 use crate::plugin::MAX_COMPONENT_BYTES;
 
-pub(crate) use audit::Actor;
-use audit::Audit;
 pub(crate) use breaker::Trips;
 pub(crate) use change::{ChangeError, Outcome};
 pub(crate) use configured::{Configured, ConfiguredTexts};
@@ -112,8 +112,13 @@ impl Deployment {
     /// # Errors
     ///
     /// If nothing can serve.
-    pub(crate) fn open(workshop: Workshop, store: Store, configured: &Configured, breaker: u32) -> Result<(Arc<Self>, Report), OpenError> {
-        let audit = Audit::open(&store.audit())?;
+    pub(crate) fn open(
+        workshop: Workshop,
+        store: Store,
+        audit: Audit,
+        configured: &Configured,
+        breaker: u32,
+    ) -> Result<(Arc<Self>, Report), OpenError> {
         let mut record = store.read()?;
         if let Some(contract) = record.unmarked.as_ref().and_then(|text| text.parse().ok()) {
             workshop.people.adopt_unmarked(&contract);
@@ -131,10 +136,10 @@ impl Deployment {
             StartChoice::Remembered | StartChoice::RememberedAndStaged => remembered(&workshop, &store, &audit, &mut record),
         };
         let (live, report, how) = match restored {
-            Some((live, report)) => (live, report, "restored"),
+            Some((live, report)) => (live, report, Ending::Restored),
             None => {
                 let (live, report) = workshop.make(&store, wanted, &ingredients)?;
-                (live, report, "configured")
+                (live, report, Ending::Configured)
             }
         };
         let id = live.id();
@@ -200,12 +205,12 @@ impl Deployment {
             breaker: AtomicU32::new(breaker),
         };
         let deployment = Arc::new(deployment);
-        deployment.audit.note(&Actor::part("start"), "activate", Some(id), how, "");
+        deployment.audit.note(&Actor::part("start"), Action::Activate, Some(id), how, "");
         if is_staged_only {
             let (new, active) = (wanted.short(), id.short());
             let detail =
                 format!("the configured files changed; {active}, which an operator activated, stays active, and this one is staged");
-            deployment.audit.note(&Actor::part("start"), "configure", Some(wanted), "unchanged", &detail);
+            deployment.audit.note(&Actor::part("start"), Action::Configure, Some(wanted), Ending::Unchanged, &detail);
             tracing::warn!(
                 revision = new,
                 "the configured pipeline is another than at the last start and is staged only, because an operator activated {active}; have it \
@@ -249,16 +254,30 @@ impl Deployment {
     pub(crate) fn delete_person(&self, turn: &Turn, actor: &Actor) -> Result<Removed, PeopleError> {
         let deleted = self.workshop.people.remove(turn);
         let outcome = match &deleted {
-            Ok(removed) if removed.was_there => "done",
-            Ok(_) => "unchanged",
-            Err(_) => "failed",
+            Ok(removed) => Ending::of_change(removed.was_there),
+            Err(_) => Ending::Failed,
         };
-        self.note_person(actor, "delete-person", outcome);
+        self.audit.note_people(actor, Action::DeletePerson, outcome, [turn.id()]);
         deleted
     }
 
-    /// Writes down that somebody did something to a person, who is not named.
-    pub(crate) fn note_person(&self, actor: &Actor, action: &str, outcome: &str) {
+    /// The audit log.
+    pub(crate) fn audit(&self) -> &Audit {
+        &self.audit
+    }
+
+    /// Records an action on a person, of whom the audit log has a keyed hash.
+    pub(crate) fn note_person(&self, actor: &Actor, action: Action, outcome: Ending, id: &PersonId) {
+        self.audit.note_people(actor, action, outcome, [id]);
+    }
+
+    /// Records an action on many people with one write.
+    pub(crate) fn note_people<'p>(&self, actor: &Actor, action: Action, outcome: Ending, ids: impl IntoIterator<Item = &'p PersonId>) {
+        self.audit.note_people(actor, action, outcome, ids);
+    }
+
+    /// Records an action on the gallery or a group as a whole.
+    pub(crate) fn note_gallery(&self, actor: &Actor, action: Action, outcome: Ending) {
         self.audit.note(actor, action, None, outcome, "");
     }
 
@@ -284,17 +303,17 @@ impl Deployment {
     }
 
     /// Writes down an upload that was refused before it was whole.
-    pub(crate) fn note_refused(&self, actor: &Actor, action: &str, why: &str) {
-        self.audit.note(actor, action, None, "refused", &shortened(why));
+    pub(crate) fn note_refused(&self, actor: &Actor, action: Action, why: &str) {
+        self.audit.note(actor, action, None, Ending::Refused, &shortened(why));
     }
 
     /// Writes down what came of a change; `how` says more of it than its name does.
-    fn note(&self, actor: &Actor, action: &str, how: &str, outcome: &Result<Outcome, ChangeError>) {
+    fn note(&self, actor: &Actor, action: Action, how: &str, outcome: &Result<Outcome, ChangeError>) {
         match outcome {
-            Ok(Outcome { id, changed }) => self.audit.note(actor, action, Some(*id), if *changed { "done" } else { "unchanged" }, how),
+            Ok(Outcome { id, changed }) => self.audit.note(actor, action, Some(*id), Ending::of_change(*changed), how),
             Err(error) => {
                 let why = [how, &shortened(&error.to_string())].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ");
-                self.audit.note(actor, action, error.revision(), "refused", &why);
+                self.audit.note(actor, action, error.revision(), Ending::Refused, &why);
             }
         }
     }
@@ -312,7 +331,7 @@ fn remembered(workshop: &Workshop, store: &Store, audit: &Audit, record: &mut Re
             Ok(made) => return Some(made),
             Err(error) => {
                 tracing::error!(revision = id.short(), "cannot be restored: {error}");
-                audit.note(&Actor::part("start"), "restore", Some(id), "failed", &shortened(&error.to_string()));
+                audit.note(&Actor::part("start"), Action::Restore, Some(id), Ending::Failed, &shortened(&error.to_string()));
                 if let Some(entry) = record.entry_mut(id) {
                     entry.status = Status::Failed(error.to_string());
                 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::record::{Entry, Ingredients, Status};
 use super::{Actor, ChangeError, Deployment, Live, Outcome, READY, REMEMBERED, StateError, about, now, shortened};
+use crate::audit::{Action, Ending};
 use crate::digest::Sha256Digest;
 use crate::people::Report;
 use crate::plugin::{Half, MAX_COMPONENT_BYTES, PluginError, halves};
@@ -41,7 +42,7 @@ impl Deployment {
         let limits: Vec<String> = limits.unwrap_or_default().iter().map(|(name, value)| format!("{name}={value}")).collect();
         let held = if limits.is_empty() { String::new() } else { format!(", held to {}", limits.join(", ")) };
         let how = format!("SHA-256 {digest}{held}{enrols}");
-        self.note(actor, "push", &how, &outcome);
+        self.note(actor, Action::Push, &how, &outcome);
         outcome
     }
 
@@ -143,12 +144,12 @@ impl Deployment {
             ),
             Err(reason) => reason.clone(),
         };
-        let outcome = if made.is_ok() { "staged" } else { "failed" };
+        let outcome = if made.is_ok() { Ending::Staged } else { Ending::Failed };
         match self.take_in(id, made) {
-            Ok(()) => self.audit.note(&Actor::part("staging"), "stage", Some(id), outcome, &detail),
+            Ok(()) => self.audit.note(&Actor::part("staging"), Action::Stage, Some(id), outcome, &detail),
             Err(error) => {
-                let reason = shortened(&format!("it was {outcome}, and that cannot be written: {error}"));
-                self.audit.note(&Actor::part("staging"), "stage", Some(id), "failed", &reason);
+                let reason = shortened(&format!("it was {}, and that cannot be written: {error}", outcome.name()));
+                self.audit.note(&Actor::part("staging"), Action::Stage, Some(id), Ending::Failed, &reason);
                 // For this process alone: it can be pushed again.
                 if let Some(entry) = self.locked().record.entry_mut(id) {
                     entry.status = Status::Failed(reason);

@@ -259,9 +259,9 @@ impl Store {
         made.map_err(|cause| StateError::Folder { action: "keep compiled components in", folder, cause })
     }
 
-    /// Where it is written down who changed what.
-    pub(crate) fn audit(&self) -> PathBuf {
-        self.folder.join("audit.jsonl")
+    /// The folder, which the audit log is in as well.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     fn record_file(&self) -> PathBuf {

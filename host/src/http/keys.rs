@@ -14,6 +14,7 @@ use super::browser::BrowserAccess;
 use super::caller::Caller;
 use super::error::ApiError;
 use super::host;
+use super::request::RequestId;
 use crate::deployment::Actor;
 use crate::executor::Client;
 use crate::keyring::{Entry, Keyring};
@@ -123,7 +124,8 @@ pub(super) async fn admit(State(door): State<Door>, mut request: Request, next: 
     let who = key.as_ref().map_or_else(|| "anybody".to_owned(), |name| format!("key {name}"));
     let from = caller.to_string();
     let client = key.map_or_else(|| caller.client(), Client::Key);
-    request.extensions_mut().insert(Actor { who, from });
+    let id = request.extensions().get::<RequestId>().map(RequestId::uuid);
+    request.extensions_mut().insert(Actor { who, from, request: id });
     request.extensions_mut().insert(client);
     Ok(next.run(request).await)
 }

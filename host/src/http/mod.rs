@@ -48,7 +48,7 @@ pub(crate) use self::gate::Gate;
 use self::keys::{Door, Scope, admit};
 pub(crate) use self::keys::{Doorkeeper, Scopes};
 use self::openapi::Document;
-pub(crate) use self::request::observe;
+pub(crate) use self::request::{RequestId, observe};
 use crate::revision::Revision;
 use crate::service::Service;
 use crate::traffic::Traffic;

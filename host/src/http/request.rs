@@ -26,17 +26,28 @@ const LONGEST_ID: usize = 128;
 
 /// The id of a request: the caller's own if it sent a usable one.
 #[derive(Clone, Debug)]
-pub(crate) struct RequestId(Arc<str>);
+pub(crate) struct RequestId {
+    shown: Arc<str>,
+    /// The same if it is a UUID, else one of the service's own: what a caller puts into its id may be anything, also a person's.
+    uuid: Arc<str>,
+}
 
 impl RequestId {
     fn of(request: &Request) -> Self {
         let own = request.headers().get(X_REQUEST_ID).and_then(|value| value.to_str().ok());
         let usable = own.filter(|id| (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic()));
-        Self(usable.map_or_else(|| Uuid::now_v7().to_string().into(), Into::into))
+        let shown: Option<Arc<str>> = usable.map(Into::into);
+        let uuid = shown.clone().filter(|id| Uuid::try_parse(id).is_ok()).unwrap_or_else(|| Uuid::now_v7().to_string().into());
+        Self { shown: shown.unwrap_or_else(|| Arc::clone(&uuid)), uuid }
     }
 
     pub(crate) fn as_str(&self) -> &str {
-        &self.0
+        &self.shown
+    }
+
+    /// Returns the id for the audit log.
+    pub(crate) fn uuid(&self) -> Arc<str> {
+        Arc::clone(&self.uuid)
     }
 }
 
@@ -51,7 +62,10 @@ pub(crate) async fn observe(State(traffic): State<Option<Traffic>>, mut request:
     let begun = Instant::now();
     let id = RequestId::of(&request);
     let from = tracing::field::display(Caller::of(request.extensions(), request.headers()));
-    let span = tracing::info_span!("request", id = id.as_str(), method = %request.method(), path = path(&request), who = tracing::field::Empty, from, trace = trace(&request));
+    let span = tracing::info_span!("request", id = id.as_str(), method = %request.method(), path = path(&request), who = tracing::field::Empty, from, uuid = tracing::field::Empty, trace = trace(&request));
+    if id.shown != id.uuid {
+        span.record("uuid", &*id.uuid);
+    }
     let route = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
     request.extensions_mut().insert(id.clone());
     let request = request.map(Rest::of);
@@ -127,6 +141,23 @@ fn log(status: StatusCode, error: Option<&ApiError>, begun: Instant) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn request_id_for_audit_is_uuid() {
+        let of = |value: Option<&str>| {
+            let builder = value.into_iter().fold(Request::builder(), |builder, value| builder.header(X_REQUEST_ID, value));
+            let id = RequestId::of(&builder.body(axum::body::Body::empty()).unwrap());
+            (id.as_str().to_owned(), id.uuid().to_string())
+        };
+        let uuid = "0198c5a2-0000-7000-8000-00000000000A";
+        assert_eq!(of(Some(uuid)), (uuid.to_owned(), uuid.to_owned()));
+        let (shown, own) = of(None);
+        assert_eq!(shown, own);
+        for other in ["alice", "0198c5a2", "0198c5a2-0000-7000-8000-00000000000A-alice"] {
+            let (shown, own) = of(Some(other));
+            assert!(shown == other && Uuid::try_parse(&own).is_ok() && !own.contains("alice"), "{shown} {own}");
+        }
+    }
 
     #[test]
     fn the_callers_trace_is_taken_if_it_is_one() {

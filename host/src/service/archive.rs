@@ -15,6 +15,7 @@ use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 use super::enroll::MOST_PHOTOS;
 use super::{Service, ServiceError};
+use crate::audit::{Action, Ending};
 use crate::deployment::Actor;
 use crate::gallery::{GalleryError, LARGEST_PERSON, parse_samples, write_samples};
 use crate::groups::{self, GroupId, GroupsError};
@@ -27,6 +28,9 @@ const MOST_ENTRIES: usize = 120_000;
 
 /// The most entries that are named in an answer.
 const NAMED: usize = 100;
+
+/// People whose import the audit log records with one write.
+const NOTED: usize = 256;
 
 /// The most bytes that all entries together are unpacked to.
 const MOST_BYTES: u64 = 8 << 30;
@@ -88,6 +92,12 @@ impl Service {
     ///
     /// If the gallery cannot be read, or there is no room for the archive.
     pub(crate) fn export(&self, actor: &Actor) -> Result<File, ArchiveError> {
+        let exported = self.export_all();
+        self.deployment.note_gallery(actor, Action::Export, if exported.is_ok() { Ending::Done } else { Ending::Failed });
+        exported
+    }
+
+    fn export_all(&self) -> Result<File, ArchiveError> {
         let loaded = self.people.stored().map_err(ServiceError::from)?;
         let mut archive = ZipWriter::new(tempfile::tempfile()?);
         let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
@@ -121,7 +131,6 @@ impl Service {
         }
         let mut file = archive.finish()?;
         file.seek(SeekFrom::Start(0))?;
-        self.deployment.note_person(actor, "export", "done");
         Ok(file)
     }
 
@@ -132,13 +141,13 @@ impl Service {
     ///
     /// If it is no archive, or the gallery cannot be written; those before the failure are stored then.
     pub(crate) fn import(&self, archive: Bytes, actor: &Actor, deadline: Instant) -> Result<Imported, ArchiveError> {
-        self.deployment.note_person(actor, "import", "begun");
-        let imported = self.import_all(archive, deadline);
-        self.deployment.note_person(actor, "import", if imported.is_ok() { "done" } else { "failed" });
+        self.deployment.note_gallery(actor, Action::Import, Ending::Begun);
+        let imported = self.import_all(archive, actor, deadline);
+        self.deployment.note_gallery(actor, Action::Import, if imported.is_ok() { Ending::Done } else { Ending::Failed });
         imported
     }
 
-    fn import_all(&self, archive: Bytes, deadline: Instant) -> Result<Imported, ArchiveError> {
+    fn import_all(&self, archive: Bytes, actor: &Actor, deadline: Instant) -> Result<Imported, ArchiveError> {
         let archive = ZipArchive::new(Cursor::new(archive))?;
         if archive.len() > MOST_ENTRIES {
             return Err(ArchiveError::TooMany(archive.len()));
@@ -156,6 +165,8 @@ impl Service {
             }
         }
         let mut unpacked = Unpacked { archive, left: MOST_BYTES };
+        // Recorded also if the import ends early.
+        let mut noted = scopeguard::guard(Vec::new(), |ids| self.note_imported(actor, &ids));
         for (id, entries) in people {
             let _turn = self.people.turns().wait(&id, deadline).map_err(ServiceError::from)?;
             let mut contracts: Vec<Vec<Sample>> = Vec::new();
@@ -167,8 +178,16 @@ impl Service {
                     Err(why) => imported.leave_out(&format!("people/{contract}/{id}.csv"), why),
                 }
             }
-            imported.people += usize::from(self.import_person(&id, contracts, &mut imported, deadline)?);
+            if self.import_person(&id, contracts, &mut imported, deadline)? {
+                imported.people += 1;
+                noted.push(id);
+            }
+            if noted.len() >= NOTED {
+                self.note_imported(actor, &noted);
+                noted.clear();
+            }
         }
+        drop(noted);
         for (group, index) in groups {
             in_time(deadline)?;
             let name = format!("groups/{group}");
@@ -176,15 +195,26 @@ impl Service {
                 .contents(index, groups::LARGEST as u64)
                 .and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is no text".to_owned()));
             match text {
-                Ok(text) => imported.groups += usize::from(self.import_group(&group, &name, &text, &mut imported)?),
+                Ok(text) => imported.groups += usize::from(self.import_group(&group, &name, &text, actor, &mut imported)?),
                 Err(why) => imported.leave_out(&name, why),
             }
         }
         Ok(imported)
     }
 
+    fn note_imported(&self, actor: &Actor, ids: &[PersonId]) {
+        self.deployment.note_people(actor, Action::ImportPerson, Ending::Done, ids);
+    }
+
     /// Adds the members that an archive has of a group; whether there were any.
-    fn import_group(&self, group: &GroupId, name: &str, text: &str, imported: &mut Imported) -> Result<bool, ArchiveError> {
+    fn import_group(
+        &self,
+        group: &GroupId,
+        name: &str,
+        text: &str,
+        actor: &Actor,
+        imported: &mut Imported,
+    ) -> Result<bool, ArchiveError> {
         let live = self.deployment.active();
         let mut members = Vec::new();
         for line in text.lines().filter(|line| !line.is_empty()) {
@@ -202,6 +232,7 @@ impl Service {
             }
             Err(error) => return Err(ServiceError::from(PeopleError::from(error)).into()),
         }
+        self.deployment.note_people(actor, Action::AddToGroup, Ending::Done, &members);
         // Who was deleted meanwhile must not stay in it.
         for id in members.iter().filter(|id| live.view.knows(id).is_none()) {
             self.groups().forget(id).map_err(|error| ServiceError::from(PeopleError::from(error)))?;

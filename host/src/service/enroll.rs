@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::contracts::{Accepted, Enrolling, EnrollmentWarning, in_shares};
 use super::{Photo, Service, ServiceError};
+use crate::audit::{Action, Ending};
 use crate::bindings::{BoundingBox, Purpose, Reason, ReviewOutcome};
 use crate::deployment::{Actor, Counterpart, Live};
 use crate::digest::Sha256Digest;
@@ -107,12 +108,12 @@ impl Service {
                 enrollment.warnings = service.enroll_for_others(enrolling, &accepted, &counterparts, deadline);
             }
             let outcome = match &result {
-                Ok(Enrollment { path: Some(_), .. }) => "done",
-                Ok(_) => "unchanged",
-                Err(_) => "failed",
+                Ok(Enrollment { path: Some(_), .. }) => Ending::Done,
+                Ok(_) => Ending::Unchanged,
+                Err(_) => Ending::Failed,
             };
             // Here, and not where the answer is awaited: the caller may be gone by then, and the person enrolled.
-            service.deployment.note_person(&actor, if how.1 == Mode::Add { "add-photos" } else { "enrol" }, outcome);
+            service.deployment.note_person(&actor, if how.1 == Mode::Add { Action::AddPhotos } else { Action::Enrol }, outcome, &id);
             // Held until it is written, also if nobody waits for the answer any more.
             drop(turn);
             (result, live)

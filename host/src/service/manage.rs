@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Service, ServiceError};
+use crate::audit::{Action, Ending};
 use crate::deployment::Actor;
 use crate::executor::{Errand, Wanted};
 use crate::gallery::Removed;
@@ -84,9 +85,26 @@ impl Service {
         Ok(self.people.turns().take(id, self.deadline()).await?)
     }
 
-    /// Writes down that somebody changed a group, in which nobody is named.
-    pub(crate) fn note_group(&self, actor: &Actor, action: &str, changed: bool) {
-        self.deployment.note_person(actor, action, if changed { "done" } else { "unchanged" });
+    /// Records a change of a person's groups.
+    pub(crate) fn note_membership<E>(&self, actor: &Actor, action: Action, change: &Result<Option<Change>, E>, id: &PersonId) {
+        let ending = change.as_ref().map_or(Ending::Failed, |change| Ending::of_change(change.is_some_and(|change| change.changed)));
+        self.deployment.note_person(actor, action, ending, id);
+    }
+
+    /// Records the deletion of a group.
+    pub(crate) fn note_group<E>(&self, actor: &Actor, change: &Result<Change, E>) {
+        let ending = change.as_ref().map_or(Ending::Failed, |change| Ending::of_change(change.changed));
+        self.deployment.note_gallery(actor, Action::DeleteGroup, ending);
+    }
+
+    /// Records that somebody read, or was refused, what a person is matched by.
+    pub(crate) fn note_embedding(&self, actor: &Actor, read: &Result<Option<PersonTemplates>, ServiceError>, id: &PersonId) {
+        let ending = match read {
+            Ok(Some(templates)) if !templates.vectors.is_empty() => Ending::Done,
+            Ok(_) => Ending::Refused,
+            Err(_) => Ending::Failed,
+        };
+        self.deployment.note_person(actor, Action::ReadEmbedding, ending, id);
     }
 
     /// Deletes a person.

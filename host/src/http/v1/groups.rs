@@ -7,6 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{blocking, person, unknown_person};
+use crate::audit::Action;
 use crate::deployment::Actor;
 use crate::groups::{Change, GroupId, GroupsError};
 use crate::http::App;
@@ -92,9 +93,9 @@ pub(super) async fn delete(
 ) -> Result<Json<ChangedAnswer>, ApiError> {
     let group = group(&name)?;
     let changed = blocking(move || {
-        let change = app.service.groups().delete(&group).map_err(failed)?;
-        app.service.note_group(&actor, "delete-group", change.changed);
-        Ok(change)
+        let changed = app.service.groups().delete(&group);
+        app.service.note_group(&actor, &changed);
+        changed.map_err(failed)
     })
     .await?;
     Ok(Json(changed.into()))
@@ -116,9 +117,9 @@ pub(super) async fn add(
     let (group, id) = (group(&name)?, person(&id)?);
     let turn = app.service.turn(&id).await.map_err(ApiError::of_service)?;
     let changed = blocking(move || {
-        let changed = app.service.add_to_group(&group, &turn).map_err(ApiError::of_service)?;
-        app.service.note_group(&actor, "add-to-group", changed.is_some_and(|change| change.changed));
-        Ok(changed)
+        let changed = app.service.add_to_group(&group, &turn);
+        app.service.note_membership(&actor, Action::AddToGroup, &changed, turn.id());
+        changed.map_err(ApiError::of_service)
     })
     .await?;
     Ok(Json(changed.ok_or_else(unknown_person)?.into()))
@@ -139,9 +140,9 @@ pub(super) async fn remove(
 ) -> Result<Json<ChangedAnswer>, ApiError> {
     let (group, id) = (group(&name)?, person(&id)?);
     let changed = blocking(move || {
-        let changed = app.service.groups().remove(&group, &id).map_err(failed)?;
-        app.service.note_group(&actor, "remove-from-group", changed.is_some_and(|change| change.changed));
-        Ok(changed)
+        let changed = app.service.groups().remove(&group, &id);
+        app.service.note_membership(&actor, Action::RemoveFromGroup, &changed, &id);
+        changed.map_err(failed)
     })
     .await?;
     Ok(Json(changed.ok_or_else(|| unknown_group(&name))?.into()))

@@ -1,5 +1,7 @@
 //! Everybody who is stored, also those whom the active revision does not know by its embeddings.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::{Extension, Request, State};
 use serde::{Deserialize, Serialize};
@@ -152,12 +154,20 @@ pub(super) async fn show(State(app): State<App>, InPath(id): InPath<String>) -> 
 )]
 pub(super) async fn embedding(
     State(app): State<App>,
+    Extension(actor): Extension<Actor>,
     Extension(client): Extension<Client>,
     InPath(id): InPath<String>,
 ) -> Result<Json<EmbeddingAnswer>, ApiError> {
     let id = person(&id)?;
     let errand = app.service.errand(client);
-    let templates = app.service.templates(id.clone(), &errand).await.map_err(ApiError::of_service)?.ok_or_else(unknown_person)?;
+    let templates = app.service.templates(id.clone(), &errand).await;
+    let (service, about) = (Arc::clone(&app.service), id.clone());
+    let templates = blocking(move || {
+        // Before it is answered: what was read is recorded.
+        service.note_embedding(&actor, &templates, &about);
+        templates.map_err(ApiError::of_service)?.ok_or_else(unknown_person)
+    })
+    .await?;
     let (contract, dimension, templates) = (templates.contract.to_string(), templates.dimension, templates.vectors);
     if templates.is_empty() {
         let message = "The person is stored with embeddings of another recogniser; enrol them again.";
