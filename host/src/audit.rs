@@ -171,11 +171,12 @@ impl Audit {
     }
 
     /// Opens the file under the log's name anew.
-    pub(crate) fn reopen(&self) {
-        match self.locked().file.reopen() {
-            Ok(()) => tracing::info!("audit log opened again"),
-            Err(error) => tracing::error!("the audit log cannot be written: {error}; the next line tries again"),
-        }
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written; the next line tries again.
+    pub(crate) fn reopen(&self) -> io::Result<()> {
+        self.locked().file.reopen()
     }
 
     /// Removes lines, rotated files and keys that are older than they are kept. A clock that jumped far ahead since the last time removes

@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 use crate::audit::command::{self as audit, AuditArgs, AuditError};
 use crate::config::{ConfigError, ServeArgs, Source};
+use crate::config_check::{self, CheckFailed};
 use crate::gallery_commands::{self, GalleryArgs, GalleryCommandError};
 use crate::models::{self, ModelsCommand};
 use crate::pipeline::{self, PipelineCommand};
@@ -29,6 +30,9 @@ enum Command {
         /// TOML file with the same settings as the flags
         #[arg(long, env = "ROSTRO_CONFIG", value_name = "FILE.toml")]
         config: Option<PathBuf>,
+        /// Check the configuration and the files of keys, tokens and the certificate, and exit: 0 if all can be used, else 1
+        #[arg(long)]
+        check: bool,
         #[command(flatten)]
         args: Box<ServeArgs>,
     },
@@ -69,6 +73,9 @@ pub enum CliError {
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// A file that the service would read cannot be used.
+    #[error(transparent)]
+    Check(#[from] CheckFailed),
     /// The service cannot start or go on.
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -100,7 +107,8 @@ impl Cli {
     /// [`CliError`], whose message is for people and says what to do.
     pub fn run(self) -> Result<(), CliError> {
         match self.command {
-            Command::Serve { config, args } => {
+            Command::Serve { config, check: true, args } => Ok(config_check::check(&Source::new(*args, config)?)?),
+            Command::Serve { config, check: false, args } => {
                 let source = Source::new(*args, config)?;
                 let args = source.read()?;
                 let config = args.clone().validate()?;

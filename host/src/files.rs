@@ -41,9 +41,42 @@ pub(crate) fn read_small(path: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
+/// Reads such a file as text, without the byte-order mark that some editors begin it with.
+///
+/// # Errors
+///
+/// If it cannot be read, or is not text in UTF-8.
+pub(crate) fn read_text(path: &Path) -> io::Result<String> {
+    let bytes = read_small(path)?;
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+        return Err(io::Error::new(ErrorKind::InvalidData, "it is text in UTF-16; save it as UTF-8"));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| io::Error::new(ErrorKind::InvalidData, "it is not text in UTF-8"))?;
+    Ok(without_mark(&text).to_owned())
+}
+
+/// Skips the byte-order mark that some editors begin a text with.
+pub(crate) fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn byte_order_mark_is_skipped() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        let read = |bytes: &[u8]| {
+            std::fs::write(&file, bytes).unwrap();
+            read_text(&file).map_err(|error| error.to_string())
+        };
+        assert_eq!(read("\u{feff}a\u{feff}".as_bytes()).unwrap(), "a\u{feff}");
+        assert_eq!((read(b"a").unwrap().as_str(), read(b"").unwrap().as_str()), ("a", ""));
+        assert!(read(b"\xff\xfea\0").unwrap_err().contains("save it as UTF-8"));
+        assert!(read(b"\xff").is_err());
+    }
 
     #[test]
     fn no_more_is_read_than_is_taken() {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use crate::files::read_small;
+use crate::files::read_text;
 
 /// Shorter secrets can be guessed.
 const SHORTEST: usize = 16;
@@ -112,6 +112,11 @@ impl<E: Entry> Keyring<E> {
         Ok(count)
     }
 
+    /// How many secrets are good.
+    pub(crate) fn count(&self) -> usize {
+        self.0.keys.load().owners.len()
+    }
+
     /// Whose secret it is.
     pub(crate) fn owner(&self, secret: &str) -> Option<Arc<Owner<E>>> {
         self.0.keys.load().owner(secret)
@@ -122,8 +127,7 @@ impl<E: Entry> Keys<E> {
     fn read(file: &Path) -> Result<Self, KeyringError> {
         let [name, names] = E::NAMES;
         let unreadable = |cause| KeyringError::Unreadable { names, file: file.to_owned(), cause };
-        let bytes = read_small(file).map_err(unreadable)?;
-        let text = String::from_utf8(bytes).map_err(|_| unreadable(io::Error::new(io::ErrorKind::InvalidData, "it is no text")))?;
+        let text = read_text(file).map_err(unreadable)?;
         let mut keys = Self { secret: secret().map_err(unreadable)?, owners: Vec::new() };
         for (index, line) in text.lines().enumerate() {
             let line = line.trim();
@@ -151,8 +155,9 @@ impl<E: Entry> Keys<E> {
             return Err(format!("the {name} is not at least {SHORTEST} visible letters without spaces"));
         }
         let digest = blake3::keyed_hash(&self.secret, secret.as_bytes());
-        if self.owners.iter().any(|other| *other.name == *owner || other.digest == digest) {
-            return Err(format!("the name or the {name} was there before"));
+        // A name may have several, so that a new one is handed out before the old one ends. A secret has one owner.
+        if self.owners.iter().any(|other| other.digest == digest) {
+            return Err(format!("the {name} was there before; every {name} is in one line"));
         }
         self.owners.push(Arc::new(Owner { name: owner.into(), entry, digest }));
         Ok(())
@@ -222,6 +227,17 @@ mod tests {
         assert!(!format!("{ring:?}").contains("0123456789"));
     }
 
+    /// Rotation: the old secret and the new one are both good, until the old line is taken out.
+    #[test]
+    fn name_may_have_several_secrets() {
+        let (_folder, ring) = ring("\u{feff}alice:0123456789abcdef\nbob:0123456789abcdeF\nalice:fedcba9876543210\n");
+        let ring = ring.unwrap();
+        let owner = |secret| ring.owner(secret).map(|owner| owner.name.to_string());
+        assert_eq!(owner("0123456789abcdef").as_deref(), Some("alice"));
+        assert_eq!(owner("fedcba9876543210").as_deref(), Some("alice"));
+        assert_eq!(owner("0123456789abcdeF").as_deref(), Some("bob"));
+    }
+
     #[test]
     fn a_file_is_read_again_and_a_bad_one_changes_nothing() {
         let (folder, ring) = ring("alice:0123456789abcdef");
@@ -243,8 +259,8 @@ mod tests {
             ("\nhiddenhiddenhidden", "file, line 2: there is no `:` in it; write a line NAME:SECRET"),
             (":hiddenhiddenhidden", "file, line 1: the name is not 1 to 64"),
             ("a b:hiddenhiddenhidden", "file, line 1: the name is not 1 to 64"),
-            ("a:hiddenhiddenhidden\na:hiddenhiddenhidden2", "file, line 2: the name or the secret was there before"),
-            ("a:hiddenhiddenhidden\nb:hiddenhiddenhidden", "file, line 2: the name or the secret was there before"),
+            ("a:hiddenhiddenhidden\na:hiddenhiddenhidden", "file, line 2: the secret was there before"),
+            ("a:hiddenhiddenhidden\nb:hiddenhiddenhidden", "file, line 2: the secret was there before"),
         ] {
             let error = ring(text).1.unwrap_err();
             assert!(error.contains(wanted) && !error.contains("hidden"), "{error}");

@@ -12,6 +12,7 @@ mod bindings;
 mod checked;
 mod cli;
 mod config;
+mod config_check;
 mod cores;
 mod deployment;
 mod digest;

@@ -3,6 +3,8 @@
 //! What cannot be used changes nothing, and the log says so. A part of the configuration is in force at once; of the rest the log says that it takes a
 //! restart, and what serves is changed by `rostro pipeline`.
 
+mod status;
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::admin::Operator;
@@ -14,6 +16,8 @@ use crate::keyring::Keyring;
 use crate::printed::printed;
 use crate::service::Service;
 use crate::tls::Tls;
+
+pub(crate) use status::{LastReload, ReloadAnswer, ReloadStatus};
 
 /// What is read again, and from where.
 #[derive(Debug)]
@@ -27,32 +31,41 @@ pub(crate) struct Reload {
     pub service: Arc<Service>,
     pub executor: Executor,
     pub deployment: Arc<Deployment>,
+    /// Where it is recorded how it went.
+    pub status: ReloadStatus,
 }
 
 impl Reload {
-    /// Reads everything again.
+    /// Reads everything again, and records how that went.
     pub(crate) fn reload(&self) {
-        self.deployment.audit().reopen();
-        match self.configuration() {
-            Ok(()) => {}
+        let mut failures = Vec::new();
+        match self.deployment.audit().reopen() {
+            Ok(()) => tracing::info!("audit log opened again"),
+            Err(error) => failures.push(format!("the audit log cannot be written: {error}; the next line tries again")),
+        }
+        if let Err(error) = self.configuration() {
             // It quotes the file, which may be any.
-            Err(error) => tracing::error!("the configuration stays as it was: {}", cut(&printed(&error.to_string()))),
+            failures.push(format!("the configuration stays as it was: {}", cut(&printed(&error.to_string()))));
         }
         match self.keys.as_ref().map(Keyring::reload) {
             Some(Ok(keys)) => tracing::info!(keys, "API keys read again"),
-            Some(Err(error)) => tracing::error!("the API keys stay as they were: {error}"),
+            Some(Err(error)) => failures.push(format!("the API keys stay as they were: {error}")),
             None => {}
         }
         match self.tokens.as_ref().map(Keyring::reload) {
             Some(Ok(tokens)) => tracing::info!(tokens, "tokens read again"),
-            Some(Err(error)) => tracing::error!("the tokens stay as they were: {error}"),
+            Some(Err(error)) => failures.push(format!("the tokens stay as they were: {error}")),
             None => {}
         }
         match self.tls.as_ref().map(Tls::reload) {
             Some(Ok(())) => tracing::info!("certificate read again"),
-            Some(Err(error)) => tracing::error!("the certificate stays as it was: {error}"),
+            Some(Err(error)) => failures.push(format!("the certificate stays as it was: {error}")),
             None => {}
         }
+        for failure in &failures {
+            tracing::error!("{failure}");
+        }
+        self.status.record(failures);
     }
 
     fn configuration(&self) -> Result<(), ConfigError> {

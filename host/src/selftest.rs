@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 
 use crate::bindings::{Analysis, Candidate, Decision, Face, Match, Probe, Purpose};
+use crate::files::read_text;
 use crate::index::cosine;
 use crate::limits::Usage;
 use crate::revision::Revision;
@@ -120,7 +121,7 @@ impl SelfTest {
             let entry = entry.map_err(|error| failed(error.to_string()))?;
             let name = entry.file_name().to_string_lossy().into_owned();
             if name == EXPECTATIONS {
-                let text = fs::read_to_string(entry.path()).map_err(|error| failed(format!("{name}: {error}")))?;
+                let text = read_text(&entry.path()).map_err(|error| failed(format!("{name}: {error}")))?;
                 expectations = toml::from_str(&text).map_err(|error| failed(format!("{name}: {error}")))?;
             } else if is_picture(&name) {
                 let size = entry.metadata().map_err(|error| failed(format!("{name}: {error}")))?.len();

@@ -25,7 +25,7 @@ use crate::keyring::{Keyring, KeyringError};
 use crate::listener::{self, Patience};
 use crate::people::{Looks, People, Report};
 use crate::plugin::MAX_COMPONENT_BYTES;
-use crate::reload::Reload;
+use crate::reload::{Reload, ReloadStatus};
 use crate::runtime::{self, RuntimeError};
 use crate::selftest::{SelfTest, SelfTestFolderError};
 use crate::service::Service;
@@ -146,7 +146,13 @@ pub(crate) fn run(config: Config, source: Source, args: ServeArgs) -> Result<(),
         let gate = Gate::new();
         // From here on whoever asks is told that the service is starting, or waits.
         let front = gate.router(config.deadline);
-        let mut serving = tokio::spawn(serve_until_told(listener, front, tls.clone(), proxies.clone(), patience(&config), ends));
+        let admin_gate = Gate::new();
+        if let Some(listener) = admin_listener {
+            tracing::info!("admin interface on http://{}", listener.local_addr()?);
+            let front = admin_gate.router(config.deadline);
+            tokio::spawn(listener::serve(listener, front, None, proxies.clone(), patience(&config), std::future::pending()));
+        }
+        let mut serving = tokio::spawn(serve_until_told(listener, front, tls.clone(), proxies, patience(&config), ends));
         let assembling = tokio::task::spawn_blocking({
             let config = Arc::clone(&config);
             move || assemble(&config)
@@ -160,13 +166,10 @@ pub(crate) fn run(config: Config, source: Source, args: ServeArgs) -> Result<(),
         tokio::spawn(watch_gallery(Arc::downgrade(service.people())));
         let service = Arc::new(service);
         let (app, people) = http::app(Arc::clone(&service), config.bodies, &Doorkeeper::new(keys.clone()), &config.browsers, &traffic);
-        if let Some(listener) = admin_listener {
-            tracing::info!("admin interface on http://{}", listener.local_addr()?);
-            let app = admin::app(Arc::clone(&deployment), executor.clone(), traffic, tokens.clone(), people);
-            tokio::spawn(listener::serve(listener, app, None, proxies, patience(&config), std::future::pending()));
-        }
+        let status = ReloadStatus::started();
+        admin_gate.open(admin::app(Arc::clone(&deployment), executor.clone(), traffic, tokens.clone(), status.clone(), people));
         let in_force = Mutex::new(args);
-        let reload = Reload { source, in_force, keys, tokens, tls, service, executor, deployment: Arc::clone(&deployment) };
+        let reload = Reload { source, in_force, keys, tokens, tls, service, executor, deployment: Arc::clone(&deployment), status };
         tokio::spawn(remove_old_audit_lines(Arc::clone(&deployment)));
         tokio::spawn(reload_when_told(hangups, Arc::new(reload)));
         gate.open(app);
@@ -239,6 +242,7 @@ fn assemble(config: &Config) -> Result<(Service, Arc<Deployment>, Executor), Ser
     );
     tracing::info!(workers = config.workers.get(), queue = config.queue, onnx_threads = cores.all(), "sized for {} cores", cores.all());
     tell(&report, &people.left_alone(), config);
+    live.report_if_everybody_is_lost();
     if let Some(folder) = &config.pipelines {
         deployment.watch(folder, config.pipelines_action)?;
     }
@@ -374,10 +378,13 @@ async fn remove_old_audit_lines(deployment: Arc<Deployment>) {
 async fn reload_when_told(mut hangups: Signals, reload: Arc<Reload>) {
     loop {
         hangups.next().await;
+        let status = reload.status.clone();
         let reload = Arc::clone(&reload);
         // A panic of it is a bug, and no reason not to listen to the next.
         if let Err(error) = tokio::task::spawn_blocking(move || reload.reload()).await {
-            tracing::error!("not everything was read again: {error}");
+            let failure = format!("not everything was read again: {error}");
+            tracing::error!("{failure}");
+            status.record(vec![failure]);
         }
     }
 }

@@ -35,6 +35,7 @@ mod people;
 mod proxies;
 mod publisher;
 mod queries;
+mod readiness;
 mod recognition;
 mod reload;
 mod replacement;

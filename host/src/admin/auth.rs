@@ -26,6 +26,7 @@ impl Entry for Operator {
 /// Lets a request in, with who it is from, or turns it away.
 pub(super) async fn admit(State(admin): State<Admin>, mut request: Request, next: Next) -> Result<Response, ApiError> {
     let who = who(admin.tokens.as_ref(), host(&request), request.headers())?;
+    tracing::Span::current().record("who", who.as_str());
     let caller = Caller::of(request.extensions(), request.headers());
     let (from, client) = (caller.to_string(), caller.client());
     let id = request.extensions().get::<RequestId>().map(RequestId::uuid);

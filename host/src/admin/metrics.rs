@@ -22,6 +22,7 @@ use crate::executor::Load;
 use crate::gallery::REASONS;
 use crate::http::ApiError;
 use crate::plugin::Half;
+use crate::reload::LastReload;
 use crate::traffic::Traffic;
 
 /// What `/metrics` is sent as.
@@ -47,15 +48,19 @@ struct LeftAlone(BTreeMap<&'static str, usize>);
 #[derive(Debug)]
 struct AuditLines(u64);
 
+/// How the last reload went.
+#[derive(Debug)]
+struct Reloads(LastReload);
+
 /// Answers what monitoring asks.
 pub(super) async fn scrape(State(admin): State<Admin>) -> Result<Response, ApiError> {
-    let (load, traffic) = (admin.executor.load(), admin.traffic.clone());
-    let text = admin.ask(move |deployment| Ok(text(deployment, load, &traffic))).await?;
+    let (load, traffic, reload) = (admin.executor.load(), admin.traffic.clone(), admin.reload.last());
+    let text = admin.ask(move |deployment| Ok(text(deployment, load, &traffic, reload))).await?;
     let text = text.map_err(|error| ApiError::internal("internal", "The metrics cannot be written.", error))?;
     Ok(([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response())
 }
 
-fn text(deployment: &Deployment, load: Load, traffic: &Traffic) -> Result<String, fmt::Error> {
+fn text(deployment: &Deployment, load: Load, traffic: &Traffic, reload: LastReload) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("rostro");
     traffic.register(&mut registry);
     let (guests, models) = deployment.meters();
@@ -65,6 +70,7 @@ fn text(deployment: &Deployment, load: Load, traffic: &Traffic) -> Result<String
     registry.register_collector(Box::new(LeftAlone(deployment.files_left_alone())));
     registry.register_collector(Box::new(Revisions(deployment.statuses())));
     registry.register_collector(Box::new(Workers(load)));
+    registry.register_collector(Box::new(Reloads(reload)));
     registry.register_collector(Box::new(AuditLines(deployment.audit().lost())));
     let mut text = String::new();
     encode(&mut text, &registry)?;
@@ -103,6 +109,17 @@ impl Collector for AuditLines {
         let lost = ConstCounter::new(self.0);
         let help = "Lines of the audit log that could not be written since the start";
         lost.encode(encoder.encode_descriptor("audit_lines_lost", help, None, lost.metric_type())?)
+    }
+}
+
+impl Collector for Reloads {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let success = ConstGauge::new(i64::from(self.0.is_success()));
+        let help = "Whether the last reload could use every file; 1 before the first";
+        success.encode(encoder.encode_descriptor("reload_success", help, None, success.metric_type())?)?;
+        let time = ConstGauge::new(self.0.time.as_second());
+        let help = "When the last reload was, or the start, in seconds since 1970";
+        time.encode(encoder.encode_descriptor("reload_timestamp_seconds", help, None, time.metric_type())?)
     }
 }
 

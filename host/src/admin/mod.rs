@@ -4,6 +4,7 @@
 //! read the service's files as well; elsewhere it is. Browsers are turned away: no page has business here.
 
 mod auth;
+mod health;
 mod metrics;
 
 use std::collections::BTreeMap;
@@ -29,6 +30,7 @@ use crate::executor::Executor;
 use crate::http::{ApiError, Asked, NoParameters, is_full, method_not_allowed, observe, panicked};
 use crate::keyring::Keyring;
 use crate::plugin::PluginError;
+use crate::reload::ReloadStatus;
 use crate::traffic::Traffic;
 
 pub(crate) use auth::Operator;
@@ -44,6 +46,7 @@ struct Admin {
     executor: Executor,
     traffic: Traffic,
     tokens: Option<Keyring<Operator>>,
+    reload: ReloadStatus,
     /// One upload at a time: each is held in memory whole.
     uploads: Arc<Semaphore>,
 }
@@ -95,9 +98,10 @@ pub(crate) fn app(
     executor: Executor,
     traffic: Traffic,
     tokens: Option<Keyring<Operator>>,
+    reload: ReloadStatus,
     people: Router,
 ) -> Router {
-    let admin = Admin { deployment, executor, traffic, tokens, uploads: Arc::new(Semaphore::new(1)) };
+    let admin = Admin { deployment, executor, traffic, tokens, reload, uploads: Arc::new(Semaphore::new(1)) };
     // The others read their parameters themselves, and refuse those that they do not know.
     let without_parameters = Router::new()
         .route("/v1/revisions", get(list))
@@ -113,6 +117,8 @@ pub(crate) fn app(
         .route("/v1/revisions/{id}/shadow", post(shadow))
         .merge(without_parameters)
         .route("/metrics", get(metrics::scrape))
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
         .with_state(admin.clone())
         .merge(people)
         .fallback(not_found)

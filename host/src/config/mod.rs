@@ -7,14 +7,13 @@ mod args;
 mod source;
 
 use std::collections::BTreeMap;
-use std::io;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::deployment::ConfiguredTexts;
-use crate::files::read_small;
+use crate::files::read_text;
 use crate::http::{BodyLimits, BrowserAccess, Network};
 use crate::index::Method;
 use crate::limits::{LimitError, Limits};
@@ -165,8 +164,7 @@ impl ServeArgs {
     /// If the file cannot be read, is no TOML, or has a key that is not known.
     pub(crate) fn read(path: &Path) -> Result<Self, ConfigError> {
         let unreadable = |cause| ConfigError::Unreadable { path: path.to_owned(), cause };
-        let bytes = read_small(path).map_err(unreadable)?;
-        let text = String::from_utf8(bytes).map_err(|_| unreadable(io::Error::new(io::ErrorKind::InvalidData, "it is no text")))?;
+        let text = read_text(path).map_err(unreadable)?;
         toml::from_str(&text).map_err(|cause| ConfigError::Invalid { path: path.to_owned(), cause })
     }
 

@@ -26,6 +26,18 @@ impl Live {
     pub(crate) fn id(&self) -> Sha256Digest {
         self.revision.digest()
     }
+
+    /// Logs an error if people are stored and this revision recognises none of them.
+    pub(crate) fn report_if_everybody_is_lost(&self) {
+        if let (0, people @ 1..) = self.view.counts() {
+            tracing::error!(
+                people,
+                revision = self.id().short(),
+                "nobody is recognised: everybody who is stored was enrolled under another contract; go back to the pack or revision before \
+                 (--pack, `rostro pipeline rollback`), or enrol them again"
+            );
+        }
+    }
 }
 
 /// What a request says of the revision that worked on it.
@@ -82,6 +94,11 @@ impl Health {
     /// Returns true if another client than this asked within the last minute.
     pub(crate) fn has_other_client(&self, client: u64) -> bool {
         self.window().has_other(Instant::now(), client)
+    }
+
+    /// Returns the failures since the last request that went well.
+    pub(crate) fn in_a_row(&self) -> u32 {
+        self.in_a_row.load(Ordering::Relaxed)
     }
 
     /// Begins to count anew: it is tried again.

@@ -289,6 +289,9 @@ impl Deployment {
         let Book { record, ready, leaving, canary, shadow, .. } = book;
         let of = |id: Option<Sha256Digest>| id.and_then(|id| ready.get(&id)).cloned();
         let Some(active) = of(record.active) else { return };
+        if active.id() != self.routes.load().active.id() {
+            active.report_if_everybody_is_lost();
+        }
         let canary = of(record.canary.map(|beside| beside.id)).zip(canary.clone()).map(|(live, share)| Canary { live, share });
         let shadow = of(record.shadow.map(|beside| beside.id)).zip(shadow.clone());
         let shadow = shadow.map(|(live, (share, agreement))| Shadow { live, share, agreement });

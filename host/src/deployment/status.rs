@@ -101,6 +101,11 @@ impl Deployment {
         }
     }
 
+    /// Times since the start that the breaker would have taken out the active revision, and nothing could take its place.
+    pub(crate) fn stuck(&self) -> u64 {
+        self.locked().stuck
+    }
+
     /// One revision.
     pub(crate) fn status(&self, id: Sha256Digest) -> Option<RevisionStatus> {
         let book = self.locked();

@@ -17,7 +17,7 @@ use super::host;
 use super::request::RequestId;
 use crate::deployment::Actor;
 use crate::executor::Client;
-use crate::keyring::{Entry, Keyring};
+use crate::keyring::{Entry, Keyring, Owner};
 
 /// Where a key may stand beside `authorization`.
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -71,9 +71,20 @@ impl Doorkeeper {
         Self(keys)
     }
 
-    /// Who sends a request with these headers, if they may do what the scope says.
-    fn who(&self, headers: &HeaderMap, scope: Scope) -> Result<Option<Arc<str>>, ApiError> {
-        let Some(keys) = &self.0 else {
+    /// Returns the key that a request's headers have, if it is a good one, whatever it is good for.
+    fn key(&self, headers: &HeaderMap) -> Option<Arc<Owner<Scopes>>> {
+        let keys = self.0.as_ref()?;
+        let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+        let bearer = text(header::AUTHORIZATION).and_then(|value| {
+            let (scheme, key) = value.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+        });
+        bearer.or_else(|| text(X_API_KEY)).and_then(|key| keys.owner(key))
+    }
+
+    /// Who sends a request with this key, if they may do what the scope says.
+    fn who(&self, key: Option<&Owner<Scopes>>, scope: Scope) -> Result<Option<Arc<str>>, ApiError> {
+        if self.0.is_none() {
             return match scope {
                 Scope::Recognise | Scope::Enrol => Ok(None),
                 Scope::Manage => {
@@ -82,14 +93,8 @@ impl Doorkeeper {
                     Err(ApiError::new(StatusCode::FORBIDDEN, "keys_required", message))
                 }
             };
-        };
-        let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-        let bearer = text(header::AUTHORIZATION).and_then(|value| {
-            let (scheme, key) = value.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
-        });
-        let owner = bearer.or_else(|| text(X_API_KEY)).and_then(|key| keys.owner(key));
-        match owner {
+        }
+        match key {
             Some(key) if key.entry.0.contains(&scope) => Ok(Some(Arc::clone(&key.name))),
             Some(_) => {
                 let message = format!("The key is not good for this; it needs the scope '{}'.", scope.name());
@@ -111,16 +116,23 @@ pub(super) struct Door {
     pub scope: Scope,
 }
 
+/// Finds out whose key a request has, so that its line in the log names the key whatever becomes of it.
+pub(super) async fn identify(State(keeper): State<Doorkeeper>, mut request: Request, next: Next) -> Response {
+    if let Some(key) = keeper.key(request.headers()) {
+        tracing::Span::current().record("who", format!("key {}", key.name));
+        request.extensions_mut().insert(key);
+    }
+    next.run(request).await
+}
+
 /// Lets a request in, with who it is from, or turns it away before anything of its body is kept.
 pub(super) async fn admit(State(door): State<Door>, mut request: Request, next: Next) -> Result<Response, ApiError> {
     let caller = Caller::of(request.extensions(), request.headers());
     if door.keeper.0.is_none() {
         door.browsers.refuse_other_pages(&caller, host(&request), request.headers())?;
     }
-    let key = door.keeper.who(request.headers(), door.scope)?;
-    if let Some(name) = &key {
-        tracing::Span::current().record("who", format!("key {name}"));
-    }
+    let key = request.extensions().get::<Arc<Owner<Scopes>>>();
+    let key = door.keeper.who(key.map(Arc::as_ref), door.scope)?;
     let who = key.as_ref().map_or_else(|| "anybody".to_owned(), |name| format!("key {name}"));
     let from = caller.to_string();
     let client = key.map_or_else(|| caller.client(), Client::Key);
@@ -146,23 +158,37 @@ mod tests {
         HeaderMap::from_iter([(HeaderName::from_static(name), value.parse().unwrap())])
     }
 
+    fn ask(keeper: &Doorkeeper, headers: &HeaderMap, scope: Scope) -> Result<Option<Arc<str>>, &'static str> {
+        keeper.who(keeper.key(headers).as_deref(), scope).map_err(|error| error.code)
+    }
+
+    /// Two keys under one name have their own scopes each.
+    #[test]
+    fn scopes_belong_to_the_key() {
+        let keeper = keys("office:enrol:0123456789abcdef\noffice:manage:fedcba9876543210\n").unwrap();
+        let asks = |key: &str, scope| ask(&keeper, &headers("x-api-key", key), scope);
+        assert_eq!(asks("0123456789abcdef", Scope::Enrol), Ok(Some("office".into())));
+        assert_eq!(asks("fedcba9876543210", Scope::Manage), Ok(Some("office".into())));
+        assert_eq!(asks("fedcba9876543210", Scope::Enrol), Err("scope_missing"));
+    }
+
     #[test]
     fn a_key_is_good_for_its_scopes_and_its_owner() {
         let keeper = keys(FILE).unwrap();
-        let asks = |name, value: &str, scope| keeper.who(&headers(name, value), scope).map_err(|error| error.code);
+        let asks = |name, value: &str, scope| ask(&keeper, &headers(name, value), scope);
         assert_eq!(asks("authorization", "Bearer 0123456789abcdef", Scope::Recognise), Ok(Some("camera".into())));
         assert_eq!(asks("authorization", "bearer 0123456789abcdef", Scope::Recognise), Ok(Some("camera".into())));
         assert_eq!(asks("x-api-key", "fedcba9876543210", Scope::Manage), Ok(Some("office".into())));
         assert_eq!(asks("x-api-key", "fedcba9876543210", Scope::Recognise), Err("scope_missing"));
         assert_eq!(asks("x-api-key", "fedcba987654321", Scope::Enrol), Err("unauthorized"));
         assert_eq!(asks("authorization", "Basic 0123456789abcdef", Scope::Recognise), Err("unauthorized"));
-        assert_eq!(keeper.who(&HeaderMap::new(), Scope::Enrol).map_err(|error| error.code), Err("unauthorized"));
+        assert_eq!(ask(&keeper, &HeaderMap::new(), Scope::Enrol), Err("unauthorized"));
     }
 
     #[test]
     fn without_keys_everybody_recognises_and_enrols_and_nobody_manages() {
         let keeper = Doorkeeper::new(None);
-        let asks = |scope| keeper.who(&HeaderMap::new(), scope).map_err(|error| error.code);
+        let asks = |scope| ask(&keeper, &HeaderMap::new(), scope);
         assert_eq!([Scope::Recognise, Scope::Enrol, Scope::Manage].map(asks), [Ok(None), Ok(None), Err("keys_required")]);
     }
 

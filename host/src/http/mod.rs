@@ -45,7 +45,7 @@ pub(crate) use self::error::{ApiError, is_full};
 pub(crate) use self::extract::{Asked, NoParameters};
 use self::form::{FormLimits, body_too_large};
 pub(crate) use self::gate::Gate;
-use self::keys::{Door, Scope, admit};
+use self::keys::{Door, Scope, admit, identify};
 pub(crate) use self::keys::{Doorkeeper, Scopes};
 use self::openapi::Document;
 pub(crate) use self::request::{RequestId, observe};
@@ -114,6 +114,7 @@ pub(crate) fn app(
         .layer(from_fn_with_state(app.clone(), refuse_large_bodies))
         .layer(DefaultBodyLimit::max(limits.body_bytes))
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state(keeper.clone(), identify))
         .layer(option_layer(browsers.cors()))
         .layer(from_fn_with_state(Some(traffic.clone()), observe));
     (routes.with_state(app.clone()), Router::from(v1::managing()).with_state(app))

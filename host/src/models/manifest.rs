@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use crate::files::without_mark;
+
 /// The manifests that come with the program.
 const BUILT_IN: [&str; 7] = [
     include_str!("../../../models/mobile.toml"),
@@ -120,7 +122,7 @@ impl Manifest {
     ///
     /// [`ManifestError`] names the key and the rule that it breaks.
     pub fn parse(text: &str) -> Result<Self, ManifestError> {
-        let manifest: Self = toml::from_str(text)?;
+        let manifest: Self = toml::from_str(without_mark(text))?;
         manifest.check()?;
         Ok(manifest)
     }

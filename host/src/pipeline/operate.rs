@@ -1,6 +1,5 @@
 //! The commands that speak to a running service's admin interface.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -15,7 +14,7 @@ use super::{PipelineCommand, ServiceArgs, table};
 use crate::admin::Changed;
 use crate::deployment::{RevisionStatus, Statuses};
 use crate::digest::Sha256Digest;
-use crate::files::read_at_most;
+use crate::files::{read_at_most, read_text};
 use crate::plugin::MAX_COMPONENT_BYTES;
 use crate::printed::{printed, say};
 
@@ -287,7 +286,7 @@ impl<'s> Client<'s> {
 
 /// The token in the first line of a file, alone or after a name.
 fn token(file: &Path) -> Result<String, OperateError> {
-    let text = fs::read_to_string(file).map_err(|cause| OperateError::Unreadable { file: file.to_owned(), cause })?;
+    let text = read_text(file).map_err(|cause| OperateError::Unreadable { file: file.to_owned(), cause })?;
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let line = lines.next().unwrap_or_default();
     Ok(line.split_once(':').map_or(line, |(_, token)| token).to_owned())

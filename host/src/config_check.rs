@@ -1,0 +1,42 @@
+//! `rostro serve --check`: reads what a start and a reload read, and changes nothing. It may run next to the service.
+
+use crate::admin::Operator;
+use crate::config::{Config, Source};
+use crate::http::Scopes;
+use crate::keyring::Keyring;
+use crate::printed::say;
+use crate::tls::Tls;
+
+/// What cannot be used, a line for each.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct CheckFailed(Vec<String>);
+
+/// Checks the configuration and the files of keys, tokens and the certificate; prints what is in them.
+///
+/// # Errors
+///
+/// Names everything that cannot be used.
+pub(crate) fn check(source: &Source) -> Result<(), CheckFailed> {
+    let config = source.read().and_then(|args| args.validate()).map_err(|error| CheckFailed(vec![error.to_string()]))?;
+    let (mut good, mut bad) = (vec!["configuration: valid".to_owned()], Vec::new());
+    let Config { api_keys, admin_token_file, tls, .. } = config;
+    let mut add = |result: Result<String, String>| match result {
+        Ok(line) => good.push(line),
+        Err(error) => bad.push(error),
+    };
+    match api_keys.as_deref().map(Keyring::<Scopes>::read) {
+        Some(read) => add(read.map(|keys| format!("API keys: {}", keys.count())).map_err(|error| error.to_string())),
+        None => add(Ok("API keys: none are asked for".to_owned())),
+    }
+    match admin_token_file.as_deref().map(Keyring::<Operator>::read) {
+        Some(read) => add(read.map(|tokens| format!("tokens: {}", tokens.count())).map_err(|error| error.to_string())),
+        None => add(Ok("tokens: none are asked for".to_owned())),
+    }
+    match tls.as_ref().map(|(certificate, key)| Tls::new(certificate, key)) {
+        Some(read) => add(read.map(|_| "certificate: valid with its key".to_owned()).map_err(|error| error.to_string())),
+        None => add(Ok("certificate: none".to_owned())),
+    }
+    say(&good.join("\n"));
+    if bad.is_empty() { Ok(()) } else { Err(CheckFailed(bad)) }
+}
