@@ -44,12 +44,14 @@ pub(crate) struct Actor {
     pub from: String,
     /// The request's id, if there is a request: the caller's own if that is a UUID, else the service's.
     pub request: Option<Arc<str>>,
+    /// Whether they may manage people, and so be told whose a face is.
+    pub can_manage: bool,
 }
 
 impl Actor {
     /// A part of this program.
     pub(crate) fn part(from: &str) -> Self {
-        Self { who: "rostro".to_owned(), from: from.to_owned(), request: None }
+        Self { who: "rostro".to_owned(), from: from.to_owned(), request: None, can_manage: true }
     }
 }
 
@@ -117,13 +119,7 @@ impl Audit {
     }
 
     /// Records an action on people, a line for each, all with one write. Their ids reach neither log.
-    pub(crate) fn note_people<'p>(
-        &self,
-        actor: &Actor,
-        action: Action,
-        outcome: Ending,
-        people: impl IntoIterator<Item = &'p PersonId>,
-    ) {
+    pub(crate) fn note_people<'p>(&self, actor: &Actor, action: Action, outcome: Ending, people: impl IntoIterator<Item = &'p PersonId>) {
         let count = self.write(actor, action, None, outcome, "", &mut people.into_iter().map(Some));
         if count > 0 {
             tracing::info!(who = actor.who, from = actor.from, action = name(action), people = count, outcome = name(outcome), "");
@@ -140,7 +136,10 @@ impl Audit {
         detail: &str,
         people: &mut dyn Iterator<Item = Option<&PersonId>>,
     ) -> u64 {
-        debug_assert!(action.rule().0.contains(&outcome), "{action:?} cannot end as {outcome:?}: add it to `Action::rule` and docs/audit.md");
+        debug_assert!(
+            action.rule().0.contains(&outcome),
+            "{action:?} cannot end as {outcome:?}: add it to `Action::rule` and docs/audit.md"
+        );
         let mut open = self.locked();
         let Open { file, keys, .. } = &mut *open;
         let now = Timestamp::now();
@@ -149,7 +148,7 @@ impl Audit {
         let (mut text, mut count) = (Vec::new(), 0);
         for person in people {
             let (person, person_key) = key.zip(person).map(|(key, id)| (key.hash(id), key.id.as_str())).unzip();
-            let Actor { who, from, request } = actor;
+            let Actor { who, from, request, .. } = actor;
             let request = request.as_deref();
             let line = Line { time: &time, request, who, from, action, outcome, revision, person, person_key, detail };
             text.extend(serde_json::to_vec(&line).unwrap_or_default());
@@ -241,7 +240,7 @@ mod tests {
     const KEEP: u32 = 30;
 
     fn actor() -> Actor {
-        Actor { who: "key office".to_owned(), from: "127.0.0.1:1".to_owned(), request: Some("0198-request".into()) }
+        Actor { who: "key office".to_owned(), from: "127.0.0.1:1".to_owned(), request: Some("0198-request".into()), can_manage: true }
     }
 
     fn lines(state: &Path) -> Vec<Value> {

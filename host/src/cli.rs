@@ -9,7 +9,8 @@ use crate::config::{ConfigError, ServeArgs, Source};
 use crate::config_check::{self, CheckFailed};
 use crate::gallery_commands::{self, GalleryArgs, GalleryCommandError};
 use crate::models::{self, ModelsCommand};
-use crate::pipeline::{self, PipelineCommand};
+use crate::people::command::{self as people, PeopleCommand};
+use crate::pipeline::{self, PipelineCommand, PipelineError};
 use crate::runtime::{self, RuntimeCommand};
 use crate::serve::{self, ServeError};
 use crate::telemetry;
@@ -59,6 +60,11 @@ enum Command {
     },
     /// Check and repair the files of a gallery
     Gallery(GalleryArgs),
+    /// Ask a running service about its people
+    People {
+        #[command(subcommand)]
+        command: PeopleCommand,
+    },
     /// Print the interface as an OpenAPI document
     Openapi,
     /// Print the audit log, or the lines of one person
@@ -119,6 +125,7 @@ impl Cli {
             Command::Runtime { runtime, command } => Ok(runtime::run(command, &runtime)?),
             Command::Pipeline { command } => pipeline::run(command).map_err(|error| Box::new(error).into()),
             Command::Gallery(args) => Ok(gallery_commands::run(&args)?),
+            Command::People { command } => people::run(command).map_err(|error| Box::new(PipelineError::from(error)).into()),
             Command::Openapi => {
                 crate::printed::say(&crate::http::document());
                 Ok(())

@@ -36,7 +36,10 @@ impl HashKey {
 
     /// Returns the hash of a text.
     pub(crate) fn hash(&self, text: &str) -> Sha256Digest {
-        let mut hmac = Hmac::<Sha256>::new(&self.0.into());
+        // HMAC fills a short key up with zeros to a block; a whole block is what cannot be of the wrong length.
+        let mut block = [0; 64];
+        block.iter_mut().zip(self.0).for_each(|(place, byte)| *place = byte);
+        let mut hmac = Hmac::<Sha256>::new(&block.into());
         hmac.update(text.as_bytes());
         Sha256Digest(hmac.finalize().into_bytes().into())
     }

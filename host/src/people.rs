@@ -1,6 +1,7 @@
 //! The people who are known: the durable gallery, and for each way of seeing them that is in use an index in step with it.
 
 mod again;
+pub(crate) mod command;
 mod turns;
 mod view;
 

@@ -4,6 +4,7 @@
 
 pub(crate) mod archive;
 mod contracts;
+mod duplicates;
 mod enroll;
 mod manage;
 
@@ -12,6 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use tokio::sync::Semaphore;
 
 use crate::bindings::{Analysis, Candidate, Decision, Face, Probe, Purpose};
 use crate::deployment::{Deployment, Live, Preference, Seen, Taken, Verdict, is_at_fault};
@@ -27,7 +29,8 @@ use crate::run::{Run, RunError};
 
 pub(crate) use archive::{ArchiveError, Imported};
 pub(crate) use contracts::EnrollmentWarning;
-pub(crate) use enroll::{Mode, PhotoOutcome};
+pub(crate) use duplicates::{DuplicatesError, DuplicatesQuery};
+pub(crate) use enroll::{Finding, Mode, PhotoOutcome};
 
 /// People offered to the policy for each face. More than are answered, so that a policy that gives each person to one face
 /// can fall back on the next.
@@ -47,6 +50,8 @@ pub(crate) struct Service {
     review: ArcSwap<Review>,
     /// Held while an archive is made or taken: one at a time.
     archiving: Mutex<()>,
+    /// Held while people are compared with each other: one comparison at a time.
+    comparing: Arc<Semaphore>,
 }
 
 /// An encoded photo as it was sent.
@@ -121,7 +126,14 @@ impl Service {
     /// A service of these parts.
     #[must_use]
     pub(crate) fn new(deployment: Arc<Deployment>, people: Arc<People>, executor: Executor, review: Review) -> Self {
-        Self { deployment, people, executor, review: ArcSwap::from_pointee(review), archiving: Mutex::default() }
+        Self {
+            deployment,
+            people,
+            executor,
+            review: ArcSwap::from_pointee(review),
+            archiving: Mutex::default(),
+            comparing: Arc::new(Semaphore::new(1)),
+        }
     }
 
     /// The people who are known.

@@ -51,16 +51,8 @@ fn person_is_found_in_all_lines() {
     assert_eq!(on_admin(&server, &Method::DELETE, "/v1/people/alice"), 200);
 
     let alices = found(state.path(), "alice");
-    let expected = [
-        "enrol",
-        "add-to-group",
-        "read-embedding",
-        "remove-from-group",
-        "add-photos",
-        "import-person",
-        "add-to-group",
-        "delete-person",
-    ];
+    let expected =
+        ["enrol", "add-to-group", "read-embedding", "remove-from-group", "add-photos", "import-person", "add-to-group", "delete-person"];
     assert_eq!(actions(&alices), expected);
     assert_eq!(actions(&found(state.path(), "bob")), ["enrol", "import-person"]);
     assert_eq!(found(state.path(), "nobody")[0]["outcome"], "refused");

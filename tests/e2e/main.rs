@@ -18,6 +18,7 @@ mod connections;
 mod contracts;
 mod crashes;
 mod disks;
+mod duplicates;
 mod enrollment;
 mod evil;
 mod faults;

@@ -30,7 +30,7 @@ pub(super) async fn admit(State(admin): State<Admin>, mut request: Request, next
     let caller = Caller::of(request.extensions(), request.headers());
     let (from, client) = (caller.to_string(), caller.client());
     let id = request.extensions().get::<RequestId>().map(RequestId::uuid);
-    request.extensions_mut().insert(Actor { who, from, request: id });
+    request.extensions_mut().insert(Actor { who, from, request: id, can_manage: true });
     request.extensions_mut().insert(client);
     Ok(next.run(request).await)
 }

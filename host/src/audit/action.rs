@@ -23,6 +23,7 @@ pub(crate) enum Action {
     AddPhotos,
     DeletePerson,
     ReadEmbedding,
+    ListDuplicates,
     AddToGroup,
     RemoveFromGroup,
     DeleteGroup,
@@ -73,13 +74,7 @@ impl Action {
         const CHANGE: &[Ending] = &[Done, Unchanged, Refused];
         const WRITE: &[Ending] = &[Done, Unchanged, Failed];
         match self {
-            Self::Push
-            | Self::Rollback
-            | Self::Canary
-            | Self::EndCanary
-            | Self::Shadow
-            | Self::EndShadow
-            | Self::Retire => (CHANGE, false),
+            Self::Push | Self::Rollback | Self::Canary | Self::EndCanary | Self::Shadow | Self::EndShadow | Self::Retire => (CHANGE, false),
             Self::Stage => (&[Staged, Failed], false),
             Self::Activate => (&[Configured, Restored, Done, Unchanged, Refused], false),
             Self::Restore => (&[Failed], false),
@@ -89,6 +84,7 @@ impl Action {
             Self::ReadEmbedding => (&[Done, Refused, Failed], true),
             Self::DeleteGroup => (WRITE, false),
             Self::Export => (&[Done, Failed], false),
+            Self::ListDuplicates => (&[Done], false),
             Self::Import => (&[Begun, Done, Failed], false),
             Self::ImportPerson => (&[Done], true),
         }

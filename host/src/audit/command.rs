@@ -163,7 +163,10 @@ fn search(args: &AuditArgs) -> Result<Found, AuditError> {
 fn lines(path: &Path) -> io::Result<Box<dyn Iterator<Item = io::Result<Vec<u8>>>>> {
     let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
     if UNREADABLE.contains(&ending) {
-        return Err(io::Error::new(io::ErrorKind::Unsupported, format!("files compressed as .{ending} are not read; unpack it next to the log")));
+        return Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!("files compressed as .{ending} are not read; unpack it next to the log"),
+        ));
     }
     let file = File::open(path)?;
     Ok(match ending {

@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn old_lines_are_removed() {
         let (_folder, path, mut file) = file();
-        let cutoff = |day| Timestamp::from_second(day * 86_400).unwrap();
+        let cutoff = |day: i64| Timestamp::from_second(day * 86_400).unwrap();
         let text = [line(1), "torn\n".to_owned(), line(2), line(3), "torn\n".to_owned(), line(2), line(4)].concat();
         file.append(text.as_bytes()).unwrap();
         assert_eq!(file.newest().unwrap(), Some(cutoff(4)));

@@ -46,6 +46,7 @@ pub(crate) use record::{StateError, Store};
 use routes::{Canary, Routes, Shadow, Share};
 pub(crate) use routes::{Preference, Taken};
 pub(crate) use shadow::{Agreement, Counts, Seen};
+pub(crate) use staging::step_back;
 pub(crate) use status::{RevisionStatus, Statuses};
 pub(crate) use workshop::MakeError;
 pub(crate) use workshop::Workshop;

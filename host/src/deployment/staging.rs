@@ -38,7 +38,7 @@ pub(super) fn start(deployment: &Arc<Deployment>, jobs: Receiver<Sha256Digest>) 
 }
 
 /// Lets every other thread go first.
-fn step_back() {
+pub(crate) fn step_back() {
     // On Linux this is of the calling thread alone. Where it is refused, staging is only less polite.
     #[cfg(target_os = "linux")]
     let _ = rustix::process::setpriority_process(None, NICE);

@@ -3,10 +3,9 @@
 use axum::Json;
 use axum::extract::{Extension, Request, State};
 use serde::Serialize;
-use serde_json::json;
 use utoipa::ToSchema;
 
-use super::error::ApiError;
+use super::error::{ApiError, as_json};
 use super::form::{Form, FormLimits, Wanted};
 use super::openapi::{Admission, EnrollForm, Sending, Storing};
 use super::query::refuse_misspelt;
@@ -17,7 +16,7 @@ use crate::deployment::Actor;
 use crate::executor::{Client, Errand};
 use crate::person::PersonId;
 use crate::review::Review;
-use crate::service::{EnrollmentWarning, Mode, PhotoOutcome};
+use crate::service::{EnrollmentWarning, Finding, Mode, PhotoOutcome};
 
 /// The names of the field with the person's id; the first that is there wins.
 const IDS: [&str; 2] = ["student_id", "id"];
@@ -75,6 +74,9 @@ struct ReasonAnswer {
     message: String,
     value: Option<f32>,
     limit: Option<f32>,
+    /// Of `another_person`: whose the face is already. Only callers are told whose key may enrol and manage.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    identity: Option<String>,
 }
 
 /// What a caller sends to enrol somebody.
@@ -145,7 +147,7 @@ impl EnrollAnswer {
         let Some(path) = enrollment.path else {
             let message = "Could not extract any high-quality embeddings from the provided images.";
             let refused = ApiError::bad_request("no_usable_image", message);
-            return Err(refused.with("rejected", json!(rejected)).with("review", json!(enrollment.review)).on(revision));
+            return Err(refused.with("rejected", as_json(&rejected)).with("review", as_json(&enrollment.review)).on(revision));
         };
         let answer = Self {
             status: "success",
@@ -197,7 +199,8 @@ impl WarningAnswer {
 }
 
 impl ReasonAnswer {
-    fn of(reason: Reason) -> Self {
-        Self { code: reason.code, message: reason.message, value: reason.value, limit: reason.limit }
+    fn of(finding: Finding) -> Self {
+        let Finding { reason: Reason { code, message, value, limit }, identity } = finding;
+        Self { code, message, value, limit, identity: identity.map(|id| id.to_string()) }
     }
 }

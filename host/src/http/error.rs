@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::X_ROSTRO_PIPELINE;
@@ -179,6 +180,12 @@ fn deadline(cause: impl ToString) -> ApiError {
     ApiError { cause: Some(cause.to_string()), ..error }
 }
 
+/// Returns a value as JSON for `details`. Numbers keep the digits that they are written with elsewhere in an answer: 0.7 of 32 bits is 0.7, and
+/// not 0.699999988.
+pub(super) fn as_json(value: &impl Serialize) -> Value {
+    serde_json::to_string(value).and_then(|text| serde_json::from_str(&text)).unwrap_or_default()
+}
+
 /// Whether the disk is full.
 pub(crate) fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
     std::iter::successors(Some(error), |error| error.source())
@@ -238,5 +245,18 @@ impl IntoResponse for ApiError {
         }
         response.extensions_mut().insert(Arc::new(self));
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn details_keep_short_numbers() {
+        let text = |value: f32| as_json(&vec![Some(value)]).to_string();
+        assert_eq!((text(0.7).as_str(), text(0.1).as_str(), text(86_400.0).as_str()), ("[0.7]", "[0.1]", "[86400.0]"));
+        assert_eq!(text(f32::NAN), "[null]");
+        assert_eq!(as_json(&"strict"), "strict");
     }
 }

@@ -132,12 +132,14 @@ pub(super) async fn admit(State(door): State<Door>, mut request: Request, next: 
         door.browsers.refuse_other_pages(&caller, host(&request), request.headers())?;
     }
     let key = request.extensions().get::<Arc<Owner<Scopes>>>();
+    // Without keys nobody who asks here may manage people.
+    let can_manage = key.is_some_and(|key| key.entry.0.contains(&Scope::Manage));
     let key = door.keeper.who(key.map(Arc::as_ref), door.scope)?;
     let who = key.as_ref().map_or_else(|| "anybody".to_owned(), |name| format!("key {name}"));
     let from = caller.to_string();
     let client = key.map_or_else(|| caller.client(), Client::Key);
     let id = request.extensions().get::<RequestId>().map(RequestId::uuid);
-    request.extensions_mut().insert(Actor { who, from, request: id });
+    request.extensions_mut().insert(Actor { who, from, request: id, can_manage });
     request.extensions_mut().insert(client);
     Ok(next.run(request).await)
 }

@@ -5,6 +5,7 @@
 //! those rows that look likely. What it costs: four bytes and a bit a number. A search under way does not wait for an
 //! enrolment, nor that for it; one that begins while chunks are copied waits for the copy.
 
+mod alike;
 mod best;
 mod exact;
 mod rows;
@@ -20,6 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use crate::cores::Cores;
 use crate::person::PersonId;
 
+pub(crate) use alike::AlikePair;
 use best::Best;
 use rows::Rows;
 

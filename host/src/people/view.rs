@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::{PeopleError, Report};
 use crate::cores::Cores;
 use crate::digest::Sha256Digest;
-use crate::index::{Candidate, Index, IndexError, Method};
+use crate::index::{AlikePair, Candidate, Index, IndexError, Method};
 use crate::limits::Limits;
 use crate::person::{ContractId, PersonId, Sample};
 use crate::revision::{Contract, Revision, Templates};
@@ -95,6 +95,18 @@ impl View {
         people: &HashSet<PersonId>,
     ) -> Result<Vec<Vec<Candidate>>, IndexError> {
         self.index.nearest_among(embeddings, k, people)
+    }
+
+    /// Returns everybody whom searches find, in the order of their ids.
+    pub(crate) fn known_ids(&self) -> Vec<PersonId> {
+        let mut ids = self.index.ids();
+        ids.sort();
+        ids
+    }
+
+    /// Returns the people who are alike to these, see [`Index::alike`].
+    pub(crate) fn alike(&self, ids: &[PersonId], most: usize, threshold: f32) -> Vec<AlikePair> {
+        self.index.alike(ids, most, threshold)
     }
 
     /// Whether a person is stored, and then whether they must be enrolled again before they are recognised.

@@ -20,7 +20,7 @@ use attempt::TryArgs;
 pub(crate) use check::CheckError;
 use diff::DiffArgs;
 use local::LocalArgs;
-pub(crate) use operate::OperateError;
+pub(crate) use operate::{Client, OperateError};
 use scaffold::NewArgs;
 pub(crate) use scaffold::NewError;
 use timing::BenchArgs;
@@ -147,7 +147,7 @@ pub(crate) struct ServiceArgs {
     admin_token_file: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 }
 
 /// Why a command on pipelines failed.

@@ -95,11 +95,15 @@ pub(super) fn run(command: PipelineCommand) -> Result<(), OperateError> {
         | PipelineCommand::Bench(_) => Ok(()),
         PipelineCommand::Push { file, pack, policy_only, limits, enrol, activate, allow_contract_change, timeout, service } => {
             let client = Client::new(&service)?;
-            let pushed = client.push(&file, pack.as_deref(), (policy_only, enrol), &limits)?;
-            let staged = client.wait(pushed, timeout)?;
+            let Changed { changed, revision } = client.push(&file, pack.as_deref(), (policy_only, enrol), &limits)?;
+            let staged = client.wait(revision, timeout)?;
+            if activate && !changed && !service.json {
+                say("there already, nothing was staged");
+            }
             match activate {
                 true => client.tell(client.activate(&staged.id.to_string(), allow_contract_change)?),
-                false => client.print(&staged, || format!("staged {}", line(&staged))),
+                false if changed => client.print(&staged, || format!("staged {}", line(&staged))),
+                false => client.print(&staged, || format!("there already, nothing was staged: {}", line(&staged))),
             }
             Ok(())
         }
@@ -152,14 +156,15 @@ fn line(revision: &RevisionStatus) -> String {
 }
 
 /// A running service.
-struct Client<'s> {
+pub(crate) struct Client<'s> {
     agent: Agent,
     service: &'s ServiceArgs,
     token: Option<String>,
 }
 
 impl<'s> Client<'s> {
-    fn new(service: &'s ServiceArgs) -> Result<Self, OperateError> {
+    /// A client of the admin interface that these arguments name.
+    pub(crate) fn new(service: &'s ServiceArgs) -> Result<Self, OperateError> {
         let agent = Agent::config_builder().http_status_as_error(false).timeout_connect(Some(ANSWER)).build().into();
         let token = service.admin_token_file.as_deref().map(token).transpose()?;
         Ok(Self { agent, service, token })
@@ -169,7 +174,8 @@ impl<'s> Client<'s> {
         format!("{}{path}", self.service.admin.trim_end_matches('/'))
     }
 
-    fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, OperateError> {
+    /// Asks for an answer in JSON.
+    pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, OperateError> {
         let mut request = self.agent.get(self.url(path)).config().timeout_global(Some(ANSWER)).build();
         if let Some(token) = &self.token {
             request = request.header("authorization", format!("Bearer {token}"));
@@ -207,7 +213,7 @@ impl<'s> Client<'s> {
         pack: Option<&str>,
         (policy_only, enrol): (bool, bool),
         limits: &[String],
-    ) -> Result<RevisionStatus, OperateError> {
+    ) -> Result<Changed, OperateError> {
         let bytes = read_at_most(file, MAX_COMPONENT_BYTES).map_err(|cause| OperateError::Unreadable { file: file.to_owned(), cause })?;
         let mut query = form_urlencoded::Serializer::new(String::new());
         query.append_pair("sha256", &Sha256Digest::of(&bytes).to_string());
@@ -226,7 +232,7 @@ impl<'s> Client<'s> {
             match self.send(&path, &bytes) {
                 // Somebody else's component is on its way.
                 Err(OperateError::Busy { .. }) if begun.elapsed() < UPLOAD => std::thread::sleep(Duration::from_secs(1)),
-                answer => return Ok(answer?.revision),
+                answer => return answer,
             }
         }
     }

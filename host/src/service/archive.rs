@@ -207,14 +207,7 @@ impl Service {
     }
 
     /// Adds the members that an archive has of a group; whether there were any.
-    fn import_group(
-        &self,
-        group: &GroupId,
-        name: &str,
-        text: &str,
-        actor: &Actor,
-        imported: &mut Imported,
-    ) -> Result<bool, ArchiveError> {
+    fn import_group(&self, group: &GroupId, name: &str, text: &str, actor: &Actor, imported: &mut Imported) -> Result<bool, ArchiveError> {
         let live = self.deployment.active();
         let mut members = Vec::new();
         for line in text.lines().filter(|line| !line.is_empty()) {

@@ -49,9 +49,27 @@ pub(crate) struct Enrollment {
 #[derive(Debug)]
 pub(crate) enum PhotoOutcome {
     /// A face of it was enrolled, found with this score, in spite of these warnings.
-    Accepted { score: f32, warnings: Vec<Reason> },
+    Accepted { score: f32, warnings: Vec<Finding> },
     /// Refused, for these reasons.
-    Rejected(Vec<Reason>),
+    Rejected(Vec<Finding>),
+}
+
+/// What is wrong with a photo, or odd about it.
+#[derive(Debug)]
+pub(crate) struct Finding {
+    pub reason: Reason,
+    /// Whose the face is already, if the caller may be told.
+    pub identity: Option<PersonId>,
+}
+
+impl From<Reason> for Finding {
+    fn from(reason: Reason) -> Self {
+        Self { reason, identity: None }
+    }
+}
+
+fn findings(reasons: Vec<Reason>) -> Vec<Finding> {
+    reasons.into_iter().map(Finding::from).collect()
 }
 
 impl Service {
@@ -73,7 +91,8 @@ impl Service {
     ) -> (Sha256Digest, Result<Enrollment, ServiceError>) {
         let (live, counterparts) = self.deployment.enrolling();
         let review = (**self.review.load()).max(review.unwrap_or(Review::Off));
-        (live.id(), self.enroll_on((live, counterparts), id, photos, (review, mode), actor.clone(), errand).await)
+        let how = (review, mode, actor.can_manage);
+        (live.id(), self.enroll_on((live, counterparts), id, photos, how, actor.clone(), errand).await)
     }
 
     async fn enroll_on(
@@ -81,7 +100,7 @@ impl Service {
         (live, counterparts): (Arc<Live>, Vec<Counterpart>),
         id: PersonId,
         photos: Vec<Photo>,
-        how: (Review, Mode),
+        how: (Review, Mode, bool),
         actor: Actor,
         errand: &Errand,
     ) -> Result<Enrollment, ServiceError> {
@@ -127,7 +146,7 @@ impl Service {
         (live, counterparts): (&Live, &[Counterpart]),
         id: &PersonId,
         photos: &'p [Photo],
-        (review, mode): (Review, Mode),
+        (review, mode, names_others): (Review, Mode, bool),
         wanted: &Wanted,
         fault: &mut Option<String>,
     ) -> Result<(Enrollment, Vec<Accepted<'p>>), ServiceError> {
@@ -143,23 +162,23 @@ impl Service {
         let mut outcomes = Vec::new();
         for photo in photos {
             outcomes.push(match sample(&mut run, &revision, &photo.content.bytes) {
-                Ok(Ok(portrait)) => match beside_others(live, id, (&portraits, &stored), &portrait, review)? {
+                Ok(Ok(portrait)) => match beside_others(live, id, (&portraits, &stored), &portrait, (review, names_others))? {
                     Beside::Fits(warnings) => {
                         let score = portrait.sample.det_score.unwrap_or_default();
                         accepted.push(Accepted { photo: &photo.content.bytes, place: portrait.place });
                         portraits.push(portrait);
                         PhotoOutcome::Accepted { score, warnings }
                     }
-                    Beside::Refused(reason) => PhotoOutcome::Rejected(vec![reason]),
+                    Beside::Refused(finding) => PhotoOutcome::Rejected(vec![finding]),
                 },
-                Ok(Err(reasons)) => PhotoOutcome::Rejected(reasons),
+                Ok(Err(reasons)) => PhotoOutcome::Rejected(findings(reasons)),
                 // A photo that is made to break a decoder must not cost the others.
                 Err(error @ (RunError::Trap { .. } | RunError::Limit(_) | RunError::Output(_))) => {
                     tracing::warn!("the pipeline failed on a photo: {error}");
                     *fault = Some(error.to_string());
                     run = begin();
                     let message = "The pipeline failed on this photo; send another, or the same in another format.".to_owned();
-                    PhotoOutcome::Rejected(vec![refusal("pipeline_failed", message, None, None)])
+                    PhotoOutcome::Rejected(vec![refusal("pipeline_failed", message, None, None).into()])
                 }
                 Err(error) => return Err(error.into()),
             });
@@ -197,9 +216,9 @@ impl Service {
 /// Whether a photo's sample fits those before it, and everybody else's.
 enum Beside {
     /// It does, in spite of these.
-    Fits(Vec<Reason>),
+    Fits(Vec<Finding>),
     /// It does not.
-    Refused(Reason),
+    Refused(Finding),
 }
 
 /// Two samples that are more alike than this, of faces in the same place of their photos, are of one photo: sent twice, or saved once more.
@@ -236,10 +255,10 @@ fn beside_others(
     id: &PersonId,
     (before, stored): (&[Portrait], &[Sample]),
     portrait: &Portrait,
-    review: Review,
+    (review, names_others): (Review, bool),
 ) -> Result<Beside, ServiceError> {
     let refused = |code: &str, message: String, value: f32, limit: f32| {
-        Ok(Beside::Refused(Reason { code: code.to_owned(), message, value: Some(value), limit: Some(limit) }))
+        Ok(Beside::Refused(Reason { code: code.to_owned(), message, value: Some(value), limit: Some(limit) }.into()))
     };
     let count = before.len() + stored.len() + 1;
     if count > MOST_PHOTOS {
@@ -270,9 +289,13 @@ fn beside_others(
     let other = nearest.into_iter().flatten().find(|near| near.id.as_str() != id.as_str() && near.similarity > threshold);
     let Some(other) = other else { return Ok(Beside::Fits(Vec::new())) };
     // Whose it is, a caller who may only enrol is not told.
-    let message = "This face is enrolled under another id already; check whose photo this is.".to_owned();
+    let message = match names_others {
+        true => format!("This face is enrolled under the id '{}' already; check whose photo this is.", other.id),
+        false => "This face is enrolled under another id already; check whose photo this is.".to_owned(),
+    };
     let reason = Reason { code: "another_person".to_owned(), message, value: Some(other.similarity), limit: Some(threshold) };
-    Ok(if review == Review::Strict { Beside::Refused(reason) } else { Beside::Fits(vec![reason]) })
+    let finding = Finding { reason, identity: names_others.then_some(other.id) };
+    Ok(if review == Review::Strict { Beside::Refused(finding) } else { Beside::Fits(vec![finding]) })
 }
 
 /// Takes the sample of one photo, or the reasons why there is none.

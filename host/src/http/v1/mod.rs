@@ -1,5 +1,6 @@
 //! The interface beside the two endpoints of the replaced service: faces without storing, people and groups.
 
+mod duplicates;
 mod faces;
 mod gallery;
 pub(super) mod groups;
@@ -29,6 +30,7 @@ pub(super) fn managing() -> OpenApiRouter<App> {
         .routes(routes!(people::list))
         .routes(routes!(people::show, people::delete))
         .routes(routes!(people::embedding))
+        .routes(routes!(duplicates::list))
         .routes(routes!(gallery::export, gallery::import))
         .routes(routes!(groups::list))
         .routes(routes!(groups::show, groups::delete))

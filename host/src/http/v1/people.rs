@@ -221,11 +221,11 @@ pub(super) async fn add_photos(
 }
 
 /// An id as a cursor: callers are not to read it.
-fn cursor(id: &PersonId) -> String {
+pub(super) fn cursor(id: &PersonId) -> String {
     id.as_str().bytes().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn of_cursor(cursor: &str) -> Result<PersonId, ApiError> {
+pub(super) fn of_cursor(cursor: &str) -> Result<PersonId, ApiError> {
     let wrong = || ApiError::bad_request("invalid_cursor", "The cursor is not one that an answer gave.");
     let (pairs, rest) = cursor.as_bytes().as_chunks::<2>();
     let byte = |pair: &[u8; 2]| std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok());
