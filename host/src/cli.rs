@@ -118,8 +118,10 @@ impl Cli {
                 let source = Source::new(*args, config)?;
                 let args = source.read()?;
                 let config = args.clone().validate()?;
-                telemetry::init(config.log_format);
-                Ok(serve::run(config, source, args)?)
+                telemetry::init(config.log_format).map_err(ServeError::Io)?;
+                let served = serve::run(config, source, args);
+                telemetry::finish();
+                Ok(served?)
             }
             Command::Models { models, command } => Ok(models::run(command, &models)?),
             Command::Runtime { runtime, command } => Ok(runtime::run(command, &runtime)?),

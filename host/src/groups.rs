@@ -443,7 +443,7 @@ mod tests {
         let begun = std::time::Instant::now();
         groups.forget(&id("alice")).unwrap();
         let taken = begun.elapsed();
-        println!("taken out of {GROUPS} groups in {taken:?}");
+        crate::printed::complain(&format!("taken out of {GROUPS} groups in {taken:?}"));
         assert!(groups.of(&id("alice")).is_empty() && groups.of(&id("bob")).len() == GROUPS);
         let again = Groups::open(gallery.path()).unwrap();
         assert!(again.of(&id("alice")).is_empty() && again.of(&id("bob")).len() == GROUPS);

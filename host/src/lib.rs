@@ -5,6 +5,9 @@
 //! threads, deadlines), a `run` of the `revision` that the `deployment` chooses (fresh instances of its `plugin`s, which call `inference`), the `people`
 //! (`gallery` on disk and `index` in memory), and back. See `docs/architecture.md`.
 
+// Their macros panic where the output is closed or full; `printed` has what to use instead.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod admin;
 pub mod allocator;
 mod audit;
@@ -35,6 +38,7 @@ mod keyed_hash;
 mod keyring;
 mod limits;
 mod listener;
+mod log_writer;
 mod models;
 mod overlap;
 mod people;
@@ -76,4 +80,5 @@ pub use review::Review;
 pub use revision::{Contract, Revision, StageError, Tuning};
 pub use run::{Run, RunError};
 pub use runtime::{RuntimeError, locate as locate_runtime};
+pub use telemetry::report_error;
 pub use world::WORLD_VERSION;

@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use rostro_host::{Cli, allocator, printed_lines};
+use rostro_host::{Cli, allocator, printed_lines, report_error};
 
 fn main() -> ExitCode {
     allocator::configure();
@@ -13,7 +13,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // It may quote names out of a component or a file.
-            eprintln!("error: {}", printed_lines(&error.to_string()));
+            report_error(&printed_lines(&error.to_string()));
             ExitCode::FAILURE
         }
     }

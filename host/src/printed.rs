@@ -5,14 +5,19 @@ use std::path::Path;
 
 use serde::{Serialize, Serializer};
 
-/// Prints a text and ends its line. A reader that has seen enough, like `head`, is no failure; a disk that is full ends the program.
+/// Prints a text and a line break to standard output. Ignores broken pipes (`| head`); exits on any other write error.
 pub(crate) fn say(text: &str) {
     if let Err(error) = writeln!(io::stdout().lock(), "{text}")
         && error.kind() != ErrorKind::BrokenPipe
     {
-        eprintln!("error: cannot write to standard output: {error}");
+        complain(&format!("error: cannot write to standard output: {error}"));
         std::process::exit(1);
     }
+}
+
+/// Prints a text and a line break to standard error. Ignores write errors, because there is no other place to report them.
+pub(crate) fn complain(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
 /// Prints a value as JSON.
@@ -20,7 +25,7 @@ pub(crate) fn say_json(value: &impl Serialize) {
     match serde_json::to_string_pretty(value) {
         Ok(text) => say(&text),
         Err(error) => {
-            eprintln!("error: cannot write the answer as JSON: {error}");
+            complain(&format!("error: cannot write the answer as JSON: {error}"));
             std::process::exit(1);
         }
     }

@@ -15,6 +15,8 @@ use indicatif::ProgressBar;
 use zip::ZipArchive;
 use zip::result::ZipError;
 
+use crate::printed::say;
+
 /// The version that is installed; its C interface is the one that the host was tested with.
 pub(crate) const VERSION: &str = "1.32.0";
 
@@ -117,7 +119,7 @@ pub(crate) fn run(command: RuntimeCommand, runtime: &Path) -> Result<(), Runtime
     let RuntimeCommand::Install { from, force } = command;
     let target = installed(runtime);
     if target.is_file() && !force {
-        println!("ONNX Runtime {VERSION} is installed at {}", target.display());
+        say(&format!("ONNX Runtime {VERSION} is installed at {}", target.display()));
         return Ok(());
     }
     let fetched;
@@ -129,7 +131,7 @@ pub(crate) fn run(command: RuntimeCommand, runtime: &Path) -> Result<(), Runtime
         }
     };
     install(&source, &target)?;
-    println!("installed ONNX Runtime {VERSION} at {}", target.display());
+    say(&format!("installed ONNX Runtime {VERSION} at {}", target.display()));
     Ok(())
 }
 

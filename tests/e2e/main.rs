@@ -27,6 +27,7 @@ mod gates;
 mod hammer;
 mod harness;
 mod identification;
+mod logging;
 mod models;
 mod monitoring;
 mod operator;

@@ -23,6 +23,7 @@ use crate::gallery::REASONS;
 use crate::http::ApiError;
 use crate::plugin::Half;
 use crate::reload::LastReload;
+use crate::telemetry::dropped_lines;
 use crate::traffic::Traffic;
 
 /// What `/metrics` is sent as.
@@ -52,6 +53,12 @@ struct AuditLines(u64);
 #[derive(Debug)]
 struct Reloads(LastReload);
 
+/// State of the log's writer.
+#[derive(Debug)]
+struct Log {
+    dropped: u64,
+}
+
 /// Answers what monitoring asks.
 pub(super) async fn scrape(State(admin): State<Admin>) -> Result<Response, ApiError> {
     let (load, traffic, reload) = (admin.executor.load(), admin.traffic.clone(), admin.reload.last());
@@ -72,6 +79,7 @@ fn text(deployment: &Deployment, load: Load, traffic: &Traffic, reload: LastRelo
     registry.register_collector(Box::new(Workers(load)));
     registry.register_collector(Box::new(Reloads(reload)));
     registry.register_collector(Box::new(AuditLines(deployment.audit().lost())));
+    registry.register_collector(Box::new(Log { dropped: dropped_lines() }));
     let mut text = String::new();
     encode(&mut text, &registry)?;
     Ok(text)
@@ -120,6 +128,14 @@ impl Collector for Reloads {
         let time = ConstGauge::new(self.0.time.as_second());
         let help = "When the last reload was, or the start, in seconds since 1970";
         time.encode(encoder.encode_descriptor("reload_timestamp_seconds", help, None, time.metric_type())?)
+    }
+}
+
+impl Collector for Log {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let dropped = ConstCounter::new(self.dropped);
+        let help = "Log lines that were lost because their reader was too slow or the write failed";
+        dropped.encode(encoder.encode_descriptor("log_lines_dropped", help, None, dropped.metric_type())?)
     }
 }
 

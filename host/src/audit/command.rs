@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use super::{Action, file, files, name, person_key};
 use crate::person::{InvalidId, PersonId};
-use crate::printed::{printed, say, say_json};
+use crate::printed::{complain, printed, say, say_json};
 
 /// Endings of names of files that are compressed in ways that are not read.
 const UNREADABLE: [&str; 4] = ["xz", "bz2", "zst", "lz4"];
@@ -154,7 +154,7 @@ fn search(args: &AuditArgs) -> Result<Found, AuditError> {
         found.missed.push(format!("{other_key} lines are of people under keys that are not in {}", key_file.display()));
     }
     if damaged > 0 {
-        eprintln!("note: {damaged} lines are cut off or damaged, and cannot be read");
+        complain(&format!("note: {damaged} lines are cut off or damaged, and cannot be read"));
     }
     Ok(found)
 }

@@ -72,7 +72,7 @@ pub(crate) async fn observe(State(traffic): State<Option<Traffic>>, mut request:
     async move {
         // Dropped before the end if the client goes away.
         let gone = scopeguard::guard((), |()| {
-            tracing::info!(ms = begun.elapsed().as_millis(), "the client is gone");
+            tracing::info!(ms = milliseconds(begun), "the client is gone");
             if let Some(traffic) = &traffic {
                 traffic.note(&route, GONE, begun.elapsed());
             }
@@ -83,7 +83,7 @@ pub(crate) async fn observe(State(traffic): State<Option<Traffic>>, mut request:
         if let Some(error) = &error {
             response = with_body(response, error, &id);
         }
-        log(response.status(), error.as_deref(), begun);
+        log(&route, response.status(), error.as_deref(), begun);
         if let Some(traffic) = &traffic {
             traffic.note(&route, response.status().as_u16(), begun.elapsed());
         }
@@ -124,10 +124,20 @@ fn with_body(response: Response, error: &ApiError, id: &RequestId) -> Response {
     Response::from_parts(head, body)
 }
 
-fn log(status: StatusCode, error: Option<&ApiError>, begun: Instant) {
-    let ms = begun.elapsed().as_millis();
+/// Milliseconds since an instant, in a type that JSON logs write as a number.
+fn milliseconds(begun: Instant) -> u64 {
+    u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Routes that orchestrators ask every few seconds.
+const PROBES: [&str; 2] = ["/healthz", "/readyz"];
+
+fn log(route: &str, status: StatusCode, error: Option<&ApiError>, begun: Instant) {
+    let ms = milliseconds(begun);
     let status = status.as_u16();
     match error {
+        // The expected answer while the service starts, and not worth a warning a second.
+        Some(error) if status == 503 && PROBES.contains(&route) => tracing::debug!(status, ms, code = error.code, "turned away"),
         None => tracing::info!(status, ms, "done"),
         Some(error) if status < 500 => tracing::info!(status, ms, code = error.code, "refused"),
         // On purpose: it says that the service has enough to do.

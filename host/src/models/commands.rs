@@ -63,8 +63,8 @@ pub(crate) fn run(command: ModelsCommand, models: &Path) -> Result<(), ModelsErr
         ModelsCommand::Install { pack, from, accept_license, force } => {
             let request = Request { pack: &pack, from: from.as_deref(), accept_license, force };
             match install(&request, models)? {
-                Installed::Already(path) => println!("{} is installed and whole", path.display()),
-                Installed::Now(path) => println!("installed {}", path.display()),
+                Installed::Already(path) => say(&format!("{} is installed and whole", path.display())),
+                Installed::Now(path) => say(&format!("installed {}", path.display())),
             }
         }
         ModelsCommand::Verify { packs } => return verify(models, packs),
@@ -113,7 +113,7 @@ fn verify(models: &Path, packs: Vec<String>) -> Result<(), ModelsError> {
     let mut damaged = 0;
     for name in packs {
         match Pack::open(models, &name) {
-            Ok(_) => println!("{name}: whole"),
+            Ok(_) => say(&format!("{name}: whole")),
             Err(error) => {
                 damaged += 1;
                 say(&format!("{name}: {error}"));

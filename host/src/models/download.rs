@@ -11,6 +11,7 @@ use ureq::http::{StatusCode, header};
 
 use super::manifest::Archive;
 use crate::digest::Sha256Digest;
+use crate::printed::complain;
 
 /// What bounds a download.
 #[derive(Clone, Copy, Debug)]
@@ -173,7 +174,7 @@ fn digest(file: &mut File) -> io::Result<Sha256Digest> {
 fn progress(total: Option<u64>, begin: u64) -> ProgressBar {
     if !io::stderr().is_terminal() {
         let size = total.map_or_else(String::new, |total| format!(" {} MB", total / 1_000_000));
-        eprintln!("downloading{size}, from byte {begin}");
+        complain(&format!("downloading{size}, from byte {begin}"));
         return ProgressBar::hidden();
     }
     let style = ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left");

@@ -168,7 +168,9 @@ fn agree(manifest: &Manifest, accepted: bool) -> Result<(), InstallError> {
     if !io::stdin().is_terminal() {
         return Err(refused());
     }
-    eprint!("{}: {}\nDo you accept these terms? [y/N] ", manifest.name, manifest.license);
+    // A prompt that cannot be shown is answered with no.
+    let prompt = format!("{}: {}\nDo you accept these terms? [y/N] ", manifest.name, manifest.license);
+    io::stderr().write_all(prompt.as_bytes()).map_err(|_| refused())?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer).map_err(|_| refused())?;
     if matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") { Ok(()) } else { Err(refused()) }

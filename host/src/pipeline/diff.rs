@@ -13,7 +13,7 @@ use super::images;
 use super::trial::{Looked, LookedFace, PhotosArgs, Trial, TrialError};
 use crate::index::cosine;
 use crate::overlap::same_faces;
-use crate::printed::{lossy, printed, say, say_json};
+use crate::printed::{complain, lossy, printed, say, say_json};
 
 /// Embeddings of one face whose cosine is at least this are the same but for rounding.
 const SAME_VECTOR: f32 = 0.999;
@@ -172,7 +172,7 @@ fn side_by_side(a: &Trial, b: &Trial, args: &DiffArgs, out: &Path, photo: &Path)
         Ok(picture) => picture,
         // The pipelines decode what this command does not; the row says what differs.
         Err(error) => {
-            eprintln!("{error}");
+            complain(&error.to_string());
             return Ok(());
         }
     };
@@ -181,7 +181,7 @@ fn side_by_side(a: &Trial, b: &Trial, args: &DiffArgs, out: &Path, photo: &Path)
         if let Ok(looked) = trial.look(&bytes)
             && let Err(error) = draw::faces(&mut drawn, photo, &looked)
         {
-            eprintln!("{}", printed(&error.to_string()));
+            complain(&printed(&error.to_string()));
         }
         drawn
     };

@@ -17,6 +17,7 @@ use crate::groups::Groups;
 use crate::index::Method;
 use crate::limits::Usage;
 use crate::people::{People, PeopleError, View};
+use crate::printed::{complain, printed};
 use crate::revision::Revision;
 use crate::run::RunError;
 use crate::service::{ServiceError, probes};
@@ -176,25 +177,25 @@ impl Trial {
         );
         let (view, report) = people.view(&revision, Instant::now() + PEOPLE)?;
         for problem in &report.problems {
-            eprintln!("{}", crate::printed::printed(&problem.to_string()));
+            complain(&printed(&problem.to_string()));
         }
         if report.need_enrolment > 0 {
-            eprintln!(
+            complain(&format!(
                 "{} people were enrolled with another recogniser and are not known here: enrol them again with it",
                 report.need_enrolment
-            );
+            ));
         }
         if report.unknown_age > 0 {
-            eprintln!(
+            complain(&format!(
                 "{} files of other recognisers may be older than their person's last enrolment and are not used: enrol these people again, \
                  or run `rostro gallery trust-contracts`",
                 report.unknown_age
-            );
+            ));
         }
         if let Some(folder) = gallery
             && view.counts() == (0, 0)
         {
-            eprintln!("nobody is enrolled in {}: is it the folder that `rostro serve --gallery` writes?", folder.display());
+            complain(&format!("no person is enrolled in {}: is it the folder that `rostro serve --gallery` writes?", folder.display()));
         }
         Ok(Self { revision, view })
     }
