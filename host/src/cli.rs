@@ -11,8 +11,10 @@ use crate::gallery_commands::{self, GalleryArgs, GalleryCommandError};
 use crate::models::{self, ModelsCommand};
 use crate::people::command::{self as people, PeopleCommand};
 use crate::pipeline::{self, PipelineCommand, PipelineError};
+use crate::printed::printed_lines;
 use crate::runtime::{self, RuntimeCommand};
 use crate::serve::{self, ServeError};
+use crate::shutdown::exit;
 use crate::telemetry;
 use crate::watch::{self, WatchArgs};
 
@@ -120,8 +122,17 @@ impl Cli {
                 let config = args.clone().validate()?;
                 telemetry::init(config.log_format).map_err(ServeError::Io)?;
                 let served = serve::run(config, source, args);
-                telemetry::finish();
-                Ok(served?)
+                let code = match served {
+                    Ok(()) => {
+                        telemetry::finish();
+                        0
+                    }
+                    Err(error) => {
+                        telemetry::report_error(&printed_lines(&error.to_string()));
+                        1
+                    }
+                };
+                exit(code)
             }
             Command::Models { models, command } => Ok(models::run(command, &models)?),
             Command::Runtime { runtime, command } => Ok(runtime::run(command, &runtime)?),

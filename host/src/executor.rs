@@ -19,6 +19,7 @@ use tokio::time::timeout_at;
 
 use self::queue::{Queue, Refused};
 use crate::cores::Cores;
+use crate::shutdown::Shutdown;
 
 pub(crate) use self::client::Client;
 pub use self::wanted::Wanted;
@@ -32,6 +33,7 @@ pub(crate) struct Executor {
     /// Of a request, in nanoseconds.
     deadline: Arc<AtomicU64>,
     cores: Cores,
+    shutdown: Shutdown,
 }
 
 /// For whom work is done, and by when.
@@ -78,11 +80,11 @@ pub(crate) enum ExecutorError {
 
 impl Executor {
     /// An executor of `workers` threads with room for `queue` waiting requests, each with `deadline` from its arrival to its end. Work
-    /// occupies one of the `cores`.
+    /// occupies one of the `cores`, and `shutdown` waits for it.
     #[must_use]
-    pub(crate) fn new(workers: NonZeroUsize, queue: usize, deadline: Duration, cores: Cores) -> Self {
+    pub(crate) fn new(workers: NonZeroUsize, queue: usize, deadline: Duration, cores: Cores, shutdown: Shutdown) -> Self {
         let deadline = Arc::new(AtomicU64::new(nanoseconds(deadline)));
-        Self { queue: Arc::new(Queue::new(workers.get(), queue)), curious: Arc::new(Semaphore::new(1)), deadline, cores }
+        Self { queue: Arc::new(Queue::new(workers.get(), queue)), curious: Arc::new(Semaphore::new(1)), deadline, cores, shutdown }
     }
 
     /// Gives requests that arrive from now on another queue and deadline. Those that wait stay.
@@ -118,8 +120,11 @@ impl Executor {
     }
 
     /// Runs `work` in the background if a worker is idle, and otherwise not at all; whether it does. It takes no worker's place: a request that
-    /// comes meanwhile does not wait for it.
-    pub(crate) fn spare(&self, work: impl FnOnce() + Send + 'static) -> bool {
+    /// comes meanwhile does not wait for it. Its scope ends at the deadline, or when the process stops.
+    pub(crate) fn spare(&self, deadline: Instant, work: impl FnOnce(Wanted) + Send + 'static) -> bool {
+        if self.shutdown.has_begun() {
+            return false;
+        }
         // Requests before others' curiosity: one of these at a time.
         let Ok(turn) = Arc::clone(&self.curious).try_acquire_owned() else { return false };
         let Load { workers, busy, .. } = self.load();
@@ -127,9 +132,10 @@ impl Executor {
             return false;
         }
         let cores = self.cores.clone();
+        let (scope, tracked) = (self.shutdown.scope(deadline), self.shutdown.track());
         tokio::task::spawn_blocking(move || {
-            let _held_until_the_end = (turn, cores.occupy());
-            work();
+            let _held_until_the_end = (turn, cores.occupy(), tracked);
+            work(scope);
         });
         true
     }
@@ -157,9 +163,10 @@ impl Executor {
         let (wanted, waiter) = Wanted::by_a_waiter(deadline);
         let span = tracing::Span::current();
         let cores = self.cores.clone();
+        let tracked = self.shutdown.track();
         let (answer, answered) = oneshot::channel();
         tokio::task::spawn_blocking(move || {
-            let _held_until_the_end = (worker, cores.occupy());
+            let _held_until_the_end = (worker, cores.occupy(), tracked);
             let (result, leftover) = {
                 // Whoever asks again as soon as the answer is there finds the place free.
                 let _held_until_the_answer = place;
@@ -189,7 +196,7 @@ mod tests {
     use super::*;
 
     fn executor(workers: usize, queue: usize, deadline: Duration) -> Executor {
-        Executor::new(NonZeroUsize::new(workers).unwrap(), queue, deadline, Cores::new(NonZeroUsize::MIN))
+        Executor::new(NonZeroUsize::new(workers).unwrap(), queue, deadline, Cores::new(NonZeroUsize::MIN), Shutdown::default())
     }
 
     fn errand(executor: &Executor) -> Errand {

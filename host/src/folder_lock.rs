@@ -5,6 +5,8 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::executor::Wanted;
+
 /// How often a lock that another process has is asked for again.
 const INTERVAL: Duration = Duration::from_millis(100);
 
@@ -24,31 +26,31 @@ pub(crate) enum FolderLockError {
 }
 
 impl FolderLock {
-    /// Locks a folder by a file in it, for which it waits up to `patience` while another process has it. `what` names the folder for the log.
+    /// Locks a folder by a file in it, for which it waits until `scope` ends while another process has it. `what` names the folder for the
+    /// log.
     ///
     /// A file system without locks is reported in the log, and the folder is used without one.
     ///
     /// # Errors
     ///
     /// If another process has the lock, or the file cannot be made.
-    pub(crate) fn take(folder: &Path, name: &str, what: &str, patience: Duration) -> Result<Self, FolderLockError> {
+    pub(crate) fn take(folder: &Path, name: &str, what: &str, scope: &Wanted) -> Result<Self, FolderLockError> {
         let path = folder.join(name);
         let mut file = open(&path).map_err(FolderLockError::Io)?;
-        let begun = Instant::now();
         let mut told = false;
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(Self { _file: Some(file) }),
-                Err(TryLockError::WouldBlock) if begun.elapsed() >= patience => return Err(FolderLockError::InUse),
+                Err(TryLockError::WouldBlock) if scope.is_over() => return Err(FolderLockError::InUse),
                 Err(TryLockError::WouldBlock) => {
                     if !std::mem::replace(&mut told, true) {
                         tracing::info!(
                             "waiting up to {} s for another process to let go of {what} {}",
-                            patience.as_secs(),
+                            scope.until().saturating_duration_since(Instant::now()).as_secs_f64().round(),
                             folder.display()
                         );
                     }
-                    std::thread::sleep(INTERVAL.min(patience));
+                    std::thread::sleep(INTERVAL);
                 }
                 // Network file systems lock only what may be written.
                 Err(TryLockError::Error(cause)) if is_read_only(&cause) => {
@@ -103,7 +105,8 @@ mod tests {
     #[test]
     fn lock_is_waited_for() {
         let folder = tempfile::tempdir().unwrap();
-        let take = |patience| FolderLock::take(folder.path(), ".lock", "the folder", Duration::from_millis(patience));
+        let wait = |milliseconds| Wanted::from(Instant::now() + Duration::from_millis(milliseconds));
+        let take = |milliseconds| FolderLock::take(folder.path(), ".lock", "the folder", &wait(milliseconds));
         let first = take(0).unwrap();
         assert!(matches!(take(0), Err(FolderLockError::InUse)));
         std::thread::scope(|scope| {
@@ -112,7 +115,7 @@ mod tests {
             drop(first);
             assert!(second.join().unwrap().is_ok());
         });
-        let missing = FolderLock::take(&folder.path().join("none"), ".lock", "the folder", Duration::ZERO);
+        let missing = FolderLock::take(&folder.path().join("none"), ".lock", "the folder", &wait(0));
         assert!(matches!(missing, Err(FolderLockError::Io(error)) if error.kind() == ErrorKind::NotFound));
     }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::Instant;
 
 use clap::{Args, Subcommand};
 
@@ -70,7 +70,7 @@ pub(crate) fn run(args: &GalleryArgs) -> Result<(), GalleryCommandError> {
 }
 
 fn trust_contracts(folder: &Path) -> Result<(), GalleryCommandError> {
-    let files = CsvGallery::lock(folder, Duration::ZERO)?.trust_contracts()?;
+    let files = CsvGallery::lock(folder, &Instant::now().into())?.trust_contracts()?;
     say(&format!("{files} files of unknown age in {} are matched from the next start on", folder.display()));
     Ok(())
 }

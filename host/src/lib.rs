@@ -55,6 +55,7 @@ mod selftest;
 mod serve;
 mod service;
 mod settings;
+mod shutdown;
 mod signals;
 mod state;
 mod telemetry;

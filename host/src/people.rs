@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::cores::Cores;
+use crate::executor::Wanted;
 use crate::gallery::{FileError, Gallery, GalleryError, Loaded, Place, Problem, Removed, Stored};
 use crate::groups::{Groups, GroupsError};
 use crate::index::{IndexError, Method};
@@ -123,8 +124,8 @@ impl People {
     ///
     /// # Errors
     ///
-    /// If the gallery cannot be read, or if the deadline passes.
-    pub(crate) fn view(&self, revision: &Arc<Revision>, deadline: Instant) -> Result<(Arc<View>, Report), PeopleError> {
+    /// If the gallery cannot be read, or if the scope ends.
+    pub(crate) fn view(&self, revision: &Arc<Revision>, scope: &Wanted) -> Result<(Arc<View>, Report), PeopleError> {
         let key = Key::of(revision);
         self.gallery.adopt_unmarked(&revision.contract().id);
         let view = {
@@ -142,7 +143,7 @@ impl People {
         let Loaded { people, mut problems, unknown_age } = self.gallery.load()?;
         self.note_stored(&people);
         for Stored { id, samples, path } in people {
-            let templates = view.templates_of(&samples, deadline);
+            let templates = view.templates_of(&samples, scope);
             let _order = self.locked();
             match templates.and_then(|templates| Ok(view.fill(&id, templates)?)) {
                 Ok(()) => {}
@@ -339,7 +340,7 @@ fn seen_by(view: &View, samples: &[Sample]) -> Seen {
     if !view.is_reliable() {
         return Seen::Wrongly;
     }
-    let attempt = || view.templates_of(samples, Instant::now() + TEMPLATE);
+    let attempt = || view.templates_of(samples, &(Instant::now() + TEMPLATE).into());
     let is_of_the_moment = |made: &Result<_, PeopleError>| matches!(made, Err(PeopleError::Run(error)) if error.is_of_the_moment());
     let mut made = attempt();
     for _ in 1..ATTEMPTS {

@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
@@ -78,8 +77,8 @@ impl Templates {
     /// # Errors
     ///
     /// If the policy fails or answers wrongly.
-    pub(crate) fn of(&self, embeddings: &[Vec<f32>], deadline: Instant) -> Result<Vec<Vec<f32>>, RunError> {
-        Run::template_alone(&self.policy, &self.settings, embeddings, self.dimension, deadline)
+    pub(crate) fn of(&self, embeddings: &[Vec<f32>], scope: &Wanted) -> Result<Vec<Vec<f32>>, RunError> {
+        Run::template_alone(&self.policy, &self.settings, embeddings, self.dimension, scope)
     }
 }
 
@@ -129,7 +128,7 @@ pub enum StageError {
 
 impl Revision {
     /// Makes a pipeline ready: `vision` sees, `policy` decides (or `vision` does, where there is none), on the models of `pack`. Each call of
-    /// a component may take as long as `patience`; loading the models is not counted.
+    /// a component gets a scope of its own from `scope`; loading the models is not counted.
     ///
     /// # Errors
     ///
@@ -141,11 +140,10 @@ impl Revision {
         policy: Option<Plugin>,
         own_limits: &BTreeMap<String, String>,
         tuning: &Tuning,
-        patience: Duration,
+        scope: impl Fn() -> Wanted,
     ) -> Result<Arc<Self>, StageError> {
         let limits = Arc::new(vision.limits().at_most(own_limits)?);
         let (vision, policy) = (vision.within(Arc::clone(&limits)), policy.map(|policy| policy.within(limits)));
-        let deadline = || Instant::now() + patience;
         vision.require(Half::Vision).map_err(StageError::Pipeline)?;
         match &policy {
             Some(policy) => policy.require(Half::Policy).map_err(StageError::Policy)?,
@@ -157,10 +155,10 @@ impl Revision {
             models: HashMap::new(),
             own: own_settings(pack, tuning),
         };
-        let description = checked::description(Run::describe(&vision, &settings, deadline())?)?;
+        let description = checked::description(Run::describe(&vision, &settings, &scope())?)?;
         let identity = description.identity;
         let policy_identity = match &policy {
-            Some(policy) => checked::identity(Run::describe_policy(policy, &settings, deadline())?)?,
+            Some(policy) => checked::identity(Run::describe_policy(policy, &settings, &scope())?)?,
             None => identity.clone(),
         };
         let policy_settings = Arc::new(settings.clone());
@@ -181,13 +179,13 @@ impl Revision {
         let digest = Self::digest_of(vision.digest(), policy.as_ref().map(Plugin::digest), pack, own_limits);
         let (models, settings) = (Models::new(models), Arc::new(settings));
         let revision = Self { identity, policy_identity, vision, policy, models, settings, policy_settings, contract, digest };
-        Arc::new(revision).tried(deadline())
+        Arc::new(revision).tried(scope())
     }
 
     /// Runs vision once on the smallest picture, so that settings that it does not understand and models of another kind are found
     /// before anybody is served.
-    fn tried(self: Arc<Self>, deadline: Instant) -> Result<Arc<Self>, StageError> {
-        self.begin(deadline).unhurried().analyze(SMALLEST_PICTURE, Purpose::Detect).map_err(StageError::Trial)?;
+    fn tried(self: Arc<Self>, scope: Wanted) -> Result<Arc<Self>, StageError> {
+        self.begin(scope).unhurried().analyze(SMALLEST_PICTURE, Purpose::Detect).map_err(StageError::Trial)?;
         Ok(self)
     }
 

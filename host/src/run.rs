@@ -103,15 +103,15 @@ impl Run {
     }
 
     /// Asks a component that serves vision what it is, before it has any models.
-    pub(crate) fn describe(plugin: &Plugin, settings: &Settings, deadline: Instant) -> Result<Description, RunError> {
-        let mut guest = alone(plugin, Half::Vision, &Arc::new(settings.clone()), deadline)?;
+    pub(crate) fn describe(plugin: &Plugin, settings: &Settings, scope: &Wanted) -> Result<Description, RunError> {
+        let mut guest = alone(plugin, Half::Vision, &Arc::new(settings.clone()), scope)?;
         let vision = vision_of(plugin, &mut guest)?;
         call(plugin, Half::Vision, &mut guest, |guest| vision.rostro_pipeline_vision().call_describe(&mut guest.store))
     }
 
     /// Asks a component that serves policy what it is.
-    pub(crate) fn describe_policy(plugin: &Plugin, settings: &Settings, deadline: Instant) -> Result<Identity, RunError> {
-        let mut guest = alone(plugin, Half::Policy, &Arc::new(settings.clone()), deadline)?;
+    pub(crate) fn describe_policy(plugin: &Plugin, settings: &Settings, scope: &Wanted) -> Result<Identity, RunError> {
+        let mut guest = alone(plugin, Half::Policy, &Arc::new(settings.clone()), scope)?;
         let policy = policy_of(plugin, &mut guest)?;
         call(plugin, Half::Policy, &mut guest, |guest| policy.rostro_pipeline_policy().call_describe(&mut guest.store))
     }
@@ -122,9 +122,9 @@ impl Run {
         settings: &Arc<Settings>,
         samples: &[Vec<f32>],
         dimension: usize,
-        deadline: Instant,
+        scope: &Wanted,
     ) -> Result<Vec<Vec<f32>>, RunError> {
-        let mut guest = alone(plugin, Half::Policy, settings, deadline)?;
+        let mut guest = alone(plugin, Half::Policy, settings, scope)?;
         let policy = policy_of(plugin, &mut guest)?;
         let make = |guest: &mut Guest| policy.rostro_pipeline_policy().call_template(&mut guest.store, samples);
         templates_of(plugin, call(plugin, Half::Policy, &mut guest, make)?, dimension)
@@ -239,8 +239,8 @@ impl std::fmt::Debug for Run {
 }
 
 /// A guest without models that is not held to a time of its own.
-fn alone(plugin: &Plugin, half: Half, settings: &Arc<Settings>, deadline: Instant) -> Result<Guest, RunError> {
-    start(&plugin.unhurried(), half, settings, Review::default(), &Models::default(), &deadline.into())
+fn alone(plugin: &Plugin, half: Half, settings: &Arc<Settings>, scope: &Wanted) -> Result<Guest, RunError> {
+    start(&plugin.unhurried(), half, settings, Review::default(), &Models::default(), scope)
 }
 
 fn start(

@@ -17,6 +17,7 @@ use crate::index::cosine;
 use crate::limits::Usage;
 use crate::revision::Revision;
 use crate::run::{Run, RunError};
+use crate::shutdown::Shutdown;
 
 /// Pictures of drawn faces, which are part of the program: one face, several, none.
 pub(crate) const DRAWN: [(&str, &[u8]); 3] = [
@@ -147,17 +148,17 @@ impl SelfTest {
         Self { deadline: PATIENCE, ..Self::default() }
     }
 
-    /// Puts a revision through its paces; the most that its guests used.
+    /// Puts a revision through its paces, unless the process stops meanwhile; the most that its guests used.
     ///
     /// # Errors
     ///
     /// [`SelfTestError`] says at what it failed.
-    pub(crate) fn run(&self, revision: &Arc<Revision>) -> Result<Usage, SelfTestError> {
+    pub(crate) fn run(&self, revision: &Arc<Revision>, shutdown: &Shutdown) -> Result<Usage, SelfTestError> {
         let mut used = Usage::default();
         let mut largest: BTreeMap<&str, Vec<f32>> = BTreeMap::new();
         let own = self.own.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()));
         for (name, bytes) in DRAWN.into_iter().chain(own) {
-            let (analysis, more) = self.picture(revision, name, bytes)?;
+            let (analysis, more) = self.picture(revision, shutdown, name, bytes)?;
             used = used.most(more);
             if let Some(wanted) = self.expectations.faces.get(name)
                 && analysis.faces.len() != *wanted
@@ -185,10 +186,10 @@ impl SelfTest {
     }
 
     /// One picture through every export; what recognition saw in it, and the most that guests used.
-    fn picture(&self, revision: &Arc<Revision>, name: &str, bytes: &[u8]) -> Result<(Analysis, Usage), SelfTestError> {
+    fn picture(&self, revision: &Arc<Revision>, shutdown: &Shutdown, name: &str, bytes: &[u8]) -> Result<(Analysis, Usage), SelfTestError> {
         let failed = |call| move |cause| SelfTestError::Run { call, picture: name.to_owned(), cause };
         let look = |purpose| -> Result<(Run, Analysis), SelfTestError> {
-            let mut run = revision.begin(Instant::now() + self.deadline).unhurried();
+            let mut run = revision.begin(shutdown.scope(Instant::now() + self.deadline)).unhurried();
             let analysis = run.analyze(bytes, purpose).map_err(failed("vision.analyze"))?;
             Ok((run, analysis))
         };

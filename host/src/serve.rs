@@ -29,11 +29,12 @@ use crate::reload::{Reload, ReloadStatus};
 use crate::runtime::{self, RuntimeError};
 use crate::selftest::{SelfTest, SelfTestFolderError};
 use crate::service::Service;
+use crate::shutdown::Shutdown;
 use crate::signals::{Signals, Told};
 use crate::tls::{Tls, TlsError};
 use crate::traffic::Traffic;
 
-/// How long requests that were accepted may go on after the service was told to stop.
+/// Time for accepted requests, and for background work that cannot be cancelled, once the service was told to stop.
 const GRACE: Duration = Duration::from_secs(30);
 
 /// How long callers may take for the head of a request, or leave a connection idle, at most.
@@ -44,9 +45,6 @@ const LOOK: Duration = Duration::from_secs(2);
 
 /// The most problems of the gallery that the log names one by one.
 const PROBLEMS: usize = 20;
-
-/// How long work whose request was given up may go on after that.
-const LAST_WORK: Duration = Duration::from_secs(2);
 
 /// Why the service cannot start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -114,7 +112,8 @@ pub enum ServeError {
     Io(#[from] io::Error),
 }
 
-/// Serves until the process is told to stop. The configuration is what the arguments from this source mean.
+/// Serves until the process is told to stop. The configuration is what the arguments from this source mean. Threads may still be inside ONNX
+/// Runtime or Wasmtime when this returns, so that the process must end by [`crate::shutdown::exit`].
 ///
 /// # Errors
 ///
@@ -126,10 +125,11 @@ pub(crate) fn run(config: Config, source: Source, args: ServeArgs) -> Result<(),
         .thread_name("rostro-http")
         .build()?;
     raise_descriptors();
+    let shutdown = Shutdown::default();
     let served = runtime.block_on(async {
         // From here on a hang-up is no end, and an end is an orderly one.
         let hangups = Signals::new(Told::HangUp);
-        let ends = [Told::Interrupt, Told::Terminate].map(Signals::new);
+        tokio::spawn(stop_when_told([Told::Interrupt, Told::Terminate].map(Signals::new), shutdown.clone()));
         // The cheapest things that can be wrong come first: a taken port is told at once.
         let listener = bind(config.listen, "--listen").await?;
         let address = listener.local_addr()?;
@@ -145,22 +145,29 @@ pub(crate) fn run(config: Config, source: Source, args: ServeArgs) -> Result<(),
         let proxies = TrustedProxies::new(config.trusted_proxies.clone());
         let gate = Gate::new();
         // From here on whoever asks is told that the service is starting, or waits.
-        let front = gate.router(config.deadline);
+        let front = gate.router(config.deadline, shutdown.clone());
         let admin_gate = Gate::new();
         if let Some(listener) = admin_listener {
             tracing::info!("admin interface on http://{}", listener.local_addr()?);
-            let front = admin_gate.router(config.deadline);
-            tokio::spawn(listener::serve(listener, front, None, proxies.clone(), patience(&config), std::future::pending()));
+            let front = admin_gate.router(config.deadline, shutdown.clone());
+            tokio::spawn(serve_until_stopped(listener, front, None, proxies.clone(), patience(&config), shutdown.clone()));
         }
-        let mut serving = tokio::spawn(serve_until_told(listener, front, tls.clone(), proxies, patience(&config), ends));
+        let mut serving = tokio::spawn(serve_until_stopped(listener, front, tls.clone(), proxies, patience(&config), shutdown.clone()));
         let assembling = tokio::task::spawn_blocking({
-            let config = Arc::clone(&config);
-            move || assemble(&config)
+            let (config, shutdown, tracked) = (Arc::clone(&config), shutdown.clone(), shutdown.track());
+            move || {
+                let assembled = assemble(&config, &shutdown);
+                drop(tracked);
+                assembled
+            }
         });
         let (service, deployment, executor) = tokio::select! {
             assembled = assembling => assembled.map_err(io::Error::other)??,
             // Told to stop before it could begin.
-            _ = &mut serving => return Ok(()),
+            _ = &mut serving => {
+                shutdown.wait(GRACE).await;
+                return Ok(());
+            }
         };
         let traffic = Traffic::default();
         tokio::spawn(watch_gallery(Arc::downgrade(service.people())));
@@ -175,10 +182,13 @@ pub(crate) fn run(config: Config, source: Source, args: ServeArgs) -> Result<(),
         gate.open(app);
         tracing::info!("serving on {}://{address}", if is_secret { "https" } else { "http" });
         serving.await.map_err(io::Error::other)?;
+        if !shutdown.wait(GRACE).await {
+            tracing::warn!("some requests or background work did not end in time");
+        }
         Ok(())
     });
-    // Work that nobody waits for any more, such as a run of a model, does not hold up the end.
-    runtime.shutdown_timeout(LAST_WORK);
+    // Its threads are not waited for any longer.
+    runtime.shutdown_background();
     if served.is_ok() {
         tracing::info!("stopped");
     }
@@ -194,12 +204,12 @@ async fn bind(address: SocketAddr, flag: &'static str) -> Result<TcpListener, Se
 }
 
 /// Everything behind the interfaces, from the configuration.
-fn assemble(config: &Config) -> Result<(Service, Arc<Deployment>, Executor), ServeError> {
+fn assemble(config: &Config, shutdown: &Shutdown) -> Result<(Service, Arc<Deployment>, Executor), ServeError> {
     // One wait for both: whoever has the one has the other, too.
-    let until = Instant::now() + config.wait_for_lock;
-    let gallery = CsvGallery::lock(&config.gallery, config.wait_for_lock)?;
+    let lock_scope = shutdown.scope(Instant::now() + config.wait_for_lock);
+    let gallery = CsvGallery::lock(&config.gallery, &lock_scope)?;
     tell_set_aside(&gallery, config);
-    let store = Store::open(&config.state, until.saturating_duration_since(Instant::now()))?;
+    let store = Store::open(&config.state, &lock_scope, shutdown.clone())?;
     let library = runtime::locate(config.onnxruntime.as_deref(), &config.runtime)?;
     let cores = Cores::new(cores());
     let onnx = OnnxRuntime::load(&library, cores.clone())?;
@@ -214,6 +224,7 @@ fn assemble(config: &Config) -> Result<(Service, Arc<Deployment>, Executor), Ser
         tuning: config.tuning.clone(),
         people: Arc::clone(&people),
         self_test: SelfTest::new(config.self_test.as_deref(), config.deadline)?,
+        shutdown: shutdown.clone(),
     };
     let read = |path: &PathBuf, flag: &'static str| {
         read_at_most(path, MAX_COMPONENT_BYTES).map_err(|cause| ServeError::Unreadable { path: path.clone(), flag, cause })
@@ -246,7 +257,7 @@ fn assemble(config: &Config) -> Result<(Service, Arc<Deployment>, Executor), Ser
     if let Some(folder) = &config.pipelines {
         deployment.watch(folder, config.pipelines_action)?;
     }
-    let executor = Executor::new(config.workers, config.queue, config.deadline, cores);
+    let executor = Executor::new(config.workers, config.queue, config.deadline, cores, shutdown.clone());
     Ok((Service::new(Arc::clone(&deployment), people, executor.clone(), config.review), deployment, executor))
 }
 
@@ -341,26 +352,38 @@ fn raise_descriptors() {
 #[cfg(not(unix))]
 fn raise_descriptors() {}
 
-/// Serves until a signal, then lets accepted requests finish within [`GRACE`].
-async fn serve_until_told(
+/// Serves until the shutdown begins, then lets accepted requests finish within [`GRACE`].
+async fn serve_until_stopped(
     listener: TcpListener,
     app: axum::Router,
     tls: Option<Tls>,
     proxies: TrustedProxies,
     patience: Patience,
-    mut ends: [Signals; 2],
+    shutdown: Shutdown,
 ) {
-    let stop = async {
-        let [interrupt, terminate] = &mut ends;
+    let tracked = shutdown.track();
+    tokio::select! {
+        _ = listener::serve(listener, app, tls, proxies, patience, shutdown.begun()) => {}
+        () = shutdown.hurried() => {}
+    }
+    drop(tracked);
+}
+
+/// Begins the shutdown at the first signal, and ends it at the second.
+async fn stop_when_told(mut ends: [Signals; 2], shutdown: Shutdown) {
+    let [interrupt, terminate] = &mut ends;
+    let mut next = async || {
         tokio::select! {
             () = interrupt.next() => {}
             () = terminate.next() => {}
         }
-        tracing::info!("stopping: no new requests; those accepted have {} s", GRACE.as_secs());
     };
-    if !listener::serve(listener, app, tls, proxies, patience, stop).await {
-        tracing::warn!("some requests were not done in time");
-    }
+    next().await;
+    tracing::info!("stopping: no new requests; those accepted have {} s. A second signal ends the process at once", GRACE.as_secs());
+    shutdown.begin();
+    next().await;
+    tracing::warn!("stopping at once");
+    shutdown.hurry();
 }
 
 /// Removes lines of the audit log that are too old, once a day.

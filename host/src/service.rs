@@ -207,18 +207,18 @@ impl Service {
             let (candidate, agreement) = (shadow.live, shadow.agreement);
             let counted = Arc::clone(&agreement);
             let (service, client) = (Arc::clone(self), errand.client.clone());
-            let compare = move || {
-                let mut run = candidate.revision.begin(deadline);
+            let compare = move |scope| {
+                let mut run = candidate.revision.begin(scope);
                 match service.watched(&candidate, &client, deadline, |_| {
                     recognize_now(&candidate, &mut run, &frame.bytes, group.as_deref(), Instant::now())
                 }) {
                     Ok(answer) => agreement.compare(&active, &answer.faces.iter().map(RecognizedFace::seen).collect::<Vec<_>>()),
                     // Requests before others' curiosity, as for workers.
-                    Err(ServiceError::Run(RunError::Crowded(_))) => agreement.note_skipped(),
+                    Err(ServiceError::Run(RunError::Crowded(_) | RunError::Cancelled)) => agreement.note_skipped(),
                     Err(_) => agreement.note_failed(),
                 }
             };
-            if !self.executor.spare(compare) {
+            if !self.executor.spare(deadline, compare) {
                 counted.note_skipped();
             }
         }

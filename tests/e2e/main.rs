@@ -44,6 +44,7 @@ mod replacement;
 mod revisions;
 mod staging;
 mod start;
+mod stopping;
 mod upgrades;
 mod uploads;
 mod watch;

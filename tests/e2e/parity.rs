@@ -19,7 +19,7 @@ fn revision() -> Arc<Revision> {
     let plugin = Plugin::load(&engine, &std::fs::read(component("insightface")).unwrap()).unwrap();
     let own = [("letterbox".to_owned(), "square".to_owned())].into();
     let tuning = Tuning { detection: Some(0.5), similarity: None, max_pixels: 40_000_000, own };
-    Revision::stage(&onnx, &pack, plugin, None, &BTreeMap::new(), &tuning, Duration::from_secs(60)).unwrap()
+    Revision::stage(&onnx, &pack, plugin, None, &BTreeMap::new(), &tuning, || (Instant::now() + Duration::from_secs(60)).into()).unwrap()
 }
 
 fn analyze(revision: &Arc<Revision>, image: &str) -> Analysis {

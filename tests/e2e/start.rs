@@ -190,5 +190,5 @@ fn a_service_that_is_told_to_stop_before_it_is_ready_stops() {
     let told = Instant::now();
     assert!(Command::new("kill").args(["-TERM", &server.id().to_string()]).status().unwrap().success());
     assert_eq!(server.wait().unwrap().code(), Some(0));
-    assert!(told.elapsed() < Duration::from_secs(8), "{:?}", told.elapsed());
+    assert!(told.elapsed() < Duration::from_secs(25), "{:?}", told.elapsed());
 }

@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::audit::Action;
-use crate::deployment::{Actor, ChangeError, Deployment, Given, Outcome, RevisionStatus, Statuses};
+use crate::deployment::{Actor, ChangeError, Deployment, Given, Outcome, RevisionStatus, StateError, Statuses};
 use crate::digest::Sha256Digest;
 use crate::executor::Executor;
 use crate::http::{ApiError, Asked, NoParameters, is_full, method_not_allowed, observe, panicked};
@@ -321,6 +321,7 @@ fn refusal(error: ChangeError) -> ApiError {
         ChangeError::Plugin(PluginError::TooLarge { .. }) => (StatusCode::PAYLOAD_TOO_LARGE, "component_too_large"),
         ChangeError::NoPolicy | ChangeError::Plugin(_) => (StatusCode::BAD_REQUEST, "invalid_component"),
         ChangeError::Pack(_) => (StatusCode::BAD_REQUEST, "pack_unusable"),
+        ChangeError::State(StateError::Stopping) => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
         ChangeError::State(cause) if is_full(cause) => (StatusCode::INSUFFICIENT_STORAGE, "storage_full"),
         ChangeError::State(_) => return ApiError::internal("state_unwritable", message.clone(), message),
     };

@@ -258,6 +258,10 @@ impl Deployment {
     /// Counts how a client's request went on a revision, and takes the revision out if too many failed, in a row or of the last minute's: the
     /// previous one serves then. An active one that nothing could take the place of stays.
     pub(crate) fn note_outcome(&self, live: &Live, client: &Client, outcome: &Verdict) {
+        if self.workshop.shutdown.has_begun() {
+            // How cancelled work ends says nothing about the revision.
+            return;
+        }
         let in_a_row = live.health.note(outcome, client_number(client));
         let cause = match outcome {
             Verdict::AtFault(cause) => cause,

@@ -48,7 +48,7 @@ impl Deployment {
         known.taken.extend(components(folder).unwrap_or_default().into_iter().filter(|(path, _)| self.knows(path)));
         let (deployment, folder) = (Arc::downgrade(self), folder.to_owned());
         std::thread::Builder::new().name("watched-folder".to_owned()).spawn(move || {
-            while let Some(deployment) = Weak::upgrade(&deployment) {
+            while let Some(deployment) = Weak::upgrade(&deployment).filter(|deployment| !deployment.workshop.shutdown.has_begun()) {
                 deployment.look_into(&folder, action, &mut known);
                 drop(deployment);
                 std::thread::sleep(LOOK);

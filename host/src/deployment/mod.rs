@@ -333,6 +333,8 @@ fn remembered(workshop: &Workshop, store: &Store, audit: &Audit, record: &mut Re
         let Some(entry) = record.entry(id) else { continue };
         match workshop.make(store, id, &entry.ingredients) {
             Ok(made) => return Some(made),
+            // The record stays as it is for the next start.
+            Err(MakeError::Stopping) => return None,
             Err(error) => {
                 tracing::error!(revision = id.short(), "cannot be restored: {error}");
                 audit.note(&Actor::part("start"), Action::Restore, Some(id), Ending::Failed, &shortened(&error.to_string()));

@@ -124,6 +124,10 @@ impl Deployment {
         let begun = std::time::Instant::now();
         // A bug in staging must not end the thread that does it.
         let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.workshop.make(&self.store, id, &ingredients)));
+        if self.workshop.shutdown.has_begun() {
+            // The record keeps it as staging, and the next start stages it again.
+            return;
+        }
         let made = match made {
             Ok(Ok((live, report))) => Ok((live, report)),
             Ok(Err(error)) => Err(shortened(&error.to_string())),
@@ -147,6 +151,7 @@ impl Deployment {
         let outcome = if made.is_ok() { Ending::Staged } else { Ending::Failed };
         match self.take_in(id, made) {
             Ok(()) => self.audit.note(&Actor::part("staging"), Action::Stage, Some(id), outcome, &detail),
+            Err(StateError::Stopping) => {}
             Err(error) => {
                 let reason = shortened(&format!("it was {}, and that cannot be written: {error}", outcome.name()));
                 self.audit.note(&Actor::part("staging"), Action::Stage, Some(id), Ending::Failed, &reason);

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
@@ -12,7 +11,9 @@ use tempfile::NamedTempFile;
 use super::configured::ConfiguredTexts;
 use crate::digest::Sha256Digest;
 use crate::durable::sync_folder;
+use crate::executor::Wanted;
 use crate::folder_lock::{FolderLock, FolderLockError};
+use crate::shutdown::Shutdown;
 
 /// How the files of unfinished writes begin.
 const UNFINISHED: &str = ".unfinished-";
@@ -192,6 +193,9 @@ pub enum StateError {
         #[source]
         cause: io::Error,
     },
+    /// The process is stopping.
+    #[error("the service is stopping, and nothing was changed; ask again once it runs")]
+    Stopping,
     /// Another process has it.
     #[error(
         "the state folder {folder} is used by another running service; give each its own with --state, or wait for the other to stop with \
@@ -219,22 +223,24 @@ pub enum StateError {
 #[derive(Debug)]
 pub(crate) struct Store {
     folder: PathBuf,
+    shutdown: Shutdown,
     /// Held as long as the folder is used.
     _lock: FolderLock,
 }
 
 impl Store {
-    /// Opens the folder, making it if it is not there, for this process alone. While another process has it, waits for it up to `patience`.
+    /// Opens the folder, making it if it is not there, for this process alone. While another process has it, waits for it until `scope`
+    /// ends. Once `shutdown` has begun the record stays as it is.
     ///
     /// # Errors
     ///
     /// If it cannot be made or is used by another process.
-    pub(crate) fn open(folder: &Path, patience: Duration) -> Result<Self, StateError> {
+    pub(crate) fn open(folder: &Path, scope: &Wanted, shutdown: Shutdown) -> Result<Self, StateError> {
         let failed = |action| move |cause| StateError::Folder { action, folder: folder.to_owned(), cause };
         make_private(folder).map_err(failed("make"))?;
         let folder = fs::canonicalize(folder).map_err(failed("find"))?;
         make_private(&folder.join("components")).map_err(failed("make folders in"))?;
-        let lock = match FolderLock::take(&folder, "lock", "the state folder", patience) {
+        let lock = match FolderLock::take(&folder, "lock", "the state folder", scope) {
             Ok(lock) => lock,
             Err(FolderLockError::InUse) => return Err(StateError::InUse { folder }),
             Err(FolderLockError::Io(cause)) => return Err(failed("write into")(cause)),
@@ -245,7 +251,7 @@ impl Store {
                 let _ = fs::remove_file(entry.path());
             }
         }
-        Ok(Self { folder, _lock: lock })
+        Ok(Self { folder, shutdown, _lock: lock })
     }
 
     /// Where Wasmtime keeps what it compiled: in `folder`, or in this one.
@@ -292,8 +298,11 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// If it cannot be written; the old one is there then.
+    /// If it cannot be written, or the process is stopping; the old one is there then.
     pub(crate) fn write(&self, record: &Record) -> Result<(), StateError> {
+        if self.shutdown.has_begun() {
+            return Err(StateError::Stopping);
+        }
         let text = serde_json::to_vec_pretty(record).unwrap_or_default();
         self.place(&self.record_file(), &text).map_err(|cause| StateError::Folder {
             action: "write into",
@@ -376,7 +385,13 @@ fn make_private(folder: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
+
+    fn open(folder: &Path) -> Result<Store, StateError> {
+        Store::open(folder, &Instant::now().into(), Shutdown::default())
+    }
 
     fn record() -> Record {
         let id = Sha256Digest::of(b"revision");
@@ -396,7 +411,7 @@ mod tests {
     #[test]
     fn a_record_is_read_as_it_was_written() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path(), Duration::ZERO).unwrap();
+        let store = open(folder.path()).unwrap();
         assert_eq!(store.read().unwrap(), Record { form: FORM, ..Record::default() });
         store.write(&record()).unwrap();
         assert_eq!(store.read().unwrap(), record());
@@ -405,16 +420,16 @@ mod tests {
     #[test]
     fn a_folder_is_used_by_one_service_at_a_time() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path(), Duration::ZERO).unwrap();
-        assert!(matches!(Store::open(folder.path(), Duration::ZERO), Err(StateError::InUse { .. })));
+        let store = open(folder.path()).unwrap();
+        assert!(matches!(open(folder.path()), Err(StateError::InUse { .. })));
         drop(store);
-        Store::open(folder.path(), Duration::ZERO).unwrap();
+        open(folder.path()).unwrap();
     }
 
     #[test]
     fn a_record_that_is_none_is_refused_with_the_way_out() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path(), Duration::ZERO).unwrap();
+        let store = open(folder.path()).unwrap();
         for text in ["", "{}", "{\"form\": 2, \"revisions\": []}"] {
             fs::write(store.record_file(), text).unwrap();
             let error = store.read().unwrap_err().to_string();
@@ -425,7 +440,7 @@ mod tests {
     #[test]
     fn components_are_kept_as_long_as_a_revision_needs_them() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path(), Duration::ZERO).unwrap();
+        let store = open(folder.path()).unwrap();
         let (kept, other) = (store.keep(b"vision").unwrap(), store.keep(b"other").unwrap());
         fs::write(store.component_file(kept), b"damaged").unwrap();
         assert_eq!(store.component(kept).unwrap_err().to_string(), "its bytes were changed");

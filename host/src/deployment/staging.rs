@@ -31,6 +31,7 @@ pub(super) fn start(deployment: &Arc<Deployment>, jobs: Receiver<Sha256Digest>) 
     std::thread::Builder::new().name("staging-queue".to_owned()).spawn(move || {
         for id in jobs {
             let Some(deployment) = Weak::upgrade(&deployment) else { return };
+            let _tracked = deployment.workshop.shutdown.track();
             alone.install(|| deployment.stage_now(id));
         }
     })?;

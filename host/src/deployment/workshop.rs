@@ -15,6 +15,7 @@ use crate::people::{People, PeopleError, Report};
 use crate::plugin::{Plugin, PluginError};
 use crate::revision::{Revision, StageError, Tuning};
 use crate::selftest::{SelfTest, SelfTestError};
+use crate::shutdown::Shutdown;
 
 /// How long a revision may take to make everybody's templates.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -29,6 +30,7 @@ pub(crate) struct Workshop {
     pub tuning: Tuning,
     pub people: Arc<People>,
     pub self_test: SelfTest,
+    pub shutdown: Shutdown,
 }
 
 /// Why a revision cannot serve.
@@ -57,6 +59,9 @@ pub enum MakeError {
     /// It does not do what it must.
     #[error("the self-test failed: {0}")]
     SelfTest(#[from] SelfTestError),
+    /// The process is stopping, which says nothing about the revision.
+    #[error("the service is stopping")]
+    Stopping,
     /// The people cannot be prepared for it.
     #[error("cannot prepare the people of the gallery: {0}")]
     People(#[from] PeopleError),
@@ -79,12 +84,20 @@ impl Workshop {
         Ok(Plugin::load(&self.engine, &bytes)?)
     }
 
-    /// Makes the revision `id`: compiled, with its models, tried, and with the people as it sees them.
+    /// Makes the revision `id`: compiled, with its models, tried, and with the people as it sees them. A shutdown ends it as soon as the step that
+    /// is under way ends, or at once where guests run.
     ///
     /// # Errors
     ///
     /// [`MakeError`] says what is wrong with it; nothing is left behind.
     pub(crate) fn make(&self, store: &Store, id: Sha256Digest, ingredients: &Ingredients) -> Result<(Arc<Live>, Report), MakeError> {
+        let made = self.try_make(store, id, ingredients);
+        // Whatever failed did so because it was cancelled, or could have been.
+        made.map_err(|error| if self.shutdown.has_begun() { MakeError::Stopping } else { error })
+    }
+
+    fn try_make(&self, store: &Store, id: Sha256Digest, ingredients: &Ingredients) -> Result<(Arc<Live>, Report), MakeError> {
+        self.enter("compile", id)?;
         let pack = Pack::open(&self.models, &ingredients.pack)?;
         if Revision::digest_of(ingredients.vision, ingredients.policy, &pack, &ingredients.limits) != id {
             return Err(MakeError::OtherModels(ingredients.pack.clone()));
@@ -93,9 +106,19 @@ impl Workshop {
         let policy = ingredients.policy.map(|digest| self.plugin(store, digest)).transpose()?;
         // One that spins when it is asked what it is keeps others waiting to be staged no longer than one that does so in its self-test.
         let patience = self.self_test.deadline;
-        let revision = Revision::stage(&self.onnx, &pack, vision, policy, &ingredients.limits, &self.tuning, patience)?;
-        self.self_test.run(&revision)?;
-        let (view, report) = self.people.view(&revision, Instant::now() + PATIENCE)?;
+        self.enter("load models", id)?;
+        let scope = || self.shutdown.scope(Instant::now() + patience);
+        let revision = Revision::stage(&self.onnx, &pack, vision, policy, &ingredients.limits, &self.tuning, scope)?;
+        self.enter("self-test", id)?;
+        self.self_test.run(&revision, &self.shutdown)?;
+        self.enter("make templates", id)?;
+        let (view, report) = self.people.view(&revision, &self.shutdown.scope(Instant::now() + PATIENCE))?;
         Ok((Live::new(revision, view), report))
+    }
+
+    /// Begins a step, unless the process is stopping.
+    fn enter(&self, step: &'static str, id: Sha256Digest) -> Result<(), MakeError> {
+        tracing::debug!(revision = id.short(), step, "staging");
+        if self.shutdown.has_begun() { Err(MakeError::Stopping) } else { Ok(()) }
     }
 }

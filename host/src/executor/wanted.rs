@@ -19,6 +19,11 @@ impl Wanted {
         (wanted, waiter)
     }
 
+    /// Wanted until a time, unless the token is cancelled before.
+    pub(crate) fn cancelled_by(cancelled: CancellationToken, until: Instant) -> Self {
+        Self { until, cancelled }
+    }
+
     /// The same, at most until `end`.
     pub(crate) fn at_most_until(&self, end: Instant) -> Self {
         Self { until: self.until.min(end), cancelled: self.cancelled.clone() }

@@ -1,7 +1,7 @@
 //! `rostro gallery check`: the files that an operator may have to mend.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
@@ -28,7 +28,7 @@ pub(crate) struct CheckArgs {
 pub(crate) fn run(args: &CheckArgs, folder: &Path) -> Result<(), GalleryCommandError> {
     match args.restore {
         false => check(&CsvGallery::beside(folder), folder),
-        true => restored(&CsvGallery::lock(folder, Duration::from_secs(args.wait_for_lock))?, folder),
+        true => restored(&CsvGallery::lock(folder, &(Instant::now() + Duration::from_secs(args.wait_for_lock)).into())?, folder),
     }
 }
 
@@ -116,9 +116,9 @@ mod tests {
             fs::write(aside.join(name), text).unwrap();
         }
         fs::write(folder.path().join("there.csv"), of(second)).unwrap();
-        let gallery = CsvGallery::lock(folder.path(), Duration::ZERO).unwrap();
+        let gallery = CsvGallery::lock(folder.path(), &Instant::now().into()).unwrap();
         check(&gallery, folder.path()).unwrap();
-        assert!(matches!(CsvGallery::lock(folder.path(), Duration::ZERO), Err(GalleryError::InUse { .. })));
+        assert!(matches!(CsvGallery::lock(folder.path(), &Instant::now().into()), Err(GalleryError::InUse { .. })));
         restored(&gallery, folder.path()).unwrap();
         let mut left: Vec<_> = fs::read_dir(&aside).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
         left.sort();

@@ -11,7 +11,6 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
 
 use tempfile::NamedTempFile;
 
@@ -19,6 +18,7 @@ use super::csv_file::{self, FileError};
 use super::watched::{Listing, Watched};
 use super::{Again, Gallery, GalleryError, Loaded, Place, Problem, Removed, damaged, names, remedy};
 use crate::durable::sync_folder;
+use crate::executor::Wanted;
 use crate::folder_lock::{FolderLock, FolderLockError};
 use crate::person::{ContractId, PersonId, Sample};
 pub(crate) use restore::SetAside;
@@ -52,16 +52,16 @@ pub(crate) struct CsvGallery {
 }
 
 impl CsvGallery {
-    /// Locks the folder for the process that writes it, and opens it. While another process has the lock, waits for it up to `patience`.
+    /// Locks the folder for the process that writes it, and opens it. While another process has the lock, waits for it until `scope` ends.
     ///
     /// A folder on a disk that cannot be written is not locked: nothing is changed there.
     ///
     /// # Errors
     ///
     /// If another process has the lock, and as [`Self::open`].
-    pub(crate) fn lock(folder: &Path, patience: Duration) -> Result<Self, GalleryError> {
+    pub(crate) fn lock(folder: &Path, scope: &Wanted) -> Result<Self, GalleryError> {
         fs::create_dir_all(folder).map_err(GalleryError::folder("make", folder))?;
-        let lock = match FolderLock::take(folder, LOCK, "the gallery", patience) {
+        let lock = match FolderLock::take(folder, LOCK, "the gallery", scope) {
             Ok(lock) => lock,
             Err(FolderLockError::InUse) => return Err(GalleryError::InUse { folder: folder.to_owned() }),
             // What that is for changes is told below.

@@ -14,6 +14,7 @@ use tower::Service;
 use super::error::ApiError;
 use super::health::healthz;
 use super::request::observe;
+use crate::shutdown::Shutdown;
 
 /// The way to an application that there is not yet.
 #[derive(Clone, Debug)]
@@ -31,14 +32,14 @@ impl Gate {
         let _ = self.0.set(app);
     }
 
-    /// The gate as an application; a request waits before it for at most `patience`.
-    pub(crate) fn router(&self, patience: Duration) -> Router {
+    /// The gate as an application; a request waits before it for at most `patience`, and not once the service stops.
+    pub(crate) fn router(&self, patience: Duration, shutdown: Shutdown) -> Router {
         let before = Router::new()
             .route("/healthz", get(healthz))
             .route("/readyz", get(starting))
             .fallback(starting)
             .layer(from_fn_with_state(None, observe));
-        let way = Way { gate: self.clone(), before, patience };
+        let way = Way { gate: self.clone(), before, patience, shutdown };
         Router::new().fallback(enter).with_state(way)
     }
 }
@@ -48,6 +49,7 @@ struct Way {
     gate: Gate,
     before: Router,
     patience: Duration,
+    shutdown: Shutdown,
 }
 
 async fn enter(State(mut way): State<Way>, request: Request) -> Response {
@@ -55,7 +57,10 @@ async fn enter(State(mut way): State<Way>, request: Request) -> Response {
     let wait = if is_of_health { Duration::ZERO } else { way.patience };
     let app = match way.gate.0.get() {
         Some(app) => Some(app),
-        None => tokio::time::timeout(wait, way.gate.0.wait()).await.ok(),
+        None => tokio::select! {
+            opened = tokio::time::timeout(wait, way.gate.0.wait()) => opened.ok(),
+            () = way.shutdown.begun() => None,
+        },
     };
     let mut app = app.cloned();
     let Ok(response) = app.as_mut().unwrap_or(&mut way.before).call(request).await;

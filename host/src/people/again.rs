@@ -84,7 +84,7 @@ impl People {
 
 /// The templates by which a view knows a person; none if it cannot.
 fn templates(view: &View, samples: &[Sample]) -> Result<Option<Vec<Vec<f32>>>, PeopleError> {
-    match view.templates_of(samples, Instant::now() + TEMPLATE) {
+    match view.templates_of(samples, &(Instant::now() + TEMPLATE).into()) {
         Err(error) if is_of_the_moment(&error) => Err(error),
         // The policy fails at a file that came from anywhere; at others it may not.
         Err(_) => Ok(None),

@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use super::{PeopleError, Report};
 use crate::cores::Cores;
 use crate::digest::Sha256Digest;
+use crate::executor::Wanted;
 use crate::index::{AlikePair, Candidate, Index, IndexError, Method};
 use crate::limits::Limits;
 use crate::person::{ContractId, PersonId, Sample};
@@ -137,12 +137,12 @@ impl View {
     }
 
     /// The templates that the policy makes of those samples that are of the contract; none if none are.
-    pub(crate) fn templates_of(&self, samples: &[Sample], deadline: Instant) -> Result<Option<Vec<Vec<f32>>>, PeopleError> {
+    pub(crate) fn templates_of(&self, samples: &[Sample], scope: &Wanted) -> Result<Option<Vec<Vec<f32>>>, PeopleError> {
         let embeddings = matched(samples, &self.contract);
         if embeddings.is_empty() {
             return Ok(None);
         }
-        Ok(Some(self.templates.of(&embeddings, deadline)?))
+        Ok(Some(self.templates.of(&embeddings, scope)?))
     }
 
     /// Whether the policy may be asked for templates while another is active.

@@ -20,6 +20,7 @@ use crate::printed::{lossy, printed, printed_name, say, say_json};
 use crate::run::{Run, RunError};
 use crate::selftest::SelfTest;
 use crate::settings::Settings;
+use crate::shutdown::Shutdown;
 use crate::world::{WORLD_VERSION, run_versions};
 
 /// How long a component may take to say what it is.
@@ -183,7 +184,7 @@ impl Report {
 
     /// Asks the component what it is.
     fn describe(&mut self, plugin: &Plugin, pack: Option<&Pack>, own: BTreeMap<String, String>) -> Result<(), Box<Finding>> {
-        let deadline = Instant::now() + DESCRIBE;
+        let scope = (Instant::now() + DESCRIBE).into();
         let mut settings = Settings::default();
         if let Some(pack) = pack {
             settings.thresholds = pack.manifest().thresholds;
@@ -199,17 +200,17 @@ impl Report {
         };
         let wrong = |cause: checked::InvalidOutput| Box::new(Finding::new("wrong_description", cause.to_string(), RULES));
         let identity = if plugin.serves(Half::Vision) {
-            let description = Run::describe(plugin, &settings, deadline).map_err(failed)?;
+            let description = Run::describe(plugin, &settings, &scope).map_err(failed)?;
             let Description { identity, models, contract } = checked::description(description).map_err(wrong)?;
             if plugin.serves(Half::Policy) {
-                checked::identity(Run::describe_policy(plugin, &settings, deadline).map_err(failed)?).map_err(wrong)?;
+                checked::identity(Run::describe_policy(plugin, &settings, &scope).map_err(failed)?).map_err(wrong)?;
             }
             self.models = models;
             self.contract =
                 Some(Contract { recognizer: contract.recognizer, alignment: contract.alignment, preprocessing: contract.preprocessing });
             identity
         } else {
-            checked::identity(Run::describe_policy(plugin, &settings, deadline).map_err(failed)?).map_err(wrong)?
+            checked::identity(Run::describe_policy(plugin, &settings, &scope).map_err(failed)?).map_err(wrong)?
         };
         (self.name, self.version) = (Some(identity.name), Some(identity.version));
         Ok(())
@@ -228,7 +229,7 @@ impl Report {
             }
             Err(error) => return self.findings.push(of_local(&error)),
         };
-        match SelfTest::drawn().run(&revision) {
+        match SelfTest::drawn().run(&revision, &Shutdown::default()) {
             Ok(used) => self.used = Some(used),
             Err(error) => {
                 let fix = error.run().map_or(RULES.to_owned(), fix);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
@@ -194,7 +194,7 @@ impl Local {
         };
         let none = BTreeMap::new();
         let patience = PATIENCE.min(self.engine.limits().time());
-        let staged = Revision::stage(&self.onnx, &self.pack, vision, policy, &none, &self.tuning, patience);
+        let staged = Revision::stage(&self.onnx, &self.pack, vision, policy, &none, &self.tuning, || (Instant::now() + patience).into());
         staged.map_err(|cause| LocalError::Stage { file: file.to_owned(), cause: Box::new(cause) })
     }
 

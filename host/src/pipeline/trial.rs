@@ -175,7 +175,7 @@ impl Trial {
             Method::Exact,
             local.cores.clone(),
         );
-        let (view, report) = people.view(&revision, Instant::now() + PEOPLE)?;
+        let (view, report) = people.view(&revision, &(Instant::now() + PEOPLE).into())?;
         for problem in &report.problems {
             complain(&printed(&problem.to_string()));
         }

@@ -253,7 +253,7 @@ impl Service {
             let made = if samples.iter().any(|sample| sample.embedding.len() != active.dimension) {
                 Err(format!("an embedding of another length than {}, which its contract has", active.dimension))
             } else {
-                match live.view.templates_of(samples, deadline) {
+                match live.view.templates_of(samples, &deadline.into()) {
                     Ok(templates) => Ok(templates.unwrap_or_default()),
                     Err(PeopleError::Run(error)) if error.is_of_the_moment() => return Err(ServiceError::from(error).into()),
                     Err(error) => Err(format!("no templates can be made of it: {error}")),

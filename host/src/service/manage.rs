@@ -68,7 +68,7 @@ impl Service {
         let make = move |wanted: Wanted| {
             let Some(samples) = service.people.samples(&id)? else { return Ok(None) };
             let live = service.deployment.active();
-            let vectors = live.view.templates_of(&samples, wanted.until())?.unwrap_or_default();
+            let vectors = live.view.templates_of(&samples, &wanted)?.unwrap_or_default();
             let contract = live.revision.contract();
             Ok(Some(PersonTemplates { contract: contract.id.clone(), dimension: contract.dimension, vectors }))
         };

@@ -113,7 +113,7 @@ fn main() -> Result<()> {
     let engine = Engine::new(Limits::default(), 1).map_err(|error| anyhow::anyhow!("{error}"))?;
     let plugin = Plugin::load(&engine, &std::fs::read(&args.pipeline)?)?;
     let tuning = Tuning { detection: None, similarity: None, max_pixels: 40_000_000, own: BTreeMap::new() };
-    let revision = Revision::stage(&runtime, &pack, plugin, None, &BTreeMap::new(), &tuning, PATIENCE)?;
+    let revision = Revision::stage(&runtime, &pack, plugin, None, &BTreeMap::new(), &tuning, || (Instant::now() + PATIENCE).into())?;
     let mut arrangements = Arrangement::all(runtime.environment(), &pack, std::thread::available_parallelism().map_or(1, usize::from))?;
     let bench = Bench { native, cores, revision, url: args.url, client: ureq::Agent::new_with_defaults(), rounds: args.rounds };
     let mut measured = Vec::new();

@@ -42,7 +42,7 @@ fn pipelines() -> Pipelines {
     let stage = |letterbox: &str| {
         let own = [("detector-size", &*SIDE.to_string()), ("letterbox", letterbox)].map(|(key, value)| (key.to_owned(), value.to_owned()));
         let tuning = Tuning { detection: None, similarity: None, max_pixels: PIXELS, own: own.into() };
-        Revision::stage(&runtime, &pack, plugin.clone(), None, &BTreeMap::new(), &tuning, PATIENCE)
+        Revision::stage(&runtime, &pack, plugin.clone(), None, &BTreeMap::new(), &tuning, || (Instant::now() + PATIENCE).into())
             .expect("the default pipeline can be staged")
     };
     Pipelines { whole: stage("square"), reduced: stage("frame") }
