@@ -19,6 +19,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ort::environment::{Environment, GlobalThreadPoolOptions};
+use ort::logging::LogLevel;
 use wasmtime_wasi_nn::Registry;
 use wasmtime_wasi_nn::wit::WasiNnCtx;
 
@@ -26,6 +27,7 @@ use crate::cores::Cores;
 use crate::digest::Sha256Digest;
 use crate::executor::Wanted;
 use crate::limits::ModelTime;
+use crate::printed::printed;
 use granted::{Granted, Lent};
 use model::WeakModel;
 
@@ -69,6 +71,12 @@ pub enum LoadError {
     Start(#[from] ort::Error),
 }
 
+/// Logs what ONNX Runtime says, which would otherwise write to standard error itself and wait for its reader. A failure is also the result of the
+/// call that failed, and guests cause some at will, so these lines are for debugging.
+fn log(_: LogLevel, category: &str, _: &str, location: &str, message: &str) {
+    tracing::debug!(category, location, "ONNX Runtime: {}", printed(message));
+}
+
 impl OnnxRuntime {
     /// Loads the library at `path`, to work on `cores`.
     ///
@@ -81,8 +89,9 @@ impl OnnxRuntime {
         let builder =
             ort::init_from(path).map_err(|error| LoadError::Library { path: path.display().to_string(), cause: error.to_string() })?;
         let pool = GlobalThreadPoolOptions::default().with_intra_threads(cores.all())?.with_inter_threads(1)?.with_spin_control(false)?;
-        let environment = builder.with_name("rostro").with_telemetry(false).with_global_thread_pool(pool).build()?;
-        environment.set_log_level(ort::logging::LogLevel::Error);
+        let environment =
+            builder.with_name("rostro").with_telemetry(false).with_global_thread_pool(pool).with_logger(Arc::new(log)).build()?;
+        environment.set_log_level(LogLevel::Error);
         Ok(Self { environment, cores, loaded: Arc::default(), meters: Meters::default() })
     }
 
