@@ -227,6 +227,8 @@ fn a_gallery_that_turns_read_only_recognises_and_says_how_to_mend_it() {
             server = options().start();
             let log = server.log();
             assert!(log.contains("nobody can be enrolled") && log.contains("left alone") && log.contains("eve.csv"), "{log}");
+            // Where nothing can be changed nothing is locked: others may read it, too.
+            assert_eq!(recognised(&options().start(), &["alice", "bob"]), 2);
         }
         for number in 0..TRIES {
             for (answer, code) in [

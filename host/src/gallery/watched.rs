@@ -32,6 +32,8 @@ struct Sighting {
     since: Instant,
     /// Why it cannot be used, as a word for metrics; none if it was read well.
     reason: Option<&'static str>,
+    /// Whether it was reported as settled. It is reported once: what is done about it then may fail each time.
+    is_reported: bool,
 }
 
 /// What changes if a file's content does.
@@ -163,12 +165,12 @@ impl Watched {
         self.locked().retain(|path, sighting| {
             let Some(fingerprint) = Fingerprint::at(path) else { return false };
             if fingerprint != sighting.fingerprint {
-                (sighting.fingerprint, sighting.since) = (fingerprint, Instant::now());
+                *sighting = Sighting { fingerprint, since: Instant::now(), reason: sighting.reason, is_reported: false };
                 look.changed.push(path.clone());
                 return true;
             }
             let settled = sighting.since.elapsed() >= SETTLED;
-            if settled && sighting.reason.is_some() {
+            if settled && sighting.reason.is_some() && !std::mem::replace(&mut sighting.is_reported, true) {
                 look.settled.push(path.clone());
             }
             !settled || sighting.reason.is_some()
@@ -199,8 +201,9 @@ impl Watched {
 }
 
 fn see(files: &mut HashMap<PathBuf, Sighting>, path: &Path, fingerprint: Fingerprint, reason: Option<&'static str>) {
-    let since = files.get(path).filter(|before| before.fingerprint == fingerprint).map_or_else(Instant::now, |before| before.since);
-    files.insert(path.to_owned(), Sighting { fingerprint, since, reason });
+    let before = files.get(path).filter(|before| before.fingerprint == fingerprint);
+    let (since, is_reported) = before.map_or_else(|| (Instant::now(), false), |before| (before.since, before.is_reported));
+    files.insert(path.to_owned(), Sighting { fingerprint, since, reason, is_reported });
 }
 
 #[cfg(test)]
@@ -223,6 +226,7 @@ mod tests {
         watched.note_bad(&path, None, "damaged");
         assert!(watched.has_settled(&path));
         assert_eq!(watched.look().settled, std::slice::from_ref(&path));
+        assert!(watched.look().settled.is_empty(), "it is reported once");
         assert_eq!(watched.left_alone(), [("damaged", 1)].into());
         // A change begins anew.
         fs::write(&path, "more than half").unwrap();
