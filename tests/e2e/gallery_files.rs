@@ -128,6 +128,9 @@ fn old_gallery_loads() {
         count(reason, files);
     }
 
+    let left_alone = server.admin_get("/readyz")["files_left_alone"].clone();
+    assert_eq!(left_alone, json!({"header": 2, "name": 1, "spreadsheet": 1}));
+
     // A deletion removes what is the person's, and names what is not.
     for id in ["José Núñez", "BOB", "李雷", "Anna Maria", "changed"] {
         assert_eq!(server.admin_delete(&person(id)).ok()["deleted"], true, "{id}");

@@ -1,5 +1,7 @@
 //! `GET /healthz` and `GET /readyz` for operators: what the public ones do not tell everybody.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
@@ -25,6 +27,8 @@ pub(super) struct Readiness {
     known: usize,
     /// People who are stored and must be enrolled again for it.
     needs_enrolment: usize,
+    /// Files of the gallery that cannot be used, by reason.
+    files_left_alone: BTreeMap<&'static str, usize>,
     /// Times since the start that the breaker would have taken it out, and nothing could take its place.
     stuck: u64,
     /// Its failures since the last request that went well.
@@ -46,6 +50,7 @@ pub(super) async fn readyz(State(admin): State<Admin>) -> Result<Json<Readiness>
             revision: live.id(),
             known,
             needs_enrolment,
+            files_left_alone: deployment.files_left_alone(),
             stuck: deployment.stuck(),
             failures_in_a_row: live.health.in_a_row(),
             last_reload,
