@@ -13,14 +13,18 @@ const TWO: (&str, &str) = ("x-api-key", "camera-two-0123456789");
 /// A server, the folders that it needs, and a staged revision that fails on pictures with a white patch.
 fn with_failing(keys: bool) -> (Server, [tempfile::TempDir; 2], String) {
     let [models, state] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
-    pack(models.path(), "failing", &[("detector", model("failing-detector")), ("recognizer", model("recognizer"))]);
-    let mut options = Options::drawn().arg("--models", models.path()).state(state.path());
+    let mut options = Options::drawn();
     if keys {
         let file = models.path().join("keys");
         std::fs::write(&file, format!("one:recognise:{}\ntwo:recognise:{}\n", ONE.1, TWO.1)).unwrap();
         options = options.arg("--api-keys", file);
     }
-    let server = options.start();
+    with_failing_at(options, [models, state])
+}
+
+fn with_failing_at(options: Options, [models, state]: [tempfile::TempDir; 2]) -> (Server, [tempfile::TempDir; 2], String) {
+    pack(models.path(), "failing", &[("detector", model("failing-detector")), ("recognizer", model("recognizer"))]);
+    let server = options.arg("--models", models.path()).state(state.path()).start();
     let failing = server.staged(&bytes(component("insightface")), "pack=failing");
     (server, [models, state], failing)
 }
@@ -56,6 +60,17 @@ fn breaker_counts_share_of_failures() {
         assert!(told.lines().any(|known| known == line), "`{line}` is not in {told}");
     }
     assert_eq!(server.admin_get("/v1/revisions")["trips"]["share"], 1);
+}
+
+#[test]
+fn large_breaker_turns_share_off() {
+    let [models, state] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
+    let (server, _folders, failing) = with_failing_at(Options::drawn().arg("--breaker", "10000"), [models, state]);
+    server.activate(&failing);
+    for _ in 0..3 {
+        nine_and_one(&server, &[]);
+    }
+    assert_eq!(server.active(), failing);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use rostro_evil::modes::hidden;
 use serde_json::{Value, json};
 use ureq::http::Method;
 
@@ -160,6 +161,25 @@ fn failure_under_another_contract_is_a_warning() {
     assert_eq!([codes(&one), codes(&two)], [["revision_failed"], ["revision_failed"]]);
     until("the breaker", || server.state(&failing) == "failed");
     assert_eq!(server.enroll("dave", [drawn("dave-1.png")]).ok()["warnings"], json!([]));
+}
+
+/// A canary that never answers costs the enrolment time and nothing else.
+#[test]
+fn late_revision_is_a_warning() {
+    let server = Options::drawn().arg("--deadline", "10").arg("--breaker", "1000000").start();
+    let evil = server.staged(&bytes(component("evil")), "");
+    canary(&server, &evil);
+    let answer = server.enroll("alice", [hidden(&drawn("alice-1.png"), "spin")]).ok();
+    assert_eq!(codes(&answer), ["revision_late"], "{answer}");
+    assert_eq!(server.admin_get(&format!("/v1/revisions/{evil}"))["failures"], 1);
+    assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
+    // What it answers wrongly, or where it sees no such face, is not stored.
+    for (mode, code) in [("panic", "revision_failed"), ("nan", "revision_failed")] {
+        let answer = server.enroll("alice", [hidden(&drawn("alice-1.png"), mode)]).ok();
+        assert_eq!(codes(&answer), [code], "{mode}: {answer}");
+    }
+    assert_eq!(other_files(&server.gallery), Vec::<PathBuf>::new());
+    assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
 }
 
 /// Takes the enrolments out of a file, as a program before them wrote it.

@@ -16,6 +16,9 @@ const WINDOW: u64 = 60;
 /// The fewest requests of which a share is taken.
 const FEWEST: u64 = 20;
 
+/// From this many failures in a row on an operator wants no breaker: the share takes nothing out either.
+pub(crate) const OFF: u32 = 10_000;
+
 /// Which rule takes a revision out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rule {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::breaker::{Rule, client_number};
+use super::breaker::{OFF, Rule, client_number};
 use super::record::{Beside, Record, StateError, Status};
 use super::routes::Share;
 use super::{Actor, Agreement, Book, Deployment, Live, Verdict};
@@ -270,7 +270,8 @@ impl Deployment {
         let breaker = self.breaker.load(Ordering::Relaxed);
         if in_a_row >= breaker && in_a_row.is_multiple_of(breaker) {
             self.trip(live, Rule::InARow(in_a_row), cause);
-        } else if let Some(excess) = live.health.excess()
+        } else if breaker < OFF
+            && let Some(excess) = live.health.excess()
             && excess.is_enough(|client| self.has_other_client(live, client))
         {
             // One that stays is said again only after as many requests.
