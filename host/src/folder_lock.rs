@@ -37,7 +37,7 @@ impl FolderLock {
     pub(crate) fn take(folder: &Path, name: &str, what: &str, scope: &Wanted) -> Result<Self, FolderLockError> {
         let path = folder.join(name);
         let mut file = open(&path).map_err(FolderLockError::Io)?;
-        let mut told = false;
+        let (mut told, mut is_writable) = (false, false);
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(Self { _file: Some(file) }),
@@ -53,11 +53,9 @@ impl FolderLock {
                     std::thread::sleep(INTERVAL);
                 }
                 // Network file systems lock only what may be written.
-                Err(TryLockError::Error(cause)) if is_read_only(&cause) => {
+                Err(TryLockError::Error(cause)) if is_read_only(&cause) && !is_writable => {
                     file = File::options().append(true).open(&path).map_err(FolderLockError::Io)?;
-                    if matches!(file.try_lock(), Err(TryLockError::Error(_))) {
-                        return Err(FolderLockError::Io(cause));
-                    }
+                    is_writable = true;
                 }
                 Err(TryLockError::Error(cause)) if is_missing_operation(&cause) => {
                     tracing::warn!(

@@ -170,7 +170,7 @@ pub(crate) fn run(config: Config, source: Source, args: ServeArgs) -> Result<(),
             }
         };
         let traffic = Traffic::default();
-        tokio::spawn(watch_gallery(Arc::downgrade(service.people())));
+        tokio::spawn(watch_gallery(Arc::downgrade(service.people()), shutdown.clone()));
         let service = Arc::new(service);
         let (app, people) = http::app(Arc::clone(&service), config.bodies, &Doorkeeper::new(keys.clone()), &config.browsers, &traffic);
         let status = ReloadStatus::started();
@@ -262,11 +262,14 @@ fn assemble(config: &Config, shutdown: &Shutdown) -> Result<(Service, Arc<Deploy
 }
 
 /// Takes in people whose files are copied into the gallery while the service runs.
-async fn watch_gallery(people: Weak<People>) {
+async fn watch_gallery(people: Weak<People>, shutdown: Shutdown) {
     let mut looks = Looks::default();
     let mut failed = false;
     loop {
-        tokio::time::sleep(LOOK).await;
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            () = shutdown.begun() => return,
+        }
         let Some(people) = people.upgrade() else { return };
         let look = tokio::task::spawn_blocking(move || {
             let result = people.look_again(&mut looks);

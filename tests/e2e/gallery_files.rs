@@ -253,16 +253,40 @@ fn state_folder_is_waited_for() {
 
 /// A library that fails every sync of a folder, as a file system without that operation does.
 fn without_folder_sync(folder: &Path, error: &str) -> PathBuf {
-    let (source, library) = (folder.join("nosync.c"), folder.join("nosync.so"));
     let text = format!(
         "#define _GNU_SOURCE\n#include <dlfcn.h>\n#include <errno.h>\n#include <sys/stat.h>\n\
          int fsync(int file) {{\n  struct stat about;\n  int (*real)(int) = (int (*)(int)) dlsym(RTLD_NEXT, \"fsync\");\n  \
          if (fstat(file, &about) == 0 && S_ISDIR(about.st_mode)) {{ errno = {error}; return -1; }}\n  return real(file);\n}}\n"
     );
+    library(folder, "nosync", &text)
+}
+
+/// A library that fails every lock, and those of files that cannot be written with another error first, as NFS does without its lock server.
+fn without_locks(folder: &Path) -> PathBuf {
+    let text = "#define _GNU_SOURCE\n#include <errno.h>\n#include <fcntl.h>\n\
+                int flock(int file, int how) {\n  (void) how;\n  int is_read_only = (fcntl(file, F_GETFL) & O_ACCMODE) == O_RDONLY;\n  \
+                errno = is_read_only ? EBADF : ENOLCK;\n  return -1;\n}\n";
+    library(folder, "nolock", text)
+}
+
+/// Builds a library that a process can be started with.
+fn library(folder: &Path, name: &str, text: &str) -> PathBuf {
+    let (source, library) = (folder.join(format!("{name}.c")), folder.join(format!("{name}.so")));
     fs::write(&source, text).unwrap();
     let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).arg("-ldl").status();
     assert!(built.expect("there is a C compiler").success());
     library
+}
+
+#[test]
+fn disk_without_locks_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Options::drawn().variable("LD_PRELOAD", without_locks(folder.path())).start();
+    let log = server.log();
+    for what in [format!("the gallery {}", server.gallery.display()), "the state folder".to_owned()] {
+        assert!(log.contains(&format!("the file system of {what}")) && log.contains("has no locks"), "{log}");
+    }
+    server.enroll("alice", [drawn("alice-1.png")]).ok();
 }
 
 #[test]
