@@ -11,9 +11,6 @@ use tempfile::NamedTempFile;
 /// How the files of unfinished writes begin: the state folder is swept of them.
 const UNFINISHED: &str = ".unfinished-";
 
-/// How much of the end is read to find the last line's time.
-const TAIL: u64 = 64 << 10;
-
 /// A file that lines are appended to.
 #[derive(Debug)]
 pub(super) struct AppendedFile {
@@ -72,20 +69,6 @@ impl AppendedFile {
         open.zip(named).is_some_and(|(open, named)| is_same(&open, &named))
     }
 
-    /// Returns the time of the last line that has one.
-    ///
-    /// # Errors
-    ///
-    /// If the file cannot be read.
-    pub(super) fn newest(&self) -> io::Result<Option<Timestamp>> {
-        let mut file = File::open(&self.path)?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
-        let mut tail = Vec::new();
-        file.take(TAIL).read_to_end(&mut tail)?;
-        Ok(tail.rsplit(|&byte| byte == b'\n').find_map(time))
-    }
-
     /// Removes the lines before the first that is not older than `cutoff`; returns how many bytes these had.
     ///
     /// # Errors
@@ -93,15 +76,17 @@ impl AppendedFile {
     /// If the file cannot be replaced; it is as before then.
     pub(super) fn remove_before(&mut self, cutoff: Timestamp) -> io::Result<u64> {
         let mut reader = BufReader::new(File::open(&self.path)?);
-        let (mut start, mut line) = (0, Vec::new());
+        let (mut start, mut end, mut line) = (0, 0, Vec::new());
         loop {
             line.clear();
             let length = reader.read_until(b'\n', &mut line)? as u64;
-            // A line without a time, which a crash cut short, goes with those before it.
-            if length == 0 || time(&line).is_some_and(|time| time >= cutoff) {
-                break;
+            end += length;
+            match time(&line) {
+                // A line without a time, which a crash cut short, goes with an old one after it.
+                None if length > 0 => {}
+                Some(time) if time < cutoff => start = end,
+                _ => break,
             }
-            start += length;
         }
         if start == 0 {
             return Ok(0);
@@ -248,12 +233,14 @@ mod tests {
         let cutoff = |day: i64| Timestamp::from_second(day * 86_400).unwrap();
         let text = [line(1), "torn\n".to_owned(), line(2), line(3), "torn\n".to_owned(), line(2), line(4)].concat();
         file.append(text.as_bytes()).unwrap();
-        assert_eq!(file.newest().unwrap(), Some(cutoff(4)));
         assert_eq!(file.remove_before(cutoff(1)).unwrap(), 0);
         assert!(file.remove_before(cutoff(3)).unwrap() > 0);
         // What follows a younger line stays, whatever its time: the clock jumped.
         let left = [line(3), "torn\n".to_owned(), line(2), line(4)].concat();
         assert_eq!(fs::read_to_string(&path).unwrap(), left);
+        fs::write(&path, "without\ntimes\n").unwrap();
+        assert_eq!(file.remove_before(cutoff(3)).unwrap(), 0);
+        fs::write(&path, &left).unwrap();
         file.append(b"new\n").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), left + "new\n");
     }
