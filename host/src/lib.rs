@@ -14,6 +14,7 @@ mod audit;
 mod bindings;
 mod checked;
 mod cli;
+mod client;
 mod config;
 mod config_check;
 mod cores;

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde::Deserialize;
 
+use crate::client::{ApiKeyArgs, ClientError, Credentials, TrustArgs, explained};
 use crate::jpeg_stream::JpegStream;
+use crate::printed::printed;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -23,6 +25,10 @@ pub(crate) struct WatchArgs {
     /// Where the service is
     #[arg(long, env = "ROSTRO_SERVER", value_name = "URL", default_value = "http://127.0.0.1:4000")]
     server: String,
+    #[command(flatten)]
+    key: ApiKeyArgs,
+    #[command(flatten)]
+    trust: TrustArgs,
     /// Print the service's answers as they are, one JSON object a line
     #[arg(long)]
     json: bool,
@@ -57,7 +63,20 @@ pub enum WatchError {
         /// Where it was looked for.
         server: String,
         /// Why.
-        cause: Box<ureq::Error>,
+        cause: String,
+    },
+    /// The key or the certificates cannot be used.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The service does not accept the key, or wants one.
+    #[error("refused by {server}: {message}; {remedy}")]
+    Unauthorized {
+        /// The service.
+        server: String,
+        /// What it says.
+        message: String,
+        /// What to do.
+        remedy: String,
     },
     /// Some pictures were refused; their lines say why.
     #[error("{refused} of {total} pictures were refused")]
@@ -85,7 +104,7 @@ struct Face {
 
 /// Sends every picture and prints what came back.
 pub(crate) fn run(args: &WatchArgs) -> Result<(), WatchError> {
-    let client = Client::new(args);
+    let client = Client::new(args)?;
     let (mut total, mut refused) = (0, 0);
     let mut each = |name: &str, picture: &[u8]| -> Result<(), WatchError> {
         total += 1;
@@ -115,25 +134,33 @@ pub(crate) fn run(args: &WatchArgs) -> Result<(), WatchError> {
 struct Client<'a> {
     agent: ureq::Agent,
     args: &'a WatchArgs,
+    credentials: Credentials,
     url: String,
 }
 
 impl<'a> Client<'a> {
-    fn new(args: &'a WatchArgs) -> Self {
-        let config = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false).build();
+    fn new(args: &'a WatchArgs) -> Result<Self, WatchError> {
+        let config = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false);
         let url = format!("{}/process_frame", args.server.trim_end_matches('/'));
-        Self { agent: config.into(), args, url }
+        Ok(Self { agent: args.trust.agent(&url, config)?, args, credentials: args.key.credentials()?, url })
     }
 
     /// Prints the answer to one picture; whether there was one.
     fn show(&self, name: &str, picture: &[u8]) -> Result<bool, WatchError> {
         let begun = Instant::now();
-        let unreachable = |cause| WatchError::Unreachable { server: self.args.server.clone(), cause: Box::new(cause) };
+        let server = || self.args.server.clone();
+        let unreachable = |cause: ureq::Error| WatchError::Unreachable { server: server(), cause: explained(&cause, &self.url) };
         // The service looks at the bytes, not at what the type after `image/` says.
-        let mut response = self.agent.post(&self.url).content_type("image/jpeg").send(picture).map_err(unreachable)?;
+        let request = self.credentials.sign(self.agent.post(&self.url).content_type("image/jpeg"));
+        let mut response = request.send(picture).map_err(unreachable)?;
         let text = response.body_mut().read_to_string().map_err(unreachable)?;
         let time = begun.elapsed().as_millis();
         let answer: Option<Answer> = serde_json::from_str(&text).ok();
+        // The next picture would not be answered either.
+        if let Some(remedy) = self.credentials.advice(response.status().as_u16()) {
+            let message = answer.and_then(|answer| answer.error).unwrap_or_else(|| format!("status {}", response.status()));
+            return Err(WatchError::Unauthorized { server: server(), message: printed(&message), remedy });
+        }
         let line = match (&answer, self.args.json) {
             (_, true) => text.trim_end().to_owned(),
             (Some(Answer { error: None, recognized_faces }), false) => format!("{name}  {}  {time} ms", people(recognized_faces)),

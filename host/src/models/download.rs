@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use ureq::http::{StatusCode, header};
 
 use super::manifest::Archive;
+use crate::client::{ClientError, tls};
 use crate::digest::Sha256Digest;
 use crate::printed::complain;
 
@@ -38,6 +39,9 @@ pub enum DownloadError {
         /// Why not.
         cause: Box<ureq::Error>,
     },
+    /// The system's certificates cannot be used.
+    #[error(transparent)]
+    Client(#[from] ClientError),
     /// The server answered with something else than the file.
     #[error("{url} answers with status {status}; fetch the archive yourself and give it with --from")]
     Status {
@@ -102,7 +106,9 @@ fn receive(limits: Limits, archive: &Archive, file: &mut File, there: u64) -> Re
     let url = || archive.url.clone();
     let patience = Some(limits.silence);
     let config = ureq::Agent::config_builder().timeout_connect(patience).timeout_recv_response(patience).timeout_per_read(patience);
-    let agent: ureq::Agent = config.http_status_as_error(false).build().into();
+    let config = config.http_status_as_error(false);
+    // A machine behind a proxy that opens connections knows the authority of that proxy.
+    let agent: ureq::Agent = config.tls_config(tls(None, &archive.url)?).build().into();
     let mut request = agent.get(&archive.url);
     if there > 0 {
         request = request.header(header::RANGE, format!("bytes={there}-"));

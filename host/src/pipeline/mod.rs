@@ -26,6 +26,8 @@ pub(crate) use scaffold::NewError;
 use timing::BenchArgs;
 pub(crate) use trial::TrialError;
 
+use crate::client::{TokenArgs, TrustArgs};
+
 /// What can be done with pipelines.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PipelineCommand {
@@ -142,9 +144,10 @@ pub(crate) struct ServiceArgs {
     /// The service's admin interface
     #[arg(long, env = "ROSTRO_ADMIN_URL", value_name = "URL", default_value = "http://127.0.0.1:4001")]
     admin: String,
-    /// File whose first line is the token, alone or as NAME:TOKEN
-    #[arg(long, env = "ROSTRO_ADMIN_TOKEN_FILE", value_name = "FILE")]
-    admin_token_file: Option<PathBuf>,
+    #[command(flatten)]
+    token: TokenArgs,
+    #[command(flatten)]
+    trust: TrustArgs,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -12,9 +12,10 @@ use ureq::Agent;
 
 use super::{PipelineCommand, ServiceArgs, table};
 use crate::admin::Changed;
+use crate::client::{ClientError, Credentials, explained};
 use crate::deployment::{RevisionStatus, Statuses};
 use crate::digest::Sha256Digest;
-use crate::files::{read_at_most, read_text};
+use crate::files::read_at_most;
 use crate::plugin::MAX_COMPONENT_BYTES;
 use crate::printed::{printed, say};
 
@@ -37,6 +38,17 @@ pub enum OperateError {
         file: PathBuf,
         /// Why.
         cause: io::Error,
+    },
+    /// The token or the certificates cannot be used.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The service does not accept the token, or wants one.
+    #[error("refused: {message}; {remedy}")]
+    Unauthorized {
+        /// What it says.
+        message: String,
+        /// What to do.
+        remedy: String,
     },
     /// Nobody answers.
     #[error("cannot reach the admin interface at {admin}: {cause}; name it with --admin, as `rostro serve` says at its start")]
@@ -159,15 +171,14 @@ fn line(revision: &RevisionStatus) -> String {
 pub(crate) struct Client<'s> {
     agent: Agent,
     service: &'s ServiceArgs,
-    token: Option<String>,
+    credentials: Credentials,
 }
 
 impl<'s> Client<'s> {
     /// A client of the admin interface that these arguments name.
     pub(crate) fn new(service: &'s ServiceArgs) -> Result<Self, OperateError> {
-        let agent = Agent::config_builder().http_status_as_error(false).timeout_connect(Some(ANSWER)).build().into();
-        let token = service.admin_token_file.as_deref().map(token).transpose()?;
-        Ok(Self { agent, service, token })
+        let config = Agent::config_builder().http_status_as_error(false).timeout_connect(Some(ANSWER));
+        Ok(Self { agent: service.trust.agent(&service.admin, config)?, service, credentials: service.token.credentials()? })
     }
 
     fn url(&self, path: &str) -> String {
@@ -176,19 +187,13 @@ impl<'s> Client<'s> {
 
     /// Asks for an answer in JSON.
     pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, OperateError> {
-        let mut request = self.agent.get(self.url(path)).config().timeout_global(Some(ANSWER)).build();
-        if let Some(token) = &self.token {
-            request = request.header("authorization", format!("Bearer {token}"));
-        }
-        self.answer(request.call())
+        let request = self.agent.get(self.url(path)).config().timeout_global(Some(ANSWER)).build();
+        self.answer(self.credentials.sign(request).call())
     }
 
     fn delete(&self, path: &str) -> Result<Changed, OperateError> {
-        let mut request = self.agent.delete(self.url(path)).config().timeout_global(Some(ANSWER)).build();
-        if let Some(token) = &self.token {
-            request = request.header("authorization", format!("Bearer {token}"));
-        }
-        self.answer(request.call())
+        let request = self.agent.delete(self.url(path)).config().timeout_global(Some(ANSWER)).build();
+        self.answer(self.credentials.sign(request).call())
     }
 
     fn post(&self, path: &str) -> Result<Changed, OperateError> {
@@ -196,11 +201,8 @@ impl<'s> Client<'s> {
     }
 
     fn send(&self, path: &str, body: &[u8]) -> Result<Changed, OperateError> {
-        let mut request = self.agent.post(self.url(path)).config().timeout_global(Some(UPLOAD)).build();
-        if let Some(token) = &self.token {
-            request = request.header("authorization", format!("Bearer {token}"));
-        }
-        self.answer(request.send(body))
+        let request = self.agent.post(self.url(path)).config().timeout_global(Some(UPLOAD)).build();
+        self.answer(self.credentials.sign(request).send(body))
     }
 
     fn activate(&self, revision: &str, allow_contract_change: bool) -> Result<Changed, OperateError> {
@@ -262,14 +264,18 @@ impl<'s> Client<'s> {
 
     fn answer<T: DeserializeOwned>(&self, answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<T, OperateError> {
         let admin = || self.service.admin.clone();
-        let mut answer = answer.map_err(|error| OperateError::Unreachable { admin: admin(), cause: error.to_string() })?;
-        let text = answer.body_mut().read_to_string();
-        let text = text.map_err(|error| OperateError::Unreachable { admin: admin(), cause: error.to_string() })?;
+        let unreachable = |error: ureq::Error| OperateError::Unreachable { admin: admin(), cause: explained(&error, &self.service.admin) };
+        let mut answer = answer.map_err(unreachable)?;
+        let text = answer.body_mut().read_to_string().map_err(unreachable)?;
         if answer.status().is_success() {
             return serde_json::from_str(&text).map_err(|error| OperateError::Other { admin: admin(), cause: error.to_string() });
         }
         let said: Option<Value> = serde_json::from_str(&text).ok();
-        match said.as_ref().and_then(|said| said.get("error")).and_then(Value::as_str) {
+        let message = said.as_ref().and_then(|said| said.get("error")).and_then(Value::as_str);
+        if let (Some(message), Some(remedy)) = (message, self.credentials.advice(answer.status().as_u16())) {
+            return Err(OperateError::Unauthorized { message: printed(message), remedy });
+        }
+        match message {
             Some(message) if answer.status().as_u16() == 503 => Err(OperateError::Busy { message: printed(message) }),
             Some(message) => Err(OperateError::Refused { message: printed(message) }),
             None => Err(OperateError::Other { admin: admin(), cause: format!("it answers {}", answer.status()) }),
@@ -288,12 +294,4 @@ impl<'s> Client<'s> {
             false => say(&words()),
         }
     }
-}
-
-/// The token in the first line of a file, alone or after a name.
-fn token(file: &Path) -> Result<String, OperateError> {
-    let text = read_text(file).map_err(|cause| OperateError::Unreadable { file: file.to_owned(), cause })?;
-    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let line = lines.next().unwrap_or_default();
-    Ok(line.split_once(':').map_or(line, |(_, token)| token).to_owned())
 }
