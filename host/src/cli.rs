@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::audit::command::{self as audit, AuditArgs, AuditError};
-use crate::config::{ConfigError, ServeArgs, Source};
+use crate::config::{ConfigError, MODELS, Machine, RUNTIME, ServeArgs, Source, installed};
 use crate::config_check::{self, CheckFailed};
 use crate::gallery_commands::{self, GalleryArgs, GalleryCommandError};
 use crate::models::{self, ModelsCommand};
@@ -41,17 +41,17 @@ enum Command {
     },
     /// List, install and verify model packs
     Models {
-        /// Folder with installed model packs
-        #[arg(long, env = "ROSTRO_MODELS", value_name = "DIR", default_value = "models/installed")]
-        models: PathBuf,
+        /// Folder with installed model packs [default: models/installed here, or above this program]
+        #[arg(long, env = "ROSTRO_MODELS", value_name = "DIR", global = true)]
+        models: Option<PathBuf>,
         #[command(subcommand)]
         command: ModelsCommand,
     },
     /// Install ONNX Runtime, which runs the models
     Runtime {
-        /// Folder to install into
-        #[arg(long, env = "ROSTRO_RUNTIME", value_name = "DIR", default_value = "models/runtime")]
-        runtime: PathBuf,
+        /// Folder to install into [default: models/runtime here, or above this program]
+        #[arg(long, env = "ROSTRO_RUNTIME", value_name = "DIR", global = true)]
+        runtime: Option<PathBuf>,
         #[command(subcommand)]
         command: RuntimeCommand,
     },
@@ -119,7 +119,7 @@ impl Cli {
             Command::Serve { config, check: false, args } => {
                 let source = Source::new(*args, config)?;
                 let args = source.read()?;
-                let config = args.clone().validate()?;
+                let config = args.clone().fit(&Machine::of_this_process())?;
                 telemetry::init(config.log_format).map_err(ServeError::Io)?;
                 let served = serve::run(config, source, args);
                 let code = match served {
@@ -134,8 +134,8 @@ impl Cli {
                 };
                 exit(code)
             }
-            Command::Models { models, command } => Ok(models::run(command, &models)?),
-            Command::Runtime { runtime, command } => Ok(runtime::run(command, &runtime)?),
+            Command::Models { models, command } => Ok(models::run(command, &models.unwrap_or_else(|| installed(MODELS)))?),
+            Command::Runtime { runtime, command } => Ok(runtime::run(command, &runtime.unwrap_or_else(|| installed(RUNTIME)))?),
             Command::Pipeline { command } => pipeline::run(command).map_err(|error| Box::new(error).into()),
             Command::Gallery(args) => Ok(gallery_commands::run(&args)?),
             Command::People { command } => people::run(command).map_err(|error| Box::new(PipelineError::from(error)).into()),

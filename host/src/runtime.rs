@@ -50,8 +50,24 @@ pub(crate) enum RuntimeCommand {
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
     /// It is not installed.
-    #[error("ONNX Runtime is not installed at {path}; run `rostro runtime install`, or name the library with --onnxruntime", path = path.display())]
+    #[error(
+        "ONNX Runtime is not installed at {path}; run `rostro runtime install --runtime {folder}`, or name the library with --onnxruntime",
+        path = path.display(),
+        folder = folder.display()
+    )]
     Missing {
+        /// Where it was looked for.
+        path: PathBuf,
+        /// The folder of installations.
+        folder: PathBuf,
+    },
+    /// The library that was named does not exist.
+    #[error(
+        "there is no ONNX Runtime library at {path}, which --onnxruntime names; name the file of the library, or leave that out and run \
+         `rostro runtime install`",
+        path = path.display()
+    )]
+    NoSuchLibrary {
         /// Where it was looked for.
         path: PathBuf,
     },
@@ -102,8 +118,14 @@ pub enum RuntimeError {
 ///
 /// If it is not there.
 pub fn locate(named: Option<&Path>, runtime: &Path) -> Result<PathBuf, RuntimeError> {
-    let path = named.map_or_else(|| installed(runtime), Path::to_owned);
-    if path.is_file() { Ok(path) } else { Err(RuntimeError::Missing { path }) }
+    match named {
+        Some(path) if !path.is_file() => Err(RuntimeError::NoSuchLibrary { path: path.to_owned() }),
+        Some(path) => Ok(path.to_owned()),
+        None => match installed(runtime) {
+            path if path.is_file() => Ok(path),
+            path => Err(RuntimeError::Missing { path, folder: runtime.to_owned() }),
+        },
+    }
 }
 
 fn installed(runtime: &Path) -> PathBuf {

@@ -94,7 +94,8 @@ fn list(models: &Path, json: bool) {
             let files = manifest.as_ref().map(|pack| pack.models.values().map(|model| model.file.as_str()).collect::<Vec<_>>());
             let description = manifest.as_ref().map(|pack| &pack.description);
             let license = manifest.as_ref().map(|pack| &pack.license);
-            json!({ "name": name, "state": state(models, name), "description": description, "license": license, "files": files })
+            let is_downloadable = manifest.as_ref().is_some_and(|pack| pack.archive.is_some());
+            json!({ "name": name, "state": state(models, name), "description": description, "license": license, "files": files, "downloadable": is_downloadable })
         };
         say(&format!("{:#}", serde_json::Value::from_iter(all.iter().map(row))));
         return;

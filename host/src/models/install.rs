@@ -10,6 +10,7 @@ use super::archive::{self, ArchiveError};
 use super::download::{self, DownloadError};
 use super::manifest::{Manifest, ManifestError};
 use super::pack::{FileError, MANIFEST, Pack, PackError, verified};
+use super::remedy;
 
 /// How the folders begin in which a pack is put together, and in which what it replaces is kept meanwhile.
 const INSTALLING: &str = ".installing-";
@@ -41,12 +42,19 @@ pub enum InstallError {
         license: String,
     },
     /// The pack is not published, so it must be given.
-    #[error("the pack `{name}` has no archive to download; give the folder with its files ({files}) with --from", files = .files.join(", "))]
+    #[error(
+        "the pack `{name}` has no archive to download; give the folder with its files ({files}) with --from, or install one of those that can \
+         be downloaded: {downloadable}",
+        files = .files.join(", "),
+        downloadable = .downloadable.join(", ")
+    )]
     NoArchive {
         /// The pack.
         name: String,
         /// The files that it needs.
         files: Vec<String>,
+        /// The packs that can be downloaded.
+        downloadable: Vec<String>,
     },
     /// The archive was not fetched.
     #[error(transparent)]
@@ -195,7 +203,7 @@ fn obtain(manifest: &Manifest, from: Option<&Path>, models: &Path) -> Result<BTr
         }
         (None, None) => {
             let files = manifest.models.values().map(|model| model.file.clone()).collect();
-            Err(InstallError::NoArchive { name: manifest.name.clone(), files })
+            Err(InstallError::NoArchive { name: manifest.name.clone(), files, downloadable: remedy::downloadable() })
         }
     }
 }

@@ -6,6 +6,7 @@ mod download;
 mod install;
 mod manifest;
 mod pack;
+mod remedy;
 
 pub(crate) use commands::{ModelsCommand, ModelsError, run};
 pub use manifest::{Channels, Manifest, ManifestError, ModelSpec, Thresholds};

@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::manifest::{Manifest, ManifestError, ModelSpec};
+use super::remedy;
 use crate::digest::Sha256Digest;
 
 /// The manifest's name in an installed pack's folder.
@@ -37,7 +38,7 @@ pub enum PackError {
     },
     /// It is known and not installed.
     #[error(
-        "the model pack `{name}` is not installed in {folder}; run `rostro models install {name}`, or try the service with `--pack testing`",
+        "the model pack `{name}` is not installed in {folder}; {remedy}, or choose another pack with --pack ({others})",
         folder = folder.display()
     )]
     NotInstalled {
@@ -45,22 +46,30 @@ pub enum PackError {
         name: String,
         /// Where it would be.
         folder: PathBuf,
+        /// How to install it.
+        remedy: String,
+        /// The packs to choose instead.
+        others: String,
     },
     /// Its manifest is not what it should be.
-    #[error("the manifest of the installed pack `{name}` is not valid; run `rostro models install {name} --force`: {cause}")]
+    #[error("the manifest of the installed pack `{name}` is not valid: {cause}; {remedy}")]
     Manifest {
         /// The pack.
         name: String,
         /// What is wrong.
-        cause: ManifestError,
+        cause: Box<ManifestError>,
+        /// How to replace it.
+        remedy: String,
     },
     /// A file of it is missing or changed.
-    #[error("the model pack `{name}` is damaged: {cause}; run `rostro models install {name} --force`")]
+    #[error("the model pack `{name}` is damaged: {cause}; {remedy}")]
     Damaged {
         /// The pack.
         name: String,
         /// What is wrong.
-        cause: FileError,
+        cause: Box<FileError>,
+        /// How to replace it.
+        remedy: String,
     },
 }
 
@@ -104,14 +113,19 @@ impl Pack {
     pub fn open(models: &Path, name: &str) -> Result<Self, PackError> {
         let folder = models.join(name);
         match fs::read_to_string(folder.join(MANIFEST)) {
-            Ok(text) => Self::open_installed(&folder, name, &text),
+            Ok(text) => Self::open_installed(models, name, &text),
             Err(_) if name == "testing" => Self::testing(),
             Err(_) => Err(Self::absent(models, name)),
         }
     }
 
-    fn open_installed(folder: &Path, name: &str, manifest: &str) -> Result<Self, PackError> {
-        let manifest = Manifest::parse(manifest).map_err(|cause| PackError::Manifest { name: name.to_owned(), cause })?;
+    fn open_installed(models: &Path, name: &str, manifest: &str) -> Result<Self, PackError> {
+        let (folder, remedy) = (models.join(name), || remedy::install(name, models, true));
+        let manifest = Manifest::parse(manifest).map_err(|cause| PackError::Manifest {
+            name: name.to_owned(),
+            cause: Box::new(cause),
+            remedy: remedy(),
+        })?;
         let read = |spec: &ModelSpec| {
             let unreadable = |cause| FileError::Unreadable { file: spec.file.clone(), cause };
             verified(File::open(folder.join(&spec.file)).map_err(unreadable)?, spec)
@@ -119,7 +133,7 @@ impl Pack {
         let files = manifest.models.iter().map(|(role, spec)| Ok((role.clone(), read(spec)?))).collect::<Result<_, FileError>>();
         match files {
             Ok(files) => Ok(Self { manifest, files }),
-            Err(cause) => Err(PackError::Damaged { name: name.to_owned(), cause }),
+            Err(cause) => Err(PackError::Damaged { name: name.to_owned(), cause: Box::new(cause), remedy: remedy() }),
         }
     }
 
@@ -134,9 +148,16 @@ impl Pack {
 
     fn absent(models: &Path, name: &str) -> PackError {
         if Manifest::built_in().any(|(manifest, _)| manifest.name == name) {
-            return PackError::NotInstalled { name: name.to_owned(), folder: models.to_owned() };
+            let (remedy, others) = (remedy::install(name, models, false), remedy::others(models));
+            return PackError::NotInstalled { name: name.to_owned(), folder: models.to_owned(), remedy, others };
         }
         PackError::Unknown { name: name.to_owned(), known: Self::names(models) }
+    }
+
+    /// Bytes of an installed pack's files; none of one that is not installed.
+    pub(crate) fn file_bytes(models: &Path, name: &str) -> usize {
+        let sizes = models.join(name).read_dir().into_iter().flatten().flatten().filter_map(|entry| entry.metadata().ok());
+        sizes.map(|metadata| usize::try_from(metadata.len()).unwrap_or(usize::MAX)).fold(0, usize::saturating_add)
     }
 
     /// The names of packs in the folder, in order: every folder with a manifest is one, whoever put it there. Those that begin with a
@@ -223,6 +244,40 @@ mod tests {
         put(models.path(), "mobile-int8", b"weights");
         let pack = Pack::open(models.path(), "mobile-int8").unwrap();
         assert_eq!((pack.name(), pack.model("recognizer").unwrap().1), ("mobile-int8", b"weights".as_slice()));
+    }
+
+    #[test]
+    fn pack_not_installed_names_working_command() {
+        let models = tempfile::tempdir().unwrap();
+        put(models.path(), "mobile-int8", b"weights");
+        let folder = models.path().display();
+        let says = |name: &str| Pack::open(models.path(), name).unwrap_err().to_string();
+        let error = says("buffalo_l");
+        assert!(error.contains(&format!("run `rostro models install buffalo_l --models {folder}`")), "{error}");
+        // It has no archive: a download would fail.
+        let error = says("mobile");
+        let command = format!("`rostro models install mobile --from FOLDER --models {folder}`");
+        assert!(error.contains("det_500m.onnx and mobilefacenet.onnx") && error.contains(&command), "{error}");
+        let others = "(installed there: mobile-int8; to be downloaded: buffalo_l, buffalo_m, buffalo_sc, antelopev2; built in: testing";
+        assert!(error.contains("it cannot be downloaded") && error.contains(others), "{error}");
+    }
+
+    #[test]
+    fn pack_damaged_names_working_command() {
+        let models = tempfile::tempdir().unwrap();
+        for (name, says) in [
+            (
+                "mobile",
+                "it cannot be downloaded: put det_500m.onnx and mobilefacenet.onnx into a folder and run `rostro models install mobile --force --from FOLDER",
+            ),
+            ("buffalo_sc", "run `rostro models install buffalo_sc --force"),
+            ("own", "put recognizer.onnx into a folder and run `rostro models install own --force --from FOLDER"),
+        ] {
+            put(models.path(), name, b"weights");
+            std::fs::write(models.path().join(name).join("recognizer.onnx"), b"other's").unwrap();
+            let error = Pack::open(models.path(), name).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
     }
 
     #[test]

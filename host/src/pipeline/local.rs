@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use crate::config::{beside_this_program, cores, installed, key_value};
+use crate::config::{MODELS, RUNTIME, beside_this_program, cores, installed, key_value};
 use crate::cores::Cores;
 use crate::engine::Engine;
 use crate::files::read_at_most;
@@ -156,7 +156,7 @@ impl LocalArgs {
     ///
     /// If it is not installed, or damaged.
     pub(crate) fn open_pack(&self) -> Result<Pack, PackError> {
-        Pack::open(&self.models.clone().unwrap_or_else(|| installed("models/installed")), &self.pack)
+        Pack::open(&self.models.clone().unwrap_or_else(|| installed(MODELS)), &self.pack)
     }
 
     /// Everything that a pipeline is run with.
@@ -166,7 +166,7 @@ impl LocalArgs {
     /// [`LocalError`] says what is not there, and how to get it.
     pub(crate) fn prepare(&self) -> Result<Local, LocalError> {
         let pack = self.open_pack()?;
-        let library = runtime::locate(self.onnxruntime.as_deref(), &self.runtime.clone().unwrap_or_else(|| installed("models/runtime")))?;
+        let library = runtime::locate(self.onnxruntime.as_deref(), &self.runtime.clone().unwrap_or_else(|| installed(RUNTIME)))?;
         let cores = Cores::new(cores());
         let onnx = OnnxRuntime::load(&library, cores.clone())?;
         let engine = self.engine(cores.all())?;
