@@ -1,11 +1,13 @@
 //! The watched folder: a component that appears in it is staged, and activated if that is wanted.
 //!
 //! Files appear by rename: write elsewhere on the same disk, or under a name that begins with a dot, and rename. A file that is copied into place
-//! is taken when two looks at it, a second apart, show the same.
+//! is taken when two looks at it, a second apart, show the same. Links are followed, so a link that leads to another file is a change: so a
+//! ConfigMap of Kubernetes is replaced, whose files are links by way of `..data`.
 
 use std::collections::HashMap;
-use std::fs;
-use std::io::Read;
+use std::ffi::OsStr;
+use std::fs::{self, Metadata};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
@@ -14,13 +16,30 @@ use super::record::Status;
 use super::{Actor, Deployment, Given, Outcome};
 use crate::config::FolderAction;
 use crate::digest::Sha256Digest;
+use crate::files::read_at_most;
 use crate::plugin::MAX_COMPONENT_BYTES;
 
 /// How often the folder is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What a file looks like without reading it.
-type Look = (u64, Option<SystemTime>);
+/// What a file looks like without reading it, links followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Look {
+    length: u64,
+    modified: Option<SystemTime>,
+    /// Device and number of the file, where the system has such.
+    file: (u64, u64),
+}
+
+/// The entries of the folder that are named like components.
+#[derive(Debug, Default)]
+struct Listing {
+    components: HashMap<PathBuf, Look>,
+    /// When each was put there: a link may be newer than its file.
+    since: HashMap<PathBuf, Option<SystemTime>>,
+    /// Entries that cannot be taken, and why.
+    problems: HashMap<PathBuf, String>,
+}
 
 /// What is known of the folder's files.
 #[derive(Debug, Default)]
@@ -29,8 +48,41 @@ struct Known {
     last: HashMap<PathBuf, Look>,
     /// As they were when they were taken.
     taken: HashMap<PathBuf, Look>,
+    /// Problems that the log has already: of entries, and of the folder itself.
+    told: HashMap<PathBuf, String>,
     /// Revisions that are to be activated when they are staged, in the order in which they came.
     pending: Vec<Sha256Digest>,
+}
+
+impl Known {
+    /// Logs the problems that are new. A problem that went away is logged again when it returns.
+    fn tell(&mut self, problems: HashMap<PathBuf, String>) {
+        for (path, problem) in &problems {
+            if self.told.get(path) != Some(problem) {
+                tracing::warn!("cannot take {}: {problem}", path.display().to_string().escape_debug());
+            }
+        }
+        self.told = problems;
+    }
+
+    /// Logs that the folder cannot be read, once.
+    fn tell_away(&mut self, folder: &Path, error: &io::Error) {
+        let problem = error.to_string();
+        if self.told.get(folder) != Some(&problem) {
+            tracing::warn!(
+                "cannot look into the watched folder {}: {problem}; what appears in it is taken when it is back",
+                folder.display()
+            );
+            self.told.insert(folder.to_owned(), problem);
+        }
+    }
+
+    /// Logs that the folder can be read again, once.
+    fn tell_back(&mut self, folder: &Path) {
+        if self.told.remove(folder).is_some() {
+            tracing::info!("the watched folder {} is back", folder.display());
+        }
+    }
 }
 
 impl Deployment {
@@ -42,10 +94,10 @@ impl Deployment {
     pub(crate) fn watch(self: &Arc<Self>, folder: &Path, action: FolderAction) -> std::io::Result<()> {
         let named = |error: std::io::Error| std::io::Error::new(error.kind(), format!("the watched folder {}: {error}", folder.display()));
         fs::create_dir_all(folder).map_err(named)?;
-        fs::read_dir(folder).map_err(named)?;
+        let there = Listing::of(folder).map_err(named)?;
         // What was taken before a restart is not taken again: an operator may have decided otherwise since.
         let mut known = Known::default();
-        known.taken.extend(components(folder).unwrap_or_default().into_iter().filter(|(path, _)| self.knows(path)));
+        known.taken.extend(there.components.into_iter().filter(|(path, _)| self.knows(path)));
         let (deployment, folder) = (Arc::downgrade(self), folder.to_owned());
         std::thread::Builder::new().name("watched-folder".to_owned()).spawn(move || {
             while let Some(deployment) = Weak::upgrade(&deployment).filter(|deployment| !deployment.workshop.shutdown.has_begun()) {
@@ -58,22 +110,31 @@ impl Deployment {
     }
 
     fn look_into(&self, folder: &Path, action: FolderAction, known: &mut Known) {
-        let Some(now) = components(folder) else { return };
+        let Listing { components: now, since, mut problems } = match Listing::of(folder) {
+            Ok(listing) => listing,
+            Err(error) => return known.tell_away(folder, &error),
+        };
+        known.tell_back(folder);
         let mut fresh: Vec<(&PathBuf, Look)> = now
             .iter()
             .filter(|(path, look)| known.last.get(*path) == Some(look) && known.taken.get(*path) != Some(look))
             .map(|(path, look)| (path, *look))
             .collect();
         // The newest is staged last, and so activated last.
-        fresh.sort_by_key(|(path, (_, modified))| (*modified, (*path).clone()));
+        fresh.sort_by_key(|(path, _)| (since.get(*path).copied().flatten(), (*path).clone()));
         for (path, look) in fresh {
-            known.taken.insert(path.clone(), look);
-            if let Some(Outcome { id, .. }) = self.take_file(path)
-                && action == FolderAction::Activate
-            {
-                known.pending.push(id);
+            match self.take_file(path) {
+                Ok(outcome) => {
+                    known.taken.insert(path.clone(), look);
+                    known.pending.extend(outcome.filter(|_| action == FolderAction::Activate).map(|Outcome { id, .. }| id));
+                }
+                // It is tried again: permissions may change without another look of the file.
+                Err(error) => {
+                    problems.insert(path.clone(), error.to_string());
+                }
             }
         }
+        known.tell(problems);
         known.taken.retain(|path, _| now.contains_key(path));
         known.last = now;
         known.pending.retain(|id| self.activate_if_staged(*id));
@@ -86,15 +147,10 @@ impl Deployment {
         self.locked().record.revisions.iter().any(|entry| entry.ingredients.components().any(|component| component == digest))
     }
 
-    fn take_file(&self, path: &Path) -> Option<Outcome> {
+    /// Stages a file; none if it is refused, which the audit log has.
+    fn take_file(&self, path: &Path) -> io::Result<Option<Outcome>> {
         let actor = Actor::part(&format!("folder: {}", path.display()));
-        match read(path) {
-            Ok(bytes) => self.push(Given { bytes, ..Given::default() }, &actor).ok(),
-            Err(error) => {
-                tracing::warn!("cannot read {}: {error}", path.display());
-                None
-            }
-        }
+        Ok(self.push(Given { bytes: read(path)?, ..Given::default() }, &actor).ok())
     }
 
     /// Activates a revision if it is staged; whether it is still to be waited for.
@@ -113,27 +169,117 @@ impl Deployment {
 }
 
 /// A component, or as much more than may be as is enough to refuse it.
-fn read(path: &Path) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    fs::File::open(path)?.take(MAX_COMPONENT_BYTES as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    read_at_most(path, MAX_COMPONENT_BYTES)
 }
 
-/// The components in a folder and what they look like; those that begin with a dot are being written. None if it cannot be read.
-fn components(folder: &Path) -> Option<HashMap<PathBuf, Look>> {
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) => {
-            tracing::warn!("cannot look into {}: {error}", folder.display());
-            return None;
+impl Listing {
+    /// Lists the components in a folder. Names that begin with a dot belong to files that are being written.
+    fn of(folder: &Path) -> io::Result<Self> {
+        let mut listing = Self::default();
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let path = entry.path();
+            if !is_named_like_component(&path) {
+                continue;
+            }
+            match path.metadata() {
+                Ok(about) if about.is_file() => {
+                    let put = entry.metadata().and_then(|link| link.modified()).ok();
+                    listing.since.insert(path.clone(), put.max(about.modified().ok()));
+                    listing.components.insert(path, Look::of(&about));
+                }
+                Ok(_) => {
+                    listing.problems.insert(path, "it is not a regular file".to_owned());
+                }
+                // Removed since the folder was read.
+                Err(_) if path.symlink_metadata().is_err() => {}
+                Err(error) if entry.file_type().is_ok_and(|kind| kind.is_symlink()) => {
+                    listing.problems.insert(path, format!("the link leads to no file: {error}"));
+                }
+                Err(error) => {
+                    listing.problems.insert(path, error.to_string());
+                }
+            }
         }
-    };
-    let component = |entry: fs::DirEntry| {
-        let path = entry.path();
-        let name = path.file_name()?.to_str()?;
-        let is_component = !name.starts_with('.') && path.extension().is_some_and(|extension| extension == "wasm");
-        let metadata = entry.metadata().ok().filter(|metadata| is_component && metadata.is_file())?;
-        Some((path, (metadata.len(), metadata.modified().ok())))
-    };
-    Some(entries.flatten().filter_map(component).collect())
+        Ok(listing)
+    }
+}
+
+impl Look {
+    fn of(about: &Metadata) -> Self {
+        Self { length: about.len(), modified: about.modified().ok(), file: identity(about) }
+    }
+}
+
+/// Returns true for `NAME.wasm` in any case of the ending, without a dot first.
+fn is_named_like_component(path: &Path) -> bool {
+    let is_hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+    !is_hidden && path.extension().is_some_and(|extension: &OsStr| extension.eq_ignore_ascii_case("wasm"))
+}
+
+#[cfg(unix)]
+fn identity(about: &Metadata) -> (u64, u64) {
+    use std::os::unix::fs::MetadataExt;
+    (about.dev(), about.ino())
+}
+
+#[cfg(not(unix))]
+fn identity(_: &Metadata) -> (u64, u64) {
+    (0, 0)
+}
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn names(listing: &Listing) -> (Vec<String>, Vec<String>) {
+        let sorted = |paths: Vec<&PathBuf>| {
+            let mut names: Vec<String> = paths.iter().map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect();
+            names.sort();
+            names
+        };
+        (sorted(listing.components.keys().collect()), sorted(listing.problems.keys().collect()))
+    }
+
+    #[test]
+    fn listing_takes_links_and_any_case() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for name in ["plain.wasm", "GOOD.WASM", "Mixed.Wasm", ".hidden.wasm", "notes.txt", "wasm"] {
+            fs::write(at(name), "x").unwrap();
+        }
+        symlink("plain.wasm", at("current.wasm")).unwrap();
+        symlink("nowhere", at("dangling.wasm")).unwrap();
+        symlink("loop.wasm", at("loop.wasm")).unwrap();
+        fs::create_dir(at("folder.wasm")).unwrap();
+        let (components, problems) = names(&Listing::of(folder.path()).unwrap());
+        assert_eq!(components, ["GOOD.WASM", "Mixed.Wasm", "current.wasm", "plain.wasm"]);
+        assert_eq!(problems, ["dangling.wasm", "folder.wasm", "loop.wasm"]);
+    }
+
+    /// Kubernetes swaps the folder that all links lead through.
+    #[test]
+    fn listing_sees_swapped_config_map() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let time = SystemTime::now();
+        for version in ["..2026_1", "..2026_2"] {
+            fs::create_dir(at(version)).unwrap();
+            fs::write(at(version).join("one.wasm"), "same length").unwrap();
+            fs::File::options().write(true).open(at(version).join("one.wasm")).unwrap().set_modified(time).unwrap();
+        }
+        symlink("..2026_1", at("..data")).unwrap();
+        symlink("..data/one.wasm", at("one.wasm")).unwrap();
+        let before = Listing::of(folder.path()).unwrap();
+        assert_eq!(names(&before), (vec!["one.wasm".to_owned()], vec![]));
+        symlink("..2026_2", at("..data_tmp")).unwrap();
+        fs::rename(at("..data_tmp"), at("..data")).unwrap();
+        let after = Listing::of(folder.path()).unwrap();
+        assert_eq!(names(&after), names(&before));
+        assert_ne!(after.components, before.components);
+    }
 }
