@@ -10,6 +10,7 @@ mod configured;
 mod counterparts;
 mod folder;
 mod live;
+mod private;
 mod push;
 mod record;
 mod routes;

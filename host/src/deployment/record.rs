@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
 use super::configured::ConfiguredTexts;
+use super::private::{Made, Private};
 use crate::digest::Sha256Digest;
 use crate::durable::sync_folder;
 use crate::executor::Wanted;
@@ -17,6 +18,9 @@ use crate::shutdown::Shutdown;
 
 /// How the files of unfinished writes begin.
 const UNFINISHED: &str = ".unfinished-";
+
+/// The flag that names the folder.
+const STATE: &str = "--state";
 
 /// The form of the record that this host writes and reads.
 const FORM: u32 = 1;
@@ -196,6 +200,31 @@ pub enum StateError {
     /// The process is stopping.
     #[error("the service is stopping, and nothing was changed; ask again once it runs")]
     Stopping,
+    /// Others may write into the folder.
+    #[error(
+        "cannot keep state in {folder}: others may write into it; take that from them with `chmod go-w {folder}`, or, where something undoes \
+         that (Kubernetes' fsGroup, a volume of mode 777), name a folder in it that does not exist yet, which is made for this user alone: \
+         {flag} {folder}/rostro",
+        folder = folder.display()
+    )]
+    Open {
+        /// Where.
+        folder: PathBuf,
+        /// The flag that names it.
+        flag: &'static str,
+    },
+    /// The file system ignores permissions.
+    #[error(
+        "cannot keep state in {folder}: its file system ignores permissions (as WSL's /mnt/c and some network shares do), so others may write \
+         into it; name a folder on another file system with {flag}",
+        folder = folder.display()
+    )]
+    NoPermissions {
+        /// Where.
+        folder: PathBuf,
+        /// The flag that names it.
+        flag: &'static str,
+    },
     /// Another process has it.
     #[error(
         "the state folder {folder} is used by another running service; give each its own with --state, or wait for the other to stop with \
@@ -237,9 +266,9 @@ impl Store {
     /// If it cannot be made or is used by another process.
     pub(crate) fn open(folder: &Path, scope: &Wanted, shutdown: Shutdown) -> Result<Self, StateError> {
         let failed = |action| move |cause| StateError::Folder { action, folder: folder.to_owned(), cause };
-        make_private(folder).map_err(failed("make"))?;
+        Private { folder, flag: STATE, mark: Some("lock") }.make()?;
         let folder = fs::canonicalize(folder).map_err(failed("find"))?;
-        make_private(&folder.join("components")).map_err(failed("make folders in"))?;
+        Private { folder: &folder.join("components"), flag: STATE, mark: None }.make()?;
         let lock = match FolderLock::take(&folder, "lock", "the state folder", scope) {
             Ok(lock) => lock,
             Err(FolderLockError::InUse) => return Err(StateError::InUse { folder }),
@@ -260,9 +289,19 @@ impl Store {
     ///
     /// If it cannot be made.
     pub(crate) fn compiled(&self, folder: Option<&Path>) -> Result<PathBuf, StateError> {
-        let folder = folder.map_or_else(|| self.folder.join("compiled"), Path::to_owned);
-        let made = make_private(&folder).and_then(|()| fs::canonicalize(&folder));
-        made.map_err(|cause| StateError::Folder { action: "keep compiled components in", folder, cause })
+        // Wasmtime keeps all that it compiled in this folder of the other.
+        const MODULES: &str = "modules";
+        let (folder, flag, mark) = match folder {
+            Some(folder) => (folder.to_owned(), "--compiled", Some(MODULES)),
+            None => (self.folder.join("compiled"), STATE, None),
+        };
+        let made = Private { folder: &folder, flag, mark }.make()?;
+        let failed = |cause| StateError::Folder { action: "keep compiled components in", folder: folder.clone(), cause };
+        // Machine code that somebody else may have put there is not run.
+        if made == Made::Reclaimed && folder.join(MODULES).exists() {
+            fs::remove_dir_all(folder.join(MODULES)).map_err(failed)?;
+        }
+        fs::canonicalize(&folder).map_err(failed)
     }
 
     /// The folder, which the audit log is in as well.
@@ -368,21 +407,6 @@ impl Store {
     }
 }
 
-/// Makes a folder into which nobody else may write or look: what was compiled is run, and the record says what serves. One that is there must
-/// not be open to others.
-fn make_private(folder: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder)?;
-    #[cfg(unix)]
-    if std::os::unix::fs::PermissionsExt::mode(&folder.metadata()?.permissions()) & 0o022 != 0 {
-        return Err(io::Error::other("others may write into it; take that from them with `chmod go-w`"));
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Instant;
@@ -424,6 +448,24 @@ mod tests {
         assert!(matches!(open(folder.path()), Err(StateError::InUse { .. })));
         drop(store);
         open(folder.path()).unwrap();
+    }
+
+    /// Others could have put machine code there, which would be run.
+    #[cfg(unix)]
+    #[test]
+    fn compiled_reclaimed_folder_emptied() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path()).unwrap();
+        let compiled = store.compiled(None).unwrap();
+        let planted = compiled.join("modules/planted");
+        fs::create_dir_all(&planted).unwrap();
+        store.compiled(None).unwrap();
+        assert!(planted.exists());
+        fs::set_permissions(&compiled, fs::Permissions::from_mode(0o2770)).unwrap();
+        store.compiled(None).unwrap();
+        assert!(!planted.exists());
     }
 
     #[test]
