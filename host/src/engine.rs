@@ -2,7 +2,8 @@
 //!
 //! What it is: one engine for the process, with the component model, epoch interruption and a pooling allocator.
 //! What bounds it: the pool holds as many instances as can run at once, each no larger than [`Limits`] allows.
-//! What it costs: address space for the pool (not memory), and one thread that wakes every [`TICK`].
+//! What it costs: address space for the pool (not memory), and one thread that wakes every [`TICK`]. Where the system does not give the
+//! addresses, memory is allocated for each instance instead, and every access of a guest is checked, which is slower.
 
 use std::path::Path;
 use std::time::Duration;
@@ -28,6 +29,12 @@ const STACK_BYTES: usize = 1 << 20;
 /// writing them. A frame of 640×480 touches about half of it. What lies above goes back to the system.
 const KEEP_RESIDENT: usize = 16 << 20;
 
+/// Addresses reserved for each memory without the pool, and again when it grows: more would be refused as the pool was.
+const UNPOOLED_RESERVATION: u64 = 16 << 20;
+
+/// Addresses after each memory without the pool that trap.
+const UNPOOLED_GUARD: u64 = 64 << 10;
+
 /// The Wasmtime engine, with the thread that advances its epoch.
 #[derive(Clone, Debug)]
 pub struct Engine {
@@ -41,7 +48,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// If this machine cannot reserve the pool's address space.
+    /// If the sandbox cannot be set up on this machine.
     pub fn new(limits: Limits, concurrency: usize) -> wasmtime::Result<Self> {
         Self::with_cache(limits, concurrency, None)
     }
@@ -64,9 +71,11 @@ impl Engine {
             .max_wasm_stack(STACK_BYTES)
             // Host calls are synchronous and requests run on threads of their own: no fibers, no event loop in a store.
             .concurrency_support(false)
-            .memory_init_cow(true)
-            .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(&limits, concurrency)));
-        let inner = wasmtime::Engine::new(&config)?;
+            .memory_init_cow(true);
+        let inner = match wasmtime::Engine::new(&pooled(config.clone(), &limits, concurrency)) {
+            Ok(engine) => engine,
+            Err(error) => without_pool(config, error)?,
+        };
         tick(&inner)?;
         Ok(Self { inner, limits, meters: Meters::default() })
     }
@@ -92,6 +101,27 @@ impl Engine {
     pub(crate) fn meters(&self) -> &Meters {
         &self.meters
     }
+}
+
+fn pooled(mut config: Config, limits: &Limits, concurrency: usize) -> Config {
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(limits, concurrency)));
+    config
+}
+
+/// An engine that reserves little address space, for machines that refused the pool's.
+fn without_pool(mut config: Config, refused: wasmtime::Error) -> wasmtime::Result<wasmtime::Engine> {
+    config
+        .allocation_strategy(InstanceAllocationStrategy::OnDemand)
+        .memory_reservation(UNPOOLED_RESERVATION)
+        .memory_reservation_for_growth(UNPOOLED_RESERVATION)
+        .memory_guard_size(UNPOOLED_GUARD);
+    // If this fails, too, the first error says more of the cause.
+    let Ok(engine) = wasmtime::Engine::new(&config) else { return Err(refused) };
+    tracing::warn!(
+        "cannot reserve addresses for all guests ({refused:#}): they get memory one by one, and run slower; allow the process more addresses \
+         (`ulimit -v unlimited`, no LimitAS=), or lower --workers"
+    );
+    Ok(engine)
 }
 
 fn pool(limits: &Limits, concurrency: usize) -> PoolingAllocationConfig {
