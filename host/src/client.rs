@@ -14,6 +14,7 @@ use ureq::typestate::AgentScope;
 use crate::files::{read_small, read_text};
 use crate::http::Scopes;
 use crate::keyring::Entry;
+use crate::printed::complain;
 
 /// The variable of a service's own file of tokens, which clients read too until 0.1.
 const SERVERS_TOKENS: &str = "ROSTRO_ADMIN_TOKEN_FILE";
@@ -127,7 +128,7 @@ impl TokenArgs {
     pub(crate) fn credentials(&self) -> Result<Credentials, ClientError> {
         let before = std::env::var_os(SERVERS_TOKENS).filter(|_| self.token_file.is_none()).map(PathBuf::from);
         if before.is_some() {
-            eprintln!("warning: {SERVERS_TOKENS} is the service's variable; name the client's file with ROSTRO_TOKEN_FILE");
+            complain(&format!("warning: {SERVERS_TOKENS} is the service's variable; name the client's file with ROSTRO_TOKEN_FILE"));
         }
         Credentials::read(Kind::Token, self.token_file.as_deref().or(before.as_deref()))
     }

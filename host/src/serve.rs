@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 
 use crate::admin;
 use crate::audit::Audit;
-use crate::config::{AdminAddress, Config, ServeArgs, Source, cores};
+use crate::config::{Address, AdminAddress, Config, ServeArgs, Source};
 use crate::cores::Cores;
 use crate::deployment::{Configured, Deployment, OpenError, StateError, Store, Workshop};
 use crate::engine::Engine;
@@ -56,7 +56,7 @@ pub enum ServeError {
     #[error(transparent)]
     Load(#[from] LoadError),
     /// The sandbox cannot be set up.
-    #[error("cannot set up the sandbox: {0:#}")]
+    #[error("cannot set up the sandbox: {0:#}; allow the process more addresses (`ulimit -v unlimited`), or lower --workers")]
     Engine(wasmtime::Error),
     /// A component's file cannot be read.
     #[error("cannot read the component {path}: {cause}; give one with {flag}, or build the default pipeline with `cargo xtask guest`", path = path.display())]
@@ -101,7 +101,7 @@ pub enum ServeError {
     #[error("cannot listen on {address}: {cause}; choose another address with {flag}")]
     Listen {
         /// The address.
-        address: std::net::SocketAddr,
+        address: String,
         /// The flag that names it.
         flag: &'static str,
         /// Why.
@@ -121,7 +121,7 @@ pub enum ServeError {
 pub(crate) fn run(config: Config, source: Source, args: ServeArgs) -> Result<(), ServeError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .worker_threads(config.workers.get().min(cores().get()))
+        .worker_threads(config.workers.min(config.machine.cores).get())
         .thread_name("rostro-http")
         .build()?;
     raise_descriptors();
@@ -131,11 +131,11 @@ pub(crate) fn run(config: Config, source: Source, args: ServeArgs) -> Result<(),
         let hangups = Signals::new(Told::HangUp);
         tokio::spawn(stop_when_told([Told::Interrupt, Told::Terminate].map(Signals::new), shutdown.clone()));
         // The cheapest things that can be wrong come first: a taken port is told at once.
-        let listener = bind(config.listen, "--listen").await?;
+        let listener = bind(&config.listen, "--listen", false).await?;
         let address = listener.local_addr()?;
-        let admin_listener = match config.admin {
+        let admin_listener = match &config.admin {
             AdminAddress::Off => None,
-            AdminAddress::At(address) => Some(bind(address, "--admin").await?),
+            AdminAddress::At(address) => Some(bind(address, "--admin", config.admin_token_file.is_none()).await?),
         };
         let keys = config.api_keys.as_deref().map(Keyring::read).transpose()?;
         let tls = config.tls.as_ref().map(|(certificate, key)| Tls::new(certificate, key)).transpose()?;
@@ -199,8 +199,15 @@ fn patience(config: &Config) -> Patience {
     Patience { head: config.deadline.min(HEAD), grace: GRACE }
 }
 
-async fn bind(address: SocketAddr, flag: &'static str) -> Result<TcpListener, ServeError> {
-    TcpListener::bind(address).await.map_err(|cause| ServeError::Listen { address, flag, cause })
+/// Binds the first of an address's meanings that can be had; where only loopback addresses are safe, one of those.
+async fn bind(address: &Address, flag: &'static str, is_for_loopback: bool) -> Result<TcpListener, ServeError> {
+    let failed = |cause| ServeError::Listen { address: address.to_string(), flag, cause };
+    let resolved = {
+        let address = address.clone();
+        tokio::task::spawn_blocking(move || address.resolve()).await.map_err(io::Error::other)?.map_err(failed)?
+    };
+    let safe: Vec<SocketAddr> = resolved.into_iter().filter(|address| !is_for_loopback || address.ip().is_loopback()).collect();
+    TcpListener::bind(safe.as_slice()).await.map_err(failed)
 }
 
 /// Everything behind the interfaces, from the configuration.
@@ -211,7 +218,7 @@ fn assemble(config: &Config, shutdown: &Shutdown) -> Result<(Service, Arc<Deploy
     tell_set_aside(&gallery, config);
     let store = Store::open(&config.state, &lock_scope, shutdown.clone())?;
     let library = runtime::locate(config.onnxruntime.as_deref(), &config.runtime)?;
-    let cores = Cores::new(cores());
+    let cores = Cores::new(config.machine.cores);
     let onnx = OnnxRuntime::load(&library, cores.clone())?;
     let compiled = store.compiled(config.compiled.as_deref())?;
     let engine = Engine::with_cache(config.limits.clone(), config.workers.get(), Some(&compiled)).map_err(ServeError::Engine)?;
@@ -251,7 +258,7 @@ fn assemble(config: &Config, shutdown: &Shutdown) -> Result<(Service, Arc<Deploy
         similarity_threshold = %thresholds.similarity,
         "pipeline active"
     );
-    tracing::info!(workers = config.workers.get(), queue = config.queue, onnx_threads = cores.all(), "sized for {} cores", cores.all());
+    tell_size(config);
     tell(&report, &people.left_alone(), config);
     live.report_if_everybody_is_lost();
     if let Some(folder) = &config.pipelines {
@@ -301,6 +308,26 @@ fn tell_set_aside(gallery: &CsvGallery, config: &Config) {
             config.gallery.display()
         );
     }
+}
+
+/// Logs the budgets, and the machine that they follow.
+fn tell_size(config: &Config) {
+    let Config { machine, workers, queue, guest_bytes, bodies, .. } = config;
+    let memory =
+        machine.memory.as_ref().map_or_else(String::new, |memory| format!(", {} MiB ({})", memory.mib(), memory.limited_by.display()));
+    tracing::info!(
+        workers = workers.get(),
+        queue,
+        onnx_threads = machine.cores.get(),
+        max_guests_mib = guest_bytes >> 20,
+        memory_mib = config.limits.memory_bytes() >> 20,
+        max_bodies_mib = bodies.memory_bytes >> 20,
+        max_body_mib = bodies.body_bytes >> 20,
+        max_image_mib = bodies.image_bytes >> 20,
+        max_megapixels = config.tuning.max_pixels / 1_000_000,
+        "sized for {} cores{memory}",
+        machine.cores
+    );
 }
 
 /// Reports what was found in the gallery. `left_alone` counts the files that cannot be used.

@@ -136,7 +136,7 @@ impl Options {
     fn command(&self, gallery: &Path, own: &Path) -> Command {
         let mut command = rostro();
         command
-            .args(["serve", "--listen", "127.0.0.1:0", "--pack", self.pack])
+            .args(["serve", "--pack", self.pack])
             .arg("--state")
             .arg(self.state.clone().unwrap_or_else(|| own.to_owned()))
             .arg("--pipeline")
@@ -145,6 +145,9 @@ impl Options {
             .arg(gallery)
             .args(&self.args);
         let is_given = |flag: &str| self.args.iter().any(|arg| arg == flag);
+        if !is_given("--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
         if !is_given("--admin") {
             command.args(["--admin", "127.0.0.1:0"]);
         }

@@ -1,15 +1,13 @@
 //! What may be typed: flags, variables and keys of the file, one and the same.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use clap::Args;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Serialize};
 
-use super::key_value;
+use super::address::{Address, AdminAddress};
+use super::{key_value, number};
 use crate::http::{AllowedOrigin, Network, Origin};
 use crate::review::Review;
 
@@ -17,13 +15,13 @@ use crate::review::Review;
 #[derive(Clone, Debug, Default, Args, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct ServeArgs {
-    /// Address to serve on [default: 127.0.0.1:4000]
+    /// Address to serve on, HOST:PORT [default: 127.0.0.1:4000]
     #[arg(long, env = "ROSTRO_LISTEN", value_name = "ADDRESS")]
-    pub(super) listen: Option<SocketAddr>,
+    pub(super) listen: Option<Address>,
     /// Folder of CSV files with the people who are known [default: embeddings_csvs]
     #[arg(long, env = "ROSTRO_GALLERY", value_name = "DIR")]
     pub(super) gallery: Option<PathBuf>,
-    /// Folder with installed model packs [default: models/installed]
+    /// Folder with installed model packs [default: models/installed here, or above this program]
     #[arg(long, env = "ROSTRO_MODELS", value_name = "DIR")]
     pub(super) models: Option<PathBuf>,
     /// Model pack to use; `testing` is built in and knows drawn faces only [default: mobile]
@@ -36,10 +34,10 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "ROSTRO_POLICY", value_name = "FILE.wasm")]
     pub(super) policy: Option<PathBuf>,
     /// Faces with a lower score are not reported, 0 to 1 [default: the pack's]
-    #[arg(long, env = "ROSTRO_DETECTION_THRESHOLD", value_name = "SCORE")]
+    #[arg(long, env = "ROSTRO_DETECTION_THRESHOLD", value_name = "SCORE", value_parser = number::<f32>, allow_negative_numbers = true)]
     pub(super) detection_threshold: Option<f32>,
     /// Faces whose best similarity is not above this are unknown, -1 to 1 [default: the pack's]
-    #[arg(long, env = "ROSTRO_SIMILARITY_THRESHOLD", value_name = "COSINE", allow_negative_numbers = true)]
+    #[arg(long, env = "ROSTRO_SIMILARITY_THRESHOLD", value_name = "COSINE", value_parser = number::<f32>, allow_negative_numbers = true)]
     pub(super) similarity_threshold: Option<f32>,
     /// A setting for the pipeline itself, as KEY=VALUE; may be repeated [env: ROSTRO_SETTING=KEY=VALUE,...]
     #[arg(long = "setting", value_name = "KEY=VALUE", value_parser = key_value)]
@@ -52,10 +50,10 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "ROSTRO_STATE", value_name = "DIR")]
     pub(super) state: Option<PathBuf>,
     /// Seconds to wait at the start for another process that still uses the gallery or the state folder [default: 0]
-    #[arg(long, env = "ROSTRO_WAIT_FOR_LOCK", value_name = "SECONDS")]
+    #[arg(long, env = "ROSTRO_WAIT_FOR_LOCK", value_name = "SECONDS", value_parser = number::<f64>, allow_negative_numbers = true)]
     pub(super) wait_for_lock: Option<f64>,
     /// Days for which lines of the audit log, and the keys of the people in them, are kept [default: 730]
-    #[arg(long, env = "ROSTRO_KEEP_AUDIT", value_name = "DAYS")]
+    #[arg(long, env = "ROSTRO_KEEP_AUDIT", value_name = "DAYS", value_parser = number::<u32>, allow_negative_numbers = true)]
     pub(super) keep_audit: Option<u32>,
     /// Folder in which compiled components are kept, so that they need not be compiled again; nobody else may write into it [default: compiled in the
     /// state folder]
@@ -77,8 +75,8 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "ROSTRO_SELF_TEST", value_name = "DIR")]
     pub(super) self_test: Option<PathBuf>,
     /// Failed requests in a row after which a revision is taken out and the previous one serves; read again on SIGHUP [default: 10]
-    #[arg(long, env = "ROSTRO_BREAKER", value_name = "N")]
-    pub(super) breaker: Option<NonZeroU32>,
+    #[arg(long, env = "ROSTRO_BREAKER", value_name = "N", value_parser = number::<u32>, allow_negative_numbers = true)]
+    pub(super) breaker: Option<u32>,
     /// A limit of the sandbox, as NAME=VALUE; may be repeated [env: ROSTRO_LIMIT=NAME=VALUE,...]
     #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = key_value)]
     #[serde(skip)]
@@ -87,33 +85,33 @@ pub(crate) struct ServeArgs {
     #[arg(skip)]
     pub(super) limit: BTreeMap<String, toml::Value>,
     /// Requests worked on at a time [default: the cores that this process may use]
-    #[arg(long, env = "ROSTRO_WORKERS", value_name = "N")]
-    pub(super) workers: Option<NonZeroUsize>,
+    #[arg(long, env = "ROSTRO_WORKERS", value_name = "N", value_parser = number::<usize>, allow_negative_numbers = true)]
+    pub(super) workers: Option<usize>,
     /// Requests that may wait for a worker; read again on SIGHUP [default: 64]
-    #[arg(long, env = "ROSTRO_QUEUE", value_name = "N")]
+    #[arg(long, env = "ROSTRO_QUEUE", value_name = "N", value_parser = number::<usize>, allow_negative_numbers = true)]
     pub(super) queue: Option<usize>,
     /// Seconds that a request may take from the end of its body; read again on SIGHUP [default: 30]
-    #[arg(long, env = "ROSTRO_DEADLINE", value_name = "SECONDS")]
+    #[arg(long, env = "ROSTRO_DEADLINE", value_name = "SECONDS", value_parser = number::<f64>, allow_negative_numbers = true)]
     pub(super) deadline: Option<f64>,
     /// Largest body of a request in MiB [default: 128]
-    #[arg(long, env = "ROSTRO_MAX_BODY_MIB", value_name = "MIB")]
+    #[arg(long, env = "ROSTRO_MAX_BODY_MIB", value_name = "MIB", value_parser = number::<usize>, allow_negative_numbers = true)]
     pub(super) max_body_mib: Option<usize>,
     /// Largest image file in MiB [default: 32]
-    #[arg(long, env = "ROSTRO_MAX_IMAGE_MIB", value_name = "MIB")]
+    #[arg(long, env = "ROSTRO_MAX_IMAGE_MIB", value_name = "MIB", value_parser = number::<usize>, allow_negative_numbers = true)]
     pub(super) max_image_mib: Option<usize>,
     /// Memory for the bodies of all requests together in MiB, at least twice the largest body [default: 512]
-    #[arg(long, env = "ROSTRO_MAX_BODIES_MIB", value_name = "MIB")]
+    #[arg(long, env = "ROSTRO_MAX_BODIES_MIB", value_name = "MIB", value_parser = number::<usize>, allow_negative_numbers = true)]
     pub(super) max_bodies_mib: Option<usize>,
     /// Memory that all running pipelines together may take in MiB, at least what one may [default: 256 for each worker, at least 1024]
-    #[arg(long, env = "ROSTRO_MAX_GUESTS_MIB", value_name = "MIB")]
+    #[arg(long, env = "ROSTRO_MAX_GUESTS_MIB", value_name = "MIB", value_parser = number::<usize>, allow_negative_numbers = true)]
     pub(super) max_guests_mib: Option<usize>,
     /// Largest image in megapixels, at most 40 [default: 40]
-    #[arg(long, env = "ROSTRO_MAX_MEGAPIXELS", value_name = "N")]
+    #[arg(long, env = "ROSTRO_MAX_MEGAPIXELS", value_name = "N", value_parser = number::<u32>, allow_negative_numbers = true)]
     pub(super) max_megapixels: Option<u32>,
-    /// ONNX Runtime library [default: the one that `rostro runtime install` put into models/runtime]
+    /// ONNX Runtime library [default: the one that `rostro runtime install` put into the folder --runtime]
     #[arg(long, env = "ROSTRO_ONNXRUNTIME", value_name = "FILE")]
     pub(super) onnxruntime: Option<PathBuf>,
-    /// Folder into which `rostro runtime install` puts ONNX Runtime [default: models/runtime]
+    /// Folder into which `rostro runtime install` puts ONNX Runtime [default: models/runtime here, or above this program]
     #[arg(long, env = "ROSTRO_RUNTIME", value_name = "DIR")]
     pub(super) runtime: Option<PathBuf>,
     /// File with the API keys of callers, a line NAME:SCOPES:KEY for each; read again on SIGHUP [default: none are asked for]
@@ -142,7 +140,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "ROSTRO_SEARCH", value_name = "METHOD", value_enum)]
     pub(super) search: Option<Search>,
     /// Templates up to which an approximate search is exact nevertheless [default: 100000]
-    #[arg(long, env = "ROSTRO_APPROXIMATE_ABOVE", value_name = "N")]
+    #[arg(long, env = "ROSTRO_APPROXIMATE_ABOVE", value_name = "N", value_parser = number::<usize>, allow_negative_numbers = true)]
     pub(super) approximate_above: Option<usize>,
     /// How to write the log [default: text]
     #[arg(long, env = "ROSTRO_LOG_FORMAT", value_name = "FORMAT", value_enum)]
@@ -169,41 +167,6 @@ pub(crate) enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
-}
-
-/// Where the admin interface is served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum AdminAddress {
-    /// Nowhere.
-    Off,
-    /// At this address.
-    At(SocketAddr),
-}
-
-impl FromStr for AdminAddress {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "off" => Ok(Self::Off),
-            address => address.parse().map(Self::At).map_err(|_| "write an address with a port, as 127.0.0.1:4001, or `off`".to_owned()),
-        }
-    }
-}
-
-impl Serialize for AdminAddress {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Off => serializer.serialize_str("off"),
-            Self::At(address) => address.serialize(serializer),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for AdminAddress {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
-    }
 }
 
 /// What becomes of a component from the watched folder.

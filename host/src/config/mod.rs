@@ -3,13 +3,18 @@
 //!
 //! Precedence: flag, variable, file, default. An unknown key in the file is an error.
 
+mod address;
 mod args;
+mod memory;
+mod sizing;
 mod source;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::fmt;
+use std::io;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::deployment::ConfiguredTexts;
@@ -20,15 +25,18 @@ use crate::limits::{LimitError, Limits};
 use crate::review::Review;
 use crate::revision::Tuning;
 
+pub(crate) use address::{Address, AdminAddress};
 use args::Search;
-pub(crate) use args::{AdminAddress, FolderAction, LogFormat, ServeArgs};
+pub(crate) use args::{FolderAction, LogFormat, ServeArgs};
+pub(crate) use sizing::Machine;
+use sizing::TooLittleMemory;
 pub(crate) use source::Source;
 
 /// A validated configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     /// Address to serve on.
-    pub listen: SocketAddr,
+    pub listen: Address,
     /// Folder of the CSV gallery.
     pub gallery: PathBuf,
     /// Folder of installed packs.
@@ -65,6 +73,8 @@ pub(crate) struct Config {
     pub breaker: u32,
     /// What guests are held to.
     pub limits: Limits,
+    /// What the process may use of the machine.
+    pub machine: Machine,
     /// Requests worked on at a time.
     pub workers: NonZeroUsize,
     /// Requests that may wait.
@@ -143,6 +153,9 @@ pub enum ConfigError {
     /// A limit of the sandbox cannot be set so.
     #[error(transparent)]
     Limit(#[from] LimitError),
+    /// The machine has too little memory.
+    #[error(transparent)]
+    Memory(#[from] Box<TooLittleMemory>),
     /// A certificate without its key, or the other way round.
     #[error("TLS needs both --tls-certificate and --tls-key")]
     HalfTls,
@@ -151,9 +164,19 @@ pub enum ConfigError {
         "--allow-origin lets pages of other sites call the service with a key, and no keys are asked for: name a file of keys with --api-keys"
     )]
     OriginsWithoutKeys,
+    /// The name of an address is not known.
+    #[error("cannot resolve {address}: {cause}; choose another address with {flag}")]
+    Unresolved {
+        /// The address.
+        address: String,
+        /// The flag that names it.
+        flag: &'static str,
+        /// Why.
+        cause: io::Error,
+    },
     /// The admin interface would be open to others.
     #[error("the admin interface at {0} can be reached by others, who need a token: name a file of tokens with --admin-token-file")]
-    OpenAdmin(SocketAddr),
+    OpenAdmin(String),
 }
 
 impl ServeArgs {
@@ -239,7 +262,7 @@ impl ServeArgs {
         }
     }
 
-    /// Fills in defaults and checks ranges.
+    /// Fills in defaults and checks ranges. The machine's memory does not count: see [`ServeArgs::fit`].
     ///
     /// # Errors
     ///
@@ -254,20 +277,29 @@ impl ServeArgs {
         if !(0.0..=86_400.0).contains(&wait_for_lock) {
             return Err(range("wait-for-lock", wait_for_lock, "between 0 and 86400 seconds"));
         }
-        let admin = this.admin.unwrap_or(AdminAddress::At(SocketAddr::from(([127, 0, 0, 1], 4001))));
-        if let AdminAddress::At(address) = admin
-            && !address.ip().is_loopback()
+        let admin = this.admin.unwrap_or_else(|| AdminAddress::At(Address::loopback(4001)));
+        if let AdminAddress::At(address) = &admin
             && this.admin_token_file.is_none()
+            && !address.is_loopback().map_err(|cause| unresolved(address, "--admin", cause))?
         {
-            return Err(ConfigError::OpenAdmin(address));
+            return Err(ConfigError::OpenAdmin(address.to_string()));
         }
         let allowed_origins = this.allow_origin.unwrap_or_default();
         if !allowed_origins.is_empty() && this.api_keys.is_none() {
             return Err(ConfigError::OriginsWithoutKeys);
         }
-        let (limits, workers) = (Limits::with(&texts("limit", this.limit)?)?, this.workers.unwrap_or_else(cores));
-        // A frame takes some 20 to 100 MiB; a picture of 40 megapixels 200.
-        let guests = (256_usize.saturating_mul(workers.get())).clamp(1024, MOST_MIB);
+        let workers = match this.workers {
+            None => cores(),
+            Some(workers) => NonZeroUsize::new(workers)
+                .filter(|workers| workers.get() <= MOST_WORKERS)
+                .ok_or_else(|| range("workers", workers, "between 1 and 1024"))?,
+        };
+        let breaker = match this.breaker {
+            Some(0) => return Err(range("breaker", 0, "at least 1")),
+            breaker => breaker.unwrap_or(10),
+        };
+        let limits = Limits::with(&texts("limit", this.limit)?)?;
+        let guests = sizing::usual_guests(workers.get());
         let text = |path: &PathBuf| path.to_string_lossy().into_owned();
         Ok(Config {
             texts: ConfiguredTexts {
@@ -275,9 +307,9 @@ impl ServeArgs {
                 policy: this.policy.as_ref().map(text),
                 pack: this.pack.clone(),
             },
-            listen: this.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 4000))),
+            listen: this.listen.unwrap_or_else(|| Address::loopback(4000)),
             gallery: this.gallery.unwrap_or_else(|| "embeddings_csvs".into()),
-            models: this.models.unwrap_or_else(|| "models/installed".into()),
+            models: this.models.unwrap_or_else(|| installed(MODELS)),
             pack: this.pack.unwrap_or_else(|| "mobile".to_owned()),
             pipeline: this.pipeline.unwrap_or_else(beside_this_program),
             policy: this.policy,
@@ -299,10 +331,11 @@ impl ServeArgs {
             pipelines: this.pipelines,
             pipelines_action: this.pipelines_action.unwrap_or_default(),
             self_test: this.self_test,
-            breaker: this.breaker.map_or(10, NonZeroU32::get),
+            breaker,
             // One that is alone must have what its limit says.
             guest_bytes: mib("max-guests-mib", this.max_guests_mib, guests)?.max(limits.memory_bytes()),
             limits,
+            machine: Machine { cores: cores(), memory: None },
             workers,
             queue: this.queue.unwrap_or(64),
             deadline: Duration::from_secs_f64(deadline),
@@ -313,7 +346,7 @@ impl ServeArgs {
                 memory_bytes: mib("max-bodies-mib", this.max_bodies_mib, 512)?.max(2 * mib("max-body-mib", this.max_body_mib, 128)?),
             },
             onnxruntime: this.onnxruntime,
-            runtime: this.runtime.unwrap_or_else(|| "models/runtime".into()),
+            runtime: this.runtime.unwrap_or_else(|| installed(RUNTIME)),
             api_keys: this.api_keys,
             tls: match (this.tls_certificate, this.tls_key) {
                 (Some(certificate), Some(key)) => Some((certificate, key)),
@@ -337,6 +370,9 @@ impl ServeArgs {
 pub(crate) fn cores() -> NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
+
+/// The most requests that are worked on at a time.
+const MOST_WORKERS: usize = 1024;
 
 /// The most MiB that anything may be.
 const MOST_MIB: usize = 1_000_000;
@@ -380,6 +416,21 @@ fn texts(table: &'static str, values: BTreeMap<String, toml::Value>) -> Result<B
     values.into_iter().map(text).collect()
 }
 
+/// Returns the error of an address whose name is not known.
+pub(crate) fn unresolved(address: &Address, flag: &'static str, cause: io::Error) -> ConfigError {
+    ConfigError::Unresolved { address: address.to_string(), flag, cause }
+}
+
+/// Parses a flag that is a number. Its range is checked with the rest of the configuration.
+fn number<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, String> {
+    text.trim().parse().map_err(|error: T::Err| match text.trim().parse::<f64>() {
+        Ok(value) if value < 0.0 => "it must not be negative".to_owned(),
+        Ok(value) if value.fract() != 0.0 => "it must be a whole number".to_owned(),
+        Ok(_) => error.to_string(),
+        Err(_) => "it is not a number".to_owned(),
+    })
+}
+
 pub(crate) fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
@@ -398,7 +449,13 @@ pub(crate) fn beside_this_program() -> PathBuf {
     }
 }
 
-/// A folder of the installation, as `models/installed`: in the current folder, else in the nearest folder above this program that has it.
+/// The folder with installed packs, for [`installed`].
+pub(crate) const MODELS: &str = "models/installed";
+
+/// The folder with ONNX Runtime, for [`installed`].
+pub(crate) const RUNTIME: &str = "models/runtime";
+
+/// A folder of the installation, as [`MODELS`]: in the current folder, else in the nearest folder above this program that has it.
 pub(crate) fn installed(relative: &str) -> PathBuf {
     let here = PathBuf::from(relative);
     if here.is_dir() {

@@ -49,6 +49,13 @@ fn values_out_of_range_are_refused_with_the_range() {
         ("detection-threshold = nan", "detection-threshold is NaN; it must be between 0 and 1"),
         ("deadline = 0", "deadline is 0; it must be between 0.001 and 3600 seconds"),
         ("keep-audit = 0", "keep-audit is 0; it must be between 1 and 36500 days"),
+        ("workers = 0", "workers is 0; it must be between 1 and 1024"),
+        ("workers = 1025", "workers is 1025; it must be between 1 and 1024"),
+        ("breaker = 0", "breaker is 0; it must be at least 1"),
+        (
+            "admin = '0.0.0.0:1'",
+            "the admin interface at 0.0.0.0:1 can be reached by others, who need a token: name a file of tokens with --admin-token-file",
+        ),
         ("max-megapixels = 0", "max-megapixels is 0; it must be between 1 and 40"),
     ] {
         assert_eq!(args(toml).validate().unwrap_err().to_string(), message);
@@ -70,4 +77,23 @@ fn proxies_and_origins_are_read() {
     assert!(args("allow-origin = ['*']\napi-keys = 'keys'").validate().is_ok());
     let error = args("allow-origin = ['https://app.example']").validate().unwrap_err().to_string();
     assert!(error.contains("--api-keys"), "{error}");
+}
+
+#[test]
+fn number_malformed_says_what_it_must_be() {
+    for (text, says) in
+        [("-1", "it must not be negative"), ("1.5", "it must be a whole number"), ("two", "it is not a number"), ("", "it is not a number")]
+    {
+        assert_eq!(number::<usize>(text).unwrap_err(), says, "{text}");
+    }
+    assert!(number::<u32>("99999999999").unwrap_err().contains("too large"));
+    assert_eq!((number("64"), number(" 0.5 ")), (Ok(64_usize), Ok(0.5_f32)));
+}
+
+#[test]
+fn admin_name_needs_loopback_or_tokens() {
+    assert!(args("admin = 'localhost:0'").validate().is_ok());
+    let error = args("admin = 'nowhere.invalid:1'").validate().unwrap_err().to_string();
+    assert!(error.starts_with("cannot resolve nowhere.invalid:1: ") && error.ends_with("--admin"), "{error}");
+    assert!(args("admin = 'nowhere.invalid:1'\nadmin-token-file = 'tokens'").validate().is_ok());
 }
