@@ -17,7 +17,9 @@ const NONE_USABLE: &str = "Could not extract any high-quality embeddings from th
 /// After bad input the service is as before: it still recognises, and the gallery holds nothing new.
 fn assert_unharmed(server: &Server) {
     assert_eq!(server.names(drawn("empty.png")), Vec::<String>::new());
-    let left: Vec<_> = server.gallery.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
+    let files = server.gallery.read_dir().unwrap().map(|entry| entry.unwrap().path());
+    // The lock is there as long as the service runs.
+    let left: Vec<_> = files.filter(|path| !path.ends_with(".lock")).collect();
     assert!(left.is_empty(), "{left:?}");
 }
 
@@ -45,7 +47,9 @@ fn enrolment_without_an_id_or_images_gets_the_messages_of_the_replaced_service()
 fn ids_that_could_name_another_path_or_nothing_are_refused() {
     let server = Options::drawn().start();
     let long = "a".repeat(129);
-    for id in ["../s6", "..", ".hidden", "a/b", "/etc/passwd", "a\\b", "a\0b", "a b", "ä", &"x".repeat(200), &long, "a\n"] {
+    for id in
+        ["../s6", "..", ".hidden", "a/b", "/etc/passwd", "a\\b", "a\0b", "a\u{202e}b", "a\u{200b}b", "a;b", &"x".repeat(200), &long, "a\nb"]
+    {
         let answer = server.enroll(id, [drawn("alice-1.png")]);
         let message = answer.error(400, "invalid_student_id");
         assert!(message.starts_with("Field 'student_id' is not valid"), "{message}");

@@ -66,8 +66,11 @@ fn fields_that_nobody_asked_for_are_skipped_whatever_they_hold() {
 #[test]
 fn a_stranger_and_a_person_cannot_have_one_name() {
     let server = Options::drawn().start();
-    server.enroll("Unknown", [drawn("alice-1.png")]).error(400, "invalid_student_id");
-    server.enroll("unknown", [drawn("alice-1.png")]).ok();
+    for id in ["Unknown", "unknown", "UNKNOWN", " unknown "] {
+        let message = server.enroll(id, [drawn("alice-1.png")]).error(400, "invalid_student_id");
+        assert!(message.contains("is reserved for unrecognised faces"), "{message}");
+    }
+    server.enroll("unknown person", [drawn("alice-1.png")]).ok();
 }
 
 #[test]
