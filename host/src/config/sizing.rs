@@ -62,7 +62,7 @@ impl Machine {
 #[derive(Debug, thiserror::Error)]
 #[error(
     "cannot fit the service into {available} MiB of memory ({limited_by}): it needs at least {needed} MiB, {fixed} for the program, the pack \
-     `{pack}` and {workers} workers, {guests} for pipelines and {bodies} for bodies; {remedy}",
+     `{pack}` and --workers {workers}, {guests} for pipelines and {bodies} for bodies; {remedy}",
     needed = fixed + guests + bodies,
     limited_by = limited_by.display()
 )]
