@@ -71,6 +71,12 @@ const RESERVED: [&str; 49] = [
     "yield",
 ];
 
+/// What templates say instead of the table of limits, by which photos are judged in every language.
+const REVIEW_TABLE: &str = "review_table";
+
+/// The table: JSON without `null`, `true` and `false` is JavaScript and Python, too.
+static LIMITS: &str = include_str!("../../../../guest/sdk/review.json");
+
 static TEMPLATES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/src/pipeline/scaffold/templates");
 static WIT: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../wit");
 static SDK: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../guest/sdk");
@@ -166,6 +172,7 @@ pub(super) fn new(args: &NewArgs) -> Result<(), NewError> {
     for (path, bytes) in TEMPLATES.get_dir(template).into_iter().flat_map(files) {
         let path = path.strip_prefix(template).unwrap_or(&path);
         let text = String::from_utf8_lossy(bytes).replace(NAME, &name).replace(&NAME.replace('-', "_"), &name.replace('-', "_"));
+        let text = text.replace(REVIEW_TABLE, LIMITS.trim_end());
         // Names that would mean something to the tools of this repository are written otherwise in it.
         let path = path.to_string_lossy().replace("Cargo.toml.txt", "Cargo.toml").replace("gitignore.txt", ".gitignore");
         write(Path::new(&path), text.as_bytes())?;

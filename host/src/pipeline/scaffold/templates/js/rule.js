@@ -5,18 +5,6 @@ const SURCHARGE = 0.05;
 
 const unknown = (code) => ({ tag: "unknown", val: code });
 
-// The face with the highest score, unless that is below the threshold.
-export function review(faces, threshold) {
-  const reject = (code, message, value, limit) => ({ tag: "reject", val: [{ code, message, value, limit }] });
-  if (faces.length === 0) return reject("no_face", "No face was found; take the photo from nearer.");
-  const scores = faces.map((face) => face.score);
-  const best = scores.indexOf(Math.max(...scores));
-  if (scores[best] < threshold) {
-    return reject("low_detection_score", "The face is not clear enough; take the photo from nearer.", scores[best], threshold);
-  }
-  return { tag: "accept", val: best };
-}
-
 // What stands for a person: the mean of their samples.
 export function mean(samples) {
   const sums = new Float64Array(samples[0].length);

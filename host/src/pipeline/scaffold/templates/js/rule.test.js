@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { decide, mean, review } from "./rule.js";
+import { review } from "./review.js";
+import { decide, mean } from "./rule.js";
 
 const probe = (size, ...candidates) => ({
   face: { bounds: { x1: 0, y1: 0, x2: size, y2: size } },
@@ -14,10 +15,18 @@ test("a person is given to the face most like them, and small faces must be sure
   assert.deepEqual(tags(decide(probes, 0.5, 40)), ["already_matched", 0.7, "below_threshold", 0.6, "no_candidates"]);
 });
 
-test("the best face of a photo is enrolled", () => {
-  assert.deepEqual(review([{ score: 0.6 }, { score: 0.9 }], 0.5), { tag: "accept", val: 1 });
-  assert.equal(review([], 0.5).val[0].code, "no_face");
-  assert.equal(review([{ score: 0.4 }], 0.5).val[0].code, "low_detection_score");
+test("a good face is enrolled, and a blurred one is not", () => {
+  const face = (score, sharpness) => ({
+    score,
+    bounds: { x1: 0, y1: 0, x2: 200, y2: 200 },
+    measures: [{ name: "sharpness", value: sharpness }],
+  });
+  const codes = (faces, level) => review(faces, level, 0.5).val.map(({ code }) => code);
+  assert.deepEqual(review([face(0.9, 300)], "standard", 0.5), { tag: "accept", val: 0 });
+  assert.deepEqual(review([face(0.9, 7)], "off", 0.5), { tag: "accept", val: 0 });
+  assert.deepEqual(codes([face(0.9, 7)], "standard"), ["blurred"]);
+  assert.deepEqual(codes([face(0.4, 300)], "standard"), ["low_detection_score"]);
+  assert.deepEqual(codes([], "standard"), ["no_face"]);
 });
 
 test("the mean is taken number by number", () => {

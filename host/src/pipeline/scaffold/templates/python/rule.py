@@ -4,17 +4,6 @@
 SURCHARGE = 0.05
 
 
-def review(scores, threshold):
-    """The index of the best face of a photo, or why there is none: code, message, what was measured, and its limit."""
-    if not scores:
-        return None, ("no_face", "No face was found; take the photo from nearer.", None, None)
-    best = max(range(len(scores)), key=scores.__getitem__)
-    if scores[best] < threshold:
-        message = "The face is not clear enough; take the photo from nearer."
-        return None, ("low_detection_score", message, scores[best], threshold)
-    return best, None
-
-
 def mean(samples):
     """What stands for a person: the mean of their samples."""
     return [sum(values) / len(samples) for values in zip(*samples)]

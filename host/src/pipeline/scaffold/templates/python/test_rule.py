@@ -1,6 +1,17 @@
 import unittest
+from types import SimpleNamespace
 
+import review
 import rule
+
+
+def face(score, sharpness):
+    bounds = SimpleNamespace(x1=0.0, y1=0.0, x2=200.0, y2=200.0)
+    return SimpleNamespace(score=score, bounds=bounds, measures=[SimpleNamespace(name="sharpness", value=sharpness)])
+
+
+def codes(faces):
+    return [code for code, *_ in review.review(faces, "standard", 0.5)[1]]
 
 
 class Rule(unittest.TestCase):
@@ -9,10 +20,12 @@ class Rule(unittest.TestCase):
         wanted = ["already_matched", 0.7, "below_threshold", 0.6, "no_candidates"]
         self.assertEqual(rule.decide(faces, 0.5, 40), wanted)
 
-    def test_the_best_face_of_a_photo_is_enrolled(self):
-        self.assertEqual(rule.review([0.6, 0.9], 0.5), (1, None))
-        self.assertEqual(rule.review([], 0.5)[1][0], "no_face")
-        self.assertEqual(rule.review([0.4], 0.5)[1][0], "low_detection_score")
+    def test_a_good_face_is_enrolled_and_a_blurred_one_is_not(self):
+        self.assertEqual(review.review([face(0.9, 300)], "standard", 0.5), (0, []))
+        self.assertEqual(review.review([face(0.9, 7)], "off", 0.5), (0, []))
+        self.assertEqual(codes([face(0.9, 7)]), ["blurred"])
+        self.assertEqual(codes([face(0.4, 300)]), ["low_detection_score"])
+        self.assertEqual(codes([]), ["no_face"])
 
     def test_the_mean_is_taken_number_by_number(self):
         self.assertEqual(rule.mean([[1, -2], [3, 6]]), [2, 2])

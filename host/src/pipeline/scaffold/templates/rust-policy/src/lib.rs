@@ -1,7 +1,7 @@
 //! A policy: the default rules, but more similarity is asked of small faces.
 
 use rostro_sdk::decide::Rule;
-use rostro_sdk::host::Settings;
+use rostro_sdk::host::{Settings, refused};
 use rostro_sdk::policy::{Decision, Identity, Policy, Probe, assigned};
 
 /// The shorter side of a small face's box in pixels, unless the operator sets `small-face`.
@@ -22,8 +22,13 @@ impl Policy for MyPolicy {
         Identity::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
     }
 
+    // The host learns here which settings there are, takes others for misspelt, and tells the operator which value is refused.
+    fn check_settings(settings: &impl Settings) {
+        let _ = small_face(settings);
+    }
+
     fn decide(settings: &impl Settings, probes: &[Probe]) -> Vec<Decision> {
-        let small = settings.setting("small-face").and_then(|text| text.parse().ok()).unwrap_or(SMALL);
+        let small = small_face(settings).unwrap_or(SMALL);
         let threshold = settings.thresholds().similarity;
         let decisions = assigned(probes, Rule::plain(threshold));
         let checked = decisions.into_iter().zip(probes).map(|(decision, probe)| match decision {
@@ -34,6 +39,13 @@ impl Policy for MyPolicy {
         });
         checked.collect()
     }
+}
+
+/// The operator's setting `small-face`.
+fn small_face(settings: &impl Settings) -> Result<f32, String> {
+    let Some(text) = settings.setting("small-face") else { return Ok(SMALL) };
+    let value = text.trim().parse().ok().filter(|value: &f32| value.is_finite());
+    value.ok_or_else(|| refused(settings, "small-face", &text, "must be a number"))
 }
 
 #[cfg(test)]

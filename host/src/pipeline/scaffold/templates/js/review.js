@@ -1,0 +1,46 @@
+// Which face of an enrolment photo is taken, or why none is: as the default pipeline judges it. `rostro pipeline new` made this file from
+// the one table of limits that Rust, JavaScript and Python share; keep changes of your own in rule.js.
+
+const TABLE = review_table;
+
+// Limits and measures are 32-bit floats to the host: rounded alike, they are compared alike in every language.
+const f32 = Math.fround;
+
+const shorterSide = ({ bounds }) => Math.min(f32(bounds.x2 - bounds.x1), f32(bounds.y2 - bounds.y1));
+
+const measure = (face, name) => face.measures?.find((measure) => measure.name === name)?.value;
+
+const reason = (code, value, limit) => ({ code, message: TABLE.messages[code], value, limit });
+
+// `level` is the host's: "off", "standard" or "strict"; `threshold` the detector's.
+export function review(faces, level, threshold) {
+  if (faces.length === 0) return { tag: "reject", val: [reason("no_face")] };
+  const scores = faces.map((face) => face.score);
+  const best = scores.indexOf(Math.max(...scores));
+  const reasons = scores[best] < threshold ? [reason("low_detection_score", scores[best], threshold)] : [];
+  if (level !== "off") reasons.push(...faults(faces, best, threshold, TABLE.limits[level]));
+  return reasons.length === 0 ? { tag: "accept", val: best } : { tag: "reject", val: reasons };
+}
+
+// All that is wrong with a photo of which the face at `chosen` is to be enrolled. What was not measured is not judged.
+function faults(faces, chosen, threshold, limits) {
+  const face = faces[chosen];
+  const side = shorterSide(face);
+  const companions = faces.filter(
+    (other, index) => index !== chosen && other.score >= threshold && shorterSide(other) >= f32(f32(limits.companion) * side),
+  );
+  const yaw = measure(face, "yaw");
+  const brightness = measure(face, "brightness");
+  const sharpness = measure(face, "sharpness");
+  const found = [];
+  const fault = (isWrong, code, value, limit) => {
+    if (isWrong) found.push(reason(code, value, f32(limit)));
+  };
+  fault(companions.length > 0, "several_people", companions.length + 1, 1);
+  fault(side < f32(limits.size), "face_too_small", side, limits.size);
+  fault(Math.abs(yaw) > f32(limits.yaw), "face_turned", Math.abs(yaw), limits.yaw);
+  fault(brightness < f32(limits.darkest), "too_dark", brightness, limits.darkest);
+  fault(brightness > f32(limits.brightest), "too_bright", brightness, limits.brightest);
+  fault(sharpness < f32(limits.sharpness), "blurred", sharpness, limits.sharpness);
+  return found;
+}
