@@ -1,4 +1,4 @@
-//! What is generated from `wit/`: the host's side of the two interfaces that a pipeline exports and the two that it imports.
+//! What is generated from `wit/`: the host's side of the two interfaces that a pipeline exports and the three that it imports.
 //!
 //! Either may come from a component of its own, so each has a world here. `wasi:nn` is linked by `wasmtime-wasi-nn` and left out.
 #![allow(missing_docs, unreachable_pub, missing_debug_implementations, clippy::all, clippy::pedantic, reason = "generated code")]
@@ -10,9 +10,10 @@ pub(crate) mod vision {
         inline: "
             package rostro:host;
             world vision-host {
-                import rostro:pipeline/settings@0.1.1;
-                import rostro:pipeline/telemetry@0.1.1;
-                export rostro:pipeline/vision@0.1.1;
+                import rostro:pipeline/settings@0.1.2;
+                import rostro:pipeline/telemetry@0.1.2;
+                import rostro:pipeline/samples@0.1.2;
+                export rostro:pipeline/vision@0.1.2;
             }
         ",
         path: "../wit",
@@ -25,11 +26,11 @@ pub(crate) mod policy {
         inline: "
             package rostro:host;
             world policy-host {
-                export rostro:pipeline/policy@0.1.1;
+                export rostro:pipeline/policy@0.1.2;
             }
         ",
         path: "../wit",
-        with: { "rostro:pipeline/types@0.1.1": crate::bindings::vision::rostro::pipeline::types },
+        with: { "rostro:pipeline/types@0.1.2": crate::bindings::vision::rostro::pipeline::types },
     });
 }
 

@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 
 use crate::bindings::{Analysis, AnalyzedFace, BoundingBox, Decision, Description, Face, Identity, Probe, Purpose, Reason, ReviewOutcome};
+use crate::guest_report::RawSamples;
 
 /// The most faces of one image: four times the largest class photo that is tested.
 const FACES: usize = 1024;
@@ -60,6 +61,19 @@ pub(crate) fn analysis(raw: Analysis, dimension: usize, purpose: Purpose) -> Res
     }
     if !raw.faces.is_sorted_by(|larger, smaller| area(larger) >= area(smaller)) {
         return Err(invalid("faces that are not in order of box area, largest first".to_owned()));
+    }
+    Ok(raw)
+}
+
+/// Checks the raw samples that vision handed over for `faces` faces; none stands for more than the host keeps.
+pub(crate) fn raw_samples(raw: Option<RawSamples>, faces: usize, dimension: usize) -> Result<RawSamples, InvalidOutput> {
+    let invalid = |what: String| InvalidOutput { function: "samples.raw", what };
+    let raw = raw.ok_or_else(|| invalid("more samples or numbers than the host keeps".to_owned()))?;
+    for (&face, embedding) in &raw {
+        if usize::try_from(face).is_ok_and(|face| face >= faces) {
+            return Err(invalid(format!("a sample for face {face} of {faces}")));
+        }
+        vector(embedding, dimension).map_err(|what| invalid(format!("face {face} with {what}")))?;
     }
     Ok(raw)
 }
@@ -240,7 +254,7 @@ pub(crate) fn is_name(text: &str) -> bool {
 }
 
 /// A stable code: 1 to 64 lower-case letters, digits and `_`.
-fn is_code(text: &str) -> bool {
+pub(crate) fn is_code(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
 }
 

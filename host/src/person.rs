@@ -82,8 +82,10 @@ impl fmt::Display for EnrolmentId {
 /// What is kept of one enrolment photo.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Sample {
-    /// What the pipeline gave for the photo, not normalised: the recogniser's raw output, or a mean of several.
+    /// What the pipeline gave for the photo, not normalised: what templates are made of.
     pub embedding: Vec<f32>,
+    /// The recogniser's raw output for the photo, where `embedding` is something else, such as a mean. Never matched.
+    pub raw: Option<Vec<f32>>,
     /// What the embedding means; none where the replaced service wrote it.
     pub contract: Option<ContractId>,
     /// The detector's confidence in the face; none where the replaced service wrote it.

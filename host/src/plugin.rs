@@ -20,7 +20,7 @@ use crate::inference::Models;
 use crate::limits::{LimitReached, Limits, Seconds};
 use crate::printed::{printed, printed_names};
 use crate::state::{Given, GuestState, add_to_linker};
-use crate::world::{WORLD_VERSION, run_versions};
+use crate::world::{self, WORLD_VERSION, run_versions};
 
 pub use names::Half;
 pub(crate) use names::{EachHalf, Names, halves, other_world};
@@ -172,6 +172,11 @@ impl Plugin {
             Half::Vision => self.inner.vision.is_some(),
             Half::Policy => self.inner.policy.is_some(),
         }
+    }
+
+    /// Whether the half was built for an interface of which components ask for all their settings in `describe`: 0.1.2 and later.
+    pub(crate) fn asks_for_all_settings(&self, half: Half) -> bool {
+        self.inner.exports.iter().any(|export| half.version(export).is_some_and(world::is_asking))
     }
 
     /// SHA-256 of the component's bytes.

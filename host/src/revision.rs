@@ -20,6 +20,7 @@ use crate::models::{Channels, ModelSpec, Pack, Thresholds};
 use crate::person::ContractId;
 use crate::plugin::{EachHalf, Half, Plugin, PluginError};
 use crate::run::{Run, RunError};
+use crate::setting_names::{SettingNames, UnknownSetting};
 use crate::settings::Settings;
 
 /// A grey PNG of one pixel.
@@ -61,6 +62,8 @@ pub struct Revision {
     policy_settings: Arc<Settings>,
     contract: Contract,
     digest: Sha256Digest,
+    setting_names: SettingNames,
+    unknown_settings: Vec<UnknownSetting>,
 }
 
 /// What makes templates of a person's samples: a policy, and what it may read.
@@ -115,15 +118,30 @@ pub enum StageError {
         /// The pack.
         pack: String,
     },
+    /// The pipeline cannot use a setting of the operator's or the pack's.
+    #[error("{0}; correct it in --setting or in the pack's manifest")]
+    Setting(#[source] RunError),
     /// The component fails when it is asked what it is.
     #[error("the pipeline cannot describe itself: {0}")]
-    Describe(#[from] RunError),
+    Describe(#[source] RunError),
     /// It cannot analyse a picture.
     #[error("the pipeline fails on a picture of one pixel: {0}")]
     Trial(#[source] RunError),
     /// What it says of itself breaks the interface's rules.
     #[error("the pipeline describes itself wrongly: {0}")]
     Description(#[from] InvalidOutput),
+}
+
+impl StageError {
+    /// The error of a `describe` that failed.
+    fn describing(error: RunError) -> Self {
+        if matches!(error, RunError::Setting { .. }) { Self::Setting(error) } else { Self::Describe(error) }
+    }
+
+    /// The error of a trial that failed.
+    fn trying(error: RunError) -> Self {
+        if matches!(error, RunError::Setting { .. }) { Self::Setting(error) } else { Self::Trial(error) }
+    }
 }
 
 impl Revision {
@@ -155,12 +173,24 @@ impl Revision {
             models: HashMap::new(),
             own: own_settings(pack, tuning),
         };
-        let description = checked::description(Run::describe(&vision, &settings, &scope())?)?;
+        let mut setting_names = SettingNames::none();
+        let description = Run::describe(&vision, &settings, &mut setting_names, &scope()).map_err(StageError::describing)?;
+        let description = checked::description(description)?;
         let identity = description.identity;
         let policy_identity = match &policy {
-            Some(policy) => checked::identity(Run::describe_policy(policy, &settings, &scope())?)?,
+            Some(policy) => {
+                let described = Run::describe_policy(policy, &settings, &mut setting_names, &scope());
+                checked::identity(described.map_err(StageError::describing)?)?
+            }
+            // Its policy has settings of its own.
+            None if vision.asks_for_all_settings(Half::Policy) => {
+                let described = Run::describe_policy(&vision, &settings, &mut setting_names, &scope());
+                checked::identity(described.map_err(StageError::describing)?)?;
+                identity.clone()
+            }
             None => identity.clone(),
         };
+        let unknown_settings = setting_names.unknown(&tuning.own);
         let policy_settings = Arc::new(settings.clone());
         let mut models = Vec::new();
         for role in description.models {
@@ -178,14 +208,26 @@ impl Revision {
         };
         let digest = Self::digest_of(vision.digest(), policy.as_ref().map(Plugin::digest), pack, own_limits);
         let (models, settings) = (Models::new(models), Arc::new(settings));
-        let revision = Self { identity, policy_identity, vision, policy, models, settings, policy_settings, contract, digest };
+        let revision = Self {
+            identity,
+            policy_identity,
+            vision,
+            policy,
+            models,
+            settings,
+            policy_settings,
+            contract,
+            digest,
+            setting_names,
+            unknown_settings,
+        };
         Arc::new(revision).tried(scope())
     }
 
     /// Runs vision once on the smallest picture, so that settings that it does not understand and models of another kind are found
     /// before anybody is served.
     fn tried(self: Arc<Self>, scope: Wanted) -> Result<Arc<Self>, StageError> {
-        self.begin(scope).unhurried().analyze(SMALLEST_PICTURE, Purpose::Detect).map_err(StageError::Trial)?;
+        self.begin(scope).unhurried().analyze(SMALLEST_PICTURE, Purpose::Detect).map_err(StageError::trying)?;
         Ok(self)
     }
 
@@ -275,6 +317,16 @@ impl Revision {
         let own = own.iter().map(|(key, value)| format!("{key}={value}"));
         let texts: Vec<String> = own.chain([format!("{} {}", thresholds.detection, thresholds.similarity)]).collect();
         Sha256Digest(digest_of(texts.iter().map(|text| text.as_bytes())))
+    }
+
+    /// The settings that it knows.
+    pub(crate) fn setting_names(&self) -> &SettingNames {
+        &self.setting_names
+    }
+
+    /// The operator's settings that it does not know.
+    pub(crate) fn unknown_settings(&self) -> &[UnknownSetting] {
+        &self.unknown_settings
     }
 
     /// What makes templates in this revision.

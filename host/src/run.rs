@@ -12,14 +12,17 @@ use crate::bindings::{
 };
 use crate::checked::{self, InvalidOutput};
 use crate::executor::Wanted;
+use crate::guest_report::{RawSamples, RefusedSetting, Warning};
 use crate::inference::Models;
 use crate::limits::{Crowded, LimitReached, Limits, Usage};
 use crate::plugin::{Guest, Half, Plugin};
 use crate::printed::printed;
 use crate::review::Review;
 use crate::revision::Revision;
+use crate::setting_names::SettingNames;
 use crate::settings::Settings;
 use crate::state::Given;
+use crate::wasm_frames;
 
 /// Why a run of a pipeline failed.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +43,14 @@ pub enum RunError {
     /// A model failed, as the guest reports.
     #[error("the pipeline's model failed: {0}")]
     Model(String),
+    /// The pipeline cannot use the value of a setting.
+    #[error("{}", refusal(.key, .message))]
+    Setting {
+        /// The setting.
+        key: String,
+        /// What is wrong with its value, in the guest's words.
+        message: String,
+    },
     /// The guest's time was up.
     #[error("the pipeline did not finish before the deadline: it had {} ms", .had.as_millis())]
     Deadline {
@@ -78,6 +89,8 @@ pub struct Run {
     vision: Option<Guest>,
     policy: Option<Guest>,
     stages: Vec<(String, Duration)>,
+    warnings: Vec<Warning>,
+    raw: RawSamples,
 }
 
 impl RunError {
@@ -89,7 +102,17 @@ impl RunError {
 
 impl Run {
     pub(crate) fn new(revision: Arc<Revision>, wanted: Wanted) -> Self {
-        Self { revision, wanted, is_hurried: true, review: Review::default(), vision: None, policy: None, stages: Vec::new() }
+        Self {
+            revision,
+            wanted,
+            is_hurried: true,
+            review: Review::default(),
+            vision: None,
+            policy: None,
+            stages: Vec::new(),
+            warnings: Vec::new(),
+            raw: RawSamples::new(),
+        }
     }
 
     /// The same, whatever a guest's own time: staging is done where requests go first, and must not fail for that.
@@ -102,18 +125,32 @@ impl Run {
         Self { review, ..self }
     }
 
-    /// Asks a component that serves vision what it is, before it has any models.
-    pub(crate) fn describe(plugin: &Plugin, settings: &Settings, scope: &Wanted) -> Result<Description, RunError> {
+    /// Asks a component that serves vision what it is, before it has any models. The settings that it asks for meanwhile are added to `known`.
+    pub(crate) fn describe(
+        plugin: &Plugin,
+        settings: &Settings,
+        known: &mut SettingNames,
+        scope: &Wanted,
+    ) -> Result<Description, RunError> {
         let mut guest = alone(plugin, Half::Vision, &Arc::new(settings.clone()), scope)?;
         let vision = vision_of(plugin, &mut guest)?;
-        call(plugin, Half::Vision, &mut guest, |guest| vision.rostro_pipeline_vision().call_describe(&mut guest.store))
+        let described = call(plugin, Half::Vision, &mut guest, |guest| vision.rostro_pipeline_vision().call_describe(&mut guest.store))?;
+        known.add(guest.store.data().report().asked().clone(), plugin.asks_for_all_settings(Half::Vision));
+        accepted(&guest, described)
     }
 
-    /// Asks a component that serves policy what it is.
-    pub(crate) fn describe_policy(plugin: &Plugin, settings: &Settings, scope: &Wanted) -> Result<Identity, RunError> {
+    /// Asks a component that serves policy what it is. The settings that it asks for meanwhile are added to `known`.
+    pub(crate) fn describe_policy(
+        plugin: &Plugin,
+        settings: &Settings,
+        known: &mut SettingNames,
+        scope: &Wanted,
+    ) -> Result<Identity, RunError> {
         let mut guest = alone(plugin, Half::Policy, &Arc::new(settings.clone()), scope)?;
         let policy = policy_of(plugin, &mut guest)?;
-        call(plugin, Half::Policy, &mut guest, |guest| policy.rostro_pipeline_policy().call_describe(&mut guest.store))
+        let described = call(plugin, Half::Policy, &mut guest, |guest| policy.rostro_pipeline_policy().call_describe(&mut guest.store))?;
+        known.add(guest.store.data().report().asked().clone(), plugin.asks_for_all_settings(Half::Policy));
+        accepted(&guest, described)
     }
 
     /// Has a policy make a person's templates, in an instance of its own that gets no models.
@@ -141,28 +178,42 @@ impl Run {
             Some(guest) => guest,
             empty => {
                 let plugin = if self.is_hurried { plugin } else { &plugin.unhurried() };
-                empty.insert(start(plugin, Half::Vision, self.revision.settings(), self.review, self.revision.models(), &self.wanted)?)
+                let given = given(&self.revision, Half::Vision, self.revision.settings(), self.review);
+                empty.insert(start(plugin, Half::Vision, given, self.revision.models(), &self.wanted)?)
             }
         };
         let vision = vision_of(plugin, guest)?;
+        self.raw.clear();
+        guest.store.data_mut().report_mut().begin(purpose == Purpose::Enroll);
         let look = |guest: &mut Guest| vision.rostro_pipeline_vision().call_analyze(&mut guest.store, image, purpose);
         let answer = call(plugin, Half::Vision, guest, look)?;
-        self.stages.append(&mut guest.store.data_mut().take_stages());
+        let state = guest.store.data_mut();
+        self.stages.append(&mut state.take_stages());
+        note(&mut self.warnings, state.report_mut().take_warnings());
         match answer {
             Ok(analysis) if analysis.faces.len() > plugin.limits().faces() => {
                 Err(LimitReached::returned("faces", plugin.limits().faces(), analysis.faces.len()).into())
             }
-            Ok(analysis) => Ok(checked::analysis(analysis, self.revision.contract().dimension, purpose)?),
+            Ok(analysis) => {
+                let dimension = self.revision.contract().dimension;
+                let analysis = checked::analysis(analysis, dimension, purpose)?;
+                self.raw = checked::raw_samples(guest.store.data_mut().report_mut().take_raw(), analysis.faces.len(), dimension)?;
+                Ok(analysis)
+            }
             Err(VisionError::Undecodable(cause)) => Err(RunError::Undecodable(printable(&cause))),
             Err(VisionError::TooLarge(size)) => {
                 Err(RunError::TooLarge { width: size.width, height: size.height, max_pixels: size.max_pixels })
             }
             // What a model said of its failure is not passed on to the guest.
             Err(VisionError::Model(_)) if guest.store.data().is_over() => Err(guest.store.data().stopped()),
-            Err(VisionError::Model(cause)) => Err(RunError::Model(match guest.store.data().take_failure() {
-                Some(failure) => format!("{}: {failure}", printable(&cause)),
-                None => printable(&cause),
-            })),
+            Err(VisionError::Model(cause)) => {
+                let state = guest.store.data();
+                Err(match (state.report().refused(), state.take_failure()) {
+                    (Some(refused), _) => refused.clone().into(),
+                    (None, Some(failure)) => RunError::Model(format!("{}: {failure}", printable(&cause))),
+                    (None, None) => RunError::Model(printable(&cause)),
+                })
+            }
         }
     }
 
@@ -205,6 +256,16 @@ impl Run {
         &self.stages
     }
 
+    /// The warnings since the last call, each once.
+    pub(crate) fn take_warnings(&mut self) -> Vec<Warning> {
+        std::mem::take(&mut self.warnings)
+    }
+
+    /// The recogniser's raw output for a face of the last analysis, if vision handed it over.
+    pub(crate) fn take_raw(&mut self, face: u32) -> Option<Vec<f32>> {
+        self.raw.remove(&face)
+    }
+
     /// The most that its guests used so far.
     #[must_use]
     pub fn usage(&self) -> Usage {
@@ -224,11 +285,15 @@ impl Run {
             // Policies get no models.
             empty => {
                 let plugin = if self.is_hurried { plugin } else { &plugin.unhurried() };
-                empty.insert(start(plugin, Half::Policy, settings, self.review, &Models::default(), &self.wanted)?)
+                let given = given(revision, Half::Policy, settings, self.review);
+                empty.insert(start(plugin, Half::Policy, given, &Models::default(), &self.wanted)?)
             }
         };
         let policy = policy_of(plugin, guest)?;
-        call(plugin, Half::Policy, guest, |guest| work(&policy, guest))
+        guest.store.data_mut().report_mut().begin(false);
+        let answer = call(plugin, Half::Policy, guest, |guest| work(&policy, guest))?;
+        note(&mut self.warnings, guest.store.data_mut().report_mut().take_warnings());
+        Ok(answer)
     }
 }
 
@@ -238,23 +303,23 @@ impl std::fmt::Debug for Run {
     }
 }
 
-/// A guest without models that is not held to a time of its own.
-fn alone(plugin: &Plugin, half: Half, settings: &Arc<Settings>, scope: &Wanted) -> Result<Guest, RunError> {
-    start(&plugin.unhurried(), half, settings, Review::default(), &Models::default(), scope)
+/// What a guest of a revision can read; its log lines name the revision and the half.
+fn given(revision: &Revision, half: Half, settings: &Arc<Settings>, review: Review) -> Given {
+    let span = tracing::info_span!(target: "rostro::guest", "guest", revision = revision.digest().short(), half = half.name());
+    Given { settings: Arc::clone(settings), review, span }
 }
 
-fn start(
-    plugin: &Plugin,
-    half: Half,
-    settings: &Arc<Settings>,
-    review: Review,
-    models: &Models,
-    wanted: &Wanted,
-) -> Result<Guest, RunError> {
+/// A guest without models that is not held to a time of its own.
+fn alone(plugin: &Plugin, half: Half, settings: &Arc<Settings>, scope: &Wanted) -> Result<Guest, RunError> {
+    let span = tracing::info_span!(target: "rostro::guest", "guest", component = plugin.digest().short(), half = half.name());
+    start(&plugin.unhurried(), half, Given { settings: Arc::clone(settings), review: Review::default(), span }, &Models::default(), scope)
+}
+
+fn start(plugin: &Plugin, half: Half, given: Given, models: &Models, wanted: &Wanted) -> Result<Guest, RunError> {
     let begun = Instant::now();
     let is_own = plugin.limits().end(wanted.until()) < wanted.until();
-    let given = Given { settings: Arc::clone(settings), review };
-    plugin.instantiate(half, given, models, wanted).map_err(|error| match is_interrupted(&error) {
+    let span = given.span.clone();
+    span.in_scope(|| plugin.instantiate(half, given, models, wanted)).map_err(|error| match is_interrupted(&error) {
         true if wanted.is_cancelled() => RunError::Cancelled,
         true if is_own => LimitReached::time(plugin.limits()).into(),
         true => RunError::Deadline { had: wanted.until().saturating_duration_since(begun) },
@@ -264,7 +329,36 @@ fn start(
 
 /// Calls a guest on that half's account.
 fn call<T>(plugin: &Plugin, half: Half, guest: &mut Guest, work: impl FnOnce(&mut Guest) -> wasmtime::Result<T>) -> Result<T, RunError> {
-    plugin.call(half, guest, work).map_err(|error| failure(guest, &error))
+    let span = guest.store.data().span().clone();
+    span.in_scope(|| plugin.call(half, guest, work)).map_err(|error| failure(guest, &error))
+}
+
+/// What a guest says of itself, unless it refused a setting meanwhile.
+fn accepted<T>(guest: &Guest, described: T) -> Result<T, RunError> {
+    match guest.store.data().report().refused() {
+        Some(refused) => Err(refused.clone().into()),
+        None => Ok(described),
+    }
+}
+
+/// Adds warnings that are not there yet.
+pub(crate) fn note(warnings: &mut Vec<Warning>, more: Vec<Warning>) {
+    for warning in more {
+        if !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
+    }
+}
+
+/// What is said of a refused setting: the guest's sentence, and the key unless the sentence names it.
+fn refusal(key: &str, message: &str) -> String {
+    if message.contains(key) { format!("a setting is refused: {message}") } else { format!("the setting {key} is refused: {message}") }
+}
+
+impl From<RefusedSetting> for RunError {
+    fn from(RefusedSetting { key, message }: RefusedSetting) -> Self {
+        Self::Setting { key, message }
+    }
 }
 
 fn templates_of(plugin: &Plugin, templates: Vec<Vec<f32>>, dimension: usize) -> Result<Vec<Vec<f32>>, RunError> {
@@ -298,7 +392,10 @@ fn failure(guest: &Guest, error: &wasmtime::Error) -> RunError {
     match limit_hidden(error, state.limits()) {
         Some(limit) => RunError::Limit(limit),
         None if is_interrupted(error) => state.stopped(),
-        None => classify(error, printable(&state.stderr())),
+        None => match (classify(error, printable(&state.said())), state.report().refused()) {
+            (RunError::Trap { .. }, Some(refused)) => refused.clone().into(),
+            (failure, _) => failure,
+        },
     }
 }
 
@@ -340,7 +437,9 @@ fn classify(error: &wasmtime::Error, stderr: String) -> RunError {
     if let Some(I32Exit(status)) = error.downcast_ref::<I32Exit>() {
         return RunError::Trap { cause: format!("it exited with status {status}"), stderr };
     }
-    RunError::Trap { cause: error.root_cause().to_string(), stderr }
+    let functions = printable(&wasm_frames::functions(error));
+    let cause = error.root_cause().to_string();
+    RunError::Trap { cause: if functions.is_empty() { cause } else { format!("{cause} (in {functions})") }, stderr }
 }
 
 /// A guest's words on one line and within bounds.

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 
 use crate::admin;
 use crate::audit::Audit;
-use crate::config::{Address, AdminAddress, Config, ServeArgs, Source};
+use crate::config::{Address, AdminAddress, Config, ServeArgs, Source, UnknownSettingsAction};
 use crate::cores::Cores;
 use crate::deployment::{Configured, Deployment, OpenError, StateError, Store, Workshop};
 use crate::engine::Engine;
@@ -241,6 +241,7 @@ fn assemble(config: &Config, shutdown: &Shutdown) -> Result<(Service, Arc<Deploy
         policy: config.policy.as_ref().map(|path| read(path, "--policy")).transpose()?,
         pack: config.pack.clone(),
         texts: config.texts.clone(),
+        may_lack_settings: config.unknown_settings == UnknownSettingsAction::Warn,
     };
     let audit = Audit::open(store.folder(), config.keep_audit).map_err(ServeError::Audit)?;
     let opened = Deployment::open(workshop, store, audit, &configured, config.breaker);

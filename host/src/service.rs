@@ -20,6 +20,7 @@ use crate::deployment::{Deployment, Live, Preference, Seen, Taken, Verdict, is_a
 use crate::digest::Sha256Digest;
 use crate::executor::{Client, Errand, Executor, ExecutorError};
 use crate::groups::Members;
+use crate::guest_report::Warning;
 use crate::http::Content;
 use crate::people::{People, PeopleError, View};
 use crate::person::PersonId;
@@ -72,6 +73,8 @@ pub(crate) struct Looked {
     pub revision: Arc<Revision>,
     /// One for each image, in their order.
     pub analyses: Vec<Analysis>,
+    /// The guest's warnings.
+    pub warnings: Vec<Warning>,
     /// Time by stage, in the order of work.
     pub stages: Vec<(String, Duration)>,
 }
@@ -87,6 +90,8 @@ pub(crate) struct Recognition {
     pub height: u32,
     /// Every face, largest first.
     pub(crate) faces: Vec<RecognizedFace>,
+    /// The guests' warnings.
+    pub(crate) warnings: Vec<Warning>,
     /// Time by stage, in the order of work.
     pub stages: Vec<(String, Duration)>,
 }
@@ -248,7 +253,7 @@ impl Service {
                 let mut stages = vec![("queue".to_owned(), begun - arrived)];
                 stages.extend_from_slice(run.stages());
                 stages.push(("total".to_owned(), arrived.elapsed()));
-                Ok(Looked { revision: Arc::clone(&by.revision), analyses, stages })
+                Ok(Looked { revision: Arc::clone(&by.revision), analyses, warnings: run.take_warnings(), stages })
             });
             (result, run)
         };
@@ -306,7 +311,8 @@ fn recognize_now(
     stages.push(("search".to_owned(), decided - searched));
     stages.push(("decide".to_owned(), ended - decided));
     stages.push(("total".to_owned(), ended - arrived));
-    Ok(Recognition { revision: Arc::clone(&live.revision), width, height, faces: faces.collect(), stages })
+    let warnings = run.take_warnings();
+    Ok(Recognition { revision: Arc::clone(&live.revision), width, height, faces: faces.collect(), warnings, stages })
 }
 
 /// Each face with the people nearest to it, of everybody or of these.

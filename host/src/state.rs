@@ -1,8 +1,9 @@
-//! What the host keeps for one guest while it runs: the data of its store, and the host's half of `settings` and `telemetry`.
+//! What the host keeps for one guest while it runs: the data of its store, and the host's half of `settings`, `telemetry` and `samples`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tracing::Span;
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable};
 use wasmtime::{ResourceLimiter, StoreContextMut};
 use wasmtime_wasi::p2::DynPollable;
@@ -11,9 +12,10 @@ use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_nn::wit::{WasiNnCtx, WasiNnView};
 
-use crate::bindings::vision::rostro::pipeline::{settings, telemetry};
+use crate::bindings::vision::rostro::pipeline::{samples, settings, telemetry};
 use crate::engine::TICK;
 use crate::executor::Wanted;
+use crate::guest_report::GuestReport;
 use crate::inference::{LastFailure, Models, Tensor, TensorType};
 use crate::limits::{LimitReached, Limiter, Limits, Meter, ModelTime, Usage};
 use crate::review::Review;
@@ -26,16 +28,27 @@ const STAGES: usize = 16;
 /// Longest name of a stage in bytes.
 const STAGE_NAME: usize = 32;
 
+/// Lines that are shown of what a guest wrote to standard error, and the longest, in characters.
+const STDERR_LINES: usize = 50;
+const STDERR_LINE: usize = 500;
+
 /// What a line of the log costs beside its words, in bytes: the time, the level and the request.
 const LOG_LINE: usize = 128;
 
 /// What a guest can read.
-#[derive(Default)]
 pub(crate) struct Given {
     /// The same for every request of a revision.
     pub settings: Arc<Settings>,
     /// How strictly it is to judge photos.
     pub review: Review,
+    /// Names the guest in the log, around its lines.
+    pub span: Span,
+}
+
+impl Default for Given {
+    fn default() -> Self {
+        Self { settings: Arc::default(), review: Review::default(), span: Span::none() }
+    }
 }
 
 /// The data of a guest's store.
@@ -49,9 +62,11 @@ pub(crate) struct GuestState {
     limiter: Limiter,
     settings: Arc<Settings>,
     review: Review,
+    span: Span,
     stderr: MemoryOutputPipe,
     log_bytes_left: usize,
     stages: Vec<(String, Duration)>,
+    report: GuestReport,
     begun: Instant,
     /// For how long the request is wanted, and the guest: no longer.
     request: Wanted,
@@ -60,7 +75,7 @@ pub(crate) struct GuestState {
 
 impl GuestState {
     pub(crate) fn new(limits: &Limits, meter: Meter, given: Given, models: &Models, request: &Wanted, end: Instant) -> Self {
-        let Given { settings, review } = given;
+        let Given { settings, review, span } = given;
         let wanted = request.at_most_until(end);
         let (failure, model_time) = (LastFailure::default(), ModelTime::default());
         let stderr = MemoryOutputPipe::new(limits.log_bytes());
@@ -76,9 +91,11 @@ impl GuestState {
             limiter: Limiter::new(limits, meter),
             settings,
             review,
+            span,
             stderr,
             log_bytes_left: limits.log_bytes(),
             stages: Vec::new(),
+            report: GuestReport::default(),
             begun: Instant::now(),
             request: request.clone(),
             wanted,
@@ -142,9 +159,30 @@ impl GuestState {
         String::from_utf8_lossy(&self.stderr.contents()).trim().to_owned()
     }
 
+    /// What the guest said of its failure: what it wrote to standard error, or its last warning in the log, as of Python and JavaScript.
+    pub(crate) fn said(&self) -> String {
+        let stderr = self.stderr();
+        if stderr.is_empty() { self.report.last_warning().to_owned() } else { stderr }
+    }
+
+    /// Names the guest in the log.
+    pub(crate) fn span(&self) -> &Span {
+        &self.span
+    }
+
     /// Why a model failed, if one did since the last call.
     pub(crate) fn take_failure(&self) -> Option<String> {
         self.failure.take()
+    }
+
+    /// What the guest reported next to its answers.
+    pub(crate) fn report(&self) -> &GuestReport {
+        &self.report
+    }
+
+    /// The same, to begin a call or to take what one left.
+    pub(crate) fn report_mut(&mut self) -> &mut GuestReport {
+        &mut self.report
     }
 
     /// The stages that the guest reported since the last call, each name once, in the order of first mention.
@@ -161,6 +199,7 @@ impl GuestState {
 pub(crate) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     settings::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
     telemetry::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    samples::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
     wasmtime_wasi_nn::wit::add_to_linker(linker, |state: &mut GuestState| WasiNnView::new(&mut state.table, &mut state.nn))?;
     wasmtime_wasi::p2::add_to_linker_with_options_sync(linker, &wasi_sync::LinkOptions::default())?;
     linker.allow_shadowing(true);
@@ -190,6 +229,18 @@ fn refuse_waiting(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     let mut poll = linker.instance("wasi:io/poll@0.2.12")?;
     poll.func_wrap("poll", move |_, (_,): (Pollables,)| Err::<(Vec<u32>,), _>(refused()))?;
     poll.func_wrap("[method]pollable.block", move |_, (_,): (Resource<DynPollable>,)| Err::<(), _>(refused()))
+}
+
+impl Drop for GuestState {
+    /// Shows what the guest wrote to standard error, where authors look for it: in `rostro pipeline check` and `try`, and at the level `debug`.
+    fn drop(&mut self) {
+        if tracing::enabled!(target: "rostro::guest", tracing::Level::DEBUG) {
+            for line in self.stderr().lines().take(STDERR_LINES) {
+                let line: String = line.chars().take(STDERR_LINE).collect();
+                tracing::debug!(target: "rostro::guest", parent: &self.span, "guest wrote: {}", line.escape_debug());
+            }
+        }
+    }
 }
 
 impl ResourceLimiter for GuestState {
@@ -232,7 +283,18 @@ impl settings::Host for GuestState {
     }
 
     fn get(&mut self, key: String) -> Option<String> {
+        self.report.ask(&key);
         self.settings.own.get(&key).cloned()
+    }
+
+    fn refused(&mut self, key: String, message: String) {
+        self.report.refuse(&key, &message);
+    }
+}
+
+impl samples::Host for GuestState {
+    fn raw(&mut self, face: u32, embedding: Vec<f32>) {
+        self.report.sample(face, embedding);
     }
 }
 
@@ -247,6 +309,9 @@ impl telemetry::Host for GuestState {
     }
 
     fn log(&mut self, level: telemetry::Level, message: String) {
+        if matches!(level, telemetry::Level::Warn) {
+            self.report.say(&message);
+        }
         // Longer before it is escaped than there is room for after it.
         if message.len() > self.log_bytes_left {
             return;
@@ -260,6 +325,10 @@ impl telemetry::Host for GuestState {
             telemetry::Level::Info => tracing::info!(target: "rostro::guest", "guest: {message}"),
             telemetry::Level::Warn => tracing::warn!(target: "rostro::guest", "guest: {message}"),
         }
+    }
+
+    fn warning(&mut self, code: String, message: String) {
+        self.report.warn(code, &message);
     }
 }
 

@@ -20,6 +20,15 @@ const LAST_LINES: Duration = Duration::from_millis(200);
 
 static WRITER: OnceLock<LogWriter> = OnceLock::new();
 
+/// Shows the lines of guests on standard error, and no other: for commands that authors try components with.
+pub(crate) fn show_guests() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("off,rostro::guest=debug"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false).without_time();
+    // A standard error that cannot be written must not end the command.
+    let builder = builder.log_internal_errors(false);
+    let _ = builder.with_ansi(io::stderr().is_terminal()).try_init();
+}
+
 /// Starts logging to standard error, panics included.
 ///
 /// # Errors

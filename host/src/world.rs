@@ -4,11 +4,16 @@ use semver::Version;
 
 /// The version of `rostro:pipeline` that this host has. A patch version only adds: what was built for an earlier one of the same
 /// minor version runs as it is.
-pub const WORLD_VERSION: &str = "0.1.1";
+pub const WORLD_VERSION: &str = "0.1.2";
 
 /// Whether a component built for this version of `rostro:pipeline` runs on this host.
 pub(crate) fn is_run(version: &str) -> bool {
     runs(WORLD_VERSION, version)
+}
+
+/// Whether components for this version ask for all settings that they know in `describe`.
+pub(crate) fn is_asking(version: &str) -> bool {
+    Version::parse(version).is_ok_and(|version| version >= Version::new(0, 1, 2))
 }
 
 /// The versions that this host runs, in words.

@@ -146,7 +146,17 @@ fn who_wants_too_much_memory_is_told_what_counts() {
 
 #[test]
 fn a_component_of_the_first_version_of_the_interface_is_run() {
-    let file = component("compat-0.1.0");
+    runs_frozen("0.1.0");
+}
+
+#[test]
+fn frozen_0_1_1_component_runs() {
+    runs_frozen("0.1.1");
+}
+
+/// Serves with a component that was built for an earlier version of the interface.
+fn runs_frozen(version: &str) {
+    let file = component(&format!("compat-{version}"));
     assert_eq!(findings(&bytes(&file), &[]), "");
     let server = Options::drawn().pipeline(file).start();
     for person in ["alice", "bob"] {
@@ -154,8 +164,9 @@ fn a_component_of_the_first_version_of_the_interface_is_run() {
         // The whole picture is its face, so that the same picture is the same face.
         let answer = server.recognize(drawn(&format!("{person}-1.png"))).ok();
         assert_eq!(answer["recognized_faces"][0]["identity"], person, "{answer}");
-        assert_eq!(answer["pipeline"]["name"], "compat-0-1-0");
+        assert_eq!(answer["pipeline"]["name"], format!("compat-{}", version.replace('.', "-")));
         assert!(answer["timings_ms"]["embed"].as_f64().unwrap() > 0.0, "{answer}");
+        assert_eq!(answer["warnings"], serde_json::json!([]));
     }
 }
 

@@ -4,7 +4,8 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::harness::{BOUNDARY, Options, Server, drawn, file, text};
+use crate::harness::{BOUNDARY, Options, Server, component, drawn, file, rostro, text};
+use crate::operator::bytes;
 
 /// Begins to post an image of `announced` bytes, and sends `sent` of them.
 fn begin(server: &Server, announced: usize, sent: usize) -> TcpStream {
@@ -83,6 +84,49 @@ fn a_setting_that_the_pipeline_does_not_understand_stops_the_start() {
         let error = Options::drawn().arg("--setting", setting).refuse();
         assert!(error.contains("cannot stage the pipeline") && error.contains(words), "{error}");
     }
+}
+
+/// A key that no half of the configured pipeline asks for stops the start, with the nearest known one.
+#[test]
+fn misspelt_setting_stops_start() {
+    for (setting, words) in [
+        ("leterbox=square", "does not know the setting `leterbox` (did you mean `letterbox`?)"),
+        ("Detector_Size=640", "`Detector_Size` (did you mean `detector-size`?)"),
+        ("nonsense=1", "the setting `nonsense`; it knows `detector-size`, `letterbox`, `rivals`"),
+    ] {
+        let error = Options::drawn().arg("--setting", setting).refuse();
+        assert!(error.contains("cannot stage the pipeline") && error.contains(words), "{error}");
+        assert!(error.contains("--unknown-settings warn"), "{error}");
+    }
+    // A policy of its own has settings of its own, and those of the one that it replaces are not known.
+    let policy = || Options::drawn().arg("--policy", component("attendance-policy"));
+    policy().arg("--setting", "margin=0.1").arg("--setting", "letterbox=frame").start();
+    let error = policy().arg("--setting", "rivals=on").refuse();
+    assert!(error.contains("the setting `rivals`; it knows `detector-size`, `letterbox`, `margin`, `small-face`"), "{error}");
+    let error = policy().arg("--setting", "margin=wide").refuse();
+    assert!(error.contains("the setting margin is `wide`; it must be a number"), "{error}");
+    // A component for an earlier interface need not ask while it describes itself.
+    Options::drawn().pipeline(component("compat-0.1.0")).arg("--setting", "similarity=0.3").arg("--setting", "rio=1").start();
+}
+
+/// Of a pushed revision it is a line in the list, and of one that is checked a line there.
+#[test]
+fn unknown_setting_of_pushed_revision_listed() {
+    let server = Options::drawn().arg("--setting", "rivals=on").start();
+    let id = server.staged(&bytes(component("minimal")), "");
+    let revision = server.admin_get(&format!("/v1/revisions/{id}"));
+    assert_eq!(revision["unknown_settings"], serde_json::json!([{"key": "rivals", "nearest": null}]), "{revision}");
+    let active = server.admin_get(&format!("/v1/revisions/{}", server.active()));
+    assert_eq!(active["unknown_settings"], serde_json::json!([]), "{active}");
+    let listed = String::from_utf8(server.pipeline(&["list"]).output().unwrap().stdout).unwrap();
+    assert!(listed.contains("does not know the setting `rivals`"), "{listed}");
+
+    let file = component("insightface");
+    let checked =
+        rostro().args(["pipeline", "check", "--no-self-test", "--pack", "testing", "--setting", "rival=on"]).arg(&file).output().unwrap();
+    let said = String::from_utf8(checked.stdout).unwrap();
+    assert!(checked.status.success() && said.contains("  settings   `detector-size`, `letterbox`, `rivals`\n"), "{said}");
+    assert!(said.contains("  unknown    it does not know the setting `rival` (did you mean `rivals`?)\n"), "{said}");
 }
 
 #[test]

@@ -43,7 +43,7 @@ fn the_answer_says_what_became_of_each_photo_and_the_file_holds_those_accepted()
     assert_eq!((reason(0), reason(1)), (json!("no_face"), json!("undecodable")));
 
     let (header, rows) = rows(&server, "alice");
-    assert_eq!(header.iter().collect::<Vec<_>>(), ["image_number", "embedding", "contract", "det_score"]);
+    assert_eq!(header.iter().collect::<Vec<_>>(), ["image_number", "embedding", "contract", "det_score", "template_embedding"]);
     assert_eq!(rows.iter().map(|row| row[0].to_owned()).collect::<Vec<_>>(), ["1", "2"]);
     for row in rows {
         let embedding: Vec<f32> = row[1].split(';').map(|number| number.parse().unwrap()).collect();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rostro_host::{Analysis, AnalyzedFace, Cores, Engine, Limits, OnnxRuntime, Pack, Plugin, Purpose, Revision, Tuning};
 use serde_json::Value;
 
-use crate::harness::{component, root, shared};
+use crate::harness::{Options, component, root, shared};
 
 /// The pipeline as the reference was made: insightface's square letterbox of 640 and its detection threshold.
 fn revision() -> Arc<Revision> {
@@ -70,6 +70,36 @@ fn compare(image: &str, ours: &Analysis, theirs: &Value) -> Comparison {
         landmark: face.face.landmarks.iter().zip(points).map(distance).fold(0.0, f32::max),
         cosine: cosine(&face.embedding, &numbers(&theirs["embedding"])),
     }
+}
+
+/// What callers read out of a person's file is insightface's embedding of the photo, at the settings that a service has by default.
+#[test]
+fn csv_embedding_is_insightfaces() {
+    let reference: Value = serde_json::from_slice(&std::fs::read(shared("reference/insightface-2.1-det640.json")).unwrap()).unwrap();
+    let server = Options::real().arg("--review", "off").start();
+    let mut cosines = Vec::new();
+    let mut differ = 0;
+    for (image, theirs) in reference["images"].as_object().unwrap() {
+        if !image.starts_with("faces/students/") {
+            continue;
+        }
+        server.enroll("somebody", [std::fs::read(shared(image)).unwrap()]).ok();
+        let text = std::fs::read_to_string(server.gallery.join("somebody.csv")).unwrap();
+        let mut rows = text.lines().map(|line| line.split(',').collect::<Vec<_>>());
+        let header = rows.next().unwrap();
+        assert_eq!(header, ["image_number", "embedding", "contract", "det_score", "template_embedding"]);
+        let row = rows.next().unwrap();
+        let vector = |text: &str| text.split(';').map(|number| number.parse().unwrap()).collect::<Vec<f32>>();
+        let (raw, template) = (vector(row[1]), vector(row[4]));
+        differ += usize::from(cosine(&raw, &template) < 0.999);
+        let of_theirs = |face: &Value| cosine(&raw, &numbers(&face["embedding"]));
+        cosines.push(theirs["faces"].as_array().unwrap().iter().map(of_theirs).fold(-1.0, f32::max));
+    }
+    cosines.sort_by(f32::total_cmp);
+    let median = cosines[cosines.len() / 2];
+    println!("{} photos: median cosine {median:.4}, smallest {:.4}; {differ} with another template", cosines.len(), cosines[0]);
+    assert!(cosines.len() >= 30 && median >= 0.995, "median cosine {median} of {}", cosines.len());
+    assert!(differ * 2 > cosines.len(), "{differ} of {} have a template embedding of its own", cosines.len());
 }
 
 #[test]

@@ -102,7 +102,7 @@ fn what_cannot_be_staged_changes_nothing_and_says_why() {
         ("nothing", Vec::new(), "", "invalid_component", "not a WebAssembly component"),
         ("a core module", b"\0asm\x01\0\0\0".to_vec(), "", "invalid_component", "a core WebAssembly module, not a component"),
         ("a compiled artefact", compiled, "", "invalid_component", "native or precompiled"),
-        ("another world", b"\0asm\x0d\0\x01\0".to_vec(), "", "invalid_component", "does not export rostro:pipeline/vision@0.1.1 or"),
+        ("another world", b"\0asm\x0d\0\x01\0".to_vec(), "", "invalid_component", "does not export rostro:pipeline/vision@0.1.2 or"),
         ("a damaged component", again(&first, 0)[..first.len() / 2].to_vec(), "", "invalid_component", "not valid"),
         ("a pack that is not there", first.clone(), "pack=nowhere", "pack_unusable", "nowhere"),
         ("other bytes than were meant", first.clone(), &format!("sha256={}", "0".repeat(64)), "digest_mismatch", "send it again"),

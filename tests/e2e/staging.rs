@@ -188,7 +188,7 @@ fn a_component_that_wants_more_than_guests_get_is_told_all_of_it_at_once() {
     // A pipeline for a world that this host lacks.
     let other = wat::parse_str(r#"(component (instance $vision) (export "rostro:pipeline/vision@0.9.0" (instance $vision)))"#).unwrap();
     let error = server.push(&other, "").error(400, "invalid_component");
-    assert!(error.contains("was built for rostro:pipeline@0.9.0, and this host has 0.1.1: build it against"), "{error}");
+    assert!(error.contains("was built for rostro:pipeline@0.9.0, and this host has 0.1.2: build it against"), "{error}");
     assert_eq!(server.active(), active);
 }
 

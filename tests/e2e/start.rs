@@ -53,7 +53,7 @@ fn a_library_that_is_not_onnx_runtime_is_refused() {
 #[test]
 fn a_component_of_the_wrong_world_says_which_export_is_missing() {
     let error = Options::drawn().pipeline(component("attendance-policy")).refuse();
-    assert_says(&error, &["does not export rostro:pipeline/vision@0.1.1", "it exports rostro:pipeline/policy@0.1.1"]);
+    assert_says(&error, &["does not export rostro:pipeline/vision@0.1.2", "it exports rostro:pipeline/policy@0.1.2"]);
 }
 
 #[test]

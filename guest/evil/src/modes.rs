@@ -166,6 +166,18 @@ pub const MODES: &[Mode] = &[
     enrollment("template-empty", Refused, "makes no template; refused, and nobody is enrolled"),
 ];
 
+/// What it can report next to an honest answer, by the same names in an image; `e2e/reports.rs` has their tests.
+pub const REPORTS: &[(&str, &str)] = &[
+    ("warning", "warns once, in a message with an escape"),
+    ("warnings-flood", "warns 100,000 times in 5 KB with newlines and escapes"),
+    ("raw", "hands over a raw sample"),
+    ("raw-index", "hands over a raw sample of a face that is not there"),
+    ("raw-nan", "hands over a raw sample of NaN"),
+    ("raw-many", "hands over 2,000 raw samples"),
+    ("setting-refused", "refuses a setting and fails"),
+    ("setting-complained", "refuses a setting and succeeds all the same"),
+];
+
 /// How `describe` can misbehave, with what it does: the host must refuse to stage it.
 pub const DESCRIPTIONS: &[(&str, &str)] = &[
     ("spin", "computes without end"),

@@ -8,8 +8,8 @@ use crate::answer::{Answer, broken, honest, scored};
 use crate::modes::{self, MODES};
 use crate::{Evil, flood, memory, model, outside, policy};
 use rostro_sdk::bindings::exports::rostro::pipeline::vision::{Description, EmbeddingContract, Guest, Purpose, VisionError};
-use rostro_sdk::bindings::rostro::pipeline::settings;
 use rostro_sdk::bindings::rostro::pipeline::types::Identity;
+use rostro_sdk::bindings::rostro::pipeline::{samples, settings};
 
 /// Calls of `analyze`, in this instance.
 static CALLS: AtomicU16 = AtomicU16::new(0);
@@ -84,10 +84,24 @@ fn act(mode: &str, argument: &[u8], calls: u16) -> Answer {
         "counter" => return scored(f32::from(calls) / 100.0),
         "hide" => memory::hide(argument),
         "seek" => return scored(memory::seek(argument).min(99) as f32 / 100.0 + 0.001),
+        "raw" => samples::raw(0, &raw(1.0)),
+        "raw-index" => samples::raw(1, &raw(1.0)),
+        "raw-nan" => samples::raw(0, &raw(f32::NAN)),
+        "raw-many" => (0..2000).for_each(|face| samples::raw(face, &raw(1.0))),
+        "setting-complained" => settings::refused("evil-always", "it could be better"),
+        "setting-refused" => {
+            settings::refused("evil\u{1b}[31m", &"no value\nis good enough ".repeat(1000));
+            return Err(VisionError::Model("never mind".to_owned()));
+        }
         _ if flood::act(mode) => {}
         _ => return answered(mode, argument),
     }
     honest()
+}
+
+/// A raw sample of this number, as long as the recogniser's.
+fn raw(number: f32) -> Vec<f32> {
+    vec![number; settings::get_model("recognizer").and_then(|model| model.dimension).unwrap_or(1) as usize]
 }
 
 /// What modes of answers and of models say, and an honest answer for those of the policy.

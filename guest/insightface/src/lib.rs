@@ -11,7 +11,7 @@ pub mod analyze;
 use rostro_sdk::analysis::{Analysis, AnalyzeError, Description, EmbeddingContract, Purpose};
 use rostro_sdk::decide::Rule;
 use rostro_sdk::detector::DETECTOR;
-use rostro_sdk::host::{Host, Settings};
+use rostro_sdk::host::{Host, Settings, refused};
 use rostro_sdk::policy::{Decision, Identity, Policy, Probe, assigned};
 use rostro_sdk::recognizer::RECOGNIZER;
 use rostro_sdk::vision::Vision;
@@ -28,8 +28,6 @@ impl Vision for Insightface {
     }
 
     fn analyze(host: &impl Host, image: Vec<u8>, purpose: Purpose) -> Result<Analysis, AnalyzeError> {
-        // The policy has no way to say that a setting of its own is wrong.
-        rule(host)?;
         analyze::analyze(host, image, purpose)
     }
 }
@@ -37,6 +35,11 @@ impl Vision for Insightface {
 impl Policy for Insightface {
     fn identity() -> Identity {
         Identity::new("insightface", env!("CARGO_PKG_VERSION"))
+    }
+
+    fn check_settings(settings: &impl Settings) {
+        // What is wrong is told by refusing it.
+        let _ = rule(settings);
     }
 
     fn decide(settings: &impl Settings, probes: &[Probe]) -> Vec<Decision> {
@@ -52,6 +55,6 @@ fn rule(settings: &impl Settings) -> Result<Rule, String> {
     match settings.setting("rivals").as_deref() {
         None | Some("on") => Ok(Rule::against_rivals(threshold)),
         Some("off") => Ok(Rule::plain(threshold)),
-        Some(other) => Err(format!("the setting rivals is `{other}`; it must be `on` or `off`")),
+        Some(other) => Err(refused(settings, "rivals", other, "must be `on` or `off`")),
     }
 }

@@ -101,8 +101,8 @@ pub struct AnalyzedFace {
     pub landmarks: Vec<Point>,
     /// What was measured of it, at most 32: [`crate::measure::Measures::named`] gives the default pipeline's.
     pub measures: Vec<Measure>,
-    /// The recogniser's raw output, not normalised, or for an enrolment what [`crate::embed::near_and_far`] makes of several. As many
-    /// numbers as the recogniser's dimension, finite and not all zero; empty if none was asked for.
+    /// The recogniser's raw output, not normalised, or for an enrolment what [`crate::embed::near_and_far`] makes of several; then
+    /// [`Host::raw_sample`](crate::host::Host::raw_sample) hands over the raw one. As many numbers as the recogniser's dimension, finite and not all zero; empty if none was asked for.
     pub embedding: Vec<f32>,
 }
 

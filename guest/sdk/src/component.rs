@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::analysis::{self, AnalyzeError, Measure};
 use crate::bindings::exports::rostro::pipeline::vision;
-use crate::bindings::rostro::pipeline::{settings, telemetry, types};
+use crate::bindings::rostro::pipeline::{samples, settings, telemetry, types};
 use crate::bindings::wasi::nn::errors::Error;
 use crate::bindings::wasi::nn::graph::load_by_name;
 use crate::bindings::wasi::nn::inference::GraphExecutionContext;
@@ -49,6 +49,7 @@ pub struct Exported<T>(PhantomData<T>);
 
 impl<T: Vision> vision::Guest for Exported<T> {
     fn describe() -> vision::Description {
+        T::check_settings(&Outside);
         let analysis::Description { identity, models, contract } = T::describe();
         vision::Description {
             identity: types::Identity { name: identity.name.into_owned(), version: identity.version.into_owned() },
@@ -110,6 +111,7 @@ macro_rules! policy_of {
 
             impl<T: Policy> policy::Guest for Exported<T> {
                 fn describe() -> types::Identity {
+                    T::check_settings(&Outside);
                     let Identity { name, version } = T::identity();
                     types::Identity { name: name.into_owned(), version: version.into_owned() }
                 }
@@ -202,6 +204,14 @@ impl Settings for Outside {
         };
         telemetry::log(level, message);
     }
+
+    fn warning(&self, code: &str, message: &str) {
+        telemetry::warning(code, message);
+    }
+
+    fn refused(&self, key: &str, message: &str) {
+        settings::refused(key, message);
+    }
 }
 
 impl Host for Outside {
@@ -222,6 +232,10 @@ impl Host for Outside {
 
     fn stage(&self, name: &str, time: Duration) {
         telemetry::stage(name, u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    fn raw_sample(&self, face: usize, embedding: &[f32]) {
+        samples::raw(index_of(face), embedding);
     }
 }
 

@@ -15,7 +15,7 @@
 
 use crate::analysis::Purpose;
 use crate::decode::Rgb;
-use crate::host::{Host, Model, ModelSpec, Output};
+use crate::host::{Host, Model, ModelSpec, Output, Settings, refused};
 use crate::letterbox::Letterbox;
 use crate::scales::{self, Look};
 use crate::scrfd::{self, Detection};
@@ -79,23 +79,42 @@ pub fn is_insightfaces(host: &impl Host) -> bool {
     host.setting("letterbox").as_deref() == Some("square")
 }
 
+/// Reads the settings of the detector, and refuses values that cannot be used, whatever the detector's input is: for
+/// [`Vision::check_settings`](crate::vision::Vision::check_settings).
+pub fn check_settings(settings: &impl Settings) {
+    // What is wrong is told by refusing it.
+    let _ = (size(settings), is_square(settings));
+}
+
 /// What the operator and the model say of it.
 fn looks(host: &impl Host, detector: ModelSpec) -> Result<Looks, String> {
     if let Some((width, height)) = detector.size {
         return Ok(Looks::Fixed(width, height));
     }
-    let size = host.setting("detector-size").filter(|text| text != "auto").map(|text| {
-        let size = text.parse().ok().filter(|size: &usize| (32..=2048).contains(size) && size.is_multiple_of(32));
-        size.ok_or_else(|| format!("the setting detector-size is `{text}`; it must be `auto` or a multiple of 32 from 32 to 2048"))
-    });
-    match (host.setting("letterbox").as_deref(), size.transpose()?) {
-        (None | Some("frame"), None) => Ok(Looks::AsNeeded),
-        (None | Some("frame"), Some(side)) => Ok(Looks::Frame(side)),
-        (Some("square"), side) => {
+    Ok(match (is_square(host)?, size(host)?) {
+        (false, None) => Looks::AsNeeded,
+        (false, Some(side)) => Looks::Frame(side),
+        (true, side) => {
             let side = side.unwrap_or(scales::USUAL);
-            Ok(Looks::Fixed(side, side))
+            Looks::Fixed(side, side)
         }
-        (Some(other), _) => Err(format!("the setting letterbox is `{other}`; it must be `frame` or `square`")),
+    })
+}
+
+/// The setting `detector-size`; none if it is `auto`.
+fn size(settings: &impl Settings) -> Result<Option<usize>, String> {
+    let Some(text) = settings.setting("detector-size").filter(|text| text != "auto") else { return Ok(None) };
+    let size = text.parse().ok().filter(|size: &usize| (32..=2048).contains(size) && size.is_multiple_of(32));
+    let refused = || refused(settings, "detector-size", &text, "must be `auto` or a multiple of 32 from 32 to 2048");
+    size.map(Some).ok_or_else(refused)
+}
+
+/// Whether the setting `letterbox` is `square`.
+fn is_square(settings: &impl Settings) -> Result<bool, String> {
+    match settings.setting("letterbox").as_deref() {
+        None | Some("frame") => Ok(false),
+        Some("square") => Ok(true),
+        Some(other) => Err(refused(settings, "letterbox", other, "must be `frame` or `square`")),
     }
 }
 
@@ -174,4 +193,23 @@ pub fn look<H: Host>(
         let outputs: Vec<scrfd::Output<'_>> = outputs.collect();
         scrfd::detect(&outputs, letterbox, threshold).map_err(|error| error.to_string())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Fixed;
+
+    #[test]
+    fn bad_settings_are_refused_by_name() {
+        let mut host = Fixed::default();
+        check_settings(&host);
+        host.settings = [("detector-size", "640"), ("letterbox", "square")].map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        check_settings(&host);
+        assert!(host.refusals().is_empty(), "{:?}", host.refusals());
+        host.settings = [("detector-size", "100"), ("letterbox", "sqare")].map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        check_settings(&host);
+        let refused: Vec<String> = host.refusals().into_iter().map(|(key, _)| key).collect();
+        assert_eq!(refused, ["detector-size", "letterbox"]);
+    }
 }

@@ -94,7 +94,17 @@ pub fn crop(reduced: &Reduced, detections: Vec<Detection>) -> Vec<FoundFace> {
 ///
 /// As [`embed`].
 pub fn embed_near_and_far<H: Host>(host: &H, role: &str, found: &[FoundFace]) -> Result<Vec<Vec<f32>>, String> {
-    let mut embeddings = embed(host, role, found.iter().map(|face| &face.aligned))?;
+    let near = embed(host, role, found.iter().map(|face| &face.aligned))?;
+    with_far(host, role, found, near)
+}
+
+/// The same from the raw embeddings of the faces as they are, for who needs both: [`embed_near_and_far`] is this after [`embed`].
+///
+/// # Errors
+///
+/// As [`embed`].
+pub fn with_far<H: Host>(host: &H, role: &str, found: &[FoundFace], near: Vec<Vec<f32>>) -> Result<Vec<Vec<f32>>, String> {
+    let mut embeddings = near;
     let mut surest: Vec<(&FoundFace, &mut Vec<f32>)> = found.iter().zip(&mut embeddings).collect();
     surest.sort_by(|(a, _), (b, _)| b.detection.score.total_cmp(&a.detection.score));
     surest.truncate(SUREST);

@@ -55,6 +55,35 @@ pub trait Settings {
     /// Writes a line to the host's log, of which it keeps 16 KiB a request unless the operator says otherwise, and drops the rest. Never
     /// put pixels, embeddings or names of people here.
     fn log(&self, level: Level, message: &str);
+
+    /// Adds a warning to the answer of the request, for the caller. `code` is stable, 1 to 64 lower-case letters, digits and `_`; `message`
+    /// is one sentence of at most 300 characters. The host keeps the first 8 of each call. Never put pixels, embeddings or names of people
+    /// here.
+    fn warning(&self, _code: &str, _message: &str) {}
+
+    /// Says that the value of a setting cannot be used, and what it must be. It changes nothing by itself: return an error after it, which
+    /// the operator is then told as a bad setting. Called while the component describes itself it stops the staging. [`refused`] makes both
+    /// the message and the error.
+    fn refused(&self, _key: &str, _message: &str) {}
+}
+
+/// Refuses the value of a setting: tells the host what it must be, and returns the text of the error to return.
+///
+/// ```
+/// use rostro_sdk::host::{Settings, refused};
+/// use rostro_sdk::testing::Fixed;
+///
+/// let mut host = Fixed::default();
+/// host.settings.insert("roi".to_owned(), "left".to_owned());
+/// let error = refused(&host, "roi", "left", "must be four numbers from 0 to 1");
+/// assert_eq!(error, "the setting roi is `left`; it must be four numbers from 0 to 1");
+/// assert_eq!(host.refusals(), [("roi".to_owned(), error)]);
+/// ```
+#[must_use]
+pub fn refused(settings: &impl Settings, key: &str, value: &str, must: &str) -> String {
+    let message = format!("the setting {key} is `{value}`; it {must}");
+    settings.refused(key, &message);
+    message
 }
 
 /// The host.
@@ -76,6 +105,10 @@ pub trait Host: Settings {
     /// Adds time to a stage of the request, shown in the answer's `timings_ms`. Names are 1 to 32 lower-case letters, digits and `-`; the
     /// host keeps the first 16 of a request.
     fn stage(&self, name: &str, time: Duration);
+
+    /// Hands over the recogniser's raw output for the face at this index of the analysis that is returned, where its
+    /// [`embedding`](crate::analysis::AnalyzedFace::embedding) is something else, such as a mean. Only enrolments have a use for it.
+    fn raw_sample(&self, _face: usize, _embedding: &[f32]) {}
 
     /// Does the work and adds the wall-clock time that it took to a stage.
     fn timed<T>(&self, stage: &str, work: impl FnOnce() -> T) -> T {

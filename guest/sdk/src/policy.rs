@@ -131,11 +131,18 @@ pub enum Review {
 /// The rule of who is who. Pure functions of small data: the same arguments and settings give the same answer. All but the name may be left
 /// as they are: they are the default pipeline's rules.
 ///
-/// None of them can fail. Of a component that also sees, [`Vision::analyze`](crate::vision::Vision::analyze) is the place to refuse a
-/// setting that is not understood: it has an error for that, and the self-test before serving meets it.
+/// None of them can fail. [`check_settings`](Policy::check_settings) is the place to refuse a setting that is not understood: it is called
+/// before the component serves.
 pub trait Policy: 'static {
     /// Who this is.
     fn identity() -> Identity;
+
+    /// Reads every setting that it knows, and [refuses](crate::host::refused) values that it cannot use: the place to do so, because the other
+    /// functions cannot fail. Called while the component describes itself: the host learns from it which settings there are, and takes any
+    /// other of the operator's for misspelt.
+    ///
+    /// By default none.
+    fn check_settings(_settings: &impl Settings) {}
 
     /// Chooses the face of an enrolment photo, or says why there is none to enrol. `faces` are in order of box area, largest first;
     /// possibly none.

@@ -21,14 +21,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::host::{Host, Level, Model, ModelSpec, Output, ReviewLevel, Settings, Thresholds};
 use crate::tensor::{Channels, Normalization};
 
-/// A host with fixed settings, and the models that a test gives it. It takes images of 40 megapixels, prints what is logged and forgets
-/// times.
+/// A host with fixed settings, and the models that a test gives it. It takes images of 40 megapixels, prints what is logged, keeps warnings, refused
+/// settings and raw samples, and forgets times.
 ///
 /// ```
 /// use rostro_sdk::host::{Host, Settings};
@@ -50,6 +50,35 @@ pub struct Fixed {
     pub review_level: ReviewLevel,
     /// The models by role; none by default. [`Fixed::with_model`] adds one.
     pub models: BTreeMap<String, FixedModel>,
+    /// What was reported: [`Fixed::warnings`], [`Fixed::refusals`] and [`Fixed::raw_samples`] give it. Public so that tests can write
+    /// `..Fixed::default()`.
+    #[doc(hidden)]
+    pub reported: Reports,
+}
+
+/// What a pipeline reported next to its answers.
+#[derive(Clone, Debug, Default)]
+struct Reported {
+    warnings: Vec<(String, String)>,
+    refusals: Vec<(String, String)>,
+    raw_samples: BTreeMap<usize, Vec<f32>>,
+}
+
+/// The same behind a lock, so that a host can be shared by the threads of a test. A clone has a copy.
+#[doc(hidden)]
+#[derive(Debug, Default)]
+pub struct Reports(Mutex<Reported>);
+
+impl Reports {
+    fn get(&self) -> MutexGuard<'_, Reported> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Clone for Reports {
+    fn clone(&self) -> Self {
+        Self(Mutex::new(self.get().clone()))
+    }
 }
 
 impl Default for Fixed {
@@ -59,11 +88,30 @@ impl Default for Fixed {
             settings: BTreeMap::new(),
             review_level: ReviewLevel::default(),
             models: BTreeMap::new(),
+            reported: Reports::default(),
         }
     }
 }
 
 impl Fixed {
+    /// The warnings so far: code and message of each.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<(String, String)> {
+        self.reported.get().warnings.clone()
+    }
+
+    /// The settings that were refused so far: key and message of each.
+    #[must_use]
+    pub fn refusals(&self) -> Vec<(String, String)> {
+        self.reported.get().refusals.clone()
+    }
+
+    /// The raw samples that were handed over so far, by the index of their face.
+    #[must_use]
+    pub fn raw_samples(&self) -> BTreeMap<usize, Vec<f32>> {
+        self.reported.get().raw_samples.clone()
+    }
+
     /// The same, with a model for a role: `run` gets an N×C×H×W tensor of channel values from 0 to 255 (red, green, blue) and these four
     /// lengths, and gives the outputs. `size` is the width and height of its input; none where any multiples of 32 will do.
     #[must_use]
@@ -95,6 +143,14 @@ impl Settings for Fixed {
     fn log(&self, _level: Level, message: &str) {
         println!("{message}");
     }
+
+    fn warning(&self, code: &str, message: &str) {
+        self.reported.get().warnings.push((code.to_owned(), message.to_owned()));
+    }
+
+    fn refused(&self, key: &str, message: &str) {
+        self.reported.get().refusals.push((key.to_owned(), message.to_owned()));
+    }
 }
 
 impl Host for Fixed {
@@ -109,6 +165,10 @@ impl Host for Fixed {
     }
 
     fn stage(&self, _name: &str, _time: Duration) {}
+
+    fn raw_sample(&self, face: usize, embedding: &[f32]) {
+        self.reported.get().raw_samples.insert(face, embedding.to_vec());
+    }
 }
 
 /// What a model of a test does.

@@ -1,7 +1,8 @@
 //! The half of a pipeline that sees.
 
 use crate::analysis::{Analysis, AnalyzeError, Description, Purpose};
-use crate::host::Host;
+use crate::detector;
+use crate::host::{Host, Settings};
 
 /// Everything that looks at pixels.
 pub trait Vision: 'static {
@@ -10,10 +11,20 @@ pub trait Vision: 'static {
     /// `identity` is that of [`Policy::identity`](crate::policy::Policy::identity) where one type is both.
     fn describe() -> Description;
 
+    /// Reads every setting that it knows, and [refuses](crate::host::refused) values that it cannot use. Called while the component describes
+    /// itself: the host learns from it which settings there are, and takes any other of the operator's for misspelt.
+    ///
+    /// By default those of the [detector](crate::detector::check_settings). Settings of [`Policy`](crate::policy::Policy) are read by its own
+    /// [`check_settings`](crate::policy::Policy::check_settings).
+    fn check_settings(settings: &impl Settings) {
+        detector::check_settings(settings);
+    }
+
     /// Finds the faces in an encoded image (JPEG, PNG, WebP; whatever a caller sent).
     ///
-    /// What it returns is in pixels of the upright image; [`Analysis`] says what the host checks of it. Every call is on a fresh instance:
-    /// nothing is remembered from one image to the next.
+    /// What it returns is in pixels of the upright image; [`Analysis`] says what the host checks of it. Every request has a
+    /// fresh instance: nothing is remembered from one request to the next. The images of one request share an instance: all photos of an
+    /// enrolment, and both images of a comparison. Statics must keep nothing that belongs to one image.
     ///
     /// # Errors
     ///

@@ -46,6 +46,9 @@ pub(crate) struct ServeArgs {
     /// The same in the file: a table.
     #[arg(skip)]
     pub(super) setting: BTreeMap<String, toml::Value>,
+    /// What a setting does that the pipeline does not know: stop the start, or warn [default: refuse]
+    #[arg(long, env = "ROSTRO_UNKNOWN_SETTINGS", value_name = "ACTION", value_enum)]
+    pub(super) unknown_settings: Option<UnknownSettingsAction>,
     /// Folder in which revisions are remembered across restarts, and who changed them [default: rostro_state]
     #[arg(long, env = "ROSTRO_STATE", value_name = "DIR")]
     pub(super) state: Option<PathBuf>,
@@ -156,6 +159,17 @@ pub(super) enum Search {
     Exact,
     /// Of many templates, only those that look near at first sight are.
     Approximate,
+}
+
+/// What is done about a setting that the configured pipeline does not know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum UnknownSettingsAction {
+    /// The service does not start.
+    #[default]
+    Refuse,
+    /// The log has a warning: for settings of a pipeline that will be pushed.
+    Warn,
 }
 
 /// How the log is written.

@@ -27,7 +27,7 @@ use crate::revision::Tuning;
 
 pub(crate) use address::{Address, AdminAddress};
 use args::Search;
-pub(crate) use args::{FolderAction, LogFormat, ServeArgs};
+pub(crate) use args::{FolderAction, LogFormat, ServeArgs, UnknownSettingsAction};
 pub(crate) use sizing::Machine;
 use sizing::TooLittleMemory;
 pub(crate) use source::Source;
@@ -51,6 +51,8 @@ pub(crate) struct Config {
     pub texts: ConfiguredTexts,
     /// Thresholds and settings for the guests.
     pub tuning: Tuning,
+    /// What is done about a setting that the configured pipeline does not know.
+    pub unknown_settings: UnknownSettingsAction,
     /// Folder of what is remembered.
     pub state: PathBuf,
     /// How long to wait at the start for another process that has the gallery or the state folder.
@@ -229,6 +231,7 @@ impl ServeArgs {
             setting,
             limits: Vec::new(),
             limit,
+            unknown_settings: self.unknown_settings.or(base.unknown_settings),
             state: self.state.or(base.state),
             wait_for_lock: self.wait_for_lock.or(base.wait_for_lock),
             keep_audit: self.keep_audit.or(base.keep_audit),
@@ -319,6 +322,7 @@ impl ServeArgs {
                 max_pixels: 1_000_000 * u64::from(megapixels(this.max_megapixels)?),
                 own: texts("setting", this.setting)?,
             },
+            unknown_settings: this.unknown_settings.unwrap_or_default(),
             state: this.state.unwrap_or_else(|| "rostro_state".into()),
             wait_for_lock: Duration::from_secs_f64(wait_for_lock),
             keep_audit: match this.keep_audit.unwrap_or(730) {

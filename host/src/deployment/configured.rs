@@ -16,6 +16,8 @@ pub(crate) struct Configured {
     pub pack: String,
     /// How they were asked for.
     pub texts: ConfiguredTexts,
+    /// Whether it may serve although it does not know a setting of the configuration.
+    pub may_lack_settings: bool,
 }
 
 /// What an operator wrote for the pipeline; none where the default holds. Files of the same name may change with an upgrade, which no

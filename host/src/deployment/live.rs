@@ -130,6 +130,6 @@ pub(crate) fn is_at_fault(error: &RunError, time: Duration) -> bool {
     match error {
         RunError::Undecodable(_) | RunError::TooLarge { .. } | RunError::Cancelled | RunError::Crowded(_) => false,
         RunError::Deadline { .. } => time >= FAIR,
-        RunError::Model(_) | RunError::Limit(_) | RunError::Trap { .. } | RunError::Output(_) => true,
+        RunError::Model(_) | RunError::Setting { .. } | RunError::Limit(_) | RunError::Trap { .. } | RunError::Output(_) => true,
     }
 }

@@ -33,6 +33,7 @@ use crate::models::PackError;
 use crate::people::{PeopleError, Report, Turn};
 use crate::person::PersonId;
 use crate::plugin::MAX_COMPONENT_BYTES;
+use crate::setting_names::UnknownSettings;
 
 pub(crate) use breaker::Trips;
 pub(crate) use change::{ChangeError, Outcome};
@@ -103,6 +104,9 @@ pub enum OpenError {
     /// The configured pipeline cannot serve.
     #[error("{0}")]
     Make(#[from] MakeError),
+    /// The configured pipeline does not know a setting of the configuration.
+    #[error("{0}; correct the setting, or allow it for a pipeline that will be pushed with --unknown-settings warn")]
+    UnknownSettings(#[from] UnknownSettings),
     /// The operating system refuses a file or a thread.
     #[error("cannot begin to stage: {0}")]
     Io(#[from] std::io::Error),
@@ -145,6 +149,7 @@ impl Deployment {
             }
         };
         let id = live.id();
+        check_settings(&workshop, &live, id == wanted && !configured.may_lack_settings)?;
         let before = record.clone();
         if record.active != Some(id) {
             record.let_go_previous();
@@ -346,6 +351,19 @@ fn remembered(workshop: &Workshop, store: &Store, audit: &Audit, record: &mut Re
         }
     }
     None
+}
+
+/// Fails if the configured pipeline does not know a setting, which is then misspelt or meant for another; of a revision that was pushed the
+/// log says so.
+fn check_settings(workshop: &Workshop, live: &Live, is_strict: bool) -> Result<(), UnknownSettings> {
+    match live.revision.setting_names().check(&workshop.tuning.own) {
+        Err(unknown) if is_strict => Err(unknown),
+        Err(unknown) => {
+            tracing::warn!(revision = live.id().short(), "{unknown}");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
 }
 
 /// Whether a revision is to be ready after a start.

@@ -10,6 +10,7 @@ use crate::digest::Sha256Digest;
 use crate::inference;
 use crate::limits::{self, Limits};
 use crate::plugin::EachHalf;
+use crate::setting_names::UnknownSetting;
 
 /// All revisions at a moment.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -74,6 +75,9 @@ pub(crate) struct RevisionStatus {
     pub requests: Option<u64>,
     /// Those of them that failed by its fault.
     pub failures: Option<u64>,
+    /// The service's settings that it does not know; empty if it is not ready.
+    #[serde(default)]
+    pub unknown_settings: Vec<UnknownSetting>,
     /// How far a shadow agrees with the active revision.
     pub agreement: Option<Counts>,
     /// Time on the processor that its guests took, from its staging on: for monitoring.
@@ -156,6 +160,7 @@ fn status(book: &Book, entry: &Entry, service: &Limits) -> RevisionStatus {
         need_enrolment: counts.map(|(_, missing)| missing),
         requests: health.map(|(requests, _)| requests),
         failures: health.map(|(_, failures)| failures),
+        unknown_settings: live.map(|live| live.revision.unknown_settings().to_vec()).unwrap_or_default(),
         agreement: shadow.and(book.shadow.as_ref()).map(|(_, agreement)| agreement.counts()),
         guest_seconds: live.map(|live| live.revision.seconds()),
     }

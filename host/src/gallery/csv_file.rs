@@ -2,6 +2,9 @@
 //!
 //! The header begins `image_number,embedding`; an embedding is raw numbers joined by `;`, one row a photo. The replaced service wrote
 //! only these two columns, and its readers use only these; ours follow them.
+//!
+//! `embedding` is the recogniser's raw output for the photo. Where templates are made of something else, that is in the column
+//! `template_embedding`; a row without it is used as it is.
 
 mod dialect;
 
@@ -17,10 +20,11 @@ use dialect::Dialect;
 const FIRST_COLUMNS: [&str; 2] = ["image_number", "embedding"];
 const CONTRACT: &str = "contract";
 const DET_SCORE: &str = "det_score";
+const TEMPLATE_EMBEDDING: &str = "template_embedding";
 const ENROLMENT: &str = "enrolment";
 
-/// The largest file that is read, in bytes: a hundred photos of 2,048 numbers.
-pub(crate) const LARGEST: u64 = 4 << 20;
+/// The largest file that is read, in bytes: a hundred photos with two embeddings of 2,048 numbers each.
+pub(crate) const LARGEST: u64 = 8 << 20;
 
 /// The longest header that is looked at, in bytes.
 const LONGEST_HEADER: u64 = 4 << 10;
@@ -160,7 +164,8 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Vec<Sample>, FileError> {
     let Ok(header) = reader.headers().cloned() else { return Err(FileError::Header) };
     let names: Vec<&str> = header.iter().map(|name| name.trim().trim_end_matches(';')).collect();
     let column = |name: &str| names.iter().position(|other| *other == name);
-    let (contract, det_score, enrolment) = (column(CONTRACT), column(DET_SCORE), column(ENROLMENT));
+    let (contract, det_score) = (column(CONTRACT), column(DET_SCORE));
+    let (template, enrolment) = (column(TEMPLATE_EMBEDDING), column(ENROLMENT));
     let mut samples: Vec<Sample> = Vec::new();
     for (index, record) in reader.records().enumerate() {
         let row = index + 1;
@@ -181,14 +186,26 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Vec<Sample>, FileError> {
         if dialect.is_changed(numbers) {
             return Err(wrong("numbers of the embedding have another form than the rest".to_owned()));
         }
-        let embedding = embedding(numbers).map_err(wrong)?;
+        let own = embedding(numbers, "embedding").map_err(wrong)?;
+        let template = field(template);
+        if template.is_some_and(|numbers| dialect.is_changed(numbers)) {
+            return Err(wrong("numbers of the template_embedding have another form than the rest".to_owned()));
+        }
+        let template = template.map(|numbers| embedding(numbers, TEMPLATE_EMBEDDING)).transpose().map_err(wrong)?;
+        if template.as_ref().is_some_and(|template| template.len() != own.len()) {
+            return Err(wrong("its two embeddings have different lengths".to_owned()));
+        }
+        let (embedding, raw) = match template {
+            Some(template) => (template, Some(own)),
+            None => (own, None),
+        };
         if samples.first().is_some_and(|first| first.embedding.len() != embedding.len()) {
             return Err(wrong(format!("{} numbers, unlike the rows before", embedding.len())));
         }
         let contract = field(contract).map(str::parse).transpose().map_err(|error| wrong(format!("{error}")))?;
         let det_score = field(det_score).map(finite).transpose().map_err(|()| wrong("det_score is no finite number".to_owned()))?;
         let enrolment = field(enrolment).map(str::parse).transpose().map_err(|error| wrong(format!("{error}")))?;
-        samples.push(Sample { embedding, contract, det_score, enrolment });
+        samples.push(Sample { embedding, raw, contract, det_score, enrolment });
     }
     if samples.is_empty() { Err(FileError::Empty) } else { Ok(samples) }
 }
@@ -202,34 +219,40 @@ fn finite(text: &str) -> Result<f32, ()> {
     number.ok().filter(|number: &f32| number.is_finite()).ok_or(())
 }
 
-fn embedding(text: &str) -> Result<Vec<f32>, String> {
+fn embedding(text: &str, column: &str) -> Result<Vec<f32>, String> {
     // The cell is biometric, so that messages do not quote it.
     let number = |(index, text): (usize, &str)| {
-        finite(text.trim()).map_err(|()| format!("number {} of the embedding is no finite number", index + 1))
+        finite(text.trim()).map_err(|()| format!("number {} of the {column} is no finite number", index + 1))
     };
     let numbers = text.split(';').take(LONGEST + 1).enumerate().map(number).collect::<Result<Vec<f32>, String>>()?;
     if numbers.len() > LONGEST {
         return Err(format!("more than {LONGEST} numbers"));
     }
     if numbers.iter().all(|&number| number == 0.0) {
-        return Err("an embedding of zeros".to_owned());
+        return Err(format!("{} {column} of zeros", if column == TEMPLATE_EMBEDDING { "a" } else { "an" }));
     }
     Ok(numbers)
 }
 
-/// Writes samples. Numbers are written as short as reads back the same; enrolments have a column if any sample has one.
+/// Writes samples. Numbers are written as short as reads back the same; template embeddings and enrolments have a column if any sample has
+/// one.
 pub(crate) fn write(samples: &[Sample], file: impl Write) -> io::Result<()> {
     let mut writer = csv::Writer::from_writer(file);
+    let has_raw = samples.iter().any(|sample| sample.raw.is_some());
     let has_enrolment = samples.iter().any(|sample| sample.enrolment.is_some());
-    let enrolment_column = has_enrolment.then_some(ENROLMENT);
-    writer.write_record([FIRST_COLUMNS[0], FIRST_COLUMNS[1], CONTRACT, DET_SCORE].into_iter().chain(enrolment_column))?;
+    let optional = [has_raw.then_some(TEMPLATE_EMBEDDING), has_enrolment.then_some(ENROLMENT)];
+    let header = [FIRST_COLUMNS[0], FIRST_COLUMNS[1], CONTRACT, DET_SCORE];
+    writer.write_record(header.into_iter().chain(optional.into_iter().flatten()))?;
+    let numbers = |vector: &[f32]| vector.iter().map(f32::to_string).collect::<Vec<_>>().join(";");
     for (index, sample) in samples.iter().enumerate() {
-        let embedding = sample.embedding.iter().map(f32::to_string).collect::<Vec<_>>().join(";");
+        let embedding = numbers(sample.raw.as_ref().unwrap_or(&sample.embedding));
+        let template = sample.raw.as_ref().map(|_| numbers(&sample.embedding)).unwrap_or_default();
         let contract = sample.contract.as_ref().map(ToString::to_string).unwrap_or_default();
         let det_score = sample.det_score.map(|score| score.to_string()).unwrap_or_default();
         let enrolment = sample.enrolment.as_ref().map(ToString::to_string).unwrap_or_default();
+        let optional = [has_raw.then_some(template), has_enrolment.then_some(enrolment)];
         let row = [(index + 1).to_string(), embedding, contract, det_score];
-        writer.write_record(row.into_iter().chain(has_enrolment.then_some(enrolment)))?;
+        writer.write_record(row.into_iter().chain(optional.into_iter().flatten()))?;
     }
     writer.flush()
 }
@@ -248,12 +271,14 @@ mod tests {
         #[test]
         fn what_is_written_is_read_back_bit_by_bit(
             rows in prop::collection::vec(prop::collection::vec(any::<f32>().prop_filter("finite", |v| v.is_finite() && *v != 0.0), 3), 1..5),
-            digest in any::<[u8; 32]>(), score in prop::option::of(0.0_f32..=1.0), marked: bool,
+            digest in any::<[u8; 32]>(), score in prop::option::of(0.0_f32..=1.0), marked: bool, raw in prop::collection::vec(any::<bool>(), 5),
         ) {
             let enrolment = marked.then(EnrolmentId::unique);
-            let sample =
-                |embedding| Sample { embedding, contract: Some(ContractId::from_digest(digest)), det_score: score, enrolment: enrolment.clone() };
-            let samples: Vec<Sample> = rows.into_iter().map(sample).collect();
+            let sample = |(embedding, has_raw): (Vec<f32>, bool)| {
+                let raw = has_raw.then(|| embedding.iter().map(|number| number / 2.0 + 1.0).collect());
+                Sample { embedding, raw, contract: Some(ContractId::from_digest(digest)), det_score: score, enrolment: enrolment.clone() }
+            };
+            let samples: Vec<Sample> = rows.into_iter().zip(raw).map(sample).collect();
             super::property::is_read_back(&samples);
         }
 
@@ -281,6 +306,22 @@ mod tests {
     }
 
     #[test]
+    fn embedding_column_is_raw_output() {
+        let text = "image_number,embedding,template_embedding,contract\n1,1;2,3;4,\n2,5;6,,\n3,7;8\n";
+        let samples = parse(text.replace("3,7;8\n", "3,7;8,,\n").as_bytes()).unwrap();
+        let read: Vec<_> = samples.iter().map(|sample| (sample.embedding.clone(), sample.raw.clone())).collect();
+        assert_eq!(read, [(vec![3.0, 4.0], Some(vec![1.0, 2.0])), (vec![5.0, 6.0], None), (vec![7.0, 8.0], None)]);
+        let mut written = Vec::new();
+        write(&samples, &mut written).unwrap();
+        let written = String::from_utf8(written).unwrap();
+        assert_eq!(written, "image_number,embedding,contract,det_score,template_embedding\n1,1;2,,,3;4\n2,5;6,,,\n3,7;8,,,\n");
+        // Without a second embedding the file is as it always was.
+        let mut plain = Vec::new();
+        write(&samples[1..2], &mut plain).unwrap();
+        assert_eq!(String::from_utf8(plain).unwrap(), "image_number,embedding,contract,det_score\n1,5;6,,\n");
+    }
+
+    #[test]
     fn what_is_no_persons_file_says_why() {
         for (text, wanted) in [
             ("", "it is cut off"),
@@ -296,6 +337,9 @@ mod tests {
             ("image_number,embedding\n1,1;2,3\n", "not CSV"),
             ("image_number,embedding,det_score\n1,1;2,NaN\n", "row 1: det_score is no finite number"),
             ("image_number,embedding,det_score\n1,1;2,-inf\n", "row 1: det_score is no finite number"),
+            ("image_number,embedding,template_embedding\n1,1;2,1\n", "row 1: its two embeddings have different lengths"),
+            ("image_number,embedding,template_embedding\n1,1;2,1;x\n", "row 1: number 2 of the template_embedding is no finite number"),
+            ("image_number,embedding,template_embedding\n1,1;2,0;0\n", "row 1: a template_embedding of zeros"),
             ("image_number,embedding,contract\n1,1;2,xyz\n", "row 1: a contract id has 16 hexadecimal digits"),
             ("image_number,embedding,enrolment\n1,1;2,xyz\n", "row 1: an enrolment id has 16 hexadecimal digits"),
         ] {

@@ -14,6 +14,7 @@ use super::{App, ContentType, PipelineHeader, PipelineInfo};
 use crate::bindings::Reason;
 use crate::deployment::Actor;
 use crate::executor::{Client, Errand};
+use crate::guest_report::Warning;
 use crate::person::PersonId;
 use crate::review::Review;
 use crate::service::{EnrollmentWarning, Finding, Mode, PhotoOutcome};
@@ -32,7 +33,8 @@ pub(super) struct EnrollAnswer {
     message: String,
     accepted: Vec<AcceptedPhoto>,
     rejected: Vec<RejectedPhoto>,
-    /// What other revisions, which may serve next, lack of this enrolment.
+    /// What the caller should know although the person was enrolled: all that the pipeline warns of, and what other revisions, which may serve
+    /// next, lack of this enrolment.
     warnings: Vec<WarningAnswer>,
     /// False where the disk cannot sync folders, so that a crash of the machine may undo the enrolment.
     durable: bool,
@@ -58,14 +60,17 @@ struct RejectedPhoto {
     image: usize,
     file_name: String,
     reasons: Vec<ReasonAnswer>,
+    /// What is odd about it, besides the reasons.
+    warnings: Vec<ReasonAnswer>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
 struct WarningAnswer {
     code: String,
     message: String,
-    /// The revision that it is about.
-    revision: String,
+    /// The revision that it is about, if it is about another than the active one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revision: Option<String>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -155,7 +160,7 @@ impl EnrollAnswer {
             message: format!("Embeddings for '{id}' saved successfully."),
             accepted,
             rejected,
-            warnings: enrollment.warnings.into_iter().map(WarningAnswer::of).collect(),
+            warnings: WarningAnswer::all(enrollment.pipeline_warnings, enrollment.warnings),
             durable: app.service.people().is_durable(),
             review: enrollment.review,
             pipeline: PipelineInfo::of(&enrollment.revision),
@@ -184,8 +189,9 @@ fn outcomes(names: Vec<String>, photos: Vec<PhotoOutcome>) -> (Vec<AcceptedPhoto
                 let warnings = warnings.into_iter().map(ReasonAnswer::of).collect();
                 accepted.push(AcceptedPhoto { image, file_name, det_score: score, warnings });
             }
-            PhotoOutcome::Rejected(reasons) => {
-                rejected.push(RejectedPhoto { image, file_name, reasons: reasons.into_iter().map(ReasonAnswer::of).collect() });
+            PhotoOutcome::Rejected { reasons, warnings } => {
+                let [reasons, warnings] = [reasons, warnings].map(|reasons| reasons.into_iter().map(ReasonAnswer::of).collect());
+                rejected.push(RejectedPhoto { image, file_name, reasons, warnings });
             }
         }
     }
@@ -193,8 +199,14 @@ fn outcomes(names: Vec<String>, photos: Vec<PhotoOutcome>) -> (Vec<AcceptedPhoto
 }
 
 impl WarningAnswer {
+    /// The warnings of the pipeline, and those about other revisions.
+    fn all(of_pipeline: Vec<Warning>, of_others: Vec<EnrollmentWarning>) -> Vec<Self> {
+        let own = of_pipeline.into_iter().map(|Warning { code, message }| Self { code, message, revision: None });
+        own.chain(of_others.into_iter().map(Self::of)).collect()
+    }
+
     fn of(warning: EnrollmentWarning) -> Self {
-        Self { code: warning.code.to_owned(), message: warning.message, revision: warning.revision.to_string() }
+        Self { code: warning.code.to_owned(), message: warning.message, revision: Some(warning.revision.to_string()) }
     }
 }
 

@@ -20,6 +20,7 @@ use super::{App, ContentType, PipelineHeader, PipelineInfo};
 use crate::bindings::Decision;
 use crate::deployment::Preference;
 use crate::executor::Client;
+use crate::guest_report::Warning;
 use crate::person::UNKNOWN;
 use crate::service::{Recognition, RecognizedFace};
 
@@ -37,6 +38,8 @@ const X_ROSTRO_CANARY: HeaderName = HeaderName::from_static("x-rostro-canary");
 pub(super) struct FrameAnswer {
     recognized_faces: Vec<FaceAnswer>,
     frame: FrameSize,
+    /// What the caller should know although the frame was worked on, such as a picture that is cut off.
+    warnings: Vec<Warning>,
     pipeline: PipelineInfo,
     /// Milliseconds by stage.
     #[schema(value_type = HashMap<String, f64>)]
@@ -192,6 +195,7 @@ impl FrameAnswer {
         Self {
             recognized_faces: recognition.faces.into_iter().map(FaceAnswer::of).collect(),
             frame: FrameSize { width: recognition.width, height: recognition.height },
+            warnings: recognition.warnings,
             pipeline: PipelineInfo::of(&recognition.revision),
             timings_ms: recognition.stages.into_iter().map(milliseconds).collect(),
             request_id: id.as_str().to_owned(),

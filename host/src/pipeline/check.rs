@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::local::{LocalArgs, LocalError};
+use super::review_trial::{self, Reviewed};
 use crate::bindings::Description;
 use crate::checked;
 use crate::digest::Sha256Digest;
@@ -19,6 +20,7 @@ use crate::plugin::{Half, MAX_COMPONENT_BYTES, Names, Plugin, PluginError, halve
 use crate::printed::{lossy, printed, printed_name, say, say_json};
 use crate::run::{Run, RunError};
 use crate::selftest::SelfTest;
+use crate::setting_names::{SettingNames, UnknownSetting, listed, settings};
 use crate::settings::Settings;
 use crate::shutdown::Shutdown;
 use crate::world::{WORLD_VERSION, run_versions};
@@ -80,11 +82,17 @@ struct Report {
     version: Option<String>,
     models: Vec<String>,
     contract: Option<Contract>,
+    /// The settings that it asked for while it described itself.
+    settings: Vec<String>,
+    /// Settings that were given and are not among them.
+    unknown_settings: Vec<UnknownSetting>,
     imports: Vec<String>,
     exports: Vec<String>,
     /// The model pack that it was tried on, and the most that it used of what a guest may.
     pack: String,
     used: Option<Usage>,
+    /// What its review makes of a clear, a blurred and a dark photo, as strictly as a service judges by default.
+    reviewed: Vec<Reviewed>,
     /// What was not tried, and why; nothing if all was.
     not_tried: Option<String>,
     findings: Vec<Finding>,
@@ -117,10 +125,13 @@ pub(super) fn check(file: &Path, args: &LocalArgs, self_test: bool, json: bool) 
         version: None,
         models: Vec::new(),
         contract: None,
+        settings: Vec::new(),
+        unknown_settings: Vec::new(),
         imports: Vec::new(),
         exports: Vec::new(),
         pack: args.pack.clone(),
         used: None,
+        reviewed: Vec::new(),
         not_tried: None,
         findings: Vec::new(),
         usable: false,
@@ -190,7 +201,8 @@ impl Report {
             settings.thresholds = pack.manifest().thresholds;
             settings.own = pack.manifest().settings.clone();
         }
-        settings.own.extend(own);
+        settings.own.extend(own.clone());
+        let mut names = SettingNames::none();
         let failed = |cause: RunError| {
             let fix = match cause {
                 RunError::Deadline { .. } => "let `describe` only say what the component is: it does no work".to_owned(),
@@ -200,18 +212,20 @@ impl Report {
         };
         let wrong = |cause: checked::InvalidOutput| Box::new(Finding::new("wrong_description", cause.to_string(), RULES));
         let identity = if plugin.serves(Half::Vision) {
-            let description = Run::describe(plugin, &settings, &scope).map_err(failed)?;
+            let description = Run::describe(plugin, &settings, &mut names, &scope).map_err(failed)?;
             let Description { identity, models, contract } = checked::description(description).map_err(wrong)?;
             if plugin.serves(Half::Policy) {
-                checked::identity(Run::describe_policy(plugin, &settings, &scope).map_err(failed)?).map_err(wrong)?;
+                checked::identity(Run::describe_policy(plugin, &settings, &mut names, &scope).map_err(failed)?).map_err(wrong)?;
             }
             self.models = models;
             self.contract =
                 Some(Contract { recognizer: contract.recognizer, alignment: contract.alignment, preprocessing: contract.preprocessing });
             identity
         } else {
-            checked::identity(Run::describe_policy(plugin, &settings, &scope).map_err(failed)?).map_err(wrong)?
+            checked::identity(Run::describe_policy(plugin, &settings, &mut names, &scope).map_err(failed)?).map_err(wrong)?
         };
+        self.settings = names.names().map(str::to_owned).collect();
+        self.unknown_settings = names.unknown(&own);
         (self.name, self.version) = (Some(identity.name), Some(identity.version));
         Ok(())
     }
@@ -230,7 +244,16 @@ impl Report {
             Err(error) => return self.findings.push(of_local(&error)),
         };
         match SelfTest::drawn().run(&revision, &Shutdown::default()) {
-            Ok(used) => self.used = Some(used),
+            Ok(used) => {
+                self.used = Some(used);
+                match review_trial::review(&revision) {
+                    Ok(reviewed) => self.reviewed = reviewed,
+                    Err(error) => {
+                        let what = format!("it fails on a photo that is blurred or dark: {error}");
+                        self.findings.push(Finding::new("review_failed", what, fix(&error)));
+                    }
+                }
+            }
             Err(error) => {
                 let fix = error.run().map_or(RULES.to_owned(), fix);
                 self.findings.push(Finding::new("self_test_failed", error.to_string(), fix));
@@ -252,11 +275,25 @@ impl Report {
             say(&format!("  models     {}", self.models.join(", ")));
             say(&format!("  embedding  {recognizer} aligned by {alignment}, fed by {preprocessing}"));
         }
+        if !self.settings.is_empty() {
+            say(&format!("  settings   {}", listed(self.settings.iter().map(String::as_str))));
+        }
+        if !self.unknown_settings.is_empty() {
+            say(&format!("  unknown    it does not know the {}", printed(&settings(&self.unknown_settings))));
+        }
         let imports: Vec<String> = self.imports.iter().take(FINDINGS).map(|name| printed_name(name)).collect();
         say(&format!("  imports    {}", if imports.is_empty() { "nothing".to_owned() } else { imports.join("\n             ") }));
         if let Some(used) = &self.used {
             say(&format!("  self-test  passed on the pack {}", self.pack));
             say(&format!("  used       {}", used.beside(limits)));
+        }
+        if !self.reviewed.is_empty() {
+            say(&format!("  review     {}", printed(&review_trial::words(&self.reviewed))));
+        }
+        if review_trial::takes_poor_photos(&self.reviewed) {
+            say(
+                "             poor photos are enrolled although the answer says `\"review\": \"standard\"`; judge them as the default pipeline does",
+            );
         }
         if let Some(why) = &self.not_tried {
             say(&format!("  not tried  {why}"));
@@ -354,7 +391,7 @@ fn of_local(error: &LocalError) -> Finding {
         return Finding::new("not_staged", error.to_string(), "mend what it says and check again");
     };
     let fix = match &**cause {
-        StageError::Trial(cause) | StageError::Describe(cause) => fix(cause),
+        StageError::Trial(cause) | StageError::Describe(cause) | StageError::Setting(cause) => fix(cause),
         StageError::NoDimension { .. } => "let the contract's recogniser be the role of a model that makes embeddings".to_owned(),
         _ => RULES.to_owned(),
     };
@@ -388,6 +425,7 @@ fn fix(cause: &RunError) -> String {
         }
         RunError::Trap { .. } => "run its own tests on that picture; what it wrote to standard error may say where".to_owned(),
         RunError::Model(_) => "compare the tensor's shape, type and bytes with what settings.get-model says of the model".to_owned(),
+        RunError::Setting { key, .. } => format!("correct --setting {key}=…, or accept the value"),
         RunError::Undecodable(_) | RunError::TooLarge { .. } => {
             "decode JPEG, PNG and WebP of any size that settings.max-pixels allows".to_owned()
         }

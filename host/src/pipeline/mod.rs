@@ -7,6 +7,7 @@ mod draw;
 mod images;
 mod local;
 mod operate;
+mod review_trial;
 mod scaffold;
 mod table;
 mod timing;
@@ -27,6 +28,7 @@ use timing::BenchArgs;
 pub(crate) use trial::TrialError;
 
 use crate::client::{TokenArgs, TrustArgs};
+use crate::telemetry;
 
 /// What can be done with pipelines.
 #[derive(Debug, Subcommand)]
@@ -177,9 +179,15 @@ pub enum PipelineError {
 /// [`PipelineError`], whose message is for people.
 pub(crate) fn run(command: PipelineCommand) -> Result<(), PipelineError> {
     match command {
-        PipelineCommand::Check { file, no_self_test, json, local } => Ok(check::check(&file, &local, !no_self_test, json)?),
+        PipelineCommand::Check { file, no_self_test, json, local } => {
+            telemetry::show_guests();
+            Ok(check::check(&file, &local, !no_self_test, json)?)
+        }
         PipelineCommand::New(args) => Ok(scaffold::new(&args)?),
-        PipelineCommand::Try(args) => Ok(attempt::attempt(&args)?),
+        PipelineCommand::Try(args) => {
+            telemetry::show_guests();
+            Ok(attempt::attempt(&args)?)
+        }
         PipelineCommand::Diff(args) => Ok(diff::diff(&args)?),
         PipelineCommand::Bench(args) => Ok(timing::bench(&args)?),
         other => Ok(operate::run(other)?),

@@ -5,6 +5,7 @@ use comfy_table::presets;
 
 use crate::deployment::{RevisionStatus, Statuses};
 use crate::printed::printed;
+use crate::setting_names::settings;
 
 /// The longest reason in a table; `--json` has all of it.
 const REASON: usize = 60;
@@ -58,8 +59,9 @@ fn note(revision: &RevisionStatus, is_configured: bool) -> String {
         let limits: Vec<String> = revision.limits.iter().map(|(name, value)| format!("{name}={value}")).collect();
         format!("held to {}", limits.join(", "))
     });
+    let unknown = (!revision.unknown_settings.is_empty()).then(|| format!("does not know the {}", settings(&revision.unknown_settings)));
     let enrol = (revision.enrol && revision.state != "active").then(|| "sees enrolment photos".to_owned());
     let is_waiting = matches!(revision.state.as_str(), "staged" | "staging");
     let configured = (is_configured && is_waiting).then(|| "made by the configuration".to_owned());
-    [share, agreement, limits, enrol, configured].into_iter().flatten().collect::<Vec<_>>().join("; ")
+    [share, agreement, limits, enrol, configured, unknown].into_iter().flatten().collect::<Vec<_>>().join("; ")
 }

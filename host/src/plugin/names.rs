@@ -14,6 +14,7 @@ const ALLOWED_IMPORTS: &[&str] = &[
     "rostro:pipeline/types",
     "rostro:pipeline/settings",
     "rostro:pipeline/telemetry",
+    "rostro:pipeline/samples",
     "wasi:nn/graph",
     "wasi:nn/tensor",
     "wasi:nn/inference",
@@ -65,7 +66,12 @@ impl Half {
 
     /// Whether an export is this half, of a version that this host runs.
     pub(super) fn is(self, export: &str) -> bool {
-        pipeline_interface(export).is_some_and(|(name, version)| name == self.name() && world::is_run(version))
+        self.version(export).is_some()
+    }
+
+    /// The version of an export that is this half, if this host runs it.
+    pub(super) fn version(self, export: &str) -> Option<&str> {
+        pipeline_interface(export).filter(|(name, version)| *name == self.name() && world::is_run(version)).map(|(_, version)| version)
     }
 }
 

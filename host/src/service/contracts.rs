@@ -123,7 +123,9 @@ impl Service {
                 continue;
             }
             let contract = Some(live.revision.contract().id.clone());
-            samples.push(Sample { embedding: found.embedding, contract, det_score: Some(found.face.score), enrolment: None });
+            let embedding = found.embedding;
+            let raw = u32::try_from(index).ok().and_then(|index| run.take_raw(index)).filter(|raw| *raw != embedding);
+            samples.push(Sample { embedding, raw, contract, det_score: Some(found.face.score), enrolment: None });
         }
         let refused = accepted.len() - (samples.len() - before);
         if samples.len() > before {

@@ -11,12 +11,13 @@ use crate::deployment::{Actor, Counterpart, Live};
 use crate::digest::Sha256Digest;
 use crate::executor::{Errand, Wanted};
 use crate::gallery::Place;
+use crate::guest_report::Warning;
 use crate::index::cosine;
 use crate::people::People;
 use crate::person::{EnrolmentId, PersonId, Sample};
 use crate::review::Review;
 use crate::revision::Revision;
-use crate::run::{Run, RunError};
+use crate::run::{Run, RunError, note};
 
 /// The most photos of a person that are kept: a file of them is read with every start.
 pub(super) const MOST_PHOTOS: usize = 100;
@@ -43,6 +44,8 @@ pub(crate) struct Enrollment {
     pub(crate) photos: Vec<PhotoOutcome>,
     /// What other revisions lack of it.
     pub(crate) warnings: Vec<EnrollmentWarning>,
+    /// What the pipeline warns of, about all photos, each once.
+    pub(crate) pipeline_warnings: Vec<Warning>,
 }
 
 /// What became of one photo.
@@ -50,8 +53,8 @@ pub(crate) struct Enrollment {
 pub(crate) enum PhotoOutcome {
     /// A face of it was enrolled, found with this score, in spite of these warnings.
     Accepted { score: f32, warnings: Vec<Finding> },
-    /// Refused, for these reasons.
-    Rejected(Vec<Finding>),
+    /// Refused for these reasons, and with these warnings.
+    Rejected { reasons: Vec<Finding>, warnings: Vec<Finding> },
 }
 
 /// What is wrong with a photo, or odd about it.
@@ -160,8 +163,9 @@ impl Service {
         let mut run = begin();
         let mut portraits: Vec<Portrait> = Vec::new();
         let mut outcomes = Vec::new();
+        let mut warnings: Vec<Warning> = Vec::new();
         for photo in photos {
-            outcomes.push(match sample(&mut run, &revision, &photo.content.bytes) {
+            let outcome = match sample(&mut run, &revision, &photo.content.bytes) {
                 Ok(Ok(portrait)) => match beside_others(live, id, (&portraits, &stored), &portrait, (review, names_others))? {
                     Beside::Fits(warnings) => {
                         let score = portrait.sample.det_score.unwrap_or_default();
@@ -169,19 +173,22 @@ impl Service {
                         portraits.push(portrait);
                         PhotoOutcome::Accepted { score, warnings }
                     }
-                    Beside::Refused(finding) => PhotoOutcome::Rejected(vec![finding]),
+                    Beside::Refused(finding) => rejected(vec![finding]),
                 },
-                Ok(Err(reasons)) => PhotoOutcome::Rejected(findings(reasons)),
+                Ok(Err(reasons)) => rejected(findings(reasons)),
                 // A photo that is made to break a decoder must not cost the others.
                 Err(error @ (RunError::Trap { .. } | RunError::Limit(_) | RunError::Output(_))) => {
                     tracing::warn!("the pipeline failed on a photo: {error}");
                     *fault = Some(error.to_string());
                     run = begin();
                     let message = "The pipeline failed on this photo; send another, or the same in another format.".to_owned();
-                    PhotoOutcome::Rejected(vec![refusal("pipeline_failed", message, None, None).into()])
+                    rejected(vec![refusal("pipeline_failed", message, None, None).into()])
                 }
                 Err(error) => return Err(error.into()),
-            });
+            };
+            let said = run.take_warnings();
+            outcomes.push(outcome.warned(&said));
+            note(&mut warnings, said);
         }
         let new: Vec<Sample> = portraits.into_iter().map(|portrait| portrait.sample).collect();
         let path = match new.is_empty() {
@@ -209,8 +216,25 @@ impl Service {
                 })
             }
         };
-        Ok((Enrollment { revision, path, review, photos: outcomes, warnings: Vec::new() }, accepted))
+        note(&mut warnings, run.take_warnings());
+        let enrollment = Enrollment { revision, path, review, photos: outcomes, warnings: Vec::new(), pipeline_warnings: warnings };
+        Ok((enrollment, accepted))
     }
+}
+
+impl PhotoOutcome {
+    /// Adds the guest's warnings about the photo.
+    fn warned(mut self, more: &[Warning]) -> Self {
+        let (Self::Accepted { warnings, .. } | Self::Rejected { warnings, .. }) = &mut self;
+        let reason =
+            |Warning { code, message }: &Warning| Reason { code: code.clone(), message: message.clone(), value: None, limit: None };
+        warnings.extend(more.iter().map(reason).map(Finding::from));
+        self
+    }
+}
+
+fn rejected(reasons: Vec<Finding>) -> PhotoOutcome {
+    PhotoOutcome::Rejected { reasons, warnings: Vec::new() }
 }
 
 /// Whether a photo's sample fits those before it, and everybody else's.
@@ -317,7 +341,9 @@ fn sample(run: &mut Run, revision: &Revision, photo: &[u8]) -> Result<Result<Por
             let (across, down) = (analysis.width as f32, analysis.height as f32);
             let place = in_shares(&chosen.face.bounds, across, down);
             let contract = Some(revision.contract().id.clone());
-            let sample = Sample { embedding: chosen.embedding, contract, det_score: Some(chosen.face.score), enrolment: None };
+            let embedding = chosen.embedding;
+            let raw = run.take_raw(index).filter(|raw| *raw != embedding);
+            let sample = Sample { embedding, raw, contract, det_score: Some(chosen.face.score), enrolment: None };
             Ok(Ok(Portrait { sample, place }))
         }
     }

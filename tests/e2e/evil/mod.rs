@@ -82,7 +82,8 @@ descriptions! {
 /// Has a component misbehave while it is staged on a server that honest requests keep busy.
 fn stage_under_load(mode: &str, query: &str, reason: &str) {
     let options = Options::drawn().arg("--setting", format!("{SETTING}={mode}")).arg("--deadline", SHORT.to_string());
-    let server = options.arg("--limit", "memory-mib=128").start();
+    // The setting is for the component that is pushed.
+    let server = options.arg("--limit", "memory-mib=128").arg("--unknown-settings", "warn").start();
     server.enroll("alice", [drawn("alice-1.png")]).ok();
     let active = server.active();
     let hammer = Hammer::begin(&server.url, &drawn("alice-probe.png"), 1);

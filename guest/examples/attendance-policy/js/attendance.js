@@ -2,18 +2,25 @@
 //
 // The same as ../rust and ../python, number for number; ../rust says what the settings mean.
 
-import { get, getThresholds } from "rostro:pipeline/settings@0.1.1";
+import { get, getThresholds, refused } from "rostro:pipeline/settings@0.1.2";
 
 function number(key, usual) {
   const text = get(key);
-  const value = text === undefined || text.trim() === "" ? NaN : Number(text);
-  return Number.isNaN(value) ? usual : value;
+  if (text === undefined) return usual;
+  const value = text.trim() === "" ? NaN : Number(text);
+  if (Number.isFinite(value)) return value;
+  refused(key, `the setting ${key} is \`${text}\`; it must be a number`);
+  return usual;
 }
+
+const settings = () => [number("margin", 0.05), number("small-face", 40), number("small-face-surcharge", 0.05)];
 
 const unknown = (code) => ({ tag: "unknown", val: code });
 
 export const policy = {
   describe() {
+    // The host learns here which settings there are, and that one of them cannot be used.
+    settings();
     return { name: "attendance-policy", version: "0.1.0" };
   },
 
@@ -44,9 +51,7 @@ export const policy = {
   },
 
   decide(probes) {
-    const margin = number("margin", 0.05);
-    const small = number("small-face", 40);
-    const surcharge = number("small-face-surcharge", 0.05);
+    const [margin, small, surcharge] = settings();
     const threshold = getThresholds().similarity;
     const claims = [];
     const decisions = probes.map(({ face: { bounds }, candidates }, face) => {

@@ -3,6 +3,8 @@
 The same as ../rust and ../js, number for number; ../rust says what the settings mean.
 """
 
+import math
+
 from wit_world import exports
 from wit_world.exports.policy import (
     Decision_Known,
@@ -18,14 +20,26 @@ from wit_world.imports.types import Identity
 
 def number(key, usual):
     text = settings.get(key)
-    try:
-        return usual if text is None else float(text)
-    except ValueError:
+    if text is None:
         return usual
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if math.isfinite(value):
+        return value
+    settings.refused(key, f"the setting {key} is `{text}`; it must be a number")
+    return usual
+
+
+def numbers():
+    return number("margin", 0.05), number("small-face", 40.0), number("small-face-surcharge", 0.05)
 
 
 class Policy(exports.Policy):
     def describe(self):
+        # The host learns here which settings there are, and that one of them cannot be used.
+        numbers()
         return Identity("attendance-policy", "0.1.0")
 
     def review(self, faces):
@@ -47,7 +61,7 @@ class Policy(exports.Policy):
         return [[total / len(samples) for total in sums]]
 
     def decide(self, probes):
-        margin, small, surcharge = number("margin", 0.05), number("small-face", 40.0), number("small-face-surcharge", 0.05)
+        margin, small, surcharge = numbers()
         threshold = settings.get_thresholds().similarity
         decisions, claims = [], []
         for face, probe in enumerate(probes):

@@ -13,7 +13,7 @@ use rostro_sdk::decide::Rule;
 use rostro_sdk::decode::{Rgb, decode};
 use rostro_sdk::detector::{DETECTOR, detect};
 use rostro_sdk::geometry::Rect;
-use rostro_sdk::host::{Host, Model, Settings};
+use rostro_sdk::host::{Host, Model, Settings, refused};
 use rostro_sdk::measure::Measures;
 use rostro_sdk::policy::{Decision, Face, Identity, Policy, Probe, Reason, Review, assigned};
 use rostro_sdk::recognizer::{RECOGNIZER, embed};
@@ -87,11 +87,18 @@ impl Policy for Liveness {
         match scores {
             Some((_, face)) if !is_live(settings, face) => {
                 let advice = "This looks like a picture of a face; take the photo of the person.";
-                Review::Reject(vec![Reason::new("not_live", advice).measured(face.measure(LIVE).unwrap_or(0.0), least(settings))])
+                Review::Reject(vec![
+                    Reason::new("not_live", advice).measured(face.measure(LIVE).unwrap_or(0.0), least(settings).unwrap_or(LEAST)),
+                ])
             }
             Some((index, face)) if face.score >= settings.thresholds().detection => Review::Accept(index),
             _ => Review::Reject(vec![Reason::new("no_face", "No clear face was found; take the photo from nearer, in better light.")]),
         }
+    }
+
+    fn check_settings(settings: &impl Settings) {
+        // What is wrong is told by refusing it.
+        let _ = least(settings);
     }
 
     fn decide(settings: &impl Settings, probes: &[Probe]) -> Vec<Decision> {
@@ -113,14 +120,19 @@ impl Policy for Liveness {
     }
 }
 
+/// The least probability of a living face, unless the operator sets `live`.
+const LEAST: f32 = 0.4;
+
 /// The least probability of a living face, 0 to 1: the setting `live`.
-fn least(settings: &impl Settings) -> f32 {
-    settings.setting("live").and_then(|text| text.parse().ok()).unwrap_or(0.4)
+fn least(settings: &impl Settings) -> Result<f32, String> {
+    let Some(text) = settings.setting("live") else { return Ok(LEAST) };
+    let least = text.parse().ok().filter(|least| (0.0..=1.0).contains(least));
+    least.ok_or_else(|| refused(settings, "live", &text, "must be a number from 0 to 1"))
 }
 
 /// Whether vision took the face for alive; one that it did not measure is not.
 fn is_live(settings: &impl Settings, face: &Face) -> bool {
-    face.measure(LIVE).is_some_and(|live| live >= least(settings))
+    face.measure(LIVE).is_some_and(|live| live >= least(settings).unwrap_or(LEAST))
 }
 
 #[cfg(test)]

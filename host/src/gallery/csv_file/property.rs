@@ -13,6 +13,8 @@ pub(crate) fn holds(text: &[u8]) {
     for sample in &samples {
         assert_eq!(sample.embedding.len(), length);
         assert!(sample.embedding.iter().all(|number| number.is_finite()) && sample.embedding.iter().any(|number| *number != 0.0));
+        let raw = sample.raw.as_ref().unwrap_or(&sample.embedding);
+        assert!(raw.len() == length && raw.iter().all(|number| number.is_finite()));
         assert!(sample.det_score.is_none_or(f32::is_finite), "{:?}", sample.det_score);
     }
     is_read_back(&samples);
@@ -26,8 +28,9 @@ pub(crate) fn is_read_back(samples: &[Sample]) {
     let bits = |samples: &[Sample]| -> Vec<_> {
         let bits = |number: &f32| number.to_bits();
         let of = |sample: &Sample| {
-            let embedding = sample.embedding.iter().map(bits).collect::<Vec<_>>();
-            (embedding, sample.contract.clone(), sample.det_score.as_ref().map(bits), sample.enrolment.clone())
+            let vector = |vector: &Vec<f32>| vector.iter().map(bits).collect::<Vec<_>>();
+            let vectors = (vector(&sample.embedding), sample.raw.as_ref().map(vector));
+            (vectors, sample.contract.clone(), sample.det_score.as_ref().map(bits), sample.enrolment.clone())
         };
         samples.iter().map(of).collect()
     };

@@ -4,7 +4,7 @@ use super::contracts::OTHER_CONTRACTS;
 use super::*;
 
 pub(super) fn sample(value: f32) -> Sample {
-    Sample { embedding: vec![value; 64], contract: None, det_score: Some(0.9), enrolment: None }
+    Sample { embedding: vec![value; 64], raw: None, contract: None, det_score: Some(0.9), enrolment: None }
 }
 
 pub(super) fn id(text: &str) -> PersonId {

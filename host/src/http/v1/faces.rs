@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use crate::bindings::{Analysis, AnalyzedFace, Purpose};
 use crate::executor::Client;
+use crate::guest_report::Warning;
 use crate::http::error::ApiError;
 use crate::http::form::{Form, FormLimits, Wanted};
 use crate::http::openapi::{Admission, CompareForm, Image, ImageForm, Sending};
@@ -30,6 +31,8 @@ const IMAGE: Wanted = Wanted { texts: &[], files: &["image"], refuses_misspelt: 
 pub(super) struct FacesAnswer {
     faces: Vec<FaceAnswer>,
     frame: FrameSize,
+    /// What the caller should know although the image was worked on, such as a picture that is cut off.
+    warnings: Vec<Warning>,
     /// What the embeddings mean: only those of one contract can be compared. Null where none were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     contract: Option<String>,
@@ -69,6 +72,8 @@ pub(super) struct CompareAnswer {
     best: Option<PairAnswer>,
     /// Above which similarity two faces are taken for one person's.
     threshold: f32,
+    /// What the caller should know although the images were worked on.
+    warnings: Vec<Warning>,
     contract: String,
     pipeline: PipelineInfo,
     /// Milliseconds by stage.
@@ -139,12 +144,13 @@ async fn look(
     let received = begun.elapsed();
     let errand = app.service.errand(client);
     let (revision, answer) = app.service.look(vec![sent.image], purpose, &errand).await;
-    let Looked { revision: by, analyses, mut stages } = answer.map_err(|error| ApiError::of_service(error).on(revision))?;
+    let Looked { revision: by, analyses, warnings, mut stages } = answer.map_err(|error| ApiError::of_service(error).on(revision))?;
     stages.insert(0, ("receive".to_owned(), received));
     let Analysis { width, height, faces } = analyses.into_iter().next().unwrap_or(Analysis { width: 0, height: 0, faces: Vec::new() });
     let answer = FacesAnswer {
         faces: faces.into_iter().map(FaceAnswer::of).collect(),
         frame: FrameSize { width, height },
+        warnings,
         contract: (purpose != Purpose::Detect).then(|| by.contract().id.to_string()),
         pipeline: PipelineInfo::of(&by),
         timings_ms: stages.into_iter().map(milliseconds).collect(),
@@ -172,7 +178,7 @@ pub(super) async fn compare(
     let received = begun.elapsed();
     let errand = app.service.errand(client);
     let (revision, answer) = app.service.look(images.into(), Purpose::Recognize, &errand).await;
-    let Looked { revision: by, analyses, mut stages } = answer.map_err(|error| ApiError::of_service(error).on(revision))?;
+    let Looked { revision: by, analyses, warnings, mut stages } = answer.map_err(|error| ApiError::of_service(error).on(revision))?;
     stages.insert(0, ("receive".to_owned(), received));
     let mut analyses = analyses.into_iter();
     let mut next = || analyses.next().unwrap_or(Analysis { width: 0, height: 0, faces: Vec::new() });
@@ -188,6 +194,7 @@ pub(super) async fn compare(
         a: SideAnswer::of(a),
         b: SideAnswer::of(b),
         threshold,
+        warnings,
         contract: by.contract().id.to_string(),
         pipeline: PipelineInfo::of(&by),
         timings_ms: stages.into_iter().map(milliseconds).collect(),

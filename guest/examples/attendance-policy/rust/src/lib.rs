@@ -8,8 +8,11 @@
 use std::cmp::Ordering;
 use std::collections::HashSet;
 
-use rostro_sdk::host::Settings;
+use rostro_sdk::host::{Settings, refused};
 use rostro_sdk::policy::{Decision, Identity, Policy, Probe};
+
+/// The settings, and their values where the operator says nothing.
+const DEFAULTS: [(&str, f64); 3] = [("margin", 0.05), ("small-face", 40.0), ("small-face-surcharge", 0.05)];
 
 /// The component.
 #[derive(Debug)]
@@ -22,10 +25,15 @@ impl Policy for AttendancePolicy {
         Identity::new("attendance-policy", env!("CARGO_PKG_VERSION"))
     }
 
+    fn check_settings(settings: &impl Settings) {
+        for (key, _) in DEFAULTS {
+            // What is wrong is told by refusing it.
+            let _ = number(settings, key);
+        }
+    }
+
     fn decide(settings: &impl Settings, probes: &[Probe]) -> Vec<Decision> {
-        // In 64 bits, as JavaScript and Python reckon.
-        let number = |key: &str, usual: f64| settings.setting(key).and_then(|text| text.parse().ok()).unwrap_or(usual);
-        let (margin, small, surcharge) = (number("margin", 0.05), number("small-face", 40.0), number("small-face-surcharge", 0.05));
+        let [margin, small, surcharge] = DEFAULTS.map(|(key, usual)| number(settings, key).ok().flatten().unwrap_or(usual));
         let threshold = f64::from(settings.thresholds().similarity);
 
         let mut decisions = Vec::new();
@@ -55,6 +63,13 @@ impl Policy for AttendancePolicy {
         }
         decisions
     }
+}
+
+/// A setting, if the operator says it. In 64 bits, as JavaScript and Python reckon.
+fn number(settings: &impl Settings, key: &str) -> Result<Option<f64>, String> {
+    let Some(text) = settings.setting(key) else { return Ok(None) };
+    let number = text.trim().parse().ok().filter(|number: &f64| number.is_finite());
+    number.map(Some).ok_or_else(|| refused(settings, key, &text, "must be a number"))
 }
 
 #[cfg(test)]
