@@ -29,7 +29,7 @@ pub fn csv(text: &[u8]) {
 
 /// An archive of the gallery. Gives the entries that were read, by their names.
 pub fn archive(bytes: Vec<u8>) -> Vec<(String, Vec<u8>)> {
-    crate::service::archive::property::holds(bytes.into())
+    crate::service::archive::property::holds(bytes)
 }
 
 /// A group's file: what is read is the same when it is written and read again.

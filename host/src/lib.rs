@@ -38,6 +38,7 @@ mod inference;
 mod jpeg_stream;
 mod keyed_hash;
 mod keyring;
+mod ledger;
 mod limits;
 mod listener;
 mod log_writer;

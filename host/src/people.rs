@@ -1,6 +1,7 @@
 //! The people who are known: the durable gallery, and for each way of seeing them that is in use an index in step with it.
 
 mod again;
+mod batch;
 pub(crate) mod command;
 mod turns;
 mod view;
@@ -14,11 +15,13 @@ use crate::executor::Wanted;
 use crate::gallery::{FileError, Gallery, GalleryError, Loaded, Place, Problem, Removed, Stored};
 use crate::groups::{Groups, GroupsError};
 use crate::index::{IndexError, Method};
+use crate::ledger::{Ledger, Numbered};
 use crate::person::{CaseKeys, ContractId, PersonId, Sample};
 use crate::revision::Revision;
 use crate::run::RunError;
 
 pub(crate) use again::Looks;
+pub(crate) use batch::Replacement;
 pub(crate) use turns::{Turn, Turns};
 pub(crate) use view::View;
 use view::{Key, matched};
@@ -42,6 +45,7 @@ pub(crate) struct People {
     groups: Groups,
     /// The ids of everybody who is stored, once the gallery was loaded.
     stored: Mutex<Option<CaseKeys>>,
+    ledger: Arc<Ledger>,
 }
 
 /// What was found in the gallery for a revision.
@@ -83,7 +87,25 @@ pub enum PeopleError {
 impl People {
     /// The people of a gallery, to be searched by `method` on idle `cores`.
     pub(crate) fn new(gallery: Box<dyn Gallery>, groups: Groups, method: Method, cores: Cores) -> Self {
-        Self { gallery, method, cores, views: Mutex::default(), turns: Arc::default(), groups, stored: Mutex::default() }
+        let ledger = Arc::new(Ledger::none());
+        Self { gallery, method, cores, views: Mutex::default(), turns: Arc::default(), groups, stored: Mutex::default(), ledger }
+    }
+
+    /// Records changes in this ledger.
+    pub(crate) fn with_ledger(self, ledger: Ledger) -> Self {
+        Self { ledger: Arc::new(ledger), ..self }
+    }
+
+    /// The gallery's ledger.
+    pub(crate) fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
+    }
+
+    /// Returns the id and the number for an archive that begins now. Of each deletion that has a number up to it nothing is left to read.
+    pub(crate) fn numbered(&self) -> Option<Numbered> {
+        // A deletion gets its number and removes the files under this lock.
+        let _order = self.locked();
+        self.ledger.numbered()
     }
 
     /// The groups that people are in.
@@ -197,6 +219,7 @@ impl People {
                 Seen::NotAtAll | Seen::Wrongly => view.forget(id)?,
             }
         }
+        self.ledger.note_changes(1);
         Ok(path)
     }
 
@@ -227,6 +250,7 @@ impl People {
                 Seen::Wrongly => view.forget(id)?,
             }
         }
+        self.ledger.note_changes(1);
         Ok(path)
     }
 
@@ -247,7 +271,8 @@ impl People {
     }
 
     /// Removes a person: from every search before the return, from every group, and from the disk, whatever contract they are known by.
-    /// The turn at them is held meanwhile, so that an enrolment of theirs that is under way ends first.
+    /// The turn at them is held meanwhile, so that an enrolment of theirs that is under way ends first. The deletion leaves a tombstone, also
+    /// of a person who is not stored: an older archive may have them.
     ///
     /// # Errors
     ///
@@ -257,7 +282,8 @@ impl People {
         // First, so that whoever asks again after a failure is told the truth of whether there was somebody.
         self.groups.forget(id)?;
         let views = self.locked();
-        let mut removed = self.gallery.remove(id)?;
+        let has_tombstone = self.ledger.note_deletion(id);
+        let mut removed = Removed { has_tombstone, ..self.gallery.remove(id)? };
         self.with_stored(|stored| stored.remove(id));
         for view in views.iter().filter_map(Weak::upgrade) {
             view.remove(id)?;

@@ -22,13 +22,14 @@ use crate::groups::{Groups, GroupsError};
 use crate::http::{self, Doorkeeper, Gate, TrustedProxies};
 use crate::inference::{LoadError, OnnxRuntime};
 use crate::keyring::{Keyring, KeyringError};
+use crate::ledger::Ledger;
 use crate::listener::{self, Patience};
 use crate::people::{Looks, People, Report};
 use crate::plugin::MAX_COMPONENT_BYTES;
 use crate::reload::{Reload, ReloadStatus};
 use crate::runtime::{self, RuntimeError};
 use crate::selftest::{SelfTest, SelfTestFolderError};
-use crate::service::Service;
+use crate::service::{ArchiveFolder, Service};
 use crate::shutdown::Shutdown;
 use crate::signals::{Signals, Told};
 use crate::tls::{Tls, TlsError};
@@ -217,13 +218,15 @@ fn assemble(config: &Config, shutdown: &Shutdown) -> Result<(Service, Arc<Deploy
     let gallery = CsvGallery::lock(&config.gallery, &lock_scope)?;
     tell_set_aside(&gallery, config);
     let store = Store::open(&config.state, &lock_scope, shutdown.clone())?;
+    let archives = ArchiveFolder::new(store.folder().to_owned(), config.archive_bytes);
     let library = runtime::locate(config.onnxruntime.as_deref(), &config.runtime)?;
     let cores = Cores::new(config.machine.cores);
     let onnx = OnnxRuntime::load(&library, cores.clone())?;
     let compiled = store.compiled(config.compiled.as_deref())?;
     let engine = Engine::with_cache(config.limits.clone(), config.workers.get(), Some(&compiled)).map_err(ServeError::Engine)?;
     let engine = engine.with_memory(config.guest_bytes);
-    let people = Arc::new(People::new(Box::new(gallery), Groups::open(&config.gallery)?, config.search, cores.clone()));
+    let people = People::new(Box::new(gallery), Groups::open(&config.gallery)?, config.search, cores.clone());
+    let people = Arc::new(people.with_ledger(Ledger::open(&config.gallery)));
     let workshop = Workshop {
         engine,
         onnx,
@@ -266,7 +269,7 @@ fn assemble(config: &Config, shutdown: &Shutdown) -> Result<(Service, Arc<Deploy
         deployment.watch(folder, config.pipelines_action)?;
     }
     let executor = Executor::new(config.workers, config.queue, config.deadline, cores, shutdown.clone());
-    Ok((Service::new(Arc::clone(&deployment), people, executor.clone(), config.review), deployment, executor))
+    Ok((Service::new(Arc::clone(&deployment), people, executor.clone(), config.review, archives), deployment, executor))
 }
 
 /// Takes in people whose files are copied into the gallery while the service runs.

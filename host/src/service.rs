@@ -9,11 +9,11 @@ mod enroll;
 mod manage;
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 
 use crate::bindings::{Analysis, Candidate, Decision, Face, Probe, Purpose};
 use crate::deployment::{Deployment, Live, Preference, Seen, Taken, Verdict, is_at_fault};
@@ -28,7 +28,7 @@ use crate::review::Review;
 use crate::revision::Revision;
 use crate::run::{Run, RunError};
 
-pub(crate) use archive::{ArchiveError, Imported};
+pub(crate) use archive::{ArchiveError, ArchiveFile, ArchiveFolder, ImportOptions, Imported, Named};
 pub(crate) use contracts::EnrollmentWarning;
 pub(crate) use duplicates::{DuplicatesError, DuplicatesQuery};
 pub(crate) use enroll::{Finding, Mode, PhotoOutcome};
@@ -50,7 +50,8 @@ pub(crate) struct Service {
     /// How strictly photos are judged, at least.
     review: ArcSwap<Review>,
     /// Held while an archive is made or taken: one at a time.
-    archiving: Mutex<()>,
+    archiving: Arc<Mutex<()>>,
+    archives: ArchiveFolder,
     /// Held while people are compared with each other: one comparison at a time.
     comparing: Arc<Semaphore>,
 }
@@ -130,13 +131,20 @@ impl From<crate::index::IndexError> for ServiceError {
 impl Service {
     /// A service of these parts.
     #[must_use]
-    pub(crate) fn new(deployment: Arc<Deployment>, people: Arc<People>, executor: Executor, review: Review) -> Self {
+    pub(crate) fn new(
+        deployment: Arc<Deployment>,
+        people: Arc<People>,
+        executor: Executor,
+        review: Review,
+        archives: ArchiveFolder,
+    ) -> Self {
         Self {
             deployment,
             people,
             executor,
             review: ArcSwap::from_pointee(review),
-            archiving: Mutex::default(),
+            archiving: Arc::default(),
+            archives,
             comparing: Arc::new(Semaphore::new(1)),
         }
     }

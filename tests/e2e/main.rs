@@ -7,6 +7,7 @@
 //! to run.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests fail by panicking")]
 
+mod archives;
 mod audit;
 mod authors;
 mod bad_input;

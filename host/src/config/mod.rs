@@ -87,6 +87,8 @@ pub(crate) struct Config {
     pub guest_bytes: usize,
     /// What callers may send.
     pub bodies: BodyLimits,
+    /// Bytes of an archive of the gallery.
+    pub archive_bytes: u64,
     /// The ONNX Runtime library, if it was named.
     pub onnxruntime: Option<PathBuf>,
     /// Where it is installed otherwise.
@@ -248,6 +250,7 @@ impl ServeArgs {
             max_body_mib: self.max_body_mib.or(base.max_body_mib),
             max_image_mib: self.max_image_mib.or(base.max_image_mib),
             max_bodies_mib: self.max_bodies_mib.or(base.max_bodies_mib),
+            max_archive_gib: self.max_archive_gib.or(base.max_archive_gib),
             max_guests_mib: self.max_guests_mib.or(base.max_guests_mib),
             max_megapixels: self.max_megapixels.or(base.max_megapixels),
             onnxruntime: self.onnxruntime.or(base.onnxruntime),
@@ -349,6 +352,7 @@ impl ServeArgs {
                 // Any one body must find room in the half that one client may have.
                 memory_bytes: mib("max-bodies-mib", this.max_bodies_mib, 512)?.max(2 * mib("max-body-mib", this.max_body_mib, 128)?),
             },
+            archive_bytes: gib("max-archive-gib", this.max_archive_gib, 16.0)?,
             onnxruntime: this.onnxruntime,
             runtime: this.runtime.unwrap_or_else(|| installed(RUNTIME)),
             api_keys: this.api_keys,
@@ -386,6 +390,15 @@ fn mib(key: &'static str, value: Option<usize>, default: usize) -> Result<usize,
     match value.unwrap_or(default) {
         value @ 1..=MOST_MIB => Ok(value << 20),
         value => Err(range(key, value, "between 1 and 1000000")),
+    }
+}
+
+/// A number of GiB in bytes.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range is checked")]
+fn gib(key: &'static str, value: Option<f64>, default: f64) -> Result<u64, ConfigError> {
+    match value.unwrap_or(default) {
+        value if (0.001..=65536.0).contains(&value) => Ok((value * f64::from(1 << 30)) as u64),
+        value => Err(range(key, value, "between 0.001 and 65536")),
     }
 }
 

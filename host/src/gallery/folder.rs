@@ -1,5 +1,6 @@
 //! A folder with a CSV file for each person.
 
+mod batch;
 mod contracts;
 mod listing;
 mod restore;
@@ -16,7 +17,7 @@ use tempfile::NamedTempFile;
 
 use super::csv_file::{self, FileError};
 use super::watched::{Listing, Watched};
-use super::{Again, Gallery, GalleryError, Loaded, Place, Problem, Removed, damaged, names, remedy};
+use super::{Again, Batched, ByContract, Gallery, GalleryError, Loaded, Place, Problem, Removed, damaged, names, remedy};
 use crate::durable::sync_folder;
 use crate::executor::Wanted;
 use crate::folder_lock::{FolderLock, FolderLockError};
@@ -310,6 +311,11 @@ impl Gallery for CsvGallery {
         self.put_contract(id, samples, place).map_err(|cause| GalleryError::Write { folder: self.folder.clone(), cause })
     }
 
+    fn replace_all(&self, people: &[ByContract<'_>]) -> (Vec<Batched>, Result<(), GalleryError>) {
+        let (outcomes, written) = batch::write(self, people);
+        (outcomes, written.map_err(|cause| GalleryError::Write { folder: self.folder.clone(), cause }))
+    }
+
     fn read(&self, id: &PersonId) -> Result<Option<Vec<Sample>>, GalleryError> {
         let damaged = |cause| GalleryError::Damaged { folder: self.folder.clone(), cause };
         let read = |path: &Path| match csv_file::read(path) {
@@ -367,7 +373,7 @@ impl Gallery for CsvGallery {
                 Err(cause) => unsynced = Some(failed(cause)),
             }
         }
-        Ok(Removed { was_there, left_alone, durable, unsynced })
+        Ok(Removed { was_there, left_alone, durable, unsynced, has_tombstone: false })
     }
 }
 

@@ -66,6 +66,14 @@ pub(crate) trait Gallery: Send + Sync {
     /// If the store cannot be written; the person is then as before.
     fn put(&self, id: &PersonId, samples: &[Sample], place: Place) -> Result<PathBuf, GalleryError>;
 
+    /// Stores many people with few waits for the disk, each in place of all that was stored of the person, of every contract. Returns what
+    /// became of each, in their order.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be written; those who are not [`Batched::Stored`] are then as before.
+    fn replace_all(&self, people: &[ByContract<'_>]) -> (Vec<Batched>, Result<(), GalleryError>);
+
     /// What is in force of one person, of every contract; nothing if there is no such person.
     ///
     /// # Errors
@@ -92,6 +100,8 @@ pub(crate) struct Removed {
     pub durable: bool,
     /// The error of the disk after everything was removed, if there was one: a crash may undo the removal.
     pub unsynced: Option<GalleryError>,
+    /// Whether the ledger has a durable tombstone of it. The gallery itself keeps none.
+    pub has_tombstone: bool,
 }
 
 /// Where samples of one contract are put.
@@ -101,6 +111,20 @@ pub(crate) enum Place {
     Own,
     /// Next to the samples in the own file, unless that has none of another contract.
     Other,
+}
+
+/// A person with their samples by contract. Readers of the folder see those of the first contract.
+pub(crate) type ByContract<'a> = (&'a PersonId, &'a [(ContractId, Vec<Sample>)]);
+
+/// What became of a person of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Batched {
+    /// Stored durably.
+    Stored,
+    /// The samples make a file of this many bytes, which is more than is read again. The person is as before.
+    TooLarge(usize),
+    /// The store failed before it came to this person, who is as before.
+    Skipped,
 }
 
 /// What is in a gallery.

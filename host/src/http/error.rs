@@ -99,6 +99,13 @@ impl ApiError {
         error
     }
 
+    /// There is no room on a disk.
+    pub(super) fn full(message: &str, cause: impl ToString) -> Self {
+        let mut error = Self::new(StatusCode::INSUFFICIENT_STORAGE, "storage_full", message);
+        error.cause = Some(cause.to_string());
+        error
+    }
+
     /// Says which revision did the work.
     pub(super) fn on(mut self, pipeline: Sha256Digest) -> Self {
         self.pipeline = Some(Box::new(pipeline));

@@ -210,7 +210,9 @@ impl ContentType {
 /// Refuses a body that says itself that it is over the limit, without waiting for it.
 async fn refuse_large_bodies(State(app): State<App>, request: Request, next: Next) -> Response {
     let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if length.is_none_or(|length| length <= app.limits.body_bytes as u64) {
+    // An archive goes to the disk, and has a limit of its own.
+    let is_archive = request.uri().path() == v1::ARCHIVES;
+    if is_archive || length.is_none_or(|length| length <= app.limits.body_bytes as u64) {
         return next.run(request).await;
     }
     body_too_large(app.limits.body_bytes).into_response()

@@ -37,6 +37,14 @@ impl Turns {
         Ok(turn)
     }
 
+    /// Takes the turn if nobody has it.
+    pub(crate) fn try_take(self: &Arc<Self>, id: &PersonId) -> Option<Turn> {
+        let lock = Arc::clone(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(id.clone()).or_default());
+        let mut turn = Turn { turns: Arc::clone(self), id: id.clone(), guard: None };
+        turn.guard = lock.try_lock_owned().ok();
+        turn.guard.is_some().then_some(turn)
+    }
+
     /// The same on a thread that may wait.
     ///
     /// # Errors
@@ -79,6 +87,7 @@ mod tests {
         let first = turns.take(&id, soon()).await.unwrap();
         assert!(turns.take(&"s7".parse().unwrap(), soon()).await.is_ok(), "others are not in the way");
         assert!(matches!(turns.take(&id, soon()).await, Err(PeopleError::Busy)));
+        assert!(turns.try_take(&id).is_none() && turns.try_take(&"s8".parse().unwrap()).is_some());
         let waiting = tokio::spawn({
             let (turns, id) = (Arc::clone(&turns), id.clone());
             async move { turns.take(&id, Instant::now() + Duration::from_secs(5)).await.is_ok() }

@@ -87,12 +87,15 @@ impl Service {
 
     /// Records a change of a person's groups.
     pub(crate) fn note_membership<E>(&self, actor: &Actor, action: Action, change: &Result<Option<Change>, E>, id: &PersonId) {
-        let ending = change.as_ref().map_or(Ending::Failed, |change| Ending::of_change(change.is_some_and(|change| change.changed)));
+        let is_changed = |change: &Option<Change>| change.is_some_and(|change| change.changed);
+        self.people.ledger().note_changes(u64::from(change.as_ref().is_ok_and(is_changed)));
+        let ending = change.as_ref().map_or(Ending::Failed, |change| Ending::of_change(is_changed(change)));
         self.deployment.note_person(actor, action, ending, id);
     }
 
     /// Records the deletion of a group.
     pub(crate) fn note_group<E>(&self, actor: &Actor, change: &Result<Change, E>) {
+        self.people.ledger().note_changes(u64::from(change.as_ref().is_ok_and(|change| change.changed)));
         let ending = change.as_ref().map_or(Ending::Failed, |change| Ending::of_change(change.changed));
         self.deployment.note_gallery(actor, Action::DeleteGroup, ending);
     }

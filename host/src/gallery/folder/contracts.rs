@@ -20,7 +20,7 @@ use crate::person::{ContractId, EnrolmentId, PersonId, Sample};
 pub(super) const OTHER_CONTRACTS: &str = ".contracts";
 
 /// Returns the enrolment that all samples of an own file name; none if they differ or name none.
-fn enrolment_of(own: &[Sample]) -> Option<&EnrolmentId> {
+pub(super) fn enrolment_of(own: &[Sample]) -> Option<&EnrolmentId> {
     let first = own.first()?.enrolment.as_ref()?;
     own.iter().all(|sample| sample.enrolment.as_ref() == Some(first)).then_some(first)
 }
@@ -63,7 +63,8 @@ pub(super) fn by_contract(samples: &[Sample]) -> Vec<(Option<ContractId>, Vec<Sa
     groups
 }
 
-fn of_enrolment(samples: &[Sample], enrolment: &EnrolmentId) -> Vec<Sample> {
+/// Returns the samples as samples of an enrolment.
+pub(super) fn of_enrolment(samples: &[Sample], enrolment: &EnrolmentId) -> Vec<Sample> {
     samples.iter().map(|sample| Sample { enrolment: Some(enrolment.clone()), ..sample.clone() }).collect()
 }
 
@@ -248,7 +249,8 @@ impl CsvGallery {
         Ok(trusted + usize::from(is_promoted))
     }
 
-    fn path_of_other(&self, contract: &ContractId, id: &PersonId) -> PathBuf {
+    /// Where a person's samples of another contract are written.
+    pub(super) fn path_of_other(&self, contract: &ContractId, id: &PersonId) -> PathBuf {
         self.folder.join(OTHER_CONTRACTS).join(contract.to_string()).join(names::canonical(id))
     }
 
@@ -273,7 +275,7 @@ impl CsvGallery {
     }
 
     /// Removes files of other contracts; damaged ones are set aside.
-    fn remove_others<'f>(&self, files: impl Iterator<Item = &'f (ContractId, PathBuf)>) -> io::Result<()> {
+    pub(super) fn remove_others<'f>(&self, files: impl Iterator<Item = &'f (ContractId, PathBuf)>) -> io::Result<()> {
         for (_, path) in files {
             match self.rescue(path).and_then(|_| fs::remove_file(path)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -306,7 +308,7 @@ impl CsvGallery {
     }
 
     /// The folders of other contracts. What else lies next to them belongs to others.
-    fn contract_folders(&self) -> io::Result<Vec<(ContractId, PathBuf)>> {
+    pub(super) fn contract_folders(&self) -> io::Result<Vec<(ContractId, PathBuf)>> {
         let entries = match fs::read_dir(self.folder.join(OTHER_CONTRACTS)) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -5,6 +5,7 @@ mod faces;
 mod gallery;
 pub(super) mod groups;
 mod people;
+mod upload;
 
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -13,6 +14,9 @@ use super::App;
 use super::error::ApiError;
 use super::query::refuse_unknown;
 use crate::person::PersonId;
+
+/// Where archives go in and out.
+pub(super) const ARCHIVES: &str = "/v1/gallery";
 
 /// What tells of faces and stores nothing.
 pub(super) fn recognising() -> OpenApiRouter<App> {

@@ -90,6 +90,9 @@ pub(super) struct DeletedAnswer {
     left_alone: Vec<LeftAlone>,
     /// False where the disk cannot sync folders, so that a crash of the machine may undo the deletion.
     durable: bool,
+    /// Whether the deletion left a durable tombstone, by which an import leaves the person out if its archive is older. False where the
+    /// gallery's disk has no room for it: then keep older archives away.
+    tombstone: bool,
 }
 
 /// A file that stays.
@@ -194,7 +197,12 @@ pub(super) async fn delete(
     let removed = blocking(move || app.service.delete(&turn, &actor).map_err(ApiError::of_deletion)).await?;
     let left_alone = removed.left_alone.into_iter();
     let left_alone = left_alone.map(|problem| LeftAlone { file: problem.path.display().to_string(), reason: problem.cause.to_string() });
-    Ok(Json(DeletedAnswer { deleted: removed.was_there, left_alone: left_alone.collect(), durable: removed.durable }))
+    Ok(Json(DeletedAnswer {
+        deleted: removed.was_there,
+        left_alone: left_alone.collect(),
+        durable: removed.durable,
+        tombstone: removed.has_tombstone,
+    }))
 }
 
 /// Add photos to those that a person has.

@@ -3,10 +3,8 @@
 
 use std::io::Cursor;
 
-use bytes::Bytes;
-use zip::ZipArchive;
-
-use super::{Entry, Imported, Unpacked, entry, name};
+use super::contents::Contents;
+use super::{Entry, Imported, entry, origin};
 use crate::gallery::csv_file::property as csv;
 
 /// Little room, so that what is too large is found soon: of an entry, and of all.
@@ -15,14 +13,14 @@ const ALL: u64 = 2000;
 
 /// No more is unpacked than may be, however many bytes an archive says that it has; what is taken for a person's or a group's entry is
 /// named just so; and what is said of the others can be shown. Gives what was unpacked.
-pub(crate) fn holds(bytes: Bytes) -> Vec<(String, Vec<u8>)> {
-    let Ok(archive) = ZipArchive::new(Cursor::new(bytes)) else { return Vec::new() };
-    let mut unpacked = Unpacked { archive, left: ALL };
+pub(crate) fn holds(bytes: Vec<u8>) -> Vec<(String, Vec<u8>)> {
+    let Ok(mut contents) = Contents::open(Cursor::new(bytes)) else { return Vec::new() };
+    contents.restrict(ALL);
     let mut imported = Imported::default();
     let mut read = Vec::new();
     let mut total = 0;
-    for index in 0..unpacked.archive.len() {
-        let Some(name) = name(&unpacked.archive, index) else { continue };
+    for index in 0..contents.len() {
+        let Some(name) = contents.name(index) else { continue };
         let is_person = match entry(&name) {
             Ok(Entry::Person(id, contract)) => {
                 assert!(matches!(entry(&format!("people/{contract}/{id}.csv")), Ok(Entry::Person(again, _)) if again == id), "{name}");
@@ -32,21 +30,31 @@ pub(crate) fn holds(bytes: Bytes) -> Vec<(String, Vec<u8>)> {
                 assert!(matches!(entry(&format!("groups/{group}")), Ok(Entry::Group(again)) if again == group), "{name}");
                 false
             }
-            Ok(Entry::Folder) => continue,
+            Ok(Entry::Origin) => {
+                let _ = contents.read(index, origin::LARGEST).map(|bytes| origin::read(&bytes));
+                continue;
+            }
+            Ok(Entry::Tombstones(gallery)) => {
+                let mut tombstones = crate::ledger::Tombstones::default();
+                let _ = contents.read(index, ENTRY).map(|bytes| origin::read_tombstones(bytes, gallery, &mut tombstones));
+                continue;
+            }
+            Ok(Entry::Folder | Entry::LeftOut) => continue,
             Err(why) => {
                 imported.leave_out(&name, why);
                 continue;
             }
         };
-        let Ok(contents) = unpacked.contents(index, ENTRY) else { continue };
-        assert!(contents.len() as u64 <= ENTRY);
-        total += contents.len() as u64;
+        contents.written_at(index);
+        let Ok(bytes) = contents.read(index, ENTRY) else { continue };
+        assert!(bytes.len() as u64 <= ENTRY);
+        total += bytes.len() as u64;
         if is_person {
-            csv::holds(&contents);
+            csv::holds(&bytes);
         }
-        read.push((name, contents));
+        read.push((name, bytes));
     }
-    assert!(total <= ALL - unpacked.left);
+    assert!(total <= ALL - contents.left());
     assert!(imported.left_out.len() <= imported.left_out_count.min(super::NAMED));
     assert!(imported.left_out.iter().all(|(name, why)| ![name, why].into_iter().any(|text| text.contains(char::is_control))));
     serde_json::to_string(&imported.left_out).unwrap();
