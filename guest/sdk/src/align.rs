@@ -73,6 +73,8 @@ fn centroid(points: &Landmarks) -> (f64, f64) {
 #[derive(Clone, Debug)]
 pub struct AlignedFace {
     pixels: Vec<u8>,
+    /// Which share of it lies outside the picture, 0 to 1.
+    outside: f32,
 }
 
 /// Cuts the face with these landmarks, in pixels of the picture, out of it: warped so that they lie as nearly as can be on [`TEMPLATE`],
@@ -96,7 +98,23 @@ pub fn align(picture: &Rgb, landmarks: &Landmarks) -> Option<AlignedFace> {
             y.0 += step.1.0;
         }
     }
-    Some(AlignedFace { pixels })
+    Some(AlignedFace { pixels, outside: outside(picture, &back) })
+}
+
+/// Which share of the crop's pixels lies outside the picture; `back` leads from the crop to the picture.
+fn outside(picture: &Rgb, back: &Similarity) -> f32 {
+    let (width, height) = (f64::from(picture.width), f64::from(picture.height));
+    let is_outside = |column: usize, row: usize| {
+        let (x, y) = back.apply(column as f64, row as f64);
+        !((-0.5..width - 0.5).contains(&x) && (-0.5..height - 0.5).contains(&y))
+    };
+    // A crop whose corners are inside is inside.
+    let last = SIDE - 1;
+    if ![(0, 0), (last, 0), (0, last), (last, last)].into_iter().any(|(column, row)| is_outside(column, row)) {
+        return 0.0;
+    }
+    let count = (0..SIDE * SIDE).filter(|index| is_outside(index % SIDE, index / SIDE)).count();
+    count as f32 / (SIDE * SIDE) as f32
 }
 
 /// A coordinate with 32 bits after the point: a row of steps is off by less than a millionth of a pixel.
@@ -165,12 +183,18 @@ impl AlignedFace {
     /// Whoever aligns in another way than [`align`] needs an [embedding contract](crate::analysis::EmbeddingContract) of their own.
     #[must_use]
     pub fn new(pixels: Vec<u8>) -> Option<Self> {
-        (pixels.len() == 3 * SIDE * SIDE).then_some(Self { pixels })
+        (pixels.len() == 3 * SIDE * SIDE).then_some(Self { pixels, outside: 0.0 })
     }
 
     /// A face of 3 × 112 × 112 values.
     pub(crate) fn from_pixels(pixels: Vec<u8>) -> Self {
-        Self { pixels }
+        Self { pixels, outside: 0.0 }
+    }
+
+    /// Which share of it lies outside the picture, where it is black: 0 to 1.
+    #[must_use]
+    pub fn outside(&self) -> f32 {
+        self.outside
     }
 
     /// Its 112 × 112 pixels of 8-bit RGB, row by row.
@@ -238,6 +262,8 @@ mod tests {
         assert_eq!(at(30, 40), [30, 40, 7]);
         assert_eq!(at(111, 98), [111, 98, 7]);
         assert_eq!(at(50, 105), [0; 3]);
+        // Its last twelve rows.
+        assert!((face.outside() - 12.0 / 112.0).abs() < 0.01, "{}", face.outside());
         let mut batch = vec![1.0];
         face.append_to(&mut batch, Normalization { mean: 0.0, std: 1.0, channels: Channels::Bgr });
         assert_eq!((batch.len(), batch[1]), (1 + 3 * SIDE * SIDE, 7.0));

@@ -17,12 +17,14 @@ pub struct Measures {
     pub yaw: f32,
     /// `roll`: how far the head is tilted, in degrees clockwise as the viewer sees it, -180 to 180: the slope of the line between the eyes.
     pub roll: f32,
-    /// `brightness`: the mean luma ([`AlignedFace::luma`]) of the aligned face, 0 to 255. What lies outside the picture counts as black.
+    /// `brightness`: the mean luma ([`AlignedFace::luma`]) of the aligned face, 0 to 255. What lies outside the picture does not count.
     pub brightness: f32,
     /// `sharpness`: the variance of the Laplacian of the aligned face's luma (Pech-Pacheco et al., "Diatom autofocusing in brightfield
     /// microscopy", 2000; four neighbours, without the outermost pixels), 0 or more, in squared units of luma: under about 50 a face is
     /// blurred. Small faces are enlarged when they are aligned, so it falls with their size.
     pub sharpness: f32,
+    /// `outside`: which share of the aligned face lies outside the picture ([`AlignedFace::outside`]), 0 to 1: 0 for a face that is all there.
+    pub outside: f32,
 }
 
 impl Measures {
@@ -34,16 +36,18 @@ impl Measures {
             size: bounds.shorter_side(),
             yaw: yaw(landmarks),
             roll: roll(landmarks),
-            brightness: mean(&luma),
+            // What is outside adds nothing to the sum. Of a face that is hardly there brightness says nothing.
+            brightness: mean(&luma) / (1.0 - face.outside()).max(0.01),
             sharpness: sharpness(&luma),
+            outside: face.outside(),
         }
     }
 
     /// Each with its name, that of its field, in a fixed order: for [`AnalyzedFace::measures`](crate::analysis::AnalyzedFace::measures).
     #[must_use]
     pub fn named(&self) -> Vec<Measure> {
-        let Self { size, yaw, roll, brightness, sharpness } = *self;
-        [("size", size), ("yaw", yaw), ("roll", roll), ("brightness", brightness), ("sharpness", sharpness)]
+        let Self { size, yaw, roll, brightness, sharpness, outside } = *self;
+        [("size", size), ("yaw", yaw), ("roll", roll), ("brightness", brightness), ("sharpness", sharpness), ("outside", outside)]
             .map(|(name, value)| Measure::new(name, value))
             .into()
     }
@@ -144,6 +148,15 @@ mod tests {
         let stripes = measured(|x, _| if x % 2 == 0 { 0 } else { 200 });
         let gradient = measured(|x, _| x as u8);
         assert!(stripes.sharpness > 10_000.0 && gradient.sharpness < 5.0, "{stripes:?} {gradient:?}");
+    }
+
+    /// A face beyond the picture's edge is as bright as the part of it that is there.
+    #[test]
+    fn brightness_ignores_what_is_outside() {
+        let pixels = vec![100; 3 * 120 * 60];
+        let face = align(&Rgb { width: 120, height: 60, pixels }, &TEMPLATE).unwrap();
+        let measures = Measures::of(&BOX, &TEMPLATE, &face);
+        assert!((measures.brightness - 100.0).abs() < 2.0 && (measures.outside - 52.0 / 112.0).abs() < 0.01, "{measures:?}");
     }
 
     #[test]

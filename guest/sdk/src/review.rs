@@ -50,6 +50,8 @@ pub struct Gates {
     pub darkest: f32,
     /// The greatest, 0 to 255.
     pub brightest: f32,
+    /// How much of the aligned face may lie beyond the picture's edge, a share of it.
+    pub outside: f32,
     /// The least sharpness of the aligned face.
     pub sharpness: f32,
     /// From which share of its shorter side another face counts as a second person, 0 to 1.
@@ -62,8 +64,12 @@ impl Gates {
     pub const fn of(level: ReviewLevel) -> Option<Self> {
         match level {
             ReviewLevel::Off => None,
-            ReviewLevel::Standard => Some(Self { size: 50.0, yaw: 0.85, darkest: 40.0, brightest: 220.0, sharpness: 50.0, companion: 0.5 }),
-            ReviewLevel::Strict => Some(Self { size: 112.0, yaw: 0.78, darkest: 50.0, brightest: 200.0, sharpness: 100.0, companion: 0.0 }),
+            ReviewLevel::Standard => {
+                Some(Self { size: 50.0, yaw: 0.85, darkest: 40.0, brightest: 220.0, outside: 0.5, sharpness: 50.0, companion: 0.5 })
+            }
+            ReviewLevel::Strict => {
+                Some(Self { size: 112.0, yaw: 0.78, darkest: 50.0, brightest: 200.0, outside: 0.25, sharpness: 100.0, companion: 0.0 })
+            }
         }
     }
 
@@ -93,6 +99,10 @@ impl Gates {
             let advice = "The face is too bright; take the photo out of glaring light.";
             fault(brightness > self.brightest, "too_bright", advice, brightness, self.brightest);
         }
+        if let Some(outside) = face.measure("outside") {
+            let advice = "The face is cut off by the photo's edge; take the photo with all of it in the picture.";
+            fault(outside > self.outside, "face_cut_off", advice, outside, self.outside);
+        }
         if let Some(sharpness) = face.measure("sharpness") {
             let advice = "The photo is blurred; hold the camera still, and let it focus on the face.";
             fault(sharpness < self.sharpness, "blurred", advice, sharpness, self.sharpness);
@@ -118,7 +128,7 @@ mod tests {
     /// A good face, with these changes.
     fn face(side: f32, measures: &[(&'static str, f32)]) -> Face {
         let bounds = Rect { x1: 0.0, y1: 0.0, x2: side, y2: 1.3 * side };
-        let good = [("yaw", 0.1), ("brightness", 100.0), ("sharpness", 300.0)];
+        let good = [("yaw", 0.1), ("brightness", 100.0), ("sharpness", 300.0), ("outside", 0.0)];
         let value = |(name, good): (&'static str, f32)| {
             Measure::new(name, measures.iter().find(|(changed, _)| *changed == name).map_or(good, |(_, value)| *value))
         };
@@ -141,6 +151,8 @@ mod tests {
             (face(200.0, &[("brightness", 30.0)]), vec!["too_dark"], vec!["too_dark"]),
             (face(200.0, &[("brightness", 230.0)]), vec!["too_bright"], vec!["too_bright"]),
             (face(200.0, &[("sharpness", 70.0)]), vec![], vec!["blurred"]),
+            (face(200.0, &[("outside", 0.3)]), vec![], vec!["face_cut_off"]),
+            (face(200.0, &[("outside", 0.6)]), vec!["face_cut_off"], vec!["face_cut_off"]),
             (
                 face(30.0, &[("sharpness", 7.0), ("yaw", 2.0)]),
                 vec!["face_too_small", "face_turned", "blurred"],
