@@ -274,6 +274,10 @@ impl settings::Host for GuestState {
         self.settings.max_pixels
     }
 
+    fn memory_limit(&mut self) -> u64 {
+        self.limits().memory_bytes() as u64
+    }
+
     fn get_model(&mut self, role: String) -> Option<settings::Model> {
         self.settings.models.get(&role).cloned()
     }

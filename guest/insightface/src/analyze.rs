@@ -6,7 +6,7 @@ use rostro_sdk::faces::{FoundFace, Seen, crop, see, with_far};
 use rostro_sdk::host::Host;
 use rostro_sdk::recognizer::{RECOGNIZER, embed};
 
-/// Finds the faces in an encoded image (JPEG, PNG, WebP), largest first, in pixels of the whole upright image.
+/// Finds the faces in an encoded image, largest first, in pixels of the whole upright image.
 ///
 /// - To recognise, every face that scores at least the detection threshold, with its raw embedding.
 /// - To enrol, also weaker ones down to a score of 0.3, with raw embeddings; those of the four best are [`near_and_far`](rostro_sdk::embed::near_and_far)'s,

@@ -221,6 +221,10 @@ impl Host for Outside {
         settings::max_pixels()
     }
 
+    fn memory(&self) -> u64 {
+        settings::memory_limit()
+    }
+
     fn load(&self, role: &str) -> Result<Model, String> {
         let granted = settings::get_model(role).ok_or_else(|| {
             format!("the host grants no model for the role `{role}`; name it in `describe`, and run on a pack that fills it")

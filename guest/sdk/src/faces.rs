@@ -4,7 +4,7 @@
 use crate::afar::from_afar;
 use crate::align::{AlignedFace, align};
 use crate::analysis::{AnalyzeError, AnalyzedFace, Purpose};
-use crate::decode::{Reduced, decode_at_least};
+use crate::decode::{Budget, Reduced, decode_within};
 use crate::detector::{self, detect};
 use crate::embed::near_and_far;
 use crate::geometry::Rect;
@@ -43,8 +43,11 @@ pub struct Seen {
     pub detections: Vec<Detection>,
 }
 
-/// Decodes an image (JPEG, PNG, WebP) no larger than the detector looks at it, or whole if there is a face in it that would lose by that,
-/// and finds its faces: those that score at least the detection threshold, and to enrol weaker ones, too, down to 0.3.
+/// Decodes an image no larger than the detector looks at it, or whole if there is a face in it that would lose by that, and finds its faces:
+/// those that score at least the detection threshold, and to enrol weaker ones, too, down to 0.3.
+///
+/// A JPEG that is too large for the host's limits is decoded at a part of its size. A damaged one is taken as far as it can be decoded, and
+/// the host is told what is wrong ([`Host::warning`]); to enrol, one that lacks rows is refused.
 ///
 /// # Errors
 ///
@@ -55,14 +58,25 @@ pub fn see<H: Host>(host: &H, image: &[u8], purpose: Purpose) -> Result<Seen, An
         true => u32::MAX,
         false => u32::try_from(detector::longest_look(host)?).unwrap_or(u32::MAX),
     };
-    let reduced = host.timed("decode", || decode_at_least(image, host.max_pixels(), side))?;
+    let budget = Budget { max_pixels: host.max_pixels(), memory: host.memory() };
+    let decode = |side: u32| host.timed("decode", || decode_within(image, budget, side));
+    let reduced = match purpose {
+        Purpose::Enroll => decode(side)?.whole()?,
+        Purpose::Recognize | Purpose::Detect => decode(side)?,
+    };
+    for flaw in &reduced.flaws {
+        host.warning(flaw.code(), &flaw.message());
+    }
     let detections = detect(host, &reduced.picture, threshold(host.thresholds(), purpose), purpose)?;
-    if reduced.divisor == 1 || detections.iter().all(|face| face.bounds.shorter_side() >= LARGE) {
+    let is_large = |face: &Detection| face.bounds.shorter_side() >= LARGE;
+    if reduced.divisor == reduced.least_divisor || detections.iter().all(is_large) {
         return Ok(Seen { reduced, detections });
     }
-    let detections = detections.iter().map(|face| face.scaled(reduced.divisor as f32)).collect();
+    let before = reduced.divisor;
     drop(reduced);
-    let reduced = host.timed("decode", || decode_at_least(image, host.max_pixels(), u32::MAX))?;
+    let reduced = decode(u32::MAX)?;
+    let factor = before as f32 / reduced.divisor as f32;
+    let detections = detections.iter().map(|face| face.scaled(factor)).collect();
     Ok(Seen { reduced, detections })
 }
 

@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 
 use crate::tensor::Normalization;
 
+/// The memory that a guest has unless the operator says otherwise, in bytes.
+pub const DEFAULT_MEMORY: u64 = 512 << 20;
+
 /// The operating point: the operator's, else what the model pack recommends.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Thresholds {
@@ -93,6 +96,11 @@ pub trait Host: Settings {
 
     /// The largest image to decode, in pixels (width × height): for [`crate::decode::decode`].
     fn max_pixels(&self) -> u64;
+
+    /// The memory that this guest may use, in bytes: the operator's limit `memory-mib`, for [`crate::decode::decode_within`].
+    fn memory(&self) -> u64 {
+        DEFAULT_MEMORY
+    }
 
     /// The model that the pack grants for a role, of those that [`Description::models`](crate::analysis::Description::models) names. Load
     /// it once and keep it for all faces of a request.

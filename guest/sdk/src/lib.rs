@@ -11,14 +11,14 @@
 //!
 //! | step | function | from | to |
 //! | --- | --- | --- | --- |
-//! | decode | [`decode::decode`], [`decode::decode_at_least`] | JPEG, PNG, WebP | upright [`Rgb`](decode::Rgb), height × width × 3 bytes |
+//! | decode | [`decode::decode`], [`decode::decode_within`] | JPEG, PNG, WebP, BMP, GIF, TIFF | upright [`Rgb`](decode::Rgb), height × width × 3 bytes |
 //! | letterbox | [`letterbox::Letterbox`] | a picture | 1×3×H×W tensor, picture in the upper left |
 //! | detect | [`scrfd::detect`] | outputs of SCRFD | [`Detection`](scrfd::Detection)s in pixels of the picture |
 //! | one look | [`detector::look`] | a picture, a letterbox | letterbox, model and SCRFD together |
 //! | choose looks | [`scales::Look`] | what a look found | the size of the next look, if it is worth its time |
 //! | all looks | [`detector::detect`] | a picture | all of the above after decoding, as the default pipeline does it |
 //! | align | [`align::align`] | a picture, five landmarks | [`AlignedFace`](align::AlignedFace), 112 × 112 × 3 bytes |
-//! | all before embedding | [`faces::see`], [`faces::crop`] | JPEG, PNG, WebP | [`FoundFace`](faces::FoundFace)s, as the default pipeline has them |
+//! | all before embedding | [`faces::see`], [`faces::crop`] | an encoded picture | [`FoundFace`](faces::FoundFace)s, as the default pipeline has them |
 //! | another model | [`region::tensor`] | a box of a picture | 1×3×H×W tensor |
 //! | measure | [`measure::Measures::of`] | box, landmarks, aligned face | size, yaw, roll, brightness, sharpness |
 //! | degrade | [`afar::from_afar`] | an aligned face | two, as a distant camera would give them |

@@ -20,7 +20,7 @@ pub trait Vision: 'static {
         detector::check_settings(settings);
     }
 
-    /// Finds the faces in an encoded image (JPEG, PNG, WebP; whatever a caller sent).
+    /// Finds the faces in an encoded image (JPEG, PNG, WebP, BMP, GIF, TIFF; whatever a caller sent).
     ///
     /// What it returns is in pixels of the upright image; [`Analysis`] says what the host checks of it. Every request has a
     /// fresh instance: nothing is remembered from one request to the next. The images of one request share an instance: all photos of an

@@ -99,7 +99,7 @@ pub(crate) struct ServeArgs {
     /// Largest body of a request in MiB [default: 128]
     #[arg(long, env = "ROSTRO_MAX_BODY_MIB", value_name = "MIB", value_parser = number::<usize>, allow_negative_numbers = true)]
     pub(super) max_body_mib: Option<usize>,
-    /// Largest image file in MiB [default: 32]
+    /// Largest image file in MiB [default: 100]
     #[arg(long, env = "ROSTRO_MAX_IMAGE_MIB", value_name = "MIB", value_parser = number::<usize>, allow_negative_numbers = true)]
     pub(super) max_image_mib: Option<usize>,
     /// Memory for the bodies of all requests together in MiB, at least twice the largest body [default: 512]
@@ -111,7 +111,7 @@ pub(crate) struct ServeArgs {
     /// Memory that all running pipelines together may take in MiB, at least what one may [default: 256 for each worker, at least 1024]
     #[arg(long, env = "ROSTRO_MAX_GUESTS_MIB", value_name = "MIB", value_parser = number::<usize>, allow_negative_numbers = true)]
     pub(super) max_guests_mib: Option<usize>,
-    /// Largest image in megapixels, at most 40 [default: 40]
+    /// Most pixels that are decoded of an image in megapixels, at most 40 [default: 40]
     #[arg(long, env = "ROSTRO_MAX_MEGAPIXELS", value_name = "N", value_parser = number::<u32>, allow_negative_numbers = true)]
     pub(super) max_megapixels: Option<u32>,
     /// ONNX Runtime library [default: the one that `rostro runtime install` put into the folder --runtime]

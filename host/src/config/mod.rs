@@ -348,7 +348,7 @@ impl ServeArgs {
             deadline: Duration::from_secs_f64(deadline),
             bodies: BodyLimits {
                 body_bytes: mib("max-body-mib", this.max_body_mib, 128)?,
-                image_bytes: mib("max-image-mib", this.max_image_mib, 32)?,
+                image_bytes: mib("max-image-mib", this.max_image_mib, 100)?,
                 // Any one body must find room in the half that one client may have.
                 memory_bytes: mib("max-bodies-mib", this.max_bodies_mib, 512)?.max(2 * mib("max-body-mib", this.max_body_mib, 128)?),
             },

@@ -427,7 +427,7 @@ fn fix(cause: &RunError) -> String {
         RunError::Model(_) => "compare the tensor's shape, type and bytes with what settings.get-model says of the model".to_owned(),
         RunError::Setting { key, .. } => format!("correct --setting {key}=…, or accept the value"),
         RunError::Undecodable(_) | RunError::TooLarge { .. } => {
-            "decode JPEG, PNG and WebP of any size that settings.max-pixels allows".to_owned()
+            "decode JPEG, PNG, WebP, BMP, GIF and TIFF of any size that settings.max-pixels allows".to_owned()
         }
         RunError::Output(_) => RULES.to_owned(),
     }

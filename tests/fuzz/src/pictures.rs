@@ -20,9 +20,20 @@ pub fn seeds() {
         bytes.into_inner()
     };
     let (colour, grey) = (DynamicImage::from(drawn.to_rgb8()), DynamicImage::from(drawn.to_luma8()));
-    for (extension, format) in [("png", ImageFormat::Png), ("jpg", ImageFormat::Jpeg), ("webp", ImageFormat::WebP)] {
+    let formats = [
+        ("png", ImageFormat::Png),
+        ("jpg", ImageFormat::Jpeg),
+        ("webp", ImageFormat::WebP),
+        ("bmp", ImageFormat::Bmp),
+        ("gif", ImageFormat::Gif),
+        ("tiff", ImageFormat::Tiff),
+    ];
+    for (extension, format) in formats {
         seed(&format!("colour.{extension}"), &encoded(&colour, format));
-        seed(&format!("grey.{extension}"), &encoded(&grey, format));
+        // GIF has no grey pictures.
+        if format != ImageFormat::Gif {
+            seed(&format!("grey.{extension}"), &encoded(&grey, format));
+        }
     }
     seed("alpha.png", &encoded(&DynamicImage::from(drawn.to_luma_alpha8()), ImageFormat::Png));
     seed("deep.png", &encoded(&DynamicImage::from(drawn.to_rgba16()), ImageFormat::Png));
@@ -36,6 +47,14 @@ pub fn seeds() {
         libjpeg_turbo_rs::Encoder::new(&pixels, colour.width() as usize, colour.height() as usize, libjpeg_turbo_rs::PixelFormat::Rgb)
             .subsampling(libjpeg_turbo_rs::Subsampling::S420)
     };
+    // As cameras and networks damage them.
+    seed("stray.jpg", &[&jpeg[..2], b"\0stray", &jpeg[2..]].concat());
+    seed("cut-off.jpg", &jpeg[..jpeg.len() * 2 / 3]);
+    seed("padded.jpg", &[&jpeg[..jpeg.len() - 2], &[0; 64]].concat());
+    let restarts = encoder().restart_rows(1).encode().expect("a picture");
+    let middle = restarts.len() * 2 / 3;
+    seed("restarts.jpg", &restarts);
+    seed("lost-packet.jpg", &[&restarts[..middle], &restarts[middle + 40..]].concat());
     seed("subsampled.jpg", &encoder().encode().expect("a picture"));
     seed("progressive.jpg", &encoder().progressive(true).encode().expect("a picture"));
     seed("arithmetic.jpg", &encoder().arithmetic(true).encode().expect("a picture"));

@@ -8,21 +8,30 @@ use rostro_sdk::decode::{DecodeError, Reduced, decode_at_least};
 /// The longest side of any picture.
 const LONGEST_SIDE: u32 = 65_535;
 
+/// The most pixels of a JPEG that is decoded at an eighth of its size: each of its sides may be rounded up.
+const JPEG_PIXELS: u64 = 64 * PIXELS;
+
 fn check(decoded: &Reduced, least: u32) {
     let (width, height) = decoded.full;
-    assert!(width > 0 && height > 0 && width.max(height) <= LONGEST_SIDE && u64::from(width) * u64::from(height) <= PIXELS);
-    assert!([1, 2, 4, 8].contains(&decoded.divisor));
+    let is_jpeg = decoded.divisor > 1 || decoded.least_divisor > 1;
+    let most = if is_jpeg { JPEG_PIXELS } else { PIXELS };
+    assert!(width > 0 && height > 0 && width.max(height) <= LONGEST_SIDE && u64::from(width) * u64::from(height) <= most);
+    assert!([1, 2, 4, 8].contains(&decoded.divisor) && decoded.divisor >= decoded.least_divisor);
     let picture = &decoded.picture;
     assert_eq!((picture.width, picture.height), (width.div_ceil(decoded.divisor), height.div_ceil(decoded.divisor)));
     assert_eq!(picture.pixels.len() as u64, 3 * u64::from(picture.width) * u64::from(picture.height));
-    assert!(decoded.divisor == 1 || picture.width.max(picture.height) >= least);
+    assert!(picture.pixels.len() as u64 <= 3 * PIXELS);
+    assert!(decoded.divisor == decoded.least_divisor || picture.width.max(picture.height) >= least);
+    for (index, flaw) in decoded.flaws.iter().enumerate() {
+        assert!(flaw.message().len() <= 300 && decoded.flaws.iter().skip(index + 1).all(|other| other.code() != flaw.code()));
+    }
 }
 
 fuzz_target!(init: pictures::seeds(), |bytes: &[u8]| {
     let whole = match decode_at_least(bytes, PIXELS, u32::MAX) {
         Ok(whole) => whole,
         Err(DecodeError::TooLarge { width, height, max_pixels }) => {
-            assert!(max_pixels == PIXELS && u64::from(width) * u64::from(height) > PIXELS);
+            assert!([PIXELS, JPEG_PIXELS].contains(&max_pixels) && u64::from(width) * u64::from(height) > PIXELS);
             return;
         }
         // Of its own fault: a scan that cannot be decoded whole need not be decoded smaller.
@@ -31,16 +40,22 @@ fuzz_target!(init: pictures::seeds(), |bytes: &[u8]| {
             return;
         }
     };
-    assert_eq!(whole.divisor, 1);
+    assert_eq!(whole.divisor, whole.least_divisor);
     check(&whole, u32::MAX);
     let (width, height) = whole.full;
     let divisor = [2, 4, 8, 16][bytes.len() % 4];
     let least = width.max(height).div_ceil(divisor);
     if let Ok(smaller) = decode_at_least(bytes, PIXELS, least) {
-        assert_eq!(smaller.full, whole.full);
+        assert_eq!((smaller.full, smaller.least_divisor), (whole.full, whole.least_divisor));
         check(&smaller, least);
     }
     // The limit is the picture's own size and not less.
-    let pixels = u64::from(width) * u64::from(height);
-    assert!(matches!(decode_at_least(bytes, pixels - 1, u32::MAX), Err(DecodeError::TooLarge { .. } | DecodeError::Undecodable(_))));
+    let pixels = u64::from(whole.picture.width) * u64::from(whole.picture.height);
+    match decode_at_least(bytes, pixels - 1, u32::MAX) {
+        Ok(smaller) => assert!(smaller.divisor > whole.divisor),
+        Err(error) => assert!(matches!(error, DecodeError::TooLarge { .. } | DecodeError::Undecodable(_))),
+    }
+    // Whoever enrols gets all of a picture or none of it.
+    let lacks_rows = whole.flaws.iter().any(|flaw| flaw.lacks_rows());
+    assert_eq!(whole.whole().is_err(), lacks_rows);
 });

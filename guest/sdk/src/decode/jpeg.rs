@@ -1,16 +1,32 @@
 //! JPEG: `libjpeg-turbo-rs` decodes it, pixel for pixel as OpenCV does, with vector code for WebAssembly.
 //!
 //! The decoder upsamples chroma of half the width and half the height, which most cameras write, without that vector code; so it is asked
-//! for the planes, and they become RGB here, in loops that a compiler vectorises.
+//! for the planes, and [`planes`] makes them RGB.
+//!
+//! A picture is first decoded strictly, which costs a whole one nothing. Only if that fails it is [repaired](repair) and decoded
+//! once more, with grey for what is missing.
 
 use image::metadata::Orientation;
-use libjpeg_turbo_rs::{ColorSpace, DecodeLimits, Decoder, JpegError, PixelFormat, RawImage, ScalingFactor};
+use libjpeg_turbo_rs::{ColorSpace, DecodeLimits, DecodeWarning, Decoder, JpegError, PixelFormat, ScalingFactor};
 
-use super::{DecodeError, LONGEST_SIDE, MOST_ALLOCATED};
-use crate::tensor::shuffle::{BLOCK, interleave};
+use self::planes::Planes;
+use self::repair::{Repaired, repair};
+pub(super) use self::structure::Header;
+use super::{DecodeError, Flaw, LONGEST_SIDE, orientation};
+
+mod planes;
+mod repair;
+mod structure;
 
 /// More scans than encoders write; each costs a pass over the whole picture, and a file can hold thousands.
 const MOST_SCANS: usize = 100;
+
+/// How often a damaged progressive picture is decoded at most to find out up to where it can be: as often as halving finds one scan of
+/// [`MOST_SCANS`], or a place in the first scan.
+const MOST_ATTEMPTS: u32 = 7;
+
+/// Bytes that decoding takes in addition to coefficients, planes and pixels: tables and rows.
+const ROOM: u64 = 1 << 20;
 
 /// A picture as it lies in the file, not yet upright.
 pub(super) struct Decoded {
@@ -19,216 +35,180 @@ pub(super) struct Decoded {
     /// Red, green and blue of each pixel: 3 × width × height bytes.
     pub(super) pixels: Vec<u8>,
     pub(super) orientation: Orientation,
-}
-
-/// What the markers before the first scan say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Header {
-    /// Width in pixels.
-    pub(super) width: u32,
-    /// Height in pixels; 0, which is refused, if it follows only after the first scan.
-    pub(super) height: u32,
-    /// Whether it is grey or has three colours, of 8 bits, coded by Huffman's method: what is decoded here.
-    pub(super) is_common: bool,
-    /// Whether there is an end marker after the first scan began.
-    pub(super) is_complete: bool,
+    pub(super) flaws: Vec<Flaw>,
 }
 
 impl Header {
-    /// Reads the markers; None if there is no scan or no frame before it. Segments are skipped by their lengths, so that the end of a
-    /// thumbnail inside one does not count.
-    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
-        const START_OF_SCAN: u8 = 0xda;
-        let mut header = None;
-        let mut rest = bytes.strip_prefix(&[0xff, 0xd8])?;
-        while let [0xff, marker, after @ ..] = rest {
-            rest = match (*marker, after) {
-                // Fill bytes before a marker.
-                (0xff, _) => rest.get(1..)?,
-                (START_OF_SCAN, coded) => {
-                    // Most files have it at their end.
-                    let is_complete = coded.windows(2).rev().any(|pair| pair == [0xff, 0xd9]);
-                    return header.map(|header| Self { is_complete, ..header });
-                }
-                (marker, [high, low, ..]) => {
-                    if let (0xc0..=0xcf, [_, _, bits, a, b, c, d, components, ..]) = (marker, after)
-                        && !matches!(marker, 0xc4 | 0xc8 | 0xcc)
-                    {
-                        header = Some(Self {
-                            width: u16::from_be_bytes([*c, *d]).into(),
-                            height: u16::from_be_bytes([*a, *b]).into(),
-                            is_common: matches!(marker, 0xc0..=0xc2) && *bits == 8 && matches!(components, 1 | 3),
-                            is_complete: false,
-                        });
-                    }
-                    after.get(usize::from(u16::from_be_bytes([*high, *low]))..)?
-                }
-                _ => return None,
-            };
-        }
-        None
+    /// The size at 1/`divisor`, in pixels.
+    pub(super) fn size_at(&self, divisor: u32) -> (u32, u32) {
+        (self.width.div_ceil(divisor), self.height.div_ceil(divisor))
+    }
+
+    /// Bytes that decoding at 1/`divisor` takes at most.
+    pub(super) fn memory_at(&self, divisor: u32) -> u64 {
+        let (width, height) = self.size_at(divisor);
+        let planes = self.components.len() as u64 + 3;
+        let pixels = u64::from(width) * u64::from(height);
+        // Of each block of a progressive picture 64 coefficients of 16 bits are kept until the last scan, and a byte.
+        let (across, down) = self.largest_sampling();
+        let units = u64::from(self.width.div_ceil(8 * across)) * u64::from(self.height.div_ceil(8 * down));
+        let blocks: u64 = self.components.iter().map(|component| u64::from(component.across) * u64::from(component.down)).sum();
+        let coefficients = if self.is_progressive { units * blocks * (2 * 64 + 1) } else { 0 };
+        planes * pixels + coefficients + ROOM
     }
 }
 
 /// Decodes a JPEG whose header [is common](Header::is_common), at 1/`divisor` of its size: 1, 2, 4 or 8.
-pub(super) fn decode(bytes: &[u8], divisor: u32, max_pixels: u64) -> Result<Decoded, DecodeError> {
+pub(super) fn decode(bytes: &[u8], header: &Header, divisor: u32) -> Result<Decoded, DecodeError> {
     let undecodable = |cause: JpegError| DecodeError::Undecodable(format!("the JPEG cannot be decoded: {cause}"));
+    let decoded = match attempt(bytes, header, divisor, false) {
+        Ok(decoded) => decoded,
+        Err(cause) if !is_damage(&cause) => return Err(undecodable(cause)),
+        Err(cause) => {
+            let repaired = repair(bytes, header);
+            let mut decoded = leniently(&repaired, header, divisor).ok_or_else(|| undecodable(cause))?;
+            if repaired.has_restart_faults {
+                note(&mut decoded.flaws, Flaw::RestartMarkers);
+            }
+            if repaired.lacks_scans {
+                note(&mut decoded.flaws, Flaw::MissingData { percent: None });
+            }
+            decoded
+        }
+    };
+    let mut flaws = Vec::new();
+    if header.stray > 0 {
+        note(&mut flaws, Flaw::StrayBytes { count: header.stray });
+    }
+    decoded.flaws.into_iter().for_each(|flaw| note(&mut flaws, flaw));
+    if !header.has_end(bytes) {
+        note(&mut flaws, Flaw::NoEndMarker);
+    }
+    Ok(Decoded { flaws, ..decoded })
+}
+
+/// Returns true for an error that is the stream's, and not that of a limit or of something that is not supported.
+fn is_damage(error: &JpegError) -> bool {
+    matches!(error, JpegError::CorruptData(_) | JpegError::UnexpectedEof | JpegError::InvalidMarker(_) | JpegError::UnexpectedMarker(_))
+}
+
+/// Adds a flaw unless one of its kind is there.
+fn note(flaws: &mut Vec<Flaw>, flaw: Flaw) {
+    if flaws.iter().all(|other| other.code() != flaw.code()) {
+        flaws.push(flaw);
+    }
+}
+
+/// Decodes what a damaged picture has. None if it has nothing that can be decoded.
+fn leniently(repaired: &Repaired, header: &Header, divisor: u32) -> Option<Decoded> {
+    if let Ok(decoded) = attempt(&repaired.bytes, header, divisor, true) {
+        return Some(decoded);
+    }
+    // The decoder takes no damaged codes in a progressive picture: it is decoded up to them.
+    if !header.is_progressive {
+        return None;
+    }
+    let up_to = |end: usize| attempt(&repaired.up_to(end), header, divisor, true).ok();
+    let of_scans = longest(repaired.scans.len().checked_sub(1)?, |count| up_to(repaired.scans.get(count.checked_sub(1)?)?.end));
+    let decoded = of_scans.or_else(|| {
+        let first = repaired.scans.first()?;
+        longest(first.len(), |length| up_to(first.start + length)).or_else(|| up_to(first.start))
+    });
+    decoded.map(|mut decoded| {
+        note(&mut decoded.flaws, Flaw::CorruptData);
+        note(&mut decoded.flaws, Flaw::MissingData { percent: None });
+        decoded
+    })
+}
+
+/// The result for the largest number from 1 to `most` for which there is one, if there is for all smaller ones, too. Halves the range at
+/// most [`MOST_ATTEMPTS`] times.
+fn longest<T>(most: usize, mut result: impl FnMut(usize) -> Option<T>) -> Option<T> {
+    let (mut least, mut most, mut best) = (0, most, None);
+    for _ in 0..MOST_ATTEMPTS {
+        if least >= most {
+            break;
+        }
+        let middle = least + (most - least).div_ceil(2);
+        match result(middle) {
+            Some(found) => (least, best) = (middle, Some(found)),
+            None => most = middle - 1,
+        }
+    }
+    best
+}
+
+/// Decodes once; leniently, with grey in place of what is damaged.
+fn attempt(bytes: &[u8], header: &Header, divisor: u32, is_lenient: bool) -> Result<Decoded, JpegError> {
     let limits = DecodeLimits {
         max_width: LONGEST_SIDE as usize,
         max_height: LONGEST_SIDE as usize,
-        max_pixels,
+        // The header's size was checked; the decoder may take another header of the file.
+        max_pixels: u64::from(header.width) * u64::from(header.height),
         max_scans: MOST_SCANS,
-        max_memory: Some(MOST_ALLOCATED),
+        max_memory: None,
     };
-    let mut decoder = Decoder::new_with_limits(bytes, limits).map_err(undecodable)?;
+    let mut decoder = Decoder::new_with_limits(bytes, limits)?;
+    decoder.set_lenient(is_lenient);
     // As for other formats, with which it is one function.
-    let orientation = decoder.exif_data().and_then(Orientation::from_exif_chunk).unwrap_or(Orientation::NoTransforms);
+    let orientation = decoder.exif_data().and_then(orientation::of_exif).unwrap_or(Orientation::NoTransforms);
     let sampling: Vec<(u8, u8)> =
         decoder.header().components.iter().map(|each| (each.horizontal_sampling, each.vertical_sampling)).collect();
-    if divisor == 1 && sampling == [(2, 2), (1, 1), (1, 1)] && decoder.jpeg_color_space() == ColorSpace::YCbCr {
-        let planes = decoder.decode_raw().map_err(undecodable)?;
-        let (width, height) = (planes.width, planes.height);
-        if let Some(pixels) = Planes::of(&planes).map(|planes| planes.to_rgb()) {
-            return Ok(Decoded { width: width as u32, height: height as u32, pixels, orientation });
-        }
-        return Err(DecodeError::Undecodable("the JPEG's planes are not of its size".to_owned()));
-    }
-    decoder.set_output_format(PixelFormat::Rgb);
-    decoder.set_scale(ScalingFactor::try_new(1, divisor).map_err(undecodable)?);
-    let picture = decoder.decode_image().map_err(undecodable)?;
-    Ok(Decoded { width: picture.width as u32, height: picture.height as u32, pixels: picture.data, orientation })
-}
-
-/// Brightness and two planes of colour, of half the width and half the height.
-struct Planes<'a> {
-    width: usize,
-    height: usize,
-    luma: Plane<'a>,
-    blue: Plane<'a>,
-    red: Plane<'a>,
-}
-
-/// Rows of samples. More may lie in a row than belongs to the picture.
-struct Plane<'a> {
-    samples: &'a [u8],
-    stride: usize,
-    width: usize,
-    height: usize,
-}
-
-impl Plane<'_> {
-    /// A row; the last one below the last.
-    fn row(&self, index: usize) -> &[u8] {
-        let begin = index.min(self.height.saturating_sub(1)) * self.stride;
-        self.samples.get(begin..begin + self.width).unwrap_or_default()
-    }
-}
-
-impl<'a> Planes<'a> {
-    /// None if the planes are smaller than the picture.
-    fn of(raw: &'a RawImage) -> Option<Self> {
-        let (width, height) = (raw.width, raw.height);
-        let [luma, blue, red] = raw.planes.as_slice() else { return None };
-        let [luma_stride, blue_stride, red_stride] = *raw.plane_widths.as_slice() else { return None };
-        let plane = |samples: &'a Vec<u8>, stride: usize, width: usize, height: usize| {
-            (stride >= width && samples.len() >= stride.checked_mul(height)?).then_some(Plane { samples, stride, width, height })
+    let mismatch = || JpegError::CorruptData("its planes are not of its size".to_owned());
+    let (width, height, pixels, warnings) =
+        if divisor == 1 && sampling == [(2, 2), (1, 1), (1, 1)] && decoder.jpeg_color_space() == ColorSpace::YCbCr {
+            let (planes, warnings) = decoder.decode_raw_with_warnings()?;
+            let pixels = Planes::of(&planes).map(|planes| planes.to_rgb()).ok_or_else(mismatch)?;
+            (planes.width, planes.height, pixels, warnings)
+        } else {
+            decoder.set_output_format(if sampling.len() == 4 { PixelFormat::Cmyk } else { PixelFormat::Rgb });
+            decoder.set_scale(ScalingFactor::try_new(1, divisor)?);
+            let picture = decoder.decode_image()?;
+            let pixels = if sampling.len() == 4 { from_cmyk(&picture.data) } else { picture.data };
+            (picture.width, picture.height, pixels, picture.warnings)
         };
-        let half = (width.div_ceil(2), height.div_ceil(2));
-        Some(Self {
-            width,
-            height,
-            luma: plane(luma, luma_stride, width, height)?,
-            blue: plane(blue, blue_stride, half.0, half.1)?,
-            red: plane(red, red_stride, half.0, half.1)?,
-        })
+    let (width, height) = (u32::try_from(width).unwrap_or(u32::MAX), u32::try_from(height).unwrap_or(u32::MAX));
+    if (width, height) != header.size_at(divisor) {
+        return Err(mismatch());
     }
-
-    /// As libjpeg's "fancy upsampling" and its conversion of colours: 3 × width × height bytes.
-    fn to_rgb(&self) -> Vec<u8> {
-        let mut pixels = vec![0; 3 * self.width * self.height];
-        let [mut blue, mut red] = [self.blue.width, self.red.width].map(Upsampled::new);
-        for (index, pixels) in pixels.chunks_exact_mut(3 * self.width).enumerate() {
-            // A row lies a quarter of a sample's height from the centre of its own sample, towards the one above or below.
-            let near = index / 2;
-            let far = if index % 2 == 0 { near.saturating_sub(1) } else { near + 1 };
-            let blue = blue.between(self.blue.row(near), self.blue.row(far));
-            let red = red.between(self.red.row(near), self.red.row(far));
-            convert(self.luma.row(index), blue, red, pixels);
-        }
-        pixels
-    }
+    Ok(Decoded { width, height, pixels, orientation, flaws: flaws(&warnings, header)? })
 }
 
-/// A row of colour of the picture's width, and the room to make it.
-struct Upsampled {
-    /// Samples between two rows in units of a quarter, with the first and the last once more beside them.
-    sums: Vec<u16>,
-    samples: Vec<u8>,
+/// What the decoder's warnings mean for a picture.
+fn flaws(warnings: &[DecodeWarning], header: &Header) -> Result<Vec<Flaw>, JpegError> {
+    let mut flaws = Vec::new();
+    let mut damaged = 0;
+    for warning in warnings {
+        match warning {
+            DecodeWarning::ExtraneousData { bytes } => note(&mut flaws, Flaw::StrayBytes { count: *bytes }),
+            DecodeWarning::TruncatedData { decoded_mcus, total_mcus } => {
+                // Of a progressive picture the rest may be there, less sharp.
+                let percent = (!header.is_progressive).then(|| (100 * decoded_mcus / (*total_mcus).max(1)).min(99));
+                note(&mut flaws, Flaw::MissingData { percent });
+            }
+            DecodeWarning::HuffmanError { .. } => damaged += 1,
+            DecodeWarning::WarningsSuppressed { count } => damaged += count,
+            other => return Err(JpegError::Unsupported(other.to_string())),
+        }
+    }
+    if damaged > 0 {
+        note(&mut flaws, Flaw::CorruptData);
+    }
+    // As many grey places as are in a row.
+    let (across, _) = header.largest_sampling();
+    if damaged > 0 && damaged >= header.width.div_ceil(8 * across) as usize {
+        note(&mut flaws, Flaw::MissingData { percent: None });
+    }
+    Ok(flaws)
 }
 
-impl Upsampled {
-    fn new(width: usize) -> Self {
-        Self { sums: vec![0; width + 2], samples: vec![0; 2 * width] }
-    }
-
-    fn between(&mut self, near: &[u8], far: &[u8]) -> &[u8] {
-        let count = near.len();
-        if let [first, inner @ .., last] = self.sums.as_mut_slice() {
-            for ((sum, near), far) in inner.iter_mut().zip(near).zip(far) {
-                *sum = 3 * u16::from(*near) + u16::from(*far);
-            }
-            if let ([begin, ..], [.., end]) = (&*inner, &*inner) {
-                (*first, *last) = (*begin, *end);
-            }
-        }
-        // libjpeg does not interpolate along rows this short.
-        if count < 3 {
-            for (pair, near) in self.samples.as_chunks_mut::<2>().0.iter_mut().zip(near) {
-                *pair = [*near; 2];
-            }
-            return &self.samples;
-        }
-        let (left, middle, right) = (&*self.sums, self.sums.get(1..).unwrap_or_default(), self.sums.get(2..).unwrap_or_default());
-        let pairs = self.samples.as_chunks_mut::<2>().0;
-        for (((pair, left), middle), right) in pairs.iter_mut().zip(left).zip(middle).zip(right) {
-            *pair = [((3 * middle + left + 8) >> 4) as u8, ((3 * middle + right + 7) >> 4) as u8];
-        }
-        &self.samples
-    }
-}
-
-/// Converts a row to RGB by JFIF's matrix, rounded as libjpeg does.
-fn convert(luma: &[u8], blue: &[u8], red: &[u8], pixels: &mut [u8]) {
-    let (blocks, rest) = pixels.as_chunks_mut::<{ 3 * BLOCK }>();
-    let ((luma, luma_rest), (blue, blue_rest), (red, red_rest)) = (luma.as_chunks::<BLOCK>(), blue.as_chunks(), red.as_chunks());
-    for (((block, luma), cb), cr) in blocks.iter_mut().zip(luma).zip(blue).zip(red) {
-        let [mut r, mut g, mut b] = [[0; BLOCK]; 3];
-        for (((((r, g), b), y), cb), cr) in r.iter_mut().zip(&mut g).zip(&mut b).zip(luma).zip(cb).zip(cr) {
-            [*r, *g, *b] = rgb(*y, *cb, *cr);
-        }
-        interleave([&r, &g, &b], block);
-    }
-    let (rest, _) = rest.as_chunks_mut::<3>();
-    // Of an odd width, a row of colour has one sample more, and so perhaps one block more than the row has.
-    let colour = |blocks: &[[u8; BLOCK]], rest: &[u8]| match blocks.get(luma.len()) {
-        Some(block) => *block,
-        None => std::array::from_fn(|index| rest.get(index).copied().unwrap_or_default()),
+/// Converts pixels of inverted CMYK, as Adobe's programs write it, to RGB as OpenCV does.
+fn from_cmyk(pixels: &[u8]) -> Vec<u8> {
+    let rgb = |[cyan, magenta, yellow, black]: &[u8; 4]| {
+        let black = i32::from(*black);
+        [cyan, magenta, yellow].map(|ink| (black - (((255 - i32::from(*ink)) * black) >> 8)).clamp(0, 255) as u8)
     };
-    let (blue, red) = (colour(blue, blue_rest), colour(red, red_rest));
-    for (((pixel, y), cb), cr) in rest.iter_mut().zip(luma_rest).zip(blue).zip(red) {
-        *pixel = rgb(*y, cb, cr);
-    }
-}
-
-#[inline(always)]
-fn rgb(y: u8, cb: u8, cr: u8) -> [u8; 3] {
-    let (y, cb, cr) = (i16::from(y), i16::from(cb) - 128, i16::from(cr) - 128);
-    // The factors 1.402, 1.772, 0.344 and 0.714 in units of 2^-16, less what fits no 16 bits: vectors of those are twice as long.
-    let scaled = |cb_factor: i16, cr_factor: i16| {
-        ((i32::from(cb) * i32::from(cb_factor) + i32::from(cr) * i32::from(cr_factor) + (1 << 15)) >> 16) as i16
-    };
-    let red = y + cr + scaled(0, 26_345);
-    let green = y - cr + scaled(-22_554, 18_734);
-    let blue = y + 2 * cb + scaled(-14_942, 0);
-    [red, green, blue].map(|value| value.clamp(0, 255) as u8)
+    let mut converted = Vec::with_capacity(pixels.len() / 4 * 3);
+    pixels.as_chunks().0.iter().for_each(|pixel| converted.extend(rgb(pixel)));
+    converted
 }

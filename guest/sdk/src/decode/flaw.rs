@@ -1,0 +1,61 @@
+//! What is wrong with a picture that could be decoded all the same.
+
+/// A flaw of a JPEG that libjpeg, too, decodes with a warning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flaw {
+    /// Bytes between segments belong to none, as some webcams write them. All pixels are there.
+    StrayBytes {
+        /// How many.
+        count: usize,
+    },
+    /// The end marker is missing, or padding stands in its place. All pixels are there, unless there is another flaw.
+    NoEndMarker,
+    /// Restart markers are missing or not in their order.
+    RestartMarkers,
+    /// Coded data is damaged: single places are grey.
+    CorruptData,
+    /// Coded data is missing: rows, or parts of them, are grey.
+    MissingData {
+        /// How much of the picture comes before the first gap, in percent, where that is known.
+        percent: Option<usize>,
+    },
+}
+
+impl Flaw {
+    /// The stable code of the flaw, in answers' `warnings`.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::StrayBytes { .. } => "jpeg_stray_bytes",
+            Self::NoEndMarker => "jpeg_no_end_marker",
+            Self::RestartMarkers => "jpeg_restart_markers",
+            Self::CorruptData => "jpeg_corrupt_data",
+            Self::MissingData { .. } => "jpeg_missing_data",
+        }
+    }
+
+    /// Returns true if rows of the picture, or parts of them, are missing.
+    #[must_use]
+    pub const fn lacks_rows(self) -> bool {
+        matches!(self, Self::MissingData { .. })
+    }
+
+    /// A sentence for people.
+    #[must_use]
+    pub fn message(self) -> String {
+        match self {
+            Self::StrayBytes { count } => {
+                format!("The JPEG has bytes between its segments that belong to none: {count}. Nothing of the picture is missing.")
+            }
+            Self::NoEndMarker => "The JPEG has no end marker.".to_owned(),
+            Self::RestartMarkers => "Restart markers of the JPEG are missing or out of order; data was lost on its way.".to_owned(),
+            Self::CorruptData => "Data of the JPEG is damaged; what could not be read is grey.".to_owned(),
+            Self::MissingData { percent: Some(percent) } => {
+                format!(
+                    "Rows of the JPEG are missing: its data ends or has a gap after {percent} % of the picture; what is missing is grey."
+                )
+            }
+            Self::MissingData { percent: None } => "Data of the JPEG is missing; what is missing is grey or coarse.".to_owned(),
+        }
+    }
+}

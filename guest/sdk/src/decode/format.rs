@@ -1,0 +1,140 @@
+//! What kind of file the bytes are, by their first ones: names and content types of uploads are often wrong.
+
+use image::ImageFormat;
+
+/// What the first bytes of a file say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// An image that is decoded here.
+    Decoded(ImageFormat),
+    /// A known format that is not decoded: its name with an article, and what the sender can do.
+    Known(&'static str, &'static str),
+    /// None of these.
+    Unknown,
+}
+
+/// The advice for photos in a format of which every device can make a JPEG.
+const SEND_JPEG: &str = "send it as JPEG, PNG or WebP";
+
+const HEIC: Kind = Kind::Known(
+    "a HEIC photo",
+    "send it as JPEG: on an iPhone choose Settings > Camera > Formats > Most Compatible, or convert the photo when you share it",
+);
+
+impl Kind {
+    /// Recognises a file by its first bytes.
+    pub(super) fn of(bytes: &[u8]) -> Self {
+        match bytes {
+            [0xff, 0xd8, ..] => Self::Decoded(ImageFormat::Jpeg),
+            [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Self::Decoded(ImageFormat::WebP),
+            [b'R', b'I', b'F', b'F', ..] => Self::Known("a video or sound file", "send a single frame as JPEG"),
+            [_, _, _, _, b'f', b't', b'y', b'p', brands @ ..] => Self::of_brands(bytes, brands),
+            _ => {
+                let kind = |(start, kind): &(&[u8], Self)| bytes.starts_with(start).then_some(*kind);
+                STARTS.iter().find_map(kind).unwrap_or_else(|| Self::of_text(bytes))
+            }
+        }
+    }
+
+    /// Recognises a file of ISO 14496-12 by the brands in its first box: the major one, a version, and those that it is compatible with.
+    fn of_brands(bytes: &[u8], brands: &[u8]) -> Self {
+        let length = bytes.first_chunk().map_or(0, |length| u32::from_be_bytes(*length) as usize).saturating_sub(8);
+        let brands = brands.get(..length).unwrap_or(brands);
+        let brands: Vec<&[u8; 4]> =
+            brands.as_chunks().0.iter().enumerate().filter(|(index, _)| *index != 1).map(|(_, brand)| brand).collect();
+        let has = |names: &[&[u8; 4]]| brands.iter().any(|brand| names.contains(brand));
+        // HEIC and AVIF are both compatible with `mif1`.
+        if has(&[b"avif", b"avis"]) {
+            Self::Known("an AVIF image", SEND_JPEG)
+        } else if has(&[b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1"]) {
+            HEIC
+        } else if has(&[b"jxl "]) {
+            Self::Known("a JPEG XL image", SEND_JPEG)
+        } else if has(&[b"crx "]) {
+            Self::Known("a raw photo of a camera (CR3)", SEND_JPEG)
+        } else {
+            Self::Known("a video", "send a single frame as JPEG")
+        }
+    }
+
+    /// Recognises formats that are text, after white space and a byte order mark.
+    fn of_text(bytes: &[u8]) -> Self {
+        let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start();
+        let starts = |start: &[u8]| text.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start));
+        if starts(b"<svg") || (starts(b"<?xml") && text.windows(4).take(1024).any(|part| part == b"<svg")) {
+            Self::Known("an SVG drawing", SEND_JPEG)
+        } else if starts(b"<!doctype html") || starts(b"<html") {
+            Self::Known("a web page", "check the address that the image was fetched from")
+        } else if starts(b"data:image/") || starts(b"/9j/") || starts(b"iVBORw0KGgo") {
+            Self::Known("an image as base64 text", "send its bytes")
+        } else {
+            Self::Unknown
+        }
+    }
+}
+
+/// First bytes of formats that need no further look.
+const STARTS: [(&[u8], Kind); 18] = [
+    (b"\x89PNG\r\n\x1a\n", Kind::Decoded(ImageFormat::Png)),
+    (b"GIF87a", Kind::Decoded(ImageFormat::Gif)),
+    (b"GIF89a", Kind::Decoded(ImageFormat::Gif)),
+    (b"BM", Kind::Decoded(ImageFormat::Bmp)),
+    // A raw photo that is a TIFF with its pixels in a way of its own.
+    (b"II*\0\x10\0\0\0CR", Kind::Known("a raw photo of a camera (CR2)", SEND_JPEG)),
+    (b"IIU\0", Kind::Known("a raw photo of a camera (RW2)", SEND_JPEG)),
+    (b"IIRO", Kind::Known("a raw photo of a camera (ORF)", SEND_JPEG)),
+    (b"FUJIFILMCCD-RAW", Kind::Known("a raw photo of a camera (RAF)", SEND_JPEG)),
+    (b"II*\0", Kind::Decoded(ImageFormat::Tiff)),
+    (b"MM\0*", Kind::Decoded(ImageFormat::Tiff)),
+    (b"II+\0", Kind::Decoded(ImageFormat::Tiff)),
+    (b"MM\0+", Kind::Decoded(ImageFormat::Tiff)),
+    (b"\xff\x0a", Kind::Known("a JPEG XL image", SEND_JPEG)),
+    (b"\0\0\0\x0cJXL \r\n\x87\n", Kind::Known("a JPEG XL image", SEND_JPEG)),
+    (b"\0\0\0\x0cjP  \r\n\x87\n", Kind::Known("a JPEG 2000 image", SEND_JPEG)),
+    (b"\xff\x4f\xff\x51", Kind::Known("a JPEG 2000 image", SEND_JPEG)),
+    (b"%PDF-", Kind::Known("a PDF document", "send the photo in it as JPEG, PNG or WebP")),
+    (b"PK\x03\x04", Kind::Known("a ZIP archive", "send the images in it one by one")),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(bytes: &[u8]) -> &'static str {
+        match Kind::of(bytes) {
+            Kind::Known(name, advice) => {
+                assert!(!advice.is_empty() && !advice.ends_with('.'), "{advice}");
+                name
+            }
+            Kind::Decoded(_) => "decoded",
+            Kind::Unknown => "unknown",
+        }
+    }
+
+    /// Files as phones and cameras write them are named, whichever of their brands comes first.
+    #[test]
+    fn kinds_are_told_by_first_bytes() {
+        for (bytes, wanted) in [
+            (b"\xff\xd8\xff".as_slice(), "decoded"),
+            (b"RIFF\x10\0\0\0WEBPVP8 ", "decoded"),
+            (b"BM\0\0", "decoded"),
+            (b"MM\0*\0\0\0\x08", "decoded"),
+            (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "a HEIC photo"),
+            (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "a HEIC photo"),
+            (b"\0\0\0\x1cftypmif1\0\0\0\0mif1avifmiaf", "an AVIF image"),
+            (b"\0\0\0\x18ftypavif\0\0\0\0avifmif1", "an AVIF image"),
+            (b"\0\0\0\x14ftypisom\0\0\x02\0mp41", "a video"),
+            (b"\0\0\0\x0cjP  \r\n\x87\n", "a JPEG 2000 image"),
+            (b"II*\0\x10\0\0\0CR\x02\0", "a raw photo of a camera (CR2)"),
+            (b"%PDF-1.7", "a PDF document"),
+            (b"\n<!DOCTYPE html><p>", "a web page"),
+            (b"<?xml version=\"1.0\"?><svg>", "an SVG drawing"),
+            (b"data:image/jpeg;base64,/9j/4AAQ", "an image as base64 text"),
+            (b"text", "unknown"),
+            (b"", "unknown"),
+            (b"\0\0\0\x04ftyp", "a video"),
+        ] {
+            assert_eq!(name(bytes), wanted, "{bytes:02x?}");
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! The segments of a JPEG (ITU-T T.81, annex B), read as tolerantly as libjpeg reads them.
+
+pub(super) const START_OF_IMAGE: u8 = 0xd8;
+pub(super) const END_OF_IMAGE: u8 = 0xd9;
+pub(super) const START_OF_SCAN: u8 = 0xda;
+pub(super) const RESTART_INTERVAL: u8 = 0xdd;
+
+/// Returns true for the markers that begin a frame header.
+pub(super) fn is_frame(marker: u8) -> bool {
+    matches!(marker, 0xc0..=0xcf) && !matches!(marker, 0xc4 | 0xc8 | 0xcc)
+}
+
+/// A marker and what belongs to it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Segment<'a> {
+    pub(super) marker: u8,
+    /// Its bytes after marker and length; empty for markers without a length.
+    pub(super) body: &'a [u8],
+    /// Marker, length and body, without fill bytes.
+    pub(super) whole: &'a [u8],
+    /// Where the next segment, or a scan's coded data, begins.
+    pub(super) end: usize,
+}
+
+/// Reads segments one after another.
+#[derive(Debug)]
+pub(super) struct Segments<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    /// Bytes between segments that belong to none, so far.
+    pub(super) stray: usize,
+}
+
+/// Why a segment cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Broken {
+    /// The file ends before the segment's end.
+    CutOff,
+    /// Its length is less than that of the length itself; where it is.
+    Length(usize),
+}
+
+impl<'a> Segments<'a> {
+    /// Reads from the start marker on. None if the bytes do not begin with one.
+    pub(super) fn new(bytes: &'a [u8]) -> Option<Self> {
+        bytes.starts_with(&[0xff, START_OF_IMAGE]).then_some(Self { bytes, at: 2, stray: 0 })
+    }
+
+    /// Continues at `at`, behind a scan's coded data.
+    pub(super) fn skip_to(&mut self, at: usize) {
+        self.at = at;
+    }
+
+    /// Reads the next segment: as libjpeg, skips bytes that are no marker, fill bytes, stuffed bytes, and markers without
+    /// meaning between segments.
+    pub(super) fn read(&mut self) -> Result<Segment<'a>, Broken> {
+        loop {
+            let rest = self.bytes.get(self.at..).unwrap_or_default();
+            let stray = rest.iter().take_while(|byte| **byte != 0xff).count();
+            let fill = rest.iter().skip(stray).take_while(|byte| **byte == 0xff).count();
+            let marker = *rest.get(stray + fill).ok_or(Broken::CutOff)?;
+            self.stray += stray;
+            self.at += stray + fill + 1;
+            match marker {
+                // A stuffed byte, a restart marker and TEM mean nothing here.
+                0x00 | 0x01 | 0xd0..=0xd7 => self.stray += 2,
+                START_OF_IMAGE | END_OF_IMAGE => {
+                    let whole = self.bytes.get(self.at - 2..self.at).unwrap_or_default();
+                    return Ok(Segment { marker, body: &[], whole, end: self.at });
+                }
+                _ => return self.with_length(marker),
+            }
+        }
+    }
+
+    fn with_length(&mut self, marker: u8) -> Result<Segment<'a>, Broken> {
+        let begin = self.at;
+        let length = self.bytes.get(begin..).and_then(|rest| rest.first_chunk()).ok_or(Broken::CutOff)?;
+        let length = usize::from(u16::from_be_bytes(*length));
+        if length < 2 {
+            return Err(Broken::Length(begin));
+        }
+        let end = begin + length;
+        let body = self.bytes.get(begin + 2..end).ok_or(Broken::CutOff)?;
+        self.at = end;
+        let whole = self.bytes.get(begin - 2..end).unwrap_or_default();
+        Ok(Segment { marker, body, whole, end })
+    }
+}
+
+/// A component of a frame: how often it is sampled, and its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Component {
+    pub(super) id: u8,
+    pub(super) across: u8,
+    pub(super) down: u8,
+}
+
+/// What the segments before the first scan say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in super::super) struct Header {
+    /// Width in pixels.
+    pub(in super::super) width: u32,
+    /// Height in pixels; 0, which is refused, if it follows only after the first scan.
+    pub(in super::super) height: u32,
+    /// Samples of 8 bits, coded by Huffman's method, of one, three or four components: what is decoded here.
+    pub(in super::super) is_common: bool,
+    /// Whether each scan refines the picture, which takes memory for all its coefficients.
+    pub(in super::super) is_progressive: bool,
+    pub(super) components: Vec<Component>,
+    /// Bytes between segments that belong to none.
+    pub(super) stray: usize,
+    /// Where the coded data of the first scan begins.
+    pub(super) data: usize,
+}
+
+impl Header {
+    /// Reads the segments up to the first scan.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, without a subject: "is cut off before its first row".
+    pub(in super::super) fn read(bytes: &[u8]) -> Result<Self, String> {
+        let mut segments = Segments::new(bytes).ok_or("has no start marker")?;
+        let mut header: Option<Self> = None;
+        loop {
+            let Segment { marker, body, end, .. } = segments.read().map_err(|broken| match broken {
+                Broken::CutOff => "is cut off before its first row".to_owned(),
+                Broken::Length(at) => format!("is damaged: the segment at byte {at} has no length"),
+            })?;
+            match (marker, body) {
+                (START_OF_SCAN, _) => {
+                    let header = header.ok_or("is damaged: no frame header stands before its first scan")?;
+                    return Ok(Self { stray: segments.stray, data: end, ..header });
+                }
+                (END_OF_IMAGE | START_OF_IMAGE, _) => return Err("has no scan before its end".to_owned()),
+                (_, [bits, a, b, c, d, count, components @ ..]) if is_frame(marker) => {
+                    let component = |[id, sampling, _]: &[u8; 3]| Component { id: *id, across: sampling >> 4, down: sampling & 15 };
+                    let components: Vec<_> = components.as_chunks().0.iter().map(component).take((*count).into()).collect();
+                    let is_whole = components.len() == usize::from(*count);
+                    header = Some(Self {
+                        width: u16::from_be_bytes([*c, *d]).into(),
+                        height: u16::from_be_bytes([*a, *b]).into(),
+                        is_common: matches!(marker, 0xc0..=0xc2) && *bits == 8 && matches!(count, 1 | 3 | 4) && is_whole,
+                        is_progressive: matches!(marker, 0xc2 | 0xca),
+                        components,
+                        stray: 0,
+                        data: 0,
+                    });
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Returns true if there is an end marker after the first scan began.
+    pub(in super::super) fn has_end(&self, bytes: &[u8]) -> bool {
+        // Most files have it at their end.
+        bytes.get(self.data..).unwrap_or_default().windows(2).rev().any(|pair| pair == [0xff, END_OF_IMAGE])
+    }
+
+    /// The largest sampling factors across and down, at least 1.
+    pub(super) fn largest_sampling(&self) -> (u32, u32) {
+        let largest = |of: fn(&Component) -> u8| self.components.iter().map(of).max().unwrap_or(1).max(1).into();
+        (largest(|component| component.across), largest(|component| component.down))
+    }
+
+    /// How many units (MCUs) are coded in a scan of these components.
+    pub(super) fn units(&self, scan: &[u8]) -> usize {
+        let (across, down) = self.largest_sampling();
+        let (width, height) = match self.components.iter().find(|component| scan == [component.id]) {
+            // A single component has a unit for each of its own blocks.
+            Some(component) => (
+                (self.width * u32::from(component.across)).div_ceil(across).div_ceil(8),
+                (self.height * u32::from(component.down)).div_ceil(down).div_ceil(8),
+            ),
+            None => (self.width.div_ceil(8 * across), self.height.div_ceil(8 * down)),
+        };
+        width as usize * height as usize
+    }
+}

@@ -1,0 +1,115 @@
+//! EXIF orientation, as cameras and converters store it.
+
+use image::metadata::Orientation;
+
+/// The name that stands before EXIF data in a JPEG segment, and in the chunks of some WebP and PNG writers.
+const PREFIX: &[u8] = b"Exif\0\0";
+
+/// TIFF's tag for the orientation.
+const ORIENTATION: u16 = 0x112;
+
+/// Reads the orientation from EXIF data, which is a TIFF structure, or from a TIFF file.
+///
+/// Accepts the prefix `Exif\0\0`, both byte orders, BigTIFF, and every integer type: writers store the value as SHORT, as
+/// the standard says, and also as BYTE or LONG. Returns None if the tag is missing or its value is not 1 to 8.
+pub(super) fn of_exif(chunk: &[u8]) -> Option<Orientation> {
+    let tiff = chunk.strip_prefix(PREFIX).unwrap_or(chunk);
+    let fields = Fields { tiff, is_big_endian: tiff.starts_with(b"MM") };
+    if !fields.is_big_endian && !tiff.starts_with(b"II") {
+        return None;
+    }
+    let is_big = match fields.number(2, 2)? {
+        42 => false,
+        43 => true,
+        _ => return None,
+    };
+    // Width of an offset, of the count of entries, of an entry, and where its value begins.
+    let (offset, count, entry, value) = if is_big { (8, 8, 20, 12) } else { (4, 2, 12, 8) };
+    let directory = usize::try_from(fields.number(if is_big { 8 } else { 4 }, offset)?).ok()?;
+    let entries = usize::try_from(fields.number(directory, count)?).ok()?;
+    let first = directory.checked_add(count)?;
+    // A directory has at most 65,535 entries in TIFF; BigTIFF's count must not make the loop longer.
+    for index in 0..entries.min(usize::from(u16::MAX)) {
+        let at = first.checked_add(index.checked_mul(entry)?)?;
+        if fields.number(at, 2)? != u64::from(ORIENTATION) {
+            continue;
+        }
+        let width = match fields.number(at.checked_add(2)?, 2)? {
+            1 | 6 => 1,
+            3 | 8 => 2,
+            4 | 9 => 4,
+            16 | 17 if is_big => 8,
+            _ => return None,
+        };
+        let orientation = fields.number(at.checked_add(value)?, width)?;
+        return u8::try_from(orientation).ok().and_then(Orientation::from_exif);
+    }
+    None
+}
+
+/// Numbers of a TIFF structure.
+struct Fields<'a> {
+    tiff: &'a [u8],
+    is_big_endian: bool,
+}
+
+impl Fields<'_> {
+    /// Reads an unsigned number of `width` bytes, at most 8.
+    fn number(&self, at: usize, width: usize) -> Option<u64> {
+        let bytes = self.tiff.get(at..at.checked_add(width)?)?;
+        let append = |number: u64, byte: &u8| number << 8 | u64::from(*byte);
+        Some(if self.is_big_endian { bytes.iter().fold(0, append) } else { bytes.iter().rev().fold(0, append) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// EXIF data with one entry of the orientation's tag, of this type and these bytes of value.
+    fn exif(order: &[u8], entry: &[u8]) -> Vec<u8> {
+        let head: &[u8] = if order == b"MM" { b"\0*\0\0\0\x08\0\x01" } else { b"*\0\x08\0\0\0\x01\0" };
+        [order, head, entry].concat()
+    }
+
+    /// Integer types, byte orders and prefixes of real writers give the same orientation.
+    #[test]
+    fn orientation_of_every_writer_is_read() {
+        let big: [&[u8]; 3] =
+            [b"\x01\x12\0\x03\0\0\0\x01\0\x06\0\0", b"\x01\x12\0\x04\0\0\0\x01\0\0\0\x06", b"\x01\x12\0\x01\0\0\0\x01\x06\0\0\0"];
+        let little: [&[u8]; 3] =
+            [b"\x12\x01\x03\0\x01\0\0\0\x06\0\0\0", b"\x12\x01\x04\0\x01\0\0\0\x06\0\0\0", b"\x12\x01\x09\0\x01\0\0\0\x06\0\0\0"];
+        for (order, entries) in [(b"MM", big), (b"II", little)] {
+            for entry in entries {
+                let chunk = exif(order, entry);
+                assert_eq!(of_exif(&chunk), Some(Orientation::Rotate90), "{chunk:02x?}");
+                assert_eq!(of_exif(&[PREFIX, &chunk].concat()), Some(Orientation::Rotate90), "{chunk:02x?} with a prefix");
+            }
+        }
+        let big_tiff = [
+            b"II\x2b\0\x08\0\0\0\x10\0\0\0\0\0\0\0".as_slice(),
+            &1_u64.to_le_bytes(),
+            b"\x12\x01\x03\0",
+            &1_u64.to_le_bytes(),
+            b"\x06\0\0\0\0\0\0\0",
+        ];
+        assert_eq!(of_exif(&big_tiff.concat()), Some(Orientation::Rotate90));
+    }
+
+    /// Damaged EXIF data has no orientation.
+    #[test]
+    fn damaged_exif_has_no_orientation() {
+        let whole = exif(b"MM", b"\x01\x12\0\x03\0\0\0\x01\0\x06\0\0");
+        for end in 0..whole.len() - 2 {
+            assert_eq!(of_exif(&whole[..end]), None, "cut at {end}");
+        }
+        for entry in [
+            b"\x01\x12\0\x03\0\0\0\x01\0\x09\0\0",
+            b"\x01\x12\0\x03\0\0\0\x01\0\0\0\0",
+            b"\x01\x12\0\x02\0\0\0\x016\0\0\0",
+            b"\x01\x13\0\x03\0\0\0\x01\0\x06\0\0",
+        ] {
+            assert_eq!(of_exif(&exif(b"MM", entry)), None, "{entry:02x?}");
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Damaged JPEGs.
+
+use super::*;
+
+/// To enrol, a JPEG must be whole; a frame is taken as far as it goes.
+#[test]
+fn cut_off_jpeg_lacks_rows() {
+    let whole = oriented(&jpeg(64, 64), 1);
+    decode(&whole, PIXELS).unwrap();
+    let header = whole.windows(2).position(|pair| pair == [0xff, 0xda]).unwrap() + 14;
+    for end in (1..whole.len() - 1).step_by(7) {
+        let cut = &whole[..end];
+        assert!(matches!(decode(cut, PIXELS), Err(DecodeError::Undecodable(_))), "cut at {end} of {}", whole.len());
+        let frame = decode_at_least(cut, PIXELS, u32::MAX);
+        assert_eq!(frame.is_ok(), end >= header, "cut at {end} of {}: {frame:?}", whole.len());
+        if let Ok(frame) = frame {
+            assert_eq!((frame.full, codes(&frame)), ((64, 64), vec!["jpeg_missing_data", "jpeg_no_end_marker"]), "cut at {end}");
+        }
+    }
+}
+
+#[test]
+fn a_damaged_jpeg_never_panics() {
+    let whole = subsampled(50, 50);
+    for seed in 0..4000_usize {
+        let mut bytes = whole.clone();
+        for change in 0..1 + seed % 4 {
+            let place = 2 + (seed * 7919 + change * 104_729) % (bytes.len() - 2);
+            bytes[place] = (seed * 31 + change * 17) as u8;
+        }
+        let _ = decode_at_least(&bytes, PIXELS, [u32::MAX, 10][seed % 2]);
+    }
+}
+
+/// A coloured JPEG with a restart marker after each row of blocks, and its restart markers.
+fn with_restarts(width: usize, height: usize) -> (Vec<u8>, Vec<usize>) {
+    use libjpeg_turbo_rs::{Encoder, PixelFormat, Subsampling};
+    let samples: Vec<u8> = (0..3 * width * height).map(|index| (index / 3 % width + index / 3 / width * 2) as u8).collect();
+    let bytes = Encoder::new(&samples, width, height, PixelFormat::Rgb).subsampling(Subsampling::S420).restart_rows(1).encode().unwrap();
+    let (_, data) = places(&bytes);
+    let markers = (data..bytes.len() - 1).filter(|at| bytes[*at] == 0xff && matches!(bytes[at + 1], 0xd0..=0xd7)).collect();
+    (bytes, markers)
+}
+
+/// Rows of a picture that differ from those of another one.
+fn different_rows(a: &Rgb, b: &Rgb) -> Vec<usize> {
+    let row = 3 * a.width as usize;
+    (0..a.height as usize).filter(|row_index| a.pixels[row_index * row..][..row] != b.pixels[row_index * row..][..row]).collect()
+}
+
+/// What stands between segments, behind the end or in place of it costs no pixel.
+#[test]
+fn odd_but_whole_jpeg_keeps_its_pixels() {
+    let whole = subsampled(80, 60);
+    let wanted = decode(&whole, PIXELS).unwrap();
+    let check = |what: &str, bytes: &[u8], flaws: &[&str]| {
+        let reduced = decode_at_least(bytes, PIXELS, u32::MAX).unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert_eq!(codes(&reduced), flaws, "{what}");
+        assert_eq!(reduced.whole().unwrap().picture, wanted, "{what}");
+        assert_eq!(decode_at_least(bytes, PIXELS, 40).unwrap().divisor, 2, "{what}");
+    };
+    check("whole", &whole, &[]);
+    let (places, _) = places(&whole);
+    for at in places.iter().copied() {
+        for stray in [b"\0".as_slice(), b"\xff\0", b"several\0bytes", b"\xff\xd3", b"\xff\x01"] {
+            let bytes = [&whole[..at], stray, &whole[at..]].concat();
+            check(&format!("{stray:02x?} at {at}"), &bytes, &["jpeg_stray_bytes"]);
+        }
+        check("fill bytes", &[&whole[..at], b"\xff\xff", &whole[at..]].concat(), &[]);
+    }
+    let everywhere = places.iter().rev().fold(whole.clone(), |bytes, at| [&bytes[..*at], b"x", &bytes[*at..]].concat());
+    check("stray bytes everywhere", &everywhere, &["jpeg_stray_bytes"]);
+    let end = whole.len() - 2;
+    check("no end", &whole[..end], &["jpeg_no_end_marker"]);
+    check("zeros", &[&whole[..end], &[0; 100]].concat(), &["jpeg_no_end_marker"]);
+    check("0xff", &[&whole[..end], &[0xff; 100]].concat(), &["jpeg_no_end_marker"]);
+    check("half an end", &whole[..end + 1], &["jpeg_no_end_marker"]);
+    check("a tail", &[&whole, b"tail\0\xff\xd9".as_slice()].concat(), &[]);
+    check("two pictures", &[&whole, &subsampled(20, 20)[..]].concat(), &[]);
+}
+
+/// Frames of webcams come without Huffman tables.
+#[test]
+fn jpeg_without_tables_is_decoded() {
+    let whole = subsampled(80, 60);
+    let (places, data) = places(&whole);
+    let ends = places.iter().skip(1).copied().chain([data]);
+    let kept = places.iter().zip(ends).filter(|(at, _)| whole[**at + 1] != 0xc4).flat_map(|(at, end)| &whole[*at..end]);
+    let bytes = [&whole[..2], &kept.copied().collect::<Vec<_>>(), &whole[data..]].concat();
+    assert!(bytes.len() < whole.len());
+    let reduced = decode_at_least(&bytes, PIXELS, u32::MAX).unwrap();
+    assert_eq!((codes(&reduced), reduced.picture), (vec![], decode(&whole, PIXELS).unwrap()));
+}
+
+/// What is lost between two restart markers costs its own rows and no other.
+#[test]
+fn lost_restart_interval_costs_its_rows() {
+    let (whole, markers) = with_restarts(64, 320);
+    let wanted = decode(&whole, PIXELS).unwrap();
+    assert_eq!(markers.len(), 19);
+    // Rows of blocks whose data is lost, with their neighbours in the upsampling of colours.
+    let rows = |from: usize, to: usize| (16 * from).saturating_sub(1)..=16 * to;
+    for (what, bytes, lost) in [
+        ("a marker", [&whole[..markers[3]], &whole[markers[3] + 2..]].concat(), rows(3, 5)),
+        ("half an interval", [&whole[..markers[3] + 4], &whole[markers[4] - 3..]].concat(), rows(4, 5)),
+        ("three intervals", [&whole[..markers[3]], &whole[markers[6]..]].concat(), rows(4, 7)),
+        ("ten intervals", [&whole[..markers[3]], &whole[markers[13]..]].concat(), rows(4, 14)),
+        ("across markers", [&whole[..markers[3] - 5], &whole[markers[5] + 9..]].concat(), rows(3, 7)),
+        ("the end", whole[..markers[15]].to_vec(), rows(16, 20)),
+    ] {
+        let reduced = decode_at_least(&bytes, PIXELS, u32::MAX).unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert!(codes(&reduced).contains(&"jpeg_missing_data"), "{what}: {:?}", reduced.flaws);
+        assert_eq!(codes(&reduced).contains(&"jpeg_restart_markers"), what != "half an interval", "{what}: {:?}", reduced.flaws);
+        let different = different_rows(&reduced.picture, &wanted);
+        assert!(!different.is_empty() && different.iter().all(|row| lost.contains(row)), "{what}: {lost:?}, {different:?}");
+        assert!(matches!(reduced.whole(), Err(DecodeError::Undecodable(why)) if why.contains("missing")), "{what}");
+    }
+}
+
+/// A lost packet of a picture without restart markers leaves what comes before it.
+#[test]
+fn lost_packet_costs_what_follows_it() {
+    // Edges everywhere, as in a photo: some bytes for each unit.
+    let shade = |x: usize, y: usize| (x * 3 / 4 + y / 2 + 60 * ((x / 11 + y / 13) % 2)) as u8;
+    let samples: Vec<u8> = (0..3 * 320 * 320).map(|index| shade(index / 3 % 320, index / 3 / 320)).collect();
+    let whole = libjpeg_turbo_rs::compress(&samples, 320, 320, libjpeg_turbo_rs::PixelFormat::Rgb, 85, libjpeg_turbo_rs::Subsampling::S420)
+        .unwrap();
+    let wanted = decode(&whole, PIXELS).unwrap();
+    let (_, data) = places(&whole);
+    let middle = data + (whole.len() - data) / 2;
+    for length in [200, 1000, 3000] {
+        let bytes = [&whole[..middle], &whole[middle + length..]].concat();
+        let reduced = decode_at_least(&bytes, PIXELS, u32::MAX).unwrap();
+        assert!(!reduced.flaws.is_empty());
+        let different = different_rows(&reduced.picture, &wanted);
+        assert!(different.iter().all(|row| *row > 80), "{different:?}");
+        assert!(reduced.whole().is_err(), "{length} lost");
+    }
+}
+
+/// Progressive pictures are taken as far as their data goes.
+#[test]
+fn damaged_progressive_jpeg_is_decoded() {
+    use libjpeg_turbo_rs::{Encoder, PixelFormat};
+    let samples: Vec<u8> = (0..3 * 64 * 64).map(|index| (index / 3 % 64 * 3) as u8).collect();
+    let whole = Encoder::new(&samples, 64, 64, PixelFormat::Rgb).progressive(true).encode().unwrap();
+    let wanted = decode(&whole, PIXELS).unwrap();
+    for (padding, flaw) in [(b"".as_slice(), "jpeg_no_end_marker"), (&[0; 50], "jpeg_no_end_marker")] {
+        let reduced = decode_at_least(&[&whole[..whole.len() - 2], padding].concat(), PIXELS, u32::MAX).unwrap();
+        assert_eq!((codes(&reduced), &reduced.picture), (vec![flaw], &wanted));
+    }
+    let (_, data) = places(&whole);
+    for end in data + 40..whole.len() - 3 {
+        let reduced = decode_at_least(&whole[..end], PIXELS, u32::MAX).unwrap_or_else(|error| panic!("cut at {end}: {error}"));
+        assert!(codes(&reduced).contains(&"jpeg_missing_data"), "cut at {end}: {:?}", reduced.flaws);
+    }
+    for at in (data..whole.len() - 10).step_by(3) {
+        let mut bytes = whole.clone();
+        bytes[at..at + 4].copy_from_slice(b"\xab\xcd\x12\x7e");
+        if let Ok(reduced) = decode_at_least(&bytes, PIXELS, u32::MAX) {
+            assert_eq!(reduced.full, (64, 64));
+        }
+    }
+}
+
+/// The cause that is told is the true one.
+#[test]
+fn undecodable_jpeg_has_true_cause() {
+    let whole = subsampled(80, 60);
+    let (places, data) = places(&whole);
+    let frame = *places.iter().find(|at| whole[**at + 1] == 0xc0).unwrap();
+    let after = frame + 2 + usize::from(whole[frame + 3]);
+    let scan = *places.last().unwrap();
+    for (bytes, wanted) in [
+        (whole[..20].to_vec(), "is cut off before its first row"),
+        (whole[..data - 1].to_vec(), "is cut off before its first row"),
+        ([&whole[..frame], &whole[after..]].concat(), "no frame header"),
+        ([&whole[..2], b"\xff\xe0\0\x01".as_slice(), &whole[2..]].concat(), "the segment at byte 4 has no length"),
+        ([&whole[..scan], b"\xff\xd9".as_slice()].concat(), "has no scan"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic".to_vec(), "this is a HEIC photo; send it as JPEG"),
+        (b"nothing".to_vec(), "this is not a JPEG, PNG, WebP, BMP, GIF or TIFF image"),
+        (Vec::new(), "the file is empty"),
+    ] {
+        match decode(&bytes, PIXELS) {
+            Err(DecodeError::Undecodable(cause)) => assert!(cause.contains(wanted), "{cause}"),
+            other => panic!("{wanted}: {other:?}"),
+        }
+    }
+}
