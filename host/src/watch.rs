@@ -11,7 +11,7 @@ use clap::Args;
 use serde::Deserialize;
 
 use crate::client::{ApiKeyArgs, ClientError, Credentials, TrustArgs, explained};
-use crate::jpeg_stream::JpegStream;
+use crate::jpeg_stream::{Frame, JpegStream};
 use crate::printed::printed;
 
 /// How long an answer may take.
@@ -46,7 +46,7 @@ pub enum WatchError {
         cause: io::Error,
     },
     /// A folder without pictures.
-    #[error("{folder} holds no pictures (.jpg, .jpeg, .png, .webp)", folder = folder.display())]
+    #[error("{folder} holds no pictures (.jpg, .jpeg, .png, .webp), and no .bmp, .gif, .tif or .tiff", folder = folder.display())]
     Empty {
         /// The folder.
         folder: PathBuf,
@@ -88,12 +88,25 @@ pub enum WatchError {
     },
 }
 
+/// The code of the warning that rows of a picture are missing: of the SDK's `decode::Flaw`.
+const MISSING_DATA: &str = "jpeg_missing_data";
+
 /// The service's answer, as far as a line of it needs.
 #[derive(Debug, Deserialize)]
 struct Answer {
     #[serde(default)]
     recognized_faces: Vec<Face>,
+    #[serde(default)]
+    warnings: Vec<Warning>,
     error: Option<String>,
+    code: Option<String>,
+    #[serde(default)]
+    details: serde_json::Map<String, serde_json::Value>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Warning {
+    code: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -106,21 +119,29 @@ struct Face {
 pub(crate) fn run(args: &WatchArgs) -> Result<(), WatchError> {
     let client = Client::new(args)?;
     let (mut total, mut refused) = (0, 0);
-    let mut each = |name: &str, picture: &[u8]| -> Result<(), WatchError> {
-        total += 1;
-        if !client.show(name, picture)? {
-            refused += 1;
-        }
-        Ok(())
-    };
     if args.source.as_os_str() == "-" {
         let unreadable = |cause| WatchError::Unreadable { source_name: "standard input".to_owned(), cause };
-        for (frame, picture) in JpegStream::new(BufReader::new(io::stdin().lock())).enumerate() {
-            each(&format!("frame {frame}"), &picture.map_err(unreadable)?)?;
+        for (number, frame) in JpegStream::new(BufReader::new(io::stdin().lock())).enumerate() {
+            let name = format!("frame {number}");
+            total += 1;
+            let is_answered = match frame.map_err(unreadable)? {
+                Frame::Picture(picture) => client.show(&name, &picture)?,
+                Frame::Refused(cause) => client.refuse(&name, &cause)?,
+                // A camera that is switched off ends in the middle of a picture, and one that writes no end markers at the end of one.
+                Frame::Unfinished(picture) => match client.show_if_whole(&name, &picture)? {
+                    Some(is_answered) => is_answered,
+                    None => {
+                        total -= 1;
+                        true
+                    }
+                },
+            };
+            refused += usize::from(!is_answered);
         }
     } else {
         for path in pictures(&args.source)? {
-            each(&path.display().to_string(), &read(&path)?)?;
+            total += 1;
+            refused += usize::from(!client.show(&path.display().to_string(), &read(&path)?)?);
         }
     }
     if total == 0 {
@@ -147,6 +168,29 @@ impl<'a> Client<'a> {
 
     /// Prints the answer to one picture; whether there was one.
     fn show(&self, name: &str, picture: &[u8]) -> Result<bool, WatchError> {
+        self.ask(picture)?.print(name, self.args.json)
+    }
+
+    /// Prints the answer to a picture at the end of a stream, as [`Self::show`] does; None, and nothing is printed, if it is cut off.
+    fn show_if_whole(&self, name: &str, picture: &[u8]) -> Result<Option<bool>, WatchError> {
+        let reply = self.ask(picture)?;
+        let is_cut_off = reply.answer.as_ref().is_some_and(|answer| {
+            answer.code.as_deref() == Some("undecodable_image") || answer.warnings.iter().any(|warning| warning.code == MISSING_DATA)
+        });
+        if is_cut_off { Ok(None) } else { reply.print(name, self.args.json).map(Some) }
+    }
+
+    /// Prints that a picture is not sent, and why.
+    fn refuse(&self, name: &str, cause: &str) -> Result<bool, WatchError> {
+        let line = match self.args.json {
+            true => serde_json::json!({ "error": cause }).to_string(),
+            false => format!("{name}  refused: {cause}"),
+        };
+        writeln!(io::stdout(), "{line}").map_err(WatchError::Output)?;
+        Ok(false)
+    }
+
+    fn ask(&self, picture: &[u8]) -> Result<Reply, WatchError> {
         let begun = Instant::now();
         let server = || self.args.server.clone();
         let unreachable = |cause: ureq::Error| WatchError::Unreachable { server: server(), cause: explained(&cause, &self.url) };
@@ -154,21 +198,53 @@ impl<'a> Client<'a> {
         let request = self.credentials.sign(self.agent.post(&self.url).content_type("image/jpeg"));
         let mut response = request.send(picture).map_err(unreachable)?;
         let text = response.body_mut().read_to_string().map_err(unreachable)?;
-        let time = begun.elapsed().as_millis();
+        let time = begun.elapsed();
         let answer: Option<Answer> = serde_json::from_str(&text).ok();
         // The next picture would not be answered either.
         if let Some(remedy) = self.credentials.advice(response.status().as_u16()) {
             let message = answer.and_then(|answer| answer.error).unwrap_or_else(|| format!("status {}", response.status()));
             return Err(WatchError::Unauthorized { server: server(), message: printed(&message), remedy });
         }
-        let line = match (&answer, self.args.json) {
-            (_, true) => text.trim_end().to_owned(),
-            (Some(Answer { error: None, recognized_faces }), false) => format!("{name}  {}  {time} ms", people(recognized_faces)),
-            (Some(Answer { error: Some(error), .. }), false) => format!("{name}  refused: {error}"),
-            (None, false) => format!("{name}  refused: status {}", response.status()),
+        Ok(Reply { answer, text, status: response.status(), time })
+    }
+}
+
+/// What came back for a picture.
+struct Reply {
+    text: String,
+    answer: Option<Answer>,
+    status: ureq::http::StatusCode,
+    time: Duration,
+}
+
+impl Reply {
+    /// Prints it; whether the picture was taken.
+    fn print(&self, name: &str, is_json: bool) -> Result<bool, WatchError> {
+        let line = match (&self.answer, is_json) {
+            (_, true) => self.text.trim_end().to_owned(),
+            (Some(Answer { error: None, recognized_faces, .. }), false) => {
+                format!("{name}  {}  {} ms", people(recognized_faces), self.time.as_millis())
+            }
+            (Some(answer), false) => format!("{name}  refused: {}", answer.refusal()),
+            (None, false) => format!("{name}  refused: status {}", self.status),
         };
         writeln!(io::stdout(), "{line}").map_err(WatchError::Output)?;
-        Ok(response.status().is_success())
+        Ok(self.status.is_success())
+    }
+}
+
+impl Answer {
+    /// The error with its cause, as sentences.
+    fn refusal(&self) -> String {
+        let error = self.error.as_deref().unwrap_or_default();
+        match self.details.get("cause").and_then(serde_json::Value::as_str) {
+            Some(cause) => {
+                let mut letters = cause.trim_end_matches('.').chars();
+                let first = letters.next().into_iter().flat_map(char::to_uppercase);
+                format!("{error} {}.", first.chain(letters).collect::<String>())
+            }
+            None => error.to_owned(),
+        }
     }
 }
 
@@ -193,7 +269,7 @@ fn pictures(source: &Path) -> Result<Vec<PathBuf>, WatchError> {
     for entry in source.read_dir().map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
         let extension = path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase);
-        if matches!(extension.as_deref(), Some("jpg" | "jpeg" | "png" | "webp")) && path.is_file() {
+        if matches!(extension.as_deref(), Some("jpg" | "jpeg" | "png" | "webp" | "bmp" | "gif" | "tif" | "tiff")) && path.is_file() {
             found.push(path);
         }
     }

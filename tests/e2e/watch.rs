@@ -121,7 +121,8 @@ fn a_refused_picture_says_why_and_does_not_end_the_watch() {
     std::fs::write(path("b.png"), drawn("empty.png")).unwrap();
     let (lines, error, code) = outcome(watch(&server.url, folder.path()).output().unwrap());
     assert_eq!(lines.len(), 2, "{lines:?}");
-    assert_eq!(lines[0], format!("{}  refused: Could not decode image.", path("a.jpg").display()));
+    let cause = "This is not a JPEG, PNG, WebP, BMP, GIF or TIFF image.";
+    assert_eq!(lines[0], format!("{}  refused: Could not decode image. {cause}", path("a.jpg").display()));
     assert_line(&lines[1], path("b.png").to_str().unwrap(), "nobody");
     assert_eq!((error.as_str(), code), ("error: 1 of 2 pictures were refused\n", Some(1)));
 }
