@@ -37,6 +37,7 @@ mod operator;
 mod overload;
 mod parity;
 mod people;
+mod pictures;
 mod proxies;
 mod publisher;
 mod queries;

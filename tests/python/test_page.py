@@ -235,7 +235,7 @@ def test_a_file_that_is_no_photo_gets_the_error_of_the_service(open_page, tmp_pa
     text.write_text("not a picture")
     page = open_page()
     page.choose("#photos", text)
-    assert page.until_text("#notice") == "Could not decode image."
+    assert page.until_text("#notice") == "Could not decode image. This is not a JPEG, PNG, WebP, BMP, GIF or TIFF image."
 
 
 # --- enrolment ---

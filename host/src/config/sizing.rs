@@ -40,7 +40,7 @@ const MOST_MEGAPIXELS: usize = 40;
 
 /// The largest body and the largest image, in MiB, where there is memory for them.
 const USUAL_BODY: usize = 128;
-const USUAL_IMAGE: usize = 32;
+const USUAL_IMAGE: usize = 100;
 
 /// What the process may use of the machine.
 #[derive(Clone, Debug)]
@@ -251,17 +251,17 @@ mod tests {
     #[test]
     fn sizing_large_machine_keeps_defaults() {
         for (cores, mib) in [(2, 24_000), (4, 4_096), (2, 2_048)] {
-            assert_eq!(budgets(&fit("", cores, mib).unwrap()), [cores, cores, 1024, 512, 512, 128, 32, 40], "{cores} cores, {mib} MiB");
+            assert_eq!(budgets(&fit("", cores, mib).unwrap()), [cores, cores, 1024, 512, 512, 128, 100, 40], "{cores} cores, {mib} MiB");
         }
-        assert_eq!(budgets(&fit("", 16, 65_536).unwrap()), [16, 16, 4096, 512, 512, 128, 32, 40]);
+        assert_eq!(budgets(&fit("", 16, 65_536).unwrap()), [16, 16, 4096, 512, 512, 128, 100, 40]);
     }
 
     #[test]
     fn sizing_small_machine_lowers_budgets() {
-        assert_eq!(budgets(&fit("", 2, 512).unwrap()), [2, 2, 170, 170, 70, 35, 32, 13]);
-        assert_eq!(budgets(&fit("", 2, 1024).unwrap()), [2, 2, 512, 512, 240, 120, 32, 40]);
+        assert_eq!(budgets(&fit("", 2, 512).unwrap()), [2, 2, 170, 170, 70, 35, 35, 13]);
+        assert_eq!(budgets(&fit("", 2, 1024).unwrap()), [2, 2, 512, 512, 240, 120, 100, 40]);
         // Many cores share little memory: not each of them gets a worker and sessions.
-        assert_eq!(budgets(&fit("", 64, 512).unwrap()), [2, 2, 170, 170, 70, 35, 32, 13]);
+        assert_eq!(budgets(&fit("", 64, 512).unwrap()), [2, 2, 170, 170, 70, 35, 35, 13]);
     }
 
     /// Budgets never exceed the machine, whatever was set.
@@ -293,7 +293,7 @@ mod tests {
     fn sizing_explicit_values_win() {
         let config = fit("workers = 1\nmax-body-mib = 50\nmax-megapixels = 30\n[limit]\nmemory-mib = 128", 2, 512).unwrap();
         let [workers, _, guests, guest, bodies, body, image, megapixels] = budgets(&config);
-        assert_eq!((workers, guest, body, image, megapixels), (1, 128, 50, 32, 30));
+        assert_eq!((workers, guest, body, image, megapixels), (1, 128, 50, 50, 30));
         assert!(guests >= 128 && bodies >= 100, "{guests} {bodies}");
         // What a flag on the command line sets counts like a key of the file.
         let args = ServeArgs { limits: vec![("memory-mib".into(), "128".into())], ..ServeArgs::default() };

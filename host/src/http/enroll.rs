@@ -151,7 +151,7 @@ impl EnrollAnswer {
         let (accepted, rejected) = outcomes(names, enrollment.photos);
         let Some(path) = enrollment.path else {
             let message = "Could not extract any high-quality embeddings from the provided images.";
-            let refused = ApiError::bad_request("no_usable_image", message);
+            let refused = ApiError::bad_request("no_usable_image", message).because(&causes(&rejected));
             return Err(refused.with("rejected", as_json(&rejected)).with("review", as_json(&enrollment.review)).on(revision));
         };
         let answer = Self {
@@ -179,6 +179,23 @@ async fn form(request: Request, limits: &FormLimits) -> Result<Form, ApiError> {
             Err(ApiError::unsupported_media_type("multipart/form-data with the field 'student_id' and the file field 'images'"))
         }
     }
+}
+
+/// Why photos were refused, for the log: the codes of their reasons, and what is wrong with a file that is no usable picture. Other
+/// messages are for the caller alone.
+fn causes(rejected: &[RejectedPhoto]) -> String {
+    let reason = |reason: &ReasonAnswer| match reason.code.as_str() {
+        "undecodable" | "image_too_large" => format!("{} ({})", reason.code, reason.message),
+        code => code.to_owned(),
+    };
+    let photo = |photo: &RejectedPhoto| {
+        let reasons: Vec<String> = photo.reasons.iter().map(reason).collect();
+        format!("photo {}: {}", photo.image, reasons.join(", "))
+    };
+    // Of a hundred photos a few say what is wrong with them.
+    let told: Vec<String> = rejected.iter().take(5).map(photo).collect();
+    let more = rejected.len().saturating_sub(told.len());
+    if more > 0 { format!("{}; {more} more photos", told.join("; ")) } else { told.join("; ") }
 }
 
 fn outcomes(names: Vec<String>, photos: Vec<PhotoOutcome>) -> (Vec<AcceptedPhoto>, Vec<RejectedPhoto>) {

@@ -106,6 +106,12 @@ impl ApiError {
         error
     }
 
+    /// Says what really happened, for the log.
+    pub(super) fn because(mut self, cause: &str) -> Self {
+        self.cause = Some(cause.to_owned());
+        self
+    }
+
     /// Says which revision did the work.
     pub(super) fn on(mut self, pipeline: Sha256Digest) -> Self {
         self.pipeline = Some(Box::new(pipeline));
@@ -159,7 +165,10 @@ impl ApiError {
 
     fn of_run(error: RunError) -> Self {
         match error {
-            RunError::Undecodable(cause) => Self::bad_request("undecodable_image", "Could not decode image.").with("cause", cause),
+            RunError::Undecodable(cause) => {
+                let error = Self::bad_request("undecodable_image", "Could not decode image.").because(&cause);
+                error.with("cause", cause)
+            }
             RunError::TooLarge { width, height, max_pixels } => {
                 Self::too_large("image_too_large", format!("The image has {width}x{height} pixels; at most {max_pixels} are decoded."))
                     .with("width", width)

@@ -139,7 +139,7 @@ fn log(route: &str, status: StatusCode, error: Option<&ApiError>, begun: Instant
         // The expected answer while the service starts, and not worth a warning a second.
         Some(error) if status == 503 && PROBES.contains(&route) => tracing::debug!(status, ms, code = error.code, "turned away"),
         None => tracing::info!(status, ms, "done"),
-        Some(error) if status < 500 => tracing::info!(status, ms, code = error.code, "refused"),
+        Some(error) if status < 500 => tracing::info!(status, ms, code = error.code, cause = error.cause.as_deref(), "refused"),
         // On purpose: it says that the service has enough to do.
         Some(error) if status == 503 => tracing::warn!(status, ms, code = error.code, cause = error.cause.as_deref(), "turned away"),
         Some(error) => {

@@ -31,7 +31,7 @@ function fields(api, operation) {
 
 function input(field) {
   const made = element("input", { name: field.name, required: Boolean(field.required), title: field.hint ?? "" });
-  if (field.isFile) Object.assign(made, { type: "file", multiple: field.isMany, accept: "image/jpeg,image/png,image/webp" });
+  if (field.isFile) Object.assign(made, { type: "file", multiple: field.isMany, accept: "image/jpeg,image/png,image/webp,image/bmp,image/gif,image/tiff" });
   else made.placeholder = field.required ? "" : "optional";
   return element("label", {}, `${field.name} `, made);
 }

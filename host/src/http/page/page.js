@@ -41,9 +41,15 @@ async function post(path, form) {
   });
   const body = await response.json().catch(() => ({}));
   if (!response.ok) {
-    throw new Refusal(body.error ?? `The service answered with status ${response.status}`, body, Number(response.headers.get("retry-after")) || 0);
+    throw new Refusal(told(body) ?? `The service answered with status ${response.status}`, body, Number(response.headers.get("retry-after")) || 0);
   }
   return { body, roundTrip: performance.now() - begun };
+}
+
+/** The error of an answer with its cause, where the service tells one: "Could not decode image. This is a HEIC photo; …." */
+function told({ error, details }) {
+  const cause = details?.cause;
+  return error && cause ? `${error} ${cause[0].toUpperCase()}${cause.slice(1).replace(/\.$/, "")}.` : error;
 }
 
 let waiting = 0; // Tasks that run or queue: while there are any, the camera's frames are skipped.

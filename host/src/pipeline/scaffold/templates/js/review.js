@@ -31,6 +31,7 @@ function faults(faces, chosen, threshold, limits) {
   );
   const yaw = measure(face, "yaw");
   const brightness = measure(face, "brightness");
+  const outside = measure(face, "outside");
   const sharpness = measure(face, "sharpness");
   const found = [];
   const fault = (isWrong, code, value, limit) => {
@@ -41,6 +42,7 @@ function faults(faces, chosen, threshold, limits) {
   fault(Math.abs(yaw) > f32(limits.yaw), "face_turned", Math.abs(yaw), limits.yaw);
   fault(brightness < f32(limits.darkest), "too_dark", brightness, limits.darkest);
   fault(brightness > f32(limits.brightest), "too_bright", brightness, limits.brightest);
+  fault(outside > f32(limits.outside), "face_cut_off", outside, limits.outside);
   fault(sharpness < f32(limits.sharpness), "blurred", sharpness, limits.sharpness);
   return found;
 }

@@ -47,7 +47,7 @@ def faults(faces, chosen, threshold, limits):
     least = f32(limits["companion"] * side)
     others = [other for index, other in enumerate(faces) if index != chosen and other.score >= threshold]
     companions = [other for other in others if shorter_side(other) >= least]
-    yaw, brightness, sharpness = (measure(face, name) for name in ("yaw", "brightness", "sharpness"))
+    yaw, brightness, outside, sharpness = (measure(face, name) for name in ("yaw", "brightness", "outside", "sharpness"))
     found = []
     if companions:
         found.append(reason("several_people", len(companions) + 1.0, 1.0))
@@ -59,6 +59,8 @@ def faults(faces, chosen, threshold, limits):
         found.append(reason("too_dark", brightness, limits["darkest"]))
     if brightness is not None and brightness > limits["brightest"]:
         found.append(reason("too_bright", brightness, limits["brightest"]))
+    if outside is not None and outside > limits["outside"]:
+        found.append(reason("face_cut_off", outside, limits["outside"]))
     if sharpness is not None and sharpness < limits["sharpness"]:
         found.append(reason("blurred", sharpness, limits["sharpness"]))
     return found
