@@ -22,11 +22,24 @@ pub(crate) fn functions(error: &wasmtime::Error) -> String {
 fn named(backtrace: &str) -> String {
     let names = backtrace.lines().filter_map(|line| {
         let (_, at) = line.split_once(" - ")?;
-        let name = at.split_once('!').map_or(at, |(_, name)| name).trim();
+        let name = without_hashes(at.split_once('!').map_or(at, |(_, name)| name).trim());
         let is_plumbing = PLUMBING.iter().any(|plumbing| name.trim_start_matches('<').starts_with(plumbing));
         (!name.starts_with("<wasm function") && !name.is_empty() && !is_plumbing).then(|| name.chars().take(NAME).collect::<String>())
     });
     names.take(FRAMES).collect::<Vec<_>>().join(", ")
+}
+
+/// Removes the hashes of crates that Rust's symbol mangling adds: `std[d123b7a1a2ed1472]::process` is `std::process`.
+fn without_hashes(name: &str) -> String {
+    let mut parts = name.split('[');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.split_once(']') {
+            Some((hash, rest)) if hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) => text.push_str(rest),
+            _ => text.extend(["[", part]),
+        }
+    }
+    text
 }
 
 #[cfg(test)]
@@ -37,9 +50,9 @@ mod tests {
 
     #[test]
     fn functions_are_named_innermost_first() {
-        let text = "error while executing at wasm backtrace:\n    0:   0x1d9 - a.wasm!abort\n    1:   0x9 - a.wasm!std::panicking::begin\n    2: \
-                    0x1a - a.wasm!my_policy::decide\n    3:   0x1c - a.wasm!<wasm function 7>\n    4:   0x20 - a.wasm!policy#decide\n";
-        assert_eq!(named(text), "my_policy::decide, policy#decide");
+        let text = "error while executing at wasm backtrace:\n    0:   0x1d9 - a.wasm!abort\n    1:   0x9 - a.wasm!std[d123b7a1a2ed1472]::panicking::begin\n    2: \
+                    0x1a - a.wasm!my_policy[6d9e98711c484d2e]::decide::<[u8]>\n    3:   0x1c - a.wasm!<wasm function 7>\n    4:   0x20 - a.wasm!policy#decide\n";
+        assert_eq!(named(text), "my_policy::decide::<[u8]>, policy#decide");
         assert_eq!(named(""), "");
     }
 
