@@ -47,7 +47,7 @@ pub struct Seen {
 /// those that score at least the detection threshold, and to enrol weaker ones, too, down to 0.3.
 ///
 /// A JPEG that is too large for the host's limits is decoded at a part of its size. A damaged one is taken as far as it can be decoded, and
-/// the host is told what is wrong ([`Host::warning`]); to enrol, one that lacks rows is refused.
+/// the host is told what is wrong ([`Settings::warning`](crate::host::Settings::warning)); to enrol, one that lacks rows is refused.
 ///
 /// # Errors
 ///

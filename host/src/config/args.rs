@@ -133,10 +133,10 @@ pub(crate) struct ServeArgs {
     /// believed [default: none]
     #[arg(long, env = "ROSTRO_TRUSTED_PROXIES", value_name = "CIDR", value_delimiter = ',', num_args = 1..)]
     pub(super) trusted_proxies: Option<Vec<Network>>,
-    /// Address under which browsers reach the service, as https://cameras.example, where a proxy changes the host; may be repeated
+    /// Address under which browsers reach the service, as `https://cameras.example`, where a proxy changes the host; may be repeated
     #[arg(long, env = "ROSTRO_PUBLIC_ORIGIN", value_name = "URL", value_delimiter = ',')]
     pub(super) public_origin: Option<Vec<Origin>>,
-    /// Site whose pages may call the service with a key, as https://app.example, or `*`; may be repeated; needs --api-keys [default: none]
+    /// Site whose pages may call the service with a key, as `https://app.example`, or `*`; may be repeated; needs --api-keys [default: none]
     #[arg(long, env = "ROSTRO_ALLOW_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
     pub(super) allow_origin: Option<Vec<AllowedOrigin>>,
     /// How strictly enrolment photos are judged; callers may ask for more with the field `review`; read again on SIGHUP [default: standard]

@@ -3,7 +3,7 @@
 //! The decoder upsamples chroma of half the width and half the height, which most cameras write, without that vector code; so it is asked
 //! for the planes, and [`planes`] makes them RGB.
 //!
-//! A picture is first decoded strictly, which costs a whole one nothing. Only if that fails it is [repaired](repair) and decoded
+//! A picture is first decoded strictly, which costs a whole one nothing. Only if that fails it is [repaired](mod@repair) and decoded
 //! once more, with grey for what is missing.
 
 use image::metadata::Orientation;
