@@ -87,7 +87,7 @@ fn ids_of_any_script_serve() {
     assert_eq!((&imported["people"], other.names(drawn("bob-probe.png"))), (&json!(2), vec!["李雷".to_owned()]), "{imported}");
 
     let deleted = server.admin_delete(&person("Jose\u{301} Núñez")).ok();
-    assert_eq!(deleted, json!({"deleted": true, "left_alone": [], "durable": true}));
+    assert_eq!(deleted, json!({"deleted": true, "left_alone": [], "durable": true, "tombstone": true}));
     assert_eq!(server.names(drawn("alice-probe.png")), ["Unknown"]);
     assert_eq!(server.admin_get(&format!("/v1/groups/{}", encoded("Grün (5b)")))["people"], json!([]));
     assert!(!server.gallery.join("José Núñez.csv").exists());
