@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -209,8 +209,27 @@ fn inside(mut command: Command, inner: &Command) -> Command {
 
 /// Runs a command that must fail with exit code 1, and answers its error.
 pub(crate) fn refusal(mut command: Command) -> String {
-    let Output { status, stderr, .. } = command.stdin(Stdio::null()).output().unwrap();
-    let stderr = String::from_utf8_lossy(&stderr).into_owned();
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stderr = child.stderr.take().unwrap();
+    let reader = std::thread::spawn(move || {
+        let mut text = Vec::new();
+        let _ = stderr.read_to_end(&mut text);
+        String::from_utf8_lossy(&text).into_owned()
+    });
+    let begun = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if begun.elapsed() > START {
+            // A service that starts after all would be waited for without end.
+            child.kill().unwrap();
+            child.wait().unwrap();
+            panic!("it goes on, where it must fail:\n{}", reader.join().unwrap());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    let stderr = reader.join().unwrap();
     assert_eq!(status.code(), Some(1), "{stderr}");
     assert!(!stderr.contains("panicked"), "{stderr}");
     stderr
