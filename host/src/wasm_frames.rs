@@ -29,13 +29,16 @@ fn named(backtrace: &str) -> String {
     names.take(FRAMES).collect::<Vec<_>>().join(", ")
 }
 
-/// Removes the hashes of crates that Rust's symbol mangling adds: `std[d123b7a1a2ed1472]::process` is `std::process`.
+/// Removes the hashes that Rust's two ways to mangle symbols add: `std[d123b7a1a2ed1472]::process` is `std::process`, and so is
+/// `std::process::h2caa0190d08ff101`.
 fn without_hashes(name: &str) -> String {
+    let is_hash = |text: &str| text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let name = name.rsplit_once("::h").filter(|(_, hash)| is_hash(hash)).map_or(name, |(name, _)| name);
     let mut parts = name.split('[');
     let mut text = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         match part.split_once(']') {
-            Some((hash, rest)) if hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) => text.push_str(rest),
+            Some((hash, rest)) if is_hash(hash) => text.push_str(rest),
             _ => text.extend(["[", part]),
         }
     }
@@ -51,8 +54,9 @@ mod tests {
     #[test]
     fn functions_are_named_innermost_first() {
         let text = "error while executing at wasm backtrace:\n    0:   0x1d9 - a.wasm!abort\n    1:   0x9 - a.wasm!std[d123b7a1a2ed1472]::panicking::begin\n    2: \
-                    0x1a - a.wasm!my_policy[6d9e98711c484d2e]::decide::<[u8]>\n    3:   0x1c - a.wasm!<wasm function 7>\n    4:   0x20 - a.wasm!policy#decide\n";
-        assert_eq!(named(text), "my_policy::decide::<[u8]>, policy#decide");
+                    0x1a - a.wasm!my_policy[6d9e98711c484d2e]::decide::<[u8]>\n    3:   0x1c - a.wasm!<wasm function 7>\n    4:   0x20 - a.wasm!own::h2caa0190d08ff101\n    \
+                    5: 0x24 - a.wasm!policy#decide\n";
+        assert_eq!(named(text), "my_policy::decide::<[u8]>, own, policy#decide");
         assert_eq!(named(""), "");
     }
 
