@@ -1,7 +1,7 @@
 //! `rostro serve --check`: reads what a start and a reload read, and changes nothing. It may run next to the service.
 
 use crate::admin::Operator;
-use crate::config::{Config, Source};
+use crate::config::{Config, Machine, Source};
 use crate::http::Scopes;
 use crate::keyring::Keyring;
 use crate::printed::say;
@@ -12,14 +12,14 @@ use crate::tls::Tls;
 #[error("{}", .0.join("\n"))]
 pub struct CheckFailed(Vec<String>);
 
-/// Checks the configuration and the files of keys, tokens and the certificate; prints what is in them.
+/// Checks the configuration, the memory for it, and the files of keys, tokens and the certificate; prints what is in them.
 ///
 /// # Errors
 ///
 /// Names everything that cannot be used.
 pub(crate) fn check(source: &Source) -> Result<(), CheckFailed> {
-    let config = source.read().and_then(|args| args.validate()).map_err(|error| CheckFailed(vec![error.to_string()]))?;
-    let (mut good, mut bad) = (vec!["configuration: valid".to_owned()], Vec::new());
+    let config = source.read().and_then(|args| args.fit(&Machine::of_this_process())).map_err(|error| CheckFailed(vec![error.to_string()]))?;
+    let (mut good, mut bad) = (vec!["configuration: valid, and fits the memory".to_owned()], Vec::new());
     let Config { api_keys, admin_token_file, tls, .. } = config;
     let mut add = |result: Result<String, String>| match result {
         Ok(line) => good.push(line),

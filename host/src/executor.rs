@@ -119,6 +119,11 @@ impl Executor {
         Instant::now() + self.limit()
     }
 
+    /// The scope of long work on a request: it ends at the deadline, or when the process stops.
+    pub(crate) fn scope(&self, deadline: Instant) -> Wanted {
+        self.shutdown.scope(deadline)
+    }
+
     /// Runs `work` in the background if a worker is idle, and otherwise not at all; whether it does. It takes no worker's place: a request that
     /// comes meanwhile does not wait for it. Its scope ends at the deadline, or when the process stops.
     pub(crate) fn spare(&self, deadline: Instant, work: impl FnOnce(Wanted) + Send + 'static) -> bool {

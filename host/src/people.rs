@@ -6,6 +6,7 @@ pub(crate) mod command;
 mod turns;
 mod view;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -261,13 +262,13 @@ impl People {
         MadeByOthers { own: Arc::clone(own), made }
     }
 
-    /// Everybody who is stored, and what cannot be read.
+    /// Returns the ids of everybody who is stored, and the files that are nobody's or not in use.
     ///
     /// # Errors
     ///
     /// If the gallery as a whole cannot be read.
-    pub(crate) fn stored(&self) -> Result<Loaded, PeopleError> {
-        Ok(self.gallery.load()?)
+    pub(crate) fn ids(&self) -> Result<(BTreeSet<PersonId>, Vec<Problem>), PeopleError> {
+        Ok(self.gallery.ids()?)
     }
 
     /// Removes a person: from every search before the return, from every group, and from the disk, whatever contract they are known by.

@@ -63,7 +63,7 @@ pub(crate) struct Photo {
     pub field: &'static str,
     /// The client's name for it.
     pub file_name: String,
-    /// JPEG, PNG or WebP.
+    /// The bytes of an image file.
     pub content: Content,
 }
 

@@ -71,11 +71,12 @@ fn slow() -> Vec<u8> {
     picture
 }
 
-/// Cameras that send at once are told to come back when the queue is done, one after another.
+/// Cameras that send at once are told to come back when the queue is done, one after another. A frame takes 40 ms or more on any machine, so that
+/// what waits takes longer than the second to which answers are rounded.
 #[test]
 fn retry_after_follows_the_queue() {
-    const CAMERAS: usize = 20;
-    let server = Options::drawn().arg("--workers", "1").arg("--queue", "4").arg("--deadline", "60").start();
+    const CAMERAS: usize = 120;
+    let server = Options::drawn().arg("--workers", "1").arg("--queue", "60").arg("--deadline", "60").start();
     let picture = slow();
     server.recognize(picture.clone()).ok();
     let begun = Instant::now();
@@ -88,12 +89,12 @@ fn retry_after_follows_the_queue() {
     let mut waits: Vec<u64> = refused.iter().map(|answer| answer.headers["retry-after"].to_str().unwrap().parse().unwrap()).collect();
     waits.sort_unstable();
     println!("{} of {CAMERAS} refused; the rest took {took:.1} s; retry-after {waits:?}", refused.len());
-    assert!(refused.len() >= CAMERAS / 2, "{waits:?}");
+    assert!(refused.len() >= CAMERAS / 4, "{waits:?}");
     for answer in &refused {
         let message = answer.error(503, "overloaded");
         assert!(message.contains("--queue") && answer.json["details"]["limit"] == "queue", "{message}");
     }
     let (first, last) = (waits[0] as f64, waits[waits.len() - 1] as f64);
-    assert!(last > first || last > 1.0, "{waits:?}");
+    assert!(first > 1.0 && last > first, "{waits:?} for {took:.1} s");
     assert!(first <= 2.0 * took + 2.0 && last <= 60.0, "{waits:?} for {took:.1} s");
 }

@@ -11,7 +11,7 @@ use rostro_sdk::policy::{Face, Identity, Policy, Review};
 use rostro_sdk::testing::Fixed;
 use serde_json::{Value, json};
 
-use crate::harness::{Options, component, rostro};
+use crate::harness::{Options, component, root, rostro};
 
 /// The policy whose review is the SDK's.
 struct DefaultReview;
@@ -69,15 +69,15 @@ fn photos() -> Vec<Vec<Face>> {
     };
     let mut photos = vec![Vec::new()];
     for side in [49.9, 50.0, 111.9, 112.0, 200.0] {
-        for (yaw, brightness, sharpness) in [
-            (0.1, 100.0, 300.0),
-            (-0.85, 40.0, 50.0),
-            (0.850_001, 39.9, 49.9),
-            (0.78, 50.0, 100.0),
-            (-0.780_001, 220.1, 99.9),
-            (2.0, 200.0, 7.0),
+        for (yaw, brightness, outside, sharpness) in [
+            (0.1, 100.0, 0.0, 300.0),
+            (-0.85, 40.0, 0.25, 50.0),
+            (0.850_001, 39.9, 0.250_001, 49.9),
+            (0.78, 50.0, 0.5, 100.0),
+            (-0.780_001, 220.1, 0.500_001, 99.9),
+            (2.0, 200.0, 1.0, 7.0),
         ] {
-            let measures = [("yaw", yaw), ("brightness", brightness), ("sharpness", sharpness)];
+            let measures = [("yaw", yaw), ("brightness", brightness), ("outside", outside), ("sharpness", sharpness)];
             for score in [0.499, 0.5, 0.9] {
                 let chosen = face(side, score, &measures);
                 photos.push(vec![chosen.clone()]);
@@ -130,6 +130,23 @@ fn generated_reviews_agree_across_languages() {
     for (index, case) in cases.iter().enumerate() {
         let wanted = plain(&wanted[index]);
         assert_eq!((plain(&js[index]), plain(&python[index])), (wanted.clone(), wanted), "{case}");
+    }
+}
+
+/// The example policy in JavaScript and Python judges photos and reports exceptions with the files that a new project gets.
+#[test]
+fn examples_have_the_generated_files() {
+    let folder = tempfile::tempdir().unwrap();
+    for (language, ending) in [("js", "js"), ("python", "py")] {
+        let project = folder.path().join(language).join("attendance-policy");
+        let made = rostro().args(["pipeline", "new", "--lang", language, "--policy-only"]).arg(&project).output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+        for name in ["review", "told"] {
+            let file = format!("{name}.{ending}");
+            let example = root().join("guest/examples/attendance-policy").join(language).join(&file);
+            let [wanted, is] = [project.join(&file), example].map(|path| std::fs::read_to_string(path).unwrap());
+            assert!(is == wanted, "guest/examples/attendance-policy/{language}/{file} is not what `rostro pipeline new` makes; copy it");
+        }
     }
 }
 

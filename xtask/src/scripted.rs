@@ -17,10 +17,11 @@ pub(crate) fn build() -> Result<()> {
         let own = files.iter().map(|file| example.join(file));
         own.chain([root().join("wit/rostro.wit")]).collect()
     };
-    component("attendance-policy-js", &sources(&["js/attendance.js", "js/package.json"]), |file| {
+    let js = ["js/attendance.js", "js/review.js", "js/told.js", "js/package.json"];
+    component("attendance-policy-js", &sources(&js), |file| {
         let work = root().join("target/js");
         fs::create_dir_all(&work)?;
-        for name in ["attendance.js", "package.json"] {
+        for name in js.map(|name| name.trim_start_matches("js/")) {
             fs::copy(example.join("js").join(name), work.join(name))?;
         }
         install(&work)?;
@@ -31,7 +32,8 @@ pub(crate) fn build() -> Result<()> {
     })?;
     let requirements = example.join("python/requirements.txt");
     let programs = python::environment("componentize", &requirements)?;
-    component("attendance-policy-python", &sources(&["python/app.py", "python/requirements.txt"]), |file| {
+    let python = ["python/app.py", "python/review.py", "python/told.py", "python/requirements.txt"];
+    component("attendance-policy-python", &sources(&python), |file| {
         let mut build = command(programs.join("componentize-py"));
         build
             .arg("--wit-path")

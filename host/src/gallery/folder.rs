@@ -260,6 +260,10 @@ impl Gallery for CsvGallery {
         self.list().map_err(GalleryError::folder("read", &self.folder))
     }
 
+    fn ids(&self) -> Result<(BTreeSet<PersonId>, Vec<Problem>), GalleryError> {
+        self.people_listed().map_err(GalleryError::folder("read", &self.folder))
+    }
+
     fn look_again(&self) -> Result<Again, GalleryError> {
         self.look().map_err(GalleryError::folder("read", &self.folder))
     }

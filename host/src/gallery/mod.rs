@@ -31,6 +31,14 @@ pub(crate) trait Gallery: Send + Sync {
     /// If the store as a whole cannot be read; one bad entry is a [`Problem`] instead.
     fn load(&self) -> Result<Loaded, GalleryError>;
 
+    /// Returns the ids of everybody who is stored, in their order, and the files that are nobody's or not in use. Reads no samples: a gallery
+    /// can be larger than memory.
+    ///
+    /// # Errors
+    ///
+    /// If the store as a whole cannot be read.
+    fn ids(&self) -> Result<(BTreeSet<PersonId>, Vec<Problem>), GalleryError>;
+
     /// Looks at files that could not be used or changed lately, and for new ones. Damaged files that stay as they are are set aside.
     ///
     /// # Errors

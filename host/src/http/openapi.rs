@@ -91,7 +91,7 @@ pub(super) enum Sending {
     /// Something is missing or not valid, or no image or archive.
     #[response(status = 400)]
     BadRequest(ErrorAnswer),
-    /// The body did not arrive before the deadline.
+    /// The body arrived too slowly: less than 64 KiB/s after 10 s, or for more than 10 minutes.
     #[response(status = 408)]
     Timeout(ErrorAnswer),
     /// The body, an image's bytes or its pixels are over a limit.
@@ -162,7 +162,7 @@ pub(super) enum Missing {
     NotFound(ErrorAnswer),
 }
 
-/// An image as the body itself: JPEG, PNG or WebP.
+/// An image as the body itself: JPEG, PNG, WebP, BMP, GIF or TIFF.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
 #[expect(dead_code, reason = "only described")]
@@ -178,7 +178,7 @@ pub(super) struct Archive(Vec<u8>);
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "only described: forms are read part by part")]
 pub(super) struct FrameForm {
-    /// JPEG, PNG or WebP.
+    /// JPEG, PNG, WebP, BMP, GIF or TIFF.
     #[schema(value_type = String, format = Binary)]
     image: Vec<u8>,
     /// Looks among the people of this group alone.
@@ -191,7 +191,7 @@ pub(super) struct FrameForm {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "only described: forms are read part by part")]
 pub(super) struct ImageForm {
-    /// JPEG, PNG or WebP.
+    /// JPEG, PNG, WebP, BMP, GIF or TIFF.
     #[schema(value_type = String, format = Binary)]
     image: Vec<u8>,
 }
@@ -200,10 +200,10 @@ pub(super) struct ImageForm {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "only described: forms are read part by part")]
 pub(super) struct CompareForm {
-    /// JPEG, PNG or WebP.
+    /// JPEG, PNG, WebP, BMP, GIF or TIFF.
     #[schema(value_type = String, format = Binary)]
     a: Vec<u8>,
-    /// JPEG, PNG or WebP.
+    /// JPEG, PNG, WebP, BMP, GIF or TIFF.
     #[schema(value_type = String, format = Binary)]
     b: Vec<u8>,
 }
@@ -215,7 +215,7 @@ pub(super) struct EnrollForm {
     /// The person's id, also as `id`: 1 to 128 letters, digits, `.`, `_`, `-` and `@`, not beginning with a dot.
     /// Letters, marks and digits of any script are taken, spaces inside, and `' ( ) + ,`; at most 200 bytes.
     student_id: String,
-    /// 1 to 100 photos: JPEG, PNG or WebP.
+    /// 1 to 100 photos: JPEG, PNG, WebP, BMP, GIF or TIFF.
     #[schema(value_type = Vec<String>, format = Binary)]
     images: Vec<Vec<u8>>,
     /// How strictly they are to be judged: `off`, `standard` or `strict`; not less than the operator set.
@@ -226,7 +226,7 @@ pub(super) struct EnrollForm {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "only described: forms are read part by part")]
 pub(super) struct PhotosForm {
-    /// 1 to 100 photos: JPEG, PNG or WebP.
+    /// 1 to 100 photos: JPEG, PNG, WebP, BMP, GIF or TIFF.
     #[schema(value_type = Vec<String>, format = Binary)]
     images: Vec<Vec<u8>>,
     /// How strictly they are to be judged: `off`, `standard` or `strict`; not less than the operator set.

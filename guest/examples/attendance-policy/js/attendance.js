@@ -1,8 +1,13 @@
 // A policy for attendance: one person once a frame, stricter for small faces, and a margin over the runner-up.
 //
-// The same as ../rust and ../python, number for number; ../rust says what the settings mean.
+// The same as ../rust and ../python, number for number; ../rust says what the settings mean. review.js and told.js are those of `rostro
+// pipeline new`.
 
-import { get, getThresholds, refused } from "rostro:pipeline/settings@0.1.2";
+import { get, getReview, getThresholds, refused } from "rostro:pipeline/settings@0.1.2";
+import { log } from "rostro:pipeline/telemetry@0.1.2";
+
+import { review } from "./review.js";
+import { told } from "./told.js";
 
 function number(key, usual) {
   const text = get(key);
@@ -17,29 +22,14 @@ const settings = () => [number("margin", 0.05), number("small-face", 40), number
 
 const unknown = (code) => ({ tag: "unknown", val: code });
 
-export const policy = {
+export const policy = told(log, {
   describe() {
     // The host learns here which settings there are, and that one of them cannot be used.
     settings();
     return { name: "attendance-policy", version: "0.1.0" };
   },
 
-  review(faces) {
-    const reject = (code, message, value, limit) => ({ tag: "reject", val: [{ code, message, value, limit }] });
-    if (faces.length === 0) {
-      return reject("no_face", "No face was found; take the photo from nearer, with the whole face in it.");
-    }
-    let best = 0;
-    faces.forEach((face, index) => {
-      if (face.score > faces[best].score) best = index;
-    });
-    const threshold = getThresholds().detection;
-    if (faces[best].score < threshold) {
-      const message = "The face is not clear enough; take the photo from nearer, in better light, facing the camera.";
-      return reject("low_detection_score", message, faces[best].score, threshold);
-    }
-    return { tag: "accept", val: best };
-  },
+  review: (faces) => review(faces, getReview(), getThresholds().detection),
 
   template(samples) {
     // Added up in the order of samples: in another, the last bits would be others.
@@ -74,4 +64,4 @@ export const policy = {
     }
     return decisions;
   },
-};
+});

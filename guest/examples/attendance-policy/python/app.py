@@ -1,10 +1,13 @@
 """A policy for attendance: one person once a frame, stricter for small faces, and a margin over the runner-up.
 
-The same as ../rust and ../js, number for number; ../rust says what the settings mean.
+The same as ../rust and ../js, number for number; ../rust says what the settings mean. review.py and told.py are those of
+`rostro pipeline new`.
 """
 
 import math
 
+import review
+from told import told
 from wit_world import exports
 from wit_world.exports.policy import (
     Decision_Known,
@@ -37,22 +40,19 @@ def numbers():
 
 
 class Policy(exports.Policy):
+    @told
     def describe(self):
         # The host learns here which settings there are, and that one of them cannot be used.
         numbers()
         return Identity("attendance-policy", "0.1.0")
 
+    @told
     def review(self, faces):
-        if not faces:
-            message = "No face was found; take the photo from nearer, with the whole face in it."
-            return ReviewOutcome_Reject([Reason("no_face", message, None, None)])
-        best = max(range(len(faces)), key=lambda index: faces[index].score)
-        threshold = settings.get_thresholds().detection
-        if faces[best].score < threshold:
-            message = "The face is not clear enough; take the photo from nearer, in better light, facing the camera."
-            return ReviewOutcome_Reject([Reason("low_detection_score", message, faces[best].score, threshold)])
-        return ReviewOutcome_Accept(best)
+        level = settings.get_review().name.lower()
+        best, reasons = review.review(faces, level, settings.get_thresholds().detection)
+        return ReviewOutcome_Reject([Reason(*reason) for reason in reasons]) if reasons else ReviewOutcome_Accept(best)
 
+    @told
     def template(self, samples):
         # Added up in the order of samples: in another, the last bits would be others.
         sums = [0.0] * len(samples[0])
@@ -60,6 +60,7 @@ class Policy(exports.Policy):
             sums = [total + value for total, value in zip(sums, sample)]
         return [[total / len(samples) for total in sums]]
 
+    @told
     def decide(self, probes):
         margin, small, surcharge = numbers()
         threshold = settings.get_thresholds().similarity

@@ -286,7 +286,7 @@ impl CsvGallery {
     }
 
     /// The files of other contracts, each with its contract.
-    fn other_files(&self) -> io::Result<Vec<(ContractId, PathBuf)>> {
+    pub(super) fn other_files(&self) -> io::Result<Vec<(ContractId, PathBuf)>> {
         let mut files = Vec::new();
         for (contract, folder) in self.contract_folders()? {
             for file in fs::read_dir(&folder)? {

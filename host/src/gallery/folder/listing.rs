@@ -53,6 +53,25 @@ impl CsvGallery {
         Ok(loaded)
     }
 
+    /// Everybody who has a file in the folder, by the names of the files alone.
+    pub(super) fn people_listed(&self) -> io::Result<(BTreeSet<PersonId>, Vec<Problem>)> {
+        let (mut files, mut problems) = (BTreeMap::<PersonId, Vec<PathBuf>>::new(), Vec::new());
+        let own = self.listed()?.names().into_iter().map(|name| (self.folder.join(name), true));
+        let others = self.other_files()?.into_iter().map(|(_, path)| (path, false));
+        for (path, is_own) in own.chain(others) {
+            match names::id_of(&path) {
+                Ok(id) => files.entry(id).or_default().extend(is_own.then_some(path)),
+                Err(cause) => problems.push(Problem::new(path, cause)),
+            }
+        }
+        for (id, paths) in files.iter().filter(|(_, paths)| paths.len() > 1) {
+            let used = self.own_file(id);
+            let unused = paths.iter().filter(|path| **path != used);
+            problems.extend(unused.map(|path| Problem::new(path.clone(), duplicate_of(&used))));
+        }
+        Ok((files.into_keys().collect(), problems))
+    }
+
     /// Looks at files that may have been in the middle of being copied, and for new ones.
     pub(super) fn look(&self) -> io::Result<Again> {
         let Look { mut changed, settled } = self.watched.look();

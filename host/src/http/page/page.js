@@ -3,6 +3,9 @@
 
 const JPEG_QUALITY = 0.9;
 const REQUEST_TIMEOUT_MS = 30_000;
+// The service ends uploads that are slower than this, in bytes a second, or take longer.
+const SLOWEST_UPLOAD = 64 * 1024;
+const LONGEST_UPLOAD_MS = 600_000;
 const CROWD = 12; // Labels of more faces than this are drawn small.
 
 const at = (id) => document.getElementById(id);
@@ -36,7 +39,9 @@ class Refusal extends Error {
 /** Posts a form; gives the answer and the round trip in milliseconds, or throws a `Refusal`. */
 async function post(path, form) {
   const begun = performance.now();
-  const response = await fetch(path, { method: "POST", body: form, signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) }).catch((cause) => {
+  const bytes = [...form.values()].reduce((sum, { size = 0 }) => sum + size, 0);
+  const timeout = REQUEST_TIMEOUT_MS + Math.min((1000 * bytes) / SLOWEST_UPLOAD, LONGEST_UPLOAD_MS);
+  const response = await fetch(path, { method: "POST", body: form, signal: AbortSignal.timeout(timeout) }).catch((cause) => {
     throw new Refusal(cause.name === "TimeoutError" ? "The service does not answer" : "The service cannot be reached; check that it is running");
   });
   const body = await response.json().catch(() => ({}));

@@ -148,6 +148,9 @@ impl From<(String, String)> for LeftOut {
 fn failed(error: ArchiveError) -> ApiError {
     match error {
         ArchiveError::UnderWay => ApiError::later("archive_under_way", "Another archive is made or taken. Try again later."),
+        ArchiveError::Stopping => {
+            ApiError::later("stopping", "The service is stopping; what was stored so far stays. Send the archive again once it is back.")
+        }
         // What was stored before stays.
         ArchiveError::Late => {
             ApiError::new(StatusCode::GATEWAY_TIMEOUT, "deadline_exceeded", "The import took too long; what was stored so far stays.")

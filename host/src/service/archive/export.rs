@@ -29,30 +29,41 @@ impl Service {
         let began = jiff::Timestamp::now();
         // Before anything is read: a deletion that comes later has a higher number, whether the archive has the person or not.
         let numbered = self.people.numbered();
-        let loaded = self.people.stored().map_err(ServiceError::from)?;
+        let (ids, problems) = self.people.ids().map_err(ServiceError::from)?;
+        let mut left_out: Vec<String> = problems.iter().map(ToString::to_string).collect();
         let mut archive = ZipWriter::new(BufWriter::with_capacity(256 << 10, self.archives.create()));
         let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated).last_modified_time(zip_time(began));
         archive.start_file(origin::NAME, options)?;
         archive.write_all(&origin::text(numbered, began))?;
         let mut exported: HashSet<PersonId> = HashSet::new();
-        for stored in loaded.people {
+        for id in ids {
+            // One at a time: a gallery can be larger than memory.
+            let samples = match self.people.samples(&id) {
+                Ok(Some(samples)) => samples,
+                // Deleted since.
+                Ok(None) => continue,
+                Err(cause) => {
+                    left_out.push(format!("{id}: {cause}"));
+                    continue;
+                }
+            };
             let mut contracts: BTreeMap<String, Vec<Sample>> = BTreeMap::new();
-            for sample in stored.samples {
+            for sample in samples {
                 // Every sample has one, once any revision has served.
                 let Some(contract) = &sample.contract else { continue };
                 contracts.entry(contract.to_string()).or_default().push(sample);
             }
             for (contract, samples) in contracts {
-                archive.start_file(format!("people/{contract}/{}.csv", stored.id), options)?;
+                archive.start_file(format!("people/{contract}/{id}.csv"), options)?;
                 write_samples(&samples, &mut archive)?;
             }
-            exported.insert(stored.id);
+            exported.insert(id);
         }
-        if !loaded.problems.is_empty() {
-            tracing::warn!(files = loaded.problems.len(), "the export lacks files of the gallery that cannot be read");
+        if !left_out.is_empty() {
+            tracing::warn!(files = left_out.len(), "the export lacks files of the gallery that cannot be read");
             archive.start_file(super::LEFT_OUT, options)?;
-            for problem in &loaded.problems {
-                writeln!(archive, "{problem}")?;
+            for line in &left_out {
+                writeln!(archive, "{line}")?;
             }
         }
         for (group, _) in self.groups().list() {

@@ -10,6 +10,7 @@ use super::contents::Contents;
 use super::{ArchiveError, ArchiveFile, Entry, ImportTurn, Imported, entry, origin};
 use crate::audit::{Action, Ending};
 use crate::deployment::{Actor, Live};
+use crate::executor::Wanted;
 use crate::gallery::{Batched, LARGEST_PERSON, parse_samples};
 use crate::groups::{self, GroupId, GroupsError};
 use crate::ledger::{Deleted, Made, Tombstones};
@@ -48,6 +49,8 @@ struct Import<'s> {
     people: BTreeMap<PersonId, Vec<(usize, ContractId)>>,
     groups: Vec<(GroupId, usize)>,
     deadline: Instant,
+    /// Ends at the deadline, or when the process stops.
+    scope: Wanted,
     imported: Imported,
     /// Who is in `imported.deleted`.
     deleted: HashSet<PersonId>,
@@ -120,7 +123,16 @@ impl<'s> Import<'s> {
                 imported.leave_out(&name, why);
             }
         }
-        Ok(Self { service, actor, contents, options, made, tombstones, people, groups, deadline, imported, deleted: HashSet::new() })
+        let (scope, deleted) = (service.executor.scope(deadline), HashSet::new());
+        Ok(Self { service, actor, contents, options, made, tombstones, people, groups, deadline, scope, imported, deleted })
+    }
+
+    /// Fails if the import takes too long, or the process is stopping.
+    fn check_scope(&self) -> Result<(), ArchiveError> {
+        if self.scope.is_cancelled() {
+            return Err(ArchiveError::Stopping);
+        }
+        if self.scope.is_over() { Err(ArchiveError::Late) } else { Ok(()) }
     }
 
     fn run(mut self) -> Result<Imported, ArchiveError> {
@@ -148,7 +160,7 @@ impl<'s> Import<'s> {
         self.store_people()?;
         self.store_groups()?;
         for id in lacking {
-            in_time(self.deadline)?;
+            self.check_scope()?;
             let turn = self.service.people.turns().wait(&id, self.deadline).map_err(ServiceError::from)?;
             if self.service.delete(&turn, self.actor)?.was_there {
                 self.imported.removed.add(&id);
@@ -162,7 +174,7 @@ impl<'s> Import<'s> {
         let live = self.service.deployment.active();
         let people = std::mem::take(&mut self.people);
         for (id, entries) in &people {
-            in_time(self.deadline)?;
+            self.check_scope()?;
             if let Some(prepared) = self.prepare(&live, id, entries)?
                 && self.is_welcome(&prepared)
             {
@@ -193,7 +205,7 @@ impl<'s> Import<'s> {
             let mut batch = Vec::new();
             let mut is_over = true;
             for (id, entries) in people.by_ref() {
-                in_time(self.deadline)?;
+                self.check_scope()?;
                 batch.extend(self.prepare(&live, &id, &entries)?);
                 if batch.len() >= BATCH {
                     is_over = false;
@@ -332,7 +344,7 @@ impl<'s> Import<'s> {
 
     fn store_groups(&mut self) -> Result<(), ArchiveError> {
         for (group, index) in std::mem::take(&mut self.groups) {
-            in_time(self.deadline)?;
+            self.check_scope()?;
             let members = self.members(&group, index, &Self::is_stored);
             let groups = self.service.groups();
             let failed = |error: GroupsError| ArchiveError::from(ServiceError::from(PeopleError::from(error)));
@@ -411,8 +423,4 @@ fn separate(contracts: &mut [(ContractId, Vec<Sample>)]) {
 fn name_of(person: &Replacement) -> String {
     let contract = person.contracts.first().map(|(contract, _)| contract.to_string()).unwrap_or_default();
     format!("people/{contract}/{}.csv", person.id)
-}
-
-fn in_time(deadline: Instant) -> Result<(), ArchiveError> {
-    if Instant::now() < deadline { Ok(()) } else { Err(ArchiveError::Late) }
 }

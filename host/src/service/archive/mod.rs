@@ -88,6 +88,9 @@ pub(crate) enum ArchiveError {
     /// It takes too long.
     #[error("the import was not done in time")]
     Late,
+    /// The process is stopping.
+    #[error("the service is stopping")]
+    Stopping,
     /// The archive cannot be written.
     #[error("the archive cannot be written: {0}")]
     Io(io::Error),
