@@ -397,9 +397,18 @@ impl Server {
         self.child.id()
     }
 
-    /// What the server wrote so far.
+    /// What the server wrote so far. A thread of its own writes it, which may be some lines behind an answer.
     pub(crate) fn log(&self) -> String {
-        self.log.text()
+        let begun = Instant::now();
+        let mut text = self.log.text();
+        loop {
+            std::thread::sleep(Duration::from_millis(50));
+            let later = self.log.text();
+            if later.len() == text.len() || begun.elapsed() > Duration::from_secs(1) {
+                return later;
+            }
+            text = later;
+        }
     }
 
     /// The lines of the log that a request left. The last is written before its answer is sent, and may be read after it.
@@ -408,7 +417,7 @@ impl Server {
         let is_end = |line: &&str| ["done", "refused", "turned away", "failed"].iter().any(|end| line.contains(&format!(" {end} status=")));
         let begun = Instant::now();
         loop {
-            let log = self.log();
+            let log = self.log.text();
             let lines: Vec<&str> = log.lines().filter(|line| line.contains(id)).collect();
             if lines.iter().any(is_end) {
                 return lines.join("\n");
@@ -432,7 +441,7 @@ impl Server {
     /// Waits until the log says something more often than so many times.
     pub(crate) fn wait_for_log_again(&self, words: &str, before: usize) {
         let begun = Instant::now();
-        while self.log().matches(words).count() <= before {
+        while self.log.text().matches(words).count() <= before {
             assert!(begun.elapsed() < Duration::from_secs(20), "the log does not say `{words}`: {}", self.log());
             std::thread::sleep(Duration::from_millis(10));
         }

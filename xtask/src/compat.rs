@@ -18,7 +18,9 @@ pub(crate) fn build() -> Result<()> {
             let target = projects_target();
             succeed(Toolchain::find()?.build_project()?.env("CARGO_TARGET_DIR", &target).current_dir(&project))?;
             let file = guest.join(format!("compat-{version}.wasm"));
-            Ok(fs::copy(target.join("wasm32-wasip2/release/rostro_compat.wasm"), file).map(drop)?)
+            // Each has a name of its own: in the shared folder the last one that was built would stand for all.
+            let built = format!("wasm32-wasip2/release/rostro_compat_{}.wasm", version.replace('.', "_"));
+            Ok(fs::copy(target.join(built), file).map(drop)?)
         })?;
     }
     Ok(())
