@@ -11,7 +11,7 @@ use ureq::config::ConfigBuilder;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::typestate::AgentScope;
 
-use crate::files::{read_small, read_text};
+use crate::files::{bytes_without_mark, read_small, read_text};
 use crate::http::Scopes;
 use crate::keyring::Entry;
 use crate::printed::complain;
@@ -38,7 +38,7 @@ pub(crate) struct ApiKeyArgs {
 /// How an operator proves who it is.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct TokenArgs {
-    /// File whose first line is the operator's token, alone or as NAME:TOKEN
+    /// File whose first line is the operator's token: as NAME:TOKEN, or alone if it has no colon
     #[arg(long, alias = "admin-token-file", env = "ROSTRO_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
 }
@@ -233,7 +233,7 @@ fn system_roots() -> Result<RootCerts, ClientError> {
 fn certificates(file: &Path) -> io::Result<Vec<Certificate<'static>>> {
     let bytes = read_small(file)?;
     let mut found = Vec::new();
-    for item in parse_pem(&bytes) {
+    for item in parse_pem(bytes_without_mark(&bytes)) {
         if let PemItem::Certificate(certificate) = item.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))? {
             found.push(certificate);
         }

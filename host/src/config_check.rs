@@ -1,7 +1,7 @@
 //! `rostro serve --check`: reads what a start and a reload read, and changes nothing. It may run next to the service.
 
 use crate::admin::Operator;
-use crate::config::{Config, Machine, Source};
+use crate::config::{Machine, Secrets, Source};
 use crate::http::Scopes;
 use crate::keyring::Keyring;
 use crate::printed::say;
@@ -18,13 +18,15 @@ pub struct CheckFailed(Vec<String>);
 ///
 /// Names everything that cannot be used.
 pub(crate) fn check(source: &Source) -> Result<(), CheckFailed> {
-    let config = source.read().and_then(|args| args.fit(&Machine::of_this_process())).map_err(|error| CheckFailed(vec![error.to_string()]))?;
-    let (mut good, mut bad) = (vec!["configuration: valid, and fits the memory".to_owned()], Vec::new());
-    let Config { api_keys, admin_token_file, tls, .. } = config;
+    let args = source.read().map_err(|error| CheckFailed(vec![error.to_string()]))?;
+    let Secrets { api_keys, admin_token_file, tls } = args.secrets();
+    let (mut good, mut bad) = (Vec::new(), Vec::new());
     let mut add = |result: Result<String, String>| match result {
         Ok(line) => good.push(line),
         Err(error) => bad.push(error),
     };
+    let fitted = args.fit(&Machine::of_this_process());
+    add(fitted.map(|_| "configuration: valid, and fits the memory".to_owned()).map_err(|error| error.to_string()));
     match api_keys.as_deref().map(Keyring::<Scopes>::read) {
         Some(read) => add(read.map(|keys| format!("API keys: {}", keys.count())).map_err(|error| error.to_string())),
         None => add(Ok("API keys: none are asked for".to_owned())),

@@ -1,4 +1,4 @@
-//! Syncing folders, so that a rename or a removal in them survives a crash.
+//! Syncing folders and files, so that a change in them survives a crash.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -28,6 +28,32 @@ pub(crate) fn sync_folder(folder: &Path) -> io::Result<bool> {
     }
 }
 
+/// Syncs a file that was changed in place. Returns false if its file system has no such operation.
+///
+/// # Errors
+///
+/// Any other error: the disk may have failed.
+pub(crate) fn sync_file(file: &File) -> io::Result<bool> {
+    done_or_missing(sync(file))
+}
+
+/// Syncs everything on the file system of a folder. Returns false if it has no such operation.
+///
+/// # Errors
+///
+/// Any other error: the disk may have failed.
+#[cfg(target_os = "linux")]
+pub(crate) fn sync_all_of(folder: &Path) -> io::Result<bool> {
+    done_or_missing(rustix::fs::syncfs(File::open(folder)?).map_err(io::Error::from))
+}
+
+fn done_or_missing(synced: io::Result<()>) -> io::Result<bool> {
+    match synced {
+        Err(error) if is_missing_operation(&error) => Ok(false),
+        synced => synced.map(|()| true),
+    }
+}
+
 /// Returns true if an error says that there is no such operation (`EINVAL`, `ENOTSUP`, `ENOSYS`).
 fn is_missing_operation(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported)
@@ -52,15 +78,15 @@ fn sync_file_system(file: &File) {
 }
 
 #[cfg(not(test))]
-fn sync(folder: &File) -> io::Result<()> {
-    folder.sync_all()
+fn sync(file: &File) -> io::Result<()> {
+    file.sync_all()
 }
 
 #[cfg(test)]
-fn sync(folder: &File) -> io::Result<()> {
+fn sync(file: &File) -> io::Result<()> {
     match testing::ERROR.get() {
         Some(code) => Err(io::Error::from_raw_os_error(code)),
-        None => folder.sync_all(),
+        None => file.sync_all(),
     }
 }
 
@@ -73,7 +99,7 @@ pub(crate) mod testing {
         pub(super) static ERROR: Cell<Option<i32>> = const { Cell::new(None) };
     }
 
-    /// Calls a function while every sync of a folder on this thread fails with an error of the operating system.
+    /// Calls a function while every sync of a folder or a file on this thread fails with an error of the operating system.
     pub(crate) fn failing_with<T>(code: i32, call: impl FnOnce() -> T) -> T {
         ERROR.set(Some(code));
         let _restore = scopeguard::guard((), |()| ERROR.set(None));

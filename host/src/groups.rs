@@ -19,7 +19,7 @@ use crate::gallery::watched::{Fingerprint, Listing, Watched};
 use crate::person::{CaseKeys, InvalidId, PersonId};
 
 pub(crate) use file::LARGEST;
-use file::UNFINISHED;
+use file::{StruckOut, UNFINISHED};
 
 /// Where the files are, in the gallery's folder.
 const FOLDER: &str = ".groups";
@@ -260,23 +260,21 @@ impl Groups {
     ///
     /// # Errors
     ///
-    /// If it cannot be written; nothing is changed then.
+    /// If it cannot be written; nothing is changed then, unless it is [`GroupsError::Unsynced`].
     pub(crate) fn remove(&self, group: &GroupId, id: &PersonId) -> Result<Option<Change>, GroupsError> {
         let names = self.locked();
         let Some(members) = self.members(group) else { return Ok(None) };
         let changed = members.contains(id);
-        if changed {
-            self.take_out(&names, std::slice::from_ref(group), id)?;
-        }
-        Ok(Some(Change { changed, durable: true }))
+        let durable = !changed || self.take_out(&names, std::slice::from_ref(group), id)?;
+        Ok(Some(Change { changed, durable }))
     }
 
-    /// Takes a person out of every group.
+    /// Takes a person out of every group. Returns whether that survives a crash of the machine.
     ///
     /// # Errors
     ///
-    /// If a group cannot be written; the person may be left in some then.
-    pub(crate) fn forget(&self, id: &PersonId) -> Result<(), GroupsError> {
+    /// If a group cannot be written; the person may be left in some then, unless it is [`GroupsError::Unsynced`].
+    pub(crate) fn forget(&self, id: &PersonId) -> Result<bool, GroupsError> {
         let names = self.locked();
         self.take_out(&names, &self.of(id), id)
     }
@@ -309,20 +307,24 @@ impl Groups {
         Ok(Change { changed: true, durable: sync_folder(&self.folder).map_err(unsynced)? })
     }
 
-    /// Takes a person out of groups in which they are; `writing` is held.
-    fn take_out(&self, names: &Names, from: &[GroupId], id: &PersonId) -> Result<(), GroupsError> {
+    /// Takes a person out of groups in which they are; `writing` is held. Returns whether that survives a crash of the machine.
+    fn take_out(&self, names: &Names, from: &[GroupId], id: &PersonId) -> Result<bool, GroupsError> {
         if from.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
-        file::strike_out(&self.folder, from.iter().map(|group| names.file_of(group)), id).map_err(self.failed("write"))?;
+        let StruckOut { files, durable } = file::strike_out(&self.folder, from.iter().map(|group| names.file_of(group)), id);
+        // What is on the disk is in force, whatever the disk said then.
         let mut groups = BTreeMap::clone(&self.groups.load());
-        for group in from {
+        for group in from.iter().take(files) {
             if let Some(members) = groups.get_mut(group) {
                 Arc::make_mut(members).remove(id);
             }
         }
         self.groups.store(Arc::new(groups));
-        Ok(())
+        durable.map_err(|cause| match files == from.len() {
+            true => GroupsError::Unsynced { folder: self.folder.clone(), cause },
+            false => self.failed("write")(cause),
+        })
     }
 
     /// Has requests see a group as it was written; `writing` is held.
@@ -490,6 +492,9 @@ mod tests {
         let undurable = Change { changed: true, durable: false };
         failing_with(libc::EINVAL, || {
             assert_eq!(groups.add(&maths, &alice).unwrap(), undurable);
+            groups.add(&maths, &bob).unwrap();
+            assert_eq!(groups.remove(&maths, &bob).unwrap(), Some(undurable));
+            assert!(!groups.forget(&alice).unwrap());
             assert_eq!(groups.delete(&maths).unwrap(), undurable);
         });
         // Any other error is one; the change is in force nevertheless, here as on the disk, and the message says so.
@@ -497,6 +502,9 @@ mod tests {
             let error = groups.add(&maths, &bob).unwrap_err();
             assert!(matches!(error, GroupsError::Unsynced { .. }) && error.to_string().contains("which were changed"), "{error}");
             assert_eq!(groups.members(&maths).unwrap().len(), 1);
+            assert!(matches!(groups.remove(&maths, &bob), Err(GroupsError::Unsynced { .. })));
+            assert!(groups.members(&maths).unwrap().is_empty());
+            assert!(Groups::beside(gallery.path()).unwrap().members(&maths).unwrap().is_empty());
             assert!(matches!(groups.delete(&maths), Err(GroupsError::Unsynced { .. })));
             assert!(groups.members(&maths).is_none());
         });

@@ -60,6 +60,7 @@ pub(crate) struct GuestReport {
     warnings: Vec<Warning>,
     refused: Option<RefusedSetting>,
     asked: BTreeSet<String>,
+    is_asked_cut: bool,
     /// The last log line of the level `warn`.
     last_warning: String,
     /// Whether this call enrols: only then raw samples are of use.
@@ -106,8 +107,12 @@ impl GuestReport {
     /// Records that a setting was asked for.
     pub(crate) fn ask(&mut self, key: &str) {
         // A longer key cannot be an operator's.
-        if self.asked.len() < KEYS && key.len() <= KEY && !self.asked.contains(key) {
-            self.asked.insert(key.to_owned());
+        if key.len() > KEY || self.asked.contains(key) {
+            return;
+        }
+        match self.asked.len() < KEYS {
+            true => drop(self.asked.insert(key.to_owned())),
+            false => self.is_asked_cut = true,
         }
     }
 
@@ -146,6 +151,11 @@ impl GuestReport {
     /// The keys that the call asked for.
     pub(crate) fn asked(&self) -> &BTreeSet<String> {
         &self.asked
+    }
+
+    /// Returns true if the call asked for more keys than are kept.
+    pub(crate) fn is_asked_cut(&self) -> bool {
+        self.is_asked_cut
     }
 }
 

@@ -101,7 +101,8 @@ impl Shared {
                 Ok(()) => {
                     is_torn = false;
                     let dropped = self.dropped.load(Ordering::Relaxed);
-                    if dropped > reported {
+                    // In a full queue the line would be dropped itself.
+                    if dropped > reported && self.lock().lines.len() < MAX_LINES / 2 {
                         tracing::warn!(
                             lines = dropped - reported,
                             "log lines were dropped because their reader was too slow or the write failed"
@@ -214,6 +215,27 @@ mod tests {
         writer.flush(LONG);
         let kept = MAX_LINES + 11 - usize::try_from(writer.dropped()).unwrap();
         assert_eq!(written.lock().unwrap().len(), kept * b"line\n".len());
+    }
+
+    /// The line that tells of dropped ones is written once there is room for it, with their whole number.
+    #[test]
+    fn dropped_lines_are_reported_with_their_number() {
+        use tracing_subscriber::fmt::format::FmtSpan;
+
+        let (writer, written, results) = started();
+        let subscriber = tracing_subscriber::fmt().with_writer(writer.clone()).with_ansi(false).with_span_events(FmtSpan::NONE).finish();
+        // The thread that writes has the global one.
+        let _ = tracing::subscriber::set_global_default(subscriber);
+        for _ in 0..2 * MAX_LINES {
+            writer.push(b"line\n");
+        }
+        drop(results);
+        writer.flush(LONG);
+        writer.push(b"last\n");
+        writer.flush(LONG);
+        let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();
+        let told: Vec<u64> = text.lines().filter_map(|line| line.split_once("lines=")?.1.parse().ok()).collect();
+        assert_eq!(told, [writer.dropped()], "{}", text.lines().filter(|line| *line != "line").collect::<Vec<_>>().join("\n"));
     }
 
     #[test]

@@ -280,8 +280,21 @@ impl People {
     /// If a group or the gallery cannot be written; the person may be recognised as before then, unless they are gone and the disk failed.
     pub(crate) fn remove(&self, turn: &Turn) -> Result<Removed, PeopleError> {
         let id = turn.id();
+        let (mut durable, mut unsynced) = (true, None);
+        let mut leave_groups = || match self.groups.forget(id) {
+            Ok(synced) => {
+                durable &= synced;
+                Ok(())
+            }
+            // The person is out of the groups, so that the deletion goes on.
+            Err(error @ GroupsError::Unsynced { .. }) => {
+                unsynced = Some(PeopleError::from(error));
+                Ok(())
+            }
+            Err(error) => Err(error),
+        };
         // First, so that whoever asks again after a failure is told the truth of whether there was somebody.
-        self.groups.forget(id)?;
+        leave_groups()?;
         let views = self.locked();
         let has_tombstone = self.ledger.note_deletion(id);
         let mut removed = Removed { has_tombstone, ..self.gallery.remove(id)? };
@@ -291,9 +304,10 @@ impl People {
         }
         drop(views);
         // Who puts many people into a group at a time holds no turn, and may have done so in between. From now on it sees that they are gone.
-        self.groups.forget(id)?;
-        match removed.unsynced.take() {
-            Some(error) => Err(error.into()),
+        leave_groups()?;
+        removed.durable &= durable;
+        match removed.unsynced.take().map(PeopleError::from).or(unsynced) {
+            Some(error) => Err(error),
             None => Ok(removed),
         }
     }

@@ -135,7 +135,8 @@ impl Run {
         let mut guest = alone(plugin, Half::Vision, &Arc::new(settings.clone()), scope)?;
         let vision = vision_of(plugin, &mut guest)?;
         let described = call(plugin, Half::Vision, &mut guest, |guest| vision.rostro_pipeline_vision().call_describe(&mut guest.store))?;
-        known.add(guest.store.data().report().asked().clone(), plugin.asks_for_all_settings(Half::Vision));
+        let report = guest.store.data().report();
+        known.add(report.asked().clone(), plugin.asks_for_all_settings(Half::Vision) && !report.is_asked_cut());
         accepted(&guest, described)
     }
 
@@ -149,7 +150,8 @@ impl Run {
         let mut guest = alone(plugin, Half::Policy, &Arc::new(settings.clone()), scope)?;
         let policy = policy_of(plugin, &mut guest)?;
         let described = call(plugin, Half::Policy, &mut guest, |guest| policy.rostro_pipeline_policy().call_describe(&mut guest.store))?;
-        known.add(guest.store.data().report().asked().clone(), plugin.asks_for_all_settings(Half::Policy));
+        let report = guest.store.data().report();
+        known.add(report.asked().clone(), plugin.asks_for_all_settings(Half::Policy) && !report.is_asked_cut());
         accepted(&guest, described)
     }
 

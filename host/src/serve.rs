@@ -332,6 +332,13 @@ fn tell_size(config: &Config) {
         "sized for {} cores{memory}",
         machine.cores
     );
+    if config.memory_short_mib > 0 {
+        tracing::warn!(
+            "the people of the gallery may take {} MiB more than this process has; allow it more memory, because the system ends processes that \
+             exceed their limit",
+            config.memory_short_mib
+        );
+    }
 }
 
 /// Reports what was found in the gallery. `left_alone` counts the files that cannot be used.

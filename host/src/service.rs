@@ -284,6 +284,10 @@ impl Service {
         {
             fault = Some(error.to_string());
         }
+        if fault.is_some() {
+            // The line at the end of the request names it.
+            tracing::Span::current().record("revision", tracing::field::display(live.id().short()));
+        }
         let verdict = match (fault, &result) {
             (Some(cause), _) => Verdict::AtFault(cause),
             (None, Ok(_)) => Verdict::Well,

@@ -12,13 +12,10 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::files::read_small;
+use crate::files::{bytes_without_mark, read_small};
 
 /// What is spoken inside, the better first.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
-
-/// What some editors begin a text in UTF-8 with.
-const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// Speaks TLS with the certificate of two files. Shared: they may be read again while connections are taken in.
 #[derive(Clone)]
@@ -93,7 +90,7 @@ fn read(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
     };
     let read = |file: &Path| {
         let bytes = read_small(file).map_err(pem::Error::Io)?;
-        Ok::<_, pem::Error>(bytes.strip_prefix(BYTE_ORDER_MARK).map(<[u8]>::to_vec).unwrap_or(bytes))
+        Ok::<_, pem::Error>(bytes_without_mark(&bytes).to_vec())
     };
     let chain = read(certificate)
         .and_then(|bytes| CertificateDer::pem_slice_iter(&bytes).collect::<Result<Vec<_>, _>>())

@@ -68,8 +68,10 @@ fn ambiguous_group_is_refused() {
     ] {
         ask_form(&server, query, fields).error(400, "invalid_group");
     }
-    let as_file = [file("group", "group.txt", "maths"), file("image", "a.png", drawn("alice-probe.png"))];
-    server.form("/process_frame", &as_file).error(400, "invalid_group");
+    for name in ["group", "schedule_id"] {
+        let as_file = [file(name, "group.txt", "maths"), file("image", "a.png", drawn("alice-probe.png"))];
+        assert!(server.form("/process_frame", &as_file).error(400, "invalid_group").contains(name));
+    }
 }
 
 #[test]
@@ -80,6 +82,10 @@ fn misspelt_group_is_refused_by_old_endpoints() {
         assert!(error.contains(name) && error.contains("write '"), "{error}");
         let photos = [text("student_id", "carol"), file("images", "a.png", drawn("carol-1.png"))];
         server.form(&format!("/process-images?{name}=maths"), &photos).error(400, "invalid_query");
+    }
+    // Links that were escaped twice.
+    for query in ["?amp;group=maths", "?x=1&amp;group=maths", "?group%3Dmaths"] {
+        ask_bare(&server, query).error(400, "invalid_query");
     }
     ask_form(&server, "", &[("gruop", "maths")]).error(400, "unknown_field");
     ask_form(&server, "", &[("Schedule-Id", "maths")]).error(400, "unknown_field");

@@ -205,22 +205,31 @@ fn scaffold_logs_exceptions_with_line() {
     std::fs::write(python.join("wit_world/imports/__init__.py"), "").unwrap();
     let telemetry = "import enum, os\nclass Level(enum.Enum):\n    INFO = 1\n    WARN = 2\ndef log(level, text):\n    os.write(1, f'{level.name} {text}\\n'.encode())\n";
     std::fs::write(python.join("wit_world/imports/telemetry.py"), telemetry).unwrap();
-    std::fs::write(python.join("broken.py"), "def decide():\n    print('about to fail')\n    raise ValueError('thirteen')\n").unwrap();
+    std::fs::write(python.join("broken.py"), "import sys\nclass Odd(Exception):\n    def __str__(self):\n        raise RuntimeError\ndef decide():\n    print('about to fail')\n    sys.stderr.writelines(['half ', 'a line'])\n    try:\n        raise Odd\n    except Odd as odd:\n        raise ValueError('thirteen') from odd\n").unwrap();
     let program = "from told import told\nimport broken\n@told\ndef decide():\n    return broken.decide()\ntry:\n    decide()\nexcept ValueError:\n    print('raised')\n";
     let said_by_python = said("python", "python3", &["-c", program]);
     assert!(said_by_python.contains("INFO about to fail\n"), "{said_by_python}");
-    assert!(said_by_python.contains("WARN ValueError: thirteen (") && said_by_python.contains("broken.py:3 in decide"), "{said_by_python}");
+    assert!(
+        said_by_python.contains("WARN ValueError: thirteen (") && said_by_python.contains("broken.py:11 in decide"),
+        "{said_by_python}"
+    );
+    assert!(said_by_python.contains("; caused by Odd\n"), "{said_by_python}");
+    let (half, cause) = (said_by_python.find("WARN half a line\n"), said_by_python.find("WARN ValueError"));
+    assert!(half.is_some() && half < cause, "the exception comes last: {said_by_python}");
     assert!(said_by_python.contains("INFO raised"), "the exception goes on: {said_by_python}");
 
     std::fs::write(
         folder.path().join("js-policy/broken.js"),
-        "export function decide() {\n  console.log('about to fail', 1);\n  throw new Error('thirteen');\n}\n",
+        "export function decide() {\n  const circular = { big: 5n };\n  console.log('about to fail', 1, 5n, { big: 5n });\n  circular.self = circular;\n  console.log(circular);\n  console.error('failed:', new TypeError('twelve'));\n  throw new Error('thirteen');\n}\nexport function template() {\n  throw { code: 1 };\n}\n",
     )
     .unwrap();
-    let program = "import { told } from './told.js'; import { decide } from './broken.js'; const out = process.stdout;
-        const policy = told((level, text) => out.write(`${level} ${text}\\n`), { decide });
+    let program = "import { told } from './told.js'; import { decide, template } from './broken.js'; const out = process.stdout;
+        const policy = told((level, text) => out.write(`${level} ${text}\\n`), { decide, template });
+        try { policy.template(); } catch (thrown) { out.write(`thrown ${thrown.code}\\n`); }
         try { policy.decide(); } catch { out.write('raised\\n'); }";
     let said_by_js = said("js", "node", &["--input-type=module", "-e", program]);
-    assert!(said_by_js.contains("info about to fail 1\n") && said_by_js.ends_with("raised\n"), "{said_by_js}");
-    assert!(said_by_js.contains("warn Error: thirteen (") && said_by_js.contains("broken.js:3:"), "{said_by_js}");
+    assert!(said_by_js.contains("warn exception: {\"code\":1}\nthrown 1\n"), "{said_by_js}");
+    assert!(said_by_js.contains("warn failed: TypeError: twelve (") && said_by_js.contains("info [object Object]\n"), "{said_by_js}");
+    assert!(said_by_js.contains("info about to fail 1 5 {\"big\":\"5\"}\n") && said_by_js.ends_with("raised\n"), "{said_by_js}");
+    assert!(said_by_js.contains("warn Error: thirteen (") && said_by_js.contains("broken.js:7:"), "{said_by_js}");
 }

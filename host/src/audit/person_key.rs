@@ -104,6 +104,10 @@ impl PersonKeys {
             Some(keys) => keys,
             None => self.keys.insert(load(&self.file)?),
         };
+        if !keys.is_empty() && !self.file.try_exists()? {
+            write(&self.file, keys)?;
+            tracing::error!("{} was gone and was written again: without it no line of a person can be found", self.file.display());
+        }
         if keys.last().is_some_and(|newest| now.duration_since(newest.made) < USED) {
             return Ok(());
         }
@@ -219,6 +223,16 @@ mod tests {
         let left = read(&keys.file).unwrap();
         assert_eq!(left.len(), 1, "the newest is in use");
         assert_eq!(keys.current(day(800)), left.last());
+    }
+
+    /// Lines are found by the keys in the file: one that is removed while the service runs is written again.
+    #[test]
+    fn removed_key_file_is_written_again() {
+        let (_folder, mut keys) = keys();
+        let key = keys.current(day(0)).unwrap().clone();
+        fs::remove_file(&keys.file).unwrap();
+        assert_eq!(keys.current(day(1)), Some(&key));
+        assert_eq!(read(&keys.file).unwrap(), [key]);
     }
 
     #[cfg(unix)]

@@ -106,7 +106,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "ROSTRO_MAX_BODIES_MIB", value_name = "MIB", value_parser = number::<usize>, allow_negative_numbers = true)]
     pub(super) max_bodies_mib: Option<usize>,
     /// Largest archive of the gallery in GiB, in and out [default: 16]
-    #[arg(long, env = "ROSTRO_MAX_ARCHIVE_GIB", value_name = "GIB")]
+    #[arg(long, env = "ROSTRO_MAX_ARCHIVE_GIB", value_name = "GIB", value_parser = number::<f64>, allow_negative_numbers = true)]
     pub(super) max_archive_gib: Option<f64>,
     /// Memory that all running pipelines together may take in MiB, at least what one may [default: 256 for each worker, at least 1024]
     #[arg(long, env = "ROSTRO_MAX_GUESTS_MIB", value_name = "MIB", value_parser = number::<usize>, allow_negative_numbers = true)]

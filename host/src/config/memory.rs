@@ -38,6 +38,12 @@ struct Mount {
 }
 
 impl Memory {
+    /// What limits the address space of a process.
+    pub(super) const ADDRESSES: &str = "ulimit -v";
+
+    /// What says how much memory the machine has.
+    pub(super) const MACHINE: &str = "/proc/meminfo";
+
     /// Reads the limits of this process; none where the system states none.
     pub(crate) fn of_this_process() -> Option<Self> {
         Self::read(Path::new("/")).into_iter().chain(Self::of_addresses()).min_by_key(|limit| limit.bytes)
@@ -47,7 +53,7 @@ impl Memory {
     #[cfg(unix)]
     fn of_addresses() -> Option<Self> {
         let limit = rustix::process::getrlimit(rustix::process::Resource::As).current;
-        limit.map(|bytes| Self { bytes, limited_by: "ulimit -v".into() })
+        limit.map(|bytes| Self { bytes, limited_by: Self::ADDRESSES.into() })
     }
 
     #[cfg(not(unix))]
@@ -60,7 +66,7 @@ impl Memory {
         let text = |path: &str| fs::read_to_string(under(root, Path::new(path))).unwrap_or_default();
         let (mounts, groups) = (text("/proc/self/mountinfo"), text("/proc/self/cgroup"));
         let limits = HIERARCHIES.iter().flat_map(|hierarchy| hierarchy.limits(root, &mounts, &groups));
-        let physical = physical(&text("/proc/meminfo")).map(|bytes| Self { bytes, limited_by: "/proc/meminfo".into() });
+        let physical = physical(&text(Self::MACHINE)).map(|bytes| Self { bytes, limited_by: Self::MACHINE.into() });
         limits.chain(physical).min_by_key(|limit| limit.bytes)
     }
 

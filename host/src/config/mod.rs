@@ -77,6 +77,8 @@ pub(crate) struct Config {
     pub limits: Limits,
     /// What the process may use of the machine.
     pub machine: Machine,
+    /// MiB by which the people of the gallery may exceed the memory that is left for them.
+    pub memory_short_mib: usize,
     /// Requests worked on at a time.
     pub workers: NonZeroUsize,
     /// Requests that may wait.
@@ -183,7 +185,25 @@ pub enum ConfigError {
     OpenAdmin(String),
 }
 
+/// The files of secrets that a configuration names.
+#[derive(Debug)]
+pub(crate) struct Secrets {
+    pub api_keys: Option<PathBuf>,
+    pub admin_token_file: Option<PathBuf>,
+    /// Certificate and key.
+    pub tls: Option<(PathBuf, PathBuf)>,
+}
+
 impl ServeArgs {
+    /// The files of secrets, also of a configuration that is not valid.
+    pub(crate) fn secrets(&self) -> Secrets {
+        Secrets {
+            api_keys: self.api_keys.clone(),
+            admin_token_file: self.admin_token_file.clone(),
+            tls: self.tls_certificate.clone().zip(self.tls_key.clone()),
+        }
+    }
+
     /// What a configuration file says.
     ///
     /// # Errors
@@ -343,6 +363,7 @@ impl ServeArgs {
             guest_bytes: mib("max-guests-mib", this.max_guests_mib, guests)?.max(limits.memory_bytes()),
             limits,
             machine: Machine { cores: cores(), memory: None },
+            memory_short_mib: 0,
             workers,
             queue: this.queue.unwrap_or(64),
             deadline: Duration::from_secs_f64(deadline),

@@ -1,11 +1,12 @@
 //! Budgets that fit the machine: what is not set follows the memory that this process may use, and what is set is checked against it.
 //!
-//! The memory is divided into a fixed part (the program, the models, the people), a part for each worker, the pipelines and the bodies of
-//! requests. All budgets together stay below the limit, because the kernel kills a process that exceeds it, with all its requests.
+//! The memory is divided into a fixed part (the program and the models), a part for each worker, the people, the pipelines and the bodies of
+//! requests. All budgets together stay below the limit, because the kernel kills a process that exceeds it, with all its requests. The part of
+//! the people is an estimate: it lowers the budgets, and never keeps a service from starting.
 
 use std::fmt;
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::memory::Memory;
 use super::{Config, ConfigError, ServeArgs, cores};
@@ -20,8 +21,13 @@ const WORKER: usize = 24;
 /// MiB that the models of a pack take for each MiB of their files: ONNX Runtime reads, copies and packs the weights.
 const WEIGHTS: usize = 3;
 
-/// KiB that one person takes in memory: some templates of 512 numbers, and what is searched.
-const PERSON_KIB: usize = 12;
+/// Bytes that one person takes in memory next to templates, and for each number of an embedding: the templates of two views, of 4 bytes a
+/// number.
+const PERSON: usize = 1024;
+const PERSON_NUMBER: usize = 8;
+
+/// Numbers of an embedding where the pack does not say how many it has.
+const USUAL_DIMENSION: usize = 512;
 
 /// MiB of a pipeline that looks at one usual frame.
 const LEAST_GUEST: usize = 96;
@@ -68,26 +74,33 @@ impl Machine {
 )]
 pub struct TooLittleMemory {
     available: usize,
-    limited_by: std::path::PathBuf,
+    limited_by: PathBuf,
     pack: String,
     workers: usize,
-    /// Program, models, people and workers.
+    /// Program, models and workers.
     fixed: usize,
     guests: usize,
     bodies: usize,
     remedy: Remedy,
 }
 
-/// The flags that ask for the memory, which can be lowered.
+/// The flags that ask for the memory, which can be lowered, and where more of it comes from.
 #[derive(Debug)]
-struct Remedy(Vec<&'static str>);
+struct Remedy {
+    flags: Vec<&'static str>,
+    limited_by: PathBuf,
+}
 
 impl fmt::Display for Remedy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.as_slice() {
-            [] => f.write_str("allow it more (`memory.max` of its control group, `docker run --memory`, `limits.memory` of the container)"),
-            flags => write!(f, "lower {}, or allow the process more memory", flags.join(", ")),
+        if !self.flags.is_empty() {
+            write!(f, "lower {}, or ", self.flags.join(", "))?;
         }
+        f.write_str(match self.limited_by.to_str() {
+            Some(Memory::ADDRESSES) => "raise the limit of addresses (`ulimit -v unlimited`, `LimitAS=infinity` of a unit)",
+            Some(Memory::MACHINE) => "use a machine with more memory, or a smaller pack (`rostro models list`)",
+            _ => "allow it more (`memory.max` of its control group, `docker run --memory`, `limits.memory` of the container)",
+        })
     }
 }
 
@@ -142,18 +155,20 @@ impl ServeArgs {
     pub(crate) fn fit(self, machine: &Machine) -> Result<Config, ConfigError> {
         let explicit = Explicit::of(&self);
         let config = self.validate()?;
-        let fixed = PROGRAM + WEIGHTS * mib(Pack::file_bytes(&config.models, &config.pack)) + people(&config.gallery);
-        sized(config, explicit, machine, fixed)
+        let fixed = PROGRAM + WEIGHTS * mib(Pack::file_bytes(&config.models, &config.pack));
+        let dimension = Pack::dimension(&config.models, &config.pack).unwrap_or(USUAL_DIMENSION);
+        let people = people(&config.gallery, dimension);
+        sized(config, explicit, machine, fixed, people)
     }
 }
 
-/// The configuration with the budgets that the machine allows. The program, the models and the people take `fixed` MiB.
-fn sized(mut config: Config, explicit: Explicit, machine: &Machine, fixed: usize) -> Result<Config, ConfigError> {
+/// The configuration with the budgets that the machine allows. The program and the models take `fixed` MiB, and the people about `people`.
+fn sized(mut config: Config, explicit: Explicit, machine: &Machine, fixed: usize, people: usize) -> Result<Config, ConfigError> {
     config.machine = machine.clone();
     let Some(memory) = &machine.memory else { return Ok(config) };
     let available = memory.mib();
     if !explicit.workers {
-        let most = available.saturating_sub(fixed) / (WORKER + LEAST_GUEST);
+        let most = available.saturating_sub(fixed + people) / (WORKER + LEAST_GUEST);
         config.workers = NonZeroUsize::new(most).unwrap_or(NonZeroUsize::MIN).min(machine.cores);
         // Each core that models run on has sessions of its own.
         config.machine.cores = machine.cores.min(config.workers);
@@ -180,13 +195,16 @@ fn sized(mut config: Config, explicit: Explicit, machine: &Machine, fixed: usize
             fixed,
             guests: guests_least,
             bodies: bodies_least,
-            remedy: Remedy(explicit.flags()),
+            remedy: Remedy { flags: explicit.flags(), limited_by: memory.limited_by.clone() },
         })));
     };
+    config.memory_short_mib = people.saturating_sub(spare);
+    let people = people.min(spare);
+    let spare = spare - people;
     // Two thirds of what is to spare for the pipelines, and for each what the other does not want.
     let guests = guests_wanted.min(guests_least + spare * 2 / 3);
     let bodies = bodies_wanted.min(bodies_least + spare - (guests - guests_least));
-    let guests = guests_wanted.min(available - fixed - bodies);
+    let guests = guests_wanted.min(available - fixed - people - bodies);
     config.guest_bytes = guests << 20;
     config.bodies.memory_bytes = bodies << 20;
     if !explicit.body {
@@ -210,8 +228,8 @@ pub(super) fn usual_guests(workers: usize) -> usize {
 }
 
 /// MiB of the people in a gallery, by the number of its files. The files are not read.
-fn people(gallery: &Path) -> usize {
-    gallery.read_dir().map_or(0, |entries| entries.count() * PERSON_KIB / 1024)
+fn people(gallery: &Path, dimension: usize) -> usize {
+    gallery.read_dir().map_or(0, |entries| mib(entries.count() * (PERSON + PERSON_NUMBER * dimension)))
 }
 
 /// Bytes in MiB, rounded up.
@@ -231,7 +249,7 @@ mod tests {
     fn fit(toml: &str, cores: usize, mib: u64) -> Result<Config, String> {
         let args: ServeArgs = toml::from_str(toml).unwrap();
         let explicit = Explicit::of(&args);
-        sized(args.validate().unwrap(), explicit, &machine(cores, mib), PROGRAM).map_err(|error| error.to_string())
+        sized(args.validate().unwrap(), explicit, &machine(cores, mib), PROGRAM, 0).map_err(|error| error.to_string())
     }
 
     /// Workers, cores for models, and MiB of: all guests, one guest, all bodies, a body, an image; then megapixels.
@@ -289,6 +307,28 @@ mod tests {
         }
     }
 
+    /// Many people lower the budgets, and never keep a service from starting that starts without them.
+    #[test]
+    fn sizing_many_people_lower_budgets() {
+        let fit = |people| sized(ServeArgs::default().validate().unwrap(), Explicit::default(), &machine(2, 512), PROGRAM, people).unwrap();
+        let (none, some, many) = (fit(0), fit(100), fit(100_000));
+        assert_eq!((none.memory_short_mib, some.memory_short_mib), (0, 0));
+        assert!(some.guest_bytes + some.bodies.memory_bytes + (100 << 20) <= (512 - PROGRAM) << 20);
+        assert!(some.guest_bytes < none.guest_bytes && some.workers <= none.workers);
+        assert_eq!([many.workers.get(), mib(many.guest_bytes), mib(many.bodies.memory_bytes)], [1, LEAST_GUEST, LEAST_BODIES]);
+        assert!(many.memory_short_mib > 90_000, "{}", many.memory_short_mib);
+    }
+
+    /// A gallery of a district takes a fraction of a small container.
+    #[test]
+    fn sizing_people_follow_dimension() {
+        let gallery = tempfile::tempdir().unwrap();
+        for number in 0..1000 {
+            std::fs::write(gallery.path().join(format!("{number}.csv")), "").unwrap();
+        }
+        assert_eq!((people(gallery.path(), 128), people(gallery.path(), 512)), (2, 5));
+    }
+
     #[test]
     fn sizing_explicit_values_win() {
         let config = fit("workers = 1\nmax-body-mib = 50\nmax-megapixels = 30\n[limit]\nmemory-mib = 128", 2, 512).unwrap();
@@ -315,6 +355,14 @@ mod tests {
         ] {
             let error = fit(toml, 2, 512).unwrap_err();
             assert!(error.contains(flags), "{error}");
+        }
+        // Where more memory comes from depends on what limits it.
+        for (limited_by, remedy) in [(Memory::ADDRESSES, "ulimit -v unlimited"), (Memory::MACHINE, "a smaller pack")] {
+            let memory = Memory { bytes: 100 << 20, limited_by: limited_by.into() };
+            let machine = Machine { cores: NonZeroUsize::MIN, memory: Some(memory) };
+            let config = ServeArgs::default().validate().unwrap();
+            let error = sized(config, Explicit::default(), &machine, PROGRAM, 0).unwrap_err().to_string();
+            assert!(error.contains(remedy) && !error.contains("docker"), "{error}");
         }
     }
 }

@@ -5,7 +5,10 @@ use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use crate::files::read_at_most;
+#[cfg(target_os = "linux")]
+use crate::durable::sync_all_of;
+use crate::durable::sync_file;
+use crate::files::{bytes_without_mark, read_at_most};
 use crate::person::{InvalidId, PersonId};
 
 /// How the files of unfinished writes begin.
@@ -31,7 +34,7 @@ pub(super) fn read(path: &Path) -> Result<HashSet<PersonId>, String> {
 
 /// Who is in a group whose file has these bytes.
 pub(crate) fn parse(bytes: Vec<u8>) -> Result<HashSet<PersonId>, String> {
-    let lines = without_mark(&bytes).split(|&byte| byte == b'\n');
+    let lines = bytes_without_mark(&bytes).split(|&byte| byte == b'\n');
     // A line that was struck out may be torn in the middle of a letter, so that it is no text.
     let mut members = HashSet::new();
     for line in lines.filter(|line| !line.contains(&STRUCK_OUT)) {
@@ -42,11 +45,6 @@ pub(crate) fn parse(bytes: Vec<u8>) -> Result<HashSet<PersonId>, String> {
         }
     }
     Ok(members)
-}
-
-/// Removes the byte order mark with which some editors begin a file.
-fn without_mark(bytes: &[u8]) -> &[u8] {
-    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
 }
 
 /// What a group's file says; nothing if that is more than is read.
@@ -84,45 +82,63 @@ fn same_file(_: &Path, _: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
+/// The outcome of [`strike_out`].
+#[derive(Debug)]
+pub(super) struct StruckOut {
+    /// Number of files, from the first on, that no longer have the person.
+    pub files: usize,
+    /// False where the file system cannot sync. An error is that of a file that could not be changed, or of the disk after all were.
+    pub durable: io::Result<bool>,
+}
+
 /// Takes somebody out of the files of these groups, durably. They are changed in place: that needs no room on a full disk, and however many
 /// they are, there is one wait for the disk. Whatever a crash leaves of a line is the id as it was, or has a `#` and is nobody's.
-pub(super) fn strike_out<'a>(folder: &Path, names: impl ExactSizeIterator<Item = &'a str>, id: &PersonId) -> io::Result<()> {
-    let together = cfg!(target_os = "linux") && names.len() > ONE_BY_ONE;
-    for name in names {
-        match strike_out_of(&folder.join(name), id) {
-            Ok(file) if !together => file.sync_all()?,
-            Ok(_) => {}
+pub(super) fn strike_out<'a>(folder: &Path, names: impl ExactSizeIterator<Item = &'a str>, id: &PersonId) -> StruckOut {
+    let (count, together) = (names.len(), cfg!(target_os = "linux") && names.len() > ONE_BY_ONE);
+    let mut durable = Ok(true);
+    for (files, name) in names.enumerate() {
+        let synced = match strike_out_of(&folder.join(name), id) {
+            Ok((file, written)) => written.and_then(|()| if together { Ok(true) } else { sync_file(&file) }),
             // Somebody removed it, and who was in it.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+            Err(error) => return StruckOut { files, durable: Err(error) },
+        };
+        durable = both(durable, synced);
     }
     #[cfg(target_os = "linux")]
     if together {
-        rustix::fs::syncfs(File::open(folder)?)?;
+        durable = both(durable, sync_all_of(folder));
     }
-    Ok(())
+    StruckOut { files: count, durable }
 }
 
-fn strike_out_of(path: &Path, id: &PersonId) -> io::Result<File> {
+/// Returns whether both are durable, or the first error.
+fn both(a: io::Result<bool>, b: io::Result<bool>) -> io::Result<bool> {
+    Ok(a? & b?)
+}
+
+/// Strikes a person out of a file. From the first byte that is written on they are out of it, whatever the disk says then.
+fn strike_out_of(path: &Path, id: &PersonId) -> io::Result<(File, io::Result<()>)> {
     let bytes = read_at_most(path, LARGEST)?;
     let mut file = File::options().write(true).open(path)?;
-    let mut begin = 0;
+    let (mut begin, mut written) = (0, Ok(()));
     for line in bytes.split_inclusive(|&byte| byte == b'\n') {
         let text = line.strip_suffix(b"\n").unwrap_or(line);
         let text = text.strip_suffix(b"\r").unwrap_or(text);
         if is_of(text, id) {
             file.seek(SeekFrom::Start(begin))?;
-            file.write_all(&vec![STRUCK_OUT; text.len()])?;
+            // A byte of the line is enough; where none can be written, the person is still in the group.
+            file.write_all(&[STRUCK_OUT])?;
+            written = written.and(file.write_all(&vec![STRUCK_OUT; text.len() - 1]));
         }
         begin += line.len() as u64;
     }
-    Ok(file)
+    Ok((file, written))
 }
 
 /// Returns true if a line is a person's, in whatever form of Unicode it was written.
 fn is_of(line: &[u8], id: &PersonId) -> bool {
-    line == id.as_str().as_bytes() || std::str::from_utf8(without_mark(line)).is_ok_and(|line| line.parse().as_ref() == Ok(id))
+    line == id.as_str().as_bytes() || std::str::from_utf8(bytes_without_mark(line)).is_ok_and(|line| line.parse().as_ref() == Ok(id))
 }
 
 #[cfg(test)]
@@ -135,7 +151,7 @@ mod tests {
         let path = folder.path().join("maths");
         let (before, id) = ("al\r\nalice\n\nali\nalice2\nmalice\nalice\r\nbob\nalice", "alice".parse().unwrap());
         fs::write(&path, before).unwrap();
-        strike_out(folder.path(), ["maths", "gone"].into_iter(), &id).unwrap();
+        assert!(strike_out(folder.path(), ["maths", "gone"].into_iter(), &id).durable.unwrap());
         let after = "al\r\n#####\n\nali\nalice2\nmalice\n#####\r\nbob\n#####";
         assert_eq!(fs::read_to_string(&path).unwrap(), after);
         let others: HashSet<PersonId> = ["al", "ali", "alice2", "malice", "bob"].iter().map(|id| id.parse().unwrap()).collect();
@@ -157,7 +173,7 @@ mod tests {
         for name in ["José", "李雷", "Jose\u{301}"] {
             let id: PersonId = name.parse().unwrap();
             fs::write(&path, format!("Анна\n{name}\nbob\n")).unwrap();
-            strike_out(folder.path(), ["maths"].into_iter(), &id).unwrap();
+            assert!(strike_out(folder.path(), ["maths"].into_iter(), &id).durable.unwrap());
             assert_eq!(fs::read_to_string(&path).unwrap(), format!("Анна\n{}\nbob\n", "#".repeat(name.len())));
             for which in 1..1_u32 << name.len() {
                 let torn = name.bytes().enumerate().map(|(at, byte)| if which >> at & 1 == 1 { STRUCK_OUT } else { byte });

@@ -17,7 +17,7 @@ use self::disposition::Disposition;
 use self::received::{Kind, Received};
 use super::body::{self, BodyMemory, Reservation};
 use super::error::ApiError;
-use super::query::{meant, misspelt_field};
+use super::query::{RESTRICTING, meant, misspelt_field};
 use crate::executor::Client;
 use crate::service::Photo;
 
@@ -68,8 +68,10 @@ impl Wanted {
         if let Some(meant) = meant(name) {
             return Err(misspelt_field(name, meant));
         }
-        if kind == Kind::File && name == "group" && self.texts.contains(&name) {
-            return Err(ApiError::bad_request("invalid_group", "The field 'group' came as a file: send it as text, without a file name."));
+        // Skipped as a file nobody asked for, it would have everybody searched.
+        if kind == Kind::File && RESTRICTING.contains(&name) && self.texts.contains(&name) {
+            let message = format!("The field '{name}' came as a file: send it as text, without a file name.");
+            return Err(ApiError::bad_request("invalid_group", message));
         }
         Ok(())
     }

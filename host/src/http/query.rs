@@ -100,6 +100,13 @@ pub(super) fn meant(name: &str) -> Option<&'static str> {
     if RESTRICTING.contains(&name) || name.len() > LONGEST {
         return None;
     }
+    let is_escaped = name.contains(';');
+    // A link that was escaped twice has its names behind `amp;`, or its value in them.
+    let name = name.rsplit(';').next().unwrap_or_default();
+    let (name, is_pair) = name.split_once('=').map_or((name, false), |(name, _)| (name, true));
+    if let Some(exact) = RESTRICTING.into_iter().find(|exact| *exact == name && (is_pair || is_escaped)) {
+        return Some(exact);
+    }
     // Comparing is work for each part of a form, of which a caller may send many: longer names are not compared.
     let letters: String = name.chars().filter(|letter| letter.is_alphanumeric()).flat_map(char::to_lowercase).collect();
     if letters.len() > LONGEST_MEANT {
@@ -124,6 +131,9 @@ mod tests {
         for name in
             ["gruop", "Group", "GROUP", "groups", "grup", "grp", "goup", "group_id", "groupId", "group[]", " group", "gropu", "groupname"]
         {
+            assert_eq!(meant(name), Some("group"), "{name}");
+        }
+        for name in ["amp;group", "x;group", "group=maths", "amp;group=maths", "amp;gruop"] {
             assert_eq!(meant(name), Some("group"), "{name}");
         }
         for name in ["schedule", "scheduleid", "scheduleId", "schedule-id", "Schedule_Id", "shedule_id", "schedul_id", "schedule_ids"] {

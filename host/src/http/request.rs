@@ -62,7 +62,7 @@ pub(crate) async fn observe(State(traffic): State<Option<Traffic>>, mut request:
     let begun = Instant::now();
     let id = RequestId::of(&request);
     let from = tracing::field::display(Caller::of(request.extensions(), request.headers()));
-    let span = tracing::info_span!("request", id = id.as_str(), method = %request.method(), path = path(&request), who = tracing::field::Empty, from, uuid = tracing::field::Empty, trace = trace(&request));
+    let span = tracing::info_span!("request", id = id.as_str(), method = %request.method(), path = path(&request), who = tracing::field::Empty, revision = tracing::field::Empty, from, uuid = tracing::field::Empty, trace = trace(&request));
     if id.shown != id.uuid {
         span.record("uuid", &*id.uuid);
     }

@@ -114,6 +114,10 @@ impl Pack {
         let folder = models.join(name);
         match fs::read_to_string(folder.join(MANIFEST)) {
             Ok(text) => Self::open_installed(models, name, &text),
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+                let cause = Box::new(FileError::Unreadable { file: MANIFEST.to_owned(), cause });
+                Err(PackError::Damaged { name: name.to_owned(), cause, remedy: remedy::install(name, models, true) })
+            }
             Err(_) if name == "testing" => Self::testing(),
             Err(_) => Err(Self::absent(models, name)),
         }
@@ -158,6 +162,13 @@ impl Pack {
     pub(crate) fn file_bytes(models: &Path, name: &str) -> usize {
         let sizes = models.join(name).read_dir().into_iter().flatten().flatten().filter_map(|entry| entry.metadata().ok());
         sizes.map(|metadata| usize::try_from(metadata.len()).unwrap_or(usize::MAX)).fold(0, usize::saturating_add)
+    }
+
+    /// Numbers in an embedding of a pack, if its manifest can be read and says so.
+    pub(crate) fn dimension(models: &Path, name: &str) -> Option<usize> {
+        let installed = fs::read_to_string(models.join(name).join(MANIFEST)).ok().and_then(|text| Manifest::parse(&text).ok());
+        let manifest = installed.or_else(|| Manifest::built_in().map(|(manifest, _)| manifest).find(|manifest| manifest.name == name))?;
+        manifest.models.values().filter_map(|model| model.dimension).max().and_then(|dimension| dimension.try_into().ok())
     }
 
     /// The names of packs in the folder, in order: every folder with a manifest is one, whoever put it there. Those that begin with a

@@ -19,8 +19,8 @@ pub(crate) enum PeopleCommand {
         #[arg(long, value_name = "COSINE", allow_negative_numbers = true)]
         threshold: Option<f32>,
         /// Pairs to list at most
-        #[arg(long, value_name = "N", default_value_t = 1000)]
-        most: usize,
+        #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+        most: u32,
         #[command(flatten)]
         service: ServiceArgs,
     },
@@ -60,7 +60,7 @@ struct Listed {
 /// If the service cannot be asked, or refuses.
 pub(crate) fn run(command: PeopleCommand) -> Result<(), OperateError> {
     let PeopleCommand::Duplicates { threshold, most, service } = command;
-    let listed = duplicates(&Client::new(&service)?, threshold, most)?;
+    let listed = duplicates(&Client::new(&service)?, threshold, usize::try_from(most).unwrap_or(usize::MAX))?;
     if service.json {
         say_json(&listed);
     } else {

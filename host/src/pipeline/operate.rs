@@ -96,6 +96,15 @@ pub enum OperateError {
     },
 }
 
+/// A pushed revision as `--json` prints it.
+#[derive(Serialize)]
+struct Pushed<'a> {
+    #[serde(flatten)]
+    revision: &'a RevisionStatus,
+    /// False if the service had it before.
+    changed: bool,
+}
+
 /// Does what was asked for.
 pub(super) fn run(command: PipelineCommand) -> Result<(), OperateError> {
     match command {
@@ -112,10 +121,11 @@ pub(super) fn run(command: PipelineCommand) -> Result<(), OperateError> {
             if activate && !changed && !service.json {
                 say("there already, nothing was staged");
             }
+            let pushed = Pushed { revision: &staged, changed };
             match activate {
                 true => client.tell(client.activate(&staged.id.to_string(), allow_contract_change)?),
-                false if changed => client.print(&staged, || format!("staged {}", line(&staged))),
-                false => client.print(&staged, || format!("there already, nothing was staged: {}", line(&staged))),
+                false if changed => client.print(&pushed, || format!("staged {}", line(&staged))),
+                false => client.print(&pushed, || format!("there already, nothing was staged: {}", line(&staged))),
             }
             Ok(())
         }
