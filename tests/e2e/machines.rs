@@ -56,7 +56,7 @@ fn small_machine_survives_half_sent_bodies() {
 fn too_large_budgets_refused_with_remedy() {
     let error = Options::drawn().arg("--max-bodies-mib", "900000").refuse();
     for words in
-        ["cannot fit the service into", "/proc/meminfo", "it needs at least", "lower --max-bodies-mib, or allow the process more memory"]
+        ["cannot fit the service into", "/proc/meminfo", "it needs at least", "lower --max-bodies-mib, or use a machine with more memory"]
     {
         assert!(error.contains(words), "`{words}` is not in: {error}");
     }

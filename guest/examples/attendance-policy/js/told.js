@@ -2,7 +2,7 @@
 
 // Any value as text. Never throws: what a policy logs must not make it fail.
 function text(value) {
-  if (typeof value === "string") return value;
+  if (typeof value === "string" || typeof value === "bigint") return String(value);
   try {
     if (value instanceof Error) return described(value);
     const json = JSON.stringify(value, (_, inner) => (typeof inner === "bigint" ? String(inner) : inner));
