@@ -8,9 +8,25 @@ const FRAMES: usize = 6;
 /// Longest name of a function, in characters.
 const NAME: usize = 120;
 
-/// How names of functions begin that only carry a panic from where it happened.
-const PLUMBING: [&str; 8] =
-    ["std::", "core::panicking", "core::result::unwrap_failed", "core::option::", "__rust", "rust_panic", "rust_begin_unwind", "abort"];
+/// How names of functions begin that only carry a failure from where it happened: those of Rust's standard library, of the C library, and of
+/// Python's interpreter.
+const PLUMBING: [&str; 15] = [
+    "std::",
+    "core::panicking",
+    "core::result::unwrap_failed",
+    "core::option::",
+    "__rust",
+    "rust_panic",
+    "rust_begin_unwind",
+    "abort",
+    "__wasilibc_",
+    "posix_do_",
+    "filesystem_preopens_",
+    "_Py",
+    "PyEval_",
+    "PyObject_",
+    "componentize_py_runtime::",
+];
 
 /// The functions that an error came through, in words: `decide, policy#decide`. Empty if the component has no names.
 pub(crate) fn functions(error: &wasmtime::Error) -> String {

@@ -44,12 +44,21 @@ pub(crate) fn build() -> Result<()> {
     })
 }
 
-/// Installs what a `package.json` names, and npm if need be.
+/// Installs what a `package.json` names, and npm if need be. An installation that was interrupted is begun again: npm takes it for whole.
 pub(crate) fn install(folder: &Path) -> Result<()> {
     if !on_path("npm") {
         debian_packages(&["nodejs", "npm"])?;
     }
-    succeed(command("npm").args(["install", "--no-audit", "--no-fund", "--silent"]).current_dir(folder))
+    let (modules, stamp) = (folder.join("node_modules"), folder.join("node_modules/.installed"));
+    let wanted = fs::read_to_string(folder.join("package.json"))?;
+    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+        return Ok(());
+    }
+    if modules.exists() {
+        fs::remove_dir_all(&modules)?;
+    }
+    succeed(command("npm").args(["install", "--no-audit", "--no-fund", "--silent"]).current_dir(folder))?;
+    Ok(fs::write(stamp, wanted)?)
 }
 
 /// Builds `target/guest/NAME.wasm`, unless it was made of the same sources.
