@@ -146,14 +146,11 @@ fn decode_at(divisors: &[u32], bytes: &[u8], budget: Budget, min_longer_side: u3
     let format = match Kind::of(bytes) {
         Kind::Decoded(ImageFormat::Jpeg) => {
             let header = Header::read(bytes).map_err(|cause| DecodeError::Undecodable(format!("the JPEG {cause}")))?;
-            if header.is_common {
-                return decode_jpeg(divisors, bytes, &header, budget, min_longer_side);
-            }
-            if !header.has_end(bytes) {
-                return Err(DecodeError::Undecodable("the JPEG is cut off before its end".to_owned()));
-            }
-            refuse_oversize(header.width.into(), header.height.into(), budget.max_pixels)?;
-            ImageFormat::Jpeg
+            let mixed = || jpeg::has_mixed_scans(bytes, &header).then(|| jpeg::MIXED_SCANS.to_owned());
+            return match header.obstacle.clone().or_else(mixed) {
+                Some(obstacle) => Err(DecodeError::Undecodable(format!("the JPEG {obstacle}"))),
+                None => decode_jpeg(divisors, bytes, &header, budget, min_longer_side),
+            };
         }
         Kind::Decoded(format) => format,
         Kind::Known(name, advice) => return Err(DecodeError::Undecodable(format!("this is {name}; {advice}"))),
@@ -168,6 +165,8 @@ fn decode_at(divisors: &[u32], bytes: &[u8], budget: Budget, min_longer_side: u3
 }
 
 fn decode_jpeg(divisors: &[u32], bytes: &[u8], header: &Header, budget: Budget, min_longer_side: u32) -> Result<Reduced, DecodeError> {
+    // No camera writes these, and the decoder makes them no smaller.
+    let divisors = if header.has_fine_colours() { &[1] } else { divisors };
     let pixels_at = |divisor: u32| {
         let (width, height) = header.size_at(divisor);
         u64::from(width) * u64::from(height)
@@ -194,7 +193,7 @@ fn decode_jpeg(divisors: &[u32], bytes: &[u8], header: &Header, budget: Budget, 
     })?;
     let longer = header.width.max(header.height);
     let wanted = [8, 4, 2].into_iter().find(|divisor| longer.div_ceil(*divisor) >= min_longer_side).unwrap_or(1);
-    let divisor = wanted.max(least_divisor);
+    let divisor = if divisors.contains(&wanted) { wanted.max(least_divisor) } else { least_divisor };
     let decoded = jpeg::decode(bytes, header, divisor)?;
     let mismatch = || DecodeError::Undecodable("the JPEG's pixels are not of its size".to_owned());
     let picture = RgbImage::from_raw(decoded.width, decoded.height, decoded.pixels).ok_or_else(mismatch)?;
