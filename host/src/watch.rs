@@ -88,8 +88,8 @@ pub enum WatchError {
     },
 }
 
-/// The code of the warning that rows of a picture are missing: of the SDK's `decode::Flaw`.
-const MISSING_DATA: &str = "jpeg_missing_data";
+/// The codes of the warnings that rows of a picture, or later scans, are missing: of the SDK's `decode::Flaw`.
+const CUT_OFF: [&str; 2] = ["jpeg_missing_data", "jpeg_missing_detail"];
 
 /// The service's answer, as far as a line of it needs.
 #[derive(Debug, Deserialize)]
@@ -175,7 +175,8 @@ impl<'a> Client<'a> {
     fn show_if_whole(&self, name: &str, picture: &[u8]) -> Result<Option<bool>, WatchError> {
         let reply = self.ask(picture)?;
         let is_cut_off = reply.answer.as_ref().is_some_and(|answer| {
-            answer.code.as_deref() == Some("undecodable_image") || answer.warnings.iter().any(|warning| warning.code == MISSING_DATA)
+            answer.code.as_deref() == Some("undecodable_image")
+                || answer.warnings.iter().any(|warning| CUT_OFF.contains(&warning.code.as_str()))
         });
         if is_cut_off { Ok(None) } else { reply.print(name, self.args.json).map(Some) }
     }

@@ -12,9 +12,8 @@ mod format;
 mod jpeg;
 mod orientation;
 mod others;
-
-/// The most that a decoder of another format than JPEG may allocate, in bytes: more than 40 megapixels with 16 bits and alpha take.
-const MOST_ALLOCATED: u64 = 400 << 20;
+mod png;
+mod tiff;
 
 /// The longest side of a picture in pixels: JPEG's. Formats that allow more cost much time for few pixels.
 const LONGEST_SIDE: u64 = 65_535;
@@ -146,14 +145,11 @@ fn decode_at(divisors: &[u32], bytes: &[u8], budget: Budget, min_longer_side: u3
     let format = match Kind::of(bytes) {
         Kind::Decoded(ImageFormat::Jpeg) => {
             let header = Header::read(bytes).map_err(|cause| DecodeError::Undecodable(format!("the JPEG {cause}")))?;
-            if header.is_common {
-                return decode_jpeg(divisors, bytes, &header, budget, min_longer_side);
-            }
-            if !header.has_end(bytes) {
-                return Err(DecodeError::Undecodable("the JPEG is cut off before its end".to_owned()));
-            }
-            refuse_oversize(header.width.into(), header.height.into(), budget.max_pixels)?;
-            ImageFormat::Jpeg
+            let mixed = || jpeg::has_mixed_scans(bytes, &header).then(|| jpeg::MIXED_SCANS.to_owned());
+            return match header.obstacle.clone().or_else(mixed) {
+                Some(obstacle) => Err(DecodeError::Undecodable(format!("the JPEG {obstacle}"))),
+                None => decode_jpeg(divisors, bytes, &header, budget, min_longer_side),
+            };
         }
         Kind::Decoded(format) => format,
         Kind::Known(name, advice) => return Err(DecodeError::Undecodable(format!("this is {name}; {advice}"))),
@@ -162,12 +158,20 @@ fn decode_at(divisors: &[u32], bytes: &[u8], budget: Budget, min_longer_side: u3
             return Err(DecodeError::Undecodable("this is not a JPEG, PNG, WebP, BMP, GIF or TIFF image".to_owned()));
         }
     };
-    let picture = others::decode(bytes, format, budget.max_pixels)?;
+    let picture = match format {
+        ImageFormat::Png => png::decode(bytes, budget),
+        ImageFormat::Tiff => tiff::decode(bytes, budget),
+        ImageFormat::Bmp => others::decode_bmp(bytes, budget),
+        ImageFormat::Gif => others::decode_gif(bytes, budget),
+        _ => others::decode_webp(bytes, budget),
+    }?;
     let full = (picture.width, picture.height);
     Ok(Reduced { picture, divisor: 1, least_divisor: 1, full, flaws: Vec::new() })
 }
 
 fn decode_jpeg(divisors: &[u32], bytes: &[u8], header: &Header, budget: Budget, min_longer_side: u32) -> Result<Reduced, DecodeError> {
+    // No camera writes these, and the decoder makes them no smaller.
+    let divisors = if header.has_fine_colours() { &[1] } else { divisors };
     let pixels_at = |divisor: u32| {
         let (width, height) = header.size_at(divisor);
         u64::from(width) * u64::from(height)
@@ -194,17 +198,12 @@ fn decode_jpeg(divisors: &[u32], bytes: &[u8], header: &Header, budget: Budget, 
     })?;
     let longer = header.width.max(header.height);
     let wanted = [8, 4, 2].into_iter().find(|divisor| longer.div_ceil(*divisor) >= min_longer_side).unwrap_or(1);
-    let divisor = wanted.max(least_divisor);
+    let divisor = if divisors.contains(&wanted) { wanted.max(least_divisor) } else { least_divisor };
     let decoded = jpeg::decode(bytes, header, divisor)?;
     let mismatch = || DecodeError::Undecodable("the JPEG's pixels are not of its size".to_owned());
     let picture = RgbImage::from_raw(decoded.width, decoded.height, decoded.pixels).ok_or_else(mismatch)?;
     let picture = upright(picture, decoded.orientation);
-    let full = match decoded.orientation {
-        Orientation::NoTransforms | Orientation::Rotate180 | Orientation::FlipHorizontal | Orientation::FlipVertical => {
-            (header.width, header.height)
-        }
-        _ => (header.height, header.width),
-    };
+    let full = if is_turned(decoded.orientation) { (header.height, header.width) } else { (header.width, header.height) };
     Ok(Reduced { picture, divisor, least_divisor, full, flaws: decoded.flaws })
 }
 
@@ -213,6 +212,34 @@ fn upright(picture: RgbImage, orientation: Orientation) -> Rgb {
     picture.apply_orientation(orientation);
     let picture = picture.into_rgb8();
     Rgb { width: picture.width(), height: picture.height(), pixels: picture.into_raw() }
+}
+
+/// Refuses a picture of which decoding takes more memory than there is: `needed` bytes in addition to the file, and then a copy of the
+/// pixels if it is turned by a quarter. Nothing was allocated for it yet.
+fn refuse_memory(
+    kind: &str,
+    (width, height): (u64, u64),
+    bytes: &[u8],
+    needed: u64,
+    orientation: Orientation,
+    budget: Budget,
+) -> Result<(), DecodeError> {
+    let turned = if is_turned(orientation) { 6 * width * height } else { 0 };
+    let needed = needed.max(turned).saturating_add(bytes.len() as u64 + OVERHEAD);
+    if needed <= budget.memory {
+        return Ok(());
+    }
+    Err(DecodeError::Undecodable(format!(
+        "the {kind} of {width}×{height} pixels takes {} MiB to decode, more than the limit memory-mib of {}; send a smaller one or a JPEG, or \
+         raise the limit",
+        needed.div_ceil(1 << 20),
+        budget.memory >> 20,
+    )))
+}
+
+/// Returns true if width and height change places.
+const fn is_turned(orientation: Orientation) -> bool {
+    !matches!(orientation, Orientation::NoTransforms | Orientation::Rotate180 | Orientation::FlipHorizontal | Orientation::FlipVertical)
 }
 
 fn refuse_oversize(width: u64, height: u64, max_pixels: u64) -> Result<(), DecodeError> {

@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use rostro_fuzz::pictures::{self, PIXELS};
-use rostro_sdk::decode::{DecodeError, Reduced, decode_at_least};
+use rostro_sdk::decode::{Budget, DecodeError, Reduced, decode_at_least, decode_within};
 
 /// The longest side of any picture.
 const LONGEST_SIDE: u32 = 65_535;
@@ -55,6 +55,9 @@ fuzz_target!(init: pictures::seeds(), |bytes: &[u8]| {
         Ok(smaller) => assert!(smaller.divisor > whole.divisor),
         Err(error) => assert!(matches!(error, DecodeError::TooLarge { .. } | DecodeError::Undecodable(_))),
     }
+    // Too little memory is told, whatever the format.
+    let budget = Budget { max_pixels: PIXELS, memory: bytes.len() as u64 + 3 * pixels };
+    assert!(matches!(decode_within(bytes, budget, u32::MAX), Err(DecodeError::Undecodable(why)) if why.contains("memory-mib")));
     // Whoever enrols gets all of a picture or none of it.
     let lacks_rows = whole.flaws.iter().any(|flaw| flaw.lacks_rows());
     assert_eq!(whole.whole().is_err(), lacks_rows);

@@ -19,6 +19,8 @@ pub enum Flaw {
         /// How much of the picture comes before the first gap, in percent, where that is known.
         percent: Option<usize>,
     },
+    /// Later scans of a progressive picture are missing or damaged: all rows are there, less sharp or with noise.
+    MissingDetail,
 }
 
 impl Flaw {
@@ -31,6 +33,7 @@ impl Flaw {
             Self::RestartMarkers => "jpeg_restart_markers",
             Self::CorruptData => "jpeg_corrupt_data",
             Self::MissingData { .. } => "jpeg_missing_data",
+            Self::MissingDetail => "jpeg_missing_detail",
         }
     }
 
@@ -56,6 +59,9 @@ impl Flaw {
                 )
             }
             Self::MissingData { percent: None } => "Data of the JPEG is missing; what is missing is grey or coarse.".to_owned(),
+            Self::MissingDetail => {
+                "Scans of the progressive JPEG are missing or damaged; all rows are there, but less sharp than they were.".to_owned()
+            }
         }
     }
 }

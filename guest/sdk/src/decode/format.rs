@@ -14,7 +14,13 @@ pub(super) enum Kind {
 }
 
 /// The advice for photos in a format of which every device can make a JPEG.
-const SEND_JPEG: &str = "send it as JPEG, PNG or WebP";
+pub(super) const SEND_JPEG: &str = "send it as JPEG, PNG or WebP";
+
+/// The advice for videos.
+const SEND_FRAME: &str = "send a single frame as JPEG";
+
+/// The advice for archives.
+const UNPACK: &str = "send the images in it one by one";
 
 const HEIC: Kind = Kind::Known(
     "a HEIC photo",
@@ -27,8 +33,21 @@ impl Kind {
         match bytes {
             [0xff, 0xd8, ..] => Self::Decoded(ImageFormat::Jpeg),
             [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Self::Decoded(ImageFormat::WebP),
-            [b'R', b'I', b'F', b'F', ..] => Self::Known("a video or sound file", "send a single frame as JPEG"),
+            [b'R', b'I', b'F', b'F', ..] => Self::Known("a video or sound file", SEND_FRAME),
             [_, _, _, _, b'f', b't', b'y', b'p', brands @ ..] => Self::of_brands(bytes, brands),
+            [b'B', b'M', ..] if is_bmp(bytes) => Self::Decoded(ImageFormat::Bmp),
+            // QuickTime's own files begin with any of these parts.
+            [_, _, _, _, b'm', b'o', b'o', b'v', ..]
+            | [_, _, _, _, b'm', b'd', b'a', b't', ..]
+            | [_, _, _, _, b'w', b'i', b'd', b'e', ..]
+            | [_, _, _, _, b'f', b'r', b'e', b'e', ..]
+            | [_, _, _, _, b's', b'k', b'i', b'p', ..]
+            | [_, _, _, _, b'p', b'n', b'o', b't', ..] => Self::Known("a video", SEND_FRAME),
+            [b'P', b'1'..=b'7', b'\n' | b'\r' | b' ' | b'\t' | b'#', ..] => Self::Known("a PNM or PAM image", SEND_JPEG),
+            // Packets of 188 bytes, on disks behind a time of four.
+            _ if [0, 4].iter().any(|at| [0, 188 + at].iter().all(|packet| bytes.get(at + packet) == Some(&0x47))) => {
+                Self::Known("a video (MPEG transport stream)", SEND_FRAME)
+            }
             _ => {
                 let kind = |(start, kind): &(&[u8], Self)| bytes.starts_with(start).then_some(*kind);
                 STARTS.iter().find_map(kind).unwrap_or_else(|| Self::of_text(bytes))
@@ -53,7 +72,7 @@ impl Kind {
         } else if has(&[b"crx "]) {
             Self::Known("a raw photo of a camera (CR3)", SEND_JPEG)
         } else {
-            Self::Known("a video", "send a single frame as JPEG")
+            Self::Known("a video", SEND_FRAME)
         }
     }
 
@@ -73,27 +92,54 @@ impl Kind {
     }
 }
 
+/// Returns true for a BMP with a header of a known length: a text can begin with its two letters.
+fn is_bmp(bytes: &[u8]) -> bool {
+    let length = bytes.get(14..18).and_then(<[u8]>::first_chunk).map(|length| u32::from_le_bytes(*length));
+    matches!(length, Some(12 | 16 | 40 | 52 | 56 | 64 | 108 | 124))
+}
+
 /// First bytes of formats that need no further look.
-const STARTS: [(&[u8], Kind); 18] = [
+const STARTS: &[(&[u8], Kind)] = &[
     (b"\x89PNG\r\n\x1a\n", Kind::Decoded(ImageFormat::Png)),
     (b"GIF87a", Kind::Decoded(ImageFormat::Gif)),
     (b"GIF89a", Kind::Decoded(ImageFormat::Gif)),
-    (b"BM", Kind::Decoded(ImageFormat::Bmp)),
     // A raw photo that is a TIFF with its pixels in a way of its own.
     (b"II*\0\x10\0\0\0CR", Kind::Known("a raw photo of a camera (CR2)", SEND_JPEG)),
+    (b"II\x1a\0\0\0HEAPCCDR", Kind::Known("a raw photo of a camera (CRW)", SEND_JPEG)),
     (b"IIU\0", Kind::Known("a raw photo of a camera (RW2)", SEND_JPEG)),
     (b"IIRO", Kind::Known("a raw photo of a camera (ORF)", SEND_JPEG)),
+    (b"IIRS", Kind::Known("a raw photo of a camera (ORF)", SEND_JPEG)),
+    (b"MMOR", Kind::Known("a raw photo of a camera (ORF)", SEND_JPEG)),
     (b"FUJIFILMCCD-RAW", Kind::Known("a raw photo of a camera (RAF)", SEND_JPEG)),
+    (b"\0MRM", Kind::Known("a raw photo of a camera (MRW)", SEND_JPEG)),
+    (b"FOVb", Kind::Known("a raw photo of a camera (X3F)", SEND_JPEG)),
     (b"II*\0", Kind::Decoded(ImageFormat::Tiff)),
     (b"MM\0*", Kind::Decoded(ImageFormat::Tiff)),
     (b"II+\0", Kind::Decoded(ImageFormat::Tiff)),
     (b"MM\0+", Kind::Decoded(ImageFormat::Tiff)),
+    (b"II\xbc", Kind::Known("a JPEG XR image", SEND_JPEG)),
     (b"\xff\x0a", Kind::Known("a JPEG XL image", SEND_JPEG)),
     (b"\0\0\0\x0cJXL \r\n\x87\n", Kind::Known("a JPEG XL image", SEND_JPEG)),
     (b"\0\0\0\x0cjP  \r\n\x87\n", Kind::Known("a JPEG 2000 image", SEND_JPEG)),
     (b"\xff\x4f\xff\x51", Kind::Known("a JPEG 2000 image", SEND_JPEG)),
+    (b"8BPS", Kind::Known("a Photoshop document (PSD)", SEND_JPEG)),
+    (b"\0\0\x01\0", Kind::Known("an icon (ICO)", SEND_JPEG)),
+    (b"\x76\x2f\x31\x01", Kind::Known("an OpenEXR image", SEND_JPEG)),
     (b"%PDF-", Kind::Known("a PDF document", "send the photo in it as JPEG, PNG or WebP")),
-    (b"PK\x03\x04", Kind::Known("a ZIP archive", "send the images in it one by one")),
+    (b"%!PS", Kind::Known("a PostScript document", SEND_JPEG)),
+    (b"PK\x03\x04", Kind::Known("a ZIP archive", UNPACK)),
+    (b"\x1f\x8b", Kind::Known("a gzip archive", UNPACK)),
+    (b"7z\xbc\xaf\x27\x1c", Kind::Known("a 7-Zip archive", UNPACK)),
+    (b"Rar!\x1a\x07", Kind::Known("a RAR archive", UNPACK)),
+    (b"\x1a\x45\xdf\xa3", Kind::Known("a video (Matroska or WebM)", SEND_FRAME)),
+    (b"\0\0\x01\xba", Kind::Known("a video (MPEG)", SEND_FRAME)),
+    (b"\0\0\x01\xb3", Kind::Known("a video (MPEG)", SEND_FRAME)),
+    (b"\0\0\0\x01\x67", Kind::Known("a video (H.264)", SEND_FRAME)),
+    (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", Kind::Known("a video (Windows Media)", SEND_FRAME)),
+    (b"FLV\x01", Kind::Known("a video (FLV)", SEND_FRAME)),
+    // Beside a photo that was copied to another system: `._photo.jpg`.
+    (b"\0\x05\x16\x07", Kind::Known("what macOS stores next to a file (AppleDouble)", "send the file whose name lacks the leading ._")),
+    (b"\0\x05\x16\0", Kind::Known("a file in a container of macOS (AppleSingle)", "send the file itself")),
 ];
 
 #[cfg(test)]
@@ -117,7 +163,9 @@ mod tests {
         for (bytes, wanted) in [
             (b"\xff\xd8\xff".as_slice(), "decoded"),
             (b"RIFF\x10\0\0\0WEBPVP8 ", "decoded"),
-            (b"BM\0\0", "decoded"),
+            (b"BM\x3a\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0", "decoded"),
+            (b"BM\x3a\0\0\0\0\0\0\0\x36\0\0\0\x0c\0\0\0", "decoded"),
+            (b"BMW is a maker of cars in Munich", "unknown"),
             (b"MM\0*\0\0\0\x08", "decoded"),
             (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "a HEIC photo"),
             (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "a HEIC photo"),
@@ -127,6 +175,19 @@ mod tests {
             (b"\0\0\0\x0cjP  \r\n\x87\n", "a JPEG 2000 image"),
             (b"II*\0\x10\0\0\0CR\x02\0", "a raw photo of a camera (CR2)"),
             (b"%PDF-1.7", "a PDF document"),
+            (b"8BPS\0\x01", "a Photoshop document (PSD)"),
+            (b"\0\0\x01\0\x01\0\x20\x20", "an icon (ICO)"),
+            (b"II\xbc\x01\x20\0\0\0", "a JPEG XR image"),
+            (b"P6\n640 480\n255\n", "a PNM or PAM image"),
+            (b"P7\nWIDTH 4\n", "a PNM or PAM image"),
+            (b"P45 is a form", "unknown"),
+            (b"\x1a\x45\xdf\xa3\x01", "a video (Matroska or WebM)"),
+            (&[&[0x47; 1][..], &[0; 187], &[0x47]].concat(), "a video (MPEG transport stream)"),
+            (&[&[0; 4][..], &[0x47], &[0; 191], &[0x47]].concat(), "a video (MPEG transport stream)"),
+            (b"\0\0\0\x08wide\0\0\x10\0mdat", "a video"),
+            (b"\0\0\x10\0moov\0\0\0\x6cmvhd", "a video"),
+            (b"\x1f\x8b\x08\0", "a gzip archive"),
+            (b"\0\x05\x16\x07\0\x02\0\0Mac OS X", "what macOS stores next to a file (AppleDouble)"),
             (b"\n<!DOCTYPE html><p>", "a web page"),
             (b"<?xml version=\"1.0\"?><svg>", "an SVG drawing"),
             (b"data:image/jpeg;base64,/9j/4AAQ", "an image as base64 text"),

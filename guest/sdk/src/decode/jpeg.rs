@@ -3,15 +3,16 @@
 //! The decoder upsamples chroma of half the width and half the height, which most cameras write, without that vector code; so it is asked
 //! for the planes, and [`planes`] makes them RGB.
 //!
-//! A picture is first decoded strictly, which costs a whole one nothing. Only if that fails it is [repaired](mod@repair) and decoded
-//! once more, with grey for what is missing.
+//! A picture is first decoded strictly, which costs a whole one nothing. Only if that fails, or if restart markers are out of order,
+//! which the decoder does not notice, it is [repaired](mod@repair) and decoded with grey for what is missing.
 
 use image::metadata::Orientation;
 use libjpeg_turbo_rs::{ColorSpace, DecodeLimits, DecodeWarning, Decoder, JpegError, PixelFormat, ScalingFactor};
 
 use self::planes::Planes;
-use self::repair::{Repaired, repair};
-pub(super) use self::structure::Header;
+pub(super) use self::repair::has_mixed_scans;
+use self::repair::{Repaired, has_restart_faults, repair};
+pub(super) use self::structure::{Header, MIXED_SCANS};
 use super::{DecodeError, Flaw, LONGEST_SIDE, orientation};
 
 mod planes;
@@ -58,33 +59,57 @@ impl Header {
     }
 }
 
-/// Decodes a JPEG whose header [is common](Header::is_common), at 1/`divisor` of its size: 1, 2, 4 or 8.
+/// Decodes a JPEG whose header has [no obstacle](Header::obstacle), at 1/`divisor` of its size: 1, 2, 4 or 8.
 pub(super) fn decode(bytes: &[u8], header: &Header, divisor: u32) -> Result<Decoded, DecodeError> {
     let undecodable = |cause: JpegError| DecodeError::Undecodable(format!("the JPEG cannot be decoded: {cause}"));
-    let decoded = match attempt(bytes, header, divisor, false) {
+    let has_faults = header.interval > 0 && has_restart_faults(bytes, header);
+    let strict = if has_faults { Err(JpegError::UnexpectedEof) } else { attempt(bytes, header, divisor, false) };
+    let mut stray = header.stray;
+    let decoded = match strict {
         Ok(decoded) => decoded,
         Err(cause) if !is_damage(&cause) => return Err(undecodable(cause)),
         Err(cause) => {
             let repaired = repair(bytes, header);
-            let mut decoded = leniently(&repaired, header, divisor).ok_or_else(|| undecodable(cause))?;
-            if repaired.has_restart_faults {
-                note(&mut decoded.flaws, Flaw::RestartMarkers);
-            }
-            if repaired.lacks_scans {
-                note(&mut decoded.flaws, Flaw::MissingData { percent: None });
-            }
-            decoded
+            stray = stray.max(repaired.stray);
+            let decoded = leniently(&repaired, header, divisor).ok_or_else(|| undecodable(cause))?;
+            Decoded { flaws: flaws_of_repair(decoded.flaws, &repaired, header), ..decoded }
         }
     };
     let mut flaws = Vec::new();
-    if header.stray > 0 {
-        note(&mut flaws, Flaw::StrayBytes { count: header.stray });
+    if stray > 0 {
+        note(&mut flaws, Flaw::StrayBytes { count: stray });
     }
     decoded.flaws.into_iter().for_each(|flaw| note(&mut flaws, flaw));
     if !header.has_end(bytes) {
         note(&mut flaws, Flaw::NoEndMarker);
+        // An arithmetic decoder reads on without data, and does not say so.
+        if header.is_arithmetic {
+            note(&mut flaws, Flaw::MissingData { percent: None });
+        }
     }
     Ok(Decoded { flaws, ..decoded })
+}
+
+/// Flaws of a picture that was put together again, with those of which the decoder cannot know.
+fn flaws_of_repair(mut flaws: Vec<Flaw>, repaired: &Repaired, header: &Header) -> Vec<Flaw> {
+    if repaired.has_restart_faults {
+        note(&mut flaws, Flaw::RestartMarkers);
+    }
+    if repaired.is_cut {
+        note(&mut flaws, Flaw::CorruptData);
+    }
+    if repaired.lacks_scans {
+        note(&mut flaws, Flaw::MissingData { percent: None });
+    }
+    // If the first scans of a progressive picture are whole, all rows are there, and what is missing made them sharper.
+    let lacks_detail = header.is_progressive
+        && flaws.iter().any(|flaw| flaw.lacks_rows())
+        && repaired.all_rows.is_some_and(|end| attempt(&repaired.up_to(end), header, 8, false).is_ok());
+    if lacks_detail {
+        flaws.retain(|flaw| !flaw.lacks_rows());
+        note(&mut flaws, Flaw::MissingDetail);
+    }
+    flaws
 }
 
 /// Returns true for an error that is the stream's, and not that of a limit or of something that is not supported.
@@ -155,18 +180,21 @@ fn attempt(bytes: &[u8], header: &Header, divisor: u32, is_lenient: bool) -> Res
     let sampling: Vec<(u8, u8)> =
         decoder.header().components.iter().map(|each| (each.horizontal_sampling, each.vertical_sampling)).collect();
     let mismatch = || JpegError::CorruptData("its planes are not of its size".to_owned());
-    let (width, height, pixels, warnings) =
-        if divisor == 1 && sampling == [(2, 2), (1, 1), (1, 1)] && decoder.jpeg_color_space() == ColorSpace::YCbCr {
-            let (planes, warnings) = decoder.decode_raw_with_warnings()?;
-            let pixels = Planes::of(&planes).map(|planes| planes.to_rgb()).ok_or_else(mismatch)?;
-            (planes.width, planes.height, pixels, warnings)
-        } else {
-            decoder.set_output_format(if sampling.len() == 4 { PixelFormat::Cmyk } else { PixelFormat::Rgb });
-            decoder.set_scale(ScalingFactor::try_new(1, divisor)?);
-            let picture = decoder.decode_image()?;
-            let pixels = if sampling.len() == 4 { from_cmyk(&picture.data) } else { picture.data };
-            (picture.width, picture.height, pixels, picture.warnings)
-        };
+    let (width, height, pixels, warnings) = if header.has_fine_colours() {
+        let (planes, warnings) = decoder.decode_raw_with_warnings()?;
+        let pixels = planes::spread(&planes, &sampling).ok_or_else(mismatch)?;
+        (planes.width, planes.height, pixels, warnings)
+    } else if divisor == 1 && sampling == [(2, 2), (1, 1), (1, 1)] && decoder.jpeg_color_space() == ColorSpace::YCbCr {
+        let (planes, warnings) = decoder.decode_raw_with_warnings()?;
+        let pixels = Planes::of(&planes).map(|planes| planes.to_rgb()).ok_or_else(mismatch)?;
+        (planes.width, planes.height, pixels, warnings)
+    } else {
+        decoder.set_output_format(if sampling.len() == 4 { PixelFormat::Cmyk } else { PixelFormat::Rgb });
+        decoder.set_scale(ScalingFactor::try_new(1, divisor)?);
+        let picture = decoder.decode_image()?;
+        let pixels = if sampling.len() == 4 { from_cmyk(&picture.data) } else { picture.data };
+        (picture.width, picture.height, pixels, picture.warnings)
+    };
     let (width, height) = (u32::try_from(width).unwrap_or(u32::MAX), u32::try_from(height).unwrap_or(u32::MAX));
     if (width, height) != header.size_at(divisor) {
         return Err(mismatch());

@@ -2,6 +2,8 @@
 
 use image::metadata::Orientation;
 
+use super::tiff::Directory;
+
 /// The name that stands before EXIF data in a JPEG segment, and in the chunks of some WebP and PNG writers.
 const PREFIX: &[u8] = b"Exif\0\0";
 
@@ -14,52 +16,8 @@ const ORIENTATION: u16 = 0x112;
 /// the standard says, and also as BYTE or LONG. Returns None if the tag is missing or its value is not 1 to 8.
 pub(super) fn of_exif(chunk: &[u8]) -> Option<Orientation> {
     let tiff = chunk.strip_prefix(PREFIX).unwrap_or(chunk);
-    let fields = Fields { tiff, is_big_endian: tiff.starts_with(b"MM") };
-    if !fields.is_big_endian && !tiff.starts_with(b"II") {
-        return None;
-    }
-    let is_big = match fields.number(2, 2)? {
-        42 => false,
-        43 => true,
-        _ => return None,
-    };
-    // Width of an offset, of the count of entries, of an entry, and where its value begins.
-    let (offset, count, entry, value) = if is_big { (8, 8, 20, 12) } else { (4, 2, 12, 8) };
-    let directory = usize::try_from(fields.number(if is_big { 8 } else { 4 }, offset)?).ok()?;
-    let entries = usize::try_from(fields.number(directory, count)?).ok()?;
-    let first = directory.checked_add(count)?;
-    // A directory has at most 65,535 entries in TIFF; BigTIFF's count must not make the loop longer.
-    for index in 0..entries.min(usize::from(u16::MAX)) {
-        let at = first.checked_add(index.checked_mul(entry)?)?;
-        if fields.number(at, 2)? != u64::from(ORIENTATION) {
-            continue;
-        }
-        let width = match fields.number(at.checked_add(2)?, 2)? {
-            1 | 6 => 1,
-            3 | 8 => 2,
-            4 | 9 => 4,
-            16 | 17 if is_big => 8,
-            _ => return None,
-        };
-        let orientation = fields.number(at.checked_add(value)?, width)?;
-        return u8::try_from(orientation).ok().and_then(Orientation::from_exif);
-    }
-    None
-}
-
-/// Numbers of a TIFF structure.
-struct Fields<'a> {
-    tiff: &'a [u8],
-    is_big_endian: bool,
-}
-
-impl Fields<'_> {
-    /// Reads an unsigned number of `width` bytes, at most 8.
-    fn number(&self, at: usize, width: usize) -> Option<u64> {
-        let bytes = self.tiff.get(at..at.checked_add(width)?)?;
-        let append = |number: u64, byte: &u8| number << 8 | u64::from(*byte);
-        Some(if self.is_big_endian { bytes.iter().fold(0, append) } else { bytes.iter().rev().fold(0, append) })
-    }
+    let orientation = Directory::read(tiff)?.number(ORIENTATION)?;
+    u8::try_from(orientation).ok().and_then(Orientation::from_exif)
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@ use image::{ExtendedColorType, ImageEncoder, codecs::jpeg::JpegEncoder, codecs::
 
 use super::*;
 
+mod budget;
 mod damaged;
+mod tiff;
 
 const PIXELS: u64 = 1 << 20;
 

@@ -125,6 +125,27 @@ fn convert(luma: &[u8], blue: &[u8], red: &[u8], pixels: &mut [u8]) {
     }
 }
 
+/// Converts planes of any sizes to RGB, each sample at its own place: for colours that are sampled more finely than brightness, which
+/// hardly any camera writes. None if the planes are smaller than the picture.
+pub(super) fn spread(raw: &RawImage, sampling: &[(u8, u8)]) -> Option<Vec<u8>> {
+    let most = |of: fn(&(u8, u8)) -> u8| sampling.iter().map(of).max().map(usize::from).filter(|most| *most > 0);
+    let (across, down) = (most(|(across, _)| *across)?, most(|(_, down)| *down)?);
+    let mut pixels = Vec::with_capacity(3 * raw.width * raw.height);
+    for y in 0..raw.height {
+        let row = |index: usize| {
+            let (plane, stride) = (raw.planes.get(index)?, *raw.plane_widths.get(index)?);
+            plane.get(y * usize::from(sampling.get(index)?.1) / down * stride..)?.get(..stride)
+        };
+        let rows = [row(0)?, row(1)?, row(2)?];
+        let factors = [sampling.first()?.0, sampling.get(1)?.0, sampling.get(2)?.0].map(usize::from);
+        for x in 0..raw.width {
+            let sample = |index: usize| rows.get(index)?.get(x * factors.get(index)? / across).copied();
+            pixels.extend(rgb(sample(0)?, sample(1)?, sample(2)?));
+        }
+    }
+    Some(pixels)
+}
+
 #[inline(always)]
 fn rgb(y: u8, cb: u8, cr: u8) -> [u8; 3] {
     let (y, cb, cr) = (i16::from(y), i16::from(cb) - 128, i16::from(cr) - 128);

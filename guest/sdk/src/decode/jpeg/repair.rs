@@ -1,11 +1,11 @@
 //! Makes of a damaged JPEG one that a decoder reads to its end.
 //!
 //! Does what libjpeg does while it decodes: skips what stands between segments, puts restart intervals into their places, and
-//! ends the picture where its data ends. Whatever is missing is left out, and the decoder leaves it grey.
+//! ends the picture, or an interval, where its data ends. Whatever is missing is left out, and the decoder leaves it grey.
 
 use std::ops::Range;
 
-use super::structure::{END_OF_IMAGE, Header, RESTART_INTERVAL, START_OF_IMAGE, START_OF_SCAN, Segments, is_frame};
+use super::structure::{END_OF_IMAGE, Header, RESTART_INTERVAL, START_OF_IMAGE, START_OF_SCAN, Segments, is_frame, markers};
 
 /// A JPEG that was put together again.
 #[derive(Debug)]
@@ -16,8 +16,15 @@ pub(super) struct Repaired {
     pub(super) scans: Vec<Range<usize>>,
     /// Restart markers are missing, or not in their order.
     pub(super) has_restart_faults: bool,
+    /// A marker in coded data took the place of some of it, which is cut off there, up to the next restart marker.
+    pub(super) is_cut: bool,
     /// Scans are missing that every picture has.
     pub(super) lacks_scans: bool,
+    /// Where in [`Self::bytes`] the first scan ends by which each component has its coarsest values, and so all rows. None if there is
+    /// no such scan.
+    pub(super) all_rows: Option<usize>,
+    /// Bytes between segments that belong to none.
+    pub(super) stray: usize,
 }
 
 impl Repaired {
@@ -29,8 +36,15 @@ impl Repaired {
 
 /// Puts a JPEG with this header together again.
 pub(super) fn repair(bytes: &[u8], header: &Header) -> Repaired {
-    let mut repaired =
-        Repaired { bytes: Vec::with_capacity(bytes.len() + 2), scans: Vec::new(), has_restart_faults: false, lacks_scans: false };
+    let mut repaired = Repaired {
+        bytes: Vec::with_capacity(bytes.len() + 2),
+        scans: Vec::new(),
+        has_restart_faults: false,
+        is_cut: false,
+        lacks_scans: false,
+        all_rows: None,
+        stray: 0,
+    };
     repaired.bytes.extend([0xff, START_OF_IMAGE]);
     let mut progress = Progress::new(header);
     let (mut interval, mut has_frame) = (0, false);
@@ -46,12 +60,16 @@ pub(super) fn repair(bytes: &[u8], header: &Header) -> Repaired {
                 (START_OF_SCAN, body) => {
                     let scan = Scan::read(body);
                     let is_last = !header.is_progressive && scan.components.len() == header.components.len();
-                    let data = Data::split(bytes, segment.end, is_last);
+                    let data = Data::split(bytes, segment.end, is_last, interval > 0);
                     let intervals = (interval > 0).then(|| header.units(&scan.components).div_ceil(interval));
                     let begin = repaired.bytes.len();
                     repaired.has_restart_faults |= data.write(intervals, &mut repaired.bytes);
+                    repaired.is_cut |= data.is_cut;
                     repaired.scans.push(begin..repaired.bytes.len());
                     progress.note(&scan);
+                    if progress.has_all_rows() {
+                        repaired.all_rows.get_or_insert(repaired.bytes.len());
+                    }
                     if is_last {
                         break;
                     }
@@ -59,11 +77,76 @@ pub(super) fn repair(bytes: &[u8], header: &Header) -> Repaired {
                 }
                 _ => {}
             }
+            repaired.stray = segments.stray;
         }
     }
     repaired.lacks_scans = !progress.is_complete();
     repaired.bytes.extend([0xff, END_OF_IMAGE]);
     repaired
+}
+
+/// Returns true if the restart markers of a scan are not as many as it must have, or not in their order. A decoder takes them as they
+/// come. Reads the whole file, but decodes nothing.
+pub(super) fn has_restart_faults(bytes: &[u8], header: &Header) -> bool {
+    let Some(mut segments) = Segments::new(bytes) else { return false };
+    let mut interval = 0;
+    while let Ok(segment) = segments.read() {
+        match (segment.marker, segment.body) {
+            (START_OF_IMAGE | END_OF_IMAGE, _) => break,
+            (RESTART_INTERVAL, [high, low, ..]) => interval = usize::from(u16::from_be_bytes([*high, *low])),
+            (START_OF_SCAN, body) => {
+                let (mut count, mut end) = (0, bytes.len());
+                for marker in markers(bytes, segment.end) {
+                    match marker.code {
+                        Some(number @ 0xd0..=0xd7) if usize::from(number & 7) == count % 8 => count += 1,
+                        Some(0xd0..=0xd7) => return interval > 0,
+                        _ => {
+                            end = marker.begin;
+                            break;
+                        }
+                    }
+                }
+                if interval > 0 {
+                    // Some encoders write a marker behind the last interval, too.
+                    let intervals = header.units(&Scan::read(body).components).div_ceil(interval);
+                    if count + 1 != intervals && count != intervals {
+                        return true;
+                    }
+                }
+                segments.skip_to(end);
+            }
+            _ => {}
+        }
+    }
+    false
+}
+
+/// Returns true if a scan of a picture that is not progressive has several of the components, but not all: the decoder takes no such one.
+pub(in super::super) fn has_mixed_scans(bytes: &[u8], header: &Header) -> bool {
+    if header.is_progressive {
+        return false;
+    }
+    // Of most pictures the first scan has all: nothing else is read.
+    let Some(mut segments) = Segments::new(bytes) else { return false };
+    while let Ok(segment) = segments.read() {
+        match segment.marker {
+            START_OF_IMAGE | END_OF_IMAGE => break,
+            START_OF_SCAN => {
+                let count = Scan::read(segment.body).components.len();
+                if count >= header.components.len() {
+                    return false;
+                }
+                if count > 1 {
+                    return true;
+                }
+                let is_end = |code: u8| !matches!(code, 0xd0..=0xd7);
+                let end = markers(bytes, segment.end).find(|marker| marker.code.is_none_or(is_end));
+                segments.skip_to(end.map_or(bytes.len(), |marker| marker.begin));
+            }
+            _ => {}
+        }
+    }
+    false
 }
 
 /// A scan's header.
@@ -113,6 +196,11 @@ impl Progress {
         }
     }
 
+    /// Returns true if the coarsest value of each block came, with as many bits as there are so far.
+    fn has_all_rows(&self) -> bool {
+        self.components.iter().all(|(_, left)| left.first().is_some_and(|bits| *bits < u8::MAX))
+    }
+
     fn is_complete(&self) -> bool {
         self.components.iter().all(|(_, left)| left.iter().all(|bits| *bits == 0))
     }
@@ -121,81 +209,70 @@ impl Progress {
 /// A scan's coded data, in the pieces between its restart markers.
 #[derive(Debug)]
 struct Data<'a> {
-    first: Piece<'a>,
+    first: &'a [u8],
     /// Each after the marker of this number.
-    others: Vec<(u8, Piece<'a>)>,
+    others: Vec<(u8, &'a [u8])>,
     /// Where the marker that ends the data begins.
     end: usize,
+    /// A marker that cannot stand here took the place of data.
+    is_cut: bool,
 }
-
-/// Runs of bytes that follow each other once what is no data between them is left out.
-type Piece<'a> = Vec<&'a [u8]>;
 
 impl<'a> Data<'a> {
     /// Reads coded data from `begin` on. `is_last` says that only the end of the picture, or the start of another one, can
-    /// follow: any other marker in it is a damaged byte.
-    fn split(bytes: &'a [u8], begin: usize, is_last: bool) -> Self {
-        let mut data = Self { first: Vec::new(), others: Vec::new(), end: bytes.len() };
-        let (mut run, mut at) = (begin, begin);
-        let take = |data: &mut Self, from: usize, to: usize| {
-            let piece = data.others.last_mut().map_or(&mut data.first, |(_, piece)| piece);
-            piece.extend(bytes.get(from..to).filter(|run| !run.is_empty()));
+    /// follow: any other marker in it is a damaged byte. `has_restarts` says that restart markers are no damage.
+    ///
+    /// What follows a damaged byte up to the next restart marker is left out, as libjpeg does: the codes there would mean other
+    /// places of the picture.
+    fn split(bytes: &'a [u8], begin: usize, is_last: bool, has_restarts: bool) -> Self {
+        let mut data = Self { first: &[], others: Vec::new(), end: bytes.len(), is_cut: false };
+        // Where the piece begins, until its end is known.
+        let mut piece = Some(begin);
+        let finish = |data: &mut Self, piece: Option<usize>, end: usize| {
+            if let Some(run) = piece.and_then(|begin| bytes.get(begin..end)) {
+                *data.others.last_mut().map_or(&mut data.first, |(_, piece)| piece) = run;
+            }
         };
-        while let Some(found) = bytes.get(at..).and_then(|rest| rest.iter().position(|byte| *byte == 0xff)) {
-            let marker = at + found;
-            let fill = bytes.get(marker..).unwrap_or_default().iter().take_while(|byte| **byte == 0xff).count();
-            let code = marker + fill;
-            at = code + 1;
-            match bytes.get(code) {
-                // A byte of data.
-                Some(0x00) => {}
-                Some(number @ 0xd0..=0xd7) => {
-                    take(&mut data, run, marker);
-                    data.others.push((number & 7, Vec::new()));
-                    run = at;
+        for marker in markers(bytes, begin) {
+            match marker.code {
+                Some(number @ 0xd0..=0xd7) if has_restarts => {
+                    finish(&mut data, piece, marker.begin);
+                    data.others.push((number & 7, &[]));
+                    piece = Some(marker.end);
                 }
-                Some(&(END_OF_IMAGE | START_OF_IMAGE)) => {
-                    data.end = marker;
+                Some(END_OF_IMAGE | START_OF_IMAGE) | None => {
+                    data.end = marker.begin;
                     break;
                 }
-                Some(0xc0..) if !is_last => {
-                    data.end = marker;
+                Some(0xc0..=0xcf | 0xd8..) if !is_last => {
+                    data.end = marker.begin;
                     break;
                 }
-                // No marker of coded data: what should stand here is lost.
                 Some(_) => {
-                    take(&mut data, run, marker);
-                    run = at;
-                }
-                // Padding after the data.
-                None => {
-                    data.end = marker;
-                    break;
+                    data.is_cut = true;
+                    finish(&mut data, piece, marker.begin);
+                    piece = None;
                 }
             }
         }
         let end = data.end;
-        take(&mut data, run, end);
+        finish(&mut data, piece, end);
         data
     }
 
     /// Appends the pieces with restart markers in their order, and an empty piece for each that is missing. `intervals` is how
-    /// many pieces there should be, if the picture has restart markers. Returns true if markers were not as they should be.
+    /// many pieces there should be, if the picture has restart markers. Returns true if markers are missing, or not in their order.
     fn write(&self, intervals: Option<usize>, out: &mut Vec<u8>) -> bool {
-        let append = |out: &mut Vec<u8>, piece: &Piece<'_>| piece.iter().for_each(|run| out.extend(*run));
-        append(out, &self.first);
-        let Some(intervals) = intervals else {
-            // Without an interval a restart marker is a damaged byte.
-            self.others.iter().for_each(|(_, piece)| append(out, piece));
-            return !self.others.is_empty();
-        };
+        out.extend(self.first);
+        let Some(intervals) = intervals else { return false };
         let mut missing = intervals.saturating_sub(1 + self.others.len());
         let gap = |expected: u8, found: u8| usize::from(found.wrapping_sub(expected) & 7);
         let follows = std::iter::once(7).chain(self.others.iter().map(|(number, _)| *number));
         let is_hole = |(before, number): &(u8, u8)| gap(before.wrapping_add(1), *number) > 0;
         let numbers = self.others.iter().map(|(number, _)| *number);
         let holes = follows.zip(numbers).filter(is_hole).count();
-        let mut has_faults = missing > 0;
+        // Some encoders write a marker behind the last interval, too.
+        let mut has_faults = missing > 0 || self.others.len() > intervals;
         let mut expected = 0_u8;
         for (number, piece) in &self.others {
             let mut lost = gap(expected, *number);
@@ -205,19 +282,20 @@ impl<'a> Data<'a> {
                 lost += missing.saturating_sub(lost) / 8 * 8;
             }
             if lost > missing {
-                // More than are missing: as libjpeg takes it, a marker from before is skipped with its data, and any other is
-                // taken for the one that is expected.
-                if lost % 8 >= 6 {
-                    continue;
+                // More than are missing: as libjpeg takes it, a marker from before is skipped with its data, one of the next two is
+                // where it says, and any other is taken for the one that is expected.
+                match lost % 8 {
+                    6.. => continue,
+                    1 | 2 => lost %= 8,
+                    _ => lost = 0,
                 }
-                lost = 0;
             }
-            missing -= lost;
+            missing = missing.saturating_sub(lost);
             for _ in 0..=lost {
                 out.extend([0xff, 0xd0 | expected & 7]);
                 expected = expected.wrapping_add(1) & 7;
             }
-            append(out, piece);
+            out.extend(*piece);
         }
         has_faults
     }
@@ -283,6 +361,8 @@ mod tests {
             ("a wrong number", b"a\xff\xd0b\xff\xd5c\xff\xd2d\xff\xd3e\xff\xd4f\xff\xd5g\xff\xd6h\xff\xd9", "a0b1c2d3e4f5g6h"),
             ("an interval twice", b"a\xff\xd0b\xff\xd1c\xff\xd1c\xff\xd2d\xff\xd3e\xff\xd4f\xff\xd5g\xff\xd6h\xff\xd9", "a0b1c2d3e4f5g6h"),
             ("a marker of no meaning", b"a\xff\x47\xff\xd0b\xff\xc4\xff\xd1c\xff\xd9", "a0b1c"),
+            ("data behind a marker of no meaning", b"a\xff\x47lost\xff\xd0b\xff\xc4lost\xff\xd1c\xff\xd9", "a0b1c"),
+            ("two swapped", b"a\xff\xd1c\xff\xd0b\xff\xd2d\xff\xd3e\xff\xd4f\xff\xd5g\xff\xd6h\xff\xd9", "a01c2d3e4f5g6h"),
             ("another picture behind", b"a\xff\xd0b\xff\xd8\xff\xd1c\xff\xd9", "a0b"),
         ] {
             assert_eq!(text(data), wanted, "{what}");

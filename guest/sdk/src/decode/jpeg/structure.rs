@@ -10,6 +10,32 @@ pub(super) fn is_frame(marker: u8) -> bool {
     matches!(marker, 0xc0..=0xcf) && !matches!(marker, 0xc4 | 0xc8 | 0xcc)
 }
 
+/// The frame header of JPEG-LS, which is another format.
+const JPEG_LS: u8 = 0xf7;
+
+/// The header of several frames of different sizes.
+const HIERARCHICAL: u8 = 0xde;
+
+/// What can be done about a JPEG of a kind that is rarely read.
+const SAVE_AS: &str = "save it as a baseline JPEG or as PNG";
+
+/// What a JPEG is like in which [a scan has several components, but not all](super::has_mixed_scans), with what to do.
+pub(in super::super) const MIXED_SCANS: &str = "has scans of several components, but not of all; save it as a baseline JPEG or as PNG";
+
+/// Why a frame is not decoded, with what to do, or None: it has samples of 8 bits in one, three or four components, in baseline,
+/// sequential or progressive scans.
+fn obstacle(marker: u8, bits: u8, components: u8) -> Option<String> {
+    let kind = match marker {
+        0xc3 | 0xcb => "lossless".to_owned(),
+        0xc5 | 0xc6 | 0xcd | 0xce => "hierarchical".to_owned(),
+        0xc7 | 0xcf => "hierarchical and lossless".to_owned(),
+        _ if bits != 8 => format!("of {bits} bits a sample"),
+        _ if !matches!(components, 1 | 3 | 4) => format!("of {components} components"),
+        _ => return None,
+    };
+    Some(format!("is {kind}; {SAVE_AS}"))
+}
+
 /// A marker and what belongs to it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Segment<'a> {
@@ -88,9 +114,35 @@ impl<'a> Segments<'a> {
     }
 }
 
+/// A marker in coded data, or where the data ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Marker {
+    /// Where it begins, with its fill bytes.
+    pub(super) begin: usize,
+    /// Which one; None at the end of a file that has only fill bytes left.
+    pub(super) code: Option<u8>,
+    /// What comes after it.
+    pub(super) end: usize,
+}
+
+/// The markers from `at` on, of coded data and of whatever follows it. Stuffed bytes are data.
+pub(super) fn markers(bytes: &[u8], mut at: usize) -> impl Iterator<Item = Marker> {
+    std::iter::from_fn(move || {
+        loop {
+            let begin = at + bytes.get(at..)?.iter().position(|byte| *byte == 0xff)?;
+            let fill = bytes.get(begin..)?.iter().take_while(|byte| **byte == 0xff).count();
+            let code = bytes.get(begin + fill).copied();
+            at = begin + fill + 1;
+            if code != Some(0) {
+                return Some(Marker { begin, code, end: at.min(bytes.len()) });
+            }
+        }
+    })
+}
+
 /// A component of a frame: how often it is sampled, and its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Component {
+pub(in super::super) struct Component {
     pub(super) id: u8,
     pub(super) across: u8,
     pub(super) down: u8,
@@ -103,11 +155,15 @@ pub(in super::super) struct Header {
     pub(in super::super) width: u32,
     /// Height in pixels; 0, which is refused, if it follows only after the first scan.
     pub(in super::super) height: u32,
-    /// Samples of 8 bits, coded by Huffman's method, of one, three or four components: what is decoded here.
-    pub(in super::super) is_common: bool,
+    /// Why it is not decoded, with what to do, or None.
+    pub(in super::super) obstacle: Option<String>,
     /// Whether each scan refines the picture, which takes memory for all its coefficients.
     pub(in super::super) is_progressive: bool,
-    pub(super) components: Vec<Component>,
+    /// Whether it is coded arithmetically, and not by Huffman's method.
+    pub(super) is_arithmetic: bool,
+    pub(in super::super) components: Vec<Component>,
+    /// Units (MCUs) from one restart marker to the next in the first scan, or 0.
+    pub(super) interval: usize,
     /// Bytes between segments that belong to none.
     pub(super) stray: usize,
     /// Where the coded data of the first scan begins.
@@ -123,6 +179,7 @@ impl Header {
     pub(in super::super) fn read(bytes: &[u8]) -> Result<Self, String> {
         let mut segments = Segments::new(bytes).ok_or("has no start marker")?;
         let mut header: Option<Self> = None;
+        let mut interval = 0;
         loop {
             let Segment { marker, body, end, .. } = segments.read().map_err(|broken| match broken {
                 Broken::CutOff => "is cut off before its first row".to_owned(),
@@ -131,7 +188,7 @@ impl Header {
             match (marker, body) {
                 (START_OF_SCAN, _) => {
                     let header = header.ok_or("is damaged: no frame header stands before its first scan")?;
-                    return Ok(Self { stray: segments.stray, data: end, ..header });
+                    return Ok(Self { interval, stray: segments.stray, data: end, ..header });
                 }
                 (END_OF_IMAGE | START_OF_IMAGE, _) => return Err("has no scan before its end".to_owned()),
                 (_, [bits, a, b, c, d, count, components @ ..]) if is_frame(marker) => {
@@ -141,13 +198,22 @@ impl Header {
                     header = Some(Self {
                         width: u16::from_be_bytes([*c, *d]).into(),
                         height: u16::from_be_bytes([*a, *b]).into(),
-                        is_common: matches!(marker, 0xc0..=0xc2) && *bits == 8 && matches!(count, 1 | 3 | 4) && is_whole,
+                        obstacle: if is_whole {
+                            obstacle(marker, *bits, *count)
+                        } else {
+                            Some("is damaged: its frame header is too short".to_owned())
+                        },
                         is_progressive: matches!(marker, 0xc2 | 0xca),
+                        is_arithmetic: matches!(marker, 0xc9 | 0xca),
                         components,
+                        interval: 0,
                         stray: 0,
                         data: 0,
                     });
                 }
+                (RESTART_INTERVAL, [high, low, ..]) => interval = usize::from(u16::from_be_bytes([*high, *low])),
+                (JPEG_LS, _) => return Err(format!("is of the kind JPEG-LS; {SAVE_AS}")),
+                (HIERARCHICAL, _) => return Err(format!("is hierarchical; {SAVE_AS}")),
                 _ => {}
             }
         }
@@ -157,6 +223,12 @@ impl Header {
     pub(in super::super) fn has_end(&self, bytes: &[u8]) -> bool {
         // Most files have it at their end.
         bytes.get(self.data..).unwrap_or_default().windows(2).rev().any(|pair| pair == [0xff, END_OF_IMAGE])
+    }
+
+    /// Returns true if a component of colour is sampled more finely than brightness.
+    pub(in super::super) fn has_fine_colours(&self) -> bool {
+        let [brightness, colours @ ..] = self.components.as_slice() else { return false };
+        colours.len() == 2 && colours.iter().any(|colour| colour.across > brightness.across || colour.down > brightness.down)
     }
 
     /// The largest sampling factors across and down, at least 1.

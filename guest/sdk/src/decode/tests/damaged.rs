@@ -152,7 +152,8 @@ fn damaged_progressive_jpeg_is_decoded() {
     let (_, data) = places(&whole);
     for end in data + 40..whole.len() - 3 {
         let reduced = decode_at_least(&whole[..end], PIXELS, u32::MAX).unwrap_or_else(|error| panic!("cut at {end}: {error}"));
-        assert!(codes(&reduced).contains(&"jpeg_missing_data"), "cut at {end}: {:?}", reduced.flaws);
+        let is_told = codes(&reduced).iter().any(|code| matches!(*code, "jpeg_missing_data" | "jpeg_missing_detail"));
+        assert!(is_told, "cut at {end}: {:?}", reduced.flaws);
     }
     for at in (data..whole.len() - 10).step_by(3) {
         let mut bytes = whole.clone();
@@ -163,6 +164,131 @@ fn damaged_progressive_jpeg_is_decoded() {
     }
 }
 
+/// Where each scan of a JPEG ends.
+fn scan_ends(jpeg: &[u8]) -> Vec<usize> {
+    let scans: Vec<usize> = (0..jpeg.len() - 1).filter(|at| jpeg[*at..at + 2] == [0xff, 0xda]).collect();
+    let is_end = |at: &usize| jpeg[*at] == 0xff && !matches!(jpeg[at + 1], 0 | 0xd0..=0xd7);
+    scans.iter().map(|scan| (scan + 4..jpeg.len() - 1).find(is_end).unwrap()).collect()
+}
+
+/// A progressive picture whose first scans are whole has all rows: it may enrol, with a warning.
+#[test]
+fn progressive_jpeg_without_detail_enrols() {
+    use libjpeg_turbo_rs::{Encoder, PixelFormat};
+    let samples: Vec<u8> = (0..3 * 160 * 160).map(|index| (index / 3 % 160 * (index / 480 % 7 + 1)) as u8).collect();
+    let whole = Encoder::new(&samples, 160, 160, PixelFormat::Rgb).progressive(true).encode().unwrap();
+    let ends = scan_ends(&whole);
+    assert!(ends.len() > 3, "{ends:?}");
+    for (what, bytes) in [
+        ("no refinement", whole[..ends[2]].to_vec()),
+        ("half of the last scan", [&whole[..ends[ends.len() - 1] - 100], b"\xff\xd9".as_slice()].concat()),
+        ("a hole in the last scan", [&whole[..ends[ends.len() - 1] - 100], &whole[ends[ends.len() - 1] - 50..]].concat()),
+    ] {
+        let reduced = decode_at_least(&bytes, PIXELS, u32::MAX).unwrap();
+        let flaws = codes(&reduced);
+        assert!(flaws.contains(&"jpeg_missing_detail") && !flaws.contains(&"jpeg_missing_data"), "{what}: {flaws:?}");
+        assert!(reduced.whole().is_ok(), "{what}");
+    }
+    for (what, bytes) in [
+        ("half of the first scan", whole[..ends[0] - 20].to_vec()),
+        ("a hole in the first scan", [&whole[..ends[0] - 60], &whole[ends[0] - 20..]].concat()),
+    ] {
+        let reduced = decode_at_least(&bytes, PIXELS, u32::MAX).unwrap();
+        assert!(codes(&reduced).contains(&"jpeg_missing_data"), "{what}: {:?}", reduced.flaws);
+        assert!(reduced.whole().is_err(), "{what}");
+    }
+}
+
+/// A marker that took the place of coded data ends the picture there, as libjpeg takes it, or the interval up to the next restart
+/// marker. Without a warning the places of all that follows would be wrong.
+#[test]
+fn marker_in_coded_data_is_told() {
+    let shade = |x: usize, y: usize| (x * 3 / 4 + y / 2 + 60 * ((x / 11 + y / 13) % 2)) as u8;
+    let samples: Vec<u8> = (0..3 * 160 * 160).map(|index| shade(index / 3 % 160, index / 3 / 160)).collect();
+    let encoder = || {
+        use libjpeg_turbo_rs::{Encoder, PixelFormat, Subsampling};
+        Encoder::new(&samples, 160, 160, PixelFormat::Rgb).subsampling(Subsampling::S420)
+    };
+    for (whole, has_restarts) in [(encoder().encode().unwrap(), false), (encoder().restart_rows(1).encode().unwrap(), true)] {
+        let wanted = decode(&whole, PIXELS).unwrap();
+        let (_, data) = places(&whole);
+        let middle = data + (whole.len() - data) / 2;
+        let at = (middle..).find(|at| whole[at - 1..at + 3].iter().all(|byte| *byte != 0xff)).unwrap();
+        for code in [0x10, 0x41, 0x7f, 0xbf, 0xc4, 0xdc, 0xe1, 0xfe] {
+            for removed in [0, 2] {
+                let bytes = [&whole[..at], &[0xff, code], &whole[at + removed..]].concat();
+                let reduced = decode_at_least(&bytes, PIXELS, u32::MAX).unwrap();
+                assert_eq!(codes(&reduced), ["jpeg_corrupt_data", "jpeg_missing_data"], "{code:02x} for {removed} bytes");
+                let different = different_rows(&reduced.picture, &wanted);
+                assert!(different.iter().all(|row| *row > 48), "{code:02x}: {different:?}");
+                assert!(!has_restarts || different.len() <= 36, "{code:02x}: {different:?}");
+                assert!(reduced.whole().is_err(), "{code:02x} for {removed} bytes");
+            }
+        }
+        // Behind the last unit it costs nothing.
+        let end = whole.len() - 2;
+        let reduced = decode_at_least(&[&whole[..end], b"\xff\x41", &whole[end..]].concat(), PIXELS, u32::MAX).unwrap();
+        assert_eq!(reduced.whole().unwrap().picture, wanted);
+    }
+}
+
+/// The decoder takes restart markers as they come; their order is looked at before.
+#[test]
+fn disordered_restart_markers_are_told() {
+    let (whole, markers) = with_restarts(64, 320);
+    let wanted = decode(&whole, PIXELS).unwrap();
+    let interval = |index: usize| &whole[markers[index]..markers[index + 1]];
+    let mut wrong = whole.clone();
+    wrong[markers[4] + 1] = 0xd0 | ((wrong[markers[4] + 1] + 4) % 8);
+    let rows = |from: usize, to: usize| (16 * from).saturating_sub(1)..=16 * to;
+    for (what, bytes, lost) in [
+        ("a wrong number", wrong, 0..=0),
+        ("an interval twice", [&whole[..markers[5]], interval(4), &whole[markers[5]..]].concat(), 0..=0),
+        // As libjpeg takes it, the first of the two is lost and the second one comes too late.
+        ("two intervals swapped", [&whole[..markers[4]], interval(5), interval(4), &whole[markers[6]..]].concat(), rows(5, 6)),
+        // Their numbers are in order, but too many. The picture repeats after as many rows.
+        ("eight intervals twice", [&whole[..markers[9]], &whole[markers[1]..markers[9]], &whole[markers[9]..]].concat(), 0..=0),
+    ] {
+        let reduced = decode_at_least(&bytes, PIXELS, u32::MAX).unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert!(codes(&reduced).contains(&"jpeg_restart_markers"), "{what}: {:?}", reduced.flaws);
+        let different = different_rows(&reduced.picture, &wanted);
+        assert_eq!(different.is_empty(), lost == (0..=0), "{what}: {different:?}");
+        assert!(different.iter().all(|row| lost.contains(row)), "{what}: {lost:?}, {different:?}");
+    }
+    // A marker behind the last interval is no fault.
+    let end = whole.len() - 2;
+    let last = 0xd0 | (markers.len() % 8) as u8;
+    let reduced = decode_at_least(&[&whole[..end], &[0xff, last], &whole[end..]].concat(), PIXELS, u32::MAX).unwrap();
+    assert_eq!((codes(&reduced), reduced.picture), (vec![], wanted));
+}
+
+/// JPEGs that libjpeg decodes are, also of kinds that cameras do not write.
+#[test]
+fn rare_jpeg_is_decoded() {
+    use libjpeg_turbo_rs::{Encoder, PixelFormat, Subsampling};
+    let samples: Vec<u8> = (0..3 * 64 * 48).map(|index| (index / 3 % 64 * 3) as u8).collect();
+    let encoder = || Encoder::new(&samples, 64, 48, PixelFormat::Rgb).subsampling(Subsampling::S420);
+    let wanted = decode(&encoder().encode().unwrap(), PIXELS).unwrap();
+    for (what, bytes) in [
+        ("arithmetic", encoder().arithmetic(true).encode().unwrap()),
+        ("arithmetic and progressive", encoder().arithmetic(true).progressive(true).encode().unwrap()),
+    ] {
+        let reduced = decode_at_least(&bytes, PIXELS, u32::MAX).unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert_eq!((codes(&reduced), &reduced.picture), (vec![], &wanted), "{what}");
+        let cut = decode_at_least(&bytes[..bytes.len() - 60], PIXELS, u32::MAX).unwrap();
+        assert!(codes(&cut).contains(&"jpeg_missing_data"), "{what}: {:?}", cut.flaws);
+    }
+    // Colours at twice the width of brightness: its factors say so once the first component's is less than theirs.
+    let grey: Vec<u8> = vec![90; 3 * 64 * 64];
+    let mut fine = Encoder::new(&grey, 64, 64, PixelFormat::Rgb).subsampling(Subsampling::S444).encode().unwrap();
+    let frame = *places(&fine).0.iter().find(|at| fine[**at + 1] == 0xc0).unwrap();
+    // Of half the width, so that as many units of four blocks remain as there were of three.
+    fine[frame + 14] = 0x21;
+    fine[frame + 17] = 0x21;
+    let reduced = decode_at_least(&fine, PIXELS, 8);
+    assert!(reduced.is_ok_and(|reduced| reduced.full == (64, 64) && reduced.divisor == 1));
+}
+
 /// The cause that is told is the true one.
 #[test]
 fn undecodable_jpeg_has_true_cause() {
@@ -171,12 +297,29 @@ fn undecodable_jpeg_has_true_cause() {
     let frame = *places.iter().find(|at| whole[**at + 1] == 0xc0).unwrap();
     let after = frame + 2 + usize::from(whole[frame + 3]);
     let scan = *places.last().unwrap();
+    let of_frame = |marker: u8, bits: u8| {
+        let mut bytes = whole.clone();
+        (bytes[frame + 1], bytes[frame + 4]) = (marker, bits);
+        bytes
+    };
+    // Brightness in a scan of its own, and then both colours.
+    let scans = [b"\xff\xda\0\x08\x01\x01\0\0\x3f\0data".as_slice(), b"\xff\xda\0\x0a\x02\x02\x11\x03\x11\0\x3f\0data\xff\xd9"];
+    let mixed = [&whole[..scan], &scans.concat()].concat();
     for (bytes, wanted) in [
         (whole[..20].to_vec(), "is cut off before its first row"),
         (whole[..data - 1].to_vec(), "is cut off before its first row"),
         ([&whole[..frame], &whole[after..]].concat(), "no frame header"),
         ([&whole[..2], b"\xff\xe0\0\x01".as_slice(), &whole[2..]].concat(), "the segment at byte 4 has no length"),
         ([&whole[..scan], b"\xff\xd9".as_slice()].concat(), "has no scan"),
+        (of_frame(0xc3, 8), "the JPEG is lossless; save it as a baseline JPEG or as PNG"),
+        (of_frame(0xcb, 8), "the JPEG is lossless"),
+        (of_frame(0xc5, 8), "the JPEG is hierarchical"),
+        (of_frame(0xcf, 8), "the JPEG is hierarchical and lossless"),
+        (of_frame(0xc1, 12), "the JPEG is of 12 bits a sample"),
+        (of_frame(0xf7, 8), "the JPEG is of the kind JPEG-LS"),
+        ([&whole[..frame], b"\xff\xde\0\x02".as_slice(), &whole[frame..]].concat(), "the JPEG is hierarchical"),
+        (mixed, "the JPEG has scans of several components, but not of all; save it"),
+        (b"BM is how this text begins, and nothing else".to_vec(), "this is not a JPEG, PNG, WebP, BMP, GIF or TIFF image"),
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic".to_vec(), "this is a HEIC photo; send it as JPEG"),
         (b"nothing".to_vec(), "this is not a JPEG, PNG, WebP, BMP, GIF or TIFF image"),
         (Vec::new(), "the file is empty"),
