@@ -1,6 +1,6 @@
 //! Reading files that somebody else names.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 
@@ -58,6 +58,20 @@ pub(crate) fn read_text(path: &Path) -> io::Result<String> {
 /// Skips the byte-order mark that some editors begin a text with.
 pub(crate) fn without_mark(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
+/// Device and inode of a file, which tell it from every other; none where the system has no such numbers.
+#[cfg(unix)]
+pub(crate) fn identity(metadata: &Metadata) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+
+    Some((metadata.dev(), metadata.ino()))
+}
+
+/// Device and inode of a file, which tell it from every other; none where the system has no such numbers.
+#[cfg(not(unix))]
+pub(crate) fn identity(_: &Metadata) -> Option<(u64, u64)> {
+    None
 }
 
 #[cfg(test)]
