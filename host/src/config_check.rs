@@ -18,7 +18,8 @@ pub struct CheckFailed(Vec<String>);
 ///
 /// Names everything that cannot be used.
 pub(crate) fn check(source: &Source) -> Result<(), CheckFailed> {
-    let config = source.read().and_then(|args| args.fit(&Machine::of_this_process())).map_err(|error| CheckFailed(vec![error.to_string()]))?;
+    let config =
+        source.read().and_then(|args| args.fit(&Machine::of_this_process())).map_err(|error| CheckFailed(vec![error.to_string()]))?;
     let (mut good, mut bad) = (vec!["configuration: valid, and fits the memory".to_owned()], Vec::new());
     let Config { api_keys, admin_token_file, tls, .. } = config;
     let mut add = |result: Result<String, String>| match result {
