@@ -1,6 +1,6 @@
 //! Reading files that somebody else names.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 
@@ -63,6 +63,20 @@ pub(crate) fn without_mark(text: &str) -> &str {
 /// Skips the same mark in the bytes of a file.
 pub(crate) fn bytes_without_mark(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes)
+}
+
+/// Device and inode of a file, which tell it from every other; none where the system has no such numbers.
+#[cfg(unix)]
+pub(crate) fn identity(metadata: &Metadata) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+
+    Some((metadata.dev(), metadata.ino()))
+}
+
+/// Device and inode of a file, which tell it from every other; none where the system has no such numbers.
+#[cfg(not(unix))]
+pub(crate) fn identity(_: &Metadata) -> Option<(u64, u64)> {
+    None
 }
 
 #[cfg(test)]

@@ -78,7 +78,7 @@ pub enum PeopleError {
     #[error(transparent)]
     Groups(#[from] GroupsError),
     /// Somebody else is changing the person, and did not end in time.
-    #[error("the person is being changed by another request")]
+    #[error("the person is being changed by another request or program")]
     Busy,
     /// A new id differs only in case from one that is stored.
     #[error("another person is stored under this id with other upper and lower case; choose another id")]
@@ -133,9 +133,18 @@ impl People {
         Ok(self.gallery.read(id)?)
     }
 
+    /// Refuses to add to samples that another program wrote and the views do not know yet: they may be another person's.
+    ///
+    /// # Errors
+    ///
+    /// [`PeopleError::Busy`], until they are taken in.
+    pub(crate) fn check_seen(&self, id: &PersonId) -> Result<(), PeopleError> {
+        if self.gallery.has_unseen_files(id) { Err(PeopleError::Busy) } else { Ok(()) }
+    }
+
     /// Says of what contract samples are that state none, if that is known from before.
     pub(crate) fn adopt_unmarked(&self, contract: &ContractId) {
-        self.gallery.adopt_unmarked(contract);
+        self.gallery.adopt_unmarked(contract, None);
     }
 
     /// The people as `revision` sees them: a view that is in use if there is one, else a new one, with everybody in it whom the revision can
@@ -150,7 +159,8 @@ impl People {
     /// If the gallery cannot be read, or if the scope ends.
     pub(crate) fn view(&self, revision: &Arc<Revision>, scope: &Wanted) -> Result<(Arc<View>, Report), PeopleError> {
         let key = Key::of(revision);
-        self.gallery.adopt_unmarked(&revision.contract().id);
+        let contract = revision.contract();
+        self.gallery.adopt_unmarked(&contract.id, Some(contract.dimension));
         let view = {
             let mut views = self.locked();
             views.retain(|view| view.strong_count() > 0);
@@ -163,7 +173,7 @@ impl People {
             views.push(Arc::downgrade(&view));
             view
         };
-        let Loaded { people, mut problems, unknown_age } = self.gallery.load()?;
+        let Loaded { people, mut problems, unknown_age, .. } = self.gallery.load()?;
         self.note_stored(&people);
         for Stored { id, samples, path } in people {
             let templates = view.templates_of(&samples, scope);
@@ -208,6 +218,7 @@ impl People {
         let made = self.made_by_others(&matched, own);
         let views = self.locked();
         self.check_new(id)?;
+        self.ledger.note_written(id);
         let path = self.gallery.replace(id, samples)?;
         self.with_stored(|stored| stored.insert(id));
         match templates {
@@ -241,6 +252,8 @@ impl People {
         let made = self.made_by_others(samples, own);
         let views = self.locked();
         self.check_new(id)?;
+        self.check_seen(id)?;
+        self.ledger.note_written(id);
         let path = self.gallery.put(id, samples, place)?;
         self.with_stored(|stored| stored.insert(id));
         own.upsert(id, templates)?;

@@ -171,7 +171,7 @@ pub(crate) fn run(config: Config, source: Source, args: ServeArgs) -> Result<(),
             }
         };
         let traffic = Traffic::default();
-        tokio::spawn(watch_gallery(Arc::downgrade(service.people()), shutdown.clone()));
+        tokio::spawn(watch_folders(Arc::downgrade(service.people()), Arc::downgrade(&deployment), shutdown.clone()));
         let service = Arc::new(service);
         let (app, people) = http::app(Arc::clone(&service), config.bodies, &Doorkeeper::new(keys.clone()), &config.browsers, &traffic);
         let status = ReloadStatus::started();
@@ -272,8 +272,8 @@ fn assemble(config: &Config, shutdown: &Shutdown) -> Result<(Service, Arc<Deploy
     Ok((Service::new(Arc::clone(&deployment), people, executor.clone(), config.review, archives), deployment, executor))
 }
 
-/// Takes in people whose files are copied into the gallery while the service runs.
-async fn watch_gallery(people: Weak<People>, shutdown: Shutdown) {
+/// Takes in people whose files are copied into the gallery while the service runs, and locks folders again whose locks are replaced.
+async fn watch_folders(people: Weak<People>, deployment: Weak<Deployment>, shutdown: Shutdown) {
     let mut looks = Looks::default();
     let mut failed = false;
     loop {
@@ -281,8 +281,9 @@ async fn watch_gallery(people: Weak<People>, shutdown: Shutdown) {
             () = tokio::time::sleep(LOOK) => {}
             () = shutdown.begun() => return,
         }
-        let Some(people) = people.upgrade() else { return };
+        let (Some(people), Some(deployment)) = (people.upgrade(), deployment.upgrade()) else { return };
         let look = tokio::task::spawn_blocking(move || {
+            deployment.check_lock();
             let result = people.look_again(&mut looks);
             (looks, result)
         });

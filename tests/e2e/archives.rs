@@ -257,6 +257,67 @@ fn deletion_during_import_holds() {
     assert!(!server.gallery.join(format!("{last}.csv")).exists());
 }
 
+/// With `replace`, who is enrolled while the archive is uploaded stays; who is deleted meanwhile is told as such.
+#[test]
+fn enrolment_during_upload_survives_replace() {
+    let server = Options::drawn().start();
+    enroll(&server, &["alice", "bob"]);
+    let archive = export(&server);
+    enroll(&server, &["carol", "dave"]);
+    let mut connection = TcpStream::connect(server.admin.strip_prefix("http://").unwrap()).unwrap();
+    connection.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    write!(
+        connection,
+        "POST /v1/gallery?replace=true&deleted=restore HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\
+         content-type: application/zip\r\ncontent-length: {}\r\n\r\n",
+        archive.len()
+    )
+    .unwrap();
+    let (half, rest) = archive.split_at(archive.len() / 2);
+    connection.write_all(half).unwrap();
+    // Asking would take the turn from it.
+    std::thread::sleep(Duration::from_secs(2));
+    import(&server, "?dry_run=true", &archive).error(503, "archive_under_way");
+    // New, enrolled again, and gone.
+    server.enroll("eve", [drawn("bob-3.png")]).ok();
+    enroll(&server, &["carol"]);
+    delete(&server, "bob");
+    connection.write_all(rest).unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200"), "{answer}");
+    let answer: Value = serde_json::from_str(body).unwrap();
+    assert_eq!((names(&answer, "removed"), names(&answer, "deleted")), (vec!["dave".to_owned()], vec!["bob".to_owned()]), "{answer}");
+    assert_eq!(answer["left_out"][0]["reason"], "the person was deleted while the import was under way");
+    // One who is new has bob's face.
+    assert_eq!(["alice", "bob", "carol", "dave"].map(|id| seen(&server, id)), ["alice", "eve", "carol", "Unknown"]);
+}
+
+/// A number that no gallery gives is left out, and the gallery's own archives are taken after it.
+#[test]
+fn far_change_number_is_left_out() {
+    let server = Options::drawn().start();
+    enroll(&server, &["alice"]);
+    let far = |archive: &[u8]| {
+        changed(archive, |name, bytes| {
+            if name != "gallery.json" {
+                return Some(bytes);
+            }
+            let mut origin: Value = serde_json::from_slice(&bytes).unwrap();
+            origin["number"] = json!(1_u64 << 53);
+            Some(serde_json::to_vec(&origin).unwrap())
+        })
+    };
+    let answer = import(&server, "", &far(&export(&server))).ok();
+    assert_eq!((&answer["people"], &answer["left_out"][0]["entry"]), (&json!(1), &json!("gallery.json")), "{answer}");
+    assert!(answer["left_out"][0]["reason"].as_str().unwrap().contains("far above"), "{answer}");
+    import(&server, "?replace=true", &far(&export(&server))).error(400, "archive_unusable_entries");
+    enroll(&server, &["bob"]);
+    let answer = import(&server, "?replace=true", &export(&server)).ok();
+    assert_eq!((&answer["people"], &answer["left_out_count"]), (&json!(2), &json!(0)), "{answer}");
+}
+
 /// Thousands of people are taken in with few waits for the disk, in more bytes than a body may have.
 #[test]
 fn large_archive_is_quick_and_streamed() {

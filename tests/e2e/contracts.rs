@@ -249,3 +249,25 @@ fn import_removes_contracts_that_it_lacks() {
     assert_eq!(canary_names(&server, "alice-probe.png"), ["desk7"]);
     assert_eq!(canary_names(&server, "bob-probe.png"), ["Unknown"]);
 }
+
+/// Files of a backup come one by one, those of other contracts last.
+#[test]
+fn copied_contract_is_known_after_rollback() {
+    let models = packs();
+    let server = Options::drawn().arg("--models", models.path()).start();
+    let other = server.staged(&bytes(component("insightface")), "pack=other");
+    activate(&server, &other);
+    server.enroll("alice", [drawn("alice-1.png")]).ok();
+    let own = server.gallery.join("alice.csv");
+    let [file] = <[PathBuf; 1]>::try_from(other_files(&server.gallery)).unwrap();
+    let [own_text, text] = [&own, &file].map(|path| std::fs::read(path).unwrap());
+    server.admin_delete("/v1/people/alice").ok();
+    std::fs::remove_dir(file.parent().unwrap()).unwrap();
+    std::fs::write(&own, own_text).unwrap();
+    until("the own file", || server.names(drawn("alice-probe.png")) == ["alice"]);
+    std::fs::create_dir(file.parent().unwrap()).unwrap();
+    std::fs::write(&file, text).unwrap();
+    server.admin_post("/v1/rollback").ok();
+    until("the other contract's file", || server.names(drawn("alice-probe.png")) == ["alice"]);
+    assert!(!needs_enrolment(&server, "alice"));
+}

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use ureq::http::Method;
 
-use crate::harness::{Options, Server, drawn, file, rostro, text};
-use crate::operator::metrics;
+use crate::harness::{BOUNDARY, Options, Server, component, drawn, file, multipart, rostro, text};
+use crate::operator::{again, bytes, metrics};
 
 /// Percent-encodes every byte of a part of a path.
 fn encoded(part: &str) -> String {
@@ -168,6 +168,99 @@ fn copied_people_are_known() {
     assert_eq!(server.admin_delete("/v1/people/bob").ok()["deleted"], true);
     std::thread::sleep(Duration::from_secs(5));
     assert_eq!(server.names(drawn("bob-probe.png")), ["Unknown"]);
+}
+
+/// People whose files are copied while another revision is staged, which reads the gallery as well, are known to every revision.
+#[test]
+fn people_copied_while_staging_are_known() {
+    const COPIED: usize = 25;
+    let gallery = tempfile::tempdir().unwrap();
+    let [alice, bob] = ["alice", "bob"].map(csv_of);
+    let path = |name: &str| gallery.path().join(format!("{name}.csv"));
+    fs::write(path("bob"), &bob[..bob.len() / 3]).unwrap();
+    let server = Options::drawn().gallery(gallery.path()).start();
+    let policy = bytes(component("attendance-policy"));
+    let mut staged = String::new();
+    std::thread::scope(|scope| {
+        let copying = scope.spawn(|| {
+            for number in 0..COPIED {
+                fs::write(path(&format!("p{number:02}")), &alice).unwrap();
+                if number == COPIED / 2 {
+                    fs::write(path("bob"), &bob).unwrap();
+                }
+                std::thread::sleep(Duration::from_millis(400));
+            }
+        });
+        // As many as are kept ready.
+        for which in 0..4 {
+            staged = server.staged(&again(&policy, which), "");
+        }
+        assert!(!copying.is_finished());
+    });
+    let everybody = || server.admin_get("/v1/people")["people"].as_array().unwrap().len() == COPIED + 1;
+    wait("everybody is taken in", 60, everybody);
+    wait("bob is known", 60, || server.names(drawn("bob-probe.png")) == ["bob"]);
+    server.activate(&staged);
+    assert!(everybody() && server.names(drawn("bob-probe.png")) == ["bob"]);
+}
+
+/// A file of a known person that another program writes over is what counts from then on, and nothing is added to it before.
+#[test]
+fn overwritten_person_is_taken_in() {
+    let dave = csv_of("dave");
+    let gallery = tempfile::tempdir().unwrap();
+    let server = Options::drawn().gallery(gallery.path()).start();
+    let path = gallery.path().join("alice.csv");
+    let add = |photo: &str| {
+        let body = multipart(&[file("images", "1.png", drawn(photo))]);
+        let form = format!("multipart/form-data; boundary={BOUNDARY}");
+        server.ask(&Method::POST, "/v1/people/alice/photos", &body, &[("content-type", &form)])
+    };
+    let copy = gallery.path().join("copy");
+    for by_rename in [false, true] {
+        server.enroll("alice", [drawn("alice-1.png")]).ok();
+        add("alice-2.png").ok();
+        match by_rename {
+            true => {
+                fs::write(&copy, &dave).unwrap();
+                fs::rename(&copy, &path).unwrap();
+            }
+            false => fs::write(&path, &dave).unwrap(),
+        }
+        add("alice-3.png").error(503, "person_busy");
+        assert_eq!(fs::read_to_string(&path).unwrap(), dave);
+        wait("the file is taken in", 60, || server.names(drawn("dave-probe.png")) == ["alice"]);
+        assert_eq!(server.names(drawn("alice-probe.png")), ["Unknown"]);
+    }
+    add("dave-3.png").ok();
+}
+
+/// A backup that is restored into the folders of a running service replaces the files by which they are locked.
+#[test]
+fn replaced_locks_are_kept() {
+    let (state, gallery) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let server = Options::drawn().state(state.path()).gallery(gallery.path()).start();
+    let locks = [gallery.path().join(".lock"), state.path().join("lock")];
+    for lock in &locks {
+        fs::rename(lock, lock.with_extension("old")).unwrap();
+        fs::write(lock, "").unwrap();
+    }
+    let error = Options::drawn().gallery(gallery.path()).refuse();
+    assert!(error.contains("the gallery") && error.contains("is used by another running service"), "{error}");
+    let error = Options::drawn().state(state.path()).refuse();
+    assert!(error.contains("the state folder") && error.contains("is used by another running service"), "{error}");
+    // Programs of before lock the file alone.
+    for lock in &locks {
+        wait("the lock is taken again", 20, || fs::File::open(lock).unwrap().try_lock().is_err());
+    }
+    // One of them comes first.
+    fs::remove_file(&locks[0]).unwrap();
+    fs::write(&locks[0], "").unwrap();
+    let other = fs::File::open(&locks[0]).unwrap();
+    other.try_lock().unwrap();
+    server.wait_for_log("another process uses the gallery");
+    drop(other);
+    wait("the lock is taken again", 20, || fs::File::open(&locks[0]).unwrap().try_lock().is_err());
 }
 
 fn gallery_check(gallery: &Path, args: &[&str]) -> Output {

@@ -232,6 +232,11 @@ impl Deployment {
         Ok((deployment, report))
     }
 
+    /// Locks the state folder again if another program replaced its lock.
+    pub(crate) fn check_lock(&self) {
+        self.store.check_lock();
+    }
+
     /// What serves a request that begins now.
     pub(crate) fn take(&self, preference: Preference) -> Taken {
         self.routes.load().take(preference)

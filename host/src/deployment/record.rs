@@ -254,7 +254,7 @@ pub(crate) struct Store {
     folder: PathBuf,
     shutdown: Shutdown,
     /// Held as long as the folder is used.
-    _lock: FolderLock,
+    lock: FolderLock,
 }
 
 impl Store {
@@ -280,7 +280,7 @@ impl Store {
                 let _ = fs::remove_file(entry.path());
             }
         }
-        Ok(Self { folder, shutdown, _lock: lock })
+        Ok(Self { folder, shutdown, lock })
     }
 
     /// Where Wasmtime keeps what it compiled: in `folder`, or in this one.
@@ -302,6 +302,11 @@ impl Store {
             fs::remove_dir_all(folder.join(MODULES)).map_err(failed)?;
         }
         fs::canonicalize(&folder).map_err(failed)
+    }
+
+    /// Locks the folder again if another program replaced its lock.
+    pub(crate) fn check_lock(&self) {
+        self.lock.check();
     }
 
     /// The folder, which the audit log is in as well.

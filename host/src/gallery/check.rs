@@ -128,4 +128,30 @@ mod tests {
             gallery.load().unwrap().people.iter().map(|person| format!("{}: {}", person.id, person.samples.len())).collect();
         assert_eq!(people, ["José: 1", "there: 1", "whole: 1"]);
     }
+
+    /// Each file goes back to its own place, and of two for one place the newer enrolment.
+    #[test]
+    fn restored_files_keep_their_contract() {
+        let folder = tempfile::tempdir().unwrap();
+        let [first, second] = ["1111111111111111", "2222222222222222"];
+        let of = |contract: &str, number: &str| format!("image_number,embedding,contract,enrolment\n1,{number};1,{contract},{first}\n");
+        let others = folder.path().join(".damaged/.contracts").join(second);
+        fs::create_dir_all(&others).unwrap();
+        // A program of before set samples of another contract aside as if they were the person's own.
+        for (path, text, age) in [
+            (folder.path().join(".damaged/desk7.csv"), of(second, "1"), 100),
+            (folder.path().join(".damaged/desk7.csv.1"), of(first, "2"), 50),
+            (others.join("desk7.csv"), of(second, "3"), 60),
+        ] {
+            fs::write(&path, text).unwrap();
+            let time = std::time::SystemTime::now() - Duration::from_secs(age);
+            fs::File::options().append(true).open(&path).unwrap().set_modified(time).unwrap();
+        }
+        let gallery = CsvGallery::lock(folder.path(), &Instant::now().into()).unwrap();
+        restored(&gallery, folder.path()).unwrap();
+        let samples = gallery.read(&"desk7".parse().unwrap()).unwrap().unwrap();
+        let values: Vec<f32> = samples.iter().map(|sample| sample.embedding[0]).collect();
+        assert_eq!(values, [2.0, 3.0]);
+        assert!(folder.path().join(".damaged/desk7.csv").exists());
+    }
 }

@@ -10,7 +10,7 @@ mod dialect;
 
 use std::error::Error;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use crate::person::Sample;
@@ -156,6 +156,15 @@ pub(super) fn read(path: &Path) -> Result<Vec<Sample>, FileError> {
     parse(bytes.as_slice())
 }
 
+/// Returns true if a file ends without the end of a line. Programs that write CSV end each line; a copy that was cut short may not.
+pub(super) fn ends_within_line(path: &Path) -> io::Result<bool> {
+    let mut file = File::open(path)?;
+    let mut last = [0];
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    Ok(!matches!(last, [b'\n' | b'\r']))
+}
+
 /// Reads samples out of CSV, which may come from anywhere.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Vec<Sample>, FileError> {
     let bytes = dialect::without_mark(bytes);
@@ -176,19 +185,19 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Vec<Sample>, FileError> {
         if row > MOST_ROWS {
             return Err(wrong(format!("more than {MOST_ROWS} rows")));
         }
-        let record = dialect.columns(&record?, names.len());
+        let (record, has_cells) = dialect.columns(&record?, names.len());
         if record.len() > names.len() {
             return Err(wrong("more columns than the header has".to_owned()));
         }
         let field =
             |column: Option<usize>| column.and_then(|column| record.get(column)).map(String::as_str).filter(|text| !text.is_empty());
         let numbers = record.get(1).map(String::as_str).unwrap_or_default();
-        if dialect.is_changed(numbers) {
+        if dialect.is_changed(numbers, has_cells) {
             return Err(wrong("numbers of the embedding have another form than the rest".to_owned()));
         }
         let own = embedding(numbers, "embedding").map_err(wrong)?;
         let template = field(template);
-        if template.is_some_and(|numbers| dialect.is_changed(numbers)) {
+        if template.is_some_and(|numbers| dialect.is_changed(numbers, has_cells)) {
             return Err(wrong("numbers of the template_embedding have another form than the rest".to_owned()));
         }
         let template = template.map(|numbers| embedding(numbers, TEMPLATE_EMBEDDING)).transpose().map_err(wrong)?;
@@ -379,10 +388,28 @@ mod tests {
             "image_number,embedding;;\n1,0.5;1,00E-05\n",
             "image_number;embedding\n1;\"0.5;0,25\"\n",
             "image_number;embedding;contract\n1;\"0.5;0.25\";1,11111E+15\n",
+            "image_number;embedding\n1;0.5;512\n",
+            "image_number;embedding;contract\n1;0.5;-37;\n",
+            "image_number,embedding;;\n1,0.5;12\n",
+            "image_number,embedding;;\n1,0.031;-0.027;0.04;0.029;5\n",
         ] {
             let error = parse(text.as_bytes()).unwrap_err();
             assert!(matches!(error, FileError::Spreadsheet { .. }), "{text:?}: {error}");
             assert!(!error.is_damage() && !error.is_another() && error.is_content());
+        }
+    }
+
+    /// Numbers as recognisers give them: large, zero for the most part, or integers alone.
+    #[test]
+    fn unusual_embeddings_are_not_refused() {
+        for numbers in ["1.5;-8.75;0.25;0.125", "0;0;0;0.002;0.1;0", "12;-37;512;4", "3.5;0.011;9;0.5"] {
+            for text in [
+                format!("image_number;embedding\n1;{numbers}\n"),
+                format!("image_number,embedding;;\n1,{numbers}\n"),
+                format!("image_number;embedding\n1;\"{numbers};512\"\n"),
+            ] {
+                parse(text.as_bytes()).unwrap_or_else(|error| panic!("{text:?}: {error}"));
+            }
         }
     }
 

@@ -1,19 +1,21 @@
-//! Damaged files, set aside where no enrolment overwrites them.
+//! Damaged files, set aside where no enrolment overwrites them: in `.damaged`, in the same folder below it as they were in.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::folder::OTHER_CONTRACTS;
 use super::names;
 use crate::durable::sync_folder;
-use crate::person::PersonId;
+use crate::person::{ContractId, PersonId};
 
 /// Where they are, in the gallery's folder.
 const FOLDER: &str = ".damaged";
 
 /// Moves a file there under the name that it has, with a number after it where that is taken. Answers where it is now.
 pub(super) fn set_aside(gallery: &Path, path: &Path) -> io::Result<PathBuf> {
-    let folder = gallery.join(FOLDER);
+    let from = path.parent().unwrap_or(gallery);
+    let folder = gallery.join(FOLDER).join(from.strip_prefix(gallery).unwrap_or(Path::new("")));
     fs::create_dir_all(&folder)?;
     let name = path.file_name().unwrap_or_default();
     let mut to = folder.join(name);
@@ -26,29 +28,44 @@ pub(super) fn set_aside(gallery: &Path, path: &Path) -> io::Result<PathBuf> {
     }
     fs::rename(path, &to)?;
     // Where a folder cannot be synced, a crash may bring the file back to where it was, and the next start finds it there.
-    for folder in [Some(folder.as_path()), path.parent(), Some(gallery)].into_iter().flatten() {
+    let made = folder.ancestors().take_while(|folder| folder.starts_with(gallery));
+    for folder in made.chain([from]) {
         let _ = sync_folder(folder);
     }
     Ok(to)
 }
 
-/// All files there, by their names.
+/// All files there, by their paths.
 pub(super) fn all(gallery: &Path) -> io::Result<Vec<PathBuf>> {
-    let entries = match fs::read_dir(gallery.join(FOLDER)) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    let mut files = Vec::new();
-    for entry in entries {
-        let entry = entry?;
-        // A folder is none that was set aside.
-        if !entry.file_type()?.is_dir() {
-            files.push(entry.path());
-        }
+    let folder = gallery.join(FOLDER);
+    let mut files = files_in(&folder)?.0;
+    for contract in files_in(&folder.join(OTHER_CONTRACTS))?.1 {
+        files.extend(files_in(&contract)?.0);
     }
     files.sort();
     Ok(files)
+}
+
+/// The files and the folders in a folder; nothing if it does not exist.
+fn files_in(folder: &Path) -> io::Result<(Vec<PathBuf>, Vec<PathBuf>)> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), Vec::new())),
+        Err(error) => return Err(error),
+    };
+    let (mut files, mut folders) = (Vec::new(), Vec::new());
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() { folders.push(entry.path()) } else { files.push(entry.path()) }
+    }
+    Ok((files, folders))
+}
+
+/// The contract whose folder a file was set aside from; none for a person's own file.
+pub(super) fn contract_of(path: &Path) -> Option<ContractId> {
+    let folder = path.parent()?;
+    let is_others = folder.parent()?.file_name()? == OTHER_CONTRACTS;
+    folder.file_name()?.to_str()?.parse().ok().filter(|_| is_others)
 }
 
 /// A person's files there.
@@ -100,5 +117,12 @@ mod tests {
         assert_eq!(of("s6.csv.1"), ["s6.csv.1.csv"]);
         assert_eq!(of("s60"), ["s60.csv"]);
         assert!(of("s").is_empty());
+        // What lay in a contract's folder is told from the person's own.
+        let folder = gallery.path().join(OTHER_CONTRACTS).join("1111111111111111");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("s7.csv"), "").unwrap();
+        let aside = set_aside(gallery.path(), &folder.join("s7.csv")).unwrap();
+        assert_eq!(contract_of(&aside), Some("1111111111111111".parse().unwrap()));
+        assert_eq!((of("s7").len(), contract_of(&gallery.path().join(FOLDER).join("s6.csv"))), (1, None));
     }
 }

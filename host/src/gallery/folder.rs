@@ -16,12 +16,14 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use tempfile::NamedTempFile;
 
 use super::csv_file::{self, FileError};
-use super::watched::{Listing, Watched};
+use super::watched::{FolderStamp, Watched};
 use super::{Again, Batched, ByContract, Gallery, GalleryError, Loaded, Place, Problem, Removed, damaged, names, remedy};
 use crate::durable::sync_folder;
 use crate::executor::Wanted;
+use crate::files::identity;
 use crate::folder_lock::{FolderLock, FolderLockError};
 use crate::person::{ContractId, PersonId, Sample};
+pub(super) use contracts::OTHER_CONTRACTS;
 pub(crate) use restore::SetAside;
 
 /// How the files of unfinished writes begin: with a dot, as no id does.
@@ -37,16 +39,18 @@ pub(crate) struct CsvGallery {
     /// Whether this process is the one that writes it: another may be writing now.
     is_ours: bool,
     /// Held as long as the folder is written.
-    _lock: FolderLock,
+    lock: FolderLock,
     /// Held while a file is replaced, removed or set aside: what was read as damaged may be another by then.
     changing: Mutex<()>,
     /// The contract of samples that state none.
     unmarked: OnceLock<ContractId>,
-    /// Names of people's files that [`names::spellings`] does not tell, by the last listing of the folder.
+    /// How long its embeddings are.
+    dimension: OnceLock<usize>,
+    /// Names of people's files that [`names::spellings`] does not tell, some of which may be gone.
     unusual: Mutex<HashMap<PersonId, BTreeSet<OsString>>>,
-    /// The last listing.
-    listing: Mutex<Option<Listing>>,
-    /// Files that are looked at again.
+    /// The folders whose files were seen, once they were loaded.
+    stamps: Mutex<Option<HashMap<PathBuf, FolderStamp>>>,
+    /// What was seen of each file.
     watched: Watched,
     /// Whether the folder could be synced after the last write.
     durable: AtomicBool,
@@ -73,7 +77,7 @@ impl CsvGallery {
                 return Err(GalleryError::folder("lock", folder)(cause));
             }
         };
-        Ok(Self { _lock: lock, ..Self::open(folder)? })
+        Ok(Self { lock, ..Self::open(folder)? })
     }
 
     /// Opens the folder for the process that writes it, making it if it is not there.
@@ -109,11 +113,12 @@ impl CsvGallery {
         Self {
             folder: folder.to_owned(),
             is_ours: false,
-            _lock: FolderLock::none(),
+            lock: FolderLock::none(),
             changing: Mutex::default(),
             unmarked: OnceLock::new(),
             unusual: Mutex::default(),
-            listing: Mutex::default(),
+            dimension: OnceLock::new(),
+            stamps: Mutex::default(),
             watched: Watched::default(),
             durable: AtomicBool::new(true),
         }
@@ -151,7 +156,7 @@ impl CsvGallery {
     fn file_in_use(&self, folder: &Path, id: &PersonId) -> Option<PathBuf> {
         let mut files = self.files_of(folder, id);
         // Nearly always there is one.
-        let readable = if files.len() > 1 { files.iter().position(|path| csv_file::read(path).is_ok()) } else { None };
+        let readable = if files.len() > 1 { files.iter().position(|path| self.samples_in(path).is_ok()) } else { None };
         (!files.is_empty()).then(|| files.swap_remove(readable.unwrap_or_default()))
     }
 
@@ -162,7 +167,7 @@ impl CsvGallery {
             return self.rescue(&own);
         }
         self.rescue(&canonical)?;
-        Ok(self.marked(csv_file::read(&own).unwrap_or_default()))
+        Ok(self.samples_in(&own).unwrap_or_default())
     }
 
     /// The file of another name that a person is in whose file of this path is written for the first time.
@@ -171,7 +176,7 @@ impl CsvGallery {
             return None;
         }
         let id = names::id_of(path).ok()?;
-        self.file_in_use(path.parent()?, &id).filter(|used| csv_file::read(used).is_ok())
+        self.file_in_use(path.parent()?, &id).filter(|used| self.samples_in(used).is_ok())
     }
 
     /// Removes the file that a person was in before they were written, unless the file system takes both names for one.
@@ -187,12 +192,22 @@ impl CsvGallery {
         }
     }
 
-    /// The samples, each with a contract if that can be known.
-    fn marked(&self, mut samples: Vec<Sample>) -> Vec<Sample> {
+    /// The samples in a file, each with a contract if that can be known.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`]. A file of two columns that ends within an embedding is cut off, which shows only by the length that its contract has.
+    fn samples_in(&self, path: &Path) -> Result<Vec<Sample>, FileError> {
+        let mut samples = csv_file::read(path)?;
+        let is_short =
+            |sample: &Sample| sample.contract.is_none() && self.dimension.get().is_some_and(|most| sample.embedding.len() < *most);
+        if samples.iter().any(is_short) && csv_file::ends_within_line(path)? {
+            return Err(FileError::CutOff);
+        }
         for sample in &mut samples {
             sample.contract = sample.contract.take().or_else(|| self.unmarked.get().cloned());
         }
-        samples
+        Ok(samples)
     }
 
     fn changing(&self) -> MutexGuard<'_, ()> {
@@ -201,8 +216,8 @@ impl CsvGallery {
 
     /// What is in a file that is about to be replaced or removed. One that is damaged is set aside, and has nothing.
     fn rescue(&self, path: &Path) -> io::Result<Vec<Sample>> {
-        match csv_file::read(path) {
-            Ok(samples) => Ok(self.marked(samples)),
+        match self.samples_in(path) {
+            Ok(samples) => Ok(samples),
             Err(cause) if cause.is_content() => {
                 let aside = Some(damaged::set_aside(&self.folder, path)?);
                 self.note_gone(path);
@@ -251,9 +266,12 @@ impl CsvGallery {
 }
 
 impl Gallery for CsvGallery {
-    fn adopt_unmarked(&self, contract: &ContractId) {
-        // It was said before.
+    fn adopt_unmarked(&self, contract: &ContractId, dimension: Option<usize>) {
+        // Either may have been said before.
         let _ = self.unmarked.set(contract.clone());
+        if let Some(dimension) = dimension.filter(|_| self.unmarked.get() == Some(contract)) {
+            let _ = self.dimension.set(dimension);
+        }
     }
 
     fn load(&self) -> Result<Loaded, GalleryError> {
@@ -266,6 +284,10 @@ impl Gallery for CsvGallery {
 
     fn look_again(&self) -> Result<Again, GalleryError> {
         self.look().map_err(GalleryError::folder("read", &self.folder))
+    }
+
+    fn has_unseen_files(&self, id: &PersonId) -> bool {
+        CsvGallery::has_unseen_files(self, id)
     }
 
     fn is_durable(&self) -> bool {
@@ -285,7 +307,7 @@ impl Gallery for CsvGallery {
         }
         let _changing = self.changing();
         // Somebody may have been enrolled in its place since it was read.
-        let is_damaged = csv_file::read(&problem.path).is_err_and(|cause| cause.is_damage());
+        let is_damaged = self.samples_in(&problem.path).is_err_and(|cause| cause.is_damage());
         if !is_damaged {
             return problem;
         }
@@ -322,8 +344,8 @@ impl Gallery for CsvGallery {
 
     fn read(&self, id: &PersonId) -> Result<Option<Vec<Sample>>, GalleryError> {
         let damaged = |cause| GalleryError::Damaged { folder: self.folder.clone(), cause };
-        let read = |path: &Path| match csv_file::read(path) {
-            Ok(samples) => Ok(Some(self.marked(samples))),
+        let read = |path: &Path| match self.samples_in(path) {
+            Ok(samples) => Ok(Some(samples)),
             Err(FileError::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(cause) => Err(damaged(cause)),
         };
@@ -346,18 +368,18 @@ impl Gallery for CsvGallery {
         let failed = |cause| GalleryError::Write { folder: self.folder.clone(), cause };
         let mut left_alone = Vec::new();
         let mut theirs = Vec::new();
+        let damaged = damaged::files_of(&self.folder, id).map_err(failed)?.into_iter();
         let others = self.others_of(id).map_err(failed)?.into_iter().map(|(_, path)| path);
         // The person's own files last: until then they are still there as a whole for whoever asks again after a failure.
-        for path in others.chain(self.files_of(&self.folder, id)) {
+        for path in damaged.chain(others).chain(self.files_of(&self.folder, id)) {
             match csv_file::read(&path) {
                 Err(cause) if cause.is_another() => left_alone.push(Problem::new(path, cause)),
                 _ => theirs.push(path),
             }
         }
-        let damaged = damaged::files_of(&self.folder, id).map_err(failed)?;
         let mut was_there = false;
         let mut changed = BTreeSet::new();
-        for path in damaged.into_iter().chain(theirs) {
+        for path in theirs {
             match fs::remove_file(&path) {
                 Ok(()) => {
                     was_there = true;
@@ -379,19 +401,6 @@ impl Gallery for CsvGallery {
         }
         Ok(Removed { was_there, left_alone, durable, unsynced, has_tombstone: false })
     }
-}
-
-/// What tells a file from every other, where the system says it.
-#[cfg(unix)]
-fn identity(metadata: &fs::Metadata) -> Option<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt;
-
-    Some((metadata.dev(), metadata.ino()))
-}
-
-#[cfg(not(unix))]
-fn identity(_: &fs::Metadata) -> Option<(u64, u64)> {
-    None
 }
 
 /// Whether it is the disk that cannot be written, by anybody.

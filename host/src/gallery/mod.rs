@@ -21,10 +21,12 @@ pub(crate) use folder::{CsvGallery, SetAside};
 
 /// Stores samples. Calls block.
 pub(crate) trait Gallery: Send + Sync {
-    /// Says of what contract the samples are that have none, as the replaced service wrote them. The first that says so is heeded.
-    fn adopt_unmarked(&self, contract: &ContractId);
+    /// Says of what contract the samples are that have none, as the replaced service wrote them, and how long its embeddings are if that is
+    /// known. The first contract is heeded.
+    fn adopt_unmarked(&self, contract: &ContractId, dimension: Option<usize>);
 
-    /// Everybody who is stored, and what could not be read.
+    /// Everybody who is stored, and what could not be read. Only the first call changes what [`Self::look_again`] reports: later ones may be
+    /// for one view of several.
     ///
     /// # Errors
     ///
@@ -39,12 +41,15 @@ pub(crate) trait Gallery: Send + Sync {
     /// If the store as a whole cannot be read.
     fn ids(&self) -> Result<(BTreeSet<PersonId>, Vec<Problem>), GalleryError>;
 
-    /// Looks at files that could not be used or changed lately, and for new ones. Damaged files that stay as they are are set aside.
+    /// Looks for files that other programs wrote since they were read last. Damaged files that stay as they are are set aside.
     ///
     /// # Errors
     ///
     /// If the store as a whole cannot be read.
     fn look_again(&self) -> Result<Again, GalleryError>;
+
+    /// Returns true if another program wrote a person's file, and [`Self::look_again`] did not report it yet.
+    fn has_unseen_files(&self, id: &PersonId) -> bool;
 
     /// Returns true if the last write survives a crash of the machine.
     fn is_durable(&self) -> bool;
@@ -144,6 +149,8 @@ pub(crate) struct Loaded {
     pub problems: Vec<Problem>,
     /// Files of other contracts than a person's last that may be older than the person's last enrolment, and so are not in force.
     pub unknown_age: usize,
+    /// Whether it is the first, which records what was seen of each file.
+    is_first: bool,
 }
 
 /// What changed in a gallery since the last look.

@@ -73,7 +73,8 @@ impl Groups {
 
     /// Records a file that this process wrote.
     pub(super) fn note_written(&self, name: &str) {
-        self.watched.forget(&self.folder.join(name));
+        let path = self.folder.join(name);
+        self.watched.note_own(&path, Fingerprint::at(&path));
         if let Some(listing) = &mut *self.listing() {
             listing.insert(name.as_ref());
         }

@@ -143,7 +143,7 @@ impl ApiError {
             ServiceError::People(PeopleError::Gallery(error)) => of_gallery(&error),
             ServiceError::UnknownPerson => Self::new(StatusCode::NOT_FOUND, "unknown_person", "Nobody is stored under this id."),
             ServiceError::People(PeopleError::Busy) => {
-                Self::later("person_busy", "Another request is changing this person. Try again later.")
+                Self::later("person_busy", "Another request or program is changing this person. Try again later.")
             }
             ServiceError::People(error @ PeopleError::IdTaken) => {
                 Self::new(StatusCode::CONFLICT, "id_taken", format!("Nothing was changed: {error}."))

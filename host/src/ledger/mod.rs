@@ -32,8 +32,12 @@ const UNFINISHED: &str = ".unfinished-";
 /// Numbers that are reserved by one write: a restart skips what is left of them, so that none is given twice.
 const RESERVED: u64 = 1024;
 
-/// The largest change number that an archive may claim.
-pub(crate) const LARGEST_NUMBER: u64 = 1 << 53;
+/// How far a number of this gallery may be above the latest one. A gallery that was restored from a copy is behind its archives, but never
+/// by so many changes; a larger step would use up the numbers.
+const LARGEST_STEP: u64 = 1 << 32;
+
+/// Why a number is not adopted.
+const TOO_FAR: &str = "its number is far above any that this gallery gave";
 
 /// The most tombstones, so that an archive cannot fill memory and disk.
 const MOST_TOMBSTONES: usize = 2_000_000;
@@ -50,8 +54,15 @@ pub(crate) struct Ledger {
     /// None where nothing is recorded, as in a trial.
     folder: Option<PathBuf>,
     state: Mutex<State>,
-    /// People deleted since the import under way began; none while there is no import. It needs no disk.
-    deleted_meanwhile: Mutex<Option<HashSet<PersonId>>>,
+    /// Changes since the import under way began; none while there is no import. It needs no disk.
+    meanwhile: Mutex<Option<Meanwhile>>,
+}
+
+/// People who were changed while an import is under way.
+#[derive(Debug, Default)]
+struct Meanwhile {
+    deleted: HashSet<PersonId>,
+    written: HashSet<PersonId>,
 }
 
 /// An import under way, over which deletions win; it ends when this is dropped.
@@ -103,7 +114,7 @@ pub(crate) struct Numbered {
 impl Ledger {
     /// A ledger that records nothing.
     pub(crate) fn none() -> Self {
-        Self { folder: None, state: Mutex::new(State::Unusable), deleted_meanwhile: Mutex::default() }
+        Self { folder: None, state: Mutex::new(State::Unusable), meanwhile: Mutex::default() }
     }
 
     /// Opens the ledger of a gallery for the process that writes it. A gallery of people without a ledger gets one now, an empty gallery
@@ -136,7 +147,7 @@ impl Ledger {
                 state = State::Open(Box::new(open));
             }
         }
-        Self { folder: Some(folder), state: Mutex::new(state), deleted_meanwhile: Mutex::default() }
+        Self { folder: Some(folder), state: Mutex::new(state), meanwhile: Mutex::default() }
     }
 
     /// Raises the change number by what was enrolled, or changed in groups.
@@ -151,11 +162,18 @@ impl Ledger {
         open.report(self.folder.as_deref(), "the change number", &reserved);
     }
 
+    /// Records for the import under way that a person is written, before they are.
+    pub(crate) fn note_written(&self, id: &PersonId) {
+        if let Some(meanwhile) = &mut *self.meanwhile() {
+            meanwhile.written.insert(id.clone());
+        }
+    }
+
     /// Records a deletion, before anything of the person is removed. Returns whether the tombstone is durable: if it is not, the deletion
     /// goes on, and an import after a restart may bring the person back.
     pub(crate) fn note_deletion(&self, id: &PersonId) -> bool {
-        if let Some(deleted) = &mut *self.meanwhile() {
-            deleted.insert(id.clone());
+        if let Some(meanwhile) = &mut *self.meanwhile() {
+            meanwhile.deleted.insert(id.clone());
         }
         let mut state = self.locked();
         let Some(open) = self.opened(&mut state) else { return false };
@@ -199,15 +217,20 @@ impl Ledger {
         }
     }
 
-    /// Begins an import: of the deletions from now on [`Self::deleted_since`] says so.
+    /// Begins an import: of the changes from now on [`Self::deleted_since`] and [`Self::is_written_meanwhile`] say so.
     pub(crate) fn watch_import(self: &Arc<Self>) -> ImportWatch {
-        *self.meanwhile() = Some(HashSet::new());
+        *self.meanwhile() = Some(Meanwhile::default());
         ImportWatch(Arc::clone(self))
+    }
+
+    /// Returns true if a person was written since the import under way began.
+    pub(crate) fn is_written_meanwhile(&self, id: &PersonId) -> bool {
+        self.meanwhile().as_ref().is_some_and(|meanwhile| meanwhile.written.contains(id))
     }
 
     /// Returns whether a person was deleted after an archive was made, or since its import began.
     pub(crate) fn deleted_since(&self, id: &PersonId, made: &Made) -> Option<Deleted> {
-        if self.meanwhile().as_ref().is_some_and(|deleted| deleted.contains(id)) {
+        if self.meanwhile().as_ref().is_some_and(|meanwhile| meanwhile.deleted.contains(id)) {
             return Some(Deleted::SinceImport);
         }
         match &*self.locked() {
@@ -218,19 +241,26 @@ impl Ledger {
 
     /// Returns `made` with the number taken away if this gallery never gave it: then the gallery was restored from a copy, and its
     /// numbers since then are others. `adopts` raises the change number above it, so that it is not given again.
-    pub(crate) fn trusted(&self, made: Made, adopts: bool) -> Made {
+    ///
+    /// # Errors
+    ///
+    /// The reason why a number is not adopted, if it is far above the latest one.
+    pub(crate) fn trusted(&self, made: Made, adopts: bool) -> (Made, Result<(), &'static str>) {
         let mut state = self.locked();
-        let State::Open(open) = &mut *state else { return made };
-        let is_unknown = made.gallery == Some(open.galleries.own) && made.number.is_some_and(|number| number > open.number);
-        if !is_unknown {
-            return made;
+        let State::Open(open) = &mut *state else { return (made, Ok(())) };
+        let Some(number) = made.number.filter(|number| made.gallery == Some(open.galleries.own) && *number > open.number) else {
+            return (made, Ok(()));
+        };
+        let made = Made { number: None, ..made };
+        if number - open.number > LARGEST_STEP {
+            return (made, Err(TOO_FAR));
         }
         if adopts {
-            open.number = made.number.unwrap_or_default().min(LARGEST_NUMBER);
+            open.number = number;
             let reserved = open.reserve();
             open.report(self.folder.as_deref(), "the change number", &reserved);
         }
-        Made { number: None, ..made }
+        (made, Ok(()))
     }
 
     /// Takes up the tombstones of an archive. Returns what was left out, with the reason.
@@ -248,6 +278,7 @@ impl Ledger {
         let mut galleries = open.galleries.clone();
         let mut records: Vec<Record> = Vec::new();
         let (today, mut highest) = (now(), open.number);
+        let most = open.number.saturating_add(LARGEST_STEP);
         for (gallery, key) in others.galleries() {
             if galleries.key(gallery).is_none() && galleries.count() >= MOST_GALLERIES {
                 refused.push("tombstones of this many galleries are not kept");
@@ -257,7 +288,11 @@ impl Ledger {
                 refused.push("the key differs from the one that is known of this gallery");
                 continue;
             }
-            for (mac, tombstone) in others.in_gallery(gallery) {
+            let is_own = gallery == galleries.own;
+            if is_own && others.in_gallery(gallery).any(|(_, tombstone)| tombstone.number > most) {
+                refused.push(TOO_FAR);
+            }
+            for (mac, tombstone) in others.in_gallery(gallery).filter(|(_, tombstone)| !is_own || tombstone.number <= most) {
                 let tombstone = Tombstone { deleted_at: tombstone.deleted_at.clamp(0, today.max(0)), ..tombstone };
                 if tombstone.is_expired(today) || open.tombstones.get(gallery, mac).is_some_and(|known| known.number >= tombstone.number) {
                     continue;
@@ -266,7 +301,7 @@ impl Ledger {
                     refused.push("there are too many tombstones");
                     break;
                 }
-                if gallery == galleries.own {
+                if is_own {
                     highest = highest.max(tombstone.number);
                 }
                 records.push(Record { gallery, mac, tombstone });
@@ -290,8 +325,8 @@ impl Ledger {
         Ok(refused)
     }
 
-    fn meanwhile(&self) -> MutexGuard<'_, Option<HashSet<PersonId>>> {
-        self.deleted_meanwhile.lock().unwrap_or_else(PoisonError::into_inner)
+    fn meanwhile(&self) -> MutexGuard<'_, Option<Meanwhile>> {
+        self.meanwhile.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn locked(&self) -> MutexGuard<'_, State> {

@@ -161,11 +161,45 @@ fn unknown_number_is_not_trusted() {
     let gallery = tempfile::tempdir().unwrap();
     let ledger = reopened(gallery.path());
     let known = made(ledger.numbered().unwrap());
-    assert_eq!(ledger.trusted(known, true), known);
+    assert_eq!(ledger.trusted(known, true), (known, Ok(())));
     let ahead = Made { number: Some(5000), ..known };
-    assert_eq!(ledger.trusted(ahead, false).number, None);
-    assert_eq!(ledger.trusted(ahead, true).number, None);
+    let untrusted = Made { number: None, ..known };
+    assert_eq!(ledger.trusted(ahead, false), (untrusted, Ok(())));
+    assert_eq!(ledger.trusted(ahead, true), (untrusted, Ok(())));
     assert!(ledger.number() >= 5000 && reopened(gallery.path()).number() >= 5000);
+}
+
+/// Numbers that no gallery gives are not taken for its own, in the archive's origin or its tombstones.
+#[test]
+fn far_number_is_not_adopted() {
+    let gallery = tempfile::tempdir().unwrap();
+    let ledger = reopened(gallery.path());
+    let known = made(ledger.numbered().unwrap());
+    for number in [1 << 53, u64::MAX, 1 << 33] {
+        let (made, adopted) = ledger.trusted(Made { number: Some(number), ..known }, true);
+        assert!(made.number.is_none() && adopted.is_err());
+    }
+    let own = known.gallery.unwrap();
+    let (_, key) = ledger.tombstones().galleries().next().unwrap();
+    let mut tombstones = Tombstones::default();
+    tombstones.add_gallery(own, key.clone());
+    tombstones.insert(own, key.hash("far").0, Tombstone { number: u64::MAX, deleted_at: now() });
+    tombstones.insert(own, key.hash("near").0, Tombstone { number: 7, deleted_at: now() });
+    assert_eq!(ledger.merge(&tombstones).unwrap().len(), 1);
+    assert_eq!((ledger.tombstones().len(), ledger.number()), (1, 7));
+    assert_eq!(ledger.trusted(made(ledger.numbered().unwrap()), true).1, Ok(()));
+}
+
+/// People who are written while an import is under way are known for as long as it is.
+#[test]
+fn writes_during_import_are_recorded() {
+    let ledger = Arc::new(Ledger::none());
+    ledger.note_written(&id("early"));
+    let watch = ledger.watch_import();
+    ledger.note_written(&id("alice"));
+    assert!(ledger.is_written_meanwhile(&id("alice")) && !ledger.is_written_meanwhile(&id("early")));
+    drop(watch);
+    assert!(!ledger.is_written_meanwhile(&id("alice")));
 }
 
 /// A damaged ledger is moved away, and the gallery goes on with another id.

@@ -58,6 +58,7 @@ impl People {
             made.push((view, templates));
         }
         let views = self.locked();
+        self.ledger.note_written(id);
         self.with_stored(|stored| stored.insert(id));
         for view in views.iter().filter_map(Weak::upgrade) {
             let known = made.iter().find(|(other, _)| Arc::ptr_eq(other, &view)).map(|(_, templates)| templates.clone());

@@ -267,6 +267,7 @@ struct Portrait {
 /// Returns the samples that new ones are added to: those that the revision's contract has. None if there is no such person.
 pub(super) fn stored(people: &People, live: &Live, id: &PersonId) -> Result<Option<Vec<Sample>>, ServiceError> {
     let contract = live.revision.contract();
+    people.check_seen(id)?;
     let Some(samples) = people.samples(id)? else { return Ok(None) };
     // Of another length is what somebody wrote into the file by hand.
     let is_matched = |sample: &Sample| sample.contract.as_ref() == Some(&contract.id) && sample.embedding.len() == contract.dimension;

@@ -1,6 +1,6 @@
 //! The ways in which programs write a person's file: separators, byte order marks, and what spreadsheets make of it.
 
-use super::{FIRST_COLUMNS, FileError};
+use super::{FIRST_COLUMNS, FileError, finite};
 
 /// UTF-8's byte order mark, with which Excel begins a file.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -9,7 +9,11 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 const SEPARATORS: [u8; 4] = [b',', b';', b'\t', b'|'];
 
 /// An integer from this on among fractions was a fraction with three decimals, whose point a spreadsheet took for a separator of thousands.
-const IMPLAUSIBLE: f32 = 100.0;
+const IMPLAUSIBLE: f32 = 10.0;
+
+/// A number that is so many times as large as half of the others was such a fraction, too. Of those that recognisers give the largest is
+/// about ten times as large.
+const OUTLYING: f32 = 100.0;
 
 /// How a file is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,11 +96,12 @@ impl Dialect {
         self.separator != b',' || self.is_split
     }
 
-    /// The columns of a row: the number, the embedding, and the rest. Where numbers of an embedding are separated as columns are, and are
-    /// not quoted, there are more columns than names.
-    pub(super) fn columns(self, record: &csv::StringRecord, names: usize) -> Vec<String> {
+    /// The columns of a row: the number, the embedding, and the rest; and whether a spreadsheet saw each number of the embedding as a cell.
+    /// Where these are separated as columns are, and are not quoted, there are more columns than names.
+    pub(super) fn columns(self, record: &csv::StringRecord, names: usize) -> (Vec<String>, bool) {
         let mut columns: Vec<String> = record.iter().map(str::to_owned).collect();
-        if self.separator == b';' && columns.len() > names && names >= FIRST_COLUMNS.len() {
+        let is_joined = self.separator == b';' && columns.len() > names && names >= FIRST_COLUMNS.len();
+        if is_joined {
             let end = 1 + columns.len() - names;
             let embedding = columns.drain(1..=end).collect::<Vec<_>>().join(";");
             columns.insert(1, embedding);
@@ -106,18 +111,30 @@ impl Dialect {
         {
             last.truncate(last.trim_end_matches(';').len());
         }
-        columns
+        (columns, self.is_split || is_joined)
     }
 
     /// Returns true if a spreadsheet changed numbers of this embedding, whose cells are text: it wrote some of them in the form of its
-    /// language.
-    pub(super) fn is_changed(self, embedding: &str) -> bool {
+    /// language, or as other numbers. It can have done the latter only where it saw each number as a cell.
+    pub(super) fn is_changed(self, embedding: &str, has_cells: bool) -> bool {
         let has_both = embedding.contains('.') && embedding.contains(',');
-        let is_integer = |number: &str| !number.contains(['.', ',', 'e', 'E']);
-        let is_large = |number: &str| number.trim().parse().is_ok_and(|number: f32| number.abs() >= IMPLAUSIBLE);
-        let is_implausible = |number: &str| is_integer(number) && is_large(number);
-        self.is_foreign() && (has_both || (self.is_split && embedding.split(';').any(is_implausible)))
+        self.is_foreign() && (has_both || (has_cells && has_implausible(embedding)))
     }
+}
+
+/// Returns true if numbers of an embedding are of another kind than the rest.
+fn has_implausible(embedding: &str) -> bool {
+    let is_fraction = |text: &str| text.contains(['.', ',', 'e', 'E']);
+    let numbers: Vec<(bool, f32)> = embedding
+        .split(';')
+        .filter_map(|text| Some((is_fraction(text), finite(text.trim()).ok()?.abs())))
+        .filter(|(_, size)| *size > 0.0)
+        .collect();
+    let has_fractions = numbers.iter().any(|(is_fraction, _)| *is_fraction);
+    let mut sizes: Vec<f32> = numbers.iter().map(|(_, size)| *size).collect();
+    sizes.sort_by(f32::total_cmp);
+    let median = sizes.get(sizes.len() / 2).copied().unwrap_or_default();
+    numbers.iter().any(|(is_fraction, size)| (has_fractions && !is_fraction && *size >= IMPLAUSIBLE) || *size > OUTLYING * median)
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use crate::durable::sync_folder;
 use crate::person::{ContractId, EnrolmentId, PersonId, Sample};
 
 /// The folder of the contracts' folders.
-pub(super) const OTHER_CONTRACTS: &str = ".contracts";
+pub(in crate::gallery) const OTHER_CONTRACTS: &str = ".contracts";
 
 /// Returns the enrolment that all samples of an own file name; none if they differ or name none.
 pub(super) fn enrolment_of(own: &[Sample]) -> Option<&EnrolmentId> {
@@ -150,7 +150,7 @@ impl CsvGallery {
         // What is in force is judged by the own file alone.
         let mut found: Vec<(usize, Vec<Sample>)> = Vec::new();
         for (contract, path) in self.other_files()? {
-            let seen = path.symlink_metadata().ok().as_ref().map(Fingerprint::of);
+            let seen = Fingerprint::at(&path);
             let (id, samples) = match person(&path) {
                 Ok(read) => read,
                 Err(cause) => {
@@ -158,7 +158,7 @@ impl CsvGallery {
                     continue;
                 }
             };
-            self.note_good(&path, seen);
+            self.note_good(loaded, &path, seen);
             let place = loaded.people.binary_search_by(|person| person.id.cmp(&id)).ok();
             let Some((place, own)) = place.and_then(|place| Some((place, loaded.people.get(place)?))) else {
                 loaded.unknown_age += 1;
@@ -191,10 +191,14 @@ impl CsvGallery {
         let _changing = self.changing();
         let path = self.file_of_other(contract, id);
         let (Ok(own), Ok(samples)) = (csv_file::read(&self.own_file(id)), csv_file::read(&path)) else { return };
-        if is_stale(&own, &samples)
-            && let Err(error) = fs::remove_file(&path)
-        {
-            tracing::warn!("older samples of a person in {} cannot be removed; they are not matched: {error}", self.folder.display());
+        if !is_stale(&own, &samples) {
+            return;
+        }
+        match fs::remove_file(&path) {
+            Ok(()) => self.note_gone(&path),
+            Err(error) => {
+                tracing::warn!("older samples of a person in {} cannot be removed; they are not matched: {error}", self.folder.display());
+            }
         }
     }
 
@@ -279,7 +283,7 @@ impl CsvGallery {
         for (_, path) in files {
             match self.rescue(path).and_then(|_| fs::remove_file(path)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
+                _ => self.note_gone(path),
             }
         }
         Ok(())

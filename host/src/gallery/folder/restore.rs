@@ -1,8 +1,10 @@
 //! Files that were set aside as damaged, and are whole: they were in the middle of being copied then.
 
+use std::cmp::Reverse;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use super::super::csv_file::{self, FileError};
 use super::super::{damaged, names};
@@ -19,27 +21,33 @@ pub(crate) struct SetAside {
     pub person: Result<(PersonId, usize), FileError>,
     /// The place that it can be restored to; none if it is damaged, or something is stored there.
     pub place: Option<PathBuf>,
+    /// When it was written.
+    modified: Option<SystemTime>,
 }
 
 impl CsvGallery {
-    /// All files that were set aside, by their names.
+    /// All files that were set aside, those of the newest enrolments first: of several that have one place only one is restored.
     ///
     /// # Errors
     ///
     /// If the folder cannot be read.
     pub(crate) fn all_set_aside(&self) -> io::Result<Vec<SetAside>> {
-        Ok(damaged::all(&self.folder)?.into_iter().map(|path| self.examine(path)).collect())
+        let mut files: Vec<SetAside> = damaged::all(&self.folder)?.into_iter().map(|path| self.examine(path)).collect();
+        files.sort_by_key(|file| Reverse(file.modified));
+        Ok(files)
     }
 
     fn examine(&self, path: PathBuf) -> SetAside {
+        let modified = path.symlink_metadata().and_then(|about| about.modified()).ok();
         let id = names::id_of(&damaged::original(&path));
         let read = id.and_then(|id| Ok((id, csv_file::read(&path)?)));
         let (id, samples) = match read {
             Ok(read) => read,
-            Err(cause) => return SetAside { path, person: Err(cause), place: None },
+            Err(cause) => return SetAside { path, person: Err(cause), place: None, modified },
         };
-        let place = self.files_of(&self.folder, &id).is_empty().then(|| self.path_of(&id));
-        SetAside { path, person: Ok((id, samples.len())), place }
+        let place = damaged::contract_of(&path).map_or_else(|| self.path_of(&id), |contract| self.path_of_other(&contract, &id));
+        let is_free = place.parent().is_some_and(|folder| self.files_of(folder, &id).is_empty());
+        SetAside { path, person: Ok((id, samples.len())), place: is_free.then_some(place), modified }
     }
 
     /// Moves a whole file back to its place. Returns false if it has none.
@@ -54,9 +62,13 @@ impl CsvGallery {
         if place.symlink_metadata().is_ok() {
             return Ok(false);
         }
+        let folder = place.parent().unwrap_or(&self.folder);
+        fs::create_dir_all(folder)?;
         fs::rename(&file.path, place)?;
-        sync_folder(&self.folder)?;
-        sync_folder(file.path.parent().unwrap_or(&self.folder))?;
+        let changed = folder.ancestors().take_while(|folder| folder.starts_with(&self.folder));
+        for folder in changed.chain(file.path.parent()) {
+            sync_folder(folder)?;
+        }
         Ok(true)
     }
 }

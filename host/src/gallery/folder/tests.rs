@@ -76,15 +76,17 @@ fn what_is_damaged_is_set_aside_and_all_else_stays_where_it_is() {
     // At first sight none is: it may be in the middle of being copied.
     assert_eq!(set_aside(&gallery)[0], [""; 0]);
     gallery.watched.age();
-    assert_eq!(set_aside(&gallery), [vec!["zeros.csv", "empty.csv", "half.csv", "zeros.csv.1"], left.to_vec()]);
+    assert_eq!(set_aside(&gallery), [vec!["zeros.csv", "empty.csv", "half.csv", "zeros.csv"], left.to_vec()]);
     assert_eq!(set_aside(&gallery), [vec![], left.to_vec()], "the next start has nothing more to do");
-    assert_eq!(fs::read(folder.path().join(".damaged/zeros.csv.1")).unwrap(), [0; 4096]);
+    assert_eq!(fs::read(folder.path().join(".damaged/zeros.csv")).unwrap(), [0; 4096]);
+    assert_eq!(fs::read(folder.path().join(".damaged/.contracts/1111111111111111/zeros.csv")).unwrap(), [0; 512]);
     assert_eq!(gallery.load().unwrap().people.len(), 1);
     // Deleting somebody is the end of what was set aside of them, too, and of nothing else.
     assert!(gallery.remove(&id("zeros")).unwrap().was_there && !gallery.remove(&id("zeros")).unwrap().was_there);
     let mut there: Vec<_> = fs::read_dir(folder.path().join(".damaged")).unwrap().map(|file| file.unwrap().file_name()).collect();
     there.sort();
-    assert_eq!(there, ["empty.csv", "half.csv"]);
+    assert_eq!(there, [".contracts", "empty.csv", "half.csv"]);
+    assert_eq!(fs::read_dir(folder.path().join(".damaged/.contracts/1111111111111111")).unwrap().count(), 0);
 }
 
 #[test]
@@ -106,7 +108,7 @@ fn nobody_is_enrolled_over_what_is_damaged_and_nothing_whole_is_set_aside() {
     let contracts: Vec<_> = gallery.load().unwrap().people[0].samples.iter().map(|sample| sample.contract.clone()).collect();
     assert_eq!(contracts, [of(first).contract]);
     let aside = |name: &str| fs::read_to_string(folder.path().join(".damaged").join(name)).unwrap();
-    assert_eq!([aside("s6.csv"), aside("s6.csv.1")], ["damaged", "damaged, too"]);
+    assert_eq!([aside("s6.csv"), aside(&format!("{OTHER_CONTRACTS}/{first}/s6.csv"))], ["damaged", "damaged, too"]);
     assert!(gallery.load().unwrap().problems.is_empty());
 }
 
@@ -116,8 +118,8 @@ fn samples_that_state_no_contract_are_of_the_one_that_was_said_first() {
     let gallery = CsvGallery::open(folder.path()).unwrap();
     gallery.replace(&id("s6"), &[sample(1.0)]).unwrap();
     let (first, second): (ContractId, ContractId) = ("1111111111111111".parse().unwrap(), "2222222222222222".parse().unwrap());
-    gallery.adopt_unmarked(&first);
-    gallery.adopt_unmarked(&second);
+    gallery.adopt_unmarked(&first, None);
+    gallery.adopt_unmarked(&second, Some(64));
     let contracts =
         || -> Vec<Option<ContractId>> { gallery.load().unwrap().people[0].samples.iter().map(|sample| sample.contract.clone()).collect() };
     assert_eq!(contracts(), [Some(first.clone())]);
@@ -200,9 +202,12 @@ fn deletion_leaves_what_is_not_the_persons() {
         assert_eq!(removed.left_alone[0].path, folder.path().join(format!("{nobody}.csv")));
     }
     assert!(others.exists() && folder.path().join("folder.csv").exists() && folder.path().join("link.csv").exists());
-    // Whoever is enrolled in their place is deleted with what was set aside for them.
+    // A person who is enrolled in its place has it set aside, and is deleted without it.
     gallery.replace(&id("marks"), &[sample(1.0)]).unwrap();
-    assert!(gallery.remove(&id("marks")).unwrap().was_there && !others.exists());
+    let removed = gallery.remove(&id("marks")).unwrap();
+    let aside = folder.path().join(".damaged/marks.csv");
+    assert!(removed.was_there && !others.exists() && aside.exists());
+    assert_eq!(removed.left_alone[0].path, aside);
 }
 
 /// Writes a file that a person's samples are in, and returns its path.
@@ -340,7 +345,8 @@ fn copied_file_is_taken_in() {
     fs::write(folder.path().join("one of two.csv"), "image_number,embedding\n1,0.5;0.25\n2,1;1\n").unwrap();
     file(folder.path(), "new.CSV", HEADER);
     fs::write(folder.path().join("marks.csv"), "name,marks\n").unwrap();
-    assert_eq!(look(&gallery), ["half", "new", "one of two"]);
+    assert_eq!(look(&gallery), ["new"], "what is changing is taken in once it stops");
+    assert_eq!(look(&gallery), ["half", "one of two"]);
     assert_eq!(gallery.read(&id("one of two")).unwrap().unwrap().len(), 2);
     assert_eq!(gallery.left_alone(), [("header", 1)].into());
     // What this process writes or removes is not news; what comes in the place of somebody who was deleted is.
@@ -366,4 +372,89 @@ fn damaged_file_is_set_aside_later() {
     let problems = gallery.look_again().unwrap().problems;
     assert_eq!(problems[0].aside.as_deref(), Some(folder.path().join(".damaged/half.csv").as_path()));
     assert!(!path.exists() && gallery.left_alone().is_empty());
+}
+
+/// What comes while another view is loaded is still news for those before it.
+#[test]
+fn later_load_keeps_news() {
+    let folder = tempfile::tempdir().unwrap();
+    let gallery = CsvGallery::open(folder.path()).unwrap();
+    fs::write(folder.path().join("half.csv"), "image_number,embedding\n1,0.5;").unwrap();
+    file(folder.path(), "known.csv", HEADER);
+    gallery.load().unwrap();
+    file(folder.path(), "half.csv", HEADER);
+    file(folder.path(), "new.csv", HEADER);
+    fs::write(folder.path().join("known.csv"), "image_number,embedding\n1,0.5;0.25\n2,1;1\n").unwrap();
+    assert_eq!(gallery.load().unwrap().people.len(), 3);
+    let mut seen = look(&gallery);
+    gallery.load().unwrap();
+    seen.extend(look(&gallery));
+    assert_eq!(seen, ["new", "half", "known"]);
+    assert!(look(&gallery).is_empty() && gallery.left_alone().is_empty());
+}
+
+/// A file of another contract may come after the person's own, in a folder that is new or known.
+#[test]
+fn copied_contract_is_taken_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let gallery = CsvGallery::open(folder.path()).unwrap();
+    file(folder.path(), "alice.csv", HEADER);
+    gallery.load().unwrap();
+    let others = folder.path().join(OTHER_CONTRACTS).join("1111111111111111");
+    fs::create_dir_all(&others).unwrap();
+    file(&others, "alice.csv", HEADER);
+    assert_eq!(look(&gallery), ["alice"]);
+    file(&others, "bob.CSV", HEADER);
+    assert_eq!(look(&gallery), ["bob"]);
+    // What this process writes there is not news.
+    let of = |contract: &str| Sample { contract: Some(contract.parse().unwrap()), ..sample(1.0) };
+    gallery.replace(&id("carol"), &[of("1111111111111111")]).unwrap();
+    gallery.put(&id("carol"), &[of("2222222222222222")], Place::Other).unwrap();
+    assert!(look(&gallery).is_empty() && look(&gallery).is_empty());
+}
+
+/// A known person's file that another program replaces or writes over is seen, before which nothing is added to it.
+#[test]
+fn changed_file_is_taken_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let gallery = CsvGallery::open(folder.path()).unwrap();
+    let people = ["alice", "bob"];
+    people.iter().for_each(|name| drop(gallery.replace(&id(name), &[sample(1.0)]).unwrap()));
+    assert!(!gallery.has_unseen_files(&id("alice")), "nothing was loaded");
+    gallery.load().unwrap();
+    gallery.watched.age();
+    gallery.replace(&id("bob"), &[sample(2.0)]).unwrap();
+    assert!(look(&gallery).is_empty() && !people.iter().any(|name| gallery.has_unseen_files(&id(name))));
+    fs::rename(file(folder.path(), "copy", HEADER), folder.path().join("alice.csv")).unwrap();
+    fs::write(folder.path().join("bob.csv"), "image_number,embedding\n1,0.5;0.25\n").unwrap();
+    for _ in 0..2 {
+        assert!(people.iter().all(|name| gallery.has_unseen_files(&id(name))));
+        if look(&gallery) == people {
+            break;
+        }
+    }
+    assert!(!people.iter().any(|name| gallery.has_unseen_files(&id(name))));
+}
+
+/// Of two columns, a file that ends within its first embedding is shorter than its contract's, and has no end of its last line.
+#[test]
+fn cut_row_is_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    let gallery = CsvGallery::open(folder.path()).unwrap();
+    gallery.adopt_unmarked(&"1111111111111111".parse().unwrap(), Some(3));
+    for (name, text) in [
+        ("cut.csv", "1,0.5;0.25"),
+        ("cut row.csv", "1,0.5;0.25;1\n2,0.5;0.2"),
+        ("another.csv", "1,0.5;0.25\n"),
+        ("no end.csv", "1,0.5;0.25;1"),
+        ("longer.csv", "1,0.5;0.25;1;1"),
+    ] {
+        fs::write(folder.path().join(name), format!("{HEADER}\n{text}")).unwrap();
+    }
+    let loaded = gallery.load().unwrap();
+    let people: Vec<&str> = loaded.people.iter().map(|person| person.id.as_str()).collect();
+    assert_eq!(people, ["another", "longer", "no end"]);
+    assert_eq!(gallery.left_alone(), [("damaged", 2)].into());
+    gallery.watched.age();
+    assert_eq!(set_aside(&gallery)[0], ["cut row.csv", "cut.csv"]);
 }

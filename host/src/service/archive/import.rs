@@ -140,16 +140,17 @@ impl<'s> Import<'s> {
         if self.options.replace && self.made.is_none_or(|made| made.number.is_none()) {
             return Err(ArchiveError::NotNumbered);
         }
-        // Those who come while the import is under way stay.
-        let before: Vec<PersonId> = match self.options.replace {
-            true => self.service.people_after(None, usize::MAX).into_iter().map(|(id, _)| id).collect(),
-            false => Vec::new(),
-        };
-        self.made = self.made.map(|made| ledger.trusted(made, !self.options.dry_run));
+        if let Some(made) = self.made {
+            let (made, adopted) = ledger.trusted(made, !self.options.dry_run);
+            self.made = Some(made);
+            if let Err(why) = adopted {
+                self.imported.leave_out(origin::NAME, why.to_owned());
+            }
+        }
         if self.options.replace || self.options.dry_run {
             self.check()?;
         }
-        let lacking: Vec<PersonId> = before.into_iter().filter(|id| !self.people.contains_key(id)).collect();
+        let lacking = if self.options.replace { self.lacking() } else { Vec::new() };
         if self.options.dry_run {
             lacking.iter().for_each(|id| self.imported.removed.add(id));
             return Ok(self.imported);
@@ -162,11 +163,18 @@ impl<'s> Import<'s> {
         for id in lacking {
             self.check_scope()?;
             let turn = self.service.people.turns().wait(&id, self.deadline).map_err(ServiceError::from)?;
-            if self.service.delete(&turn, self.actor)?.was_there {
+            // Asked with the turn: an enrolment comes before this, or after the person is removed.
+            if !ledger.is_written_meanwhile(&id) && self.service.delete(&turn, self.actor)?.was_there {
                 self.imported.removed.add(&id);
             }
         }
         Ok(self.imported)
+    }
+
+    /// The people whom the archive lacks, without those who were enrolled since the import began, which is before it was uploaded.
+    fn lacking(&self) -> Vec<PersonId> {
+        let people = self.service.people_after(None, usize::MAX).into_iter().map(|(id, _)| id);
+        people.filter(|id| !self.people.contains_key(id) && !self.service.people.ledger().is_written_meanwhile(id)).collect()
     }
 
     /// Goes through the whole archive without changing anything: counts what would be done, or fails where nobody may be removed.
@@ -312,13 +320,15 @@ impl<'s> Import<'s> {
 
     /// Returns whether a person may be taken in, and records one who may not.
     fn is_welcome(&mut self, Prepared { person, made }: &Prepared) -> bool {
-        let deleted = self.deleted_since(&person.id, made);
-        if deleted && self.deleted.insert(person.id.clone()) {
-            self.imported.deleted.add(&person.id);
-            let why = "the person was deleted after the archive was made; deleted=restore takes them in".to_owned();
-            self.imported.leave_out(&name_of(person), why);
-        }
-        if deleted {
+        if let Some(deleted) = self.deleted_since(&person.id, made) {
+            if self.deleted.insert(person.id.clone()) {
+                self.imported.deleted.add(&person.id);
+                let why = match deleted {
+                    Deleted::SinceArchive => "the person was deleted after the archive was made; deleted=restore takes them in",
+                    Deleted::SinceImport => "the person was deleted while the import was under way",
+                };
+                self.imported.leave_out(&name_of(person), why.to_owned());
+            }
             return false;
         }
         // An id that cannot be told from another.
@@ -329,12 +339,13 @@ impl<'s> Import<'s> {
         taken.is_ok()
     }
 
-    fn deleted_since(&self, id: &PersonId, made: &Made) -> bool {
+    fn deleted_since(&self, id: &PersonId, made: &Made) -> Option<Deleted> {
         match self.service.people.ledger().deleted_since(id, made) {
             // What is deleted while the import is under way stays so.
-            Some(Deleted::SinceImport) => true,
-            Some(Deleted::SinceArchive) => !self.options.restore,
-            None => !self.options.restore && self.tombstones.is_deleted_since(id, made),
+            Some(Deleted::SinceImport) => Some(Deleted::SinceImport),
+            _ if self.options.restore => None,
+            Some(Deleted::SinceArchive) => Some(Deleted::SinceArchive),
+            None => self.tombstones.is_deleted_since(id, made).then_some(Deleted::SinceArchive),
         }
     }
 
@@ -382,7 +393,7 @@ impl<'s> Import<'s> {
         for line in text.lines().filter(|line| !line.is_empty()) {
             match line.parse::<PersonId>() {
                 // Told once, with the person.
-                Ok(id) if self.deleted_since(&id, &made) => {}
+                Ok(id) if self.deleted_since(&id, &made).is_some() => {}
                 Ok(id) if is_there(self, &id) => members.push(id),
                 Ok(_) => self.imported.leave_out(&name, "a line is the id of nobody who is stored".to_owned()),
                 Err(_) => self.imported.leave_out(&name, "a line is no id".to_owned()),

@@ -63,7 +63,7 @@ pub(crate) struct Named {
 #[derive(Debug)]
 pub(crate) struct ArchiveTurn(#[expect(dead_code, reason = "held until it is dropped")] OwnedMutexGuard<()>);
 
-/// The turn to take an archive. Deletions from its beginning on win over the import.
+/// The turn to take an archive. Deletions and enrolments from its beginning on win over the import.
 #[derive(Debug)]
 pub(crate) struct ImportTurn {
     _watch: ImportWatch,
