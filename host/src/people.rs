@@ -114,9 +114,13 @@ impl People {
         &self.groups
     }
 
-    /// Returns true if the last person who was written survives a crash of the machine.
-    pub(crate) fn is_durable(&self) -> bool {
-        self.gallery.is_durable()
+    /// Returns whether the last person who was written survives a crash of the machine.
+    ///
+    /// # Errors
+    ///
+    /// If the disk failed after the write, which took effect.
+    pub(crate) fn is_durable(&self) -> Result<bool, PeopleError> {
+        Ok(self.gallery.is_durable()?)
     }
 
     /// Turns at changing one person.

@@ -228,7 +228,7 @@ pub enum StateError {
     /// Another process has it.
     #[error(
         "the state folder {folder} is used by another running service; give each its own with --state, or wait for the other to stop with \
-         --wait-for-lock SECONDS",
+         --wait-for-lock SECONDS (in Kubernetes, where it waits for this one, use `strategy: Recreate`)",
         folder = folder.display()
     )]
     InUse {

@@ -10,7 +10,6 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tempfile::NamedTempFile;
@@ -52,8 +51,8 @@ pub(crate) struct CsvGallery {
     stamps: Mutex<Option<HashMap<PathBuf, FolderStamp>>>,
     /// What was seen of each file.
     watched: Watched,
-    /// Whether the folder could be synced after the last write.
-    durable: AtomicBool,
+    /// Whether the folder could be synced after the last write, or why not.
+    durable: Mutex<Result<bool, (io::ErrorKind, String)>>,
 }
 
 impl CsvGallery {
@@ -120,7 +119,7 @@ impl CsvGallery {
             dimension: OnceLock::new(),
             stamps: Mutex::default(),
             watched: Watched::default(),
-            durable: AtomicBool::new(true),
+            durable: Mutex::new(Ok(true)),
         }
     }
 
@@ -239,6 +238,11 @@ impl CsvGallery {
         builder.prefix(UNFINISHED).tempfile_in(&self.folder)
     }
 
+    /// Records whether the last write is durable.
+    fn note_synced(&self, synced: io::Result<bool>) {
+        *self.durable.lock().unwrap_or_else(PoisonError::into_inner) = synced.map_err(|error| (error.kind(), error.to_string()));
+    }
+
     /// Writes samples to `path` so that it is at any moment, crashes included, the old file or the new.
     fn write(&self, path: &Path, samples: &[Sample]) -> io::Result<()> {
         let mut file = self.unfinished()?;
@@ -250,14 +254,7 @@ impl CsvGallery {
         file.persist(path).map_err(|error| error.error)?;
         self.note_written(path);
         // The rename is in the folder, which is durable only when it is synced itself. It has happened: a failure here is no failure to write.
-        let synced = sync_folder(&self.folder);
-        self.durable.store(matches!(synced, Ok(true)), Ordering::Relaxed);
-        if let Err(error) = synced {
-            tracing::warn!(
-                "a person was written, and may be the old one again after a crash: {} cannot be synced: {error}",
-                self.folder.display()
-            );
-        }
+        self.note_synced(sync_folder(&self.folder));
         if let Some(renamed) = renamed {
             self.remove_renamed(&renamed, path);
         }
@@ -290,8 +287,9 @@ impl Gallery for CsvGallery {
         CsvGallery::has_unseen_files(self, id)
     }
 
-    fn is_durable(&self) -> bool {
-        self.durable.load(Ordering::Relaxed)
+    fn is_durable(&self) -> Result<bool, GalleryError> {
+        let last = self.durable.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        last.map_err(|(kind, cause)| GalleryError::Unsynced { folder: self.folder.clone(), cause: io::Error::new(kind, cause) })
     }
 
     fn left_alone(&self) -> BTreeMap<&'static str, usize> {
@@ -378,7 +376,8 @@ impl Gallery for CsvGallery {
             }
         }
         let mut was_there = false;
-        let mut changed = BTreeSet::new();
+        // Also if nothing is there: an attempt before may have removed it, and failed to sync.
+        let mut changed = BTreeSet::from([self.folder.clone()]);
         for path in theirs {
             match fs::remove_file(&path) {
                 Ok(()) => {

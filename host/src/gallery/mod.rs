@@ -51,8 +51,12 @@ pub(crate) trait Gallery: Send + Sync {
     /// Returns true if another program wrote a person's file, and [`Self::look_again`] did not report it yet.
     fn has_unseen_files(&self, id: &PersonId) -> bool;
 
-    /// Returns true if the last write survives a crash of the machine.
-    fn is_durable(&self) -> bool;
+    /// Returns whether the last write survives a crash of the machine: false where the file system cannot sync folders.
+    ///
+    /// # Errors
+    ///
+    /// [`GalleryError::Unsynced`] if the disk failed after the write.
+    fn is_durable(&self) -> Result<bool, GalleryError>;
 
     /// Counts the files that cannot be used by reasons, which are words for metrics.
     fn left_alone(&self) -> BTreeMap<&'static str, usize>;
@@ -221,7 +225,7 @@ pub enum GalleryError {
     /// Another process writes the folder.
     #[error(
         "the gallery {folder} is used by another running service; give each its own with --gallery, stop the other one, or wait for it with \
-         --wait-for-lock SECONDS",
+         --wait-for-lock SECONDS (in Kubernetes, where the old one waits for the new one, use `strategy: Recreate`)",
         folder = folder.display()
     )]
     InUse {
@@ -241,6 +245,15 @@ pub enum GalleryError {
     TooLarge {
         /// How large.
         size: usize,
+    },
+    /// The change took effect, and the disk failed afterwards.
+    #[error("cannot sync the gallery {folder}, which was changed: {cause}; a crash may undo the change", folder = folder.display())]
+    Unsynced {
+        /// Where.
+        folder: PathBuf,
+        /// Why it failed.
+        #[source]
+        cause: io::Error,
     },
     /// A person's file cannot be written. Its name is the person's, so that it is not said.
     #[error("cannot write a person's file into the gallery {folder}: {cause}{}", remedy(cause), folder = folder.display())]

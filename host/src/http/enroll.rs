@@ -154,6 +154,8 @@ impl EnrollAnswer {
             let refused = ApiError::bad_request("no_usable_image", message).because(&causes(&rejected));
             return Err(refused.with("rejected", as_json(&rejected)).with("review", as_json(&enrollment.review)).on(revision));
         };
+        let durable = app.service.people().is_durable();
+        let durable = durable.map_err(|error| ApiError::of_service(error.into()).on(revision))?;
         let answer = Self {
             status: "success",
             filepath: path.display().to_string(),
@@ -161,7 +163,7 @@ impl EnrollAnswer {
             accepted,
             rejected,
             warnings: WarningAnswer::all(enrollment.pipeline_warnings, enrollment.warnings),
-            durable: app.service.people().is_durable(),
+            durable,
             review: enrollment.review,
             pipeline: PipelineInfo::of(&enrollment.revision),
             request_id: request_id.as_str().to_owned(),

@@ -240,6 +240,10 @@ fn of_gallery(error: &GalleryError) -> ApiError {
     if let GalleryError::TooLarge { .. } = error {
         return ApiError::new(StatusCode::CONFLICT, "person_too_large", "The photos make a file that is too large to be read again.");
     }
+    if let GalleryError::Unsynced { .. } = error {
+        let message = "The gallery was changed, but the disk failed: a crash may undo the change. Send the request again.";
+        return ApiError::internal("gallery_failed", message, error);
+    }
     if is_full(error) {
         return storage_full(error);
     }

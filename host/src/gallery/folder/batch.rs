@@ -53,17 +53,8 @@ fn write_into(gallery: &CsvGallery, people: &[ByContract<'_>], outcomes: &mut [B
         }
         *outcome = Batched::Stored;
     }
-    for folder in &changed {
-        let synced = sync_folder(folder);
-        gallery.durable.store(matches!(synced, Ok(true)), Ordering::Relaxed);
-        // The renames have happened: a failure here is not a failure to write.
-        if let Err(error) = synced {
-            tracing::warn!(
-                "people were written, and may be the old ones again after a crash: {} cannot be synced: {error}",
-                folder.display()
-            );
-        }
-    }
+    // The renames have happened: a failure here is not a failure to write.
+    gallery.note_synced(changed.iter().try_fold(true, |durable, folder| Ok(durable & sync_folder(folder)?)));
     renamed
 }
 

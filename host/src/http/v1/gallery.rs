@@ -64,6 +64,8 @@ pub(super) struct ImportAnswer {
     removed_count: usize,
     /// Whether nothing was changed, because that was asked for.
     dry_run: bool,
+    /// False where the file system cannot sync folders, so that a crash of the machine may undo the import.
+    durable: bool,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -122,7 +124,7 @@ pub(super) async fn import(
     let options = ImportOptions { restore: deleted == DeletedPeople::Restore, replace, dry_run };
     let turn = app.service.importing().map_err(failed)?;
     let archive = upload::receive(request, app.service.archives()).await?;
-    let Imported { people, groups, left_out, left_out_count, deleted, removed } =
+    let Imported { people, groups, left_out, left_out_count, deleted, removed, durable } =
         // The caller may go before it is done.
         blocking(move || app.service.import(archive, options, &actor, &turn).map_err(failed)).await?;
     let ids = |named: &Named| named.first.iter().map(ToString::to_string).collect();
@@ -136,6 +138,7 @@ pub(super) async fn import(
         removed: ids(&removed),
         removed_count: removed.count,
         dry_run,
+        durable,
     }))
 }
 

@@ -277,7 +277,9 @@ impl<'s> Import<'s> {
                 Batched::Skipped => {}
             }
         }
-        Ok(written.map_err(ServiceError::from)?)
+        written.map_err(ServiceError::from)?;
+        self.imported.durable &= self.service.people.is_durable().map_err(ServiceError::from)?;
+        Ok(())
     }
 
     /// Reads a person of the archive; nothing if none of the entries can be used.

@@ -36,7 +36,7 @@ const LEFT_OUT: &str = "left_out.txt";
 const TOMBSTONES: &str = "tombstones/";
 
 /// What came of an import, or would.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Imported {
     /// People who are stored now as the archive says.
     pub people: usize,
@@ -50,6 +50,22 @@ pub(crate) struct Imported {
     pub deleted: Named,
     /// People who were removed because the archive lacks them.
     pub removed: Named,
+    /// False where the file system cannot sync folders, so that a crash of the machine may undo the import.
+    pub durable: bool,
+}
+
+impl Default for Imported {
+    fn default() -> Self {
+        Self {
+            people: 0,
+            groups: 0,
+            left_out: Vec::new(),
+            left_out_count: 0,
+            deleted: Named::default(),
+            removed: Named::default(),
+            durable: true,
+        }
+    }
 }
 
 /// People, of whom the first are named.
