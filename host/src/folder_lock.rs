@@ -19,7 +19,7 @@ const INTERVAL: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct FolderLock(Option<Mutex<Held>>);
 
-/// What is locked.
+/// The folder and the file that are locked.
 #[derive(Debug)]
 struct Held {
     folder: PathBuf,

@@ -262,8 +262,12 @@ fn copied_contract_is_known_after_rollback() {
     let [file] = <[PathBuf; 1]>::try_from(other_files(&server.gallery)).unwrap();
     let [own_text, text] = [&own, &file].map(|path| std::fs::read(path).unwrap());
     server.admin_delete("/v1/people/alice").ok();
-    std::fs::remove_dir(file.parent().unwrap()).unwrap();
+    // One that is cut short keeps the person out for as long as it is there.
+    std::fs::write(&file, &text[..text.len() / 2]).unwrap();
     std::fs::write(&own, own_text).unwrap();
+    server.wait_for_log("cannot be taken in");
+    std::fs::remove_file(&file).unwrap();
+    std::fs::remove_dir(file.parent().unwrap()).unwrap();
     until("the own file", || server.names(drawn("alice-probe.png")) == ["alice"]);
     std::fs::create_dir(file.parent().unwrap()).unwrap();
     std::fs::write(&file, text).unwrap();

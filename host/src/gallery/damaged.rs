@@ -117,7 +117,7 @@ mod tests {
         assert_eq!(of("s6.csv.1"), ["s6.csv.1.csv"]);
         assert_eq!(of("s60"), ["s60.csv"]);
         assert!(of("s").is_empty());
-        // What lay in a contract's folder is told from the person's own.
+        // A file of a contract's folder is told from the person's own.
         let folder = gallery.path().join(OTHER_CONTRACTS).join("1111111111111111");
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join("s7.csv"), "").unwrap();

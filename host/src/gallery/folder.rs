@@ -49,7 +49,7 @@ pub(crate) struct CsvGallery {
     unusual: Mutex<HashMap<PersonId, BTreeSet<OsString>>>,
     /// The folders whose files were seen, once they were loaded.
     stamps: Mutex<Option<HashMap<PathBuf, FolderStamp>>>,
-    /// What was seen of each file.
+    /// Each file as it was seen.
     watched: Watched,
     /// Whether the folder could be synced after the last write, or why not.
     durable: Mutex<Result<bool, (io::ErrorKind, String)>>,
@@ -284,7 +284,7 @@ impl Gallery for CsvGallery {
     }
 
     fn has_unseen_files(&self, id: &PersonId) -> bool {
-        CsvGallery::has_unseen_files(self, id)
+        self.has_unseen(id)
     }
 
     fn is_durable(&self) -> Result<bool, GalleryError> {

@@ -217,34 +217,31 @@ impl Watched {
     /// Looks at files that changed lately or cannot be used, and at a share of the others. Those that are gone are not watched any more.
     pub(crate) fn look(&self) -> Look {
         let mut look = Look::default();
+        let asked = self.locked().next();
+        // Without the lock, which enrolments take: a disk may be slow.
+        let seen: Vec<_> = asked.into_iter().map(|(path, before)| (Fingerprint::at(&path), path, before)).collect();
         let mut files = self.locked();
-        let (last, mut taken) = (std::mem::take(&mut files.last), Vec::new());
-        files.sightings.retain(|path, sighting| {
-            let has_turn = taken.len() < SHARE && *path > last;
-            if has_turn {
-                taken.push(path.clone());
-            }
-            if !has_turn && !sighting.is_close {
-                return true;
-            }
-            let Some(fingerprint) = Fingerprint::at(path) else { return false };
-            if fingerprint != sighting.fingerprint {
-                *sighting = Sighting { is_pending: true, ..Sighting::of(fingerprint, sighting.reason, true) };
-                return true;
+        for (now, path, before) in seen {
+            // One that this process wrote meanwhile is known.
+            let Some(sighting) = files.sightings.get_mut(&path).filter(|sighting| sighting.fingerprint == before) else { continue };
+            let Some(now) = now else {
+                files.sightings.remove(&path);
+                continue;
+            };
+            if now != before {
+                *sighting = Sighting { is_pending: true, ..Sighting::of(now, sighting.reason, true) };
+                continue;
             }
             if std::mem::take(&mut sighting.is_pending) {
-                look.changed.push(path.clone());
-                return true;
+                look.changed.push(path);
+                continue;
             }
             let is_settled = sighting.since.elapsed() >= SETTLED;
-            if is_settled && sighting.reason.is_some() && !std::mem::replace(&mut sighting.is_reported, true) {
-                look.settled.push(path.clone());
-            }
             sighting.is_close = sighting.reason.is_some() || (sighting.is_close && !is_settled);
-            true
-        });
-        // After the last one it begins anew.
-        files.last = taken.pop().filter(|_| taken.len() + 1 >= SHARE).unwrap_or_default();
+            if is_settled && sighting.reason.is_some() && !std::mem::replace(&mut sighting.is_reported, true) {
+                look.settled.push(path);
+            }
+        }
         look
     }
 
@@ -267,6 +264,26 @@ impl Watched {
 
     fn locked(&self) -> MutexGuard<'_, Files> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Files {
+    /// The files that a look asks for, each as it was seen: those that are watched closely, and those whose turn it is.
+    fn next(&mut self) -> Vec<(PathBuf, Fingerprint)> {
+        let (mut asked, mut left, mut last) = (Vec::new(), SHARE, PathBuf::new());
+        for (path, sighting) in &self.sightings {
+            let has_turn = left > 0 && *path > self.last;
+            if has_turn {
+                left -= 1;
+                last.clone_from(path);
+            }
+            if has_turn || sighting.is_close {
+                asked.push((path.clone(), sighting.fingerprint.clone()));
+            }
+        }
+        // After the last one it begins anew.
+        self.last = if left == 0 { last } else { PathBuf::new() };
+        asked
     }
 }
 

@@ -23,26 +23,32 @@ impl People {
     ///
     /// If the gallery as a whole cannot be read.
     pub(crate) fn look_again(&self, looks: &mut Looks) -> Result<usize, PeopleError> {
-        let groups = self.groups.look_again()?;
-        if groups > 0 {
+        let groups = self.groups.look_again();
+        if let Ok(groups @ 1..) = groups {
             tracing::info!(groups, "taken in from files that another program wrote into the gallery");
         }
         let again = self.gallery.look_again()?;
         for problem in again.problems {
             tracing::warn!("{}", problem.to_string().escape_debug());
         }
-        looks.waiting.extend(again.people);
         let mut taken = 0;
-        for id in std::mem::take(&mut looks.waiting) {
-            let refreshed = self.turns.wait(&id, Instant::now() + PATIENCE).and_then(|turn| self.refresh(&turn));
-            match refreshed {
-                Ok(()) => taken += 1,
-                Err(error) if is_of_the_moment(&error) => {
-                    looks.waiting.insert(id);
-                }
-                Err(error) => tracing::warn!("a person whose file was copied into the gallery cannot be taken in: {error}"),
+        let before = std::mem::take(&mut looks.waiting);
+        for id in before.union(&again.people) {
+            let refreshed = self.turns.wait(id, Instant::now() + PATIENCE).and_then(|turn| self.refresh(&turn));
+            let Err(error) = refreshed else {
+                taken += 1;
+                continue;
+            };
+            // A file that cannot be read may be mended, or set aside; its person would be lost otherwise.
+            let is_waiting = is_of_the_moment(&error) || matches!(error, PeopleError::Gallery(_));
+            if is_waiting {
+                looks.waiting.insert(id.clone());
+            }
+            if !is_of_the_moment(&error) && !before.contains(id) {
+                tracing::warn!("a person whose file was copied into the gallery cannot be taken in: {error}");
             }
         }
+        groups?;
         Ok(taken)
     }
 

@@ -156,7 +156,7 @@ impl CsvGallery {
     }
 
     /// Returns true if another program wrote a person's file, and the views do not know it yet.
-    pub(super) fn has_unseen_files(&self, id: &PersonId) -> bool {
+    pub(super) fn has_unseen(&self, id: &PersonId) -> bool {
         if self.stamps().is_none() {
             return false;
         }

@@ -374,7 +374,7 @@ fn damaged_file_is_set_aside_later() {
     assert!(!path.exists() && gallery.left_alone().is_empty());
 }
 
-/// What comes while another view is loaded is still news for those before it.
+/// A load for another view takes no news from those before it.
 #[test]
 fn later_load_keeps_news() {
     let folder = tempfile::tempdir().unwrap();
@@ -406,7 +406,7 @@ fn copied_contract_is_taken_in() {
     assert_eq!(look(&gallery), ["alice"]);
     file(&others, "bob.CSV", HEADER);
     assert_eq!(look(&gallery), ["bob"]);
-    // What this process writes there is not news.
+    // Files that this process writes there are not news.
     let of = |contract: &str| Sample { contract: Some(contract.parse().unwrap()), ..sample(1.0) };
     gallery.replace(&id("carol"), &[of("1111111111111111")]).unwrap();
     gallery.put(&id("carol"), &[of("2222222222222222")], Place::Other).unwrap();
@@ -457,4 +457,5 @@ fn cut_row_is_damage() {
     assert_eq!(gallery.left_alone(), [("damaged", 2)].into());
     gallery.watched.age();
     assert_eq!(set_aside(&gallery)[0], ["cut row.csv", "cut.csv"]);
+    assert!(gallery.all_set_aside().unwrap().iter().all(|file| file.place.is_none()), "they would be set aside again");
 }
