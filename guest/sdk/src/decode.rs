@@ -199,7 +199,7 @@ fn decode_jpeg(divisors: &[u32], bytes: &[u8], header: &Header, budget: Budget, 
     let longer = header.width.max(header.height);
     let wanted = [8, 4, 2].into_iter().find(|divisor| longer.div_ceil(*divisor) >= min_longer_side).unwrap_or(1);
     let divisor = if divisors.contains(&wanted) { wanted.max(least_divisor) } else { least_divisor };
-    let decoded = jpeg::decode(bytes, header, divisor)?;
+    let decoded = jpeg::decode(bytes, header, divisor, budget.memory)?;
     let mismatch = || DecodeError::Undecodable("the JPEG's pixels are not of its size".to_owned());
     let picture = RgbImage::from_raw(decoded.width, decoded.height, decoded.pixels).ok_or_else(mismatch)?;
     let picture = upright(picture, decoded.orientation);

@@ -13,7 +13,7 @@ use self::planes::Planes;
 pub(super) use self::repair::has_mixed_scans;
 use self::repair::{Repaired, has_restart_faults, repair};
 pub(super) use self::structure::{Header, MIXED_SCANS};
-use super::{DecodeError, Flaw, LONGEST_SIDE, orientation};
+use super::{DecodeError, Flaw, LONGEST_SIDE, OVERHEAD, orientation};
 
 mod planes;
 mod repair;
@@ -45,7 +45,7 @@ impl Header {
         (self.width.div_ceil(divisor), self.height.div_ceil(divisor))
     }
 
-    /// Bytes that decoding at 1/`divisor` takes at most.
+    /// Bytes that decoding at 1/`divisor` takes at most, if nothing is damaged.
     pub(super) fn memory_at(&self, divisor: u32) -> u64 {
         let (width, height) = self.size_at(divisor);
         let planes = self.components.len() as u64 + 3;
@@ -57,10 +57,19 @@ impl Header {
         let coefficients = if self.is_progressive { units * blocks * (2 * 64 + 1) } else { 0 };
         planes * pixels + coefficients + ROOM
     }
+
+    /// Bytes that decoding a damaged file of `length` bytes at 1/`divisor` takes in addition.
+    fn memory_of_repair(&self, length: usize, divisor: u32) -> u64 {
+        let (width, height) = self.size_at(divisor);
+        let (length, pixels) = (length as u64, u64::from(width) * u64::from(height));
+        // What was put together, with room to grow; of a progressive picture also a part of it, and the best picture so far.
+        2 * length + if self.is_progressive { length + 3 * pixels } else { 0 }
+    }
 }
 
-/// Decodes a JPEG whose header has [no obstacle](Header::obstacle), at 1/`divisor` of its size: 1, 2, 4 or 8.
-pub(super) fn decode(bytes: &[u8], header: &Header, divisor: u32) -> Result<Decoded, DecodeError> {
+/// Decodes a JPEG whose header has [no obstacle](Header::obstacle), at 1/`divisor` of its size: 1, 2, 4 or 8. Of `memory` bytes, the
+/// file and what decoding takes were counted; what a damaged file takes in addition is only known here.
+pub(super) fn decode(bytes: &[u8], header: &Header, divisor: u32, memory: u64) -> Result<Decoded, DecodeError> {
     let undecodable = |cause: JpegError| DecodeError::Undecodable(format!("the JPEG cannot be decoded: {cause}"));
     let has_faults = header.interval > 0 && has_restart_faults(bytes, header);
     let strict = if has_faults { Err(JpegError::UnexpectedEof) } else { attempt(bytes, header, divisor, false) };
@@ -69,6 +78,18 @@ pub(super) fn decode(bytes: &[u8], header: &Header, divisor: u32) -> Result<Deco
         Ok(decoded) => decoded,
         Err(cause) if !is_damage(&cause) => return Err(undecodable(cause)),
         Err(cause) => {
+            let whole = bytes.len() as u64 + OVERHEAD + header.memory_at(divisor);
+            let needed = whole.saturating_add(header.memory_of_repair(bytes.len(), divisor));
+            if needed > memory {
+                return Err(DecodeError::Undecodable(format!(
+                    "the JPEG of {}×{} pixels is damaged, and takes {} MiB to decode, more than the limit memory-mib of {}; send it whole, \
+                     or raise the limit",
+                    header.width,
+                    header.height,
+                    needed.div_ceil(1 << 20),
+                    memory >> 20,
+                )));
+            }
             let repaired = repair(bytes, header);
             stray = stray.max(repaired.stray);
             let decoded = leniently(&repaired, header, divisor).ok_or_else(|| undecodable(cause))?;

@@ -55,6 +55,20 @@ fn turned_picture_must_fit_memory() {
     assert!(within(&turned(6), 24).unwrap_err().to_string().contains("memory-mib"));
 }
 
+/// A damaged JPEG is copied while it is put together.
+#[test]
+fn damaged_jpeg_must_fit_memory() {
+    let whole = subsampled(1000, 1000);
+    let middle = whole.len() / 2;
+    let damaged = [&whole[..middle], b"\xff\x41".as_slice(), &whole[middle..]].concat();
+    let bytes_of = |memory: u64, bytes: &[u8]| decode_within(bytes, Budget { max_pixels: 40_000_000, memory }, u32::MAX);
+    let least = Header::read(&whole).unwrap().memory_at(1) + damaged.len() as u64 + OVERHEAD;
+    assert_eq!(bytes_of(least, &whole).unwrap().divisor, 1);
+    let error = bytes_of(least, &damaged).map(|reduced| reduced.divisor).unwrap_err().to_string();
+    assert!(error.starts_with("the JPEG of 1000×1000 pixels is damaged, and takes") && error.contains("memory-mib of"), "{error}");
+    assert_eq!(codes(&bytes_of(least + 3 * damaged.len() as u64, &damaged).unwrap()), ["jpeg_corrupt_data", "jpeg_missing_data"]);
+}
+
 /// A profile or a text that unpacks to hundreds of megabytes is not unpacked.
 #[test]
 fn png_metadata_takes_no_memory() {
