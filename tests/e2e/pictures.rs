@@ -172,6 +172,21 @@ fn photo_of_200_megapixels_is_recognised() {
     server.enroll("large", [huge()]).ok();
 }
 
+/// A small file that takes more memory than there is is refused, and no fault of the revision, however often it comes.
+#[test]
+fn picture_beyond_memory_is_refused() {
+    let server = Options::drawn().arg("--limit", "memory-mib=64").start();
+    let mut bytes = Cursor::new(Vec::new());
+    image::DynamicImage::from(image::GrayImage::new(6000, 4000)).write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+    for _ in 0..12 {
+        let answer = server.recognize(bytes.get_ref().clone());
+        answer.error(400, "undecodable_image");
+        let cause = answer.json["details"]["cause"].as_str().unwrap();
+        assert!(cause.starts_with("the PNG of 6000×4000 pixels takes") && cause.contains("the limit memory-mib of 64"), "{cause}");
+    }
+    server.recognize(odd("ok.jpg")).ok();
+}
+
 #[test]
 fn progressive_photo_names_memory_limit() {
     let server = Options::drawn().arg("--limit", "memory-mib=64").start();

@@ -24,6 +24,10 @@ const MOST_JPEG_PIXELS: u64 = 250_000_000;
 /// What the guest's memory holds in addition to the file and what decoding takes: code, stack and what the allocator cannot use.
 const OVERHEAD: u64 = 8 << 20;
 
+/// What may be needed next to a picture once it is decoded, for tensors and what is made of them: as much again as its pixels, at most
+/// this.
+const MOST_OF_WORK: u64 = 16 << 20;
+
 /// An upright picture of 8-bit RGB.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rgb {
@@ -215,7 +219,7 @@ fn upright(picture: RgbImage, orientation: Orientation) -> Rgb {
 }
 
 /// Refuses a picture of which decoding takes more memory than there is: `needed` bytes in addition to the file, and then a copy of the
-/// pixels if it is turned by a quarter. Nothing was allocated for it yet.
+/// pixels if it is turned by a quarter, or room to work with them. Nothing was allocated for it yet.
 fn refuse_memory(
     kind: &str,
     (width, height): (u64, u64),
@@ -224,8 +228,9 @@ fn refuse_memory(
     orientation: Orientation,
     budget: Budget,
 ) -> Result<(), DecodeError> {
-    let turned = if is_turned(orientation) { 6 * width * height } else { 0 };
-    let needed = needed.max(turned).saturating_add(bytes.len() as u64 + OVERHEAD);
+    let pixels = 3 * width * height;
+    let copy = if is_turned(orientation) { pixels } else { pixels.min(MOST_OF_WORK) };
+    let needed = needed.max(pixels + copy).saturating_add(bytes.len() as u64 + OVERHEAD);
     if needed <= budget.memory {
         return Ok(());
     }

@@ -46,13 +46,16 @@ fn picture_beyond_memory_is_refused() {
 /// Being turned by a quarter takes a copy, which counts.
 #[test]
 fn turned_picture_must_fit_memory() {
-    let pixels = vec![7; 3 * 2000 * 2000];
-    let plain = png(2000, 2000, ExtendedColorType::Rgb8, &pixels);
+    let plain = png(4000, 4000, ExtendedColorType::L8, &vec![7; 4000 * 4000]);
     let exif = |orientation: u8| [b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".as_slice(), &[orientation], b"\0\0\0\0\0\0"].concat();
     let turned = |orientation: u8| [&plain[..33], &chunk(b"eXIf", &exif(orientation)), &plain[33..]].concat();
-    // 12 MB of pixels, or twice as many.
-    assert!(within(&turned(3), 24).is_ok() && within(&turned(6), 36).is_ok());
-    assert!(within(&turned(6), 24).unwrap_err().to_string().contains("memory-mib"));
+    // 46 MiB of pixels and room to work, or twice as many pixels.
+    let result =
+        |orientation: u8, mib: u64| within(&turned(orientation), mib).map(|reduced| reduced.divisor).map_err(|error| error.to_string());
+    assert_eq!((result(3, 80), result(6, 110)), (Ok(1), Ok(1)));
+    for (orientation, mib) in [(3, 60), (6, 90)] {
+        assert!(result(orientation, mib).unwrap_err().contains("memory-mib"));
+    }
 }
 
 /// A damaged JPEG is copied while it is put together.
