@@ -46,10 +46,12 @@ pub enum WatchError {
         cause: io::Error,
     },
     /// A folder without pictures.
-    #[error("{folder} holds no pictures (.jpg, .jpeg, .png, .webp), and no .bmp, .gif, .tif or .tiff", folder = folder.display())]
+    #[error("{folder} holds no pictures (.jpg, .png, .webp, .heic and the like): {found}", folder = folder.display())]
     Empty {
         /// The folder.
         folder: PathBuf,
+        /// What is in it.
+        found: String,
     },
     /// A stream without pictures.
     #[error("standard input holds no whole JPEG")]
@@ -87,6 +89,15 @@ pub enum WatchError {
         total: usize,
     },
 }
+
+/// How the names of pictures end, in any case. The service says of those that it does not decode what to do.
+const ENDINGS: [&str; 24] = [
+    "jpg", "jpeg", "jpe", "jfif", "jif", "jps", "mpo", "png", "apng", "webp", "bmp", "dib", "gif", "tif", "tiff", "heic", "heics", "heif",
+    "hif", "avif", "avifs", "jxl", "jp2", "j2k",
+];
+
+/// The most names that a message lists.
+const MOST_NAMES: usize = 5;
 
 /// The codes of the warnings that rows of a picture, or later scans, are missing: of the SDK's `decode::Flaw`.
 const CUT_OFF: [&str; 2] = ["jpeg_missing_data", "jpeg_missing_detail"];
@@ -266,16 +277,34 @@ fn pictures(source: &Path) -> Result<Vec<PathBuf>, WatchError> {
     if !source.metadata().map_err(unreadable)?.is_dir() {
         return Ok(vec![source.to_owned()]);
     }
-    let mut found = Vec::new();
+    let (mut found, mut others) = (Vec::new(), Vec::new());
     for entry in source.read_dir().map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
-        let extension = path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase);
-        if matches!(extension.as_deref(), Some("jpg" | "jpeg" | "png" | "webp" | "bmp" | "gif" | "tif" | "tiff")) && path.is_file() {
-            found.push(path);
-        }
+        if is_picture(&path) && path.is_file() { found.push(path) } else { others.push(path) }
     }
     found.sort();
-    if found.is_empty() { Err(WatchError::Empty { folder: source.to_owned() }) } else { Ok(found) }
+    if found.is_empty() { Err(WatchError::Empty { folder: source.to_owned(), found: listed(others) }) } else { Ok(found) }
+}
+
+/// Returns true if a file's name says that it is a picture.
+fn is_picture(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    extension.is_some_and(|extension| ENDINGS.iter().any(|ending| extension.eq_ignore_ascii_case(ending)))
+}
+
+/// Names what is in a folder.
+fn listed(mut paths: Vec<PathBuf>) -> String {
+    paths.sort();
+    let name = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        printed(&if path.is_dir() { format!("{name}/") } else { name.into_owned() })
+    };
+    let names: Vec<String> = paths.iter().take(MOST_NAMES).map(name).collect();
+    match paths.len().saturating_sub(names.len()) {
+        _ if names.is_empty() => "it is empty".to_owned(),
+        0 => format!("it has {}", names.join(", ")),
+        more => format!("it has {} and {more} more", names.join(", ")),
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, WatchError> {
@@ -283,4 +312,27 @@ fn read(path: &Path) -> Result<Vec<u8>, WatchError> {
     let unreadable = |cause| WatchError::Unreadable { source_name: path.display().to_string(), cause };
     File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(unreadable)?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_are_told_by_their_endings() {
+        for name in ["a.jpg", "A.JPEG", "a.jpe", "a.JfIf", "a.mpo", "a.heic", "a.HEIF", "a.avif", "a.jxl", "a.b.bmp", "a.dib", "a.TIFF"] {
+            assert!(is_picture(Path::new(name)), "{name}");
+        }
+        for name in ["jpg", ".jpg", "a.jpg.txt", "a.mp4", "a.", "a"] {
+            assert!(!is_picture(Path::new(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn listing_stays_short() {
+        let paths = |names: &[&str]| names.iter().map(PathBuf::from).collect::<Vec<_>>();
+        assert_eq!(listed(Vec::new()), "it is empty");
+        assert_eq!(listed(paths(&["b.txt", "a.doc"])), "it has a.doc, b.txt");
+        assert_eq!(listed(paths(&["1", "2", "3", "4", "5", "6", "7"])), "it has 1, 2, 3, 4, 5 and 2 more");
+    }
 }

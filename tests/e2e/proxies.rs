@@ -121,6 +121,7 @@ fn host_is_compared_as_browsers_write_it() {
         (format!("http://LOCALHOST:{port}"), format!("localhost:{port}")),
         ("http://cam.example".to_owned(), "Cam.Example:80".to_owned()),
         ("https://cam.example".to_owned(), "cam.example:443".to_owned()),
+        ("https://cam.example".to_owned(), "cam.example:80".to_owned()),
         (format!("http://cam.example.:{port}"), format!("cam.example:{port}")),
         (format!("http://[::1]:{port}"), format!("[0:0:0:0:0:0:0:1]:{port}")),
     ] {
@@ -134,6 +135,8 @@ fn host_is_compared_as_browsers_write_it() {
         assert_eq!(post_page(&server.url, "https://cam.example", &[forwarded]).0, 200, "{forwarded:?}");
         assert_eq!(post_page(&server.url, "https://evil.example", &[forwarded]).0, 403, "{forwarded:?}");
     }
+    let by_port = [("x-forwarded-host", "cam.example"), ("x-forwarded-port", "80"), ("x-forwarded-proto", "https")];
+    assert_eq!(post_page(&server.url, "https://cam.example", &by_port).0, 200);
 }
 
 /// The last line of the audit log: from where it was asked.
@@ -143,11 +146,8 @@ fn audited(state: &Path) -> String {
     line["from"].as_str().unwrap().to_owned()
 }
 
-/// The file of docs/deploy, with another port, certificate and upstream.
-#[test]
-fn documented_nginx_passes_clients_on() {
-    let state = tempfile::tempdir().unwrap();
-    let server = Options::drawn().arg("--trusted-proxies", PROXY).state(state.path()).start();
+/// The file of docs/deploy, with another port, certificate, upstream and limit of bodies; and who asks it, under which address.
+fn documented_nginx(server: &Server, limit: &str) -> (Nginx, ureq::Agent, String) {
     let upstream = server.url.trim_start_matches("http://").to_owned();
     let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let documented = std::fs::read_to_string(root().join("docs/deploy/nginx.conf")).unwrap();
@@ -162,6 +162,7 @@ fn documented_nginx_passes_clients_on() {
             ("/etc/ssl/certs/cameras.example.pem", shown("cert.pem")),
             ("/etc/ssl/private/cameras.example.key", shown("key.pem")),
             ("proxy_http_version 1.1;", format!("proxy_http_version 1.1;\nproxy_bind {PROXY};")),
+            ("client_max_body_size 128m;", format!("client_max_body_size {limit};")),
         ];
         replaced.iter().fold(documented.clone(), |text, (from, to)| {
             assert_eq!(text.matches(from).count(), 1, "{from}");
@@ -172,6 +173,14 @@ fn documented_nginx_passes_clients_on() {
     let tls = TlsConfig::builder().root_certs(roots).build();
     let agent: ureq::Agent = ureq::Agent::config_builder().tls_config(tls).http_status_as_error(false).build().into();
     let url = format!("https://localhost:{}", nginx.port);
+    (nginx, agent, url)
+}
+
+#[test]
+fn documented_nginx_passes_clients_on() {
+    let state = tempfile::tempdir().unwrap();
+    let server = Options::drawn().arg("--trusted-proxies", PROXY).state(state.path()).start();
+    let (_nginx, agent, url) = documented_nginx(&server, "128m");
     let form = multipart(&[text("student_id", "alice"), file("images", "a.png", drawn("alice-1.png"))]);
     let kind = format!("multipart/form-data; boundary={BOUNDARY}");
     let enrol = |headers: &[(&str, &str)]| {
@@ -193,6 +202,27 @@ fn documented_nginx_passes_clients_on() {
     }
 }
 
+/// Archives are larger than any other body.
+#[test]
+fn documented_nginx_passes_archives_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path().join("keys");
+    std::fs::write(&keys, format!("office:recognise,enrol,manage:{KEY}\n")).unwrap();
+    let server = Options::drawn().arg("--trusted-proxies", PROXY).arg("--api-keys", &keys).start();
+    let (_nginx, agent, url) = documented_nginx(&server, "1k");
+    let form = multipart(&[text("student_id", "alice"), file("images", "a.png", drawn("alice-1.png"))]);
+    let kind = format!("multipart/form-data; boundary={BOUNDARY}");
+    let key = ("x-api-key", KEY);
+    assert_eq!(server.post_with("/process-images", &[("content-type", &kind), key], &form).status, 200);
+    assert_eq!(send(&agent, "POST", &format!("{url}/process-images"), &[("content-type", &kind), key], &form).0, 413);
+
+    let archives = format!("{url}/v1/gallery");
+    let export = agent.get(&archives).header("x-api-key", KEY).call().unwrap().body_mut().read_to_vec().unwrap();
+    assert!(export.len() > 1024, "{}", export.len());
+    let Reply(status, answer, _) = send(&agent, "POST", &archives, &[("content-type", "application/zip"), key], &export);
+    assert_eq!((status, answer["people"].as_u64()), (200, Some(1)), "{answer}");
+}
+
 #[test]
 fn forwarded_client_is_logged_and_audited() {
     let state = tempfile::tempdir().unwrap();
@@ -202,11 +232,15 @@ fn forwarded_client_is_logged_and_audited() {
     for (headers, wanted) in [
         (&[("x-forwarded-for", "1.1.1.1, 203.0.113.7, 10.0.0.2")][..], "203.0.113.7"),
         (&[("forwarded", "for=\"[2001:db8::7]:4711\""), ("x-forwarded-for", "203.0.113.7")], "[2001:db8::7]:4711"),
+        (&[("x-forwarded-for", "203.0.113.9,,10.0.0.2,")], "203.0.113.9"),
+        // Quotes that the client opened hide the proxy's element: then it is the proxy that is named, nobody whom the client chose.
+        (&[("forwarded", "for=1.2.3.4;x=\", for=203.0.113.7")], "127.0.0.1:"),
     ] {
         let headers = [&[("content-type", kind.as_str())], headers].concat();
         let answer = server.post_with("/process-images", &headers, &form);
         assert_eq!(answer.status, 200, "{}", answer.json);
-        assert_eq!(audited(state.path()), wanted);
+        let from = audited(state.path());
+        assert!(from.starts_with(wanted), "{from}");
         assert!(server.log_of(&answer).contains(&format!("from={wanted}")), "{}", server.log());
     }
     // Without the flag the other end of the connection counts.

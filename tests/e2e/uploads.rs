@@ -23,6 +23,10 @@ fn part_parameters_count_in_any_order() {
         r#"form-data; filename="a; name=x.jpg"; name="image""#,
         r#"form-data; filename="say \"name=x\".jpg"; name="image""#,
         r#"form-data; FILENAME=frame.jpg; Name=image"#,
+        r#"form-data; filename="C:\dir\"; name="image""#,
+        r#"form-data; filename=5" screen.jpg; name=image"#,
+        r#"form-data; filename="a"b.jpg"; name="image""#,
+        r#"form-data; filename="never closed.jpg; name="image""#,
         r#"form-data; filename*=UTF-8''fr%C3%A4me.jpg; name="image""#,
         r#"form-data;name="image";filename="frame.jpg""#,
     ] {
@@ -61,6 +65,37 @@ fn missing_image_names_wanted_and_received() {
     let answer = server.form("/process-images", &[text("name", "alice"), file("images", "a.png", picture)]);
     answer.error(400, "student_id_missing");
     assert!(answer.json["details"]["cause"].as_str().unwrap().contains("the text field 'student_id' is wanted"), "{}", answer.json);
+}
+
+/// The text of the replaced service stays, and `details.cause` tells what is wrong.
+#[test]
+fn cause_tells_what_came() {
+    let server = Options::drawn().start();
+    let picture = drawn_jpeg("alice-probe.png");
+    let cause = |answer: &Answer, text: &str, cause: &str| {
+        assert_eq!(answer.error(400, answer.json["code"].as_str().unwrap()), text);
+        let details = &answer.json["details"];
+        assert!(details["cause"].as_str().unwrap().contains(cause) && details.to_string().len() < 500, "{details}");
+    };
+    const MISSING_ID: &str = "Field 'student_id' is required.";
+    for (name, id) in [("student_id", ""), ("student_id", "  "), ("id", "")] {
+        let answer = server.form("/process-images", &[text(name, id), file("images", "a.jpg", picture.clone())]);
+        cause(&answer, MISSING_ID, &format!("the text field '{name}' is empty"));
+    }
+    for kind in [Some("application/x-www-form-urlencoded"), None] {
+        let large = [picture.as_slice(), &[0; 100_000]].concat();
+        for image in [&picture, &large] {
+            let answer = server.post("/process-images", kind, image);
+            cause(&answer, MISSING_ID, "the body is an image");
+            cause(&answer, MISSING_ID, "curl -F student_id=ID -F images=@photo.jpg");
+            assert_eq!(answer.json["details"]["received"], json!([]));
+            let answer = server.post("/v1/compare", kind, image);
+            assert!(answer.json["details"]["cause"].as_str().unwrap().contains("-F a=@one.jpg"), "{}", answer.json);
+        }
+    }
+    let bytes = Some("application/octet-stream");
+    cause(&server.post("/process_frame", bytes, b""), MISSING_IMAGE, "there is no body");
+    cause(&server.post("/process_frame", bytes, b"some text"), "Could not decode image.", "not a JPEG");
 }
 
 /// `curl --data-binary @photo.jpg` says that the body is a form.

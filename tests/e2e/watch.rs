@@ -97,6 +97,52 @@ fn a_stream_of_jpegs_is_watched_picture_by_picture() {
     assert_line(&lines[1], "frame 1", "Unknown");
 }
 
+/// Frames that are damaged in coded data or in EXIF data, or that have previews, take no other frame with them.
+#[test]
+fn damaged_frames_of_stream_get_a_line_each() {
+    let server = Options::drawn().start();
+    enroll_alice(&server);
+    let frame = drawn_jpeg("alice-probe.png");
+    let insert = |at: usize, bytes: &[u8]| [&frame[..at], bytes, &frame[at..]].concat();
+    let segment = |marker: u8, body: &[u8]| [&[0xff, marker], (body.len() as u16 + 2).to_be_bytes().as_slice(), body].concat();
+    let exif = segment(0xe1, &[b"Exif\0\0II*\0\x08\0\0\0", [0; 40_000].as_slice()].concat());
+    let preview = segment(0xe2, &[b"VENDOR\0\0".as_slice(), b"\xff\xd8\xff\xdb\0\x04\x01\x02\xff\xda\0\x02\x11\xff\xd9"].concat());
+    for (name, damaged, refused) in [
+        ("false marker", insert(frame.len() - 600, b"\xff\xe1\xff\xff"), None),
+        ("cut in EXIF", insert(2, &exif)[..100].to_vec(), Some(true)),
+        ("preview and stray byte", insert(2, &[&preview, b"\0".as_slice()].concat()), Some(false)),
+        ("binary tail", [&frame, b"abc\xff\xd8def\xff\xd8ghi".as_slice()].concat(), Some(false)),
+    ] {
+        let mut watch = watch(&server.url, Path::new("-"));
+        let mut watch = watch.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let stream = [frame.clone(), damaged, frame.clone(), frame.clone(), frame.clone(), frame.clone()].concat();
+        watch.stdin.take().unwrap().write_all(&stream).unwrap();
+        let (lines, error, _) = outcome(watch.wait_with_output().unwrap());
+        assert_eq!(lines.len(), 6, "{name}: {lines:?} {error}");
+        for number in [0, 2, 3, 4, 5] {
+            assert_line(&lines[number], &format!("frame {number}"), "alice 0.00");
+        }
+        assert!(refused.is_none_or(|refused| refused == lines[1].contains("refused")), "{name}: {lines:?}");
+    }
+}
+
+/// Pictures that the service does not decode are named as well, with what it says of them.
+#[test]
+fn pictures_of_other_formats_are_not_skipped() {
+    let server = Options::drawn().start();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    std::fs::write(path("b.heic"), b"\0\0\0\x18ftypheic\0\0\0\0heicmif1").unwrap();
+    let (lines, error, code) = outcome(watch(&server.url, folder.path()).output().unwrap());
+    assert!(lines.len() == 1 && lines[0].contains("refused") && lines[0].contains("HEIC"), "{lines:?}");
+    assert_eq!((error.as_str(), code), ("error: 1 of 1 pictures were refused\n", Some(1)));
+    for name in ["c.JFIF", "d.mpo", "e.jpe", "f.BMP", "g.dib"] {
+        std::fs::write(path(name), drawn_jpeg("empty.png")).unwrap();
+    }
+    std::fs::remove_file(path("b.heic")).unwrap();
+    assert_eq!(self::lines(watch(&server.url, folder.path())).len(), 5);
+}
+
 #[test]
 fn with_json_the_answers_are_printed_as_they_are() {
     let server = Options::drawn().start();
@@ -157,7 +203,7 @@ fn a_source_without_pictures_is_said() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("notes.txt"), "no picture").unwrap();
     for (source, wanted) in [
-        (folder.path(), "holds no pictures (.jpg, .jpeg, .png, .webp)"),
+        (folder.path(), "holds no pictures (.jpg, .png, .webp, .heic and the like): it has notes.txt"),
         (Path::new("nowhere/a.jpg"), "cannot read nowhere/a.jpg"),
         // `refusal` gives nothing on standard input.
         (Path::new("-"), "standard input holds no whole JPEG"),

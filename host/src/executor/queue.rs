@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
 use super::Client;
-use super::estimate::Estimate;
+use super::estimate::{Estimate, Load};
 
 /// Workers, and those who wait for one.
 #[derive(Debug)]
@@ -27,8 +27,8 @@ struct State {
     places: usize,
     /// Workers that have nothing to do: only if nobody waits.
     idle: usize,
-    /// Requests that are worked on and not answered yet.
-    unanswered: usize,
+    /// When requests began that are worked on and not answered yet.
+    unanswered: Vec<Instant>,
     /// Those who wait, in all lines.
     waiting: usize,
     lines: HashMap<Client, VecDeque<Waiting>>,
@@ -80,7 +80,7 @@ impl Queue {
         let state = State {
             places,
             idle: workers,
-            unanswered: 0,
+            unanswered: Vec::new(),
             waiting: 0,
             lines: HashMap::new(),
             turns: VecDeque::new(),
@@ -104,7 +104,7 @@ impl Queue {
     /// How long a request that came now would wait, as far as can be told.
     pub(super) fn expected_wait(&self) -> Duration {
         let state = self.state();
-        if state.idle > 0 { Duration::ZERO } else { state.estimate.line(state.waiting, self.workers) }
+        if state.idle > 0 { Duration::ZERO } else { state.estimate.line(state.waiting, state.load(self.workers, Instant::now())) }
     }
 
     /// How many may wait, and when one that was refused now should come back.
@@ -112,7 +112,9 @@ impl Queue {
         let mut state = self.state();
         let length = state.places.saturating_sub(self.workers);
         let waiting = state.waiting;
-        (length, state.estimate.refused(waiting, length, self.workers, Instant::now()))
+        let now = Instant::now();
+        let load = state.load(self.workers, now);
+        (length, state.estimate.refused(waiting, length, load, now))
     }
 
     /// Waits for a worker, in the client's line.
@@ -131,11 +133,11 @@ impl Queue {
         let mut state = self.state();
         if state.idle > 0 {
             state.idle -= 1;
-            state.unanswered += 1;
-            return Ok(Asked::Here(Worker(Arc::clone(self)), Place::new(self)));
+            let begun = state.begin();
+            return Ok(Asked::Here(Worker(Arc::clone(self)), Place { queue: Arc::clone(self), begun }));
         }
         // Dropped, and so told, when the queue is free to be looked at again.
-        let _sent_away = match state.unanswered + state.waiting < state.places {
+        let _sent_away = match state.unanswered.len() + state.waiting < state.places {
             true => None,
             false => Some(state.make_room_for(client).ok_or(Refused::Full)?),
         };
@@ -152,10 +154,10 @@ impl Queue {
             state.idle += 1;
             return;
         };
-        state.unanswered += 1;
+        let begun = state.begin();
         drop(state);
         // Whoever left at this moment leaves it to the next: both are dropped then.
-        let _ = next.call.send((Worker(Arc::clone(self)), Place::new(self)));
+        let _ = next.call.send((Worker(Arc::clone(self)), Place { queue: Arc::clone(self), begun }));
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -170,6 +172,20 @@ enum Asked {
 }
 
 impl State {
+    /// Records that a request is worked on from now on.
+    fn begin(&mut self) -> Instant {
+        let now = Instant::now();
+        self.unanswered.push(now);
+        now
+    }
+
+    /// Returns what the workers do. Of their times the median counts, so that one long request says nothing of the others.
+    fn load(&self, workers: usize, now: Instant) -> Load {
+        // They began in this order: the later half is the shorter one.
+        let median = self.unanswered.get(self.unanswered.len() / 2);
+        Load { workers, running: median.map_or(Duration::ZERO, |begun| now.saturating_duration_since(*begun)) }
+    }
+
     fn enqueue(&mut self, client: &Client, call: oneshot::Sender<(Worker, Place)>) -> u64 {
         self.tickets += 1;
         let ticket = self.tickets;
@@ -227,16 +243,11 @@ impl Drop for Worker {
     }
 }
 
-impl Place {
-    fn new(queue: &Arc<Queue>) -> Self {
-        Self { queue: Arc::clone(queue), begun: Instant::now() }
-    }
-}
-
 impl Drop for Place {
     fn drop(&mut self) {
         let mut state = self.queue.state();
-        state.unanswered -= 1;
+        let own = state.unanswered.iter().position(|begun| *begun == self.begun);
+        own.map(|place| state.unanswered.remove(place));
         state.estimate.add(self.begun.elapsed());
     }
 }
@@ -281,7 +292,7 @@ mod tests {
             task.await.unwrap();
         }
         assert_eq!(queue.load(), (1, 0, 0));
-        assert_eq!(queue.state().unanswered, 0);
+        assert!(queue.state().unanswered.is_empty());
         Arc::try_unwrap(order).unwrap().into_inner().unwrap()
     }
 
@@ -297,6 +308,17 @@ mod tests {
         assert_eq!(served(3, &["a", "a", "a", "b", "b"]).await, ["xa", "xb", "a", "b", "a"]);
         assert_eq!(served(3, &["a", "a", "b", "c"]).await, ["xa", "a", "b", "c"]);
         assert_eq!(served(3, &["a", "b", "c", "d"]).await, ["xd", "a", "b", "c"]);
+    }
+
+    /// A request that is still worked on shows how long such requests take.
+    #[tokio::test]
+    async fn running_requests_lengthen_the_wait() {
+        let queue = Arc::new(Queue::new(1, 0));
+        drop(queue.worker(&client("a"), soon()).await.unwrap());
+        let _busy = queue.worker(&client("a"), soon()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(queue.expected_wait() >= Duration::from_millis(50));
+        assert!(queue.wait_of_refused().1 >= Duration::from_millis(50));
     }
 
     #[tokio::test]

@@ -66,12 +66,15 @@ impl<'de> Deserialize<'de> for Origin {
 }
 
 impl Origin {
-    /// Whether a `Host` header names the host and port of this origin. A proxy may have ended TLS, so that the scheme says nothing.
+    /// Whether a `Host` header names the host and port of this origin. A proxy may have ended TLS, so that the scheme says nothing, and may write
+    /// the default port of the scheme that it forwards with. Browsers write no default ports: only another service at the default ports of the
+    /// same host could pass that would not without them, and where it can be reached securely its pages are told by `Sec-Fetch-Site`.
     fn has_host(&self, host: &str) -> bool {
         let Some((name, port)) = host.trim().parse::<Authority>().ok().and_then(|authority| host_and_port(&authority)) else {
             return false;
         };
-        self.host == name && self.port == port.filter(|port| default_port(&self.scheme) != Some(*port))
+        let is_default = self.port.is_none() && matches!(port, None | Some(80 | 443));
+        self.host == name && (is_default || self.port.is_some() && self.port == port)
     }
 }
 
@@ -249,6 +252,10 @@ mod tests {
             ("https://cam.example", "cam.example:443"),
             ("https://cam.example:443", "cam.example."),
             ("http://cam.example.", "cam.example"),
+            // A proxy that ends TLS writes the port that it forwards to.
+            ("https://cam.example", "cam.example:80"),
+            ("http://cam.example", "cam.example:443"),
+            ("https://cam.example:80", "cam.example:80"),
             ("http://[::1]:4000", "[0:0:0:0:0:0:0:1]:4000"),
             ("http://CAM.example:4000", "cam.EXAMPLE:4000"),
         ] {
@@ -257,7 +264,10 @@ mod tests {
         for (text, host) in [
             ("http://cam.example", "cam.example:4000"),
             ("http://cam.example:4000", "cam.example"),
-            ("http://cam.example", "cam.example:443"),
+            ("https://cam.example:80", "cam.example"),
+            ("https://cam.example:80", "cam.example:443"),
+            ("https://cam.example", "cam.example:8443"),
+            ("http://cam.example", "evil.cam.example:443"),
             ("http://cam.example", "evil.cam.example"),
             ("http://cam.example", ""),
             ("http://cam.example", "x@cam.example"),

@@ -13,7 +13,7 @@ use axum::http::{Extensions, HeaderMap, HeaderName, header};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::parameters::{parameter, split, text};
+use super::parameters::{Parameters, elements, text};
 use crate::executor::Client;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -123,39 +123,46 @@ impl fmt::Display for Caller {
 /// The addresses that proxies appended, the nearest one last; `None` for what is no address. `Forwarded` (RFC 7239) counts before
 /// `X-Forwarded-For`.
 fn nodes(headers: &HeaderMap) -> Vec<Option<(IpAddr, Option<u16>)>> {
-    let forwarded = forwarded(headers, "for");
-    if forwarded.iter().any(Option::is_some) {
-        return forwarded.iter().map(|node| node.as_deref().and_then(node_address)).collect();
+    let forwarded = forwarded(headers);
+    // What cannot be read may be an address that a client made unreadable: another header would be the client's own.
+    let names_address = |element: &Option<Parameters>| element.as_ref().is_none_or(|element| value(element, "for").is_some());
+    if forwarded.iter().any(names_address) {
+        return forwarded.iter().map(|element| node_address(value(element.as_ref()?, "for")?)).collect();
     }
     list(headers, &X_FORWARDED_FOR).map(|node| node_address(&node)).collect()
 }
 
 /// The names under which proxies were asked.
 fn hosts(headers: &HeaderMap) -> Vec<String> {
-    let forwarded: Vec<String> = forwarded(headers, "host").into_iter().flatten().collect();
+    // As of addresses, nothing to the left of what cannot be read is believed.
+    let mut forwarded: Vec<String> =
+        forwarded(headers).iter().rev().map_while(Option::as_ref).filter_map(|element| value(element, "host").map(str::to_owned)).collect();
+    forwarded.reverse();
     if !forwarded.is_empty() {
         return forwarded;
     }
     let port = list(headers, &X_FORWARDED_PORT).last();
     let with_port = |host: String| match &port {
-        Some(port) if !host.ends_with(']') && host.contains(':') || port.is_empty() => host,
+        Some(_) if !host.ends_with(']') && host.contains(':') => host,
         Some(port) => format!("{host}:{port}"),
         None => host,
     };
     list(headers, &X_FORWARDED_HOST).map(with_port).collect()
 }
 
-/// A parameter of each element of `Forwarded`.
-fn forwarded(headers: &HeaderMap, name: &str) -> Vec<Option<String>> {
-    let elements = headers.get_all(header::FORWARDED).into_iter().flat_map(|value| split(value.as_bytes(), b','));
-    let wanted = |element| split(element, b';').filter_map(parameter).find(|(key, _)| key == name).map(|(_, value)| value);
-    elements.map(wanted).collect()
+/// The elements of `Forwarded` over all of its lines; `None` for what cannot be read.
+fn forwarded(headers: &HeaderMap) -> Vec<Option<Parameters>> {
+    headers.get_all(header::FORWARDED).into_iter().flat_map(|line| elements(line.as_bytes())).collect()
 }
 
-/// The elements of a list over all lines of a header.
+fn value<'p>(element: &'p Parameters, name: &str) -> Option<&'p str> {
+    element.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+}
+
+/// The elements of a list over all lines of a header. Empty ones are none (RFC 9110, section 5.6.1).
 fn list<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = String> + 'h {
     let elements = headers.get_all(name).into_iter().flat_map(|value| value.as_bytes().split(|&byte| byte == b','));
-    elements.map(|element| text(element.trim_ascii()))
+    elements.map(<[u8]>::trim_ascii).filter(|element| !element.is_empty()).map(text)
 }
 
 /// Reads `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:80`.
@@ -174,6 +181,8 @@ fn node_address(node: &str) -> Option<(IpAddr, Option<u16>)> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn caller(peer: &str, proxies: &[&str], lines: &[(&'static str, &str)]) -> Caller {
@@ -216,7 +225,10 @@ mod tests {
             // What cannot be read ends the list.
             ("1.1.1.1, unknown, 10.0.0.2", "10.0.0.2"),
             ("1.1.1.1, garbage", "10.0.0.1:9"),
-            ("1.1.1.1,", "10.0.0.1:9"),
+            // Empty elements are none.
+            ("203.0.113.9,,10.0.0.2", "203.0.113.9"),
+            (" ,1.1.1.1, , 203.0.113.7 ,", "203.0.113.7"),
+            (",", "10.0.0.1:9"),
             ("", "10.0.0.1:9"),
         ] {
             assert_eq!(from(&trusted, &[("x-forwarded-for", list)]), wanted, "{list}");
@@ -237,6 +249,16 @@ mod tests {
             ("for=1.1.1.1, for=_hidden", "10.0.0.1:9"),
             ("for=1.1.1.1, proto=https", "10.0.0.1:9"),
             ("for=203.0.113.7:_port", "203.0.113.7"),
+            ("for=203.0.113.7,,for=10.0.0.2;,", "203.0.113.7"),
+            // What cannot be read hides what stands to its left, and no other header is believed instead.
+            ("for=1.1.1.1;x=\", for=203.0.113.7", "10.0.0.1:9"),
+            ("for=1.1.1.1, for=\"203.0.113.7", "10.0.0.1:9"),
+            ("for=1.1.1.1;x=\", for=\"203.0.113.7\"", "10.0.0.1:9"),
+            ("for=1.1.1.1;x=\"a\"b, for=203.0.113.7", "10.0.0.1:9"),
+            ("for=1.1.1.1;x=\"\\\", for=203.0.113.7", "10.0.0.1:9"),
+            ("rubbish, for=203.0.113.7", "203.0.113.7"),
+            ("rubbish", "10.0.0.1:9"),
+            ("", "198.51.100.9"),
             // It says nothing of addresses.
             ("host=a;proto=https", "198.51.100.9"),
         ] {
@@ -248,10 +270,42 @@ mod tests {
     fn hosts_are_taken_from_trusted_proxies() {
         let hosts = |lines: &[(&'static str, &str)]| caller("10.0.0.1", &["10.0.0.1"], lines).forwarded_hosts;
         assert_eq!(hosts(&[("forwarded", "for=1.1.1.1;host=\"cam.example:8443\""), ("x-forwarded-host", "b")]), ["cam.example:8443"]);
+        assert_eq!(hosts(&[("forwarded", "host=a, host=b;x=\", host=c")]), [""; 0]);
+        assert_eq!(hosts(&[("forwarded", "host=a;x=\""), ("forwarded", "host=b, host=c")]), ["b", "c"]);
         assert_eq!(hosts(&[("x-forwarded-host", "cam.example, inner")]), ["cam.example", "inner"]);
         assert_eq!(hosts(&[("x-forwarded-host", "cam.example"), ("x-forwarded-port", "8443")]), ["cam.example:8443"]);
+        assert_eq!(hosts(&[("x-forwarded-host", "cam.example"), ("x-forwarded-port", "80")]), ["cam.example:80"]);
         assert_eq!(hosts(&[("x-forwarded-host", "cam.example:1"), ("x-forwarded-port", "8443")]), ["cam.example:1"]);
         assert_eq!(hosts(&[("x-forwarded-host", "[::1]"), ("x-forwarded-port", "8443")]), ["[::1]:8443"]);
+    }
+
+    proptest! {
+        /// Whatever a client sends, in one line or in several: the client that is found has an address that proxies saw.
+        #[test]
+        fn client_chooses_no_address(
+            sent in prop::collection::vec(r#"(for=1\.1\.1\.1|1\.1\.1\.1|x=|host=evil|[;,"\\ =a]){0,8}"#, 0..3), is_own_line in any::<bool>(),
+            appended in prop::sample::select(vec![
+                ("forwarded", "for=203.0.113.7"),
+                ("forwarded", "for=\"203.0.113.7\";proto=https;host=\"cam.example:443\""),
+                ("forwarded", "proto=https;for=203.0.113.7, for=\"10.0.0.2:80\";by=_proxy"),
+                ("x-forwarded-for", "203.0.113.7"),
+                ("x-forwarded-for", "203.0.113.7, 10.0.0.2"),
+            ]),
+            other in prop::collection::vec(r#"(1\.1\.1\.1|[," ]){0,4}"#, 0..2),
+        ) {
+            let (name, appended) = appended;
+            let mut lines = sent;
+            match lines.last_mut().filter(|_| !is_own_line) {
+                Some(line) => *line = format!("{line}, {appended}"),
+                None => lines.push(appended.to_owned()),
+            }
+            // A proxy that writes `Forwarded` may pass on the client's own other header.
+            let other = if name == "forwarded" { other } else { Vec::new() };
+            let lines = lines.iter().map(|line| (name, line.as_str())).chain(other.iter().map(|line| ("x-forwarded-for", line.as_str())));
+            let found = caller("10.0.0.1", &["10.0.0.0/8"], &lines.collect::<Vec<_>>());
+            let address = found.address.unwrap().0.to_string();
+            prop_assert!(["203.0.113.7", "10.0.0.1", "10.0.0.2"].contains(&address.as_str()), "{address}");
+        }
     }
 
     #[test]

@@ -23,7 +23,10 @@ use crate::service::{EnrollmentWarning, Finding, Mode, PhotoOutcome};
 const IDS: [&str; 2] = ["student_id", "id"];
 
 /// What is read of the form.
-const FIELDS: Wanted = Wanted { texts: &["student_id", "id", "review"], files: &["images"], refuses_misspelt: true };
+const FIELDS: Wanted = Wanted { texts: &["student_id", "id", "review"], files: &["images"], refuses_misspelt: true, example: EXAMPLE };
+
+/// How photos are sent.
+const EXAMPLE: &str = "curl -F student_id=ID -F images=@photo.jpg";
 
 /// The answer. `status`, `filepath` and `message` are what the replaced service answered; the rest stands beside them.
 #[derive(Debug, Serialize, ToSchema)]
@@ -127,7 +130,7 @@ pub(super) async fn process_images(
     refuse_misspelt(request.uri())?;
     let form = app.received(form(request, &app.limits.of(&client))).await?;
     let errand = app.service.errand(client);
-    let missing = || form.without_text(ApiError::bad_request("student_id_missing", "Field 'student_id' is required."), "student_id");
+    let missing = || form.without_text(ApiError::bad_request("student_id_missing", "Field 'student_id' is required."), "student_id", &IDS);
     let id = form.text(&IDS).filter(|id| !id.trim().is_empty()).ok_or_else(missing)?;
     let id: PersonId =
         id.parse().map_err(|error| ApiError::bad_request("invalid_student_id", format!("Field 'student_id' is not valid: {error}.")))?;
@@ -176,7 +179,7 @@ async fn form(request: Request, limits: &FormLimits) -> Result<Form, ApiError> {
     match ContentType::of(request.headers()) {
         ContentType::Multipart => Form::read(request, FIELDS, limits).await,
         ContentType::UrlEncoded => Form::read_url_encoded(request, FIELDS, limits).await,
-        ContentType::Missing => Ok(Form::default()),
+        ContentType::Missing => Form::read_untyped(request, FIELDS, limits).await,
         ContentType::Image | ContentType::Bytes | ContentType::Zip | ContentType::Other => {
             Err(ApiError::unsupported_media_type("multipart/form-data with the field 'student_id' and the file field 'images'"))
         }

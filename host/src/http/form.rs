@@ -57,6 +57,8 @@ pub(super) struct Wanted {
     pub(super) files: &'static [&'static str],
     /// Whether a misspelt field of those that restrict a search is refused.
     pub(super) refuses_misspelt: bool,
+    /// How a form with them is sent, for who sends none.
+    pub(super) example: &'static str,
 }
 
 impl Wanted {
@@ -129,9 +131,32 @@ impl Form {
 
     /// Reads a form that holds only text.
     pub(super) async fn read_url_encoded(request: Request, wanted: Wanted, limits: &FormLimits) -> Result<Self, ApiError> {
-        let content = body::read(request.into_body(), limits.memory.collect(LONGEST_TEXTS)).await?;
-        let content = content.ok_or_else(|| body_too_large(LONGEST_TEXTS))?;
-        Self::of_url_encoded(&content.bytes, wanted)
+        // As much as of other forms, because it may be an image that a client sends under its default type.
+        let most = limits.body_bytes.max(LONGEST_TEXTS);
+        let content = body::read(request.into_body(), limits.memory.collect(most)).await?;
+        let content = content.ok_or_else(|| body_too_large(most))?;
+        match &*content.bytes {
+            bytes if is_binary(bytes) => Ok(Self::instead_of("the body is an image, or other binary data, and no form", wanted)),
+            bytes if bytes.len() > LONGEST_TEXTS => Err(body_too_large(LONGEST_TEXTS)),
+            bytes => Self::of_url_encoded(bytes, wanted),
+        }
+    }
+
+    /// Reads the body of a request that has no content type: it is no form, and the error says what it is.
+    pub(super) async fn read_untyped(request: Request, wanted: Wanted, limits: &FormLimits) -> Result<Self, ApiError> {
+        let content = body::read(request.into_body(), limits.memory.collect(limits.body_bytes)).await?;
+        let content = content.ok_or_else(|| body_too_large(limits.body_bytes))?;
+        let is = match &*content.bytes {
+            [] => "there is no body",
+            bytes if is_binary(bytes) => "the body is an image, or other binary data, and no form",
+            _ => "the body has no content type, so that it is no form",
+        };
+        Ok(Self::instead_of(is, wanted))
+    }
+
+    /// A form without fields, in whose place came this.
+    fn instead_of(is: &'static str, wanted: Wanted) -> Self {
+        Self { received: Received::instead_of(is, wanted.example), ..Self::default() }
     }
 
     /// Reads the bytes of a form that holds only text.
@@ -182,15 +207,24 @@ impl Form {
         self.received.explain(error, wanted, Kind::File)
     }
 
-    /// Adds to the error for a missing text field which one is wanted, and which came.
-    pub(super) fn without_text(&self, error: ApiError, wanted: &str) -> ApiError {
-        self.received.explain(error, wanted, Kind::Text)
+    /// Adds to the error for a text field that is missing or empty under all of its names which one is wanted, and which came.
+    pub(super) fn without_text(&self, error: ApiError, wanted: &str, names: &[&str]) -> ApiError {
+        let error = self.received.explain(error, wanted, Kind::Text);
+        match names.iter().find(|name| self.texts.contains_key(**name)) {
+            Some(empty) => error.with("cause", format!("the text field '{empty}' is empty")),
+            None => error,
+        }
     }
 
     /// The value of the first of these text fields that is present and not empty.
     pub(super) fn text(&self, names: &[&str]) -> Option<&str> {
         names.iter().filter_map(|name| self.texts.get(*name)).map(String::as_str).find(|text| !text.is_empty())
     }
+}
+
+/// Returns true if bytes are no text: every file of an image has such, and no form that is encoded as a URL has any.
+pub(super) fn is_binary(bytes: &[u8]) -> bool {
+    bytes.contains(&0) || std::str::from_utf8(bytes).is_err()
 }
 
 /// The error for a body over its limit.

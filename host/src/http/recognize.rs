@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::body::{self, Content};
 use super::error::ApiError;
-use super::form::{Form, FormLimits, Wanted, file_too_large};
+use super::form::{Form, FormLimits, Wanted, file_too_large, is_binary};
 use super::group::GroupChoice;
 use super::openapi::{Admission, FrameForm, Image, Missing, Sending};
 use super::query::RESTRICTING;
@@ -28,7 +28,7 @@ use crate::service::{Recognition, RecognizedFace};
 const CANDIDATES: usize = 3;
 
 /// What is read of the form.
-const FIELDS: Wanted = Wanted { texts: &RESTRICTING, files: &["image"], refuses_misspelt: true };
+const FIELDS: Wanted = Wanted { texts: &RESTRICTING, files: &["image"], refuses_misspelt: true, example: "curl -F image=@photo.jpg" };
 
 /// The header by which a caller asks for the canary's answer, or against it.
 const X_ROSTRO_CANARY: HeaderName = HeaderName::from_static("x-rostro-canary");
@@ -151,7 +151,8 @@ pub(super) async fn frame(request: Request, wanted: Wanted, limits: &FormLimits)
                 ContentType::Image => {}
                 // A client that names no type for an image's bytes sends it with its default one: curl as a form.
                 _ if is_binary(&image.bytes) => {}
-                ContentType::Bytes => return Err(unsupported()),
+                // Whether they are an image, decoding tells.
+                ContentType::Bytes if !image.bytes.is_empty() => {}
                 ContentType::UrlEncoded => {
                     let cause = "the body is a form without files (application/x-www-form-urlencoded); send the image with its content type, as \
                                  `curl -H 'Content-Type: image/jpeg' --data-binary @photo.jpg` does, or a form with the file field 'image', as \
@@ -177,11 +178,6 @@ fn unsupported() -> ApiError {
     ApiError::unsupported_media_type(
         "multipart/form-data with the file field 'image', or the image itself as image/jpeg, image/png or image/webp",
     )
-}
-
-/// Whether bytes are no text: every file of an image begins with such, and no form that is encoded as a URL has any.
-fn is_binary(bytes: &[u8]) -> bool {
-    bytes.contains(&0) || std::str::from_utf8(bytes).is_err()
 }
 
 /// A stage and its time, as answers have it.

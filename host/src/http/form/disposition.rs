@@ -3,7 +3,7 @@
 use axum::http::HeaderValue;
 use percent_encoding::percent_decode_str;
 
-use crate::http::parameters::{parameter, split, text};
+use crate::http::parameters::{Parameters, lenient_parameters, parameters, parameters_without_quotes, text};
 
 /// What a part whose file name cannot be read is called.
 const UNNAMED: &str = "unnamed";
@@ -20,8 +20,17 @@ pub(super) struct Disposition {
 impl Disposition {
     /// Reads the parameters in any order. The first of several with one name counts, and `filename*` before `filename`.
     pub(super) fn of(header: Option<&HeaderValue>) -> Self {
+        let value = header.map(HeaderValue::as_bytes).unwrap_or_default();
+        if let Ok(parameters) = parameters(value) {
+            return Self::with(parameters);
+        }
+        // Some clients do not escape quotes in file names, or send a path of Windows that ends with a backslash.
+        let lenient = Self::with(lenient_parameters(value));
+        if lenient.name.is_empty() { Self::with(parameters_without_quotes(value)) } else { lenient }
+    }
+
+    fn with(parameters: Parameters) -> Self {
         let (mut name, mut plain, mut extended) = (None, None, None);
-        let parameters = header.into_iter().flat_map(|value| split(value.as_bytes(), b';')).filter_map(parameter);
         for (key, value) in parameters {
             let place = match key.as_str() {
                 "name" => &mut name,
@@ -84,6 +93,28 @@ mod tests {
             (r#"form-data; filename=""; name="image""#, ""),
         ] {
             assert_eq!(read(header), file("image", file_name), "{header}");
+        }
+    }
+
+    /// The name is found behind a file name whose quotes are not escaped, or do not close.
+    #[test]
+    fn odd_quotes_leave_name_readable() {
+        for (file_name, read_as) in [
+            (r#""C:\dir\""#, r"C:\dir\"),
+            (r#"5" screen.jpg"#, r#"5" screen.jpg"#),
+            (r#""a"b.jpg""#, r#"a"b.jpg"#),
+            (r#""a"b";c.jpg" "#, r#"a"b"#),
+            (r#""a.jpg"#, "a.jpg"),
+            (r#"a.jpg""#, r#"a.jpg""#),
+            (r#"""#, ""),
+            (r#""5\" screen.jpg""#, r#"5" screen.jpg"#),
+        ] {
+            for name in ["image", "\"image\""] {
+                let behind = format!("form-data; filename={file_name}; name={name}");
+                assert_eq!(read(&behind).name, "image", "{behind}");
+                let before = format!("form-data; name={name}; filename={file_name}");
+                assert_eq!(read(&before), file("image", read_as), "{before}");
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use tokio_util::io::ReaderStream;
 use super::{BodyMemory, Form, FormLimits, LONGEST_TEXT, LONGEST_TEXTS, MOST_FILES, Request, Wanted, header};
 use crate::http::ApiError;
 
-const WANTED: Wanted = Wanted { texts: &["id", "name"], files: &["images", "image"], refuses_misspelt: true };
+const WANTED: Wanted = Wanted { texts: &["id", "name"], files: &["images", "image"], refuses_misspelt: true, example: "" };
 
 /// How large the files and the body of a form may be.
 #[derive(Clone, Copy)]

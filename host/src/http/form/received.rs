@@ -14,6 +14,8 @@ pub(super) struct Received {
     fields: Vec<(String, Kind)>,
     /// Fields that came after those.
     further: usize,
+    /// What came in place of a form, and how one is sent.
+    instead: Option<(&'static str, &'static str)>,
 }
 
 /// How a field came.
@@ -33,6 +35,11 @@ impl Kind {
 }
 
 impl Received {
+    /// Records that no form came.
+    pub(super) fn instead_of(is: &'static str, example: &'static str) -> Self {
+        Self { instead: Some((is, example)), ..Self::default() }
+    }
+
     /// Records a field.
     pub(super) fn add(&mut self, name: &str, kind: Kind) {
         let name: String = name.chars().take(LONGEST).collect();
@@ -52,6 +59,9 @@ impl Received {
     }
 
     fn sentence(&self, wanted: &str, kind: Kind) -> String {
+        if let Some((is, example)) = self.instead {
+            return format!("{is}; send a form, as `{example}` does");
+        }
         let came_as = self.fields.iter().find(|(name, _)| name == wanted).map(|(_, kind)| *kind);
         match (kind, came_as) {
             (Kind::File, Some(Kind::Text)) => {
@@ -98,6 +108,12 @@ mod tests {
         }
         assert!(cause(&[("image", Kind::Text)], "image", Kind::File).contains("has no file name"));
         assert!(cause(&[("id", Kind::File)], "id", Kind::Text).contains("came as a file"));
+    }
+
+    #[test]
+    fn message_says_what_came_instead() {
+        let sentence = Received::instead_of("the body is an image and no form", "curl -F a=b").sentence("a", Kind::Text);
+        assert_eq!(sentence, "the body is an image and no form; send a form, as `curl -F a=b` does");
     }
 
     #[test]

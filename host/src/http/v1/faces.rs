@@ -21,10 +21,10 @@ use crate::index::cosine;
 use crate::service::Looked;
 
 /// What is read of the form of a comparison.
-const PAIR: Wanted = Wanted { texts: &[], files: &["a", "b"], refuses_misspelt: false };
+const PAIR: Wanted = Wanted { texts: &[], files: &["a", "b"], refuses_misspelt: false, example: "curl -F a=@one.jpg -F b=@other.jpg" };
 
 /// What is read of the form of one image.
-const IMAGE: Wanted = Wanted { texts: &[], files: &["image"], refuses_misspelt: false };
+const IMAGE: Wanted = Wanted { texts: &[], files: &["image"], refuses_misspelt: false, example: "curl -F image=@photo.jpg" };
 
 /// The faces of an image.
 #[derive(Debug, Serialize, ToSchema)]
@@ -207,7 +207,8 @@ pub(super) async fn compare(
 async fn pair(request: Request, limits: &FormLimits) -> Result<[crate::http::Content; 2], ApiError> {
     let mut form = match ContentType::of(request.headers()) {
         ContentType::Multipart => Form::read(request, PAIR, limits).await?,
-        ContentType::UrlEncoded | ContentType::Missing => Form::default(),
+        ContentType::UrlEncoded => Form::read_url_encoded(request, PAIR, limits).await?,
+        ContentType::Missing => Form::read_untyped(request, PAIR, limits).await?,
         ContentType::Image | ContentType::Bytes | ContentType::Zip | ContentType::Other => {
             return Err(ApiError::unsupported_media_type("multipart/form-data with the file fields 'a' and 'b'"));
         }
