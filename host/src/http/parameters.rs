@@ -15,15 +15,11 @@ pub(crate) type Parameters = Vec<(String, String)>;
 /// Where quotes do not close, everything from there on is one `None`: a client may have opened them so that they swallow what a proxy appended.
 pub(crate) fn elements(value: &[u8]) -> Vec<Option<Parameters>> {
     let (mut elements, mut rest) = (Vec::new(), Some(value));
-    while let Some(begin) = rest {
-        let (parts, next) = match element(begin) {
-            Ok(read) => read,
-            Err(BrokenQuotes) => {
-                elements.push(None);
-                break;
-            }
+    while rest.is_some() {
+        let Ok(parts) = element(&mut rest) else {
+            elements.push(None);
+            break;
         };
-        rest = next;
         let is_empty = parts.iter().all(|part| part.trim_ascii().is_empty());
         if !is_empty {
             elements.push(parts.into_iter().filter(|part| !part.trim_ascii().is_empty()).map(parameter).collect());
@@ -32,18 +28,18 @@ pub(crate) fn elements(value: &[u8]) -> Vec<Option<Parameters>> {
     elements
 }
 
-/// Splits the first element of a list at semicolons, and returns what follows its comma.
-fn element(mut rest: &[u8]) -> Result<(Vec<&[u8]>, Option<&[u8]>), BrokenQuotes> {
+/// Splits the first element of a list at semicolons, and leaves what follows its comma.
+fn element<'v>(list: &mut Option<&'v [u8]>) -> Result<Vec<&'v [u8]>, BrokenQuotes> {
     let mut parts = Vec::new();
-    loop {
-        let (part, end) = split_first(rest, b",;")?;
+    while let Some(rest) = list.take() {
+        let (part, separated) = split_first(rest, b",;")?;
         parts.push(part);
-        match end {
-            Some((b';', next)) => rest = next,
-            Some((_, next)) => return Ok((parts, Some(next))),
-            None => return Ok((parts, None)),
+        *list = separated.map(|(_, next)| next);
+        if !matches!(separated, Some((b';', _))) {
+            break;
         }
     }
+    Ok(parts)
 }
 
 /// A separator, and what follows it.
