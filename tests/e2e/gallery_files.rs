@@ -387,7 +387,14 @@ fn disk_without_folder_sync_serves() {
     let folder = tempfile::tempdir().unwrap();
     for (error, durable) in [("EINVAL", true), ("ENOTSUP", true), ("EIO", false)] {
         let server: Server = Options::drawn().variable("LD_PRELOAD", without_folder_sync(folder.path(), error)).start();
-        assert_eq!(server.enroll("alice", [drawn("alice-1.png")]).ok()["durable"], false);
+        let enrolled = server.enroll("alice", [drawn("alice-1.png")]);
+        if durable {
+            assert_eq!(enrolled.ok()["durable"], false);
+        } else {
+            let message = enrolled.error(500, "gallery_failed");
+            assert!(message.contains("was changed"), "{message}");
+        }
+        assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
         let group = || server.ask_admin(&Method::PUT, "/v1/groups/maths/people/alice", &[], &[]);
         let gone = || server.names(drawn("alice-probe.png")) == ["Unknown"] && server.people_files().is_empty();
         if durable {
