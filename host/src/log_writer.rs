@@ -220,10 +220,8 @@ mod tests {
     /// The line that tells of dropped ones is written once there is room for it, with their whole number.
     #[test]
     fn dropped_lines_are_reported_with_their_number() {
-        use tracing_subscriber::fmt::format::FmtSpan;
-
         let (writer, written, results) = started();
-        let subscriber = tracing_subscriber::fmt().with_writer(writer.clone()).with_ansi(false).with_span_events(FmtSpan::NONE).finish();
+        let subscriber = tracing_subscriber::fmt().with_writer(writer.clone()).with_ansi(false).finish();
         // The thread that writes has the global one.
         let _ = tracing::subscriber::set_global_default(subscriber);
         for _ in 0..2 * MAX_LINES {
@@ -235,7 +233,8 @@ mod tests {
         writer.flush(LONG);
         let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();
         let told: Vec<u64> = text.lines().filter_map(|line| line.split_once("lines=")?.1.parse().ok()).collect();
-        assert_eq!(told, [writer.dropped()], "{}", text.lines().filter(|line| *line != "line").collect::<Vec<_>>().join("\n"));
+        // Tests of the same process may have dropped lines as well.
+        assert!(told.contains(&writer.dropped()), "{}", text.lines().filter(|line| *line != "line").collect::<Vec<_>>().join("\n"));
     }
 
     #[test]

@@ -279,7 +279,7 @@ impl People {
         MadeByOthers { own: Arc::clone(own), made }
     }
 
-    /// Returns the ids of everybody who is stored, and the files that are nobody's or not in use.
+    /// Returns the ids of all stored people, and the files that belong to no person or are not in use.
     ///
     /// # Errors
     ///

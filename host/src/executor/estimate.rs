@@ -40,7 +40,7 @@ impl Estimate {
         self.mean.unwrap_or(GUESS).max(load.running) / u32::try_from(load.workers.max(1)).unwrap_or(u32::MAX)
     }
 
-    /// Returns after how long a worker is free for one that comes behind so many.
+    /// Returns the time until a worker is free for a request behind `waiting` others.
     pub(super) fn line(&self, waiting: usize, load: Load) -> Duration {
         self.turn(load).saturating_mul(u32::try_from(waiting + 1).unwrap_or(u32::MAX))
     }

@@ -129,7 +129,7 @@ mod tests {
         assert_eq!(people, ["José: 1", "there: 1", "whole: 1"]);
     }
 
-    /// Each file goes back to its own place, and of two for one place the newer enrolment.
+    /// Each file goes back to its own place; of two for one place the last written does.
     #[test]
     fn restored_files_keep_their_contract() {
         let folder = tempfile::tempdir().unwrap();

@@ -25,7 +25,7 @@ pub(crate) trait Gallery: Send + Sync {
     /// known. The first contract is heeded.
     fn adopt_unmarked(&self, contract: &ContractId, dimension: Option<usize>);
 
-    /// Everybody who is stored, and what could not be read. Only the first call changes what [`Self::look_again`] reports: later ones may be
+    /// Returns the stored people, and the files that could not be read. Only the first call changes what [`Self::look_again`] reports: later ones may be
     /// for one view of several.
     ///
     /// # Errors
@@ -33,7 +33,7 @@ pub(crate) trait Gallery: Send + Sync {
     /// If the store as a whole cannot be read; one bad entry is a [`Problem`] instead.
     fn load(&self) -> Result<Loaded, GalleryError>;
 
-    /// Returns the ids of everybody who is stored, in their order, and the files that are nobody's or not in use. Reads no samples: a gallery
+    /// Returns the ids of all stored people, in order, and the files that belong to no person or are not in use. Reads no samples: a gallery
     /// can be larger than memory.
     ///
     /// # Errors

@@ -11,8 +11,8 @@ const SEPARATORS: [u8; 4] = [b',', b';', b'\t', b'|'];
 /// An integer from this on among fractions was a fraction with three decimals, whose point a spreadsheet took for a separator of thousands.
 const IMPLAUSIBLE: f32 = 10.0;
 
-/// A number that is so many times as large as half of the others was such a fraction, too. Of those that recognisers give the largest is
-/// about ten times as large.
+/// A number more than this many times as large as the median was such a fraction, too. The largest that recognisers give is about ten times
+/// as large.
 const OUTLYING: f32 = 100.0;
 
 /// How a file is written.

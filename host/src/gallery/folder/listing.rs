@@ -61,7 +61,7 @@ impl CsvGallery {
         Ok(loaded)
     }
 
-    /// Everybody who has a file in the folder, by the names of the files alone.
+    /// Returns the people who have a file in the folder, by the names of the files alone, and the problems with other files.
     pub(super) fn people_listed(&self) -> io::Result<(BTreeSet<PersonId>, Vec<Problem>)> {
         let (mut files, mut problems) = (BTreeMap::<PersonId, Vec<PathBuf>>::new(), Vec::new());
         let own = files_in(&self.folder)?.into_iter().map(|path| (path, true));

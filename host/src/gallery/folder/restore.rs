@@ -26,7 +26,7 @@ pub(crate) struct SetAside {
 }
 
 impl CsvGallery {
-    /// All files that were set aside, those of the newest enrolments first: of several that have one place only one is restored.
+    /// Returns the files that were set aside, the last written first, because of several with one place only the first is restored.
     ///
     /// # Errors
     ///
