@@ -1,9 +1,19 @@
 //! What deploying costs, and what it costs the requests meanwhile: `cargo xtask bench revisions`.
 //!
-//! Starts and stagings are timed with nothing compiled and with everything compiled before. Then two pipelines that answer differently take
-//! turns under load, a hundred times: each time the next one is staged anew, activated, and the one before dropped.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a benchmark fails by panicking")]
-#![allow(dead_code, reason = "the harness of the end-to-end tests has more than is used here")]
+//! Starts and stagings are timed with nothing compiled and with everything compiled before. Then
+//! two pipelines that answer differently take turns under load, a hundred times: each time the next
+//! one is staged anew, activated, and the one before dropped.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a benchmark fails by panicking"
+)]
+#![allow(
+    dead_code,
+    reason = "the harness of the end-to-end tests has more than is used here"
+)]
 
 #[path = "../e2e/hammer.rs"]
 mod hammer;
@@ -62,14 +72,22 @@ fn starts(rounds: usize) {
             let begun = Instant::now();
             let server = Options::real().arg("--compiled", compiled.path()).start();
             first_answer(&server);
-            times.entry(("start to first answer", cache)).or_default().push(begun.elapsed());
+            times
+                .entry(("start to first answer", cache))
+                .or_default()
+                .push(begun.elapsed());
             let begun = Instant::now();
             let id = server.staged(&bytes(component("variant")), "");
             server.activate(&id);
-            times.entry(("push to active, idle service", cache)).or_default().push(begun.elapsed());
+            times
+                .entry(("push to active, idle service", cache))
+                .or_default()
+                .push(begun.elapsed());
         }
     }
-    println!("| seconds, median of {rounds} | nothing compiled before | compiled before |\n|---|---|---|");
+    println!(
+        "| seconds, median of {rounds} | nothing compiled before | compiled before |\n|---|---|---|"
+    );
     for what in ["start to first answer", "push to active, idle service"] {
         let median = |cache| {
             let mut times = times[&(what, cache)].clone();
@@ -83,16 +101,24 @@ fn starts(rounds: usize) {
 /// The memory that the service holds, in MB.
 fn memory(server: &Server) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1000
 }
 
 #[expect(clippy::print_stdout, reason = "what a benchmark is for")]
 fn hammered(args: &Args) {
     let server = Options::real().start();
-    server.enroll("s6", ["front", "left", "right"].map(photo)).ok();
+    server
+        .enroll("s6", ["front", "left", "right"].map(photo))
+        .ok();
     let components = [bytes(component("insightface")), bytes(component("variant"))];
-    let names = HashMap::from([(server.active(), "s6"), (server.staged(&components[1], ""), "Unknown")]);
+    let names = HashMap::from([
+        (server.active(), "s6"),
+        (server.staged(&components[1], ""), "Unknown"),
+    ]);
     let frame = photo("test");
 
     let steady = Hammer::begin(&server.url, &frame, args.connections);
@@ -111,11 +137,18 @@ fn hammered(args: &Args) {
             std::thread::sleep(Duration::from_millis(10));
         }
         let pushed = Instant::now();
-        assert_eq!(server.staged(&components[usize::from(*name == "Unknown")], ""), *next);
+        assert_eq!(
+            server.staged(&components[usize::from(*name == "Unknown")], ""),
+            *next
+        );
         staging.push(pushed.elapsed());
         let asked = Instant::now();
         server.activate(next);
-        activations.push(Activation { asked, answered: Instant::now(), revision: next.clone() });
+        activations.push(Activation {
+            asked,
+            answered: Instant::now(),
+            revision: next.clone(),
+        });
         if swap == 5 {
             early = memory(&server);
         }
@@ -124,8 +157,14 @@ fn hammered(args: &Args) {
     let took = begun.elapsed();
     let shots = hammer.end();
     let failed = shots.iter().filter(|shot| shot.status != Some(200)).count();
-    let mixed = shots.iter().filter(|shot| names.get(&shot.revision).copied() != Some(shot.identity.as_str())).count();
-    let stale = shots.iter().filter(|shot| is_stale(shot, &activations)).count();
+    let mixed = shots
+        .iter()
+        .filter(|shot| names.get(&shot.revision).copied() != Some(shot.identity.as_str()))
+        .count();
+    let stale = shots
+        .iter()
+        .filter(|shot| is_stale(shot, &activations))
+        .count();
     staging.sort();
     println!(
         "\n{} swaps in {:.0} s under {} connections, each staged anew in {:.1} s (median): {} requests, {failed} failed, {mixed} mixed up, \
@@ -145,10 +184,21 @@ fn hammered(args: &Args) {
         ratio(p99(&shots), p99(&steady)),
         ratio(median(&shots), median(&steady))
     );
-    println!("Memory: {early} MB after 5 swaps, {late} MB after {} ({:.2}×).", args.swaps, late as f64 / early as f64);
-    assert_eq!((failed, mixed, stale), (0, 0, 0), "no request fails or is mixed up");
+    println!(
+        "Memory: {early} MB after 5 swaps, {late} MB after {} ({:.2}×).",
+        args.swaps,
+        late as f64 / early as f64
+    );
+    assert_eq!(
+        (failed, mixed, stale),
+        (0, 0, 0),
+        "no request fails or is mixed up"
+    );
     assert!(late * 100 <= early * 115, "what was dropped is not held");
-    assert!(p99(&shots) <= p99(&steady) * 2, "swaps cost requests no more than as much again");
+    assert!(
+        p99(&shots) <= p99(&steady) * 2,
+        "swaps cost requests no more than as much again"
+    );
 }
 
 fn median(shots: &[Shot]) -> Duration {
@@ -159,5 +209,6 @@ fn median(shots: &[Shot]) -> Duration {
 
 /// Whether a request begun after an activation was answered is served by a revision from before.
 fn is_stale(shot: &Shot, activations: &[Activation]) -> bool {
-    shot.may_be_served_by(activations).is_some_and(|allowed| !allowed.contains(&shot.revision.as_str()))
+    shot.may_be_served_by(activations)
+        .is_some_and(|allowed| !allowed.contains(&shot.revision.as_str()))
 }

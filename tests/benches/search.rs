@@ -1,16 +1,24 @@
-//! How fast the index is searched and changed, against what the machine's memory allows. Prints a Markdown table.
+//! How fast the index is searched and changed, against what the machine's memory allows. Prints a
+//! Markdown table.
 //!
-//! `cargo bench -p rostro-tests --bench search -- [--vectors N] [--exact] [--kind faces|sphere]`: 1 thousand, 100 thousand
-//! and N people (1 million by default), of both kinds.
+//! `cargo bench -p rostro-tests --bench search -- [--vectors N] [--exact] [--kind faces|sphere]`: 1
+//! thousand, 100 thousand and N people (1 million by default), of both kinds.
 //!
-//! The people are made up, the same in every run. Real embeddings have 512 numbers but do not fill 512 dimensions. Kind `faces`: normal
-//! numbers whose variance falls off from one axis to the next (as a principal component analysis of embeddings finds), turned at random so
-//! that it shows in no single number. The fall is set so that the similarity of two strangers has a deviation of 0.09 and one stranger in
-//! a million reaches 0.43, as is reported of real recognisers. Kind `sphere` fills all 512 dimensions alike: the hardest case for any
-//! approximate index, and not what faces do. A probe is another view of an enrolled person: its cosine with the template is spread over
+//! The people are made up, the same in every run. Real embeddings have 512 numbers but do not fill
+//! 512 dimensions. Kind `faces`: normal numbers whose variance falls off from one axis to the next
+//! (as a principal component analysis of embeddings finds), turned at random so that it shows in no
+//! single number. The fall is set so that the similarity of two strangers has a deviation of 0.09
+//! and one stranger in a million reaches 0.43, as is reported of real recognisers. Kind `sphere`
+//! fills all 512 dimensions alike: the hardest case for any approximate index, and not what faces
+//! do. A probe is another view of an enrolled person: its cosine with the template is spread over
 //! 0.4 to 0.8, and what differs varies along the same axes as people do.
 
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "a failure ends the measurement, and nothing else")]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a failure ends the measurement, and nothing else"
+)]
 
 use std::hint::black_box;
 use std::num::NonZeroUsize;
@@ -48,12 +56,26 @@ fn main() {
             // What cargo adds.
             "--bench" => {}
             "--exact" => approximate = false,
-            "--kind" => kinds = vec![if arguments.next().as_deref() == Some("sphere") { Kind::Sphere } else { Kind::Faces }],
-            "--vectors" => largest = arguments.next().and_then(|size| size.parse().ok()).expect("--vectors is followed by a number"),
+            "--kind" => {
+                kinds = vec![if arguments.next().as_deref() == Some("sphere") {
+                    Kind::Sphere
+                } else {
+                    Kind::Faces
+                }]
+            }
+            "--vectors" => {
+                largest = arguments
+                    .next()
+                    .and_then(|size| size.parse().ok())
+                    .expect("--vectors is followed by a number")
+            }
             other => panic!("{other} is not known: [--vectors N] [--exact] [--kind faces|sphere]"),
         }
     }
-    let mut sizes: Vec<usize> = [1_000, 100_000].into_iter().filter(|&size| size < largest).collect();
+    let mut sizes: Vec<usize> = [1_000, 100_000]
+        .into_iter()
+        .filter(|&size| size < largest)
+        .collect();
     sizes.push(largest);
     let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     println!(
@@ -75,13 +97,24 @@ fn main() {
 }
 
 fn measure(size: usize, kind: Kind, cores: NonZeroUsize, approximate: bool) {
-    let row =
-        |what: &str, value: String| println!("| {size} | {} | {what} | {value} |", if kind == Kind::Faces { "faces" } else { "sphere" });
+    let row = |what: &str, value: String| {
+        println!(
+            "| {size} | {} | {what} | {value} |",
+            if kind == Kind::Faces {
+                "faces"
+            } else {
+                "sphere"
+            }
+        )
+    };
     let faces = Faces { kind };
     let index = Index::new(DIMENSION, Method::Exact, Cores::new(cores));
     let begun = Instant::now();
     fill(&index, &faces, size, cores);
-    row("put in, with making the vectors", format!("{:.1} s", begun.elapsed().as_secs_f64()));
+    row(
+        "put in, with making the vectors",
+        format!("{:.1} s", begun.elapsed().as_secs_f64()),
+    );
     let probes: Vec<Vec<f32>> = (0..PROBES).map(|at| faces.probe(at, size)).collect();
 
     let bytes = vec![1_u64; size * DIMENSION / 2];
@@ -91,7 +124,9 @@ fn measure(size: usize, kind: Kind, cores: NonZeroUsize, approximate: bool) {
     // By turns, so that whatever else the machine does falls on all.
     while begun.elapsed() < 2 * TIME || ones.len() < 7 {
         reads.push(timed(|| read(&bytes, cores.get())));
-        ones.push(timed(|| nearest(&index, &probes[at % PROBES..=at % PROBES])));
+        ones.push(timed(|| {
+            nearest(&index, &probes[at % PROBES..=at % PROBES])
+        }));
         if at % 4 == 0 {
             let start = at % (PROBES - CROWD);
             crowds.push(timed(|| nearest(&index, &probes[start..start + CROWD])));
@@ -100,38 +135,100 @@ fn measure(size: usize, kind: Kind, cores: NonZeroUsize, approximate: bool) {
     }
     drop(bytes);
     let (read, one, crowd) = (median(&mut reads), median(&mut ones), median(&mut crowds));
-    row("memory read once (floor)", format!("{} ({:.1} GB/s)", shown(read), (size * DIMENSION * 4) as f64 / read.as_secs_f64() / 1e9));
-    row("exact, 1 probe", format!("{} ({:.2}× the floor)", shown(one), one.as_secs_f64() / read.as_secs_f64()));
-    row(&format!("exact, {CROWD} probes"), format!("{} ({:.2}× the floor)", shown(crowd), crowd.as_secs_f64() / read.as_secs_f64()));
+    row(
+        "memory read once (floor)",
+        format!(
+            "{} ({:.1} GB/s)",
+            shown(read),
+            (size * DIMENSION * 4) as f64 / read.as_secs_f64() / 1e9
+        ),
+    );
+    row(
+        "exact, 1 probe",
+        format!(
+            "{} ({:.2}× the floor)",
+            shown(one),
+            one.as_secs_f64() / read.as_secs_f64()
+        ),
+    );
+    row(
+        &format!("exact, {CROWD} probes"),
+        format!(
+            "{} ({:.2}× the floor)",
+            shown(crowd),
+            crowd.as_secs_f64() / read.as_secs_f64()
+        ),
+    );
     upserts(&index, &faces, size, &probes, &row);
     if !approximate {
         return;
     }
 
-    let exact: Vec<Vec<Candidate>> = probes.chunks(50).flat_map(|probes| nearest(&index, probes)).collect();
+    let exact: Vec<Vec<Candidate>> = probes
+        .chunks(50)
+        .flat_map(|probes| nearest(&index, probes))
+        .collect();
     let index = index.with_method(Method::Approximate { above: 0 });
     let mut found = Vec::new();
-    let mut times: Vec<Duration> = probes.chunks(1).map(|probe| timed(|| found.extend(nearest(&index, probe)))).collect();
+    let mut times: Vec<Duration> = probes
+        .chunks(1)
+        .map(|probe| timed(|| found.extend(nearest(&index, probe))))
+        .collect();
     let half = median(&mut times);
-    row("approximate, 1 probe", format!("{} (p99 {})", shown(half), shown(times[times.len() * 99 / 100])));
-    let mut times: Vec<Duration> = probes.chunks_exact(CROWD).map(|probes| timed(|| nearest(&index, probes))).collect();
-    row(&format!("approximate, {CROWD} probes"), shown(median(&mut times)));
-    row("recall@1, recall@5", format!("{:.4}, {:.4}", recall(&exact, &found, 1), recall(&exact, &found, 5)));
-    let sure: Vec<usize> = (0..PROBES).filter(|&at| exact[at][0].similarity >= THRESHOLD).collect();
+    row(
+        "approximate, 1 probe",
+        format!(
+            "{} (p99 {})",
+            shown(half),
+            shown(times[times.len() * 99 / 100])
+        ),
+    );
+    let mut times: Vec<Duration> = probes
+        .chunks_exact(CROWD)
+        .map(|probes| timed(|| nearest(&index, probes)))
+        .collect();
+    row(
+        &format!("approximate, {CROWD} probes"),
+        shown(median(&mut times)),
+    );
+    row(
+        "recall@1, recall@5",
+        format!(
+            "{:.4}, {:.4}",
+            recall(&exact, &found, 1),
+            recall(&exact, &found, 5)
+        ),
+    );
+    let sure: Vec<usize> = (0..PROBES)
+        .filter(|&at| exact[at][0].similarity >= THRESHOLD)
+        .collect();
     let of = |all: &[Vec<Candidate>]| sure.iter().map(|&at| all[at].clone()).collect::<Vec<_>>();
-    row(&format!("recall@1 of those at {THRESHOLD} or above"), format!("{:.4}", recall(&of(&exact), &of(&found), 1)));
+    row(
+        &format!("recall@1 of those at {THRESHOLD} or above"),
+        format!("{:.4}", recall(&of(&exact), &of(&found), 1)),
+    );
     upserts(&index, &faces, size, &probes, &row);
 }
 
-/// Enrols people again, and so many new ones, while nothing else is done and while the gallery is searched.
-fn upserts(index: &Index, faces: &Faces, size: usize, probes: &[Vec<f32>], row: &impl Fn(&str, String)) {
+/// Enrols people again, and so many new ones, while nothing else is done and while the gallery is
+/// searched.
+fn upserts(
+    index: &Index,
+    faces: &Faces,
+    size: usize,
+    probes: &[Vec<f32>],
+    row: &impl Fn(&str, String),
+) {
     let enrol = || {
         let one = |at: usize| {
             let vector = faces.person(at);
             timed(|| index.upsert(&id(at), &[vector]).expect("it fits"))
         };
-        // The same vectors as before, and afterwards nobody who was not there: recall is measured with them.
-        let mut times: Vec<Duration> = (0..100).map(|at| one(at * (size / 100).max(1) % size)).collect();
+        // The same vectors as before, and afterwards nobody who was not there: recall is measured
+        // with them.
+        let mut times: Vec<Duration> = (0..100)
+            .map(|at| one(at * (size / 100).max(1) % size))
+            .collect();
         times.extend((size..size + 100).map(one));
         (size..size + 100).for_each(|at| index.upsert(&id(at), &[]).expect("nothing always fits"));
         let half = median(&mut times);
@@ -156,9 +253,14 @@ fn upserts(index: &Index, faces: &Faces, size: usize, probes: &[Vec<f32>], row: 
 /// Share of the exact search's first `k` that are among the first `k` found.
 fn recall(exact: &[Vec<Candidate>], found: &[Vec<Candidate>], k: usize) -> f64 {
     let hits = |(exact, found): (&Vec<Candidate>, &Vec<Candidate>)| {
-        exact.iter().take(k).filter(|wanted| found.iter().take(k).any(|found| found.id == wanted.id)).count()
+        exact
+            .iter()
+            .take(k)
+            .filter(|wanted| found.iter().take(k).any(|found| found.id == wanted.id))
+            .count()
     };
-    exact.iter().zip(found).map(hits).sum::<usize>() as f64 / exact.iter().map(|exact| exact.len().min(k)).sum::<usize>() as f64
+    exact.iter().zip(found).map(hits).sum::<usize>() as f64
+        / exact.iter().map(|exact| exact.len().min(k)).sum::<usize>() as f64
 }
 
 fn nearest(index: &Index, probes: &[Vec<f32>]) -> Vec<Vec<Candidate>> {
@@ -181,11 +283,18 @@ fn read(numbers: &[u64], cores: usize) -> u64 {
     let (first, rest) = numbers.split_at(numbers.len().div_ceil(parts));
     std::thread::scope(|scope| {
         let others: Vec<_> = rest
-            .chunks(rest.len().div_ceil(parts - 1 + usize::from(parts == 1)).max(1))
+            .chunks(
+                rest.len()
+                    .div_ceil(parts - 1 + usize::from(parts == 1))
+                    .max(1),
+            )
             .map(|part| scope.spawn(move || sum(part)))
             .collect();
         let first = sum(first);
-        others.into_iter().map(|other| other.join().expect("it only adds")).fold(first, u64::wrapping_add)
+        others
+            .into_iter()
+            .map(|other| other.join().expect("it only adds"))
+            .fold(first, u64::wrapping_add)
     })
 }
 
@@ -194,7 +303,10 @@ fn fill(index: &Index, faces: &Faces, size: usize, cores: NonZeroUsize) {
     std::thread::scope(|scope| {
         for &start in &parts {
             let end = size.min(start + size.div_ceil(cores.get()));
-            scope.spawn(move || (start..end).for_each(|at| index.upsert(&id(at), &[faces.person(at)]).expect("it fits")));
+            scope.spawn(move || {
+                (start..end)
+                    .for_each(|at| index.upsert(&id(at), &[faces.person(at)]).expect("it fits"))
+            });
         }
     });
 }
@@ -234,11 +346,19 @@ impl Faces {
         let person = self.person(at * 7919 % people);
         let other = self.vector((1 << 40) + at as u64);
         let along: f32 = person.iter().zip(&other).map(|(a, b)| a * b).sum();
-        let across: Vec<f32> = other.iter().zip(&person).map(|(other, person)| other - along * person).collect();
+        let across: Vec<f32> = other
+            .iter()
+            .zip(&person)
+            .map(|(other, person)| other - along * person)
+            .collect();
         let length = across.iter().map(|value| value * value).sum::<f32>().sqrt();
         let cosine = 0.4 + 0.4 * at as f32 / PROBES as f32;
         let sine = (1.0 - cosine * cosine).sqrt() / length;
-        person.iter().zip(&across).map(|(person, across)| cosine * person + sine * across).collect()
+        person
+            .iter()
+            .zip(&across)
+            .map(|(person, across)| cosine * person + sine * across)
+            .collect()
     }
 
     fn vector(&self, seed: u64) -> Vec<f32> {
@@ -248,7 +368,11 @@ impl Faces {
             let mut signs = Random(1);
             for (axis, value) in values.iter_mut().enumerate() {
                 *value *= (-(axis as f32) / 128.0).exp();
-                *value = if signs.next() & 1 == 0 { *value } else { -*value };
+                *value = if signs.next() & 1 == 0 {
+                    *value
+                } else {
+                    -*value
+                };
             }
             turn(&mut values);
         }
@@ -286,6 +410,10 @@ impl Random {
     /// Nearly normal: the sum of four even ones.
     fn normal(&mut self) -> f32 {
         let bits = self.next();
-        [0, 16, 32, 48].map(|shift| (bits >> shift & 0xFFFF) as f32 / 65536.0 - 0.5).iter().sum::<f32>() * 3.0_f32.sqrt()
+        [0, 16, 32, 48]
+            .map(|shift| (bits >> shift & 0xFFFF) as f32 / 65536.0 - 0.5)
+            .iter()
+            .sum::<f32>()
+            * 3.0_f32.sqrt()
     }
 }

@@ -1,4 +1,5 @@
-//! Archives of the gallery: who was deleted stays deleted, people are replaced on demand, and size is bounded by the disk alone.
+//! Archives of the gallery: who was deleted stays deleted, people are replaced on demand, and size
+//! is bounded by the disk alone.
 
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read, Write};
@@ -13,11 +14,23 @@ use zip::write::SimpleFileOptions;
 use crate::harness::{Answer, Options, Server, drawn};
 
 fn export(server: &Server) -> Vec<u8> {
-    ureq::get(format!("{}/v1/gallery", server.admin)).call().unwrap().body_mut().with_config().limit(1 << 32).read_to_vec().unwrap()
+    ureq::get(format!("{}/v1/gallery", server.admin))
+        .call()
+        .unwrap()
+        .body_mut()
+        .with_config()
+        .limit(1 << 32)
+        .read_to_vec()
+        .unwrap()
 }
 
 fn import(server: &Server, query: &str, archive: &[u8]) -> Answer {
-    server.ask_admin(&Method::POST, &format!("/v1/gallery{query}"), archive, &[("content-type", "application/zip")])
+    server.ask_admin(
+        &Method::POST,
+        &format!("/v1/gallery{query}"),
+        archive,
+        &[("content-type", "application/zip")],
+    )
 }
 
 fn delete(server: &Server, id: &str) -> Value {
@@ -26,12 +39,24 @@ fn delete(server: &Server, id: &str) -> Value {
 
 fn enroll(server: &Server, people: &[&str]) {
     for id in people {
-        server.enroll(id, [drawn(&format!("{id}-1.png")), drawn(&format!("{id}-2.png"))]).ok();
+        server
+            .enroll(
+                id,
+                [drawn(&format!("{id}-1.png")), drawn(&format!("{id}-2.png"))],
+            )
+            .ok();
     }
 }
 
 fn put_into(server: &Server, group: &str, id: &str) {
-    server.ask_admin(&Method::PUT, &format!("/v1/groups/{group}/people/{id}"), &[], &[]).ok();
+    server
+        .ask_admin(
+            &Method::PUT,
+            &format!("/v1/groups/{group}/people/{id}"),
+            &[],
+            &[],
+        )
+        .ok();
 }
 
 /// Who is recognised in the picture of a person.
@@ -45,10 +70,15 @@ fn changed(archive: &[u8], change: impl Fn(&str, Vec<u8>) -> Option<Vec<u8>>) ->
     let mut to = zip::ZipWriter::new(Cursor::new(Vec::new()));
     for index in 0..from.len() {
         let mut entry = from.by_index(index).unwrap();
-        let (name, time, mut bytes) = (entry.name().unwrap().into_owned(), entry.last_modified().unwrap(), Vec::new());
+        let (name, time, mut bytes) = (
+            entry.name().unwrap().into_owned(),
+            entry.last_modified().unwrap(),
+            Vec::new(),
+        );
         entry.read_to_end(&mut bytes).unwrap();
         if let Some(bytes) = change(&name, bytes) {
-            to.start_file(name, SimpleFileOptions::default().last_modified_time(time)).unwrap();
+            to.start_file(name, SimpleFileOptions::default().last_modified_time(time))
+                .unwrap();
             to.write_all(&bytes).unwrap();
         }
     }
@@ -58,19 +88,30 @@ fn changed(archive: &[u8], change: impl Fn(&str, Vec<u8>) -> Option<Vec<u8>>) ->
 /// An archive of made-up people as the release before wrote it: without number or time.
 fn made_up(server: &Server, like: &str, people: std::ops::Range<usize>, photos: usize) -> Vec<u8> {
     let embedding = server.admin_get(&format!("/v1/people/{like}/embedding"));
-    let (contract, dimension) =
-        (embedding["contract"].as_str().unwrap(), usize::try_from(embedding["dimension"].as_u64().unwrap()).unwrap());
+    let (contract, dimension) = (
+        embedding["contract"].as_str().unwrap(),
+        usize::try_from(embedding["dimension"].as_u64().unwrap()).unwrap(),
+    );
     let mut to = zip::ZipWriter::new(Cursor::new(Vec::new()));
     let mut state = 1_u64;
     let mut number = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         ((state >> 40) as f32 / (1_u64 << 24) as f32 - 0.5).to_string()
     };
     for person in people {
-        to.start_file(format!("people/{contract}/p{person:05}.csv"), SimpleFileOptions::default()).unwrap();
+        to.start_file(
+            format!("people/{contract}/p{person:05}.csv"),
+            SimpleFileOptions::default(),
+        )
+        .unwrap();
         let mut text = "image_number,embedding,contract,det_score\n".to_owned();
         for photo in 1..=photos {
-            let embedding = (0..dimension).map(|_| number()).collect::<Vec<_>>().join(";");
+            let embedding = (0..dimension)
+                .map(|_| number())
+                .collect::<Vec<_>>()
+                .join(";");
             text.push_str(&format!("{photo},{embedding},{contract},0.9\n"));
         }
         to.write_all(text.as_bytes()).unwrap();
@@ -79,7 +120,12 @@ fn made_up(server: &Server, like: &str, people: std::ops::Range<usize>, photos: 
 }
 
 fn names(answer: &Value, field: &str) -> Vec<String> {
-    answer[field].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect()
+    answer[field]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|name| name.as_str().unwrap().to_owned())
+        .collect()
 }
 
 /// Every file below a folder.
@@ -87,12 +133,16 @@ fn files(folder: &Path, found: &mut BTreeMap<String, Vec<u8>>) {
     for entry in folder.read_dir().unwrap().map(Result::unwrap) {
         match entry.file_type().unwrap().is_dir() {
             true => files(&entry.path(), found),
-            false => drop(found.insert(entry.path().display().to_string(), std::fs::read(entry.path()).unwrap())),
+            false => drop(found.insert(
+                entry.path().display().to_string(),
+                std::fs::read(entry.path()).unwrap(),
+            )),
         }
     }
 }
 
-/// Who was deleted after an archive was made is left out and named, until the operator asks for them.
+/// Who was deleted after an archive was made is left out and named, until the operator asks for
+/// them.
 #[test]
 fn older_archive_leaves_deleted_out() {
     let gallery = tempfile::tempdir().unwrap();
@@ -102,7 +152,11 @@ fn older_archive_leaves_deleted_out() {
     put_into(&server, "maths", "bob");
     let older = export(&server);
     let deleted = delete(&server, "alice");
-    assert_eq!((&deleted["deleted"], &deleted["tombstone"]), (&json!(true), &json!(true)), "{deleted}");
+    assert_eq!(
+        (&deleted["deleted"], &deleted["tombstone"]),
+        (&json!(true), &json!(true)),
+        "{deleted}"
+    );
 
     for start in ["while it runs", "after a kill"] {
         if start == "after a kill" {
@@ -111,38 +165,84 @@ fn older_archive_leaves_deleted_out() {
         }
         let answer = import(&server, "", &older).ok();
         assert_eq!(
-            (&answer["people"], &answer["deleted"], &answer["deleted_count"]),
+            (
+                &answer["people"],
+                &answer["deleted"],
+                &answer["deleted_count"]
+            ),
             (&json!(1), &json!(["alice"]), &json!(1)),
             "{answer}"
         );
-        assert!(answer["left_out"][0]["entry"].as_str().unwrap().ends_with("/alice.csv"), "{answer}");
-        assert!(answer["left_out"][0]["reason"].as_str().unwrap().contains("deleted=restore"), "{answer}");
-        assert_eq!((seen(&server, "alice"), seen(&server, "bob")), ("Unknown".to_owned(), "bob".to_owned()), "{start}");
-        assert_eq!(server.admin_get("/v1/groups/maths")["people"], json!(["bob"]));
+        assert!(
+            answer["left_out"][0]["entry"]
+                .as_str()
+                .unwrap()
+                .ends_with("/alice.csv"),
+            "{answer}"
+        );
+        assert!(
+            answer["left_out"][0]["reason"]
+                .as_str()
+                .unwrap()
+                .contains("deleted=restore"),
+            "{answer}"
+        );
+        assert_eq!(
+            (seen(&server, "alice"), seen(&server, "bob")),
+            ("Unknown".to_owned(), "bob".to_owned()),
+            "{start}"
+        );
+        assert_eq!(
+            server.admin_get("/v1/groups/maths")["people"],
+            json!(["bob"])
+        );
         let mut found = BTreeMap::new();
         files(gallery.path(), &mut found);
-        let with_id = found.iter().filter(|(path, bytes)| path.contains("alice") || bytes.windows(5).any(|window| window == b"alice"));
-        assert_eq!(with_id.map(|(path, _)| path).collect::<Vec<_>>(), Vec::<&String>::new());
+        let with_id = found.iter().filter(|(path, bytes)| {
+            path.contains("alice") || bytes.windows(5).any(|window| window == b"alice")
+        });
+        assert_eq!(
+            with_id.map(|(path, _)| path).collect::<Vec<_>>(),
+            Vec::<&String>::new()
+        );
     }
 
     // Enrolled again, the person is newer than the archive, and in a newer archive.
     enroll(&server, &["alice"]);
     let file = std::fs::read(server.gallery.join("alice.csv")).unwrap();
     let newer = export(&server);
-    assert_eq!(import(&server, "", &older).ok()["deleted"], json!(["alice"]));
-    assert_eq!(std::fs::read(server.gallery.join("alice.csv")).unwrap(), file);
-    assert_eq!(server.admin_get("/v1/people/alice")["groups"], json!([]), "nor does a membership of before come back");
+    assert_eq!(
+        import(&server, "", &older).ok()["deleted"],
+        json!(["alice"])
+    );
+    assert_eq!(
+        std::fs::read(server.gallery.join("alice.csv")).unwrap(),
+        file
+    );
+    assert_eq!(
+        server.admin_get("/v1/people/alice")["groups"],
+        json!([]),
+        "nor does a membership of before come back"
+    );
     assert_eq!(import(&server, "", &newer).ok()["deleted_count"], 0);
 
     delete(&server, "alice");
     let answer = import(&server, "?deleted=restore", &older).ok();
-    assert_eq!((&answer["people"], &answer["deleted_count"]), (&json!(2), &json!(0)), "{answer}");
+    assert_eq!(
+        (&answer["people"], &answer["deleted_count"]),
+        (&json!(2), &json!(0)),
+        "{answer}"
+    );
     assert_eq!(seen(&server, "alice"), "alice");
-    assert_eq!(server.admin_get("/v1/people/alice")["groups"], json!(["maths"]));
+    assert_eq!(
+        server.admin_get("/v1/people/alice")["groups"],
+        json!(["maths"])
+    );
     import(&server, "?deleted=sometimes", &older).error(400, "invalid_query");
 }
 
-/// Tombstones travel in archives, and archives without a number of the same gallery are compared by time.
+/// Tombstones travel in archives, and archives without a number of the same gallery are compared by
+/// time.
 #[test]
 fn other_galleries_archives_compare_times() {
     let one = Options::drawn().start();
@@ -155,32 +255,57 @@ fn other_galleries_archives_compare_times() {
     let two = Options::drawn().start();
     assert_eq!(import(&two, "", &newer).ok()["people"], 1);
     assert_eq!(import(&two, "", &older).ok()["deleted"], json!(["alice"]));
-    assert_eq!(import(&Options::drawn().start(), "", &older).ok()["people"], 2);
+    assert_eq!(
+        import(&Options::drawn().start(), "", &older).ok()["people"],
+        2
+    );
 
     // A deletion there counts by time for archives of the first.
     delete(&two, "bob");
-    assert_eq!(names(&import(&two, "", &older).ok(), "deleted"), ["alice", "bob"]);
+    assert_eq!(
+        names(&import(&two, "", &older).ok(), "deleted"),
+        ["alice", "bob"]
+    );
     std::thread::sleep(Duration::from_millis(20));
     assert_eq!(import(&two, "", &export(&one)).ok()["deleted_count"], 0);
     assert_eq!(seen(&two, "bob"), "bob");
 
-    // Of a release that wrote no number: the entries' times count, and one without is older than any deletion.
+    // Of a release that wrote no number: the entries' times count, and one without is older than
+    // any deletion.
     delete(&two, "bob");
-    let unnumbered = changed(&older, |name, bytes| name.starts_with("people/").then_some(bytes));
-    assert_eq!(names(&import(&two, "", &unnumbered).ok(), "deleted"), ["alice", "bob"]);
+    let unnumbered = changed(&older, |name, bytes| {
+        name.starts_with("people/").then_some(bytes)
+    });
+    assert_eq!(
+        names(&import(&two, "", &unnumbered).ok(), "deleted"),
+        ["alice", "bob"]
+    );
     let three = Options::drawn().start();
     assert_eq!(import(&three, "", &unnumbered).ok()["people"], 2);
     // Times in a ZIP are of two seconds.
     delete(&three, "bob");
     std::thread::sleep(Duration::from_millis(2100));
-    let later = changed(&export(&one), |name, bytes| name.starts_with("people/").then_some(bytes));
-    assert_eq!((import(&three, "", &later).ok()["people"].clone(), seen(&three, "bob")), (json!(1), "bob".to_owned()));
+    let later = changed(&export(&one), |name, bytes| {
+        name.starts_with("people/").then_some(bytes)
+    });
+    assert_eq!(
+        (
+            import(&three, "", &later).ok()["people"].clone(),
+            seen(&three, "bob")
+        ),
+        (json!(1), "bob".to_owned())
+    );
     let dateless = made_up(&three, "bob", 0..1, 1);
     delete(&three, "p00000");
-    assert_eq!(names(&import(&three, "", &dateless).ok(), "deleted"), ["p00000"], "a deletion counts also of who was not there");
+    assert_eq!(
+        names(&import(&three, "", &dateless).ok(), "deleted"),
+        ["p00000"],
+        "a deletion counts also of who was not there"
+    );
 }
 
-/// With `replace` the gallery has afterwards only people of the archive; a dry run says who would go.
+/// With `replace` the gallery has afterwards only people of the archive; a dry run says who would
+/// go.
 #[test]
 fn replace_removes_people_archive_lacks() {
     let state = tempfile::tempdir().unwrap();
@@ -193,35 +318,71 @@ fn replace_removes_people_archive_lacks() {
     let later = export(&server);
 
     let dry = import(&server, "?replace=true&dry_run=true", &archive).ok();
-    assert_eq!((&dry["people"], &dry["removed"], &dry["dry_run"]), (&json!(2), &json!(["carol", "dave"]), &json!(true)), "{dry}");
-    assert_eq!((seen(&server, "carol"), seen(&server, "dave")), ("carol".to_owned(), "dave".to_owned()));
+    assert_eq!(
+        (&dry["people"], &dry["removed"], &dry["dry_run"]),
+        (&json!(2), &json!(["carol", "dave"]), &json!(true)),
+        "{dry}"
+    );
+    assert_eq!(
+        (seen(&server, "carol"), seen(&server, "dave")),
+        ("carol".to_owned(), "dave".to_owned())
+    );
 
     // Nobody goes because of an archive that may lack people for another reason.
-    let unnumbered = changed(&archive, |name, bytes| (name != "gallery.json").then_some(bytes));
+    let unnumbered = changed(&archive, |name, bytes| {
+        (name != "gallery.json").then_some(bytes)
+    });
     import(&server, "?replace=true", &unnumbered).error(400, "archive_not_numbered");
-    let damaged = changed(&archive, |name, bytes| Some(if name.ends_with("bob.csv") { b"nonsense".to_vec() } else { bytes }));
+    let damaged = changed(&archive, |name, bytes| {
+        Some(if name.ends_with("bob.csv") {
+            b"nonsense".to_vec()
+        } else {
+            bytes
+        })
+    });
     let error = import(&server, "?replace=true", &damaged);
     error.error(400, "archive_unusable_entries");
-    assert!(error.json["details"]["left_out"][0]["entry"].as_str().unwrap().ends_with("/bob.csv"), "{}", error.json);
+    assert!(
+        error.json["details"]["left_out"][0]["entry"]
+            .as_str()
+            .unwrap()
+            .ends_with("/bob.csv"),
+        "{}",
+        error.json
+    );
     for id in ["alice", "bob", "carol", "dave"] {
         assert_eq!(seen(&server, id), id);
     }
 
     let answer = import(&server, "?replace=true", &archive).ok();
     assert_eq!(
-        (&answer["people"], &answer["removed"], &answer["removed_count"]),
+        (
+            &answer["people"],
+            &answer["removed"],
+            &answer["removed_count"]
+        ),
         (&json!(2), &json!(["carol", "dave"]), &json!(2)),
         "{answer}"
     );
-    assert_eq!(["alice", "bob", "carol", "dave"].map(|id| seen(&server, id)), ["alice", "bob", "Unknown", "Unknown"]);
-    assert_eq!(server.admin_get("/v1/groups/maths")["people"], json!(["alice"]));
+    assert_eq!(
+        ["alice", "bob", "carol", "dave"].map(|id| seen(&server, id)),
+        ["alice", "bob", "Unknown", "Unknown"]
+    );
+    assert_eq!(
+        server.admin_get("/v1/groups/maths")["people"],
+        json!(["alice"])
+    );
     // It was a deletion: audited, and with a tombstone.
     let audit = std::fs::read_to_string(state.path().join("audit.jsonl")).unwrap();
     assert_eq!(audit.matches("\"delete-person\"").count(), 2, "{audit}");
-    assert_eq!(names(&import(&server, "", &later).ok(), "deleted"), ["carol", "dave"]);
+    assert_eq!(
+        names(&import(&server, "", &later).ok(), "deleted"),
+        ["carol", "dave"]
+    );
 }
 
-/// A deletion wins over the import under way, and recognition, enrolment and deletion go on meanwhile.
+/// A deletion wins over the import under way, and recognition, enrolment and deletion go on
+/// meanwhile.
 #[test]
 fn deletion_during_import_holds() {
     const PEOPLE: usize = 6000;
@@ -229,7 +390,12 @@ fn deletion_during_import_holds() {
     enroll(&server, &["alice"]);
     let archive = made_up(&server, "alice", 0..PEOPLE, 1);
     let last = format!("p{:05}", PEOPLE - 1);
-    let is_there = |id: &str| server.ask_admin(&Method::GET, &format!("/v1/people/{id}"), &[], &[]).status == 200;
+    let is_there = |id: &str| {
+        server
+            .ask_admin(&Method::GET, &format!("/v1/people/{id}"), &[], &[])
+            .status
+            == 200
+    };
     let (mut during, mut slowest) = (0, Duration::ZERO);
     std::thread::scope(|scope| {
         let importing = scope.spawn(|| import(&server, "?deleted=restore", &archive).ok());
@@ -249,15 +415,24 @@ fn deletion_during_import_holds() {
             during += 1;
         }
         let answer = importing.join().unwrap();
-        assert!(answer["people"].as_u64().unwrap() >= PEOPLE as u64 - 1, "{answer}");
+        assert!(
+            answer["people"].as_u64().unwrap() >= PEOPLE as u64 - 1,
+            "{answer}"
+        );
     });
-    println!("{during} rounds of recognising, enrolling and deleting during the import of {PEOPLE}; the slowest took {slowest:?}");
-    assert!(during > 0 && slowest < Duration::from_secs(10), "{during} {slowest:?}");
+    println!(
+        "{during} rounds of recognising, enrolling and deleting during the import of {PEOPLE}; the slowest took {slowest:?}"
+    );
+    assert!(
+        during > 0 && slowest < Duration::from_secs(10),
+        "{during} {slowest:?}"
+    );
     assert!(!is_there(&last) && !is_there("p00000") && is_there("p00001"));
     assert!(!server.gallery.join(format!("{last}.csv")).exists());
 }
 
-/// With `replace`, who is enrolled while the archive is uploaded stays; who is deleted meanwhile is told as such.
+/// With `replace`, who is enrolled while the archive is uploaded stays; who is deleted meanwhile is
+/// told as such.
 #[test]
 fn enrolment_during_upload_survives_replace() {
     let server = Options::drawn().start();
@@ -265,7 +440,9 @@ fn enrolment_during_upload_survives_replace() {
     let archive = export(&server);
     enroll(&server, &["carol", "dave"]);
     let mut connection = TcpStream::connect(server.admin.strip_prefix("http://").unwrap()).unwrap();
-    connection.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    connection
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .unwrap();
     write!(
         connection,
         "POST /v1/gallery?replace=true&deleted=restore HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\
@@ -288,10 +465,20 @@ fn enrolment_during_upload_survives_replace() {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("HTTP/1.1 200"), "{answer}");
     let answer: Value = serde_json::from_str(body).unwrap();
-    assert_eq!((names(&answer, "removed"), names(&answer, "deleted")), (vec!["dave".to_owned()], vec!["bob".to_owned()]), "{answer}");
-    assert_eq!(answer["left_out"][0]["reason"], "the person was deleted while the import was under way");
+    assert_eq!(
+        (names(&answer, "removed"), names(&answer, "deleted")),
+        (vec!["dave".to_owned()], vec!["bob".to_owned()]),
+        "{answer}"
+    );
+    assert_eq!(
+        answer["left_out"][0]["reason"],
+        "the person was deleted while the import was under way"
+    );
     // One who is new has bob's face.
-    assert_eq!(["alice", "bob", "carol", "dave"].map(|id| seen(&server, id)), ["alice", "eve", "carol", "Unknown"]);
+    assert_eq!(
+        ["alice", "bob", "carol", "dave"].map(|id| seen(&server, id)),
+        ["alice", "eve", "carol", "Unknown"]
+    );
 }
 
 /// A number that no gallery gives is left out, and the gallery's own archives are taken after it.
@@ -310,27 +497,53 @@ fn far_change_number_is_left_out() {
         })
     };
     let answer = import(&server, "", &far(&export(&server))).ok();
-    assert_eq!((&answer["people"], &answer["left_out"][0]["entry"]), (&json!(1), &json!("gallery.json")), "{answer}");
-    assert!(answer["left_out"][0]["reason"].as_str().unwrap().contains("far above"), "{answer}");
+    assert_eq!(
+        (&answer["people"], &answer["left_out"][0]["entry"]),
+        (&json!(1), &json!("gallery.json")),
+        "{answer}"
+    );
+    assert!(
+        answer["left_out"][0]["reason"]
+            .as_str()
+            .unwrap()
+            .contains("far above"),
+        "{answer}"
+    );
     import(&server, "?replace=true", &far(&export(&server))).error(400, "archive_unusable_entries");
     enroll(&server, &["bob"]);
     let answer = import(&server, "?replace=true", &export(&server)).ok();
-    assert_eq!((&answer["people"], &answer["left_out_count"]), (&json!(2), &json!(0)), "{answer}");
+    assert_eq!(
+        (&answer["people"], &answer["left_out_count"]),
+        (&json!(2), &json!(0)),
+        "{answer}"
+    );
 }
 
-/// Thousands of people are taken in with few waits for the disk, in more bytes than a body may have.
+/// Thousands of people are taken in with few waits for the disk, in more bytes than a body may
+/// have.
 #[test]
 fn large_archive_is_quick_and_streamed() {
-    let people: usize = std::env::var("ROSTRO_TEST_PEOPLE").ok().and_then(|text| text.parse().ok()).unwrap_or(3000);
+    let people: usize = std::env::var("ROSTRO_TEST_PEOPLE")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(3000);
     let (state, nowhere) = (tempfile::tempdir().unwrap(), "/nonexistent");
-    let server = Options::drawn().state(state.path()).arg("--max-body-mib", "1").variable("TMPDIR", nowhere).start();
+    let server = Options::drawn()
+        .state(state.path())
+        .arg("--max-body-mib", "1")
+        .variable("TMPDIR", nowhere)
+        .start();
     enroll(&server, &["alice"]);
     let archive = made_up(&server, "alice", 0..people, 10);
     assert!(archive.len() > 4 << 20, "{}", archive.len());
     let begun = Instant::now();
     let answer = import(&server, "", &archive).ok();
     let taken = begun.elapsed();
-    assert_eq!((answer["people"].as_u64(), answer["left_out_count"].as_u64()), (Some(people as u64), Some(0)), "{answer}");
+    assert_eq!(
+        (answer["people"].as_u64(), answer["left_out_count"].as_u64()),
+        (Some(people as u64), Some(0)),
+        "{answer}"
+    );
     let begun = Instant::now();
     let exported = export(&server);
     println!(
@@ -339,10 +552,20 @@ fn large_archive_is_quick_and_streamed() {
         begun.elapsed(),
         exported.len() >> 20
     );
-    assert!(taken < Duration::from_secs(5) + Duration::from_millis(10) * u32::try_from(people).unwrap(), "{taken:?}");
+    assert!(
+        taken < Duration::from_secs(5) + Duration::from_millis(10) * u32::try_from(people).unwrap(),
+        "{taken:?}"
+    );
     // What goes out comes in again elsewhere.
-    assert_eq!(import(&Options::drawn().start(), "", &exported).ok()["people"].as_u64(), Some(people as u64 + 1));
-    let left = state.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+    assert_eq!(
+        import(&Options::drawn().start(), "", &exported).ok()["people"].as_u64(),
+        Some(people as u64 + 1)
+    );
+    let left = state
+        .path()
+        .read_dir()
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
     assert!(left.into_iter().all(|name| !name.starts_with(".tmp")));
 }
 
@@ -356,18 +579,42 @@ fn archive_limits_are_kept() {
     let error = import(&server, "", &large).error(413, "body_too_large");
     assert!(error.contains("--max-archive-gib"), "{error}");
     for first in [0, 2000, 4000] {
-        assert_eq!(import(&server, "", &made_up(&server, "alice", first..first + 2000, 1)).ok()["people"], 2000);
+        assert_eq!(
+            import(
+                &server,
+                "",
+                &made_up(&server, "alice", first..first + 2000, 1)
+            )
+            .ok()["people"],
+            2000
+        );
     }
-    server.ask_admin(&Method::GET, "/v1/gallery", &[], &[]).error(507, "archive_too_large");
+    server
+        .ask_admin(&Method::GET, "/v1/gallery", &[], &[])
+        .error(507, "archive_too_large");
 
     let address = server.admin.strip_prefix("http://").unwrap();
     let mut connection = TcpStream::connect(address).unwrap();
-    connection.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    connection
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .unwrap();
     write!(connection, "POST /v1/gallery HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/zip\r\ncontent-length: 500000\r\n\r\nPK")
         .unwrap();
     let begun = Instant::now();
     let mut answer = [0; 12];
     connection.read_exact(&mut answer).unwrap();
-    assert_eq!((&answer, begun.elapsed() > Duration::from_secs(20)), (b"HTTP/1.1 408", true));
-    assert_eq!(import(&server, "?dry_run=true", &made_up(&server, "alice", 0..1, 1)).ok()["dry_run"], true, "another has its turn");
+    assert_eq!(
+        (&answer, begun.elapsed() > Duration::from_secs(20)),
+        (b"HTTP/1.1 408", true)
+    );
+    assert_eq!(
+        import(
+            &server,
+            "?dry_run=true",
+            &made_up(&server, "alice", 0..1, 1)
+        )
+        .ok()["dry_run"],
+        true,
+        "another has its turn"
+    );
 }

@@ -10,25 +10,41 @@ use crate::harness::{BOUNDARY, Options, Server, drawn, file, multipart, rostro, 
 use crate::operator::metrics;
 
 fn lines(log: &Path) -> Vec<Value> {
-    fs::read_to_string(log).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    fs::read_to_string(log)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 /// What `rostro audit` finds of a person, as JSON.
 fn found(state: &Path, person: &str) -> Vec<Value> {
-    let output = rostro().args(["audit", "--json", "--person", person, "--state"]).arg(state).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = rostro()
+        .args(["audit", "--json", "--person", person, "--state"])
+        .arg(state)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
 fn actions(lines: &[Value]) -> Vec<&str> {
-    lines.iter().map(|line| line["action"].as_str().unwrap()).collect()
+    lines
+        .iter()
+        .map(|line| line["action"].as_str().unwrap())
+        .collect()
 }
 
 fn on_admin(server: &Server, method: &Method, path: &str) -> u16 {
     server.ask_admin(method, path, &[], &[]).status
 }
 
-/// Everything that is done to a person is found under the id, through a rotated file, and nothing of another's; no line has an id.
+/// Everything that is done to a person is found under the id, through a rotated file, and nothing
+/// of another's; no line has an id.
 #[test]
 fn person_is_found_in_all_lines() {
     let state = tempfile::tempdir().unwrap();
@@ -36,33 +52,78 @@ fn person_is_found_in_all_lines() {
     let log = state.path().join("audit.jsonl");
     server.enroll("alice", [drawn("alice-1.png")]).ok();
     server.enroll("bob", [drawn("bob-1.png")]).ok();
-    assert_eq!(on_admin(&server, &Method::PUT, "/v1/groups/maths/people/alice"), 200);
+    assert_eq!(
+        on_admin(&server, &Method::PUT, "/v1/groups/maths/people/alice"),
+        200
+    );
     let archive = {
-        let mut response = ureq::get(format!("{}/v1/gallery", server.admin)).call().unwrap();
+        let mut response = ureq::get(format!("{}/v1/gallery", server.admin))
+            .call()
+            .unwrap();
         response.body_mut().read_to_vec().unwrap()
     };
     fs::rename(&log, state.path().join("audit.jsonl.1")).unwrap();
-    assert_eq!(on_admin(&server, &Method::GET, "/v1/people/alice/embedding"), 200);
-    assert_eq!(on_admin(&server, &Method::GET, "/v1/people/nobody/embedding"), 404);
-    assert_eq!(on_admin(&server, &Method::DELETE, "/v1/groups/maths/people/alice"), 200);
+    assert_eq!(
+        on_admin(&server, &Method::GET, "/v1/people/alice/embedding"),
+        200
+    );
+    assert_eq!(
+        on_admin(&server, &Method::GET, "/v1/people/nobody/embedding"),
+        404
+    );
+    assert_eq!(
+        on_admin(&server, &Method::DELETE, "/v1/groups/maths/people/alice"),
+        200
+    );
     let photos = multipart(&[file("images", "1.png", drawn("alice-2.png"))]);
-    server.post("/v1/people/alice/photos", Some(&format!("multipart/form-data; boundary={BOUNDARY}")), &photos).ok();
-    server.ask_admin(&Method::POST, "/v1/gallery", &archive, &[("content-type", "application/zip")]).ok();
+    server
+        .post(
+            "/v1/people/alice/photos",
+            Some(&format!("multipart/form-data; boundary={BOUNDARY}")),
+            &photos,
+        )
+        .ok();
+    server
+        .ask_admin(
+            &Method::POST,
+            "/v1/gallery",
+            &archive,
+            &[("content-type", "application/zip")],
+        )
+        .ok();
     assert_eq!(on_admin(&server, &Method::DELETE, "/v1/people/alice"), 200);
 
     let alices = found(state.path(), "alice");
-    let expected =
-        ["enrol", "add-to-group", "read-embedding", "remove-from-group", "add-photos", "import-person", "add-to-group", "delete-person"];
+    let expected = [
+        "enrol",
+        "add-to-group",
+        "read-embedding",
+        "remove-from-group",
+        "add-photos",
+        "import-person",
+        "add-to-group",
+        "delete-person",
+    ];
     assert_eq!(actions(&alices), expected);
-    assert_eq!(actions(&found(state.path(), "bob")), ["enrol", "import-person"]);
+    assert_eq!(
+        actions(&found(state.path(), "bob")),
+        ["enrol", "import-person"]
+    );
     assert_eq!(found(state.path(), "nobody")[0]["outcome"], "refused");
     assert!(found(state.path(), "carol").is_empty());
     for file in ["audit.jsonl", "audit.jsonl.1"] {
         let text = fs::read_to_string(state.path().join(file)).unwrap();
         assert!(!text.contains("alice") && !text.contains("bob"), "{text}");
     }
-    let table = rostro().args(["audit", "--person", "alice", "--state"]).arg(state.path()).output().unwrap();
-    assert_eq!(String::from_utf8(table.stdout).unwrap().lines().count(), 1 + expected.len());
+    let table = rostro()
+        .args(["audit", "--person", "alice", "--state"])
+        .arg(state.path())
+        .output()
+        .unwrap();
+    assert_eq!(
+        String::from_utf8(table.stdout).unwrap().lines().count(),
+        1 + expected.len()
+    );
 }
 
 #[test]
@@ -71,29 +132,51 @@ fn request_is_told_by_uuid() {
     let server = Options::drawn().state(state.path()).start();
     let log = state.path().join("audit.jsonl");
     let enrol = |id: &str| {
-        let form = multipart(&[text("student_id", "alice"), file("images", "1.png", drawn("alice-1.png"))]);
+        let form = multipart(&[
+            text("student_id", "alice"),
+            file("images", "1.png", drawn("alice-1.png")),
+        ]);
         let content_type = format!("multipart/form-data; boundary={BOUNDARY}");
-        server.post_with("/process-images", &[("content-type", &content_type), ("x-request-id", id)], &form)
+        server.post_with(
+            "/process-images",
+            &[("content-type", &content_type), ("x-request-id", id)],
+            &form,
+        )
     };
     let uuid = "0198c5a2-0000-7000-8000-00000000000a";
     enrol(uuid).ok();
     assert_eq!(lines(&log).pop().unwrap()["request"], uuid);
     let named = enrol("enrolment-of-alice");
-    let own = lines(&log).pop().unwrap()["request"].as_str().unwrap().to_owned();
+    let own = lines(&log).pop().unwrap()["request"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     assert!(own.len() == 36 && own != uuid, "{own}");
     // The service's log has both, so that a line leads to its request.
     assert!(server.log_of(&named).contains(&own), "{}", server.log());
-    assert!(lines(&log).iter().filter(|line| line["who"] != "rostro").all(|line| line["request"].is_string()));
+    assert!(
+        lines(&log)
+            .iter()
+            .filter(|line| line["who"] != "rostro")
+            .all(|line| line["request"].is_string())
+    );
 }
 
-/// A file that was moved, removed or emptied is followed, with and without SIGHUP; what cannot be written is counted.
+/// A file that was moved, removed or emptied is followed, with and without SIGHUP; what cannot be
+/// written is counted.
 #[test]
 fn log_follows_its_name() {
     let state = tempfile::tempdir().unwrap();
     let server = Options::drawn().state(state.path()).start();
     let log = state.path().join("audit.jsonl");
     let delete = || assert_eq!(on_admin(&server, &Method::DELETE, "/v1/people/nobody"), 200);
-    let lost = |count: u32| assert!(metrics(&server).contains(&format!("rostro_audit_lines_lost_total {count}\n")), "{}", metrics(&server));
+    let lost = |count: u32| {
+        assert!(
+            metrics(&server).contains(&format!("rostro_audit_lines_lost_total {count}\n")),
+            "{}",
+            metrics(&server)
+        )
+    };
     fs::rename(&log, state.path().join("audit.jsonl.1")).unwrap();
     delete();
     assert_eq!(actions(&lines(&log)), ["delete-person"]);
@@ -106,7 +189,11 @@ fn log_follows_its_name() {
     fs::create_dir(&log).unwrap();
     delete();
     lost(1);
-    assert!(server.log().contains("the audit log cannot be written: "), "{}", server.log());
+    assert!(
+        server.log().contains("the audit log cannot be written: "),
+        "{}",
+        server.log()
+    );
     fs::remove_dir(&log).unwrap();
     server.signal("HUP");
     server.wait_for_log("audit log opened again");
@@ -122,10 +209,31 @@ fn old_lines_are_removed_at_start() {
     let log = state.path().join("audit.jsonl");
     drop(Options::drawn().state(state.path()).start());
     let young = fs::read_to_string(&log).unwrap();
-    fs::write(&log, format!("{{\"time\":\"2020-01-01T00:00:00Z\",\"action\":\"retire\"}}\n{young}")).unwrap();
-    drop(Options::drawn().state(state.path()).arg("--keep-audit", "36500").start());
-    assert!(fs::read_to_string(&log).unwrap().starts_with("{\"time\":\"2020"));
-    drop(Options::drawn().state(state.path()).arg("--keep-audit", "30").start());
+    fs::write(
+        &log,
+        format!("{{\"time\":\"2020-01-01T00:00:00Z\",\"action\":\"retire\"}}\n{young}"),
+    )
+    .unwrap();
+    drop(
+        Options::drawn()
+            .state(state.path())
+            .arg("--keep-audit", "36500")
+            .start(),
+    );
+    assert!(
+        fs::read_to_string(&log)
+            .unwrap()
+            .starts_with("{\"time\":\"2020")
+    );
+    drop(
+        Options::drawn()
+            .state(state.path())
+            .arg("--keep-audit", "30")
+            .start(),
+    );
     let left = fs::read_to_string(&log).unwrap();
-    assert!(left.starts_with(&young) && !left.contains("2020-01-01"), "{left}");
+    assert!(
+        left.starts_with(&young) && !left.contains("2020-01-01"),
+        "{left}"
+    );
 }

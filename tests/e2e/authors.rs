@@ -1,4 +1,5 @@
-//! What the author of a pipeline does without a service: `rostro pipeline check`, `try`, `diff` and `bench`.
+//! What the author of a pipeline does without a service: `rostro pipeline check`, `try`, `diff` and
+//! `bench`.
 
 use std::path::Path;
 use std::process::Output;
@@ -10,7 +11,11 @@ use crate::operator::{again, bytes};
 
 fn pipeline(command: &str, args: &[&str]) -> Output {
     let mut pipeline = rostro();
-    pipeline.args(["pipeline", command]).args(args).arg("--compiled").arg(root().join("target/tmp/compiled"));
+    pipeline
+        .args(["pipeline", command])
+        .args(args)
+        .arg("--compiled")
+        .arg(root().join("target/tmp/compiled"));
     pipeline.output().unwrap()
 }
 
@@ -24,16 +29,31 @@ fn findings(component: &[u8], more: &[&str]) -> String {
     let file = folder.path().join("it.wasm");
     std::fs::write(&file, component).unwrap();
     let beside = crate::harness::component("insightface");
-    let output = pipeline("check", &[&[text(&file), "--json", "--beside", text(&beside)], more].concat());
-    let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+    let output = pipeline(
+        "check",
+        &[&[text(&file), "--json", "--beside", text(&beside)], more].concat(),
+    );
+    let report: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
     let part = |finding: &Value, part: &str| finding[part].as_str().unwrap().to_owned();
     let found: Vec<String> = report["findings"]
         .as_array()
         .unwrap()
         .iter()
-        .map(|finding| format!("{}: {}\n  fix: {}", part(finding, "code"), part(finding, "what"), part(finding, "fix")))
+        .map(|finding| {
+            format!(
+                "{}: {}\n  fix: {}",
+                part(finding, "code"),
+                part(finding, "what"),
+                part(finding, "fix")
+            )
+        })
         .collect();
-    assert_eq!(output.status.code(), Some(i32::from(!found.is_empty())), "{output:?}");
+    assert_eq!(
+        output.status.code(),
+        Some(i32::from(!found.is_empty())),
+        "{output:?}"
+    );
     assert_eq!(report["usable"], found.is_empty());
     found.join("\n")
 }
@@ -61,7 +81,8 @@ fn a_usable_component_has_no_findings() {
     }
 }
 
-/// Messages are kept as they are in `snapshots/`, so that whoever changes one reads it; `cargo insta review` takes new ones.
+/// Messages are kept as they are in `snapshots/`, so that whoever changes one reads it; `cargo
+/// insta review` takes new ones.
 macro_rules! assert_told {
     ($name:literal, $said:expr) => {
         insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true, filters => vec![
@@ -95,7 +116,8 @@ fn a_component_without_an_export_is_told_which() {
 
 #[test]
 fn an_export_of_another_type_is_told() {
-    let text = r#"(component (instance $it) (export "rostro:pipeline/policy@0.1.0" (instance $it)))"#;
+    let text =
+        r#"(component (instance $it) (export "rostro:pipeline/policy@0.1.0" (instance $it)))"#;
     assert_told!("wrong_interface", findings(&wat(text), &[]));
 }
 
@@ -113,7 +135,10 @@ fn a_component_that_is_too_large_is_told_how_to_make_it_smaller() {
 /// Has the evil component misbehave on the self-test's pictures, as its setting says.
 fn misbehaving(mode: &str, more: &[&str]) -> String {
     let setting = format!("evil-always={mode}");
-    findings(&bytes(component("evil")), &[&["--setting", &setting], more].concat())
+    findings(
+        &bytes(component("evil")),
+        &[&["--setting", &setting], more].concat(),
+    )
 }
 
 #[test]
@@ -143,7 +168,10 @@ fn who_is_too_slow_is_told_where_to_look() {
 
 #[test]
 fn who_wants_too_much_memory_is_told_what_counts() {
-    assert_told!("too_much_memory", misbehaving("memory", &["--limit", "memory-mib=64"]));
+    assert_told!(
+        "too_much_memory",
+        misbehaving("memory", &["--limit", "memory-mib=64"])
+    );
 }
 
 #[test]
@@ -162,12 +190,23 @@ fn runs_frozen(version: &str) {
     assert_eq!(findings(&bytes(&file), &[]), "");
     let server = Options::drawn().pipeline(file).start();
     for person in ["alice", "bob"] {
-        server.enroll(person, [drawn(&format!("{person}-1.png"))]).ok();
+        server
+            .enroll(person, [drawn(&format!("{person}-1.png"))])
+            .ok();
         // The whole picture is its face, so that the same picture is the same face.
         let answer = server.recognize(drawn(&format!("{person}-1.png"))).ok();
-        assert_eq!(answer["recognized_faces"][0]["identity"], person, "{answer}");
-        assert_eq!(answer["pipeline"]["name"], format!("compat-{}", version.replace('.', "-")));
-        assert!(answer["timings_ms"]["embed"].as_f64().unwrap() > 0.0, "{answer}");
+        assert_eq!(
+            answer["recognized_faces"][0]["identity"], person,
+            "{answer}"
+        );
+        assert_eq!(
+            answer["pipeline"]["name"],
+            format!("compat-{}", version.replace('.', "-"))
+        );
+        assert!(
+            answer["timings_ms"]["embed"].as_f64().unwrap() > 0.0,
+            "{answer}"
+        );
         assert_eq!(answer["warnings"], serde_json::json!([]));
     }
 }
@@ -177,7 +216,9 @@ fn gallery() -> tempfile::TempDir {
     let gallery = tempfile::tempdir().unwrap();
     let server = Options::drawn().gallery(gallery.path()).start();
     for person in ["alice", "bob"] {
-        server.enroll(person, [drawn(&format!("{person}-1.png"))]).ok();
+        server
+            .enroll(person, [drawn(&format!("{person}-1.png"))])
+            .ok();
     }
     gallery
 }
@@ -186,7 +227,11 @@ fn gallery() -> tempfile::TempDir {
 fn pictures() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("more")).unwrap();
-    for (name, place) in [("alice-probe.png", "a.png"), ("group.png", "more/group.png"), ("empty.png", "none.png")] {
+    for (name, place) in [
+        ("alice-probe.png", "a.png"),
+        ("group.png", "more/group.png"),
+        ("empty.png", "none.png"),
+    ] {
         std::fs::write(folder.path().join(place), drawn(name)).unwrap();
     }
     folder
@@ -196,55 +241,121 @@ fn pictures() -> tempfile::TempDir {
 fn a_pipeline_is_tried_on_photos_and_what_it_sees_is_drawn() {
     let (gallery, pictures, out) = (gallery(), pictures(), tempfile::tempdir().unwrap());
     let file = component("insightface");
-    let common = [text(&file), "--images", text(pictures.path()), "--gallery", text(gallery.path())];
+    let common = [
+        text(&file),
+        "--images",
+        text(pictures.path()),
+        "--gallery",
+        text(gallery.path()),
+    ];
     let output = pipeline("try", &[&common[..], &["--out", text(out.path())]].concat());
     let said = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let row =
-        |name: &str| said.lines().find(|line| line.trim_start().starts_with(name)).unwrap_or_else(|| panic!("{name}: {said}")).to_owned();
-    assert!(row("a.png").contains("alice ") && row("more/group.png").contains("bob "), "{said}");
-    assert_eq!(row("none.png").split_whitespace().nth(2), Some("0"), "{said}");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let row = |name: &str| {
+        said.lines()
+            .find(|line| line.trim_start().starts_with(name))
+            .unwrap_or_else(|| panic!("{name}: {said}"))
+            .to_owned()
+    };
+    assert!(
+        row("a.png").contains("alice ") && row("more/group.png").contains("bob "),
+        "{said}"
+    );
+    assert_eq!(
+        row("none.png").split_whitespace().nth(2),
+        Some("0"),
+        "{said}"
+    );
     // Boxes in the colour of somebody known, on a picture of the same size.
-    let drawing = image::open(out.path().join("a.png.png")).unwrap().into_rgb8();
-    let picture = image::load_from_memory(&drawn("alice-probe.png")).unwrap().into_rgb8();
+    let drawing = image::open(out.path().join("a.png.png"))
+        .unwrap()
+        .into_rgb8();
+    let picture = image::load_from_memory(&drawn("alice-probe.png"))
+        .unwrap()
+        .into_rgb8();
     assert_eq!(drawing.dimensions(), picture.dimensions());
-    assert!(drawing.pixels().filter(|pixel| pixel.0 == [0, 200, 80]).count() > 100);
+    assert!(
+        drawing
+            .pixels()
+            .filter(|pixel| pixel.0 == [0, 200, 80])
+            .count()
+            > 100
+    );
     assert!(out.path().join("more/group.png.png").is_file());
 
     let output = pipeline("try", &[&common[..], &["--json"]].concat());
     let outcomes: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(outcomes[0]["faces"][0]["identity"], "alice");
-    assert_eq!(outcomes[0]["faces"][0]["bounds"].as_array().unwrap().len(), 4);
+    assert_eq!(
+        outcomes[0]["faces"][0]["bounds"].as_array().unwrap().len(),
+        4
+    );
     // What it fails on is named, and the others are shown all the same.
     std::fs::write(pictures.path().join("damaged.jpg"), b"\xff\xd8\xff").unwrap();
     let output = pipeline("try", &common);
     assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("1 of 4 photos failed; the table says why"), "{output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stderr)
+            .contains("1 of 4 photos failed; the table says why"),
+        "{output:?}"
+    );
     assert!(String::from_utf8_lossy(&output.stdout).contains("alice "));
 }
 
 #[test]
 fn two_pipelines_are_compared_and_the_worst_is_drawn() {
     let (gallery, pictures, out) = (gallery(), pictures(), tempfile::tempdir().unwrap());
-    let common = ["--images", text(pictures.path()), "--gallery", text(gallery.path()), "--exit-code"];
+    let common = [
+        "--images",
+        text(pictures.path()),
+        "--gallery",
+        text(gallery.path()),
+        "--exit-code",
+    ];
     let (own, variant) = (component("insightface"), component("variant"));
-    let output = pipeline("diff", &[&[text(&own), text(&variant), "--out", text(out.path())], &common[..]].concat());
+    let output = pipeline(
+        "diff",
+        &[
+            &[text(&own), text(&variant), "--out", text(out.path())],
+            &common[..],
+        ]
+        .concat(),
+    );
     let said = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("alice → unknown") && said.contains("2 of 3 photos differ"), "{said}");
+    assert!(
+        said.contains("alice → unknown") && said.contains("2 of 3 photos differ"),
+        "{said}"
+    );
     // Both answers side by side.
-    let (drawing, picture) =
-        (image::open(out.path().join("a.png.png")).unwrap(), image::load_from_memory(&drawn("alice-probe.png")).unwrap());
-    assert_eq!((drawing.width(), drawing.height()), (2 * picture.width(), picture.height()));
+    let (drawing, picture) = (
+        image::open(out.path().join("a.png.png")).unwrap(),
+        image::load_from_memory(&drawn("alice-probe.png")).unwrap(),
+    );
+    assert_eq!(
+        (drawing.width(), drawing.height()),
+        (2 * picture.width(), picture.height())
+    );
 
     let folder = tempfile::tempdir().unwrap();
     let same = folder.path().join("same.wasm");
     std::fs::write(&same, again(&bytes(&own), 1)).unwrap();
-    let output = pipeline("diff", &[&[text(&own), text(&same), "--json"], &common[..]].concat());
+    let output = pipeline(
+        "diff",
+        &[&[text(&own), text(&same), "--json"], &common[..]].concat(),
+    );
     assert!(output.status.success());
     let differences: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(
-        differences.as_array().unwrap().iter().all(|difference| difference["only_a"] == 0 && difference["vectors"] == 0),
+        differences
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|difference| difference["only_a"] == 0 && difference["vectors"] == 0),
         "{differences}"
     );
 }
@@ -252,49 +363,97 @@ fn two_pipelines_are_compared_and_the_worst_is_drawn() {
 #[test]
 fn a_pipeline_is_timed_beside_the_default_one() {
     let own = component("insightface");
-    let output = pipeline("bench", &[text(&component("minimal")), "--against", text(&own), "--seconds", "1"]);
+    let output = pipeline(
+        "bench",
+        &[
+            text(&component("minimal")),
+            "--against",
+            text(&own),
+            "--seconds",
+            "1",
+        ],
+    );
     let said = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     for stage in ["decode", "detect", "embed", "decide", "total", "used"] {
-        assert!(said.lines().any(|line| line.trim_start().starts_with(stage)), "{stage}: {said}");
+        assert!(
+            said.lines()
+                .any(|line| line.trim_start().starts_with(stage)),
+            "{stage}: {said}"
+        );
     }
 }
 
 #[test]
 fn a_component_that_could_not_be_tried_is_not_called_usable() {
     let file = component("minimal");
-    for (what, args) in [("the pack", ["--pack", "nowhere"]), ("ONNX Runtime", ["--onnxruntime", "/nowhere"])] {
+    for (what, args) in [
+        ("the pack", ["--pack", "nowhere"]),
+        ("ONNX Runtime", ["--onnxruntime", "/nowhere"]),
+    ] {
         let output = pipeline("check", &[&[text(&file)], &args[..]].concat());
         let said = String::from_utf8(output.stdout).unwrap();
         assert_eq!(output.status.code(), Some(1), "{what}: {said}");
-        assert!(said.contains("not_tried: the self-test could not be run: ") && !said.contains("this host can run it"), "{said}");
+        assert!(
+            said.contains("not_tried: the self-test could not be run: ")
+                && !said.contains("this host can run it"),
+            "{said}"
+        );
     }
     let policy = component("attendance-policy");
     let output = pipeline("check", &[text(&policy), "--beside", text(&policy)]);
-    assert!(String::from_utf8_lossy(&output.stdout).contains("cannot be the pipeline's other half"), "{output:?}");
-    let output = pipeline("check", &[text(&file), "--pack", "nowhere", "--no-self-test"]);
-    assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("not tried"), "{output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stdout).contains("cannot be the pipeline's other half"),
+        "{output:?}"
+    );
+    let output = pipeline(
+        "check",
+        &[text(&file), "--pack", "nowhere", "--no-self-test"],
+    );
+    assert!(
+        output.status.success() && String::from_utf8_lossy(&output.stdout).contains("not tried"),
+        "{output:?}"
+    );
 }
 
 #[test]
 fn names_in_a_component_cannot_speak_to_the_terminal() {
     // A name of a plain export may be any text in the binary form, which the text form escapes.
-    let text = r#"(component (instance $it) (export "rostro:pipeline/vision@9.9.0-x" (instance $it)))"#;
+    let text =
+        r#"(component (instance $it) (export "rostro:pipeline/vision@9.9.0-x" (instance $it)))"#;
     let hostile = wat(text);
-    let at = hostile.windows(7).position(|window| window == b"9.9.0-x").unwrap();
+    let at = hostile
+        .windows(7)
+        .position(|window| window == b"9.9.0-x")
+        .unwrap();
     let mut hostile = hostile;
     hostile[at..at + 7].copy_from_slice(b"9\x1b[31m\n");
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("it.wasm");
     std::fs::write(&file, hostile).unwrap();
     let pictures = pictures();
-    for (command, more) in [("check", vec![]), ("try", vec!["--images", pictures.path().to_str().unwrap()])] {
+    for (command, more) in [
+        ("check", vec![]),
+        ("try", vec!["--images", pictures.path().to_str().unwrap()]),
+    ] {
         let output = pipeline(command, &[&[file.to_str().unwrap()], &more[..]].concat());
         assert_eq!(output.status.code(), Some(1));
         for said in [output.stdout, output.stderr] {
             let said = String::from_utf8(said).unwrap();
-            assert!(said.chars().all(|c| c == '\n' || !c.is_control()), "{command}: {said:?}");
-            assert!(!said.lines().any(|line| line.starts_with("; this host") || line.starts_with(" (instance")), "{said:?}");
+            assert!(
+                said.chars().all(|c| c == '\n' || !c.is_control()),
+                "{command}: {said:?}"
+            );
+            assert!(
+                !said
+                    .lines()
+                    .any(|line| line.starts_with("; this host") || line.starts_with(" (instance")),
+                "{said:?}"
+            );
         }
     }
 }
@@ -302,41 +461,98 @@ fn names_in_a_component_cannot_speak_to_the_terminal() {
 #[test]
 fn a_device_is_no_photo_and_no_component() {
     let output = pipeline("check", &["/dev/zero"]);
-    assert!(String::from_utf8_lossy(&output.stderr).contains("cannot read /dev/zero: it is no regular file"), "{output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stderr)
+            .contains("cannot read /dev/zero: it is no regular file"),
+        "{output:?}"
+    );
     let photos = pictures();
     std::os::unix::fs::symlink("/dev/zero", photos.path().join("endless.png")).unwrap();
-    let output = pipeline("try", &[text(&component("insightface")), "--images", text(photos.path())]);
+    let output = pipeline(
+        "try",
+        &[
+            text(&component("insightface")),
+            "--images",
+            text(photos.path()),
+        ],
+    );
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(said.contains("it is no regular file") && String::from_utf8_lossy(&output.stderr).contains("1 of 4 photos failed"), "{said}");
+    assert!(
+        said.contains("it is no regular file")
+            && String::from_utf8_lossy(&output.stderr).contains("1 of 4 photos failed"),
+        "{said}"
+    );
     // What both fail on is no agreement.
     let own = component("insightface");
-    let output = pipeline("diff", &[text(&own), text(&own), "--images", text(photos.path())]);
+    let output = pipeline(
+        "diff",
+        &[text(&own), text(&own), "--images", text(photos.path())],
+    );
     assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stdout).contains("on 1 photos both fail"), "{output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stdout).contains("on 1 photos both fail"),
+        "{output:?}"
+    );
 }
 
 #[test]
 fn a_photo_whose_name_is_no_text_is_answered_as_json() {
     use std::os::unix::ffi::OsStrExt;
     let photos = tempfile::tempdir().unwrap();
-    std::fs::write(photos.path().join(std::ffi::OsStr::from_bytes(b"a\xff.png")), drawn("alice-1.png")).unwrap();
-    let output = pipeline("try", &[text(&component("insightface")), "--images", text(photos.path()), "--json"]);
+    std::fs::write(
+        photos
+            .path()
+            .join(std::ffi::OsStr::from_bytes(b"a\xff.png")),
+        drawn("alice-1.png"),
+    )
+    .unwrap();
+    let output = pipeline(
+        "try",
+        &[
+            text(&component("insightface")),
+            "--images",
+            text(photos.path()),
+            "--json",
+        ],
+    );
     let outcomes: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert!(outcomes[0]["image"].as_str().unwrap().ends_with("a\u{fffd}.png"), "{outcomes}");
+    assert!(
+        outcomes[0]["image"]
+            .as_str()
+            .unwrap()
+            .ends_with("a\u{fffd}.png"),
+        "{outcomes}"
+    );
 }
 
 #[test]
 fn a_project_is_not_called_what_rust_means_otherwise() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["std", "fn", "rostro-sdk", "Upper", "", "1st"] {
-        let output = rostro().args(["pipeline", "new"]).arg(folder.path().join("x").join(name).as_path()).output().unwrap();
+        let output = rostro()
+            .args(["pipeline", "new"])
+            .arg(folder.path().join("x").join(name).as_path())
+            .output()
+            .unwrap();
         // An empty name is the folder itself.
-        assert_eq!(output.status.code(), Some(i32::from(!name.is_empty())), "{name}: {output:?}");
+        assert_eq!(
+            output.status.code(),
+            Some(i32::from(!name.is_empty())),
+            "{name}: {output:?}"
+        );
         let _ = std::fs::remove_dir_all(folder.path().join("x"));
     }
     std::fs::write(folder.path().join("file"), "").unwrap();
-    let output = rostro().args(["pipeline", "new"]).arg(folder.path().join("file")).output().unwrap();
-    assert!(String::from_utf8_lossy(&output.stderr).contains("is there already and is not an empty folder"), "{output:?}");
+    let output = rostro()
+        .args(["pipeline", "new"])
+        .arg(folder.path().join("file"))
+        .output()
+        .unwrap();
+    assert!(
+        String::from_utf8_lossy(&output.stderr)
+            .contains("is there already and is not an empty folder"),
+        "{output:?}"
+    );
 }
 
 #[test]
@@ -347,9 +563,15 @@ fn what_is_not_there_is_named_with_what_to_do() {
         assert_eq!(output.status.code(), Some(1));
         String::from_utf8(output.stderr).unwrap()
     };
-    assert!(refused(&["--images", text(folder.path())]).contains("there is no picture (*.jpg, *.png, *.webp) in"));
+    assert!(
+        refused(&["--images", text(folder.path())])
+            .contains("there is no picture (*.jpg, *.png, *.webp) in")
+    );
     std::fs::write(folder.path().join("a.png"), drawn("alice-1.png")).unwrap();
-    assert!(refused(&["--images", text(folder.path()), "--gallery", "/nowhere"]).contains("there is no gallery at /nowhere; enrol people"));
+    assert!(
+        refused(&["--images", text(folder.path()), "--gallery", "/nowhere"])
+            .contains("there is no gallery at /nowhere; enrol people")
+    );
     assert!(refused(&["--images", text(folder.path()), "--pack", "nowhere"]).contains("nowhere"));
     let error = refused(&["--images", text(folder.path()), "--limit", "memory=1"]);
     assert!(error.contains("there is no limit `memory`"), "{error}");

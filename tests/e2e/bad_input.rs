@@ -14,10 +14,15 @@ const MISSING_ID: &str = "Field 'student_id' is required.";
 const MISSING_IMAGES: &str = "No images provided in the 'images' field.";
 const NONE_USABLE: &str = "Could not extract any high-quality embeddings from the provided images.";
 
-/// After bad input the service is as before: it still recognises, and the gallery holds nothing new.
+/// After bad input the service is as before: it still recognises, and the gallery holds nothing
+/// new.
 fn assert_unharmed(server: &Server) {
     assert_eq!(server.names(drawn("empty.png")), Vec::<String>::new());
-    let files = server.gallery.read_dir().unwrap().map(|entry| entry.unwrap().path());
+    let files = server
+        .gallery
+        .read_dir()
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
     // The lock is there as long as the service runs.
     let left: Vec<_> = files.filter(|path| !path.ends_with(".lock")).collect();
     assert!(left.is_empty(), "{left:?}");
@@ -28,18 +33,53 @@ fn enrolment_without_an_id_or_images_gets_the_messages_of_the_replaced_service()
     let server = Options::drawn().start();
     let photo = || file("images", "a.png", drawn("alice-1.png"));
     let enroll = |parts: &[_]| server.form("/process-images", parts);
-    assert_eq!(enroll(&[photo()]).error(400, "student_id_missing"), MISSING_ID);
-    assert_eq!(enroll(&[text("student_id", ""), photo()]).error(400, "student_id_missing"), MISSING_ID);
-    assert_eq!(enroll(&[text("student_id", "a")]).error(400, "images_missing"), MISSING_IMAGES);
-    assert_eq!(enroll(&[text("id", "a")]).error(400, "images_missing"), MISSING_IMAGES);
+    assert_eq!(
+        enroll(&[photo()]).error(400, "student_id_missing"),
+        MISSING_ID
+    );
+    assert_eq!(
+        enroll(&[text("student_id", ""), photo()]).error(400, "student_id_missing"),
+        MISSING_ID
+    );
+    assert_eq!(
+        enroll(&[text("student_id", "a")]).error(400, "images_missing"),
+        MISSING_IMAGES
+    );
+    assert_eq!(
+        enroll(&[text("id", "a")]).error(400, "images_missing"),
+        MISSING_IMAGES
+    );
     // A text field of that name is not a file.
-    assert_eq!(enroll(&[text("student_id", "a"), text("images", "b")]).error(400, "images_missing"), MISSING_IMAGES);
+    assert_eq!(
+        enroll(&[text("student_id", "a"), text("images", "b")]).error(400, "images_missing"),
+        MISSING_IMAGES
+    );
     // Clients without files send another content type, or none.
     let url_encoded = Some("application/x-www-form-urlencoded");
-    assert_eq!(server.post("/process-images", url_encoded, b"student_id=a").error(400, "images_missing"), MISSING_IMAGES);
-    assert_eq!(server.post("/process-images", None, b"").error(400, "student_id_missing"), MISSING_ID);
-    assert_eq!(server.post("/process_frame", None, b"").error(400, "image_missing"), MISSING_IMAGE);
-    assert_eq!(server.form("/process_frame", &[text("schedule_id", "7")]).error(400, "image_missing"), MISSING_IMAGE);
+    assert_eq!(
+        server
+            .post("/process-images", url_encoded, b"student_id=a")
+            .error(400, "images_missing"),
+        MISSING_IMAGES
+    );
+    assert_eq!(
+        server
+            .post("/process-images", None, b"")
+            .error(400, "student_id_missing"),
+        MISSING_ID
+    );
+    assert_eq!(
+        server
+            .post("/process_frame", None, b"")
+            .error(400, "image_missing"),
+        MISSING_IMAGE
+    );
+    assert_eq!(
+        server
+            .form("/process_frame", &[text("schedule_id", "7")])
+            .error(400, "image_missing"),
+        MISSING_IMAGE
+    );
     assert_unharmed(&server);
 }
 
@@ -47,15 +87,37 @@ fn enrolment_without_an_id_or_images_gets_the_messages_of_the_replaced_service()
 fn ids_that_could_name_another_path_or_nothing_are_refused() {
     let server = Options::drawn().start();
     let long = "a".repeat(129);
-    for id in
-        ["../s6", "..", ".hidden", "a/b", "/etc/passwd", "a\\b", "a\0b", "a\u{202e}b", "a\u{200b}b", "a;b", &"x".repeat(200), &long, "a\nb"]
-    {
+    for id in [
+        "../s6",
+        "..",
+        ".hidden",
+        "a/b",
+        "/etc/passwd",
+        "a\\b",
+        "a\0b",
+        "a\u{202e}b",
+        "a\u{200b}b",
+        "a;b",
+        &"x".repeat(200),
+        &long,
+        "a\nb",
+    ] {
         let answer = server.enroll(id, [drawn("alice-1.png")]);
         let message = answer.error(400, "invalid_student_id");
-        assert!(message.starts_with("Field 'student_id' is not valid"), "{message}");
+        assert!(
+            message.starts_with("Field 'student_id' is not valid"),
+            "{message}"
+        );
     }
     assert_unharmed(&server);
-    let outside: Vec<_> = server.gallery.parent().unwrap().read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let outside: Vec<_> = server
+        .gallery
+        .parent()
+        .unwrap()
+        .read_dir()
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
     assert_eq!(outside, ["gallery"]);
 }
 
@@ -72,10 +134,19 @@ fn what_is_no_image_is_refused_by_both_endpoints() {
         ("header only", photo[..8].to_vec()),
     ];
     for (what, bytes) in bad {
-        assert_eq!(server.recognize(bytes.clone()).error(400, "undecodable_image"), UNDECODABLE, "{what}");
+        assert_eq!(
+            server
+                .recognize(bytes.clone())
+                .error(400, "undecodable_image"),
+            UNDECODABLE,
+            "{what}"
+        );
         let answer = server.enroll("a", [bytes]);
         assert_eq!(answer.error(400, "no_usable_image"), NONE_USABLE, "{what}");
-        assert_eq!(answer.json["details"]["rejected"][0]["reasons"][0]["code"], "undecodable", "{what}");
+        assert_eq!(
+            answer.json["details"]["rejected"][0]["reasons"][0]["code"], "undecodable",
+            "{what}"
+        );
     }
     assert_unharmed(&server);
 }
@@ -87,7 +158,13 @@ fn png_header(width: u32, height: u32) -> Vec<u8> {
     chunk.extend(height.to_be_bytes());
     chunk.extend([8, 2, 0, 0, 0]);
     let crc = !chunk.iter().fold(!0_u32, |crc, &byte| {
-        (0..8).fold(crc ^ u32::from(byte), |crc, _| if crc & 1 == 1 { (crc >> 1) ^ 0xedb8_8320 } else { crc >> 1 })
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| {
+            if crc & 1 == 1 {
+                (crc >> 1) ^ 0xedb8_8320
+            } else {
+                crc >> 1
+            }
+        })
     });
     let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\x0d".to_vec();
     png.extend(chunk);
@@ -101,39 +178,67 @@ fn png_header(width: u32, height: u32) -> Vec<u8> {
 fn an_image_that_claims_too_many_pixels_is_refused_from_its_header() {
     let server = Options::drawn().start();
     let answer = server.recognize(png_header(60_000, 60_000));
-    assert_eq!(answer.error(413, "image_too_large"), "The image has 60000x60000 pixels; at most 40000000 are decoded.");
+    assert_eq!(
+        answer.error(413, "image_too_large"),
+        "The image has 60000x60000 pixels; at most 40000000 are decoded."
+    );
     let answer = server.enroll("a", [png_header(60_000, 60_000)]);
     answer.error(400, "no_usable_image");
     let reason = &answer.json["details"]["rejected"][0]["reasons"][0];
-    assert_eq!((&reason["code"], &reason["value"], &reason["limit"]), (&json!("image_too_large"), &json!(3.6e9), &json!(4e7)));
+    assert_eq!(
+        (&reason["code"], &reason["value"], &reason["limit"]),
+        (&json!("image_too_large"), &json!(3.6e9), &json!(4e7))
+    );
     assert_unharmed(&server);
 }
 
 #[test]
 fn a_frame_without_a_face_or_of_one_pixel_has_an_empty_list() {
     let server = Options::drawn().start();
-    assert_eq!(server.recognize(drawn("empty.png")).ok()["recognized_faces"], json!([]));
+    assert_eq!(
+        server.recognize(drawn("empty.png")).ok()["recognized_faces"],
+        json!([])
+    );
     let answer = server.recognize(drawn("one-pixel.png")).ok();
-    assert_eq!((&answer["recognized_faces"], &answer["frame"]), (&json!([]), &json!({ "width": 1, "height": 1 })));
+    assert_eq!(
+        (&answer["recognized_faces"], &answer["frame"]),
+        (&json!([]), &json!({ "width": 1, "height": 1 }))
+    );
 }
 
 #[test]
 fn a_multipart_body_that_is_malformed_says_so() {
     let server = Options::drawn().start();
-    let whole = multipart(&[text("student_id", "a"), file("images", "a.png", drawn("alice-1.png"))]);
+    let whole = multipart(&[
+        text("student_id", "a"),
+        file("images", "a.png", drawn("alice-1.png")),
+    ]);
     let with_boundary = format!("multipart/form-data; boundary={BOUNDARY}");
     for end in [whole.len() / 2, 60, whole.len() - BOUNDARY.len() - 6] {
-        server.post("/process-images", Some(&with_boundary), &whole[..end]).error(400, "malformed_multipart");
+        server
+            .post("/process-images", Some(&with_boundary), &whole[..end])
+            .error(400, "malformed_multipart");
     }
-    server.post("/process_frame", Some("multipart/form-data"), &whole).error(400, "malformed_multipart");
-    server.post("/process_frame", Some("multipart/form-data; boundary=another"), &whole).error(400, "malformed_multipart");
+    server
+        .post("/process_frame", Some("multipart/form-data"), &whole)
+        .error(400, "malformed_multipart");
+    server
+        .post(
+            "/process_frame",
+            Some("multipart/form-data; boundary=another"),
+            &whole,
+        )
+        .error(400, "malformed_multipart");
     assert_unharmed(&server);
 }
 
 #[test]
 fn a_connection_cut_off_in_the_middle_of_a_body_costs_nothing() {
     let server = Options::drawn().start();
-    let whole = multipart(&[text("student_id", "a"), file("images", "a.png", drawn("alice-1.png"))]);
+    let whole = multipart(&[
+        text("student_id", "a"),
+        file("images", "a.png", drawn("alice-1.png")),
+    ]);
     let mut connection = TcpStream::connect(server.url.trim_start_matches("http://")).unwrap();
     let head = format!(
         "POST /process-images HTTP/1.1\r\nhost: rostro\r\ncontent-type: multipart/form-data; boundary={BOUNDARY}\r\ncontent-length: {}\r\n\r\n",
@@ -149,7 +254,9 @@ fn a_connection_cut_off_in_the_middle_of_a_body_costs_nothing() {
 fn a_body_over_the_limit_is_refused_without_reading_it_all() {
     let server = Options::drawn().arg("--max-body-mib", "1").start();
     let mut connection = TcpStream::connect(server.url.trim_start_matches("http://")).unwrap();
-    connection.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    connection
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
     // Ten gigabytes are announced and none is sent.
     let head = "POST /process_frame HTTP/1.1\r\nhost: rostro\r\ncontent-type: image/jpeg\r\ncontent-length: 10000000000\r\n\r\n";
     connection.write_all(head.as_bytes()).unwrap();
@@ -157,10 +264,14 @@ fn a_body_over_the_limit_is_refused_without_reading_it_all() {
     connection.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"HTTP/1.1 413");
     // A client that sends everything before it reads gets to see the answer too.
-    server.post("/process_frame", Some("image/jpeg"), &vec![0; 3 << 20]).error(413, "body_too_large");
+    server
+        .post("/process_frame", Some("image/jpeg"), &vec![0; 3 << 20])
+        .error(413, "body_too_large");
     // One image over its own limit, in a body within the body's.
     let server = Options::drawn().arg("--max-image-mib", "1").start();
-    server.recognize(vec![0; (1 << 20) + 1]).error(413, "image_too_large");
+    server
+        .recognize(vec![0; (1 << 20) + 1])
+        .error(413, "image_too_large");
     assert_unharmed(&server);
 }
 
@@ -168,7 +279,9 @@ fn a_body_over_the_limit_is_refused_without_reading_it_all() {
 fn a_chunked_body_over_the_limit_is_refused_while_it_is_read() {
     let server = Options::drawn().arg("--max-body-mib", "1").start();
     let mut connection = TcpStream::connect(server.url.trim_start_matches("http://")).unwrap();
-    connection.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    connection
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
     connection
         .write_all(b"POST /process_frame HTTP/1.1\r\nhost: rostro\r\ncontent-type: image/jpeg\r\ntransfer-encoding: chunked\r\n\r\n")
         .unwrap();
@@ -186,13 +299,24 @@ fn a_chunked_body_over_the_limit_is_refused_while_it_is_read() {
 #[test]
 fn content_types_that_are_neither_form_nor_image_are_refused() {
     let server = Options::drawn().start();
-    for content_type in ["application/json", "text/plain", "application/octet-stream", "multipart/mixed; boundary=x"] {
+    for content_type in [
+        "application/json",
+        "text/plain",
+        "application/octet-stream",
+        "multipart/mixed; boundary=x",
+    ] {
         if content_type != "application/octet-stream" {
-            server.post("/process_frame", Some(content_type), b"{}").error(415, "unsupported_content_type");
+            server
+                .post("/process_frame", Some(content_type), b"{}")
+                .error(415, "unsupported_content_type");
         }
-        server.post("/process-images", Some(content_type), b"{}").error(415, "unsupported_content_type");
+        server
+            .post("/process-images", Some(content_type), b"{}")
+            .error(415, "unsupported_content_type");
     }
-    server.post("/process-images", Some("image/jpeg"), b"").error(415, "unsupported_content_type");
+    server
+        .post("/process-images", Some("image/jpeg"), b"")
+        .error(415, "unsupported_content_type");
 }
 
 #[test]
@@ -206,9 +330,19 @@ fn unknown_paths_and_methods_get_json_too() {
 fn the_callers_own_request_id_comes_back_if_it_is_usable() {
     let server = Options::drawn().start();
     let ask = |id: &str| {
-        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-        let answer = agent.post(format!("{}/process_frame", server.url)).header("x-request-id", id).send_empty().unwrap();
-        answer.headers()["x-request-id"].to_str().unwrap().to_owned()
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .build()
+            .into();
+        let answer = agent
+            .post(format!("{}/process_frame", server.url))
+            .header("x-request-id", id)
+            .send_empty()
+            .unwrap();
+        answer.headers()["x-request-id"]
+            .to_str()
+            .unwrap()
+            .to_owned()
     };
     assert_eq!(ask("lesson-7.frame-12"), "lesson-7.frame-12");
     assert_ne!(ask(&"x".repeat(200)), "x".repeat(200));

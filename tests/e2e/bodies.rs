@@ -12,7 +12,9 @@ const B: &str = "fedcba9876543210";
 /// Begins to post an image, and sends a part of it.
 fn begin(server: &Server, key: &str, announced: usize, sent: &[u8]) -> TcpStream {
     let mut connection = TcpStream::connect(server.url.trim_start_matches("http://")).unwrap();
-    connection.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    connection
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .unwrap();
     let head = format!(
         "POST /process_frame HTTP/1.1\r\nhost: rostro\r\nconnection: close\r\nx-api-key: {key}\r\ncontent-type: image/png\r\ncontent-length: {announced}\r\n\r\n"
     );
@@ -45,11 +47,16 @@ fn client_holds_half_of_body_memory() {
     let folder = tempfile::tempdir().unwrap();
     let keys = folder.path().join("keys");
     std::fs::write(&keys, format!("a:recognise:{A}\nb:recognise:{B}\n")).unwrap();
-    let server = Options::drawn().arg("--max-body-mib", "1").arg("--max-bodies-mib", "2").arg("--api-keys", &keys).start();
+    let server = Options::drawn()
+        .arg("--max-body-mib", "1")
+        .arg("--max-bodies-mib", "2")
+        .arg("--api-keys", &keys)
+        .start();
     let begun = Instant::now();
     let (held, refused) = loop {
         let held = begin(&server, A, 1_000_000, &[0; 900_000]);
-        // What was sent is in memory as soon as the server has read it. If the second body is read first, the first one is refused.
+        // What was sent is in memory as soon as the server has read it. If the second body is read
+        // first, the first one is refused.
         std::thread::sleep(Duration::from_millis(300));
         let answer = answer(begin(&server, A, 300_000, &[0; 300_000]));
         if answer.starts_with("HTTP/1.1 503") {
@@ -57,7 +64,10 @@ fn client_holds_half_of_body_memory() {
         }
         assert!(begun.elapsed() < Duration::from_secs(20), "{answer}");
     };
-    assert!(refused.contains("bodies-of-one-client") && refused.contains("--max-bodies-mib"), "{refused}");
+    assert!(
+        refused.contains("bodies-of-one-client") && refused.contains("--max-bodies-mib"),
+        "{refused}"
+    );
     let other = answer(begin(&server, B, 900_000, &[0; 900_000]));
     assert!(other.starts_with("HTTP/1.1 400"), "{other}");
     drop(held);
@@ -67,34 +77,70 @@ fn client_holds_half_of_body_memory() {
 fn slow() -> Vec<u8> {
     let mut picture = Vec::new();
     let pixels = image::RgbImage::from_pixel(5000, 5000, image::Rgb([255; 3]));
-    pixels.write_to(&mut std::io::Cursor::new(&mut picture), image::ImageFormat::Png).unwrap();
+    pixels
+        .write_to(
+            &mut std::io::Cursor::new(&mut picture),
+            image::ImageFormat::Png,
+        )
+        .unwrap();
     picture
 }
 
-/// Cameras that send at once are told to come back when the queue is done, one after another. A frame takes 40 ms or more on any machine, so that
-/// what waits takes longer than the second to which answers are rounded.
+/// Cameras that send at once are told to come back when the queue is done, one after another. A
+/// frame takes 40 ms or more on any machine, so that what waits takes longer than the second to
+/// which answers are rounded.
 #[test]
 fn retry_after_follows_the_queue() {
     const CAMERAS: usize = 120;
-    let server = Options::drawn().arg("--workers", "1").arg("--queue", "60").arg("--deadline", "60").start();
+    let server = Options::drawn()
+        .arg("--workers", "1")
+        .arg("--queue", "60")
+        .arg("--deadline", "60")
+        .start();
     let picture = slow();
     server.recognize(picture.clone()).ok();
     let begun = Instant::now();
     let answers: Vec<_> = std::thread::scope(|scope| {
-        let cameras: Vec<_> = (0..CAMERAS).map(|_| scope.spawn(|| server.recognize(picture.clone()))).collect();
-        cameras.into_iter().map(|camera| camera.join().unwrap()).collect()
+        let cameras: Vec<_> = (0..CAMERAS)
+            .map(|_| scope.spawn(|| server.recognize(picture.clone())))
+            .collect();
+        cameras
+            .into_iter()
+            .map(|camera| camera.join().unwrap())
+            .collect()
     });
     let took = begun.elapsed().as_secs_f64();
-    let refused: Vec<_> = answers.iter().filter(|answer| answer.status == 503).collect();
-    let mut waits: Vec<u64> = refused.iter().map(|answer| answer.headers["retry-after"].to_str().unwrap().parse().unwrap()).collect();
+    let refused: Vec<_> = answers
+        .iter()
+        .filter(|answer| answer.status == 503)
+        .collect();
+    let mut waits: Vec<u64> = refused
+        .iter()
+        .map(|answer| {
+            answer.headers["retry-after"]
+                .to_str()
+                .unwrap()
+                .parse()
+                .unwrap()
+        })
+        .collect();
     waits.sort_unstable();
-    println!("{} of {CAMERAS} refused; the rest took {took:.1} s; retry-after {waits:?}", refused.len());
+    println!(
+        "{} of {CAMERAS} refused; the rest took {took:.1} s; retry-after {waits:?}",
+        refused.len()
+    );
     assert!(refused.len() >= CAMERAS / 4, "{waits:?}");
     for answer in &refused {
         let message = answer.error(503, "overloaded");
-        assert!(message.contains("--queue") && answer.json["details"]["limit"] == "queue", "{message}");
+        assert!(
+            message.contains("--queue") && answer.json["details"]["limit"] == "queue",
+            "{message}"
+        );
     }
     let (first, last) = (waits[0] as f64, waits[waits.len() - 1] as f64);
     assert!(first > 1.0 && last > first, "{waits:?} for {took:.1} s");
-    assert!(first <= 2.0 * took + 2.0 && last <= 60.0, "{waits:?} for {took:.1} s");
+    assert!(
+        first <= 2.0 * took + 2.0 && last <= 60.0,
+        "{waits:?} for {took:.1} s"
+    );
 }

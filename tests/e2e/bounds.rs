@@ -1,4 +1,5 @@
-//! What callers and settings cannot make the service do: hold their bodies without end, wait for them, or fail on every request.
+//! What callers and settings cannot make the service do: hold their bodies without end, wait for
+//! them, or fail on every request.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -10,8 +11,12 @@ use crate::operator::bytes;
 /// Begins to post an image of `announced` bytes, and sends `sent` of them.
 fn begin(server: &Server, announced: usize, sent: usize) -> TcpStream {
     let mut connection = TcpStream::connect(server.url.trim_start_matches("http://")).unwrap();
-    connection.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-    let head = format!("POST /process_frame HTTP/1.1\r\nhost: rostro\r\ncontent-type: image/jpeg\r\ncontent-length: {announced}\r\n\r\n");
+    connection
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .unwrap();
+    let head = format!(
+        "POST /process_frame HTTP/1.1\r\nhost: rostro\r\ncontent-type: image/jpeg\r\ncontent-length: {announced}\r\n\r\n"
+    );
     connection.write_all(head.as_bytes()).unwrap();
     connection.write_all(&vec![0; sent]).unwrap();
     connection
@@ -28,18 +33,29 @@ fn missing_body_is_given_up() {
     let server = Options::drawn().arg("--deadline", "1").start();
     let begun = Instant::now();
     assert_eq!(status(begin(&server, 1000, 10)), "408");
-    assert!(begun.elapsed() >= Duration::from_secs(9), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() >= Duration::from_secs(9),
+        "{:?}",
+        begun.elapsed()
+    );
     server.recognize(drawn("empty.png")).ok();
 }
 
 #[test]
 fn bodies_together_hold_no_more_than_they_may() {
-    let server = Options::drawn().arg("--max-body-mib", "1").arg("--max-bodies-mib", "1").start();
+    let server = Options::drawn()
+        .arg("--max-body-mib", "1")
+        .arg("--max-bodies-mib", "1")
+        .start();
     let large = || server.post("/process_frame", Some("image/jpeg"), &[0; 300_000]);
-    // What was sent is in memory as soon as the server has read it; a request before that may be the one that finds room.
+    // What was sent is in memory as soon as the server has read it; a request before that may be
+    // the one that finds room.
     let (half_sent, refused) = (1..10)
         .find_map(|attempt| {
-            let half_sent = [begin(&server, 1_000_000, 900_000), begin(&server, 1_000_000, 900_000)];
+            let half_sent = [
+                begin(&server, 1_000_000, 900_000),
+                begin(&server, 1_000_000, 900_000),
+            ];
             std::thread::sleep(Duration::from_millis(100 * attempt));
             Some((half_sent, large())).filter(|(_, answer)| answer.status == 503)
         })
@@ -47,29 +63,51 @@ fn bodies_together_hold_no_more_than_they_may() {
     refused.error(503, "overloaded");
     assert_eq!(refused.headers["retry-after"], "1");
     drop(half_sent);
-    let done = (0..100).map(|_| large()).find(|answer| answer.status != 503).expect("there is room again");
+    let done = (0..100)
+        .map(|_| large())
+        .find(|answer| answer.status != 503)
+        .expect("there is room again");
     done.error(400, "undecodable_image");
     // A form has room up to the limit of one body.
-    server.form("/process_frame", &[file("image", "a.jpg", vec![0; 1_000_000])]).error(400, "undecodable_image");
+    server
+        .form(
+            "/process_frame",
+            &[file("image", "a.jpg", vec![0; 1_000_000])],
+        )
+        .error(400, "undecodable_image");
 }
 
 #[test]
 fn fields_that_nobody_asked_for_are_skipped_whatever_they_hold() {
     let server = Options::drawn().start();
     let long = "x".repeat(1 << 20);
-    let parts = [text("notes", &long), file("attachment", "a.bin", vec![0; 1 << 20]), file("image", "frame.png", drawn("empty.png"))];
+    let parts = [
+        text("notes", &long),
+        file("attachment", "a.bin", vec![0; 1 << 20]),
+        file("image", "frame.png", drawn("empty.png")),
+    ];
     server.form("/process_frame", &parts).ok();
     // One that is asked for has a limit.
-    let parts = [text("student_id", &long), file("images", "a.png", drawn("alice-1.png"))];
-    server.form("/process-images", &parts).error(400, "field_too_long");
+    let parts = [
+        text("student_id", &long),
+        file("images", "a.png", drawn("alice-1.png")),
+    ];
+    server
+        .form("/process-images", &parts)
+        .error(400, "field_too_long");
 }
 
 #[test]
 fn a_stranger_and_a_person_cannot_have_one_name() {
     let server = Options::drawn().start();
     for id in ["Unknown", "unknown", "UNKNOWN", " unknown "] {
-        let message = server.enroll(id, [drawn("alice-1.png")]).error(400, "invalid_student_id");
-        assert!(message.contains("is reserved for unrecognised faces"), "{message}");
+        let message = server
+            .enroll(id, [drawn("alice-1.png")])
+            .error(400, "invalid_student_id");
+        assert!(
+            message.contains("is reserved for unrecognised faces"),
+            "{message}"
+        );
     }
     server.enroll("unknown person", [drawn("alice-1.png")]).ok();
 }
@@ -77,36 +115,77 @@ fn a_stranger_and_a_person_cannot_have_one_name() {
 #[test]
 fn a_setting_that_the_pipeline_does_not_understand_stops_the_start() {
     for (setting, words) in [
-        ("letterbox=sqare", "the setting letterbox is `sqare`; it must be `frame` or `square`"),
-        ("detector-size=100", "the setting detector-size is `100`; it must be `auto` or a multiple of 32 from 32 to 2048"),
-        ("rivals=maybe", "the setting rivals is `maybe`; it must be `on` or `off`"),
+        (
+            "letterbox=sqare",
+            "the setting letterbox is `sqare`; it must be `frame` or `square`",
+        ),
+        (
+            "detector-size=100",
+            "the setting detector-size is `100`; it must be `auto` or a multiple of 32 from 32 to 2048",
+        ),
+        (
+            "rivals=maybe",
+            "the setting rivals is `maybe`; it must be `on` or `off`",
+        ),
     ] {
         let error = Options::drawn().arg("--setting", setting).refuse();
-        assert!(error.contains("cannot stage the pipeline") && error.contains(words), "{error}");
+        assert!(
+            error.contains("cannot stage the pipeline") && error.contains(words),
+            "{error}"
+        );
     }
 }
 
-/// A key that no half of the configured pipeline asks for stops the start, with the nearest known one.
+/// A key that no half of the configured pipeline asks for stops the start, with the nearest known
+/// one.
 #[test]
 fn misspelt_setting_stops_start() {
     for (setting, words) in [
-        ("leterbox=square", "does not know the setting `leterbox` (did you mean `letterbox`?)"),
-        ("Detector_Size=640", "`Detector_Size` (did you mean `detector-size`?)"),
-        ("nonsense=1", "the setting `nonsense`; it knows `detector-size`, `letterbox`, `rivals`"),
+        (
+            "leterbox=square",
+            "does not know the setting `leterbox` (did you mean `letterbox`?)",
+        ),
+        (
+            "Detector_Size=640",
+            "`Detector_Size` (did you mean `detector-size`?)",
+        ),
+        (
+            "nonsense=1",
+            "the setting `nonsense`; it knows `detector-size`, `letterbox`, `rivals`",
+        ),
     ] {
         let error = Options::drawn().arg("--setting", setting).refuse();
-        assert!(error.contains("cannot stage the pipeline") && error.contains(words), "{error}");
+        assert!(
+            error.contains("cannot stage the pipeline") && error.contains(words),
+            "{error}"
+        );
         assert!(error.contains("--unknown-settings warn"), "{error}");
     }
-    // A policy of its own has settings of its own, and those of the one that it replaces are not known.
+    // A policy of its own has settings of its own, and those of the one that it replaces are not
+    // known.
     let policy = || Options::drawn().arg("--policy", component("attendance-policy"));
-    policy().arg("--setting", "margin=0.1").arg("--setting", "letterbox=frame").start();
+    policy()
+        .arg("--setting", "margin=0.1")
+        .arg("--setting", "letterbox=frame")
+        .start();
     let error = policy().arg("--setting", "rivals=on").refuse();
-    assert!(error.contains("the setting `rivals`; it knows `detector-size`, `letterbox`, `margin`, `small-face`"), "{error}");
+    assert!(
+        error.contains(
+            "the setting `rivals`; it knows `detector-size`, `letterbox`, `margin`, `small-face`"
+        ),
+        "{error}"
+    );
     let error = policy().arg("--setting", "margin=wide").refuse();
-    assert!(error.contains("the setting margin is `wide`; it must be a number"), "{error}");
+    assert!(
+        error.contains("the setting margin is `wide`; it must be a number"),
+        "{error}"
+    );
     // A component for an earlier interface need not ask while it describes itself.
-    Options::drawn().pipeline(component("compat-0.1.0")).arg("--setting", "similarity=0.3").arg("--setting", "rio=1").start();
+    Options::drawn()
+        .pipeline(component("compat-0.1.0"))
+        .arg("--setting", "similarity=0.3")
+        .arg("--setting", "rio=1")
+        .start();
 }
 
 /// Of a pushed revision it is a line in the list, and of one that is checked a line there.
@@ -115,23 +194,57 @@ fn unknown_setting_of_pushed_revision_listed() {
     let server = Options::drawn().arg("--setting", "rivals=on").start();
     let id = server.staged(&bytes(component("minimal")), "");
     let revision = server.admin_get(&format!("/v1/revisions/{id}"));
-    assert_eq!(revision["unknown_settings"], serde_json::json!([{"key": "rivals", "nearest": null}]), "{revision}");
+    assert_eq!(
+        revision["unknown_settings"],
+        serde_json::json!([{"key": "rivals", "nearest": null}]),
+        "{revision}"
+    );
     let active = server.admin_get(&format!("/v1/revisions/{}", server.active()));
-    assert_eq!(active["unknown_settings"], serde_json::json!([]), "{active}");
+    assert_eq!(
+        active["unknown_settings"],
+        serde_json::json!([]),
+        "{active}"
+    );
     let listed = String::from_utf8(server.pipeline(&["list"]).output().unwrap().stdout).unwrap();
-    assert!(listed.contains("does not know the setting `rivals`"), "{listed}");
+    assert!(
+        listed.contains("does not know the setting `rivals`"),
+        "{listed}"
+    );
 
     let file = component("insightface");
-    let checked =
-        rostro().args(["pipeline", "check", "--no-self-test", "--pack", "testing", "--setting", "rival=on"]).arg(&file).output().unwrap();
+    let checked = rostro()
+        .args([
+            "pipeline",
+            "check",
+            "--no-self-test",
+            "--pack",
+            "testing",
+            "--setting",
+            "rival=on",
+        ])
+        .arg(&file)
+        .output()
+        .unwrap();
     let said = String::from_utf8(checked.stdout).unwrap();
-    assert!(checked.status.success() && said.contains("  settings   `detector-size`, `letterbox`, `rivals`\n"), "{said}");
-    assert!(said.contains("  unknown    it does not know the setting `rival` (did you mean `rivals`?)\n"), "{said}");
+    assert!(
+        checked.status.success()
+            && said.contains("  settings   `detector-size`, `letterbox`, `rivals`\n"),
+        "{said}"
+    );
+    assert!(
+        said.contains(
+            "  unknown    it does not know the setting `rival` (did you mean `rivals`?)\n"
+        ),
+        "{said}"
+    );
 }
 
 #[test]
 fn the_extremes_of_thresholds_and_sizes_are_served() {
-    let server = Options::drawn().arg("--detection-threshold", "0").arg("--setting", "detector-size=2048").start();
+    let server = Options::drawn()
+        .arg("--detection-threshold", "0")
+        .arg("--setting", "detector-size=2048")
+        .start();
     let answer = server.recognize(drawn("group.png")).ok();
     let faces = answer["recognized_faces"].as_array().unwrap().len();
     assert!((5..=1024).contains(&faces), "{faces}");
@@ -141,10 +254,22 @@ fn the_extremes_of_thresholds_and_sizes_are_served() {
 fn a_file_whose_name_is_not_plain_text_is_a_file_all_the_same() {
     let server = Options::drawn().start();
     let content_type = format!("multipart/form-data; boundary={BOUNDARY}");
-    for name in [b"filename*=utf-8''%C3%A4.png".as_slice(), b"filename=\"\xe4.png\""] {
+    for name in [
+        b"filename*=utf-8''%C3%A4.png".as_slice(),
+        b"filename=\"\xe4.png\"",
+    ] {
         let head = format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"image\"; ");
         let end = format!("\r\n--{BOUNDARY}--\r\n");
-        let body = [head.as_bytes(), name, b"\r\n\r\n", &drawn("empty.png"), end.as_bytes()].concat();
-        server.post("/process_frame", Some(&content_type), &body).ok();
+        let body = [
+            head.as_bytes(),
+            name,
+            b"\r\n\r\n",
+            &drawn("empty.png"),
+            end.as_bytes(),
+        ]
+        .concat();
+        server
+            .post("/process_frame", Some(&content_type), &body)
+            .ok();
     }
 }

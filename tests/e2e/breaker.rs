@@ -10,30 +10,56 @@ use crate::revisions::{model, pack, until};
 const ONE: (&str, &str) = ("x-api-key", "camera-one-0123456789");
 const TWO: (&str, &str) = ("x-api-key", "camera-two-0123456789");
 
-/// A server, the folders that it needs, and a staged revision that fails on pictures with a white patch.
+/// A server, the folders that it needs, and a staged revision that fails on pictures with a white
+/// patch.
 fn with_failing(keys: bool) -> (Server, [tempfile::TempDir; 2], String) {
     let [models, state] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
     let mut options = Options::drawn();
     if keys {
         let file = models.path().join("keys");
-        std::fs::write(&file, format!("one:recognise:{}\ntwo:recognise:{}\n", ONE.1, TWO.1)).unwrap();
+        std::fs::write(
+            &file,
+            format!("one:recognise:{}\ntwo:recognise:{}\n", ONE.1, TWO.1),
+        )
+        .unwrap();
         options = options.arg("--api-keys", file);
     }
     with_failing_at(options, [models, state])
 }
 
-fn with_failing_at(options: Options, [models, state]: [tempfile::TempDir; 2]) -> (Server, [tempfile::TempDir; 2], String) {
-    pack(models.path(), "failing", &[("detector", model("failing-detector")), ("recognizer", model("recognizer"))]);
-    let server = options.arg("--models", models.path()).state(state.path()).start();
+fn with_failing_at(
+    options: Options,
+    [models, state]: [tempfile::TempDir; 2],
+) -> (Server, [tempfile::TempDir; 2], String) {
+    pack(
+        models.path(),
+        "failing",
+        &[
+            ("detector", model("failing-detector")),
+            ("recognizer", model("recognizer")),
+        ],
+    );
+    let server = options
+        .arg("--models", models.path())
+        .state(state.path())
+        .start();
     let failing = server.staged(&bytes(component("insightface")), "pack=failing");
     (server, [models, state], failing)
 }
 
-/// Asks for a frame nine times with a picture that fails, and once with one that does not; returns the statuses.
+/// Asks for a frame nine times with a picture that fails, and once with one that does not; returns
+/// the statuses.
 fn nine_and_one(server: &Server, headers: &[(&str, &str)]) -> Vec<u16> {
     let headers = [headers, &[("content-type", "image/png")]].concat();
-    let frames = std::iter::repeat_n(with_white("alice-probe.png"), 9).chain([drawn("alice-probe.png")]);
-    frames.map(|frame| server.ask(&Method::POST, "/process_frame", &frame, &headers).status).collect()
+    let frames =
+        std::iter::repeat_n(with_white("alice-probe.png"), 9).chain([drawn("alice-probe.png")]);
+    frames
+        .map(|frame| {
+            server
+                .ask(&Method::POST, "/process_frame", &frame, &headers)
+                .status
+        })
+        .collect()
 }
 
 #[test]
@@ -42,22 +68,39 @@ fn breaker_counts_share_of_failures() {
     let sound = server.active();
     server.activate(&failing);
     for _ in 0..2 {
-        assert_eq!(nine_and_one(&server, &[]), [vec![500; 9], vec![200]].concat());
+        assert_eq!(
+            nine_and_one(&server, &[]),
+            [vec![500; 9], vec![200]].concat()
+        );
         assert_eq!(server.active(), failing);
     }
     // The next failure is one of more than twenty requests.
     assert_eq!(nine_and_one(&server, &[])[..2], [500, 200]);
-    assert_eq!((server.active(), server.state(&failing)), (sound, "failed".to_owned()));
+    assert_eq!(
+        (server.active(), server.state(&failing)),
+        (sound, "failed".to_owned())
+    );
     let audit = std::fs::read_to_string(state.path().join("audit.jsonl")).unwrap();
-    let line = audit.lines().find(|line| line.contains("\"action\":\"break\"")).unwrap();
-    assert!(line.contains("taken out after 19 failures in 21 requests within 60 s, more than half, the last: "), "{line}");
+    let line = audit
+        .lines()
+        .find(|line| line.contains("\"action\":\"break\""))
+        .unwrap();
+    assert!(
+        line.contains(
+            "taken out after 19 failures in 21 requests within 60 s, more than half, the last: "
+        ),
+        "{line}"
+    );
     let told = metrics(&server);
     for line in [
         "rostro_revisions_broken_total 1",
         "rostro_breaker_trips_total{rule=\"share\",outcome=\"broken\"} 1",
         "rostro_breaker_trips_total{rule=\"in_a_row\",outcome=\"broken\"} 0",
     ] {
-        assert!(told.lines().any(|known| known == line), "`{line}` is not in {told}");
+        assert!(
+            told.lines().any(|known| known == line),
+            "`{line}` is not in {told}"
+        );
     }
     assert_eq!(server.admin_get("/v1/revisions")["trips"]["share"], 1);
 }
@@ -65,7 +108,8 @@ fn breaker_counts_share_of_failures() {
 #[test]
 fn large_breaker_turns_share_off() {
     let [models, state] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
-    let (server, _folders, failing) = with_failing_at(Options::drawn().arg("--breaker", "10000"), [models, state]);
+    let (server, _folders, failing) =
+        with_failing_at(Options::drawn().arg("--breaker", "10000"), [models, state]);
     server.activate(&failing);
     for _ in 0..3 {
         nine_and_one(&server, &[]);
@@ -76,12 +120,24 @@ fn large_breaker_turns_share_off() {
 #[test]
 fn one_client_of_several_breaks_nothing() {
     let (server, _folders, failing) = with_failing(true);
-    server.admin_post(&format!("/v1/revisions/{failing}/canary?share=0")).ok();
+    server
+        .admin_post(&format!("/v1/revisions/{failing}/canary?share=0"))
+        .ok();
     // Somebody else asks the service, and not the canary.
-    server.ask(&Method::POST, "/process_frame", &drawn("alice-probe.png"), &[TWO, ("content-type", "image/png")]).ok();
+    server
+        .ask(
+            &Method::POST,
+            "/process_frame",
+            &drawn("alice-probe.png"),
+            &[TWO, ("content-type", "image/png")],
+        )
+        .ok();
     let canary = ("x-rostro-canary", "always");
     for _ in 0..4 {
-        assert_eq!(nine_and_one(&server, &[ONE, canary]), [vec![500; 9], vec![200]].concat());
+        assert_eq!(
+            nine_and_one(&server, &[ONE, canary]),
+            [vec![500; 9], vec![200]].concat()
+        );
     }
     assert_eq!(server.state(&failing), "canary");
     // It fails for the other one, too.

@@ -21,10 +21,15 @@ impl Secured {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
-        let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         std::fs::write(at("certificate.pem"), cert.pem()).unwrap();
         std::fs::write(at("private.pem"), signing_key.serialize_pem()).unwrap();
-        std::fs::write(at("keys"), format!("door:recognise:{KEY}\noffice:enrol:{ENROL_KEY}\n")).unwrap();
+        std::fs::write(
+            at("keys"),
+            format!("door:recognise:{KEY}\noffice:enrol:{ENROL_KEY}\n"),
+        )
+        .unwrap();
         std::fs::write(at("key"), KEY).unwrap();
         std::fs::write(at("enrol-key"), format!("office:enrol:{ENROL_KEY}\n")).unwrap();
         std::fs::write(at("other-key"), "another-key-of-nobody").unwrap();
@@ -42,19 +47,31 @@ impl Secured {
     }
 
     fn url(&self) -> String {
-        format!("https://localhost:{}", self.server.url.rsplit_once(':').unwrap().1)
+        format!(
+            "https://localhost:{}",
+            self.server.url.rsplit_once(':').unwrap().1
+        )
     }
 
     fn watch(&self, url: &str) -> Command {
         let mut command = rostro();
-        command.env_remove("SSL_CERT_FILE").env_remove("SSL_CERT_DIR").arg("watch").arg(self.at("picture.png")).args(["--server", url]);
+        command
+            .env_remove("SSL_CERT_FILE")
+            .env_remove("SSL_CERT_DIR")
+            .arg("watch")
+            .arg(self.at("picture.png"))
+            .args(["--server", url]);
         command
     }
 }
 
 /// The lines of a command that must succeed.
 fn succeeds(mut command: Command) -> String {
-    let Output { status, stdout, stderr } = command.stdin(Stdio::null()).output().unwrap();
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command.stdin(Stdio::null()).output().unwrap();
     assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
     String::from_utf8(stdout).unwrap() + std::str::from_utf8(&stderr).unwrap()
 }
@@ -64,7 +81,10 @@ fn assert_refused(command: Command, says: &[&str]) {
     for words in says {
         assert!(error.contains(words), "`{words}` is not in: {error}");
     }
-    assert!(!error.contains("0123456789abcdef"), "a secret is in: {error}");
+    assert!(
+        !error.contains("0123456789abcdef"),
+        "a secret is in: {error}"
+    );
 }
 
 #[test]
@@ -72,60 +92,123 @@ fn watch_trusts_named_certificates() {
     let secured = Secured::start();
     let url = secured.url();
     let mut by_flag = secured.watch(&url);
-    by_flag.arg("--ca").arg(secured.at("certificate.pem")).arg("--api-key-file").arg(secured.at("key"));
+    by_flag
+        .arg("--ca")
+        .arg(secured.at("certificate.pem"))
+        .arg("--api-key-file")
+        .arg(secured.at("key"));
     assert!(succeeds(by_flag).contains("nobody"));
     let mut by_variables = secured.watch(&url);
-    by_variables.env("ROSTRO_CA", secured.at("certificate.pem")).env("ROSTRO_API_KEY_FILE", secured.at("key"));
+    by_variables
+        .env("ROSTRO_CA", secured.at("certificate.pem"))
+        .env("ROSTRO_API_KEY_FILE", secured.at("key"));
     assert!(succeeds(by_variables).contains("nobody"));
     let mut of_system = secured.watch(&url);
-    of_system.env("SSL_CERT_FILE", secured.at("certificate.pem")).arg("--api-key-file").arg(secured.at("key"));
+    of_system
+        .env("SSL_CERT_FILE", secured.at("certificate.pem"))
+        .arg("--api-key-file")
+        .arg(secured.at("key"));
     assert!(succeeds(of_system).contains("nobody"));
 
-    assert_refused(secured.watch(&url), &["no answer from https://localhost", "name the authority's certificate with --ca FILE.pem"]);
+    assert_refused(
+        secured.watch(&url),
+        &[
+            "no answer from https://localhost",
+            "name the authority's certificate with --ca FILE.pem",
+        ],
+    );
     let mut unusable = secured.watch(&url);
     unusable.arg("--ca").arg(secured.at("keys"));
-    assert_refused(unusable, &["it holds no certificate in PEM; name another file with --ca"]);
+    assert_refused(
+        unusable,
+        &["it holds no certificate in PEM; name another file with --ca"],
+    );
     let mut unusable = secured.watch(&url);
     unusable.env("SSL_CERT_FILE", secured.at("nowhere"));
-    assert_refused(unusable, &["cannot read certificates in", "SSL_CERT_FILE or --ca"]);
+    assert_refused(
+        unusable,
+        &["cannot read certificates in", "SSL_CERT_FILE or --ca"],
+    );
     // Another name than the certificate's, and the other way to speak.
     let port = url.rsplit_once(':').unwrap().1;
     let mut other_name = secured.watch(&format!("https://127.0.0.1:{port}"));
     other_name.arg("--ca").arg(secured.at("certificate.pem"));
     assert_refused(other_name, &["use a name of the certificate"]);
-    assert_refused(secured.watch(&format!("http://localhost:{port}")), &["begin the address with https://"]);
+    assert_refused(
+        secured.watch(&format!("http://localhost:{port}")),
+        &["begin the address with https://"],
+    );
     let plain = Options::drawn().start();
-    assert_refused(secured.watch(&plain.url.replace("http:", "https:")), &["begin the address with http://"]);
+    assert_refused(
+        secured.watch(&plain.url.replace("http:", "https:")),
+        &["begin the address with http://"],
+    );
 }
 
 #[test]
 fn watch_sends_key_of_file() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
-    std::fs::write(at("keys"), format!("door:recognise:{KEY}\noffice:enrol:{ENROL_KEY}\n")).unwrap();
+    std::fs::write(
+        at("keys"),
+        format!("door:recognise:{KEY}\noffice:enrol:{ENROL_KEY}\n"),
+    )
+    .unwrap();
     let server = Options::drawn().arg("--api-keys", at("keys")).start();
     std::fs::write(at("picture.png"), drawn("empty.png")).unwrap();
     let watch = |key: Option<&str>| {
         let mut command = rostro();
-        command.arg("watch").arg(at("picture.png")).args(["--server", &server.url]);
+        command
+            .arg("watch")
+            .arg(at("picture.png"))
+            .args(["--server", &server.url]);
         if let Some(key) = key {
             std::fs::write(at("key"), key).unwrap();
             command.arg("--api-key-file").arg(at("key"));
         }
         command
     };
-    for key in [KEY.to_owned(), format!("\u{feff}# of the door\n\ndoor:recognise:{KEY}\r\n")] {
+    for key in [
+        KEY.to_owned(),
+        format!("\u{feff}# of the door\n\ndoor:recognise:{KEY}\r\n"),
+    ] {
         assert!(succeeds(watch(Some(&key))).contains("nobody"), "{key}");
     }
-    assert_refused(watch(None), &["refused by http://127.0.0.1", "give the API key with --api-key-file FILE"]);
-    assert_refused(watch(Some("another-key-of-nobody")), &["the API key in", "is not one of the service's", "--api-key-file"]);
-    assert_refused(watch(Some(ENROL_KEY)), &["the API key in", "is not good for this", "--api-key-file"]);
-    assert_refused(watch(Some("")), &["cannot read the API key in", "it is empty", "--api-key-file"]);
+    assert_refused(
+        watch(None),
+        &[
+            "refused by http://127.0.0.1",
+            "give the API key with --api-key-file FILE",
+        ],
+    );
+    assert_refused(
+        watch(Some("another-key-of-nobody")),
+        &[
+            "the API key in",
+            "is not one of the service's",
+            "--api-key-file",
+        ],
+    );
+    assert_refused(
+        watch(Some(ENROL_KEY)),
+        &["the API key in", "is not good for this", "--api-key-file"],
+    );
+    assert_refused(
+        watch(Some("")),
+        &[
+            "cannot read the API key in",
+            "it is empty",
+            "--api-key-file",
+        ],
+    );
 }
 
 fn list(server: &Server, variables: &[(&str, &Path)], args: &[&str]) -> Command {
     let mut command = rostro();
-    command.args(["pipeline", "list", "--admin", &server.admin]).args(args).envs(variables.iter().copied());
+    command
+        .args(["pipeline", "list", "--admin", &server.admin])
+        .args(args)
+        .envs(variables.iter().copied());
     command
 }
 
@@ -133,38 +216,73 @@ fn list(server: &Server, variables: &[(&str, &Path)], args: &[&str]) -> Command 
 fn pipeline_sends_token_of_file() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
-    std::fs::write(at("tokens"), "alice:0123456789abcdef-a\nbob:0123456789abcdef-b\n").unwrap();
+    std::fs::write(
+        at("tokens"),
+        "alice:0123456789abcdef-a\nbob:0123456789abcdef-b\n",
+    )
+    .unwrap();
     std::fs::write(at("token"), "\u{feff}0123456789abcdef-b").unwrap();
     std::fs::write(at("other"), "another-token-of-nobody").unwrap();
-    let server = Options::drawn().arg("--admin-token-file", at("tokens")).start();
+    let server = Options::drawn()
+        .arg("--admin-token-file", at("tokens"))
+        .start();
     let (token, tokens) = (at("token"), at("tokens"));
     for flag in ["--token-file", "--admin-token-file"] {
-        assert!(succeeds(list(&server, &[], &[flag, token.to_str().unwrap()])).contains("active"), "{flag}");
+        assert!(
+            succeeds(list(&server, &[], &[flag, token.to_str().unwrap()])).contains("active"),
+            "{flag}"
+        );
     }
     let by_variable = succeeds(list(&server, &[("ROSTRO_TOKEN_FILE", &token)], &[]));
-    assert!(by_variable.contains("active") && !by_variable.contains("warning"), "{by_variable}");
+    assert!(
+        by_variable.contains("active") && !by_variable.contains("warning"),
+        "{by_variable}"
+    );
     // The service's own variable is the client's for one more release.
     let before = succeeds(list(&server, &[("ROSTRO_ADMIN_TOKEN_FILE", &tokens)], &[]));
-    assert!(before.contains("active") && before.contains("name the client's file with ROSTRO_TOKEN_FILE"), "{before}");
+    assert!(
+        before.contains("active")
+            && before.contains("name the client's file with ROSTRO_TOKEN_FILE"),
+        "{before}"
+    );
 
-    assert_refused(list(&server, &[], &[]), &["needs a token", "give the token with --token-file FILE"]);
-    assert_refused(list(&server, &[("ROSTRO_TOKEN_FILE", &at("other"))], &[]), &["is not one of the service's", "--token-file"]);
-    assert_refused(list(&server, &[("ROSTRO_TOKEN_FILE", &at("nowhere"))], &[]), &["cannot read the token in", "--token-file"]);
+    assert_refused(
+        list(&server, &[], &[]),
+        &["needs a token", "give the token with --token-file FILE"],
+    );
+    assert_refused(
+        list(&server, &[("ROSTRO_TOKEN_FILE", &at("other"))], &[]),
+        &["is not one of the service's", "--token-file"],
+    );
+    assert_refused(
+        list(&server, &[("ROSTRO_TOKEN_FILE", &at("nowhere"))], &[]),
+        &["cannot read the token in", "--token-file"],
+    );
 }
 
-/// A proxy speaks TLS for the admin interface. The service's own port stands in for one: it is reached, and has no such pages.
+/// A proxy speaks TLS for the admin interface. The service's own port stands in for one: it is
+/// reached, and has no such pages.
 #[test]
 fn pipeline_trusts_named_certificates() {
     let secured = Secured::start();
     let list = |ca: bool| {
         let mut command = rostro();
-        command.env_remove("SSL_CERT_FILE").env_remove("SSL_CERT_DIR").args(["pipeline", "list", "--admin", &secured.url()]);
+        command
+            .env_remove("SSL_CERT_FILE")
+            .env_remove("SSL_CERT_DIR")
+            .args(["pipeline", "list", "--admin", &secured.url()]);
         if ca {
             command.arg("--ca").arg(secured.at("certificate.pem"));
         }
         command
     };
-    assert_refused(list(false), &["cannot reach the admin interface", "--ca FILE.pem"]);
+    assert_refused(
+        list(false),
+        &["cannot reach the admin interface", "--ca FILE.pem"],
+    );
     let reached = refusal(list(true));
-    assert!(reached.contains("refused") && !reached.contains("cannot reach"), "{reached}");
+    assert!(
+        reached.contains("refused") && !reached.contains("cannot reach"),
+        "{reached}"
+    );
 }

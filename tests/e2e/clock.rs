@@ -12,7 +12,8 @@ use serde_json::Value;
 
 use crate::harness::{Options, drawn, root};
 
-/// How far the clock is off, in seconds, one after the other: a day ahead, right again, a day behind, a year ahead, right again.
+/// How far the clock is off, in seconds, one after the other: a day ahead, right again, a day
+/// behind, a year ahead, right again.
 const JUMPS: [i64; 5] = [86_400, 0, -86_400, 31_536_000, 0];
 
 /// Frames after each jump.
@@ -21,12 +22,21 @@ const FRAMES: usize = 20;
 /// What gives a program another time.
 fn faketime() -> PathBuf {
     let packages = root().join("target/python/faketime/lib");
-    let inside = |python: PathBuf| python.join("site-packages/libfaketime/vendor/libfaketime/src/libfaketime.so.1");
-    let mut pythons = packages.read_dir().into_iter().flatten().map(|entry| inside(entry.unwrap().path()));
-    pythons.find(|library| library.is_file()).expect("libfaketime is in target/python/faketime; run cargo xtask test")
+    let inside = |python: PathBuf| {
+        python.join("site-packages/libfaketime/vendor/libfaketime/src/libfaketime.so.1")
+    };
+    let mut pythons = packages
+        .read_dir()
+        .into_iter()
+        .flatten()
+        .map(|entry| inside(entry.unwrap().path()));
+    pythons
+        .find(|library| library.is_file())
+        .expect("libfaketime is in target/python/faketime; run cargo xtask test")
 }
 
-/// Sets the server's clock, which reads the file at every look: as a whole, so that it is never seen half-written.
+/// Sets the server's clock, which reads the file at every look: as a whole, so that it is never
+/// seen half-written.
 fn set(file: &Path, seconds: i64) {
     let new = file.with_extension("new");
     fs::write(&new, format!("{seconds:+}\n")).unwrap();
@@ -47,18 +57,32 @@ fn a_clock_that_jumps_while_it_serves_breaks_nothing() {
     let clock = folder.path().join("clock");
     set(&clock, 0);
     let options = Options::drawn().state(state.path()).arg("--deadline", "5");
-    let options = options.variable("LD_PRELOAD", faketime()).variable("FAKETIME_TIMESTAMP_FILE", &clock);
-    let server = options.variable("FAKETIME_NO_CACHE", "1").variable("DONT_FAKE_MONOTONIC", "1").start();
-    server.enroll("alice", [drawn("alice-1.png"), drawn("alice-2.png")]).ok();
+    let options = options
+        .variable("LD_PRELOAD", faketime())
+        .variable("FAKETIME_TIMESTAMP_FILE", &clock);
+    let server = options
+        .variable("FAKETIME_NO_CACHE", "1")
+        .variable("DONT_FAKE_MONOTONIC", "1")
+        .start();
+    server
+        .enroll("alice", [drawn("alice-1.png"), drawn("alice-2.png")])
+        .ok();
 
     let audit = state.path().join("audit.jsonl");
     let (done, probe) = (AtomicBool::new(false), drawn("alice-probe.png"));
-    let (mut ids, mut answered, mut slowest, mut seen) = (HashSet::new(), 0, Duration::ZERO, Vec::new());
+    let (mut ids, mut answered, mut slowest, mut seen) =
+        (HashSet::new(), 0, Duration::ZERO, Vec::new());
     let ask = |ids: &mut HashSet<String>| {
         let begun = Instant::now();
         let answer = server.recognize(probe.clone()).ok();
-        assert_eq!(answer["recognized_faces"][0]["identity"], "alice", "{answer}");
-        assert!(ids.insert(answer["request_id"].as_str().unwrap().to_owned()), "an id is given twice: {answer}");
+        assert_eq!(
+            answer["recognized_faces"][0]["identity"], "alice",
+            "{answer}"
+        );
+        assert!(
+            ids.insert(answer["request_id"].as_str().unwrap().to_owned()),
+            "an id is given twice: {answer}"
+        );
         begun.elapsed()
     };
     std::thread::scope(|scope| {
@@ -80,9 +104,16 @@ fn a_clock_that_jumps_while_it_serves_breaks_nothing() {
             }
             let id = format!("person-{number}");
             server.enroll(&id, [drawn("bob-1.png")]).ok();
-            assert_eq!(server.admin_delete(&format!("/v1/people/{id}")).ok()["deleted"], true);
+            assert_eq!(
+                server.admin_delete(&format!("/v1/people/{id}")).ok()["deleted"],
+                true
+            );
             seen.push(off(&audit));
-            assert!((seen[number] - jump).abs() < 60, "the server's clock is {} s off, not {jump}", seen[number]);
+            assert!(
+                (seen[number] - jump).abs() < 60,
+                "the server's clock is {} s off, not {jump}",
+                seen[number]
+            );
         }
         drop(ended);
         let (others, slow) = beside.join().unwrap();
@@ -94,10 +125,25 @@ fn a_clock_that_jumps_while_it_serves_breaks_nothing() {
     });
     // Enrolments and deletions are in the audit log, each with the time that the server had.
     let audit = fs::read_to_string(audit).unwrap();
-    let lines: Vec<Value> = audit.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let days: HashSet<&str> = lines.iter().map(|line| &line["time"].as_str().unwrap()[..10]).collect();
-    let of = |action: &str| lines.iter().filter(|line| line["action"] == action && line["outcome"] == "done").count();
-    assert_eq!((of("enrol"), of("delete-person")), (1 + JUMPS.len(), JUMPS.len()), "{audit}");
+    let lines: Vec<Value> = audit
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let days: HashSet<&str> = lines
+        .iter()
+        .map(|line| &line["time"].as_str().unwrap()[..10])
+        .collect();
+    let of = |action: &str| {
+        lines
+            .iter()
+            .filter(|line| line["action"] == action && line["outcome"] == "done")
+            .count()
+    };
+    assert_eq!(
+        (of("enrol"), of("delete-person")),
+        (1 + JUMPS.len(), JUMPS.len()),
+        "{audit}"
+    );
     assert!(days.len() >= 4, "{days:?}");
     println!(
         "clock: jumps of {JUMPS:?} s seen by the server as {seen:?}, {answered} frames answered meanwhile, the slowest in {slowest:?}, every id \

@@ -11,7 +11,9 @@ use crate::harness::{Options, Server, drawn};
 
 fn connect(server: &Server) -> TcpStream {
     let connection = TcpStream::connect(server.url.split_once("://").unwrap().1).unwrap();
-    connection.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    connection
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
     connection
 }
 
@@ -32,16 +34,22 @@ fn whoever_says_nothing_or_says_it_slowly_is_hung_up_on() {
     let server = Options::drawn().arg("--deadline", "1").start();
     let silent = connect(&server);
     let mut half = connect(&server);
-    half.write_all(b"POST /process_frame HTTP/1.1\r\nhost: x\r\nx-slow: ").unwrap();
+    half.write_all(b"POST /process_frame HTTP/1.1\r\nhost: x\r\nx-slow: ")
+        .unwrap();
     let mut begun_as_http_2 = connect(&server);
     begun_as_http_2.write_all(b"P").unwrap();
     let mut half_of_http_2 = connect(&server);
     half_of_http_2.write_all(b"PRI * HTTP/2.0\r\n").unwrap();
     let mut idle = connect(&server);
-    idle.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
-    for (what, connection) in
-        [("silent", silent), ("half a head", half), ("a letter", begun_as_http_2), ("half a preface", half_of_http_2), ("idle", idle)]
-    {
+    idle.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+        .unwrap();
+    for (what, connection) in [
+        ("silent", silent),
+        ("half a head", half),
+        ("a letter", begun_as_http_2),
+        ("half a preface", half_of_http_2),
+        ("idle", idle),
+    ] {
         let took = until_it_hangs_up(connection);
         assert!(took < Duration::from_secs(10), "{what}: {took:?}");
     }
@@ -49,13 +57,17 @@ fn whoever_says_nothing_or_says_it_slowly_is_hung_up_on() {
     let mut dripping = connect(&server);
     let begun = Instant::now();
     while dripping.write_all(b"x").is_ok() {
-        assert!(begun.elapsed() < Duration::from_secs(15), "a head that never ends is waited for");
+        assert!(
+            begun.elapsed() < Duration::from_secs(15),
+            "a head that never ends is waited for"
+        );
         std::thread::sleep(Duration::from_millis(100));
     }
     server.recognize(drawn("alice-probe.png")).ok();
 }
 
-/// A byte now and then keeps a connection and its memory for 10 s and no longer, whatever the deadline is.
+/// A byte now and then keeps a connection and its memory for 10 s and no longer, whatever the
+/// deadline is.
 #[test]
 fn dripping_body_is_given_up() {
     let server = Options::drawn().arg("--deadline", "1").start();
@@ -71,8 +83,16 @@ fn dripping_body_is_given_up() {
     let mut answer = Vec::new();
     let _ = dripping.read_to_end(&mut answer);
     let answer = String::from_utf8_lossy(&answer);
-    assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("64 KiB/s on average are needed from 10 s on"), "{answer}");
-    assert!((9..20).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+    assert!(
+        answer.starts_with("HTTP/1.1 408")
+            && answer.contains("64 KiB/s on average are needed from 10 s on"),
+        "{answer}"
+    );
+    assert!(
+        (9..20).contains(&begun.elapsed().as_secs()),
+        "{:?}",
+        begun.elapsed()
+    );
     drop(dripping);
     drip.join().unwrap();
 }
@@ -82,41 +102,62 @@ fn connections_on_which_nothing_happens_do_not_hold_up_the_end() {
     let mut server = Options::drawn().start();
     let _silent = connect(&server);
     let mut idle = connect(&server);
-    idle.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    idle.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+        .unwrap();
     let mut answer = [0; 15];
     idle.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"HTTP/1.1 200 OK");
     let begun = Instant::now();
     assert_eq!(server.terminate(), Some(0));
-    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        begun.elapsed()
+    );
 }
 
 #[test]
 fn the_service_speaks_tls_and_takes_up_a_new_certificate() {
     let folder = tempfile::tempdir().unwrap();
-    let (certificate, key) = (folder.path().join("certificate.pem"), folder.path().join("key.pem"));
+    let (certificate, key) = (
+        folder.path().join("certificate.pem"),
+        folder.path().join("key.pem"),
+    );
     let made = || {
-        let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         std::fs::write(&certificate, cert.pem()).unwrap();
         std::fs::write(&key, signing_key.serialize_pem()).unwrap();
         cert.pem()
     };
     let first = made();
-    let server = Options::drawn().arg("--tls-certificate", &certificate).arg("--tls-key", &key).start();
+    let server = Options::drawn()
+        .arg("--tls-certificate", &certificate)
+        .arg("--tls-key", &key)
+        .start();
     let port = server.url.rsplit_once(':').unwrap().1;
     assert!(server.url.starts_with("https://"));
     let ask = |root: &str| -> Result<String, ureq::Error> {
         let roots = RootCerts::new_with_certs(&[Certificate::from_pem(root.as_bytes()).unwrap()]);
         let tls = TlsConfig::builder().root_certs(roots).build();
-        let agent: ureq::Agent = ureq::Agent::config_builder().tls_config(tls).timeout_global(Some(Duration::from_secs(10))).build().into();
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .tls_config(tls)
+            .timeout_global(Some(Duration::from_secs(10)))
+            .build()
+            .into();
         let frame = drawn("alice-probe.png");
-        let mut answer = agent.post(format!("https://localhost:{port}/process_frame")).header("content-type", "image/png").send(&frame)?;
+        let mut answer = agent
+            .post(format!("https://localhost:{port}/process_frame"))
+            .header("content-type", "image/png")
+            .send(&frame)?;
         answer.body_mut().read_to_string()
     };
     assert!(ask(&first).unwrap().contains("recognized_faces"));
     // In the clear nobody is answered.
     let mut plain = connect(&server);
-    plain.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    plain
+        .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        .unwrap();
     let mut said = Vec::new();
     let _ = plain.read_to_end(&mut said);
     assert!(!said.starts_with(b"HTTP"), "{said:?}");
@@ -125,9 +166,16 @@ fn the_service_speaks_tls_and_takes_up_a_new_certificate() {
     server.signal("HUP");
     let begun = Instant::now();
     while ask(&second).is_err() {
-        assert!(begun.elapsed() < Duration::from_secs(10), "{}", server.log());
+        assert!(
+            begun.elapsed() < Duration::from_secs(10),
+            "{}",
+            server.log()
+        );
     }
-    assert!(ask(&first).is_err(), "the certificate before is not shown any more");
+    assert!(
+        ask(&first).is_err(),
+        "the certificate before is not shown any more"
+    );
     // One that cannot be used changes nothing.
     std::fs::write(&key, "no key").unwrap();
     server.signal("HUP");
@@ -141,8 +189,14 @@ fn half_of_a_certificate_is_refused_at_the_start() {
     let file = folder.path().join("it.pem");
     std::fs::write(&file, "nothing").unwrap();
     let error = Options::drawn().arg("--tls-certificate", &file).refuse();
-    assert!(error.contains("TLS needs both --tls-certificate and --tls-key"), "{error}");
-    let error = Options::drawn().arg("--tls-certificate", &file).arg("--tls-key", &file).refuse();
+    assert!(
+        error.contains("TLS needs both --tls-certificate and --tls-key"),
+        "{error}"
+    );
+    let error = Options::drawn()
+        .arg("--tls-certificate", &file)
+        .arg("--tls-key", &file)
+        .refuse();
     assert!(error.contains("there is no certificate in"), "{error}");
 }
 
@@ -153,10 +207,17 @@ fn monitoring_sees_how_requests_go_and_nobody_in_particular() {
     for _ in 0..3 {
         server.recognize(drawn("alice-probe.png")).ok();
     }
-    server.post("/process_frame", Some("text/plain"), b"x").error(415, "unsupported_content_type");
-    server.post("/nowhere/at/all", None, b"").error(404, "not_found");
+    server
+        .post("/process_frame", Some("text/plain"), b"x")
+        .error(415, "unsupported_content_type");
+    server
+        .post("/nowhere/at/all", None, b"")
+        .error(404, "not_found");
     let get = |url: String| ureq::get(url).call().unwrap();
-    let metrics = get(format!("{}/metrics", server.admin)).body_mut().read_to_string().unwrap();
+    let metrics = get(format!("{}/metrics", server.admin))
+        .body_mut()
+        .read_to_string()
+        .unwrap();
     for line in [
         "rostro_requests_total{route=\"/process_frame\",status=\"200\"} 3",
         "rostro_requests_total{route=\"/process_frame\",status=\"415\"} 1",
@@ -166,35 +227,88 @@ fn monitoring_sees_how_requests_go_and_nobody_in_particular() {
         "rostro_stage_seconds_count{stage=\"detect\"} 3",
         "rostro_people 1",
     ] {
-        assert!(metrics.lines().any(|other| other == line), "{line} is not in {metrics}");
+        assert!(
+            metrics.lines().any(|other| other == line),
+            "{line} is not in {metrics}"
+        );
     }
     assert!(!metrics.contains("zenobia"));
 
     let mut healthy = get(format!("{}/healthz", server.url));
     assert_eq!(healthy.headers()["x-content-type-options"], "nosniff");
     assert_eq!(healthy.headers()["cache-control"], "no-store");
-    assert_eq!(healthy.body_mut().read_to_string().unwrap(), r#"{"status":"ok"}"#);
-    let ready: serde_json::Value =
-        serde_json::from_str(&get(format!("{}/readyz", server.url)).body_mut().read_to_string().unwrap()).unwrap();
-    assert_eq!((&ready["status"], &ready["pipeline"]["digest"]), (&"ready".into(), &server.active().into()));
+    assert_eq!(
+        healthy.body_mut().read_to_string().unwrap(),
+        r#"{"status":"ok"}"#
+    );
+    let ready: serde_json::Value = serde_json::from_str(
+        &get(format!("{}/readyz", server.url))
+            .body_mut()
+            .read_to_string()
+            .unwrap(),
+    )
+    .unwrap();
+    assert_eq!(
+        (&ready["status"], &ready["pipeline"]["digest"]),
+        (&"ready".into(), &server.active().into())
+    );
 
     // The caller's trace is in the log.
-    let headers = [("content-type", "image/png"), ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")];
+    let headers = [
+        ("content-type", "image/png"),
+        (
+            "traceparent",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        ),
+    ];
     let answer = server.post_with("/process_frame", &headers, &drawn("alice-probe.png"));
-    assert!(server.log_of(&answer).contains("trace=\"4bf92f3577b34da6a3ce929d0e0e4736\""), "{}", server.log());
+    assert!(
+        server
+            .log_of(&answer)
+            .contains("trace=\"4bf92f3577b34da6a3ce929d0e0e4736\""),
+        "{}",
+        server.log()
+    );
 }
 
 #[test]
 fn the_document_of_the_interface_is_the_one_that_is_checked_in() {
-    let printed = String::from_utf8(crate::harness::rostro().arg("openapi").output().unwrap().stdout).unwrap();
+    let printed = String::from_utf8(
+        crate::harness::rostro()
+            .arg("openapi")
+            .output()
+            .unwrap()
+            .stdout,
+    )
+    .unwrap();
     let kept = std::fs::read_to_string(crate::harness::root().join("docs/openapi.json")).unwrap();
-    assert!(printed == kept, "docs/openapi.json is not what the code says; write it anew with `rostro openapi > docs/openapi.json`");
+    assert!(
+        printed == kept,
+        "docs/openapi.json is not what the code says; write it anew with `rostro openapi > docs/openapi.json`"
+    );
     let server = Options::drawn().start();
-    let get = |path: &str| ureq::get(format!("{}{path}", server.url)).call().unwrap().body_mut().read_to_string().unwrap();
+    let get = |path: &str| {
+        ureq::get(format!("{}{path}", server.url))
+            .call()
+            .unwrap()
+            .body_mut()
+            .read_to_string()
+            .unwrap()
+    };
     let served: serde_json::Value = serde_json::from_str(&get("/openapi.json")).unwrap();
-    assert_eq!(served, serde_json::from_str::<serde_json::Value>(&kept).unwrap());
+    assert_eq!(
+        served,
+        serde_json::from_str::<serde_json::Value>(&kept).unwrap()
+    );
     assert_eq!(served["openapi"], "3.1.0");
-    for path in ["/process_frame", "/process-images", "/v1/compare", "/v1/people/{id}", "/v1/groups/{group}/people/{id}", "/readyz"] {
+    for path in [
+        "/process_frame",
+        "/process-images",
+        "/v1/compare",
+        "/v1/people/{id}",
+        "/v1/groups/{group}/people/{id}",
+        "/readyz",
+    ] {
         assert!(served["paths"][path].is_object(), "{path}");
     }
     assert!(get("/api").contains("api.js") && get("/api.js").contains("openapi.json"));

@@ -20,45 +20,93 @@ fn other_bytes(role: &'static str, which: u8) -> (&'static str, Vec<u8>) {
 fn packs() -> tempfile::TempDir {
     let models = tempfile::tempdir().unwrap();
     for (which, name) in [(1, "other"), (2, "third")] {
-        pack(models.path(), name, &[("detector", model("detector")), other_bytes("recognizer", which)]);
+        pack(
+            models.path(),
+            name,
+            &[
+                ("detector", model("detector")),
+                other_bytes("recognizer", which),
+            ],
+        );
     }
-    pack(models.path(), "failing", &[("detector", model("failing-detector")), other_bytes("recognizer", 3)]);
+    pack(
+        models.path(),
+        "failing",
+        &[
+            ("detector", model("failing-detector")),
+            other_bytes("recognizer", 3),
+        ],
+    );
     models
 }
 
 fn activate(server: &Server, id: &str) {
-    server.admin_post(&format!("/v1/revisions/{id}/activate?allow_contract_change=true")).ok();
+    server
+        .admin_post(&format!(
+            "/v1/revisions/{id}/activate?allow_contract_change=true"
+        ))
+        .ok();
 }
 
 fn canary(server: &Server, id: &str) {
-    server.admin_post(&format!("/v1/revisions/{id}/canary?share=0&allow_contract_change=true")).ok();
+    server
+        .admin_post(&format!(
+            "/v1/revisions/{id}/canary?share=0&allow_contract_change=true"
+        ))
+        .ok();
 }
 
 /// The names that the canary gives.
 fn canary_names(server: &Server, frame: &str) -> Vec<String> {
     let headers = [("content-type", "image/png"), ("x-rostro-canary", "always")];
-    let answer = server.ask(&Method::POST, "/process_frame", &drawn(frame), &headers).ok();
-    answer["recognized_faces"].as_array().unwrap().iter().map(|face| face["identity"].as_str().unwrap().to_owned()).collect()
+    let answer = server
+        .ask(&Method::POST, "/process_frame", &drawn(frame), &headers)
+        .ok();
+    answer["recognized_faces"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|face| face["identity"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 fn needs_enrolment(server: &Server, id: &str) -> bool {
-    server.admin_get(&format!("/v1/people/{id}"))["needs_enrolment"].as_bool().unwrap()
+    server.admin_get(&format!("/v1/people/{id}"))["needs_enrolment"]
+        .as_bool()
+        .unwrap()
 }
 
 fn add_photo(server: &Server, id: &str, photo: &str) -> Value {
     let body = multipart(&[file("images", "1.png", drawn(photo))]);
     let form = format!("multipart/form-data; boundary={BOUNDARY}");
-    server.ask(&Method::POST, &format!("/v1/people/{id}/photos"), &body, &[("content-type", &form)]).ok()
+    server
+        .ask(
+            &Method::POST,
+            &format!("/v1/people/{id}/photos"),
+            &body,
+            &[("content-type", &form)],
+        )
+        .ok()
 }
 
 fn codes(answer: &Value) -> Vec<&str> {
-    answer["warnings"].as_array().unwrap().iter().map(|warning| warning["code"].as_str().unwrap()).collect()
+    answer["warnings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|warning| warning["code"].as_str().unwrap())
+        .collect()
 }
 
 /// All files of other contracts in a gallery.
 fn other_files(gallery: &Path) -> Vec<PathBuf> {
-    let Ok(folders) = gallery.join(".contracts").read_dir() else { return Vec::new() };
-    folders.flat_map(|folder| folder.unwrap().path().read_dir().unwrap()).map(|file| file.unwrap().path()).collect()
+    let Ok(folders) = gallery.join(".contracts").read_dir() else {
+        return Vec::new();
+    };
+    folders
+        .flat_map(|folder| folder.unwrap().path().read_dir().unwrap())
+        .map(|file| file.unwrap().path())
+        .collect()
 }
 
 #[test]
@@ -67,9 +115,14 @@ fn replacement_holds_under_every_contract() {
     let server = Options::drawn().arg("--models", models.path()).start();
     let first = server.active();
     let other = server.staged(&bytes(component("insightface")), "pack=other");
-    assert_eq!(server.enroll("desk7", [drawn("alice-1.png")]).ok()["warnings"], json!([]));
+    assert_eq!(
+        server.enroll("desk7", [drawn("alice-1.png")]).ok()["warnings"],
+        json!([])
+    );
     activate(&server, &other);
-    server.enroll("desk7", [drawn("alice-1.png"), drawn("alice-2.png")]).ok();
+    server
+        .enroll("desk7", [drawn("alice-1.png"), drawn("alice-2.png")])
+        .ok();
     assert_eq!(server.names(drawn("alice-probe.png")), ["desk7"]);
     // Embedded for the previous revision as well.
     server.admin_post("/v1/rollback").ok();
@@ -79,7 +132,11 @@ fn replacement_holds_under_every_contract() {
     server.enroll("desk7", [drawn("bob-1.png")]).ok();
     assert_eq!(server.names(drawn("bob-probe.png")), ["desk7"]);
     assert_eq!(server.names(drawn("alice-probe.png")), ["Unknown"]);
-    assert_eq!(other_files(&server.gallery), Vec::<PathBuf>::new(), "samples are kept for nothing");
+    assert_eq!(
+        other_files(&server.gallery),
+        Vec::<PathBuf>::new(),
+        "samples are kept for nothing"
+    );
     activate(&server, &other);
     for probe in ["alice-probe.png", "bob-probe.png"] {
         assert_eq!(server.names(drawn(probe)), ["Unknown"], "{probe}");
@@ -94,17 +151,34 @@ fn replacement_holds_under_every_contract() {
 fn enrolment_is_embedded_for_previous_and_canary() {
     let models = packs();
     let gallery = tempfile::tempdir().unwrap();
-    let options = || Options::drawn().gallery(gallery.path()).arg("--models", models.path());
+    let options = || {
+        Options::drawn()
+            .gallery(gallery.path())
+            .arg("--models", models.path())
+    };
     let server = options().start();
     let insightface = bytes(component("insightface"));
-    let [other, third] = ["pack=other", "pack=third"].map(|query| server.staged(&insightface, query));
+    let [other, third] =
+        ["pack=other", "pack=third"].map(|query| server.staged(&insightface, query));
     activate(&server, &other);
     canary(&server, &third);
-    assert_eq!(server.enroll("alice", [drawn("alice-1.png")]).ok()["warnings"], json!([]));
+    assert_eq!(
+        server.enroll("alice", [drawn("alice-1.png")]).ok()["warnings"],
+        json!([])
+    );
     // A photo that is added is added for each of them, and removes nothing.
-    assert_eq!(add_photo(&server, "alice", "alice-2.png")["warnings"], json!([]));
-    let photos = server.admin_get("/v1/people/alice")["photos"].as_array().unwrap().clone();
-    let mut contracts: Vec<&str> = photos.iter().map(|photo| photo["contract"].as_str().unwrap()).collect();
+    assert_eq!(
+        add_photo(&server, "alice", "alice-2.png")["warnings"],
+        json!([])
+    );
+    let photos = server.admin_get("/v1/people/alice")["photos"]
+        .as_array()
+        .unwrap()
+        .clone();
+    let mut contracts: Vec<&str> = photos
+        .iter()
+        .map(|photo| photo["contract"].as_str().unwrap())
+        .collect();
     contracts.sort_unstable();
     contracts.dedup();
     assert_eq!((photos.len(), contracts.len()), (6, 3), "{photos:?}");
@@ -124,15 +198,28 @@ fn staged_revision_sees_photos_on_request() {
     let server = Options::drawn().arg("--models", models.path()).start();
     let insightface = bytes(component("insightface"));
     let other = server.staged(&insightface, "pack=other");
-    let need = |id: &str| server.admin_get(&format!("/v1/revisions/{id}"))["need_enrolment"].clone();
+    let need =
+        |id: &str| server.admin_get(&format!("/v1/revisions/{id}"))["need_enrolment"].clone();
     server.enroll("alice", [drawn("alice-1.png")]).ok();
     assert_eq!(need(&other), 1);
     let photos = |id: &str| server.admin_get(&format!("/v1/revisions/{id}"))["requests"].clone();
     assert_eq!(photos(&other), 0);
     // The operator says so, by the command line.
-    let output = server.pipeline(&["push", component("insightface").to_str().unwrap(), "--pack", "other", "--enrol"]).output().unwrap();
+    let output = server
+        .pipeline(&[
+            "push",
+            component("insightface").to_str().unwrap(),
+            "--pack",
+            "other",
+            "--enrol",
+        ])
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{output:?}");
-    assert_eq!(server.admin_get(&format!("/v1/revisions/{other}"))["enrol"], true);
+    assert_eq!(
+        server.admin_get(&format!("/v1/revisions/{other}"))["enrol"],
+        true
+    );
     server.enroll("bob", [drawn("bob-1.png")]).ok();
     assert_eq!((need(&other), photos(&other)), (json!(1), json!(1)));
     activate(&server, &other);
@@ -143,7 +230,10 @@ fn staged_revision_sees_photos_on_request() {
 #[test]
 fn failure_under_another_contract_is_a_warning() {
     let models = packs();
-    let server = Options::drawn().arg("--models", models.path()).arg("--breaker", "2").start();
+    let server = Options::drawn()
+        .arg("--models", models.path())
+        .arg("--breaker", "2")
+        .start();
     let failing = server.staged(&bytes(component("insightface")), "pack=failing");
     canary(&server, &failing);
     server.enroll("alice", [drawn("alice-1.png")]).ok();
@@ -153,29 +243,50 @@ fn failure_under_another_contract_is_a_warning() {
     assert_eq!(codes(&answer), ["revision_failed"], "{answer}");
     assert_eq!(answer["warnings"][0]["revision"], failing.as_str());
     assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
-    assert_eq!(canary_names(&server, "alice-probe.png"), ["Unknown"], "the samples of before are not kept");
+    assert_eq!(
+        canary_names(&server, "alice-probe.png"),
+        ["Unknown"],
+        "the samples of before are not kept"
+    );
     let log = server.log();
     assert!(!log.contains("alice"), "{log}");
     // It counts on the canary's breaker alone; the recognition in between began the count anew.
-    let [one, two] = ["bob", "carol"].map(|id| server.enroll(id, [with_white(&format!("{id}-1.png"))]).ok());
-    assert_eq!([codes(&one), codes(&two)], [["revision_failed"], ["revision_failed"]]);
+    let [one, two] =
+        ["bob", "carol"].map(|id| server.enroll(id, [with_white(&format!("{id}-1.png"))]).ok());
+    assert_eq!(
+        [codes(&one), codes(&two)],
+        [["revision_failed"], ["revision_failed"]]
+    );
     until("the breaker", || server.state(&failing) == "failed");
-    assert_eq!(server.enroll("dave", [drawn("dave-1.png")]).ok()["warnings"], json!([]));
+    assert_eq!(
+        server.enroll("dave", [drawn("dave-1.png")]).ok()["warnings"],
+        json!([])
+    );
 }
 
 /// A canary that never answers costs the enrolment time and nothing else.
 #[test]
 fn late_revision_is_a_warning() {
-    let server = Options::drawn().arg("--deadline", "10").arg("--breaker", "1000000").start();
+    let server = Options::drawn()
+        .arg("--deadline", "10")
+        .arg("--breaker", "1000000")
+        .start();
     let evil = server.staged(&bytes(component("evil")), "");
     canary(&server, &evil);
-    let answer = server.enroll("alice", [hidden(&drawn("alice-1.png"), "spin")]).ok();
+    let answer = server
+        .enroll("alice", [hidden(&drawn("alice-1.png"), "spin")])
+        .ok();
     assert_eq!(codes(&answer), ["revision_late"], "{answer}");
-    assert_eq!(server.admin_get(&format!("/v1/revisions/{evil}"))["failures"], 1);
+    assert_eq!(
+        server.admin_get(&format!("/v1/revisions/{evil}"))["failures"],
+        1
+    );
     assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
     // What it answers wrongly, or where it sees no such face, is not stored.
     for (mode, code) in [("panic", "revision_failed"), ("nan", "revision_failed")] {
-        let answer = server.enroll("alice", [hidden(&drawn("alice-1.png"), mode)]).ok();
+        let answer = server
+            .enroll("alice", [hidden(&drawn("alice-1.png"), mode)])
+            .ok();
         assert_eq!(codes(&answer), [code], "{mode}: {answer}");
     }
     assert_eq!(other_files(&server.gallery), Vec::<PathBuf>::new());
@@ -185,8 +296,14 @@ fn late_revision_is_a_warning() {
 /// Takes the enrolments out of a file, as a program before them wrote it.
 fn forget_enrolments(path: &Path) {
     let text = std::fs::read_to_string(path).unwrap();
-    assert!(text.lines().next().unwrap().ends_with(",enrolment"), "{text}");
-    let old: String = text.lines().map(|line| format!("{}\n", line.rsplit_once(',').unwrap().0)).collect();
+    assert!(
+        text.lines().next().unwrap().ends_with(",enrolment"),
+        "{text}"
+    );
+    let old: String = text
+        .lines()
+        .map(|line| format!("{}\n", line.rsplit_once(',').unwrap().0))
+        .collect();
     std::fs::write(path, old).unwrap();
 }
 
@@ -194,7 +311,12 @@ fn forget_enrolments(path: &Path) {
 fn samples_of_unknown_age_are_not_matched() {
     let models = packs();
     let (gallery, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let options = || Options::drawn().gallery(gallery.path()).state(state.path()).arg("--models", models.path());
+    let options = || {
+        Options::drawn()
+            .gallery(gallery.path())
+            .state(state.path())
+            .arg("--models", models.path())
+    };
     let mut server = options().start();
     let other = server.staged(&bytes(component("insightface")), "pack=other");
     activate(&server, &other);
@@ -202,15 +324,27 @@ fn samples_of_unknown_age_are_not_matched() {
         server.enroll(id, [drawn(&format!("{id}-1.png"))]).ok();
     }
     server.terminate();
-    for path in other_files(gallery.path()).into_iter().chain(["alice.csv", "bob.csv"].map(|name| gallery.path().join(name))) {
+    for path in other_files(gallery.path())
+        .into_iter()
+        .chain(["alice.csv", "bob.csv"].map(|name| gallery.path().join(name)))
+    {
         forget_enrolments(&path);
     }
     let mut server = options().start();
     server.wait_for_log("files=2");
-    assert!(server.log().contains("rostro gallery trust-contracts"), "{}", server.log());
+    assert!(
+        server.log().contains("rostro gallery trust-contracts"),
+        "{}",
+        server.log()
+    );
     assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
-    let first = server.admin_get("/v1/revisions")["previous"].as_str().unwrap().to_owned();
-    until("the previous revision", || server.state(&first) == "previous");
+    let first = server.admin_get("/v1/revisions")["previous"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    until("the previous revision", || {
+        server.state(&first) == "previous"
+    });
     server.admin_post("/v1/rollback").ok();
     assert_eq!(server.names(drawn("alice-probe.png")), ["Unknown"]);
     assert!(needs_enrolment(&server, "alice"));
@@ -220,19 +354,47 @@ fn samples_of_unknown_age_are_not_matched() {
     server.terminate();
 
     let mut command = rostro();
-    let output = command.args(["gallery", "trust-contracts", "--gallery"]).arg(gallery.path()).output().unwrap();
-    assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("1 files of unknown age"), "{output:?}");
+    let output = command
+        .args(["gallery", "trust-contracts", "--gallery"])
+        .arg(gallery.path())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success()
+            && String::from_utf8_lossy(&output.stdout).contains("1 files of unknown age"),
+        "{output:?}"
+    );
     let server = options().start();
     assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
-    assert!(!server.log().contains("trust-contracts"), "{}", server.log());
+    assert!(
+        !server.log().contains("trust-contracts"),
+        "{}",
+        server.log()
+    );
 }
 
 #[test]
 fn import_removes_contracts_that_it_lacks() {
     let models = packs();
     let server = Options::drawn().arg("--models", models.path()).start();
-    let archive = |server: &Server| ureq::get(format!("{}/v1/gallery", server.admin)).call().unwrap().body_mut().read_to_vec().unwrap();
-    let import = |bytes: &[u8]| server.ask_admin(&Method::POST, "/v1/gallery", bytes, &[("content-type", "application/zip")]).ok();
+    let archive = |server: &Server| {
+        ureq::get(format!("{}/v1/gallery", server.admin))
+            .call()
+            .unwrap()
+            .body_mut()
+            .read_to_vec()
+            .unwrap()
+    };
+    let import = |bytes: &[u8]| {
+        server
+            .ask_admin(
+                &Method::POST,
+                "/v1/gallery",
+                bytes,
+                &[("content-type", "application/zip")],
+            )
+            .ok()
+    };
     server.enroll("desk7", [drawn("bob-1.png")]).ok();
     let bob = archive(&server);
     let other = server.staged(&bytes(component("insightface")), "pack=other");
@@ -268,10 +430,14 @@ fn copied_contract_is_known_after_rollback() {
     server.wait_for_log("cannot be taken in");
     std::fs::remove_file(&file).unwrap();
     std::fs::remove_dir(file.parent().unwrap()).unwrap();
-    until("the own file", || server.names(drawn("alice-probe.png")) == ["alice"]);
+    until("the own file", || {
+        server.names(drawn("alice-probe.png")) == ["alice"]
+    });
     std::fs::create_dir(file.parent().unwrap()).unwrap();
     std::fs::write(&file, text).unwrap();
     server.admin_post("/v1/rollback").ok();
-    until("the other contract's file", || server.names(drawn("alice-probe.png")) == ["alice"]);
+    until("the other contract's file", || {
+        server.names(drawn("alice-probe.png")) == ["alice"]
+    });
     assert!(!needs_enrolment(&server, "alice"));
 }

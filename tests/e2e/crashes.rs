@@ -18,20 +18,42 @@ fn what_was_active_previous_and_beside_comes_back_after_a_kill() {
     let canary = server.staged(&again(&first, 1), "");
     let shadow = server.staged(&bytes(component("attendance-policy")), "");
     server.activate(&variant);
-    server.admin_post(&format!("/v1/revisions/{canary}/canary?share=0.25")).ok();
-    server.admin_post(&format!("/v1/revisions/{shadow}/shadow?share=1")).ok();
+    server
+        .admin_post(&format!("/v1/revisions/{canary}/canary?share=0.25"))
+        .ok();
+    server
+        .admin_post(&format!("/v1/revisions/{shadow}/shadow?share=1"))
+        .ok();
     server.kill();
     let server = options().start();
-    assert_eq!(server.active(), variant, "it serves from the first request on");
-    let states = [(&configured, "previous"), (&variant, "active"), (&canary, "canary"), (&shadow, "shadow")];
-    until("everything as it was", || states.iter().all(|(id, state)| server.state(id) == **state));
-    assert_eq!(server.admin_get(&format!("/v1/revisions/{canary}"))["share"], 0.25);
+    assert_eq!(
+        server.active(),
+        variant,
+        "it serves from the first request on"
+    );
+    let states = [
+        (&configured, "previous"),
+        (&variant, "active"),
+        (&canary, "canary"),
+        (&shadow, "shadow"),
+    ];
+    until("everything as it was", || {
+        states.iter().all(|(id, state)| server.state(id) == **state)
+    });
+    assert_eq!(
+        server.admin_get(&format!("/v1/revisions/{canary}"))["share"],
+        0.25
+    );
     assert_eq!(server.names(drawn("alice-probe.png")), ["Unknown"]);
-    assert_eq!(server.admin_post("/v1/rollback").ok()["revision"]["id"], configured.as_str());
+    assert_eq!(
+        server.admin_post("/v1/rollback").ok()["revision"]["id"],
+        configured.as_str()
+    );
     assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
 }
 
-/// What of the state a restart must bring back: which revision has which part, and which were taken away.
+/// What of the state a restart must bring back: which revision has which part, and which were taken
+/// away.
 fn parts(statuses: &Value) -> Value {
     let revisions = statuses["revisions"].as_array().unwrap().iter();
     // What was being staged is staged by now, and what was drained is gone.
@@ -40,7 +62,9 @@ fn parts(statuses: &Value) -> Value {
         "draining" => "retired".to_owned(),
         other => other.to_owned(),
     };
-    let parts: Vec<Value> = revisions.map(|revision| serde_json::json!([revision["id"], state(revision), revision["share"]])).collect();
+    let parts: Vec<Value> = revisions
+        .map(|revision| serde_json::json!([revision["id"], state(revision), revision["share"]]))
+        .collect();
     serde_json::json!({ "active": statuses["active"], "previous": statuses["previous"], "revisions": parts })
 }
 
@@ -53,28 +77,51 @@ fn a_kill_at_any_moment_of_a_change_leaves_the_state_before_or_after_it() {
     let second = server.staged(&variant, "");
     let third = server.staged(&again(&component, 1), "");
     for round in 0..12_u64 {
-        let (admin, ids) = (server.admin.clone(), [first.clone(), second.clone(), third.clone()]);
+        let (admin, ids) = (
+            server.admin.clone(),
+            [first.clone(), second.clone(), third.clone()],
+        );
         let bytes = component.clone();
         // What was so after the last change that was answered, and which change was under way.
         let changing = std::thread::spawn(move || {
-            let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+            let agent: ureq::Agent = ureq::Agent::config_builder()
+                .http_status_as_error(false)
+                .build()
+                .into();
             let statuses = || -> Option<Value> {
                 let mut answer = agent.get(format!("{admin}/v1/revisions")).call().ok()?;
                 serde_json::from_str(&answer.body_mut().read_to_string().ok()?).ok()
             };
             let mut last = statuses().map(|statuses| parts(&statuses))?;
             for change in usize::try_from(round).unwrap() * 5.. {
-                let [one, other, third] = [change % 3, (change + 1) % 3, (change + 2) % 3].map(|index| &ids[index]);
+                let [one, other, third] =
+                    [change % 3, (change + 1) % 3, (change + 2) % 3].map(|index| &ids[index]);
                 let (method, path, body) = match change % 8 {
                     0 | 4 => ("POST", format!("/v1/revisions/{one}/activate"), Vec::new()),
-                    1 => ("POST", format!("/v1/revisions/{other}/canary?share=0.{}1", change % 9), Vec::new()),
-                    2 => ("POST", format!("/v1/revisions/{third}/shadow?share=0.{}1", change % 9), Vec::new()),
+                    1 => (
+                        "POST",
+                        format!("/v1/revisions/{other}/canary?share=0.{}1", change % 9),
+                        Vec::new(),
+                    ),
+                    2 => (
+                        "POST",
+                        format!("/v1/revisions/{third}/shadow?share=0.{}1", change % 9),
+                        Vec::new(),
+                    ),
                     3 => ("POST", "/v1/rollback".to_owned(), Vec::new()),
-                    5 => ("DELETE", format!("/v1/revisions/{third}/shadow"), Vec::new()),
+                    5 => (
+                        "DELETE",
+                        format!("/v1/revisions/{third}/shadow"),
+                        Vec::new(),
+                    ),
                     6 => ("DELETE", format!("/v1/revisions/{}", ids[2]), Vec::new()),
                     _ => ("POST", "/v1/revisions".to_owned(), again(&bytes, 1)),
                 };
-                let request = ureq::http::Request::builder().method(method).uri(format!("{admin}{path}")).body(body.clone()).unwrap();
+                let request = ureq::http::Request::builder()
+                    .method(method)
+                    .uri(format!("{admin}{path}"))
+                    .body(body.clone())
+                    .unwrap();
                 match agent.run(request).ok().and_then(|_| statuses()) {
                     Some(statuses) => last = parts(&statuses),
                     // Nobody answers any more.
@@ -89,29 +136,57 @@ fn a_kill_at_any_moment_of_a_change_leaves_the_state_before_or_after_it() {
         let (last, method, path, body) = changing.join().unwrap().unwrap();
         server = options().start();
         until("all to be ready", || {
-            server.admin_get("/v1/revisions")["revisions"].as_array().unwrap().iter().all(|r| r["state"] != "staging")
+            server.admin_get("/v1/revisions")["revisions"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .all(|r| r["state"] != "staging")
         });
         let found = parts(&server.admin_get("/v1/revisions"));
         if found != last {
-            // Then the change that was under way is there: asked for again, nothing is other than before.
+            // Then the change that was under way is there: asked for again, nothing is other than
+            // before.
             let again = server.ask_admin(&method.parse().unwrap(), &path, &body, &[]);
-            assert_eq!(again.json["changed"], false, "{method} {path}: {last} became {found}; {}", again.json);
+            assert_eq!(
+                again.json["changed"], false,
+                "{method} {path}: {last} became {found}; {}",
+                again.json
+            );
         }
-        let wanted = if server.active() == second { "Unknown" } else { "alice" };
+        let wanted = if server.active() == second {
+            "Unknown"
+        } else {
+            "alice"
+        };
         assert_eq!(server.names(drawn("alice-probe.png")), [wanted]);
         // The next round begins with all three.
-        for (bytes, id) in [(&component, &first), (&variant, &second), (&again(&component, 1), &third)] {
+        for (bytes, id) in [
+            (&component, &first),
+            (&variant, &second),
+            (&again(&component, 1), &third),
+        ] {
             assert_eq!(server.staged(bytes, ""), *id);
         }
     }
-    assert_eq!(std::fs::read_dir(state.path().join("components")).unwrap().count(), 3, "nothing unfinished is left");
+    assert_eq!(
+        std::fs::read_dir(state.path().join("components"))
+            .unwrap()
+            .count(),
+        3,
+        "nothing unfinished is left"
+    );
 }
 
 #[test]
 fn a_kill_while_a_revision_is_staged_leaves_it_to_be_staged_again() {
     let (gallery, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     // Compiled anew each time, so that staging takes a while.
-    let options = || Options::drawn().gallery(gallery.path()).state(state.path()).arg("--compiled", state.path().join("compiled"));
+    let options = || {
+        Options::drawn()
+            .gallery(gallery.path())
+            .state(state.path())
+            .arg("--compiled", state.path().join("compiled"))
+    };
     let (mut server, [component, _]) = with_alice(options());
     let active = server.active();
     for round in 0..4 {

@@ -5,34 +5,56 @@ use std::fs;
 use serde_json::{Value, json};
 use ureq::http::Method;
 
-use crate::harness::{Answer, BOUNDARY, Options, Server, component, drawn, file, multipart, rostro, text};
+use crate::harness::{
+    Answer, BOUNDARY, Options, Server, component, drawn, file, multipart, rostro, text,
+};
 
 /// Enrols alice, bob, and alice again under another id.
 fn alice_twice() -> (Server, tempfile::TempDir) {
     let state = tempfile::tempdir().unwrap();
     let server = Options::drawn().state(state.path()).start();
-    for (id, photo) in [("alice", "alice-1.png"), ("bob", "bob-1.png"), ("zoe", "alice-2.png")] {
+    for (id, photo) in [
+        ("alice", "alice-1.png"),
+        ("bob", "bob-1.png"),
+        ("zoe", "alice-2.png"),
+    ] {
         server.enroll(id, [drawn(photo)]).ok();
     }
     (server, state)
 }
 
 fn people(pairs: &Value) -> Vec<[&str; 2]> {
-    pairs.as_array().unwrap().iter().map(|pair| [0, 1].map(|side| pair["people"][side].as_str().unwrap())).collect()
+    pairs
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|pair| [0, 1].map(|side| pair["people"][side].as_str().unwrap()))
+        .collect()
 }
 
-/// The pair is found once, in pages as in one, by the endpoint and by the command; each page is a line of the audit log.
+/// The pair is found once, in pages as in one, by the endpoint and by the command; each page is a
+/// line of the audit log.
 #[test]
 fn duplicates_lists_one_person_twice() {
     let (server, state) = alice_twice();
     let all = server.admin_get("/v1/duplicates");
     assert_eq!(people(&all["pairs"]), [["alice", "zoe"]], "{all}");
     let similarity = all["pairs"][0]["similarity"].as_f64().unwrap();
-    assert!(similarity > all["threshold"].as_f64().unwrap() && similarity <= 1.0, "{all}");
-    assert_eq!((&all["compared"], &all["next_cursor"]), (&json!(3), &Value::Null));
+    assert!(
+        similarity > all["threshold"].as_f64().unwrap() && similarity <= 1.0,
+        "{all}"
+    );
+    assert_eq!(
+        (&all["compared"], &all["next_cursor"]),
+        (&json!(3), &Value::Null)
+    );
     assert!(people(&server.admin_get("/v1/duplicates?threshold=1")["pairs"]).is_empty());
     let everybody = server.admin_get("/v1/duplicates?threshold=-1");
-    assert_eq!(people(&everybody["pairs"]), [["alice", "zoe"], ["alice", "bob"], ["bob", "zoe"]], "{everybody}");
+    assert_eq!(
+        people(&everybody["pairs"]),
+        [["alice", "zoe"], ["alice", "bob"], ["bob", "zoe"]],
+        "{everybody}"
+    );
 
     let (mut pages, mut cursor) = (Vec::new(), String::new());
     loop {
@@ -45,18 +67,47 @@ fn duplicates_lists_one_person_twice() {
     }
     assert_eq!(json!(pages), everybody["pairs"]);
     let audit = fs::read_to_string(state.path().join("audit.jsonl")).unwrap();
-    assert!(audit.matches("\"action\":\"list-duplicates\",\"outcome\":\"done\"").count() >= 5, "{audit}");
+    assert!(
+        audit
+            .matches("\"action\":\"list-duplicates\",\"outcome\":\"done\"")
+            .count()
+            >= 5,
+        "{audit}"
+    );
 
     let command = |args: &[&str]| {
-        let output = rostro().args(["people", "duplicates", "--admin", &server.admin]).args(args).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let output = rostro()
+            .args(["people", "duplicates", "--admin", &server.admin])
+            .args(args)
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8(output.stdout).unwrap()
     };
     let table = command(&[]);
-    assert!(table.lines().count() == 2 && table.contains("alice") && table.contains("zoe") && !table.contains("bob"), "{table}");
-    let listed: Value = serde_json::from_str(&command(&["--json", "--threshold", "-1", "--most", "2"])).unwrap();
-    assert_eq!((people(&listed["pairs"]).len(), &listed["complete"]), (2, &json!(false)), "{listed}");
-    assert_eq!(people(&listed["pairs"])[0], ["alice", "zoe"], "the most similar first");
+    assert!(
+        table.lines().count() == 2
+            && table.contains("alice")
+            && table.contains("zoe")
+            && !table.contains("bob"),
+        "{table}"
+    );
+    let listed: Value =
+        serde_json::from_str(&command(&["--json", "--threshold", "-1", "--most", "2"])).unwrap();
+    assert_eq!(
+        (people(&listed["pairs"]).len(), &listed["complete"]),
+        (2, &json!(false)),
+        "{listed}"
+    );
+    assert_eq!(
+        people(&listed["pairs"])[0],
+        ["alice", "zoe"],
+        "the most similar first"
+    );
     // A deleted person is in no list.
     server.admin_delete("/v1/people/zoe").ok();
     assert!(command(&[]).contains("none of 2 people"));
@@ -70,7 +121,9 @@ fn duplicates_are_for_who_manages() {
     ask("/v1/duplicates?threshold=2").error(400, "invalid_threshold");
     ask("/v1/duplicates?cursor=x").error(400, "invalid_cursor");
     ask("/v1/duplicates?treshold=1").error(400, "invalid_query");
-    server.ask(&Method::GET, "/v1/duplicates", &[], &[]).error(403, "keys_required");
+    server
+        .ask(&Method::GET, "/v1/duplicates", &[], &[])
+        .error(403, "keys_required");
 }
 
 /// Whose face it is: told to a key that may list everybody, and to no other.
@@ -78,29 +131,68 @@ fn duplicates_are_for_who_manages() {
 fn another_person_is_named_to_managers() {
     let folder = tempfile::tempdir().unwrap();
     let keys = folder.path().join("keys");
-    fs::write(&keys, "desk:enrol:0123456789abcdef\noffice:enrol,manage:fedcba9876543210\n").unwrap();
+    fs::write(
+        &keys,
+        "desk:enrol:0123456789abcdef\noffice:enrol,manage:fedcba9876543210\n",
+    )
+    .unwrap();
     let server = Options::drawn().arg("--api-keys", &keys).start();
     let form = format!("multipart/form-data; boundary={BOUNDARY}");
     let enrol = |key: &str, review: &str, photo: &str| -> Answer {
-        let parts = [text("student_id", "zoe"), text("review", review), file("images", "1.png", drawn(photo))];
-        server.post_with("/process-images", &[("content-type", &form), ("x-api-key", key)], &multipart(&parts))
+        let parts = [
+            text("student_id", "zoe"),
+            text("review", review),
+            file("images", "1.png", drawn(photo)),
+        ];
+        server.post_with(
+            "/process-images",
+            &[("content-type", &form), ("x-api-key", key)],
+            &multipart(&parts),
+        )
     };
-    let parts = [text("student_id", "alice"), file("images", "1.png", drawn("alice-1.png"))];
-    server.post_with("/process-images", &[("content-type", &form), ("x-api-key", "0123456789abcdef")], &multipart(&parts)).ok();
+    let parts = [
+        text("student_id", "alice"),
+        file("images", "1.png", drawn("alice-1.png")),
+    ];
+    server
+        .post_with(
+            "/process-images",
+            &[("content-type", &form), ("x-api-key", "0123456789abcdef")],
+            &multipart(&parts),
+        )
+        .ok();
 
     let find = |reasons: &Value| {
         let reasons = reasons.as_array().unwrap();
-        reasons.iter().find(|reason| reason["code"] == "another_person").unwrap_or_else(|| panic!("{reasons:?}")).clone()
+        reasons
+            .iter()
+            .find(|reason| reason["code"] == "another_person")
+            .unwrap_or_else(|| panic!("{reasons:?}"))
+            .clone()
     };
     for (key, named) in [("0123456789abcdef", false), ("fedcba9876543210", true)] {
         let refused = enrol(key, "strict", "alice-2.png");
         refused.error(400, "no_usable_image");
         let warned = enrol(key, "standard", "alice-2.png").ok();
-        for reason in [find(&refused.json["details"]["rejected"][0]["reasons"]), find(&warned["accepted"][0]["warnings"])] {
-            assert_eq!(reason.get("identity"), named.then_some(&json!("alice")), "{reason}");
-            assert_eq!(reason["message"].as_str().unwrap().contains("alice"), named, "{reason}");
+        for reason in [
+            find(&refused.json["details"]["rejected"][0]["reasons"]),
+            find(&warned["accepted"][0]["warnings"]),
+        ] {
+            assert_eq!(
+                reason.get("identity"),
+                named.then_some(&json!("alice")),
+                "{reason}"
+            );
+            assert_eq!(
+                reason["message"].as_str().unwrap().contains("alice"),
+                named,
+                "{reason}"
+            );
             // As short as a number of 32 bits is written, in `details` as well.
-            assert!(reason["limit"].to_string().len() <= 10 && reason["value"].to_string().len() <= 12, "{reason}");
+            assert!(
+                reason["limit"].to_string().len() <= 10 && reason["value"].to_string().len() <= 12,
+                "{reason}"
+            );
         }
     }
     assert!(!server.log().contains("alice"));
@@ -108,7 +200,11 @@ fn another_person_is_named_to_managers() {
     let server = Options::drawn().start();
     server.enroll("alice", [drawn("alice-1.png")]).ok();
     let warned = server.enroll("zoe", [drawn("alice-2.png")]).ok();
-    assert_eq!(find(&warned["accepted"][0]["warnings"]).get("identity"), None, "{warned}");
+    assert_eq!(
+        find(&warned["accepted"][0]["warnings"]).get("identity"),
+        None,
+        "{warned}"
+    );
 }
 
 /// A component that is there already is not staged again, and the command says so.
@@ -117,15 +213,31 @@ fn push_says_what_was_there() {
     let server = Options::drawn().start();
     let file = component("insightface");
     let push = |args: &[&str]| {
-        let output = server.pipeline(&[&["push", file.to_str().unwrap()], args].concat()).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let output = server
+            .pipeline(&[&["push", file.to_str().unwrap()], args].concat())
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8(output.stdout).unwrap()
     };
     let said = push(&[]);
-    assert!(said.contains("there already, nothing was staged: ") && said.contains(": active"), "{said}");
+    assert!(
+        said.contains("there already, nothing was staged: ") && said.contains(": active"),
+        "{said}"
+    );
     assert!(push(&["--activate"]).contains("there already, nothing was staged\n"));
     let other = component("minimal");
-    let output = server.pipeline(&["push", other.to_str().unwrap()]).output().unwrap();
+    let output = server
+        .pipeline(&["push", other.to_str().unwrap()])
+        .output()
+        .unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
-    assert!(said.starts_with("staged ") && !said.contains("there already"), "{said}");
+    assert!(
+        said.starts_with("staged ") && !said.contains("there already"),
+        "{said}"
+    );
 }

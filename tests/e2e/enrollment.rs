@@ -5,7 +5,10 @@ use serde_json::json;
 use crate::harness::{Options, Server, drawn, file, text};
 
 fn alice(numbers: &[u32]) -> Vec<Vec<u8>> {
-    numbers.iter().map(|number| drawn(&format!("alice-{number}.png"))).collect()
+    numbers
+        .iter()
+        .map(|number| drawn(&format!("alice-{number}.png")))
+        .collect()
 }
 
 /// The rows of a person's file, each a row of text.
@@ -31,23 +34,64 @@ fn the_answer_says_what_became_of_each_photo_and_the_file_holds_those_accepted()
     );
     let answer = answer.ok();
     assert_eq!(answer["status"], "success");
-    assert_eq!(answer["message"], "Embeddings for 'alice' saved successfully.");
-    assert_eq!(answer["filepath"], server.gallery.join("alice.csv").to_str().unwrap());
+    assert_eq!(
+        answer["message"],
+        "Embeddings for 'alice' saved successfully."
+    );
+    assert_eq!(
+        answer["filepath"],
+        server.gallery.join("alice.csv").to_str().unwrap()
+    );
     let names = |list: &str| -> Vec<(u64, String)> {
         let list = answer[list].as_array().unwrap();
-        list.iter().map(|photo| (photo["image"].as_u64().unwrap(), photo["file_name"].as_str().unwrap().to_owned())).collect()
+        list.iter()
+            .map(|photo| {
+                (
+                    photo["image"].as_u64().unwrap(),
+                    photo["file_name"].as_str().unwrap().to_owned(),
+                )
+            })
+            .collect()
     };
-    assert_eq!(names("accepted"), [(0, "good.png".to_owned()), (3, "also good.png".to_owned())]);
-    assert_eq!(names("rejected"), [(1, "nobody.png".to_owned()), (2, "broken.png".to_owned())]);
+    assert_eq!(
+        names("accepted"),
+        [(0, "good.png".to_owned()), (3, "also good.png".to_owned())]
+    );
+    assert_eq!(
+        names("rejected"),
+        [(1, "nobody.png".to_owned()), (2, "broken.png".to_owned())]
+    );
     let reason = |photo: usize| answer["rejected"][photo]["reasons"][0]["code"].clone();
-    assert_eq!((reason(0), reason(1)), (json!("no_face"), json!("undecodable")));
+    assert_eq!(
+        (reason(0), reason(1)),
+        (json!("no_face"), json!("undecodable"))
+    );
 
     let (header, rows) = rows(&server, "alice");
-    assert_eq!(header.iter().collect::<Vec<_>>(), ["image_number", "embedding", "contract", "det_score", "template_embedding"]);
-    assert_eq!(rows.iter().map(|row| row[0].to_owned()).collect::<Vec<_>>(), ["1", "2"]);
+    assert_eq!(
+        header.iter().collect::<Vec<_>>(),
+        [
+            "image_number",
+            "embedding",
+            "contract",
+            "det_score",
+            "template_embedding"
+        ]
+    );
+    assert_eq!(
+        rows.iter().map(|row| row[0].to_owned()).collect::<Vec<_>>(),
+        ["1", "2"]
+    );
     for row in rows {
-        let embedding: Vec<f32> = row[1].split(';').map(|number| number.parse().unwrap()).collect();
-        let norm = embedding.iter().map(|value| value * value).sum::<f32>().sqrt();
+        let embedding: Vec<f32> = row[1]
+            .split(';')
+            .map(|number| number.parse().unwrap())
+            .collect();
+        let norm = embedding
+            .iter()
+            .map(|value| value * value)
+            .sum::<f32>()
+            .sqrt();
         assert_eq!(embedding.len(), 32);
         assert!((norm - 1.0).abs() > 0.1, "raw, not normalised: {norm}");
     }
@@ -72,8 +116,14 @@ fn an_enrolment_of_which_no_photo_is_good_leaves_the_person_as_before() {
     let before = std::fs::read(server.gallery.join("alice.csv")).unwrap();
     let answer = server.enroll("alice", [drawn("empty.png")]);
     answer.error(400, "no_usable_image");
-    assert_eq!(answer.json["details"]["rejected"][0]["reasons"][0]["code"], "no_face");
-    assert_eq!(std::fs::read(server.gallery.join("alice.csv")).unwrap(), before);
+    assert_eq!(
+        answer.json["details"]["rejected"][0]["reasons"][0]["code"],
+        "no_face"
+    );
+    assert_eq!(
+        std::fs::read(server.gallery.join("alice.csv")).unwrap(),
+        before
+    );
     assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
 }
 
@@ -85,7 +135,10 @@ fn a_face_that_is_hardly_found_is_not_enrolled_and_the_reason_has_its_score() {
     let reason = &answer.json["details"]["rejected"][0]["reasons"][0];
     assert_eq!(reason["code"], "low_detection_score");
     let number = |name: &str| reason[name].as_f64().unwrap();
-    assert!((0.5..0.7).contains(&number("value")) && (number("limit") - 0.7).abs() < 1e-6, "{reason}");
+    assert!(
+        (0.5..0.7).contains(&number("value")) && (number("limit") - 0.7).abs() < 1e-6,
+        "{reason}"
+    );
     assert_eq!(server.people_files().len(), 0);
 }
 
@@ -95,14 +148,25 @@ fn enrolments_of_one_id_at_a_time_leave_one_whole_file_that_is_also_what_is_matc
     std::thread::scope(|scope| {
         for person in ["alice", "bob", "carol", "dave"].iter().cycle().take(16) {
             let server = &server;
-            scope.spawn(move || server.enroll("who", [1, 2, 3].map(|number| drawn(&format!("{person}-{number}.png")))).ok());
+            scope.spawn(move || {
+                server
+                    .enroll(
+                        "who",
+                        [1, 2, 3].map(|number| drawn(&format!("{person}-{number}.png"))),
+                    )
+                    .ok()
+            });
         }
     });
     assert_eq!(server.people_files().len(), 1);
     assert_eq!(rows(&server, "who").1.len(), 3);
     let known = |server: &Server| -> Vec<&str> {
-        let is_known = |person: &&str| server.names(drawn(&format!("{person}-probe.png"))) == ["who"];
-        ["alice", "bob", "carol", "dave"].into_iter().filter(is_known).collect()
+        let is_known =
+            |person: &&str| server.names(drawn(&format!("{person}-probe.png"))) == ["who"];
+        ["alice", "bob", "carol", "dave"]
+            .into_iter()
+            .filter(is_known)
+            .collect()
     };
     let (matched, gallery) = (known(&server), server.gallery.clone());
     assert_eq!(matched.len(), 1, "one of them is `who`: {matched:?}");
@@ -119,40 +183,83 @@ fn a_damaged_file_is_set_aside_one_that_is_of_no_use_is_left_alone_and_the_rest_
     server.kill();
     let damaged = gallery.path().join("bob.csv");
     std::fs::write(&damaged, "image_number,embedding\n1,not;a;number\n").unwrap();
-    // As the replaced service wrote it: two columns, of a person whose embeddings have this pack's dimension.
-    let numbers = (0..32).map(|i| format!("{}", i % 5 - 2)).collect::<Vec<_>>().join(";");
-    std::fs::write(gallery.path().join("old.csv"), format!("image_number,embedding\r\n1,{numbers}\r\n")).unwrap();
+    // As the replaced service wrote it: two columns, of a person whose embeddings have this pack's
+    // dimension.
+    let numbers = (0..32)
+        .map(|i| format!("{}", i % 5 - 2))
+        .collect::<Vec<_>>()
+        .join(";");
+    std::fs::write(
+        gallery.path().join("old.csv"),
+        format!("image_number,embedding\r\n1,{numbers}\r\n"),
+    )
+    .unwrap();
     // Of another recogniser: stored, not matched.
-    std::fs::write(gallery.path().join("other.csv"), "image_number,embedding,contract\n1,1;2;3,0123456789abcdef\n").unwrap();
+    std::fs::write(
+        gallery.path().join("other.csv"),
+        "image_number,embedding,contract\n1,1;2;3,0123456789abcdef\n",
+    )
+    .unwrap();
     // Finite numbers of the right dimension, of which the policy can make no template.
     let row = |number: &str| vec![number; 32].join(";");
-    std::fs::write(gallery.path().join("cancelled.csv"), format!("image_number,embedding\n1,{}\n2,{}\n", row("1"), row("-1"))).unwrap();
-    std::fs::write(gallery.path().join("huge.csv"), format!("image_number,embedding\n1,{}\n", row("1e30"))).unwrap();
+    std::fs::write(
+        gallery.path().join("cancelled.csv"),
+        format!("image_number,embedding\n1,{}\n2,{}\n", row("1"), row("-1")),
+    )
+    .unwrap();
+    std::fs::write(
+        gallery.path().join("huge.csv"),
+        format!("image_number,embedding\n1,{}\n", row("1e30")),
+    )
+    .unwrap();
 
     let mut server = Options::drawn().gallery(gallery.path()).start();
     let (from, to) = (damaged.display(), gallery.path().join(".damaged/bob.csv"));
     // It may be in the middle of being copied: it stays until it was the same for a minute.
     server.wait_for_log(&format!("in the middle of being copied: {from}: row 1: number 1 of the embedding is no finite number"));
-    let told = format!("set aside as {}: {from}: row 1: number 1 of the embedding is no finite number", to.display());
+    let told = format!(
+        "set aside as {}: {from}: row 1: number 1 of the embedding is no finite number",
+        to.display()
+    );
     assert!(damaged.exists() && !server.log().contains(&told));
     let begun = std::time::Instant::now();
     while !server.log().contains(&told) {
-        assert!(begun.elapsed() < std::time::Duration::from_secs(120), "{}", server.log());
+        assert!(
+            begun.elapsed() < std::time::Duration::from_secs(120),
+            "{}",
+            server.log()
+        );
         std::thread::sleep(std::time::Duration::from_millis(100));
     }
     let log = server.log();
     for file in ["cancelled.csv", "huge.csv"] {
         let path = gallery.path().join(file);
-        assert!(log.contains(&format!("left alone: {}: no templates can be made of it: ", path.display())) && path.exists(), "{log}");
+        assert!(
+            log.contains(&format!(
+                "left alone: {}: no templates can be made of it: ",
+                path.display()
+            )) && path.exists(),
+            "{log}"
+        );
     }
     assert!(log.contains("people=2"), "{log}");
-    assert!(log.contains("people=1 enrolled") || log.contains("enrolled with another recogniser"), "{log}");
+    assert!(
+        log.contains("people=1 enrolled") || log.contains("enrolled with another recogniser"),
+        "{log}"
+    );
     assert!(!damaged.exists());
     let evidence = || std::fs::read_to_string(&to).is_ok_and(|text| text.contains("not;a;number"));
     assert!(evidence());
     assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
-    let candidates = server.recognize(drawn("alice-probe.png")).ok()["recognized_faces"][0]["candidates"].clone();
-    let ids: Vec<&str> = candidates.as_array().unwrap().iter().map(|candidate| candidate["identity"].as_str().unwrap()).collect();
+    let candidates =
+        server.recognize(drawn("alice-probe.png")).ok()["recognized_faces"][0]["candidates"]
+            .clone();
+    let ids: Vec<&str> = candidates
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|candidate| candidate["identity"].as_str().unwrap())
+        .collect();
     assert_eq!(ids, ["alice", "old"]);
 
     // Enrolled anew, they are there beside what was damaged; deleted, they are gone with it.
@@ -163,7 +270,10 @@ fn a_damaged_file_is_set_aside_one_that_is_of_no_use_is_left_alone_and_the_rest_
     assert!(!server.log().contains("bob.csv"), "{}", server.log());
     assert_eq!(server.names(drawn("bob-probe.png")), ["bob"]);
     for deleted in [true, false] {
-        assert_eq!(server.admin_delete("/v1/people/bob").ok()["deleted"], deleted);
+        assert_eq!(
+            server.admin_delete("/v1/people/bob").ok()["deleted"],
+            deleted
+        );
         assert!(!damaged.exists() && !to.exists());
     }
 }

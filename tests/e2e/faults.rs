@@ -1,4 +1,5 @@
-//! What may happen to a service while it works: it is killed, its gallery goes away, and it is sent pictures that are made to hurt.
+//! What may happen to a service while it works: it is killed, its gallery goes away, and it is sent
+//! pictures that are made to hurt.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -25,11 +26,18 @@ impl Random {
 
 /// The photos of each stored person, by their files.
 fn stored(gallery: &Path) -> BTreeMap<String, usize> {
-    let files = gallery.read_dir().unwrap().map(|entry| entry.unwrap().path());
+    let files = gallery
+        .read_dir()
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
     let people = files.filter(|path| path.extension().is_some_and(|ending| ending == "csv"));
     people
         .map(|path| {
-            let rows = csv::Reader::from_path(&path).unwrap().records().map(Result::unwrap).count();
+            let rows = csv::Reader::from_path(&path)
+                .unwrap()
+                .records()
+                .map(Result::unwrap)
+                .count();
             (path.file_stem().unwrap().to_str().unwrap().to_owned(), rows)
         })
         .collect()
@@ -39,7 +47,8 @@ fn stored(gallery: &Path) -> BTreeMap<String, usize> {
 fn kills_in_the_middle_of_enrolments_lose_nobody_and_leave_nobody_half_written() {
     let gallery = tempfile::tempdir().unwrap();
     let mut random = Random(0x5eed_0001);
-    // What each person may be stored with: what was answered last, or what was under way when it was killed.
+    // What each person may be stored with: what was answered last, or what was under way when it
+    // was killed.
     let mut answered: BTreeMap<String, usize> = BTreeMap::new();
     let (mut sent, mut cut_short, mut taken_up) = (0, 0, 0);
     for round in 0..KILLS {
@@ -50,16 +59,25 @@ fn kills_in_the_middle_of_enrolments_lose_nobody_and_leave_nobody_half_written()
         let first = random.below(40);
         let before = answered.clone();
         let writer = std::thread::spawn(move || {
-            let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+            let agent: ureq::Agent = ureq::Agent::config_builder()
+                .http_status_as_error(false)
+                .build()
+                .into();
             let (mut done, mut under_way) = (before, None);
             for number in first.. {
                 let (id, photos) = (format!("p{}", number % 40), 1 + (number % 3) as usize);
                 let mut parts = vec![text("student_id", &id)];
-                parts.extend((1..=photos).map(|photo| file("images", "x.png", drawn(&format!("alice-{photo}.png")))));
+                parts
+                    .extend((1..=photos).map(|photo| {
+                        file("images", "x.png", drawn(&format!("alice-{photo}.png")))
+                    }));
                 let body = crate::harness::multipart(&parts);
                 let kind = format!("multipart/form-data; boundary={}", crate::harness::BOUNDARY);
                 under_way = Some((id.clone(), photos));
-                let answer = agent.post(format!("{url}/process-images")).header("content-type", &kind).send(&body);
+                let answer = agent
+                    .post(format!("{url}/process-images"))
+                    .header("content-type", &kind)
+                    .send(&body);
                 match answer {
                     Ok(answer) if answer.status() == 200 => {
                         done.insert(id, photos);
@@ -79,8 +97,17 @@ fn kills_in_the_middle_of_enrolments_lose_nobody_and_leave_nobody_half_written()
         answered = done;
         let there = stored(gallery.path());
         for (id, rows) in &there {
-            let may_be = [answered.get(id).copied(), under_way.as_ref().filter(|(name, _)| name == id).map(|(_, photos)| *photos)];
-            assert!(may_be.contains(&Some(*rows)), "round {round}: {id} has {rows} photos, not one of {may_be:?}");
+            let may_be = [
+                answered.get(id).copied(),
+                under_way
+                    .as_ref()
+                    .filter(|(name, _)| name == id)
+                    .map(|(_, photos)| *photos),
+            ];
+            assert!(
+                may_be.contains(&Some(*rows)),
+                "round {round}: {id} has {rows} photos, not one of {may_be:?}"
+            );
         }
         for id in answered.keys() {
             assert!(there.contains_key(id), "round {round}: {id} is lost");
@@ -92,17 +119,27 @@ fn kills_in_the_middle_of_enrolments_lose_nobody_and_leave_nobody_half_written()
             taken_up += usize::from(answered.insert(id, photos) != Some(photos));
         }
     }
-    println!("{KILLS} kills, {cut_short} of them in the middle of an enrolment, of which {taken_up} were stored whole; {sent} people seen");
+    println!(
+        "{KILLS} kills, {cut_short} of them in the middle of an enrolment, of which {taken_up} were stored whole; {sent} people seen"
+    );
     assert!(cut_short > KILLS / 2, "{cut_short} kills hit an enrolment");
     let server = Options::drawn().gallery(gallery.path()).start();
-    let people = server.admin_get("/v1/people?limit=1000")["people"].as_array().unwrap().len();
+    let people = server.admin_get("/v1/people?limit=1000")["people"]
+        .as_array()
+        .unwrap()
+        .len();
     assert_eq!(people, answered.len());
     assert_eq!(
         gallery
             .path()
             .read_dir()
             .unwrap()
-            .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with(".unf"))
+            .filter(|entry| entry
+                .as_ref()
+                .unwrap()
+                .file_name()
+                .to_string_lossy()
+                .starts_with(".unf"))
             .count(),
         0
     );
@@ -115,7 +152,9 @@ fn a_gallery_that_goes_away_fails_enrolments_and_nothing_else() {
     let server = Options::drawn().gallery(&gallery).start();
     server.enroll("alice", [drawn("alice-1.png")]).ok();
     std::fs::rename(&gallery, folder.path().join("elsewhere")).unwrap();
-    let error = server.enroll("bob", [drawn("bob-1.png")]).error(500, "gallery_failed");
+    let error = server
+        .enroll("bob", [drawn("bob-1.png")])
+        .error(500, "gallery_failed");
     assert!(error.contains("nothing was changed"), "{error}");
     assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
     assert_eq!(server.names(drawn("bob-probe.png")), ["Unknown"]);
@@ -127,7 +166,10 @@ fn a_gallery_that_goes_away_fails_enrolments_and_nothing_else() {
 /// The most memory that a process had, in MiB.
 pub(crate) fn peak_mib(server: &Server) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() >> 10
 }
 
@@ -137,7 +179,12 @@ fn pictures_that_are_small_as_files_and_large_as_pixels_are_decoded_one_at_a_tim
     let begun = Instant::now();
     let mut bomb = Vec::new();
     let pixels = image::RgbImage::from_pixel(6300, 6300, image::Rgb([90, 90, 90]));
-    pixels.write_to(&mut std::io::Cursor::new(&mut bomb), image::ImageFormat::Png).unwrap();
+    pixels
+        .write_to(
+            &mut std::io::Cursor::new(&mut bomb),
+            image::ImageFormat::Png,
+        )
+        .unwrap();
     drop(pixels);
     let made = begun.elapsed();
     let answer = server.enroll("bomber", vec![bomb.clone(); 20]);
@@ -168,7 +215,9 @@ pub(crate) fn with_white(name: &str) -> Vec<u8> {
         picture.put_pixel(x, y, image::Rgb([255; 3]));
     }
     let mut png = Vec::new();
-    picture.write_to(&mut std::io::Cursor::new(&mut png), image::ImageFormat::Png).unwrap();
+    picture
+        .write_to(&mut std::io::Cursor::new(&mut png), image::ImageFormat::Png)
+        .unwrap();
     png
 }
 
@@ -177,17 +226,33 @@ fn a_run_that_fails_in_onnx_runtime_fails_its_request_alone_until_the_breaker_en
     const FRAMES: usize = 60;
     const BREAKER: usize = 3;
     let models = tempfile::tempdir().unwrap();
-    pack(models.path(), "failing", &[("detector", model("failing-detector")), ("recognizer", model("recognizer"))]);
-    let (server, [first, _]) = with_alice(Options::drawn().arg("--models", models.path()).arg("--breaker", BREAKER.to_string()));
+    pack(
+        models.path(),
+        "failing",
+        &[
+            ("detector", model("failing-detector")),
+            ("recognizer", model("recognizer")),
+        ],
+    );
+    let (server, [first, _]) = with_alice(
+        Options::drawn()
+            .arg("--models", models.path())
+            .arg("--breaker", BREAKER.to_string()),
+    );
     let sound = server.active();
     let failing = server.staged(&first, "pack=failing");
     server.activate(&failing);
 
-    // One bad frame after each good one, with good ones beside all of them: never as many in a row as the breaker allows.
+    // One bad frame after each good one, with good ones beside all of them: never as many in a row
+    // as the breaker allows.
     let (good, bad) = (drawn("alice-probe.png"), with_white("alice-probe.png"));
     let (mut well, mut failed) = (0, 0);
     std::thread::scope(|scope| {
-        let beside = scope.spawn(|| (0..FRAMES).filter(|_| server.names(good.clone()) == ["alice"]).count());
+        let beside = scope.spawn(|| {
+            (0..FRAMES)
+                .filter(|_| server.names(good.clone()) == ["alice"])
+                .count()
+        });
         for _ in 0..FRAMES {
             let answer = server.recognize(bad.clone());
             let error = answer.error(500, "pipeline_failed");
@@ -201,20 +266,36 @@ fn a_run_that_fails_in_onnx_runtime_fails_its_request_alone_until_the_breaker_en
     assert_eq!((well, failed), (2 * FRAMES, FRAMES));
     assert_eq!(server.active(), failing);
     let log = server.log();
-    assert!(log.contains("indices element out of data bounds"), "the log has what ONNX Runtime says: {log}");
+    assert!(
+        log.contains("indices element out of data bounds"),
+        "the log has what ONNX Runtime says: {log}"
+    );
     let counted = format!("rostro_revision_failures_total{{revision=\"{failing}\"}} {FRAMES}");
     let told = metrics(&server);
-    assert!(told.lines().any(|line| line == counted), "{counted} is not in {told}");
+    assert!(
+        told.lines().any(|line| line == counted),
+        "{counted} is not in {told}"
+    );
 
-    // In a row: an enrolment, which fails as a whole, and frames, of which the last is the last that it sees.
-    server.enroll("bob", [drawn("bob-1.png"), with_white("bob-2.png")]).error(500, "pipeline_failed");
+    // In a row: an enrolment, which fails as a whole, and frames, of which the last is the last
+    // that it sees.
+    server
+        .enroll("bob", [drawn("bob-1.png"), with_white("bob-2.png")])
+        .error(500, "pipeline_failed");
     assert!(!server.gallery.join("bob.csv").exists());
     for _ in 1..BREAKER {
         assert_eq!(server.active(), failing);
         server.recognize(bad.clone()).error(500, "pipeline_failed");
     }
-    assert_eq!((server.active(), server.state(&failing)), (sound, "failed".to_owned()));
-    assert_eq!(server.names(bad), ["alice"], "the revision before sees nothing in a white patch");
+    assert_eq!(
+        (server.active(), server.state(&failing)),
+        (sound, "failed".to_owned())
+    );
+    assert_eq!(
+        server.names(bad),
+        ["alice"],
+        "the revision before sees nothing in a white patch"
+    );
     println!(
         "ONNX Runtime failing: {failed} runs failed, each with 500 pipeline_failed, {well} frames between and beside them answered well; \
          taken out after {BREAKER} in a row, and the revision before answers"

@@ -1,4 +1,5 @@
-//! The files of a gallery: names of any script, what other programs make of them, and two processes on one folder.
+//! The files of a gallery: names of any script, what other programs make of them, and two processes
+//! on one folder.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,13 +24,20 @@ fn person(id: &str) -> String {
 /// A person's file as the service writes it.
 fn csv_of(person: &str) -> String {
     let server = Options::drawn().start();
-    server.enroll("who", [1, 2].map(|number| drawn(&format!("{person}-{number}.png")))).ok();
+    server
+        .enroll(
+            "who",
+            [1, 2].map(|number| drawn(&format!("{person}-{number}.png"))),
+        )
+        .ok();
     fs::read_to_string(server.gallery.join("who.csv")).unwrap()
 }
 
 /// The same with the two columns of the replaced service.
 fn old(csv: &str) -> String {
-    csv.lines().map(|line| line.split(',').take(2).collect::<Vec<_>>().join(",") + "\r\n").collect()
+    csv.lines()
+        .map(|line| line.split(',').take(2).collect::<Vec<_>>().join(",") + "\r\n")
+        .collect()
 }
 
 fn wait(what: &str, seconds: u64, condition: impl Fn() -> bool) {
@@ -44,9 +52,14 @@ fn wait(what: &str, seconds: u64, condition: impl Fn() -> bool) {
 fn ids_of_any_script_serve() {
     let server = Options::drawn().start();
     // Sent decomposed and with spaces around, answered composed.
-    let answer = server.enroll(" Jose\u{301} Nu\u{301}n\u{303}ez ", [drawn("alice-1.png")]).ok();
+    let answer = server
+        .enroll(" Jose\u{301} Nu\u{301}n\u{303}ez ", [drawn("alice-1.png")])
+        .ok();
     assert_eq!(answer["durable"], true);
-    assert_eq!(answer["filepath"], json!(server.gallery.join("José Núñez.csv")));
+    assert_eq!(
+        answer["filepath"],
+        json!(server.gallery.join("José Núñez.csv"))
+    );
     server.enroll("李雷", [drawn("bob-1.png")]).ok();
     server.enroll("می\u{200c}رود", [drawn("carol-1.png")]).ok();
     assert_eq!(server.names(drawn("alice-probe.png")), ["José Núñez"]);
@@ -56,40 +69,104 @@ fn ids_of_any_script_serve() {
         people["people"],
         json!([{"id": "José Núñez", "needs_enrolment": false}, {"id": "می\u{200c}رود", "needs_enrolment": false}])
     );
-    let rest = server.admin_get(&format!("/v1/people?cursor={}", people["next_cursor"].as_str().unwrap()));
+    let rest = server.admin_get(&format!(
+        "/v1/people?cursor={}",
+        people["next_cursor"].as_str().unwrap()
+    ));
     assert_eq!(rest["people"][0]["id"], "李雷");
 
     // Groups are named in the same way.
-    let member = format!("/v1/groups/{}/people/{}", encoded("Gru\u{308}n (5b)"), encoded("Jose\u{301} Núñez"));
+    let member = format!(
+        "/v1/groups/{}/people/{}",
+        encoded("Gru\u{308}n (5b)"),
+        encoded("Jose\u{301} Núñez")
+    );
     let added = server.ask_admin(&Method::PUT, &member, &[], &[]).ok();
     assert_eq!(added, json!({"changed": true, "durable": true}));
     let group = server.admin_get(&format!("/v1/groups/{}", encoded("Gru\u{308}n (5b)")));
-    assert_eq!(group, json!({"group": "Grün (5b)", "people": ["José Núñez"]}));
-    let frame = |group: &str| server.form("/process_frame", &[text("group", group), file("image", "a.png", drawn("bob-probe.png"))]);
-    assert_eq!(frame("Gru\u{308}n (5b)").ok()["recognized_faces"][0]["identity"], "Unknown");
+    assert_eq!(
+        group,
+        json!({"group": "Grün (5b)", "people": ["José Núñez"]})
+    );
+    let frame = |group: &str| {
+        server.form(
+            "/process_frame",
+            &[
+                text("group", group),
+                file("image", "a.png", drawn("bob-probe.png")),
+            ],
+        )
+    };
+    assert_eq!(
+        frame("Gru\u{308}n (5b)").ok()["recognized_faces"][0]["identity"],
+        "Unknown"
+    );
 
     // Another case of an id is another person's.
     for taken in ["JOSÉ NÚÑEZ", "jose\u{301} núñez"] {
-        server.enroll(taken, [drawn("dave-1.png")]).error(409, "id_taken");
+        server
+            .enroll(taken, [drawn("dave-1.png")])
+            .error(409, "id_taken");
     }
-    let other = format!("/v1/groups/{}/people/{}", encoded("GRÜN (5B)"), encoded("李雷"));
-    server.ask_admin(&Method::PUT, &other, &[], &[]).error(409, "id_taken");
-    for invalid in ["unknown", "a/b", ".hidden", "a\u{202e}b", "a\u{200b}b", &"é".repeat(101)] {
-        server.enroll(invalid, [drawn("dave-1.png")]).error(400, "invalid_student_id");
-        server.ask_admin(&Method::DELETE, &person(invalid), &[], &[]).error(400, "invalid_id");
+    let other = format!(
+        "/v1/groups/{}/people/{}",
+        encoded("GRÜN (5B)"),
+        encoded("李雷")
+    );
+    server
+        .ask_admin(&Method::PUT, &other, &[], &[])
+        .error(409, "id_taken");
+    for invalid in [
+        "unknown",
+        "a/b",
+        ".hidden",
+        "a\u{202e}b",
+        "a\u{200b}b",
+        &"é".repeat(101),
+    ] {
+        server
+            .enroll(invalid, [drawn("dave-1.png")])
+            .error(400, "invalid_student_id");
+        server
+            .ask_admin(&Method::DELETE, &person(invalid), &[], &[])
+            .error(400, "invalid_id");
     }
-    server.enroll("  ", [drawn("dave-1.png")]).error(400, "student_id_missing");
+    server
+        .enroll("  ", [drawn("dave-1.png")])
+        .error(400, "student_id_missing");
 
-    let archive = ureq::get(format!("{}/v1/gallery", server.admin)).call().unwrap().body_mut().read_to_vec().unwrap();
+    let archive = ureq::get(format!("{}/v1/gallery", server.admin))
+        .call()
+        .unwrap()
+        .body_mut()
+        .read_to_vec()
+        .unwrap();
     let other = Options::drawn().start();
     other.enroll("josé núñez", [drawn("dave-1.png")]).ok();
-    let imported = other.ask_admin(&Method::POST, "/v1/gallery", &archive, &[("content-type", "application/zip")]).ok();
-    assert_eq!((&imported["people"], other.names(drawn("bob-probe.png"))), (&json!(2), vec!["李雷".to_owned()]), "{imported}");
+    let imported = other
+        .ask_admin(
+            &Method::POST,
+            "/v1/gallery",
+            &archive,
+            &[("content-type", "application/zip")],
+        )
+        .ok();
+    assert_eq!(
+        (&imported["people"], other.names(drawn("bob-probe.png"))),
+        (&json!(2), vec!["李雷".to_owned()]),
+        "{imported}"
+    );
 
     let deleted = server.admin_delete(&person("Jose\u{301} Núñez")).ok();
-    assert_eq!(deleted, json!({"deleted": true, "left_alone": [], "durable": true, "tombstone": true}));
+    assert_eq!(
+        deleted,
+        json!({"deleted": true, "left_alone": [], "durable": true, "tombstone": true})
+    );
     assert_eq!(server.names(drawn("alice-probe.png")), ["Unknown"]);
-    assert_eq!(server.admin_get(&format!("/v1/groups/{}", encoded("Grün (5b)")))["people"], json!([]));
+    assert_eq!(
+        server.admin_get(&format!("/v1/groups/{}", encoded("Grün (5b)")))["people"],
+        json!([])
+    );
     assert!(!server.gallery.join("José Núñez.csv").exists());
 }
 
@@ -97,14 +174,24 @@ fn ids_of_any_script_serve() {
 fn old_gallery_loads() {
     let gallery = tempfile::tempdir().unwrap();
     let put = |name: &str, text: &str| fs::write(gallery.path().join(name), text).unwrap();
-    let [alice, bob, carol, dave] = ["alice", "bob", "carol", "dave"].map(|person| old(&csv_of(person)));
+    let [alice, bob, carol, dave] =
+        ["alice", "bob", "carol", "dave"].map(|person| old(&csv_of(person)));
     put("Jose\u{301} Núñez.csv", &alice);
     put("BOB.CSV", &bob);
     // A German Excel that was told the separator, and one that opened the file by a double click.
-    let excel: String =
-        carol.lines().map(|line| line.split_once(',').unwrap()).map(|(number, numbers)| format!("{number};\"{numbers}\"\r\n")).collect();
-    put("李雷.csv", &format!("\u{feff}{}", excel.replace("\"embedding\"", "embedding")));
-    put("Anna Maria.csv", &dave.replacen("embedding", "embedding;;;;;", 1));
+    let excel: String = carol
+        .lines()
+        .map(|line| line.split_once(',').unwrap())
+        .map(|(number, numbers)| format!("{number};\"{numbers}\"\r\n"))
+        .collect();
+    put(
+        "李雷.csv",
+        &format!("\u{feff}{}", excel.replace("\"embedding\"", "embedding")),
+    );
+    put(
+        "Anna Maria.csv",
+        &dave.replacen("embedding", "embedding;;;;;", 1),
+    );
     put("marks.csv", "name,marks\nalice,1\n");
     put("marks.CSV", "name,marks\nalice,1\n");
     put("no;id.csv", &alice);
@@ -112,34 +199,76 @@ fn old_gallery_loads() {
     put("changed.csv", "image_number;embedding\n1;01. Mai;2\n");
 
     let server = Options::drawn().gallery(gallery.path()).start();
-    for (probe, id) in [("alice", "José Núñez"), ("bob", "BOB"), ("carol", "李雷"), ("dave", "Anna Maria")] {
+    for (probe, id) in [
+        ("alice", "José Núñez"),
+        ("bob", "BOB"),
+        ("carol", "李雷"),
+        ("dave", "Anna Maria"),
+    ] {
         assert_eq!(server.names(drawn(&format!("{probe}-probe.png"))), [id]);
     }
-    assert_eq!(server.admin_get("/v1/people")["people"].as_array().unwrap().len(), 4);
+    assert_eq!(
+        server.admin_get("/v1/people")["people"]
+            .as_array()
+            .unwrap()
+            .len(),
+        4
+    );
     let log = server.log();
     let errors: Vec<&str> = log.lines().filter(|line| line.contains("ERROR")).collect();
     assert_eq!(errors.len(), 1, "{log}");
-    assert!(errors[0].contains("4 files of the gallery are left alone") && errors[0].contains("rostro gallery check --gallery"), "{log}");
+    assert!(
+        errors[0].contains("4 files of the gallery are left alone")
+            && errors[0].contains("rostro gallery check --gallery"),
+        "{log}"
+    );
     let count = |reason: &str, count: usize| {
         let line = format!("rostro_gallery_files_left_alone{{reason=\"{reason}\"}} {count}");
-        assert!(metrics(&server).lines().any(|other| other == line), "{line} is not in {}", metrics(&server));
+        assert!(
+            metrics(&server).lines().any(|other| other == line),
+            "{line} is not in {}",
+            metrics(&server)
+        );
     };
-    for (reason, files) in [("header", 2), ("name", 1), ("spreadsheet", 1), ("damaged", 0)] {
+    for (reason, files) in [
+        ("header", 2),
+        ("name", 1),
+        ("spreadsheet", 1),
+        ("damaged", 0),
+    ] {
         count(reason, files);
     }
 
     let left_alone = server.admin_get("/readyz")["files_left_alone"].clone();
-    assert_eq!(left_alone, json!({"header": 2, "name": 1, "spreadsheet": 1}));
+    assert_eq!(
+        left_alone,
+        json!({"header": 2, "name": 1, "spreadsheet": 1})
+    );
 
     // A deletion removes what is the person's, and names what is not.
     for id in ["José Núñez", "BOB", "李雷", "Anna Maria", "changed"] {
-        assert_eq!(server.admin_delete(&person(id)).ok()["deleted"], true, "{id}");
+        assert_eq!(
+            server.admin_delete(&person(id)).ok()["deleted"],
+            true,
+            "{id}"
+        );
     }
     count("spreadsheet", 0);
     let nobody = server.admin_delete("/v1/people/marks").ok();
     assert_eq!(nobody["deleted"], false);
-    let named: Vec<&Value> = nobody["left_alone"].as_array().unwrap().iter().map(|left| &left["file"]).collect();
-    assert_eq!(named, [&json!(gallery.path().join("marks.csv")), &json!(gallery.path().join("marks.CSV"))]);
+    let named: Vec<&Value> = nobody["left_alone"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|left| &left["file"])
+        .collect();
+    assert_eq!(
+        named,
+        [
+            &json!(gallery.path().join("marks.csv")),
+            &json!(gallery.path().join("marks.CSV"))
+        ]
+    );
     let mut left = server.people_files();
     left.sort();
     assert_eq!(left, ["marks.CSV", "marks.csv", "no;id.csv", "notes.txt"]);
@@ -154,23 +283,39 @@ fn copied_people_are_known() {
     let server = Options::drawn().gallery(gallery.path()).start();
     assert_eq!(server.names(drawn("alice-probe.png")), ["Unknown"]);
     assert!(gallery.path().join("alice.csv").exists() && !gallery.path().join(".damaged").exists());
-    // The copy goes on, with the times of the original, and comes to a file that the start did not see.
-    let copy = fs::File::options().append(true).open(gallery.path().join("alice.csv")).unwrap();
+    // The copy goes on, with the times of the original, and comes to a file that the start did not
+    // see.
+    let copy = fs::File::options()
+        .append(true)
+        .open(gallery.path().join("alice.csv"))
+        .unwrap();
     std::io::Write::write_all(&mut &copy, path.as_bytes()).unwrap();
-    copy.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    copy.set_modified(std::time::SystemTime::UNIX_EPOCH)
+        .unwrap();
     fs::write(gallery.path().join("bob.csv"), &bob).unwrap();
     for id in ["alice", "bob"] {
-        wait(&format!("{id} is taken in"), 60, || server.names(drawn(&format!("{id}-probe.png"))) == [id]);
+        wait(&format!("{id} is taken in"), 60, || {
+            server.names(drawn(&format!("{id}-probe.png"))) == [id]
+        });
     }
-    assert_eq!(server.admin_get("/v1/people")["people"].as_array().unwrap().len(), 2);
-    server.enroll("BOB", [drawn("carol-1.png")]).error(409, "id_taken");
+    assert_eq!(
+        server.admin_get("/v1/people")["people"]
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
+    server
+        .enroll("BOB", [drawn("carol-1.png")])
+        .error(409, "id_taken");
     // Deleted, they stay deleted.
     assert_eq!(server.admin_delete("/v1/people/bob").ok()["deleted"], true);
     std::thread::sleep(Duration::from_secs(5));
     assert_eq!(server.names(drawn("bob-probe.png")), ["Unknown"]);
 }
 
-/// People whose files are copied while another revision is staged, which reads the gallery as well, are known to every revision.
+/// People whose files are copied while another revision is staged, which reads the gallery as well,
+/// are known to every revision.
 #[test]
 fn people_copied_while_staging_are_known() {
     const COPIED: usize = 25;
@@ -197,14 +342,23 @@ fn people_copied_while_staging_are_known() {
         }
         assert!(!copying.is_finished());
     });
-    let everybody = || server.admin_get("/v1/people")["people"].as_array().unwrap().len() == COPIED + 1;
+    let everybody = || {
+        server.admin_get("/v1/people")["people"]
+            .as_array()
+            .unwrap()
+            .len()
+            == COPIED + 1
+    };
     wait("everybody is taken in", 60, everybody);
-    wait("bob is known", 60, || server.names(drawn("bob-probe.png")) == ["bob"]);
+    wait("bob is known", 60, || {
+        server.names(drawn("bob-probe.png")) == ["bob"]
+    });
     server.activate(&staged);
     assert!(everybody() && server.names(drawn("bob-probe.png")) == ["bob"]);
 }
 
-/// A file of a known person that another program writes over is what counts from then on, and nothing is added to it before.
+/// A file of a known person that another program writes over is what counts from then on, and
+/// nothing is added to it before.
 #[test]
 fn overwritten_person_is_taken_in() {
     let dave = csv_of("dave");
@@ -214,7 +368,12 @@ fn overwritten_person_is_taken_in() {
     let add = |photo: &str| {
         let body = multipart(&[file("images", "1.png", drawn(photo))]);
         let form = format!("multipart/form-data; boundary={BOUNDARY}");
-        server.ask(&Method::POST, "/v1/people/alice/photos", &body, &[("content-type", &form)])
+        server.ask(
+            &Method::POST,
+            "/v1/people/alice/photos",
+            &body,
+            &[("content-type", &form)],
+        )
     };
     let copy = gallery.path().join("copy");
     for by_rename in [false, true] {
@@ -229,29 +388,43 @@ fn overwritten_person_is_taken_in() {
         }
         add("alice-3.png").error(503, "person_busy");
         assert_eq!(fs::read_to_string(&path).unwrap(), dave);
-        wait("the file is taken in", 60, || server.names(drawn("dave-probe.png")) == ["alice"]);
+        wait("the file is taken in", 60, || {
+            server.names(drawn("dave-probe.png")) == ["alice"]
+        });
         assert_eq!(server.names(drawn("alice-probe.png")), ["Unknown"]);
     }
     add("dave-3.png").ok();
 }
 
-/// A backup that is restored into the folders of a running service replaces the files by which they are locked.
+/// A backup that is restored into the folders of a running service replaces the files by which they
+/// are locked.
 #[test]
 fn replaced_locks_are_kept() {
     let (state, gallery) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let server = Options::drawn().state(state.path()).gallery(gallery.path()).start();
+    let server = Options::drawn()
+        .state(state.path())
+        .gallery(gallery.path())
+        .start();
     let locks = [gallery.path().join(".lock"), state.path().join("lock")];
     for lock in &locks {
         fs::rename(lock, lock.with_extension("old")).unwrap();
         fs::write(lock, "").unwrap();
     }
     let error = Options::drawn().gallery(gallery.path()).refuse();
-    assert!(error.contains("the gallery") && error.contains("is used by another running service"), "{error}");
+    assert!(
+        error.contains("the gallery") && error.contains("is used by another running service"),
+        "{error}"
+    );
     let error = Options::drawn().state(state.path()).refuse();
-    assert!(error.contains("the state folder") && error.contains("is used by another running service"), "{error}");
+    assert!(
+        error.contains("the state folder") && error.contains("is used by another running service"),
+        "{error}"
+    );
     // Programs of before lock the file alone.
     for lock in &locks {
-        wait("the lock is taken again", 20, || fs::File::open(lock).unwrap().try_lock().is_err());
+        wait("the lock is taken again", 20, || {
+            fs::File::open(lock).unwrap().try_lock().is_err()
+        });
     }
     // One of them comes first.
     fs::remove_file(&locks[0]).unwrap();
@@ -260,11 +433,18 @@ fn replaced_locks_are_kept() {
     other.try_lock().unwrap();
     server.wait_for_log("another process uses the gallery");
     drop(other);
-    wait("the lock is taken again", 20, || fs::File::open(&locks[0]).unwrap().try_lock().is_err());
+    wait("the lock is taken again", 20, || {
+        fs::File::open(&locks[0]).unwrap().try_lock().is_err()
+    });
 }
 
 fn gallery_check(gallery: &Path, args: &[&str]) -> Output {
-    rostro().args(["gallery", "check", "--gallery"]).arg(gallery).args(args).output().unwrap()
+    rostro()
+        .args(["gallery", "check", "--gallery"])
+        .arg(gallery)
+        .args(args)
+        .output()
+        .unwrap()
 }
 
 fn said(output: &Output) -> String {
@@ -277,28 +457,49 @@ fn gallery_check_restores_whole_files() {
     let gallery = tempfile::tempdir().unwrap();
     fs::create_dir(gallery.path().join(".damaged")).unwrap();
     fs::write(gallery.path().join(".damaged/alice.csv"), csv_of("alice")).unwrap();
-    fs::write(gallery.path().join(".damaged/bob.csv"), "image_number,embedding\n1,").unwrap();
+    fs::write(
+        gallery.path().join(".damaged/bob.csv"),
+        "image_number,embedding\n1,",
+    )
+    .unwrap();
     fs::write(gallery.path().join("marks.csv"), "name,marks\n").unwrap();
     let mut server = Options::drawn().gallery(gallery.path()).start();
-    assert!(server.log().contains(".damaged/alice.csv was set aside as damaged and is whole"), "{}", server.log());
+    assert!(
+        server
+            .log()
+            .contains(".damaged/alice.csv was set aside as damaged and is whole"),
+        "{}",
+        server.log()
+    );
     // Checking is possible beside a service, restoring is not.
     let text = said(&gallery_check(gallery.path(), &[]));
-    for part in ["marks.csv: the header does not begin", "alice.csv: whole, 2 photos; move it back with --restore", "bob.csv: row 1"] {
+    for part in [
+        "marks.csv: the header does not begin",
+        "alice.csv: whole, 2 photos; move it back with --restore",
+        "bob.csv: row 1",
+    ] {
         assert!(text.contains(part), "{part} is not in {text}");
     }
     let refused = gallery_check(gallery.path(), &["--restore"]);
     let error = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(
-        !refused.status.success() && error.contains("is used by another running service") && error.contains("--wait-for-lock"),
+        !refused.status.success()
+            && error.contains("is used by another running service")
+            && error.contains("--wait-for-lock"),
         "{error}"
     );
     assert_eq!(server.terminate(), Some(0));
     let text = said(&gallery_check(gallery.path(), &["--restore"]));
-    assert!(text.contains("restored") && text.contains(": 1 people"), "{text}");
+    assert!(
+        text.contains("restored") && text.contains(": 1 people"),
+        "{text}"
+    );
     let server = Options::drawn().gallery(gallery.path()).start();
     assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
     let missing = gallery_check(&gallery.path().join("none"), &[]);
-    assert!(String::from_utf8_lossy(&missing.stderr).contains("no such folder; name it with --gallery"));
+    assert!(
+        String::from_utf8_lossy(&missing.stderr).contains("no such folder; name it with --gallery")
+    );
 }
 
 #[test]
@@ -308,17 +509,27 @@ fn second_process_is_refused() {
     let error = Options::drawn().gallery(gallery.path()).refuse();
     let folder = gallery.path().display().to_string();
     assert!(
-        error.contains(&folder) && error.contains("is used by another running service") && error.contains("--wait-for-lock"),
+        error.contains(&folder)
+            && error.contains("is used by another running service")
+            && error.contains("--wait-for-lock"),
         "{error}"
     );
     let begun = Instant::now();
-    Options::drawn().gallery(gallery.path()).arg("--wait-for-lock", "1.5").refuse();
+    Options::drawn()
+        .gallery(gallery.path())
+        .arg("--wait-for-lock", "1.5")
+        .refuse();
     assert!(begun.elapsed() >= Duration::from_millis(1500));
     // Whoever waits begins when the first ends, however that ends.
     for end in ["TERM", "KILL"] {
         let waiting = {
             let folder = gallery.path().to_owned();
-            std::thread::spawn(move || Options::drawn().gallery(&folder).arg("--wait-for-lock", "100").start())
+            std::thread::spawn(move || {
+                Options::drawn()
+                    .gallery(&folder)
+                    .arg("--wait-for-lock", "100")
+                    .start()
+            })
         };
         std::thread::sleep(Duration::from_secs(1));
         assert!(!waiting.is_finished());
@@ -334,14 +545,21 @@ fn state_folder_is_waited_for() {
     let options = || Options::drawn().state(state.path()).gallery(gallery.path());
     let first = options().start();
     let error = Options::drawn().state(state.path()).refuse();
-    assert!(error.contains("the state folder") && error.contains("--wait-for-lock SECONDS"), "{error}");
+    assert!(
+        error.contains("the state folder") && error.contains("--wait-for-lock SECONDS"),
+        "{error}"
+    );
     let waiting = {
         let options = options().arg("--wait-for-lock", "100");
         std::thread::spawn(move || options.start())
     };
     std::thread::sleep(Duration::from_secs(1));
     drop(first);
-    waiting.join().unwrap().recognize(drawn("alice-probe.png")).ok();
+    waiting
+        .join()
+        .unwrap()
+        .recognize(drawn("alice-probe.png"))
+        .ok();
 }
 
 /// A library that fails every sync of a folder, as a file system without that operation does.
@@ -354,7 +572,8 @@ fn without_folder_sync(folder: &Path, error: &str) -> PathBuf {
     library(folder, "nosync", &text)
 }
 
-/// A library that fails every lock, and those of files that cannot be written with another error first, as NFS does without its lock server.
+/// A library that fails every lock, and those of files that cannot be written with another error
+/// first, as NFS does without its lock server.
 fn without_locks(folder: &Path) -> PathBuf {
     let text = "#define _GNU_SOURCE\n#include <errno.h>\n#include <fcntl.h>\n\
                 int flock(int file, int how) {\n  (void) how;\n  int is_read_only = (fcntl(file, F_GETFL) & O_ACCMODE) == O_RDONLY;\n  \
@@ -364,9 +583,17 @@ fn without_locks(folder: &Path) -> PathBuf {
 
 /// Builds a library that a process can be started with.
 fn library(folder: &Path, name: &str, text: &str) -> PathBuf {
-    let (source, library) = (folder.join(format!("{name}.c")), folder.join(format!("{name}.so")));
+    let (source, library) = (
+        folder.join(format!("{name}.c")),
+        folder.join(format!("{name}.so")),
+    );
     fs::write(&source, text).unwrap();
-    let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).arg("-ldl").status();
+    let built = Command::new("cc")
+        .args(["-shared", "-fPIC", "-o"])
+        .arg(&library)
+        .arg(&source)
+        .arg("-ldl")
+        .status();
     assert!(built.expect("there is a C compiler").success());
     library
 }
@@ -374,10 +601,18 @@ fn library(folder: &Path, name: &str, text: &str) -> PathBuf {
 #[test]
 fn disk_without_locks_is_named() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Options::drawn().variable("LD_PRELOAD", without_locks(folder.path())).start();
+    let server = Options::drawn()
+        .variable("LD_PRELOAD", without_locks(folder.path()))
+        .start();
     let log = server.log();
-    for what in [format!("the gallery {}", server.gallery.display()), "the state folder".to_owned()] {
-        assert!(log.contains(&format!("the file system of {what}")) && log.contains("has no locks"), "{log}");
+    for what in [
+        format!("the gallery {}", server.gallery.display()),
+        "the state folder".to_owned(),
+    ] {
+        assert!(
+            log.contains(&format!("the file system of {what}")) && log.contains("has no locks"),
+            "{log}"
+        );
     }
     server.enroll("alice", [drawn("alice-1.png")]).ok();
 }
@@ -386,7 +621,9 @@ fn disk_without_locks_is_named() {
 fn disk_without_folder_sync_serves() {
     let folder = tempfile::tempdir().unwrap();
     for (error, durable) in [("EINVAL", true), ("ENOTSUP", true), ("EIO", false)] {
-        let server: Server = Options::drawn().variable("LD_PRELOAD", without_folder_sync(folder.path(), error)).start();
+        let server: Server = Options::drawn()
+            .variable("LD_PRELOAD", without_folder_sync(folder.path(), error))
+            .start();
         let enrolled = server.enroll("alice", [drawn("alice-1.png")]);
         if durable {
             assert_eq!(enrolled.ok()["durable"], false);
@@ -396,19 +633,40 @@ fn disk_without_folder_sync_serves() {
         }
         assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
         let group = || server.ask_admin(&Method::PUT, "/v1/groups/maths/people/alice", &[], &[]);
-        let gone = || server.names(drawn("alice-probe.png")) == ["Unknown"] && server.people_files().is_empty();
+        let gone = || {
+            server.names(drawn("alice-probe.png")) == ["Unknown"]
+                && server.people_files().is_empty()
+        };
         if durable {
             assert_eq!(group().ok(), json!({"changed": true, "durable": false}));
-            assert_eq!(server.admin_delete("/v1/groups/maths").ok(), json!({"changed": true, "durable": false}));
+            assert_eq!(
+                server.admin_delete("/v1/groups/maths").ok(),
+                json!({"changed": true, "durable": false})
+            );
             let deleted = server.admin_delete("/v1/people/alice").ok();
-            assert_eq!((&deleted["deleted"], &deleted["durable"]), (&json!(true), &json!(false)));
-            assert!(server.log().contains("cannot sync folders"), "{}", server.log());
+            assert_eq!(
+                (&deleted["deleted"], &deleted["durable"]),
+                (&json!(true), &json!(false))
+            );
+            assert!(
+                server.log().contains("cannot sync folders"),
+                "{}",
+                server.log()
+            );
         } else {
             // Any other error is one; it does not say that nothing was changed.
             let message = group().error(500, "groups_failed");
-            assert!(message.contains("were changed") && !message.contains("nothing"), "{message}");
-            assert_eq!(server.admin_get("/v1/groups/maths")["people"], json!(["alice"]));
-            server.admin_delete("/v1/people/alice").error(500, "deletion_failed");
+            assert!(
+                message.contains("were changed") && !message.contains("nothing"),
+                "{message}"
+            );
+            assert_eq!(
+                server.admin_get("/v1/groups/maths")["people"],
+                json!(["alice"])
+            );
+            server
+                .admin_delete("/v1/people/alice")
+                .error(500, "deletion_failed");
         }
         assert!(gone(), "{error}");
     }

@@ -9,9 +9,19 @@ use crate::identification::{photo, students};
 
 impl Server {
     /// Enrols with a strictness of the caller's own.
-    fn enroll_with(&self, id: &str, review: &str, photos: impl IntoIterator<Item = Vec<u8>>) -> Answer {
+    fn enroll_with(
+        &self,
+        id: &str,
+        review: &str,
+        photos: impl IntoIterator<Item = Vec<u8>>,
+    ) -> Answer {
         let mut parts = vec![text("student_id", id), text("review", review)];
-        parts.extend(photos.into_iter().enumerate().map(|(index, photo)| file("images", &format!("{index}.jpg"), photo)));
+        parts.extend(
+            photos
+                .into_iter()
+                .enumerate()
+                .map(|(index, photo)| file("images", &format!("{index}.jpg"), photo)),
+        );
         self.form("/process-images", &parts)
     }
 }
@@ -22,12 +32,14 @@ fn decoded(jpeg: &[u8]) -> RgbImage {
 
 fn encoded(picture: &RgbImage, quality: u8) -> Vec<u8> {
     let mut jpeg = Vec::new();
-    image::codecs::jpeg::JpegEncoder::new_with_quality(&mut jpeg, quality).encode_image(picture).unwrap();
+    image::codecs::jpeg::JpegEncoder::new_with_quality(&mut jpeg, quality)
+        .encode_image(picture)
+        .unwrap();
     jpeg
 }
 
-/// The picture with what is left of `middle` (a share of its width) squeezed to a fifth: the nose comes near one eye, as it does in a face that
-/// is turned away.
+/// The picture with what is left of `middle` (a share of its width) squeezed to a fifth: the nose
+/// comes near one eye, as it does in a face that is turned away.
 fn turned(picture: &RgbImage, middle: f32) -> RgbImage {
     let (width, height) = picture.dimensions();
     let cut = (width as f32 * middle) as u32;
@@ -43,14 +55,23 @@ fn turned(picture: &RgbImage, middle: f32) -> RgbImage {
 /// The only photo's reasons, from the answer to a refused enrolment.
 fn reasons(answer: &Answer) -> Vec<Value> {
     answer.error(400, "no_usable_image");
-    answer.json["details"]["rejected"][0]["reasons"].as_array().unwrap().clone()
+    answer.json["details"]["rejected"][0]["reasons"]
+        .as_array()
+        .unwrap()
+        .clone()
 }
 
 /// The value and limit of a reason, which must be there.
 fn measured(reasons: &[Value], code: &str) -> (f64, f64) {
-    let reason = reasons.iter().find(|reason| reason["code"] == code).unwrap_or_else(|| panic!("{code}: {reasons:?}"));
+    let reason = reasons
+        .iter()
+        .find(|reason| reason["code"] == code)
+        .unwrap_or_else(|| panic!("{code}: {reasons:?}"));
     assert!(reason["message"].as_str().unwrap().len() > 20, "{reason}");
-    (reason["value"].as_f64().unwrap(), reason["limit"].as_f64().unwrap())
+    (
+        reason["value"].as_f64().unwrap(),
+        reason["limit"].as_f64().unwrap(),
+    )
 }
 
 #[test]
@@ -63,16 +84,24 @@ fn each_gate_refuses_its_kind_of_photo_with_what_was_measured() {
     assert!(value < limit && limit == 50.0, "{value} {limit}");
 
     let mut dark = good.clone();
-    dark.pixels_mut().for_each(|pixel| pixel.0 = pixel.0.map(|value| value / 4));
+    dark.pixels_mut()
+        .for_each(|pixel| pixel.0 = pixel.0.map(|value| value / 4));
     let (value, limit) = measured(&refused(&dark), "too_dark");
     assert!(value < limit && limit == 40.0, "{value} {limit}");
 
     let mut bright = good.clone();
-    bright.pixels_mut().for_each(|pixel| pixel.0 = pixel.0.map(|value| 215 + value / 7));
+    bright
+        .pixels_mut()
+        .for_each(|pixel| pixel.0 = pixel.0.map(|value| 215 + value / 7));
     let (value, limit) = measured(&refused(&bright), "too_bright");
     assert!(value > limit && limit == 220.0, "{value} {limit}");
 
-    let small = imageops::resize(&good, good.width() / 6, good.height() / 6, FilterType::Triangle);
+    let small = imageops::resize(
+        &good,
+        good.width() / 6,
+        good.height() / 6,
+        FilterType::Triangle,
+    );
     let (value, limit) = measured(&refused(&small), "face_too_small");
     assert!(value < limit && limit == 50.0, "{value} {limit}");
 
@@ -82,7 +111,10 @@ fn each_gate_refuses_its_kind_of_photo_with_what_was_measured() {
     let side = decoded(&side);
     let nose = face["landmarks"][2][0].as_f64().unwrap() as f32 / side.width() as f32;
     let (value, limit) = measured(&refused(&turned(&side, nose)), "face_turned");
-    assert!(value > limit && (limit - 0.85).abs() < 1e-6, "{value} {limit}");
+    assert!(
+        value > limit && (limit - 0.85).abs() < 1e-6,
+        "{value} {limit}"
+    );
 
     let crowd = std::fs::read(shared("faces/groups/friends.jpg")).unwrap();
     let (value, limit) = measured(&reasons(&server.enroll("s36", [crowd])), "several_people");
@@ -101,8 +133,20 @@ fn each_gate_refuses_its_kind_of_photo_with_what_was_measured() {
 fn ninety_good_photos_pass_the_strict_gates() {
     let server = Options::real().arg("--review", "strict").start();
     for student in students() {
-        let answer = server.enroll(&student, ["front", "left", "right"].map(|name| photo(&student, name))).ok();
-        assert_eq!((answer["accepted"].as_array().unwrap().len(), &answer["review"]), (3, &Value::from("strict")), "{student}: {answer}");
+        let answer = server
+            .enroll(
+                &student,
+                ["front", "left", "right"].map(|name| photo(&student, name)),
+            )
+            .ok();
+        assert_eq!(
+            (
+                answer["accepted"].as_array().unwrap().len(),
+                &answer["review"]
+            ),
+            (3, &Value::from("strict")),
+            "{student}: {answer}"
+        );
     }
     for student in students() {
         assert_eq!(server.names(photo(&student, "test")), [student.as_str()]);
@@ -114,43 +158,103 @@ fn a_photo_counts_once_however_often_it_is_sent() {
     let server = Options::real().start();
     let front = photo("s6", "front");
     let again = encoded(&decoded(&front), 90);
-    let answer = server.enroll("s6", [front.clone(), front.clone(), again, photo("s6", "left")]).ok();
-    let accepted: Vec<u64> = answer["accepted"].as_array().unwrap().iter().map(|photo| photo["image"].as_u64().unwrap()).collect();
+    let answer = server
+        .enroll(
+            "s6",
+            [front.clone(), front.clone(), again, photo("s6", "left")],
+        )
+        .ok();
+    let accepted: Vec<u64> = answer["accepted"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|photo| photo["image"].as_u64().unwrap())
+        .collect();
     assert_eq!(accepted, [0, 3], "{answer}");
     for rejected in answer["rejected"].as_array().unwrap() {
         let (value, limit) = measured(rejected["reasons"].as_array().unwrap(), "duplicate_photo");
         assert!(value > limit, "{rejected}");
     }
-    assert_eq!(std::fs::read_to_string(server.gallery.join("s6.csv")).unwrap().lines().count(), 3, "a header and two photos");
+    assert_eq!(
+        std::fs::read_to_string(server.gallery.join("s6.csv"))
+            .unwrap()
+            .lines()
+            .count(),
+        3,
+        "a header and two photos"
+    );
     let server = Options::real().arg("--review", "off").start();
-    assert_eq!(server.enroll("s6", [front.clone(), front]).ok()["accepted"].as_array().unwrap().len(), 2);
+    assert_eq!(
+        server.enroll("s6", [front.clone(), front]).ok()["accepted"]
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
 }
 
 #[test]
 fn a_face_that_is_another_persons_is_told_and_strictly_refused() {
     let server = Options::real().start();
-    server.enroll("s6", [photo("s6", "front"), photo("s6", "left")]).ok();
+    server
+        .enroll("s6", [photo("s6", "front"), photo("s6", "left")])
+        .ok();
     // Enrolling the same person again is no news.
-    assert_eq!(server.enroll("s6", [photo("s6", "right")]).ok()["accepted"][0]["warnings"], serde_json::json!([]));
-    server.enroll("s6", [photo("s6", "front"), photo("s6", "left")]).ok();
+    assert_eq!(
+        server.enroll("s6", [photo("s6", "right")]).ok()["accepted"][0]["warnings"],
+        serde_json::json!([])
+    );
+    server
+        .enroll("s6", [photo("s6", "front"), photo("s6", "left")])
+        .ok();
 
     let strict = reasons(&server.enroll_with("impostor", "strict", [photo("s6", "right")]));
     let (value, limit) = measured(&strict, "another_person");
-    assert!(value > limit && !strict[0]["message"].as_str().unwrap().contains("s6"), "{strict:?}");
-    let standard = server.enroll_with("impostor", "standard", [photo("s6", "right")]).ok();
-    measured(standard["accepted"][0]["warnings"].as_array().unwrap(), "another_person");
-    assert_eq!(server.enroll("s36", [photo("s36", "right")]).ok()["accepted"][0]["warnings"], serde_json::json!([]));
+    assert!(
+        value > limit && !strict[0]["message"].as_str().unwrap().contains("s6"),
+        "{strict:?}"
+    );
+    let standard = server
+        .enroll_with("impostor", "standard", [photo("s6", "right")])
+        .ok();
+    measured(
+        standard["accepted"][0]["warnings"].as_array().unwrap(),
+        "another_person",
+    );
+    assert_eq!(
+        server.enroll("s36", [photo("s36", "right")]).ok()["accepted"][0]["warnings"],
+        serde_json::json!([])
+    );
 }
 
 #[test]
 fn a_caller_may_ask_for_more_than_the_operator_and_not_for_less() {
     let server = Options::real().arg("--review", "strict").start();
     let small = decoded(&photo("s36", "front"));
-    let small = encoded(&imageops::resize(&small, small.width() / 2, small.height() / 2, FilterType::Triangle), 95);
-    measured(&reasons(&server.enroll_with("s36", "off", [small.clone()])), "face_too_small");
+    let small = encoded(
+        &imageops::resize(
+            &small,
+            small.width() / 2,
+            small.height() / 2,
+            FilterType::Triangle,
+        ),
+        95,
+    );
+    measured(
+        &reasons(&server.enroll_with("s36", "off", [small.clone()])),
+        "face_too_small",
+    );
     let server = Options::real().start();
-    assert_eq!(server.enroll("s36", [small.clone()]).ok()["review"], "standard");
-    measured(&reasons(&server.enroll_with("s36", "strict", [small.clone()])), "face_too_small");
-    let error = server.enroll_with("s36", "lax", [small]).error(400, "invalid_review");
+    assert_eq!(
+        server.enroll("s36", [small.clone()]).ok()["review"],
+        "standard"
+    );
+    measured(
+        &reasons(&server.enroll_with("s36", "strict", [small.clone()])),
+        "face_too_small",
+    );
+    let error = server
+        .enroll_with("s36", "lax", [small])
+        .error(400, "invalid_review");
     assert!(error.contains("'off', 'standard' or 'strict'"), "{error}");
 }

@@ -37,8 +37,11 @@ impl Hammer {
             let (url, picture) = (format!("{url}/process_frame"), picture.to_vec());
             let (stop, shots) = (Arc::clone(&stop), Arc::clone(&shots));
             std::thread::spawn(move || {
-                let agent: ureq::Agent =
-                    ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(60))).build().into();
+                let agent: ureq::Agent = ureq::Agent::config_builder()
+                    .http_status_as_error(false)
+                    .timeout_global(Some(Duration::from_secs(60)))
+                    .build()
+                    .into();
                 while !stop.load(Ordering::Relaxed) {
                     let shot = fire(&agent, &url, &picture);
                     shots.lock().unwrap().push(shot);
@@ -46,7 +49,11 @@ impl Hammer {
             })
         });
         let threads = threads.collect();
-        Self { stop, shots, threads }
+        Self {
+            stop,
+            shots,
+            threads,
+        }
     }
 
     /// Waits until so many more requests are answered.
@@ -60,22 +67,47 @@ impl Hammer {
     /// Ends it, and gives every request in the order in which they were answered.
     pub(crate) fn end(self) -> Vec<Shot> {
         self.stop.store(true, Ordering::Relaxed);
-        self.threads.into_iter().for_each(|thread| thread.join().unwrap());
+        self.threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
         self.shots.lock().unwrap().clone()
     }
 }
 
 fn fire(agent: &ureq::Agent, url: &str, picture: &[u8]) -> Shot {
     let begun = Instant::now();
-    let answer = agent.post(url).header("content-type", "image/png").send(picture);
+    let answer = agent
+        .post(url)
+        .header("content-type", "image/png")
+        .send(picture);
     let Ok(mut answer) = answer else {
-        return Shot { begun, took: begun.elapsed(), status: None, revision: String::new(), identity: String::new() };
+        return Shot {
+            begun,
+            took: begun.elapsed(),
+            status: None,
+            revision: String::new(),
+            identity: String::new(),
+        };
     };
-    let revision = answer.headers().get("x-rostro-pipeline").and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    let revision = answer
+        .headers()
+        .get("x-rostro-pipeline")
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
+        .to_owned();
     let text = answer.body_mut().read_to_string().unwrap_or_default();
     let json: Value = serde_json::from_str(&text).unwrap_or_default();
-    let identity = json["recognized_faces"][0]["identity"].as_str().unwrap_or_default().to_owned();
-    Shot { begun, took: begun.elapsed(), status: Some(answer.status().as_u16()), revision, identity }
+    let identity = json["recognized_faces"][0]["identity"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
+    Shot {
+        begun,
+        took: begun.elapsed(),
+        status: Some(answer.status().as_u16()),
+        revision,
+        identity,
+    }
 }
 
 /// An activation: when it was asked for, when it was answered, and of what.
@@ -87,13 +119,25 @@ pub(crate) struct Activation {
 }
 
 impl Shot {
-    /// The revisions that may serve this request: that of the last activation answered before it began, and those asked for before it ended.
-    /// None if none was answered before.
-    pub(crate) fn may_be_served_by<'a>(&self, activations: &'a [Activation]) -> Option<Vec<&'a str>> {
-        let last = activations.iter().rposition(|activation| activation.answered <= self.begun)?;
+    /// The revisions that may serve this request: that of the last activation answered before it
+    /// began, and those asked for before it ended. None if none was answered before.
+    pub(crate) fn may_be_served_by<'a>(
+        &self,
+        activations: &'a [Activation],
+    ) -> Option<Vec<&'a str>> {
+        let last = activations
+            .iter()
+            .rposition(|activation| activation.answered <= self.begun)?;
         let ended = self.begun + self.took;
-        let since = activations[last + 1..].iter().take_while(|activation| activation.asked <= ended);
-        Some(std::iter::once(&activations[last]).chain(since).map(|activation| activation.revision.as_str()).collect())
+        let since = activations[last + 1..]
+            .iter()
+            .take_while(|activation| activation.asked <= ended);
+        Some(
+            std::iter::once(&activations[last])
+                .chain(since)
+                .map(|activation| activation.revision.as_str())
+                .collect(),
+        )
     }
 }
 
@@ -101,5 +145,8 @@ impl Shot {
 pub(crate) fn p99(shots: &[Shot]) -> Duration {
     let mut times: Vec<Duration> = shots.iter().map(|shot| shot.took).collect();
     times.sort();
-    times.get(times.len() * 99 / 100).copied().unwrap_or_default()
+    times
+        .get(times.len() * 99 / 100)
+        .copied()
+        .unwrap_or_default()
 }

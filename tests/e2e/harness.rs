@@ -16,23 +16,36 @@ const START: Duration = Duration::from_secs(120);
 
 /// The repository's root.
 pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_owned()
 }
 
 /// A component that `cargo xtask guest` built.
 pub(crate) fn component(name: &str) -> PathBuf {
-    existing(root().join(format!("target/guest/{name}.wasm")), "cargo xtask guest")
+    existing(
+        root().join(format!("target/guest/{name}.wasm")),
+        "cargo xtask guest",
+    )
 }
 
 /// A file of the folder with photos and reference results, which is not part of the repository.
 pub(crate) fn shared(path: &str) -> PathBuf {
-    let folder = std::env::var_os("ROSTRO_SHARED").map_or_else(|| root().join("../shared"), PathBuf::from);
-    existing(folder.join(path), "the tests with ROSTRO_SHARED naming the folder with the photos")
+    let folder =
+        std::env::var_os("ROSTRO_SHARED").map_or_else(|| root().join("../shared"), PathBuf::from);
+    existing(
+        folder.join(path),
+        "the tests with ROSTRO_SHARED naming the folder with the photos",
+    )
 }
 
 /// A drawn test picture.
 pub(crate) fn drawn(name: &str) -> Vec<u8> {
-    let path = existing(root().join("models/testing/frames").join(name), "models/testing/make.py");
+    let path = existing(
+        root().join("models/testing/frames").join(name),
+        "models/testing/make.py",
+    );
     std::fs::read(path).unwrap()
 }
 
@@ -40,7 +53,9 @@ pub(crate) fn drawn(name: &str) -> Vec<u8> {
 pub(crate) fn drawn_jpeg(name: &str) -> Vec<u8> {
     let mut jpeg = Vec::new();
     let picture = image::load_from_memory(&drawn(name)).unwrap().into_rgb8();
-    picture.write_with_encoder(JpegEncoder::new_with_quality(&mut jpeg, 95)).unwrap();
+    picture
+        .write_with_encoder(JpegEncoder::new_with_quality(&mut jpeg, 95))
+        .unwrap();
     jpeg
 }
 
@@ -55,7 +70,9 @@ pub(crate) fn rostro() -> Command {
     let here = std::env::current_exe().unwrap();
     let program = here.parent().unwrap().parent().unwrap().join("rostro");
     let mut command = Command::new(existing(program, "cargo build -p rostro-host"));
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ROSTRO_")) {
+    for (name, _) in
+        std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ROSTRO_"))
+    {
         command.env_remove(name);
     }
     command.env_remove("RUST_LOG").current_dir(root());
@@ -90,12 +107,19 @@ impl Options {
 
     /// With real models, for real people.
     pub(crate) fn real() -> Self {
-        existing(root().join("models/installed/mobile/manifest.toml"), "cargo xtask setup");
-        Self { pack: "mobile", ..Self::drawn() }
+        existing(
+            root().join("models/installed/mobile/manifest.toml"),
+            "cargo xtask setup",
+        );
+        Self {
+            pack: "mobile",
+            ..Self::drawn()
+        }
     }
 
     pub(crate) fn arg(mut self, name: &str, value: impl AsRef<Path>) -> Self {
-        self.args.extend([name.to_owned(), value.as_ref().to_str().unwrap().to_owned()]);
+        self.args
+            .extend([name.to_owned(), value.as_ref().to_str().unwrap().to_owned()]);
         self
     }
 
@@ -153,7 +177,9 @@ impl Options {
         }
         if !is_given("--compiled") {
             // Compiling takes most of a start: what one test's server compiled, others use.
-            command.arg("--compiled").arg(root().join("target/tmp/compiled"));
+            command
+                .arg("--compiled")
+                .arg(root().join("target/tmp/compiled"));
         }
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         match self.within.split_first() {
@@ -169,16 +195,34 @@ impl Options {
     /// Starts a server that must serve.
     pub(crate) fn start(self) -> Server {
         let (own, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-        let gallery = self.gallery.clone().unwrap_or_else(|| own.path().join("gallery"));
-        let mut child =
-            self.command(&gallery, state.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let gallery = self
+            .gallery
+            .clone()
+            .unwrap_or_else(|| own.path().join("gallery"));
+        let mut child = self
+            .command(&gallery, state.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let log = Log::default();
         let address = log.follow(child.stderr.take().unwrap());
         match address.recv_timeout(START) {
             Ok(address) => {
                 let text = log.text();
-                let admin = text.lines().find_map(|line| line.split_once("admin interface on ")).map(|(_, url)| url.trim().to_owned());
-                Server { child, url: address, admin: admin.unwrap_or_default(), log, gallery, _own: [own, state] }
+                let admin = text
+                    .lines()
+                    .find_map(|line| line.split_once("admin interface on "))
+                    .map(|(_, url)| url.trim().to_owned());
+                Server {
+                    child,
+                    url: address,
+                    admin: admin.unwrap_or_default(),
+                    log,
+                    gallery,
+                    _own: [own, state],
+                }
             }
             Err(_) => {
                 let _ = child.kill();
@@ -190,14 +234,21 @@ impl Options {
     /// Starts a server that must refuse to, and answers what it wrote.
     pub(crate) fn refuse(self) -> String {
         let (own, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-        let gallery = self.gallery.clone().unwrap_or_else(|| own.path().join("gallery"));
+        let gallery = self
+            .gallery
+            .clone()
+            .unwrap_or_else(|| own.path().join("gallery"));
         refusal(self.command(&gallery, state.path()))
     }
 }
 
 /// A command as another program runs it, in the same folder, which that one may leave.
 fn inside(mut command: Command, inner: &Command) -> Command {
-    command.args(["env", "--chdir"]).arg(root()).arg(inner.get_program()).args(inner.get_args());
+    command
+        .args(["env", "--chdir"])
+        .arg(root())
+        .arg(inner.get_program())
+        .args(inner.get_args());
     for (name, value) in inner.get_envs() {
         match value {
             Some(value) => command.env(name, value),
@@ -209,7 +260,12 @@ fn inside(mut command: Command, inner: &Command) -> Command {
 
 /// Runs a command that must fail with exit code 1, and answers its error.
 pub(crate) fn refusal(mut command: Command) -> String {
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut stderr = child.stderr.take().unwrap();
     let reader = std::thread::spawn(move || {
         let mut text = Vec::new();
@@ -225,7 +281,10 @@ pub(crate) fn refusal(mut command: Command) -> String {
             // A service that starts after all would be waited for without end.
             child.kill().unwrap();
             child.wait().unwrap();
-            panic!("it goes on, where it must fail:\n{}", reader.join().unwrap());
+            panic!(
+                "it goes on, where it must fail:\n{}",
+                reader.join().unwrap()
+            );
         }
         std::thread::sleep(Duration::from_millis(10));
     };
@@ -293,11 +352,19 @@ pub(crate) struct Part {
 }
 
 pub(crate) fn text(name: &'static str, value: &str) -> Part {
-    Part { name, file_name: None, bytes: value.as_bytes().to_vec() }
+    Part {
+        name,
+        file_name: None,
+        bytes: value.as_bytes().to_vec(),
+    }
 }
 
 pub(crate) fn file(name: &'static str, file_name: &str, bytes: impl Into<Vec<u8>>) -> Part {
-    Part { name, file_name: Some(file_name.to_owned()), bytes: bytes.into() }
+    Part {
+        name,
+        file_name: Some(file_name.to_owned()),
+        bytes: bytes.into(),
+    }
 }
 
 pub(crate) const BOUNDARY: &str = "a-boundary-that-no-part-contains";
@@ -306,8 +373,18 @@ pub(crate) const BOUNDARY: &str = "a-boundary-that-no-part-contains";
 pub(crate) fn multipart(parts: &[Part]) -> Vec<u8> {
     let mut body = Vec::new();
     for part in parts {
-        let file_name = part.file_name.as_ref().map(|name| format!("; filename=\"{name}\"")).unwrap_or_default();
-        body.extend(format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{}\"{file_name}\r\n", part.name).bytes());
+        let file_name = part
+            .file_name
+            .as_ref()
+            .map(|name| format!("; filename=\"{name}\""))
+            .unwrap_or_default();
+        body.extend(
+            format!(
+                "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{}\"{file_name}\r\n",
+                part.name
+            )
+            .bytes(),
+        );
         if part.file_name.is_some() {
             body.extend(b"Content-Type: image/jpeg\r\n");
         }
@@ -334,25 +411,46 @@ impl Answer {
         self.json
     }
 
-    /// Asserts an error of that status and code, in the form that every error has, and gives its message.
+    /// Asserts an error of that status and code, in the form that every error has, and gives its
+    /// message.
     pub(crate) fn error(&self, status: u16, code: &str) -> String {
-        assert_eq!((self.status, self.json["code"].as_str()), (status, Some(code)), "{}", self.json);
+        assert_eq!(
+            (self.status, self.json["code"].as_str()),
+            (status, Some(code)),
+            "{}",
+            self.json
+        );
         assert!(self.json["details"].is_object(), "{}", self.json);
-        assert_eq!(self.json["request_id"].as_str().unwrap(), self.headers["x-request-id"], "{}", self.json);
-        self.json["error"].as_str().expect("`error` is a string").to_owned()
+        assert_eq!(
+            self.json["request_id"].as_str().unwrap(),
+            self.headers["x-request-id"],
+            "{}",
+            self.json
+        );
+        self.json["error"]
+            .as_str()
+            .expect("`error` is a string")
+            .to_owned()
     }
 }
 
 impl Server {
     /// Posts a body of any type.
     pub(crate) fn post(&self, path: &str, content_type: Option<&str>, body: &[u8]) -> Answer {
-        let headers: Vec<(&str, &str)> = content_type.map(|value| ("content-type", value)).into_iter().collect();
+        let headers: Vec<(&str, &str)> = content_type
+            .map(|value| ("content-type", value))
+            .into_iter()
+            .collect();
         self.post_with(path, &headers, body)
     }
 
     /// Posts a body with these headers.
     pub(crate) fn post_with(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(START)).build().into();
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(START))
+            .build()
+            .into();
         let mut request = agent.post(format!("{}{path}", self.url));
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -360,18 +458,38 @@ impl Server {
         let mut response = request.send(body).expect("the server answers");
         let text = response.body_mut().read_to_string().unwrap();
         let json = serde_json::from_str(&text).unwrap_or_else(|_| panic!("not JSON: {text}"));
-        Answer { status: response.status().as_u16(), json, headers: response.headers().clone() }
+        Answer {
+            status: response.status().as_u16(),
+            json,
+            headers: response.headers().clone(),
+        }
     }
 
     /// Posts a form.
     pub(crate) fn form(&self, path: &str, parts: &[Part]) -> Answer {
-        self.post(path, Some(&format!("multipart/form-data; boundary={BOUNDARY}")), &multipart(parts))
+        self.post(
+            path,
+            Some(&format!("multipart/form-data; boundary={BOUNDARY}")),
+            &multipart(parts),
+        )
     }
 
     /// Enrols a person from photos.
-    pub(crate) fn enroll<P: Into<Vec<u8>>>(&self, id: &str, photos: impl IntoIterator<Item = P>) -> Answer {
-        let photos = photos.into_iter().enumerate().map(|(index, photo)| file("images", &format!("{index}.jpg"), photo));
-        self.form("/process-images", &std::iter::once(text("student_id", id)).chain(photos).collect::<Vec<_>>())
+    pub(crate) fn enroll<P: Into<Vec<u8>>>(
+        &self,
+        id: &str,
+        photos: impl IntoIterator<Item = P>,
+    ) -> Answer {
+        let photos = photos
+            .into_iter()
+            .enumerate()
+            .map(|(index, photo)| file("images", &format!("{index}.jpg"), photo));
+        self.form(
+            "/process-images",
+            &std::iter::once(text("student_id", id))
+                .chain(photos)
+                .collect::<Vec<_>>(),
+        )
     }
 
     /// Asks who is in a frame.
@@ -383,12 +501,19 @@ impl Server {
     pub(crate) fn names(&self, frame: impl Into<Vec<u8>>) -> Vec<String> {
         let answer = self.recognize(frame).ok();
         let faces = answer["recognized_faces"].as_array().unwrap();
-        faces.iter().map(|face| face["identity"].as_str().unwrap().to_owned()).collect()
+        faces
+            .iter()
+            .map(|face| face["identity"].as_str().unwrap().to_owned())
+            .collect()
     }
 
     /// The names of the gallery's files that are not hidden.
     pub(crate) fn people_files(&self) -> Vec<String> {
-        let names = self.gallery.read_dir().unwrap().map(|file| file.unwrap().file_name().to_string_lossy().into_owned());
+        let names = self
+            .gallery
+            .read_dir()
+            .unwrap()
+            .map(|file| file.unwrap().file_name().to_string_lossy().into_owned());
         names.filter(|name| !name.starts_with('.')).collect()
     }
 
@@ -397,7 +522,8 @@ impl Server {
         self.child.id()
     }
 
-    /// What the server wrote so far. A thread of its own writes it, which may be some lines behind an answer.
+    /// What the server wrote so far. A thread of its own writes it, which may be some lines behind
+    /// an answer.
     pub(crate) fn log(&self) -> String {
         let begun = Instant::now();
         let mut text = self.log.text();
@@ -411,10 +537,15 @@ impl Server {
         }
     }
 
-    /// The lines of the log that a request left. The last is written before its answer is sent, and may be read after it.
+    /// The lines of the log that a request left. The last is written before its answer is sent, and
+    /// may be read after it.
     pub(crate) fn log_of(&self, answer: &Answer) -> String {
         let id = answer.headers["x-request-id"].to_str().unwrap();
-        let is_end = |line: &&str| ["done", "refused", "turned away", "failed"].iter().any(|end| line.contains(&format!(" {end} status=")));
+        let is_end = |line: &&str| {
+            ["done", "refused", "turned away", "failed"]
+                .iter()
+                .any(|end| line.contains(&format!(" {end} status=")))
+        };
         let begun = Instant::now();
         loop {
             let log = self.log.text();
@@ -422,14 +553,20 @@ impl Server {
             if lines.iter().any(is_end) {
                 return lines.join("\n");
             }
-            assert!(begun.elapsed() < Duration::from_secs(10), "the log says nothing of the end of {id}: {lines:?}");
+            assert!(
+                begun.elapsed() < Duration::from_secs(10),
+                "the log says nothing of the end of {id}: {lines:?}"
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
     }
 
     /// Sends the server a signal, by its name.
     pub(crate) fn signal(&self, name: &str) {
-        let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
+        let status = Command::new("kill")
+            .args(["-s", name, &self.child.id().to_string()])
+            .status()
+            .unwrap();
         assert!(status.success(), "{status}");
     }
 
@@ -442,7 +579,11 @@ impl Server {
     pub(crate) fn wait_for_log_again(&self, words: &str, before: usize) {
         let begun = Instant::now();
         while self.log.text().matches(words).count() <= before {
-            assert!(begun.elapsed() < Duration::from_secs(20), "the log does not say `{words}`: {}", self.log());
+            assert!(
+                begun.elapsed() < Duration::from_secs(20),
+                "the log does not say `{words}`: {}",
+                self.log()
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
     }

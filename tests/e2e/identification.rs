@@ -10,7 +10,11 @@ use crate::harness::{Options, Server, component, shared};
 
 pub(crate) fn students() -> Vec<String> {
     let folder = shared("faces/students");
-    let mut names: Vec<String> = folder.read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<String> = folder
+        .read_dir()
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     assert_eq!(names.len(), 30);
     names
@@ -22,8 +26,17 @@ pub(crate) fn photo(student: &str, name: &str) -> Vec<u8> {
 
 fn enroll_everybody(server: &Server) {
     for student in students() {
-        let answer = server.enroll(&student, ["front", "left", "right"].map(|name| photo(&student, name))).ok();
-        assert_eq!(answer["accepted"].as_array().unwrap().len(), 3, "{student}: {answer}");
+        let answer = server
+            .enroll(
+                &student,
+                ["front", "left", "right"].map(|name| photo(&student, name)),
+            )
+            .ok();
+        assert_eq!(
+            answer["accepted"].as_array().unwrap().len(),
+            3,
+            "{student}: {answer}"
+        );
     }
 }
 
@@ -46,23 +59,56 @@ fn thirty_students_are_named_strangers_are_not_and_classes_are_seen_to_the_back_
     println!("friends.jpg: {friends:?}");
     assert_eq!(friends, ["Unknown"; 6]);
 
-    // Who of them sits where, by their clothes and by eye: of the 18 in the second room one, and of the 30 in the third five, are not to be
-    // made out at all.
+    // Who of them sits where, by their clothes and by eye: of the 18 in the second room one, and of
+    // the 30 in the third five, are not to be made out at all.
     for (room, faces, least, there) in [
         ("005", 5, 0, ""),
         ("010", 10, 1, "s36"),
         ("030", 29, 6, "s24 s36 s60 s108 s144 s174"),
-        ("100", 100, 17, "s12 s18 s24 s30 s36 s42 s54 s60 s66 s72 s78 s90 s108 s120 s132 s138 s150 s174"),
-        ("200", 200, 24, "s6 s12 s18 s24 s30 s36 s42 s48 s54 s60 s66 s72 s78 s84 s90 s96 s108 s120 s126 s132 s144 s150 s156 s162 s174"),
+        (
+            "100",
+            100,
+            17,
+            "s12 s18 s24 s30 s36 s42 s54 s60 s66 s72 s78 s90 s108 s120 s132 s138 s150 s174",
+        ),
+        (
+            "200",
+            200,
+            24,
+            "s6 s12 s18 s24 s30 s36 s42 s48 s54 s60 s66 s72 s78 s84 s90 s96 s108 s120 s126 s132 s144 s150 s156 s162 s174",
+        ),
     ] {
-        let class = server.names(std::fs::read(shared(&format!("faces/classrooms/classroom_{room}_faces.jpg"))).unwrap());
-        let named: Vec<&str> = class.iter().map(String::as_str).filter(|name| *name != "Unknown").collect();
-        println!("classroom_{room}: {} faces, {} named", class.len(), named.len());
+        let class = server.names(
+            std::fs::read(shared(&format!(
+                "faces/classrooms/classroom_{room}_faces.jpg"
+            )))
+            .unwrap(),
+        );
+        let named: Vec<&str> = class
+            .iter()
+            .map(String::as_str)
+            .filter(|name| *name != "Unknown")
+            .collect();
+        println!(
+            "classroom_{room}: {} faces, {} named",
+            class.len(),
+            named.len()
+        );
         assert_eq!(class.len(), faces, "classroom_{room}");
         let there: BTreeSet<&str> = there.split(' ').collect();
-        let wrong: Vec<&&str> = named.iter().filter(|name| !there.contains(**name)).collect();
-        assert!(wrong.is_empty(), "classroom_{room}: {wrong:?} are not there");
-        assert_eq!(named.len(), named.iter().collect::<BTreeSet<_>>().len(), "one person, one face: {named:?}");
+        let wrong: Vec<&&str> = named
+            .iter()
+            .filter(|name| !there.contains(**name))
+            .collect();
+        assert!(
+            wrong.is_empty(),
+            "classroom_{room}: {wrong:?} are not there"
+        );
+        assert_eq!(
+            named.len(),
+            named.iter().collect::<BTreeSet<_>>().len(),
+            "one person, one face: {named:?}"
+        );
         assert!(named.len() >= least, "classroom_{room}: only {named:?}");
     }
 }
@@ -71,27 +117,52 @@ fn thirty_students_are_named_strangers_are_not_and_classes_are_seen_to_the_back_
 fn a_photo_of_many_megapixels_shows_the_same_person_as_a_small_one() {
     let server = Options::real().start();
     for student in ["s6", "s36", "s102"] {
-        server.enroll(student, ["front", "left", "right"].map(|name| photo(student, name))).ok();
+        server
+            .enroll(
+                student,
+                ["front", "left", "right"].map(|name| photo(student, name)),
+            )
+            .ok();
         let small = photo(student, "test");
-        // Six times as wide and high: decoded at a half. And with so wide a margin that the face asks for all pixels.
+        // Six times as wide and high: decoded at a half. And with so wide a margin that the face
+        // asks for all pixels.
         let picture = image::load_from_memory(&small).unwrap().into_rgb8();
         let (width, height) = picture.dimensions();
-        let large = image::imageops::resize(&picture, 6 * width, 6 * height, image::imageops::FilterType::CatmullRom);
+        let large = image::imageops::resize(
+            &picture,
+            6 * width,
+            6 * height,
+            image::imageops::FilterType::CatmullRom,
+        );
         let mut wide = image::RgbImage::from_pixel(6 * width, 6 * height, image::Rgb([128; 3]));
         image::imageops::overlay(&mut wide, &picture, i64::from(width), i64::from(height));
         let face = |jpeg: Vec<u8>| server.recognize(jpeg).ok()["recognized_faces"][0].clone();
         let before = face(small);
         for (picture, scale, shift) in [(large, 6.0, 0.0), (wide, 1.0, 1.0)] {
             let mut jpeg = Vec::new();
-            image::codecs::jpeg::JpegEncoder::new_with_quality(&mut jpeg, 95).encode_image(&picture).unwrap();
+            image::codecs::jpeg::JpegEncoder::new_with_quality(&mut jpeg, 95)
+                .encode_image(&picture)
+                .unwrap();
             let after = face(jpeg);
             assert_eq!(after["identity"], student, "{after}");
             let similarity = |face: &serde_json::Value| face["similarity"].as_f64().unwrap();
-            assert!((similarity(&before) - similarity(&after)).abs() < 0.05, "{student}: {before} and {after}");
+            assert!(
+                (similarity(&before) - similarity(&after)).abs() < 0.05,
+                "{student}: {before} and {after}"
+            );
             let size = [width, height].map(f64::from);
-            for (edge, (before, after)) in before["bbox"].as_array().unwrap().iter().zip(after["bbox"].as_array().unwrap()).enumerate() {
+            for (edge, (before, after)) in before["bbox"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .zip(after["bbox"].as_array().unwrap())
+                .enumerate()
+            {
                 let wanted = before.as_f64().unwrap() * scale + shift * size[edge % 2];
-                assert!((wanted - after.as_f64().unwrap()).abs() < 8.0 * scale, "{student}: edge {edge} at {after}, not {wanted}");
+                assert!(
+                    (wanted - after.as_f64().unwrap()).abs() < 8.0 * scale,
+                    "{student}: edge {edge} at {after}, not {wanted}"
+                );
             }
         }
     }
@@ -100,17 +171,31 @@ fn a_photo_of_many_megapixels_shows_the_same_person_as_a_small_one() {
 #[test]
 fn a_face_that_fills_the_frame_is_found_and_named() {
     let server = Options::real().start();
-    server.enroll("s6", ["front", "left", "right"].map(|name| photo("s6", name))).ok();
+    server
+        .enroll(
+            "s6",
+            ["front", "left", "right"].map(|name| photo("s6", name)),
+        )
+        .ok();
     let whole = photo("s6", "test");
-    let bounds: Vec<u32> = serde_json::from_value::<Vec<f32>>(server.recognize(whole.clone()).ok()["recognized_faces"][0]["bbox"].clone())
+    let bounds: Vec<u32> = serde_json::from_value::<Vec<f32>>(
+        server.recognize(whole.clone()).ok()["recognized_faces"][0]["bbox"].clone(),
+    )
+    .unwrap()
+    .into_iter()
+    .map(|edge| edge as u32)
+    .collect();
+    let [x1, y1, x2, y2] = bounds[..] else {
+        panic!("{bounds:?}")
+    };
+    let face = image::load_from_memory(&whole)
         .unwrap()
-        .into_iter()
-        .map(|edge| edge as u32)
-        .collect();
-    let [x1, y1, x2, y2] = bounds[..] else { panic!("{bounds:?}") };
-    let face = image::load_from_memory(&whole).unwrap().crop_imm(x1, y1, x2 - x1, y2 - y1);
+        .crop_imm(x1, y1, x2 - x1, y2 - y1);
     let mut jpeg = Vec::new();
-    face.write_with_encoder(image::codecs::jpeg::JpegEncoder::new_with_quality(&mut jpeg, 95)).unwrap();
+    face.write_with_encoder(image::codecs::jpeg::JpegEncoder::new_with_quality(
+        &mut jpeg, 95,
+    ))
+    .unwrap();
     assert_eq!(server.names(jpeg), ["s6"]);
 }
 
@@ -118,7 +203,12 @@ fn a_face_that_fills_the_frame_is_found_and_named() {
 fn people_enrolled_before_a_restart_are_known_after_it() {
     let gallery = tempfile::tempdir().unwrap();
     let mut server = Options::real().gallery(gallery.path()).start();
-    server.enroll("s6", ["front", "left", "right"].map(|name| photo("s6", name))).ok();
+    server
+        .enroll(
+            "s6",
+            ["front", "left", "right"].map(|name| photo("s6", name)),
+        )
+        .ok();
     server.kill();
     let server = Options::real().gallery(gallery.path()).start();
     assert_eq!(server.names(photo("s6", "test")), ["s6"]);
@@ -133,20 +223,41 @@ fn images_of_no_pixels_cost_a_recogniser_nothing_however_many() {
         let begun = Instant::now();
         let answer = server.recognize(image("tensor-rows", rows.as_bytes()));
         answer.error(500, "pipeline_failed");
-        assert!(begun.elapsed() < Duration::from_secs(5), "{rows}: {:?}", begun.elapsed());
+        assert!(
+            begun.elapsed() < Duration::from_secs(5),
+            "{rows}: {:?}",
+            begun.elapsed()
+        );
         let cause = format!("dimensions [{rows}, 3, 0, 112]: none may be zero");
-        assert!(server.log_of(&answer).contains(&cause), "{rows}: {}", server.log_of(&answer));
+        assert!(
+            server.log_of(&answer).contains(&cause),
+            "{rows}: {}",
+            server.log_of(&answer)
+        );
     }
     let after = Usage::of(server.pid()).peak;
-    assert!(after < before + (64 << 20), "{before} bytes before, {after} after");
+    assert!(
+        after < before + (64 << 20),
+        "{before} bytes before, {after} after"
+    );
 }
 
 #[test]
 fn a_run_that_outlives_its_deadline_gives_its_worker_back_when_it_ends() {
     let deadline = Duration::from_secs(6);
-    let options = Options::real().pipeline(component("evil")).arg("--breaker", "1000000").arg("--workers", "2").arg("--queue", "2");
-    let server = options.arg("--deadline", deadline.as_secs().to_string()).start();
-    let failures = || server.admin_get("/v1/revisions")["revisions"][0]["failures"].as_u64().unwrap();
+    let options = Options::real()
+        .pipeline(component("evil"))
+        .arg("--breaker", "1000000")
+        .arg("--workers", "2")
+        .arg("--queue", "2");
+    let server = options
+        .arg("--deadline", deadline.as_secs().to_string())
+        .start();
+    let failures = || {
+        server.admin_get("/v1/revisions")["revisions"][0]["failures"]
+            .as_u64()
+            .unwrap()
+    };
     let ask = |mode: &str| {
         let begun = Instant::now();
         let status = server.recognize(image(mode, b"")).status;
@@ -165,7 +276,10 @@ fn a_run_that_outlives_its_deadline_gives_its_worker_back_when_it_ends() {
     let answered = Instant::now();
     // One of them runs the detector, which nothing interrupts, and the other waits for its turn to.
     until("the end of both runs", || failures() == 2);
-    println!("both workers are back {:?} after the answers", answered.elapsed());
+    println!(
+        "both workers are back {:?} after the answers",
+        answered.elapsed()
+    );
     assert_eq!(at_once("counter").map(|(status, _)| status), [200; 2]);
 }
 
@@ -178,55 +292,107 @@ fn one_policy_in_three_languages_decides_alike_on_every_photo() {
     let vision = component("insightface");
     let said = |policy: &str| -> Vec<serde_json::Value> {
         let mut attempt = crate::harness::rostro();
-        attempt.args(["pipeline", "try"]).arg(component(policy)).arg("--beside").arg(&vision);
-        attempt.args(["--json", "--pack", "mobile", "--images"]).arg(shared("faces")).arg("--gallery").arg(gallery.path());
-        attempt.arg("--compiled").arg(crate::harness::root().join("target/tmp/compiled"));
+        attempt
+            .args(["pipeline", "try"])
+            .arg(component(policy))
+            .arg("--beside")
+            .arg(&vision);
+        attempt
+            .args(["--json", "--pack", "mobile", "--images"])
+            .arg(shared("faces"))
+            .arg("--gallery")
+            .arg(gallery.path());
+        attempt
+            .arg("--compiled")
+            .arg(crate::harness::root().join("target/tmp/compiled"));
         let output = attempt.output().unwrap();
-        assert!(output.status.success(), "{policy}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{policy}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         let mut outcomes: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
-        outcomes.iter_mut().for_each(|outcome| drop(outcome.as_object_mut().unwrap().remove("milliseconds")));
+        outcomes
+            .iter_mut()
+            .for_each(|outcome| drop(outcome.as_object_mut().unwrap().remove("milliseconds")));
         outcomes
     };
     let rust = said("attendance-policy");
-    let known = rust.iter().flat_map(|outcome| outcome["faces"].as_array().unwrap()).filter(|face| face["identity"].is_string()).count();
+    let known = rust
+        .iter()
+        .flat_map(|outcome| outcome["faces"].as_array().unwrap())
+        .filter(|face| face["identity"].is_string())
+        .count();
     println!("{} photos, {known} faces named", rust.len());
     assert!(rust.len() > 100 && known > 100);
-    assert!(said("attendance-policy-js") == rust, "JavaScript decides otherwise");
-    assert!(said("attendance-policy-python") == rust, "Python decides otherwise");
+    assert!(
+        said("attendance-policy-js") == rust,
+        "JavaScript decides otherwise"
+    );
+    assert!(
+        said("attendance-policy-python") == rust,
+        "Python decides otherwise"
+    );
 }
 
-/// A photo of a screen that shows a photo: smaller, behind a bezel, with the lines of the screen, its haze, and the camera's blur and noise.
+/// A photo of a screen that shows a photo: smaller, behind a bezel, with the lines of the screen,
+/// its haze, and the camera's blur and noise.
 fn on_a_screen(photo: &[u8]) -> Vec<u8> {
     use image::{Rgb, RgbImage, imageops};
     let photo = image::load_from_memory(photo).unwrap().into_rgb8();
     let (width, height) = photo.dimensions();
-    let shown = imageops::resize(&photo, width * 6 / 10, height * 6 / 10, imageops::FilterType::Triangle);
+    let shown = imageops::resize(
+        &photo,
+        width * 6 / 10,
+        height * 6 / 10,
+        imageops::FilterType::Triangle,
+    );
     let (left, top) = ((width - shown.width()) / 2, (height - shown.height()) / 2);
     let bezel = 14;
-    let noise = |x: u32, y: u32| f32::from(((x.wrapping_mul(7919) ^ y.wrapping_mul(104_729)) >> 3) as u8 % 7) - 3.0;
+    let noise = |x: u32, y: u32| {
+        f32::from(((x.wrapping_mul(7919) ^ y.wrapping_mul(104_729)) >> 3) as u8 % 7) - 3.0
+    };
     let screen = RgbImage::from_fn(width, height, |x, y| {
         let (inside_x, inside_y) = (x.wrapping_sub(left), y.wrapping_sub(top));
         if let Some(pixel) = shown.get_pixel_checked(inside_x, inside_y) {
             let (x, y) = (inside_x as f32, inside_y as f32);
             let lines = (1.0 + 0.12 * (x * 2.1 + y * 0.35).sin()) * (1.0 + 0.08 * (y * 2.3).sin());
             let haze = [18.0, 30.0, 40.0];
-            return Rgb([0, 1, 2].map(|channel| (f32::from(pixel.0[channel]) * lines * 0.85 + haze[channel]).clamp(0.0, 255.0) as u8));
+            return Rgb([0, 1, 2].map(|channel| {
+                (f32::from(pixel.0[channel]) * lines * 0.85 + haze[channel]).clamp(0.0, 255.0) as u8
+            }));
         }
-        let is_bezel = x + bezel >= left && x < left + shown.width() + bezel && y + bezel >= top && y < top + shown.height() + bezel;
-        Rgb([if is_bezel { 12 } else { (90.0 + noise(x, y)) as u8 }; 3])
+        let is_bezel = x + bezel >= left
+            && x < left + shown.width() + bezel
+            && y + bezel >= top
+            && y < top + shown.height() + bezel;
+        Rgb([if is_bezel {
+            12
+        } else {
+            (90.0 + noise(x, y)) as u8
+        }; 3])
     });
     let mut jpeg = Vec::new();
     let seen = imageops::fast_blur(&screen, 0.8);
-    seen.write_with_encoder(image::codecs::jpeg::JpegEncoder::new_with_quality(&mut jpeg, 95)).unwrap();
+    seen.write_with_encoder(image::codecs::jpeg::JpegEncoder::new_with_quality(
+        &mut jpeg, 95,
+    ))
+    .unwrap();
     jpeg
 }
 
 #[test]
 fn a_face_on_a_screen_is_nobody_to_the_liveness_example() {
-    let server = Options::real().pack("mobile-liveness").pipeline(component("liveness")).start();
+    let server = Options::real()
+        .pack("mobile-liveness")
+        .pipeline(component("liveness"))
+        .start();
     for student in students() {
         // Of some photos the model is not sure.
-        let answer = server.enroll(&student, ["front", "left", "right"].map(|name| photo(&student, name)));
+        let answer = server.enroll(
+            &student,
+            ["front", "left", "right"].map(|name| photo(&student, name)),
+        );
         assert_eq!(answer.status, 200, "{student}: {}", answer.json);
     }
     let (mut named, mut fooled) = (0, Vec::new());
@@ -239,11 +405,23 @@ fn a_face_on_a_screen_is_nobody_to_the_liveness_example() {
             fooled.push(answer);
         }
     }
-    println!("{named} of 30 living faces named, {} of 30 screens taken for alive", fooled.len());
+    println!(
+        "{named} of 30 living faces named, {} of 30 screens taken for alive",
+        fooled.len()
+    );
     assert!(named >= 28, "{named} living faces named");
-    assert!(fooled.len() <= 2, "{} screens were taken for alive: {:?}", fooled.len(), fooled.first());
+    assert!(
+        fooled.len() <= 2,
+        "{} screens were taken for alive: {:?}",
+        fooled.len(),
+        fooled.first()
+    );
     // Nor is anybody enrolled from one.
     let refused = server.enroll("mallory", [on_a_screen(&photo("s6", "front"))]);
     refused.error(400, "no_usable_image");
-    assert_eq!(refused.json["details"]["rejected"][0]["reasons"][0]["code"], "not_live", "{}", refused.json);
+    assert_eq!(
+        refused.json["details"]["rejected"][0]["reasons"][0]["code"], "not_live",
+        "{}",
+        refused.json
+    );
 }

@@ -1,4 +1,5 @@
-//! The service when its log cannot be written: requests are answered, and it ends when it is told to.
+//! The service when its log cannot be written: requests are answered, and it ends when it is told
+//! to.
 
 use std::fs::File;
 use std::net::TcpListener;
@@ -28,15 +29,27 @@ impl Drop for Quiet {
 }
 
 fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .to_string()
 }
 
 /// `rostro serve` in a folder of its own, as arguments for another command.
 fn serve(folder: &Path, url: &str, admin: &str) -> Command {
     let mut command = rostro();
-    command.args(["serve", "--pack", "testing", "--listen", url, "--admin", admin]);
-    command.arg("--gallery").arg(folder.join("gallery")).arg("--state").arg(folder.join("state"));
-    command.arg("--compiled").arg(crate::harness::root().join("target/tmp/compiled"));
+    command.args([
+        "serve", "--pack", "testing", "--listen", url, "--admin", admin,
+    ]);
+    command
+        .arg("--gallery")
+        .arg(folder.join("gallery"))
+        .arg("--state")
+        .arg(folder.join("state"));
+    command
+        .arg("--compiled")
+        .arg(crate::harness::root().join("target/tmp/compiled"));
     command.arg("--pipeline").arg(component("insightface"));
     command
 }
@@ -45,30 +58,71 @@ impl Quiet {
     fn start(prepare: impl FnOnce(Command) -> Command) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (address, admin) = (free_address(), free_address());
-        let child = prepare(serve(folder.path(), &address, &admin)).stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
-        let agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(60))).build().into();
-        let quiet = Self { child, url: format!("http://{address}"), admin: format!("http://{admin}"), agent, folder };
+        let child = prepare(serve(folder.path(), &address, &admin))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(Duration::from_secs(60)))
+            .build()
+            .into();
+        let quiet = Self {
+            child,
+            url: format!("http://{address}"),
+            admin: format!("http://{admin}"),
+            agent,
+            folder,
+        };
         let begun = Instant::now();
-        while quiet.agent.get(format!("{}/readyz", quiet.url)).call().map_or(0, |answer| answer.status().as_u16()) != 200 {
-            assert!(begun.elapsed() < Duration::from_secs(120), "the service does not become ready");
+        while quiet
+            .agent
+            .get(format!("{}/readyz", quiet.url))
+            .call()
+            .map_or(0, |answer| answer.status().as_u16())
+            != 200
+        {
+            assert!(
+                begun.elapsed() < Duration::from_secs(120),
+                "the service does not become ready"
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
         quiet
     }
 
     fn post(&self, path: &str, content_type: &str, body: &[u8]) -> (u16, String) {
-        let mut answer = self.agent.post(format!("{}{path}", self.url)).header("content-type", content_type).send(body).unwrap();
-        (answer.status().as_u16(), answer.body_mut().read_to_string().unwrap())
+        let mut answer = self
+            .agent
+            .post(format!("{}{path}", self.url))
+            .header("content-type", content_type)
+            .send(body)
+            .unwrap();
+        (
+            answer.status().as_u16(),
+            answer.body_mut().read_to_string().unwrap(),
+        )
     }
 
     /// Enrols, recognises and asks for what does not exist, and sees that each is answered.
     fn check_requests(&self) {
-        let form = multipart(&[text("student_id", "alice"), file("images", "alice.png", drawn("alice-1.png"))]);
-        let (status, body) = self.post("/process-images", &format!("multipart/form-data; boundary={BOUNDARY}"), &form);
+        let form = multipart(&[
+            text("student_id", "alice"),
+            file("images", "alice.png", drawn("alice-1.png")),
+        ]);
+        let (status, body) = self.post(
+            "/process-images",
+            &format!("multipart/form-data; boundary={BOUNDARY}"),
+            &form,
+        );
         assert_eq!(status, 200, "{body}");
         assert!(self.folder.path().join("gallery/alice.csv").is_file());
         let (status, body) = self.post("/process_frame", "image/png", &drawn("alice-probe.png"));
-        assert!(status == 200 && body.contains("\"alice\""), "{status}: {body}");
+        assert!(
+            status == 200 && body.contains("\"alice\""),
+            "{status}: {body}"
+        );
         for _ in 0..REQUESTS {
             let (status, body) = self.post("/process_frame", "image/png", b"no picture");
             assert_eq!(status, 400, "{body}");
@@ -76,15 +130,33 @@ impl Quiet {
     }
 
     fn dropped_lines(&self) -> u64 {
-        let text = self.agent.get(format!("{}/metrics", self.admin)).call().unwrap().body_mut().read_to_string().unwrap();
-        let value = text.lines().find_map(|line| line.strip_prefix("rostro_log_lines_dropped_total "));
-        value.unwrap_or_else(|| panic!("no metric of dropped lines in:\n{text}")).parse().unwrap()
+        let text = self
+            .agent
+            .get(format!("{}/metrics", self.admin))
+            .call()
+            .unwrap()
+            .body_mut()
+            .read_to_string()
+            .unwrap();
+        let value = text
+            .lines()
+            .find_map(|line| line.strip_prefix("rostro_log_lines_dropped_total "));
+        value
+            .unwrap_or_else(|| panic!("no metric of dropped lines in:\n{text}"))
+            .parse()
+            .unwrap()
     }
 
     /// Tells it to stop, and gives its exit code and the time that it took.
     fn stop(&mut self) -> (Option<i32>, Duration) {
         let begun = Instant::now();
-        assert!(Command::new("kill").args(["-s", "TERM", &self.child.id().to_string()]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args(["-s", "TERM", &self.child.id().to_string()])
+                .status()
+                .unwrap()
+                .success()
+        );
         (self.child.wait().unwrap().code(), begun.elapsed())
     }
 
@@ -138,7 +210,10 @@ fn log_with_stalled_reader_costs_nothing() {
 fn log_to_closed_descriptor_costs_nothing() {
     let mut quiet = Quiet::start(|command| {
         let mut shell = Command::new("sh");
-        shell.args(["-c", "exec \"$@\" 2>&-", "sh"]).arg(command.get_program()).args(command.get_args());
+        shell
+            .args(["-c", "exec \"$@\" 2>&-", "sh"])
+            .arg(command.get_program())
+            .args(command.get_args());
         shell.current_dir(command.get_current_dir().unwrap());
         shell
     });
@@ -146,17 +221,30 @@ fn log_to_closed_descriptor_costs_nothing() {
     quiet.assert_stops();
 }
 
-/// The remaining lines and the error itself cannot be shown, and the exit code still tells the failure.
+/// The remaining lines and the error itself cannot be shown, and the exit code still tells the
+/// failure.
 #[test]
 fn failed_start_without_reader_exits() {
     let folder = tempfile::tempdir().unwrap();
-    for log in [File::options().write(true).open("/dev/full").unwrap().into(), {
-        let (reader, writer) = std::io::pipe().unwrap();
-        drop(reader);
-        Stdio::from(writer)
-    }] {
+    for log in [
+        File::options()
+            .write(true)
+            .open("/dev/full")
+            .unwrap()
+            .into(),
+        {
+            let (reader, writer) = std::io::pipe().unwrap();
+            drop(reader);
+            Stdio::from(writer)
+        },
+    ] {
         let mut command = serve(folder.path(), "127.0.0.1:0", "off");
-        let status = command.args(["--runtime", "/nowhere"]).stdin(Stdio::null()).stderr::<Stdio>(log).status().unwrap();
+        let status = command
+            .args(["--runtime", "/nowhere"])
+            .stdin(Stdio::null())
+            .stderr::<Stdio>(log)
+            .status()
+            .unwrap();
         assert_eq!(status.code(), Some(1));
     }
 }
@@ -164,12 +252,22 @@ fn failed_start_without_reader_exits() {
 /// Commands whose standard output is closed early, full, or shared with a closed standard error.
 #[test]
 fn commands_survive_closed_output() {
-    for (redirection, code) in [("2>/dev/full", 0), (">/dev/full", 1), (">/dev/full 2>/dev/full", 1), ("| true", 0), ("2>&- >/dev/null", 0)]
-    {
+    for (redirection, code) in [
+        ("2>/dev/full", 0),
+        (">/dev/full", 1),
+        (">/dev/full 2>/dev/full", 1),
+        ("| true", 0),
+        ("2>&- >/dev/null", 0),
+    ] {
         let mut shell = Command::new("bash");
         let line = format!("set -o pipefail; \"$@\" {redirection}");
         let program = rostro();
-        let status = shell.args(["-c", &line, "bash"]).arg(program.get_program()).args(["openapi"]).status().unwrap();
+        let status = shell
+            .args(["-c", &line, "bash"])
+            .arg(program.get_program())
+            .args(["openapi"])
+            .status()
+            .unwrap();
         assert_eq!(status.code(), Some(code), "{redirection}");
     }
 }
@@ -179,15 +277,32 @@ fn commands_survive_closed_output() {
 fn json_log_has_numbers() {
     let log = tempfile::NamedTempFile::new().unwrap();
     let mut quiet = Quiet::start(|mut command| {
-        command.args(["--log-format", "json"]).stderr(log.reopen().unwrap());
+        command
+            .args(["--log-format", "json"])
+            .stderr(log.reopen().unwrap());
         command
     });
-    assert_eq!(quiet.post("/process_frame", "image/png", b"no picture").0, 400);
+    assert_eq!(
+        quiet.post("/process_frame", "image/png", b"no picture").0,
+        400
+    );
     quiet.assert_stops();
     let text = std::fs::read_to_string(log.path()).unwrap();
-    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let refused: Vec<_> = lines.iter().filter(|line| line["message"] == "refused").collect();
-    assert!(!refused.is_empty() && refused.iter().all(|line| line["ms"].is_u64() && line["status"] == 400), "{text}");
+    let lines: Vec<serde_json::Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let refused: Vec<_> = lines
+        .iter()
+        .filter(|line| line["message"] == "refused")
+        .collect();
+    assert!(
+        !refused.is_empty()
+            && refused
+                .iter()
+                .all(|line| line["ms"].is_u64() && line["status"] == 400),
+        "{text}"
+    );
     assert!(lines.iter().all(|line| line["level"] != "WARN"), "{text}");
     assert_eq!(lines.last().unwrap()["message"], "stopped", "{text}");
 }

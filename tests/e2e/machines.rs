@@ -1,4 +1,5 @@
-//! What a machine gives and how it keeps files: little memory, few addresses, links in the watched folder, folders that are open to others.
+//! What a machine gives and how it keeps files: little memory, few addresses, links in the watched
+//! folder, folders that are open to others.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -10,7 +11,9 @@ use crate::harness::{Options, Server, component, drawn, refusal, rostro};
 
 /// Runs a command with at most that many KiB of addresses.
 fn with_addresses(kib: u32) -> Vec<String> {
-    ["sh", "-c", &format!("ulimit -v {kib} && exec \"$@\""), "sh"].map(str::to_owned).to_vec()
+    ["sh", "-c", &format!("ulimit -v {kib} && exec \"$@\""), "sh"]
+        .map(str::to_owned)
+        .to_vec()
 }
 
 /// MiB that the log names for a budget.
@@ -18,18 +21,32 @@ fn budget(server: &Server, name: &str) -> usize {
     let log = server.log();
     let line = log.lines().find(|line| line.contains("sized for")).unwrap();
     let value = line.split_once(&format!("{name}=")).unwrap().1;
-    value.split(|letter: char| !letter.is_ascii_digit()).next().unwrap().parse().unwrap()
+    value
+        .split(|letter: char| !letter.is_ascii_digit())
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap()
 }
 
-/// The addresses are fewer than those of a pool, and also bound the memory. Bodies that never end take no more than their part of it.
+/// The addresses are fewer than those of a pool, and also bound the memory. Bodies that never end
+/// take no more than their part of it.
 #[test]
 fn small_machine_survives_half_sent_bodies() {
     let server = Options::drawn().within(with_addresses(1_600_000)).start();
     let log = server.log();
-    assert!(log.contains("cannot reserve addresses for all guests") && log.contains("ulimit -v unlimited"), "{log}");
+    assert!(
+        log.contains("cannot reserve addresses for all guests")
+            && log.contains("ulimit -v unlimited"),
+        "{log}"
+    );
     assert!(log.contains("1562 MiB (ulimit -v)"), "{log}");
     let bodies = budget(&server, "max_bodies_mib");
-    assert!(bodies + budget(&server, "max_guests_mib") < 1562 && 2 * budget(&server, "max_body_mib") <= bodies, "{log}");
+    assert!(
+        bodies + budget(&server, "max_guests_mib") < 1562
+            && 2 * budget(&server, "max_body_mib") <= bodies,
+        "{log}"
+    );
     let length = budget(&server, "max_body_mib") << 20;
     let address = server.url.trim_start_matches("http://").to_owned();
     let chunk = vec![b'x'; 1 << 20];
@@ -47,7 +64,11 @@ fn small_machine_survives_half_sent_bodies() {
     drop(open);
     let begun = Instant::now();
     while server.recognize(drawn("alice-probe.png")).status != 200 {
-        assert!(begun.elapsed() < Duration::from_secs(30), "{}", server.log());
+        assert!(
+            begun.elapsed() < Duration::from_secs(30),
+            "{}",
+            server.log()
+        );
         std::thread::sleep(Duration::from_millis(50));
     }
 }
@@ -55,20 +76,31 @@ fn small_machine_survives_half_sent_bodies() {
 #[test]
 fn too_large_budgets_refused_with_remedy() {
     let error = Options::drawn().arg("--max-bodies-mib", "900000").refuse();
-    for words in
-        ["cannot fit the service into", "/proc/meminfo", "it needs at least", "lower --max-bodies-mib, or use a machine with more memory"]
-    {
+    for words in [
+        "cannot fit the service into",
+        "/proc/meminfo",
+        "it needs at least",
+        "lower --max-bodies-mib, or use a machine with more memory",
+    ] {
         assert!(error.contains(words), "`{words}` is not in: {error}");
     }
     let error = Options::drawn().within(with_addresses(250_000)).refuse();
-    assert!(error.contains("cannot fit the service into 244 MiB of memory (ulimit -v)"), "{error}");
+    assert!(
+        error.contains("cannot fit the service into 244 MiB of memory (ulimit -v)"),
+        "{error}"
+    );
 }
 
 #[test]
 fn malformed_flags_told_with_range() {
-    for (flag, value, says) in
-        [("--workers", "0", "workers is 0; it must be between 1 and 1024"), ("--breaker", "0", "breaker is 0; it must be at least 1")]
-    {
+    for (flag, value, says) in [
+        (
+            "--workers",
+            "0",
+            "workers is 0; it must be between 1 and 1024",
+        ),
+        ("--breaker", "0", "breaker is 0; it must be at least 1"),
+    ] {
         let error = Options::drawn().arg(flag, value).refuse();
         assert!(error.contains(says), "{error}");
     }
@@ -81,18 +113,38 @@ fn malformed_flags_told_with_range() {
     ] {
         let output = rostro().args(["serve", flag, value]).output().unwrap();
         let error = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.code() == Some(2) && error.contains(says) && error.contains(flag), "{error}");
+        assert!(
+            output.status.code() == Some(2) && error.contains(says) && error.contains(flag),
+            "{error}"
+        );
     }
 }
 
 #[test]
 fn host_names_served_on() {
-    let error = Options::drawn().arg("--admin", "nowhere.invalid:0").refuse();
-    assert!(error.contains("cannot resolve nowhere.invalid:0"), "{error}");
-    let error = Options::drawn().arg("--listen", "nowhere.invalid:0").refuse();
-    assert!(error.contains("cannot listen on nowhere.invalid:0") && error.contains("--listen"), "{error}");
-    let server = Options::drawn().arg("--listen", "localhost:0").arg("--admin", "localhost:0").start();
-    assert!(server.url.starts_with("http://127.0.0.1:") && server.admin.starts_with("http://127.0.0.1:"), "{server:?}");
+    let error = Options::drawn()
+        .arg("--admin", "nowhere.invalid:0")
+        .refuse();
+    assert!(
+        error.contains("cannot resolve nowhere.invalid:0"),
+        "{error}"
+    );
+    let error = Options::drawn()
+        .arg("--listen", "nowhere.invalid:0")
+        .refuse();
+    assert!(
+        error.contains("cannot listen on nowhere.invalid:0") && error.contains("--listen"),
+        "{error}"
+    );
+    let server = Options::drawn()
+        .arg("--listen", "localhost:0")
+        .arg("--admin", "localhost:0")
+        .start();
+    assert!(
+        server.url.starts_with("http://127.0.0.1:")
+            && server.admin.starts_with("http://127.0.0.1:"),
+        "{server:?}"
+    );
     server.recognize(drawn("empty.png")).ok();
 }
 
@@ -114,7 +166,11 @@ fn watched_config_map_swap_taken() {
     version("..2026_11_30.2", "variant");
     let begun = Instant::now();
     while server.active() == before {
-        assert!(begun.elapsed() < Duration::from_secs(60), "{}", server.log());
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "{}",
+            server.log()
+        );
         std::thread::sleep(Duration::from_millis(100));
     }
 }
@@ -130,7 +186,11 @@ fn watched_folder_problems_logged_once() {
     symlink(parent.path().join("stored"), folder.join("GOOD.WASM")).unwrap();
     let begun = Instant::now();
     while server.active() == before {
-        assert!(begun.elapsed() < Duration::from_secs(60), "{}", server.log());
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "{}",
+            server.log()
+        );
         std::thread::sleep(Duration::from_millis(100));
     }
     std::fs::rename(&folder, parent.path().join("away")).unwrap();
@@ -140,9 +200,16 @@ fn watched_folder_problems_logged_once() {
     server.wait_for_log("INFO the watched folder");
     std::thread::sleep(Duration::from_secs(2));
     let log = server.log();
-    assert_eq!(log.matches("cannot look into the watched folder").count(), 1, "{log}");
+    assert_eq!(
+        log.matches("cannot look into the watched folder").count(),
+        1,
+        "{log}"
+    );
     assert_eq!(log.matches("INFO the watched folder").count(), 1, "{log}");
-    assert!((1..=2).contains(&log.matches("dangling.wasm").count()), "once before the folder went away, and once after: {log}");
+    assert!(
+        (1..=2).contains(&log.matches("dangling.wasm").count()),
+        "once before the folder went away, and once after: {log}"
+    );
 }
 
 #[test]
@@ -151,14 +218,24 @@ fn state_folder_open_to_group_explained() {
     std::fs::set_permissions(volume.path(), std::fs::Permissions::from_mode(0o2775)).unwrap();
     let error = Options::drawn().state(volume.path()).refuse();
     let own = volume.path().join("rostro");
-    assert!(error.contains("fsGroup") && error.contains(&format!("--state {}", own.display())), "{error}");
-    // The remedy works, also after permissions were given to the group again, as each start of a pod does.
+    assert!(
+        error.contains("fsGroup") && error.contains(&format!("--state {}", own.display())),
+        "{error}"
+    );
+    // The remedy works, also after permissions were given to the group again, as each start of a
+    // pod does.
     drop(Options::drawn().state(&own).start());
     for folder in [own.clone(), own.join("components")] {
         std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o2770)).unwrap();
     }
     let server = Options::drawn().state(&own).start();
-    assert!(server.log().contains("its permissions are for this user alone again"), "{}", server.log());
+    assert!(
+        server
+            .log()
+            .contains("its permissions are for this user alone again"),
+        "{}",
+        server.log()
+    );
 }
 
 /// A copy of the program with what is installed next to it, and another current folder.
@@ -171,13 +248,31 @@ fn commands_find_same_installation() {
         command
     };
     let file = component("insightface");
-    let check = run(&["pipeline", "check", file.to_str().unwrap()]).output().unwrap();
+    let check = run(&["pipeline", "check", file.to_str().unwrap()])
+        .output()
+        .unwrap();
     assert!(check.status.success(), "{check:?}");
     let install = run(&["runtime", "install"]).output().unwrap();
-    assert!(String::from_utf8_lossy(&install.stdout).contains("is installed at"), "{install:?}");
+    assert!(
+        String::from_utf8_lossy(&install.stdout).contains("is installed at"),
+        "{install:?}"
+    );
     // What stops it is not ONNX Runtime.
-    let mut serve = run(&["serve", "--listen", "127.0.0.1:0", "--admin", "off", "--pack", "testing", "--pipeline", "nowhere.wasm"]);
+    let mut serve = run(&[
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--admin",
+        "off",
+        "--pack",
+        "testing",
+        "--pipeline",
+        "nowhere.wasm",
+    ]);
     serve.args(["--state", "state", "--gallery", "gallery"]);
     let error = refusal(serve);
-    assert!(error.contains("cannot read the component nowhere.wasm") && !error.contains("ONNX"), "{error}");
+    assert!(
+        error.contains("cannot read the component nowhere.wasm") && !error.contains("ONNX"),
+        "{error}"
+    );
 }

@@ -13,25 +13,49 @@ use crate::harness::{Answer, Server, rostro};
 const STAGING: Duration = Duration::from_secs(120);
 
 fn ask(server: &str, method: &Method, path: &str, body: &[u8], headers: &[(&str, &str)]) -> Answer {
-    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(STAGING)).build().into();
-    let mut request = ureq::http::Request::builder().method(method.clone()).uri(format!("{server}{path}"));
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(STAGING))
+        .build()
+        .into();
+    let mut request = ureq::http::Request::builder()
+        .method(method.clone())
+        .uri(format!("{server}{path}"));
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let mut response = agent.run(request.body(body).unwrap()).expect("the server answers");
+    let mut response = agent
+        .run(request.body(body).unwrap())
+        .expect("the server answers");
     let text = response.body_mut().read_to_string().unwrap();
     let json = serde_json::from_str(&text).unwrap_or_else(|_| panic!("not JSON: {text}"));
-    Answer { status: response.status().as_u16(), json, headers: response.headers().clone() }
+    Answer {
+        status: response.status().as_u16(),
+        json,
+        headers: response.headers().clone(),
+    }
 }
 
 impl Server {
     /// Asks the admin interface something, with further headers.
-    pub(crate) fn ask_admin(&self, method: &Method, path: &str, body: &[u8], headers: &[(&str, &str)]) -> Answer {
+    pub(crate) fn ask_admin(
+        &self,
+        method: &Method,
+        path: &str,
+        body: &[u8],
+        headers: &[(&str, &str)],
+    ) -> Answer {
         ask(&self.admin, method, path, body, headers)
     }
 
     /// Asks the service something in any way.
-    pub(crate) fn ask(&self, method: &Method, path: &str, body: &[u8], headers: &[(&str, &str)]) -> Answer {
+    pub(crate) fn ask(
+        &self,
+        method: &Method,
+        path: &str,
+        body: &[u8],
+        headers: &[(&str, &str)],
+    ) -> Answer {
         ask(&self.url, method, path, body, headers)
     }
 
@@ -49,10 +73,16 @@ impl Server {
 
     /// Pushes a component.
     pub(crate) fn push(&self, component: &[u8], query: &str) -> Answer {
-        self.ask_admin(&Method::POST, &format!("/v1/revisions?{query}"), component, &[])
+        self.ask_admin(
+            &Method::POST,
+            &format!("/v1/revisions?{query}"),
+            component,
+            &[],
+        )
     }
 
-    /// Pushes a component that must be taken, waits until it is staged or failed, and gives what the service says of it.
+    /// Pushes a component that must be taken, waits until it is staged or failed, and gives what
+    /// the service says of it.
     pub(crate) fn stage(&self, component: &[u8], query: &str) -> Value {
         let pushed = self.push(component, query);
         assert!(matches!(pushed.status, 200 | 202), "{}", pushed.json);
@@ -77,30 +107,45 @@ impl Server {
 
     /// Has a revision serve.
     pub(crate) fn activate(&self, id: &str) -> Value {
-        self.admin_post(&format!("/v1/revisions/{id}/activate")).ok()
+        self.admin_post(&format!("/v1/revisions/{id}/activate"))
+            .ok()
     }
 
     /// A revision's state in a word.
     pub(crate) fn state(&self, id: &str) -> String {
-        self.admin_get(&format!("/v1/revisions/{id}"))["state"].as_str().unwrap().to_owned()
+        self.admin_get(&format!("/v1/revisions/{id}"))["state"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     /// The active revision's id.
     pub(crate) fn active(&self) -> String {
-        self.admin_get("/v1/revisions")["active"].as_str().unwrap().to_owned()
+        self.admin_get("/v1/revisions")["active"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     /// `rostro pipeline`, told where this server's admin interface is.
     pub(crate) fn pipeline(&self, args: &[&str]) -> Command {
         let mut command = rostro();
-        command.arg("pipeline").args(args).args(["--admin", &self.admin]);
+        command
+            .arg("pipeline")
+            .args(args)
+            .args(["--admin", &self.admin]);
         command
     }
 }
 
 /// What a server's `/metrics` says.
 pub(crate) fn metrics(server: &Server) -> String {
-    ureq::get(format!("{}/metrics", server.admin)).call().unwrap().body_mut().read_to_string().unwrap()
+    ureq::get(format!("{}/metrics", server.admin))
+        .call()
+        .unwrap()
+        .body_mut()
+        .read_to_string()
+        .unwrap()
 }
 
 /// A component's bytes.

@@ -1,4 +1,5 @@
-//! More than the service can do: clients take turns, and work that nobody waits for any more is stopped.
+//! More than the service can do: clients take turns, and work that nobody waits for any more is
+//! stopped.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -12,7 +13,12 @@ use crate::operator::{bytes, metrics};
 
 /// A number of `/metrics`.
 fn metric(server: &Server, line: &str) -> u64 {
-    let value = metrics(server).lines().find_map(|other| other.strip_prefix(line)?.strip_prefix(' ').map(str::to_owned));
+    let value = metrics(server).lines().find_map(|other| {
+        other
+            .strip_prefix(line)?
+            .strip_prefix(' ')
+            .map(str::to_owned)
+    });
     value.map_or(0, |value| value.parse().unwrap())
 }
 
@@ -20,7 +26,11 @@ fn metric(server: &Server, line: &str) -> u64 {
 fn until(server: &Server, line: &str, wanted: u64) -> Duration {
     let begun = Instant::now();
     while metric(server, line) != wanted {
-        assert!(begun.elapsed() < Duration::from_secs(30), "{line} does not become {wanted}\n{}", server.log());
+        assert!(
+            begun.elapsed() < Duration::from_secs(30),
+            "{line} does not become {wanted}\n{}",
+            server.log()
+        );
         std::thread::sleep(Duration::from_millis(5));
     }
     begun.elapsed()
@@ -30,7 +40,12 @@ fn until(server: &Server, line: &str, wanted: u64) -> Duration {
 fn slow() -> Vec<u8> {
     let mut picture = Vec::new();
     let pixels = image::RgbImage::from_pixel(6000, 6000, image::Rgb([255; 3]));
-    pixels.write_to(&mut std::io::Cursor::new(&mut picture), image::ImageFormat::Png).unwrap();
+    pixels
+        .write_to(
+            &mut std::io::Cursor::new(&mut picture),
+            image::ImageFormat::Png,
+        )
+        .unwrap();
     picture
 }
 
@@ -51,12 +66,26 @@ fn a_client_that_floods_the_service_makes_itself_wait_and_not_the_others() {
     const FLOOD: usize = 24;
     let folder = tempfile::tempdir().unwrap();
     let keys = folder.path().join("keys");
-    std::fs::write(&keys, "flood:recognise:0123456789abcdef\ncamera:recognise:fedcba9876543210\n").unwrap();
-    let server = Options::drawn().arg("--api-keys", &keys).arg("--workers", "1").arg("--queue", "8").start();
+    std::fs::write(
+        &keys,
+        "flood:recognise:0123456789abcdef\ncamera:recognise:fedcba9876543210\n",
+    )
+    .unwrap();
+    let server = Options::drawn()
+        .arg("--api-keys", &keys)
+        .arg("--workers", "1")
+        .arg("--queue", "8")
+        .start();
     let picture = drawn("alice-probe.png");
     let ask = |key: &str| {
         let begun = Instant::now();
-        let status = server.post_with("/process_frame", &[("content-type", "image/png"), ("x-api-key", key)], &picture).status;
+        let status = server
+            .post_with(
+                "/process_frame",
+                &[("content-type", "image/png"), ("x-api-key", key)],
+                &picture,
+            )
+            .status;
         (status, begun.elapsed())
     };
     let median = |mut times: Vec<Duration>| {
@@ -65,7 +94,11 @@ fn a_client_that_floods_the_service_makes_itself_wait_and_not_the_others() {
     };
     let camera = || (0..15).map(|_| ask("fedcba9876543210")).collect::<Vec<_>>();
     let alone = median(camera().into_iter().map(|(_, took)| took).collect());
-    let (stop, turned_away, answered) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
+    let (stop, turned_away, answered) = (
+        AtomicBool::new(false),
+        AtomicUsize::new(0),
+        AtomicUsize::new(0),
+    );
     let (beside, theirs) = std::thread::scope(|scope| {
         let flood: Vec<_> = (0..FLOOD)
             .map(|_| {
@@ -92,10 +125,22 @@ fn a_client_that_floods_the_service_makes_itself_wait_and_not_the_others() {
         }
         let beside = camera();
         stop.store(true, Ordering::Relaxed);
-        (beside, flood.into_iter().flat_map(|thread| thread.join().unwrap()).collect::<Vec<_>>())
+        (
+            beside,
+            flood
+                .into_iter()
+                .flat_map(|thread| thread.join().unwrap())
+                .collect::<Vec<_>>(),
+        )
     });
-    assert!(beside.iter().all(|(status, _)| *status == 200), "{beside:?}");
-    let (beside, theirs) = (median(beside.into_iter().map(|(_, took)| took).collect()), median(theirs));
+    assert!(
+        beside.iter().all(|(status, _)| *status == 200),
+        "{beside:?}"
+    );
+    let (beside, theirs) = (
+        median(beside.into_iter().map(|(_, took)| took).collect()),
+        median(theirs),
+    );
     println!(
         "a request alone takes {alone:?}; beside a flood of {FLOOD} ({} answered, {} turned away) it takes {beside:?}, and one of the flood's {theirs:?}",
         answered.into_inner(),
@@ -106,18 +151,30 @@ fn a_client_that_floods_the_service_makes_itself_wait_and_not_the_others() {
 
 #[test]
 fn work_whose_client_goes_away_is_stopped_at_work_and_in_the_queue() {
-    let server = Options::drawn().arg("--workers", "1").arg("--queue", "4").arg("--deadline", "600").start();
+    let server = Options::drawn()
+        .arg("--workers", "1")
+        .arg("--queue", "4")
+        .arg("--deadline", "600")
+        .start();
     let photos: Vec<_> = std::iter::once(text("student_id", "gone"))
         .chain(std::iter::repeat_n(slow(), 40).map(|photo| file("images", "a.png", photo)))
         .collect();
     let begun = Instant::now();
     let enrolling = send(&server, "/process-images", &multipart(&photos));
     until(&server, "rostro_workers_busy", 1);
-    let waiting = send(&server, "/process_frame", &multipart(&[file("image", "a.png", slow())]));
+    let waiting = send(
+        &server,
+        "/process_frame",
+        &multipart(&[file("image", "a.png", slow())]),
+    );
     until(&server, "rostro_requests_waiting", 1);
     drop(waiting);
     let left = until(&server, "rostro_requests_waiting", 0);
-    assert_eq!(metric(&server, "rostro_workers_busy"), 1, "the first is still at work");
+    assert_eq!(
+        metric(&server, "rostro_workers_busy"),
+        1,
+        "the first is still at work"
+    );
     drop(enrolling);
     let stopped = until(&server, "rostro_workers_busy", 0);
     println!(
@@ -125,10 +182,28 @@ fn work_whose_client_goes_away_is_stopped_at_work_and_in_the_queue() {
         begun.elapsed()
     );
     assert!(stopped < Duration::from_secs(3), "{stopped:?}");
-    assert_eq!(metric(&server, "rostro_requests_total{route=\"/process-images\",status=\"499\"}"), 1);
-    assert_eq!(metric(&server, "rostro_requests_total{route=\"/process_frame\",status=\"499\"}"), 1);
+    assert_eq!(
+        metric(
+            &server,
+            "rostro_requests_total{route=\"/process-images\",status=\"499\"}"
+        ),
+        1
+    );
+    assert_eq!(
+        metric(
+            &server,
+            "rostro_requests_total{route=\"/process_frame\",status=\"499\"}"
+        ),
+        1
+    );
     // Nobody was enrolled, nobody is at fault, and the next is served.
-    assert_eq!(server.admin_get("/v1/people")["people"].as_array().unwrap().len(), 0);
+    assert_eq!(
+        server.admin_get("/v1/people")["people"]
+            .as_array()
+            .unwrap()
+            .len(),
+        0
+    );
     assert!(!server.log().contains("ERROR"), "{}", server.log());
     server.enroll("gone", [drawn("alice-1.png")]).ok();
     assert_eq!(server.names(drawn("alice-probe.png")), ["gone"]);
@@ -137,7 +212,11 @@ fn work_whose_client_goes_away_is_stopped_at_work_and_in_the_queue() {
 #[test]
 fn guests_together_have_the_memory_that_they_may_and_one_too_many_is_told_to_come_back() {
     let (budget, picture) = ("160", slow());
-    let server = Options::drawn().arg("--workers", "2").arg("--limit", "memory-mib=160").arg("--max-guests-mib", budget).start();
+    let server = Options::drawn()
+        .arg("--workers", "2")
+        .arg("--limit", "memory-mib=160")
+        .arg("--max-guests-mib", budget)
+        .start();
     server.recognize(picture.clone()).ok();
     let (mut done, mut refused) = (0, 0);
     std::thread::scope(|scope| {
@@ -150,15 +229,31 @@ fn guests_together_have_the_memory_that_they_may_and_one_too_many_is_told_to_com
                 refused += 1;
                 answer.error(503, "overloaded");
                 assert_eq!(answer.headers["retry-after"], "1");
-                assert!(server.log_of(&answer).contains("--max-guests-mib"), "{}", server.log());
+                assert!(
+                    server.log_of(&answer).contains("--max-guests-mib"),
+                    "{}",
+                    server.log()
+                );
             }
         }
     });
-    println!("{budget} MiB for all: of four large pictures at a time {done} were looked at and {refused} told to come back");
+    println!(
+        "{budget} MiB for all: of four large pictures at a time {done} were looked at and {refused} told to come back"
+    );
     assert!(done > 0 && refused > 0);
-    // It is no fault of the pipeline's, and all memory is free again, as soon as instances are cleared, which nobody waits for.
+    // It is no fault of the pipeline's, and all memory is free again, as soon as instances are
+    // cleared, which nobody waits for.
     until(&server, "rostro_guest_memory_bytes{guest=\"vision\"}", 0);
-    assert_eq!(metric(&server, &format!("rostro_revision_failures_total{{revision=\"{}\"}}", server.active())), 0);
+    assert_eq!(
+        metric(
+            &server,
+            &format!(
+                "rostro_revision_failures_total{{revision=\"{}\"}}",
+                server.active()
+            )
+        ),
+        0
+    );
     server.recognize(picture).ok();
     server.enroll("alice", [drawn("alice-1.png")]).ok();
     assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
@@ -166,11 +261,20 @@ fn guests_together_have_the_memory_that_they_may_and_one_too_many_is_told_to_com
 
 #[test]
 fn what_is_no_request_does_not_fail_for_pictures_that_have_all_the_memory() {
-    let server = Options::drawn().arg("--workers", "2").arg("--limit", "memory-mib=160").arg("--max-guests-mib", "160").start();
+    let server = Options::drawn()
+        .arg("--workers", "2")
+        .arg("--limit", "memory-mib=160")
+        .arg("--max-guests-mib", "160")
+        .start();
     for id in ["alice", "bob", "carol"] {
         server.enroll(id, [drawn("alice-1.png")]).ok();
     }
-    let archive = ureq::get(format!("{}/v1/gallery", server.admin)).call().unwrap().body_mut().read_to_vec().unwrap();
+    let archive = ureq::get(format!("{}/v1/gallery", server.admin))
+        .call()
+        .unwrap()
+        .body_mut()
+        .read_to_vec()
+        .unwrap();
     let (picture, stop, refused) = (slow(), AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         for _ in 0..3 {
@@ -188,13 +292,29 @@ fn what_is_no_request_does_not_fail_for_pictures_that_have_all_the_memory() {
             std::thread::sleep(Duration::from_millis(5));
         }
         let staged = server.stage(&bytes(component("attendance-policy")), "");
-        let imported = server.ask_admin(&Method::POST, "/v1/gallery", &archive, &[("content-type", "application/zip")]);
+        let imported = server.ask_admin(
+            &Method::POST,
+            "/v1/gallery",
+            &archive,
+            &[("content-type", "application/zip")],
+        );
         stop.store(true, Ordering::Relaxed);
-        assert_eq!((&staged["state"], &staged["known"]), (&"staged".into(), &3.into()), "{staged}");
+        assert_eq!(
+            (&staged["state"], &staged["known"]),
+            (&"staged".into(), &3.into()),
+            "{staged}"
+        );
         let imported = imported.ok();
-        assert_eq!((&imported["people"], &imported["left_out_count"]), (&3.into(), &0.into()), "{imported}");
+        assert_eq!(
+            (&imported["people"], &imported["left_out_count"]),
+            (&3.into(), &0.into()),
+            "{imported}"
+        );
     });
-    println!("{} pictures found no memory meanwhile", refused.into_inner());
+    println!(
+        "{} pictures found no memory meanwhile",
+        refused.into_inner()
+    );
 }
 
 #[test]
@@ -206,7 +326,9 @@ fn a_flood_of_questions_about_templates_takes_its_turns_and_fails_nobody() {
         for _ in 0..40 {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
-                    server.ask_admin(&Method::GET, "/v1/people/alice/embedding", &[], &[]).ok();
+                    server
+                        .ask_admin(&Method::GET, "/v1/people/alice/embedding", &[], &[])
+                        .ok();
                 }
             });
         }
@@ -215,20 +337,39 @@ fn a_flood_of_questions_about_templates_takes_its_turns_and_fails_nobody() {
         }
         stop.store(true, Ordering::Relaxed);
     });
-    assert_eq!(metric(&server, &format!("rostro_revision_failures_total{{revision=\"{}\"}}", server.active())), 0);
+    assert_eq!(
+        metric(
+            &server,
+            &format!(
+                "rostro_revision_failures_total{{revision=\"{}\"}}",
+                server.active()
+            )
+        ),
+        0
+    );
 }
 
 #[test]
 fn what_was_accepted_is_finished_before_the_end() {
     let folder = tempfile::tempdir().unwrap();
     let gallery = folder.path().join("gallery");
-    let mut server = Options::drawn().arg("--workers", "1").gallery(&gallery).start();
+    let mut server = Options::drawn()
+        .arg("--workers", "1")
+        .gallery(&gallery)
+        .start();
     let photos = std::iter::repeat_n(slow(), 6).chain([drawn("alice-1.png")]);
-    let parts: Vec<_> = std::iter::once(text("student_id", "alice")).chain(photos.map(|photo| file("images", "a.png", photo))).collect();
+    let parts: Vec<_> = std::iter::once(text("student_id", "alice"))
+        .chain(photos.map(|photo| file("images", "a.png", photo)))
+        .collect();
     let (url, body) = (format!("{}/process-images", server.url), multipart(&parts));
     let answer = std::thread::spawn(move || {
         let kind = format!("multipart/form-data; boundary={BOUNDARY}");
-        ureq::post(url).header("content-type", &kind).send(&body).unwrap().status().as_u16()
+        ureq::post(url)
+            .header("content-type", &kind)
+            .send(&body)
+            .unwrap()
+            .status()
+            .as_u16()
     });
     until(&server, "rostro_workers_busy", 1);
     assert!(!gallery.join("alice.csv").exists(), "it is not done yet");
@@ -243,14 +384,28 @@ fn there_are_as_many_workers_as_cores_that_the_service_may_use() {
     let all = std::thread::available_parallelism().unwrap().get() as u64;
     assert_eq!(metric(&server, "rostro_workers"), all);
     // Threads of ONNX Runtime and of the interface, too: held to one core there are fewer of all.
-    let threads = |server: &Server| std::fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap().count();
+    let threads = |server: &Server| {
+        std::fs::read_dir(format!("/proc/{}/task", server.pid()))
+            .unwrap()
+            .count()
+    };
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let cores = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().trim();
+    let cores = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))
+        .unwrap()
+        .trim();
     let first = cores.split([',', '-']).next().unwrap();
-    let held = Options::drawn().within(["taskset", "--cpu-list", first].map(str::to_owned).to_vec()).start();
+    let held = Options::drawn()
+        .within(["taskset", "--cpu-list", first].map(str::to_owned).to_vec())
+        .start();
     assert_eq!(metric(&held, "rostro_workers"), 1);
     held.recognize(drawn("alice-probe.png")).ok();
     server.recognize(drawn("alice-probe.png")).ok();
-    println!("{all} cores: {} threads; 1 core: {} threads", threads(&server), threads(&held));
+    println!(
+        "{all} cores: {} threads; 1 core: {} threads",
+        threads(&server),
+        threads(&held)
+    );
     assert!(all == 1 || threads(&held) < threads(&server));
 }

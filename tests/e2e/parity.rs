@@ -1,16 +1,21 @@
-//! The pipeline against insightface 2.1 on the same images with the same models: the figures are printed.
+//! The pipeline against insightface 2.1 on the same images with the same models: the figures are
+//! printed.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rostro_host::{Analysis, AnalyzedFace, Cores, Engine, Limits, OnnxRuntime, Pack, Plugin, Purpose, Revision, Tuning};
+use rostro_host::{
+    Analysis, AnalyzedFace, Cores, Engine, Limits, OnnxRuntime, Pack, Plugin, Purpose, Revision,
+    Tuning,
+};
 use serde_json::Value;
 
 use crate::harness::{Options, component, root, shared};
 
-/// The pipeline as the reference was made: insightface's square letterbox of 640 and its detection threshold.
+/// The pipeline as the reference was made: insightface's square letterbox of 640 and its detection
+/// threshold.
 fn revision() -> Arc<Revision> {
     let library = rostro_host::locate_runtime(None, &root().join("models/runtime")).unwrap();
     let onnx = OnnxRuntime::load(&library, Cores::new(NonZeroUsize::MIN)).unwrap();
@@ -18,17 +23,39 @@ fn revision() -> Arc<Revision> {
     let engine = Engine::new(Limits::default(), 1).unwrap();
     let plugin = Plugin::load(&engine, &std::fs::read(component("insightface")).unwrap()).unwrap();
     let own = [("letterbox".to_owned(), "square".to_owned())].into();
-    let tuning = Tuning { detection: Some(0.5), similarity: None, max_pixels: 40_000_000, own };
-    Revision::stage(&onnx, &pack, plugin, None, &BTreeMap::new(), &tuning, || (Instant::now() + Duration::from_secs(60)).into()).unwrap()
+    let tuning = Tuning {
+        detection: Some(0.5),
+        similarity: None,
+        max_pixels: 40_000_000,
+        own,
+    };
+    Revision::stage(
+        &onnx,
+        &pack,
+        plugin,
+        None,
+        &BTreeMap::new(),
+        &tuning,
+        || (Instant::now() + Duration::from_secs(60)).into(),
+    )
+    .unwrap()
 }
 
 fn analyze(revision: &Arc<Revision>, image: &str) -> Analysis {
     let bytes = std::fs::read(shared(image)).unwrap();
-    revision.begin(Instant::now() + Duration::from_secs(60)).analyze(&bytes, Purpose::Recognize).unwrap()
+    revision
+        .begin(Instant::now() + Duration::from_secs(60))
+        .analyze(&bytes, Purpose::Recognize)
+        .unwrap()
 }
 
 fn numbers(value: &Value) -> Vec<f32> {
-    value.as_array().unwrap().iter().map(|number| number.as_f64().unwrap() as f32).collect()
+    value
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|number| number.as_f64().unwrap() as f32)
+        .collect()
 }
 
 fn bounds(face: &AnalyzedFace) -> [f32; 4] {
@@ -60,22 +87,38 @@ struct Comparison {
 fn compare(image: &str, ours: &Analysis, theirs: &Value) -> Comparison {
     let their_bounds = numbers(&theirs["bbox"]);
     let overlap = |face: &&AnalyzedFace| iou(&bounds(face), &their_bounds);
-    let face = ours.faces.iter().max_by(|a, b| overlap(a).total_cmp(&overlap(b))).unwrap_or_else(|| panic!("{image}: no face"));
+    let face = ours
+        .faces
+        .iter()
+        .max_by(|a, b| overlap(a).total_cmp(&overlap(b)))
+        .unwrap_or_else(|| panic!("{image}: no face"));
     let points = theirs["kps"].as_array().unwrap().iter().map(numbers);
-    let distance = |(point, theirs): (&rostro_host::Point, Vec<f32>)| (point.x - theirs[0]).hypot(point.y - theirs[1]);
+    let distance = |(point, theirs): (&rostro_host::Point, Vec<f32>)| {
+        (point.x - theirs[0]).hypot(point.y - theirs[1])
+    };
     Comparison {
         image: image.to_owned(),
         iou: overlap(&face),
         score: (face.face.score - theirs["det_score"].as_f64().unwrap() as f32).abs(),
-        landmark: face.face.landmarks.iter().zip(points).map(distance).fold(0.0, f32::max),
+        landmark: face
+            .face
+            .landmarks
+            .iter()
+            .zip(points)
+            .map(distance)
+            .fold(0.0, f32::max),
         cosine: cosine(&face.embedding, &numbers(&theirs["embedding"])),
     }
 }
 
-/// What callers read out of a person's file is insightface's embedding of the photo, at the settings that a service has by default.
+/// What callers read out of a person's file is insightface's embedding of the photo, at the
+/// settings that a service has by default.
 #[test]
 fn csv_embedding_is_insightfaces() {
-    let reference: Value = serde_json::from_slice(&std::fs::read(shared("reference/insightface-2.1-det640.json")).unwrap()).unwrap();
+    let reference: Value = serde_json::from_slice(
+        &std::fs::read(shared("reference/insightface-2.1-det640.json")).unwrap(),
+    )
+    .unwrap();
     let server = Options::real().arg("--review", "off").start();
     let mut cosines = Vec::new();
     let mut differ = 0;
@@ -83,55 +126,127 @@ fn csv_embedding_is_insightfaces() {
         if !image.starts_with("faces/students/") {
             continue;
         }
-        server.enroll("somebody", [std::fs::read(shared(image)).unwrap()]).ok();
+        server
+            .enroll("somebody", [std::fs::read(shared(image)).unwrap()])
+            .ok();
         let text = std::fs::read_to_string(server.gallery.join("somebody.csv")).unwrap();
         let mut rows = text.lines().map(|line| line.split(',').collect::<Vec<_>>());
         let header = rows.next().unwrap();
-        assert_eq!(header, ["image_number", "embedding", "contract", "det_score", "template_embedding"]);
+        assert_eq!(
+            header,
+            [
+                "image_number",
+                "embedding",
+                "contract",
+                "det_score",
+                "template_embedding"
+            ]
+        );
         let row = rows.next().unwrap();
-        let vector = |text: &str| text.split(';').map(|number| number.parse().unwrap()).collect::<Vec<f32>>();
+        let vector = |text: &str| {
+            text.split(';')
+                .map(|number| number.parse().unwrap())
+                .collect::<Vec<f32>>()
+        };
         let (raw, template) = (vector(row[1]), vector(row[4]));
         differ += usize::from(cosine(&raw, &template) < 0.999);
         let of_theirs = |face: &Value| cosine(&raw, &numbers(&face["embedding"]));
-        cosines.push(theirs["faces"].as_array().unwrap().iter().map(of_theirs).fold(-1.0, f32::max));
+        cosines.push(
+            theirs["faces"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(of_theirs)
+                .fold(-1.0, f32::max),
+        );
     }
     cosines.sort_by(f32::total_cmp);
     let median = cosines[cosines.len() / 2];
-    println!("{} photos: median cosine {median:.4}, smallest {:.4}; {differ} with another template", cosines.len(), cosines[0]);
-    assert!(cosines.len() >= 30 && median >= 0.995, "median cosine {median} of {}", cosines.len());
-    assert!(differ * 2 > cosines.len(), "{differ} of {} have a template embedding of its own", cosines.len());
+    println!(
+        "{} photos: median cosine {median:.4}, smallest {:.4}; {differ} with another template",
+        cosines.len(),
+        cosines[0]
+    );
+    assert!(
+        cosines.len() >= 30 && median >= 0.995,
+        "median cosine {median} of {}",
+        cosines.len()
+    );
+    assert!(
+        differ * 2 > cosines.len(),
+        "{differ} of {} have a template embedding of its own",
+        cosines.len()
+    );
 }
 
 #[test]
 fn every_face_agrees_with_insightface_in_box_score_landmarks_and_embedding() {
-    let reference: Value = serde_json::from_slice(&std::fs::read(shared("reference/insightface-2.1-det640.json")).unwrap()).unwrap();
+    let reference: Value = serde_json::from_slice(
+        &std::fs::read(shared("reference/insightface-2.1-det640.json")).unwrap(),
+    )
+    .unwrap();
     let revision = revision();
     let mut faces = Vec::new();
     for (image, theirs) in reference["images"].as_object().unwrap() {
         let ours = analyze(&revision, image);
         assert_eq!(
             (u64::from(ours.width), u64::from(ours.height)),
-            (theirs["width"].as_u64().unwrap(), theirs["height"].as_u64().unwrap())
+            (
+                theirs["width"].as_u64().unwrap(),
+                theirs["height"].as_u64().unwrap()
+            )
         );
         let theirs = theirs["faces"].as_array().unwrap();
         assert_eq!(ours.faces.len(), theirs.len(), "{image}: as many faces");
         faces.extend(theirs.iter().map(|theirs| compare(image, &ours, theirs)));
     }
-    assert!(faces.len() > 100, "only {} faces in the reference", faces.len());
+    assert!(
+        faces.len() > 100,
+        "only {} faces in the reference",
+        faces.len()
+    );
     let mut cosines: Vec<f32> = faces.iter().map(|face| face.cosine).collect();
     cosines.sort_by(f32::total_cmp);
     let median = cosines[cosines.len() / 2];
-    let worst = |value: fn(&Comparison) -> f32| faces.iter().max_by(|a, b| value(a).total_cmp(&value(b))).unwrap();
+    let worst = |value: fn(&Comparison) -> f32| {
+        faces
+            .iter()
+            .max_by(|a, b| value(a).total_cmp(&value(b)))
+            .unwrap()
+    };
     println!("{} faces of insightface 2.1", faces.len());
-    println!("  smallest IoU             {:.4} (at least 0.9)", worst(|face| -face.iou).iou);
-    println!("  largest score difference {:.4} (at most 0.02)", worst(|face| face.score).score);
-    println!("  largest landmark shift   {:.3} px (at most 1.5)", worst(|face| face.landmark).landmark);
-    println!("  smallest cosine          {:.5} (at least 0.99), {}", cosines[0], worst(|face| -face.cosine).image);
+    println!(
+        "  smallest IoU             {:.4} (at least 0.9)",
+        worst(|face| -face.iou).iou
+    );
+    println!(
+        "  largest score difference {:.4} (at most 0.02)",
+        worst(|face| face.score).score
+    );
+    println!(
+        "  largest landmark shift   {:.3} px (at most 1.5)",
+        worst(|face| face.landmark).landmark
+    );
+    println!(
+        "  smallest cosine          {:.5} (at least 0.99), {}",
+        cosines[0],
+        worst(|face| -face.cosine).image
+    );
     println!("  median cosine            {median:.5} (at least 0.998)");
     for face in &faces {
-        let good = face.iou >= 0.9 && face.score <= 0.02 && face.landmark <= 1.5 && face.cosine >= 0.99;
-        let Comparison { image, iou, score, landmark, cosine } = face;
-        assert!(good, "{image}: IoU {iou}, score off by {score}, landmark off by {landmark} px, cosine {cosine}");
+        let good =
+            face.iou >= 0.9 && face.score <= 0.02 && face.landmark <= 1.5 && face.cosine >= 0.99;
+        let Comparison {
+            image,
+            iou,
+            score,
+            landmark,
+            cosine,
+        } = face;
+        assert!(
+            good,
+            "{image}: IoU {iou}, score off by {score}, landmark off by {landmark} px, cosine {cosine}"
+        );
     }
     assert!(median >= 0.998, "median cosine {median}");
 }

@@ -16,7 +16,12 @@ fn odd(name: &str) -> Vec<u8> {
 
 fn with_alice() -> Server {
     let server = Options::drawn().start();
-    server.enroll("alice", [1, 2, 3].map(|number| drawn(&format!("alice-{number}.png")))).ok();
+    server
+        .enroll(
+            "alice",
+            [1, 2, 3].map(|number| drawn(&format!("alice-{number}.png"))),
+        )
+        .ok();
     server
 }
 
@@ -24,7 +29,10 @@ fn with_alice() -> Server {
 fn codes(answer: &Value) -> Vec<String> {
     let warnings = answer["warnings"].as_array().unwrap();
     let code = |warning: &Value| {
-        assert!(warning["message"].as_str().unwrap().ends_with('.'), "{warning}");
+        assert!(
+            warning["message"].as_str().unwrap().ends_with('.'),
+            "{warning}"
+        );
         warning["code"].as_str().unwrap().to_owned()
     };
     let mut codes: Vec<_> = warnings.iter().map(code).collect();
@@ -33,23 +41,35 @@ fn codes(answer: &Value) -> Vec<String> {
 }
 
 fn names(answer: &Value) -> Vec<&str> {
-    answer["recognized_faces"].as_array().unwrap().iter().map(|face| face["identity"].as_str().unwrap()).collect()
+    answer["recognized_faces"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|face| face["identity"].as_str().unwrap())
+        .collect()
 }
 
 /// The reason for which a photo was refused.
 fn refusal(answer: &Answer) -> (String, String) {
     answer.error(400, "no_usable_image");
     let reason = &answer.json["details"]["rejected"][0]["reasons"][0];
-    (reason["code"].as_str().unwrap().to_owned(), reason["message"].as_str().unwrap().to_owned())
+    (
+        reason["code"].as_str().unwrap().to_owned(),
+        reason["message"].as_str().unwrap().to_owned(),
+    )
 }
 
 /// `ok.jpg` with a restart marker after each row of blocks, and where these markers are.
 fn with_restarts() -> (Vec<u8>, Vec<usize>) {
     let picture = image::load_from_memory(&odd("ok.jpg")).unwrap().into_rgb8();
     let (width, height) = (picture.width() as usize, picture.height() as usize);
-    let encoder = Encoder::new(&picture, width, height, PixelFormat::Rgb).quality(90).subsampling(Subsampling::S420);
+    let encoder = Encoder::new(&picture, width, height, PixelFormat::Rgb)
+        .quality(90)
+        .subsampling(Subsampling::S420);
     let bytes = encoder.restart_rows(1).encode().unwrap();
-    let markers = (600..bytes.len() - 1).filter(|at| bytes[*at] == 0xff && matches!(bytes[at + 1], 0xd0..=0xd7)).collect();
+    let markers = (600..bytes.len() - 1)
+        .filter(|at| bytes[*at] == 0xff && matches!(bytes[at + 1], 0xd0..=0xd7))
+        .collect();
     (bytes, markers)
 }
 
@@ -67,18 +87,53 @@ fn odd_pictures_are_recognised() {
         ("YCCK", odd("ycck-adobe.jpg"), vec![]),
         ("GIF", odd("plain.gif.jpg"), vec![]),
         ("a turned WebP", odd("exif-6-prefixed.webp"), vec![]),
-        ("a stray byte", odd("stray-before-dqt.jpg"), vec!["jpeg_stray_bytes"]),
-        ("stray bytes at the front", [&ok[..2], b"stray", &ok[2..]].concat(), vec!["jpeg_stray_bytes"]),
-        ("padding", odd("no-eoi-zero-padded.jpg"), vec!["jpeg_no_end_marker"]),
-        ("no end", ok[..ok.len() - 2].to_vec(), vec!["jpeg_no_end_marker"]),
-        ("a lost packet", odd("lost-packet.jpg"), vec!["jpeg_missing_data"]),
-        ("a lost restart marker", [&restarts[..last], &restarts[last + 2..]].concat(), vec!["jpeg_missing_data", "jpeg_restart_markers"]),
-        ("a lost end", restarts[..last].to_vec(), vec!["jpeg_missing_data", "jpeg_no_end_marker", "jpeg_restart_markers"]),
+        (
+            "a stray byte",
+            odd("stray-before-dqt.jpg"),
+            vec!["jpeg_stray_bytes"],
+        ),
+        (
+            "stray bytes at the front",
+            [&ok[..2], b"stray", &ok[2..]].concat(),
+            vec!["jpeg_stray_bytes"],
+        ),
+        (
+            "padding",
+            odd("no-eoi-zero-padded.jpg"),
+            vec!["jpeg_no_end_marker"],
+        ),
+        (
+            "no end",
+            ok[..ok.len() - 2].to_vec(),
+            vec!["jpeg_no_end_marker"],
+        ),
+        (
+            "a lost packet",
+            odd("lost-packet.jpg"),
+            vec!["jpeg_missing_data"],
+        ),
+        (
+            "a lost restart marker",
+            [&restarts[..last], &restarts[last + 2..]].concat(),
+            vec!["jpeg_missing_data", "jpeg_restart_markers"],
+        ),
+        (
+            "a lost end",
+            restarts[..last].to_vec(),
+            vec![
+                "jpeg_missing_data",
+                "jpeg_no_end_marker",
+                "jpeg_restart_markers",
+            ],
+        ),
     ] {
         for endpoint in ["/process_frame", "/v1/detect"] {
-            let answer = server.form(endpoint, &[file("image", "frame.jpg", bytes.clone())]).ok();
+            let answer = server
+                .form(endpoint, &[file("image", "frame.jpg", bytes.clone())])
+                .ok();
             assert_eq!(codes(&answer), wanted, "{what} at {endpoint}");
-            // What follows a lost packet is out of place: the face is cut in two, as libjpeg shows it.
+            // What follows a lost packet is out of place: the face is cut in two, as libjpeg shows
+            // it.
             if endpoint == "/process_frame" && what != "a lost packet" {
                 assert_eq!(names(&answer), ["alice"], "{what}");
             }
@@ -87,7 +142,10 @@ fn odd_pictures_are_recognised() {
         let answer = server.enroll("alice", [bytes]);
         if wanted.contains(&"jpeg_missing_data") {
             let (code, message) = refusal(&answer);
-            assert!(code == "undecodable" && message.contains("missing"), "{what}: {code} {message}");
+            assert!(
+                code == "undecodable" && message.contains("missing"),
+                "{what}: {code} {message}"
+            );
         } else {
             answer.ok();
         }
@@ -98,9 +156,15 @@ fn odd_pictures_are_recognised() {
 fn formats_of_opencv_are_decoded() {
     let server = with_alice();
     let picture = image::load_from_memory(&drawn("alice-probe.png")).unwrap();
-    for format in [image::ImageFormat::Bmp, image::ImageFormat::Gif, image::ImageFormat::Tiff] {
+    for format in [
+        image::ImageFormat::Bmp,
+        image::ImageFormat::Gif,
+        image::ImageFormat::Tiff,
+    ] {
         let mut bytes = Cursor::new(Vec::new());
-        image::DynamicImage::from(picture.to_rgb8()).write_to(&mut bytes, format).unwrap();
+        image::DynamicImage::from(picture.to_rgb8())
+            .write_to(&mut bytes, format)
+            .unwrap();
         assert_eq!(server.names(bytes.into_inner()), ["alice"], "{format:?}");
     }
 }
@@ -108,42 +172,78 @@ fn formats_of_opencv_are_decoded() {
 #[test]
 fn unsupported_format_is_named_everywhere() {
     let server = with_alice();
-    for (name, wanted) in
-        [("iphone.heic.jpg", "this is a HEIC photo; send it as JPEG"), ("plain.avif.jpg", "this is an AVIF image; send it as JPEG")]
-    {
+    for (name, wanted) in [
+        ("iphone.heic.jpg", "this is a HEIC photo; send it as JPEG"),
+        ("plain.avif.jpg", "this is an AVIF image; send it as JPEG"),
+    ] {
         let answer = server.recognize(odd(name));
-        assert_eq!(answer.error(400, "undecodable_image"), "Could not decode image.");
-        assert!(answer.json["details"]["cause"].as_str().unwrap().starts_with(wanted), "{}", answer.json);
+        assert_eq!(
+            answer.error(400, "undecodable_image"),
+            "Could not decode image."
+        );
+        assert!(
+            answer.json["details"]["cause"]
+                .as_str()
+                .unwrap()
+                .starts_with(wanted),
+            "{}",
+            answer.json
+        );
         let log = server.log_of(&answer);
         assert!(log.contains(wanted), "{log}");
         let answer = server.enroll("phone", [odd(name)]);
         let (code, message) = refusal(&answer);
-        assert!(code == "undecodable" && message.starts_with(wanted), "{message}");
+        assert!(
+            code == "undecodable" && message.starts_with(wanted),
+            "{message}"
+        );
         let log = server.log_of(&answer);
         assert!(log.contains(wanted), "{log}");
         let (lines, code) = watch(&server, &shared(&format!("pictures/{name}")), &[]);
         let kind = wanted.replacen("this", "This", 1);
-        assert!(lines.len() == 1 && lines[0].contains(&format!("refused: Could not decode image. {kind}")), "{lines:?}");
+        assert!(
+            lines.len() == 1
+                && lines[0].contains(&format!("refused: Could not decode image. {kind}")),
+            "{lines:?}"
+        );
         assert_eq!(code, Some(1));
     }
 }
 
-/// A JPEG of 16,320 × 12,224 pixels, 200 megapixels, with alice in its upper left: her rows of blocks, and then the same white one.
+/// A JPEG of 16,320 × 12,224 pixels, 200 megapixels, with alice in its upper left: her rows of
+/// blocks, and then the same white one.
 fn huge() -> Vec<u8> {
     const WIDTH: usize = 16_320;
-    let alice = image::load_from_memory(&drawn("alice-probe.png")).unwrap().into_rgb8();
-    let alice = image::imageops::resize(&alice, 5 * alice.width(), 5 * alice.height(), image::imageops::FilterType::Nearest);
+    let alice = image::load_from_memory(&drawn("alice-probe.png"))
+        .unwrap()
+        .into_rgb8();
+    let alice = image::imageops::resize(
+        &alice,
+        5 * alice.width(),
+        5 * alice.height(),
+        image::imageops::FilterType::Nearest,
+    );
     let rows = alice.height() as usize / 16;
     let encode = |rows: usize, picture: &image::RgbImage| {
         let mut pixels = vec![255; 3 * WIDTH * 16 * rows];
         let row = 3 * picture.width() as usize;
-        for (line, from) in pixels.chunks_exact_mut(3 * WIDTH).zip(picture.chunks_exact(row.max(1))) {
+        for (line, from) in pixels
+            .chunks_exact_mut(3 * WIDTH)
+            .zip(picture.chunks_exact(row.max(1)))
+        {
             line[..row].copy_from_slice(from);
         }
-        let encoder = Encoder::new(&pixels, WIDTH, 16 * rows, PixelFormat::Rgb).quality(60).subsampling(Subsampling::S420);
+        let encoder = Encoder::new(&pixels, WIDTH, 16 * rows, PixelFormat::Rgb)
+            .quality(60)
+            .subsampling(Subsampling::S420);
         encoder.restart_rows(1).encode().unwrap()
     };
-    let data = |jpeg: &[u8]| jpeg.windows(2).position(|pair| pair == [0xff, 0xda]).unwrap() + 14;
+    let data = |jpeg: &[u8]| {
+        jpeg.windows(2)
+            .position(|pair| pair == [0xff, 0xda])
+            .unwrap()
+            + 14
+    };
     let (mut jpeg, blank) = (encode(rows, &alice), encode(1, &image::RgbImage::new(0, 0)));
     let row = &blank[data(&blank)..blank.len() - 2];
     jpeg.truncate(jpeg.len() - 2);
@@ -152,7 +252,10 @@ fn huge() -> Vec<u8> {
         jpeg.extend(row);
     }
     jpeg.extend([0xff, 0xd9]);
-    let frame = jpeg.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
+    let frame = jpeg
+        .windows(2)
+        .position(|pair| pair == [0xff, 0xc0])
+        .unwrap();
     jpeg[frame + 5..frame + 7].copy_from_slice(&(764 * 16_u16).to_be_bytes());
     jpeg
 }
@@ -161,28 +264,51 @@ fn huge() -> Vec<u8> {
 fn photo_of_200_megapixels_is_recognised() {
     let server = with_alice();
     let answer = server.recognize(huge()).ok();
-    assert_eq!((names(&answer), codes(&answer)), (vec!["alice"], vec![]), "{answer}");
-    assert_eq!(answer["frame"], serde_json::json!({ "width": 16_320, "height": 12_224 }));
+    assert_eq!(
+        (names(&answer), codes(&answer)),
+        (vec!["alice"], vec![]),
+        "{answer}"
+    );
+    assert_eq!(
+        answer["frame"],
+        serde_json::json!({ "width": 16_320, "height": 12_224 })
+    );
     // Where she is, five times as far from the corner as in the small picture.
     let small = server.recognize(drawn("alice-probe.png")).ok();
     for edge in 0..4 {
-        let at = |answer: &Value| answer["recognized_faces"][0]["bbox"][edge].as_f64().unwrap();
-        assert!((at(&answer) - 5.0 * at(&small)).abs() < 100.0, "edge {edge}: {} and {}", at(&answer), at(&small));
+        let at = |answer: &Value| {
+            answer["recognized_faces"][0]["bbox"][edge]
+                .as_f64()
+                .unwrap()
+        };
+        assert!(
+            (at(&answer) - 5.0 * at(&small)).abs() < 100.0,
+            "edge {edge}: {} and {}",
+            at(&answer),
+            at(&small)
+        );
     }
     server.enroll("large", [huge()]).ok();
 }
 
-/// A small file that takes more memory than there is is refused, and no fault of the revision, however often it comes.
+/// A small file that takes more memory than there is is refused, and no fault of the revision,
+/// however often it comes.
 #[test]
 fn picture_beyond_memory_is_refused() {
     let server = Options::drawn().arg("--limit", "memory-mib=64").start();
     let mut bytes = Cursor::new(Vec::new());
-    image::DynamicImage::from(image::GrayImage::new(6000, 4000)).write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+    image::DynamicImage::from(image::GrayImage::new(6000, 4000))
+        .write_to(&mut bytes, image::ImageFormat::Png)
+        .unwrap();
     for _ in 0..12 {
         let answer = server.recognize(bytes.get_ref().clone());
         answer.error(400, "undecodable_image");
         let cause = answer.json["details"]["cause"].as_str().unwrap();
-        assert!(cause.starts_with("the PNG of 6000×4000 pixels takes") && cause.contains("the limit memory-mib of 64"), "{cause}");
+        assert!(
+            cause.starts_with("the PNG of 6000×4000 pixels takes")
+                && cause.contains("the limit memory-mib of 64"),
+            "{cause}"
+        );
     }
     server.recognize(odd("ok.jpg")).ok();
 }
@@ -191,23 +317,43 @@ fn picture_beyond_memory_is_refused() {
 fn progressive_photo_names_memory_limit() {
     let server = Options::drawn().arg("--limit", "memory-mib=64").start();
     let pixels = vec![200; 3 * 6_000 * 4_000];
-    let encoder = Encoder::new(&pixels, 6_000, 4_000, PixelFormat::Rgb).subsampling(Subsampling::S420);
+    let encoder =
+        Encoder::new(&pixels, 6_000, 4_000, PixelFormat::Rgb).subsampling(Subsampling::S420);
     let answer = server.recognize(encoder.progressive(true).encode().unwrap());
     answer.error(400, "undecodable_image");
     let cause = answer.json["details"]["cause"].as_str().unwrap();
-    assert!(cause.contains("progressive JPEG of 6000×4000 pixels") && cause.contains("the limit memory-mib of 64"), "{cause}");
+    assert!(
+        cause.contains("progressive JPEG of 6000×4000 pixels")
+            && cause.contains("the limit memory-mib of 64"),
+        "{cause}"
+    );
 }
 
 /// What `rostro watch` printed for a source with this on standard input, and how it ended.
 fn watch(server: &Server, source: &Path, input: &[u8]) -> (Vec<String>, Option<i32>) {
     let mut command = rostro();
-    command.arg("watch").arg(source).args(["--server", &server.url]);
-    let mut watch = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    command
+        .arg("watch")
+        .arg(source)
+        .args(["--server", &server.url]);
+    let mut watch = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     // A watch of a file does not read it.
     let _ = watch.stdin.take().unwrap().write_all(input);
     let output = watch.wait_with_output().unwrap();
     assert!(!String::from_utf8_lossy(&output.stderr).contains("panicked"));
-    (String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect(), output.status.code())
+    (
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .lines()
+            .map(str::to_owned)
+            .collect(),
+        output.status.code(),
+    )
 }
 
 #[test]
@@ -230,7 +376,11 @@ fn watched_stream_survives_bad_frames() {
     assert_eq!((lines.len(), code), (stream.len(), Some(1)), "{lines:?}");
     for (index, line) in lines.iter().enumerate() {
         assert!(line.starts_with(&format!("frame {index}  ")), "{line}");
-        let wanted = if index == 3 { "refused: Could not decode image. The JPEG is cut off before its first row." } else { "alice" };
+        let wanted = if index == 3 {
+            "refused: Could not decode image. The JPEG is cut off before its first row."
+        } else {
+            "alice"
+        };
         assert!(line.contains(wanted), "{line}");
     }
 }

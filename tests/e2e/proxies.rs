@@ -36,7 +36,11 @@ impl Nginx {
     /// Starts it with what belongs into `http { … }`, made for a port.
     fn start(http: impl Fn(u16, &Path) -> String) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
         let own = folder.path();
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|kind| format!("{kind}_temp_path {}/{kind};\n", own.display()))
@@ -47,23 +51,40 @@ impl Nginx {
             http(port, own)
         );
         std::fs::write(own.join("nginx.conf"), configuration).unwrap();
-        let program = ["/usr/sbin/nginx", "/usr/local/sbin/nginx", "/usr/bin/nginx"].into_iter().find(|path| Path::new(path).exists());
+        let program = ["/usr/sbin/nginx", "/usr/local/sbin/nginx", "/usr/bin/nginx"]
+            .into_iter()
+            .find(|path| Path::new(path).exists());
         let program = program.expect("nginx is missing; run sudo apt-get install nginx");
-        let mut child =
-            Command::new(program).arg("-p").arg(own).arg("-c").arg(own.join("nginx.conf")).stdin(Stdio::null()).spawn().unwrap();
+        let mut child = Command::new(program)
+            .arg("-p")
+            .arg(own)
+            .arg("-c")
+            .arg(own.join("nginx.conf"))
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
         let begun = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             assert!(child.try_wait().unwrap().is_none(), "nginx ended");
-            assert!(begun.elapsed() < Duration::from_secs(30), "nginx does not listen");
+            assert!(
+                begun.elapsed() < Duration::from_secs(30),
+                "nginx does not listen"
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
-        Self { child, port, _folder: folder }
+        Self {
+            child,
+            port,
+            _folder: folder,
+        }
     }
 
     /// Starts it as nginx's own manual shows it: the host is the upstream's.
     fn plain(server: &Server) -> Self {
         let url = server.url.clone();
-        Self::start(|port, _| format!("server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass {url}; }} }}"))
+        Self::start(|port, _| {
+            format!("server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass {url}; }} }}")
+        })
     }
 
     fn origin(&self) -> String {
@@ -74,24 +95,48 @@ impl Nginx {
 /// What came of a request: status, JSON and headers.
 struct Reply(u16, Value, HeaderMap);
 
-fn send(agent: &ureq::Agent, method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
+fn send(
+    agent: &ureq::Agent,
+    method: &str,
+    url: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Reply {
     let mut request = ureq::http::Request::builder().method(method).uri(url);
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
     let mut response = agent.run(request.body(body).unwrap()).unwrap();
     let text = response.body_mut().read_to_string().unwrap();
-    Reply(response.status().as_u16(), serde_json::from_str(&text).unwrap_or_default(), response.headers().clone())
+    Reply(
+        response.status().as_u16(),
+        serde_json::from_str(&text).unwrap_or_default(),
+        response.headers().clone(),
+    )
 }
 
 fn agent() -> ureq::Agent {
-    ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(60))).build().into()
+    ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(Duration::from_secs(60)))
+        .build()
+        .into()
 }
 
 /// Asks who alice is, as a page of this origin does.
 fn post_page(url: &str, origin: &str, headers: &[(&str, &str)]) -> Reply {
-    let headers = [&[("content-type", "image/png"), ("origin", origin)], headers].concat();
-    send(&agent(), "POST", &format!("{url}/process_frame"), &headers, &drawn("alice-probe.png"))
+    let headers = [
+        &[("content-type", "image/png"), ("origin", origin)],
+        headers,
+    ]
+    .concat();
+    send(
+        &agent(),
+        "POST",
+        &format!("{url}/process_frame"),
+        &headers,
+        &drawn("alice-probe.png"),
+    )
 }
 
 /// Browsers name the site of a page only where it is secure; on plain HTTP the origin alone counts.
@@ -100,12 +145,29 @@ fn default_nginx_lets_own_page_in() {
     let server = Options::drawn().start();
     let nginx = Nginx::plain(&server);
     let own = nginx.origin();
-    assert_eq!(post_page(&own, &own, &[("sec-fetch-site", "same-origin")]).0, 200);
+    assert_eq!(
+        post_page(&own, &own, &[("sec-fetch-site", "same-origin")]).0,
+        200
+    );
     let Reply(status, refusal, _) = post_page(&own, &own, &[]);
     let message = refusal["error"].as_str().unwrap();
-    assert_eq!((status, refusal["code"].as_str()), (403, Some("cross_origin_refused")));
-    assert!(message.contains(&format!("--public-origin {own}")), "{message}");
-    assert_eq!(post_page(&own, "http://evil.example", &[("sec-fetch-site", "cross-site")]).0, 403);
+    assert_eq!(
+        (status, refusal["code"].as_str()),
+        (403, Some("cross_origin_refused"))
+    );
+    assert!(
+        message.contains(&format!("--public-origin {own}")),
+        "{message}"
+    );
+    assert_eq!(
+        post_page(
+            &own,
+            "http://evil.example",
+            &[("sec-fetch-site", "cross-site")]
+        )
+        .0,
+        403
+    );
 
     // The line that the refusal quotes.
     let server = Options::drawn().arg("--public-origin", &own).start();
@@ -118,25 +180,86 @@ fn host_is_compared_as_browsers_write_it() {
     let server = Options::drawn().start();
     let port = server.url.rsplit_once(':').unwrap().1;
     for (origin, host) in [
-        (format!("http://LOCALHOST:{port}"), format!("localhost:{port}")),
+        (
+            format!("http://LOCALHOST:{port}"),
+            format!("localhost:{port}"),
+        ),
         ("http://cam.example".to_owned(), "Cam.Example:80".to_owned()),
-        ("https://cam.example".to_owned(), "cam.example:443".to_owned()),
-        ("https://cam.example".to_owned(), "cam.example:80".to_owned()),
-        (format!("http://cam.example.:{port}"), format!("cam.example:{port}")),
-        (format!("http://[::1]:{port}"), format!("[0:0:0:0:0:0:0:1]:{port}")),
+        (
+            "https://cam.example".to_owned(),
+            "cam.example:443".to_owned(),
+        ),
+        (
+            "https://cam.example".to_owned(),
+            "cam.example:80".to_owned(),
+        ),
+        (
+            format!("http://cam.example.:{port}"),
+            format!("cam.example:{port}"),
+        ),
+        (
+            format!("http://[::1]:{port}"),
+            format!("[0:0:0:0:0:0:0:1]:{port}"),
+        ),
     ] {
-        assert_eq!(post_page(&server.url, &origin, &[("host", &host)]).0, 200, "{origin} {host}");
+        assert_eq!(
+            post_page(&server.url, &origin, &[("host", &host)]).0,
+            200,
+            "{origin} {host}"
+        );
     }
-    assert_eq!(post_page(&server.url, "http://cam.example", &[("host", "cam.example:81")]).0, 403);
-    assert_eq!(post_page(&server.url, "http://evil.example", &[("host", "cam.example"), ("x-forwarded-host", "evil.example")]).0, 403);
+    assert_eq!(
+        post_page(
+            &server.url,
+            "http://cam.example",
+            &[("host", "cam.example:81")]
+        )
+        .0,
+        403
+    );
+    assert_eq!(
+        post_page(
+            &server.url,
+            "http://evil.example",
+            &[
+                ("host", "cam.example"),
+                ("x-forwarded-host", "evil.example")
+            ]
+        )
+        .0,
+        403
+    );
 
-    let server = Options::drawn().arg("--trusted-proxies", "127.0.0.1").start();
-    for forwarded in [("x-forwarded-host", "cam.example"), ("forwarded", "for=203.0.113.7;host=\"Cam.Example:443\";proto=https")] {
-        assert_eq!(post_page(&server.url, "https://cam.example", &[forwarded]).0, 200, "{forwarded:?}");
-        assert_eq!(post_page(&server.url, "https://evil.example", &[forwarded]).0, 403, "{forwarded:?}");
+    let server = Options::drawn()
+        .arg("--trusted-proxies", "127.0.0.1")
+        .start();
+    for forwarded in [
+        ("x-forwarded-host", "cam.example"),
+        (
+            "forwarded",
+            "for=203.0.113.7;host=\"Cam.Example:443\";proto=https",
+        ),
+    ] {
+        assert_eq!(
+            post_page(&server.url, "https://cam.example", &[forwarded]).0,
+            200,
+            "{forwarded:?}"
+        );
+        assert_eq!(
+            post_page(&server.url, "https://evil.example", &[forwarded]).0,
+            403,
+            "{forwarded:?}"
+        );
     }
-    let by_port = [("x-forwarded-host", "cam.example"), ("x-forwarded-port", "80"), ("x-forwarded-proto", "https")];
-    assert_eq!(post_page(&server.url, "https://cam.example", &by_port).0, 200);
+    let by_port = [
+        ("x-forwarded-host", "cam.example"),
+        ("x-forwarded-port", "80"),
+        ("x-forwarded-proto", "https"),
+    ];
+    assert_eq!(
+        post_page(&server.url, "https://cam.example", &by_port).0,
+        200
+    );
 }
 
 /// The last line of the audit log: from where it was asked.
@@ -146,10 +269,12 @@ fn audited(state: &Path) -> String {
     line["from"].as_str().unwrap().to_owned()
 }
 
-/// The file of docs/deploy, with another port, certificate, upstream and limit of bodies; and who asks it, under which address.
+/// The file of docs/deploy, with another port, certificate, upstream and limit of bodies; and who
+/// asks it, under which address.
 fn documented_nginx(server: &Server, limit: &str) -> (Nginx, ureq::Agent, String) {
     let upstream = server.url.trim_start_matches("http://").to_owned();
-    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let CertifiedKey { cert, signing_key } =
+        generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let documented = std::fs::read_to_string(root().join("docs/deploy/nginx.conf")).unwrap();
     let nginx = Nginx::start(|port, folder| {
         std::fs::write(folder.join("cert.pem"), cert.pem()).unwrap();
@@ -158,20 +283,35 @@ fn documented_nginx(server: &Server, limit: &str) -> (Nginx, ureq::Agent, String
         let replaced = [
             ("server 127.0.0.1:4000;", format!("server {upstream};")),
             ("listen 443 ssl;", format!("listen 127.0.0.1:{port} ssl;")),
-            ("server_name cameras.example;", "server_name localhost;".to_owned()),
+            (
+                "server_name cameras.example;",
+                "server_name localhost;".to_owned(),
+            ),
             ("/etc/ssl/certs/cameras.example.pem", shown("cert.pem")),
             ("/etc/ssl/private/cameras.example.key", shown("key.pem")),
-            ("proxy_http_version 1.1;", format!("proxy_http_version 1.1;\nproxy_bind {PROXY};")),
-            ("client_max_body_size 128m;", format!("client_max_body_size {limit};")),
+            (
+                "proxy_http_version 1.1;",
+                format!("proxy_http_version 1.1;\nproxy_bind {PROXY};"),
+            ),
+            (
+                "client_max_body_size 128m;",
+                format!("client_max_body_size {limit};"),
+            ),
         ];
-        replaced.iter().fold(documented.clone(), |text, (from, to)| {
-            assert_eq!(text.matches(from).count(), 1, "{from}");
-            text.replace(from, to)
-        })
+        replaced
+            .iter()
+            .fold(documented.clone(), |text, (from, to)| {
+                assert_eq!(text.matches(from).count(), 1, "{from}");
+                text.replace(from, to)
+            })
     });
     let roots = RootCerts::new_with_certs(&[Certificate::from_pem(cert.pem().as_bytes()).unwrap()]);
     let tls = TlsConfig::builder().root_certs(roots).build();
-    let agent: ureq::Agent = ureq::Agent::config_builder().tls_config(tls).http_status_as_error(false).build().into();
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .tls_config(tls)
+        .http_status_as_error(false)
+        .build()
+        .into();
     let url = format!("https://localhost:{}", nginx.port);
     (nginx, agent, url)
 }
@@ -179,13 +319,29 @@ fn documented_nginx(server: &Server, limit: &str) -> (Nginx, ureq::Agent, String
 #[test]
 fn documented_nginx_passes_clients_on() {
     let state = tempfile::tempdir().unwrap();
-    let server = Options::drawn().arg("--trusted-proxies", PROXY).state(state.path()).start();
+    let server = Options::drawn()
+        .arg("--trusted-proxies", PROXY)
+        .state(state.path())
+        .start();
     let (_nginx, agent, url) = documented_nginx(&server, "128m");
-    let form = multipart(&[text("student_id", "alice"), file("images", "a.png", drawn("alice-1.png"))]);
+    let form = multipart(&[
+        text("student_id", "alice"),
+        file("images", "a.png", drawn("alice-1.png")),
+    ]);
     let kind = format!("multipart/form-data; boundary={BOUNDARY}");
     let enrol = |headers: &[(&str, &str)]| {
-        let headers = [&[("content-type", kind.as_str()), ("origin", url.as_str())], headers].concat();
-        send(&agent, "POST", &format!("{url}/process-images"), &headers, &form)
+        let headers = [
+            &[("content-type", kind.as_str()), ("origin", url.as_str())],
+            headers,
+        ]
+        .concat();
+        send(
+            &agent,
+            "POST",
+            &format!("{url}/process-images"),
+            &headers,
+            &form,
+        )
     };
     // A page of the service's own, without and with what browsers add where it is secure.
     for headers in [&[][..], &[("sec-fetch-site", "same-origin")]] {
@@ -193,12 +349,24 @@ fn documented_nginx_passes_clients_on() {
     }
     assert_eq!(audited(state.path()), "127.0.0.1");
     // What a client says of itself is not believed.
-    for forged in
-        [("x-forwarded-for", "203.0.113.9"), ("forwarded", "for=203.0.113.9;host=evil.example"), ("x-forwarded-host", "evil.example")]
-    {
+    for forged in [
+        ("x-forwarded-for", "203.0.113.9"),
+        ("forwarded", "for=203.0.113.9;host=evil.example"),
+        ("x-forwarded-host", "evil.example"),
+    ] {
         assert_eq!(enrol(&[forged]).0, 200);
         assert_eq!(audited(state.path()), "127.0.0.1", "{forged:?}");
-        assert_eq!(send(&agent, "POST", &format!("{url}/process-images"), &[("origin", "https://evil.example"), forged], &form).0, 403);
+        assert_eq!(
+            send(
+                &agent,
+                "POST",
+                &format!("{url}/process-images"),
+                &[("origin", "https://evil.example"), forged],
+                &form
+            )
+            .0,
+            403
+        );
     }
 }
 
@@ -208,46 +376,116 @@ fn documented_nginx_passes_archives_on() {
     let folder = tempfile::tempdir().unwrap();
     let keys = folder.path().join("keys");
     std::fs::write(&keys, format!("office:recognise,enrol,manage:{KEY}\n")).unwrap();
-    let server = Options::drawn().arg("--trusted-proxies", PROXY).arg("--api-keys", &keys).start();
+    let server = Options::drawn()
+        .arg("--trusted-proxies", PROXY)
+        .arg("--api-keys", &keys)
+        .start();
     let (_nginx, agent, url) = documented_nginx(&server, "500");
-    let form = multipart(&[text("student_id", "alice"), file("images", "a.png", drawn("alice-1.png"))]);
+    let form = multipart(&[
+        text("student_id", "alice"),
+        file("images", "a.png", drawn("alice-1.png")),
+    ]);
     let kind = format!("multipart/form-data; boundary={BOUNDARY}");
     let key = ("x-api-key", KEY);
-    assert_eq!(server.post_with("/process-images", &[("content-type", &kind), key], &form).status, 200);
-    assert_eq!(send(&agent, "POST", &format!("{url}/process-images"), &[("content-type", &kind), key], &form).0, 413);
+    assert_eq!(
+        server
+            .post_with("/process-images", &[("content-type", &kind), key], &form)
+            .status,
+        200
+    );
+    assert_eq!(
+        send(
+            &agent,
+            "POST",
+            &format!("{url}/process-images"),
+            &[("content-type", &kind), key],
+            &form
+        )
+        .0,
+        413
+    );
 
     let archives = format!("{url}/v1/gallery");
-    let export = agent.get(&archives).header("x-api-key", KEY).call().unwrap().body_mut().read_to_vec().unwrap();
+    let export = agent
+        .get(&archives)
+        .header("x-api-key", KEY)
+        .call()
+        .unwrap()
+        .body_mut()
+        .read_to_vec()
+        .unwrap();
     assert!(export.len() > 500, "{}", export.len());
-    let Reply(status, answer, _) = send(&agent, "POST", &archives, &[("content-type", "application/zip"), key], &export);
-    assert_eq!((status, answer["people"].as_u64()), (200, Some(1)), "{answer}");
+    let Reply(status, answer, _) = send(
+        &agent,
+        "POST",
+        &archives,
+        &[("content-type", "application/zip"), key],
+        &export,
+    );
+    assert_eq!(
+        (status, answer["people"].as_u64()),
+        (200, Some(1)),
+        "{answer}"
+    );
 }
 
 #[test]
 fn forwarded_client_is_logged_and_audited() {
     let state = tempfile::tempdir().unwrap();
-    let server = Options::drawn().arg("--trusted-proxies", "10.0.0.0/8,127.0.0.1").state(state.path()).start();
+    let server = Options::drawn()
+        .arg("--trusted-proxies", "10.0.0.0/8,127.0.0.1")
+        .state(state.path())
+        .start();
     let kind = format!("multipart/form-data; boundary={BOUNDARY}");
-    let form = multipart(&[text("student_id", "alice"), file("images", "a.png", drawn("alice-1.png"))]);
+    let form = multipart(&[
+        text("student_id", "alice"),
+        file("images", "a.png", drawn("alice-1.png")),
+    ]);
     for (headers, wanted) in [
-        (&[("x-forwarded-for", "1.1.1.1, 203.0.113.7, 10.0.0.2")][..], "203.0.113.7"),
-        (&[("forwarded", "for=\"[2001:db8::7]:4711\""), ("x-forwarded-for", "203.0.113.7")], "[2001:db8::7]:4711"),
-        (&[("x-forwarded-for", "203.0.113.9,,10.0.0.2,")], "203.0.113.9"),
-        // Quotes that the client opened hide the proxy's element: then it is the proxy that is named, nobody whom the client chose.
-        (&[("forwarded", "for=1.2.3.4;x=\", for=203.0.113.7")], "127.0.0.1:"),
+        (
+            &[("x-forwarded-for", "1.1.1.1, 203.0.113.7, 10.0.0.2")][..],
+            "203.0.113.7",
+        ),
+        (
+            &[
+                ("forwarded", "for=\"[2001:db8::7]:4711\""),
+                ("x-forwarded-for", "203.0.113.7"),
+            ],
+            "[2001:db8::7]:4711",
+        ),
+        (
+            &[("x-forwarded-for", "203.0.113.9,,10.0.0.2,")],
+            "203.0.113.9",
+        ),
+        // Quotes that the client opened hide the proxy's element: then it is the proxy that is
+        // named, nobody whom the client chose.
+        (
+            &[("forwarded", "for=1.2.3.4;x=\", for=203.0.113.7")],
+            "127.0.0.1:",
+        ),
     ] {
         let headers = [&[("content-type", kind.as_str())], headers].concat();
         let answer = server.post_with("/process-images", &headers, &form);
         assert_eq!(answer.status, 200, "{}", answer.json);
         let from = audited(state.path());
         assert!(from.starts_with(wanted), "{from}");
-        assert!(server.log_of(&answer).contains(&format!("from={wanted}")), "{}", server.log());
+        assert!(
+            server.log_of(&answer).contains(&format!("from={wanted}")),
+            "{}",
+            server.log()
+        );
     }
     // Without the flag the other end of the connection counts.
     let state = tempfile::tempdir().unwrap();
     let server = Options::drawn().state(state.path()).start();
-    let headers = [("content-type", kind.as_str()), ("x-forwarded-for", "203.0.113.7")];
-    assert_eq!(server.post_with("/process-images", &headers, &form).status, 200);
+    let headers = [
+        ("content-type", kind.as_str()),
+        ("x-forwarded-for", "203.0.113.7"),
+    ];
+    assert_eq!(
+        server.post_with("/process-images", &headers, &form).status,
+        200
+    );
     assert!(audited(state.path()).starts_with("127.0.0.1:"));
 }
 
@@ -256,10 +494,17 @@ fn forwarded_client_is_logged_and_audited() {
 fn forwarded_clients_have_shares_each() {
     use std::io::{Read, Write};
 
-    let flags = |server: Options| server.arg("--max-body-mib", "1").arg("--max-bodies-mib", "2").start();
+    let flags = |server: Options| {
+        server
+            .arg("--max-body-mib", "1")
+            .arg("--max-bodies-mib", "2")
+            .start()
+    };
     let begin = |server: &Server, client: &str, sent: usize| {
         let mut connection = TcpStream::connect(server.url.trim_start_matches("http://")).unwrap();
-        connection.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        connection
+            .set_read_timeout(Some(Duration::from_secs(60)))
+            .unwrap();
         let head = format!(
             "POST /process_frame HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-forwarded-for: {client}\r\ncontent-type: image/png\r\ncontent-length: 900000\r\n\r\n"
         );
@@ -284,28 +529,77 @@ fn allowed_origins_may_call_with_a_key() {
     let folder = tempfile::tempdir().unwrap();
     let keys = folder.path().join("keys");
     std::fs::write(&keys, format!("page:recognise:{KEY}\n")).unwrap();
-    let server = Options::drawn().arg("--api-keys", &keys).arg("--allow-origin", "https://app.example").start();
-    let allowed = |reply: &Reply| reply.2.get("access-control-allow-origin").map(|value| value.to_str().unwrap().to_owned());
+    let server = Options::drawn()
+        .arg("--api-keys", &keys)
+        .arg("--allow-origin", "https://app.example")
+        .start();
+    let allowed = |reply: &Reply| {
+        reply
+            .2
+            .get("access-control-allow-origin")
+            .map(|value| value.to_str().unwrap().to_owned())
+    };
     let preflight = |origin: &str| {
-        let asks = [("access-control-request-method", "POST"), ("access-control-request-headers", "x-api-key,content-type")];
-        send(&agent(), "OPTIONS", &format!("{}/process_frame", server.url), &[&[("origin", origin)], &asks[..]].concat(), &[])
+        let asks = [
+            ("access-control-request-method", "POST"),
+            ("access-control-request-headers", "x-api-key,content-type"),
+        ];
+        send(
+            &agent(),
+            "OPTIONS",
+            &format!("{}/process_frame", server.url),
+            &[&[("origin", origin)], &asks[..]].concat(),
+            &[],
+        )
     };
     let answer = preflight("https://app.example");
-    assert_eq!((answer.0, allowed(&answer).as_deref()), (200, Some("https://app.example")));
-    assert!(answer.2["access-control-allow-headers"].to_str().unwrap().contains("x-api-key"), "{:?}", answer.2);
+    assert_eq!(
+        (answer.0, allowed(&answer).as_deref()),
+        (200, Some("https://app.example"))
+    );
+    assert!(
+        answer.2["access-control-allow-headers"]
+            .to_str()
+            .unwrap()
+            .contains("x-api-key"),
+        "{:?}",
+        answer.2
+    );
     assert!(answer.2.contains_key("x-request-id"));
     assert_eq!(allowed(&preflight("https://evil.example")), None);
 
-    let asked = post_page(&server.url, "https://app.example", &[("x-api-key", KEY), ("sec-fetch-site", "cross-site")]);
-    assert_eq!((asked.0, allowed(&asked).as_deref()), (200, Some("https://app.example")));
+    let asked = post_page(
+        &server.url,
+        "https://app.example",
+        &[("x-api-key", KEY), ("sec-fetch-site", "cross-site")],
+    );
+    assert_eq!(
+        (asked.0, allowed(&asked).as_deref()),
+        (200, Some("https://app.example"))
+    );
     // A page must be able to read why it was refused.
     let refused = post_page(&server.url, "https://app.example", &[]);
-    assert_eq!((refused.0, allowed(&refused).as_deref()), (401, Some("https://app.example")));
-    assert_eq!(allowed(&post_page(&server.url, "https://evil.example", &[("x-api-key", KEY)])), None);
+    assert_eq!(
+        (refused.0, allowed(&refused).as_deref()),
+        (401, Some("https://app.example"))
+    );
+    assert_eq!(
+        allowed(&post_page(
+            &server.url,
+            "https://evil.example",
+            &[("x-api-key", KEY)]
+        )),
+        None
+    );
 }
 
 #[test]
 fn origins_without_keys_stop_the_start() {
-    let error = Options::drawn().arg("--allow-origin", "https://app.example").refuse();
-    assert!(error.contains("--allow-origin") && error.contains("--api-keys"), "{error}");
+    let error = Options::drawn()
+        .arg("--allow-origin", "https://app.example")
+        .refuse();
+    assert!(
+        error.contains("--allow-origin") && error.contains("--api-keys"),
+        "{error}"
+    );
 }

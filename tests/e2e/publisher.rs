@@ -57,16 +57,28 @@ impl Publisher {
 
 /// Reads a request: the byte from which it asks for the file, if its header `range` says.
 fn asked_start(stream: &TcpStream) -> Option<usize> {
-    let lines = BufReader::new(stream).lines().map_while(Result::ok).take_while(|line| !line.is_empty());
+    let lines = BufReader::new(stream)
+        .lines()
+        .map_while(Result::ok)
+        .take_while(|line| !line.is_empty());
     let lines: Vec<String> = lines.map(|line| line.to_lowercase()).collect();
     let range = lines.iter().find_map(|line| line.strip_prefix("range: "))?;
-    Some(range.strip_prefix("bytes=").and_then(|range| range.strip_suffix('-')).and_then(|start| start.parse().ok()).expect(range))
+    Some(
+        range
+            .strip_prefix("bytes=")
+            .and_then(|range| range.strip_suffix('-'))
+            .and_then(|start| start.parse().ok())
+            .expect(range),
+    )
 }
 
 fn answer(mut stream: TcpStream, start: Option<usize>, file: &[u8], reply: &Reply) {
     let all = 0..file.len();
     let mut send = |status: &str, announced: Range<usize>, sent: Range<usize>| {
-        let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", announced.len());
+        let head = format!(
+            "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+            announced.len()
+        );
         // The client may have gone.
         let _ = stream.write_all(&[head.as_bytes(), &file[sent]].concat());
     };

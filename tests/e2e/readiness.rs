@@ -7,29 +7,56 @@ use ureq::http::Method;
 use crate::harness::{Options, component, drawn};
 use crate::revisions::{model, pack};
 
-/// With other embeddings nobody is known any more: operators are told, and callers see what they saw before.
+/// With other embeddings nobody is known any more: operators are told, and callers see what they
+/// saw before.
 #[test]
 fn lost_gallery_is_told_to_operators() {
     let [gallery, state, models] = [(); 3].map(|()| tempfile::tempdir().unwrap());
     // The same network with a field that nobody reads: other bytes, so another contract.
-    let [detector, recognizer] = ["detector", "recognizer"].map(|role| (role, [model(role), vec![0xc0, 0x3e, 0x01]].concat()));
+    let [detector, recognizer] = ["detector", "recognizer"]
+        .map(|role| (role, [model(role), vec![0xc0, 0x3e, 0x01]].concat()));
     pack(models.path(), "other", &[detector, recognizer]);
-    let start = || Options::drawn().gallery(gallery.path()).state(state.path()).arg("--models", models.path());
+    let start = || {
+        Options::drawn()
+            .gallery(gallery.path())
+            .state(state.path())
+            .arg("--models", models.path())
+    };
     let server = start().start();
     server.enroll("alice", [drawn("alice-1.png")]).ok();
     let ready = server.admin_get("/readyz");
-    assert_eq!((&ready["status"], &ready["known"], &ready["needs_enrolment"]), (&"ready".into(), &1.into(), &0.into()), "{ready}");
-    assert_eq!((&ready["stuck"], &ready["failures_in_a_row"]), (&0.into(), &0.into()), "{ready}");
+    assert_eq!(
+        (&ready["status"], &ready["known"], &ready["needs_enrolment"]),
+        (&"ready".into(), &1.into(), &0.into()),
+        "{ready}"
+    );
+    assert_eq!(
+        (&ready["stuck"], &ready["failures_in_a_row"]),
+        (&0.into(), &0.into()),
+        "{ready}"
+    );
     assert!(!server.log().contains("nobody is recognised"));
     assert_eq!(server.admin_get("/healthz")["status"], "ok");
     drop(server);
 
     let server = start().pack("other").start();
     let ready = server.admin_get("/readyz");
-    assert_eq!((&ready["known"], &ready["needs_enrolment"]), (&0.into(), &1.into()), "{ready}");
+    assert_eq!(
+        (&ready["known"], &ready["needs_enrolment"]),
+        (&0.into(), &1.into()),
+        "{ready}"
+    );
     let log = server.log();
-    let line = log.lines().find(|line| line.contains("nobody is recognised")).unwrap_or_else(|| panic!("{log}"));
-    assert!(line.contains("ERROR") && line.contains("rostro pipeline rollback") && !line.contains("alice"), "{line}");
+    let line = log
+        .lines()
+        .find(|line| line.contains("nobody is recognised"))
+        .unwrap_or_else(|| panic!("{log}"));
+    assert!(
+        line.contains("ERROR")
+            && line.contains("rostro pipeline rollback")
+            && !line.contains("alice"),
+        "{line}"
+    );
     let public = server.ask(&Method::GET, "/readyz", &[], &[]).ok();
     let fields: Vec<&String> = public.as_object().unwrap().keys().collect();
     assert_eq!(fields, ["status", "pipeline"], "{public}");
@@ -38,12 +65,19 @@ fn lost_gallery_is_told_to_operators() {
 /// A revision that fails every request, with nothing to take its place, is told.
 #[test]
 fn stuck_revision_is_told_to_operators() {
-    let server = Options::drawn().pipeline(component("evil")).arg("--breaker", "2").start();
+    let server = Options::drawn()
+        .pipeline(component("evil"))
+        .arg("--breaker", "2")
+        .start();
     for _ in 0..4 {
         assert_eq!(server.recognize(image("unreachable", b"")).status, 500);
     }
     let ready = server.admin_get("/readyz");
-    assert_eq!((&ready["stuck"], &ready["failures_in_a_row"]), (&2.into(), &4.into()), "{ready}");
+    assert_eq!(
+        (&ready["stuck"], &ready["failures_in_a_row"]),
+        (&2.into(), &4.into()),
+        "{ready}"
+    );
 }
 
 /// Where tokens are asked for, they are asked for here.
@@ -56,6 +90,10 @@ fn readiness_for_operators_needs_their_token() {
     let ask = |headers: &[(&str, &str)]| server.ask_admin(&Method::GET, "/readyz", &[], headers);
     ask(&[]).error(401, "unauthorized");
     let answer = ask(&[("authorization", "Bearer 0123456789abcdef")]);
-    assert!(server.log_of(&answer).contains("who=\"alice\""), "{}", server.log());
+    assert!(
+        server.log_of(&answer).contains("who=\"alice\""),
+        "{}",
+        server.log()
+    );
     assert!(matches!(answer.ok()["known"], Value::Number(_)));
 }

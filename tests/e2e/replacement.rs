@@ -7,31 +7,45 @@ fn a_policy_of_its_own_replaces_the_rule_alone() {
     let gallery = tempfile::tempdir().unwrap();
     let mut server = Options::drawn().gallery(gallery.path()).start();
     for person in ["alice", "bob"] {
-        server.enroll(person, [drawn(&format!("{person}-1.png"))]).ok();
+        server
+            .enroll(person, [drawn(&format!("{person}-1.png"))])
+            .ok();
     }
     assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
     let own = server.recognize(drawn("alice-probe.png")).ok();
     server.kill();
 
     // Nobody leads by more than a cosine can: everybody is ambiguous.
-    let policy =
-        |margin: &str| Options::drawn().gallery(gallery.path()).arg("--policy", component("attendance-policy")).arg("--setting", margin);
+    let policy = |margin: &str| {
+        Options::drawn()
+            .gallery(gallery.path())
+            .arg("--policy", component("attendance-policy"))
+            .arg("--setting", margin)
+    };
     let server = policy("margin=2.1").start();
     let answer = server.recognize(drawn("alice-probe.png")).ok();
     let face = &answer["recognized_faces"][0];
-    assert_eq!((face["identity"].as_str(), face["reason"].as_str()), (Some("Unknown"), Some("ambiguous")));
+    assert_eq!(
+        (face["identity"].as_str(), face["reason"].as_str()),
+        (Some("Unknown"), Some("ambiguous"))
+    );
     // Vision is the same: what it saw is, and what it saw is comparable with what it saw before.
     for field in ["bbox", "landmarks", "det_score", "candidates"] {
         assert_eq!(face[field], own["recognized_faces"][0][field], "{field}");
     }
     assert_ne!(answer["pipeline"]["digest"], own["pipeline"]["digest"]);
     drop(server);
-    assert_eq!(policy("margin=0.2").start().names(drawn("alice-probe.png")), ["alice"]);
+    assert_eq!(
+        policy("margin=0.2").start().names(drawn("alice-probe.png")),
+        ["alice"]
+    );
 }
 
 #[test]
 fn the_policy_of_a_whole_pipeline_can_be_used_alone_too() {
-    let server = Options::drawn().arg("--policy", component("insightface")).start();
+    let server = Options::drawn()
+        .arg("--policy", component("insightface"))
+        .start();
     server.enroll("alice", [drawn("alice-1.png")]).ok();
     assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
 }
@@ -54,16 +68,27 @@ fn a_component_of_another_matching_rule_changes_answers_under_the_same_host() {
 #[test]
 fn pipeline_check_says_what_a_component_is() {
     let check = |name: &str| {
-        let output = crate::harness::rostro().args(["pipeline", "check"]).arg(component(name)).output().unwrap();
+        let output = crate::harness::rostro()
+            .args(["pipeline", "check"])
+            .arg(component(name))
+            .output()
+            .unwrap();
         assert!(output.status.success());
         String::from_utf8(output.stdout).unwrap()
     };
     let pipeline = check("insightface");
-    for words in
-        ["insightface 0.1.0", "a whole pipeline", "detector, recognizer", "wasi:nn/graph@0.2.0-rc-2024-10-28", "this host can run it"]
-    {
+    for words in [
+        "insightface 0.1.0",
+        "a whole pipeline",
+        "detector, recognizer",
+        "wasi:nn/graph@0.2.0-rc-2024-10-28",
+        "this host can run it",
+    ] {
         assert!(pipeline.contains(words), "{words}: {pipeline}");
     }
     let policy = check("attendance-policy");
-    assert!(policy.contains("policy alone") && !policy.contains("wasi:nn"), "{policy}");
+    assert!(
+        policy.contains("policy alone") && !policy.contains("wasi:nn"),
+        "{policy}"
+    );
 }

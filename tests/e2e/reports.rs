@@ -7,7 +7,11 @@ use crate::harness::{Options, Server, component, drawn};
 
 /// A server with the component that misbehaves on demand.
 fn server() -> Server {
-    Options::drawn().pipeline(component("evil")).arg("--breaker", "1000000").arg("--review", "off").start()
+    Options::drawn()
+        .pipeline(component("evil"))
+        .arg("--breaker", "1000000")
+        .arg("--review", "off")
+        .start()
 }
 
 fn report(name: &str) -> Vec<u8> {
@@ -22,14 +26,38 @@ fn warnings_reach_every_answer() {
     let wanted = json!([{"code": "odd", "message": "This is [31m odd."}]);
     assert_eq!(server.recognize(report("warning")).ok()["warnings"], wanted);
     for path in ["/v1/detect", "/v1/embeddings"] {
-        assert_eq!(server.post_with(path, &[("content-type", "image/png")], &report("warning")).ok()["warnings"], wanted, "{path}");
-        assert_eq!(server.post_with(path, &[("content-type", "image/png")], &drawn("empty.png")).ok()["warnings"], json!([]), "{path}");
+        assert_eq!(
+            server
+                .post_with(path, &[("content-type", "image/png")], &report("warning"))
+                .ok()["warnings"],
+            wanted,
+            "{path}"
+        );
+        assert_eq!(
+            server
+                .post_with(path, &[("content-type", "image/png")], &drawn("empty.png"))
+                .ok()["warnings"],
+            json!([]),
+            "{path}"
+        );
     }
-    let enrolled = server.enroll("alice", [report("warning"), drawn("empty.png"), report("warning")]).ok();
+    let enrolled = server
+        .enroll(
+            "alice",
+            [report("warning"), drawn("empty.png"), report("warning")],
+        )
+        .ok();
     assert_eq!(enrolled["warnings"], wanted);
     // The warnings of a photo keep their type.
-    let of_photo = json!([{"code": "odd", "message": "This is [31m odd.", "value": null, "limit": null}]);
-    assert_eq!([&enrolled["accepted"][0]["warnings"], &enrolled["accepted"][1]["warnings"]], [&of_photo, &json!([])]);
+    let of_photo =
+        json!([{"code": "odd", "message": "This is [31m odd.", "value": null, "limit": null}]);
+    assert_eq!(
+        [
+            &enrolled["accepted"][0]["warnings"],
+            &enrolled["accepted"][1]["warnings"]
+        ],
+        [&of_photo, &json!([])]
+    );
 }
 
 /// However many warnings a guest makes, and however long, the answer stays small.
@@ -41,7 +69,10 @@ fn warnings_are_bounded() {
     assert_eq!(warnings.len(), 8);
     for warning in warnings {
         let message = warning["message"].as_str().unwrap();
-        assert!(message.chars().count() <= 300 && !message.chars().any(char::is_control), "{message:?}");
+        assert!(
+            message.chars().count() <= 300 && !message.chars().any(char::is_control),
+            "{message:?}"
+        );
     }
 }
 
@@ -66,10 +97,20 @@ fn refused_setting_explains_failure() {
     let server = server();
     let answer = server.recognize(report("setting-refused"));
     let log = server.log_of(&answer);
-    assert!(log.contains("the setting evil [31m is refused: no value is good enough"), "{log}");
+    assert!(
+        log.contains("the setting evil [31m is refused: no value is good enough"),
+        "{log}"
+    );
     assert!(!log.contains("model failed") && log.len() < 4096, "{log}");
     answer.error(500, "pipeline_failed");
     server.recognize(report("setting-complained")).ok();
-    let error = Options::drawn().pipeline(component("evil")).arg("--setting", "evil-always=setting-refused").refuse();
-    assert!(error.contains("the setting evil [31m is refused") && error.contains("correct it in --setting"), "{error}");
+    let error = Options::drawn()
+        .pipeline(component("evil"))
+        .arg("--setting", "evil-always=setting-refused")
+        .refuse();
+    assert!(
+        error.contains("the setting evil [31m is refused")
+            && error.contains("correct it in --setting"),
+        "{error}"
+    );
 }

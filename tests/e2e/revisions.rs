@@ -22,14 +22,22 @@ const CONNECTIONS: usize = 16;
 /// A server that knows alice, and the components whose answers differ: the second names nobody.
 pub(crate) fn with_alice(options: Options) -> (Server, [Vec<u8>; 2]) {
     let server = options.start();
-    server.enroll("alice", [drawn("alice-1.png"), drawn("alice-2.png")]).ok();
-    (server, [bytes(component("insightface")), bytes(component("variant"))])
+    server
+        .enroll("alice", [drawn("alice-1.png"), drawn("alice-2.png")])
+        .ok();
+    (
+        server,
+        [bytes(component("insightface")), bytes(component("variant"))],
+    )
 }
 
 pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "{what} does not come");
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "{what} does not come"
+        );
         std::thread::sleep(Duration::from_millis(50));
     }
 }
@@ -37,7 +45,10 @@ pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
 #[test]
 fn pipelines_are_swapped_a_hundred_times_under_load_and_no_request_is_lost_or_mixed_up() {
     let (server, [first, second]) = with_alice(Options::drawn());
-    let names = HashMap::from([(server.active(), "alice"), (server.staged(&second, ""), "Unknown")]);
+    let names = HashMap::from([
+        (server.active(), "alice"),
+        (server.staged(&second, ""), "Unknown"),
+    ]);
     let ids: Vec<String> = names.keys().cloned().collect();
     let hammer = Hammer::begin(&server.url, &drawn("alice-probe.png"), CONNECTIONS);
     hammer.wait_for(50);
@@ -49,13 +60,23 @@ fn pipelines_are_swapped_a_hundred_times_under_load_and_no_request_is_lost_or_mi
         // Now and then the other one is dropped first and staged anew, under the same load.
         if swap % 20 == 19 {
             server.admin_delete(&format!("/v1/revisions/{next}")).ok();
-            until("the end of the retired revision", || server.state(next) == "retired");
-            let component = if names[next] == "alice" { &first } else { &second };
+            until("the end of the retired revision", || {
+                server.state(next) == "retired"
+            });
+            let component = if names[next] == "alice" {
+                &first
+            } else {
+                &second
+            };
             assert_eq!(server.staged(component, ""), *next);
         }
         let asked = Instant::now();
         server.activate(next);
-        activations.push(Activation { asked, answered: Instant::now(), revision: next.clone() });
+        activations.push(Activation {
+            asked,
+            answered: Instant::now(),
+            revision: next.clone(),
+        });
         // Long enough for requests that begin after it and end before the next.
         hammer.wait_for(2 * CONNECTIONS);
     }
@@ -77,36 +98,113 @@ fn pipelines_are_swapped_a_hundred_times_under_load_and_no_request_is_lost_or_mi
         }
     }
     println!("{clear} of them between two activations");
-    assert!(clear > shots.len() / 10, "{clear}: most requests might have been served by either");
-    let served: std::collections::HashSet<&String> = shots.iter().map(|shot| &shot.revision).collect();
+    assert!(
+        clear > shots.len() / 10,
+        "{clear}: most requests might have been served by either"
+    );
+    let served: std::collections::HashSet<&String> =
+        shots.iter().map(|shot| &shot.revision).collect();
     assert_eq!(served.len(), 2, "both served");
 }
 
 #[test]
 fn what_cannot_be_staged_changes_nothing_and_says_why() {
     let models = tempfile::tempdir().unwrap();
-    pack(models.path(), "blind", &[("recognizer", model("recognizer"))]);
+    pack(
+        models.path(),
+        "blind",
+        &[("recognizer", model("recognizer"))],
+    );
     let photos = tempfile::tempdir().unwrap();
     std::fs::write(photos.path().join("group.png"), drawn("group.png")).unwrap();
-    std::fs::write(photos.path().join("expectations.toml"), "[faces]\n'group.png' = 3\n").unwrap();
-    let count = Options::drawn().start().recognize(drawn("group.png")).ok()["recognized_faces"].as_array().unwrap().len();
-    std::fs::write(photos.path().join("expectations.toml"), format!("[faces]\n'group.png' = {count}\n")).unwrap();
-    let (server, [first, _]) = with_alice(Options::drawn().arg("--models", models.path()).arg("--self-test", photos.path()));
+    std::fs::write(
+        photos.path().join("expectations.toml"),
+        "[faces]\n'group.png' = 3\n",
+    )
+    .unwrap();
+    let count = Options::drawn().start().recognize(drawn("group.png")).ok()["recognized_faces"]
+        .as_array()
+        .unwrap()
+        .len();
+    std::fs::write(
+        photos.path().join("expectations.toml"),
+        format!("[faces]\n'group.png' = {count}\n"),
+    )
+    .unwrap();
+    let (server, [first, _]) = with_alice(
+        Options::drawn()
+            .arg("--models", models.path())
+            .arg("--self-test", photos.path()),
+    );
     let active = server.active();
     let evil = bytes(component("evil"));
 
     // Refused at once.
     let compiled = [b"\x7fELF\x02\x01\x01\0".as_slice(), &[0; 100]].concat();
     for (what, component, query, code, wanted) in [
-        ("no component", b"not a component".to_vec(), "", "invalid_component", "not a WebAssembly component"),
-        ("nothing", Vec::new(), "", "invalid_component", "not a WebAssembly component"),
-        ("a core module", b"\0asm\x01\0\0\0".to_vec(), "", "invalid_component", "a core WebAssembly module, not a component"),
-        ("a compiled artefact", compiled, "", "invalid_component", "native or precompiled"),
-        ("another world", b"\0asm\x0d\0\x01\0".to_vec(), "", "invalid_component", "does not export rostro:pipeline/vision@0.1.2 or"),
-        ("a damaged component", again(&first, 0)[..first.len() / 2].to_vec(), "", "invalid_component", "not valid"),
-        ("a pack that is not there", first.clone(), "pack=nowhere", "pack_unusable", "nowhere"),
-        ("other bytes than were meant", first.clone(), &format!("sha256={}", "0".repeat(64)), "digest_mismatch", "send it again"),
-        ("an unknown parameter", first.clone(), "pakc=testing", "invalid_query", "pakc"),
+        (
+            "no component",
+            b"not a component".to_vec(),
+            "",
+            "invalid_component",
+            "not a WebAssembly component",
+        ),
+        (
+            "nothing",
+            Vec::new(),
+            "",
+            "invalid_component",
+            "not a WebAssembly component",
+        ),
+        (
+            "a core module",
+            b"\0asm\x01\0\0\0".to_vec(),
+            "",
+            "invalid_component",
+            "a core WebAssembly module, not a component",
+        ),
+        (
+            "a compiled artefact",
+            compiled,
+            "",
+            "invalid_component",
+            "native or precompiled",
+        ),
+        (
+            "another world",
+            b"\0asm\x0d\0\x01\0".to_vec(),
+            "",
+            "invalid_component",
+            "does not export rostro:pipeline/vision@0.1.2 or",
+        ),
+        (
+            "a damaged component",
+            again(&first, 0)[..first.len() / 2].to_vec(),
+            "",
+            "invalid_component",
+            "not valid",
+        ),
+        (
+            "a pack that is not there",
+            first.clone(),
+            "pack=nowhere",
+            "pack_unusable",
+            "nowhere",
+        ),
+        (
+            "other bytes than were meant",
+            first.clone(),
+            &format!("sha256={}", "0".repeat(64)),
+            "digest_mismatch",
+            "send it again",
+        ),
+        (
+            "an unknown parameter",
+            first.clone(),
+            "pakc=testing",
+            "invalid_query",
+            "pakc",
+        ),
     ] {
         let error = server.push(&component, query).error(400, code);
         assert!(error.contains(wanted), "{what}: {error}");
@@ -114,13 +212,27 @@ fn what_cannot_be_staged_changes_nothing_and_says_why() {
     // A truncated upload: the connection ends before the body does.
     let address = server.admin.strip_prefix("http://").unwrap();
     let mut connection = TcpStream::connect(address).unwrap();
-    write!(connection, "POST /v1/revisions HTTP/1.1\r\nhost: {address}\r\ncontent-length: {}\r\n\r\n", first.len()).unwrap();
+    write!(
+        connection,
+        "POST /v1/revisions HTTP/1.1\r\nhost: {address}\r\ncontent-length: {}\r\n\r\n",
+        first.len()
+    )
+    .unwrap();
     connection.write_all(&first[..1000]).unwrap();
     connection.shutdown(std::net::Shutdown::Write).unwrap();
     let mut said = String::new();
     let _ = connection.read_to_string(&mut said);
-    assert!(said.contains("400") && said.contains("upload_cut_off"), "{said}");
-    assert_eq!(server.admin_get("/v1/revisions")["revisions"].as_array().unwrap().len(), 1);
+    assert!(
+        said.contains("400") && said.contains("upload_cut_off"),
+        "{said}"
+    );
+    assert_eq!(
+        server.admin_get("/v1/revisions")["revisions"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
 
     // Refused by staging.
     let mut damaged = again(&first, 1);
@@ -128,21 +240,44 @@ fn what_cannot_be_staged_changes_nothing_and_says_why() {
     damaged[middle..middle + 64].fill(0xff);
     for (what, component, query, wanted) in [
         ("code that does not compile", damaged, "", "not valid"),
-        ("a missing model", again(&first, 2), "pack=blind", "needs a model for the role `detector`, and the pack `blind` has only"),
-        ("answers that are not expected", evil, "", "the self-test failed: group.png: 1 faces, not"),
+        (
+            "a missing model",
+            again(&first, 2),
+            "pack=blind",
+            "needs a model for the role `detector`, and the pack `blind` has only",
+        ),
+        (
+            "answers that are not expected",
+            evil,
+            "",
+            "the self-test failed: group.png: 1 faces, not",
+        ),
     ] {
         let pushed = server.push(&component, query);
         let reason = match pushed.status {
             400 => pushed.json["error"].as_str().unwrap().to_owned(),
-            _ => server.stage(&component, query)["reason"].as_str().map(str::to_owned).unwrap_or_else(|| panic!("{what} was staged")),
+            _ => server.stage(&component, query)["reason"]
+                .as_str()
+                .map(str::to_owned)
+                .unwrap_or_else(|| panic!("{what} was staged")),
         };
         assert!(reason.contains(wanted), "{what}: {reason}");
     }
     assert_eq!(server.active(), active);
     assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
     // It can be pushed again when what it needs is there.
-    let evil = server.admin_get("/v1/revisions")["revisions"].as_array().unwrap().iter().find(|r| r["state"] == "failed").cloned();
-    server.admin_post(&format!("/v1/revisions/{}/activate", evil.unwrap()["id"].as_str().unwrap())).error(409, "not_ready");
+    let evil = server.admin_get("/v1/revisions")["revisions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|r| r["state"] == "failed")
+        .cloned();
+    server
+        .admin_post(&format!(
+            "/v1/revisions/{}/activate",
+            evil.unwrap()["id"].as_str().unwrap()
+        ))
+        .error(409, "not_ready");
 }
 
 #[test]
@@ -164,41 +299,77 @@ fn whoever_configures_another_pipeline_gets_it_and_can_go_back() {
 fn another_recogniser_needs_permission_and_strands_nobody() {
     let models = tempfile::tempdir().unwrap();
     // The same network with a field that nobody reads: other bytes, so another contract.
-    let [detector, recognizer] = ["detector", "recognizer"].map(|role| (role, [model(role), vec![0xc0, 0x3e, 0x01]].concat()));
+    let [detector, recognizer] = ["detector", "recognizer"]
+        .map(|role| (role, [model(role), vec![0xc0, 0x3e, 0x01]].concat()));
     pack(models.path(), "other", &[detector, recognizer]);
     let (server, [first, _]) = with_alice(Options::drawn().arg("--models", models.path()));
     let before = server.active();
     let other = server.staged(&first, "pack=other");
-    assert_eq!(server.admin_get(&format!("/v1/revisions/{other}"))["need_enrolment"], 1);
+    assert_eq!(
+        server.admin_get(&format!("/v1/revisions/{other}"))["need_enrolment"],
+        1
+    );
     let activate = format!("/v1/revisions/{other}/activate");
     let refused = server.admin_post(&activate);
     refused.error(409, "contract_change");
     assert_eq!(refused.json["details"]["people"], 1);
     assert_eq!(server.active(), before);
 
-    server.admin_post(&format!("{activate}?allow_contract_change=true")).ok();
-    assert_eq!(server.names(drawn("alice-probe.png")), ["Unknown"], "embeddings of two recognisers are not compared");
+    server
+        .admin_post(&format!("{activate}?allow_contract_change=true"))
+        .ok();
+    assert_eq!(
+        server.names(drawn("alice-probe.png")),
+        ["Unknown"],
+        "embeddings of two recognisers are not compared"
+    );
     let people = |server: &Server| -> Vec<(String, bool)> {
-        let people = server.admin_get("/v1/people")["people"].as_array().unwrap().clone();
-        people.iter().map(|p| (p["id"].as_str().unwrap().to_owned(), p["needs_enrolment"].as_bool().unwrap())).collect()
+        let people = server.admin_get("/v1/people")["people"]
+            .as_array()
+            .unwrap()
+            .clone();
+        people
+            .iter()
+            .map(|p| {
+                (
+                    p["id"].as_str().unwrap().to_owned(),
+                    p["needs_enrolment"].as_bool().unwrap(),
+                )
+            })
+            .collect()
     };
     assert_eq!(people(&server), [("alice".to_owned(), true)]);
     // Enrolled again with the new one, and somebody new: for the previous one, too.
     server.enroll("alice", [drawn("alice-1.png")]).ok();
     server.enroll("bob", [drawn("bob-1.png")]).ok();
     assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
-    assert_eq!(people(&server), [("alice".to_owned(), false), ("bob".to_owned(), false)]);
-    // Back: everybody is known. From here on the other one is staged alone, and sees nobody who is enrolled.
+    assert_eq!(
+        people(&server),
+        [("alice".to_owned(), false), ("bob".to_owned(), false)]
+    );
+    // Back: everybody is known. From here on the other one is staged alone, and sees nobody who is
+    // enrolled.
     server.admin_post("/v1/rollback").ok();
     assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
     assert_eq!(server.names(drawn("bob-probe.png")), ["bob"]);
-    assert_eq!(people(&server), [("alice".to_owned(), false), ("bob".to_owned(), false)]);
+    assert_eq!(
+        people(&server),
+        [("alice".to_owned(), false), ("bob".to_owned(), false)]
+    );
     // Whoever is deleted is gone for both.
     for id in ["alice", "bob"] {
-        assert_eq!(server.admin_delete(&format!("/v1/people/{id}")).ok()["deleted"], true);
+        assert_eq!(
+            server.admin_delete(&format!("/v1/people/{id}")).ok()["deleted"],
+            true
+        );
     }
-    assert_eq!(server.admin_delete("/v1/people/alice").ok()["deleted"], false);
-    server.admin_post(&format!("{activate}?allow_contract_change=true")).ok();
+    assert_eq!(
+        server.admin_delete("/v1/people/alice").ok()["deleted"],
+        false
+    );
+    server
+        .admin_post(&format!("{activate}?allow_contract_change=true"))
+        .ok();
     assert_eq!(server.names(drawn("alice-probe.png")), ["Unknown"]);
     assert!(people(&server).is_empty());
 }
@@ -208,26 +379,49 @@ fn a_canary_gets_its_share_and_whoever_asks_for_it() {
     let (server, [_, second]) = with_alice(Options::drawn());
     let active = server.active();
     let canary = server.staged(&second, "");
-    server.admin_post(&format!("/v1/revisions/{canary}/canary?share=0.25")).ok();
+    server
+        .admin_post(&format!("/v1/revisions/{canary}/canary?share=0.25"))
+        .ok();
     let ask = |preference: Option<&str>| {
-        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-        let mut request = agent.post(format!("{}/process_frame", server.url)).header("content-type", "image/png");
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .build()
+            .into();
+        let mut request = agent
+            .post(format!("{}/process_frame", server.url))
+            .header("content-type", "image/png");
         if let Some(preference) = preference {
             request = request.header("x-rostro-canary", preference);
         }
         let answer = request.send(&drawn("alice-probe.png")).unwrap();
-        let revision = answer.headers().get("x-rostro-pipeline").map(|value| value.to_str().unwrap().to_owned());
+        let revision = answer
+            .headers()
+            .get("x-rostro-pipeline")
+            .map(|value| value.to_str().unwrap().to_owned());
         (answer.status().as_u16(), revision)
     };
     let answers: Vec<Option<String>> = (0..12).map(|_| ask(None).1).collect();
-    assert_eq!(answers.iter().filter(|revision| revision.as_ref() == Some(&canary)).count(), 3, "{answers:?}");
+    assert_eq!(
+        answers
+            .iter()
+            .filter(|revision| revision.as_ref() == Some(&canary))
+            .count(),
+        3,
+        "{answers:?}"
+    );
     assert_eq!(ask(Some("always")), (200, Some(canary.clone())));
     for _ in 0..4 {
         assert_eq!(ask(Some("never")), (200, Some(active.clone())));
     }
     assert_eq!(ask(Some("perhaps")).0, 400);
-    server.admin_delete(&format!("/v1/revisions/{canary}/canary")).ok();
-    assert_eq!(ask(Some("always")), (200, Some(active)), "there is none any more");
+    server
+        .admin_delete(&format!("/v1/revisions/{canary}/canary"))
+        .ok();
+    assert_eq!(
+        ask(Some("always")),
+        (200, Some(active)),
+        "there is none any more"
+    );
     assert_eq!(server.state(&canary), "staged");
 }
 
@@ -235,17 +429,29 @@ fn a_canary_gets_its_share_and_whoever_asks_for_it() {
 fn a_shadow_sees_requests_and_nobody_sees_it() {
     let (server, [first, second]) = with_alice(Options::drawn());
     let shadow = server.staged(&second, "");
-    let agreement = |id: &str| server.admin_get(&format!("/v1/revisions/{id}"))["agreement"].clone();
-    server.admin_post(&format!("/v1/revisions/{shadow}/shadow?share=1")).ok();
+    let agreement =
+        |id: &str| server.admin_get(&format!("/v1/revisions/{id}"))["agreement"].clone();
+    server
+        .admin_post(&format!("/v1/revisions/{shadow}/shadow?share=1"))
+        .ok();
     for frames in 1..=5 {
         assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
         until("the shadow", || agreement(&shadow)["frames"] == frames);
     }
     let counts = agreement(&shadow);
-    assert_eq!((counts["same_face"].as_u64(), counts["same_identity"].as_u64()), (Some(5), Some(0)), "{counts}");
+    assert_eq!(
+        (
+            counts["same_face"].as_u64(),
+            counts["same_identity"].as_u64()
+        ),
+        (Some(5), Some(0)),
+        "{counts}"
+    );
     // One that answers alike agrees.
     let same = server.staged(&again(&first, 1), "");
-    server.admin_post(&format!("/v1/revisions/{same}/shadow?share=1")).ok();
+    server
+        .admin_post(&format!("/v1/revisions/{same}/shadow?share=1"))
+        .ok();
     assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
     until("the shadow", || agreement(&same)["frames"] == 1);
     assert_eq!(agreement(&same)["same_identity"], 1);
@@ -259,57 +465,117 @@ fn changes_ask_for_a_state_and_are_written_down() {
     let first = server.active();
     server.admin_post("/v1/rollback").error(409, "no_previous");
     let variant = server.staged(&second, "");
-    assert_eq!(server.push(&second, "").ok()["changed"], false, "it is staged already");
+    assert_eq!(
+        server.push(&second, "").ok()["changed"],
+        false,
+        "it is staged already"
+    );
     let changed = |answer: Value| answer["changed"].as_bool().unwrap();
     assert!(changed(server.activate(&variant)));
     assert!(!changed(server.activate(&variant)));
-    server.admin_delete(&format!("/v1/revisions/{variant}")).error(409, "active");
+    server
+        .admin_delete(&format!("/v1/revisions/{variant}"))
+        .error(409, "active");
     assert!(changed(server.admin_post("/v1/rollback").ok()));
-    assert!(!changed(server.admin_post("/v1/rollback").ok()), "asked for again, it does not flip back");
+    assert!(
+        !changed(server.admin_post("/v1/rollback").ok()),
+        "asked for again, it does not flip back"
+    );
     assert_eq!(server.active(), first);
-    assert!(changed(server.admin_delete(&format!("/v1/revisions/{variant}")).ok()));
-    assert!(!changed(server.admin_delete(&format!("/v1/revisions/{variant}")).ok()));
-    server.admin_post(&format!("/v1/revisions/{variant}/activate")).error(409, "not_ready");
-    server.admin_post("/v1/revisions/ffffffff/activate").error(404, "unknown_revision");
-    server.admin_post(&format!("/v1/revisions/{first}/canary?share=2")).error(400, "invalid_share");
+    assert!(changed(
+        server
+            .admin_delete(&format!("/v1/revisions/{variant}"))
+            .ok()
+    ));
+    assert!(!changed(
+        server
+            .admin_delete(&format!("/v1/revisions/{variant}"))
+            .ok()
+    ));
+    server
+        .admin_post(&format!("/v1/revisions/{variant}/activate"))
+        .error(409, "not_ready");
+    server
+        .admin_post("/v1/revisions/ffffffff/activate")
+        .error(404, "unknown_revision");
+    server
+        .admin_post(&format!("/v1/revisions/{first}/canary?share=2"))
+        .error(400, "invalid_share");
 
     let log = std::fs::read_to_string(state.path().join("audit.jsonl")).unwrap();
-    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines: Vec<Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     let of = |action: &str| -> Vec<&str> {
-        lines.iter().filter(|line| line["action"] == action).map(|line| line["outcome"].as_str().unwrap()).collect()
+        lines
+            .iter()
+            .filter(|line| line["action"] == action)
+            .map(|line| line["outcome"].as_str().unwrap())
+            .collect()
     };
-    assert_eq!(of("activate"), ["configured", "done", "unchanged", "refused"]);
+    assert_eq!(
+        of("activate"),
+        ["configured", "done", "unchanged", "refused"]
+    );
     assert_eq!(of("rollback"), ["refused", "done", "unchanged"]);
     assert_eq!(of("retire"), ["refused", "done", "unchanged"]);
     assert_eq!(of("stage"), ["staged"]);
     let push = lines.iter().find(|line| line["action"] == "push").unwrap();
-    assert_eq!((push["who"].as_str(), push["revision"].as_str()), (Some("local"), Some(variant.as_str())));
-    assert!(push["from"].as_str().unwrap().starts_with("127.0.0.1:") && push["time"].as_str().unwrap().starts_with("20"), "{push}");
+    assert_eq!(
+        (push["who"].as_str(), push["revision"].as_str()),
+        (Some("local"), Some(variant.as_str()))
+    );
+    assert!(
+        push["from"].as_str().unwrap().starts_with("127.0.0.1:")
+            && push["time"].as_str().unwrap().starts_with("20"),
+        "{push}"
+    );
 }
 
 #[test]
 fn the_admin_interface_is_for_operators() {
     let folder = tempfile::tempdir().unwrap();
     let tokens = folder.path().join("tokens");
-    std::fs::write(&tokens, "alice:0123456789abcdef-a\nbob:0123456789abcdef-b\n").unwrap();
+    std::fs::write(
+        &tokens,
+        "alice:0123456789abcdef-a\nbob:0123456789abcdef-b\n",
+    )
+    .unwrap();
     // Others could reach it.
     let refused = Options::drawn().arg("--admin", "0.0.0.0:0").refuse();
     assert!(refused.contains("--admin-token-file"), "{refused}");
 
     let server = Options::drawn().arg("--admin-token-file", &tokens).start();
-    let ask = |headers: &[(&str, &str)]| server.ask_admin(&Method::GET, "/v1/revisions", &[], headers);
+    let ask =
+        |headers: &[(&str, &str)]| server.ask_admin(&Method::GET, "/v1/revisions", &[], headers);
     ask(&[]).error(401, "unauthorized");
     ask(&[("authorization", "Bearer 0123456789abcdef")]).error(401, "unauthorized");
     ask(&[("authorization", "Bearer 0123456789abcdef-b")]).ok();
-    ask(&[("authorization", "Bearer 0123456789abcdef-b"), ("origin", "http://evil.example")]).error(403, "browser_refused");
+    ask(&[
+        ("authorization", "Bearer 0123456789abcdef-b"),
+        ("origin", "http://evil.example"),
+    ])
+    .error(403, "browser_refused");
     let mut list = server.pipeline(&["list"]);
     assert!(refusal(list_of(&server)).contains("needs a token"));
-    let output = list.arg("--admin-token-file").arg(&tokens).output().unwrap();
+    let output = list
+        .arg("--admin-token-file")
+        .arg(&tokens)
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{output:?}");
 
     // Without tokens, by its own name alone: no page can get at it by a name of its own.
     let server = Options::drawn().start();
-    server.ask_admin(&Method::GET, "/v1/revisions", &[], &[("host", "evil.example")]).error(403, "host_refused");
+    server
+        .ask_admin(
+            &Method::GET,
+            "/v1/revisions",
+            &[],
+            &[("host", "evil.example")],
+        )
+        .error(403, "host_refused");
     // Callers of the service find nothing of it.
     assert_eq!(server.post("/v1/rollback", None, &[]).status, 404);
 }
@@ -327,15 +593,28 @@ fn a_component_that_appears_in_the_watched_folder_serves() {
     std::fs::write(folder.path().join(".half.wasm"), &second[..1000]).unwrap();
     std::fs::write(folder.path().join("notes.txt"), "no component").unwrap();
     std::fs::write(folder.path().join(".variant.wasm"), &second).unwrap();
-    std::fs::rename(folder.path().join(".variant.wasm"), folder.path().join("variant.wasm")).unwrap();
+    std::fs::rename(
+        folder.path().join(".variant.wasm"),
+        folder.path().join("variant.wasm"),
+    )
+    .unwrap();
     until("the other pipeline", || server.active() != before);
     assert_eq!(server.names(drawn("alice-probe.png")), ["Unknown"]);
     // One that cannot serve changes nothing, and the next one does.
     std::fs::write(folder.path().join("broken.wasm"), b"not a component").unwrap();
     std::fs::write(folder.path().join("variant.wasm"), again(&first, 7)).unwrap();
-    until("the third pipeline", || server.names(drawn("alice-probe.png")) == ["alice"]);
-    assert!(server.log().contains("not a WebAssembly component"), "{}", server.log());
-    let revisions = server.admin_get("/v1/revisions")["revisions"].as_array().unwrap().len();
+    until("the third pipeline", || {
+        server.names(drawn("alice-probe.png")) == ["alice"]
+    });
+    assert!(
+        server.log().contains("not a WebAssembly component"),
+        "{}",
+        server.log()
+    );
+    let revisions = server.admin_get("/v1/revisions")["revisions"]
+        .as_array()
+        .unwrap()
+        .len();
     assert_eq!(revisions, 3, "what is no component is no revision");
 }
 
@@ -344,31 +623,61 @@ fn the_command_line_drives_a_running_service() {
     let (server, _) = with_alice(Options::drawn());
     let says = |args: &[&str]| {
         let output = server.pipeline(args).output().unwrap();
-        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{args:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8(output.stdout).unwrap()
     };
     let variant = component("variant");
-    let pushed: Value = serde_json::from_str(&says(&["push", variant.to_str().unwrap(), "--json"])).unwrap();
+    let pushed: Value =
+        serde_json::from_str(&says(&["push", variant.to_str().unwrap(), "--json"])).unwrap();
     let id = &pushed["id"].as_str().unwrap()[..12];
     assert_eq!(pushed["state"], "staged");
-    assert_eq!(says(&["shadow", id]), format!("{id} (insightface 0.1.0 on testing): shadow\n"));
-    assert_eq!(says(&["shadow", id, "--off"]), format!("{id} (insightface 0.1.0 on testing): staged\n"));
-    assert_eq!(says(&["canary", id, "--share", "0.5"]), format!("{id} (insightface 0.1.0 on testing): canary\n"));
+    assert_eq!(
+        says(&["shadow", id]),
+        format!("{id} (insightface 0.1.0 on testing): shadow\n")
+    );
+    assert_eq!(
+        says(&["shadow", id, "--off"]),
+        format!("{id} (insightface 0.1.0 on testing): staged\n")
+    );
+    assert_eq!(
+        says(&["canary", id, "--share", "0.5"]),
+        format!("{id} (insightface 0.1.0 on testing): canary\n")
+    );
     let table = says(&["list"]);
     let row = table.lines().find(|line| line.contains(id)).unwrap();
-    assert!(row.contains("canary") && row.contains("50% of the requests"), "{table}");
-    assert_eq!(says(&["activate", id]), format!("{id} (insightface 0.1.0 on testing): active\n"));
-    assert_eq!(says(&["activate", id]), format!("{id} (insightface 0.1.0 on testing): active (as it was)\n"));
+    assert!(
+        row.contains("canary") && row.contains("50% of the requests"),
+        "{table}"
+    );
+    assert_eq!(
+        says(&["activate", id]),
+        format!("{id} (insightface 0.1.0 on testing): active\n")
+    );
+    assert_eq!(
+        says(&["activate", id]),
+        format!("{id} (insightface 0.1.0 on testing): active (as it was)\n")
+    );
     assert_eq!(server.names(drawn("alice-probe.png")), ["Unknown"]);
     assert!(says(&["rollback"]).ends_with(": active\n"));
-    assert_eq!(says(&["retire", id]), format!("{id} (insightface 0.1.0 on testing): retired\n"));
+    assert_eq!(
+        says(&["retire", id]),
+        format!("{id} (insightface 0.1.0 on testing): retired\n")
+    );
     let listed: Value = serde_json::from_str(&says(&["list", "--json"])).unwrap();
     assert_eq!(listed["revisions"].as_array().unwrap().len(), 2);
 
     let policy = component("attendance-policy");
     assert!(says(&["push", policy.to_str().unwrap(), "--activate"]).ends_with(": active\n"));
     let refused = refusal(server.pipeline(&["retire", &server.active()]));
-    assert!(refused.contains("refused: the revision") && refused.contains("is active; activate another first"), "{refused}");
+    assert!(
+        refused.contains("refused: the revision")
+            && refused.contains("is active; activate another first"),
+        "{refused}"
+    );
     let mut nowhere = crate::harness::rostro();
     nowhere.args(["pipeline", "list", "--admin", "http://127.0.0.1:9"]);
     assert!(refusal(nowhere).contains("--admin"));
@@ -384,16 +693,23 @@ pub(crate) fn pack(models: &Path, name: &str, files: &[(&str, Vec<u8>)]) {
     use sha2::{Digest, Sha256};
     let folder = models.join(name);
     std::fs::create_dir_all(&folder).unwrap();
-    let manifest = std::fs::read_to_string(crate::harness::root().join("models/testing.toml")).unwrap();
+    let manifest =
+        std::fs::read_to_string(crate::harness::root().join("models/testing.toml")).unwrap();
     let mut manifest: toml::Table = manifest.parse().unwrap();
     manifest.insert("name".to_owned(), name.into());
     let wanted = manifest.get_mut("models").unwrap().as_table_mut().unwrap();
     wanted.retain(|role, _| files.iter().any(|(known, _)| *role == **known));
     for (role, model) in files {
         let spec = wanted.get_mut(*role).unwrap().as_table_mut().unwrap();
-        let digest: String = Sha256::digest(model).iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest: String = Sha256::digest(model)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         spec.insert("sha256".to_owned(), digest.into());
-        spec.insert("max_size".to_owned(), i64::try_from(model.len()).unwrap().into());
+        spec.insert(
+            "max_size".to_owned(),
+            i64::try_from(model.len()).unwrap().into(),
+        );
         std::fs::write(folder.join(spec["file"].as_str().unwrap()), model).unwrap();
     }
     std::fs::write(folder.join("manifest.toml"), manifest.to_string()).unwrap();
@@ -404,7 +720,15 @@ fn enrolments_and_deletions_hold_for_every_revision_that_could_serve() {
     let (server, [first, _]) = with_alice(Options::drawn());
     let other = server.staged(&again(&first, 1), "");
     // Enrolled while another revision is active than the one that will be asked.
-    server.form("/process-images", &[crate::harness::text("student_id", "bob"), file("images", "bob.png", drawn("bob-1.png"))]).ok();
+    server
+        .form(
+            "/process-images",
+            &[
+                crate::harness::text("student_id", "bob"),
+                file("images", "bob.png", drawn("bob-1.png")),
+            ],
+        )
+        .ok();
     server.activate(&other);
     assert_eq!(server.names(drawn("bob-probe.png")), ["bob"]);
     server.admin_delete("/v1/people/bob").ok();

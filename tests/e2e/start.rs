@@ -16,7 +16,10 @@ fn assert_says(error: &str, wanted: &[&str]) {
 #[test]
 fn a_pack_that_is_not_installed_says_how_to_install_it() {
     let models = tempfile::tempdir().unwrap();
-    let error = Options::drawn().arg("--models", models.path()).pack("buffalo_l").refuse();
+    let error = Options::drawn()
+        .arg("--models", models.path())
+        .pack("buffalo_l")
+        .refuse();
     assert_says(&error, &["buffalo_l", "rostro models install buffalo_l"]);
 }
 
@@ -24,7 +27,12 @@ fn a_pack_that_is_not_installed_says_how_to_install_it() {
 fn a_pack_with_a_corrupt_model_names_the_file_and_the_remedy() {
     let models = tempfile::tempdir().unwrap();
     let install = |command: &mut Command| assert!(command.status().unwrap().success());
-    install(rostro().args(["models", "--models"]).arg(models.path()).args(["install", "testing"]));
+    install(
+        rostro()
+            .args(["models", "--models"])
+            .arg(models.path())
+            .args(["install", "testing"]),
+    );
     let model = models.path().join("testing/detector.onnx");
     let mut bytes = std::fs::read(&model).unwrap();
     let middle = bytes.len() / 2;
@@ -47,22 +55,44 @@ fn a_library_that_is_not_onnx_runtime_is_refused() {
     let library = folder.path().join("libonnxruntime.so");
     std::fs::write(&library, "not a library").unwrap();
     let error = Options::drawn().arg("--onnxruntime", &library).refuse();
-    assert_says(&error, &["cannot load ONNX Runtime", "rostro runtime install"]);
+    assert_says(
+        &error,
+        &["cannot load ONNX Runtime", "rostro runtime install"],
+    );
 }
 
 #[test]
 fn a_component_of_the_wrong_world_says_which_export_is_missing() {
-    let error = Options::drawn().pipeline(component("attendance-policy")).refuse();
-    assert_says(&error, &["does not export rostro:pipeline/vision@0.1.2", "it exports rostro:pipeline/policy@0.1.2"]);
+    let error = Options::drawn()
+        .pipeline(component("attendance-policy"))
+        .refuse();
+    assert_says(
+        &error,
+        &[
+            "does not export rostro:pipeline/vision@0.1.2",
+            "it exports rostro:pipeline/policy@0.1.2",
+        ],
+    );
 }
 
 #[test]
 fn a_component_with_forbidden_imports_has_all_of_them_named_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("nosy.wasm");
-    let imports = ["wasi:sockets/tcp@0.2.6", "wasi:http/outgoing-handler@0.2.6", "rostro:pipeline/gallery@0.1.0"];
-    let text: String = imports.iter().map(|name| format!("(import \"{name}\" (instance))")).collect();
-    std::fs::write(&file, wat::parse_str(format!("(component {text})")).unwrap()).unwrap();
+    let imports = [
+        "wasi:sockets/tcp@0.2.6",
+        "wasi:http/outgoing-handler@0.2.6",
+        "rostro:pipeline/gallery@0.1.0",
+    ];
+    let text: String = imports
+        .iter()
+        .map(|name| format!("(import \"{name}\" (instance))"))
+        .collect();
+    std::fs::write(
+        &file,
+        wat::parse_str(format!("(component {text})")).unwrap(),
+    )
+    .unwrap();
     assert_says(&Options::drawn().pipeline(file).refuse(), &imports);
 }
 
@@ -71,20 +101,31 @@ fn a_file_that_is_no_component_is_told_what_it_is() {
     let folder = tempfile::tempdir().unwrap();
     for (bytes, words) in [
         (b"hello".as_slice(), "not a WebAssembly component"),
-        (b"\0asm\x01\0\0\0", "a core WebAssembly module, not a component"),
+        (
+            b"\0asm\x01\0\0\0",
+            "a core WebAssembly module, not a component",
+        ),
         (b"\x7fELF\x02\x01\x01\0", "native or precompiled"),
         (b"", "not a WebAssembly component"),
     ] {
         let file = folder.path().join("pipeline.wasm");
         std::fs::write(&file, bytes).unwrap();
-        assert_says(&Options::drawn().pipeline(file).refuse(), &[words, "wasm32-wasip2"]);
+        assert_says(
+            &Options::drawn().pipeline(file).refuse(),
+            &[words, "wasm32-wasip2"],
+        );
     }
 }
 
 #[test]
 fn a_pipeline_that_is_missing_says_how_to_build_it() {
-    let error = Options::drawn().pipeline("nowhere/pipeline.wasm".into()).refuse();
-    assert_says(&error, &["nowhere/pipeline.wasm", "--pipeline", "cargo xtask guest"]);
+    let error = Options::drawn()
+        .pipeline("nowhere/pipeline.wasm".into())
+        .refuse();
+    assert_says(
+        &error,
+        &["nowhere/pipeline.wasm", "--pipeline", "cargo xtask guest"],
+    );
 }
 
 #[test]
@@ -93,7 +134,9 @@ fn a_port_in_use_is_named_with_the_way_out() {
     let address = taken.local_addr().unwrap().to_string();
     let mut command = rostro();
     let state = tempfile::tempdir().unwrap();
-    command.args(["serve", "--listen", &address, "--admin", "off", "--state"]).arg(state.path());
+    command
+        .args(["serve", "--listen", &address, "--admin", "off", "--state"])
+        .arg(state.path());
     assert_says(&refusal(command), &[&address, "--listen"]);
 }
 
@@ -108,7 +151,10 @@ fn a_gallery_that_cannot_be_written_is_refused_at_the_start() {
     assert_says(&error, &["gallery", file.to_str().unwrap()]);
     // A folder that is there, and into which nobody can write either.
     #[cfg(target_os = "linux")]
-    assert_says(&Options::drawn().gallery("/proc/self".as_ref()).refuse(), &["cannot write into the gallery /proc/self", "--gallery"]);
+    assert_says(
+        &Options::drawn().gallery("/proc/self".as_ref()).refuse(),
+        &["cannot write into the gallery /proc/self", "--gallery"],
+    );
 }
 
 #[test]
@@ -116,7 +162,10 @@ fn an_unknown_key_in_the_configuration_file_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("rostro.toml");
     std::fs::write(&file, "similarity = 0.4\n").unwrap();
-    assert_says(&Options::drawn().arg("--config", &file).refuse(), &["rostro.toml", "unknown field `similarity`"]);
+    assert_says(
+        &Options::drawn().arg("--config", &file).refuse(),
+        &["rostro.toml", "unknown field `similarity`"],
+    );
 }
 
 #[test]
@@ -127,7 +176,16 @@ fn flags_win_over_variables_and_variables_over_the_file() {
     std::fs::write(&file, "similarity-threshold = 3.0\n").unwrap();
     let says = |variable: Option<&str>, flag: Option<&str>| {
         let mut command = rostro();
-        command.args(["serve", "--listen", "127.0.0.1:0", "--admin", "off", "--config"]).arg(&file);
+        command
+            .args([
+                "serve",
+                "--listen",
+                "127.0.0.1:0",
+                "--admin",
+                "off",
+                "--config",
+            ])
+            .arg(&file);
         if let Some(value) = variable {
             command.env("ROSTRO_SIMILARITY_THRESHOLD", value);
         }
@@ -149,15 +207,40 @@ fn a_service_told_to_stop_ends_with_success() {
 }
 
 /// A service that was just begun and has nothing compiled, which takes a while; it ends with this.
-fn begun(folder: &std::path::Path) -> (scopeguard::ScopeGuard<Child, impl FnOnce(Child)>, SocketAddr) {
+fn begun(
+    folder: &std::path::Path,
+) -> (
+    scopeguard::ScopeGuard<Child, impl FnOnce(Child)>,
+    SocketAddr,
+) {
     // A port that is free, or was a moment ago.
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let mut command = rostro();
-    command.args(["serve", "--admin", "off", "--pack", "testing", "--listen", &address.to_string()]);
-    for (flag, name) in [("--gallery", "gallery"), ("--state", "state"), ("--compiled", "compiled")] {
+    command.args([
+        "serve",
+        "--admin",
+        "off",
+        "--pack",
+        "testing",
+        "--listen",
+        &address.to_string(),
+    ]);
+    for (flag, name) in [
+        ("--gallery", "gallery"),
+        ("--state", "state"),
+        ("--compiled", "compiled"),
+    ] {
         command.arg(flag).arg(folder.join(name));
     }
-    let server = command.arg("--pipeline").arg(component("insightface")).stderr(Stdio::null()).spawn().unwrap();
+    let server = command
+        .arg("--pipeline")
+        .arg(component("insightface"))
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let server = scopeguard::guard(server, |mut server| {
         let _ = server.kill();
         let _ = server.wait();
@@ -174,12 +257,33 @@ fn begun(folder: &std::path::Path) -> (scopeguard::ScopeGuard<Child, impl FnOnce
 fn health_is_told_before_the_service_is_ready_and_other_requests_wait_for_it() {
     let folder = tempfile::tempdir().unwrap();
     let (_server, address) = begun(folder.path());
-    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-    let get = |path: &str| agent.get(format!("http://{address}{path}")).call().unwrap().status().as_u16();
-    assert_eq!((get("/healthz"), get("/readyz")), (200, 503), "it is not ready yet");
-    let frame = agent.post(format!("http://{address}/process_frame")).header("content-type", "image/png");
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .build()
+        .into();
+    let get = |path: &str| {
+        agent
+            .get(format!("http://{address}{path}"))
+            .call()
+            .unwrap()
+            .status()
+            .as_u16()
+    };
+    assert_eq!(
+        (get("/healthz"), get("/readyz")),
+        (200, 503),
+        "it is not ready yet"
+    );
+    let frame = agent
+        .post(format!("http://{address}/process_frame"))
+        .header("content-type", "image/png");
     let mut answer = frame.send(&drawn("alice-probe.png")).unwrap();
-    assert_eq!(answer.status(), 200, "{}", answer.body_mut().read_to_string().unwrap());
+    assert_eq!(
+        answer.status(),
+        200,
+        "{}",
+        answer.body_mut().read_to_string().unwrap()
+    );
     assert_eq!((get("/healthz"), get("/readyz")), (200, 200));
 }
 
@@ -188,7 +292,17 @@ fn a_service_that_is_told_to_stop_before_it_is_ready_stops() {
     let folder = tempfile::tempdir().unwrap();
     let (mut server, _) = begun(folder.path());
     let told = Instant::now();
-    assert!(Command::new("kill").args(["-TERM", &server.id().to_string()]).status().unwrap().success());
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &server.id().to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
     assert_eq!(server.wait().unwrap().code(), Some(0));
-    assert!(told.elapsed() < Duration::from_secs(25), "{:?}", told.elapsed());
+    assert!(
+        told.elapsed() < Duration::from_secs(25),
+        "{:?}",
+        told.elapsed()
+    );
 }

@@ -1,4 +1,5 @@
-//! A service that is told to stop in the middle of work: it ends in time, and records nothing of how that work ended.
+//! A service that is told to stop in the middle of work: it ends in time, and records nothing of
+//! how that work ended.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -27,7 +28,13 @@ struct Stops {
 impl Stops {
     fn new(people: usize) -> Self {
         let [gallery, state, compiled] = [(); 3].map(|()| tempfile::tempdir().unwrap());
-        let stops = Self { gallery, state, compiled, active: String::new(), previous: String::new() };
+        let stops = Self {
+            gallery,
+            state,
+            compiled,
+            active: String::new(),
+            previous: String::new(),
+        };
         let mut server = stops.options().start();
         server.enroll("alice", [drawn("alice-1.png")]).ok();
         let previous = server.active();
@@ -36,9 +43,17 @@ impl Stops {
         assert_eq!(server.terminate(), Some(0));
         // The previous revision's policy makes a template of each when it is staged again.
         for person in 0..people {
-            std::fs::copy(stops.gallery.path().join("alice.csv"), stops.gallery.path().join(format!("p{person}.csv"))).unwrap();
+            std::fs::copy(
+                stops.gallery.path().join("alice.csv"),
+                stops.gallery.path().join(format!("p{person}.csv")),
+            )
+            .unwrap();
         }
-        Self { active, previous, ..stops }
+        Self {
+            active,
+            previous,
+            ..stops
+        }
     }
 
     fn options(&self) -> Options {
@@ -57,9 +72,16 @@ impl Stops {
     /// Asserts that both revisions have their roles, and none failed.
     fn check(&self) {
         let record = self.record();
-        assert_eq!((record["active"].as_str(), record["previous"].as_str()), (Some(&*self.active), Some(&*self.previous)), "{record}");
+        assert_eq!(
+            (record["active"].as_str(), record["previous"].as_str()),
+            (Some(&*self.active), Some(&*self.previous)),
+            "{record}"
+        );
         for revision in record["revisions"].as_array().unwrap() {
-            assert!(matches!(revision["status"].as_str(), Some("staged" | "staging")), "{revision}");
+            assert!(
+                matches!(revision["status"].as_str(), Some("staged" | "staging")),
+                "{revision}"
+            );
         }
     }
 }
@@ -67,7 +89,11 @@ impl Stops {
 fn empty(folder: &Path) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        if path.is_dir() { std::fs::remove_dir_all(path).unwrap() } else { std::fs::remove_file(path).unwrap() }
+        if path.is_dir() {
+            std::fs::remove_dir_all(path).unwrap()
+        } else {
+            std::fs::remove_file(path).unwrap()
+        }
     }
 }
 
@@ -75,11 +101,17 @@ fn empty(folder: &Path) {
 fn stop(server: &mut Server) {
     let begun = Instant::now();
     assert_eq!(server.terminate(), Some(0), "{}", server.log());
-    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}: {}", begun.elapsed(), server.log());
+    assert!(
+        begun.elapsed() < Duration::from_secs(30),
+        "{:?}: {}",
+        begun.elapsed(),
+        server.log()
+    );
     assert!(!server.log().contains("panicked"), "{}", server.log());
 }
 
-/// Every step of staging: compiling, making ONNX Runtime's sessions, the self-test, and everybody's templates.
+/// Every step of staging: compiling, making ONNX Runtime's sessions, the self-test, and everybody's
+/// templates.
 #[test]
 fn stop_while_staging_keeps_previous() {
     let stops = Stops::new(400);
@@ -88,7 +120,10 @@ fn stop_while_staging_keeps_previous() {
             // Compiled code that is kept would leave nothing to compile.
             empty(stops.compiled.path());
             let mut server = stops.options().start();
-            server.wait_for_log(&format!("revision=\"{}\" step=\"{step}\"", &stops.previous[..12]));
+            server.wait_for_log(&format!(
+                "revision=\"{}\" step=\"{step}\"",
+                &stops.previous[..12]
+            ));
             std::thread::sleep(Duration::from_millis(7 * round as u64));
             stop(&mut server);
             stops.check();
@@ -96,8 +131,13 @@ fn stop_while_staging_keeps_previous() {
     }
     // Staged to its end, it can serve.
     let server = stops.options().start();
-    until("the previous revision", || server.state(&stops.previous) == "previous");
-    assert_eq!(server.admin_post("/v1/rollback").ok()["revision"]["id"], stops.previous.as_str());
+    until("the previous revision", || {
+        server.state(&stops.previous) == "previous"
+    });
+    assert_eq!(
+        server.admin_post("/v1/rollback").ok()["revision"]["id"],
+        stops.previous.as_str()
+    );
     assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
 }
 
@@ -120,8 +160,12 @@ fn stop_under_load_records_no_failure() {
     for round in 0..rounds(4) {
         let mut server = stops.options().start();
         // It is the shadow from the first round on.
-        until("the previous revision", || matches!(&*server.state(&stops.previous), "previous" | "shadow"));
-        server.admin_post(&format!("/v1/revisions/{}/shadow?share=1", stops.previous)).ok();
+        until("the previous revision", || {
+            matches!(&*server.state(&stops.previous), "previous" | "shadow")
+        });
+        server
+            .admin_post(&format!("/v1/revisions/{}/shadow?share=1", stops.previous))
+            .ok();
         let hammer = Hammer::begin(&server.url, &drawn("alice-probe.png"), 4);
         std::thread::sleep(Duration::from_millis(300 + 41 * (round as u64 % 10)));
         stop(&mut server);
@@ -133,17 +177,29 @@ fn stop_under_load_records_no_failure() {
 /// Whoever presses Ctrl-C twice does not want to wait.
 #[test]
 fn second_signal_ends_at_once() {
-    let mut server = Options::drawn().pipeline(component("evil")).arg("--deadline", "25").start();
+    let mut server = Options::drawn()
+        .pipeline(component("evil"))
+        .arg("--deadline", "25")
+        .start();
     let url = server.url.clone();
     let spinning = std::thread::spawn(move || {
         let frame = rostro_evil::modes::image("spin", b"");
-        ureq::post(format!("{url}/process_frame")).header("content-type", "image/png").send(&frame).is_ok()
+        ureq::post(format!("{url}/process_frame"))
+            .header("content-type", "image/png")
+            .send(&frame)
+            .is_ok()
     });
-    until("the request", || crate::operator::metrics(&server).contains("rostro_workers_busy 1"));
+    until("the request", || {
+        crate::operator::metrics(&server).contains("rostro_workers_busy 1")
+    });
     server.signal("TERM");
     server.wait_for_log("A second signal ends the process at once");
     let begun = Instant::now();
     assert_eq!(server.terminate(), Some(0));
-    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        begun.elapsed()
+    );
     assert!(!spinning.join().unwrap());
 }

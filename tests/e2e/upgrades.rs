@@ -1,4 +1,5 @@
-//! A new program brings a new component file: what operators activated stays, and what the configuration made is followed.
+//! A new program brings a new component file: what operators activated stays, and what the
+//! configuration made is followed.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +19,11 @@ struct Installation {
 impl Installation {
     fn new() -> Self {
         let [gallery, state, program] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
-        let this = Self { gallery, state, program };
+        let this = Self {
+            gallery,
+            state,
+            program,
+        };
         std::fs::copy(component("insightface"), this.file()).unwrap();
         this
     }
@@ -32,7 +37,11 @@ impl Installation {
     }
 
     fn start_with(&self, pipeline: &Path) -> Server {
-        Options::drawn().gallery(self.gallery.path()).state(self.state.path()).pipeline(pipeline.to_owned()).start()
+        Options::drawn()
+            .gallery(self.gallery.path())
+            .state(self.state.path())
+            .pipeline(pipeline.to_owned())
+            .start()
     }
 
     /// Puts another component of the same behaviour in the file's place.
@@ -45,7 +54,8 @@ impl Installation {
     }
 }
 
-/// Starts a service, and activates a revision that an operator pushed; returns the ids of the configured and the pushed one.
+/// Starts a service, and activates a revision that an operator pushed; returns the ids of the
+/// configured and the pushed one.
 fn with_operators_revision(installation: &Installation) -> (Server, String, String) {
     let server = installation.start();
     server.enroll("alice", [drawn("alice-1.png")]).ok();
@@ -58,7 +68,13 @@ fn with_operators_revision(installation: &Installation) -> (Server, String, Stri
 fn revision_made_by_configuration(server: &Server) -> Value {
     let statuses = server.admin_get("/v1/revisions");
     let id = statuses["configured"].as_str().unwrap();
-    statuses["revisions"].as_array().unwrap().iter().find(|revision| revision["id"] == id).unwrap().clone()
+    statuses["revisions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|revision| revision["id"] == id)
+        .unwrap()
+        .clone()
 }
 
 #[test]
@@ -69,35 +85,63 @@ fn upgrade_keeps_what_operators_activated() {
     installation.upgrade(1);
     let mut server = installation.start();
     assert_eq!(server.active(), pushed);
-    let new = revision_made_by_configuration(&server)["id"].as_str().unwrap().to_owned();
+    let new = revision_made_by_configuration(&server)["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     assert_ne!(new, configured);
     until("the new revision", || server.state(&new) == "staged");
-    assert_eq!(server.admin_get("/v1/revisions")["previous"], configured.as_str());
+    assert_eq!(
+        server.admin_get("/v1/revisions")["previous"],
+        configured.as_str()
+    );
     server.wait_for_log(&format!("rostro pipeline activate {}", &new[..12]));
-    let configure = installation.audit().lines().filter(|line| line.contains("\"action\":\"configure\"")).count();
+    let configure = installation
+        .audit()
+        .lines()
+        .filter(|line| line.contains("\"action\":\"configure\""))
+        .count();
     assert_eq!(configure, 1);
     let list = server.pipeline(&["list"]).output().unwrap();
-    assert!(String::from_utf8_lossy(&list.stdout).contains("made by the configuration"), "{list:?}");
+    assert!(
+        String::from_utf8_lossy(&list.stdout).contains("made by the configuration"),
+        "{list:?}"
+    );
     server.kill();
 
     // The same files again: nothing more is said or staged.
     let mut server = installation.start();
     assert_eq!(server.active(), pushed);
-    assert!(!server.log().contains("another than at the last start"), "{}", server.log());
+    assert!(
+        !server.log().contains("another than at the last start"),
+        "{}",
+        server.log()
+    );
     server.kill();
 
     // The next upgrade takes the place of the one that nobody activated.
     installation.upgrade(2);
     let mut server = installation.start();
-    assert_eq!((server.active(), server.state(&new)), (pushed, "retired".to_owned()));
-    let newest = revision_made_by_configuration(&server)["id"].as_str().unwrap().to_owned();
+    assert_eq!(
+        (server.active(), server.state(&new)),
+        (pushed, "retired".to_owned())
+    );
+    let newest = revision_made_by_configuration(&server)["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     until("the newest revision", || server.state(&newest) == "staged");
     // Once it is activated, later upgrades are followed.
     server.activate(&newest);
     server.kill();
     installation.upgrade(3);
     let server = installation.start();
-    assert_eq!(server.active(), revision_made_by_configuration(&server)["id"].as_str().unwrap());
+    assert_eq!(
+        server.active(),
+        revision_made_by_configuration(&server)["id"]
+            .as_str()
+            .unwrap()
+    );
     assert_ne!(server.active(), newest);
     assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
 }
@@ -126,7 +170,9 @@ fn changed_text_serves_at_once() {
     std::fs::copy(installation.file(), &renamed).unwrap();
     let server = installation.start_with(&renamed);
     assert_eq!(server.active(), configured);
-    until("the operator's revision", || server.state(&pushed) == "previous");
+    until("the operator's revision", || {
+        server.state(&pushed) == "previous"
+    });
 }
 
 /// A record of a program that did not remember texts.
@@ -137,11 +183,20 @@ fn record_without_texts_counts_as_unchanged() {
     server.kill();
     let file = installation.state.path().join("revisions.json");
     let mut record: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
-    assert!(record.as_object_mut().unwrap().remove("configured_texts").is_some());
+    assert!(
+        record
+            .as_object_mut()
+            .unwrap()
+            .remove("configured_texts")
+            .is_some()
+    );
     std::fs::write(&file, serde_json::to_vec(&record).unwrap()).unwrap();
     installation.upgrade(1);
     let server = installation.start();
     assert_eq!(server.active(), pushed);
-    let new = revision_made_by_configuration(&server)["id"].as_str().unwrap().to_owned();
+    let new = revision_made_by_configuration(&server)["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     until("the new revision", || server.state(&new) == "staged");
 }

@@ -9,8 +9,17 @@ const MISSING_IMAGE: &str = "Image file not found in the request.";
 /// Posts a form whose only part has this `Content-Disposition`.
 fn post_part(server: &Server, path: &str, disposition: &str, bytes: &[u8]) -> Answer {
     let head = format!("--{BOUNDARY}\r\nContent-Disposition: {disposition}\r\n\r\n");
-    let body = [head.as_bytes(), bytes, format!("\r\n--{BOUNDARY}--\r\n").as_bytes()].concat();
-    server.post(path, Some(&format!("multipart/form-data; boundary={BOUNDARY}")), &body)
+    let body = [
+        head.as_bytes(),
+        bytes,
+        format!("\r\n--{BOUNDARY}--\r\n").as_bytes(),
+    ]
+    .concat();
+    server.post(
+        path,
+        Some(&format!("multipart/form-data; boundary={BOUNDARY}")),
+        &body,
+    )
 }
 
 #[test]
@@ -31,13 +40,24 @@ fn part_parameters_count_in_any_order() {
         r#"form-data;name="image";filename="frame.jpg""#,
     ] {
         let answer = post_part(&server, "/process_frame", disposition, &picture).ok();
-        assert_eq!(answer["recognized_faces"].as_array().unwrap().len(), 1, "{disposition}");
+        assert_eq!(
+            answer["recognized_faces"].as_array().unwrap().len(),
+            1,
+            "{disposition}"
+        );
     }
-    let answer = post_part(&server, "/v1/detect", r#"form-data; filename="my name.jpg"; name="image""#, &picture).ok();
+    let answer = post_part(
+        &server,
+        "/v1/detect",
+        r#"form-data; filename="my name.jpg"; name="image""#,
+        &picture,
+    )
+    .ok();
     assert_eq!(answer["faces"].as_array().unwrap().len(), 1);
 }
 
-/// The text of the replaced service stays; `details` say which field is wanted, which came, and what to do.
+/// The text of the replaced service stays; `details` say which field is wanted, which came, and
+/// what to do.
 #[test]
 fn missing_image_names_wanted_and_received() {
     let server = Options::drawn().start();
@@ -45,26 +65,77 @@ fn missing_image_names_wanted_and_received() {
     let explained = |answer: &Answer, received: Value, words: &str| {
         assert_eq!(answer.error(400, "image_missing"), MISSING_IMAGE);
         let details = &answer.json["details"];
-        assert_eq!((&details["wanted"], &details["received"]), (&json!({ "name": "image", "kind": "file" }), &received), "{details}");
-        assert!(details["cause"].as_str().unwrap().contains(words), "{details}");
+        assert_eq!(
+            (&details["wanted"], &details["received"]),
+            (&json!({ "name": "image", "kind": "file" }), &received),
+            "{details}"
+        );
+        assert!(
+            details["cause"].as_str().unwrap().contains(words),
+            "{details}"
+        );
     };
     let photo = json!([{ "name": "photo", "kind": "file" }]);
-    explained(&server.form("/process_frame", &[file("photo", "a.png", picture.clone())]), photo, "the file field 'photo'");
+    explained(
+        &server.form("/process_frame", &[file("photo", "a.png", picture.clone())]),
+        photo,
+        "the file field 'photo'",
+    );
     let as_text = json!([{ "name": "image", "kind": "text" }]);
-    explained(&server.form("/process_frame", &[text("image", "frame.png")]), as_text.clone(), "has no file name");
-    explained(&post_part(&server, "/process_frame", r#"form-data; name="image""#, &picture), as_text, "curl -F image=@photo.jpg");
+    explained(
+        &server.form("/process_frame", &[text("image", "frame.png")]),
+        as_text.clone(),
+        "has no file name",
+    );
+    explained(
+        &post_part(
+            &server,
+            "/process_frame",
+            r#"form-data; name="image""#,
+            &picture,
+        ),
+        as_text,
+        "curl -F image=@photo.jpg",
+    );
     explained(&server.form("/v1/detect", &[]), json!([]), "no field");
     let url_encoded = Some("application/x-www-form-urlencoded");
     let answer = server.post("/process_frame", url_encoded, b"image=photo.jpg");
-    explained(&answer, json!([{ "name": "image", "kind": "text" }]), "application/x-www-form-urlencoded");
-    explained(&server.post("/process_frame", None, b""), json!([]), "there is no body");
+    explained(
+        &answer,
+        json!([{ "name": "image", "kind": "text" }]),
+        "application/x-www-form-urlencoded",
+    );
+    explained(
+        &server.post("/process_frame", None, b""),
+        json!([]),
+        "there is no body",
+    );
 
-    let answer = server.form("/process-images", &[text("student_id", "alice"), file("image", "a.png", picture.clone())]);
+    let answer = server.form(
+        "/process-images",
+        &[
+            text("student_id", "alice"),
+            file("image", "a.png", picture.clone()),
+        ],
+    );
     answer.error(400, "images_missing");
-    assert_eq!(answer.json["details"]["received"][1], json!({ "name": "image", "kind": "file" }));
-    let answer = server.form("/process-images", &[text("name", "alice"), file("images", "a.png", picture)]);
+    assert_eq!(
+        answer.json["details"]["received"][1],
+        json!({ "name": "image", "kind": "file" })
+    );
+    let answer = server.form(
+        "/process-images",
+        &[text("name", "alice"), file("images", "a.png", picture)],
+    );
     answer.error(400, "student_id_missing");
-    assert!(answer.json["details"]["cause"].as_str().unwrap().contains("the text field 'student_id' is wanted"), "{}", answer.json);
+    assert!(
+        answer.json["details"]["cause"]
+            .as_str()
+            .unwrap()
+            .contains("the text field 'student_id' is wanted"),
+        "{}",
+        answer.json
+    );
 }
 
 /// The text of the replaced service stays, and `details.cause` tells what is wrong.
@@ -73,29 +144,61 @@ fn cause_tells_what_came() {
     let server = Options::drawn().start();
     let picture = drawn_jpeg("alice-probe.png");
     let cause = |answer: &Answer, text: &str, cause: &str| {
-        assert_eq!(answer.error(400, answer.json["code"].as_str().unwrap()), text);
+        assert_eq!(
+            answer.error(400, answer.json["code"].as_str().unwrap()),
+            text
+        );
         let details = &answer.json["details"];
-        assert!(details["cause"].as_str().unwrap().contains(cause) && details.to_string().len() < 500, "{details}");
+        assert!(
+            details["cause"].as_str().unwrap().contains(cause) && details.to_string().len() < 500,
+            "{details}"
+        );
     };
     const MISSING_ID: &str = "Field 'student_id' is required.";
     for (name, id) in [("student_id", ""), ("student_id", "  "), ("id", "")] {
-        let answer = server.form("/process-images", &[text(name, id), file("images", "a.jpg", picture.clone())]);
-        cause(&answer, MISSING_ID, &format!("the text field '{name}' is empty"));
+        let answer = server.form(
+            "/process-images",
+            &[text(name, id), file("images", "a.jpg", picture.clone())],
+        );
+        cause(
+            &answer,
+            MISSING_ID,
+            &format!("the text field '{name}' is empty"),
+        );
     }
     for kind in [Some("application/x-www-form-urlencoded"), None] {
         let large = [picture.as_slice(), &[0; 100_000]].concat();
         for image in [&picture, &large] {
             let answer = server.post("/process-images", kind, image);
             cause(&answer, MISSING_ID, "the body is an image");
-            cause(&answer, MISSING_ID, "curl -F student_id=ID -F images=@photo.jpg");
+            cause(
+                &answer,
+                MISSING_ID,
+                "curl -F student_id=ID -F images=@photo.jpg",
+            );
             assert_eq!(answer.json["details"]["received"], json!([]));
             let answer = server.post("/v1/compare", kind, image);
-            assert!(answer.json["details"]["cause"].as_str().unwrap().contains("-F a=@one.jpg"), "{}", answer.json);
+            assert!(
+                answer.json["details"]["cause"]
+                    .as_str()
+                    .unwrap()
+                    .contains("-F a=@one.jpg"),
+                "{}",
+                answer.json
+            );
         }
     }
     let bytes = Some("application/octet-stream");
-    cause(&server.post("/process_frame", bytes, b""), MISSING_IMAGE, "there is no body");
-    cause(&server.post("/process_frame", bytes, b"some text"), "Could not decode image.", "not a JPEG");
+    cause(
+        &server.post("/process_frame", bytes, b""),
+        MISSING_IMAGE,
+        "there is no body",
+    );
+    cause(
+        &server.post("/process_frame", bytes, b"some text"),
+        "Could not decode image.",
+        "not a JPEG",
+    );
 }
 
 /// `curl --data-binary @photo.jpg` says that the body is a form.
@@ -105,10 +208,20 @@ fn image_under_default_type_is_taken() {
     server.enroll("alice", [drawn("alice-1.png")]).ok();
     let url_encoded = Some("application/x-www-form-urlencoded");
     for picture in [drawn("alice-probe.png"), drawn_jpeg("alice-probe.png")] {
-        for kind in [url_encoded, None, Some("application/octet-stream"), Some("Application/X-WWW-Form-Urlencoded; charset=utf-8")] {
+        for kind in [
+            url_encoded,
+            None,
+            Some("application/octet-stream"),
+            Some("Application/X-WWW-Form-Urlencoded; charset=utf-8"),
+        ] {
             let answer = server.post("/process_frame", kind, &picture).ok();
-            assert_eq!(answer["recognized_faces"][0]["identity"], "alice", "{kind:?}");
+            assert_eq!(
+                answer["recognized_faces"][0]["identity"], "alice",
+                "{kind:?}"
+            );
         }
     }
-    server.post("/process_frame", url_encoded, b"\x89PNG but no picture").error(400, "undecodable_image");
+    server
+        .post("/process_frame", url_encoded, b"\x89PNG but no picture")
+        .error(400, "undecodable_image");
 }

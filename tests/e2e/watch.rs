@@ -10,7 +10,12 @@ use serde_json::Value;
 use crate::harness::{Options, Server, drawn, drawn_jpeg, refusal, rostro};
 
 fn enroll_alice(server: &Server) {
-    server.enroll("alice", [1, 2, 3].map(|number| drawn(&format!("alice-{number}.png")))).ok();
+    server
+        .enroll(
+            "alice",
+            [1, 2, 3].map(|number| drawn(&format!("alice-{number}.png"))),
+        )
+        .ok();
 }
 
 fn watch(server: &str, source: &Path) -> Command {
@@ -23,7 +28,15 @@ fn watch(server: &str, source: &Path) -> Command {
 fn outcome(output: Output) -> (Vec<String>, String, Option<i32>) {
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(!error.contains("panicked"), "{error}");
-    (String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect(), error, output.status.code())
+    (
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .lines()
+            .map(str::to_owned)
+            .collect(),
+        error,
+        output.status.code(),
+    )
 }
 
 /// Runs a watch that must answer every picture, and gives its lines.
@@ -36,15 +49,33 @@ fn lines(mut command: Command) -> Vec<String> {
 /// Asserts that a line names a picture, then says something, then how long it took.
 fn assert_line(line: &str, name: &str, says: &str) {
     let parts: Vec<&str> = line.split("  ").collect();
-    let [begin, middle, time] = parts.as_slice() else { panic!("{line}") };
+    let [begin, middle, time] = parts.as_slice() else {
+        panic!("{line}")
+    };
     // A confidence is told by its form: its value belongs to other tests.
-    let middle: String = middle.split_inclusive(' ').map(|word| if is_confidence(word.trim()) { "0.00" } else { word }).collect();
+    let middle: String = middle
+        .split_inclusive(' ')
+        .map(|word| {
+            if is_confidence(word.trim()) {
+                "0.00"
+            } else {
+                word
+            }
+        })
+        .collect();
     assert_eq!((*begin, middle.as_str()), (name, says), "{line}");
-    assert!(time.strip_suffix(" ms").is_some_and(|time| time.parse::<u32>().is_ok()), "{line}");
+    assert!(
+        time.strip_suffix(" ms")
+            .is_some_and(|time| time.parse::<u32>().is_ok()),
+        "{line}"
+    );
 }
 
 fn is_confidence(word: &str) -> bool {
-    word.len() == 4 && word.parse::<f32>().is_ok_and(|value| (0.0..=1.0).contains(&value))
+    word.len() == 4
+        && word
+            .parse::<f32>()
+            .is_ok_and(|value| (0.0..=1.0).contains(&value))
 }
 
 #[test]
@@ -54,7 +85,11 @@ fn a_picture_gets_a_line_that_says_who_is_there() {
     let folder = tempfile::tempdir().unwrap();
     let picture = folder.path().join("door.png");
     // The bytes count, and a slash after the address does not.
-    for (name, says) in [("alice-probe.png", "alice 0.00"), ("stranger.png", "Unknown"), ("empty.png", "nobody")] {
+    for (name, says) in [
+        ("alice-probe.png", "alice 0.00"),
+        ("stranger.png", "Unknown"),
+        ("empty.png", "nobody"),
+    ] {
         std::fs::write(&picture, drawn(name)).unwrap();
         let lines = lines(watch(&format!("{}/", server.url), &picture));
         assert_eq!(lines.len(), 1, "{lines:?}");
@@ -68,16 +103,24 @@ fn a_folder_is_watched_in_the_order_of_its_names_and_only_its_pictures() {
     enroll_alice(&server);
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
-    for (name, drawing) in [("c.webp", "alice-probe.png"), ("a.png", "empty.png"), ("b.JPG", "stranger.png"), ("d.jpeg", "empty.png")] {
+    for (name, drawing) in [
+        ("c.webp", "alice-probe.png"),
+        ("a.png", "empty.png"),
+        ("b.JPG", "stranger.png"),
+        ("d.jpeg", "empty.png"),
+    ] {
         std::fs::write(path(name), drawn(drawing)).unwrap();
     }
     std::fs::write(path("notes.txt"), "no picture").unwrap();
     std::fs::create_dir(path("b.png")).unwrap();
     let lines = lines(watch(&server.url, folder.path()));
     assert_eq!(lines.len(), 4, "{lines:?}");
-    for (line, (name, says)) in
-        lines.iter().zip([("a.png", "nobody"), ("b.JPG", "Unknown"), ("c.webp", "alice 0.00"), ("d.jpeg", "nobody")])
-    {
+    for (line, (name, says)) in lines.iter().zip([
+        ("a.png", "nobody"),
+        ("b.JPG", "Unknown"),
+        ("c.webp", "alice 0.00"),
+        ("d.jpeg", "nobody"),
+    ]) {
         assert_line(line, path(name).to_str().unwrap(), says);
     }
 }
@@ -87,42 +130,102 @@ fn a_stream_of_jpegs_is_watched_picture_by_picture() {
     let server = Options::drawn().start();
     enroll_alice(&server);
     let mut watch = watch(&server.url, Path::new("-"));
-    let mut watch = watch.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut watch = watch
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     // As `ffmpeg` writes them, and then the camera is switched off.
-    let stream = [drawn_jpeg("alice-probe.png"), drawn_jpeg("stranger.png"), drawn_jpeg("alice-probe.png")[..1000].to_vec()].concat();
+    let stream = [
+        drawn_jpeg("alice-probe.png"),
+        drawn_jpeg("stranger.png"),
+        drawn_jpeg("alice-probe.png")[..1000].to_vec(),
+    ]
+    .concat();
     watch.stdin.take().unwrap().write_all(&stream).unwrap();
     let (lines, error, code) = outcome(watch.wait_with_output().unwrap());
-    assert_eq!((lines.len(), error.as_str(), code), (2, "", Some(0)), "{lines:?}");
+    assert_eq!(
+        (lines.len(), error.as_str(), code),
+        (2, "", Some(0)),
+        "{lines:?}"
+    );
     assert_line(&lines[0], "frame 0", "alice 0.00");
     assert_line(&lines[1], "frame 1", "Unknown");
 }
 
-/// Frames that are damaged in coded data or in EXIF data, or that have previews, take no other frame with them.
+/// Frames that are damaged in coded data or in EXIF data, or that have previews, take no other
+/// frame with them.
 #[test]
 fn damaged_frames_of_stream_get_a_line_each() {
     let server = Options::drawn().start();
     enroll_alice(&server);
     let frame = drawn_jpeg("alice-probe.png");
     let insert = |at: usize, bytes: &[u8]| [&frame[..at], bytes, &frame[at..]].concat();
-    let segment = |marker: u8, body: &[u8]| [&[0xff, marker], (body.len() as u16 + 2).to_be_bytes().as_slice(), body].concat();
-    let exif = segment(0xe1, &[b"Exif\0\0II*\0\x08\0\0\0", [0; 40_000].as_slice()].concat());
-    let preview = segment(0xe2, &[b"VENDOR\0\0".as_slice(), b"\xff\xd8\xff\xdb\0\x04\x01\x02\xff\xda\0\x02\x11\xff\xd9"].concat());
+    let segment = |marker: u8, body: &[u8]| {
+        [
+            &[0xff, marker],
+            (body.len() as u16 + 2).to_be_bytes().as_slice(),
+            body,
+        ]
+        .concat()
+    };
+    let exif = segment(
+        0xe1,
+        &[b"Exif\0\0II*\0\x08\0\0\0", [0; 40_000].as_slice()].concat(),
+    );
+    let preview = segment(
+        0xe2,
+        &[
+            b"VENDOR\0\0".as_slice(),
+            b"\xff\xd8\xff\xdb\0\x04\x01\x02\xff\xda\0\x02\x11\xff\xd9",
+        ]
+        .concat(),
+    );
     for (name, damaged, refused) in [
-        ("false marker", insert(frame.len() - 600, b"\xff\xe1\xff\xff"), None),
+        (
+            "false marker",
+            insert(frame.len() - 600, b"\xff\xe1\xff\xff"),
+            None,
+        ),
         ("cut in EXIF", insert(2, &exif)[..100].to_vec(), Some(true)),
-        ("preview and stray byte", insert(2, &[&preview, b"\0".as_slice()].concat()), Some(false)),
-        ("binary tail", [&frame, b"abc\xff\xd8def\xff\xd8ghi".as_slice()].concat(), Some(false)),
+        (
+            "preview and stray byte",
+            insert(2, &[&preview, b"\0".as_slice()].concat()),
+            Some(false),
+        ),
+        (
+            "binary tail",
+            [&frame, b"abc\xff\xd8def\xff\xd8ghi".as_slice()].concat(),
+            Some(false),
+        ),
     ] {
         let mut watch = watch(&server.url, Path::new("-"));
-        let mut watch = watch.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let stream = [frame.clone(), damaged, frame.clone(), frame.clone(), frame.clone(), frame.clone()].concat();
+        let mut watch = watch
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stream = [
+            frame.clone(),
+            damaged,
+            frame.clone(),
+            frame.clone(),
+            frame.clone(),
+            frame.clone(),
+        ]
+        .concat();
         watch.stdin.take().unwrap().write_all(&stream).unwrap();
         let (lines, error, _) = outcome(watch.wait_with_output().unwrap());
         assert_eq!(lines.len(), 6, "{name}: {lines:?} {error}");
         for number in [0, 2, 3, 4, 5] {
             assert_line(&lines[number], &format!("frame {number}"), "alice 0.00");
         }
-        assert!(refused.is_none_or(|refused| refused == lines[1].contains("refused")), "{name}: {lines:?}");
+        assert!(
+            refused.is_none_or(|refused| refused == lines[1].contains("refused")),
+            "{name}: {lines:?}"
+        );
     }
 }
 
@@ -134,8 +237,14 @@ fn pictures_of_other_formats_are_not_skipped() {
     let path = |name: &str| folder.path().join(name);
     std::fs::write(path("b.heic"), b"\0\0\0\x18ftypheic\0\0\0\0heicmif1").unwrap();
     let (lines, error, code) = outcome(watch(&server.url, folder.path()).output().unwrap());
-    assert!(lines.len() == 1 && lines[0].contains("refused") && lines[0].contains("HEIC"), "{lines:?}");
-    assert_eq!((error.as_str(), code), ("error: 1 of 1 pictures were refused\n", Some(1)));
+    assert!(
+        lines.len() == 1 && lines[0].contains("refused") && lines[0].contains("HEIC"),
+        "{lines:?}"
+    );
+    assert_eq!(
+        (error.as_str(), code),
+        ("error: 1 of 1 pictures were refused\n", Some(1))
+    );
     for name in ["c.JFIF", "d.mpo", "e.jpe", "f.BMP", "g.dib"] {
         std::fs::write(path(name), drawn_jpeg("empty.png")).unwrap();
     }
@@ -152,9 +261,26 @@ fn with_json_the_answers_are_printed_as_they_are() {
     std::fs::write(folder.path().join("b.png"), "no picture").unwrap();
     let mut command = watch(&server.url, folder.path());
     let (lines, _, code) = outcome(command.arg("--json").output().unwrap());
-    let [alice, refused]: [Value; 2] = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<_>>().try_into().unwrap();
-    assert_eq!((&alice["recognized_faces"][0]["identity"], alice["frame"].is_object()), (&"alice".into(), true));
-    assert_eq!((&refused["error"], &refused["code"]), (&"Could not decode image.".into(), &"undecodable_image".into()));
+    let [alice, refused]: [Value; 2] = lines
+        .iter()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect::<Vec<_>>()
+        .try_into()
+        .unwrap();
+    assert_eq!(
+        (
+            &alice["recognized_faces"][0]["identity"],
+            alice["frame"].is_object()
+        ),
+        (&"alice".into(), true)
+    );
+    assert_eq!(
+        (&refused["error"], &refused["code"]),
+        (
+            &"Could not decode image.".into(),
+            &"undecodable_image".into()
+        )
+    );
     assert_eq!(code, Some(1));
 }
 
@@ -168,9 +294,18 @@ fn a_refused_picture_says_why_and_does_not_end_the_watch() {
     let (lines, error, code) = outcome(watch(&server.url, folder.path()).output().unwrap());
     assert_eq!(lines.len(), 2, "{lines:?}");
     let cause = "This is not a JPEG, PNG, WebP, BMP, GIF or TIFF image.";
-    assert_eq!(lines[0], format!("{}  refused: Could not decode image. {cause}", path("a.jpg").display()));
+    assert_eq!(
+        lines[0],
+        format!(
+            "{}  refused: Could not decode image. {cause}",
+            path("a.jpg").display()
+        )
+    );
     assert_line(&lines[1], path("b.png").to_str().unwrap(), "nobody");
-    assert_eq!((error.as_str(), code), ("error: 1 of 2 pictures were refused\n", Some(1)));
+    assert_eq!(
+        (error.as_str(), code),
+        ("error: 1 of 2 pictures were refused\n", Some(1))
+    );
 }
 
 #[test]
@@ -178,11 +313,23 @@ fn a_reader_that_has_seen_enough_ends_the_watch() {
     let server = Options::drawn().start();
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("a.png"), drawn("empty.png")).unwrap();
-    let mut watch = watch(&server.url, folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut watch = watch(&server.url, folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     drop(watch.stdout.take());
     let mut error = String::new();
-    watch.stderr.take().unwrap().read_to_string(&mut error).unwrap();
-    assert!(error.starts_with("error: cannot print: Broken pipe"), "{error}");
+    watch
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut error)
+        .unwrap();
+    assert!(
+        error.starts_with("error: cannot print: Broken pipe"),
+        "{error}"
+    );
     assert_eq!(watch.wait().unwrap().code(), Some(1));
 }
 
@@ -192,10 +339,18 @@ fn without_a_service_the_message_asks_whether_it_is_running() {
     let picture = folder.path().join("a.png");
     std::fs::write(&picture, drawn("empty.png")).unwrap();
     // A port that was free a moment ago.
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
     let server = format!("http://127.0.0.1:{port}");
     let error = refusal(watch(&server, &picture));
-    assert!(error.contains(&format!("no answer from {server}")) && error.contains("is `rostro serve` running there?"), "{error}");
+    assert!(
+        error.contains(&format!("no answer from {server}"))
+            && error.contains("is `rostro serve` running there?"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -203,7 +358,10 @@ fn a_source_without_pictures_is_said() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("notes.txt"), "no picture").unwrap();
     for (source, wanted) in [
-        (folder.path(), "holds no pictures (.jpg, .png, .webp, .heic and the like): it has notes.txt"),
+        (
+            folder.path(),
+            "holds no pictures (.jpg, .png, .webp, .heic and the like): it has notes.txt",
+        ),
         (Path::new("nowhere/a.jpg"), "cannot read nowhere/a.jpg"),
         // `refusal` gives nothing on standard input.
         (Path::new("-"), "standard input holds no whole JPEG"),

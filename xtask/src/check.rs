@@ -15,16 +15,33 @@ pub(crate) fn run() -> Result<()> {
         succeed(cargo().args(["fmt", "--manifest-path", "tests/fuzz/Cargo.toml", "--check"]))
     })?;
     step("lints", || {
-        succeed(cargo().args(["clippy", "--quiet", "--workspace", "--all-targets", "--no-deps", "--", "--deny", "warnings"]))
+        succeed(cargo().args([
+            "clippy",
+            "--quiet",
+            "--workspace",
+            "--all-targets",
+            "--no-deps",
+            "--",
+            "--deny",
+            "warnings",
+        ]))
     })?;
     step("documentation", || {
         let mut doc = cargo();
-        doc.args(["doc", "--quiet", "--workspace", "--no-deps", "--document-private-items"]);
+        doc.args([
+            "doc",
+            "--quiet",
+            "--workspace",
+            "--no-deps",
+            "--document-private-items",
+        ]);
         succeed(doc.env("RUSTDOCFLAGS", "--deny warnings"))
     })?;
     step("docs/wit.md", docs::check)?;
     let mut deny = cargo_deny()?;
-    step("licences, duplicates and sources of dependencies", || succeed(deny.args(["check", "licenses", "bans", "sources"])))?;
+    step("licences, duplicates and sources of dependencies", || {
+        succeed(deny.args(["check", "licenses", "bans", "sources"]))
+    })?;
     advisories()
 }
 
@@ -41,12 +58,15 @@ fn cargo_deny() -> Result<Command> {
     Ok(deny)
 }
 
-/// Known vulnerabilities, if the database can be had: it is in a repository that some machines do not reach.
+/// Known vulnerabilities, if the database can be had: it is in a repository that some machines do
+/// not reach.
 fn advisories() -> Result<()> {
     let fetched = succeeds(cargo_deny()?.args(["fetch", "db"]));
     if !fetched {
         eprintln!("── advisories: NOT CHECKED, the advisory database cannot be fetched from here");
         return Ok(());
     }
-    step("advisories", || succeed(cargo_deny()?.args(["check", "advisories"])))
+    step("advisories", || {
+        succeed(cargo_deny()?.args(["check", "advisories"]))
+    })
 }

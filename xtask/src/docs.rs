@@ -21,7 +21,10 @@ pub(crate) fn write() -> Result<()> {
 /// Fails unless the page is what the interface says.
 pub(crate) fn check() -> Result<()> {
     let written = fs::read_to_string(page()).unwrap_or_default();
-    ensure!(written == generated()?, "docs/wit.md is not what wit/ says; run `cargo xtask docs` and commit it");
+    ensure!(
+        written == generated()?,
+        "docs/wit.md is not what wit/ says; run `cargo xtask docs` and commit it"
+    );
     Ok(())
 }
 
@@ -34,8 +37,13 @@ fn generated() -> Result<String> {
     let (package, _) = resolve.push_dir(root().join("wit"))?;
     let world = resolve.select_world(&[package], Some("pipeline"))?;
     let mut files = Files::default();
-    wit_bindgen_markdown::Opts::default().build().generate(&mut resolve, world, &mut files)?;
-    let (_, text) = files.iter().find(|(name, _)| name.ends_with(".md")).context("no page was made")?;
+    wit_bindgen_markdown::Opts::default()
+        .build()
+        .generate(&mut resolve, world, &mut files)?;
+    let (_, text) = files
+        .iter()
+        .find(|(name, _)| name.ends_with(".md"))
+        .context("no page was made")?;
     let text = String::from_utf8_lossy(text);
     let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
     Ok(format!("{HEAD}{}\n", lines.join("\n").trim_end()))

@@ -18,19 +18,29 @@ const COMPONENTS: [(&str, &str); 5] = [
     ("evil", "rostro-evil"),
 ];
 
-/// The changes that make the component `variant`, each in a file: the default pipeline with a matching rule that no cosine can meet. Tests
-/// use it to show that answers are the component's. It has a name of its own: cargo takes packages of one name, built into one folder,
-/// for the same.
+/// The changes that make the component `variant`, each in a file: the default pipeline with a
+/// matching rule that no cosine can meet. Tests use it to show that answers are the component's. It
+/// has a name of its own: cargo takes packages of one name, built into one folder, for the same.
 const VARIANT: [(&str, &str, &str); 2] = [
-    ("guest/insightface/src/lib.rs", "assigned(probes, rule)", "assigned(probes, Rule::plain(1.5 + rule.surcharge))"),
-    ("guest/insightface/Cargo.toml", "name = \"rostro-insightface\"", "name = \"rostro-variant\""),
+    (
+        "guest/insightface/src/lib.rs",
+        "assigned(probes, rule)",
+        "assigned(probes, Rule::plain(1.5 + rule.surcharge))",
+    ),
+    (
+        "guest/insightface/Cargo.toml",
+        "name = \"rostro-insightface\"",
+        "name = \"rostro-variant\"",
+    ),
 ];
 
 /// Builds every component that is not up to date.
 pub(crate) fn build() -> Result<()> {
     let toolchain = Toolchain::find()?;
     for (name, package) in COMPONENTS {
-        step(&format!("component {name}"), || component(&toolchain, &root(), name, package))?;
+        step(&format!("component {name}"), || {
+            component(&toolchain, &root(), name, package)
+        })?;
     }
     Ok(())
 }
@@ -46,33 +56,55 @@ pub(crate) fn build_all() -> Result<()> {
 /// Builds the component `variant` from a changed copy of the sources.
 pub(crate) fn build_variant() -> Result<()> {
     let toolchain = Toolchain::find()?;
-    step("component variant, the default pipeline with another matching rule", || {
-        let copy = root().join("target/variant");
-        // The workspace of the copy is the guest's part of ours.
-        let manifest = fs::read_to_string(root().join("Cargo.toml"))?;
-        let members = |line: &str| match line.split_once(" = ") {
-            Some(("members", _)) => Some(r#"members = ["guest/policy-world", "guest/sdk", "guest/insightface"]"#.to_owned()),
-            Some(("default-members" | "rostro-host", _)) => None,
-            _ => Some(line.to_owned()),
-        };
-        let manifest: Vec<String> = manifest.lines().filter_map(members).collect();
-        write_changed(&copy.join("Cargo.toml"), &manifest.join("\n"))?;
-        write_changed(&copy.join("Cargo.lock"), &fs::read_to_string(root().join("Cargo.lock"))?)?;
-        for folder in ["wit", "guest/policy-world", "guest/sdk", "guest/insightface"] {
-            copy_sources(&root().join(folder), &copy.join(folder))?;
-        }
-        component(&toolchain, &copy, "variant", "rostro-variant")
-    })
+    step(
+        "component variant, the default pipeline with another matching rule",
+        || {
+            let copy = root().join("target/variant");
+            // The workspace of the copy is the guest's part of ours.
+            let manifest = fs::read_to_string(root().join("Cargo.toml"))?;
+            let members = |line: &str| match line.split_once(" = ") {
+                Some(("members", _)) => Some(
+                    r#"members = ["guest/policy-world", "guest/sdk", "guest/insightface"]"#
+                        .to_owned(),
+                ),
+                Some(("default-members" | "rostro-host", _)) => None,
+                _ => Some(line.to_owned()),
+            };
+            let manifest: Vec<String> = manifest.lines().filter_map(members).collect();
+            write_changed(&copy.join("Cargo.toml"), &manifest.join("\n"))?;
+            write_changed(
+                &copy.join("Cargo.lock"),
+                &fs::read_to_string(root().join("Cargo.lock"))?,
+            )?;
+            for folder in [
+                "wit",
+                "guest/policy-world",
+                "guest/sdk",
+                "guest/insightface",
+            ] {
+                copy_sources(&root().join(folder), &copy.join(folder))?;
+            }
+            component(&toolchain, &copy, "variant", "rostro-variant")
+        },
+    )
 }
 
 /// Builds a package of the workspace at `sources` into `target/guest`.
 fn component(toolchain: &Toolchain, sources: &Path, name: &str, package: &str) -> Result<()> {
-    // A folder of its own: other flags than the host's would make cargo build everything anew in turns.
+    // A folder of its own: other flags than the host's would make cargo build everything anew in
+    // turns.
     let work = root().join("target/guest-build");
     let target = root().join("target/guest");
     fs::create_dir_all(&target)?;
-    succeed(toolchain.build(package)?.env("CARGO_TARGET_DIR", &work).current_dir(sources))?;
-    let built = work.join("wasm32-wasip2/guest").join(format!("{}.wasm", package.replace('-', "_")));
+    succeed(
+        toolchain
+            .build(package)?
+            .env("CARGO_TARGET_DIR", &work)
+            .current_dir(sources),
+    )?;
+    let built = work
+        .join("wasm32-wasip2/guest")
+        .join(format!("{}.wasm", package.replace('-', "_")));
     let file = target.join(format!("{name}.wasm"));
     // By rename, so that a running service that reads it sees the old file or the new.
     let temporary = target.join(format!(".{name}.wasm"));
@@ -92,7 +124,10 @@ fn copy_sources(from: &Path, to: &Path) -> Result<()> {
         let mut text = fs::read_to_string(&path)?;
         for (changed, before, after) in VARIANT {
             if path == root().join(changed) {
-                ensure!(text.contains(before), "{changed} has no `{before}` to change");
+                ensure!(
+                    text.contains(before),
+                    "{changed} has no `{before}` to change"
+                );
                 text = text.replace(before, after);
             }
         }

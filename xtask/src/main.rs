@@ -1,4 +1,5 @@
-//! `cargo xtask`: everything that a developer runs. Each task does its own set-up, says what it does, and skips what is done.
+//! `cargo xtask`: everything that a developer runs. Each task does its own set-up, says what it
+//! does, and skips what is done.
 
 mod bench;
 mod check;
@@ -38,7 +39,8 @@ enum Task {
     Test(test::TestArgs),
     /// Build the WebAssembly components into target/guest
     Guest {
-        /// Those that only tests need, too: in JavaScript and Python, and of earlier versions of the interface
+        /// Those that only tests need, too: in JavaScript and Python, and of earlier versions of
+        /// the interface
         #[arg(long)]
         all: bool,
     },

@@ -14,11 +14,12 @@ pub(crate) struct QuantizeArgs {
     /// The installed pack to make it from
     #[arg(long, default_value = "mobile")]
     pack: String,
-    /// Let the recogniser compute in 8-bit numbers, too, and not only store its weights so: for processors with instructions for it
+    /// Let the recogniser compute in 8-bit numbers, too, and not only store its weights so: for
+    /// processors with instructions for it
     #[arg(long)]
     whole: bool,
-    /// Folder with photos of faces for --whole, by which ranges are found; those named `test` are left out [default: the students' beside
-    /// the repository]
+    /// Folder with photos of faces for --whole, by which ranges are found; those named `test` are
+    /// left out [default: the students' beside the repository]
     #[arg(long, requires = "whole")]
     photos: Option<PathBuf>,
 }
@@ -26,7 +27,11 @@ pub(crate) struct QuantizeArgs {
 impl QuantizeArgs {
     /// The new pack's name.
     fn name(&self) -> String {
-        format!("{}-int8{}", self.pack, if self.whole { "-whole" } else { "" })
+        format!(
+            "{}-int8{}",
+            self.pack,
+            if self.whole { "-whole" } else { "" }
+        )
     }
 }
 
@@ -36,18 +41,30 @@ pub(crate) fn run(args: &QuantizeArgs) -> Result<()> {
     let (pack, made) = (models.join(&args.pack), models.join(args.name()));
     // Said here, before minutes go into an environment.
     if !pack.join("manifest.toml").is_file() {
-        bail!("the pack {} is not installed in {}; run: cargo xtask setup --pack {0}", args.pack, models.display());
+        bail!(
+            "the pack {} is not installed in {}; run: cargo xtask setup --pack {0}",
+            args.pack,
+            models.display()
+        );
     }
     let faces = shared().join("faces");
-    let photos = args.photos.clone().unwrap_or_else(|| faces.join("students"));
+    let photos = args
+        .photos
+        .clone()
+        .unwrap_or_else(|| faces.join("students"));
     if args.whole && !photos.is_dir() {
-        bail!("the folder {} with photos of faces is missing; name one with --photos", photos.display());
+        bail!(
+            "the folder {} with photos of faces is missing; name one with --photos",
+            photos.display()
+        );
     }
     let scripts = root().join("xtask/quantize");
     let programs = python::environment("quantize", &scripts.join("requirements.txt"))?;
     let python = |script: &str| {
         let mut python = command(programs.join("python"));
-        python.env("PYTHONDONTWRITEBYTECODE", "1").arg(scripts.join(script));
+        python
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .arg(scripts.join(script));
         python
     };
     step(&format!("pack {}", args.name()), || {
@@ -59,10 +76,18 @@ pub(crate) fn run(args: &QuantizeArgs) -> Result<()> {
         succeed(&mut quantize)
     })?;
     if !faces.is_dir() {
-        eprintln!("── NOT MEASURED: {} with photos of people is missing; name it with ROSTRO_SHARED", faces.display());
+        eprintln!(
+            "── NOT MEASURED: {} with photos of people is missing; name it with ROSTRO_SHARED",
+            faces.display()
+        );
         return Ok(());
     }
-    step("comparison on the photos", || succeed(python("report.py").arg(&pack).arg(&made).arg(&faces)))?;
-    eprintln!("── serve it with --pack {}; enrol people anew, for its embeddings have a contract of their own", args.name());
+    step("comparison on the photos", || {
+        succeed(python("report.py").arg(&pack).arg(&made).arg(&faces))
+    })?;
+    eprintln!(
+        "── serve it with --pack {}; enrol people anew, for its embeddings have a contract of their own",
+        args.name()
+    );
     Ok(())
 }

@@ -25,13 +25,20 @@ pub(crate) struct ServeArgs {
 
 /// Sets everything up and serves until interrupted.
 pub(crate) fn run(args: ServeArgs) -> Result<()> {
-    let profile = if args.dev { Profile::Dev } else { Profile::Release };
+    let profile = if args.dev {
+        Profile::Dev
+    } else {
+        Profile::Release
+    };
     setup::host(profile)?;
     setup::runtime(profile)?;
     setup::models(profile, &args.setup)?;
     guest::build()?;
     let mut serve = command(setup::program(profile));
-    serve.args(["serve", "--pack", args.setup.pack(), "--pipeline"]).arg(root().join("target/guest/insightface.wasm")).args(args.rest);
+    serve
+        .args(["serve", "--pack", args.setup.pack(), "--pipeline"])
+        .arg(root().join("target/guest/insightface.wasm"))
+        .args(args.rest);
     become_it(&mut serve)
 }
 

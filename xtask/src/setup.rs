@@ -12,7 +12,8 @@ use crate::steps::{cargo, command, done_before, in_ci, root, shared, step, succe
 /// Which models are wanted.
 #[derive(Debug, Args)]
 pub(crate) struct SetupArgs {
-    /// Model pack to install; `testing` is part of the program [default: `mobile` where its weights are, else `buffalo_sc` by download]
+    /// Model pack to install; `testing` is part of the program [default: `mobile` where its weights
+    /// are, else `buffalo_sc` by download]
     #[arg(long)]
     pub(crate) pack: Option<String>,
     /// Accept the pack's terms of use
@@ -21,14 +22,19 @@ pub(crate) struct SetupArgs {
 }
 
 impl SetupArgs {
-    /// The pack that is named; else the one whose weights are here; else the smallest that is published.
+    /// The pack that is named; else the one whose weights are here; else the smallest that is
+    /// published.
     pub(crate) fn pack(&self) -> &str {
-        let is_here = || mobile_weights().is_some() || root().join("models/installed/mobile").is_dir();
-        self.pack.as_deref().unwrap_or_else(|| if is_here() { "mobile" } else { "buffalo_sc" })
+        let is_here =
+            || mobile_weights().is_some() || root().join("models/installed/mobile").is_dir();
+        self.pack
+            .as_deref()
+            .unwrap_or_else(|| if is_here() { "mobile" } else { "buffalo_sc" })
     }
 }
 
-/// The folder with the weights of `mobile`, which is not published as a whole, beside the repository.
+/// The folder with the weights of `mobile`, which is not published as a whole, beside the
+/// repository.
 fn mobile_weights() -> Option<PathBuf> {
     Some(shared().join("models")).filter(|folder| folder.join("mobilefacenet.onnx").is_file())
 }
@@ -52,7 +58,14 @@ pub(crate) fn run(args: &SetupArgs) -> Result<()> {
 
 /// The `rostro` program of a profile.
 pub(crate) fn program(profile: Profile) -> PathBuf {
-    root().join("target").join(if profile == Profile::Dev { "debug" } else { "release" }).join("rostro")
+    root()
+        .join("target")
+        .join(if profile == Profile::Dev {
+            "debug"
+        } else {
+            "release"
+        })
+        .join("rostro")
 }
 
 fn rostro(profile: Profile) -> Command {
@@ -67,7 +80,8 @@ pub(crate) fn host(profile: Profile) -> Result<()> {
     };
     step(what, || {
         let packages: &[&str] = match profile {
-            // The whole workspace, as the tests are: dependencies have the same features then and are built once.
+            // The whole workspace, as the tests are: dependencies have the same features then and
+            // are built once.
             Profile::Dev => &["--workspace"],
             Profile::Release => &["--package", "rostro-host", "--release"],
         };
@@ -77,7 +91,9 @@ pub(crate) fn host(profile: Profile) -> Result<()> {
 
 /// Installs ONNX Runtime.
 pub(crate) fn runtime(profile: Profile) -> Result<()> {
-    step("ONNX Runtime", || succeed(rostro(profile).args(["runtime", "install"])))
+    step("ONNX Runtime", || {
+        succeed(rostro(profile).args(["runtime", "install"]))
+    })
 }
 
 /// Installs a pack: from the folder beside the repository if its files are there, else by download.
@@ -94,10 +110,14 @@ pub(crate) fn models(profile: Profile, args: &SetupArgs) -> Result<()> {
     } else if args.accept_license {
         install.arg("--accept-license");
     }
-    let installed = step(&format!("models of the pack {pack}"), || succeed(&mut install));
+    let installed = step(&format!("models of the pack {pack}"), || {
+        succeed(&mut install)
+    });
     match installed {
         Err(error) if in_ci() => Err(error),
-        Err(error) => bail!("{error:#}\n\nWithout weights, the service can be tried with drawn faces: cargo xtask serve --pack testing"),
+        Err(error) => bail!(
+            "{error:#}\n\nWithout weights, the service can be tried with drawn faces: cargo xtask serve --pack testing"
+        ),
         Ok(()) => Ok(()),
     }
 }

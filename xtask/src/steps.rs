@@ -8,7 +8,9 @@ use anyhow::{Context, Result, bail};
 
 /// The repository's root.
 pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(|| PathBuf::from("."), Path::to_owned)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .map_or_else(|| PathBuf::from("."), Path::to_owned)
 }
 
 /// The folder with photos, weights and reference results beside the repository; not part of it.
@@ -28,11 +30,13 @@ pub(crate) fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     command
 }
 
-/// The cargo that runs this, as if called from a shell: what it told this program of its own package would look like a change to build
-/// scripts that read such variables, and they and all that depends on them would be built anew at every turn.
+/// The cargo that runs this, as if called from a shell: what it told this program of its own
+/// package would look like a change to build scripts that read such variables, and they and all
+/// that depends on them would be built anew at every turn.
 pub(crate) fn cargo() -> Command {
     let mut cargo = command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    let of_this_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    let of_this_package =
+        |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
     for (name, _) in std::env::vars().filter(|(name, _)| of_this_package(name)) {
         cargo.env_remove(name);
     }
@@ -55,7 +59,9 @@ pub(crate) fn done_before(what: &str) {
 
 /// Runs a command, its output shown, to its success.
 pub(crate) fn succeed(command: &mut Command) -> Result<()> {
-    let status = command.status().with_context(|| format!("cannot run {}", shown(command)))?;
+    let status = command
+        .status()
+        .with_context(|| format!("cannot run {}", shown(command)))?;
     if !status.success() {
         bail!("{} ended with {status}", shown(command));
     }
@@ -64,7 +70,10 @@ pub(crate) fn succeed(command: &mut Command) -> Result<()> {
 
 /// Runs a command to its success and gives what it wrote to standard output.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
-    let output = command.stderr(Stdio::inherit()).output().with_context(|| format!("cannot run {}", shown(command)))?;
+    let output = command
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("cannot run {}", shown(command)))?;
     if !output.status.success() {
         bail!("{} ended with {}", shown(command), output.status);
     }
@@ -73,7 +82,12 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
 
 /// Whether a command can be run and succeeds; what it writes is dropped.
 pub(crate) fn succeeds(command: &mut Command) -> bool {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
 }
 
 /// Whether a program is installed, by its name.
@@ -83,12 +97,19 @@ pub(crate) fn on_path(program: &str) -> bool {
 
 fn shown(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    words
+        .map(|word| word.to_string_lossy())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// Makes sure that Debian packages are there, installing them where this process may.
 pub(crate) fn debian_packages(packages: &[&str]) -> Result<()> {
-    let missing: Vec<&str> = packages.iter().copied().filter(|package| !succeeds(command("dpkg").args(["-s", package]))).collect();
+    let missing: Vec<&str> = packages
+        .iter()
+        .copied()
+        .filter(|package| !succeeds(command("dpkg").args(["-s", package])))
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -100,10 +121,16 @@ pub(crate) fn debian_packages(packages: &[&str]) -> Result<()> {
     step(&format!("Debian's packages {list}"), || {
         let apt = || {
             let mut apt = command("apt-get");
-            apt.env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null()).stdout(Stdio::null());
+            apt.env("DEBIAN_FRONTEND", "noninteractive")
+                .stdin(Stdio::null())
+                .stdout(Stdio::null());
             apt
         };
         succeed(apt().arg("update"))?;
-        succeed(apt().args(["install", "--yes", "--no-install-recommends"]).args(&missing))
+        succeed(
+            apt()
+                .args(["install", "--yes", "--no-install-recommends"])
+                .args(&missing),
+        )
     })
 }

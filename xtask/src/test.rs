@@ -10,9 +10,12 @@ use crate::guest;
 use crate::python;
 use crate::setup::{self, Profile, SetupArgs};
 use crate::soak;
-use crate::steps::{cargo, command, debian_packages, in_ci, on_path, root, shared, step, succeed, succeeds};
+use crate::steps::{
+    cargo, command, debian_packages, in_ci, on_path, root, shared, step, succeed, succeeds,
+};
 
-/// The modules of the end-to-end tests that need photos of people, and weights; no other test in Rust does.
+/// The modules of the end-to-end tests that need photos of people, and weights; no other test in
+/// Rust does.
 const WITH_PHOTOS: [&str; 3] = ["gates", "identification", "parity"];
 
 /// Which tests.
@@ -31,16 +34,28 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
     let begun = Instant::now();
     let photos = shared().join("faces").is_dir();
     if !photos && in_ci() {
-        bail!("the folder {} with the test photos is missing; name it with ROSTRO_SHARED", shared().display());
+        bail!(
+            "the folder {} with the test photos is missing; name it with ROSTRO_SHARED",
+            shared().display()
+        );
     }
     if !photos {
         say_left_out();
     }
     // The drawn faces need no weights.
     let pack = if photos { "mobile" } else { "testing" };
-    setup::run(&SetupArgs { pack: Some(pack.to_owned()), accept_license: true })?;
+    setup::run(&SetupArgs {
+        pack: Some(pack.to_owned()),
+        accept_license: true,
+    })?;
     if photos {
-        setup::models(Profile::Dev, &SetupArgs { pack: Some("mobile-liveness".to_owned()), accept_license: true })?;
+        setup::models(
+            Profile::Dev,
+            &SetupArgs {
+                pack: Some("mobile-liveness".to_owned()),
+                accept_license: true,
+            },
+        )?;
     }
     guest::build_all()?;
     // Has a library that gives a server another time, which one of the tests in Rust needs.
@@ -48,15 +63,31 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
     nginx()?;
     step("tests in Rust", || rust(args, photos))?;
     step("a short soak", soak::short)?;
-    step("documentation's examples", || succeed(cargo().args(["test", "--quiet", "--doc", "--workspace"])))?;
+    step("documentation's examples", || {
+        succeed(cargo().args(["test", "--quiet", "--doc", "--workspace"]))
+    })?;
     if photos && !args.no_python {
         browser()?;
         let tests = root().join("tests/python");
         let programs = python::environment("tests", &tests.join("requirements.txt"))?;
-        step("tests in Python", || succeed(command(programs.join("pytest")).arg("-q").arg(tests).env("PYTHONDONTWRITEBYTECODE", "1")))?;
+        step("tests in Python", || {
+            succeed(
+                command(programs.join("pytest"))
+                    .arg("-q")
+                    .arg(tests)
+                    .env("PYTHONDONTWRITEBYTECODE", "1"),
+            )
+        })?;
     }
-    let which = if photos { "every test" } else { "every test that needs no photos" };
-    eprintln!("── {which} passed, {:.0} s from the start", begun.elapsed().as_secs_f64());
+    let which = if photos {
+        "every test"
+    } else {
+        "every test that needs no photos"
+    };
+    eprintln!(
+        "── {which} passed, {:.0} s from the start",
+        begun.elapsed().as_secs_f64()
+    );
     if !photos {
         say_left_out();
     }
@@ -66,7 +97,9 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
 /// Says what cannot be tested without photos of people, and how it can be.
 fn say_left_out() {
     let modules = WITH_PHOTOS.join(" and ");
-    eprintln!("── NOT TESTED: the end-to-end modules {modules}, and the tests in Python, which need photos of people and weights");
+    eprintln!(
+        "── NOT TESTED: the end-to-end modules {modules}, and the tests in Python, which need photos of people and weights"
+    );
     let folder = shared();
     eprintln!(
         "   {} is missing; with a folder that holds faces, models and reference: ROSTRO_SHARED=FOLDER cargo xtask test",
@@ -76,33 +109,59 @@ fn say_left_out() {
 
 /// Makes sure that nginx is there, which end-to-end tests put in front of a server.
 fn nginx() -> Result<()> {
-    if ["/usr/sbin/nginx", "/usr/local/sbin/nginx", "/usr/bin/nginx"].iter().any(|path| Path::new(path).exists()) {
+    if ["/usr/sbin/nginx", "/usr/local/sbin/nginx", "/usr/bin/nginx"]
+        .iter()
+        .any(|path| Path::new(path).exists())
+    {
         return Ok(());
     }
     if !on_path("dpkg") {
-        bail!("the end-to-end tests need nginx in /usr/sbin, /usr/local/sbin or /usr/bin; install it");
+        bail!(
+            "the end-to-end tests need nginx in /usr/sbin, /usr/local/sbin or /usr/bin; install it"
+        );
     }
     debian_packages(&["nginx"])
 }
 
-/// Makes sure that a browser and its driver are there, looked for as `tests/python/test_page.py` does.
+/// Makes sure that a browser and its driver are there, looked for as `tests/python/test_page.py`
+/// does.
 fn browser() -> Result<()> {
     let programs: [(&str, &str, &[&str]); 2] = [
-        ("chromium", "ROSTRO_CHROMIUM", &["chromium", "chromium-browser", "google-chrome"]),
+        (
+            "chromium",
+            "ROSTRO_CHROMIUM",
+            &["chromium", "chromium-browser", "google-chrome"],
+        ),
         ("chromium-driver", "ROSTRO_CHROMEDRIVER", &["chromedriver"]),
     ];
     let is_named = |variable| std::env::var_os(variable).is_some_and(|path| !path.is_empty());
-    let is_there = |variable, names: &[&str]| is_named(variable) || names.iter().any(|name| on_path(name));
-    let missing: Vec<_> = programs.iter().filter(|(_, variable, names)| !is_there(variable, names)).collect();
+    let is_there =
+        |variable, names: &[&str]| is_named(variable) || names.iter().any(|name| on_path(name));
+    let missing: Vec<_> = programs
+        .iter()
+        .filter(|(_, variable, names)| !is_there(variable, names))
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }
     if !on_path("dpkg") {
-        let missing: Vec<String> =
-            missing.iter().map(|(_, variable, names)| format!("{} (or name it with {variable})", names.join(" or "))).collect();
-        bail!("the tests in Python need a browser; install {}, or leave them out with --no-python", missing.join(" and "));
+        let missing: Vec<String> = missing
+            .iter()
+            .map(|(_, variable, names)| {
+                format!("{} (or name it with {variable})", names.join(" or "))
+            })
+            .collect();
+        bail!(
+            "the tests in Python need a browser; install {}, or leave them out with --no-python",
+            missing.join(" and ")
+        );
     }
-    debian_packages(&missing.iter().map(|(package, ..)| *package).collect::<Vec<_>>())
+    debian_packages(
+        &missing
+            .iter()
+            .map(|(package, ..)| *package)
+            .collect::<Vec<_>>(),
+    )
 }
 
 fn rust(args: &TestArgs, photos: bool) -> Result<()> {
@@ -113,9 +172,21 @@ fn rust(args: &TestArgs, photos: bool) -> Result<()> {
             tests.args(["-E", &format!("not test(/^({})::/)", WITH_PHOTOS.join("|"))]);
         }
     } else {
-        tests.args(["test", "--workspace", "--no-fail-fast", "--lib", "--bins", "--tests", "--"]);
+        tests.args([
+            "test",
+            "--workspace",
+            "--no-fail-fast",
+            "--lib",
+            "--bins",
+            "--tests",
+            "--",
+        ]);
         if !photos {
-            tests.args(WITH_PHOTOS.iter().flat_map(|module| ["--skip".to_owned(), format!("{module}::")]));
+            tests.args(
+                WITH_PHOTOS
+                    .iter()
+                    .flat_map(|module| ["--skip".to_owned(), format!("{module}::")]),
+            );
         }
     }
     succeed(tests.args(&args.rest))

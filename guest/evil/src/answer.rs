@@ -1,7 +1,9 @@
 //! Answers: the honest one, and those that break a rule of the interface.
 
 use crate::memory;
-use rostro_sdk::bindings::exports::rostro::pipeline::vision::{Analysis, AnalyzedFace, VisionError};
+use rostro_sdk::bindings::exports::rostro::pipeline::vision::{
+    Analysis, AnalyzedFace, VisionError,
+};
 use rostro_sdk::bindings::rostro::pipeline::settings;
 use rostro_sdk::bindings::rostro::pipeline::types::{BoundingBox, Face, Measure, Point};
 
@@ -26,23 +28,46 @@ pub(crate) fn honest() -> Answer {
 /// An answer that breaks the rule that the mode says; none if it is no mode of these.
 pub(crate) fn broken(mode: &str) -> Option<Analysis> {
     let mut analysis = one();
-    let bounds = |x1, y1, x2, y2| move |analyzed: &mut AnalyzedFace| analyzed.face.bounds = BoundingBox { x1, y1, x2, y2 };
-    let number = |number: f32| move |analyzed: &mut AnalyzedFace| fill_first(&mut analyzed.embedding, number);
+    let bounds = |x1, y1, x2, y2| {
+        move |analyzed: &mut AnalyzedFace| analyzed.face.bounds = BoundingBox { x1, y1, x2, y2 }
+    };
+    let number = |number: f32| {
+        move |analyzed: &mut AnalyzedFace| fill_first(&mut analyzed.embedding, number)
+    };
     match mode {
         // Without embeddings, which would not fit into the guest's own memory.
-        "faces-many" => analysis.faces = (0..1_000_000).map(|_| AnalyzedFace { face: face(), embedding: Vec::new() }).collect(),
+        "faces-many" => {
+            analysis.faces = (0..1_000_000)
+                .map(|_| AnalyzedFace {
+                    face: face(),
+                    embedding: Vec::new(),
+                })
+                .collect()
+        }
         "faces-2000" => analysis.faces = (0..2000).map(|_| one_face()).collect(),
         "embeddings-shared" => {
             let embedding = vec![1.0_f32; 4 << 20];
-            let shared = |_| AnalyzedFace { face: face(), embedding: memory::again(&embedding) };
+            let shared = |_| AnalyzedFace {
+                face: face(),
+                embedding: memory::again(&embedding),
+            };
             analysis.faces = (0..1024).map(shared).collect();
             std::mem::forget(embedding);
         }
         "measures-many" => changed_face(&mut analysis, |analyzed| {
-            analyzed.face.measures = (0..100_000).map(|index| Measure { name: format!("m{index}"), value: 0.0 }).collect();
+            analyzed.face.measures = (0..100_000)
+                .map(|index| Measure {
+                    name: format!("m{index}"),
+                    value: 0.0,
+                })
+                .collect();
         }),
-        "name-long" => changed_face(&mut analysis, |analyzed| analyzed.face.measures = measure("m".repeat(10_000_000))),
-        "landmarks-many" => changed_face(&mut analysis, |analyzed| analyzed.face.landmarks = vec![Point { x: 50.0, y: 50.0 }; 100_000]),
+        "name-long" => changed_face(&mut analysis, |analyzed| {
+            analyzed.face.measures = measure("m".repeat(10_000_000))
+        }),
+        "landmarks-many" => changed_face(&mut analysis, |analyzed| {
+            analyzed.face.landmarks = vec![Point { x: 50.0, y: 50.0 }; 100_000]
+        }),
         "nan" => changed_face(&mut analysis, number(f32::NAN)),
         "infinite" => changed_face(&mut analysis, number(f32::INFINITY)),
         "zero-vector" => changed_face(&mut analysis, |analyzed| analyzed.embedding.fill(0.0)),
@@ -52,37 +77,65 @@ pub(crate) fn broken(mode: &str) -> Option<Analysis> {
         "box-nan" => changed_face(&mut analysis, bounds(20.0, f32::NAN, 80.0, 80.0)),
         "score-out-of-range" => changed_face(&mut analysis, |analyzed| analyzed.face.score = 1.5),
         "size-lie" => (analysis.width, analysis.height) = (0, 0),
-        "utf8" => changed_face(&mut analysis, |analyzed| analyzed.face.measures = measure(memory::not_utf8())),
-        "text-length" => changed_face(&mut analysis, |analyzed| analyzed.face.measures = measure(memory::text_outside())),
-        "list-length" => changed_face(&mut analysis, |analyzed| analyzed.embedding = memory::list_outside()),
+        "utf8" => changed_face(&mut analysis, |analyzed| {
+            analyzed.face.measures = measure(memory::not_utf8())
+        }),
+        "text-length" => changed_face(&mut analysis, |analyzed| {
+            analyzed.face.measures = measure(memory::text_outside())
+        }),
+        "list-length" => changed_face(&mut analysis, |analyzed| {
+            analyzed.embedding = memory::list_outside()
+        }),
         _ => return None,
     }
     Some(analysis)
 }
 
 fn one() -> Analysis {
-    Analysis { width: SIZE, height: SIZE, faces: vec![one_face()] }
+    Analysis {
+        width: SIZE,
+        height: SIZE,
+        faces: vec![one_face()],
+    }
 }
 
 fn one_face() -> AnalyzedFace {
-    AnalyzedFace { face: face(), embedding: embedding() }
+    AnalyzedFace {
+        face: face(),
+        embedding: embedding(),
+    }
 }
 
 fn face() -> Face {
     let point = |x, y| Point { x, y };
     Face {
-        bounds: BoundingBox { x1: 20.0, y1: 20.0, x2: 80.0, y2: 80.0 },
+        bounds: BoundingBox {
+            x1: 20.0,
+            y1: 20.0,
+            x2: 80.0,
+            y2: 80.0,
+        },
         score: 0.9,
-        landmarks: vec![point(40.0, 40.0), point(60.0, 40.0), point(50.0, 50.0), point(42.0, 62.0), point(58.0, 62.0)],
+        landmarks: vec![
+            point(40.0, 40.0),
+            point(60.0, 40.0),
+            point(50.0, 50.0),
+            point(42.0, 62.0),
+            point(58.0, 62.0),
+        ],
         measures: Vec::new(),
     }
 }
 
 /// A vector of length one, of as many numbers as the recogniser makes.
 fn embedding() -> Vec<f32> {
-    let dimension = settings::get_model("recognizer").and_then(|model| model.dimension).unwrap_or(1);
+    let dimension = settings::get_model("recognizer")
+        .and_then(|model| model.dimension)
+        .unwrap_or(1);
     let number = 1.0 / (dimension as f32).sqrt();
-    (0..dimension).map(|index| if index % 2 == 0 { number } else { -number }).collect()
+    (0..dimension)
+        .map(|index| if index % 2 == 0 { number } else { -number })
+        .collect()
 }
 
 fn measure(name: String) -> Vec<Measure> {

@@ -1,5 +1,9 @@
-//! Memory: taking too much of it, answering with what is not in it, and looking for what others left in it.
-#![expect(unsafe_code, reason = "no safe code makes such values or reads such memory; nothing else in this crate needs it")]
+//! Memory: taking too much of it, answering with what is not in it, and looking for what others
+//! left in it.
+#![expect(
+    unsafe_code,
+    reason = "no safe code makes such values or reads such memory; nothing else in this crate needs it"
+)]
 
 use std::hint::black_box;
 
@@ -18,7 +22,11 @@ pub(crate) fn grow() -> ! {
 #[inline(never)]
 pub(crate) fn recurse(depth: u64) -> u64 {
     // What is done after the call makes it a real one.
-    if black_box(depth) == u64::MAX { depth } else { recurse(depth + 1).rotate_left(1) ^ depth }
+    if black_box(depth) == u64::MAX {
+        depth
+    } else {
+        recurse(depth + 1).rotate_left(1) ^ depth
+    }
 }
 
 /// Calls itself in frames that keep much: it is the stack in linear memory that ends.
@@ -26,19 +34,24 @@ pub(crate) fn recurse(depth: u64) -> u64 {
 pub(crate) fn recurse_widely(depth: u64) -> u64 {
     let mut frame = [0_u8; 64 << 10];
     black_box(&mut frame).fill(1);
-    if black_box(depth) == u64::MAX { depth } else { recurse_widely(depth + 1) + u64::from(black_box(&frame)[0]) }
+    if black_box(depth) == u64::MAX {
+        depth
+    } else {
+        recurse_widely(depth + 1) + u64::from(black_box(&frame)[0])
+    }
 }
 
 /// A text that is none.
 pub(crate) fn not_utf8() -> String {
-    // SAFETY: against the rule of `String`, which is the point. It is only handed to the host: no code here reads it.
+    // SAFETY: against the rule of `String`, which is the point. It is only handed to the host: no
+    // code here reads it.
     unsafe { String::from_utf8_unchecked(vec![b'a', 0xFF, 0xC0, 0x80]) }
 }
 
 /// A text of 4 KiB beyond the end of memory.
 pub(crate) fn text_outside() -> String {
-    // SAFETY: against the rule of `from_raw_parts`, which is the point. It is only handed to the host, which must trap: no code here
-    // reads or frees it.
+    // SAFETY: against the rule of `from_raw_parts`, which is the point. It is only handed to the
+    // host, which must trap: no code here reads or frees it.
     unsafe { String::from_raw_parts(std::ptr::without_provenance_mut(OUTSIDE), 4096, 4096) }
 }
 
@@ -50,8 +63,8 @@ pub(crate) fn list_outside() -> Vec<f32> {
 
 /// The same list once more, in the same place.
 pub(crate) fn again(list: &[f32]) -> Vec<f32> {
-    // SAFETY: against the rule of `from_raw_parts`, for memory has many owners then. The caller never frees the list, and the host traps
-    // before any copy is.
+    // SAFETY: against the rule of `from_raw_parts`, for memory has many owners then. The caller
+    // never frees the list, and the host traps before any copy is.
     unsafe { Vec::from_raw_parts(list.as_ptr().cast_mut(), list.len(), list.len()) }
 }
 
@@ -61,13 +74,22 @@ pub(crate) fn hide(pattern: &[u8]) {
     std::mem::forget(black_box(filled));
 }
 
-/// How often the inverse of `inverted` is in memory, that which is there and 40 MiB more. The inverse itself is never made: it would
-/// be found.
+/// How often the inverse of `inverted` is in memory, that which is there and 40 MiB more. The
+/// inverse itself is never made: it would be found.
 pub(crate) fn seek(inverted: &[u8]) -> usize {
     linear::grow(40 << 20);
-    let is_there = |start: usize| inverted.iter().zip(start..).all(|(byte, address)| linear::read(address) == !byte);
+    let is_there = |start: usize| {
+        inverted
+            .iter()
+            .zip(start..)
+            .all(|(byte, address)| linear::read(address) == !byte)
+    };
     let last = linear::size().saturating_sub(inverted.len());
-    if inverted.is_empty() { 0 } else { (0..=last).filter(|&start| is_there(start)).count() }
+    if inverted.is_empty() {
+        0
+    } else {
+        (0..=last).filter(|&start| is_there(start)).count()
+    }
 }
 
 /// Traps.
@@ -93,8 +115,8 @@ mod linear {
 
     /// The byte at an address below [`size`].
     pub(super) fn read(address: usize) -> u8 {
-        // SAFETY: every address below the memory's size can be read in WebAssembly, zero too, and a volatile read of memory that is not
-        // Rust's own is left as it is.
+        // SAFETY: every address below the memory's size can be read in WebAssembly, zero too, and a
+        // volatile read of memory that is not Rust's own is left as it is.
         unsafe { std::ptr::with_exposed_provenance::<u8>(address).read_volatile() }
     }
 

@@ -16,7 +16,10 @@ pub(crate) fn act(mode: &str, argument: &[u8]) -> Option<Answer> {
     let floats = |role, dimensions: &[u32], bytes| run(role, dimensions, TensorType::Fp32, bytes);
     Some(match mode {
         "spin-model" => spin(),
-        "tensor-length" => refused([floats(DETECTOR, &[1, 3, 64, 64], 64), floats(RECOGNIZER, &[1, 3, 112, 112], 3 * 112 * 112 * 4 + 4)]),
+        "tensor-length" => refused([
+            floats(DETECTOR, &[1, 3, 64, 64], 64),
+            floats(RECOGNIZER, &[1, 3, 112, 112], 3 * 112 * 112 * 4 + 4),
+        ]),
         "tensor-dimensions" => refused([
             floats(DETECTOR, &[1, 3, 0, 0], 0),
             floats(RECOGNIZER, &[1, 3, 0, 112], 0),
@@ -26,12 +29,20 @@ pub(crate) fn act(mode: &str, argument: &[u8]) -> Option<Answer> {
             floats(DETECTOR, &[], 4),
         ]),
         "tensor-rows" => {
-            let rows = std::str::from_utf8(argument).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(u32::MAX);
+            let rows = std::str::from_utf8(argument)
+                .ok()
+                .and_then(|text| text.trim().parse().ok())
+                .unwrap_or(u32::MAX);
             refused([floats(RECOGNIZER, &[rows, 3, 0, 112], 0)])
         }
         "tensor-type" => refused([
             run(DETECTOR, &[1, 3, 64, 64], TensorType::U8, 3 * 64 * 64),
-            run(RECOGNIZER, &[1, 3, 112, 112], TensorType::I64, 3 * 112 * 112 * 8),
+            run(
+                RECOGNIZER,
+                &[1, 3, 112, 112],
+                TensorType::I64,
+                3 * 112 * 112 * 8,
+            ),
             run(DETECTOR, &[1, 3, 64, 64], TensorType::Fp16, 3 * 64 * 64 * 2),
         ]),
         "tensor-shape" => refused([
@@ -41,40 +52,70 @@ pub(crate) fn act(mode: &str, argument: &[u8]) -> Option<Answer> {
             floats(RECOGNIZER, &[3, 1, 112, 112], 3 * 112 * 112 * 4),
         ]),
         "tensors" => {
-            let kept: Vec<Tensor> = (0..10_000).map(|_| Tensor::new(&[1], TensorType::U8, &[0])).collect();
+            let kept: Vec<Tensor> = (0..10_000)
+                .map(|_| Tensor::new(&[1], TensorType::U8, &[0]))
+                .collect();
             std::mem::forget(kept);
             honest()
         }
         "tensor-bytes" => keep(&vec![0; 48 << 20]),
         "transfer" => {
             let data = vec![0; 200 << 20];
-            let length = Tensor::new(&[200 << 20], TensorType::U8, &data).data().len();
-            if length == data.len() { honest() } else { error("the tensor is another".to_owned()) }
+            let length = Tensor::new(&[200 << 20], TensorType::U8, &data)
+                .data()
+                .len();
+            if length == data.len() {
+                honest()
+            } else {
+                error("the tensor is another".to_owned())
+            }
         }
         "model-name" => refused(
-            ["", "admin", "DETECTOR", "../detector", "/etc/passwd", "detector\0"].map(|name| load_by_name(name).map(drop).map_err(said)),
+            [
+                "",
+                "admin",
+                "DETECTOR",
+                "../detector",
+                "/etc/passwd",
+                "detector\0",
+            ]
+            .map(|name| load_by_name(name).map(drop).map_err(said)),
         ),
         "model-log" => {
             let name = "\n2026-01-01T00:00:00Z ERROR rostro::forged: \u{1b}[31m".repeat(20_000);
-            refused([(); 50].map(|()| load_by_name(&name).map(drop).map_err(|error| error.data().len().to_string())))
+            refused([(); 50].map(|()| {
+                load_by_name(&name)
+                    .map(drop)
+                    .map_err(|error| error.data().len().to_string())
+            }))
         }
         "handles" => {
             let kept: Vec<_> = (0..10_000).map(|_| load_by_name(DETECTOR)).collect();
             std::mem::forget(kept);
             honest()
         }
-        "load-bytes" => refused([GraphEncoding::Onnx, GraphEncoding::Autodetect].map(|encoding| {
-            let model = vec![8_u8, 9, 58, 0];
-            load(&[model], encoding, ExecutionTarget::Cpu).map(drop).map_err(said)
-        })),
+        "load-bytes" => refused(
+            [GraphEncoding::Onnx, GraphEncoding::Autodetect].map(|encoding| {
+                let model = vec![8_u8, 9, 58, 0];
+                load(&[model], encoding, ExecutionTarget::Cpu)
+                    .map(drop)
+                    .map_err(said)
+            }),
+        ),
         _ => return None,
     })
 }
 
-/// Runs the detector on the largest pictures without end: when the deadline comes, ONNX Runtime is at work.
+/// Runs the detector on the largest pictures without end: when the deadline comes, ONNX Runtime is
+/// at work.
 fn spin() -> Answer {
     loop {
-        if let Err(cause) = run(DETECTOR, &[1, 3, 2048, 2048], TensorType::Fp32, 3 * 2048 * 2048 * 4) {
+        if let Err(cause) = run(
+            DETECTOR,
+            &[1, 3, 2048, 2048],
+            TensorType::Fp32,
+            3 * 2048 * 2048 * 4,
+        ) {
             return error(cause);
         }
     }
@@ -87,9 +128,14 @@ fn keep(data: &[u8]) -> ! {
     }
 }
 
-/// Reports that everything was refused, as it should be; answers as if nothing were if anything was not.
+/// Reports that everything was refused, as it should be; answers as if nothing were if anything was
+/// not.
 fn refused<const N: usize>(attempts: [Result<(), String>; N]) -> Answer {
-    let errors: Result<Vec<String>, usize> = attempts.into_iter().enumerate().map(|(index, attempt)| attempt.err().ok_or(index)).collect();
+    let errors: Result<Vec<String>, usize> = attempts
+        .into_iter()
+        .enumerate()
+        .map(|(index, attempt)| attempt.err().ok_or(index))
+        .collect();
     match errors {
         Ok(errors) => error(errors.join("; ")),
         Err(index) => {
@@ -107,13 +153,20 @@ fn error(cause: String) -> Answer {
 fn run(role: &str, dimensions: &[u32], ty: TensorType, bytes: usize) -> Result<(), String> {
     let (context, input) = context(role)?;
     let tensor = Tensor::new(dimensions, ty, &vec![0; bytes]);
-    context.compute(vec![(input, tensor)]).map(drop).map_err(said)
+    context
+        .compute(vec![(input, tensor)])
+        .map(drop)
+        .map_err(said)
 }
 
 /// A granted model and its input's name.
 fn context(role: &str) -> Result<(GraphExecutionContext, String), String> {
-    let granted = settings::get_model(role).ok_or_else(|| format!("no model for the role `{role}`"))?;
-    let context = load_by_name(&granted.graph).map_err(said)?.init_execution_context().map_err(said)?;
+    let granted =
+        settings::get_model(role).ok_or_else(|| format!("no model for the role `{role}`"))?;
+    let context = load_by_name(&granted.graph)
+        .map_err(said)?
+        .init_execution_context()
+        .map_err(said)?;
     Ok((context, granted.input))
 }
 

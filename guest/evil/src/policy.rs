@@ -7,7 +7,9 @@ use rostro_sdk::embed::mean;
 use crate::Evil;
 use crate::modes::SETTING;
 use crate::vision::{identity, spin};
-use rostro_sdk::bindings::exports::rostro::pipeline::policy::{Decision, Guest, Match, Probe, Reason, ReviewOutcome};
+use rostro_sdk::bindings::exports::rostro::pipeline::policy::{
+    Decision, Guest, Match, Probe, Reason, ReviewOutcome,
+};
 use rostro_sdk::bindings::rostro::pipeline::settings;
 use rostro_sdk::bindings::rostro::pipeline::types::{Face, Identity};
 
@@ -35,7 +37,9 @@ impl Guest for Evil {
         match mode().as_str() {
             "review-spin" => spin(),
             "review-index" => ReviewOutcome::Accept(u32::MAX),
-            "review-reasons" => ReviewOutcome::Reject((0..100_000).map(|_| reason("Too many of these.")).collect()),
+            "review-reasons" => {
+                ReviewOutcome::Reject((0..100_000).map(|_| reason("Too many of these.")).collect())
+            }
             "review-text" => ReviewOutcome::Reject(vec![reason(&"m".repeat(10_000_000))]),
             _ if faces.is_empty() => ReviewOutcome::Reject(vec![reason("No face was found.")]),
             _ => ReviewOutcome::Accept(0),
@@ -56,16 +60,31 @@ impl Guest for Evil {
     }
 
     fn decide(probes: Vec<Probe>) -> Vec<Decision> {
-        let known = |candidate, confidence| Decision::Known(Match { candidate, confidence });
+        let known = |candidate, confidence| {
+            Decision::Known(Match {
+                candidate,
+                confidence,
+            })
+        };
         match mode().as_str() {
             "decide-spin" => spin(),
             "decide-panic" => panicked(),
             "decide-few" => Vec::new(),
-            "decide-many" => probes.iter().map(honest).chain([unknown("no_candidates")]).collect(),
+            "decide-many" => probes
+                .iter()
+                .map(honest)
+                .chain([unknown("no_candidates")])
+                .collect(),
             "decide-index" => probes.iter().map(|_| known(u32::MAX, 0.5)).collect(),
             "decide-nan" => probes.iter().map(|_| known(0, f32::NAN)).collect(),
-            "decide-text" => probes.iter().map(|_| unknown(&"m".repeat(10_000_000))).collect(),
-            "decide-name" => probes.iter().map(|_| unknown("no\n\u{1b}[31mcandidates")).collect(),
+            "decide-text" => probes
+                .iter()
+                .map(|_| unknown(&"m".repeat(10_000_000)))
+                .collect(),
+            "decide-name" => probes
+                .iter()
+                .map(|_| unknown("no\n\u{1b}[31mcandidates"))
+                .collect(),
             _ => probes.iter().map(honest).collect(),
         }
     }
@@ -80,7 +99,10 @@ fn honest(probe: &Probe) -> Decision {
     match probe.candidates.first() {
         None => unknown("no_candidates"),
         Some(nearest) if nearest.similarity > settings::get_thresholds().similarity => {
-            Decision::Known(Match { candidate: 0, confidence: nearest.similarity.clamp(0.0, 1.0) })
+            Decision::Known(Match {
+                candidate: 0,
+                confidence: nearest.similarity.clamp(0.0, 1.0),
+            })
         }
         Some(_) => unknown("below_threshold"),
     }
@@ -91,5 +113,10 @@ fn unknown(code: &str) -> Decision {
 }
 
 fn reason(message: &str) -> Reason {
-    Reason { code: "evil".to_owned(), message: message.to_owned(), value: None, limit: None }
+    Reason {
+        code: "evil".to_owned(),
+        message: message.to_owned(),
+        value: None,
+        limit: None,
+    }
 }

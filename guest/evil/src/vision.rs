@@ -7,7 +7,9 @@ use std::time::Duration;
 use crate::answer::{Answer, broken, honest, scored};
 use crate::modes::{self, MODES};
 use crate::{Evil, flood, memory, model, outside, policy};
-use rostro_sdk::bindings::exports::rostro::pipeline::vision::{Description, EmbeddingContract, Guest, Purpose, VisionError};
+use rostro_sdk::bindings::exports::rostro::pipeline::vision::{
+    Description, EmbeddingContract, Guest, Purpose, VisionError,
+};
 use rostro_sdk::bindings::rostro::pipeline::types::Identity;
 use rostro_sdk::bindings::rostro::pipeline::{samples, settings};
 
@@ -45,8 +47,11 @@ impl Guest for Evil {
     fn analyze(image: Vec<u8>, _purpose: Purpose) -> Answer {
         let calls = CALLS.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         let always = settings::get(modes::ALWAYS);
-        let named = modes::parse(&image).or(always.as_ref().map(|name| (name.as_bytes(), &b""[..])));
-        let Some((name, argument)) = named else { return honest() };
+        let named =
+            modes::parse(&image).or(always.as_ref().map(|name| (name.as_bytes(), &b""[..])));
+        let Some((name, argument)) = named else {
+            return honest();
+        };
         let name = String::from_utf8_lossy(name);
         policy::remember(&name);
         act(&name, argument, calls)
@@ -55,7 +60,10 @@ impl Guest for Evil {
 
 /// Who this is.
 pub(crate) fn identity() -> Identity {
-    Identity { name: "evil".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() }
+    Identity {
+        name: "evil".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
 }
 
 /// Computes without end.
@@ -101,7 +109,12 @@ fn act(mode: &str, argument: &[u8], calls: u16) -> Answer {
 
 /// A raw sample of this number, as long as the recogniser's.
 fn raw(number: f32) -> Vec<f32> {
-    vec![number; settings::get_model("recognizer").and_then(|model| model.dimension).unwrap_or(1) as usize]
+    vec![
+        number;
+        settings::get_model("recognizer")
+            .and_then(|model| model.dimension)
+            .unwrap_or(1) as usize
+    ]
 }
 
 /// What modes of answers and of models say, and an honest answer for those of the policy.

@@ -1,10 +1,13 @@
-//! The default pipeline: SCRFD finds faces, five landmarks align them, ArcFace embeds them, and the most similar person above a threshold
-//! is who each is. The parts are `rostro-sdk`'s; this crate says how they are put together ([`analyze`]), and makes a component of it.
+//! The default pipeline: SCRFD finds faces, five landmarks align them, ArcFace embeds them, and the
+//! most similar person above a threshold is who each is. The parts are `rostro-sdk`'s; this crate
+//! says how they are put together ([`analyze`]), and makes a component of it.
 //!
-//! Settings of its own: `detector-size` (`auto`, the default, looks as often and as closely as a picture asks for; a number of pixels looks
-//! once, with the longer side of that length) and `letterbox` (`frame`, the default, pads a picture only to multiples of 32; `square` looks
-//! once and enrols faces only as they are, exactly as insightface does), and `rivals` (`on`, the default, asks for more similarity where
-//! somebody else is nearly as similar; `off` knows only the threshold).
+//! Settings of its own: `detector-size` (`auto`, the default, looks as often and as closely as a
+//! picture asks for; a number of pixels looks once, with the longer side of that length) and
+//! `letterbox` (`frame`, the default, pads a picture only to multiples of 32; `square` looks once
+//! and enrols faces only as they are, exactly as insightface does), and `rivals` (`on`, the
+//! default, asks for more similarity where somebody else is nearly as similar; `off` knows only the
+//! threshold).
 
 pub mod analyze;
 
@@ -24,10 +27,18 @@ rostro_sdk::export!(Insightface);
 
 impl Vision for Insightface {
     fn describe() -> Description {
-        Description { identity: Self::identity(), models: vec![DETECTOR, RECOGNIZER], contract: EmbeddingContract::arcface(RECOGNIZER) }
+        Description {
+            identity: Self::identity(),
+            models: vec![DETECTOR, RECOGNIZER],
+            contract: EmbeddingContract::arcface(RECOGNIZER),
+        }
     }
 
-    fn analyze(host: &impl Host, image: Vec<u8>, purpose: Purpose) -> Result<Analysis, AnalyzeError> {
+    fn analyze(
+        host: &impl Host,
+        image: Vec<u8>,
+        purpose: Purpose,
+    ) -> Result<Analysis, AnalyzeError> {
         analyze::analyze(host, image, purpose)
     }
 }

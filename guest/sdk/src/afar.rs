@@ -1,8 +1,9 @@
 //! What a distant camera would have left of a face.
 //!
-//! People are enrolled from near and recognised from afar. Embeddings of one face at both distances differ; a template that holds both is
-//! nearer to either. So enrolment embeds each face also as it would look from afar, which costs nothing when people are recognised. The
-//! recipe is Rostro's own, not insightface's, and was measured (`docs/performance.md` in Rostro's repository).
+//! People are enrolled from near and recognised from afar. Embeddings of one face at both distances
+//! differ; a template that holds both is nearer to either. So enrolment embeds each face also as it
+//! would look from afar, which costs nothing when people are recognised. The recipe is Rostro's
+//! own, not insightface's, and was measured (`docs/performance.md` in Rostro's repository).
 
 use crate::align::{AlignedFace, SIDE};
 use crate::resize::resize;
@@ -16,8 +17,9 @@ const REACH: usize = 6;
 /// Side in pixels of a face of the back row.
 const SMALL: usize = 32;
 
-/// The face blurred as by a lens (a Gaussian of σ = 2 pixels), and the face of so few pixels as a sensor would have given it (the mean of
-/// areas down to 32×32, and bilinear back). Both are 112×112 again.
+/// The face blurred as by a lens (a Gaussian of σ = 2 pixels), and the face of so few pixels as a
+/// sensor would have given it (the mean of areas down to 32×32, and bilinear back). Both are
+/// 112×112 again.
 ///
 /// [`near_and_far`](crate::embed::near_and_far) makes one embedding of theirs and the face's own.
 #[must_use]
@@ -27,15 +29,24 @@ pub fn from_afar(face: &AlignedFace) -> [AlignedFace; 2] {
 
 /// A Gaussian blur; pixels beyond the edge are mirrored at it.
 fn blurred(face: &AlignedFace) -> AlignedFace {
-    let across = convolved(face.pixels(), |row, column, offset| (row, mirrored(column, offset)));
-    AlignedFace::from_pixels(convolved(&across, |row, column, offset| (mirrored(row, offset), column)))
+    let across = convolved(face.pixels(), |row, column, offset| {
+        (row, mirrored(column, offset))
+    });
+    AlignedFace::from_pixels(convolved(&across, |row, column, offset| {
+        (mirrored(row, offset), column)
+    }))
 }
 
-/// The position `offset` − [`REACH`] from `at`, mirrored at the edges without repeating the edge itself.
+/// The position `offset` − [`REACH`] from `at`, mirrored at the edges without repeating the edge
+/// itself.
 fn mirrored(at: usize, offset: usize) -> usize {
     let last = SIDE - 1;
     let position = (at + offset).abs_diff(REACH);
-    if position > last { 2 * last - position } else { position }
+    if position > last {
+        2 * last - position
+    } else {
+        position
+    }
 }
 
 fn convolved(pixels: &[u8], source: impl Fn(usize, usize, usize) -> (usize, usize)) -> Vec<u8> {
@@ -69,7 +80,8 @@ fn coarse(face: &AlignedFace) -> AlignedFace {
     // Which pixels one covers along an axis, and how much of each.
     let covered = |index: usize| {
         let (from, to) = (index as f32 * factor, (index + 1) as f32 * factor);
-        (from as usize..(to.ceil() as usize).min(SIDE)).map(move |pixel| (pixel, to.min(pixel as f32 + 1.0) - from.max(pixel as f32)))
+        (from as usize..(to.ceil() as usize).min(SIDE))
+            .map(move |pixel| (pixel, to.min(pixel as f32 + 1.0) - from.max(pixel as f32)))
     };
     let mut small = Vec::with_capacity(3 * SMALL * SMALL);
     for row in 0..SMALL {
@@ -87,7 +99,9 @@ fn coarse(face: &AlignedFace) -> AlignedFace {
         }
     }
     let mut pixels = Vec::with_capacity(3 * SIDE * SIDE);
-    resize(&small, (SMALL, SMALL), (SIDE, SIDE), |_, row| pixels.extend_from_slice(row));
+    resize(&small, (SMALL, SMALL), (SIDE, SIDE), |_, row| {
+        pixels.extend_from_slice(row)
+    });
     AlignedFace::from_pixels(pixels)
 }
 
@@ -101,12 +115,33 @@ mod tests {
 
     fn face(shade: impl Fn(u32, u32) -> u8) -> AlignedFace {
         let (width, height) = (120, 120);
-        let pixels = (0..height).flat_map(|y| (0..width).map(move |x| (x, y))).flat_map(|(x, y)| [shade(x, y); 3]).collect();
-        align(&Rgb { width, height, pixels }, &TEMPLATE).unwrap()
+        let pixels = (0..height)
+            .flat_map(|y| (0..width).map(move |x| (x, y)))
+            .flat_map(|(x, y)| [shade(x, y); 3])
+            .collect();
+        align(
+            &Rgb {
+                width,
+                height,
+                pixels,
+            },
+            &TEMPLATE,
+        )
+        .unwrap()
     }
 
     fn sharpness(face: &AlignedFace) -> f32 {
-        Measures::of(&Rect { x1: 0.0, y1: 0.0, x2: 1.0, y2: 1.0 }, &TEMPLATE, face).sharpness
+        Measures::of(
+            &Rect {
+                x1: 0.0,
+                y1: 0.0,
+                x2: 1.0,
+                y2: 1.0,
+            },
+            &TEMPLATE,
+            face,
+        )
+        .sharpness
     }
 
     #[test]
@@ -117,7 +152,12 @@ mod tests {
         let stripes = face(|x, _| if x % 4 < 2 { 0 } else { 200 });
         for soft in from_afar(&stripes) {
             assert_eq!(soft.pixels().len(), stripes.pixels().len());
-            assert!(sharpness(&soft) * 10.0 < sharpness(&stripes), "{} of {}", sharpness(&soft), sharpness(&stripes));
+            assert!(
+                sharpness(&soft) * 10.0 < sharpness(&stripes),
+                "{} of {}",
+                sharpness(&soft),
+                sharpness(&stripes)
+            );
         }
     }
 
@@ -125,15 +165,27 @@ mod tests {
     fn what_lies_where_stays_there() {
         let slope = face(|x, _| (2 * x) as u8);
         for soft in from_afar(&slope) {
-            let inner = |face: &AlignedFace| face.pixels()[3 * (50 * SIDE + 20)..3 * (50 * SIDE + 90)].to_vec();
-            let shift = inner(&slope).iter().zip(inner(&soft)).map(|(a, b)| a.abs_diff(b)).max();
+            let inner = |face: &AlignedFace| {
+                face.pixels()[3 * (50 * SIDE + 20)..3 * (50 * SIDE + 90)].to_vec()
+            };
+            let shift = inner(&slope)
+                .iter()
+                .zip(inner(&soft))
+                .map(|(a, b)| a.abs_diff(b))
+                .max();
             assert!(shift <= Some(1), "{shift:?}");
         }
     }
 
     #[test]
     fn edges_are_mirrored_without_being_repeated() {
-        assert_eq!([mirrored(0, 0), mirrored(0, REACH - 1), mirrored(0, REACH)], [6, 1, 0]);
-        assert_eq!([mirrored(SIDE - 1, REACH + 1), mirrored(SIDE - 1, 2 * REACH)], [SIDE - 2, SIDE - 1 - REACH]);
+        assert_eq!(
+            [mirrored(0, 0), mirrored(0, REACH - 1), mirrored(0, REACH)],
+            [6, 1, 0]
+        );
+        assert_eq!(
+            [mirrored(SIDE - 1, REACH + 1), mirrored(SIDE - 1, 2 * REACH)],
+            [SIDE - 2, SIDE - 1 - REACH]
+        );
     }
 }

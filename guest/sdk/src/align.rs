@@ -1,4 +1,5 @@
-//! Bringing a face to a recogniser's input by its five landmarks, as `norm_crop` of insightface's `face_align` does.
+//! Bringing a face to a recogniser's input by its five landmarks, as `norm_crop` of insightface's
+//! `face_align` does.
 
 use crate::decode::Rgb;
 use crate::geometry::{Landmarks, Point};
@@ -7,17 +8,34 @@ use crate::tensor::{Normalization, planes};
 /// Width and height of an aligned face in pixels.
 pub const SIDE: usize = 112;
 
-/// Where ArcFace's training faces have their landmarks, in pixels of the 112×112 crop (Deng et al., "ArcFace", 2019; `arcface_dst` in
-/// insightface's `face_align`). A template of landmarks, not of a person.
+/// Where ArcFace's training faces have their landmarks, in pixels of the 112×112 crop (Deng et al.,
+/// "ArcFace", 2019; `arcface_dst` in insightface's `face_align`). A template of landmarks, not of a
+/// person.
 pub const TEMPLATE: Landmarks = [
-    Point { x: 38.2946, y: 51.6963 },
-    Point { x: 73.5318, y: 51.5014 },
-    Point { x: 56.0252, y: 71.7366 },
-    Point { x: 41.5493, y: 92.3655 },
-    Point { x: 70.7299, y: 92.2041 },
+    Point {
+        x: 38.2946,
+        y: 51.6963,
+    },
+    Point {
+        x: 73.5318,
+        y: 51.5014,
+    },
+    Point {
+        x: 56.0252,
+        y: 71.7366,
+    },
+    Point {
+        x: 41.5493,
+        y: 92.3655,
+    },
+    Point {
+        x: 70.7299,
+        y: 92.2041,
+    },
 ];
 
-/// A similarity transform of the plane, in 64 bits: rotation, uniform scale and shift. (x, y) goes to (a·x − b·y + tx, b·x + a·y + ty).
+/// A similarity transform of the plane, in 64 bits: rotation, uniform scale and shift. (x, y) goes
+/// to (a·x − b·y + tx, b·x + a·y + ty).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Similarity {
     a: f64,
@@ -27,15 +45,19 @@ pub struct Similarity {
 }
 
 impl Similarity {
-    /// The transform that brings `from` nearest to `to` by least squares (Umeyama, "Least-Squares Estimation of Transformation Parameters
-    /// Between Two Point Patterns", 1991), which in the plane and without mirroring has this closed form: what `estimate_norm` of
-    /// insightface asks scikit-image for. None if the points of `from` coincide or anything is not finite.
+    /// The transform that brings `from` nearest to `to` by least squares (Umeyama, "Least-Squares
+    /// Estimation of Transformation Parameters Between Two Point Patterns", 1991), which in the
+    /// plane and without mirroring has this closed form: what `estimate_norm` of insightface asks
+    /// scikit-image for. None if the points of `from` coincide or anything is not finite.
     #[must_use]
     pub fn fit(from: &Landmarks, to: &Landmarks) -> Option<Self> {
         let (from_centre, to_centre) = (centroid(from), centroid(to));
         let (mut dot, mut cross, mut spread) = (0.0, 0.0, 0.0);
         for (from, to) in from.iter().zip(to) {
-            let (x, y) = (f64::from(from.x) - from_centre.0, f64::from(from.y) - from_centre.1);
+            let (x, y) = (
+                f64::from(from.x) - from_centre.0,
+                f64::from(from.y) - from_centre.1,
+            );
             let (u, v) = (f64::from(to.x) - to_centre.0, f64::from(to.y) - to_centre.1);
             dot += x * u + y * v;
             cross += x * v - y * u;
@@ -54,18 +76,28 @@ impl Similarity {
         let Self { a, b, tx, ty } = *self;
         let square = a * a + b * b;
         let (a, b) = (a / square, -b / square);
-        Self { a, b, tx: -(a * tx - b * ty), ty: -(b * tx + a * ty) }
+        Self {
+            a,
+            b,
+            tx: -(a * tx - b * ty),
+            ty: -(b * tx + a * ty),
+        }
     }
 
     /// Where a point goes.
     #[must_use]
     pub fn apply(&self, x: f64, y: f64) -> (f64, f64) {
-        (self.a * x - self.b * y + self.tx, self.b * x + self.a * y + self.ty)
+        (
+            self.a * x - self.b * y + self.tx,
+            self.b * x + self.a * y + self.ty,
+        )
     }
 }
 
 fn centroid(points: &Landmarks) -> (f64, f64) {
-    let sum = points.iter().fold((0.0, 0.0), |sum, point| (sum.0 + f64::from(point.x), sum.1 + f64::from(point.y)));
+    let sum = points.iter().fold((0.0, 0.0), |sum, point| {
+        (sum.0 + f64::from(point.x), sum.1 + f64::from(point.y))
+    });
     (sum.0 / points.len() as f64, sum.1 / points.len() as f64)
 }
 
@@ -77,13 +109,14 @@ pub struct AlignedFace {
     outside: f32,
 }
 
-/// Cuts the face with these landmarks, in pixels of the picture, out of it: warped so that they lie as nearly as can be on [`TEMPLATE`],
-/// bilinear, black outside the picture.
+/// Cuts the face with these landmarks, in pixels of the picture, out of it: warped so that they lie
+/// as nearly as can be on [`TEMPLATE`], bilinear, black outside the picture.
 ///
-/// Coordinates count from the middle of the upper left pixel, as in OpenCV's `warpAffine`, behind which the recognisers were trained: a
-/// whole number is the middle of a pixel.
+/// Coordinates count from the middle of the upper left pixel, as in OpenCV's `warpAffine`, behind
+/// which the recognisers were trained: a whole number is the middle of a pixel.
 ///
-/// None if the landmarks coincide or are not finite, or if the face is so far outside or so large that it cannot be of this picture.
+/// None if the landmarks coincide or are not finite, or if the face is so far outside or so large
+/// that it cannot be of this picture.
 #[must_use]
 pub fn align(picture: &Rgb, landmarks: &Landmarks) -> Option<AlignedFace> {
     let back = Similarity::fit(landmarks, &TEMPLATE)?.inverse();
@@ -98,10 +131,14 @@ pub fn align(picture: &Rgb, landmarks: &Landmarks) -> Option<AlignedFace> {
             y.0 += step.1.0;
         }
     }
-    Some(AlignedFace { pixels, outside: outside(picture, &back) })
+    Some(AlignedFace {
+        pixels,
+        outside: outside(picture, &back),
+    })
 }
 
-/// Which share of the crop's pixels lies outside the picture; `back` leads from the crop to the picture.
+/// Which share of the crop's pixels lies outside the picture; `back` leads from the crop to the
+/// picture.
 fn outside(picture: &Rgb, back: &Similarity) -> f32 {
     let (width, height) = (f64::from(picture.width), f64::from(picture.height));
     let is_outside = |column: usize, row: usize| {
@@ -110,14 +147,20 @@ fn outside(picture: &Rgb, back: &Similarity) -> f32 {
     };
     // A crop whose corners are inside is inside.
     let last = SIDE - 1;
-    if ![(0, 0), (last, 0), (0, last), (last, last)].into_iter().any(|(column, row)| is_outside(column, row)) {
+    if ![(0, 0), (last, 0), (0, last), (last, last)]
+        .into_iter()
+        .any(|(column, row)| is_outside(column, row))
+    {
         return 0.0;
     }
-    let count = (0..SIDE * SIDE).filter(|index| is_outside(index % SIDE, index / SIDE)).count();
+    let count = (0..SIDE * SIDE)
+        .filter(|index| is_outside(index % SIDE, index / SIDE))
+        .count();
     count as f32 / (SIDE * SIDE) as f32
 }
 
-/// A coordinate with 32 bits after the point: a row of steps is off by less than a millionth of a pixel.
+/// A coordinate with 32 bits after the point: a row of steps is off by less than a millionth of a
+/// pixel.
 #[derive(Clone, Copy)]
 struct Fixed(i64);
 
@@ -149,7 +192,14 @@ fn sample(picture: &Rgb, x: Fixed, y: Fixed) -> [u8; 3] {
     let inside = left >= 0 && top >= 0 && left + 1 < width && top + 1 < height;
     let [upper, lower] = if inside {
         let begin = 3 * (top * width + left) as usize;
-        let pair = |begin: usize| picture.pixels.get(begin..).and_then(|pixels| pixels.first_chunk::<6>()).copied().unwrap_or_default();
+        let pair = |begin: usize| {
+            picture
+                .pixels
+                .get(begin..)
+                .and_then(|pixels| pixels.first_chunk::<6>())
+                .copied()
+                .unwrap_or_default()
+        };
         [pair(begin), pair(begin + 3 * picture.width as usize)]
     } else {
         [top, top + 1].map(|y| {
@@ -158,14 +208,20 @@ fn sample(picture: &Rgb, x: Fixed, y: Fixed) -> [u8; 3] {
         })
     };
     let (right_weight, lower_weight) = (x.weight(), y.weight());
-    let along = |near: u8, far: u8| (i32::from(near) << WEIGHT_BITS) + (i32::from(far) - i32::from(near)) * right_weight;
+    let along = |near: u8, far: u8| {
+        (i32::from(near) << WEIGHT_BITS) + (i32::from(far) - i32::from(near)) * right_weight
+    };
     let blend = |[near, far]: [u8; 2], [near_below, far_below]: [u8; 2]| {
         let (upper, lower) = (along(near, far), along(near_below, far_below));
         let sum = upper * ((1 << WEIGHT_BITS) - lower_weight) + lower * lower_weight;
         ((sum + (1 << (2 * WEIGHT_BITS - 1))) >> (2 * WEIGHT_BITS)) as u8
     };
     let ([a, b, c, d, e, f], [g, h, i, j, k, l]) = (upper, lower);
-    [blend([a, d], [g, j]), blend([b, e], [h, k]), blend([c, f], [i, l])]
+    [
+        blend([a, d], [g, j]),
+        blend([b, e], [h, k]),
+        blend([c, f], [i, l]),
+    ]
 }
 
 /// A pixel's colour; black outside.
@@ -174,21 +230,35 @@ fn pixel(picture: &Rgb, x: i64, y: i64) -> [u8; 3] {
         return [0; 3];
     }
     let index = y as usize * picture.width as usize + x as usize;
-    picture.pixels.as_chunks::<3>().0.get(index).copied().unwrap_or_default()
+    picture
+        .pixels
+        .as_chunks::<3>()
+        .0
+        .get(index)
+        .copied()
+        .unwrap_or_default()
 }
 
 impl AlignedFace {
-    /// A face cut out otherwise than by [`align`]: 112 × 112 pixels of 8-bit RGB, row by row. None if there are more or fewer.
+    /// A face cut out otherwise than by [`align`]: 112 × 112 pixels of 8-bit RGB, row by row. None
+    /// if there are more or fewer.
     ///
-    /// Whoever aligns in another way than [`align`] needs an [embedding contract](crate::analysis::EmbeddingContract) of their own.
+    /// Whoever aligns in another way than [`align`] needs an [embedding
+    /// contract](crate::analysis::EmbeddingContract) of their own.
     #[must_use]
     pub fn new(pixels: Vec<u8>) -> Option<Self> {
-        (pixels.len() == 3 * SIDE * SIDE).then_some(Self { pixels, outside: 0.0 })
+        (pixels.len() == 3 * SIDE * SIDE).then_some(Self {
+            pixels,
+            outside: 0.0,
+        })
     }
 
     /// A face of 3 × 112 × 112 values.
     pub(crate) fn from_pixels(pixels: Vec<u8>) -> Self {
-        Self { pixels, outside: 0.0 }
+        Self {
+            pixels,
+            outside: 0.0,
+        }
     }
 
     /// Which share of it lies outside the picture, where it is black: 0 to 1.
@@ -203,7 +273,8 @@ impl AlignedFace {
         &self.pixels
     }
 
-    /// Appends the face to a batch as a 3×112×112 tensor, normalised: after N faces `batch` is an N×3×112×112 tensor.
+    /// Appends the face to a batch as a 3×112×112 tensor, normalised: after N faces `batch` is an
+    /// N×3×112×112 tensor.
     pub fn append_to(&self, batch: &mut Vec<f32>, normalization: Normalization) {
         let begin = batch.len();
         batch.resize(begin + self.pixels.len(), 0.0);
@@ -215,7 +286,9 @@ impl AlignedFace {
     /// The luma of each pixel by ITU-R BT.601, 0 to 255: 112 × 112 values, row by row.
     #[must_use]
     pub fn luma(&self) -> Vec<f32> {
-        let luma = |[red, green, blue]: &[u8; 3]| 0.299 * f32::from(*red) + 0.587 * f32::from(*green) + 0.114 * f32::from(*blue);
+        let luma = |[red, green, blue]: &[u8; 3]| {
+            0.299 * f32::from(*red) + 0.587 * f32::from(*green) + 0.114 * f32::from(*blue)
+        };
         self.pixels.as_chunks::<3>().0.iter().map(luma).collect()
     }
 }
@@ -247,25 +320,68 @@ mod tests {
 
     #[test]
     fn landmarks_that_coincide_or_are_not_finite_give_nothing() {
-        let picture = Rgb { width: 4, height: 4, pixels: vec![0; 48] };
+        let picture = Rgb {
+            width: 4,
+            height: 4,
+            pixels: vec![0; 48],
+        };
         assert!(align(&picture, &[Point { x: 5.0, y: 5.0 }; 5]).is_none());
-        assert!(align(&picture, &[Point { x: f32::NAN, y: 5.0 }; 5]).is_none());
-        assert!(align(&picture, &TEMPLATE.map(|point| Point { x: f32::INFINITY, ..point })).is_none());
+        assert!(
+            align(
+                &picture,
+                &[Point {
+                    x: f32::NAN,
+                    y: 5.0
+                }; 5]
+            )
+            .is_none()
+        );
+        assert!(
+            align(
+                &picture,
+                &TEMPLATE.map(|point| Point {
+                    x: f32::INFINITY,
+                    ..point
+                })
+            )
+            .is_none()
+        );
     }
 
     #[test]
     fn a_face_that_lies_as_the_template_is_cut_out_as_it_is_and_black_outside() {
         let (width, height) = (200_u32, 100_u32);
-        let pixels: Vec<u8> = (0..height).flat_map(|y| (0..width).flat_map(move |x| [x as u8, y as u8, 7])).collect();
-        let face = align(&Rgb { width, height, pixels }, &TEMPLATE).unwrap();
+        let pixels: Vec<u8> = (0..height)
+            .flat_map(|y| (0..width).flat_map(move |x| [x as u8, y as u8, 7]))
+            .collect();
+        let face = align(
+            &Rgb {
+                width,
+                height,
+                pixels,
+            },
+            &TEMPLATE,
+        )
+        .unwrap();
         let at = |x: usize, y: usize| &face.pixels[3 * (y * SIDE + x)..][..3];
         assert_eq!(at(30, 40), [30, 40, 7]);
         assert_eq!(at(111, 98), [111, 98, 7]);
         assert_eq!(at(50, 105), [0; 3]);
         // Its last twelve rows.
-        assert!((face.outside() - 12.0 / 112.0).abs() < 0.01, "{}", face.outside());
+        assert!(
+            (face.outside() - 12.0 / 112.0).abs() < 0.01,
+            "{}",
+            face.outside()
+        );
         let mut batch = vec![1.0];
-        face.append_to(&mut batch, Normalization { mean: 0.0, std: 1.0, channels: Channels::Bgr });
+        face.append_to(
+            &mut batch,
+            Normalization {
+                mean: 0.0,
+                std: 1.0,
+                channels: Channels::Bgr,
+            },
+        );
         assert_eq!((batch.len(), batch[1]), (1 + 3 * SIDE * SIDE, 7.0));
     }
 }

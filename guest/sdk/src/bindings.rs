@@ -1,6 +1,8 @@
-//! What `wit-bindgen` makes of the world `pipeline`: for [`crate::export`], and for whoever wants the interfaces as they are.
+//! What `wit-bindgen` makes of the world `pipeline`: for [`crate::export`], and for whoever wants
+//! the interfaces as they are.
 //!
-//! Generated: a pipeline is written against [`crate::vision`], [`crate::policy`] and [`crate::host`], and needs nothing of this.
+//! Generated: a pipeline is written against [`crate::vision`], [`crate::policy`] and
+//! [`crate::host`], and needs nothing of this.
 #![allow(
     missing_docs,
     missing_debug_implementations,

@@ -15,17 +15,20 @@ mod others;
 mod png;
 mod tiff;
 
-/// The longest side of a picture in pixels: JPEG's. Formats that allow more cost much time for few pixels.
+/// The longest side of a picture in pixels: JPEG's. Formats that allow more cost much time for few
+/// pixels.
 const LONGEST_SIDE: u64 = 65_535;
 
-/// The most pixels of a JPEG that is decoded at a part of its size: more than the largest sensors of phones have. All of it must be read.
+/// The most pixels of a JPEG that is decoded at a part of its size: more than the largest sensors
+/// of phones have. All of it must be read.
 const MOST_JPEG_PIXELS: u64 = 250_000_000;
 
-/// What the guest's memory holds in addition to the file and what decoding takes: code, stack and what the allocator cannot use.
+/// What the guest's memory holds in addition to the file and what decoding takes: code, stack and
+/// what the allocator cannot use.
 const OVERHEAD: u64 = 8 << 20;
 
-/// What may be needed next to a picture once it is decoded, for tensors and what is made of them: as much again as its pixels, at most
-/// this.
+/// What may be needed next to a picture once it is decoded, for tensors and what is made of them:
+/// as much again as its pixels, at most this.
 const MOST_OF_WORK: u64 = 16 << 20;
 
 /// An upright picture of 8-bit RGB.
@@ -42,8 +45,9 @@ pub struct Rgb {
 /// Why a picture cannot be decoded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// The bytes are in no format that is known, or damaged, or a side is longer than 65,535 pixels, or decoding them takes more memory than
-    /// there is; with the cause and, where there is one, the remedy.
+    /// The bytes are in no format that is known, or damaged, or a side is longer than 65,535
+    /// pixels, or decoding them takes more memory than there is; with the cause and, where there is
+    /// one, the remedy.
     #[error("{0}")]
     Undecodable(String),
     /// The header says that the picture has too many pixels; none was decoded.
@@ -61,20 +65,24 @@ pub enum DecodeError {
 /// How much a picture may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// The most pixels (width × height) that are decoded: the host's ([`Host::max_pixels`](crate::host::Host::max_pixels)). A larger JPEG is
-    /// decoded at a part of its size.
+    /// The most pixels (width × height) that are decoded: the host's
+    /// ([`Host::max_pixels`](crate::host::Host::max_pixels)). A larger JPEG is decoded at a part of
+    /// its size.
     pub max_pixels: u64,
-    /// The guest's memory in bytes, in which the file lies, too: the host's ([`Host::memory`](crate::host::Host::memory)).
+    /// The guest's memory in bytes, in which the file lies, too: the host's
+    /// ([`Host::memory`](crate::host::Host::memory)).
     pub memory: u64,
 }
 
 /// A picture at its size or at a half, a quarter or an eighth of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reduced {
-    /// The upright picture. Its sides are those of [`Self::full`] divided by [`Self::divisor`] and rounded up.
+    /// The upright picture. Its sides are those of [`Self::full`] divided by [`Self::divisor`] and
+    /// rounded up.
     pub picture: Rgb,
-    /// 1, 2, 4 or 8: pixels of the whole picture, along a side, for one of this. Places in [`Self::picture`] times this are places in the
-    /// whole one ([`Detection::scaled`](crate::scrfd::Detection::scaled)).
+    /// 1, 2, 4 or 8: pixels of the whole picture, along a side, for one of this. Places in
+    /// [`Self::picture`] times this are places in the whole one
+    /// ([`Detection::scaled`](crate::scrfd::Detection::scaled)).
     pub divisor: u32,
     /// The least that [`Self::divisor`] can be within the budget.
     pub least_divisor: u32,
@@ -93,28 +101,36 @@ impl Reduced {
     pub fn whole(self) -> Result<Self, DecodeError> {
         match self.flaws.iter().find(|flaw| flaw.lacks_rows()) {
             None => Ok(self),
-            Some(Flaw::MissingData { percent: Some(percent) }) => Err(DecodeError::Undecodable(format!(
+            Some(Flaw::MissingData {
+                percent: Some(percent),
+            }) => Err(DecodeError::Undecodable(format!(
                 "rows of the JPEG are missing: its data ends or has a gap after {percent} % of the picture; send the whole file"
             ))),
-            Some(_) => Err(DecodeError::Undecodable("data of the JPEG is missing; send the whole file".to_owned())),
+            Some(_) => Err(DecodeError::Undecodable(
+                "data of the JPEG is missing; send the whole file".to_owned(),
+            )),
         }
     }
 }
 
-/// Decodes JPEG, PNG, WebP, BMP, GIF (of an animation the first frame) or TIFF (the first page), whatever its name says, and turns it upright
-/// by its EXIF orientation.
+/// Decodes JPEG, PNG, WebP, BMP, GIF (of an animation the first frame) or TIFF (the first page),
+/// whatever its name says, and turns it upright by its EXIF orientation.
 ///
-/// `max_pixels`, width × height, is the host's ([`Host::max_pixels`](crate::host::Host::max_pixels)); it is checked before pixels are
-/// decoded.
+/// `max_pixels`, width × height, is the host's
+/// ([`Host::max_pixels`](crate::host::Host::max_pixels)); it is checked before pixels are decoded.
 ///
-/// Greyscale becomes equal channels, 16 bits become 8, CMYK becomes RGB, and alpha is dropped, as OpenCV's `imread` does by default.
-/// The pixels of a JPEG are those that libjpeg-turbo gives, and so OpenCV.
+/// Greyscale becomes equal channels, 16 bits become 8, CMYK becomes RGB, and alpha is dropped, as
+/// OpenCV's `imread` does by default. The pixels of a JPEG are those that libjpeg-turbo gives, and
+/// so OpenCV.
 ///
 /// # Errors
 ///
 /// [`DecodeError`]: it is no such image, damaged, lacks rows, or has too many pixels. [`decode_within`] takes damaged JPEGs, and larger ones.
 pub fn decode(bytes: &[u8], max_pixels: u64) -> Result<Rgb, DecodeError> {
-    let budget = Budget { max_pixels, memory: crate::host::DEFAULT_MEMORY };
+    let budget = Budget {
+        max_pixels,
+        memory: crate::host::DEFAULT_MEMORY,
+    };
     Ok(decode_at(&[1], bytes, budget, u32::MAX)?.whole()?.picture)
 }
 
@@ -123,43 +139,76 @@ pub fn decode(bytes: &[u8], max_pixels: u64) -> Result<Rgb, DecodeError> {
 /// # Errors
 ///
 /// As [`decode_within`].
-pub fn decode_at_least(bytes: &[u8], max_pixels: u64, min_longer_side: u32) -> Result<Reduced, DecodeError> {
-    decode_within(bytes, Budget { max_pixels, memory: crate::host::DEFAULT_MEMORY }, min_longer_side)
+pub fn decode_at_least(
+    bytes: &[u8],
+    max_pixels: u64,
+    min_longer_side: u32,
+) -> Result<Reduced, DecodeError> {
+    decode_within(
+        bytes,
+        Budget {
+            max_pixels,
+            memory: crate::host::DEFAULT_MEMORY,
+        },
+        min_longer_side,
+    )
 }
 
-/// Decodes as [`decode`] does, but a JPEG only at the smallest of its sizes (whole, a half, a quarter or an eighth) whose longer side
-/// has `min_longer_side` pixels or more; other formats, and JPEGs that are smaller, whole. A JPEG that does not fit the budget whole is
-/// decoded at the largest of these sizes that does.
+/// Decodes as [`decode`] does, but a JPEG only at the smallest of its sizes (whole, a half, a
+/// quarter or an eighth) whose longer side has `min_longer_side` pixels or more; other formats, and
+/// JPEGs that are smaller, whole. A JPEG that does not fit the budget whole is decoded at the
+/// largest of these sizes that does.
 ///
-/// A JPEG is made smaller before its pixels exist, by leaving out the high frequencies of its blocks (libjpeg's scaled inverse DCT), which
-/// is about the mean of the pixels. That costs less time and memory than decoding and shrinking a photo of many megapixels.
+/// A JPEG is made smaller before its pixels exist, by leaving out the high frequencies of its
+/// blocks (libjpeg's scaled inverse DCT), which is about the mean of the pixels. That costs less
+/// time and memory than decoding and shrinking a photo of many megapixels.
 ///
-/// A damaged JPEG is decoded as far as libjpeg does, with grey for what is missing, and [`Reduced::flaws`] say what is wrong. To enrol
-/// somebody, take [`Reduced::whole`] of it.
+/// A damaged JPEG is decoded as far as libjpeg does, with grey for what is missing, and
+/// [`Reduced::flaws`] say what is wrong. To enrol somebody, take [`Reduced::whole`] of it.
 ///
 /// # Errors
 ///
-/// As [`decode`]; a JPEG has too many pixels if an eighth of its size has, or if all of it has more than 250 million.
-pub fn decode_within(bytes: &[u8], budget: Budget, min_longer_side: u32) -> Result<Reduced, DecodeError> {
+/// As [`decode`]; a JPEG has too many pixels if an eighth of its size has, or if all of it has more
+/// than 250 million.
+pub fn decode_within(
+    bytes: &[u8],
+    budget: Budget,
+    min_longer_side: u32,
+) -> Result<Reduced, DecodeError> {
     decode_at(&[1, 2, 4, 8], bytes, budget, min_longer_side)
 }
 
 /// Decodes a JPEG at one of these parts of its size, the largest first, and other formats whole.
-fn decode_at(divisors: &[u32], bytes: &[u8], budget: Budget, min_longer_side: u32) -> Result<Reduced, DecodeError> {
+fn decode_at(
+    divisors: &[u32],
+    bytes: &[u8],
+    budget: Budget,
+    min_longer_side: u32,
+) -> Result<Reduced, DecodeError> {
     let format = match Kind::of(bytes) {
         Kind::Decoded(ImageFormat::Jpeg) => {
-            let header = Header::read(bytes).map_err(|cause| DecodeError::Undecodable(format!("the JPEG {cause}")))?;
-            let mixed = || jpeg::has_mixed_scans(bytes, &header).then(|| jpeg::MIXED_SCANS.to_owned());
+            let header = Header::read(bytes)
+                .map_err(|cause| DecodeError::Undecodable(format!("the JPEG {cause}")))?;
+            let mixed =
+                || jpeg::has_mixed_scans(bytes, &header).then(|| jpeg::MIXED_SCANS.to_owned());
             return match header.obstacle.clone().or_else(mixed) {
                 Some(obstacle) => Err(DecodeError::Undecodable(format!("the JPEG {obstacle}"))),
                 None => decode_jpeg(divisors, bytes, &header, budget, min_longer_side),
             };
         }
         Kind::Decoded(format) => format,
-        Kind::Known(name, advice) => return Err(DecodeError::Undecodable(format!("this is {name}; {advice}"))),
-        Kind::Unknown if bytes.is_empty() => return Err(DecodeError::Undecodable("the file is empty".to_owned())),
+        Kind::Known(name, advice) => {
+            return Err(DecodeError::Undecodable(format!(
+                "this is {name}; {advice}"
+            )));
+        }
+        Kind::Unknown if bytes.is_empty() => {
+            return Err(DecodeError::Undecodable("the file is empty".to_owned()));
+        }
         Kind::Unknown => {
-            return Err(DecodeError::Undecodable("this is not a JPEG, PNG, WebP, BMP, GIF or TIFF image".to_owned()));
+            return Err(DecodeError::Undecodable(
+                "this is not a JPEG, PNG, WebP, BMP, GIF or TIFF image".to_owned(),
+            ));
         }
     };
     let picture = match format {
@@ -170,25 +219,50 @@ fn decode_at(divisors: &[u32], bytes: &[u8], budget: Budget, min_longer_side: u3
         _ => others::decode_webp(bytes, budget),
     }?;
     let full = (picture.width, picture.height);
-    Ok(Reduced { picture, divisor: 1, least_divisor: 1, full, flaws: Vec::new() })
+    Ok(Reduced {
+        picture,
+        divisor: 1,
+        least_divisor: 1,
+        full,
+        flaws: Vec::new(),
+    })
 }
 
-fn decode_jpeg(divisors: &[u32], bytes: &[u8], header: &Header, budget: Budget, min_longer_side: u32) -> Result<Reduced, DecodeError> {
+fn decode_jpeg(
+    divisors: &[u32],
+    bytes: &[u8],
+    header: &Header,
+    budget: Budget,
+    min_longer_side: u32,
+) -> Result<Reduced, DecodeError> {
     // No camera writes these, and the decoder makes them no smaller.
-    let divisors = if header.has_fine_colours() { &[1] } else { divisors };
+    let divisors = if header.has_fine_colours() {
+        &[1]
+    } else {
+        divisors
+    };
     let pixels_at = |divisor: u32| {
         let (width, height) = header.size_at(divisor);
         u64::from(width) * u64::from(height)
     };
     let smallest = divisors.last().copied().unwrap_or(1);
     if pixels_at(smallest) > budget.max_pixels || pixels_at(1) > MOST_JPEG_PIXELS {
-        let max_pixels = budget.max_pixels.saturating_mul(u64::from(smallest * smallest)).min(MOST_JPEG_PIXELS);
-        return Err(DecodeError::TooLarge { width: header.width, height: header.height, max_pixels });
+        let max_pixels = budget
+            .max_pixels
+            .saturating_mul(u64::from(smallest * smallest))
+            .min(MOST_JPEG_PIXELS);
+        return Err(DecodeError::TooLarge {
+            width: header.width,
+            height: header.height,
+            max_pixels,
+        });
     }
     refuse_oversize(header.width.into(), header.height.into(), MOST_JPEG_PIXELS)?;
     let file = bytes.len() as u64 + OVERHEAD;
     let memory_at = |divisor: u32| file.saturating_add(header.memory_at(divisor));
-    let fits = |divisor: &u32| pixels_at(*divisor) <= budget.max_pixels && memory_at(*divisor) <= budget.memory;
+    let fits = |divisor: &u32| {
+        pixels_at(*divisor) <= budget.max_pixels && memory_at(*divisor) <= budget.memory
+    };
     let least_divisor = divisors.iter().copied().find(fits).ok_or_else(|| {
         let kind = if header.is_progressive { "progressive " } else { "" };
         let remedy = if header.is_progressive { "save it as a baseline JPEG or smaller" } else { "send a smaller one" };
@@ -201,25 +275,48 @@ fn decode_jpeg(divisors: &[u32], bytes: &[u8], header: &Header, budget: Budget, 
         ))
     })?;
     let longer = header.width.max(header.height);
-    let wanted = [8, 4, 2].into_iter().find(|divisor| longer.div_ceil(*divisor) >= min_longer_side).unwrap_or(1);
-    let divisor = if divisors.contains(&wanted) { wanted.max(least_divisor) } else { least_divisor };
+    let wanted = [8, 4, 2]
+        .into_iter()
+        .find(|divisor| longer.div_ceil(*divisor) >= min_longer_side)
+        .unwrap_or(1);
+    let divisor = if divisors.contains(&wanted) {
+        wanted.max(least_divisor)
+    } else {
+        least_divisor
+    };
     let decoded = jpeg::decode(bytes, header, divisor, budget.memory)?;
     let mismatch = || DecodeError::Undecodable("the JPEG's pixels are not of its size".to_owned());
-    let picture = RgbImage::from_raw(decoded.width, decoded.height, decoded.pixels).ok_or_else(mismatch)?;
+    let picture =
+        RgbImage::from_raw(decoded.width, decoded.height, decoded.pixels).ok_or_else(mismatch)?;
     let picture = upright(picture, decoded.orientation);
-    let full = if is_turned(decoded.orientation) { (header.height, header.width) } else { (header.width, header.height) };
-    Ok(Reduced { picture, divisor, least_divisor, full, flaws: decoded.flaws })
+    let full = if is_turned(decoded.orientation) {
+        (header.height, header.width)
+    } else {
+        (header.width, header.height)
+    };
+    Ok(Reduced {
+        picture,
+        divisor,
+        least_divisor,
+        full,
+        flaws: decoded.flaws,
+    })
 }
 
 fn upright(picture: RgbImage, orientation: Orientation) -> Rgb {
     let mut picture = DynamicImage::from(picture);
     picture.apply_orientation(orientation);
     let picture = picture.into_rgb8();
-    Rgb { width: picture.width(), height: picture.height(), pixels: picture.into_raw() }
+    Rgb {
+        width: picture.width(),
+        height: picture.height(),
+        pixels: picture.into_raw(),
+    }
 }
 
-/// Refuses a picture of which decoding takes more memory than there is: `needed` bytes in addition to the file, and then a copy of the
-/// pixels if it is turned by a quarter, or room to work with them. Nothing was allocated for it yet.
+/// Refuses a picture of which decoding takes more memory than there is: `needed` bytes in addition
+/// to the file, and then a copy of the pixels if it is turned by a quarter, or room to work with
+/// them. Nothing was allocated for it yet.
 fn refuse_memory(
     kind: &str,
     (width, height): (u64, u64),
@@ -229,8 +326,14 @@ fn refuse_memory(
     budget: Budget,
 ) -> Result<(), DecodeError> {
     let pixels = 3 * width * height;
-    let copy = if is_turned(orientation) { pixels } else { pixels.min(MOST_OF_WORK) };
-    let needed = needed.max(pixels + copy).saturating_add(bytes.len() as u64 + OVERHEAD);
+    let copy = if is_turned(orientation) {
+        pixels
+    } else {
+        pixels.min(MOST_OF_WORK)
+    };
+    let needed = needed
+        .max(pixels + copy)
+        .saturating_add(bytes.len() as u64 + OVERHEAD);
     if needed <= budget.memory {
         return Ok(());
     }
@@ -244,21 +347,35 @@ fn refuse_memory(
 
 /// Returns true if width and height change places.
 const fn is_turned(orientation: Orientation) -> bool {
-    !matches!(orientation, Orientation::NoTransforms | Orientation::Rotate180 | Orientation::FlipHorizontal | Orientation::FlipVertical)
+    !matches!(
+        orientation,
+        Orientation::NoTransforms
+            | Orientation::Rotate180
+            | Orientation::FlipHorizontal
+            | Orientation::FlipVertical
+    )
 }
 
 fn refuse_oversize(width: u64, height: u64, max_pixels: u64) -> Result<(), DecodeError> {
     if width == 0 || height == 0 {
-        return Err(DecodeError::Undecodable("the image has no pixels".to_owned()));
+        return Err(DecodeError::Undecodable(
+            "the image has no pixels".to_owned(),
+        ));
     }
     if width.saturating_mul(height) <= max_pixels {
         return match width.max(height) {
             0..=LONGEST_SIDE => Ok(()),
-            side => Err(DecodeError::Undecodable(format!("a side of {side} pixels; at most {LONGEST_SIDE} are decoded"))),
+            side => Err(DecodeError::Undecodable(format!(
+                "a side of {side} pixels; at most {LONGEST_SIDE} are decoded"
+            ))),
         };
     }
     let side = |length: u64| u32::try_from(length).unwrap_or(u32::MAX);
-    Err(DecodeError::TooLarge { width: side(width), height: side(height), max_pixels })
+    Err(DecodeError::TooLarge {
+        width: side(width),
+        height: side(height),
+        max_pixels,
+    })
 }
 
 #[cfg(test)]

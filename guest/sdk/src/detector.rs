@@ -1,5 +1,5 @@
-//! Where the faces are: SCRFD (Guo et al., "Sample and Computation Redistribution for Efficient Face Detection", 2021), looking as often
-//! and as closely as a picture asks for.
+//! Where the faces are: SCRFD (Guo et al., "Sample and Computation Redistribution for Efficient
+//! Face Detection", 2021), looking as often and as closely as a picture asks for.
 //!
 //! The operator's settings say otherwise, as in the default pipeline:
 //!
@@ -10,8 +10,9 @@
 //! | `letterbox` | `frame`, the default | as `detector-size` says |
 //! | | `square` | once, in a square of `detector-size`, by default 640, pixels ([`Letterbox::square`]): insightface's |
 //!
-//! A detector whose input has a fixed size looks once in that, whatever they say. For another detector than SCRFD take
-//! [`Letterbox::tensor`] and [`Model::run`], and read the outputs yourself.
+//! A detector whose input has a fixed size looks once in that, whatever they say. For another
+//! detector than SCRFD take [`Letterbox::tensor`] and [`Model::run`], and read the outputs
+//! yourself.
 
 use crate::analysis::Purpose;
 use crate::decode::Rgb;
@@ -20,7 +21,8 @@ use crate::letterbox::Letterbox;
 use crate::scales::{self, Look};
 use crate::scrfd::{self, Detection};
 
-/// The role of the model that finds faces, in the packs that come with Rostro: SCRFD with landmarks.
+/// The role of the model that finds faces, in the packs that come with Rostro: SCRFD with
+/// landmarks.
 pub const DETECTOR: &str = "detector";
 
 /// The most faces of a picture: what the host takes. Thresholds near zero find more.
@@ -36,21 +38,41 @@ enum Looks {
     Fixed(usize, usize),
 }
 
-/// The faces of a picture that score at least `floor` (0 to 1), best first, in pixels of the picture and not cut to it; at most 1024.
+/// The faces of a picture that score at least `floor` (0 to 1), best first, in pixels of the
+/// picture and not cut to it; at most 1024.
 ///
-/// The model of the role [`DETECTOR`] finds them. `purpose` says which look comes first: for an enrolment the usual one, else the coarse
-/// one. Which follow depends on the host's detection threshold, not on `floor`. Times are added to the stages `letterbox`, `detect` and
+/// The model of the role [`DETECTOR`] finds them. `purpose` says which look comes first: for an
+/// enrolment the usual one, else the coarse one. Which follow depends on the host's detection
+/// threshold, not on `floor`. Times are added to the stages `letterbox`, `detect` and
 /// `postprocess`.
 ///
 /// # Errors
 ///
-/// If the detector is not granted, fails or is not SCRFD with landmarks, or a setting is not understood; the text says which.
-pub fn detect<H: Host>(host: &H, picture: &Rgb, floor: f32, purpose: Purpose) -> Result<Vec<Detection>, String> {
-    let detector = Detector { host, model: host.load(DETECTOR)?, picture };
+/// If the detector is not granted, fails or is not SCRFD with landmarks, or a setting is not
+/// understood; the text says which.
+pub fn detect<H: Host>(
+    host: &H,
+    picture: &Rgb,
+    floor: f32,
+    purpose: Purpose,
+) -> Result<Vec<Detection>, String> {
+    let detector = Detector {
+        host,
+        model: host.load(DETECTOR)?,
+        picture,
+    };
     let (width, height) = (picture.width, picture.height);
     let mut detections = match looks(host, detector.model.spec())? {
-        Looks::Frame(side) => detector.look(&Letterbox::frame(width, height, side), floor)?.detections,
-        Looks::Fixed(across, down) => detector.look(&Letterbox::fixed(width, height, (across, down)), floor)?.detections,
+        Looks::Frame(side) => {
+            detector
+                .look(&Letterbox::frame(width, height, side), floor)?
+                .detections
+        }
+        Looks::Fixed(across, down) => {
+            detector
+                .look(&Letterbox::fixed(width, height, (across, down)), floor)?
+                .detections
+        }
         Looks::AsNeeded => detector.look_as_needed(floor, purpose)?,
     };
     detections.retain(|face| face.score >= floor);
@@ -59,8 +81,9 @@ pub fn detect<H: Host>(host: &H, picture: &Rgb, floor: f32, purpose: Purpose) ->
     Ok(detections)
 }
 
-/// The most pixels of a picture's longer side that [`detect`] looks at: a larger one is shrunk to so many, and so need
-/// not be decoded whole for it ([`decode_at_least`](crate::decode::decode_at_least)).
+/// The most pixels of a picture's longer side that [`detect`] looks at: a larger one is shrunk to
+/// so many, and so need not be decoded whole for it
+/// ([`decode_at_least`](crate::decode::decode_at_least)).
 ///
 /// # Errors
 ///
@@ -73,14 +96,15 @@ pub fn longest_look<H: Host>(host: &H) -> Result<usize, String> {
     })
 }
 
-/// Whether the operator asks for exactly what insightface does: whether the setting `letterbox` is `square`.
+/// Whether the operator asks for exactly what insightface does: whether the setting `letterbox` is
+/// `square`.
 #[must_use]
 pub fn is_insightfaces(host: &impl Host) -> bool {
     host.setting("letterbox").as_deref() == Some("square")
 }
 
-/// Reads the settings of the detector, and refuses values that cannot be used, whatever the detector's input is: for
-/// [`Vision::check_settings`](crate::vision::Vision::check_settings).
+/// Reads the settings of the detector, and refuses values that cannot be used, whatever the
+/// detector's input is: for [`Vision::check_settings`](crate::vision::Vision::check_settings).
 pub fn check_settings(settings: &impl Settings) {
     // What is wrong is told by refusing it.
     let _ = (size(settings), is_square(settings));
@@ -103,9 +127,24 @@ fn looks(host: &impl Host, detector: ModelSpec) -> Result<Looks, String> {
 
 /// The setting `detector-size`; none if it is `auto`.
 fn size(settings: &impl Settings) -> Result<Option<usize>, String> {
-    let Some(text) = settings.setting("detector-size").filter(|text| text != "auto") else { return Ok(None) };
-    let size = text.parse().ok().filter(|size: &usize| (32..=2048).contains(size) && size.is_multiple_of(32));
-    let refused = || refused(settings, "detector-size", &text, "must be `auto` or a multiple of 32 from 32 to 2048");
+    let Some(text) = settings
+        .setting("detector-size")
+        .filter(|text| text != "auto")
+    else {
+        return Ok(None);
+    };
+    let size = text
+        .parse()
+        .ok()
+        .filter(|size: &usize| (32..=2048).contains(size) && size.is_multiple_of(32));
+    let refused = || {
+        refused(
+            settings,
+            "detector-size",
+            &text,
+            "must be `auto` or a multiple of 32 from 32 to 2048",
+        )
+    };
     size.map(Some).ok_or_else(refused)
 }
 
@@ -114,7 +153,12 @@ fn is_square(settings: &impl Settings) -> Result<bool, String> {
     match settings.setting("letterbox").as_deref() {
         None | Some("frame") => Ok(false),
         Some("square") => Ok(true),
-        Some(other) => Err(refused(settings, "letterbox", other, "must be `frame` or `square`")),
+        Some(other) => Err(refused(
+            settings,
+            "letterbox",
+            other,
+            "must be `frame` or `square`",
+        )),
     }
 }
 
@@ -126,13 +170,16 @@ struct Detector<'p, H: Host> {
 }
 
 impl<H: Host> Detector<'_, H> {
-    /// A coarse look, and after it those that it shows to be worth their time: none, the usual one, closer ones. Which they are follows
-    /// from the detection threshold; `floor` may be lower, for what is shown to a policy all the same.
+    /// A coarse look, and after it those that it shows to be worth their time: none, the usual one,
+    /// closer ones. Which they are follows from the detection threshold; `floor` may be lower, for
+    /// what is shown to a policy all the same.
     fn look_as_needed(&self, floor: f32, purpose: Purpose) -> Result<Vec<Detection>, String> {
         let threshold = self.host.thresholds().detection;
         let (width, height) = (self.picture.width, self.picture.height);
         let longest = width.max(height);
-        let at = |side: usize, hint: f32| self.look(&Letterbox::frame(width, height, side), floor.min(hint));
+        let at = |side: usize, hint: f32| {
+            self.look(&Letterbox::frame(width, height, side), floor.min(hint))
+        };
         let is_sure = |look: &Look| look.detections.iter().any(|face| face.score >= threshold);
         let (mut seen, mut next) = match purpose {
             Purpose::Recognize | Purpose::Detect => {
@@ -140,7 +187,8 @@ impl<H: Host> Detector<'_, H> {
                 let next = coarse.second(longest, threshold);
                 (coarse, next)
             }
-            // It is worth the usual look at once, which sees what the replaced service saw, unless the photo is all face.
+            // It is worth the usual look at once, which sees what the replaced service saw, unless
+            // the photo is all face.
             Purpose::Enroll => {
                 let usual = at(scales::USUAL, scales::HINT)?;
                 if !is_sure(&usual) {
@@ -164,12 +212,17 @@ impl<H: Host> Detector<'_, H> {
 
     fn look(&self, letterbox: &Letterbox, threshold: f32) -> Result<Look, String> {
         let detections = look(self.host, &self.model, self.picture, letterbox, threshold)?;
-        Ok(Look { side: letterbox.scaled.0.max(letterbox.scaled.1), scale: letterbox.scale, detections })
+        Ok(Look {
+            side: letterbox.scaled.0.max(letterbox.scaled.1),
+            scale: letterbox.scale,
+            detections,
+        })
     }
 }
 
-/// One look at a picture, laid into the detector's input as `letterbox` says: the faces that score at least `threshold` (0 to 1), in pixels
-/// of the picture, best first, overlapping ones suppressed. It is [`Letterbox::tensor`], [`Model::run`] and [`scrfd::detect`].
+/// One look at a picture, laid into the detector's input as `letterbox` says: the faces that score
+/// at least `threshold` (0 to 1), in pixels of the picture, best first, overlapping ones
+/// suppressed. It is [`Letterbox::tensor`], [`Model::run`] and [`scrfd::detect`].
 ///
 /// Times are added to the stages `letterbox`, `detect` and `postprocess`.
 ///
@@ -183,13 +236,20 @@ pub fn look<H: Host>(
     letterbox: &Letterbox,
     threshold: f32,
 ) -> Result<Vec<Detection>, String> {
-    let tensor = host.timed("letterbox", || letterbox.tensor(picture, detector.spec().normalization));
+    let tensor = host.timed("letterbox", || {
+        letterbox.tensor(picture, detector.spec().normalization)
+    });
     let (width, height) = letterbox.input;
     let outputs = detector.run("detect", &tensor, 1, width, height)?;
     host.timed("postprocess", || {
         let values: Vec<_> = outputs.iter().map(Output::values).collect();
         let outputs = outputs.iter().zip(&values);
-        let outputs = outputs.filter_map(|(output, values)| Some(scrfd::Output { columns: *output.dimensions().last()?, values }));
+        let outputs = outputs.filter_map(|(output, values)| {
+            Some(scrfd::Output {
+                columns: *output.dimensions().last()?,
+                values,
+            })
+        });
         let outputs: Vec<scrfd::Output<'_>> = outputs.collect();
         scrfd::detect(&outputs, letterbox, threshold).map_err(|error| error.to_string())
     })
@@ -204,10 +264,14 @@ mod tests {
     fn bad_settings_are_refused_by_name() {
         let mut host = Fixed::default();
         check_settings(&host);
-        host.settings = [("detector-size", "640"), ("letterbox", "square")].map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        host.settings = [("detector-size", "640"), ("letterbox", "square")]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into();
         check_settings(&host);
         assert!(host.refusals().is_empty(), "{:?}", host.refusals());
-        host.settings = [("detector-size", "100"), ("letterbox", "sqare")].map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        host.settings = [("detector-size", "100"), ("letterbox", "sqare")]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into();
         check_settings(&host);
         let refused: Vec<String> = host.refusals().into_iter().map(|(key, _)| key).collect();
         assert_eq!(refused, ["detector-size", "letterbox"]);

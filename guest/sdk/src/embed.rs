@@ -2,57 +2,86 @@
 //!
 //! All vectors are of one length D, the recogniser's dimension. Means are taken in 64 bits.
 
-/// The mean of raw, un-normalised embeddings of one length, number by number: a template as the replaced service makes it. Empty if there
-/// are none.
+/// The mean of raw, un-normalised embeddings of one length, number by number: a template as the
+/// replaced service makes it. Empty if there are none.
 ///
 /// Longer vectors weigh more; a recogniser gives them to clearer faces.
 #[must_use]
 pub fn mean(embeddings: &[Vec<f32>]) -> Vec<f32> {
-    let Some(first) = embeddings.first() else { return Vec::new() };
+    let Some(first) = embeddings.first() else {
+        return Vec::new();
+    };
     let mut sum = vec![0.0_f64; first.len()];
     for embedding in embeddings {
         for (sum, value) in sum.iter_mut().zip(embedding) {
             *sum += f64::from(*value);
         }
     }
-    sum.into_iter().map(|sum| (sum / embeddings.len() as f64) as f32).collect()
+    sum.into_iter()
+        .map(|sum| (sum / embeddings.len() as f64) as f32)
+        .collect()
 }
 
-/// Cosine similarity of two vectors of one length, -1 to 1: what the host compares embeddings by. 0 if either has no direction.
+/// Cosine similarity of two vectors of one length, -1 to 1: what the host compares embeddings by. 0
+/// if either has no direction.
 #[must_use]
 pub fn cosine(a: &[f32], b: &[f32]) -> f32 {
-    let dot: f64 = a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
+    let dot: f64 = a
+        .iter()
+        .zip(b)
+        .map(|(&a, &b)| f64::from(a) * f64::from(b))
+        .sum();
     let cosine = dot / (length(a) * length(b));
-    if cosine.is_finite() { cosine.clamp(-1.0, 1.0) as f32 } else { 0.0 }
+    if cosine.is_finite() {
+        cosine.clamp(-1.0, 1.0) as f32
+    } else {
+        0.0
+    }
 }
 
 /// The vector of the same direction and of length 1; none if it has no direction.
 #[must_use]
 pub fn normalized(vector: &[f32]) -> Option<Vec<f32>> {
     let length = length(vector);
-    length.is_normal().then(|| vector.iter().map(|&value| (f64::from(value) / length) as f32).collect())
+    length.is_normal().then(|| {
+        vector
+            .iter()
+            .map(|&value| (f64::from(value) / length) as f32)
+            .collect()
+    })
 }
 
 /// The Euclidean norm.
 fn length(vector: &[f32]) -> f64 {
-    vector.iter().map(|&value| f64::from(value) * f64::from(value)).sum::<f64>().sqrt()
+    vector
+        .iter()
+        .map(|&value| f64::from(value) * f64::from(value))
+        .sum::<f64>()
+        .sqrt()
 }
 
-/// An embedding that stands for a face both near and far: halfway between the directions of `near` and of the mean of `far`, as long (in
-/// the Euclidean norm) as `near`.
+/// An embedding that stands for a face both near and far: halfway between the directions of `near`
+/// and of the mean of `far`, as long (in the Euclidean norm) as `near`.
 ///
-/// `near` is the raw embedding of a face, `far` are raw embeddings of the same face as [`from_afar`](crate::afar::from_afar) gives it.
-/// Gives `near` where nothing else has a direction, or the lengths differ.
+/// `near` is the raw embedding of a face, `far` are raw embeddings of the same face as
+/// [`from_afar`](crate::afar::from_afar) gives it. Gives `near` where nothing else has a direction,
+/// or the lengths differ.
 #[must_use]
 pub fn near_and_far(near: &[f32], far: &[Vec<f32>]) -> Vec<f32> {
     let far = mean(far);
     let scale = length(near) / length(&far);
-    let sum: Vec<f64> = near.iter().zip(&far).map(|(&near, &far)| f64::from(near) + scale * f64::from(far)).collect();
+    let sum: Vec<f64> = near
+        .iter()
+        .zip(&far)
+        .map(|(&near, &far)| f64::from(near) + scale * f64::from(far))
+        .collect();
     let stretch = length(near) / sum.iter().map(|value| value * value).sum::<f64>().sqrt();
     if !stretch.is_normal() || sum.len() != near.len() {
         return near.to_vec();
     }
-    sum.into_iter().map(|value| (stretch * value) as f32).collect()
+    sum.into_iter()
+        .map(|value| (stretch * value) as f32)
+        .collect()
 }
 
 #[cfg(test)]
@@ -62,17 +91,39 @@ mod tests {
     #[test]
     fn near_and_far_weigh_the_same_whatever_their_lengths() {
         let both = near_and_far(&[2.0, 0.0], &[vec![0.0, 7.0], vec![0.0, 9.0]]);
-        assert!(both.iter().all(|value| (value - 2.0_f32.sqrt()).abs() < 1e-6), "{both:?}");
-        for far in [vec![], vec![vec![0.0, 0.0]], vec![vec![f32::NAN, 1.0]], vec![vec![-3.0, 0.0]]] {
+        assert!(
+            both.iter()
+                .all(|value| (value - 2.0_f32.sqrt()).abs() < 1e-6),
+            "{both:?}"
+        );
+        for far in [
+            vec![],
+            vec![vec![0.0, 0.0]],
+            vec![vec![f32::NAN, 1.0]],
+            vec![vec![-3.0, 0.0]],
+        ] {
             assert_eq!(near_and_far(&[2.0, 0.0], &far), [2.0, 0.0], "{far:?}");
         }
     }
 
     #[test]
     fn similarity_is_that_of_directions() {
-        assert_eq!((cosine(&[2.0, 0.0], &[5.0, 0.0]), cosine(&[1.0, 0.0], &[0.0, 3.0]), cosine(&[1.0], &[-2.0])), (1.0, 0.0, -1.0));
-        assert_eq!((cosine(&[0.0], &[1.0]), cosine(&[f32::NAN], &[1.0])), (0.0, 0.0));
-        assert_eq!((normalized(&[3.0, 4.0]), normalized(&[0.0, 0.0])), (Some(vec![0.6, 0.8]), None));
+        assert_eq!(
+            (
+                cosine(&[2.0, 0.0], &[5.0, 0.0]),
+                cosine(&[1.0, 0.0], &[0.0, 3.0]),
+                cosine(&[1.0], &[-2.0])
+            ),
+            (1.0, 0.0, -1.0)
+        );
+        assert_eq!(
+            (cosine(&[0.0], &[1.0]), cosine(&[f32::NAN], &[1.0])),
+            (0.0, 0.0)
+        );
+        assert_eq!(
+            (normalized(&[3.0, 4.0]), normalized(&[0.0, 0.0])),
+            (Some(vec![0.6, 0.8]), None)
+        );
     }
 
     #[test]

@@ -11,7 +11,8 @@ pub struct Point {
     pub y: f32,
 }
 
-/// Five landmarks: left eye, right eye, nose, left and right corner of the mouth, as the viewer sees them.
+/// Five landmarks: left eye, right eye, nose, left and right corner of the mouth, as the viewer
+/// sees them.
 pub type Landmarks = [Point; 5];
 
 /// An axis-aligned box, given by its edges.
@@ -44,29 +45,44 @@ impl Rect {
     #[must_use]
     pub fn share_of(&self, other: &Self) -> f32 {
         let (x1, y1) = (self.x1.max(other.x1), self.y1.max(other.y1));
-        let both = Self { x1, y1, x2: self.x2.min(other.x2).max(x1), y2: self.y2.min(other.y2).max(y1) };
+        let both = Self {
+            x1,
+            y1,
+            x2: self.x2.min(other.x2).max(x1),
+            y2: self.y2.min(other.y2).max(y1),
+        };
         both.area() / other.area()
     }
 
-    /// The part of the box inside an image of `width` × `height` pixels; none if that is empty, or an edge is not finite. What is left is
-    /// as the host wants the boxes of an answer.
+    /// The part of the box inside an image of `width` × `height` pixels; none if that is empty, or
+    /// an edge is not finite. What is left is as the host wants the boxes of an answer.
     #[must_use]
     pub fn within(&self, width: u32, height: u32) -> Option<Self> {
         let (right, bottom) = (width as f32, height as f32);
-        let inside = Self { x1: self.x1.max(0.0), y1: self.y1.max(0.0), x2: self.x2.min(right), y2: self.y2.min(bottom) };
-        // A comparison with NaN is false, and `max` and `min` above have dropped it from one side already.
-        let finite = [self.x1, self.y1, self.x2, self.y2].iter().all(|edge| edge.is_finite());
+        let inside = Self {
+            x1: self.x1.max(0.0),
+            y1: self.y1.max(0.0),
+            x2: self.x2.min(right),
+            y2: self.y2.min(bottom),
+        };
+        // A comparison with NaN is false, and `max` and `min` above have dropped it from one side
+        // already.
+        let finite = [self.x1, self.y1, self.x2, self.y2]
+            .iter()
+            .all(|edge| edge.is_finite());
         (finite && inside.x1 < inside.x2 && inside.y1 < inside.y2).then_some(inside)
     }
 
-    /// Intersection over union, 0 to 1, with both boxes one pixel wider and higher than their edges say: the convention of the
-    /// detectors' own non-maximum suppression (`SCRFD.nms` of insightface, after Girshick's of Fast R-CNN), in which edges name the pixels
-    /// that they cover.
+    /// Intersection over union, 0 to 1, with both boxes one pixel wider and higher than their edges
+    /// say: the convention of the detectors' own non-maximum suppression (`SCRFD.nms` of
+    /// insightface, after Girshick's of Fast R-CNN), in which edges name the pixels that they
+    /// cover.
     #[must_use]
     pub fn iou_of_pixels(&self, other: &Self) -> f32 {
         let side = |low: f32, high: f32| (high - low + 1.0).max(0.0);
         let area = |rect: &Self| side(rect.x1, rect.x2) * side(rect.y1, rect.y2);
-        let both = side(self.x1.max(other.x1), self.x2.min(other.x2)) * side(self.y1.max(other.y1), self.y2.min(other.y2));
+        let both = side(self.x1.max(other.x1), self.x2.min(other.x2))
+            * side(self.y1.max(other.y1), self.y2.min(other.y2));
         both / (area(self) + area(other) - both)
     }
 }
@@ -75,27 +91,62 @@ impl Rect {
 mod tests {
     use super::*;
 
-    const UNIT: Rect = Rect { x1: 0.0, y1: 0.0, x2: 9.0, y2: 9.0 };
+    const UNIT: Rect = Rect {
+        x1: 0.0,
+        y1: 0.0,
+        x2: 9.0,
+        y2: 9.0,
+    };
 
     #[test]
     fn overlap_counts_the_pixels_that_edges_name() {
         let right_half = Rect { x1: 5.0, ..UNIT };
         assert_eq!(UNIT.iou_of_pixels(&UNIT), 1.0);
         assert_eq!(UNIT.iou_of_pixels(&right_half), 0.5);
-        assert_eq!(UNIT.iou_of_pixels(&Rect { x1: 20.0, x2: 30.0, ..UNIT }), 0.0);
+        assert_eq!(
+            UNIT.iou_of_pixels(&Rect {
+                x1: 20.0,
+                x2: 30.0,
+                ..UNIT
+            }),
+            0.0
+        );
     }
 
     #[test]
     fn the_share_of_a_box_is_that_of_its_own_area() {
         let right_half = Rect { x1: 4.5, ..UNIT };
-        assert_eq!((UNIT.share_of(&right_half), right_half.share_of(&UNIT)), (1.0, 0.5));
-        assert_eq!(UNIT.share_of(&Rect { x1: 20.0, x2: 30.0, ..UNIT }), 0.0);
+        assert_eq!(
+            (UNIT.share_of(&right_half), right_half.share_of(&UNIT)),
+            (1.0, 0.5)
+        );
+        assert_eq!(
+            UNIT.share_of(&Rect {
+                x1: 20.0,
+                x2: 30.0,
+                ..UNIT
+            }),
+            0.0
+        );
     }
 
     #[test]
     fn a_box_is_cut_to_the_image_and_dropped_if_nothing_is_left() {
-        let wide = Rect { x1: -5.0, y1: 2.0, x2: 50.0, y2: 8.0 };
-        assert_eq!(wide.within(20, 10), Some(Rect { x1: 0.0, y1: 2.0, x2: 20.0, y2: 8.0 }));
+        let wide = Rect {
+            x1: -5.0,
+            y1: 2.0,
+            x2: 50.0,
+            y2: 8.0,
+        };
+        assert_eq!(
+            wide.within(20, 10),
+            Some(Rect {
+                x1: 0.0,
+                y1: 2.0,
+                x2: 20.0,
+                y2: 8.0
+            })
+        );
         assert_eq!(Rect { x1: 30.0, ..wide }.within(20, 10), None);
         for edge in [f32::NAN, f32::INFINITY] {
             assert_eq!(Rect { x1: edge, ..wide }.within(20, 10), None);

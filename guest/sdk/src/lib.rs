@@ -1,13 +1,15 @@
 //! What the author of a Rostro pipeline builds on.
 //!
-//! A pipeline is a type that is [`Vision`](vision::Vision) and [`Policy`](policy::Policy), or [`Policy`](policy::Policy) alone, and
-//! [`export!`] makes a component of it. Both are written against the traits of [`host`], which a component answers with what it imports,
-//! and a test natively: `cargo test` needs no WebAssembly.
+//! A pipeline is a type that is [`Vision`](vision::Vision) and [`Policy`](policy::Policy), or
+//! [`Policy`](policy::Policy) alone, and [`export!`] makes a component of it. Both are written
+//! against the traits of [`host`], which a component answers with what it imports, and a test
+//! natively: `cargo test` needs no WebAssembly.
 //!
 //! # Building blocks
 //!
-//! The default pipeline (`guest/insightface` in Rostro's repository) puts these together and has nothing else. Most are pure functions on
-//! plain slices; those that run a model take the [host](host::Host). In the order in which a picture goes through them:
+//! The default pipeline (`guest/insightface` in Rostro's repository) puts these together and has
+//! nothing else. Most are pure functions on plain slices; those that run a model take the
+//! [host](host::Host). In the order in which a picture goes through them:
 //!
 //! | step | function | from | to |
 //! | --- | --- | --- | --- |
@@ -29,21 +31,26 @@
 //! | review | [`review::best_face`] | detection scores | the face to enrol |
 //! | assign | [`policy::assigned`], [`decide::assign`] | probes with their candidates | who each face is, each person once |
 //!
-//! [`faces`], [`detector`] and [`recognizer`] each put some of them together; what was seen is said in the types of [`analysis`].
+//! [`faces`], [`detector`] and [`recognizer`] each put some of them together; what was seen is said
+//! in the types of [`analysis`].
 //!
 //! # Conventions
 //!
-//! - A *picture* is upright, as its EXIF orientation says, and 8-bit RGB. Coordinates are in its pixels: x to the right, y down, the origin
-//!   in the upper left. Boxes need not be whole pixels.
-//! - A *tensor* is 32-bit floats, N×3×H×W: image by image, channel by channel, row by row. [`tensor::Normalization`] says how bytes become
-//!   numbers. Functions take sizes as width, height; dimensions are written as the models have them, height before width.
-//! - An *anchor* is a place in the detector's input for which the network gives a score, a box and *landmarks*; a *detection* is what is
-//!   left of them in pixels of the picture. A *score* is the detector's confidence, 0 to 1.
-//! - An *embedding* is the recogniser's output for one face, raw: not normalised. D is its length, 512 in the packs that come with Rostro.
-//!   The host compares embeddings by cosine similarity, -1 to 1, so their lengths matter only where they are averaged.
-//! - A *template* is a vector that stands for a person, made of the embeddings of enrolment photos (*samples*). The *gallery*, which only
-//!   the host has, is everybody's templates.
-//! - A *probe* is a face of a frame together with its *candidates*: the nearest people of the gallery.
+//! - A *picture* is upright, as its EXIF orientation says, and 8-bit RGB. Coordinates are in its
+//!   pixels: x to the right, y down, the origin in the upper left. Boxes need not be whole pixels.
+//! - A *tensor* is 32-bit floats, N×3×H×W: image by image, channel by channel, row by row.
+//!   [`tensor::Normalization`] says how bytes become numbers. Functions take sizes as width,
+//!   height; dimensions are written as the models have them, height before width.
+//! - An *anchor* is a place in the detector's input for which the network gives a score, a box and
+//!   *landmarks*; a *detection* is what is left of them in pixels of the picture. A *score* is the
+//!   detector's confidence, 0 to 1.
+//! - An *embedding* is the recogniser's output for one face, raw: not normalised. D is its length,
+//!   512 in the packs that come with Rostro. The host compares embeddings by cosine similarity, -1
+//!   to 1, so their lengths matter only where they are averaged.
+//! - A *template* is a vector that stands for a person, made of the embeddings of enrolment photos
+//!   (*samples*). The *gallery*, which only the host has, is everybody's templates.
+//! - A *probe* is a face of a frame together with its *candidates*: the nearest people of the
+//!   gallery.
 //!
 //! # A pipeline
 //!

@@ -1,14 +1,20 @@
-//! A part of a picture as a model wants it: for models that look at more, or less, than an aligned face.
+//! A part of a picture as a model wants it: for models that look at more, or less, than an aligned
+//! face.
 
 use crate::decode::Rgb;
 use crate::geometry::Rect;
 use crate::tensor::{Channels, Normalization};
 
-/// A region of a picture, in its pixels, as a 1×3×H×W tensor of this width and height: scaled with bilinear interpolation between the
-/// centres of pixels, as `resize` of OpenCV does. The region should lie in the picture ([`Rect::within`]); beyond it, the picture's edge
-/// is repeated.
+/// A region of a picture, in its pixels, as a 1×3×H×W tensor of this width and height: scaled with
+/// bilinear interpolation between the centres of pixels, as `resize` of OpenCV does. The region
+/// should lie in the picture ([`Rect::within`]); beyond it, the picture's edge is repeated.
 #[must_use]
-pub fn tensor(picture: &Rgb, region: &Rect, (width, height): (usize, usize), normalization: Normalization) -> Vec<f32> {
+pub fn tensor(
+    picture: &Rgb,
+    region: &Rect,
+    (width, height): (usize, usize),
+    normalization: Normalization,
+) -> Vec<f32> {
     let plane = width * height;
     let mut tensor = vec![0.0; 3 * plane];
     let order = match normalization.channels {
@@ -16,7 +22,10 @@ pub fn tensor(picture: &Rgb, region: &Rect, (width, height): (usize, usize), nor
         Channels::Bgr => [2, 1, 0],
     };
     let (left, top) = (region.x1.floor(), region.y1.floor());
-    let (across, down) = (region.x2.floor() - left + 1.0, region.y2.floor() - top + 1.0);
+    let (across, down) = (
+        region.x2.floor() - left + 1.0,
+        region.y2.floor() - top + 1.0,
+    );
     for y in 0..height {
         let (above, below, share_y) = between(y, height, down, top, picture.height);
         for x in 0..width {
@@ -24,7 +33,10 @@ pub fn tensor(picture: &Rgb, region: &Rect, (width, height): (usize, usize), nor
             for (place, channel) in order.into_iter().enumerate() {
                 let at = |x: usize, y: usize| {
                     let index = 3 * (y * picture.width as usize + x) + channel;
-                    picture.pixels.get(index).map_or(0.0, |value| f32::from(*value))
+                    picture
+                        .pixels
+                        .get(index)
+                        .map_or(0.0, |value| f32::from(*value))
                 };
                 let upper = at(before, above) + share_x * (at(after, above) - at(before, above));
                 let lower = at(before, below) + share_x * (at(after, below) - at(before, below));
@@ -38,7 +50,8 @@ pub fn tensor(picture: &Rgb, region: &Rect, (width, height): (usize, usize), nor
     tensor
 }
 
-/// The two pixels between which one of `count` lies on a stretch of `length` from `begin`, and how far it is from the first, 0 to 1.
+/// The two pixels between which one of `count` lies on a stretch of `length` from `begin`, and how
+/// far it is from the first, 0 to 1.
 fn between(index: usize, count: usize, length: f32, begin: f32, most: u32) -> (usize, usize, f32) {
     let place = ((index as f32 + 0.5) * length / count as f32 - 0.5).clamp(0.0, length - 1.0);
     let (first, share) = ((begin + place).floor(), place.fract());
@@ -53,9 +66,27 @@ mod tests {
 
     #[test]
     fn a_region_of_the_inputs_size_is_the_picture_itself() {
-        let picture = Rgb { width: 4, height: 4, pixels: (0..48).collect() };
-        let bgr = Normalization { mean: 0.0, std: 1.0, channels: Channels::Bgr };
-        let tensor = tensor(&picture, &Rect { x1: 1.0, y1: 1.0, x2: 2.0, y2: 2.0 }, (2, 2), bgr);
+        let picture = Rgb {
+            width: 4,
+            height: 4,
+            pixels: (0..48).collect(),
+        };
+        let bgr = Normalization {
+            mean: 0.0,
+            std: 1.0,
+            channels: Channels::Bgr,
+        };
+        let tensor = tensor(
+            &picture,
+            &Rect {
+                x1: 1.0,
+                y1: 1.0,
+                x2: 2.0,
+                y2: 2.0,
+            },
+            (2, 2),
+            bgr,
+        );
         // Blue first: of the pixels at (1, 1), (2, 1), (1, 2) and (2, 2).
         assert_eq!(tensor.get(..4), Some(&[17.0, 20.0, 29.0, 32.0][..]));
         assert_eq!(tensor.get(8..), Some(&[15.0, 18.0, 27.0, 30.0][..]));

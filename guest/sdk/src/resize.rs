@@ -1,20 +1,23 @@
-//! Bilinear interpolation by OpenCV's convention, because the models were trained behind it: pixel centres lie at half
-//! coordinates, and shrinking does not average.
+//! Bilinear interpolation by OpenCV's convention, because the models were trained behind it: pixel
+//! centres lie at half coordinates, and shrinking does not average.
 
 /// Bits of a weight along a row, as in OpenCV's 8-bit path.
 const WEIGHT_BITS: u32 = 11;
 
-/// Bits of a weight between two rows: so few that a blended row fits 16 bits and is made eight values at a time.
+/// Bits of a weight between two rows: so few that a blended row fits 16 bits and is made eight
+/// values at a time.
 const ROW_BITS: u32 = 8;
 
-/// Where a resized row or column is read from: a source position and the next one, and the latter's weight; the former has the rest.
+/// Where a resized row or column is read from: a source position and the next one, and the latter's
+/// weight; the former has the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Tap {
     near: usize,
     far_weight: u32,
 }
 
-/// The taps of an axis that is resized from `source` to `target` pixels, with weights of so many bits.
+/// The taps of an axis that is resized from `source` to `target` pixels, with weights of so many
+/// bits.
 fn taps(source: usize, target: usize, bits: u32) -> Vec<Tap> {
     let scale = source as f64 / target as f64;
     let last = source.saturating_sub(1);
@@ -22,21 +25,38 @@ fn taps(source: usize, target: usize, bits: u32) -> Vec<Tap> {
         let centre = ((index as f64 + 0.5) * scale - 0.5).max(0.0);
         let near = (centre.floor() as usize).min(last);
         // The last pixel has none after it.
-        let far = if near == last { 0.0 } else { centre - near as f64 };
-        Tap { near, far_weight: (far * f64::from(1 << bits)).round() as u32 }
+        let far = if near == last {
+            0.0
+        } else {
+            centre - near as f64
+        };
+        Tap {
+            near,
+            far_weight: (far * f64::from(1 << bits)).round() as u32,
+        }
     };
     (0..target).map(tap).collect()
 }
 
-/// Resizes RGB pixels row by row: calls `row` with each row's index and its `3 × target` values, in 0 to 255.
+/// Resizes RGB pixels row by row: calls `row` with each row's index and its `3 × target` values, in
+/// 0 to 255.
 ///
 /// `source` and `target` are width and height in pixels; `pixels` holds 3 × width × height bytes.
 ///
-/// Rows are blended before they are shortened: that runs along memory, and leaves only one row to be picked from.
-pub(crate) fn resize(pixels: &[u8], source: (usize, usize), target: (usize, usize), mut row: impl FnMut(usize, &[u8])) {
+/// Rows are blended before they are shortened: that runs along memory, and leaves only one row to
+/// be picked from.
+pub(crate) fn resize(
+    pixels: &[u8],
+    source: (usize, usize),
+    target: (usize, usize),
+    mut row: impl FnMut(usize, &[u8]),
+) {
     let stride = 3 * source.0;
     if source == target {
-        pixels.chunks_exact(stride).enumerate().for_each(|(index, pixels)| row(index, pixels));
+        pixels
+            .chunks_exact(stride)
+            .enumerate()
+            .for_each(|(index, pixels)| row(index, pixels));
         return;
     }
     let columns = taps(source.0, target.0, WEIGHT_BITS);
@@ -44,9 +64,17 @@ pub(crate) fn resize(pixels: &[u8], source: (usize, usize), target: (usize, usiz
     let mut blended = vec![0_u16; stride + 3];
     let mut resized = vec![0_u8; 3 * target.0];
     for (index, tap) in taps(source.1, target.1, ROW_BITS).into_iter().enumerate() {
-        let source_row = |row: usize| pixels.get(row * stride..(row + 1) * stride).unwrap_or_default();
+        let source_row = |row: usize| {
+            pixels
+                .get(row * stride..(row + 1) * stride)
+                .unwrap_or_default()
+        };
         let near = source_row(tap.near);
-        let far = if tap.far_weight == 0 { near } else { source_row(tap.near + 1) };
+        let far = if tap.far_weight == 0 {
+            near
+        } else {
+            source_row(tap.near + 1)
+        };
         blend(near, far, tap.far_weight as u16, &mut blended);
         if source.0 == 2 * target.0 {
             halve(&blended, &mut resized);
@@ -67,9 +95,15 @@ fn blend(near: &[u8], far: &[u8], far_weight: u16, blended: &mut [u16]) {
 
 /// Takes the mean of every two pixels: what [`pick`] comes to where a row becomes half as long.
 fn halve(blended: &[u16], resized: &mut [u8]) {
-    for (pair, resized) in blended.as_chunks::<6>().0.iter().zip(resized.as_chunks_mut::<3>().0) {
+    for (pair, resized) in blended
+        .as_chunks::<6>()
+        .0
+        .iter()
+        .zip(resized.as_chunks_mut::<3>().0)
+    {
         let [a, b, c, d, e, f] = pair.map(u32::from);
-        *resized = [a + d, b + e, c + f].map(|sum| ((sum + (1 << ROW_BITS)) >> (ROW_BITS + 1)) as u8);
+        *resized =
+            [a + d, b + e, c + f].map(|sum| ((sum + (1 << ROW_BITS)) >> (ROW_BITS + 1)) as u8);
     }
 }
 
@@ -77,11 +111,17 @@ fn halve(blended: &[u16], resized: &mut [u8]) {
 fn pick(blended: &[u16], columns: &[Tap], resized: &mut [u8]) {
     const SHIFT: u32 = WEIGHT_BITS + ROW_BITS;
     for (tap, resized) in columns.iter().zip(resized.as_chunks_mut::<3>().0) {
-        let Some(pair) = blended.get(3 * tap.near..).and_then(|values| values.first_chunk::<6>()) else { continue };
+        let Some(pair) = blended
+            .get(3 * tap.near..)
+            .and_then(|values| values.first_chunk::<6>())
+        else {
+            continue;
+        };
         let [a, b, c, d, e, f] = pair.map(u32::from);
         let near_weight = (1 << WEIGHT_BITS) - tap.far_weight;
-        *resized =
-            [(a, d), (b, e), (c, f)].map(|(near, far)| ((near * near_weight + far * tap.far_weight + (1 << (SHIFT - 1))) >> SHIFT) as u8);
+        *resized = [(a, d), (b, e), (c, f)].map(|(near, far)| {
+            ((near * near_weight + far * tap.far_weight + (1 << (SHIFT - 1))) >> SHIFT) as u8
+        });
     }
 }
 
@@ -103,10 +143,20 @@ mod tests {
 
     #[test]
     fn rows_are_interpolated_between_pixel_centres() {
-        // Worked by hand: target centres at source 0.25 and 1.75 less a half are 0.25 and 2.25 for 4 to 2 with weights of a half.
-        assert_eq!(resized(&grey(&[0, 100, 200, 40]), (4, 1), (2, 1)), grey(&[50, 120]));
-        assert_eq!(resized(&grey(&[0, 100]), (2, 1), (4, 1)), grey(&[0, 25, 75, 100]));
-        assert_eq!(resized(&grey(&[0, 100]), (1, 2), (1, 4)), grey(&[0, 25, 75, 100]));
+        // Worked by hand: target centres at source 0.25 and 1.75 less a half are 0.25 and 2.25 for
+        // 4 to 2 with weights of a half.
+        assert_eq!(
+            resized(&grey(&[0, 100, 200, 40]), (4, 1), (2, 1)),
+            grey(&[50, 120])
+        );
+        assert_eq!(
+            resized(&grey(&[0, 100]), (2, 1), (4, 1)),
+            grey(&[0, 25, 75, 100])
+        );
+        assert_eq!(
+            resized(&grey(&[0, 100]), (1, 2), (1, 4)),
+            grey(&[0, 25, 75, 100])
+        );
     }
 
     proptest! {

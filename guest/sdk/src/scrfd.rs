@@ -1,8 +1,10 @@
-//! Reading the outputs of SCRFD (Guo et al., "Sample and Computation Redistribution for Efficient Face Detection", 2021), as the models
-//! that insightface publishes give them, and as `SCRFD.forward` and `SCRFD.nms` of insightface read them.
+//! Reading the outputs of SCRFD (Guo et al., "Sample and Computation Redistribution for Efficient
+//! Face Detection", 2021), as the models that insightface publishes give them, and as
+//! `SCRFD.forward` and `SCRFD.nms` of insightface read them.
 //!
-//! For each stride s of 8, 16 and 32 the input of H×W pixels has cells of s × s pixels and two anchors a cell, A = 2·(H/s)·(W/s), in rows
-//! of cells, both anchors of a cell one after the other. There are three outputs a stride, nine in all, with or without a leading 1:
+//! For each stride s of 8, 16 and 32 the input of H×W pixels has cells of s × s pixels and two
+//! anchors a cell, A = 2·(H/s)·(W/s), in rows of cells, both anchors of a cell one after the other.
+//! There are three outputs a stride, nine in all, with or without a leading 1:
 //!
 //! | output | shape | values |
 //! | --- | --- | --- |
@@ -43,14 +45,22 @@ pub struct Detection {
 }
 
 impl Detection {
-    /// The same face in a picture whose sides are `factor` times as long: with [`Reduced::divisor`](crate::decode::Reduced::divisor), in
-    /// pixels of the whole picture.
+    /// The same face in a picture whose sides are `factor` times as long: with
+    /// [`Reduced::divisor`](crate::decode::Reduced::divisor), in pixels of the whole picture.
     #[must_use]
     pub fn scaled(&self, factor: f32) -> Self {
         let Rect { x1, y1, x2, y2 } = self.bounds;
         Self {
-            bounds: Rect { x1: x1 * factor, y1: y1 * factor, x2: x2 * factor, y2: y2 * factor },
-            landmarks: self.landmarks.map(|point| Point { x: point.x * factor, y: point.y * factor }),
+            bounds: Rect {
+                x1: x1 * factor,
+                y1: y1 * factor,
+                x2: x2 * factor,
+                y2: y2 * factor,
+            },
+            landmarks: self.landmarks.map(|point| Point {
+                x: point.x * factor,
+                y: point.y * factor,
+            }),
             score: self.score,
         }
     }
@@ -60,7 +70,9 @@ impl Detection {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OutputError {
     /// A score, box or landmark output is missing for a stride.
-    #[error("the detector has no output of {rows} rows of {columns} for stride {stride}; it gives (rows, columns) {given:?}")]
+    #[error(
+        "the detector has no output of {rows} rows of {columns} for stride {stride}; it gives (rows, columns) {given:?}"
+    )]
     Missing {
         /// Columns that were looked for.
         columns: usize,
@@ -75,14 +87,19 @@ pub enum OutputError {
 
 /// The faces that score at least `threshold` (0 to 1), best first, in pixels of the picture.
 ///
-/// Of faces that overlap by more than 0.4 ([`Rect::iou_of_pixels`]) only the best stays: greedy non-maximum suppression, across strides.
-/// `outputs` may come in any order: each is known by its number of rows and columns. `letterbox` is that by which the picture was laid into
-/// the input.
+/// Of faces that overlap by more than 0.4 ([`Rect::iou_of_pixels`]) only the best stays: greedy
+/// non-maximum suppression, across strides. `outputs` may come in any order: each is known by its
+/// number of rows and columns. `letterbox` is that by which the picture was laid into the input.
 ///
 /// # Errors
 ///
-/// [`OutputError`] if an output of a stride is missing: the model is not SCRFD with landmarks, or its input had another size.
-pub fn detect(outputs: &[Output<'_>], letterbox: &Letterbox, threshold: f32) -> Result<Vec<Detection>, OutputError> {
+/// [`OutputError`] if an output of a stride is missing: the model is not SCRFD with landmarks, or
+/// its input had another size.
+pub fn detect(
+    outputs: &[Output<'_>],
+    letterbox: &Letterbox,
+    threshold: f32,
+) -> Result<Vec<Detection>, OutputError> {
     let mut found = Vec::new();
     for stride in STRIDES {
         Level::find(outputs, letterbox, stride)?.collect(letterbox.scale, threshold, &mut found);
@@ -100,15 +117,33 @@ struct Level<'a> {
 }
 
 impl<'a> Level<'a> {
-    fn find(outputs: &[Output<'a>], letterbox: &Letterbox, stride: usize) -> Result<Self, OutputError> {
+    fn find(
+        outputs: &[Output<'a>],
+        letterbox: &Letterbox,
+        stride: usize,
+    ) -> Result<Self, OutputError> {
         let (across, down) = (letterbox.input.0 / stride, letterbox.input.1 / stride);
         let rows = across * down * ANCHORS;
         let values = |columns: usize| {
-            let fits = |output: &&Output<'_>| output.columns == columns && output.values.len() == rows * columns;
-            outputs.iter().find(fits).map(|output| output.values).ok_or_else(|| {
-                let given = outputs.iter().map(|output| (output.values.len() / output.columns.max(1), output.columns)).collect();
-                OutputError::Missing { columns, rows, stride, given }
-            })
+            let fits = |output: &&Output<'_>| {
+                output.columns == columns && output.values.len() == rows * columns
+            };
+            outputs
+                .iter()
+                .find(fits)
+                .map(|output| output.values)
+                .ok_or_else(|| {
+                    let given = outputs
+                        .iter()
+                        .map(|output| (output.values.len() / output.columns.max(1), output.columns))
+                        .collect();
+                    OutputError::Missing {
+                        columns,
+                        rows,
+                        stride,
+                        given,
+                    }
+                })
         };
         Ok(Self {
             stride: stride as f32,
@@ -120,31 +155,59 @@ impl<'a> Level<'a> {
     }
 
     fn collect(&self, scale: f32, threshold: f32, found: &mut Vec<Detection>) {
-        let anchors = self.scores.iter().zip(self.boxes).zip(self.landmarks).enumerate();
-        for (anchor, ((&score, edges), points)) in anchors.filter(|(_, ((score, _), _))| **score >= threshold) {
+        let anchors = self
+            .scores
+            .iter()
+            .zip(self.boxes)
+            .zip(self.landmarks)
+            .enumerate();
+        for (anchor, ((&score, edges), points)) in
+            anchors.filter(|(_, ((score, _), _))| **score >= threshold)
+        {
             let cell = anchor / ANCHORS;
-            let centre = Point { x: (cell % self.cells_across) as f32 * self.stride, y: (cell / self.cells_across) as f32 * self.stride };
-            let at = |x: f32, y: f32| Point { x: (centre.x + x * self.stride) / scale, y: (centre.y + y * self.stride) / scale };
+            let centre = Point {
+                x: (cell % self.cells_across) as f32 * self.stride,
+                y: (cell / self.cells_across) as f32 * self.stride,
+            };
+            let at = |x: f32, y: f32| Point {
+                x: (centre.x + x * self.stride) / scale,
+                y: (centre.y + y * self.stride) / scale,
+            };
             let (upper_left, lower_right) = (at(-edges[0], -edges[1]), at(edges[2], edges[3]));
-            let bounds = Rect { x1: upper_left.x, y1: upper_left.y, x2: lower_right.x, y2: lower_right.y };
+            let bounds = Rect {
+                x1: upper_left.x,
+                y1: upper_left.y,
+                x2: lower_right.x,
+                y2: lower_right.y,
+            };
             let landmarks = points.map(|[x, y]| at(x, y));
-            let finite = landmarks.iter().all(|point: &Point| point.x.is_finite() && point.y.is_finite());
+            let finite = landmarks
+                .iter()
+                .all(|point: &Point| point.x.is_finite() && point.y.is_finite());
             // At very low thresholds networks give boxes that are turned inside out.
             if bounds.area() > 0.0 && bounds.area().is_finite() && finite {
-                found.push(Detection { bounds, landmarks, score: score.min(1.0) });
+                found.push(Detection {
+                    bounds,
+                    landmarks,
+                    score: score.min(1.0),
+                });
             }
         }
     }
 }
 
-/// Greedy non-maximum suppression: the best face stays, those go that overlap it by more than `overlap` (intersection over union, 0 to
-/// 1; SCRFD's is 0.4), and so on. Best first; equal scores keep their order.
+/// Greedy non-maximum suppression: the best face stays, those go that overlap it by more than
+/// `overlap` (intersection over union, 0 to 1; SCRFD's is 0.4), and so on. Best first; equal scores
+/// keep their order.
 #[must_use]
 pub fn suppress(mut found: Vec<Detection>, overlap: f32) -> Vec<Detection> {
     found.sort_by(|a, b| b.score.total_cmp(&a.score));
     let mut kept: Vec<Detection> = Vec::new();
     for face in found {
-        if kept.iter().all(|better| better.bounds.iou_of_pixels(&face.bounds) <= overlap) {
+        if kept
+            .iter()
+            .all(|better| better.bounds.iou_of_pixels(&face.bounds) <= overlap)
+        {
             kept.push(face);
         }
     }
@@ -161,21 +224,44 @@ mod tests {
     impl Outputs {
         fn empty() -> Self {
             let rows = STRIDES.map(|stride| (64 / stride) * (32 / stride) * ANCHORS);
-            Self([1, 4, 10].iter().flat_map(|&columns| rows.map(|rows| (columns, vec![0.0; rows * columns]))).collect())
+            Self(
+                [1, 4, 10]
+                    .iter()
+                    .flat_map(|&columns| rows.map(|rows| (columns, vec![0.0; rows * columns])))
+                    .collect(),
+            )
         }
 
         /// Puts a face of `half` strides to each side around an anchor of the level.
         fn put(&mut self, level: usize, anchor: usize, score: f32, half: f32) {
             self.0[level].1[anchor] = score;
             self.0[3 + level].1[anchor * 4..][..4].fill(half);
-            for (index, value) in self.0[6 + level].1[anchor * 10..][..10].iter_mut().enumerate() {
+            for (index, value) in self.0[6 + level].1[anchor * 10..][..10]
+                .iter_mut()
+                .enumerate()
+            {
                 *value = index as f32 / 10.0;
             }
         }
 
         fn detect(&self, threshold: f32) -> Result<Vec<Detection>, OutputError> {
-            let outputs: Vec<Output<'_>> = self.0.iter().map(|(columns, values)| Output { columns: *columns, values }).collect();
-            detect(&outputs, &Letterbox { scaled: (64, 32), input: (64, 32), scale: 0.5 }, threshold)
+            let outputs: Vec<Output<'_>> = self
+                .0
+                .iter()
+                .map(|(columns, values)| Output {
+                    columns: *columns,
+                    values,
+                })
+                .collect();
+            detect(
+                &outputs,
+                &Letterbox {
+                    scaled: (64, 32),
+                    input: (64, 32),
+                    scale: 0.5,
+                },
+                threshold,
+            )
         }
     }
 
@@ -185,9 +271,24 @@ mod tests {
         // Stride 16: four cells across; the second anchor of the cell in column 1 of row 1.
         outputs.put(1, (4 + 1) * 2 + 1, 0.9, 1.5);
         let found = outputs.detect(0.5).unwrap();
-        // The cell lies at 16, 16 of the input; 1.5 strides are 24; the scale of a half doubles all.
-        assert_eq!(found[0].bounds, Rect { x1: -16.0, y1: -16.0, x2: 80.0, y2: 80.0 });
-        assert_eq!(found[0].landmarks[0], Point { x: 32.0, y: 32.0 + 0.1 * 32.0 });
+        // The cell lies at 16, 16 of the input; 1.5 strides are 24; the scale of a half doubles
+        // all.
+        assert_eq!(
+            found[0].bounds,
+            Rect {
+                x1: -16.0,
+                y1: -16.0,
+                x2: 80.0,
+                y2: 80.0
+            }
+        );
+        assert_eq!(
+            found[0].landmarks[0],
+            Point {
+                x: 32.0,
+                y: 32.0 + 0.1 * 32.0
+            }
+        );
         assert_eq!((found.len(), found[0].score), (1, 0.9));
     }
 
@@ -206,7 +307,12 @@ mod tests {
         outputs.put(0, 1, 0.7, 2.0);
         outputs.put(1, 0, 0.9, 1.0);
         outputs.put(2, 3, 0.6, 0.2);
-        let scores: Vec<f32> = outputs.detect(0.5).unwrap().iter().map(|face| face.score).collect();
+        let scores: Vec<f32> = outputs
+            .detect(0.5)
+            .unwrap()
+            .iter()
+            .map(|face| face.score)
+            .collect();
         assert_eq!(scores, [0.9, 0.6]);
     }
 
@@ -227,6 +333,9 @@ mod tests {
         let mut outputs = Outputs::empty();
         outputs.0.remove(4);
         let message = outputs.detect(0.5).unwrap_err().to_string();
-        assert!(message.starts_with("the detector has no output of 16 rows of 4 for stride 16"), "{message}");
+        assert!(
+            message.starts_with("the detector has no output of 16 rows of 4 for stride 16"),
+            "{message}"
+        );
     }
 }

@@ -1,8 +1,10 @@
-//! How a model wants its pixels, and the writing of them: 8-bit RGB, pixel by pixel, becomes three planes of 32-bit floats.
+//! How a model wants its pixels, and the writing of them: 8-bit RGB, pixel by pixel, becomes three
+//! planes of 32-bit floats.
 
 pub(crate) mod shuffle;
 
-/// Pixels that are taken apart together: as arrays of a fixed length the compiler turns them into vectors.
+/// Pixels that are taken apart together: as arrays of a fixed length the compiler turns them into
+/// vectors.
 const BLOCK: usize = 16;
 
 /// The order of colour channels in a model's input. Pictures are always RGB.
@@ -14,8 +16,8 @@ pub enum Channels {
     Bgr,
 }
 
-/// `(v - mean) / std` of each channel value v from 0 to 255, the same for all channels. SCRFD's are 127.5 and 128, ArcFace's 127.5 and
-/// 127.5.
+/// `(v - mean) / std` of each channel value v from 0 to 255, the same for all channels. SCRFD's are
+/// 127.5 and 128, ArcFace's 127.5 and 127.5.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Normalization {
     /// What is taken from each value, in units of 0 to 255.
@@ -27,8 +29,13 @@ pub struct Normalization {
 }
 
 impl Normalization {
-    /// Writes RGB pixels as a row of each of the three `planes`. Slices of one length n, pixels of 3n.
-    pub(crate) fn write_row<T: Copy + Default + Into<f32>>(&self, pixels: &[T], planes: [&mut [f32]; 3]) {
+    /// Writes RGB pixels as a row of each of the three `planes`. Slices of one length n, pixels of
+    /// 3n.
+    pub(crate) fn write_row<T: Copy + Default + Into<f32>>(
+        &self,
+        pixels: &[T],
+        planes: [&mut [f32]; 3],
+    ) {
         let scale = self.std.recip();
         let offset = -self.mean * scale;
         let [first, second, third] = planes;
@@ -41,11 +48,19 @@ impl Normalization {
         let (green, green_rest) = green.as_chunks_mut::<BLOCK>();
         let (blue, blue_rest) = blue.as_chunks_mut::<BLOCK>();
         for (((block, red), green), blue) in blocks.iter().zip(red).zip(green).zip(blue) {
-            *red = block.map(|[red, _, _]| red).map(|value| value.into() * scale + offset);
-            *green = block.map(|[_, green, _]| green).map(|value| value.into() * scale + offset);
-            *blue = block.map(|[_, _, blue]| blue).map(|value| value.into() * scale + offset);
+            *red = block
+                .map(|[red, _, _]| red)
+                .map(|value| value.into() * scale + offset);
+            *green = block
+                .map(|[_, green, _]| green)
+                .map(|value| value.into() * scale + offset);
+            *blue = block
+                .map(|[_, _, blue]| blue)
+                .map(|value| value.into() * scale + offset);
         }
-        for ((([r, g, b], red), green), blue) in rest.iter().zip(red_rest).zip(green_rest).zip(blue_rest) {
+        for ((([r, g, b], red), green), blue) in
+            rest.iter().zip(red_rest).zip(green_rest).zip(blue_rest)
+        {
             *red = (*r).into() * scale + offset;
             *green = (*g).into() * scale + offset;
             *blue = (*b).into() * scale + offset;

@@ -27,8 +27,9 @@ use std::time::Duration;
 use crate::host::{Host, Level, Model, ModelSpec, Output, ReviewLevel, Settings, Thresholds};
 use crate::tensor::{Channels, Normalization};
 
-/// A host with fixed settings, and the models that a test gives it. It takes images of 40 megapixels, prints what is logged, keeps warnings, refused
-/// settings and raw samples, and forgets times.
+/// A host with fixed settings, and the models that a test gives it. It takes images of 40
+/// megapixels, prints what is logged, keeps warnings, refused settings and raw samples, and forgets
+/// times.
 ///
 /// ```
 /// use rostro_sdk::host::{Host, Settings};
@@ -50,8 +51,8 @@ pub struct Fixed {
     pub review_level: ReviewLevel,
     /// The models by role; none by default. [`Fixed::with_model`] adds one.
     pub models: BTreeMap<String, FixedModel>,
-    /// What was reported: [`Fixed::warnings`], [`Fixed::refusals`] and [`Fixed::raw_samples`] give it. Public so that tests can write
-    /// `..Fixed::default()`.
+    /// What was reported: [`Fixed::warnings`], [`Fixed::refusals`] and [`Fixed::raw_samples`] give
+    /// it. Public so that tests can write `..Fixed::default()`.
     #[doc(hidden)]
     pub reported: Reports,
 }
@@ -64,7 +65,8 @@ struct Reported {
     raw_samples: BTreeMap<usize, Vec<f32>>,
 }
 
-/// The same behind a lock, so that a host can be shared by the threads of a test. A clone has a copy.
+/// The same behind a lock, so that a host can be shared by the threads of a test. A clone has a
+/// copy.
 #[doc(hidden)]
 #[derive(Debug, Default)]
 pub struct Reports(Mutex<Reported>);
@@ -84,7 +86,10 @@ impl Clone for Reports {
 impl Default for Fixed {
     fn default() -> Self {
         Self {
-            thresholds: Thresholds { detection: 0.5, similarity: 0.5 },
+            thresholds: Thresholds {
+                detection: 0.5,
+                similarity: 0.5,
+            },
             settings: BTreeMap::new(),
             review_level: ReviewLevel::default(),
             models: BTreeMap::new(),
@@ -112,8 +117,9 @@ impl Fixed {
         self.reported.get().raw_samples.clone()
     }
 
-    /// The same, with a model for a role: `run` gets an N×C×H×W tensor of channel values from 0 to 255 (red, green, blue) and these four
-    /// lengths, and gives the outputs. `size` is the width and height of its input; none where any multiples of 32 will do.
+    /// The same, with a model for a role: `run` gets an N×C×H×W tensor of channel values from 0 to
+    /// 255 (red, green, blue) and these four lengths, and gives the outputs. `size` is the width
+    /// and height of its input; none where any multiples of 32 will do.
     #[must_use]
     pub fn with_model(
         mut self,
@@ -121,8 +127,21 @@ impl Fixed {
         size: Option<(usize, usize)>,
         run: impl Fn(&[f32], [usize; 4]) -> Result<Vec<Output>, String> + Send + Sync + 'static,
     ) -> Self {
-        let normalization = Normalization { mean: 0.0, std: 1.0, channels: Channels::Rgb };
-        self.models.insert(role.to_owned(), FixedModel { spec: ModelSpec { size, normalization }, run: Arc::new(run) });
+        let normalization = Normalization {
+            mean: 0.0,
+            std: 1.0,
+            channels: Channels::Rgb,
+        };
+        self.models.insert(
+            role.to_owned(),
+            FixedModel {
+                spec: ModelSpec {
+                    size,
+                    normalization,
+                },
+                run: Arc::new(run),
+            },
+        );
         self
     }
 }
@@ -145,11 +164,17 @@ impl Settings for Fixed {
     }
 
     fn warning(&self, code: &str, message: &str) {
-        self.reported.get().warnings.push((code.to_owned(), message.to_owned()));
+        self.reported
+            .get()
+            .warnings
+            .push((code.to_owned(), message.to_owned()));
     }
 
     fn refused(&self, key: &str, message: &str) {
-        self.reported.get().refusals.push((key.to_owned(), message.to_owned()));
+        self.reported
+            .get()
+            .refusals
+            .push((key.to_owned(), message.to_owned()));
     }
 }
 
@@ -161,13 +186,18 @@ impl Host for Fixed {
     }
 
     fn load(&self, role: &str) -> Result<FixedModel, String> {
-        self.models.get(role).cloned().ok_or_else(|| format!("this host has no model for the role `{role}`: give it one with `with_model`"))
+        self.models.get(role).cloned().ok_or_else(|| {
+            format!("this host has no model for the role `{role}`: give it one with `with_model`")
+        })
     }
 
     fn stage(&self, _name: &str, _time: Duration) {}
 
     fn raw_sample(&self, face: usize, embedding: &[f32]) {
-        self.reported.get().raw_samples.insert(face, embedding.to_vec());
+        self.reported
+            .get()
+            .raw_samples
+            .insert(face, embedding.to_vec());
     }
 }
 
@@ -184,7 +214,9 @@ pub struct FixedModel {
 
 impl fmt::Debug for FixedModel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FixedModel").field("spec", &self.spec).finish_non_exhaustive()
+        f.debug_struct("FixedModel")
+            .field("spec", &self.spec)
+            .finish_non_exhaustive()
     }
 }
 
@@ -193,7 +225,14 @@ impl Model for FixedModel {
         self.spec
     }
 
-    fn run(&self, _stage: &str, input: &[f32], count: usize, width: usize, height: usize) -> Result<Vec<Output>, String> {
+    fn run(
+        &self,
+        _stage: &str,
+        input: &[f32],
+        count: usize,
+        width: usize,
+        height: usize,
+    ) -> Result<Vec<Output>, String> {
         (self.run)(input, [count, 3, height, width])
     }
 }

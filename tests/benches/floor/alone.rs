@@ -20,8 +20,9 @@ pub(crate) struct Arrangement {
 }
 
 impl Arrangement {
-    /// Every arrangement: detector and recogniser with 1, 2, ... threads and the faces in turn, waiting threads asleep or spinning; and the
-    /// detector with all threads and the faces side by side with one each.
+    /// Every arrangement: detector and recogniser with 1, 2, ... threads and the faces in turn,
+    /// waiting threads asleep or spinning; and the detector with all threads and the faces side by
+    /// side with one each.
     pub(crate) fn all(environment: &Environment, pack: &Pack, cores: usize) -> Result<Vec<Self>> {
         let session = |role: &str, threads: usize, spin: bool| -> Result<Session> {
             let (_, bytes) = pack.model(role).context("a model of the pack")?;
@@ -34,13 +35,26 @@ impl Arrangement {
                 if threads == 1 && spin {
                     continue;
                 }
-                let name = format!("{threads} threads{}, faces in turn", if spin { ", spinning" } else { "" });
+                let name = format!(
+                    "{threads} threads{}, faces in turn",
+                    if spin { ", spinning" } else { "" }
+                );
                 let recognizers = vec![session("recognizer", threads, spin)?];
-                all.push(Self { name, detector: session("detector", threads, spin)?, recognizers });
+                all.push(Self {
+                    name,
+                    detector: session("detector", threads, spin)?,
+                    recognizers,
+                });
             }
         }
-        let recognizers = (0..cores).map(|_| session("recognizer", 1, false)).collect::<Result<_>>()?;
-        all.push(Self { name: format!("{cores} threads, faces side by side"), detector: session("detector", cores, false)?, recognizers });
+        let recognizers = (0..cores)
+            .map(|_| session("recognizer", 1, false))
+            .collect::<Result<_>>()?;
+        all.push(Self {
+            name: format!("{cores} threads, faces side by side"),
+            detector: session("detector", cores, false)?,
+            recognizers,
+        });
         Ok(all)
     }
 
@@ -49,7 +63,11 @@ impl Arrangement {
         for look in fed.iter().filter(|fed| fed.role == "detector") {
             run(&mut self.detector, look.shape, &look.values)?;
         }
-        let faces: Vec<&[f32]> = fed.iter().filter(|fed| fed.role == "recognizer").flat_map(faces).collect();
+        let faces: Vec<&[f32]> = fed
+            .iter()
+            .filter(|fed| fed.role == "recognizer")
+            .flat_map(faces)
+            .collect();
         let next = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             let work = |session: &mut Session| -> Result<()> {
@@ -58,19 +76,40 @@ impl Arrangement {
                 }
                 Ok(())
             };
-            let Some((own, others)) = self.recognizers.split_first_mut() else { return Ok(()) };
-            let others: Vec<_> =
-                others.iter_mut().take(faces.len().saturating_sub(1)).map(|session| scope.spawn(move || work(session))).collect();
+            let Some((own, others)) = self.recognizers.split_first_mut() else {
+                return Ok(());
+            };
+            let others: Vec<_> = others
+                .iter_mut()
+                .take(faces.len().saturating_sub(1))
+                .map(|session| scope.spawn(move || work(session)))
+                .collect();
             work(own)?;
-            others.into_iter().try_for_each(|other| other.join().unwrap_or_else(|_| anyhow::bail!("a thread panicked")))
+            others.into_iter().try_for_each(|other| {
+                other
+                    .join()
+                    .unwrap_or_else(|_| anyhow::bail!("a thread panicked"))
+            })
         })
     }
 }
 
-fn load(environment: &Environment, bytes: &[u8], threads: usize, spin: bool) -> Result<Session, ort::Error> {
-    let builder = SessionBuilder::new(environment)?.with_optimization_level(GraphOptimizationLevel::All)?;
-    let builder = builder.with_independent_thread_pool()?.with_intra_threads(threads)?.with_inter_threads(1)?;
-    builder.with_intra_op_spinning(spin)?.with_log_level(ort::logging::LogLevel::Error)?.commit_from_memory(bytes)
+fn load(
+    environment: &Environment,
+    bytes: &[u8],
+    threads: usize,
+    spin: bool,
+) -> Result<Session, ort::Error> {
+    let builder =
+        SessionBuilder::new(environment)?.with_optimization_level(GraphOptimizationLevel::All)?;
+    let builder = builder
+        .with_independent_thread_pool()?
+        .with_intra_threads(threads)?
+        .with_inter_threads(1)?;
+    builder
+        .with_intra_op_spinning(spin)?
+        .with_log_level(ort::logging::LogLevel::Error)?
+        .commit_from_memory(bytes)
 }
 
 fn faces(batch: &Fed) -> impl Iterator<Item = &[f32]> {

@@ -1,8 +1,11 @@
-//! What a frame takes at the least, and what the sandbox and the service add: `cargo xtask bench floor`.
+//! What a frame takes at the least, and what the sandbox and the service add: `cargo xtask bench
+//! floor`.
 //!
-//! In each round every contender works on the frame once, one after the other, so that a noisy machine disturbs all alike; of each the
-//! median counts. The contenders: ONNX Runtime alone on the tensors that the pipeline feeds it, in its quickest arrangement; a native
-//! decoding of the JPEG; the pipeline compiled natively; the pipeline as a component; and a running service over HTTP, if one is named.
+//! In each round every contender works on the frame once, one after the other, so that a noisy
+//! machine disturbs all alike; of each the median counts. The contenders: ONNX Runtime alone on the
+//! tensors that the pipeline feeds it, in its quickest arrangement; a native decoding of the JPEG;
+//! the pipeline compiled natively; the pipeline as a component; and a running service over HTTP, if
+//! one is named.
 
 mod alone;
 mod native;
@@ -72,7 +75,9 @@ impl Times {
     fn median(&self, what: &str) -> Option<f64> {
         let mut times = self.0.get(what)?.clone();
         times.sort();
-        times.get(times.len() / 2).map(|time| time.as_secs_f64() * 1e3)
+        times
+            .get(times.len() / 2)
+            .map(|time| time.as_secs_f64() * 1e3)
     }
 }
 
@@ -112,10 +117,34 @@ fn main() -> Result<()> {
     let native = Native::new(&runtime, &pack)?;
     let engine = Engine::new(Limits::default(), 1).map_err(|error| anyhow::anyhow!("{error}"))?;
     let plugin = Plugin::load(&engine, &std::fs::read(&args.pipeline)?)?;
-    let tuning = Tuning { detection: None, similarity: None, max_pixels: 40_000_000, own: BTreeMap::new() };
-    let revision = Revision::stage(&runtime, &pack, plugin, None, &BTreeMap::new(), &tuning, || (Instant::now() + PATIENCE).into())?;
-    let mut arrangements = Arrangement::all(runtime.environment(), &pack, std::thread::available_parallelism().map_or(1, usize::from))?;
-    let bench = Bench { native, cores, revision, url: args.url, client: ureq::Agent::new_with_defaults(), rounds: args.rounds };
+    let tuning = Tuning {
+        detection: None,
+        similarity: None,
+        max_pixels: 40_000_000,
+        own: BTreeMap::new(),
+    };
+    let revision = Revision::stage(
+        &runtime,
+        &pack,
+        plugin,
+        None,
+        &BTreeMap::new(),
+        &tuning,
+        || (Instant::now() + PATIENCE).into(),
+    )?;
+    let mut arrangements = Arrangement::all(
+        runtime.environment(),
+        &pack,
+        std::thread::available_parallelism().map_or(1, usize::from),
+    )?;
+    let bench = Bench {
+        native,
+        cores,
+        revision,
+        url: args.url,
+        client: ureq::Agent::new_with_defaults(),
+        rounds: args.rounds,
+    };
     let mut measured = Vec::new();
     for frame in &args.frames {
         let (what, file) = frame.split_once('=').context("a frame is WHAT=FILE")?;
@@ -154,7 +183,8 @@ struct Measured {
 
 impl Bench {
     fn measure(&self, file: &Path, arrangements: &mut [Arrangement]) -> Result<Measured> {
-        let image = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let image =
+            std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
         let fed = self.native.fed_by(|| self.natively(&image));
         // The arrangement is chosen before the rounds: they are for what is compared.
         let mut trial = Times::default();
@@ -165,8 +195,12 @@ impl Bench {
                 fall_asleep();
             }
         }
-        let time = |arrangement: &&mut Arrangement| trial.median(&arrangement.name).unwrap_or(f64::MAX);
-        let best = arrangements.iter_mut().min_by(|a, b| time(a).total_cmp(&time(b))).context("an arrangement")?;
+        let time =
+            |arrangement: &&mut Arrangement| trial.median(&arrangement.name).unwrap_or(f64::MAX);
+        let best = arrangements
+            .iter_mut()
+            .min_by(|a, b| time(a).total_cmp(&time(b)))
+            .context("an arrangement")?;
         let mut times = Times::default();
         let mut faces = 0;
         self.native.take_stages();
@@ -193,14 +227,25 @@ impl Bench {
                 times.add(&format!("{COMPONENT} {stage}"), time);
             }
             faces = analysis.faces.len();
-            ensure!(natively.faces.len() == faces, "{}: {faces} faces in the component, {} natively", file.display(), natively.faces.len());
+            ensure!(
+                natively.faces.len() == faces,
+                "{}: {faces} faces in the component, {} natively",
+                file.display(),
+                natively.faces.len()
+            );
             if let Some(url) = &self.url {
                 let form = Form::new().file("image", file)?;
                 let (answer, wall) = ask(&self.client, url, form)?;
                 times.add(SERVICE, wall);
                 let mut known = Duration::ZERO;
-                for (stage, milliseconds) in answer.get("timings_ms").and_then(Value::as_object).into_iter().flatten() {
-                    let time = Duration::from_secs_f64(milliseconds.as_f64().unwrap_or_default() / 1e3);
+                for (stage, milliseconds) in answer
+                    .get("timings_ms")
+                    .and_then(Value::as_object)
+                    .into_iter()
+                    .flatten()
+                {
+                    let time =
+                        Duration::from_secs_f64(milliseconds.as_f64().unwrap_or_default() / 1e3);
                     if STAGES.contains(&stage.as_str()) {
                         known += time;
                         times.add(&format!("{SERVICE} {stage}"), time);
@@ -209,13 +254,19 @@ impl Bench {
                 times.add(&format!("{SERVICE} answer"), wall.saturating_sub(known));
             }
         }
-        Ok(Measured { times, faces, arrangement: best.name.clone() })
+        Ok(Measured {
+            times,
+            faces,
+            arrangement: best.name.clone(),
+        })
     }
 
     fn natively(&self, image: &[u8]) -> Result<analysis::Analysis> {
         // The copy is the component's too: the host lowers the image into its memory.
         let image = image.to_vec();
-        Ok(occupied(&self.cores, || rostro_insightface::analyze::analyze(&&self.native, image, analysis::Purpose::Recognize))?)
+        Ok(occupied(&self.cores, || {
+            rostro_insightface::analyze::analyze(&&self.native, image, analysis::Purpose::Recognize)
+        })?)
     }
 }
 
@@ -232,10 +283,23 @@ fn print(measured: &[(&str, Measured)]) {
         "| frame | faces | ONNX Runtime alone ms | its arrangement | native decoding ms | floor ms | native pipeline ms | component ms \
          | component ÷ native | service ms | service ÷ floor |\n|---|---|---|---|---|---|---|---|---|---|---|"
     );
-    for (what, Measured { times, faces, arrangement }) in measured {
+    for (
+        what,
+        Measured {
+            times,
+            faces,
+            arrangement,
+        },
+    ) in measured
+    {
         let of = |name: &str| times.median(name);
-        let floor = of(ALONE).zip(of(DECODE)).map(|(alone, decode)| alone + decode);
-        let ratio = |a: Option<f64>, b: Option<f64>| a.zip(b).map_or_else(|| "–".to_owned(), |(a, b)| format!("**{:.2}**", a / b));
+        let floor = of(ALONE)
+            .zip(of(DECODE))
+            .map(|(alone, decode)| alone + decode);
+        let ratio = |a: Option<f64>, b: Option<f64>| {
+            a.zip(b)
+                .map_or_else(|| "–".to_owned(), |(a, b)| format!("**{:.2}**", a / b))
+        };
         println!(
             "| {what} | {faces} | {} | {arrangement} | {} | {} | {} | {} | {} | {} | {} |",
             shown(of(ALONE)),
@@ -252,13 +316,27 @@ fn print(measured: &[(&str, Measured)]) {
         "\nBy stage in ms: natively / in the component / in the service. `answer` is what is left of the wall time: making the \
               instance, serialising, sending, and the client.\n"
     );
-    println!("| frame | {} |\n|---|{}", STAGES.join(" | "), "---|".repeat(STAGES.len()));
+    println!(
+        "| frame | {} |\n|---|{}",
+        STAGES.join(" | "),
+        "---|".repeat(STAGES.len())
+    );
     for (what, Measured { times, .. }) in measured {
-        let cell = |stage: &&str| [NATIVE, COMPONENT, SERVICE].map(|who| shown(times.median(&format!("{who} {stage}")))).join(" / ");
-        println!("| {what} | {} |", STAGES.iter().map(cell).collect::<Vec<_>>().join(" | "));
+        let cell = |stage: &&str| {
+            [NATIVE, COMPONENT, SERVICE]
+                .map(|who| shown(times.median(&format!("{who} {stage}"))))
+                .join(" / ")
+        };
+        println!(
+            "| {what} | {} |",
+            STAGES.iter().map(cell).collect::<Vec<_>>().join(" | ")
+        );
     }
 }
 
 fn shown(milliseconds: Option<f64>) -> String {
-    milliseconds.map_or_else(|| "–".to_owned(), |milliseconds| format!("{milliseconds:.1}"))
+    milliseconds.map_or_else(
+        || "–".to_owned(),
+        |milliseconds| format!("{milliseconds:.1}"),
+    )
 }

@@ -4,7 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rostro_host::{Batching, Channels, Cores, ModelSpec, NamedTensor, OnnxRuntime, Pack, Tensor, TensorType};
+use rostro_host::{
+    Batching, Channels, Cores, ModelSpec, NamedTensor, OnnxRuntime, Pack, Tensor, TensorType,
+};
 use rostro_sdk::host::{self, Host, Level, Output, ReviewLevel, Settings, Thresholds};
 use rostro_sdk::tensor::{self, Normalization};
 
@@ -30,14 +32,30 @@ impl Native {
     pub(crate) fn new(runtime: &OnnxRuntime, pack: &Pack) -> anyhow::Result<Self> {
         let mut models = BTreeMap::new();
         for role in ["detector", "recognizer"] {
-            let (spec, bytes) = pack.model(role).ok_or_else(|| anyhow::anyhow!("the pack has no {role}"))?;
-            let batching =
-                if spec.dimension.is_some() { Batching::Images { most: std::num::NonZeroUsize::new(1) } } else { Batching::Whole };
+            let (spec, bytes) = pack
+                .model(role)
+                .ok_or_else(|| anyhow::anyhow!("the pack has no {role}"))?;
+            let batching = if spec.dimension.is_some() {
+                Batching::Images {
+                    most: std::num::NonZeroUsize::new(1),
+                }
+            } else {
+                Batching::Whole
+            };
             models.insert(role, (runtime.model(role, bytes, batching)?, spec.clone()));
         }
         let recommended = pack.manifest().thresholds;
-        let thresholds = Thresholds { detection: recommended.detection, similarity: recommended.similarity };
-        Ok(Self { models, thresholds, stages: RefCell::default(), fed: RefCell::default(), keeps: Cell::new(false) })
+        let thresholds = Thresholds {
+            detection: recommended.detection,
+            similarity: recommended.similarity,
+        };
+        Ok(Self {
+            models,
+            thresholds,
+            stages: RefCell::default(),
+            fed: RefCell::default(),
+            keeps: Cell::new(false),
+        })
     }
 
     /// What the work feeds to models.
@@ -78,8 +96,16 @@ impl<'n> Host for &'n Native {
     }
 
     fn load(&self, role: &str) -> Result<Model<'n>, String> {
-        let (role, (model, spec)) = self.models.get_key_value(role).ok_or_else(|| format!("no model for {role}"))?;
-        Ok(Model { role, model, spec, native: self })
+        let (role, (model, spec)) = self
+            .models
+            .get_key_value(role)
+            .ok_or_else(|| format!("no model for {role}"))?;
+        Ok(Model {
+            role,
+            model,
+            spec,
+            native: self,
+        })
     }
 
     fn stage(&self, name: &str, time: Duration) {
@@ -106,26 +132,59 @@ impl host::Model for Model<'_> {
             Channels::Bgr => tensor::Channels::Bgr,
         };
         host::ModelSpec {
-            size: self.spec.width.zip(self.spec.height).map(|(width, height)| (width as usize, height as usize)),
-            normalization: Normalization { mean: self.spec.mean, std: self.spec.std, channels },
+            size: self
+                .spec
+                .width
+                .zip(self.spec.height)
+                .map(|(width, height)| (width as usize, height as usize)),
+            normalization: Normalization {
+                mean: self.spec.mean,
+                std: self.spec.std,
+                channels,
+            },
         }
     }
 
-    fn run(&self, stage: &str, input: &[f32], count: usize, width: usize, height: usize) -> Result<Vec<Output>, String> {
+    fn run(
+        &self,
+        stage: &str,
+        input: &[f32],
+        count: usize,
+        width: usize,
+        height: usize,
+    ) -> Result<Vec<Output>, String> {
         let shape = [count, 3, height, width];
         if self.native.keeps.get() {
-            self.native.fed.borrow_mut().push(Fed { role: self.role, shape, values: input.to_vec() });
+            self.native.fed.borrow_mut().push(Fed {
+                role: self.role,
+                shape,
+                values: input.to_vec(),
+            });
         }
         let dimensions = shape.map(|length| length as u32).to_vec();
-        let name = self.model.inputs().first().map(|port| port.name.clone()).unwrap_or_default();
-        let tensor =
-            self.native.timed("copy-in", || Tensor { dimensions, ty: TensorType::Fp32, data: bytemuck::cast_slice(input).to_vec() });
+        let name = self
+            .model
+            .inputs()
+            .first()
+            .map(|port| port.name.clone())
+            .unwrap_or_default();
+        let tensor = self.native.timed("copy-in", || Tensor {
+            dimensions,
+            ty: TensorType::Fp32,
+            data: bytemuck::cast_slice(input).to_vec(),
+        });
         let outputs = self
             .native
-            .timed(stage, || self.model.run(&[NamedTensor { name, tensor }], &crate::later().into()))
+            .timed(stage, || {
+                self.model
+                    .run(&[NamedTensor { name, tensor }], &crate::later().into())
+            })
             .map_err(|error| error.to_string())?;
-        let output = |output: NamedTensor| Output::new(&output.tensor.dimensions, output.tensor.data);
-        Ok(self.native.timed("copy-out", || outputs.into_iter().map(output).collect()))
+        let output =
+            |output: NamedTensor| Output::new(&output.tensor.dimensions, output.tensor.data);
+        Ok(self
+            .native
+            .timed("copy-out", || outputs.into_iter().map(output).collect()))
     }
 }
 

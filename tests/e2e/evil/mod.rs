@@ -1,4 +1,5 @@
-//! A pipeline from somebody whom nobody trusts: each way to misbehave, beside a pipeline that goes on to serve.
+//! A pipeline from somebody whom nobody trusts: each way to misbehave, beside a pipeline that goes
+//! on to serve.
 
 mod modes;
 mod server;
@@ -17,15 +18,22 @@ pub(crate) use server::{Usage, until};
 /// Time for a request where modes use all of it, in seconds.
 const SHORT: u64 = 3;
 
-/// Time for a request where nothing should: long, so that a busy machine does not make a deadline of a refusal.
+/// Time for a request where nothing should: long, so that a busy machine does not make a deadline
+/// of a refusal.
 const LONG: u64 = 20;
 
-/// How much later than its deadline an answer may come, and how long an honest one may take, on a busy machine.
+/// How much later than its deadline an answer may come, and how long an honest one may take, on a
+/// busy machine.
 const SLACK: Duration = Duration::from_secs(2);
 
 #[test]
 fn every_request_has_a_memory_of_its_own() {
-    let evil = Evil::set_up(Options::drawn().arg("--workers", WORKERS.to_string()).start(), false);
+    let evil = Evil::set_up(
+        Options::drawn()
+            .arg("--workers", WORKERS.to_string())
+            .start(),
+        false,
+    );
     let score = |mode: &str, argument: &[u8]| {
         let answer = evil.frame(&image(mode, argument)).ok();
         answer["recognized_faces"][0]["det_score"].as_f64().unwrap() as f32
@@ -40,7 +48,10 @@ fn every_request_has_a_memory_of_its_own() {
     assert!(found(b"evil vision\npanics") >= 1.0);
 
     let probe = drawn("alice-probe.png");
-    let pixels = ::image::load_from_memory(&probe).unwrap().into_rgb8().into_raw();
+    let pixels = ::image::load_from_memory(&probe)
+        .unwrap()
+        .into_rgb8()
+        .into_raw();
     // A stretch of pixels that is not of one colour.
     let varied = |pixels: &&[u8]| pixels.iter().collect::<BTreeSet<_>>().len() > 16;
     let pixels = pixels.chunks(48).find(varied).unwrap();
@@ -52,7 +63,8 @@ fn every_request_has_a_memory_of_its_own() {
     }
 }
 
-/// A test for each way to misbehave in `describe`, with how the reason of the failed revision begins.
+/// A test for each way to misbehave in `describe`, with how the reason of the failed revision
+/// begins.
 macro_rules! descriptions {
     ($($test:ident, $mode:literal, $query:literal, $reason:literal;)*) => {
         #[test]
@@ -81,9 +93,14 @@ descriptions! {
 
 /// Has a component misbehave while it is staged on a server that honest requests keep busy.
 fn stage_under_load(mode: &str, query: &str, reason: &str) {
-    let options = Options::drawn().arg("--setting", format!("{SETTING}={mode}")).arg("--deadline", SHORT.to_string());
+    let options = Options::drawn()
+        .arg("--setting", format!("{SETTING}={mode}"))
+        .arg("--deadline", SHORT.to_string());
     // The setting is for the component that is pushed.
-    let server = options.arg("--limit", "memory-mib=128").arg("--unknown-settings", "warn").start();
+    let server = options
+        .arg("--limit", "memory-mib=128")
+        .arg("--unknown-settings", "warn")
+        .start();
     server.enroll("alice", [drawn("alice-1.png")]).ok();
     let active = server.active();
     let hammer = Hammer::begin(&server.url, &drawn("alice-probe.png"), 1);
@@ -108,20 +125,31 @@ fn a_revision_that_fails_again_and_again_is_taken_out_and_the_one_before_it_serv
     let component = bytes(component("evil"));
     let panics = |header: &str| {
         let headers = [("content-type", "image/png"), ("x-rostro-canary", header)];
-        server.post_with("/process_frame", &headers, &image("panic", b"")).error(500, "pipeline_failed");
+        server
+            .post_with("/process_frame", &headers, &image("panic", b""))
+            .error(500, "pipeline_failed");
     };
     let fine = |header: &str| {
         let headers = [("content-type", "image/png"), ("x-rostro-canary", header)];
-        server.post_with("/process_frame", &headers, &drawn("alice-probe.png")).ok()
+        server
+            .post_with("/process_frame", &headers, &drawn("alice-probe.png"))
+            .ok()
     };
-    let activate = || server.admin_post(&format!("/v1/revisions/{evil}/activate?allow_contract_change=true"));
+    let activate = || {
+        server.admin_post(&format!(
+            "/v1/revisions/{evil}/activate?allow_contract_change=true"
+        ))
+    };
     let is_out = || {
         assert_eq!(server.active(), honest);
         assert_eq!(fine("always")["recognized_faces"][0]["identity"], "alice");
         let revision = server.admin_get(&format!("/v1/revisions/{evil}"));
         assert_eq!(revision["state"], "failed", "{revision}");
         let reason = revision["reason"].as_str().unwrap();
-        assert!(reason.starts_with("taken out after 3 failures in a row, the last: "), "{reason}");
+        assert!(
+            reason.starts_with("taken out after 3 failures in a row, the last: "),
+            "{reason}"
+        );
         reason.to_owned()
     };
 
@@ -135,25 +163,41 @@ fn a_revision_that_fails_again_and_again_is_taken_out_and_the_one_before_it_serv
     assert_eq!(server.active(), evil);
     panics("never");
     assert!(is_out().contains("evil vision panics"));
-    assert!(activate().error(409, "not_ready").contains("taken out after 3 failures"));
+    assert!(
+        activate()
+            .error(409, "not_ready")
+            .contains("taken out after 3 failures")
+    );
 
     // Pushed again it may try again; enrolments count as well.
     assert_eq!(server.staged(&component, ""), evil);
     activate().ok();
     for _ in 0..3 {
         assert_eq!(server.active(), evil);
-        server.enroll("mallory", [image("review-index", b"")]).error(400, "no_usable_image");
+        server
+            .enroll("mallory", [image("review-index", b"")])
+            .error(400, "no_usable_image");
     }
     assert!(is_out().contains("face 4294967295 of 1"));
 
     // A canary that fails is none any more.
     assert_eq!(server.staged(&component, ""), evil);
-    server.admin_post(&format!("/v1/revisions/{evil}/canary?share=0&allow_contract_change=true")).ok();
+    server
+        .admin_post(&format!(
+            "/v1/revisions/{evil}/canary?share=0&allow_contract_change=true"
+        ))
+        .ok();
     for _ in 0..3 {
         panics("always");
     }
     is_out();
-    let events = server.log().lines().filter(|line| line.contains("ERROR") && line.contains("taken out after 3 failures in a row")).count();
+    let events = server
+        .log()
+        .lines()
+        .filter(|line| {
+            line.contains("ERROR") && line.contains("taken out after 3 failures in a row")
+        })
+        .count();
     assert!(events >= 3, "{events}");
 }
 
@@ -161,15 +205,32 @@ fn a_revision_that_fails_again_and_again_is_taken_out_and_the_one_before_it_serv
 fn at_once(work: impl Fn() + Sync) {
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..WORKERS).map(|_| scope.spawn(&work)).collect();
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
     });
 }
 
 fn check_honest(shots: &[Shot]) {
     let slowest = shots.iter().map(|shot| shot.took).max().unwrap_or_default();
-    println!("{} honest requests, the slowest in {slowest:?}", shots.len());
+    println!(
+        "{} honest requests, the slowest in {slowest:?}",
+        shots.len()
+    );
     assert!(!shots.is_empty(), "nobody asked meanwhile");
-    let bad: Vec<&Shot> = shots.iter().filter(|shot| shot.status != Some(200) || shot.identity != "alice").collect();
-    assert!(bad.is_empty(), "{} of {} honest requests went wrong: {:?}", bad.len(), shots.len(), bad.first());
-    assert!(slowest < Duration::from_secs(SHORT) + SLACK, "an honest request took {slowest:?}");
+    let bad: Vec<&Shot> = shots
+        .iter()
+        .filter(|shot| shot.status != Some(200) || shot.identity != "alice")
+        .collect();
+    assert!(
+        bad.is_empty(),
+        "{} of {} honest requests went wrong: {:?}",
+        bad.len(),
+        shots.len(),
+        bad.first()
+    );
+    assert!(
+        slowest < Duration::from_secs(SHORT) + SLACK,
+        "an honest request took {slowest:?}"
+    );
 }

@@ -11,10 +11,12 @@ use crate::hammer::Hammer;
 use crate::harness::{Answer, Options, drawn};
 use crate::operator::metrics;
 
-/// What the host may hold beside guests, in MiB: what each leaves to the next in its place, and some for the work on small inputs.
+/// What the host may hold beside guests, in MiB: what each leaves to the next in its place, and
+/// some for the work on small inputs.
 const BESIDE: u64 = WORKERS as u64 * 16 + 64;
 
-/// What ONNX Runtime takes for a run on 2048×2048 pixels, in MiB: some five times the input. One such run is done at a time.
+/// What ONNX Runtime takes for a run on 2048×2048 pixels, in MiB: some five times the input. One
+/// such run is done at a time.
 const LARGE_RUN: u64 = 5 * 48;
 
 /// What modes of a kind are tried with.
@@ -40,10 +42,20 @@ const TIME: Trial = Trial {
 };
 
 /// Modes that take memory, or end.
-const MEMORY: Trial = Trial { deadline: LONG, memory: 128, run: 0, is_active: false };
+const MEMORY: Trial = Trial {
+    deadline: LONG,
+    memory: 128,
+    run: 0,
+    is_active: false,
+};
 
 /// Modes of tensors and models.
-const TENSORS: Trial = Trial { deadline: LONG, memory: 96, run: 0, is_active: false };
+const TENSORS: Trial = Trial {
+    deadline: LONG,
+    memory: 96,
+    run: 0,
+    is_active: false,
+};
 
 /// Modes that answer wrongly, or hand over too much.
 const ANSWERS: Trial = Trial {
@@ -55,10 +67,20 @@ const ANSWERS: Trial = Trial {
 };
 
 /// Modes of which nothing comes.
-const FLOODS: Trial = Trial { deadline: LONG, memory: 128, run: 0, is_active: false };
+const FLOODS: Trial = Trial {
+    deadline: LONG,
+    memory: 128,
+    run: 0,
+    is_active: false,
+};
 
 /// Modes of the policy.
-const POLICY: Trial = Trial { deadline: LONG, memory: 128, run: 0, is_active: true };
+const POLICY: Trial = Trial {
+    deadline: LONG,
+    memory: 128,
+    run: 0,
+    is_active: true,
+};
 
 /// A test for each mode, with words that the log must have of what happened.
 macro_rules! modes {
@@ -161,8 +183,13 @@ impl Trial {
     fn attempt(self, name: &str, words: &[&str]) {
         let memory = format!("memory-mib={}", self.memory);
         // The breaker has a test of its own.
-        let options = Options::drawn().arg("--deadline", self.deadline.to_string()).arg("--workers", WORKERS.to_string());
-        let server = options.arg("--breaker", "1000000").arg("--limit", memory).start();
+        let options = Options::drawn()
+            .arg("--deadline", self.deadline.to_string())
+            .arg("--workers", WORKERS.to_string());
+        let server = options
+            .arg("--breaker", "1000000")
+            .arg("--limit", memory)
+            .start();
         let evil = Evil::set_up(server, self.is_active);
         let hammer = Hammer::begin(&evil.server.url, &drawn("alice-probe.png"), WORKERS - 1);
         // Every worker has worked.
@@ -178,18 +205,28 @@ impl Trial {
 
         check_honest(&hammer.end());
         // A permit that was taken came back.
-        until("the end of all work", || metrics(&evil.server).contains("\nrostro_workers_busy 0\n"));
+        until("the end of all work", || {
+            metrics(&evil.server).contains("\nrostro_workers_busy 0\n")
+        });
         // What was answered before its deadline gave its worker back with that.
         if self.deadline == SHORT {
             evil.check_workers();
         }
         let after = Usage::of(evil.server.pid());
         println!("{before:?} before, {after:?} after");
-        // The evil requests come one after the other: the one under way, and the one before that is still cleared away.
+        // The evil requests come one after the other: the one under way, and the one before that is
+        // still cleared away.
         let most = before.peak + ((2 * self.memory + self.run + BESIDE) << 20);
-        assert!(after.peak <= most, "{} bytes were held, more than {most}", after.peak);
+        assert!(
+            after.peak <= most,
+            "{} bytes were held, more than {most}",
+            after.peak
+        );
         // Threads that wait for work are as many as were busy at a time.
-        assert!(after.threads <= before.threads + WORKERS, "{before:?} before, {after:?} after");
+        assert!(
+            after.threads <= before.threads + WORKERS,
+            "{before:?} before, {after:?} after"
+        );
         assert_eq!(evil.enrolled(), evil.enrolled, "somebody was enrolled");
     }
 
@@ -199,33 +236,65 @@ impl Trial {
         let answer = evil.ask(mode, argument(mode.name));
         let took = begun.elapsed();
         let log = evil.server.log_of(&answer);
-        println!("{} in {} ms; {} bytes of log; {}", answer.status, took.as_millis(), log.len(), cause(&log));
-        assert!(mode.expect.statuses().contains(&answer.status) && is_typed(&answer), "{} {}", answer.status, answer.json);
-        assert!(took <= Duration::from_secs(self.deadline) + SLACK, "answered after {took:?}");
-        assert!(!answer.json.to_string().contains("panics"), "the guest's words are answered: {}", answer.json);
+        println!(
+            "{} in {} ms; {} bytes of log; {}",
+            answer.status,
+            took.as_millis(),
+            log.len(),
+            cause(&log)
+        );
+        assert!(
+            mode.expect.statuses().contains(&answer.status) && is_typed(&answer),
+            "{} {}",
+            answer.status,
+            answer.json
+        );
+        assert!(
+            took <= Duration::from_secs(self.deadline) + SLACK,
+            "answered after {took:?}"
+        );
+        assert!(
+            !answer.json.to_string().contains("panics"),
+            "the guest's words are answered: {}",
+            answer.json
+        );
         for word in words {
             assert!(log.contains(word), "the log does not say `{word}`: {log}");
         }
         check_harmless(mode.name, &answer, &log);
-        // 16 KiB of words and of overhead a request, an escape of six letters for a control character.
+        // 16 KiB of words and of overhead a request, an escape of six letters for a control
+        // character.
         assert!(log.len() <= 40 << 10, "{} bytes of log", log.len());
     }
 }
 
 /// What nothing came of: what a mode of these found, or how much of a flood was kept.
 fn check_harmless(mode: &str, answer: &Answer, log: &str) {
-    let score = || answer.json["recognized_faces"][0]["det_score"].as_f64().unwrap() as f32;
+    let score = || {
+        answer.json["recognized_faces"][0]["det_score"]
+            .as_f64()
+            .unwrap() as f32
+    };
     match mode {
         "files" => assert_eq!(score(), 0.5, "it found something outside"),
         "counter" => assert_eq!(score(), 0.01, "it is not the first call of its instance"),
         "seek" => assert_eq!(score(), 0.001, "it found what it looked for"),
         "stages-flood" => {
             let stages = answer.json["timings_ms"].as_object().unwrap();
-            let flooded = stages.keys().filter(|name| name.starts_with("stage-")).count();
-            assert!((1..=16).contains(&flooded), "{flooded} of its stages are kept: {stages:?}");
+            let flooded = stages
+                .keys()
+                .filter(|name| name.starts_with("stage-"))
+                .count();
+            assert!(
+                (1..=16).contains(&flooded),
+                "{flooded} of its stages are kept: {stages:?}"
+            );
         }
         "log-empty" => {
-            let lines = log.lines().filter(|line| line.ends_with(": guest: ")).count();
+            let lines = log
+                .lines()
+                .filter(|line| line.ends_with(": guest: "))
+                .count();
             assert!((1..=128).contains(&lines), "{lines} of its lines are kept");
         }
         _ => {}
@@ -237,7 +306,10 @@ fn is_typed(answer: &Answer) -> bool {
     let code = answer.json["code"].as_str();
     match answer.status {
         200 => code.is_none(),
-        400 => code == Some("no_usable_image") && answer.json["details"]["rejected"][0]["reasons"][0]["code"] == "pipeline_failed",
+        400 => {
+            code == Some("no_usable_image")
+                && answer.json["details"]["rejected"][0]["reasons"][0]["code"] == "pipeline_failed"
+        }
         504 => code == Some("deadline_exceeded"),
         _ => code == Some("pipeline_failed"),
     }
@@ -246,7 +318,10 @@ fn is_typed(answer: &Answer) -> bool {
 /// The end of a request's last line, which says why it failed.
 fn cause(log: &str) -> String {
     let line = log.lines().last().unwrap_or_default();
-    let cause = line.split_once(" failed ").or_else(|| line.split_once(": ")).map_or(line, |(_, cause)| cause);
+    let cause = line
+        .split_once(" failed ")
+        .or_else(|| line.split_once(": "))
+        .map_or(line, |(_, cause)| cause);
     cause.chars().take(300).collect()
 }
 

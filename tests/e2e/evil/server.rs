@@ -23,20 +23,40 @@ pub(super) struct Evil {
 }
 
 impl Evil {
-    /// Has the evil pipeline answer those who ask for it: as the canary, or as the active one beside a canary that answers everybody else.
+    /// Has the evil pipeline answer those who ask for it: as the canary, or as the active one
+    /// beside a canary that answers everybody else.
     pub(super) fn set_up(server: Server, is_active: bool) -> Self {
-        server.enroll("alice", [drawn("alice-1.png"), drawn("alice-2.png")]).ok();
+        server
+            .enroll("alice", [drawn("alice-1.png"), drawn("alice-2.png")])
+            .ok();
         let honest = server.active();
         let id = server.staged(&bytes(component("evil")), "");
         if is_active {
-            server.admin_post(&format!("/v1/revisions/{id}/activate?allow_contract_change=true")).ok();
+            server
+                .admin_post(&format!(
+                    "/v1/revisions/{id}/activate?allow_contract_change=true"
+                ))
+                .ok();
             // Known to the evil pipeline, so that there is a candidate to decide on.
             server.enroll("mallory", [drawn("bob-1.png")]).ok();
-            server.admin_post(&format!("/v1/revisions/{honest}/canary?share=1&allow_contract_change=true")).ok();
+            server
+                .admin_post(&format!(
+                    "/v1/revisions/{honest}/canary?share=1&allow_contract_change=true"
+                ))
+                .ok();
         } else {
-            server.admin_post(&format!("/v1/revisions/{id}/canary?share=0&allow_contract_change=true")).ok();
+            server
+                .admin_post(&format!(
+                    "/v1/revisions/{id}/canary?share=0&allow_contract_change=true"
+                ))
+                .ok();
         }
-        let mut evil = Self { server, id, header: if is_active { "never" } else { "always" }, enrolled: 0 };
+        let mut evil = Self {
+            server,
+            id,
+            header: if is_active { "never" } else { "always" },
+            enrolled: 0,
+        };
         evil.enrolled = evil.enrolled();
         evil
     }
@@ -51,36 +71,62 @@ impl Evil {
         match mode.asked {
             Asked::Frame => self.frame(&image),
             Asked::Enrollment => {
-                let form = multipart(&[text("student_id", "victim"), file("images", "evil.jpg", image)]);
+                let form = multipart(&[
+                    text("student_id", "victim"),
+                    file("images", "evil.jpg", image),
+                ]);
                 let content_type = format!("multipart/form-data; boundary={BOUNDARY}");
-                self.server.post_with("/process-images", &[("content-type", &content_type)], &form)
+                self.server
+                    .post_with("/process-images", &[("content-type", &content_type)], &form)
             }
         }
     }
 
     pub(super) fn frame(&self, image: &[u8]) -> Answer {
-        self.server.post_with("/process_frame", &[("content-type", "image/png"), ("x-rostro-canary", self.header)], image)
+        self.server.post_with(
+            "/process_frame",
+            &[
+                ("content-type", "image/png"),
+                ("x-rostro-canary", self.header),
+            ],
+            image,
+        )
     }
 
-    /// Asserts that as many requests are worked on at a time as there are workers: none is kept by what was tried before. One that waited for
-    /// a worker until its deadline was never begun, and is no failure of the pipeline.
+    /// Asserts that as many requests are worked on at a time as there are workers: none is kept by
+    /// what was tried before. One that waited for a worker until its deadline was never begun, and
+    /// is no failure of the pipeline.
     pub(super) fn check_workers(&self) {
-        let failures = || self.server.admin_get(&format!("/v1/revisions/{}", self.id))["failures"].as_u64().unwrap();
+        let failures = || {
+            self.server.admin_get(&format!("/v1/revisions/{}", self.id))["failures"]
+                .as_u64()
+                .unwrap()
+        };
         let before = failures();
         let statuses: Vec<u16> = std::thread::scope(|scope| {
-            let asked: Vec<_> = (0..WORKERS).map(|_| scope.spawn(|| self.frame(&image("spin", b"")).status)).collect();
-            asked.into_iter().map(|thread| thread.join().unwrap()).collect()
+            let asked: Vec<_> = (0..WORKERS)
+                .map(|_| scope.spawn(|| self.frame(&image("spin", b"")).status))
+                .collect();
+            asked
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .collect()
         });
         assert_eq!(statuses, [504; WORKERS]);
         // The answer is sent at the deadline, the guest interrupted some milliseconds later.
-        until("the end of every worker's run", || failures() >= before + WORKERS as u64);
+        until("the end of every worker's run", || {
+            failures() >= before + WORKERS as u64
+        });
     }
 }
 
 pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {
-        assert!(begun.elapsed() < Duration::from_secs(30), "{what} does not come");
+        assert!(
+            begun.elapsed() < Duration::from_secs(30),
+            "{what} does not come"
+        );
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -96,7 +142,14 @@ pub(crate) struct Usage {
 impl Usage {
     pub(crate) fn of(pid: u32) -> Self {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).and_then(|line| line.split_whitespace().next()).unwrap();
-        Self { peak: peak.parse::<u64>().unwrap() << 10, threads: fs::read_dir(format!("/proc/{pid}/task")).unwrap().count() }
+        let peak = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .and_then(|line| line.split_whitespace().next())
+            .unwrap();
+        Self {
+            peak: peak.parse::<u64>().unwrap() << 10,
+            threads: fs::read_dir(format!("/proc/{pid}/task")).unwrap().count(),
+        }
     }
 }

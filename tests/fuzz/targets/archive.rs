@@ -1,4 +1,5 @@
-//! An archive of the gallery: as it comes, or, after a first byte `Z`, made of lines: a name and what is in the entry of that name.
+//! An archive of the gallery: as it comes, or, after a first byte `Z`, made of lines: a name and
+//! what is in the entry of that name.
 #![no_main]
 
 use std::collections::BTreeMap;
@@ -15,20 +16,34 @@ const END: u8 = 0;
 
 fn seeds() {
     let person = "people/2222222222222222/s6.csv";
-    let entries =
-        [(person, FILES[0]), ("people/1111111111111111/a.b@c.csv", FILES[1]), ("groups/maths", "s6\nalice\n"), ("left_out.txt", "x")];
+    let entries = [
+        (person, FILES[0]),
+        ("people/1111111111111111/a.b@c.csv", FILES[1]),
+        ("groups/maths", "s6\nalice\n"),
+        ("left_out.txt", "x"),
+    ];
     for method in [CompressionMethod::Deflated, CompressionMethod::Stored] {
         let entries = entries.map(|(name, text)| (name.to_owned(), text.as_bytes().to_vec()));
-        seed(&method.to_string(), &archive(entries.into_iter().collect(), method));
+        seed(
+            &method.to_string(),
+            &archive(entries.into_iter().collect(), method),
+        );
     }
-    let lines = entries.map(|(name, text)| format!("{name}\n{text}\0")).concat();
+    let lines = entries
+        .map(|(name, text)| format!("{name}\n{text}\0"))
+        .concat();
     seed("lines", format!("Z{lines}").as_bytes());
 }
 
 fn archive(entries: BTreeMap<String, Vec<u8>>, method: CompressionMethod) -> Vec<u8> {
     let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
     for (name, contents) in entries {
-        archive.start_file(name, SimpleFileOptions::default().compression_method(method)).expect("a name that is there once");
+        archive
+            .start_file(
+                name,
+                SimpleFileOptions::default().compression_method(method),
+            )
+            .expect("a name that is there once");
         archive.write_all(&contents).expect("memory takes it");
     }
     archive.finish().expect("memory takes it").into_inner()

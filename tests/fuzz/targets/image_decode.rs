@@ -1,4 +1,5 @@
-//! A picture, decoded by the code that decodes it in the sandbox: whole, as for enrolment, and at less than its size, as for recognition.
+//! A picture, decoded by the code that decodes it in the sandbox: whole, as for enrolment, and at
+//! less than its size, as for recognition.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -8,22 +9,44 @@ use rostro_sdk::decode::{Budget, DecodeError, Reduced, decode_at_least, decode_w
 /// The longest side of any picture.
 const LONGEST_SIDE: u32 = 65_535;
 
-/// The most pixels of a JPEG that is decoded at an eighth of its size: each of its sides may be rounded up.
+/// The most pixels of a JPEG that is decoded at an eighth of its size: each of its sides may be
+/// rounded up.
 const JPEG_PIXELS: u64 = 64 * PIXELS;
 
 fn check(decoded: &Reduced, least: u32) {
     let (width, height) = decoded.full;
     let is_jpeg = decoded.divisor > 1 || decoded.least_divisor > 1;
     let most = if is_jpeg { JPEG_PIXELS } else { PIXELS };
-    assert!(width > 0 && height > 0 && width.max(height) <= LONGEST_SIDE && u64::from(width) * u64::from(height) <= most);
+    assert!(
+        width > 0
+            && height > 0
+            && width.max(height) <= LONGEST_SIDE
+            && u64::from(width) * u64::from(height) <= most
+    );
     assert!([1, 2, 4, 8].contains(&decoded.divisor) && decoded.divisor >= decoded.least_divisor);
     let picture = &decoded.picture;
-    assert_eq!((picture.width, picture.height), (width.div_ceil(decoded.divisor), height.div_ceil(decoded.divisor)));
-    assert_eq!(picture.pixels.len() as u64, 3 * u64::from(picture.width) * u64::from(picture.height));
+    assert_eq!(
+        (picture.width, picture.height),
+        (
+            width.div_ceil(decoded.divisor),
+            height.div_ceil(decoded.divisor)
+        )
+    );
+    assert_eq!(
+        picture.pixels.len() as u64,
+        3 * u64::from(picture.width) * u64::from(picture.height)
+    );
     assert!(picture.pixels.len() as u64 <= 3 * PIXELS);
     assert!(decoded.divisor == decoded.least_divisor || picture.width.max(picture.height) >= least);
     for (index, flaw) in decoded.flaws.iter().enumerate() {
-        assert!(flaw.message().len() <= 300 && decoded.flaws.iter().skip(index + 1).all(|other| other.code() != flaw.code()));
+        assert!(
+            flaw.message().len() <= 300
+                && decoded
+                    .flaws
+                    .iter()
+                    .skip(index + 1)
+                    .all(|other| other.code() != flaw.code())
+        );
     }
 }
 

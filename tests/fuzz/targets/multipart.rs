@@ -5,15 +5,34 @@ use libfuzzer_sys::fuzz_target;
 use rostro_fuzz::{FORM, seed};
 
 fn seeds() {
-    seed("form", format!("multipart/form-data; boundary=b\n{FORM}").as_bytes());
-    seed("quoted", format!("Multipart/Form-Data; charset=utf-8; boundary=\"b\"\n{FORM}").as_bytes());
+    seed(
+        "form",
+        format!("multipart/form-data; boundary=b\n{FORM}").as_bytes(),
+    );
+    seed(
+        "quoted",
+        format!("Multipart/Form-Data; charset=utf-8; boundary=\"b\"\n{FORM}").as_bytes(),
+    );
     // More files and longer texts than are taken.
     let file = "--b\r\ncontent-disposition: form-data; name=images; filename=a\r\n\r\nx\r\n";
-    seed("many", format!("multipart/form-data; boundary=b\n{}--b--\r\n", file.repeat(101)).as_bytes());
+    seed(
+        "many",
+        format!(
+            "multipart/form-data; boundary=b\n{}--b--\r\n",
+            file.repeat(101)
+        )
+        .as_bytes(),
+    );
     let text = "a".repeat(8193);
     let long = format!("--b\r\ncontent-disposition: form-data; name=id\r\n\r\n{text}\r\n--b--\r\n");
-    seed("long", format!("multipart/form-data; boundary=b\n{long}").as_bytes());
-    seed("url_encoded", b"application/x-www-form-urlencoded\nid=alice+b&name=%C3%A9&other=1");
+    seed(
+        "long",
+        format!("multipart/form-data; boundary=b\n{long}").as_bytes(),
+    );
+    seed(
+        "url_encoded",
+        b"application/x-www-form-urlencoded\nid=alice+b&name=%C3%A9&other=1",
+    );
 }
 
 fuzz_target!(init: seeds(), |input: &[u8]| {

@@ -6,8 +6,17 @@ use rostro_fuzz::seed;
 use rostro_host::{ContractId, PersonId, fuzzing};
 
 fn seeds() {
-    let ids =
-        ["s6", "A.b_c-d@e.f", "../s6", ".hidden", "Unknown", "0123456789abcdef", "Jose\u{301} N\u{fa}\u{f1}ez", "李雷", "می\u{200c}رود"];
+    let ids = [
+        "s6",
+        "A.b_c-d@e.f",
+        "../s6",
+        ".hidden",
+        "Unknown",
+        "0123456789abcdef",
+        "Jose\u{301} N\u{fa}\u{f1}ez",
+        "李雷",
+        "می\u{200c}رود",
+    ];
     for (number, id) in ids.iter().enumerate() {
         seed(&number.to_string(), id.as_bytes());
     }

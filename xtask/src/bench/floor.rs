@@ -9,10 +9,19 @@ use crate::steps::{cargo, root, step, succeed};
 pub(super) fn measure() -> Result<()> {
     let bench = || {
         let mut bench = cargo();
-        bench.args(["bench", "--quiet", "--package", "rostro-tests", "--bench", "floor"]);
+        bench.args([
+            "bench",
+            "--quiet",
+            "--package",
+            "rostro-tests",
+            "--bench",
+            "floor",
+        ]);
         bench
     };
-    step("benchmark floor, optimised", || succeed(bench().arg("--no-run")))?;
+    step("benchmark floor, optimised", || {
+        succeed(bench().arg("--no-run"))
+    })?;
     let ours = step("rostro, with the students enrolled", peer::ours)?;
     println!("{}\n", machine::described());
     let mut run = bench();
@@ -22,6 +31,7 @@ pub(super) fn measure() -> Result<()> {
     }
     run.arg("--models").arg(root().join("models/installed"));
     run.arg("--runtime").arg(root().join("models/runtime"));
-    run.arg("--pipeline").arg(root().join("target/guest/insightface.wasm"));
+    run.arg("--pipeline")
+        .arg(root().join("target/guest/insightface.wasm"));
     succeed(run.args(["--url", &ours.url]))
 }

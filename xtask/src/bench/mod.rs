@@ -1,7 +1,8 @@
-//! `cargo xtask bench`: what the service takes, beside the one that it replaces and beside the least that it could take.
+//! `cargo xtask bench`: what the service takes, beside the one that it replaces and beside the
+//! least that it could take.
 //!
-//! Machines differ and are noisy, so what is reported is a ratio: all that is compared works in turns on the same requests, and of each
-//! figure the median over the rounds counts.
+//! Machines differ and are noisy, so what is reported is a ratio: all that is compared works in
+//! turns on the same requests, and of each figure the median over the rounds counts.
 
 mod floor;
 mod frames;
@@ -49,7 +50,8 @@ pub(crate) struct BenchArgs {
 enum What {
     /// The service beside the one that it replaces
     Peer,
-    /// The service beside ONNX Runtime alone, and the component beside the same code compiled natively, by stage
+    /// The service beside ONNX Runtime alone, and the component beside the same code compiled
+    /// natively, by stage
     Floor,
     /// The gallery's search beside reading its memory once
     Search,
@@ -70,11 +72,20 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
         return Ok(());
     }
     if !shared().join("faces").is_dir() {
-        bail!("the folder {} with the photos is missing; name it with ROSTRO_SHARED", shared().display());
+        bail!(
+            "the folder {} with the photos is missing; name it with ROSTRO_SHARED",
+            shared().display()
+        );
     }
     setup::host(Profile::Release)?;
     setup::runtime(Profile::Release)?;
-    setup::models(Profile::Release, &SetupArgs { pack: Some("mobile".to_owned()), accept_license: true })?;
+    setup::models(
+        Profile::Release,
+        &SetupArgs {
+            pack: Some("mobile".to_owned()),
+            accept_license: true,
+        },
+    )?;
     guest::build()?;
     for what in &args.what {
         match what {

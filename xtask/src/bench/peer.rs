@@ -23,8 +23,15 @@ pub(super) fn compare(args: &BenchArgs) -> Result<()> {
     wrk::install()?;
     let programs = python::environment("peer", &root().join("xtask/bench/requirements.txt"))?;
     let ours = step("rostro, with the students enrolled", ours)?;
-    let theirs = step("the replaced service, with the students enrolled", || filled(start_theirs(&programs)?))?;
-    println!("{}\n{} rounds of {} s for each service in each row\n", machine::described(), args.rounds, args.seconds);
+    let theirs = step("the replaced service, with the students enrolled", || {
+        filled(start_theirs(&programs)?)
+    })?;
+    println!(
+        "{}\n{} rounds of {} s for each service in each row\n",
+        machine::described(),
+        args.rounds,
+        args.seconds
+    );
     println!(
         "| frame | callers | faces found, named | p50 ms, replaced | p50 ms, rostro | ratio | p95 ms, replaced | p95 ms, rostro | ratio \
          | requests/s, replaced | requests/s, rostro | ratio |\n|---|---|---|---|---|---|---|---|---|---|---|---|"
@@ -39,20 +46,47 @@ pub(super) fn compare(args: &BenchArgs) -> Result<()> {
         };
         for callers in CONCURRENCY {
             let (theirs, ours) = in_turns(args, [&theirs, &ours], &picture, &body, callers)?;
-            let ratios = [theirs.p50 / ours.p50, theirs.p95 / ours.p95, ours.rate / theirs.rate];
+            let ratios = [
+                theirs.p50 / ours.p50,
+                theirs.p95 / ours.p95,
+                ours.rate / theirs.rate,
+            ];
             println!(
                 "| {what} | {callers} | {their_faces}, {their_names} and {our_faces}, {our_names} | {:.1} | {:.1} | **{:.1}×** | {:.1} | {:.1} | {:.1}× \
                  | {:.1} | {:.1} | **{:.1}×** |",
-                theirs.p50, ours.p50, ratios[0], theirs.p95, ours.p95, ratios[1], theirs.rate, ours.rate, ratios[2]
+                theirs.p50,
+                ours.p50,
+                ratios[0],
+                theirs.p95,
+                ours.p95,
+                ratios[1],
+                theirs.rate,
+                ours.rate,
+                ratios[2]
             );
-            if ratios.iter().any(|&ratio| ratio <= 1.0) || our_faces < their_faces || our_names < their_names {
+            if ratios.iter().any(|&ratio| ratio <= 1.0)
+                || our_faces < their_faces
+                || our_names < their_names
+            {
                 behind.push(format!("{what} with {callers} callers"));
             }
         }
     }
-    let memory = |service: &Service| service.memory().map_or_else(|| "unknown".to_owned(), |(_, peak)| format!("{peak} MB"));
-    println!("\npeak memory: replaced {}, rostro {}", memory(&theirs), memory(&ours));
-    ensure!(behind.is_empty(), "not ahead of the replaced service: {}", behind.join("; "));
+    let memory = |service: &Service| {
+        service
+            .memory()
+            .map_or_else(|| "unknown".to_owned(), |(_, peak)| format!("{peak} MB"))
+    };
+    println!(
+        "\npeak memory: replaced {}, rostro {}",
+        memory(&theirs),
+        memory(&ours)
+    );
+    ensure!(
+        behind.is_empty(),
+        "not ahead of the replaced service: {}",
+        behind.join("; ")
+    );
     Ok(())
 }
 
@@ -70,7 +104,16 @@ fn start_ours() -> Result<Service> {
     let address = free_address()?;
     let mut serve = command(program(Profile::Release));
     serve
-        .args(["serve", "--pack", "mobile", "--listen", &address, "--admin", "off", "--gallery"])
+        .args([
+            "serve",
+            "--pack",
+            "mobile",
+            "--listen",
+            &address,
+            "--admin",
+            "off",
+            "--gallery",
+        ])
         .arg(empty_folder("gallery-rostro")?)
         .arg("--state")
         .arg(empty_folder("state-rostro")?)
@@ -84,7 +127,10 @@ fn start_theirs(programs: &Path) -> Result<Service> {
     // It wants a folder with exactly the two models.
     let models = empty_folder("models-replaced")?;
     for model in ["det_500m.onnx", "mobilefacenet.onnx"] {
-        fs::copy(root().join("models/installed/mobile").join(model), models.join(model))?;
+        fs::copy(
+            root().join("models/installed/mobile").join(model),
+            models.join(model),
+        )?;
     }
     let mut serve = command(programs.join("gunicorn"));
     serve
@@ -101,10 +147,17 @@ fn start_theirs(programs: &Path) -> Result<Service> {
 }
 
 /// Loads two services in turns; gives the median of each figure over the rounds.
-fn in_turns(args: &BenchArgs, services: [&Service; 2], picture: &Path, body: &Path, callers: usize) -> Result<(Load, Load)> {
+fn in_turns(
+    args: &BenchArgs,
+    services: [&Service; 2],
+    picture: &Path,
+    body: &Path,
+    callers: usize,
+) -> Result<(Load, Load)> {
     let load = |service: &Service, seconds: u64| {
         let load = wrk::load(service, body, callers, seconds);
-        // Requests that wrk gave up when its time was over are still worked on: the next service must not share the cores with them.
+        // Requests that wrk gave up when its time was over are still worked on: the next service
+        // must not share the cores with them.
         service.recognize(picture)?;
         load
     };

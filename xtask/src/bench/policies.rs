@@ -8,7 +8,8 @@ use crate::scripted;
 use crate::setup::{Profile, program};
 use crate::steps::{command, root, step, succeed};
 
-/// Times `attendance-policy` in Rust, JavaScript and Python on a frame with thirty faces, with the students enrolled.
+/// Times `attendance-policy` in Rust, JavaScript and Python on a frame with thirty faces, with the
+/// students enrolled.
 ///
 /// # Errors
 ///
@@ -21,12 +22,31 @@ pub(super) fn compare(seconds: u64) -> Result<()> {
     let gallery = super::service::folder("gallery-rostro");
     let (_, picture) = frames::usual().last().context("a frame")?;
     let guest = |name: &str| root().join("target/guest").join(format!("{name}.wasm"));
-    for name in ["attendance-policy", "attendance-policy-js", "attendance-policy-python"] {
+    for name in [
+        "attendance-policy",
+        "attendance-policy-js",
+        "attendance-policy-python",
+    ] {
         println!("\n{name}");
         let mut bench = command(program(Profile::Release));
-        bench.args(["pipeline", "bench"]).arg(guest(name)).arg("--beside").arg(guest("insightface"));
-        bench.arg("--against").arg(guest("insightface")).args(["--pack", "mobile", "--seconds", &seconds.to_string()]);
-        succeed(bench.arg("--images").arg(&picture).arg("--gallery").arg(&gallery))?;
+        bench
+            .args(["pipeline", "bench"])
+            .arg(guest(name))
+            .arg("--beside")
+            .arg(guest("insightface"));
+        bench.arg("--against").arg(guest("insightface")).args([
+            "--pack",
+            "mobile",
+            "--seconds",
+            &seconds.to_string(),
+        ]);
+        succeed(
+            bench
+                .arg("--images")
+                .arg(&picture)
+                .arg("--gallery")
+                .arg(&gallery),
+        )?;
     }
     Ok(())
 }

@@ -11,10 +11,19 @@ pub(super) fn measure(swaps: u32) -> Result<()> {
     guest::build_variant()?;
     let bench = || {
         let mut bench = cargo();
-        bench.args(["bench", "--quiet", "--package", "rostro-tests", "--bench", "revisions"]);
+        bench.args([
+            "bench",
+            "--quiet",
+            "--package",
+            "rostro-tests",
+            "--bench",
+            "revisions",
+        ]);
         bench
     };
-    step("benchmark revisions, optimised", || succeed(bench().arg("--no-run")))?;
+    step("benchmark revisions, optimised", || {
+        succeed(bench().arg("--no-run"))
+    })?;
     println!("{}\n", machine::described());
     succeed(bench().args(["--", "--swaps", &swaps.to_string()]))
 }

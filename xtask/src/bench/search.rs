@@ -9,10 +9,19 @@ use crate::steps::{cargo, step, succeed};
 pub(super) fn measure(vectors: u64) -> Result<()> {
     let bench = || {
         let mut bench = cargo();
-        bench.args(["bench", "--quiet", "--package", "rostro-tests", "--bench", "search"]);
+        bench.args([
+            "bench",
+            "--quiet",
+            "--package",
+            "rostro-tests",
+            "--bench",
+            "search",
+        ]);
         bench
     };
-    step("benchmark search, optimised", || succeed(bench().arg("--no-run")))?;
+    step("benchmark search, optimised", || {
+        succeed(bench().arg("--no-run"))
+    })?;
     println!("{}\n", machine::described());
     succeed(bench().args(["--", "--vectors", &vectors.to_string()]))
 }

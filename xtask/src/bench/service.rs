@@ -28,9 +28,12 @@ pub(super) struct Service {
 impl Drop for Service {
     fn drop(&mut self) {
         // A service that has workers of its own takes them with it only when it is asked to end.
-        let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        let _ = Command::new("kill")
+            .args(["-TERM", &self.child.id().to_string()])
+            .status();
         let asked = Instant::now();
-        while asked.elapsed() < Duration::from_secs(10) && matches!(self.child.try_wait(), Ok(None)) {
+        while asked.elapsed() < Duration::from_secs(10) && matches!(self.child.try_wait(), Ok(None))
+        {
             std::thread::sleep(Duration::from_millis(50));
         }
         let _ = self.child.kill();
@@ -69,14 +72,26 @@ impl Service {
         fs::create_dir_all(scratch())?;
         let log = scratch().join(format!("{name}.log"));
         let file = fs::File::create(&log)?;
-        let child = command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).spawn();
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(file.try_clone()?)
+            .stderr(file)
+            .spawn();
         let child = child.with_context(|| format!("cannot start {name}"))?;
-        let mut service = Self { name, url: format!("http://{address}"), child, log };
+        let mut service = Self {
+            name,
+            url: format!("http://{address}"),
+            child,
+            log,
+        };
         let begun = Instant::now();
         // Any answer will do: the replaced service has nothing at `/`.
         while agent().get(&service.url).call().is_err() {
             if begun.elapsed() > START || service.child.try_wait()?.is_some() {
-                bail!("{name} does not answer; its log is {}", service.log.display());
+                bail!(
+                    "{name} does not answer; its log is {}",
+                    service.log.display()
+                );
             }
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -87,11 +102,29 @@ impl Service {
     pub(super) fn enroll_students(&self) -> Result<()> {
         for entry in fs::read_dir(shared().join("faces/students"))? {
             let folder = entry?.path();
-            let id = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            let photos = ["front", "left", "right"].map(|photo| folder.join(format!("{photo}.jpg")));
-            let form = photos.iter().try_fold(Form::new().text("student_id", &id), |form, photo| form.file("images", photo))?;
-            let answer = agent().post(format!("{}/process-images", self.url)).send(form);
-            let status = answer.with_context(|| format!("{} does not enrol {id}; its log is {}", self.name, self.log.display()))?.status();
+            let id = folder
+                .file_name()
+                .map(|name| name.to_string_lossy().into_owned())
+                .unwrap_or_default();
+            let photos =
+                ["front", "left", "right"].map(|photo| folder.join(format!("{photo}.jpg")));
+            let form = photos
+                .iter()
+                .try_fold(Form::new().text("student_id", &id), |form, photo| {
+                    form.file("images", photo)
+                })?;
+            let answer = agent()
+                .post(format!("{}/process-images", self.url))
+                .send(form);
+            let status = answer
+                .with_context(|| {
+                    format!(
+                        "{} does not enrol {id}; its log is {}",
+                        self.name,
+                        self.log.display()
+                    )
+                })?
+                .status();
             if !status.is_success() {
                 bail!("{} answers {status} to the enrolment of {id}", self.name);
             }
@@ -102,23 +135,41 @@ impl Service {
     /// The faces that the service finds in a picture, and how many of them it names.
     pub(super) fn recognize(&self, picture: &Path) -> Result<(usize, usize)> {
         let form = Form::new().file("image", picture)?;
-        let mut answer = agent().post(format!("{}/process_frame", self.url)).send(form)?;
+        let mut answer = agent()
+            .post(format!("{}/process_frame", self.url))
+            .send(form)?;
         let answer: Value = serde_json::from_str(&answer.body_mut().read_to_string()?)?;
-        let faces = answer.get("recognized_faces").and_then(Value::as_array).with_context(|| format!("{}: {answer}", self.name))?;
-        let named = faces.iter().filter(|face| face.get("identity").is_some_and(|identity| identity != "Unknown")).count();
+        let faces = answer
+            .get("recognized_faces")
+            .and_then(Value::as_array)
+            .with_context(|| format!("{}: {answer}", self.name))?;
+        let named = faces
+            .iter()
+            .filter(|face| {
+                face.get("identity")
+                    .is_some_and(|identity| identity != "Unknown")
+            })
+            .count();
         Ok((faces.len(), named))
     }
 
     /// The memory that it holds and the most that it held so far, its workers' included, in MB.
     pub(super) fn memory(&self) -> Option<(u64, u64)> {
         let own = self.child.id();
-        let children = fs::read_to_string(format!("/proc/{own}/task/{own}/children")).unwrap_or_default();
-        let workers = children.split_whitespace().filter_map(|id| machine::memory(id.parse().ok()?));
+        let children =
+            fs::read_to_string(format!("/proc/{own}/task/{own}/children")).unwrap_or_default();
+        let workers = children
+            .split_whitespace()
+            .filter_map(|id| machine::memory(id.parse().ok()?));
         let own = machine::memory(own)?;
         Some(workers.fold(own, |(now, peak), worker| (now + worker.0, peak + worker.1)))
     }
 }
 
 fn agent() -> ureq::Agent {
-    ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(START)).build().into()
+    ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(START))
+        .build()
+        .into()
 }

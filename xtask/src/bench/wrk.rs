@@ -1,4 +1,5 @@
-//! Load by `wrk`: a number of connections that each send the next request when the last is answered.
+//! Load by `wrk`: a number of connections that each send the next request when the last is
+//! answered.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -38,11 +39,23 @@ pub(super) fn install() -> Result<()> {
 
 /// A picture as the replaced service's camera client posts it, in a file for `wrk`.
 pub(super) fn frame_body(picture: &Path) -> Result<PathBuf> {
-    let head = format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"image\"; filename=\"frame.jpg\"\r\n");
-    let picture_bytes = fs::read(picture).with_context(|| format!("cannot read {}", picture.display()))?;
-    let body =
-        [head.as_bytes(), b"Content-Type: image/jpeg\r\n\r\n", &picture_bytes, format!("\r\n--{BOUNDARY}--\r\n").as_bytes()].concat();
-    let name = picture.file_stem().context("a picture has a name")?.to_string_lossy().into_owned();
+    let head = format!(
+        "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"image\"; filename=\"frame.jpg\"\r\n"
+    );
+    let picture_bytes =
+        fs::read(picture).with_context(|| format!("cannot read {}", picture.display()))?;
+    let body = [
+        head.as_bytes(),
+        b"Content-Type: image/jpeg\r\n\r\n",
+        &picture_bytes,
+        format!("\r\n--{BOUNDARY}--\r\n").as_bytes(),
+    ]
+    .concat();
+    let name = picture
+        .file_stem()
+        .context("a picture has a name")?
+        .to_string_lossy()
+        .into_owned();
     let file = scratch().join(format!("{name}.body"));
     fs::write(&file, body)?;
     Ok(file)
@@ -53,22 +66,50 @@ pub(super) fn frame_body(picture: &Path) -> Result<PathBuf> {
 /// # Errors
 ///
 /// If any request failed: figures of a service that fails mean nothing.
-pub(super) fn load(service: &Service, body: &Path, connections: usize, seconds: u64) -> Result<Load> {
+pub(super) fn load(
+    service: &Service,
+    body: &Path,
+    connections: usize,
+    seconds: u64,
+) -> Result<Load> {
     let mut wrk = command("wrk");
-    // One thread generates more load than any of the services can take, and leaves the cores to them.
-    wrk.args(["--threads", "1", "--connections", &connections.to_string(), "--duration", &format!("{seconds}s"), "--timeout", "30s"])
-        .arg("--script")
-        .arg(root().join("xtask/bench/post.lua"))
-        .arg(format!("{}/process_frame", service.url))
-        .arg("--")
-        .arg(body)
-        .arg(format!("multipart/form-data; boundary={BOUNDARY}"));
+    // One thread generates more load than any of the services can take, and leaves the cores to
+    // them.
+    wrk.args([
+        "--threads",
+        "1",
+        "--connections",
+        &connections.to_string(),
+        "--duration",
+        &format!("{seconds}s"),
+        "--timeout",
+        "30s",
+    ])
+    .arg("--script")
+    .arg(root().join("xtask/bench/post.lua"))
+    .arg(format!("{}/process_frame", service.url))
+    .arg("--")
+    .arg(body)
+    .arg(format!("multipart/form-data; boundary={BOUNDARY}"));
     let said = output(&mut wrk)?;
-    let line = said.lines().find(|line| line.starts_with('{')).with_context(|| format!("wrk says nothing of use:\n{said}"))?;
+    let line = said
+        .lines()
+        .find(|line| line.starts_with('{'))
+        .with_context(|| format!("wrk says nothing of use:\n{said}"))?;
     let figures: Value = serde_json::from_str(line)?;
-    let figure = |name: &str| figures.get(name).and_then(Value::as_f64).with_context(|| format!("wrk does not say {name}: {line}"));
+    let figure = |name: &str| {
+        figures
+            .get(name)
+            .and_then(Value::as_f64)
+            .with_context(|| format!("wrk does not say {name}: {line}"))
+    };
     if figure("failed")? > 0.0 || figure("requests")? < 1.0 {
-        bail!("{}: {} requests failed and {} were answered", service.name, figure("failed")?, figure("requests")?);
+        bail!(
+            "{}: {} requests failed and {} were answered",
+            service.name,
+            figure("failed")?,
+            figure("requests")?
+        );
     }
     let requests = figure("requests")?;
     Ok(Load {

@@ -23,13 +23,16 @@ pub(super) const GROUPS: usize = 4;
 /// Somebody who is in every group from the beginning, so that each is there.
 const ANCHOR: &str = "anchor";
 
-/// Ids that are changed without a claim, by several at a time. What is left of them at the end is chance; that nothing fails is not.
+/// Ids that are changed without a claim, by several at a time. What is left of them at the end is
+/// chance; that nothing fails is not.
 const CONTESTED: usize = 3;
 
-/// How long a thread waits that was turned away: less than the service asks for, so that it is kept at its limit.
+/// How long a thread waits that was turned away: less than the service asks for, so that it is kept
+/// at its limit.
 const REST: Duration = Duration::from_millis(250);
 
-/// Numbers by chance: a load is repeated by its seed, and needs nothing better than xorshift for that.
+/// Numbers by chance: a load is repeated by its seed, and needs nothing better than xorshift for
+/// that.
 #[derive(Debug)]
 pub(super) struct Chance(u64);
 
@@ -50,11 +53,14 @@ impl Chance {
 
     /// One of these.
     pub(super) fn one_of<'t, T>(&mut self, these: &'t [T]) -> Result<&'t T> {
-        these.get(self.below(these.len())).context("nothing to choose from")
+        these
+            .get(self.below(these.len()))
+            .context("nothing to choose from")
     }
 }
 
-/// A frame, and what the service saw in it before the load: it must see the same under load, whoever asks beside.
+/// A frame, and what the service saw in it before the load: it must see the same under load,
+/// whoever asks beside.
 #[derive(Debug)]
 pub(super) struct Frame {
     pub(super) picture: Vec<u8>,
@@ -77,22 +83,47 @@ impl Load {
     /// Reads the pictures, has each seen once, and makes the groups.
     pub(super) fn prepare(client: &Client) -> Result<Self> {
         let folder = root().join("models/testing/frames");
-        let read = |name: String| fs::read(folder.join(&name)).with_context(|| format!("cannot read {name}"));
-        let of_face = |face: &str| PHOTOS.iter().map(|photo| read(format!("{face}-{photo}.png"))).collect::<Result<Vec<_>>>();
-        let photos = FACES.iter().map(|face| of_face(face)).collect::<Result<Vec<_>>>()?;
-        let others = ["empty", "faint", "group", "one-pixel", "stranger"].map(|name| read(format!("{name}.png")));
+        let read = |name: String| {
+            fs::read(folder.join(&name)).with_context(|| format!("cannot read {name}"))
+        };
+        let of_face = |face: &str| {
+            PHOTOS
+                .iter()
+                .map(|photo| read(format!("{face}-{photo}.png")))
+                .collect::<Result<Vec<_>>>()
+        };
+        let photos = FACES
+            .iter()
+            .map(|face| of_face(face))
+            .collect::<Result<Vec<_>>>()?;
+        let others = ["empty", "faint", "group", "one-pixel", "stranger"]
+            .map(|name| read(format!("{name}.png")));
         let pictures = photos.iter().flatten().cloned().map(Ok).chain(others);
         let frames = pictures.map(|picture| {
             let picture = picture?;
             let answer = client.post("/process_frame", "image/png", &picture)?;
             ensure!(answer.status == 200, "a frame before the load: {answer:?}");
-            Ok(Frame { seen: seen(&answer.json, "recognized_faces"), picture })
+            Ok(Frame {
+                seen: seen(&answer.json, "recognized_faces"),
+                picture,
+            })
         });
-        let load = Self { frames: frames.collect::<Result<_>>()?, photos, people: People::new(), tally: Tally::default() };
+        let load = Self {
+            frames: frames.collect::<Result<_>>()?,
+            photos,
+            people: People::new(),
+            tally: Tally::default(),
+        };
         let answer = client.post("/process-images", FORM, &load.photos_of(Some(ANCHOR), 0, 1))?;
-        ensure!(answer.status == 200, "an enrolment before the load: {answer:?}");
+        ensure!(
+            answer.status == 200,
+            "an enrolment before the load: {answer:?}"
+        );
         for group in 0..GROUPS {
-            let answer = client.admin(Method::PUT, &format!("/v1/groups/{}/people/{ANCHOR}", roll::group(group)))?;
+            let answer = client.admin(
+                Method::PUT,
+                &format!("/v1/groups/{}/people/{ANCHOR}", roll::group(group)),
+            )?;
             ensure!(answer.status == 200, "a group before the load: {answer:?}");
         }
         Ok(load)
@@ -121,13 +152,23 @@ impl Load {
     }
 
     fn photo(&self, face: usize, photo: usize) -> &[u8] {
-        self.photos.get(face).and_then(|photos| photos.get(photo)).map_or(&[], Vec::as_slice)
+        self.photos
+            .get(face)
+            .and_then(|photos| photos.get(photo))
+            .map_or(&[], Vec::as_slice)
     }
 
     /// A form with the photos of a face for which there is a bit.
     fn photos_of(&self, id: Option<&str>, face: usize, bits: u8) -> Vec<u8> {
-        let photos = (0..PHOTOS.len()).filter(|photo| bits & 1 << photo != 0).map(|photo| Part::File("images", self.photo(face, photo)));
-        form(&id.map(|id| Part::Text("student_id", id)).into_iter().chain(photos).collect::<Vec<_>>())
+        let photos = (0..PHOTOS.len())
+            .filter(|photo| bits & 1 << photo != 0)
+            .map(|photo| Part::File("images", self.photo(face, photo)));
+        form(
+            &id.map(|id| Part::Text("student_id", id))
+                .into_iter()
+                .chain(photos)
+                .collect::<Vec<_>>(),
+        )
     }
 
     /// Judges an answer to a good request.
@@ -140,7 +181,13 @@ impl Load {
     }
 
     /// The answer to a change of a claimed person, if it was done.
-    fn changed(&self, claim: &mut Claim<'_>, kind: &'static str, answer: Result<Answer>, wanted: u16) -> Option<Value> {
+    fn changed(
+        &self,
+        claim: &mut Claim<'_>,
+        kind: &'static str,
+        answer: Result<Answer>,
+        wanted: u16,
+    ) -> Option<Value> {
         match self.good(kind, answer, wanted) {
             Outcome::Done(json) => Some(json),
             Outcome::TurnedAway => None,
@@ -157,7 +204,11 @@ impl Load {
         let group = (chance.below(8) == 0).then(|| chance.below(GROUPS));
         let (begun, image) = (Instant::now(), Part::File("image", &frame.picture));
         let answer = match group {
-            Some(group) => client.post("/process_frame", FORM, &form(&[Part::Text("group", &roll::group(group)), image])),
+            Some(group) => client.post(
+                "/process_frame",
+                FORM,
+                &form(&[Part::Text("group", &roll::group(group)), image]),
+            ),
             None if chance.below(2) == 0 => client.post("/process_frame", FORM, &form(&[image])),
             None => client.post("/process_frame", "image/png", &frame.picture),
         };
@@ -165,10 +216,15 @@ impl Load {
         if let Outcome::Done(json) = self.good("frame", answer, 200) {
             self.tally.took(took);
             if seen(&json, "recognized_faces") != frame.seen {
-                self.tally.fail(format!("frame: not what was seen before the load, {:?}: {json}", frame.seen));
+                self.tally.fail(format!(
+                    "frame: not what was seen before the load, {:?}: {json}",
+                    frame.seen
+                ));
             }
             for id in names(&json) {
-                if people::index(id).is_some_and(|index| self.people.is_out_since(index, group, begun)) {
+                if people::index(id)
+                    .is_some_and(|index| self.people.is_out_since(index, group, begun))
+                {
                     self.tally.fail(format!("frame: {id} was deleted, or not in group {group:?}, before it was asked: {json}"));
                 }
             }
@@ -182,13 +238,30 @@ impl Load {
         let kind = "faces without storing";
         let (answer, at) = match chance.below(3) {
             0 => (client.post("/v1/detect", "image/png", &a.picture), ""),
-            1 => (client.post("/v1/embeddings", FORM, &form(&[Part::File("image", &a.picture)])), ""),
-            _ => (client.post("/v1/compare", FORM, &form(&[Part::File("a", &a.picture), Part::File("b", &b.picture)])), "/a"),
+            1 => (
+                client.post(
+                    "/v1/embeddings",
+                    FORM,
+                    &form(&[Part::File("image", &a.picture)]),
+                ),
+                "",
+            ),
+            _ => (
+                client.post(
+                    "/v1/compare",
+                    FORM,
+                    &form(&[Part::File("a", &a.picture), Part::File("b", &b.picture)]),
+                ),
+                "/a",
+            ),
         };
         if let Outcome::Done(json) = self.good(kind, answer, 200)
             && seen(json.pointer(at).unwrap_or(&Value::Null), "faces") != a.seen
         {
-            self.tally.fail(format!("{kind}: not what was seen before the load, {:?}: {json}", a.seen));
+            self.tally.fail(format!(
+                "{kind}: not what was seen before the load, {:?}: {json}",
+                a.seen
+            ));
         }
         Ok(())
     }
@@ -198,11 +271,21 @@ impl Load {
         let bits = 1 + chance.below(15) as u8;
         if chance.below(20) == 0 {
             let id = format!("contested-{}", chance.below(CONTESTED));
-            self.good("enrolment", client.post("/process-images", FORM, &self.photos_of(Some(&id), 0, bits)), 200);
+            self.good(
+                "enrolment",
+                client.post("/process-images", FORM, &self.photos_of(Some(&id), 0, bits)),
+                200,
+            );
             return;
         }
-        let Some(mut claim) = self.people.claim(chance.below(people::PEOPLE), false) else { return };
-        let body = self.photos_of(Some(&people::id(claim.index)), claim.index % FACES.len(), bits);
+        let Some(mut claim) = self.people.claim(chance.below(people::PEOPLE), false) else {
+            return;
+        };
+        let body = self.photos_of(
+            Some(&people::id(claim.index)),
+            claim.index % FACES.len(),
+            bits,
+        );
         let answer = client.post("/process-images", FORM, &body);
         if let Some(json) = self.changed(&mut claim, "enrolment", answer, 200) {
             claim.known.photos = bits;
@@ -212,11 +295,17 @@ impl Load {
 
     /// Adds a photo to those of somebody, or one that they have already, which is refused.
     fn add_photo(&self, client: &Client, chance: &mut Chance) {
-        let Some(mut claim) = self.people.claim(chance.below(people::PEOPLE), true) else { return self.enrol(client, chance) };
+        let Some(mut claim) = self.people.claim(chance.below(people::PEOPLE), true) else {
+            return self.enrol(client, chance);
+        };
         let bit = 1 << chance.below(PHOTOS.len());
         let is_new = claim.known.photos & bit == 0;
         let body = self.photos_of(None, claim.index % FACES.len(), bit);
-        let answer = client.post(&format!("/v1/people/{}/photos", people::id(claim.index)), FORM, &body);
+        let answer = client.post(
+            &format!("/v1/people/{}/photos", people::id(claim.index)),
+            FORM,
+            &body,
+        );
         let kind = "more photos";
         let json = self.changed(&mut claim, kind, answer, if is_new { 200 } else { 400 });
         if let Some(json) = json.filter(|_| is_new) {
@@ -226,8 +315,15 @@ impl Load {
     }
 
     fn accepted(&self, kind: &str, json: &Value, wanted: usize) {
-        if json.pointer("/accepted").and_then(Value::as_array).map(Vec::len) != Some(wanted) {
-            self.tally.fail(format!("{kind}: not the {wanted} photos that were sent: {json}"));
+        if json
+            .pointer("/accepted")
+            .and_then(Value::as_array)
+            .map(Vec::len)
+            != Some(wanted)
+        {
+            self.tally.fail(format!(
+                "{kind}: not the {wanted} photos that were sent: {json}"
+            ));
         }
     }
 
@@ -235,12 +331,21 @@ impl Load {
     fn delete(&self, client: &Client, chance: &mut Chance) {
         if chance.below(20) == 0 {
             let id = format!("contested-{}", chance.below(CONTESTED));
-            self.good("deletion", client.admin(Method::DELETE, &format!("/v1/people/{id}")), 200);
+            self.good(
+                "deletion",
+                client.admin(Method::DELETE, &format!("/v1/people/{id}")),
+                200,
+            );
             return;
         }
         let there = chance.below(5) > 0;
-        let Some(mut claim) = self.people.claim(chance.below(people::PEOPLE), there) else { return self.enrol(client, chance) };
-        let answer = client.admin(Method::DELETE, &format!("/v1/people/{}", people::id(claim.index)));
+        let Some(mut claim) = self.people.claim(chance.below(people::PEOPLE), there) else {
+            return self.enrol(client, chance);
+        };
+        let answer = client.admin(
+            Method::DELETE,
+            &format!("/v1/people/{}", people::id(claim.index)),
+        );
         if let Some(json) = self.changed(&mut claim, "deletion", answer, 200) {
             self.says("deletion", &json, "/deleted", claim.known.photos > 0);
             (claim.known.photos, claim.known.groups) = (0, 0);
@@ -250,18 +355,30 @@ impl Load {
     /// Puts somebody into a group, or takes them out.
     fn group(&self, client: &Client, chance: &mut Chance) {
         let there = chance.below(5) > 0;
-        let Some(mut claim) = self.people.claim(chance.below(people::PEOPLE), there) else { return self.enrol(client, chance) };
+        let Some(mut claim) = self.people.claim(chance.below(people::PEOPLE), there) else {
+            return self.enrol(client, chance);
+        };
         let (group, is_in) = (chance.below(GROUPS), claim.known.photos > 0);
-        let path = format!("/v1/groups/{}/people/{}", roll::group(group), people::id(claim.index));
+        let path = format!(
+            "/v1/groups/{}/people/{}",
+            roll::group(group),
+            people::id(claim.index)
+        );
         let (bit, kind) = (1 << group, "groups");
         let was_member = claim.known.groups & bit != 0;
         if chance.below(3) == 0 {
-            if let Some(json) = self.changed(&mut claim, kind, client.admin(Method::DELETE, &path), 200) {
+            if let Some(json) =
+                self.changed(&mut claim, kind, client.admin(Method::DELETE, &path), 200)
+            {
                 claim.known.groups &= !bit;
                 self.says(kind, &json, "/changed", was_member);
             }
-        } else if let Some(json) = self.changed(&mut claim, kind, client.admin(Method::PUT, &path), if is_in { 200 } else { 404 })
-            && is_in
+        } else if let Some(json) = self.changed(
+            &mut claim,
+            kind,
+            client.admin(Method::PUT, &path),
+            if is_in { 200 } else { 404 },
+        ) && is_in
         {
             claim.known.groups |= bit;
             self.says(kind, &json, "/changed", !was_member);
@@ -273,12 +390,20 @@ impl Load {
         let kind = "look-ups";
         if chance.below(4) == 0 {
             let path = chance.below(3);
-            let path = ["/metrics", "/v1/groups", "/v1/people?limit=1000"].get(path).copied().unwrap_or("/v1/revisions");
+            let path = ["/metrics", "/v1/groups", "/v1/people?limit=1000"]
+                .get(path)
+                .copied()
+                .unwrap_or("/v1/revisions");
             self.good(kind, client.admin(Method::GET, path), 200);
             return;
         }
-        let Some(claim) = self.people.claim(chance.below(people::PEOPLE), true) else { return self.enrol(client, chance) };
-        let answer = client.admin(Method::GET, &format!("/v1/people/{}", people::id(claim.index)));
+        let Some(claim) = self.people.claim(chance.below(people::PEOPLE), true) else {
+            return self.enrol(client, chance);
+        };
+        let answer = client.admin(
+            Method::GET,
+            &format!("/v1/people/{}", people::id(claim.index)),
+        );
         if let Outcome::Done(json) = self.good(kind, answer, 200)
             && let Some(wrong) = roll::differs(&json, &claim.known)
         {
@@ -288,21 +413,41 @@ impl Load {
 
     fn says(&self, kind: &str, json: &Value, field: &str, wanted: bool) {
         if json.pointer(field) != Some(&Value::Bool(wanted)) {
-            self.tally.fail(format!("{kind}: {field} is not {wanted}: {json}"));
+            self.tally
+                .fail(format!("{kind}: {field} is not {wanted}: {json}"));
         }
     }
 }
 
 fn seen(json: &Value, faces: &str) -> Seen {
     let number = |path: &str| json.pointer(path).and_then(Value::as_u64);
-    let count = json.pointer(&format!("/{faces}")).and_then(Value::as_array).map_or(usize::MAX, Vec::len);
-    let left = json.pointer(&format!("/{faces}/0/bbox/0")).and_then(Value::as_f64);
-    (number("/frame/width"), number("/frame/height"), count, left.map(|left| left.round() as i64))
+    let count = json
+        .pointer(&format!("/{faces}"))
+        .and_then(Value::as_array)
+        .map_or(usize::MAX, Vec::len);
+    let left = json
+        .pointer(&format!("/{faces}/0/bbox/0"))
+        .and_then(Value::as_f64);
+    (
+        number("/frame/width"),
+        number("/frame/height"),
+        count,
+        left.map(|left| left.round() as i64),
+    )
 }
 
 /// Everybody who is named in a frame's answer, also as a candidate.
 fn names(json: &Value) -> impl Iterator<Item = &str> {
-    let faces = || json.pointer("/recognized_faces").and_then(Value::as_array).into_iter().flatten();
-    let candidates = faces().filter_map(|face| face.pointer("/candidates")?.as_array()).flatten();
-    faces().chain(candidates).filter_map(|one| one.pointer("/identity")?.as_str())
+    let faces = || {
+        json.pointer("/recognized_faces")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+    };
+    let candidates = faces()
+        .filter_map(|face| face.pointer("/candidates")?.as_array())
+        .flatten();
+    faces()
+        .chain(candidates)
+        .filter_map(|one| one.pointer("/identity")?.as_str())
 }

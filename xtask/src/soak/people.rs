@@ -23,7 +23,8 @@ pub(super) struct Known {
 #[derive(Debug)]
 pub(super) struct People(Mutex<Vec<Known>>);
 
-/// The right to change one person, so that what is answered is what was done; it ends when it is dropped.
+/// The right to change one person, so that what is answered is what was done; it ends when it is
+/// dropped.
 #[derive(Debug)]
 pub(super) struct Claim<'p> {
     people: &'p People,
@@ -34,32 +35,52 @@ pub(super) struct Claim<'p> {
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
         if let Some(known) = self.people.locked().get_mut(self.index) {
-            *known = Known { busy: false, since: Instant::now(), ..self.known };
+            *known = Known {
+                busy: false,
+                since: Instant::now(),
+                ..self.known
+            };
         }
     }
 }
 
 impl People {
     pub(super) fn new() -> Self {
-        let nobody = Known { photos: 0, groups: 0, doubtful: false, busy: false, since: Instant::now() };
+        let nobody = Known {
+            photos: 0,
+            groups: 0,
+            doubtful: false,
+            busy: false,
+            since: Instant::now(),
+        };
         Self(Mutex::new(vec![nobody; PEOPLE]))
     }
 
-    /// Claims a person whom nobody else changes: the first from `from` on, and if `there`, one who is enrolled.
+    /// Claims a person whom nobody else changes: the first from `from` on, and if `there`, one who
+    /// is enrolled.
     pub(super) fn claim(&self, from: usize, there: bool) -> Option<Claim<'_>> {
         let mut people = self.locked();
         let index = (0..PEOPLE)
             .map(|more| (from + more) % PEOPLE)
-            .find(|&index| people.get(index).is_some_and(|known| !known.busy && !known.doubtful && (known.photos > 0 || !there)))?;
+            .find(|&index| {
+                people.get(index).is_some_and(|known| {
+                    !known.busy && !known.doubtful && (known.photos > 0 || !there)
+                })
+            })?;
         let known = people.get_mut(index)?;
         known.busy = true;
-        Some(Claim { people: self, index, known: *known })
+        Some(Claim {
+            people: self,
+            index,
+            known: *known,
+        })
     }
 
     /// Whether a person was not there, or not in the group, at any moment since then.
     pub(super) fn is_out_since(&self, index: usize, group: Option<usize>, then: Instant) -> bool {
         self.locked().get(index).is_some_and(|known| {
-            let is_in = known.photos > 0 && group.is_none_or(|group| known.groups & 1 << group != 0);
+            let is_in =
+                known.photos > 0 && group.is_none_or(|group| known.groups & 1 << group != 0);
             !is_in && !known.busy && !known.doubtful && known.since < then
         })
     }

@@ -36,25 +36,58 @@ impl Service {
     pub(super) fn start(profile: Profile, folder: &Path, queue: usize, log: &Path) -> Result<Self> {
         fs::create_dir_all(folder)?;
         // Both are held until both are known, so that they differ.
-        let ports = [TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?];
-        let [listen, admin] = ports.each_ref().map(|port| port.local_addr().map(|address| address.to_string()));
+        let ports = [
+            TcpListener::bind("127.0.0.1:0")?,
+            TcpListener::bind("127.0.0.1:0")?,
+        ];
+        let [listen, admin] = ports
+            .each_ref()
+            .map(|port| port.local_addr().map(|address| address.to_string()));
         let (listen, admin) = (listen?, admin?);
         drop(ports);
         let mut serve = command(program(profile));
-        serve.args(["serve", "--pack", "testing", "--listen", &listen, "--admin", &admin, "--queue", &queue.to_string()]);
-        serve.arg("--gallery").arg(folder.join("gallery")).arg("--state").arg(folder.join("state"));
+        serve.args([
+            "serve",
+            "--pack",
+            "testing",
+            "--listen",
+            &listen,
+            "--admin",
+            &admin,
+            "--queue",
+            &queue.to_string(),
+        ]);
+        serve
+            .arg("--gallery")
+            .arg(folder.join("gallery"))
+            .arg("--state")
+            .arg(folder.join("state"));
         serve
             .arg("--pipeline")
             .arg(root().join("target/guest/insightface.wasm"))
             .env("ROSTRO_COMPILED", root().join("target/tmp/compiled"));
         let log_file = File::create(log)?;
-        let child =
-            serve.stdin(Stdio::null()).stdout(log_file.try_clone()?).stderr(log_file).spawn().context("the service does not start")?;
-        let mut service = Self { child, url: format!("http://{listen}"), admin: format!("http://{admin}") };
+        let child = serve
+            .stdin(Stdio::null())
+            .stdout(log_file.try_clone()?)
+            .stderr(log_file)
+            .spawn()
+            .context("the service does not start")?;
+        let mut service = Self {
+            child,
+            url: format!("http://{listen}"),
+            admin: format!("http://{admin}"),
+        };
         let (client, begun) = (service.client(), Instant::now());
-        while client.admin(Method::GET, "/v1/people").is_err() || client.public(Method::GET, "/").is_err() {
+        while client.admin(Method::GET, "/v1/people").is_err()
+            || client.public(Method::GET, "/").is_err()
+        {
             let is_running = begun.elapsed() < PATIENCE && service.child.try_wait()?.is_none();
-            ensure!(is_running, "the service does not answer; {} says why", log.display());
+            ensure!(
+                is_running,
+                "the service does not answer; {} says why",
+                log.display()
+            );
             std::thread::sleep(Duration::from_millis(100));
         }
         Ok(service)
@@ -76,7 +109,10 @@ impl Service {
             if let Some(status) = self.child.try_wait()? {
                 return Ok(status);
             }
-            ensure!(asked.elapsed() < PATIENCE, "the service does not end when it is asked to");
+            ensure!(
+                asked.elapsed() < PATIENCE,
+                "the service does not end when it is asked to"
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
     }

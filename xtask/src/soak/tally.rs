@@ -44,7 +44,12 @@ pub(super) struct Counts {
 impl Counts {
     /// All requests, and those that were turned away.
     pub(super) fn all(&self) -> (u64, u64) {
-        let turned_away = self.requests.iter().filter(|((_, outcome), _)| outcome == "503").map(|(_, count)| count).sum();
+        let turned_away = self
+            .requests
+            .iter()
+            .filter(|((_, outcome), _)| outcome == "503")
+            .map(|(_, count)| count)
+            .sum();
         (self.requests.values().sum(), turned_away)
     }
 
@@ -52,7 +57,10 @@ impl Counts {
     pub(super) fn percentile(&self, share: usize) -> Duration {
         let mut frames = self.frames.clone();
         frames.sort_unstable();
-        frames.get(frames.len() * share / 100).copied().unwrap_or_default()
+        frames
+            .get(frames.len() * share / 100)
+            .copied()
+            .unwrap_or_default()
     }
 }
 
@@ -63,7 +71,10 @@ impl Tally {
             Some(answer) if answer.status == wanted => Outcome::Done(answer.json),
             Some(answer) if answer.status == 503 && answer.retry_after => Outcome::TurnedAway,
             Some(answer) => {
-                self.fail(format!("{kind}: {} instead of {wanted}, request {}: {}", answer.status, answer.request, answer.json));
+                self.fail(format!(
+                    "{kind}: {} instead of {wanted}, request {}: {}",
+                    answer.status, answer.request, answer.json
+                ));
                 Outcome::Failed
             }
             None => Outcome::Failed,
@@ -72,18 +83,35 @@ impl Tally {
 
     /// Notes an answer to bad input: it is the caller's fault, and says so as every error does.
     pub(super) fn refused(&self, what: &str, answer: Result<Answer>) {
-        let Some(answer) = self.counted("bad input", answer) else { return };
+        let Some(answer) = self.counted("bad input", answer) else {
+            return;
+        };
         let turned_away = answer.status == 503 && answer.retry_after;
         if !turned_away && !(400..500).contains(&answer.status) {
-            self.fail(format!("bad input ({what}): {}, request {}: {}", answer.status, answer.request, answer.json));
-        } else if ["/error", "/code", "/request_id"].iter().any(|field| answer.json.pointer(field).is_none_or(|value| !value.is_string())) {
-            self.fail(format!("bad input ({what}): {} without an error as documented, request {}", answer.status, answer.request));
+            self.fail(format!(
+                "bad input ({what}): {}, request {}: {}",
+                answer.status, answer.request, answer.json
+            ));
+        } else if ["/error", "/code", "/request_id"].iter().any(|field| {
+            answer
+                .json
+                .pointer(field)
+                .is_none_or(|value| !value.is_string())
+        }) {
+            self.fail(format!(
+                "bad input ({what}): {} without an error as documented, request {}",
+                answer.status, answer.request
+            ));
         }
     }
 
     /// Counts a request.
     pub(super) fn count(&self, kind: &'static str, outcome: impl Into<String>) {
-        *self.locked().requests.entry((kind, outcome.into())).or_default() += 1;
+        *self
+            .locked()
+            .requests
+            .entry((kind, outcome.into()))
+            .or_default() += 1;
     }
 
     fn counted(&self, kind: &'static str, answer: Result<Answer>) -> Option<Answer> {

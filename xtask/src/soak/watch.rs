@@ -27,21 +27,35 @@ impl Look {
     pub(super) fn at(process: u32) -> Result<Self> {
         let status = fs::read_to_string(format!("/proc/{process}/status")).context(GONE)?;
         let number = |name: &str| -> Result<u64> {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)).context(GONE)?;
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix(name))
+                .context(GONE)?;
             Ok(line.trim().trim_end_matches(" kB").parse()?)
         };
         let descriptors = fs::read_dir(format!("/proc/{process}/fd"))?.count() as u64;
-        Ok(Self { memory: number("VmRSS:")?, peak: number("VmHWM:")?, descriptors, threads: number("Threads:")? })
+        Ok(Self {
+            memory: number("VmRSS:")?,
+            peak: number("VmHWM:")?,
+            descriptors,
+            threads: number("Threads:")?,
+        })
     }
 }
 
-/// Looks until it is time and says each time how it goes. A short soak is looked at more often: a median wants some looks.
+/// Looks until it is time and says each time how it goes. A short soak is looked at more often: a
+/// median wants some looks.
 pub(super) fn watch(process: u32, tally: &Tally, until: Instant) -> Result<Vec<Look>> {
-    let (begun, whole) = (Instant::now(), until.saturating_duration_since(Instant::now()));
+    let (begun, whole) = (
+        Instant::now(),
+        until.saturating_duration_since(Instant::now()),
+    );
     let pause = Duration::from_secs(5).min(whole / 30);
     // Lines for a file or a pipe, a bar for people.
     let style = ProgressStyle::with_template("   {bar:20} {eta} {msg}")?;
-    let bar = std::io::stderr().is_terminal().then(|| ProgressBar::new(whole.as_secs()).with_style(style));
+    let bar = std::io::stderr()
+        .is_terminal()
+        .then(|| ProgressBar::new(whole.as_secs()).with_style(style));
     let (mut looks, mut said) = (Vec::new(), begun);
     while Instant::now() + pause <= until && !tally.is_hopeless() {
         std::thread::sleep(pause);
@@ -90,7 +104,9 @@ impl Thirds {
 
     /// The most of a figure in each third.
     pub(super) fn most(&self, figure: fn(&Look) -> u64) -> [u64; 3] {
-        self.0.each_ref().map(|looks| looks.iter().map(figure).max().unwrap_or_default())
+        self.0
+            .each_ref()
+            .map(|looks| looks.iter().map(figure).max().unwrap_or_default())
     }
 
     /// What grew from the second third to the last.
@@ -98,9 +114,16 @@ impl Thirds {
         let mut grown = Vec::new();
         let [_, before, after] = self.medians(|look| look.memory);
         if after * 100 > before * 115 {
-            grown.push(format!("memory grew from {} to {} MB (median of the second and of the last third)", before / 1024, after / 1024));
+            grown.push(format!(
+                "memory grew from {} to {} MB (median of the second and of the last third)",
+                before / 1024,
+                after / 1024
+            ));
         }
-        let most = [("file descriptors", self.most(|look| look.descriptors)), ("threads", self.most(|look| look.threads))];
+        let most = [
+            ("file descriptors", self.most(|look| look.descriptors)),
+            ("threads", self.most(|look| look.threads)),
+        ];
         for (what, [_, before, after]) in most {
             if after > before + 4 {
                 grown.push(format!("{what} grew from {before} to {after} (most of the second and of the last third)"));
@@ -115,7 +138,12 @@ mod tests {
     use super::*;
 
     fn grown(memory: [u64; 3], descriptors: [u64; 3], threads: [u64; 3]) -> usize {
-        let look = |third: usize| Look { memory: memory[third], peak: 0, descriptors: descriptors[third], threads: threads[third] };
+        let look = |third: usize| Look {
+            memory: memory[third],
+            peak: 0,
+            descriptors: descriptors[third],
+            threads: threads[third],
+        };
         Thirds::of(&[0, 0, 1, 1, 2, 2].map(look)).grown().len()
     }
 

@@ -1,14 +1,18 @@
-//! A pipeline with a third model: a face that MiniFASNetV2 takes for printed or shown on a screen is nobody, with the code `not_live`.
+//! A pipeline with a third model: a face that MiniFASNetV2 takes for printed or shown on a screen
+//! is nobody, with the code `not_live`.
 //!
-//! The model (Minivision, "Silent-Face-Anti-Spoofing", 2020) sees 2.7 times the face's box (1×3×80×80 in the pack `mobile-liveness`) and
-//! gives three logits, of which the second stands for a living face. The setting `live` is the least probability, 0 to 1, by default 0.4:
-//! all 30 test photos are above it, and the same on a made-up screen below it, but for 2. It is one model's opinion of one picture: it
-//! keeps out the careless and not the determined.
+//! The model (Minivision, "Silent-Face-Anti-Spoofing", 2020) sees 2.7 times the face's box
+//! (1×3×80×80 in the pack `mobile-liveness`) and gives three logits, of which the second stands for
+//! a living face. The setting `live` is the least probability, 0 to 1, by default 0.4: all 30 test
+//! photos are above it, and the same on a made-up screen below it, but for 2. It is one model's
+//! opinion of one picture: it keeps out the careless and not the determined.
 
 mod surroundings;
 
 use rostro_sdk::align::align;
-use rostro_sdk::analysis::{Analysis, AnalyzeError, AnalyzedFace, Description, EmbeddingContract, Measure, Purpose};
+use rostro_sdk::analysis::{
+    Analysis, AnalyzeError, AnalyzedFace, Description, EmbeddingContract, Measure, Purpose,
+};
 use rostro_sdk::decide::Rule;
 use rostro_sdk::decode::{Rgb, decode};
 use rostro_sdk::detector::{DETECTOR, detect};
@@ -45,34 +49,66 @@ impl Vision for Liveness {
         }
     }
 
-    fn analyze(host: &impl Host, image: Vec<u8>, purpose: Purpose) -> Result<Analysis, AnalyzeError> {
+    fn analyze(
+        host: &impl Host,
+        image: Vec<u8>,
+        purpose: Purpose,
+    ) -> Result<Analysis, AnalyzeError> {
         let picture = host.timed("decode", || decode(&image, host.max_pixels()))?;
         let (width, height) = (picture.width, picture.height);
         let liveness = host.load(LIVENESS)?;
         let mut faces = Vec::new();
-        for Detection { bounds, landmarks, score } in detect(host, &picture, host.thresholds().detection, purpose)? {
-            if let Some((inside, aligned)) = bounds.within(width, height).zip(align(&picture, &landmarks)) {
+        for Detection {
+            bounds,
+            landmarks,
+            score,
+        } in detect(host, &picture, host.thresholds().detection, purpose)?
+        {
+            if let Some((inside, aligned)) = bounds
+                .within(width, height)
+                .zip(align(&picture, &landmarks))
+            {
                 let embedding = embed(host, RECOGNIZER, [&aligned])?.concat();
                 let mut measures = Measures::of(&bounds, &landmarks, &aligned).named();
-                measures.push(Measure::new(LIVE, live(host, &liveness, &picture, &inside)?));
-                faces.push(AnalyzedFace { bounds: inside, score, landmarks: landmarks.into(), measures, embedding });
+                measures.push(Measure::new(
+                    LIVE,
+                    live(host, &liveness, &picture, &inside)?,
+                ));
+                faces.push(AnalyzedFace {
+                    bounds: inside,
+                    score,
+                    landmarks: landmarks.into(),
+                    measures,
+                    embedding,
+                });
             }
         }
         Ok(Analysis::new(width, height, faces))
     }
 }
 
-/// The probability that a face is alive, 0 to 1: the softmax of the model's 1×3 output, of which the middle number stands for alive.
+/// The probability that a face is alive, 0 to 1: the softmax of the model's 1×3 output, of which
+/// the middle number stands for alive.
 fn live<H: Host>(host: &H, model: &H::Model, picture: &Rgb, face: &Rect) -> Result<f32, String> {
     let spec = model.spec();
-    let (width, height) = spec.size.ok_or("the model for liveness must have an input of a fixed size")?;
+    let (width, height) = spec
+        .size
+        .ok_or("the model for liveness must have an input of a fixed size")?;
     let tensor = host.timed("crop", || {
         let region = surroundings::of(face, SURROUNDINGS, picture.width, picture.height);
         region::tensor(picture, &region, (width, height), spec.normalization)
     });
     let outputs = model.run(LIVENESS, &tensor, 1, width, height)?;
-    let logits = outputs.first().map(|output| output.values().into_owned()).unwrap_or_default();
-    let [_, alive, _] = logits.as_slice() else { return Err(format!("the model for liveness gives {} numbers, not 3", logits.len())) };
+    let logits = outputs
+        .first()
+        .map(|output| output.values().into_owned())
+        .unwrap_or_default();
+    let [_, alive, _] = logits.as_slice() else {
+        return Err(format!(
+            "the model for liveness gives {} numbers, not 3",
+            logits.len()
+        ));
+    };
     let sum: f32 = logits.iter().map(|logit| (logit - alive).exp()).sum();
     Ok(sum.recip())
 }
@@ -83,16 +119,25 @@ impl Policy for Liveness {
     }
 
     fn review(settings: &impl Settings, faces: &[Face]) -> Review {
-        let scores = faces.iter().enumerate().max_by(|a, b| a.1.score.total_cmp(&b.1.score));
+        let scores = faces
+            .iter()
+            .enumerate()
+            .max_by(|a, b| a.1.score.total_cmp(&b.1.score));
         match scores {
             Some((_, face)) if !is_live(settings, face) => {
                 let advice = "This looks like a picture of a face; take the photo of the person.";
-                Review::Reject(vec![
-                    Reason::new("not_live", advice).measured(face.measure(LIVE).unwrap_or(0.0), least(settings).unwrap_or(LEAST)),
-                ])
+                Review::Reject(vec![Reason::new("not_live", advice).measured(
+                    face.measure(LIVE).unwrap_or(0.0),
+                    least(settings).unwrap_or(LEAST),
+                )])
             }
-            Some((index, face)) if face.score >= settings.thresholds().detection => Review::Accept(index),
-            _ => Review::Reject(vec![Reason::new("no_face", "No clear face was found; take the photo from nearer, in better light.")]),
+            Some((index, face)) if face.score >= settings.thresholds().detection => {
+                Review::Accept(index)
+            }
+            _ => Review::Reject(vec![Reason::new(
+                "no_face",
+                "No clear face was found; take the photo from nearer, in better light.",
+            )]),
         }
     }
 
@@ -110,7 +155,10 @@ impl Policy for Liveness {
             .map(|(place, probe)| (probe.clone(), place))
             .unzip();
         let mut decisions = vec![Decision::unknown("not_live"); probes.len()];
-        let decided = assigned(&alive, Rule::against_rivals(settings.thresholds().similarity));
+        let decided = assigned(
+            &alive,
+            Rule::against_rivals(settings.thresholds().similarity),
+        );
         for (place, decision) in places.into_iter().zip(decided) {
             if let Some(slot) = decisions.get_mut(place) {
                 *slot = decision;
@@ -125,14 +173,20 @@ const LEAST: f32 = 0.4;
 
 /// The least probability of a living face, 0 to 1: the setting `live`.
 fn least(settings: &impl Settings) -> Result<f32, String> {
-    let Some(text) = settings.setting("live") else { return Ok(LEAST) };
-    let least = text.parse().ok().filter(|least| (0.0..=1.0).contains(least));
+    let Some(text) = settings.setting("live") else {
+        return Ok(LEAST);
+    };
+    let least = text
+        .parse()
+        .ok()
+        .filter(|least| (0.0..=1.0).contains(least));
     least.ok_or_else(|| refused(settings, "live", &text, "must be a number from 0 to 1"))
 }
 
 /// Whether vision took the face for alive; one that it did not measure is not.
 fn is_live(settings: &impl Settings, face: &Face) -> bool {
-    face.measure(LIVE).is_some_and(|live| live >= least(settings).unwrap_or(LEAST))
+    face.measure(LIVE)
+        .is_some_and(|live| live >= least(settings).unwrap_or(LEAST))
 }
 
 #[cfg(test)]
@@ -143,21 +197,48 @@ mod tests {
     use super::*;
 
     fn probe(live: f32, similarity: f32) -> Probe {
-        let bounds = Rect { x1: 0.0, y1: 0.0, x2: 100.0, y2: 100.0 };
-        let face = Face { bounds, score: 0.9, landmarks: Vec::new(), measures: vec![Measure::new(LIVE, live)] };
-        Probe { face, candidates: vec![Candidate { id: "alice".to_owned(), similarity }] }
+        let bounds = Rect {
+            x1: 0.0,
+            y1: 0.0,
+            x2: 100.0,
+            y2: 100.0,
+        };
+        let face = Face {
+            bounds,
+            score: 0.9,
+            landmarks: Vec::new(),
+            measures: vec![Measure::new(LIVE, live)],
+        };
+        Probe {
+            face,
+            candidates: vec![Candidate {
+                id: "alice".to_owned(),
+                similarity,
+            }],
+        }
     }
 
     #[test]
     fn a_picture_of_somebody_is_nobody_and_takes_nobodys_place() {
         let decisions = Liveness::decide(&Fixed::default(), &[probe(0.1, 0.9), probe(0.9, 0.7)]);
-        assert_eq!(decisions, [Decision::unknown("not_live"), Decision::Known { candidate: 0, confidence: 0.7 }]);
+        assert_eq!(
+            decisions,
+            [
+                Decision::unknown("not_live"),
+                Decision::Known {
+                    candidate: 0,
+                    confidence: 0.7
+                }
+            ]
+        );
     }
 
     #[test]
     fn a_picture_of_somebody_is_not_enrolled() {
         let review = |live| Liveness::review(&Fixed::default(), &[probe(live, 0.0).face]);
         assert_eq!(review(0.9), Review::Accept(0));
-        assert!(matches!(review(0.2), Review::Reject(reasons) if reasons[0].measured == Some((0.2, 0.4))));
+        assert!(
+            matches!(review(0.2), Review::Reject(reasons) if reasons[0].measured == Some((0.2, 0.4)))
+        );
     }
 }

@@ -8,7 +8,8 @@ pub enum Flaw {
         /// How many.
         count: usize,
     },
-    /// The end marker is missing, or padding stands in its place. All pixels are there, unless there is another flaw.
+    /// The end marker is missing, or padding stands in its place. All pixels are there, unless
+    /// there is another flaw.
     NoEndMarker,
     /// Restart markers are missing or not in their order.
     RestartMarkers,
@@ -19,7 +20,8 @@ pub enum Flaw {
         /// How much of the picture comes before the first gap, in percent, where that is known.
         percent: Option<usize>,
     },
-    /// Later scans of a progressive picture are missing or damaged: all rows are there, less sharp or with noise.
+    /// Later scans of a progressive picture are missing or damaged: all rows are there, less sharp
+    /// or with noise.
     MissingDetail,
 }
 

@@ -1,13 +1,17 @@
-//! JPEG: `libjpeg-turbo-rs` decodes it, pixel for pixel as OpenCV does, with vector code for WebAssembly.
+//! JPEG: `libjpeg-turbo-rs` decodes it, pixel for pixel as OpenCV does, with vector code for
+//! WebAssembly.
 //!
-//! The decoder upsamples chroma of half the width and half the height, which most cameras write, without that vector code; so it is asked
-//! for the planes, and [`planes`] makes them RGB.
+//! The decoder upsamples chroma of half the width and half the height, which most cameras write,
+//! without that vector code; so it is asked for the planes, and [`planes`] makes them RGB.
 //!
-//! A picture is first decoded strictly, which costs a whole one nothing. Only if that fails, or if restart markers are out of order,
-//! which the decoder does not notice, it is [repaired](mod@repair) and decoded with grey for what is missing.
+//! A picture is first decoded strictly, which costs a whole one nothing. Only if that fails, or if
+//! restart markers are out of order, which the decoder does not notice, it is
+//! [repaired](mod@repair) and decoded with grey for what is missing.
 
 use image::metadata::Orientation;
-use libjpeg_turbo_rs::{ColorSpace, DecodeLimits, DecodeWarning, Decoder, JpegError, PixelFormat, ScalingFactor};
+use libjpeg_turbo_rs::{
+    ColorSpace, DecodeLimits, DecodeWarning, Decoder, JpegError, PixelFormat, ScalingFactor,
+};
 
 use self::planes::Planes;
 pub(super) use self::repair::has_mixed_scans;
@@ -19,11 +23,12 @@ mod planes;
 mod repair;
 mod structure;
 
-/// More scans than encoders write; each costs a pass over the whole picture, and a file can hold thousands.
+/// More scans than encoders write; each costs a pass over the whole picture, and a file can hold
+/// thousands.
 const MOST_SCANS: usize = 100;
 
-/// How often a damaged progressive picture is decoded at most to find out up to where it can be: as often as halving finds one scan of
-/// [`MOST_SCANS`], or a place in the first scan.
+/// How often a damaged progressive picture is decoded at most to find out up to where it can be: as
+/// often as halving finds one scan of [`MOST_SCANS`], or a place in the first scan.
 const MOST_ATTEMPTS: u32 = 7;
 
 /// Bytes that decoding takes in addition to coefficients, planes and pixels: tables and rows.
@@ -50,11 +55,21 @@ impl Header {
         let (width, height) = self.size_at(divisor);
         let planes = self.components.len() as u64 + 3;
         let pixels = u64::from(width) * u64::from(height);
-        // Of each block of a progressive picture 64 coefficients of 16 bits are kept until the last scan, and a byte.
+        // Of each block of a progressive picture 64 coefficients of 16 bits are kept until the last
+        // scan, and a byte.
         let (across, down) = self.largest_sampling();
-        let units = u64::from(self.width.div_ceil(8 * across)) * u64::from(self.height.div_ceil(8 * down));
-        let blocks: u64 = self.components.iter().map(|component| u64::from(component.across) * u64::from(component.down)).sum();
-        let coefficients = if self.is_progressive { units * blocks * (2 * 64 + 1) } else { 0 };
+        let units =
+            u64::from(self.width.div_ceil(8 * across)) * u64::from(self.height.div_ceil(8 * down));
+        let blocks: u64 = self
+            .components
+            .iter()
+            .map(|component| u64::from(component.across) * u64::from(component.down))
+            .sum();
+        let coefficients = if self.is_progressive {
+            units * blocks * (2 * 64 + 1)
+        } else {
+            0
+        };
         planes * pixels + coefficients + ROOM
     }
 
@@ -62,17 +77,34 @@ impl Header {
     fn memory_of_repair(&self, length: usize, divisor: u32) -> u64 {
         let (width, height) = self.size_at(divisor);
         let (length, pixels) = (length as u64, u64::from(width) * u64::from(height));
-        // What was put together, with room to grow; of a progressive picture also a part of it, and the best picture so far.
-        2 * length + if self.is_progressive { length + 3 * pixels } else { 0 }
+        // What was put together, with room to grow; of a progressive picture also a part of it, and
+        // the best picture so far.
+        2 * length
+            + if self.is_progressive {
+                length + 3 * pixels
+            } else {
+                0
+            }
     }
 }
 
-/// Decodes a JPEG whose header has [no obstacle](Header::obstacle), at 1/`divisor` of its size: 1, 2, 4 or 8. Of `memory` bytes, the
-/// file and what decoding takes were counted; what a damaged file takes in addition is only known here.
-pub(super) fn decode(bytes: &[u8], header: &Header, divisor: u32, memory: u64) -> Result<Decoded, DecodeError> {
-    let undecodable = |cause: JpegError| DecodeError::Undecodable(format!("the JPEG cannot be decoded: {cause}"));
+/// Decodes a JPEG whose header has [no obstacle](Header::obstacle), at 1/`divisor` of its size: 1,
+/// 2, 4 or 8. Of `memory` bytes, the file and what decoding takes were counted; what a damaged file
+/// takes in addition is only known here.
+pub(super) fn decode(
+    bytes: &[u8],
+    header: &Header,
+    divisor: u32,
+    memory: u64,
+) -> Result<Decoded, DecodeError> {
+    let undecodable =
+        |cause: JpegError| DecodeError::Undecodable(format!("the JPEG cannot be decoded: {cause}"));
     let has_faults = header.interval > 0 && has_restart_faults(bytes, header);
-    let strict = if has_faults { Err(JpegError::UnexpectedEof) } else { attempt(bytes, header, divisor, false) };
+    let strict = if has_faults {
+        Err(JpegError::UnexpectedEof)
+    } else {
+        attempt(bytes, header, divisor, false)
+    };
     let mut stray = header.stray;
     let decoded = match strict {
         Ok(decoded) => decoded,
@@ -92,15 +124,22 @@ pub(super) fn decode(bytes: &[u8], header: &Header, divisor: u32, memory: u64) -
             }
             let repaired = repair(bytes, header);
             stray = stray.max(repaired.stray);
-            let decoded = leniently(&repaired, header, divisor).ok_or_else(|| undecodable(cause))?;
-            Decoded { flaws: flaws_of_repair(decoded.flaws, &repaired, header), ..decoded }
+            let decoded =
+                leniently(&repaired, header, divisor).ok_or_else(|| undecodable(cause))?;
+            Decoded {
+                flaws: flaws_of_repair(decoded.flaws, &repaired, header),
+                ..decoded
+            }
         }
     };
     let mut flaws = Vec::new();
     if stray > 0 {
         note(&mut flaws, Flaw::StrayBytes { count: stray });
     }
-    decoded.flaws.into_iter().for_each(|flaw| note(&mut flaws, flaw));
+    decoded
+        .flaws
+        .into_iter()
+        .for_each(|flaw| note(&mut flaws, flaw));
     if !header.has_end(bytes) {
         note(&mut flaws, Flaw::NoEndMarker);
         // An arithmetic decoder reads on without data, and does not say so.
@@ -122,10 +161,13 @@ fn flaws_of_repair(mut flaws: Vec<Flaw>, repaired: &Repaired, header: &Header) -
     if repaired.lacks_scans {
         note(&mut flaws, Flaw::MissingData { percent: None });
     }
-    // If the first scans of a progressive picture are whole, all rows are there, and what is missing made them sharper.
+    // If the first scans of a progressive picture are whole, all rows are there, and what is
+    // missing made them sharper.
     let lacks_detail = header.is_progressive
         && flaws.iter().any(|flaw| flaw.lacks_rows())
-        && repaired.all_rows.is_some_and(|end| attempt(&repaired.up_to(end), header, 8, false).is_ok());
+        && repaired
+            .all_rows
+            .is_some_and(|end| attempt(&repaired.up_to(end), header, 8, false).is_ok());
     if lacks_detail {
         flaws.retain(|flaw| !flaw.lacks_rows());
         note(&mut flaws, Flaw::MissingDetail);
@@ -133,9 +175,16 @@ fn flaws_of_repair(mut flaws: Vec<Flaw>, repaired: &Repaired, header: &Header) -
     flaws
 }
 
-/// Returns true for an error that is the stream's, and not that of a limit or of something that is not supported.
+/// Returns true for an error that is the stream's, and not that of a limit or of something that is
+/// not supported.
 fn is_damage(error: &JpegError) -> bool {
-    matches!(error, JpegError::CorruptData(_) | JpegError::UnexpectedEof | JpegError::InvalidMarker(_) | JpegError::UnexpectedMarker(_))
+    matches!(
+        error,
+        JpegError::CorruptData(_)
+            | JpegError::UnexpectedEof
+            | JpegError::InvalidMarker(_)
+            | JpegError::UnexpectedMarker(_)
+    )
 }
 
 /// Adds a flaw unless one of its kind is there.
@@ -155,7 +204,9 @@ fn leniently(repaired: &Repaired, header: &Header, divisor: u32) -> Option<Decod
         return None;
     }
     let up_to = |end: usize| attempt(&repaired.up_to(end), header, divisor, true).ok();
-    let of_scans = longest(repaired.scans.len().checked_sub(1)?, |count| up_to(repaired.scans.get(count.checked_sub(1)?)?.end));
+    let of_scans = longest(repaired.scans.len().checked_sub(1)?, |count| {
+        up_to(repaired.scans.get(count.checked_sub(1)?)?.end)
+    });
     let decoded = of_scans.or_else(|| {
         let first = repaired.scans.first()?;
         longest(first.len(), |length| up_to(first.start + length)).or_else(|| up_to(first.start))
@@ -167,8 +218,8 @@ fn leniently(repaired: &Repaired, header: &Header, divisor: u32) -> Option<Decod
     })
 }
 
-/// The result for the largest number from 1 to `most` for which there is one, if there is for all smaller ones, too. Halves the range at
-/// most [`MOST_ATTEMPTS`] times.
+/// The result for the largest number from 1 to `most` for which there is one, if there is for all
+/// smaller ones, too. Halves the range at most [`MOST_ATTEMPTS`] times.
 fn longest<T>(most: usize, mut result: impl FnMut(usize) -> Option<T>) -> Option<T> {
     let (mut least, mut most, mut best) = (0, most, None);
     for _ in 0..MOST_ATTEMPTS {
@@ -185,7 +236,12 @@ fn longest<T>(most: usize, mut result: impl FnMut(usize) -> Option<T>) -> Option
 }
 
 /// Decodes once; leniently, with grey in place of what is damaged.
-fn attempt(bytes: &[u8], header: &Header, divisor: u32, is_lenient: bool) -> Result<Decoded, JpegError> {
+fn attempt(
+    bytes: &[u8],
+    header: &Header,
+    divisor: u32,
+    is_lenient: bool,
+) -> Result<Decoded, JpegError> {
     let limits = DecodeLimits {
         max_width: LONGEST_SIDE as usize,
         max_height: LONGEST_SIDE as usize,
@@ -197,30 +253,59 @@ fn attempt(bytes: &[u8], header: &Header, divisor: u32, is_lenient: bool) -> Res
     let mut decoder = Decoder::new_with_limits(bytes, limits)?;
     decoder.set_lenient(is_lenient);
     // As for other formats, with which it is one function.
-    let orientation = decoder.exif_data().and_then(orientation::of_exif).unwrap_or(Orientation::NoTransforms);
-    let sampling: Vec<(u8, u8)> =
-        decoder.header().components.iter().map(|each| (each.horizontal_sampling, each.vertical_sampling)).collect();
+    let orientation = decoder
+        .exif_data()
+        .and_then(orientation::of_exif)
+        .unwrap_or(Orientation::NoTransforms);
+    let sampling: Vec<(u8, u8)> = decoder
+        .header()
+        .components
+        .iter()
+        .map(|each| (each.horizontal_sampling, each.vertical_sampling))
+        .collect();
     let mismatch = || JpegError::CorruptData("its planes are not of its size".to_owned());
     let (width, height, pixels, warnings) = if header.has_fine_colours() {
         let (planes, warnings) = decoder.decode_raw_with_warnings()?;
         let pixels = planes::spread(&planes, &sampling).ok_or_else(mismatch)?;
         (planes.width, planes.height, pixels, warnings)
-    } else if divisor == 1 && sampling == [(2, 2), (1, 1), (1, 1)] && decoder.jpeg_color_space() == ColorSpace::YCbCr {
+    } else if divisor == 1
+        && sampling == [(2, 2), (1, 1), (1, 1)]
+        && decoder.jpeg_color_space() == ColorSpace::YCbCr
+    {
         let (planes, warnings) = decoder.decode_raw_with_warnings()?;
-        let pixels = Planes::of(&planes).map(|planes| planes.to_rgb()).ok_or_else(mismatch)?;
+        let pixels = Planes::of(&planes)
+            .map(|planes| planes.to_rgb())
+            .ok_or_else(mismatch)?;
         (planes.width, planes.height, pixels, warnings)
     } else {
-        decoder.set_output_format(if sampling.len() == 4 { PixelFormat::Cmyk } else { PixelFormat::Rgb });
+        decoder.set_output_format(if sampling.len() == 4 {
+            PixelFormat::Cmyk
+        } else {
+            PixelFormat::Rgb
+        });
         decoder.set_scale(ScalingFactor::try_new(1, divisor)?);
         let picture = decoder.decode_image()?;
-        let pixels = if sampling.len() == 4 { from_cmyk(&picture.data) } else { picture.data };
+        let pixels = if sampling.len() == 4 {
+            from_cmyk(&picture.data)
+        } else {
+            picture.data
+        };
         (picture.width, picture.height, pixels, picture.warnings)
     };
-    let (width, height) = (u32::try_from(width).unwrap_or(u32::MAX), u32::try_from(height).unwrap_or(u32::MAX));
+    let (width, height) = (
+        u32::try_from(width).unwrap_or(u32::MAX),
+        u32::try_from(height).unwrap_or(u32::MAX),
+    );
     if (width, height) != header.size_at(divisor) {
         return Err(mismatch());
     }
-    Ok(Decoded { width, height, pixels, orientation, flaws: flaws(&warnings, header)? })
+    Ok(Decoded {
+        width,
+        height,
+        pixels,
+        orientation,
+        flaws: flaws(&warnings, header)?,
+    })
 }
 
 /// What the decoder's warnings mean for a picture.
@@ -229,10 +314,16 @@ fn flaws(warnings: &[DecodeWarning], header: &Header) -> Result<Vec<Flaw>, JpegE
     let mut damaged = 0;
     for warning in warnings {
         match warning {
-            DecodeWarning::ExtraneousData { bytes } => note(&mut flaws, Flaw::StrayBytes { count: *bytes }),
-            DecodeWarning::TruncatedData { decoded_mcus, total_mcus } => {
+            DecodeWarning::ExtraneousData { bytes } => {
+                note(&mut flaws, Flaw::StrayBytes { count: *bytes })
+            }
+            DecodeWarning::TruncatedData {
+                decoded_mcus,
+                total_mcus,
+            } => {
                 // Of a progressive picture the rest may be there, less sharp.
-                let percent = (!header.is_progressive).then(|| (100 * decoded_mcus / (*total_mcus).max(1)).min(99));
+                let percent = (!header.is_progressive)
+                    .then(|| (100 * decoded_mcus / (*total_mcus).max(1)).min(99));
                 note(&mut flaws, Flaw::MissingData { percent });
             }
             DecodeWarning::HuffmanError { .. } => damaged += 1,
@@ -255,9 +346,14 @@ fn flaws(warnings: &[DecodeWarning], header: &Header) -> Result<Vec<Flaw>, JpegE
 fn from_cmyk(pixels: &[u8]) -> Vec<u8> {
     let rgb = |[cyan, magenta, yellow, black]: &[u8; 4]| {
         let black = i32::from(*black);
-        [cyan, magenta, yellow].map(|ink| (black - (((255 - i32::from(*ink)) * black) >> 8)).clamp(0, 255) as u8)
+        [cyan, magenta, yellow]
+            .map(|ink| (black - (((255 - i32::from(*ink)) * black) >> 8)).clamp(0, 255) as u8)
     };
     let mut converted = Vec::with_capacity(pixels.len() / 4 * 3);
-    pixels.as_chunks().0.iter().for_each(|pixel| converted.extend(rgb(pixel)));
+    pixels
+        .as_chunks()
+        .0
+        .iter()
+        .for_each(|pixel| converted.extend(rgb(pixel)));
     converted
 }

@@ -1,6 +1,9 @@
 //! Pictures of each format and kind of damage.
 
-use image::{ExtendedColorType, ImageEncoder, codecs::jpeg::JpegEncoder, codecs::png::PngEncoder, codecs::webp::WebPEncoder};
+use image::{
+    ExtendedColorType, ImageEncoder, codecs::jpeg::JpegEncoder, codecs::png::PngEncoder,
+    codecs::webp::WebPEncoder,
+};
 
 use super::*;
 
@@ -12,23 +15,42 @@ const PIXELS: u64 = 1 << 20;
 
 fn png(width: u32, height: u32, colour: ExtendedColorType, samples: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    PngEncoder::new(&mut bytes).write_image(samples, width, height, colour).unwrap();
+    PngEncoder::new(&mut bytes)
+        .write_image(samples, width, height, colour)
+        .unwrap();
     bytes
 }
 
 /// A JPEG, left half black and right half white.
 fn jpeg(width: u32, height: u32) -> Vec<u8> {
-    let samples: Vec<u8> = (0..width * height).flat_map(|index| [if index % width < width / 2 { 0 } else { 255 }; 3]).collect();
+    let samples: Vec<u8> = (0..width * height)
+        .flat_map(|index| [if index % width < width / 2 { 0 } else { 255 }; 3])
+        .collect();
     let mut bytes = Vec::new();
-    JpegEncoder::new_with_quality(&mut bytes, 95).write_image(&samples, width, height, ExtendedColorType::Rgb8).unwrap();
+    JpegEncoder::new_with_quality(&mut bytes, 95)
+        .write_image(&samples, width, height, ExtendedColorType::Rgb8)
+        .unwrap();
     bytes
 }
 
 /// The JPEG with an EXIF segment that holds an orientation.
 fn oriented(jpeg: &[u8], orientation: u8) -> Vec<u8> {
-    let tiff = [b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".as_slice(), &[orientation], b"\0\0\0\0\0\0"].concat();
+    let tiff = [
+        b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".as_slice(),
+        &[orientation],
+        b"\0\0\0\0\0\0",
+    ]
+    .concat();
     let length = u16::try_from(tiff.len() + 8).unwrap().to_be_bytes();
-    [&jpeg[..2], &[0xff, 0xe1], &length, b"Exif\0\0", &tiff, &jpeg[2..]].concat()
+    [
+        &jpeg[..2],
+        &[0xff, 0xe1],
+        &length,
+        b"Exif\0\0",
+        &tiff,
+        &jpeg[2..],
+    ]
+    .concat()
 }
 
 #[test]
@@ -38,25 +60,44 @@ fn every_colour_type_becomes_rgb() {
         (ExtendedColorType::La8, vec![7, 0], [7, 7, 7]),
         (ExtendedColorType::Rgb8, vec![1, 2, 3], [1, 2, 3]),
         (ExtendedColorType::Rgba8, vec![1, 2, 3, 0], [1, 2, 3]),
-        (ExtendedColorType::L16, 0x0707_u16.to_ne_bytes().to_vec(), [7, 7, 7]),
-        (ExtendedColorType::Rgb16, [0x0101_u16, 0x0202, 0x0303].iter().flat_map(|v| v.to_ne_bytes()).collect(), [1, 2, 3]),
+        (
+            ExtendedColorType::L16,
+            0x0707_u16.to_ne_bytes().to_vec(),
+            [7, 7, 7],
+        ),
+        (
+            ExtendedColorType::Rgb16,
+            [0x0101_u16, 0x0202, 0x0303]
+                .iter()
+                .flat_map(|v| v.to_ne_bytes())
+                .collect(),
+            [1, 2, 3],
+        ),
     ] {
         let picture = decode(&png(1, 1, colour, &samples), PIXELS).unwrap();
-        assert_eq!((picture.width, picture.height, picture.pixels.as_slice()), (1, 1, wanted.as_slice()), "{colour:?}");
+        assert_eq!(
+            (picture.width, picture.height, picture.pixels.as_slice()),
+            (1, 1, wanted.as_slice()),
+            "{colour:?}"
+        );
     }
 }
 
 #[test]
 fn webp_is_decoded() {
     let mut bytes = Vec::new();
-    WebPEncoder::new_lossless(&mut bytes).write_image(&[9, 8, 7], 1, 1, ExtendedColorType::Rgb8).unwrap();
+    WebPEncoder::new_lossless(&mut bytes)
+        .write_image(&[9, 8, 7], 1, 1, ExtendedColorType::Rgb8)
+        .unwrap();
     assert_eq!(decode(&bytes, PIXELS).unwrap().pixels, [9, 8, 7]);
 }
 
 #[test]
 fn pictures_are_turned_upright() {
-    let brightness = |picture: &Rgb, x: u32, y: u32| picture.pixels[((y * picture.width + x) * 3) as usize];
-    // Where the white half lies after each orientation of the EXIF standard: right, left, left, right, then lower or upper.
+    let brightness =
+        |picture: &Rgb, x: u32, y: u32| picture.pixels[((y * picture.width + x) * 3) as usize];
+    // Where the white half lies after each orientation of the EXIF standard: right, left, left,
+    // right, then lower or upper.
     for (orientation, size, white) in [
         (1, (32, 16), (28, 8)),
         (2, (32, 16), (4, 8)),
@@ -68,22 +109,38 @@ fn pictures_are_turned_upright() {
         (8, (16, 32), (8, 4)),
     ] {
         let picture = decode(&oriented(&jpeg(32, 16), orientation), PIXELS).unwrap();
-        assert_eq!((picture.width, picture.height), size, "orientation {orientation}");
-        assert!(brightness(&picture, white.0, white.1) > 200, "orientation {orientation}");
+        assert_eq!(
+            (picture.width, picture.height),
+            size,
+            "orientation {orientation}"
+        );
+        assert!(
+            brightness(&picture, white.0, white.1) > 200,
+            "orientation {orientation}"
+        );
         let black = (size.0 - 1 - white.0, size.1 - 1 - white.1);
-        assert!(brightness(&picture, black.0, black.1) < 50, "orientation {orientation}");
+        assert!(
+            brightness(&picture, black.0, black.1) < 50,
+            "orientation {orientation}"
+        );
     }
 }
 
 #[test]
 fn a_jpeg_whose_header_says_that_it_has_no_pixels_is_undecodable() {
     let whole = jpeg(64, 32);
-    let header = whole.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
+    let header = whole
+        .windows(2)
+        .position(|pair| pair == [0xff, 0xc0])
+        .unwrap();
     // After the marker: the length, the bits of a sample, then the height and the width.
     for side in [header + 5, header + 7] {
         let mut empty = whole.clone();
         empty[side..side + 2].fill(0);
-        assert!(matches!(decode(&empty, PIXELS), Err(DecodeError::Undecodable(_))));
+        assert!(matches!(
+            decode(&empty, PIXELS),
+            Err(DecodeError::Undecodable(_))
+        ));
     }
 }
 
@@ -99,7 +156,10 @@ fn what_is_no_picture_is_undecodable() {
         b"II*\0\x08\0\0\0",
         b"\xff\xd8",
     ] {
-        assert!(matches!(decode(bytes, PIXELS), Err(DecodeError::Undecodable(_))), "{bytes:?}");
+        assert!(
+            matches!(decode(bytes, PIXELS), Err(DecodeError::Undecodable(_))),
+            "{bytes:?}"
+        );
     }
 }
 
@@ -109,41 +169,90 @@ fn too_many_pixels_are_refused_from_the_header() {
     assert!(decode(&bytes, 4096).is_ok());
     // Cut after the header: nothing more is needed to refuse it.
     let error = decode(&png(70_000, 1, ExtendedColorType::L8, &[0; 70_000]), PIXELS).unwrap_err();
-    assert_eq!(error, DecodeError::Undecodable("a side of 70000 pixels; at most 65535 are decoded".to_owned()));
+    assert_eq!(
+        error,
+        DecodeError::Undecodable("a side of 70000 pixels; at most 65535 are decoded".to_owned())
+    );
     let error = decode(&bytes[..60], 4095).unwrap_err();
-    assert_eq!(error, DecodeError::TooLarge { width: 64, height: 64, max_pixels: 4095 });
+    assert_eq!(
+        error,
+        DecodeError::TooLarge {
+            width: 64,
+            height: 64,
+            max_pixels: 4095
+        }
+    );
 }
 
 /// A coloured JPEG with colour of half the width and half the height.
 fn subsampled(width: usize, height: usize) -> Vec<u8> {
     use libjpeg_turbo_rs::{PixelFormat, Subsampling, compress};
-    let samples: Vec<u8> = (0..3 * width * height).map(|index| (index * index / 7 + index * 31) as u8).collect();
-    compress(&samples, width, height, PixelFormat::Rgb, 90, Subsampling::S420).unwrap()
+    let samples: Vec<u8> = (0..3 * width * height)
+        .map(|index| (index * index / 7 + index * 31) as u8)
+        .collect();
+    compress(
+        &samples,
+        width,
+        height,
+        PixelFormat::Rgb,
+        90,
+        Subsampling::S420,
+    )
+    .unwrap()
 }
 
 #[test]
 fn planes_become_the_pixels_that_the_decoder_itself_would_make_of_them() {
-    for (width, height) in (1..40).flat_map(|width| [1, 2, 3, 16, 33].map(|height| (width, height))) {
+    for (width, height) in (1..40).flat_map(|width| [1, 2, 3, 16, 33].map(|height| (width, height)))
+    {
         let bytes = subsampled(width, height);
-        let wanted = libjpeg_turbo_rs::decompress_to(&bytes, libjpeg_turbo_rs::PixelFormat::Rgb).unwrap();
-        assert_eq!(decode(&bytes, PIXELS).unwrap().pixels, wanted.data, "{width}×{height}");
+        let wanted =
+            libjpeg_turbo_rs::decompress_to(&bytes, libjpeg_turbo_rs::PixelFormat::Rgb).unwrap();
+        assert_eq!(
+            decode(&bytes, PIXELS).unwrap().pixels,
+            wanted.data,
+            "{width}×{height}"
+        );
     }
 }
 
 #[test]
 fn a_large_jpeg_is_decoded_at_the_smallest_size_that_suffices() {
     let bytes = subsampled(203, 101);
-    for (least, divisor, size) in
-        [(204, 1, (203, 101)), (203, 1, (203, 101)), (102, 2, (102, 51)), (51, 4, (51, 26)), (26, 8, (26, 13)), (0, 8, (26, 13))]
-    {
+    for (least, divisor, size) in [
+        (204, 1, (203, 101)),
+        (203, 1, (203, 101)),
+        (102, 2, (102, 51)),
+        (51, 4, (51, 26)),
+        (26, 8, (26, 13)),
+        (0, 8, (26, 13)),
+    ] {
         let reduced = decode_at_least(&bytes, PIXELS, least).unwrap();
-        assert_eq!((reduced.divisor, (reduced.picture.width, reduced.picture.height)), (divisor, size), "at least {least}");
-        assert_eq!((reduced.full, reduced.picture.pixels.len()), ((203, 101), (3 * size.0 * size.1) as usize));
+        assert_eq!(
+            (
+                reduced.divisor,
+                (reduced.picture.width, reduced.picture.height)
+            ),
+            (divisor, size),
+            "at least {least}"
+        );
+        assert_eq!(
+            (reduced.full, reduced.picture.pixels.len()),
+            ((203, 101), (3 * size.0 * size.1) as usize)
+        );
     }
     let turned = decode_at_least(&oriented(&bytes, 6), PIXELS, 102).unwrap();
-    assert_eq!((turned.full, turned.picture.width, turned.picture.height), ((101, 203), 51, 102));
+    assert_eq!(
+        (turned.full, turned.picture.width, turned.picture.height),
+        ((101, 203), 51, 102)
+    );
     // Other formats have no smaller sizes.
-    assert_eq!(decode_at_least(&png(64, 64, ExtendedColorType::L8, &[0; 4096]), PIXELS, 8).unwrap().divisor, 1);
+    assert_eq!(
+        decode_at_least(&png(64, 64, ExtendedColorType::L8, &[0; 4096]), PIXELS, 8)
+            .unwrap()
+            .divisor,
+        1
+    );
 }
 
 /// The codes of a picture's flaws.
@@ -166,19 +275,36 @@ fn places(jpeg: &[u8]) -> (Vec<usize>, usize) {
     }
 }
 
-/// What OpenCV took in the replaced service is decoded, and refused by its header if it is too large.
+/// What OpenCV took in the replaced service is decoded, and refused by its header if it is too
+/// large.
 #[test]
 fn bmp_gif_and_tiff_are_decoded() {
     use image::ImageFormat::{Bmp, Gif, Tiff};
-    let picture = RgbImage::from_fn(40, 20, |x, _| image::Rgb(if x < 20 { [0, 0, 0] } else { [255, 255, 255] }));
+    let picture = RgbImage::from_fn(40, 20, |x, _| {
+        image::Rgb(if x < 20 { [0, 0, 0] } else { [255, 255, 255] })
+    });
     for format in [Bmp, Gif, Tiff] {
         let mut bytes = std::io::Cursor::new(Vec::new());
-        DynamicImage::from(picture.clone()).write_to(&mut bytes, format).unwrap();
+        DynamicImage::from(picture.clone())
+            .write_to(&mut bytes, format)
+            .unwrap();
         let bytes = bytes.into_inner();
         let decoded = decode(&bytes, PIXELS).unwrap();
-        assert_eq!((decoded.width, decoded.height, decoded.pixels.as_slice()), (40, 20, picture.as_raw().as_slice()), "{format:?}");
+        assert_eq!(
+            (decoded.width, decoded.height, decoded.pixels.as_slice()),
+            (40, 20, picture.as_raw().as_slice()),
+            "{format:?}"
+        );
         let error = decode(&bytes, 799).unwrap_err();
-        assert_eq!(error, DecodeError::TooLarge { width: 40, height: 20, max_pixels: 799 }, "{format:?}");
+        assert_eq!(
+            error,
+            DecodeError::TooLarge {
+                width: 40,
+                height: 20,
+                max_pixels: 799
+            },
+            "{format:?}"
+        );
         for end in 0..bytes.len() {
             let _ = decode(&bytes[..end], PIXELS);
         }
@@ -189,34 +315,82 @@ fn bmp_gif_and_tiff_are_decoded() {
 #[test]
 fn tiff_is_turned_upright() {
     let mut bytes = std::io::Cursor::new(Vec::new());
-    DynamicImage::from(RgbImage::new(40, 20)).write_to(&mut bytes, ImageFormat::Tiff).unwrap();
+    DynamicImage::from(RgbImage::new(40, 20))
+        .write_to(&mut bytes, ImageFormat::Tiff)
+        .unwrap();
     let mut bytes = bytes.into_inner();
     // A tag that changes nothing here becomes the orientation, in its place in the order of tags.
     let directory = u32::from_le_bytes(bytes[4..8].try_into().unwrap()) as usize;
-    let entries = usize::from(u16::from_le_bytes(bytes[directory..directory + 2].try_into().unwrap()));
+    let entries = usize::from(u16::from_le_bytes(
+        bytes[directory..directory + 2].try_into().unwrap(),
+    ));
     let at = |index: usize| directory + 2 + 12 * index;
-    let tag = |bytes: &[u8], index: usize| u16::from_le_bytes(bytes[at(index)..at(index) + 2].try_into().unwrap());
-    let resolution = (0..entries).find(|index| tag(&bytes, *index) == 0x11a).unwrap();
-    let strips = (0..entries).find(|index| tag(&bytes, *index) == 0x111).unwrap();
+    let tag = |bytes: &[u8], index: usize| {
+        u16::from_le_bytes(bytes[at(index)..at(index) + 2].try_into().unwrap())
+    };
+    let resolution = (0..entries)
+        .find(|index| tag(&bytes, *index) == 0x11a)
+        .unwrap();
+    let strips = (0..entries)
+        .find(|index| tag(&bytes, *index) == 0x111)
+        .unwrap();
     let moved = bytes[at(strips + 1)..at(resolution)].to_vec();
     for kind in [3_u16, 4] {
-        let entry = [&0x112_u16.to_le_bytes()[..], &kind.to_le_bytes(), &1_u32.to_le_bytes(), &6_u32.to_le_bytes()].concat();
-        bytes.splice(at(strips + 1)..at(resolution + 1), [entry, moved.clone()].concat());
+        let entry = [
+            &0x112_u16.to_le_bytes()[..],
+            &kind.to_le_bytes(),
+            &1_u32.to_le_bytes(),
+            &6_u32.to_le_bytes(),
+        ]
+        .concat();
+        bytes.splice(
+            at(strips + 1)..at(resolution + 1),
+            [entry, moved.clone()].concat(),
+        );
         let picture = decode(&bytes, PIXELS).unwrap();
         assert_eq!((picture.width, picture.height), (20, 40), "type {kind}");
     }
 }
 
-/// Some writers put the prefix of JPEG's EXIF segment into the chunk of a WebP, and others store the orientation as LONG.
+/// Some writers put the prefix of JPEG's EXIF segment into the chunk of a WebP, and others store
+/// the orientation as LONG.
 #[test]
 fn webp_is_turned_upright() {
     let mut plain = Vec::new();
-    WebPEncoder::new_lossless(&mut plain).write_image(&[7; 40 * 20 * 3], 40, 20, ExtendedColorType::Rgb8).unwrap();
-    for (prefix, kind, value) in [(b"".as_slice(), 3, b"\x06\0\0\0"), (b"Exif\0\0", 3, b"\x06\0\0\0"), (b"Exif\0\0", 4, b"\x06\0\0\0")] {
-        let exif = [prefix, b"II*\0\x08\0\0\0\x01\0\x12\x01", &[kind, 0], b"\x01\0\0\0", value, &[0; 4]].concat();
-        let chunk = |name: &[u8], body: &[u8]| [name, &(body.len() as u32).to_le_bytes(), body, &[0][..body.len() % 2]].concat();
+    WebPEncoder::new_lossless(&mut plain)
+        .write_image(&[7; 40 * 20 * 3], 40, 20, ExtendedColorType::Rgb8)
+        .unwrap();
+    for (prefix, kind, value) in [
+        (b"".as_slice(), 3, b"\x06\0\0\0"),
+        (b"Exif\0\0", 3, b"\x06\0\0\0"),
+        (b"Exif\0\0", 4, b"\x06\0\0\0"),
+    ] {
+        let exif = [
+            prefix,
+            b"II*\0\x08\0\0\0\x01\0\x12\x01",
+            &[kind, 0],
+            b"\x01\0\0\0",
+            value,
+            &[0; 4],
+        ]
+        .concat();
+        let chunk = |name: &[u8], body: &[u8]| {
+            [
+                name,
+                &(body.len() as u32).to_le_bytes(),
+                body,
+                &[0][..body.len() % 2],
+            ]
+            .concat()
+        };
         let extended = chunk(b"VP8X", &[8, 0, 0, 0, 39, 0, 0, 19, 0, 0]);
-        let body = [b"WEBP".as_slice(), &extended, &plain[12..], &chunk(b"EXIF", &exif)].concat();
+        let body = [
+            b"WEBP".as_slice(),
+            &extended,
+            &plain[12..],
+            &chunk(b"EXIF", &exif),
+        ]
+        .concat();
         let picture = decode(&chunk(b"RIFF", &body), PIXELS).unwrap();
         assert_eq!((picture.width, picture.height), (20, 40), "{exif:02x?}");
     }
@@ -225,39 +399,92 @@ fn webp_is_turned_upright() {
 /// A JPEG as large as phones make them: `rows` times the same row of blocks, `width` pixels wide.
 fn tall(width: usize, rows: usize) -> Vec<u8> {
     use libjpeg_turbo_rs::{Encoder, PixelFormat, Subsampling};
-    let samples: Vec<u8> = (0..16 * width).flat_map(|index| [(index % width / 64) as u8; 3]).collect();
-    let one = Encoder::new(&samples, width, 16, PixelFormat::Rgb).subsampling(Subsampling::S420).restart_rows(1).encode().unwrap();
+    let samples: Vec<u8> = (0..16 * width)
+        .flat_map(|index| [(index % width / 64) as u8; 3])
+        .collect();
+    let one = Encoder::new(&samples, width, 16, PixelFormat::Rgb)
+        .subsampling(Subsampling::S420)
+        .restart_rows(1)
+        .encode()
+        .unwrap();
     let (places, data) = places(&one);
     let frame = *places.iter().find(|at| one[**at + 1] == 0xc0).unwrap();
     let mut bytes = one[..data].to_vec();
     bytes[frame + 5..frame + 7].copy_from_slice(&(16 * rows as u16).to_be_bytes());
     for row in 0..rows {
         bytes.extend(&one[data..one.len() - 2]);
-        bytes.extend([0xff, if row + 1 == rows { 0xd9 } else { 0xd0 | (row % 8) as u8 }]);
+        bytes.extend([
+            0xff,
+            if row + 1 == rows {
+                0xd9
+            } else {
+                0xd0 | (row % 8) as u8
+            },
+        ]);
     }
     bytes
 }
 
-/// Pictures of many megapixels are decoded at the largest part that is within the limit, and say how large they are.
+/// Pictures of many megapixels are decoded at the largest part that is within the limit, and say
+/// how large they are.
 #[test]
 fn jpeg_above_limit_is_decoded_in_part() {
     let bytes = tall(320, 20);
-    for (max_pixels, divisor) in [(102_400, 1), (102_399, 2), (25_600, 2), (25_599, 4), (6_399, 8), (1_600, 8)] {
+    for (max_pixels, divisor) in [
+        (102_400, 1),
+        (102_399, 2),
+        (25_600, 2),
+        (25_599, 4),
+        (6_399, 8),
+        (1_600, 8),
+    ] {
         let reduced = decode_at_least(&bytes, max_pixels, u32::MAX).unwrap();
-        assert_eq!((reduced.full, reduced.divisor, reduced.least_divisor), ((320, 320), divisor, divisor), "{max_pixels}");
-        assert_eq!((reduced.picture.width, reduced.flaws), (320 / divisor, vec![]), "{max_pixels}");
+        assert_eq!(
+            (reduced.full, reduced.divisor, reduced.least_divisor),
+            ((320, 320), divisor, divisor),
+            "{max_pixels}"
+        );
+        assert_eq!(
+            (reduced.picture.width, reduced.flaws),
+            (320 / divisor, vec![]),
+            "{max_pixels}"
+        );
         // What needs fewer pixels gets fewer.
         assert_eq!(decode_at_least(&bytes, max_pixels, 1).unwrap().divisor, 8);
     }
     let error = decode_at_least(&bytes, 1_599, 1).unwrap_err();
-    assert_eq!(error, DecodeError::TooLarge { width: 320, height: 320, max_pixels: 64 * 1_599 });
-    assert!(matches!(decode(&bytes, 102_399), Err(DecodeError::TooLarge { max_pixels: 102_399, .. })));
+    assert_eq!(
+        error,
+        DecodeError::TooLarge {
+            width: 320,
+            height: 320,
+            max_pixels: 64 * 1_599
+        }
+    );
+    assert!(matches!(
+        decode(&bytes, 102_399),
+        Err(DecodeError::TooLarge {
+            max_pixels: 102_399,
+            ..
+        })
+    ));
     // More than is read at all.
     let mut huge = bytes.clone();
-    let frame = *places(&bytes).0.iter().find(|at| bytes[**at + 1] == 0xc0).unwrap();
+    let frame = *places(&bytes)
+        .0
+        .iter()
+        .find(|at| bytes[**at + 1] == 0xc0)
+        .unwrap();
     huge[frame + 5..frame + 9].copy_from_slice(&[0x40, 0, 0x40, 0]);
     let error = decode_at_least(&huge, 40_000_000, 1).unwrap_err();
-    assert_eq!(error, DecodeError::TooLarge { width: 16384, height: 16384, max_pixels: 250_000_000 });
+    assert_eq!(
+        error,
+        DecodeError::TooLarge {
+            width: 16384,
+            height: 16384,
+            max_pixels: 250_000_000
+        }
+    );
 }
 
 /// The largest pictures of phones fit the memory of a guest.
@@ -266,7 +493,10 @@ fn two_hundred_megapixels_are_decoded() {
     let bytes = tall(16_320, 764);
     let reduced = decode_at_least(&bytes, 40_000_000, u32::MAX).unwrap();
     assert_eq!((reduced.full, reduced.divisor), ((16_320, 12_224), 4));
-    assert_eq!((reduced.picture.width, reduced.picture.height), (4_080, 3_056));
+    assert_eq!(
+        (reduced.picture.width, reduced.picture.height),
+        (4_080, 3_056)
+    );
 }
 
 /// A progressive picture takes memory for all its coefficients, and says so if there is not enough.
@@ -274,13 +504,30 @@ fn two_hundred_megapixels_are_decoded() {
 fn progressive_jpeg_must_fit_memory() {
     use libjpeg_turbo_rs::{Encoder, PixelFormat, Subsampling};
     let samples = vec![90; 3 * 1024 * 1024];
-    let bytes = Encoder::new(&samples, 1024, 1024, PixelFormat::Rgb).subsampling(Subsampling::S420).progressive(true).encode().unwrap();
-    let within = |memory: u64| decode_within(&bytes, Budget { max_pixels: 40_000_000, memory: memory << 20 }, u32::MAX);
+    let bytes = Encoder::new(&samples, 1024, 1024, PixelFormat::Rgb)
+        .subsampling(Subsampling::S420)
+        .progressive(true)
+        .encode()
+        .unwrap();
+    let within = |memory: u64| {
+        decode_within(
+            &bytes,
+            Budget {
+                max_pixels: 40_000_000,
+                memory: memory << 20,
+            },
+            u32::MAX,
+        )
+    };
     for (memory, divisor) in [(64, 1), (19, 1), (14, 2), (13, 4)] {
         assert_eq!(within(memory).unwrap().divisor, divisor, "{memory} MiB");
     }
     let error = within(12).unwrap_err().to_string();
-    assert!(error.contains("progressive JPEG of 1024×1024 pixels") && error.contains("the limit memory-mib of 12"), "{error}");
+    assert!(
+        error.contains("progressive JPEG of 1024×1024 pixels")
+            && error.contains("the limit memory-mib of 12"),
+        "{error}"
+    );
 }
 
 /// CMYK as Adobe's programs write it becomes RGB.
@@ -288,10 +535,16 @@ fn progressive_jpeg_must_fit_memory() {
 fn cmyk_becomes_rgb() {
     use libjpeg_turbo_rs::{Encoder, PixelFormat};
     let samples: Vec<u8> = (0..64 * 64).flat_map(|_| [200, 100, 50, 255]).collect();
-    let bytes = Encoder::new(&samples, 64, 64, PixelFormat::Cmyk).encode().unwrap();
+    let bytes = Encoder::new(&samples, 64, 64, PixelFormat::Cmyk)
+        .encode()
+        .unwrap();
     let reduced = decode_at_least(&bytes, PIXELS, 32).unwrap();
     assert_eq!(reduced.divisor, 2);
     for (value, wanted) in reduced.picture.pixels[..3].iter().zip([200_u8, 100, 50]) {
-        assert!(value.abs_diff(wanted) < 4, "{:?}", &reduced.picture.pixels[..3]);
+        assert!(
+            value.abs_diff(wanted) < 4,
+            "{:?}",
+            &reduced.picture.pixels[..3]
+        );
     }
 }

@@ -1,7 +1,8 @@
 //! TIFF, read strip by strip or tile by tile into 8-bit RGB.
 //!
-//! The crate `tiff` reads no palettes, planes of tiles or colours of JPEG strips, and panics on some of them. What scanners, phones,
-//! editors and OpenCV write is decoded here; anything rarer is named. Only the picture and one strip or tile are in memory at a time.
+//! The crate `tiff` reads no palettes, planes of tiles or colours of JPEG strips, and panics on
+//! some of them. What scanners, phones, editors and OpenCV write is decoded here; anything rarer is
+//! named. Only the picture and one strip or tile are in memory at a time.
 
 use std::borrow::Cow;
 
@@ -47,10 +48,12 @@ mod tag {
 /// More samples than pictures have, with masks. Each costs time, although only colours are taken.
 const MOST_SAMPLES: u64 = 8;
 
-/// Pixels of tiles that may lie beyond the picture's edges, in addition to as many as it has: each is decompressed.
+/// Pixels of tiles that may lie beyond the picture's edges, in addition to as many as it has: each
+/// is decompressed.
 const MOST_PADDING: u64 = 1 << 22;
 
-/// The least side of a tile, if the picture is not smaller: each tile costs time of its own. The standard says 16.
+/// The least side of a tile, if the picture is not smaller: each tile costs time of its own. The
+/// standard says 16.
 const LEAST_TILE: u64 = 8;
 
 /// What the samples of a pixel mean.
@@ -110,38 +113,68 @@ struct Tiff<'a> {
 pub(super) fn decode(bytes: &[u8], budget: Budget) -> Result<Rgb, DecodeError> {
     let damaged = || DecodeError::Undecodable("the TIFF is damaged or cut off".to_owned());
     let directory = Directory::read(bytes).ok_or_else(damaged)?;
-    let (width, height) = directory.number(tag::WIDTH).zip(directory.number(tag::HEIGHT)).ok_or_else(damaged)?;
+    let (width, height) = directory
+        .number(tag::WIDTH)
+        .zip(directory.number(tag::HEIGHT))
+        .ok_or_else(damaged)?;
     if is_raw(&directory) {
-        return Err(DecodeError::Undecodable(format!("this is a raw photo of a camera; {}", super::format::SEND_JPEG)));
+        return Err(DecodeError::Undecodable(format!(
+            "this is a raw photo of a camera; {}",
+            super::format::SEND_JPEG
+        )));
     }
     refuse_oversize(width, height, budget.max_pixels)?;
     let tiff = Tiff::read(bytes, directory, width, height)?;
     let orientation = orientation::of_exif(bytes).unwrap_or(Orientation::NoTransforms);
-    refuse_memory("TIFF", (width, height), bytes, 3 * width * height + tiff.memory().ok_or_else(damaged)?, orientation, budget)?;
+    refuse_memory(
+        "TIFF",
+        (width, height),
+        bytes,
+        3 * width * height + tiff.memory().ok_or_else(damaged)?,
+        orientation,
+        budget,
+    )?;
     let mut pixels = vec![0; 3 * tiff.width * tiff.height];
     tiff.read_into(&mut pixels).ok_or_else(damaged)?;
     let picture = RgbImage::from_raw(width as u32, height as u32, pixels).ok_or_else(damaged)?;
     Ok(upright(picture, orientation))
 }
 
-/// Returns true for raw photos that are a TIFF with a preview in front, or with samples of a sensor.
+/// Returns true for raw photos that are a TIFF with a preview in front, or with samples of a
+/// sensor.
 fn is_raw(directory: &Directory<'_>) -> bool {
-    let has_preview = directory.number(tag::KIND_OF_FILE).is_some_and(|kind| kind & 1 == 1);
+    let has_preview = directory
+        .number(tag::KIND_OF_FILE)
+        .is_some_and(|kind| kind & 1 == 1);
     directory.number(tag::DNG_VERSION).is_some()
         || (has_preview && directory.number(tag::OTHER_PICTURES).is_some())
         || matches!(directory.number(tag::COLOUR), Some(32_803 | 34_892))
-        || matches!(directory.number(tag::COMPRESSION), Some(32_767 | 34_713 | 65_535))
+        || matches!(
+            directory.number(tag::COMPRESSION),
+            Some(32_767 | 34_713 | 65_535)
+        )
 }
 
 /// The refusal of a TIFF that is not damaged.
 fn unsupported(kind: &str) -> DecodeError {
-    DecodeError::Undecodable(format!("this kind of TIFF ({kind}) is not decoded; save it as JPEG or PNG"))
+    DecodeError::Undecodable(format!(
+        "this kind of TIFF ({kind}) is not decoded; save it as JPEG or PNG"
+    ))
 }
 
 impl<'a> Tiff<'a> {
     /// Reads what the tags say about a picture whose size was checked.
-    fn read(bytes: &'a [u8], directory: Directory<'a>, width: u64, height: u64) -> Result<Self, DecodeError> {
-        let damaged = || DecodeError::Undecodable("the TIFF is damaged: its strips or tiles do not make up the picture".to_owned());
+    fn read(
+        bytes: &'a [u8],
+        directory: Directory<'a>,
+        width: u64,
+        height: u64,
+    ) -> Result<Self, DecodeError> {
+        let damaged = || {
+            DecodeError::Undecodable(
+                "the TIFF is damaged: its strips or tiles do not make up the picture".to_owned(),
+            )
+        };
         let number = |tag: u16, default: u64| directory.number(tag).unwrap_or(default);
         let compression = read_compression(number(tag::COMPRESSION, 1), &directory)?;
         let samples = number(tag::SAMPLES, 1);
@@ -162,21 +195,31 @@ impl<'a> Tiff<'a> {
             predictor => return Err(unsupported(&format!("predictor {predictor}"))),
         };
         let is_tiled = directory.values(tag::TILES).is_some();
-        let (offsets, sizes) = if is_tiled { (tag::TILES, tag::TILE_SIZES) } else { (tag::STRIPS, tag::STRIP_SIZES) };
+        let (offsets, sizes) = if is_tiled {
+            (tag::TILES, tag::TILE_SIZES)
+        } else {
+            (tag::STRIPS, tag::STRIP_SIZES)
+        };
         let chunk = if is_tiled {
             (number(tag::TILE_WIDTH, 0), number(tag::TILE_HEIGHT, 0))
         } else {
             // Many writers say 2^32 - 1 for one strip.
             (width, number(tag::ROWS_OF_STRIP, height).min(height))
         };
-        if chunk.0 < LEAST_TILE.min(width) || chunk.1 < if is_tiled { LEAST_TILE.min(height) } else { 1 } {
+        if chunk.0 < LEAST_TILE.min(width)
+            || chunk.1 < if is_tiled { LEAST_TILE.min(height) } else { 1 }
+        {
             return Err(damaged());
         }
         let (across, down) = (width.div_ceil(chunk.0), height.div_ceil(chunk.1));
-        let padded = across.saturating_mul(chunk.0).saturating_mul(down.saturating_mul(chunk.1));
+        let padded = across
+            .saturating_mul(chunk.0)
+            .saturating_mul(down.saturating_mul(chunk.1));
         let offsets = directory.values(offsets).ok_or_else(damaged)?;
         let planes = if is_planar { samples } else { 1 };
-        if offsets.count < across * down * planes || (is_tiled && padded > 2 * width * height + MOST_PADDING) {
+        if offsets.count < across * down * planes
+            || (is_tiled && padded > 2 * width * height + MOST_PADDING)
+        {
             return Err(damaged());
         }
         Ok(Self {
@@ -196,11 +239,23 @@ impl<'a> Tiff<'a> {
         })
     }
 
-    /// A strip or tile of which `height` rows are in the picture. None if it is larger than the address space.
+    /// A strip or tile of which `height` rows are in the picture. None if it is larger than the
+    /// address space.
     fn shape(&self, height: usize) -> Option<Shape> {
         let samples = if self.is_planar { 1 } else { self.samples };
-        let row = self.chunk.0.checked_mul(samples)?.checked_mul(self.depth.bits)?.div_ceil(8);
-        Some(Shape { width: self.chunk.0, height, stored: self.chunk.1, samples, row })
+        let row = self
+            .chunk
+            .0
+            .checked_mul(samples)?
+            .checked_mul(self.depth.bits)?
+            .div_ceil(8);
+        Some(Shape {
+            width: self.chunk.0,
+            height,
+            stored: self.chunk.1,
+            samples,
+            row,
+        })
     }
 
     /// Bytes that a strip or tile takes while it is read.
@@ -209,8 +264,11 @@ impl<'a> Tiff<'a> {
         let row = shape.row as u64;
         let copies = match self.compression {
             Compression::None => 0,
-            // Coefficients of several scans, planes and pixels; the data is copied next to its tables.
-            Compression::Jpeg => (4 * (row + 16)).checked_mul(shape.stored as u64 + 16)? + self.bytes.len() as u64,
+            // Coefficients of several scans, planes and pixels; the data is copied next to its
+            // tables.
+            Compression::Jpeg => {
+                (4 * (row + 16)).checked_mul(shape.stored as u64 + 16)? + self.bytes.len() as u64
+            }
             _ => row.checked_mul(shape.height as u64)?,
         };
         Some(copies + 4 * shape.row as u64)
@@ -218,12 +276,23 @@ impl<'a> Tiff<'a> {
 
     /// Fills the picture. None if a strip or tile is damaged.
     fn read_into(&self, pixels: &mut [u8]) -> Option<()> {
-        let (across, down) = (self.width.div_ceil(self.chunk.0), self.height.div_ceil(self.chunk.1));
-        let palette = if self.colour == Colour::Palette { self.read_palette()? } else { Vec::new() };
+        let (across, down) = (
+            self.width.div_ceil(self.chunk.0),
+            self.height.div_ceil(self.chunk.1),
+        );
+        let palette = if self.colour == Colour::Palette {
+            self.read_palette()?
+        } else {
+            Vec::new()
+        };
         let is_jpeg = self.compression == Compression::Jpeg;
         // A decoder of JPEG makes RGB of what lies together.
         let is_converted = self.colour == Colour::Ycc && is_jpeg && !self.is_planar;
-        let colour = if is_converted { Colour::Rgb } else { self.colour };
+        let colour = if is_converted {
+            Colour::Rgb
+        } else {
+            self.colour
+        };
         let planes = if self.is_planar { colour.samples() } else { 1 };
         let (mut row, mut samples) = (Vec::new(), Vec::new());
         for index in 0..planes * down * across {
@@ -244,12 +313,28 @@ impl<'a> Tiff<'a> {
                     packed
                 };
                 samples.clear();
-                self.depth.unpack(packed, columns * shape.samples, colour != Colour::Palette, &mut samples);
-                place_samples(colour, &palette, self.is_planar.then_some(plane), shape.samples, &samples, out);
+                self.depth.unpack(
+                    packed,
+                    columns * shape.samples,
+                    colour != Colour::Palette,
+                    &mut samples,
+                );
+                place_samples(
+                    colour,
+                    &palette,
+                    self.is_planar.then_some(plane),
+                    shape.samples,
+                    &samples,
+                    out,
+                );
             }
         }
         if colour == Colour::Ycc {
-            pixels.as_chunks_mut().0.iter_mut().for_each(|pixel| *pixel = to_rgb(*pixel));
+            pixels
+                .as_chunks_mut()
+                .0
+                .iter_mut()
+                .for_each(|pixel| *pixel = to_rgb(*pixel));
         }
         Some(())
     }
@@ -258,20 +343,31 @@ impl<'a> Tiff<'a> {
     fn read_chunk(&self, index: u64, shape: Shape, is_ycc: bool) -> Option<(Cow<'a, [u8]>, usize)> {
         let begin = usize::try_from(self.offsets.get(index)?).ok()?;
         let rest = self.bytes.get(begin..)?;
-        let size = self.sizes.and_then(|sizes| sizes.get(index)).and_then(|size| usize::try_from(size).ok());
+        let size = self
+            .sizes
+            .and_then(|sizes| sizes.get(index))
+            .and_then(|size| usize::try_from(size).ok());
         // What is not compressed has the size that it must have, whatever the tag says.
-        let size = if self.compression == Compression::None { None } else { size.filter(|size| *size > 0) };
+        let size = if self.compression == Compression::None {
+            None
+        } else {
+            size.filter(|size| *size > 0)
+        };
         let data = size.and_then(|size| rest.get(..size)).unwrap_or(rest);
         if self.compression == Compression::Jpeg {
             let tables = self.directory.values(tag::JPEG_TABLES);
-            let (samples, width) = decode_jpeg(tables.as_ref().map(Values::bytes), data, shape, is_ycc)?;
+            let (samples, width) =
+                decode_jpeg(tables.as_ref().map(Values::bytes), data, shape, is_ycc)?;
             return Some((Cow::Owned(samples), width * shape.samples));
         }
-        let is_mirrored =
-            matches!(self.compression, Compression::Fax3 | Compression::Fax4) && self.directory.number(tag::BIT_ORDER) == Some(2);
+        let is_mirrored = matches!(self.compression, Compression::Fax3 | Compression::Fax4)
+            && self.directory.number(tag::BIT_ORDER) == Some(2);
         if is_mirrored {
             let data: Vec<u8> = data.iter().map(|byte| byte.reverse_bits()).collect();
-            return Some((Cow::Owned(decompress(self.compression, &data, shape)?.into_owned()), shape.row));
+            return Some((
+                Cow::Owned(decompress(self.compression, &data, shape)?.into_owned()),
+                shape.row,
+            ));
         }
         Some((decompress(self.compression, data, shape)?, shape.row))
     }
@@ -280,9 +376,24 @@ impl<'a> Tiff<'a> {
     fn read_palette(&self) -> Option<Vec<[u8; 3]>> {
         let values = self.directory.values(tag::PALETTE)?;
         let count = 1_u64 << self.depth.bits;
-        let is_deep = values.iter().take(3 << self.depth.bits).any(|value| value > 255);
-        let value = |index: u64| values.get(index).map(|value| (if is_deep { value >> 8 } else { value }) as u8);
-        (0..count).map(|index| Some([value(index)?, value(count + index)?, value(2 * count + index)?])).collect()
+        let is_deep = values
+            .iter()
+            .take(3 << self.depth.bits)
+            .any(|value| value > 255);
+        let value = |index: u64| {
+            values
+                .get(index)
+                .map(|value| (if is_deep { value >> 8 } else { value }) as u8)
+        };
+        (0..count)
+            .map(|index| {
+                Some([
+                    value(index)?,
+                    value(count + index)?,
+                    value(2 * count + index)?,
+                ])
+            })
+            .collect()
     }
 }
 
@@ -295,7 +406,11 @@ fn read_compression(number: u64, directory: &Directory<'_>) -> Result<Compressio
         7 => Compression::Jpeg,
         8 | 32_946 => Compression::Deflate,
         32_773 => Compression::PackBits,
-        2 | 3 => return Err(unsupported("a fax in CCITT's Huffman or two-dimensional code")),
+        2 | 3 => {
+            return Err(unsupported(
+                "a fax in CCITT's Huffman or two-dimensional code",
+            ));
+        }
         6 => return Err(unsupported("old-style JPEG")),
         34_712 => return Err(unsupported("JPEG 2000")),
         34_925 => return Err(unsupported("LZMA")),
@@ -308,24 +423,40 @@ fn read_compression(number: u64, directory: &Directory<'_>) -> Result<Compressio
 fn read_depth(directory: &Directory<'_>, samples: u64) -> Result<Depth, DecodeError> {
     let bits = directory.number(tag::BITS).unwrap_or(1);
     if let Some(values) = directory.values(tag::BITS)
-        && values.iter().take(samples as usize).any(|other| other != bits)
+        && values
+            .iter()
+            .take(samples as usize)
+            .any(|other| other != bits)
     {
         return Err(unsupported("samples of several depths"));
     }
     let format = directory.number(tag::FORMAT).unwrap_or(1);
-    let depth = |is_float: bool| Depth { bits: bits as usize, is_float, is_big_endian: directory.is_big_endian() };
+    let depth = |is_float: bool| Depth {
+        bits: bits as usize,
+        is_float,
+        is_big_endian: directory.is_big_endian(),
+    };
     match (bits, format) {
         (1 | 2 | 4 | 8 | 16 | 32, 1 | 4) => Ok(depth(false)),
         (32, 3) => Ok(depth(true)),
         (_, 1 | 4) => Err(unsupported(&format!("samples of {bits} bits"))),
-        (_, 3) => Err(unsupported(&format!("floating-point samples of {bits} bits"))),
+        (_, 3) => Err(unsupported(&format!(
+            "floating-point samples of {bits} bits"
+        ))),
         _ => Err(unsupported("samples that are signed or complex")),
     }
 }
 
-fn read_colour(directory: &Directory<'_>, compression: Compression, samples: u64, depth: Depth) -> Result<Colour, DecodeError> {
+fn read_colour(
+    directory: &Directory<'_>,
+    compression: Compression,
+    samples: u64,
+    depth: Depth,
+) -> Result<Colour, DecodeError> {
     let colour = match directory.number(tag::COLOUR) {
-        Some(number @ (0 | 1)) => Colour::Grey { is_inverted: number == 0 },
+        Some(number @ (0 | 1)) => Colour::Grey {
+            is_inverted: number == 0,
+        },
         Some(2) => Colour::Rgb,
         Some(3) if depth.bits <= 8 => Colour::Palette,
         Some(5) => Colour::Cmyk,
@@ -334,15 +465,27 @@ fn read_colour(directory: &Directory<'_>, compression: Compression, samples: u64
         Some(other) => return Err(unsupported(&format!("colours of kind {other}"))),
         None => return Err(unsupported("no kind of colours")),
     };
-    let is_subsampled = || directory.values(tag::SUBSAMPLING).is_none_or(|values| values.iter().any(|value| value != 1));
+    let is_subsampled = || {
+        directory
+            .values(tag::SUBSAMPLING)
+            .is_none_or(|values| values.iter().any(|value| value != 1))
+    };
     match compression {
-        Compression::Jpeg if depth.bits != 8 => Err(unsupported(&format!("JPEG of {} bits", depth.bits))),
-        Compression::Jpeg if directory.number(tag::PLANES) != Some(2) && samples != colour.samples() as u64 => {
+        Compression::Jpeg if depth.bits != 8 => {
+            Err(unsupported(&format!("JPEG of {} bits", depth.bits)))
+        }
+        Compression::Jpeg
+            if directory.number(tag::PLANES) != Some(2) && samples != colour.samples() as u64 =>
+        {
             Err(unsupported("JPEG with additional samples"))
         }
         Compression::Jpeg => Ok(colour),
-        Compression::Fax3 | Compression::Fax4 if depth.bits != 1 || samples != 1 => Err(unsupported("a fax of more than one bit")),
-        _ if colour == Colour::Ycc && is_subsampled() => Err(unsupported("colours at less than the size")),
+        Compression::Fax3 | Compression::Fax4 if depth.bits != 1 || samples != 1 => {
+            Err(unsupported("a fax of more than one bit"))
+        }
+        _ if colour == Colour::Ycc && is_subsampled() => {
+            Err(unsupported("colours at less than the size"))
+        }
         _ => Ok(colour),
     }
 }
@@ -355,15 +498,30 @@ impl Depth {
         for at in (distance..row.len()).step_by(width) {
             let number = |from: &[u8]| {
                 let append = |number: u32, byte: &u8| number << 8 | u32::from(*byte);
-                if self.is_big_endian { from.iter().fold(0, append) } else { from.iter().rev().fold(0, append) }
+                if self.is_big_endian {
+                    from.iter().fold(0, append)
+                } else {
+                    from.iter().rev().fold(0, append)
+                }
             };
-            let before = row.get(at - distance..at - distance + width).map_or(0, number);
-            let Some(sample) = row.get_mut(at..at + width) else { break };
+            let before = row
+                .get(at - distance..at - distance + width)
+                .map_or(0, number);
+            let Some(sample) = row.get_mut(at..at + width) else {
+                break;
+            };
             let sum = number(sample).wrapping_add(before);
             if self.is_big_endian {
-                sample.iter_mut().rev().zip(sum.to_le_bytes()).for_each(|(to, from)| *to = from);
+                sample
+                    .iter_mut()
+                    .rev()
+                    .zip(sum.to_le_bytes())
+                    .for_each(|(to, from)| *to = from);
             } else {
-                sample.iter_mut().zip(sum.to_le_bytes()).for_each(|(to, from)| *to = from);
+                sample
+                    .iter_mut()
+                    .zip(sum.to_le_bytes())
+                    .for_each(|(to, from)| *to = from);
             }
         }
     }
@@ -373,16 +531,31 @@ impl Depth {
         match self.bits {
             8 => samples.extend(row.iter().take(count)),
             16 => samples.extend(row.as_chunks().0.iter().take(count).map(|bytes| {
-                let value = if self.is_big_endian { u16::from_be_bytes(*bytes) } else { u16::from_le_bytes(*bytes) };
+                let value = if self.is_big_endian {
+                    u16::from_be_bytes(*bytes)
+                } else {
+                    u16::from_le_bytes(*bytes)
+                };
                 ((u32::from(value) + 128) / 257) as u8
             })),
             32 => samples.extend(row.as_chunks().0.iter().take(count).map(|bytes| {
-                let value = if self.is_big_endian { u32::from_be_bytes(*bytes) } else { u32::from_le_bytes(*bytes) };
-                if self.is_float { (f32::from_bits(value).clamp(0.0, 1.0) * 255.0).round() as u8 } else { (value >> 24) as u8 }
+                let value = if self.is_big_endian {
+                    u32::from_be_bytes(*bytes)
+                } else {
+                    u32::from_le_bytes(*bytes)
+                };
+                if self.is_float {
+                    (f32::from_bits(value).clamp(0.0, 1.0) * 255.0).round() as u8
+                } else {
+                    (value >> 24) as u8
+                }
             })),
             bits => {
                 let most = (1_u8 << bits) - 1;
-                let each = |index: usize| row.get(index * bits / 8).map(|byte| byte >> (8 - bits - index * bits % 8) & most);
+                let each = |index: usize| {
+                    row.get(index * bits / 8)
+                        .map(|byte| byte >> (8 - bits - index * bits % 8) & most)
+                };
                 let scale = if is_scaled { 255 / most } else { 1 };
                 samples.extend((0..count).map_while(each).map(|value| value * scale));
             }
@@ -391,16 +564,32 @@ impl Depth {
 }
 
 /// Places samples in pixels of RGB; of a plane, into its own place in each.
-fn place_samples(colour: Colour, palette: &[[u8; 3]], plane: Option<usize>, each: usize, samples: &[u8], out: &mut [u8]) {
-    let pixels = out.as_chunks_mut::<3>().0.iter_mut().zip(samples.chunks_exact(each));
+fn place_samples(
+    colour: Colour,
+    palette: &[[u8; 3]],
+    plane: Option<usize>,
+    each: usize,
+    samples: &[u8],
+    out: &mut [u8],
+) {
+    let pixels = out
+        .as_chunks_mut::<3>()
+        .0
+        .iter_mut()
+        .zip(samples.chunks_exact(each));
     match (colour, plane) {
         (Colour::Grey { is_inverted }, _) => {
             let flip = if is_inverted { 255 } else { 0 };
-            pixels.for_each(|(pixel, sample)| *pixel = [sample.first().copied().unwrap_or_default() ^ flip; 3]);
+            pixels.for_each(|(pixel, sample)| {
+                *pixel = [sample.first().copied().unwrap_or_default() ^ flip; 3]
+            });
         }
         (Colour::Palette, _) => pixels.for_each(|(pixel, sample)| {
             let number = sample.first().copied().unwrap_or_default();
-            *pixel = palette.get(usize::from(number)).copied().unwrap_or_default();
+            *pixel = palette
+                .get(usize::from(number))
+                .copied()
+                .unwrap_or_default();
         }),
         (Colour::Rgb | Colour::Ycc, None) => pixels.for_each(|(pixel, sample)| {
             if let Some(colours) = sample.first_chunk() {
@@ -417,11 +606,17 @@ fn place_samples(colour: Colour, palette: &[[u8; 3]], plane: Option<usize>, each
             let black = sample.first().copied().unwrap_or_default();
             *pixel = pixel.map(|value| darken(value, black));
         }),
-        (Colour::Rgb | Colour::Ycc | Colour::Cmyk, Some(plane)) => pixels.for_each(|(pixel, sample)| {
-            if let (Some(place), Some(sample)) = (pixel.get_mut(plane), sample.first()) {
-                *place = if colour == Colour::Cmyk { 255 - sample } else { *sample };
-            }
-        }),
+        (Colour::Rgb | Colour::Ycc | Colour::Cmyk, Some(plane)) => {
+            pixels.for_each(|(pixel, sample)| {
+                if let (Some(place), Some(sample)) = (pixel.get_mut(plane), sample.first()) {
+                    *place = if colour == Colour::Cmyk {
+                        255 - sample
+                    } else {
+                        *sample
+                    };
+                }
+            })
+        }
     }
 }
 
@@ -432,5 +627,10 @@ fn darken(value: u8, black: u8) -> u8 {
 /// Converts by the matrix of ITU-R BT.601, which JPEG has, too.
 fn to_rgb([y, cb, cr]: [u8; 3]) -> [u8; 3] {
     let (y, cb, cr) = (f32::from(y), f32::from(cb) - 128.0, f32::from(cr) - 128.0);
-    [y + 1.402 * cr, y - 0.344_136 * cb - 0.714_136 * cr, y + 1.772 * cb].map(|value| value.round().clamp(0.0, 255.0) as u8)
+    [
+        y + 1.402 * cr,
+        y - 0.344_136 * cb - 0.714_136 * cr,
+        y + 1.772 * cb,
+    ]
+    .map(|value| value.round().clamp(0.0, 255.0) as u8)
 }

@@ -1,6 +1,7 @@
 //! Planes to pixels of three bytes.
 //!
-//! Compilers find no vectors in strides of three, so on WebAssembly the shuffles are named; everywhere else plain code does the same.
+//! Compilers find no vectors in strides of three, so on WebAssembly the shuffles are named;
+//! everywhere else plain code does the same.
 
 /// Pixels of a block: 16 of them fill whole vectors, as planes and as pixels.
 pub(crate) const BLOCK: usize = 16;
@@ -8,7 +9,14 @@ pub(crate) const BLOCK: usize = 16;
 /// Planes of red, green and blue to pixels of three bytes.
 #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
 pub(crate) fn interleave([red, green, blue]: [&[u8; BLOCK]; 3], rgb: &mut [u8; 3 * BLOCK]) {
-    for (((pixel, red), green), blue) in rgb.as_chunks_mut::<3>().0.iter_mut().zip(red).zip(green).zip(blue) {
+    for (((pixel, red), green), blue) in rgb
+        .as_chunks_mut::<3>()
+        .0
+        .iter_mut()
+        .zip(red)
+        .zip(green)
+        .zip(blue)
+    {
         *pixel = [*red, *green, *blue];
     }
 }
@@ -24,14 +32,23 @@ mod named {
 
     pub(crate) fn interleave([red, green, blue]: [&[u8; BLOCK]; 3], rgb: &mut [u8; 3 * BLOCK]) {
         let (r, g, b) = (load(red), load(green), load(blue));
-        // Red and green in their places first, then blue between them; bytes from 16 on are of the second vector.
+        // Red and green in their places first, then blue between them; bytes from 16 on are of the
+        // second vector.
         let first = u8x16_shuffle::<0, 16, 0, 1, 17, 0, 2, 18, 0, 3, 19, 0, 4, 20, 0, 5>(r, g);
-        let first = u8x16_shuffle::<0, 1, 16, 3, 4, 17, 6, 7, 18, 9, 10, 19, 12, 13, 20, 15>(first, b);
+        let first =
+            u8x16_shuffle::<0, 1, 16, 3, 4, 17, 6, 7, 18, 9, 10, 19, 12, 13, 20, 15>(first, b);
         let second = u8x16_shuffle::<21, 0, 6, 22, 0, 7, 23, 0, 8, 24, 0, 9, 25, 0, 10, 26>(r, g);
-        let second = u8x16_shuffle::<0, 21, 2, 3, 22, 5, 6, 23, 8, 9, 24, 11, 12, 25, 14, 15>(second, b);
+        let second =
+            u8x16_shuffle::<0, 21, 2, 3, 22, 5, 6, 23, 8, 9, 24, 11, 12, 25, 14, 15>(second, b);
         let third = u8x16_shuffle::<0, 11, 27, 0, 12, 28, 0, 13, 29, 0, 14, 30, 0, 15, 31, 0>(r, g);
-        let third = u8x16_shuffle::<26, 1, 2, 27, 4, 5, 28, 7, 8, 29, 10, 11, 30, 13, 14, 31>(third, b);
-        for (bytes, vector) in rgb.as_chunks_mut::<16>().0.iter_mut().zip([first, second, third]) {
+        let third =
+            u8x16_shuffle::<26, 1, 2, 27, 4, 5, 28, 7, 8, 29, 10, 11, 30, 13, 14, 31>(third, b);
+        for (bytes, vector) in rgb
+            .as_chunks_mut::<16>()
+            .0
+            .iter_mut()
+            .zip([first, second, third])
+        {
             *bytes = store(vector);
         }
     }

@@ -1,11 +1,15 @@
 //! Makes of a damaged JPEG one that a decoder reads to its end.
 //!
-//! Does what libjpeg does while it decodes: skips what stands between segments, puts restart intervals into their places, and
-//! ends the picture, or an interval, where its data ends. Whatever is missing is left out, and the decoder leaves it grey.
+//! Does what libjpeg does while it decodes: skips what stands between segments, puts restart
+//! intervals into their places, and ends the picture, or an interval, where its data ends. Whatever
+//! is missing is left out, and the decoder leaves it grey.
 
 use std::ops::Range;
 
-use super::structure::{END_OF_IMAGE, Header, RESTART_INTERVAL, START_OF_IMAGE, START_OF_SCAN, Segments, is_frame, markers};
+use super::structure::{
+    END_OF_IMAGE, Header, RESTART_INTERVAL, START_OF_IMAGE, START_OF_SCAN, Segments, is_frame,
+    markers,
+};
 
 /// A JPEG that was put together again.
 #[derive(Debug)]
@@ -16,12 +20,13 @@ pub(super) struct Repaired {
     pub(super) scans: Vec<Range<usize>>,
     /// Restart markers are missing, or not in their order.
     pub(super) has_restart_faults: bool,
-    /// A marker in coded data took the place of some of it, which is cut off there, up to the next restart marker.
+    /// A marker in coded data took the place of some of it, which is cut off there, up to the next
+    /// restart marker.
     pub(super) is_cut: bool,
     /// Scans are missing that every picture has.
     pub(super) lacks_scans: bool,
-    /// Where in [`Self::bytes`] the first scan ends by which each component has its coarsest values, and so all rows. None if there is
-    /// no such scan.
+    /// Where in [`Self::bytes`] the first scan ends by which each component has its coarsest
+    /// values, and so all rows. None if there is no such scan.
     pub(super) all_rows: Option<usize>,
     /// Bytes between segments that belong to none.
     pub(super) stray: usize,
@@ -30,7 +35,11 @@ pub(super) struct Repaired {
 impl Repaired {
     /// The bytes up to `end`, with an end marker.
     pub(super) fn up_to(&self, end: usize) -> Vec<u8> {
-        [self.bytes.get(..end).unwrap_or_default(), &[0xff, END_OF_IMAGE]].concat()
+        [
+            self.bytes.get(..end).unwrap_or_default(),
+            &[0xff, END_OF_IMAGE],
+        ]
+        .concat()
     }
 }
 
@@ -50,18 +59,24 @@ pub(super) fn repair(bytes: &[u8], header: &Header) -> Repaired {
     let (mut interval, mut has_frame) = (0, false);
     if let Some(mut segments) = Segments::new(bytes) {
         while let Ok(segment) = segments.read() {
-            if matches!(segment.marker, START_OF_IMAGE | END_OF_IMAGE) || (has_frame && is_frame(segment.marker)) {
+            if matches!(segment.marker, START_OF_IMAGE | END_OF_IMAGE)
+                || (has_frame && is_frame(segment.marker))
+            {
                 break;
             }
             has_frame |= is_frame(segment.marker);
             repaired.bytes.extend(segment.whole);
             match (segment.marker, segment.body) {
-                (RESTART_INTERVAL, [high, low, ..]) => interval = usize::from(u16::from_be_bytes([*high, *low])),
+                (RESTART_INTERVAL, [high, low, ..]) => {
+                    interval = usize::from(u16::from_be_bytes([*high, *low]))
+                }
                 (START_OF_SCAN, body) => {
                     let scan = Scan::read(body);
-                    let is_last = !header.is_progressive && scan.components.len() == header.components.len();
+                    let is_last =
+                        !header.is_progressive && scan.components.len() == header.components.len();
                     let data = Data::split(bytes, segment.end, is_last, interval > 0);
-                    let intervals = (interval > 0).then(|| header.units(&scan.components).div_ceil(interval));
+                    let intervals =
+                        (interval > 0).then(|| header.units(&scan.components).div_ceil(interval));
                     let begin = repaired.bytes.len();
                     repaired.has_restart_faults |= data.write(intervals, &mut repaired.bytes);
                     repaired.is_cut |= data.is_cut;
@@ -85,20 +100,26 @@ pub(super) fn repair(bytes: &[u8], header: &Header) -> Repaired {
     repaired
 }
 
-/// Returns true if the restart markers of a scan are not as many as it must have, or not in their order. A decoder takes them as they
-/// come. Reads the whole file, but decodes nothing.
+/// Returns true if the restart markers of a scan are not as many as it must have, or not in their
+/// order. A decoder takes them as they come. Reads the whole file, but decodes nothing.
 pub(super) fn has_restart_faults(bytes: &[u8], header: &Header) -> bool {
-    let Some(mut segments) = Segments::new(bytes) else { return false };
+    let Some(mut segments) = Segments::new(bytes) else {
+        return false;
+    };
     let mut interval = 0;
     while let Ok(segment) = segments.read() {
         match (segment.marker, segment.body) {
             (START_OF_IMAGE | END_OF_IMAGE, _) => break,
-            (RESTART_INTERVAL, [high, low, ..]) => interval = usize::from(u16::from_be_bytes([*high, *low])),
+            (RESTART_INTERVAL, [high, low, ..]) => {
+                interval = usize::from(u16::from_be_bytes([*high, *low]))
+            }
             (START_OF_SCAN, body) => {
                 let (mut count, mut end) = (0, bytes.len());
                 for marker in markers(bytes, segment.end) {
                     match marker.code {
-                        Some(number @ 0xd0..=0xd7) if usize::from(number & 7) == count % 8 => count += 1,
+                        Some(number @ 0xd0..=0xd7) if usize::from(number & 7) == count % 8 => {
+                            count += 1
+                        }
                         Some(0xd0..=0xd7) => return interval > 0,
                         _ => {
                             end = marker.begin;
@@ -108,7 +129,9 @@ pub(super) fn has_restart_faults(bytes: &[u8], header: &Header) -> bool {
                 }
                 if interval > 0 {
                     // Some encoders write a marker behind the last interval, too.
-                    let intervals = header.units(&Scan::read(body).components).div_ceil(interval);
+                    let intervals = header
+                        .units(&Scan::read(body).components)
+                        .div_ceil(interval);
                     if count + 1 != intervals && count != intervals {
                         return true;
                     }
@@ -121,13 +144,16 @@ pub(super) fn has_restart_faults(bytes: &[u8], header: &Header) -> bool {
     false
 }
 
-/// Returns true if a scan of a picture that is not progressive has several of the components, but not all: the decoder takes no such one.
+/// Returns true if a scan of a picture that is not progressive has several of the components, but
+/// not all: the decoder takes no such one.
 pub(in super::super) fn has_mixed_scans(bytes: &[u8], header: &Header) -> bool {
     if header.is_progressive {
         return false;
     }
     // Of most pictures the first scan has all: nothing else is read.
-    let Some(mut segments) = Segments::new(bytes) else { return false };
+    let Some(mut segments) = Segments::new(bytes) else {
+        return false;
+    };
     while let Ok(segment) = segments.read() {
         match segment.marker {
             START_OF_IMAGE | END_OF_IMAGE => break,
@@ -163,12 +189,24 @@ struct Scan {
 impl Scan {
     fn read(body: &[u8]) -> Self {
         let count = usize::from(body.first().copied().unwrap_or_default());
-        let components = body.get(1..).unwrap_or_default().as_chunks::<2>().0.iter().take(count).map(|[id, _]| *id).collect();
+        let components = body
+            .get(1..)
+            .unwrap_or_default()
+            .as_chunks::<2>()
+            .0
+            .iter()
+            .take(count)
+            .map(|[id, _]| *id)
+            .collect();
         let (begin, end, low) = match body.get(1 + 2 * count..) {
             Some([begin, end, bits, ..]) => (usize::from(*begin), usize::from(*end) + 1, bits & 15),
             _ => (0, 64, 0),
         };
-        Self { components, band: begin..end.min(64), low }
+        Self {
+            components,
+            band: begin..end.min(64),
+            low,
+        }
     }
 }
 
@@ -181,7 +219,11 @@ struct Progress {
 impl Progress {
     fn new(header: &Header) -> Self {
         Self {
-            components: header.components.iter().map(|component| (component.id, [u8::MAX; 64])).collect(),
+            components: header
+                .components
+                .iter()
+                .map(|component| (component.id, [u8::MAX; 64]))
+                .collect(),
             is_progressive: header.is_progressive,
         }
     }
@@ -190,19 +232,28 @@ impl Progress {
         for (id, left) in &mut self.components {
             if scan.components.contains(id) {
                 // Without refinement a scan has everything.
-                let (band, low) = if self.is_progressive { (scan.band.clone(), scan.low) } else { (0..64, 0) };
+                let (band, low) = if self.is_progressive {
+                    (scan.band.clone(), scan.low)
+                } else {
+                    (0..64, 0)
+                };
                 left.get_mut(band).unwrap_or_default().fill(low);
             }
         }
     }
 
-    /// Returns true if the coarsest value of each block came, with as many bits as there are so far.
+    /// Returns true if the coarsest value of each block came, with as many bits as there are so
+    /// far.
     fn has_all_rows(&self) -> bool {
-        self.components.iter().all(|(_, left)| left.first().is_some_and(|bits| *bits < u8::MAX))
+        self.components
+            .iter()
+            .all(|(_, left)| left.first().is_some_and(|bits| *bits < u8::MAX))
     }
 
     fn is_complete(&self) -> bool {
-        self.components.iter().all(|(_, left)| left.iter().all(|bits| *bits == 0))
+        self.components
+            .iter()
+            .all(|(_, left)| left.iter().all(|bits| *bits == 0))
     }
 }
 
@@ -219,18 +270,27 @@ struct Data<'a> {
 }
 
 impl<'a> Data<'a> {
-    /// Reads coded data from `begin` on. `is_last` says that only the end of the picture, or the start of another one, can
-    /// follow: any other marker in it is a damaged byte. `has_restarts` says that restart markers are no damage.
+    /// Reads coded data from `begin` on. `is_last` says that only the end of the picture, or the
+    /// start of another one, can follow: any other marker in it is a damaged byte. `has_restarts`
+    /// says that restart markers are no damage.
     ///
-    /// What follows a damaged byte up to the next restart marker is left out, as libjpeg does: the codes there would mean other
-    /// places of the picture.
+    /// What follows a damaged byte up to the next restart marker is left out, as libjpeg does: the
+    /// codes there would mean other places of the picture.
     fn split(bytes: &'a [u8], begin: usize, is_last: bool, has_restarts: bool) -> Self {
-        let mut data = Self { first: &[], others: Vec::new(), end: bytes.len(), is_cut: false };
+        let mut data = Self {
+            first: &[],
+            others: Vec::new(),
+            end: bytes.len(),
+            is_cut: false,
+        };
         // Where the piece begins, until its end is known.
         let mut piece = Some(begin);
         let finish = |data: &mut Self, piece: Option<usize>, end: usize| {
             if let Some(run) = piece.and_then(|begin| bytes.get(begin..end)) {
-                *data.others.last_mut().map_or(&mut data.first, |(_, piece)| piece) = run;
+                *data
+                    .others
+                    .last_mut()
+                    .map_or(&mut data.first, |(_, piece)| piece) = run;
             }
         };
         for marker in markers(bytes, begin) {
@@ -260,11 +320,14 @@ impl<'a> Data<'a> {
         data
     }
 
-    /// Appends the pieces with restart markers in their order, and an empty piece for each that is missing. `intervals` is how
-    /// many pieces there should be, if the picture has restart markers. Returns true if markers are missing, or not in their order.
+    /// Appends the pieces with restart markers in their order, and an empty piece for each that is
+    /// missing. `intervals` is how many pieces there should be, if the picture has restart markers.
+    /// Returns true if markers are missing, or not in their order.
     fn write(&self, intervals: Option<usize>, out: &mut Vec<u8>) -> bool {
         out.extend(self.first);
-        let Some(intervals) = intervals else { return false };
+        let Some(intervals) = intervals else {
+            return false;
+        };
         let mut missing = intervals.saturating_sub(1 + self.others.len());
         let gap = |expected: u8, found: u8| usize::from(found.wrapping_sub(expected) & 7);
         let follows = std::iter::once(7).chain(self.others.iter().map(|(number, _)| *number));
@@ -282,8 +345,9 @@ impl<'a> Data<'a> {
                 lost += missing.saturating_sub(lost) / 8 * 8;
             }
             if lost > missing {
-                // More than are missing: as libjpeg takes it, a marker from before is skipped with its data, one of the next two is
-                // where it says, and any other is taken for the one that is expected.
+                // More than are missing: as libjpeg takes it, a marker from before is skipped with
+                // its data, one of the next two is where it says, and any other is taken for the
+                // one that is expected.
                 match lost % 8 {
                     6.. => continue,
                     1 | 2 => lost %= 8,
@@ -305,7 +369,8 @@ impl<'a> Data<'a> {
 mod tests {
     use super::*;
 
-    /// A baseline picture of 64 × 16 pixels in one component: 16 units, with a restart marker after every two.
+    /// A baseline picture of 64 × 16 pixels in one component: 16 units, with a restart marker after
+    /// every two.
     const HEAD: &[u8] = b"\xff\xd8\xff\xdd\0\x04\0\x02\xff\xc0\0\x0b\x08\0\x10\0\x40\x01\x01\x11\0\xff\xda\0\x08\x01\x01\0\0\x3f\0";
 
     fn repaired(bytes: &[u8]) -> Repaired {
@@ -334,7 +399,8 @@ mod tests {
         text
     }
 
-    const WHOLE: &[u8] = b"a\xff\xd0b\xff\xd1c\xff\xd2d\xff\xd3e\xff\xd4f\xff\xd5g\xff\xd6h\xff\xd9";
+    const WHOLE: &[u8] =
+        b"a\xff\xd0b\xff\xd1c\xff\xd2d\xff\xd3e\xff\xd4f\xff\xd5g\xff\xd6h\xff\xd9";
 
     /// What is whole stays as it is.
     #[test]
@@ -345,7 +411,8 @@ mod tests {
         assert!(!repaired.has_restart_faults && !repaired.lacks_scans);
     }
 
-    /// Lost intervals become empty ones, whatever is lost of which, and the others stay in their places.
+    /// Lost intervals become empty ones, whatever is lost of which, and the others stay in their
+    /// places.
     #[test]
     fn restart_intervals_are_put_in_place() {
         for (what, data, wanted) in [
@@ -385,12 +452,21 @@ mod tests {
         assert!(scan.ends_with(b"\xff\xd2n\xff\xd3o"), "{scan:02x?}");
     }
 
-    /// Stray bytes, fill bytes and markers without meaning between segments are left out, wherever they stand.
+    /// Stray bytes, fill bytes and markers without meaning between segments are left out, wherever
+    /// they stand.
     #[test]
     fn bytes_between_segments_are_left_out() {
         let whole = [HEAD, b"a\xff\xd9"].concat();
         for at in [2, 8, 21] {
-            for stray in [b"\0".as_slice(), b"abc", b"\xff", b"\xff\xff\xff", b"\xff\0", b"\xff\xd3", b"x\xff\x01y"] {
+            for stray in [
+                b"\0".as_slice(),
+                b"abc",
+                b"\xff",
+                b"\xff\xff\xff",
+                b"\xff\0",
+                b"\xff\xd3",
+                b"x\xff\x01y",
+            ] {
                 let bytes = [&whole[..at], stray, &whole[at..]].concat();
                 let header = Header::read(&bytes).unwrap();
                 let is_fill = stray.iter().all(|byte| *byte == 0xff);
@@ -400,11 +476,19 @@ mod tests {
         }
     }
 
-    /// A progressive picture has everything once each coefficient of each component has all its bits.
+    /// A progressive picture has everything once each coefficient of each component has all its
+    /// bits.
     #[test]
     fn missing_scans_are_told() {
         let head = b"\xff\xd8\xff\xc2\0\x0b\x08\0\x10\0\x40\x01\x01\x11\0".as_slice();
-        let scan = |begin: u8, end: u8, bits: u8| [b"\xff\xda\0\x08\x01\x01\0".as_slice(), &[begin, end, bits], b"data"].concat();
+        let scan = |begin: u8, end: u8, bits: u8| {
+            [
+                b"\xff\xda\0\x08\x01\x01\0".as_slice(),
+                &[begin, end, bits],
+                b"data",
+            ]
+            .concat()
+        };
         for (scans, lacks) in [
             (vec![scan(0, 0, 0), scan(1, 63, 0)], false),
             (vec![scan(0, 0, 1), scan(1, 63, 0)], true),
@@ -413,7 +497,11 @@ mod tests {
         ] {
             let bytes = [head, &scans.concat()].concat();
             let repaired = repaired(&bytes);
-            assert_eq!((repaired.lacks_scans, repaired.scans.len()), (lacks, scans.len()), "{scans:02x?}");
+            assert_eq!(
+                (repaired.lacks_scans, repaired.scans.len()),
+                (lacks, scans.len()),
+                "{scans:02x?}"
+            );
         }
     }
 }

@@ -19,11 +19,13 @@ const HIERARCHICAL: u8 = 0xde;
 /// What can be done about a JPEG of a kind that is rarely read.
 const SAVE_AS: &str = "save it as a baseline JPEG or as PNG";
 
-/// What a JPEG is like in which [a scan has several components, but not all](super::has_mixed_scans), with what to do.
-pub(in super::super) const MIXED_SCANS: &str = "has scans of several components, but not of all; save it as a baseline JPEG or as PNG";
+/// What a JPEG is like in which [a scan has several components, but not
+/// all](super::has_mixed_scans), with what to do.
+pub(in super::super) const MIXED_SCANS: &str =
+    "has scans of several components, but not of all; save it as a baseline JPEG or as PNG";
 
-/// Why a frame is not decoded, with what to do, or None: it has samples of 8 bits in one, three or four components, in baseline,
-/// sequential or progressive scans.
+/// Why a frame is not decoded, with what to do, or None: it has samples of 8 bits in one, three or
+/// four components, in baseline, sequential or progressive scans.
 fn obstacle(marker: u8, bits: u8, components: u8) -> Option<String> {
     let kind = match marker {
         0xc3 | 0xcb => "lossless".to_owned(),
@@ -69,7 +71,11 @@ pub(super) enum Broken {
 impl<'a> Segments<'a> {
     /// Reads from the start marker on. None if the bytes do not begin with one.
     pub(super) fn new(bytes: &'a [u8]) -> Option<Self> {
-        bytes.starts_with(&[0xff, START_OF_IMAGE]).then_some(Self { bytes, at: 2, stray: 0 })
+        bytes.starts_with(&[0xff, START_OF_IMAGE]).then_some(Self {
+            bytes,
+            at: 2,
+            stray: 0,
+        })
     }
 
     /// Continues at `at`, behind a scan's coded data.
@@ -77,13 +83,17 @@ impl<'a> Segments<'a> {
         self.at = at;
     }
 
-    /// Reads the next segment: as libjpeg, skips bytes that are no marker, fill bytes, stuffed bytes, and markers without
-    /// meaning between segments.
+    /// Reads the next segment: as libjpeg, skips bytes that are no marker, fill bytes, stuffed
+    /// bytes, and markers without meaning between segments.
     pub(super) fn read(&mut self) -> Result<Segment<'a>, Broken> {
         loop {
             let rest = self.bytes.get(self.at..).unwrap_or_default();
             let stray = rest.iter().take_while(|byte| **byte != 0xff).count();
-            let fill = rest.iter().skip(stray).take_while(|byte| **byte == 0xff).count();
+            let fill = rest
+                .iter()
+                .skip(stray)
+                .take_while(|byte| **byte == 0xff)
+                .count();
             let marker = *rest.get(stray + fill).ok_or(Broken::CutOff)?;
             self.stray += stray;
             self.at += stray + fill + 1;
@@ -92,7 +102,12 @@ impl<'a> Segments<'a> {
                 0x00 | 0x01 | 0xd0..=0xd7 => self.stray += 2,
                 START_OF_IMAGE | END_OF_IMAGE => {
                     let whole = self.bytes.get(self.at - 2..self.at).unwrap_or_default();
-                    return Ok(Segment { marker, body: &[], whole, end: self.at });
+                    return Ok(Segment {
+                        marker,
+                        body: &[],
+                        whole,
+                        end: self.at,
+                    });
                 }
                 _ => return self.with_length(marker),
             }
@@ -101,7 +116,11 @@ impl<'a> Segments<'a> {
 
     fn with_length(&mut self, marker: u8) -> Result<Segment<'a>, Broken> {
         let begin = self.at;
-        let length = self.bytes.get(begin..).and_then(|rest| rest.first_chunk()).ok_or(Broken::CutOff)?;
+        let length = self
+            .bytes
+            .get(begin..)
+            .and_then(|rest| rest.first_chunk())
+            .ok_or(Broken::CutOff)?;
         let length = usize::from(u16::from_be_bytes(*length));
         if length < 2 {
             return Err(Broken::Length(begin));
@@ -110,7 +129,12 @@ impl<'a> Segments<'a> {
         let body = self.bytes.get(begin + 2..end).ok_or(Broken::CutOff)?;
         self.at = end;
         let whole = self.bytes.get(begin - 2..end).unwrap_or_default();
-        Ok(Segment { marker, body, whole, end })
+        Ok(Segment {
+            marker,
+            body,
+            whole,
+            end,
+        })
     }
 }
 
@@ -130,11 +154,19 @@ pub(super) fn markers(bytes: &[u8], mut at: usize) -> impl Iterator<Item = Marke
     std::iter::from_fn(move || {
         loop {
             let begin = at + bytes.get(at..)?.iter().position(|byte| *byte == 0xff)?;
-            let fill = bytes.get(begin..)?.iter().take_while(|byte| **byte == 0xff).count();
+            let fill = bytes
+                .get(begin..)?
+                .iter()
+                .take_while(|byte| **byte == 0xff)
+                .count();
             let code = bytes.get(begin + fill).copied();
             at = begin + fill + 1;
             if code != Some(0) {
-                return Some(Marker { begin, code, end: at.min(bytes.len()) });
+                return Some(Marker {
+                    begin,
+                    code,
+                    end: at.min(bytes.len()),
+                });
             }
         }
     })
@@ -181,19 +213,39 @@ impl Header {
         let mut header: Option<Self> = None;
         let mut interval = 0;
         loop {
-            let Segment { marker, body, end, .. } = segments.read().map_err(|broken| match broken {
+            let Segment {
+                marker, body, end, ..
+            } = segments.read().map_err(|broken| match broken {
                 Broken::CutOff => "is cut off before its first row".to_owned(),
                 Broken::Length(at) => format!("is damaged: the segment at byte {at} has no length"),
             })?;
             match (marker, body) {
                 (START_OF_SCAN, _) => {
-                    let header = header.ok_or("is damaged: no frame header stands before its first scan")?;
-                    return Ok(Self { interval, stray: segments.stray, data: end, ..header });
+                    let header =
+                        header.ok_or("is damaged: no frame header stands before its first scan")?;
+                    return Ok(Self {
+                        interval,
+                        stray: segments.stray,
+                        data: end,
+                        ..header
+                    });
                 }
-                (END_OF_IMAGE | START_OF_IMAGE, _) => return Err("has no scan before its end".to_owned()),
+                (END_OF_IMAGE | START_OF_IMAGE, _) => {
+                    return Err("has no scan before its end".to_owned());
+                }
                 (_, [bits, a, b, c, d, count, components @ ..]) if is_frame(marker) => {
-                    let component = |[id, sampling, _]: &[u8; 3]| Component { id: *id, across: sampling >> 4, down: sampling & 15 };
-                    let components: Vec<_> = components.as_chunks().0.iter().map(component).take((*count).into()).collect();
+                    let component = |[id, sampling, _]: &[u8; 3]| Component {
+                        id: *id,
+                        across: sampling >> 4,
+                        down: sampling & 15,
+                    };
+                    let components: Vec<_> = components
+                        .as_chunks()
+                        .0
+                        .iter()
+                        .map(component)
+                        .take((*count).into())
+                        .collect();
                     let is_whole = components.len() == usize::from(*count);
                     header = Some(Self {
                         width: u16::from_be_bytes([*c, *d]).into(),
@@ -211,7 +263,9 @@ impl Header {
                         data: 0,
                     });
                 }
-                (RESTART_INTERVAL, [high, low, ..]) => interval = usize::from(u16::from_be_bytes([*high, *low])),
+                (RESTART_INTERVAL, [high, low, ..]) => {
+                    interval = usize::from(u16::from_be_bytes([*high, *low]))
+                }
                 (JPEG_LS, _) => return Err(format!("is of the kind JPEG-LS; {SAVE_AS}")),
                 (HIERARCHICAL, _) => return Err(format!("is hierarchical; {SAVE_AS}")),
                 _ => {}
@@ -222,31 +276,63 @@ impl Header {
     /// Returns true if there is an end marker after the first scan began.
     pub(in super::super) fn has_end(&self, bytes: &[u8]) -> bool {
         // Most files have it at their end.
-        bytes.get(self.data..).unwrap_or_default().windows(2).rev().any(|pair| pair == [0xff, END_OF_IMAGE])
+        bytes
+            .get(self.data..)
+            .unwrap_or_default()
+            .windows(2)
+            .rev()
+            .any(|pair| pair == [0xff, END_OF_IMAGE])
     }
 
     /// Returns true if a component of colour is sampled more finely than brightness.
     pub(in super::super) fn has_fine_colours(&self) -> bool {
-        let [brightness, colours @ ..] = self.components.as_slice() else { return false };
-        colours.len() == 2 && colours.iter().any(|colour| colour.across > brightness.across || colour.down > brightness.down)
+        let [brightness, colours @ ..] = self.components.as_slice() else {
+            return false;
+        };
+        colours.len() == 2
+            && colours
+                .iter()
+                .any(|colour| colour.across > brightness.across || colour.down > brightness.down)
     }
 
     /// The largest sampling factors across and down, at least 1.
     pub(super) fn largest_sampling(&self) -> (u32, u32) {
-        let largest = |of: fn(&Component) -> u8| self.components.iter().map(of).max().unwrap_or(1).max(1).into();
-        (largest(|component| component.across), largest(|component| component.down))
+        let largest = |of: fn(&Component) -> u8| {
+            self.components
+                .iter()
+                .map(of)
+                .max()
+                .unwrap_or(1)
+                .max(1)
+                .into()
+        };
+        (
+            largest(|component| component.across),
+            largest(|component| component.down),
+        )
     }
 
     /// How many units (MCUs) are coded in a scan of these components.
     pub(super) fn units(&self, scan: &[u8]) -> usize {
         let (across, down) = self.largest_sampling();
-        let (width, height) = match self.components.iter().find(|component| scan == [component.id]) {
+        let (width, height) = match self
+            .components
+            .iter()
+            .find(|component| scan == [component.id])
+        {
             // A single component has a unit for each of its own blocks.
             Some(component) => (
-                (self.width * u32::from(component.across)).div_ceil(across).div_ceil(8),
-                (self.height * u32::from(component.down)).div_ceil(down).div_ceil(8),
+                (self.width * u32::from(component.across))
+                    .div_ceil(across)
+                    .div_ceil(8),
+                (self.height * u32::from(component.down))
+                    .div_ceil(down)
+                    .div_ceil(8),
             ),
-            None => (self.width.div_ceil(8 * across), self.height.div_ceil(8 * down)),
+            None => (
+                self.width.div_ceil(8 * across),
+                self.height.div_ceil(8 * down),
+            ),
         };
         width as usize * height as usize
     }

@@ -39,7 +39,11 @@ pub(super) struct Shape {
 }
 
 /// Decompresses a strip or a tile. None if it ends before its last row or is damaged.
-pub(super) fn decompress<'a>(compression: Compression, data: &'a [u8], shape: Shape) -> Option<Cow<'a, [u8]>> {
+pub(super) fn decompress<'a>(
+    compression: Compression,
+    data: &'a [u8],
+    shape: Shape,
+) -> Option<Cow<'a, [u8]>> {
     let length = shape.row.checked_mul(shape.height)?;
     if compression == Compression::None {
         return data.get(..length).map(Cow::Borrowed);
@@ -82,7 +86,9 @@ fn unpack(mut data: &[u8], out: &mut [u8]) -> usize {
 
 /// Takes what is there: some writers leave the end code out.
 fn expand_lzw(mut data: &[u8], out: &mut [u8]) -> usize {
-    let mut decoder = Configuration::with_tiff_size_switch(BitOrder::Msb, 8).with_yield_on_full_buffer(true).build();
+    let mut decoder = Configuration::with_tiff_size_switch(BitOrder::Msb, 8)
+        .with_yield_on_full_buffer(true)
+        .build();
     let mut filled = 0;
     while let Some(free) = out.get_mut(filled..).filter(|free| !free.is_empty()) {
         let result = decoder.decode_bytes(data, free);
@@ -113,14 +119,19 @@ fn inflate(mut data: &[u8], out: &mut [u8]) -> usize {
 
 /// Reads lines of black and white, and packs them eight pixels a byte, black as 1.
 fn read_fax(compression: Compression, data: &[u8], shape: Shape, out: &mut [u8]) -> usize {
-    let (Ok(width), Ok(height)) = (u16::try_from(shape.width), u16::try_from(shape.height)) else { return 0 };
+    let (Ok(width), Ok(height)) = (u16::try_from(shape.width), u16::try_from(shape.height)) else {
+        return 0;
+    };
     let mut rows = out.chunks_exact_mut(shape.row);
     let mut filled = 0;
     let line = |line: &[u16]| {
         let Some(row) = rows.next() else { return };
         // A line that says more than its width would be another picture's.
         let is_sound = line.is_sorted() && line.last().is_none_or(|end| *end <= width);
-        for (index, _) in pels(line, width).enumerate().filter(|(_, colour)| is_sound && *colour == Color::Black) {
+        for (index, _) in pels(line, width)
+            .enumerate()
+            .filter(|(_, colour)| is_sound && *colour == Color::Black)
+        {
             if let Some(byte) = row.get_mut(index / 8) {
                 *byte |= 0x80 >> (index % 8);
             }
@@ -136,19 +147,38 @@ fn read_fax(compression: Compression, data: &[u8], shape: Shape, out: &mut [u8])
     filled
 }
 
-/// Decodes a strip or tile that is a JPEG whose tables may stand in a tag of their own. `is_ycc` says that three components are
-/// brightness and colours, which become RGB. Returns the samples, and how many pixels a row has.
-pub(super) fn decode_jpeg(tables: Option<&[u8]>, data: &[u8], shape: Shape, is_ycc: bool) -> Option<(Vec<u8>, usize)> {
+/// Decodes a strip or tile that is a JPEG whose tables may stand in a tag of their own. `is_ycc`
+/// says that three components are brightness and colours, which become RGB. Returns the samples,
+/// and how many pixels a row has.
+pub(super) fn decode_jpeg(
+    tables: Option<&[u8]>,
+    data: &[u8],
+    shape: Shape,
+    is_ycc: bool,
+) -> Option<(Vec<u8>, usize)> {
     let body = data.strip_prefix(b"\xff\xd8")?;
-    let tables = tables.and_then(|tables| tables.strip_prefix(b"\xff\xd8")).unwrap_or_default();
+    let tables = tables
+        .and_then(|tables| tables.strip_prefix(b"\xff\xd8"))
+        .unwrap_or_default();
     let tables = tables.strip_suffix(b"\xff\xd9").unwrap_or(tables);
-    // Adobe's marker tells a decoder what the components are; without it they would be guessed from their numbers.
-    let adobe = [b"\xff\xd8\xff\xee\0\x0eAdobe\0\x64\0\0\0\0".as_slice(), &[u8::from(is_ycc)]].concat();
+    // Adobe's marker tells a decoder what the components are; without it they would be guessed from
+    // their numbers.
+    let adobe = [
+        b"\xff\xd8\xff\xee\0\x0eAdobe\0\x64\0\0\0\0".as_slice(),
+        &[u8::from(is_ycc)],
+    ]
+    .concat();
     let jpeg = [adobe.as_slice(), tables, body].concat();
     let most = |side: usize| side.div_ceil(16).saturating_mul(16);
     let (width, height) = (most(shape.width), most(shape.stored));
     let max_pixels = (width as u64).saturating_mul(height as u64);
-    let limits = DecodeLimits { max_width: width, max_height: height, max_pixels, max_scans: MOST_SCANS, max_memory: None };
+    let limits = DecodeLimits {
+        max_width: width,
+        max_height: height,
+        max_pixels,
+        max_scans: MOST_SCANS,
+        max_memory: None,
+    };
     let mut decoder = Decoder::new_with_limits(&jpeg, limits).ok()?;
     let format = match (shape.samples, decoder.header().components.len()) {
         (1, 1) => PixelFormat::Grayscale,
@@ -158,5 +188,6 @@ pub(super) fn decode_jpeg(tables: Option<&[u8]>, data: &[u8], shape: Shape, is_y
     };
     decoder.set_output_format(format);
     let picture = decoder.decode_image().ok()?;
-    (picture.width >= shape.width && picture.height >= shape.height).then_some((picture.data, picture.width))
+    (picture.width >= shape.width && picture.height >= shape.height)
+        .then_some((picture.data, picture.width))
 }
