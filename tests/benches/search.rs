@@ -25,8 +25,9 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rostro_host::index::{Candidate, Index, Method};
-use rostro_host::{Cores, PersonId};
+use rostro_common::cores::Cores;
+use rostro_common::person::PersonId;
+use rostro_index::{Candidate, Index, Method};
 
 const DIMENSION: usize = 512;
 /// Faces of a crowded frame.

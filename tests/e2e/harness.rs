@@ -69,7 +69,7 @@ pub(crate) fn rostro() -> Command {
     // Test binaries lie in `target/<profile>/deps`, programs one folder up.
     let here = std::env::current_exe().unwrap();
     let program = here.parent().unwrap().parent().unwrap().join("rostro");
-    let mut command = Command::new(existing(program, "cargo build -p rostro-host"));
+    let mut command = Command::new(existing(program, "cargo build --workspace --bins"));
     for (name, _) in
         std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ROSTRO_"))
     {

@@ -6,10 +6,14 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rostro_host::{
-    Analysis, AnalyzedFace, Cores, Engine, Limits, OnnxRuntime, Pack, Plugin, Purpose, Revision,
-    Tuning,
-};
+use rostro_common::cores::Cores;
+use rostro_inference::OnnxRuntime;
+use rostro_models::Pack;
+use rostro_sandbox::bindings::{Analysis, AnalyzedFace, Purpose};
+use rostro_sandbox::component::Plugin;
+use rostro_sandbox::engine::Engine;
+use rostro_sandbox::limits::Limits;
+use rostro_sandbox::pipeline::revision::{Revision, Tuning};
 use serde_json::Value;
 
 use crate::harness::{Options, component, root, shared};
@@ -17,7 +21,7 @@ use crate::harness::{Options, component, root, shared};
 /// The pipeline as the reference was made: insightface's square letterbox of 640 and its detection
 /// threshold.
 fn revision() -> Arc<Revision> {
-    let library = rostro_host::locate_runtime(None, &root().join("models/runtime")).unwrap();
+    let library = rostro_models::runtime::locate(None, &root().join("models/runtime")).unwrap();
     let onnx = OnnxRuntime::load(&library, Cores::new(NonZeroUsize::MIN)).unwrap();
     let pack = Pack::open(&root().join("models/installed"), "mobile").unwrap();
     let engine = Engine::new(Limits::default(), 1).unwrap();
@@ -93,7 +97,7 @@ fn compare(image: &str, ours: &Analysis, theirs: &Value) -> Comparison {
         .max_by(|a, b| overlap(a).total_cmp(&overlap(b)))
         .unwrap_or_else(|| panic!("{image}: no face"));
     let points = theirs["kps"].as_array().unwrap().iter().map(numbers);
-    let distance = |(point, theirs): (&rostro_host::Point, Vec<f32>)| {
+    let distance = |(point, theirs): (&rostro_sandbox::bindings::Point, Vec<f32>)| {
         (point.x - theirs[0]).hypot(point.y - theirs[1])
     };
     Comparison {

@@ -61,7 +61,7 @@ impl Stops {
             .gallery(self.gallery.path())
             .state(self.state.path())
             .arg("--compiled", self.compiled.path())
-            .variable("RUST_LOG", "warn,rostro_host=debug")
+            .variable("RUST_LOG", "warn,rostro=debug")
     }
 
     /// The record as the service left it.

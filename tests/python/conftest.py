@@ -74,7 +74,7 @@ def plain_server(tmp_path_factory):
 @contextlib.contextmanager
 def serving(directory, *flags):
     """A server in a folder of its own, with further flags."""
-    binary = existing(Path(os.environ.get("ROSTRO_BIN", ROOT / "target/debug/rostro")), "run `cargo build -p rostro-host`")
+    binary = existing(Path(os.environ.get("ROSTRO_BIN", ROOT / "target/debug/rostro")), "run `cargo build --workspace --bins`")
     models = existing(ROOT / "models/installed", "run `rostro models install mobile --from DIR`")
     existing(models / "mobile", "run `rostro models install mobile --from DIR`")
     pipeline = existing(ROOT / "target/guest/insightface.wasm", "run `cargo xtask guest`")

@@ -67,7 +67,7 @@ pub(crate) fn build_variant() -> Result<()> {
                     r#"members = ["guest/policy-world", "guest/sdk", "guest/insightface"]"#
                         .to_owned(),
                 ),
-                Some(("default-members" | "rostro-host", _)) => None,
+                Some((_, value)) if value.contains("path = \"host/") => None,
                 _ => Some(line.to_owned()),
             };
             let manifest: Vec<String> = manifest.lines().filter_map(members).collect();

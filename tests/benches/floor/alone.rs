@@ -7,7 +7,7 @@ use ort::environment::Environment;
 use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::TensorRef;
-use rostro_host::Pack;
+use rostro_models::Pack;
 
 use crate::native::Fed;
 

@@ -18,7 +18,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use rostro_host::{Cores, Engine, Limits, OnnxRuntime, Pack, Plugin, Purpose, Revision, Tuning};
+use rostro_common::cores::Cores;
+use rostro_inference::OnnxRuntime;
+use rostro_models::Pack;
+use rostro_sandbox::bindings::Purpose;
+use rostro_sandbox::component::Plugin;
+use rostro_sandbox::engine::Engine;
+use rostro_sandbox::limits::Limits;
+use rostro_sandbox::pipeline::revision::{Revision, Tuning};
 use rostro_sdk::analysis;
 use serde_json::Value;
 use ureq::unversioned::multipart::Form;
@@ -111,7 +118,7 @@ const STAGES: [&str; 14] = [
 fn main() -> Result<()> {
     let args = Args::parse();
     let cores = Cores::new(std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN));
-    let library = rostro_host::locate_runtime(None, &args.runtime)?;
+    let library = rostro_models::runtime::locate(None, &args.runtime)?;
     let runtime = OnnxRuntime::load(&library, cores.clone())?;
     let pack = Pack::open(&args.models, &args.pack)?;
     let native = Native::new(&runtime, &pack)?;

@@ -4,9 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rostro_host::{
-    Batching, Channels, Cores, ModelSpec, NamedTensor, OnnxRuntime, Pack, Tensor, TensorType,
-};
+use rostro_common::cores::Cores;
+use rostro_inference::{Batching, NamedTensor, OnnxRuntime, Tensor, TensorType};
+use rostro_models::{Channels, ModelSpec, Pack};
 use rostro_sdk::host::{self, Host, Level, Output, ReviewLevel, Settings, Thresholds};
 use rostro_sdk::tensor::{self, Normalization};
 
@@ -21,7 +21,7 @@ pub(crate) struct Fed {
 
 /// The host of a native pipeline.
 pub(crate) struct Native {
-    models: BTreeMap<&'static str, (rostro_host::Model, ModelSpec)>,
+    models: BTreeMap<&'static str, (rostro_inference::Model, ModelSpec)>,
     thresholds: Thresholds,
     stages: RefCell<Vec<(String, Duration)>>,
     fed: RefCell<Vec<Fed>>,
@@ -120,7 +120,7 @@ impl<'n> Host for &'n Native {
 /// A model that is called without a sandbox between.
 pub(crate) struct Model<'n> {
     role: &'static str,
-    model: &'n rostro_host::Model,
+    model: &'n rostro_inference::Model,
     spec: &'n ModelSpec,
     native: &'n Native,
 }

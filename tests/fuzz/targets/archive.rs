@@ -7,7 +7,7 @@ use std::io::{Cursor, Write};
 
 use libfuzzer_sys::fuzz_target;
 use rostro_fuzz::{FILES, seed};
-use rostro_host::fuzzing;
+use rostro_service::transfer::property;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
@@ -51,7 +51,7 @@ fn archive(entries: BTreeMap<String, Vec<u8>>, method: CompressionMethod) -> Vec
 
 fuzz_target!(init: seeds(), |input: &[u8]| {
     let Some(lines) = input.strip_prefix(b"Z") else {
-        fuzzing::archive(input.to_vec());
+        property::holds(input.to_vec());
         return;
     };
     let entries = lines.split(|byte| *byte == END).filter_map(|entry| {
@@ -60,7 +60,7 @@ fuzz_target!(init: seeds(), |input: &[u8]| {
     });
     let entries: BTreeMap<String, Vec<u8>> = entries.collect();
     // What is read of a good archive is what was put into it.
-    for (name, contents) in fuzzing::archive(archive(entries.clone(), CompressionMethod::Deflated)) {
+    for (name, contents) in property::holds(archive(entries.clone(), CompressionMethod::Deflated)) {
         assert_eq!(entries.get(&name), Some(&contents), "{name}");
     }
 });

@@ -10,4 +10,4 @@ fn seeds() {
     }
 }
 
-fuzz_target!(init: seeds(), |text: &[u8]| rostro_host::fuzzing::csv(text));
+fuzz_target!(init: seeds(), |text: &[u8]| rostro_gallery::csv_file::property::holds(text));

@@ -6,11 +6,15 @@ use std::collections::HashSet;
 
 use arbitrary::{Result, Unstructured};
 use libfuzzer_sys::{arbitrary, fuzz_target};
-use rostro_host::fuzzing::{
-    self, Candidate, Decision, Description, EmbeddingContract, Identity, Match, Probe, Reason,
-    ReviewOutcome,
+use rostro_sandbox::bindings::policy::exports::rostro::pipeline::policy::{
+    Candidate, Decision, Match, Probe, Reason, ReviewOutcome,
 };
-use rostro_host::{Analysis, AnalyzedFace, BoundingBox, Face, Measure, Point, Purpose};
+use rostro_sandbox::bindings::vision::exports::rostro::pipeline::vision::{
+    Description, EmbeddingContract,
+};
+use rostro_sandbox::bindings::vision::rostro::pipeline::types::Identity;
+use rostro_sandbox::validate;
+use rostro_sandbox::bindings::{Analysis, AnalyzedFace, BoundingBox, Face, Measure, Point, Purpose};
 
 /// The numbers of an embedding.
 const DIMENSION: usize = 3;
@@ -265,7 +269,7 @@ fn decisions(from: &mut Unstructured<'_>) -> Result<()> {
     let raw = (0..count)
         .map(|_| decision(from))
         .collect::<Result<Vec<_>>>()?;
-    let Ok(decisions) = fuzzing::decisions(raw, &probes) else {
+    let Ok(decisions) = validate::decisions(raw, &probes) else {
         return Ok(());
     };
     assert_eq!(decisions.len(), probes.len());
@@ -312,7 +316,7 @@ fn review(from: &mut Unstructured<'_>) -> Result<()> {
             })
         })?)
     };
-    match fuzzing::review(raw, &embedded) {
+    match validate::review(raw, &embedded) {
         Ok(ReviewOutcome::Accept(index)) => assert!(embedded[index as usize]),
         Ok(ReviewOutcome::Reject(reasons)) => {
             assert!((1..=32).contains(&reasons.len()));
@@ -350,7 +354,7 @@ fn description(from: &mut Unstructured<'_>) -> Result<()> {
         alignment: word(from)?,
         preprocessing: word(from)?,
     };
-    let Ok(description) = fuzzing::description(Description {
+    let Ok(description) = validate::description(Description {
         identity,
         models,
         contract,
@@ -396,7 +400,7 @@ fn one(from: &mut Unstructured<'_>) -> Result<()> {
     match from.int_in_range(0..=4)? {
         0 => {
             let purpose = *from.choose(&[Purpose::Recognize, Purpose::Enroll, Purpose::Detect])?;
-            if let Ok(taken) = fuzzing::analysis(analysis(from)?, DIMENSION, purpose) {
+            if let Ok(taken) = validate::analysis(analysis(from)?, DIMENSION, purpose) {
                 assert_analysis(&taken, purpose);
             }
         }
@@ -404,7 +408,7 @@ fn one(from: &mut Unstructured<'_>) -> Result<()> {
         2 => review(from)?,
         3 => description(from)?,
         _ => {
-            if let Ok(taken) = fuzzing::templates(several(from, 20, embedding)?, DIMENSION) {
+            if let Ok(taken) = validate::templates(several(from, 20, embedding)?, DIMENSION) {
                 assert!((1..=16).contains(&taken.len()));
                 taken.iter().for_each(|template| assert_vector(template));
             }

@@ -13,10 +13,16 @@ use std::time::{Duration, Instant};
 
 use libfuzzer_sys::fuzz_target;
 use rostro_fuzz::pictures::{self, PIXELS};
-use rostro_host::{
-    Cores, Engine, Limits, OnnxRuntime, Pack, Plugin, Purpose, Revision, RunError, Tuning,
-    printed_lines,
-};
+use rostro_common::cores::Cores;
+use rostro_common::text::printed_lines;
+use rostro_inference::OnnxRuntime;
+use rostro_models::Pack;
+use rostro_sandbox::bindings::Purpose;
+use rostro_sandbox::component::Plugin;
+use rostro_sandbox::engine::Engine;
+use rostro_sandbox::limits::Limits;
+use rostro_sandbox::pipeline::revision::{Revision, Tuning};
+use rostro_sandbox::pipeline::run::RunError;
 use rostro_sdk::decode::{DecodeError, decode_at_least};
 
 /// Longer than the fuzzer waits: it reports what is slow.
@@ -40,7 +46,7 @@ fn pipelines() -> Pipelines {
     let root = fuzz.join("../..");
     let component = std::fs::read(root.join("target/guest/insightface.wasm"))
         .expect("the component; run: cargo xtask setup --pack testing");
-    let library = rostro_host::locate_runtime(None, &root.join("models/runtime"))
+    let library = rostro_models::runtime::locate(None, &root.join("models/runtime"))
         .expect("ONNX Runtime; run: cargo xtask setup --pack testing");
     let runtime = OnnxRuntime::load(&library, Cores::new(NonZeroUsize::MIN)).expect("ONNX Runtime");
     let pack = Pack::open(&root.join("models/installed"), "testing")

@@ -1,0 +1,85 @@
+//! Who may use the admin interface.
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::Response;
+
+use rostro_service::deployment::Actor;
+
+use crate::admin::Admin;
+use crate::auth::secrets::{Entry, Keyring};
+use crate::{ApiError, Caller, RequestId, host};
+
+/// What stands beside an operator's token: nothing.
+#[derive(Debug)]
+pub struct Operator;
+
+impl Entry for Operator {
+    const NAMES: [&'static str; 2] = ["token", "tokens"];
+    const LINE: &'static str = "NAME:TOKEN for each operator";
+
+    fn read(rest: &str) -> Result<(Self, &str), &'static str> {
+        Ok((Self, rest))
+    }
+}
+
+/// Lets a request in, with who it is from, or turns it away.
+pub(crate) async fn admit(
+    State(admin): State<Admin>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let who = who(admin.tokens.as_ref(), host(&request), request.headers())?;
+    tracing::Span::current().record("who", who.as_str());
+    let caller = Caller::of(request.extensions(), request.headers());
+    let (from, client) = (caller.to_string(), caller.client());
+    let id = request.extensions().get::<RequestId>().map(RequestId::uuid);
+    request.extensions_mut().insert(Actor {
+        who,
+        from,
+        request: id,
+        can_manage: true,
+    });
+    request.extensions_mut().insert(client);
+    Ok(next.run(request).await)
+}
+
+/// Who sends a request with these headers.
+fn who(
+    tokens: Option<&Keyring<Operator>>,
+    host: Option<&str>,
+    headers: &HeaderMap,
+) -> Result<String, ApiError> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    if headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site") {
+        let message = "Pages of browsers may not use the admin interface.";
+        return Err(ApiError::new(
+            StatusCode::FORBIDDEN,
+            "browser_refused",
+            message,
+        ));
+    }
+    let Some(tokens) = tokens else {
+        // A name that somebody else's server gave this address must not be a way in.
+        let host = host.unwrap_or_default();
+        let name = host
+            .rsplit_once(':')
+            .filter(|_| host != "[::1]")
+            .map_or(host, |(name, _)| name);
+        return match name {
+            "127.0.0.1" | "localhost" | "[::1]" => Ok("local".to_owned()),
+            _ => Err(ApiError::new(
+                StatusCode::FORBIDDEN,
+                "host_refused",
+                "Use the loopback address, or configure a token.",
+            )),
+        };
+    };
+    let token = text(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
+    let owner = token
+        .and_then(|token| tokens.owner(token))
+        .map(|owner| owner.name.to_string());
+    let message = "The admin interface needs a token: 'Authorization: Bearer TOKEN'.";
+    owner.ok_or_else(|| ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message))
+}

@@ -1,0 +1,44 @@
+//! What stands in a request's line, or an error in the form that every error has: axum's own is
+//! plain text.
+
+use axum::extract::{FromRequestParts, Path, Query};
+use axum::http::request::Parts;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::ApiError;
+
+/// The parameters of a request.
+#[derive(Debug)]
+pub(crate) struct Asked<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let query = Query::<T>::from_request_parts(parts, state).await;
+        let Query(asked) =
+            query.map_err(|error| ApiError::bad_request("invalid_query", error.body_text()))?;
+        Ok(Self(asked))
+    }
+}
+
+/// The parameters of a request that takes none.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NoParameters {}
+
+/// What stands in the path.
+#[derive(Debug)]
+pub(crate) struct InPath<T>(pub T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for InPath<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let path = Path::<T>::from_request_parts(parts, state).await;
+        let Path(found) =
+            path.map_err(|error| ApiError::bad_request("invalid_path", error.body_text()))?;
+        Ok(Self(found))
+    }
+}

@@ -1,0 +1,139 @@
+//! The group to which a caller restricts a search, from query and form.
+
+use axum::http::Uri;
+
+use rostro_service::types::{Groups, Members};
+
+use super::form::Form;
+use super::query::{pairs, refuse_misspelt};
+use crate::error::ApiError;
+use crate::public::v1::groups::unknown_group;
+
+/// The values of `group` and `schedule_id` in a request.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct GroupChoice {
+    group: Option<String>,
+    schedule: Option<String>,
+    /// Another value of `schedule_id`.
+    other_schedule: Option<String>,
+}
+
+impl GroupChoice {
+    /// Reads a query.
+    pub(crate) fn of_query(uri: &Uri) -> Result<Self, ApiError> {
+        refuse_misspelt(uri)?;
+        let mut choice = Self::default();
+        pairs(uri).try_for_each(|(name, value)| choice.add(&name, &value))?;
+        Ok(choice)
+    }
+
+    /// Adds the fields of a form.
+    pub(crate) fn add_form(&mut self, form: &Form) -> Result<(), ApiError> {
+        for name in super::query::RESTRICTING {
+            form.values(name)
+                .try_for_each(|value| self.add(name, value))?;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, name: &str, value: &str) -> Result<(), ApiError> {
+        let is_empty = value.trim().is_empty();
+        match name {
+            "group" if is_empty => Err(invalid(
+                "'group' is empty: name a group, or leave it out to search everybody.",
+            )),
+            "group" if self.group.is_some() => Err(invalid(
+                "'group' is given twice: one group is searched at a time.",
+            )),
+            "group" => {
+                self.group = Some(value.to_owned());
+                Ok(())
+            }
+            // Clients of the replaced service send it empty where they have none.
+            "schedule_id" if is_empty => Ok(()),
+            "schedule_id" => {
+                match &self.schedule {
+                    None => self.schedule = Some(value.to_owned()),
+                    Some(first) if first != value => self.other_schedule = Some(value.to_owned()),
+                    Some(_) => {}
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The people to search; `None` for everybody. Clients of the replaced service send a
+    /// `schedule_id` that it ignored, and so does this one as long as there are no groups.
+    pub(crate) fn members(self, groups: &Groups) -> Result<Option<Members>, ApiError> {
+        let name = match (self.group, self.schedule) {
+            (Some(group), _) => group,
+            (None, Some(_)) if groups.are_in_use() && self.other_schedule.is_some() => {
+                return Err(invalid(
+                    "'schedule_id' is given twice, with different values: one group is searched at a time.",
+                ));
+            }
+            (None, Some(schedule)) if groups.are_in_use() => schedule,
+            (None, _) => return Ok(None),
+        };
+        let members = name.parse().ok().and_then(|id| groups.members(&id));
+        members.map(Some).ok_or_else(|| unknown_group(&name))
+    }
+}
+
+fn invalid(message: &str) -> ApiError {
+    ApiError::bad_request("invalid_group", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn choice(query: &str) -> Result<(Option<String>, Option<String>), &'static str> {
+        let choice = GroupChoice::of_query(&format!("/process_frame?{query}").parse().unwrap())
+            .map_err(|error| error.code)?;
+        Ok((choice.group, choice.schedule))
+    }
+
+    #[test]
+    fn one_group_counts_and_others_are_refused() {
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(choice(""), Ok((None, None)));
+        assert_eq!(
+            choice("group=maths&x=1&schedule_id="),
+            Ok((some("maths"), None))
+        );
+        assert_eq!(choice("group=a+b%20c"), Ok((some("a b c"), None)));
+        assert_eq!(choice("schedule_id=7&schedule_id=7"), Ok((None, some("7"))));
+        for refused in [
+            "group=",
+            "group",
+            "group=+",
+            "group=a&group=b",
+            "group=a&group=a",
+            "group=a&group=",
+        ] {
+            assert_eq!(choice(refused), Err("invalid_group"), "{refused}");
+        }
+        assert_eq!(choice("gruop=a"), Err("invalid_query"));
+    }
+
+    #[test]
+    fn schedules_that_differ_are_refused_where_groups_exist() {
+        let folder = tempfile::tempdir().unwrap();
+        let uri: Uri = "/process_frame?schedule_id=7&schedule_id=8"
+            .parse()
+            .unwrap();
+        let ask = || {
+            let groups = Groups::beside(folder.path()).unwrap();
+            GroupChoice::of_query(&uri)
+                .unwrap()
+                .members(&groups)
+                .map_err(|error| error.code)
+        };
+        assert_eq!(ask(), Ok(None));
+        std::fs::create_dir(folder.path().join(".groups")).unwrap();
+        std::fs::write(folder.path().join(".groups/7"), "alice\n").unwrap();
+        assert_eq!(ask(), Err("invalid_group"));
+    }
+}

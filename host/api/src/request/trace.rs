@@ -1,0 +1,266 @@
+//! What every request gets: an id, a line in the log, and the body of its error.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use tracing::Instrument;
+use uuid::Uuid;
+
+use super::body::Rest;
+use super::caller::Caller;
+use crate::error::ApiError;
+use crate::metrics::Traffic;
+use crate::public::openapi::ErrorAnswer;
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What a request is counted as whose client did not wait for the answer: no status of HTTP, but
+/// one that others write for it, too.
+const GONE: u16 = 499;
+
+/// The longest id that is taken from a caller, in bytes.
+const LONGEST_ID: usize = 128;
+
+/// The id of a request: the caller's own if it sent a usable one.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestId {
+    shown: Arc<str>,
+    /// The same if it is a UUID, else one of the service's own: what a caller puts into its id may
+    /// be anything, also a person's.
+    uuid: Arc<str>,
+}
+
+impl RequestId {
+    fn of(request: &Request) -> Self {
+        let own = request
+            .headers()
+            .get(X_REQUEST_ID)
+            .and_then(|value| value.to_str().ok());
+        let usable = own.filter(|id| {
+            (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
+        });
+        let shown: Option<Arc<str>> = usable.map(Into::into);
+        let uuid = shown
+            .clone()
+            .filter(|id| Uuid::try_parse(id).is_ok())
+            .unwrap_or_else(|| Uuid::now_v7().to_string().into());
+        Self {
+            shown: shown.unwrap_or_else(|| Arc::clone(&uuid)),
+            uuid,
+        }
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.shown
+    }
+
+    /// Returns the id for the audit log.
+    pub(crate) fn uuid(&self) -> Arc<str> {
+        Arc::clone(&self.uuid)
+    }
+}
+
+/// What is asked for as the route is written, without what stands in it for a person or a group. Of
+/// what is no route nothing is said: it may nearly be one, and somebody's id stand in it.
+fn path(request: &Request) -> &str {
+    request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or("/…", MatchedPath::as_str)
+}
+
+/// Gives the request its id, logs its end, counts it, and writes the body of an error.
+pub(crate) async fn observe(
+    State(traffic): State<Option<Traffic>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let begun = Instant::now();
+    let id = RequestId::of(&request);
+    let from = tracing::field::display(Caller::of(request.extensions(), request.headers()));
+    let span = tracing::info_span!("request", id = id.as_str(), method = %request.method(), path = path(&request), who = tracing::field::Empty, revision = tracing::field::Empty, from, uuid = tracing::field::Empty, trace = trace(&request));
+    if id.shown != id.uuid {
+        span.record("uuid", &*id.uuid);
+    }
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or("other", MatchedPath::as_str)
+        .to_owned();
+    request.extensions_mut().insert(id.clone());
+    let request = request.map(Rest::of);
+    async move {
+        // Dropped before the end if the client goes away.
+        let gone = scopeguard::guard((), |()| {
+            tracing::info!(ms = milliseconds(begun), "the client is gone");
+            if let Some(traffic) = &traffic {
+                traffic.note(&route, GONE, begun.elapsed());
+            }
+        });
+        let mut response = next.run(request).await;
+        scopeguard::ScopeGuard::into_inner(gone);
+        let error = response.extensions_mut().remove::<Arc<ApiError>>();
+        if let Some(error) = &error {
+            response = with_body(response, error, &id);
+        }
+        log(&route, response.status(), error.as_deref(), begun);
+        if let Some(traffic) = &traffic {
+            traffic.note(&route, response.status().as_u16(), begun.elapsed());
+        }
+        protect(response.headers_mut());
+        if let Ok(value) = HeaderValue::from_str(id.as_str()) {
+            response.headers_mut().insert(X_REQUEST_ID, value);
+        }
+        response
+    }
+    .instrument(span)
+    .await
+}
+
+/// The id of the caller's trace, from the header `traceparent` of the W3C's "Trace Context": 32
+/// hexadecimal digits between version and span.
+fn trace(request: &Request) -> Option<&str> {
+    let value = request.headers().get("traceparent")?.to_str().ok()?;
+    let mut parts = value.split('-');
+    let (version, trace, span) = (parts.next()?, parts.next()?, parts.next()?);
+    let is_hex = |text: &str, length: usize| {
+        text.len() == length
+            && text
+                .bytes()
+                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let is_one = is_hex(version, 2)
+        && is_hex(trace, 32)
+        && is_hex(span, 16)
+        && trace.bytes().any(|byte| byte != b'0');
+    is_one.then_some(trace)
+}
+
+/// What keeps answers from being kept, and from being taken for something else.
+fn protect(headers: &mut HeaderMap) {
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+    headers
+        .entry(header::X_CONTENT_TYPE_OPTIONS)
+        .or_insert(HeaderValue::from_static("nosniff"));
+    headers
+        .entry(header::REFERRER_POLICY)
+        .or_insert(HeaderValue::from_static("no-referrer"));
+}
+
+/// The response with its body. Headers stay: layers within may have added some.
+fn with_body(response: Response, error: &ApiError, id: &RequestId) -> Response {
+    let body = ErrorAnswer::new(&error.message, error.code, &error.details, id.as_str());
+    let (body_headers, body) = axum::Json(body).into_response().into_parts();
+    let (mut head, _) = response.into_parts();
+    head.headers.remove(header::CONTENT_LENGTH);
+    head.headers.extend(body_headers.headers);
+    Response::from_parts(head, body)
+}
+
+/// Milliseconds since an instant, in a type that JSON logs write as a number.
+fn milliseconds(begun: Instant) -> u64 {
+    u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Routes that orchestrators ask every few seconds.
+const PROBES: [&str; 2] = ["/healthz", "/readyz"];
+
+fn log(route: &str, status: StatusCode, error: Option<&ApiError>, begun: Instant) {
+    let ms = milliseconds(begun);
+    let status = status.as_u16();
+    match error {
+        // The expected answer while the service starts, and not worth a warning a second.
+        Some(error) if status == 503 && PROBES.contains(&route) => {
+            tracing::debug!(status, ms, code = error.code, "turned away")
+        }
+        None => tracing::info!(status, ms, "done"),
+        Some(error) if status < 500 => tracing::info!(
+            status,
+            ms,
+            code = error.code,
+            cause = error.cause.as_deref(),
+            "refused"
+        ),
+        // On purpose: it says that the service has enough to do.
+        Some(error) if status == 503 => tracing::warn!(
+            status,
+            ms,
+            code = error.code,
+            cause = error.cause.as_deref(),
+            "turned away"
+        ),
+        Some(error) => {
+            tracing::error!(
+                status,
+                ms,
+                code = error.code,
+                cause = error.cause.as_deref().unwrap_or(&error.message),
+                "failed"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn request_id_for_audit_is_uuid() {
+        let of = |value: Option<&str>| {
+            let builder = value
+                .into_iter()
+                .fold(Request::builder(), |builder, value| {
+                    builder.header(X_REQUEST_ID, value)
+                });
+            let id = RequestId::of(&builder.body(axum::body::Body::empty()).unwrap());
+            (id.as_str().to_owned(), id.uuid().to_string())
+        };
+        let uuid = "0198c5a2-0000-7000-8000-00000000000A";
+        assert_eq!(of(Some(uuid)), (uuid.to_owned(), uuid.to_owned()));
+        let (shown, own) = of(None);
+        assert_eq!(shown, own);
+        for other in [
+            "alice",
+            "0198c5a2",
+            "0198c5a2-0000-7000-8000-00000000000A-alice",
+        ] {
+            let (shown, own) = of(Some(other));
+            assert!(
+                shown == other && Uuid::try_parse(&own).is_ok() && !own.contains("alice"),
+                "{shown} {own}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_callers_trace_is_taken_if_it_is_one() {
+        const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+        let of = |value: &str| {
+            let request = Request::builder()
+                .header("traceparent", value)
+                .body(axum::body::Body::empty())
+                .unwrap();
+            trace(&request).map(str::to_owned)
+        };
+        assert_eq!(
+            of(&format!("00-{TRACE}-00f067aa0ba902b7-01")).as_deref(),
+            Some(TRACE)
+        );
+        for wrong in [
+            "",
+            "00",
+            &format!("00-{TRACE}"),
+            &format!("00-{TRACE}-short-01"),
+            &format!("00-{}-00f067aa0ba902b7-01", "0".repeat(32)),
+        ] {
+            assert_eq!(of(wrong), None, "{wrong}");
+        }
+    }
+}

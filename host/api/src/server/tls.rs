@@ -1,0 +1,138 @@
+//! TLS on the service's own listener, by rustls; the certificate can be replaced while it serves.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use rostro_common::fs::{bytes_without_mark, read_small};
+
+/// What is spoken inside, the better first.
+const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+/// Speaks TLS with the certificate of two files. Shared: they may be read again while connections
+/// are taken in.
+#[derive(Clone)]
+pub struct Tls(Arc<Kept>);
+
+struct Kept {
+    certificate: PathBuf,
+    key: PathBuf,
+    config: ArcSwap<ServerConfig>,
+}
+
+/// Why a certificate cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read, or is no PEM.
+    #[error("cannot read the {what} in {file}: {cause}; it must be PEM", file = file.display())]
+    Unreadable {
+        /// Certificate or key.
+        what: &'static str,
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        cause: rustls::pki_types::pem::Error,
+    },
+    /// There is none in the file.
+    #[error("there is no certificate in {file}; it must be PEM, the service's own first and then those that lead to its root", file = file.display())]
+    None {
+        /// The file.
+        file: PathBuf,
+    },
+    /// They do not fit, or are of a kind that is not known.
+    #[error("the certificate in {file} cannot be used with its key: {cause}", file = file.display())]
+    Unusable {
+        /// The certificate's file.
+        file: PathBuf,
+        /// Why.
+        cause: rustls::Error,
+    },
+}
+
+impl Tls {
+    /// TLS with a certificate (its chain, PEM) and its private key (PEM).
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError`] names the file. No key is quoted.
+    pub fn new(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
+        let config = ArcSwap::from_pointee(read(certificate, key)?);
+        Ok(Self(Arc::new(Kept {
+            certificate: certificate.to_owned(),
+            key: key.to_owned(),
+            config,
+        })))
+    }
+
+    /// Reads the files again: connections from then on have the new certificate. The one before
+    /// stays if they cannot be used.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError`].
+    pub fn reload(&self) -> Result<(), TlsError> {
+        self.0
+            .config
+            .store(Arc::new(read(&self.0.certificate, &self.0.key)?));
+        Ok(())
+    }
+
+    /// Takes in a connection.
+    pub(crate) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        TlsAcceptor::from(self.0.config.load_full())
+            .accept(stream)
+            .await
+    }
+}
+
+fn read(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
+    let unreadable = |what, file: &Path| {
+        let file = file.to_owned();
+        move |cause| TlsError::Unreadable { what, file, cause }
+    };
+    let read = |file: &Path| {
+        let bytes = read_small(file).map_err(pem::Error::Io)?;
+        Ok::<_, pem::Error>(bytes_without_mark(&bytes).to_vec())
+    };
+    let chain = read(certificate)
+        .and_then(|bytes| CertificateDer::pem_slice_iter(&bytes).collect::<Result<Vec<_>, _>>())
+        .map_err(unreadable("certificate", certificate))?;
+    if chain.is_empty() {
+        return Err(TlsError::None {
+            file: certificate.to_owned(),
+        });
+    }
+    let private = read(key)
+        .and_then(|bytes| PrivateKeyDer::from_pem_slice(&bytes))
+        .map_err(unreadable("private key", key))?;
+    let unusable = |cause| TlsError::Unusable {
+        file: certificate.to_owned(),
+        cause,
+    };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(unusable)?;
+    let mut config = builder
+        .with_no_client_auth()
+        .with_single_cert(chain, private)
+        .map_err(unusable)?;
+    config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
+    Ok(config)
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tls")
+            .field("certificate", &self.0.certificate)
+            .finish_non_exhaustive()
+    }
+}

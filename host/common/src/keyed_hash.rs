@@ -1,0 +1,81 @@
+//! HMAC-SHA-256 under a key of 32 random bytes: stands for an id where the id itself must not be
+//! stored.
+
+use std::fmt;
+use std::io;
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+use crate::digest::{InvalidDigest, Sha256Digest};
+
+/// A secret key. It is never shown; [`HashKey::to_hex`] is for the file that keeps it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HashKey([u8; 32]);
+
+impl HashKey {
+    /// Makes a key of the operating system's randomness.
+    ///
+    /// # Errors
+    ///
+    /// If the operating system has no randomness.
+    pub fn random() -> io::Result<Self> {
+        let mut key = [0; 32];
+        getrandom::fill(&mut key).map_err(|error| io::Error::other(error.to_string()))?;
+        Ok(Self(key))
+    }
+
+    /// Reads 64 hexadecimal digits.
+    pub fn from_hex(text: &str) -> Result<Self, InvalidDigest> {
+        text.parse().map(|Sha256Digest(key)| Self(key))
+    }
+
+    /// Writes 64 hexadecimal digits.
+    pub fn to_hex(&self) -> String {
+        Sha256Digest(self.0).to_string()
+    }
+
+    /// Returns the hash of a text.
+    pub fn hash(&self, text: &str) -> Sha256Digest {
+        // HMAC fills a short key up with zeros to a block; a whole block is what cannot be of the
+        // wrong length.
+        let mut block = [0; 64];
+        block
+            .iter_mut()
+            .zip(self.0)
+            .for_each(|(place, byte)| *place = byte);
+        let mut hmac = Hmac::<Sha256>::new(&block.into());
+        hmac.update(text.as_bytes());
+        Sha256Digest(hmac.finalize().into_bytes().into())
+    }
+}
+
+impl fmt::Debug for HashKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HashKey")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The second test case of RFC 4231, whose key is filled up with zeros here, as HMAC itself
+    /// does.
+    #[test]
+    fn hash_known_key_matches_rfc_4231() {
+        let key = HashKey::from_hex(&format!("{:0<64}", "4a656665")).unwrap();
+        let hash = key.hash("what do ya want for nothing?").to_string();
+        assert_eq!(
+            hash,
+            "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
+        );
+        assert_eq!(HashKey::from_hex(&key.to_hex()).unwrap(), key);
+        assert_eq!(format!("{key:?}"), "HashKey");
+    }
+
+    #[test]
+    fn random_keys_differ() {
+        assert_ne!(HashKey::random().unwrap(), HashKey::random().unwrap());
+    }
+}

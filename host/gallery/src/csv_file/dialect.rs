@@ -1,0 +1,207 @@
+//! The ways in which programs write a person's file: separators, byte order marks, and what
+//! spreadsheets make of it.
+
+use super::{FIRST_COLUMNS, FileError, finite};
+
+/// UTF-8's byte order mark, with which Excel begins a file.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Separators that are read.
+const SEPARATORS: [u8; 4] = [b',', b';', b'\t', b'|'];
+
+/// An integer from this on among fractions was a fraction with three decimals, whose point a
+/// spreadsheet took for a separator of thousands.
+const IMPLAUSIBLE: f32 = 10.0;
+
+/// A number more than this many times as large as the median was such a fraction, too. The largest
+/// that recognisers give is about ten times as large.
+const OUTLYING: f32 = 100.0;
+
+/// How a file is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Dialect {
+    /// What separates columns.
+    pub(super) separator: u8,
+    /// True for a file that a spreadsheet split at the semicolons between an embedding's numbers:
+    /// it saw each number as a cell, may have changed it, and padded the header with empty cells.
+    pub(super) is_split: bool,
+}
+
+/// Removes a byte order mark.
+pub(super) fn without_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes)
+}
+
+/// Returns the separator of a header that begins with the two columns of a person's file, whatever
+/// character that is, and the rest of the header.
+fn header(bytes: &[u8]) -> Option<(u8, &[u8])> {
+    let [first, second] = FIRST_COLUMNS;
+    let line = without_mark(bytes).split(|&byte| byte == b'\n').next()?;
+    let rest = name(line, first)?;
+    let (separator, rest) = without_spaces(rest)
+        .split_first()
+        .filter(|(byte, _)| is_separator(**byte))
+        .or_else(|| rest.split_first())?;
+    let rest = name(rest, second).filter(|_| is_separator(*separator))?;
+    rest.first()
+        .is_none_or(|next| is_separator(*next))
+        .then_some((*separator, rest))
+}
+
+fn is_separator(byte: u8) -> bool {
+    byte.is_ascii() && !byte.is_ascii_alphanumeric() && byte != b'_'
+}
+
+/// Removes spaces at the begin; a tab is a separator.
+fn without_spaces(mut text: &[u8]) -> &[u8] {
+    while let Some(rest) = text.strip_prefix(b" ") {
+        text = rest;
+    }
+    text
+}
+
+/// Removes a column's name, quoted or not.
+fn name<'a>(text: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let text = without_spaces(text);
+    match text.strip_prefix(b"\"") {
+        Some(quoted) => quoted.strip_prefix(name.as_bytes())?.strip_prefix(b"\""),
+        None => text.strip_prefix(name.as_bytes()),
+    }
+}
+
+/// Returns true if a file begins as a person's does, with any separator.
+pub(super) fn is_persons(bytes: &[u8]) -> bool {
+    header(bytes).is_some()
+}
+
+/// Returns true if a file ends within the header of a person's, or begins with zeros: what a crash
+/// may leave of one.
+fn is_cut_off(bytes: &[u8]) -> bool {
+    let line = without_mark(bytes)
+        .split(|&byte| byte == b'\n')
+        .next()
+        .unwrap_or_default();
+    let header = FIRST_COLUMNS.join(",");
+    line.starts_with(b"\0")
+        || (line.len() < header.len() && header.as_bytes().starts_with(line.trim_ascii_end()))
+}
+
+impl Dialect {
+    /// Returns the dialect of a file by its first line.
+    ///
+    /// # Errors
+    ///
+    /// If it is no person's, is cut off, or is separated by another character than those that are
+    /// read.
+    pub(super) fn of(bytes: &[u8]) -> Result<Self, FileError> {
+        match header(bytes) {
+            Some((separator, rest)) if SEPARATORS.contains(&separator) => Ok(Self {
+                separator,
+                is_split: separator == b',' && rest.trim_ascii_end().ends_with(b";"),
+            }),
+            Some((separator, _)) => Err(FileError::Separator(separator.into())),
+            None if is_cut_off(bytes) => Err(FileError::CutOff),
+            None => Err(FileError::Header),
+        }
+    }
+
+    /// Returns true if another program than a recogniser's wrote the file.
+    pub(super) fn is_foreign(self) -> bool {
+        self.separator != b',' || self.is_split
+    }
+
+    /// The columns of a row: the number, the embedding, and the rest; and whether a spreadsheet saw
+    /// each number of the embedding as a cell. Where these are separated as columns are, and are
+    /// not quoted, there are more columns than names.
+    pub(super) fn columns(self, record: &csv::StringRecord, names: usize) -> (Vec<String>, bool) {
+        let mut columns: Vec<String> = record.iter().map(str::to_owned).collect();
+        let is_joined =
+            self.separator == b';' && columns.len() > names && names >= FIRST_COLUMNS.len();
+        if is_joined {
+            let end = 1 + columns.len() - names;
+            let embedding = columns.drain(1..=end).collect::<Vec<_>>().join(";");
+            columns.insert(1, embedding);
+        }
+        if self.is_split
+            && let Some(last) = columns.last_mut()
+        {
+            last.truncate(last.trim_end_matches(';').len());
+        }
+        (columns, self.is_split || is_joined)
+    }
+
+    /// Returns true if a spreadsheet changed numbers of this embedding, whose cells are text: it
+    /// wrote some of them in the form of its language, or as other numbers. It can have done the
+    /// latter only where it saw each number as a cell.
+    pub(super) fn is_changed(self, embedding: &str, has_cells: bool) -> bool {
+        let has_both = embedding.contains('.') && embedding.contains(',');
+        self.is_foreign() && (has_both || (has_cells && has_implausible(embedding)))
+    }
+}
+
+/// Returns true if numbers of an embedding are of another kind than the rest.
+fn has_implausible(embedding: &str) -> bool {
+    let is_fraction = |text: &str| text.contains(['.', ',', 'e', 'E']);
+    let numbers: Vec<(bool, f32)> = embedding
+        .split(';')
+        .filter_map(|text| Some((is_fraction(text), finite(text.trim()).ok()?.abs())))
+        .filter(|(_, size)| *size > 0.0)
+        .collect();
+    let has_fractions = numbers.iter().any(|(is_fraction, _)| *is_fraction);
+    let mut sizes: Vec<f32> = numbers.iter().map(|(_, size)| *size).collect();
+    sizes.sort_by(f32::total_cmp);
+    let median = sizes.get(sizes.len() / 2).copied().unwrap_or_default();
+    numbers.iter().any(|(is_fraction, size)| {
+        (has_fractions && !is_fraction && *size >= IMPLAUSIBLE) || *size > OUTLYING * median
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn header_is_told_by_its_two_columns() {
+        for (text, separator) in [
+            ("image_number,embedding\n1,2", b','),
+            ("image_number;embedding\r\n", b';'),
+            ("\u{feff}image_number;embedding;contract\r\n", b';'),
+            ("\"image_number\",\"embedding\"\n", b','),
+            ("image_number\tembedding", b'\t'),
+            ("image_number | embedding|x", b'|'),
+            ("image_number embedding", b' '),
+            ("image_number:embedding", b':'),
+            ("image_number,embedding;;;;\r\n", b','),
+        ] {
+            assert_eq!(
+                header(text.as_bytes()).map(|(separator, _)| separator),
+                Some(separator),
+                "{text:?}"
+            );
+        }
+        for text in [
+            "",
+            "name,marks\n",
+            "image_number",
+            "image_number,embeddings\n",
+            "image_numbers,embedding\n",
+            "x,image_number,embedding",
+        ] {
+            assert!(!is_persons(text.as_bytes()), "{text:?}");
+        }
+        assert!(matches!(
+            Dialect::of(b"image_number:embedding"),
+            Err(FileError::Separator(':'))
+        ));
+    }
+
+    #[test]
+    fn torn_header_is_told_from_another() {
+        for text in ["", "image_num", "image_number,", "\0\0\0", "\u{feff}image"] {
+            assert!(is_cut_off(text.as_bytes()), "{text:?}");
+        }
+        for text in ["name,age\n", "image_number,embedding\n", "imagination"] {
+            assert!(!is_cut_off(text.as_bytes()), "{text:?}");
+        }
+    }
+}

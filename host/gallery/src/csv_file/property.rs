@@ -1,0 +1,55 @@
+//! What holds of every CSV file that is read, whoever made it.
+#![expect(clippy::unwrap_used, reason = "of tests and fuzz targets alone")]
+
+use rostro_common::person::Sample;
+
+use super::{LONGEST, MOST_ROWS, parse, write};
+
+/// What is read as samples is within bounds, and the same when it is written and read again.
+pub fn holds(text: &[u8]) {
+    let Ok(samples) = parse(text) else { return };
+    assert!((1..=MOST_ROWS).contains(&samples.len()));
+    let length = samples
+        .iter()
+        .map(|sample| sample.embedding.len())
+        .max()
+        .unwrap();
+    assert!((1..=LONGEST).contains(&length));
+    for sample in &samples {
+        assert_eq!(sample.embedding.len(), length);
+        assert!(
+            sample.embedding.iter().all(|number| number.is_finite())
+                && sample.embedding.iter().any(|number| *number != 0.0)
+        );
+        let raw = sample.raw.as_ref().unwrap_or(&sample.embedding);
+        assert!(raw.len() == length && raw.iter().all(|number| number.is_finite()));
+        assert!(
+            sample.det_score.is_none_or(f32::is_finite),
+            "{:?}",
+            sample.det_score
+        );
+    }
+    is_read_back(&samples);
+}
+
+/// What is written is read back bit by bit.
+pub fn is_read_back(samples: &[Sample]) {
+    let mut text = Vec::new();
+    write(samples, &mut text).unwrap();
+    let again = parse(&text).unwrap();
+    let bits = |samples: &[Sample]| -> Vec<_> {
+        let bits = |number: &f32| number.to_bits();
+        let of = |sample: &Sample| {
+            let vector = |vector: &Vec<f32>| vector.iter().map(bits).collect::<Vec<_>>();
+            let vectors = (vector(&sample.embedding), sample.raw.as_ref().map(vector));
+            (
+                vectors,
+                sample.contract.clone(),
+                sample.det_score.as_ref().map(bits),
+                sample.enrolment.clone(),
+            )
+        };
+        samples.iter().map(of).collect()
+    };
+    assert_eq!(bits(&again), bits(samples));
+}

@@ -1,0 +1,272 @@
+//! Which samples of other contracts are in force, whatever wrote them and whatever a crash left.
+
+use super::super::super::Gallery;
+use super::super::tests::{id, sample};
+use super::*;
+
+const FIRST: &str = "1111111111111111";
+const SECOND: &str = "2222222222222222";
+const THIRD: &str = "3333333333333333";
+
+fn of(contract: &str, value: f32) -> Sample {
+    Sample {
+        contract: Some(contract.parse().unwrap()),
+        ..sample(value)
+    }
+}
+
+fn opened() -> (tempfile::TempDir, CsvGallery) {
+    let folder = tempfile::tempdir().unwrap();
+    let gallery = CsvGallery::open(folder.path()).unwrap();
+    (folder, gallery)
+}
+
+/// What is in force of the person, as the gallery loads and reads it: contract and value.
+fn values(gallery: &CsvGallery) -> Vec<(String, f32)> {
+    let pairs = |samples: &[Sample]| -> Vec<(String, f32)> {
+        samples
+            .iter()
+            .map(|sample| {
+                (
+                    sample.contract.as_ref().unwrap().to_string(),
+                    sample.embedding[0],
+                )
+            })
+            .collect()
+    };
+    let mut read = pairs(&gallery.read(&id("s6")).unwrap().unwrap());
+    let mut loaded = pairs(&gallery.load().unwrap().people[0].samples);
+    read.sort_by(|a, b| a.partial_cmp(b).unwrap());
+    loaded.sort_by(|a, b| a.partial_cmp(b).unwrap());
+    assert_eq!(read, loaded);
+    loaded
+}
+
+fn pairs(pairs: &[(&str, f32)]) -> Vec<(String, f32)> {
+    pairs
+        .iter()
+        .map(|(contract, value)| ((*contract).to_owned(), *value))
+        .collect()
+}
+
+/// A file as a program before enrolment ids wrote it.
+fn write_old(gallery: &CsvGallery, contract: Option<&str>, samples: &[Sample]) {
+    let path = match contract {
+        Some(contract) => gallery.path_of_other(&contract.parse().unwrap(), &id("s6")),
+        None => gallery.path_of(&id("s6")),
+    };
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    csv_file::write(samples, fs::File::create(path).unwrap()).unwrap();
+}
+
+/// A person who is enrolled under the first contract as 1, and under the second as 2.
+fn enrolled_under_two() -> (tempfile::TempDir, CsvGallery) {
+    let (folder, gallery) = opened();
+    gallery.replace(&id("s6"), &[of(FIRST, 1.0)]).unwrap();
+    gallery
+        .put(&id("s6"), &[of(SECOND, 2.0)], Place::Other)
+        .unwrap();
+    (folder, gallery)
+}
+
+#[test]
+fn replacement_removes_other_contracts() {
+    let (folder, gallery) = enrolled_under_two();
+    assert_eq!(values(&gallery), pairs(&[(FIRST, 1.0), (SECOND, 2.0)]));
+    let path = gallery.replace(&id("s6"), &[of(FIRST, 3.0)]).unwrap();
+    assert_eq!(values(&gallery), pairs(&[(FIRST, 3.0)]));
+    assert!(
+        !folder
+            .path()
+            .join(OTHER_CONTRACTS)
+            .join(SECOND)
+            .join("s6.csv")
+            .exists()
+    );
+    gallery
+        .put(&id("s6"), &[of(SECOND, 4.0)], Place::Other)
+        .unwrap();
+    assert_eq!(values(&gallery), pairs(&[(FIRST, 3.0), (SECOND, 4.0)]));
+    // Readers of the folder see one contract.
+    assert!(
+        csv_file::read(&path)
+            .unwrap()
+            .iter()
+            .all(|sample| sample.contract == of(FIRST, 0.0).contract)
+    );
+    assert!(gallery.remove(&id("s6")).unwrap().was_there);
+    assert!(gallery.load().unwrap().people.is_empty());
+}
+
+#[test]
+fn own_file_alone_needs_no_enrolment() {
+    let (_folder, gallery) = opened();
+    let path = gallery.replace(&id("s6"), &[of(FIRST, 1.0)]).unwrap();
+    assert_eq!(
+        fs::read_to_string(path).unwrap().lines().next(),
+        Some("image_number,embedding,contract,det_score")
+    );
+}
+
+/// A crash right after the own file was written: the older file of the other contract is still
+/// there.
+#[test]
+fn crash_within_replacement_leaves_nothing_older() {
+    let (_folder, gallery) = enrolled_under_two();
+    let other = gallery.path_of_other(&SECOND.parse().unwrap(), &id("s6"));
+    let older = fs::read(&other).unwrap();
+    gallery.replace(&id("s6"), &[of(FIRST, 3.0)]).unwrap();
+    fs::write(&other, older).unwrap();
+    assert_eq!(gallery.read(&id("s6")).unwrap().unwrap().len(), 1);
+    assert_eq!(values(&gallery), pairs(&[(FIRST, 3.0)]));
+    assert!(
+        !other.exists(),
+        "what is known to be older is removed when it is found"
+    );
+    assert_eq!(
+        (
+            gallery.trust_contracts().unwrap(),
+            gallery.load().unwrap().unknown_age
+        ),
+        (0, 0)
+    );
+}
+
+/// Another program's replacement, which knows no enrolments, puts the other contracts out of force
+/// as well.
+#[test]
+fn older_programs_replacement_leaves_nothing_older() {
+    let (_folder, gallery) = enrolled_under_two();
+    write_old(&gallery, None, &[of(FIRST, 3.0)]);
+    assert_eq!(values(&gallery), pairs(&[(FIRST, 3.0)]));
+    assert_eq!(gallery.load().unwrap().unknown_age, 1);
+}
+
+#[test]
+fn unknown_age_is_trusted_on_request() {
+    let (folder, gallery) = opened();
+    write_old(&gallery, None, &[of(FIRST, 1.0)]);
+    write_old(&gallery, Some(SECOND), &[of(SECOND, 2.0)]);
+    write_old(&gallery, Some(THIRD), &[of(THIRD, 3.0)]);
+    assert_eq!(values(&gallery), pairs(&[(FIRST, 1.0)]));
+    assert_eq!(gallery.load().unwrap().unknown_age, 2);
+    assert_eq!(
+        CsvGallery::open(folder.path())
+            .unwrap()
+            .trust_contracts()
+            .unwrap(),
+        2
+    );
+    assert_eq!(
+        values(&gallery),
+        pairs(&[(FIRST, 1.0), (SECOND, 2.0), (THIRD, 3.0)])
+    );
+    assert_eq!(
+        (
+            gallery.trust_contracts().unwrap(),
+            gallery.load().unwrap().unknown_age
+        ),
+        (0, 0)
+    );
+    // From then on a replacement removes them.
+    gallery.replace(&id("s6"), &[of(SECOND, 4.0)]).unwrap();
+    assert_eq!(values(&gallery), pairs(&[(SECOND, 4.0)]));
+}
+
+#[test]
+fn person_without_own_file_is_listed_and_trusted() {
+    let (_folder, gallery) = opened();
+    write_old(&gallery, Some(SECOND), &[of(SECOND, 2.0)]);
+    let loaded = gallery.load().unwrap();
+    assert_eq!(
+        (
+            loaded.people.len(),
+            loaded.people[0].samples.len(),
+            loaded.unknown_age
+        ),
+        (1, 0, 1)
+    );
+    assert_eq!(
+        gallery.read(&id("s6")).unwrap(),
+        Some(Vec::new()),
+        "there is such a person, and nothing of them is in force"
+    );
+    assert_eq!(gallery.trust_contracts().unwrap(), 1);
+    assert_eq!(values(&gallery), pairs(&[(SECOND, 2.0)]));
+    assert!(
+        gallery.remove(&id("s6")).unwrap().was_there && gallery.load().unwrap().people.is_empty()
+    );
+}
+
+#[test]
+fn added_samples_remove_nothing() {
+    let (_folder, gallery) = opened();
+    write_old(&gallery, None, &[of(FIRST, 1.0)]);
+    write_old(&gallery, Some(SECOND), &[of(SECOND, 2.0)]);
+    // A photo is added while the second contract is active, and embedded for the first.
+    gallery
+        .put(&id("s6"), &[of(SECOND, 5.0)], Place::Own)
+        .unwrap();
+    assert_eq!(values(&gallery), pairs(&[(FIRST, 1.0), (SECOND, 5.0)]));
+    gallery
+        .put(&id("s6"), &[of(FIRST, 1.0), of(FIRST, 6.0)], Place::Other)
+        .unwrap();
+    assert_eq!(
+        values(&gallery),
+        pairs(&[(FIRST, 1.0), (FIRST, 6.0), (SECOND, 5.0)])
+    );
+
+    // Rows of unknown age stay where they are, and out of force.
+    let (_folder, gallery) = opened();
+    write_old(&gallery, None, &[of(FIRST, 1.0)]);
+    write_old(&gallery, Some(SECOND), &[of(SECOND, 2.0)]);
+    gallery
+        .put(&id("s6"), &[of(SECOND, 5.0)], Place::Other)
+        .unwrap();
+    assert_eq!(values(&gallery), pairs(&[(FIRST, 1.0), (SECOND, 5.0)]));
+    assert_eq!(gallery.trust_contracts().unwrap(), 1);
+    assert_eq!(
+        values(&gallery),
+        pairs(&[(FIRST, 1.0), (SECOND, 2.0), (SECOND, 5.0)])
+    );
+}
+
+#[test]
+fn several_contracts_are_stored_as_one_enrolment() {
+    let (_folder, gallery) = opened();
+    let enrolment = EnrolmentId::unique();
+    let marked = |contract, value| Sample {
+        enrolment: Some(enrolment.clone()),
+        ..of(contract, value)
+    };
+    gallery
+        .replace(
+            &id("s6"),
+            &[marked(FIRST, 1.0), marked(SECOND, 2.0), marked(THIRD, 3.0)],
+        )
+        .unwrap();
+    assert_eq!(
+        values(&gallery),
+        pairs(&[(FIRST, 1.0), (SECOND, 2.0), (THIRD, 3.0)])
+    );
+    // The same enrolment again, without the third.
+    gallery
+        .replace(&id("s6"), &[marked(SECOND, 2.0), marked(FIRST, 1.0)])
+        .unwrap();
+    assert_eq!(values(&gallery), pairs(&[(FIRST, 1.0), (SECOND, 2.0)]));
+    // Without an enrolment only the first contract is in force.
+    gallery
+        .replace(&id("s6"), &[of(FIRST, 4.0), of(SECOND, 5.0)])
+        .unwrap();
+    assert_eq!(values(&gallery), pairs(&[(FIRST, 4.0)]));
+    assert_eq!(gallery.load().unwrap().unknown_age, 1);
+}
+
+#[test]
+fn other_files_in_contracts_folder_are_nobody() {
+    let (folder, gallery) = enrolled_under_two();
+    let other = folder.path().join(OTHER_CONTRACTS);
+    fs::write(other.join(THIRD), "a file, no folder").unwrap();
+    fs::write(other.join(SECOND).join("backup.csv.bak"), "").unwrap();
+    assert_eq!(gallery.load().unwrap().people.len(), 1);
+}

@@ -1,0 +1,107 @@
+//! Groups whose files another program writes while the service runs, such as a backup that is
+//! copied into the gallery.
+
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::{MutexGuard, PoisonError};
+
+use super::file::{self, UNFINISHED};
+use super::{GroupId, Groups, GroupsError, LEFT_ALONE, MOST};
+use crate::watched::{Fingerprint, Listing};
+
+impl Groups {
+    /// Takes in groups whose files were written by another program since the last look. Returns how
+    /// many.
+    ///
+    /// # Errors
+    ///
+    /// If the folder cannot be read.
+    pub fn look_again(&self) -> Result<usize, GroupsError> {
+        let mut changed = self.watched.look().changed;
+        changed.extend(self.appeared().map_err(self.failed("read"))?);
+        Ok(changed
+            .into_iter()
+            .filter(|path| self.take_in(path))
+            .count())
+    }
+
+    /// Returns the number of files that are no groups.
+    pub fn left_alone(&self) -> usize {
+        self.watched.left_alone().values().sum()
+    }
+
+    /// Reads a file again. Returns true if it is a group, and other than before.
+    fn take_in(&self, path: &Path) -> bool {
+        let mut names = self.locked();
+        let seen = path.symlink_metadata().ok().as_ref().map(Fingerprint::of);
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let group = name.parse::<GroupId>().ok();
+        // A group that is in another file keeps that.
+        let group = group.filter(|group| match self.members(group) {
+            Some(_) => names.file_of(group) == name,
+            None => self.groups.load().len() < MOST,
+        });
+        match (group, seen, file::read(path)) {
+            (Some(group), Some(seen), Ok(members)) => {
+                self.watched.note_good(path, seen);
+                let is_new = self.members(&group).is_none_or(|before| *before != members);
+                names.insert(&group, name);
+                if is_new {
+                    self.publish(&group, Some(members));
+                }
+                is_new
+            }
+            (_, seen, _) => {
+                self.watched.note_bad(path, seen, LEFT_ALONE);
+                false
+            }
+        }
+    }
+
+    /// The files that the last listing of the folder lacks.
+    fn appeared(&self) -> io::Result<Vec<PathBuf>> {
+        let mut listing = self.listing();
+        if let Some(before) = &*listing
+            && before.is_current(&self.folder)?
+        {
+            return Ok(Vec::new());
+        }
+        let now = match Listing::of(&self.folder, |name| {
+            !name.to_string_lossy().starts_with(UNFINISHED)
+        }) {
+            Ok(now) => now,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let new = listing
+            .as_ref()
+            .map_or_else(|| now.names(), |before| now.since(before));
+        *listing = Some(now);
+        Ok(new.into_iter().map(|name| self.folder.join(name)).collect())
+    }
+
+    /// Records a file that this process wrote.
+    pub(super) fn note_written(&self, name: &str) {
+        let path = self.folder.join(name);
+        self.watched.note_own(&path, Fingerprint::at(&path));
+        if let Some(listing) = &mut *self.listing() {
+            listing.insert(name.as_ref());
+        }
+    }
+
+    /// Records that a file is gone, so that one that comes in its place is new.
+    pub(super) fn note_gone(&self, name: &str) {
+        self.watched.forget(&self.folder.join(name));
+        if let Some(listing) = &mut *self.listing() {
+            listing.remove(name.as_ref());
+        }
+    }
+
+    fn listing(&self) -> MutexGuard<'_, Option<Listing>> {
+        self.listing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,140 @@
+//! The gallery's own id and key, and those of galleries whose tombstones it holds:
+//! `galleries.json`.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use rostro_common::fs::durable::sync_folder;
+use rostro_common::fs::read_small;
+use rostro_common::keyed_hash::HashKey;
+
+use super::UNFINISHED;
+
+const FILE: &str = "galleries.json";
+
+/// Ids and keys of galleries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Galleries {
+    pub(super) own: Uuid,
+    keys: BTreeMap<Uuid, HashKey>,
+}
+
+/// The file's form.
+#[derive(Serialize, Deserialize)]
+struct Text {
+    format: u32,
+    own: String,
+    /// Key in hexadecimal digits by gallery.
+    keys: BTreeMap<String, String>,
+}
+
+impl Galleries {
+    /// A new gallery.
+    pub(super) fn random() -> io::Result<Self> {
+        let mut id = [0; 16];
+        getrandom::fill(&mut id).map_err(io::Error::other)?;
+        let own = uuid::Builder::from_random_bytes(id).into_uuid();
+        Ok(Self {
+            own,
+            keys: BTreeMap::from([(own, HashKey::random()?)]),
+        })
+    }
+
+    pub(super) fn key(&self, gallery: Uuid) -> Option<HashKey> {
+        self.keys.get(&gallery).cloned()
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.keys.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Uuid, HashKey)> {
+        self.keys
+            .iter()
+            .map(|(gallery, key)| (*gallery, key.clone()))
+    }
+
+    /// Adds a gallery. Returns false if it is known with another key.
+    pub(super) fn add(&mut self, gallery: Uuid, key: HashKey) -> bool {
+        *self.keys.entry(gallery).or_insert_with(|| key.clone()) == key
+    }
+
+    /// Reads the file; nothing if there is none.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidData` if it is damaged.
+    pub(super) fn read(folder: &Path) -> io::Result<Option<Self>> {
+        let bytes = match read_small(&folder.join(FILE)) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let damaged =
+            |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("{FILE} {what}"));
+        let text: Text = serde_json::from_slice(&bytes)
+            .map_err(|error| damaged(&format!("cannot be read: {error}")))?;
+        if text.format != 1 {
+            return Err(io::Error::other(format!(
+                "{FILE} is of a later version of the program"
+            )));
+        }
+        let id =
+            |text: &str| Uuid::try_parse(text).map_err(|_| damaged("has an id that is no UUID"));
+        let key =
+            |text: &str| HashKey::from_hex(text).map_err(|_| damaged("has a key that is not one"));
+        let keys = text
+            .keys
+            .iter()
+            .map(|(gallery, text)| Ok((id(gallery)?, key(text)?)))
+            .collect::<io::Result<BTreeMap<_, _>>>()?;
+        let own = id(&text.own)?;
+        if !keys.contains_key(&own) {
+            return Err(damaged("lacks the gallery's own key"));
+        }
+        Ok(Some(Self { own, keys }))
+    }
+
+    /// Writes the file so that it is at any moment the old one or the new.
+    pub(super) fn write(&self, folder: &Path) -> io::Result<()> {
+        let keys = self
+            .keys
+            .iter()
+            .map(|(gallery, key)| (gallery.to_string(), key.to_hex()))
+            .collect();
+        let text = Text {
+            format: 1,
+            own: self.own.to_string(),
+            keys,
+        };
+        let mut file = tempfile::Builder::new()
+            .prefix(UNFINISHED)
+            .tempfile_in(folder)?;
+        serde_json::to_writer_pretty(&mut file, &text)?;
+        file.write_all(b"\n")?;
+        file.as_file().sync_all()?;
+        file.persist(folder.join(FILE))
+            .map_err(|error| error.error)?;
+        // The name is durable only with its folder, and that with the gallery's.
+        for folder in [Some(folder), folder.parent()].into_iter().flatten() {
+            sync_names(folder);
+        }
+        Ok(())
+    }
+}
+
+/// Syncs a folder that was changed. A failure leaves the change to a crash.
+pub(super) fn sync_names(folder: &Path) {
+    if let Err(error) = sync_folder(folder) {
+        tracing::debug!("cannot sync {}: {error}", folder.display());
+    }
+}
+
+#[cfg(test)]
+pub(super) fn damage(folder: &Path) {
+    std::fs::write(folder.join(FILE), "{").unwrap();
+}

@@ -1,0 +1,255 @@
+//! The file of tombstones: lines of one length in preallocated slots, `tombstones.txt`.
+//!
+//! Two pages at the beginning hold the reserved change number in turn, so that a torn write leaves
+//! the other. A record is written into a free slot before the slot of the one that it replaces is
+//! cleared. A torn record fails its checksum and counts as free.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
+
+use rostro_common::digest::Sha256Digest;
+
+use super::UNFINISHED;
+use super::galleries::sync_names;
+use super::tombstones::{Mac, Tombstone};
+
+const FILE: &str = "tombstones.txt";
+
+/// Bytes of each of the two pages.
+const PAGE: usize = 4096;
+
+/// Bytes of a record: gallery, hash, number, time and checksum in hexadecimal digits, each with
+/// what parts it from the next.
+const RECORD: usize = (32 + 1) + (64 + 1) + (16 + 1) + (16 + 1) + (32 + 1);
+
+/// Slots by which the file grows, and free ones below which it does.
+const GROWTH: usize = 1024;
+const SPARE: usize = 256;
+
+/// Beginning of a page: what the file is, and the version of its form.
+const MAGIC: &str = "rostro tombstones 1";
+
+/// A tombstone as it is in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Record {
+    pub(super) gallery: Uuid,
+    pub(super) mac: Mac,
+    pub(super) tombstone: Tombstone,
+}
+
+/// A record with its slot.
+pub(super) type Slotted = (usize, Record);
+
+/// The file. It is opened for each write, so that a disk that could not be written needs no
+/// restart.
+#[derive(Debug)]
+pub(super) struct SlotFile {
+    path: PathBuf,
+    count: usize,
+    free: Vec<usize>,
+    /// Page that the next reserved number goes to.
+    page: usize,
+}
+
+impl SlotFile {
+    /// Makes the file with room for the first tombstones.
+    pub(super) fn create(folder: &Path, reserved: u64) -> io::Result<Self> {
+        let path = folder.join(FILE);
+        // Empty slots are written and not left out, so that the disk keeps the room.
+        let bytes = [page(reserved), empty(PAGE), empty_slots(GROWTH)].concat();
+        let mut file = tempfile::Builder::new()
+            .prefix(UNFINISHED)
+            .tempfile_in(folder)?;
+        file.write_all(&bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(&path).map_err(|error| error.error)?;
+        sync_names(folder);
+        Ok(Self {
+            path,
+            count: GROWTH,
+            free: (0..GROWTH).rev().collect(),
+            page: 1,
+        })
+    }
+
+    /// Reads the file: the reserved number, and each record with its slot.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidData` if it is not there, or damaged.
+    pub(super) fn read(folder: &Path) -> io::Result<(Self, u64, Vec<Slotted>)> {
+        let path = folder.join(FILE);
+        let damaged =
+            |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("{FILE} {what}"));
+        let mut bytes = Vec::new();
+        match File::open(&path).and_then(|mut file| file.read_to_end(&mut bytes)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(damaged("is missing"));
+            }
+            read => read?,
+        };
+        let reserved = |page: usize| {
+            bytes
+                .get(page * PAGE..(page + 1) * PAGE)
+                .and_then(reserved_in)
+        };
+        let (newest, reserved) = (0..2)
+            .filter_map(|page| Some((page, reserved(page)?)))
+            .max_by_key(|(_, reserved)| *reserved)
+            .ok_or_else(|| damaged("has no number"))?;
+        let (slots, _) = bytes
+            .get(2 * PAGE..)
+            .unwrap_or_default()
+            .as_chunks::<RECORD>();
+        let (mut records, mut free, count) = (Vec::new(), Vec::new(), slots.len());
+        for (slot, bytes) in slots.iter().enumerate() {
+            match Record::read(bytes) {
+                Some(record) => records.push((slot, record)),
+                None => free.push(slot),
+            }
+        }
+        free.reverse();
+        Ok((
+            Self {
+                path,
+                count,
+                free,
+                page: 1 - newest,
+            },
+            reserved,
+            records,
+        ))
+    }
+
+    /// Writes the reserved number.
+    pub(super) fn write_reserved(&mut self, reserved: u64) -> io::Result<()> {
+        let mut file = self.open()?;
+        file.seek(SeekFrom::Start((self.page * PAGE) as u64))?;
+        file.write_all(&page(reserved))?;
+        file.sync_data()?;
+        self.page = 1 - self.page;
+        Ok(())
+    }
+
+    /// Writes records with one sync. Returns the slot of each.
+    pub(super) fn write(&mut self, records: &[Record]) -> io::Result<Vec<usize>> {
+        if records.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut file = self.open()?;
+        if self.free.len() < records.len() + SPARE {
+            // A full disk may have no more room, and still be written where there is some.
+            let grown = self.grow(&mut file, records.len());
+            if self.free.len() < records.len() {
+                grown?;
+            }
+        }
+        let slots: Vec<usize> = self
+            .free
+            .iter()
+            .rev()
+            .take(records.len())
+            .copied()
+            .collect();
+        for (record, slot) in records.iter().zip(&slots) {
+            file.seek(SeekFrom::Start(offset(*slot)))?;
+            file.write_all(&record.bytes())?;
+        }
+        file.sync_data()?;
+        self.free.truncate(self.free.len() - slots.len());
+        Ok(slots)
+    }
+
+    /// Clears a slot. One that a crash leaves is cleared at the next start.
+    pub(super) fn release(&mut self, slot: Option<usize>) {
+        let Some(slot) = slot else { return };
+        let cleared = self.open().and_then(|mut file| {
+            file.seek(SeekFrom::Start(offset(slot)))?;
+            file.write_all(&empty(RECORD))
+        });
+        if cleared.is_ok() {
+            self.free.push(slot);
+        }
+    }
+
+    fn grow(&mut self, file: &mut File, wanted: usize) -> io::Result<()> {
+        let more = GROWTH.max(wanted);
+        file.seek(SeekFrom::Start(offset(self.count)))?;
+        file.write_all(&empty_slots(more))?;
+        file.sync_data()?;
+        drop(
+            self.free
+                .splice(0..0, (self.count..self.count + more).rev()),
+        );
+        self.count += more;
+        Ok(())
+    }
+
+    fn open(&self) -> io::Result<File> {
+        File::options().write(true).open(&self.path)
+    }
+}
+
+impl Record {
+    fn bytes(&self) -> Vec<u8> {
+        let Tombstone { number, deleted_at } = self.tombstone;
+        sealed(&format!(
+            "{} {} {number:016x} {deleted_at:016x}",
+            self.gallery.simple(),
+            Sha256Digest(self.mac)
+        ))
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let mut parts = std::str::from_utf8(bytes).ok()?.split(' ');
+        let gallery = Uuid::try_parse(parts.next()?).ok()?;
+        let mac = parts.next()?.parse::<Sha256Digest>().ok()?.0;
+        let number = u64::from_str_radix(parts.next()?, 16).ok()?;
+        let deleted_at = i64::from_str_radix(parts.next()?, 16).ok()?;
+        let record = Self {
+            gallery,
+            mac,
+            tombstone: Tombstone { number, deleted_at },
+        };
+        (record.bytes() == bytes).then_some(record)
+    }
+}
+
+fn offset(slot: usize) -> u64 {
+    (2 * PAGE + slot * RECORD) as u64
+}
+
+fn page(reserved: u64) -> Vec<u8> {
+    let mut bytes = sealed(&format!("{MAGIC} {reserved:016x}"));
+    bytes.resize(PAGE - 1, b' ');
+    bytes.push(b'\n');
+    bytes
+}
+
+fn reserved_in(bytes: &[u8]) -> Option<u64> {
+    let digits = bytes
+        .strip_prefix(MAGIC.as_bytes())?
+        .strip_prefix(b" ")?
+        .get(..16)?;
+    let reserved = u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+    (bytes == page(reserved)).then_some(reserved)
+}
+
+fn empty(length: usize) -> Vec<u8> {
+    let mut bytes = vec![b' '; length.saturating_sub(1)];
+    bytes.push(b'\n');
+    bytes
+}
+
+fn empty_slots(count: usize) -> Vec<u8> {
+    empty(RECORD).repeat(count)
+}
+
+/// A line with its checksum.
+fn sealed(text: &str) -> Vec<u8> {
+    let digest = Sha256Digest::of(text.as_bytes()).to_string();
+    format!("{text} {}\n", digest.get(..32).unwrap_or_default()).into_bytes()
+}

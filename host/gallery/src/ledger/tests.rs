@@ -1,0 +1,353 @@
+//! What a ledger keeps over restarts, crashes and full disks.
+
+use super::*;
+
+fn id(text: &str) -> PersonId {
+    text.parse().unwrap()
+}
+
+/// A ledger as the process after this one finds it.
+fn reopened(gallery: &Path) -> Arc<Ledger> {
+    Arc::new(Ledger::open(gallery))
+}
+
+fn made(numbered: Numbered) -> Made {
+    Made {
+        gallery: Some(numbered.gallery),
+        number: numbered.number,
+        began: now(),
+    }
+}
+
+/// A restart gives no number twice, however the process ended.
+#[test]
+fn number_restart_never_repeats() {
+    let gallery = tempfile::tempdir().unwrap();
+    let mut given = 0;
+    for changes in [1, 3, 1023, 1, 5000, 0, 1] {
+        let ledger = reopened(gallery.path());
+        assert!(
+            ledger.number() >= given,
+            "{} after {given}",
+            ledger.number()
+        );
+        ledger.note_changes(changes);
+        let numbered = ledger.numbered().unwrap();
+        assert_eq!(numbered.number, Some(ledger.number()));
+        assert!(ledger.number() >= given + changes);
+        given = ledger.number();
+    }
+    let gallery_id = reopened(gallery.path()).numbered().unwrap().gallery;
+    assert_eq!(
+        reopened(gallery.path()).numbered().unwrap().gallery,
+        gallery_id
+    );
+}
+
+/// An archive of before a deletion is told from one of after it, also after a restart, and nothing
+/// else is concerned.
+#[test]
+fn deletion_outdates_older_archives_only() {
+    let gallery = tempfile::tempdir().unwrap();
+    let ledger = reopened(gallery.path());
+    ledger.note_changes(2);
+    let before = made(ledger.numbered().unwrap());
+    assert!(ledger.note_deletion(&id("alice")));
+    let after = made(ledger.numbered().unwrap());
+    for ledger in [ledger, reopened(gallery.path())] {
+        assert_eq!(
+            ledger.deleted_since(&id("alice"), &before),
+            Some(Deleted::SinceArchive)
+        );
+        assert_eq!(ledger.deleted_since(&id("alice"), &after), None);
+        assert_eq!(ledger.deleted_since(&id("bob"), &before), None);
+        // Without a number, or of another gallery, the time counts.
+        let by_time = |began| Made {
+            gallery: None,
+            number: None,
+            began,
+        };
+        assert_eq!(
+            ledger.deleted_since(&id("alice"), &by_time(before.began - 1)),
+            Some(Deleted::SinceArchive)
+        );
+        assert_eq!(
+            ledger.deleted_since(&id("alice"), &by_time(now() + 10)),
+            None
+        );
+        let of_another = Made {
+            gallery: Some(Uuid::from_u128(7)),
+            number: Some(0),
+            began: now() + 10,
+        };
+        assert_eq!(ledger.deleted_since(&id("alice"), &of_another), None);
+    }
+    let files = fs::read_dir(gallery.path().join(FOLDER)).unwrap();
+    for file in files.map(|file| fs::read(file.unwrap().path()).unwrap()) {
+        assert!(
+            !file.windows(5).any(|window| window == b"alice"),
+            "the id is in the ledger"
+        );
+    }
+}
+
+/// A deletion wins over the import under way, whatever the archive says and wherever the ledger
+/// cannot be written.
+#[test]
+fn deletion_during_import_always_wins() {
+    let gallery = tempfile::tempdir().unwrap();
+    fs::write(
+        gallery.path().join(FOLDER),
+        "a file where the folder should be",
+    )
+    .unwrap();
+    let ledger = reopened(gallery.path());
+    let later = Made {
+        gallery: None,
+        number: None,
+        began: i64::MAX,
+    };
+    assert!(!ledger.note_deletion(&id("early")));
+    let watch = ledger.watch_import();
+    assert!(!ledger.note_deletion(&id("alice")));
+    assert_eq!(
+        ledger.deleted_since(&id("alice"), &later),
+        Some(Deleted::SinceImport)
+    );
+    assert_eq!(ledger.deleted_since(&id("early"), &later), None);
+    drop(watch);
+    assert_eq!(ledger.deleted_since(&id("alice"), &later), None);
+}
+
+/// The file grows beyond the preallocated slots, and deleting the same people again needs no more
+/// of them.
+#[test]
+fn slots_grow_and_are_used_again() {
+    let gallery = tempfile::tempdir().unwrap();
+    let ledger = reopened(gallery.path());
+    let people: Vec<PersonId> = (0..1500).map(|number| id(&format!("p{number}"))).collect();
+    let before = made(ledger.numbered().unwrap());
+    let length = || {
+        fs::metadata(gallery.path().join(FOLDER).join("tombstones.txt"))
+            .unwrap()
+            .len()
+    };
+    assert!(people.iter().all(|id| ledger.note_deletion(id)));
+    let grown = length();
+    let between = made(ledger.numbered().unwrap());
+    assert!(people.iter().all(|id| ledger.note_deletion(id)));
+    assert_eq!(length(), grown);
+    let again = reopened(gallery.path());
+    assert_eq!(again.tombstones().len(), people.len());
+    assert!(
+        people
+            .iter()
+            .all(|id| again.deleted_since(id, &before).is_some()
+                && again.deleted_since(id, &between).is_some())
+    );
+}
+
+/// A write that a crash tears costs neither the number nor another tombstone.
+#[test]
+fn torn_write_keeps_older_state() {
+    let gallery = tempfile::tempdir().unwrap();
+    let ledger = reopened(gallery.path());
+    let before = made(ledger.numbered().unwrap());
+    assert!(ledger.note_deletion(&id("alice")) && ledger.note_deletion(&id("bob")));
+    ledger.note_changes(3000);
+    let path = gallery.path().join(FOLDER).join("tombstones.txt");
+    let whole = fs::read(&path).unwrap();
+    let number = ledger.number();
+    // The page of the number that would be written next, and the slot after those that are used.
+    for (begin, length) in [(0, 90), (8192 + 2 * 165, 165)] {
+        for torn in (1..length).step_by(7) {
+            let mut bytes = whole.clone();
+            bytes[begin..begin + torn].fill(0x5a);
+            fs::write(&path, bytes).unwrap();
+            let again = reopened(gallery.path());
+            assert!(again.number() >= number, "{torn} bytes at {begin}");
+            assert!(
+                ["alice", "bob"]
+                    .iter()
+                    .all(|name| again.deleted_since(&id(name), &before).is_some()),
+                "{torn} bytes at {begin}"
+            );
+        }
+    }
+}
+
+/// Tombstones are gone after 400 days, from memory and file.
+#[test]
+fn expired_tombstone_is_removed() {
+    let gallery = tempfile::tempdir().unwrap();
+    let ledger = reopened(gallery.path());
+    ledger.note_changes(1);
+    let own = ledger.numbered().unwrap().gallery;
+    let mut old = Tombstones::default();
+    let key = ledger.tombstones().galleries().next().unwrap().1;
+    old.add_gallery(own, key.clone());
+    let day = 24 * 3600 * 1000;
+    old.insert(
+        own,
+        key.hash("kept").0,
+        Tombstone {
+            number: 1,
+            deleted_at: now() - 399 * day,
+        },
+    );
+    old.insert(
+        own,
+        key.hash("gone").0,
+        Tombstone {
+            number: 1,
+            deleted_at: now() - 401 * day,
+        },
+    );
+    assert!(ledger.merge(&old).unwrap().is_empty());
+    assert_eq!(reopened(gallery.path()).tombstones().len(), 1);
+}
+
+/// Tombstones of an archive count in the gallery that takes it in, by the numbers of the gallery
+/// that they come from.
+#[test]
+fn merged_tombstones_count_by_origin() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (source, target) = (reopened(one.path()), reopened(two.path()));
+    let before = made(source.numbered().unwrap());
+    assert!(source.note_deletion(&id("alice")));
+    let after = Made {
+        began: 0,
+        ..made(source.numbered().unwrap())
+    };
+    assert!(target.merge(&source.tombstones()).unwrap().is_empty());
+    for target in [Arc::clone(&target), reopened(two.path())] {
+        assert_eq!(
+            target.deleted_since(&id("alice"), &before),
+            Some(Deleted::SinceArchive)
+        );
+        assert_eq!(target.deleted_since(&id("alice"), &after), None);
+    }
+    // Another key for a known gallery is a stranger's.
+    let mut forged = Tombstones::default();
+    forged.add_gallery(
+        before.gallery.unwrap(),
+        rostro_common::keyed_hash::HashKey::from_hex(&"09".repeat(32)).unwrap(),
+    );
+    forged.insert(
+        before.gallery.unwrap(),
+        [1; 32],
+        Tombstone {
+            number: 1,
+            deleted_at: now(),
+        },
+    );
+    assert_eq!(target.merge(&forged).unwrap().len(), 1);
+    assert_eq!(target.tombstones().len(), 1);
+}
+
+/// An archive that claims a number of this gallery that was never given is compared by time: the
+/// gallery was restored from a copy.
+#[test]
+fn unknown_number_is_not_trusted() {
+    let gallery = tempfile::tempdir().unwrap();
+    let ledger = reopened(gallery.path());
+    let known = made(ledger.numbered().unwrap());
+    assert_eq!(ledger.trusted(known, true), (known, Ok(())));
+    let ahead = Made {
+        number: Some(5000),
+        ..known
+    };
+    let untrusted = Made {
+        number: None,
+        ..known
+    };
+    assert_eq!(ledger.trusted(ahead, false), (untrusted, Ok(())));
+    assert_eq!(ledger.trusted(ahead, true), (untrusted, Ok(())));
+    assert!(ledger.number() >= 5000 && reopened(gallery.path()).number() >= 5000);
+}
+
+/// Numbers that no gallery gives are not taken for its own, in the archive's origin or its
+/// tombstones.
+#[test]
+fn far_number_is_not_adopted() {
+    let gallery = tempfile::tempdir().unwrap();
+    let ledger = reopened(gallery.path());
+    let known = made(ledger.numbered().unwrap());
+    for number in [1 << 53, u64::MAX, 1 << 33] {
+        let (made, adopted) = ledger.trusted(
+            Made {
+                number: Some(number),
+                ..known
+            },
+            true,
+        );
+        assert!(made.number.is_none() && adopted.is_err());
+    }
+    let own = known.gallery.unwrap();
+    let (_, key) = ledger.tombstones().galleries().next().unwrap();
+    let mut tombstones = Tombstones::default();
+    tombstones.add_gallery(own, key.clone());
+    tombstones.insert(
+        own,
+        key.hash("far").0,
+        Tombstone {
+            number: u64::MAX,
+            deleted_at: now(),
+        },
+    );
+    tombstones.insert(
+        own,
+        key.hash("near").0,
+        Tombstone {
+            number: 7,
+            deleted_at: now(),
+        },
+    );
+    assert_eq!(ledger.merge(&tombstones).unwrap().len(), 1);
+    assert_eq!((ledger.tombstones().len(), ledger.number()), (1, 7));
+    assert_eq!(
+        ledger.trusted(made(ledger.numbered().unwrap()), true).1,
+        Ok(())
+    );
+}
+
+/// People who are written while an import is under way are known for as long as it is.
+#[test]
+fn writes_during_import_are_recorded() {
+    let ledger = Arc::new(Ledger::none());
+    ledger.note_written(&id("early"));
+    let watch = ledger.watch_import();
+    ledger.note_written(&id("alice"));
+    assert!(
+        ledger.is_written_meanwhile(&id("alice")) && !ledger.is_written_meanwhile(&id("early"))
+    );
+    drop(watch);
+    assert!(!ledger.is_written_meanwhile(&id("alice")));
+}
+
+/// A damaged ledger is moved away, and the gallery goes on with another id.
+#[test]
+fn damaged_ledger_is_set_aside() {
+    let gallery = tempfile::tempdir().unwrap();
+    let before = reopened(gallery.path()).numbered().unwrap();
+    galleries::damage(&gallery.path().join(FOLDER));
+    let ledger = reopened(gallery.path());
+    assert!(ledger.note_deletion(&id("alice")));
+    assert_ne!(ledger.numbered().unwrap().gallery, before.gallery);
+    assert!(gallery.path().join(".ledger-damaged-1").is_dir());
+}
+
+/// An empty gallery has no ledger before the first change; one with people gets it at the start.
+#[test]
+fn ledger_appears_with_first_person() {
+    let gallery = tempfile::tempdir().unwrap();
+    reopened(gallery.path());
+    assert_eq!(fs::read_dir(gallery.path()).unwrap().count(), 0);
+    fs::write(
+        gallery.path().join("alice.csv"),
+        "image_number,embedding\n1,1;2\n",
+    )
+    .unwrap();
+    reopened(gallery.path());
+    assert!(gallery.path().join(FOLDER).is_dir());
+}

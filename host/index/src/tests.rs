@@ -1,0 +1,270 @@
+//! Tests of the index.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const APPROXIMATE: Method = Method::Approximate { above: 0 };
+
+fn cores() -> Cores {
+    Cores::new(std::num::NonZeroUsize::new(3).unwrap())
+}
+
+fn exact(dimension: usize) -> Index {
+    Index::new(dimension, Method::Exact, cores())
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+/// Numbers that look random, from -1 to 1.
+fn vector(seed: usize, dimension: usize) -> Vec<f32> {
+    let mut state = seed as u64 + 1;
+    let mut next = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..dimension + 4).map(|_| next()).skip(4).collect()
+}
+
+fn id(text: &str) -> PersonId {
+    text.parse().unwrap()
+}
+
+fn found(index: &Index, probe: &[f32], k: usize) -> Vec<(String, f32)> {
+    index
+        .nearest(&[probe.to_vec()], k)
+        .unwrap()
+        .remove(0)
+        .into_iter()
+        .map(|near| (near.id.to_string(), near.similarity))
+        .collect()
+}
+
+#[test]
+fn the_nearest_come_first_each_person_once_by_the_best_template() {
+    let index = exact(2);
+    index.upsert(&id("east"), &[vec![1.0, 0.0]]).unwrap();
+    index
+        .upsert(&id("north"), &[vec![0.0, 5.0], vec![3.0, 4.0]])
+        .unwrap();
+    index.upsert(&id("west"), &[vec![-2.0, 0.0]]).unwrap();
+    let near = found(&index, &[10.0, 0.0], 3);
+    assert_eq!(
+        near.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(),
+        ["east", "north", "west"]
+    );
+    assert!(
+        (near[0].1 - 1.0).abs() < 1e-6
+            && (near[1].1 - 0.6).abs() < 1e-6
+            && (near[2].1 + 1.0).abs() < 1e-6,
+        "{near:?}"
+    );
+    assert_eq!(found(&index, &[1.0, 0.0], 1).len(), 1);
+    assert!(found(&index, &[1.0, 0.0], 0).is_empty());
+}
+
+#[test]
+fn a_person_enrolled_again_is_known_only_by_the_new_templates() {
+    let index = exact(2);
+    index
+        .upsert(&id("a"), &[vec![1.0, 0.0], vec![0.0, 1.0]])
+        .unwrap();
+    index.upsert(&id("b"), &[vec![0.0, -1.0]]).unwrap();
+    index.upsert(&id("a"), &[vec![-1.0, 0.0]]).unwrap();
+    assert_eq!(
+        found(&index, &[1.0, 0.0], 5),
+        [("b".to_owned(), 0.0), ("a".to_owned(), -1.0)]
+    );
+}
+
+#[test]
+fn vectors_that_do_not_fit_change_nothing() {
+    let index = exact(2);
+    index.upsert(&id("a"), &[vec![1.0, 0.0]]).unwrap();
+    assert_eq!(
+        index.upsert(&id("a"), &[vec![0.0, 1.0], vec![1.0]]),
+        Err(IndexError::Dimension {
+            given: 1,
+            wanted: 2
+        })
+    );
+    assert_eq!(
+        index.upsert(&id("a"), &[vec![0.0, 0.0]]),
+        Err(IndexError::Direction)
+    );
+    assert_eq!(
+        index.nearest(&[vec![f32::NAN, 0.0]], 1),
+        Err(IndexError::Direction)
+    );
+    assert_eq!(found(&index, &[1.0, 0.0], 1), [("a".to_owned(), 1.0)]);
+}
+
+proptest! {
+    #[test]
+    fn agrees_with_a_plain_search_after_any_changes(
+        changes in prop::collection::vec((0_u8..12, prop::collection::vec(prop::array::uniform3(-9_i8..9), 1..4)), 1..40),
+        probe in prop::array::uniform3(-9_i8..9), k in 1_usize..6,
+    ) {
+        let index = exact(3);
+        let vector = |numbers: &[i8; 3]| numbers.map(f32::from).to_vec();
+        let usable = |numbers: &[i8; 3]| numbers.iter().any(|&number| number != 0);
+        let mut people: std::collections::BTreeMap<PersonId, Vec<Vec<f32>>> = std::collections::BTreeMap::new();
+        for (who, templates) in &changes {
+            let templates: Vec<Vec<f32>> = templates.iter().filter(|t| usable(t)).map(vector).collect();
+            index.upsert(&id(&format!("p{who}")), &templates).unwrap();
+            people.insert(id(&format!("p{who}")), templates);
+        }
+        prop_assume!(usable(&probe));
+        let probe = vector(&probe);
+        let cosine = |a: &[f32], b: &[f32]| dot(a, b) / (dot(a, a) * dot(b, b)).sqrt();
+        let best = |templates: &Vec<Vec<f32>>| templates.iter().map(|t| cosine(&probe, t)).reduce(f32::max);
+        let mut wanted: Vec<f32> = people.values().filter_map(best).collect();
+        wanted.sort_by(|a, b| b.total_cmp(a));
+        wanted.truncate(k);
+        let given = index.nearest(std::slice::from_ref(&probe), k).unwrap().remove(0);
+        prop_assert_eq!(given.len(), wanted.len());
+        for (near, wanted) in given.iter().zip(&wanted) {
+            prop_assert!((near.similarity - wanted).abs() < 1e-5);
+            let own = best(&people[&near.id]).unwrap();
+            prop_assert!((near.similarity - own).abs() < 1e-5, "{} is {}, not {}", near.id, own, near.similarity);
+        }
+    }
+}
+
+#[test]
+fn equal_people_come_in_the_order_of_their_ids() {
+    for method in [Method::Exact, APPROXIMATE] {
+        let index = Index::new(2, method, cores());
+        for name in ["c", "a", "d", "b"] {
+            index.upsert(&id(name), &[vec![1.0, 1.0]]).unwrap();
+        }
+        let names: Vec<String> = found(&index, &[1.0, 0.0], 3)
+            .into_iter()
+            .map(|(id, _)| id)
+            .collect();
+        assert_eq!(names, ["a", "b", "c"], "{method:?}");
+    }
+}
+
+#[test]
+fn every_number_of_probes_finds_what_a_plain_search_finds_on_several_threads() {
+    // Several chunks, no multiple of a register, and enough work for helpers.
+    let (dimension, people) = (130, 3000);
+    let index = exact(dimension);
+    let templates: Vec<Vec<f32>> = (0..people).map(|at| vector(at, dimension)).collect();
+    for (at, template) in templates.iter().enumerate() {
+        index
+            .upsert(&id(&format!("p{at}")), std::slice::from_ref(template))
+            .unwrap();
+    }
+    for many in [0, 1, 2, 3, 4, 5, 8, 9, 17] {
+        let probes: Vec<Vec<f32>> = (0..many).map(|at| vector(10_000 + at, dimension)).collect();
+        let found = index.nearest(&probes, 5).unwrap();
+        assert_eq!(found.len(), many);
+        for (probe, found) in probes.iter().zip(found) {
+            let cosine = |t: &Vec<f32>| dot(probe, t) / (dot(probe, probe) * dot(t, t)).sqrt();
+            let mut wanted: Vec<f32> = templates.iter().map(cosine).collect();
+            wanted.sort_by(|a, b| b.total_cmp(a));
+            assert_eq!(found.len(), 5);
+            assert!(
+                found
+                    .iter()
+                    .zip(&wanted)
+                    .all(|(found, wanted)| (found.similarity - wanted).abs() < 1e-5),
+                "{found:?} {wanted:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_approximate_search_of_few_is_exact_and_of_many_finds_who_is_near() {
+    let (dimension, people) = (512, 6000);
+    let index = Index::new(dimension, APPROXIMATE, cores());
+    for at in 0..people {
+        index
+            .upsert(&id(&format!("p{at}")), &[vector(at, dimension)])
+            .unwrap();
+    }
+    let probes: Vec<Vec<f32>> = (0..50)
+        .map(|at| {
+            vector(at * 100, dimension)
+                .iter()
+                .zip(vector(50_000 + at, dimension))
+                .map(|(own, other)| own + 1.5 * other)
+                .collect()
+        })
+        .collect();
+    let approximate = index.nearest(&probes, 3).unwrap();
+    let index = index.with_method(Method::Approximate { above: people });
+    for (approximate, exact) in approximate.iter().zip(index.nearest(&probes, 3).unwrap()) {
+        assert_eq!(approximate[0].id, exact[0].id);
+        assert!((approximate[0].similarity - exact[0].similarity).abs() < 1e-6);
+    }
+    let index = index.with_method(APPROXIMATE);
+    index.upsert(&id("p0"), &[]).unwrap();
+    index.upsert(&id("p100"), &[vector(0, dimension)]).unwrap();
+    let near = found(&index, &vector(0, dimension), 1);
+    assert!(near[0].0 == "p100" && near[0].1 > 0.999, "{near:?}");
+}
+
+#[test]
+fn an_approximate_search_of_several_blocks_finds_the_most_alike() {
+    let (dimension, people) = (32, 2 * sign_bits::BLOCK + 100);
+    let index = Index::new(dimension, APPROXIMATE, cores());
+    for at in 0..people {
+        index
+            .upsert(&id(&format!("p{at}")), &[vector(at, dimension)])
+            .unwrap();
+    }
+    let own: Vec<usize> = (0..people).step_by(7001).chain([people - 1]).collect();
+    let probes: Vec<Vec<f32>> = own.iter().map(|&at| vector(at, dimension)).collect();
+    for probes in [probes.as_slice(), &probes[..1]] {
+        for (at, near) in own.iter().zip(index.nearest(probes, 2).unwrap()) {
+            assert!(
+                near[0].id == id(&format!("p{at}"))
+                    && near[0].similarity > 0.999
+                    && near.len() == 2,
+                "{at} {near:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn searches_beside_enrolments_see_all_templates_of_a_person_or_none() {
+    let index = exact(2);
+    for at in 0..600 {
+        index
+            .upsert(&id(&format!("p{at}")), &[vec![-1.0, 0.0]])
+            .unwrap();
+    }
+    // Either both templates are east or both north: who probes between sees one similarity.
+    let (east, north) = (
+        [vec![1.0, 0.0], vec![1.0, 0.0]],
+        [vec![0.0, 1.0], vec![0.0, 1.0]],
+    );
+    index.upsert(&id("x"), &east).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            (0..500).for_each(|at| {
+                index
+                    .upsert(&id("x"), if at % 2 == 0 { &north } else { &east })
+                    .unwrap()
+            })
+        });
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for _ in 0..500 {
+                    let near = index.nearest(&[vec![1.0, 0.0], vec![0.0, 1.0]], 1).unwrap();
+                    let similarities = [near[0][0].similarity, near[1][0].similarity];
+                    assert!([[1.0, 0.0], [0.0, 1.0]].contains(&similarities), "{near:?}");
+                }
+            });
+        }
+    });
+}

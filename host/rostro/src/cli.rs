@@ -1,0 +1,171 @@
+//! The command line: which command, with which arguments.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use rostro_common::shutdown::exit;
+use rostro_common::text::printed_lines;
+use rostro_models::runtime::{self, RuntimeCommand};
+
+use crate::commands::audit::{self as audit, AuditArgs, AuditError};
+use crate::commands::gallery::{self, GalleryArgs, GalleryCommandError};
+use crate::commands::models::{self, ModelsCommand};
+use crate::commands::people::{self as people, PeopleCommand};
+use crate::commands::pipeline::{self, PipelineCommand, PipelineError};
+use crate::commands::watch::{self, WatchArgs};
+use crate::config::check::{self, CheckFailed};
+use crate::config::{ConfigError, MODELS, Machine, RUNTIME, ServeArgs, Source, installed};
+use crate::logging;
+use crate::serve::{self, ServeError};
+
+/// Says who is in a photo or a camera's frame, over HTTP
+#[derive(Debug, Parser)]
+#[command(name = "rostro", version, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve HTTP
+    Serve {
+        /// TOML file with the same settings as the flags
+        #[arg(long, env = "ROSTRO_CONFIG", value_name = "FILE.toml")]
+        config: Option<PathBuf>,
+        /// Check the configuration and the files of keys, tokens and the certificate, and exit: 0
+        /// if all can be used, else 1
+        #[arg(long)]
+        check: bool,
+        #[command(flatten)]
+        args: Box<ServeArgs>,
+    },
+    /// List, install and verify model packs
+    Models {
+        /// Folder with installed model packs [default: models/installed here, or above this
+        /// program]
+        #[arg(long, env = "ROSTRO_MODELS", value_name = "DIR", global = true)]
+        models: Option<PathBuf>,
+        #[command(subcommand)]
+        command: ModelsCommand,
+    },
+    /// Install ONNX Runtime, which runs the models
+    Runtime {
+        /// Folder to install into [default: models/runtime here, or above this program]
+        #[arg(long, env = "ROSTRO_RUNTIME", value_name = "DIR", global = true)]
+        runtime: Option<PathBuf>,
+        #[command(subcommand)]
+        command: RuntimeCommand,
+    },
+    /// Inspect pipelines, and say to a running service which of them shall serve
+    Pipeline {
+        #[command(subcommand)]
+        command: PipelineCommand,
+    },
+    /// Check and repair the files of a gallery
+    Gallery(GalleryArgs),
+    /// Ask a running service about its people
+    People {
+        #[command(subcommand)]
+        command: PeopleCommand,
+    },
+    /// Print the interface as an OpenAPI document
+    Openapi,
+    /// Print the audit log, or the lines of one person
+    Audit(AuditArgs),
+    /// Send pictures to a running service and print a line for each answer
+    Watch(WatchArgs),
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A file that the service would read cannot be used.
+    #[error(transparent)]
+    Check(#[from] CheckFailed),
+    /// The service cannot start or go on.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// A model pack cannot be listed, installed or verified.
+    #[error(transparent)]
+    Models(#[from] models::ModelsError),
+    /// ONNX Runtime cannot be installed.
+    #[error(transparent)]
+    Runtime(#[from] runtime::RuntimeError),
+    /// A component is not usable, or a service does not take it.
+    #[error(transparent)]
+    Pipeline(#[from] Box<pipeline::PipelineError>),
+    /// A gallery cannot be read or written.
+    #[error(transparent)]
+    Gallery(#[from] GalleryCommandError),
+    /// The audit log cannot be searched.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// A picture was not answered.
+    #[error(transparent)]
+    Watch(#[from] watch::WatchError),
+}
+
+impl Cli {
+    /// Does what was asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`CliError`], whose message is for people and says what to do.
+    pub(crate) fn run(self) -> Result<(), CliError> {
+        match self.command {
+            Command::Serve {
+                config,
+                check: true,
+                args,
+            } => Ok(check::check(&Source::new(*args, config)?)?),
+            Command::Serve {
+                config,
+                check: false,
+                args,
+            } => {
+                let source = Source::new(*args, config)?;
+                let args = source.read()?;
+                let config = args.clone().fit(&Machine::of_this_process())?;
+                logging::init(config.log_format).map_err(ServeError::Io)?;
+                let served = serve::run(config, source, args);
+                let code = match served {
+                    Ok(()) => {
+                        logging::finish();
+                        0
+                    }
+                    Err(error) => {
+                        logging::report_error(&printed_lines(&error.to_string()));
+                        1
+                    }
+                };
+                exit(code)
+            }
+            Command::Models { models, command } => Ok(models::run(
+                command,
+                &models.unwrap_or_else(|| installed(MODELS)),
+            )?),
+            Command::Runtime { runtime, command } => Ok(runtime::run(
+                command,
+                &runtime.unwrap_or_else(|| installed(RUNTIME)),
+            )?),
+            Command::Pipeline { command } => {
+                pipeline::run(command).map_err(|error| Box::new(error).into())
+            }
+            Command::Gallery(args) => Ok(gallery::run(&args)?),
+            Command::People { command } => {
+                people::run(command).map_err(|error| Box::new(PipelineError::from(error)).into())
+            }
+            Command::Openapi => {
+                rostro_common::text::say(&rostro_api::document());
+                Ok(())
+            }
+            Command::Audit(args) => Ok(audit::run(&args)?),
+            Command::Watch(args) => Ok(watch::run(&args)?),
+        }
+    }
+}

@@ -1,0 +1,449 @@
+//! What the commands that ask a running service have in common: whom they trust, how they prove who
+//! they are, and what their errors advise.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use rustls::CertificateError;
+use ureq::RequestBuilder;
+use ureq::config::ConfigBuilder;
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::typestate::AgentScope;
+
+use rostro_api::Scopes;
+use rostro_api::auth::secrets::Entry;
+use rostro_common::fs::{bytes_without_mark, read_small, read_text};
+use rostro_common::text::complain;
+
+/// The variable of a service's own file of tokens, which clients read too until 0.1.
+const SERVERS_TOKENS: &str = "ROSTRO_ADMIN_TOKEN_FILE";
+
+/// Whom a command trusts.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct TrustArgs {
+    /// Certificates of the authorities to trust, PEM [default: the system's, or those that
+    /// SSL_CERT_FILE names]
+    #[arg(long, env = "ROSTRO_CA", value_name = "FILE.pem")]
+    ca: Option<PathBuf>,
+}
+
+/// How a caller of the service proves who it is.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct ApiKeyArgs {
+    /// File whose first line is the API key, alone or as NAME:SCOPES:KEY
+    #[arg(long, env = "ROSTRO_API_KEY_FILE", value_name = "FILE")]
+    api_key_file: Option<PathBuf>,
+}
+
+/// How an operator proves who it is.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct TokenArgs {
+    /// File whose first line is the operator's token: as NAME:TOKEN, or alone if it has no colon
+    #[arg(
+        long,
+        alias = "admin-token-file",
+        env = "ROSTRO_TOKEN_FILE",
+        value_name = "FILE"
+    )]
+    token_file: Option<PathBuf>,
+}
+
+/// Why a client cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    /// A file of a key, a token or certificates cannot be used.
+    #[error("cannot read {what} in {file}: {cause}; name another file with {flag}", file = file.display())]
+    File {
+        /// The content that is wanted.
+        what: &'static str,
+        /// The file.
+        file: PathBuf,
+        /// Why it cannot be used.
+        cause: io::Error,
+        /// The flag or variable that names it.
+        flag: &'static str,
+    },
+}
+
+/// The kind of a secret that a command sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    ApiKey,
+    Token,
+}
+
+impl Kind {
+    fn what(self) -> &'static str {
+        match self {
+            Self::ApiKey => "the API key",
+            Self::Token => "the token",
+        }
+    }
+
+    fn flag(self) -> &'static str {
+        match self {
+            Self::ApiKey => "--api-key-file",
+            Self::Token => "--token-file",
+        }
+    }
+
+    /// The secret in a line of a file: alone, or at the end of a line as services read them.
+    fn of_line(self, line: &str) -> &str {
+        let Some((_, rest)) = line.split_once(':') else {
+            return line;
+        };
+        match self {
+            // A key may have a colon itself.
+            Self::ApiKey => Scopes::read(rest).map_or(line, |(_, key)| key),
+            Self::Token => rest,
+        }
+    }
+}
+
+/// Credentials: a secret, or none, of one kind.
+#[derive(Clone)]
+pub(crate) struct Credentials {
+    kind: Kind,
+    /// The secret and its file.
+    given: Option<(String, PathBuf)>,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let file = self.given.as_ref().map(|(_, file)| file);
+        f.debug_struct("Credentials")
+            .field("kind", &self.kind)
+            .field("file", &file)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ApiKeyArgs {
+    /// Reads the key, if one is given.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`] names the file.
+    pub(crate) fn credentials(&self) -> Result<Credentials, ClientError> {
+        Credentials::read(Kind::ApiKey, self.api_key_file.as_deref())
+    }
+}
+
+impl TokenArgs {
+    /// Reads the token, if one is given.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`] names the file.
+    pub(crate) fn credentials(&self) -> Result<Credentials, ClientError> {
+        let before = std::env::var_os(SERVERS_TOKENS)
+            .filter(|_| self.token_file.is_none())
+            .map(PathBuf::from);
+        if before.is_some() {
+            complain(&format!(
+                "warning: {SERVERS_TOKENS} is the service's variable; name the client's file with ROSTRO_TOKEN_FILE"
+            ));
+        }
+        Credentials::read(
+            Kind::Token,
+            self.token_file.as_deref().or(before.as_deref()),
+        )
+    }
+}
+
+impl Credentials {
+    fn read(kind: Kind, file: Option<&Path>) -> Result<Self, ClientError> {
+        let read = |file: &Path| match secret(kind, file) {
+            Ok(secret) => Ok((secret, file.to_owned())),
+            Err(cause) => Err(ClientError::File {
+                what: kind.what(),
+                file: file.to_owned(),
+                cause,
+                flag: kind.flag(),
+            }),
+        };
+        Ok(Self {
+            kind,
+            given: file.map(read).transpose()?,
+        })
+    }
+
+    /// Adds the secret to a request.
+    pub(crate) fn sign<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
+        match &self.given {
+            Some((secret, _)) => request.header("authorization", format!("Bearer {secret}")),
+            None => request,
+        }
+    }
+
+    /// The remedy for an answer with this status; none if credentials are not at fault.
+    pub(crate) fn advice(&self, status: u16) -> Option<String> {
+        let (what, flag) = (self.kind.what(), self.kind.flag());
+        match (status, &self.given) {
+            (401, None) => Some(format!("give {what} with {flag} FILE")),
+            (401, Some((_, file))) => Some(format!(
+                "{what} in {} is not one of the service's: name another file with {flag}",
+                file.display()
+            )),
+            (403, Some((_, file))) => Some(format!(
+                "{what} in {} is not good for this: name another file with {flag}",
+                file.display()
+            )),
+            (403, None) => Some(format!(
+                "it may need credentials: give {what} with {flag} FILE"
+            )),
+            _ => None,
+        }
+    }
+}
+
+/// The secret in the first line of a file that has one.
+fn secret(kind: Kind, file: &Path) -> io::Result<String> {
+    let invalid = |message: &str| io::Error::new(io::ErrorKind::InvalidData, message);
+    let text = read_text(file)?;
+    let line = text
+        .lines()
+        .map(str::trim)
+        .find(|line| !line.is_empty() && !line.starts_with('#'));
+    let secret = kind.of_line(line.ok_or_else(|| invalid("it is empty"))?);
+    match !secret.is_empty() && secret.bytes().all(|byte| byte.is_ascii_graphic()) {
+        true => Ok(secret.to_owned()),
+        false => Err(invalid(
+            "the first line does not end with visible ASCII characters without spaces",
+        )),
+    }
+}
+
+impl TrustArgs {
+    /// Makes an agent that asks the service at `url` and trusts the authorities that were named, or
+    /// the system's.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`] if the certificates cannot be read.
+    pub(crate) fn agent(
+        &self,
+        url: &str,
+        config: ConfigBuilder<AgentScope>,
+    ) -> Result<ureq::Agent, ClientError> {
+        Ok(config
+            .tls_config(tls(self.ca.as_deref(), url)?)
+            .build()
+            .into())
+    }
+}
+
+/// How to speak TLS with the server at `url`. Without a file the system's authorities are trusted,
+/// and Mozilla's where the system has none.
+///
+/// # Errors
+///
+/// [`ClientError`] if the certificates cannot be read.
+pub(crate) fn tls(ca: Option<&Path>, url: &str) -> Result<TlsConfig, ClientError> {
+    let roots = match ca {
+        Some(file) => certificates(file)
+            .map_err(|cause| ClientError::File {
+                what: "certificates",
+                file: file.to_owned(),
+                cause,
+                flag: "--ca",
+            })?
+            .into(),
+        None if is_secure(url) => system_roots()?,
+        None => RootCerts::WebPki,
+    };
+    Ok(TlsConfig::builder().root_certs(roots).build())
+}
+
+fn is_secure(url: &str) -> bool {
+    url.get(..6)
+        .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"))
+}
+
+fn system_roots() -> Result<RootCerts, ClientError> {
+    let found = rustls_native_certs::load_native_certs();
+    if !found.certs.is_empty() {
+        return Ok(found
+            .certs
+            .iter()
+            .map(|certificate| Certificate::from_der(certificate).to_owned())
+            .into());
+    }
+    // An empty file that somebody named is a mistake. A system without certificates is not.
+    match std::env::var_os("SSL_CERT_FILE") {
+        Some(file) => {
+            let cause = found
+                .errors
+                .first()
+                .map_or_else(|| "it holds no certificate".to_owned(), ToString::to_string);
+            Err(ClientError::File {
+                what: "certificates",
+                file: file.into(),
+                cause: io::Error::new(io::ErrorKind::InvalidData, cause),
+                flag: "SSL_CERT_FILE or --ca",
+            })
+        }
+        None => Ok(RootCerts::WebPki),
+    }
+}
+
+/// The certificates in a PEM file, of which there is at least one.
+fn certificates(file: &Path) -> io::Result<Vec<Certificate<'static>>> {
+    let bytes = read_small(file)?;
+    let mut found = Vec::new();
+    for item in parse_pem(bytes_without_mark(&bytes)) {
+        if let PemItem::Certificate(certificate) =
+            item.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?
+        {
+            found.push(certificate);
+        }
+    }
+    match found.is_empty() {
+        true => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "it holds no certificate in PEM",
+        )),
+        false => Ok(found),
+    }
+}
+
+/// An error of a request together with its remedy.
+pub(crate) fn explained(error: &ureq::Error, url: &str) -> String {
+    let remedy = match tls_error(error) {
+        Some(rustls::Error::InvalidCertificate(certificate)) => match certificate {
+            CertificateError::UnknownIssuer => {
+                "no trusted authority signed its certificate: name the authority's certificate with --ca FILE.pem"
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                "its certificate is of another name: use a name of the certificate in the address"
+            }
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                "its certificate has expired: renew it"
+            }
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                "its certificate is not valid yet: compare the clocks of both machines"
+            }
+            CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
+                "its certificate is one of an authority, which must not serve: make one with `-addext basicConstraints=critical,CA:FALSE`"
+            }
+            _ => "its certificate is not usable: make another",
+        },
+        Some(rustls::Error::InvalidMessage(_)) => {
+            "it may not speak TLS: begin the address with http://"
+        }
+        _ if !is_secure(url) && speaks_otherwise(error) => {
+            "it may speak TLS: begin the address with https://"
+        }
+        _ => return error.to_string(),
+    };
+    format!("{error}; {remedy}")
+}
+
+fn tls_error(error: &ureq::Error) -> Option<&rustls::Error> {
+    match error {
+        ureq::Error::Rustls(error) => Some(error),
+        ureq::Error::Io(error) => error.get_ref()?.downcast_ref(),
+        _ => None,
+    }
+}
+
+/// Returns true if a server was reached and did not answer in HTTP.
+fn speaks_otherwise(error: &ureq::Error) -> bool {
+    match error {
+        ureq::Error::Protocol(_) => true,
+        ureq::Error::Io(error) => matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof
+        ),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(kind: Kind, text: &str) -> Result<String, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, text).unwrap();
+        secret(kind, &file).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn secret_first_line_found() {
+        for (kind, text, secret) in [
+            (Kind::ApiKey, "0123456789abcdef\n", "0123456789abcdef"),
+            (
+                Kind::ApiKey,
+                "\u{feff}# of the door\r\n\r\ndoor:recognise,enrol:0123:56789abcdef\r\n",
+                "0123:56789abcdef",
+            ),
+            (Kind::ApiKey, "0123:56789abcdef:x", "0123:56789abcdef:x"),
+            (
+                Kind::Token,
+                "\u{feff}alice:0123456789abcdef",
+                "0123456789abcdef",
+            ),
+            (Kind::Token, "  0123456789abcdef  ", "0123456789abcdef"),
+        ] {
+            assert_eq!(read(kind, text).as_deref(), Ok(secret), "{text}");
+        }
+    }
+
+    #[test]
+    fn secret_unusable_file_refused() {
+        for (text, says) in [
+            ("", "it is empty"),
+            ("# nothing\n\n", "it is empty"),
+            ("two words", "visible ASCII"),
+            ("ключ", "visible ASCII"),
+        ] {
+            assert!(
+                read(Kind::ApiKey, text).unwrap_err().contains(says),
+                "{text}"
+            );
+        }
+        let error = Credentials::read(Kind::ApiKey, Some(Path::new("/nowhere/key")))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("cannot read the API key in /nowhere/key: ")
+                && error.ends_with("--api-key-file"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn certificates_unusable_file_names_flag() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ca.pem");
+        std::fs::write(&file, "nothing").unwrap();
+        for file in [file.as_path(), Path::new("/nowhere/ca.pem")] {
+            let error = tls(Some(file), "https://localhost")
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.starts_with("cannot read certificates in /") && error.ends_with("--ca"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn credentials_debug_hides_secret() {
+        let given = Some(("0123456789abcdef".to_owned(), "file".into()));
+        assert!(
+            !format!(
+                "{:?}",
+                Credentials {
+                    kind: Kind::Token,
+                    given
+                }
+            )
+            .contains("0123")
+        );
+    }
+}

@@ -1,0 +1,391 @@
+//! `rostro audit`: prints the audit log, or the lines of one person, through rotated files and
+//! every key.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use comfy_table::Table;
+use comfy_table::presets;
+use flate2::read::MultiGzDecoder;
+use serde_json::{Map, Value};
+
+use rostro_common::person::{InvalidId, PersonId};
+use rostro_common::text::{complain, printed, say, say_json};
+use rostro_service::audit::{Action, file, files, name, person_key};
+
+/// Endings of names of files that are compressed in ways that are not read.
+const UNREADABLE: [&str; 4] = ["xz", "bz2", "zst", "lz4"];
+
+/// Which lines to print.
+#[derive(Debug, Args)]
+pub(crate) struct AuditArgs {
+    /// Print the lines of this person only
+    #[arg(long, value_name = "ID")]
+    person: Option<String>,
+    /// Print the lines of this action only
+    #[arg(long, value_name = "ACTION", value_enum)]
+    action: Option<Action>,
+    /// State folder of the service
+    #[arg(
+        long,
+        env = "ROSTRO_STATE",
+        value_name = "DIR",
+        default_value = "rostro_state"
+    )]
+    state: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Why the audit log cannot be searched.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AuditError {
+    /// The id is none.
+    #[error("'{}' cannot be the id of a person: {cause}", printed(.id))]
+    Id {
+        /// What was typed.
+        id: String,
+        /// Why.
+        cause: InvalidId,
+    },
+    /// A file cannot be read.
+    #[error(
+        "cannot read {file}: {cause}; name the service's state folder with --state, and run the command as the service's user",
+        file = file.display()
+    )]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
+    /// Some lines were not looked at.
+    #[error("cannot search every line: {0}; what is printed may be incomplete")]
+    Incomplete(String),
+}
+
+/// Prints what was asked for.
+///
+/// # Errors
+///
+/// If not every line could be searched; those that could are printed before.
+pub(crate) fn run(args: &AuditArgs) -> Result<(), AuditError> {
+    let found = search(args)?;
+    match args.json {
+        true => say_json(&found.lines),
+        false if found.lines.is_empty() => say("no lines"),
+        false => say(table(&found.lines).trim_end()),
+    }
+    if found.missed.is_empty() {
+        Ok(())
+    } else {
+        Err(AuditError::Incomplete(found.missed.join("; ")))
+    }
+}
+
+/// What a search found.
+#[derive(Debug, Default)]
+struct Found {
+    /// In the order of their times.
+    lines: Vec<Map<String, Value>>,
+    /// What was not searched, and why.
+    missed: Vec<String>,
+}
+
+fn search(args: &AuditArgs) -> Result<Found, AuditError> {
+    let (log, key_file) = files(&args.state);
+    let unreadable = |file: &Path| {
+        let file = file.to_owned();
+        move |cause| AuditError::Unreadable { file, cause }
+    };
+    let person = args.person.as_deref().map(|id| {
+        let parsed: Result<PersonId, _> = id.parse();
+        parsed.map_err(|cause| AuditError::Id {
+            id: id.to_owned(),
+            cause,
+        })
+    });
+    let person = person.transpose()?;
+    // Rotated files first: a rotation meanwhile shows a line twice and not never.
+    let mut paths = file::rotated(&log).map_err(unreadable(&args.state))?;
+    paths.push(log.clone());
+    let keys = match &person {
+        Some(_) => person_key::read(&key_file).map_err(unreadable(&key_file))?,
+        None => Vec::new(),
+    };
+    let hashes = person.map(|id| {
+        keys.iter()
+            .map(|key| key.hash(&id))
+            .collect::<HashSet<String>>()
+    });
+    let ids: HashSet<&str> = keys.iter().map(|key| key.id.as_str()).collect();
+    let action = args.action.map(name);
+    let mut found = Found::default();
+    let (mut seen, mut other_key, mut damaged) = (HashSet::new(), 0, 0);
+    for path in paths {
+        let lines = match lines(&path) {
+            Ok(lines) => lines,
+            // Without rotated files, nothing is there yet; with them, it was just rotated.
+            Err(error)
+                if path == log
+                    && error.kind() == io::ErrorKind::NotFound
+                    && !args.state.join("lock").exists() =>
+            {
+                return Err(unreadable(&path)(error));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => {
+                found.missed.push(format!("{}: {error}", path.display()));
+                continue;
+            }
+        };
+        for line in lines {
+            let line = match line {
+                Ok(line) => line,
+                Err(error) => {
+                    found.missed.push(format!("{}: {error}", path.display()));
+                    break;
+                }
+            };
+            let Ok(Value::Object(fields)) = serde_json::from_slice(&line) else {
+                damaged += u64::from(!line.trim_ascii().is_empty());
+                continue;
+            };
+            let text = |name: &str| fields.get(name).and_then(Value::as_str);
+            if action
+                .as_deref()
+                .is_some_and(|action| text("action") != Some(action))
+            {
+                continue;
+            }
+            if let Some(hashes) = &hashes {
+                other_key += u64::from(text("person_key").is_some_and(|key| !ids.contains(key)));
+                if !text("person").is_some_and(|person| hashes.contains(person)) {
+                    continue;
+                }
+            }
+            if seen.insert(line) {
+                found.lines.push(fields);
+            }
+        }
+    }
+    found
+        .lines
+        .sort_by(|a, b| text(a, "time").cmp(text(b, "time")));
+    if other_key > 0 {
+        found.missed.push(format!(
+            "{other_key} lines are of people under keys that are not in {}",
+            key_file.display()
+        ));
+    }
+    if damaged > 0 {
+        complain(&format!(
+            "note: {damaged} lines are cut off or damaged, and cannot be read"
+        ));
+    }
+    Ok(found)
+}
+
+/// The lines of a file, which may be compressed by gzip.
+fn lines(path: &Path) -> io::Result<Box<dyn Iterator<Item = io::Result<Vec<u8>>>>> {
+    let ending = path
+        .extension()
+        .and_then(|ending| ending.to_str())
+        .unwrap_or_default();
+    if UNREADABLE.contains(&ending) {
+        return Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!("files compressed as .{ending} are not read; unpack it next to the log"),
+        ));
+    }
+    let file = File::open(path)?;
+    Ok(match ending {
+        "gz" => Box::new(BufReader::new(MultiGzDecoder::new(file)).split(b'\n')),
+        _ => Box::new(BufReader::new(file).split(b'\n')),
+    })
+}
+
+fn text<'f>(fields: &'f Map<String, Value>, name: &str) -> &'f str {
+    fields.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn table(lines: &[Map<String, Value>]) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header([
+        "TIME", "WHO", "FROM", "ACTION", "OUTCOME", "REVISION", "REQUEST", "DETAIL",
+    ]);
+    for fields in lines {
+        let cell = |name: &str| match text(fields, name) {
+            "" => "-".to_owned(),
+            text => printed(text),
+        };
+        let seconds = cell("time")
+            .split('.')
+            .next()
+            .unwrap_or_default()
+            .trim_end_matches('Z')
+            .replace('T', " ");
+        let revision: String = cell("revision").chars().take(12).collect();
+        table.add_row([
+            seconds,
+            cell("who"),
+            cell("from"),
+            cell("action"),
+            cell("outcome"),
+            revision,
+            cell("request"),
+            cell("detail"),
+        ]);
+    }
+    table
+        .lines()
+        .map(|line| format!("{}\n", line.trim_end()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    use super::*;
+    use rostro_service::audit::{Actor, Audit, Ending, KEYS, LOG};
+
+    fn args(state: &Path, person: Option<&str>, action: Option<Action>) -> AuditArgs {
+        AuditArgs {
+            person: person.map(str::to_owned),
+            action,
+            state: state.to_owned(),
+            json: true,
+        }
+    }
+
+    fn id(text: &str) -> PersonId {
+        text.parse().unwrap()
+    }
+
+    fn actions(found: &Found) -> Vec<&str> {
+        found
+            .lines
+            .iter()
+            .map(|line| text(line, "action"))
+            .collect()
+    }
+
+    fn gzip(from: &Path, to: &Path) {
+        let mut packed = GzEncoder::new(File::create(to).unwrap(), Compression::fast());
+        packed.write_all(&fs::read(from).unwrap()).unwrap();
+        packed.finish().unwrap();
+        fs::remove_file(from).unwrap();
+    }
+
+    /// A person is found under the key of two years ago, in a packed, a rotated and the present
+    /// file; nobody else is.
+    #[test]
+    fn search_spans_keys_and_rotated_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let (state, log) = (folder.path(), folder.path().join(LOG));
+        let actor = Actor::part("test");
+        let note = |action, people: &[&str]| {
+            let audit = Audit::open(state, 10_000).unwrap();
+            audit.note_people(
+                &actor,
+                action,
+                Ending::Done,
+                &people.iter().map(|person| id(person)).collect::<Vec<_>>(),
+            );
+        };
+        note(Action::Enrol, &["alice", "bob"]);
+        // The key as if it were made two years ago: the next line has another.
+        let aged = fs::read_to_string(state.join(KEYS))
+            .unwrap()
+            .replace("\n20", "\n19");
+        fs::write(state.join(KEYS), aged).unwrap();
+        gzip(&log, &state.join("audit.jsonl.2.gz"));
+        note(Action::AddPhotos, &["alice"]);
+        fs::rename(&log, state.join("audit.jsonl-20260101")).unwrap();
+        note(Action::DeletePerson, &["bob", "alice"]);
+        assert_eq!(person_key::read(&state.join(KEYS)).unwrap().len(), 2);
+
+        let found = search(&args(state, Some("alice"), None)).unwrap();
+        assert_eq!(actions(&found), ["enrol", "add-photos", "delete-person"]);
+        assert!(found.missed.is_empty(), "{:?}", found.missed);
+        assert_eq!(
+            actions(&search(&args(state, Some("bob"), None)).unwrap()),
+            ["enrol", "delete-person"]
+        );
+        assert!(
+            search(&args(state, Some("carol"), None))
+                .unwrap()
+                .lines
+                .is_empty()
+        );
+        assert_eq!(search(&args(state, None, None)).unwrap().lines.len(), 5);
+        assert_eq!(
+            search(&args(state, None, Some(Action::Enrol)))
+                .unwrap()
+                .lines
+                .len(),
+            2
+        );
+        let table = table(&search(&args(state, Some("alice"), None)).unwrap().lines);
+        assert_eq!(table.lines().count(), 4, "{table}");
+        assert!(
+            table.starts_with("TIME") || table.starts_with(" TIME"),
+            "{table}"
+        );
+    }
+
+    #[test]
+    fn unsearched_lines_are_reported() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path();
+        Audit::open(state, 100).unwrap().note_people(
+            &Actor::part("test"),
+            Action::Enrol,
+            Ending::Done,
+            &[id("alice")],
+        );
+        fs::write(state.join("audit.jsonl.3.xz"), "packed").unwrap();
+        fs::write(state.join("audit.jsonl.4.gz"), "not packed").unwrap();
+        fs::remove_file(state.join(KEYS)).unwrap();
+        let missed = search(&args(state, Some("alice"), None))
+            .unwrap()
+            .missed
+            .join("\n");
+        for part in [
+            "audit.jsonl.3.xz",
+            "audit.jsonl.4.gz",
+            "1 lines are of people under keys",
+        ] {
+            assert!(missed.contains(part), "{missed}");
+        }
+        let error = run(&args(state, Some("alice"), None)).unwrap_err();
+        assert!(error.to_string().contains("incomplete"), "{error}");
+    }
+
+    #[test]
+    fn wrong_folder_or_id_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(matches!(
+            search(&args(folder.path(), Some("alice"), None)),
+            Err(AuditError::Unreadable { .. })
+        ));
+        assert!(matches!(
+            search(&args(&folder.path().join("none"), None, None)),
+            Err(AuditError::Unreadable { .. })
+        ));
+        assert!(matches!(
+            search(&args(folder.path(), Some("a/b"), None)),
+            Err(AuditError::Id { .. })
+        ));
+    }
+}

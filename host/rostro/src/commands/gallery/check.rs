@@ -1,0 +1,229 @@
+//! `rostro gallery check`: the files that an operator may have to mend.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use rostro_common::text::{printed, say};
+use rostro_gallery::{CsvGallery, FileError, Gallery, GalleryError, Problem, SetAside};
+
+use crate::commands::gallery::GalleryCommandError;
+
+/// What to do with the files.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Move whole files that were set aside back to their places; no service may use the gallery
+    #[arg(long)]
+    restore: bool,
+    /// Seconds to wait with --restore for a service that still uses the gallery
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=86_400))]
+    wait_for_lock: u64,
+}
+
+/// Lists files that are damaged, left alone or set aside, or restores the last.
+///
+/// # Errors
+///
+/// If the gallery cannot be read, or a file in it not be moved.
+pub(crate) fn run(args: &CheckArgs, folder: &Path) -> Result<(), GalleryCommandError> {
+    match args.restore {
+        false => check(&CsvGallery::beside(folder), folder),
+        true => restored(
+            &CsvGallery::lock(
+                folder,
+                &(Instant::now() + Duration::from_secs(args.wait_for_lock)).into(),
+            )?,
+            folder,
+        ),
+    }
+}
+
+/// Lists what an operator may have to mend. Only reads: a service may use the gallery.
+fn check(gallery: &CsvGallery, folder: &Path) -> Result<(), GalleryCommandError> {
+    let loaded = gallery.load()?;
+    let aside = gallery
+        .all_set_aside()
+        .map_err(GalleryError::folder("read", folder))?;
+    say(&format!(
+        "{}: {} people",
+        printed(&folder.display().to_string()),
+        loaded.people.len()
+    ));
+    let (damaged, left): (Vec<&Problem>, Vec<&Problem>) = loaded
+        .problems
+        .iter()
+        .partition(|problem| problem.cause.is_damage());
+    list(
+        "damaged, and set aside by a running service once they are a minute old",
+        &damaged,
+        |problem| line(&problem.path, &problem.cause),
+    );
+    list("left alone", &left, |problem| {
+        line(&problem.path, &problem.cause)
+    });
+    list("set aside", &aside.iter().collect::<Vec<_>>(), set_aside);
+    Ok(())
+}
+
+fn restored(gallery: &CsvGallery, folder: &Path) -> Result<(), GalleryCommandError> {
+    for file in gallery
+        .all_set_aside()
+        .map_err(GalleryError::folder("read", folder))?
+    {
+        let moved = gallery
+            .restore(&file)
+            .map_err(|cause| GalleryCommandError::Restore {
+                path: file.path.clone(),
+                cause,
+            })?;
+        if let Some(place) = file.place.as_deref().filter(|_| moved) {
+            say(&printed(&format!(
+                "restored {} from {}",
+                place.display(),
+                file.path.display()
+            )));
+        }
+    }
+    check(gallery, folder)
+}
+
+fn list<T>(title: &str, files: &[&T], line: impl Fn(&T) -> String) {
+    if files.is_empty() {
+        return;
+    }
+    say(&format!("\n{} {title}:", files.len()));
+    for file in files {
+        say(&format!("  {}", printed(&line(file))));
+    }
+}
+
+fn line(path: &Path, cause: &FileError) -> String {
+    format!("{}: {cause}; {}", path.display(), remedy(cause))
+}
+
+/// What an operator does about a file.
+fn remedy(cause: &FileError) -> &'static str {
+    match cause {
+        FileError::Name(_) => "rename it to an id, or move it out of the folder",
+        FileError::NotAFile => "put the file itself in its place, or move it out of the folder",
+        FileError::Io(_) => "let the service's user read it",
+        FileError::Header => "move it out of the folder if it is nobody's",
+        FileError::Duplicate(_) => "the service uses one of them",
+        FileError::Csv(_)
+        | FileError::CutOff
+        | FileError::Row { .. }
+        | FileError::Empty
+        | FileError::TooLarge(_) => "restore it from a backup, or enrol the person again",
+        FileError::Separator(_) | FileError::Spreadsheet { .. } | FileError::Unusable(_) => {
+            "then restart the service"
+        }
+    }
+}
+
+fn set_aside(file: &SetAside) -> String {
+    let path = file.path.display();
+    match (&file.person, &file.place) {
+        (Err(cause), _) => {
+            format!("{path}: {cause}; restore it from a backup, or enrol the person again")
+        }
+        (Ok((_, photos)), Some(_)) => {
+            format!("{path}: whole, {photos} photos; move it back with --restore")
+        }
+        (Ok((_, photos)), None) => format!(
+            "{path}: whole, {photos} photos; the person is stored, so remove it if it is not wanted"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn whole_files_are_restored() {
+        let folder = tempfile::tempdir().unwrap();
+        let aside = folder.path().join(".damaged");
+        fs::create_dir(&aside).unwrap();
+        let of =
+            |contract: &str| format!("image_number,embedding,contract\n1,0.5;0.25,{contract}\n");
+        let [first, second] = ["1111111111111111", "2222222222222222"];
+        for (name, text) in [
+            ("whole.csv", of(first)),
+            ("whole.csv.1", of(first)),
+            ("José.CSV.12", of(first)),
+            ("half.csv", "image_number,embedding\n1,".to_owned()),
+            ("there.csv", of(first)),
+            ("notes.txt", "not ours".to_owned()),
+        ] {
+            fs::write(aside.join(name), text).unwrap();
+        }
+        fs::write(folder.path().join("there.csv"), of(second)).unwrap();
+        let gallery = CsvGallery::lock(folder.path(), &Instant::now().into()).unwrap();
+        check(&gallery, folder.path()).unwrap();
+        assert!(matches!(
+            CsvGallery::lock(folder.path(), &Instant::now().into()),
+            Err(GalleryError::InUse { .. })
+        ));
+        restored(&gallery, folder.path()).unwrap();
+        let mut left: Vec<_> = fs::read_dir(&aside)
+            .unwrap()
+            .map(|file| file.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        // The second file of one person has no place, nor has one of somebody who is stored.
+        assert_eq!(left, ["half.csv", "notes.txt", "there.csv", "whole.csv.1"]);
+        let people: Vec<String> = gallery
+            .load()
+            .unwrap()
+            .people
+            .iter()
+            .map(|person| format!("{}: {}", person.id, person.samples.len()))
+            .collect();
+        assert_eq!(people, ["José: 1", "there: 1", "whole: 1"]);
+    }
+
+    /// Each file goes back to its own place; of two for one place the last written does.
+    #[test]
+    fn restored_files_keep_their_contract() {
+        let folder = tempfile::tempdir().unwrap();
+        let [first, second] = ["1111111111111111", "2222222222222222"];
+        let of = |contract: &str, number: &str| {
+            format!("image_number,embedding,contract,enrolment\n1,{number};1,{contract},{first}\n")
+        };
+        let others = folder.path().join(".damaged/.contracts").join(second);
+        fs::create_dir_all(&others).unwrap();
+        // A program of before set samples of another contract aside as if they were the person's
+        // own.
+        for (path, text, age) in [
+            (
+                folder.path().join(".damaged/desk7.csv"),
+                of(second, "1"),
+                100,
+            ),
+            (
+                folder.path().join(".damaged/desk7.csv.1"),
+                of(first, "2"),
+                50,
+            ),
+            (others.join("desk7.csv"), of(second, "3"), 60),
+        ] {
+            fs::write(&path, text).unwrap();
+            let time = std::time::SystemTime::now() - Duration::from_secs(age);
+            fs::File::options()
+                .append(true)
+                .open(&path)
+                .unwrap()
+                .set_modified(time)
+                .unwrap();
+        }
+        let gallery = CsvGallery::lock(folder.path(), &Instant::now().into()).unwrap();
+        restored(&gallery, folder.path()).unwrap();
+        let samples = gallery.read(&"desk7".parse().unwrap()).unwrap().unwrap();
+        let values: Vec<f32> = samples.iter().map(|sample| sample.embedding[0]).collect();
+        assert_eq!(values, [2.0, 3.0]);
+        assert!(folder.path().join(".damaged/desk7.csv").exists());
+    }
+}

@@ -1,0 +1,8 @@
+//! The commands next to `rostro serve`.
+
+pub(crate) mod audit;
+pub(crate) mod gallery;
+pub(crate) mod models;
+pub(crate) mod people;
+pub(crate) mod pipeline;
+pub(crate) mod watch;

@@ -1,0 +1,173 @@
+//! `rostro models`: the commands.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use serde_json::json;
+
+use rostro_common::text::say;
+use rostro_models::install::{InstallError, Installed, Request, install};
+use rostro_models::manifest::Manifest;
+use rostro_models::pack::{MANIFEST, Pack};
+
+use crate::client;
+
+/// What can be done with packs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelsCommand {
+    /// List the packs that are known or installed
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Install a pack, by download or from files
+    Install {
+        /// Name of a pack, or the path of a manifest of your own
+        pack: String,
+        /// Folder or zip archive with the files, instead of downloading them
+        #[arg(long, value_name = "DIR|ZIP")]
+        from: Option<PathBuf>,
+        /// Accept the pack's terms of use
+        #[arg(long)]
+        accept_license: bool,
+        /// Install again what is installed
+        #[arg(long)]
+        force: bool,
+    },
+    /// Check the files of installed packs
+    Verify {
+        /// Names of packs [default: all that are installed]
+        packs: Vec<String>,
+    },
+}
+
+/// Why a command on packs failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ModelsError {
+    /// A pack was not installed.
+    #[error(transparent)]
+    Install(#[from] InstallError),
+    /// Some packs are not what they should be; their lines say why.
+    #[error("{0} of the packs cannot be used")]
+    Damaged(usize),
+}
+
+/// Does what was asked for, in the folder `models`.
+///
+/// # Errors
+///
+/// [`ModelsError`], whose message is for people.
+pub(crate) fn run(command: ModelsCommand, models: &Path) -> Result<(), ModelsError> {
+    match command {
+        ModelsCommand::List { json } => list(models, json),
+        ModelsCommand::Install {
+            pack,
+            from,
+            accept_license,
+            force,
+        } => {
+            let request = Request {
+                pack: &pack,
+                from: from.as_deref(),
+                accept_license,
+                force,
+                trust: |url| Ok(client::tls(None, url)?),
+            };
+            match install(&request, models)? {
+                Installed::Already(path) => {
+                    say(&format!("{} is installed and whole", path.display()))
+                }
+                Installed::Now(path) => say(&format!("installed {}", path.display())),
+            }
+        }
+        ModelsCommand::Verify { packs } => return verify(models, packs),
+    }
+    Ok(())
+}
+
+/// The state of a pack in a word or two.
+fn state(models: &Path, name: &str) -> &'static str {
+    if !models.join(name).join(MANIFEST).exists() {
+        return if name == "testing" {
+            "built in"
+        } else {
+            "not installed"
+        };
+    }
+    if Pack::open(models, name).is_ok() {
+        "installed"
+    } else {
+        "damaged"
+    }
+}
+
+fn list(models: &Path, json: bool) {
+    let mut all: Vec<_> = Manifest::built_in()
+        .map(|(manifest, _)| (manifest.name.clone(), Some(manifest)))
+        .collect();
+    for name in Pack::installed(models) {
+        if all.iter().all(|(known, _)| *known != name) {
+            let manifest = fs::read_to_string(models.join(&name).join(MANIFEST))
+                .ok()
+                .and_then(|text| Manifest::parse(&text).ok());
+            all.push((name, manifest));
+        }
+    }
+    if json {
+        // Where a manifest cannot be read, what it would say is null.
+        let row = |(name, manifest): &(String, Option<Manifest>)| {
+            let files = manifest.as_ref().map(|pack| {
+                pack.models
+                    .values()
+                    .map(|model| model.file.as_str())
+                    .collect::<Vec<_>>()
+            });
+            let description = manifest.as_ref().map(|pack| &pack.description);
+            let license = manifest.as_ref().map(|pack| &pack.license);
+            let is_downloadable = manifest.as_ref().is_some_and(|pack| pack.archive.is_some());
+            json!({ "name": name, "state": state(models, name), "description": description, "license": license, "files": files, "downloadable": is_downloadable })
+        };
+        say(&format!(
+            "{:#}",
+            serde_json::Value::from_iter(all.iter().map(row))
+        ));
+        return;
+    }
+    for (name, manifest) in all {
+        let (description, license) =
+            manifest.map_or_else(Default::default, |pack| (pack.description, pack.license));
+        say(&format!(
+            "{name:<12} {:<14} {description}\n{:27} {license}",
+            state(models, &name),
+            ""
+        ));
+    }
+}
+
+fn verify(models: &Path, packs: Vec<String>) -> Result<(), ModelsError> {
+    let packs = if packs.is_empty() {
+        Pack::installed(models)
+    } else {
+        packs
+    };
+    if packs.is_empty() {
+        say(&format!("no pack is installed in {}", models.display()));
+    }
+    let mut damaged = 0;
+    for name in packs {
+        match Pack::open(models, &name) {
+            Ok(_) => say(&format!("{name}: whole")),
+            Err(error) => {
+                damaged += 1;
+                say(&format!("{name}: {error}"));
+            }
+        }
+    }
+    if damaged > 0 {
+        Err(ModelsError::Damaged(damaged))
+    } else {
+        Ok(())
+    }
+}

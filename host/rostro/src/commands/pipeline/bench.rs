@@ -1,0 +1,196 @@
+//! `rostro pipeline bench`: how long a pipeline takes beside the default one, by stage, and what it
+//! uses.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use comfy_table::{Table, presets};
+use indicatif::ProgressBar;
+
+use rostro_common::text::say;
+use rostro_sandbox::limits::Usage;
+use rostro_sandbox::pipeline::self_test::DRAWN;
+
+use super::local::{LocalArgs, LocalError};
+use super::trial::{Looked, Trial, TrialError};
+use crate::commands::pipeline::photos::{self, ImagesError};
+use crate::config::beside_this_program;
+
+/// A pipeline, and on what to time it.
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// The component
+    file: PathBuf,
+    /// Folder with photos, or one photo [default: the drawn faces that are part of the program]
+    #[arg(long, value_name = "DIR")]
+    images: Option<PathBuf>,
+    /// Folder with enrolled people, as `rostro serve` writes it [default: nobody is known]
+    #[arg(long, value_name = "DIR")]
+    gallery: Option<PathBuf>,
+    /// What to compare it with [default: insightface.wasm beside this program]
+    #[arg(long, value_name = "FILE")]
+    against: Option<PathBuf>,
+    /// Seconds to measure
+    #[arg(long, default_value_t = 10, value_name = "SECONDS")]
+    seconds: u64,
+    #[command(flatten)]
+    local: LocalArgs,
+}
+
+/// What was measured of a pipeline.
+#[derive(Debug, Default)]
+struct Measured {
+    totals: Vec<Duration>,
+    /// Each stage's times, in the order of first mention.
+    stages: Vec<(String, Vec<Duration>)>,
+    used: Usage,
+}
+
+impl Measured {
+    fn note(&mut self, looked: Looked) {
+        self.totals
+            .push(Duration::from_secs_f64(looked.milliseconds / 1000.0));
+        self.used = self.used.most(looked.used);
+        for (name, time) in looked.stages {
+            match self.stages.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, times)) => times.push(time),
+                None => self.stages.push((name, vec![time])),
+            }
+        }
+    }
+}
+
+/// Times a pipeline and the default one on the same pictures, in turns.
+///
+/// # Errors
+///
+/// [`TrialError`], also if either fails on a picture.
+pub(super) fn bench(args: &BenchArgs) -> Result<(), TrialError> {
+    let pictures: Vec<(String, Vec<u8>)> = match &args.images {
+        Some(folder) => {
+            let read = |path: &PathBuf| Ok((path.display().to_string(), photos::read(path)?));
+            photos::of(folder)?
+                .iter()
+                .map(read)
+                .collect::<Result<_, ImagesError>>()?
+        }
+        None => DRAWN
+            .iter()
+            .map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec()))
+            .collect(),
+    };
+    let local = args.local.prepare()?;
+    let against = args.against.clone().unwrap_or_else(beside_this_program);
+    let own = Trial::new(&local, &args.file, args.gallery.as_deref())?;
+    let other =
+        Trial::new(&local, &against, args.gallery.as_deref()).map_err(|error| match error {
+            TrialError::Local(LocalError::Unreadable { file, cause }) => {
+                TrialError::NothingToCompare { file, cause }
+            }
+            other => other,
+        })?;
+    let (mut one, mut two) = (Measured::default(), Measured::default());
+    let spinner =
+        ProgressBar::new_spinner().with_message(format!("measuring for {} s", args.seconds));
+    let begun = Instant::now();
+    // Once without taking note, so that everything is warm.
+    for (index, (name, picture)) in pictures.iter().chain(pictures.iter().cycle()).enumerate() {
+        let is_warm = index >= pictures.len();
+        if is_warm
+            && begun.elapsed() >= Duration::from_secs(args.seconds)
+            && index.is_multiple_of(pictures.len())
+        {
+            break;
+        }
+        for (trial, measured, file) in [(&own, &mut one, &args.file), (&other, &mut two, &against)]
+        {
+            let looked = trial.look(picture).map_err(|cause| TrialError::Run {
+                file: file.clone(),
+                picture: name.clone(),
+                cause,
+            })?;
+            if is_warm {
+                measured.note(looked);
+            }
+        }
+        spinner.tick();
+    }
+    spinner.finish_and_clear();
+    let pictures = if pictures.len() == 1 {
+        "1 picture".to_owned()
+    } else {
+        format!("{} pictures", pictures.len())
+    };
+    say(&format!(
+        "{} looks of each at {pictures}, on the pack {}, in turns; medians in ms",
+        one.totals.len(),
+        args.local.pack
+    ));
+    say(table(args, &against, &one, &two).trim_end());
+    Ok(())
+}
+
+fn table(args: &BenchArgs, against: &std::path::Path, one: &Measured, two: &Measured) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header([
+        "STAGE".to_owned(),
+        name(&args.file),
+        name(against),
+        "RATIO".to_owned(),
+    ]);
+    let mut row = |stage: &str, one: Option<Duration>, two: Option<Duration>| {
+        let shown = |time: Option<Duration>| {
+            time.map_or_else(
+                || "-".to_owned(),
+                |time| format!("{:.2}", time.as_secs_f64() * 1000.0),
+            )
+        };
+        let ratio = one
+            .zip(two)
+            .filter(|(_, two)| !two.is_zero())
+            .map(|(one, two)| one.as_secs_f64() / two.as_secs_f64());
+        table.add_row([
+            stage.to_owned(),
+            shown(one),
+            shown(two),
+            ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}")),
+        ]);
+    };
+    let of = |measured: &Measured, stage: &str| {
+        let found = measured.stages.iter().find(|(known, _)| known == stage);
+        found.and_then(|(_, times)| median(times))
+    };
+    let more = two
+        .stages
+        .iter()
+        .filter(|(stage, _)| one.stages.iter().all(|(known, _)| known != stage));
+    for (stage, _) in one.stages.iter().chain(more) {
+        row(stage, of(one, stage), of(two, stage));
+    }
+    row("total", median(&one.totals), median(&two.totals));
+    table.add_row([
+        "used".to_owned(),
+        one.used.to_string(),
+        two.used.to_string(),
+        String::new(),
+    ]);
+    table
+        .lines()
+        .map(|line| format!("{}\n", line.trim_end()))
+        .collect()
+}
+
+fn name(file: &std::path::Path) -> String {
+    file.file_name().map_or_else(
+        || file.display().to_string(),
+        |name| name.to_string_lossy().into_owned(),
+    )
+}
+
+fn median(times: &[Duration]) -> Option<Duration> {
+    let mut times = times.to_vec();
+    times.sort();
+    times.get(times.len() / 2).copied()
+}

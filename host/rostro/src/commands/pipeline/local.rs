@@ -1,0 +1,267 @@
+//! A pipeline run by the command itself, without a service: for its author.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use rostro_common::cores::Cores;
+use rostro_common::fs::read_at_most;
+use rostro_inference::{LoadError, OnnxRuntime};
+use rostro_models::runtime::{self, RuntimeError};
+use rostro_models::{Pack, PackError};
+use rostro_sandbox::component::{Half, MAX_COMPONENT_BYTES, Plugin, PluginError, halves};
+use rostro_sandbox::engine::Engine;
+use rostro_sandbox::limits::{LimitError, Limits};
+use rostro_sandbox::pipeline::revision::{Revision, StageError, Tuning};
+
+use crate::config::{MODELS, RUNTIME, beside_this_program, cores, installed, key_value};
+
+/// How long each call of a component may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// With what a pipeline is run.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LocalArgs {
+    /// Model pack to run it on
+    #[arg(
+        long,
+        env = "ROSTRO_PACK",
+        default_value = "testing",
+        value_name = "PACK"
+    )]
+    pub pack: String,
+    /// Folder with installed model packs [default: models/installed here, or above this program]
+    #[arg(long, env = "ROSTRO_MODELS", value_name = "DIR")]
+    models: Option<PathBuf>,
+    /// Library of ONNX Runtime [default: the installed one]
+    #[arg(long, env = "ROSTRO_ONNXRUNTIME", value_name = "FILE")]
+    onnxruntime: Option<PathBuf>,
+    /// Folder where ONNX Runtime is installed [default: models/runtime here, or above this program]
+    #[arg(long, env = "ROSTRO_RUNTIME", value_name = "DIR")]
+    runtime: Option<PathBuf>,
+    /// The component that sees, for a policy alone, or that decides, for vision alone [default:
+    /// insightface.wasm beside this program, or built with it]
+    #[arg(long, value_name = "FILE")]
+    beside: Option<PathBuf>,
+    /// Folder in which to keep what was compiled, for the next time; nobody else may write into it
+    /// [default: none]
+    #[arg(long, env = "ROSTRO_COMPILED", value_name = "DIR")]
+    compiled: Option<PathBuf>,
+    /// A setting of the pipeline (repeatable)
+    #[arg(long = "setting", value_name = "KEY=VALUE", value_parser = key_value)]
+    settings: Vec<(String, String)>,
+    /// A limit of the sandbox (repeatable), as for `rostro serve`
+    #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = key_value)]
+    limits: Vec<(String, String)>,
+}
+
+/// Why a pipeline cannot be run here.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LocalError {
+    /// A limit is none.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
+    /// The sandbox cannot be set up.
+    #[error("cannot set up the sandbox: {0:#}")]
+    Engine(wasmtime::Error),
+    /// ONNX Runtime is not there.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// ONNX Runtime does not start.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The pack cannot be used.
+    #[error(transparent)]
+    Pack(#[from] PackError),
+    /// A file cannot be read.
+    #[error("cannot read {file}: {cause}", file = file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        cause: std::io::Error,
+    },
+    /// What completes a policy or vision alone is not there.
+    #[error("cannot read {file}, which is to be the pipeline's other half: {cause}; name a component with --beside", file = file.display())]
+    NoOtherHalf {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        cause: std::io::Error,
+    },
+    /// What completes a policy or vision alone does not.
+    #[error("{file} cannot be the pipeline's other half: {cause}; name another component with --beside", file = file.display())]
+    OtherHalf {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        cause: Box<PluginError>,
+    },
+    /// A component cannot run here.
+    #[error("{file}: {cause}; `rostro pipeline check` says more", file = file.display())]
+    Plugin {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        cause: Box<PluginError>,
+    },
+    /// The pipeline cannot be put together.
+    #[error("{file}: {cause}; `rostro pipeline check` says more", file = file.display())]
+    Stage {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        cause: Box<StageError>,
+    },
+}
+
+/// What pipelines are run with.
+#[derive(Debug)]
+pub(crate) struct Local {
+    pub engine: Engine,
+    pub onnx: OnnxRuntime,
+    pub pack: Pack,
+    pub tuning: Tuning,
+    pub cores: Cores,
+    beside: PathBuf,
+}
+
+impl LocalArgs {
+    /// The limits that guests are held to.
+    ///
+    /// # Errors
+    ///
+    /// If one is none.
+    pub(crate) fn limits(&self) -> Result<Limits, LimitError> {
+        Limits::with(&self.limits.iter().cloned().collect())
+    }
+
+    /// The sandbox, for so many guests at a time.
+    ///
+    /// # Errors
+    ///
+    /// If a limit is none, or the folder for compiled components cannot be used.
+    pub(crate) fn engine(&self, concurrency: usize) -> Result<Engine, LocalError> {
+        let folder = self.compiled.as_ref().map(|folder| {
+            std::fs::create_dir_all(folder)
+                .and_then(|()| folder.canonicalize())
+                .map_err(|cause| LocalError::Unreadable {
+                    file: folder.clone(),
+                    cause,
+                })
+        });
+        Engine::with_cache(self.limits()?, concurrency, folder.transpose()?.as_deref())
+            .map_err(LocalError::Engine)
+    }
+
+    /// The pipeline's settings that are given.
+    pub(crate) fn own(&self) -> BTreeMap<String, String> {
+        self.settings.iter().cloned().collect()
+    }
+
+    /// The model pack.
+    ///
+    /// # Errors
+    ///
+    /// If it is not installed, or damaged.
+    pub(crate) fn open_pack(&self) -> Result<Pack, PackError> {
+        Pack::open(
+            &self.models.clone().unwrap_or_else(|| installed(MODELS)),
+            &self.pack,
+        )
+    }
+
+    /// Everything that a pipeline is run with.
+    ///
+    /// # Errors
+    ///
+    /// [`LocalError`] says what is not there, and how to get it.
+    pub(crate) fn prepare(&self) -> Result<Local, LocalError> {
+        let pack = self.open_pack()?;
+        let library = runtime::locate(
+            self.onnxruntime.as_deref(),
+            &self.runtime.clone().unwrap_or_else(|| installed(RUNTIME)),
+        )?;
+        let cores = Cores::new(cores());
+        let onnx = OnnxRuntime::load(&library, cores.clone())?;
+        let engine = self.engine(cores.all())?;
+        let tuning = Tuning {
+            detection: None,
+            similarity: None,
+            max_pixels: 40_000_000,
+            own: self.own(),
+        };
+        let beside = self.beside.clone().unwrap_or_else(beside_this_program);
+        Ok(Local {
+            engine,
+            onnx,
+            pack,
+            tuning,
+            cores,
+            beside,
+        })
+    }
+}
+
+impl Local {
+    /// A component as a pipeline: alone, or with its other half.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read, cannot run here, or does not fit the pack.
+    pub(crate) fn revision(&self, file: &Path) -> Result<Arc<Revision>, LocalError> {
+        let bytes =
+            read_at_most(file, MAX_COMPONENT_BYTES).map_err(|cause| LocalError::Unreadable {
+                file: file.to_owned(),
+                cause,
+            })?;
+        let failed = |cause| LocalError::Plugin {
+            file: file.to_owned(),
+            cause: Box::new(cause),
+        };
+        let serves = halves(&bytes).map_err(failed)?;
+        let own = Plugin::load(&self.engine, &bytes).map_err(failed)?;
+        let (vision, policy) = match (
+            serves.contains(&Half::Vision),
+            serves.contains(&Half::Policy),
+        ) {
+            (true, true) => (own, None),
+            (true, false) => (own, Some(self.other_half(Half::Policy)?)),
+            _ => (self.other_half(Half::Vision)?, Some(own)),
+        };
+        let none = BTreeMap::new();
+        let patience = PATIENCE.min(self.engine.limits().time());
+        let staged = Revision::stage(
+            &self.onnx,
+            &self.pack,
+            vision,
+            policy,
+            &none,
+            &self.tuning,
+            || (Instant::now() + patience).into(),
+        );
+        staged.map_err(|cause| LocalError::Stage {
+            file: file.to_owned(),
+            cause: Box::new(cause),
+        })
+    }
+
+    /// The component that completes one that has half of a pipeline, which this is to be.
+    fn other_half(&self, half: Half) -> Result<Plugin, LocalError> {
+        let file = &self.beside;
+        let bytes =
+            read_at_most(file, MAX_COMPONENT_BYTES).map_err(|cause| LocalError::NoOtherHalf {
+                file: file.clone(),
+                cause,
+            })?;
+        let other = Plugin::load(&self.engine, &bytes)
+            .and_then(|other| other.require(half).map(|()| other));
+        other.map_err(|cause| LocalError::OtherHalf {
+            file: file.clone(),
+            cause: Box::new(cause),
+        })
+    }
+}

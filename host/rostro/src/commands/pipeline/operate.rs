@@ -1,0 +1,437 @@
+//! The commands that speak to a running service's admin interface.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use indicatif::ProgressBar;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use ureq::Agent;
+
+use rostro_api::admin::Changed;
+use rostro_common::digest::Sha256Digest;
+use rostro_common::fs::read_at_most;
+use rostro_common::text::{printed, say};
+use rostro_sandbox::component::MAX_COMPONENT_BYTES;
+use rostro_service::deployment::{RevisionStatus, Statuses};
+
+use super::{PipelineCommand, ServiceArgs, table};
+use crate::client::{ClientError, Credentials, explained};
+
+/// How long a connection may take, and an answer to a small question.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// How long a component may take to arrive: as long as the service waits for it.
+const UPLOAD: Duration = Duration::from_secs(330);
+
+/// How often to ask whether a revision is staged.
+const ASK: Duration = Duration::from_millis(200);
+
+/// Why a service was not asked, or refused.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OperateError {
+    /// A file cannot be read.
+    #[error("cannot read {file}: {cause}", file = file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
+    /// The token or the certificates cannot be used.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The service does not accept the token, or wants one.
+    #[error("refused: {message}; {remedy}")]
+    Unauthorized {
+        /// What it says.
+        message: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// Nobody answers.
+    #[error(
+        "cannot reach the admin interface at {admin}: {cause}; name it with --admin, as `rostro serve` says at its start"
+    )]
+    Unreachable {
+        /// Its address.
+        admin: String,
+        /// Why.
+        cause: String,
+    },
+    /// The service says no.
+    #[error("refused: {message}")]
+    Refused {
+        /// Why.
+        message: String,
+    },
+    /// The service has no time now.
+    #[error("the service is busy: {message}")]
+    Busy {
+        /// With what.
+        message: String,
+    },
+    /// What answers is no admin interface.
+    #[error("what answers at {admin} is no admin interface of rostro: {cause}")]
+    Other {
+        /// Its address.
+        admin: String,
+        /// What was odd.
+        cause: String,
+    },
+    /// A revision that was pushed did not come to be.
+    #[error("the revision {revision} failed: {reason}")]
+    Failed {
+        /// Which.
+        revision: String,
+        /// Why.
+        reason: String,
+    },
+    /// It takes too long.
+    #[error(
+        "the revision {revision} is still being staged after {seconds} s; `rostro pipeline list` shows what becomes of it"
+    )]
+    Slow {
+        /// Which.
+        revision: String,
+        /// How long it was waited for.
+        seconds: u64,
+    },
+}
+
+/// A pushed revision as `--json` prints it.
+#[derive(Serialize)]
+struct Pushed<'a> {
+    #[serde(flatten)]
+    revision: &'a RevisionStatus,
+    /// False if the service had it before.
+    changed: bool,
+}
+
+/// Does what was asked for.
+pub(super) fn run(command: PipelineCommand) -> Result<(), OperateError> {
+    match command {
+        // These have no service.
+        PipelineCommand::New(_)
+        | PipelineCommand::Check { .. }
+        | PipelineCommand::Try(_)
+        | PipelineCommand::Diff(_)
+        | PipelineCommand::Bench(_) => Ok(()),
+        PipelineCommand::Push {
+            file,
+            pack,
+            policy_only,
+            limits,
+            enrol,
+            activate,
+            allow_contract_change,
+            timeout,
+            service,
+        } => {
+            let client = Client::new(&service)?;
+            let Changed { changed, revision } =
+                client.push(&file, pack.as_deref(), (policy_only, enrol), &limits)?;
+            let staged = client.wait(revision, timeout)?;
+            if activate && !changed && !service.json {
+                say("there already, nothing was staged");
+            }
+            let pushed = Pushed {
+                revision: &staged,
+                changed,
+            };
+            match activate {
+                true => {
+                    client.tell(client.activate(&staged.id.to_string(), allow_contract_change)?)
+                }
+                false if changed => client.print(&pushed, || format!("staged {}", line(&staged))),
+                false => client.print(&pushed, || {
+                    format!("there already, nothing was staged: {}", line(&staged))
+                }),
+            }
+            Ok(())
+        }
+        PipelineCommand::List { service } => {
+            let client = Client::new(&service)?;
+            let statuses: Statuses = client.get("/v1/revisions")?;
+            client.print(&statuses, || table::of(&statuses).trim_end().to_owned());
+            Ok(())
+        }
+        PipelineCommand::Activate {
+            revision,
+            allow_contract_change,
+            service,
+        } => {
+            let client = Client::new(&service)?;
+            client.tell(client.activate(&revision, allow_contract_change)?);
+            Ok(())
+        }
+        PipelineCommand::Shadow {
+            revision,
+            share,
+            off,
+            service,
+        } => {
+            let client = Client::new(&service)?;
+            let path = format!("/v1/revisions/{}/shadow", digits(&revision));
+            client.tell(if off {
+                client.delete(&path)?
+            } else {
+                client.post(&format!("{path}?share={share}"))?
+            });
+            Ok(())
+        }
+        PipelineCommand::Canary {
+            revision,
+            share,
+            allow_contract_change,
+            off,
+            service,
+        } => {
+            let client = Client::new(&service)?;
+            let path = format!("/v1/revisions/{}/canary", digits(&revision));
+            let ask = format!("{path}?share={share}&allow_contract_change={allow_contract_change}");
+            client.tell(if off {
+                client.delete(&path)?
+            } else {
+                client.post(&ask)?
+            });
+            Ok(())
+        }
+        PipelineCommand::Rollback { service } => {
+            let client = Client::new(&service)?;
+            client.tell(client.post("/v1/rollback")?);
+            Ok(())
+        }
+        PipelineCommand::Retire { revision, service } => {
+            let client = Client::new(&service)?;
+            client.tell(client.delete(&format!("/v1/revisions/{}", digits(&revision)))?);
+            Ok(())
+        }
+    }
+}
+
+/// The digits of an id, and nothing that would make another path of it.
+fn digits(revision: &str) -> String {
+    revision
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .collect()
+}
+
+fn line(revision: &RevisionStatus) -> String {
+    let name = revision.name.as_deref().unwrap_or("?");
+    let version = revision.version.as_deref().unwrap_or("?");
+    format!(
+        "{} ({name} {version} on {}): {}",
+        revision.id.short(),
+        revision.pack,
+        revision.state
+    )
+}
+
+/// A running service.
+pub(crate) struct Client<'s> {
+    agent: Agent,
+    service: &'s ServiceArgs,
+    credentials: Credentials,
+}
+
+impl<'s> Client<'s> {
+    /// A client of the admin interface that these arguments name.
+    pub(crate) fn new(service: &'s ServiceArgs) -> Result<Self, OperateError> {
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_connect(Some(ANSWER));
+        Ok(Self {
+            agent: service.trust.agent(&service.admin, config)?,
+            service,
+            credentials: service.token.credentials()?,
+        })
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.service.admin.trim_end_matches('/'))
+    }
+
+    /// Asks for an answer in JSON.
+    pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, OperateError> {
+        let request = self
+            .agent
+            .get(self.url(path))
+            .config()
+            .timeout_global(Some(ANSWER))
+            .build();
+        self.answer(self.credentials.sign(request).call())
+    }
+
+    fn delete(&self, path: &str) -> Result<Changed, OperateError> {
+        let request = self
+            .agent
+            .delete(self.url(path))
+            .config()
+            .timeout_global(Some(ANSWER))
+            .build();
+        self.answer(self.credentials.sign(request).call())
+    }
+
+    fn post(&self, path: &str) -> Result<Changed, OperateError> {
+        self.send(path, &[])
+    }
+
+    fn send(&self, path: &str, body: &[u8]) -> Result<Changed, OperateError> {
+        let request = self
+            .agent
+            .post(self.url(path))
+            .config()
+            .timeout_global(Some(UPLOAD))
+            .build();
+        self.answer(self.credentials.sign(request).send(body))
+    }
+
+    fn activate(
+        &self,
+        revision: &str,
+        allow_contract_change: bool,
+    ) -> Result<Changed, OperateError> {
+        self.post(&format!(
+            "/v1/revisions/{}/activate?allow_contract_change={allow_contract_change}",
+            digits(revision)
+        ))
+    }
+
+    fn push(
+        &self,
+        file: &Path,
+        pack: Option<&str>,
+        (policy_only, enrol): (bool, bool),
+        limits: &[String],
+    ) -> Result<Changed, OperateError> {
+        let bytes =
+            read_at_most(file, MAX_COMPONENT_BYTES).map_err(|cause| OperateError::Unreadable {
+                file: file.to_owned(),
+                cause,
+            })?;
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.append_pair("sha256", &Sha256Digest::of(&bytes).to_string());
+        query.append_pair("policy_only", &policy_only.to_string());
+        if enrol {
+            // A service before this parameter would refuse it.
+            query.append_pair("enrol", "true");
+        }
+        query.append_pair("limits", &limits.join(","));
+        pack.into_iter().for_each(|pack| {
+            query.append_pair("pack", pack);
+        });
+        let path = format!("/v1/revisions?{}", query.finish());
+        let begun = Instant::now();
+        loop {
+            match self.send(&path, &bytes) {
+                // Somebody else's component is on its way.
+                Err(OperateError::Busy { .. }) if begun.elapsed() < UPLOAD => {
+                    std::thread::sleep(Duration::from_secs(1))
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    /// Waits until a revision is staged or failed.
+    fn wait(&self, pushed: RevisionStatus, seconds: u64) -> Result<RevisionStatus, OperateError> {
+        let begun = Instant::now();
+        let spinner =
+            ProgressBar::new_spinner().with_message(format!("staging {}", pushed.id.short()));
+        let mut revision = pushed;
+        while revision.state == "staging" {
+            if begun.elapsed() > Duration::from_secs(seconds) {
+                return Err(OperateError::Slow {
+                    revision: revision.id.short(),
+                    seconds,
+                });
+            }
+            spinner.tick();
+            std::thread::sleep(ASK);
+            revision = self.get(&format!("/v1/revisions/{}", revision.id))?;
+        }
+        spinner.finish_and_clear();
+        match revision.state.as_str() {
+            "failed" => Err(OperateError::Failed {
+                revision: revision.id.short(),
+                reason: printed(
+                    revision
+                        .reason
+                        .as_deref()
+                        .unwrap_or("the service says no more"),
+                ),
+            }),
+            _ => Ok(revision),
+        }
+    }
+
+    fn answer<T: DeserializeOwned>(
+        &self,
+        answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    ) -> Result<T, OperateError> {
+        let admin = || self.service.admin.clone();
+        let unreachable = |error: ureq::Error| OperateError::Unreachable {
+            admin: admin(),
+            cause: explained(&error, &self.service.admin),
+        };
+        let mut answer = answer.map_err(unreachable)?;
+        let text = answer.body_mut().read_to_string().map_err(unreachable)?;
+        if answer.status().is_success() {
+            return serde_json::from_str(&text).map_err(|error| OperateError::Other {
+                admin: admin(),
+                cause: error.to_string(),
+            });
+        }
+        let said: Option<Value> = serde_json::from_str(&text).ok();
+        let message = said
+            .as_ref()
+            .and_then(|said| said.get("error"))
+            .and_then(Value::as_str);
+        if let (Some(message), Some(remedy)) =
+            (message, self.credentials.advice(answer.status().as_u16()))
+        {
+            return Err(OperateError::Unauthorized {
+                message: printed(message),
+                remedy,
+            });
+        }
+        match message {
+            Some(message) if answer.status().as_u16() == 503 => Err(OperateError::Busy {
+                message: printed(message),
+            }),
+            Some(message) => Err(OperateError::Refused {
+                message: printed(message),
+            }),
+            None => Err(OperateError::Other {
+                admin: admin(),
+                cause: format!("it answers {}", answer.status()),
+            }),
+        }
+    }
+
+    /// Says what came of a change.
+    fn tell(&self, changed: Changed) {
+        self.print(&changed, || {
+            format!(
+                "{}{}",
+                line(&changed.revision),
+                if changed.changed { "" } else { " (as it was)" }
+            )
+        });
+    }
+
+    /// Prints JSON, or words.
+    fn print(&self, value: &impl Serialize, words: impl FnOnce() -> String) {
+        match self.service.json {
+            true => say(&format!(
+                "{:#}",
+                serde_json::to_value(value).unwrap_or_default()
+            )),
+            false => say(&words()),
+        }
+    }
+}

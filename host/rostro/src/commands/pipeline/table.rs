@@ -1,0 +1,100 @@
+//! Revisions as a table for people.
+
+use comfy_table::Table;
+use comfy_table::presets;
+
+use rostro_common::text::printed;
+use rostro_sandbox::settings::names::settings;
+use rostro_service::deployment::{RevisionStatus, Statuses};
+
+/// The longest reason in a table; `--json` has all of it.
+const REASON: usize = 60;
+
+/// All revisions, a line each.
+pub(super) fn of(statuses: &Statuses) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header([
+        "REVISION", "STATE", "PIPELINE", "POLICY", "PACK", "PEOPLE", "REQUESTS", "FAILED", "SINCE",
+        "NOTE",
+    ]);
+    for revision in &statuses.revisions {
+        let number = |number: Option<u64>| {
+            number.map_or_else(|| "-".to_owned(), |number| number.to_string())
+        };
+        let name = revision.name.as_deref().zip(revision.version.as_deref());
+        table.add_row([
+            revision.id.short(),
+            revision.state.clone(),
+            name.map_or_else(
+                || "-".to_owned(),
+                |(name, version)| format!("{name} {version}"),
+            ),
+            revision.policy.clone().unwrap_or_else(|| "-".to_owned()),
+            revision.pack.clone(),
+            people(revision),
+            number(revision.requests),
+            number(revision.failures),
+            revision
+                .since
+                .split('.')
+                .next()
+                .unwrap_or_default()
+                .trim_end_matches('Z')
+                .replace('T', " "),
+            note(revision, statuses.configured == Some(revision.id)),
+        ]);
+    }
+    table
+        .lines()
+        .map(|line| format!("{}\n", line.trim_end()))
+        .collect()
+}
+
+fn people(revision: &RevisionStatus) -> String {
+    match (revision.known, revision.need_enrolment) {
+        (Some(known), Some(0)) => known.to_string(),
+        (Some(known), Some(missing)) => format!("{known}, {missing} to enrol"),
+        _ => "-".to_owned(),
+    }
+}
+
+fn note(revision: &RevisionStatus, is_configured: bool) -> String {
+    if let Some(reason) = &revision.reason {
+        let reason = printed(reason);
+        let short: String = reason.chars().take(REASON).collect();
+        return if short.len() < reason.len() {
+            format!("{short}…")
+        } else {
+            short
+        };
+    }
+    let share = revision
+        .share
+        .map(|share| format!("{}% of the requests", share * 100.0));
+    let agreement = revision.agreement.filter(|counts| counts.frames + counts.failed + counts.skipped > 0).map(|counts| {
+        format!(
+            "{} of {} faces seen by both, {} with the same name; {} frames, {} failed, {} skipped",
+            counts.same_face, counts.faces, counts.same_identity, counts.frames, counts.failed, counts.skipped
+        )
+    });
+    let limits = (!revision.limits.is_empty()).then(|| {
+        let limits: Vec<String> = revision
+            .limits
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        format!("held to {}", limits.join(", "))
+    });
+    let unknown = (!revision.unknown_settings.is_empty())
+        .then(|| format!("does not know the {}", settings(&revision.unknown_settings)));
+    let enrol =
+        (revision.enrol && revision.state != "active").then(|| "sees enrolment photos".to_owned());
+    let is_waiting = matches!(revision.state.as_str(), "staged" | "staging");
+    let configured = (is_configured && is_waiting).then(|| "made by the configuration".to_owned());
+    [share, agreement, limits, enrol, configured, unknown]
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join("; ")
+}

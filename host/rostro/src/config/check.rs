@@ -1,0 +1,68 @@
+//! `rostro serve --check`: reads what a start and a reload read, and changes nothing. It may run
+//! next to the service.
+
+use rostro_api::Scopes;
+use rostro_api::admin::Operator;
+use rostro_api::auth::secrets::Keyring;
+use rostro_api::server::tls::Tls;
+use rostro_common::text::say;
+
+use crate::config::{Machine, Secrets, Source};
+
+/// What cannot be used, a line for each.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub(crate) struct CheckFailed(Vec<String>);
+
+/// Checks the configuration, the memory for it, and the files of keys, tokens and the certificate;
+/// prints what is in them.
+///
+/// # Errors
+///
+/// Names everything that cannot be used.
+pub(crate) fn check(source: &Source) -> Result<(), CheckFailed> {
+    let args = source
+        .read()
+        .map_err(|error| CheckFailed(vec![error.to_string()]))?;
+    let Secrets {
+        api_keys,
+        admin_token_file,
+        tls,
+    } = args.secrets();
+    let (mut good, mut bad) = (Vec::new(), Vec::new());
+    let mut add = |result: Result<String, String>| match result {
+        Ok(line) => good.push(line),
+        Err(error) => bad.push(error),
+    };
+    let fitted = args.fit(&Machine::of_this_process());
+    add(fitted
+        .map(|_| "configuration: valid, and fits the memory".to_owned())
+        .map_err(|error| error.to_string()));
+    match api_keys.as_deref().map(Keyring::<Scopes>::read) {
+        Some(read) => add(read
+            .map(|keys| format!("API keys: {}", keys.count()))
+            .map_err(|error| error.to_string())),
+        None => add(Ok("API keys: none are asked for".to_owned())),
+    }
+    match admin_token_file.as_deref().map(Keyring::<Operator>::read) {
+        Some(read) => add(read
+            .map(|tokens| format!("tokens: {}", tokens.count()))
+            .map_err(|error| error.to_string())),
+        None => add(Ok("tokens: none are asked for".to_owned())),
+    }
+    match tls
+        .as_ref()
+        .map(|(certificate, key)| Tls::new(certificate, key))
+    {
+        Some(read) => add(read
+            .map(|_| "certificate: valid with its key".to_owned())
+            .map_err(|error| error.to_string())),
+        None => add(Ok("certificate: none".to_owned())),
+    }
+    say(&good.join("\n"));
+    if bad.is_empty() {
+        Ok(())
+    } else {
+        Err(CheckFailed(bad))
+    }
+}

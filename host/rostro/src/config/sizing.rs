@@ -1,0 +1,520 @@
+//! Budgets that fit the machine: what is not set follows the memory that this process may use, and
+//! what is set is checked against it.
+//!
+//! The memory is divided into a fixed part (the program and the models), a part for each worker,
+//! the people, the pipelines and the bodies of requests. All budgets together stay below the limit,
+//! because the kernel kills a process that exceeds it, with all its requests. The part of the
+//! people is an estimate: it lowers the budgets, and never keeps a service from starting.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use rostro_models::Pack;
+
+use super::memory::Memory;
+use super::{Config, ConfigError, ServeArgs, cores};
+
+/// MiB of the program itself: code, ONNX Runtime, compiling, connections, and one run of a detector
+/// on a large input.
+const PROGRAM: usize = 224;
+
+/// MiB of each worker outside of its pipeline's memory: ONNX Runtime's sessions and a kept
+/// instance.
+const WORKER: usize = 24;
+
+/// MiB that the models of a pack take for each MiB of their files: ONNX Runtime reads, copies and
+/// packs the weights.
+const WEIGHTS: usize = 3;
+
+/// Bytes that one person takes in memory next to templates, and for each number of an embedding:
+/// the templates of two views, of 4 bytes a number.
+const PERSON: usize = 1024;
+const PERSON_NUMBER: usize = 8;
+
+/// Numbers of an embedding where the pack does not say how many it has.
+const USUAL_DIMENSION: usize = 512;
+
+/// MiB of a pipeline that looks at one usual frame.
+const LEAST_GUEST: usize = 96;
+
+/// MiB of the smallest guest that `memory-mib` allows.
+const SMALLEST_GUEST: usize = 16;
+
+/// MiB for bodies that let one caller send a usual photo.
+const LEAST_BODIES: usize = 32;
+
+/// MiB of a guest that decodes the largest picture, of [`MOST_MEGAPIXELS`].
+const WHOLE_GUEST: usize = 512;
+
+/// Megapixels of the largest picture that fits [`WHOLE_GUEST`].
+const MOST_MEGAPIXELS: usize = 40;
+
+/// The largest body and the largest image, in MiB, where there is memory for them.
+const USUAL_BODY: usize = 128;
+const USUAL_IMAGE: usize = 100;
+
+/// What the process may use of the machine.
+#[derive(Clone, Debug)]
+pub(crate) struct Machine {
+    /// Cores.
+    pub cores: NonZeroUsize,
+    /// Memory, if the system states a limit.
+    pub memory: Option<Memory>,
+}
+
+impl Machine {
+    /// The machine that this process runs on.
+    pub(crate) fn of_this_process() -> Self {
+        Self {
+            cores: cores(),
+            memory: Memory::of_this_process(),
+        }
+    }
+}
+
+/// Less memory than the service needs.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot fit the service into {available} MiB of memory ({limited_by}): it needs at least {needed} MiB, {fixed} for the program, the pack \
+     `{pack}` and --workers {workers}, {guests} for pipelines and {bodies} for bodies; {remedy}",
+    needed = fixed + guests + bodies,
+    limited_by = limited_by.display()
+)]
+pub(crate) struct TooLittleMemory {
+    available: usize,
+    limited_by: PathBuf,
+    pack: String,
+    workers: usize,
+    /// Program, models and workers.
+    fixed: usize,
+    guests: usize,
+    bodies: usize,
+    remedy: Remedy,
+}
+
+/// The flags that ask for the memory, which can be lowered, and where more of it comes from.
+#[derive(Debug)]
+struct Remedy {
+    flags: Vec<&'static str>,
+    limited_by: PathBuf,
+}
+
+impl fmt::Display for Remedy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.flags.is_empty() {
+            write!(f, "lower {}, or ", self.flags.join(", "))?;
+        }
+        f.write_str(match self.limited_by.to_str() {
+            Some(Memory::ADDRESSES) => "raise the limit of addresses (`ulimit -v unlimited`, `LimitAS=infinity` of a unit)",
+            Some(Memory::MACHINE) => "use a machine with more memory, or a smaller pack (`rostro models list`)",
+            _ => "allow it more (`memory.max` of its control group, `docker run --memory`, `limits.memory` of the container)",
+        })
+    }
+}
+
+/// The values that somebody set, which no default replaces.
+#[derive(Clone, Copy, Debug, Default)]
+struct Explicit {
+    workers: bool,
+    /// In MiB; without a limit for one guest the least, because one guest may need more.
+    guests: Option<usize>,
+    guest: bool,
+    /// In MiB; without a largest body the least, because one body may need more.
+    bodies: Option<usize>,
+    body: bool,
+    image: bool,
+    megapixels: bool,
+}
+
+impl Explicit {
+    fn of(args: &ServeArgs) -> Self {
+        const GUEST: &str = "memory-mib";
+        Self {
+            workers: args.workers.is_some(),
+            guests: args.max_guests_mib,
+            guest: args.limit.contains_key(GUEST)
+                || args.limits.iter().any(|(name, _)| name == GUEST),
+            bodies: args.max_bodies_mib,
+            body: args.max_body_mib.is_some(),
+            image: args.max_image_mib.is_some(),
+            megapixels: args.max_megapixels.is_some(),
+        }
+    }
+
+    /// The flags of these values that ask for memory.
+    fn flags(self) -> Vec<&'static str> {
+        let flags = [
+            (self.workers, "--workers"),
+            (self.guests.is_some(), "--max-guests-mib"),
+            (self.guest, "--limit memory-mib"),
+            (self.bodies.is_some(), "--max-bodies-mib"),
+            (self.body, "--max-body-mib"),
+            (self.image, "--max-image-mib"),
+        ];
+        flags
+            .into_iter()
+            .filter_map(|(is_set, flag)| is_set.then_some(flag))
+            .collect()
+    }
+}
+
+impl ServeArgs {
+    /// Validates the configuration, with defaults that fit the machine.
+    ///
+    /// # Errors
+    ///
+    /// As [`ServeArgs::validate`], or [`ConfigError::Memory`] if the machine has too little memory
+    /// for it.
+    pub(crate) fn fit(self, machine: &Machine) -> Result<Config, ConfigError> {
+        let explicit = Explicit::of(&self);
+        let config = self.validate()?;
+        let fixed = PROGRAM + WEIGHTS * mib(Pack::file_bytes(&config.models, &config.pack));
+        let dimension = Pack::dimension(&config.models, &config.pack).unwrap_or(USUAL_DIMENSION);
+        let people = people(&config.gallery, dimension);
+        sized(config, explicit, machine, fixed, people)
+    }
+}
+
+/// The configuration with the budgets that the machine allows. The program and the models take
+/// `fixed` MiB, and the people about `people`.
+fn sized(
+    mut config: Config,
+    explicit: Explicit,
+    machine: &Machine,
+    fixed: usize,
+    people: usize,
+) -> Result<Config, ConfigError> {
+    config.machine = machine.clone();
+    let Some(memory) = &machine.memory else {
+        return Ok(config);
+    };
+    let available = memory.mib();
+    if !explicit.workers {
+        let most = available.saturating_sub(fixed + people) / (WORKER + LEAST_GUEST);
+        config.workers = NonZeroUsize::new(most)
+            .unwrap_or(NonZeroUsize::MIN)
+            .min(machine.cores);
+        // Each core that models run on has sessions of its own.
+        config.machine.cores = machine.cores.min(config.workers);
+    }
+    let workers = config.workers.get();
+    let fixed = fixed + WORKER * workers;
+    // The most that is useful, and the least that a request needs, where nothing else was said.
+    let guest = mib(config.limits.memory_bytes());
+    let guests_wanted = if explicit.guests.is_some() {
+        mib(config.guest_bytes)
+    } else {
+        usual_guests(workers).max(guest)
+    };
+    let guests_least = explicit
+        .guests
+        .unwrap_or(LEAST_GUEST)
+        .max(if explicit.guest {
+            guest
+        } else {
+            SMALLEST_GUEST
+        });
+    let bodies_wanted = mib(config.bodies.memory_bytes);
+    let (body, image) = (
+        mib(config.bodies.body_bytes),
+        mib(config.bodies.image_bytes),
+    );
+    let bodies_least = match explicit {
+        Explicit {
+            bodies: None,
+            body: false,
+            image: true,
+            ..
+        } => LEAST_BODIES.max(2 * image.min(body)),
+        Explicit {
+            bodies, body: true, ..
+        } => bodies.unwrap_or_default().max(2 * body),
+        Explicit { bodies, .. } => bodies.unwrap_or(LEAST_BODIES),
+    };
+    let Some(spare) = available.checked_sub(fixed + guests_least + bodies_least) else {
+        return Err(ConfigError::Memory(Box::new(TooLittleMemory {
+            available,
+            limited_by: memory.limited_by.clone(),
+            pack: config.pack,
+            workers,
+            fixed,
+            guests: guests_least,
+            bodies: bodies_least,
+            remedy: Remedy {
+                flags: explicit.flags(),
+                limited_by: memory.limited_by.clone(),
+            },
+        })));
+    };
+    config.memory_short_mib = people.saturating_sub(spare);
+    let people = people.min(spare);
+    let spare = spare - people;
+    // Two thirds of what is to spare for the pipelines, and for each what the other does not want.
+    let guests = guests_wanted.min(guests_least + spare * 2 / 3);
+    let bodies = bodies_wanted.min(bodies_least + spare - (guests - guests_least));
+    let guests = guests_wanted.min(available - fixed - people - bodies);
+    config.guest_bytes = guests << 20;
+    config.bodies.memory_bytes = bodies << 20;
+    if !explicit.body {
+        config.bodies.body_bytes = USUAL_BODY.min(bodies / 2).max(1) << 20;
+    }
+    if !explicit.image {
+        config.bodies.image_bytes = (USUAL_IMAGE << 20).min(config.bodies.body_bytes);
+    }
+    if !explicit.guest && guests < WHOLE_GUEST {
+        config.limits = config
+            .limits
+            .at_most(&[("memory-mib".to_owned(), guests.to_string())].into())?;
+        if !explicit.megapixels {
+            config.tuning.max_pixels =
+                1_000_000 * (guests * MOST_MEGAPIXELS / WHOLE_GUEST).max(1) as u64;
+        }
+    }
+    Ok(config)
+}
+
+/// MiB for the pipelines of so many workers: a frame takes some 20 to 100, a picture of 40
+/// megapixels 200.
+pub(super) fn usual_guests(workers: usize) -> usize {
+    256_usize
+        .saturating_mul(workers)
+        .clamp(1024, super::MOST_MIB)
+}
+
+/// MiB of the people in a gallery, by the number of its files. The files are not read.
+fn people(gallery: &Path, dimension: usize) -> usize {
+    gallery.read_dir().map_or(0, |entries| {
+        mib(entries.count() * (PERSON + PERSON_NUMBER * dimension))
+    })
+}
+
+/// Bytes in MiB, rounded up.
+fn mib(bytes: usize) -> usize {
+    bytes.div_ceil(1 << 20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(cores: usize, mib: u64) -> Machine {
+        let memory = Memory {
+            bytes: mib << 20,
+            limited_by: "/sys/fs/cgroup/memory.max".into(),
+        };
+        Machine {
+            cores: NonZeroUsize::new(cores).unwrap(),
+            memory: Some(memory),
+        }
+    }
+
+    fn fit(toml: &str, cores: usize, mib: u64) -> Result<Config, String> {
+        let args: ServeArgs = toml::from_str(toml).unwrap();
+        let explicit = Explicit::of(&args);
+        sized(
+            args.validate().unwrap(),
+            explicit,
+            &machine(cores, mib),
+            PROGRAM,
+            0,
+        )
+        .map_err(|error| error.to_string())
+    }
+
+    /// Workers, cores for models, and MiB of: all guests, one guest, all bodies, a body, an image;
+    /// then megapixels.
+    fn budgets(config: &Config) -> [usize; 8] {
+        [
+            config.workers.get(),
+            config.machine.cores.get(),
+            mib(config.guest_bytes),
+            mib(config.limits.memory_bytes()),
+            mib(config.bodies.memory_bytes),
+            mib(config.bodies.body_bytes),
+            mib(config.bodies.image_bytes),
+            usize::try_from(config.tuning.max_pixels / 1_000_000).unwrap(),
+        ]
+    }
+
+    #[test]
+    fn sizing_large_machine_keeps_defaults() {
+        for (cores, mib) in [(2, 24_000), (4, 4_096), (2, 2_048)] {
+            assert_eq!(
+                budgets(&fit("", cores, mib).unwrap()),
+                [cores, cores, 1024, 512, 512, 128, 100, 40],
+                "{cores} cores, {mib} MiB"
+            );
+        }
+        assert_eq!(
+            budgets(&fit("", 16, 65_536).unwrap()),
+            [16, 16, 4096, 512, 512, 128, 100, 40]
+        );
+    }
+
+    #[test]
+    fn sizing_small_machine_lowers_budgets() {
+        assert_eq!(
+            budgets(&fit("", 2, 512).unwrap()),
+            [2, 2, 170, 170, 70, 35, 35, 13]
+        );
+        assert_eq!(
+            budgets(&fit("", 2, 1024).unwrap()),
+            [2, 2, 512, 512, 240, 120, 100, 40]
+        );
+        // Many cores share little memory: not each of them gets a worker and sessions.
+        assert_eq!(
+            budgets(&fit("", 64, 512).unwrap()),
+            [2, 2, 170, 170, 70, 35, 35, 13]
+        );
+    }
+
+    /// Budgets never exceed the machine, whatever was set.
+    #[test]
+    fn sizing_budgets_stay_within_memory() {
+        let typed = [
+            "",
+            "workers = 3",
+            "max-body-mib = 20",
+            "max-bodies-mib = 64",
+            "max-guests-mib = 200",
+            "max-image-mib = 20",
+            "[limit]\nmemory-mib = 128",
+        ];
+        for toml in typed {
+            for cores in [1, 2, 7, 64] {
+                for mib_there in (128..6000).step_by(61) {
+                    let Ok(config) = fit(toml, cores, mib_there) else {
+                        continue;
+                    };
+                    let all = PROGRAM
+                        + WORKER * config.workers.get()
+                        + mib(config.guest_bytes)
+                        + mib(config.bodies.memory_bytes);
+                    assert!(all as u64 <= mib_there, "{toml} {cores} {mib_there}: {all}");
+                    assert!(
+                        config.limits.memory_bytes() <= config.guest_bytes,
+                        "{toml} {cores} {mib_there}"
+                    );
+                    assert!(
+                        2 * config.bodies.body_bytes <= config.bodies.memory_bytes,
+                        "{toml} {cores} {mib_there}"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Many people lower the budgets, and never keep a service from starting that starts without
+    /// them.
+    #[test]
+    fn sizing_many_people_lower_budgets() {
+        let fit = |people| {
+            sized(
+                ServeArgs::default().validate().unwrap(),
+                Explicit::default(),
+                &machine(2, 512),
+                PROGRAM,
+                people,
+            )
+            .unwrap()
+        };
+        let (none, some, many) = (fit(0), fit(100), fit(100_000));
+        assert_eq!((none.memory_short_mib, some.memory_short_mib), (0, 0));
+        assert!(some.guest_bytes + some.bodies.memory_bytes + (100 << 20) <= (512 - PROGRAM) << 20);
+        assert!(some.guest_bytes < none.guest_bytes && some.workers <= none.workers);
+        assert_eq!(
+            [
+                many.workers.get(),
+                mib(many.guest_bytes),
+                mib(many.bodies.memory_bytes)
+            ],
+            [1, LEAST_GUEST, LEAST_BODIES]
+        );
+        assert!(many.memory_short_mib > 90_000, "{}", many.memory_short_mib);
+    }
+
+    /// A gallery of a district takes a fraction of a small container.
+    #[test]
+    fn sizing_people_follow_dimension() {
+        let gallery = tempfile::tempdir().unwrap();
+        for number in 0..1000 {
+            std::fs::write(gallery.path().join(format!("{number}.csv")), "").unwrap();
+        }
+        assert_eq!(
+            (people(gallery.path(), 128), people(gallery.path(), 512)),
+            (2, 5)
+        );
+    }
+
+    #[test]
+    fn sizing_explicit_values_win() {
+        let config = fit(
+            "workers = 1\nmax-body-mib = 50\nmax-megapixels = 30\n[limit]\nmemory-mib = 128",
+            2,
+            512,
+        )
+        .unwrap();
+        let [workers, _, guests, guest, bodies, body, image, megapixels] = budgets(&config);
+        assert_eq!(
+            (workers, guest, body, image, megapixels),
+            (1, 128, 50, 50, 30)
+        );
+        assert!(guests >= 128 && bodies >= 100, "{guests} {bodies}");
+        // What a flag on the command line sets counts like a key of the file.
+        let args = ServeArgs {
+            limits: vec![("memory-mib".into(), "128".into())],
+            ..ServeArgs::default()
+        };
+        assert!(Explicit::of(&args).guest);
+    }
+
+    #[test]
+    fn sizing_too_little_memory_names_remedy() {
+        let least = PROGRAM + WORKER + LEAST_GUEST + LEAST_BODIES;
+        fit("", 1, least as u64).unwrap();
+        let error = fit("", 1, least as u64 - 1).unwrap_err();
+        let says = format!(
+            "into {} MiB of memory (/sys/fs/cgroup/memory.max): it needs at least {least} MiB",
+            least - 1
+        );
+        assert!(
+            error.contains(&says) && error.contains("docker run --memory"),
+            "{error}"
+        );
+        for (toml, flags) in [
+            ("max-guests-mib = 4096", "lower --max-guests-mib, or"),
+            ("max-bodies-mib = 4096", "lower --max-bodies-mib, or"),
+            ("max-body-mib = 400", "lower --max-body-mib, or"),
+            (
+                "workers = 64\n[limit]\nmemory-mib = 64",
+                "lower --workers, --limit memory-mib, or",
+            ),
+        ] {
+            let error = fit(toml, 2, 512).unwrap_err();
+            assert!(error.contains(flags), "{error}");
+        }
+        // Where more memory comes from depends on what limits it.
+        for (limited_by, remedy) in [
+            (Memory::ADDRESSES, "ulimit -v unlimited"),
+            (Memory::MACHINE, "a smaller pack"),
+        ] {
+            let memory = Memory {
+                bytes: 100 << 20,
+                limited_by: limited_by.into(),
+            };
+            let machine = Machine {
+                cores: NonZeroUsize::MIN,
+                memory: Some(memory),
+            };
+            let config = ServeArgs::default().validate().unwrap();
+            let error = sized(config, Explicit::default(), &machine, PROGRAM, 0)
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.contains(remedy) && !error.contains("docker"),
+                "{error}"
+            );
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! The audit log's file: appended to under its name, wherever that leads, and relieved of lines
+//! that are too old.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use tempfile::NamedTempFile;
+
+/// How the files of unfinished writes begin: the state folder is swept of them.
+const UNFINISHED: &str = ".unfinished-";
+
+/// A file that lines are appended to.
+#[derive(Debug)]
+pub(super) struct AppendedFile {
+    path: PathBuf,
+    /// None after a failure.
+    file: Option<File>,
+}
+
+/// The one field of a line that matters here.
+#[derive(Deserialize)]
+struct Dated {
+    time: String,
+}
+
+impl AppendedFile {
+    /// Opens a file, making it if it does not exist.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self {
+            path: path.to_owned(),
+            file: Some(open(path)?),
+        })
+    }
+
+    /// Opens the file under the name anew.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written; the next line tries again.
+    pub(super) fn reopen(&mut self) -> io::Result<()> {
+        self.file = None;
+        self.file = Some(open(&self.path)?);
+        Ok(())
+    }
+
+    /// Appends whole lines and syncs them.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be written as a whole.
+    pub(super) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+        if !self.is_in_place() {
+            self.reopen()?;
+            tracing::info!(
+                "the audit log {} is another file than before and was opened anew",
+                self.path.display()
+            );
+        }
+        let Some(file) = &mut self.file else {
+            return Err(io::Error::other("it is not open"));
+        };
+        begin_line(file)?;
+        file.write_all(lines)?;
+        file.sync_data()
+    }
+
+    /// Whether the name leads to the open file.
+    fn is_in_place(&self) -> bool {
+        let open = self.file.as_ref().and_then(|file| file.metadata().ok());
+        let named = fs::metadata(&self.path).ok();
+        open.zip(named)
+            .is_some_and(|(open, named)| is_same(&open, &named))
+    }
+
+    /// Removes the lines before the first that is not older than `cutoff`; returns how many bytes
+    /// these had.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be replaced; it is as before then.
+    pub(super) fn remove_before(&mut self, cutoff: Timestamp) -> io::Result<u64> {
+        let mut reader = BufReader::new(File::open(&self.path)?);
+        let (mut start, mut end, mut line) = (0, 0, Vec::new());
+        loop {
+            line.clear();
+            let length = reader.read_until(b'\n', &mut line)? as u64;
+            end += length;
+            match time(&line) {
+                // A line without a time, which a crash cut short, goes with an old one after it.
+                None if length > 0 => {}
+                Some(time) if time < cutoff => start = end,
+                _ => break,
+            }
+        }
+        if start == 0 {
+            return Ok(0);
+        }
+        let folder = self.path.parent().unwrap_or_else(|| Path::new("."));
+        let mut rest = reader.into_inner();
+        rest.seek(SeekFrom::Start(start))?;
+        let mut shorter = NamedTempFile::with_prefix_in(UNFINISHED, folder)?;
+        io::copy(&mut rest, &mut shorter)?;
+        shorter.as_file().sync_all()?;
+        shorter.persist(&self.path).map_err(|error| error.error)?;
+        self.reopen()?;
+        Ok(start)
+    }
+
+    /// Returns the files that log rotation made of this one: their names begin with its name.
+    ///
+    /// # Errors
+    ///
+    /// If the folder cannot be read.
+    pub(super) fn rotated(&self) -> io::Result<Vec<PathBuf>> {
+        rotated(&self.path)
+    }
+}
+
+/// Returns the files next to `path` whose names are its name and a suffix after a dot or a hyphen,
+/// in the order of their names.
+///
+/// # Errors
+///
+/// If the folder cannot be read.
+pub fn rotated(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or_else(|| Path::new("."));
+    let own = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default();
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let is_rotated = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(own))
+            .is_some_and(|suffix| suffix.starts_with(['.', '-']));
+        if is_rotated && entry.file_type()?.is_file() {
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// The time of a line, if it is whole.
+fn time(line: &[u8]) -> Option<Timestamp> {
+    serde_json::from_slice::<Dated>(line)
+        .ok()?
+        .time
+        .parse()
+        .ok()
+}
+
+/// Opens a regular file to append to it, for its owner alone if it is new. Anything else could
+/// block, or has no end.
+fn open(path: &Path) -> io::Result<File> {
+    match fs::metadata(path) {
+        Ok(there) if !there.is_file() => {
+            return Err(io::Error::new(
+                ErrorKind::InvalidInput,
+                "it is not a regular file",
+            ));
+        }
+        _ => {}
+    }
+    let mut options = File::options();
+    options.create(true).read(true).append(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+#[cfg(unix)]
+fn is_same(a: &fs::Metadata, b: &fs::Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+
+    (a.dev(), a.ino()) == (b.dev(), b.ino())
+}
+
+/// Without numbers of files, one that was made at another moment is another file.
+#[cfg(not(unix))]
+fn is_same(a: &fs::Metadata, b: &fs::Metadata) -> bool {
+    a.created().ok() == b.created().ok()
+}
+
+/// Begins a line: one that a crash or a full disk cut short must not swallow it.
+fn begin_line(file: &mut File) -> io::Result<()> {
+    let mut last = [b'\n'];
+    if file.seek(SeekFrom::End(-1)).is_ok() {
+        file.read_exact(&mut last)?;
+    }
+    if last == [b'\n'] {
+        Ok(())
+    } else {
+        file.write_all(b"\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file() -> (tempfile::TempDir, PathBuf, AppendedFile) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.jsonl");
+        let file = AppendedFile::open(&path).unwrap();
+        (folder, path, file)
+    }
+
+    fn line(day: i64) -> String {
+        format!(
+            "{{\"time\":\"{}\"}}\n",
+            Timestamp::from_second(day * 86_400).unwrap()
+        )
+    }
+
+    #[test]
+    fn lines_follow_the_name() {
+        let (folder, path, mut file) = file();
+        file.append(b"1\n").unwrap();
+        let moved = folder.path().join("audit.jsonl.1");
+        fs::rename(&path, &moved).unwrap();
+        file.append(b"2\n").unwrap();
+        fs::remove_file(&path).unwrap();
+        file.append(b"3\n").unwrap();
+        file.append(b"4\n").unwrap();
+        assert_eq!(
+            (
+                fs::read_to_string(&moved).unwrap().as_str(),
+                fs::read_to_string(&path).unwrap().as_str()
+            ),
+            ("1\n", "3\n4\n")
+        );
+        // Emptied in place, as logrotate's copytruncate does.
+        File::options()
+            .write(true)
+            .truncate(true)
+            .open(&path)
+            .unwrap();
+        file.append(b"5\n").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "5\n");
+        // A half line of a crash, or of a tool.
+        fs::write(&path, "half").unwrap();
+        file.append(b"6\n").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "half\n6\n");
+        assert_eq!(file.rotated().unwrap(), [moved]);
+    }
+
+    #[test]
+    fn failure_ends_when_its_cause_does() {
+        let (_folder, path, mut file) = file();
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert!(file.append(b"lost\n").is_err() && file.append(b"lost\n").is_err());
+        fs::remove_dir(&path).unwrap();
+        file.append(b"1\n").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "1\n");
+        #[cfg(unix)]
+        {
+            fs::remove_file(&path).unwrap();
+            assert!(
+                std::process::Command::new("mkfifo")
+                    .arg(&path)
+                    .status()
+                    .unwrap()
+                    .success()
+            );
+            assert!(
+                file.append(b"lost\n").is_err(),
+                "a pipe that is never read would block"
+            );
+        }
+    }
+
+    #[test]
+    fn old_lines_are_removed() {
+        let (_folder, path, mut file) = file();
+        let cutoff = |day: i64| Timestamp::from_second(day * 86_400).unwrap();
+        let text = [
+            line(1),
+            "torn\n".to_owned(),
+            line(2),
+            line(3),
+            "torn\n".to_owned(),
+            line(2),
+            line(4),
+        ]
+        .concat();
+        file.append(text.as_bytes()).unwrap();
+        assert_eq!(file.remove_before(cutoff(1)).unwrap(), 0);
+        assert!(file.remove_before(cutoff(3)).unwrap() > 0);
+        // What follows a younger line stays, whatever its time: the clock jumped.
+        let left = [line(3), "torn\n".to_owned(), line(2), line(4)].concat();
+        assert_eq!(fs::read_to_string(&path).unwrap(), left);
+        fs::write(&path, "without\ntimes\n").unwrap();
+        assert_eq!(file.remove_before(cutoff(3)).unwrap(), 0);
+        fs::write(&path, &left).unwrap();
+        file.append(b"new\n").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), left + "new\n");
+    }
+}

@@ -1,0 +1,453 @@
+//! The audit log: who changed which revision serves, and who enrolled, read, grouped or deleted
+//! people. A line of JSON for each, appended and never changed.
+//!
+//! People are told apart by a keyed hash of their id, so that [`command`] finds the lines of a
+//! person whose id is known, and the file alone names nobody.
+
+mod action;
+pub mod file;
+pub mod person_key;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+use rostro_common::digest::Sha256Digest;
+use rostro_common::person::PersonId;
+
+use file::AppendedFile;
+use person_key::PersonKeys;
+
+pub use action::name;
+pub use action::{Action, Ending};
+
+/// The log's name in the state folder.
+pub const LOG: &str = "audit.jsonl";
+
+/// The name of the file with the keys, in the same folder.
+pub const KEYS: &str = "audit.key";
+
+/// How far the clock may run ahead of the time that passed before nothing is removed by it.
+const CLOCK_JUMP: Duration = Duration::from_secs(24 * 3600);
+
+/// Who asks for a change, from where, and by which request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Actor {
+    /// The name of the key or the token, or what stands in for it.
+    pub who: String,
+    /// The address, or which part of this program.
+    pub from: String,
+    /// The request's id, if there is a request: the caller's own if that is a UUID, else the
+    /// service's.
+    pub request: Option<Arc<str>>,
+    /// Whether they may manage people, and so be told whose a face is.
+    pub can_manage: bool,
+}
+
+impl Actor {
+    /// A part of this program.
+    pub fn part(from: &str) -> Self {
+        Self {
+            who: "rostro".to_owned(),
+            from: from.to_owned(),
+            request: None,
+            can_manage: true,
+        }
+    }
+}
+
+/// What is written of an action.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    time: &'a str,
+    request: Option<&'a str>,
+    who: &'a str,
+    from: &'a str,
+    action: Action,
+    outcome: Ending,
+    revision: Option<Sha256Digest>,
+    /// A keyed hash of the person's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    person: Option<String>,
+    /// Which key that is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    person_key: Option<&'a str>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    detail: &'a str,
+}
+
+/// The log.
+#[derive(Debug)]
+pub struct Audit {
+    /// How long lines and keys are kept.
+    keep: SignedDuration,
+    lost: AtomicU64,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    file: AppendedFile,
+    keys: PersonKeys,
+    /// When lines were last looked at for their age, by both clocks.
+    looked: (SystemTime, Instant),
+}
+
+impl Audit {
+    /// Opens the log in a state folder, and removes lines and keys older than `keep_days`.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be written.
+    pub fn open(state: &Path, keep_days: u32) -> io::Result<Self> {
+        let path = state.join(LOG);
+        let named = |error: io::Error| {
+            io::Error::new(
+                error.kind(),
+                format!("cannot write the audit log {}: {error}", path.display()),
+            )
+        };
+        let file = AppendedFile::open(&path).map_err(named)?;
+        let keys = PersonKeys::new(state.join(KEYS));
+        let open = Mutex::new(Open {
+            file,
+            keys,
+            looked: (SystemTime::now(), Instant::now()),
+        });
+        let audit = Self {
+            keep: SignedDuration::from_hours(24 * i64::from(keep_days)),
+            lost: AtomicU64::new(0),
+            open,
+        };
+        let now = Timestamp::now();
+        audit.remove_before(&mut audit.locked(), now);
+        Ok(audit)
+    }
+
+    /// Records an action on a revision, or on none, and tells the service's log.
+    pub(crate) fn note(
+        &self,
+        actor: &Actor,
+        action: Action,
+        revision: Option<Sha256Digest>,
+        outcome: Ending,
+        detail: &str,
+    ) {
+        self.write(
+            actor,
+            action,
+            revision,
+            outcome,
+            detail,
+            &mut std::iter::once(None),
+        );
+        let revision = revision.map(|id| id.short()).unwrap_or_default();
+        let (action, outcome) = (name(action), name(outcome));
+        tracing::info!(
+            who = actor.who,
+            from = actor.from,
+            action,
+            revision,
+            outcome,
+            "{}",
+            detail.escape_debug()
+        );
+    }
+
+    /// Records an action on people, a line for each, all with one write. Their ids reach neither
+    /// log.
+    pub fn note_people<'p>(
+        &self,
+        actor: &Actor,
+        action: Action,
+        outcome: Ending,
+        people: impl IntoIterator<Item = &'p PersonId>,
+    ) {
+        let count = self.write(
+            actor,
+            action,
+            None,
+            outcome,
+            "",
+            &mut people.into_iter().map(Some),
+        );
+        if count > 0 {
+            tracing::info!(
+                who = actor.who,
+                from = actor.from,
+                action = name(action),
+                people = count,
+                outcome = name(outcome),
+                ""
+            );
+        }
+    }
+
+    /// Writes a line for each person, or one of none; returns how many.
+    fn write(
+        &self,
+        actor: &Actor,
+        action: Action,
+        revision: Option<Sha256Digest>,
+        outcome: Ending,
+        detail: &str,
+        people: &mut dyn Iterator<Item = Option<&PersonId>>,
+    ) -> u64 {
+        debug_assert!(
+            action.rule().0.contains(&outcome),
+            "{action:?} cannot end as {outcome:?}: add it to `Action::rule` and docs/audit.md"
+        );
+        let mut open = self.locked();
+        let Open { file, keys, .. } = &mut *open;
+        let now = Timestamp::now();
+        let key = action.rule().1.then(|| keys.current(now)).flatten();
+        let time = now.to_string();
+        let (mut text, mut count) = (Vec::new(), 0);
+        for person in people {
+            let (person, person_key) = key
+                .zip(person)
+                .map(|(key, id)| (key.hash(id), key.id.as_str()))
+                .unzip();
+            let Actor {
+                who, from, request, ..
+            } = actor;
+            let request = request.as_deref();
+            let line = Line {
+                time: &time,
+                request,
+                who,
+                from,
+                action,
+                outcome,
+                revision,
+                person,
+                person_key,
+                detail,
+            };
+            text.extend(serde_json::to_vec(&line).unwrap_or_default());
+            text.push(b'\n');
+            count += 1;
+        }
+        if count > 0
+            && let Err(error) = file.append(&text)
+        {
+            self.lost.fetch_add(count, Ordering::Relaxed);
+            tracing::error!(
+                lines = count,
+                "the audit log cannot be written: {error}; the change stands without a line in it"
+            );
+        }
+        count
+    }
+
+    /// How many lines could not be written since the start.
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Opens the file under the log's name anew.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written; the next line tries again.
+    pub fn reopen(&self) -> io::Result<()> {
+        self.locked().file.reopen()
+    }
+
+    /// Removes lines, rotated files and keys that are older than they are kept. A clock that jumped
+    /// far ahead since the last time removes nothing: what is gone cannot be brought back.
+    pub fn remove_old(&self) {
+        let mut open = self.locked();
+        let (wall, steady) = (SystemTime::now(), Instant::now());
+        let (wall_before, steady_before) = std::mem::replace(&mut open.looked, (wall, steady));
+        let by_wall = wall.duration_since(wall_before).unwrap_or_default();
+        if by_wall > (steady - steady_before) + CLOCK_JUMP {
+            tracing::warn!(
+                "the clock jumped ahead: old lines of the audit log are kept until the next time"
+            );
+            return;
+        }
+        self.remove_before(&mut open, Timestamp::now());
+    }
+
+    fn remove_before(&self, open: &mut Open, now: Timestamp) {
+        let Ok(cutoff) = now.checked_sub(self.keep) else {
+            return;
+        };
+        let removed = (|| {
+            let mut bytes = open.file.remove_before(cutoff)?;
+            for rotated in open.file.rotated()? {
+                let about = rotated.metadata()?;
+                if Timestamp::try_from(about.modified()?).is_ok_and(|modified| modified < cutoff) {
+                    std::fs::remove_file(&rotated)?;
+                    bytes += about.len();
+                }
+            }
+            open.keys.current(now);
+            open.keys.drop_before(cutoff);
+            Ok::<u64, io::Error>(bytes)
+        })();
+        match removed {
+            Ok(0) => {}
+            Ok(bytes) => tracing::info!(
+                bytes,
+                "removed lines of the audit log that are older than {} days",
+                self.keep.as_hours() / 24
+            ),
+            Err(error) => tracing::error!(
+                "cannot remove old lines of the audit log: {error}; they are kept until the next time"
+            ),
+        }
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where the log and its keys are in a state folder.
+pub fn files(state: &Path) -> (PathBuf, PathBuf) {
+    (state.join(LOG), state.join(KEYS))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    const KEEP: u32 = 30;
+
+    fn actor() -> Actor {
+        Actor {
+            who: "key office".to_owned(),
+            from: "127.0.0.1:1".to_owned(),
+            request: Some("0198-request".into()),
+            can_manage: true,
+        }
+    }
+
+    fn lines(state: &Path) -> Vec<Value> {
+        fs::read_to_string(state.join(LOG))
+            .unwrap()
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    fn line_of_day(ago: i64) -> String {
+        let time = Timestamp::now() - SignedDuration::from_hours(24 * ago);
+        format!("{{\"time\":\"{time}\",\"action\":\"retire\"}}\n")
+    }
+
+    #[test]
+    fn line_has_request_and_hash() {
+        let state = tempfile::tempdir().unwrap();
+        let audit = Audit::open(state.path(), KEEP).unwrap();
+        let alice: PersonId = "alice".parse().unwrap();
+        audit.note_people(&actor(), Action::Enrol, Ending::Done, [&alice]);
+        audit.note(&actor(), Action::Export, None, Ending::Done, "");
+        let lines = lines(state.path());
+        assert_eq!(
+            (lines[0]["request"].as_str(), lines[0]["who"].as_str()),
+            (Some("0198-request"), Some("key office"))
+        );
+        let keys = person_key::read(&state.path().join(KEYS)).unwrap();
+        assert_eq!(
+            lines[0]["person"].as_str(),
+            Some(keys[0].hash(&alice).as_str())
+        );
+        assert_eq!(lines[0]["person_key"].as_str(), Some(keys[0].id.as_str()));
+        assert_eq!(
+            (lines[1].get("person"), lines[1]["action"].as_str()),
+            (None, Some("export"))
+        );
+        assert!(
+            !fs::read_to_string(state.path().join(LOG))
+                .unwrap()
+                .contains("alice")
+        );
+    }
+
+    #[test]
+    fn lost_lines_are_counted() {
+        let state = tempfile::tempdir().unwrap();
+        let audit = Audit::open(state.path(), KEEP).unwrap();
+        fs::remove_file(state.path().join(LOG)).unwrap();
+        fs::create_dir(state.path().join(LOG)).unwrap();
+        let people: Vec<PersonId> = ["alice", "bob"]
+            .iter()
+            .map(|id| id.parse().unwrap())
+            .collect();
+        audit.note_people(&actor(), Action::ImportPerson, Ending::Done, &people);
+        assert_eq!(audit.lost(), 2);
+        fs::remove_dir(state.path().join(LOG)).unwrap();
+        audit.note_people(&actor(), Action::ImportPerson, Ending::Done, &people);
+        assert_eq!((audit.lost(), lines(state.path()).len()), (2, 2));
+    }
+
+    #[test]
+    fn start_removes_old_lines_and_files() {
+        let state = tempfile::tempdir().unwrap();
+        fs::write(
+            state.path().join(LOG),
+            [40, 31, 29, 0].map(line_of_day).concat(),
+        )
+        .unwrap();
+        let (old, young) = (
+            state.path().join("audit.jsonl.2.gz"),
+            state.path().join("audit.jsonl-20260101"),
+        );
+        fs::write(&young, "").unwrap();
+        fs::write(&old, "").unwrap();
+        let month = std::time::Duration::from_secs(31 * 86_400);
+        fs::File::options()
+            .write(true)
+            .open(&old)
+            .unwrap()
+            .set_modified(SystemTime::now() - month)
+            .unwrap();
+        drop(Audit::open(state.path(), KEEP).unwrap());
+        assert_eq!(lines(state.path()).len(), 2);
+        assert!(young.exists() && !old.exists());
+    }
+
+    /// A service that rested for longer than lines are kept removes all of them.
+    #[test]
+    fn start_after_long_rest_removes_all() {
+        let state = tempfile::tempdir().unwrap();
+        fs::write(state.path().join(LOG), [400, 390].map(line_of_day).concat()).unwrap();
+        let audit = Audit::open(state.path(), KEEP).unwrap();
+        audit.note(
+            &Actor::part("start"),
+            Action::Activate,
+            None,
+            Ending::Restored,
+            "",
+        );
+        let left = lines(state.path());
+        assert_eq!(
+            (left.len(), left[0]["action"].as_str()),
+            (1, Some("activate"))
+        );
+    }
+
+    #[test]
+    fn clock_jump_removes_nothing() {
+        let state = tempfile::tempdir().unwrap();
+        let audit = Audit::open(state.path(), KEEP).unwrap();
+        fs::write(state.path().join(LOG), [40, 0].map(line_of_day).concat()).unwrap();
+        audit.locked().looked.0 -= Duration::from_secs(2 * 86_400);
+        audit.remove_old();
+        assert_eq!(lines(state.path()).len(), 2);
+        audit.remove_old();
+        assert_eq!(lines(state.path()).len(), 1);
+    }
+}

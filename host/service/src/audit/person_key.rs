@@ -1,0 +1,309 @@
+//! Keys of the hashes that stand for people in the audit log: a new one each year, kept as long as
+//! lines that have it.
+
+use std::fs;
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use jiff::{SignedDuration, Timestamp};
+use tempfile::NamedTempFile;
+
+use rostro_common::fs::read_small;
+use rostro_common::keyed_hash::HashKey;
+use rostro_common::person::PersonId;
+
+/// How long a key is used for new lines: a year.
+const USED: SignedDuration = SignedDuration::from_hours(365 * 24);
+
+/// How the files of unfinished writes begin: the state folder is swept of them.
+const UNFINISHED: &str = ".unfinished-";
+
+/// The first lines of the file.
+const HEAD: &str = "# Keys of the people in audit.jsonl: when each was made, and the key. Keep it secret: it tests ids.\n";
+
+/// One key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PersonKey {
+    made: Timestamp,
+    /// Names the key in a line without telling it.
+    pub id: String,
+    key: HashKey,
+}
+
+impl PersonKey {
+    fn new(made: Timestamp, key: HashKey) -> Self {
+        let id = key.hash("\0key id").to_string().chars().take(8).collect();
+        Self { made, id, key }
+    }
+
+    /// Returns what stands for a person. No id has a control character, so the key's own id is no
+    /// person's hash.
+    pub fn hash(&self, id: &PersonId) -> String {
+        self.key.hash(id.as_str()).to_string()
+    }
+}
+
+/// Reads every key of a file, oldest first; none if there is no file.
+///
+/// # Errors
+///
+/// If the file cannot be read, or has a line that is no key ([`ErrorKind::InvalidData`]).
+pub fn read(file: &Path) -> io::Result<Vec<PersonKey>> {
+    let bytes = match read_small(file) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let wrong = |line: usize| {
+        io::Error::new(
+            ErrorKind::InvalidData,
+            format!("line {line} is not a time and a key"),
+        )
+    };
+    let mut keys = Vec::new();
+    for (index, line) in String::from_utf8_lossy(&bytes).lines().enumerate() {
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let key = line
+            .split_once(' ')
+            .and_then(|(made, key)| Some((made.parse().ok()?, HashKey::from_hex(key).ok()?)));
+        let (made, key) = key.ok_or_else(|| wrong(index + 1))?;
+        keys.push(PersonKey::new(made, key));
+    }
+    Ok(keys)
+}
+
+/// The keys of a running service.
+#[derive(Debug)]
+pub(super) struct PersonKeys {
+    file: PathBuf,
+    /// Oldest first; none before the file was read.
+    keys: Option<Vec<PersonKey>>,
+    /// Whether the last attempt to read or write the file failed, which is logged once.
+    is_failing: bool,
+}
+
+impl PersonKeys {
+    pub(super) fn new(file: PathBuf) -> Self {
+        Self {
+            file,
+            keys: None,
+            is_failing: false,
+        }
+    }
+
+    /// Returns the key for lines that are written now. Makes one if there is none or if the newest
+    /// is a year old. Returns nothing if the file can be neither read nor written; the next call
+    /// tries again.
+    pub(super) fn current(&mut self, now: Timestamp) -> Option<&PersonKey> {
+        match self.renew(now) {
+            Ok(()) => self.is_failing = false,
+            Err(error) if !self.is_failing => {
+                self.is_failing = true;
+                let consequence = if self.keys.as_ref().is_some_and(|keys| !keys.is_empty()) {
+                    "the old key stays in use"
+                } else {
+                    "lines of the audit log do not tell whose they are"
+                };
+                tracing::error!(
+                    "cannot keep a key in {}: {error}; until that is mended, {consequence}",
+                    self.file.display()
+                );
+            }
+            Err(_) => {}
+        }
+        self.keys.as_ref().and_then(|keys| keys.last())
+    }
+
+    fn renew(&mut self, now: Timestamp) -> io::Result<()> {
+        let keys = match &mut self.keys {
+            Some(keys) => keys,
+            None => self.keys.insert(load(&self.file)?),
+        };
+        if !keys.is_empty() && !self.file.try_exists()? {
+            write(&self.file, keys)?;
+            tracing::error!(
+                "{} was gone and was written again: without it no line of a person can be found",
+                self.file.display()
+            );
+        }
+        if keys
+            .last()
+            .is_some_and(|newest| now.duration_since(newest.made) < USED)
+        {
+            return Ok(());
+        }
+        let mut renewed = keys.clone();
+        renewed.push(PersonKey::new(now, HashKey::random()?));
+        write(&self.file, &renewed)?;
+        *keys = renewed;
+        Ok(())
+    }
+
+    /// Drops the keys that only lines from before `cutoff` have.
+    pub(super) fn drop_before(&mut self, cutoff: Timestamp) {
+        let Some(keys) = &mut self.keys else { return };
+        // A key is in use until the next one is made.
+        let used_up = keys
+            .iter()
+            .skip(1)
+            .take_while(|next| next.made < cutoff)
+            .count();
+        if used_up == 0 {
+            return;
+        }
+        let kept = keys.split_off(used_up);
+        let dropped = std::mem::replace(keys, kept);
+        match write(&self.file, keys) {
+            Ok(()) => tracing::info!(
+                keys = dropped.len(),
+                "dropped keys of the audit log whose lines are gone"
+            ),
+            Err(error) => {
+                tracing::error!("cannot drop old keys from {}: {error}", self.file.display());
+                keys.splice(0..0, dropped);
+            }
+        }
+    }
+}
+
+/// Reads the keys for use. A file that is no file of keys is moved away and not overwritten: lines
+/// may have its keys.
+fn load(file: &Path) -> io::Result<Vec<PersonKey>> {
+    let keys = match read(file) {
+        Err(error) if error.kind() == ErrorKind::InvalidData => {
+            let aside = (1..100)
+                .map(|number| file.with_extension(format!("key.damaged-{number}")))
+                .find(|aside| !aside.exists());
+            let aside = aside.ok_or(error)?;
+            fs::rename(file, &aside)?;
+            tracing::error!(
+                "{} is damaged and was moved to {}; restore it from a backup to find people in older lines",
+                file.display(),
+                aside.display()
+            );
+            Vec::new()
+        }
+        keys => keys?,
+    };
+    #[cfg(unix)]
+    if !keys.is_empty() {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(file, fs::Permissions::from_mode(0o600))?;
+    }
+    Ok(keys)
+}
+
+/// Replaces the file by one with these keys, for its owner alone.
+fn write(file: &Path, keys: &[PersonKey]) -> io::Result<()> {
+    let folder = file.parent().unwrap_or_else(|| Path::new("."));
+    let mut text = HEAD.to_owned();
+    for PersonKey { made, key, .. } in keys {
+        text.push_str(&format!("{made} {}\n", key.to_hex()));
+    }
+    // Made for its owner alone, by its documentation.
+    let mut unfinished = NamedTempFile::with_prefix_in(UNFINISHED, folder)?;
+    unfinished.write_all(text.as_bytes())?;
+    unfinished.as_file().sync_all()?;
+    unfinished.persist(file).map_err(|error| error.error)?;
+    // The name is in place; a file system that cannot sync folders has no more to offer.
+    let _ = fs::File::open(folder).and_then(|folder| folder.sync_all());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn day(number: i64) -> Timestamp {
+        Timestamp::from_second(number * 86_400).unwrap()
+    }
+
+    fn keys() -> (tempfile::TempDir, PersonKeys) {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = PersonKeys::new(folder.path().join("audit.key"));
+        (folder, keys)
+    }
+
+    #[test]
+    fn key_changes_after_a_year() {
+        let (_folder, mut keys) = keys();
+        let first = keys.current(day(0)).unwrap().clone();
+        assert_eq!(keys.current(day(364)), Some(&first));
+        let second = keys.current(day(365)).unwrap().clone();
+        assert_ne!(second.id, first.id);
+        assert_eq!(read(&keys.file).unwrap(), [first.clone(), second.clone()]);
+        // A clock that jumps back makes no key, and another process goes on with the newest.
+        assert_eq!(keys.current(day(100)), Some(&second));
+        assert_eq!(
+            PersonKeys::new(keys.file.clone()).current(day(400)),
+            Some(&second)
+        );
+        let alice = "alice".parse().unwrap();
+        assert_ne!(first.hash(&alice), second.hash(&alice));
+    }
+
+    #[test]
+    fn key_outlives_its_last_line() {
+        let (_folder, mut keys) = keys();
+        for year in 0..3 {
+            keys.current(day(365 * year)).unwrap();
+        }
+        // The first key was in use until day 365.
+        keys.drop_before(day(365));
+        assert_eq!(read(&keys.file).unwrap().len(), 3);
+        keys.drop_before(day(366));
+        assert_eq!(read(&keys.file).unwrap().len(), 2);
+        keys.drop_before(day(100_000));
+        let left = read(&keys.file).unwrap();
+        assert_eq!(left.len(), 1, "the newest is in use");
+        assert_eq!(keys.current(day(800)), left.last());
+    }
+
+    /// Lines are found by the keys in the file: one that is removed while the service runs is
+    /// written again.
+    #[test]
+    fn removed_key_file_is_written_again() {
+        let (_folder, mut keys) = keys();
+        let key = keys.current(day(0)).unwrap().clone();
+        fs::remove_file(&keys.file).unwrap();
+        assert_eq!(keys.current(day(1)), Some(&key));
+        assert_eq!(read(&keys.file).unwrap(), [key]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn key_file_is_the_owners_alone() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let (_folder, mut keys) = keys();
+        keys.current(day(0)).unwrap();
+        let mode = || fs::metadata(&keys.file).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(), 0o600);
+        fs::set_permissions(&keys.file, fs::Permissions::from_mode(0o644)).unwrap();
+        PersonKeys::new(keys.file.clone()).current(day(0)).unwrap();
+        assert_eq!(mode(), 0o600);
+    }
+
+    #[test]
+    fn damaged_key_file_is_kept_aside() {
+        let (folder, mut keys) = keys();
+        fs::write(&keys.file, "not a key\n").unwrap();
+        keys.current(day(0)).unwrap();
+        assert_eq!(
+            fs::read_to_string(folder.path().join("audit.key.damaged-1")).unwrap(),
+            "not a key\n"
+        );
+        assert_eq!(read(&keys.file).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn unwritable_key_file_is_retried() {
+        let (folder, mut keys) = keys();
+        let file = std::mem::replace(&mut keys.file, folder.path().join("missing/audit.key"));
+        assert_eq!(keys.current(day(0)), None);
+        keys.file = file;
+        assert!(keys.current(day(0)).is_some());
+    }
+}

@@ -1,0 +1,160 @@
+//! How far a candidate agrees with the active revision on the same frames.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+use rostro_sandbox::bindings::BoundingBox;
+use rostro_sandbox::overlap::same_faces;
+
+/// A face of an answer: where, and who.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Bounding box in pixels of the frame.
+    pub bounds: BoundingBox,
+    /// None for somebody unknown.
+    pub identity: Option<String>,
+}
+
+/// What was counted so far.
+#[derive(Debug, Default)]
+pub struct Agreement {
+    frames: AtomicU64,
+    skipped: AtomicU64,
+    failed: AtomicU64,
+    faces: AtomicU64,
+    same_face: AtomicU64,
+    only_active: AtomicU64,
+    only_shadow: AtomicU64,
+    same_identity: AtomicU64,
+}
+
+/// The counts at a moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Frames that both saw.
+    pub frames: u64,
+    /// Frames of the share that the candidate did not see, because there was no worker to spare.
+    pub skipped: u64,
+    /// Frames on which the candidate failed.
+    pub failed: u64,
+    /// Faces that either saw.
+    pub faces: u64,
+    /// Faces that both saw.
+    pub same_face: u64,
+    /// Faces that only the active one saw.
+    pub only_active: u64,
+    /// Faces that only the candidate saw.
+    pub only_shadow: u64,
+    /// Of the faces that both saw, those to whom both gave the same name, or none.
+    pub same_identity: u64,
+}
+
+impl Agreement {
+    pub(crate) fn note_skipped(&self) {
+        self.skipped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_failed(&self) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Compares two answers on one frame.
+    pub(crate) fn compare(&self, active: &[Seen], shadow: &[Seen]) {
+        let counts = counted(active, shadow);
+        for (total, more) in [
+            (&self.frames, counts.frames),
+            (&self.faces, counts.faces),
+            (&self.same_face, counts.same_face),
+            (&self.only_active, counts.only_active),
+            (&self.only_shadow, counts.only_shadow),
+            (&self.same_identity, counts.same_identity),
+        ] {
+            total.fetch_add(more, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Counts {
+            frames: of(&self.frames),
+            skipped: of(&self.skipped),
+            failed: of(&self.failed),
+            faces: of(&self.faces),
+            same_face: of(&self.same_face),
+            only_active: of(&self.only_active),
+            only_shadow: of(&self.only_shadow),
+            same_identity: of(&self.same_identity),
+        }
+    }
+}
+
+fn counted(active: &[Seen], shadow: &[Seen]) -> Counts {
+    let boxes = |seen: &[Seen]| seen.iter().map(|face| face.bounds).collect::<Vec<_>>();
+    let mut counts = Counts {
+        frames: 1,
+        ..Counts::default()
+    };
+    for (face, same) in active
+        .iter()
+        .zip(same_faces(&boxes(active), &boxes(shadow)))
+    {
+        match same.and_then(|index| shadow.get(index)) {
+            Some(other) => {
+                counts.same_face += 1;
+                counts.same_identity += u64::from(other.identity == face.identity);
+            }
+            None => counts.only_active += 1,
+        }
+    }
+    counts.only_shadow = shadow.len() as u64 - counts.same_face;
+    counts.faces = counts.same_face + counts.only_active + counts.only_shadow;
+    counts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(x: f32, identity: &str) -> Seen {
+        let bounds = BoundingBox {
+            x1: x,
+            y1: 0.0,
+            x2: x + 100.0,
+            y2: 100.0,
+        };
+        Seen {
+            bounds,
+            identity: Some(identity.to_owned()).filter(|name| !name.is_empty()),
+        }
+    }
+
+    #[test]
+    fn faces_are_the_same_where_they_overlap_and_agree_where_they_have_one_name() {
+        let active = [
+            seen(0.0, "alice"),
+            seen(200.0, "bob"),
+            seen(400.0, ""),
+            seen(600.0, ""),
+        ];
+        let shadow = [
+            seen(205.0, "carol"),
+            seen(10.0, "alice"),
+            seen(398.0, ""),
+            seen(900.0, ""),
+        ];
+        let agreement = Agreement::default();
+        agreement.compare(&active, &shadow);
+        agreement.compare(&[], &[]);
+        let wanted = Counts {
+            frames: 2,
+            faces: 5,
+            same_face: 3,
+            only_active: 1,
+            only_shadow: 1,
+            same_identity: 2,
+            ..Counts::default()
+        };
+        assert_eq!(agreement.counts(), wanted);
+    }
+}

@@ -1,0 +1,172 @@
+//! The file of an archive on its way in or out: without a name, in the state folder, and gone with
+//! its handle.
+
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::PathBuf;
+
+use tempfile::{SpooledData, SpooledTempFile};
+
+/// A small archive is kept in memory, so that a full or read-only disk does not keep a small
+/// gallery from being exported.
+const IN_MEMORY: usize = 4 << 20;
+
+/// Bytes after which the room on the disk is looked at again.
+const STEP: u64 = 4 << 20;
+
+/// Where archives may be written, and how large they may be.
+#[derive(Clone, Debug)]
+pub struct ArchiveFolder {
+    folder: PathBuf,
+    most: u64,
+}
+
+/// An archive. It fails to grow beyond its limit, and into the last tenth of the disk.
+#[derive(Debug)]
+pub struct ArchiveFile {
+    file: SpooledTempFile,
+    folder: ArchiveFolder,
+    position: u64,
+    length: u64,
+    /// Length up to which there is room.
+    checked: u64,
+}
+
+impl ArchiveFolder {
+    /// Archives of up to `most` bytes in a folder.
+    pub fn new(folder: PathBuf, most: u64) -> Self {
+        Self { folder, most }
+    }
+
+    /// The most bytes of an archive.
+    pub fn most(&self) -> u64 {
+        self.most
+    }
+
+    /// An empty archive.
+    pub fn create(&self) -> ArchiveFile {
+        let file = tempfile::spooled_tempfile_in(IN_MEMORY, &self.folder);
+        ArchiveFile {
+            file,
+            folder: self.clone(),
+            position: 0,
+            length: 0,
+            checked: IN_MEMORY as u64,
+        }
+    }
+
+    /// Fails if `more` bytes would leave less than a tenth of the disk.
+    fn check_room(&self, more: u64) -> io::Result<()> {
+        #[cfg(unix)]
+        {
+            let disk = rustix::fs::statvfs(&self.folder)?;
+            let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+            let kept = disk.f_blocks.saturating_mul(disk.f_frsize) / 10;
+            if free < kept.saturating_add(more) {
+                let what = format!(
+                    "the archive would take the last tenth of the disk of {}",
+                    self.folder.display()
+                );
+                return Err(io::Error::new(io::ErrorKind::StorageFull, what));
+            }
+        }
+        #[cfg(not(unix))]
+        let _ = more;
+        Ok(())
+    }
+}
+
+impl ArchiveFile {
+    /// Bytes that it has.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// The bytes themselves, or the file that they are in, read from the beginning.
+    pub fn into_data(mut self) -> io::Result<SpooledData> {
+        self.file.seek(SeekFrom::Start(0))?;
+        Ok(self.file.into_inner())
+    }
+}
+
+impl Write for ArchiveFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let end = self.position.saturating_add(bytes.len() as u64);
+        if end > self.folder.most {
+            return Err(io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                format!("the archive has more than {} bytes", self.folder.most),
+            ));
+        }
+        if end > self.checked {
+            // What was in memory goes to the disk with the first bytes that do not fit.
+            let in_memory = if self.file.is_rolled() {
+                0
+            } else {
+                self.length
+            };
+            self.folder
+                .check_room(end - self.length.min(end) + STEP + in_memory)?;
+            self.checked = end + STEP;
+        }
+        let written = self.file.write(bytes)?;
+        self.position += written as u64;
+        self.length = self.length.max(self.position);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Read for ArchiveFile {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read(buffer)?;
+        self.position += read as u64;
+        Ok(read)
+    }
+}
+
+impl Seek for ArchiveFile {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.position = self.file.seek(to)?;
+        Ok(self.position)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is written is read back, in memory and on the disk, and no name is left in the folder.
+    #[test]
+    fn archive_file_has_no_name() {
+        let folder = tempfile::tempdir().unwrap();
+        for length in [10, IN_MEMORY + 10] {
+            let mut file = ArchiveFolder::new(folder.path().to_owned(), 1 << 30).create();
+            let bytes: Vec<u8> = (0..length).map(|number| (number % 251) as u8).collect();
+            file.write_all(&bytes).unwrap();
+            assert_eq!(file.length(), length as u64);
+            file.rewind().unwrap();
+            let mut read = Vec::new();
+            file.read_to_end(&mut read).unwrap();
+            assert!(read == bytes);
+            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        }
+    }
+
+    /// The limit counts the archive's length, not what is written over.
+    #[test]
+    fn archive_file_keeps_its_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = ArchiveFolder::new(folder.path().to_owned(), 100).create();
+        file.write_all(&[1; 100]).unwrap();
+        file.rewind().unwrap();
+        file.write_all(&[2; 100]).unwrap();
+        assert_eq!(
+            file.write_all(&[3]).unwrap_err().kind(),
+            io::ErrorKind::FileTooLarge
+        );
+        assert_eq!(file.length(), 100);
+    }
+}
