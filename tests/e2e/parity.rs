@@ -10,7 +10,7 @@ use rostro_common::cores::Cores;
 use rostro_inference::OnnxRuntime;
 use rostro_models::Pack;
 use rostro_sandbox::bindings::{Analysis, AnalyzedFace, Purpose};
-use rostro_sandbox::component::Plugin;
+use rostro_sandbox::component::CompiledComponent;
 use rostro_sandbox::engine::Engine;
 use rostro_sandbox::limits::Limits;
 use rostro_sandbox::pipeline::revision::{Revision, Tuning};
@@ -25,7 +25,9 @@ fn revision() -> Arc<Revision> {
     let onnx = OnnxRuntime::load(&library, Cores::new(NonZeroUsize::MIN)).unwrap();
     let pack = Pack::open(&root().join("models/installed"), "mobile").unwrap();
     let engine = Engine::new(Limits::default(), 1).unwrap();
-    let plugin = Plugin::load(&engine, &std::fs::read(component("insightface")).unwrap()).unwrap();
+    let plugin =
+        CompiledComponent::load(&engine, &std::fs::read(component("insightface")).unwrap())
+            .unwrap();
     let own = [("letterbox".to_owned(), "square".to_owned())].into();
     let tuning = Tuning {
         detection: Some(0.5),
@@ -68,9 +70,9 @@ fn bounds(face: &AnalyzedFace) -> [f32; 4] {
 }
 
 fn iou(a: &[f32], b: &[f32]) -> f32 {
-    let overlap = |low: usize| (a[low + 2].min(b[low + 2]) - a[low].max(b[low])).max(0.0);
+    let face_matching = |low: usize| (a[low + 2].min(b[low + 2]) - a[low].max(b[low])).max(0.0);
     let area = |r: &[f32]| (r[2] - r[0]) * (r[3] - r[1]);
-    let both = overlap(0) * overlap(1);
+    let both = face_matching(0) * face_matching(1);
     both / (area(a) + area(b) - both)
 }
 
@@ -90,11 +92,11 @@ struct Comparison {
 
 fn compare(image: &str, ours: &Analysis, theirs: &Value) -> Comparison {
     let their_bounds = numbers(&theirs["bbox"]);
-    let overlap = |face: &&AnalyzedFace| iou(&bounds(face), &their_bounds);
+    let face_matching = |face: &&AnalyzedFace| iou(&bounds(face), &their_bounds);
     let face = ours
         .faces
         .iter()
-        .max_by(|a, b| overlap(a).total_cmp(&overlap(b)))
+        .max_by(|a, b| face_matching(a).total_cmp(&face_matching(b)))
         .unwrap_or_else(|| panic!("{image}: no face"));
     let points = theirs["kps"].as_array().unwrap().iter().map(numbers);
     let distance = |(point, theirs): (&rostro_sandbox::bindings::Point, Vec<f32>)| {
@@ -102,7 +104,7 @@ fn compare(image: &str, ours: &Analysis, theirs: &Value) -> Comparison {
     };
     Comparison {
         image: image.to_owned(),
-        iou: overlap(&face),
+        iou: face_matching(&face),
         score: (face.face.score - theirs["det_score"].as_f64().unwrap() as f32).abs(),
         landmark: face
             .face

@@ -231,7 +231,7 @@ impl ApiError {
             .with("height", height)
             .with("max_pixels", max_pixels),
             RunError::Deadline { .. } => deadline(error),
-            RunError::Crowded(_) => {
+            RunError::OutOfCapacity(_) => {
                 let full = Self::overloaded(
                     "running pipelines hold the memory of --max-guests-mib",
                     "guests",

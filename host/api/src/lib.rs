@@ -31,18 +31,18 @@ use rostro_service::Service;
 use rostro_service::types::Revision;
 
 use crate::metrics::Traffic;
-use auth::api_keys::{Door, Scope, admit, identify};
+use auth::api_keys::{RequireScope, Scope, authenticate, identify};
 use public::openapi::Document;
 use request::body::BodyMemory;
 use request::form::{FormLimits, body_too_large};
 
 pub(crate) use self::error::{ApiError, is_full};
-pub use auth::api_keys::{Doorkeeper, Scopes};
+pub use auth::api_keys::{ApiKeyAuth, Scopes};
 pub use request::browser::{AllowedOrigin, BrowserAccess, Origin};
 pub use request::caller::{Caller, Network, TrustedProxies};
-pub(crate) use request::extract::{Asked, NoParameters};
+pub(crate) use request::extract::{NoParameters, QueryParams};
 pub(crate) use request::trace::{RequestId, observe};
-pub use server::startup::Gate;
+pub use server::startup::StartupGate;
 
 /// What callers may send.
 #[derive(Clone, Copy, Debug)]
@@ -107,19 +107,19 @@ impl App {
 pub fn app(
     service: Arc<Service>,
     limits: BodyLimits,
-    keeper: &Doorkeeper,
+    keeper: &ApiKeyAuth,
     browsers: &BrowserAccess,
     traffic: &Traffic,
 ) -> (Router, Router) {
     let app = App::new(service, limits, traffic.clone());
     let door = |scope| {
         from_fn_with_state(
-            Door {
+            RequireScope {
                 keeper: keeper.clone(),
                 browsers: browsers.clone(),
                 scope,
             },
-            admit,
+            authenticate,
         )
     };
     let documented = documented(&|routes, scope| routes.route_layer(door(scope)));

@@ -1,64 +1,64 @@
-//! For how long work is wanted.
+//! Deadlines and cancellation of work.
 
 use std::time::Instant;
 
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// For how long work is wanted: until a deadline, and no longer than somebody waits for it. Clones
-/// are of one and the same work.
+/// A deadline plus a cancellation token. Work stops when either fires. Clones share the token.
 #[derive(Clone, Debug)]
-pub struct Wanted {
-    until: Instant,
-    cancelled: CancellationToken,
+pub struct CancelScope {
+    deadline: Instant,
+    token: CancellationToken,
 }
 
-impl Wanted {
-    /// What is wanted by whoever holds the guard: dropped, it cancels the work, and disarmed, when
-    /// there was an answer, it does not.
-    pub fn by_a_waiter(until: Instant) -> (Self, DropGuard) {
-        let wanted = Self::from(until);
-        let waiter = wanted.cancelled.clone().drop_guard();
-        (wanted, waiter)
+impl CancelScope {
+    /// Returns a scope that is cancelled when the guard is dropped.
+    #[must_use]
+    pub fn with_guard(deadline: Instant) -> (Self, DropGuard) {
+        let scope = Self::from(deadline);
+        let guard = scope.token.clone().drop_guard();
+        (scope, guard)
     }
 
-    /// Wanted until a time, unless the token is cancelled before.
-    pub(crate) fn cancelled_by(cancelled: CancellationToken, until: Instant) -> Self {
-        Self { until, cancelled }
+    /// Returns a scope that is cancelled by this token.
+    pub(crate) fn new(token: CancellationToken, deadline: Instant) -> Self {
+        Self { deadline, token }
     }
 
-    /// The same, at most until `end`.
-    pub fn at_most_until(&self, end: Instant) -> Self {
+    /// Returns a scope with the same token, and a deadline that is this one at the latest.
+    #[must_use]
+    pub fn with_deadline(&self, deadline: Instant) -> Self {
         Self {
-            until: self.until.min(end),
-            cancelled: self.cancelled.clone(),
+            deadline: self.deadline.min(deadline),
+            token: self.token.clone(),
         }
     }
 
-    /// When it is not wanted any more at the latest.
+    /// Returns the deadline.
     #[must_use]
-    pub fn until(&self) -> Instant {
-        self.until
+    pub fn deadline(&self) -> Instant {
+        self.deadline
     }
 
-    /// Whether nobody waits for it any more, although there was time.
+    /// Returns true after the cancellation, and not after the deadline alone.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.cancelled.is_cancelled()
+        self.token.is_cancelled()
     }
 
-    /// Whether it is not wanted any more.
+    /// Returns true after the cancellation or the deadline.
     #[must_use]
-    pub fn is_over(&self) -> bool {
-        self.is_cancelled() || Instant::now() >= self.until
+    pub fn is_expired(&self) -> bool {
+        self.is_cancelled() || Instant::now() >= self.deadline
     }
 }
 
-/// What is wanted until then, whoever waits.
-impl From<Instant> for Wanted {
-    fn from(until: Instant) -> Self {
+/// A scope that only the deadline ends.
+impl From<Instant> for CancelScope {
+    fn from(deadline: Instant) -> Self {
         Self {
-            until,
-            cancelled: CancellationToken::new(),
+            deadline,
+            token: CancellationToken::new(),
         }
     }
 }
@@ -72,13 +72,13 @@ mod tests {
     #[test]
     fn work_is_wanted_until_its_time_or_as_long_as_somebody_waits() {
         let soon = Instant::now() + Duration::from_secs(60);
-        let (wanted, waiter) = Wanted::by_a_waiter(soon);
-        let (cut, copy) = (wanted.at_most_until(Instant::now()), wanted.clone());
-        assert!(cut.is_over() && !cut.is_cancelled() && !copy.is_over());
+        let (scope, waiter) = CancelScope::with_guard(soon);
+        let (cut, copy) = (scope.with_deadline(Instant::now()), scope.clone());
+        assert!(cut.is_expired() && !cut.is_cancelled() && !copy.is_expired());
         drop(waiter);
-        assert!(copy.is_over() && copy.is_cancelled() && cut.is_cancelled());
-        let (wanted, waiter) = Wanted::by_a_waiter(soon);
+        assert!(copy.is_expired() && copy.is_cancelled() && cut.is_cancelled());
+        let (scope, waiter) = CancelScope::with_guard(soon);
         waiter.disarm();
-        assert!(!wanted.is_over());
+        assert!(!scope.is_expired());
     }
 }

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 
-use crate::cancel::Wanted;
+use crate::cancel::CancelScope;
 
 /// Tells every part that the process is stopping, and knows which work is still under way. Clones
 /// share it.
@@ -16,10 +16,10 @@ use crate::cancel::Wanted;
 /// ONNX Runtime and Wasmtime must not be torn down under it, because what it reports then looks
 /// like a fault of the revision.
 #[derive(Clone, Debug, Default)]
-pub struct Shutdown(Arc<Inner>);
+pub struct Shutdown(Arc<ShutdownState>);
 
 #[derive(Debug, Default)]
-struct Inner {
+struct ShutdownState {
     begun: OnceLock<Instant>,
     cancelled: CancellationToken,
     is_urgent: CancellationToken,
@@ -29,9 +29,9 @@ struct Inner {
 
 /// Marks work as under way until it is dropped.
 #[derive(Debug)]
-pub struct Tracked(Arc<Inner>);
+pub struct WorkGuard(Arc<ShutdownState>);
 
-impl Drop for Tracked {
+impl Drop for WorkGuard {
     fn drop(&mut self) {
         self.0.under_way.send_modify(|count| *count -= 1);
     }
@@ -66,14 +66,14 @@ impl Shutdown {
     }
 
     /// The scope of background work: it ends at the deadline, or when the shutdown begins.
-    pub fn scope(&self, deadline: Instant) -> Wanted {
-        Wanted::cancelled_by(self.0.cancelled.child_token(), deadline)
+    pub fn scope(&self, deadline: Instant) -> CancelScope {
+        CancelScope::new(self.0.cancelled.child_token(), deadline)
     }
 
     /// Has the shutdown wait until the token is dropped.
-    pub fn track(&self) -> Tracked {
+    pub fn track(&self) -> WorkGuard {
         self.0.under_way.send_modify(|count| *count += 1);
-        Tracked(Arc::clone(&self.0))
+        WorkGuard(Arc::clone(&self.0))
     }
 
     /// Waits until no work is under way, for at most `grace` from the begin of the shutdown.
@@ -105,7 +105,7 @@ mod tests {
         let shutdown = Shutdown::default();
         let scope = shutdown.scope(Instant::now() + LONG);
         let work = shutdown.track();
-        assert!(!scope.is_over() && !shutdown.has_begun());
+        assert!(!scope.is_expired() && !shutdown.has_begun());
         shutdown.begin();
         assert!(scope.is_cancelled() && shutdown.has_begun());
         assert!(

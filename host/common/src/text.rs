@@ -11,14 +11,14 @@ pub fn say(text: &str) {
     if let Err(error) = writeln!(io::stdout().lock(), "{text}")
         && error.kind() != ErrorKind::BrokenPipe
     {
-        complain(&format!("error: cannot write to standard output: {error}"));
+        warn_user(&format!("error: cannot write to standard output: {error}"));
         std::process::exit(1);
     }
 }
 
 /// Prints a text and a line break to standard error. Ignores write errors, because there is no
 /// other place to report them.
-pub fn complain(text: &str) {
+pub fn warn_user(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
@@ -27,7 +27,7 @@ pub fn say_json(value: &impl Serialize) {
     match serde_json::to_string_pretty(value) {
         Ok(text) => say(&text),
         Err(error) => {
-            complain(&format!("error: cannot write the answer as JSON: {error}"));
+            warn_user(&format!("error: cannot write the answer as JSON: {error}"));
             std::process::exit(1);
         }
     }
@@ -35,7 +35,7 @@ pub fn say_json(value: &impl Serialize) {
 
 /// The words on one line, with nothing in them that a terminal would obey, or that would hide or
 /// turn round what it shows.
-pub fn printed(text: &str) -> String {
+pub fn sanitize(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut before = ' ';
     let mut rest = text.chars().peekable();
@@ -51,16 +51,16 @@ pub fn printed(text: &str) -> String {
 }
 
 /// The same of several lines, which stay lines.
-pub fn printed_lines(text: &str) -> String {
-    text.lines().map(printed).collect::<Vec<_>>().join("\n")
+pub fn sanitize_lines(text: &str) -> String {
+    text.lines().map(sanitize).collect::<Vec<_>>().join("\n")
 }
 
 /// A name that somebody else chose, printed, and cut if it is long.
-pub fn printed_name(name: &str) -> String {
+pub fn sanitize_name(name: &str) -> String {
     /// In letters: no interface has so long a name.
     const LONGEST: usize = 120;
     let mut letters = name.chars();
-    let begin = printed(&letters.by_ref().take(LONGEST).collect::<String>());
+    let begin = sanitize(&letters.by_ref().take(LONGEST).collect::<String>());
     if letters.next().is_some() {
         format!("{begin}…")
     } else {
@@ -69,12 +69,12 @@ pub fn printed_name(name: &str) -> String {
 }
 
 /// The first few of many names, printed.
-pub fn printed_names(names: &[String]) -> String {
+pub fn sanitize_names(names: &[String]) -> String {
     const MOST: usize = 20;
     let mut shown: Vec<String> = names
         .iter()
         .take(MOST)
-        .map(|name| printed_name(name))
+        .map(|name| sanitize_name(name))
         .collect();
     if names.len() > MOST {
         shown.push(format!("and {} more", names.len() - MOST));
@@ -100,12 +100,12 @@ mod tests {
     #[test]
     fn nothing_of_others_words_is_obeyed_or_hidden() {
         assert_eq!(
-            printed("a\x1b[31mb\nc\u{202e}d\u{200b}e\u{9b}f"),
+            sanitize("a\x1b[31mb\nc\u{202e}d\u{200b}e\u{9b}f"),
             "a [31mb c d e f"
         );
-        assert_eq!(printed("می\u{200c}رود \u{200d}x"), "می\u{200c}رود  x");
-        assert_eq!(printed_lines("one\r\ntwo\x07"), "one\ntwo ");
-        assert_eq!(printed_name(&"x".repeat(500)).chars().count(), 121);
-        assert!(printed_names(&vec!["x".to_owned(); 30]).ends_with("and 10 more"));
+        assert_eq!(sanitize("می\u{200c}رود \u{200d}x"), "می\u{200c}رود  x");
+        assert_eq!(sanitize_lines("one\r\ntwo\x07"), "one\ntwo ");
+        assert_eq!(sanitize_name(&"x".repeat(500)).chars().count(), 121);
+        assert!(sanitize_names(&vec!["x".to_owned(); 30]).ends_with("and 10 more"));
     }
 }

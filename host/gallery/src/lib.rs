@@ -18,23 +18,24 @@ use std::path::{Path, PathBuf};
 use rostro_common::person::{ContractId, PersonId, Sample};
 
 pub use csv_file::{
-    FileError, LARGEST as LARGEST_PERSON, REASONS, parse as parse_samples, write as write_samples,
+    LARGEST as LARGEST_PERSON, REASONS, SampleFileError, parse as parse_samples,
+    write as write_samples,
 };
-pub use folder::{CsvGallery, SetAside};
+pub use folder::{CsvGallery, QuarantinedFile};
 
 /// Stores samples. Calls block.
 pub trait Gallery: Send + Sync {
     /// Says of what contract the samples are that have none, as the replaced service wrote them,
     /// and how long its embeddings are if that is known. The first contract is heeded.
-    fn adopt_unmarked(&self, contract: &ContractId, dimension: Option<usize>);
+    fn adopt_legacy(&self, contract: &ContractId, dimension: Option<usize>);
 
     /// Returns the stored people, and the files that could not be read. Only the first call changes
-    /// what [`Self::look_again`] reports: later ones may be for one view of several.
+    /// what [`Self::rescan`] reports: later ones may be for one view of several.
     ///
     /// # Errors
     ///
     /// If the store as a whole cannot be read; one bad entry is a [`Problem`] instead.
-    fn load(&self) -> Result<Loaded, GalleryError>;
+    fn load(&self) -> Result<GalleryContents, GalleryError>;
 
     /// Returns the ids of all stored people, in order, and the files that belong to no person or
     /// are not in use. Reads no samples: a gallery can be larger than memory.
@@ -50,9 +51,9 @@ pub trait Gallery: Send + Sync {
     /// # Errors
     ///
     /// If the store as a whole cannot be read.
-    fn look_again(&self) -> Result<Again, GalleryError>;
+    fn rescan(&self) -> Result<GalleryChanges, GalleryError>;
 
-    /// Returns true if another program wrote a person's file, and [`Self::look_again`] did not
+    /// Returns true if another program wrote a person's file, and [`Self::rescan`] did not
     /// report it yet.
     fn has_unseen_files(&self, id: &PersonId) -> bool;
 
@@ -92,16 +93,23 @@ pub trait Gallery: Send + Sync {
     /// # Errors
     ///
     /// If the store cannot be written; the person is then as before.
-    fn put(&self, id: &PersonId, samples: &[Sample], place: Place)
-    -> Result<PathBuf, GalleryError>;
+    fn put(
+        &self,
+        id: &PersonId,
+        samples: &[Sample],
+        place: SampleLocation,
+    ) -> Result<PathBuf, GalleryError>;
 
     /// Stores many people with few waits for the disk, each in place of all that was stored of the
     /// person, of every contract. Returns what became of each, in their order.
     ///
     /// # Errors
     ///
-    /// If the store cannot be written; those who are not [`Batched::Stored`] are then as before.
-    fn replace_all(&self, people: &[ByContract<'_>]) -> (Vec<Batched>, Result<(), GalleryError>);
+    /// If the store cannot be written; those who are not [`BatchOutcome::Stored`] are then as before.
+    fn replace_all(
+        &self,
+        people: &[ByContract<'_>],
+    ) -> (Vec<BatchOutcome>, Result<(), GalleryError>);
 
     /// What is in force of one person, of every contract; nothing if there is no such person.
     ///
@@ -115,12 +123,12 @@ pub trait Gallery: Send + Sync {
     /// # Errors
     ///
     /// If the store cannot be written; some of it may be left then.
-    fn remove(&self, id: &PersonId) -> Result<Removed, GalleryError>;
+    fn remove(&self, id: &PersonId) -> Result<Removal, GalleryError>;
 }
 
 /// The outcome of a removal.
 #[derive(Debug)]
-pub struct Removed {
+pub struct Removal {
     /// Whether anything was stored of the person.
     pub was_there: bool,
     /// Files that have the person's name and are somebody else's, which stay.
@@ -137,7 +145,7 @@ pub struct Removed {
 
 /// Where samples of one contract are put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum SampleLocation {
     /// Into the person's own file, which readers of the gallery see. Samples of another contract
     /// that are there move out of it.
     Own,
@@ -150,7 +158,7 @@ pub type ByContract<'a> = (&'a PersonId, &'a [(ContractId, Vec<Sample>)]);
 
 /// What became of a person of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Batched {
+pub enum BatchOutcome {
     /// Stored durably.
     Stored,
     /// The samples make a file of this many bytes, which is more than is read again. The person is
@@ -162,9 +170,9 @@ pub enum Batched {
 
 /// What is in a gallery.
 #[derive(Debug, Default)]
-pub struct Loaded {
+pub struct GalleryContents {
     /// Everybody who could be read, in the order of their ids.
-    pub people: Vec<Stored>,
+    pub people: Vec<PersonRecord>,
     /// Files that cannot be used.
     pub problems: Vec<Problem>,
     /// Files of other contracts than a person's last that may be older than the person's last
@@ -176,7 +184,7 @@ pub struct Loaded {
 
 /// What changed in a gallery since the last look.
 #[derive(Debug, Default)]
-pub struct Again {
+pub struct GalleryChanges {
     /// People whose files were written by another program.
     pub people: BTreeSet<PersonId>,
     /// Damaged files that nobody completed.
@@ -185,7 +193,7 @@ pub struct Again {
 
 /// A person who is stored.
 #[derive(Debug)]
-pub struct Stored {
+pub struct PersonRecord {
     /// Who.
     pub id: PersonId,
     /// What was enrolled.
@@ -200,7 +208,7 @@ pub struct Problem {
     /// Which.
     pub path: PathBuf,
     /// Why.
-    pub cause: FileError,
+    pub cause: SampleFileError,
     /// Where it was moved, unless it was left alone.
     pub aside: Option<PathBuf>,
     /// True for a damaged file that changed lately: it may be in the middle of being copied, and is
@@ -210,7 +218,7 @@ pub struct Problem {
 
 impl Problem {
     /// A file that is left as it is.
-    pub fn new(path: PathBuf, cause: FileError) -> Self {
+    pub fn new(path: PathBuf, cause: SampleFileError) -> Self {
         Self {
             path,
             cause,
@@ -263,7 +271,7 @@ pub enum GalleryError {
         /// Where.
         folder: PathBuf,
         /// Why.
-        cause: FileError,
+        cause: SampleFileError,
     },
     /// A person's samples would make a file larger than any that is read.
     #[error("the samples make a file of {size} bytes, and at most {most} are read again", most = csv_file::LARGEST)]

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rostro_common::person::PersonId;
 
-use super::FileError;
+use super::SampleFileError;
 
 /// The ending of a person's file, in any case.
 const ENDING: &str = "csv";
@@ -17,11 +17,11 @@ pub(super) fn has_ending(path: &Path) -> bool {
 }
 
 /// Returns the id that a file's name stands for.
-pub(super) fn id_of(path: &Path) -> Result<PersonId, FileError> {
+pub(super) fn id_of(path: &Path) -> Result<PersonId, SampleFileError> {
     let stem = path.file_stem().unwrap_or_default().to_str();
-    let stem = stem.ok_or_else(|| FileError::Name("it is not UTF-8".to_owned()))?;
+    let stem = stem.ok_or_else(|| SampleFileError::Name("it is not UTF-8".to_owned()))?;
     stem.parse()
-        .map_err(|error| FileError::Name(format!("{error}")))
+        .map_err(|error| SampleFileError::Name(format!("{error}")))
 }
 
 /// Returns the name under which a person is written.

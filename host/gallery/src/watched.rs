@@ -31,18 +31,18 @@ const SHARE: usize = 512;
 
 /// The files that are watched, each as what is known of it was read.
 #[derive(Debug, Default)]
-pub(crate) struct Watched(Mutex<Files>);
+pub(crate) struct WatchedFiles(Mutex<Files>);
 
 #[derive(Debug, Default)]
 struct Files {
-    sightings: BTreeMap<PathBuf, Sighting>,
+    sightings: BTreeMap<PathBuf, FileState>,
     /// The file after which the next look goes on with those whose turn it is.
     last: PathBuf,
 }
 
 /// What was seen of a file.
 #[derive(Clone, Debug)]
-struct Sighting {
+struct FileState {
     fingerprint: Fingerprint,
     /// When it was seen like this for the first time.
     since: Instant,
@@ -135,12 +135,12 @@ impl FolderStamp {
 
 /// The names in a folder, and whether there may be others by now.
 #[derive(Debug)]
-pub(crate) struct Listing {
+pub(crate) struct FolderListing {
     stamp: FolderStamp,
     names: HashSet<OsString>,
 }
 
-impl Listing {
+impl FolderListing {
     /// Lists a folder.
     pub(crate) fn of(folder: &Path, is_wanted: impl Fn(&OsStr) -> bool) -> io::Result<Self> {
         let stamp = FolderStamp::of(folder)?;
@@ -185,14 +185,14 @@ impl Listing {
 
 /// The outcome of a look at all watched files.
 #[derive(Debug, Default)]
-pub(crate) struct Look {
+pub(crate) struct FileChanges {
     /// Files that changed since they were seen before, and stayed the same since the last look.
     pub changed: Vec<PathBuf>,
     /// Files that cannot be used and stayed as they are long enough.
     pub settled: Vec<PathBuf>,
 }
 
-impl Watched {
+impl WatchedFiles {
     /// Records a file that was read well. It is watched closely if it changed lately.
     pub(crate) fn note_good(&self, path: &Path, fingerprint: Fingerprint) {
         see(&mut self.locked(), path, fingerprint, None);
@@ -217,7 +217,7 @@ impl Watched {
             Some(fingerprint) => drop(
                 self.locked()
                     .sightings
-                    .insert(path.to_owned(), Sighting::of(fingerprint, None, false)),
+                    .insert(path.to_owned(), FileState::of(fingerprint, None, false)),
             ),
             None => self.forget(path),
         }
@@ -256,8 +256,8 @@ impl Watched {
 
     /// Looks at files that changed lately or cannot be used, and at a share of the others. Those
     /// that are gone are not watched any more.
-    pub(crate) fn look(&self) -> Look {
-        let mut look = Look::default();
+    pub(crate) fn look(&self) -> FileChanges {
+        let mut look = FileChanges::default();
         let asked = self.locked().next();
         // Without the lock, which enrolments take: a disk may be slow.
         let seen: Vec<_> = asked
@@ -279,9 +279,9 @@ impl Watched {
                 continue;
             };
             if now != before {
-                *sighting = Sighting {
+                *sighting = FileState {
                     is_pending: true,
-                    ..Sighting::of(now, sighting.reason, true)
+                    ..FileState::of(now, sighting.reason, true)
                 };
                 continue;
             }
@@ -349,7 +349,7 @@ impl Files {
     }
 }
 
-impl Sighting {
+impl FileState {
     fn of(fingerprint: Fingerprint, reason: Option<&'static str>, is_close: bool) -> Self {
         Self {
             fingerprint,
@@ -366,7 +366,7 @@ fn see(files: &mut Files, path: &Path, fingerprint: Fingerprint, reason: Option<
     let before = files.sightings.get(path);
     let is_close =
         before.is_some_and(|before| before.is_close) || reason.is_some() || fingerprint.is_recent();
-    let mut sighting = Sighting::of(fingerprint, reason, is_close);
+    let mut sighting = FileState::of(fingerprint, reason, is_close);
     if let Some(before) = before.filter(|before| before.fingerprint == sighting.fingerprint) {
         (sighting.since, sighting.is_reported) = (before.since, before.is_reported);
     }
@@ -391,7 +391,7 @@ mod tests {
             .unwrap()
             .set_modified(SystemTime::UNIX_EPOCH)
             .unwrap();
-        let watched = Watched::default();
+        let watched = WatchedFiles::default();
         watched.note_bad(&path, None, "damaged");
         assert!(!watched.has_settled(&path) && watched.look().settled.is_empty());
         watched.age();
@@ -420,7 +420,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s6.csv");
         fs::write(&path, "whole").unwrap();
-        let watched = Watched::default();
+        let watched = WatchedFiles::default();
         watched.note_good(&path, Fingerprint::at(&path).unwrap());
         assert!(watched.left_alone().is_empty());
         for length in 6..10 {
@@ -440,7 +440,7 @@ mod tests {
     #[test]
     fn files_are_looked_at_in_turn() {
         let folder = tempfile::tempdir().unwrap();
-        let watched = Watched::default();
+        let watched = WatchedFiles::default();
         let paths: Vec<PathBuf> = (0..3 * SHARE)
             .map(|number| folder.path().join(format!("{number:05}.csv")))
             .collect();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rostro_common::person::PersonId;
 
 use super::{Index, exact};
-use crate::top_k::Best;
+use crate::top_k::TopK;
 
 /// Two people whose templates are alike.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,7 +44,7 @@ impl Index {
         // A person is always among the nearest to their own template.
         let best = exact::nearest(&rows, &probes, most.saturating_add(1), &self.cores);
         let mut pairs: BTreeMap<(&PersonId, PersonId), f32> = BTreeMap::new();
-        for (&(id, _), candidates) in theirs.iter().zip(best.iter().map(Best::candidates)) {
+        for (&(id, _), candidates) in theirs.iter().zip(best.iter().map(TopK::candidates)) {
             for near in candidates
                 .into_iter()
                 .filter(|near| near.id != *id && near.similarity >= threshold)

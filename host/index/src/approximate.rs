@@ -12,8 +12,8 @@ use rostro_common::parallel::spread;
 
 use super::exact::dots;
 use super::rows::Rows;
-use crate::sign_bits::{ALL, BLOCK, Differing, Telling};
-use crate::top_k::Best;
+use crate::sign_bits::{ALL, BLOCK, HammingCounts, ProbeSigns};
+use crate::top_k::TopK;
 
 /// Rows that are compared with a probe, and those beside that differ in as many signs as the last
 /// of these. Twice as many find the nearest of a million made-up people in 99.6 % of searches
@@ -30,11 +30,11 @@ pub(super) fn nearest<'a>(
     probes: &[Vec<f32>],
     k: usize,
     cores: &Cores,
-) -> Vec<Best<'a>> {
-    let telling: Vec<Telling> = probes.iter().map(|probe| Telling::new(probe)).collect();
+) -> Vec<TopK<'a>> {
+    let telling: Vec<ProbeSigns> = probes.iter().map(|probe| ProbeSigns::new(probe)).collect();
     let most = COMPARED.max(k);
     let choose = |next: &dyn Fn() -> Option<usize>| {
-        Arch::new().dispatch(Scan {
+        Arch::new().dispatch(ApproximateScan {
             rows,
             probes: &telling,
             most,
@@ -52,13 +52,13 @@ pub(super) fn nearest<'a>(
                 .for_each(|(row, differ)| likely.offer(row, differ))
         });
     }
-    likely.iter_mut().for_each(Likely::finish);
+    likely.iter_mut().for_each(Shortlist::finish);
 
     // Each probe's rows in as many parts as there are cores: with one probe all have work, and with
     // many none waits for long.
     let parts = cores.all();
     let compare = |next: &dyn Fn() -> Option<usize>| {
-        let mut best = vec![Best::new(k); probes.len()];
+        let mut best = vec![TopK::new(k); probes.len()];
         while let Some(part) = next() {
             let (probe, part) = (part / parts, part % parts);
             let (Some(values), Some(likely), Some(best)) =
@@ -89,12 +89,12 @@ pub(super) fn nearest<'a>(
         }
         best
     };
-    Best::merged(spread(cores, probes.len() * parts, helpers, compare))
+    TopK::merged(spread(cores, probes.len() * parts, helpers, compare))
 }
 
 /// Rows that look like one probe.
 #[derive(Clone, Debug)]
-struct Likely {
+struct Shortlist {
     most: usize,
     /// Which row, and in how many signs it differs.
     rows: Vec<(usize, u32)>,
@@ -106,7 +106,7 @@ struct Likely {
     within: usize,
 }
 
-impl Likely {
+impl Shortlist {
     /// Nothing yet.
     fn new(most: usize) -> Self {
         Self {
@@ -144,20 +144,20 @@ impl Likely {
 }
 
 /// What one thread does.
-struct Scan<'s> {
+struct ApproximateScan<'s> {
     rows: &'s Rows,
-    probes: &'s [Telling],
+    probes: &'s [ProbeSigns],
     most: usize,
     next: &'s dyn Fn() -> Option<usize>,
 }
 
-impl WithSimd for Scan<'_> {
-    type Output = Vec<Likely>;
+impl WithSimd for ApproximateScan<'_> {
+    type Output = Vec<Shortlist>;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> Vec<Likely> {
-        let mut likely = vec![Likely::new(self.most); self.probes.len()];
-        let mut differing = Differing::new();
+    fn with_simd<S: Simd>(self, simd: S) -> Vec<Shortlist> {
+        let mut likely = vec![Shortlist::new(self.most); self.probes.len()];
+        let mut differing = HammingCounts::new();
         while let Some(at) = (self.next)() {
             let Some(signs) = self.rows.signs().get(at) else {
                 break;

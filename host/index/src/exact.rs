@@ -9,7 +9,7 @@ use rostro_common::cores::Cores;
 use rostro_common::parallel::spread;
 
 use super::rows::{Chunk, Rows};
-use crate::top_k::Best;
+use crate::top_k::TopK;
 
 /// Probes that a row is compared with at a time: as many sums as there are registers for, and
 /// enough that additions need not wait for each other.
@@ -33,25 +33,25 @@ pub(super) fn nearest<'a>(
     probes: &[Vec<f32>],
     k: usize,
     cores: &Cores,
-) -> Vec<Best<'a>> {
+) -> Vec<TopK<'a>> {
     let products = rows.end() * rows.stride() * probes.len();
     let parts = rows.chunks().len().div_ceil(TAKEN);
     let scan = |next: &dyn Fn() -> Option<usize>| {
-        Arch::new().dispatch(Scan {
+        Arch::new().dispatch(ExactScan {
             rows,
             probes,
             k,
             next,
         })
     };
-    Best::merged(spread(cores, parts, products / WORTH_A_THREAD, scan))
+    TopK::merged(spread(cores, parts, products / WORTH_A_THREAD, scan))
 }
 
 /// The dot products of a probe and each of four rows: so the memory is asked for four at a time,
 /// wherever they are.
 pub(super) fn dots(probe: &[f32], rows: [&[f32]; 4]) -> [f32; 4] {
-    struct Dots<'v>(&'v [f32], [&'v [f32]; 4]);
-    impl WithSimd for Dots<'_> {
+    struct DotProducts<'v>(&'v [f32], [&'v [f32]; 4]);
+    impl WithSimd for DotProducts<'_> {
         type Output = [f32; 4];
 
         #[inline(always)]
@@ -68,29 +68,29 @@ pub(super) fn dots(probe: &[f32], rows: [&[f32]; 4]) -> [f32; 4] {
             sums.map(|sum| simd.reduce_sum_f32s(sum))
         }
     }
-    Arch::new().dispatch(Dots(probe, rows))
+    Arch::new().dispatch(DotProducts(probe, rows))
 }
 
 /// What one thread does.
-struct Scan<'s, 'a> {
+struct ExactScan<'s, 'a> {
     rows: &'a Rows,
     probes: &'s [Vec<f32>],
     k: usize,
     next: &'s dyn Fn() -> Option<usize>,
 }
 
-impl<'a> WithSimd for Scan<'_, 'a> {
-    type Output = Vec<Best<'a>>;
+impl<'a> WithSimd for ExactScan<'_, 'a> {
+    type Output = Vec<TopK<'a>>;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> Vec<Best<'a>> {
+    fn with_simd<S: Simd>(self, simd: S) -> Vec<TopK<'a>> {
         let stride = self.rows.stride();
         let groups: Vec<Vec<f32>> = self
             .probes
             .chunks(TOGETHER)
             .map(|group| woven(group, stride, S::F32_LANES))
             .collect();
-        let mut best = vec![Best::new(self.k); self.probes.len()];
+        let mut best = vec![TopK::new(self.k); self.probes.len()];
         while let Some(part) = (self.next)() {
             for chunk in self.rows.chunks().iter().skip(part * TAKEN).take(TAKEN) {
                 for (block, rows) in chunk.filled(stride).chunks(BLOCK * stride).enumerate() {
@@ -120,7 +120,7 @@ impl<'a> WithSimd for Scan<'_, 'a> {
 
 #[inline(always)]
 fn offer<'a, const N: usize>(
-    best: &mut [Best<'a>],
+    best: &mut [TopK<'a>],
     similarities: [f32; N],
     chunk: &'a Chunk,
     row: usize,

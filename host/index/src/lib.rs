@@ -22,7 +22,7 @@ use rostro_common::cores::Cores;
 use rostro_common::person::PersonId;
 
 use rows::Rows;
-use top_k::Best;
+use top_k::TopK;
 
 pub use alike::AlikePair;
 
@@ -49,12 +49,12 @@ pub struct Index {
     /// What searches read. Locked only to take or to change it, never for a search.
     rows: RwLock<Arc<Rows>>,
     /// Held by the one who changes something.
-    places: Mutex<Places>,
+    places: Mutex<RowPositions>,
 }
 
 /// Where the writer finds what it changes.
 #[derive(Debug, Default)]
-struct Places {
+struct RowPositions {
     /// Which rows are whose.
     of: HashMap<PersonId, Vec<usize>>,
     /// Rows that are holes.
@@ -182,7 +182,7 @@ impl Index {
             }
             _ => exact::nearest(&rows, &probes, k, &self.cores),
         };
-        Ok(best.iter().map(Best::candidates).collect())
+        Ok(best.iter().map(TopK::candidates).collect())
     }
 
     /// The same of these people alone, whose templates are all compared with.
@@ -212,7 +212,7 @@ impl Index {
             (self.rows(), theirs)
         };
         let best_of = |probe: &Vec<f32>| {
-            let mut best = Best::new(k);
+            let mut best = TopK::new(k);
             for four in theirs.chunks(4) {
                 // Where there are fewer than four, the last of them again.
                 let row = |place: usize| {
@@ -234,7 +234,7 @@ impl Index {
         Ok(probes.iter().map(best_of).collect())
     }
 
-    fn places(&self) -> MutexGuard<'_, Places> {
+    fn places(&self) -> MutexGuard<'_, RowPositions> {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use rostro_common::person::PersonId;
 
-use crate::sign_bits::{BLOCK, Signs};
+use crate::sign_bits::{BLOCK, SignBits};
 
 /// Rows of a chunk. A writer copies one chunk (512 KiB at 512 numbers) beside a reader; a reader's
 /// copy of the list costs 8 bytes for each.
@@ -24,7 +24,7 @@ const UNIT: usize = 16;
 pub(super) struct Rows {
     stride: usize,
     chunks: Vec<Arc<Chunk>>,
-    signs: Vec<Arc<Signs>>,
+    signs: Vec<Arc<SignBits>>,
 }
 
 /// The rows that are copied together.
@@ -62,7 +62,7 @@ impl Rows {
     }
 
     /// The signs of the numbers of every [block](BLOCK) of rows, in order.
-    pub(super) fn signs(&self) -> &[Arc<Signs>] {
+    pub(super) fn signs(&self) -> &[Arc<SignBits>] {
         &self.signs
     }
 
@@ -112,7 +112,7 @@ impl Rows {
             *place = *value;
         }
         if row / BLOCK == self.signs.len() {
-            self.signs.push(Arc::new(Signs::new(self.stride)));
+            self.signs.push(Arc::new(SignBits::new(self.stride)));
         }
         if let Some(signs) = self.signs.get_mut(row / BLOCK).map(Arc::make_mut) {
             signs.set(row % BLOCK, template);

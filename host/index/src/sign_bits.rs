@@ -29,9 +29,9 @@ pub(super) const ALL: u32 = (1 << BITS) - 1;
 
 /// The signs of a block of rows.
 #[derive(Clone, Debug)]
-pub(super) struct Signs(Vec<u64>);
+pub(super) struct SignBits(Vec<u64>);
 
-impl Signs {
+impl SignBits {
     /// Of rows of `stride` numbers.
     pub(super) fn new(stride: usize) -> Self {
         Self(vec![0; stride * WORDS])
@@ -56,12 +56,12 @@ impl Signs {
 
 /// The numbers in which a probe is largest, of either sign, in the order in which they lie.
 #[derive(Clone, Debug)]
-pub(super) struct Telling {
+pub(super) struct ProbeSigns {
     negative: Vec<usize>,
     positive: Vec<usize>,
 }
 
-impl Telling {
+impl ProbeSigns {
     /// Of a probe.
     pub(super) fn new(probe: &[f32]) -> Self {
         let mut numbers: Vec<(usize, f32)> = probe.iter().copied().enumerate().collect();
@@ -81,7 +81,7 @@ impl Telling {
 
 /// In how many signs each row of a block differs from a probe.
 #[derive(Debug)]
-pub(super) struct Differing {
+pub(super) struct HammingCounts {
     /// For each register of rows the first bit of every count, then the second, and so on: so all
     /// rows in a register are counted at once.
     counts: Vec<u64>,
@@ -89,7 +89,7 @@ pub(super) struct Differing {
     within: Vec<u64>,
 }
 
-impl Differing {
+impl HammingCounts {
     /// Nothing yet.
     pub(super) fn new() -> Self {
         Self {
@@ -100,7 +100,7 @@ impl Differing {
 
     /// Counts for all rows of a block.
     #[inline(always)]
-    pub(super) fn count<S: Simd>(&mut self, simd: S, signs: &Signs, telling: &Telling) {
+    pub(super) fn count<S: Simd>(&mut self, simd: S, signs: &SignBits, telling: &ProbeSigns) {
         let counts = S::as_mut_simd_u64s(&mut self.counts)
             .0
             .as_chunks_mut::<BITS>()
@@ -198,7 +198,7 @@ impl Differing {
 
 /// Counts the bits of these numbers.
 #[inline(always)]
-fn add<S: Simd>(simd: S, counts: &mut [[S::u64s; BITS]], signs: &Signs, numbers: &[usize]) {
+fn add<S: Simd>(simd: S, counts: &mut [[S::u64s; BITS]], signs: &SignBits, numbers: &[usize]) {
     for numbers in numbers.chunks(8) {
         let mut eight = [&NONE as &[u64]; 8];
         eight
@@ -247,13 +247,13 @@ mod tests {
 
     use super::*;
 
-    struct Found<'s>(&'s Signs, &'s Telling, u32);
+    struct NearestRows<'s>(&'s SignBits, &'s ProbeSigns, u32);
 
-    impl WithSimd for Found<'_> {
+    impl WithSimd for NearestRows<'_> {
         type Output = (usize, Vec<(usize, u32)>);
 
         fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
-            let mut differing = Differing::new();
+            let mut differing = HammingCounts::new();
             let mut rows = Vec::new();
             differing.count(simd, self.0, self.1);
             let many = differing.find(simd, self.2);
@@ -284,7 +284,7 @@ mod tests {
             let mut telling: Vec<usize> = (0..stride).collect();
             telling.sort_unstable_by(|&a, &b| probe[b].abs().total_cmp(&probe[a].abs()));
             telling.truncate(READ);
-            let mut signs = Signs::new(stride);
+            let mut signs = SignBits::new(stride);
             let mut rows = vec![vec![0.0; stride]; BLOCK];
             for (row, seed) in seeds {
                 signs.set(row, &vector(seed));
@@ -295,7 +295,7 @@ mod tests {
             let wanted: Vec<(usize, u32)> = rows.iter().map(differ).enumerate().filter(|&(_, differ)| differ <= cut).collect();
             // A probe that differs in nothing from rows of zeros leaves no further cut to look for.
             prop_assume!(wanted.len() < BLOCK);
-            let (many, found) = Arch::new().dispatch(Found(&signs, &Telling::new(&probe), cut));
+            let (many, found) = Arch::new().dispatch(NearestRows(&signs, &ProbeSigns::new(&probe), cut));
             prop_assert_eq!(many, wanted.len());
             prop_assert_eq!(found, wanted);
         }

@@ -6,7 +6,7 @@ use super::Candidate;
 
 /// The `k` people most similar to one probe, of those that were offered.
 #[derive(Clone, Debug)]
-pub(super) struct Best<'a> {
+pub(super) struct TopK<'a> {
     k: usize,
     /// Most similar first, equal ones in the order of their ids, each person once.
     people: Vec<(f32, &'a PersonId)>,
@@ -14,7 +14,7 @@ pub(super) struct Best<'a> {
     least: f32,
 }
 
-impl<'a> Best<'a> {
+impl<'a> TopK<'a> {
     /// Nobody yet.
     pub(super) fn new(k: usize) -> Self {
         Self {

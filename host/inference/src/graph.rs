@@ -8,15 +8,15 @@ use wasmtime_wasi_nn::backend::{
 };
 use wasmtime_wasi_nn::{ExecutionContext, Graph, GraphRegistry, Tensor};
 
-use rostro_common::cancel::Wanted;
+use rostro_common::cancel::CancelScope;
 
 use super::Model;
 use crate::model_time::ModelTime;
 
 /// The graphs that one store may load.
-pub(super) struct Granted(pub(super) HashMap<String, Graph>);
+pub(super) struct ModelRegistry(pub(super) HashMap<String, Graph>);
 
-impl GraphRegistry for Granted {
+impl GraphRegistry for ModelRegistry {
     fn get(&self, name: &str) -> Option<&Graph> {
         self.0.get(name)
     }
@@ -45,36 +45,36 @@ impl LastFailure {
 /// What one store's models have in common: where their failures are told, where their time is
 /// counted, and for how long runs are wanted.
 #[derive(Clone, Debug)]
-pub(super) struct Lent {
+pub(super) struct RunContext {
     pub failure: LastFailure,
     pub time: ModelTime,
-    pub wanted: Wanted,
+    pub scope: CancelScope,
 }
 
 /// A model in a store.
 #[derive(Clone, Debug)]
-struct Held {
+struct GrantedModel {
     model: Model,
-    lent: Lent,
+    lent: RunContext,
 }
 
 /// The model as a graph of `wasi:nn`.
-pub(super) fn graph(model: &Model, lent: &Lent) -> Graph {
-    let graph: Box<dyn BackendGraph> = Box::new(Held {
+pub(super) fn graph(model: &Model, lent: &RunContext) -> Graph {
+    let graph: Box<dyn BackendGraph> = Box::new(GrantedModel {
         model: model.clone(),
         lent: lent.clone(),
     });
     Graph::from(graph)
 }
 
-impl BackendGraph for Held {
+impl BackendGraph for GrantedModel {
     fn init_execution_context(&self) -> Result<ExecutionContext, BackendError> {
         let context: Box<dyn BackendExecutionContext> = Box::new(self.clone());
         Ok(ExecutionContext::from(context))
     }
 }
 
-impl BackendExecutionContext for Held {
+impl BackendExecutionContext for GrantedModel {
     fn set_input(&mut self, _id: Id, _tensor: &Tensor) -> Result<(), BackendError> {
         Err(only_named())
     }
@@ -88,12 +88,12 @@ impl BackendExecutionContext for Held {
         inputs: Option<Vec<NamedTensor>>,
     ) -> Result<Option<Vec<NamedTensor>>, BackendError> {
         let inputs = inputs.ok_or_else(only_named)?;
-        let Lent {
+        let RunContext {
             failure,
             time,
-            wanted,
+            scope,
         } = &self.lent;
-        match time.time(|| self.model.run(&inputs, wanted)) {
+        match time.time(|| self.model.run(&inputs, scope)) {
             Ok(outputs) => Ok(Some(outputs)),
             Err(error) => {
                 failure.set(error.to_string());

@@ -27,17 +27,17 @@ use ort::logging::LogLevel;
 use wasmtime_wasi_nn::Registry;
 use wasmtime_wasi_nn::wit::WasiNnCtx;
 
-use rostro_common::cancel::Wanted;
+use rostro_common::cancel::CancelScope;
 use rostro_common::cores::Cores;
 use rostro_common::digest::Sha256Digest;
-use rostro_common::text::printed;
+use rostro_common::text::sanitize;
 
 use crate::model_time::ModelTime;
-use graph::{Granted, Lent};
+use graph::{ModelRegistry, RunContext};
 use model::WeakModel;
 
 pub use graph::LastFailure;
-pub use metrics::Meters;
+pub use metrics::ModelMeters;
 pub use model::{Batching, Model, ModelError};
 pub use wasmtime_wasi_nn::Tensor;
 pub use wasmtime_wasi_nn::backend::NamedTensor;
@@ -48,13 +48,13 @@ pub use wasmtime_wasi_nn::wit::TensorType;
 pub struct OnnxRuntime {
     environment: Environment,
     cores: Cores,
-    loaded: Arc<Mutex<Vec<(Likeness, WeakModel)>>>,
-    meters: Meters,
+    loaded: Arc<Mutex<Vec<(ModelKey, WeakModel)>>>,
+    meters: ModelMeters,
 }
 
 /// What makes two models one: revisions that run on the same weights share their sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Likeness {
+struct ModelKey {
     name: String,
     bytes: Sha256Digest,
     batching: Batching,
@@ -82,7 +82,7 @@ pub enum LoadError {
 /// its reader. A failure is also the result of the call that failed, and guests cause some at will,
 /// so these lines are for debugging.
 fn log(_: LogLevel, category: &str, _: &str, location: &str, message: &str) {
-    tracing::debug!(category, location, "ONNX Runtime: {}", printed(message));
+    tracing::debug!(category, location, "ONNX Runtime: {}", sanitize(message));
 }
 
 impl OnnxRuntime {
@@ -114,7 +114,7 @@ impl OnnxRuntime {
             environment,
             cores,
             loaded: Arc::default(),
-            meters: Meters::default(),
+            meters: ModelMeters::default(),
         })
     }
 
@@ -125,7 +125,7 @@ impl OnnxRuntime {
     }
 
     /// How its models fare.
-    pub fn meters(&self) -> &Meters {
+    pub fn meters(&self) -> &ModelMeters {
         &self.meters
     }
 
@@ -136,7 +136,7 @@ impl OnnxRuntime {
     ///
     /// If the bytes are no model that ONNX Runtime can run.
     pub fn model(&self, name: &str, bytes: &[u8], batching: Batching) -> Result<Model, ModelError> {
-        let likeness = Likeness {
+        let likeness = ModelKey {
             name: name.to_owned(),
             bytes: Sha256Digest::of(bytes),
             batching,
@@ -185,17 +185,22 @@ impl Models {
     /// What a store needs to serve `wasi:nn` with these models and nothing else; runs that fail
     /// tell `failure` why, the time that they take is added to `time`, and none begins that is not
     /// wanted any more.
-    pub fn context(&self, failure: &LastFailure, time: &ModelTime, wanted: &Wanted) -> WasiNnCtx {
-        let lent = Lent {
+    pub fn context(
+        &self,
+        failure: &LastFailure,
+        time: &ModelTime,
+        scope: &CancelScope,
+    ) -> WasiNnCtx {
+        let lent = RunContext {
             failure: failure.clone(),
             time: time.clone(),
-            wanted: wanted.clone(),
+            scope: scope.clone(),
         };
         let graphs = self
             .0
             .iter()
             .map(|(name, model)| (name.clone(), graph::graph(model, &lent)))
             .collect();
-        WasiNnCtx::new([], Registry::from(Granted(graphs)))
+        WasiNnCtx::new([], Registry::from(ModelRegistry(graphs)))
     }
 }

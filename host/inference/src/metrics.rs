@@ -11,25 +11,25 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use rostro_common::LATENCY_BUCKETS;
-use rostro_common::cancel::Wanted;
+use rostro_common::cancel::CancelScope;
 
 use super::ModelError;
 
 /// A label's name and value.
-type Label = (&'static str, String);
+type ModelLabel = (&'static str, String);
 
 /// How all models fare; clones share it.
 #[derive(Clone, Debug)]
-pub struct Meters {
-    seconds: Family<[Label; 1], Histogram, fn() -> Histogram>,
-    waits: Family<[Label; 1], Histogram, fn() -> Histogram>,
-    images: Family<[Label; 1], Counter>,
-    failures: Family<[Label; 2], Counter>,
+pub struct ModelMeters {
+    seconds: Family<[ModelLabel; 1], Histogram, fn() -> Histogram>,
+    waits: Family<[ModelLabel; 1], Histogram, fn() -> Histogram>,
+    images: Family<[ModelLabel; 1], Counter>,
+    failures: Family<[ModelLabel; 2], Counter>,
 }
 
 /// How one model fares.
 #[derive(Debug)]
-pub(super) struct Meter {
+pub(super) struct ModelMeter {
     seconds: Histogram,
     images: Counter,
     refused: Counter,
@@ -38,7 +38,7 @@ pub(super) struct Meter {
     failed: Counter,
 }
 
-impl Default for Meters {
+impl Default for ModelMeters {
     fn default() -> Self {
         let histogram: fn() -> Histogram = || Histogram::new(LATENCY_BUCKETS);
         Self {
@@ -50,7 +50,7 @@ impl Default for Meters {
     }
 }
 
-impl Meters {
+impl ModelMeters {
     /// Has them written with the other metrics.
     pub fn register(&self, registry: &mut Registry) {
         let help = "Time of a guest's call of a model that gave an answer, with waiting for sessions, by model";
@@ -67,13 +67,13 @@ impl Meters {
     }
 
     /// That of the model for a role.
-    pub(super) fn of(&self, role: &str) -> Meter {
+    pub(super) fn of(&self, role: &str) -> ModelMeter {
         let model = || ("model", role.to_owned());
         let failures = |reason: &str| {
             self.failures
                 .get_or_create_owned(&[model(), ("reason", reason.to_owned())])
         };
-        Meter {
+        ModelMeter {
             seconds: self.seconds.get_or_create_owned(&[model()]),
             images: self.images.get_or_create_owned(&[model()]),
             refused: failures("refused"),
@@ -90,7 +90,7 @@ impl Meters {
     }
 }
 
-impl Meter {
+impl ModelMeter {
     /// Counts a call that gave an answer on so many images.
     pub(super) fn note(&self, images: usize, took: Duration) {
         self.images.inc_by(images as u64);
@@ -103,9 +103,9 @@ impl Meter {
     }
 
     /// Counts one that gave no answer.
-    pub(super) fn note_failure(&self, error: &ModelError, wanted: &Wanted) {
+    pub(super) fn note_failure(&self, error: &ModelError, scope: &CancelScope) {
         match error {
-            ModelError::Late { .. } if wanted.is_cancelled() => self.cancelled.inc(),
+            ModelError::Late { .. } if scope.is_cancelled() => self.cancelled.inc(),
             ModelError::Late { .. } => self.late.inc(),
             _ => self.failed.inc(),
         };
@@ -120,15 +120,15 @@ mod tests {
 
     #[test]
     fn a_model_has_few_labels_however_often_it_is_prepared_and_fails() {
-        let meters = Meters::default();
+        let meters = ModelMeters::default();
         for name in ["detector", "recognizer"].into_iter().cycle().take(100) {
             // Each revision that is staged prepares its models.
             let meter = meters.of(name);
             meter.note(3, Duration::from_millis(7));
             meter.note_refusal();
             let (late, (cancelled, waiter)) = (
-                Wanted::from(Instant::now()),
-                Wanted::by_a_waiter(Instant::now()),
+                CancelScope::from(Instant::now()),
+                CancelScope::with_guard(Instant::now()),
             );
             drop(waiter);
             for wanted in [late, cancelled] {

@@ -11,22 +11,22 @@ use ort::session::{RunOptions, Session, SessionInputValue, SessionOutputs};
 use ort::value::{DynValue, ValueType};
 use wasmtime_wasi_nn::backend::NamedTensor;
 
-use rostro_common::cancel::Wanted;
+use rostro_common::cancel::CancelScope;
 use rostro_common::cores::{Core, Cores};
 
 use super::sessions::Sessions;
-use super::tensor::{self, Checked, TensorError};
-use crate::metrics::{Meter, Meters};
+use super::tensor::{self, TensorError, ValidTensor};
+use crate::metrics::{ModelMeter, ModelMeters};
 
 pub(crate) use std::fmt;
 
 /// A network that is ready to run.
 #[derive(Clone)]
-pub struct Model(Arc<Inner>);
+pub struct Model(Arc<LoadedModel>);
 
 /// A model that is kept only while somebody uses it.
 #[derive(Clone)]
-pub(super) struct WeakModel(Weak<Inner>);
+pub(super) struct WeakModel(Weak<LoadedModel>);
 
 impl WeakModel {
     pub(super) fn get(&self) -> Option<Model> {
@@ -44,14 +44,14 @@ impl fmt::Debug for WeakModel {
     }
 }
 
-struct Inner {
+struct LoadedModel {
     name: String,
     batching: Batching,
-    inputs: Vec<Port>,
+    inputs: Vec<ModelInput>,
     outputs: Vec<String>,
     sessions: Sessions,
     cores: Cores,
-    meter: Meter,
+    meter: ModelMeter,
     /// What a run of large inputs is told: to give its memory back.
     frugal: RunOptions,
 }
@@ -83,7 +83,7 @@ pub enum Batching {
 
 /// An input of a network, as its graph declares it.
 #[derive(Clone, Debug)]
-pub struct Port {
+pub struct ModelInput {
     /// The tensor's name.
     pub name: String,
     /// Its dimensions; -1 where any length will do.
@@ -139,7 +139,7 @@ impl Model {
     pub(super) fn new(
         environment: &Environment,
         cores: Cores,
-        meters: &Meters,
+        meters: &ModelMeters,
         name: &str,
         bytes: &[u8],
         batching: Batching,
@@ -150,9 +150,10 @@ impl Model {
                 cause,
             },
         )?;
-        let ports = sessions.wide(&Wanted::from(Instant::now() + PATIENCE), |session| {
-            ports(session)
-        });
+        let ports = sessions
+            .multi_threaded(&CancelScope::from(Instant::now() + PATIENCE), |session| {
+                ports(session)
+            });
         let (inputs, outputs) = ports.ok_or_else(|| ModelError::Late {
             name: name.to_owned(),
         })?;
@@ -161,7 +162,7 @@ impl Model {
             cause,
         })?;
         let (name, meter) = (name.to_owned(), meters.of(name));
-        Ok(Self(Arc::new(Inner {
+        Ok(Self(Arc::new(LoadedModel {
             name,
             batching,
             inputs,
@@ -175,7 +176,7 @@ impl Model {
 
     /// The network's inputs, in the graph's order.
     #[must_use]
-    pub fn inputs(&self) -> &[Port] {
+    pub fn inputs(&self) -> &[ModelInput] {
         &self.0.inputs
     }
 
@@ -193,7 +194,7 @@ impl Model {
     pub fn run(
         &self,
         inputs: &[NamedTensor],
-        wanted: &Wanted,
+        scope: &CancelScope,
     ) -> Result<Vec<NamedTensor>, ModelError> {
         let model = &*self.0;
         let begun = Instant::now();
@@ -203,24 +204,24 @@ impl Model {
         let (images, ran) = match (model.batching, inputs.as_slice()) {
             (Batching::Images { most }, [(_, images)]) if images.rows() > 1 => (
                 images.rows(),
-                model.run_images(&inputs, images.rows(), most, wanted),
+                model.run_images(&inputs, images.rows(), most, scope),
             ),
-            _ => (1, model.run_whole(&inputs, wanted)),
+            _ => (1, model.run_whole(&inputs, scope)),
         };
         match &ran {
             Ok(_) => model.meter.note(images, begun.elapsed()),
-            Err(error) => model.meter.note_failure(error, wanted),
+            Err(error) => model.meter.note_failure(error, scope),
         }
         ran
     }
 }
 
-impl Inner {
+impl LoadedModel {
     /// The inputs with their names, if they are those of the graph and hold what they say.
     fn check<'t>(
         &self,
         inputs: &'t [NamedTensor],
-    ) -> Result<Vec<(&'t str, Checked<'t>)>, ModelError> {
+    ) -> Result<Vec<(&'t str, ValidTensor<'t>)>, ModelError> {
         let known = |input: &NamedTensor| self.inputs.iter().any(|port| port.name == input.name);
         if inputs.len() != self.inputs.len() || !inputs.iter().all(known) {
             let wanted = self.inputs.iter().map(|port| port.name.clone()).collect();
@@ -231,7 +232,7 @@ impl Inner {
                 given,
             });
         }
-        let checked = |input: &'t NamedTensor| match Checked::new(&input.tensor) {
+        let checked = |input: &'t NamedTensor| match ValidTensor::new(&input.tensor) {
             Ok(tensor) => Ok((input.name.as_str(), tensor)),
             Err(cause) => Err(ModelError::Tensor {
                 name: input.name.clone(),
@@ -243,15 +244,15 @@ impl Inner {
 
     /// One run, with all cores if they are idle or the input is large, and with this thread alone
     /// if not.
-    fn run_whole(&self, inputs: &[(&str, Checked<'_>)], wanted: &Wanted) -> Outputs {
-        let values = self.values(inputs, Checked::whole)?;
+    fn run_whole(&self, inputs: &[(&str, ValidTensor<'_>)], scope: &CancelScope) -> Outputs {
+        let values = self.values(inputs, ValidTensor::whole)?;
         if inputs
             .iter()
             .map(|(_, tensor)| tensor.bytes())
             .sum::<usize>()
             >= LARGE
         {
-            let ran = self.sessions.wide(wanted, |session| {
+            let ran = self.sessions.multi_threaded(scope, |session| {
                 self.outputs(session.run_with_options(values, &self.frugal))
             });
             return ran.unwrap_or_else(|| Err(self.late()));
@@ -261,12 +262,12 @@ impl Inner {
         if borrowed.len() == others {
             let ran = self
                 .sessions
-                .wide(wanted, |session| self.outputs(session.run(values)));
+                .multi_threaded(scope, |session| self.outputs(session.run(values)));
             return ran.unwrap_or_else(|| Err(self.late()));
         }
         drop(borrowed);
         self.sessions
-            .narrow(wanted, |session| self.outputs(session.run(values)))
+            .single_threaded(scope, |session| self.outputs(session.run(values)))
             .unwrap_or_else(|| Err(self.late()))
     }
 
@@ -280,10 +281,10 @@ impl Inner {
     /// next when it is done with one.
     fn run_images(
         &self,
-        inputs: &[(&str, Checked<'_>)],
+        inputs: &[(&str, ValidTensor<'_>)],
         count: usize,
         most: Option<NonZeroUsize>,
-        wanted: &Wanted,
+        scope: &CancelScope,
     ) -> Outputs {
         let borrowed = self.cores.borrow(count.min(self.cores.all()) - 1);
         // As large as the graph takes and as leaves no core without.
@@ -300,7 +301,7 @@ impl Inner {
                 return false;
             }
             let begin = index * size;
-            match self.run_part(inputs, begin..count.min(begin + size), wanted) {
+            match self.run_part(inputs, begin..count.min(begin + size), scope) {
                 Ok(outputs) => results
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
@@ -340,14 +341,14 @@ impl Inner {
 
     fn run_part(
         &self,
-        inputs: &[(&str, Checked<'_>)],
+        inputs: &[(&str, ValidTensor<'_>)],
         rows: Range<usize>,
-        wanted: &Wanted,
+        scope: &CancelScope,
     ) -> Outputs {
         let values = self.values(inputs, |tensor| tensor.part(rows.clone()))?;
         let ran = self
             .sessions
-            .narrow(wanted, |session| self.outputs(session.run(values)));
+            .single_threaded(scope, |session| self.outputs(session.run(values)));
         let outputs = ran.unwrap_or_else(|| Err(self.late()))?;
         match outputs.iter().find(|output| {
             output
@@ -373,10 +374,10 @@ impl Inner {
     /// The inputs as ONNX Runtime takes them.
     fn values<'t>(
         &self,
-        inputs: &[(&'t str, Checked<'t>)],
-        lend: impl Fn(&Checked<'t>) -> Result<SessionInputValue<'t>, TensorError>,
+        inputs: &[(&'t str, ValidTensor<'t>)],
+        lend: impl Fn(&ValidTensor<'t>) -> Result<SessionInputValue<'t>, TensorError>,
     ) -> Result<Vec<(&'t str, SessionInputValue<'t>)>, ModelError> {
-        let value = |(name, tensor): &(&'t str, Checked<'t>)| match lend(tensor) {
+        let value = |(name, tensor): &(&'t str, ValidTensor<'t>)| match lend(tensor) {
             Ok(value) => Ok((*name, value)),
             Err(cause) => Err(ModelError::Tensor {
                 name: (*name).to_owned(),
@@ -429,7 +430,7 @@ impl fmt::Debug for Model {
     }
 }
 
-fn ports(session: &Session) -> (Vec<Port>, Vec<String>) {
+fn ports(session: &Session) -> (Vec<ModelInput>, Vec<String>) {
     let inputs = session
         .inputs()
         .iter()
@@ -438,7 +439,7 @@ fn ports(session: &Session) -> (Vec<Port>, Vec<String>) {
                 ValueType::Tensor { shape, .. } => shape.to_vec(),
                 _ => Vec::new(),
             };
-            Port {
+            ModelInput {
                 name: input.name().to_owned(),
                 shape,
             }

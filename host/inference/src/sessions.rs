@@ -12,12 +12,12 @@ use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, PrepackedWeights, SessionBuilder};
 use prometheus_client::metrics::histogram::Histogram;
 
-use rostro_common::cancel::Wanted;
+use rostro_common::cancel::CancelScope;
 
 /// The sessions of one network.
 pub(super) struct Sessions {
-    wide: Pool,
-    narrow: Pool,
+    multi_threaded: SessionPool,
+    single_threaded: SessionPool,
     /// How long each use waited for its session.
     waits: Histogram,
 }
@@ -32,50 +32,50 @@ impl Sessions {
         // Sessions of one network share their packed weights, so that a further one costs little
         // memory.
         let weights = PrepackedWeights::new();
-        let wide = builder(environment, &weights)?.commit_from_memory(bytes)?;
+        let multi_threaded = builder(environment, &weights)?.commit_from_memory(bytes)?;
         // One more than requests can use at a time: a revision that is being tried must not keep
         // them waiting.
-        let narrow = (0..=cores).map(|_| {
+        let single_threaded = (0..=cores).map(|_| {
             let builder = builder(environment, &weights)?
                 .with_independent_thread_pool()?
                 .with_intra_threads(1)?;
             builder.with_inter_threads(1)?.commit_from_memory(bytes)
         });
         Ok(Self {
-            wide: Pool::new(vec![wide]),
-            narrow: Pool::new(narrow.collect::<Result<_, ort::Error>>()?),
+            multi_threaded: SessionPool::new(vec![multi_threaded]),
+            single_threaded: SessionPool::new(single_threaded.collect::<Result<_, ort::Error>>()?),
             waits,
         })
     }
 
     /// Lends the session that works with all cores; none if it is not free as long as that is
     /// wanted.
-    pub(super) fn wide<T>(
+    pub(super) fn multi_threaded<T>(
         &self,
-        wanted: &Wanted,
+        scope: &CancelScope,
         work: impl FnOnce(&mut Session) -> T,
     ) -> Option<T> {
-        self.lend(&self.wide, wanted, work)
+        self.lend(&self.multi_threaded, scope, work)
     }
 
     /// Lends a session that works on this thread alone; none if none is free as long as that is
     /// wanted.
-    pub(super) fn narrow<T>(
+    pub(super) fn single_threaded<T>(
         &self,
-        wanted: &Wanted,
+        scope: &CancelScope,
         work: impl FnOnce(&mut Session) -> T,
     ) -> Option<T> {
-        self.lend(&self.narrow, wanted, work)
+        self.lend(&self.single_threaded, scope, work)
     }
 
     fn lend<T>(
         &self,
-        pool: &Pool,
-        wanted: &Wanted,
+        pool: &SessionPool,
+        scope: &CancelScope,
         work: impl FnOnce(&mut Session) -> T,
     ) -> Option<T> {
         let begun = Instant::now();
-        let session = pool.take(wanted);
+        let session = pool.take(scope);
         self.waits.observe(begun.elapsed().as_secs_f64());
         // Given back even if the work panics.
         Some(work(&mut scopeguard::guard(session?, |session| {
@@ -99,12 +99,12 @@ fn builder(
 }
 
 /// Sessions that are lent one at a time.
-struct Pool {
+struct SessionPool {
     idle: Mutex<Vec<Session>>,
     returned: Condvar,
 }
 
-impl Pool {
+impl SessionPool {
     fn new(sessions: Vec<Session>) -> Self {
         Self {
             idle: Mutex::new(sessions),
@@ -114,15 +114,15 @@ impl Pool {
 
     /// Waits for an idle session, unless it is not wanted any more by then. There are as many as
     /// cores to run them, so waits are rare, but for large inputs.
-    fn take(&self, wanted: &Wanted) -> Option<Session> {
+    fn take(&self, scope: &CancelScope) -> Option<Session> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            if wanted.is_over() {
+            if scope.is_expired() {
                 // Whoever was woken for nothing wakes the next.
                 self.returned.notify_one();
                 return None;
             }
-            let left = wanted.until().saturating_duration_since(Instant::now());
+            let left = scope.deadline().saturating_duration_since(Instant::now());
             match idle.pop() {
                 Some(session) => return Some(session),
                 None => {

@@ -48,14 +48,14 @@ pub enum TensorError {
 
 /// A guest's tensor whose bytes fill its dimensions.
 #[derive(Clone, Copy)]
-pub(super) struct Checked<'t> {
+pub(super) struct ValidTensor<'t> {
     tensor: &'t Tensor,
-    kind: Kind,
+    kind: ElementType,
 }
 
 /// The types of elements that are served.
 #[derive(Clone, Copy)]
-enum Kind {
+enum ElementType {
     Fp32,
     Fp64,
     U8,
@@ -63,7 +63,7 @@ enum Kind {
     I64,
 }
 
-impl Kind {
+impl ElementType {
     fn of(ty: TensorType) -> Result<Self, TensorError> {
         match ty {
             TensorType::Fp32 => Ok(Self::Fp32),
@@ -95,9 +95,9 @@ impl Kind {
     }
 }
 
-impl<'t> Checked<'t> {
+impl<'t> ValidTensor<'t> {
     pub(super) fn new(tensor: &'t Tensor) -> Result<Self, TensorError> {
-        let kind = Kind::of(tensor.ty)?;
+        let kind = ElementType::of(tensor.ty)?;
         // Rows without elements would cost nothing to send and a run each.
         if tensor.dimensions.contains(&0) {
             return Err(TensorError::Empty(tensor.dimensions.clone()));
@@ -169,11 +169,11 @@ impl<'t> Checked<'t> {
 
     fn lend(&self, shape: Vec<i64>, bytes: &'t [u8]) -> Result<SessionInputValue<'t>, TensorError> {
         match self.kind {
-            Kind::Fp32 => lend::<f32>(shape, bytes),
-            Kind::Fp64 => lend::<f64>(shape, bytes),
-            Kind::U8 => lend::<u8>(shape, bytes),
-            Kind::I32 => lend::<i32>(shape, bytes),
-            Kind::I64 => lend::<i64>(shape, bytes),
+            ElementType::Fp32 => lend::<f32>(shape, bytes),
+            ElementType::Fp64 => lend::<f64>(shape, bytes),
+            ElementType::U8 => lend::<u8>(shape, bytes),
+            ElementType::I32 => lend::<i32>(shape, bytes),
+            ElementType::I64 => lend::<i64>(shape, bytes),
         }
     }
 }

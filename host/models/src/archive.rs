@@ -10,14 +10,14 @@ use zip::ZipArchive;
 use zip::result::ZipError;
 
 use super::manifest::Manifest;
-use super::pack::{FileError, verified};
+use super::pack::{ModelFileError, verified};
 
 /// The most entries that an archive may list; published packs have under ten.
 const MOST_ENTRIES: usize = 1000;
 
 /// Why an archive is refused.
 #[derive(Debug, thiserror::Error)]
-pub enum ArchiveError {
+pub enum PackArchiveError {
     /// It is no zip, or a damaged one.
     #[error("not a usable zip archive: {0}")]
     Zip(#[from] ZipError),
@@ -46,19 +46,19 @@ pub enum ArchiveError {
     Missing(String),
     /// A model is not what it should be.
     #[error(transparent)]
-    File(#[from] FileError),
+    File(#[from] ModelFileError),
 }
 
 /// The bytes of every model of `manifest`, by file name.
 pub(super) fn read(
     mut archive: impl Read + Seek,
     manifest: &Manifest,
-) -> Result<BTreeMap<String, Vec<u8>>, ArchiveError> {
+) -> Result<BTreeMap<String, Vec<u8>>, PackArchiveError> {
     let listed = listed_entries(&mut archive).map_err(ZipError::from)?;
     let mut archive = ZipArchive::new(archive)?;
     // The reader keeps one entry of a name: what the archive lists twice is only told by the count.
     if listed.is_some_and(|listed| listed != archive.len()) {
-        return Err(ArchiveError::Duplicates {
+        return Err(PackArchiveError::Duplicates {
             listed: listed.unwrap_or_default(),
             names: archive.len(),
         });
@@ -68,7 +68,7 @@ pub(super) fn read(
     for spec in manifest.models.values() {
         let index = entries
             .get(&spec.file)
-            .ok_or_else(|| ArchiveError::Missing(spec.file.clone()))?;
+            .ok_or_else(|| PackArchiveError::Missing(spec.file.clone()))?;
         files.insert(
             spec.file.clone(),
             verified(archive.by_index(*index)?, spec)?,
@@ -81,9 +81,9 @@ pub(super) fn read(
 /// entry is suspicious.
 fn inspect(
     archive: &mut ZipArchive<impl Read + Seek>,
-) -> Result<BTreeMap<String, usize>, ArchiveError> {
+) -> Result<BTreeMap<String, usize>, PackArchiveError> {
     if archive.len() > MOST_ENTRIES {
-        return Err(ArchiveError::Entries(archive.len()));
+        return Err(PackArchiveError::Entries(archive.len()));
     }
     let mut entries = BTreeMap::new();
     let mut seen = HashSet::new();
@@ -94,22 +94,22 @@ fn inspect(
         let harmless =
             |part: &&str| !matches!(*part, "." | "..") && !part.contains(['\\', '\0', ':']);
         if name.starts_with('/') || !parts.iter().all(harmless) {
-            return Err(ArchiveError::Traversal(name));
+            return Err(PackArchiveError::Traversal(name));
         }
         if entry.is_dir() {
             continue;
         }
         if !entry.is_file() || entry.is_symlink() {
-            return Err(ArchiveError::NotAFile(name));
+            return Err(PackArchiveError::NotAFile(name));
         }
         if !seen.insert(name.to_lowercase()) {
-            return Err(ArchiveError::Duplicate(name));
+            return Err(PackArchiveError::Duplicate(name));
         }
         // A model lies at the top or in one folder; anything deeper is not ours.
         if let [file] | [_, file] = parts.as_slice()
             && entries.insert((*file).to_owned(), index).is_some()
         {
-            return Err(ArchiveError::Duplicate((*file).to_owned()));
+            return Err(PackArchiveError::Duplicate((*file).to_owned()));
         }
     }
     Ok(entries)

@@ -11,16 +11,16 @@ use ureq::http::{StatusCode, header};
 use ureq::tls::TlsConfig;
 
 use rostro_common::digest::Sha256Digest;
-use rostro_common::text::complain;
+use rostro_common::text::warn_user;
 
-use super::manifest::Archive;
+use super::manifest::PublishedArchive;
 
 /// The certificates to trust for an address.
 pub type Trust = fn(&str) -> Result<TlsConfig, Box<dyn std::error::Error + Send + Sync>>;
 
 /// What bounds a download.
 #[derive(Clone, Copy, Debug)]
-struct Limits {
+struct DownloadLimits {
     /// The largest archive that is fetched, in bytes.
     bytes: u64,
     /// How long a connection may take, and how long it may stay silent.
@@ -28,7 +28,7 @@ struct Limits {
 }
 
 /// The largest published pack has under 400 MB.
-const LIMITS: Limits = Limits {
+const LIMITS: DownloadLimits = DownloadLimits {
     bytes: 2 << 30,
     silence: Duration::from_secs(30),
 };
@@ -94,7 +94,7 @@ pub enum DownloadError {
 /// Fetches an archive into `partial`, which keeps what came if the download stops. The file is
 /// verified and stands at its start.
 pub(super) fn fetch(
-    archive: &Archive,
+    archive: &PublishedArchive,
     partial: &Path,
     trust: Trust,
 ) -> Result<File, DownloadError> {
@@ -102,8 +102,8 @@ pub(super) fn fetch(
 }
 
 fn fetch_within(
-    limits: Limits,
-    archive: &Archive,
+    limits: DownloadLimits,
+    archive: &PublishedArchive,
     partial: &Path,
     trust: Trust,
 ) -> Result<File, DownloadError> {
@@ -140,8 +140,8 @@ fn fetch_within(
 /// Appends what is missing to the `there` bytes of the file, or begins again if the server cannot
 /// go on from there.
 fn receive(
-    limits: Limits,
-    archive: &Archive,
+    limits: DownloadLimits,
+    archive: &PublishedArchive,
     file: &mut File,
     there: u64,
     trust: Trust,
@@ -213,7 +213,7 @@ fn receive(
 }
 
 /// A silent connection's error says which of the client's timers ran out: nothing to people.
-fn in_words(cause: io::Error, limits: Limits) -> io::Error {
+fn in_words(cause: io::Error, limits: DownloadLimits) -> io::Error {
     match cause.get_ref().and_then(|cause| cause.downcast_ref()) {
         Some(ureq::Error::Timeout(_)) => io::Error::new(
             io::ErrorKind::TimedOut,
@@ -247,7 +247,7 @@ fn digest(file: &mut File) -> io::Result<Sha256Digest> {
 fn progress(total: Option<u64>, begin: u64) -> ProgressBar {
     if !io::stderr().is_terminal() {
         let size = total.map_or_else(String::new, |total| format!(" {} MB", total / 1_000_000));
-        complain(&format!("downloading{size}, from byte {begin}"));
+        warn_user(&format!("downloading{size}, from byte {begin}"));
         return ProgressBar::hidden();
     }
     let style = ProgressStyle::with_template(
@@ -273,7 +273,7 @@ mod tests {
 
     /// An archive at a server that gives one answer and then says nothing more until the client has
     /// gone.
-    fn answered(answer: &'static str) -> Archive {
+    fn answered(answer: &'static str) -> PublishedArchive {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/pack.zip", listener.local_addr().unwrap());
         std::thread::spawn(move || {
@@ -284,7 +284,7 @@ mod tests {
             stream.write_all(answer.as_bytes()).unwrap();
             let _ = stream.read(&mut [0]);
         });
-        Archive {
+        PublishedArchive {
             url,
             sha256: "0".repeat(64),
         }
@@ -297,7 +297,7 @@ mod tests {
         let partial = folder.path().join("partial");
         std::fs::write(&partial, there).unwrap();
         let error = fetch_within(
-            Limits {
+            DownloadLimits {
                 bytes: 10,
                 silence: SILENCE,
             },

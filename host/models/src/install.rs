@@ -6,10 +6,10 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::archive::{self, ArchiveError};
+use super::archive::{self, PackArchiveError};
 use super::download::{self, DownloadError};
 use super::manifest::{Manifest, ManifestError};
-use super::pack::{FileError, MANIFEST, Pack, PackError, verified};
+use super::pack::{MANIFEST, ModelFileError, Pack, PackError, verified};
 use super::remedy;
 
 /// How the folders begin in which a pack is put together, and in which what it replaces is kept
@@ -68,7 +68,7 @@ pub enum InstallError {
         /// The archive.
         path: PathBuf,
         /// Why.
-        cause: Box<ArchiveError>,
+        cause: Box<PackArchiveError>,
     },
     /// A file of the folder is not what it should be.
     #[error("the folder {path} cannot be used: {cause}", path = path.display())]
@@ -76,7 +76,7 @@ pub enum InstallError {
         /// The folder.
         path: PathBuf,
         /// Why.
-        cause: FileError,
+        cause: ModelFileError,
     },
     /// Something else is where the pack belongs.
     #[error("{path} is there and is no model pack; move it away, or name another folder with --models", path = path.display())]
@@ -98,7 +98,7 @@ pub enum InstallError {
 
 /// What to install.
 #[derive(Debug)]
-pub struct Request<'a> {
+pub struct InstallRequest<'a> {
     /// The name of a pack that is known or installed, or the path of a manifest.
     pub pack: &'a str,
     /// A folder or a zip archive with the files; none to download.
@@ -113,7 +113,7 @@ pub struct Request<'a> {
 
 /// What was done.
 #[derive(Debug)]
-pub enum Installed {
+pub enum InstallOutcome {
     /// The pack was there and is whole.
     Already(PathBuf),
     /// It was installed.
@@ -121,11 +121,14 @@ pub enum Installed {
 }
 
 /// Installs a pack into `models`.
-pub fn install(request: &Request<'_>, models: &Path) -> Result<Installed, InstallError> {
+pub fn install(
+    request: &InstallRequest<'_>,
+    models: &Path,
+) -> Result<InstallOutcome, InstallError> {
     let (manifest, text) = manifest(request.pack, models)?;
     let target = models.join(&manifest.name);
     if !request.force && is_installed(models, &manifest, &text) {
-        return Ok(Installed::Already(target));
+        return Ok(InstallOutcome::Already(target));
     }
     if target.exists() && !target.join(MANIFEST).is_file() {
         return Err(InstallError::NotAPack { path: target });
@@ -159,7 +162,7 @@ pub fn install(request: &Request<'_>, models: &Path) -> Result<Installed, Instal
     if request.from.is_none() {
         let _ = fs::remove_file(partial(models, &manifest));
     }
-    Ok(Installed::Now(target))
+    Ok(InstallOutcome::Now(target))
 }
 
 /// The manifest of a known pack, of a file, or of a pack that is installed already, with its text.
@@ -233,7 +236,7 @@ fn agree(manifest: &Manifest, accepted: bool) -> Result<(), InstallError> {
 
 fn obtain(
     manifest: &Manifest,
-    request: &Request<'_>,
+    request: &InstallRequest<'_>,
     models: &Path,
 ) -> Result<BTreeMap<String, Vec<u8>>, InstallError> {
     if let Some(files) = built_in(manifest) {
@@ -289,9 +292,12 @@ fn built_in(manifest: &Manifest) -> Option<BTreeMap<String, Vec<u8>>> {
         .collect()
 }
 
-fn from_folder(manifest: &Manifest, folder: &Path) -> Result<BTreeMap<String, Vec<u8>>, FileError> {
+fn from_folder(
+    manifest: &Manifest,
+    folder: &Path,
+) -> Result<BTreeMap<String, Vec<u8>>, ModelFileError> {
     let read = |spec: &super::ModelSpec| {
-        let unreadable = |cause| FileError::Unreadable {
+        let unreadable = |cause| ModelFileError::Unreadable {
             file: spec.file.clone(),
             cause,
         };
@@ -407,14 +413,14 @@ mod tests {
 
         let folder = tempfile::tempdir().unwrap();
         let models = folder.path().join("models");
-        let request = Request {
+        let request = InstallRequest {
             pack: "testing",
             from: None,
             accept_license: false,
             force: false,
             trust: |_| Ok(ureq::tls::TlsConfig::default()),
         };
-        let Installed::Now(pack) = install(&request, &models).unwrap() else {
+        let InstallOutcome::Now(pack) = install(&request, &models).unwrap() else {
             panic!("nothing was installed before")
         };
         let ordinary = folder.path().join("ordinary");

@@ -31,7 +31,7 @@ pub struct Manifest {
     #[serde(default)]
     pub requires_acceptance: bool,
     /// Where the pack is published; none if it is only installed from a folder.
-    pub archive: Option<Archive>,
+    pub archive: Option<PublishedArchive>,
     /// The operating point that suits its models.
     pub thresholds: Thresholds,
     /// What suits its models of the pipeline's own settings, where the operator says nothing else.
@@ -44,7 +44,7 @@ pub struct Manifest {
 /// A published zip archive.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Archive {
+pub struct PublishedArchive {
     /// Where it is.
     pub url: String,
     /// What it must be: 64 hexadecimal digits.

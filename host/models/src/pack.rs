@@ -74,7 +74,7 @@ pub enum PackError {
         /// The pack.
         name: String,
         /// What is wrong.
-        cause: Box<FileError>,
+        cause: Box<ModelFileError>,
         /// How to replace it.
         remedy: String,
     },
@@ -82,7 +82,7 @@ pub enum PackError {
 
 /// What is wrong with a model's file.
 #[derive(Debug, thiserror::Error)]
-pub enum FileError {
+pub enum ModelFileError {
     /// It cannot be read.
     #[error("{file} cannot be read: {cause}")]
     Unreadable {
@@ -122,7 +122,7 @@ impl Pack {
         match fs::read_to_string(folder.join(MANIFEST)) {
             Ok(text) => Self::open_installed(models, name, &text),
             Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
-                let cause = Box::new(FileError::Unreadable {
+                let cause = Box::new(ModelFileError::Unreadable {
                     file: MANIFEST.to_owned(),
                     cause,
                 });
@@ -145,7 +145,7 @@ impl Pack {
             remedy: remedy(),
         })?;
         let read = |spec: &ModelSpec| {
-            let unreadable = |cause| FileError::Unreadable {
+            let unreadable = |cause| ModelFileError::Unreadable {
                 file: spec.file.clone(),
                 cause,
             };
@@ -158,7 +158,7 @@ impl Pack {
             .models
             .iter()
             .map(|(role, spec)| Ok((role.clone(), read(spec)?)))
-            .collect::<Result<_, FileError>>();
+            .collect::<Result<_, ModelFileError>>();
         match files {
             Ok(files) => Ok(Self { manifest, files }),
             Err(cause) => Err(PackError::Damaged {
@@ -295,9 +295,9 @@ impl Pack {
 
 /// Reads a model to its end, no further than it may be, and checks that it is the one that is
 /// meant.
-pub(super) fn verified(from: impl Read, spec: &ModelSpec) -> Result<Vec<u8>, FileError> {
+pub(super) fn verified(from: impl Read, spec: &ModelSpec) -> Result<Vec<u8>, ModelFileError> {
     let mut bytes = Vec::new();
-    let unreadable = |cause| FileError::Unreadable {
+    let unreadable = |cause| ModelFileError::Unreadable {
         file: spec.file.clone(),
         cause,
     };
@@ -305,14 +305,14 @@ pub(super) fn verified(from: impl Read, spec: &ModelSpec) -> Result<Vec<u8>, Fil
         .read_to_end(&mut bytes)
         .map_err(unreadable)?;
     if bytes.len() as u64 > spec.max_size {
-        return Err(FileError::TooLarge {
+        return Err(ModelFileError::TooLarge {
             file: spec.file.clone(),
             max_size: spec.max_size,
         });
     }
     let given = Sha256Digest::of(&bytes);
     if given.to_string() != spec.sha256 {
-        return Err(FileError::Digest {
+        return Err(ModelFileError::Digest {
             file: spec.file.clone(),
             given,
             wanted: spec.sha256.clone(),

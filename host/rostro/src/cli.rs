@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use rostro_common::shutdown::exit;
-use rostro_common::text::printed_lines;
+use rostro_common::text::sanitize_lines;
 use rostro_models::runtime::{self, RuntimeCommand};
 
 use crate::commands::audit::{self as audit, AuditArgs, AuditError};
@@ -139,7 +139,7 @@ impl Cli {
                         0
                     }
                     Err(error) => {
-                        logging::report_error(&printed_lines(&error.to_string()));
+                        logging::report_error(&sanitize_lines(&error.to_string()));
                         1
                     }
                 };

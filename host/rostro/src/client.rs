@@ -13,9 +13,9 @@ use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::typestate::AgentScope;
 
 use rostro_api::Scopes;
-use rostro_api::auth::secrets::Entry;
+use rostro_api::auth::secrets::SecretEntry;
 use rostro_common::fs::{bytes_without_mark, read_small, read_text};
-use rostro_common::text::complain;
+use rostro_common::text::warn_user;
 
 /// The variable of a service's own file of tokens, which clients read too until 0.1.
 const SERVERS_TOKENS: &str = "ROSTRO_ADMIN_TOKEN_FILE";
@@ -69,12 +69,12 @@ pub(crate) enum ClientError {
 
 /// The kind of a secret that a command sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum SecretKind {
     ApiKey,
     Token,
 }
 
-impl Kind {
+impl SecretKind {
     fn what(self) -> &'static str {
         match self {
             Self::ApiKey => "the API key",
@@ -105,7 +105,7 @@ impl Kind {
 /// Credentials: a secret, or none, of one kind.
 #[derive(Clone)]
 pub(crate) struct Credentials {
-    kind: Kind,
+    kind: SecretKind,
     /// The secret and its file.
     given: Option<(String, PathBuf)>,
 }
@@ -127,7 +127,7 @@ impl ApiKeyArgs {
     ///
     /// [`ClientError`] names the file.
     pub(crate) fn credentials(&self) -> Result<Credentials, ClientError> {
-        Credentials::read(Kind::ApiKey, self.api_key_file.as_deref())
+        Credentials::read(SecretKind::ApiKey, self.api_key_file.as_deref())
     }
 }
 
@@ -142,19 +142,19 @@ impl TokenArgs {
             .filter(|_| self.token_file.is_none())
             .map(PathBuf::from);
         if before.is_some() {
-            complain(&format!(
+            warn_user(&format!(
                 "warning: {SERVERS_TOKENS} is the service's variable; name the client's file with ROSTRO_TOKEN_FILE"
             ));
         }
         Credentials::read(
-            Kind::Token,
+            SecretKind::Token,
             self.token_file.as_deref().or(before.as_deref()),
         )
     }
 }
 
 impl Credentials {
-    fn read(kind: Kind, file: Option<&Path>) -> Result<Self, ClientError> {
+    fn read(kind: SecretKind, file: Option<&Path>) -> Result<Self, ClientError> {
         let read = |file: &Path| match secret(kind, file) {
             Ok(secret) => Ok((secret, file.to_owned())),
             Err(cause) => Err(ClientError::File {
@@ -200,7 +200,7 @@ impl Credentials {
 }
 
 /// The secret in the first line of a file that has one.
-fn secret(kind: Kind, file: &Path) -> io::Result<String> {
+fn secret(kind: SecretKind, file: &Path) -> io::Result<String> {
     let invalid = |message: &str| io::Error::new(io::ErrorKind::InvalidData, message);
     let text = read_text(file)?;
     let line = text
@@ -365,7 +365,7 @@ fn speaks_otherwise(error: &ureq::Error) -> bool {
 mod tests {
     use super::*;
 
-    fn read(kind: Kind, text: &str) -> Result<String, String> {
+    fn read(kind: SecretKind, text: &str) -> Result<String, String> {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         std::fs::write(&file, text).unwrap();
@@ -375,19 +375,27 @@ mod tests {
     #[test]
     fn secret_first_line_found() {
         for (kind, text, secret) in [
-            (Kind::ApiKey, "0123456789abcdef\n", "0123456789abcdef"),
+            (SecretKind::ApiKey, "0123456789abcdef\n", "0123456789abcdef"),
             (
-                Kind::ApiKey,
+                SecretKind::ApiKey,
                 "\u{feff}# of the door\r\n\r\ndoor:recognise,enrol:0123:56789abcdef\r\n",
                 "0123:56789abcdef",
             ),
-            (Kind::ApiKey, "0123:56789abcdef:x", "0123:56789abcdef:x"),
             (
-                Kind::Token,
+                SecretKind::ApiKey,
+                "0123:56789abcdef:x",
+                "0123:56789abcdef:x",
+            ),
+            (
+                SecretKind::Token,
                 "\u{feff}alice:0123456789abcdef",
                 "0123456789abcdef",
             ),
-            (Kind::Token, "  0123456789abcdef  ", "0123456789abcdef"),
+            (
+                SecretKind::Token,
+                "  0123456789abcdef  ",
+                "0123456789abcdef",
+            ),
         ] {
             assert_eq!(read(kind, text).as_deref(), Ok(secret), "{text}");
         }
@@ -402,11 +410,11 @@ mod tests {
             ("ключ", "visible ASCII"),
         ] {
             assert!(
-                read(Kind::ApiKey, text).unwrap_err().contains(says),
+                read(SecretKind::ApiKey, text).unwrap_err().contains(says),
                 "{text}"
             );
         }
-        let error = Credentials::read(Kind::ApiKey, Some(Path::new("/nowhere/key")))
+        let error = Credentials::read(SecretKind::ApiKey, Some(Path::new("/nowhere/key")))
             .unwrap_err()
             .to_string();
         assert!(
@@ -439,7 +447,7 @@ mod tests {
             !format!(
                 "{:?}",
                 Credentials {
-                    kind: Kind::Token,
+                    kind: SecretKind::Token,
                     given
                 }
             )

@@ -19,7 +19,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use rostro_common::text::printed_lines;
+use rostro_common::text::sanitize_lines;
 
 use crate::cli::Cli;
 use crate::logging::report_error;
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // It may quote names out of a component or a file.
-            report_error(&printed_lines(&error.to_string()));
+            report_error(&sanitize_lines(&error.to_string()));
             ExitCode::FAILURE
         }
     }

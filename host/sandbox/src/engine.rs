@@ -13,7 +13,7 @@ use wasmtime::{
     Cache, CacheConfig, Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig,
 };
 
-use crate::limits::{Budget, Limits, Meters};
+use crate::limits::{Budget, GuestMeters, Limits};
 
 /// How often running guests look whether their time is up. Finer costs wake-ups of an idle process;
 /// coarser delays the end of a guest that spins.
@@ -45,7 +45,7 @@ const UNPOOLED_GUARD: u64 = 64 << 10;
 pub struct Engine {
     inner: wasmtime::Engine,
     limits: Limits,
-    meters: Meters,
+    meters: GuestMeters,
 }
 
 impl Engine {
@@ -91,7 +91,7 @@ impl Engine {
         Ok(Self {
             inner,
             limits,
-            meters: Meters::default(),
+            meters: GuestMeters::default(),
         })
     }
 
@@ -99,7 +99,7 @@ impl Engine {
     #[must_use]
     pub fn with_memory(self, bytes: usize) -> Self {
         Self {
-            meters: Meters::within(Budget::new(bytes)),
+            meters: GuestMeters::within(Budget::new(bytes)),
             ..self
         }
     }
@@ -116,7 +116,7 @@ impl Engine {
     }
 
     /// What its guests take.
-    pub fn meters(&self) -> &Meters {
+    pub fn meters(&self) -> &GuestMeters {
         &self.meters
     }
 }

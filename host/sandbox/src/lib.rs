@@ -3,9 +3,9 @@
 pub mod bindings;
 pub mod component;
 pub mod engine;
+pub mod face_matching;
 pub mod guest;
 pub mod limits;
-pub mod overlap;
 pub mod pipeline;
 pub mod review;
 pub mod settings;

@@ -6,18 +6,18 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rostro_common::cancel::Wanted;
+use rostro_common::cancel::CancelScope;
 use rostro_common::digest::Sha256Digest;
 use rostro_common::person::{PersonId, Sample};
-use rostro_gallery::Place;
+use rostro_gallery::SampleLocation;
 use rostro_sandbox::bindings::{BoundingBox, Purpose};
-use rostro_sandbox::overlap::most_overlapping;
+use rostro_sandbox::face_matching::most_overlapping;
 use rostro_sandbox::pipeline::run::RunError;
 use rostro_sandbox::review::Review;
 
 use super::enroll::{MOST_PHOTOS, Mode, stored};
 use super::{Service, ServiceError};
-use crate::deployment::{Counterpart, Live};
+use crate::deployment::{Counterpart, ReadyRevision};
 use crate::executor::Client;
 use crate::people::PeopleError;
 
@@ -25,7 +25,7 @@ use crate::people::PeopleError;
 const ANSWER: Duration = Duration::from_secs(1);
 
 /// A photo whose face was enrolled.
-pub(super) struct Accepted<'p> {
+pub(super) struct EnrolledPhoto<'p> {
     pub photo: &'p [u8],
     /// The face's edges, in shares of width and height.
     pub place: BoundingBox,
@@ -58,7 +58,7 @@ impl Service {
     pub(super) fn enroll_for_others(
         &self,
         enrolling: Enrolling<'_>,
-        accepted: &[Accepted<'_>],
+        accepted: &[EnrolledPhoto<'_>],
         counterparts: &[Counterpart],
         deadline: Instant,
     ) -> Vec<EnrollmentWarning> {
@@ -125,11 +125,11 @@ impl Service {
     /// did not find the face.
     fn enroll_for(
         &self,
-        live: &Arc<Live>,
+        live: &Arc<ReadyRevision>,
         Enrolling {
             id, review, mode, ..
         }: Enrolling<'_>,
-        accepted: &[Accepted<'_>],
+        accepted: &[EnrolledPhoto<'_>],
         end: Instant,
     ) -> Result<usize, ServiceError> {
         let mut samples = match mode {
@@ -137,8 +137,11 @@ impl Service {
             Mode::Add => stored(&self.people, live, id)?.unwrap_or_default(),
         };
         let before = samples.len();
-        let mut run = live.revision.begin(Wanted::from(end)).reviewing(review);
-        for Accepted { photo, place } in accepted {
+        let mut run = live
+            .revision
+            .begin(CancelScope::from(end))
+            .reviewing(review);
+        for EnrolledPhoto { photo, place } in accepted {
             let mut analysis = match run.analyze(photo, Purpose::Enroll) {
                 Ok(analysis) => analysis,
                 Err(RunError::Undecodable(_) | RunError::TooLarge { .. }) => continue,
@@ -179,7 +182,7 @@ impl Service {
                 .collect();
             let templates = run.template(&embeddings)?;
             self.people
-                .put(id, &samples, Place::Other, &live.view, &templates)?;
+                .put(id, &samples, SampleLocation::Other, &live.view, &templates)?;
         }
         Ok(refused)
     }

@@ -16,7 +16,7 @@ use rostro_common::person::PersonId;
 use rostro_index::AlikePair;
 
 use super::Service;
-use crate::audit::{Action, Ending};
+use crate::audit::{Action, ActionOutcome};
 use crate::deployment::{Actor, step_back};
 use crate::people::View;
 
@@ -104,7 +104,7 @@ impl Service {
                     &cancelled,
                 );
                 // Before it is answered: what was read is recorded.
-                deployment.note_gallery(&actor, Action::ListDuplicates, Ending::Done);
+                deployment.note_gallery(&actor, Action::ListDuplicates, ActionOutcome::Done);
                 // Whoever has the answer may ask for the next page.
                 drop(permit);
                 // The caller may be gone.

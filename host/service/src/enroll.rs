@@ -4,21 +4,21 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rostro_common::cancel::Wanted;
+use rostro_common::cancel::CancelScope;
 use rostro_common::digest::Sha256Digest;
 use rostro_common::person::{EnrolmentId, PersonId, Sample};
 use rostro_common::vector::cosine;
-use rostro_gallery::Place;
+use rostro_gallery::SampleLocation;
 use rostro_sandbox::guest::report::Warning;
 use rostro_sandbox::pipeline::revision::Revision;
 use rostro_sandbox::pipeline::run::{Run, RunError, note};
 use rostro_sandbox::review::Review;
 
-use super::contracts::{Accepted, Enrolling, EnrollmentWarning, in_shares};
+use super::contracts::{EnrolledPhoto, Enrolling, EnrollmentWarning, in_shares};
 use super::{Photo, Service, ServiceError};
-use crate::audit::{Action, Ending};
-use crate::deployment::{Actor, Counterpart, Live};
-use crate::executor::Errand;
+use crate::audit::{Action, ActionOutcome};
+use crate::deployment::{Actor, Counterpart, ReadyRevision};
+use crate::executor::RequestContext;
 use crate::people::People;
 
 pub(crate) use rostro_sandbox::bindings::{BoundingBox, Purpose, Reason, ReviewOutcome};
@@ -60,27 +60,27 @@ pub enum PhotoOutcome {
         /// Score of the detection.
         score: f32,
         /// Warnings about the photo.
-        warnings: Vec<Finding>,
+        warnings: Vec<PhotoIssue>,
     },
     /// Refused for these reasons, and with these warnings.
     Rejected {
         /// Reasons for the refusal.
-        reasons: Vec<Finding>,
+        reasons: Vec<PhotoIssue>,
         /// Warnings about the photo.
-        warnings: Vec<Finding>,
+        warnings: Vec<PhotoIssue>,
     },
 }
 
 /// What is wrong with a photo, or odd about it.
 #[derive(Debug)]
-pub struct Finding {
+pub struct PhotoIssue {
     /// The policy's reason.
     pub reason: Reason,
     /// Whose the face is already, if the caller may be told.
     pub identity: Option<PersonId>,
 }
 
-impl From<Reason> for Finding {
+impl From<Reason> for PhotoIssue {
     fn from(reason: Reason) -> Self {
         Self {
             reason,
@@ -89,8 +89,8 @@ impl From<Reason> for Finding {
     }
 }
 
-fn findings(reasons: Vec<Reason>) -> Vec<Finding> {
-    reasons.into_iter().map(Finding::from).collect()
+fn findings(reasons: Vec<Reason>) -> Vec<PhotoIssue> {
+    reasons.into_iter().map(PhotoIssue::from).collect()
 }
 
 impl Service {
@@ -110,35 +110,42 @@ impl Service {
         review: Option<Review>,
         mode: Mode,
         actor: &Actor,
-        errand: &Errand,
+        context: &RequestContext,
     ) -> (Sha256Digest, Result<Enrollment, ServiceError>) {
         let (live, counterparts) = self.deployment.enrolling();
         let review = (**self.review.load()).max(review.unwrap_or(Review::Off));
         let how = (review, mode, actor.can_manage);
         (
             live.id(),
-            self.enroll_on((live, counterparts), id, photos, how, actor.clone(), errand)
-                .await,
+            self.enroll_on(
+                (live, counterparts),
+                id,
+                photos,
+                how,
+                actor.clone(),
+                context,
+            )
+            .await,
         )
     }
 
     async fn enroll_on(
         self: &Arc<Self>,
-        (live, counterparts): (Arc<Live>, Vec<Counterpart>),
+        (live, counterparts): (Arc<ReadyRevision>, Vec<Counterpart>),
         id: PersonId,
         photos: Vec<Photo>,
         how: (Review, Mode, bool),
         actor: Actor,
-        errand: &Errand,
+        context: &RequestContext,
     ) -> Result<Enrollment, ServiceError> {
         if how.1 == Mode::Replace {
             self.people.check_new(&id)?;
         }
         // Between what is stored now and what will be nobody else changes it: an addition must not
         // bring back who was deleted meanwhile. Waited for without a worker, which others need.
-        let deadline = errand.deadline;
-        let turn = self.people.turns().take(&id, deadline).await?;
-        let (service, client) = (Arc::clone(self), errand.client.clone());
+        let deadline = context.deadline;
+        let lock = self.people.locks().take(&id, deadline).await?;
+        let (service, client) = (Arc::clone(self), context.client.clone());
         let work = move |wanted| {
             let mut accepted = Vec::new();
             let begin = |fault: &mut Option<String>| {
@@ -167,9 +174,9 @@ impl Service {
                     service.enroll_for_others(enrolling, &accepted, &counterparts, deadline);
             }
             let outcome = match &result {
-                Ok(Enrollment { path: Some(_), .. }) => Ending::Done,
-                Ok(_) => Ending::Unchanged,
-                Err(_) => Ending::Failed,
+                Ok(Enrollment { path: Some(_), .. }) => ActionOutcome::Done,
+                Ok(_) => ActionOutcome::Unchanged,
+                Err(_) => ActionOutcome::Failed,
             };
             // Here, and not where the answer is awaited: the caller may be gone by then, and the
             // person enrolled.
@@ -184,23 +191,23 @@ impl Service {
                 &id,
             );
             // Held until it is written, also if nobody waits for the answer any more.
-            drop(turn);
+            drop(lock);
             (result, live)
         };
-        self.executor.run(errand, work).await?
+        self.executor.run(context, work).await?
     }
 
     /// Enrols with the active revision; the photos that were accepted are returned with what became
     /// of it.
     fn enroll_now<'p>(
         &self,
-        (live, counterparts): (&Live, &[Counterpart]),
+        (live, counterparts): (&ReadyRevision, &[Counterpart]),
         id: &PersonId,
         photos: &'p [Photo],
         (review, mode, names_others): (Review, Mode, bool),
-        wanted: &Wanted,
+        wanted: &CancelScope,
         fault: &mut Option<String>,
-    ) -> Result<(Enrollment, Vec<Accepted<'p>>), ServiceError> {
+    ) -> Result<(Enrollment, Vec<EnrolledPhoto<'p>>), ServiceError> {
         let revision = Arc::clone(&live.revision);
         let stored = match mode {
             Mode::Replace => Vec::new(),
@@ -209,7 +216,7 @@ impl Service {
         let mut accepted = Vec::new();
         let begin = || revision.begin(wanted.clone()).reviewing(review);
         let mut run = begin();
-        let mut portraits: Vec<Portrait> = Vec::new();
+        let mut portraits: Vec<EnrolledFace> = Vec::new();
         let mut outcomes = Vec::new();
         let mut warnings: Vec<Warning> = Vec::new();
         for photo in photos {
@@ -221,16 +228,16 @@ impl Service {
                     &portrait,
                     (review, names_others),
                 )? {
-                    Beside::Fits(warnings) => {
+                    DuplicateCheck::Fits(warnings) => {
                         let score = portrait.sample.det_score.unwrap_or_default();
-                        accepted.push(Accepted {
+                        accepted.push(EnrolledPhoto {
                             photo: &photo.content,
                             place: portrait.place,
                         });
                         portraits.push(portrait);
                         PhotoOutcome::Accepted { score, warnings }
                     }
-                    Beside::Refused(finding) => rejected(vec![finding]),
+                    DuplicateCheck::Refused(finding) => rejected(vec![finding]),
                 },
                 Ok(Err(reasons)) => rejected(findings(reasons)),
                 // A photo that is made to break a decoder must not cost the others.
@@ -264,7 +271,7 @@ impl Service {
                 if wanted.is_cancelled() {
                     return Err(RunError::Cancelled.into());
                 }
-                if wanted.is_over() {
+                if wanted.is_expired() {
                     return Err(self.executor.late().into());
                 }
                 Some(match mode {
@@ -278,10 +285,13 @@ impl Service {
                         let samples: Vec<Sample> = samples.into_iter().map(mark).collect();
                         self.people.replace(id, &samples, &live.view, &templates)?
                     }
-                    Mode::Add => {
-                        self.people
-                            .put(id, &samples, Place::Own, &live.view, &templates)?
-                    }
+                    Mode::Add => self.people.put(
+                        id,
+                        &samples,
+                        SampleLocation::Own,
+                        &live.view,
+                        &templates,
+                    )?,
                 })
             }
         };
@@ -308,12 +318,12 @@ impl PhotoOutcome {
             value: None,
             limit: None,
         };
-        warnings.extend(more.iter().map(reason).map(Finding::from));
+        warnings.extend(more.iter().map(reason).map(PhotoIssue::from));
         self
     }
 }
 
-fn rejected(reasons: Vec<Finding>) -> PhotoOutcome {
+fn rejected(reasons: Vec<PhotoIssue>) -> PhotoOutcome {
     PhotoOutcome::Rejected {
         reasons,
         warnings: Vec::new(),
@@ -321,11 +331,11 @@ fn rejected(reasons: Vec<Finding>) -> PhotoOutcome {
 }
 
 /// Whether a photo's sample fits those before it, and everybody else's.
-enum Beside {
+enum DuplicateCheck {
     /// It does, in spite of these.
-    Fits(Vec<Finding>),
+    Fits(Vec<PhotoIssue>),
     /// It does not.
-    Refused(Finding),
+    Refused(PhotoIssue),
 }
 
 /// Two samples that are more alike than this, of faces in the same place of their photos, are of
@@ -343,7 +353,7 @@ const SAME_PLACE: f32 = 0.01;
 const SURELY: f32 = 0.15;
 
 /// A photo's sample, and where in the photo the face is: its edges in shares of width and height.
-struct Portrait {
+struct EnrolledFace {
     sample: Sample,
     place: BoundingBox,
 }
@@ -352,7 +362,7 @@ struct Portrait {
 /// there is no such person.
 pub(super) fn stored(
     people: &People,
-    live: &Live,
+    live: &ReadyRevision,
     id: &PersonId,
 ) -> Result<Option<Vec<Sample>>, ServiceError> {
     let contract = live.revision.contract();
@@ -370,14 +380,14 @@ pub(super) fn stored(
 
 /// Compares a sample with the person's others, and with everybody else whom the revision knows.
 fn beside_others(
-    live: &Live,
+    live: &ReadyRevision,
     id: &PersonId,
-    (before, stored): (&[Portrait], &[Sample]),
-    portrait: &Portrait,
+    (before, stored): (&[EnrolledFace], &[Sample]),
+    portrait: &EnrolledFace,
     (review, names_others): (Review, bool),
-) -> Result<Beside, ServiceError> {
+) -> Result<DuplicateCheck, ServiceError> {
     let refused = |code: &str, message: String, value: f32, limit: f32| {
-        Ok(Beside::Refused(
+        Ok(DuplicateCheck::Refused(
             Reason {
                 code: code.to_owned(),
                 message,
@@ -395,11 +405,11 @@ fn beside_others(
         return refused("too_many_photos", message, count as f32, MOST_PHOTOS as f32);
     }
     if review == Review::Off {
-        return Ok(Beside::Fits(Vec::new()));
+        return Ok(DuplicateCheck::Fits(Vec::new()));
     }
     let sample = &portrait.sample;
     let edges = |place: &BoundingBox| [place.x1, place.y1, place.x2, place.y2];
-    let is_there = |other: &&Portrait| {
+    let is_there = |other: &&EnrolledFace| {
         edges(&other.place)
             .iter()
             .zip(edges(&portrait.place))
@@ -433,7 +443,7 @@ fn beside_others(
         .flatten()
         .find(|near| near.id.as_str() != id.as_str() && near.similarity > threshold);
     let Some(other) = other else {
-        return Ok(Beside::Fits(Vec::new()));
+        return Ok(DuplicateCheck::Fits(Vec::new()));
     };
     // Whose it is, a caller who may only enrol is not told.
     let message = match names_others {
@@ -451,14 +461,14 @@ fn beside_others(
         value: Some(other.similarity),
         limit: Some(threshold),
     };
-    let finding = Finding {
+    let finding = PhotoIssue {
         reason,
         identity: names_others.then_some(other.id),
     };
     Ok(if review == Review::Strict {
-        Beside::Refused(finding)
+        DuplicateCheck::Refused(finding)
     } else {
-        Beside::Fits(vec![finding])
+        DuplicateCheck::Fits(vec![finding])
     })
 }
 
@@ -467,7 +477,7 @@ fn sample(
     run: &mut Run,
     revision: &Revision,
     photo: &[u8],
-) -> Result<Result<Portrait, Vec<Reason>>, RunError> {
+) -> Result<Result<EnrolledFace, Vec<Reason>>, RunError> {
     let mut analysis = match run.analyze(photo, Purpose::Enroll) {
         Ok(analysis) => analysis,
         Err(error @ RunError::Undecodable(_)) => {
@@ -512,7 +522,7 @@ fn sample(
                 det_score: Some(chosen.face.score),
                 enrolment: None,
             };
-            Ok(Ok(Portrait { sample, place }))
+            Ok(Ok(EnrolledFace { sample, place }))
         }
     }
 }

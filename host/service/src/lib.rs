@@ -31,15 +31,17 @@ use rostro_sandbox::pipeline::revision::Revision;
 use rostro_sandbox::pipeline::run::{Run, RunError};
 use rostro_sandbox::review::Review;
 
-use crate::deployment::{Deployment, Live, Preference, Seen, Taken, Verdict, is_at_fault};
-use crate::executor::{Client, Errand, Executor, ExecutorError};
+use crate::deployment::{
+    Deployment, IdentifiedFace, Outcome, Preference, ReadyRevision, RoutedRevision, is_at_fault,
+};
+use crate::executor::{Client, Executor, ExecutorError, RequestContext};
 use crate::people::{People, PeopleError, View};
 
 pub use contracts::EnrollmentWarning;
 pub use duplicates::{DuplicatesError, DuplicatesQuery};
-pub use enroll::{Finding, Mode, PhotoOutcome};
+pub use enroll::{Mode, PhotoIssue, PhotoOutcome};
 pub use rostro_sandbox::bindings::{Analysis, Candidate, Decision, Face, Probe, Purpose};
-pub use transfer::{ArchiveError, ArchiveFile, ArchiveFolder, ImportOptions, Imported, Named};
+pub use transfer::{ArchiveError, ArchiveFile, ArchiveFolder, ImportOptions, Imported, PeopleList};
 
 /// People offered to the policy for each face. More than are answered, so that a policy that gives
 /// each person to one face can fall back on the next.
@@ -77,7 +79,7 @@ pub struct Photo {
 
 /// What was seen in images, of which nothing is stored.
 #[derive(Debug)]
-pub struct Looked {
+pub struct Analyses {
     /// The revision that answered.
     pub revision: Arc<Revision>,
     /// One for each image, in their order.
@@ -183,8 +185,8 @@ impl Service {
 
     /// What a client asks for that comes now.
     #[must_use]
-    pub fn errand(&self, client: Client) -> Errand {
-        Errand {
+    pub fn context(&self, client: Client) -> RequestContext {
+        RequestContext {
             client,
             deadline: self.executor.deadline(),
         }
@@ -200,29 +202,29 @@ impl Service {
         self: &Arc<Self>,
         frame: Bytes,
         group: Option<Members>,
-        errand: &Errand,
+        context: &RequestContext,
         preference: Preference,
     ) -> (Sha256Digest, Result<Recognition, ServiceError>) {
         let taken = self.deployment.take(preference);
         (
             taken.live.id(),
-            self.recognize_on(taken, frame, group, errand).await,
+            self.recognize_on(taken, frame, group, context).await,
         )
     }
 
     async fn recognize_on(
         self: &Arc<Self>,
-        taken: Taken,
+        taken: RoutedRevision,
         frame: Bytes,
         group: Option<Members>,
-        errand: &Errand,
+        context: &RequestContext,
     ) -> Result<Recognition, ServiceError> {
-        let (arrived, deadline) = (Instant::now(), errand.deadline);
-        let Taken { live, shadow } = taken;
+        let (arrived, deadline) = (Instant::now(), context.deadline);
+        let RoutedRevision { live, shadow } = taken;
         let (service, seen_by) = (Arc::clone(self), Arc::clone(&live));
         let bytes = frame.clone();
         let among = group.clone();
-        let client = errand.client.clone();
+        let client = context.client.clone();
         let work = move |wanted| {
             let mut run = seen_by.revision.begin(wanted);
             let result = service.watched(&seen_by, &client, deadline, |_| {
@@ -230,9 +232,10 @@ impl Service {
             });
             (result, run)
         };
-        let recognition = self.executor.run(errand, work).await??;
+        let recognition = self.executor.run(context, work).await??;
         if let Some(shadow) = shadow {
-            let active: Vec<Seen> = recognition.faces.iter().map(RecognizedFace::seen).collect();
+            let active: Vec<IdentifiedFace> =
+                recognition.faces.iter().map(RecognizedFace::seen).collect();
             // Nobody waits for it: it gets some times what the active revision took, and no more.
             let deadline = Instant::now()
                 + (arrived.elapsed() * SHADOW_TIMES)
@@ -240,7 +243,7 @@ impl Service {
                     .min(deadline - arrived);
             let (candidate, agreement) = (shadow.live, shadow.agreement);
             let counted = Arc::clone(&agreement);
-            let (service, client) = (Arc::clone(self), errand.client.clone());
+            let (service, client) = (Arc::clone(self), context.client.clone());
             let compare = move |scope| {
                 let mut run = candidate.revision.begin(scope);
                 match service.watched(&candidate, &client, deadline, |_| {
@@ -261,13 +264,13 @@ impl Service {
                             .collect::<Vec<_>>(),
                     ),
                     // Requests before others' curiosity, as for workers.
-                    Err(ServiceError::Run(RunError::Crowded(_) | RunError::Cancelled)) => {
+                    Err(ServiceError::Run(RunError::OutOfCapacity(_) | RunError::Cancelled)) => {
                         agreement.note_skipped()
                     }
                     Err(_) => agreement.note_failed(),
                 }
             };
-            if !self.executor.spare(deadline, compare) {
+            if !self.executor.try_run_background(deadline, compare) {
                 counted.note_skipped();
             }
         }
@@ -284,11 +287,11 @@ impl Service {
         self: &Arc<Self>,
         images: Vec<Bytes>,
         purpose: Purpose,
-        errand: &Errand,
-    ) -> (Sha256Digest, Result<Looked, ServiceError>) {
+        context: &RequestContext,
+    ) -> (Sha256Digest, Result<Analyses, ServiceError>) {
         let live = self.deployment.active();
-        let (arrived, deadline) = (Instant::now(), errand.deadline);
-        let (service, by, client) = (Arc::clone(self), Arc::clone(&live), errand.client.clone());
+        let (arrived, deadline) = (Instant::now(), context.deadline);
+        let (service, by, client) = (Arc::clone(self), Arc::clone(&live), context.client.clone());
         let work = move |wanted| {
             let begun = Instant::now();
             let mut run = by.revision.begin(wanted);
@@ -301,7 +304,7 @@ impl Service {
                 let mut stages = vec![("queue".to_owned(), begun - arrived)];
                 stages.extend_from_slice(run.stages());
                 stages.push(("total".to_owned(), arrived.elapsed()));
-                Ok(Looked {
+                Ok(Analyses {
                     revision: Arc::clone(&by.revision),
                     analyses,
                     warnings: run.take_warnings(),
@@ -312,7 +315,7 @@ impl Service {
         };
         (
             live.id(),
-            async { self.executor.run(errand, work).await? }.await,
+            async { self.executor.run(context, work).await? }.await,
         )
     }
 
@@ -320,7 +323,7 @@ impl Service {
     /// is not its result.
     fn watched<T>(
         &self,
-        live: &Live,
+        live: &ReadyRevision,
         client: &Client,
         deadline: Instant,
         work: impl FnOnce(&mut Option<String>) -> Result<T, ServiceError>,
@@ -339,9 +342,9 @@ impl Service {
             tracing::Span::current().record("revision", tracing::field::display(live.id().short()));
         }
         let verdict = match (fault, &result) {
-            (Some(cause), _) => Verdict::AtFault(cause),
-            (None, Ok(_)) => Verdict::Well,
-            (None, Err(_)) => Verdict::Neither,
+            (Some(cause), _) => Outcome::Failure(cause),
+            (None, Ok(_)) => Outcome::Success,
+            (None, Err(_)) => Outcome::Ignored,
         };
         self.deployment.note_outcome(live, client, &verdict);
         result
@@ -349,7 +352,7 @@ impl Service {
 }
 
 fn recognize_now(
-    live: &Live,
+    live: &ReadyRevision,
     run: &mut Run,
     frame: &[u8],
     group: Option<&HashSet<PersonId>>,
@@ -415,7 +418,7 @@ pub fn probes(
 
 impl RecognizedFace {
     /// Where it is and who, for a comparison with another answer.
-    fn seen(&self) -> Seen {
+    fn seen(&self) -> IdentifiedFace {
         let identity = match &self.decision {
             Decision::Known(known) => self
                 .candidates
@@ -423,7 +426,7 @@ impl RecognizedFace {
                 .map(|candidate| candidate.id.clone()),
             Decision::Unknown(_) => None,
         };
-        Seen {
+        IdentifiedFace {
             bounds: self.face.bounds,
             identity,
         }

@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use rostro_common::cancel::Wanted;
+use rostro_common::cancel::CancelScope;
 use rostro_common::person::{ContractId, PersonId, Sample};
-use rostro_gallery::Removed;
+use rostro_gallery::Removal;
 use rostro_gallery::groups::{Change, GroupId, Groups};
 use rostro_sandbox::pipeline::revision::Revision;
 
 use super::{Service, ServiceError};
-use crate::audit::{Action, Ending};
+use crate::audit::{Action, ActionOutcome};
 use crate::deployment::Actor;
-use crate::executor::Errand;
-use crate::people::Turn;
+use crate::executor::RequestContext;
+use crate::people::PersonLock;
 
 /// A person who is stored.
 #[derive(Debug)]
@@ -75,10 +75,10 @@ impl Service {
     pub async fn templates(
         self: &Arc<Self>,
         id: PersonId,
-        errand: &Errand,
+        context: &RequestContext,
     ) -> Result<Option<PersonTemplates>, ServiceError> {
         let service = Arc::clone(self);
-        let make = move |wanted: Wanted| {
+        let make = move |wanted: CancelScope| {
             let Some(samples) = service.people.samples(&id)? else {
                 return Ok(None);
             };
@@ -96,7 +96,7 @@ impl Service {
         };
         // A policy makes them, which is work for a worker.
         self.executor
-            .run(errand, move |wanted| (make(wanted), ()))
+            .run(context, move |wanted| (make(wanted), ()))
             .await?
     }
 
@@ -105,8 +105,8 @@ impl Service {
     /// # Errors
     ///
     /// If it does not come before the deadline.
-    pub async fn turn(&self, id: &PersonId) -> Result<Turn, ServiceError> {
-        Ok(self.people.turns().take(id, self.deadline()).await?)
+    pub async fn lock(&self, id: &PersonId) -> Result<PersonLock, ServiceError> {
+        Ok(self.people.locks().take(id, self.deadline()).await?)
     }
 
     /// Records a change of a person's groups.
@@ -121,8 +121,8 @@ impl Service {
         self.people
             .ledger()
             .note_changes(u64::from(change.as_ref().is_ok_and(is_changed)));
-        let ending = change.as_ref().map_or(Ending::Failed, |change| {
-            Ending::of_change(is_changed(change))
+        let ending = change.as_ref().map_or(ActionOutcome::Failed, |change| {
+            ActionOutcome::of_change(is_changed(change))
         });
         self.deployment.note_person(actor, action, ending, id);
     }
@@ -132,9 +132,9 @@ impl Service {
         self.people.ledger().note_changes(u64::from(
             change.as_ref().is_ok_and(|change| change.changed),
         ));
-        let ending = change
-            .as_ref()
-            .map_or(Ending::Failed, |change| Ending::of_change(change.changed));
+        let ending = change.as_ref().map_or(ActionOutcome::Failed, |change| {
+            ActionOutcome::of_change(change.changed)
+        });
         self.deployment
             .note_gallery(actor, Action::DeleteGroup, ending);
     }
@@ -147,9 +147,9 @@ impl Service {
         id: &PersonId,
     ) {
         let ending = match read {
-            Ok(Some(templates)) if !templates.vectors.is_empty() => Ending::Done,
-            Ok(_) => Ending::Refused,
-            Err(_) => Ending::Failed,
+            Ok(Some(templates)) if !templates.vectors.is_empty() => ActionOutcome::Done,
+            Ok(_) => ActionOutcome::Refused,
+            Err(_) => ActionOutcome::Failed,
         };
         self.deployment
             .note_person(actor, Action::ReadEmbedding, ending, id);
@@ -160,8 +160,8 @@ impl Service {
     /// # Errors
     ///
     /// If the gallery or a group cannot be written.
-    pub fn delete(&self, turn: &Turn, actor: &Actor) -> Result<Removed, ServiceError> {
-        Ok(self.deployment.delete_person(turn, actor)?)
+    pub fn delete(&self, lock: &PersonLock, actor: &Actor) -> Result<Removal, ServiceError> {
+        Ok(self.deployment.delete_person(lock, actor)?)
     }
 
     /// Puts a person into a group, which is made if there is none; nothing if there is no such
@@ -173,9 +173,9 @@ impl Service {
     pub fn add_to_group(
         &self,
         group: &GroupId,
-        turn: &Turn,
+        lock: &PersonLock,
     ) -> Result<Option<Change>, ServiceError> {
-        let id = turn.id();
+        let id = lock.id();
         if self.deployment.active().view.knows(id).is_none() {
             return Ok(None);
         }

@@ -22,7 +22,7 @@ use rostro_common::cores::Cores;
 use rostro_inference::OnnxRuntime;
 use rostro_models::Pack;
 use rostro_sandbox::bindings::Purpose;
-use rostro_sandbox::component::Plugin;
+use rostro_sandbox::component::CompiledComponent;
 use rostro_sandbox::engine::Engine;
 use rostro_sandbox::limits::Limits;
 use rostro_sandbox::pipeline::revision::{Revision, Tuning};
@@ -123,7 +123,7 @@ fn main() -> Result<()> {
     let pack = Pack::open(&args.models, &args.pack)?;
     let native = Native::new(&runtime, &pack)?;
     let engine = Engine::new(Limits::default(), 1).map_err(|error| anyhow::anyhow!("{error}"))?;
-    let plugin = Plugin::load(&engine, &std::fs::read(&args.pipeline)?)?;
+    let plugin = CompiledComponent::load(&engine, &std::fs::read(&args.pipeline)?)?;
     let tuning = Tuning {
         detection: None,
         similarity: None,
@@ -181,7 +181,7 @@ struct Bench {
 }
 
 /// What came of a frame.
-struct Measured {
+struct Measurements {
     times: Times,
     faces: usize,
     /// The quickest arrangement of ONNX Runtime alone.
@@ -189,7 +189,7 @@ struct Measured {
 }
 
 impl Bench {
-    fn measure(&self, file: &Path, arrangements: &mut [Arrangement]) -> Result<Measured> {
+    fn measure(&self, file: &Path, arrangements: &mut [Arrangement]) -> Result<Measurements> {
         let image =
             std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
         let fed = self.native.fed_by(|| self.natively(&image));
@@ -261,7 +261,7 @@ impl Bench {
                 times.add(&format!("{SERVICE} answer"), wall.saturating_sub(known));
             }
         }
-        Ok(Measured {
+        Ok(Measurements {
             times,
             faces,
             arrangement: best.name.clone(),
@@ -285,14 +285,14 @@ fn ask(client: &ureq::Agent, url: &str, form: Form<'_>) -> Result<(Value, Durati
 }
 
 #[expect(clippy::print_stdout, reason = "what a benchmark is for")]
-fn print(measured: &[(&str, Measured)]) {
+fn print(measured: &[(&str, Measurements)]) {
     println!(
         "| frame | faces | ONNX Runtime alone ms | its arrangement | native decoding ms | floor ms | native pipeline ms | component ms \
          | component ÷ native | service ms | service ÷ floor |\n|---|---|---|---|---|---|---|---|---|---|---|"
     );
     for (
         what,
-        Measured {
+        Measurements {
             times,
             faces,
             arrangement,
@@ -328,7 +328,7 @@ fn print(measured: &[(&str, Measured)]) {
         STAGES.join(" | "),
         "---|".repeat(STAGES.len())
     );
-    for (what, Measured { times, .. }) in measured {
+    for (what, Measurements { times, .. }) in measured {
         let cell = |stage: &&str| {
             [NATIVE, COMPONENT, SERVICE]
                 .map(|who| shown(times.median(&format!("{who} {stage}"))))

@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 use libfuzzer_sys::fuzz_target;
 use rostro_fuzz::pictures::{self, PIXELS};
 use rostro_common::cores::Cores;
-use rostro_common::text::printed_lines;
+use rostro_common::text::sanitize_lines;
 use rostro_inference::OnnxRuntime;
 use rostro_models::Pack;
 use rostro_sandbox::bindings::Purpose;
-use rostro_sandbox::component::Plugin;
+use rostro_sandbox::component::CompiledComponent;
 use rostro_sandbox::engine::Engine;
 use rostro_sandbox::limits::Limits;
 use rostro_sandbox::pipeline::revision::{Revision, Tuning};
@@ -53,7 +53,7 @@ fn pipelines() -> Pipelines {
         .expect("the pack testing, part of the program");
     let engine = Engine::with_cache(Limits::default(), 1, Some(&fuzz.join("target/compiled")))
         .expect("an engine");
-    let plugin = Plugin::load(&engine, &component).expect("the component is one");
+    let plugin = CompiledComponent::load(&engine, &component).expect("the component is one");
     let stage = |letterbox: &str| {
         let own = [
             ("detector-size", &*SIDE.to_string()),
@@ -95,7 +95,7 @@ enum Said {
 impl Said {
     /// Of a reason the words count: the host bounds it and puts it on one line.
     fn undecodable(why: &str) -> Self {
-        let why = printed_lines(&why.chars().take(500).collect::<String>());
+        let why = sanitize_lines(&why.chars().take(500).collect::<String>());
         assert!(!why.is_empty());
         Self::Undecodable(why.split_whitespace().collect::<Vec<_>>().join(" "))
     }

@@ -31,31 +31,31 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 
 /// What is read from the deployment.
 #[derive(Debug)]
-struct Revisions(Statuses);
+struct RevisionsCollector(Statuses);
 
 /// What is read from the executor.
 #[derive(Debug)]
-struct Workers(Load);
+struct WorkersCollector(Load);
 
 /// People whom the active revision recognises, and who must be enrolled again for it.
 #[derive(Debug)]
-struct Gallery((usize, usize));
+struct PeopleCollector((usize, usize));
 
 /// Files of the gallery that cannot be used, by reasons.
 #[derive(Debug)]
-struct LeftAlone(BTreeMap<&'static str, usize>);
+struct SkippedFilesCollector(BTreeMap<&'static str, usize>);
 
 /// Lines that the audit log lacks.
 #[derive(Debug)]
-struct AuditLines(u64);
+struct AuditLinesCollector(u64);
 
 /// How the last reload went.
 #[derive(Debug)]
-struct Reloads(LastReload);
+struct ReloadsCollector(LastReload);
 
 /// State of the log's writer.
 #[derive(Debug)]
-struct Log {
+struct LogCollector {
     dropped: u64,
 }
 
@@ -87,19 +87,21 @@ fn text(
     let (guests, models) = deployment.meters();
     guests.register(&mut registry);
     models.register(&mut registry);
-    registry.register_collector(Box::new(Gallery(deployment.active().view.counts())));
-    registry.register_collector(Box::new(LeftAlone(deployment.files_left_alone())));
-    registry.register_collector(Box::new(Revisions(deployment.statuses())));
-    registry.register_collector(Box::new(Workers(load)));
-    registry.register_collector(Box::new(Reloads(reload)));
-    registry.register_collector(Box::new(AuditLines(deployment.audit().lost())));
-    registry.register_collector(Box::new(Log { dropped }));
+    registry.register_collector(Box::new(PeopleCollector(deployment.active().view.counts())));
+    registry.register_collector(Box::new(SkippedFilesCollector(
+        deployment.files_left_alone(),
+    )));
+    registry.register_collector(Box::new(RevisionsCollector(deployment.statuses())));
+    registry.register_collector(Box::new(WorkersCollector(load)));
+    registry.register_collector(Box::new(ReloadsCollector(reload)));
+    registry.register_collector(Box::new(AuditLinesCollector(deployment.audit().lost())));
+    registry.register_collector(Box::new(LogCollector { dropped }));
     let mut text = String::new();
     encode(&mut text, &registry)?;
     Ok(text)
 }
 
-impl Collector for Gallery {
+impl Collector for PeopleCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let (known, missing) = self.0;
         for (name, help, value) in [
@@ -121,7 +123,7 @@ impl Collector for Gallery {
     }
 }
 
-impl Collector for LeftAlone {
+impl Collector for SkippedFilesCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let kind = ConstGauge::new(0_i64).metric_type();
         let help = "Files of the gallery that cannot be used and are left alone, by reason";
@@ -135,7 +137,7 @@ impl Collector for LeftAlone {
     }
 }
 
-impl Collector for AuditLines {
+impl Collector for AuditLinesCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let lost = ConstCounter::new(self.0);
         let help = "Lines of the audit log that could not be written since the start";
@@ -148,7 +150,7 @@ impl Collector for AuditLines {
     }
 }
 
-impl Collector for Reloads {
+impl Collector for ReloadsCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let success = ConstGauge::new(i64::from(self.0.is_success()));
         let help = "Whether the last reload could use every file; 1 before the first";
@@ -169,7 +171,7 @@ impl Collector for Reloads {
     }
 }
 
-impl Collector for Log {
+impl Collector for LogCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let dropped = ConstCounter::new(self.dropped);
         let help = "Log lines that were lost because their reader was too slow or the write failed";
@@ -182,7 +184,7 @@ impl Collector for Log {
     }
 }
 
-impl Collector for Workers {
+impl Collector for WorkersCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let Load {
             workers,
@@ -209,7 +211,7 @@ impl Collector for Workers {
     }
 }
 
-impl Revisions {
+impl RevisionsCollector {
     /// One metric with a value for each revision that has one.
     fn each(
         &self,
@@ -251,7 +253,7 @@ impl Revisions {
     }
 }
 
-impl Collector for Revisions {
+impl Collector for RevisionsCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let encoder = &mut encoder;
         let gauge = ConstGauge::new(0_i64).metric_type();
@@ -265,7 +267,7 @@ impl Collector for Revisions {
             let text = |text: &Option<String>| text.clone().unwrap_or_default();
             let labels = [
                 ("revision", revision.id.to_string()),
-                ("state", revision.state.clone()),
+                ("state", revision.state.to_string()),
                 ("name", text(&revision.name)),
                 ("version", text(&revision.version)),
                 ("pack", revision.pack.clone()),

@@ -28,16 +28,17 @@ use tower_http::catch_panic::CatchPanicLayer;
 use rostro_common::digest::Sha256Digest;
 use rostro_service::audit::Action;
 use rostro_service::executor::Executor;
-use rostro_service::types::PluginError;
+use rostro_service::types::ComponentError;
 
 use crate::admin::reload::ReloadStatus;
-use crate::auth::secrets::Keyring;
+use crate::auth::secrets::SecretsFile;
 use crate::metrics::Traffic;
-use crate::{ApiError, Asked, NoParameters, is_full, method_not_allowed, observe, panicked};
+use crate::{ApiError, NoParameters, QueryParams, is_full, method_not_allowed, observe, panicked};
 
 pub use crate::auth::tokens::Operator;
 pub use rostro_service::deployment::{
-    Actor, ChangeError, Deployment, Given, Outcome, RevisionStatus, StateError, Statuses,
+    Actor, ChangeError, ChangeOutcome, Deployment, PushRequest, RevisionStatus, StateError,
+    Statuses,
 };
 
 /// How long an upload may stand still, and how long it may take: it keeps others from theirs.
@@ -52,7 +53,7 @@ pub struct Admin {
     deployment: Arc<Deployment>,
     executor: Executor,
     traffic: Traffic,
-    pub(crate) tokens: Option<Keyring<Operator>>,
+    pub(crate) tokens: Option<SecretsFile<Operator>>,
     reload: ReloadStatus,
     /// One upload at a time: each is held in memory whole.
     uploads: Arc<Semaphore>,
@@ -92,7 +93,7 @@ struct ShareQuery {
 
 /// What came of a change.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Changed {
+pub struct ChangeAnswer {
     /// Whether anything is other than before.
     pub changed: bool,
     /// The revision that it is about.
@@ -104,7 +105,7 @@ pub fn app(
     deployment: Arc<Deployment>,
     executor: Executor,
     traffic: Traffic,
-    tokens: Option<Keyring<Operator>>,
+    tokens: Option<SecretsFile<Operator>>,
     reload: ReloadStatus,
     dropped_lines: fn() -> u64,
     people: Router,
@@ -125,7 +126,7 @@ pub fn app(
         .route("/v1/revisions/{id}/canary", delete(end_canary))
         .route("/v1/revisions/{id}/shadow", delete(end_shadow))
         .route("/v1/rollback", post(roll_back))
-        .route_layer(from_extractor::<Asked<NoParameters>>());
+        .route_layer(from_extractor::<QueryParams<NoParameters>>());
     Router::new()
         .route("/v1/revisions", post(push))
         .route("/v1/revisions/{id}/activate", post(activate))
@@ -139,7 +140,7 @@ pub fn app(
         .merge(people)
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(from_fn_with_state(admin, crate::auth::tokens::admit))
+        .layer(from_fn_with_state(admin, crate::auth::tokens::authenticate))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(None, observe))
 }
@@ -178,10 +179,10 @@ fn status(deployment: &Deployment, id: Sha256Digest) -> Result<RevisionStatus, C
 async fn push(
     State(admin): State<Admin>,
     Extension(actor): Extension<Actor>,
-    query: Result<Asked<PushQuery>, ApiError>,
+    query: Result<QueryParams<PushQuery>, ApiError>,
     body: Body,
-) -> Result<(StatusCode, Json<Changed>), ApiError> {
-    let ready = query.and_then(|Asked(query)| {
+) -> Result<(StatusCode, Json<ChangeAnswer>), ApiError> {
+    let ready = query.and_then(|QueryParams(query)| {
         let limits = limits(&query.limits)?;
         let busy = "Another component is being uploaded; try again.";
         let busy = |_| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "upload_in_progress", busy);
@@ -203,7 +204,7 @@ async fn push(
         Ok(bytes) => bytes,
         Err(refusal) => return Err(admin.note_refused(actor, refusal).await),
     };
-    let given = Given {
+    let given = PushRequest {
         bytes,
         pack: query.pack,
         policy_only: query.policy_only,
@@ -271,7 +272,9 @@ async fn receive(mut body: Body) -> Result<Vec<u8>, ApiError> {
         };
         bytes.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
         if bytes.len() > Deployment::MOST_BYTES {
-            return Err(refusal(PluginError::TooLarge { size: bytes.len() }.into()));
+            return Err(refusal(
+                ComponentError::TooLarge { size: bytes.len() }.into(),
+            ));
         }
     }
 }
@@ -280,8 +283,8 @@ async fn activate(
     State(admin): State<Admin>,
     Extension(actor): Extension<Actor>,
     Path(id): Path<String>,
-    Asked(query): Asked<ActivateQuery>,
-) -> Result<Json<Changed>, ApiError> {
+    QueryParams(query): QueryParams<ActivateQuery>,
+) -> Result<Json<ChangeAnswer>, ApiError> {
     admin
         .change(move |deployment| {
             deployment.activate(deployment.find(&id)?, query.allow_contract_change, &actor)
@@ -293,8 +296,8 @@ async fn canary(
     State(admin): State<Admin>,
     Extension(actor): Extension<Actor>,
     Path(id): Path<String>,
-    Asked(query): Asked<ShareQuery>,
-) -> Result<Json<Changed>, ApiError> {
+    QueryParams(query): QueryParams<ShareQuery>,
+) -> Result<Json<ChangeAnswer>, ApiError> {
     let ShareQuery {
         share,
         allow_contract_change,
@@ -310,8 +313,8 @@ async fn shadow(
     State(admin): State<Admin>,
     Extension(actor): Extension<Actor>,
     Path(id): Path<String>,
-    Asked(query): Asked<ShareQuery>,
-) -> Result<Json<Changed>, ApiError> {
+    QueryParams(query): QueryParams<ShareQuery>,
+) -> Result<Json<ChangeAnswer>, ApiError> {
     admin
         .change(move |deployment| deployment.shadow(deployment.find(&id)?, query.share, &actor))
         .await
@@ -321,7 +324,7 @@ async fn end_canary(
     State(admin): State<Admin>,
     Extension(actor): Extension<Actor>,
     Path(id): Path<String>,
-) -> Result<Json<Changed>, ApiError> {
+) -> Result<Json<ChangeAnswer>, ApiError> {
     admin
         .change(move |deployment| deployment.end_canary(deployment.find(&id)?, &actor))
         .await
@@ -331,7 +334,7 @@ async fn end_shadow(
     State(admin): State<Admin>,
     Extension(actor): Extension<Actor>,
     Path(id): Path<String>,
-) -> Result<Json<Changed>, ApiError> {
+) -> Result<Json<ChangeAnswer>, ApiError> {
     admin
         .change(move |deployment| deployment.end_shadow(deployment.find(&id)?, &actor))
         .await
@@ -341,7 +344,7 @@ async fn retire(
     State(admin): State<Admin>,
     Extension(actor): Extension<Actor>,
     Path(id): Path<String>,
-) -> Result<Json<Changed>, ApiError> {
+) -> Result<Json<ChangeAnswer>, ApiError> {
     admin
         .change(move |deployment| deployment.retire(deployment.find(&id)?, &actor))
         .await
@@ -350,7 +353,7 @@ async fn retire(
 async fn roll_back(
     State(admin): State<Admin>,
     Extension(actor): Extension<Actor>,
-) -> Result<Json<Changed>, ApiError> {
+) -> Result<Json<ChangeAnswer>, ApiError> {
     admin
         .change(move |deployment| deployment.roll_back(&actor))
         .await
@@ -371,11 +374,11 @@ impl Admin {
     /// Makes a change.
     async fn change(
         &self,
-        work: impl FnOnce(&Deployment) -> Result<Outcome, ChangeError> + Send + 'static,
-    ) -> Result<Json<Changed>, ApiError> {
+        work: impl FnOnce(&Deployment) -> Result<ChangeOutcome, ChangeError> + Send + 'static,
+    ) -> Result<Json<ChangeAnswer>, ApiError> {
         let changed = self.ask(|deployment| {
-            let Outcome { id, changed } = work(deployment)?;
-            Ok(Changed {
+            let ChangeOutcome { id, changed } = work(deployment)?;
+            Ok(ChangeAnswer {
                 changed,
                 revision: status(deployment, id)?,
             })
@@ -414,10 +417,10 @@ fn refusal(error: ChangeError) -> ApiError {
         ChangeError::Share => (StatusCode::BAD_REQUEST, "invalid_share"),
         ChangeError::TooMany { .. } => (StatusCode::CONFLICT, "too_many_revisions"),
         ChangeError::OtherBytes { .. } => (StatusCode::BAD_REQUEST, "digest_mismatch"),
-        ChangeError::Plugin(PluginError::TooLarge { .. }) => {
+        ChangeError::Component(ComponentError::TooLarge { .. }) => {
             (StatusCode::PAYLOAD_TOO_LARGE, "component_too_large")
         }
-        ChangeError::NoPolicy | ChangeError::Plugin(_) => {
+        ChangeError::NoPolicy | ChangeError::Component(_) => {
             (StatusCode::BAD_REQUEST, "invalid_component")
         }
         ChangeError::Pack(_) => (StatusCode::BAD_REQUEST, "pack_unusable"),

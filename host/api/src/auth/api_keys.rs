@@ -13,7 +13,7 @@ use axum::response::Response;
 use rostro_service::deployment::Actor;
 use rostro_service::executor::Client;
 
-use crate::auth::secrets::{Entry, Keyring, Owner};
+use crate::auth::secrets::{Owner, SecretEntry, SecretsFile};
 use crate::error::ApiError;
 use crate::host;
 use crate::request::browser::BrowserAccess;
@@ -50,7 +50,7 @@ impl Scope {
 #[derive(Debug)]
 pub struct Scopes(Vec<Scope>);
 
-impl Entry for Scopes {
+impl SecretEntry for Scopes {
     const NAMES: [&'static str; 2] = ["key", "API keys"];
     const LINE: &'static str =
         "NAME:SCOPES:KEY for each caller, with recognise, enrol and manage as scopes";
@@ -69,11 +69,11 @@ impl Entry for Scopes {
 
 /// Lets callers in: those with a key, or everybody where none are asked for.
 #[derive(Clone, Debug)]
-pub struct Doorkeeper(Option<Keyring<Scopes>>);
+pub struct ApiKeyAuth(Option<SecretsFile<Scopes>>);
 
-impl Doorkeeper {
+impl ApiKeyAuth {
     /// One who knows these keys; without any, one who asks for none.
-    pub fn new(keys: Option<Keyring<Scopes>>) -> Self {
+    pub fn new(keys: Option<SecretsFile<Scopes>>) -> Self {
         Self(keys)
     }
 
@@ -132,8 +132,8 @@ impl Doorkeeper {
 
 /// What a door is: who keeps it, and what it is for.
 #[derive(Clone, Debug)]
-pub(crate) struct Door {
-    pub keeper: Doorkeeper,
+pub(crate) struct RequireScope {
+    pub keeper: ApiKeyAuth,
     pub browsers: BrowserAccess,
     pub scope: Scope,
 }
@@ -141,7 +141,7 @@ pub(crate) struct Door {
 /// Finds out whose key a request has, so that its line in the log names the key whatever becomes of
 /// it.
 pub async fn identify(
-    State(keeper): State<Doorkeeper>,
+    State(keeper): State<ApiKeyAuth>,
     mut request: Request,
     next: Next,
 ) -> Response {
@@ -153,8 +153,8 @@ pub async fn identify(
 }
 
 /// Lets a request in, with who it is from, or turns it away before anything of its body is kept.
-pub(crate) async fn admit(
-    State(door): State<Door>,
+pub(crate) async fn authenticate(
+    State(door): State<RequireScope>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
@@ -189,11 +189,11 @@ mod tests {
 
     const FILE: &str = "camera:recognise:0123456789abcdef\noffice:enrol,manage:fedcba9876543210\n";
 
-    fn keys(text: &str) -> Result<Doorkeeper, String> {
+    fn keys(text: &str) -> Result<ApiKeyAuth, String> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(&file, text).unwrap();
-        Keyring::read(file.path())
-            .map(|keys| Doorkeeper::new(Some(keys)))
+        SecretsFile::read(file.path())
+            .map(|keys| ApiKeyAuth::new(Some(keys)))
             .map_err(|error| error.to_string())
     }
 
@@ -202,7 +202,7 @@ mod tests {
     }
 
     fn ask(
-        keeper: &Doorkeeper,
+        keeper: &ApiKeyAuth,
         headers: &HeaderMap,
         scope: Scope,
     ) -> Result<Option<Arc<str>>, &'static str> {
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn without_keys_everybody_recognises_and_enrols_and_nobody_manages() {
-        let keeper = Doorkeeper::new(None);
+        let keeper = ApiKeyAuth::new(None);
         let asks = |scope| ask(&keeper, &HeaderMap::new(), scope);
         assert_eq!(
             [Scope::Recognise, Scope::Enrol, Scope::Manage].map(asks),

@@ -17,7 +17,7 @@ use rostro_common::fs::read_text;
 const SHORTEST: usize = 16;
 
 /// What is written in a line beside name and secret, and so what the secrets are.
-pub trait Entry: Sized + Send + Sync + 'static {
+pub trait SecretEntry: Sized + Send + Sync + 'static {
     /// What the secrets are called, one and many.
     const NAMES: [&'static str; 2];
     /// How a line is written.
@@ -40,21 +40,21 @@ pub(crate) struct Owner<E> {
 }
 
 /// The secrets of a file. Clones share them.
-pub struct Keyring<E>(Arc<Kept<E>>);
+pub struct SecretsFile<E>(Arc<LoadedSecrets<E>>);
 
-struct Kept<E> {
+struct LoadedSecrets<E> {
     file: PathBuf,
-    keys: ArcSwap<Keys<E>>,
+    keys: ArcSwap<KeyDigests<E>>,
 }
 
-struct Keys<E> {
+struct KeyDigests<E> {
     secret: [u8; 32],
     owners: Vec<Arc<Owner<E>>>,
 }
 
 /// Why a file of secrets cannot be used. None is quoted.
 #[derive(Debug, thiserror::Error)]
-pub enum KeyringError {
+pub enum SecretsFileError {
     /// It cannot be read.
     #[error("cannot read the {names} in {file}: {cause}", file = file.display())]
     Unreadable {
@@ -89,16 +89,16 @@ pub enum KeyringError {
     },
 }
 
-impl<E: Entry> Keyring<E> {
+impl<E: SecretEntry> SecretsFile<E> {
     /// Reads a file with a line for each secret, which begins with its name and ends with itself,
     /// `:` between; empty lines and those that begin with `#` do not count.
     ///
     /// # Errors
     ///
-    /// [`KeyringError`] names the line.
-    pub fn read(file: &Path) -> Result<Self, KeyringError> {
-        let keys = ArcSwap::from_pointee(Keys::read(file)?);
-        Ok(Self(Arc::new(Kept {
+    /// [`SecretsFileError`] names the line.
+    pub fn read(file: &Path) -> Result<Self, SecretsFileError> {
+        let keys = ArcSwap::from_pointee(KeyDigests::read(file)?);
+        Ok(Self(Arc::new(LoadedSecrets {
             file: file.to_owned(),
             keys,
         })))
@@ -109,9 +109,9 @@ impl<E: Entry> Keyring<E> {
     ///
     /// # Errors
     ///
-    /// [`KeyringError`].
-    pub fn reload(&self) -> Result<usize, KeyringError> {
-        let keys = Keys::read(&self.0.file)?;
+    /// [`SecretsFileError`].
+    pub fn reload(&self) -> Result<usize, SecretsFileError> {
+        let keys = KeyDigests::read(&self.0.file)?;
         let count = keys.owners.len();
         self.0.keys.store(Arc::new(keys));
         Ok(count)
@@ -128,10 +128,10 @@ impl<E: Entry> Keyring<E> {
     }
 }
 
-impl<E: Entry> Keys<E> {
-    fn read(file: &Path) -> Result<Self, KeyringError> {
+impl<E: SecretEntry> KeyDigests<E> {
+    fn read(file: &Path) -> Result<Self, SecretsFileError> {
         let [name, names] = E::NAMES;
-        let unreadable = |cause| KeyringError::Unreadable {
+        let unreadable = |cause| SecretsFileError::Unreadable {
             names,
             file: file.to_owned(),
             cause,
@@ -146,7 +146,7 @@ impl<E: Entry> Keys<E> {
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            keys.add(line).map_err(|what| KeyringError::Line {
+            keys.add(line).map_err(|what| SecretsFileError::Line {
                 file: file.to_owned(),
                 line: index + 1,
                 what,
@@ -154,7 +154,7 @@ impl<E: Entry> Keys<E> {
             })?;
         }
         match keys.owners.is_empty() {
-            true => Err(KeyringError::None {
+            true => Err(SecretsFileError::None {
                 name,
                 file: file.to_owned(),
                 format: E::LINE,
@@ -217,13 +217,13 @@ fn secret() -> io::Result<[u8; 32]> {
     Ok(secret)
 }
 
-impl<E> Clone for Keyring<E> {
+impl<E> Clone for SecretsFile<E> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<E> fmt::Debug for Keyring<E> {
+impl<E> fmt::Debug for SecretsFile<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Keyring")
             .field("file", &self.0.file)
@@ -240,9 +240,9 @@ mod tests {
 
     /// Secrets with nothing beside them.
     #[derive(Debug)]
-    struct Alone;
+    struct Unscoped;
 
-    impl Entry for Alone {
+    impl SecretEntry for Unscoped {
         const NAMES: [&'static str; 2] = ["secret", "secrets"];
         const LINE: &'static str = "NAME:SECRET";
 
@@ -251,11 +251,11 @@ mod tests {
         }
     }
 
-    fn ring(text: &str) -> (tempfile::TempDir, Result<Keyring<Alone>, String>) {
+    fn ring(text: &str) -> (tempfile::TempDir, Result<SecretsFile<Unscoped>, String>) {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         fs::write(&file, text).unwrap();
-        let ring = Keyring::read(&file).map_err(|error| {
+        let ring = SecretsFile::read(&file).map_err(|error| {
             error
                 .to_string()
                 .replace(&file.display().to_string(), "file")

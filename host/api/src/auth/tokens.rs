@@ -8,14 +8,14 @@ use axum::response::Response;
 use rostro_service::deployment::Actor;
 
 use crate::admin::Admin;
-use crate::auth::secrets::{Entry, Keyring};
+use crate::auth::secrets::{SecretEntry, SecretsFile};
 use crate::{ApiError, Caller, RequestId, host};
 
 /// What stands beside an operator's token: nothing.
 #[derive(Debug)]
 pub struct Operator;
 
-impl Entry for Operator {
+impl SecretEntry for Operator {
     const NAMES: [&'static str; 2] = ["token", "tokens"];
     const LINE: &'static str = "NAME:TOKEN for each operator";
 
@@ -25,7 +25,7 @@ impl Entry for Operator {
 }
 
 /// Lets a request in, with who it is from, or turns it away.
-pub(crate) async fn admit(
+pub(crate) async fn authenticate(
     State(admin): State<Admin>,
     mut request: Request,
     next: Next,
@@ -47,7 +47,7 @@ pub(crate) async fn admit(
 
 /// Who sends a request with these headers.
 fn who(
-    tokens: Option<&Keyring<Operator>>,
+    tokens: Option<&SecretsFile<Operator>>,
     host: Option<&str>,
     headers: &HeaderMap,
 ) -> Result<String, ApiError> {

@@ -7,15 +7,15 @@ use utoipa::ToSchema;
 
 use rostro_common::person::PersonId;
 use rostro_service::deployment::Actor;
-use rostro_service::executor::{Client, Errand};
+use rostro_service::executor::{Client, RequestContext};
 use rostro_service::types::Reason;
 use rostro_service::types::Review;
 use rostro_service::types::Warning;
-use rostro_service::{EnrollmentWarning, Finding, Mode, PhotoOutcome};
+use rostro_service::{EnrollmentWarning, Mode, PhotoIssue, PhotoOutcome};
 
-use super::openapi::{Admission, EnrollForm, Sending, Storing};
+use super::openapi::{AuthErrors, BodyErrors, EnrollForm, WriteErrors};
 use crate::error::{ApiError, as_json};
-use crate::request::form::{Form, FormLimits, Wanted};
+use crate::request::form::{Form, FormFields, FormLimits};
 use crate::request::query::refuse_misspelt;
 use crate::request::trace::RequestId;
 use crate::{App, ContentType, PipelineHeader, PipelineInfo};
@@ -24,7 +24,7 @@ use crate::{App, ContentType, PipelineHeader, PipelineInfo};
 const IDS: [&str; 2] = ["student_id", "id"];
 
 /// What is read of the form.
-const FIELDS: Wanted = Wanted {
+const FIELDS: FormFields = FormFields {
     texts: &["student_id", "id", "review"],
     files: &["images"],
     refuses_misspelt: true,
@@ -136,7 +136,7 @@ impl Photos {
     path = "/process-images",
     tag = "enrol",
     request_body(content = EnrollForm, content_type = "multipart/form-data"),
-    responses((status = 200, description = "What became of each photo", body = EnrollAnswer), Admission, Sending, Storing)
+    responses((status = 200, description = "What became of each photo", body = EnrollAnswer), AuthErrors, BodyErrors, WriteErrors)
 )]
 pub(crate) async fn process_images(
     State(app): State<App>,
@@ -147,7 +147,7 @@ pub(crate) async fn process_images(
 ) -> Result<(PipelineHeader, Json<EnrollAnswer>), ApiError> {
     refuse_misspelt(request.uri())?;
     let form = app.received(form(request, &app.limits.of(&client))).await?;
-    let errand = app.service.errand(client);
+    let context = app.service.context(client);
     let missing = || {
         form.without_text(
             ApiError::bad_request("student_id_missing", "Field 'student_id' is required."),
@@ -172,7 +172,7 @@ pub(crate) async fn process_images(
         Mode::Replace,
         &actor,
         &request_id,
-        &errand,
+        &context,
     )
     .await
 }
@@ -186,7 +186,7 @@ impl EnrollAnswer {
         mode: Mode,
         actor: &Actor,
         request_id: &RequestId,
-        errand: &Errand,
+        context: &RequestContext,
     ) -> Result<(PipelineHeader, Json<Self>), ApiError> {
         let names: Vec<String> = form
             .files
@@ -195,7 +195,7 @@ impl EnrollAnswer {
             .collect();
         let (revision, answer) = app
             .service
-            .enroll(id.clone(), form.files, review, mode, actor, errand)
+            .enroll(id.clone(), form.files, review, mode, actor, context)
             .await;
         let enrollment = answer.map_err(|error| ApiError::of_service(error).on(revision))?;
         let (accepted, rejected) = outcomes(names, enrollment.photos);
@@ -314,8 +314,8 @@ impl WarningAnswer {
 }
 
 impl ReasonAnswer {
-    fn of(finding: Finding) -> Self {
-        let Finding {
+    fn of(finding: PhotoIssue) -> Self {
+        let PhotoIssue {
             reason:
                 Reason {
                     code,

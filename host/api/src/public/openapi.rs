@@ -16,7 +16,7 @@ use utoipa::{IntoResponses, Modify, OpenApi, ToSchema};
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     components(schemas(ErrorAnswer)),
-    modifiers(&Keys),
+    modifiers(&ApiKeySecurity),
     tags(
         (name = "recognise", description = "Who is in an image, and what its faces are. Stores nothing. Scope `recognise`."),
         (name = "enrol", description = "Photos of people who are to be recognised. Scope `enrol`."),
@@ -28,9 +28,9 @@ pub(crate) struct Document;
 
 /// How keys are sent. They are asked for where the service has some.
 #[derive(Debug)]
-struct Keys;
+struct ApiKeySecurity;
 
-impl Modify for Keys {
+impl Modify for ApiKeySecurity {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         let components = document.components.get_or_insert_default();
         let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
@@ -81,7 +81,7 @@ impl ErrorAnswer {
 /// What callers without the right key get.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "only described")]
-pub(crate) enum Admission {
+pub(crate) enum AuthErrors {
     /// A key is needed.
     #[response(status = 401)]
     Unauthorized(ErrorAnswer),
@@ -93,7 +93,7 @@ pub(crate) enum Admission {
 /// What is wrong with a request that has no body.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "only described")]
-pub(crate) enum Asking {
+pub(crate) enum NoBodyErrors {
     /// A parameter, or what stands in the path, is not valid.
     #[response(status = 400)]
     BadRequest(ErrorAnswer),
@@ -105,7 +105,7 @@ pub(crate) enum Asking {
 /// What becomes of a request with a body.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "only described")]
-pub(crate) enum Sending {
+pub(crate) enum BodyErrors {
     /// Something is missing or not valid, or no image or archive.
     #[response(status = 400)]
     BadRequest(ErrorAnswer),
@@ -133,7 +133,7 @@ pub(crate) enum Sending {
 /// What becomes of a change that is written to the disk.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "only described")]
-pub(crate) enum Storing {
+pub(crate) enum WriteErrors {
     /// What is stored of the person cannot be read, or there are too many groups.
     #[response(status = 409)]
     Conflict(ErrorAnswer),
@@ -145,7 +145,7 @@ pub(crate) enum Storing {
 /// What becomes of a question about what is stored.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "only described")]
-pub(crate) enum Stored {
+pub(crate) enum ReadErrors {
     /// What is stored of the person cannot be read, or is of another recogniser.
     #[response(status = 409)]
     Conflict(ErrorAnswer),
@@ -154,7 +154,7 @@ pub(crate) enum Stored {
 /// What a question gets that takes a worker.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "only described")]
-pub(crate) enum Working {
+pub(crate) enum WorkerErrors {
     /// The service is at capacity; `retry-after` says when to come back.
     #[response(status = 503)]
     Overloaded(ErrorAnswer),
@@ -166,7 +166,7 @@ pub(crate) enum Working {
 /// What a change gets that has to wait for another of the same person.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "only described")]
-pub(crate) enum Waiting {
+pub(crate) enum LockErrors {
     /// Another request is changing the person; `retry-after` says when to come back.
     #[response(status = 503)]
     Busy(ErrorAnswer),
@@ -175,7 +175,7 @@ pub(crate) enum Waiting {
 /// What is asked of somebody, or of a group, that there is not.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "only described")]
-pub(crate) enum Missing {
+pub(crate) enum NotFoundErrors {
     /// There is no such person or group.
     #[response(status = 404)]
     NotFound(ErrorAnswer),

@@ -17,10 +17,10 @@ use rostro_service::types::Decision;
 use rostro_service::types::Warning;
 use rostro_service::{Recognition, RecognizedFace};
 
-use super::openapi::{Admission, FrameForm, Image, Missing, Sending};
+use super::openapi::{AuthErrors, BodyErrors, FrameForm, Image, NotFoundErrors};
 use crate::error::ApiError;
 use crate::request::body;
-use crate::request::form::{Form, FormLimits, Wanted, file_too_large, is_binary};
+use crate::request::form::{Form, FormFields, FormLimits, file_too_large, is_binary};
 use crate::request::group::GroupChoice;
 use crate::request::query::RESTRICTING;
 use crate::request::trace::RequestId;
@@ -30,7 +30,7 @@ use crate::{App, ContentType, PipelineHeader, PipelineInfo};
 const CANDIDATES: usize = 3;
 
 /// What is read of the form.
-const FIELDS: Wanted = Wanted {
+const FIELDS: FormFields = FormFields {
     texts: &RESTRICTING,
     files: &["image"],
     refuses_misspelt: true,
@@ -102,7 +102,7 @@ struct CandidateAnswer {
         ("schedule_id" = Option<String>, Query, description = "The same, ignored as long as there are no groups")
     ),
     request_body(content((FrameForm = "multipart/form-data"), (Image = "image/jpeg"), (Image = "image/png"), (Image = "image/webp"))),
-    responses((status = 200, description = "Every face, largest first", body = FrameAnswer), Admission, Missing, Sending)
+    responses((status = 200, description = "Every face, largest first", body = FrameAnswer), AuthErrors, NotFoundErrors, BodyErrors)
 )]
 pub(crate) async fn process_frame(
     State(app): State<App>,
@@ -113,16 +113,16 @@ pub(crate) async fn process_frame(
     let begun = Instant::now();
     let preference = preference(request.headers())?;
     let mut choice = GroupChoice::of_query(request.uri())?;
-    let Sent { image, form } = app
+    let FrameRequest { image, form } = app
         .received(frame(request, FIELDS, &app.limits.of(&client)))
         .await?;
     let received = begun.elapsed();
-    let errand = app.service.errand(client);
+    let context = app.service.context(client);
     choice.add_form(&form)?;
     let group = choice.members(app.service.groups())?;
     let (revision, answer) = app
         .service
-        .recognize(image, group, &errand, preference)
+        .recognize(image, group, &context, preference)
         .await;
     let mut recognition = answer.map_err(|error| ApiError::of_service(error).on(revision))?;
     recognition
@@ -150,7 +150,7 @@ fn preference(headers: &HeaderMap) -> Result<Preference, ApiError> {
 
 /// What a caller sends.
 #[derive(Debug)]
-pub(crate) struct Sent {
+pub(crate) struct FrameRequest {
     /// The encoded image.
     pub image: Bytes,
     /// The other fields of the form; none if the body was the image.
@@ -160,19 +160,19 @@ pub(crate) struct Sent {
 /// An encoded image, from the form's `image` or the body itself.
 pub(crate) async fn frame(
     request: Request,
-    wanted: Wanted,
+    fields: FormFields,
     limits: &FormLimits,
-) -> Result<Sent, ApiError> {
+) -> Result<FrameRequest, ApiError> {
     let missing = || ApiError::bad_request("image_missing", "Image file not found in the request.");
     let kind = ContentType::of(request.headers());
     match kind {
         ContentType::Multipart => {
-            let mut form = Form::read(request, wanted, limits).await?;
+            let mut form = Form::read(request, fields, limits).await?;
             let photo = std::mem::take(&mut form.files).into_iter().next();
             let image = photo
                 .ok_or_else(|| form.without_file(missing(), "image"))?
                 .content;
-            Ok(Sent { image, form })
+            Ok(FrameRequest { image, form })
         }
         ContentType::Image
         | ContentType::Bytes
@@ -197,7 +197,7 @@ pub(crate) async fn frame(
                     let cause = "the body is a form without files (application/x-www-form-urlencoded); send the image with its content type, as \
                                  `curl -H 'Content-Type: image/jpeg' --data-binary @photo.jpg` does, or a form with the file field 'image', as \
                                  `curl -F image=@photo.jpg` does";
-                    let form = Form::of_url_encoded(&image, wanted)?;
+                    let form = Form::of_url_encoded(&image, fields)?;
                     return Err(form.without_file(missing(), "image").with("cause", cause));
                 }
                 _ if image.is_empty() => {
@@ -212,7 +212,7 @@ pub(crate) async fn frame(
                         .with("cause", cause));
                 }
             }
-            Ok(Sent {
+            Ok(FrameRequest {
                 image,
                 form: Form::default(),
             })

@@ -27,12 +27,12 @@ pub(crate) fn pairs(uri: &Uri) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, st
 }
 
 /// The query parameters of each route, by method and path.
-type Known = HashMap<(Method, String), Vec<String>>;
+type RouteParameters = HashMap<(Method, String), Vec<String>>;
 
 /// Has the routes refuse parameters that their description does not list: a misspelt one would be
 /// ignored otherwise, and the answer would be about something else than was asked.
 pub(crate) fn refuse_unknown(router: OpenApiRouter<App>) -> OpenApiRouter<App> {
-    let mut known = Known::new();
+    let mut known = RouteParameters::new();
     for (path, item) in &router.get_openapi().paths.paths {
         let operations = [
             (Method::GET, &item.get),
@@ -61,7 +61,7 @@ fn parameters(operation: &Operation) -> Vec<String> {
 }
 
 async fn check(
-    State(known): State<Arc<Known>>,
+    State(known): State<Arc<RouteParameters>>,
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {

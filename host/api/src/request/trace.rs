@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::body::Rest;
+use super::body::DrainOnDrop;
 use super::caller::Caller;
 use crate::error::ApiError;
 use crate::metrics::Traffic;
@@ -92,7 +92,7 @@ pub(crate) async fn observe(
         .map_or("other", MatchedPath::as_str)
         .to_owned();
     request.extensions_mut().insert(id.clone());
-    let request = request.map(Rest::of);
+    let request = request.map(DrainOnDrop::of);
     async move {
         // Dropped before the end if the client goes away.
         let gone = scopeguard::guard((), |()| {

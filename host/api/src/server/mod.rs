@@ -39,7 +39,7 @@ const SHARE: usize = CONNECTIONS / 2;
 
 /// How long connections may take.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
+pub struct ConnectionTimeouts {
     /// For a TLS handshake, for the head of a request, and for the next request.
     pub head: Duration,
     /// For requests that were begun when the service was told to stop.
@@ -66,13 +66,13 @@ pub async fn serve(
     app: Router,
     tls: Option<Tls>,
     proxies: TrustedProxies,
-    patience: Patience,
+    patience: ConnectionTimeouts,
     stop: impl Future<Output = ()>,
 ) -> bool {
     let graceful = GracefulShutdown::new();
     let (places, shares) = (
         Arc::new(Semaphore::new(CONNECTIONS)),
-        Arc::new(Shares::default()),
+        Arc::new(ConnectionCounts::default()),
     );
     let (stopping, stopped) = watch::channel(false);
     tokio::pin!(stop);
@@ -137,18 +137,18 @@ async fn rest_after(error: &io::Error) {
 
 /// How many connections each client has.
 #[derive(Debug, Default)]
-struct Shares(Mutex<HashMap<Client, usize>>);
+struct ConnectionCounts(Mutex<HashMap<Client, usize>>);
 
 /// One connection of a client's, counted until this is dropped.
 #[derive(Debug)]
-struct Share {
-    shares: Arc<Shares>,
+struct CountedConnection {
+    shares: Arc<ConnectionCounts>,
     client: Client,
 }
 
-impl Shares {
+impl ConnectionCounts {
     /// Counts a connection, unless its client has all that it may.
-    fn take(self: &Arc<Self>, peer: SocketAddr) -> Option<Share> {
+    fn take(self: &Arc<Self>, peer: SocketAddr) -> Option<CountedConnection> {
         let client = Client::at(peer.ip());
         let mut counts = self.counts();
         let count = counts.entry(client.clone()).or_default();
@@ -163,7 +163,7 @@ impl Shares {
             );
         }
         drop(counts);
-        Some(Share {
+        Some(CountedConnection {
             shares: Arc::clone(self),
             client,
         })
@@ -174,7 +174,7 @@ impl Shares {
     }
 }
 
-impl Drop for Share {
+impl Drop for CountedConnection {
     fn drop(&mut self) {
         let mut counts = self.shares.counts();
         if let Some(count) = counts.get_mut(&self.client) {
@@ -312,9 +312,9 @@ mod tests {
 
     #[test]
     fn a_client_has_half_of_the_connections_and_others_the_rest() {
-        let shares = Arc::new(Shares::default());
+        let shares = Arc::new(ConnectionCounts::default());
         let peer = |address: &str| SocketAddr::new(address.parse().unwrap(), 1);
-        let mut taken: Vec<Share> = (0..SHARE)
+        let mut taken: Vec<CountedConnection> = (0..SHARE)
             .map(|_| shares.take(peer("192.0.2.1")).unwrap())
             .collect();
         assert!(shares.take(peer("192.0.2.1")).is_none());

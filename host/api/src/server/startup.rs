@@ -20,9 +20,9 @@ use crate::request::trace::observe;
 
 /// The way to an application that there is not yet.
 #[derive(Clone, Debug)]
-pub struct Gate(Arc<SetOnce<Router>>);
+pub struct StartupGate(Arc<SetOnce<Router>>);
 
-impl Gate {
+impl StartupGate {
     /// One that is closed.
     pub fn new() -> Self {
         Self(Arc::new(SetOnce::new()))
@@ -42,7 +42,7 @@ impl Gate {
             .route("/readyz", get(starting))
             .fallback(starting)
             .layer(from_fn_with_state(None, observe));
-        let way = Way {
+        let way = GateState {
             gate: self.clone(),
             before,
             patience,
@@ -53,14 +53,14 @@ impl Gate {
 }
 
 #[derive(Clone)]
-struct Way {
-    gate: Gate,
+struct GateState {
+    gate: StartupGate,
     before: Router,
     patience: Duration,
     shutdown: Shutdown,
 }
 
-async fn enter(State(mut way): State<Way>, request: Request) -> Response {
+async fn enter(State(mut way): State<GateState>, request: Request) -> Response {
     let is_of_health = matches!(request.uri().path(), "/healthz" | "/readyz");
     let wait = if is_of_health {
         Duration::ZERO

@@ -20,9 +20,9 @@ const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 /// Speaks TLS with the certificate of two files. Shared: they may be read again while connections
 /// are taken in.
 #[derive(Clone)]
-pub struct Tls(Arc<Kept>);
+pub struct Tls(Arc<LoadedTls>);
 
-struct Kept {
+struct LoadedTls {
     certificate: PathBuf,
     key: PathBuf,
     config: ArcSwap<ServerConfig>,
@@ -65,7 +65,7 @@ impl Tls {
     /// [`TlsError`] names the file. No key is quoted.
     pub fn new(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
         let config = ArcSwap::from_pointee(read(certificate, key)?);
-        Ok(Self(Arc::new(Kept {
+        Ok(Self(Arc::new(LoadedTls {
             certificate: certificate.to_owned(),
             key: key.to_owned(),
             config,

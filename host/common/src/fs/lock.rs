@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::cancel::Wanted;
+use crate::cancel::CancelScope;
 use crate::fs::identity;
 
 /// How often a lock that another process has is asked for again.
@@ -17,11 +17,11 @@ const INTERVAL: Duration = Duration::from_millis(100);
 /// Two things are locked: the folder itself, whose lock survives when its files are replaced, and a
 /// file in it, which is what programs of before lock.
 #[derive(Debug)]
-pub struct FolderLock(Option<Mutex<Held>>);
+pub struct FolderLock(Option<Mutex<LockedFolder>>);
 
 /// The folder and the file that are locked.
 #[derive(Debug)]
-struct Held {
+struct LockedFolder {
     folder: PathBuf,
     /// Name of the file in the folder.
     name: &'static str,
@@ -56,20 +56,20 @@ impl FolderLock {
         folder: &Path,
         name: &'static str,
         what: &'static str,
-        scope: &Wanted,
+        scope: &CancelScope,
     ) -> Result<Self, FolderLockError> {
         let path = folder.join(name);
         let mut file = open(&path).map_err(FolderLockError::Io)?;
         let mut is_told = false;
         let mut is_wait_over = || {
-            if scope.is_over() {
+            if scope.is_expired() {
                 return true;
             }
             if !std::mem::replace(&mut is_told, true) {
                 tracing::info!(
                     "waiting up to {} s for another process to let go of {what} {}",
                     scope
-                        .until()
+                        .deadline()
                         .saturating_duration_since(Instant::now())
                         .as_secs_f64()
                         .round(),
@@ -99,7 +99,7 @@ impl FolderLock {
                 Err(error) => return Err(error),
             }
         }
-        Ok(Self(Some(Mutex::new(Held {
+        Ok(Self(Some(Mutex::new(LockedFolder {
             folder: folder.to_owned(),
             name,
             what,
@@ -149,7 +149,7 @@ impl FolderLock {
     }
 }
 
-impl Held {
+impl LockedFolder {
     /// Locks the folder or the file that is in the place of the one that is locked. Returns true if
     /// one was.
     fn renew(&mut self) -> Result<bool, FolderLockError> {
@@ -247,7 +247,7 @@ mod tests {
     fn lock_is_waited_for() {
         let folder = tempfile::tempdir().unwrap();
         let wait =
-            |milliseconds| Wanted::from(Instant::now() + Duration::from_millis(milliseconds));
+            |milliseconds| CancelScope::from(Instant::now() + Duration::from_millis(milliseconds));
         let take = |milliseconds| {
             FolderLock::take(folder.path(), ".lock", "the folder", &wait(milliseconds))
         };
@@ -276,7 +276,7 @@ mod tests {
                 folder.path(),
                 ".lock",
                 "the folder",
-                &Wanted::from(Instant::now()),
+                &CancelScope::from(Instant::now()),
             )
         };
         // As a program of before does.

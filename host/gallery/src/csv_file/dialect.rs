@@ -1,7 +1,7 @@
 //! The ways in which programs write a person's file: separators, byte order marks, and what
 //! spreadsheets make of it.
 
-use super::{FIRST_COLUMNS, FileError, finite};
+use super::{FIRST_COLUMNS, SampleFileError, finite};
 
 /// UTF-8's byte order mark, with which Excel begins a file.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -93,15 +93,15 @@ impl Dialect {
     ///
     /// If it is no person's, is cut off, or is separated by another character than those that are
     /// read.
-    pub(super) fn of(bytes: &[u8]) -> Result<Self, FileError> {
+    pub(super) fn of(bytes: &[u8]) -> Result<Self, SampleFileError> {
         match header(bytes) {
             Some((separator, rest)) if SEPARATORS.contains(&separator) => Ok(Self {
                 separator,
                 is_split: separator == b',' && rest.trim_ascii_end().ends_with(b";"),
             }),
-            Some((separator, _)) => Err(FileError::Separator(separator.into())),
-            None if is_cut_off(bytes) => Err(FileError::CutOff),
-            None => Err(FileError::Header),
+            Some((separator, _)) => Err(SampleFileError::Separator(separator.into())),
+            None if is_cut_off(bytes) => Err(SampleFileError::CutOff),
+            None => Err(SampleFileError::Header),
         }
     }
 
@@ -191,7 +191,7 @@ mod tests {
         }
         assert!(matches!(
             Dialect::of(b"image_number:embedding"),
-            Err(FileError::Separator(':'))
+            Err(SampleFileError::Separator(':'))
         ));
     }
 

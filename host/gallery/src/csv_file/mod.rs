@@ -54,7 +54,7 @@ pub const REASONS: [&str; 9] = [
 
 /// Why a file cannot be read as a person's samples.
 #[derive(Debug, thiserror::Error)]
-pub enum FileError {
+pub enum SampleFileError {
     /// The file's name is no id.
     #[error("the name is no id: {0}")]
     Name(String),
@@ -108,7 +108,7 @@ pub enum FileError {
     Unusable(Box<dyn Error + Send + Sync>),
 }
 
-impl FileError {
+impl SampleFileError {
     /// Whether the file was read, and is a person's that is damaged.
     pub fn is_damage(&self) -> bool {
         match self {
@@ -155,7 +155,7 @@ impl FileError {
     }
 }
 
-impl From<csv::Error> for FileError {
+impl From<csv::Error> for SampleFileError {
     fn from(error: csv::Error) -> Self {
         if error.is_io_error() {
             Self::Io(error.into())
@@ -166,19 +166,19 @@ impl From<csv::Error> for FileError {
 }
 
 /// Reads a file.
-pub(super) fn read(path: &Path) -> Result<Vec<Sample>, FileError> {
+pub(super) fn read(path: &Path) -> Result<Vec<Sample>, SampleFileError> {
     let metadata = path.symlink_metadata()?;
     if !metadata.is_file() {
-        return Err(FileError::NotAFile);
+        return Err(SampleFileError::NotAFile);
     }
     let file = File::open(path)?;
     if metadata.len() > LARGEST {
         let mut begin = Vec::new();
         file.take(LONGEST_HEADER).read_to_end(&mut begin)?;
         return Err(if dialect::is_persons(&begin) {
-            FileError::TooLarge(metadata.len())
+            SampleFileError::TooLarge(metadata.len())
         } else {
-            FileError::Header
+            SampleFileError::Header
         });
     }
     let mut bytes = Vec::new();
@@ -197,7 +197,7 @@ pub(super) fn ends_within_line(path: &Path) -> io::Result<bool> {
 }
 
 /// Reads samples out of CSV, which may come from anywhere.
-pub fn parse(bytes: &[u8]) -> Result<Vec<Sample>, FileError> {
+pub fn parse(bytes: &[u8]) -> Result<Vec<Sample>, SampleFileError> {
     let bytes = dialect::without_mark(bytes);
     let dialect = Dialect::of(bytes)?;
     let mut reader = csv::ReaderBuilder::new()
@@ -205,7 +205,7 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Sample>, FileError> {
         .flexible(dialect.is_foreign())
         .from_reader(bytes);
     let Ok(header) = reader.headers().cloned() else {
-        return Err(FileError::Header);
+        return Err(SampleFileError::Header);
     };
     let names: Vec<&str> = header
         .iter()
@@ -218,8 +218,8 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Sample>, FileError> {
     for (index, record) in reader.records().enumerate() {
         let row = index + 1;
         let wrong = |what: String| match dialect.is_foreign() {
-            true => FileError::Spreadsheet { row, what },
-            false => FileError::Row { row, what },
+            true => SampleFileError::Spreadsheet { row, what },
+            false => SampleFileError::Row { row, what },
         };
         if row > MOST_ROWS {
             return Err(wrong(format!("more than {MOST_ROWS} rows")));
@@ -293,7 +293,7 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Sample>, FileError> {
         });
     }
     if samples.is_empty() {
-        Err(FileError::Empty)
+        Err(SampleFileError::Empty)
     } else {
         Ok(samples)
     }
@@ -591,7 +591,7 @@ mod tests {
         ] {
             let error = parse(text.as_bytes()).unwrap_err();
             assert!(
-                matches!(error, FileError::Spreadsheet { .. }),
+                matches!(error, SampleFileError::Spreadsheet { .. }),
                 "{text:?}: {error}"
             );
             assert!(!error.is_damage() && !error.is_another() && error.is_content());

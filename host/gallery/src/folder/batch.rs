@@ -12,21 +12,21 @@ use rostro_common::fs::durable::sync_folder;
 use rostro_common::person::{ContractId, EnrolmentId, PersonId};
 
 use super::contracts::{OTHER_CONTRACTS, enrolment_of, of_enrolment};
-use super::{Batched, ByContract, CsvGallery, csv_file};
+use super::{BatchOutcome, ByContract, CsvGallery, csv_file};
 
 /// Files from which on the whole disk is synced, which is one wait and not one for each.
 #[cfg(target_os = "linux")]
 const ONE_BY_ONE: usize = 8;
 
 /// A file under a name that is not its own yet, and its own.
-type Prepared = (NamedTempFile, PathBuf);
+type StagedFile = (NamedTempFile, PathBuf);
 
 /// Writes people in place of all that is stored of them. Returns what became of each.
 pub(super) fn write(
     gallery: &CsvGallery,
     people: &[ByContract<'_>],
-) -> (Vec<Batched>, io::Result<()>) {
-    let mut outcomes = vec![Batched::Skipped; people.len()];
+) -> (Vec<BatchOutcome>, io::Result<()>) {
+    let mut outcomes = vec![BatchOutcome::Skipped; people.len()];
     let written = write_into(gallery, people, &mut outcomes);
     (outcomes, written)
 }
@@ -34,14 +34,14 @@ pub(super) fn write(
 fn write_into(
     gallery: &CsvGallery,
     people: &[ByContract<'_>],
-    outcomes: &mut [Batched],
+    outcomes: &mut [BatchOutcome],
 ) -> io::Result<()> {
-    let mut prepared: Vec<Vec<Prepared>> = Vec::new();
+    let mut prepared: Vec<Vec<StagedFile>> = Vec::new();
     for (person, outcome) in people.iter().zip(&mut *outcomes) {
         prepared.push(match prepare(gallery, *person)? {
             Ok(files) => files,
             Err(size) => {
-                *outcome = Batched::TooLarge(size);
+                *outcome = BatchOutcome::TooLarge(size);
                 Vec::new()
             }
         });
@@ -53,7 +53,7 @@ fn write_into(
     let mut changed = BTreeSet::from([gallery.folder.clone()]);
     let mut renamed = Ok(());
     for ((person, files), outcome) in people.iter().zip(prepared).zip(outcomes) {
-        if matches!(outcome, Batched::TooLarge(_)) {
+        if matches!(outcome, BatchOutcome::TooLarge(_)) {
             continue;
         }
         // Held for one person at a time: enrolments go on meanwhile.
@@ -62,7 +62,7 @@ fn write_into(
         if renamed.is_err() {
             break;
         }
-        *outcome = Batched::Stored;
+        *outcome = BatchOutcome::Stored;
     }
     // The renames have happened: a failure here is not a failure to write.
     gallery.note_synced(
@@ -77,7 +77,7 @@ fn write_into(
 fn prepare(
     gallery: &CsvGallery,
     (id, contracts): ByContract<'_>,
-) -> io::Result<Result<Vec<Prepared>, usize>> {
+) -> io::Result<Result<Vec<StagedFile>, usize>> {
     // Tells the files of before to be older, also if a crash keeps them from being removed.
     let is_marked = !gallery.others_of(id)?.is_empty();
     let mut files = Vec::new();
@@ -108,7 +108,7 @@ fn prepare(
 fn put_in_place(
     gallery: &CsvGallery,
     id: &PersonId,
-    files: Vec<Prepared>,
+    files: Vec<StagedFile>,
     changed: &mut BTreeSet<PathBuf>,
 ) -> io::Result<()> {
     let mut older: Vec<(ContractId, PathBuf)> = gallery.others_of(id)?;

@@ -9,9 +9,9 @@ use std::sync::{MutexGuard, PoisonError};
 
 use rostro_common::person::PersonId;
 
-use super::super::csv_file::FileError;
+use super::super::csv_file::SampleFileError;
 use super::super::watched::{Fingerprint, FolderStamp};
-use super::super::{Again, Gallery, Loaded, Problem, Stored, names};
+use super::super::{Gallery, GalleryChanges, GalleryContents, PersonRecord, Problem, names};
 use super::CsvGallery;
 
 impl CsvGallery {
@@ -19,7 +19,7 @@ impl CsvGallery {
     ///
     /// The first call records what it saw. Later ones only read, because another view than theirs
     /// was filled before: what changed since is for the next look, which tells every view.
-    pub(super) fn list(&self) -> io::Result<Loaded> {
+    pub(super) fn list(&self) -> io::Result<GalleryContents> {
         let is_first = self.is_ours && self.stamps().is_none();
         // Before the names: a file that comes later changes its folder.
         let stamps = match is_first {
@@ -31,9 +31,9 @@ impl CsvGallery {
             ),
             false => None,
         };
-        let mut loaded = Loaded {
+        let mut loaded = GalleryContents {
             is_first,
-            ..Loaded::default()
+            ..GalleryContents::default()
         };
         let mut files: BTreeMap<PersonId, Vec<PathBuf>> = BTreeMap::new();
         for path in files_in(&self.folder)? {
@@ -48,13 +48,13 @@ impl CsvGallery {
         for (id, mut paths) in files {
             let canonical = self.path_of(&id);
             paths.sort_by(|a, b| (*a != canonical, a).cmp(&(*b != canonical, b)));
-            let mut used: Option<Stored> = None;
+            let mut used: Option<PersonRecord> = None;
             for path in paths {
                 let seen = Fingerprint::at(&path);
                 match (self.samples_in(&path), &used) {
                     (Ok(samples), None) => {
                         self.note_good(&loaded, &path, seen);
-                        used = Some(Stored {
+                        used = Some(PersonRecord {
                             id: id.clone(),
                             samples,
                             path,
@@ -100,13 +100,13 @@ impl CsvGallery {
     }
 
     /// Looks at files that other programs may have changed, and for new ones.
-    pub(super) fn look(&self) -> io::Result<Again> {
+    pub(super) fn look(&self) -> io::Result<GalleryChanges> {
         self.lock.check();
         // First: a failure must not lose what the other has found.
         let mut changed = self.appeared()?;
         let look = self.watched.look();
         changed.extend(look.changed);
-        let mut again = Again::default();
+        let mut again = GalleryChanges::default();
         for path in changed {
             let seen = Fingerprint::at(&path);
             match (self.judge(&path), seen) {
@@ -132,7 +132,7 @@ impl CsvGallery {
     }
 
     /// The person in a file that is the one in use of theirs.
-    fn judge(&self, path: &Path) -> Result<PersonId, FileError> {
+    fn judge(&self, path: &Path) -> Result<PersonId, SampleFileError> {
         let id = names::id_of(path)?;
         self.samples_in(path)?;
         let folder = path.parent().unwrap_or(&self.folder);
@@ -215,7 +215,12 @@ impl CsvGallery {
         self.watched.forget(path);
     }
 
-    pub(super) fn note_good(&self, loaded: &Loaded, path: &Path, seen: Option<Fingerprint>) {
+    pub(super) fn note_good(
+        &self,
+        loaded: &GalleryContents,
+        path: &Path,
+        seen: Option<Fingerprint>,
+    ) {
         if let Some(seen) = seen.filter(|_| loaded.is_first) {
             self.watched.note_good(path, seen);
         }
@@ -223,10 +228,10 @@ impl CsvGallery {
 
     pub(super) fn note_problem(
         &self,
-        loaded: &mut Loaded,
+        loaded: &mut GalleryContents,
         path: PathBuf,
         seen: Option<Fingerprint>,
-        cause: FileError,
+        cause: SampleFileError,
     ) {
         if loaded.is_first {
             self.watched.note_bad(&path, seen, cause.reason());
@@ -276,8 +281,8 @@ fn files_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn duplicate_of(used: &Path) -> FileError {
-    FileError::Duplicate(
+fn duplicate_of(used: &Path) -> SampleFileError {
+    SampleFileError::Duplicate(
         used.file_name()
             .unwrap_or_default()
             .to_string_lossy()

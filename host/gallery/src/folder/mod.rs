@@ -14,21 +14,21 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tempfile::NamedTempFile;
 
-use rostro_common::cancel::Wanted;
+use rostro_common::cancel::CancelScope;
 use rostro_common::fs::durable::sync_folder;
 use rostro_common::fs::identity;
 use rostro_common::fs::lock::{FolderLock, FolderLockError};
 use rostro_common::person::{ContractId, PersonId, Sample};
 
-use super::csv_file::{self, FileError};
-use super::watched::{FolderStamp, Watched};
+use super::csv_file::{self, SampleFileError};
+use super::watched::{FolderStamp, WatchedFiles};
 use super::{
-    Again, Batched, ByContract, Gallery, GalleryError, Loaded, Place, Problem, Removed, names,
-    quarantine, remedy,
+    BatchOutcome, ByContract, Gallery, GalleryChanges, GalleryContents, GalleryError, Problem,
+    Removal, SampleLocation, names, quarantine, remedy,
 };
 
 pub(super) use contracts::OTHER_CONTRACTS;
-pub use restore::SetAside;
+pub use restore::QuarantinedFile;
 
 /// How the files of unfinished writes begin: with a dot, as no id does.
 const UNFINISHED: &str = ".unfinished-";
@@ -48,7 +48,7 @@ pub struct CsvGallery {
     /// by then.
     changing: Mutex<()>,
     /// The contract of samples that state none.
-    unmarked: OnceLock<ContractId>,
+    legacy: OnceLock<ContractId>,
     /// How long its embeddings are.
     dimension: OnceLock<usize>,
     /// Names of people's files that [`names::spellings`] does not tell, some of which may be gone.
@@ -56,7 +56,7 @@ pub struct CsvGallery {
     /// The folders whose files were seen, once they were loaded.
     stamps: Mutex<Option<HashMap<PathBuf, FolderStamp>>>,
     /// Each file as it was seen.
-    watched: Watched,
+    watched: WatchedFiles,
     /// Whether the folder could be synced after the last write, or why not.
     durable: Mutex<Result<bool, (io::ErrorKind, String)>>,
 }
@@ -70,7 +70,7 @@ impl CsvGallery {
     /// # Errors
     ///
     /// If another process has the lock, and as [`Self::open`].
-    pub fn lock(folder: &Path, scope: &Wanted) -> Result<Self, GalleryError> {
+    pub fn lock(folder: &Path, scope: &CancelScope) -> Result<Self, GalleryError> {
         fs::create_dir_all(folder).map_err(GalleryError::folder("make", folder))?;
         let lock = match FolderLock::take(folder, LOCK, "the gallery", scope) {
             Ok(lock) => lock,
@@ -143,11 +143,11 @@ impl CsvGallery {
             is_ours: false,
             lock: FolderLock::none(),
             changing: Mutex::default(),
-            unmarked: OnceLock::new(),
+            legacy: OnceLock::new(),
             unusual: Mutex::default(),
             dimension: OnceLock::new(),
             stamps: Mutex::default(),
-            watched: Watched::default(),
+            watched: WatchedFiles::default(),
             durable: Mutex::new(Ok(true)),
         }
     }
@@ -242,9 +242,9 @@ impl CsvGallery {
     ///
     /// # Errors
     ///
-    /// [`FileError`]. A file of two columns that ends within an embedding is cut off, which shows
+    /// [`SampleFileError`]. A file of two columns that ends within an embedding is cut off, which shows
     /// only by the length that its contract has.
-    fn samples_in(&self, path: &Path) -> Result<Vec<Sample>, FileError> {
+    fn samples_in(&self, path: &Path) -> Result<Vec<Sample>, SampleFileError> {
         let mut samples = csv_file::read(path)?;
         let is_short = |sample: &Sample| {
             sample.contract.is_none()
@@ -254,13 +254,13 @@ impl CsvGallery {
                     .is_some_and(|most| sample.embedding.len() < *most)
         };
         if samples.iter().any(is_short) && csv_file::ends_within_line(path)? {
-            return Err(FileError::CutOff);
+            return Err(SampleFileError::CutOff);
         }
         for sample in &mut samples {
             sample.contract = sample
                 .contract
                 .take()
-                .or_else(|| self.unmarked.get().cloned());
+                .or_else(|| self.legacy.get().cloned());
         }
         Ok(samples)
     }
@@ -288,7 +288,9 @@ impl CsvGallery {
                 );
                 Ok(Vec::new())
             }
-            Err(FileError::Io(error)) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Err(SampleFileError::Io(error)) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error)
+            }
             // A person without a file has nothing, and what is no file is nobody's.
             Err(_) => Ok(Vec::new()),
         }
@@ -331,15 +333,15 @@ impl CsvGallery {
 }
 
 impl Gallery for CsvGallery {
-    fn adopt_unmarked(&self, contract: &ContractId, dimension: Option<usize>) {
+    fn adopt_legacy(&self, contract: &ContractId, dimension: Option<usize>) {
         // Either may have been said before.
-        let _ = self.unmarked.set(contract.clone());
-        if let Some(dimension) = dimension.filter(|_| self.unmarked.get() == Some(contract)) {
+        let _ = self.legacy.set(contract.clone());
+        if let Some(dimension) = dimension.filter(|_| self.legacy.get() == Some(contract)) {
             let _ = self.dimension.set(dimension);
         }
     }
 
-    fn load(&self) -> Result<Loaded, GalleryError> {
+    fn load(&self) -> Result<GalleryContents, GalleryError> {
         self.list()
             .map_err(GalleryError::folder("read", &self.folder))
     }
@@ -349,7 +351,7 @@ impl Gallery for CsvGallery {
             .map_err(GalleryError::folder("read", &self.folder))
     }
 
-    fn look_again(&self) -> Result<Again, GalleryError> {
+    fn rescan(&self) -> Result<GalleryChanges, GalleryError> {
         self.look()
             .map_err(GalleryError::folder("read", &self.folder))
     }
@@ -427,7 +429,7 @@ impl Gallery for CsvGallery {
         &self,
         id: &PersonId,
         samples: &[Sample],
-        place: Place,
+        place: SampleLocation,
     ) -> Result<PathBuf, GalleryError> {
         refuse_large(samples)?;
         let _changing = self.changing();
@@ -438,7 +440,10 @@ impl Gallery for CsvGallery {
             })
     }
 
-    fn replace_all(&self, people: &[ByContract<'_>]) -> (Vec<Batched>, Result<(), GalleryError>) {
+    fn replace_all(
+        &self,
+        people: &[ByContract<'_>],
+    ) -> (Vec<BatchOutcome>, Result<(), GalleryError>) {
         let (outcomes, written) = batch::write(self, people);
         (
             outcomes,
@@ -456,7 +461,7 @@ impl Gallery for CsvGallery {
         };
         let read = |path: &Path| match self.samples_in(path) {
             Ok(samples) => Ok(Some(samples)),
-            Err(FileError::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(SampleFileError::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(cause) => Err(damaged(cause)),
         };
         let own = read(&self.own_file(id))?;
@@ -478,7 +483,7 @@ impl Gallery for CsvGallery {
         Ok(Some(found))
     }
 
-    fn remove(&self, id: &PersonId) -> Result<Removed, GalleryError> {
+    fn remove(&self, id: &PersonId) -> Result<Removal, GalleryError> {
         let _changing = self.changing();
         let failed = |cause| GalleryError::Write {
             folder: self.folder.clone(),
@@ -525,7 +530,7 @@ impl Gallery for CsvGallery {
                 Err(cause) => unsynced = Some(failed(cause)),
             }
         }
-        Ok(Removed {
+        Ok(Removal {
             was_there,
             left_alone,
             durable,
@@ -556,7 +561,7 @@ fn refuse_large(samples: &[Sample]) -> Result<(), GalleryError> {
     }
 }
 
-fn person(path: &Path) -> Result<(PersonId, Vec<Sample>), FileError> {
+fn person(path: &Path) -> Result<(PersonId, Vec<Sample>), SampleFileError> {
     Ok((names::id_of(path)?, csv_file::read(path)?))
 }
 

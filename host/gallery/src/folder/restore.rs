@@ -10,17 +10,17 @@ use std::time::SystemTime;
 use rostro_common::fs::durable::sync_folder;
 use rostro_common::person::PersonId;
 
-use super::super::csv_file::{self, FileError};
+use super::super::csv_file::{self, SampleFileError};
 use super::super::{names, quarantine};
 use super::CsvGallery;
 
 /// A file that was set aside.
 #[derive(Debug)]
-pub struct SetAside {
+pub struct QuarantinedFile {
     /// Where it is.
     pub path: PathBuf,
     /// Whose it is and how many photos it has, if it is whole.
-    pub person: Result<(PersonId, usize), FileError>,
+    pub person: Result<(PersonId, usize), SampleFileError>,
     /// The place that it can be restored to; none if it is damaged, or something is stored there.
     pub place: Option<PathBuf>,
     /// When it was written.
@@ -34,8 +34,8 @@ impl CsvGallery {
     /// # Errors
     ///
     /// If the folder cannot be read.
-    pub fn all_set_aside(&self) -> io::Result<Vec<SetAside>> {
-        let mut files: Vec<SetAside> = quarantine::all(&self.folder)?
+    pub fn all_set_aside(&self) -> io::Result<Vec<QuarantinedFile>> {
+        let mut files: Vec<QuarantinedFile> = quarantine::all(&self.folder)?
             .into_iter()
             .map(|path| self.examine(path))
             .collect();
@@ -43,7 +43,7 @@ impl CsvGallery {
         Ok(files)
     }
 
-    fn examine(&self, path: PathBuf) -> SetAside {
+    fn examine(&self, path: PathBuf) -> QuarantinedFile {
         let modified = path
             .symlink_metadata()
             .and_then(|about| about.modified())
@@ -55,14 +55,14 @@ impl CsvGallery {
                 if samples.iter().all(|sample| sample.contract.is_none())
                     && csv_file::ends_within_line(&path)? =>
             {
-                Err(FileError::CutOff)
+                Err(SampleFileError::CutOff)
             }
             samples => Ok((id, samples)),
         });
         let (id, samples) = match read {
             Ok(read) => read,
             Err(cause) => {
-                return SetAside {
+                return QuarantinedFile {
                     path,
                     person: Err(cause),
                     place: None,
@@ -77,7 +77,7 @@ impl CsvGallery {
         let is_free = place
             .parent()
             .is_some_and(|folder| self.files_of(folder, &id).is_empty());
-        SetAside {
+        QuarantinedFile {
             path,
             person: Ok((id, samples.len())),
             place: is_free.then_some(place),
@@ -90,7 +90,7 @@ impl CsvGallery {
     /// # Errors
     ///
     /// If it cannot be moved.
-    pub fn restore(&self, file: &SetAside) -> io::Result<bool> {
+    pub fn restore(&self, file: &QuarantinedFile) -> io::Result<bool> {
         let Some(place) = &file.place else {
             return Ok(false);
         };

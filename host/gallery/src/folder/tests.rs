@@ -189,7 +189,9 @@ fn nobody_is_enrolled_over_what_is_damaged_and_nothing_whole_is_set_aside() {
     };
     let [first, second] = ["1111111111111111", "2222222222222222"];
     gallery.replace(&id("s6"), &[of(second)]).unwrap();
-    gallery.put(&id("s6"), &[of(first)], Place::Other).unwrap();
+    gallery
+        .put(&id("s6"), &[of(first)], SampleLocation::Other)
+        .unwrap();
     let path = folder.path().join("s6.csv");
     fs::write(&path, "damaged").unwrap();
     let problem = gallery.load().unwrap().problems.remove(0);
@@ -232,8 +234,8 @@ fn samples_that_state_no_contract_are_of_the_one_that_was_said_first() {
         "1111111111111111".parse().unwrap(),
         "2222222222222222".parse().unwrap(),
     );
-    gallery.adopt_unmarked(&first, None);
-    gallery.adopt_unmarked(&second, Some(64));
+    gallery.adopt_legacy(&first, None);
+    gallery.adopt_legacy(&second, Some(64));
     let contracts = || -> Vec<Option<ContractId>> {
         gallery.load().unwrap().people[0]
             .samples
@@ -250,7 +252,7 @@ fn samples_that_state_no_contract_are_of_the_one_that_was_said_first() {
                 contract: Some(second.clone()),
                 ..sample(2.0)
             }],
-            Place::Own,
+            SampleLocation::Own,
         )
         .unwrap();
     assert_eq!(contracts(), [Some(second), Some(first)]);
@@ -565,7 +567,7 @@ fn removal_without_folder_sync_is_done() {
 
 fn look(gallery: &CsvGallery) -> Vec<String> {
     gallery
-        .look_again()
+        .rescan()
         .unwrap()
         .people
         .into_iter()
@@ -624,11 +626,11 @@ fn damaged_file_is_set_aside_later() {
     gallery.load().unwrap();
     let path = folder.path().join("half.csv");
     fs::write(&path, "image_number,embedding\n1,0.5;").unwrap();
-    let again = gallery.look_again().unwrap();
+    let again = gallery.rescan().unwrap();
     assert!(again.people.is_empty() && again.problems.is_empty() && path.exists());
     assert_eq!(gallery.left_alone(), [("damaged", 1)].into());
     gallery.watched.age();
-    let problems = gallery.look_again().unwrap().problems;
+    let problems = gallery.rescan().unwrap().problems;
     assert_eq!(
         problems[0].aside.as_deref(),
         Some(folder.path().join(".damaged/half.csv").as_path())
@@ -685,7 +687,11 @@ fn copied_contract_is_taken_in() {
         .replace(&id("carol"), &[of("1111111111111111")])
         .unwrap();
     gallery
-        .put(&id("carol"), &[of("2222222222222222")], Place::Other)
+        .put(
+            &id("carol"),
+            &[of("2222222222222222")],
+            SampleLocation::Other,
+        )
         .unwrap();
     assert!(look(&gallery).is_empty() && look(&gallery).is_empty());
 }
@@ -746,7 +752,7 @@ fn changed_file_is_taken_in() {
 fn cut_row_is_damage() {
     let folder = tempfile::tempdir().unwrap();
     let gallery = CsvGallery::open(folder.path()).unwrap();
-    gallery.adopt_unmarked(&"1111111111111111".parse().unwrap(), Some(3));
+    gallery.adopt_legacy(&"1111111111111111".parse().unwrap(), Some(3));
     for (name, text) in [
         ("cut.csv", "1,0.5;0.25"),
         ("cut row.csv", "1,0.5;0.25;1\n2,0.5;0.2"),

@@ -7,7 +7,7 @@ use std::sync::{MutexGuard, PoisonError};
 
 use super::file::{self, UNFINISHED};
 use super::{GroupId, Groups, GroupsError, LEFT_ALONE, MOST};
-use crate::watched::{Fingerprint, Listing};
+use crate::watched::{Fingerprint, FolderListing};
 
 impl Groups {
     /// Takes in groups whose files were written by another program since the last look. Returns how
@@ -16,7 +16,7 @@ impl Groups {
     /// # Errors
     ///
     /// If the folder cannot be read.
-    pub fn look_again(&self) -> Result<usize, GroupsError> {
+    pub fn rescan(&self) -> Result<usize, GroupsError> {
         let mut changed = self.watched.look().changed;
         changed.extend(self.appeared().map_err(self.failed("read"))?);
         Ok(changed
@@ -70,7 +70,7 @@ impl Groups {
         {
             return Ok(Vec::new());
         }
-        let now = match Listing::of(&self.folder, |name| {
+        let now = match FolderListing::of(&self.folder, |name| {
             !name.to_string_lossy().starts_with(UNFINISHED)
         }) {
             Ok(now) => now,
@@ -101,7 +101,7 @@ impl Groups {
         }
     }
 
-    fn listing(&self) -> MutexGuard<'_, Option<Listing>> {
+    fn listing(&self) -> MutexGuard<'_, Option<FolderListing>> {
         self.listing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

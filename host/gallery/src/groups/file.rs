@@ -98,7 +98,7 @@ fn same_file(_: &Path, _: &Path) -> io::Result<bool> {
 
 /// The outcome of [`strike_out`].
 #[derive(Debug)]
-pub(super) struct StruckOut {
+pub(super) struct LineRemoval {
     /// Number of files, from the first on, that no longer have the person.
     pub files: usize,
     /// False where the file system cannot sync. An error is that of a file that could not be
@@ -113,7 +113,7 @@ pub(super) fn strike_out<'a>(
     folder: &Path,
     names: impl ExactSizeIterator<Item = &'a str>,
     id: &PersonId,
-) -> StruckOut {
+) -> LineRemoval {
     let (count, together) = (
         names.len(),
         cfg!(target_os = "linux") && names.len() > ONE_BY_ONE,
@@ -127,7 +127,7 @@ pub(super) fn strike_out<'a>(
             // Somebody removed it, and who was in it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
             Err(error) => {
-                return StruckOut {
+                return LineRemoval {
                     files,
                     durable: Err(error),
                 };
@@ -139,7 +139,7 @@ pub(super) fn strike_out<'a>(
     if together {
         durable = both(durable, sync_all_of(folder));
     }
-    StruckOut {
+    LineRemoval {
         files: count,
         durable,
     }

@@ -19,8 +19,8 @@ use arc_swap::ArcSwap;
 use rostro_common::fs::durable::sync_folder;
 
 use crate::remedy;
-use crate::watched::{Fingerprint, Listing, Watched};
-use file::{StruckOut, UNFINISHED};
+use crate::watched::{Fingerprint, FolderListing, WatchedFiles};
+use file::{LineRemoval, UNFINISHED};
 
 pub use file::LARGEST;
 pub use rostro_common::person::{CaseKeys, InvalidId, PersonId};
@@ -62,16 +62,16 @@ pub struct Groups {
     /// What requests read, who never wait for the disk.
     groups: ArcSwap<BTreeMap<GroupId, Members>>,
     /// Held while a group is written.
-    writing: Mutex<Names>,
+    writing: Mutex<GroupNames>,
     /// The folder's files as they were last listed.
-    listing: Mutex<Option<Listing>>,
+    listing: Mutex<Option<FolderListing>>,
     /// Files that are looked at again.
-    watched: Watched,
+    watched: WatchedFiles,
 }
 
 /// The names of groups.
 #[derive(Debug, Default)]
-struct Names {
+struct GroupNames {
     keys: CaseKeys,
     /// Names of files that differ from their groups' names: another program wrote them in another
     /// form of Unicode.
@@ -162,14 +162,14 @@ impl Groups {
             cause,
         };
         let mut groups = BTreeMap::new();
-        let listing = match Listing::of(&folder, |name| {
+        let listing = match FolderListing::of(&folder, |name| {
             !name.to_string_lossy().starts_with(UNFINISHED)
         }) {
             Ok(listing) => Some(listing),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(failed(error)),
         };
-        let watched = Watched::default();
+        let watched = WatchedFiles::default();
         let left_alone = |name: &str, cause: &str| {
             watched.note_bad(&folder.join(name), None, LEFT_ALONE);
             tracing::warn!(
@@ -178,7 +178,7 @@ impl Groups {
             );
         };
         let mut found: Vec<(GroupId, String)> = Vec::new();
-        for name in listing.iter().flat_map(Listing::names) {
+        for name in listing.iter().flat_map(FolderListing::names) {
             let name = name.to_string_lossy().into_owned();
             match name.parse() {
                 Ok(group) => found.push((group, name)),
@@ -187,7 +187,7 @@ impl Groups {
         }
         // Of several spellings of one name that of the group itself counts.
         found.sort_by_key(|(group, name)| (group.0.as_str() != name, name.clone()));
-        let mut names = Names::default();
+        let mut names = GroupNames::default();
         for (group, name) in found {
             let path = folder.join(&name);
             let seen = path.symlink_metadata().ok().as_ref().map(Fingerprint::of);
@@ -373,14 +373,14 @@ impl Groups {
     /// survives a crash of the machine.
     fn take_out(
         &self,
-        names: &Names,
+        names: &GroupNames,
         from: &[GroupId],
         id: &PersonId,
     ) -> Result<bool, GroupsError> {
         if from.is_empty() {
             return Ok(true);
         }
-        let StruckOut { files, durable } = file::strike_out(
+        let LineRemoval { files, durable } = file::strike_out(
             &self.folder,
             from.iter().map(|group| names.file_of(group)),
             id,
@@ -421,12 +421,12 @@ impl Groups {
         }
     }
 
-    fn locked(&self) -> MutexGuard<'_, Names> {
+    fn locked(&self) -> MutexGuard<'_, GroupNames> {
         self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Names {
+impl GroupNames {
     /// Records a group that is in the file of this name.
     fn insert(&mut self, group: &GroupId, name: String) {
         self.keys.insert(&group.0);
@@ -568,7 +568,7 @@ mod tests {
         let begun = std::time::Instant::now();
         groups.forget(&id("alice")).unwrap();
         let taken = begun.elapsed();
-        rostro_common::text::complain(&format!("taken out of {GROUPS} groups in {taken:?}"));
+        rostro_common::text::warn_user(&format!("taken out of {GROUPS} groups in {taken:?}"));
         assert!(groups.of(&id("alice")).is_empty() && groups.of(&id("bob")).len() == GROUPS);
         let again = Groups::open(gallery.path()).unwrap();
         assert!(again.of(&id("alice")).is_empty() && again.of(&id("bob")).len() == GROUPS);
@@ -683,17 +683,17 @@ mod tests {
         fs::write(folder.join("half"), [b'a', 0xc3]).unwrap();
         let groups = Groups::open(gallery.path()).unwrap();
         groups.add(&group("ours"), &id("alice")).unwrap();
-        assert_eq!((groups.look_again().unwrap(), groups.left_alone()), (0, 1));
+        assert_eq!((groups.rescan().unwrap(), groups.left_alone()), (0, 1));
         fs::write(folder.join("maths"), "alice\nbob\ncarol\n").unwrap();
         fs::write(folder.join("half"), "aé\n").unwrap();
         fs::write(folder.join("new"), "dave\n").unwrap();
         fs::write(folder.join("no;id"), "dave\n").unwrap();
         assert_eq!(
-            groups.look_again().unwrap(),
+            groups.rescan().unwrap(),
             1,
             "what is changing is taken in once it stops"
         );
-        assert_eq!((groups.look_again().unwrap(), groups.left_alone()), (2, 1));
+        assert_eq!((groups.rescan().unwrap(), groups.left_alone()), (2, 1));
         assert_eq!(
             groups.list(),
             [
@@ -711,7 +711,7 @@ mod tests {
         groups.add(&group("maths"), &id("dave")).unwrap();
         groups.delete(&group("new")).unwrap();
         groups.forget(&id("alice")).unwrap();
-        groups.look_again().unwrap();
+        groups.rescan().unwrap();
         assert_eq!(
             groups.list(),
             [(group("half"), 1), (group("maths"), 3), (group("ours"), 0)]

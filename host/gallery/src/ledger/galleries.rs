@@ -25,7 +25,7 @@ pub(super) struct Galleries {
 
 /// The file's form.
 #[derive(Serialize, Deserialize)]
-struct Text {
+struct GalleriesFile {
     format: u32,
     own: String,
     /// Key in hexadecimal digits by gallery.
@@ -76,7 +76,7 @@ impl Galleries {
         };
         let damaged =
             |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("{FILE} {what}"));
-        let text: Text = serde_json::from_slice(&bytes)
+        let text: GalleriesFile = serde_json::from_slice(&bytes)
             .map_err(|error| damaged(&format!("cannot be read: {error}")))?;
         if text.format != 1 {
             return Err(io::Error::other(format!(
@@ -106,7 +106,7 @@ impl Galleries {
             .iter()
             .map(|(gallery, key)| (gallery.to_string(), key.to_hex()))
             .collect();
-        let text = Text {
+        let text = GalleriesFile {
             format: 1,
             own: self.own.to_string(),
             keys,

@@ -20,10 +20,10 @@ use uuid::Uuid;
 use rostro_common::person::PersonId;
 
 use self::galleries::Galleries;
-use self::slots::{Record, SlotFile, Slotted};
+use self::slots::{SlotFile, SlotRecord, SlottedRecord};
 use crate::remedy;
 
-pub use self::tombstones::{Mac, Made, Tombstone, Tombstones, now};
+pub use self::tombstones::{ArchiveOrigin, Mac, Tombstone, Tombstones, now};
 
 /// Folder of the ledger in the gallery's.
 const FOLDER: &str = ".ledger";
@@ -57,14 +57,14 @@ const EXPIRY: Duration = Duration::from_secs(24 * 3600);
 pub struct Ledger {
     /// None where nothing is recorded, as in a trial.
     folder: Option<PathBuf>,
-    state: Mutex<State>,
+    state: Mutex<LedgerState>,
     /// Changes since the import under way began; none while there is no import. It needs no disk.
-    meanwhile: Mutex<Option<Meanwhile>>,
+    meanwhile: Mutex<Option<ConcurrentChanges>>,
 }
 
 /// People who were changed while an import is under way.
 #[derive(Debug, Default)]
-struct Meanwhile {
+struct ConcurrentChanges {
     deleted: HashSet<PersonId>,
     written: HashSet<PersonId>,
 }
@@ -74,16 +74,16 @@ struct Meanwhile {
 pub struct ImportWatch(Arc<Ledger>);
 
 #[derive(Debug)]
-enum State {
+enum LedgerState {
     /// There is no ledger yet; the first change makes it.
     Missing,
     /// The ledger cannot be read. It is left alone.
     Unusable,
-    Open(Box<Open>),
+    Open(Box<OpenLedger>),
 }
 
 #[derive(Debug)]
-struct Open {
+struct OpenLedger {
     galleries: Galleries,
     tombstones: Tombstones,
     file: SlotFile,
@@ -100,7 +100,7 @@ struct Open {
 
 /// Why an archive leaves a person out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deleted {
+pub enum DeletionReason {
     /// The person was deleted after the archive was made.
     SinceArchive,
     /// The person was deleted after the import began.
@@ -109,7 +109,7 @@ pub enum Deleted {
 
 /// What an archive is numbered with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Numbered {
+pub struct ArchiveNumber {
     /// Id of the gallery.
     pub gallery: Uuid,
     /// None if the number cannot be made durable.
@@ -121,7 +121,7 @@ impl Ledger {
     pub fn none() -> Self {
         Self {
             folder: None,
-            state: Mutex::new(State::Unusable),
+            state: Mutex::new(LedgerState::Unusable),
             meanwhile: Mutex::default(),
         }
     }
@@ -137,8 +137,8 @@ impl Ledger {
             }
         }
         let mut state = match read(&folder) {
-            Ok(Some(open)) => State::Open(Box::new(open)),
-            Ok(None) => State::Missing,
+            Ok(Some(open)) => LedgerState::Open(Box::new(open)),
+            Ok(None) => LedgerState::Missing,
             Err(cause) if cause.kind() == io::ErrorKind::InvalidData => set_aside(&folder, &cause),
             Err(cause) => {
                 tracing::error!(
@@ -146,7 +146,7 @@ impl Ledger {
                     folder.display(),
                     remedy(&cause)
                 );
-                State::Unusable
+                LedgerState::Unusable
             }
         };
         let has_people = || {
@@ -154,10 +154,10 @@ impl Ledger {
                 entries.any(|entry| entry.is_ok_and(|entry| is_csv(&entry.path())))
             })
         };
-        if matches!(state, State::Missing) && has_people() {
+        if matches!(state, LedgerState::Missing) && has_people() {
             // A disk that is full now may have room at the first change.
-            if let Ok(open) = Open::create(&folder) {
-                state = State::Open(Box::new(open));
+            if let Ok(open) = OpenLedger::create(&folder) {
+                state = LedgerState::Open(Box::new(open));
             }
         }
         Self {
@@ -211,7 +211,7 @@ impl Ledger {
         };
         open.tombstones.insert(own, mac, tombstone);
         let written = open.reserve().and_then(|()| {
-            open.write(&[Record {
+            open.write(&[SlotRecord {
                 gallery: own,
                 mac,
                 tombstone,
@@ -222,12 +222,12 @@ impl Ledger {
     }
 
     /// Returns the id and the number for an archive that begins now.
-    pub fn numbered(&self) -> Option<Numbered> {
+    pub fn numbered(&self) -> Option<ArchiveNumber> {
         let mut state = self.locked();
         let open = self.opened(&mut state)?;
         let reserved = open.reserve();
         open.report(self.folder.as_deref(), "the change number", &reserved);
-        Some(Numbered {
+        Some(ArchiveNumber {
             gallery: open.galleries.own,
             number: reserved.is_ok().then_some(open.number),
         })
@@ -237,26 +237,26 @@ impl Ledger {
     #[cfg(test)]
     fn number(&self) -> u64 {
         match &*self.locked() {
-            State::Open(open) => open.number,
-            State::Missing | State::Unusable => 0,
+            LedgerState::Open(open) => open.number,
+            LedgerState::Missing | LedgerState::Unusable => 0,
         }
     }
 
     /// Every tombstone, for an archive.
     pub fn tombstones(&self) -> Tombstones {
         match &mut *self.locked() {
-            State::Open(open) => {
+            LedgerState::Open(open) => {
                 open.expire(true);
                 open.tombstones.clone()
             }
-            State::Missing | State::Unusable => Tombstones::default(),
+            LedgerState::Missing | LedgerState::Unusable => Tombstones::default(),
         }
     }
 
     /// Begins an import: of the changes from now on [`Self::deleted_since`] and
     /// [`Self::is_written_meanwhile`] say so.
     pub fn watch_import(self: &Arc<Self>) -> ImportWatch {
-        *self.meanwhile() = Some(Meanwhile::default());
+        *self.meanwhile() = Some(ConcurrentChanges::default());
         ImportWatch(Arc::clone(self))
     }
 
@@ -268,20 +268,20 @@ impl Ledger {
     }
 
     /// Returns whether a person was deleted after an archive was made, or since its import began.
-    pub fn deleted_since(&self, id: &PersonId, made: &Made) -> Option<Deleted> {
+    pub fn deleted_since(&self, id: &PersonId, made: &ArchiveOrigin) -> Option<DeletionReason> {
         if self
             .meanwhile()
             .as_ref()
             .is_some_and(|meanwhile| meanwhile.deleted.contains(id))
         {
-            return Some(Deleted::SinceImport);
+            return Some(DeletionReason::SinceImport);
         }
         match &*self.locked() {
-            State::Open(open) => open
+            LedgerState::Open(open) => open
                 .tombstones
                 .is_deleted_since(id, made)
-                .then_some(Deleted::SinceArchive),
-            State::Missing | State::Unusable => None,
+                .then_some(DeletionReason::SinceArchive),
+            LedgerState::Missing | LedgerState::Unusable => None,
         }
     }
 
@@ -292,9 +292,13 @@ impl Ledger {
     /// # Errors
     ///
     /// The reason why a number is not adopted, if it is far above the latest one.
-    pub fn trusted(&self, made: Made, adopts: bool) -> (Made, Result<(), &'static str>) {
+    pub fn trusted(
+        &self,
+        made: ArchiveOrigin,
+        adopts: bool,
+    ) -> (ArchiveOrigin, Result<(), &'static str>) {
         let mut state = self.locked();
-        let State::Open(open) = &mut *state else {
+        let LedgerState::Open(open) = &mut *state else {
             return (made, Ok(()));
         };
         let Some(number) = made
@@ -303,7 +307,7 @@ impl Ledger {
         else {
             return (made, Ok(()));
         };
-        let made = Made {
+        let made = ArchiveOrigin {
             number: None,
             ..made
         };
@@ -333,7 +337,7 @@ impl Ledger {
             return Ok(refused);
         };
         let mut galleries = open.galleries.clone();
-        let mut records: Vec<Record> = Vec::new();
+        let mut records: Vec<SlotRecord> = Vec::new();
         let (today, mut highest) = (now(), open.number);
         let most = open.number.saturating_add(LARGEST_STEP);
         for (gallery, key) in others.galleries() {
@@ -376,7 +380,7 @@ impl Ledger {
                 if is_own {
                     highest = highest.max(tombstone.number);
                 }
-                records.push(Record {
+                records.push(SlotRecord {
                     gallery,
                     mac,
                     tombstone,
@@ -395,7 +399,7 @@ impl Ledger {
         open.number = highest;
         open.reserve()?;
         open.write(&records)?;
-        for Record {
+        for SlotRecord {
             gallery,
             mac,
             tombstone,
@@ -406,21 +410,21 @@ impl Ledger {
         Ok(refused)
     }
 
-    fn meanwhile(&self) -> MutexGuard<'_, Option<Meanwhile>> {
+    fn meanwhile(&self) -> MutexGuard<'_, Option<ConcurrentChanges>> {
         self.meanwhile
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn locked(&self) -> MutexGuard<'_, State> {
+    fn locked(&self) -> MutexGuard<'_, LedgerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The ledger, made if there is none yet; nothing if it cannot be used.
-    fn opened<'s>(&self, state: &'s mut State) -> Option<&'s mut Open> {
-        if let (State::Missing, Some(folder)) = (&*state, &self.folder) {
-            match Open::create(folder) {
-                Ok(open) => *state = State::Open(Box::new(open)),
+    fn opened<'s>(&self, state: &'s mut LedgerState) -> Option<&'s mut OpenLedger> {
+        if let (LedgerState::Missing, Some(folder)) = (&*state, &self.folder) {
+            match OpenLedger::create(folder) {
+                Ok(open) => *state = LedgerState::Open(Box::new(open)),
                 Err(cause) => {
                     tracing::warn!(
                         "cannot make the ledger {}: {cause}{}",
@@ -432,8 +436,8 @@ impl Ledger {
             }
         }
         match state {
-            State::Open(open) => Some(open),
-            State::Missing | State::Unusable => None,
+            LedgerState::Open(open) => Some(open),
+            LedgerState::Missing | LedgerState::Unusable => None,
         }
     }
 }
@@ -444,7 +448,7 @@ impl Drop for ImportWatch {
     }
 }
 
-impl Open {
+impl OpenLedger {
     fn create(folder: &Path) -> io::Result<Self> {
         make_private(folder)?;
         let galleries = Galleries::random()?;
@@ -457,7 +461,7 @@ impl Open {
     fn new(
         galleries: Galleries,
         file: SlotFile,
-        records: Vec<Slotted>,
+        records: Vec<SlottedRecord>,
         number: u64,
         reserved: u64,
     ) -> Self {
@@ -477,7 +481,7 @@ impl Open {
         };
         for (
             slot,
-            Record {
+            SlotRecord {
                 gallery,
                 mac,
                 tombstone,
@@ -510,7 +514,7 @@ impl Open {
 
     /// Writes tombstones with one sync, each in a free slot; then the slots of those that they
     /// replace are free.
-    fn write(&mut self, records: &[Record]) -> io::Result<()> {
+    fn write(&mut self, records: &[SlotRecord]) -> io::Result<()> {
         let slots = self.file.write(records)?;
         for (record, slot) in records.iter().zip(slots) {
             let obsolete = self.slots.insert((record.gallery, record.mac), slot);
@@ -545,20 +549,20 @@ impl Open {
     }
 }
 
-fn read(folder: &Path) -> io::Result<Option<Open>> {
+fn read(folder: &Path) -> io::Result<Option<OpenLedger>> {
     // Without it the making of the ledger was cut short, and no number was given.
     let Some(galleries) = Galleries::read(folder)? else {
         return Ok(None);
     };
     let (file, reserved, records) = SlotFile::read(folder)?;
-    Ok(Some(Open::new(
+    Ok(Some(OpenLedger::new(
         galleries, file, records, reserved, reserved,
     )))
 }
 
 /// Moves a damaged ledger out of the way. The gallery gets another id, so that archives are
 /// compared by time.
-fn set_aside(folder: &Path, cause: &io::Error) -> State {
+fn set_aside(folder: &Path, cause: &io::Error) -> LedgerState {
     let aside = (1..1000)
         .map(|number| folder.with_file_name(format!("{FOLDER}-damaged-{number}")))
         .find(|path| !path.exists());
@@ -567,7 +571,7 @@ fn set_aside(folder: &Path, cause: &io::Error) -> State {
             "deletions leave no tombstones: the ledger {} is damaged and cannot be moved: {cause}",
             folder.display()
         );
-        return State::Unusable;
+        return LedgerState::Unusable;
     };
     tracing::error!(
         "the ledger {} is damaged: {cause}; it is now {}, and archives of before this are compared by time without its tombstones: \
@@ -575,7 +579,7 @@ fn set_aside(folder: &Path, cause: &io::Error) -> State {
         folder.display(),
         aside.display()
     );
-    State::Missing
+    LedgerState::Missing
 }
 
 fn is_csv(path: &Path) -> bool {

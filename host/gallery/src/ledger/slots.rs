@@ -34,14 +34,14 @@ const MAGIC: &str = "rostro tombstones 1";
 
 /// A tombstone as it is in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Record {
+pub(super) struct SlotRecord {
     pub(super) gallery: Uuid,
     pub(super) mac: Mac,
     pub(super) tombstone: Tombstone,
 }
 
 /// A record with its slot.
-pub(super) type Slotted = (usize, Record);
+pub(super) type SlottedRecord = (usize, SlotRecord);
 
 /// The file. It is opened for each write, so that a disk that could not be written needs no
 /// restart.
@@ -80,7 +80,7 @@ impl SlotFile {
     /// # Errors
     ///
     /// `InvalidData` if it is not there, or damaged.
-    pub(super) fn read(folder: &Path) -> io::Result<(Self, u64, Vec<Slotted>)> {
+    pub(super) fn read(folder: &Path) -> io::Result<(Self, u64, Vec<SlottedRecord>)> {
         let path = folder.join(FILE);
         let damaged =
             |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("{FILE} {what}"));
@@ -106,7 +106,7 @@ impl SlotFile {
             .as_chunks::<RECORD>();
         let (mut records, mut free, count) = (Vec::new(), Vec::new(), slots.len());
         for (slot, bytes) in slots.iter().enumerate() {
-            match Record::read(bytes) {
+            match SlotRecord::read(bytes) {
                 Some(record) => records.push((slot, record)),
                 None => free.push(slot),
             }
@@ -135,7 +135,7 @@ impl SlotFile {
     }
 
     /// Writes records with one sync. Returns the slot of each.
-    pub(super) fn write(&mut self, records: &[Record]) -> io::Result<Vec<usize>> {
+    pub(super) fn write(&mut self, records: &[SlotRecord]) -> io::Result<Vec<usize>> {
         if records.is_empty() {
             return Ok(Vec::new());
         }
@@ -193,7 +193,7 @@ impl SlotFile {
     }
 }
 
-impl Record {
+impl SlotRecord {
     fn bytes(&self) -> Vec<u8> {
         let Tombstone { number, deleted_at } = self.tombstone;
         sealed(&format!(

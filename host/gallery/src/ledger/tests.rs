@@ -11,8 +11,8 @@ fn reopened(gallery: &Path) -> Arc<Ledger> {
     Arc::new(Ledger::open(gallery))
 }
 
-fn made(numbered: Numbered) -> Made {
-    Made {
+fn made(numbered: ArchiveNumber) -> ArchiveOrigin {
+    ArchiveOrigin {
         gallery: Some(numbered.gallery),
         number: numbered.number,
         began: now(),
@@ -57,25 +57,25 @@ fn deletion_outdates_older_archives_only() {
     for ledger in [ledger, reopened(gallery.path())] {
         assert_eq!(
             ledger.deleted_since(&id("alice"), &before),
-            Some(Deleted::SinceArchive)
+            Some(DeletionReason::SinceArchive)
         );
         assert_eq!(ledger.deleted_since(&id("alice"), &after), None);
         assert_eq!(ledger.deleted_since(&id("bob"), &before), None);
         // Without a number, or of another gallery, the time counts.
-        let by_time = |began| Made {
+        let by_time = |began| ArchiveOrigin {
             gallery: None,
             number: None,
             began,
         };
         assert_eq!(
             ledger.deleted_since(&id("alice"), &by_time(before.began - 1)),
-            Some(Deleted::SinceArchive)
+            Some(DeletionReason::SinceArchive)
         );
         assert_eq!(
             ledger.deleted_since(&id("alice"), &by_time(now() + 10)),
             None
         );
-        let of_another = Made {
+        let of_another = ArchiveOrigin {
             gallery: Some(Uuid::from_u128(7)),
             number: Some(0),
             began: now() + 10,
@@ -102,7 +102,7 @@ fn deletion_during_import_always_wins() {
     )
     .unwrap();
     let ledger = reopened(gallery.path());
-    let later = Made {
+    let later = ArchiveOrigin {
         gallery: None,
         number: None,
         began: i64::MAX,
@@ -112,7 +112,7 @@ fn deletion_during_import_always_wins() {
     assert!(!ledger.note_deletion(&id("alice")));
     assert_eq!(
         ledger.deleted_since(&id("alice"), &later),
-        Some(Deleted::SinceImport)
+        Some(DeletionReason::SinceImport)
     );
     assert_eq!(ledger.deleted_since(&id("early"), &later), None);
     drop(watch);
@@ -215,7 +215,7 @@ fn merged_tombstones_count_by_origin() {
     let (source, target) = (reopened(one.path()), reopened(two.path()));
     let before = made(source.numbered().unwrap());
     assert!(source.note_deletion(&id("alice")));
-    let after = Made {
+    let after = ArchiveOrigin {
         began: 0,
         ..made(source.numbered().unwrap())
     };
@@ -223,7 +223,7 @@ fn merged_tombstones_count_by_origin() {
     for target in [Arc::clone(&target), reopened(two.path())] {
         assert_eq!(
             target.deleted_since(&id("alice"), &before),
-            Some(Deleted::SinceArchive)
+            Some(DeletionReason::SinceArchive)
         );
         assert_eq!(target.deleted_since(&id("alice"), &after), None);
     }
@@ -253,11 +253,11 @@ fn unknown_number_is_not_trusted() {
     let ledger = reopened(gallery.path());
     let known = made(ledger.numbered().unwrap());
     assert_eq!(ledger.trusted(known, true), (known, Ok(())));
-    let ahead = Made {
+    let ahead = ArchiveOrigin {
         number: Some(5000),
         ..known
     };
-    let untrusted = Made {
+    let untrusted = ArchiveOrigin {
         number: None,
         ..known
     };
@@ -275,7 +275,7 @@ fn far_number_is_not_adopted() {
     let known = made(ledger.numbered().unwrap());
     for number in [1 << 53, u64::MAX, 1 << 33] {
         let (made, adopted) = ledger.trusted(
-            Made {
+            ArchiveOrigin {
                 number: Some(number),
                 ..known
             },

@@ -24,7 +24,7 @@ pub struct Tombstone {
 
 /// What is known of when an archive was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Made {
+pub struct ArchiveOrigin {
     /// Id of the gallery, if the archive names it.
     pub gallery: Option<Uuid>,
     /// Change number of the gallery when the export began.
@@ -51,7 +51,7 @@ impl Tombstone {
     }
 }
 
-impl Made {
+impl ArchiveOrigin {
     /// Returns whether the deletion came after the archive was made: by number in the archive's own
     /// gallery, else by time.
     fn is_before(&self, gallery: Uuid, tombstone: Tombstone) -> bool {
@@ -114,7 +114,7 @@ impl Tombstones {
     }
 
     /// Returns whether a person was deleted after an archive was made.
-    pub fn is_deleted_since(&self, id: &PersonId, made: &Made) -> bool {
+    pub fn is_deleted_since(&self, id: &PersonId, made: &ArchiveOrigin) -> bool {
         !self.is_empty()
             && self
                 .of(id)

@@ -13,7 +13,7 @@ use flate2::read::MultiGzDecoder;
 use serde_json::{Map, Value};
 
 use rostro_common::person::{InvalidId, PersonId};
-use rostro_common::text::{complain, printed, say, say_json};
+use rostro_common::text::{sanitize, say, say_json, warn_user};
 use rostro_service::audit::{Action, file, files, name, person_key};
 
 /// Endings of names of files that are compressed in ways that are not read.
@@ -45,7 +45,7 @@ pub(crate) struct AuditArgs {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AuditError {
     /// The id is none.
-    #[error("'{}' cannot be the id of a person: {cause}", printed(.id))]
+    #[error("'{}' cannot be the id of a person: {cause}", sanitize(.id))]
     Id {
         /// What was typed.
         id: String,
@@ -89,14 +89,14 @@ pub(crate) fn run(args: &AuditArgs) -> Result<(), AuditError> {
 
 /// What a search found.
 #[derive(Debug, Default)]
-struct Found {
+struct SearchResult {
     /// In the order of their times.
     lines: Vec<Map<String, Value>>,
     /// What was not searched, and why.
     missed: Vec<String>,
 }
 
-fn search(args: &AuditArgs) -> Result<Found, AuditError> {
+fn search(args: &AuditArgs) -> Result<SearchResult, AuditError> {
     let (log, key_file) = files(&args.state);
     let unreadable = |file: &Path| {
         let file = file.to_owned();
@@ -124,7 +124,7 @@ fn search(args: &AuditArgs) -> Result<Found, AuditError> {
     });
     let ids: HashSet<&str> = keys.iter().map(|key| key.id.as_str()).collect();
     let action = args.action.map(name);
-    let mut found = Found::default();
+    let mut found = SearchResult::default();
     let (mut seen, mut other_key, mut damaged) = (HashSet::new(), 0, 0);
     for path in paths {
         let lines = match lines(&path) {
@@ -183,7 +183,7 @@ fn search(args: &AuditArgs) -> Result<Found, AuditError> {
         ));
     }
     if damaged > 0 {
-        complain(&format!(
+        warn_user(&format!(
             "note: {damaged} lines are cut off or damaged, and cannot be read"
         ));
     }
@@ -222,7 +222,7 @@ fn table(lines: &[Map<String, Value>]) -> String {
     for fields in lines {
         let cell = |name: &str| match text(fields, name) {
             "" => "-".to_owned(),
-            text => printed(text),
+            text => sanitize(text),
         };
         let seconds = cell("time")
             .split('.')
@@ -257,7 +257,7 @@ mod tests {
     use flate2::write::GzEncoder;
 
     use super::*;
-    use rostro_service::audit::{Actor, Audit, Ending, KEYS, LOG};
+    use rostro_service::audit::{ActionOutcome, Actor, Audit, KEYS, LOG};
 
     fn args(state: &Path, person: Option<&str>, action: Option<Action>) -> AuditArgs {
         AuditArgs {
@@ -272,7 +272,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn actions(found: &Found) -> Vec<&str> {
+    fn actions(found: &SearchResult) -> Vec<&str> {
         found
             .lines
             .iter()
@@ -299,7 +299,7 @@ mod tests {
             audit.note_people(
                 &actor,
                 action,
-                Ending::Done,
+                ActionOutcome::Done,
                 &people.iter().map(|person| id(person)).collect::<Vec<_>>(),
             );
         };
@@ -351,7 +351,7 @@ mod tests {
         Audit::open(state, 100).unwrap().note_people(
             &Actor::part("test"),
             Action::Enrol,
-            Ending::Done,
+            ActionOutcome::Done,
             &[id("alice")],
         );
         fs::write(state.join("audit.jsonl.3.xz"), "packed").unwrap();

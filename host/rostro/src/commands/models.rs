@@ -7,7 +7,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use rostro_common::text::say;
-use rostro_models::install::{InstallError, Installed, Request, install};
+use rostro_models::install::{InstallError, InstallOutcome, InstallRequest, install};
 use rostro_models::manifest::Manifest;
 use rostro_models::pack::{MANIFEST, Pack};
 
@@ -68,7 +68,7 @@ pub(crate) fn run(command: ModelsCommand, models: &Path) -> Result<(), ModelsErr
             accept_license,
             force,
         } => {
-            let request = Request {
+            let request = InstallRequest {
                 pack: &pack,
                 from: from.as_deref(),
                 accept_license,
@@ -76,10 +76,10 @@ pub(crate) fn run(command: ModelsCommand, models: &Path) -> Result<(), ModelsErr
                 trust: |url| Ok(client::tls(None, url)?),
             };
             match install(&request, models)? {
-                Installed::Already(path) => {
+                InstallOutcome::Already(path) => {
                     say(&format!("{} is installed and whole", path.display()))
                 }
-                Installed::Now(path) => say(&format!("installed {}", path.display())),
+                InstallOutcome::Now(path) => say(&format!("installed {}", path.display())),
             }
         }
         ModelsCommand::Verify { packs } => return verify(models, packs),

@@ -7,9 +7,9 @@ use comfy_table::Table;
 use comfy_table::presets;
 use serde::{Deserialize, Serialize};
 
-use rostro_common::text::{printed, say, say_json};
+use rostro_common::text::{sanitize, say, say_json};
 
-use crate::commands::pipeline::{Client, OperateError, ServiceArgs};
+use crate::commands::pipeline::{AdminClient, OperateError, ServiceArgs};
 
 /// What can be asked.
 #[derive(Debug, Subcommand)]
@@ -66,7 +66,7 @@ pub(crate) fn run(command: PeopleCommand) -> Result<(), OperateError> {
         service,
     } = command;
     let listed = duplicates(
-        &Client::new(&service)?,
+        &AdminClient::new(&service)?,
         threshold,
         usize::try_from(most).unwrap_or(usize::MAX),
     )?;
@@ -79,7 +79,7 @@ pub(crate) fn run(command: PeopleCommand) -> Result<(), OperateError> {
 }
 
 fn duplicates(
-    client: &Client<'_>,
+    client: &AdminClient<'_>,
     threshold: Option<f32>,
     most: usize,
 ) -> Result<Listed, OperateError> {
@@ -140,7 +140,7 @@ fn words(listed: &Listed) -> String {
         similarity,
     } in pairs
     {
-        table.add_row([format!("{similarity:.3}"), printed(one), printed(other)]);
+        table.add_row([format!("{similarity:.3}"), sanitize(one), sanitize(other)]);
     }
     let mut text: String = table
         .lines()

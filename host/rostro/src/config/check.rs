@@ -3,11 +3,11 @@
 
 use rostro_api::Scopes;
 use rostro_api::admin::Operator;
-use rostro_api::auth::secrets::Keyring;
+use rostro_api::auth::secrets::SecretsFile;
 use rostro_api::server::tls::Tls;
 use rostro_common::text::say;
 
-use crate::config::{Machine, Secrets, Source};
+use crate::config::{Machine, SecretFiles, Source};
 
 /// What cannot be used, a line for each.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +24,7 @@ pub(crate) fn check(source: &Source) -> Result<(), CheckFailed> {
     let args = source
         .read()
         .map_err(|error| CheckFailed(vec![error.to_string()]))?;
-    let Secrets {
+    let SecretFiles {
         api_keys,
         admin_token_file,
         tls,
@@ -38,13 +38,16 @@ pub(crate) fn check(source: &Source) -> Result<(), CheckFailed> {
     add(fitted
         .map(|_| "configuration: valid, and fits the memory".to_owned())
         .map_err(|error| error.to_string()));
-    match api_keys.as_deref().map(Keyring::<Scopes>::read) {
+    match api_keys.as_deref().map(SecretsFile::<Scopes>::read) {
         Some(read) => add(read
             .map(|keys| format!("API keys: {}", keys.count()))
             .map_err(|error| error.to_string())),
         None => add(Ok("API keys: none are asked for".to_owned())),
     }
-    match admin_token_file.as_deref().map(Keyring::<Operator>::read) {
+    match admin_token_file
+        .as_deref()
+        .map(SecretsFile::<Operator>::read)
+    {
         Some(read) => add(read
             .map(|tokens| format!("tokens: {}", tokens.count()))
             .map_err(|error| error.to_string())),

@@ -192,7 +192,7 @@ pub(crate) enum ConfigError {
 
 /// The files of secrets that a configuration names.
 #[derive(Debug)]
-pub(crate) struct Secrets {
+pub(crate) struct SecretFiles {
     pub api_keys: Option<PathBuf>,
     pub admin_token_file: Option<PathBuf>,
     /// Certificate and key.
@@ -201,8 +201,8 @@ pub(crate) struct Secrets {
 
 impl ServeArgs {
     /// The files of secrets, also of a configuration that is not valid.
-    pub(crate) fn secrets(&self) -> Secrets {
-        Secrets {
+    pub(crate) fn secrets(&self) -> SecretFiles {
+        SecretFiles {
             api_keys: self.api_keys.clone(),
             admin_token_file: self.admin_token_file.clone(),
             tls: self.tls_certificate.clone().zip(self.tls_key.clone()),

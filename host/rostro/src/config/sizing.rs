@@ -115,7 +115,7 @@ impl fmt::Display for Remedy {
 
 /// The values that somebody set, which no default replaces.
 #[derive(Clone, Copy, Debug, Default)]
-struct Explicit {
+struct ExplicitValues {
     workers: bool,
     /// In MiB; without a limit for one guest the least, because one guest may need more.
     guests: Option<usize>,
@@ -127,7 +127,7 @@ struct Explicit {
     megapixels: bool,
 }
 
-impl Explicit {
+impl ExplicitValues {
     fn of(args: &ServeArgs) -> Self {
         const GUEST: &str = "memory-mib";
         Self {
@@ -167,7 +167,7 @@ impl ServeArgs {
     /// As [`ServeArgs::validate`], or [`ConfigError::Memory`] if the machine has too little memory
     /// for it.
     pub(crate) fn fit(self, machine: &Machine) -> Result<Config, ConfigError> {
-        let explicit = Explicit::of(&self);
+        let explicit = ExplicitValues::of(&self);
         let config = self.validate()?;
         let fixed = PROGRAM + WEIGHTS * mib(Pack::file_bytes(&config.models, &config.pack));
         let dimension = Pack::dimension(&config.models, &config.pack).unwrap_or(USUAL_DIMENSION);
@@ -180,7 +180,7 @@ impl ServeArgs {
 /// `fixed` MiB, and the people about `people`.
 fn sized(
     mut config: Config,
-    explicit: Explicit,
+    explicit: ExplicitValues,
     machine: &Machine,
     fixed: usize,
     people: usize,
@@ -221,18 +221,19 @@ fn sized(
         mib(config.bodies.image_bytes),
     );
     let bodies_least = match explicit {
-        Explicit {
+        ExplicitValues {
             bodies: None,
             body: false,
             image: true,
             ..
         } => LEAST_BODIES.max(2 * image.min(body)),
-        Explicit {
+        ExplicitValues {
             bodies, body: true, ..
         } => bodies.unwrap_or_default().max(2 * body),
-        Explicit { bodies, .. } => bodies.unwrap_or(LEAST_BODIES),
+        ExplicitValues { bodies, .. } => bodies.unwrap_or(LEAST_BODIES),
     };
-    let Some(spare) = available.checked_sub(fixed + guests_least + bodies_least) else {
+    let Some(try_run_background) = available.checked_sub(fixed + guests_least + bodies_least)
+    else {
         return Err(ConfigError::Memory(Box::new(TooLittleMemory {
             available,
             limited_by: memory.limited_by.clone(),
@@ -247,12 +248,12 @@ fn sized(
             },
         })));
     };
-    config.memory_short_mib = people.saturating_sub(spare);
-    let people = people.min(spare);
-    let spare = spare - people;
+    config.memory_short_mib = people.saturating_sub(try_run_background);
+    let people = people.min(try_run_background);
+    let try_run_background = try_run_background - people;
     // Two thirds of what is to spare for the pipelines, and for each what the other does not want.
-    let guests = guests_wanted.min(guests_least + spare * 2 / 3);
-    let bodies = bodies_wanted.min(bodies_least + spare - (guests - guests_least));
+    let guests = guests_wanted.min(guests_least + try_run_background * 2 / 3);
+    let bodies = bodies_wanted.min(bodies_least + try_run_background - (guests - guests_least));
     let guests = guests_wanted.min(available - fixed - people - bodies);
     config.guest_bytes = guests << 20;
     config.bodies.memory_bytes = bodies << 20;
@@ -311,7 +312,7 @@ mod tests {
 
     fn fit(toml: &str, cores: usize, mib: u64) -> Result<Config, String> {
         let args: ServeArgs = toml::from_str(toml).unwrap();
-        let explicit = Explicit::of(&args);
+        let explicit = ExplicitValues::of(&args);
         sized(
             args.validate().unwrap(),
             explicit,
@@ -412,7 +413,7 @@ mod tests {
         let fit = |people| {
             sized(
                 ServeArgs::default().validate().unwrap(),
-                Explicit::default(),
+                ExplicitValues::default(),
                 &machine(2, 512),
                 PROGRAM,
                 people,
@@ -466,7 +467,7 @@ mod tests {
             limits: vec![("memory-mib".into(), "128".into())],
             ..ServeArgs::default()
         };
-        assert!(Explicit::of(&args).guest);
+        assert!(ExplicitValues::of(&args).guest);
     }
 
     #[test]
@@ -508,7 +509,7 @@ mod tests {
                 memory: Some(memory),
             };
             let config = ServeArgs::default().validate().unwrap();
-            let error = sized(config, Explicit::default(), &machine, PROGRAM, 0)
+            let error = sized(config, ExplicitValues::default(), &machine, PROGRAM, 0)
                 .unwrap_err()
                 .to_string();
             assert!(

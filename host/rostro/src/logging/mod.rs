@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
-use rostro_common::text::complain;
+use rostro_common::text::warn_user;
 
 use crate::config::LogFormat;
 use crate::logging::writer::LogWriter;
@@ -84,7 +84,7 @@ pub(crate) fn report_error(error: &str) {
             writer.push(format!("error: {error}\n").as_bytes());
             finish();
         }
-        None => complain(&format!("error: {error}")),
+        None => warn_user(&format!("error: {error}")),
     }
 }
 

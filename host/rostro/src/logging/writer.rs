@@ -26,18 +26,18 @@ const RETRY: Duration = Duration::from_millis(10);
 
 /// Accepts log lines and writes them on its own thread. Clones share the queue.
 #[derive(Clone, Debug)]
-pub(crate) struct LogWriter(Arc<Shared>);
+pub(crate) struct LogWriter(Arc<WriterState>);
 
 #[derive(Debug, Default)]
-struct Shared {
-    queue: Mutex<Queue>,
+struct WriterState {
+    queue: Mutex<LineQueue>,
     has_lines: Condvar,
     is_drained: Condvar,
     dropped: AtomicU64,
 }
 
 #[derive(Debug, Default)]
-struct Queue {
+struct LineQueue {
     lines: VecDeque<Vec<u8>>,
     bytes: usize,
     is_writing: bool,
@@ -50,7 +50,7 @@ impl LogWriter {
     ///
     /// If the operating system refuses the thread.
     pub(crate) fn start(output: impl Write + Send + 'static) -> io::Result<Self> {
-        let shared = Arc::<Shared>::default();
+        let shared = Arc::<WriterState>::default();
         let thread = Arc::clone(&shared);
         thread::Builder::new()
             .name("log".to_owned())
@@ -74,7 +74,7 @@ impl LogWriter {
 
     /// Waits until every queued line is written, but no longer than `timeout`.
     pub(crate) fn flush(&self, timeout: Duration) {
-        let is_busy = |queue: &mut Queue| queue.is_writing || !queue.lines.is_empty();
+        let is_busy = |queue: &mut LineQueue| queue.is_writing || !queue.lines.is_empty();
         let waited = self
             .0
             .is_drained
@@ -88,8 +88,8 @@ impl LogWriter {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
+impl WriterState {
+    fn lock(&self) -> MutexGuard<'_, LineQueue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

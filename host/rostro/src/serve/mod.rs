@@ -15,11 +15,11 @@ use tokio::net::TcpListener;
 
 use rostro_api::admin;
 use rostro_api::admin::reload::ReloadStatus;
-use rostro_api::auth::secrets::{Keyring, KeyringError};
+use rostro_api::auth::secrets::{SecretsFile, SecretsFileError};
 use rostro_api::metrics::Traffic;
 use rostro_api::server::tls::{Tls, TlsError};
-use rostro_api::server::{self, Patience};
-use rostro_api::{Doorkeeper, Gate, TrustedProxies};
+use rostro_api::server::{self, ConnectionTimeouts};
+use rostro_api::{ApiKeyAuth, StartupGate, TrustedProxies};
 use rostro_common::cores::Cores;
 use rostro_common::fs::read_at_most;
 use rostro_common::shutdown::Shutdown;
@@ -32,15 +32,17 @@ use rostro_sandbox::component::MAX_COMPONENT_BYTES;
 use rostro_sandbox::engine::Engine;
 use rostro_sandbox::pipeline::self_test::{SelfTest, SelfTestFolderError};
 use rostro_service::audit::Audit;
-use rostro_service::deployment::{Configured, Deployment, OpenError, StateError, Store, Workshop};
+use rostro_service::deployment::{
+    Configured, Deployment, OpenError, RevisionBuilder, StateError, Store,
+};
 use rostro_service::executor::Executor;
-use rostro_service::people::{Looks, People, Report};
+use rostro_service::people::{PendingPeople, People, ViewReport};
 use rostro_service::{ArchiveFolder, Service};
 
 use crate::config::{Address, AdminAddress, Config, ServeArgs, Source, UnknownSettingsAction};
 use crate::logging::dropped_lines;
 use crate::serve::reload::Reload;
-use crate::serve::signals::{Signals, Told};
+use crate::serve::signals::{SignalKind, SignalStream};
 
 /// Time for accepted requests, and for background work that cannot be cancelled, once the service
 /// was told to stop.
@@ -98,7 +100,7 @@ pub(crate) enum ServeError {
     Tls(#[from] TlsError),
     /// The API keys or the tokens cannot be used.
     #[error(transparent)]
-    Keyring(#[from] KeyringError),
+    SecretsFile(#[from] SecretsFileError),
     /// The groups cannot be used.
     #[error(transparent)]
     Groups(#[from] GroupsError),
@@ -140,9 +142,9 @@ pub(crate) fn run(config: Config, source: Source, args: ServeArgs) -> Result<(),
     let shutdown = Shutdown::default();
     let served = runtime.block_on(async {
         // From here on a hang-up is no end, and an end is an orderly one.
-        let hangups = Signals::new(Told::HangUp);
+        let hangups = SignalStream::new(SignalKind::HangUp);
         tokio::spawn(stop_when_told(
-            [Told::Interrupt, Told::Terminate].map(Signals::new),
+            [SignalKind::Interrupt, SignalKind::Terminate].map(SignalStream::new),
             shutdown.clone(),
         ));
         // The cheapest things that can be wrong come first: a taken port is told at once.
@@ -154,7 +156,11 @@ pub(crate) fn run(config: Config, source: Source, args: ServeArgs) -> Result<(),
                 Some(bind(address, "--admin", config.admin_token_file.is_none()).await?)
             }
         };
-        let keys = config.api_keys.as_deref().map(Keyring::read).transpose()?;
+        let keys = config
+            .api_keys
+            .as_deref()
+            .map(SecretsFile::read)
+            .transpose()?;
         let tls = config
             .tls
             .as_ref()
@@ -164,14 +170,14 @@ pub(crate) fn run(config: Config, source: Source, args: ServeArgs) -> Result<(),
         let tokens = config
             .admin_token_file
             .as_deref()
-            .map(Keyring::read)
+            .map(SecretsFile::read)
             .transpose()?;
         let config = Arc::new(config);
         let proxies = TrustedProxies::new(config.trusted_proxies.clone());
-        let gate = Gate::new();
+        let gate = StartupGate::new();
         // From here on whoever asks is told that the service is starting, or waits.
         let front = gate.router(config.deadline, shutdown.clone());
-        let admin_gate = Gate::new();
+        let admin_gate = StartupGate::new();
         if let Some(listener) = admin_listener {
             tracing::info!("admin interface on http://{}", listener.local_addr()?);
             let front = admin_gate.router(config.deadline, shutdown.clone());
@@ -219,7 +225,7 @@ pub(crate) fn run(config: Config, source: Source, args: ServeArgs) -> Result<(),
         let (app, people) = rostro_api::app(
             Arc::clone(&service),
             config.bodies,
-            &Doorkeeper::new(keys.clone()),
+            &ApiKeyAuth::new(keys.clone()),
             &config.browsers,
             &traffic,
         );
@@ -266,8 +272,8 @@ pub(crate) fn run(config: Config, source: Source, args: ServeArgs) -> Result<(),
     served
 }
 
-fn patience(config: &Config) -> Patience {
-    Patience {
+fn patience(config: &Config) -> ConnectionTimeouts {
+    ConnectionTimeouts {
         head: config.deadline.min(HEAD),
         grace: GRACE,
     }
@@ -324,7 +330,7 @@ fn assemble(
         cores.clone(),
     );
     let people = Arc::new(people.with_ledger(Ledger::open(&config.gallery)));
-    let workshop = Workshop {
+    let builder = RevisionBuilder {
         engine,
         onnx,
         models: config.models.clone(),
@@ -352,7 +358,7 @@ fn assemble(
         may_lack_settings: config.unknown_settings == UnknownSettingsAction::Warn,
     };
     let audit = Audit::open(store.folder(), config.keep_audit).map_err(ServeError::Audit)?;
-    let opened = Deployment::open(workshop, store, audit, &configured, config.breaker);
+    let opened = Deployment::open(builder, store, audit, &configured, config.breaker);
     let (deployment, report) = opened.map_err(|cause| ServeError::Open {
         path: config.pipeline.clone(),
         cause: Box::new(cause),
@@ -399,7 +405,7 @@ fn assemble(
 /// Takes in people whose files are copied into the gallery while the service runs, and locks
 /// folders again whose locks are replaced.
 async fn watch_folders(people: Weak<People>, deployment: Weak<Deployment>, shutdown: Shutdown) {
-    let mut looks = Looks::default();
+    let mut looks = PendingPeople::default();
     let mut failed = false;
     loop {
         tokio::select! {
@@ -411,12 +417,12 @@ async fn watch_folders(people: Weak<People>, deployment: Weak<Deployment>, shutd
         };
         let look = tokio::task::spawn_blocking(move || {
             deployment.check_lock();
-            let result = people.look_again(&mut looks);
+            let result = people.rescan(&mut looks);
             (looks, result)
         });
         // A panic of it is a bug, and no reason not to look again.
         let Ok((again, result)) = look.await else {
-            looks = Looks::default();
+            looks = PendingPeople::default();
             continue;
         };
         looks = again;
@@ -487,7 +493,7 @@ fn tell_size(config: &Config) {
 }
 
 /// Reports what was found in the gallery. `left_alone` counts the files that cannot be used.
-fn tell(report: &Report, left_alone: &BTreeMap<&'static str, usize>, config: &Config) {
+fn tell(report: &ViewReport, left_alone: &BTreeMap<&'static str, usize>, config: &Config) {
     for problem in report.problems.iter().take(PROBLEMS) {
         tracing::warn!("{}", problem.to_string().escape_debug());
     }
@@ -559,7 +565,7 @@ async fn serve_until_stopped(
     app: axum::Router,
     tls: Option<Tls>,
     proxies: TrustedProxies,
-    patience: Patience,
+    patience: ConnectionTimeouts,
     shutdown: Shutdown,
 ) {
     let tracked = shutdown.track();
@@ -571,7 +577,7 @@ async fn serve_until_stopped(
 }
 
 /// Begins the shutdown at the first signal, and ends it at the second.
-async fn stop_when_told(mut ends: [Signals; 2], shutdown: Shutdown) {
+async fn stop_when_told(mut ends: [SignalStream; 2], shutdown: Shutdown) {
     let [interrupt, terminate] = &mut ends;
     let mut next = async || {
         tokio::select! {
@@ -604,7 +610,7 @@ async fn remove_old_audit_lines(deployment: Arc<Deployment>) {
 }
 
 /// Reads again what may change while the service runs, whenever it is told to.
-async fn reload_when_told(mut hangups: Signals, reload: Arc<Reload>) {
+async fn reload_when_told(mut hangups: SignalStream, reload: Arc<Reload>) {
     loop {
         hangups.next().await;
         let status = reload.status.clone();

@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rostro_api::Scopes;
 use rostro_api::admin::Operator;
-use rostro_api::auth::secrets::Keyring;
+use rostro_api::auth::secrets::SecretsFile;
 use rostro_api::server::tls::Tls;
-use rostro_common::text::printed;
+use rostro_common::text::sanitize;
 use rostro_service::Service;
 use rostro_service::deployment::Deployment;
 use rostro_service::executor::Executor;
@@ -26,8 +26,8 @@ pub(crate) struct Reload {
     pub source: Source,
     /// What was read last, as far as it is in force.
     pub in_force: Mutex<ServeArgs>,
-    pub keys: Option<Keyring<Scopes>>,
-    pub tokens: Option<Keyring<Operator>>,
+    pub keys: Option<SecretsFile<Scopes>>,
+    pub tokens: Option<SecretsFile<Operator>>,
     pub tls: Option<Tls>,
     pub service: Arc<Service>,
     pub executor: Executor,
@@ -50,15 +50,15 @@ impl Reload {
             // It quotes the file, which may be any.
             failures.push(format!(
                 "the configuration stays as it was: {}",
-                cut(&printed(&error.to_string()))
+                cut(&sanitize(&error.to_string()))
             ));
         }
-        match self.keys.as_ref().map(Keyring::reload) {
+        match self.keys.as_ref().map(SecretsFile::reload) {
             Some(Ok(keys)) => tracing::info!(keys, "API keys read again"),
             Some(Err(error)) => failures.push(format!("the API keys stay as they were: {error}")),
             None => {}
         }
-        match self.tokens.as_ref().map(Keyring::reload) {
+        match self.tokens.as_ref().map(SecretsFile::reload) {
             Some(Ok(tokens)) => tracing::info!(tokens, "tokens read again"),
             Some(Err(error)) => failures.push(format!("the tokens stay as they were: {error}")),
             None => {}

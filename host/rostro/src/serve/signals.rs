@@ -1,8 +1,8 @@
-//! What the operating system tells the process.
+//! Signals of the operating system.
 
-/// What is told.
+/// A signal that the process handles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Told {
+pub(crate) enum SignalKind {
     /// SIGHUP: to read configuration, keys and certificates again.
     HangUp,
     /// SIGINT, or Ctrl-C: to stop.
@@ -11,36 +11,36 @@ pub(crate) enum Told {
     Terminate,
 }
 
-/// Signals of a kind. From the making of this on they do nothing but what is waited for here.
+/// Stream of one signal kind. Creating it replaces the signal's default action.
 #[derive(Debug)]
-pub(crate) struct Signals {
+pub(crate) struct SignalStream {
     #[cfg(unix)]
     signal: Option<tokio::signal::unix::Signal>,
     #[cfg(not(unix))]
-    told: Told,
+    kind: SignalKind,
 }
 
-impl Signals {
-    pub(crate) fn new(told: Told) -> Self {
+impl SignalStream {
+    pub(crate) fn new(kind: SignalKind) -> Self {
         #[cfg(unix)]
         {
-            use tokio::signal::unix::{SignalKind, signal};
+            use tokio::signal::unix;
 
-            let kind = match told {
-                Told::HangUp => SignalKind::hangup(),
-                Told::Interrupt => SignalKind::interrupt(),
-                Told::Terminate => SignalKind::terminate(),
+            let number = match kind {
+                SignalKind::HangUp => unix::SignalKind::hangup(),
+                SignalKind::Interrupt => unix::SignalKind::interrupt(),
+                SignalKind::Terminate => unix::SignalKind::terminate(),
             };
             Self {
-                signal: signal(kind)
+                signal: unix::signal(number)
                     .inspect_err(|error| {
-                        tracing::warn!("cannot listen for signals ({told:?}): {error}")
+                        tracing::warn!("cannot listen for signals ({kind:?}): {error}")
                     })
                     .ok(),
             }
         }
         #[cfg(not(unix))]
-        Self { told }
+        Self { kind }
     }
 
     /// Waits for the next.
@@ -52,7 +52,7 @@ impl Signals {
             return;
         }
         #[cfg(not(unix))]
-        if self.told == Told::Interrupt && tokio::signal::ctrl_c().await.is_ok() {
+        if self.kind == SignalKind::Interrupt && tokio::signal::ctrl_c().await.is_ok() {
             return;
         }
         std::future::pending().await

@@ -2,9 +2,9 @@
 
 use wasmparser::{Parser, Payload};
 
-use rostro_common::text::printed_name;
+use rostro_common::text::sanitize_name;
 
-use super::{MAX_COMPONENT_BYTES, PluginError};
+use super::{ComponentError, MAX_COMPONENT_BYTES};
 use crate::component::version::{self, WORLD_VERSION};
 
 /// The interfaces that a component may import, without their versions. Those of WASI are inert
@@ -81,14 +81,14 @@ impl Half {
 
 /// Something of each half of a pipeline.
 #[derive(Clone, Debug, Default)]
-pub struct EachHalf<T> {
+pub struct PerHalf<T> {
     /// The vision half.
     pub vision: T,
     /// The policy half.
     pub policy: T,
 }
 
-impl<T> EachHalf<T> {
+impl<T> PerHalf<T> {
     /// That of one half.
     pub fn of(&self, half: Half) -> &T {
         match half {
@@ -100,22 +100,22 @@ impl<T> EachHalf<T> {
 
 /// What a component imports and exports by name, read from its bytes alone.
 #[derive(Debug, Default)]
-pub struct Names {
+pub struct Interface {
     /// Names of the imports.
     pub imports: Vec<String>,
     /// Names of the exports.
     pub exports: Vec<String>,
 }
 
-impl Names {
+impl Interface {
     /// The names of a component; nothing is compiled.
     ///
     /// # Errors
     ///
     /// If it is no component.
-    pub fn of(bytes: &[u8]) -> Result<Self, PluginError> {
+    pub fn of(bytes: &[u8]) -> Result<Self, ComponentError> {
         refuse_others(bytes)?;
-        let invalid = |error: wasmparser::BinaryReaderError| PluginError::Invalid(error.into());
+        let invalid = |error: wasmparser::BinaryReaderError| ComponentError::Invalid(error.into());
         let mut names = Self::default();
         let mut depth = 0_usize;
         for payload in Parser::new(0).parse_all(bytes) {
@@ -157,8 +157,8 @@ impl Names {
 /// # Errors
 ///
 /// If it is no component, or exports neither.
-pub fn halves(bytes: &[u8]) -> Result<Vec<Half>, PluginError> {
-    let Names { imports, exports } = Names::of(bytes)?;
+pub fn halves(bytes: &[u8]) -> Result<Vec<Half>, ComponentError> {
+    let Interface { imports, exports } = Interface::of(bytes)?;
     refuse_other_worlds(imports.iter().chain(&exports))?;
     let halves: Vec<Half> = [Half::Vision, Half::Policy]
         .into_iter()
@@ -166,7 +166,7 @@ pub fn halves(bytes: &[u8]) -> Result<Vec<Half>, PluginError> {
         .collect();
     if halves.is_empty() {
         let wanted = format!("{} or {}", Half::Vision.export(), Half::Policy.export());
-        return Err(PluginError::MissingExport {
+        return Err(ComponentError::MissingExport {
             wanted,
             found: exports,
         });
@@ -175,9 +175,9 @@ pub fn halves(bytes: &[u8]) -> Result<Vec<Half>, PluginError> {
 }
 
 /// Refuses what is no component with words for what it is; the compiler's own would be about bytes.
-pub(super) fn refuse_others(bytes: &[u8]) -> Result<(), PluginError> {
+pub(super) fn refuse_others(bytes: &[u8]) -> Result<(), ComponentError> {
     if bytes.len() > MAX_COMPONENT_BYTES {
-        return Err(PluginError::TooLarge { size: bytes.len() });
+        return Err(ComponentError::TooLarge { size: bytes.len() });
     }
     let what = match bytes.get(..8) {
         Some(b"\0asm\x0d\0\x01\0") => return Ok(()),
@@ -187,7 +187,7 @@ pub(super) fn refuse_others(bytes: &[u8]) -> Result<(), PluginError> {
         }
         _ => "this is not a WebAssembly component",
     };
-    Err(PluginError::NotAComponent { what })
+    Err(ComponentError::NotAComponent { what })
 }
 
 /// An interface of ours, apart from its version.
@@ -205,11 +205,11 @@ pub fn other_world(name: &str) -> Option<&str> {
 
 pub(super) fn refuse_other_worlds<'a>(
     mut names: impl Iterator<Item = &'a String>,
-) -> Result<(), PluginError> {
+) -> Result<(), ComponentError> {
     let other = names.find_map(|name| other_world(name));
     other.map_or(Ok(()), |version| {
-        Err(PluginError::OtherWorld {
-            wanted: printed_name(version),
+        Err(ComponentError::OtherWorld {
+            wanted: sanitize_name(version),
         })
     })
 }

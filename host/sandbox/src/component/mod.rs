@@ -1,7 +1,7 @@
 //! One component, compiled and inspected: what it imports, what it exports, and how it is
 //! instantiated.
 //!
-//! Anything a stranger gives us comes through [`Plugin::load`]. It is compiled (by Cranelift, which
+//! Anything a stranger gives us comes through [`CompiledComponent::load`]. It is compiled (by Cranelift, which
 //! is built for hostile input) and compared with the allow-list; nothing of it runs before that.
 
 pub mod frames;
@@ -15,20 +15,20 @@ use std::sync::Arc;
 use wasmtime::component::{Component, Instance, InstancePre, Linker};
 use wasmtime::{Store, UpdateDeadline};
 
-use rostro_common::cancel::Wanted;
+use rostro_common::cancel::CancelScope;
 use rostro_common::digest::Sha256Digest;
-use rostro_common::text::{printed, printed_names};
+use rostro_common::text::{sanitize, sanitize_names};
 use rostro_inference::Models;
 
 use crate::bindings::{policy::PolicyHostIndices, vision::VisionHostIndices};
 use crate::component::version::{WORLD_VERSION, run_versions};
 use crate::engine::Engine;
-use crate::guest::state::{Given, GuestState, add_to_linker};
+use crate::guest::state::{GuestInputs, GuestState, add_to_linker};
 use crate::limits::{LimitReached, Limits, Seconds};
 use imports::{is_allowed, refuse_other_worlds, refuse_others};
 
 pub use imports::Half;
-pub use imports::{EachHalf, Names, halves, other_world};
+pub use imports::{Interface, PerHalf, halves, other_world};
 
 /// The largest component that is compiled. JavaScript and Python components bring their
 /// interpreters, 12 to 18 MB.
@@ -36,7 +36,7 @@ pub const MAX_COMPONENT_BYTES: usize = 64 << 20;
 
 /// Why a file is no component that this host can run.
 #[derive(Debug, thiserror::Error)]
-pub enum PluginError {
+pub enum ComponentError {
     /// More bytes than are compiled.
     #[error("the component has {size} bytes or more; at most {MAX_COMPONENT_BYTES} are taken")]
     TooLarge {
@@ -53,7 +53,7 @@ pub enum PluginError {
     #[error("the component hits the {0}")]
     Limit(LimitReached),
     /// A component that does not compile.
-    #[error("the component is not valid: {}", printed(&format!("{:#}", .0)))]
+    #[error("the component is not valid: {}", sanitize(&format!("{:#}", .0)))]
     Invalid(wasmtime::Error),
     /// It was built for an interface of ours that this host has not.
     #[error(
@@ -68,11 +68,11 @@ pub enum PluginError {
     #[error(
         "the component imports {}, which this host does not offer; a pipeline may import rostro:pipeline@{WORLD_VERSION}, wasi:nn@0.2.0-rc-2024-10-28 \
          and of WASI 0.2 clocks, random and stdio",
-        printed_names(.0)
+        sanitize_names(.0)
     )]
     ForbiddenImports(Vec<String>),
     /// An interface is missing.
-    #[error("the component does not export {wanted}; it exports {}", if .found.is_empty() { "nothing".to_owned() } else { printed_names(.found) })]
+    #[error("the component does not export {wanted}; it exports {}", if .found.is_empty() { "nothing".to_owned() } else { sanitize_names(.found) })]
     MissingExport {
         /// The interface that was looked for.
         wanted: String,
@@ -88,14 +88,14 @@ pub enum PluginError {
 
 /// A component that may be run, within limits.
 #[derive(Clone)]
-pub struct Plugin {
-    inner: Arc<Inner>,
+pub struct CompiledComponent {
+    inner: Arc<CompiledParts>,
     limits: Arc<Limits>,
     /// Whether its memory is not of what requests share.
-    is_apart: bool,
+    outside_shared_memory: bool,
 }
 
-struct Inner {
+struct CompiledParts {
     engine: Engine,
     digest: Sha256Digest,
     pre: InstancePre<GuestState>,
@@ -104,17 +104,17 @@ struct Inner {
     imports: Vec<String>,
     exports: Vec<String>,
     /// What its guests took of the processor.
-    seconds: EachHalf<Seconds>,
+    seconds: PerHalf<Seconds>,
 }
 
-impl Plugin {
+impl CompiledComponent {
     /// Compiles and inspects a component, from its binary form.
     ///
     /// # Errors
     ///
     /// If it is no component, imports anything forbidden, or exports neither or an unknown form of
     /// the two interfaces.
-    pub fn load(engine: &Engine, bytes: &[u8]) -> Result<Self, PluginError> {
+    pub fn load(engine: &Engine, bytes: &[u8]) -> Result<Self, ComponentError> {
         refuse_others(bytes)?;
         let component = Component::new(engine.wasmtime(), bytes)
             .map_err(|error| not_compiled(error, engine.limits()))?;
@@ -131,34 +131,34 @@ impl Plugin {
         let forbidden: BTreeSet<&String> =
             imports.iter().filter(|name| !is_allowed(name)).collect();
         if !forbidden.is_empty() {
-            return Err(PluginError::ForbiddenImports(
+            return Err(ComponentError::ForbiddenImports(
                 forbidden.into_iter().cloned().collect(),
             ));
         }
         let mut linker = Linker::new(engine.wasmtime());
-        add_to_linker(&mut linker).map_err(PluginError::WrongWorld)?;
+        add_to_linker(&mut linker).map_err(ComponentError::WrongWorld)?;
         let pre = linker
             .instantiate_pre(&component)
-            .map_err(PluginError::WrongWorld)?;
+            .map_err(ComponentError::WrongWorld)?;
         let has = |half: Half| exports.iter().any(|export| half.is(export));
         let vision = has(Half::Vision)
             .then(|| VisionHostIndices::new(&pre))
             .transpose()
-            .map_err(PluginError::WrongWorld)?;
+            .map_err(ComponentError::WrongWorld)?;
         let policy = has(Half::Policy)
             .then(|| PolicyHostIndices::new(&pre))
             .transpose()
-            .map_err(PluginError::WrongWorld)?;
+            .map_err(ComponentError::WrongWorld)?;
         if vision.is_none() && policy.is_none() {
             let wanted = format!("{} or {}", Half::Vision.export(), Half::Policy.export());
-            return Err(PluginError::MissingExport {
+            return Err(ComponentError::MissingExport {
                 wanted,
                 found: exports,
             });
         }
         let digest = Sha256Digest::of(bytes);
         let limits = Arc::new(engine.limits().clone());
-        let inner = Inner {
+        let inner = CompiledParts {
             engine: engine.clone(),
             digest,
             pre,
@@ -166,12 +166,12 @@ impl Plugin {
             policy,
             imports,
             exports,
-            seconds: EachHalf::default(),
+            seconds: PerHalf::default(),
         };
         Ok(Self {
             inner: Arc::new(inner),
             limits,
-            is_apart: false,
+            outside_shared_memory: false,
         })
     }
 
@@ -184,10 +184,12 @@ impl Plugin {
     /// The same component, not held to a time of its own, nor to the memory that requests share:
     /// for what is no request, is done where others go first, and must not fail for their pictures.
     #[must_use]
-    pub(crate) fn unhurried(&self) -> Self {
+    pub(crate) fn without_time_limit(&self) -> Self {
         Self {
-            is_apart: true,
-            ..self.clone().within(Arc::new(self.limits.unhurried()))
+            outside_shared_memory: true,
+            ..self
+                .clone()
+                .within(Arc::new(self.limits.without_time_limit()))
         }
     }
 
@@ -201,11 +203,11 @@ impl Plugin {
     /// # Errors
     ///
     /// If it lacks the export.
-    pub fn require(&self, half: Half) -> Result<(), PluginError> {
+    pub fn require(&self, half: Half) -> Result<(), ComponentError> {
         if self.serves(half) {
             return Ok(());
         }
-        Err(PluginError::MissingExport {
+        Err(ComponentError::MissingExport {
             wanted: half.export(),
             found: self.inner.exports.clone(),
         })
@@ -265,22 +267,22 @@ impl Plugin {
     pub(crate) fn instantiate(
         &self,
         half: Half,
-        given: Given,
+        given: GuestInputs,
         models: &Models,
-        wanted: &Wanted,
+        scope: &CancelScope,
     ) -> wasmtime::Result<Guest> {
-        let Inner { engine, pre, .. } = &*self.inner;
+        let CompiledParts { engine, pre, .. } = &*self.inner;
         let limits = &*self.limits;
-        let end = limits.end(wanted.until());
+        let end = limits.end(scope.deadline());
         let meter = engine.meters().of(half);
-        let counted = if self.is_apart {
+        let counted = if self.outside_shared_memory {
             meter.apart()
         } else {
             meter.clone()
         };
         let mut store = Store::new(
             engine.wasmtime(),
-            GuestState::new(limits, counted, given, models, wanted, end),
+            GuestState::new(limits, counted, given, models, scope, end),
         );
         store.limiter(|state| state);
         store.set_hostcall_fuel(limits.transfer_bytes());
@@ -318,7 +320,7 @@ impl Plugin {
     }
 }
 
-impl fmt::Debug for Plugin {
+impl fmt::Debug for CompiledComponent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Plugin")
             .field("digest", &self.inner.digest)
@@ -329,7 +331,7 @@ impl fmt::Debug for Plugin {
 
 /// Why a component was not compiled: where it wants more than there is, by the limit's name, which
 /// Wasmtime does not know.
-fn not_compiled(error: wasmtime::Error, limits: &Limits) -> PluginError {
+fn not_compiled(error: wasmtime::Error, limits: &Limits) -> ComponentError {
     let cause = error.root_cause().to_string();
     let number_before = |end: &str| {
         let before = cause
@@ -341,7 +343,7 @@ fn not_compiled(error: wasmtime::Error, limits: &Limits) -> PluginError {
     };
     if cause.contains("core module instances") {
         let wanted = number_before(" core module instances");
-        return PluginError::Limit(LimitReached::wanted(
+        return ComponentError::Limit(LimitReached::wanted(
             "instances",
             limits.instances(),
             0,
@@ -350,7 +352,7 @@ fn not_compiled(error: wasmtime::Error, limits: &Limits) -> PluginError {
     }
     if cause.contains("minimum element size") {
         let wanted = number_before(" which exceeds the limit of");
-        return PluginError::Limit(LimitReached::wanted(
+        return ComponentError::Limit(LimitReached::wanted(
             "table-elements",
             limits.table_elements(),
             0,
@@ -359,9 +361,9 @@ fn not_compiled(error: wasmtime::Error, limits: &Limits) -> PluginError {
     }
     if cause.contains("minimum byte size") {
         let wanted = number_before(" which exceeds the limit of");
-        return PluginError::Limit(LimitReached::memory(limits.memory_bytes(), 0, wanted));
+        return ComponentError::Limit(LimitReached::memory(limits.memory_bytes(), 0, wanted));
     }
-    PluginError::Invalid(error)
+    ComponentError::Invalid(error)
 }
 
 /// A running component.

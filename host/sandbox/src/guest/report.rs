@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use rostro_common::text::printed;
+use rostro_common::text::sanitize;
 
 use crate::validate::is_code;
 
@@ -173,7 +173,7 @@ impl GuestReport {
 
 /// A guest's text on one line, cut to a number of characters.
 fn shortened(text: &str, most: usize) -> String {
-    printed(&text.chars().take(most).collect::<String>())
+    sanitize(&text.chars().take(most).collect::<String>())
         .trim()
         .to_owned()
 }

@@ -13,14 +13,14 @@ use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_nn::wit::{WasiNnCtx, WasiNnView};
 
-use rostro_common::cancel::Wanted;
+use rostro_common::cancel::CancelScope;
 use rostro_inference::model_time::ModelTime;
 use rostro_inference::{LastFailure, Models, Tensor, TensorType};
 
 use crate::bindings::vision::rostro::pipeline::{samples, settings, telemetry};
 use crate::engine::TICK;
 use crate::guest::report::GuestReport;
-use crate::limits::{LimitReached, Limiter, Limits, Meter, Usage};
+use crate::limits::{GuestMeter, LimitReached, Limiter, Limits, Usage};
 use crate::pipeline::run::RunError;
 use crate::review::Review;
 use crate::settings::Settings;
@@ -39,7 +39,7 @@ const STDERR_LINE: usize = 500;
 const LOG_LINE: usize = 128;
 
 /// What a guest can read.
-pub(crate) struct Given {
+pub(crate) struct GuestInputs {
     /// The same for every request of a revision.
     pub settings: Arc<Settings>,
     /// How strictly it is to judge photos.
@@ -48,7 +48,7 @@ pub(crate) struct Given {
     pub span: Span,
 }
 
-impl Default for Given {
+impl Default for GuestInputs {
     fn default() -> Self {
         Self {
             settings: Arc::default(),
@@ -75,26 +75,26 @@ pub(crate) struct GuestState {
     stages: Vec<(String, Duration)>,
     report: GuestReport,
     begun: Instant,
-    /// For how long the request is wanted, and the guest: no longer.
-    request: Wanted,
-    wanted: Wanted,
+    /// For how long the request is scope, and the guest: no longer.
+    request: CancelScope,
+    scope: CancelScope,
 }
 
 impl GuestState {
     pub(crate) fn new(
         limits: &Limits,
-        meter: Meter,
-        given: Given,
+        meter: GuestMeter,
+        given: GuestInputs,
         models: &Models,
-        request: &Wanted,
+        request: &CancelScope,
         end: Instant,
     ) -> Self {
-        let Given {
+        let GuestInputs {
             settings,
             review,
             span,
         } = given;
-        let wanted = request.at_most_until(end);
+        let scope = request.with_deadline(end);
         let (failure, model_time) = (LastFailure::default(), ModelTime::default());
         let stderr = MemoryOutputPipe::new(limits.log_bytes());
         let mut table = ResourceTable::new();
@@ -103,7 +103,7 @@ impl GuestState {
             // Standard input is empty, standard output goes nowhere, and there are no files,
             // arguments, variables or sockets.
             wasi: WasiCtx::builder().stderr(stderr.clone()).build(),
-            nn: models.context(&failure, &model_time, &wanted),
+            nn: models.context(&failure, &model_time, &scope),
             failure,
             model_time,
             table,
@@ -117,7 +117,7 @@ impl GuestState {
             report: GuestReport::default(),
             begun: Instant::now(),
             request: request.clone(),
-            wanted,
+            scope,
         }
     }
 
@@ -143,29 +143,32 @@ impl GuestState {
     }
 
     /// Whether the guest's time is up, or nobody waits for it any more.
-    pub(crate) fn is_over(&self) -> bool {
-        self.wanted.is_over()
+    pub(crate) fn is_expired(&self) -> bool {
+        self.scope.is_expired()
     }
 
     /// Whether the guest is to be stopped: a tick after its time, so that whoever waits is told of
     /// the deadline by what keeps it.
     pub(crate) fn is_overdue(&self) -> bool {
-        self.wanted.is_cancelled() || Instant::now() >= self.wanted.until() + TICK
+        self.scope.is_cancelled() || Instant::now() >= self.scope.deadline() + TICK
     }
 
     /// Whether nobody waits for the guest any more.
     pub(crate) fn is_cancelled(&self) -> bool {
-        self.wanted.is_cancelled()
+        self.scope.is_cancelled()
     }
 
     /// Why a guest was stopped: its time was up, its own or the request's, or nobody waits any
     /// more.
     pub(crate) fn stopped(&self) -> RunError {
-        match self.wanted.until() < self.request.until() {
-            _ if self.wanted.is_cancelled() => RunError::Cancelled,
+        match self.scope.deadline() < self.request.deadline() {
+            _ if self.scope.is_cancelled() => RunError::Cancelled,
             true => RunError::Limit(LimitReached::time(self.limits())),
             false => RunError::Deadline {
-                had: self.request.until().saturating_duration_since(self.begun),
+                had: self
+                    .request
+                    .deadline()
+                    .saturating_duration_since(self.begun),
             },
         }
     }
@@ -460,7 +463,7 @@ mod tests {
         let state = GuestState::new(
             &limits,
             meter,
-            Given::default(),
+            GuestInputs::default(),
             &Models::default(),
             &now.into(),
             now,

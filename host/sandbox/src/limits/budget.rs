@@ -5,17 +5,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The memory that all guests may have together. Clones share it.
 #[derive(Clone, Debug)]
-pub(crate) struct Budget(Arc<Shared>);
+pub(crate) struct Budget(Arc<BudgetState>);
 
 #[derive(Debug)]
-struct Shared {
+struct BudgetState {
     all: usize,
     left: AtomicUsize,
 }
 
 /// The others have what a guest wanted. It is nobody's fault, and may be otherwise soon.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum Crowded {
+pub enum OutOfCapacity {
     /// Memory.
     #[error("all guests together may have {} MiB (`--max-guests-mib`), and the others leave too little of it", .all >> 20)]
     Memory {
@@ -24,13 +24,13 @@ pub enum Crowded {
     },
     /// A place among the instances.
     #[error("as many instances are at work as there may be at a time")]
-    Places,
+    Instances,
 }
 
 impl Budget {
     /// One of so many bytes.
     pub(crate) fn new(all: usize) -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(BudgetState {
             all,
             left: AtomicUsize::new(all),
         }))
@@ -41,7 +41,7 @@ impl Budget {
     /// # Errors
     ///
     /// If there is not as much left.
-    pub(super) fn take(&self, bytes: usize) -> Result<(), Crowded> {
+    pub(super) fn take(&self, bytes: usize) -> Result<(), OutOfCapacity> {
         let taken = self
             .0
             .left
@@ -50,7 +50,7 @@ impl Budget {
             });
         taken
             .map(drop)
-            .map_err(|_| Crowded::Memory { all: self.0.all })
+            .map_err(|_| OutOfCapacity::Memory { all: self.0.all })
     }
 
     /// Gives back what was taken.

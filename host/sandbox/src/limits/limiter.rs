@@ -2,13 +2,13 @@
 
 use wasmtime::ResourceLimiter;
 
-use super::{LimitReached, Limits, Meter, Usage};
+use super::{GuestMeter, LimitReached, Limits, Usage};
 
 /// Holds one store to its [`Limits`].
 #[derive(Debug)]
 pub(crate) struct Limiter {
     limits: Limits,
-    meter: Meter,
+    meter: GuestMeter,
     /// Bytes of linear memory.
     memory_used: usize,
     /// Bytes of tensors that the host holds for the guest.
@@ -18,7 +18,7 @@ pub(crate) struct Limiter {
 }
 
 impl Limiter {
-    pub(crate) fn new(limits: &Limits, meter: Meter) -> Self {
+    pub(crate) fn new(limits: &Limits, meter: GuestMeter) -> Self {
         Self {
             limits: limits.clone(),
             meter,
@@ -129,7 +129,7 @@ impl Drop for Limiter {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Budget, Meters};
+    use super::super::{Budget, GuestMeters};
     use super::*;
     use crate::component::Half;
 
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn tensors_count_against_the_memory() {
-        let mut limiter = Limiter::new(&small(), Meters::default().of(Half::Vision).clone());
+        let mut limiter = Limiter::new(&small(), GuestMeters::default().of(Half::Vision).clone());
         limiter.memory_growing(0, 8 << 20, None).unwrap();
         limiter.tensors(1, 8 << 20).unwrap();
         let error = limiter.tensors(2, (8 << 20) + 1).unwrap_err().to_string();
@@ -161,14 +161,16 @@ mod tests {
 
     #[test]
     fn guests_share_their_memory_and_give_it_back() {
-        let meters = Meters::within(Budget::new(8 << 20));
+        let meters = GuestMeters::within(Budget::new(8 << 20));
         let limiter = || Limiter::new(&small(), meters.of(Half::Vision).clone());
         let (mut one, mut other) = (limiter(), limiter());
         one.memory_growing(0, 4 << 20, None).unwrap();
         one.tensors(1, 2 << 20).unwrap();
         let error = other.memory_growing(0, 3 << 20, None).unwrap_err();
         assert!(
-            error.downcast_ref::<super::super::Crowded>().is_some(),
+            error
+                .downcast_ref::<super::super::OutOfCapacity>()
+                .is_some(),
             "{error}"
         );
         assert!(other.tensors(1, 3 << 20).is_err());
@@ -181,7 +183,7 @@ mod tests {
 
     #[test]
     fn memory_is_counted_while_it_is_there_whatever_ends_it() {
-        let meters = Meters::default();
+        let meters = GuestMeters::default();
         let meter = meters.of(Half::Vision);
         let mut one = Limiter::new(&small(), meter.clone());
         one.memory_growing(0, 1 << 20, None).unwrap();

@@ -15,17 +15,17 @@ use rostro_common::processor_time::processor_time;
 use rostro_inference::model_time::ModelTime;
 
 use super::Budget;
-use crate::component::{EachHalf, Half};
+use crate::component::{Half, PerHalf};
 
 /// Seconds, counted.
 pub type Seconds = Counter<f64, AtomicU64>;
 
 /// Which half of a pipeline, as a label.
-type Label = [(&'static str, &'static str); 1];
+type HalfLabel = [(&'static str, &'static str); 1];
 
 /// What the guests of one half take; clones share it.
 #[derive(Clone, Debug)]
-pub struct Meter {
+pub struct GuestMeter {
     seconds: Seconds,
     instances: Counter,
     memory: Gauge,
@@ -35,21 +35,21 @@ pub struct Meter {
 
 /// What the guests of an engine take.
 #[derive(Clone, Debug)]
-pub struct Meters {
-    halves: EachHalf<Meter>,
-    seconds: Family<Label, Seconds>,
-    instances: Family<Label, Counter>,
-    memory: Family<Label, Gauge>,
-    peak: Family<Label, Histogram, fn() -> Histogram>,
+pub struct GuestMeters {
+    halves: PerHalf<GuestMeter>,
+    seconds: Family<HalfLabel, Seconds>,
+    instances: Family<HalfLabel, Counter>,
+    memory: Family<HalfLabel, Gauge>,
+    peak: Family<HalfLabel, Histogram, fn() -> Histogram>,
 }
 
-impl Default for Meters {
+impl Default for GuestMeters {
     fn default() -> Self {
         Self::within(Budget::new(usize::MAX))
     }
 }
 
-impl Meters {
+impl GuestMeters {
     /// Those of guests that have this memory together.
     pub(crate) fn within(budget: Budget) -> Self {
         // From 1 MiB to 4 GiB, which is all that a guest can have.
@@ -60,7 +60,7 @@ impl Meters {
             (Family::default(), Family::default(), Family::default());
         let meter = |half: Half| {
             let label = [("guest", half.name())];
-            Meter {
+            GuestMeter {
                 seconds: seconds.get_or_create_owned(&label),
                 instances: instances.get_or_create_owned(&label),
                 memory: memory.get_or_create_owned(&label),
@@ -68,7 +68,7 @@ impl Meters {
                 budget: budget.clone(),
             }
         };
-        let halves = EachHalf {
+        let halves = PerHalf {
             vision: meter(Half::Vision),
             policy: meter(Half::Policy),
         };
@@ -82,7 +82,7 @@ impl Meters {
     }
 
     /// Those of a half.
-    pub(crate) fn of(&self, half: Half) -> &Meter {
+    pub(crate) fn of(&self, half: Half) -> &GuestMeter {
         self.halves.of(half)
     }
 
@@ -102,7 +102,7 @@ impl Meters {
     }
 }
 
-impl Meter {
+impl GuestMeter {
     /// Does some work of a guest's, and counts the time that it takes on the processor, here and
     /// for `also`, but for that of its models.
     pub(crate) fn time<T>(
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_guest_is_charged_for_its_own_work_and_not_for_its_models_or_for_waiting() {
-        let meters = Meters::default();
+        let meters = GuestMeters::default();
         let (meter, time, also) = (
             meters.of(Half::Vision),
             ModelTime::default(),
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn work_that_panics_is_charged_for() {
-        let meters = Meters::default();
+        let meters = GuestMeters::default();
         let (time, also) = (ModelTime::default(), Seconds::default());
         let panics = || {
             meters.of(Half::Policy).time(&time, &also, || {
@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn both_halves_are_written_from_the_start_and_no_other() {
         let mut registry = Registry::with_prefix("rostro");
-        Meters::default().register(&mut registry);
+        GuestMeters::default().register(&mut registry);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         for name in [

@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 pub(crate) use budget::Budget;
-pub use budget::Crowded;
+pub use budget::OutOfCapacity;
 pub(crate) use limiter::Limiter;
-pub use meter::{Meter, Meters, Seconds};
+pub use meter::{GuestMeter, GuestMeters, Seconds};
 pub use usage::Usage;
 
 /// What a guest may use in one request. The defaults are tight: each is some times what the default
@@ -366,7 +366,7 @@ impl Limits {
 
     /// The same, but with all the time that a request's deadline gives.
     #[must_use]
-    pub fn unhurried(&self) -> Self {
+    pub fn without_time_limit(&self) -> Self {
         Self {
             time: Self::default().time,
             ..self.clone()

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use rostro_common::cancel::Wanted;
+use rostro_common::cancel::CancelScope;
 use rostro_common::digest::Sha256Digest;
 use rostro_common::person::ContractId;
 use rostro_inference::{Batching, Model, ModelError, Models, OnnxRuntime};
@@ -17,7 +17,7 @@ use rostro_models::{Channels, ModelSpec, Pack, Thresholds};
 
 use crate::bindings::vision::rostro::pipeline::settings::{ChannelOrder, Model as ModelSettings};
 use crate::bindings::{Identity, Purpose};
-use crate::component::{EachHalf, Half, Plugin, PluginError};
+use crate::component::{CompiledComponent, ComponentError, Half, PerHalf};
 use crate::limits::LimitError;
 use crate::pipeline::run::{Run, RunError};
 use crate::settings::Settings;
@@ -54,9 +54,9 @@ pub struct Contract {
 pub struct Revision {
     identity: Identity,
     policy_identity: Identity,
-    vision: Plugin,
+    vision: CompiledComponent,
     /// The policy, where it is another component than vision.
-    policy: Option<Plugin>,
+    policy: Option<CompiledComponent>,
     models: Models,
     settings: Arc<Settings>,
     /// What a policy of its own may read: the same without models.
@@ -70,7 +70,7 @@ pub struct Revision {
 /// What makes templates of a person's samples: a policy, and what it may read.
 #[derive(Clone, Debug)]
 pub struct Templates {
-    policy: Plugin,
+    policy: CompiledComponent,
     settings: Arc<Settings>,
     dimension: usize,
 }
@@ -81,7 +81,11 @@ impl Templates {
     /// # Errors
     ///
     /// If the policy fails or answers wrongly.
-    pub fn of(&self, embeddings: &[Vec<f32>], scope: &Wanted) -> Result<Vec<Vec<f32>>, RunError> {
+    pub fn of(
+        &self,
+        embeddings: &[Vec<f32>],
+        scope: &CancelScope,
+    ) -> Result<Vec<Vec<f32>>, RunError> {
         Run::template_alone(
             &self.policy,
             &self.settings,
@@ -97,10 +101,10 @@ impl Templates {
 pub enum StageError {
     /// The component for vision cannot be used.
     #[error("pipeline: {0}")]
-    Pipeline(#[source] PluginError),
+    Pipeline(#[source] ComponentError),
     /// The component for policy cannot be used.
     #[error("policy: {0}")]
-    Policy(#[source] PluginError),
+    Policy(#[source] ComponentError),
     /// A limit of its own is none.
     #[error(transparent)]
     Limit(#[from] LimitError),
@@ -174,11 +178,11 @@ impl Revision {
     pub fn stage(
         runtime: &OnnxRuntime,
         pack: &Pack,
-        vision: Plugin,
-        policy: Option<Plugin>,
+        vision: CompiledComponent,
+        policy: Option<CompiledComponent>,
         own_limits: &BTreeMap<String, String>,
         tuning: &Tuning,
-        scope: impl Fn() -> Wanted,
+        scope: impl Fn() -> CancelScope,
     ) -> Result<Arc<Self>, StageError> {
         let limits = Arc::new(vision.limits().at_most(own_limits)?);
         let (vision, policy) = (
@@ -244,7 +248,7 @@ impl Revision {
         };
         let digest = Self::digest_of(
             vision.digest(),
-            policy.as_ref().map(Plugin::digest),
+            policy.as_ref().map(CompiledComponent::digest),
             pack,
             own_limits,
         );
@@ -267,18 +271,18 @@ impl Revision {
 
     /// Runs vision once on the smallest picture, so that settings that it does not understand and
     /// models of another kind are found before anybody is served.
-    fn tried(self: Arc<Self>, scope: Wanted) -> Result<Arc<Self>, StageError> {
+    fn tried(self: Arc<Self>, scope: CancelScope) -> Result<Arc<Self>, StageError> {
         self.begin(scope)
-            .unhurried()
+            .without_time_limit()
             .analyze(SMALLEST_PICTURE, Purpose::Detect)
             .map_err(StageError::trying)?;
         Ok(self)
     }
 
-    /// Starts the work of one request, until a deadline or for as long as it is wanted.
+    /// Starts the work of one request, until a deadline or for as long as it is scope.
     #[must_use]
-    pub fn begin(self: &Arc<Self>, wanted: impl Into<Wanted>) -> Run {
-        Run::new(Arc::clone(self), wanted.into())
+    pub fn begin(self: &Arc<Self>, scope: impl Into<CancelScope>) -> Run {
+        Run::new(Arc::clone(self), scope.into())
     }
 
     /// What the pipeline calls itself.
@@ -356,16 +360,16 @@ impl Revision {
         self.settings.thresholds
     }
 
-    pub(crate) fn vision(&self) -> &Plugin {
+    pub(crate) fn vision(&self) -> &CompiledComponent {
         &self.vision
     }
 
-    pub(crate) fn policy(&self) -> Option<&Plugin> {
+    pub(crate) fn policy(&self) -> Option<&CompiledComponent> {
         self.policy.as_ref()
     }
 
     /// The component that decides, one of its own or vision's, and what it may read.
-    pub fn deciding(&self) -> (&Plugin, &Arc<Settings>) {
+    pub fn deciding(&self) -> (&CompiledComponent, &Arc<Settings>) {
         match &self.policy {
             Some(policy) => (policy, &self.policy_settings),
             None => (&self.vision, &self.settings),
@@ -408,8 +412,8 @@ impl Revision {
     }
 
     /// Time on the processor that its guests took so far.
-    pub fn seconds(&self) -> EachHalf<f64> {
-        EachHalf {
+    pub fn seconds(&self) -> PerHalf<f64> {
+        PerHalf {
             vision: self.vision.seconds(Half::Vision),
             policy: self.deciding().0.seconds(Half::Policy),
         }

@@ -8,8 +8,8 @@ use wasmtime::component::ResourceTableError;
 use wasmtime::{PoolConcurrencyLimitError, Trap};
 use wasmtime_wasi::I32Exit;
 
-use rostro_common::cancel::Wanted;
-use rostro_common::text::printed;
+use rostro_common::cancel::CancelScope;
+use rostro_common::text::sanitize;
 use rostro_inference::Models;
 
 use crate::bindings::{
@@ -17,10 +17,10 @@ use crate::bindings::{
     policy::PolicyHost, vision::VisionHost,
 };
 use crate::component::frames as wasm_frames;
-use crate::component::{Guest, Half, Plugin};
+use crate::component::{CompiledComponent, Guest, Half};
 use crate::guest::report::{RawSamples, RefusedSetting, Warning};
-use crate::guest::state::Given;
-use crate::limits::{Crowded, LimitReached, Limits, Usage};
+use crate::guest::state::GuestInputs;
+use crate::limits::{LimitReached, Limits, OutOfCapacity, Usage};
 use crate::pipeline::revision::Revision;
 use crate::review::Review;
 use crate::settings::Settings;
@@ -63,9 +63,9 @@ pub enum RunError {
     /// Nobody waits for the answer any more.
     #[error("nobody waits for the answer any more")]
     Cancelled,
-    /// The other guests have the memory that it wanted.
+    /// The other guests have the memory that it scope.
     #[error(transparent)]
-    Crowded(#[from] Crowded),
+    OutOfCapacity(#[from] OutOfCapacity),
     /// The guest hit a limit of the sandbox.
     #[error("the pipeline hit the {0}")]
     Limit(#[from] LimitReached),
@@ -86,7 +86,7 @@ pub enum RunError {
 /// dropped with it.
 pub struct Run {
     revision: Arc<Revision>,
-    wanted: Wanted,
+    scope: CancelScope,
     /// Whether a limit on a guest's own time holds.
     is_hurried: bool,
     review: Review,
@@ -99,19 +99,19 @@ pub struct Run {
 
 impl RunError {
     /// Whether it may be otherwise at another moment, whoever asks for what.
-    pub fn is_of_the_moment(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         matches!(
             self,
-            Self::Deadline { .. } | Self::Cancelled | Self::Crowded(_)
+            Self::Deadline { .. } | Self::Cancelled | Self::OutOfCapacity(_)
         )
     }
 }
 
 impl Run {
-    pub(crate) fn new(revision: Arc<Revision>, wanted: Wanted) -> Self {
+    pub(crate) fn new(revision: Arc<Revision>, scope: CancelScope) -> Self {
         Self {
             revision,
-            wanted,
+            scope,
             is_hurried: true,
             review: Review::default(),
             vision: None,
@@ -124,7 +124,7 @@ impl Run {
 
     /// The same, whatever a guest's own time: staging is done where requests go first, and must not
     /// fail for that.
-    pub fn unhurried(self) -> Self {
+    pub fn without_time_limit(self) -> Self {
         Self {
             is_hurried: false,
             ..self
@@ -139,10 +139,10 @@ impl Run {
     /// Asks a component that serves vision what it is, before it has any models. The settings that
     /// it asks for meanwhile are added to `known`.
     pub fn describe(
-        plugin: &Plugin,
+        plugin: &CompiledComponent,
         settings: &Settings,
         known: &mut SettingNames,
-        scope: &Wanted,
+        scope: &CancelScope,
     ) -> Result<Description, RunError> {
         let mut guest = alone(plugin, Half::Vision, &Arc::new(settings.clone()), scope)?;
         let vision = vision_of(plugin, &mut guest)?;
@@ -162,10 +162,10 @@ impl Run {
     /// Asks a component that serves policy what it is. The settings that it asks for meanwhile are
     /// added to `known`.
     pub fn describe_policy(
-        plugin: &Plugin,
+        plugin: &CompiledComponent,
         settings: &Settings,
         known: &mut SettingNames,
-        scope: &Wanted,
+        scope: &CancelScope,
     ) -> Result<Identity, RunError> {
         let mut guest = alone(plugin, Half::Policy, &Arc::new(settings.clone()), scope)?;
         let policy = policy_of(plugin, &mut guest)?;
@@ -184,11 +184,11 @@ impl Run {
 
     /// Has a policy make a person's templates, in an instance of its own that gets no models.
     pub(crate) fn template_alone(
-        plugin: &Plugin,
+        plugin: &CompiledComponent,
         settings: &Arc<Settings>,
         samples: &[Vec<f32>],
         dimension: usize,
-        scope: &Wanted,
+        scope: &CancelScope,
     ) -> Result<Vec<Vec<f32>>, RunError> {
         let mut guest = alone(plugin, Half::Policy, settings, scope)?;
         let policy = policy_of(plugin, &mut guest)?;
@@ -218,7 +218,7 @@ impl Run {
                 let plugin = if self.is_hurried {
                     plugin
                 } else {
-                    &plugin.unhurried()
+                    &plugin.without_time_limit()
                 };
                 let given = given(
                     &self.revision,
@@ -231,7 +231,7 @@ impl Run {
                     Half::Vision,
                     given,
                     self.revision.models(),
-                    &self.wanted,
+                    &self.scope,
                 )?)
             }
         };
@@ -273,7 +273,7 @@ impl Run {
                 max_pixels: size.max_pixels,
             }),
             // What a model said of its failure is not passed on to the guest.
-            Err(VisionError::Model(_)) if guest.store.data().is_over() => {
+            Err(VisionError::Model(_)) if guest.store.data().is_expired() => {
                 Err(guest.store.data().stopped())
             }
             Err(VisionError::Model(cause)) => {
@@ -385,7 +385,7 @@ impl Run {
                 let plugin = if self.is_hurried {
                     plugin
                 } else {
-                    &plugin.unhurried()
+                    &plugin.without_time_limit()
                 };
                 let given = given(revision, Half::Policy, settings, self.review);
                 empty.insert(start(
@@ -393,7 +393,7 @@ impl Run {
                     Half::Policy,
                     given,
                     &Models::default(),
-                    &self.wanted,
+                    &self.scope,
                 )?)
             }
         };
@@ -412,15 +412,15 @@ impl std::fmt::Debug for Run {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Run")
             .field("revision", &self.revision.digest())
-            .field("wanted", &self.wanted)
+            .field("scope", &self.scope)
             .finish_non_exhaustive()
     }
 }
 
 /// What a guest of a revision can read; its log lines name the revision and the half.
-fn given(revision: &Revision, half: Half, settings: &Arc<Settings>, review: Review) -> Given {
+fn given(revision: &Revision, half: Half, settings: &Arc<Settings>, review: Review) -> GuestInputs {
     let span = tracing::info_span!(target: "rostro::guest", "guest", revision = revision.digest().short(), half = half.name());
-    Given {
+    GuestInputs {
         settings: Arc::clone(settings),
         review,
         span,
@@ -429,16 +429,16 @@ fn given(revision: &Revision, half: Half, settings: &Arc<Settings>, review: Revi
 
 /// A guest without models that is not held to a time of its own.
 fn alone(
-    plugin: &Plugin,
+    plugin: &CompiledComponent,
     half: Half,
     settings: &Arc<Settings>,
-    scope: &Wanted,
+    scope: &CancelScope,
 ) -> Result<Guest, RunError> {
     let span = tracing::info_span!(target: "rostro::guest", "guest", component = plugin.digest().short(), half = half.name());
     start(
-        &plugin.unhurried(),
+        &plugin.without_time_limit(),
         half,
-        Given {
+        GuestInputs {
             settings: Arc::clone(settings),
             review: Review::default(),
             span,
@@ -449,21 +449,21 @@ fn alone(
 }
 
 fn start(
-    plugin: &Plugin,
+    plugin: &CompiledComponent,
     half: Half,
-    given: Given,
+    given: GuestInputs,
     models: &Models,
-    wanted: &Wanted,
+    scope: &CancelScope,
 ) -> Result<Guest, RunError> {
     let begun = Instant::now();
-    let is_own = plugin.limits().end(wanted.until()) < wanted.until();
+    let is_own = plugin.limits().end(scope.deadline()) < scope.deadline();
     let span = given.span.clone();
-    span.in_scope(|| plugin.instantiate(half, given, models, wanted))
+    span.in_scope(|| plugin.instantiate(half, given, models, scope))
         .map_err(|error| match is_interrupted(&error) {
-            true if wanted.is_cancelled() => RunError::Cancelled,
+            true if scope.is_cancelled() => RunError::Cancelled,
             true if is_own => LimitReached::time(plugin.limits()).into(),
             true => RunError::Deadline {
-                had: wanted.until().saturating_duration_since(begun),
+                had: scope.deadline().saturating_duration_since(begun),
             },
             false => limit_hidden(&error, plugin.limits())
                 .map_or_else(|| classify(&error, String::new()), RunError::Limit),
@@ -472,7 +472,7 @@ fn start(
 
 /// Calls a guest on that half's account.
 fn call<T>(
-    plugin: &Plugin,
+    plugin: &CompiledComponent,
     half: Half,
     guest: &mut Guest,
     work: impl FnOnce(&mut Guest) -> wasmtime::Result<T>,
@@ -516,7 +516,7 @@ impl From<RefusedSetting> for RunError {
 }
 
 fn templates_of(
-    plugin: &Plugin,
+    plugin: &CompiledComponent,
     templates: Vec<Vec<f32>>,
     dimension: usize,
 ) -> Result<Vec<Vec<f32>>, RunError> {
@@ -527,14 +527,14 @@ fn templates_of(
     Ok(validate::templates(templates, dimension)?)
 }
 
-fn vision_of(plugin: &Plugin, guest: &mut Guest) -> Result<VisionHost, RunError> {
+fn vision_of(plugin: &CompiledComponent, guest: &mut Guest) -> Result<VisionHost, RunError> {
     let indices = plugin.vision().ok_or_else(|| missing("vision"))?;
     indices
         .load(&mut guest.store, &guest.instance)
         .map_err(|error| failure(guest, &error))
 }
 
-fn policy_of(plugin: &Plugin, guest: &mut Guest) -> Result<PolicyHost, RunError> {
+fn policy_of(plugin: &CompiledComponent, guest: &mut Guest) -> Result<PolicyHost, RunError> {
     let indices = plugin.policy().ok_or_else(|| missing("policy"))?;
     indices
         .load(&mut guest.store, &guest.instance)
@@ -572,13 +572,13 @@ fn failure(guest: &Guest, error: &wasmtime::Error) -> RunError {
 /// private.
 fn limit_hidden(error: &wasmtime::Error, limits: &Limits) -> Option<LimitReached> {
     let cause = error.root_cause().to_string();
-    if let Some((_, wanted)) = cause.split_once("instance count too high at ") {
-        let wanted: usize = wanted.parse().unwrap_or_default();
+    if let Some((_, scope)) = cause.split_once("instance count too high at ") {
+        let scope: usize = scope.parse().unwrap_or_default();
         return Some(LimitReached::wanted(
             "instances",
             limits.instances(),
-            wanted.saturating_sub(1),
-            wanted,
+            scope.saturating_sub(1),
+            scope,
         ));
     }
     if cause.contains("fuel allocated for hostcalls has been exhausted") {
@@ -617,11 +617,11 @@ fn classify(error: &wasmtime::Error, stderr: String) -> RunError {
     if let Some(limit) = error.downcast_ref::<LimitReached>() {
         return RunError::Limit(limit.clone());
     }
-    if let Some(crowded) = error.downcast_ref::<Crowded>() {
-        return RunError::Crowded(crowded.clone());
+    if let Some(crowded) = error.downcast_ref::<OutOfCapacity>() {
+        return RunError::OutOfCapacity(crowded.clone());
     }
     if error.is::<PoolConcurrencyLimitError>() {
-        return RunError::Crowded(Crowded::Places);
+        return RunError::OutOfCapacity(OutOfCapacity::Instances);
     }
     if let Some(I32Exit(status)) = error.downcast_ref::<I32Exit>() {
         return RunError::Trap {
@@ -643,5 +643,5 @@ fn classify(error: &wasmtime::Error, stderr: String) -> RunError {
 
 /// A guest's words on one line and within bounds.
 fn printable(text: &str) -> String {
-    printed(&text.chars().take(500).collect::<String>())
+    sanitize(&text.chars().take(500).collect::<String>())
 }

@@ -281,7 +281,7 @@ impl SelfTest {
         let look = |purpose| -> Result<(Run, Analysis), SelfTestError> {
             let mut run = revision
                 .begin(shutdown.scope(Instant::now() + self.deadline))
-                .unhurried();
+                .without_time_limit();
             let analysis = run
                 .analyze(bytes, purpose)
                 .map_err(failed("vision.analyze"))?;

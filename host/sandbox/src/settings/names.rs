@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use rostro_common::text::printed_name;
+use rostro_common::text::sanitize_name;
 
 /// How alike two keys must be for one to be suggested for the other, 0 to 1.
 const ALIKE: f64 = 0.5;
@@ -101,9 +101,9 @@ impl SettingNames {
 
 impl fmt::Display for UnknownSetting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}`", printed_name(&self.key))?;
+        write!(f, "`{}`", sanitize_name(&self.key))?;
         match &self.nearest {
-            Some(nearest) => write!(f, " (did you mean `{}`?)", printed_name(nearest)),
+            Some(nearest) => write!(f, " (did you mean `{}`?)", sanitize_name(nearest)),
             None => Ok(()),
         }
     }
@@ -142,7 +142,7 @@ pub fn settings(unknown: &[UnknownSetting]) -> String {
 pub fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let names: Vec<String> = names
         .take(LISTED)
-        .map(|name| format!("`{}`", printed_name(name)))
+        .map(|name| format!("`{}`", sanitize_name(name)))
         .collect();
     if names.is_empty() {
         "no settings".to_owned()

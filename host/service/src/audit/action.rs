@@ -58,7 +58,7 @@ pub enum Action {
 /// How an action ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
-pub enum Ending {
+pub enum ActionOutcome {
     /// It was begun; another line says how it ended.
     Begun,
     /// It took effect.
@@ -77,7 +77,7 @@ pub enum Ending {
     Restored,
 }
 
-impl Ending {
+impl ActionOutcome {
     /// The ending as it is written.
     pub(crate) fn name(self) -> String {
         name(self)
@@ -91,11 +91,13 @@ impl Ending {
 
 impl Action {
     /// Returns every ending that the action can have, and whether its lines belong to a person.
-    pub(super) fn rule(self) -> (&'static [Ending], bool) {
-        use Ending::{Begun, Configured, Done, Failed, Refused, Restored, Staged, Unchanged};
+    pub(super) fn rule(self) -> (&'static [ActionOutcome], bool) {
+        use ActionOutcome::{
+            Begun, Configured, Done, Failed, Refused, Restored, Staged, Unchanged,
+        };
 
-        const CHANGE: &[Ending] = &[Done, Unchanged, Refused];
-        const WRITE: &[Ending] = &[Done, Unchanged, Failed];
+        const CHANGE: &[ActionOutcome] = &[Done, Unchanged, Refused];
+        const WRITE: &[ActionOutcome] = &[Done, Unchanged, Failed];
         match self {
             Self::Push
             | Self::Rollback

@@ -22,7 +22,7 @@ pub(super) struct AppendedFile {
 
 /// The one field of a line that matters here.
 #[derive(Deserialize)]
-struct Dated {
+struct LineTime {
     time: String,
 }
 
@@ -156,7 +156,7 @@ pub fn rotated(path: &Path) -> io::Result<Vec<PathBuf>> {
 
 /// The time of a line, if it is whole.
 fn time(line: &[u8]) -> Option<Timestamp> {
-    serde_json::from_slice::<Dated>(line)
+    serde_json::from_slice::<LineTime>(line)
         .ok()?
         .time
         .parse()

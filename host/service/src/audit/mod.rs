@@ -24,7 +24,7 @@ use file::AppendedFile;
 use person_key::PersonKeys;
 
 pub use action::name;
-pub use action::{Action, Ending};
+pub use action::{Action, ActionOutcome};
 
 /// The log's name in the state folder.
 pub const LOG: &str = "audit.jsonl";
@@ -63,13 +63,13 @@ impl Actor {
 
 /// What is written of an action.
 #[derive(Debug, Serialize)]
-struct Line<'a> {
+struct AuditLine<'a> {
     time: &'a str,
     request: Option<&'a str>,
     who: &'a str,
     from: &'a str,
     action: Action,
-    outcome: Ending,
+    outcome: ActionOutcome,
     revision: Option<Sha256Digest>,
     /// A keyed hash of the person's id.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -87,11 +87,11 @@ pub struct Audit {
     /// How long lines and keys are kept.
     keep: SignedDuration,
     lost: AtomicU64,
-    open: Mutex<Open>,
+    open: Mutex<OpenLog>,
 }
 
 #[derive(Debug)]
-struct Open {
+struct OpenLog {
     file: AppendedFile,
     keys: PersonKeys,
     /// When lines were last looked at for their age, by both clocks.
@@ -114,7 +114,7 @@ impl Audit {
         };
         let file = AppendedFile::open(&path).map_err(named)?;
         let keys = PersonKeys::new(state.join(KEYS));
-        let open = Mutex::new(Open {
+        let open = Mutex::new(OpenLog {
             file,
             keys,
             looked: (SystemTime::now(), Instant::now()),
@@ -135,7 +135,7 @@ impl Audit {
         actor: &Actor,
         action: Action,
         revision: Option<Sha256Digest>,
-        outcome: Ending,
+        outcome: ActionOutcome,
         detail: &str,
     ) {
         self.write(
@@ -165,7 +165,7 @@ impl Audit {
         &self,
         actor: &Actor,
         action: Action,
-        outcome: Ending,
+        outcome: ActionOutcome,
         people: impl IntoIterator<Item = &'p PersonId>,
     ) {
         let count = self.write(
@@ -194,7 +194,7 @@ impl Audit {
         actor: &Actor,
         action: Action,
         revision: Option<Sha256Digest>,
-        outcome: Ending,
+        outcome: ActionOutcome,
         detail: &str,
         people: &mut dyn Iterator<Item = Option<&PersonId>>,
     ) -> u64 {
@@ -203,7 +203,7 @@ impl Audit {
             "{action:?} cannot end as {outcome:?}: add it to `Action::rule` and docs/audit.md"
         );
         let mut open = self.locked();
-        let Open { file, keys, .. } = &mut *open;
+        let OpenLog { file, keys, .. } = &mut *open;
         let now = Timestamp::now();
         let key = action.rule().1.then(|| keys.current(now)).flatten();
         let time = now.to_string();
@@ -217,7 +217,7 @@ impl Audit {
                 who, from, request, ..
             } = actor;
             let request = request.as_deref();
-            let line = Line {
+            let line = AuditLine {
                 time: &time,
                 request,
                 who,
@@ -275,7 +275,7 @@ impl Audit {
         self.remove_before(&mut open, Timestamp::now());
     }
 
-    fn remove_before(&self, open: &mut Open, now: Timestamp) {
+    fn remove_before(&self, open: &mut OpenLog, now: Timestamp) {
         let Ok(cutoff) = now.checked_sub(self.keep) else {
             return;
         };
@@ -305,7 +305,7 @@ impl Audit {
         }
     }
 
-    fn locked(&self) -> MutexGuard<'_, Open> {
+    fn locked(&self) -> MutexGuard<'_, OpenLog> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -352,8 +352,8 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let audit = Audit::open(state.path(), KEEP).unwrap();
         let alice: PersonId = "alice".parse().unwrap();
-        audit.note_people(&actor(), Action::Enrol, Ending::Done, [&alice]);
-        audit.note(&actor(), Action::Export, None, Ending::Done, "");
+        audit.note_people(&actor(), Action::Enrol, ActionOutcome::Done, [&alice]);
+        audit.note(&actor(), Action::Export, None, ActionOutcome::Done, "");
         let lines = lines(state.path());
         assert_eq!(
             (lines[0]["request"].as_str(), lines[0]["who"].as_str()),
@@ -386,10 +386,10 @@ mod tests {
             .iter()
             .map(|id| id.parse().unwrap())
             .collect();
-        audit.note_people(&actor(), Action::ImportPerson, Ending::Done, &people);
+        audit.note_people(&actor(), Action::ImportPerson, ActionOutcome::Done, &people);
         assert_eq!(audit.lost(), 2);
         fs::remove_dir(state.path().join(LOG)).unwrap();
-        audit.note_people(&actor(), Action::ImportPerson, Ending::Done, &people);
+        audit.note_people(&actor(), Action::ImportPerson, ActionOutcome::Done, &people);
         assert_eq!((audit.lost(), lines(state.path()).len()), (2, 2));
     }
 
@@ -429,7 +429,7 @@ mod tests {
             &Actor::part("start"),
             Action::Activate,
             None,
-            Ending::Restored,
+            ActionOutcome::Restored,
             "",
         );
         let left = lines(state.path());

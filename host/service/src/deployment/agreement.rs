@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::{Deserialize, Serialize};
 
 use rostro_sandbox::bindings::BoundingBox;
-use rostro_sandbox::overlap::same_faces;
+use rostro_sandbox::face_matching::same_faces;
 
 /// A face of an answer: where, and who.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub struct IdentifiedFace {
     /// Bounding box in pixels of the frame.
     pub bounds: BoundingBox,
     /// None for somebody unknown.
@@ -60,7 +60,7 @@ impl Agreement {
     }
 
     /// Compares two answers on one frame.
-    pub(crate) fn compare(&self, active: &[Seen], shadow: &[Seen]) {
+    pub(crate) fn compare(&self, active: &[IdentifiedFace], shadow: &[IdentifiedFace]) {
         let counts = counted(active, shadow);
         for (total, more) in [
             (&self.frames, counts.frames),
@@ -89,8 +89,8 @@ impl Agreement {
     }
 }
 
-fn counted(active: &[Seen], shadow: &[Seen]) -> Counts {
-    let boxes = |seen: &[Seen]| seen.iter().map(|face| face.bounds).collect::<Vec<_>>();
+fn counted(active: &[IdentifiedFace], shadow: &[IdentifiedFace]) -> Counts {
+    let boxes = |seen: &[IdentifiedFace]| seen.iter().map(|face| face.bounds).collect::<Vec<_>>();
     let mut counts = Counts {
         frames: 1,
         ..Counts::default()
@@ -116,14 +116,14 @@ fn counted(active: &[Seen], shadow: &[Seen]) -> Counts {
 mod tests {
     use super::*;
 
-    fn seen(x: f32, identity: &str) -> Seen {
+    fn seen(x: f32, identity: &str) -> IdentifiedFace {
         let bounds = BoundingBox {
             x1: x,
             y1: 0.0,
             x2: x + 100.0,
             y2: 100.0,
         };
-        Seen {
+        IdentifiedFace {
             bounds,
             identity: Some(identity.to_owned()).filter(|name| !name.is_empty()),
         }

@@ -39,7 +39,7 @@ pub(crate) struct FailureShare {
 
 /// How often each rule fired since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Trips {
+pub struct TripCounts {
     /// Revisions that were taken out after failures in a row.
     pub in_a_row: u64,
     /// Revisions that were taken out by the share of failures.
@@ -50,7 +50,7 @@ pub struct Trips {
     pub share_stuck: u64,
 }
 
-impl Trips {
+impl TripCounts {
     /// Counts a rule that fired.
     pub(crate) fn count(&mut self, rule: Rule, is_stuck: bool) {
         let count = match (rule, is_stuck) {

@@ -9,21 +9,21 @@ use rostro_common::digest::Sha256Digest;
 use rostro_common::shutdown::Shutdown;
 use rostro_inference::OnnxRuntime;
 use rostro_models::{Pack, PackError};
-use rostro_sandbox::component::{Plugin, PluginError};
+use rostro_sandbox::component::{CompiledComponent, ComponentError};
 use rostro_sandbox::engine::Engine;
 use rostro_sandbox::pipeline::revision::{Revision, StageError, Tuning};
 use rostro_sandbox::pipeline::self_test::{SelfTest, SelfTestError};
 
-use super::live::Live;
-use super::record::{Ingredients, Store};
-use crate::people::{People, PeopleError, Report};
+use super::live::ReadyRevision;
+use super::record::{RevisionSpec, Store};
+use crate::people::{People, PeopleError, ViewReport};
 
 /// How long a revision may take to make everybody's templates.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What revisions are made with.
 #[derive(Debug)]
-pub struct Workshop {
+pub struct RevisionBuilder {
     /// Compiles and runs components.
     pub engine: Engine,
     /// Loads models.
@@ -56,7 +56,7 @@ pub enum MakeError {
     },
     /// A component cannot run here.
     #[error(transparent)]
-    Plugin(#[from] PluginError),
+    Unusable(#[from] ComponentError),
     /// It does not fit its models.
     #[error(transparent)]
     Stage(#[from] StageError),
@@ -76,28 +76,32 @@ pub enum MakeError {
     People(#[from] PeopleError),
 }
 
-impl Workshop {
+impl RevisionBuilder {
     /// The id that a revision of these ingredients has.
     ///
     /// # Errors
     ///
     /// If there is no such pack, or it is damaged.
-    pub(crate) fn id(&self, ingredients: &Ingredients) -> Result<Sha256Digest, PackError> {
-        let pack = Pack::open(&self.models, &ingredients.pack)?;
+    pub(crate) fn id(&self, spec: &RevisionSpec) -> Result<Sha256Digest, PackError> {
+        let pack = Pack::open(&self.models, &spec.pack)?;
         Ok(Revision::digest_of(
-            ingredients.vision,
-            ingredients.policy,
+            spec.vision,
+            spec.policy,
             &pack,
-            &ingredients.limits,
+            &spec.limits,
         ))
     }
 
     /// Compiles and inspects a component.
-    pub(crate) fn plugin(&self, store: &Store, digest: Sha256Digest) -> Result<Plugin, MakeError> {
+    pub(crate) fn plugin(
+        &self,
+        store: &Store,
+        digest: Sha256Digest,
+    ) -> Result<CompiledComponent, MakeError> {
         let bytes = store
             .component(digest)
             .map_err(|cause| MakeError::Component { digest, cause })?;
-        Ok(Plugin::load(&self.engine, &bytes)?)
+        Ok(CompiledComponent::load(&self.engine, &bytes)?)
     }
 
     /// Makes the revision `id`: compiled, with its models, tried, and with the people as it sees
@@ -111,9 +115,9 @@ impl Workshop {
         &self,
         store: &Store,
         id: Sha256Digest,
-        ingredients: &Ingredients,
-    ) -> Result<(Arc<Live>, Report), MakeError> {
-        let made = self.try_make(store, id, ingredients);
+        spec: &RevisionSpec,
+    ) -> Result<(Arc<ReadyRevision>, ViewReport), MakeError> {
+        let made = self.try_make(store, id, spec);
         // Whatever failed did so because it was cancelled, or could have been.
         made.map_err(|error| {
             if self.shutdown.has_begun() {
@@ -128,35 +132,29 @@ impl Workshop {
         &self,
         store: &Store,
         id: Sha256Digest,
-        ingredients: &Ingredients,
-    ) -> Result<(Arc<Live>, Report), MakeError> {
+        spec: &RevisionSpec,
+    ) -> Result<(Arc<ReadyRevision>, ViewReport), MakeError> {
         self.enter("compile", id)?;
-        let pack = Pack::open(&self.models, &ingredients.pack)?;
-        if Revision::digest_of(
-            ingredients.vision,
-            ingredients.policy,
-            &pack,
-            &ingredients.limits,
-        ) != id
-        {
-            return Err(MakeError::OtherModels(ingredients.pack.clone()));
+        let pack = Pack::open(&self.models, &spec.pack)?;
+        if Revision::digest_of(spec.vision, spec.policy, &pack, &spec.limits) != id {
+            return Err(MakeError::OtherModels(spec.pack.clone()));
         }
-        let vision = self.plugin(store, ingredients.vision)?;
-        let policy = ingredients
+        let vision = self.plugin(store, spec.vision)?;
+        let policy = spec
             .policy
             .map(|digest| self.plugin(store, digest))
             .transpose()?;
         // One that spins when it is asked what it is keeps others waiting to be staged no longer
         // than one that does so in its self-test.
-        let patience = self.self_test.deadline;
+        let timeout = self.self_test.deadline;
         self.enter("load models", id)?;
-        let scope = || self.shutdown.scope(Instant::now() + patience);
+        let scope = || self.shutdown.scope(Instant::now() + timeout);
         let revision = Revision::stage(
             &self.onnx,
             &pack,
             vision,
             policy,
-            &ingredients.limits,
+            &spec.limits,
             &self.tuning,
             scope,
         )?;
@@ -166,7 +164,7 @@ impl Workshop {
         let (view, report) = self
             .people
             .view(&revision, &self.shutdown.scope(Instant::now() + PATIENCE))?;
-        Ok((Live::new(revision, view), report))
+        Ok((ReadyRevision::new(revision, view), report))
     }
 
     /// Begins a step, unless the process is stopping.

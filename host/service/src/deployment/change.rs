@@ -6,14 +6,14 @@ use std::sync::atomic::Ordering;
 
 use rostro_common::digest::Sha256Digest;
 use rostro_models::PackError;
-use rostro_sandbox::component::PluginError;
+use rostro_sandbox::component::ComponentError;
 use rostro_sandbox::limits::LimitError;
 
 use super::breaker::{OFF, Rule, client_number};
-use super::record::{Beside, Record, StateError, Status};
-use super::routes::Share;
-use super::{Actor, Agreement, Book, Deployment, Live, Verdict};
-use crate::audit::{Action, Ending};
+use super::record::{Record, StateError, Status, TrafficShare};
+use super::routes::ShareCounter;
+use super::{Actor, Agreement, Deployment, DeploymentState, Outcome, ReadyRevision};
+use crate::audit::{Action, ActionOutcome};
 use crate::executor::Client;
 
 /// The fewest digits of an id that name a revision.
@@ -21,7 +21,7 @@ const SHORTEST: usize = 4;
 
 /// What came of a change that was not refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outcome {
+pub struct ChangeOutcome {
     /// The revision that it is about.
     pub id: Sha256Digest,
     /// Whether anything is other than before.
@@ -101,7 +101,7 @@ pub enum ChangeError {
     NoPolicy,
     /// It is no component.
     #[error(transparent)]
-    Plugin(#[from] PluginError),
+    Component(#[from] ComponentError),
     /// A limit of its own is none.
     #[error(transparent)]
     Limit(#[from] LimitError),
@@ -137,15 +137,15 @@ fn how(allow_contract: bool, how: String) -> String {
 }
 
 /// What a change is worked out on.
-struct Draft<'b> {
+struct ChangeDraft<'b> {
     record: Record,
-    book: &'b Book,
+    state: &'b DeploymentState,
 }
 
-impl Draft<'_> {
+impl ChangeDraft<'_> {
     /// The revision, if it could serve at once.
-    fn ready(&self, id: Sha256Digest) -> Result<Arc<Live>, ChangeError> {
-        if let Some(live) = self.book.ready.get(&id) {
+    fn ready(&self, id: Sha256Digest) -> Result<Arc<ReadyRevision>, ChangeError> {
+        if let Some(live) = self.state.ready.get(&id) {
             return Ok(Arc::clone(live));
         }
         let why = match self.record.entry(id).map(|entry| &entry.status) {
@@ -159,11 +159,11 @@ impl Draft<'_> {
 
     /// Refuses a revision for whom people are strangers whom the active one knows, unless that is
     /// allowed.
-    fn check_contract(&self, live: &Live, allowed: bool) -> Result<(), ChangeError> {
-        let Some(active) = self.record.active.and_then(|id| self.book.ready.get(&id)) else {
+    fn check_contract(&self, live: &ReadyRevision, allowed: bool) -> Result<(), ChangeError> {
+        let Some(active) = self.record.active.and_then(|id| self.state.ready.get(&id)) else {
             return Ok(());
         };
-        match live.view.strangers_beside(&active.view) {
+        match live.view.people_lost_by_switching_from(&active.view) {
             people if people > 0 && !allowed => Err(ChangeError::Contract {
                 id: live.id(),
                 people,
@@ -176,8 +176,8 @@ impl Draft<'_> {
 impl Deployment {
     /// The revision whose digest begins so.
     pub fn find(&self, begin: &str) -> Result<Sha256Digest, ChangeError> {
-        let book = self.locked();
-        let mut found = book
+        let state = self.locked();
+        let mut found = state
             .record
             .revisions
             .iter()
@@ -198,7 +198,7 @@ impl Deployment {
         id: Sha256Digest,
         allow_contract: bool,
         actor: &Actor,
-    ) -> Result<Outcome, ChangeError> {
+    ) -> Result<ChangeOutcome, ChangeError> {
         self.change(
             Action::Activate,
             how(allow_contract, String::new()),
@@ -210,8 +210,8 @@ impl Deployment {
                 let live = draft.ready(id)?;
                 draft.check_contract(&live, allow_contract)?;
                 live.health.forgive();
-                draft.record.stand_down(id);
-                draft.record.let_go_previous();
+                draft.record.clear_roles(id);
+                draft.record.retire_previous();
                 draft.record.previous = draft.record.active.replace(id);
                 draft.record.rolled_back = false;
                 Ok(id)
@@ -221,7 +221,7 @@ impl Deployment {
 
     /// Has the previous revision serve again. The one that did until now stays ready and is
     /// nobody's previous one: asking again changes nothing.
-    pub fn roll_back(&self, actor: &Actor) -> Result<Outcome, ChangeError> {
+    pub fn roll_back(&self, actor: &Actor) -> Result<ChangeOutcome, ChangeError> {
         self.change(Action::Rollback, String::new(), actor, |draft| {
             let Some(previous) = draft.record.previous else {
                 // It was rolled back already.
@@ -232,7 +232,7 @@ impl Deployment {
                     .ok_or(ChangeError::NoPrevious);
             };
             draft.ready(previous)?.health.forgive();
-            draft.record.stand_down(previous);
+            draft.record.clear_roles(previous);
             draft.record.active = Some(previous);
             draft.record.rolled_back = true;
             Ok(previous)
@@ -247,7 +247,7 @@ impl Deployment {
         share: f64,
         allow_contract: bool,
         actor: &Actor,
-    ) -> Result<Outcome, ChangeError> {
+    ) -> Result<ChangeOutcome, ChangeError> {
         self.change(
             Action::Canary,
             how(allow_contract, format!("share {share}")),
@@ -269,7 +269,7 @@ impl Deployment {
         id: Sha256Digest,
         share: f64,
         actor: &Actor,
-    ) -> Result<Outcome, ChangeError> {
+    ) -> Result<ChangeOutcome, ChangeError> {
         self.change(Action::Shadow, format!("share {share}"), actor, |draft| {
             if draft.record.canary.is_some_and(|canary| canary.id == id) {
                 return Err(ChangeError::OtherPart { id, part: "canary" });
@@ -280,12 +280,12 @@ impl Deployment {
     }
 
     /// Takes a revision away: requests that it works on end, and then it is dropped.
-    pub fn retire(&self, id: Sha256Digest, actor: &Actor) -> Result<Outcome, ChangeError> {
+    pub fn retire(&self, id: Sha256Digest, actor: &Actor) -> Result<ChangeOutcome, ChangeError> {
         self.change(Action::Retire, String::new(), actor, |draft| {
             if draft.record.active == Some(id) {
                 return Err(ChangeError::Active(id));
             }
-            draft.record.stand_down(id);
+            draft.record.clear_roles(id);
             if let Some(entry) = draft.record.entry_mut(id) {
                 entry.status = Status::Retired;
             }
@@ -294,7 +294,11 @@ impl Deployment {
     }
 
     /// Ends a revision's part as canary; it stays ready.
-    pub fn end_canary(&self, id: Sha256Digest, actor: &Actor) -> Result<Outcome, ChangeError> {
+    pub fn end_canary(
+        &self,
+        id: Sha256Digest,
+        actor: &Actor,
+    ) -> Result<ChangeOutcome, ChangeError> {
         self.change(Action::EndCanary, String::new(), actor, |draft| {
             draft.record.canary = draft.record.canary.filter(|beside| beside.id != id);
             Ok(id)
@@ -302,7 +306,11 @@ impl Deployment {
     }
 
     /// Ends a revision's part as shadow; it stays ready.
-    pub fn end_shadow(&self, id: Sha256Digest, actor: &Actor) -> Result<Outcome, ChangeError> {
+    pub fn end_shadow(
+        &self,
+        id: Sha256Digest,
+        actor: &Actor,
+    ) -> Result<ChangeOutcome, ChangeError> {
         self.change(Action::EndShadow, String::new(), actor, |draft| {
             draft.record.shadow = draft.record.shadow.filter(|beside| beside.id != id);
             Ok(id)
@@ -317,15 +325,15 @@ impl Deployment {
     /// Counts how a client's request went on a revision, and takes the revision out if too many
     /// failed, in a row or of the last minute's: the previous one serves then. An active one that
     /// nothing could take the place of stays.
-    pub(crate) fn note_outcome(&self, live: &Live, client: &Client, outcome: &Verdict) {
-        if self.workshop.shutdown.has_begun() {
+    pub(crate) fn note_outcome(&self, live: &ReadyRevision, client: &Client, outcome: &Outcome) {
+        if self.builder.shutdown.has_begun() {
             // How cancelled work ends says nothing about the revision.
             return;
         }
         let in_a_row = live.health.note(outcome, client_number(client));
         let cause = match outcome {
-            Verdict::AtFault(cause) => cause,
-            Verdict::Well | Verdict::Neither => return,
+            Outcome::Failure(cause) => cause,
+            Outcome::Success | Outcome::Ignored => return,
         };
         let breaker = self.breaker.load(Ordering::Relaxed);
         if in_a_row >= breaker && in_a_row.is_multiple_of(breaker) {
@@ -341,20 +349,20 @@ impl Deployment {
     }
 
     /// Returns true if another client than this asked any other revision within the last minute.
-    fn has_other_client(&self, live: &Live, client: u64) -> bool {
+    fn has_other_client(&self, live: &ReadyRevision, client: u64) -> bool {
         self.locked()
             .ready
             .values()
             .any(|other| !std::ptr::eq(&**other, live) && other.health.has_other_client(client))
     }
 
-    fn trip(&self, live: &Live, rule: Rule, cause: &str) {
+    fn trip(&self, live: &ReadyRevision, rule: Rule, cause: &str) {
         let id = live.id();
         let reason = format!("taken out {rule}, the last: {cause}");
         let outcome = self.changed(|draft| {
             // It may have been taken out, and staged anew, since the request began.
             if !draft
-                .book
+                .state
                 .ready
                 .get(&id)
                 .is_some_and(|ready| std::ptr::eq(&**ready, live))
@@ -368,11 +376,11 @@ impl Deployment {
                     .filter(|previous| draft.ready(*previous).is_ok())
                     .ok_or(ChangeError::NoPrevious)?;
                 draft.ready(previous)?.health.forgive();
-                draft.record.stand_down(previous);
+                draft.record.clear_roles(previous);
                 draft.record.active = Some(previous);
                 draft.record.rolled_back = true;
             }
-            draft.record.stand_down(id);
+            draft.record.clear_roles(id);
             if let Some(entry) = draft
                 .record
                 .entry_mut(id)
@@ -384,25 +392,35 @@ impl Deployment {
         });
         let actor = Actor::part("breaker");
         match outcome {
-            Ok(Outcome { changed: true, .. }) => {
-                let mut book = self.locked();
-                book.broken += 1;
-                book.trips.count(rule, false);
-                drop(book);
+            Ok(ChangeOutcome { changed: true, .. }) => {
+                let mut state = self.locked();
+                state.broken += 1;
+                state.trips.count(rule, false);
+                drop(state);
                 tracing::error!(revision = id.short(), "{}", reason.escape_debug());
-                self.audit
-                    .note(&actor, Action::Break, Some(id), Ending::Done, &reason);
+                self.audit.note(
+                    &actor,
+                    Action::Break,
+                    Some(id),
+                    ActionOutcome::Done,
+                    &reason,
+                );
             }
             Ok(_) => {}
             Err(error) => {
-                let mut book = self.locked();
-                book.stuck += 1;
-                book.trips.count(rule, true);
-                drop(book);
+                let mut state = self.locked();
+                state.stuck += 1;
+                state.trips.count(rule, true);
+                drop(state);
                 let reason = format!("it goes on to serve, for {error}; it was to be {reason}");
                 tracing::error!(revision = id.short(), "{}", reason.escape_debug());
-                self.audit
-                    .note(&actor, Action::Break, Some(id), Ending::Refused, &reason);
+                self.audit.note(
+                    &actor,
+                    Action::Break,
+                    Some(id),
+                    ActionOutcome::Refused,
+                    &reason,
+                );
             }
         }
     }
@@ -414,8 +432,8 @@ impl Deployment {
         action: Action,
         how: String,
         actor: &Actor,
-        work: impl FnOnce(&mut Draft<'_>) -> Result<Sha256Digest, ChangeError>,
-    ) -> Result<Outcome, ChangeError> {
+        work: impl FnOnce(&mut ChangeDraft<'_>) -> Result<Sha256Digest, ChangeError>,
+    ) -> Result<ChangeOutcome, ChangeError> {
         let outcome = self.changed(work);
         self.note(actor, action, &how, &outcome);
         outcome
@@ -423,54 +441,54 @@ impl Deployment {
 
     fn changed(
         &self,
-        work: impl FnOnce(&mut Draft<'_>) -> Result<Sha256Digest, ChangeError>,
-    ) -> Result<Outcome, ChangeError> {
-        let mut book = self.locked();
-        let mut draft = Draft {
-            record: book.record.clone(),
-            book: &book,
+        work: impl FnOnce(&mut ChangeDraft<'_>) -> Result<Sha256Digest, ChangeError>,
+    ) -> Result<ChangeOutcome, ChangeError> {
+        let mut state = self.locked();
+        let mut draft = ChangeDraft {
+            record: state.record.clone(),
+            state: &state,
         };
         let id = work(&mut draft)?;
         let record = draft.record;
-        if record == book.record {
-            return Ok(Outcome { id, changed: false });
+        if record == state.record {
+            return Ok(ChangeOutcome { id, changed: false });
         }
         self.store.write(&record)?;
         // Shares and agreements go on counting unless they are of something new.
-        if record.canary != book.record.canary {
-            book.canary = record
+        if record.canary != state.record.canary {
+            state.canary = record
                 .canary
-                .map(|beside| Arc::new(Share::new(beside.share)));
+                .map(|beside| Arc::new(ShareCounter::new(beside.share)));
         }
-        if record.shadow != book.record.shadow {
-            let kept = book.shadow.take().filter(|_| {
-                record.shadow.map(|new| new.id) == book.record.shadow.map(|old| old.id)
+        if record.shadow != state.record.shadow {
+            let kept = state.shadow.take().filter(|_| {
+                record.shadow.map(|new| new.id) == state.record.shadow.map(|old| old.id)
             });
             let agreement: Arc<Agreement> =
                 kept.map(|(_, agreement)| agreement).unwrap_or_default();
-            book.shadow = record
+            state.shadow = record
                 .shadow
-                .map(|beside| (Arc::new(Share::new(beside.share)), agreement));
+                .map(|beside| (Arc::new(ShareCounter::new(beside.share)), agreement));
         }
-        book.record = record;
-        self.put_in_force(&mut book);
-        Ok(Outcome { id, changed: true })
+        state.record = record;
+        self.put_in_force(&mut state);
+        Ok(ChangeOutcome { id, changed: true })
     }
 }
 
-impl Draft<'_> {
+impl ChangeDraft<'_> {
     /// A part beside the active revision.
     fn beside(
         &self,
         id: Sha256Digest,
         share: f64,
-        now: Option<Beside>,
+        now: Option<TrafficShare>,
         allow_contract: bool,
-    ) -> Result<Beside, ChangeError> {
+    ) -> Result<TrafficShare, ChangeError> {
         if !(0.0..=1.0).contains(&share) {
             return Err(ChangeError::Share);
         }
-        let wanted = Beside { id, share };
+        let wanted = TrafficShare { id, share };
         if now == Some(wanted) {
             return Ok(wanted);
         }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use rostro_common::digest::Sha256Digest;
 
-use super::live::Live;
+use super::live::ReadyRevision;
 use super::record::{Record, Status};
 
 /// A revision whose contract is another than the active one's.
@@ -20,14 +20,14 @@ pub(crate) struct Counterpart {
     /// What it is next to the active one: `previous`, `canary` or `staged`.
     pub role: &'static str,
     /// The revision; none while it is being made ready again after a start.
-    pub live: Option<Arc<Live>>,
+    pub live: Option<Arc<ReadyRevision>>,
 }
 
 /// Returns one revision for each further contract, ready ones first.
 pub(super) fn counterparts(
     record: &Record,
-    ready: &HashMap<Sha256Digest, Arc<Live>>,
-    active: &Live,
+    ready: &HashMap<Sha256Digest, Arc<ReadyRevision>>,
+    active: &ReadyRevision,
 ) -> Vec<Counterpart> {
     let parts = record
         .previous

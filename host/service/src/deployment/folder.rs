@@ -20,7 +20,7 @@ use rostro_common::fs::read_at_most;
 use rostro_sandbox::component::MAX_COMPONENT_BYTES;
 
 use super::record::Status;
-use super::{Actor, Deployment, Given, Outcome};
+use super::{Actor, ChangeOutcome, Deployment, PushRequest};
 
 /// What becomes of a component from the watched folder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
@@ -38,7 +38,7 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// What a file looks like without reading it, links followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Look {
+struct FileStamp {
     length: u64,
     modified: Option<SystemTime>,
     /// Device and number of the file, where the system has such.
@@ -47,8 +47,8 @@ struct Look {
 
 /// The entries of the folder that are named like components.
 #[derive(Debug, Default)]
-struct Listing {
-    components: HashMap<PathBuf, Look>,
+struct ComponentFiles {
+    components: HashMap<PathBuf, FileStamp>,
     /// When each was put there: a link may be newer than its file.
     since: HashMap<PathBuf, Option<SystemTime>>,
     /// Entries that cannot be taken, and why.
@@ -57,18 +57,18 @@ struct Listing {
 
 /// What is known of the folder's files.
 #[derive(Debug, Default)]
-struct Known {
+struct FolderState {
     /// As they were at the last look.
-    last: HashMap<PathBuf, Look>,
+    last: HashMap<PathBuf, FileStamp>,
     /// As they were when they were taken.
-    taken: HashMap<PathBuf, Look>,
+    taken: HashMap<PathBuf, FileStamp>,
     /// Problems that the log has already: of entries, and of the folder itself.
     told: HashMap<PathBuf, String>,
     /// Revisions that are to be activated when they are staged, in the order in which they came.
     pending: Vec<Sha256Digest>,
 }
 
-impl Known {
+impl FolderState {
     /// Logs the problems that are new. A problem that went away is logged again when it returns.
     fn tell(&mut self, problems: HashMap<PathBuf, String>) {
         for (path, problem) in &problems {
@@ -116,10 +116,10 @@ impl Deployment {
             )
         };
         fs::create_dir_all(folder).map_err(named)?;
-        let there = Listing::of(folder).map_err(named)?;
+        let there = ComponentFiles::of(folder).map_err(named)?;
         // What was taken before a restart is not taken again: an operator may have decided
         // otherwise since.
-        let mut known = Known::default();
+        let mut known = FolderState::default();
         known.taken.extend(
             there
                 .components
@@ -131,7 +131,7 @@ impl Deployment {
             .name("watched-folder".to_owned())
             .spawn(move || {
                 while let Some(deployment) = Weak::upgrade(&deployment)
-                    .filter(|deployment| !deployment.workshop.shutdown.has_begun())
+                    .filter(|deployment| !deployment.builder.shutdown.has_begun())
                 {
                     deployment.look_into(&folder, action, &mut known);
                     drop(deployment);
@@ -141,17 +141,17 @@ impl Deployment {
         Ok(())
     }
 
-    fn look_into(&self, folder: &Path, action: FolderAction, known: &mut Known) {
-        let Listing {
+    fn look_into(&self, folder: &Path, action: FolderAction, known: &mut FolderState) {
+        let ComponentFiles {
             components: now,
             since,
             mut problems,
-        } = match Listing::of(folder) {
+        } = match ComponentFiles::of(folder) {
             Ok(listing) => listing,
             Err(error) => return known.tell_away(folder, &error),
         };
         known.tell_back(folder);
-        let mut fresh: Vec<(&PathBuf, Look)> = now
+        let mut fresh: Vec<(&PathBuf, FileStamp)> = now
             .iter()
             .filter(|(path, look)| {
                 known.last.get(*path) == Some(look) && known.taken.get(*path) != Some(look)
@@ -167,7 +167,7 @@ impl Deployment {
                     known.pending.extend(
                         outcome
                             .filter(|_| action == FolderAction::Activate)
-                            .map(|Outcome { id, .. }| id),
+                            .map(|ChangeOutcome { id, .. }| id),
                     );
                 }
                 // It is tried again: permissions may change without another look of the file.
@@ -186,22 +186,21 @@ impl Deployment {
     fn knows(&self, path: &Path) -> bool {
         let Ok(bytes) = read(path) else { return false };
         let digest = Sha256Digest::of(&bytes);
-        self.locked().record.revisions.iter().any(|entry| {
-            entry
-                .ingredients
-                .components()
-                .any(|component| component == digest)
-        })
+        self.locked()
+            .record
+            .revisions
+            .iter()
+            .any(|entry| entry.spec.components().any(|component| component == digest))
     }
 
     /// Stages a file; none if it is refused, which the audit log has.
-    fn take_file(&self, path: &Path) -> io::Result<Option<Outcome>> {
+    fn take_file(&self, path: &Path) -> io::Result<Option<ChangeOutcome>> {
         let actor = Actor::part(&format!("folder: {}", path.display()));
         Ok(self
             .push(
-                Given {
+                PushRequest {
                     bytes: read(path)?,
-                    ..Given::default()
+                    ..PushRequest::default()
                 },
                 &actor,
             )
@@ -232,7 +231,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     read_at_most(path, MAX_COMPONENT_BYTES)
 }
 
-impl Listing {
+impl ComponentFiles {
     /// Lists the components in a folder. Names that begin with a dot belong to files that are being
     /// written.
     fn of(folder: &Path) -> io::Result<Self> {
@@ -249,7 +248,7 @@ impl Listing {
                     listing
                         .since
                         .insert(path.clone(), put.max(about.modified().ok()));
-                    listing.components.insert(path, Look::of(&about));
+                    listing.components.insert(path, FileStamp::of(&about));
                 }
                 Ok(_) => {
                     listing
@@ -272,7 +271,7 @@ impl Listing {
     }
 }
 
-impl Look {
+impl FileStamp {
     fn of(about: &Metadata) -> Self {
         Self {
             length: about.len(),
@@ -311,7 +310,7 @@ mod tests {
 
     use super::*;
 
-    fn names(listing: &Listing) -> (Vec<String>, Vec<String>) {
+    fn names(listing: &ComponentFiles) -> (Vec<String>, Vec<String>) {
         let sorted = |paths: Vec<&PathBuf>| {
             let mut names: Vec<String> = paths
                 .iter()
@@ -344,7 +343,7 @@ mod tests {
         symlink("nowhere", at("dangling.wasm")).unwrap();
         symlink("loop.wasm", at("loop.wasm")).unwrap();
         fs::create_dir(at("folder.wasm")).unwrap();
-        let (components, problems) = names(&Listing::of(folder.path()).unwrap());
+        let (components, problems) = names(&ComponentFiles::of(folder.path()).unwrap());
         assert_eq!(
             components,
             ["GOOD.WASM", "Mixed.Wasm", "current.wasm", "plain.wasm"]
@@ -370,11 +369,11 @@ mod tests {
         }
         symlink("..2026_1", at("..data")).unwrap();
         symlink("..data/one.wasm", at("one.wasm")).unwrap();
-        let before = Listing::of(folder.path()).unwrap();
+        let before = ComponentFiles::of(folder.path()).unwrap();
         assert_eq!(names(&before), (vec!["one.wasm".to_owned()], vec![]));
         symlink("..2026_2", at("..data_tmp")).unwrap();
         fs::rename(at("..data_tmp"), at("..data")).unwrap();
-        let after = Listing::of(folder.path()).unwrap();
+        let after = ComponentFiles::of(folder.path()).unwrap();
         assert_eq!(names(&after), names(&before));
         assert_ne!(after.components, before.components);
     }

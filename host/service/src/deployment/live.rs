@@ -13,13 +13,13 @@ use crate::people::View;
 
 /// A revision with its models, and the people as it sees them.
 #[derive(Debug)]
-pub struct Live {
+pub struct ReadyRevision {
     pub revision: Arc<Revision>,
     pub view: Arc<View>,
     pub health: Health,
 }
 
-impl Live {
+impl ReadyRevision {
     pub(crate) fn new(revision: Arc<Revision>, view: Arc<View>) -> Arc<Self> {
         Arc::new(Self {
             revision,
@@ -47,13 +47,13 @@ impl Live {
 
 /// What a request says of the revision that worked on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Outcome {
     /// It did its work.
-    Well,
+    Success,
     /// Nothing: the caller's image was no image, or time was short.
-    Neither,
+    Ignored,
     /// It failed, with this cause.
-    AtFault(String),
+    Failure(String),
 }
 
 /// How a revision's requests went.
@@ -79,15 +79,15 @@ impl Health {
     }
 
     /// Counts a request of a client; how many have failed in a row by now.
-    pub(crate) fn note(&self, verdict: &Verdict, client: u64) -> u32 {
+    pub(crate) fn note(&self, verdict: &Outcome, client: u64) -> u32 {
         self.requests.fetch_add(1, Ordering::Relaxed);
         match verdict {
-            Verdict::Well => {
+            Outcome::Success => {
                 self.window().count(Instant::now(), client, false);
                 self.in_a_row.store(0, Ordering::Relaxed);
             }
-            Verdict::Neither => {}
-            Verdict::AtFault(_) => {
+            Outcome::Ignored => {}
+            Outcome::Failure(_) => {
                 self.failures.fetch_add(1, Ordering::Relaxed);
                 self.window().count(Instant::now(), client, true);
                 return self
@@ -149,7 +149,7 @@ pub(crate) fn is_at_fault(error: &RunError, time: Duration) -> bool {
         RunError::Undecodable(_)
         | RunError::TooLarge { .. }
         | RunError::Cancelled
-        | RunError::Crowded(_) => false,
+        | RunError::OutOfCapacity(_) => false,
         RunError::Deadline { .. } => time >= FAIR,
         RunError::Model(_)
         | RunError::Setting { .. }

@@ -1,6 +1,6 @@
 //! Which revisions there are, what becomes of each, and which serves a request.
 //!
-//! A revision is staged in the background ([`staging`], [`workshop`]), and then activated, or set
+//! A revision is staged in the background ([`staging`], [`builder`]), and then activated, or set
 //! beside the active one as canary or shadow. Every change is worked out on a copy of the
 //! [`record`], written, and only then put in force, by one swap of the [`routes`]: a crash leaves
 //! the state before or after it. Requests never wait for a change.
@@ -28,33 +28,33 @@ use arc_swap::ArcSwap;
 
 use rostro_common::digest::Sha256Digest;
 use rostro_common::person::PersonId;
-use rostro_gallery::Removed;
+use rostro_gallery::Removal;
 use rostro_models::PackError;
 use rostro_sandbox::component::MAX_COMPONENT_BYTES;
 use rostro_sandbox::settings::names::UnknownSettings;
 
-use crate::audit::{Action, Audit, Ending};
-use crate::people::{PeopleError, Report, Turn};
+use crate::audit::{Action, ActionOutcome, Audit};
+use crate::people::{PeopleError, PersonLock, ViewReport};
 use configured::{StartChoice, choose};
 use counterparts::counterparts;
-use record::{About, Entry, Ingredients, Record, Status};
-use routes::{Canary, Routes, Shadow, Share};
+use record::{Record, RevisionEntry, RevisionInfo, RevisionSpec, Status};
+use routes::{Canary, Routes, Shadow, ShareCounter};
 
 pub use crate::audit::Actor;
-pub use agreement::{Agreement, Counts, Seen};
-pub(crate) use breaker::Trips;
+pub use agreement::{Agreement, Counts, IdentifiedFace};
+pub(crate) use breaker::TripCounts;
 pub(crate) use builder::MakeError;
-pub use builder::Workshop;
-pub use change::{ChangeError, Outcome};
+pub use builder::RevisionBuilder;
+pub use change::{ChangeError, ChangeOutcome};
 pub use configured::{Configured, ConfiguredTexts};
 pub(crate) use counterparts::Counterpart;
 pub use folder::FolderAction;
-pub(crate) use live::{Live, Verdict, is_at_fault};
-pub use push::Given;
+pub(crate) use live::{Outcome, ReadyRevision, is_at_fault};
+pub use push::PushRequest;
 pub use record::{StateError, Store};
-pub use routes::{Preference, Taken};
+pub use routes::{Preference, RoutedRevision};
 pub(crate) use staging::step_back;
-pub use status::{RevisionStatus, Statuses};
+pub use status::{RevisionState, RevisionStatus, Statuses};
 
 /// The most revisions beside the active and the previous one that are kept ready: each holds its
 /// compiled code, and an index of the people if its embeddings or its policy are others.
@@ -66,33 +66,33 @@ const REMEMBERED: usize = 50;
 /// All revisions, and which of them serves.
 #[derive(Debug)]
 pub struct Deployment {
-    workshop: Workshop,
+    builder: RevisionBuilder,
     store: Store,
     audit: Audit,
     routes: ArcSwap<Routes>,
-    book: Mutex<Book>,
-    queue: staging::Queue,
+    state: Mutex<DeploymentState>,
+    queue: staging::StagingQueue,
     /// Failures in a row after which a revision is taken out.
     breaker: AtomicU32,
 }
 
 /// What is known of the revisions; held while something is changed.
 #[derive(Debug)]
-struct Book {
+struct DeploymentState {
     record: Record,
     /// Those that could serve at once.
-    ready: HashMap<Sha256Digest, Arc<Live>>,
+    ready: HashMap<Sha256Digest, Arc<ReadyRevision>>,
     /// Those that were let go, as long as a request still uses them.
-    leaving: HashMap<Sha256Digest, Weak<Live>>,
+    leaving: HashMap<Sha256Digest, Weak<ReadyRevision>>,
     /// The shares in force, which count.
-    canary: Option<Arc<Share>>,
-    shadow: Option<(Arc<Share>, Arc<Agreement>)>,
+    canary: Option<Arc<ShareCounter>>,
+    shadow: Option<(Arc<ShareCounter>, Arc<Agreement>)>,
     /// Revisions that the breaker took out.
     broken: u64,
     /// Times that it would have, and nothing could take the revision's place.
     stuck: u64,
     /// Both by the rule that fired.
-    trips: Trips,
+    trips: TripCounts,
 }
 
 /// Why revisions cannot be taken up at the start.
@@ -124,17 +124,17 @@ impl Deployment {
     ///
     /// If nothing can serve.
     pub fn open(
-        workshop: Workshop,
+        builder: RevisionBuilder,
         store: Store,
         audit: Audit,
         configured: &Configured,
         breaker: u32,
-    ) -> Result<(Arc<Self>, Report), OpenError> {
+    ) -> Result<(Arc<Self>, ViewReport), OpenError> {
         let mut record = store.read()?;
-        if let Some(contract) = record.unmarked.as_ref().and_then(|text| text.parse().ok()) {
-            workshop.people.adopt_unmarked(&contract);
+        if let Some(contract) = record.legacy.as_ref().and_then(|text| text.parse().ok()) {
+            builder.people.adopt_legacy(&contract);
         }
-        let ingredients = Ingredients {
+        let spec = RevisionSpec {
             vision: store.keep(&configured.vision)?,
             policy: configured
                 .policy
@@ -144,47 +144,47 @@ impl Deployment {
             pack: configured.pack.clone(),
             limits: BTreeMap::new(),
         };
-        let wanted = workshop.id(&ingredients)?;
+        let wanted = builder.id(&spec)?;
         let choice = choose(&record, wanted, &configured.texts);
         let restored = match choice {
             StartChoice::Configured => None,
             StartChoice::Remembered | StartChoice::RememberedAndStaged => {
-                remembered(&workshop, &store, &audit, &mut record)
+                remembered(&builder, &store, &audit, &mut record)
             }
         };
         let (live, report, how) = match restored {
-            Some((live, report)) => (live, report, Ending::Restored),
+            Some((live, report)) => (live, report, ActionOutcome::Restored),
             None => {
-                let (live, report) = workshop.make(&store, wanted, &ingredients)?;
-                (live, report, Ending::Configured)
+                let (live, report) = builder.make(&store, wanted, &spec)?;
+                (live, report, ActionOutcome::Configured)
             }
         };
         let id = live.id();
         check_settings(
-            &workshop,
+            &builder,
             &live,
             id == wanted && !configured.may_lack_settings,
         )?;
         let before = record.clone();
         if record.active != Some(id) {
-            record.let_go_previous();
+            record.retire_previous();
             record.previous = record.active.filter(|active| *active != id);
             record.rolled_back = false;
         }
-        record.stand_down(id);
+        record.clear_roles(id);
         record.active = Some(id);
         if record.configured != Some(wanted) {
-            record.let_go_configured();
+            record.retire_configured();
         }
         record.configured = Some(wanted);
         record.configured_texts = Some(configured.texts.clone());
         record
-            .unmarked
+            .legacy
             .get_or_insert_with(|| live.revision.contract().id.to_string());
         if record.entry(wanted).is_none() {
-            record.revisions.push(Entry {
+            record.revisions.push(RevisionEntry {
                 id: wanted,
-                ingredients,
+                spec,
                 about: None,
                 since: now(),
                 enrol: false,
@@ -224,27 +224,27 @@ impl Deployment {
             shadow: None,
             counterparts,
         };
-        let book = Book {
+        let state = DeploymentState {
             ready,
             leaving: HashMap::new(),
             canary: record
                 .canary
-                .map(|beside| Arc::new(Share::new(beside.share))),
+                .map(|beside| Arc::new(ShareCounter::new(beside.share))),
             shadow: record
                 .shadow
-                .map(|beside| (Arc::new(Share::new(beside.share)), Arc::default())),
+                .map(|beside| (Arc::new(ShareCounter::new(beside.share)), Arc::default())),
             broken: 0,
             stuck: 0,
-            trips: Trips::default(),
+            trips: TripCounts::default(),
             record,
         };
         let (queue, jobs) = staging::queue();
         let deployment = Self {
-            workshop,
+            builder,
             store,
             audit,
             routes: ArcSwap::from_pointee(routes),
-            book: Mutex::new(book),
+            state: Mutex::new(state),
             queue,
             breaker: AtomicU32::new(breaker),
         };
@@ -261,7 +261,7 @@ impl Deployment {
                 &Actor::part("start"),
                 Action::Configure,
                 Some(wanted),
-                Ending::Unchanged,
+                ActionOutcome::Unchanged,
                 &detail,
             );
             tracing::warn!(
@@ -284,25 +284,25 @@ impl Deployment {
     }
 
     /// What serves a request that begins now.
-    pub(crate) fn take(&self, preference: Preference) -> Taken {
+    pub(crate) fn take(&self, preference: Preference) -> RoutedRevision {
         self.routes.load().take(preference)
     }
 
     /// The revision that serves.
-    pub fn active(&self) -> Arc<Live> {
+    pub fn active(&self) -> Arc<ReadyRevision> {
         Arc::clone(&self.routes.load().active)
     }
 
     /// Returns what an enrolment that begins now is embedded for: the active revision, and one for
     /// each other contract that may serve next.
-    pub(crate) fn enrolling(&self) -> (Arc<Live>, Vec<Counterpart>) {
+    pub(crate) fn enrolling(&self) -> (Arc<ReadyRevision>, Vec<Counterpart>) {
         let routes = self.routes.load();
         (Arc::clone(&routes.active), routes.counterparts.clone())
     }
 
     /// Counts the files of the gallery that cannot be used by reasons.
     pub fn files_left_alone(&self) -> BTreeMap<&'static str, usize> {
-        self.workshop.people.left_alone()
+        self.builder.people.left_alone()
     }
 
     /// Removes a person, whatever contract they are known by. Who it was is not written down.
@@ -310,14 +310,18 @@ impl Deployment {
     /// # Errors
     ///
     /// If the gallery cannot be written.
-    pub(crate) fn delete_person(&self, turn: &Turn, actor: &Actor) -> Result<Removed, PeopleError> {
-        let deleted = self.workshop.people.remove(turn);
+    pub(crate) fn delete_person(
+        &self,
+        lock: &PersonLock,
+        actor: &Actor,
+    ) -> Result<Removal, PeopleError> {
+        let deleted = self.builder.people.remove(lock);
         let outcome = match &deleted {
-            Ok(removed) => Ending::of_change(removed.was_there),
-            Err(_) => Ending::Failed,
+            Ok(removed) => ActionOutcome::of_change(removed.was_there),
+            Err(_) => ActionOutcome::Failed,
         };
         self.audit
-            .note_people(actor, Action::DeletePerson, outcome, [turn.id()]);
+            .note_people(actor, Action::DeletePerson, outcome, [lock.id()]);
         deleted
     }
 
@@ -331,7 +335,7 @@ impl Deployment {
         &self,
         actor: &Actor,
         action: Action,
-        outcome: Ending,
+        outcome: ActionOutcome,
         id: &PersonId,
     ) {
         self.audit.note_people(actor, action, outcome, [id]);
@@ -342,14 +346,14 @@ impl Deployment {
         &self,
         actor: &Actor,
         action: Action,
-        outcome: Ending,
+        outcome: ActionOutcome,
         ids: impl IntoIterator<Item = &'p PersonId>,
     ) {
         self.audit.note_people(actor, action, outcome, ids);
     }
 
     /// Records an action on the gallery or a group as a whole.
-    pub(crate) fn note_gallery(&self, actor: &Actor, action: Action, outcome: Ending) {
+    pub(crate) fn note_gallery(&self, actor: &Actor, action: Action, outcome: ActionOutcome) {
         self.audit.note(actor, action, None, outcome, "");
     }
 
@@ -357,15 +361,15 @@ impl Deployment {
     pub const MOST_BYTES: usize = MAX_COMPONENT_BYTES;
 
     /// Swaps the routes for those that the record says, and lets go what nothing needs any more.
-    fn put_in_force(&self, book: &mut Book) {
-        let Book {
+    fn put_in_force(&self, state: &mut DeploymentState) {
+        let DeploymentState {
             record,
             ready,
             leaving,
             canary,
             shadow,
             ..
-        } = book;
+        } = state;
         let of = |id: Option<Sha256Digest>| id.and_then(|id| ready.get(&id)).cloned();
         let Some(active) = of(record.active) else {
             return;
@@ -398,13 +402,13 @@ impl Deployment {
             leaving.insert(id, Arc::downgrade(&live));
         }
         leaving.retain(|_, live| live.strong_count() > 0);
-        self.store.sweep(&book.record);
+        self.store.sweep(&state.record);
     }
 
     /// Writes down an upload that was refused before it was whole.
     pub fn note_refused(&self, actor: &Actor, action: Action, why: &str) {
         self.audit
-            .note(actor, action, None, Ending::Refused, &shortened(why));
+            .note(actor, action, None, ActionOutcome::Refused, &shortened(why));
     }
 
     /// Writes down what came of a change; `how` says more of it than its name does.
@@ -413,42 +417,50 @@ impl Deployment {
         actor: &Actor,
         action: Action,
         how: &str,
-        outcome: &Result<Outcome, ChangeError>,
+        outcome: &Result<ChangeOutcome, ChangeError>,
     ) {
         match outcome {
-            Ok(Outcome { id, changed }) => {
-                self.audit
-                    .note(actor, action, Some(*id), Ending::of_change(*changed), how)
-            }
+            Ok(ChangeOutcome { id, changed }) => self.audit.note(
+                actor,
+                action,
+                Some(*id),
+                ActionOutcome::of_change(*changed),
+                how,
+            ),
             Err(error) => {
                 let why = [how, &shortened(&error.to_string())]
                     .into_iter()
                     .filter(|part| !part.is_empty())
                     .collect::<Vec<_>>()
                     .join("; ");
-                self.audit
-                    .note(actor, action, error.revision(), Ending::Refused, &why);
+                self.audit.note(
+                    actor,
+                    action,
+                    error.revision(),
+                    ActionOutcome::Refused,
+                    &why,
+                );
             }
         }
     }
 
-    fn locked(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    fn locked(&self) -> MutexGuard<'_, DeploymentState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The revision that was active. Where it cannot serve any more, the one before it.
 fn remembered(
-    workshop: &Workshop,
+    builder: &RevisionBuilder,
     store: &Store,
     audit: &Audit,
     record: &mut Record,
-) -> Option<(Arc<Live>, Report)> {
+) -> Option<(Arc<ReadyRevision>, ViewReport)> {
     for id in [record.active, record.previous].into_iter().flatten() {
         let Some(entry) = record.entry(id) else {
             continue;
         };
-        match workshop.make(store, id, &entry.ingredients) {
+        match builder.make(store, id, &entry.spec) {
             Ok(made) => return Some(made),
             // The record stays as it is for the next start.
             Err(MakeError::Stopping) => return None,
@@ -458,7 +470,7 @@ fn remembered(
                     &Actor::part("start"),
                     Action::Restore,
                     Some(id),
-                    Ending::Failed,
+                    ActionOutcome::Failed,
                     &shortened(&error.to_string()),
                 );
                 if let Some(entry) = record.entry_mut(id) {
@@ -473,11 +485,11 @@ fn remembered(
 /// Fails if the configured pipeline does not know a setting, which is then misspelt or meant for
 /// another; of a revision that was pushed the log says so.
 fn check_settings(
-    workshop: &Workshop,
-    live: &Live,
+    builder: &RevisionBuilder,
+    live: &ReadyRevision,
     is_strict: bool,
 ) -> Result<(), UnknownSettings> {
-    match live.revision.setting_names().check(&workshop.tuning.own) {
+    match live.revision.setting_names().check(&builder.tuning.own) {
         Err(unknown) if is_strict => Err(unknown),
         Err(unknown) => {
             tracing::warn!(revision = live.id().short(), "{unknown}");
@@ -488,7 +500,7 @@ fn check_settings(
 }
 
 /// Whether a revision is to be ready after a start.
-fn is_wanted(record: &Record, entry: &Entry) -> bool {
+fn is_wanted(record: &Record, entry: &RevisionEntry) -> bool {
     let plays = [
         record.previous,
         record.canary.map(|beside| beside.id),
@@ -498,10 +510,10 @@ fn is_wanted(record: &Record, entry: &Entry) -> bool {
     plays || matches!(entry.status, Status::Staged | Status::Staging)
 }
 
-fn about(live: &Live) -> About {
+fn about(live: &ReadyRevision) -> RevisionInfo {
     let revision = &live.revision;
     let policy = revision.policy_identity();
-    About {
+    RevisionInfo {
         name: revision.name().to_owned(),
         version: revision.version().to_owned(),
         policy: policy.name.clone(),

@@ -9,7 +9,7 @@ use super::record::StateError;
 
 /// A folder that must be private, and the flag that names it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Private<'f> {
+pub(super) struct PrivateFolder<'f> {
     pub folder: &'f Path,
     pub flag: &'static str,
     /// An entry that only a folder of this service has. A folder with it may be made private again.
@@ -18,14 +18,14 @@ pub(super) struct Private<'f> {
 
 /// What was done to a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Made {
+pub(super) enum FolderRepair {
     /// It was private, or is new.
     Private,
     /// Others could write into it until now: what is in it may be theirs.
     Reclaimed,
 }
 
-impl Private<'_> {
+impl PrivateFolder<'_> {
     /// Makes the folder with those above it, for this user alone. One that exists must be private,
     /// or have been this service's own: then the permissions that something else gave to others (as
     /// Kubernetes' fsGroup does at each start) are taken away again.
@@ -33,7 +33,7 @@ impl Private<'_> {
     /// # Errors
     ///
     /// If it cannot be made, or others may write into it.
-    pub(super) fn make(self) -> Result<Made, StateError> {
+    pub(super) fn make(self) -> Result<FolderRepair, StateError> {
         let failed = |cause| StateError::Folder {
             action: "make",
             folder: self.folder.to_owned(),
@@ -46,7 +46,7 @@ impl Private<'_> {
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
         builder.create(self.folder).map_err(failed)?;
         if !is_open(self.folder).map_err(failed)? {
-            return Ok(Made::Private);
+            return Ok(FolderRepair::Private);
         }
         let is_own = !existed || self.mark.is_none_or(|mark| self.folder.join(mark).exists());
         if !is_own || !is_reclaimable(self.folder).map_err(failed)? {
@@ -66,7 +66,7 @@ impl Private<'_> {
             "others could write into {}: its permissions are for this user alone again",
             self.folder.display()
         );
-        Ok(Made::Reclaimed)
+        Ok(FolderRepair::Reclaimed)
     }
 }
 
@@ -130,12 +130,12 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         open(parent.path(), 0o2777);
         let folder = parent.path().join("a/b");
-        let private = Private {
+        let private = PrivateFolder {
             folder: &folder,
             flag: "--state",
             mark: Some("lock"),
         };
-        assert_eq!(private.make().unwrap(), Made::Private);
+        assert_eq!(private.make().unwrap(), FolderRepair::Private);
         assert_eq!(mode(&folder) & 0o777, 0o700);
     }
 
@@ -146,7 +146,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for opened in [0o775, 0o777, 0o2770, 0o1777] {
             open(folder.path(), opened);
-            let private = Private {
+            let private = PrivateFolder {
                 folder: folder.path(),
                 flag: "--state",
                 mark: Some("lock"),
@@ -169,15 +169,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("lock"), "").unwrap();
         open(folder.path(), 0o2770);
-        let private = Private {
+        let private = PrivateFolder {
             folder: folder.path(),
             flag: "--state",
             mark: Some("lock"),
         };
-        assert_eq!(private.make().unwrap(), Made::Reclaimed);
+        assert_eq!(private.make().unwrap(), FolderRepair::Reclaimed);
         assert_eq!(
             (mode(folder.path()) & 0o777, private.make().unwrap()),
-            (0o750, Made::Private)
+            (0o750, FolderRepair::Private)
         );
         // One that everybody shares stays so.
         open(folder.path(), 0o1777);

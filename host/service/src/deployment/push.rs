@@ -5,19 +5,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rostro_common::digest::Sha256Digest;
-use rostro_sandbox::component::{Half, MAX_COMPONENT_BYTES, PluginError, halves};
+use rostro_sandbox::component::{ComponentError, Half, MAX_COMPONENT_BYTES, halves};
 
-use super::record::{Entry, Ingredients, Status};
+use super::record::{RevisionEntry, RevisionSpec, Status};
 use super::{
-    Actor, ChangeError, Deployment, Live, Outcome, READY, REMEMBERED, StateError, about, now,
-    shortened,
+    Actor, ChangeError, ChangeOutcome, Deployment, READY, REMEMBERED, ReadyRevision, StateError,
+    about, now, shortened,
 };
-use crate::audit::{Action, Ending};
-use crate::people::Report;
+use crate::audit::{Action, ActionOutcome};
+use crate::people::ViewReport;
 
 /// A component, or two, that an operator gives.
 #[derive(Debug, Default)]
-pub struct Given {
+pub struct PushRequest {
     /// The component.
     pub bytes: Vec<u8>,
     /// The pack; the active revision's if none is said.
@@ -39,7 +39,7 @@ impl Deployment {
     /// # Errors
     ///
     /// If it cannot become a revision at all.
-    pub fn push(&self, given: Given, actor: &Actor) -> Result<Outcome, ChangeError> {
+    pub fn push(&self, given: PushRequest, actor: &Actor) -> Result<ChangeOutcome, ChangeError> {
         let digest = Sha256Digest::of(&given.bytes);
         let enrols = if given.enrol {
             ", sees enrolment photos"
@@ -47,16 +47,10 @@ impl Deployment {
             ""
         };
         let outcome = self.take_up(given);
-        let limits = outcome.as_ref().ok().and_then(|outcome| {
-            Some(
-                self.locked()
-                    .record
-                    .entry(outcome.id)?
-                    .ingredients
-                    .limits
-                    .clone(),
-            )
-        });
+        let limits = outcome
+            .as_ref()
+            .ok()
+            .and_then(|outcome| Some(self.locked().record.entry(outcome.id)?.spec.limits.clone()));
         let limits: Vec<String> = limits
             .unwrap_or_default()
             .iter()
@@ -72,7 +66,7 @@ impl Deployment {
         outcome
     }
 
-    fn take_up(&self, given: Given) -> Result<Outcome, ChangeError> {
+    fn take_up(&self, given: PushRequest) -> Result<ChangeOutcome, ChangeError> {
         let digest = Sha256Digest::of(&given.bytes);
         if let Some(wanted) = given.digest.filter(|wanted| *wanted != digest) {
             return Err(ChangeError::OtherBytes {
@@ -82,7 +76,7 @@ impl Deployment {
             });
         }
         if given.bytes.len() > MAX_COMPONENT_BYTES {
-            return Err(PluginError::TooLarge {
+            return Err(ComponentError::TooLarge {
                 size: given.bytes.len(),
             }
             .into());
@@ -105,39 +99,39 @@ impl Deployment {
             (_, false) => return Err(ChangeError::NoPolicy),
         };
         // The half that stays is held as it was.
-        let service = self.workshop.engine.limits();
+        let service = self.builder.engine.limits();
         let mut limits = if policy.is_some() {
             service.at_most(&active.limits)?.named(active.limits.keys())
         } else {
             BTreeMap::new()
         };
         limits.extend(service.tightened(&given.limits)?.named(given.limits.keys()));
-        let ingredients = Ingredients {
+        let spec = RevisionSpec {
             vision,
             policy,
             pack,
             limits,
         };
-        let id = self.workshop.id(&ingredients)?;
-        let mut book = self.locked();
-        if let Some(entry) = book
+        let id = self.builder.id(&spec)?;
+        let mut state = self.locked();
+        if let Some(entry) = state
             .record
             .entry(id)
             .filter(|entry| matches!(entry.status, Status::Staging | Status::Staged))
         {
             if entry.enrol || !given.enrol {
-                return Ok(Outcome { id, changed: false });
+                return Ok(ChangeOutcome { id, changed: false });
             }
-            let mut record = book.record.clone();
+            let mut record = state.record.clone();
             if let Some(entry) = record.entry_mut(id) {
                 entry.enrol = true;
             }
             self.store.write(&record)?;
-            book.record = record;
-            self.put_in_force(&mut book);
-            return Ok(Outcome { id, changed: true });
+            state.record = record;
+            self.put_in_force(&mut state);
+            return Ok(ChangeOutcome { id, changed: true });
         }
-        let waiting = book
+        let waiting = state
             .record
             .revisions
             .iter()
@@ -148,11 +142,11 @@ impl Deployment {
         }
         // Under the lock: a change of something else sweeps out what no revision needs.
         self.store.keep(&given.bytes)?;
-        let mut record = book.record.clone();
+        let mut record = state.record.clone();
         record.revisions.retain(|entry| entry.id != id);
-        record.revisions.push(Entry {
+        record.revisions.push(RevisionEntry {
             id,
-            ingredients,
+            spec,
             about: None,
             since: now(),
             enrol: given.enrol,
@@ -160,44 +154,44 @@ impl Deployment {
         });
         record.forget_old(REMEMBERED);
         self.store.write(&record)?;
-        book.record = record;
-        drop(book);
+        state.record = record;
+        drop(state);
         let _ = self.queue.send(id);
-        Ok(Outcome { id, changed: true })
+        Ok(ChangeOutcome { id, changed: true })
     }
 
-    fn active_ingredients(&self) -> Ingredients {
-        let book = self.locked();
-        let active = book.record.active.and_then(|id| book.record.entry(id));
+    fn active_ingredients(&self) -> RevisionSpec {
+        let state = self.locked();
+        let active = state.record.active.and_then(|id| state.record.entry(id));
         // There is always an active revision, and it has an entry.
         active.map_or_else(
-            || Ingredients {
+            || RevisionSpec {
                 vision: Sha256Digest([0; 32]),
                 policy: None,
                 pack: String::new(),
                 limits: BTreeMap::new(),
             },
-            |entry| entry.ingredients.clone(),
+            |entry| entry.spec.clone(),
         )
     }
 
     /// Stages a revision, on the thread that does so.
     pub(super) fn stage_now(&self, id: Sha256Digest) {
-        let Some(ingredients) = self
+        let Some(spec) = self
             .locked()
             .record
             .entry(id)
             .filter(|entry| entry.status == Status::Staging)
-            .map(|entry| entry.ingredients.clone())
+            .map(|entry| entry.spec.clone())
         else {
             return;
         };
         let begun = std::time::Instant::now();
         // A bug in staging must not end the thread that does it.
         let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            self.workshop.make(&self.store, id, &ingredients)
+            self.builder.make(&self.store, id, &spec)
         }));
-        if self.workshop.shutdown.has_begun() {
+        if self.builder.shutdown.has_begun() {
             // The record keeps it as staging, and the next start stages it again.
             return;
         }
@@ -222,9 +216,9 @@ impl Deployment {
             Err(reason) => reason.clone(),
         };
         let outcome = if made.is_ok() {
-            Ending::Staged
+            ActionOutcome::Staged
         } else {
-            Ending::Failed
+            ActionOutcome::Failed
         };
         match self.take_in(id, made) {
             Ok(()) => self.audit.note(
@@ -244,7 +238,7 @@ impl Deployment {
                     &Actor::part("staging"),
                     Action::Stage,
                     Some(id),
-                    Ending::Failed,
+                    ActionOutcome::Failed,
                     &reason,
                 );
                 // For this process alone: it can be pushed again.
@@ -259,10 +253,10 @@ impl Deployment {
     fn take_in(
         &self,
         id: Sha256Digest,
-        made: Result<(Arc<Live>, Report), String>,
+        made: Result<(Arc<ReadyRevision>, ViewReport), String>,
     ) -> Result<(), StateError> {
-        let mut book = self.locked();
-        let mut record = book.record.clone();
+        let mut state = self.locked();
+        let mut record = state.record.clone();
         let Some(entry) = record
             .entry_mut(id)
             .filter(|entry| entry.status == Status::Staging)
@@ -277,16 +271,16 @@ impl Deployment {
             }
             Err(reason) => {
                 entry.status = Status::Failed(reason);
-                record.stand_down(id);
+                record.clear_roles(id);
                 None
             }
         };
         self.store.write(&record)?;
-        book.record = record;
+        state.record = record;
         if let Some(live) = live {
-            book.ready.insert(id, live);
+            state.ready.insert(id, live);
         }
-        self.put_in_force(&mut book);
+        self.put_in_force(&mut state);
         Ok(())
     }
 }

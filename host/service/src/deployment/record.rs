@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
-use rostro_common::cancel::Wanted;
+use rostro_common::cancel::CancelScope;
 use rostro_common::digest::Sha256Digest;
 use rostro_common::fs::durable::sync_folder;
 use rostro_common::fs::lock::{FolderLock, FolderLockError};
 use rostro_common::shutdown::Shutdown;
 
 use super::configured::ConfiguredTexts;
-use super::private::{Made, Private};
+use super::private::{FolderRepair, PrivateFolder};
 
 /// How the files of unfinished writes begin.
 const UNFINISHED: &str = ".unfinished-";
@@ -29,7 +29,7 @@ const FORM: u32 = 1;
 
 /// What a revision is made of. Its id follows from it, and from the pack's models.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Ingredients {
+pub(crate) struct RevisionSpec {
     /// The component that sees.
     pub vision: Sha256Digest,
     /// The component that decides, if it is another.
@@ -41,7 +41,7 @@ pub(crate) struct Ingredients {
     pub limits: BTreeMap<String, String>,
 }
 
-impl Ingredients {
+impl RevisionSpec {
     /// The components, each once.
     pub(crate) fn components(&self) -> impl Iterator<Item = Sha256Digest> {
         [Some(self.vision), self.policy].into_iter().flatten()
@@ -64,14 +64,14 @@ pub(crate) enum Status {
 
 /// One revision.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Entry {
+pub(crate) struct RevisionEntry {
     /// Which.
     pub id: Sha256Digest,
     /// What it is made of.
     #[serde(flatten)]
-    pub ingredients: Ingredients,
+    pub spec: RevisionSpec,
     /// What its components say who they are; none before they were asked.
-    pub about: Option<About>,
+    pub about: Option<RevisionInfo>,
     /// When it was first given to this host (RFC 3339).
     pub since: String,
     /// Whether enrolments are embedded for it before it is activated.
@@ -84,7 +84,7 @@ pub(crate) struct Entry {
 
 /// What the components of a revision say.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct About {
+pub(crate) struct RevisionInfo {
     /// The pipeline's name.
     pub name: String,
     /// Its version.
@@ -99,7 +99,7 @@ pub(crate) struct About {
 
 /// A revision that gets a share of the requests beside the active one.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Beside {
+pub(crate) struct TrafficShare {
     /// Which.
     pub id: Sha256Digest,
     /// What share, 0 to 1.
@@ -120,24 +120,24 @@ pub(crate) struct Record {
     /// The one that served before, kept warm.
     pub previous: Option<Sha256Digest>,
     /// The one whose answers some requests get.
-    pub canary: Option<Beside>,
+    pub canary: Option<TrafficShare>,
     /// The one that sees some requests and whose answers nobody gets.
-    pub shadow: Option<Beside>,
+    pub shadow: Option<TrafficShare>,
     /// Whether the last change of the active one was a rollback, which is not undone by asking for
     /// it again.
     #[serde(default)]
     pub rolled_back: bool,
     /// The contract of samples in the gallery that state none: that of the first revision that
     /// served.
-    #[serde(default)]
-    pub unmarked: Option<String>,
+    #[serde(default, rename = "unmarked")]
+    pub legacy: Option<String>,
     /// All that are known, oldest first.
-    pub revisions: Vec<Entry>,
+    pub revisions: Vec<RevisionEntry>,
 }
 
 impl Record {
     /// Retires the previous revision, whose place another takes, unless it has a part beside that.
-    pub(crate) fn let_go_previous(&mut self) {
+    pub(crate) fn retire_previous(&mut self) {
         let Some(id) = self.previous else { return };
         let has_part = [self.canary, self.shadow]
             .into_iter()
@@ -151,25 +151,26 @@ impl Record {
         }
     }
 
-    pub(crate) fn entry(&self, id: Sha256Digest) -> Option<&Entry> {
+    pub(crate) fn entry(&self, id: Sha256Digest) -> Option<&RevisionEntry> {
         self.revisions.iter().find(|entry| entry.id == id)
     }
 
-    pub(crate) fn entry_mut(&mut self, id: Sha256Digest) -> Option<&mut Entry> {
+    pub(crate) fn entry_mut(&mut self, id: Sha256Digest) -> Option<&mut RevisionEntry> {
         self.revisions.iter_mut().find(|entry| entry.id == id)
     }
 
     /// Forgets the oldest of those that failed or were retired, but for the last `most`.
     pub(crate) fn forget_old(&mut self, most: usize) {
-        let is_over = |entry: &Entry| matches!(entry.status, Status::Failed(_) | Status::Retired);
+        let is_expired =
+            |entry: &RevisionEntry| matches!(entry.status, Status::Failed(_) | Status::Retired);
         let mut over = self
             .revisions
             .iter()
-            .filter(|entry| is_over(entry))
+            .filter(|entry| is_expired(entry))
             .count()
             .saturating_sub(most);
         self.revisions.retain(|entry| {
-            let forgotten = over > 0 && is_over(entry);
+            let forgotten = over > 0 && is_expired(entry);
             over -= usize::from(forgotten);
             !forgotten
         });
@@ -177,7 +178,7 @@ impl Record {
 
     /// Retires what the configuration made at the last start if it has no part: what makes it is
     /// gone, and it would stay ready for good.
-    pub(crate) fn let_go_configured(&mut self) {
+    pub(crate) fn retire_configured(&mut self) {
         let Some(id) = self.configured else { return };
         let beside = [self.canary, self.shadow]
             .into_iter()
@@ -195,7 +196,7 @@ impl Record {
     }
 
     /// Takes a revision out of every part that it plays.
-    pub(crate) fn stand_down(&mut self, id: Sha256Digest) {
+    pub(crate) fn clear_roles(&mut self, id: Sha256Digest) {
         if self.previous == Some(id) {
             self.previous = None;
         }
@@ -289,7 +290,11 @@ impl Store {
     /// # Errors
     ///
     /// If it cannot be made or is used by another process.
-    pub fn open(folder: &Path, scope: &Wanted, shutdown: Shutdown) -> Result<Self, StateError> {
+    pub fn open(
+        folder: &Path,
+        scope: &CancelScope,
+        shutdown: Shutdown,
+    ) -> Result<Self, StateError> {
         let failed = |action| {
             move |cause| StateError::Folder {
                 action,
@@ -297,14 +302,14 @@ impl Store {
                 cause,
             }
         };
-        Private {
+        PrivateFolder {
             folder,
             flag: STATE,
             mark: Some("lock"),
         }
         .make()?;
         let folder = fs::canonicalize(folder).map_err(failed("find"))?;
-        Private {
+        PrivateFolder {
             folder: &folder.join("components"),
             flag: STATE,
             mark: None,
@@ -340,7 +345,7 @@ impl Store {
             Some(folder) => (folder.to_owned(), "--compiled", Some(MODULES)),
             None => (self.folder.join("compiled"), STATE, None),
         };
-        let made = Private {
+        let made = PrivateFolder {
             folder: &folder,
             flag,
             mark,
@@ -352,7 +357,7 @@ impl Store {
             cause,
         };
         // Machine code that somebody else may have put there is not run.
-        if made == Made::Reclaimed && folder.join(MODULES).exists() {
+        if made == FolderRepair::Reclaimed && folder.join(MODULES).exists() {
             fs::remove_dir_all(folder.join(MODULES)).map_err(failed)?;
         }
         fs::canonicalize(&folder).map_err(failed)
@@ -469,7 +474,7 @@ impl Store {
                 .revisions
                 .iter()
                 .filter(|entry| entry.status != Status::Retired);
-            kept.flat_map(|entry| entry.ingredients.components())
+            kept.flat_map(|entry| entry.spec.components())
                 .any(|digest| name == format!("{digest}.wasm"))
         };
         for entry in fs::read_dir(self.folder.join("components"))
@@ -519,15 +524,15 @@ mod tests {
 
     fn record() -> Record {
         let id = Sha256Digest::of(b"revision");
-        let ingredients = Ingredients {
+        let spec = RevisionSpec {
             vision: Sha256Digest::of(b"vision"),
             policy: None,
             pack: "testing".to_owned(),
             limits: BTreeMap::new(),
         };
-        let entry = Entry {
+        let entry = RevisionEntry {
             id,
-            ingredients,
+            spec,
             about: None,
             since: "2026-01-01T00:00:00Z".to_owned(),
             enrol: true,
@@ -536,7 +541,7 @@ mod tests {
         Record {
             form: FORM,
             active: Some(id),
-            canary: Some(Beside { id, share: 0.25 }),
+            canary: Some(TrafficShare { id, share: 0.25 }),
             revisions: vec![entry],
             ..Record::default()
         }

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::counterparts::Counterpart;
-use super::live::Live;
+use super::live::ReadyRevision;
 use crate::deployment::agreement::Agreement;
 
 /// Where requests go now. A request takes its revision once, at its start, and keeps it to its end.
 #[derive(Debug)]
 pub(crate) struct Routes {
-    pub active: Arc<Live>,
+    pub active: Arc<ReadyRevision>,
     pub canary: Option<Canary>,
     pub shadow: Option<Shadow>,
     /// Revisions of other contracts that enrolments are embedded for.
@@ -21,26 +21,26 @@ pub(crate) struct Routes {
 #[derive(Clone, Debug)]
 pub(crate) struct Canary {
     /// The revision that answers.
-    pub live: Arc<Live>,
-    pub share: Arc<Share>,
+    pub live: Arc<ReadyRevision>,
+    pub share: Arc<ShareCounter>,
 }
 
 /// A revision that sees some requests beside the active one.
 #[derive(Clone, Debug)]
 pub(crate) struct Shadow {
-    pub live: Arc<Live>,
-    pub share: Arc<Share>,
+    pub live: Arc<ReadyRevision>,
+    pub share: Arc<ShareCounter>,
     pub agreement: Arc<Agreement>,
 }
 
 /// Takes a share of requests, evenly: of a share of a quarter every fourth.
 #[derive(Debug)]
-pub(crate) struct Share {
+pub(crate) struct ShareCounter {
     share: f64,
     seen: AtomicU64,
 }
 
-impl Share {
+impl ShareCounter {
     pub(crate) fn new(share: f64) -> Self {
         Self {
             share,
@@ -74,27 +74,27 @@ pub enum Preference {
 
 /// What a request is served by.
 #[derive(Debug)]
-pub struct Taken {
+pub struct RoutedRevision {
     /// The revision that answers.
-    pub live: Arc<Live>,
+    pub live: Arc<ReadyRevision>,
     /// What else shall see it.
     pub(crate) shadow: Option<Shadow>,
 }
 
 impl Routes {
     /// Takes what serves a request that begins now.
-    pub(crate) fn take(&self, preference: Preference) -> Taken {
+    pub(crate) fn take(&self, preference: Preference) -> RoutedRevision {
         let canary = self.canary.as_ref().filter(|canary| match preference {
             Preference::None => canary.share.takes(),
             Preference::Canary => true,
             Preference::Active => false,
         });
         match canary {
-            Some(canary) => Taken {
+            Some(canary) => RoutedRevision {
                 live: Arc::clone(&canary.live),
                 shadow: None,
             },
-            None => Taken {
+            None => RoutedRevision {
                 live: Arc::clone(&self.active),
                 shadow: self
                     .shadow
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn a_share_is_taken_evenly() {
         let taken = |share: f64, of: usize| -> Vec<bool> {
-            let share = Share::new(share);
+            let share = ShareCounter::new(share);
             (0..of).map(|_| share.takes()).collect()
         };
         assert_eq!(

@@ -13,10 +13,10 @@ use super::Deployment;
 const NICE: i32 = 10;
 
 /// Where revisions are sent to be staged.
-pub(super) type Queue = Sender<Sha256Digest>;
+pub(super) type StagingQueue = Sender<Sha256Digest>;
 
 /// A queue, and its other end for [`start`].
-pub(super) fn queue() -> (Queue, Receiver<Sha256Digest>) {
+pub(super) fn queue() -> (StagingQueue, Receiver<Sha256Digest>) {
     channel()
 }
 
@@ -40,7 +40,7 @@ pub(super) fn start(
                 let Some(deployment) = Weak::upgrade(&deployment) else {
                     return;
                 };
-                let _tracked = deployment.workshop.shutdown.track();
+                let _tracked = deployment.builder.shutdown.track();
                 alone.install(|| deployment.stage_now(id));
             }
         })?;

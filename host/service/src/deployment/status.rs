@@ -1,17 +1,18 @@
 //! What operators are shown of the revisions.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use rostro_common::digest::Sha256Digest;
 use rostro_inference as inference;
-use rostro_sandbox::component::EachHalf;
+use rostro_sandbox::component::PerHalf;
 use rostro_sandbox::limits::{self, Limits};
 use rostro_sandbox::settings::names::UnknownSetting;
 
-use super::record::{Entry, Status};
-use super::{Book, Counts, Deployment, Trips};
+use super::record::{RevisionEntry, Status};
+use super::{Counts, Deployment, DeploymentState, TripCounts};
 
 /// All revisions at a moment.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -30,9 +31,57 @@ pub struct Statuses {
     pub stuck: u64,
     /// Both by the rule that fired.
     #[serde(default)]
-    pub trips: Trips,
+    pub trips: TripCounts,
     /// All that are known, oldest first.
     pub revisions: Vec<RevisionStatus>,
+}
+
+/// The state of a revision, in requests and in what it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RevisionState {
+    /// Being checked.
+    Staging,
+    /// Ready, and serves no request.
+    Staged,
+    /// Serves requests.
+    Active,
+    /// Ready, and served before the active one.
+    Previous,
+    /// Serves a share of requests.
+    Canary,
+    /// Sees a share of requests, and its answers are only counted.
+    Shadow,
+    /// Retired, with requests that still run.
+    Draining,
+    /// Retired.
+    Retired,
+    /// Failed its checks.
+    Failed,
+}
+
+impl RevisionState {
+    /// Returns the name that operators see.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Staging => "staging",
+            Self::Staged => "staged",
+            Self::Active => "active",
+            Self::Previous => "previous",
+            Self::Canary => "canary",
+            Self::Shadow => "shadow",
+            Self::Draining => "draining",
+            Self::Retired => "retired",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl fmt::Display for RevisionState {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(self.name())
+    }
 }
 
 /// One revision at a moment.
@@ -40,9 +89,8 @@ pub struct Statuses {
 pub struct RevisionStatus {
     /// SHA-256 over its components, its models and its own limits.
     pub id: Sha256Digest,
-    /// `staging`, `staged`, `active`, `previous`, `canary`, `shadow`, `draining`, `retired` or
-    /// `failed`.
-    pub state: String,
+    /// Its state.
+    pub state: RevisionState,
     /// Why it failed.
     pub reason: Option<String>,
     /// The pipeline's name and version; null before it was asked.
@@ -84,31 +132,31 @@ pub struct RevisionStatus {
     pub agreement: Option<Counts>,
     /// Time on the processor that its guests took, from its staging on: for monitoring.
     #[serde(skip)]
-    pub guest_seconds: Option<EachHalf<f64>>,
+    pub guest_seconds: Option<PerHalf<f64>>,
 }
 
 impl Deployment {
     /// What guests take of the machine, and how models fare: of all revisions together, since the
     /// start.
-    pub fn meters(&self) -> (&limits::Meters, &inference::Meters) {
-        (self.workshop.engine.meters(), self.workshop.onnx.meters())
+    pub fn meters(&self) -> (&limits::GuestMeters, &inference::ModelMeters) {
+        (self.builder.engine.meters(), self.builder.onnx.meters())
     }
 
     /// All revisions.
     pub fn statuses(&self) -> Statuses {
-        let book = self.locked();
+        let state = self.locked();
         Statuses {
-            active: book.record.active,
-            previous: book.record.previous,
-            configured: book.record.configured,
-            broken: book.broken,
-            stuck: book.stuck,
-            trips: book.trips,
-            revisions: book
+            active: state.record.active,
+            previous: state.record.previous,
+            configured: state.record.configured,
+            broken: state.broken,
+            stuck: state.stuck,
+            trips: state.trips,
+            revisions: state
                 .record
                 .revisions
                 .iter()
-                .map(|entry| status(&book, entry, self.workshop.engine.limits()))
+                .map(|entry| status(&state, entry, self.builder.engine.limits()))
                 .collect(),
         }
     }
@@ -121,40 +169,41 @@ impl Deployment {
 
     /// One revision.
     pub fn status(&self, id: Sha256Digest) -> Option<RevisionStatus> {
-        let book = self.locked();
-        book.record
+        let state = self.locked();
+        state
+            .record
             .entry(id)
-            .map(|entry| status(&book, entry, self.workshop.engine.limits()))
+            .map(|entry| status(&state, entry, self.builder.engine.limits()))
     }
 }
 
-fn status(book: &Book, entry: &Entry, service: &Limits) -> RevisionStatus {
-    let record = &book.record;
+fn status(state: &DeploymentState, entry: &RevisionEntry, service: &Limits) -> RevisionStatus {
+    let record = &state.record;
     let id = entry.id;
     let canary = record.canary.filter(|beside| beside.id == id);
     let shadow = record.shadow.filter(|beside| beside.id == id);
-    let live = book.ready.get(&id);
-    let is_leaving = book
+    let live = state.ready.get(&id);
+    let is_leaving = state
         .leaving
         .get(&id)
         .is_some_and(|live| live.strong_count() > 0);
-    let state = match &entry.status {
-        Status::Staging => "staging",
-        Status::Failed(_) => "failed",
-        Status::Retired if is_leaving => "draining",
-        Status::Retired => "retired",
-        Status::Staged if record.active == Some(id) => "active",
-        Status::Staged if canary.is_some() => "canary",
-        Status::Staged if shadow.is_some() => "shadow",
-        Status::Staged if record.previous == Some(id) => "previous",
-        Status::Staged => "staged",
+    let current = match &entry.status {
+        Status::Staging => RevisionState::Staging,
+        Status::Failed(_) => RevisionState::Failed,
+        Status::Retired if is_leaving => RevisionState::Draining,
+        Status::Retired => RevisionState::Retired,
+        Status::Staged if record.active == Some(id) => RevisionState::Active,
+        Status::Staged if canary.is_some() => RevisionState::Canary,
+        Status::Staged if shadow.is_some() => RevisionState::Shadow,
+        Status::Staged if record.previous == Some(id) => RevisionState::Previous,
+        Status::Staged => RevisionState::Staged,
     };
     let counts = live.map(|live| live.view.counts());
     let health = live.map(|live| live.health.counts());
     let about = entry.about.as_ref();
     RevisionStatus {
         id,
-        state: state.to_owned(),
+        state: current,
         reason: match &entry.status {
             Status::Failed(reason) => Some(reason.clone()),
             _ => None,
@@ -162,11 +211,11 @@ fn status(book: &Book, entry: &Entry, service: &Limits) -> RevisionStatus {
         name: about.map(|about| about.name.clone()),
         version: about.map(|about| about.version.clone()),
         policy: about.map(|about| format!("{} {}", about.policy, about.policy_version)),
-        pack: entry.ingredients.pack.clone(),
-        limits: held(service, &entry.ingredients.limits),
+        pack: entry.spec.pack.clone(),
+        limits: held(service, &entry.spec.limits),
         contract: about.map(|about| about.contract.clone()),
-        vision_sha256: entry.ingredients.vision,
-        policy_sha256: entry.ingredients.policy.unwrap_or(entry.ingredients.vision),
+        vision_sha256: entry.spec.vision,
+        policy_sha256: entry.spec.policy.unwrap_or(entry.spec.vision),
         since: entry.since.clone(),
         enrol: entry.enrol,
         share: canary.or(shadow).map(|beside| beside.share),
@@ -178,7 +227,7 @@ fn status(book: &Book, entry: &Entry, service: &Limits) -> RevisionStatus {
             .map(|live| live.revision.unknown_settings().to_vec())
             .unwrap_or_default(),
         agreement: shadow
-            .and(book.shadow.as_ref())
+            .and(state.shadow.as_ref())
             .map(|(_, agreement)| agreement.counts()),
         guest_seconds: live.map(|live| live.revision.seconds()),
     }

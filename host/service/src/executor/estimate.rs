@@ -12,7 +12,7 @@ const PARTS: u32 = 8;
 
 /// What the workers do.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Load {
+pub(super) struct WorkerUsage {
     pub(super) workers: usize,
     /// How long requests have been worked on so far, in the median: such requests take at least
     /// that long.
@@ -37,13 +37,13 @@ impl Estimate {
     }
 
     /// The time between two requests that begin.
-    fn turn(&self, load: Load) -> Duration {
+    fn turn(&self, load: WorkerUsage) -> Duration {
         self.mean.unwrap_or(GUESS).max(load.running)
             / u32::try_from(load.workers.max(1)).unwrap_or(u32::MAX)
     }
 
     /// Returns the time until a worker is free for a request behind `waiting` others.
-    pub(super) fn line(&self, waiting: usize, load: Load) -> Duration {
+    pub(super) fn line(&self, waiting: usize, load: WorkerUsage) -> Duration {
         self.turn(load)
             .saturating_mul(u32::try_from(waiting + 1).unwrap_or(u32::MAX))
     }
@@ -56,7 +56,7 @@ impl Estimate {
         &mut self,
         waiting: usize,
         length: usize,
-        load: Load,
+        load: WorkerUsage,
         now: Instant,
     ) -> Duration {
         let line = self.line(waiting, load);
@@ -81,8 +81,8 @@ mod tests {
         }
     }
 
-    fn load(workers: usize) -> Load {
-        Load {
+    fn load(workers: usize) -> WorkerUsage {
+        WorkerUsage {
             workers,
             running: Duration::ZERO,
         }
@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn slow_requests_are_noticed_early() {
         let mut estimate = estimate(10);
-        let running = Load {
+        let running = WorkerUsage {
             workers: 1,
             running: Duration::from_millis(400),
         };

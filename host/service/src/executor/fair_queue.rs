@@ -13,17 +13,17 @@ use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
 use super::Client;
-use super::estimate::{Estimate, Load};
+use super::estimate::{Estimate, WorkerUsage};
 
 /// Workers, and those who wait for one.
 #[derive(Debug)]
-pub(super) struct Queue {
+pub(super) struct FairQueue {
     workers: usize,
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct QueueState {
     /// Requests that may be worked on or wait.
     places: usize,
     /// Workers that have nothing to do: only if nobody waits.
@@ -32,7 +32,7 @@ struct State {
     unanswered: Vec<Instant>,
     /// Those who wait, in all lines.
     waiting: usize,
-    lines: HashMap<Client, VecDeque<Waiting>>,
+    lines: HashMap<Client, VecDeque<QueuedRequest>>,
     /// The clients that have somebody in line, whose turn it is first.
     turns: VecDeque<Client>,
     /// Tells those who wait apart.
@@ -42,25 +42,25 @@ struct State {
 
 /// Somebody in line, who is called by a worker, or sent away by dropping this.
 #[derive(Debug)]
-struct Waiting {
+struct QueuedRequest {
     ticket: u64,
-    call: oneshot::Sender<(Worker, Place)>,
+    call: oneshot::Sender<(Worker, QueueSlot)>,
 }
 
 /// A worker; when this is dropped it takes who is next.
 #[derive(Debug)]
-pub(super) struct Worker(Arc<Queue>);
+pub(super) struct Worker(Arc<FairQueue>);
 
 /// The place of a request that is worked on, free again when this is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
-    queue: Arc<Queue>,
+pub(super) struct QueueSlot {
+    queue: Arc<FairQueue>,
     begun: Instant,
 }
 
 /// Why no worker came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refused {
+pub(super) enum Refusal {
     /// There is no place to wait in, or it was given to somebody whose line is shorter.
     Full,
     /// It was not the request's turn in time.
@@ -68,17 +68,17 @@ pub(super) enum Refused {
 }
 
 /// A place in line that is given up when this is dropped.
-struct InLine<'q> {
-    queue: &'q Queue,
+struct QueuePosition<'q> {
+    queue: &'q FairQueue,
     client: &'q Client,
     ticket: u64,
 }
 
-impl Queue {
+impl FairQueue {
     /// So many workers, and room for so many who wait.
     pub(super) fn new(workers: usize, length: usize) -> Self {
         let places = workers.saturating_add(length);
-        let state = State {
+        let state = QueueState {
             places,
             idle: workers,
             unanswered: Vec::new(),
@@ -133,12 +133,12 @@ impl Queue {
         self: &Arc<Self>,
         client: &Client,
         deadline: Instant,
-    ) -> Result<(Worker, Place), Refused> {
+    ) -> Result<(Worker, QueueSlot), Refusal> {
         let (ticket, called) = match self.ask(client)? {
-            Asked::Here(worker, place) => return Ok((worker, place)),
-            Asked::Wait(ticket, called) => (ticket, called),
+            Admission::Here(worker, place) => return Ok((worker, place)),
+            Admission::Wait(ticket, called) => (ticket, called),
         };
-        let in_line = InLine {
+        let in_line = QueuePosition {
             queue: self,
             client,
             ticket,
@@ -146,18 +146,18 @@ impl Queue {
         let called = timeout_at(deadline.into(), called).await;
         drop(in_line);
         called
-            .map_err(|_| Refused::Late)?
-            .map_err(|_| Refused::Full)
+            .map_err(|_| Refusal::Late)?
+            .map_err(|_| Refusal::Full)
     }
 
-    fn ask(self: &Arc<Self>, client: &Client) -> Result<Asked, Refused> {
+    fn ask(self: &Arc<Self>, client: &Client) -> Result<Admission, Refusal> {
         let mut state = self.state();
         if state.idle > 0 {
             state.idle -= 1;
             let begun = state.begin();
-            return Ok(Asked::Here(
+            return Ok(Admission::Here(
                 Worker(Arc::clone(self)),
-                Place {
+                QueueSlot {
                     queue: Arc::clone(self),
                     begun,
                 },
@@ -166,12 +166,12 @@ impl Queue {
         // Dropped, and so told, when the queue is free to be looked at again.
         let _sent_away = match state.unanswered.len() + state.waiting < state.places {
             true => None,
-            false => Some(state.make_room_for(client).ok_or(Refused::Full)?),
+            false => Some(state.make_room_for(client).ok_or(Refusal::Full)?),
         };
         let (call, called) = oneshot::channel();
         let ticket = state.enqueue(client, call);
         drop(state);
-        Ok(Asked::Wait(ticket, called))
+        Ok(Admission::Wait(ticket, called))
     }
 
     /// Has a worker that is done take who is next.
@@ -186,25 +186,25 @@ impl Queue {
         // Whoever left at this moment leaves it to the next: both are dropped then.
         let _ = next.call.send((
             Worker(Arc::clone(self)),
-            Place {
+            QueueSlot {
                 queue: Arc::clone(self),
                 begun,
             },
         ));
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// What whoever asks for a worker gets.
-enum Asked {
-    Here(Worker, Place),
-    Wait(u64, oneshot::Receiver<(Worker, Place)>),
+enum Admission {
+    Here(Worker, QueueSlot),
+    Wait(u64, oneshot::Receiver<(Worker, QueueSlot)>),
 }
 
-impl State {
+impl QueueState {
     /// Records that a request is worked on from now on.
     fn begin(&mut self) -> Instant {
         let now = Instant::now();
@@ -214,10 +214,10 @@ impl State {
 
     /// Returns what the workers do. Of their times the median counts, so that one long request says
     /// nothing of the others.
-    fn load(&self, workers: usize, now: Instant) -> Load {
+    fn load(&self, workers: usize, now: Instant) -> WorkerUsage {
         // They began in this order: the later half is the shorter one.
         let median = self.unanswered.get(self.unanswered.len() / 2);
-        Load {
+        WorkerUsage {
             workers,
             running: median.map_or(Duration::ZERO, |begun| {
                 now.saturating_duration_since(*begun)
@@ -225,20 +225,20 @@ impl State {
         }
     }
 
-    fn enqueue(&mut self, client: &Client, call: oneshot::Sender<(Worker, Place)>) -> u64 {
+    fn enqueue(&mut self, client: &Client, call: oneshot::Sender<(Worker, QueueSlot)>) -> u64 {
         self.tickets += 1;
         let ticket = self.tickets;
         let line = self.lines.entry(client.clone()).or_default();
         if line.is_empty() {
             self.turns.push_back(client.clone());
         }
-        line.push_back(Waiting { ticket, call });
+        line.push_back(QueuedRequest { ticket, call });
         self.waiting += 1;
         ticket
     }
 
     /// Takes the newest out of the longest line, if that is longer than the client's own will be.
-    fn make_room_for(&mut self, client: &Client) -> Option<Waiting> {
+    fn make_room_for(&mut self, client: &Client) -> Option<QueuedRequest> {
         let own = self.lines.get(client).map_or(0, VecDeque::len);
         let longest = self
             .lines
@@ -253,7 +253,7 @@ impl State {
     }
 
     /// Takes out whose turn it is; the next turn is another client's.
-    fn next(&mut self) -> Option<Waiting> {
+    fn next(&mut self) -> Option<QueuedRequest> {
         let client = self.turns.pop_front()?;
         let line = self.lines.get_mut(&client)?;
         let next = line.pop_front();
@@ -267,7 +267,7 @@ impl State {
     }
 
     /// Takes out somebody who does not wait any more; nobody if they were called or sent away.
-    fn leave(&mut self, client: &Client, ticket: u64) -> Option<Waiting> {
+    fn leave(&mut self, client: &Client, ticket: u64) -> Option<QueuedRequest> {
         let line = self.lines.get_mut(client)?;
         let place = line.iter().position(|waiting| waiting.ticket == ticket)?;
         let left = line.remove(place);
@@ -286,7 +286,7 @@ impl Drop for Worker {
     }
 }
 
-impl Drop for Place {
+impl Drop for QueueSlot {
     fn drop(&mut self) {
         let mut state = self.queue.state();
         let own = state
@@ -298,7 +298,7 @@ impl Drop for Place {
     }
 }
 
-impl Drop for InLine<'_> {
+impl Drop for QueuePosition<'_> {
     fn drop(&mut self) {
         let left = self.queue.state().leave(self.client, self.ticket);
         drop(left);
@@ -322,7 +322,7 @@ mod tests {
     /// Asks for each of these clients in turn, and answers in which order they came to a worker; an
     /// `x` is for one that was sent away.
     async fn served(length: usize, asks: &[&str]) -> Vec<String> {
-        let queue = Arc::new(Queue::new(1, length));
+        let queue = Arc::new(FairQueue::new(1, length));
         let busy = queue.worker(&client("nobody"), soon()).await.unwrap();
         let order: Arc<Mutex<Vec<String>>> = Arc::default();
         let mut tasks = Vec::new();
@@ -382,7 +382,7 @@ mod tests {
     /// A request that is still worked on shows how long such requests take.
     #[tokio::test]
     async fn running_requests_lengthen_the_wait() {
-        let queue = Arc::new(Queue::new(1, 0));
+        let queue = Arc::new(FairQueue::new(1, 0));
         drop(queue.worker(&client("a"), soon()).await.unwrap());
         let _busy = queue.worker(&client("a"), soon()).await.unwrap();
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -392,14 +392,14 @@ mod tests {
 
     #[tokio::test]
     async fn who_leaves_the_line_leaves_no_trace_in_it() {
-        let queue = Arc::new(Queue::new(1, 2));
+        let queue = Arc::new(FairQueue::new(1, 2));
         let busy = queue.worker(&client("a"), soon()).await.unwrap();
         let late = Instant::now() + Duration::from_millis(20);
         let (b, c) = (client("b"), client("c"));
         let (first, second) = tokio::join!(queue.worker(&b, late), queue.worker(&c, late));
         assert_eq!(
             (first.unwrap_err(), second.unwrap_err()),
-            (Refused::Late, Refused::Late)
+            (Refusal::Late, Refusal::Late)
         );
         let gone = tokio::spawn({
             let queue = Arc::clone(&queue);

@@ -21,17 +21,17 @@ use tokio::time::timeout_at;
 use rostro_common::cores::Cores;
 use rostro_common::shutdown::Shutdown;
 
-use fair_queue::{Queue, Refused};
+use fair_queue::{FairQueue, Refusal};
 
 pub use self::client::Client;
-pub use rostro_common::cancel::Wanted;
+pub use rostro_common::cancel::CancelScope;
 
 /// Runs blocking work within bounds.
 #[derive(Clone, Debug)]
 pub struct Executor {
-    queue: Arc<Queue>,
+    queue: Arc<FairQueue>,
     /// One permit for work that nobody asked for.
-    curious: Arc<Semaphore>,
+    background_permit: Arc<Semaphore>,
     /// Of a request, in nanoseconds.
     deadline: Arc<AtomicU64>,
     cores: Cores,
@@ -40,7 +40,7 @@ pub struct Executor {
 
 /// For whom work is done, and by when.
 #[derive(Clone, Debug)]
-pub struct Errand {
+pub struct RequestContext {
     /// Who asks.
     pub client: Client,
     /// When it must be done.
@@ -94,8 +94,8 @@ impl Executor {
     ) -> Self {
         let deadline = Arc::new(AtomicU64::new(nanoseconds(deadline)));
         Self {
-            queue: Arc::new(Queue::new(workers.get(), queue)),
-            curious: Arc::new(Semaphore::new(1)),
+            queue: Arc::new(FairQueue::new(workers.get(), queue)),
+            background_permit: Arc::new(Semaphore::new(1)),
             deadline,
             cores,
             shutdown,
@@ -144,23 +144,23 @@ impl Executor {
     }
 
     /// The scope of long work on a request: it ends at the deadline, or when the process stops.
-    pub(crate) fn scope(&self, deadline: Instant) -> Wanted {
+    pub(crate) fn scope(&self, deadline: Instant) -> CancelScope {
         self.shutdown.scope(deadline)
     }
 
     /// Runs `work` in the background if a worker is idle, and otherwise not at all; whether it
     /// does. It takes no worker's place: a request that comes meanwhile does not wait for it. Its
     /// scope ends at the deadline, or when the process stops.
-    pub(crate) fn spare(
+    pub(crate) fn try_run_background(
         &self,
         deadline: Instant,
-        work: impl FnOnce(Wanted) + Send + 'static,
+        work: impl FnOnce(CancelScope) + Send + 'static,
     ) -> bool {
         if self.shutdown.has_begun() {
             return false;
         }
         // Requests before others' curiosity: one of these at a time.
-        let Ok(turn) = Arc::clone(&self.curious).try_acquire_owned() else {
+        let Ok(turn) = Arc::clone(&self.background_permit).try_acquire_owned() else {
             return false;
         };
         let Load { workers, busy, .. } = self.load();
@@ -185,27 +185,29 @@ impl Executor {
     ///
     /// [`ExecutorError`]; after [`ExecutorError::Deadline`] the work may still be running, and
     /// keeps its worker until it ends.
-    pub(crate) async fn run<T, L, W>(&self, errand: &Errand, work: W) -> Result<T, ExecutorError>
+    pub(crate) async fn run<T, L, W>(
+        &self,
+        context: &RequestContext,
+        work: W,
+    ) -> Result<T, ExecutorError>
     where
         T: Send + 'static,
-        W: FnOnce(Wanted) -> (T, L) + Send + 'static,
+        W: FnOnce(CancelScope) -> (T, L) + Send + 'static,
     {
-        let deadline = errand.deadline;
-        let (worker, place) =
-            self.queue
-                .worker(&errand.client, deadline)
-                .await
-                .map_err(|refused| match refused {
-                    Refused::Full => {
-                        let (queue, wait) = self.queue.wait_of_refused();
-                        ExecutorError::Overloaded {
-                            queue,
-                            wait: wait.min(self.limit()),
-                        }
+        let deadline = context.deadline;
+        let (worker, place) = self.queue.worker(&context.client, deadline).await.map_err(
+            |refused| match refused {
+                Refusal::Full => {
+                    let (queue, wait) = self.queue.wait_of_refused();
+                    ExecutorError::Overloaded {
+                        queue,
+                        wait: wait.min(self.limit()),
                     }
-                    Refused::Late => self.late(),
-                })?;
-        let (wanted, waiter) = Wanted::by_a_waiter(deadline);
+                }
+                Refusal::Late => self.late(),
+            },
+        )?;
+        let (wanted, waiter) = CancelScope::with_guard(deadline);
         let span = tracing::Span::current();
         let cores = self.cores.clone();
         let tracked = self.shutdown.track();
@@ -250,8 +252,8 @@ mod tests {
         )
     }
 
-    fn errand(executor: &Executor) -> Errand {
-        Errand {
+    fn context(executor: &Executor) -> RequestContext {
+        RequestContext {
             client: Client::Unknown,
             deadline: executor.deadline(),
         }
@@ -265,18 +267,18 @@ mod tests {
             let executor = executor.clone();
             async move {
                 executor
-                    .run(&errand(&executor), move |_| (wait.recv().is_ok(), ()))
+                    .run(&context(&executor), move |_| (wait.recv().is_ok(), ()))
                     .await
             }
         });
         let queued = tokio::spawn({
             let executor = executor.clone();
-            async move { executor.run(&errand(&executor), |_| (true, ())).await }
+            async move { executor.run(&context(&executor), |_| (true, ())).await }
         });
         while executor.load().waiting == 0 {
             tokio::task::yield_now().await;
         }
-        let refused = executor.run(&errand(&executor), |_| (true, ())).await;
+        let refused = executor.run(&context(&executor), |_| (true, ())).await;
         assert!(
             matches!(refused, Err(ExecutorError::Overloaded { queue: 1, wait }) if wait > Duration::ZERO),
             "{refused:?}"
@@ -292,7 +294,7 @@ mod tests {
         let (release, wait) = std::sync::mpsc::channel::<()>();
         assert_eq!(
             executor
-                .run(&errand(&executor), move |_| (wait.recv().is_ok(), ()))
+                .run(&context(&executor), move |_| (wait.recv().is_ok(), ()))
                 .await,
             Err(executor.late())
         );
@@ -301,7 +303,7 @@ mod tests {
         while executor.load().busy == 1 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(executor.run(&errand(&executor), |_| (7, ())).await, Ok(7));
+        assert_eq!(executor.run(&context(&executor), |_| (7, ())).await, Ok(7));
     }
 
     #[tokio::test]
@@ -314,7 +316,10 @@ mod tests {
         }
         let executor = executor(1, 0, Duration::from_secs(5));
         for _ in 0..3 {
-            assert_eq!(executor.run(&errand(&executor), |_| (1, Slow)).await, Ok(1));
+            assert_eq!(
+                executor.run(&context(&executor), |_| (1, Slow)).await,
+                Ok(1)
+            );
         }
     }
 
@@ -323,11 +328,11 @@ mod tests {
         let executor = executor(1, 0, Duration::from_secs(5));
         assert_eq!(
             executor
-                .run(&errand(&executor), |_| -> ((), ()) { panic!("a bug") })
+                .run(&context(&executor), |_| -> ((), ()) { panic!("a bug") })
                 .await,
             Err::<(), _>(ExecutorError::Panicked)
         );
-        assert_eq!(executor.run(&errand(&executor), |_| (1, ())).await, Ok(1));
+        assert_eq!(executor.run(&context(&executor), |_| (1, ())).await, Ok(1));
     }
 
     #[tokio::test]
@@ -336,13 +341,13 @@ mod tests {
         let (tell, told) = std::sync::mpsc::channel();
         let request = tokio::spawn({
             let executor = executor.clone();
-            let work = move |wanted: Wanted| {
-                while !wanted.is_over() {
+            let work = move |wanted: CancelScope| {
+                while !wanted.is_expired() {
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 (tell.send(wanted.is_cancelled()).is_ok(), ())
             };
-            async move { executor.run(&errand(&executor), work).await }
+            async move { executor.run(&context(&executor), work).await }
         });
         while executor.load().busy == 0 {
             tokio::task::yield_now().await;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rostro_common::person::{PersonId, Sample};
 
-use super::{People, PeopleError, TEMPLATE, Turn, View};
+use super::{People, PeopleError, PersonLock, TEMPLATE, View};
 
 /// How long to wait for somebody who is being changed by a request; they are looked at again after
 /// it.
@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 
 /// People whom an earlier look could not take in yet.
 #[derive(Debug, Default)]
-pub struct Looks {
+pub struct PendingPeople {
     waiting: BTreeSet<PersonId>,
 }
 
@@ -26,15 +26,15 @@ impl People {
     /// # Errors
     ///
     /// If the gallery as a whole cannot be read.
-    pub fn look_again(&self, looks: &mut Looks) -> Result<usize, PeopleError> {
-        let groups = self.groups.look_again();
+    pub fn rescan(&self, looks: &mut PendingPeople) -> Result<usize, PeopleError> {
+        let groups = self.groups.rescan();
         if let Ok(groups @ 1..) = groups {
             tracing::info!(
                 groups,
                 "taken in from files that another program wrote into the gallery"
             );
         }
-        let again = self.gallery.look_again()?;
+        let again = self.gallery.rescan()?;
         for problem in again.problems {
             tracing::warn!("{}", problem.to_string().escape_debug());
         }
@@ -42,20 +42,20 @@ impl People {
         let before = std::mem::take(&mut looks.waiting);
         for id in before.union(&again.people) {
             let refreshed = self
-                .turns
+                .locks
                 .wait(id, Instant::now() + PATIENCE)
-                .and_then(|turn| self.refresh(&turn));
+                .and_then(|lock| self.refresh(&lock));
             let Err(error) = refreshed else {
                 taken += 1;
                 continue;
             };
             // A file that cannot be read may be mended, or set aside; its person would be lost
             // otherwise.
-            let is_waiting = is_of_the_moment(&error) || matches!(error, PeopleError::Gallery(_));
+            let is_waiting = is_transient(&error) || matches!(error, PeopleError::Gallery(_));
             if is_waiting {
                 looks.waiting.insert(id.clone());
             }
-            if !is_of_the_moment(&error) && !before.contains(id) {
+            if !is_transient(&error) && !before.contains(id) {
                 tracing::warn!(
                     "a person whose file was copied into the gallery cannot be taken in: {error}"
                 );
@@ -67,8 +67,8 @@ impl People {
 
     /// Has every view see a person as the gallery has them. Their turn is held, so that nobody
     /// deletes them meanwhile.
-    fn refresh(&self, turn: &Turn) -> Result<(), PeopleError> {
-        let id = turn.id();
+    fn refresh(&self, lock: &PersonLock) -> Result<(), PeopleError> {
+        let id = lock.id();
         let Some(samples) = self.gallery.read(id)? else {
             return Ok(());
         };
@@ -111,17 +111,17 @@ impl People {
 /// The templates by which a view knows a person; none if it cannot.
 fn templates(view: &View, samples: &[Sample]) -> Result<Option<Vec<Vec<f32>>>, PeopleError> {
     match view.templates_of(samples, &(Instant::now() + TEMPLATE).into()) {
-        Err(error) if is_of_the_moment(&error) => Err(error),
+        Err(error) if is_transient(&error) => Err(error),
         // The policy fails at a file that came from anywhere; at others it may not.
         Err(_) => Ok(None),
         made => made,
     }
 }
 
-fn is_of_the_moment(error: &PeopleError) -> bool {
+fn is_transient(error: &PeopleError) -> bool {
     match error {
         PeopleError::Busy => true,
-        PeopleError::Run(error) => error.is_of_the_moment(),
+        PeopleError::Run(error) => error.is_transient(),
         _ => false,
     }
 }

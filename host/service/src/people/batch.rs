@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use rostro_common::person::{ContractId, PersonId, Sample};
-use rostro_gallery::{Batched, ByContract};
+use rostro_gallery::{BatchOutcome, ByContract};
 
 use super::view::View;
-use super::{People, PeopleError, Seen};
+use super::{People, PeopleError, TemplateOutcome};
 
 /// A person to be stored in place of all that is stored under the id.
 #[derive(Debug)]
@@ -25,12 +25,12 @@ impl People {
     ///
     /// # Errors
     ///
-    /// If the gallery cannot be written; those who are not [`Batched::Stored`] are then as before.
+    /// If the gallery cannot be written; those who are not [`BatchOutcome::Stored`] are then as before.
     pub(crate) fn replace_all(
         &self,
         people: &[Replacement],
         own: &Arc<View>,
-    ) -> (Vec<Batched>, Result<(), PeopleError>) {
+    ) -> (Vec<BatchOutcome>, Result<(), PeopleError>) {
         let files: Vec<ByContract<'_>> = people
             .iter()
             .map(|person| (&person.id, person.contracts.as_slice()))
@@ -40,7 +40,7 @@ impl People {
             people
                 .iter()
                 .zip(&outcomes)
-                .filter(|(_, outcome)| **outcome == Batched::Stored)
+                .filter(|(_, outcome)| **outcome == BatchOutcome::Stored)
                 .map(|(person, _)| person)
         };
         let shown = stored().try_for_each(|person| self.show(person, own));
@@ -83,9 +83,9 @@ impl People {
         }
         for (view, seen) in made.in_all(&views, &samples) {
             match seen {
-                Seen::As(templates) => view.upsert(id, &templates)?,
+                TemplateOutcome::As(templates) => view.upsert(id, &templates)?,
                 // Samples of its contract were removed with the rest.
-                Seen::NotAtAll | Seen::Wrongly => view.forget(id)?,
+                TemplateOutcome::NotAtAll | TemplateOutcome::Wrongly => view.forget(id)?,
             }
         }
         Ok(())

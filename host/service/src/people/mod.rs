@@ -3,7 +3,7 @@
 
 mod again;
 mod batch;
-mod turns;
+mod locks;
 mod view;
 
 use std::collections::BTreeSet;
@@ -11,23 +11,24 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use rostro_common::cancel::Wanted;
+use rostro_common::cancel::CancelScope;
 use rostro_common::cores::Cores;
 use rostro_common::person::{CaseKeys, ContractId, PersonId, Sample};
 use rostro_gallery::groups::{Groups, GroupsError};
-use rostro_gallery::ledger::{Ledger, Numbered};
+use rostro_gallery::ledger::{ArchiveNumber, Ledger};
 use rostro_index::{IndexError, Method};
 use rostro_sandbox::pipeline::revision::Revision;
 use rostro_sandbox::pipeline::run::RunError;
 
-use view::{Key, matched};
+use view::{ViewKey, matched};
 
-pub use again::Looks;
+pub use again::PendingPeople;
 pub(crate) use batch::Replacement;
+pub(crate) use locks::{PersonLock, PersonLocks};
 pub use rostro_gallery::{
-    FileError, Gallery, GalleryError, Loaded, Place, Problem, Removed, Stored,
+    Gallery, GalleryContents, GalleryError, PersonRecord, Problem, Removal, SampleFileError,
+    SampleLocation,
 };
-pub(crate) use turns::{Turn, Turns};
 pub use view::View;
 
 /// How long a policy that is not the active one may take for the templates of a person: whoever
@@ -47,7 +48,7 @@ pub struct People {
     /// order. What it holds are the views that some revision uses.
     views: Mutex<Vec<Weak<View>>>,
     /// Who adds to what is stored, or takes it away, has a turn of their own.
-    turns: Arc<Turns>,
+    locks: Arc<PersonLocks>,
     groups: Groups,
     /// The ids of everybody who is stored, once the gallery was loaded.
     stored: Mutex<Option<CaseKeys>>,
@@ -56,7 +57,7 @@ pub struct People {
 
 /// What was found in the gallery for a revision.
 #[derive(Debug, Default)]
-pub struct Report {
+pub struct ViewReport {
     /// People who can be recognised.
     pub known: usize,
     /// People whose embeddings are of another contract: still stored, not matched.
@@ -102,7 +103,7 @@ impl People {
             method,
             cores,
             views: Mutex::default(),
-            turns: Arc::default(),
+            locks: Arc::default(),
             groups,
             stored: Mutex::default(),
             ledger,
@@ -124,7 +125,7 @@ impl People {
 
     /// Returns the id and the number for an archive that begins now. Of each deletion that has a
     /// number up to it nothing is left to read.
-    pub(crate) fn numbered(&self) -> Option<Numbered> {
+    pub(crate) fn numbered(&self) -> Option<ArchiveNumber> {
         // A deletion gets its number and removes the files under this lock.
         let _order = self.locked();
         self.ledger.numbered()
@@ -145,8 +146,8 @@ impl People {
     }
 
     /// Turns at changing one person.
-    pub(crate) fn turns(&self) -> &Arc<Turns> {
-        &self.turns
+    pub(crate) fn locks(&self) -> &Arc<PersonLocks> {
+        &self.locks
     }
 
     /// What is in force of a person, of every contract; nothing if there is no such person.
@@ -173,8 +174,8 @@ impl People {
     }
 
     /// Says of what contract samples are that state none, if that is known from before.
-    pub(crate) fn adopt_unmarked(&self, contract: &ContractId) {
-        self.gallery.adopt_unmarked(contract, None);
+    pub(crate) fn adopt_legacy(&self, contract: &ContractId) {
+        self.gallery.adopt_legacy(contract, None);
     }
 
     /// The people as `revision` sees them: a view that is in use if there is one, else a new one,
@@ -192,12 +193,12 @@ impl People {
     pub fn view(
         &self,
         revision: &Arc<Revision>,
-        scope: &Wanted,
-    ) -> Result<(Arc<View>, Report), PeopleError> {
-        let key = Key::of(revision);
+        scope: &CancelScope,
+    ) -> Result<(Arc<View>, ViewReport), PeopleError> {
+        let key = ViewKey::of(revision);
         let contract = revision.contract();
         self.gallery
-            .adopt_unmarked(&contract.id, Some(contract.dimension));
+            .adopt_legacy(&contract.id, Some(contract.dimension));
         let view = {
             let mut views = self.locked();
             views.retain(|view| view.strong_count() > 0);
@@ -214,26 +215,26 @@ impl People {
             views.push(Arc::downgrade(&view));
             view
         };
-        let Loaded {
+        let GalleryContents {
             people,
             mut problems,
             unknown_age,
             ..
         } = self.gallery.load()?;
         self.note_stored(&people);
-        for Stored { id, samples, path } in people {
+        for PersonRecord { id, samples, path } in people {
             let templates = view.templates_of(&samples, scope);
             let _order = self.locked();
             match templates.and_then(|templates| Ok(view.fill(&id, templates)?)) {
                 Ok(()) => {}
                 // No fault of this file, such as the time of the start as a whole: each after it
                 // would fail alike.
-                Err(PeopleError::Run(error)) if error.is_of_the_moment() => {
+                Err(PeopleError::Run(error)) if error.is_transient() => {
                     return Err(error.into());
                 }
                 Err(error) => {
                     view.note_missing(&id);
-                    problems.push(Problem::new(path, FileError::Unusable(error.into())));
+                    problems.push(Problem::new(path, SampleFileError::Unusable(error.into())));
                 }
             }
         }
@@ -243,7 +244,7 @@ impl People {
             .into_iter()
             .map(|problem| self.gallery.set_aside(problem))
             .collect();
-        let report = Report {
+        let report = ViewReport {
             problems,
             unknown_age,
             ..view.report()
@@ -288,8 +289,8 @@ impl People {
         }
         for (view, seen) in made.in_all(&views, &matched) {
             match seen {
-                Seen::As(templates) => view.upsert(id, &templates)?,
-                Seen::NotAtAll | Seen::Wrongly => view.forget(id)?,
+                TemplateOutcome::As(templates) => view.upsert(id, &templates)?,
+                TemplateOutcome::NotAtAll | TemplateOutcome::Wrongly => view.forget(id)?,
             }
         }
         self.ledger.note_changes(1);
@@ -307,7 +308,7 @@ impl People {
         &self,
         id: &PersonId,
         samples: &[Sample],
-        place: Place,
+        place: SampleLocation,
         own: &Arc<View>,
         templates: &[Vec<f32>],
     ) -> Result<PathBuf, PeopleError> {
@@ -321,9 +322,9 @@ impl People {
         own.upsert(id, templates)?;
         for (view, seen) in made.in_all(&views, samples) {
             match seen {
-                Seen::As(templates) => view.upsert(id, &templates)?,
-                Seen::NotAtAll => view.note_missing(id),
-                Seen::Wrongly => view.forget(id)?,
+                TemplateOutcome::As(templates) => view.upsert(id, &templates)?,
+                TemplateOutcome::NotAtAll => view.note_missing(id),
+                TemplateOutcome::Wrongly => view.forget(id)?,
             }
         }
         self.ledger.note_changes(1);
@@ -332,7 +333,7 @@ impl People {
 
     /// Asks the policies of all views but `own` for a person's templates, before anybody has to
     /// wait for it.
-    fn made_by_others(&self, samples: &[Sample], own: &Arc<View>) -> MadeByOthers {
+    fn made_by_others(&self, samples: &[Sample], own: &Arc<View>) -> OtherTemplates {
         let others: Vec<Arc<View>> = self
             .locked()
             .iter()
@@ -343,7 +344,7 @@ impl People {
             .into_iter()
             .map(|view| (Arc::clone(&view), seen_by(&view, samples)))
             .collect();
-        MadeByOthers {
+        OtherTemplates {
             own: Arc::clone(own),
             made,
         }
@@ -368,8 +369,8 @@ impl People {
     ///
     /// If a group or the gallery cannot be written; the person may be recognised as before then,
     /// unless they are gone and the disk failed.
-    pub(crate) fn remove(&self, turn: &Turn) -> Result<Removed, PeopleError> {
-        let id = turn.id();
+    pub(crate) fn remove(&self, lock: &PersonLock) -> Result<Removal, PeopleError> {
+        let id = lock.id();
         let (mut durable, mut unsynced) = (true, None);
         let mut leave_groups = || match self.groups.forget(id) {
             Ok(synced) => {
@@ -388,7 +389,7 @@ impl People {
         leave_groups()?;
         let views = self.locked();
         let has_tombstone = self.ledger.note_deletion(id);
-        let mut removed = Removed {
+        let mut removed = Removal {
             has_tombstone,
             ..self.gallery.remove(id)?
         };
@@ -424,7 +425,7 @@ impl People {
 
     /// Records who is stored when the gallery is loaded for the first time. Later changes are
     /// recorded one by one.
-    fn note_stored(&self, people: &[Stored]) {
+    fn note_stored(&self, people: &[PersonRecord]) {
         let mut stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
         stored.get_or_insert_with(|| {
             let mut keys = CaseKeys::default();
@@ -450,15 +451,19 @@ impl People {
 }
 
 /// What the policies of all views but one made of a person's samples.
-struct MadeByOthers {
+struct OtherTemplates {
     own: Arc<View>,
-    made: Vec<(Arc<View>, Seen)>,
+    made: Vec<(Arc<View>, TemplateOutcome)>,
 }
 
-impl MadeByOthers {
+impl OtherTemplates {
     /// Returns each view but the one with how it sees the person. A view that came since is asked
     /// now; a policy that failed is not asked again.
-    fn in_all(&self, views: &[Weak<View>], samples: &[Sample]) -> Vec<(Arc<View>, Seen)> {
+    fn in_all(
+        &self,
+        views: &[Weak<View>],
+        samples: &[Sample],
+    ) -> Vec<(Arc<View>, TemplateOutcome)> {
         let views = views
             .iter()
             .filter_map(Weak::upgrade)
@@ -478,7 +483,7 @@ impl MadeByOthers {
 
 /// How a view sees a person who is being written.
 #[derive(Clone, Debug)]
-enum Seen {
+enum TemplateOutcome {
     /// By these templates.
     As(Vec<Vec<f32>>),
     /// It has no samples of its contract.
@@ -487,30 +492,30 @@ enum Seen {
     Wrongly,
 }
 
-fn seen_by(view: &View, samples: &[Sample]) -> Seen {
+fn seen_by(view: &View, samples: &[Sample]) -> TemplateOutcome {
     if matched(samples, view.contract()).is_empty() {
-        return Seen::NotAtAll;
+        return TemplateOutcome::NotAtAll;
     }
-    if !view.is_reliable() {
-        return Seen::Wrongly;
+    if !view.is_complete() {
+        return TemplateOutcome::Wrongly;
     }
     let attempt = || view.templates_of(samples, &(Instant::now() + TEMPLATE).into());
-    let is_of_the_moment = |made: &Result<_, PeopleError>| matches!(made, Err(PeopleError::Run(error)) if error.is_of_the_moment());
+    let is_transient = |made: &Result<_, PeopleError>| matches!(made, Err(PeopleError::Run(error)) if error.is_transient());
     let mut made = attempt();
     for _ in 1..ATTEMPTS {
-        if !is_of_the_moment(&made) {
+        if !is_transient(&made) {
             break;
         }
         made = attempt();
     }
     match made {
-        Ok(templates) => Seen::As(templates.unwrap_or_default()),
+        Ok(templates) => TemplateOutcome::As(templates.unwrap_or_default()),
         Err(error) => {
             tracing::warn!(
                 "a policy that is not active fails at somebody's templates and is not asked again; it will not recognise them: {error}"
             );
-            view.distrust();
-            Seen::Wrongly
+            view.mark_incomplete();
+            TemplateOutcome::Wrongly
         }
     }
 }

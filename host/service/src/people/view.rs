@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rostro_common::cancel::Wanted;
+use rostro_common::cancel::CancelScope;
 use rostro_common::cores::Cores;
 use rostro_common::digest::Sha256Digest;
 use rostro_common::person::{ContractId, PersonId, Sample};
@@ -12,12 +12,12 @@ use rostro_index::{AlikePair, Candidate, Index, IndexError, Method};
 use rostro_sandbox::limits::Limits;
 use rostro_sandbox::pipeline::revision::{Contract, Revision, Templates};
 
-use super::{PeopleError, Report};
+use super::{PeopleError, ViewReport};
 
 /// What two revisions must have in common to share a view: embeddings that can be compared, and the
 /// rule that makes templates of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Key {
+pub(super) struct ViewKey {
     contract: ContractId,
     policy: Sha256Digest,
     /// What the policy may read: it may make templates by it.
@@ -27,32 +27,32 @@ pub(super) struct Key {
     limits: Limits,
 }
 
-impl Key {
+impl ViewKey {
     pub(super) fn of(revision: &Revision) -> Self {
         let (policy, _) = revision.deciding();
         Self {
             contract: revision.contract().id.clone(),
             policy: policy.digest(),
             settings: revision.settings_digest(),
-            limits: policy.limits().unhurried(),
+            limits: policy.limits().without_time_limit(),
         }
     }
 }
 
 /// Templates of everybody whom a contract knows, as one policy makes them.
 pub struct View {
-    key: Key,
+    key: ViewKey,
     contract: Contract,
     templates: Templates,
     index: Index,
-    members: Mutex<Members>,
+    members: Mutex<ViewMembers>,
     /// Whether the policy failed at somebody's templates while another was active.
     failed: AtomicBool,
 }
 
 /// Who is in a view beside those whom its index knows.
 #[derive(Debug, Default)]
-struct Members {
+struct ViewMembers {
     /// Stored, and not to be recognised before they are enrolled with this contract.
     missing: HashSet<PersonId>,
     /// While the view is filled from the gallery: who was written since, which is newer than what
@@ -62,12 +62,17 @@ struct Members {
 
 impl View {
     /// A view without anybody, to be filled.
-    pub(super) fn new(key: Key, revision: &Arc<Revision>, method: Method, cores: Cores) -> Self {
+    pub(super) fn new(
+        key: ViewKey,
+        revision: &Arc<Revision>,
+        method: Method,
+        cores: Cores,
+    ) -> Self {
         let contract = revision.contract().clone();
         let index = Index::new(contract.dimension, method, cores);
-        let members = Mutex::new(Members {
+        let members = Mutex::new(ViewMembers {
             written: Some(HashSet::new()),
-            ..Members::default()
+            ..ViewMembers::default()
         });
         Self {
             key,
@@ -79,7 +84,7 @@ impl View {
         }
     }
 
-    pub(super) fn key(&self) -> &Key {
+    pub(super) fn key(&self) -> &ViewKey {
         &self.key
     }
 
@@ -140,7 +145,7 @@ impl View {
     }
 
     /// How many people `active` can recognise whom this cannot.
-    pub(crate) fn strangers_beside(&self, active: &Self) -> usize {
+    pub(crate) fn people_lost_by_switching_from(&self, active: &Self) -> usize {
         self.members()
             .missing
             .iter()
@@ -171,7 +176,7 @@ impl View {
     pub(crate) fn templates_of(
         &self,
         samples: &[Sample],
-        scope: &Wanted,
+        scope: &CancelScope,
     ) -> Result<Option<Vec<Vec<f32>>>, PeopleError> {
         let embeddings = matched(samples, &self.contract);
         if embeddings.is_empty() {
@@ -181,12 +186,12 @@ impl View {
     }
 
     /// Whether the policy may be asked for templates while another is active.
-    pub(super) fn is_reliable(&self) -> bool {
+    pub(super) fn is_complete(&self) -> bool {
         !self.failed.load(Ordering::Relaxed)
     }
 
     /// Does not ask the policy any more while another is active.
-    pub(super) fn distrust(&self) {
+    pub(super) fn mark_incomplete(&self) {
         self.failed.store(true, Ordering::Relaxed);
     }
 
@@ -260,21 +265,21 @@ impl View {
         Ok(())
     }
 
-    pub(super) fn report(&self) -> Report {
+    pub(super) fn report(&self) -> ViewReport {
         let (known, need_enrolment) = self.counts();
-        Report {
+        ViewReport {
             known,
             need_enrolment,
-            ..Report::default()
+            ..ViewReport::default()
         }
     }
 
-    fn members(&self) -> MutexGuard<'_, Members> {
+    fn members(&self) -> MutexGuard<'_, ViewMembers> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Members {
+impl ViewMembers {
     fn note_written(&mut self, id: &PersonId) {
         if let Some(written) = &mut self.written {
             written.insert(id.clone());

@@ -21,13 +21,13 @@ const MOST_RATIO: u64 = 16;
 
 /// An archive that is unpacked entry by entry, and only so far.
 pub(super) struct Contents<R: Read + Seek> {
-    archive: ZipArchive<BufReader<Bounded<R>>>,
+    archive: ZipArchive<BufReader<LimitedReader<R>>>,
     /// Bytes that may still be unpacked.
     left: u64,
 }
 
 /// A reader that fails after this many bytes.
-struct Bounded<R> {
+struct LimitedReader<R> {
     inner: R,
     left: Rc<Cell<u64>>,
 }
@@ -42,7 +42,7 @@ impl<R: Read + Seek> Contents<R> {
         let length = reader.seek(SeekFrom::End(0))?;
         reader.seek(SeekFrom::Start(0))?;
         let left = Rc::new(Cell::new(MOST_DIRECTORY));
-        let bounded = Bounded {
+        let bounded = LimitedReader {
             inner: reader,
             left: Rc::clone(&left),
         };
@@ -138,7 +138,7 @@ impl<R: Read + Seek> Contents<R> {
     }
 }
 
-impl<R: Read> Read for Bounded<R> {
+impl<R: Read> Read for LimitedReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let left = self.left.get();
         if left == 0 {
@@ -158,7 +158,7 @@ impl<R: Read> Read for Bounded<R> {
     }
 }
 
-impl<R: Seek> Seek for Bounded<R> {
+impl<R: Seek> Seek for LimitedReader<R> {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         self.inner.seek(to)
     }

@@ -10,7 +10,7 @@ use rostro_common::person::{PersonId, Sample};
 use rostro_gallery::write_samples;
 
 use super::{ArchiveError, ArchiveFile, origin};
-use crate::audit::{Action, Ending};
+use crate::audit::{Action, ActionOutcome};
 use crate::deployment::Actor;
 use crate::{Service, ServiceError};
 
@@ -26,9 +26,9 @@ impl Service {
             actor,
             Action::Export,
             if exported.is_ok() {
-                Ending::Done
+                ActionOutcome::Done
             } else {
-                Ending::Failed
+                ActionOutcome::Failed
             },
         );
         exported

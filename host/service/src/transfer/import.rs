@@ -6,16 +6,16 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
-use rostro_common::cancel::Wanted;
+use rostro_common::cancel::CancelScope;
 use rostro_common::person::{CaseKeys, ContractId, PersonId, Sample};
 use rostro_gallery::groups::{self, GroupId, GroupsError};
-use rostro_gallery::ledger::{Deleted, Made, Tombstones};
-use rostro_gallery::{Batched, LARGEST_PERSON, parse_samples};
+use rostro_gallery::ledger::{ArchiveOrigin, DeletionReason, Tombstones};
+use rostro_gallery::{BatchOutcome, LARGEST_PERSON, parse_samples};
 
 use super::contents::Contents;
-use super::{ArchiveError, ArchiveFile, Entry, ImportTurn, Imported, entry, origin};
-use crate::audit::{Action, Ending};
-use crate::deployment::{Actor, Live};
+use super::{ArchiveEntry, ArchiveError, ArchiveFile, ImportPermit, Imported, entry, origin};
+use crate::audit::{Action, ActionOutcome};
+use crate::deployment::{Actor, ReadyRevision};
 use crate::enroll::MOST_PHOTOS;
 use crate::people::{PeopleError, Replacement};
 use crate::{Service, ServiceError};
@@ -46,22 +46,22 @@ struct Import<'s> {
     options: ImportOptions,
     /// What `gallery.json` says; nothing where there is none that can be used, as in older
     /// archives.
-    made: Option<Made>,
+    made: Option<ArchiveOrigin>,
     tombstones: Tombstones,
     people: BTreeMap<PersonId, Vec<(usize, ContractId)>>,
     groups: Vec<(GroupId, usize)>,
     deadline: Instant,
     /// Ends at the deadline, or when the process stops.
-    scope: Wanted,
+    scope: CancelScope,
     imported: Imported,
     /// Who is in `imported.deleted`.
     deleted: HashSet<PersonId>,
 }
 
 /// A person of the archive, ready to be stored.
-struct Prepared {
+struct ImportedPerson {
     person: Replacement,
-    made: Made,
+    made: ArchiveOrigin,
 }
 
 impl Service {
@@ -78,7 +78,7 @@ impl Service {
         archive: ArchiveFile,
         options: ImportOptions,
         actor: &Actor,
-        _turn: &ImportTurn,
+        _turn: &ImportPermit,
     ) -> Result<Imported, ArchiveError> {
         // A dry run changes nothing, and is not recorded.
         let note = |ending| {
@@ -86,12 +86,12 @@ impl Service {
                 self.deployment.note_gallery(actor, Action::Import, ending)
             }
         };
-        note(Ending::Begun);
+        note(ActionOutcome::Begun);
         let imported = Import::open(self, archive, options, actor).and_then(Import::run);
         note(if imported.is_ok() {
-            Ending::Done
+            ActionOutcome::Done
         } else {
-            Ending::Failed
+            ActionOutcome::Failed
         });
         imported
     }
@@ -118,7 +118,7 @@ impl<'s> Import<'s> {
                 continue;
             };
             let taken = entry(&name).and_then(|entry| match entry {
-                Entry::Person(id, contract) => {
+                ArchiveEntry::Person(id, contract) => {
                     let entries = people.entry(id).or_default();
                     if entries.iter().any(|(_, other)| *other == contract) {
                         return Err("the person is in the archive twice".to_owned());
@@ -126,19 +126,21 @@ impl<'s> Import<'s> {
                     entries.push((index, contract));
                     Ok(())
                 }
-                Entry::Group(group) => {
+                ArchiveEntry::Group(group) => {
                     groups.push((group, index));
                     Ok(())
                 }
-                Entry::Origin => contents
+                ArchiveEntry::Origin => contents
                     .read(index, origin::LARGEST)
                     .and_then(|bytes| origin::read(&bytes))
                     .map(|read| made = Some(read)),
-                Entry::Tombstones(gallery) => contents
+                ArchiveEntry::Tombstones(gallery) => contents
                     .read(index, origin::LARGEST_TOMBSTONES)
                     .and_then(|bytes| origin::read_tombstones(bytes, gallery, &mut tombstones)),
-                Entry::LeftOut => Err("the export lacks files that could not be read".to_owned()),
-                Entry::Folder => Ok(()),
+                ArchiveEntry::LeftOut => {
+                    Err("the export lacks files that could not be read".to_owned())
+                }
+                ArchiveEntry::Folder => Ok(()),
             });
             if let Err(why) = taken {
                 imported.leave_out(&name, why);
@@ -166,7 +168,7 @@ impl<'s> Import<'s> {
         if self.scope.is_cancelled() {
             return Err(ArchiveError::Stopping);
         }
-        if self.scope.is_over() {
+        if self.scope.is_expired() {
             Err(ArchiveError::Late)
         } else {
             Ok(())
@@ -207,15 +209,15 @@ impl<'s> Import<'s> {
         self.store_groups()?;
         for id in lacking {
             self.check_scope()?;
-            let turn = self
+            let lock = self
                 .service
                 .people
-                .turns()
+                .locks()
                 .wait(&id, self.deadline)
                 .map_err(ServiceError::from)?;
             // Asked with the turn: an enrolment comes before this, or after the person is removed.
             if !ledger.is_written_meanwhile(&id)
-                && self.service.delete(&turn, self.actor)?.was_there
+                && self.service.delete(&lock, self.actor)?.was_there
             {
                 self.imported.removed.add(&id);
             }
@@ -278,24 +280,28 @@ impl<'s> Import<'s> {
         loop {
             let live = self.service.deployment.active();
             let mut batch = Vec::new();
-            let mut is_over = true;
+            let mut is_expired = true;
             for (id, entries) in people.by_ref() {
                 self.check_scope()?;
                 batch.extend(self.prepare(&live, &id, &entries)?);
                 if batch.len() >= BATCH {
-                    is_over = false;
+                    is_expired = false;
                     break;
                 }
             }
             self.store_batch(batch, &live)?;
-            if is_over {
+            if is_expired {
                 return Ok(());
             }
         }
     }
 
     /// Stores prepared people. The turns of those whom no other request changes are held together.
-    fn store_batch(&mut self, batch: Vec<Prepared>, live: &Live) -> Result<(), ArchiveError> {
+    fn store_batch(
+        &mut self,
+        batch: Vec<ImportedPerson>,
+        live: &ReadyRevision,
+    ) -> Result<(), ArchiveError> {
         let (mut ready, mut held, mut busy) = (Vec::new(), Vec::new(), Vec::new());
         let mut ids = CaseKeys::default();
         for prepared in batch {
@@ -305,12 +311,12 @@ impl<'s> Import<'s> {
                 continue;
             }
             ids.insert(&prepared.person.id);
-            match self.service.people.turns().try_take(&prepared.person.id) {
-                Some(turn) => {
+            match self.service.people.locks().try_take(&prepared.person.id) {
+                Some(lock) => {
                     // Asked with the turn: a deletion comes before this, or after the person is
                     // written.
                     if self.is_welcome(&prepared) {
-                        held.push(turn);
+                        held.push(lock);
                         ready.push(prepared.person);
                     }
                 }
@@ -323,7 +329,7 @@ impl<'s> Import<'s> {
             let _turn = self
                 .service
                 .people
-                .turns()
+                .locks()
                 .wait(&prepared.person.id, self.deadline)
                 .map_err(ServiceError::from)?;
             if self.is_welcome(&prepared) {
@@ -333,7 +339,7 @@ impl<'s> Import<'s> {
         Ok(())
     }
 
-    fn write(&mut self, people: &[Replacement], live: &Live) -> Result<(), ArchiveError> {
+    fn write(&mut self, people: &[Replacement], live: &ReadyRevision) -> Result<(), ArchiveError> {
         if people.is_empty() {
             return Ok(());
         }
@@ -341,21 +347,24 @@ impl<'s> Import<'s> {
         let stored = people
             .iter()
             .zip(&outcomes)
-            .filter(|(_, outcome)| **outcome == Batched::Stored)
+            .filter(|(_, outcome)| **outcome == BatchOutcome::Stored)
             .map(|(person, _)| &person.id);
-        self.service
-            .deployment
-            .note_people(self.actor, Action::ImportPerson, Ending::Done, stored);
+        self.service.deployment.note_people(
+            self.actor,
+            Action::ImportPerson,
+            ActionOutcome::Done,
+            stored,
+        );
         for (person, outcome) in people.iter().zip(outcomes) {
             match outcome {
-                Batched::Stored => self.imported.people += 1,
-                Batched::TooLarge(size) => {
+                BatchOutcome::Stored => self.imported.people += 1,
+                BatchOutcome::TooLarge(size) => {
                     let why = format!(
                         "the samples make a file of {size} bytes, and at most {LARGEST_PERSON} are read again"
                     );
                     self.imported.leave_out(&name_of(person), why);
                 }
-                Batched::Skipped => {}
+                BatchOutcome::Skipped => {}
             }
         }
         written.map_err(ServiceError::from)?;
@@ -370,10 +379,10 @@ impl<'s> Import<'s> {
     /// Reads a person of the archive; nothing if none of the entries can be used.
     fn prepare(
         &mut self,
-        live: &Live,
+        live: &ReadyRevision,
         id: &PersonId,
         entries: &[(usize, ContractId)],
-    ) -> Result<Option<Prepared>, ArchiveError> {
+    ) -> Result<Option<ImportedPerson>, ArchiveError> {
         let mut contracts: Vec<(ContractId, Vec<Sample>)> = Vec::new();
         let (mut templates, mut written_at) = (None, i64::MAX);
         for (index, contract) in entries {
@@ -390,7 +399,7 @@ impl<'s> Import<'s> {
                             contracts.insert(0, (contract.clone(), samples));
                             Ok(())
                         }
-                        Err(PeopleError::Run(error)) if error.is_of_the_moment() => {
+                        Err(PeopleError::Run(error)) if error.is_transient() => {
                             return Err(ServiceError::from(error).into());
                         }
                         Err(error) => Err(format!("no templates can be made of it: {error}")),
@@ -413,13 +422,13 @@ impl<'s> Import<'s> {
         if contracts.is_empty() {
             return Ok(None);
         }
-        let made = self.made.unwrap_or(Made {
+        let made = self.made.unwrap_or(ArchiveOrigin {
             gallery: None,
             number: None,
             began: written_at,
         });
         separate(&mut contracts);
-        Ok(Some(Prepared {
+        Ok(Some(ImportedPerson {
             person: Replacement {
                 id: id.clone(),
                 contracts,
@@ -430,15 +439,17 @@ impl<'s> Import<'s> {
     }
 
     /// Returns whether a person may be taken in, and records one who may not.
-    fn is_welcome(&mut self, Prepared { person, made }: &Prepared) -> bool {
+    fn is_welcome(&mut self, ImportedPerson { person, made }: &ImportedPerson) -> bool {
         if let Some(deleted) = self.deleted_since(&person.id, made) {
             if self.deleted.insert(person.id.clone()) {
                 self.imported.deleted.add(&person.id);
                 let why = match deleted {
-                    Deleted::SinceArchive => {
+                    DeletionReason::SinceArchive => {
                         "the person was deleted after the archive was made; deleted=restore takes them in"
                     }
-                    Deleted::SinceImport => "the person was deleted while the import was under way",
+                    DeletionReason::SinceImport => {
+                        "the person was deleted while the import was under way"
+                    }
                 };
                 self.imported.leave_out(&name_of(person), why.to_owned());
             }
@@ -452,16 +463,16 @@ impl<'s> Import<'s> {
         taken.is_ok()
     }
 
-    fn deleted_since(&self, id: &PersonId, made: &Made) -> Option<Deleted> {
+    fn deleted_since(&self, id: &PersonId, made: &ArchiveOrigin) -> Option<DeletionReason> {
         match self.service.people.ledger().deleted_since(id, made) {
             // What is deleted while the import is under way stays so.
-            Some(Deleted::SinceImport) => Some(Deleted::SinceImport),
+            Some(DeletionReason::SinceImport) => Some(DeletionReason::SinceImport),
             _ if self.options.restore => None,
-            Some(Deleted::SinceArchive) => Some(Deleted::SinceArchive),
+            Some(DeletionReason::SinceArchive) => Some(DeletionReason::SinceArchive),
             None => self
                 .tombstones
                 .is_deleted_since(id, made)
-                .then_some(Deleted::SinceArchive),
+                .then_some(DeletionReason::SinceArchive),
         }
     }
 
@@ -498,7 +509,7 @@ impl<'s> Import<'s> {
             self.service.deployment.note_people(
                 self.actor,
                 Action::AddToGroup,
-                Ending::Done,
+                ActionOutcome::Done,
                 &members,
             );
             // Who was deleted meanwhile must not stay in it.
@@ -529,7 +540,7 @@ impl<'s> Import<'s> {
                 return Vec::new();
             }
         };
-        let made = self.made.unwrap_or_else(|| Made {
+        let made = self.made.unwrap_or_else(|| ArchiveOrigin {
             gallery: None,
             number: None,
             began: self.contents.written_at(index),
@@ -551,7 +562,11 @@ impl<'s> Import<'s> {
 }
 
 /// Reads samples of one contract.
-fn samples(bytes: &[u8], contract: &ContractId, live: &Live) -> Result<Vec<Sample>, String> {
+fn samples(
+    bytes: &[u8],
+    contract: &ContractId,
+    live: &ReadyRevision,
+) -> Result<Vec<Sample>, String> {
     let samples = parse_samples(bytes).map_err(|error| error.to_string())?;
     if samples
         .iter()

@@ -18,7 +18,7 @@ use uuid::Uuid;
 use zip::result::ZipError;
 
 use rostro_common::person::{ContractId, PersonId};
-use rostro_common::text::printed_name;
+use rostro_common::text::sanitize_name;
 use rostro_gallery::groups::GroupId;
 use rostro_gallery::ledger::ImportWatch;
 
@@ -49,9 +49,9 @@ pub struct Imported {
     /// How many were left out.
     pub left_out_count: usize,
     /// People who were left out because they were deleted since.
-    pub deleted: Named,
+    pub deleted: PeopleList,
     /// People who were removed because the archive lacks them.
-    pub removed: Named,
+    pub removed: PeopleList,
     /// False where the file system cannot sync folders, so that a crash of the machine may undo the
     /// import.
     pub durable: bool,
@@ -64,8 +64,8 @@ impl Default for Imported {
             groups: 0,
             left_out: Vec::new(),
             left_out_count: 0,
-            deleted: Named::default(),
-            removed: Named::default(),
+            deleted: PeopleList::default(),
+            removed: PeopleList::default(),
             durable: true,
         }
     }
@@ -73,7 +73,7 @@ impl Default for Imported {
 
 /// People, of whom the first are named.
 #[derive(Debug, Default)]
-pub struct Named {
+pub struct PeopleList {
     /// The first people, at most [`NAMED`].
     pub first: Vec<PersonId>,
     /// Number of all people.
@@ -82,15 +82,15 @@ pub struct Named {
 
 /// The turn to make or to take an archive: one at a time, because each is large.
 #[derive(Debug)]
-pub struct ArchiveTurn(
+pub struct ArchivePermit(
     #[expect(dead_code, reason = "held until it is dropped")] OwnedMutexGuard<()>,
 );
 
 /// The turn to take an archive. Deletions and enrolments from its beginning on win over the import.
 #[derive(Debug)]
-pub struct ImportTurn {
+pub struct ImportPermit {
     _watch: ImportWatch,
-    _turn: ArchiveTurn,
+    _turn: ArchivePermit,
 }
 
 /// Why there is no archive, or none was taken.
@@ -166,10 +166,10 @@ impl Service {
     /// # Errors
     ///
     /// If somebody has it.
-    pub fn archiving(&self) -> Result<ArchiveTurn, ArchiveError> {
+    pub fn archiving(&self) -> Result<ArchivePermit, ArchiveError> {
         Arc::clone(&self.archiving)
             .try_lock_owned()
-            .map(ArchiveTurn)
+            .map(ArchivePermit)
             .map_err(|_| ArchiveError::UnderWay)
     }
 
@@ -178,9 +178,9 @@ impl Service {
     /// # Errors
     ///
     /// If somebody has it.
-    pub fn importing(&self) -> Result<ImportTurn, ArchiveError> {
+    pub fn importing(&self) -> Result<ImportPermit, ArchiveError> {
         let turn = self.archiving()?;
-        Ok(ImportTurn {
+        Ok(ImportPermit {
             _watch: self.people.ledger().watch_import(),
             _turn: turn,
         })
@@ -196,12 +196,12 @@ impl Imported {
     fn leave_out(&mut self, name: &str, why: String) {
         self.left_out_count += 1;
         if self.left_out.len() < NAMED {
-            self.left_out.push((printed_name(name), why));
+            self.left_out.push((sanitize_name(name), why));
         }
     }
 }
 
-impl Named {
+impl PeopleList {
     fn add(&mut self, id: &PersonId) {
         self.count += 1;
         if self.first.len() < NAMED {
@@ -212,7 +212,7 @@ impl Named {
 
 /// What an entry of an archive is, by its name.
 #[derive(Debug, PartialEq, Eq)]
-enum Entry {
+enum ArchiveEntry {
     Person(PersonId, ContractId),
     Group(GroupId),
     /// Where the archive is from.
@@ -224,17 +224,17 @@ enum Entry {
     Folder,
 }
 
-fn entry(name: &str) -> Result<Entry, String> {
+fn entry(name: &str) -> Result<ArchiveEntry, String> {
     let parts: Vec<&str> = name.split('/').collect();
     match parts.as_slice() {
-        [.., ""] => Ok(Entry::Folder),
-        [origin::NAME] => Ok(Entry::Origin),
-        [LEFT_OUT] => Ok(Entry::LeftOut),
-        ["tombstones", gallery] => Ok(Entry::Tombstones(
+        [.., ""] => Ok(ArchiveEntry::Folder),
+        [origin::NAME] => Ok(ArchiveEntry::Origin),
+        [LEFT_OUT] => Ok(ArchiveEntry::LeftOut),
+        ["tombstones", gallery] => Ok(ArchiveEntry::Tombstones(
             Uuid::try_parse(gallery).map_err(|_| "the name is not a gallery's")?,
         )),
         ["groups", group] => {
-            Ok(Entry::Group(group.parse().map_err(|error| {
+            Ok(ArchiveEntry::Group(group.parse().map_err(|error| {
                 format!("the name is no group's: {error}")
             })?))
         }
@@ -249,7 +249,7 @@ fn entry(name: &str) -> Result<Entry, String> {
             let contract = contract
                 .parse()
                 .map_err(|error| format!("the folder is no contract: {error}"))?;
-            Ok(Entry::Person(id, contract))
+            Ok(ArchiveEntry::Person(id, contract))
         }
         _ => Err("it is neither people/CONTRACT/ID.csv nor groups/GROUP".to_owned()),
     }
@@ -269,13 +269,13 @@ mod tests {
 
     #[test]
     fn names_of_entries_are_people_groups_or_nothing() {
-        let person = |name: &str| matches!(entry(name), Ok(Entry::Person(..)));
+        let person = |name: &str| matches!(entry(name), Ok(ArchiveEntry::Person(..)));
         assert!(
             person("people/2222222222222222/s6.csv") && person("people/1111111111111111/a.b@c.csv")
         );
         assert!(
-            matches!(entry("groups/maths"), Ok(Entry::Group(_)))
-                && entry("people/") == Ok(Entry::Folder)
+            matches!(entry("groups/maths"), Ok(ArchiveEntry::Group(_)))
+                && entry("people/") == Ok(ArchiveEntry::Folder)
         );
         for wrong in [
             "s6.csv",
@@ -293,7 +293,10 @@ mod tests {
             "people/1111111111111111/Unknown.csv",
         ] {
             assert!(
-                !matches!(entry(wrong), Ok(Entry::Person(..) | Entry::Group(_))),
+                !matches!(
+                    entry(wrong),
+                    Ok(ArchiveEntry::Person(..) | ArchiveEntry::Group(_))
+                ),
                 "{wrong}"
             );
         }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use rostro_common::digest::Sha256Digest;
 use rostro_common::keyed_hash::HashKey;
-use rostro_gallery::ledger::{Made, Numbered, Tombstone, Tombstones};
+use rostro_gallery::ledger::{ArchiveNumber, ArchiveOrigin, Tombstone, Tombstones};
 
 /// Name of the entry.
 pub(super) const NAME: &str = "gallery.json";
@@ -21,7 +21,7 @@ pub(super) const LARGEST_TOMBSTONES: u64 = 64 << 20;
 
 /// Form of `gallery.json`.
 #[derive(Debug, Serialize, Deserialize)]
-struct Text {
+struct OriginFile {
     format: u32,
     #[serde(default)]
     gallery: Option<String>,
@@ -33,10 +33,10 @@ struct Text {
 }
 
 /// Returns the text of `gallery.json`.
-pub(super) fn text(numbered: Option<Numbered>, began: jiff::Timestamp) -> Vec<u8> {
+pub(super) fn text(numbered: Option<ArchiveNumber>, began: jiff::Timestamp) -> Vec<u8> {
     let gallery = numbered.map(|numbered| numbered.gallery.to_string());
     let number = numbered.and_then(|numbered| numbered.number);
-    serde_json::to_vec_pretty(&Text {
+    serde_json::to_vec_pretty(&OriginFile {
         format: 1,
         gallery,
         number,
@@ -46,8 +46,8 @@ pub(super) fn text(numbered: Option<Numbered>, began: jiff::Timestamp) -> Vec<u8
 }
 
 /// Reads `gallery.json`, which may come from anywhere.
-pub(super) fn read(bytes: &[u8]) -> Result<Made, String> {
-    let text: Text =
+pub(super) fn read(bytes: &[u8]) -> Result<ArchiveOrigin, String> {
+    let text: OriginFile =
         serde_json::from_slice(bytes).map_err(|error| format!("it cannot be read: {error}"))?;
     if text.format != 1 {
         return Err("it is of a later version of the program".to_owned());
@@ -64,7 +64,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Made, String> {
         .began
         .parse()
         .map_err(|_| "its time is not one".to_owned())?;
-    Ok(Made {
+    Ok(ArchiveOrigin {
         gallery,
         number,
         began: began.as_millisecond(),
@@ -138,10 +138,10 @@ mod tests {
         let began = jiff::Timestamp::from_millisecond(now()).unwrap();
         let gallery = Uuid::from_u128(5);
         for number in [None, Some(0), Some(7), Some(u64::MAX)] {
-            let made = read(&text(Some(Numbered { gallery, number }), began)).unwrap();
+            let made = read(&text(Some(ArchiveNumber { gallery, number }), began)).unwrap();
             assert_eq!(
                 made,
-                Made {
+                ArchiveOrigin {
                     gallery: Some(gallery),
                     number,
                     began: began.as_millisecond()

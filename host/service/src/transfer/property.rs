@@ -6,7 +6,7 @@ use std::io::Cursor;
 use rostro_gallery::csv_file::property as csv;
 
 use super::contents::Contents;
-use super::{Entry, Imported, entry, origin};
+use super::{ArchiveEntry, Imported, entry, origin};
 
 /// Little room, so that what is too large is found soon: of an entry, and of all.
 const ENTRY: u64 = 500;
@@ -28,34 +28,34 @@ pub fn holds(bytes: Vec<u8>) -> Vec<(String, Vec<u8>)> {
             continue;
         };
         let is_person = match entry(&name) {
-            Ok(Entry::Person(id, contract)) => {
+            Ok(ArchiveEntry::Person(id, contract)) => {
                 assert!(
-                    matches!(entry(&format!("people/{contract}/{id}.csv")), Ok(Entry::Person(again, _)) if again == id),
+                    matches!(entry(&format!("people/{contract}/{id}.csv")), Ok(ArchiveEntry::Person(again, _)) if again == id),
                     "{name}"
                 );
                 true
             }
-            Ok(Entry::Group(group)) => {
+            Ok(ArchiveEntry::Group(group)) => {
                 assert!(
-                    matches!(entry(&format!("groups/{group}")), Ok(Entry::Group(again)) if again == group),
+                    matches!(entry(&format!("groups/{group}")), Ok(ArchiveEntry::Group(again)) if again == group),
                     "{name}"
                 );
                 false
             }
-            Ok(Entry::Origin) => {
+            Ok(ArchiveEntry::Origin) => {
                 let _ = contents
                     .read(index, origin::LARGEST)
                     .map(|bytes| origin::read(&bytes));
                 continue;
             }
-            Ok(Entry::Tombstones(gallery)) => {
+            Ok(ArchiveEntry::Tombstones(gallery)) => {
                 let mut tombstones = rostro_gallery::ledger::Tombstones::default();
                 let _ = contents
                     .read(index, ENTRY)
                     .map(|bytes| origin::read_tombstones(bytes, gallery, &mut tombstones));
                 continue;
             }
-            Ok(Entry::Folder | Entry::LeftOut) => continue,
+            Ok(ArchiveEntry::Folder | ArchiveEntry::LeftOut) => continue,
             Err(why) => {
                 imported.leave_out(&name, why);
                 continue;

@@ -11,8 +11,8 @@ use rostro_service::{DuplicatesError, DuplicatesQuery};
 use super::people::{cursor, of_cursor};
 use crate::App;
 use crate::error::ApiError;
-use crate::public::openapi::{Admission, Asking, Waiting};
-use crate::request::extract::Asked;
+use crate::public::openapi::{AuthErrors, LockErrors, NoBodyErrors};
+use crate::request::extract::QueryParams;
 
 /// The most pairs after which a page ends.
 const MOST: usize = 1000;
@@ -60,12 +60,12 @@ struct DuplicatePair {
     path = "/v1/duplicates",
     tag = "manage",
     params(PairsQuery),
-    responses((status = 200, description = "Pairs of people who are alike", body = DuplicatesAnswer), Admission, Asking, Waiting)
+    responses((status = 200, description = "Pairs of people who are alike", body = DuplicatesAnswer), AuthErrors, NoBodyErrors, LockErrors)
 )]
 pub(super) async fn list(
     State(app): State<App>,
     Extension(actor): Extension<Actor>,
-    Asked(query): Asked<PairsQuery>,
+    QueryParams(query): QueryParams<PairsQuery>,
 ) -> Result<Json<DuplicatesAnswer>, ApiError> {
     let limit = query.limit.unwrap_or(100);
     if !(1..=MOST).contains(&limit) {

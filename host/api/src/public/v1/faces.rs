@@ -11,20 +11,20 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use rostro_common::vector::cosine;
-use rostro_service::Looked;
+use rostro_service::Analyses;
 use rostro_service::executor::Client;
 use rostro_service::types::Warning;
 use rostro_service::types::{Analysis, AnalyzedFace, Purpose};
 
 use crate::error::ApiError;
-use crate::public::openapi::{Admission, CompareForm, Image, ImageForm, Sending};
+use crate::public::openapi::{AuthErrors, BodyErrors, CompareForm, Image, ImageForm};
 use crate::public::recognize::{FrameSize, frame, milliseconds};
-use crate::request::form::{Form, FormLimits, Wanted};
+use crate::request::form::{Form, FormFields, FormLimits};
 use crate::request::trace::RequestId;
 use crate::{App, ContentType, PipelineHeader, PipelineInfo};
 
 /// What is read of the form of a comparison.
-const PAIR: Wanted = Wanted {
+const PAIR: FormFields = FormFields {
     texts: &[],
     files: &["a", "b"],
     refuses_misspelt: false,
@@ -32,7 +32,7 @@ const PAIR: Wanted = Wanted {
 };
 
 /// What is read of the form of one image.
-const IMAGE: Wanted = Wanted {
+const IMAGE: FormFields = FormFields {
     texts: &[],
     files: &["image"],
     refuses_misspelt: false,
@@ -120,7 +120,7 @@ struct PairAnswer {
     path = "/v1/detect",
     tag = "recognise",
     request_body(content((ImageForm = "multipart/form-data"), (Image = "image/jpeg"), (Image = "image/png"), (Image = "image/webp"))),
-    responses((status = 200, description = "Every face, largest first, without embeddings", body = FacesAnswer), Admission, Sending)
+    responses((status = 200, description = "Every face, largest first, without embeddings", body = FacesAnswer), AuthErrors, BodyErrors)
 )]
 pub(super) async fn detect(
     state: State<App>,
@@ -137,7 +137,7 @@ pub(super) async fn detect(
     path = "/v1/embeddings",
     tag = "recognise",
     request_body(content((ImageForm = "multipart/form-data"), (Image = "image/jpeg"), (Image = "image/png"), (Image = "image/webp"))),
-    responses((status = 200, description = "Every face, largest first, with its embedding", body = FacesAnswer), Admission, Sending)
+    responses((status = 200, description = "Every face, largest first, with its embedding", body = FacesAnswer), AuthErrors, BodyErrors)
 )]
 pub(super) async fn embeddings(
     state: State<App>,
@@ -160,9 +160,9 @@ async fn look(
         .received(frame(request, IMAGE, &app.limits.of(&client)))
         .await?;
     let received = begun.elapsed();
-    let errand = app.service.errand(client);
-    let (revision, answer) = app.service.look(vec![sent.image], purpose, &errand).await;
-    let Looked {
+    let context = app.service.context(client);
+    let (revision, answer) = app.service.look(vec![sent.image], purpose, &context).await;
+    let Analyses {
         revision: by,
         analyses,
         warnings,
@@ -196,7 +196,7 @@ async fn look(
     path = "/v1/compare",
     tag = "recognise",
     request_body(content = CompareForm, content_type = "multipart/form-data"),
-    responses((status = 200, description = "How alike the faces are", body = CompareAnswer), Admission, Sending)
+    responses((status = 200, description = "How alike the faces are", body = CompareAnswer), AuthErrors, BodyErrors)
 )]
 pub(super) async fn compare(
     State(app): State<App>,
@@ -207,12 +207,12 @@ pub(super) async fn compare(
     let begun = Instant::now();
     let images = app.received(pair(request, &app.limits.of(&client))).await?;
     let received = begun.elapsed();
-    let errand = app.service.errand(client);
+    let context = app.service.context(client);
     let (revision, answer) = app
         .service
-        .look(images.into(), Purpose::Recognize, &errand)
+        .look(images.into(), Purpose::Recognize, &context)
         .await;
-    let Looked {
+    let Analyses {
         revision: by,
         analyses,
         warnings,

@@ -12,12 +12,14 @@ use tokio_util::io::ReaderStream;
 use utoipa::{IntoParams, ToSchema};
 
 use rostro_service::deployment::Actor;
-use rostro_service::{ArchiveError, ImportOptions, Imported, Named};
+use rostro_service::{ArchiveError, ImportOptions, Imported, PeopleList};
 
 use super::{blocking, upload};
 use crate::error::{ApiError, is_full};
-use crate::public::openapi::{Admission, Archive, Asking, Sending, Storing, Waiting};
-use crate::request::extract::Asked;
+use crate::public::openapi::{
+    Archive, AuthErrors, BodyErrors, LockErrors, NoBodyErrors, WriteErrors,
+};
+use crate::request::extract::QueryParams;
 use crate::{App, ContentType};
 
 /// How an archive is taken in.
@@ -83,7 +85,7 @@ struct LeftOut {
     get,
     path = "/v1/gallery",
     tag = "manage",
-    responses((status = 200, description = "A ZIP archive", body = Archive, content_type = "application/zip"), Admission, Asking, Storing, Waiting)
+    responses((status = 200, description = "A ZIP archive", body = Archive, content_type = "application/zip"), AuthErrors, NoBodyErrors, WriteErrors, LockErrors)
 )]
 pub(super) async fn export(
     State(app): State<App>,
@@ -124,12 +126,12 @@ pub(super) async fn export(
     tag = "manage",
     params(ImportQuery),
     request_body(content = Archive, content_type = "application/zip"),
-    responses((status = 200, description = "What was taken, and what was left out", body = ImportAnswer), Admission, Sending, Storing)
+    responses((status = 200, description = "What was taken, and what was left out", body = ImportAnswer), AuthErrors, BodyErrors, WriteErrors)
 )]
 pub(super) async fn import(
     State(app): State<App>,
     Extension(actor): Extension<Actor>,
-    Asked(query): Asked<ImportQuery>,
+    QueryParams(query): QueryParams<ImportQuery>,
     request: Request,
 ) -> Result<Json<ImportAnswer>, ApiError> {
     if ContentType::of(request.headers()) != ContentType::Zip {
@@ -152,7 +154,7 @@ pub(super) async fn import(
     let Imported { people, groups, left_out, left_out_count, deleted, removed, durable } =
         // The caller may go before it is done.
         blocking(move || app.service.import(archive, options, &actor, &turn).map_err(failed)).await?;
-    let ids = |named: &Named| named.first.iter().map(ToString::to_string).collect();
+    let ids = |named: &PeopleList| named.first.iter().map(ToString::to_string).collect();
     Ok(Json(ImportAnswer {
         people,
         groups,

@@ -13,8 +13,8 @@ use rostro_service::types::{Change, GroupId, GroupsError};
 use super::{blocking, person, unknown_person};
 use crate::App;
 use crate::error::ApiError;
-use crate::public::openapi::{Admission, Asking, Missing, Storing, Waiting};
-use crate::request::extract::InPath;
+use crate::public::openapi::{AuthErrors, LockErrors, NoBodyErrors, NotFoundErrors, WriteErrors};
+use crate::request::extract::PathParams;
 
 /// Every group.
 #[derive(Debug, Serialize, ToSchema)]
@@ -57,7 +57,7 @@ impl From<Change> for ChangedAnswer {
     get,
     path = "/v1/groups",
     tag = "manage",
-    responses((status = 200, description = "Every group", body = GroupsAnswer), Admission)
+    responses((status = 200, description = "Every group", body = GroupsAnswer), AuthErrors)
 )]
 pub(super) async fn list(State(app): State<App>) -> Json<GroupsAnswer> {
     let groups = app
@@ -80,11 +80,11 @@ pub(super) async fn list(State(app): State<App>) -> Json<GroupsAnswer> {
     path = "/v1/groups/{group}",
     tag = "manage",
     params(("group" = String, Path, description = "The group's name")),
-    responses((status = 200, description = "Who is in it", body = GroupAnswer), Admission, Missing, Asking)
+    responses((status = 200, description = "Who is in it", body = GroupAnswer), AuthErrors, NotFoundErrors, NoBodyErrors)
 )]
 pub(super) async fn show(
     State(app): State<App>,
-    InPath(name): InPath<String>,
+    PathParams(name): PathParams<String>,
 ) -> Result<Json<GroupAnswer>, ApiError> {
     let group = group(&name)?;
     let members = app
@@ -106,12 +106,12 @@ pub(super) async fn show(
     path = "/v1/groups/{group}",
     tag = "manage",
     params(("group" = String, Path, description = "The group's name")),
-    responses((status = 200, description = "Whether there was one", body = ChangedAnswer), Admission, Asking, Storing)
+    responses((status = 200, description = "Whether there was one", body = ChangedAnswer), AuthErrors, NoBodyErrors, WriteErrors)
 )]
 pub(super) async fn delete(
     State(app): State<App>,
     Extension(actor): Extension<Actor>,
-    InPath(name): InPath<String>,
+    PathParams(name): PathParams<String>,
 ) -> Result<Json<ChangedAnswer>, ApiError> {
     let group = group(&name)?;
     let changed = blocking(move || {
@@ -129,19 +129,19 @@ pub(super) async fn delete(
     path = "/v1/groups/{group}/people/{id}",
     tag = "manage",
     params(("group" = String, Path, description = "The group's name"), ("id" = String, Path, description = "The person's id")),
-    responses((status = 200, description = "Whether they were not in it", body = ChangedAnswer), Admission, Missing, Asking, Storing, Waiting)
+    responses((status = 200, description = "Whether they were not in it", body = ChangedAnswer), AuthErrors, NotFoundErrors, NoBodyErrors, WriteErrors, LockErrors)
 )]
 pub(super) async fn add(
     State(app): State<App>,
     Extension(actor): Extension<Actor>,
-    InPath((name, id)): InPath<(String, String)>,
+    PathParams((name, id)): PathParams<(String, String)>,
 ) -> Result<Json<ChangedAnswer>, ApiError> {
     let (group, id) = (group(&name)?, person(&id)?);
-    let turn = app.service.turn(&id).await.map_err(ApiError::of_service)?;
+    let lock = app.service.lock(&id).await.map_err(ApiError::of_service)?;
     let changed = blocking(move || {
-        let changed = app.service.add_to_group(&group, &turn);
+        let changed = app.service.add_to_group(&group, &lock);
         app.service
-            .note_membership(&actor, Action::AddToGroup, &changed, turn.id());
+            .note_membership(&actor, Action::AddToGroup, &changed, lock.id());
         changed.map_err(ApiError::of_service)
     })
     .await?;
@@ -154,12 +154,12 @@ pub(super) async fn add(
     path = "/v1/groups/{group}/people/{id}",
     tag = "manage",
     params(("group" = String, Path, description = "The group's name"), ("id" = String, Path, description = "The person's id")),
-    responses((status = 200, description = "Whether they were in it", body = ChangedAnswer), Admission, Missing, Asking, Storing)
+    responses((status = 200, description = "Whether they were in it", body = ChangedAnswer), AuthErrors, NotFoundErrors, NoBodyErrors, WriteErrors)
 )]
 pub(super) async fn remove(
     State(app): State<App>,
     Extension(actor): Extension<Actor>,
-    InPath((name, id)): InPath<(String, String)>,
+    PathParams((name, id)): PathParams<(String, String)>,
 ) -> Result<Json<ChangedAnswer>, ApiError> {
     let (group, id) = (group(&name)?, person(&id)?);
     let changed = blocking(move || {

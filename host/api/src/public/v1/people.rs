@@ -16,9 +16,10 @@ use super::{blocking, person, unknown_person};
 use crate::error::ApiError;
 use crate::public::enroll::{EnrollAnswer, Photos};
 use crate::public::openapi::{
-    Admission, Asking, Missing, PhotosForm, Sending, Stored, Storing, Waiting, Working,
+    AuthErrors, BodyErrors, LockErrors, NoBodyErrors, NotFoundErrors, PhotosForm, ReadErrors,
+    WorkerErrors, WriteErrors,
 };
-use crate::request::extract::{Asked, InPath};
+use crate::request::extract::{PathParams, QueryParams};
 use crate::request::trace::RequestId;
 use crate::{App, PipelineHeader};
 
@@ -115,11 +116,11 @@ struct LeftAlone {
     path = "/v1/people",
     tag = "manage",
     params(ListQuery),
-    responses((status = 200, description = "People in the order of their ids", body = PeopleAnswer), Admission, Asking)
+    responses((status = 200, description = "People in the order of their ids", body = PeopleAnswer), AuthErrors, NoBodyErrors)
 )]
 pub(super) async fn list(
     State(app): State<App>,
-    Asked(query): Asked<ListQuery>,
+    QueryParams(query): QueryParams<ListQuery>,
 ) -> Result<Json<PeopleAnswer>, ApiError> {
     let limit = query.limit.unwrap_or(100);
     if !(1..=MOST).contains(&limit) {
@@ -152,11 +153,11 @@ pub(super) async fn list(
     path = "/v1/people/{id}",
     tag = "manage",
     params(("id" = String, Path, description = "The person's id")),
-    responses((status = 200, description = "What is stored", body = PersonAnswer), Admission, Missing, Asking, Stored)
+    responses((status = 200, description = "What is stored", body = PersonAnswer), AuthErrors, NotFoundErrors, NoBodyErrors, ReadErrors)
 )]
 pub(super) async fn show(
     State(app): State<App>,
-    InPath(id): InPath<String>,
+    PathParams(id): PathParams<String>,
 ) -> Result<Json<PersonAnswer>, ApiError> {
     let id = person(&id)?;
     blocking(move || {
@@ -186,17 +187,17 @@ pub(super) async fn show(
     path = "/v1/people/{id}/embedding",
     tag = "manage",
     params(("id" = String, Path, description = "The person's id")),
-    responses((status = 200, description = "Their templates", body = EmbeddingAnswer), Admission, Missing, Asking, Stored, Working)
+    responses((status = 200, description = "Their templates", body = EmbeddingAnswer), AuthErrors, NotFoundErrors, NoBodyErrors, ReadErrors, WorkerErrors)
 )]
 pub(super) async fn embedding(
     State(app): State<App>,
     Extension(actor): Extension<Actor>,
     Extension(client): Extension<Client>,
-    InPath(id): InPath<String>,
+    PathParams(id): PathParams<String>,
 ) -> Result<Json<EmbeddingAnswer>, ApiError> {
     let id = person(&id)?;
-    let errand = app.service.errand(client);
-    let templates = app.service.templates(id.clone(), &errand).await;
+    let context = app.service.context(client);
+    let templates = app.service.templates(id.clone(), &context).await;
     let (service, about) = (Arc::clone(&app.service), id.clone());
     let templates = blocking(move || {
         // Before it is answered: what was read is recorded.
@@ -234,18 +235,18 @@ pub(super) async fn embedding(
     path = "/v1/people/{id}",
     tag = "manage",
     params(("id" = String, Path, description = "The person's id")),
-    responses((status = 200, description = "Whether there was one", body = DeletedAnswer), Admission, Asking, Storing, Waiting)
+    responses((status = 200, description = "Whether there was one", body = DeletedAnswer), AuthErrors, NoBodyErrors, WriteErrors, LockErrors)
 )]
 pub(super) async fn delete(
     State(app): State<App>,
     Extension(actor): Extension<Actor>,
-    InPath(id): InPath<String>,
+    PathParams(id): PathParams<String>,
 ) -> Result<Json<DeletedAnswer>, ApiError> {
     let id = person(&id)?;
-    let turn = app.service.turn(&id).await.map_err(ApiError::of_deletion)?;
+    let lock = app.service.lock(&id).await.map_err(ApiError::of_deletion)?;
     let removed = blocking(move || {
         app.service
-            .delete(&turn, &actor)
+            .delete(&lock, &actor)
             .map_err(ApiError::of_deletion)
     })
     .await?;
@@ -269,22 +270,22 @@ pub(super) async fn delete(
     tag = "enrol",
     params(("id" = String, Path, description = "The person's id")),
     request_body(content = PhotosForm, content_type = "multipart/form-data"),
-    responses((status = 200, description = "What became of each photo", body = EnrollAnswer), Admission, Missing, Sending, Storing)
+    responses((status = 200, description = "What became of each photo", body = EnrollAnswer), AuthErrors, NotFoundErrors, BodyErrors, WriteErrors)
 )]
 pub(super) async fn add_photos(
     State(app): State<App>,
     Extension(request_id): Extension<RequestId>,
     Extension(actor): Extension<Actor>,
     Extension(client): Extension<Client>,
-    InPath(id): InPath<String>,
+    PathParams(id): PathParams<String>,
     request: Request,
 ) -> Result<(PipelineHeader, Json<EnrollAnswer>), ApiError> {
     let id = person(&id)?;
     let photos = app
         .received(Photos::read(request, &app.limits.of(&client)))
         .await?;
-    let errand = app.service.errand(client);
-    EnrollAnswer::enroll(&app, id, photos, Mode::Add, &actor, &request_id, &errand).await
+    let context = app.service.context(client);
+    EnrollAnswer::enroll(&app, id, photos, Mode::Add, &actor, &request_id, &context).await
 }
 
 /// An id as a cursor: callers are not to read it.

@@ -31,14 +31,14 @@ const UNIT: usize = 1024;
 #[derive(Clone, Debug)]
 pub(crate) struct BodyMemory {
     all: Arc<Semaphore>,
-    shares: Arc<Shares>,
+    shares: Arc<ClientShare>,
     /// The client's, if it is known whose bodies these are.
     own: Option<Arc<Semaphore>>,
 }
 
 /// What each client may have of it.
 #[derive(Debug)]
-struct Shares {
+struct ClientShare {
     /// Units of all bodies together, and of one client's.
     all: usize,
     most: usize,
@@ -48,7 +48,7 @@ struct Shares {
 impl BodyMemory {
     /// So many bytes, of which one client has at most a share.
     pub(crate) fn new(bytes: usize, share: usize) -> Self {
-        let shares = Shares {
+        let shares = ClientShare {
             all: units(bytes),
             most: units(share),
             of: Mutex::default(),
@@ -87,28 +87,28 @@ impl BodyMemory {
     }
 
     /// Begins to collect at most `most` bytes.
-    pub(crate) fn collect(&self, most: usize) -> Collector {
-        Collector {
+    pub(crate) fn collect(&self, most: usize) -> BodyBuffer {
+        BodyBuffer {
             memory: self.clone(),
             most,
             content: BytesMut::new(),
-            held: Held::default(),
+            held: MemoryPermits::default(),
         }
     }
 }
 
 /// Bytes as they arrive, with the memory that is reserved for them.
 #[derive(Debug)]
-pub(crate) struct Collector {
+pub(crate) struct BodyBuffer {
     memory: BodyMemory,
     most: usize,
     content: BytesMut,
-    held: Held,
+    held: MemoryPermits,
 }
 
 /// What is reserved: of all memory, and of the client's share.
 #[derive(Debug, Default)]
-struct Held {
+struct MemoryPermits {
     units: usize,
     all: Option<OwnedSemaphorePermit>,
     own: Option<OwnedSemaphorePermit>,
@@ -116,18 +116,18 @@ struct Held {
 
 /// Bytes of a body, and the memory of the body: it is free again when all of its parts are dropped.
 #[derive(Debug)]
-pub(crate) struct Content {
+pub(crate) struct BufferedBody {
     pub(crate) bytes: Bytes,
-    held: Arc<Held>,
+    held: Arc<MemoryPermits>,
 }
 
-impl AsRef<[u8]> for Content {
+impl AsRef<[u8]> for BufferedBody {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-impl Content {
+impl BufferedBody {
     /// The bytes, which keep the memory reserved until their last clone is dropped.
     pub(crate) fn into_bytes(self) -> Bytes {
         Bytes::from_owner(self)
@@ -141,12 +141,12 @@ impl Content {
 
 /// The memory of a body whose parts are taken out. Each part keeps all of it.
 #[derive(Clone, Debug)]
-pub(crate) struct Reservation(Arc<Held>);
+pub(crate) struct Reservation(Arc<MemoryPermits>);
 
 impl Reservation {
     /// A part of the body.
     pub(crate) fn part(&self, bytes: Bytes) -> Bytes {
-        Content {
+        BufferedBody {
             bytes,
             held: Arc::clone(&self.0),
         }
@@ -154,7 +154,7 @@ impl Reservation {
     }
 }
 
-impl Collector {
+impl BodyBuffer {
     /// Adds a chunk; whether it still fits.
     pub(crate) fn push(&mut self, chunk: &[u8]) -> Result<bool, ApiError> {
         if self.content.len() + chunk.len() > self.most {
@@ -164,7 +164,7 @@ impl Collector {
             .div_ceil(UNIT)
             .saturating_sub(self.held.units);
         if wanted > 0 {
-            let Shares { all, most, .. } = *self.memory.shares;
+            let ClientShare { all, most, .. } = *self.memory.shares;
             reserve(Some(&self.memory.all), &mut self.held.all, wanted)
                 .map_err(|()| ApiError::bodies_full(all * UNIT))?;
             reserve(self.memory.own.as_ref(), &mut self.held.own, wanted)
@@ -175,8 +175,8 @@ impl Collector {
         Ok(true)
     }
 
-    pub(crate) fn finish(self) -> Content {
-        Content {
+    pub(crate) fn finish(self) -> BufferedBody {
+        BufferedBody {
             bytes: self.content.freeze(),
             held: Arc::new(self.held),
         }
@@ -208,8 +208,8 @@ fn reserve(
 /// Reads a body as long as it arrives at a good pace; none if it does not fit.
 pub(crate) async fn read(
     mut body: Body,
-    mut collector: Collector,
-) -> Result<Option<Content>, ApiError> {
+    mut collector: BodyBuffer,
+) -> Result<Option<BufferedBody>, ApiError> {
     let mut pace = Pace::begin(Instant::now());
     loop {
         let (until, slowness) = pace.next_limit();
@@ -238,9 +238,9 @@ pub(crate) async fn read(
 /// So a client that only reads the answer after sending everything gets to see it, and a connection
 /// that is used again is not closed under the next request.
 #[derive(Debug)]
-pub(crate) struct Rest(Option<Body>);
+pub(crate) struct DrainOnDrop(Option<Body>);
 
-impl Rest {
+impl DrainOnDrop {
     pub(crate) fn of(body: Body) -> Body {
         // Most requests have none, and then nothing is to be done.
         if body.is_end_stream() {
@@ -251,7 +251,7 @@ impl Rest {
     }
 }
 
-impl HttpBody for Rest {
+impl HttpBody for DrainOnDrop {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -280,24 +280,20 @@ impl HttpBody for Rest {
     }
 }
 
-impl Drop for Rest {
+impl Drop for DrainOnDrop {
     fn drop(&mut self) {
         if let Some(body) = self.0.take().filter(|body| !body.is_end_stream())
             && let Ok(runtime) = Handle::try_current()
         {
-            runtime.spawn(linger(drain(body)));
+            runtime.spawn(drain(body));
         }
     }
 }
 
-/// How long that is done.
-async fn linger(rest: impl Future<Output = ()>) {
-    let _ = tokio::time::timeout(Duration::from_secs(2), rest).await;
-}
-
-/// Reads a body and drops it.
+/// Reads a body and drops it, for at most two seconds.
 async fn drain(mut body: Body) {
-    while let Some(Ok(_)) = body.frame().await {}
+    let rest = async { while let Some(Ok(_)) = body.frame().await {} };
+    let _ = tokio::time::timeout(Duration::from_secs(2), rest).await;
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use rostro_service::Photo;
 use rostro_service::executor::Client;
 
 use self::disposition::Disposition;
-use self::received::{Kind, Received};
+use self::received::{FieldKind, FieldNames};
 use super::body::{self, BodyMemory, Reservation};
 use super::query::{RESTRICTING, meant, misspelt_field};
 use crate::error::ApiError;
@@ -54,7 +54,7 @@ impl FormLimits {
 
 /// The fields of a form that are of use.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Wanted {
+pub(crate) struct FormFields {
     /// Names of text fields.
     pub(crate) texts: &'static [&'static str],
     /// Names of the file fields.
@@ -65,9 +65,9 @@ pub(crate) struct Wanted {
     pub(crate) example: &'static str,
 }
 
-impl Wanted {
+impl FormFields {
     /// Refuses a field that would be skipped although it was meant.
-    fn check(&self, name: &str, kind: Kind) -> Result<(), ApiError> {
+    fn check(&self, name: &str, kind: FieldKind) -> Result<(), ApiError> {
         if !self.refuses_misspelt {
             return Ok(());
         }
@@ -75,7 +75,7 @@ impl Wanted {
             return Err(misspelt_field(name, meant));
         }
         // Skipped as a file nobody asked for, it would have everybody searched.
-        if kind == Kind::File && RESTRICTING.contains(&name) && self.texts.contains(&name) {
+        if kind == FieldKind::File && RESTRICTING.contains(&name) && self.texts.contains(&name) {
             let message =
                 format!("The field '{name}' came as a file: send it as text, without a file name.");
             return Err(ApiError::bad_request("invalid_group", message));
@@ -94,14 +94,14 @@ pub(crate) struct Form {
     /// The files of the wanted fields, in their order.
     pub(crate) files: Vec<Photo>,
     /// Every field that came.
-    received: Received,
+    received: FieldNames,
 }
 
 impl Form {
     /// Reads a form.
     pub(crate) async fn read(
         request: Request,
-        wanted: Wanted,
+        fields: FormFields,
         limits: &FormLimits,
     ) -> Result<Self, ApiError> {
         // Whole first: the parser keeps what it does not understand yet, uncounted, and looks
@@ -115,12 +115,12 @@ impl Form {
         let mut parts = Multipart::from_request(request, &())
             .await
             .map_err(|error| rejected(&error))?;
-        Self::read_parts(&mut parts, wanted, limits, &memory).await
+        Self::read_parts(&mut parts, fields, limits, &memory).await
     }
 
     async fn read_parts(
         parts: &mut Multipart,
-        wanted: Wanted,
+        fields: FormFields,
         limits: &FormLimits,
         memory: &Reservation,
     ) -> Result<Self, ApiError> {
@@ -133,14 +133,14 @@ impl Form {
             let Disposition { name, file_name } =
                 Disposition::of(part.headers().get(header::CONTENT_DISPOSITION));
             let kind = if file_name.is_some() {
-                Kind::File
+                FieldKind::File
             } else {
-                Kind::Text
+                FieldKind::Text
             };
-            wanted.check(&name, kind)?;
+            fields.check(&name, kind)?;
             form.received.add(&name, kind);
             match file_name {
-                None if wanted.texts.contains(&name.as_str()) => {
+                None if fields.texts.contains(&name.as_str()) => {
                     let text = bounded(part, LONGEST_TEXT, limits).await?.ok_or_else(|| {
                         ApiError::bad_request(
                             "field_too_long",
@@ -149,7 +149,7 @@ impl Form {
                     })?;
                     form.add_text(name, String::from_utf8_lossy(&text).into_owned());
                 }
-                Some(file_name) => match wanted.files.iter().find(|field| **field == name) {
+                Some(file_name) => match fields.files.iter().find(|field| **field == name) {
                     Some(field) => form.add(field, file_name, part, limits, memory).await?,
                     None => skip(part, limits).await?,
                 },
@@ -162,7 +162,7 @@ impl Form {
     /// Reads a form that holds only text.
     pub(crate) async fn read_url_encoded(
         request: Request,
-        wanted: Wanted,
+        fields: FormFields,
         limits: &FormLimits,
     ) -> Result<Self, ApiError> {
         // As much as of other forms, because it may be an image that a client sends under its
@@ -173,10 +173,10 @@ impl Form {
         match &*content.bytes {
             bytes if is_binary(bytes) => Ok(Self::instead_of(
                 "the body is an image, or other binary data, and no form",
-                wanted,
+                fields,
             )),
             bytes if bytes.len() > LONGEST_TEXTS => Err(body_too_large(LONGEST_TEXTS)),
-            bytes => Self::of_url_encoded(bytes, wanted),
+            bytes => Self::of_url_encoded(bytes, fields),
         }
     }
 
@@ -184,7 +184,7 @@ impl Form {
     /// it is.
     pub(crate) async fn read_untyped(
         request: Request,
-        wanted: Wanted,
+        fields: FormFields,
         limits: &FormLimits,
     ) -> Result<Self, ApiError> {
         let content = body::read(
@@ -198,24 +198,24 @@ impl Form {
             bytes if is_binary(bytes) => "the body is an image, or other binary data, and no form",
             _ => "the body has no content type, so that it is no form",
         };
-        Ok(Self::instead_of(is, wanted))
+        Ok(Self::instead_of(is, fields))
     }
 
     /// A form without fields, in whose place came this.
-    fn instead_of(is: &'static str, wanted: Wanted) -> Self {
+    fn instead_of(is: &'static str, fields: FormFields) -> Self {
         Self {
-            received: Received::instead_of(is, wanted.example),
+            received: FieldNames::instead_of(is, fields.example),
             ..Self::default()
         }
     }
 
     /// Reads the bytes of a form that holds only text.
-    pub(crate) fn of_url_encoded(bytes: &[u8], wanted: Wanted) -> Result<Self, ApiError> {
+    pub(crate) fn of_url_encoded(bytes: &[u8], fields: FormFields) -> Result<Self, ApiError> {
         let mut form = Self::default();
         for (name, text) in form_urlencoded::parse(bytes) {
-            wanted.check(&name, Kind::Text)?;
-            form.received.add(&name, Kind::Text);
-            if wanted.texts.contains(&name.as_ref()) {
+            fields.check(&name, FieldKind::Text)?;
+            form.received.add(&name, FieldKind::Text);
+            if fields.texts.contains(&name.as_ref()) {
                 form.add_text(name.into_owned(), text.into_owned());
             }
         }
@@ -268,14 +268,14 @@ impl Form {
     }
 
     /// Adds to the error for a missing file field which one is wanted, and which came.
-    pub(crate) fn without_file(&self, error: ApiError, wanted: &str) -> ApiError {
-        self.received.explain(error, wanted, Kind::File)
+    pub(crate) fn without_file(&self, error: ApiError, name: &str) -> ApiError {
+        self.received.explain(error, name, FieldKind::File)
     }
 
     /// Adds to the error for a text field that is missing or empty under all of its names which one
     /// is wanted, and which came.
-    pub(crate) fn without_text(&self, error: ApiError, wanted: &str, names: &[&str]) -> ApiError {
-        let error = self.received.explain(error, wanted, Kind::Text);
+    pub(crate) fn without_text(&self, error: ApiError, name: &str, names: &[&str]) -> ApiError {
+        let error = self.received.explain(error, name, FieldKind::Text);
         match names.iter().find(|name| self.texts.contains_key(**name)) {
             Some(empty) => error.with("cause", format!("the text field '{empty}' is empty")),
             None => error,

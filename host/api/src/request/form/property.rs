@@ -7,11 +7,12 @@ use axum::body::Body;
 use tokio_util::io::ReaderStream;
 
 use super::{
-    BodyMemory, Form, FormLimits, LONGEST_TEXT, LONGEST_TEXTS, MOST_FILES, Request, Wanted, header,
+    BodyMemory, Form, FormFields, FormLimits, LONGEST_TEXT, LONGEST_TEXTS, MOST_FILES, Request,
+    header,
 };
 use crate::ApiError;
 
-const WANTED: Wanted = Wanted {
+const WANTED: FormFields = FormFields {
     texts: &["id", "name"],
     files: &["images", "image"],
     refuses_misspelt: true,
@@ -20,26 +21,26 @@ const WANTED: Wanted = Wanted {
 
 /// How large the files and the body of a form may be.
 #[derive(Clone, Copy)]
-pub(super) struct Room {
+pub(super) struct FormSizes {
     file: usize,
     body: usize,
 }
 
 /// Little room, so that what is too large is found soon, and enough for every part of a form.
-pub(super) const LITTLE: Room = Room {
+pub(super) const LITTLE: FormSizes = FormSizes {
     file: 64,
     body: 2048,
 };
 
 /// Room for more files and longer texts than are taken.
-pub(super) const MUCH: Room = Room {
+pub(super) const MUCH: FormSizes = FormSizes {
     file: 1024,
     body: 32 << 10,
 };
 
 const MEMORY: usize = 1 << 20;
 
-fn limits(room: Room) -> FormLimits {
+fn limits(room: FormSizes) -> FormLimits {
     FormLimits {
         file_bytes: room.file,
         body_bytes: room.body,
@@ -73,7 +74,7 @@ fn done<T>(work: impl Future<Output = T>) -> T {
 
 /// Reads a body as a form.
 #[cfg(test)]
-pub(super) fn read(content_type: &[u8], body: Vec<u8>, room: Room) -> Result<Form, ApiError> {
+pub(super) fn read(content_type: &[u8], body: Vec<u8>, room: FormSizes) -> Result<Form, ApiError> {
     done(Form::read(
         request(content_type, body).unwrap(),
         WANTED,
@@ -91,7 +92,7 @@ pub fn holds(content_type: &[u8], body: &[u8]) {
     }
 }
 
-fn holds_in(room: Room, content_type: &[u8], body: &[u8]) {
+fn holds_in(room: FormSizes, content_type: &[u8], body: &[u8]) {
     let Some((whole, pieces)) =
         request(content_type, body.to_vec()).zip(request(content_type, in_pieces(body)))
     else {
@@ -182,7 +183,7 @@ fn assert_same_again(form: &Form) {
     )
     .unwrap();
     // Its boundary may be longer.
-    let room = Room {
+    let room = FormSizes {
         file: MUCH.file,
         body: 2 * MUCH.body,
     };

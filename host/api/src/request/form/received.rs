@@ -10,8 +10,8 @@ const LONGEST: usize = 64;
 
 /// Names and kinds of the fields of a form, in their order.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Received {
-    fields: Vec<(String, Kind)>,
+pub(super) struct FieldNames {
+    fields: Vec<(String, FieldKind)>,
     /// Fields that came after those.
     further: usize,
     /// What came in place of a form, and how one is sent.
@@ -20,12 +20,12 @@ pub(super) struct Received {
 
 /// How a field came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum FieldKind {
     Text,
     File,
 }
 
-impl Kind {
+impl FieldKind {
     fn name(self) -> &'static str {
         match self {
             Self::Text => "text",
@@ -34,7 +34,7 @@ impl Kind {
     }
 }
 
-impl Received {
+impl FieldNames {
     /// Records that no form came.
     pub(super) fn instead_of(is: &'static str, example: &'static str) -> Self {
         Self {
@@ -44,7 +44,7 @@ impl Received {
     }
 
     /// Records a field.
-    pub(super) fn add(&mut self, name: &str, kind: Kind) {
+    pub(super) fn add(&mut self, name: &str, kind: FieldKind) {
         let name: String = name.chars().take(LONGEST).collect();
         if self.fields.contains(&(name.clone(), kind)) {
             return;
@@ -57,7 +57,7 @@ impl Received {
     }
 
     /// Adds to an error about a missing field which one is wanted, which came, and what to do.
-    pub(super) fn explain(&self, error: ApiError, wanted: &str, kind: Kind) -> ApiError {
+    pub(super) fn explain(&self, error: ApiError, wanted: &str, kind: FieldKind) -> ApiError {
         let fields: Vec<Value> = self
             .fields
             .iter()
@@ -69,7 +69,7 @@ impl Received {
             .with("cause", self.sentence(wanted, kind))
     }
 
-    fn sentence(&self, wanted: &str, kind: Kind) -> String {
+    fn sentence(&self, wanted: &str, kind: FieldKind) -> String {
         if let Some((is, example)) = self.instead {
             return format!("{is}; send a form, as `{example}` does");
         }
@@ -79,12 +79,12 @@ impl Received {
             .find(|(name, _)| name == wanted)
             .map(|(_, kind)| *kind);
         match (kind, came_as) {
-            (Kind::File, Some(Kind::Text)) => {
+            (FieldKind::File, Some(FieldKind::Text)) => {
                 return format!(
                     "the field '{wanted}' came as text, because its part has no file name; send it as a file, as `curl -F {wanted}=@photo.jpg` does"
                 );
             }
-            (Kind::Text, Some(Kind::File)) => {
+            (FieldKind::Text, Some(FieldKind::File)) => {
                 return format!(
                     "the field '{wanted}' came as a file; send it as text, without a file name"
                 );
@@ -112,8 +112,8 @@ impl Received {
 mod tests {
     use super::*;
 
-    fn cause(fields: &[(&str, Kind)], wanted: &str, kind: Kind) -> String {
-        let mut received = Received::default();
+    fn cause(fields: &[(&str, FieldKind)], wanted: &str, kind: FieldKind) -> String {
+        let mut received = FieldNames::default();
         fields
             .iter()
             .for_each(|(name, kind)| received.add(name, *kind));
@@ -133,28 +133,33 @@ mod tests {
                 "the form has no field; the file field 'image' is wanted",
             ),
             (
-                &[("photo", Kind::File)],
+                &[("photo", FieldKind::File)],
                 "the form has the file field 'photo'; the file field 'image' is wanted",
             ),
             (
                 &[
-                    ("photo", Kind::File),
-                    ("a", Kind::Text),
-                    ("photo", Kind::File),
+                    ("photo", FieldKind::File),
+                    ("a", FieldKind::Text),
+                    ("photo", FieldKind::File),
                 ],
                 "the form has the file field 'photo', the text field 'a'; the file field 'image' is wanted",
             ),
         ] {
-            assert_eq!(cause(fields, "image", Kind::File), wanted);
+            assert_eq!(cause(fields, "image", FieldKind::File), wanted);
         }
-        assert!(cause(&[("image", Kind::Text)], "image", Kind::File).contains("has no file name"));
-        assert!(cause(&[("id", Kind::File)], "id", Kind::Text).contains("came as a file"));
+        assert!(
+            cause(&[("image", FieldKind::Text)], "image", FieldKind::File)
+                .contains("has no file name")
+        );
+        assert!(
+            cause(&[("id", FieldKind::File)], "id", FieldKind::Text).contains("came as a file")
+        );
     }
 
     #[test]
     fn message_says_what_came_instead() {
-        let sentence = Received::instead_of("the body is an image and no form", "curl -F a=b")
-            .sentence("a", Kind::Text);
+        let sentence = FieldNames::instead_of("the body is an image and no form", "curl -F a=b")
+            .sentence("a", FieldKind::Text);
         assert_eq!(
             sentence,
             "the body is an image and no form; send a form, as `curl -F a=b` does"
@@ -163,10 +168,11 @@ mod tests {
 
     #[test]
     fn message_stays_short_for_many_fields() {
-        let mut received = Received::default();
-        (0..1000)
-            .for_each(|number| received.add(&format!("{number}{}", "x".repeat(1000)), Kind::Text));
-        let sentence = received.sentence("image", Kind::File);
+        let mut received = FieldNames::default();
+        (0..1000).for_each(|number| {
+            received.add(&format!("{number}{}", "x".repeat(1000)), FieldKind::Text)
+        });
+        let sentence = received.sentence("image", FieldKind::File);
         assert!(
             sentence.contains("and 980 more") && sentence.len() < 3000,
             "{sentence}"

@@ -16,7 +16,7 @@ use rostro_common::fs::durable::sync_folder;
 use rostro_common::person::{ContractId, EnrolmentId, PersonId, Sample};
 
 use super::super::watched::Fingerprint;
-use super::super::{GalleryError, Loaded, Place, Stored, names};
+use super::super::{GalleryContents, GalleryError, PersonRecord, SampleLocation, names};
 use super::{CsvGallery, csv_file, person};
 
 /// The folder of the contracts' folders.
@@ -152,7 +152,7 @@ impl CsvGallery {
         &self,
         id: &PersonId,
         samples: &[Sample],
-        place: Place,
+        place: SampleLocation,
     ) -> io::Result<PathBuf> {
         let path = self.path_of(id);
         let old = self.rescue_own(id)?;
@@ -168,7 +168,7 @@ impl CsvGallery {
         };
         let known = enrolment_of(&old).cloned();
         let enrolment = known.clone().unwrap_or_else(EnrolmentId::unique);
-        if place == Place::Other {
+        if place == SampleLocation::Other {
             if known.is_none() {
                 self.write(&path, &of_enrolment(&old, &enrolment))?;
             }
@@ -219,7 +219,7 @@ impl CsvGallery {
     }
 
     /// Reads the files of other contracts, next to the people whose own files were read.
-    pub(super) fn load_others(&self, loaded: &mut Loaded) -> io::Result<()> {
+    pub(super) fn load_others(&self, loaded: &mut GalleryContents) -> io::Result<()> {
         let mut unowned: BTreeMap<PersonId, PathBuf> = BTreeMap::new();
         // What is in force is judged by the own file alone.
         let mut found: Vec<(usize, Vec<Sample>)> = Vec::new();
@@ -259,7 +259,7 @@ impl CsvGallery {
         // Known by nothing, and to be listed and deleted all the same.
         loaded
             .people
-            .extend(unowned.into_iter().map(|(id, path)| Stored {
+            .extend(unowned.into_iter().map(|(id, path)| PersonRecord {
                 id,
                 samples: Vec::new(),
                 path,
@@ -331,7 +331,9 @@ impl CsvGallery {
         let path = self.path_of(id);
         let own = match csv_file::read(&self.own_file(id)) {
             Ok(own) => own,
-            Err(csv_file::FileError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
+            Err(csv_file::SampleFileError::Io(error))
+                if error.kind() == io::ErrorKind::NotFound =>
+            {
                 let modified = |path: &PathBuf| {
                     path.metadata()
                         .and_then(|about| about.modified())

@@ -64,7 +64,7 @@ fn enrolled_under_two() -> (tempfile::TempDir, CsvGallery) {
     let (folder, gallery) = opened();
     gallery.replace(&id("s6"), &[of(FIRST, 1.0)]).unwrap();
     gallery
-        .put(&id("s6"), &[of(SECOND, 2.0)], Place::Other)
+        .put(&id("s6"), &[of(SECOND, 2.0)], SampleLocation::Other)
         .unwrap();
     (folder, gallery)
 }
@@ -84,7 +84,7 @@ fn replacement_removes_other_contracts() {
             .exists()
     );
     gallery
-        .put(&id("s6"), &[of(SECOND, 4.0)], Place::Other)
+        .put(&id("s6"), &[of(SECOND, 4.0)], SampleLocation::Other)
         .unwrap();
     assert_eq!(values(&gallery), pairs(&[(FIRST, 3.0), (SECOND, 4.0)]));
     // Readers of the folder see one contract.
@@ -205,11 +205,15 @@ fn added_samples_remove_nothing() {
     write_old(&gallery, Some(SECOND), &[of(SECOND, 2.0)]);
     // A photo is added while the second contract is active, and embedded for the first.
     gallery
-        .put(&id("s6"), &[of(SECOND, 5.0)], Place::Own)
+        .put(&id("s6"), &[of(SECOND, 5.0)], SampleLocation::Own)
         .unwrap();
     assert_eq!(values(&gallery), pairs(&[(FIRST, 1.0), (SECOND, 5.0)]));
     gallery
-        .put(&id("s6"), &[of(FIRST, 1.0), of(FIRST, 6.0)], Place::Other)
+        .put(
+            &id("s6"),
+            &[of(FIRST, 1.0), of(FIRST, 6.0)],
+            SampleLocation::Other,
+        )
         .unwrap();
     assert_eq!(
         values(&gallery),
@@ -221,7 +225,7 @@ fn added_samples_remove_nothing() {
     write_old(&gallery, None, &[of(FIRST, 1.0)]);
     write_old(&gallery, Some(SECOND), &[of(SECOND, 2.0)]);
     gallery
-        .put(&id("s6"), &[of(SECOND, 5.0)], Place::Other)
+        .put(&id("s6"), &[of(SECOND, 5.0)], SampleLocation::Other)
         .unwrap();
     assert_eq!(values(&gallery), pairs(&[(FIRST, 1.0), (SECOND, 5.0)]));
     assert_eq!(gallery.trust_contracts().unwrap(), 1);

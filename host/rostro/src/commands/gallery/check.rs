@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use rostro_common::text::{printed, say};
-use rostro_gallery::{CsvGallery, FileError, Gallery, GalleryError, Problem, SetAside};
+use rostro_common::text::{sanitize, say};
+use rostro_gallery::{
+    CsvGallery, Gallery, GalleryError, Problem, QuarantinedFile, SampleFileError,
+};
 
 use crate::commands::gallery::GalleryCommandError;
 
@@ -47,7 +49,7 @@ fn check(gallery: &CsvGallery, folder: &Path) -> Result<(), GalleryCommandError>
         .map_err(GalleryError::folder("read", folder))?;
     say(&format!(
         "{}: {} people",
-        printed(&folder.display().to_string()),
+        sanitize(&folder.display().to_string()),
         loaded.people.len()
     ));
     let (damaged, left): (Vec<&Problem>, Vec<&Problem>) = loaded
@@ -78,7 +80,7 @@ fn restored(gallery: &CsvGallery, folder: &Path) -> Result<(), GalleryCommandErr
                 cause,
             })?;
         if let Some(place) = file.place.as_deref().filter(|_| moved) {
-            say(&printed(&format!(
+            say(&sanitize(&format!(
                 "restored {} from {}",
                 place.display(),
                 file.path.display()
@@ -94,34 +96,36 @@ fn list<T>(title: &str, files: &[&T], line: impl Fn(&T) -> String) {
     }
     say(&format!("\n{} {title}:", files.len()));
     for file in files {
-        say(&format!("  {}", printed(&line(file))));
+        say(&format!("  {}", sanitize(&line(file))));
     }
 }
 
-fn line(path: &Path, cause: &FileError) -> String {
+fn line(path: &Path, cause: &SampleFileError) -> String {
     format!("{}: {cause}; {}", path.display(), remedy(cause))
 }
 
 /// What an operator does about a file.
-fn remedy(cause: &FileError) -> &'static str {
+fn remedy(cause: &SampleFileError) -> &'static str {
     match cause {
-        FileError::Name(_) => "rename it to an id, or move it out of the folder",
-        FileError::NotAFile => "put the file itself in its place, or move it out of the folder",
-        FileError::Io(_) => "let the service's user read it",
-        FileError::Header => "move it out of the folder if it is nobody's",
-        FileError::Duplicate(_) => "the service uses one of them",
-        FileError::Csv(_)
-        | FileError::CutOff
-        | FileError::Row { .. }
-        | FileError::Empty
-        | FileError::TooLarge(_) => "restore it from a backup, or enrol the person again",
-        FileError::Separator(_) | FileError::Spreadsheet { .. } | FileError::Unusable(_) => {
-            "then restart the service"
+        SampleFileError::Name(_) => "rename it to an id, or move it out of the folder",
+        SampleFileError::NotAFile => {
+            "put the file itself in its place, or move it out of the folder"
         }
+        SampleFileError::Io(_) => "let the service's user read it",
+        SampleFileError::Header => "move it out of the folder if it is nobody's",
+        SampleFileError::Duplicate(_) => "the service uses one of them",
+        SampleFileError::Csv(_)
+        | SampleFileError::CutOff
+        | SampleFileError::Row { .. }
+        | SampleFileError::Empty
+        | SampleFileError::TooLarge(_) => "restore it from a backup, or enrol the person again",
+        SampleFileError::Separator(_)
+        | SampleFileError::Spreadsheet { .. }
+        | SampleFileError::Unusable(_) => "then restart the service",
     }
 }
 
-fn set_aside(file: &SetAside) -> String {
+fn set_aside(file: &QuarantinedFile) -> String {
     let path = file.path.display();
     match (&file.person, &file.place) {
         (Err(cause), _) => {

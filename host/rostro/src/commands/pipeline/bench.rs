@@ -13,7 +13,7 @@ use rostro_sandbox::limits::Usage;
 use rostro_sandbox::pipeline::self_test::DRAWN;
 
 use super::local::{LocalArgs, LocalError};
-use super::trial::{Looked, Trial, TrialError};
+use super::trial::{AnalysisReport, Trial, TrialError};
 use crate::commands::pipeline::photos::{self, ImagesError};
 use crate::config::beside_this_program;
 
@@ -40,15 +40,15 @@ pub(crate) struct BenchArgs {
 
 /// What was measured of a pipeline.
 #[derive(Debug, Default)]
-struct Measured {
+struct Measurements {
     totals: Vec<Duration>,
     /// Each stage's times, in the order of first mention.
     stages: Vec<(String, Vec<Duration>)>,
     used: Usage,
 }
 
-impl Measured {
-    fn note(&mut self, looked: Looked) {
+impl Measurements {
+    fn note(&mut self, looked: AnalysisReport) {
         self.totals
             .push(Duration::from_secs_f64(looked.milliseconds / 1000.0));
         self.used = self.used.most(looked.used);
@@ -90,7 +90,7 @@ pub(super) fn bench(args: &BenchArgs) -> Result<(), TrialError> {
             }
             other => other,
         })?;
-    let (mut one, mut two) = (Measured::default(), Measured::default());
+    let (mut one, mut two) = (Measurements::default(), Measurements::default());
     let spinner =
         ProgressBar::new_spinner().with_message(format!("measuring for {} s", args.seconds));
     let begun = Instant::now();
@@ -131,7 +131,12 @@ pub(super) fn bench(args: &BenchArgs) -> Result<(), TrialError> {
     Ok(())
 }
 
-fn table(args: &BenchArgs, against: &std::path::Path, one: &Measured, two: &Measured) -> String {
+fn table(
+    args: &BenchArgs,
+    against: &std::path::Path,
+    one: &Measurements,
+    two: &Measurements,
+) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header([
@@ -158,7 +163,7 @@ fn table(args: &BenchArgs, against: &std::path::Path, one: &Measured, two: &Meas
             ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}")),
         ]);
     };
-    let of = |measured: &Measured, stage: &str| {
+    let of = |measured: &Measurements, stage: &str| {
         let found = measured.stages.iter().find(|(known, _)| known == stage);
         found.and_then(|(_, times)| median(times))
     };

@@ -10,11 +10,11 @@ use serde::Serialize;
 use rostro_common::digest::Sha256Digest;
 use rostro_common::fs::read_at_most;
 use rostro_common::shutdown::Shutdown;
-use rostro_common::text::{lossy, printed, printed_name, say, say_json};
+use rostro_common::text::{lossy, sanitize, sanitize_name, say, say_json};
 use rostro_models::Pack;
 use rostro_sandbox::component::version::{WORLD_VERSION, run_versions};
 use rostro_sandbox::component::{
-    Half, MAX_COMPONENT_BYTES, Names, Plugin, PluginError, halves, other_world,
+    CompiledComponent, ComponentError, Half, Interface, MAX_COMPONENT_BYTES, halves, other_world,
 };
 use rostro_sandbox::engine::Engine;
 use rostro_sandbox::limits::{Limits, Usage};
@@ -25,7 +25,7 @@ use rostro_sandbox::settings::names::{SettingNames, UnknownSetting, listed, sett
 use rostro_sandbox::validate as checked;
 
 use super::local::{LocalArgs, LocalError};
-use super::review_trial::{self, Reviewed};
+use super::review_trial::{self, PhotoReview};
 
 pub(super) use rostro_sandbox::bindings::Description;
 
@@ -77,7 +77,7 @@ impl Finding {
 
 /// All that is known of a component.
 #[derive(Debug, Serialize)]
-struct Report {
+struct ComponentReport {
     #[serde(serialize_with = "lossy")]
     file: PathBuf,
     bytes: usize,
@@ -89,7 +89,7 @@ struct Report {
     name: Option<String>,
     version: Option<String>,
     models: Vec<String>,
-    contract: Option<Contract>,
+    contract: Option<ContractReport>,
     /// The settings that it asked for while it described itself.
     settings: Vec<String>,
     /// Settings that were given and are not among them.
@@ -101,7 +101,7 @@ struct Report {
     used: Option<Usage>,
     /// What its review makes of a clear, a blurred and a dark photo, as strictly as a service
     /// judges by default.
-    reviewed: Vec<Reviewed>,
+    reviewed: Vec<PhotoReview>,
     /// What was not tried, and why; nothing if all was.
     not_tried: Option<String>,
     findings: Vec<Finding>,
@@ -110,7 +110,7 @@ struct Report {
 
 /// What its embeddings mean.
 #[derive(Debug, Serialize)]
-struct Contract {
+struct ContractReport {
     recognizer: String,
     alignment: String,
     preprocessing: String,
@@ -133,7 +133,7 @@ pub(super) fn check(
             cause,
         })?;
     let engine = args.engine(1)?;
-    let mut report = Report {
+    let mut report = ComponentReport {
         file: file.to_owned(),
         bytes: bytes.len(),
         sha256: Sha256Digest::of(&bytes),
@@ -169,10 +169,10 @@ pub(super) fn check(
     }
 }
 
-impl Report {
+impl ComponentReport {
     /// Finds all that can be found, as far as each step needs the one before.
     fn inspect(&mut self, engine: &Engine, bytes: &[u8], args: &LocalArgs, self_test: bool) {
-        let names = match Names::of(bytes) {
+        let names = match Interface::of(bytes) {
             Ok(names) => names,
             Err(error) => return self.findings.push(of_plugin(&error)),
         };
@@ -217,7 +217,7 @@ impl Report {
         if !self.findings.is_empty() {
             return;
         }
-        let plugin = match Plugin::load(engine, bytes) {
+        let plugin = match CompiledComponent::load(engine, bytes) {
             Ok(plugin) => plugin,
             Err(error) => return self.findings.push(of_plugin(&error)),
         };
@@ -242,7 +242,7 @@ impl Report {
     /// Asks the component what it is.
     fn describe(
         &mut self,
-        plugin: &Plugin,
+        plugin: &CompiledComponent,
         pack: Option<&Pack>,
         own: BTreeMap<String, String>,
     ) -> Result<(), Box<Finding>> {
@@ -285,7 +285,7 @@ impl Report {
                 .map_err(wrong)?;
             }
             self.models = models;
-            self.contract = Some(Contract {
+            self.contract = Some(ContractReport {
                 recognizer: contract.recognizer,
                 alignment: contract.alignment,
                 preprocessing: contract.preprocessing,
@@ -337,7 +337,7 @@ impl Report {
     }
 
     fn print(&self, limits: &Limits) {
-        say(&printed(&self.file.display().to_string()));
+        say(&sanitize(&self.file.display().to_string()));
         say(&format!("  size       {} bytes", self.bytes));
         say(&format!("  sha256     {}", self.sha256));
         if !self.serves.is_empty() {
@@ -349,7 +349,7 @@ impl Report {
         if let (Some(name), Some(version)) = (&self.name, &self.version) {
             say(&format!("  name       {name} {version}"));
         }
-        if let Some(Contract {
+        if let Some(ContractReport {
             recognizer,
             alignment,
             preprocessing,
@@ -369,14 +369,14 @@ impl Report {
         if !self.unknown_settings.is_empty() {
             say(&format!(
                 "  unknown    it does not know the {}",
-                printed(&settings(&self.unknown_settings))
+                sanitize(&settings(&self.unknown_settings))
             ));
         }
         let imports: Vec<String> = self
             .imports
             .iter()
             .take(FINDINGS)
-            .map(|name| printed_name(name))
+            .map(|name| sanitize_name(name))
             .collect();
         say(&format!(
             "  imports    {}",
@@ -393,7 +393,7 @@ impl Report {
         if !self.reviewed.is_empty() {
             say(&format!(
                 "  review     {}",
-                printed(&review_trial::words(&self.reviewed))
+                sanitize(&review_trial::words(&self.reviewed))
             ));
         }
         if review_trial::takes_poor_photos(&self.reviewed) {
@@ -407,8 +407,8 @@ impl Report {
         for Finding { code, what, fix } in &self.findings {
             say(&format!(
                 "\n{code}: {}\n  fix: {}",
-                printed(what),
-                printed(fix)
+                sanitize(what),
+                sanitize(fix)
             ));
         }
         if self.usable {
@@ -467,7 +467,7 @@ fn forbidden(import: &str) -> Finding {
         "forbidden_import",
         format!(
             "it imports {}, which this host does not offer",
-            printed_name(import)
+            sanitize_name(import)
         ),
         fix,
     )
@@ -479,43 +479,43 @@ fn wrong_world(does: &str, name: &str, version: &str) -> Finding {
         "wrong_world",
         format!(
             "it {does} {}; this host has rostro:pipeline@{WORLD_VERSION}",
-            printed_name(name)
+            sanitize_name(name)
         ),
         format!(
             "build it against a rostro-sdk (or wit/rostro.wit) of version {}, or run it on a host that has {}",
             run_versions(),
-            printed_name(version)
+            sanitize_name(version)
         ),
     )
 }
 
-fn of_plugin(error: &PluginError) -> Finding {
+fn of_plugin(error: &ComponentError) -> Finding {
     let (code, fix) = match error {
-        PluginError::TooLarge { .. } => (
+        ComponentError::TooLarge { .. } => (
             "too_large",
             "build it with optimisation for size and without debugging information (opt-level = \"s\", strip = true)",
         ),
-        PluginError::NotAComponent { .. } => (
+        ComponentError::NotAComponent { .. } => (
             "not_a_component",
             "give the .wasm of a build for the target wasm32-wasip2; a core module becomes a component with `wasm-tools component new`",
         ),
-        PluginError::MissingExport { .. } => (
+        ComponentError::MissingExport { .. } => (
             "missing_export",
             "export a pipeline with `rostro_sdk::export!(Mine)`, or a policy with `rostro_sdk::export!(policy: Mine)`",
         ),
-        PluginError::OtherWorld { .. } => {
+        ComponentError::OtherWorld { .. } => {
             ("wrong_world", "build it against this host's wit/rostro.wit")
         }
-        PluginError::ForbiddenImports(_) => ("forbidden_import", "remove what needs them"),
-        PluginError::Limit(_) => (
+        ComponentError::ForbiddenImports(_) => ("forbidden_import", "remove what needs them"),
+        ComponentError::Limit(_) => (
             "limit",
             "make it smaller, or raise the limit of that name with --limit, here and for `rostro serve`",
         ),
-        PluginError::WrongWorld(_) => (
+        ComponentError::WrongWorld(_) => (
             "wrong_interface",
             "build it against this host's wit/rostro.wit",
         ),
-        PluginError::Invalid(_) => (
+        ComponentError::Invalid(_) => (
             "not_valid",
             "build it again: the file is damaged, or uses what this host's WebAssembly has not",
         ),
@@ -549,7 +549,7 @@ fn fix(cause: &RunError) -> String {
     match cause {
         RunError::Deadline { .. } => "make it faster: `rostro pipeline bench` shows where its time goes".to_owned(),
         // Of a service with callers, which a check has not.
-        RunError::Cancelled | RunError::Crowded(_) => "check it again".to_owned(),
+        RunError::Cancelled | RunError::OutOfCapacity(_) => "check it again".to_owned(),
         RunError::Limit(limit) => match limit.name {
             "memory-mib" => {
                 "free what is not needed any more before more is asked for; an image is 3 bytes a pixel, and a tensor counts, too"

@@ -8,13 +8,13 @@ use image::{GenericImage, RgbImage};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use rostro_common::text::{complain, lossy, printed, say, say_json};
+use rostro_common::text::{lossy, sanitize, say, say_json, warn_user};
 use rostro_common::vector::cosine;
-use rostro_sandbox::overlap::same_faces;
+use rostro_sandbox::face_matching::same_faces;
 
 use super::draw::{self, make_folder};
 use super::photos;
-use super::trial::{Looked, LookedFace, PhotosArgs, Trial, TrialError};
+use super::trial::{AnalysisReport, FaceReport, PhotosArgs, Trial, TrialError};
 
 /// Embeddings of one face whose cosine is at least this are the same but for rounding.
 const SAME_VECTOR: f32 = 0.999;
@@ -148,8 +148,8 @@ pub(super) fn diff(args: &DiffArgs) -> Result<(), TrialError> {
 
 fn compare(
     image: PathBuf,
-    a: Result<Looked, String>,
-    b: Result<Looked, String>,
+    a: Result<AnalysisReport, String>,
+    b: Result<AnalysisReport, String>,
     vectors: bool,
 ) -> Difference {
     let (ours, error_a) = split(a);
@@ -166,7 +166,7 @@ fn compare(
         error_a,
         error_b,
     };
-    let boxes = |faces: &[LookedFace]| {
+    let boxes = |faces: &[FaceReport]| {
         faces
             .iter()
             .map(|face| face.face.bounds)
@@ -203,7 +203,7 @@ fn compare(
 }
 
 /// The faces that were seen, or why there are none.
-fn split(looked: Result<Looked, String>) -> (Vec<LookedFace>, Option<String>) {
+fn split(looked: Result<AnalysisReport, String>) -> (Vec<FaceReport>, Option<String>) {
     match looked {
         Ok(looked) => (looked.faces, None),
         Err(error) => (Vec::new(), Some(error)),
@@ -223,7 +223,7 @@ fn side_by_side(
         Ok(picture) => picture,
         // The pipelines decode what this command does not; the row says what differs.
         Err(error) => {
-            complain(&error.to_string());
+            warn_user(&error.to_string());
             return Ok(());
         }
     };
@@ -232,7 +232,7 @@ fn side_by_side(
         if let Ok(looked) = trial.look(&bytes)
             && let Err(error) = draw::faces(&mut drawn, photo, &looked)
         {
-            complain(&printed(&error.to_string()));
+            warn_user(&sanitize(&error.to_string()));
         }
         drawn
     };
@@ -273,7 +273,7 @@ fn print(differences: &[Difference], differing: usize, args: &DiffArgs, compares
         let who = |identity: &Option<String>| {
             identity
                 .as_deref()
-                .map_or_else(|| "unknown".to_owned(), printed)
+                .map_or_else(|| "unknown".to_owned(), sanitize)
         };
         let mut names: Vec<String> = difference
             .identities
@@ -284,16 +284,16 @@ fn print(differences: &[Difference], differing: usize, args: &DiffArgs, compares
             difference
                 .error_a
                 .iter()
-                .map(|error| format!("A fails: {}", printed(error))),
+                .map(|error| format!("A fails: {}", sanitize(error))),
         );
         names.extend(
             difference
                 .error_b
                 .iter()
-                .map(|error| format!("B fails: {}", printed(error))),
+                .map(|error| format!("B fails: {}", sanitize(error))),
         );
         table.add_row([
-            printed(&name.display().to_string()),
+            sanitize(&name.display().to_string()),
             difference.both.to_string(),
             difference.only_a.to_string(),
             difference.only_b.to_string(),

@@ -17,7 +17,7 @@ use embedded_graphics::text::{Baseline, Text};
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageReader, RgbImage};
 
-use super::trial::Looked;
+use super::trial::AnalysisReport;
 
 /// The most pixels that are decoded for drawing.
 const PIXELS: u64 = 100_000_000;
@@ -112,7 +112,7 @@ pub(super) fn drawing(
     images: &Path,
     path: &Path,
     bytes: &[u8],
-    looked: &Looked,
+    looked: &AnalysisReport,
 ) -> Result<PathBuf, DrawError> {
     let mut picture = upright(path, bytes)?;
     faces(&mut picture, path, looked)?;
@@ -127,7 +127,11 @@ pub(super) fn drawing(
 ///
 /// If the picture has another size than the pipeline says: its boxes lie within that, and may be of
 /// any size.
-pub(super) fn faces(picture: &mut RgbImage, path: &Path, looked: &Looked) -> Result<(), DrawError> {
+pub(super) fn faces(
+    picture: &mut RgbImage,
+    path: &Path,
+    looked: &AnalysisReport,
+) -> Result<(), DrawError> {
     let claimed = (looked.width, looked.height);
     if picture.dimensions() != claimed {
         return Err(DrawError::Size {

@@ -12,7 +12,9 @@ use rostro_common::fs::read_at_most;
 use rostro_inference::{LoadError, OnnxRuntime};
 use rostro_models::runtime::{self, RuntimeError};
 use rostro_models::{Pack, PackError};
-use rostro_sandbox::component::{Half, MAX_COMPONENT_BYTES, Plugin, PluginError, halves};
+use rostro_sandbox::component::{
+    CompiledComponent, ComponentError, Half, MAX_COMPONENT_BYTES, halves,
+};
 use rostro_sandbox::engine::Engine;
 use rostro_sandbox::limits::{LimitError, Limits};
 use rostro_sandbox::pipeline::revision::{Revision, StageError, Tuning};
@@ -98,15 +100,15 @@ pub(crate) enum LocalError {
         /// The file.
         file: PathBuf,
         /// Why.
-        cause: Box<PluginError>,
+        cause: Box<ComponentError>,
     },
     /// A component cannot run here.
     #[error("{file}: {cause}; `rostro pipeline check` says more", file = file.display())]
-    Plugin {
+    Component {
         /// The file.
         file: PathBuf,
         /// Why.
-        cause: Box<PluginError>,
+        cause: Box<ComponentError>,
     },
     /// The pipeline cannot be put together.
     #[error("{file}: {cause}; `rostro pipeline check` says more", file = file.display())]
@@ -120,7 +122,7 @@ pub(crate) enum LocalError {
 
 /// What pipelines are run with.
 #[derive(Debug)]
-pub(crate) struct Local {
+pub(crate) struct LocalRuntime {
     pub engine: Engine,
     pub onnx: OnnxRuntime,
     pub pack: Pack,
@@ -179,7 +181,7 @@ impl LocalArgs {
     /// # Errors
     ///
     /// [`LocalError`] says what is not there, and how to get it.
-    pub(crate) fn prepare(&self) -> Result<Local, LocalError> {
+    pub(crate) fn prepare(&self) -> Result<LocalRuntime, LocalError> {
         let pack = self.open_pack()?;
         let library = runtime::locate(
             self.onnxruntime.as_deref(),
@@ -195,7 +197,7 @@ impl LocalArgs {
             own: self.own(),
         };
         let beside = self.beside.clone().unwrap_or_else(beside_this_program);
-        Ok(Local {
+        Ok(LocalRuntime {
             engine,
             onnx,
             pack,
@@ -206,7 +208,7 @@ impl LocalArgs {
     }
 }
 
-impl Local {
+impl LocalRuntime {
     /// A component as a pipeline: alone, or with its other half.
     ///
     /// # Errors
@@ -218,12 +220,12 @@ impl Local {
                 file: file.to_owned(),
                 cause,
             })?;
-        let failed = |cause| LocalError::Plugin {
+        let failed = |cause| LocalError::Component {
             file: file.to_owned(),
             cause: Box::new(cause),
         };
         let serves = halves(&bytes).map_err(failed)?;
-        let own = Plugin::load(&self.engine, &bytes).map_err(failed)?;
+        let own = CompiledComponent::load(&self.engine, &bytes).map_err(failed)?;
         let (vision, policy) = match (
             serves.contains(&Half::Vision),
             serves.contains(&Half::Policy),
@@ -250,14 +252,14 @@ impl Local {
     }
 
     /// The component that completes one that has half of a pipeline, which this is to be.
-    fn other_half(&self, half: Half) -> Result<Plugin, LocalError> {
+    fn other_half(&self, half: Half) -> Result<CompiledComponent, LocalError> {
         let file = &self.beside;
         let bytes =
             read_at_most(file, MAX_COMPONENT_BYTES).map_err(|cause| LocalError::NoOtherHalf {
                 file: file.clone(),
                 cause,
             })?;
-        let other = Plugin::load(&self.engine, &bytes)
+        let other = CompiledComponent::load(&self.engine, &bytes)
             .and_then(|other| other.require(half).map(|()| other));
         other.map_err(|cause| LocalError::OtherHalf {
             file: file.clone(),

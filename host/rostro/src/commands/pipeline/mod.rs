@@ -27,7 +27,7 @@ use try_photos::TryArgs;
 
 pub(crate) use check::CheckError;
 pub(crate) use new::NewError;
-pub(crate) use operate::{Client, OperateError};
+pub(crate) use operate::{AdminClient, OperateError};
 pub(crate) use trial::TrialError;
 
 /// What can be done with pipelines.

@@ -10,12 +10,12 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use ureq::Agent;
 
-use rostro_api::admin::Changed;
+use rostro_api::admin::ChangeAnswer;
 use rostro_common::digest::Sha256Digest;
 use rostro_common::fs::read_at_most;
-use rostro_common::text::{printed, say};
+use rostro_common::text::{sanitize, say};
 use rostro_sandbox::component::MAX_COMPONENT_BYTES;
-use rostro_service::deployment::{RevisionStatus, Statuses};
+use rostro_service::deployment::{RevisionState, RevisionStatus, Statuses};
 
 use super::{PipelineCommand, ServiceArgs, table};
 use crate::client::{ClientError, Credentials, explained};
@@ -103,7 +103,7 @@ pub(crate) enum OperateError {
 
 /// A pushed revision as `--json` prints it.
 #[derive(Serialize)]
-struct Pushed<'a> {
+struct PushedRevision<'a> {
     #[serde(flatten)]
     revision: &'a RevisionStatus,
     /// False if the service had it before.
@@ -130,14 +130,14 @@ pub(super) fn run(command: PipelineCommand) -> Result<(), OperateError> {
             timeout,
             service,
         } => {
-            let client = Client::new(&service)?;
-            let Changed { changed, revision } =
+            let client = AdminClient::new(&service)?;
+            let ChangeAnswer { changed, revision } =
                 client.push(&file, pack.as_deref(), (policy_only, enrol), &limits)?;
             let staged = client.wait(revision, timeout)?;
             if activate && !changed && !service.json {
                 say("there already, nothing was staged");
             }
-            let pushed = Pushed {
+            let pushed = PushedRevision {
                 revision: &staged,
                 changed,
             };
@@ -153,7 +153,7 @@ pub(super) fn run(command: PipelineCommand) -> Result<(), OperateError> {
             Ok(())
         }
         PipelineCommand::List { service } => {
-            let client = Client::new(&service)?;
+            let client = AdminClient::new(&service)?;
             let statuses: Statuses = client.get("/v1/revisions")?;
             client.print(&statuses, || table::of(&statuses).trim_end().to_owned());
             Ok(())
@@ -163,7 +163,7 @@ pub(super) fn run(command: PipelineCommand) -> Result<(), OperateError> {
             allow_contract_change,
             service,
         } => {
-            let client = Client::new(&service)?;
+            let client = AdminClient::new(&service)?;
             client.tell(client.activate(&revision, allow_contract_change)?);
             Ok(())
         }
@@ -173,7 +173,7 @@ pub(super) fn run(command: PipelineCommand) -> Result<(), OperateError> {
             off,
             service,
         } => {
-            let client = Client::new(&service)?;
+            let client = AdminClient::new(&service)?;
             let path = format!("/v1/revisions/{}/shadow", digits(&revision));
             client.tell(if off {
                 client.delete(&path)?
@@ -189,7 +189,7 @@ pub(super) fn run(command: PipelineCommand) -> Result<(), OperateError> {
             off,
             service,
         } => {
-            let client = Client::new(&service)?;
+            let client = AdminClient::new(&service)?;
             let path = format!("/v1/revisions/{}/canary", digits(&revision));
             let ask = format!("{path}?share={share}&allow_contract_change={allow_contract_change}");
             client.tell(if off {
@@ -200,12 +200,12 @@ pub(super) fn run(command: PipelineCommand) -> Result<(), OperateError> {
             Ok(())
         }
         PipelineCommand::Rollback { service } => {
-            let client = Client::new(&service)?;
+            let client = AdminClient::new(&service)?;
             client.tell(client.post("/v1/rollback")?);
             Ok(())
         }
         PipelineCommand::Retire { revision, service } => {
-            let client = Client::new(&service)?;
+            let client = AdminClient::new(&service)?;
             client.tell(client.delete(&format!("/v1/revisions/{}", digits(&revision)))?);
             Ok(())
         }
@@ -232,13 +232,13 @@ fn line(revision: &RevisionStatus) -> String {
 }
 
 /// A running service.
-pub(crate) struct Client<'s> {
+pub(crate) struct AdminClient<'s> {
     agent: Agent,
     service: &'s ServiceArgs,
     credentials: Credentials,
 }
 
-impl<'s> Client<'s> {
+impl<'s> AdminClient<'s> {
     /// A client of the admin interface that these arguments name.
     pub(crate) fn new(service: &'s ServiceArgs) -> Result<Self, OperateError> {
         let config = Agent::config_builder()
@@ -266,7 +266,7 @@ impl<'s> Client<'s> {
         self.answer(self.credentials.sign(request).call())
     }
 
-    fn delete(&self, path: &str) -> Result<Changed, OperateError> {
+    fn delete(&self, path: &str) -> Result<ChangeAnswer, OperateError> {
         let request = self
             .agent
             .delete(self.url(path))
@@ -276,11 +276,11 @@ impl<'s> Client<'s> {
         self.answer(self.credentials.sign(request).call())
     }
 
-    fn post(&self, path: &str) -> Result<Changed, OperateError> {
+    fn post(&self, path: &str) -> Result<ChangeAnswer, OperateError> {
         self.send(path, &[])
     }
 
-    fn send(&self, path: &str, body: &[u8]) -> Result<Changed, OperateError> {
+    fn send(&self, path: &str, body: &[u8]) -> Result<ChangeAnswer, OperateError> {
         let request = self
             .agent
             .post(self.url(path))
@@ -294,7 +294,7 @@ impl<'s> Client<'s> {
         &self,
         revision: &str,
         allow_contract_change: bool,
-    ) -> Result<Changed, OperateError> {
+    ) -> Result<ChangeAnswer, OperateError> {
         self.post(&format!(
             "/v1/revisions/{}/activate?allow_contract_change={allow_contract_change}",
             digits(revision)
@@ -307,7 +307,7 @@ impl<'s> Client<'s> {
         pack: Option<&str>,
         (policy_only, enrol): (bool, bool),
         limits: &[String],
-    ) -> Result<Changed, OperateError> {
+    ) -> Result<ChangeAnswer, OperateError> {
         let bytes =
             read_at_most(file, MAX_COMPONENT_BYTES).map_err(|cause| OperateError::Unreadable {
                 file: file.to_owned(),
@@ -343,7 +343,7 @@ impl<'s> Client<'s> {
         let spinner =
             ProgressBar::new_spinner().with_message(format!("staging {}", pushed.id.short()));
         let mut revision = pushed;
-        while revision.state == "staging" {
+        while revision.state == RevisionState::Staging {
             if begun.elapsed() > Duration::from_secs(seconds) {
                 return Err(OperateError::Slow {
                     revision: revision.id.short(),
@@ -355,10 +355,10 @@ impl<'s> Client<'s> {
             revision = self.get(&format!("/v1/revisions/{}", revision.id))?;
         }
         spinner.finish_and_clear();
-        match revision.state.as_str() {
-            "failed" => Err(OperateError::Failed {
+        match revision.state {
+            RevisionState::Failed => Err(OperateError::Failed {
                 revision: revision.id.short(),
-                reason: printed(
+                reason: sanitize(
                     revision
                         .reason
                         .as_deref()
@@ -395,16 +395,16 @@ impl<'s> Client<'s> {
             (message, self.credentials.advice(answer.status().as_u16()))
         {
             return Err(OperateError::Unauthorized {
-                message: printed(message),
+                message: sanitize(message),
                 remedy,
             });
         }
         match message {
             Some(message) if answer.status().as_u16() == 503 => Err(OperateError::Busy {
-                message: printed(message),
+                message: sanitize(message),
             }),
             Some(message) => Err(OperateError::Refused {
-                message: printed(message),
+                message: sanitize(message),
             }),
             None => Err(OperateError::Other {
                 admin: admin(),
@@ -414,7 +414,7 @@ impl<'s> Client<'s> {
     }
 
     /// Says what came of a change.
-    fn tell(&self, changed: Changed) {
+    fn tell(&self, changed: ChangeAnswer) {
         self.print(&changed, || {
             format!(
                 "{}{}",

@@ -28,7 +28,7 @@ const DARK: f32 = 15.0;
 
 /// What became of one photo.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Reviewed {
+pub(super) struct PhotoReview {
     /// `clear`, `blurred` or `dark`.
     pub photo: &'static str,
     /// Whether its face would be enrolled.
@@ -43,7 +43,7 @@ pub(super) struct Reviewed {
 ///
 /// If it fails on one. Photos of which no face is found tell nothing of the review: the clear one's
 /// face is judged as a dark photo has it.
-pub(super) fn review(revision: &Arc<Revision>) -> Result<Vec<Reviewed>, RunError> {
+pub(super) fn review(revision: &Arc<Revision>) -> Result<Vec<PhotoReview>, RunError> {
     let Some(&(_, clear)) = DRAWN.first() else {
         return Ok(Vec::new());
     };
@@ -53,10 +53,10 @@ pub(super) fn review(revision: &Arc<Revision>) -> Result<Vec<Reviewed>, RunError
     let judged = |photo: &'static str,
                   png: &[u8],
                   instead: Option<&Analysis>|
-     -> Result<(Reviewed, Analysis), RunError> {
+     -> Result<(PhotoReview, Analysis), RunError> {
         let mut run = revision
             .begin(Instant::now() + PATIENCE)
-            .unhurried()
+            .without_time_limit()
             .reviewing(Review::Standard);
         let mut analysis = run.analyze(png, Purpose::Enroll)?;
         if let Some(instead) = instead.filter(|_| analysis.faces.is_empty()) {
@@ -70,7 +70,7 @@ pub(super) fn review(revision: &Arc<Revision>) -> Result<Vec<Reviewed>, RunError
             ),
         };
         Ok((
-            Reviewed {
+            PhotoReview {
                 photo,
                 accepted,
                 reasons,
@@ -89,12 +89,12 @@ pub(super) fn review(revision: &Arc<Revision>) -> Result<Vec<Reviewed>, RunError
 }
 
 /// The outcomes in words: `clear accepted, blurred refused (blurred), dark refused (too_dark)`.
-pub(super) fn words(reviewed: &[Reviewed]) -> String {
-    let word = |Reviewed {
+pub(super) fn words(reviewed: &[PhotoReview]) -> String {
+    let word = |PhotoReview {
                     photo,
                     accepted,
                     reasons,
-                }: &Reviewed| match accepted {
+                }: &PhotoReview| match accepted {
         true => format!("{photo} accepted"),
         false => format!("{photo} refused ({})", reasons.join(", ")),
     };
@@ -102,7 +102,7 @@ pub(super) fn words(reviewed: &[Reviewed]) -> String {
 }
 
 /// Whether a poor photo would be enrolled.
-pub(super) fn takes_poor_photos(reviewed: &[Reviewed]) -> bool {
+pub(super) fn takes_poor_photos(reviewed: &[PhotoReview]) -> bool {
     reviewed
         .iter()
         .any(|reviewed| reviewed.accepted && reviewed.photo != "clear")
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn outcomes_are_told_in_words() {
-        let of = |photo, accepted, reasons: &[&str]| Reviewed {
+        let of = |photo, accepted, reasons: &[&str]| PhotoReview {
             photo,
             accepted,
             reasons: reasons.iter().map(|code| (*code).to_owned()).collect(),

@@ -3,9 +3,9 @@
 use comfy_table::Table;
 use comfy_table::presets;
 
-use rostro_common::text::printed;
+use rostro_common::text::sanitize;
 use rostro_sandbox::settings::names::settings;
-use rostro_service::deployment::{RevisionStatus, Statuses};
+use rostro_service::deployment::{RevisionState, RevisionStatus, Statuses};
 
 /// The longest reason in a table; `--json` has all of it.
 const REASON: usize = 60;
@@ -25,7 +25,7 @@ pub(super) fn of(statuses: &Statuses) -> String {
         let name = revision.name.as_deref().zip(revision.version.as_deref());
         table.add_row([
             revision.id.short(),
-            revision.state.clone(),
+            revision.state.to_string(),
             name.map_or_else(
                 || "-".to_owned(),
                 |(name, version)| format!("{name} {version}"),
@@ -61,7 +61,7 @@ fn people(revision: &RevisionStatus) -> String {
 
 fn note(revision: &RevisionStatus, is_configured: bool) -> String {
     if let Some(reason) = &revision.reason {
-        let reason = printed(reason);
+        let reason = sanitize(reason);
         let short: String = reason.chars().take(REASON).collect();
         return if short.len() < reason.len() {
             format!("{short}…")
@@ -88,9 +88,12 @@ fn note(revision: &RevisionStatus, is_configured: bool) -> String {
     });
     let unknown = (!revision.unknown_settings.is_empty())
         .then(|| format!("does not know the {}", settings(&revision.unknown_settings)));
-    let enrol =
-        (revision.enrol && revision.state != "active").then(|| "sees enrolment photos".to_owned());
-    let is_waiting = matches!(revision.state.as_str(), "staged" | "staging");
+    let enrol = (revision.enrol && revision.state != RevisionState::Active)
+        .then(|| "sees enrolment photos".to_owned());
+    let is_waiting = matches!(
+        revision.state,
+        RevisionState::Staged | RevisionState::Staging
+    );
     let configured = (is_configured && is_waiting).then(|| "made by the configuration".to_owned());
     [share, agreement, limits, enrol, configured, unknown]
         .into_iter()

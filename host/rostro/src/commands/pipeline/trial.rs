@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde::Serialize;
 
-use rostro_common::text::{complain, printed};
+use rostro_common::text::{sanitize, warn_user};
 use rostro_gallery::CsvGallery;
 use rostro_gallery::groups::Groups;
 use rostro_index::Method;
@@ -19,7 +19,7 @@ use rostro_sandbox::pipeline::run::RunError;
 use rostro_service::{ServiceError, probes};
 
 use super::draw::DrawError;
-use super::local::{Local, LocalArgs, LocalError};
+use super::local::{LocalArgs, LocalError, LocalRuntime};
 use crate::commands::pipeline::photos::ImagesError;
 
 pub(super) use rostro_service::people::{People, PeopleError, View};
@@ -113,10 +113,10 @@ pub(super) struct Trial {
 
 /// What a pipeline said of a picture.
 #[derive(Debug, Serialize)]
-pub(super) struct Looked {
+pub(super) struct AnalysisReport {
     pub width: u32,
     pub height: u32,
-    pub faces: Vec<LookedFace>,
+    pub faces: Vec<FaceReport>,
     pub milliseconds: f64,
     #[serde(skip)]
     pub stages: Vec<(String, Duration)>,
@@ -126,7 +126,7 @@ pub(super) struct Looked {
 
 /// A face, and who it is.
 #[derive(Debug, Serialize)]
-pub(super) struct LookedFace {
+pub(super) struct FaceReport {
     #[serde(skip)]
     pub face: Face,
     #[serde(skip)]
@@ -147,7 +147,7 @@ pub(super) struct LookedFace {
     measures: BTreeMap<String, f32>,
 }
 
-impl LookedFace {
+impl FaceReport {
     /// Who it is in a few words.
     pub(super) fn label(&self) -> String {
         match (&self.identity, self.confidence) {
@@ -164,7 +164,7 @@ impl Trial {
     ///
     /// [`TrialError`] says what cannot be used.
     pub(super) fn new(
-        local: &Local,
+        local: &LocalRuntime,
         file: &Path,
         gallery: Option<&Path>,
     ) -> Result<Self, TrialError> {
@@ -189,16 +189,16 @@ impl Trial {
         );
         let (view, report) = people.view(&revision, &(Instant::now() + PEOPLE).into())?;
         for problem in &report.problems {
-            complain(&printed(&problem.to_string()));
+            warn_user(&sanitize(&problem.to_string()));
         }
         if report.need_enrolment > 0 {
-            complain(&format!(
+            warn_user(&format!(
                 "{} people were enrolled with another recogniser and are not known here: enrol them again with it",
                 report.need_enrolment
             ));
         }
         if report.unknown_age > 0 {
-            complain(&format!(
+            warn_user(&format!(
                 "{} files of other recognisers may be older than their person's last enrolment and are not used: enrol these people again, \
                  or run `rostro gallery trust-contracts`",
                 report.unknown_age
@@ -207,7 +207,7 @@ impl Trial {
         if let Some(folder) = gallery
             && view.counts() == (0, 0)
         {
-            complain(&format!(
+            warn_user(&format!(
                 "no person is enrolled in {}: is it the folder that `rostro serve --gallery` writes?",
                 folder.display()
             ));
@@ -220,7 +220,7 @@ impl Trial {
     /// # Errors
     ///
     /// If the pipeline fails on it.
-    pub(super) fn look(&self, picture: &[u8]) -> Result<Looked, RunError> {
+    pub(super) fn look(&self, picture: &[u8]) -> Result<AnalysisReport, RunError> {
         let begun = Instant::now();
         let mut run = self.revision.begin(begun + PICTURE);
         let analysis = run.analyze(picture, Purpose::Recognize)?;
@@ -253,7 +253,7 @@ impl Trial {
                     ),
                     Decision::Unknown(reason) => (None, None, Some(reason)),
                 };
-                LookedFace {
+                FaceReport {
                     bounds: [bounds.x1, bounds.y1, bounds.x2, bounds.y2],
                     score: probe.face.score,
                     similarity: probe
@@ -281,7 +281,7 @@ impl Trial {
             },
         );
         let milliseconds = (ended - begun).as_secs_f64() * 1000.0;
-        Ok(Looked {
+        Ok(AnalysisReport {
             width,
             height,
             faces: faces.collect(),

@@ -7,11 +7,11 @@ use comfy_table::{Table, presets};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use rostro_common::text::{lossy, printed, say, say_json};
+use rostro_common::text::{lossy, sanitize, say, say_json};
 
 use super::draw::{self, make_folder};
 use super::photos;
-use super::trial::{Looked, PhotosArgs, Trial, TrialError};
+use super::trial::{AnalysisReport, PhotosArgs, Trial, TrialError};
 
 /// On what to try a pipeline.
 #[derive(Debug, Args)]
@@ -24,11 +24,11 @@ pub(crate) struct TryArgs {
 
 /// What came of a photo.
 #[derive(Debug, Serialize)]
-struct Outcome {
+struct PhotoResult {
     #[serde(serialize_with = "lossy")]
     image: PathBuf,
     #[serde(flatten)]
-    looked: Option<Looked>,
+    looked: Option<AnalysisReport>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -84,11 +84,11 @@ pub(super) fn attempt(args: &TryArgs) -> Result<(), TrialError> {
 }
 
 /// One photo: what is wrong with it costs no other.
-fn one(trial: &Trial, args: &TryArgs, image: PathBuf) -> Outcome {
+fn one(trial: &Trial, args: &TryArgs, image: PathBuf) -> PhotoResult {
     let bytes = match photos::read(&image) {
         Ok(bytes) => bytes,
         Err(error) => {
-            return Outcome {
+            return PhotoResult {
                 image,
                 looked: None,
                 error: Some(error.to_string()),
@@ -99,7 +99,7 @@ fn one(trial: &Trial, args: &TryArgs, image: PathBuf) -> Outcome {
     let looked = match trial.look(&bytes) {
         Ok(looked) => looked,
         Err(error) => {
-            return Outcome {
+            return PhotoResult {
                 image,
                 looked: None,
                 error: Some(error.to_string()),
@@ -118,7 +118,7 @@ fn one(trial: &Trial, args: &TryArgs, image: PathBuf) -> Outcome {
         // The pipeline may decode what this command does not.
         Some(Err(error)) => (None, Some(error.to_string())),
     };
-    Outcome {
+    PhotoResult {
         image,
         looked: Some(looked),
         error,
@@ -126,7 +126,7 @@ fn one(trial: &Trial, args: &TryArgs, image: PathBuf) -> Outcome {
     }
 }
 
-fn table(outcomes: &[Outcome], images: &Path) -> String {
+fn table(outcomes: &[PhotoResult], images: &Path) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header([
@@ -136,7 +136,7 @@ fn table(outcomes: &[Outcome], images: &Path) -> String {
         "MS",
         "WHO (CONFIDENCE), OR WHY NOBODY (SIMILARITY OF THE NEAREST)",
     ]);
-    for Outcome {
+    for PhotoResult {
         image,
         looked,
         error,
@@ -148,14 +148,14 @@ fn table(outcomes: &[Outcome], images: &Path) -> String {
             .ok()
             .filter(|rest| !rest.as_os_str().is_empty())
             .unwrap_or(image);
-        let name = printed(&name.display().to_string());
+        let name = sanitize(&name.display().to_string());
         match looked {
             Some(looked) => table.add_row([
                 name,
                 format!("{}×{}", looked.width, looked.height),
                 looked.faces.len().to_string(),
                 format!("{:.0}", looked.milliseconds),
-                [Some(people(looked)), error.as_deref().map(printed)]
+                [Some(people(looked)), error.as_deref().map(sanitize)]
                     .into_iter()
                     .flatten()
                     .collect::<Vec<_>>()
@@ -166,7 +166,7 @@ fn table(outcomes: &[Outcome], images: &Path) -> String {
                 "-".to_owned(),
                 "-".to_owned(),
                 "-".to_owned(),
-                printed(error.as_deref().unwrap_or_default()),
+                sanitize(error.as_deref().unwrap_or_default()),
             ]),
         };
     }
@@ -177,12 +177,12 @@ fn table(outcomes: &[Outcome], images: &Path) -> String {
 }
 
 /// Everybody in a photo; of many who are unknown for one reason, how many.
-fn people(looked: &Looked) -> String {
+fn people(looked: &AnalysisReport) -> String {
     let known = looked
         .faces
         .iter()
         .filter(|face| face.identity.is_some())
-        .map(|face| printed(&face.label()));
+        .map(|face| sanitize(&face.label()));
     let mut people: Vec<String> = known.collect();
     let mut reasons: Vec<(&str, usize, Option<f32>)> = Vec::new();
     for face in &looked.faces {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde::Deserialize;
 
-use rostro_common::text::printed;
+use rostro_common::text::sanitize;
 
 use crate::client::{ApiKeyArgs, ClientError, Credentials, TrustArgs, explained};
 use crate::commands::watch::jpeg_stream::{Frame, JpegStream};
@@ -118,7 +118,7 @@ struct Answer {
     #[serde(default)]
     recognized_faces: Vec<Face>,
     #[serde(default)]
-    warnings: Vec<Warning>,
+    warnings: Vec<AnswerWarning>,
     error: Option<String>,
     code: Option<String>,
     #[serde(default)]
@@ -126,7 +126,7 @@ struct Answer {
 }
 
 #[derive(Debug, Deserialize)]
-struct Warning {
+struct AnswerWarning {
     code: String,
 }
 
@@ -138,7 +138,7 @@ struct Face {
 
 /// Sends every picture and prints what came back.
 pub(crate) fn run(args: &WatchArgs) -> Result<(), WatchError> {
-    let client = Client::new(args)?;
+    let client = FrameClient::new(args)?;
     let (mut total, mut refused) = (0, 0);
     if args.source.as_os_str() == "-" {
         let unreadable = |cause| WatchError::Unreadable {
@@ -181,14 +181,14 @@ pub(crate) fn run(args: &WatchArgs) -> Result<(), WatchError> {
 }
 
 /// Asks the service.
-struct Client<'a> {
+struct FrameClient<'a> {
     agent: ureq::Agent,
     args: &'a WatchArgs,
     credentials: Credentials,
     url: String,
 }
 
-impl<'a> Client<'a> {
+impl<'a> FrameClient<'a> {
     fn new(args: &'a WatchArgs) -> Result<Self, WatchError> {
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(PATIENCE))
@@ -257,7 +257,7 @@ impl<'a> Client<'a> {
                 .unwrap_or_else(|| format!("status {}", response.status()));
             return Err(WatchError::Unauthorized {
                 server: server(),
-                message: printed(&message),
+                message: sanitize(&message),
                 remedy,
             });
         }
@@ -379,7 +379,7 @@ fn listed(mut paths: Vec<PathBuf>) -> String {
     paths.sort();
     let name = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        printed(&if path.is_dir() {
+        sanitize(&if path.is_dir() {
             format!("{name}/")
         } else {
             name.into_owned()

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use include_dir::{Dir, include_dir};
 
-use rostro_common::text::{printed_name, say};
+use rostro_common::text::{sanitize_name, say};
 use rostro_sandbox::component::version::WORLD_VERSION;
 use rostro_sandbox::validate::is_name;
 
@@ -162,7 +162,7 @@ pub(super) fn new(args: &NewArgs) -> Result<(), NewError> {
         return Err(NewError::Reserved(name));
     }
     if !is_name(&name) || name.len() > 64 || !name.starts_with(|c: char| c.is_ascii_lowercase()) {
-        return Err(NewError::Name(printed_name(&name)));
+        return Err(NewError::Name(sanitize_name(&name)));
     }
     let template = match (args.lang, args.policy_only) {
         (Language::Rust, false) => "rust",

@@ -35,7 +35,7 @@ pub(super) fn parts(picture: &[u8], has_end: bool) -> Vec<Part> {
         .find(|entry| entry.start == 0)
         .map_or(0, |entry| u64::from(entry.size));
     let others = entries.into_iter().filter(|entry| entry.start > 0);
-    let places = |entry: Entry| {
+    let places = |entry: IndexEntry| {
         let (offset, size) = (begin as u64 + u64::from(entry.start), u64::from(entry.size));
         let exact = Part {
             offset,
@@ -58,14 +58,14 @@ pub(super) fn parts(picture: &[u8], has_end: bool) -> Vec<Part> {
 }
 
 /// An entry of the index.
-struct Entry {
+struct IndexEntry {
     size: u32,
     /// How far the picture's start is from the index; of the first it is 0.
     start: u32,
 }
 
 /// Returns where the index begins, from which starts count, and its entries.
-fn index(picture: &[u8]) -> Option<(usize, Vec<Entry>)> {
+fn index(picture: &[u8]) -> Option<(usize, Vec<IndexEntry>)> {
     let mut at = 2;
     let begin = loop {
         let (marker, body) = next_marker(picture, at)?;
@@ -83,7 +83,7 @@ fn index(picture: &[u8]) -> Option<(usize, Vec<Entry>)> {
     // Of each picture 16 bytes: attributes, size, start, and which others belong to it.
     let entry = |index: u32| {
         let place = (entries.value as usize).checked_add(16 * index as usize)?;
-        Some(Entry {
+        Some(IndexEntry {
             size: tiff.number(place.checked_add(4)?, 4)?,
             start: tiff.number(place.checked_add(8)?, 4)?,
         })

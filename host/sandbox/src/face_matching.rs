@@ -13,10 +13,10 @@ pub fn same_faces(one: &[BoundingBox], other: &[BoundingBox]) -> Vec<Option<usiz
         let overlaps = left
             .iter()
             .enumerate()
-            .filter_map(|(place, index)| Some((place, overlap(bounds, other.get(*index)?))));
+            .filter_map(|(place, index)| Some((place, face_matching(bounds, other.get(*index)?))));
         let (place, _) = overlaps
             .max_by(|a, b| a.1.total_cmp(&b.1))
-            .filter(|(_, overlap)| *overlap > SAME_FACE)?;
+            .filter(|(_, face_matching)| *face_matching > SAME_FACE)?;
         Some(left.swap_remove(place))
     };
     one.iter().map(same).collect()
@@ -26,16 +26,16 @@ pub fn same_faces(one: &[BoundingBox], other: &[BoundingBox]) -> Vec<Option<usiz
 pub fn most_overlapping(bounds: &BoundingBox, others: &[BoundingBox]) -> Option<usize> {
     let overlaps = others
         .iter()
-        .map(|other| overlap(bounds, other))
+        .map(|other| face_matching(bounds, other))
         .enumerate();
     overlaps
         .max_by(|a, b| a.1.total_cmp(&b.1))
-        .filter(|(_, overlap)| *overlap > SAME_FACE)
+        .filter(|(_, face_matching)| *face_matching > SAME_FACE)
         .map(|(index, _)| index)
 }
 
 /// Intersection over union.
-fn overlap(a: &BoundingBox, b: &BoundingBox) -> f32 {
+fn face_matching(a: &BoundingBox, b: &BoundingBox) -> f32 {
     let area = |b: &BoundingBox| (b.x2 - b.x1) * (b.y2 - b.y1);
     let width = a.x2.min(b.x2) - a.x1.max(b.x1);
     let height = a.y2.min(b.y2) - a.y1.max(b.y1);

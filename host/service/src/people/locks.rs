@@ -14,17 +14,17 @@ use super::PeopleError;
 
 /// Who is being changed.
 #[derive(Debug, Default)]
-pub(crate) struct Turns(Mutex<HashMap<PersonId, Arc<tokio::sync::Mutex<()>>>>);
+pub(crate) struct PersonLocks(Mutex<HashMap<PersonId, Arc<tokio::sync::Mutex<()>>>>);
 
 /// The right to change one person; it ends when it is dropped.
 #[derive(Debug)]
-pub struct Turn {
-    turns: Arc<Turns>,
+pub struct PersonLock {
+    locks: Arc<PersonLocks>,
     id: PersonId,
     guard: Option<OwnedMutexGuard<()>>,
 }
 
-impl Turns {
+impl PersonLocks {
     /// Waits for a turn, which holds up no thread.
     ///
     /// # Errors
@@ -34,7 +34,7 @@ impl Turns {
         self: &Arc<Self>,
         id: &PersonId,
         deadline: Instant,
-    ) -> Result<Turn, PeopleError> {
+    ) -> Result<PersonLock, PeopleError> {
         let lock = Arc::clone(
             self.0
                 .lock()
@@ -43,21 +43,21 @@ impl Turns {
                 .or_default(),
         );
         // Made first, so that the entry is cleared away whether the turn comes or not.
-        let mut turn = Turn {
-            turns: Arc::clone(self),
+        let mut held = PersonLock {
+            locks: Arc::clone(self),
             id: id.clone(),
             guard: None,
         };
-        turn.guard = Some(
+        held.guard = Some(
             timeout_at(deadline.into(), lock.lock_owned())
                 .await
                 .map_err(|_| PeopleError::Busy)?,
         );
-        Ok(turn)
+        Ok(held)
     }
 
     /// Takes the turn if nobody has it.
-    pub(crate) fn try_take(self: &Arc<Self>, id: &PersonId) -> Option<Turn> {
+    pub(crate) fn try_take(self: &Arc<Self>, id: &PersonId) -> Option<PersonLock> {
         let lock = Arc::clone(
             self.0
                 .lock()
@@ -65,13 +65,13 @@ impl Turns {
                 .entry(id.clone())
                 .or_default(),
         );
-        let mut turn = Turn {
-            turns: Arc::clone(self),
+        let mut held = PersonLock {
+            locks: Arc::clone(self),
             id: id.clone(),
             guard: None,
         };
-        turn.guard = lock.try_lock_owned().ok();
-        turn.guard.is_some().then_some(turn)
+        held.guard = lock.try_lock_owned().ok();
+        held.guard.is_some().then_some(held)
     }
 
     /// The same on a thread that may wait.
@@ -83,28 +83,28 @@ impl Turns {
         self: &Arc<Self>,
         id: &PersonId,
         deadline: Instant,
-    ) -> Result<Turn, PeopleError> {
+    ) -> Result<PersonLock, PeopleError> {
         Handle::current().block_on(self.take(id, deadline))
     }
 }
 
-impl Turn {
+impl PersonLock {
     /// Whose it is.
     pub fn id(&self) -> &PersonId {
         &self.id
     }
 }
 
-impl Drop for Turn {
+impl Drop for PersonLock {
     fn drop(&mut self) {
         drop(self.guard.take());
-        let mut turns = self.turns.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut locks = self.locks.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Whoever waits holds it, too.
-        if turns
+        if locks
             .get(&self.id)
             .is_some_and(|lock| Arc::strong_count(lock) == 1)
         {
-            turns.remove(&self.id);
+            locks.remove(&self.id);
         }
     }
 }
@@ -117,23 +117,23 @@ mod tests {
 
     #[tokio::test]
     async fn one_at_a_time_has_a_turn_and_nothing_is_left_of_it() {
-        let turns = Arc::new(Turns::default());
+        let locks = Arc::new(PersonLocks::default());
         let id: PersonId = "s6".parse().unwrap();
         let soon = || Instant::now() + Duration::from_millis(50);
-        let first = turns.take(&id, soon()).await.unwrap();
+        let first = locks.take(&id, soon()).await.unwrap();
         assert!(
-            turns.take(&"s7".parse().unwrap(), soon()).await.is_ok(),
+            locks.take(&"s7".parse().unwrap(), soon()).await.is_ok(),
             "others are not in the way"
         );
         assert!(matches!(
-            turns.take(&id, soon()).await,
+            locks.take(&id, soon()).await,
             Err(PeopleError::Busy)
         ));
-        assert!(turns.try_take(&id).is_none() && turns.try_take(&"s8".parse().unwrap()).is_some());
+        assert!(locks.try_take(&id).is_none() && locks.try_take(&"s8".parse().unwrap()).is_some());
         let waiting = tokio::spawn({
-            let (turns, id) = (Arc::clone(&turns), id.clone());
+            let (locks, id) = (Arc::clone(&locks), id.clone());
             async move {
-                turns
+                locks
                     .take(&id, Instant::now() + Duration::from_secs(5))
                     .await
                     .is_ok()
@@ -142,6 +142,6 @@ mod tests {
         tokio::task::yield_now().await;
         drop(first);
         assert!(waiting.await.unwrap());
-        assert!(turns.0.lock().unwrap().is_empty());
+        assert!(locks.0.lock().unwrap().is_empty());
     }
 }
