@@ -1,5 +1,4 @@
-//! Archives of the gallery: who was deleted stays deleted, people are replaced on demand, and size
-//! is bounded by the disk alone.
+//! Gallery archives: tombstones, `replace`, deletions during an import, and size limits.
 
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read, Write};
@@ -59,13 +58,13 @@ fn put_into(server: &Server, group: &str, id: &str) {
         .ok();
 }
 
-/// Who is recognised in the picture of a person.
-fn seen(server: &Server, id: &str) -> String {
+/// Returns the identity that is recognised in a person's probe picture.
+fn probe_identity(server: &Server, id: &str) -> String {
     server.names(drawn(&format!("{id}-probe.png"))).remove(0)
 }
 
-/// An archive with other entries: each goes through `change`, which may drop it.
-fn changed(archive: &[u8], change: impl Fn(&str, Vec<u8>) -> Option<Vec<u8>>) -> Vec<u8> {
+/// Rebuilds an archive. Each entry passes through `change`, which may drop it.
+fn map_entries(archive: &[u8], change: impl Fn(&str, Vec<u8>) -> Option<Vec<u8>>) -> Vec<u8> {
     let mut from = zip::ZipArchive::new(Cursor::new(archive)).unwrap();
     let mut to = zip::ZipWriter::new(Cursor::new(Vec::new()));
     for index in 0..from.len() {
@@ -85,8 +84,13 @@ fn changed(archive: &[u8], change: impl Fn(&str, Vec<u8>) -> Option<Vec<u8>>) ->
     to.finish().unwrap().into_inner()
 }
 
-/// An archive of made-up people as the release before wrote it: without number or time.
-fn made_up(server: &Server, like: &str, people: std::ops::Range<usize>, photos: usize) -> Vec<u8> {
+/// Builds an archive of random people as the previous release wrote it: without number or time.
+fn random_archive(
+    server: &Server,
+    like: &str,
+    people: std::ops::Range<usize>,
+    photos: usize,
+) -> Vec<u8> {
     let embedding = server.admin_get(&format!("/v1/people/{like}/embedding"));
     let (contract, dimension) = (
         embedding["contract"].as_str().unwrap(),
@@ -128,7 +132,7 @@ fn names(answer: &Value, field: &str) -> Vec<String> {
         .collect()
 }
 
-/// Every file below a folder.
+/// Collects every file below a folder with its bytes.
 fn files(folder: &Path, found: &mut BTreeMap<String, Vec<u8>>) {
     for entry in folder.read_dir().unwrap().map(Result::unwrap) {
         match entry.file_type().unwrap().is_dir() {
@@ -141,10 +145,9 @@ fn files(folder: &Path, found: &mut BTreeMap<String, Vec<u8>>) {
     }
 }
 
-/// Who was deleted after an archive was made is left out and named, until the operator asks for
-/// them.
+/// People deleted after an archive was made are left out and listed, unless `deleted=restore`.
 #[test]
-fn older_archive_leaves_deleted_out() {
+fn older_archive_omits_deleted_people() {
     let gallery = tempfile::tempdir().unwrap();
     let mut server = Options::drawn().gallery(gallery.path()).start();
     enroll(&server, &["alice", "bob"]);
@@ -164,15 +167,9 @@ fn older_archive_leaves_deleted_out() {
             server = Options::drawn().gallery(gallery.path()).start();
         }
         let answer = import(&server, "", &older).ok();
-        assert_eq!(
-            (
-                &answer["people"],
-                &answer["deleted"],
-                &answer["deleted_count"]
-            ),
-            (&json!(1), &json!(["alice"]), &json!(1)),
-            "{answer}"
-        );
+        assert_eq!(answer["people"], 1, "{answer}");
+        assert_eq!(answer["deleted"], json!(["alice"]), "{answer}");
+        assert_eq!(answer["deleted_count"], 1, "{answer}");
         assert!(
             answer["left_out"][0]["entry"]
                 .as_str()
@@ -188,7 +185,10 @@ fn older_archive_leaves_deleted_out() {
             "{answer}"
         );
         assert_eq!(
-            (seen(&server, "alice"), seen(&server, "bob")),
+            (
+                probe_identity(&server, "alice"),
+                probe_identity(&server, "bob")
+            ),
             ("Unknown".to_owned(), "bob".to_owned()),
             "{start}"
         );
@@ -207,7 +207,7 @@ fn older_archive_leaves_deleted_out() {
         );
     }
 
-    // Enrolled again, the person is newer than the archive, and in a newer archive.
+    // A re-enrolled person is newer than the old archive and part of a new one.
     enroll(&server, &["alice"]);
     let file = std::fs::read(server.gallery.join("alice.csv")).unwrap();
     let newer = export(&server);
@@ -222,10 +222,11 @@ fn older_archive_leaves_deleted_out() {
     assert_eq!(
         server.admin_get("/v1/people/alice")["groups"],
         json!([]),
-        "nor does a membership of before come back"
+        "an old group membership came back"
     );
     assert_eq!(import(&server, "", &newer).ok()["deleted_count"], 0);
 
+    // `deleted=restore` brings back the person and the memberships.
     delete(&server, "alice");
     let answer = import(&server, "?deleted=restore", &older).ok();
     assert_eq!(
@@ -233,7 +234,7 @@ fn older_archive_leaves_deleted_out() {
         (&json!(2), &json!(0)),
         "{answer}"
     );
-    assert_eq!(seen(&server, "alice"), "alice");
+    assert_eq!(probe_identity(&server, "alice"), "alice");
     assert_eq!(
         server.admin_get("/v1/people/alice")["groups"],
         json!(["maths"])
@@ -241,17 +242,16 @@ fn older_archive_leaves_deleted_out() {
     import(&server, "?deleted=sometimes", &older).error(400, "invalid_query");
 }
 
-/// Tombstones travel in archives, and archives without a number of the same gallery are compared by
-/// time.
+/// Archives carry tombstones. Archives without a change number of this gallery compare by time.
 #[test]
-fn other_galleries_archives_compare_times() {
+fn foreign_archives_compare_by_time() {
     let one = Options::drawn().start();
     enroll(&one, &["alice", "bob"]);
     let older = export(&one);
     delete(&one, "alice");
     let newer = export(&one);
 
-    // A new machine takes in the newer archive, and with it that alice was deleted.
+    // A new service imports the newer archive and with it alice's tombstone.
     let two = Options::drawn().start();
     assert_eq!(import(&two, "", &newer).ok()["people"], 1);
     assert_eq!(import(&two, "", &older).ok()["deleted"], json!(["alice"]));
@@ -260,7 +260,7 @@ fn other_galleries_archives_compare_times() {
         2
     );
 
-    // A deletion there counts by time for archives of the first.
+    // A deletion on the second service compares by time with archives of the first.
     delete(&two, "bob");
     assert_eq!(
         names(&import(&two, "", &older).ok(), "deleted"),
@@ -268,12 +268,11 @@ fn other_galleries_archives_compare_times() {
     );
     std::thread::sleep(Duration::from_millis(20));
     assert_eq!(import(&two, "", &export(&one)).ok()["deleted_count"], 0);
-    assert_eq!(seen(&two, "bob"), "bob");
+    assert_eq!(probe_identity(&two, "bob"), "bob");
 
-    // Of a release that wrote no number: the entries' times count, and one without is older than
-    // any deletion.
+    // Archives of a release without change numbers compare by entry time.
     delete(&two, "bob");
-    let unnumbered = changed(&older, |name, bytes| {
+    let unnumbered = map_entries(&older, |name, bytes| {
         name.starts_with("people/").then_some(bytes)
     });
     assert_eq!(
@@ -282,32 +281,32 @@ fn other_galleries_archives_compare_times() {
     );
     let three = Options::drawn().start();
     assert_eq!(import(&three, "", &unnumbered).ok()["people"], 2);
-    // Times in a ZIP are of two seconds.
+    // ZIP times have a resolution of two seconds.
     delete(&three, "bob");
     std::thread::sleep(Duration::from_millis(2100));
-    let later = changed(&export(&one), |name, bytes| {
+    let later = map_entries(&export(&one), |name, bytes| {
         name.starts_with("people/").then_some(bytes)
     });
     assert_eq!(
         (
             import(&three, "", &later).ok()["people"].clone(),
-            seen(&three, "bob")
+            probe_identity(&three, "bob")
         ),
         (json!(1), "bob".to_owned())
     );
-    let dateless = made_up(&three, "bob", 0..1, 1);
+    // An entry without a time is older than any deletion.
+    let dateless = random_archive(&three, "bob", 0..1, 1);
     delete(&three, "p00000");
     assert_eq!(
         names(&import(&three, "", &dateless).ok(), "deleted"),
         ["p00000"],
-        "a deletion counts also of who was not there"
+        "the deletion of an unknown person leaves no tombstone"
     );
 }
 
-/// With `replace` the gallery has afterwards only people of the archive; a dry run says who would
-/// go.
+/// `replace` removes people that the archive lacks. A dry run lists them.
 #[test]
-fn replace_removes_people_archive_lacks() {
+fn replace_removes_missing_people() {
     let state = tempfile::tempdir().unwrap();
     let server = Options::drawn().state(state.path()).start();
     enroll(&server, &["alice", "bob"]);
@@ -318,22 +317,23 @@ fn replace_removes_people_archive_lacks() {
     let later = export(&server);
 
     let dry = import(&server, "?replace=true&dry_run=true", &archive).ok();
+    assert_eq!(dry["people"], 2, "{dry}");
+    assert_eq!(dry["removed"], json!(["carol", "dave"]), "{dry}");
+    assert_eq!(dry["dry_run"], true, "{dry}");
     assert_eq!(
-        (&dry["people"], &dry["removed"], &dry["dry_run"]),
-        (&json!(2), &json!(["carol", "dave"]), &json!(true)),
-        "{dry}"
-    );
-    assert_eq!(
-        (seen(&server, "carol"), seen(&server, "dave")),
+        (
+            probe_identity(&server, "carol"),
+            probe_identity(&server, "dave")
+        ),
         ("carol".to_owned(), "dave".to_owned())
     );
 
-    // Nobody goes because of an archive that may lack people for another reason.
-    let unnumbered = changed(&archive, |name, bytes| {
+    // `replace` refuses an archive that may lack people for another reason.
+    let unnumbered = map_entries(&archive, |name, bytes| {
         (name != "gallery.json").then_some(bytes)
     });
     import(&server, "?replace=true", &unnumbered).error(400, "archive_not_numbered");
-    let damaged = changed(&archive, |name, bytes| {
+    let damaged = map_entries(&archive, |name, bytes| {
         Some(if name.ends_with("bob.csv") {
             b"nonsense".to_vec()
         } else {
@@ -351,28 +351,22 @@ fn replace_removes_people_archive_lacks() {
         error.json
     );
     for id in ["alice", "bob", "carol", "dave"] {
-        assert_eq!(seen(&server, id), id);
+        assert_eq!(probe_identity(&server, id), id);
     }
 
     let answer = import(&server, "?replace=true", &archive).ok();
+    assert_eq!(answer["people"], 2, "{answer}");
+    assert_eq!(answer["removed"], json!(["carol", "dave"]), "{answer}");
+    assert_eq!(answer["removed_count"], 2, "{answer}");
     assert_eq!(
-        (
-            &answer["people"],
-            &answer["removed"],
-            &answer["removed_count"]
-        ),
-        (&json!(2), &json!(["carol", "dave"]), &json!(2)),
-        "{answer}"
-    );
-    assert_eq!(
-        ["alice", "bob", "carol", "dave"].map(|id| seen(&server, id)),
+        ["alice", "bob", "carol", "dave"].map(|id| probe_identity(&server, id)),
         ["alice", "bob", "Unknown", "Unknown"]
     );
     assert_eq!(
         server.admin_get("/v1/groups/maths")["people"],
         json!(["alice"])
     );
-    // It was a deletion: audited, and with a tombstone.
+    // Each removal is audited and leaves a tombstone.
     let audit = std::fs::read_to_string(state.path().join("audit.jsonl")).unwrap();
     assert_eq!(audit.matches("\"delete-person\"").count(), 2, "{audit}");
     assert_eq!(
@@ -381,14 +375,13 @@ fn replace_removes_people_archive_lacks() {
     );
 }
 
-/// A deletion wins over the import under way, and recognition, enrolment and deletion go on
-/// meanwhile.
+/// A deletion overrides a running import. Other requests are served meanwhile.
 #[test]
 fn deletion_during_import_holds() {
     const PEOPLE: usize = 6000;
     let server = Options::drawn().start();
     enroll(&server, &["alice"]);
-    let archive = made_up(&server, "alice", 0..PEOPLE, 1);
+    let archive = random_archive(&server, "alice", 0..PEOPLE, 1);
     let last = format!("p{:05}", PEOPLE - 1);
     let is_there = |id: &str| {
         server
@@ -402,13 +395,13 @@ fn deletion_during_import_holds() {
         while !is_there("p00000") {
             std::thread::sleep(Duration::from_millis(2));
         }
-        // Not there yet, and already there.
+        // The first of the two is not imported yet; the second is.
         delete(&server, &last);
         delete(&server, "p00000");
         import(&server, "", &archive).error(503, "archive_under_way");
         while !importing.is_finished() {
             let begun = Instant::now();
-            assert_eq!(seen(&server, "alice"), "alice");
+            assert_eq!(probe_identity(&server, "alice"), "alice");
             enroll(&server, &["bob"]);
             delete(&server, "bob");
             slowest = slowest.max(begun.elapsed());
@@ -431,8 +424,7 @@ fn deletion_during_import_holds() {
     assert!(!server.gallery.join(format!("{last}.csv")).exists());
 }
 
-/// With `replace`, who is enrolled while the archive is uploaded stays; who is deleted meanwhile is
-/// told as such.
+/// `replace` keeps people enrolled during the upload and reports those deleted meanwhile.
 #[test]
 fn enrolment_during_upload_survives_replace() {
     let server = Options::drawn().start();
@@ -452,10 +444,10 @@ fn enrolment_during_upload_survives_replace() {
     .unwrap();
     let (half, rest) = archive.split_at(archive.len() / 2);
     connection.write_all(half).unwrap();
-    // Asking would take the turn from it.
+    // Waits without polling, because a poll could take the archive lock first.
     std::thread::sleep(Duration::from_secs(2));
     import(&server, "?dry_run=true", &archive).error(503, "archive_under_way");
-    // New, enrolled again, and gone.
+    // One person is new, one is re-enrolled, one is deleted.
     server.enroll("eve", [drawn("bob-3.png")]).ok();
     enroll(&server, &["carol"]);
     delete(&server, "bob");
@@ -474,20 +466,20 @@ fn enrolment_during_upload_survives_replace() {
         answer["left_out"][0]["reason"],
         "the person was deleted while the import was under way"
     );
-    // One who is new has bob's face.
+    // eve was enrolled with bob's face.
     assert_eq!(
-        ["alice", "bob", "carol", "dave"].map(|id| seen(&server, id)),
+        ["alice", "bob", "carol", "dave"].map(|id| probe_identity(&server, id)),
         ["alice", "eve", "carol", "Unknown"]
     );
 }
 
-/// A number that no gallery gives is left out, and the gallery's own archives are taken after it.
+/// A change number far above the gallery's is left out. Own archives still import after it.
 #[test]
-fn far_change_number_is_left_out() {
+fn far_change_number_is_ignored() {
     let server = Options::drawn().start();
     enroll(&server, &["alice"]);
     let far = |archive: &[u8]| {
-        changed(archive, |name, bytes| {
+        map_entries(archive, |name, bytes| {
             if name != "gallery.json" {
                 return Some(bytes);
             }
@@ -519,10 +511,9 @@ fn far_change_number_is_left_out() {
     );
 }
 
-/// Thousands of people are taken in with few waits for the disk, in more bytes than a body may
-/// have.
+/// Thousands of people import with few disk syncs from an archive above `--max-body-mib`.
 #[test]
-fn large_archive_is_quick_and_streamed() {
+fn large_archive_streams_quickly() {
     let people: usize = std::env::var("ROSTRO_TEST_PEOPLE")
         .ok()
         .and_then(|text| text.parse().ok())
@@ -534,7 +525,7 @@ fn large_archive_is_quick_and_streamed() {
         .variable("TMPDIR", nowhere)
         .start();
     enroll(&server, &["alice"]);
-    let archive = made_up(&server, "alice", 0..people, 10);
+    let archive = random_archive(&server, "alice", 0..people, 10);
     assert!(archive.len() > 4 << 20, "{}", archive.len());
     let begun = Instant::now();
     let answer = import(&server, "", &archive).ok();
@@ -556,7 +547,7 @@ fn large_archive_is_quick_and_streamed() {
         taken < Duration::from_secs(5) + Duration::from_millis(10) * u32::try_from(people).unwrap(),
         "{taken:?}"
     );
-    // What goes out comes in again elsewhere.
+    // Another service imports the export.
     assert_eq!(
         import(&Options::drawn().start(), "", &exported).ok()["people"].as_u64(),
         Some(people as u64 + 1)
@@ -569,12 +560,12 @@ fn large_archive_is_quick_and_streamed() {
     assert!(left.into_iter().all(|name| !name.starts_with(".tmp")));
 }
 
-/// Archives have a limit of their own, and uploads that stand still end.
+/// Archives have their own size limit, and a stalled upload times out.
 #[test]
 fn archive_limits_are_kept() {
     let server = Options::drawn().arg("--max-archive-gib", "0.001").start();
     enroll(&server, &["alice"]);
-    let large = made_up(&server, "alice", 0..4000, 4);
+    let large = random_archive(&server, "alice", 0..4000, 4);
     assert!(large.len() > 2 << 20, "{}", large.len());
     let error = import(&server, "", &large).error(413, "body_too_large");
     assert!(error.contains("--max-archive-gib"), "{error}");
@@ -583,7 +574,7 @@ fn archive_limits_are_kept() {
             import(
                 &server,
                 "",
-                &made_up(&server, "alice", first..first + 2000, 1)
+                &random_archive(&server, "alice", first..first + 2000, 1)
             )
             .ok()["people"],
             2000
@@ -593,6 +584,7 @@ fn archive_limits_are_kept() {
         .ask_admin(&Method::GET, "/v1/gallery", &[], &[])
         .error(507, "archive_too_large");
 
+    // A stalled upload is answered with 408 and frees the archive lock.
     let address = server.admin.strip_prefix("http://").unwrap();
     let mut connection = TcpStream::connect(address).unwrap();
     connection
@@ -611,10 +603,10 @@ fn archive_limits_are_kept() {
         import(
             &server,
             "?dry_run=true",
-            &made_up(&server, "alice", 0..1, 1)
+            &random_archive(&server, "alice", 0..1, 1)
         )
         .ok()["dry_run"],
         true,
-        "another has its turn"
+        "the stalled upload still holds the archive lock"
     );
 }

@@ -1,4 +1,4 @@
-//! The audit log of a running service, and what finds a person in it.
+//! The audit log of a running service and the command that searches it.
 
 use std::fs;
 use std::path::Path;
@@ -17,8 +17,8 @@ fn lines(log: &Path) -> Vec<Value> {
         .collect()
 }
 
-/// What `rostro audit` finds of a person, as JSON.
-fn found(state: &Path, person: &str) -> Vec<Value> {
+/// Returns the lines that `rostro audit --person` finds.
+fn audit_of(state: &Path, person: &str) -> Vec<Value> {
     let output = rostro()
         .args(["audit", "--json", "--person", person, "--state"])
         .arg(state)
@@ -39,21 +39,20 @@ fn actions(lines: &[Value]) -> Vec<&str> {
         .collect()
 }
 
-fn on_admin(server: &Server, method: &Method, path: &str) -> u16 {
+fn admin_status(server: &Server, method: &Method, path: &str) -> u16 {
     server.ask_admin(method, path, &[], &[]).status
 }
 
-/// Everything that is done to a person is found under the id, through a rotated file, and nothing
-/// of another's; no line has an id.
+/// `rostro audit` finds all lines of a person across rotated files. No line contains an id.
 #[test]
-fn person_is_found_in_all_lines() {
+fn audit_finds_person_across_rotation() {
     let state = tempfile::tempdir().unwrap();
     let server = Options::drawn().state(state.path()).start();
     let log = state.path().join("audit.jsonl");
     server.enroll("alice", [drawn("alice-1.png")]).ok();
     server.enroll("bob", [drawn("bob-1.png")]).ok();
     assert_eq!(
-        on_admin(&server, &Method::PUT, "/v1/groups/maths/people/alice"),
+        admin_status(&server, &Method::PUT, "/v1/groups/maths/people/alice"),
         200
     );
     let archive = {
@@ -64,15 +63,15 @@ fn person_is_found_in_all_lines() {
     };
     fs::rename(&log, state.path().join("audit.jsonl.1")).unwrap();
     assert_eq!(
-        on_admin(&server, &Method::GET, "/v1/people/alice/embedding"),
+        admin_status(&server, &Method::GET, "/v1/people/alice/embedding"),
         200
     );
     assert_eq!(
-        on_admin(&server, &Method::GET, "/v1/people/nobody/embedding"),
+        admin_status(&server, &Method::GET, "/v1/people/nobody/embedding"),
         404
     );
     assert_eq!(
-        on_admin(&server, &Method::DELETE, "/v1/groups/maths/people/alice"),
+        admin_status(&server, &Method::DELETE, "/v1/groups/maths/people/alice"),
         200
     );
     let photos = multipart(&[file("images", "1.png", drawn("alice-2.png"))]);
@@ -91,9 +90,12 @@ fn person_is_found_in_all_lines() {
             &[("content-type", "application/zip")],
         )
         .ok();
-    assert_eq!(on_admin(&server, &Method::DELETE, "/v1/people/alice"), 200);
+    assert_eq!(
+        admin_status(&server, &Method::DELETE, "/v1/people/alice"),
+        200
+    );
 
-    let alices = found(state.path(), "alice");
+    let of_alice = audit_of(state.path(), "alice");
     let expected = [
         "enrol",
         "add-to-group",
@@ -104,13 +106,13 @@ fn person_is_found_in_all_lines() {
         "add-to-group",
         "delete-person",
     ];
-    assert_eq!(actions(&alices), expected);
+    assert_eq!(actions(&of_alice), expected);
     assert_eq!(
-        actions(&found(state.path(), "bob")),
+        actions(&audit_of(state.path(), "bob")),
         ["enrol", "import-person"]
     );
-    assert_eq!(found(state.path(), "nobody")[0]["outcome"], "refused");
-    assert!(found(state.path(), "carol").is_empty());
+    assert_eq!(audit_of(state.path(), "nobody")[0]["outcome"], "refused");
+    assert!(audit_of(state.path(), "carol").is_empty());
     for file in ["audit.jsonl", "audit.jsonl.1"] {
         let text = fs::read_to_string(state.path().join(file)).unwrap();
         assert!(!text.contains("alice") && !text.contains("bob"), "{text}");
@@ -127,7 +129,7 @@ fn person_is_found_in_all_lines() {
 }
 
 #[test]
-fn request_is_told_by_uuid() {
+fn audit_line_has_request_uuid() {
     let state = tempfile::tempdir().unwrap();
     let server = Options::drawn().state(state.path()).start();
     let log = state.path().join("audit.jsonl");
@@ -152,7 +154,7 @@ fn request_is_told_by_uuid() {
         .unwrap()
         .to_owned();
     assert!(own.len() == 36 && own != uuid, "{own}");
-    // The service's log has both, so that a line leads to its request.
+    // The service log has both ids, so an audit line leads to its request.
     assert!(server.log_of(&named).contains(&own), "{}", server.log());
     assert!(
         lines(&log)
@@ -162,14 +164,18 @@ fn request_is_told_by_uuid() {
     );
 }
 
-/// A file that was moved, removed or emptied is followed, with and without SIGHUP; what cannot be
-/// written is counted.
+/// The audit log survives a moved or removed file, with or without SIGHUP. Lost lines are counted.
 #[test]
-fn log_follows_its_name() {
+fn log_reopens_after_rotation() {
     let state = tempfile::tempdir().unwrap();
     let server = Options::drawn().state(state.path()).start();
     let log = state.path().join("audit.jsonl");
-    let delete = || assert_eq!(on_admin(&server, &Method::DELETE, "/v1/people/nobody"), 200);
+    let delete = || {
+        assert_eq!(
+            admin_status(&server, &Method::DELETE, "/v1/people/nobody"),
+            200
+        )
+    };
     let lost = |count: u32| {
         assert!(
             metrics(&server).contains(&format!("rostro_audit_lines_lost_total {count}\n")),
@@ -185,6 +191,7 @@ fn log_follows_its_name() {
     assert_eq!(actions(&lines(&log)), ["delete-person"]);
     lost(0);
 
+    // An unwritable log is reported and counted.
     fs::remove_file(&log).unwrap();
     fs::create_dir(&log).unwrap();
     delete();
@@ -194,6 +201,7 @@ fn log_follows_its_name() {
         "{}",
         server.log()
     );
+    // SIGHUP opens the log again.
     fs::remove_dir(&log).unwrap();
     server.signal("HUP");
     server.wait_for_log("audit log opened again");
@@ -204,7 +212,7 @@ fn log_follows_its_name() {
 }
 
 #[test]
-fn old_lines_are_removed_at_start() {
+fn start_removes_old_lines() {
     let state = tempfile::tempdir().unwrap();
     let log = state.path().join("audit.jsonl");
     drop(Options::drawn().state(state.path()).start());

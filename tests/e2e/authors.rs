@@ -1,4 +1,4 @@
-//! What the author of a pipeline does without a service: `rostro pipeline check`, `try`, `diff` and
+//! Commands of pipeline authors that need no service: `rostro pipeline check`, `try`, `diff` and
 //! `bench`.
 
 use std::path::Path;
@@ -23,15 +23,19 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// What `check --json` says of a component that is no usable one: each finding with its fix.
+/// Returns the findings of `check --json`, each with its fix.
 fn findings(component: &[u8], more: &[&str]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("it.wasm");
     std::fs::write(&file, component).unwrap();
-    let beside = crate::harness::component("insightface");
+    let other_half = crate::harness::component("insightface");
     let output = pipeline(
         "check",
-        &[&[text(&file), "--json", "--beside", text(&beside)], more].concat(),
+        &[
+            &[text(&file), "--json", "--beside", text(&other_half)],
+            more,
+        ]
+        .concat(),
     );
     let report: Value =
         serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
@@ -63,12 +67,12 @@ fn wat(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_usable_component_has_no_findings() {
+fn usable_component_has_no_findings() {
     for name in ["insightface", "minimal", "attendance-policy"] {
         assert_eq!(findings(&bytes(component(name)), &[]), "", "{name}");
     }
     let output = pipeline("check", &[text(&component("minimal"))]);
-    let said = String::from_utf8(output.stdout).unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success());
     for words in [
         "rostro-minimal 0.1.0",
@@ -77,25 +81,25 @@ fn a_usable_component_has_no_findings() {
         "self-test  passed on the pack testing",
         " of 512 MiB of memory",
     ] {
-        assert!(said.contains(words), "{words}: {said}");
+        assert!(stdout.contains(words), "{words}: {stdout}");
     }
 }
 
-/// Messages are kept as they are in `snapshots/`, so that whoever changes one reads it; `cargo
-/// insta review` takes new ones.
-macro_rules! assert_told {
-    ($name:literal, $said:expr) => {
+/// Compares a report with `snapshots/`, so that changed messages are reviewed by `cargo insta
+/// review`.
+macro_rules! assert_report {
+    ($name:literal, $report:expr) => {
         insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true, filters => vec![
             (r"it had \d+(\.\d+)? ?m?s", "it had [time]"),
             (r"\d+ milliseconds", "[time]"),
-            // Which functions are left depends on the compiler.
+            // The functions in a trace depend on the compiler.
             (r"\(in .*\); it wrote", "(in [functions]); it wrote"),
-        ] }, { insta::assert_snapshot!($name, $said) });
+        ] }, { insta::assert_snapshot!($name, $report) });
     };
 }
 
 #[test]
-fn everything_that_is_wrong_is_found_at_once_with_what_to_do() {
+fn check_reports_all_problems() {
     let found = findings(
         &wat(r#"(component
             (import "wasi:sockets/tcp@0.2.0" (instance))
@@ -106,34 +110,34 @@ fn everything_that_is_wrong_is_found_at_once_with_what_to_do() {
             (export "rostro:pipeline/vision@0.9.0" (instance $it)))"#),
         &[],
     );
-    assert_told!("wrong_world_and_forbidden_imports", found);
+    assert_report!("wrong_world_and_forbidden_imports", found);
 }
 
 #[test]
-fn a_component_without_an_export_is_told_which() {
-    assert_told!("missing_export", findings(&wat("(component)"), &[]));
+fn check_reports_missing_export() {
+    assert_report!("missing_export", findings(&wat("(component)"), &[]));
 }
 
 #[test]
-fn an_export_of_another_type_is_told() {
+fn check_reports_wrong_interface() {
     let text =
         r#"(component (instance $it) (export "rostro:pipeline/policy@0.1.0" (instance $it)))"#;
-    assert_told!("wrong_interface", findings(&wat(text), &[]));
+    assert_report!("wrong_interface", findings(&wat(text), &[]));
 }
 
 #[test]
-fn what_is_no_component_is_named() {
-    assert_told!("core_module", findings(b"\0asm\x01\0\0\0", &[]));
-    assert_told!("native_file", findings(b"\x7fELF\x02\x01\x01\0", &[]));
+fn check_reports_other_file_type() {
+    assert_report!("core_module", findings(b"\0asm\x01\0\0\0", &[]));
+    assert_report!("native_file", findings(b"\x7fELF\x02\x01\x01\0", &[]));
 }
 
 #[test]
-fn a_component_that_is_too_large_is_told_how_to_make_it_smaller() {
-    assert_told!("too_large", findings(&vec![0; (64 << 20) + 1], &[]));
+fn check_reports_oversized_component() {
+    assert_report!("too_large", findings(&vec![0; (64 << 20) + 1], &[]));
 }
 
-/// Has the evil component misbehave on the self-test's pictures, as its setting says.
-fn misbehaving(mode: &str, more: &[&str]) -> String {
+/// Returns the findings for the evil component, which misbehaves in the self-test.
+fn evil_findings(mode: &str, more: &[&str]) -> String {
     let setting = format!("evil-always={mode}");
     findings(
         &bytes(component("evil")),
@@ -142,50 +146,53 @@ fn misbehaving(mode: &str, more: &[&str]) -> String {
 }
 
 #[test]
-fn an_unknown_model_is_named_with_those_that_there_are() {
-    assert_told!("unknown_model", misbehaving("model-unknown", &[]));
+fn check_reports_unknown_model() {
+    assert_report!("unknown_model", evil_findings("model-unknown", &[]));
 }
 
 #[test]
-fn a_wrong_tensor_shape_is_told() {
-    assert_told!("wrong_tensor_shape", misbehaving("tensor-shape", &[]));
+fn check_reports_wrong_tensor_shape() {
+    assert_report!("wrong_tensor_shape", evil_findings("tensor-shape", &[]));
 }
 
 #[test]
-fn a_vector_that_is_no_number_is_told() {
-    assert_told!("nan_vector", misbehaving("nan", &[]));
+fn check_reports_nan_vector() {
+    assert_report!("nan_vector", evil_findings("nan", &[]));
 }
 
 #[test]
-fn a_panic_is_told_with_its_words() {
-    assert_told!("panic", misbehaving("panic", &[]));
+fn check_reports_panic_message() {
+    assert_report!("panic", evil_findings("panic", &[]));
 }
 
 #[test]
-fn who_is_too_slow_is_told_where_to_look() {
-    assert_told!("too_slow", misbehaving("spin", &["--limit", "time-ms=300"]));
-}
-
-#[test]
-fn who_wants_too_much_memory_is_told_what_counts() {
-    assert_told!(
-        "too_much_memory",
-        misbehaving("memory", &["--limit", "memory-mib=64"])
+fn check_reports_slow_component() {
+    assert_report!(
+        "too_slow",
+        evil_findings("spin", &["--limit", "time-ms=300"])
     );
 }
 
 #[test]
-fn a_component_of_the_first_version_of_the_interface_is_run() {
-    runs_frozen("0.1.0");
+fn check_reports_memory_limit() {
+    assert_report!(
+        "too_much_memory",
+        evil_findings("memory", &["--limit", "memory-mib=64"])
+    );
+}
+
+#[test]
+fn frozen_0_1_0_component_runs() {
+    assert_frozen_runs("0.1.0");
 }
 
 #[test]
 fn frozen_0_1_1_component_runs() {
-    runs_frozen("0.1.1");
+    assert_frozen_runs("0.1.1");
 }
 
-/// Serves with a component that was built for an earlier version of the interface.
-fn runs_frozen(version: &str) {
+/// Asserts that a component built for an earlier version of the interface serves.
+fn assert_frozen_runs(version: &str) {
     let file = component(&format!("compat-{version}"));
     assert_eq!(findings(&bytes(&file), &[]), "");
     let server = Options::drawn().pipeline(file).start();
@@ -193,7 +200,7 @@ fn runs_frozen(version: &str) {
         server
             .enroll(person, [drawn(&format!("{person}-1.png"))])
             .ok();
-        // The whole picture is its face, so that the same picture is the same face.
+        // This component takes the whole picture as the face, so equal pictures match.
         let answer = server.recognize(drawn(&format!("{person}-1.png"))).ok();
         assert_eq!(
             answer["recognized_faces"][0]["identity"], person,
@@ -223,7 +230,7 @@ fn gallery() -> tempfile::TempDir {
     gallery
 }
 
-/// A folder with some drawn pictures, one of them in a folder of its own.
+/// A folder with three drawn pictures, one of them in a subfolder.
 fn pictures() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("more")).unwrap();
@@ -238,7 +245,7 @@ fn pictures() -> tempfile::TempDir {
 }
 
 #[test]
-fn a_pipeline_is_tried_on_photos_and_what_it_sees_is_drawn() {
+fn try_recognises_and_draws_faces() {
     let (gallery, pictures, out) = (gallery(), pictures(), tempfile::tempdir().unwrap());
     let file = component("insightface");
     let common = [
@@ -249,28 +256,29 @@ fn a_pipeline_is_tried_on_photos_and_what_it_sees_is_drawn() {
         text(gallery.path()),
     ];
     let output = pipeline("try", &[&common[..], &["--out", text(out.path())]].concat());
-    let said = String::from_utf8(output.stdout).unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
     assert!(
         output.status.success(),
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
     let row = |name: &str| {
-        said.lines()
+        stdout
+            .lines()
             .find(|line| line.trim_start().starts_with(name))
-            .unwrap_or_else(|| panic!("{name}: {said}"))
+            .unwrap_or_else(|| panic!("{name}: {stdout}"))
             .to_owned()
     };
     assert!(
         row("a.png").contains("alice ") && row("more/group.png").contains("bob "),
-        "{said}"
+        "{stdout}"
     );
     assert_eq!(
         row("none.png").split_whitespace().nth(2),
         Some("0"),
-        "{said}"
+        "{stdout}"
     );
-    // Boxes in the colour of somebody known, on a picture of the same size.
+    // The drawing has the picture's size and boxes in the colour of recognised people.
     let drawing = image::open(out.path().join("a.png.png"))
         .unwrap()
         .into_rgb8();
@@ -287,6 +295,7 @@ fn a_pipeline_is_tried_on_photos_and_what_it_sees_is_drawn() {
     );
     assert!(out.path().join("more/group.png.png").is_file());
 
+    // The outcome is also available as JSON.
     let output = pipeline("try", &[&common[..], &["--json"]].concat());
     let outcomes: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(outcomes[0]["faces"][0]["identity"], "alice");
@@ -294,7 +303,7 @@ fn a_pipeline_is_tried_on_photos_and_what_it_sees_is_drawn() {
         outcomes[0]["faces"][0]["bounds"].as_array().unwrap().len(),
         4
     );
-    // What it fails on is named, and the others are shown all the same.
+    // A photo that fails is counted, and the others are still shown.
     std::fs::write(pictures.path().join("damaged.jpg"), b"\xff\xd8\xff").unwrap();
     let output = pipeline("try", &common);
     assert_eq!(output.status.code(), Some(1));
@@ -307,7 +316,7 @@ fn a_pipeline_is_tried_on_photos_and_what_it_sees_is_drawn() {
 }
 
 #[test]
-fn two_pipelines_are_compared_and_the_worst_is_drawn() {
+fn diff_finds_and_draws_differences() {
     let (gallery, pictures, out) = (gallery(), pictures(), tempfile::tempdir().unwrap());
     let common = [
         "--images",
@@ -325,13 +334,13 @@ fn two_pipelines_are_compared_and_the_worst_is_drawn() {
         ]
         .concat(),
     );
-    let said = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{said}");
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stdout}");
     assert!(
-        said.contains("alice → unknown") && said.contains("2 of 3 photos differ"),
-        "{said}"
+        stdout.contains("alice → unknown") && stdout.contains("2 of 3 photos differ"),
+        "{stdout}"
     );
-    // Both answers side by side.
+    // The drawing shows both answers side by side.
     let (drawing, picture) = (
         image::open(out.path().join("a.png.png")).unwrap(),
         image::load_from_memory(&drawn("alice-probe.png")).unwrap(),
@@ -342,6 +351,7 @@ fn two_pipelines_are_compared_and_the_worst_is_drawn() {
     );
 
     let folder = tempfile::tempdir().unwrap();
+    // A component with equal behaviour has no differences.
     let same = folder.path().join("same.wasm");
     std::fs::write(&same, again(&bytes(&own), 1)).unwrap();
     let output = pipeline(
@@ -361,7 +371,7 @@ fn two_pipelines_are_compared_and_the_worst_is_drawn() {
 }
 
 #[test]
-fn a_pipeline_is_timed_beside_the_default_one() {
+fn bench_reports_each_stage() {
     let own = component("insightface");
     let output = pipeline(
         "bench",
@@ -373,7 +383,7 @@ fn a_pipeline_is_timed_beside_the_default_one() {
             "1",
         ],
     );
-    let said = String::from_utf8(output.stdout).unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
     assert!(
         output.status.success(),
         "{}",
@@ -381,27 +391,28 @@ fn a_pipeline_is_timed_beside_the_default_one() {
     );
     for stage in ["decode", "detect", "embed", "decide", "total", "used"] {
         assert!(
-            said.lines()
+            stdout
+                .lines()
                 .any(|line| line.trim_start().starts_with(stage)),
-            "{stage}: {said}"
+            "{stage}: {stdout}"
         );
     }
 }
 
 #[test]
-fn a_component_that_could_not_be_tried_is_not_called_usable() {
+fn untested_component_is_not_usable() {
     let file = component("minimal");
-    for (what, args) in [
+    for (missing, args) in [
         ("the pack", ["--pack", "nowhere"]),
         ("ONNX Runtime", ["--onnxruntime", "/nowhere"]),
     ] {
         let output = pipeline("check", &[&[text(&file)], &args[..]].concat());
-        let said = String::from_utf8(output.stdout).unwrap();
-        assert_eq!(output.status.code(), Some(1), "{what}: {said}");
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{missing}: {stdout}");
         assert!(
-            said.contains("not_tried: the self-test could not be run: ")
-                && !said.contains("this host can run it"),
-            "{said}"
+            stdout.contains("not_tried: the self-test could not be run: ")
+                && !stdout.contains("this host can run it"),
+            "{stdout}"
         );
     }
     let policy = component("attendance-policy");
@@ -420,9 +431,10 @@ fn a_component_that_could_not_be_tried_is_not_called_usable() {
     );
 }
 
+/// Names of a component cannot send control characters to the terminal.
 #[test]
-fn names_in_a_component_cannot_speak_to_the_terminal() {
-    // A name of a plain export may be any text in the binary form, which the text form escapes.
+fn component_names_are_escaped() {
+    // An export name may be any text in the binary form. The text form would escape it.
     let text =
         r#"(component (instance $it) (export "rostro:pipeline/vision@9.9.0-x" (instance $it)))"#;
     let hostile = wat(text);
@@ -442,24 +454,24 @@ fn names_in_a_component_cannot_speak_to_the_terminal() {
     ] {
         let output = pipeline(command, &[&[file.to_str().unwrap()], &more[..]].concat());
         assert_eq!(output.status.code(), Some(1));
-        for said in [output.stdout, output.stderr] {
-            let said = String::from_utf8(said).unwrap();
+        for printed in [output.stdout, output.stderr] {
+            let printed = String::from_utf8(printed).unwrap();
             assert!(
-                said.chars().all(|c| c == '\n' || !c.is_control()),
-                "{command}: {said:?}"
+                printed.chars().all(|c| c == '\n' || !c.is_control()),
+                "{command}: {printed:?}"
             );
             assert!(
-                !said
+                !printed
                     .lines()
                     .any(|line| line.starts_with("; this host") || line.starts_with(" (instance")),
-                "{said:?}"
+                "{printed:?}"
             );
         }
     }
 }
 
 #[test]
-fn a_device_is_no_photo_and_no_component() {
+fn device_files_are_refused() {
     let output = pipeline("check", &["/dev/zero"]);
     assert!(
         String::from_utf8_lossy(&output.stderr)
@@ -476,13 +488,13 @@ fn a_device_is_no_photo_and_no_component() {
             text(photos.path()),
         ],
     );
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
-        said.contains("it is no regular file")
+        stdout.contains("it is no regular file")
             && String::from_utf8_lossy(&output.stderr).contains("1 of 4 photos failed"),
-        "{said}"
+        "{stdout}"
     );
-    // What both fail on is no agreement.
+    // A photo on which both fail is not an agreement.
     let own = component("insightface");
     let output = pipeline(
         "diff",
@@ -496,7 +508,7 @@ fn a_device_is_no_photo_and_no_component() {
 }
 
 #[test]
-fn a_photo_whose_name_is_no_text_is_answered_as_json() {
+fn try_json_accepts_non_utf8_name() {
     use std::os::unix::ffi::OsStrExt;
     let photos = tempfile::tempdir().unwrap();
     std::fs::write(
@@ -526,7 +538,7 @@ fn a_photo_whose_name_is_no_text_is_answered_as_json() {
 }
 
 #[test]
-fn a_project_is_not_called_what_rust_means_otherwise() {
+fn new_refuses_reserved_project_names() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["std", "fn", "rostro-sdk", "Upper", "", "1st"] {
         let output = rostro()
@@ -556,23 +568,23 @@ fn a_project_is_not_called_what_rust_means_otherwise() {
 }
 
 #[test]
-fn what_is_not_there_is_named_with_what_to_do() {
+fn try_reports_missing_inputs() {
     let (own, folder) = (component("insightface"), tempfile::tempdir().unwrap());
-    let refused = |args: &[&str]| {
+    let refusal = |args: &[&str]| {
         let output = pipeline("try", &[&[text(&own)], args].concat());
         assert_eq!(output.status.code(), Some(1));
         String::from_utf8(output.stderr).unwrap()
     };
     assert!(
-        refused(&["--images", text(folder.path())])
+        refusal(&["--images", text(folder.path())])
             .contains("there is no picture (*.jpg, *.png, *.webp) in")
     );
     std::fs::write(folder.path().join("a.png"), drawn("alice-1.png")).unwrap();
     assert!(
-        refused(&["--images", text(folder.path()), "--gallery", "/nowhere"])
+        refusal(&["--images", text(folder.path()), "--gallery", "/nowhere"])
             .contains("there is no gallery at /nowhere; enrol people")
     );
-    assert!(refused(&["--images", text(folder.path()), "--pack", "nowhere"]).contains("nowhere"));
-    let error = refused(&["--images", text(folder.path()), "--limit", "memory=1"]);
+    assert!(refusal(&["--images", text(folder.path()), "--pack", "nowhere"]).contains("nowhere"));
+    let error = refusal(&["--images", text(folder.path()), "--limit", "memory=1"]);
     assert!(error.contains("there is no limit `memory`"), "{error}");
 }

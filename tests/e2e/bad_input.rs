@@ -1,4 +1,4 @@
-//! Bad input: each gets a clear JSON error and costs nothing lasting.
+//! Bad input: a clear JSON error and no lasting effect.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -14,8 +14,7 @@ const MISSING_ID: &str = "Field 'student_id' is required.";
 const MISSING_IMAGES: &str = "No images provided in the 'images' field.";
 const NONE_USABLE: &str = "Could not extract any high-quality embeddings from the provided images.";
 
-/// After bad input the service is as before: it still recognises, and the gallery holds nothing
-/// new.
+/// Asserts that the service still recognises and that the gallery is empty.
 fn assert_unharmed(server: &Server) {
     assert_eq!(server.names(drawn("empty.png")), Vec::<String>::new());
     let files = server
@@ -23,13 +22,14 @@ fn assert_unharmed(server: &Server) {
         .read_dir()
         .unwrap()
         .map(|entry| entry.unwrap().path());
-    // The lock is there as long as the service runs.
+    // The lock file exists as long as the service runs.
     let left: Vec<_> = files.filter(|path| !path.ends_with(".lock")).collect();
     assert!(left.is_empty(), "{left:?}");
 }
 
+/// Missing fields get the messages of the replaced service.
 #[test]
-fn enrolment_without_an_id_or_images_gets_the_messages_of_the_replaced_service() {
+fn missing_fields_keep_legacy_messages() {
     let server = Options::drawn().start();
     let photo = || file("images", "a.png", drawn("alice-1.png"));
     let enroll = |parts: &[_]| server.form("/process-images", parts);
@@ -83,8 +83,9 @@ fn enrolment_without_an_id_or_images_gets_the_messages_of_the_replaced_service()
     assert_unharmed(&server);
 }
 
+/// Ids that could name another path or hide characters are refused.
 #[test]
-fn ids_that_could_name_another_path_or_nothing_are_refused() {
+fn unsafe_ids_are_refused() {
     let server = Options::drawn().start();
     let long = "a".repeat(129);
     for id in [
@@ -122,7 +123,7 @@ fn ids_that_could_name_another_path_or_nothing_are_refused() {
 }
 
 #[test]
-fn what_is_no_image_is_refused_by_both_endpoints() {
+fn undecodable_images_are_refused() {
     let server = Options::drawn().start();
     let photo = drawn("alice-1.png");
     let jpeg = drawn_jpeg("alice-1.png");
@@ -133,25 +134,25 @@ fn what_is_no_image_is_refused_by_both_endpoints() {
         ("truncated header of a JPEG", jpeg[..300].to_vec()),
         ("header only", photo[..8].to_vec()),
     ];
-    for (what, bytes) in bad {
+    for (case, bytes) in bad {
         assert_eq!(
             server
                 .recognize(bytes.clone())
                 .error(400, "undecodable_image"),
             UNDECODABLE,
-            "{what}"
+            "{case}"
         );
         let answer = server.enroll("a", [bytes]);
-        assert_eq!(answer.error(400, "no_usable_image"), NONE_USABLE, "{what}");
+        assert_eq!(answer.error(400, "no_usable_image"), NONE_USABLE, "{case}");
         assert_eq!(
             answer.json["details"]["rejected"][0]["reasons"][0]["code"], "undecodable",
-            "{what}"
+            "{case}"
         );
     }
     assert_unharmed(&server);
 }
 
-/// A PNG that is nothing but a header with these dimensions, and its checksum.
+/// Returns a PNG with these dimensions and only the start of its pixel data.
 fn png_header(width: u32, height: u32) -> Vec<u8> {
     let mut chunk = b"IHDR".to_vec();
     chunk.extend(width.to_be_bytes());
@@ -169,13 +170,14 @@ fn png_header(width: u32, height: u32) -> Vec<u8> {
     let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\x0d".to_vec();
     png.extend(chunk);
     png.extend(crc.to_be_bytes());
-    // The start of pixel data, so that only the dimensions can be the reason to refuse it.
+    // Only the dimensions can be the reason to refuse it, because pixel data begins here.
     png.extend(b"\0\0\0\x10IDAT");
     png
 }
 
+/// An image with too many pixels is refused from its header.
 #[test]
-fn an_image_that_claims_too_many_pixels_is_refused_from_its_header() {
+fn huge_dimensions_are_refused() {
     let server = Options::drawn().start();
     let answer = server.recognize(png_header(60_000, 60_000));
     assert_eq!(
@@ -185,15 +187,14 @@ fn an_image_that_claims_too_many_pixels_is_refused_from_its_header() {
     let answer = server.enroll("a", [png_header(60_000, 60_000)]);
     answer.error(400, "no_usable_image");
     let reason = &answer.json["details"]["rejected"][0]["reasons"][0];
-    assert_eq!(
-        (&reason["code"], &reason["value"], &reason["limit"]),
-        (&json!("image_too_large"), &json!(3.6e9), &json!(4e7))
-    );
+    assert_eq!(reason["code"], "image_too_large");
+    assert_eq!(reason["value"], json!(3.6e9));
+    assert_eq!(reason["limit"], json!(4e7));
     assert_unharmed(&server);
 }
 
 #[test]
-fn a_frame_without_a_face_or_of_one_pixel_has_an_empty_list() {
+fn frame_without_face_is_empty() {
     let server = Options::drawn().start();
     assert_eq!(
         server.recognize(drawn("empty.png")).ok()["recognized_faces"],
@@ -207,7 +208,7 @@ fn a_frame_without_a_face_or_of_one_pixel_has_an_empty_list() {
 }
 
 #[test]
-fn a_multipart_body_that_is_malformed_says_so() {
+fn malformed_multipart_is_refused() {
     let server = Options::drawn().start();
     let whole = multipart(&[
         text("student_id", "a"),
@@ -233,7 +234,7 @@ fn a_multipart_body_that_is_malformed_says_so() {
 }
 
 #[test]
-fn a_connection_cut_off_in_the_middle_of_a_body_costs_nothing() {
+fn connection_cut_during_body_is_harmless() {
     let server = Options::drawn().start();
     let whole = multipart(&[
         text("student_id", "a"),
@@ -250,24 +251,25 @@ fn a_connection_cut_off_in_the_middle_of_a_body_costs_nothing() {
     assert_unharmed(&server);
 }
 
+/// A body over the limit is refused before all of it is read.
 #[test]
-fn a_body_over_the_limit_is_refused_without_reading_it_all() {
+fn oversized_body_is_refused_early() {
     let server = Options::drawn().arg("--max-body-mib", "1").start();
     let mut connection = TcpStream::connect(server.url.trim_start_matches("http://")).unwrap();
     connection
         .set_read_timeout(Some(Duration::from_secs(20)))
         .unwrap();
-    // Ten gigabytes are announced and none is sent.
+    // Ten gigabytes are announced and nothing is sent.
     let head = "POST /process_frame HTTP/1.1\r\nhost: rostro\r\ncontent-type: image/jpeg\r\ncontent-length: 10000000000\r\n\r\n";
     connection.write_all(head.as_bytes()).unwrap();
     let mut answer = [0; 12];
     connection.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"HTTP/1.1 413");
-    // A client that sends everything before it reads gets to see the answer too.
+    // A client that sends everything before it reads still receives the answer.
     server
         .post("/process_frame", Some("image/jpeg"), &vec![0; 3 << 20])
         .error(413, "body_too_large");
-    // One image over its own limit, in a body within the body's.
+    // One image exceeds `--max-image-mib` in a body within its limit.
     let server = Options::drawn().arg("--max-image-mib", "1").start();
     server
         .recognize(vec![0; (1 << 20) + 1])
@@ -276,7 +278,7 @@ fn a_body_over_the_limit_is_refused_without_reading_it_all() {
 }
 
 #[test]
-fn a_chunked_body_over_the_limit_is_refused_while_it_is_read() {
+fn oversized_chunked_body_is_refused() {
     let server = Options::drawn().arg("--max-body-mib", "1").start();
     let mut connection = TcpStream::connect(server.url.trim_start_matches("http://")).unwrap();
     connection
@@ -297,7 +299,7 @@ fn a_chunked_body_over_the_limit_is_refused_while_it_is_read() {
 }
 
 #[test]
-fn content_types_that_are_neither_form_nor_image_are_refused() {
+fn unsupported_content_types_are_refused() {
     let server = Options::drawn().start();
     for content_type in [
         "application/json",
@@ -320,14 +322,14 @@ fn content_types_that_are_neither_form_nor_image_are_refused() {
 }
 
 #[test]
-fn unknown_paths_and_methods_get_json_too() {
+fn unknown_routes_get_json() {
     let server = Options::drawn().start();
     server.post("/recognise", None, b"").error(404, "not_found");
     server.post("/", None, b"").error(405, "method_not_allowed");
 }
 
 #[test]
-fn the_callers_own_request_id_comes_back_if_it_is_usable() {
+fn valid_request_id_is_returned() {
     let server = Options::drawn().start();
     let ask = |id: &str| {
         let agent: ureq::Agent = ureq::Agent::config_builder()

@@ -1,4 +1,4 @@
-//! Bodies that take their time, and bursts of requests.
+//! Slow request bodies and bursts of requests.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -9,7 +9,7 @@ use crate::harness::{Options, Server, drawn};
 const A: &str = "0123456789abcdef";
 const B: &str = "fedcba9876543210";
 
-/// Begins to post an image, and sends a part of it.
+/// Starts posting an image and sends a part of it.
 fn begin(server: &Server, key: &str, announced: usize, sent: &[u8]) -> TcpStream {
     let mut connection = TcpStream::connect(server.url.trim_start_matches("http://")).unwrap();
     connection
@@ -29,9 +29,9 @@ fn answer(mut connection: TcpStream) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// A camera on a slow line sends for longer than the deadline, which is the service's own time.
+/// A slow upload may take longer than the deadline, which covers only the service's own time.
 #[test]
-fn deadline_counts_from_end_of_body() {
+fn deadline_starts_after_body() {
     let server = Options::drawn().arg("--deadline", "2").start();
     let picture = drawn("alice-probe.png");
     let (first, rest) = picture.split_at(picture.len() / 2);
@@ -43,7 +43,7 @@ fn deadline_counts_from_end_of_body() {
 }
 
 #[test]
-fn client_holds_half_of_body_memory() {
+fn client_gets_half_of_body_memory() {
     let folder = tempfile::tempdir().unwrap();
     let keys = folder.path().join("keys");
     std::fs::write(&keys, format!("a:recognise:{A}\nb:recognise:{B}\n")).unwrap();
@@ -53,14 +53,14 @@ fn client_holds_half_of_body_memory() {
         .arg("--api-keys", &keys)
         .start();
     let begun = Instant::now();
-    let (held, refused) = loop {
-        let held = begin(&server, A, 1_000_000, &[0; 900_000]);
-        // What was sent is in memory as soon as the server has read it. If the second body is read
-        // first, the first one is refused.
+    let (first, refused) = loop {
+        let first = begin(&server, A, 1_000_000, &[0; 900_000]);
+        // A body counts once the server has read it. If it reads the second one first, the first
+        // one is refused.
         std::thread::sleep(Duration::from_millis(300));
         let answer = answer(begin(&server, A, 300_000, &[0; 300_000]));
         if answer.starts_with("HTTP/1.1 503") {
-            break (held, answer);
+            break (first, answer);
         }
         assert!(begun.elapsed() < Duration::from_secs(20), "{answer}");
     };
@@ -70,10 +70,10 @@ fn client_holds_half_of_body_memory() {
     );
     let other = answer(begin(&server, B, 900_000, &[0; 900_000]));
     assert!(other.starts_with("HTTP/1.1 400"), "{other}");
-    drop(held);
+    drop(first);
 }
 
-/// A picture that takes long: white, small as a file and large as pixels.
+/// A picture that is slow to process: a small file with many white pixels.
 fn slow() -> Vec<u8> {
     let mut picture = Vec::new();
     let pixels = image::RgbImage::from_pixel(5000, 5000, image::Rgb([255; 3]));
@@ -86,9 +86,10 @@ fn slow() -> Vec<u8> {
     picture
 }
 
-/// Cameras that send at once are told to come back when the queue is done, one after another. A
-/// frame takes 40 ms or more on any machine, so that what waits takes longer than the second to
-/// which answers are rounded.
+/// Refused cameras get `retry-after` times that follow the queue.
+///
+/// The times are rounded to seconds. A frame takes at least 40 ms on any machine, so the queue
+/// takes longer than a second.
 #[test]
 fn retry_after_follows_the_queue() {
     const CAMERAS: usize = 120;

@@ -1,5 +1,4 @@
-//! What callers and settings cannot make the service do: hold their bodies without end, wait for
-//! them, or fail on every request.
+//! Limits on callers and settings: body memory, slow bodies, fields, ids and invalid settings.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -8,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::harness::{BOUNDARY, Options, Server, component, drawn, file, rostro, text};
 use crate::operator::bytes;
 
-/// Begins to post an image of `announced` bytes, and sends `sent` of them.
+/// Starts posting an image of `announced` bytes and sends `sent` of them.
 fn begin(server: &Server, announced: usize, sent: usize) -> TcpStream {
     let mut connection = TcpStream::connect(server.url.trim_start_matches("http://")).unwrap();
     connection
@@ -29,7 +28,7 @@ fn status(mut connection: TcpStream) -> String {
 }
 
 #[test]
-fn missing_body_is_given_up() {
+fn missing_body_times_out() {
     let server = Options::drawn().arg("--deadline", "1").start();
     let begun = Instant::now();
     assert_eq!(status(begin(&server, 1000, 10)), "408");
@@ -42,14 +41,13 @@ fn missing_body_is_given_up() {
 }
 
 #[test]
-fn bodies_together_hold_no_more_than_they_may() {
+fn total_body_memory_is_limited() {
     let server = Options::drawn()
         .arg("--max-body-mib", "1")
         .arg("--max-bodies-mib", "1")
         .start();
     let large = || server.post("/process_frame", Some("image/jpeg"), &[0; 300_000]);
-    // What was sent is in memory as soon as the server has read it; a request before that may be
-    // the one that finds room.
+    // A body counts once the server has read it. A request before that may still find room.
     let (half_sent, refused) = (1..10)
         .find_map(|attempt| {
             let half_sent = [
@@ -59,16 +57,16 @@ fn bodies_together_hold_no_more_than_they_may() {
             std::thread::sleep(Duration::from_millis(100 * attempt));
             Some((half_sent, large())).filter(|(_, answer)| answer.status == 503)
         })
-        .expect("there is no room");
+        .expect("a request is refused");
     refused.error(503, "overloaded");
     assert_eq!(refused.headers["retry-after"], "1");
     drop(half_sent);
     let done = (0..100)
         .map(|_| large())
         .find(|answer| answer.status != 503)
-        .expect("there is room again");
+        .expect("a request finds room again");
     done.error(400, "undecodable_image");
-    // A form has room up to the limit of one body.
+    // A form may use the whole limit of one body.
     server
         .form(
             "/process_frame",
@@ -78,7 +76,7 @@ fn bodies_together_hold_no_more_than_they_may() {
 }
 
 #[test]
-fn fields_that_nobody_asked_for_are_skipped_whatever_they_hold() {
+fn unknown_fields_are_skipped() {
     let server = Options::drawn().start();
     let long = "x".repeat(1 << 20);
     let parts = [
@@ -87,7 +85,7 @@ fn fields_that_nobody_asked_for_are_skipped_whatever_they_hold() {
         file("image", "frame.png", drawn("empty.png")),
     ];
     server.form("/process_frame", &parts).ok();
-    // One that is asked for has a limit.
+    // A known field has a length limit.
     let parts = [
         text("student_id", &long),
         file("images", "a.png", drawn("alice-1.png")),
@@ -98,7 +96,7 @@ fn fields_that_nobody_asked_for_are_skipped_whatever_they_hold() {
 }
 
 #[test]
-fn a_stranger_and_a_person_cannot_have_one_name() {
+fn id_unknown_is_reserved() {
     let server = Options::drawn().start();
     for id in ["Unknown", "unknown", "UNKNOWN", " unknown "] {
         let message = server
@@ -113,7 +111,7 @@ fn a_stranger_and_a_person_cannot_have_one_name() {
 }
 
 #[test]
-fn a_setting_that_the_pipeline_does_not_understand_stops_the_start() {
+fn invalid_setting_stops_start() {
     for (setting, words) in [
         (
             "letterbox=sqare",
@@ -136,8 +134,7 @@ fn a_setting_that_the_pipeline_does_not_understand_stops_the_start() {
     }
 }
 
-/// A key that no half of the configured pipeline asks for stops the start, with the nearest known
-/// one.
+/// A key that no component of the pipeline knows stops the start. The error names the nearest key.
 #[test]
 fn misspelt_setting_stops_start() {
     for (setting, words) in [
@@ -161,8 +158,8 @@ fn misspelt_setting_stops_start() {
         );
         assert!(error.contains("--unknown-settings warn"), "{error}");
     }
-    // A policy of its own has settings of its own, and those of the one that it replaces are not
-    // known.
+    // A separate policy has its own settings and does not know those of the policy that it
+    // replaces.
     let policy = || Options::drawn().arg("--policy", component("attendance-policy"));
     policy()
         .arg("--setting", "margin=0.1")
@@ -180,7 +177,7 @@ fn misspelt_setting_stops_start() {
         error.contains("the setting margin is `wide`; it must be a number"),
         "{error}"
     );
-    // A component for an earlier interface need not ask while it describes itself.
+    // A component for an earlier interface need not declare its settings in `describe`.
     Options::drawn()
         .pipeline(component("compat-0.1.0"))
         .arg("--setting", "similarity=0.3")
@@ -188,9 +185,9 @@ fn misspelt_setting_stops_start() {
         .start();
 }
 
-/// Of a pushed revision it is a line in the list, and of one that is checked a line there.
+/// The revision, `pipeline list` and `pipeline check` report unknown settings.
 #[test]
-fn unknown_setting_of_pushed_revision_listed() {
+fn unknown_settings_are_reported() {
     let server = Options::drawn().arg("--setting", "rivals=on").start();
     let id = server.staged(&bytes(component("minimal")), "");
     let revision = server.admin_get(&format!("/v1/revisions/{id}"));
@@ -225,22 +222,22 @@ fn unknown_setting_of_pushed_revision_listed() {
         .arg(&file)
         .output()
         .unwrap();
-    let said = String::from_utf8(checked.stdout).unwrap();
+    let stdout = String::from_utf8(checked.stdout).unwrap();
     assert!(
         checked.status.success()
-            && said.contains("  settings   `detector-size`, `letterbox`, `rivals`\n"),
-        "{said}"
+            && stdout.contains("  settings   `detector-size`, `letterbox`, `rivals`\n"),
+        "{stdout}"
     );
     assert!(
-        said.contains(
+        stdout.contains(
             "  unknown    it does not know the setting `rival` (did you mean `rivals`?)\n"
         ),
-        "{said}"
+        "{stdout}"
     );
 }
 
 #[test]
-fn the_extremes_of_thresholds_and_sizes_are_served() {
+fn extreme_settings_still_serve() {
     let server = Options::drawn()
         .arg("--detection-threshold", "0")
         .arg("--setting", "detector-size=2048")
@@ -251,7 +248,7 @@ fn the_extremes_of_thresholds_and_sizes_are_served() {
 }
 
 #[test]
-fn a_file_whose_name_is_not_plain_text_is_a_file_all_the_same() {
+fn encoded_file_names_are_accepted() {
     let server = Options::drawn().start();
     let content_type = format!("multipart/form-data; boundary={BOUNDARY}");
     for name in [

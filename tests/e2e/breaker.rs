@@ -1,4 +1,4 @@
-//! The circuit breaker's rule by share: failures that are never in a row.
+//! The circuit breaker's share rule, for failures that are never in a row.
 
 use ureq::http::Method;
 
@@ -10,8 +10,8 @@ use crate::revisions::{model, pack, until};
 const ONE: (&str, &str) = ("x-api-key", "camera-one-0123456789");
 const TWO: (&str, &str) = ("x-api-key", "camera-two-0123456789");
 
-/// A server, the folders that it needs, and a staged revision that fails on pictures with a white
-/// patch.
+/// Starts a server and stages a revision that fails on pictures with a white patch. The returned
+/// folders must outlive the server.
 fn with_failing(keys: bool) -> (Server, [tempfile::TempDir; 2], String) {
     let [models, state] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
     let mut options = Options::drawn();
@@ -47,8 +47,7 @@ fn with_failing_at(
     (server, [models, state], failing)
 }
 
-/// Asks for a frame nine times with a picture that fails, and once with one that does not; returns
-/// the statuses.
+/// Sends nine frames that fail and one that succeeds; returns the statuses.
 fn nine_and_one(server: &Server, headers: &[(&str, &str)]) -> Vec<u16> {
     let headers = [headers, &[("content-type", "image/png")]].concat();
     let frames =
@@ -63,7 +62,7 @@ fn nine_and_one(server: &Server, headers: &[(&str, &str)]) -> Vec<u16> {
 }
 
 #[test]
-fn breaker_counts_share_of_failures() {
+fn breaker_trips_by_share() {
     let (server, [_, state], failing) = with_failing(false);
     let sound = server.active();
     server.activate(&failing);
@@ -74,7 +73,7 @@ fn breaker_counts_share_of_failures() {
         );
         assert_eq!(server.active(), failing);
     }
-    // The next failure is one of more than twenty requests.
+    // The next failure is counted among more than twenty requests.
     assert_eq!(nine_and_one(&server, &[])[..2], [500, 200]);
     assert_eq!(
         (server.active(), server.state(&failing)),
@@ -91,22 +90,22 @@ fn breaker_counts_share_of_failures() {
         ),
         "{line}"
     );
-    let told = metrics(&server);
+    let exported = metrics(&server);
     for line in [
         "rostro_revisions_broken_total 1",
         "rostro_breaker_trips_total{rule=\"share\",outcome=\"broken\"} 1",
         "rostro_breaker_trips_total{rule=\"in_a_row\",outcome=\"broken\"} 0",
     ] {
         assert!(
-            told.lines().any(|known| known == line),
-            "`{line}` is not in {told}"
+            exported.lines().any(|known| known == line),
+            "`{line}` is not in {exported}"
         );
     }
     assert_eq!(server.admin_get("/v1/revisions")["trips"]["share"], 1);
 }
 
 #[test]
-fn large_breaker_turns_share_off() {
+fn large_breaker_disables_share_rule() {
     let [models, state] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
     let (server, _folders, failing) =
         with_failing_at(Options::drawn().arg("--breaker", "10000"), [models, state]);
@@ -118,12 +117,12 @@ fn large_breaker_turns_share_off() {
 }
 
 #[test]
-fn one_client_of_several_breaks_nothing() {
+fn one_failing_client_trips_nothing() {
     let (server, _folders, failing) = with_failing(true);
     server
         .admin_post(&format!("/v1/revisions/{failing}/canary?share=0"))
         .ok();
-    // Somebody else asks the service, and not the canary.
+    // Another client uses the service, but not the canary.
     server
         .ask(
             &Method::POST,
@@ -140,7 +139,7 @@ fn one_client_of_several_breaks_nothing() {
         );
     }
     assert_eq!(server.state(&failing), "canary");
-    // It fails for the other one, too.
+    // The canary fails for the second client, too.
     nine_and_one(&server, &[TWO, canary]);
     until("the breaker", || server.state(&failing) == "failed");
 }

@@ -1,4 +1,4 @@
-//! The commands that ask a running service: keys, tokens and certificates.
+//! API keys, tokens and certificates of the commands that call a running service.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -11,7 +11,7 @@ use crate::harness::{Options, Server, drawn, refusal, rostro};
 const KEY: &str = "0123456789abcdef-recognise";
 const ENROL_KEY: &str = "0123456789abcdef-enrol";
 
-/// A service with TLS for `localhost` and with keys.
+/// A service with TLS for `localhost` and API keys.
 struct Secured {
     folder: TempDir,
     server: Server,
@@ -65,7 +65,7 @@ impl Secured {
     }
 }
 
-/// The lines of a command that must succeed.
+/// Returns the output of a command that must succeed.
 fn succeeds(mut command: Command) -> String {
     let Output {
         status,
@@ -76,9 +76,9 @@ fn succeeds(mut command: Command) -> String {
     String::from_utf8(stdout).unwrap() + std::str::from_utf8(&stderr).unwrap()
 }
 
-fn assert_refused(command: Command, says: &[&str]) {
+fn assert_refused(command: Command, expected: &[&str]) {
     let error = refusal(command);
-    for words in says {
+    for words in expected {
         assert!(error.contains(words), "`{words}` is not in: {error}");
     }
     assert!(
@@ -91,6 +91,7 @@ fn assert_refused(command: Command, says: &[&str]) {
 fn watch_trusts_named_certificates() {
     let secured = Secured::start();
     let url = secured.url();
+    // The certificate is named by a flag, by variables, or by the system.
     let mut by_flag = secured.watch(&url);
     by_flag
         .arg("--ca")
@@ -110,6 +111,7 @@ fn watch_trusts_named_certificates() {
         .arg(secured.at("key"));
     assert!(succeeds(of_system).contains("nobody"));
 
+    // No trusted certificate is named, or an unusable one.
     assert_refused(
         secured.watch(&url),
         &[
@@ -129,7 +131,7 @@ fn watch_trusts_named_certificates() {
         unusable,
         &["cannot read certificates in", "SSL_CERT_FILE or --ca"],
     );
-    // Another name than the certificate's, and the other way to speak.
+    // The address has a name that the certificate lacks, or the wrong scheme.
     let port = url.rsplit_once(':').unwrap().1;
     let mut other_name = secured.watch(&format!("https://127.0.0.1:{port}"));
     other_name.arg("--ca").arg(secured.at("certificate.pem"));
@@ -146,7 +148,7 @@ fn watch_trusts_named_certificates() {
 }
 
 #[test]
-fn watch_sends_key_of_file() {
+fn watch_sends_key_from_file() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     std::fs::write(
@@ -213,7 +215,7 @@ fn list(server: &Server, variables: &[(&str, &Path)], args: &[&str]) -> Command 
 }
 
 #[test]
-fn pipeline_sends_token_of_file() {
+fn pipeline_sends_token_from_file() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     std::fs::write(
@@ -238,7 +240,7 @@ fn pipeline_sends_token_of_file() {
         by_variable.contains("active") && !by_variable.contains("warning"),
         "{by_variable}"
     );
-    // The service's own variable is the client's for one more release.
+    // The server's variable still works for one more release, with a warning.
     let before = succeeds(list(&server, &[("ROSTRO_ADMIN_TOKEN_FILE", &tokens)], &[]));
     assert!(
         before.contains("active")
@@ -260,8 +262,8 @@ fn pipeline_sends_token_of_file() {
     );
 }
 
-/// A proxy speaks TLS for the admin interface. The service's own port stands in for one: it is
-/// reached, and has no such pages.
+/// The service's TLS port stands in for a TLS proxy of the admin interface. It is reachable, but
+/// lacks the admin routes.
 #[test]
 fn pipeline_trusts_named_certificates() {
     let secured = Secured::start();

@@ -1,6 +1,6 @@
-//! The wall clock jumps under a service that works: by a day, forwards and backwards.
+//! A wall clock that jumps forwards and backwards while the service works.
 //!
-//! Only the server sees it: libfaketime gives it another time than the machine's.
+//! libfaketime changes the time of the server alone.
 
 use std::collections::HashSet;
 use std::fs;
@@ -12,14 +12,13 @@ use serde_json::Value;
 
 use crate::harness::{Options, drawn, root};
 
-/// How far the clock is off, in seconds, one after the other: a day ahead, right again, a day
-/// behind, a year ahead, right again.
+/// Clock offsets in seconds: a day ahead, correct, a day behind, a year ahead, correct.
 const JUMPS: [i64; 5] = [86_400, 0, -86_400, 31_536_000, 0];
 
-/// Frames after each jump.
+/// Frames sent after each jump.
 const FRAMES: usize = 20;
 
-/// What gives a program another time.
+/// Returns the path of libfaketime.
 fn faketime() -> PathBuf {
     let packages = root().join("target/python/faketime/lib");
     let inside = |python: PathBuf| {
@@ -35,16 +34,16 @@ fn faketime() -> PathBuf {
         .expect("libfaketime is in target/python/faketime; run cargo xtask test")
 }
 
-/// Sets the server's clock, which reads the file at every look: as a whole, so that it is never
-/// seen half-written.
-fn set(file: &Path, seconds: i64) {
+/// Sets the server's clock offset. The write is atomic, because the server reads the file at every
+/// clock call.
+fn set_offset(file: &Path, seconds: i64) {
     let new = file.with_extension("new");
     fs::write(&new, format!("{seconds:+}\n")).unwrap();
     fs::rename(new, file).unwrap();
 }
 
-/// How far the server's clock is from ours by what it wrote last into the audit log, in seconds.
-fn off(audit: &Path) -> i64 {
+/// Returns the server's clock offset in seconds, from the last line of the audit log.
+fn offset(audit: &Path) -> i64 {
     let audit = fs::read_to_string(audit).unwrap();
     let last: Value = serde_json::from_str(audit.lines().next_back().unwrap()).unwrap();
     let then: jiff::Timestamp = last["time"].as_str().unwrap().parse().unwrap();
@@ -52,10 +51,10 @@ fn off(audit: &Path) -> i64 {
 }
 
 #[test]
-fn a_clock_that_jumps_while_it_serves_breaks_nothing() {
+fn clock_jumps_break_nothing() {
     let (folder, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let clock = folder.path().join("clock");
-    set(&clock, 0);
+    set_offset(&clock, 0);
     let options = Options::drawn().state(state.path()).arg("--deadline", "5");
     let options = options
         .variable("LD_PRELOAD", faketime())
@@ -70,7 +69,7 @@ fn a_clock_that_jumps_while_it_serves_breaks_nothing() {
 
     let audit = state.path().join("audit.jsonl");
     let (done, probe) = (AtomicBool::new(false), drawn("alice-probe.png"));
-    let (mut ids, mut answered, mut slowest, mut seen) =
+    let (mut ids, mut answered, mut slowest, mut offsets) =
         (HashSet::new(), 0, Duration::ZERO, Vec::new());
     let ask = |ids: &mut HashSet<String>| {
         let begun = Instant::now();
@@ -81,15 +80,15 @@ fn a_clock_that_jumps_while_it_serves_breaks_nothing() {
         );
         assert!(
             ids.insert(answer["request_id"].as_str().unwrap().to_owned()),
-            "an id is given twice: {answer}"
+            "a request id is repeated: {answer}"
         );
         begun.elapsed()
     };
     std::thread::scope(|scope| {
-        // However this ends: the thread beside it must.
+        // The guard ends the background thread even if the test panics.
         let ended = scopeguard::guard((), |()| done.store(true, Ordering::Relaxed));
-        // Requests are under way at every jump.
-        let beside = scope.spawn(|| {
+        // The background thread keeps requests running at every jump.
+        let background = scope.spawn(|| {
             let (mut ids, mut slowest) = (HashSet::new(), Duration::ZERO);
             while !done.load(Ordering::Relaxed) {
                 slowest = slowest.max(ask(&mut ids));
@@ -97,7 +96,7 @@ fn a_clock_that_jumps_while_it_serves_breaks_nothing() {
             (ids, slowest)
         });
         for (number, jump) in JUMPS.into_iter().enumerate() {
-            set(&clock, jump);
+            set_offset(&clock, jump);
             for _ in 0..FRAMES {
                 slowest = slowest.max(ask(&mut ids));
                 answered += 1;
@@ -108,22 +107,22 @@ fn a_clock_that_jumps_while_it_serves_breaks_nothing() {
                 server.admin_delete(&format!("/v1/people/{id}")).ok()["deleted"],
                 true
             );
-            seen.push(off(&audit));
+            offsets.push(offset(&audit));
             assert!(
-                (seen[number] - jump).abs() < 60,
+                (offsets[number] - jump).abs() < 60,
                 "the server's clock is {} s off, not {jump}",
-                seen[number]
+                offsets[number]
             );
         }
         drop(ended);
-        let (others, slow) = beside.join().unwrap();
+        let (others, slow) = background.join().unwrap();
         answered += others.len();
         slowest = slowest.max(slow);
         let before = ids.len();
         ids.extend(others.iter().cloned());
-        assert_eq!(ids.len(), before + others.len(), "an id is given twice");
+        assert_eq!(ids.len(), before + others.len(), "a request id is repeated");
     });
-    // Enrolments and deletions are in the audit log, each with the time that the server had.
+    // The audit log has enrolments and deletions with the server's time at that moment.
     let audit = fs::read_to_string(audit).unwrap();
     let lines: Vec<Value> = audit
         .lines()
@@ -146,7 +145,7 @@ fn a_clock_that_jumps_while_it_serves_breaks_nothing() {
     );
     assert!(days.len() >= 4, "{days:?}");
     println!(
-        "clock: jumps of {JUMPS:?} s seen by the server as {seen:?}, {answered} frames answered meanwhile, the slowest in {slowest:?}, every id \
+        "clock: jumps of {JUMPS:?} s seen by the server as {offsets:?}, {answered} frames answered meanwhile, the slowest in {slowest:?}, every id \
          unique, {} audit lines",
         lines.len()
     );

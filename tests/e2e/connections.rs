@@ -1,4 +1,4 @@
-//! Connections that are slow, silent, or secret.
+//! Slow, idle and encrypted connections, metrics, and the OpenAPI document.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -17,59 +17,59 @@ fn connect(server: &Server) -> TcpStream {
     connection
 }
 
-/// How long it takes until the server hangs up.
-fn until_it_hangs_up(mut connection: TcpStream) -> Duration {
+/// Returns how long the server takes to close a connection.
+fn time_until_closed(mut connection: TcpStream) -> Duration {
     let begun = Instant::now();
-    let mut said = Vec::new();
-    match connection.read_to_end(&mut said) {
+    let mut rest = Vec::new();
+    match connection.read_to_end(&mut rest) {
         Ok(_) => {}
-        // It did not read all that was sent.
+        // The server resets the connection if it did not read everything.
         Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset),
     }
     begun.elapsed()
 }
 
+/// Silent connections and those with a slow request head are closed.
 #[test]
-fn whoever_says_nothing_or_says_it_slowly_is_hung_up_on() {
+fn silent_connections_are_closed() {
     let server = Options::drawn().arg("--deadline", "1").start();
     let silent = connect(&server);
     let mut half = connect(&server);
     half.write_all(b"POST /process_frame HTTP/1.1\r\nhost: x\r\nx-slow: ")
         .unwrap();
-    let mut begun_as_http_2 = connect(&server);
-    begun_as_http_2.write_all(b"P").unwrap();
-    let mut half_of_http_2 = connect(&server);
-    half_of_http_2.write_all(b"PRI * HTTP/2.0\r\n").unwrap();
+    let mut one_byte = connect(&server);
+    one_byte.write_all(b"P").unwrap();
+    let mut half_of_preface = connect(&server);
+    half_of_preface.write_all(b"PRI * HTTP/2.0\r\n").unwrap();
     let mut idle = connect(&server);
     idle.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
         .unwrap();
-    for (what, connection) in [
+    for (case, connection) in [
         ("silent", silent),
         ("half a head", half),
-        ("a letter", begun_as_http_2),
-        ("half a preface", half_of_http_2),
+        ("a letter", one_byte),
+        ("half a preface", half_of_preface),
         ("idle", idle),
     ] {
-        let took = until_it_hangs_up(connection);
-        assert!(took < Duration::from_secs(10), "{what}: {took:?}");
+        let took = time_until_closed(connection);
+        assert!(took < Duration::from_secs(10), "{case}: {took:?}");
     }
-    // A letter a second for ever is no head either.
+    // A head that arrives byte by byte does not keep a connection open.
     let mut dripping = connect(&server);
     let begun = Instant::now();
     while dripping.write_all(b"x").is_ok() {
         assert!(
             begun.elapsed() < Duration::from_secs(15),
-            "a head that never ends is waited for"
+            "the server waits for an endless head"
         );
         std::thread::sleep(Duration::from_millis(100));
     }
     server.recognize(drawn("alice-probe.png")).ok();
 }
 
-/// A byte now and then keeps a connection and its memory for 10 s and no longer, whatever the
-/// deadline is.
+/// A dripping body holds a connection and its memory for 10 s at most, regardless of the deadline.
 #[test]
-fn dripping_body_is_given_up() {
+fn dripping_body_times_out() {
     let server = Options::drawn().arg("--deadline", "1").start();
     let mut dripping = connect(&server);
     dripping.write_all(b"POST /process_frame HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\ncontent-length: 100000\r\n\r\n").unwrap();
@@ -98,7 +98,7 @@ fn dripping_body_is_given_up() {
 }
 
 #[test]
-fn connections_on_which_nothing_happens_do_not_hold_up_the_end() {
+fn idle_connections_do_not_delay_shutdown() {
     let mut server = Options::drawn().start();
     let _silent = connect(&server);
     let mut idle = connect(&server);
@@ -117,20 +117,20 @@ fn connections_on_which_nothing_happens_do_not_hold_up_the_end() {
 }
 
 #[test]
-fn the_service_speaks_tls_and_takes_up_a_new_certificate() {
+fn tls_reloads_certificate() {
     let folder = tempfile::tempdir().unwrap();
     let (certificate, key) = (
         folder.path().join("certificate.pem"),
         folder.path().join("key.pem"),
     );
-    let made = || {
+    let create_certificate = || {
         let CertifiedKey { cert, signing_key } =
             generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         std::fs::write(&certificate, cert.pem()).unwrap();
         std::fs::write(&key, signing_key.serialize_pem()).unwrap();
         cert.pem()
     };
-    let first = made();
+    let first = create_certificate();
     let server = Options::drawn()
         .arg("--tls-certificate", &certificate)
         .arg("--tls-key", &key)
@@ -153,16 +153,17 @@ fn the_service_speaks_tls_and_takes_up_a_new_certificate() {
         answer.body_mut().read_to_string()
     };
     assert!(ask(&first).unwrap().contains("recognized_faces"));
-    // In the clear nobody is answered.
+    // Plain HTTP gets no answer.
     let mut plain = connect(&server);
     plain
         .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
         .unwrap();
-    let mut said = Vec::new();
-    let _ = plain.read_to_end(&mut said);
-    assert!(!said.starts_with(b"HTTP"), "{said:?}");
+    let mut response = Vec::new();
+    let _ = plain.read_to_end(&mut response);
+    assert!(!response.starts_with(b"HTTP"), "{response:?}");
 
-    let second = made();
+    // SIGHUP loads a new certificate.
+    let second = create_certificate();
     server.signal("HUP");
     let begun = Instant::now();
     while ask(&second).is_err() {
@@ -172,11 +173,8 @@ fn the_service_speaks_tls_and_takes_up_a_new_certificate() {
             server.log()
         );
     }
-    assert!(
-        ask(&first).is_err(),
-        "the certificate before is not shown any more"
-    );
-    // One that cannot be used changes nothing.
+    assert!(ask(&first).is_err(), "the old certificate is still served");
+    // An unusable key changes nothing.
     std::fs::write(&key, "no key").unwrap();
     server.signal("HUP");
     server.wait_for_log("the certificate stays as it was");
@@ -184,7 +182,7 @@ fn the_service_speaks_tls_and_takes_up_a_new_certificate() {
 }
 
 #[test]
-fn half_of_a_certificate_is_refused_at_the_start() {
+fn incomplete_tls_settings_stop_start() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("it.pem");
     std::fs::write(&file, "nothing").unwrap();
@@ -201,7 +199,7 @@ fn half_of_a_certificate_is_refused_at_the_start() {
 }
 
 #[test]
-fn monitoring_sees_how_requests_go_and_nobody_in_particular() {
+fn metrics_name_no_person() {
     let server = Options::drawn().start();
     server.enroll("zenobia", [drawn("alice-1.png")]).ok();
     for _ in 0..3 {
@@ -234,6 +232,7 @@ fn monitoring_sees_how_requests_go_and_nobody_in_particular() {
     }
     assert!(!metrics.contains("zenobia"));
 
+    // The health endpoints set their headers and name the active revision.
     let mut healthy = get(format!("{}/healthz", server.url));
     assert_eq!(healthy.headers()["x-content-type-options"], "nosniff");
     assert_eq!(healthy.headers()["cache-control"], "no-store");
@@ -253,7 +252,7 @@ fn monitoring_sees_how_requests_go_and_nobody_in_particular() {
         (&"ready".into(), &server.active().into())
     );
 
-    // The caller's trace is in the log.
+    // The log has the caller's trace id.
     let headers = [
         ("content-type", "image/png"),
         (
@@ -272,7 +271,7 @@ fn monitoring_sees_how_requests_go_and_nobody_in_particular() {
 }
 
 #[test]
-fn the_document_of_the_interface_is_the_one_that_is_checked_in() {
+fn openapi_document_is_current() {
     let printed = String::from_utf8(
         crate::harness::rostro()
             .arg("openapi")
@@ -284,7 +283,7 @@ fn the_document_of_the_interface_is_the_one_that_is_checked_in() {
     let kept = std::fs::read_to_string(crate::harness::root().join("docs/openapi.json")).unwrap();
     assert!(
         printed == kept,
-        "docs/openapi.json is not what the code says; write it anew with `rostro openapi > docs/openapi.json`"
+        "docs/openapi.json is outdated; run `rostro openapi > docs/openapi.json`"
     );
     let server = Options::drawn().start();
     let get = |path: &str| {

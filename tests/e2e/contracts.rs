@@ -1,4 +1,4 @@
-//! People under several embedding contracts: whoever is replaced is replaced under all of them.
+//! People under several embedding contracts: a replacement applies to all of them.
 
 use std::path::{Path, PathBuf};
 
@@ -11,12 +11,12 @@ use crate::harness::{BOUNDARY, Options, Server, component, drawn, file, multipar
 use crate::operator::bytes;
 use crate::revisions::{model, pack, until};
 
-/// The same network with a field that nobody reads: other bytes, so another contract.
+/// Returns a model with an unused field appended: other bytes, so another contract.
 fn other_bytes(role: &'static str, which: u8) -> (&'static str, Vec<u8>) {
     (role, [model(role), vec![0xc0, 0x3e, which]].concat())
 }
 
-/// A folder with packs of two further contracts.
+/// Creates a folder with the packs `other`, `third` and `failing`, each with its own contract.
 fn packs() -> tempfile::TempDir {
     let models = tempfile::tempdir().unwrap();
     for (which, name) in [(1, "other"), (2, "third")] {
@@ -56,7 +56,7 @@ fn canary(server: &Server, id: &str) {
         .ok();
 }
 
-/// The names that the canary gives.
+/// Returns the names that the canary recognises in a frame.
 fn canary_names(server: &Server, frame: &str) -> Vec<String> {
     let headers = [("content-type", "image/png"), ("x-rostro-canary", "always")];
     let answer = server
@@ -98,7 +98,7 @@ fn codes(answer: &Value) -> Vec<&str> {
         .collect()
 }
 
-/// All files of other contracts in a gallery.
+/// Returns all files of other contracts in a gallery.
 fn other_files(gallery: &Path) -> Vec<PathBuf> {
     let Ok(folders) = gallery.join(".contracts").read_dir() else {
         return Vec::new();
@@ -110,7 +110,7 @@ fn other_files(gallery: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn replacement_holds_under_every_contract() {
+fn replacement_applies_to_every_contract() {
     let models = packs();
     let server = Options::drawn().arg("--models", models.path()).start();
     let first = server.active();
@@ -124,18 +124,19 @@ fn replacement_holds_under_every_contract() {
         .enroll("desk7", [drawn("alice-1.png"), drawn("alice-2.png")])
         .ok();
     assert_eq!(server.names(drawn("alice-probe.png")), ["desk7"]);
-    // Embedded for the previous revision as well.
+    // The photos were embedded for the previous revision as well.
     server.admin_post("/v1/rollback").ok();
     assert_eq!(server.active(), first);
     assert_eq!(server.names(drawn("alice-probe.png")), ["desk7"]);
-    // Another person gets the id. The other revision is staged only, and sees no photo of it.
+    // Another person gets the id. The other revision is staged only and embeds no photo of that
+    // person.
     server.enroll("desk7", [drawn("bob-1.png")]).ok();
     assert_eq!(server.names(drawn("bob-probe.png")), ["desk7"]);
     assert_eq!(server.names(drawn("alice-probe.png")), ["Unknown"]);
     assert_eq!(
         other_files(&server.gallery),
         Vec::<PathBuf>::new(),
-        "samples are kept for nothing"
+        "outdated samples remain"
     );
     activate(&server, &other);
     for probe in ["alice-probe.png", "bob-probe.png"] {
@@ -148,7 +149,7 @@ fn replacement_holds_under_every_contract() {
 }
 
 #[test]
-fn enrolment_is_embedded_for_previous_and_canary() {
+fn enrolment_embeds_for_previous_and_canary() {
     let models = packs();
     let gallery = tempfile::tempdir().unwrap();
     let options = || {
@@ -166,7 +167,7 @@ fn enrolment_is_embedded_for_previous_and_canary() {
         server.enroll("alice", [drawn("alice-1.png")]).ok()["warnings"],
         json!([])
     );
-    // A photo that is added is added for each of them, and removes nothing.
+    // An added photo is embedded for each of them and removes nothing.
     assert_eq!(
         add_photo(&server, "alice", "alice-2.png")["warnings"],
         json!([])
@@ -186,14 +187,14 @@ fn enrolment_is_embedded_for_previous_and_canary() {
     assert_eq!(canary_names(&server, "alice-probe.png"), ["alice"]);
     server.admin_post("/v1/rollback").ok();
     assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
-    // One who is deleted is gone under all of them.
+    // A deletion applies to all of them.
     server.admin_delete("/v1/people/alice").ok();
     assert_eq!(canary_names(&server, "alice-probe.png"), ["Unknown"]);
     assert_eq!(other_files(gallery.path()), Vec::<PathBuf>::new());
 }
 
 #[test]
-fn staged_revision_sees_photos_on_request() {
+fn staged_revision_embeds_on_request() {
     let models = packs();
     let server = Options::drawn().arg("--models", models.path()).start();
     let insightface = bytes(component("insightface"));
@@ -204,7 +205,7 @@ fn staged_revision_sees_photos_on_request() {
     assert_eq!(need(&other), 1);
     let photos = |id: &str| server.admin_get(&format!("/v1/revisions/{id}"))["requests"].clone();
     assert_eq!(photos(&other), 0);
-    // The operator says so, by the command line.
+    // The operator requests it with `push --enrol`.
     let output = server
         .pipeline(&[
             "push",
@@ -228,7 +229,7 @@ fn staged_revision_sees_photos_on_request() {
 }
 
 #[test]
-fn failure_under_another_contract_is_a_warning() {
+fn failing_canary_is_enrolment_warning() {
     let models = packs();
     let server = Options::drawn()
         .arg("--models", models.path())
@@ -246,11 +247,11 @@ fn failure_under_another_contract_is_a_warning() {
     assert_eq!(
         canary_names(&server, "alice-probe.png"),
         ["Unknown"],
-        "the samples of before are not kept"
+        "the canary still has the old samples"
     );
     let log = server.log();
     assert!(!log.contains("alice"), "{log}");
-    // It counts on the canary's breaker alone; the recognition in between began the count anew.
+    // Failures count on the canary's breaker alone. The recognition above reset the count.
     let [one, two] =
         ["bob", "carol"].map(|id| server.enroll(id, [with_white(&format!("{id}-1.png"))]).ok());
     assert_eq!(
@@ -264,9 +265,9 @@ fn failure_under_another_contract_is_a_warning() {
     );
 }
 
-/// A canary that never answers costs the enrolment time and nothing else.
+/// A canary that never answers delays an enrolment but does not fail it.
 #[test]
-fn late_revision_is_a_warning() {
+fn late_canary_is_enrolment_warning() {
     let server = Options::drawn()
         .arg("--deadline", "10")
         .arg("--breaker", "1000000")
@@ -282,7 +283,7 @@ fn late_revision_is_a_warning() {
         1
     );
     assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
-    // What it answers wrongly, or where it sees no such face, is not stored.
+    // A wrong answer is not stored.
     for (mode, code) in [("panic", "revision_failed"), ("nan", "revision_failed")] {
         let answer = server
             .enroll("alice", [hidden(&drawn("alice-1.png"), mode)])
@@ -293,7 +294,7 @@ fn late_revision_is_a_warning() {
     assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
 }
 
-/// Takes the enrolments out of a file, as a program before them wrote it.
+/// Removes the column `enrolment` from a file, as a release without that column wrote it.
 fn forget_enrolments(path: &Path) {
     let text = std::fs::read_to_string(path).unwrap();
     assert!(
@@ -308,7 +309,7 @@ fn forget_enrolments(path: &Path) {
 }
 
 #[test]
-fn samples_of_unknown_age_are_not_matched() {
+fn unknown_age_samples_are_ignored() {
     let models = packs();
     let (gallery, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let options = || {
@@ -348,11 +349,12 @@ fn samples_of_unknown_age_are_not_matched() {
     server.admin_post("/v1/rollback").ok();
     assert_eq!(server.names(drawn("alice-probe.png")), ["Unknown"]);
     assert!(needs_enrolment(&server, "alice"));
-    // Whoever is enrolled again is known again.
+    // A re-enrolled person is recognised again.
     server.enroll("bob", [drawn("bob-2.png")]).ok();
     assert_eq!(server.names(drawn("bob-probe.png")), ["bob"]);
     server.terminate();
 
+    // `gallery trust-contracts` accepts the remaining samples.
     let mut command = rostro();
     let output = command
         .args(["gallery", "trust-contracts", "--gallery"])
@@ -374,7 +376,7 @@ fn samples_of_unknown_age_are_not_matched() {
 }
 
 #[test]
-fn import_removes_contracts_that_it_lacks() {
+fn import_removes_missing_contracts() {
     let models = packs();
     let server = Options::drawn().arg("--models", models.path()).start();
     let archive = |server: &Server| {
@@ -405,16 +407,16 @@ fn import_removes_contracts_that_it_lacks() {
     import(&bob);
     assert_eq!(server.names(drawn("bob-probe.png")), ["desk7"]);
     assert_eq!(canary_names(&server, "alice-probe.png"), ["Unknown"]);
-    // An archive with both contracts of one enrolment brings both.
+    // An archive with both contracts of one enrolment restores both.
     assert_eq!(import(&alice)["people"], 1);
     assert_eq!(server.names(drawn("alice-probe.png")), ["desk7"]);
     assert_eq!(canary_names(&server, "alice-probe.png"), ["desk7"]);
     assert_eq!(canary_names(&server, "bob-probe.png"), ["Unknown"]);
 }
 
-/// Files of a backup come one by one, those of other contracts last.
+/// The files of a backup arrive one by one, those of other contracts last.
 #[test]
-fn copied_contract_is_known_after_rollback() {
+fn copied_contract_serves_after_rollback() {
     let models = packs();
     let server = Options::drawn().arg("--models", models.path()).start();
     let other = server.staged(&bytes(component("insightface")), "pack=other");
@@ -424,7 +426,7 @@ fn copied_contract_is_known_after_rollback() {
     let [file] = <[PathBuf; 1]>::try_from(other_files(&server.gallery)).unwrap();
     let [own_text, text] = [&own, &file].map(|path| std::fs::read(path).unwrap());
     server.admin_delete("/v1/people/alice").ok();
-    // One that is cut short keeps the person out for as long as it is there.
+    // A truncated file keeps the person out as long as it exists.
     std::fs::write(&file, &text[..text.len() / 2]).unwrap();
     std::fs::write(&own, own_text).unwrap();
     server.wait_for_log("cannot be taken in");

@@ -1,4 +1,4 @@
-//! What is remembered of revisions survives a service that is killed at any moment.
+//! The state of revisions after the service is killed at any moment.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::operator::{again, bytes};
 use crate::revisions::{until, with_alice};
 
 #[test]
-fn what_was_active_previous_and_beside_comes_back_after_a_kill() {
+fn revision_roles_survive_kill() {
     let (gallery, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let options = || Options::drawn().gallery(gallery.path()).state(state.path());
     let (mut server, [first, second]) = with_alice(options());
@@ -29,7 +29,7 @@ fn what_was_active_previous_and_beside_comes_back_after_a_kill() {
     assert_eq!(
         server.active(),
         variant,
-        "it serves from the first request on"
+        "the variant does not serve from the first request"
     );
     let states = [
         (&configured, "previous"),
@@ -37,7 +37,7 @@ fn what_was_active_previous_and_beside_comes_back_after_a_kill() {
         (&canary, "canary"),
         (&shadow, "shadow"),
     ];
-    until("everything as it was", || {
+    until("the previous states", || {
         states.iter().all(|(id, state)| server.state(id) == **state)
     });
     assert_eq!(
@@ -52,11 +52,10 @@ fn what_was_active_previous_and_beside_comes_back_after_a_kill() {
     assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
 }
 
-/// What of the state a restart must bring back: which revision has which part, and which were taken
-/// away.
+/// Returns the state that a restart must restore: the state and share of each revision.
 fn parts(statuses: &Value) -> Value {
     let revisions = statuses["revisions"].as_array().unwrap().iter();
-    // What was being staged is staged by now, and what was drained is gone.
+    // After a restart, staging has finished and drained revisions are retired.
     let state = |revision: &Value| match revision["state"].as_str().unwrap() {
         "staging" => "staged".to_owned(),
         "draining" => "retired".to_owned(),
@@ -68,8 +67,9 @@ fn parts(statuses: &Value) -> Value {
     serde_json::json!({ "active": statuses["active"], "previous": statuses["previous"], "revisions": parts })
 }
 
+/// A kill leaves the state from before or after the change that was under way.
 #[test]
-fn a_kill_at_any_moment_of_a_change_leaves_the_state_before_or_after_it() {
+fn kill_during_change_is_atomic() {
     let (gallery, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let options = || Options::drawn().gallery(gallery.path()).state(state.path());
     let (mut server, [component, variant]) = with_alice(options());
@@ -82,7 +82,7 @@ fn a_kill_at_any_moment_of_a_change_leaves_the_state_before_or_after_it() {
             [first.clone(), second.clone(), third.clone()],
         );
         let bytes = component.clone();
-        // What was so after the last change that was answered, and which change was under way.
+        // Returns the state after the last answered change, and the change that was under way.
         let changing = std::thread::spawn(move || {
             let agent: ureq::Agent = ureq::Agent::config_builder()
                 .http_status_as_error(false)
@@ -124,18 +124,18 @@ fn a_kill_at_any_moment_of_a_change_leaves_the_state_before_or_after_it() {
                     .unwrap();
                 match agent.run(request).ok().and_then(|_| statuses()) {
                     Some(statuses) => last = parts(&statuses),
-                    // Nobody answers any more.
+                    // The service was killed.
                     None => return Some((last, method, path, body)),
                 }
             }
             None
         });
-        // Moments that are spread over what a change takes, some milliseconds.
+        // The kills are spread over the few milliseconds that a change takes.
         std::thread::sleep(Duration::from_micros(20_000 + round * 1_300));
         server.kill();
         let (last, method, path, body) = changing.join().unwrap().unwrap();
         server = options().start();
-        until("all to be ready", || {
+        until("the end of staging", || {
             server.admin_get("/v1/revisions")["revisions"]
                 .as_array()
                 .unwrap()
@@ -144,8 +144,7 @@ fn a_kill_at_any_moment_of_a_change_leaves_the_state_before_or_after_it() {
         });
         let found = parts(&server.admin_get("/v1/revisions"));
         if found != last {
-            // Then the change that was under way is there: asked for again, nothing is other than
-            // before.
+            // The change under way was applied, so repeating it changes nothing.
             let again = server.ask_admin(&method.parse().unwrap(), &path, &body, &[]);
             assert_eq!(
                 again.json["changed"], false,
@@ -159,7 +158,7 @@ fn a_kill_at_any_moment_of_a_change_leaves_the_state_before_or_after_it() {
             "alice"
         };
         assert_eq!(server.names(drawn("alice-probe.png")), [wanted]);
-        // The next round begins with all three.
+        // The next round starts with all three revisions.
         for (bytes, id) in [
             (&component, &first),
             (&variant, &second),
@@ -173,14 +172,14 @@ fn a_kill_at_any_moment_of_a_change_leaves_the_state_before_or_after_it() {
             .unwrap()
             .count(),
         3,
-        "nothing unfinished is left"
+        "unfinished components remain"
     );
 }
 
 #[test]
-fn a_kill_while_a_revision_is_staged_leaves_it_to_be_staged_again() {
+fn killed_staging_starts_again() {
     let (gallery, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    // Compiled anew each time, so that staging takes a while.
+    // A separate cache makes the service compile each component, so that staging takes a while.
     let options = || {
         Options::drawn()
             .gallery(gallery.path())
@@ -197,7 +196,7 @@ fn a_kill_while_a_revision_is_staged_leaves_it_to_be_staged_again() {
         server.kill();
         server = options().start();
         assert_eq!(server.active(), active);
-        until("it to be staged", || server.state(&id) == "staged");
+        until("the staged revision", || server.state(&id) == "staged");
         server.admin_delete(&format!("/v1/revisions/{id}")).ok();
     }
 }

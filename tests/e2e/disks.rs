@@ -1,8 +1,6 @@
-//! Disks that are full, or cannot be written: nothing is lost, everybody is recognised, and the log
-//! says what to do.
+//! Full and read-only disks: no data is lost, recognition continues, and the log names the remedy.
 //!
-//! The disks are real: file systems in memory, mounted where nobody but the test and its server
-//! sees them.
+//! Each disk is an in-memory file system in a mount namespace of the test and its server.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -16,14 +14,13 @@ use ureq::http::Method;
 
 use crate::harness::{Answer, Options, Server, drawn, file};
 
-/// Changes of each kind that are tried on a full disk.
+/// Attempts of each kind of change on a full or read-only disk.
 const TRIES: usize = 40;
 
-/// A disk of a few MiB in a mount namespace of its own, which ends with the test, however that
-/// ends.
+/// A disk of a few MiB in its own mount namespace, which ends with the test.
 #[derive(Debug)]
 struct Disk {
-    /// Who holds the namespace, until its input ends.
+    /// The process that keeps the namespace until its input ends.
     holder: Child,
     folder: TempDir,
 }
@@ -64,7 +61,7 @@ impl Disk {
         Self { holder, folder }
     }
 
-    /// Runs a program where the disk is mounted.
+    /// Returns the command prefix that runs a program in the namespace.
     fn enter(&self) -> Vec<String> {
         let target = self.holder.id().to_string();
         [
@@ -79,13 +76,13 @@ impl Disk {
         .to_vec()
     }
 
-    /// Where the server that is inside finds it.
+    /// Returns the mount point inside the namespace.
     fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Where the test, which is outside, finds it.
-    fn seen(&self, path: &Path) -> PathBuf {
+    /// Returns the path by which the test, outside the namespace, reaches `path`.
+    fn path_outside(&self, path: &Path) -> PathBuf {
         Path::new("/proc")
             .join(self.holder.id().to_string())
             .join("root")
@@ -104,12 +101,12 @@ impl Disk {
         assert!(status.success(), "{status}");
     }
 
-    /// Writes until there is no room for one byte more.
+    /// Fills the disk to the last byte.
     fn fill(&self) {
         let mut ballast = File::options()
             .create(true)
             .append(true)
-            .open(self.seen(&self.path().join("ballast")))
+            .open(self.path_outside(&self.path().join("ballast")))
             .unwrap();
         while let Ok(written) = ballast.write(&[b'x'; 4096]) {
             assert!(written > 0);
@@ -117,7 +114,7 @@ impl Disk {
     }
 
     fn make_room(&self) {
-        fs::remove_file(self.seen(&self.path().join("ballast"))).unwrap();
+        fs::remove_file(self.path_outside(&self.path().join("ballast"))).unwrap();
     }
 }
 
@@ -128,7 +125,7 @@ impl Drop for Disk {
     }
 }
 
-/// Every file of a folder and those in it, with what is in it, without the lock.
+/// Returns all files below a folder with their bytes, without the lock.
 fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     for entry in folder
@@ -174,7 +171,7 @@ fn import(server: &Server, archive: &[u8]) -> Answer {
     )
 }
 
-/// How many of these are recognised in their probes.
+/// Returns how many of these people are recognised in their probe pictures.
 fn recognised(server: &Server, people: &[&str]) -> usize {
     people
         .iter()
@@ -182,8 +179,9 @@ fn recognised(server: &Server, people: &[&str]) -> usize {
         .count()
 }
 
+/// A full disk refuses additions. Recognition, deletions and restarts still work.
 #[test]
-fn a_full_disk_refuses_what_is_new_harms_nobody_and_lets_people_be_deleted() {
+fn full_disk_refuses_additions_only() {
     let disk = Disk::new("16m");
     let (gallery, state) = (disk.path().join("gallery"), disk.path().join("state"));
     let options = || {
@@ -205,22 +203,23 @@ fn a_full_disk_refuses_what_is_new_harms_nobody_and_lets_people_be_deleted() {
         change_group(&server, &Method::PUT, "maths", id).ok();
     }
     let archive = export(&server);
-    let folder = disk.seen(&gallery);
+    let folder = disk.path_outside(&gallery);
     let before = files(&folder);
-    let is_of_the_ledger =
+    let is_ledger_file =
         |path: &&PathBuf| path.components().any(|part| part.as_os_str() == ".ledger");
     assert_eq!(
-        before.keys().filter(|path| !is_of_the_ledger(path)).count(),
+        before.keys().filter(|path| !is_ledger_file(path)).count(),
         4,
         "three people and a group: {:?}",
         before.keys()
     );
 
+    // The full disk refuses additions, and none of its files changes.
     disk.fill();
     let (mut refused, mut answered) = (0, 0);
-    let mut refuse = |answer: Answer, told: &str| {
+    let mut refuse = |answer: Answer, reason: &str| {
         let error = answer.error(507, "storage_full");
-        assert!(error.contains(told), "{error}");
+        assert!(error.contains(reason), "{error}");
         refused += 1;
     };
     let nothing = "nothing was changed";
@@ -245,7 +244,7 @@ fn a_full_disk_refuses_what_is_new_harms_nobody_and_lets_people_be_deleted() {
     assert_eq!(answered, 3 * TRIES);
     assert!(
         files(&folder) == before,
-        "nothing is lost, changed, half-written or left over: {:?}",
+        "files changed on the full disk: {:?}",
         files(&folder).keys()
     );
     let log = server.log();
@@ -255,7 +254,7 @@ fn a_full_disk_refuses_what_is_new_harms_nobody_and_lets_people_be_deleted() {
     );
     assert!(log.contains("the audit log cannot be written"), "{log}");
 
-    // What makes room needs none.
+    // Deletions need no room.
     assert_eq!(
         change_group(&server, &Method::DELETE, "maths", "carol").ok()["changed"],
         true
@@ -279,7 +278,7 @@ fn a_full_disk_refuses_what_is_new_harms_nobody_and_lets_people_be_deleted() {
         );
     }
 
-    // And a start needs none.
+    // A start needs no room.
     disk.fill();
     server.kill();
     server = options().start();
@@ -297,6 +296,7 @@ fn a_full_disk_refuses_what_is_new_harms_nobody_and_lets_people_be_deleted() {
         false
     );
 
+    // With room again, people can be enrolled and every file is whole.
     disk.make_room();
     for id in ["bob", "dave"] {
         server.enroll(id, [drawn(&format!("{id}-1.png"))]).ok();
@@ -314,35 +314,36 @@ fn a_full_disk_refuses_what_is_new_harms_nobody_and_lets_people_be_deleted() {
         server.admin_get("/v1/groups/maths")["people"],
         serde_json::json!(["alice", "dave"])
     );
-    let there = files(&folder);
+    let remaining = files(&folder);
     assert!(
-        there.keys().all(|path| !path
+        remaining.keys().all(|path| !path
             .file_name()
             .unwrap()
             .to_str()
             .unwrap()
             .starts_with(".unfinished")),
         "{:?}",
-        there.keys()
+        remaining.keys()
     );
-    let audit = fs::read_to_string(disk.seen(&state.join("audit.jsonl"))).unwrap();
+    let audit = fs::read_to_string(disk.path_outside(&state.join("audit.jsonl"))).unwrap();
     let whole = audit
         .lines()
         .filter(|line| serde_json::from_str::<Value>(line).is_ok())
         .count();
     println!(
-        "disk full: {refused} changes refused with 507 (enrolments, photos, groups, imports), {answered} frames answered beside them, nobody \
-         lost or half-written; a person deleted and a restart survived on the full disk; {whole} of {} audit lines whole",
+        "disk full: {refused} changes refused with 507 (enrolments, photos, groups, imports), {answered} frames answered meanwhile, no \
+         file lost or half-written; a person deleted and a restart survived on the full disk; {whole} of {} audit lines whole",
         audit.lines().count()
     );
     assert!(
         serde_json::from_str::<Value>(audit.lines().next_back().unwrap()).is_ok(),
-        "what a full disk cut short swallows no line after it"
+        "a line cut short by the full disk damaged the next one"
     );
 }
 
+/// A read-only gallery refuses changes, and the log names the remedy.
 #[test]
-fn a_gallery_that_turns_read_only_recognises_and_says_how_to_mend_it() {
+fn read_only_gallery_still_recognises() {
     let disk = Disk::new("4m");
     let gallery = disk.path().join("gallery");
     let options = || Options::drawn().gallery(&gallery).within(disk.enter());
@@ -357,14 +358,14 @@ fn a_gallery_that_turns_read_only_recognises_and_says_how_to_mend_it() {
     }
     change_group(&server, &Method::PUT, "maths", "alice").ok();
     let archive = export(&server);
-    let folder = disk.seen(&gallery);
+    let folder = disk.path_outside(&gallery);
     fs::write(folder.join("eve.csv"), "image_number,embedding\n1,0.5;").unwrap();
     let mut before = files(&folder);
 
     let (mut refused, mut answered) = (0, 0);
-    for begun in ["while it runs", "at the start"] {
+    for moment in ["while it runs", "at the start"] {
         disk.remount("ro");
-        if begun == "at the start" {
+        if moment == "at the start" {
             server.kill();
             server = options().start();
             let log = server.log();
@@ -374,7 +375,7 @@ fn a_gallery_that_turns_read_only_recognises_and_says_how_to_mend_it() {
                     && log.contains("eve.csv"),
                 "{log}"
             );
-            // Where nothing can be changed nothing is locked: others may read it, too.
+            // A read-only gallery is not locked, so that other services can read it.
             assert_eq!(recognised(&options().start(), &["alice", "bob"]), 2);
         }
         for number in 0..TRIES {
@@ -420,12 +421,16 @@ fn a_gallery_that_turns_read_only_recognises_and_says_how_to_mend_it() {
         );
         assert!(
             files(&folder) == before,
-            "{begun}: {:?}",
+            "{moment}: {:?}",
             files(&folder).keys()
         );
         disk.remount("rw");
         server.enroll("carol", [drawn("carol-1.png")]).ok();
-        assert_eq!(recognised(&server, &["carol"]), 1, "it needs no restart");
+        assert_eq!(
+            recognised(&server, &["carol"]),
+            1,
+            "the gallery stays read-only without a restart"
+        );
         assert_eq!(
             server.admin_delete("/v1/people/carol").ok()["deleted"],
             true
@@ -435,12 +440,11 @@ fn a_gallery_that_turns_read_only_recognises_and_says_how_to_mend_it() {
     }
     assert_eq!(answered, 2 * 2 * TRIES);
     println!(
-        "read-only gallery: {refused} changes refused with 500, {answered} frames answered beside them, nothing changed on the disk"
+        "read-only gallery: {refused} changes refused with 500, {answered} frames answered meanwhile, nothing changed on the disk"
     );
 }
 
-/// Tombstones have preallocated room: after deletions on a full disk an older archive brings nobody
-/// back.
+/// Tombstones have preallocated room, so deletions on a full disk outlive an older archive.
 #[test]
 fn deletions_on_full_disk_hold() {
     let disk = Disk::new("16m");
@@ -475,8 +479,7 @@ fn deletions_on_full_disk_hold() {
     assert_eq!(recognised(&server, &people), 1);
 }
 
-/// Archives leave the last tenth of the state folder's disk alone; a small gallery can be exported
-/// nevertheless.
+/// Archives keep a tenth of the state folder's disk free. A small gallery can still be exported.
 #[test]
 fn archives_leave_room_on_disk() {
     let disk = Disk::new("64m");
@@ -489,9 +492,13 @@ fn archives_leave_room_on_disk() {
         .start();
     server.enroll("alice", [drawn("alice-1.png")]).ok();
     let small = export(&server);
-    // 58 of 64 MiB: less than a tenth is left, and more than the archive has.
+    // 58 of 64 MiB are used: less than a tenth is free, but more than the archive needs.
     let used = 58 << 20;
-    fs::write(disk.seen(&disk.path().join("ballast")), vec![0; used]).unwrap();
+    fs::write(
+        disk.path_outside(&disk.path().join("ballast")),
+        vec![0; used],
+    )
+    .unwrap();
     assert_eq!(import(&server, &small).ok()["people"], 1);
     assert!(!export(&server).is_empty());
     let large = vec![0; 5 << 20];

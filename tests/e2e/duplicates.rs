@@ -1,4 +1,4 @@
-//! One person under two ids: who is told of it, and what finds it.
+//! One person under two ids: the list of duplicates, and the warning at enrolment.
 
 use std::fs;
 
@@ -32,10 +32,9 @@ fn people(pairs: &Value) -> Vec<[&str; 2]> {
         .collect()
 }
 
-/// The pair is found once, in pages as in one, by the endpoint and by the command; each page is a
-/// line of the audit log.
+/// The endpoint and the command list each pair once, also in pages. Each page is audited.
 #[test]
-fn duplicates_lists_one_person_twice() {
+fn duplicates_lists_each_pair_once() {
     let (server, state) = alice_twice();
     let all = server.admin_get("/v1/duplicates");
     assert_eq!(people(&all["pairs"]), [["alice", "zoe"]], "{all}");
@@ -49,13 +48,14 @@ fn duplicates_lists_one_person_twice() {
         (&json!(3), &Value::Null)
     );
     assert!(people(&server.admin_get("/v1/duplicates?threshold=1")["pairs"]).is_empty());
-    let everybody = server.admin_get("/v1/duplicates?threshold=-1");
+    let all_pairs = server.admin_get("/v1/duplicates?threshold=-1");
     assert_eq!(
-        people(&everybody["pairs"]),
+        people(&all_pairs["pairs"]),
         [["alice", "zoe"], ["alice", "bob"], ["bob", "zoe"]],
-        "{everybody}"
+        "{all_pairs}"
     );
 
+    // The pages join to the same list.
     let (mut pages, mut cursor) = (Vec::new(), String::new());
     loop {
         let page = server.admin_get(&format!("/v1/duplicates?threshold=-1&limit=1{cursor}"));
@@ -65,7 +65,7 @@ fn duplicates_lists_one_person_twice() {
             None => break,
         }
     }
-    assert_eq!(json!(pages), everybody["pairs"]);
+    assert_eq!(json!(pages), all_pairs["pairs"]);
     let audit = fs::read_to_string(state.path().join("audit.jsonl")).unwrap();
     assert!(
         audit
@@ -75,6 +75,7 @@ fn duplicates_lists_one_person_twice() {
         "{audit}"
     );
 
+    // The command prints the same pairs.
     let command = |args: &[&str]| {
         let output = rostro()
             .args(["people", "duplicates", "--admin", &server.admin])
@@ -106,15 +107,15 @@ fn duplicates_lists_one_person_twice() {
     assert_eq!(
         people(&listed["pairs"])[0],
         ["alice", "zoe"],
-        "the most similar first"
+        "the most similar pair is not the first"
     );
-    // A deleted person is in no list.
+    // A deleted person is not listed.
     server.admin_delete("/v1/people/zoe").ok();
     assert!(command(&[]).contains("none of 2 people"));
 }
 
 #[test]
-fn duplicates_are_for_who_manages() {
+fn duplicates_refuses_bad_requests() {
     let (server, _state) = alice_twice();
     let ask = |path: &str| server.ask_admin(&Method::GET, path, &[], &[]);
     ask("/v1/duplicates?limit=0").error(400, "invalid_limit");
@@ -126,9 +127,9 @@ fn duplicates_are_for_who_manages() {
         .error(403, "keys_required");
 }
 
-/// Whose face it is: told to a key that may list everybody, and to no other.
+/// A reason names the similar person only to a key with the scope `manage`.
 #[test]
-fn another_person_is_named_to_managers() {
+fn only_managers_see_similar_person() {
     let folder = tempfile::tempdir().unwrap();
     let keys = folder.path().join("keys");
     fs::write(
@@ -188,7 +189,7 @@ fn another_person_is_named_to_managers() {
                 named,
                 "{reason}"
             );
-            // As short as a number of 32 bits is written, in `details` as well.
+            // Numbers have at most the digits of a 32-bit float, in `details` as well.
             assert!(
                 reason["limit"].to_string().len() <= 10 && reason["value"].to_string().len() <= 12,
                 "{reason}"
@@ -196,7 +197,7 @@ fn another_person_is_named_to_managers() {
         }
     }
     assert!(!server.log().contains("alice"));
-    // Without keys nobody is told.
+    // Without API keys no answer names the person.
     let server = Options::drawn().start();
     server.enroll("alice", [drawn("alice-1.png")]).ok();
     let warned = server.enroll("zoe", [drawn("alice-2.png")]).ok();
@@ -207,9 +208,9 @@ fn another_person_is_named_to_managers() {
     );
 }
 
-/// A component that is there already is not staged again, and the command says so.
+/// `push` reports an existing component and does not stage it again.
 #[test]
-fn push_says_what_was_there() {
+fn push_reports_existing_component() {
     let server = Options::drawn().start();
     let file = component("insightface");
     let push = |args: &[&str]| {
@@ -224,10 +225,10 @@ fn push_says_what_was_there() {
         );
         String::from_utf8(output.stdout).unwrap()
     };
-    let said = push(&[]);
+    let stdout = push(&[]);
     assert!(
-        said.contains("there already, nothing was staged: ") && said.contains(": active"),
-        "{said}"
+        stdout.contains("there already, nothing was staged: ") && stdout.contains(": active"),
+        "{stdout}"
     );
     assert!(push(&["--activate"]).contains("there already, nothing was staged\n"));
     let other = component("minimal");
@@ -235,9 +236,9 @@ fn push_says_what_was_there() {
         .pipeline(&["push", other.to_str().unwrap()])
         .output()
         .unwrap();
-    let said = String::from_utf8(output.stdout).unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
     assert!(
-        said.starts_with("staged ") && !said.contains("there already"),
-        "{said}"
+        stdout.starts_with("staged ") && !stdout.contains("there already"),
+        "{stdout}"
     );
 }

@@ -1,4 +1,4 @@
-//! Enrolment and the CSV gallery, with the drawn faces' models.
+//! Enrolment and the CSV gallery, with the models of the drawn faces.
 
 use serde_json::json;
 
@@ -11,15 +11,16 @@ fn alice(numbers: &[u32]) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// The rows of a person's file, each a row of text.
+/// Returns the header and the rows of a person's file.
 fn rows(server: &Server, id: &str) -> (csv::StringRecord, Vec<csv::StringRecord>) {
     let mut reader = csv::Reader::from_path(server.gallery.join(format!("{id}.csv"))).unwrap();
     let header = reader.headers().unwrap().clone();
     (header, reader.records().map(Result::unwrap).collect())
 }
 
+/// The answer lists accepted and rejected photos, and the file holds the accepted ones.
 #[test]
-fn the_answer_says_what_became_of_each_photo_and_the_file_holds_those_accepted() {
+fn answer_reports_each_photo() {
     let server = Options::drawn().start();
     let answer = server.form(
         "/process-images",
@@ -98,11 +99,11 @@ fn the_answer_says_what_became_of_each_photo_and_the_file_holds_those_accepted()
 }
 
 #[test]
-fn enrolling_again_replaces_the_person() {
+fn reenrolment_replaces_person() {
     let server = Options::drawn().start();
     server.enroll("alice", alice(&[1, 2, 3])).ok();
     assert_eq!(rows(&server, "alice").1.len(), 3);
-    // Under alice's id now stands bob.
+    // bob is enrolled under alice's id.
     server.enroll("alice", [drawn("bob-1.png")]).ok();
     assert_eq!(rows(&server, "alice").1.len(), 1);
     assert_eq!(server.names(drawn("bob-probe.png")), ["alice"]);
@@ -110,7 +111,7 @@ fn enrolling_again_replaces_the_person() {
 }
 
 #[test]
-fn an_enrolment_of_which_no_photo_is_good_leaves_the_person_as_before() {
+fn failed_enrolment_keeps_person() {
     let server = Options::drawn().start();
     server.enroll("alice", alice(&[1])).ok();
     let before = std::fs::read(server.gallery.join("alice.csv")).unwrap();
@@ -127,8 +128,9 @@ fn an_enrolment_of_which_no_photo_is_good_leaves_the_person_as_before() {
     assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
 }
 
+/// The reason has the detection score and its limit.
 #[test]
-fn a_face_that_is_hardly_found_is_not_enrolled_and_the_reason_has_its_score() {
+fn faint_face_is_not_enrolled() {
     let server = Options::drawn().arg("--detection-threshold", "0.7").start();
     let answer = server.enroll("dave", [drawn("faint.png")]);
     answer.error(400, "no_usable_image");
@@ -142,8 +144,9 @@ fn a_face_that_is_hardly_found_is_not_enrolled_and_the_reason_has_its_score() {
     assert_eq!(server.people_files().len(), 0);
 }
 
+/// The file is whole and holds the person that is matched.
 #[test]
-fn enrolments_of_one_id_at_a_time_leave_one_whole_file_that_is_also_what_is_matched() {
+fn concurrent_enrolments_leave_one_file() {
     let mut server = Options::drawn().start();
     std::thread::scope(|scope| {
         for person in ["alice", "bob", "carol", "dave"].iter().cycle().take(16) {
@@ -172,19 +175,19 @@ fn enrolments_of_one_id_at_a_time_leave_one_whole_file_that_is_also_what_is_matc
     assert_eq!(matched.len(), 1, "one of them is `who`: {matched:?}");
     server.kill();
     let again = Options::drawn().gallery(&gallery).start();
-    assert_eq!(known(&again), matched, "and the same one is in the file");
+    assert_eq!(known(&again), matched, "the file holds another person");
 }
 
+/// Unusable files are left in place, and the other people are recognised.
 #[test]
-fn a_damaged_file_is_set_aside_one_that_is_of_no_use_is_left_alone_and_the_rest_are_known() {
+fn damaged_file_is_set_aside() {
     let gallery = tempfile::tempdir().unwrap();
     let mut server = Options::drawn().gallery(gallery.path()).start();
     server.enroll("alice", alice(&[1, 2, 3])).ok();
     server.kill();
     let damaged = gallery.path().join("bob.csv");
     std::fs::write(&damaged, "image_number,embedding\n1,not;a;number\n").unwrap();
-    // As the replaced service wrote it: two columns, of a person whose embeddings have this pack's
-    // dimension.
+    // A file of the replaced service has two columns. Its embedding has this pack's dimension.
     let numbers = (0..32)
         .map(|i| format!("{}", i % 5 - 2))
         .collect::<Vec<_>>()
@@ -194,13 +197,13 @@ fn a_damaged_file_is_set_aside_one_that_is_of_no_use_is_left_alone_and_the_rest_
         format!("image_number,embedding\r\n1,{numbers}\r\n"),
     )
     .unwrap();
-    // Of another recogniser: stored, not matched.
+    // Embeddings of another recogniser are stored but not matched.
     std::fs::write(
         gallery.path().join("other.csv"),
         "image_number,embedding,contract\n1,1;2;3,0123456789abcdef\n",
     )
     .unwrap();
-    // Finite numbers of the right dimension, of which the policy can make no template.
+    // The policy cannot make a template from these finite numbers.
     let row = |number: &str| vec![number; 32].join(";");
     std::fs::write(
         gallery.path().join("cancelled.csv"),
@@ -215,15 +218,15 @@ fn a_damaged_file_is_set_aside_one_that_is_of_no_use_is_left_alone_and_the_rest_
 
     let mut server = Options::drawn().gallery(gallery.path()).start();
     let (from, to) = (damaged.display(), gallery.path().join(".damaged/bob.csv"));
-    // It may be in the middle of being copied: it stays until it was the same for a minute.
+    // The file may still be being copied, so it stays until it was unchanged for a minute.
     server.wait_for_log(&format!("in the middle of being copied: {from}: row 1: number 1 of the embedding is no finite number"));
-    let told = format!(
+    let set_aside = format!(
         "set aside as {}: {from}: row 1: number 1 of the embedding is no finite number",
         to.display()
     );
-    assert!(damaged.exists() && !server.log().contains(&told));
+    assert!(damaged.exists() && !server.log().contains(&set_aside));
     let begun = std::time::Instant::now();
-    while !server.log().contains(&told) {
+    while !server.log().contains(&set_aside) {
         assert!(
             begun.elapsed() < std::time::Duration::from_secs(120),
             "{}",
@@ -248,8 +251,9 @@ fn a_damaged_file_is_set_aside_one_that_is_of_no_use_is_left_alone_and_the_rest_
         "{log}"
     );
     assert!(!damaged.exists());
-    let evidence = || std::fs::read_to_string(&to).is_ok_and(|text| text.contains("not;a;number"));
-    assert!(evidence());
+    let has_damaged_copy =
+        || std::fs::read_to_string(&to).is_ok_and(|text| text.contains("not;a;number"));
+    assert!(has_damaged_copy());
     assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
     let candidates =
         server.recognize(drawn("alice-probe.png")).ok()["recognized_faces"][0]["candidates"]
@@ -262,9 +266,9 @@ fn a_damaged_file_is_set_aside_one_that_is_of_no_use_is_left_alone_and_the_rest_
         .collect();
     assert_eq!(ids, ["alice", "old"]);
 
-    // Enrolled anew, they are there beside what was damaged; deleted, they are gone with it.
+    // A new enrolment keeps the damaged copy, and a deletion removes both.
     server.enroll("bob", [drawn("bob-1.png")]).ok();
-    assert!(damaged.exists() && evidence());
+    assert!(damaged.exists() && has_damaged_copy());
     server.kill();
     let server = Options::drawn().gallery(gallery.path()).start();
     assert!(!server.log().contains("bob.csv"), "{}", server.log());

@@ -1,5 +1,4 @@
-//! What may happen to a service while it works: it is killed, its gallery goes away, and it is sent
-//! pictures that are made to hurt.
+//! Faults of a working service: kills, a missing gallery, hostile pictures and failing models.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,10 +8,10 @@ use crate::harness::{Options, Server, drawn, file, text};
 use crate::operator::metrics;
 use crate::revisions::{model, pack, with_alice};
 
-/// How often it is killed.
+/// Number of kills.
 const KILLS: usize = 50;
 
-/// Numbers that look random and are the same in every run that is told so: xorshift.
+/// A seeded xorshift generator, so that every run uses the same numbers.
 struct Random(u64);
 
 impl Random {
@@ -24,7 +23,7 @@ impl Random {
     }
 }
 
-/// The photos of each stored person, by their files.
+/// Returns the number of photos of each stored person.
 fn stored(gallery: &Path) -> BTreeMap<String, usize> {
     let files = gallery
         .read_dir()
@@ -43,14 +42,14 @@ fn stored(gallery: &Path) -> BTreeMap<String, usize> {
         .collect()
 }
 
+/// Kills during enrolments leave no person lost or half-written.
 #[test]
-fn kills_in_the_middle_of_enrolments_lose_nobody_and_leave_nobody_half_written() {
+fn kill_during_enrolment_is_atomic() {
     let gallery = tempfile::tempdir().unwrap();
     let mut random = Random(0x5eed_0001);
-    // What each person may be stored with: what was answered last, or what was under way when it
-    // was killed.
+    // The photos of each person after the last answered enrolment.
     let mut answered: BTreeMap<String, usize> = BTreeMap::new();
-    let (mut sent, mut cut_short, mut taken_up) = (0, 0, 0);
+    let (mut sent, mut cut_short, mut stored_whole) = (0, 0, 0);
     for round in 0..KILLS {
         let mut server = Options::drawn().gallery(gallery.path()).start();
         let log = server.log();
@@ -95,9 +94,9 @@ fn kills_in_the_middle_of_enrolments_lose_nobody_and_leave_nobody_half_written()
         sent += done.len();
         cut_short += usize::from(under_way.is_some());
         answered = done;
-        let there = stored(gallery.path());
-        for (id, rows) in &there {
-            let may_be = [
+        let on_disk = stored(gallery.path());
+        for (id, rows) in &on_disk {
+            let allowed = [
                 answered.get(id).copied(),
                 under_way
                     .as_ref()
@@ -105,22 +104,22 @@ fn kills_in_the_middle_of_enrolments_lose_nobody_and_leave_nobody_half_written()
                     .map(|(_, photos)| *photos),
             ];
             assert!(
-                may_be.contains(&Some(*rows)),
-                "round {round}: {id} has {rows} photos, not one of {may_be:?}"
+                allowed.contains(&Some(*rows)),
+                "round {round}: {id} has {rows} photos, not one of {allowed:?}"
             );
         }
         for id in answered.keys() {
-            assert!(there.contains_key(id), "round {round}: {id} is lost");
+            assert!(on_disk.contains_key(id), "round {round}: {id} is lost");
         }
-        // What was under way and is there nevertheless counts from now on.
+        // An interrupted enrolment that was stored counts from now on.
         if let Some((id, photos)) = under_way
-            && there.get(&id) == Some(&photos)
+            && on_disk.get(&id) == Some(&photos)
         {
-            taken_up += usize::from(answered.insert(id, photos) != Some(photos));
+            stored_whole += usize::from(answered.insert(id, photos) != Some(photos));
         }
     }
     println!(
-        "{KILLS} kills, {cut_short} of them in the middle of an enrolment, of which {taken_up} were stored whole; {sent} people seen"
+        "{KILLS} kills, {cut_short} of them during an enrolment, of which {stored_whole} were stored whole; {sent} people seen"
     );
     assert!(cut_short > KILLS / 2, "{cut_short} kills hit an enrolment");
     let server = Options::drawn().gallery(gallery.path()).start();
@@ -146,7 +145,7 @@ fn kills_in_the_middle_of_enrolments_lose_nobody_and_leave_nobody_half_written()
 }
 
 #[test]
-fn a_gallery_that_goes_away_fails_enrolments_and_nothing_else() {
+fn missing_gallery_fails_enrolments_only() {
     let folder = tempfile::tempdir().unwrap();
     let gallery = folder.path().join("gallery");
     let server = Options::drawn().gallery(&gallery).start();
@@ -163,7 +162,7 @@ fn a_gallery_that_goes_away_fails_enrolments_and_nothing_else() {
     assert_eq!(server.names(drawn("bob-probe.png")), ["bob"]);
 }
 
-/// The most memory that a process had, in MiB.
+/// Returns the peak memory of the server in MiB.
 pub(crate) fn peak_mib(server: &Server) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
     let line = status
@@ -173,8 +172,9 @@ pub(crate) fn peak_mib(server: &Server) -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() >> 10
 }
 
+/// Small files with many pixels are decoded one at a time, which bounds the memory.
 #[test]
-fn pictures_that_are_small_as_files_and_large_as_pixels_are_decoded_one_at_a_time() {
+fn large_pictures_are_decoded_serially() {
     let server = Options::drawn().arg("--deadline", "120").start();
     let begun = Instant::now();
     let mut bomb = Vec::new();
@@ -196,7 +196,7 @@ fn pictures_that_are_small_as_files_and_large_as_pixels_are_decoded_one_at_a_tim
         begun.elapsed()
     );
     assert!(peak < 600, "{peak} MiB");
-    // And two such requests at a time, which is as many as there are workers.
+    // Two such requests run at a time, as many as there are workers.
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| server.recognize(bomb.clone()).ok());
@@ -208,7 +208,7 @@ fn pictures_that_are_small_as_files_and_large_as_pixels_are_decoded_one_at_a_tim
     server.recognize(drawn("alice-probe.png")).ok();
 }
 
-/// A frame with a patch of white pixels, at which the failing detector's run fails.
+/// Returns a frame with a white patch, on which the failing detector fails.
 pub(crate) fn with_white(name: &str) -> Vec<u8> {
     let mut picture = image::load_from_memory(&drawn(name)).unwrap().into_rgb8();
     for (x, y) in (0..32).flat_map(|x| (0..32).map(move |y| (x, y))) {
@@ -221,8 +221,9 @@ pub(crate) fn with_white(name: &str) -> Vec<u8> {
     png
 }
 
+/// A failed run of ONNX Runtime fails its request alone, until the breaker trips.
 #[test]
-fn a_run_that_fails_in_onnx_runtime_fails_its_request_alone_until_the_breaker_ends_it() {
+fn failed_run_fails_only_its_request() {
     const FRAMES: usize = 60;
     const BREAKER: usize = 3;
     let models = tempfile::tempdir().unwrap();
@@ -243,12 +244,11 @@ fn a_run_that_fails_in_onnx_runtime_fails_its_request_alone_until_the_breaker_en
     let failing = server.staged(&first, "pack=failing");
     server.activate(&failing);
 
-    // One bad frame after each good one, with good ones beside all of them: never as many in a row
-    // as the breaker allows.
+    // Bad frames alternate with good ones, so that failures in a row stay below the breaker.
     let (good, bad) = (drawn("alice-probe.png"), with_white("alice-probe.png"));
-    let (mut well, mut failed) = (0, 0);
+    let (mut succeeded, mut failed) = (0, 0);
     std::thread::scope(|scope| {
-        let beside = scope.spawn(|| {
+        let background = scope.spawn(|| {
             (0..FRAMES)
                 .filter(|_| server.names(good.clone()) == ["alice"])
                 .count()
@@ -259,26 +259,26 @@ fn a_run_that_fails_in_onnx_runtime_fails_its_request_alone_until_the_breaker_en
             assert_eq!(error, "The pipeline failed on this request.");
             failed += 1;
             assert_eq!(server.names(good.clone()), ["alice"]);
-            well += 1;
+            succeeded += 1;
         }
-        well += beside.join().unwrap();
+        succeeded += background.join().unwrap();
     });
-    assert_eq!((well, failed), (2 * FRAMES, FRAMES));
+    assert_eq!((succeeded, failed), (2 * FRAMES, FRAMES));
     assert_eq!(server.active(), failing);
     let log = server.log();
     assert!(
         log.contains("indices element out of data bounds"),
-        "the log has what ONNX Runtime says: {log}"
+        "the log lacks the error of ONNX Runtime: {log}"
     );
     let counted = format!("rostro_revision_failures_total{{revision=\"{failing}\"}} {FRAMES}");
-    let told = metrics(&server);
+    let exported = metrics(&server);
     assert!(
-        told.lines().any(|line| line == counted),
-        "{counted} is not in {told}"
+        exported.lines().any(|line| line == counted),
+        "{counted} is not in {exported}"
     );
 
-    // In a row: an enrolment, which fails as a whole, and frames, of which the last is the last
-    // that it sees.
+    // The failures are now in a row: an enrolment, which fails as a whole, and frames until the
+    // breaker trips.
     server
         .enroll("bob", [drawn("bob-1.png"), with_white("bob-2.png")])
         .error(500, "pipeline_failed");
@@ -294,10 +294,10 @@ fn a_run_that_fails_in_onnx_runtime_fails_its_request_alone_until_the_breaker_en
     assert_eq!(
         server.names(bad),
         ["alice"],
-        "the revision before sees nothing in a white patch"
+        "the previous revision fails on the white patch"
     );
     println!(
-        "ONNX Runtime failing: {failed} runs failed, each with 500 pipeline_failed, {well} frames between and beside them answered well; \
-         taken out after {BREAKER} in a row, and the revision before answers"
+        "ONNX Runtime failing: {failed} runs failed, each with 500 pipeline_failed, {succeeded} good frames answered meanwhile; \
+         taken out after {BREAKER} in a row, and the previous revision answers"
     );
 }

@@ -1,5 +1,4 @@
-//! The files of a gallery: names of any script, what other programs make of them, and two processes
-//! on one folder.
+//! Gallery files: names in any script, files of other programs, and two processes on one folder.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,7 +20,7 @@ fn person(id: &str) -> String {
     format!("/v1/people/{}", encoded(id))
 }
 
-/// A person's file as the service writes it.
+/// Returns a person's file as the service writes it.
 fn csv_of(person: &str) -> String {
     let server = Options::drawn().start();
     server
@@ -33,25 +32,28 @@ fn csv_of(person: &str) -> String {
     fs::read_to_string(server.gallery.join("who.csv")).unwrap()
 }
 
-/// The same with the two columns of the replaced service.
-fn old(csv: &str) -> String {
+/// Reduces a file to the two columns of the replaced service.
+fn legacy_csv(csv: &str) -> String {
     csv.lines()
         .map(|line| line.split(',').take(2).collect::<Vec<_>>().join(",") + "\r\n")
         .collect()
 }
 
-fn wait(what: &str, seconds: u64, condition: impl Fn() -> bool) {
+fn wait(event: &str, seconds: u64, condition: impl Fn() -> bool) {
     let begun = Instant::now();
     while !condition() {
-        assert!(begun.elapsed() < Duration::from_secs(seconds), "{what}");
+        assert!(
+            begun.elapsed() < Duration::from_secs(seconds),
+            "timeout: {event}"
+        );
         std::thread::sleep(Duration::from_millis(50));
     }
 }
 
 #[test]
-fn ids_of_any_script_serve() {
+fn ids_allow_any_script() {
     let server = Options::drawn().start();
-    // Sent decomposed and with spaces around, answered composed.
+    // An id that is sent decomposed and padded is returned composed and trimmed.
     let answer = server
         .enroll(" Jose\u{301} Nu\u{301}n\u{303}ez ", [drawn("alice-1.png")])
         .ok();
@@ -75,7 +77,7 @@ fn ids_of_any_script_serve() {
     ));
     assert_eq!(rest["people"][0]["id"], "李雷");
 
-    // Groups are named in the same way.
+    // Group names are normalised likewise.
     let member = format!(
         "/v1/groups/{}/people/{}",
         encoded("Gru\u{308}n (5b)"),
@@ -102,7 +104,7 @@ fn ids_of_any_script_serve() {
         "Unknown"
     );
 
-    // Another case of an id is another person's.
+    // An id that differs only in case is taken.
     for taken in ["JOSÉ NÚÑEZ", "jose\u{301} núñez"] {
         server
             .enroll(taken, [drawn("dave-1.png")])
@@ -116,6 +118,7 @@ fn ids_of_any_script_serve() {
     server
         .ask_admin(&Method::PUT, &other, &[], &[])
         .error(409, "id_taken");
+    // Invalid ids are refused.
     for invalid in [
         "unknown",
         "a/b",
@@ -135,6 +138,7 @@ fn ids_of_any_script_serve() {
         .enroll("  ", [drawn("dave-1.png")])
         .error(400, "student_id_missing");
 
+    // An archive keeps the ids.
     let archive = ureq::get(format!("{}/v1/gallery", server.admin))
         .call()
         .unwrap()
@@ -157,6 +161,7 @@ fn ids_of_any_script_serve() {
         "{imported}"
     );
 
+    // A deletion accepts the decomposed id.
     let deleted = server.admin_delete(&person("Jose\u{301} Núñez")).ok();
     assert_eq!(
         deleted,
@@ -171,14 +176,14 @@ fn ids_of_any_script_serve() {
 }
 
 #[test]
-fn old_gallery_loads() {
+fn legacy_gallery_loads() {
     let gallery = tempfile::tempdir().unwrap();
     let put = |name: &str, text: &str| fs::write(gallery.path().join(name), text).unwrap();
     let [alice, bob, carol, dave] =
-        ["alice", "bob", "carol", "dave"].map(|person| old(&csv_of(person)));
+        ["alice", "bob", "carol", "dave"].map(|person| legacy_csv(&csv_of(person)));
     put("Jose\u{301} Núñez.csv", &alice);
     put("BOB.CSV", &bob);
-    // A German Excel that was told the separator, and one that opened the file by a double click.
+    // These are saved by a German Excel: one opened with the separator given, one by double click.
     let excel: String = carol
         .lines()
         .map(|line| line.split_once(',').unwrap())
@@ -245,7 +250,7 @@ fn old_gallery_loads() {
         json!({"header": 2, "name": 1, "spreadsheet": 1})
     );
 
-    // A deletion removes what is the person's, and names what is not.
+    // A deletion removes the person's files and lists files of that name that it leaves alone.
     for id in ["José Núñez", "BOB", "李雷", "Anna Maria", "changed"] {
         assert_eq!(
             server.admin_delete(&person(id)).ok()["deleted"],
@@ -254,9 +259,9 @@ fn old_gallery_loads() {
         );
     }
     count("spreadsheet", 0);
-    let nobody = server.admin_delete("/v1/people/marks").ok();
-    assert_eq!(nobody["deleted"], false);
-    let named: Vec<&Value> = nobody["left_alone"]
+    let unknown = server.admin_delete("/v1/people/marks").ok();
+    assert_eq!(unknown["deleted"], false);
+    let named: Vec<&Value> = unknown["left_alone"]
         .as_array()
         .unwrap()
         .iter()
@@ -275,21 +280,20 @@ fn old_gallery_loads() {
 }
 
 #[test]
-fn copied_people_are_known() {
+fn copied_people_are_recognised() {
     let gallery = tempfile::tempdir().unwrap();
     let [alice, bob] = ["alice", "bob"].map(csv_of);
-    let (half, path) = alice.split_at(alice.len() / 3);
+    let (half, rest) = alice.split_at(alice.len() / 3);
     fs::write(gallery.path().join("alice.csv"), half).unwrap();
     let server = Options::drawn().gallery(gallery.path()).start();
     assert_eq!(server.names(drawn("alice-probe.png")), ["Unknown"]);
     assert!(gallery.path().join("alice.csv").exists() && !gallery.path().join(".damaged").exists());
-    // The copy goes on, with the times of the original, and comes to a file that the start did not
-    // see.
+    // The copy finishes with the original's time stamp, and a further file arrives after the start.
     let copy = fs::File::options()
         .append(true)
         .open(gallery.path().join("alice.csv"))
         .unwrap();
-    std::io::Write::write_all(&mut &copy, path.as_bytes()).unwrap();
+    std::io::Write::write_all(&mut &copy, rest.as_bytes()).unwrap();
     copy.set_modified(std::time::SystemTime::UNIX_EPOCH)
         .unwrap();
     fs::write(gallery.path().join("bob.csv"), &bob).unwrap();
@@ -308,16 +312,15 @@ fn copied_people_are_known() {
     server
         .enroll("BOB", [drawn("carol-1.png")])
         .error(409, "id_taken");
-    // Deleted, they stay deleted.
+    // A deleted person stays deleted.
     assert_eq!(server.admin_delete("/v1/people/bob").ok()["deleted"], true);
     std::thread::sleep(Duration::from_secs(5));
     assert_eq!(server.names(drawn("bob-probe.png")), ["Unknown"]);
 }
 
-/// People whose files are copied while another revision is staged, which reads the gallery as well,
-/// are known to every revision.
+/// People whose files are copied during staging are known to every revision.
 #[test]
-fn people_copied_while_staging_are_known() {
+fn copies_during_staging_are_known() {
     const COPIED: usize = 25;
     let gallery = tempfile::tempdir().unwrap();
     let [alice, bob] = ["alice", "bob"].map(csv_of);
@@ -336,31 +339,30 @@ fn people_copied_while_staging_are_known() {
                 std::thread::sleep(Duration::from_millis(400));
             }
         });
-        // As many as are kept ready.
+        // As many revisions are staged as are kept ready.
         for which in 0..4 {
             staged = server.staged(&again(&policy, which), "");
         }
         assert!(!copying.is_finished());
     });
-    let everybody = || {
+    let all_are_known = || {
         server.admin_get("/v1/people")["people"]
             .as_array()
             .unwrap()
             .len()
             == COPIED + 1
     };
-    wait("everybody is taken in", 60, everybody);
+    wait("all people are taken in", 60, all_are_known);
     wait("bob is known", 60, || {
         server.names(drawn("bob-probe.png")) == ["bob"]
     });
     server.activate(&staged);
-    assert!(everybody() && server.names(drawn("bob-probe.png")) == ["bob"]);
+    assert!(all_are_known() && server.names(drawn("bob-probe.png")) == ["bob"]);
 }
 
-/// A file of a known person that another program writes over is what counts from then on, and
-/// nothing is added to it before.
+/// A file that another program overwrites replaces the person. Photos are refused until it is read.
 #[test]
-fn overwritten_person_is_taken_in() {
+fn overwritten_file_replaces_person() {
     let dave = csv_of("dave");
     let gallery = tempfile::tempdir().unwrap();
     let server = Options::drawn().gallery(gallery.path()).start();
@@ -396,10 +398,9 @@ fn overwritten_person_is_taken_in() {
     add("dave-3.png").ok();
 }
 
-/// A backup that is restored into the folders of a running service replaces the files by which they
-/// are locked.
+/// A backup restored into the folders of a running service replaces the lock files.
 #[test]
-fn replaced_locks_are_kept() {
+fn replaced_locks_are_reacquired() {
     let (state, gallery) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let server = Options::drawn()
         .state(state.path())
@@ -420,13 +421,13 @@ fn replaced_locks_are_kept() {
         error.contains("the state folder") && error.contains("is used by another running service"),
         "{error}"
     );
-    // Programs of before lock the file alone.
+    // Earlier releases lock only the file.
     for lock in &locks {
         wait("the lock is taken again", 20, || {
             fs::File::open(lock).unwrap().try_lock().is_err()
         });
     }
-    // One of them comes first.
+    // An earlier release takes the lock first.
     fs::remove_file(&locks[0]).unwrap();
     fs::write(&locks[0], "").unwrap();
     let other = fs::File::open(&locks[0]).unwrap();
@@ -447,7 +448,7 @@ fn gallery_check(gallery: &Path, args: &[&str]) -> Output {
         .unwrap()
 }
 
-fn said(output: &Output) -> String {
+fn stdout_of(output: &Output) -> String {
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout.clone()).unwrap()
 }
@@ -471,8 +472,8 @@ fn gallery_check_restores_whole_files() {
         "{}",
         server.log()
     );
-    // Checking is possible beside a service, restoring is not.
-    let text = said(&gallery_check(gallery.path(), &[]));
+    // A running service allows a check, but no restore.
+    let text = stdout_of(&gallery_check(gallery.path(), &[]));
     for part in [
         "marks.csv: the header does not begin",
         "alice.csv: whole, 2 photos; move it back with --restore",
@@ -489,7 +490,7 @@ fn gallery_check_restores_whole_files() {
         "{error}"
     );
     assert_eq!(server.terminate(), Some(0));
-    let text = said(&gallery_check(gallery.path(), &["--restore"]));
+    let text = stdout_of(&gallery_check(gallery.path(), &["--restore"]));
     assert!(
         text.contains("restored") && text.contains(": 1 people"),
         "{text}"
@@ -520,7 +521,7 @@ fn second_process_is_refused() {
         .arg("--wait-for-lock", "1.5")
         .refuse();
     assert!(begun.elapsed() >= Duration::from_millis(1500));
-    // Whoever waits begins when the first ends, however that ends.
+    // A waiting process starts when the first one ends, whether by exit or by kill.
     for end in ["TERM", "KILL"] {
         let waiting = {
             let folder = gallery.path().to_owned();
@@ -538,9 +539,9 @@ fn second_process_is_refused() {
     }
 }
 
-/// Both folders are waited for within one time, as a rolling update needs it.
+/// One `--wait-for-lock` covers both folders, as a rolling update needs.
 #[test]
-fn state_folder_is_waited_for() {
+fn lock_wait_covers_state_folder() {
     let (state, gallery) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let options = || Options::drawn().state(state.path()).gallery(gallery.path());
     let first = options().start();
@@ -562,7 +563,7 @@ fn state_folder_is_waited_for() {
         .ok();
 }
 
-/// A library that fails every sync of a folder, as a file system without that operation does.
+/// Builds a library that fails every folder sync, like a file system without that operation.
 fn without_folder_sync(folder: &Path, error: &str) -> PathBuf {
     let text = format!(
         "#define _GNU_SOURCE\n#include <dlfcn.h>\n#include <errno.h>\n#include <sys/stat.h>\n\
@@ -572,8 +573,9 @@ fn without_folder_sync(folder: &Path, error: &str) -> PathBuf {
     library(folder, "nosync", &text)
 }
 
-/// A library that fails every lock, and those of files that cannot be written with another error
-/// first, as NFS does without its lock server.
+/// Builds a library that fails every lock, as NFS does without its lock server.
+///
+/// Locks of read-only files fail with another error, also as on NFS.
 fn without_locks(folder: &Path) -> PathBuf {
     let text = "#define _GNU_SOURCE\n#include <errno.h>\n#include <fcntl.h>\n\
                 int flock(int file, int how) {\n  (void) how;\n  int is_read_only = (fcntl(file, F_GETFL) & O_ACCMODE) == O_RDONLY;\n  \
@@ -581,7 +583,7 @@ fn without_locks(folder: &Path) -> PathBuf {
     library(folder, "nolock", text)
 }
 
-/// Builds a library that a process can be started with.
+/// Compiles a library for `LD_PRELOAD`.
 fn library(folder: &Path, name: &str, text: &str) -> PathBuf {
     let (source, library) = (
         folder.join(format!("{name}.c")),
@@ -599,18 +601,18 @@ fn library(folder: &Path, name: &str, text: &str) -> PathBuf {
 }
 
 #[test]
-fn disk_without_locks_is_named() {
+fn disk_without_locks_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let server = Options::drawn()
         .variable("LD_PRELOAD", without_locks(folder.path()))
         .start();
     let log = server.log();
-    for what in [
+    for place in [
         format!("the gallery {}", server.gallery.display()),
         "the state folder".to_owned(),
     ] {
         assert!(
-            log.contains(&format!("the file system of {what}")) && log.contains("has no locks"),
+            log.contains(&format!("the file system of {place}")) && log.contains("has no locks"),
             "{log}"
         );
     }
@@ -633,7 +635,7 @@ fn disk_without_folder_sync_serves() {
         }
         assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
         let group = || server.ask_admin(&Method::PUT, "/v1/groups/maths/people/alice", &[], &[]);
-        let gone = || {
+        let is_gone = || {
             server.names(drawn("alice-probe.png")) == ["Unknown"]
                 && server.people_files().is_empty()
         };
@@ -654,7 +656,8 @@ fn disk_without_folder_sync_serves() {
                 server.log()
             );
         } else {
-            // Any other error is one; it does not say that nothing was changed.
+            // Any other error fails the request, and its message does not claim that nothing was
+            // changed.
             let message = group().error(500, "groups_failed");
             assert!(
                 message.contains("were changed") && !message.contains("nothing"),
@@ -668,6 +671,6 @@ fn disk_without_folder_sync_serves() {
                 .admin_delete("/v1/people/alice")
                 .error(500, "deletion_failed");
         }
-        assert!(gone(), "{error}");
+        assert!(is_gone(), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! Enrolment that keeps the gallery clean: what is refused, why, and what is not.
+//! Review of enrolment photos: which are refused, and by which measure.
 
 use image::RgbImage;
 use image::imageops::{self, FilterType};
@@ -8,7 +8,7 @@ use crate::harness::{Answer, Options, Server, file, shared, text};
 use crate::identification::{photo, students};
 
 impl Server {
-    /// Enrols with a strictness of the caller's own.
+    /// Enrols with a strictness that the caller chooses.
     fn enroll_with(
         &self,
         id: &str,
@@ -38,8 +38,9 @@ fn encoded(picture: &RgbImage, quality: u8) -> Vec<u8> {
     jpeg
 }
 
-/// The picture with what is left of `middle` (a share of its width) squeezed to a fifth: the nose
-/// comes near one eye, as it does in a face that is turned away.
+/// Squeezes the picture left of `middle` (a share of its width) to a fifth.
+///
+/// The nose then comes near one eye, as in a face that is turned away.
 fn turned(picture: &RgbImage, middle: f32) -> RgbImage {
     let (width, height) = picture.dimensions();
     let cut = (width as f32 * middle) as u32;
@@ -52,7 +53,7 @@ fn turned(picture: &RgbImage, middle: f32) -> RgbImage {
     both
 }
 
-/// The only photo's reasons, from the answer to a refused enrolment.
+/// Returns the reasons of the only photo of a refused enrolment.
 fn reasons(answer: &Answer) -> Vec<Value> {
     answer.error(400, "no_usable_image");
     answer.json["details"]["rejected"][0]["reasons"]
@@ -61,7 +62,7 @@ fn reasons(answer: &Answer) -> Vec<Value> {
         .clone()
 }
 
-/// The value and limit of a reason, which must be there.
+/// Returns the value and limit of a reason, which must exist.
 fn measured(reasons: &[Value], code: &str) -> (f64, f64) {
     let reason = reasons
         .iter()
@@ -75,7 +76,7 @@ fn measured(reasons: &[Value], code: &str) -> (f64, f64) {
 }
 
 #[test]
-fn each_gate_refuses_its_kind_of_photo_with_what_was_measured() {
+fn each_gate_reports_its_measure() {
     let server = Options::real().start();
     let good = decoded(&photo("s36", "front"));
     let refused = |picture: &RgbImage| reasons(&server.enroll("s36", [encoded(picture, 95)]));
@@ -105,7 +106,7 @@ fn each_gate_refuses_its_kind_of_photo_with_what_was_measured() {
     let (value, limit) = measured(&refused(&small), "face_too_small");
     assert!(value < limit && limit == 50.0, "{value} {limit}");
 
-    // A face that looks to the side already, cut where the nose is, as the service itself sees it.
+    // The face already looks aside and is cut at the nose that the service detects.
     let side = photo("s108", "right");
     let face = server.recognize(side.clone()).ok()["recognized_faces"][0].clone();
     let side = decoded(&side);
@@ -120,9 +121,9 @@ fn each_gate_refuses_its_kind_of_photo_with_what_was_measured() {
     let (value, limit) = measured(&reasons(&server.enroll("s36", [crowd])), "several_people");
     assert!(value > 1.0 && limit == 1.0, "{value} {limit}");
 
-    // Nobody was enrolled by any of it.
+    // None of these photos was enrolled.
     assert_eq!(server.names(photo("s36", "test")), ["Unknown"]);
-    // And with the gates off, all that is found is taken.
+    // With the gates off, every face is accepted.
     let off = Options::real().arg("--review", "off").start();
     for picture in [dark, bright] {
         off.enroll("s36", [encoded(&picture, 95)]).ok();
@@ -130,7 +131,7 @@ fn each_gate_refuses_its_kind_of_photo_with_what_was_measured() {
 }
 
 #[test]
-fn ninety_good_photos_pass_the_strict_gates() {
+fn good_photos_pass_strict_gates() {
     let server = Options::real().arg("--review", "strict").start();
     for student in students() {
         let answer = server
@@ -154,7 +155,7 @@ fn ninety_good_photos_pass_the_strict_gates() {
 }
 
 #[test]
-fn a_photo_counts_once_however_often_it_is_sent() {
+fn repeated_photo_counts_once() {
     let server = Options::real().start();
     let front = photo("s6", "front");
     let again = encoded(&decoded(&front), 90);
@@ -183,6 +184,7 @@ fn a_photo_counts_once_however_often_it_is_sent() {
         3,
         "a header and two photos"
     );
+    // With the gates off, repeated photos are accepted.
     let server = Options::real().arg("--review", "off").start();
     assert_eq!(
         server.enroll("s6", [front.clone(), front]).ok()["accepted"]
@@ -193,13 +195,14 @@ fn a_photo_counts_once_however_often_it_is_sent() {
     );
 }
 
+/// The standard review warns of another person's face, and the strict review refuses it.
 #[test]
-fn a_face_that_is_another_persons_is_told_and_strictly_refused() {
+fn another_persons_face_is_reported() {
     let server = Options::real().start();
     server
         .enroll("s6", [photo("s6", "front"), photo("s6", "left")])
         .ok();
-    // Enrolling the same person again is no news.
+    // Re-enrolling the same person gives no warning.
     assert_eq!(
         server.enroll("s6", [photo("s6", "right")]).ok()["accepted"][0]["warnings"],
         serde_json::json!([])
@@ -228,7 +231,7 @@ fn a_face_that_is_another_persons_is_told_and_strictly_refused() {
 }
 
 #[test]
-fn a_caller_may_ask_for_more_than_the_operator_and_not_for_less() {
+fn caller_can_only_raise_strictness() {
     let server = Options::real().arg("--review", "strict").start();
     let small = decoded(&photo("s36", "front"));
     let small = encoded(

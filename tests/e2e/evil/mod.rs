@@ -1,5 +1,4 @@
-//! A pipeline from somebody whom nobody trusts: each way to misbehave, beside a pipeline that goes
-//! on to serve.
+//! An untrusted pipeline: each way to misbehave, while another pipeline keeps serving.
 
 mod modes;
 mod server;
@@ -15,19 +14,19 @@ use crate::operator::bytes;
 use server::{Evil, WORKERS};
 pub(crate) use server::{Usage, until};
 
-/// Time for a request where modes use all of it, in seconds.
+/// Deadline in seconds for modes that use all of it.
 const SHORT: u64 = 3;
 
-/// Time for a request where nothing should: long, so that a busy machine does not make a deadline
-/// of a refusal.
+/// Deadline in seconds for modes that must not reach it.
+///
+/// It is long, so that a busy machine does not turn a refusal into a timeout.
 const LONG: u64 = 20;
 
-/// How much later than its deadline an answer may come, and how long an honest one may take, on a
-/// busy machine.
+/// Tolerance for a busy machine, added to the deadline of an answer.
 const SLACK: Duration = Duration::from_secs(2);
 
 #[test]
-fn every_request_has_a_memory_of_its_own() {
+fn requests_do_not_share_memory() {
     let evil = Evil::set_up(
         Options::drawn()
             .arg("--workers", WORKERS.to_string())
@@ -38,33 +37,38 @@ fn every_request_has_a_memory_of_its_own() {
         let answer = evil.frame(&image(mode, argument)).ok();
         answer["recognized_faces"][0]["det_score"].as_f64().unwrap() as f32
     };
-    // How often it is found, by its inverse: whoever looks for it must not bring it.
-    let found = |secret: &[u8]| {
+    // Counts the secret in the guest's memory. The request has its inverse, because the search must
+    // not bring the secret itself.
+    let occurrences = |secret: &[u8]| {
         let inverse: Vec<u8> = secret.iter().map(|byte| !byte).collect();
         ((score("seek", &inverse) - 0.001) * 100.0).round()
     };
     assert_eq!([(); 3].map(|()| score("counter", b"")), [0.01; 3]);
-    // What is there is found: a text of the component's own.
-    assert!(found(b"evil vision\npanics") >= 1.0);
+    // A text of the component itself is found.
+    assert!(occurrences(b"evil vision\npanics") >= 1.0);
 
     let probe = drawn("alice-probe.png");
     let pixels = ::image::load_from_memory(&probe)
         .unwrap()
         .into_rgb8()
         .into_raw();
-    // A stretch of pixels that is not of one colour.
+    // A run of pixels with many colours.
     let varied = |pixels: &&[u8]| pixels.iter().collect::<BTreeSet<_>>().len() > 16;
     let pixels = pixels.chunks(48).find(varied).unwrap();
     let secret: &[u8] = b"a secret of the request before";
     for _ in 0..2 {
         at_once(|| assert!(score("hide", secret) > 0.5));
         at_once(|| assert_eq!(evil.server.names(probe.as_slice()), ["alice"]));
-        at_once(|| assert_eq!([secret, &probe[1000..1048], pixels].map(found), [0.0; 3]));
+        at_once(|| {
+            assert_eq!(
+                [secret, &probe[1000..1048], pixels].map(occurrences),
+                [0.0; 3]
+            )
+        });
     }
 }
 
-/// A test for each way to misbehave in `describe`, with how the reason of the failed revision
-/// begins.
+/// Defines a test for each mode of `describe`, with the start of the failed revision's reason.
 macro_rules! descriptions {
     ($($test:ident, $mode:literal, $query:literal, $reason:literal;)*) => {
         #[test]
@@ -91,12 +95,12 @@ descriptions! {
     describe_policy_spin, "policy-spin", "policy_only=true", "the pipeline cannot describe itself: the pipeline did not finish before";
 }
 
-/// Has a component misbehave while it is staged on a server that honest requests keep busy.
+/// Stages a misbehaving component on a server that honest requests keep busy.
 fn stage_under_load(mode: &str, query: &str, reason: &str) {
     let options = Options::drawn()
         .arg("--setting", format!("{SETTING}={mode}"))
         .arg("--deadline", SHORT.to_string());
-    // The setting is for the component that is pushed.
+    // Only the pushed component knows the setting.
     let server = options
         .arg("--limit", "memory-mib=128")
         .arg("--unknown-settings", "warn")
@@ -108,16 +112,16 @@ fn stage_under_load(mode: &str, query: &str, reason: &str) {
     let evil = server.stage(&bytes(component("evil")), query);
     println!("{} after {:?}", evil["reason"], begun.elapsed());
     assert_eq!(evil["state"], "failed", "{evil}");
-    let said = evil["reason"].as_str().unwrap();
-    assert!(said.starts_with(reason) && said.len() < 1000, "{evil}");
-    // A few seconds, however long it would go on.
+    let actual = evil["reason"].as_str().unwrap();
+    assert!(actual.starts_with(reason) && actual.len() < 1000, "{evil}");
+    // Staging ends within seconds, although the component never would.
     assert!(begun.elapsed() < Duration::from_secs(30));
     check_honest(&hammer.end());
     assert_eq!(server.active(), active);
 }
 
 #[test]
-fn a_revision_that_fails_again_and_again_is_taken_out_and_the_one_before_it_serves() {
+fn repeated_failures_restore_previous_revision() {
     let server = Options::drawn().arg("--breaker", "3").start();
     server.enroll("alice", [drawn("alice-1.png")]).ok();
     let honest = server.active();
@@ -153,10 +157,11 @@ fn a_revision_that_fails_again_and_again_is_taken_out_and_the_one_before_it_serv
         reason.to_owned()
     };
 
+    // The active revision is taken out after three failures in a row.
     activate().ok();
     panics("never");
     panics("never");
-    // One that goes well in between: not in a row.
+    // A success in between resets the count.
     fine("never");
     panics("never");
     panics("never");
@@ -169,7 +174,7 @@ fn a_revision_that_fails_again_and_again_is_taken_out_and_the_one_before_it_serv
             .contains("taken out after 3 failures")
     );
 
-    // Pushed again it may try again; enrolments count as well.
+    // A new push allows another attempt. Failed enrolments count as well.
     assert_eq!(server.staged(&component, ""), evil);
     activate().ok();
     for _ in 0..3 {
@@ -180,7 +185,7 @@ fn a_revision_that_fails_again_and_again_is_taken_out_and_the_one_before_it_serv
     }
     assert!(is_out().contains("face 4294967295 of 1"));
 
-    // A canary that fails is none any more.
+    // A failing canary is taken out as well.
     assert_eq!(server.staged(&component, ""), evil);
     server
         .admin_post(&format!(
@@ -201,7 +206,7 @@ fn a_revision_that_fails_again_and_again_is_taken_out_and_the_one_before_it_serv
     assert!(events >= 3, "{events}");
 }
 
-/// Does something on every worker.
+/// Runs `work` on every worker at once.
 fn at_once(work: impl Fn() + Sync) {
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..WORKERS).map(|_| scope.spawn(&work)).collect();
@@ -217,7 +222,7 @@ fn check_honest(shots: &[Shot]) {
         "{} honest requests, the slowest in {slowest:?}",
         shots.len()
     );
-    assert!(!shots.is_empty(), "nobody asked meanwhile");
+    assert!(!shots.is_empty(), "no honest request was sent");
     let bad: Vec<&Shot> = shots
         .iter()
         .filter(|shot| shot.status != Some(200) || shot.identity != "alice")

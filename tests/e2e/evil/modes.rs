@@ -1,4 +1,4 @@
-//! Every way to misbehave, each in a test of its own, while honest requests go on beside it.
+//! One test for each mode of the evil pipeline, while honest requests continue.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -11,37 +11,39 @@ use crate::hammer::Hammer;
 use crate::harness::{Answer, Options, drawn};
 use crate::operator::metrics;
 
-/// What the host may hold beside guests, in MiB: what each leaves to the next in its place, and
-/// some for the work on small inputs.
-const BESIDE: u64 = WORKERS as u64 * 16 + 64;
+/// Memory of the host in addition to its guests, in MiB.
+///
+/// Each slot keeps some for its next guest, and the host needs some for work on small inputs.
+const HOST_MEMORY: u64 = WORKERS as u64 * 16 + 64;
 
-/// What ONNX Runtime takes for a run on 2048×2048 pixels, in MiB: some five times the input. One
-/// such run is done at a time.
+/// Memory of an ONNX Runtime run on 2048×2048 pixels, in MiB: about five times the input.
+///
+/// One such run happens at a time.
 const LARGE_RUN: u64 = 5 * 48;
 
-/// What modes of a kind are tried with.
+/// The limits with which a group of modes is tested.
 #[derive(Clone, Copy, Debug)]
 struct Trial {
-    /// Time for a request in seconds.
+    /// Deadline of a request in seconds.
     deadline: u64,
     /// Memory of a guest in MiB.
     memory: u64,
-    /// Memory of ONNX Runtime in MiB, which is not the guest's.
+    /// Memory of ONNX Runtime in MiB, in addition to the guest's.
     run: u64,
-    /// Whether the evil pipeline is the active one, which enrols, and not the canary.
+    /// Whether the evil pipeline is active, and so enrols, instead of being the canary.
     is_active: bool,
 }
 
-/// Modes that take time.
+/// Modes that use time.
 const TIME: Trial = Trial {
     deadline: SHORT,
     memory: 128,
     run: LARGE_RUN,
-    // It enrols, too.
+    // Some of these modes act at enrolment.
     is_active: true,
 };
 
-/// Modes that take memory, or end.
+/// Modes that use memory or end the guest.
 const MEMORY: Trial = Trial {
     deadline: LONG,
     memory: 128,
@@ -57,16 +59,16 @@ const TENSORS: Trial = Trial {
     is_active: false,
 };
 
-/// Modes that answer wrongly, or hand over too much.
+/// Modes with wrong or oversized answers.
 const ANSWERS: Trial = Trial {
     deadline: LONG,
-    // `transfer` has 200 MiB to hand over.
+    // `transfer` hands over 200 MiB.
     memory: 256,
     run: 0,
     is_active: false,
 };
 
-/// Modes of which nothing comes.
+/// Modes that have no effect.
 const FLOODS: Trial = Trial {
     deadline: LONG,
     memory: 128,
@@ -82,11 +84,11 @@ const POLICY: Trial = Trial {
     is_active: true,
 };
 
-/// A test for each mode, with words that the log must have of what happened.
+/// Defines a test for each mode, with words that the log must contain.
 macro_rules! modes {
     ($($test:ident, $mode:literal, $trial:ident, [$($words:literal),*];)*) => {
-        /// The modes that have a test.
-        const TRIED: &[&str] = &[$($mode),*];
+        /// Modes that have a test.
+        const TESTED: &[&str] = &[$($mode),*];
 
         $(
             #[test]
@@ -174,15 +176,15 @@ modes! {
 #[test]
 fn every_mode_has_a_test() {
     let known: BTreeSet<&str> = MODES.iter().map(|mode| mode.name).collect();
-    assert_eq!(TRIED.iter().copied().collect::<BTreeSet<_>>(), known);
-    assert_eq!(TRIED.len(), known.len(), "a mode is tried twice");
+    assert_eq!(TESTED.iter().copied().collect::<BTreeSet<_>>(), known);
+    assert_eq!(TESTED.len(), known.len(), "a mode has two tests");
 }
 
 impl Trial {
-    /// Has the evil pipeline misbehave while honest requests go on.
+    /// Runs a mode while honest requests continue.
     fn attempt(self, name: &str, words: &[&str]) {
         let memory = format!("memory-mib={}", self.memory);
-        // The breaker has a test of its own.
+        // The breaker is tested separately.
         let options = Options::drawn()
             .arg("--deadline", self.deadline.to_string())
             .arg("--workers", WORKERS.to_string());
@@ -192,45 +194,44 @@ impl Trial {
             .start();
         let evil = Evil::set_up(server, self.is_active);
         let hammer = Hammer::begin(&evil.server.url, &drawn("alice-probe.png"), WORKERS - 1);
-        // Every worker has worked.
+        // Every worker has served a request by then.
         hammer.wait_for(2 * WORKERS);
-        // What starting and staging took at the most is not what it takes to serve.
+        // Resets the peak, because the start and staging need more memory than serving.
         std::fs::write(format!("/proc/{}/clear_refs", evil.server.pid()), "5").unwrap();
         let before = Usage::of(evil.server.pid());
 
         let mode = MODES.iter().find(|mode| mode.name == name).unwrap();
         self.ask(&evil, mode, words);
-        // Honest requests that began after it are answered, too.
+        // Honest requests that begin after the evil one are answered, too.
         hammer.wait_for(2 * WORKERS);
 
         check_honest(&hammer.end());
-        // A permit that was taken came back.
+        // Every worker permit is returned.
         until("the end of all work", || {
             metrics(&evil.server).contains("\nrostro_workers_busy 0\n")
         });
-        // What was answered before its deadline gave its worker back with that.
+        // An answer before the deadline returns its worker, so only the other modes are checked.
         if self.deadline == SHORT {
             evil.check_workers();
         }
         let after = Usage::of(evil.server.pid());
         println!("{before:?} before, {after:?} after");
-        // The evil requests come one after the other: the one under way, and the one before that is
-        // still cleared away.
-        let most = before.peak + ((2 * self.memory + self.run + BESIDE) << 20);
+        // At most two evil requests hold memory: the current one and one that is being freed.
+        let most = before.peak + ((2 * self.memory + self.run + HOST_MEMORY) << 20);
         assert!(
             after.peak <= most,
-            "{} bytes were held, more than {most}",
+            "the peak is {} bytes, more than {most}",
             after.peak
         );
-        // Threads that wait for work are as many as were busy at a time.
+        // At most as many threads are idle as workers were busy at a time.
         assert!(
             after.threads <= before.threads + WORKERS,
             "{before:?} before, {after:?} after"
         );
-        assert_eq!(evil.enrolled(), evil.enrolled, "somebody was enrolled");
+        assert_eq!(evil.enrolled(), evil.enrolled, "a person was enrolled");
     }
 
-    /// Asks once, and looks at the answer and the log.
+    /// Sends one request and checks its answer and log.
     fn ask(self, evil: &Evil, mode: &Mode, words: &[&str]) {
         let begun = Instant::now();
         let answer = evil.ask(mode, argument(mode.name));
@@ -255,20 +256,20 @@ impl Trial {
         );
         assert!(
             !answer.json.to_string().contains("panics"),
-            "the guest's words are answered: {}",
+            "the answer has the guest's text: {}",
             answer.json
         );
         for word in words {
             assert!(log.contains(word), "the log does not say `{word}`: {log}");
         }
         check_harmless(mode.name, &answer, &log);
-        // 16 KiB of words and of overhead a request, an escape of six letters for a control
-        // character.
+        // A request may log 16 KiB of text and overhead. An escaped control character has six
+        // letters.
         assert!(log.len() <= 40 << 10, "{} bytes of log", log.len());
     }
 }
 
-/// What nothing came of: what a mode of these found, or how much of a flood was kept.
+/// Asserts that a harmless mode found nothing, or that its flood was cut.
 fn check_harmless(mode: &str, answer: &Answer, log: &str) {
     let score = || {
         answer.json["recognized_faces"][0]["det_score"]
@@ -276,9 +277,9 @@ fn check_harmless(mode: &str, answer: &Answer, log: &str) {
             .unwrap() as f32
     };
     match mode {
-        "files" => assert_eq!(score(), 0.5, "it found something outside"),
-        "counter" => assert_eq!(score(), 0.01, "it is not the first call of its instance"),
-        "seek" => assert_eq!(score(), 0.001, "it found what it looked for"),
+        "files" => assert_eq!(score(), 0.5, "the guest found a file"),
+        "counter" => assert_eq!(score(), 0.01, "the instance was used before"),
+        "seek" => assert_eq!(score(), 0.001, "the guest found the bytes"),
         "stages-flood" => {
             let stages = answer.json["timings_ms"].as_object().unwrap();
             let flooded = stages
@@ -301,7 +302,7 @@ fn check_harmless(mode: &str, answer: &Answer, log: &str) {
     }
 }
 
-/// Whether an answer is as its status must be.
+/// Returns true if the error code of an answer fits its status.
 fn is_typed(answer: &Answer) -> bool {
     let code = answer.json["code"].as_str();
     match answer.status {
@@ -315,7 +316,7 @@ fn is_typed(answer: &Answer) -> bool {
     }
 }
 
-/// The end of a request's last line, which says why it failed.
+/// Returns the cause of a failure from the last log line.
 fn cause(log: &str) -> String {
     let line = log.lines().last().unwrap_or_default();
     let cause = line
@@ -325,11 +326,11 @@ fn cause(log: &str) -> String {
     cause.chars().take(300).collect()
 }
 
-/// What a mode is told.
+/// Returns the argument of a mode.
 fn argument(mode: &str) -> &'static [u8] {
     match mode {
         "hide" => b"sixteen evil bytes, and then some",
-        // The inverse is nowhere.
+        // The inverse of these bytes occurs nowhere.
         "seek" => &[0x13, 0x37, 0xFE, 0x01, 0x77, 0x99, 0x42, 0x24],
         _ => b"",
     }

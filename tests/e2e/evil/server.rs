@@ -1,4 +1,4 @@
-//! A server with an evil pipeline beside an honest one, and what it uses.
+//! A server with an evil and an honest pipeline, and its resource usage.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -8,23 +8,24 @@ use rostro_evil::modes::{Asked, Mode, image};
 use crate::harness::{Answer, BOUNDARY, Server, component, drawn, file, multipart, text};
 use crate::operator::bytes;
 
-/// Requests worked on at a time: one for the evil one, the others for the honest.
+/// Workers of the server: one for evil requests, the others for honest ones.
 pub(super) const WORKERS: usize = 4;
 
-/// A server with the evil pipeline beside an honest one.
+/// A server with an evil and an honest pipeline.
 #[derive(Debug)]
 pub(super) struct Evil {
     pub(super) server: Server,
     id: String,
-    /// The header `x-rostro-canary` by which it is asked.
+    /// The value of `x-rostro-canary` that selects the evil pipeline.
     header: &'static str,
-    /// Files of people.
+    /// Number of gallery entries after the set-up.
     pub(super) enrolled: usize,
 }
 
 impl Evil {
-    /// Has the evil pipeline answer those who ask for it: as the canary, or as the active one
-    /// beside a canary that answers everybody else.
+    /// Stages the evil pipeline as the canary, or as the active one with an honest canary.
+    ///
+    /// In both cases only requests with the header `x-rostro-canary` reach it.
     pub(super) fn set_up(server: Server, is_active: bool) -> Self {
         server
             .enroll("alice", [drawn("alice-1.png"), drawn("alice-2.png")])
@@ -37,7 +38,7 @@ impl Evil {
                     "/v1/revisions/{id}/activate?allow_contract_change=true"
                 ))
                 .ok();
-            // Known to the evil pipeline, so that there is a candidate to decide on.
+            // The evil pipeline knows this person, so that there is a candidate to decide on.
             server.enroll("mallory", [drawn("bob-1.png")]).ok();
             server
                 .admin_post(&format!(
@@ -65,7 +66,7 @@ impl Evil {
         fs::read_dir(&self.server.gallery).unwrap().count()
     }
 
-    /// Has it misbehave.
+    /// Sends a request that triggers the mode.
     pub(super) fn ask(&self, mode: &Mode, argument: &[u8]) -> Answer {
         let image = image(mode.name, argument);
         match mode.asked {
@@ -93,9 +94,9 @@ impl Evil {
         )
     }
 
-    /// Asserts that as many requests are worked on at a time as there are workers: none is kept by
-    /// what was tried before. One that waited for a worker until its deadline was never begun, and
-    /// is no failure of the pipeline.
+    /// Asserts that no earlier request still holds a worker, so that all workers run at once.
+    ///
+    /// A request that waits for a worker until its deadline never begins and counts as no failure.
     pub(super) fn check_workers(&self) {
         let failures = || {
             self.server.admin_get(&format!("/v1/revisions/{}", self.id))["failures"]
@@ -104,37 +105,37 @@ impl Evil {
         };
         let before = failures();
         let statuses: Vec<u16> = std::thread::scope(|scope| {
-            let asked: Vec<_> = (0..WORKERS)
+            let requests: Vec<_> = (0..WORKERS)
                 .map(|_| scope.spawn(|| self.frame(&image("spin", b"")).status))
                 .collect();
-            asked
+            requests
                 .into_iter()
                 .map(|thread| thread.join().unwrap())
                 .collect()
         });
         assert_eq!(statuses, [504; WORKERS]);
-        // The answer is sent at the deadline, the guest interrupted some milliseconds later.
+        // The answer is sent at the deadline. The guest is interrupted some milliseconds later.
         until("the end of every worker's run", || {
             failures() >= before + WORKERS as u64
         });
     }
 }
 
-pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn until(event: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {
         assert!(
             begun.elapsed() < Duration::from_secs(30),
-            "{what} does not come"
+            "timeout: {event}"
         );
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// What a process uses.
+/// Memory and threads of a process.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Usage {
-    /// The most memory that it held at a time, in bytes.
+    /// Peak memory in bytes.
     pub(crate) peak: u64,
     pub(super) threads: usize,
 }
