@@ -1,8 +1,8 @@
-//! What deploying costs, and what it costs the requests meanwhile: `cargo xtask bench revisions`.
+//! Cost of deployments, and their effect on concurrent requests: `cargo xtask bench revisions`.
 //!
-//! Starts and stagings are timed with nothing compiled and with everything compiled before. Then
-//! two pipelines that answer differently take turns under load, a hundred times: each time the next
-//! one is staged anew, activated, and the one before dropped.
+//! Times starts and stagings, first with nothing compiled and then with everything compiled. Then
+//! two pipelines with different answers alternate under load, a hundred times. Each time the next
+//! one is staged anew and activated, and the previous one is dropped.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -31,19 +31,19 @@ use crate::hammer::{Activation, Hammer, Shot, p99};
 use crate::harness::{Options, Server, component, shared};
 use crate::operator::bytes;
 
-/// What to measure.
+/// Options of the measurement.
 #[derive(Debug, Parser)]
 struct Args {
-    /// How often the pipelines take turns
+    /// Number of swaps of the pipelines
     #[arg(long, default_value_t = 100)]
     swaps: usize,
-    /// Connections that ask meanwhile
+    /// Connections that send requests during the swaps
     #[arg(long, default_value_t = 16)]
     connections: usize,
     /// Starts and stagings of each kind
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// What `cargo bench` gives to every benchmark
+    /// Flag that `cargo bench` passes to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -58,7 +58,7 @@ fn photo(name: &str) -> Vec<u8> {
     bytes(shared(&format!("faces/students/s6/{name}.jpg")))
 }
 
-/// Enrolled or not, it is answered.
+/// Sends a frame and asserts an answer, whether or not the person is enrolled.
 fn first_answer(server: &Server) {
     server.recognize(photo("test")).ok();
 }
@@ -98,7 +98,7 @@ fn starts(rounds: usize) {
     }
 }
 
-/// The memory that the service holds, in MB.
+/// Returns the resident memory of the service in MB.
 fn memory(server: &Server) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
     let line = status
@@ -131,7 +131,7 @@ fn hammered(args: &Args) {
     for swap in 1..=args.swaps {
         let active = server.active();
         let (next, name) = names.iter().find(|(id, _)| **id != active).unwrap();
-        // Dropped, with its instances and memory; staged anew.
+        // Drops the revision with its instances and memory, and stages it anew.
         server.admin_delete(&format!("/v1/revisions/{next}")).ok();
         while server.state(next) != "retired" {
             std::thread::sleep(Duration::from_millis(10));
@@ -207,7 +207,8 @@ fn median(shots: &[Shot]) -> Duration {
     times[times.len() / 2]
 }
 
-/// Whether a request begun after an activation was answered is served by a revision from before.
+/// Returns true if an earlier revision served a request that began after an activation was
+/// answered.
 fn is_stale(shot: &Shot, activations: &[Activation]) -> bool {
     shot.may_be_served_by(activations)
         .is_some_and(|allowed| !allowed.contains(&shot.revision.as_str()))

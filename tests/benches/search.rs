@@ -1,17 +1,17 @@
-//! How fast the index is searched and changed, against what the machine's memory allows. Prints a
-//! Markdown table.
+//! Speed of searches and changes in the index, compared with the memory bandwidth of the machine.
+//! Prints a Markdown table.
 //!
-//! `cargo bench -p rostro-tests --bench search -- [--vectors N] [--exact] [--kind faces|sphere]`: 1
-//! thousand, 100 thousand and N people (1 million by default), of both kinds.
+//! `cargo bench -p rostro-tests --bench search -- [--vectors N] [--exact] [--kind faces|sphere]`
+//! measures both kinds with 1 thousand, 100 thousand and N people (1 million by default).
 //!
-//! The people are made up, the same in every run. Real embeddings have 512 numbers but do not fill
-//! 512 dimensions. Kind `faces`: normal numbers whose variance falls off from one axis to the next
-//! (as a principal component analysis of embeddings finds), turned at random so that it shows in no
-//! single number. The fall is set so that the similarity of two strangers has a deviation of 0.09
-//! and one stranger in a million reaches 0.43, as is reported of real recognisers. Kind `sphere`
-//! fills all 512 dimensions alike: the hardest case for any approximate index, and not what faces
-//! do. A probe is another view of an enrolled person: its cosine with the template is spread over
-//! 0.4 to 0.8, and what differs varies along the same axes as people do.
+//! The invented people are the same in every run. Real embeddings have 512 numbers but do not fill
+//! 512 dimensions. In kind `faces` the variance of normal numbers falls from one axis to the next,
+//! as in a principal component analysis. A random rotation hides this from single numbers. The fall
+//! gives the similarity of two strangers a deviation of 0.09. One stranger in a million then
+//! reaches 0.43, as reported of real recognisers. Kind `sphere` fills all 512 dimensions alike,
+//! which is the hardest case for an approximate index and not how faces behave. A probe is another
+//! view of an enrolled person. Its cosine with the template is spread over 0.4 to 0.8, and the
+//! difference varies along the same axes as people do.
 
 #![allow(
     clippy::expect_used,
@@ -30,15 +30,15 @@ use rostro_common::person::PersonId;
 use rostro_index::{Candidate, Index, Method};
 
 const DIMENSION: usize = 512;
-/// Faces of a crowded frame.
+/// Number of faces in a crowded frame.
 const CROWD: usize = 30;
-/// People asked for, as the service does.
+/// Candidates per search, as in the service.
 const K: usize = 8;
-/// Probes by which recall is measured.
+/// Number of probes for the recall.
 const PROBES: usize = 500;
-/// The packs' threshold: who is less similar than this is unknown, whatever the search finds.
+/// Threshold of the packs: a person with a lower similarity is unknown.
 const THRESHOLD: f32 = 0.5;
-/// Time for each measurement, if it is repeated.
+/// Time for each repeated measurement.
 const TIME: Duration = Duration::from_secs(3);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -54,7 +54,7 @@ fn main() {
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
-            // What cargo adds.
+            // Flag that cargo adds.
             "--bench" => {}
             "--exact" => approximate = false,
             "--kind" => {
@@ -122,7 +122,7 @@ fn measure(size: usize, kind: Kind, cores: NonZeroUsize, approximate: bool) {
     let (mut reads, mut ones, mut crowds) = (Vec::new(), Vec::new(), Vec::new());
     let begun = Instant::now();
     let mut at = 0;
-    // By turns, so that whatever else the machine does falls on all.
+    // Alternates, so that other load of the machine affects all measurements alike.
     while begun.elapsed() < 2 * TIME || ones.len() < 7 {
         reads.push(timed(|| read(&bytes, cores.get())));
         ones.push(timed(|| {
@@ -211,8 +211,7 @@ fn measure(size: usize, kind: Kind, cores: NonZeroUsize, approximate: bool) {
     upserts(&index, &faces, size, &probes, &row);
 }
 
-/// Enrols people again, and so many new ones, while nothing else is done and while the gallery is
-/// searched.
+/// Enrols existing and new people, first on an idle index and then during searches.
 fn upserts(
     index: &Index,
     faces: &Faces,
@@ -225,8 +224,8 @@ fn upserts(
             let vector = faces.person(at);
             timed(|| index.upsert(&id(at), &[vector]).expect("it fits"))
         };
-        // The same vectors as before, and afterwards nobody who was not there: recall is measured
-        // with them.
+        // Vectors are unchanged, and new people are removed afterwards, because the recall is
+        // measured with them.
         let mut times: Vec<Duration> = (0..100)
             .map(|at| one(at * (size / 100).max(1) % size))
             .collect();
@@ -251,7 +250,7 @@ fn upserts(
     row("enrolled while searched", text);
 }
 
-/// Share of the exact search's first `k` that are among the first `k` found.
+/// Returns the share of the first `k` exact results that are among the first `k` found.
 fn recall(exact: &[Vec<Candidate>], found: &[Vec<Candidate>], k: usize) -> f64 {
     let hits = |(exact, found): (&Vec<Candidate>, &Vec<Candidate>)| {
         exact
@@ -268,7 +267,7 @@ fn nearest(index: &Index, probes: &[Vec<f32>]) -> Vec<Vec<Candidate>> {
     index.nearest(probes, K).expect("they fit")
 }
 
-/// Reads memory as fast as it goes.
+/// Reads memory at full speed.
 fn read(numbers: &[u64], cores: usize) -> u64 {
     let sum = |part: &[u64]| {
         let mut sums = [0_u64; 16];
@@ -279,7 +278,7 @@ fn read(numbers: &[u64], cores: usize) -> u64 {
         }
         sums.iter().sum::<u64>()
     };
-    // As the search: threads are worth it only where there is much.
+    // As in the search, threads pay off only for much data.
     let parts = if numbers.len() < 1 << 19 { 1 } else { cores };
     let (first, rest) = numbers.split_at(numbers.len().div_ceil(parts));
     std::thread::scope(|scope| {
@@ -331,18 +330,18 @@ fn shown(time: Duration) -> String {
     format!("{:.3} ms", time.as_secs_f64() * 1e3)
 }
 
-/// Makes people up.
+/// Generator of invented people.
 struct Faces {
     kind: Kind,
 }
 
 impl Faces {
-    /// A person's template.
+    /// Returns the template of a person.
     fn person(&self, at: usize) -> Vec<f32> {
         self.vector(at as u64)
     }
 
-    /// Another view of one of `people`.
+    /// Returns another view of one of `people`.
     fn probe(&self, at: usize, people: usize) -> Vec<f32> {
         let person = self.person(at * 7919 % people);
         let other = self.vector((1 << 40) + at as u64);
@@ -383,7 +382,7 @@ impl Faces {
     }
 }
 
-/// A Hadamard transform: with the random signs before it, as good as any rotation here.
+/// Applies a Hadamard transform: after random signs it is as good as any rotation here.
 fn turn(values: &mut [f32]) {
     let mut half = 1;
     while half < values.len() {
@@ -397,7 +396,7 @@ fn turn(values: &mut [f32]) {
     }
 }
 
-/// SplitMix64.
+/// The random number generator SplitMix64.
 struct Random(u64);
 
 impl Random {
@@ -408,7 +407,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// Nearly normal: the sum of four even ones.
+    /// Returns a nearly normal number: the sum of four uniform ones.
     fn normal(&mut self) -> f32 {
         let bits = self.next();
         [0, 16, 32, 48]

@@ -1,4 +1,4 @@
-//! Requests without end, over some connections, while something else happens.
+//! Load generator: continuous requests over several connections during another action.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -7,20 +7,20 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// A request and what came of it.
+/// Outcome of one request.
 #[derive(Clone, Debug)]
 pub(crate) struct Shot {
     pub(crate) begun: Instant,
     pub(crate) took: Duration,
-    /// The answer's status; none if there was no answer.
+    /// HTTP status; `None` without a response.
     pub(crate) status: Option<u16>,
-    /// Which revision answered.
+    /// Id of the revision that answered.
     pub(crate) revision: String,
-    /// Who the first face is.
+    /// Identity of the first face.
     pub(crate) identity: String,
 }
 
-/// Connections that each send the next request when the last is answered.
+/// Load generator. Each connection sends its next request after the last response.
 #[derive(Debug)]
 pub(crate) struct Hammer {
     stop: Arc<AtomicBool>,
@@ -29,7 +29,7 @@ pub(crate) struct Hammer {
 }
 
 impl Hammer {
-    /// Begins to send a picture to `/process_frame` over so many connections.
+    /// Starts sending a picture to `/process_frame` over `connections` connections.
     pub(crate) fn begin(url: &str, picture: &[u8], connections: usize) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let shots = Arc::new(Mutex::new(Vec::new()));
@@ -56,7 +56,7 @@ impl Hammer {
         }
     }
 
-    /// Waits until so many more requests are answered.
+    /// Waits for `more` further responses.
     pub(crate) fn wait_for(&self, more: usize) {
         let wanted = self.shots.lock().unwrap().len() + more;
         while self.shots.lock().unwrap().len() < wanted {
@@ -64,7 +64,7 @@ impl Hammer {
         }
     }
 
-    /// Ends it, and gives every request in the order in which they were answered.
+    /// Stops the load and returns all requests in the order of their responses.
     pub(crate) fn end(self) -> Vec<Shot> {
         self.stop.store(true, Ordering::Relaxed);
         self.threads
@@ -110,7 +110,7 @@ fn fire(agent: &ureq::Agent, url: &str, picture: &[u8]) -> Shot {
     }
 }
 
-/// An activation: when it was asked for, when it was answered, and of what.
+/// Activation of a revision: time of the request, time of the response, and revision.
 #[derive(Clone, Debug)]
 pub(crate) struct Activation {
     pub(crate) asked: Instant,
@@ -119,8 +119,9 @@ pub(crate) struct Activation {
 }
 
 impl Shot {
-    /// The revisions that may serve this request: that of the last activation answered before it
-    /// began, and those asked for before it ended. None if none was answered before.
+    /// Returns the revisions that may serve this request. These are the last one activated before
+    /// it began, and all that were requested before it ended. Returns `None` if no activation was
+    /// answered before it began.
     pub(crate) fn may_be_served_by<'a>(
         &self,
         activations: &'a [Activation],
@@ -141,7 +142,7 @@ impl Shot {
     }
 }
 
-/// The time that 99 of 100 requests took at most.
+/// Returns the 99th percentile of the request times.
 pub(crate) fn p99(shots: &[Shot]) -> Duration {
     let mut times: Vec<Duration> = shots.iter().map(|shot| shot.took).collect();
     times.sort();

@@ -1,4 +1,4 @@
-//! Real people, enrolled and recognised over HTTP.
+//! Enrolment and recognition of real people over HTTP.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ pub(crate) fn photo(student: &str, name: &str) -> Vec<u8> {
     std::fs::read(shared(&format!("faces/students/{student}/{name}.jpg"))).unwrap()
 }
 
-fn enroll_everybody(server: &Server) {
+fn enroll_students(server: &Server) {
     for student in students() {
         let answer = server
             .enroll(
@@ -40,10 +40,11 @@ fn enroll_everybody(server: &Server) {
     }
 }
 
+/// Names all 30 students but no stranger, and finds faces up to the back row of a classroom.
 #[test]
-fn thirty_students_are_named_strangers_are_not_and_classes_are_seen_to_the_back_row() {
+fn students_and_classrooms_recognised() {
     let server = Options::real().start();
-    enroll_everybody(&server);
+    enroll_students(&server);
 
     let mut wrong = Vec::new();
     for student in students() {
@@ -59,9 +60,9 @@ fn thirty_students_are_named_strangers_are_not_and_classes_are_seen_to_the_back_
     println!("friends.jpg: {friends:?}");
     assert_eq!(friends, ["Unknown"; 6]);
 
-    // Who of them sits where, by their clothes and by eye: of the 18 in the second room one, and of
-    // the 30 in the third five, are not to be made out at all.
-    for (room, faces, least, there) in [
+    // Students in each room, identified by eye and by their clothes. One of the 18 in the second
+    // room and five of the 30 in the third cannot be made out.
+    for (room, faces, least, present) in [
         ("005", 5, 0, ""),
         ("010", 10, 1, "s36"),
         ("030", 29, 6, "s24 s36 s60 s108 s144 s174"),
@@ -95,14 +96,14 @@ fn thirty_students_are_named_strangers_are_not_and_classes_are_seen_to_the_back_
             named.len()
         );
         assert_eq!(class.len(), faces, "classroom_{room}");
-        let there: BTreeSet<&str> = there.split(' ').collect();
+        let present: BTreeSet<&str> = present.split(' ').collect();
         let wrong: Vec<&&str> = named
             .iter()
-            .filter(|name| !there.contains(**name))
+            .filter(|name| !present.contains(**name))
             .collect();
         assert!(
             wrong.is_empty(),
-            "classroom_{room}: {wrong:?} are not there"
+            "classroom_{room}: {wrong:?} are not present"
         );
         assert_eq!(
             named.len(),
@@ -113,8 +114,9 @@ fn thirty_students_are_named_strangers_are_not_and_classes_are_seen_to_the_back_
     }
 }
 
+/// A photo of many megapixels gives the person, similarity and box of the small photo.
 #[test]
-fn a_photo_of_many_megapixels_shows_the_same_person_as_a_small_one() {
+fn large_photo_matches_small() {
     let server = Options::real().start();
     for student in ["s6", "s36", "s102"] {
         server
@@ -124,8 +126,8 @@ fn a_photo_of_many_megapixels_shows_the_same_person_as_a_small_one() {
             )
             .ok();
         let small = photo(student, "test");
-        // Six times as wide and high: decoded at a half. And with so wide a margin that the face
-        // asks for all pixels.
+        // `large` is six times as wide and high, and is decoded at half size. The margin of `wide`
+        // is so large that the face needs every pixel.
         let picture = image::load_from_memory(&small).unwrap().into_rgb8();
         let (width, height) = picture.dimensions();
         let large = image::imageops::resize(
@@ -169,7 +171,7 @@ fn a_photo_of_many_megapixels_shows_the_same_person_as_a_small_one() {
 }
 
 #[test]
-fn a_face_that_fills_the_frame_is_found_and_named() {
+fn frame_filling_face_recognised() {
     let server = Options::real().start();
     server
         .enroll(
@@ -200,7 +202,7 @@ fn a_face_that_fills_the_frame_is_found_and_named() {
 }
 
 #[test]
-fn people_enrolled_before_a_restart_are_known_after_it() {
+fn enrolment_survives_restart() {
     let gallery = tempfile::tempdir().unwrap();
     let mut server = Options::real().gallery(gallery.path()).start();
     server
@@ -214,11 +216,12 @@ fn people_enrolled_before_a_restart_are_known_after_it() {
     assert_eq!(server.names(photo("s6", "test")), ["s6"]);
 }
 
+/// A tensor without pixels is refused before the model runs, however many rows it has.
 #[test]
-fn images_of_no_pixels_cost_a_recogniser_nothing_however_many() {
+fn empty_tensor_rejected_cheaply() {
     let server = Options::real().pipeline(component("evil")).start();
     let before = Usage::of(server.pid()).peak;
-    // It takes any number of images at a time: one each would be run, and their rows kept.
+    // The recogniser takes any number of images, so it would run once per row and keep the output.
     for rows in ["1", "1000000", "4294967295"] {
         let begun = Instant::now();
         let answer = server.recognize(image("tensor-rows", rows.as_bytes()));
@@ -242,8 +245,9 @@ fn images_of_no_pixels_cost_a_recogniser_nothing_however_many() {
     );
 }
 
+/// A run that exceeds its deadline returns its worker when it ends.
 #[test]
-fn a_run_that_outlives_its_deadline_gives_its_worker_back_when_it_ends() {
+fn late_run_returns_worker() {
     let deadline = Duration::from_secs(6);
     let options = Options::real()
         .pipeline(component("evil"))
@@ -265,8 +269,8 @@ fn a_run_that_outlives_its_deadline_gives_its_worker_back_when_it_ends() {
     };
     let at_once = |mode: &'static str| {
         std::thread::scope(|scope| {
-            let asked = [(); 2].map(|()| scope.spawn(|| ask(mode)));
-            asked.map(|thread| thread.join().unwrap())
+            let requests = [(); 2].map(|()| scope.spawn(|| ask(mode)));
+            requests.map(|thread| thread.join().unwrap())
         })
     };
     for (status, took) in at_once("spin-model") {
@@ -274,7 +278,7 @@ fn a_run_that_outlives_its_deadline_gives_its_worker_back_when_it_ends() {
         assert!(took < deadline + Duration::from_secs(2), "{took:?}");
     }
     let answered = Instant::now();
-    // One of them runs the detector, which nothing interrupts, and the other waits for its turn to.
+    // One runs the detector, which cannot be interrupted; the other waits for the detector.
     until("the end of both runs", || failures() == 2);
     println!(
         "both workers are back {:?} after the answers",
@@ -283,14 +287,15 @@ fn a_run_that_outlives_its_deadline_gives_its_worker_back_when_it_ends() {
     assert_eq!(at_once("counter").map(|(status, _)| status), [200; 2]);
 }
 
+/// The attendance policy decides alike in Rust, JavaScript and Python on every photo.
 #[test]
-fn one_policy_in_three_languages_decides_alike_on_every_photo() {
+fn policy_languages_agree() {
     let gallery = tempfile::tempdir().unwrap();
     let server = Options::real().gallery(gallery.path()).start();
-    enroll_everybody(&server);
+    enroll_students(&server);
     drop(server);
     let vision = component("insightface");
-    let said = |policy: &str| -> Vec<serde_json::Value> {
+    let decisions = |policy: &str| -> Vec<serde_json::Value> {
         let mut attempt = crate::harness::rostro();
         attempt
             .args(["pipeline", "try"])
@@ -317,7 +322,7 @@ fn one_policy_in_three_languages_decides_alike_on_every_photo() {
             .for_each(|outcome| drop(outcome.as_object_mut().unwrap().remove("milliseconds")));
         outcomes
     };
-    let rust = said("attendance-policy");
+    let rust = decisions("attendance-policy");
     let known = rust
         .iter()
         .flat_map(|outcome| outcome["faces"].as_array().unwrap())
@@ -326,17 +331,16 @@ fn one_policy_in_three_languages_decides_alike_on_every_photo() {
     println!("{} photos, {known} faces named", rust.len());
     assert!(rust.len() > 100 && known > 100);
     assert!(
-        said("attendance-policy-js") == rust,
-        "JavaScript decides otherwise"
+        decisions("attendance-policy-js") == rust,
+        "JavaScript decides differently"
     );
     assert!(
-        said("attendance-policy-python") == rust,
-        "Python decides otherwise"
+        decisions("attendance-policy-python") == rust,
+        "Python decides differently"
     );
 }
 
-/// A photo of a screen that shows a photo: smaller, behind a bezel, with the lines of the screen,
-/// its haze, and the camera's blur and noise.
+/// Simulates a photo of a screen: a smaller picture, bezel, screen lines, haze, blur and noise.
 fn on_a_screen(photo: &[u8]) -> Vec<u8> {
     use image::{Rgb, RgbImage, imageops};
     let photo = image::load_from_memory(photo).unwrap().into_rgb8();
@@ -381,14 +385,15 @@ fn on_a_screen(photo: &[u8]) -> Vec<u8> {
     jpeg
 }
 
+/// The liveness example recognises living faces and rejects faces on a screen.
 #[test]
-fn a_face_on_a_screen_is_nobody_to_the_liveness_example() {
+fn liveness_rejects_screens() {
     let server = Options::real()
         .pack("mobile-liveness")
         .pipeline(component("liveness"))
         .start();
     for student in students() {
-        // Of some photos the model is not sure.
+        // The model rejects some photos, so only the status is checked.
         let answer = server.enroll(
             &student,
             ["front", "left", "right"].map(|name| photo(&student, name)),
@@ -416,7 +421,7 @@ fn a_face_on_a_screen_is_nobody_to_the_liveness_example() {
         fooled.len(),
         fooled.first()
     );
-    // Nor is anybody enrolled from one.
+    // Enrolment from a screen is refused too.
     let refused = server.enroll("mallory", [on_a_screen(&photo("s6", "front"))]);
     refused.error(400, "no_usable_image");
     assert_eq!(

@@ -1,5 +1,4 @@
-//! The service when its log cannot be written: requests are answered, and it ends when it is told
-//! to.
+//! Logs that cannot be written: the service still answers requests and still stops.
 
 use std::fs::File;
 use std::net::TcpListener;
@@ -9,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use crate::harness::{BOUNDARY, component, drawn, file, multipart, rostro, text};
 
-/// Requests of a loop: enough to fill a pipe of 64 KiB with their log lines.
+/// Requests of one loop. Their log lines fill a pipe of 64 KiB.
 const REQUESTS: usize = 1000;
 
-/// A service whose standard error is the test's choice.
+/// Service with a standard error that the test chooses.
 struct Quiet {
     child: Child,
     url: String,
@@ -36,7 +35,7 @@ fn free_address() -> String {
         .to_string()
 }
 
-/// `rostro serve` in a folder of its own, as arguments for another command.
+/// Returns the command `rostro serve` with its state in `folder`.
 fn serve(folder: &Path, url: &str, admin: &str) -> Command {
     let mut command = rostro();
     command.args([
@@ -105,7 +104,7 @@ impl Quiet {
         )
     }
 
-    /// Enrols, recognises and asks for what does not exist, and sees that each is answered.
+    /// Enrols, recognises and sends invalid pictures, and asserts that each request is answered.
     fn check_requests(&self) {
         let form = multipart(&[
             text("student_id", "alice"),
@@ -147,7 +146,7 @@ impl Quiet {
             .unwrap()
     }
 
-    /// Tells it to stop, and gives its exit code and the time that it took.
+    /// Sends SIGTERM, and returns the exit code and the time until the exit.
     fn stop(&mut self) -> (Option<i32>, Duration) {
         let begun = Instant::now();
         assert!(
@@ -167,9 +166,9 @@ impl Quiet {
     }
 }
 
-/// A pipe whose reader is gone, as after `| head` or when `tee` died.
+/// The log is a pipe without a reader, as after `| head` or when `tee` died.
 #[test]
-fn log_without_reader_costs_nothing() {
+fn missing_log_reader_is_ignored() {
     let mut quiet = Quiet::start(|mut command| {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
@@ -181,9 +180,9 @@ fn log_without_reader_costs_nothing() {
     quiet.assert_stops();
 }
 
-/// A disk without room.
+/// The log is on a full disk.
 #[test]
-fn log_on_full_disk_costs_nothing() {
+fn full_log_disk_is_ignored() {
     let mut quiet = Quiet::start(|mut command| {
         command.stderr(File::options().write(true).open("/dev/full").unwrap());
         command
@@ -193,9 +192,9 @@ fn log_on_full_disk_costs_nothing() {
     quiet.assert_stops();
 }
 
-/// A reader that stands still, as a paused terminal does.
+/// The log is a pipe with a stalled reader, as in a paused terminal.
 #[test]
-fn log_with_stalled_reader_costs_nothing() {
+fn stalled_log_reader_is_ignored() {
     let (_reader, writer) = std::io::pipe().unwrap();
     let mut quiet = Quiet::start(|mut command| {
         command.stderr(writer);
@@ -205,9 +204,9 @@ fn log_with_stalled_reader_costs_nothing() {
     quiet.assert_stops();
 }
 
-/// A descriptor that is not open at all.
+/// Standard error is a closed descriptor.
 #[test]
-fn log_to_closed_descriptor_costs_nothing() {
+fn closed_log_descriptor_is_ignored() {
     let mut quiet = Quiet::start(|command| {
         let mut shell = Command::new("sh");
         shell
@@ -221,8 +220,7 @@ fn log_to_closed_descriptor_costs_nothing() {
     quiet.assert_stops();
 }
 
-/// The remaining lines and the error itself cannot be shown, and the exit code still tells the
-/// failure.
+/// Neither the log nor the error can be shown, but the exit code reports the failure.
 #[test]
 fn failed_start_without_reader_exits() {
     let folder = tempfile::tempdir().unwrap();
@@ -249,7 +247,7 @@ fn failed_start_without_reader_exits() {
     }
 }
 
-/// Commands whose standard output is closed early, full, or shared with a closed standard error.
+/// Standard output is closed early, full, or shared with a closed standard error.
 #[test]
 fn commands_survive_closed_output() {
     for (redirection, code) in [
@@ -272,7 +270,7 @@ fn commands_survive_closed_output() {
     }
 }
 
-/// Numbers are numbers for whatever reads the log, and probes during the start are no warnings.
+/// The JSON log writes numbers as numbers, and probes during the start log no warning.
 #[test]
 fn json_log_has_numbers() {
     let log = tempfile::NamedTempFile::new().unwrap();

@@ -1,5 +1,4 @@
-//! What a machine gives and how it keeps files: little memory, few addresses, links in the watched
-//! folder, folders that are open to others.
+//! Limits of a machine: little memory, few addresses, linked files and shared folders.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -9,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use crate::harness::{Options, Server, component, drawn, refusal, rostro};
 
-/// Runs a command with at most that many KiB of addresses.
+/// Returns a command prefix that limits the address space to `kib` KiB.
 fn with_addresses(kib: u32) -> Vec<String> {
     ["sh", "-c", &format!("ulimit -v {kib} && exec \"$@\""), "sh"]
         .map(str::to_owned)
         .to_vec()
 }
 
-/// MiB that the log names for a budget.
+/// Returns the MiB that the log reports for a budget.
 fn budget(server: &Server, name: &str) -> usize {
     let log = server.log();
     let line = log.lines().find(|line| line.contains("sized for")).unwrap();
@@ -29,10 +28,10 @@ fn budget(server: &Server, name: &str) -> usize {
         .unwrap()
 }
 
-/// The addresses are fewer than those of a pool, and also bound the memory. Bodies that never end
-/// take no more than their part of it.
+/// The address space is smaller than the pool of guests and also bounds the memory. Unfinished
+/// bodies take at most their share.
 #[test]
-fn small_machine_survives_half_sent_bodies() {
+fn small_machine_survives_partial_bodies() {
     let server = Options::drawn().within(with_addresses(1_600_000)).start();
     let log = server.log();
     assert!(
@@ -56,7 +55,7 @@ fn small_machine_survives_half_sent_bodies() {
             stream.set_write_timeout(Some(Duration::from_secs(5))).unwrap();
             write!(stream, "POST /process_frame HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\ncontent-length: {length}\r\n\r\n")
                 .unwrap();
-            // The service stops reading where the body finds no room.
+            // The service stops reading when the budget for bodies is full.
             let _ = (1..length >> 20).try_for_each(|_| stream.write_all(&chunk));
             stream
         })
@@ -74,7 +73,7 @@ fn small_machine_survives_half_sent_bodies() {
 }
 
 #[test]
-fn too_large_budgets_refused_with_remedy() {
+fn oversized_budgets_refused_with_remedy() {
     let error = Options::drawn().arg("--max-bodies-mib", "900000").refuse();
     for words in [
         "cannot fit the service into",
@@ -92,8 +91,8 @@ fn too_large_budgets_refused_with_remedy() {
 }
 
 #[test]
-fn malformed_flags_told_with_range() {
-    for (flag, value, says) in [
+fn malformed_flags_report_range() {
+    for (flag, value, message) in [
         (
             "--workers",
             "0",
@@ -102,9 +101,9 @@ fn malformed_flags_told_with_range() {
         ("--breaker", "0", "breaker is 0; it must be at least 1"),
     ] {
         let error = Options::drawn().arg(flag, value).refuse();
-        assert!(error.contains(says), "{error}");
+        assert!(error.contains(message), "{error}");
     }
-    for (flag, value, says) in [
+    for (flag, value, message) in [
         ("--workers", "-1", "it must not be negative"),
         ("--queue", "many", "it is not a number"),
         ("--max-body-mib", "1.5", "it must be a whole number"),
@@ -114,14 +113,14 @@ fn malformed_flags_told_with_range() {
         let output = rostro().args(["serve", flag, value]).output().unwrap();
         let error = String::from_utf8(output.stderr).unwrap();
         assert!(
-            output.status.code() == Some(2) && error.contains(says) && error.contains(flag),
+            output.status.code() == Some(2) && error.contains(message) && error.contains(flag),
             "{error}"
         );
     }
 }
 
 #[test]
-fn host_names_served_on() {
+fn addresses_accept_host_names() {
     let error = Options::drawn()
         .arg("--admin", "nowhere.invalid:0")
         .refuse();
@@ -148,9 +147,9 @@ fn host_names_served_on() {
     server.recognize(drawn("empty.png")).ok();
 }
 
-/// The folder of a ConfigMap, whose files are swapped all at once.
+/// Follows the folder of a ConfigMap, where all files are swapped at once.
 #[test]
-fn watched_config_map_swap_taken() {
+fn config_map_swap_detected() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let version = |name: &str, from: &str| {
@@ -213,7 +212,7 @@ fn watched_folder_problems_logged_once() {
 }
 
 #[test]
-fn state_folder_open_to_group_explained() {
+fn group_writable_state_folder_explained() {
     let volume = tempfile::tempdir().unwrap();
     std::fs::set_permissions(volume.path(), std::fs::Permissions::from_mode(0o2775)).unwrap();
     let error = Options::drawn().state(volume.path()).refuse();
@@ -222,8 +221,7 @@ fn state_folder_open_to_group_explained() {
         error.contains("fsGroup") && error.contains(&format!("--state {}", own.display())),
         "{error}"
     );
-    // The remedy works, also after permissions were given to the group again, as each start of a
-    // pod does.
+    // The remedy works even after the group regains permissions, as at each start of a pod.
     drop(Options::drawn().state(&own).start());
     for folder in [own.clone(), own.join("components")] {
         std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o2770)).unwrap();
@@ -238,7 +236,7 @@ fn state_folder_open_to_group_explained() {
     );
 }
 
-/// A copy of the program with what is installed next to it, and another current folder.
+/// Every command finds the installation from another current folder.
 #[test]
 fn commands_find_same_installation() {
     let elsewhere = tempfile::tempdir().unwrap();
@@ -257,7 +255,7 @@ fn commands_find_same_installation() {
         String::from_utf8_lossy(&install.stdout).contains("is installed at"),
         "{install:?}"
     );
-    // What stops it is not ONNX Runtime.
+    // The start fails at the component, not at ONNX Runtime.
     let mut serve = run(&[
         "serve",
         "--listen",

@@ -1,5 +1,4 @@
-//! `rostro models`: packs of a few invented bytes, from folders, archives and a server of the
-//! test's own.
+//! `rostro models`: installs small invented packs from folders, archives and a test server.
 
 use std::collections::BTreeMap;
 use std::io::{Cursor, Write};
@@ -16,7 +15,7 @@ use zip::{CompressionMethod, ZipWriter};
 use crate::harness::{refusal, rostro};
 use crate::publisher::{PATIENCE, Publisher, Reply};
 
-/// Bytes that no compression makes smaller, so that an archive of them has a middle.
+/// Returns incompressible bytes, so that a download of their archive can stop halfway.
 fn noise(seed: u32, length: usize) -> Vec<u8> {
     let mut state = seed;
     let mut next = || {
@@ -26,7 +25,7 @@ fn noise(seed: u32, length: usize) -> Vec<u8> {
     (0..length).map(|_| next()).collect()
 }
 
-/// The models of the pack `own`, by file name.
+/// Returns the models of the pack `own` by file name.
 fn weights() -> BTreeMap<String, Vec<u8>> {
     [
         ("detector.onnx", noise(1, 200_000)),
@@ -57,39 +56,39 @@ fn zip(entries: impl IntoIterator<Item = (String, Vec<u8>)>) -> Vec<u8> {
     writer.finish().unwrap().into_inner()
 }
 
-/// The archive of the pack `own`, its files in this folder (with a slash) or in none.
+/// Returns the archive of the pack `own`. Its files are in `folder` (with a slash) or at the top.
 fn archive(folder: &str) -> Vec<u8> {
     zip(weights()
         .into_iter()
         .map(|(name, bytes)| (format!("{folder}{name}"), bytes)))
 }
 
-/// A folder for packs, and the manifest of the pack `own`.
+/// Folder for packs, and the manifest of the pack `own`.
 #[derive(Debug)]
-struct Bench {
+struct Fixture {
     folder: TempDir,
 }
 
-impl Bench {
+impl Fixture {
     fn new() -> Self {
-        let bench = Self {
+        let fixture = Self {
             folder: tempfile::tempdir().unwrap(),
         };
-        bench.write_manifest("", "");
-        bench
+        fixture.write_manifest("", "");
+        fixture
     }
 
-    /// A pack that a server publishes.
+    /// Creates a pack with its archive on a server.
     fn published(publisher: &Publisher, sha256: &str) -> Self {
-        let bench = Self::new();
-        bench.write_manifest(
+        let fixture = Self::new();
+        fixture.write_manifest(
             "",
             &format!(
                 "[archive]\nurl = '{}'\nsha256 = '{sha256}'\n",
                 publisher.url
             ),
         );
-        bench
+        fixture
     }
 
     fn write_manifest(&self, keys: &str, archive: &str) {
@@ -115,7 +114,7 @@ impl Bench {
         self.folder.path().join("models")
     }
 
-    /// A file beside the packs.
+    /// Writes a file next to the packs and returns its path.
     fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
         let path = self.folder.path().join(name);
         std::fs::write(&path, bytes).unwrap();
@@ -126,8 +125,8 @@ impl Bench {
         self.models().join(".own.zip.partial")
     }
 
-    /// Names in the folder for packs.
-    fn left(&self) -> Vec<String> {
+    /// Returns the sorted names in the folder for packs.
+    fn entries(&self) -> Vec<String> {
         let entries = self.models().read_dir().into_iter().flatten();
         let mut names: Vec<String> = entries
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -155,7 +154,7 @@ impl Bench {
         command
     }
 
-    /// Asserts that the pack is installed, whole, and with nothing beside it.
+    /// Asserts that the pack is installed and complete, and that nothing else is in the folder.
     fn assert_whole(&self) {
         assert_eq!(succeeds(self.command(&["verify", "own"])), "own: whole\n");
         for (name, bytes) in weights() {
@@ -164,11 +163,11 @@ impl Bench {
                 bytes
             );
         }
-        assert_eq!(self.left(), ["own"]);
+        assert_eq!(self.entries(), ["own"]);
     }
 }
 
-/// Runs a command that must succeed, and answers what it prints.
+/// Runs a command, asserts success and returns its output.
 fn succeeds(mut command: Command) -> String {
     let output = command.stdin(Stdio::null()).output().unwrap();
     assert!(
@@ -190,176 +189,187 @@ fn assert_refused(command: Command, wanted: &[&str]) {
 // --- downloads ---
 
 #[test]
-fn a_downloaded_pack_is_installed_and_whole() {
+fn downloaded_pack_is_complete() {
     let file = archive("own/");
     let publisher = Publisher::new(file.clone(), [Reply::Whole]);
-    let bench = Bench::published(&publisher, &sha256(&file));
-    assert!(succeeds(bench.install()).starts_with("installed "));
-    bench.assert_whole();
+    let fixture = Fixture::published(&publisher, &sha256(&file));
+    assert!(succeeds(fixture.install()).starts_with("installed "));
+    fixture.assert_whole();
     assert_eq!(publisher.starts(), [None]);
 }
 
 #[test]
-fn an_interrupted_download_goes_on_where_it_stopped() {
+fn interrupted_download_resumes() {
     let file = archive("");
     let half = file.len() / 2;
     let publisher = Publisher::new(file.clone(), [Reply::CutOff(half), Reply::Rest]);
-    let bench = Bench::published(&publisher, &sha256(&file));
+    let fixture = Fixture::published(&publisher, &sha256(&file));
     assert_refused(
-        bench.install(),
+        fixture.install(),
         &[
             "stopped",
             "run the command again to go on where it stopped",
             &publisher.url,
         ],
     );
-    assert_eq!(bench.left(), [".own.zip.partial"]);
-    assert_eq!(std::fs::read(bench.partial()).unwrap(), file[..half]);
-    succeeds(bench.install());
-    bench.assert_whole();
+    assert_eq!(fixture.entries(), [".own.zip.partial"]);
+    assert_eq!(std::fs::read(fixture.partial()).unwrap(), file[..half]);
+    succeeds(fixture.install());
+    fixture.assert_whole();
     assert_eq!(publisher.starts(), [None, Some(half)]);
 }
 
+/// A server without ranges sends the whole file again.
 #[test]
-fn a_server_that_cannot_go_on_is_asked_for_all_of_it() {
+fn download_without_ranges_restarts() {
     let file = archive("");
     let publisher = Publisher::new(file.clone(), [Reply::CutOff(1000), Reply::Whole]);
-    let bench = Bench::published(&publisher, &sha256(&file));
-    refusal(bench.install());
-    succeeds(bench.install());
-    bench.assert_whole();
+    let fixture = Fixture::published(&publisher, &sha256(&file));
+    refusal(fixture.install());
+    succeeds(fixture.install());
+    fixture.assert_whole();
     assert_eq!(publisher.starts(), [None, Some(1000)]);
 }
 
+/// A partial file that is longer than the archive is discarded.
 #[test]
-fn more_than_the_server_has_is_thrown_away() {
+fn overlong_partial_file_discarded() {
     let file = archive("");
     let publisher = Publisher::new(
         file.clone(),
         [Reply::Status("416 Range Not Satisfiable"), Reply::Whole],
     );
-    let bench = Bench::published(&publisher, &sha256(&file));
-    std::fs::create_dir(bench.models()).unwrap();
-    std::fs::write(bench.partial(), [file.as_slice(), b"more"].concat()).unwrap();
-    succeeds(bench.install());
-    bench.assert_whole();
+    let fixture = Fixture::published(&publisher, &sha256(&file));
+    std::fs::create_dir(fixture.models()).unwrap();
+    std::fs::write(fixture.partial(), [file.as_slice(), b"more"].concat()).unwrap();
+    succeeds(fixture.install());
+    fixture.assert_whole();
     assert_eq!(publisher.starts(), [Some(file.len() + 4), None]);
 }
 
 #[test]
-fn a_download_that_was_complete_is_not_fetched_again() {
+fn complete_download_is_reused() {
     let file = archive("");
     let publisher = Publisher::new(file.clone(), []);
-    let bench = Bench::published(&publisher, &sha256(&file));
-    std::fs::create_dir(bench.models()).unwrap();
-    std::fs::write(bench.partial(), file).unwrap();
-    succeeds(bench.install());
-    bench.assert_whole();
+    let fixture = Fixture::published(&publisher, &sha256(&file));
+    std::fs::create_dir(fixture.models()).unwrap();
+    std::fs::write(fixture.partial(), file).unwrap();
+    succeeds(fixture.install());
+    fixture.assert_whole();
 }
 
+/// An archive with another SHA-256 is refused, and the next attempt downloads it again.
 #[test]
-fn another_file_than_the_manifest_means_is_refused_and_begun_again() {
+fn digest_mismatch_restarts_download() {
     let (file, other) = (archive(""), archive("other/"));
     let publisher = Publisher::new(other.clone(), [Reply::Whole, Reply::Whole]);
-    let bench = Bench::published(&publisher, &sha256(&file));
+    let fixture = Fixture::published(&publisher, &sha256(&file));
     for _ in 0..2 {
         assert_refused(
-            bench.install(),
+            fixture.install(),
             &[
                 &sha256(&other),
                 &sha256(&file),
                 "nothing of it was installed",
             ],
         );
-        assert_eq!(bench.left(), [".own.zip.partial"]);
+        assert_eq!(fixture.entries(), [".own.zip.partial"]);
     }
     assert_eq!(publisher.starts(), [None, None]);
 }
 
+/// A refused or failed connection names the address and `--from`.
 #[test]
-fn a_server_that_refuses_or_is_not_there_is_said_with_the_way_out() {
+fn failed_download_names_alternative() {
     let publisher = Publisher::new(Vec::new(), [Reply::Status("404 Not Found")]);
-    let bench = Bench::published(&publisher, &sha256(b""));
+    let fixture = Fixture::published(&publisher, &sha256(b""));
     assert_refused(
-        bench.install(),
+        fixture.install(),
         &[&publisher.url, "404 Not Found", "--from"],
     );
-    // It had one reply.
+    // The server has no second reply, so the connection fails.
     assert_refused(
-        bench.install(),
+        fixture.install(),
         &[&publisher.url, "cannot be fetched", "--from"],
     );
 }
 
+/// The next installation reuses or removes the files of a killed one.
 #[test]
-fn an_installation_that_was_killed_does_not_stand_in_the_way_of_the_next() {
+fn killed_installation_can_be_repeated() {
     let file = archive("");
     let half = file.len() / 2;
     let publisher = Publisher::new(file.clone(), [Reply::Silent(half), Reply::Rest]);
-    let bench = Bench::published(&publisher, &sha256(&file));
-    let mut killed = bench
+    let fixture = Fixture::published(&publisher, &sha256(&file));
+    let mut killed = fixture
         .install()
         .stdin(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
     let begun = Instant::now();
-    while std::fs::metadata(bench.partial()).map_or(0, |file| file.len()) < half as u64 {
+    while std::fs::metadata(fixture.partial()).map_or(0, |file| file.len()) < half as u64 {
         assert!(
             begun.elapsed() < PATIENCE,
-            "the download does not get to its middle"
+            "the download does not reach its middle"
         );
         std::thread::sleep(Duration::from_millis(10));
     }
     killed.kill().unwrap();
     killed.wait().unwrap();
-    // One that was killed later leaves folders. They are removed when they are too old to be of one
-    // that is under way.
+    // An installation that is killed later leaves folders. They are removed only if they are too
+    // old to belong to a running installation.
     for folder in [
         ".installing-old",
         ".installing-young",
         ".replaced-old/pack",
         ".replaced-young/pack",
     ] {
-        std::fs::create_dir_all(bench.models().join(folder)).unwrap();
-        std::fs::write(bench.models().join(folder).join("manifest.toml"), "name = ").unwrap();
+        std::fs::create_dir_all(fixture.models().join(folder)).unwrap();
+        std::fs::write(
+            fixture.models().join(folder).join("manifest.toml"),
+            "name = ",
+        )
+        .unwrap();
     }
     for folder in [".installing-old", ".replaced-old"] {
         let two_days_ago = SystemTime::now() - Duration::from_secs(2 * 24 * 60 * 60);
-        std::fs::File::open(bench.models().join(folder))
+        std::fs::File::open(fixture.models().join(folder))
             .unwrap()
             .set_modified(two_days_ago)
             .unwrap();
     }
-    succeeds(bench.install());
-    assert_eq!(succeeds(bench.command(&["verify"])), "own: whole\n");
+    succeeds(fixture.install());
+    assert_eq!(succeeds(fixture.command(&["verify"])), "own: whole\n");
     assert_eq!(
-        bench.left(),
+        fixture.entries(),
         [".installing-young", ".replaced-young", "own"]
     );
     assert_eq!(publisher.starts(), [None, Some(half)]);
 }
 
-// --- files that are there ---
+// --- local sources ---
 
+/// Installs a pack from a folder, and from archives with and without a folder.
 #[test]
-fn a_pack_is_installed_from_a_folder_or_an_archive() {
+fn local_pack_is_installed() {
     let folder = tempfile::tempdir().unwrap();
     for (name, bytes) in weights() {
         std::fs::write(folder.path().join(name), bytes).unwrap();
     }
-    let bench = Bench::new();
-    succeeds(bench.install_from(folder.path()));
-    bench.assert_whole();
+    let fixture = Fixture::new();
+    succeeds(fixture.install_from(folder.path()));
+    fixture.assert_whole();
     for within in ["", "own/", "another-name/"] {
-        let bench = Bench::new();
-        succeeds(bench.install_from(&bench.file("pack.zip", &archive(within))));
-        bench.assert_whole();
+        let fixture = Fixture::new();
+        succeeds(fixture.install_from(&fixture.file("pack.zip", &archive(within))));
+        fixture.assert_whole();
     }
 }
 
+/// An unusable source is refused with its fault, and no file of it is kept.
 #[test]
-fn what_cannot_be_installed_is_named_and_leaves_nothing() {
+fn unusable_source_leaves_nothing() {
     let with = |name: &str| {
         zip(weights()
             .into_iter()
@@ -371,6 +381,7 @@ fn what_cannot_be_installed_is_named_and_leaves_nothing() {
             .take(1)
             .chain([("recognizer.onnx".to_owned(), bytes.to_vec())]))
     };
+    // Archives.
     for (bytes, wanted) in [
         (
             with("../escaped.onnx"),
@@ -399,106 +410,115 @@ fn what_cannot_be_installed_is_named_and_leaves_nothing() {
         ),
         (b"not an archive".to_vec(), "not a usable zip archive"),
     ] {
-        let bench = Bench::new();
+        let fixture = Fixture::new();
         assert_refused(
-            bench.install_from(&bench.file("pack.zip", &bytes)),
+            fixture.install_from(&fixture.file("pack.zip", &bytes)),
             &["pack.zip is refused", wanted],
         );
-        assert_eq!(bench.left(), Vec::<String>::new(), "{wanted}");
-        assert!(!bench.folder.path().join("escaped.onnx").exists());
+        assert_eq!(fixture.entries(), Vec::<String>::new(), "{wanted}");
+        assert!(!fixture.folder.path().join("escaped.onnx").exists());
     }
-    let bench = Bench::new();
-    let folder = bench.folder.path().join("files");
+    // A folder, a missing file, and a pack without a download.
+    let fixture = Fixture::new();
+    let folder = fixture.folder.path().join("files");
     std::fs::create_dir(&folder).unwrap();
     std::fs::write(folder.join("detector.onnx"), &weights()["detector.onnx"]).unwrap();
     assert_refused(
-        bench.install_from(&folder),
+        fixture.install_from(&folder),
         &["files cannot be used", "recognizer.onnx cannot be read"],
     );
     assert_refused(
-        bench.install_from(Path::new("nowhere.zip")),
+        fixture.install_from(Path::new("nowhere.zip")),
         &["cannot read nowhere.zip"],
     );
     assert_refused(
-        bench.install(),
+        fixture.install(),
         &[
             "`own` has no archive to download",
             "detector.onnx, recognizer.onnx",
             "--from",
         ],
     );
-    assert_eq!(bench.left(), Vec::<String>::new());
+    assert_eq!(fixture.entries(), Vec::<String>::new());
 }
 
-// --- what is installed ---
+// --- installed packs ---
 
+/// An installed pack is downloaded again only if it is damaged or `--force` is given.
 #[test]
-fn what_is_installed_is_not_fetched_again_unless_it_is_damaged_or_forced() {
+fn installed_pack_is_not_refetched() {
     let file = archive("");
     let publisher = Publisher::new(file.clone(), [Reply::Whole, Reply::Whole, Reply::Whole]);
-    let bench = Bench::published(&publisher, &sha256(&file));
-    succeeds(bench.install());
-    assert!(succeeds(bench.install()).ends_with("is installed and whole\n"));
-    assert_eq!(publisher.starts().len(), 1, "the server is not asked again");
+    let fixture = Fixture::published(&publisher, &sha256(&file));
+    succeeds(fixture.install());
+    assert!(succeeds(fixture.install()).ends_with("is installed and whole\n"));
+    assert_eq!(
+        publisher.starts().len(),
+        1,
+        "the pack is not downloaded again"
+    );
 
-    std::fs::write(bench.models().join("own/detector.onnx"), "other weights").unwrap();
-    assert!(succeeds(bench.install()).starts_with("installed "));
-    bench.assert_whole();
+    // A damaged pack.
+    std::fs::write(fixture.models().join("own/detector.onnx"), "other weights").unwrap();
+    assert!(succeeds(fixture.install()).starts_with("installed "));
+    fixture.assert_whole();
     assert_eq!(publisher.starts().len(), 2);
 
-    let stray = bench.models().join("own/stray.txt");
+    // A forced installation.
+    let stray = fixture.models().join("own/stray.txt");
     std::fs::write(&stray, "").unwrap();
-    let mut forced = bench.install();
+    let mut forced = fixture.install();
     forced.arg("--force");
     assert!(succeeds(forced).starts_with("installed "));
-    bench.assert_whole();
+    fixture.assert_whole();
     assert!(!stray.exists(), "the folder is replaced, not written into");
     assert_eq!(publisher.starts().len(), 3);
 }
 
+/// A pack with terms to accept is installed only with `--accept-license`.
 #[test]
-fn terms_are_accepted_by_somebody_or_the_flag() {
-    let bench = Bench::new();
-    bench.write_manifest("requires_acceptance = true", "");
-    let pack = bench.file("pack.zip", &archive(""));
+fn terms_require_acceptance() {
+    let fixture = Fixture::new();
+    fixture.write_manifest("requires_acceptance = true", "");
+    let pack = fixture.file("pack.zip", &archive(""));
     assert_refused(
-        bench.install_from(&pack),
+        fixture.install_from(&pack),
         &[
             "terms of `own` were not accepted",
             "Only for tests",
             "--accept-license",
         ],
     );
-    assert_eq!(bench.left(), Vec::<String>::new());
-    let mut accepted = bench.install_from(&pack);
+    assert_eq!(fixture.entries(), Vec::<String>::new());
+    let mut accepted = fixture.install_from(&pack);
     accepted.arg("--accept-license");
     succeeds(accepted);
-    bench.assert_whole();
+    fixture.assert_whole();
 }
 
 #[test]
-fn a_pack_that_is_not_known_is_told_which_are() {
-    let bench = Bench::new();
+fn unknown_pack_lists_known_packs() {
+    let fixture = Fixture::new();
     assert_refused(
-        bench.command(&["install", "owm"]),
+        fixture.command(&["install", "owm"]),
         &["no model pack `owm`", "mobile, mobile-liveness, buffalo_l"],
     );
     assert_refused(
-        bench.command(&["install", "owm.toml"]),
+        fixture.command(&["install", "owm.toml"]),
         &["cannot read owm.toml"],
     );
-    let bad = bench.file("bad.toml", b"name = 'x'");
+    let bad = fixture.file("bad.toml", b"name = 'x'");
     assert_refused(
-        bench.command(&["install", bad.to_str().unwrap()]),
+        fixture.command(&["install", bad.to_str().unwrap()]),
         &["bad.toml: not a pack manifest"],
     );
 }
 
 #[test]
-fn the_list_says_of_every_pack_what_state_it_is_in() {
-    let bench = Bench::new();
+fn list_reports_pack_states() {
+    let fixture = Fixture::new();
     let list = || -> Vec<Value> {
-        serde_json::from_str(&succeeds(bench.command(&["list", "--json"]))).unwrap()
+        serde_json::from_str(&succeeds(fixture.command(&["list", "--json"]))).unwrap()
     };
     let state = |name: &str| {
         list()
@@ -510,21 +530,16 @@ fn the_list_says_of_every_pack_what_state_it_is_in() {
     assert_eq!(state("buffalo_l").unwrap(), "not installed");
     assert_eq!(state("own"), None);
 
-    succeeds(bench.command(&["install", "testing"]));
-    succeeds(bench.install_from(&bench.file("pack.zip", &archive(""))));
+    succeeds(fixture.command(&["install", "testing"]));
+    succeeds(fixture.install_from(&fixture.file("pack.zip", &archive(""))));
     assert_eq!(state("testing").unwrap(), "installed");
     let own = list()
         .into_iter()
         .find(|pack| pack["name"] == "own")
         .unwrap();
-    assert_eq!(
-        (&own["state"], &own["description"], &own["license"]),
-        (
-            &"installed".into(),
-            &"Of the tests".into(),
-            &"Only for tests".into()
-        )
-    );
+    assert_eq!(own["state"], "installed");
+    assert_eq!(own["description"], "Of the tests");
+    assert_eq!(own["license"], "Only for tests");
     assert_eq!(
         own["files"],
         serde_json::json!(["detector.onnx", "recognizer.onnx"])
@@ -534,9 +549,9 @@ fn the_list_says_of_every_pack_what_state_it_is_in() {
         ("detector.onnx", "other weights"),
         ("manifest.toml", "name = "),
     ] {
-        std::fs::write(bench.models().join("own").join(file), bytes).unwrap();
+        std::fs::write(fixture.models().join("own").join(file), bytes).unwrap();
         assert_eq!(state("own").unwrap(), "damaged", "{file}");
-        let line = succeeds(bench.command(&["list"]))
+        let line = succeeds(fixture.command(&["list"]))
             .lines()
             .find(|line| line.starts_with("own "))
             .unwrap()
@@ -546,12 +561,12 @@ fn the_list_says_of_every_pack_what_state_it_is_in() {
 }
 
 #[test]
-fn a_damaged_pack_is_found_and_its_file_named() {
-    let bench = Bench::new();
-    succeeds(bench.install_from(&bench.file("pack.zip", &archive(""))));
-    succeeds(bench.command(&["install", "testing"]));
+fn verify_names_damaged_file() {
+    let fixture = Fixture::new();
+    succeeds(fixture.install_from(&fixture.file("pack.zip", &archive(""))));
+    succeeds(fixture.command(&["install", "testing"]));
     let verify = |wanted: &str| {
-        let mut command = bench.command(&["verify"]);
+        let mut command = fixture.command(&["verify"]);
         let output = command.output().unwrap();
         let (printed, error) = (
             String::from_utf8(output.stdout).unwrap(),
@@ -570,7 +585,7 @@ fn a_damaged_pack_is_found_and_its_file_named() {
             assert!(printed.contains(words), "`{words}` is not in: {printed}");
         }
     };
-    let installed = bench.models().join("own");
+    let installed = fixture.models().join("own");
     let recognizer = installed.join("recognizer.onnx");
     let mut bytes = std::fs::read(&recognizer).unwrap();
     bytes[1000] ^= 1;
@@ -583,7 +598,7 @@ fn a_damaged_pack_is_found_and_its_file_named() {
     std::fs::write(installed.join("manifest.toml"), "name = ").unwrap();
     verify("the manifest of the installed pack `own` is not valid");
     assert_eq!(
-        bench
+        fixture
             .command(&["verify", "nobody"])
             .output()
             .unwrap()
@@ -593,20 +608,22 @@ fn a_damaged_pack_is_found_and_its_file_named() {
     );
 }
 
+/// `install --force` repairs a pack even if its own manifest file was removed.
 #[test]
-fn the_remedy_for_a_damaged_pack_works_for_a_pack_of_ones_own_too() {
+fn damaged_own_pack_is_repaired() {
     let file = archive("");
     let publisher = Publisher::new(file.clone(), [Reply::Whole, Reply::Whole]);
-    let bench = Bench::published(&publisher, &sha256(&file));
-    succeeds(bench.install());
-    std::fs::write(bench.models().join("own/detector.onnx"), "other weights").unwrap();
-    std::fs::remove_file(bench.manifest()).unwrap();
-    succeeds(bench.command(&["install", "own", "--force"]));
-    bench.assert_whole();
+    let fixture = Fixture::published(&publisher, &sha256(&file));
+    succeeds(fixture.install());
+    std::fs::write(fixture.models().join("own/detector.onnx"), "other weights").unwrap();
+    std::fs::remove_file(fixture.manifest()).unwrap();
+    succeeds(fixture.command(&["install", "own", "--force"]));
+    fixture.assert_whole();
 }
 
+/// A folder that is not a model pack is never replaced, even with `--force`.
 #[test]
-fn a_folder_that_is_no_pack_is_left_alone() {
+fn foreign_folder_is_kept() {
     let models = tempfile::tempdir().unwrap();
     let notes = models.path().join("testing/notes.txt");
     std::fs::create_dir(notes.parent().unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! What monitoring reads of guests, models and instances, and the dashboard that is shown with it.
+//! Metrics of guests, models and instances, and the dashboard that reads them.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use crate::evil::until;
 use crate::harness::{Options, Server, component, drawn, root};
 use crate::operator::{bytes, metrics};
 
-/// The value of a sample, as it is written with its labels.
+/// Returns the value of a sample, which is named with its labels.
 fn value(server: &Server, sample: &str) -> f64 {
     let text = metrics(server);
     let line = text
@@ -20,7 +20,7 @@ fn value(server: &Server, sample: &str) -> f64 {
         .unwrap()
 }
 
-/// Waits until every instance is cleared away, and its memory with it.
+/// Waits until every instance is dropped and its memory is free.
 fn until_idle(server: &Server) {
     for half in ["vision", "policy"] {
         let [memory, made, gone] = ["memory_bytes", "instances_total", "peak_memory_bytes_count"]
@@ -30,8 +30,9 @@ fn until_idle(server: &Server) {
     }
 }
 
+/// Each frame raises the metrics of models, instances, memory and guest time.
 #[test]
-fn monitoring_sees_what_guests_and_models_take() {
+fn frames_raise_guest_metrics() {
     const FRAMES: u16 = 10;
     const COUNTED: [&str; 9] = [
         "rostro_inference_seconds_count{model=\"detector\"}",
@@ -54,7 +55,7 @@ fn monitoring_sees_what_guests_and_models_take() {
             &format!("rostro_guest_seconds_total{{guest=\"{half}\"}}"),
         )
     };
-    let (active, taken) = (
+    let (active, seconds) = (
         server.active(),
         [
             spent("vision"),
@@ -69,7 +70,7 @@ fn monitoring_sees_what_guests_and_models_take() {
             ),
         )
     };
-    let taken_by_it = of_revision();
+    let revision_seconds = of_revision();
     for _ in 0..FRAMES {
         assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
     }
@@ -78,13 +79,13 @@ fn monitoring_sees_what_guests_and_models_take() {
         let grown = value(&server, sample) - before;
         assert!(grown >= f64::from(FRAMES), "{sample} grew by {grown}");
     }
-    assert!(value(&server, "rostro_inference_seconds_sum{model=\"detector\"}") > taken[1]);
-    // A clock that tells hundredths of a second may not have seen those.
+    assert!(value(&server, "rostro_inference_seconds_sum{model=\"detector\"}") > seconds[1]);
+    // A clock with a resolution of 10 ms may have missed these frames.
     until("time of the policy", || {
         assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
-        spent("vision") > taken[0] && spent("policy") > 0.0
+        spent("vision") > seconds[0] && spent("policy") > 0.0
     });
-    assert!(of_revision() > taken_by_it && of_revision() <= spent("vision"));
+    assert!(of_revision() > revision_seconds && of_revision() <= spent("vision"));
     for model in ["detector", "recognizer"] {
         for reason in ["refused", "late", "failed"] {
             assert_eq!(
@@ -100,8 +101,9 @@ fn monitoring_sees_what_guests_and_models_take() {
     }
 }
 
+/// A separate policy component has its own metrics of instances and time.
 #[test]
-fn a_policy_of_its_own_is_counted_beside_vision() {
+fn separate_policy_is_counted() {
     let server = Options::drawn()
         .arg("--policy", component("attendance-policy"))
         .start();
@@ -131,8 +133,9 @@ fn a_policy_of_its_own_is_counted_beside_vision() {
     });
 }
 
+/// Failed guests release their memory, and metrics still count their time and peak memory.
 #[test]
-fn guests_that_end_badly_give_their_memory_back_and_are_charged_for_what_they_took() {
+fn failed_guests_release_memory() {
     let server = Options::drawn()
         .pipeline(component("evil"))
         .arg("--deadline", "3")
@@ -161,14 +164,16 @@ fn guests_that_end_badly_give_their_memory_back_and_are_charged_for_what_they_to
         assert_eq!(server.recognize(image(mode, b"")).status, status, "{mode}");
     }
     until_idle(&server);
-    // Memory of its own, and tensors that the host held for it.
+    // The memory of one guest, and the tensors that the host held for another one.
     assert_eq!(large(), 2.0);
 
+    // Time until the deadline.
     let before = spent();
     assert_eq!(server.recognize(image("spin", b"")).status, 504);
     until_idle(&server);
     assert!(spent() - before > 0.5, "{} s", spent() - before);
 
+    // A refused tensor.
     let refused = "rostro_inference_failures_total{model=\"detector\",reason=\"refused\"}";
     assert_eq!(value(&server, refused), 0.0);
     server
@@ -177,7 +182,7 @@ fn guests_that_end_badly_give_their_memory_back_and_are_charged_for_what_they_to
     assert!(value(&server, refused) > 0.0);
 }
 
-/// The names that begin with ours in a text.
+/// Returns the names of metrics in a text.
 fn names(text: &str) -> BTreeSet<String> {
     let words = text.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_'));
     words
@@ -186,7 +191,7 @@ fn names(text: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// All texts of a value.
+/// Returns every string in a value.
 fn texts(value: &Value) -> Vec<&str> {
     match value {
         Value::String(text) => vec![text],
@@ -196,8 +201,9 @@ fn texts(value: &Value) -> Vec<&str> {
     }
 }
 
+/// The service writes all metrics of the dashboard, and docs/admin.md describes each metric.
 #[test]
-fn the_dashboard_reads_what_is_written_and_the_page_describes_all_of_it() {
+fn metrics_match_dashboard_and_docs() {
     let server = Options::drawn().start();
     let shadow = server.staged(&bytes(component("variant")), "");
     server
@@ -210,6 +216,7 @@ fn the_dashboard_reads_what_is_written_and_the_page_describes_all_of_it() {
         .filter(|line| !line.starts_with('#'))
         .flat_map(names)
         .collect();
+    // The dashboard.
     let dashboard: Value =
         serde_json::from_slice(&bytes(root().join("docs/deploy/grafana.json"))).unwrap();
     let read: BTreeSet<String> = texts(&dashboard).into_iter().flat_map(names).collect();
@@ -220,6 +227,7 @@ fn the_dashboard_reads_what_is_written_and_the_page_describes_all_of_it() {
         "the dashboard reads {missing:?}, which are not in:\n{text}"
     );
 
+    // The page.
     let page = std::fs::read_to_string(root().join("docs/admin.md")).unwrap();
     let families = text
         .lines()
@@ -230,11 +238,11 @@ fn the_dashboard_reads_what_is_written_and_the_page_describes_all_of_it() {
         } else {
             family.to_owned()
         };
-        // Some share the beginning of their names: the page has it once.
-        let is_there = page.contains(&format!("`{name}`"))
+        // The page shortens names with a common prefix to `…suffix`.
+        let is_described = page.contains(&format!("`{name}`"))
             || name.match_indices('_').any(|(at, _)| {
                 at > "rostro".len() && page.contains(&format!("`…{}`", &name[at..]))
             });
-        assert!(is_there, "docs/admin.md says nothing of {name}");
+        assert!(is_described, "docs/admin.md does not describe {name}");
     }
 }

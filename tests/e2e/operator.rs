@@ -1,4 +1,4 @@
-//! What an operator does: the admin interface of a server.
+//! Client of the admin interface.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,7 +9,7 @@ use ureq::http::Method;
 
 use crate::harness::{Answer, Server, rostro};
 
-/// How long staging may take on a busy machine.
+/// Time limit of staging on a busy machine.
 const STAGING: Duration = Duration::from_secs(120);
 
 fn ask(server: &str, method: &Method, path: &str, body: &[u8], headers: &[(&str, &str)]) -> Answer {
@@ -37,7 +37,7 @@ fn ask(server: &str, method: &Method, path: &str, body: &[u8], headers: &[(&str,
 }
 
 impl Server {
-    /// Asks the admin interface something, with further headers.
+    /// Sends a request with extra headers to the admin interface.
     pub(crate) fn ask_admin(
         &self,
         method: &Method,
@@ -48,7 +48,7 @@ impl Server {
         ask(&self.admin, method, path, body, headers)
     }
 
-    /// Asks the service something in any way.
+    /// Sends a request with any method and headers to the service.
     pub(crate) fn ask(
         &self,
         method: &Method,
@@ -81,8 +81,8 @@ impl Server {
         )
     }
 
-    /// Pushes a component that must be taken, waits until it is staged or failed, and gives what
-    /// the service says of it.
+    /// Pushes a component, waits until it is staged or failed, and returns its status. Panics if
+    /// the push is refused.
     pub(crate) fn stage(&self, component: &[u8], query: &str) -> Value {
         let pushed = self.push(component, query);
         assert!(matches!(pushed.status, 200 | 202), "{}", pushed.json);
@@ -98,20 +98,20 @@ impl Server {
         }
     }
 
-    /// Pushes a component that must be staged; its id.
+    /// Pushes a component, asserts that it is staged, and returns its id.
     pub(crate) fn staged(&self, component: &[u8], query: &str) -> String {
         let revision = self.stage(component, query);
         assert!(revision["reason"].is_null(), "{revision}");
         revision["id"].as_str().unwrap().to_owned()
     }
 
-    /// Has a revision serve.
+    /// Activates a revision.
     pub(crate) fn activate(&self, id: &str) -> Value {
         self.admin_post(&format!("/v1/revisions/{id}/activate"))
             .ok()
     }
 
-    /// A revision's state in a word.
+    /// Returns the state of a revision.
     pub(crate) fn state(&self, id: &str) -> String {
         self.admin_get(&format!("/v1/revisions/{id}"))["state"]
             .as_str()
@@ -119,7 +119,7 @@ impl Server {
             .to_owned()
     }
 
-    /// The active revision's id.
+    /// Returns the id of the active revision.
     pub(crate) fn active(&self) -> String {
         self.admin_get("/v1/revisions")["active"]
             .as_str()
@@ -127,7 +127,7 @@ impl Server {
             .to_owned()
     }
 
-    /// `rostro pipeline`, told where this server's admin interface is.
+    /// Returns the command `rostro pipeline` with the address of this server's admin interface.
     pub(crate) fn pipeline(&self, args: &[&str]) -> Command {
         let mut command = rostro();
         command
@@ -138,7 +138,7 @@ impl Server {
     }
 }
 
-/// What a server's `/metrics` says.
+/// Returns the text of `/metrics`.
 pub(crate) fn metrics(server: &Server) -> String {
     ureq::get(format!("{}/metrics", server.admin))
         .call()
@@ -148,13 +148,13 @@ pub(crate) fn metrics(server: &Server) -> String {
         .unwrap()
 }
 
-/// A component's bytes.
+/// Reads a component.
 pub(crate) fn bytes(path: impl AsRef<Path>) -> Vec<u8> {
     std::fs::read(path).unwrap()
 }
 
-/// The same component with other bytes, and so another revision: with a section that nobody reads.
+/// Returns the component with an unused section, which makes it another revision.
 pub(crate) fn again(component: &[u8], which: u8) -> Vec<u8> {
-    // A custom section: its id, its length, the length of its name, its name, and what is in it.
+    // A custom section: its id, its length, the length of its name, its name, and its content.
     [component, &[0, 6, 4, b'c', b'o', b'p', b'y', which]].concat()
 }

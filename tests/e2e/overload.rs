@@ -1,5 +1,4 @@
-//! More than the service can do: clients take turns, and work that nobody waits for any more is
-//! stopped.
+//! Overload: fair queueing among clients, and cancellation when a client disconnects.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -11,7 +10,7 @@ use ureq::http::Method;
 use crate::harness::{BOUNDARY, Options, Server, component, drawn, file, multipart, text};
 use crate::operator::{bytes, metrics};
 
-/// A number of `/metrics`.
+/// Returns a value of `/metrics`, or 0 if it does not exist.
 fn metric(server: &Server, line: &str) -> u64 {
     let value = metrics(server).lines().find_map(|other| {
         other
@@ -22,7 +21,7 @@ fn metric(server: &Server, line: &str) -> u64 {
     value.map_or(0, |value| value.parse().unwrap())
 }
 
-/// Waits until a number of `/metrics` is what it should be; how long that took.
+/// Waits until a value of `/metrics` is as wanted, and returns the time that this took.
 fn until(server: &Server, line: &str, wanted: u64) -> Duration {
     let begun = Instant::now();
     while metric(server, line) != wanted {
@@ -36,7 +35,7 @@ fn until(server: &Server, line: &str, wanted: u64) -> Duration {
     begun.elapsed()
 }
 
-/// A picture that takes long: white, small as a file and large as pixels.
+/// Returns a slow picture: white, with many pixels in a small file.
 fn slow() -> Vec<u8> {
     let mut picture = Vec::new();
     let pixels = image::RgbImage::from_pixel(6000, 6000, image::Rgb([255; 3]));
@@ -49,7 +48,7 @@ fn slow() -> Vec<u8> {
     picture
 }
 
-/// Sends a form and does not read the answer.
+/// Sends a form and does not read the response.
 fn send(server: &Server, path: &str, body: &[u8]) -> TcpStream {
     let mut connection = TcpStream::connect(server.url.trim_start_matches("http://")).unwrap();
     let length = body.len();
@@ -62,7 +61,7 @@ fn send(server: &Server, path: &str, body: &[u8]) -> TcpStream {
 }
 
 #[test]
-fn a_client_that_floods_the_service_makes_itself_wait_and_not_the_others() {
+fn flooding_client_delays_only_itself() {
     const FLOOD: usize = 24;
     let folder = tempfile::tempdir().unwrap();
     let keys = folder.path().join("keys");
@@ -99,7 +98,7 @@ fn a_client_that_floods_the_service_makes_itself_wait_and_not_the_others() {
         AtomicUsize::new(0),
         AtomicUsize::new(0),
     );
-    let (beside, theirs) = std::thread::scope(|scope| {
+    let (contended, flooding) = std::thread::scope(|scope| {
         let flood: Vec<_> = (0..FLOOD)
             .map(|_| {
                 scope.spawn(|| {
@@ -123,10 +122,10 @@ fn a_client_that_floods_the_service_makes_itself_wait_and_not_the_others() {
         while turned_away.load(Ordering::Relaxed) < FLOOD {
             std::thread::sleep(Duration::from_millis(5));
         }
-        let beside = camera();
+        let contended = camera();
         stop.store(true, Ordering::Relaxed);
         (
-            beside,
+            contended,
             flood
                 .into_iter()
                 .flat_map(|thread| thread.join().unwrap())
@@ -134,23 +133,27 @@ fn a_client_that_floods_the_service_makes_itself_wait_and_not_the_others() {
         )
     });
     assert!(
-        beside.iter().all(|(status, _)| *status == 200),
-        "{beside:?}"
+        contended.iter().all(|(status, _)| *status == 200),
+        "{contended:?}"
     );
-    let (beside, theirs) = (
-        median(beside.into_iter().map(|(_, took)| took).collect()),
-        median(theirs),
+    let (contended, flooding) = (
+        median(contended.into_iter().map(|(_, took)| took).collect()),
+        median(flooding),
     );
     println!(
-        "a request alone takes {alone:?}; beside a flood of {FLOOD} ({} answered, {} turned away) it takes {beside:?}, and one of the flood's {theirs:?}",
+        "a request alone takes {alone:?}; during a flood of {FLOOD} ({} answered, {} turned away) it takes {contended:?}, and a request of the flood {flooding:?}",
         answered.into_inner(),
         turned_away.into_inner()
     );
-    assert!(beside * 2 < theirs, "{beside:?} against {theirs:?}");
+    assert!(
+        contended * 2 < flooding,
+        "{contended:?} against {flooding:?}"
+    );
 }
 
+/// Work is cancelled when its client disconnects, both at a worker and in the queue.
 #[test]
-fn work_whose_client_goes_away_is_stopped_at_work_and_in_the_queue() {
+fn disconnect_cancels_running_and_queued() {
     let server = Options::drawn()
         .arg("--workers", "1")
         .arg("--queue", "4")
@@ -196,7 +199,7 @@ fn work_whose_client_goes_away_is_stopped_at_work_and_in_the_queue() {
         ),
         1
     );
-    // Nobody was enrolled, nobody is at fault, and the next is served.
+    // No person was enrolled, no error was logged, and the next request is served.
     assert_eq!(
         server.admin_get("/v1/people")["people"]
             .as_array()
@@ -209,8 +212,9 @@ fn work_whose_client_goes_away_is_stopped_at_work_and_in_the_queue() {
     assert_eq!(server.names(drawn("alice-probe.png")), ["gone"]);
 }
 
+/// Guests share one memory budget, and a request beyond it gets 503 with `retry-after`.
 #[test]
-fn guests_together_have_the_memory_that_they_may_and_one_too_many_is_told_to_come_back() {
+fn guest_memory_budget_is_shared() {
     let (budget, picture) = ("160", slow());
     let server = Options::drawn()
         .arg("--workers", "2")
@@ -238,11 +242,11 @@ fn guests_together_have_the_memory_that_they_may_and_one_too_many_is_told_to_com
         }
     });
     println!(
-        "{budget} MiB for all: of four large pictures at a time {done} were looked at and {refused} told to come back"
+        "{budget} MiB for all: of four large pictures at a time {done} were analysed and {refused} refused"
     );
     assert!(done > 0 && refused > 0);
-    // It is no fault of the pipeline's, and all memory is free again, as soon as instances are
-    // cleared, which nobody waits for.
+    // The pipeline is not blamed. All memory is free once the instances are dropped in the
+    // background.
     until(&server, "rostro_guest_memory_bytes{guest=\"vision\"}", 0);
     assert_eq!(
         metric(
@@ -259,8 +263,9 @@ fn guests_together_have_the_memory_that_they_may_and_one_too_many_is_told_to_com
     assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
 }
 
+/// Staging and import succeed while pictures use all the memory of guests.
 #[test]
-fn what_is_no_request_does_not_fail_for_pictures_that_have_all_the_memory() {
+fn saturation_spares_staging_and_import() {
     let server = Options::drawn()
         .arg("--workers", "2")
         .arg("--limit", "memory-mib=160")
@@ -317,8 +322,9 @@ fn what_is_no_request_does_not_fail_for_pictures_that_have_all_the_memory() {
     );
 }
 
+/// Many requests for templates are queued, and no request fails.
 #[test]
-fn a_flood_of_questions_about_templates_takes_its_turns_and_fails_nobody() {
+fn template_flood_fails_no_request() {
     let server = Options::drawn().arg("--queue", "200").start();
     server.enroll("alice", [drawn("alice-1.png")]).ok();
     let stop = AtomicBool::new(false);
@@ -350,7 +356,7 @@ fn a_flood_of_questions_about_templates_takes_its_turns_and_fails_nobody() {
 }
 
 #[test]
-fn what_was_accepted_is_finished_before_the_end() {
+fn accepted_requests_finish_before_exit() {
     let folder = tempfile::tempdir().unwrap();
     let gallery = folder.path().join("gallery");
     let mut server = Options::drawn()
@@ -379,11 +385,11 @@ fn what_was_accepted_is_finished_before_the_end() {
 }
 
 #[test]
-fn there_are_as_many_workers_as_cores_that_the_service_may_use() {
+fn workers_match_available_cores() {
     let server = Options::drawn().start();
     let all = std::thread::available_parallelism().unwrap().get() as u64;
     assert_eq!(metric(&server, "rostro_workers"), all);
-    // Threads of ONNX Runtime and of the interface, too: held to one core there are fewer of all.
+    // ONNX Runtime and the HTTP interface start fewer threads on one core, too.
     let threads = |server: &Server| {
         std::fs::read_dir(format!("/proc/{}/task", server.pid()))
             .unwrap()
@@ -396,16 +402,16 @@ fn there_are_as_many_workers_as_cores_that_the_service_may_use() {
         .unwrap()
         .trim();
     let first = cores.split([',', '-']).next().unwrap();
-    let held = Options::drawn()
+    let pinned = Options::drawn()
         .within(["taskset", "--cpu-list", first].map(str::to_owned).to_vec())
         .start();
-    assert_eq!(metric(&held, "rostro_workers"), 1);
-    held.recognize(drawn("alice-probe.png")).ok();
+    assert_eq!(metric(&pinned, "rostro_workers"), 1);
+    pinned.recognize(drawn("alice-probe.png")).ok();
     server.recognize(drawn("alice-probe.png")).ok();
     println!(
         "{all} cores: {} threads; 1 core: {} threads",
         threads(&server),
-        threads(&held)
+        threads(&pinned)
     );
-    assert!(all == 1 || threads(&held) < threads(&server));
+    assert!(all == 1 || threads(&pinned) < threads(&server));
 }

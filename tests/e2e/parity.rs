@@ -1,5 +1,4 @@
-//! The pipeline against insightface 2.1 on the same images with the same models: the figures are
-//! printed.
+//! Comparison with insightface 2.1 on the same images and models; prints the figures.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -18,8 +17,8 @@ use serde_json::Value;
 
 use crate::harness::{Options, component, root, shared};
 
-/// The pipeline as the reference was made: insightface's square letterbox of 640 and its detection
-/// threshold.
+/// Stages the pipeline as the reference was made: insightface's square letterbox of 640 and its
+/// detection threshold.
 fn revision() -> Arc<Revision> {
     let library = rostro_models::runtime::locate(None, &root().join("models/runtime")).unwrap();
     let onnx = OnnxRuntime::load(&library, Cores::new(NonZeroUsize::MIN)).unwrap();
@@ -81,7 +80,7 @@ fn cosine(a: &[f32], b: &[f32]) -> f32 {
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
 
-/// How one face compares with the reference's.
+/// Differences between one face and the reference.
 struct Comparison {
     image: String,
     iou: f32,
@@ -117,10 +116,10 @@ fn compare(image: &str, ours: &Analysis, theirs: &Value) -> Comparison {
     }
 }
 
-/// What callers read out of a person's file is insightface's embedding of the photo, at the
-/// settings that a service has by default.
+/// The embedding in a person's CSV file is insightface's embedding of the photo, at the default
+/// settings of the service.
 #[test]
-fn csv_embedding_is_insightfaces() {
+fn csv_embedding_matches_insightface() {
     let reference: Value = serde_json::from_slice(
         &std::fs::read(shared("reference/insightface-2.1-det640.json")).unwrap(),
     )
@@ -133,9 +132,9 @@ fn csv_embedding_is_insightfaces() {
             continue;
         }
         server
-            .enroll("somebody", [std::fs::read(shared(image)).unwrap()])
+            .enroll("student", [std::fs::read(shared(image)).unwrap()])
             .ok();
-        let text = std::fs::read_to_string(server.gallery.join("somebody.csv")).unwrap();
+        let text = std::fs::read_to_string(server.gallery.join("student.csv")).unwrap();
         let mut rows = text.lines().map(|line| line.split(',').collect::<Vec<_>>());
         let header = rows.next().unwrap();
         assert_eq!(
@@ -185,8 +184,9 @@ fn csv_embedding_is_insightfaces() {
     );
 }
 
+/// Every face agrees with insightface in box, score, landmarks and embedding.
 #[test]
-fn every_face_agrees_with_insightface_in_box_score_landmarks_and_embedding() {
+fn faces_match_insightface() {
     let reference: Value = serde_json::from_slice(
         &std::fs::read(shared("reference/insightface-2.1-det640.json")).unwrap(),
     )
@@ -203,7 +203,7 @@ fn every_face_agrees_with_insightface_in_box_score_landmarks_and_embedding() {
             )
         );
         let theirs = theirs["faces"].as_array().unwrap();
-        assert_eq!(ours.faces.len(), theirs.len(), "{image}: as many faces");
+        assert_eq!(ours.faces.len(), theirs.len(), "{image}: number of faces");
         faces.extend(theirs.iter().map(|theirs| compare(image, &ours, theirs)));
     }
     assert!(

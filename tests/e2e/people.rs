@@ -1,4 +1,4 @@
-//! People, groups, and faces without storing: the interface beside the two endpoints of the
+//! People, groups and faces without storage: the interface next to the two endpoints of the
 //! replaced service.
 
 use std::io::{Read, Write};
@@ -16,7 +16,7 @@ const CAMERA: (&str, &str) = ("authorization", "Bearer camera-0123456789");
 const OFFICE: (&str, &str) = ("x-api-key", "office-0123456789abc");
 const KEYS: &str = "camera:recognise:camera-0123456789\noffice:enrol,manage:office-0123456789abc\n";
 
-/// A server with keys, and the folder that they are in.
+/// Starts a server with API keys, and returns it with the folder of the key file.
 fn with_keys() -> (Server, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys");
@@ -41,14 +41,16 @@ fn admin(server: &Server, method: Method, path: &str) -> Answer {
     server.ask_admin(&method, path, &[], &[])
 }
 
-/// A form's content type.
+/// Returns the content type of a form.
 fn form_type() -> String {
     format!("multipart/form-data; boundary={BOUNDARY}")
 }
 
+/// Detection, embedding and comparison of faces store nothing.
 #[test]
-fn faces_are_found_embedded_and_compared_and_nothing_is_stored() {
+fn face_endpoints_store_nothing() {
     let server = Options::drawn().start();
+    // Detection.
     let detected = server
         .form("/v1/detect", &[file("image", "a.png", drawn("group.png"))])
         .ok();
@@ -63,6 +65,7 @@ fn faces_are_found_embedded_and_compared_and_nothing_is_stored() {
             && detected.get("contract").is_none()
     );
 
+    // Embedding.
     let embedded = server
         .post("/v1/embeddings", Some("image/png"), &drawn("alice-1.png"))
         .ok();
@@ -71,6 +74,7 @@ fn faces_are_found_embedded_and_compared_and_nothing_is_stored() {
     assert_eq!(embedding.len(), 32);
     assert_eq!(embedded["contract"].as_str().unwrap().len(), 16);
 
+    // Comparison.
     let compare = |a: &str, b: &str| {
         server
             .form(
@@ -95,12 +99,13 @@ fn faces_are_found_embedded_and_compared_and_nothing_is_stored() {
         many["similarities"].as_array().unwrap().len(),
         many["a"]["faces"].as_array().unwrap().len()
     );
-    let nobody = compare("empty.png", "alice-1.png");
+    let without_face = compare("empty.png", "alice-1.png");
     assert_eq!(
-        (&nobody["best"], &nobody["similarities"]),
+        (&without_face["best"], &without_face["similarities"]),
         (&Value::Null, &json!([]))
     );
 
+    // Invalid requests.
     server
         .form("/v1/compare", &[file("a", "a.png", drawn("alice-1.png"))])
         .error(400, "image_missing");
@@ -114,9 +119,10 @@ fn faces_are_found_embedded_and_compared_and_nothing_is_stored() {
 }
 
 #[test]
-fn people_are_listed_in_pages_shown_and_deleted() {
+fn people_listed_shown_and_deleted() {
     let server = alice_and_bob();
     server.enroll("carol", [drawn("carol-1.png")]).ok();
+    // Pages of the list.
     let page = |query: &str| server.admin_get(&format!("/v1/people?{query}"));
     let ids = |page: &Value| -> Vec<String> {
         page["people"]
@@ -138,15 +144,11 @@ fn people_are_listed_in_pages_shown_and_deleted() {
     admin(&server, Method::GET, "/v1/people?cursor=nonsense").error(400, "invalid_cursor");
     admin(&server, Method::GET, "/v1/people?limit=0").error(400, "invalid_limit");
 
+    // One person.
     let alice = server.admin_get("/v1/people/alice");
-    assert_eq!(
-        (
-            alice["photos"].as_array().unwrap().len(),
-            &alice["needs_enrolment"],
-            &alice["groups"]
-        ),
-        (2, &json!(false), &json!([]))
-    );
+    assert_eq!(alice["photos"].as_array().unwrap().len(), 2);
+    assert_eq!(alice["needs_enrolment"], false);
+    assert_eq!(alice["groups"], json!([]));
     let embedding = server.admin_get("/v1/people/alice/embedding");
     assert_eq!(
         (
@@ -160,6 +162,7 @@ fn people_are_listed_in_pages_shown_and_deleted() {
     }
     admin(&server, Method::GET, "/v1/people/a%2Fb").error(400, "invalid_id");
 
+    // Deletion.
     assert_eq!(
         admin(&server, Method::DELETE, "/v1/people/alice").ok()["deleted"],
         true
@@ -172,7 +175,7 @@ fn people_are_listed_in_pages_shown_and_deleted() {
 }
 
 #[test]
-fn photos_are_added_to_those_that_are_there() {
+fn added_photos_keep_existing() {
     let (server, _keys) = with_keys();
     let send = |path: &str, parts: &[_]| {
         let headers = [OFFICE, ("content-type", &*form_type())];
@@ -206,7 +209,7 @@ fn photos_are_added_to_those_that_are_there() {
             .count()
     };
     assert_eq!(lines(), 4, "a header and three photos");
-    // The very same photo adds nothing.
+    // A duplicate photo adds nothing.
     let again = send(
         "/v1/people/alice/photos",
         &[file("images", "2.png", drawn("alice-2.png"))],
@@ -231,7 +234,7 @@ fn photos_are_added_to_those_that_are_there() {
 }
 
 #[test]
-fn photos_that_are_added_at_one_time_are_all_kept() {
+fn concurrent_photos_are_all_kept() {
     let (server, _keys) = with_keys();
     let send = |path: &str, parts: &[_]| {
         server.ask(
@@ -269,7 +272,7 @@ fn photos_that_are_added_at_one_time_are_all_kept() {
 }
 
 #[test]
-fn a_search_is_restricted_to_a_group() {
+fn group_restricts_search() {
     let server = alice_and_bob();
     let ask = |field: &'static str, group: &str| {
         server.form(
@@ -280,11 +283,12 @@ fn a_search_is_restricted_to_a_group() {
             ],
         )
     };
-    let who = |answer: Answer| answer.ok()["recognized_faces"][0].clone();
-    // As the old clients send it, while nobody uses groups.
-    assert_eq!(who(ask("schedule_id", "42"))["identity"], "alice");
+    let first_face = |answer: Answer| answer.ok()["recognized_faces"][0].clone();
+    // Old clients send `schedule_id`, which has no effect while no group exists.
+    assert_eq!(first_face(ask("schedule_id", "42"))["identity"], "alice");
     ask("group", "maths").error(404, "unknown_group");
 
+    // Members.
     admin(&server, Method::PUT, "/v1/groups/maths/people/nobody").error(404, "unknown_person");
     assert_eq!(
         admin(&server, Method::PUT, "/v1/groups/maths/people/bob").ok()["changed"],
@@ -294,7 +298,7 @@ fn a_search_is_restricted_to_a_group() {
         admin(&server, Method::PUT, "/v1/groups/maths/people/bob").ok()["changed"],
         false
     );
-    let face = who(ask("group", "maths"));
+    let face = first_face(ask("group", "maths"));
     assert_eq!(face["identity"], "Unknown", "alice is not in it: {face}");
     assert!(
         face["candidates"]
@@ -306,7 +310,7 @@ fn a_search_is_restricted_to_a_group() {
     );
     ask("schedule_id", "42").error(404, "unknown_group");
     admin(&server, Method::PUT, "/v1/groups/maths/people/alice").ok();
-    assert_eq!(who(ask("schedule_id", "maths"))["identity"], "alice");
+    assert_eq!(first_face(ask("schedule_id", "maths"))["identity"], "alice");
     assert_eq!(
         server.admin_get("/v1/groups/maths")["people"],
         json!(["alice", "bob"])
@@ -320,7 +324,7 @@ fn a_search_is_restricted_to_a_group() {
         json!(["maths"])
     );
 
-    // Whoever is deleted is in no group.
+    // Deletion removes a person from all groups.
     admin(&server, Method::DELETE, "/v1/people/alice").ok();
     assert_eq!(
         server.admin_get("/v1/groups/maths")["people"],
@@ -330,7 +334,7 @@ fn a_search_is_restricted_to_a_group() {
         admin(&server, Method::DELETE, "/v1/groups/maths/people/bob").ok()["changed"],
         true
     );
-    assert_eq!(who(ask("group", "maths"))["reason"], "no_candidates");
+    assert_eq!(first_face(ask("group", "maths"))["reason"], "no_candidates");
     admin(&server, Method::DELETE, "/v1/groups/physics/people/bob").error(404, "unknown_group");
     assert_eq!(
         admin(&server, Method::DELETE, "/v1/groups/maths").ok()["changed"],
@@ -341,7 +345,7 @@ fn a_search_is_restricted_to_a_group() {
 }
 
 #[test]
-fn groups_are_remembered() {
+fn groups_survive_restart() {
     let gallery = tempfile::tempdir().unwrap();
     let server = Options::drawn().gallery(gallery.path()).start();
     server.enroll("alice", [drawn("alice-1.png")]).ok();
@@ -355,8 +359,9 @@ fn groups_are_remembered() {
 }
 
 #[test]
-fn a_key_opens_what_it_is_for_and_nothing_else() {
+fn keys_grant_only_their_scopes() {
     let (server, folder) = with_keys();
+    // Scopes.
     let frame = drawn("alice-probe.png");
     let recognise = |headers: &[(&str, &str)]| {
         let headers = [headers, &[("content-type", "image/png")]].concat();
@@ -411,7 +416,7 @@ fn a_key_opens_what_it_is_for_and_nothing_else() {
     let log = server.log_of(&answer);
     assert!(log.contains("key camera"), "{log}");
 
-    // Another key, without a restart.
+    // A changed key is in force without a restart.
     std::fs::write(
         folder.path().join("keys"),
         "camera:recognise:another-0123456789\n",
@@ -422,11 +427,11 @@ fn a_key_opens_what_it_is_for_and_nothing_else() {
     while recognise(&[CAMERA]).status == 200 {
         assert!(
             begun.elapsed() < Duration::from_secs(10),
-            "the keys were not read again"
+            "the keys were not reloaded"
         );
     }
     recognise(&[("x-api-key", "another-0123456789")]).ok();
-    // A file that cannot be used changes nothing.
+    // An unusable file changes nothing.
     std::fs::write(folder.path().join("keys"), "nonsense").unwrap();
     server.signal("HUP");
     server.wait_for_log("the API keys stay as they were");
@@ -437,8 +442,9 @@ fn a_key_opens_what_it_is_for_and_nothing_else() {
     }
 }
 
+/// Without API keys the port of the service refuses to manage people.
 #[test]
-fn without_keys_nobody_manages_people_over_the_service() {
+fn keyless_service_refuses_management() {
     let server = Options::drawn().start();
     server.enroll("alice", [drawn("alice-1.png")]).ok();
     for (method, path) in [
@@ -454,7 +460,7 @@ fn without_keys_nobody_manages_people_over_the_service() {
 }
 
 #[test]
-fn bad_files_of_keys_are_refused_at_the_start() {
+fn invalid_key_files_stop_start() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys");
     std::fs::write(&file, "camera:everything:camera-0123456789\n").unwrap();
@@ -471,7 +477,7 @@ fn bad_files_of_keys_are_refused_at_the_start() {
 }
 
 #[test]
-fn bodies_of_callers_without_a_key_cost_no_memory() {
+fn unauthenticated_bodies_use_no_memory() {
     let (server, _keys) = with_keys();
     let before = peak_mib(&server);
     let body = vec![0x55; 60 << 20];
@@ -483,7 +489,7 @@ fn bodies_of_callers_without_a_key_cost_no_memory() {
                 let head =
                     format!("POST /process_frame HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\ncontent-length: {}\r\n\r\n", body.len());
                 connection.write_all(head.as_bytes()).unwrap();
-                // It may hang up before all is sent.
+                // The server may disconnect before the whole body is sent.
                 let _ = connection.write_all(&body);
                 let mut answer = [0; 12];
                 if connection.read_exact(&mut answer).is_ok() {
@@ -509,7 +515,7 @@ fn bodies_of_callers_without_a_key_cost_no_memory() {
         .ok();
 }
 
-/// Every file in a folder, and in folders in it, in which a text is.
+/// Collects the files below a folder that have a text in their name or content.
 fn files_with(folder: &Path, text: &str, found: &mut Vec<String>) {
     for entry in folder.read_dir().unwrap().map(Result::unwrap) {
         let path = entry.path();
@@ -528,8 +534,9 @@ fn files_with(folder: &Path, text: &str, found: &mut Vec<String>) {
     }
 }
 
+/// A deleted person is in no file, index, metric label or log.
 #[test]
-fn whoever_is_deleted_is_in_no_file_index_label_or_log() {
+fn deletion_leaves_no_trace() {
     const ID: &str = "zenobia.of.palmyra";
     let (gallery, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut server = Options::drawn()
@@ -583,7 +590,8 @@ fn whoever_is_deleted_is_in_no_file_index_label_or_log() {
 }
 
 #[test]
-fn the_gallery_goes_out_as_an_archive_and_comes_in_again() {
+fn exported_gallery_can_be_imported() {
+    // Export.
     let server = alice_and_bob();
     admin(&server, Method::PUT, "/v1/groups/maths/people/bob").ok();
     let mut response = ureq::get(format!("{}/v1/gallery", server.admin))
@@ -592,6 +600,7 @@ fn the_gallery_goes_out_as_an_archive_and_comes_in_again() {
     assert_eq!(response.headers()["content-type"], "application/zip");
     let archive = response.body_mut().read_to_vec().unwrap();
 
+    // Import into another gallery.
     let other = Options::drawn().start();
     other.enroll("carol", [drawn("carol-1.png")]).ok();
     let import = |bytes: &[u8]| {
@@ -603,15 +612,9 @@ fn the_gallery_goes_out_as_an_archive_and_comes_in_again() {
         )
     };
     let answer = import(&archive).ok();
-    assert_eq!(
-        (
-            &answer["people"],
-            &answer["groups"],
-            &answer["left_out_count"]
-        ),
-        (&json!(2), &json!(1), &json!(0)),
-        "{answer}"
-    );
+    assert_eq!(answer["people"], 2, "{answer}");
+    assert_eq!(answer["groups"], 1, "{answer}");
+    assert_eq!(answer["left_out_count"], 0, "{answer}");
     for person in ["alice", "bob", "carol"] {
         assert_eq!(other.names(drawn(&format!("{person}-probe.png"))), [person]);
     }
@@ -625,7 +628,7 @@ fn the_gallery_goes_out_as_an_archive_and_comes_in_again() {
     );
     assert_eq!(std::fs::read(one).unwrap(), std::fs::read(two).unwrap());
 
-    // A stranger's archive: what is good is taken, the rest is named.
+    // A foreign archive: usable entries are imported, and the others are reported.
     let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
     let contract = other.admin_get("/v1/people/carol/embedding")["contract"]
         .as_str()
@@ -677,7 +680,7 @@ fn the_gallery_goes_out_as_an_archive_and_comes_in_again() {
     assert_eq!(
         std::fs::read(other.gallery.join("bob.csv")).unwrap(),
         before,
-        "a row of another length replaces nobody"
+        "a row of another length replaces no person"
     );
     assert_eq!(
         other.admin_get("/v1/groups/physics")["people"],

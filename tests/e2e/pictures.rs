@@ -1,4 +1,4 @@
-//! Pictures as real cameras and phones make them: damaged, huge, turned, in other formats.
+//! Pictures of real cameras and phones: damaged, huge, rotated and in other formats.
 
 use std::io::{Cursor, Write};
 use std::path::Path;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::harness::{Answer, Options, Server, drawn, file, rostro, shared};
 
-/// A picture of the shared folder, each of which shows alice.
+/// Reads a picture of the shared folder. Each one shows alice.
 fn odd(name: &str) -> Vec<u8> {
     std::fs::read(shared(&format!("pictures/{name}"))).unwrap()
 }
@@ -25,7 +25,7 @@ fn with_alice() -> Server {
     server
 }
 
-/// The codes of an answer's warnings, in order of the alphabet.
+/// Returns the sorted codes of the warnings of an answer.
 fn codes(answer: &Value) -> Vec<String> {
     let warnings = answer["warnings"].as_array().unwrap();
     let code = |warning: &Value| {
@@ -49,7 +49,7 @@ fn names(answer: &Value) -> Vec<&str> {
         .collect()
 }
 
-/// The reason for which a photo was refused.
+/// Returns code and message of the reason for the refusal of a photo.
 fn refusal(answer: &Answer) -> (String, String) {
     answer.error(400, "no_usable_image");
     let reason = &answer.json["details"]["rejected"][0]["reasons"][0];
@@ -59,7 +59,8 @@ fn refusal(answer: &Answer) -> (String, String) {
     )
 }
 
-/// `ok.jpg` with a restart marker after each row of blocks, and where these markers are.
+/// Returns `ok.jpg` with a restart marker after each row of blocks, and the positions of the
+/// markers.
 fn with_restarts() -> (Vec<u8>, Vec<usize>) {
     let picture = image::load_from_memory(&odd("ok.jpg")).unwrap().into_rgb8();
     let (width, height) = (picture.width() as usize, picture.height() as usize);
@@ -74,12 +75,12 @@ fn with_restarts() -> (Vec<u8>, Vec<usize>) {
 }
 
 #[test]
-fn odd_pictures_are_recognised() {
+fn unusual_pictures_are_recognised() {
     let server = with_alice();
     let ok = odd("ok.jpg");
     let (restarts, markers) = with_restarts();
     let last = markers[markers.len() - 2];
-    for (what, bytes, wanted) in [
+    for (case, bytes, wanted) in [
         ("ok", ok.clone(), vec![]),
         ("a tail", odd("dahua-tail.jpg"), vec![]),
         ("no tables", odd("mjpg-no-dht.jpg"), vec![]),
@@ -131,20 +132,20 @@ fn odd_pictures_are_recognised() {
             let answer = server
                 .form(endpoint, &[file("image", "frame.jpg", bytes.clone())])
                 .ok();
-            assert_eq!(codes(&answer), wanted, "{what} at {endpoint}");
-            // What follows a lost packet is out of place: the face is cut in two, as libjpeg shows
+            assert_eq!(codes(&answer), wanted, "{case} at {endpoint}");
+            // After a lost packet the rest is displaced: the face is cut in two, as libjpeg shows
             // it.
-            if endpoint == "/process_frame" && what != "a lost packet" {
-                assert_eq!(names(&answer), ["alice"], "{what}");
+            if endpoint == "/process_frame" && case != "a lost packet" {
+                assert_eq!(names(&answer), ["alice"], "{case}");
             }
         }
-        // To enrol, nothing may be missing.
+        // Enrolment needs a picture without missing data.
         let answer = server.enroll("alice", [bytes]);
         if wanted.contains(&"jpeg_missing_data") {
             let (code, message) = refusal(&answer);
             assert!(
                 code == "undecodable" && message.contains("missing"),
-                "{what}: {code} {message}"
+                "{case}: {code} {message}"
             );
         } else {
             answer.ok();
@@ -153,7 +154,7 @@ fn odd_pictures_are_recognised() {
 }
 
 #[test]
-fn formats_of_opencv_are_decoded() {
+fn opencv_formats_are_decoded() {
     let server = with_alice();
     let picture = image::load_from_memory(&drawn("alice-probe.png")).unwrap();
     for format in [
@@ -169,8 +170,9 @@ fn formats_of_opencv_are_decoded() {
     }
 }
 
+/// Answers, the log and `rostro watch` name the unsupported format of a picture.
 #[test]
-fn unsupported_format_is_named_everywhere() {
+fn unsupported_format_is_named() {
     let server = with_alice();
     for (name, wanted) in [
         ("iphone.heic.jpg", "this is a HEIC photo; send it as JPEG"),
@@ -210,8 +212,8 @@ fn unsupported_format_is_named_everywhere() {
     }
 }
 
-/// A JPEG of 16,320 × 12,224 pixels, 200 megapixels, with alice in its upper left: her rows of
-/// blocks, and then the same white one.
+/// Returns a JPEG of 16,320 × 12,224 pixels, 200 megapixels, with alice in its upper left. Her rows
+/// of blocks are followed by one white row, repeated.
 fn huge() -> Vec<u8> {
     const WIDTH: usize = 16_320;
     let alice = image::load_from_memory(&drawn("alice-probe.png"))
@@ -261,7 +263,7 @@ fn huge() -> Vec<u8> {
 }
 
 #[test]
-fn photo_of_200_megapixels_is_recognised() {
+fn huge_photo_is_recognised() {
     let server = with_alice();
     let answer = server.recognize(huge()).ok();
     assert_eq!(
@@ -273,7 +275,7 @@ fn photo_of_200_megapixels_is_recognised() {
         answer["frame"],
         serde_json::json!({ "width": 16_320, "height": 12_224 })
     );
-    // Where she is, five times as far from the corner as in the small picture.
+    // Her box is five times as far from the corner as in the small picture.
     let small = server.recognize(drawn("alice-probe.png")).ok();
     for edge in 0..4 {
         let at = |answer: &Value| {
@@ -291,8 +293,8 @@ fn photo_of_200_megapixels_is_recognised() {
     server.enroll("large", [huge()]).ok();
 }
 
-/// A small file that takes more memory than there is is refused, and no fault of the revision,
-/// however often it comes.
+/// A small file that needs more memory than the limit is refused. Repeated, it never counts as a
+/// failure of the revision.
 #[test]
 fn picture_beyond_memory_is_refused() {
     let server = Options::drawn().arg("--limit", "memory-mib=64").start();
@@ -329,7 +331,7 @@ fn progressive_photo_names_memory_limit() {
     );
 }
 
-/// What `rostro watch` printed for a source with this on standard input, and how it ended.
+/// Runs `rostro watch` with `input` on standard input, and returns its lines and exit code.
 fn watch(server: &Server, source: &Path, input: &[u8]) -> (Vec<String>, Option<i32>) {
     let mut command = rostro();
     command
@@ -342,7 +344,7 @@ fn watch(server: &Server, source: &Path, input: &[u8]) -> (Vec<String>, Option<i
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // A watch of a file does not read it.
+    // A watch of a file does not read standard input, so writing may fail.
     let _ = watch.stdin.take().unwrap().write_all(input);
     let output = watch.wait_with_output().unwrap();
     assert!(!String::from_utf8_lossy(&output.stderr).contains("panicked"));

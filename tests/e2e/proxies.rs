@@ -1,4 +1,4 @@
-//! The service behind a proxy, and pages in browsers that call it.
+//! Service behind a proxy, and pages of browsers that call it.
 
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -15,10 +15,10 @@ use crate::harness::{BOUNDARY, Options, Server, drawn, file, multipart, root, te
 
 const KEY: &str = "0123456789abcdef";
 
-/// From where nginx connects to the service, so that the two ends of the proxy are told apart.
+/// Address from which nginx connects, so that it differs from the client's address.
 const PROXY: &str = "127.0.0.3";
 
-/// A running nginx; it ends with the test.
+/// Running nginx, which is stopped on drop.
 struct Nginx {
     child: Child,
     port: u16,
@@ -33,7 +33,7 @@ impl Drop for Nginx {
 }
 
 impl Nginx {
-    /// Starts it with what belongs into `http { … }`, made for a port.
+    /// Starts nginx. `http` returns the content of `http { … }` for a port and a folder.
     fn start(http: impl Fn(u16, &Path) -> String) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0")
@@ -79,7 +79,7 @@ impl Nginx {
         }
     }
 
-    /// Starts it as nginx's own manual shows it: the host is the upstream's.
+    /// Starts nginx as in its manual: `host` has the upstream's name.
     fn plain(server: &Server) -> Self {
         let url = server.url.clone();
         Self::start(|port, _| {
@@ -92,7 +92,7 @@ impl Nginx {
     }
 }
 
-/// What came of a request: status, JSON and headers.
+/// Response: status, JSON and headers.
 struct Reply(u16, Value, HeaderMap);
 
 fn send(
@@ -123,7 +123,7 @@ fn agent() -> ureq::Agent {
         .into()
 }
 
-/// Asks who alice is, as a page of this origin does.
+/// Sends a picture of alice as a page of `origin` does.
 fn post_page(url: &str, origin: &str, headers: &[(&str, &str)]) -> Reply {
     let headers = [
         &[("content-type", "image/png"), ("origin", origin)],
@@ -139,9 +139,9 @@ fn post_page(url: &str, origin: &str, headers: &[(&str, &str)]) -> Reply {
     )
 }
 
-/// Browsers name the site of a page only where it is secure; on plain HTTP the origin alone counts.
+/// Browsers send `sec-fetch-site` only from secure pages, so only the origin counts on plain HTTP.
 #[test]
-fn default_nginx_lets_own_page_in() {
+fn default_nginx_accepts_own_page() {
     let server = Options::drawn().start();
     let nginx = Nginx::plain(&server);
     let own = nginx.origin();
@@ -169,14 +169,15 @@ fn default_nginx_lets_own_page_in() {
         403
     );
 
-    // The line that the refusal quotes.
+    // The flag that the refusal quotes.
     let server = Options::drawn().arg("--public-origin", &own).start();
     assert_eq!(post_page(&server.url, &own, &[]).0, 200);
     assert_eq!(post_page(&server.url, "http://evil.example", &[]).0, 403);
 }
 
+/// Hosts are compared as browsers write them: case, default port, final dot and IPv6 form.
 #[test]
-fn host_is_compared_as_browsers_write_it() {
+fn host_comparison_follows_browsers() {
     let server = Options::drawn().start();
     let port = server.url.rsplit_once(':').unwrap().1;
     for (origin, host) in [
@@ -230,6 +231,7 @@ fn host_is_compared_as_browsers_write_it() {
         403
     );
 
+    // A trusted proxy names the host.
     let server = Options::drawn()
         .arg("--trusted-proxies", "127.0.0.1")
         .start();
@@ -262,15 +264,15 @@ fn host_is_compared_as_browsers_write_it() {
     );
 }
 
-/// The last line of the audit log: from where it was asked.
+/// Returns the client address in the last line of the audit log.
 fn audited(state: &Path) -> String {
     let text = std::fs::read_to_string(state.join("audit.jsonl")).unwrap();
     let line: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
     line["from"].as_str().unwrap().to_owned()
 }
 
-/// The file of docs/deploy, with another port, certificate, upstream and limit of bodies; and who
-/// asks it, under which address.
+/// Starts nginx with docs/deploy/nginx.conf and the test's port, certificate, upstream and limit of
+/// bodies. Returns it with a client and its URL.
 fn documented_nginx(server: &Server, limit: &str) -> (Nginx, ureq::Agent, String) {
     let upstream = server.url.trim_start_matches("http://").to_owned();
     let CertifiedKey { cert, signing_key } =
@@ -317,7 +319,7 @@ fn documented_nginx(server: &Server, limit: &str) -> (Nginx, ureq::Agent, String
 }
 
 #[test]
-fn documented_nginx_passes_clients_on() {
+fn documented_nginx_forwards_client() {
     let state = tempfile::tempdir().unwrap();
     let server = Options::drawn()
         .arg("--trusted-proxies", PROXY)
@@ -343,12 +345,12 @@ fn documented_nginx_passes_clients_on() {
             &form,
         )
     };
-    // A page of the service's own, without and with what browsers add where it is secure.
+    // The service's own page, without and with the header of secure pages.
     for headers in [&[][..], &[("sec-fetch-site", "same-origin")]] {
         assert_eq!(enrol(headers).0, 200);
     }
     assert_eq!(audited(state.path()), "127.0.0.1");
-    // What a client says of itself is not believed.
+    // Headers of the client about itself are not trusted.
     for forged in [
         ("x-forwarded-for", "203.0.113.9"),
         ("forwarded", "for=203.0.113.9;host=evil.example"),
@@ -370,9 +372,9 @@ fn documented_nginx_passes_clients_on() {
     }
 }
 
-/// Archives are larger than any other body.
+/// Archives may be larger than any other body.
 #[test]
-fn documented_nginx_passes_archives_on() {
+fn documented_nginx_accepts_archives() {
     let folder = tempfile::tempdir().unwrap();
     let keys = folder.path().join("keys");
     std::fs::write(&keys, format!("office:recognise,enrol,manage:{KEY}\n")).unwrap();
@@ -429,8 +431,9 @@ fn documented_nginx_passes_archives_on() {
     );
 }
 
+/// The log and the audit log name the forwarded client.
 #[test]
-fn forwarded_client_is_logged_and_audited() {
+fn forwarded_client_is_audited() {
     let state = tempfile::tempdir().unwrap();
     let server = Options::drawn()
         .arg("--trusted-proxies", "10.0.0.0/8,127.0.0.1")
@@ -457,8 +460,8 @@ fn forwarded_client_is_logged_and_audited() {
             &[("x-forwarded-for", "203.0.113.9,,10.0.0.2,")],
             "203.0.113.9",
         ),
-        // Quotes that the client opened hide the proxy's element: then it is the proxy that is
-        // named, nobody whom the client chose.
+        // An open quote of the client hides the proxy's element. Then the proxy is named, not an
+        // address that the client chose.
         (
             &[("forwarded", "for=1.2.3.4;x=\", for=203.0.113.7")],
             "127.0.0.1:",
@@ -475,7 +478,7 @@ fn forwarded_client_is_logged_and_audited() {
             server.log()
         );
     }
-    // Without the flag the other end of the connection counts.
+    // Without the flag the peer address counts.
     let state = tempfile::tempdir().unwrap();
     let server = Options::drawn().state(state.path()).start();
     let headers = [
@@ -489,9 +492,9 @@ fn forwarded_client_is_logged_and_audited() {
     assert!(audited(state.path()).starts_with("127.0.0.1:"));
 }
 
-/// Clients behind one proxy have a share each of the memory for bodies.
+/// Each client behind one proxy has its own share of the memory for bodies.
 #[test]
-fn forwarded_clients_have_shares_each() {
+fn forwarded_clients_have_own_shares() {
     use std::io::{Read, Write};
 
     let flags = |server: Options| {
@@ -525,7 +528,7 @@ fn forwarded_clients_have_shares_each() {
 }
 
 #[test]
-fn allowed_origins_may_call_with_a_key() {
+fn allowed_origin_needs_key() {
     let folder = tempfile::tempdir().unwrap();
     let keys = folder.path().join("keys");
     std::fs::write(&keys, format!("page:recognise:{KEY}\n")).unwrap();
@@ -539,6 +542,7 @@ fn allowed_origins_may_call_with_a_key() {
             .get("access-control-allow-origin")
             .map(|value| value.to_str().unwrap().to_owned())
     };
+    // Preflight requests.
     let preflight = |origin: &str| {
         let asks = [
             ("access-control-request-method", "POST"),
@@ -568,16 +572,17 @@ fn allowed_origins_may_call_with_a_key() {
     assert!(answer.2.contains_key("x-request-id"));
     assert_eq!(allowed(&preflight("https://evil.example")), None);
 
-    let asked = post_page(
+    // Requests with a key.
+    let reply = post_page(
         &server.url,
         "https://app.example",
         &[("x-api-key", KEY), ("sec-fetch-site", "cross-site")],
     );
     assert_eq!(
-        (asked.0, allowed(&asked).as_deref()),
+        (reply.0, allowed(&reply).as_deref()),
         (200, Some("https://app.example"))
     );
-    // A page must be able to read why it was refused.
+    // A page must be able to read the refusal.
     let refused = post_page(&server.url, "https://app.example", &[]);
     assert_eq!(
         (refused.0, allowed(&refused).as_deref()),
@@ -594,7 +599,7 @@ fn allowed_origins_may_call_with_a_key() {
 }
 
 #[test]
-fn origins_without_keys_stop_the_start() {
+fn origins_without_keys_refused() {
     let error = Options::drawn()
         .arg("--allow-origin", "https://app.example")
         .refuse();

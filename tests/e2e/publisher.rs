@@ -1,4 +1,4 @@
-//! A server of one file that does what real ones do at their worst.
+//! HTTP server of one file, which simulates failing downloads.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -6,25 +6,25 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// How long a step of a test may take.
+/// Time limit of one step of a test.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How a server answers one request.
+/// Response to one request.
 #[derive(Clone, Debug)]
 pub(crate) enum Reply {
-    /// All of the file, whatever part was asked for.
+    /// The whole file, even if a range was requested.
     Whole,
-    /// The file from where the client asked to go on.
+    /// The rest of the file, as the client requested.
     Rest,
-    /// So many bytes of the file, and then the connection is closed.
+    /// The first bytes of the file, and then a closed connection.
     CutOff(usize),
-    /// So many bytes of the file, and then silence.
+    /// The first bytes of the file, and then silence.
     Silent(usize),
     /// A status without a file.
     Status(&'static str),
 }
 
-/// A server of one file. It answers as many requests as it has replies, and then no more.
+/// Server of one file. It answers one request per reply, and then stops.
 #[derive(Debug)]
 pub(crate) struct Publisher {
     pub(crate) url: String,
@@ -41,7 +41,7 @@ impl Publisher {
             for reply in replies {
                 let (stream, _) = listener.accept().unwrap();
                 stream.set_read_timeout(Some(PATIENCE)).unwrap();
-                let start = asked_start(&stream);
+                let start = range_start(&stream);
                 seen.lock().unwrap().push(start);
                 answer(stream, start, &file, &reply);
             }
@@ -49,14 +49,14 @@ impl Publisher {
         Self { url, starts }
     }
 
-    /// For each request so far, the byte from which it asked for the file; none for all of it.
+    /// Returns the first requested byte for each request so far, or `None` for the whole file.
     pub(crate) fn starts(&self) -> Vec<Option<usize>> {
         self.starts.lock().unwrap().clone()
     }
 }
 
-/// Reads a request: the byte from which it asks for the file, if its header `range` says.
-fn asked_start(stream: &TcpStream) -> Option<usize> {
+/// Reads a request, and returns the first byte of its header `range`, if it has one.
+fn range_start(stream: &TcpStream) -> Option<usize> {
     let lines = BufReader::new(stream)
         .lines()
         .map_while(Result::ok)
@@ -79,13 +79,13 @@ fn answer(mut stream: TcpStream, start: Option<usize>, file: &[u8], reply: &Repl
             "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
             announced.len()
         );
-        // The client may have gone.
+        // The client may have disconnected.
         let _ = stream.write_all(&[head.as_bytes(), &file[sent]].concat());
     };
     match *reply {
         Reply::Whole => send("200 OK", all.clone(), all),
         Reply::Rest => {
-            let rest = start.expect("a request to go on")..file.len();
+            let rest = start.expect("a request for the rest")..file.len();
             send("206 Partial Content", rest.clone(), rest);
         }
         Reply::CutOff(end) => send("200 OK", all, 0..end),

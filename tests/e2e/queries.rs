@@ -1,12 +1,11 @@
-//! Parameters in queries and forms: the group that is searched, and names that are unknown or
-//! misspelt.
+//! Parameters in queries and forms: the group of the search, and unknown or misspelt names.
 
 use serde_json::json;
 use ureq::http::Method;
 
 use crate::harness::{Answer, Options, Server, drawn, file, text};
 
-/// A server that knows alice and bob, with bob alone in the group `maths`.
+/// Starts a server with alice and bob, where only bob is in the group `maths`.
 fn server() -> Server {
     let server = Options::drawn().start();
     for person in ["alice", "bob"] {
@@ -20,7 +19,7 @@ fn server() -> Server {
     server
 }
 
-/// Asks who alice is, by the image alone.
+/// Sends a picture of alice as the body.
 fn ask_bare(server: &Server, query: &str) -> Answer {
     server.post(
         &format!("/process_frame{query}"),
@@ -29,7 +28,7 @@ fn ask_bare(server: &Server, query: &str) -> Answer {
     )
 }
 
-/// Asks who alice is, by a form with these text fields.
+/// Sends a picture of alice in a form with these text fields.
 fn ask_form(server: &Server, query: &str, fields: &[(&'static str, &str)]) -> Answer {
     let fields = fields.iter().map(|(name, value)| text(name, value));
     let parts: Vec<_> = fields
@@ -45,9 +44,9 @@ fn identity(answer: &Answer) -> &str {
         .unwrap()
 }
 
-/// Bob is the only one of the group, so that alice is unknown wherever the group counts.
+/// Only bob is in the group, so alice is unknown wherever the group counts.
 #[test]
-fn group_counts_in_query_and_form() {
+fn query_and_form_select_group() {
     let server = server();
     for query in ["", "?", "?camera=3", "?schedule_id="] {
         assert_eq!(identity(&ask_bare(&server, query)), "alice", "{query}");
@@ -91,7 +90,7 @@ fn group_counts_in_query_and_form() {
     ask_bare(&server, "?schedule_id=physics").error(404, "unknown_group");
 }
 
-/// Searching everybody for a group that was meant otherwise could name somebody who is not in it.
+/// A search without the intended group could name a person outside of it.
 #[test]
 fn ambiguous_group_is_refused() {
     let server = server();
@@ -130,7 +129,7 @@ fn ambiguous_group_is_refused() {
 }
 
 #[test]
-fn misspelt_group_is_refused_by_old_endpoints() {
+fn old_endpoints_refuse_misspelt_group() {
     let server = server();
     for name in [
         "gruop",
@@ -156,7 +155,7 @@ fn misspelt_group_is_refused_by_old_endpoints() {
     }
     ask_form(&server, "", &[("gruop", "maths")]).error(400, "unknown_field");
     ask_form(&server, "", &[("Schedule-Id", "maths")]).error(400, "unknown_field");
-    // Whatever else the replaced service ignored is ignored.
+    // Other parameters are ignored, as by the replaced service.
     assert_eq!(
         identity(&ask_form(
             &server,
@@ -177,7 +176,7 @@ fn misspelt_group_is_refused_by_old_endpoints() {
 }
 
 #[test]
-fn unknown_parameters_are_refused_under_v1() {
+fn v1_refuses_unknown_parameters() {
     let server = server();
     let image = drawn("alice-probe.png");
     for path in [
@@ -211,7 +210,7 @@ fn unknown_parameters_are_refused_under_v1() {
             .ask_admin(&method, path, &[], &[])
             .error(400, "invalid_query");
     }
-    // Nothing of it was done.
+    // The refused requests had no effect.
     assert_eq!(
         server.admin_get("/v1/people?limit=3")["people"]
             .as_array()
@@ -226,7 +225,7 @@ fn unknown_parameters_are_refused_under_v1() {
 }
 
 #[test]
-fn probes_pages_and_metrics_ignore_parameters() {
+fn probes_and_pages_ignore_parameters() {
     let server = server();
     for path in [
         "/healthz?gruop=1",

@@ -1,4 +1,4 @@
-//! What operators are told of a service that is ready and of little use.
+//! Readiness for operators: a service may be ready and yet recognise no person.
 
 use rostro_evil::modes::image;
 use serde_json::Value;
@@ -7,12 +7,12 @@ use ureq::http::Method;
 use crate::harness::{Options, component, drawn};
 use crate::revisions::{model, pack};
 
-/// With other embeddings nobody is known any more: operators are told, and callers see what they
-/// saw before.
+/// After a change of embeddings no person is known. Operators see this, and callers see the usual
+/// fields.
 #[test]
-fn lost_gallery_is_told_to_operators() {
+fn lost_gallery_reported_to_operators() {
     let [gallery, state, models] = [(); 3].map(|()| tempfile::tempdir().unwrap());
-    // The same network with a field that nobody reads: other bytes, so another contract.
+    // The models have an additional unused field: other bytes, so another contract.
     let [detector, recognizer] = ["detector", "recognizer"]
         .map(|role| (role, [model(role), vec![0xc0, 0x3e, 0x01]].concat()));
     pack(models.path(), "other", &[detector, recognizer]);
@@ -25,11 +25,9 @@ fn lost_gallery_is_told_to_operators() {
     let server = start().start();
     server.enroll("alice", [drawn("alice-1.png")]).ok();
     let ready = server.admin_get("/readyz");
-    assert_eq!(
-        (&ready["status"], &ready["known"], &ready["needs_enrolment"]),
-        (&"ready".into(), &1.into(), &0.into()),
-        "{ready}"
-    );
+    assert_eq!(ready["status"], "ready", "{ready}");
+    assert_eq!(ready["known"], 1, "{ready}");
+    assert_eq!(ready["needs_enrolment"], 0, "{ready}");
     assert_eq!(
         (&ready["stuck"], &ready["failures_in_a_row"]),
         (&0.into(), &0.into()),
@@ -39,6 +37,7 @@ fn lost_gallery_is_told_to_operators() {
     assert_eq!(server.admin_get("/healthz")["status"], "ok");
     drop(server);
 
+    // A restart with another pack.
     let server = start().pack("other").start();
     let ready = server.admin_get("/readyz");
     assert_eq!(
@@ -62,9 +61,9 @@ fn lost_gallery_is_told_to_operators() {
     assert_eq!(fields, ["status", "pipeline"], "{public}");
 }
 
-/// A revision that fails every request, with nothing to take its place, is told.
+/// A revision that fails every request and has no replacement is reported.
 #[test]
-fn stuck_revision_is_told_to_operators() {
+fn stuck_revision_reported_to_operators() {
     let server = Options::drawn()
         .pipeline(component("evil"))
         .arg("--breaker", "2")
@@ -80,9 +79,9 @@ fn stuck_revision_is_told_to_operators() {
     );
 }
 
-/// Where tokens are asked for, they are asked for here.
+/// The readiness of the admin interface needs a token, too.
 #[test]
-fn readiness_for_operators_needs_their_token() {
+fn operator_readiness_needs_token() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("tokens");
     std::fs::write(&file, "alice:0123456789abcdef\n").unwrap();

@@ -1,4 +1,4 @@
-//! Recognition with the drawn faces' models: every path, with no weights.
+//! Recognition with the models of the drawn faces, which need no weights.
 
 use serde_json::{Value, json};
 
@@ -17,14 +17,15 @@ fn enroll(server: &Server, person: &str) {
     );
 }
 
-/// What the maker of the drawn pictures says is in one.
+/// Returns the faces in a drawn picture, as its generator recorded them.
 fn expected(picture: &str) -> Vec<Value> {
     let all: Value = serde_json::from_slice(&drawn("expected.json")).unwrap();
     all[picture]["faces"].as_array().unwrap().clone()
 }
 
+/// The first request after an enrolment recognises the person.
 #[test]
-fn a_person_is_recognised_by_the_request_after_the_enrolment() {
+fn enrolment_is_effective_immediately() {
     let server = Options::drawn().start();
     for person in PEOPLE {
         assert_eq!(
@@ -41,8 +42,9 @@ fn a_person_is_recognised_by_the_request_after_the_enrolment() {
     assert_eq!(server.names(drawn("stranger.png")), ["Unknown"]);
 }
 
+/// Every face of a group has its identity, and its box and landmarks in pixels of the frame.
 #[test]
-fn a_group_is_told_apart_with_boxes_and_landmarks_in_pixels_of_the_frame() {
+fn group_picture_locates_each_face() {
     let server = Options::drawn().start();
     PEOPLE.iter().for_each(|person| enroll(&server, person));
     let answer = server.recognize(drawn("group.png")).ok();
@@ -89,7 +91,7 @@ fn a_group_is_told_apart_with_boxes_and_landmarks_in_pixels_of_the_frame() {
 }
 
 #[test]
-fn the_answer_has_every_field_of_the_contract_in_its_type() {
+fn answer_has_documented_fields() {
     let server = Options::drawn().start();
     enroll(&server, "alice");
     enroll(&server, "bob");
@@ -104,29 +106,19 @@ fn the_answer_has_every_field_of_the_contract_in_its_type() {
     let answer = answer.ok();
     let face = &answer["recognized_faces"][0];
     assert_eq!(face["identity"], "alice");
-    let confidence = face["confidence"].as_str().expect("a string, as ever");
+    let confidence = face["confidence"].as_str().expect("a string");
     assert_eq!(
         confidence,
         format!("{:.2}", face["similarity"].as_f64().unwrap())
     );
     assert!(face["det_score"].as_f64().unwrap() > 0.5);
     assert_eq!(face["reason"], Value::Null);
-    assert_eq!(
-        (
-            face["bbox"].as_array().unwrap().len(),
-            face["landmarks"].as_array().unwrap().len()
-        ),
-        (4, 5)
-    );
+    assert_eq!(face["bbox"].as_array().unwrap().len(), 4);
+    assert_eq!(face["landmarks"].as_array().unwrap().len(), 5);
     let candidates = face["candidates"].as_array().unwrap();
-    assert_eq!(
-        (
-            candidates.len(),
-            &candidates[0]["identity"],
-            &candidates[0]["similarity"]
-        ),
-        (2, &json!("alice"), &face["similarity"])
-    );
+    assert_eq!(candidates.len(), 2);
+    assert_eq!(candidates[0]["identity"], "alice");
+    assert_eq!(candidates[0]["similarity"], face["similarity"]);
     assert_eq!(answer["pipeline"]["name"], "insightface");
     assert_eq!(answer["pipeline"]["digest"].as_str().unwrap().len(), 64);
     assert_eq!(answer["request_id"], request_id);
@@ -157,37 +149,29 @@ fn the_answer_has_every_field_of_the_contract_in_its_type() {
 }
 
 #[test]
-fn an_unknown_face_says_so_as_ever_and_why() {
+fn unknown_face_reports_reason() {
     let server = Options::drawn().start();
     let face = |answer: &Value| answer["recognized_faces"][0].clone();
-    let nobody = face(&server.recognize(drawn("stranger.png")).ok());
-    assert_eq!(
-        (
-            &nobody["identity"],
-            &nobody["confidence"],
-            &nobody["similarity"]
-        ),
-        (&json!("Unknown"), &json!("N/A"), &Value::Null)
-    );
-    assert_eq!(nobody["reason"], "no_candidates");
+    // An empty gallery.
+    let stranger = face(&server.recognize(drawn("stranger.png")).ok());
+    assert_eq!(stranger["identity"], "Unknown");
+    assert_eq!(stranger["confidence"], "N/A");
+    assert_eq!(stranger["similarity"], Value::Null);
+    assert_eq!(stranger["reason"], "no_candidates");
+    // A gallery with another person.
     enroll(&server, "alice");
     let stranger = face(&server.recognize(drawn("stranger.png")).ok());
-    assert_eq!(
-        (
-            &stranger["identity"],
-            &stranger["confidence"],
-            &stranger["reason"]
-        ),
-        (&json!("Unknown"), &json!("N/A"), &json!("below_threshold"))
-    );
+    assert_eq!(stranger["identity"], "Unknown");
+    assert_eq!(stranger["confidence"], "N/A");
+    assert_eq!(stranger["reason"], "below_threshold");
     assert!(
         stranger["similarity"].as_f64().unwrap() < 0.5,
-        "the nearest person's"
+        "the similarity of the nearest person"
     );
 }
 
 #[test]
-fn a_frame_may_be_the_body_itself() {
+fn frame_is_accepted_as_body() {
     let server = Options::drawn().start();
     enroll(&server, "carol");
     for content_type in ["image/png", "image/jpeg", "image/x-anything; charset=x"] {
@@ -206,13 +190,13 @@ fn a_frame_may_be_the_body_itself() {
 }
 
 #[test]
-fn thresholds_of_the_operator_replace_the_packs() {
+fn operator_thresholds_override_pack() {
     let strict = Options::drawn()
         .arg("--similarity-threshold", "1.0")
         .start();
     enroll(&strict, "alice");
     assert_eq!(strict.names(drawn("alice-probe.png")), ["Unknown"]);
-    // The detector's score of this face lies between the two.
+    // The detector's score of this face lies between the two thresholds.
     for (threshold, faces) in [("0.5", 1), ("0.7", 0)] {
         let server = Options::drawn()
             .arg("--detection-threshold", threshold)
@@ -227,7 +211,7 @@ fn thresholds_of_the_operator_replace_the_packs() {
 }
 
 #[test]
-fn many_callers_at_a_time_are_all_answered_rightly() {
+fn concurrent_callers_get_right_answers() {
     let server = Options::drawn().start();
     PEOPLE.iter().for_each(|person| enroll(&server, person));
     std::thread::scope(|scope| {
@@ -246,7 +230,7 @@ fn many_callers_at_a_time_are_all_answered_rightly() {
 }
 
 #[test]
-fn more_callers_than_there_is_room_for_are_told_to_come_back() {
+fn excess_callers_get_retry_after() {
     let server = Options::drawn()
         .arg("--workers", "1")
         .arg("--queue", "0")
@@ -282,12 +266,12 @@ fn more_callers_than_there_is_room_for_are_told_to_come_back() {
     assert_eq!(
         server.recognize(drawn("empty.png")).status,
         200,
-        "there is room again"
+        "there is capacity again"
     );
 }
 
 #[test]
-fn a_request_past_its_deadline_is_given_up() {
+fn expired_deadline_returns_504() {
     let server = Options::drawn().arg("--deadline", "0.001").start();
     server
         .recognize(drawn("group.png"))

@@ -1,4 +1,4 @@
-//! What SIGHUP has read again; API keys and certificates are shown in `people` and `connections`.
+//! Reload on SIGHUP. Reloads of API keys and certificates are tested in `people` and `connections`.
 
 use std::process::Command;
 
@@ -7,15 +7,16 @@ use ureq::http::Method;
 use crate::harness::{Options, Server, drawn, rostro};
 use crate::operator::metrics;
 
-/// Tells the server to read everything again, and waits until its log says so.
-fn hang_up(server: &Server, says: &str) {
-    let before = server.log().matches(says).count();
+/// Sends SIGHUP, and waits until the log has the message.
+fn reload(server: &Server, message: &str) {
+    let before = server.log().matches(message).count();
     server.signal("HUP");
-    server.wait_for_log_again(says, before);
+    server.wait_for_log_again(message, before);
 }
 
+/// A reload applies the configuration, and names the settings that need a restart.
 #[test]
-fn the_configuration_is_read_again_and_what_takes_a_restart_is_named() {
+fn reload_names_settings_needing_restart() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("rostro.toml");
     std::fs::write(&file, "review = \"off\"\n").unwrap();
@@ -24,19 +25,19 @@ fn the_configuration_is_read_again_and_what_takes_a_restart_is_named() {
     assert_eq!(enrolled().ok()["review"], "off");
 
     std::fs::write(&file, "review = \"standard\"\nworkers = 7\n").unwrap();
-    hang_up(&server, "in force from a restart on: workers");
+    reload(&server, "in force from a restart on: workers");
     assert_eq!(enrolled().ok()["review"], "standard");
 
-    // A file that cannot be used changes nothing.
+    // An unusable file changes nothing.
     std::fs::write(&file, "review = \"strict\"\nworkerss = 7\n").unwrap();
-    hang_up(&server, "the configuration stays as it was");
+    reload(&server, "the configuration stays as it was");
     assert!(
         server.log().contains("unknown field `workerss`"),
         "{}",
         server.log()
     );
     assert_eq!(enrolled().ok()["review"], "standard");
-    // Nor one that never ends, or waits for somebody to write it.
+    // A file that never ends or waits for a writer changes nothing either.
     std::fs::remove_file(&file).unwrap();
     assert!(
         Command::new("mkfifo")
@@ -45,27 +46,28 @@ fn the_configuration_is_read_again_and_what_takes_a_restart_is_named() {
             .unwrap()
             .success()
     );
-    hang_up(&server, "the configuration stays as it was");
+    reload(&server, "the configuration stays as it was");
     std::fs::remove_file(&file).unwrap();
     std::fs::File::create(&file)
         .unwrap()
         .set_len(1 << 30)
         .unwrap();
-    hang_up(&server, "it is larger than 1 MiB");
+    reload(&server, "it is larger than 1 MiB");
     std::fs::remove_file(&file).unwrap();
 
+    // Each setting takes effect, and an empty file restores the defaults.
     std::fs::write(&file, "deadline = 0.001\n").unwrap();
-    hang_up(&server, "configuration read again");
+    reload(&server, "configuration read again");
     server
         .recognize(drawn("alice-probe.png"))
         .error(504, "deadline_exceeded");
     std::fs::write(&file, "").unwrap();
-    hang_up(&server, "configuration read again");
+    reload(&server, "configuration read again");
     assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
 }
 
 #[test]
-fn tokens_of_operators_are_read_again() {
+fn operator_tokens_are_reloaded() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("tokens");
     std::fs::write(&file, "alice:0123456789abcdef-a\n").unwrap();
@@ -85,7 +87,7 @@ fn tokens_of_operators_are_read_again() {
         (200, 401)
     );
     std::fs::write(&file, "bob:0123456789abcdef-b\n").unwrap();
-    hang_up(&server, "tokens read again");
+    reload(&server, "tokens read again");
     assert_eq!(
         (status("0123456789abcdef-a"), status("0123456789abcdef-b")),
         (401, 200)
@@ -93,7 +95,7 @@ fn tokens_of_operators_are_read_again() {
     assert!(!server.log().contains("0123456789"));
 }
 
-/// Runs `rostro serve --check`: whether it succeeds, and what it prints.
+/// Runs `rostro serve --check`, and returns its success and its output.
 fn check(args: &[&std::ffi::OsStr]) -> (bool, String) {
     let output = rostro()
         .args(["serve", "--check"])
@@ -106,15 +108,14 @@ fn check(args: &[&std::ffi::OsStr]) -> (bool, String) {
     )
 }
 
-/// Every file that a reload reads is checked, all faults are named at once, and a running service
-/// does not stand in the way.
+/// Checks every file of a reload and names all faults at once, even while the service runs.
 #[test]
 fn check_names_every_unusable_file() {
     let folder = tempfile::tempdir().unwrap();
     let [config, keys, tokens] =
         ["rostro.toml", "keys", "tokens"].map(|name| folder.path().join(name));
     let write = |path, text: &str| std::fs::write(path, text).unwrap();
-    // Editors of Windows begin files with a byte-order mark.
+    // Editors on Windows begin files with a byte-order mark.
     write(
         &config,
         &format!(
@@ -132,36 +133,41 @@ fn check_names_every_unusable_file() {
         "\u{feff}alice:0123456789abcdef-a\nalice:0123456789abcdef-b\n",
     );
     let args = ["--config".as_ref(), config.as_os_str()];
+    // Usable files, while a service runs.
     let server = Options::drawn().arg("--config", &config).start();
-    let (ok, said) = check(&args);
+    let (ok, output) = check(&args);
     assert!(
-        ok && said.contains("API keys: 2") && said.contains("tokens: 2"),
-        "{said}"
+        ok && output.contains("API keys: 2") && output.contains("tokens: 2"),
+        "{output}"
     );
 
+    // Unusable files.
     write(&keys, "office:enrol:short\n");
     write(&tokens, "alice\n");
-    let (ok, said) = check(&args);
+    let (ok, output) = check(&args);
     assert!(
-        !ok && said.contains("keys, line 1: the key is not at least")
-            && said.contains("tokens, line 1"),
-        "{said}"
+        !ok && output.contains("keys, line 1: the key is not at least")
+            && output.contains("tokens, line 1"),
+        "{output}"
     );
     write(&config, "workerss = 3\n");
-    let (ok, said) = check(&args);
-    assert!(!ok && said.contains("unknown field `workerss`"), "{said}");
+    let (ok, output) = check(&args);
+    assert!(
+        !ok && output.contains("unknown field `workerss`"),
+        "{output}"
+    );
     let missing = folder.path().join("missing.pem");
-    let (ok, said) = check(&[
+    let (ok, output) = check(&[
         "--tls-certificate".as_ref(),
         missing.as_os_str(),
         "--tls-key".as_ref(),
         missing.as_os_str(),
     ]);
-    assert!(!ok && said.contains("missing.pem"), "{said}");
+    assert!(!ok && output.contains("missing.pem"), "{output}");
     drop(server);
 }
 
-/// Monitoring sees a reload that was refused, and one that was not.
+/// Metrics and readiness report a refused reload, and a successful one.
 #[test]
 fn refused_reload_is_reported() {
     let folder = tempfile::tempdir().unwrap();
@@ -183,7 +189,7 @@ fn refused_reload_is_reported() {
         (1, &true.into())
     );
     std::fs::write(&file, "office:manage\n").unwrap();
-    hang_up(&server, "the API keys stay as they were");
+    reload(&server, "the API keys stay as they were");
     let begun = std::time::Instant::now();
     while value("rostro_reload_success") == 1 {
         assert!(begun.elapsed().as_secs() < 20);
@@ -199,17 +205,17 @@ fn refused_reload_is_reported() {
         "office:manage:0123456789abcdef\noffice:manage:fedcba9876543210\n",
     )
     .unwrap();
-    hang_up(&server, "API keys read again");
+    reload(&server, "API keys read again");
     while value("rostro_reload_success") == 0 {
         assert!(begun.elapsed().as_secs() < 40);
     }
     assert_eq!(last()["failures"], serde_json::json!([]));
 }
 
-/// The name of a key is in the line of every request that has it: refused for its scope, its path,
-/// its method or its size.
+/// The log has the name of the key for each request, also if its scope, path, method or size is
+/// refused.
 #[test]
-fn refused_request_is_logged_with_key_name() {
+fn refused_request_logs_key_name() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys");
     std::fs::write(&file, "camera:recognise:0123456789abcdef\n").unwrap();

@@ -1,9 +1,10 @@
-//! The guest really is the pipeline: another component changes the answers of the same host.
+//! Replaced components change the answers of an unchanged host.
 
 use crate::harness::{Options, component, drawn};
 
+/// A separate policy changes decisions, and vision stays the same.
 #[test]
-fn a_policy_of_its_own_replaces_the_rule_alone() {
+fn separate_policy_changes_only_decisions() {
     let gallery = tempfile::tempdir().unwrap();
     let mut server = Options::drawn().gallery(gallery.path()).start();
     for person in ["alice", "bob"] {
@@ -15,7 +16,7 @@ fn a_policy_of_its_own_replaces_the_rule_alone() {
     let own = server.recognize(drawn("alice-probe.png")).ok();
     server.kill();
 
-    // Nobody leads by more than a cosine can: everybody is ambiguous.
+    // The margin exceeds any difference of cosines, so every match is ambiguous.
     let policy = |margin: &str| {
         Options::drawn()
             .gallery(gallery.path())
@@ -29,7 +30,7 @@ fn a_policy_of_its_own_replaces_the_rule_alone() {
         (face["identity"].as_str(), face["reason"].as_str()),
         (Some("Unknown"), Some("ambiguous"))
     );
-    // Vision is the same: what it saw is, and what it saw is comparable with what it saw before.
+    // Vision is unchanged: its results are equal, and still comparable with earlier ones.
     for field in ["bbox", "landmarks", "det_score", "candidates"] {
         assert_eq!(face[field], own["recognized_faces"][0][field], "{field}");
     }
@@ -42,7 +43,7 @@ fn a_policy_of_its_own_replaces_the_rule_alone() {
 }
 
 #[test]
-fn the_policy_of_a_whole_pipeline_can_be_used_alone_too() {
+fn pipeline_policy_usable_separately() {
     let server = Options::drawn()
         .arg("--policy", component("insightface"))
         .start();
@@ -51,7 +52,7 @@ fn the_policy_of_a_whole_pipeline_can_be_used_alone_too() {
 }
 
 #[test]
-fn a_component_of_another_matching_rule_changes_answers_under_the_same_host() {
+fn other_matching_rule_changes_answers() {
     let changed = component("variant");
     let host = |pipeline| {
         let server = Options::drawn().pipeline(pipeline).start();
@@ -66,7 +67,7 @@ fn a_component_of_another_matching_rule_changes_answers_under_the_same_host() {
 }
 
 #[test]
-fn pipeline_check_says_what_a_component_is() {
+fn pipeline_check_describes_component() {
     let check = |name: &str| {
         let output = crate::harness::rostro()
             .args(["pipeline", "check"])

@@ -1,11 +1,11 @@
-//! What a component reports next to its answers: warnings, raw samples and refused settings.
+//! Reports of a component: warnings, raw samples and refused settings.
 
 use rostro_evil::modes::{REPORTS, image};
 use serde_json::{Value, json};
 
 use crate::harness::{Options, Server, component, drawn};
 
-/// A server with the component that misbehaves on demand.
+/// Starts a server with the component that misbehaves on demand.
 fn server() -> Server {
     Options::drawn()
         .pipeline(component("evil"))
@@ -19,7 +19,7 @@ fn report(name: &str) -> Vec<u8> {
     image(name, b"")
 }
 
-/// Every answer about pictures has the guest's warnings, and none where there is none.
+/// Every answer about pictures has the warnings of the guest, or an empty list.
 #[test]
 fn warnings_reach_every_answer() {
     let server = server();
@@ -48,7 +48,7 @@ fn warnings_reach_every_answer() {
         )
         .ok();
     assert_eq!(enrolled["warnings"], wanted);
-    // The warnings of a photo keep their type.
+    // Warnings of a photo also have a value and a limit.
     let of_photo =
         json!([{"code": "odd", "message": "This is [31m odd.", "value": null, "limit": null}]);
     assert_eq!(
@@ -60,7 +60,7 @@ fn warnings_reach_every_answer() {
     );
 }
 
-/// However many warnings a guest makes, and however long, the answer stays small.
+/// The number and length of warnings are limited, so the answer stays small.
 #[test]
 fn warnings_are_bounded() {
     let server = server();
@@ -76,7 +76,7 @@ fn warnings_are_bounded() {
     }
 }
 
-/// Raw samples that break a rule cost the photo, and nothing else.
+/// Raw samples that break a rule reject only their photo.
 #[test]
 fn bad_raw_samples_reject_photo() {
     let server = server();
@@ -85,13 +85,13 @@ fn bad_raw_samples_reject_photo() {
         let code = refused.json["details"]["rejected"][0]["reasons"][0]["code"].clone();
         refused.error(400, "no_usable_image");
         assert_eq!(code, Value::from("pipeline_failed"), "{name}");
-        // Nothing reads them in a frame.
+        // Recognition ignores raw samples.
         server.recognize(report(name)).ok();
     }
     server.enroll("alice", [report("raw")]).ok();
 }
 
-/// A failure after a refused setting is a bad setting in the log; a refusal alone changes nothing.
+/// A failure after a refused setting is logged as a bad setting. A refusal alone changes nothing.
 #[test]
 fn refused_setting_explains_failure() {
     let server = server();

@@ -1,4 +1,4 @@
-//! Pipelines are swapped while requests flow, by operators, and from people whom nobody trusts.
+//! Revisions: swaps under load, commands of operators, and components from untrusted people.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -13,13 +13,14 @@ use crate::hammer::{Activation, Hammer, p99};
 use crate::harness::{Options, Server, component, drawn, file, refusal};
 use crate::operator::{again, bytes};
 
-/// Swaps in the test; `cargo xtask bench revisions` does a hundred, each staged anew.
+/// Swaps of the test; `cargo xtask bench revisions` stages each of its hundred anew.
 const SWAPS: usize = 100;
 
-/// Connections that ask meanwhile.
+/// Connections that send requests during the swaps.
 const CONNECTIONS: usize = 16;
 
-/// A server that knows alice, and the components whose answers differ: the second names nobody.
+/// Starts a server with alice enrolled. Returns it with two components, of which the second
+/// recognises no person.
 pub(crate) fn with_alice(options: Options) -> (Server, [Vec<u8>; 2]) {
     let server = options.start();
     server
@@ -31,19 +32,21 @@ pub(crate) fn with_alice(options: Options) -> (Server, [Vec<u8>; 2]) {
     )
 }
 
-pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn until(event: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {
         assert!(
             begun.elapsed() < Duration::from_secs(60),
-            "{what} does not come"
+            "{event} does not happen"
         );
         std::thread::sleep(Duration::from_millis(50));
     }
 }
 
+/// A hundred swaps under load lose no request, and each answer comes from the revision that it
+/// names.
 #[test]
-fn pipelines_are_swapped_a_hundred_times_under_load_and_no_request_is_lost_or_mixed_up() {
+fn swaps_under_load_lose_nothing() {
     let (server, [first, second]) = with_alice(Options::drawn());
     let names = HashMap::from([
         (server.active(), "alice"),
@@ -57,7 +60,7 @@ fn pipelines_are_swapped_a_hundred_times_under_load_and_no_request_is_lost_or_mi
     for swap in 0..SWAPS {
         let active = server.active();
         let next = ids.iter().find(|id| **id != active).unwrap();
-        // Now and then the other one is dropped first and staged anew, under the same load.
+        // Every 20th swap retires the other revision and stages it anew, under the same load.
         if swap % 20 == 19 {
             server.admin_delete(&format!("/v1/revisions/{next}")).ok();
             until("the end of the retired revision", || {
@@ -77,7 +80,7 @@ fn pipelines_are_swapped_a_hundred_times_under_load_and_no_request_is_lost_or_mi
             answered: Instant::now(),
             revision: next.clone(),
         });
-        // Long enough for requests that begin after it and end before the next.
+        // Waits for requests that begin after this activation and end before the next one.
         hammer.wait_for(2 * CONNECTIONS);
     }
     let shots = hammer.end();
@@ -87,12 +90,12 @@ fn pipelines_are_swapped_a_hundred_times_under_load_and_no_request_is_lost_or_mi
         assert_eq!(
             Some(shot.identity.as_str()),
             names.get(&shot.revision).copied(),
-            "an answer is of the revision that it names: {shot:?}"
+            "an answer is not of the revision that it names: {shot:?}"
         );
         if let Some(allowed) = shot.may_be_served_by(&activations) {
             assert!(
                 allowed.contains(&shot.revision.as_str()),
-                "a request begun after an activation is served by a revision before: {shot:?}"
+                "a request after an activation was served by an earlier revision: {shot:?}"
             );
             clear += usize::from(allowed.len() == 1);
         }
@@ -100,15 +103,16 @@ fn pipelines_are_swapped_a_hundred_times_under_load_and_no_request_is_lost_or_mi
     println!("{clear} of them between two activations");
     assert!(
         clear > shots.len() / 10,
-        "{clear}: most requests might have been served by either"
+        "{clear}: too few requests between two activations"
     );
     let served: std::collections::HashSet<&String> =
         shots.iter().map(|shot| &shot.revision).collect();
-    assert_eq!(served.len(), 2, "both served");
+    assert_eq!(served.len(), 2, "both revisions serve");
 }
 
+/// A component that cannot be staged is refused with the reason, and changes nothing.
 #[test]
-fn what_cannot_be_staged_changes_nothing_and_says_why() {
+fn unusable_component_changes_nothing() {
     let models = tempfile::tempdir().unwrap();
     pack(
         models.path(),
@@ -139,9 +143,9 @@ fn what_cannot_be_staged_changes_nothing_and_says_why() {
     let active = server.active();
     let evil = bytes(component("evil"));
 
-    // Refused at once.
+    // Refused by the push.
     let compiled = [b"\x7fELF\x02\x01\x01\0".as_slice(), &[0; 100]].concat();
-    for (what, component, query, code, wanted) in [
+    for (case, component, query, code, wanted) in [
         (
             "no component",
             b"not a component".to_vec(),
@@ -207,9 +211,9 @@ fn what_cannot_be_staged_changes_nothing_and_says_why() {
         ),
     ] {
         let error = server.push(&component, query).error(400, code);
-        assert!(error.contains(wanted), "{what}: {error}");
+        assert!(error.contains(wanted), "{case}: {error}");
     }
-    // A truncated upload: the connection ends before the body does.
+    // A truncated upload: the connection ends before the body.
     let address = server.admin.strip_prefix("http://").unwrap();
     let mut connection = TcpStream::connect(address).unwrap();
     write!(
@@ -220,11 +224,11 @@ fn what_cannot_be_staged_changes_nothing_and_says_why() {
     .unwrap();
     connection.write_all(&first[..1000]).unwrap();
     connection.shutdown(std::net::Shutdown::Write).unwrap();
-    let mut said = String::new();
-    let _ = connection.read_to_string(&mut said);
+    let mut response = String::new();
+    let _ = connection.read_to_string(&mut response);
     assert!(
-        said.contains("400") && said.contains("upload_cut_off"),
-        "{said}"
+        response.contains("400") && response.contains("upload_cut_off"),
+        "{response}"
     );
     assert_eq!(
         server.admin_get("/v1/revisions")["revisions"]
@@ -238,7 +242,7 @@ fn what_cannot_be_staged_changes_nothing_and_says_why() {
     let mut damaged = again(&first, 1);
     let middle = damaged.len() / 3;
     damaged[middle..middle + 64].fill(0xff);
-    for (what, component, query, wanted) in [
+    for (case, component, query, wanted) in [
         ("code that does not compile", damaged, "", "not valid"),
         (
             "a missing model",
@@ -259,13 +263,13 @@ fn what_cannot_be_staged_changes_nothing_and_says_why() {
             _ => server.stage(&component, query)["reason"]
                 .as_str()
                 .map(str::to_owned)
-                .unwrap_or_else(|| panic!("{what} was staged")),
+                .unwrap_or_else(|| panic!("{case} was staged")),
         };
-        assert!(reason.contains(wanted), "{what}: {reason}");
+        assert!(reason.contains(wanted), "{case}: {reason}");
     }
     assert_eq!(server.active(), active);
     assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
-    // It can be pushed again when what it needs is there.
+    // A failed revision cannot be activated.
     let evil = server.admin_get("/v1/revisions")["revisions"]
         .as_array()
         .unwrap()
@@ -280,8 +284,9 @@ fn what_cannot_be_staged_changes_nothing_and_says_why() {
         .error(409, "not_ready");
 }
 
+/// A newly configured pipeline serves after a restart, and a roll-back restores the previous one.
 #[test]
-fn whoever_configures_another_pipeline_gets_it_and_can_go_back() {
+fn configured_pipeline_serves_after_restart() {
     let (gallery, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let options = || Options::drawn().gallery(gallery.path()).state(state.path());
     let (mut server, _) = with_alice(options());
@@ -295,10 +300,11 @@ fn whoever_configures_another_pipeline_gets_it_and_can_go_back() {
     assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
 }
 
+/// Another recogniser needs permission, and a roll-back restores all people.
 #[test]
-fn another_recogniser_needs_permission_and_strands_nobody() {
+fn recogniser_change_needs_permission() {
     let models = tempfile::tempdir().unwrap();
-    // The same network with a field that nobody reads: other bytes, so another contract.
+    // The models have an additional unused field: other bytes, so another contract.
     let [detector, recognizer] = ["detector", "recognizer"]
         .map(|role| (role, [model(role), vec![0xc0, 0x3e, 0x01]].concat()));
     pack(models.path(), "other", &[detector, recognizer]);
@@ -339,7 +345,7 @@ fn another_recogniser_needs_permission_and_strands_nobody() {
             .collect()
     };
     assert_eq!(people(&server), [("alice".to_owned(), true)]);
-    // Enrolled again with the new one, and somebody new: for the previous one, too.
+    // An enrolment with the new recogniser holds for the previous one, too.
     server.enroll("alice", [drawn("alice-1.png")]).ok();
     server.enroll("bob", [drawn("bob-1.png")]).ok();
     assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
@@ -347,8 +353,8 @@ fn another_recogniser_needs_permission_and_strands_nobody() {
         people(&server),
         [("alice".to_owned(), false), ("bob".to_owned(), false)]
     );
-    // Back: everybody is known. From here on the other one is staged alone, and sees nobody who is
-    // enrolled.
+    // After the roll-back all people are known. From now on the other revision is only staged, so
+    // new enrolments do not reach its contract.
     server.admin_post("/v1/rollback").ok();
     assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
     assert_eq!(server.names(drawn("bob-probe.png")), ["bob"]);
@@ -356,7 +362,7 @@ fn another_recogniser_needs_permission_and_strands_nobody() {
         people(&server),
         [("alice".to_owned(), false), ("bob".to_owned(), false)]
     );
-    // Whoever is deleted is gone for both.
+    // A deletion holds for both.
     for id in ["alice", "bob"] {
         assert_eq!(
             server.admin_delete(&format!("/v1/people/{id}")).ok()["deleted"],
@@ -374,8 +380,9 @@ fn another_recogniser_needs_permission_and_strands_nobody() {
     assert!(people(&server).is_empty());
 }
 
+/// A canary gets its share of the requests, and those with the header for it.
 #[test]
-fn a_canary_gets_its_share_and_whoever_asks_for_it() {
+fn canary_serves_share_and_header() {
     let (server, [_, second]) = with_alice(Options::drawn());
     let active = server.active();
     let canary = server.staged(&second, "");
@@ -400,6 +407,7 @@ fn a_canary_gets_its_share_and_whoever_asks_for_it() {
             .map(|value| value.to_str().unwrap().to_owned());
         (answer.status().as_u16(), revision)
     };
+    // The share.
     let answers: Vec<Option<String>> = (0..12).map(|_| ask(None).1).collect();
     assert_eq!(
         answers
@@ -409,6 +417,7 @@ fn a_canary_gets_its_share_and_whoever_asks_for_it() {
         3,
         "{answers:?}"
     );
+    // The header.
     assert_eq!(ask(Some("always")), (200, Some(canary.clone())));
     for _ in 0..4 {
         assert_eq!(ask(Some("never")), (200, Some(active.clone())));
@@ -420,13 +429,14 @@ fn a_canary_gets_its_share_and_whoever_asks_for_it() {
     assert_eq!(
         ask(Some("always")),
         (200, Some(active)),
-        "there is none any more"
+        "the canary has ended"
     );
     assert_eq!(server.state(&canary), "staged");
 }
 
+/// A shadow sees requests, but its answers are only compared.
 #[test]
-fn a_shadow_sees_requests_and_nobody_sees_it() {
+fn shadow_compares_without_answering() {
     let (server, [first, second]) = with_alice(Options::drawn());
     let shadow = server.staged(&second, "");
     let agreement =
@@ -447,7 +457,7 @@ fn a_shadow_sees_requests_and_nobody_sees_it() {
         (Some(5), Some(0)),
         "{counts}"
     );
-    // One that answers alike agrees.
+    // A shadow with equal answers agrees.
     let same = server.staged(&again(&first, 1), "");
     server
         .admin_post(&format!("/v1/revisions/{same}/shadow?share=1"))
@@ -455,11 +465,12 @@ fn a_shadow_sees_requests_and_nobody_sees_it() {
     assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
     until("the shadow", || agreement(&same)["frames"] == 1);
     assert_eq!(agreement(&same)["same_identity"], 1);
-    assert!(agreement(&shadow).is_null(), "there is one shadow");
+    assert!(agreement(&shadow).is_null(), "only one shadow exists");
 }
 
+/// Changes need a suitable state, repeat without effect, and are in the audit log.
 #[test]
-fn changes_ask_for_a_state_and_are_written_down() {
+fn changes_are_checked_and_audited() {
     let state = tempfile::tempdir().unwrap();
     let (server, [_, second]) = with_alice(Options::drawn().state(state.path()));
     let first = server.active();
@@ -468,8 +479,9 @@ fn changes_ask_for_a_state_and_are_written_down() {
     assert_eq!(
         server.push(&second, "").ok()["changed"],
         false,
-        "it is staged already"
+        "the revision is staged already"
     );
+    // Activation and roll-back.
     let changed = |answer: Value| answer["changed"].as_bool().unwrap();
     assert!(changed(server.activate(&variant)));
     assert!(!changed(server.activate(&variant)));
@@ -479,9 +491,10 @@ fn changes_ask_for_a_state_and_are_written_down() {
     assert!(changed(server.admin_post("/v1/rollback").ok()));
     assert!(
         !changed(server.admin_post("/v1/rollback").ok()),
-        "asked for again, it does not flip back"
+        "a repeated rollback does not flip back"
     );
     assert_eq!(server.active(), first);
+    // Retirement.
     assert!(changed(
         server
             .admin_delete(&format!("/v1/revisions/{variant}"))
@@ -492,6 +505,7 @@ fn changes_ask_for_a_state_and_are_written_down() {
             .admin_delete(&format!("/v1/revisions/{variant}"))
             .ok()
     ));
+    // Refused changes.
     server
         .admin_post(&format!("/v1/revisions/{variant}/activate"))
         .error(409, "not_ready");
@@ -502,6 +516,7 @@ fn changes_ask_for_a_state_and_are_written_down() {
         .admin_post(&format!("/v1/revisions/{first}/canary?share=2"))
         .error(400, "invalid_share");
 
+    // The audit log.
     let log = std::fs::read_to_string(state.path().join("audit.jsonl")).unwrap();
     let lines: Vec<Value> = log
         .lines()
@@ -534,7 +549,7 @@ fn changes_ask_for_a_state_and_are_written_down() {
 }
 
 #[test]
-fn the_admin_interface_is_for_operators() {
+fn admin_interface_needs_authorization() {
     let folder = tempfile::tempdir().unwrap();
     let tokens = folder.path().join("tokens");
     std::fs::write(
@@ -542,7 +557,7 @@ fn the_admin_interface_is_for_operators() {
         "alice:0123456789abcdef-a\nbob:0123456789abcdef-b\n",
     )
     .unwrap();
-    // Others could reach it.
+    // A public address needs tokens.
     let refused = Options::drawn().arg("--admin", "0.0.0.0:0").refuse();
     assert!(refused.contains("--admin-token-file"), "{refused}");
 
@@ -566,7 +581,7 @@ fn the_admin_interface_is_for_operators() {
         .unwrap();
     assert!(output.status.success(), "{output:?}");
 
-    // Without tokens, by its own name alone: no page can get at it by a name of its own.
+    // Without tokens only its own host name is accepted, which prevents DNS rebinding by web pages.
     let server = Options::drawn().start();
     server
         .ask_admin(
@@ -576,7 +591,7 @@ fn the_admin_interface_is_for_operators() {
             &[("host", "evil.example")],
         )
         .error(403, "host_refused");
-    // Callers of the service find nothing of it.
+    // The port of the service has no admin routes.
     assert_eq!(server.post("/v1/rollback", None, &[]).status, 404);
 }
 
@@ -585,11 +600,11 @@ fn list_of(server: &Server) -> std::process::Command {
 }
 
 #[test]
-fn a_component_that_appears_in_the_watched_folder_serves() {
+fn watched_component_is_activated() {
     let folder = tempfile::tempdir().unwrap();
     let (server, [first, second]) = with_alice(Options::drawn().arg("--pipelines", folder.path()));
     let before = server.active();
-    // Half of one, under a name that is taken: it is never whole while anybody looks.
+    // Incomplete and other files are ignored: a component is renamed once it is complete.
     std::fs::write(folder.path().join(".half.wasm"), &second[..1000]).unwrap();
     std::fs::write(folder.path().join("notes.txt"), "no component").unwrap();
     std::fs::write(folder.path().join(".variant.wasm"), &second).unwrap();
@@ -600,7 +615,7 @@ fn a_component_that_appears_in_the_watched_folder_serves() {
     .unwrap();
     until("the other pipeline", || server.active() != before);
     assert_eq!(server.names(drawn("alice-probe.png")), ["Unknown"]);
-    // One that cannot serve changes nothing, and the next one does.
+    // An invalid component changes nothing, and the next valid one serves.
     std::fs::write(folder.path().join("broken.wasm"), b"not a component").unwrap();
     std::fs::write(folder.path().join("variant.wasm"), again(&first, 7)).unwrap();
     until("the third pipeline", || {
@@ -615,11 +630,11 @@ fn a_component_that_appears_in_the_watched_folder_serves() {
         .as_array()
         .unwrap()
         .len();
-    assert_eq!(revisions, 3, "what is no component is no revision");
+    assert_eq!(revisions, 3, "an invalid component is not a revision");
 }
 
 #[test]
-fn the_command_line_drives_a_running_service() {
+fn pipeline_commands_drive_service() {
     let (server, _) = with_alice(Options::drawn());
     let says = |args: &[&str]| {
         let output = server.pipeline(args).output().unwrap();
@@ -670,6 +685,7 @@ fn the_command_line_drives_a_running_service() {
     let listed: Value = serde_json::from_str(&says(&["list", "--json"])).unwrap();
     assert_eq!(listed["revisions"].as_array().unwrap().len(), 2);
 
+    // A push that activates, and refused commands.
     let policy = component("attendance-policy");
     assert!(says(&["push", policy.to_str().unwrap(), "--activate"]).ends_with(": active\n"));
     let refused = refusal(server.pipeline(&["retire", &server.active()]));
@@ -683,12 +699,12 @@ fn the_command_line_drives_a_running_service() {
     assert!(refusal(nowhere).contains("--admin"));
 }
 
-/// A model of the pack `testing`, or beside it.
+/// Reads a model of the folder of the pack `testing`.
 pub(crate) fn model(name: &str) -> Vec<u8> {
     bytes(crate::harness::root().join(format!("models/testing/{name}.onnx")))
 }
 
-/// A pack like `testing`, with these models by role.
+/// Writes a pack like `testing` with these models by role.
 pub(crate) fn pack(models: &Path, name: &str, files: &[(&str, Vec<u8>)]) {
     use sha2::{Digest, Sha256};
     let folder = models.join(name);
@@ -715,11 +731,12 @@ pub(crate) fn pack(models: &Path, name: &str, files: &[(&str, Vec<u8>)]) {
     std::fs::write(folder.join("manifest.toml"), manifest.to_string()).unwrap();
 }
 
+/// Enrolments and deletions hold for every revision that can serve.
 #[test]
-fn enrolments_and_deletions_hold_for_every_revision_that_could_serve() {
+fn people_changes_reach_every_revision() {
     let (server, [first, _]) = with_alice(Options::drawn());
     let other = server.staged(&again(&first, 1), "");
-    // Enrolled while another revision is active than the one that will be asked.
+    // Enrols while the revision that is asked later is not active yet.
     server
         .form(
             "/process-images",

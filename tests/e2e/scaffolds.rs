@@ -1,4 +1,4 @@
-//! The projects that `rostro pipeline new` makes: what their generated files do.
+//! Projects of `rostro pipeline new`: behaviour of their generated files.
 
 use std::io::Write;
 use std::path::Path;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Options, component, root, rostro};
 
-/// The policy whose review is the SDK's.
+/// Policy with the review of the SDK.
 struct DefaultReview;
 
 impl Policy for DefaultReview {
@@ -22,7 +22,7 @@ impl Policy for DefaultReview {
     }
 }
 
-/// Judges cases with JavaScript's generated file.
+/// Program that reviews cases with the generated file of JavaScript.
 const JS: &str = "
 import { readFileSync } from 'node:fs';
 import { review } from './review.js';
@@ -33,7 +33,7 @@ const judge = ({ faces, level, threshold }) => {
 console.log(JSON.stringify(JSON.parse(readFileSync(0)).map(judge)));
 ";
 
-/// Judges cases with Python's generated file.
+/// Program that reviews cases with the generated file of Python.
 const PYTHON: &str = "
 import json, sys
 from types import SimpleNamespace
@@ -45,10 +45,16 @@ def judge(case):
 print(json.dumps([judge(case) for case in cases]))
 ";
 
-/// A project, and what a program in it says to these cases.
-fn judged(folder: &Path, language: &str, program: &str, args: &[&str], cases: &str) -> Vec<Value> {
+/// Creates a project, runs a program in it, and returns its verdicts on the cases.
+fn verdicts(
+    folder: &Path,
+    language: &str,
+    program: &str,
+    args: &[&str],
+    cases: &str,
+) -> Vec<Value> {
     let name = format!("{language}-policy");
-    let made = rostro()
+    let created = rostro()
         .args([
             "pipeline",
             "new",
@@ -60,7 +66,7 @@ fn judged(folder: &Path, language: &str, program: &str, args: &[&str], cases: &s
         .current_dir(folder)
         .output()
         .unwrap();
-    assert!(made.status.success(), "{made:?}");
+    assert!(created.status.success(), "{created:?}");
     let mut command = Command::new(program);
     command
         .args(args)
@@ -81,8 +87,7 @@ fn judged(folder: &Path, language: &str, program: &str, args: &[&str], cases: &s
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// Photos on both sides of each limit, alone and together, with and without measures and
-/// companions.
+/// Returns photos on both sides of each limit, with and without measures and companions.
 fn photos() -> Vec<Vec<Face>> {
     let face = |side: f32, score: f32, measures: &[(&'static str, f32)]| Face {
         bounds: Rect {
@@ -132,8 +137,8 @@ fn photos() -> Vec<Vec<Face>> {
     photos
 }
 
-/// The generated review of each language's scaffold gives the SDK's answer, reason by reason and
-/// number by number.
+/// The generated review of each language gives the answers of the SDK, with equal reasons and
+/// numbers.
 #[test]
 fn generated_reviews_agree_across_languages() {
     let levels = [
@@ -173,17 +178,17 @@ fn generated_reviews_agree_across_languages() {
     }
     let text = Value::from(cases.clone()).to_string();
     let folder = tempfile::tempdir().unwrap();
-    let js = judged(
+    let js = verdicts(
         folder.path(),
         "js",
         "node",
         &["--input-type=module", "-e", JS],
         &text,
     );
-    let python = judged(folder.path(), "python", "python3", &["-c", PYTHON], &text);
+    let python = verdicts(folder.path(), "python", "python3", &["-c", PYTHON], &text);
     assert!(wanted.len() > 1000 && js.len() == wanted.len() && python.len() == wanted.len());
     let plain = |answer: &Value| -> Value {
-        // 1 and 1.0 are one number to JavaScript.
+        // JavaScript does not distinguish 1 and 1.0.
         serde_json::from_str(&answer.to_string().replace(".0,", ",").replace(".0]", "]")).unwrap()
     };
     for (index, case) in cases.iter().enumerate() {
@@ -196,36 +201,35 @@ fn generated_reviews_agree_across_languages() {
     }
 }
 
-/// The example policy in JavaScript and Python judges photos and reports exceptions with the files
-/// that a new project gets.
+/// The example policies in JavaScript and Python have the generated files of a new project.
 #[test]
-fn examples_have_the_generated_files() {
+fn examples_match_generated_files() {
     let folder = tempfile::tempdir().unwrap();
     for (language, ending) in [("js", "js"), ("python", "py")] {
         let project = folder.path().join(language).join("attendance-policy");
-        let made = rostro()
+        let created = rostro()
             .args(["pipeline", "new", "--lang", language, "--policy-only"])
             .arg(&project)
             .output()
             .unwrap();
-        assert!(made.status.success(), "{made:?}");
+        assert!(created.status.success(), "{created:?}");
         for name in ["review", "told"] {
             let file = format!("{name}.{ending}");
             let example = root()
                 .join("guest/examples/attendance-policy")
                 .join(language)
                 .join(&file);
-            let [wanted, is] =
+            let [wanted, actual] =
                 [project.join(&file), example].map(|path| std::fs::read_to_string(path).unwrap());
             assert!(
-                is == wanted,
-                "guest/examples/attendance-policy/{language}/{file} is not what `rostro pipeline new` makes; copy it"
+                actual == wanted,
+                "guest/examples/attendance-policy/{language}/{file} differs from the file of `rostro pipeline new`; copy it"
             );
         }
     }
 }
 
-/// A check says which poor photos a component would enrol.
+/// A check reports which poor photos a component would enrol.
 #[test]
 fn check_reports_poor_photos() {
     let checked = |name: &str| {
@@ -244,7 +248,7 @@ fn check_reports_poor_photos() {
         "{strict}"
     );
     assert!(!strict.contains("poor photos are enrolled"), "{strict}");
-    // Its policy takes any face.
+    // Its policy accepts any face.
     let lax = checked("evil");
     assert!(
         lax.contains("blurred accepted") && lax.contains("poor photos are enrolled"),
@@ -252,9 +256,10 @@ fn check_reports_poor_photos() {
     );
 }
 
-/// A failing guest's log lines name its revision and half, and authors see what it wrote.
+/// Log lines of a failing guest name its revision and half, and a check shows the output of the
+/// guest.
 #[test]
-fn guest_lines_name_revision_and_half() {
+fn guest_log_names_revision() {
     let server = Options::drawn()
         .pipeline(component("evil"))
         .arg("--breaker", "1000000")
@@ -290,14 +295,14 @@ fn guest_lines_name_revision_and_half() {
     );
 }
 
-/// An exception of a policy in Python or JavaScript is logged with text, file and line, and what it
-/// printed is, too.
+/// An exception of a policy in Python or JavaScript is logged with text, file and line. Its output
+/// is logged, too.
 #[test]
 fn scaffold_logs_exceptions_with_line() {
     let folder = tempfile::tempdir().unwrap();
     for language in ["js", "python"] {
         let name = format!("{language}-policy");
-        let made = rostro()
+        let created = rostro()
             .args([
                 "pipeline",
                 "new",
@@ -309,9 +314,9 @@ fn scaffold_logs_exceptions_with_line() {
             .current_dir(folder.path())
             .output()
             .unwrap();
-        assert!(made.status.success(), "{made:?}");
+        assert!(created.status.success(), "{created:?}");
     }
-    let said = |language: &str, program: &str, args: &[&str]| {
+    let output_of = |language: &str, program: &str, args: &[&str]| {
         let project = folder.path().join(format!("{language}-policy"));
         let output = Command::new(program)
             .args(args)
@@ -320,6 +325,7 @@ fn scaffold_logs_exceptions_with_line() {
             .unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
+    // Python.
     let python = folder.path().join("python-policy");
     std::fs::create_dir_all(python.join("wit_world/imports")).unwrap();
     std::fs::write(python.join("wit_world/__init__.py"), "").unwrap();
@@ -328,33 +334,34 @@ fn scaffold_logs_exceptions_with_line() {
     std::fs::write(python.join("wit_world/imports/telemetry.py"), telemetry).unwrap();
     std::fs::write(python.join("broken.py"), "import sys\nclass Odd(Exception):\n    def __str__(self):\n        raise RuntimeError\ndef decide():\n    print('about to fail')\n    sys.stderr.writelines(['half ', 'a line'])\n    try:\n        raise Odd\n    except Odd as odd:\n        raise ValueError('thirteen') from odd\n").unwrap();
     let program = "from told import told\nimport broken\n@told\ndef decide():\n    return broken.decide()\ntry:\n    decide()\nexcept ValueError:\n    print('raised')\n";
-    let said_by_python = said("python", "python3", &["-c", program]);
+    let python_output = output_of("python", "python3", &["-c", program]);
     assert!(
-        said_by_python.contains("INFO about to fail\n"),
-        "{said_by_python}"
+        python_output.contains("INFO about to fail\n"),
+        "{python_output}"
     );
     assert!(
-        said_by_python.contains("WARN ValueError: thirteen (")
-            && said_by_python.contains("broken.py:11 in decide"),
-        "{said_by_python}"
+        python_output.contains("WARN ValueError: thirteen (")
+            && python_output.contains("broken.py:11 in decide"),
+        "{python_output}"
     );
     assert!(
-        said_by_python.contains("; caused by Odd\n"),
-        "{said_by_python}"
+        python_output.contains("; caused by Odd\n"),
+        "{python_output}"
     );
     let (half, cause) = (
-        said_by_python.find("WARN half a line\n"),
-        said_by_python.find("WARN ValueError"),
+        python_output.find("WARN half a line\n"),
+        python_output.find("WARN ValueError"),
     );
     assert!(
         half.is_some() && half < cause,
-        "the exception comes last: {said_by_python}"
+        "the exception comes last: {python_output}"
     );
     assert!(
-        said_by_python.contains("INFO raised"),
-        "the exception goes on: {said_by_python}"
+        python_output.contains("INFO raised"),
+        "the exception propagates: {python_output}"
     );
 
+    // JavaScript.
     std::fs::write(
         folder.path().join("js-policy/broken.js"),
         "export function decide() {\n  const circular = { big: 5n };\n  console.log('about to fail', 1, 5n, { big: 5n });\n  circular.self = circular;\n  console.log(circular);\n  console.error('failed:', new TypeError('twelve'));\n  throw new Error('thirteen');\n}\nexport function template() {\n  throw { code: 1 };\n}\n",
@@ -364,23 +371,23 @@ fn scaffold_logs_exceptions_with_line() {
         const policy = told((level, text) => out.write(`${level} ${text}\\n`), { decide, template });
         try { policy.template(); } catch (thrown) { out.write(`thrown ${thrown.code}\\n`); }
         try { policy.decide(); } catch { out.write('raised\\n'); }";
-    let said_by_js = said("js", "node", &["--input-type=module", "-e", program]);
+    let js_output = output_of("js", "node", &["--input-type=module", "-e", program]);
     assert!(
-        said_by_js.contains("warn exception: {\"code\":1}\nthrown 1\n"),
-        "{said_by_js}"
+        js_output.contains("warn exception: {\"code\":1}\nthrown 1\n"),
+        "{js_output}"
     );
     assert!(
-        said_by_js.contains("warn failed: TypeError: twelve (")
-            && said_by_js.contains("info [object Object]\n"),
-        "{said_by_js}"
+        js_output.contains("warn failed: TypeError: twelve (")
+            && js_output.contains("info [object Object]\n"),
+        "{js_output}"
     );
     assert!(
-        said_by_js.contains("info about to fail 1 5 {\"big\":\"5\"}\n")
-            && said_by_js.ends_with("raised\n"),
-        "{said_by_js}"
+        js_output.contains("info about to fail 1 5 {\"big\":\"5\"}\n")
+            && js_output.ends_with("raised\n"),
+        "{js_output}"
     );
     assert!(
-        said_by_js.contains("warn Error: thirteen (") && said_by_js.contains("broken.js:7:"),
-        "{said_by_js}"
+        js_output.contains("warn Error: thirteen (") && js_output.contains("broken.js:7:"),
+        "{js_output}"
     );
 }

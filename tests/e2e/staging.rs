@@ -1,5 +1,4 @@
-//! What a revision is held to, what is refused before it could serve, and what monitoring sees of
-//! it.
+//! Limits of revisions, refusals during staging, and the metrics of both.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +11,7 @@ use crate::hammer::Hammer;
 use crate::harness::{Answer, Options, Server, component, drawn, refusal};
 use crate::operator::{again, bytes, metrics};
 
-/// Asks the canary, whatever its share.
+/// Sends a request to the canary, regardless of its share.
 fn ask_canary(server: &Server, image: &[u8]) -> Answer {
     server.post_with(
         "/process_frame",
@@ -21,8 +20,9 @@ fn ask_canary(server: &Server, image: &[u8]) -> Answer {
     )
 }
 
+/// A revision may have tighter limits than the service, never looser ones.
 #[test]
-fn a_revision_may_be_held_tighter_than_the_service_and_never_looser() {
+fn revision_limits_only_tighten() {
     let (gallery, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let options = || {
         Options::drawn()
@@ -52,7 +52,7 @@ fn a_revision_may_be_held_tighter_than_the_service_and_never_looser() {
     assert_eq!(
         server.staged(&evil, "limits=time-ms=700,memory-mib=64"),
         tight,
-        "the same limits in other words are not"
+        "equal limits in other words are the same revision"
     );
     let limits = server.admin_get(&format!("/v1/revisions/{tight}"))["limits"].clone();
     assert_eq!(
@@ -60,7 +60,7 @@ fn a_revision_may_be_held_tighter_than_the_service_and_never_looser() {
         serde_json::json!({"memory-mib": "64", "time-ms": "700"})
     );
 
-    // They come back with it.
+    // The limits persist over a restart.
     server.kill();
     let server = options().start();
     until("the revision", || server.state(&tight) == "staged");
@@ -88,7 +88,7 @@ fn a_revision_may_be_held_tighter_than_the_service_and_never_looser() {
 }
 
 #[test]
-fn every_limit_of_its_own_holds_a_revision() {
+fn revision_limits_are_enforced() {
     let server = Options::drawn().start();
     server.enroll("alice", [drawn("alice-1.png")]).ok();
     let (active, component) = (server.active(), bytes(component("insightface")));
@@ -114,13 +114,14 @@ fn every_limit_of_its_own_holds_a_revision() {
     assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
 }
 
+/// The limit on time applies to requests, not to staging.
 #[test]
-fn a_limit_on_time_is_of_requests_and_not_of_staging() {
+fn time_limit_exempts_staging() {
     let server = Options::drawn().arg("--breaker", "1000000").start();
-    // Less than the self-test takes, and than everybody's templates on a busy machine.
-    let held = server.staged(&bytes(component("insightface")), "limits=time-ms=10");
+    // Shorter than the self-test, and than making all templates on a busy machine.
+    let limited = server.staged(&bytes(component("insightface")), "limits=time-ms=10");
     server
-        .admin_post(&format!("/v1/revisions/{held}/canary?share=0"))
+        .admin_post(&format!("/v1/revisions/{limited}/canary?share=0"))
         .ok();
     let answer = ask_canary(&server, &drawn("group.png"));
     answer.error(500, "pipeline_failed");
@@ -131,8 +132,9 @@ fn a_limit_on_time_is_of_requests_and_not_of_staging() {
     );
 }
 
+/// A revision is either the canary or the shadow, never both.
 #[test]
-fn a_revision_plays_one_part_beside_the_active_one() {
+fn canary_cannot_be_shadow() {
     let server = Options::drawn().start();
     let other = server.staged(&again(&bytes(component("insightface")), 1), "");
     server
@@ -153,21 +155,23 @@ fn a_revision_plays_one_part_beside_the_active_one() {
         .error(409, "other_part");
 }
 
+/// A policy pushed alone inherits the limits of the active revision.
 #[test]
-fn half_a_pipeline_is_held_as_the_active_one_is() {
+fn policy_inherits_active_limits() {
     let server = Options::drawn().start();
-    let held = server.staged(
+    let limited = server.staged(
         &again(&bytes(component("insightface")), 1),
         "limits=tensors=12,faces=100",
     );
-    server.activate(&held);
+    server.activate(&limited);
     let policy = server.staged(&bytes(component("attendance-policy")), "limits=faces=50");
     let limits = server.admin_get(&format!("/v1/revisions/{policy}"))["limits"].clone();
     assert_eq!(limits, serde_json::json!({"faces": "50", "tensors": "12"}));
 }
 
+/// Revisions with one policy and different limits know the same people.
 #[test]
-fn people_are_known_to_a_revision_whatever_another_one_of_the_same_policy_is_held_to() {
+fn views_do_not_share_limits() {
     let server = Options::drawn().start();
     let component = bytes(component("evil"));
     let allow = "allow_contract_change=true";
@@ -185,7 +189,7 @@ fn people_are_known_to_a_revision_whatever_another_one_of_the_same_policy_is_hel
             "{status}"
         );
     }
-    // Templates of the wide one are made within its own limits, though the tight one was there
+    // The wide revision makes templates within its own limits, although the tight one was staged
     // first.
     server
         .enroll("eve", [image("template-many", b"")])
@@ -193,7 +197,7 @@ fn people_are_known_to_a_revision_whatever_another_one_of_the_same_policy_is_hel
 }
 
 #[test]
-fn a_service_that_became_tighter_holds_its_revisions_to_that() {
+fn tighter_service_limits_its_revisions() {
     let (gallery, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let options = |memory: u32| {
         Options::drawn()
@@ -216,7 +220,8 @@ fn a_service_that_became_tighter_holds_its_revisions_to_that() {
         server.admin_get(&format!("/v1/revisions/{evil}"))["limits"]["memory-mib"],
         "128"
     );
-    // Half a pipeline that names no limit is held as tightly, and so it is written down.
+    // A policy without limits gets the limit of the active revision, and the audit log records
+    // this.
     let policy = server.staged(&bytes(component("attendance-policy")), "");
     assert_eq!(
         server.admin_get(&format!("/v1/revisions/{policy}"))["limits"]["memory-mib"],
@@ -242,7 +247,7 @@ fn a_service_that_became_tighter_holds_its_revisions_to_that() {
 }
 
 #[test]
-fn what_a_component_wants_too_much_of_is_named() {
+fn exceeded_component_limit_is_named() {
     let refused = |limit: &str| Options::drawn().arg("--limit", limit).refuse();
     let error = refused("table-elements=100");
     assert!(
@@ -255,7 +260,7 @@ fn what_a_component_wants_too_much_of_is_named() {
         error.contains("the component hits the limit `instances` of 1 reached: 0 in use, 3 wanted"),
         "{error}"
     );
-    // Memory that it has from its beginning: 1 GiB.
+    // A component with 1 GiB of initial memory.
     let text = r#"(component (core module $large (memory 16384)) (core instance (instantiate $large))
         (instance $vision) (export "rostro:pipeline/vision@0.1.0" (instance $vision)))"#;
     let failed = Options::drawn()
@@ -265,8 +270,9 @@ fn what_a_component_wants_too_much_of_is_named() {
     assert!(reason.contains("the component hits the limit `memory-mib` of 512 reached: 0 bytes in use, 1073741824 wanted"), "{reason}");
 }
 
+/// The forbidden imports of a pushed component are all named at once.
 #[test]
-fn a_component_that_wants_more_than_guests_get_is_told_all_of_it_at_once() {
+fn pushed_imports_are_refused_together() {
     let server = Options::drawn().start();
     let active = server.active();
     let text = r#"(component
@@ -283,7 +289,7 @@ fn a_component_that_wants_more_than_guests_get_is_told_all_of_it_at_once() {
         reason.contains("imports rostro:pipeline/gallery@0.1.0, wasi:http/outgoing-handler@0.2.0, wasi:sockets/tcp@0.2.0, which"),
         "{reason}"
     );
-    // A pipeline for a world that this host lacks.
+    // A pipeline for an interface version that this host does not support.
     let other = wat::parse_str(r#"(component (instance $vision) (export "rostro:pipeline/vision@0.9.0" (instance $vision)))"#).unwrap();
     let error = server.push(&other, "").error(400, "invalid_component");
     assert!(
@@ -296,7 +302,7 @@ fn a_component_that_wants_more_than_guests_get_is_told_all_of_it_at_once() {
 }
 
 #[test]
-fn a_component_that_is_too_large_is_refused_and_nothing_of_it_is_kept() {
+fn oversized_component_is_not_kept() {
     let state = tempfile::tempdir().unwrap();
     let server = Options::drawn().state(state.path()).start();
     let large = vec![0; (64 << 20) + 1];
@@ -314,7 +320,7 @@ fn a_component_that_is_too_large_is_refused_and_nothing_of_it_is_kept() {
 }
 
 #[test]
-fn what_was_compiled_is_used_again_and_made_anew_where_it_is_damaged() {
+fn compiled_code_reused_unless_damaged() {
     let (gallery, compiled) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let options = || {
         Options::drawn()
@@ -344,11 +350,11 @@ fn what_was_compiled_is_used_again_and_made_anew_where_it_is_damaged() {
         first
             .iter()
             .any(|path| fs::read(path).unwrap() != b"damaged"),
-        "it was not made anew"
+        "it was not compiled again"
     );
 }
 
-/// The compiled components in a folder.
+/// Returns the compiled components below a folder.
 fn files(folder: &Path) -> Vec<std::path::PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -356,7 +362,7 @@ fn files(folder: &Path) -> Vec<std::path::PathBuf> {
         if path.is_dir() {
             found.extend(files(&path));
         } else if path.extension().is_none() {
-            // Beside each are statistics of its use.
+            // Files with an extension are statistics of their use.
             found.push(path);
         }
     }
@@ -364,8 +370,9 @@ fn files(folder: &Path) -> Vec<std::path::PathBuf> {
     found
 }
 
+/// A self-test with an operator's photos fails if its expectations are not met.
 #[test]
-fn an_operators_own_photos_must_be_of_whom_they_say() {
+fn self_test_checks_expectations() {
     let photos = tempfile::tempdir().unwrap();
     for name in ["alice-1.png", "alice-2.png", "bob-1.png"] {
         fs::write(photos.path().join(name), drawn(name)).unwrap();
@@ -391,7 +398,7 @@ fn an_operators_own_photos_must_be_of_whom_they_say() {
 }
 
 #[test]
-fn a_policy_is_swapped_alone_and_vision_stays() {
+fn policy_swap_keeps_vision() {
     let server = Options::drawn().start();
     server.enroll("alice", [drawn("alice-1.png")]).ok();
     let before = server.admin_get(&format!("/v1/revisions/{}", server.active()));
@@ -400,16 +407,17 @@ fn a_policy_is_swapped_alone_and_vision_stays() {
     let after = server.admin_get(&format!("/v1/revisions/{policy}"));
     assert_eq!(after["vision_sha256"], before["vision_sha256"]);
     assert_ne!(after["policy_sha256"], before["policy_sha256"]);
-    // The variant's policy names nobody.
+    // The policy of the variant recognises no person.
     assert_eq!(server.names(drawn("alice-probe.png")), ["Unknown"]);
-    // And vision alone, with the policy that is in force.
+    // A whole pipeline replaces the policy, too.
     let vision = server.staged(&again(&bytes(component("insightface")), 2), "");
     server.activate(&vision);
     assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
 }
 
+/// A retired revision drains until its last request is answered.
 #[test]
-fn a_retired_revision_drains_until_its_last_request_is_answered() {
+fn retired_revision_drains() {
     let server = Options::drawn().arg("--deadline", "8").start();
     let evil = server.staged(&bytes(component("evil")), "");
     server
@@ -427,8 +435,9 @@ fn a_retired_revision_drains_until_its_last_request_is_answered() {
     until("its end", || server.state(&evil) == "retired");
 }
 
+/// A failing shadow on the only worker costs no request.
 #[test]
-fn a_shadow_that_misbehaves_costs_the_only_worker_nothing_that_is_lost() {
+fn failing_shadow_costs_no_request() {
     let server = Options::drawn()
         .arg("--workers", "1")
         .arg("--breaker", "1000000")
@@ -454,7 +463,7 @@ fn a_shadow_that_misbehaves_costs_the_only_worker_nothing_that_is_lost() {
                 .all(|shot| shot.status == Some(200) && shot.identity == "alice"),
             "{mode}: {shots:?}"
         );
-        // It looks on only where nobody waits for the worker.
+        // The shadow runs only while no request waits for the worker.
         until("the shadow to fail", || {
             assert_eq!(server.names(picture.as_slice()), ["alice"], "{mode}");
             failed() > before
@@ -462,8 +471,9 @@ fn a_shadow_that_misbehaves_costs_the_only_worker_nothing_that_is_lost() {
     }
 }
 
+/// Metrics show states, requests, and the revisions that the breaker removed.
 #[test]
-fn monitoring_sees_states_failures_and_what_the_breaker_took_out() {
+fn metrics_show_states_and_breaker() {
     let server = Options::drawn().arg("--breaker", "2").start();
     let (active, evil) = (
         server.active(),
@@ -509,7 +519,7 @@ fn monitoring_sees_states_failures_and_what_the_breaker_took_out() {
 }
 
 #[test]
-fn the_command_line_holds_a_revision_to_limits() {
+fn push_accepts_limits() {
     let server = Options::drawn().start();
     let file = component("variant");
     let push = |limit: &str| {

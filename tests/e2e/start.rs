@@ -1,4 +1,4 @@
-//! What can be wrong at the start, and how the service ends: each message says how to mend it.
+//! Errors at the start, each with its remedy, and the end of the service.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
@@ -14,7 +14,7 @@ fn assert_says(error: &str, wanted: &[&str]) {
 }
 
 #[test]
-fn a_pack_that_is_not_installed_says_how_to_install_it() {
+fn missing_pack_names_remedy() {
     let models = tempfile::tempdir().unwrap();
     let error = Options::drawn()
         .arg("--models", models.path())
@@ -23,8 +23,9 @@ fn a_pack_that_is_not_installed_says_how_to_install_it() {
     assert_says(&error, &["buffalo_l", "rostro models install buffalo_l"]);
 }
 
+/// A corrupt model is refused with its file and the remedy.
 #[test]
-fn a_pack_with_a_corrupt_model_names_the_file_and_the_remedy() {
+fn corrupt_model_names_file() {
     let models = tempfile::tempdir().unwrap();
     let install = |command: &mut Command| assert!(command.status().unwrap().success());
     install(
@@ -43,14 +44,14 @@ fn a_pack_with_a_corrupt_model_names_the_file_and_the_remedy() {
 }
 
 #[test]
-fn onnx_runtime_that_is_missing_says_how_to_install_it() {
+fn missing_onnx_runtime_names_remedy() {
     let nowhere = tempfile::tempdir().unwrap();
     let error = Options::drawn().arg("--runtime", nowhere.path()).refuse();
     assert_says(&error, &["ONNX Runtime", "rostro runtime install"]);
 }
 
 #[test]
-fn a_library_that_is_not_onnx_runtime_is_refused() {
+fn invalid_onnx_runtime_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let library = folder.path().join("libonnxruntime.so");
     std::fs::write(&library, "not a library").unwrap();
@@ -62,7 +63,7 @@ fn a_library_that_is_not_onnx_runtime_is_refused() {
 }
 
 #[test]
-fn a_component_of_the_wrong_world_says_which_export_is_missing() {
+fn wrong_world_names_missing_export() {
     let error = Options::drawn()
         .pipeline(component("attendance-policy"))
         .refuse();
@@ -76,7 +77,7 @@ fn a_component_of_the_wrong_world_says_which_export_is_missing() {
 }
 
 #[test]
-fn a_component_with_forbidden_imports_has_all_of_them_named_at_once() {
+fn forbidden_imports_are_named_together() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("nosy.wasm");
     let imports = [
@@ -96,8 +97,9 @@ fn a_component_with_forbidden_imports_has_all_of_them_named_at_once() {
     assert_says(&Options::drawn().pipeline(file).refuse(), &imports);
 }
 
+/// A file that is not a component is refused with the format that it has.
 #[test]
-fn a_file_that_is_no_component_is_told_what_it_is() {
+fn invalid_component_is_identified() {
     let folder = tempfile::tempdir().unwrap();
     for (bytes, words) in [
         (b"hello".as_slice(), "not a WebAssembly component"),
@@ -118,7 +120,7 @@ fn a_file_that_is_no_component_is_told_what_it_is() {
 }
 
 #[test]
-fn a_pipeline_that_is_missing_says_how_to_build_it() {
+fn missing_pipeline_names_remedy() {
     let error = Options::drawn()
         .pipeline("nowhere/pipeline.wasm".into())
         .refuse();
@@ -129,9 +131,9 @@ fn a_pipeline_that_is_missing_says_how_to_build_it() {
 }
 
 #[test]
-fn a_port_in_use_is_named_with_the_way_out() {
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap().to_string();
+fn used_port_names_remedy() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
     let mut command = rostro();
     let state = tempfile::tempdir().unwrap();
     command
@@ -141,15 +143,15 @@ fn a_port_in_use_is_named_with_the_way_out() {
 }
 
 #[test]
-fn a_gallery_that_cannot_be_written_is_refused_at_the_start() {
+fn unwritable_gallery_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    // A file where the folder should be: it cannot be written by any user, root included.
+    // A file in place of the folder, which not even root can write into.
     let file = folder.path().join("gallery");
     std::fs::write(&file, "").unwrap();
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o444)).unwrap();
     let error = Options::drawn().gallery(&file).refuse();
     assert_says(&error, &["gallery", file.to_str().unwrap()]);
-    // A folder that is there, and into which nobody can write either.
+    // A folder that exists, but accepts no files.
     #[cfg(target_os = "linux")]
     assert_says(
         &Options::drawn().gallery("/proc/self".as_ref()).refuse(),
@@ -158,7 +160,7 @@ fn a_gallery_that_cannot_be_written_is_refused_at_the_start() {
 }
 
 #[test]
-fn an_unknown_key_in_the_configuration_file_is_named() {
+fn unknown_configuration_key_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("rostro.toml");
     std::fs::write(&file, "similarity = 0.4\n").unwrap();
@@ -168,8 +170,9 @@ fn an_unknown_key_in_the_configuration_file_is_named() {
     );
 }
 
+/// Flags override environment variables, and these override the configuration file.
 #[test]
-fn flags_win_over_variables_and_variables_over_the_file() {
+fn flags_override_variables_and_file() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("rostro.toml");
     // Each of these values alone would stop the start with its own message.
@@ -200,20 +203,21 @@ fn flags_win_over_variables_and_variables_over_the_file() {
 }
 
 #[test]
-fn a_service_told_to_stop_ends_with_success() {
+fn terminated_service_exits_successfully() {
     let mut server = Options::drawn().start();
     server.recognize(drawn("empty.png")).ok();
     assert_eq!(server.terminate(), Some(0));
 }
 
-/// A service that was just begun and has nothing compiled, which takes a while; it ends with this.
-fn begun(
+/// Starts a service that has nothing compiled, so that it is not ready for a while. Dropping the
+/// guard kills it.
+fn start_cold(
     folder: &std::path::Path,
 ) -> (
     scopeguard::ScopeGuard<Child, impl FnOnce(Child)>,
     SocketAddr,
 ) {
-    // A port that is free, or was a moment ago.
+    // A port that was free a moment ago.
     let address = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -247,16 +251,20 @@ fn begun(
     });
     let begun = Instant::now();
     while TcpStream::connect(address).is_err() {
-        assert!(begun.elapsed() < Duration::from_secs(10), "nobody listens");
+        assert!(
+            begun.elapsed() < Duration::from_secs(10),
+            "the port is not open"
+        );
         std::thread::sleep(Duration::from_millis(5));
     }
     (server, address)
 }
 
+/// Health is answered before the service is ready, and other requests wait until it is.
 #[test]
-fn health_is_told_before_the_service_is_ready_and_other_requests_wait_for_it() {
+fn health_answers_before_readiness() {
     let folder = tempfile::tempdir().unwrap();
-    let (_server, address) = begun(folder.path());
+    let (_server, address) = start_cold(folder.path());
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .build()
@@ -288,10 +296,10 @@ fn health_is_told_before_the_service_is_ready_and_other_requests_wait_for_it() {
 }
 
 #[test]
-fn a_service_that_is_told_to_stop_before_it_is_ready_stops() {
+fn termination_before_readiness_succeeds() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut server, _) = begun(folder.path());
-    let told = Instant::now();
+    let (mut server, _) = start_cold(folder.path());
+    let signalled = Instant::now();
     assert!(
         Command::new("kill")
             .args(["-TERM", &server.id().to_string()])
@@ -301,8 +309,8 @@ fn a_service_that_is_told_to_stop_before_it_is_ready_stops() {
     );
     assert_eq!(server.wait().unwrap().code(), Some(0));
     assert!(
-        told.elapsed() < Duration::from_secs(25),
+        signalled.elapsed() < Duration::from_secs(25),
         "{:?}",
-        told.elapsed()
+        signalled.elapsed()
     );
 }

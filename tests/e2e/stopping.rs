@@ -1,5 +1,4 @@
-//! A service that is told to stop in the middle of work: it ends in time, and records nothing of
-//! how that work ended.
+//! Stops in the middle of work: the service ends in time and records no failure of that work.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -11,12 +10,13 @@ use crate::harness::{Options, Server, component, drawn};
 use crate::operator::bytes;
 use crate::revisions::until;
 
-/// Rounds of each test; `ROSTRO_TEST_STOPS` asks for more.
+/// Returns the number of rounds, which `ROSTRO_TEST_STOPS` overrides.
 fn rounds(usual: usize) -> usize {
     std::env::var("ROSTRO_TEST_STOPS").map_or(usual, |count| count.parse().unwrap())
 }
 
-/// A server with another policy active than the one before, which every start stages anew.
+/// Server with an active and a previous revision of different policies. Every start stages the
+/// previous one anew.
 struct Stops {
     gallery: tempfile::TempDir,
     state: tempfile::TempDir,
@@ -41,7 +41,7 @@ impl Stops {
         let active = server.staged(&bytes(component("attendance-policy")), "");
         server.activate(&active);
         assert_eq!(server.terminate(), Some(0));
-        // The previous revision's policy makes a template of each when it is staged again.
+        // Staging the previous revision makes a template of each person.
         for person in 0..people {
             std::fs::copy(
                 stops.gallery.path().join("alice.csv"),
@@ -64,12 +64,12 @@ impl Stops {
             .variable("RUST_LOG", "warn,rostro=debug")
     }
 
-    /// The record as the service left it.
+    /// Reads the record that the service left.
     fn record(&self) -> Value {
         serde_json::from_slice(&bytes(self.state.path().join("revisions.json"))).unwrap()
     }
 
-    /// Asserts that both revisions have their roles, and none failed.
+    /// Asserts that both revisions have their roles, and that none failed.
     fn check(&self) {
         let record = self.record();
         assert_eq!(
@@ -97,7 +97,7 @@ fn empty(folder: &Path) {
     }
 }
 
-/// Stops a server, which must end well and within the grace period.
+/// Stops a server, and asserts success within the grace period.
 fn stop(server: &mut Server) {
     let begun = Instant::now();
     assert_eq!(server.terminate(), Some(0), "{}", server.log());
@@ -110,14 +110,13 @@ fn stop(server: &mut Server) {
     assert!(!server.log().contains("panicked"), "{}", server.log());
 }
 
-/// Every step of staging: compiling, making ONNX Runtime's sessions, the self-test, and everybody's
-/// templates.
+/// Stops in every step of staging: compilation, sessions of ONNX Runtime, self-test and templates.
 #[test]
 fn stop_while_staging_keeps_previous() {
     let stops = Stops::new(400);
     for round in 0..rounds(3) {
         for step in ["compile", "load models", "self-test", "make templates"] {
-            // Compiled code that is kept would leave nothing to compile.
+            // Cached code would leave nothing to compile.
             empty(stops.compiled.path());
             let mut server = stops.options().start();
             server.wait_for_log(&format!(
@@ -129,7 +128,7 @@ fn stop_while_staging_keeps_previous() {
             stops.check();
         }
     }
-    // Staged to its end, it can serve.
+    // After staging is complete, it can serve.
     let server = stops.options().start();
     until("the previous revision", || {
         server.state(&stops.previous) == "previous"
@@ -141,7 +140,7 @@ fn stop_while_staging_keeps_previous() {
     assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
 }
 
-/// Moments spread over the first second after a start.
+/// Stops at moments that are spread over the first second after a start.
 #[test]
 fn stop_after_start_keeps_previous() {
     let stops = Stops::new(50);
@@ -153,13 +152,13 @@ fn stop_after_start_keeps_previous() {
     }
 }
 
-/// A shadow and models at work for requests that hang up.
+/// Stops while a shadow and models work for clients that then disconnect.
 #[test]
 fn stop_under_load_records_no_failure() {
     let stops = Stops::new(0);
     for round in 0..rounds(4) {
         let mut server = stops.options().start();
-        // It is the shadow from the first round on.
+        // After the first round it is already the shadow.
         until("the previous revision", || {
             matches!(&*server.state(&stops.previous), "previous" | "shadow")
         });
@@ -174,7 +173,7 @@ fn stop_under_load_records_no_failure() {
     }
 }
 
-/// Whoever presses Ctrl-C twice does not want to wait.
+/// A second signal, as of Ctrl-C, ends the process without waiting for requests.
 #[test]
 fn second_signal_ends_at_once() {
     let mut server = Options::drawn()

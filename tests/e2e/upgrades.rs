@@ -1,5 +1,5 @@
-//! A new program brings a new component file: what operators activated stays, and what the
-//! configuration made is followed.
+//! Upgrades that replace the component file: activations of operators stay, and configured
+//! revisions are replaced.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use crate::harness::{Options, Server, component, drawn};
 use crate::operator::{again, bytes};
 use crate::revisions::until;
 
-/// An installation whose component file an upgrade replaces.
+/// Installation with a component file that an upgrade replaces.
 struct Installation {
     gallery: tempfile::TempDir,
     state: tempfile::TempDir,
@@ -44,7 +44,7 @@ impl Installation {
             .start()
     }
 
-    /// Puts another component of the same behaviour in the file's place.
+    /// Replaces the file with another component of the same behaviour.
     fn upgrade(&self, which: u8) {
         std::fs::write(self.file(), again(&bytes(component("insightface")), which)).unwrap();
     }
@@ -54,8 +54,8 @@ impl Installation {
     }
 }
 
-/// Starts a service, and activates a revision that an operator pushed; returns the ids of the
-/// configured and the pushed one.
+/// Starts a service and activates a revision that an operator pushed. Returns the ids of the
+/// configured and of the pushed revision.
 fn with_operators_revision(installation: &Installation) -> (Server, String, String) {
     let server = installation.start();
     server.enroll("alice", [drawn("alice-1.png")]).ok();
@@ -78,7 +78,7 @@ fn revision_made_by_configuration(server: &Server) -> Value {
 }
 
 #[test]
-fn upgrade_keeps_what_operators_activated() {
+fn upgrade_keeps_operator_activation() {
     let installation = Installation::new();
     let (mut server, configured, pushed) = with_operators_revision(&installation);
     server.kill();
@@ -109,7 +109,7 @@ fn upgrade_keeps_what_operators_activated() {
     );
     server.kill();
 
-    // The same files again: nothing more is said or staged.
+    // Unchanged files cause no message and no staging.
     let mut server = installation.start();
     assert_eq!(server.active(), pushed);
     assert!(
@@ -119,7 +119,7 @@ fn upgrade_keeps_what_operators_activated() {
     );
     server.kill();
 
-    // The next upgrade takes the place of the one that nobody activated.
+    // The next upgrade replaces the revision that was never activated.
     installation.upgrade(2);
     let mut server = installation.start();
     assert_eq!(
@@ -131,7 +131,7 @@ fn upgrade_keeps_what_operators_activated() {
         .unwrap()
         .to_owned();
     until("the newest revision", || server.state(&newest) == "staged");
-    // Once it is activated, later upgrades are followed.
+    // After its activation, later upgrades are followed.
     server.activate(&newest);
     server.kill();
     installation.upgrade(3);
@@ -147,7 +147,7 @@ fn upgrade_keeps_what_operators_activated() {
 }
 
 #[test]
-fn upgrade_is_followed_where_configuration_serves() {
+fn upgrade_replaces_configured_revision() {
     let installation = Installation::new();
     let mut server = installation.start();
     let before = server.active();
@@ -161,11 +161,11 @@ fn upgrade_is_followed_where_configuration_serves() {
 }
 
 #[test]
-fn changed_text_serves_at_once() {
+fn changed_configuration_serves_immediately() {
     let installation = Installation::new();
     let (mut server, configured, pushed) = with_operators_revision(&installation);
     server.kill();
-    // Another name of the same file.
+    // Another name of an equal file.
     let renamed = installation.program.path().join("renamed.wasm");
     std::fs::copy(installation.file(), &renamed).unwrap();
     let server = installation.start_with(&renamed);
@@ -175,9 +175,9 @@ fn changed_text_serves_at_once() {
     });
 }
 
-/// A record of a program that did not remember texts.
+/// Records of older programs have no texts of the configuration.
 #[test]
-fn record_without_texts_counts_as_unchanged() {
+fn record_without_texts_counts_unchanged() {
     let installation = Installation::new();
     let (mut server, _, pushed) = with_operators_revision(&installation);
     server.kill();

@@ -1,4 +1,4 @@
-//! Images as clients send them: forms with parts of any shape, and bodies without a type.
+//! Uploaded images: forms with parts of any shape, and bodies without a type.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use crate::harness::{Answer, BOUNDARY, Options, Server, drawn, drawn_jpeg, file,
 
 const MISSING_IMAGE: &str = "Image file not found in the request.";
 
-/// Posts a form whose only part has this `Content-Disposition`.
+/// Posts a form with one part, which has this `Content-Disposition`.
 fn post_part(server: &Server, path: &str, disposition: &str, bytes: &[u8]) -> Answer {
     let head = format!("--{BOUNDARY}\r\nContent-Disposition: {disposition}\r\n\r\n");
     let body = [
@@ -23,7 +23,7 @@ fn post_part(server: &Server, path: &str, disposition: &str, bytes: &[u8]) -> An
 }
 
 #[test]
-fn part_parameters_count_in_any_order() {
+fn part_parameter_order_is_irrelevant() {
     let server = Options::drawn().start();
     let picture = drawn_jpeg("alice-probe.png");
     for disposition in [
@@ -56,10 +56,10 @@ fn part_parameters_count_in_any_order() {
     assert_eq!(answer["faces"].as_array().unwrap().len(), 1);
 }
 
-/// The text of the replaced service stays; `details` say which field is wanted, which came, and
-/// what to do.
+/// The error text of the replaced service stays. `details` has the wanted field, the received
+/// fields and the remedy.
 #[test]
-fn missing_image_names_wanted_and_received() {
+fn missing_image_lists_received_fields() {
     let server = Options::drawn().start();
     let picture = drawn("alice-probe.png");
     let explained = |answer: &Answer, received: Value, words: &str| {
@@ -75,6 +75,7 @@ fn missing_image_names_wanted_and_received() {
             "{details}"
         );
     };
+    // Recognition.
     let photo = json!([{ "name": "photo", "kind": "file" }]);
     explained(
         &server.form("/process_frame", &[file("photo", "a.png", picture.clone())]),
@@ -111,6 +112,7 @@ fn missing_image_names_wanted_and_received() {
         "there is no body",
     );
 
+    // Enrolment.
     let answer = server.form(
         "/process-images",
         &[
@@ -138,9 +140,9 @@ fn missing_image_names_wanted_and_received() {
     );
 }
 
-/// The text of the replaced service stays, and `details.cause` tells what is wrong.
+/// The error text of the replaced service stays, and `details.cause` explains the error.
 #[test]
-fn cause_tells_what_came() {
+fn error_cause_describes_body() {
     let server = Options::drawn().start();
     let picture = drawn_jpeg("alice-probe.png");
     let cause = |answer: &Answer, text: &str, cause: &str| {
@@ -201,9 +203,9 @@ fn cause_tells_what_came() {
     );
 }
 
-/// `curl --data-binary @photo.jpg` says that the body is a form.
+/// `curl --data-binary @photo.jpg` declares the body as a form.
 #[test]
-fn image_under_default_type_is_taken() {
+fn curl_default_type_is_accepted() {
     let server = Options::drawn().start();
     server.enroll("alice", [drawn("alice-1.png")]).ok();
     let url_encoded = Some("application/x-www-form-urlencoded");

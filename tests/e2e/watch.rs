@@ -24,7 +24,7 @@ fn watch(server: &str, source: &Path) -> Command {
     command
 }
 
-/// What a watch printed and wrote, and how it ended.
+/// Returns the lines, the error output and the exit code of a watch.
 fn outcome(output: Output) -> (Vec<String>, String, Option<i32>) {
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(!error.contains("panicked"), "{error}");
@@ -39,20 +39,20 @@ fn outcome(output: Output) -> (Vec<String>, String, Option<i32>) {
     )
 }
 
-/// Runs a watch that must answer every picture, and gives its lines.
+/// Runs a watch, asserts that every picture is answered, and returns its lines.
 fn lines(mut command: Command) -> Vec<String> {
     let (lines, error, code) = outcome(command.stdin(Stdio::null()).output().unwrap());
     assert_eq!((error.as_str(), code), ("", Some(0)));
     lines
 }
 
-/// Asserts that a line names a picture, then says something, then how long it took.
+/// Asserts that a line has the name of the picture, the text and the duration.
 fn assert_line(line: &str, name: &str, says: &str) {
     let parts: Vec<&str> = line.split("  ").collect();
     let [begin, middle, time] = parts.as_slice() else {
         panic!("{line}")
     };
-    // A confidence is told by its form: its value belongs to other tests.
+    // Only the format of a confidence counts here, because other tests check its value.
     let middle: String = middle
         .split_inclusive(' ')
         .map(|word| {
@@ -79,12 +79,12 @@ fn is_confidence(word: &str) -> bool {
 }
 
 #[test]
-fn a_picture_gets_a_line_that_says_who_is_there() {
+fn picture_line_names_person() {
     let server = Options::drawn().start();
     enroll_alice(&server);
     let folder = tempfile::tempdir().unwrap();
     let picture = folder.path().join("door.png");
-    // The bytes count, and a slash after the address does not.
+    // The content counts and not the name; a final slash of the address is ignored.
     for (name, says) in [
         ("alice-probe.png", "alice 0.00"),
         ("stranger.png", "Unknown"),
@@ -97,8 +97,9 @@ fn a_picture_gets_a_line_that_says_who_is_there() {
     }
 }
 
+/// The pictures of a folder are watched in the order of their names; other files are ignored.
 #[test]
-fn a_folder_is_watched_in_the_order_of_its_names_and_only_its_pictures() {
+fn folder_pictures_follow_name_order() {
     let server = Options::drawn().start();
     enroll_alice(&server);
     let folder = tempfile::tempdir().unwrap();
@@ -126,7 +127,7 @@ fn a_folder_is_watched_in_the_order_of_its_names_and_only_its_pictures() {
 }
 
 #[test]
-fn a_stream_of_jpegs_is_watched_picture_by_picture() {
+fn jpeg_stream_is_split() {
     let server = Options::drawn().start();
     enroll_alice(&server);
     let mut watch = watch(&server.url, Path::new("-"));
@@ -136,7 +137,7 @@ fn a_stream_of_jpegs_is_watched_picture_by_picture() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // As `ffmpeg` writes them, and then the camera is switched off.
+    // A stream as `ffmpeg` writes it, which ends within a picture.
     let stream = [
         drawn_jpeg("alice-probe.png"),
         drawn_jpeg("stranger.png"),
@@ -154,10 +155,9 @@ fn a_stream_of_jpegs_is_watched_picture_by_picture() {
     assert_line(&lines[1], "frame 1", "Unknown");
 }
 
-/// Frames that are damaged in coded data or in EXIF data, or that have previews, take no other
-/// frame with them.
+/// Frames with damaged coded data or EXIF data, or with previews, affect no other frame.
 #[test]
-fn damaged_frames_of_stream_get_a_line_each() {
+fn damaged_frames_spare_others() {
     let server = Options::drawn().start();
     enroll_alice(&server);
     let frame = drawn_jpeg("alice-probe.png");
@@ -229,9 +229,9 @@ fn damaged_frames_of_stream_get_a_line_each() {
     }
 }
 
-/// Pictures that the service does not decode are named as well, with what it says of them.
+/// Pictures that the service cannot decode are named with the reason.
 #[test]
-fn pictures_of_other_formats_are_not_skipped() {
+fn unsupported_formats_are_not_skipped() {
     let server = Options::drawn().start();
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
@@ -253,7 +253,7 @@ fn pictures_of_other_formats_are_not_skipped() {
 }
 
 #[test]
-fn with_json_the_answers_are_printed_as_they_are() {
+fn json_prints_answers_unchanged() {
     let server = Options::drawn().start();
     enroll_alice(&server);
     let folder = tempfile::tempdir().unwrap();
@@ -285,7 +285,7 @@ fn with_json_the_answers_are_printed_as_they_are() {
 }
 
 #[test]
-fn a_refused_picture_says_why_and_does_not_end_the_watch() {
+fn refused_picture_continues_watch() {
     let server = Options::drawn().start();
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
@@ -309,7 +309,7 @@ fn a_refused_picture_says_why_and_does_not_end_the_watch() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_ends_the_watch() {
+fn closed_output_ends_watch() {
     let server = Options::drawn().start();
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("a.png"), drawn("empty.png")).unwrap();
@@ -334,7 +334,7 @@ fn a_reader_that_has_seen_enough_ends_the_watch() {
 }
 
 #[test]
-fn without_a_service_the_message_asks_whether_it_is_running() {
+fn unreachable_service_names_remedy() {
     let folder = tempfile::tempdir().unwrap();
     let picture = folder.path().join("a.png");
     std::fs::write(&picture, drawn("empty.png")).unwrap();
@@ -354,7 +354,7 @@ fn without_a_service_the_message_asks_whether_it_is_running() {
 }
 
 #[test]
-fn a_source_without_pictures_is_said() {
+fn source_without_pictures_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("notes.txt"), "no picture").unwrap();
     for (source, wanted) in [
@@ -363,7 +363,7 @@ fn a_source_without_pictures_is_said() {
             "holds no pictures (.jpg, .png, .webp, .heic and the like): it has notes.txt",
         ),
         (Path::new("nowhere/a.jpg"), "cannot read nowhere/a.jpg"),
-        // `refusal` gives nothing on standard input.
+        // `refusal` gives an empty standard input.
         (Path::new("-"), "standard input holds no whole JPEG"),
     ] {
         let error = refusal(watch("http://127.0.0.1:9", source));

@@ -1,4 +1,4 @@
-"""What the callers of the replaced service send, to the letter."""
+"""Requests exactly as the callers of the replaced service send them."""
 
 from contextlib import ExitStack
 
@@ -6,7 +6,7 @@ import requests
 
 
 def post_frame(url, jpeg):
-    """Sends a frame as the camera client did, with a form field that the service has never known."""
+    """Sends a frame as the camera client did, with a form field unknown to that service."""
     return requests.post(f"{url}/process_frame", files={"image": ("frame.jpg", jpeg, "image/jpeg")}, data={"schedule_id": "17"}, timeout=30)
 
 

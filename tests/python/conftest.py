@@ -1,9 +1,9 @@
-"""A real server with real weights for the tests that stand in for its callers.
+"""A real server with real weights, for tests that act as its callers.
 
     ROSTRO_BIN     the command to test; target/debug/rostro unless set
-    ROSTRO_SHARED  the folder with test images; ../shared beside the repository unless set
+    ROSTRO_SHARED  the folder with test images; ../shared next to the repository unless set
 
-What is missing fails the tests with a message that says how to get it: nothing is skipped.
+Missing parts fail the tests with a message that names the remedy. No test is skipped.
 """
 
 import contextlib
@@ -20,20 +20,20 @@ from callers import post_photos
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
-GALLERY = "embeddings_csvs"  # Relative, as the replaced service had it, so that `filepath` is too.
+GALLERY = "embeddings_csvs"  # Relative, so that `filepath` is too, as in the replaced service.
 START_SECONDS = 120  # A first start compiles the pipeline, in a debug build.
 
 
 @dataclasses.dataclass(frozen=True)
 class Server:
-    """A running server: where it answers, and the folder that its relative paths start from."""
+    """A running server: its address, and the folder of its relative paths."""
 
     url: str
     directory: Path
 
 
 def existing(path, remedy):
-    """The path, absolute; without it the test fails and says how to get it."""
+    """Returns the absolute path, or fails the test and names the remedy."""
     if not path.exists():
         pytest.fail(f"{path} is missing: {remedy}", pytrace=False)
     return path.resolve()
@@ -45,7 +45,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def wait_until_it_answers(process, url, log):
+def wait_until_ready(process, url, log):
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         try:
@@ -66,14 +66,14 @@ def server(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def plain_server(tmp_path_factory):
-    """The same that does exactly what the replaced service did: no review, and embeddings of enrolment photos are those of probes."""
+    """A server that acts as the replaced service: no review, and one letterbox for all photos."""
     with serving(tmp_path_factory.mktemp("server"), "--setting", "letterbox=square", "--review", "off") as server:
         yield server
 
 
 @contextlib.contextmanager
 def serving(directory, *flags):
-    """A server in a folder of its own, with further flags."""
+    """Runs a server in `directory` with further flags."""
     binary = existing(Path(os.environ.get("ROSTRO_BIN", ROOT / "target/debug/rostro")), "run `cargo build --workspace --bins`")
     models = existing(ROOT / "models/installed", "run `rostro models install mobile --from DIR`")
     existing(models / "mobile", "run `rostro models install mobile --from DIR`")
@@ -85,7 +85,7 @@ def serving(directory, *flags):
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=directory, stdout=output, stderr=subprocess.STDOUT)
     try:
-        wait_until_it_answers(process, url, log)
+        wait_until_ready(process, url, log)
         yield Server(url, directory)
     finally:
         process.terminate()
@@ -115,7 +115,7 @@ def student(faces):
 
 @pytest.fixture(scope="session")
 def blank(tmp_path_factory):
-    """A photo with nobody on it."""
+    """A photo without a person."""
     path = tmp_path_factory.mktemp("photos") / "blank.jpg"
     Image.new("RGB", (320, 240), "slategrey").save(path)
     return path
@@ -123,7 +123,7 @@ def blank(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def enroll(server):
-    """Enrols photos under an id; gives the answer, which must be a success."""
+    """Enrols photos under an id, asserts success and returns the answer."""
 
     def enrolled(student_id, photos):
         response = post_photos(server.url, student_id, photos)

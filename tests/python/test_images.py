@@ -1,4 +1,4 @@
-"""Pictures as cameras, phones and programs store them: whatever the format, the person on it is recognised."""
+"""Pictures of cameras, phones and programs: the person is recognised in every format."""
 
 import io
 
@@ -27,12 +27,12 @@ def half_transparent(image):
 
 
 def animation(image):
-    nobody = Image.new("RGB", image.size, "slategrey")
-    return encoded(image, "WEBP", save_all=True, append_images=[nobody], duration=100, quality=90)
+    blank = Image.new("RGB", image.size, "slategrey")
+    return encoded(image, "WEBP", save_all=True, append_images=[blank], duration=100, quality=90)
 
 
 def turned(image, orientation, turn):
-    """A photo whose sensor was turned: upright only after its EXIF orientation is applied."""
+    """Encodes a rotated photo, which is upright once its EXIF orientation is applied."""
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     return encoded(image.transpose(turn), "JPEG", quality=95, exif=exif)
@@ -63,7 +63,7 @@ def photo(student):
 
 @pytest.fixture(scope="module")
 def face(server, s6, photo):
-    """The face of s6 as it is found in the picture without any loss."""
+    """The face of s6 in a lossless picture."""
     (face,) = recognized(post_frame(server.url, encoded(photo, "PNG")))
     return face
 
@@ -74,10 +74,10 @@ def recognized(response):
 
 
 @pytest.mark.parametrize("picture", PICTURES.values(), ids=PICTURES.keys())
-def test_the_person_is_recognised_in_every_format(server, photo, face, picture):
+def test_every_format_is_recognised(server, photo, face, picture):
     contents = picture(photo)
     shown = ImageOps.exif_transpose(Image.open(io.BytesIO(contents)))
-    assert shown.size == photo.size, "the test must store what is upright for other programs, too"
+    assert shown.size == photo.size, "the stored picture must be upright for other programs, too"
 
     response = post_frame(server.url, contents)
     (found,) = recognized(response)
@@ -91,20 +91,20 @@ def test_the_person_is_recognised_in_every_format(server, photo, face, picture):
     ("name", "content_type"),
     [("frame.jpg", "image/jpeg"), ("frame.png", "image/png"), ("frame.webp", "image/webp"), ("frame", "application/octet-stream")],
 )
-def test_the_bytes_say_the_format_and_not_the_name(server, photo, face, name, content_type):
+def test_content_decides_format(server, photo, face, name, content_type):
     files = {"image": (name, encoded(photo, "PNG"), content_type)}
     (found,) = recognized(requests.post(f"{server.url}/process_frame", files=files, timeout=30))
     assert found == face
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-def test_the_smallest_picture_holds_nobody(server, kind):
+def test_one_pixel_has_no_face(server, kind):
     response = post_frame(server.url, encoded(Image.new("RGB", (1, 1)), kind))
     assert recognized(response) == []
     assert response.json()["frame"] == {"width": 1, "height": 1}
 
 
-def test_a_photo_that_breaks_a_decoder_does_not_cost_the_others(server, student, photo):
+def test_broken_photo_spares_others(server, student, photo):
     broken = bytearray(animation(photo))
     width = broken.index(b"ANMF") + 14
     assert int.from_bytes(broken[width : width + 3], "little") == photo.width - 1

@@ -1,4 +1,4 @@
-"""The callers of the replaced service, unmodified: what they send, and what they read from the answers."""
+"""The unmodified callers of the replaced service: their requests and their use of answers."""
 
 import re
 
@@ -25,13 +25,13 @@ def recognized(server, photo):
 
 
 def embeddings(server, filepath):
-    """A person's embeddings, read as the old consumers read them."""
+    """Reads the embeddings of a person as the old consumers do."""
     table = pandas.read_csv(server.directory / filepath)
     return numpy.stack([numpy.fromstring(row, sep=";") for row in table["embedding"]])
 
 
 def assert_refused(response, error):
-    """An error is answered with the old text; the newer fields stand beside it."""
+    """Asserts an error with the old text and the newer fields."""
     assert response.status_code == 400, response.text
     body = response.json()
     assert body["error"] == error
@@ -43,7 +43,7 @@ def assert_refused(response, error):
 # --- the camera client ---
 
 
-def test_the_camera_client_is_told_who_is_in_the_frame(server, s6, student):
+def test_camera_client_gets_identity(server, s6, student):
     (face,) = recognized(server, *student("s6", "test"))
     assert face["identity"] == "s6"
     assert type(face["confidence"]) is str
@@ -51,7 +51,7 @@ def test_the_camera_client_is_told_who_is_in_the_frame(server, s6, student):
     assert float(face["confidence"]) > 0.5
 
 
-def test_new_fields_stand_beside_the_old_ones(server, s6, student):
+def test_new_fields_extend_answer(server, s6, student):
     response = post_frame(server.url, student("s6", "test")[0].read_bytes())
     body = response.json()
     (face,) = body["recognized_faces"]
@@ -68,16 +68,16 @@ def test_new_fields_stand_beside_the_old_ones(server, s6, student):
     assert body["request_id"] == response.headers["x-request-id"]
 
 
-def test_a_stranger_is_unknown_and_the_confidence_is_still_text(server, s6, student):
+def test_stranger_has_text_confidence(server, s6, student):
     (face,) = recognized(server, *student("s42", "test"))
     assert (face["identity"], face["confidence"]) == ("Unknown", "N/A")
 
 
-def test_a_frame_without_faces_is_a_success_with_an_empty_list(server, blank):
+def test_empty_frame_succeeds(server, blank):
     assert recognized(server, blank) == []
 
 
-def test_the_confidence_is_the_cosine_that_the_old_consumers_compute(plain_server, student):
+def test_confidence_equals_consumers_cosine(plain_server, student):
     def enrolled(student_id, photos):
         answer = post_photos(plain_server.url, student_id, photos).json()
         return embeddings(plain_server, answer["filepath"])
@@ -90,7 +90,7 @@ def test_the_confidence_is_the_cosine_that_the_old_consumers_compute(plain_serve
     assert float(face["confidence"]) == pytest.approx(cosine, abs=0.0051)
 
 
-def test_a_frame_without_the_file_is_refused_as_ever(server):
+def test_missing_frame_is_refused(server):
     url = f"{server.url}/process_frame"
     assert_refused(requests.post(url, files={"picture": ("frame.jpg", b"x", "image/jpeg")}, timeout=30), MISSING_FRAME)
     assert_refused(requests.post(url, data={"schedule_id": "17"}, timeout=30), MISSING_FRAME)
@@ -98,20 +98,20 @@ def test_a_frame_without_the_file_is_refused_as_ever(server):
 
 
 @pytest.mark.parametrize("contents", [b"not a picture", b"", b"\xff\xd8\xff\xe0 cut off"], ids=["text", "empty", "cut-off"])
-def test_a_frame_that_is_no_image_is_refused_as_ever(server, contents):
+def test_invalid_frame_is_refused(server, contents):
     assert_refused(post_frame(server.url, contents), UNDECODABLE)
 
 
 # --- the registration client ---
 
 
-def test_the_registration_client_gets_its_three_fields(s6):
+def test_registration_client_gets_fields(s6):
     assert s6["status"] == "success"
     assert s6["filepath"] == "embeddings_csvs/s6.csv"
     assert s6["message"] == "Embeddings for 's6' saved successfully."
 
 
-def test_the_file_is_read_with_pandas_and_numpy(server, s6):
+def test_pandas_reads_person_file(server, s6):
     path = server.directory / s6["filepath"]
     assert path.read_text().startswith("image_number,embedding")
     assert pandas.read_csv(path)["image_number"].tolist() == [1, 2, 3]
@@ -122,13 +122,13 @@ def test_the_file_is_read_with_pandas_and_numpy(server, s6):
     assert (abs(norms - 1) > 0.01).all(), f"the embeddings are not raw, their lengths are {norms}"
 
 
-def test_enrolling_again_replaces_the_file(server, enroll, student):
+def test_enrolling_again_replaces_file(server, enroll, student):
     enroll("s24", student("s24"))
     answer = enroll("s24", student("s24", "front"))
     assert embeddings(server, answer["filepath"]).shape == (1, DIMENSION)
 
 
-def test_a_bad_photo_among_good_ones_is_left_out(server, enroll, student, blank):
+def test_bad_photo_is_left_out(server, enroll, student, blank):
     answer = enroll("s30", [blank, *student("s30", "front")])
     assert [photo["image"] for photo in answer["accepted"]] == [1]
     (rejected,) = answer["rejected"]
@@ -137,20 +137,20 @@ def test_a_bad_photo_among_good_ones_is_left_out(server, enroll, student, blank)
     assert len(embeddings(server, answer["filepath"])) == 1
 
 
-def test_no_id_is_refused_as_ever(server, student):
+def test_missing_id_is_refused(server, student):
     files = [("images", ("front.jpg", student("s6", "front")[0].read_bytes(), "image/jpeg"))]
     url = f"{server.url}/process-images"
     assert_refused(requests.post(url, files=files, timeout=30), MISSING_ID)
     assert_refused(requests.post(url, data={"student_id": ""}, files=files, timeout=30), MISSING_ID)
 
 
-def test_no_images_are_refused_as_ever(server):
+def test_missing_images_are_refused(server):
     url = f"{server.url}/process-images"
     assert_refused(requests.post(url, files={"student_id": (None, "s36")}, timeout=30), MISSING_IMAGES)
     # With an empty list of files `requests` sends a form that is not multipart.
     assert_refused(requests.post(url, data={"student_id": "s36"}, files=[], timeout=30), MISSING_IMAGES)
 
 
-def test_photos_without_a_usable_face_are_refused_as_ever(server, blank):
+def test_unusable_photos_are_refused(server, blank):
     assert_refused(post_photos(server.url, "s36", [blank]), NOTHING_USABLE)
     assert not (server.directory / "embeddings_csvs/s36.csv").exists()

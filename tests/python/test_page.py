@@ -2,7 +2,7 @@
 
     ROSTRO_CHROMIUM, ROSTRO_CHROMEDRIVER  the browser and its driver, where they are not on PATH
 
-Screenshots are left in target/screenshots/ to be looked at.
+Screenshots are saved in target/screenshots/.
 """
 
 import os
@@ -28,7 +28,7 @@ FLAGS = [
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1360,1000",
 ]  # fmt: skip
 
-# Makes each recognition take 700 ms and counts how many there are at once.
+# Makes each recognition take 700 ms and counts concurrent ones.
 SLOW_SERVICE = """
 window.inFlight = 0; window.mostInFlight = 0;
 const quick = window.fetch;
@@ -48,7 +48,7 @@ for (const type of ["dragenter", "dragover", "drop"])
   target.dispatchEvent(new DragEvent(type, { dataTransfer: files, bubbles: true, cancelable: true }));
 """
 
-# Where the first box is drawn, as fractions of the picture: left, upper, right, lower edge.
+# Returns the left, upper, right and lower edge of the first box as fractions of the picture.
 DRAWN = """
 const outer = document.querySelector("#picture").getBoundingClientRect();
 const box = document.querySelector(".face").getBoundingClientRect();
@@ -58,7 +58,7 @@ return [(box.left - outer.left) / outer.width, (box.top - outer.top) / outer.hei
 
 
 class Page:
-    """The page in a browser, by what people see and press."""
+    """The page in a browser, through its visible elements."""
 
     def __init__(self, browser):
         self.browser = browser
@@ -78,10 +78,10 @@ class Page:
     def names(self):
         return [element.text for element in self.browser.find_elements(By.CSS_SELECTOR, "#people b")]
 
-    def until(self, condition, what):
-        """Waits for a condition of the page; a list is redrawn with every frame, so what was found in it may just have gone."""
+    def until(self, condition, failure):
+        """Waits for a condition. Ignores errors, because every frame replaces the list."""
         wait = WebDriverWait(self.browser, ANSWER_SECONDS, poll_frequency=0.05, ignored_exceptions=[WebDriverException])
-        return wait.until(lambda _: condition(), message=f"{what}; the page says: {self.text('body')}")
+        return wait.until(lambda _: condition(), message=f"{failure}; the page says: {self.text('body')}")
 
     def until_names(self, *names):
         self.until(lambda: self.names() == list(names), f"not shown: {names}")
@@ -106,7 +106,7 @@ def program(variable, *names):
 
 @pytest.fixture
 def open_page(server, tmp_path):
-    """Opens the page in a fresh browser, given further flags; `script` runs before the page's own."""
+    """Opens the page in a fresh browser; `script` runs before the scripts of the page."""
     browsers = []
 
     def opened(*flags, url=server.url, script=None, preferences=None):
@@ -130,7 +130,7 @@ def open_page(server, tmp_path):
 
 @pytest.fixture
 def camera(tmp_path):
-    """The flags of a camera that shows a photo for ever."""
+    """The flags of a fake camera that shows one photo."""
 
     def flags(photo):
         jpeg, video = tmp_path / "frame.jpg", tmp_path / "camera.mjpeg"
@@ -149,7 +149,7 @@ def s6_camera(camera, student):
 # --- the camera ---
 
 
-def test_the_camera_shows_who_is_there(server, s6, open_page, s6_camera, student):
+def test_camera_shows_identity(server, s6, open_page, s6_camera, student):
     page = open_page(*s6_camera)
     page.screenshot("empty")
     page.press("#camera")
@@ -171,7 +171,7 @@ def test_the_camera_shows_who_is_there(server, s6, open_page, s6_camera, student
     assert page.names() == [] and page.text("#camera") == "Open camera"
 
 
-def test_there_is_never_more_than_one_request_in_flight(s6, open_page, s6_camera):
+def test_only_one_request_in_flight(s6, open_page, s6_camera):
     page = open_page(*s6_camera, script=SLOW_SERVICE)
     page.press("#camera")
     page.find("#rate").send_keys(Keys.END)
@@ -183,25 +183,25 @@ def test_there_is_never_more_than_one_request_in_flight(s6, open_page, s6_camera
 
 
 def frame_counts(page):
-    """How many frames were sent, and how many skipped; none before the first answer is shown."""
+    """Returns the sent and the skipped frames; both are 0 before the first answer."""
     counts = re.match(r"(\d+) frames sent, (\d+) skipped", page.text("#frames"))
     return [int(count) for count in counts.groups()] if counts else [0, 0]
 
 
-def test_without_a_camera_the_page_says_so(open_page):
+def test_missing_camera_is_explained(open_page):
     page = open_page()
     page.press("#camera")
     assert page.until_text("#notice").startswith("No camera was found")
     page.screenshot("no-camera")
 
 
-def test_a_blocked_camera_is_explained(open_page):
+def test_blocked_camera_is_explained(open_page):
     page = open_page("--use-fake-device-for-media-stream", preferences={"profile.default_content_setting_values.media_stream_camera": 2})
     page.press("#camera")
     assert page.until_text("#notice").startswith("The camera is blocked for this page")
 
 
-def test_a_page_that_is_not_secure_explains_why_there_is_no_camera(server, open_page):
+def test_insecure_page_explains_camera(server, open_page):
     port = server.url.rpartition(":")[2]
     page = open_page("--host-resolver-rules=MAP rostro.test 127.0.0.1", url=f"http://rostro.test:{port}")
     page.press("#camera")
@@ -222,7 +222,7 @@ def test_chosen_photos_are_recognized(s6, open_page, student, faces):
     page.screenshot("unknown")
 
 
-def test_a_dropped_photo_is_recognized(s6, open_page, student):
+def test_dropped_photo_is_recognized(s6, open_page, student):
     page = open_page()
     page.browser.execute_script("document.body.insertAdjacentHTML('beforeend', '<input id=source type=file>')")
     page.choose("#source", *student("s6", "test"))
@@ -230,7 +230,7 @@ def test_a_dropped_photo_is_recognized(s6, open_page, student):
     page.until_names("s6")
 
 
-def test_a_file_that_is_no_photo_gets_the_error_of_the_service(open_page, tmp_path):
+def test_invalid_photo_shows_error(open_page, tmp_path):
     text = tmp_path / "notes.txt"
     text.write_text("not a picture")
     page = open_page()
@@ -241,7 +241,7 @@ def test_a_file_that_is_no_photo_gets_the_error_of_the_service(open_page, tmp_pa
 # --- enrolment ---
 
 
-def test_a_person_is_enrolled_from_three_shots(open_page, camera, student):
+def test_three_shots_enrol_person(open_page, camera, student):
     page = open_page(*camera(*student("s12", "test")))
     page.press("#camera")
     page.until_names("Unknown")
@@ -259,7 +259,7 @@ def test_a_person_is_enrolled_from_three_shots(open_page, camera, student):
     page.screenshot("enrolled")
 
 
-def test_the_interface_can_be_read_and_tried(open_page, server, student):
+def test_interface_page_sends_request(open_page, server, student):
     page = open_page(url=f"{server.url}/api")
     page.until_text("#detect summary")
     page.press("#detect summary")
@@ -270,7 +270,7 @@ def test_the_interface_can_be_read_and_tried(open_page, server, student):
     page.screenshot("interface")
 
 
-def test_each_photo_that_is_not_enrolled_says_why(open_page, student, blank):
+def test_rejected_photo_shows_reason(open_page, student, blank):
     page = open_page()
     page.choose("#enroll-photos", blank, *student("s48", "front"))
     page.find("#person").send_keys("s48")
@@ -281,7 +281,7 @@ def test_each_photo_that_is_not_enrolled_says_why(open_page, student, blank):
     page.screenshot("rejected")
 
 
-def test_a_file_name_is_shown_as_text_and_never_as_markup(open_page, blank):
+def test_file_name_is_escaped(open_page, blank):
     trap = blank.with_name("<img src=x>.jpg")
     trap.write_bytes(blank.read_bytes())
     page = open_page()
@@ -292,7 +292,7 @@ def test_a_file_name_is_shown_as_text_and_never_as_markup(open_page, blank):
     assert not page.browser.find_elements(By.CSS_SELECTOR, "#verdicts img")
 
 
-def test_a_bad_id_gets_the_error_of_the_service_as_text(server, open_page, student):
+def test_invalid_id_shows_error(server, open_page, student):
     bad = "../<img src=x onerror=alert(1)>"
     photo = student("s48", "front")
     page = open_page()
@@ -305,10 +305,10 @@ def test_a_bad_id_gets_the_error_of_the_service_as_text(server, open_page, stude
     page.screenshot("bad-id")
 
 
-# --- for everybody ---
+# --- accessibility and resources ---
 
 
-def test_the_page_works_by_keyboard_alone(s6, open_page, s6_camera):
+def test_keyboard_opens_camera(s6, open_page, s6_camera):
     page = open_page(*s6_camera)
     page.find("body").send_keys(Keys.TAB)
     assert page.browser.switch_to.active_element.get_attribute("id") == "camera"
@@ -316,7 +316,7 @@ def test_the_page_works_by_keyboard_alone(s6, open_page, s6_camera):
     page.until_names("s6")
 
 
-def test_narrow_and_dark_screens_are_served(s6, open_page, student):
+def test_narrow_dark_screen_fits(s6, open_page, student):
     page = open_page()
     page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": 360, "height": 1500, "deviceScaleFactor": 2, "mobile": True})
     light = page.find("html").value_of_css_property("background-color")
@@ -328,7 +328,7 @@ def test_narrow_and_dark_screens_are_served(s6, open_page, student):
     page.screenshot("narrow-dark")
 
 
-def test_everything_comes_from_the_service_itself(server, s6, open_page, s6_camera):
+def test_page_loads_only_own_resources(server, s6, open_page, s6_camera):
     policy = requests.get(server.url, timeout=30).headers["content-security-policy"]
     assert "default-src 'self'" in policy and "unsafe" not in policy
     page = open_page(*s6_camera)

@@ -1,4 +1,4 @@
-"""The script that makes packs of 8-bit numbers says what it lacks before it needs anything that is not part of Python."""
+"""The script for 8-bit packs reports missing inputs before it imports any third-party package."""
 
 import hashlib
 import subprocess
@@ -23,18 +23,18 @@ def pack(folder):
     return folder
 
 
-def test_a_pack_that_is_not_installed_is_named_with_the_command_that_installs_it(tmp_path):
+def test_missing_pack_names_command(tmp_path):
     said = refusal(tmp_path / "mobile", tmp_path / "mobile-int8")
     assert said == f"error: {tmp_path / 'mobile'} is no installed model pack: it has no manifest.toml; install it with `rostro models install mobile`\n"
     assert not any(tmp_path.iterdir())
 
 
-def test_a_changed_model_is_refused(tmp_path):
+def test_changed_model_is_refused(tmp_path):
     (pack(tmp_path / "own") / "model.onnx").write_bytes(b"other weights")
     assert "model.onnx is not what the manifest says" in refusal(tmp_path / "own", tmp_path / "own-int8")
 
 
-def test_a_folder_without_photos_is_named(tmp_path):
+def test_folder_without_photos_is_named(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "test.jpg").touch()
     said = refusal(pack(tmp_path / "own"), tmp_path / "own-int8", "--photos", tmp_path / "photos")
@@ -42,7 +42,7 @@ def test_a_folder_without_photos_is_named(tmp_path):
     assert not (tmp_path / "own-int8").exists()
 
 
-def test_what_is_no_pack_is_not_replaced(tmp_path):
+def test_foreign_folder_is_kept(tmp_path):
     (tmp_path / "own-int8").mkdir()
     (tmp_path / "own-int8" / "thesis.txt").touch()
     assert "is there and is no model pack" in refusal(pack(tmp_path / "own"), tmp_path / "own-int8")

@@ -1,4 +1,4 @@
-//! ONNX Runtime alone on the same tensors, in every arrangement that may be the quickest.
+//! ONNX Runtime alone on the same tensors, in every arrangement that may be the fastest.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,18 +11,18 @@ use rostro_models::Pack;
 
 use crate::native::Fed;
 
-/// One way of giving the cores to the models.
+/// One assignment of cores to models.
 pub(crate) struct Arrangement {
     pub(crate) name: String,
     detector: Session,
-    /// One: the faces in turn. Several: side by side.
+    /// One session runs faces in turn; several run them in parallel.
     recognizers: Vec<Session>,
 }
 
 impl Arrangement {
-    /// Every arrangement: detector and recogniser with 1, 2, ... threads and the faces in turn,
-    /// waiting threads asleep or spinning; and the detector with all threads and the faces side by
-    /// side with one each.
+    /// Returns every arrangement. Detector and recogniser have 1, 2, ... threads for faces in turn,
+    /// with waiting threads asleep or spinning. In the last one the detector has all threads, and
+    /// faces run in parallel with one thread each.
     pub(crate) fn all(environment: &Environment, pack: &Pack, cores: usize) -> Result<Vec<Self>> {
         let session = |role: &str, threads: usize, spin: bool| -> Result<Session> {
             let (_, bytes) = pack.model(role).context("a model of the pack")?;
@@ -31,7 +31,7 @@ impl Arrangement {
         let mut all = Vec::new();
         for threads in 1..=cores {
             for spin in [false, true] {
-                // A single thread waits for nobody.
+                // A single thread never waits for another.
                 if threads == 1 && spin {
                     continue;
                 }
@@ -58,7 +58,7 @@ impl Arrangement {
         Ok(all)
     }
 
-    /// Runs everything that was fed to the models, and drops what they say.
+    /// Runs all recorded inputs of the models, and drops the outputs.
     pub(crate) fn run(&mut self, fed: &[Fed]) -> Result<()> {
         for look in fed.iter().filter(|fed| fed.role == "detector") {
             run(&mut self.detector, look.shape, &look.values)?;

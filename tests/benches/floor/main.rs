@@ -1,11 +1,14 @@
-//! What a frame takes at the least, and what the sandbox and the service add: `cargo xtask bench
+//! Minimum time of a frame, and the overhead of the sandbox and the service: `cargo xtask bench
 //! floor`.
 //!
-//! In each round every contender works on the frame once, one after the other, so that a noisy
-//! machine disturbs all alike; of each the median counts. The contenders: ONNX Runtime alone on the
-//! tensors that the pipeline feeds it, in its quickest arrangement; a native decoding of the JPEG;
-//! the pipeline compiled natively; the pipeline as a component; and a running service over HTTP, if
-//! one is named.
+//! Each round runs every contender on the frame once, so that other load affects all alike. The
+//! median of each contender counts. The contenders are:
+//!
+//! - ONNX Runtime alone on the tensors of the pipeline, in its fastest arrangement
+//! - a native decoder of the JPEG
+//! - the pipeline compiled natively
+//! - the pipeline as a component
+//! - a running service over HTTP, if its address is given
 
 mod alone;
 mod native;
@@ -33,36 +36,36 @@ use ureq::unversioned::multipart::Form;
 use crate::alone::Arrangement;
 use crate::native::{Native, occupied};
 
-/// What to measure.
+/// Options of the measurement.
 #[derive(Debug, Parser)]
 struct Args {
     /// Frames, as WHAT=FILE
     #[arg(required = true)]
     frames: Vec<String>,
-    /// How often every contender works on each frame
+    /// Rounds of every contender on each frame
     #[arg(long, default_value_t = 20)]
     rounds: usize,
-    /// The folder with the installed packs
+    /// Folder of the installed packs
     #[arg(long)]
     models: PathBuf,
-    /// Which pack
+    /// Name of the pack
     #[arg(long, default_value = "mobile")]
     pack: String,
-    /// The folder with ONNX Runtime
+    /// Folder of ONNX Runtime
     #[arg(long)]
     runtime: PathBuf,
-    /// The default pipeline as a component
+    /// Default pipeline as a component
     #[arg(long)]
     pipeline: PathBuf,
-    /// A running service of the same pipeline and pack
+    /// Address of a running service with the same pipeline and pack
     #[arg(long)]
     url: Option<String>,
-    /// What `cargo bench` gives to every benchmark
+    /// Flag that `cargo bench` passes to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-/// Times by what took them.
+/// Times by name.
 #[derive(Default)]
 struct Times(BTreeMap<String, Vec<Duration>>);
 
@@ -78,7 +81,7 @@ impl Times {
         self.0.entry(what.to_owned()).or_default().push(time);
     }
 
-    /// The median in milliseconds; nothing if that was not measured.
+    /// Returns the median in milliseconds, or `None` if nothing was measured.
     fn median(&self, what: &str) -> Option<f64> {
         let mut times = self.0.get(what)?.clone();
         times.sort();
@@ -94,10 +97,10 @@ const NATIVE: &str = "native";
 const COMPONENT: &str = "component";
 const SERVICE: &str = "service";
 
-/// Far longer than any look takes.
+/// Far longer than any analysis.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The stages of a frame, in the order of work.
+/// Stages of a frame, in order.
 const STAGES: [&str; 14] = [
     "receive",
     "queue",
@@ -161,7 +164,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Waits until threads that spin have given up: they would take the cores of whoever is next.
+/// Waits until spinning threads sleep, because they would take cores of the next contender.
 fn fall_asleep() {
     std::thread::sleep(Duration::from_millis(50));
 }
@@ -175,16 +178,16 @@ struct Bench {
     cores: Cores,
     revision: Arc<Revision>,
     url: Option<String>,
-    /// It keeps its connection, as a camera does.
+    /// Client that keeps its connection, as a camera does.
     client: ureq::Agent,
     rounds: usize,
 }
 
-/// What came of a frame.
+/// Result of a frame.
 struct Measurements {
     times: Times,
     faces: usize,
-    /// The quickest arrangement of ONNX Runtime alone.
+    /// Name of the fastest arrangement of ONNX Runtime alone.
     arrangement: String,
 }
 
@@ -193,7 +196,7 @@ impl Bench {
         let image =
             std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
         let fed = self.native.fed_by(|| self.natively(&image));
-        // The arrangement is chosen before the rounds: they are for what is compared.
+        // The arrangement is chosen before the rounds, which only compare contenders.
         let mut trial = Times::default();
         for _ in 0..5 {
             for arrangement in &mut *arrangements {
@@ -223,7 +226,7 @@ impl Bench {
             for (stage, time) in self.native.take_stages() {
                 times.add(&format!("{NATIVE} {stage}"), time);
             }
-            // From making the instance to clearing it.
+            // Includes creating and dropping the instance.
             let (analysis, stages) = times.take(COMPONENT, || {
                 let mut run = self.revision.begin(later());
                 let analysis = occupied(&self.cores, || run.analyze(&image, Purpose::Recognize));
@@ -269,7 +272,7 @@ impl Bench {
     }
 
     fn natively(&self, image: &[u8]) -> Result<analysis::Analysis> {
-        // The copy is the component's too: the host lowers the image into its memory.
+        // The component copies the image, too: the host lowers it into its memory.
         let image = image.to_vec();
         Ok(occupied(&self.cores, || {
             rostro_insightface::analyze::analyze(&&self.native, image, analysis::Purpose::Recognize)

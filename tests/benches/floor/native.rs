@@ -1,4 +1,4 @@
-//! The default pipeline compiled natively, on the same inference as the component's.
+//! The default pipeline compiled natively, with the inference of the component.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -10,16 +10,16 @@ use rostro_models::{Channels, ModelSpec, Pack};
 use rostro_sdk::host::{self, Host, Level, Output, ReviewLevel, Settings, Thresholds};
 use rostro_sdk::tensor::{self, Normalization};
 
-/// A tensor that went to a model.
+/// Recorded input of a model.
 #[derive(Clone)]
 pub(crate) struct Fed {
     pub(crate) role: &'static str,
-    /// Images, channels, height, width.
+    /// Images, channels, height and width.
     pub(crate) shape: [usize; 4],
     pub(crate) values: Vec<f32>,
 }
 
-/// The host of a native pipeline.
+/// Host of a native pipeline.
 pub(crate) struct Native {
     models: BTreeMap<&'static str, (rostro_inference::Model, ModelSpec)>,
     thresholds: Thresholds,
@@ -58,7 +58,7 @@ impl Native {
         })
     }
 
-    /// What the work feeds to models.
+    /// Returns the inputs of models during `work`.
     pub(crate) fn fed_by<T>(&self, work: impl FnOnce() -> T) -> Vec<Fed> {
         self.keeps.set(true);
         work();
@@ -66,7 +66,7 @@ impl Native {
         self.fed.take()
     }
 
-    /// The stages since the last call.
+    /// Returns and clears the stages since the last call.
     pub(crate) fn take_stages(&self) -> Vec<(String, Duration)> {
         self.stages.take()
     }
@@ -117,7 +117,7 @@ impl<'n> Host for &'n Native {
     }
 }
 
-/// A model that is called without a sandbox between.
+/// Model that is called without a sandbox.
 pub(crate) struct Model<'n> {
     role: &'static str,
     model: &'n rostro_inference::Model,
@@ -188,7 +188,7 @@ impl host::Model for Model<'_> {
     }
 }
 
-/// Holds the core of a request while it works, as the service does.
+/// Holds the core of a request during `work`, as the service does.
 pub(crate) fn occupied<T>(cores: &Cores, work: impl FnOnce() -> T) -> T {
     let _core = cores.occupy();
     work()

@@ -1,4 +1,4 @@
-//! Pictures to begin with, and checksums.
+//! Initial pictures, and checksums.
 
 use std::io::Cursor;
 use std::path::Path;
@@ -7,10 +7,10 @@ use image::{DynamicImage, ImageFormat, imageops::FilterType};
 
 use crate::seed;
 
-/// The most pixels of a picture: few, so that runs are quick and what is too large is found soon.
+/// Limit of pixels: low, so that runs are fast and oversized pictures are found soon.
 pub const PIXELS: u64 = 1 << 16;
 
-/// A drawn face, small, in each format and in forms of each.
+/// Writes a small drawn face in every format and its variants.
 pub fn seeds() {
     let path =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/testing/frames/alice-1.png");
@@ -55,7 +55,7 @@ pub fn seeds() {
         "deep.png",
         &encoded(&DynamicImage::from(drawn.to_rgba16()), ImageFormat::Png),
     );
-    // As cameras write: turned, its colour at half the size, and in several scans.
+    // As cameras write: rotated, with subsampled colour, and in several scans.
     let jpeg = encoded(&colour, ImageFormat::Jpeg);
     let exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
     let length = (exif.len() as u16 + 2).to_be_bytes();
@@ -73,7 +73,7 @@ pub fn seeds() {
         )
         .subsampling(libjpeg_turbo_rs::Subsampling::S420)
     };
-    // As cameras and networks damage them.
+    // Damage of cameras and networks.
     seed("stray.jpg", &[&jpeg[..2], b"\0stray", &jpeg[2..]].concat());
     seed("cut-off.jpg", &jpeg[..jpeg.len() * 2 / 3]);
     seed("padded.jpg", &[&jpeg[..jpeg.len() - 2], &[0; 64]].concat());
@@ -95,9 +95,9 @@ pub fn seeds() {
     );
 }
 
-/// A PNG with the checksums that its chunks should have, and anything else as it is. Built for
-/// fuzzing, the crate `png` takes any checksum: what it was found to read would be refused
-/// elsewhere before it is read.
+/// Returns a PNG with correct checksums of its chunks, and any other input unchanged. The crate
+/// `png` ignores checksums when it is built for fuzzing. Other programs would refuse such inputs
+/// before they read them.
 pub fn with_checksums(bytes: &[u8]) -> Vec<u8> {
     const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
     let mut mended = bytes.to_vec();
@@ -107,7 +107,7 @@ pub fn with_checksums(bytes: &[u8]) -> Vec<u8> {
         &mut []
     };
     while let Some((length, after)) = rest.split_first_chunk_mut() {
-        // The checksum is of the chunk's name, too.
+        // The checksum also covers the name of the chunk.
         let covered = (u32::from_be_bytes(*length) as usize).saturating_add(4);
         let Some((covered, after)) = after.split_at_mut_checked(covered) else {
             break;

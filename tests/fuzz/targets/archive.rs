@@ -1,5 +1,5 @@
-//! An archive of the gallery: as it comes, or, after a first byte `Z`, made of lines: a name and
-//! what is in the entry of that name.
+//! An archive of the gallery: the input itself or, after a first byte `Z`, an archive made from it.
+//! Each entry then has a line with its name, followed by its content.
 #![no_main]
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use rostro_service::transfer::property;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-/// An entry's end.
+/// End of an entry.
 const END: u8 = 0;
 
 fn seeds() {
@@ -59,7 +59,7 @@ fuzz_target!(init: seeds(), |input: &[u8]| {
         Some((String::from_utf8_lossy(&entry[..end]).into_owned(), entry[end + 1..].to_vec()))
     });
     let entries: BTreeMap<String, Vec<u8>> = entries.collect();
-    // What is read of a good archive is what was put into it.
+    // Reading a valid archive returns its contents.
     for (name, contents) in property::holds(archive(entries.clone(), CompressionMethod::Deflated)) {
         assert_eq!(entries.get(&name), Some(&contents), "{name}");
     }

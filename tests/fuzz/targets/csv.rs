@@ -1,4 +1,4 @@
-//! A person's file.
+//! The file of a person.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

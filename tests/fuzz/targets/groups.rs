@@ -1,4 +1,4 @@
-//! A group's file.
+//! The file of a group.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

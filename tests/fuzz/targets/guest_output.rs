@@ -1,5 +1,5 @@
-//! What a guest answers, of which the host takes only what keeps the rules of `wit/rostro.wit`:
-//! they are written here once more.
+//! Output of a guest. The host accepts it only if it follows the rules of `wit/rostro.wit`, which
+//! are repeated here.
 #![no_main]
 
 use std::collections::HashSet;
@@ -16,10 +16,10 @@ use rostro_sandbox::bindings::vision::rostro::pipeline::types::Identity;
 use rostro_sandbox::validate;
 use rostro_sandbox::bindings::{Analysis, AnalyzedFace, BoundingBox, Face, Measure, Point, Purpose};
 
-/// The numbers of an embedding.
+/// Length of an embedding.
 const DIMENSION: usize = 3;
 
-/// Numbers of all kinds, those that are good more often.
+/// Returns numbers of all kinds, valid ones more often.
 fn number(from: &mut Unstructured<'_>) -> Result<f32> {
     Ok(match from.int_in_range(0..=9)? {
         0..=6 => f32::from(from.arbitrary::<u8>()?) / 8.0,
@@ -39,7 +39,7 @@ fn number(from: &mut Unstructured<'_>) -> Result<f32> {
     })
 }
 
-/// A share from 0 to 1, or something else.
+/// Returns a share from 0 to 1, or another number.
 fn share(from: &mut Unstructured<'_>) -> Result<f32> {
     if from.ratio(7, 8)? {
         Ok(f32::from(from.arbitrary::<u8>()?) / 255.0)
@@ -57,7 +57,7 @@ fn several<T>(
     (0..count).map(|_| one(from)).collect()
 }
 
-/// A word of few letters, so that one comes twice now and then, or any text.
+/// Returns a word of few letters, so that words repeat, or any text.
 fn word(from: &mut Unstructured<'_>) -> Result<String> {
     if from.ratio(1, 8)? {
         return from.arbitrary();
@@ -134,7 +134,7 @@ fn analysis(from: &mut Unstructured<'_>) -> Result<Analysis> {
     if from.ratio(7, 8)? {
         faces.sort_by(|a, b| area(&b.face.bounds).total_cmp(&area(&a.face.bounds)));
     }
-    // Far more than an input describes.
+    // More faces than an input can describe.
     if let (true, Some(last)) = (from.ratio(1, 16)?, faces.last().cloned()) {
         faces.resize(from.int_in_range(1020..=1030)?, last);
     }
@@ -273,14 +273,14 @@ fn decisions(from: &mut Unstructured<'_>) -> Result<()> {
         return Ok(());
     };
     assert_eq!(decisions.len(), probes.len());
-    let mut given = HashSet::new();
+    let mut identities = HashSet::new();
     for (decision, probe) in decisions.iter().zip(&probes) {
         match decision {
             Decision::Known(known) => {
                 assert!(known.confidence >= 0.0 && known.confidence <= 1.0);
                 assert!(
-                    given.insert(&probe.candidates[known.candidate as usize].id),
-                    "somebody twice"
+                    identities.insert(&probe.candidates[known.candidate as usize].id),
+                    "one person twice"
                 );
             }
             Decision::Unknown(code) => assert_code(code),
@@ -306,7 +306,7 @@ fn review(from: &mut Unstructured<'_>) -> Result<()> {
             }
         };
         ReviewOutcome::Reject(several(from, 40, |from| {
-            // Bytes beyond the most now and then.
+            // Sometimes more bytes than the limit.
             let message = word(from)?.repeat(if from.ratio(1, 8)? { 300 } else { 1 });
             Ok(Reason {
                 code: word(from)?,
@@ -418,6 +418,6 @@ fn one(from: &mut Unstructured<'_>) -> Result<()> {
 }
 
 fuzz_target!(|input: &[u8]| {
-    // Too few bytes end in numbers of zeros and not in an error; another error means nothing.
+    // Missing bytes give zeros and not an error; other errors have no meaning.
     let _ = one(&mut Unstructured::new(input));
 });

@@ -1,15 +1,15 @@
-//! A picture, decoded by the code that decodes it in the sandbox: whole, as for enrolment, and at
-//! less than its size, as for recognition.
+//! A picture, decoded natively by the code of the sandbox: at full size as for enrolment, and
+//! reduced as for recognition.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use rostro_fuzz::pictures::{self, PIXELS};
 use rostro_sdk::decode::{Budget, DecodeError, Reduced, decode_at_least, decode_within};
 
-/// The longest side of any picture.
+/// Longest side of any picture.
 const LONGEST_SIDE: u32 = 65_535;
 
-/// The most pixels of a JPEG that is decoded at an eighth of its size: each of its sides may be
+/// Limit of pixels of a JPEG that is decoded at an eighth of its size. Each of its sides may be
 /// rounded up.
 const JPEG_PIXELS: u64 = 64 * PIXELS;
 
@@ -57,7 +57,7 @@ fuzz_target!(init: pictures::seeds(), |bytes: &[u8]| {
             assert!([PIXELS, JPEG_PIXELS].contains(&max_pixels) && u64::from(width) * u64::from(height) > PIXELS);
             return;
         }
-        // Of its own fault: a scan that cannot be decoded whole need not be decoded smaller.
+        // An undecodable scan need not be decoded at a reduced size.
         Err(DecodeError::Undecodable(why)) => {
             assert!(!why.is_empty());
             return;
@@ -72,16 +72,16 @@ fuzz_target!(init: pictures::seeds(), |bytes: &[u8]| {
         assert_eq!((smaller.full, smaller.least_divisor), (whole.full, whole.least_divisor));
         check(&smaller, least);
     }
-    // The limit is the picture's own size and not less.
+    // The limit is the exact size of the picture.
     let pixels = u64::from(whole.picture.width) * u64::from(whole.picture.height);
     match decode_at_least(bytes, pixels - 1, u32::MAX) {
         Ok(smaller) => assert!(smaller.divisor > whole.divisor),
         Err(error) => assert!(matches!(error, DecodeError::TooLarge { .. } | DecodeError::Undecodable(_))),
     }
-    // Too little memory is told, whatever the format.
+    // Too little memory is reported for every format.
     let budget = Budget { max_pixels: PIXELS, memory: bytes.len() as u64 + 3 * pixels };
     assert!(matches!(decode_within(bytes, budget, u32::MAX), Err(DecodeError::Undecodable(why)) if why.contains("memory-mib")));
-    // Whoever enrols gets all of a picture or none of it.
+    // Enrolment gets all rows of a picture or an error.
     let lacks_rows = whole.flaws.iter().any(|flaw| flaw.lacks_rows());
     assert_eq!(whole.whole().is_err(), lacks_rows);
 });

@@ -13,7 +13,7 @@ fn seeds() {
         "quoted",
         format!("Multipart/Form-Data; charset=utf-8; boundary=\"b\"\n{FORM}").as_bytes(),
     );
-    // More files and longer texts than are taken.
+    // More files and longer texts than the limits.
     let file = "--b\r\ncontent-disposition: form-data; name=images; filename=a\r\n\r\nx\r\n";
     seed(
         "many",

@@ -1,4 +1,4 @@
-//! A person's id, and the two ids that are read like it.
+//! The id of a person, and the two ids with a similar format.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,8 +1,8 @@
-//! A picture, decoded in the sandbox by the component that serves: what it says is what the same
-//! code says of it natively.
+//! A picture, decoded in the sandbox by the default component: the result equals that of the native
+//! code.
 //!
-//! WebAssembly tells a fuzzer nothing of what it reaches; the native decoder does. Inputs come from
-//! `image_decode`, too.
+//! The fuzzer sees no coverage of WebAssembly, but it sees that of the native decoder. Inputs also
+//! come from `image_decode`.
 #![no_main]
 
 use std::collections::BTreeMap;
@@ -25,15 +25,13 @@ use rostro_sandbox::pipeline::revision::{Revision, Tuning};
 use rostro_sandbox::pipeline::run::RunError;
 use rostro_sdk::decode::{DecodeError, decode_at_least};
 
-/// Longer than the fuzzer waits: it reports what is slow.
+/// Longer than the timeout of the fuzzer, which reports slow inputs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The longer side of the picture as the detector sees it: as few pixels as it takes. What it finds
-/// in them does not matter here.
+/// Longer side of the detector input, as small as possible because detections do not matter here.
 const SIDE: u32 = 32;
 
-/// The default pipeline, which decodes pictures whole, and which decodes them at part of their
-/// size.
+/// The default pipeline, which decodes pictures at full size, and a variant that reduces them.
 struct Pipelines {
     whole: Arc<Revision>,
     reduced: Arc<Revision>,
@@ -83,17 +81,17 @@ fn pipelines() -> Pipelines {
     }
 }
 
-/// What is said of a picture.
+/// Result of decoding a picture.
 #[derive(Debug, PartialEq)]
-enum Said {
+enum Decoded {
     Size(u32, u32),
     TooLarge(u32, u32, u64),
-    /// For this reason.
+    /// The reason.
     Undecodable(String),
 }
 
-impl Said {
-    /// Of a reason the words count: the host bounds it and puts it on one line.
+impl Decoded {
+    /// Keeps only the words of a reason, because the host bounds it and puts it on one line.
     fn undecodable(why: &str) -> Self {
         let why = sanitize_lines(&why.chars().take(500).collect::<String>());
         assert!(!why.is_empty());
@@ -101,32 +99,32 @@ impl Said {
     }
 }
 
-fn in_sandbox(pipeline: &Arc<Revision>, bytes: &[u8]) -> Said {
+fn in_sandbox(pipeline: &Arc<Revision>, bytes: &[u8]) -> Decoded {
     match pipeline
         .begin(Instant::now() + PATIENCE)
         .analyze(bytes, Purpose::Detect)
     {
-        Ok(analysis) => Said::Size(analysis.width, analysis.height),
+        Ok(analysis) => Decoded::Size(analysis.width, analysis.height),
         Err(RunError::TooLarge {
             width,
             height,
             max_pixels,
-        }) => Said::TooLarge(width, height, max_pixels),
-        Err(RunError::Undecodable(why)) => Said::undecodable(&why),
-        // Some kilobytes do not unpack to a guest's memory: a limit is no answer either.
+        }) => Decoded::TooLarge(width, height, max_pixels),
+        Err(RunError::Undecodable(why)) => Decoded::undecodable(&why),
+        // Small inputs do not fill the memory of a guest, so a limit is an error, too.
         Err(error) => panic!("{error:?}"),
     }
 }
 
-fn natively(bytes: &[u8], least: u32) -> Said {
+fn natively(bytes: &[u8], least: u32) -> Decoded {
     match decode_at_least(bytes, PIXELS, least) {
-        Ok(decoded) => Said::Size(decoded.full.0, decoded.full.1),
+        Ok(decoded) => Decoded::Size(decoded.full.0, decoded.full.1),
         Err(DecodeError::TooLarge {
             width,
             height,
             max_pixels,
-        }) => Said::TooLarge(width, height, max_pixels),
-        Err(DecodeError::Undecodable(why)) => Said::undecodable(&why),
+        }) => Decoded::TooLarge(width, height, max_pixels),
+        Err(DecodeError::Undecodable(why)) => Decoded::undecodable(&why),
     }
 }
 
@@ -137,10 +135,10 @@ fn init() {
 
 fuzz_target!(init: init(), |bytes: &[u8]| {
     let bytes = &pictures::with_checksums(bytes);
-    let Pipelines { whole, reduced } = PIPELINES.get().expect("made before any input");
+    let Pipelines { whole, reduced } = PIPELINES.get().expect("set before any input");
     let natively = [u32::MAX, SIDE].map(|least| natively(bytes, least));
     assert_eq!(in_sandbox(whole, bytes), natively[0]);
-    // It may be decoded whole after that, for a face in it that would lose.
-    let said = in_sandbox(reduced, bytes);
-    assert!(natively.contains(&said), "{said:?} in the sandbox, {natively:?} natively");
+    // The guest may decode it again at full size for a face that would lose detail.
+    let sandboxed = in_sandbox(reduced, bytes);
+    assert!(natively.contains(&sandboxed), "{sandboxed:?} in the sandbox, {natively:?} natively");
 });
