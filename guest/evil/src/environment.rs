@@ -1,11 +1,11 @@
-//! Looking for a world outside of the sandbox.
+//! Search for anything outside the sandbox.
 
 use std::io::Read;
 use std::{env, fs, io};
 
-/// Whether there is anything. A socket is not tried: a component that imports them is not even
-/// compiled.
-pub(crate) fn is_there() -> bool {
+/// Returns true if the component can reach anything outside. Sockets are not tried, because a
+/// component that imports them is not even compiled.
+pub(crate) fn is_reachable() -> bool {
     let mut byte = [0];
     let found = [
         (
