@@ -31,13 +31,13 @@
 //! | review | [`review::best_face`] | detection scores | the face to enrol |
 //! | assign | [`policy::assigned`], [`decide::assign`] | probes with their candidates | a decision for each face, each person once |
 //!
-//! [`faces`], [`detector`] and [`recognizer`] each combine several steps. [`analysis`] has the types
-//! of the result.
+//! [`faces`], [`detector`] and [`recognizer`] each combine several steps. [`analysis`] has the
+//! types of the result.
 //!
 //! # Conventions
 //!
-//! - A *picture* is upright, by its EXIF orientation, and 8-bit RGB. Coordinates are in its pixels: x
-//!   to the right, y down, the origin in the upper left. Boxes need not be whole pixels.
+//! - A *picture* is upright, by its EXIF orientation, and 8-bit RGB. Coordinates are in its pixels:
+//!   x to the right, y down, the origin in the upper left. Boxes need not be whole pixels.
 //! - A *tensor* is 32-bit floats, N×3×H×W: image by image, channel by channel, row by row.
 //!   [`tensor::Normalization`] defines how bytes become numbers. Functions take sizes as width,
 //!   height; dimensions are in the order of models, height before width.
@@ -45,8 +45,8 @@
 //!   network. A *detection* is an anchor that was kept, in pixels of the picture. A *score* is the
 //!   detector's confidence, 0 to 1.
 //! - An *embedding* is the recogniser's output for one face, raw: not normalised. D is its length,
-//!   512 in the packs that come with Rostro. The host compares embeddings by cosine similarity, -1 to
-//!   1, so their lengths matter only for averages.
+//!   512 in the packs that come with Rostro. The host compares embeddings by cosine similarity, -1
+//!   to 1, so their lengths matter only for averages.
 //! - A *sample* is the embedding of an enrolment photo. A *template* is a vector that stands for a
 //!   person, made of samples. The *gallery*, which only the host has, holds the templates of all
 //!   people.
