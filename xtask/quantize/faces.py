@@ -6,12 +6,12 @@ import cv2
 import numpy as np
 import onnxruntime
 
-# Where ArcFace's training faces have their landmarks in the 112x112 crop; the same as in guest/sdk/src/align.rs.
+# Where ArcFace's training faces have their landmarks in the 112x112 crop; the same as in guest/sdk/src/image/align.rs.
 TEMPLATE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
 STRIDES = (8, 16, 32)
-# Two boxes that overlap more than this are one face, as in guest/sdk/src/scrfd.rs.
+# Two boxes that overlap more than this are one face, as in guest/sdk/src/detect/scrfd.rs.
 SAME_FACE = 0.4
 
 

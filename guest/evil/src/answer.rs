@@ -1,4 +1,4 @@
-//! Answers: the honest one, and those that break a rule of the interface.
+//! Results of `analyze`: the honest one, and those that break a rule of the interface.
 
 use crate::memory;
 use rostro_sdk::bindings::exports::rostro::pipeline::vision::{
@@ -7,25 +7,25 @@ use rostro_sdk::bindings::exports::rostro::pipeline::vision::{
 use rostro_sdk::bindings::rostro::pipeline::settings;
 use rostro_sdk::bindings::rostro::pipeline::types::{BoundingBox, Face, Measure, Point};
 
-/// Width and height of every image that is answered.
+/// Width and height of every image in a result.
 const SIZE: u32 = 100;
 
-/// What `analyze` answers.
+/// The result of `analyze`.
 pub(crate) type Answer = Result<Analysis, VisionError>;
 
-/// One face with this score.
+/// Returns one face with this score.
 pub(crate) fn scored(score: f32) -> Answer {
     let mut analysis = one();
-    changed_face(&mut analysis, |analyzed| analyzed.face.score = score);
+    change_face(&mut analysis, |analyzed| analyzed.face.score = score);
     Ok(analysis)
 }
 
-/// One face.
+/// Returns one face.
 pub(crate) fn honest() -> Answer {
     Ok(one())
 }
 
-/// An answer that breaks the rule that the mode says; none if it is no mode of these.
+/// Returns the result that breaks the mode's rule; None for modes of other modules.
 pub(crate) fn broken(mode: &str) -> Option<Analysis> {
     let mut analysis = one();
     let bounds = |x1, y1, x2, y2| {
@@ -35,7 +35,7 @@ pub(crate) fn broken(mode: &str) -> Option<Analysis> {
         move |analyzed: &mut AnalyzedFace| fill_first(&mut analyzed.embedding, number)
     };
     match mode {
-        // Without embeddings, which would not fit into the guest's own memory.
+        // Without embeddings, because they would exceed the guest's own memory.
         "faces-many" => {
             analysis.faces = (0..1_000_000)
                 .map(|_| AnalyzedFace {
@@ -49,12 +49,12 @@ pub(crate) fn broken(mode: &str) -> Option<Analysis> {
             let embedding = vec![1.0_f32; 4 << 20];
             let shared = |_| AnalyzedFace {
                 face: face(),
-                embedding: memory::again(&embedding),
+                embedding: memory::alias(&embedding),
             };
             analysis.faces = (0..1024).map(shared).collect();
             std::mem::forget(embedding);
         }
-        "measures-many" => changed_face(&mut analysis, |analyzed| {
+        "measures-many" => change_face(&mut analysis, |analyzed| {
             analyzed.face.measures = (0..100_000)
                 .map(|index| Measure {
                     name: format!("m{index}"),
@@ -62,28 +62,28 @@ pub(crate) fn broken(mode: &str) -> Option<Analysis> {
                 })
                 .collect();
         }),
-        "name-long" => changed_face(&mut analysis, |analyzed| {
+        "name-long" => change_face(&mut analysis, |analyzed| {
             analyzed.face.measures = measure("m".repeat(10_000_000))
         }),
-        "landmarks-many" => changed_face(&mut analysis, |analyzed| {
+        "landmarks-many" => change_face(&mut analysis, |analyzed| {
             analyzed.face.landmarks = vec![Point { x: 50.0, y: 50.0 }; 100_000]
         }),
-        "nan" => changed_face(&mut analysis, number(f32::NAN)),
-        "infinite" => changed_face(&mut analysis, number(f32::INFINITY)),
-        "zero-vector" => changed_face(&mut analysis, |analyzed| analyzed.embedding.fill(0.0)),
-        "dimension" => changed_face(&mut analysis, |analyzed| analyzed.embedding.push(0.5)),
-        "box-outside" => changed_face(&mut analysis, bounds(20.0, 20.0, 100.5, 80.0)),
-        "box-inverted" => changed_face(&mut analysis, bounds(80.0, 20.0, 20.0, 80.0)),
-        "box-nan" => changed_face(&mut analysis, bounds(20.0, f32::NAN, 80.0, 80.0)),
-        "score-out-of-range" => changed_face(&mut analysis, |analyzed| analyzed.face.score = 1.5),
+        "nan" => change_face(&mut analysis, number(f32::NAN)),
+        "infinite" => change_face(&mut analysis, number(f32::INFINITY)),
+        "zero-vector" => change_face(&mut analysis, |analyzed| analyzed.embedding.fill(0.0)),
+        "dimension" => change_face(&mut analysis, |analyzed| analyzed.embedding.push(0.5)),
+        "box-outside" => change_face(&mut analysis, bounds(20.0, 20.0, 100.5, 80.0)),
+        "box-inverted" => change_face(&mut analysis, bounds(80.0, 20.0, 20.0, 80.0)),
+        "box-nan" => change_face(&mut analysis, bounds(20.0, f32::NAN, 80.0, 80.0)),
+        "score-out-of-range" => change_face(&mut analysis, |analyzed| analyzed.face.score = 1.5),
         "size-lie" => (analysis.width, analysis.height) = (0, 0),
-        "utf8" => changed_face(&mut analysis, |analyzed| {
+        "utf8" => change_face(&mut analysis, |analyzed| {
             analyzed.face.measures = measure(memory::not_utf8())
         }),
-        "text-length" => changed_face(&mut analysis, |analyzed| {
+        "text-length" => change_face(&mut analysis, |analyzed| {
             analyzed.face.measures = measure(memory::text_outside())
         }),
-        "list-length" => changed_face(&mut analysis, |analyzed| {
+        "list-length" => change_face(&mut analysis, |analyzed| {
             analyzed.embedding = memory::list_outside()
         }),
         _ => return None,
@@ -127,7 +127,7 @@ fn face() -> Face {
     }
 }
 
-/// A vector of length one, of as many numbers as the recogniser makes.
+/// Returns a vector of length one with the recogniser's dimension.
 fn embedding() -> Vec<f32> {
     let dimension = settings::get_model("recognizer")
         .and_then(|model| model.dimension)
@@ -148,7 +148,7 @@ fn fill_first(numbers: &mut [f32], number: f32) {
     }
 }
 
-fn changed_face(analysis: &mut Analysis, change: impl FnOnce(&mut AnalyzedFace)) {
+fn change_face(analysis: &mut Analysis, change: impl FnOnce(&mut AnalyzedFace)) {
     if let Some(face) = analysis.faces.first_mut() {
         change(face);
     }

@@ -1,17 +1,17 @@
-//! Words without end.
+//! Floods of log lines, warnings and stages.
 
 use std::io::Write;
 
 use rostro_sdk::bindings::rostro::pipeline::telemetry::{Level, log, stage, warning};
 
-/// What a line would look like that the host had written itself.
+/// A forged line in the host's format.
 const FORGED: &str =
     "\n2026-01-01T00:00:00.000000Z ERROR forged by a guest\u{1b}[31m\u{1b}]0;title\u{7}";
 
-/// Writes as a mode says; whether it is a mode of these.
+/// Runs the mode; returns false for modes of other modules.
 pub(crate) fn act(mode: &str) -> bool {
     match mode {
-        // Lines of some hundred bytes, 10 MB of them.
+        // 10 MB in lines of some hundred bytes.
         "log-flood" => {
             let line = FORGED.repeat(5);
             (0..10_000_000 / line.len()).for_each(|_| log(Level::Warn, &line));
@@ -19,7 +19,7 @@ pub(crate) fn act(mode: &str) -> bool {
         "log-empty" => (0..100_000).for_each(|_| log(Level::Warn, "")),
         "stderr-flood" => {
             let line = FORGED.repeat(50);
-            // Errors are ignored: `eprintln!` would panic at the first.
+            // Ignores errors, because `eprintln!` would panic at the first.
             (0..10_000_000 / line.len())
                 .for_each(|_| drop(std::io::stderr().write_all(line.as_bytes())));
         }

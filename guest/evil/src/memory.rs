@@ -1,5 +1,4 @@
-//! Memory: taking too much of it, answering with what is not in it, and looking for what others
-//! left in it.
+//! Abuse of memory: exhaustion, values outside it, and a search for data of earlier requests.
 #![expect(
     unsafe_code,
     reason = "no safe code makes such values or reads such memory; nothing else in this crate needs it"
@@ -7,21 +6,21 @@
 
 use std::hint::black_box;
 
-/// Where nothing can be: the end of the address space, far above what a guest may grow to.
+/// An address near the end of the address space, far above the memory limit of a guest.
 const OUTSIDE: usize = 0xFFFF_0000;
 
-/// Grows without end.
+/// Allocates without end.
 pub(crate) fn grow() -> ! {
     loop {
-        // Written to, so that the system really gives it.
+        // Writes to the memory, so that the system provides it.
         std::mem::forget(black_box(vec![1_u8; 1 << 20]));
     }
 }
 
-/// Calls itself in frames that keep nothing in memory: it is the host's stack that ends.
+/// Recurses in frames without data in memory, to exhaust the host's stack.
 #[inline(never)]
 pub(crate) fn recurse(depth: u64) -> u64 {
-    // What is done after the call makes it a real one.
+    // Work after the call prevents tail-call elimination.
     if black_box(depth) == u64::MAX {
         depth
     } else {
@@ -29,7 +28,7 @@ pub(crate) fn recurse(depth: u64) -> u64 {
     }
 }
 
-/// Calls itself in frames that keep much: it is the stack in linear memory that ends.
+/// Recurses in large frames, to exhaust the stack in linear memory.
 #[inline(never)]
 pub(crate) fn recurse_widely(depth: u64) -> u64 {
     let mut frame = [0_u8; 64 << 10];
@@ -41,41 +40,41 @@ pub(crate) fn recurse_widely(depth: u64) -> u64 {
     }
 }
 
-/// A text that is none.
+/// Returns a string that is not UTF-8.
 pub(crate) fn not_utf8() -> String {
-    // SAFETY: against the rule of `String`, which is the point. It is only handed to the host: no
-    // code here reads it.
+    // SAFETY: deliberately breaks the rule of `String`. The value goes only to the host; no code
+    // here reads it.
     unsafe { String::from_utf8_unchecked(vec![b'a', 0xFF, 0xC0, 0x80]) }
 }
 
-/// A text of 4 KiB beyond the end of memory.
+/// Returns a string of 4 KiB beyond the end of memory.
 pub(crate) fn text_outside() -> String {
-    // SAFETY: against the rule of `from_raw_parts`, which is the point. It is only handed to the
-    // host, which must trap: no code here reads or frees it.
+    // SAFETY: deliberately breaks the rule of `from_raw_parts`. The value goes only to the host,
+    // which must trap; no code here reads or frees it.
     unsafe { String::from_raw_parts(std::ptr::without_provenance_mut(OUTSIDE), 4096, 4096) }
 }
 
-/// Numbers beyond the end of memory.
+/// Returns numbers beyond the end of memory.
 pub(crate) fn list_outside() -> Vec<f32> {
     // SAFETY: as in `text_outside`.
     unsafe { Vec::from_raw_parts(std::ptr::without_provenance_mut(OUTSIDE), 4096, 4096) }
 }
 
-/// The same list once more, in the same place.
-pub(crate) fn again(list: &[f32]) -> Vec<f32> {
-    // SAFETY: against the rule of `from_raw_parts`, for memory has many owners then. The caller
-    // never frees the list, and the host traps before any copy is.
+/// Returns an alias of the list.
+pub(crate) fn alias(list: &[f32]) -> Vec<f32> {
+    // SAFETY: deliberately breaks the rule of `from_raw_parts`, because the memory then has many
+    // owners. The caller never frees the list, and the host traps before a copy is freed.
     unsafe { Vec::from_raw_parts(list.as_ptr().cast_mut(), list.len(), list.len()) }
 }
 
-/// Fills 32 MiB with a pattern and leaves them.
+/// Fills 32 MiB with a pattern and leaks them.
 pub(crate) fn hide(pattern: &[u8]) {
     let filled: Vec<u8> = pattern.iter().copied().cycle().take(32 << 20).collect();
     std::mem::forget(black_box(filled));
 }
 
-/// How often the inverse of `inverted` is in memory, that which is there and 40 MiB more. The
-/// inverse itself is never made: it would be found.
+/// Counts the inverse of `inverted` in memory and in 40 MiB more. The inverse itself is never
+/// stored, because the search would find it.
 pub(crate) fn seek(inverted: &[u8]) -> usize {
     linear::grow(40 << 20);
     let is_there = |start: usize| {
@@ -97,12 +96,12 @@ pub(crate) fn trap() -> ! {
     linear::trap()
 }
 
-/// Linear memory as it is.
+/// Access to linear memory.
 #[cfg(target_arch = "wasm32")]
 mod linear {
     use core::arch::wasm32;
 
-    /// A page of it in bytes.
+    /// Size of a page in bytes.
     const PAGE: usize = 64 << 10;
 
     pub(super) fn size() -> usize {
@@ -113,10 +112,10 @@ mod linear {
         wasm32::memory_grow(0, bytes / PAGE);
     }
 
-    /// The byte at an address below [`size`].
+    /// Reads the byte at an address below [`size`].
     pub(super) fn read(address: usize) -> u8 {
-        // SAFETY: every address below the memory's size can be read in WebAssembly, zero too, and a
-        // volatile read of memory that is not Rust's own is left as it is.
+        // SAFETY: WebAssembly can read every address below the memory's size, including zero. A
+        // volatile read does not disturb memory that Rust does not own.
         unsafe { std::ptr::with_exposed_provenance::<u8>(address).read_volatile() }
     }
 
@@ -125,7 +124,7 @@ mod linear {
     }
 }
 
-/// There is none natively, where nothing of this is called.
+/// Stubs for native builds, which call none of this.
 #[cfg(not(target_arch = "wasm32"))]
 mod linear {
     pub(super) fn size() -> usize {

@@ -1,4 +1,4 @@
-//! Tensors and models, as they are not meant to be used.
+//! Misuse of tensors and models.
 
 use crate::answer::{Answer, honest};
 use rostro_sdk::bindings::exports::rostro::pipeline::vision::VisionError;
@@ -11,7 +11,7 @@ use rostro_sdk::bindings::wasi::nn::tensor::{Tensor, TensorType};
 const DETECTOR: &str = "detector";
 const RECOGNIZER: &str = "recognizer";
 
-/// Acts as a mode says; none if it is no mode of models.
+/// Runs the mode; None for modes of other modules.
 pub(crate) fn act(mode: &str, argument: &[u8]) -> Option<Answer> {
     let floats = |role, dimensions: &[u32], bytes| run(role, dimensions, TensorType::Fp32, bytes);
     Some(match mode {
@@ -79,7 +79,7 @@ pub(crate) fn act(mode: &str, argument: &[u8]) -> Option<Answer> {
                 "/etc/passwd",
                 "detector\0",
             ]
-            .map(|name| load_by_name(name).map(drop).map_err(said)),
+            .map(|name| load_by_name(name).map(drop).map_err(to_text)),
         ),
         "model-log" => {
             let name = "\n2026-01-01T00:00:00Z ERROR rostro::forged: \u{1b}[31m".repeat(20_000);
@@ -99,15 +99,15 @@ pub(crate) fn act(mode: &str, argument: &[u8]) -> Option<Answer> {
                 let model = vec![8_u8, 9, 58, 0];
                 load(&[model], encoding, ExecutionTarget::Cpu)
                     .map(drop)
-                    .map_err(said)
+                    .map_err(to_text)
             }),
         ),
         _ => return None,
     })
 }
 
-/// Runs the detector on the largest pictures without end: when the deadline comes, ONNX Runtime is
-/// at work.
+/// Runs the detector on the largest pictures without end, so that the deadline fires while ONNX
+/// Runtime runs.
 fn spin() -> Answer {
     loop {
         if let Err(cause) = run(
@@ -121,15 +121,14 @@ fn spin() -> Answer {
     }
 }
 
-/// Keeps tensors without end.
+/// Leaks tensors without end.
 fn keep(data: &[u8]) -> ! {
     loop {
         std::mem::forget(Tensor::new(&[1], TensorType::U8, data));
     }
 }
 
-/// Reports that everything was refused, as it should be; answers as if nothing were if anything was
-/// not.
+/// Returns an error if all attempts were refused, as expected, and else an honest result.
 fn refused<const N: usize>(attempts: [Result<(), String>; N]) -> Answer {
     let errors: Result<Vec<String>, usize> = attempts
         .into_iter()
@@ -149,27 +148,27 @@ fn error(cause: String) -> Answer {
     Err(VisionError::Model(cause))
 }
 
-/// Runs a model on so many bytes that are zero.
+/// Runs a model on this many bytes of zero.
 fn run(role: &str, dimensions: &[u32], ty: TensorType, bytes: usize) -> Result<(), String> {
     let (context, input) = context(role)?;
     let tensor = Tensor::new(dimensions, ty, &vec![0; bytes]);
     context
         .compute(vec![(input, tensor)])
         .map(drop)
-        .map_err(said)
+        .map_err(to_text)
 }
 
-/// A granted model and its input's name.
+/// Loads a granted model and returns it with its input's name.
 fn context(role: &str) -> Result<(GraphExecutionContext, String), String> {
     let granted =
         settings::get_model(role).ok_or_else(|| format!("no model for the role `{role}`"))?;
     let context = load_by_name(&granted.graph)
-        .map_err(said)?
+        .map_err(to_text)?
         .init_execution_context()
-        .map_err(said)?;
+        .map_err(to_text)?;
     Ok((context, granted.input))
 }
 
-fn said(error: Error) -> String {
+fn to_text(error: Error) -> String {
     error.data()
 }

@@ -1,29 +1,29 @@
-//! The ways to misbehave, for the component and for the tests that ask for them.
+//! The modes of the pipeline, for the component and for the tests that use them.
 
-/// How an image begins that names a mode.
+/// The prefix of an image that names a mode.
 pub const PREFIX: &str = "evil:";
 
-/// The setting that says how `describe` misbehaves: a name of [`DESCRIPTIONS`].
+/// The setting that selects a fault of `describe`: a name of [`DESCRIPTIONS`].
 pub const SETTING: &str = "evil-describe";
 
-/// The setting that names a mode for every image that names none; `model-unknown` wants a model
-/// that no pack has.
+/// The setting that names a mode for every image without one; `model-unknown` declares a model that
+/// no pack has.
 pub const ALWAYS: &str = "evil-always";
 
-/// A way to misbehave.
+/// A fault of the pipeline.
 #[derive(Clone, Copy, Debug)]
 pub struct Mode {
-    /// Its name, in an image behind [`PREFIX`].
+    /// Its name, after [`PREFIX`] in an image.
     pub name: &'static str,
-    /// The request in which it misbehaves.
+    /// The request that it is for.
     pub asked: Asked,
-    /// What it does, and what the host must do.
+    /// Its behaviour and the host's expected reaction.
     pub what: &'static str,
-    /// How the host must answer.
+    /// The expected answer of the host.
     pub expect: Expect,
 }
 
-/// The request that a mode is for. Any other is answered honestly by a mode of the policy.
+/// The request that a mode is for. A mode of the policy is honest in any other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
     /// `POST /process_frame`; modes of vision misbehave in an enrolment too.
@@ -32,24 +32,24 @@ pub enum Asked {
     Enrollment,
 }
 
-/// How the host must answer.
+/// The answer that a mode must get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expect {
     /// 500 with the code `pipeline_failed`.
     Refused,
     /// 400 with the code `no_usable_image`: the photo is rejected with the code `pipeline_failed`,
-    /// which costs no other photo.
+    /// without effect on other photos.
     Rejected,
     /// 504 with the code `deadline_exceeded`.
     Deadline,
-    /// Either of these: which limit comes first depends on how fast the host is.
+    /// 500 or 504: the limit that fires first depends on the host's speed.
     Stopped,
-    /// 200: nothing came of it.
+    /// 200: the fault has no effect.
     Harmless,
 }
 
 impl Expect {
-    /// The statuses that the answer may have.
+    /// Returns the possible statuses of the answer.
     #[must_use]
     pub const fn statuses(self) -> &'static [u16] {
         match self {
@@ -99,7 +99,7 @@ pub const MODES: &[Mode] = &[
     frame(
         "sleep",
         Refused,
-        "sleeps for an hour; refused at once, for an epoch interrupts no sleep",
+        "sleeps for an hour; refused at once, because an epoch cannot interrupt a sleep",
     ),
     // Memory and stack.
     frame(
@@ -131,7 +131,7 @@ pub const MODES: &[Mode] = &[
     frame(
         "tensor-rows",
         Refused,
-        "gives as many images of no pixels as its argument says, else 4,294,967,295; an error, before anything is kept or tried for each",
+        "gives as many images without pixels as its argument, else 4,294,967,295; an error, before anything is kept or tried for each",
     ),
     frame(
         "tensor-type",
@@ -156,7 +156,7 @@ pub const MODES: &[Mode] = &[
     frame(
         "transfer",
         Refused,
-        "hands over 200 MiB in one call; stopped at the most of a call",
+        "transfers 200 MiB in one call; stopped at the most of a call",
     ),
     frame(
         "model-name",
@@ -188,7 +188,7 @@ pub const MODES: &[Mode] = &[
     frame(
         "embeddings-shared",
         Refused,
-        "gives 1,024 faces one embedding of 16 MiB in one place; refused before the host has copied it so often",
+        "gives 1,024 faces one embedding of 16 MiB in one place; refused before the host copies it 1,024 times",
     ),
     frame("measures-many", Refused, "measures 100,000 things; refused"),
     frame("name-long", Refused, "names a measure in 10 MB; refused"),
@@ -241,12 +241,12 @@ pub const MODES: &[Mode] = &[
     frame(
         "exit",
         Refused,
-        "exits with status 3; this request ends, the host goes on",
+        "exits with status 3; the request fails, the host keeps running",
     ),
     frame(
         "exit-zero",
         Refused,
-        "exits with status 0; this request ends, the host goes on",
+        "exits with status 0; the request fails, the host keeps running",
     ),
     // Floods.
     frame(
@@ -283,7 +283,7 @@ pub const MODES: &[Mode] = &[
     frame(
         "hide",
         Harmless,
-        "fills 32 MiB of its memory with its argument; none of it is there for the next",
+        "fills 32 MiB of its memory with its argument; none of it is there for the next request",
     ),
     frame(
         "seek",
@@ -303,7 +303,7 @@ pub const MODES: &[Mode] = &[
     frame(
         "decide-nan",
         Refused,
-        "decides with a confidence of NaN (somebody must be enrolled); refused",
+        "decides with a confidence of NaN (needs an enrolled person); refused",
     ),
     frame("decide-text", Refused, "gives a code of 10 MB; refused"),
     frame(
@@ -322,53 +322,50 @@ pub const MODES: &[Mode] = &[
     enrollment(
         "template-spin",
         Deadline,
-        "makes a template without end; interrupted, and nobody is enrolled",
+        "makes a template without end; interrupted, and no one is enrolled",
     ),
     enrollment(
         "template-nan",
         Refused,
-        "makes a template with a NaN; refused, and nobody is enrolled",
+        "makes a template with a NaN; refused, and no one is enrolled",
     ),
     enrollment(
         "template-many",
         Refused,
-        "makes 1,000 templates; refused, and nobody is enrolled",
+        "makes 1,000 templates; refused, and no one is enrolled",
     ),
     enrollment(
         "template-dimension",
         Refused,
-        "makes a template with a number too many; refused, and nobody is enrolled",
+        "makes a template with a number too many; refused, and no one is enrolled",
     ),
     enrollment(
         "template-empty",
         Refused,
-        "makes no template; refused, and nobody is enrolled",
+        "makes no template; refused, and no one is enrolled",
     ),
 ];
 
-/// What it can report next to an honest answer, by the same names in an image; `e2e/reports.rs` has
-/// their tests.
+/// Reports in addition to an honest result, by the same names in an image. Their tests are in
+/// `e2e/reports.rs`.
 pub const REPORTS: &[(&str, &str)] = &[
     ("warning", "warns once, in a message with an escape"),
     (
         "warnings-flood",
         "warns 100,000 times in 5 KB with newlines and escapes",
     ),
-    ("raw", "hands over a raw sample"),
+    ("raw", "reports a raw sample"),
     (
         "raw-index",
-        "hands over a raw sample of a face that is not there",
+        "reports a raw sample of a face that is not there",
     ),
-    ("raw-nan", "hands over a raw sample of NaN"),
-    ("raw-many", "hands over 2,000 raw samples"),
+    ("raw-nan", "reports a raw sample of NaN"),
+    ("raw-many", "reports 2,000 raw samples"),
     ("setting-refused", "refuses a setting and fails"),
-    (
-        "setting-complained",
-        "refuses a setting and succeeds all the same",
-    ),
+    ("setting-complained", "refuses a setting and still succeeds"),
 ];
 
-/// How `describe` can misbehave, with what it does: the host must refuse to stage it.
+/// Faults of `describe` with their behaviour. The host must refuse to stage them.
 pub const DESCRIPTIONS: &[(&str, &str)] = &[
     ("spin", "computes without end"),
     ("panic", "panics"),
@@ -377,18 +374,18 @@ pub const DESCRIPTIONS: &[(&str, &str)] = &[
     ("name", "has a name with capitals, a newline and an escape"),
     (
         "policy-spin",
-        "computes without end when its policy is asked what it is",
+        "computes without end in `describe` of its policy",
     ),
 ];
 
-/// An image that names a mode.
+/// Returns an image that names a mode.
 #[must_use]
 pub fn image(name: &str, argument: &[u8]) -> Vec<u8> {
     [PREFIX.as_bytes(), name.as_bytes(), b"\n", argument].concat()
 }
 
-/// A PNG that names a mode behind its end: an honest pipeline sees the picture, and this one the
-/// mode.
+/// Returns a PNG that names a mode after its end. An honest pipeline decodes the picture, and this
+/// one runs the mode.
 #[must_use]
 pub fn hidden(png: &[u8], name: &str) -> Vec<u8> {
     [png, &image(name, b"")].concat()
@@ -397,19 +394,19 @@ pub fn hidden(png: &[u8], name: &str) -> Vec<u8> {
 /// The end of every PNG.
 const PNG_END: &[u8] = b"IEND\xaeB`\x82";
 
-/// What stands behind the end of a PNG.
-fn behind(png: &[u8]) -> Option<&[u8]> {
+/// Returns the bytes after the end of a PNG.
+fn after_end(png: &[u8]) -> Option<&[u8]> {
     let end = png
         .windows(PNG_END.len())
         .rposition(|window| window == PNG_END)?;
     png.get(end + PNG_END.len()..)
 }
 
-/// The mode and its argument in an image; none if it is honest.
+/// Returns the mode and argument of an image; None for an honest one.
 #[must_use]
 pub fn parse(image: &[u8]) -> Option<(&[u8], &[u8])> {
     let text = if image.starts_with(b"\x89PNG") {
-        behind(image)?
+        after_end(image)?
     } else {
         image
     };
@@ -428,8 +425,9 @@ mod tests {
 
     use super::*;
 
+    /// A mode ends at the first newline, and its argument at the end of the image.
     #[test]
-    fn a_mode_ends_at_the_first_newline_and_its_argument_at_the_end() {
+    fn parse_splits_mode_and_argument() {
         assert_eq!(
             parse(b"evil:seek\nab\nc"),
             Some((&b"seek"[..], &b"ab\nc"[..]))
@@ -443,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mode_has_a_name_of_its_own() {
+    fn mode_names_are_unique() {
         let names: HashSet<&str> = MODES.iter().map(|mode| mode.name).collect();
         assert_eq!(names.len(), MODES.len());
     }

@@ -1,29 +1,14 @@
-//! Who is who: honest and not.
-
-use std::sync::{Mutex, PoisonError};
+//! The policy, honest or not.
 
 use rostro_sdk::embed::mean;
 
-use crate::Evil;
 use crate::modes::SETTING;
-use crate::vision::{identity, spin};
+use crate::{Evil, identity, mode, spin};
 use rostro_sdk::bindings::exports::rostro::pipeline::policy::{
     Decision, Guest, Match, Probe, Reason, ReviewOutcome,
 };
 use rostro_sdk::bindings::rostro::pipeline::settings;
 use rostro_sdk::bindings::rostro::pipeline::types::{Face, Identity};
-
-/// What `analyze` was told to do, for what the host asks of this instance next.
-static MODE: Mutex<String> = Mutex::new(String::new());
-
-/// Remembers a mode.
-pub(crate) fn remember(mode: &str) {
-    mode.clone_into(&mut MODE.lock().unwrap_or_else(PoisonError::into_inner));
-}
-
-fn mode() -> String {
-    MODE.lock().unwrap_or_else(PoisonError::into_inner).clone()
-}
 
 impl Guest for Evil {
     fn describe() -> Identity {
@@ -68,7 +53,7 @@ impl Guest for Evil {
         };
         match mode().as_str() {
             "decide-spin" => spin(),
-            "decide-panic" => panicked(),
+            "decide-panic" => trigger_panic(),
             "decide-few" => Vec::new(),
             "decide-many" => probes
                 .iter()
@@ -90,8 +75,8 @@ impl Guest for Evil {
     }
 }
 
-#[expect(clippy::panic, reason = "it is what the mode does")]
-fn panicked() -> ! {
+#[expect(clippy::panic, reason = "the mode panics")]
+fn trigger_panic() -> ! {
     panic!("evil policy\npanics")
 }
 

@@ -1,4 +1,4 @@
-//! The half that sees, and what each mode does.
+//! Vision, and the dispatch of modes.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -6,14 +6,13 @@ use std::time::Duration;
 
 use crate::answer::{Answer, broken, honest, scored};
 use crate::modes::{self, MODES};
-use crate::{Evil, flood, memory, model, outside, policy};
+use crate::{Evil, environment, flood, identity, memory, model, set_mode, spin};
 use rostro_sdk::bindings::exports::rostro::pipeline::vision::{
     Description, EmbeddingContract, Guest, Purpose, VisionError,
 };
-use rostro_sdk::bindings::rostro::pipeline::types::Identity;
 use rostro_sdk::bindings::rostro::pipeline::{samples, settings};
 
-/// Calls of `analyze`, in this instance.
+/// Calls of `analyze` in this instance.
 static CALLS: AtomicU16 = AtomicU16::new(0);
 
 impl Guest for Evil {
@@ -29,7 +28,7 @@ impl Guest for Evil {
         };
         match settings::get(modes::SETTING).as_deref() {
             Some("spin") => spin(),
-            Some("panic") => panicked(),
+            Some("panic") => trigger_panic(),
             Some("memory") => memory::grow(),
             Some("huge") => {
                 description.identity.name = "m".repeat(10_000_000);
@@ -53,27 +52,12 @@ impl Guest for Evil {
             return honest();
         };
         let name = String::from_utf8_lossy(name);
-        policy::remember(&name);
+        set_mode(&name);
         act(&name, argument, calls)
     }
 }
 
-/// Who this is.
-pub(crate) fn identity() -> Identity {
-    Identity {
-        name: "evil".to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-    }
-}
-
-/// Computes without end.
-pub(crate) fn spin() -> ! {
-    let mut number = 0_u64;
-    loop {
-        number = black_box(number.wrapping_add(1));
-    }
-}
-
+/// Runs a mode.
 fn act(mode: &str, argument: &[u8], calls: u16) -> Answer {
     match mode {
         "spin" => spin(),
@@ -84,11 +68,17 @@ fn act(mode: &str, argument: &[u8], calls: u16) -> Answer {
         "memory" => memory::grow(),
         "recursion" => drop(black_box(memory::recurse(0))),
         "stack" => drop(black_box(memory::recurse_widely(0))),
-        "panic" => panicked(),
+        "panic" => trigger_panic(),
         "unreachable" => memory::trap(),
         "exit" => std::process::exit(3),
         "exit-zero" => std::process::exit(0),
-        "files" => return scored(if outside::is_there() { 1.0 } else { 0.5 }),
+        "files" => {
+            return scored(if environment::is_reachable() {
+                1.0
+            } else {
+                0.5
+            });
+        }
         "counter" => return scored(f32::from(calls) / 100.0),
         "hide" => memory::hide(argument),
         "seek" => return scored(memory::seek(argument).min(99) as f32 / 100.0 + 0.001),
@@ -102,12 +92,12 @@ fn act(mode: &str, argument: &[u8], calls: u16) -> Answer {
             return Err(VisionError::Model("never mind".to_owned()));
         }
         _ if flood::act(mode) => {}
-        _ => return answered(mode, argument),
+        _ => return run_answer_mode(mode, argument),
     }
     honest()
 }
 
-/// A raw sample of this number, as long as the recogniser's.
+/// Returns a raw sample of this number, with the recogniser's dimension.
 fn raw(number: f32) -> Vec<f32> {
     vec![
         number;
@@ -117,18 +107,18 @@ fn raw(number: f32) -> Vec<f32> {
     ]
 }
 
-/// What modes of answers and of models say, and an honest answer for those of the policy.
-fn answered(mode: &str, argument: &[u8]) -> Answer {
+/// Runs modes of answers and of models; honest for those of the policy.
+fn run_answer_mode(mode: &str, argument: &[u8]) -> Answer {
     match (broken(mode), model::act(mode, argument)) {
         (Some(analysis), _) => Ok(analysis),
         (None, Some(answer)) => answer,
         (None, None) if MODES.iter().any(|known| known.name == mode) => honest(),
-        // A test that misspells a mode sees 400.
+        // A test with a misspelt mode gets 400.
         (None, None) => Err(VisionError::Undecodable("there is no such mode".to_owned())),
     }
 }
 
-#[expect(clippy::panic, reason = "it is what the mode does")]
-fn panicked() -> ! {
+#[expect(clippy::panic, reason = "the mode panics")]
+fn trigger_panic() -> ! {
     panic!("evil vision\npanics")
 }

@@ -1,47 +1,49 @@
-//! What is in a picture: decoded, detected, aligned, embedded and measured, by the parts of
+//! Analysis of a picture: decoding, detection, alignment, embedding and measures, by the parts of
 //! `rostro-sdk`.
 
 use rostro_sdk::analysis::{Analysis, AnalyzeError, Purpose};
 use rostro_sdk::detector;
-use rostro_sdk::faces::{FoundFace, Seen, crop, see, with_far};
+use rostro_sdk::faces::{DetectedFaces, FaceCrop, crop, detect_faces, with_far};
 use rostro_sdk::host::Host;
 use rostro_sdk::recognizer::{RECOGNIZER, embed};
 
-/// Finds the faces in an encoded image, largest first, in pixels of the whole upright image.
+/// Finds the faces of an encoded image, largest first, in pixels of the whole upright image.
 ///
-/// - To recognise, every face that scores at least the detection threshold, with its raw embedding.
-/// - To enrol, also weaker ones down to a score of 0.3, with raw embeddings; those of the four best
-///   are [`near_and_far`](rostro_sdk::embed::near_and_far)'s, and the host gets their raw ones by
+/// - For recognition, every face that scores at least the detection threshold, with its raw
+///   embedding.
+/// - For enrolment, also weaker ones down to a score of 0.3. The four best have embeddings of
+///   [`near_and_far`](rostro_sdk::embed::near_and_far), and the host gets their raw ones by
 ///   [`Host::raw_sample`].
-/// - To detect, the same as to recognise without embeddings.
+/// - For detection, as for recognition without embeddings.
 ///
-/// All are measured ([`Measures`](rostro_sdk::measure::Measures)).
+/// All have [`Measures`](rostro_sdk::measure::Measures).
 ///
 /// # Errors
 ///
-/// [`AnalyzeError`]: the image cannot be decoded or is too large, a model failed, or a setting is not understood.
+/// [`AnalyzeError::Image`] if the image cannot be decoded or is too large, [`AnalyzeError::Model`]
+/// if a model failed or a setting is invalid.
 pub fn analyze<H: Host>(
     host: &H,
     image: Vec<u8>,
     purpose: Purpose,
 ) -> Result<Analysis, AnalyzeError> {
-    let Seen {
+    let DetectedFaces {
         reduced,
         detections,
-    } = see(host, &image, purpose)?;
+    } = detect_faces(host, &image, purpose)?;
     drop(image);
-    let found = host.timed("align", || crop(&reduced, detections));
+    let crops = host.timed("align", || crop(&reduced, detections));
     let embeddings = match purpose {
-        Purpose::Detect => Ok(vec![Vec::new(); found.len()]),
-        Purpose::Recognize => embed(host, RECOGNIZER, found.iter().map(|face| &face.aligned)),
-        Purpose::Enroll if detector::is_insightfaces(host) => {
-            embed(host, RECOGNIZER, found.iter().map(|face| &face.aligned))
+        Purpose::Detect => Ok(vec![Vec::new(); crops.len()]),
+        Purpose::Recognize => embed(host, RECOGNIZER, crops.iter().map(|face| &face.aligned)),
+        Purpose::Enroll if detector::uses_insightface_letterbox(host) => {
+            embed(host, RECOGNIZER, crops.iter().map(|face| &face.aligned))
         }
-        Purpose::Enroll => embed_to_enroll(host, &found),
+        Purpose::Enroll => embed_to_enroll(host, &crops),
     };
     let embeddings = embeddings?;
     let faces = host.timed("measure", || {
-        found
+        crops
             .iter()
             .zip(embeddings)
             .map(|(face, embedding)| face.analyzed(embedding))
@@ -51,11 +53,11 @@ pub fn analyze<H: Host>(
     Ok(Analysis::new(width, height, faces))
 }
 
-/// The embeddings of faces near and far; the raw ones that differ from them are handed over.
-fn embed_to_enroll<H: Host>(host: &H, found: &[FoundFace]) -> Result<Vec<Vec<f32>>, String> {
-    let near = embed(host, RECOGNIZER, found.iter().map(|face| &face.aligned))?;
-    let both = with_far(host, RECOGNIZER, found, near.clone())?;
-    // `found` is in the order of the analysis: by the area of the same boxes.
+/// Returns the embeddings of faces near and at a distance, and reports the raw ones that differ.
+fn embed_to_enroll<H: Host>(host: &H, crops: &[FaceCrop]) -> Result<Vec<Vec<f32>>, String> {
+    let near = embed(host, RECOGNIZER, crops.iter().map(|face| &face.aligned))?;
+    let both = with_far(host, RECOGNIZER, crops, near.clone())?;
+    // `crops` is in the order of the analysis: by the area of the same boxes.
     for (face, (raw, _)) in near
         .iter()
         .zip(&both)

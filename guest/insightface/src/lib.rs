@@ -1,13 +1,15 @@
-//! The default pipeline: SCRFD finds faces, five landmarks align them, ArcFace embeds them, and the
-//! most similar person above a threshold is who each is. The parts are `rostro-sdk`'s; this crate
-//! says how they are put together ([`analyze`]), and makes a component of it.
+//! The default pipeline: SCRFD finds faces, five landmarks align them, ArcFace embeds them, and
+//! each is the most similar person above a threshold. The parts are `rostro-sdk`'s; this crate
+//! combines them ([`analyze`]) and exports a component.
 //!
-//! Settings of its own: `detector-size` (`auto`, the default, looks as often and as closely as a
-//! picture asks for; a number of pixels looks once, with the longer side of that length) and
-//! `letterbox` (`frame`, the default, pads a picture only to multiples of 32; `square` looks once
-//! and enrols faces only as they are, exactly as insightface does), and `rivals` (`on`, the
-//! default, asks for more similarity where somebody else is nearly as similar; `off` knows only the
-//! threshold).
+//! Settings:
+//!
+//! - `detector-size`: `auto`, the default, runs as many passes as a picture needs. A number of
+//!   pixels runs one, with the longer side of that length.
+//! - `letterbox`: `frame`, the default, pads a picture only to multiples of 32. `square` runs one
+//!   pass and enrols faces only as they are, exactly as insightface does.
+//! - `rivals`: `on`, the default, requires more similarity if a rival is nearly as similar. `off`
+//!   applies only the threshold.
 
 pub mod analyze;
 
@@ -49,18 +51,18 @@ impl Policy for Insightface {
     }
 
     fn check_settings(settings: &impl Settings) {
-        // What is wrong is told by refusing it.
+        // `rule` reports an invalid value by refusing it.
         let _ = rule(settings);
     }
 
     fn decide(settings: &impl Settings, probes: &[Probe]) -> Vec<Decision> {
-        // A setting that is not understood stopped the component when it was staged.
+        // An invalid setting stopped the component when it was staged.
         let rule = rule(settings).unwrap_or(Rule::against_rivals(settings.thresholds().similarity));
         assigned(probes, rule)
     }
 }
 
-/// When a face is similar enough to a person, as the operator's settings say.
+/// Returns the matching rule of the operator's settings.
 fn rule(settings: &impl Settings) -> Result<Rule, String> {
     let threshold = settings.thresholds().similarity;
     match settings.setting("rivals").as_deref() {

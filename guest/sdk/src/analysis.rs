@@ -1,43 +1,42 @@
-//! What a pipeline says of an image.
+//! The result of a pipeline's vision for one image.
 //!
-//! The host checks all of it before anything is stored, matched or answered; what breaks a rule
-//! stated here fails the request.
+//! The host checks all of it before anything is stored, matched or answered. A result that breaks a
+//! rule stated here fails the request.
 
-use std::borrow::Cow;
+use crate::image::decode::DecodeError;
+use crate::image::geometry::{Point, Rect};
+use crate::types::Identity;
+pub use crate::types::Measure;
 
-use crate::decode::DecodeError;
-use crate::geometry::{Point, Rect};
-use crate::policy::Identity;
-
-/// What the host must know before it stages a component that sees.
+/// Description of a component with vision. The host reads it before it stages the component.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
-    /// Who this is.
+    /// Name and version.
     pub identity: Identity,
-    /// The roles of the models that it loads: the host grants these and no others. At most 16, each
+    /// The roles of the models that it loads; the host grants these and no others. At most 16, each
     /// once, of 1 to 32 lower-case letters, digits and `-`.
     pub models: Vec<&'static str>,
-    /// What its embeddings mean.
+    /// The contract of its embeddings.
     pub contract: EmbeddingContract,
 }
 
-/// What an embedding means. Two are compared only if all of this agrees, and the recogniser's
-/// SHA-256 and dimension, which the host adds.
+/// The contract that makes embeddings comparable. Two embeddings are compared only if all of it
+/// agrees, and also the recogniser's SHA-256 and dimension, which the host adds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EmbeddingContract {
     /// The role of the model that makes embeddings: one of [`Description::models`].
     pub recognizer: &'static str,
-    /// How a face is brought to the recogniser's input, with a version: 1 to 64 lower-case letters,
-    /// digits, `-`, `.` and `/`, of your own choice. Another text means that embeddings cannot be
-    /// compared.
+    /// Name and version of the alignment that brings a face to the recogniser's input. 1 to 64
+    /// lower-case letters, digits, `-`, `.` and `/`, of your own choice. Embeddings with different
+    /// values here cannot be compared.
     pub alignment: &'static str,
-    /// How pixels become numbers, with a version; written as `alignment` is.
+    /// Name and version of the conversion of pixels to numbers; the same format as `alignment`.
     pub preprocessing: &'static str,
 }
 
 impl EmbeddingContract {
-    /// Embeddings of [`crate::recognizer::embed`], by the model of this role: they can be compared
-    /// with the default pipeline's.
+    /// Returns the contract of [`crate::recognizer::embed`] with the model of this role. Its
+    /// embeddings can be compared with the default pipeline's.
     #[must_use]
     pub const fn arcface(recognizer: &'static str) -> Self {
         Self {
@@ -48,43 +47,21 @@ impl EmbeddingContract {
     }
 }
 
-/// A number that vision measured on a face, for policies to judge it by.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Measure {
-    /// What was measured: 1 to 32 lower-case letters, digits and `-`; each name at most once a
-    /// face.
-    pub name: Cow<'static, str>,
-    /// The value, finite; its unit belongs to the name's definition. [`crate::measure::Measures`]
-    /// has those of the default pipeline.
-    pub value: f32,
-}
-
-impl Measure {
-    /// A measure of this name and value.
-    #[must_use]
-    pub const fn new(name: &'static str, value: f32) -> Self {
-        Self {
-            name: Cow::Borrowed(name),
-            value,
-        }
-    }
-}
-
-/// What the faces are wanted for.
+/// Purpose of an analysis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// To find who is there: every face that scores at least the detection threshold, each with an
+    /// Recognition: every face that scores at least the detection threshold, each with an
     /// embedding.
     Recognize,
-    /// To enrol a person: every face that the detector reports, weak ones too, so that the policy
-    /// can say why a photo is refused. With embeddings at least for those that score the threshold:
+    /// Enrolment: every face that the detector reports, weak ones too, so that the policy can give
+    /// the reason for a rejection. Faces that score at least the threshold need embeddings, because
     /// no other can be enrolled.
     Enroll,
-    /// Only to find the faces, without embeddings.
+    /// Detection only, without embeddings.
     Detect,
 }
 
-/// An image and who is in it.
+/// An image and its faces.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Analysis {
     /// Width of the upright image in pixels, not 0.
@@ -96,8 +73,7 @@ pub struct Analysis {
 }
 
 impl Analysis {
-    /// An image of this size in pixels with these faces, in any order: they are put in the order of
-    /// area.
+    /// Creates the analysis of an image of this size in pixels. Sorts the faces by area.
     #[must_use]
     pub fn new(width: u32, height: u32, mut faces: Vec<AnalyzedFace>) -> Self {
         faces.sort_by(|a, b| b.bounds.area().total_cmp(&a.bounds.area()));
@@ -109,7 +85,7 @@ impl Analysis {
     }
 }
 
-/// A face with the embedding that stands for it.
+/// A face and its embedding.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AnalyzedFace {
     /// Its box in pixels of the upright image: not empty, and cut to the image ([`Rect::within`]).
@@ -117,27 +93,28 @@ pub struct AnalyzedFace {
     /// The detector's confidence, 0 to 1.
     pub score: f32,
     /// Five landmarks in pixels of the upright image, in the order of
-    /// [`Landmarks`](crate::geometry::Landmarks): finite, perhaps outside it. None if the detector
-    /// knows none.
+    /// [`Landmarks`](crate::geometry::Landmarks): finite, perhaps outside it. Empty if the detector
+    /// has no landmarks.
     pub landmarks: Vec<Point>,
-    /// What was measured of it, at most 32: [`crate::measure::Measures::named`] gives the default
+    /// Its measures, at most 32: [`crate::measure::Measures::named`] returns the default
     /// pipeline's.
     pub measures: Vec<Measure>,
-    /// The recogniser's raw output, not normalised, or for an enrolment what
-    /// [`crate::embed::near_and_far`] makes of several; then
-    /// [`Host::raw_sample`](crate::host::Host::raw_sample) hands over the raw one. As many numbers
-    /// as the recogniser's dimension, finite and not all zero; empty if none was asked for.
+    /// The recogniser's raw output, not normalised. For an enrolment it may be the combination of
+    /// several by [`crate::embed::near_and_far`]; then
+    /// [`Host::raw_sample`](crate::host::Host::raw_sample) reports the raw one. Its length is the
+    /// recogniser's dimension; its numbers are finite and not all zero. Empty if the purpose needs
+    /// none.
     pub embedding: Vec<f32>,
 }
 
-/// Why an image could not be analysed.
+/// Error of an analysis.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AnalyzeError {
-    /// The caller's image is at fault, and the caller is told the cause.
+    /// The caller's image is invalid. The caller gets the cause.
     #[error(transparent)]
     Image(#[from] DecodeError),
-    /// A model failed, or a setting is not understood: the caller gets a 500 without details, and
-    /// the host's log the cause.
+    /// A model failed, or a setting is invalid. The caller gets a 500 without details, and the
+    /// host's log the cause.
     #[error("{0}")]
     Model(String),
 }

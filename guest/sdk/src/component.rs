@@ -1,59 +1,57 @@
-//! From the native traits to the interfaces of `wit/`: what [`crate::export`] puts around a
-//! pipeline.
+//! Adapters between the native traits and the interfaces of `wit/`, for [`crate::export`].
 
 use std::borrow::Cow;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use crate::analysis::{self, AnalyzeError, Measure};
+use crate::analysis::{self, AnalyzeError};
 use crate::bindings::exports::rostro::pipeline::vision;
 use crate::bindings::rostro::pipeline::{samples, settings, telemetry, types};
 use crate::bindings::wasi::nn::errors::Error;
 use crate::bindings::wasi::nn::graph::load_by_name;
 use crate::bindings::wasi::nn::inference::GraphExecutionContext;
 use crate::bindings::wasi::nn::tensor::{Tensor, TensorType};
-use crate::decode::DecodeError;
-use crate::geometry::{Point, Rect};
+use crate::detect::tensor::{Channels, Normalization};
 use crate::host::{self, Host, Level, ModelSpec, Output, ReviewLevel, Settings, Thresholds};
-use crate::policy::{Candidate, Decision, Face, Identity, Policy, Probe, Reason, Review};
-use crate::tensor::{Channels, Normalization};
+use crate::image::decode::DecodeError;
+use crate::image::geometry::{Point, Rect};
+use crate::policy::{Candidate, Decision, Policy, Probe, Review};
+use crate::types::{Face, Identity, Measure, Reason};
 use crate::vision::Vision;
 
 #[doc(hidden)]
 pub use rostro_policy_world as policy_world;
 
-/// Makes a component of a type: `export!(Mine)` of one that is [`Vision`] and [`Policy`],
-/// `export!(policy: Mine)` of one that is [`Policy`] alone and decides beside another component's
-/// vision.
+/// Makes a component of a type: `export!(Mine)` of a [`Vision`] and [`Policy`], or `export!(policy:
+/// Mine)` of a [`Policy`] alone, for use with another component's vision.
 ///
-/// Once a crate, of the type `cdylib`, built for `wasm32-wasip2`. Natively it does nothing, so that
-/// tests run with plain `cargo test`.
+/// Use it once a crate, of the type `cdylib`, built for `wasm32-wasip2`. A native build ignores it,
+/// so that tests run with plain `cargo test`.
 #[macro_export]
 macro_rules! export {
     (policy: $policy:ty) => {
         #[cfg(target_arch = "wasm32")]
         const _: () = {
-            type Exported = $crate::component::Exported<$policy>;
-    $crate::component::policy_world::export_policy!(Exported with_types_in $crate::component::policy_world);
+            type Component = $crate::component::Component<$policy>;
+    $crate::component::policy_world::export_policy!(Component with_types_in $crate::component::policy_world);
         };
     };
     ($pipeline:ty) => {
         #[cfg(target_arch = "wasm32")]
         const _: () = {
-            type Exported = $crate::component::Exported<$pipeline>;
-    $crate::bindings::export_pipeline!(Exported with_types_in $crate::bindings);
+            type Component = $crate::component::Component<$pipeline>;
+    $crate::bindings::export_pipeline!(Component with_types_in $crate::bindings);
         };
     };
 }
 
-/// A pipeline or a policy behind the interfaces: what [`crate::export`] exports. Not for direct
-/// use.
+/// The exported component of a pipeline or policy, for [`crate::export`] only.
 #[derive(Debug)]
-pub struct Exported<T>(PhantomData<T>);
+pub struct Component<T>(PhantomData<T>);
 
-impl<T: Vision> vision::Guest for Exported<T> {
+impl<T: Vision> vision::Guest for Component<T> {
     fn describe() -> vision::Description {
-        T::check_settings(&Outside);
+        T::check_settings(&HostImports);
         let analysis::Description {
             identity,
             models,
@@ -82,20 +80,20 @@ impl<T: Vision> vision::Guest for Exported<T> {
             vision::Purpose::Enroll => analysis::Purpose::Enroll,
             vision::Purpose::Detect => analysis::Purpose::Detect,
         };
-        T::analyze(&Outside, image, purpose)
-            .map(seen)
-            .map_err(refusal)
+        T::analyze(&HostImports, image, purpose)
+            .map(to_wit_analysis)
+            .map_err(to_wit_error)
     }
 }
 
-/// The interface `policy` of a world, whose types are its own.
-macro_rules! policy_of {
+/// Implements the interface `policy` of a world, which has its own types.
+macro_rules! impl_policy {
     ($types:path, $policy:path) => {
         const _: () = {
             use $policy as policy;
             use $types as types;
 
-            fn inward(face: types::Face) -> Face {
+            fn from_wit_face(face: types::Face) -> Face {
                 let types::BoundingBox { x1, y1, x2, y2 } = face.bounds;
                 let measure = |measure: types::Measure| Measure {
                     name: Cow::Owned(measure.name),
@@ -138,7 +136,7 @@ macro_rules! policy_of {
                     similarity: candidate.similarity,
                 };
                 Probe {
-                    face: inward(probe.face),
+                    face: from_wit_face(probe.face),
                     candidates: probe.candidates.into_iter().map(candidate).collect(),
                 }
             }
@@ -156,9 +154,9 @@ macro_rules! policy_of {
                 }
             }
 
-            impl<T: Policy> policy::Guest for Exported<T> {
+            impl<T: Policy> policy::Guest for Component<T> {
                 fn describe() -> types::Identity {
-                    T::check_settings(&Outside);
+                    T::check_settings(&HostImports);
                     let Identity { name, version } = T::identity();
                     types::Identity {
                         name: name.into_owned(),
@@ -167,8 +165,8 @@ macro_rules! policy_of {
                 }
 
                 fn review(faces: Vec<types::Face>) -> policy::ReviewOutcome {
-                    let faces: Vec<Face> = faces.into_iter().map(inward).collect();
-                    match T::review(&Outside, &faces) {
+                    let faces: Vec<Face> = faces.into_iter().map(from_wit_face).collect();
+                    match T::review(&HostImports, &faces) {
                         Review::Accept(index) => policy::ReviewOutcome::Accept(index_of(index)),
                         Review::Reject(reasons) => {
                             policy::ReviewOutcome::Reject(reasons.into_iter().map(reason).collect())
@@ -177,12 +175,12 @@ macro_rules! policy_of {
                 }
 
                 fn template(samples: Vec<Vec<f32>>) -> Vec<Vec<f32>> {
-                    T::template(&Outside, &samples)
+                    T::template(&HostImports, &samples)
                 }
 
                 fn decide(probes: Vec<policy::Probe>) -> Vec<policy::Decision> {
                     let probes: Vec<Probe> = probes.into_iter().map(probe).collect();
-                    T::decide(&Outside, &probes)
+                    T::decide(&HostImports, &probes)
                         .into_iter()
                         .map(decision)
                         .collect()
@@ -192,29 +190,30 @@ macro_rules! policy_of {
     };
 }
 
-policy_of!(
+impl_policy!(
     crate::bindings::rostro::pipeline::types,
     crate::bindings::exports::rostro::pipeline::policy
 );
-policy_of!(
+impl_policy!(
     policy_world::rostro::pipeline::types,
     policy_world::exports::rostro::pipeline::policy
 );
 
-/// An index that is too large for the interface is none that the host knows, which says so.
+/// Converts an index. One that is too large for the interface becomes the largest, which the host
+/// refuses.
 fn index_of(index: usize) -> u32 {
     u32::try_from(index).unwrap_or(u32::MAX)
 }
 
-fn seen(analysis: analysis::Analysis) -> vision::Analysis {
+fn to_wit_analysis(analysis: analysis::Analysis) -> vision::Analysis {
     vision::Analysis {
         width: analysis.width,
         height: analysis.height,
-        faces: analysis.faces.into_iter().map(seen_face).collect(),
+        faces: analysis.faces.into_iter().map(to_wit_face).collect(),
     }
 }
 
-fn seen_face(face: analysis::AnalyzedFace) -> vision::AnalyzedFace {
+fn to_wit_face(face: analysis::AnalyzedFace) -> vision::AnalyzedFace {
     let Rect { x1, y1, x2, y2 } = face.bounds;
     let known = types::Face {
         bounds: types::BoundingBox { x1, y1, x2, y2 },
@@ -242,7 +241,7 @@ fn seen_face(face: analysis::AnalyzedFace) -> vision::AnalyzedFace {
     }
 }
 
-fn refusal(error: AnalyzeError) -> vision::VisionError {
+fn to_wit_error(error: AnalyzeError) -> vision::VisionError {
     match error {
         AnalyzeError::Image(DecodeError::Undecodable(cause)) => {
             vision::VisionError::Undecodable(cause)
@@ -260,11 +259,11 @@ fn refusal(error: AnalyzeError) -> vision::VisionError {
     }
 }
 
-/// The host, through what a component imports.
+/// The host, through the imports of a component.
 #[derive(Debug)]
-struct Outside;
+struct HostImports;
 
-impl Settings for Outside {
+impl Settings for HostImports {
     fn thresholds(&self) -> Thresholds {
         let settings::Thresholds {
             detection,
@@ -306,7 +305,7 @@ impl Settings for Outside {
     }
 }
 
-impl Host for Outside {
+impl Host for HostImports {
     type Model = Model;
 
     fn max_pixels(&self) -> u64 {
@@ -321,11 +320,11 @@ impl Host for Outside {
         let granted = settings::get_model(role).ok_or_else(|| {
             format!("the host grants no model for the role `{role}`; name it in `describe`, and run on a pack that fills it")
         })?;
-        let said = |error: Error| format!("{role}: {}", error.data());
+        let to_text = |error: Error| format!("{role}: {}", error.data());
         let context = load_by_name(&granted.graph)
-            .map_err(said)?
+            .map_err(to_text)?
             .init_execution_context()
-            .map_err(said)?;
+            .map_err(to_text)?;
         Ok(Model {
             role: role.to_owned(),
             granted,
@@ -342,7 +341,7 @@ impl Host for Outside {
     }
 }
 
-/// A model of the pack, run through `wasi:nn`.
+/// A model of the pack that runs through `wasi:nn`.
 #[derive(Debug)]
 struct Model {
     role: String,
@@ -386,17 +385,16 @@ impl host::Model for Model {
     ) -> Result<Vec<Output>, String> {
         let dimensions =
             [count, 3, height, width].map(|length| u32::try_from(length).unwrap_or(u32::MAX));
-        // The bytes of numbers, as they lie in memory: WebAssembly is little-endian, as tensors
-        // are.
-        let tensor = Outside.timed("copy-in", || {
+        // Tensors are little-endian, as is the memory of WebAssembly.
+        let tensor = HostImports.timed("copy-in", || {
             Tensor::new(&dimensions, TensorType::Fp32, bytemuck::cast_slice(input))
         });
-        let outputs = Outside.timed(stage, || {
+        let outputs = HostImports.timed(stage, || {
             self.context
                 .compute(vec![(self.granted.input.clone(), tensor)])
         });
         let outputs = outputs.map_err(|error| format!("{}: {}", self.role, error.data()))?;
-        Outside.timed("copy-out", || {
+        HostImports.timed("copy-out", || {
             outputs
                 .into_iter()
                 .map(|(name, tensor)| self.read(&name, &tensor))

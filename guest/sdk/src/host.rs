@@ -1,64 +1,64 @@
-//! What a pipeline asks of the host that runs it.
+//! The host's side of a pipeline: settings, models and reports.
 //!
-//! A component answers these traits with the interfaces that it imports; a test or a benchmark
-//! answers them natively. What is written against them runs in both. Policies get [`Settings`]
-//! alone, vision all of [`Host`].
+//! A component implements these traits with its imports; a test or a benchmark implements them
+//! natively. Code written against them runs in both. Policies get [`Settings`] alone, vision all of
+//! [`Host`].
 
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
-use crate::tensor::Normalization;
+use crate::detect::tensor::Normalization;
 
-/// The memory that a guest has unless the operator says otherwise, in bytes.
+/// The default memory of a guest, in bytes. The operator's limit `memory-mib` overrides it.
 pub const DEFAULT_MEMORY: u64 = 512 << 20;
 
-/// The operating point: the operator's, else what the model pack recommends.
+/// The operating point: the operator's values, else the model pack's.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Thresholds {
     /// Faces with a lower detection score are not reported, 0 to 1.
     pub detection: f32,
-    /// A face whose best cosine similarity is not above this belongs to nobody known, -1 to 1.
+    /// A face is unknown if its best cosine similarity is not above this, -1 to 1.
     pub similarity: f32,
 }
 
-/// How much a log line matters.
+/// Severity of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// Only while developing.
+    /// For development only.
     Debug,
-    /// Worth knowing.
+    /// Normal operation.
     Info,
-    /// Something is off and the request goes on.
+    /// A problem that does not end the request.
     Warn,
 }
 
-/// How strictly enrolment photos are to be judged, the laxest first.
+/// Strictness of the review of enrolment photos, from lax to strict.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ReviewLevel {
     /// Take the best face that is above the detection threshold.
     Off,
-    /// Refuse what makes a person hard to recognise.
+    /// Reject photos that make a person hard to recognise.
     #[default]
     Standard,
-    /// The same with narrower limits.
+    /// As [`Self::Standard`], with narrower limits.
     Strict,
 }
 
-/// What the operator set: all that a policy may know of the host.
+/// The operator's settings: all that a policy can read of the host.
 pub trait Settings {
-    /// The operating point.
+    /// Returns the operating point.
     fn thresholds(&self) -> Thresholds;
 
-    /// The operator's own value for a key of this pipeline (`--setting KEY=VALUE`), else the model
-    /// pack's.
+    /// Returns the operator's value for a key of this pipeline (`--setting KEY=VALUE`), else the
+    /// model pack's.
     fn setting(&self, key: &str) -> Option<String>;
 
-    /// How strictly [`Policy::review`](crate::policy::Policy::review) is to judge: what the
-    /// operator set, or stricter if the caller asks for it.
+    /// Returns the strictness of [`Policy::review`](crate::policy::Policy::review): the operator's,
+    /// or a stricter one if the caller asks for it.
     fn review_level(&self) -> ReviewLevel;
 
-    /// Writes a line to the host's log, of which it keeps 16 KiB a request unless the operator says
-    /// otherwise, and drops the rest. Never put pixels, embeddings or names of people here.
+    /// Writes a line to the host's log. The host keeps 16 KiB a request by default and drops the
+    /// rest. Never put pixels, embeddings or names of people here.
     fn log(&self, level: Level, message: &str);
 
     /// Adds a warning to the answer of the request, for the caller. `code` is stable, 1 to 64
@@ -66,15 +66,14 @@ pub trait Settings {
     /// host keeps the first 8 of each call. Never put pixels, embeddings or names of people here.
     fn warning(&self, _code: &str, _message: &str) {}
 
-    /// Says that the value of a setting cannot be used, and what it must be. It changes nothing by
-    /// itself: return an error after it, which the operator is then told as a bad setting. Called
-    /// while the component describes itself it stops the staging. [`refused`] makes both the
-    /// message and the error.
+    /// Reports that the value of a setting is invalid, with the rule for valid ones. Return an
+    /// error afterwards: the operator then sees it as an invalid setting. A refusal while the
+    /// component describes itself stops the staging. [`refused`] makes both the message and the
+    /// error.
     fn refused(&self, _key: &str, _message: &str) {}
 }
 
-/// Refuses the value of a setting: tells the host what it must be, and returns the text of the
-/// error to return.
+/// Refuses the value of a setting: reports the rule `must` to the host, and returns the error text.
 ///
 /// ```
 /// use rostro_sdk::host::{Settings, refused};
@@ -93,39 +92,40 @@ pub fn refused(settings: &impl Settings, key: &str, value: &str, must: &str) -> 
     message
 }
 
-/// The host.
+/// Services of the host for vision.
 pub trait Host: Settings {
-    /// A model that it grants.
+    /// A model that the host grants.
     type Model: Model;
 
-    /// The largest image to decode, in pixels (width × height): for [`crate::decode::decode`].
+    /// Returns the largest image to decode, in pixels (width × height), for
+    /// [`crate::decode::decode`].
     fn max_pixels(&self) -> u64;
 
-    /// The memory that this guest may use, in bytes: the operator's limit `memory-mib`, for
-    /// [`crate::decode::decode_within`].
+    /// Returns the memory limit of this guest in bytes, for [`crate::decode::decode_within`]: the
+    /// operator's `memory-mib`.
     fn memory(&self) -> u64 {
         DEFAULT_MEMORY
     }
 
-    /// The model that the pack grants for a role, of those that
-    /// [`Description::models`](crate::analysis::Description::models) names. Load it once and keep
-    /// it for all faces of a request.
+    /// Loads the model of the pack for a role of
+    /// [`Description::models`](crate::analysis::Description::models). Load it once and keep it for
+    /// all faces of a request.
     ///
     /// # Errors
     ///
-    /// If there is none, or if it cannot be loaded; the text says which role.
+    /// If the pack has none, or if it cannot be loaded; the text has the role.
     fn load(&self, role: &str) -> Result<Self::Model, String>;
 
     /// Adds time to a stage of the request, shown in the answer's `timings_ms`. Names are 1 to 32
     /// lower-case letters, digits and `-`; the host keeps the first 16 of a request.
     fn stage(&self, name: &str, time: Duration);
 
-    /// Hands over the recogniser's raw output for the face at this index of the analysis that is
-    /// returned, where its [`embedding`](crate::analysis::AnalyzedFace::embedding) is something
-    /// else, such as a mean. Only enrolments have a use for it.
+    /// Reports the recogniser's raw output for the face at this index of the analysis. Needed only
+    /// for an enrolment, if its [`embedding`](crate::analysis::AnalyzedFace::embedding) is not the
+    /// raw output, for example a mean.
     fn raw_sample(&self, _face: usize, _embedding: &[f32]) {}
 
-    /// Does the work and adds the wall-clock time that it took to a stage.
+    /// Runs `work` and adds its wall-clock time to a stage.
     fn timed<T>(&self, stage: &str, work: impl FnOnce() -> T) -> T {
         let begun = Instant::now();
         let result = work();
@@ -134,32 +134,30 @@ pub trait Host: Settings {
     }
 }
 
-/// How a model wants to be fed, as the pack's manifest says: with a N×3×H×W tensor of 32-bit
-/// floats.
+/// Input of a model, as the pack's manifest defines it: an N×3×H×W tensor of 32-bit floats.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ModelSpec {
-    /// Width and height of its input in pixels, in this order; none where any multiples of 32 will
-    /// do.
+    /// Width and height of its input in pixels; None if it takes any multiples of 32.
     pub size: Option<(usize, usize)>,
-    /// What becomes of a pixel's bytes.
+    /// Conversion of a pixel's bytes to numbers.
     pub normalization: Normalization,
 }
 
-/// A model that is ready to run. It has one input, of images.
+/// A loaded model. It has one input, of images.
 pub trait Model {
-    /// How it wants to be fed.
+    /// Returns the input's size and normalisation.
     fn spec(&self) -> ModelSpec;
 
-    /// Runs it on `count` images of `width` × `height` pixels: `input` is a
-    /// `count`×3×`height`×`width` tensor, normalised as [`Self::spec`] says, of exactly 3 × `count`
-    /// × `height` × `width` values. Outputs come in the graph's order, without their names.
+    /// Runs it on `count` images of `width` × `height` pixels. `input` is a
+    /// `count`×3×`height`×`width` tensor, normalised by [`Self::spec`]: exactly 3 × `count` ×
+    /// `height` × `width` values. Outputs come in the graph's order, without their names.
     ///
-    /// The time of the run is added to `stage`, and that of bringing tensors to the host and back
-    /// to `copy-in` and `copy-out`.
+    /// The time of the run is added to `stage`, and that of the transfer of tensors to `copy-in`
+    /// and `copy-out`.
     ///
     /// # Errors
     ///
-    /// If the model fails or gives other than 32-bit floats; the text says which model.
+    /// If the model fails or returns other than 32-bit floats; the text has the model's role.
     fn run(
         &self,
         stage: &str,
@@ -178,10 +176,9 @@ pub struct Output {
 }
 
 impl Output {
-    /// An output of these dimensions, as the host hands it out: `bytes` are 32-bit floats,
-    /// little-endian, four for each value.
+    /// Creates an output of these dimensions from the host's bytes: 32-bit floats, little-endian.
     ///
-    /// A model made up for a test gives `values.iter().flat_map(|value|
+    /// A model of a test has the bytes `values.iter().flat_map(|value|
     /// value.to_le_bytes()).collect()`.
     #[must_use]
     pub fn new(dimensions: &[u32], bytes: Vec<u8>) -> Self {
@@ -191,7 +188,7 @@ impl Output {
         }
     }
 
-    /// An output of these values, for tests.
+    /// Creates an output of these values, for tests.
     #[must_use]
     pub fn of(dimensions: &[usize], values: &[f32]) -> Self {
         Self {
@@ -203,18 +200,17 @@ impl Output {
         }
     }
 
-    /// Its dimensions, outermost first: `[16, 512]` for 16 embeddings of 512 numbers.
+    /// Returns its dimensions, outermost first: `[16, 512]` for 16 embeddings of 512 numbers.
     #[must_use]
     pub fn dimensions(&self) -> &[usize] {
         &self.dimensions
     }
 
-    /// Its values, row by row: the last dimension runs fastest. Bytes that are no whole value at
-    /// the end are not read.
+    /// Returns its values, row by row: the last dimension runs fastest. Ignores bytes at the end
+    /// that are no whole value.
     #[must_use]
     pub fn values(&self) -> Cow<'_, [f32]> {
-        // Allocators align more than bytes need, so that the values are nearly always read where
-        // they lie.
+        // Allocators align more than bytes need, so the values can nearly always be borrowed.
         match bytemuck::try_cast_slice(&self.bytes) {
             Ok(values) if cfg!(target_endian = "little") => Cow::Borrowed(values),
             _ => Cow::Owned(
@@ -235,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_read_wherever_the_bytes_lie() {
+    fn output_values_match_bytes() {
         let bytes: Vec<u8> = [1.5_f32, -2.0, f32::MAX]
             .iter()
             .flat_map(|value| value.to_le_bytes())
@@ -245,7 +241,7 @@ mod tests {
             (output.dimensions(), &*output.values()),
             ([1, 3].as_slice(), [1.5, -2.0, f32::MAX].as_slice())
         );
-        // Bytes that are no whole number of floats: what is left over is not read.
+        // Seven bytes: one float, and three bytes that are ignored.
         assert_eq!(Output::new(&[2], vec![0; 7]).values().len(), 1);
     }
 }

@@ -1,4 +1,4 @@
-//! A host for tests of pipelines and policies, which run natively.
+//! A host for native tests of pipelines and policies.
 //!
 //! ```
 //! use rostro_sdk::align::{TEMPLATE, align};
@@ -7,10 +7,11 @@
 //! use rostro_sdk::recognizer::{RECOGNIZER, embed};
 //! use rostro_sdk::testing::Fixed;
 //!
-//! // A recogniser whose embedding of a face is the first red, green and blue of each.
-//! let host = Fixed::default().with_model(RECOGNIZER, Some((112, 112)), |input, [count, channels, height, width]| {
+//! // A recogniser that returns the first red, green and blue value as the embedding.
+//! let size = Some((112, 112));
+//! let host = Fixed::default().with_model(RECOGNIZER, size, |input, [n, channels, height, width]| {
 //!     let corners: Vec<f32> = input.chunks_exact(width * height).map(|plane| plane[0]).collect();
-//!     Ok(vec![Output::of(&[count, channels], &corners)])
+//!     Ok(vec![Output::of(&[n, channels], &corners)])
 //! });
 //!
 //! let picture = Rgb { width: 112, height: 112, pixels: [10, 20, 30].repeat(112 * 112) };
@@ -24,12 +25,11 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::detect::tensor::{Channels, Normalization};
 use crate::host::{Host, Level, Model, ModelSpec, Output, ReviewLevel, Settings, Thresholds};
-use crate::tensor::{Channels, Normalization};
 
-/// A host with fixed settings, and the models that a test gives it. It takes images of 40
-/// megapixels, prints what is logged, keeps warnings, refused settings and raw samples, and forgets
-/// times.
+/// A host with fixed settings and the models of a test. It takes images of 40 megapixels, prints
+/// log lines, and ignores times. It records warnings, refused settings and raw samples.
 ///
 /// ```
 /// use rostro_sdk::host::{Host, Settings};
@@ -38,7 +38,9 @@ use crate::tensor::{Channels, Normalization};
 /// let mut host = Fixed::default();
 /// host.thresholds.similarity = 0.4;
 /// host.settings.insert("margin".to_owned(), "0.1".to_owned());
-/// assert_eq!((host.thresholds().similarity, host.setting("margin").as_deref(), host.setting("other")), (0.4, Some("0.1"), None));
+/// assert_eq!(host.thresholds().similarity, 0.4);
+/// assert_eq!(host.setting("margin").as_deref(), Some("0.1"));
+/// assert_eq!(host.setting("other"), None);
 /// assert!(host.load("detector").is_err());
 /// ```
 #[derive(Clone, Debug)]
@@ -47,37 +49,36 @@ pub struct Fixed {
     pub thresholds: Thresholds,
     /// The operator's settings; none by default.
     pub settings: BTreeMap<String, String>,
-    /// How strictly photos are judged; as is standard by default.
+    /// Strictness of the review of photos; [`ReviewLevel::Standard`] by default.
     pub review_level: ReviewLevel,
     /// The models by role; none by default. [`Fixed::with_model`] adds one.
     pub models: BTreeMap<String, FixedModel>,
-    /// What was reported: [`Fixed::warnings`], [`Fixed::refusals`] and [`Fixed::raw_samples`] give
-    /// it. Public so that tests can write `..Fixed::default()`.
+    /// The reports so far, for [`Fixed::warnings`], [`Fixed::refusals`] and [`Fixed::raw_samples`].
+    /// Public so that tests can write `..Fixed::default()`.
     #[doc(hidden)]
-    pub reported: Reports,
+    pub reported: SharedReport,
 }
 
-/// What a pipeline reported next to its answers.
+/// SharedReport of a pipeline in addition to its results.
 #[derive(Clone, Debug, Default)]
-struct Reported {
+struct Report {
     warnings: Vec<(String, String)>,
     refusals: Vec<(String, String)>,
     raw_samples: BTreeMap<usize, Vec<f32>>,
 }
 
-/// The same behind a lock, so that a host can be shared by the threads of a test. A clone has a
-/// copy.
+/// A [`Report`] behind a lock, so that threads of a test can share a host. A clone has a copy.
 #[doc(hidden)]
 #[derive(Debug, Default)]
-pub struct Reports(Mutex<Reported>);
+pub struct SharedReport(Mutex<Report>);
 
-impl Reports {
-    fn get(&self) -> MutexGuard<'_, Reported> {
+impl SharedReport {
+    fn get(&self) -> MutexGuard<'_, Report> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Clone for Reports {
+impl Clone for SharedReport {
     fn clone(&self) -> Self {
         Self(Mutex::new(self.get().clone()))
     }
@@ -93,33 +94,33 @@ impl Default for Fixed {
             settings: BTreeMap::new(),
             review_level: ReviewLevel::default(),
             models: BTreeMap::new(),
-            reported: Reports::default(),
+            reported: SharedReport::default(),
         }
     }
 }
 
 impl Fixed {
-    /// The warnings so far: code and message of each.
+    /// Returns the code and message of each warning so far.
     #[must_use]
     pub fn warnings(&self) -> Vec<(String, String)> {
         self.reported.get().warnings.clone()
     }
 
-    /// The settings that were refused so far: key and message of each.
+    /// Returns the key and message of each refused setting so far.
     #[must_use]
     pub fn refusals(&self) -> Vec<(String, String)> {
         self.reported.get().refusals.clone()
     }
 
-    /// The raw samples that were handed over so far, by the index of their face.
+    /// Returns the raw samples so far, by the index of their face.
     #[must_use]
     pub fn raw_samples(&self) -> BTreeMap<usize, Vec<f32>> {
         self.reported.get().raw_samples.clone()
     }
 
-    /// The same, with a model for a role: `run` gets an N×C×H×W tensor of channel values from 0 to
-    /// 255 (red, green, blue) and these four lengths, and gives the outputs. `size` is the width
-    /// and height of its input; none where any multiples of 32 will do.
+    /// Adds a model for a role. `run` gets an N×C×H×W tensor of channel values from 0 to 255 (red,
+    /// green, blue) and these four lengths, and returns the outputs. `size` is the width and height
+    /// of its input; None accepts any multiples of 32.
     #[must_use]
     pub fn with_model(
         mut self,
@@ -201,13 +202,13 @@ impl Host for Fixed {
     }
 }
 
-/// What a model of a test does.
+/// The function of a test's model.
 type Run = dyn Fn(&[f32], [usize; 4]) -> Result<Vec<Output>, String> + Send + Sync;
 
-/// A model that is a function of the test.
+/// A model that calls a function of the test.
 #[derive(Clone)]
 pub struct FixedModel {
-    /// How it wants to be fed.
+    /// Its input's size and normalisation.
     pub spec: ModelSpec,
     run: Arc<Run>,
 }

@@ -1,7 +1,8 @@
-// A policy for attendance: one person once a frame, stricter for small faces, and a margin over the runner-up.
+// A policy for attendance: one person once a frame, stricter for small faces, and a margin over the
+// runner-up.
 //
-// The same as ../rust and ../python, number for number; ../rust says what the settings mean. review.js and told.js are those of `rostro
-// pipeline new`.
+// ../rust and ../python have equal rules, number for number; ../rust documents the settings.
+// review.js and told.js are those of `rostro pipeline new`.
 
 import { get, getReview, getThresholds, refused } from "rostro:pipeline/settings@0.1.2";
 import { log } from "rostro:pipeline/telemetry@0.1.2";
@@ -9,13 +10,13 @@ import { log } from "rostro:pipeline/telemetry@0.1.2";
 import { review } from "./review.js";
 import { told } from "./told.js";
 
-function number(key, usual) {
+function number(key, fallback) {
   const text = get(key);
-  if (text === undefined) return usual;
+  if (text === undefined) return fallback;
   const value = text.trim() === "" ? NaN : Number(text);
   if (Number.isFinite(value)) return value;
   refused(key, `the setting ${key} is \`${text}\`; it must be a number`);
-  return usual;
+  return fallback;
 }
 
 const settings = () => [number("margin", 0.05), number("small-face", 40), number("small-face-surcharge", 0.05)];
@@ -24,7 +25,7 @@ const unknown = (code) => ({ tag: "unknown", val: code });
 
 export const policy = told(log, {
   describe() {
-    // The host learns here which settings there are, and that one of them cannot be used.
+    // The host learns the settings here, and refuses an invalid value.
     settings();
     return { name: "attendance-policy", version: "0.1.0" };
   },
@@ -32,7 +33,7 @@ export const policy = told(log, {
   review: (faces) => review(faces, getReview(), getThresholds().detection),
 
   template(samples) {
-    // Added up in the order of samples: in another, the last bits would be others.
+    // Summed in the order of samples, because another order changes the last bits.
     const sums = new Float64Array(samples[0].length);
     for (const sample of samples) {
       for (let index = 0; index < sums.length; index += 1) sums[index] += sample[index];
@@ -54,11 +55,11 @@ export const policy = told(log, {
       claims.push({ face, similarity: best.similarity, id: best.id });
       return unknown("already_matched");
     });
-    // A person is given to the face most like them, of equal ones to the first.
-    const given = new Set();
+    // Each person goes to the face most like them, the first of equal ones.
+    const assigned = new Set();
     for (const { face, similarity, id } of claims.sort((a, b) => b.similarity - a.similarity)) {
-      if (!given.has(id)) {
-        given.add(id);
+      if (!assigned.has(id)) {
+        assigned.add(id);
         decisions[face] = { tag: "known", val: { candidate: 0, confidence: Math.min(Math.max(similarity, 0), 1) } };
       }
     }

@@ -1,7 +1,8 @@
-"""A policy for attendance: one person once a frame, stricter for small faces, and a margin over the runner-up.
+"""A policy for attendance: one person once a frame, stricter for small faces, and a margin over
+the runner-up.
 
-The same as ../rust and ../js, number for number; ../rust says what the settings mean. review.py and told.py are those of
-`rostro pipeline new`.
+../rust and ../js have equal rules, number for number; ../rust documents the settings. review.py and
+told.py are those of `rostro pipeline new`.
 """
 
 import math
@@ -21,10 +22,10 @@ from wit_world.imports import settings
 from wit_world.imports.types import Identity
 
 
-def number(key, usual):
+def number(key, default):
     text = settings.get(key)
     if text is None:
-        return usual
+        return default
     try:
         value = float(text)
     except ValueError:
@@ -32,7 +33,7 @@ def number(key, usual):
     if math.isfinite(value):
         return value
     settings.refused(key, f"the setting {key} is `{text}`; it must be a number")
-    return usual
+    return default
 
 
 def numbers():
@@ -42,7 +43,7 @@ def numbers():
 class Policy(exports.Policy):
     @told
     def describe(self):
-        # The host learns here which settings there are, and that one of them cannot be used.
+        # The host learns the settings here, and refuses an invalid value.
         numbers()
         return Identity("attendance-policy", "0.1.0")
 
@@ -54,7 +55,7 @@ class Policy(exports.Policy):
 
     @told
     def template(self, samples):
-        # Added up in the order of samples: in another, the last bits would be others.
+        # Summed in the order of samples, because another order changes the last bits.
         sums = [0.0] * len(samples[0])
         for sample in samples:
             sums = [total + value for total, value in zip(sums, sample)]
@@ -79,10 +80,10 @@ class Policy(exports.Policy):
             else:
                 claims.append((face, probe.candidates[0].similarity, probe.candidates[0].id))
                 decisions.append(Decision_Unknown("already_matched"))
-        # A person is given to the face most like them, of equal ones to the first.
-        given = set()
+        # Each person goes to the face most like them, the first of equal ones.
+        assigned = set()
         for face, similarity, person in sorted(claims, key=lambda claim: -claim[1]):
-            if person not in given:
-                given.add(person)
+            if person not in assigned:
+                assigned.add(person)
                 decisions[face] = Decision_Known(Match(0, min(max(similarity, 0.0), 1.0)))
         return decisions

@@ -1,11 +1,11 @@
-//! A pipeline with a third model: a face that MiniFASNetV2 takes for printed or shown on a screen
-//! is nobody, with the code `not_live`.
+//! A pipeline with a third model. A face that MiniFASNetV2 takes for printed or shown on a screen
+//! is unknown, with the code `not_live`.
 //!
-//! The model (Minivision, "Silent-Face-Anti-Spoofing", 2020) sees 2.7 times the face's box
-//! (1×3×80×80 in the pack `mobile-liveness`) and gives three logits, of which the second stands for
-//! a living face. The setting `live` is the least probability, 0 to 1, by default 0.4: all 30 test
-//! photos are above it, and the same on a made-up screen below it, but for 2. It is one model's
-//! opinion of one picture: it keeps out the careless and not the determined.
+//! The model (Minivision, "Silent-Face-Anti-Spoofing", 2020) takes 2.7 times the face's box
+//! (1×3×80×80 in the pack `mobile-liveness`) and returns three logits, the second for a living
+//! face. The setting `live` is the least probability, 0 to 1, by default 0.4. All 30 test photos
+//! are above it. Of the same photos on a simulated screen, all but 2 are below it. One model judges
+//! one picture, so it stops careless attacks, but not determined ones.
 
 mod surroundings;
 
@@ -25,13 +25,13 @@ use rostro_sdk::region;
 use rostro_sdk::scrfd::Detection;
 use rostro_sdk::vision::Vision;
 
-/// The role of the model that tells living faces from pictures of faces.
+/// The role of the model that separates living faces from pictures of faces.
 const LIVENESS: &str = "liveness";
 
-/// The name of the measure by which the policy judges: the probability that the face is alive.
+/// The name of the measure for the policy: the probability that the face is alive.
 const LIVE: &str = "live";
 
-/// How much the model sees, in sides of the face's box.
+/// Side of the model's region, in sides of the face's box.
 const SURROUNDINGS: f32 = 2.7;
 
 /// The component.
@@ -87,8 +87,8 @@ impl Vision for Liveness {
     }
 }
 
-/// The probability that a face is alive, 0 to 1: the softmax of the model's 1×3 output, of which
-/// the middle number stands for alive.
+/// Returns the probability that a face is alive, 0 to 1: the softmax of the model's 1×3 output, at
+/// the middle number.
 fn live<H: Host>(host: &H, model: &H::Model, picture: &Rgb, face: &Rect) -> Result<f32, String> {
     let spec = model.spec();
     let (width, height) = spec
@@ -142,12 +142,12 @@ impl Policy for Liveness {
     }
 
     fn check_settings(settings: &impl Settings) {
-        // What is wrong is told by refusing it.
+        // `least` reports an invalid value by refusing it.
         let _ = least(settings);
     }
 
     fn decide(settings: &impl Settings, probes: &[Probe]) -> Vec<Decision> {
-        // Whoever is not alive takes nobody's place.
+        // Faces that are not alive must not take a person's place.
         let (alive, places): (Vec<Probe>, Vec<usize>) = probes
             .iter()
             .enumerate()
@@ -168,10 +168,10 @@ impl Policy for Liveness {
     }
 }
 
-/// The least probability of a living face, unless the operator sets `live`.
+/// The default of the least probability of a living face.
 const LEAST: f32 = 0.4;
 
-/// The least probability of a living face, 0 to 1: the setting `live`.
+/// Reads the least probability of a living face, 0 to 1: the setting `live`.
 fn least(settings: &impl Settings) -> Result<f32, String> {
     let Some(text) = settings.setting("live") else {
         return Ok(LEAST);
@@ -183,7 +183,7 @@ fn least(settings: &impl Settings) -> Result<f32, String> {
     least.ok_or_else(|| refused(settings, "live", &text, "must be a number from 0 to 1"))
 }
 
-/// Whether vision took the face for alive; one that it did not measure is not.
+/// Returns true if vision judged the face as alive; false if it has no measure.
 fn is_live(settings: &impl Settings, face: &Face) -> bool {
     face.measure(LIVE)
         .is_some_and(|live| live >= least(settings).unwrap_or(LEAST))
@@ -218,8 +218,9 @@ mod tests {
         }
     }
 
+    /// A picture of a person is unknown, and does not take the person's place.
     #[test]
-    fn a_picture_of_somebody_is_nobody_and_takes_nobodys_place() {
+    fn picture_of_face_is_unknown() {
         let decisions = Liveness::decide(&Fixed::default(), &[probe(0.1, 0.9), probe(0.9, 0.7)]);
         assert_eq!(
             decisions,
@@ -234,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_of_somebody_is_not_enrolled() {
+    fn picture_of_face_is_not_enrolled() {
         let review = |live| Liveness::review(&Fixed::default(), &[probe(live, 0.0).face]);
         assert_eq!(review(0.9), Review::Accept(0));
         assert!(

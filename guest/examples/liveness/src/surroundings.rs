@@ -1,10 +1,10 @@
-//! A face with what is around it, as MiniFASNet was trained to see it: `generate_patches.py` of
+//! The surroundings of a face, as in MiniFASNet's training: `generate_patches.py` of
 //! Silent-Face-Anti-Spoofing.
 
 use rostro_sdk::geometry::Rect;
 
-/// The region of `scale` times a face's box around its middle; smaller, and moved inwards, where
-/// the picture ends (as in the model's own code).
+/// Returns the region of `scale` times a face's box around its centre. At the picture's edge it is
+/// smaller, or moved inwards, as in the model's own code.
 pub(crate) fn of(face: &Rect, scale: f32, width: u32, height: u32) -> Rect {
     let (most_x, most_y) = (width as f32 - 1.0, height as f32 - 1.0);
     let (across, down) = (face.x2 - face.x1, face.y2 - face.y1);
@@ -23,7 +23,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_region_is_kept_within_the_picture() {
+    fn region_stays_within_picture() {
         let face = Rect {
             x1: 40.0,
             y1: 40.0,
@@ -35,7 +35,7 @@ mod tests {
             (region.x1 - 23.0).abs() < 1e-3 && (region.x2 - 77.0).abs() < 1e-3,
             "{region:?}"
         );
-        // Moved inwards at an edge, and smaller in a small picture.
+        // It is moved inwards at an edge, and smaller in a small picture.
         let corner = Rect {
             x1: 0.0,
             y1: 0.0,

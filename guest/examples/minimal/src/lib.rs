@@ -1,5 +1,5 @@
-//! The least pipeline that works: faces are found, aligned and embedded, and the default rules of
-//! who is who.
+//! The smallest working pipeline: it finds, aligns and embeds faces, and keeps the default rules of
+//! a policy.
 
 use rostro_sdk::align::align;
 use rostro_sdk::analysis::{
@@ -21,8 +21,8 @@ rostro_sdk::export!(Pipeline);
 
 impl Vision for Pipeline {
     fn describe() -> Description {
-        // Embeddings made otherwise than by `embed` need a contract of their own: they cannot be
-        // compared with others.
+        // Embeddings from another function than `embed` need a contract of their own, because they
+        // cannot be compared with others.
         Description {
             identity: Self::identity(),
             models: vec![DETECTOR, RECOGNIZER],
@@ -44,7 +44,7 @@ impl Vision for Pipeline {
                 landmarks,
                 score,
             } = detection;
-            // What lies outside the picture, or has landmarks in one point, is no face.
+            // Skips faces outside the picture or with coinciding landmarks.
             if let Some((bounds, aligned)) = bounds
                 .within(width, height)
                 .zip(align(&picture, &landmarks))
@@ -63,7 +63,7 @@ impl Vision for Pipeline {
     }
 }
 
-/// The default rules; write `review`, `template` or `decide` here to have your own.
+/// The default rules. Implement `review`, `template` or `decide` here for your own.
 impl Policy for Pipeline {
     fn identity() -> Identity {
         Identity::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))

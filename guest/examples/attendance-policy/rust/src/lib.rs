@@ -1,10 +1,13 @@
-//! A policy for attendance, to go with any pipeline's vision: one person once a frame, stricter for
-//! small faces, and a margin over the runner-up.
+//! A policy for attendance, for use with any pipeline's vision: one person once a frame, stricter
+//! for small faces, and a margin over the runner-up.
 //!
-//! The same as `../js` and `../python`, number for number. Settings: `margin`, how far the best
-//! candidate must lead the next (a difference of cosines, by default 0.05; less is `ambiguous`);
-//! `small-face`, the shorter side of a box in pixels under which more is asked for (by default 40);
-//! `small-face-surcharge`, how much more (by default 0.05).
+//! `../js` and `../python` have equal rules, number for number. Settings:
+//!
+//! - `margin`: the least lead of the best candidate over the next, a difference of cosines, by
+//!   default 0.05; less is `ambiguous`.
+//! - `small-face`: the shorter side of a box in pixels below which the threshold is higher, by
+//!   default 40.
+//! - `small-face-surcharge`: the addition to the threshold for small faces, by default 0.05.
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
@@ -12,7 +15,7 @@ use std::collections::HashSet;
 use rostro_sdk::host::{Settings, refused};
 use rostro_sdk::policy::{Decision, Identity, Policy, Probe};
 
-/// The settings, and their values where the operator says nothing.
+/// The settings and their defaults.
 const DEFAULTS: [(&str, f64); 3] = [
     ("margin", 0.05),
     ("small-face", 40.0),
@@ -32,14 +35,14 @@ impl Policy for AttendancePolicy {
 
     fn check_settings(settings: &impl Settings) {
         for (key, _) in DEFAULTS {
-            // What is wrong is told by refusing it.
+            // `number` reports an invalid value by refusing it.
             let _ = number(settings, key);
         }
     }
 
     fn decide(settings: &impl Settings, probes: &[Probe]) -> Vec<Decision> {
         let [margin, small, surcharge] =
-            DEFAULTS.map(|(key, usual)| number(settings, key).ok().flatten().unwrap_or(usual));
+            DEFAULTS.map(|(key, default)| number(settings, key).ok().flatten().unwrap_or(default));
         let threshold = f64::from(settings.thresholds().similarity);
 
         let mut decisions = Vec::new();
@@ -71,11 +74,11 @@ impl Policy for AttendancePolicy {
                 }
             });
         }
-        // A person is given to the face most like them, of equal ones to the first.
+        // Each person goes to the face most like them, the first of equal ones.
         claims.sort_by(|a, b| b.1.partial_cmp(&a.1).unwrap_or(Ordering::Equal));
-        let mut given = HashSet::new();
+        let mut assigned = HashSet::new();
         for (face, similarity, id) in claims {
-            if let Some(decision) = decisions.get_mut(face).filter(|_| given.insert(id)) {
+            if let Some(decision) = decisions.get_mut(face).filter(|_| assigned.insert(id)) {
                 *decision = Decision::Known {
                     candidate: 0,
                     confidence: similarity.clamp(0.0, 1.0) as f32,
@@ -86,7 +89,7 @@ impl Policy for AttendancePolicy {
     }
 }
 
-/// A setting, if the operator says it. In 64 bits, as JavaScript and Python reckon.
+/// Reads a setting, if the operator set it. In 64 bits, as in JavaScript and Python.
 fn number(settings: &impl Settings, key: &str) -> Result<Option<f64>, String> {
     let Some(text) = settings.setting(key) else {
         return Ok(None);
@@ -132,8 +135,9 @@ mod tests {
         }
     }
 
+    /// The decision depends on the face's size, its lead, and other faces of the frame.
     #[test]
-    fn a_face_is_named_by_its_size_its_lead_and_once_a_frame() {
+    fn decide_uses_size_lead_and_rivals() {
         let decided = AttendancePolicy::decide(
             &Fixed::default(),
             &[
