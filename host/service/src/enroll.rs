@@ -1,7 +1,6 @@
 //! Enrolling a person from photos, and what a photo is refused for that the policy cannot know: the
 //! other photos, and the other people.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use rostro_common::cancel::CancelScope;
@@ -19,7 +18,7 @@ use super::{Photo, Service, ServiceError};
 use crate::audit::{Action, ActionOutcome};
 use crate::deployment::{Actor, Counterpart, ReadyRevision};
 use crate::executor::RequestContext;
-use crate::people::People;
+use crate::people::{People, Written};
 
 pub(crate) use rostro_sandbox::bindings::{BoundingBox, Purpose, Reason, ReviewOutcome};
 
@@ -41,7 +40,7 @@ pub struct Enrollment {
     /// The revision that answered.
     pub revision: Arc<Revision>,
     /// Where the person is stored; none if no photo was accepted, and then nothing changed.
-    pub path: Option<PathBuf>,
+    pub written: Option<Written>,
     /// How strictly the photos were judged.
     pub review: Review,
     /// One outcome a photo, in their order.
@@ -162,7 +161,7 @@ impl Service {
             };
             let mut result = service.watched(&live, &client, deadline, begin);
             if let Ok(enrollment) = &mut result
-                && enrollment.path.is_some()
+                && enrollment.written.is_some()
             {
                 let enrolling = Enrolling {
                     id: &id,
@@ -174,7 +173,9 @@ impl Service {
                     service.enroll_for_others(enrolling, &accepted, &counterparts, deadline);
             }
             let outcome = match &result {
-                Ok(Enrollment { path: Some(_), .. }) => ActionOutcome::Done,
+                Ok(Enrollment {
+                    written: Some(_), ..
+                }) => ActionOutcome::Done,
                 Ok(_) => ActionOutcome::Unchanged,
                 Err(_) => ActionOutcome::Failed,
             };
@@ -258,7 +259,7 @@ impl Service {
             .into_iter()
             .map(|portrait| portrait.sample)
             .collect();
-        let path = match new.is_empty() {
+        let written = match new.is_empty() {
             true => None,
             false => {
                 let samples: Vec<Sample> = stored.into_iter().chain(new).collect();
@@ -298,7 +299,7 @@ impl Service {
         note(&mut warnings, run.take_warnings());
         let enrollment = Enrollment {
             revision,
-            path,
+            written,
             review,
             photos: outcomes,
             warnings: Vec::new(),

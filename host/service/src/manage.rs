@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use rostro_common::cancel::CancelScope;
 use rostro_common::person::{ContractId, PersonId, Sample};
-use rostro_gallery::Removal;
-use rostro_gallery::groups::{Change, GroupId, Groups};
+use rostro_gallery::groups::{GroupId, GroupIndex, GroupsError};
+use rostro_gallery::{Deletion, GroupChange};
 use rostro_sandbox::pipeline::revision::Revision;
 
 use super::{Service, ServiceError};
 use crate::audit::{Action, ActionOutcome};
 use crate::deployment::Actor;
 use crate::executor::RequestContext;
-use crate::people::PersonLock;
+use crate::people::{PeopleError, PersonLock};
 
 /// A person who is stored.
 #[derive(Debug)]
@@ -39,9 +39,9 @@ impl Service {
         Arc::clone(&self.deployment.active().revision)
     }
 
-    /// The groups of people.
-    pub fn groups(&self) -> &Groups {
-        self.people.groups()
+    /// Returns the groups as the last change left them.
+    pub fn groups(&self) -> &GroupIndex {
+        self.people.store().groups()
     }
 
     /// Up to `most` people in the order of their ids, from the first after `after` on; each with
@@ -63,7 +63,7 @@ impl Service {
         Ok(Some(StoredPerson {
             samples,
             needs_enrolment,
-            groups: self.groups().of(id),
+            groups: self.groups().groups_of(id),
         }))
     }
 
@@ -109,36 +109,6 @@ impl Service {
         Ok(self.people.locks().take(id, self.deadline()).await?)
     }
 
-    /// Records a change of a person's groups.
-    pub fn note_membership<E>(
-        &self,
-        actor: &Actor,
-        action: Action,
-        change: &Result<Option<Change>, E>,
-        id: &PersonId,
-    ) {
-        let is_changed = |change: &Option<Change>| change.is_some_and(|change| change.changed);
-        self.people
-            .ledger()
-            .note_changes(u64::from(change.as_ref().is_ok_and(is_changed)));
-        let ending = change.as_ref().map_or(ActionOutcome::Failed, |change| {
-            ActionOutcome::of_change(is_changed(change))
-        });
-        self.deployment.note_person(actor, action, ending, id);
-    }
-
-    /// Records the deletion of a group.
-    pub fn note_group<E>(&self, actor: &Actor, change: &Result<Change, E>) {
-        self.people.ledger().note_changes(u64::from(
-            change.as_ref().is_ok_and(|change| change.changed),
-        ));
-        let ending = change.as_ref().map_or(ActionOutcome::Failed, |change| {
-            ActionOutcome::of_change(change.changed)
-        });
-        self.deployment
-            .note_gallery(actor, Action::DeleteGroup, ending);
-    }
-
     /// Records that somebody read, or was refused, what a person is matched by.
     pub fn note_embedding(
         &self,
@@ -160,12 +130,12 @@ impl Service {
     /// # Errors
     ///
     /// If the gallery or a group cannot be written.
-    pub fn delete(&self, lock: &PersonLock, actor: &Actor) -> Result<Removal, ServiceError> {
+    pub fn delete(&self, lock: &PersonLock, actor: &Actor) -> Result<Deletion, ServiceError> {
         Ok(self.deployment.delete_person(lock, actor)?)
     }
 
-    /// Puts a person into a group, which is made if there is none; nothing if there is no such
-    /// person. Nobody is deleted meanwhile, and then in a group all the same: their turn is held.
+    /// Adds a person to a group, which is made if it does not exist; none for an unknown person.
+    /// The lock keeps them from being deleted meanwhile.
     ///
     /// # Errors
     ///
@@ -174,15 +144,71 @@ impl Service {
         &self,
         group: &GroupId,
         lock: &PersonLock,
-    ) -> Result<Option<Change>, ServiceError> {
+        actor: &Actor,
+    ) -> Result<Option<GroupChange>, ServiceError> {
         let id = lock.id();
-        if self.deployment.active().view.knows(id).is_none() {
-            return Ok(None);
-        }
-        Ok(Some(
-            self.groups()
-                .add(group, id)
-                .map_err(crate::people::PeopleError::from)?,
-        ))
+        let change = match self.deployment.active().view.knows(id) {
+            Some(_) => self
+                .people
+                .store()
+                .add_to_group(group, std::slice::from_ref(id))
+                .map(Some),
+            None => Ok(None),
+        };
+        self.note_membership(actor, Action::AddToGroup, &change, id);
+        Ok(change.map_err(PeopleError::from)?)
+    }
+
+    /// Removes a person from a group; none if the group does not exist.
+    ///
+    /// # Errors
+    ///
+    /// If the group cannot be written.
+    pub fn remove_from_group(
+        &self,
+        group: &GroupId,
+        id: &PersonId,
+        actor: &Actor,
+    ) -> Result<Option<GroupChange>, ServiceError> {
+        let change = self.people.store().remove_from_group(group, id);
+        self.note_membership(actor, Action::RemoveFromGroup, &change, id);
+        Ok(change.map_err(PeopleError::from)?)
+    }
+
+    /// Deletes a group, and no person in it.
+    ///
+    /// # Errors
+    ///
+    /// If the group cannot be removed.
+    pub fn delete_group(
+        &self,
+        group: &GroupId,
+        actor: &Actor,
+    ) -> Result<GroupChange, ServiceError> {
+        let change = self.people.store().delete_group(group);
+        let outcome = match &change {
+            Ok(change) => ActionOutcome::of_change(change.is_changed()),
+            Err(_) => ActionOutcome::Failed,
+        };
+        self.deployment
+            .note_gallery(actor, Action::DeleteGroup, outcome);
+        Ok(change.map_err(PeopleError::from)?)
+    }
+
+    /// Records a change of a person's groups in the audit log.
+    fn note_membership(
+        &self,
+        actor: &Actor,
+        action: Action,
+        change: &Result<Option<GroupChange>, GroupsError>,
+        id: &PersonId,
+    ) {
+        let outcome = match change {
+            Ok(change) => {
+                ActionOutcome::of_change(change.is_some_and(|change| change.is_changed()))
+            }
+            Err(_) => ActionOutcome::Failed,
+        };
+        self.deployment.note_person(actor, action, outcome, id);
     }
 }

@@ -1,7 +1,7 @@
 //! Plain data of other crates that callers of the service handle.
 
-pub use rostro_gallery::groups::{Change, GroupId, Groups, GroupsError, Members};
-pub use rostro_gallery::{GalleryError, REASONS};
+pub use rostro_gallery::groups::{GroupId, GroupIndex, GroupsError, Members};
+pub use rostro_gallery::{GalleryError, GroupChange, REASONS};
 pub use rostro_sandbox::bindings::{Analysis, AnalyzedFace, Decision, Purpose, Reason};
 pub use rostro_sandbox::component::{ComponentError, Half};
 pub use rostro_sandbox::guest::report::Warning;

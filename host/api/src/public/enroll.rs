@@ -199,7 +199,7 @@ impl EnrollAnswer {
             .await;
         let enrollment = answer.map_err(|error| ApiError::of_service(error).on(revision))?;
         let (accepted, rejected) = outcomes(names, enrollment.photos);
-        let Some(path) = enrollment.path else {
+        let Some(written) = enrollment.written else {
             let message = "Could not extract any high-quality embeddings from the provided images.";
             let refused =
                 ApiError::bad_request("no_usable_image", message).because(&causes(&rejected));
@@ -208,11 +208,13 @@ impl EnrollAnswer {
                 .with("review", as_json(&enrollment.review))
                 .on(revision));
         };
-        let durable = app.service.people().is_durable();
-        let durable = durable.map_err(|error| ApiError::of_service(error.into()).on(revision))?;
+        let durable = written.durability.into_result().map_err(|error| {
+            ApiError::of_service(rostro_service::people::PeopleError::from(error).into())
+                .on(revision)
+        })?;
         let answer = Self {
             status: "success",
-            filepath: path.display().to_string(),
+            filepath: written.path.display().to_string(),
             message: format!("Embeddings for '{id}' saved successfully."),
             accepted,
             rejected,

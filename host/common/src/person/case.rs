@@ -10,9 +10,9 @@ use super::PersonId;
 pub struct CaseKeys(HashMap<String, BTreeSet<PersonId>>);
 
 impl CaseKeys {
-    /// Records an id that is stored.
-    pub fn insert(&mut self, id: &PersonId) {
-        self.0.entry(id.case_key()).or_default().insert(id.clone());
+    /// Records an id that is stored. Returns true if it is new.
+    pub fn insert(&mut self, id: &PersonId) -> bool {
+        self.0.entry(id.case_key()).or_default().insert(id.clone())
     }
 
     /// Removes an id that is no longer stored.

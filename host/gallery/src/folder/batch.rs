@@ -12,7 +12,8 @@ use rostro_common::fs::durable::sync_folder;
 use rostro_common::person::{ContractId, EnrolmentId, PersonId};
 
 use super::contracts::{OTHER_CONTRACTS, enrolment_of, of_enrolment};
-use super::{BatchOutcome, ByContract, CsvGallery, csv_file};
+use super::{ByContract, ChangeNumber, CsvGallery, Durability, GalleryError, csv_file};
+use crate::{BatchOutcome, BatchWritten};
 
 /// Files from which on the whole disk is synced, which is one wait and not one for each.
 #[cfg(target_os = "linux")]
@@ -21,63 +22,79 @@ const ONE_BY_ONE: usize = 8;
 /// A file under a name that is not its own yet, and its own.
 type StagedFile = (NamedTempFile, PathBuf);
 
-/// Writes people in place of all that is stored of them. Returns what became of each.
+/// Writes people in place of all samples of them. Numbers each with `number` once it is stored.
 pub(super) fn write(
     gallery: &CsvGallery,
     people: &[ByContract<'_>],
-) -> (Vec<BatchOutcome>, io::Result<()>) {
-    let mut outcomes = vec![BatchOutcome::Skipped; people.len()];
-    let written = write_into(gallery, people, &mut outcomes);
-    (outcomes, written)
-}
-
-fn write_into(
-    gallery: &CsvGallery,
-    people: &[ByContract<'_>],
-    outcomes: &mut [BatchOutcome],
-) -> io::Result<()> {
-    let mut prepared: Vec<Vec<StagedFile>> = Vec::new();
-    for (person, outcome) in people.iter().zip(&mut *outcomes) {
-        prepared.push(match prepare(gallery, *person)? {
-            Ok(files) => files,
-            Err(size) => {
-                *outcome = BatchOutcome::TooLarge(size);
-                Vec::new()
-            }
-        });
-    }
-    sync(
-        &gallery.folder,
-        prepared.iter().flatten().map(|(file, _)| file.as_file()),
-    )?;
-    let mut changed = BTreeSet::from([gallery.folder.clone()]);
-    let mut renamed = Ok(());
-    for ((person, files), outcome) in people.iter().zip(prepared).zip(outcomes) {
-        if matches!(outcome, BatchOutcome::TooLarge(_)) {
-            continue;
+    number: impl Fn() -> ChangeNumber,
+) -> BatchWritten {
+    let mut written = BatchWritten {
+        outcomes: vec![BatchOutcome::Skipped; people.len()],
+        durability: Durability::Synced,
+        failure: None,
+    };
+    let staged = match stage(gallery, people) {
+        Ok(staged) => staged,
+        Err(cause) => {
+            written.failure = Some(failed(gallery, cause));
+            return written;
         }
-        // Held for one person at a time: enrolments go on meanwhile.
-        let _changing = gallery.changing();
-        renamed = put_in_place(gallery, person.0, files, &mut changed);
-        if renamed.is_err() {
+    };
+    let mut changed = BTreeSet::from([gallery.folder.clone()]);
+    for (((id, _), files), outcome) in people.iter().zip(staged).zip(&mut written.outcomes) {
+        let files = match files {
+            StagedPerson::Files(files) => files,
+            StagedPerson::TooLarge(size) => {
+                *outcome = BatchOutcome::TooLarge(size);
+                continue;
+            }
+        };
+        // Held for one person at a time, because enrolments continue meanwhile.
+        let _changing = gallery.changing(id);
+        if let Err(cause) = put_in_place(gallery, id, files, &mut changed) {
+            written.failure = Some(failed(gallery, cause));
             break;
         }
-        *outcome = BatchOutcome::Stored;
+        *outcome = BatchOutcome::Stored(number());
     }
     // The renames have happened: a failure here is not a failure to write.
-    gallery.note_synced(
-        changed
-            .iter()
-            .try_fold(true, |durable, folder| Ok(durable & sync_folder(folder)?)),
-    );
-    renamed
+    written.durability = changed
+        .iter()
+        .map(|folder| gallery.durability(sync_folder(folder)))
+        .fold(Durability::Synced, Durability::and);
+    written
 }
 
-/// Writes a person's files, each of one contract; or says how large the largest would be.
-fn prepare(
-    gallery: &CsvGallery,
-    (id, contracts): ByContract<'_>,
-) -> io::Result<Result<Vec<StagedFile>, usize>> {
+fn failed(gallery: &CsvGallery, cause: io::Error) -> GalleryError {
+    GalleryError::Write {
+        folder: gallery.folder.clone(),
+        cause,
+    }
+}
+
+/// The files of one person, under temporary names.
+enum StagedPerson {
+    Files(Vec<StagedFile>),
+    /// The largest file would have this many bytes.
+    TooLarge(usize),
+}
+
+/// Writes the files of all people under temporary names, and syncs them together.
+fn stage(gallery: &CsvGallery, people: &[ByContract<'_>]) -> io::Result<Vec<StagedPerson>> {
+    let staged: Vec<StagedPerson> = people
+        .iter()
+        .map(|person| prepare(gallery, *person))
+        .collect::<io::Result<_>>()?;
+    let files = staged.iter().flat_map(|person| match person {
+        StagedPerson::Files(files) => files.as_slice(),
+        StagedPerson::TooLarge(_) => &[],
+    });
+    sync(&gallery.folder, files.map(|(file, _)| file.as_file()))?;
+    Ok(staged)
+}
+
+/// Writes a person's files, each of one contract.
+fn prepare(gallery: &CsvGallery, (id, contracts): ByContract<'_>) -> io::Result<StagedPerson> {
     // Tells the files of before to be older, also if a crash keeps them from being removed.
     let is_marked = !gallery.others_of(id)?.is_empty();
     let mut files = Vec::new();
@@ -89,7 +106,7 @@ fn prepare(
             false => csv_file::write(samples, &mut text)?,
         }
         if text.len() as u64 > csv_file::LARGEST {
-            return Ok(Err(text.len()));
+            return Ok(StagedPerson::TooLarge(text.len()));
         }
         let path = if is_own {
             gallery.path_of(id)
@@ -100,7 +117,7 @@ fn prepare(
         file.write_all(&text)?;
         files.push((file, path));
     }
-    Ok(Ok(files))
+    Ok(StagedPerson::Files(files))
 }
 
 /// Gives a person's files their names, and removes those of contracts of which there are none. The

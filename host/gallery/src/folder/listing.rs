@@ -11,8 +11,8 @@ use rostro_common::person::PersonId;
 
 use super::super::csv_file::SampleFileError;
 use super::super::watched::{Fingerprint, FolderStamp};
-use super::super::{Gallery, GalleryChanges, GalleryContents, PersonRecord, Problem, names};
-use super::CsvGallery;
+use super::super::{GalleryContents, PersonRecord, Problem, names};
+use super::{CsvGallery, FileRescan};
 
 impl CsvGallery {
     /// Everybody in the folder, and the files that cannot be used.
@@ -100,19 +100,19 @@ impl CsvGallery {
     }
 
     /// Looks at files that other programs may have changed, and for new ones.
-    pub(super) fn look(&self) -> io::Result<GalleryChanges> {
+    pub(super) fn look(&self) -> io::Result<FileRescan> {
         self.lock.check();
         // First: a failure must not lose what the other has found.
         let mut changed = self.appeared()?;
         let look = self.watched.look();
         changed.extend(look.changed);
-        let mut again = GalleryChanges::default();
+        let mut found = FileRescan::default();
         for path in changed {
             let seen = Fingerprint::at(&path);
             match (self.judge(&path), seen) {
                 (Ok(id), Some(seen)) => {
                     self.watched.note_good(&path, seen);
-                    again.people.insert(id);
+                    found.people.insert(id);
                 }
                 // It is gone by now.
                 (Ok(_), None) => {}
@@ -123,12 +123,12 @@ impl CsvGallery {
             if let Err(cause) = self.judge(&path)
                 && cause.is_damage()
             {
-                again
+                found
                     .problems
                     .push(self.set_aside(Problem::new(path, cause)));
             }
         }
-        Ok(again)
+        Ok(found)
     }
 
     /// The person in a file that is the one in use of theirs.
@@ -190,7 +190,7 @@ impl CsvGallery {
     }
 
     /// Returns true if another program wrote a person's file, and the views do not know it yet.
-    pub(super) fn has_unseen(&self, id: &PersonId) -> bool {
+    pub(crate) fn has_unseen(&self, id: &PersonId) -> bool {
         if self.stamps().is_none() {
             return false;
         }
@@ -203,6 +203,11 @@ impl CsvGallery {
             .into_iter()
             .chain(others)
             .any(|path| self.watched.is_changed(&path))
+    }
+
+    /// Returns true if a person has any file.
+    pub(crate) fn has_files(&self, id: &PersonId) -> io::Result<bool> {
+        Ok(!self.files_of(&self.folder, id).is_empty() || !self.others_of(id)?.is_empty())
     }
 
     /// Records a file that this process wrote.

@@ -8,6 +8,7 @@ mod restore;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -23,8 +24,8 @@ use rostro_common::person::{ContractId, PersonId, Sample};
 use super::csv_file::{self, SampleFileError};
 use super::watched::{FolderStamp, WatchedFiles};
 use super::{
-    BatchOutcome, ByContract, Gallery, GalleryChanges, GalleryContents, GalleryError, Problem,
-    Removal, SampleLocation, names, quarantine, remedy,
+    BatchWritten, ByContract, ChangeNumber, Durability, GalleryContents, GalleryError, Problem,
+    SampleLocation, names, quarantine, remedy,
 };
 
 pub(super) use contracts::OTHER_CONTRACTS;
@@ -32,6 +33,9 @@ pub use restore::QuarantinedFile;
 
 /// How the files of unfinished writes begin: with a dot, as no id does.
 const UNFINISHED: &str = ".unfinished-";
+
+/// Locks of people's files: as many as there are rarely enrolments at a time.
+const STRIPES: usize = 64;
 
 /// The file by which the folder is locked.
 const LOCK: &str = ".lock";
@@ -44,9 +48,10 @@ pub struct CsvGallery {
     is_ours: bool,
     /// Held as long as the folder is written.
     lock: FolderLock,
-    /// Held while a file is replaced, removed or set aside: what was read as damaged may be another
-    /// by then.
-    changing: Mutex<()>,
+    /// Held while a person's file is replaced, removed or quarantined, because a file that was read
+    /// as damaged may be another by then. Striped by person, so that enrolments of different people
+    /// do not wait for each other's disk writes.
+    changing: [Mutex<()>; STRIPES],
     /// The contract of samples that state none.
     legacy: OnceLock<ContractId>,
     /// How long its embeddings are.
@@ -57,8 +62,6 @@ pub struct CsvGallery {
     stamps: Mutex<Option<HashMap<PathBuf, FolderStamp>>>,
     /// Each file as it was seen.
     watched: WatchedFiles,
-    /// Whether the folder could be synced after the last write, or why not.
-    durable: Mutex<Result<bool, (io::ErrorKind, String)>>,
 }
 
 impl CsvGallery {
@@ -142,13 +145,12 @@ impl CsvGallery {
             folder: folder.to_owned(),
             is_ours: false,
             lock: FolderLock::none(),
-            changing: Mutex::default(),
+            changing: std::array::from_fn(|_| Mutex::default()),
             legacy: OnceLock::new(),
             unusual: Mutex::default(),
             dimension: OnceLock::new(),
             stamps: Mutex::default(),
             watched: WatchedFiles::default(),
-            durable: Mutex::new(Ok(true)),
         }
     }
 
@@ -265,8 +267,15 @@ impl CsvGallery {
         Ok(samples)
     }
 
-    fn changing(&self) -> MutexGuard<'_, ()> {
-        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Locks a person's files. Ids that differ in case share a lock, because their files may be
+    /// one.
+    pub(crate) fn changing(&self, id: &PersonId) -> MutexGuard<'_, ()> {
+        let mut hasher = DefaultHasher::new();
+        id.as_str().to_lowercase().hash(&mut hasher);
+        let stripe = usize::try_from(hasher.finish()).unwrap_or_default() % STRIPES;
+        #[expect(clippy::indexing_slicing, reason = "reduced by the number of stripes")]
+        let lock = &self.changing[stripe];
+        lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is in a file that is about to be replaced or removed. One that is damaged is set aside,
@@ -305,15 +314,21 @@ impl CsvGallery {
         builder.prefix(UNFINISHED).tempfile_in(&self.folder)
     }
 
-    /// Records whether the last write is durable.
-    fn note_synced(&self, synced: io::Result<bool>) {
-        *self.durable.lock().unwrap_or_else(PoisonError::into_inner) =
-            synced.map_err(|error| (error.kind(), error.to_string()));
+    /// Returns the durability of a change after which folders were synced with this result.
+    fn durability(&self, synced: io::Result<bool>) -> Durability {
+        match synced {
+            Ok(true) => Durability::Synced,
+            Ok(false) => Durability::Unsupported,
+            Err(cause) => Durability::Failed(GalleryError::Unsynced {
+                folder: self.folder.clone(),
+                cause,
+            }),
+        }
     }
 
     /// Writes samples to `path` so that it is at any moment, crashes included, the old file or the
     /// new.
-    fn write(&self, path: &Path, samples: &[Sample]) -> io::Result<()> {
+    fn write(&self, path: &Path, samples: &[Sample]) -> io::Result<Durability> {
         let mut file = self.unfinished()?;
         let mut text = Vec::new();
         csv_file::write(samples, &mut text)?;
@@ -323,17 +338,16 @@ impl CsvGallery {
         file.persist(path).map_err(|error| error.error)?;
         self.note_written(path);
         // The rename is in the folder, which is durable only when it is synced itself. It has
-        // happened: a failure here is no failure to write.
-        self.note_synced(sync_folder(&self.folder));
+        // happened, so a failure here is not a failure to write.
+        let durability = self.durability(sync_folder(path.parent().unwrap_or(&self.folder)));
         if let Some(renamed) = renamed {
             self.remove_renamed(&renamed, path);
         }
-        Ok(())
+        Ok(durability)
     }
-}
 
-impl Gallery for CsvGallery {
-    fn adopt_legacy(&self, contract: &ContractId, dimension: Option<usize>) {
+    /// Sets the contract of samples that state none, see [`Store::adopt_legacy`].
+    pub fn adopt_legacy(&self, contract: &ContractId, dimension: Option<usize>) {
         // Either may have been said before.
         let _ = self.legacy.set(contract.clone());
         if let Some(dimension) = dimension.filter(|_| self.legacy.get() == Some(contract)) {
@@ -341,42 +355,43 @@ impl Gallery for CsvGallery {
         }
     }
 
-    fn load(&self) -> Result<GalleryContents, GalleryError> {
+    /// Returns the stored people, see [`Store::load`].
+    ///
+    /// # Errors
+    ///
+    /// If the folder cannot be read.
+    pub fn load(&self) -> Result<GalleryContents, GalleryError> {
         self.list()
             .map_err(GalleryError::folder("read", &self.folder))
     }
 
-    fn ids(&self) -> Result<(BTreeSet<PersonId>, Vec<Problem>), GalleryError> {
+    /// Returns the ids of all stored people, see [`Store::ids`].
+    ///
+    /// # Errors
+    ///
+    /// If the folder cannot be read.
+    pub fn ids(&self) -> Result<(BTreeSet<PersonId>, Vec<Problem>), GalleryError> {
         self.people_listed()
             .map_err(GalleryError::folder("read", &self.folder))
     }
 
-    fn rescan(&self) -> Result<GalleryChanges, GalleryError> {
+    /// Returns the files that other programs wrote since the last look.
+    ///
+    /// # Errors
+    ///
+    /// If the folder cannot be read.
+    pub fn rescan(&self) -> Result<FileRescan, GalleryError> {
         self.look()
             .map_err(GalleryError::folder("read", &self.folder))
     }
 
-    fn has_unseen_files(&self, id: &PersonId) -> bool {
-        self.has_unseen(id)
-    }
-
-    fn is_durable(&self) -> Result<bool, GalleryError> {
-        let last = self
-            .durable
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        last.map_err(|(kind, cause)| GalleryError::Unsynced {
-            folder: self.folder.clone(),
-            cause: io::Error::new(kind, cause),
-        })
-    }
-
-    fn left_alone(&self) -> BTreeMap<&'static str, usize> {
+    /// Counts the files that cannot be used, by reasons.
+    pub fn left_alone(&self) -> BTreeMap<&'static str, usize> {
         self.watched.left_alone()
     }
 
-    fn set_aside(&self, problem: Problem) -> Problem {
+    /// Quarantines a damaged file, see [`Store::set_aside`].
+    pub fn set_aside(&self, problem: Problem) -> Problem {
         if !self.is_ours || !problem.cause.is_damage() {
             return problem;
         }
@@ -386,8 +401,9 @@ impl Gallery for CsvGallery {
                 ..problem
             };
         }
-        let _changing = self.changing();
-        // Somebody may have been enrolled in its place since it was read.
+        let id = names::id_of(&problem.path).ok();
+        let _changing = id.as_ref().map(|id| self.changing(id));
+        // A person may have been enrolled in its place since it was read.
         let is_damaged = self
             .samples_in(&problem.path)
             .is_err_and(|cause| cause.is_damage());
@@ -413,11 +429,21 @@ impl Gallery for CsvGallery {
         }
     }
 
-    fn replace(&self, id: &PersonId, samples: &[Sample]) -> Result<PathBuf, GalleryError> {
+    /// Stores samples in place of all samples of a person, see [`Store::replace`]. Returns the own
+    /// file.
+    ///
+    /// # Errors
+    ///
+    /// If the folder cannot be written.
+    pub fn replace(
+        &self,
+        id: &PersonId,
+        samples: &[Sample],
+    ) -> Result<(PathBuf, Durability), GalleryError> {
         for (_, samples) in contracts::by_contract(samples) {
             refuse_large(&samples)?;
         }
-        let _changing = self.changing();
+        let _changing = self.changing(id);
         self.replace_contracts(id, samples)
             .map_err(|cause| GalleryError::Write {
                 folder: self.folder.clone(),
@@ -425,36 +451,41 @@ impl Gallery for CsvGallery {
             })
     }
 
-    fn put(
+    /// Stores samples of one contract, see [`Store::put`]. Returns the own file.
+    ///
+    /// # Errors
+    ///
+    /// If the folder cannot be written.
+    pub fn put(
         &self,
         id: &PersonId,
         samples: &[Sample],
-        place: SampleLocation,
-    ) -> Result<PathBuf, GalleryError> {
+        location: SampleLocation,
+    ) -> Result<(PathBuf, Durability), GalleryError> {
         refuse_large(samples)?;
-        let _changing = self.changing();
-        self.put_contract(id, samples, place)
+        let _changing = self.changing(id);
+        self.put_contract(id, samples, location)
             .map_err(|cause| GalleryError::Write {
                 folder: self.folder.clone(),
                 cause,
             })
     }
 
-    fn replace_all(
+    /// Stores many people, see [`Store::replace_all`]. Numbers each with `number` once it is stored.
+    pub(crate) fn replace_all(
         &self,
         people: &[ByContract<'_>],
-    ) -> (Vec<BatchOutcome>, Result<(), GalleryError>) {
-        let (outcomes, written) = batch::write(self, people);
-        (
-            outcomes,
-            written.map_err(|cause| GalleryError::Write {
-                folder: self.folder.clone(),
-                cause,
-            }),
-        )
+        number: impl Fn() -> ChangeNumber,
+    ) -> BatchWritten {
+        batch::write(self, people, number)
     }
 
-    fn read(&self, id: &PersonId) -> Result<Option<Vec<Sample>>, GalleryError> {
+    /// Returns the samples in force of one person, see [`Store::read`].
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be read.
+    pub fn read(&self, id: &PersonId) -> Result<Option<Vec<Sample>>, GalleryError> {
         let damaged = |cause| GalleryError::Damaged {
             folder: self.folder.clone(),
             cause,
@@ -483,14 +514,19 @@ impl Gallery for CsvGallery {
         Ok(Some(found))
     }
 
-    fn remove(&self, id: &PersonId) -> Result<Removal, GalleryError> {
-        let _changing = self.changing();
+    /// Removes all samples of a person, damaged files in quarantine included.
+    ///
+    /// # Errors
+    ///
+    /// If the folder cannot be written; some of it may be left then.
+    pub(crate) fn remove(&self, id: &PersonId) -> Result<Removal, GalleryError> {
+        let _changing = self.changing(id);
         let failed = |cause| GalleryError::Write {
             folder: self.folder.clone(),
             cause,
         };
         let mut left_alone = Vec::new();
-        let mut theirs = Vec::new();
+        let mut own = Vec::new();
         let damaged = quarantine::files_of(&self.folder, id)
             .map_err(failed)?
             .into_iter();
@@ -504,13 +540,13 @@ impl Gallery for CsvGallery {
         for path in damaged.chain(others).chain(self.files_of(&self.folder, id)) {
             match csv_file::read(&path) {
                 Err(cause) if cause.is_another() => left_alone.push(Problem::new(path, cause)),
-                _ => theirs.push(path),
+                _ => own.push(path),
             }
         }
         let mut was_there = false;
         // Also if nothing is there: an attempt before may have removed it, and failed to sync.
         let mut changed = BTreeSet::from([self.folder.clone()]);
-        for path in theirs {
+        for path in own {
             match fs::remove_file(&path) {
                 Ok(()) => {
                     was_there = true;
@@ -522,22 +558,37 @@ impl Gallery for CsvGallery {
             }
         }
         self.unusual().remove(id);
-        // Whoever is deleted must not come back after a crash.
-        let (mut durable, mut unsynced) = (true, None);
-        for folder in changed {
-            match sync_folder(&folder) {
-                Ok(synced) => durable &= synced,
-                Err(cause) => unsynced = Some(failed(cause)),
-            }
-        }
+        // A deleted person must not come back after a crash.
+        let durability = changed
+            .iter()
+            .map(|folder| self.durability(sync_folder(folder)))
+            .fold(Durability::Synced, Durability::and);
         Ok(Removal {
             was_there,
             left_alone,
-            durable,
-            unsynced,
-            has_tombstone: false,
+            durability,
         })
     }
+}
+
+/// The outcome of removing a person's samples.
+#[derive(Debug)]
+pub(crate) struct Removal {
+    /// Whether anything was stored of the person.
+    pub was_there: bool,
+    /// Files that have the person's name and belong to another person. They stay.
+    pub left_alone: Vec<Problem>,
+    /// Whether the removal survives a crash.
+    pub durability: Durability,
+}
+
+/// Files that other programs wrote since the last look.
+#[derive(Debug, Default)]
+pub struct FileRescan {
+    /// People whose files were written.
+    pub people: BTreeSet<PersonId>,
+    /// Damaged files that stayed as they are.
+    pub problems: Vec<Problem>,
 }
 
 /// Whether it is the disk that cannot be written, by anybody.

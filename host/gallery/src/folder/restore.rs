@@ -94,7 +94,10 @@ impl CsvGallery {
         let Some(place) = &file.place else {
             return Ok(false);
         };
-        let _changing = self.changing();
+        let Ok((id, _)) = &file.person else {
+            return Ok(false);
+        };
+        let _changing = self.changing(id);
         // Two files that were set aside may be of one person.
         if place.symlink_metadata().is_ok() {
             return Ok(false);

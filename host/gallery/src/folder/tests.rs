@@ -96,7 +96,7 @@ fn set_aside(gallery: &CsvGallery) -> [Vec<String>; 2] {
 fn what_is_damaged_is_set_aside_and_all_else_stays_where_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let gallery = CsvGallery::open(folder.path()).unwrap();
-    let whole = fs::read(gallery.replace(&id("alice"), &[sample(1.0)]).unwrap()).unwrap();
+    let whole = fs::read(gallery.replace(&id("alice"), &[sample(1.0)]).unwrap().0).unwrap();
     let other = folder.path().join(OTHER_CONTRACTS).join("1111111111111111");
     fs::create_dir_all(&other).unwrap();
     let half = &whole[..whole.len() / 2];
@@ -296,7 +296,7 @@ fn who_may_read_a_file_is_for_the_umask_to_say() {
     use std::os::unix::fs::PermissionsExt;
 
     let folder = tempfile::tempdir().unwrap();
-    let path = CsvGallery::open(folder.path())
+    let (path, _) = CsvGallery::open(folder.path())
         .unwrap()
         .replace(&id("s6"), &[sample(1.0)])
         .unwrap();
@@ -548,7 +548,7 @@ fn removal_without_folder_sync_is_done() {
         store();
         let removed = gallery.remove(&id("s6")).unwrap();
         assert!(
-            removed.was_there && !removed.durable && removed.unsynced.is_none(),
+            removed.was_there && matches!(removed.durability, Durability::Unsupported),
             "{removed:?}"
         );
     });
@@ -556,13 +556,13 @@ fn removal_without_folder_sync_is_done() {
     rostro_common::fs::durable::testing::failing_with(libc::EIO, || {
         let removed = gallery.remove(&id("s6")).unwrap();
         assert!(
-            removed.was_there && removed.unsynced.is_some(),
+            removed.was_there && matches!(removed.durability, Durability::Failed(_)),
             "{removed:?}"
         );
     });
     assert!(gallery.read(&id("s6")).unwrap().is_none());
     store();
-    assert!(gallery.remove(&id("s6")).unwrap().durable);
+    assert!(gallery.remove(&id("s6")).unwrap().durability.is_synced());
 }
 
 fn look(gallery: &CsvGallery) -> Vec<String> {
@@ -706,19 +706,11 @@ fn changed_file_is_taken_in() {
     people
         .iter()
         .for_each(|name| drop(gallery.replace(&id(name), &[sample(1.0)]).unwrap()));
-    assert!(
-        !gallery.has_unseen_files(&id("alice")),
-        "nothing was loaded"
-    );
+    assert!(!gallery.has_unseen(&id("alice")), "nothing was loaded");
     gallery.load().unwrap();
     gallery.watched.age();
     gallery.replace(&id("bob"), &[sample(2.0)]).unwrap();
-    assert!(
-        look(&gallery).is_empty()
-            && !people
-                .iter()
-                .any(|name| gallery.has_unseen_files(&id(name)))
-    );
+    assert!(look(&gallery).is_empty() && !people.iter().any(|name| gallery.has_unseen(&id(name))));
     fs::rename(
         file(folder.path(), "copy", HEADER),
         folder.path().join("alice.csv"),
@@ -730,20 +722,12 @@ fn changed_file_is_taken_in() {
     )
     .unwrap();
     for _ in 0..2 {
-        assert!(
-            people
-                .iter()
-                .all(|name| gallery.has_unseen_files(&id(name)))
-        );
+        assert!(people.iter().all(|name| gallery.has_unseen(&id(name))));
         if look(&gallery) == people {
             break;
         }
     }
-    assert!(
-        !people
-            .iter()
-            .any(|name| gallery.has_unseen_files(&id(name)))
-    );
+    assert!(!people.iter().any(|name| gallery.has_unseen(&id(name))));
 }
 
 /// Of two columns, a file that ends within its first embedding is shorter than its contract's, and

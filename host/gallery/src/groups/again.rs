@@ -41,17 +41,20 @@ impl Groups {
             .into_owned();
         let group = name.parse::<GroupId>().ok();
         // A group that is in another file keeps that.
-        let group = group.filter(|group| match self.members(group) {
+        let group = group.filter(|group| match self.index.members(group) {
             Some(_) => names.file_of(group) == name,
-            None => self.groups.load().len() < MOST,
+            None => self.index.count() < MOST,
         });
         match (group, seen, file::read(path)) {
             (Some(group), Some(seen), Ok(members)) => {
                 self.watched.note_good(path, seen);
-                let is_new = self.members(&group).is_none_or(|before| *before != members);
+                let is_new = self
+                    .index
+                    .members(&group)
+                    .is_none_or(|before| *before != members);
                 names.insert(&group, name);
                 if is_new {
-                    self.publish(&group, Some(members));
+                    self.index.set(&group, members);
                 }
                 is_new
             }

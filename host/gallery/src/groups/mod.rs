@@ -5,6 +5,7 @@
 
 mod again;
 mod file;
+mod index;
 #[cfg(fuzzing)]
 pub mod property;
 
@@ -14,8 +15,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arc_swap::ArcSwap;
-
 use rostro_common::fs::durable::sync_folder;
 
 use crate::remedy;
@@ -23,6 +22,7 @@ use crate::watched::{Fingerprint, FolderListing, WatchedFiles};
 use file::{LineRemoval, UNFINISHED};
 
 pub use file::LARGEST;
+pub use index::{GroupIndex, Members};
 pub use rostro_common::person::{CaseKeys, InvalidId, PersonId};
 
 /// Where the files are, in the gallery's folder.
@@ -52,15 +52,12 @@ impl std::fmt::Display for GroupId {
     }
 }
 
-/// Who is in a group.
-pub type Members = Arc<HashSet<PersonId>>;
-
 /// Every group. Calls that change one block.
 #[derive(Debug)]
 pub struct Groups {
     folder: PathBuf,
-    /// What requests read, who never wait for the disk.
-    groups: ArcSwap<BTreeMap<GroupId, Members>>,
+    /// What requests read, without waiting for the disk.
+    index: GroupIndex,
     /// Held while a group is written.
     writing: Mutex<GroupNames>,
     /// The folder's files as they were last listed.
@@ -207,47 +204,18 @@ impl Groups {
                 Err(cause) => left_alone(&name, &cause),
             }
         }
-        let (groups, writing, listing) = (
-            ArcSwap::from_pointee(groups),
-            Mutex::new(names),
-            Mutex::new(listing),
-        );
         Ok(Self {
             folder,
-            groups,
-            writing,
-            listing,
+            index: GroupIndex::new(groups),
+            writing: Mutex::new(names),
+            listing: Mutex::new(listing),
             watched,
         })
     }
 
-    /// Whether there is any.
-    pub fn are_in_use(&self) -> bool {
-        !self.groups.load().is_empty()
-    }
-
-    /// Who is in a group, if there is such a group.
-    pub fn members(&self, group: &GroupId) -> Option<Members> {
-        self.groups.load().get(group).cloned()
-    }
-
-    /// Every group with how many are in it.
-    pub fn list(&self) -> Vec<(GroupId, usize)> {
-        self.groups
-            .load()
-            .iter()
-            .map(|(group, members)| (group.clone(), members.len()))
-            .collect()
-    }
-
-    /// The groups that a person is in.
-    pub fn of(&self, id: &PersonId) -> Vec<GroupId> {
-        self.groups
-            .load()
-            .iter()
-            .filter(|(_, members)| members.contains(id))
-            .map(|(group, _)| group.clone())
-            .collect()
+    /// Returns the groups as requests see them.
+    pub fn index(&self) -> &GroupIndex {
+        &self.index
     }
 
     /// Puts a person into a group, which is made if there is none.
@@ -266,9 +234,9 @@ impl Groups {
     /// If it cannot be written; nothing is changed then, unless it is [`GroupsError::Unsynced`].
     pub fn add_all(&self, group: &GroupId, ids: &[PersonId]) -> Result<Change, GroupsError> {
         let mut names = self.locked();
-        let groups = self.groups.load();
-        if !groups.contains_key(group) {
-            if groups.len() >= MOST {
+        let before = self.index.members(group);
+        if before.is_none() {
+            if self.index.count() >= MOST {
                 return Err(GroupsError::TooMany);
             }
             if names.keys.is_taken(&group.0) {
@@ -284,7 +252,7 @@ impl Groups {
                 return Err(GroupsError::Damaged);
             }
         }
-        let before = groups.get(group).cloned().unwrap_or_default();
+        let before = before.unwrap_or_default();
         let mut members = HashSet::clone(&before);
         members.extend(ids.iter().cloned());
         if members.len() == before.len() {
@@ -297,7 +265,7 @@ impl Groups {
         file::write(&self.folder, group.0.as_str(), &text).map_err(self.failed("write"))?;
         self.note_written(group.0.as_str());
         names.keys.insert(&group.0);
-        self.publish(group, Some(members));
+        self.index.set(group, members);
         if let Some(name) = names.spelled.remove(group) {
             // Left to the next start if it cannot be removed; the group's own file counts.
             let _ = file::remove_renamed(&self.folder, &name, group.0.as_str());
@@ -312,7 +280,7 @@ impl Groups {
     /// If it cannot be written; nothing is changed then, unless it is [`GroupsError::Unsynced`].
     pub fn remove(&self, group: &GroupId, id: &PersonId) -> Result<Option<Change>, GroupsError> {
         let names = self.locked();
-        let Some(members) = self.members(group) else {
+        let Some(members) = self.index.members(group) else {
             return Ok(None);
         };
         let changed = members.contains(id);
@@ -328,7 +296,7 @@ impl Groups {
     /// [`GroupsError::Unsynced`].
     pub fn forget(&self, id: &PersonId) -> Result<bool, GroupsError> {
         let names = self.locked();
-        self.take_out(&names, &self.of(id), id)
+        self.take_out(&names, &self.index.groups_of(id), id)
     }
 
     /// Deletes a group, and nobody in it.
@@ -339,7 +307,7 @@ impl Groups {
     /// [`GroupsError::Unsynced`].
     pub fn delete(&self, group: &GroupId) -> Result<Change, GroupsError> {
         let mut names = self.locked();
-        if !self.groups.load().contains_key(group) {
+        if self.index.members(group).is_none() {
             return Ok(Change {
                 changed: false,
                 durable: true,
@@ -353,7 +321,7 @@ impl Groups {
         }
         names.keys.remove(&group.0);
         names.spelled.remove(group);
-        self.publish(group, None);
+        self.index.remove(group);
         self.synced()
     }
 
@@ -386,13 +354,7 @@ impl Groups {
             id,
         );
         // What is on the disk is in force, whatever the disk said then.
-        let mut groups = BTreeMap::clone(&self.groups.load());
-        for group in from.iter().take(files) {
-            if let Some(members) = groups.get_mut(group) {
-                Arc::make_mut(members).remove(id);
-            }
-        }
-        self.groups.store(Arc::new(groups));
+        self.index.remove_member(from.iter().take(files), id);
         durable.map_err(|cause| match files == from.len() {
             true => GroupsError::Unsynced {
                 folder: self.folder.clone(),
@@ -402,14 +364,9 @@ impl Groups {
         })
     }
 
-    /// Has requests see a group as it was written; `writing` is held.
-    fn publish(&self, group: &GroupId, members: Option<HashSet<PersonId>>) {
-        let mut groups = BTreeMap::clone(&self.groups.load());
-        match members {
-            Some(members) => drop(groups.insert(group.clone(), Arc::new(members))),
-            None => drop(groups.remove(group)),
-        }
-        self.groups.store(Arc::new(groups));
+    /// The error for members who cannot be looked up.
+    pub(crate) fn unreadable(&self, cause: io::Error) -> GroupsError {
+        self.failed("read")(cause)
     }
 
     fn failed(&self, action: &'static str) -> impl FnOnce(io::Error) -> GroupsError {
@@ -459,7 +416,7 @@ mod tests {
     fn groups_are_there_again_after_a_restart() {
         let gallery = tempfile::tempdir().unwrap();
         let groups = Groups::open(gallery.path()).unwrap();
-        assert!(!groups.are_in_use());
+        assert!(!groups.index().are_in_use());
         assert!(groups.add(&group("maths"), &id("alice")).unwrap().changed);
         assert!(
             !groups.add(&group("maths"), &id("alice")).unwrap().changed,
@@ -467,9 +424,15 @@ mod tests {
         );
         groups.add(&group("maths"), &id("bob")).unwrap();
         groups.add(&group("door"), &id("alice")).unwrap();
-        assert_eq!(groups.of(&id("alice")), [group("door"), group("maths")]);
+        assert_eq!(
+            groups.index().groups_of(&id("alice")),
+            [group("door"), group("maths")]
+        );
         let again = Groups::open(gallery.path()).unwrap();
-        assert_eq!(again.list(), [(group("door"), 1), (group("maths"), 2)]);
+        assert_eq!(
+            again.index().list(),
+            [(group("door"), 1), (group("maths"), 2)]
+        );
         assert_eq!(
             again
                 .remove(&group("maths"), &id("bob"))
@@ -488,7 +451,7 @@ mod tests {
         // A group of which everybody was taken out is still one: nobody is in it.
         again.forget(&id("alice")).unwrap();
         assert_eq!(
-            Groups::open(gallery.path()).unwrap().list(),
+            Groups::open(gallery.path()).unwrap().index().list(),
             [(group("door"), 0), (group("maths"), 0)]
         );
         assert!(
@@ -498,6 +461,7 @@ mod tests {
         assert!(
             Groups::open(gallery.path())
                 .unwrap()
+                .index()
                 .members(&group("door"))
                 .is_none()
         );
@@ -515,7 +479,7 @@ mod tests {
         fs::write(folder.join(".unfinished-1"), "ali").unwrap();
         fs::create_dir(folder.join("folder")).unwrap();
         assert_eq!(
-            Groups::beside(gallery.path()).unwrap().list(),
+            Groups::beside(gallery.path()).unwrap().index().list(),
             [(group("good"), 2)]
         );
         assert!(
@@ -523,7 +487,7 @@ mod tests {
             "it may be a write under way"
         );
         let groups = Groups::open(gallery.path()).unwrap();
-        assert_eq!(groups.list(), [(group("good"), 2)]);
+        assert_eq!(groups.index().list(), [(group("good"), 2)]);
         assert!(folder.join("broken").exists() && !folder.join(".unfinished-1").exists());
     }
 
@@ -539,7 +503,7 @@ mod tests {
         fs::remove_file(gallery.path().join(FOLDER)).unwrap();
         let groups = Groups::open(gallery.path()).unwrap();
         fs::write(gallery.path().join(FOLDER), "").unwrap();
-        assert!(groups.add(&group("maths"), &id("alice")).is_err() && !groups.are_in_use());
+        assert!(groups.add(&group("maths"), &id("alice")).is_err() && !groups.index().are_in_use());
         // Nor does one that would overwrite what could not be read.
         fs::remove_file(gallery.path().join(FOLDER)).unwrap();
         fs::create_dir(gallery.path().join(FOLDER)).unwrap();
@@ -569,9 +533,15 @@ mod tests {
         groups.forget(&id("alice")).unwrap();
         let taken = begun.elapsed();
         rostro_common::text::warn_user(&format!("taken out of {GROUPS} groups in {taken:?}"));
-        assert!(groups.of(&id("alice")).is_empty() && groups.of(&id("bob")).len() == GROUPS);
+        assert!(
+            groups.index().groups_of(&id("alice")).is_empty()
+                && groups.index().groups_of(&id("bob")).len() == GROUPS
+        );
         let again = Groups::open(gallery.path()).unwrap();
-        assert!(again.of(&id("alice")).is_empty() && again.of(&id("bob")).len() == GROUPS);
+        assert!(
+            again.index().groups_of(&id("alice")).is_empty()
+                && again.index().groups_of(&id("bob")).len() == GROUPS
+        );
         assert!(fs::read_dir(&folder).unwrap().all(|file| {
             !fs::read_to_string(file.unwrap().path())
                 .unwrap()
@@ -591,12 +561,12 @@ mod tests {
         )
         .unwrap();
         let groups = Groups::open(gallery.path()).unwrap();
-        assert_eq!(groups.list(), [(group("Classé"), 2)]);
+        assert_eq!(groups.index().list(), [(group("Classé"), 2)]);
         // A line is struck out in whatever form it was written, and the file renamed when the group
         // is next written.
         groups.forget(&id("José")).unwrap();
         assert_eq!(
-            Groups::open(gallery.path()).unwrap().list(),
+            Groups::open(gallery.path()).unwrap().index().list(),
             [(group("Classé"), 1)]
         );
         groups.add(&group("Classé"), &id("Анна")).unwrap();
@@ -606,7 +576,7 @@ mod tests {
             .collect();
         assert_eq!(names, ["Classé"]);
         let again = Groups::open(gallery.path()).unwrap();
-        assert_eq!(again.members(&group("Classé")).unwrap().len(), 2);
+        assert_eq!(again.index().members(&group("Classé")).unwrap().len(), 2);
         assert!(
             again.delete(&group("Classé")).unwrap().changed
                 && fs::read_dir(&folder).unwrap().next().is_none()
@@ -653,15 +623,16 @@ mod tests {
                     && error.to_string().contains("which were changed"),
                 "{error}"
             );
-            assert_eq!(groups.members(&maths).unwrap().len(), 1);
+            assert_eq!(groups.index().members(&maths).unwrap().len(), 1);
             assert!(matches!(
                 groups.remove(&maths, &bob),
                 Err(GroupsError::Unsynced { .. })
             ));
-            assert!(groups.members(&maths).unwrap().is_empty());
+            assert!(groups.index().members(&maths).unwrap().is_empty());
             assert!(
                 Groups::beside(gallery.path())
                     .unwrap()
+                    .index()
                     .members(&maths)
                     .unwrap()
                     .is_empty()
@@ -670,7 +641,7 @@ mod tests {
                 groups.delete(&maths),
                 Err(GroupsError::Unsynced { .. })
             ));
-            assert!(groups.members(&maths).is_none());
+            assert!(groups.index().members(&maths).is_none());
         });
     }
 
@@ -695,7 +666,7 @@ mod tests {
         );
         assert_eq!((groups.rescan().unwrap(), groups.left_alone()), (2, 1));
         assert_eq!(
-            groups.list(),
+            groups.index().list(),
             [
                 (group("half"), 1),
                 (group("maths"), 3),
@@ -713,7 +684,7 @@ mod tests {
         groups.forget(&id("alice")).unwrap();
         groups.rescan().unwrap();
         assert_eq!(
-            groups.list(),
+            groups.index().list(),
             [(group("half"), 1), (group("maths"), 3), (group("ours"), 0)]
         );
     }

@@ -8,10 +8,11 @@ mod galleries;
 mod slots;
 mod tombstones;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,7 +22,7 @@ use rostro_common::person::PersonId;
 
 use self::galleries::Galleries;
 use self::slots::{SlotFile, SlotRecord, SlottedRecord};
-use crate::remedy;
+use crate::{ChangeNumber, remedy};
 
 pub use self::tombstones::{ArchiveOrigin, Mac, Tombstone, Tombstones, now};
 
@@ -60,6 +61,22 @@ pub struct Ledger {
     state: Mutex<LedgerState>,
     /// Changes since the import under way began; none while there is no import. It needs no disk.
     meanwhile: Mutex<Option<ConcurrentChanges>>,
+    /// Numbers of deletions that have not ended yet.
+    deleting: Mutex<BTreeSet<u64>>,
+    /// The latest number where the ledger cannot be used.
+    fallback: AtomicU64,
+}
+
+/// A deletion that has begun. The number of an archive stays below its number until this is
+/// dropped.
+#[derive(Debug)]
+pub(crate) struct RunningDeletion<'l> {
+    ledger: &'l Ledger,
+    /// The number of the deletion.
+    pub number: ChangeNumber,
+    /// Whether the tombstone is durable. If it is not, the deletion continues, and an import after a
+    /// restart may restore the person.
+    pub has_tombstone: bool,
 }
 
 /// People who were changed while an import is under way.
@@ -123,6 +140,8 @@ impl Ledger {
             folder: None,
             state: Mutex::new(LedgerState::Unusable),
             meanwhile: Mutex::default(),
+            deleting: Mutex::default(),
+            fallback: AtomicU64::new(0),
         }
     }
 
@@ -164,21 +183,25 @@ impl Ledger {
             folder: Some(folder),
             state: Mutex::new(state),
             meanwhile: Mutex::default(),
+            deleting: Mutex::default(),
+            fallback: AtomicU64::new(0),
         }
     }
 
-    /// Raises the change number by what was enrolled, or changed in groups.
-    pub fn note_changes(&self, count: u64) {
-        if count == 0 {
-            return;
-        }
+    /// Returns the number of a change that took effect.
+    pub(crate) fn advance(&self) -> ChangeNumber {
         let mut state = self.locked();
         let Some(open) = self.opened(&mut state) else {
-            return;
+            return self.advance_fallback();
         };
-        open.number = open.number.saturating_add(count);
+        open.number = open.number.saturating_add(1);
         let reserved = open.reserve();
         open.report(self.folder.as_deref(), "the change number", &reserved);
+        ChangeNumber(open.number)
+    }
+
+    fn advance_fallback(&self) -> ChangeNumber {
+        ChangeNumber(self.fallback.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
     /// Records for the import under way that a person is written, before they are.
@@ -188,22 +211,21 @@ impl Ledger {
         }
     }
 
-    /// Records a deletion, before anything of the person is removed. Returns whether the tombstone
-    /// is durable: if it is not, the deletion goes on, and an import after a restart may bring the
-    /// person back.
-    pub fn note_deletion(&self, id: &PersonId) -> bool {
+    /// Records a deletion, before anything of the person is removed.
+    pub(crate) fn begin_deletion(&self, id: &PersonId) -> RunningDeletion<'_> {
         if let Some(meanwhile) = &mut *self.meanwhile() {
             meanwhile.deleted.insert(id.clone());
         }
         let mut state = self.locked();
         let Some(open) = self.opened(&mut state) else {
-            return false;
+            return self.running(self.advance_fallback(), false);
         };
         open.expire(false);
         open.number = open.number.saturating_add(1);
+        let number = ChangeNumber(open.number);
         let own = open.galleries.own;
         let Some(mac) = open.galleries.key(own).map(|key| key.hash(id.as_str()).0) else {
-            return false;
+            return self.running(number, false);
         };
         let tombstone = Tombstone {
             number: open.number,
@@ -218,18 +240,33 @@ impl Ledger {
             }])
         });
         open.report(self.folder.as_deref(), "a tombstone", &written);
-        written.is_ok()
+        // Still under the lock: no archive may get this number before the deletion is known.
+        self.running(number, written.is_ok())
     }
 
-    /// Returns the id and the number for an archive that begins now.
-    pub fn numbered(&self) -> Option<ArchiveNumber> {
+    fn running(&self, number: ChangeNumber, has_tombstone: bool) -> RunningDeletion<'_> {
+        self.deleting().insert(number.0);
+        RunningDeletion {
+            ledger: self,
+            number,
+            has_tombstone,
+        }
+    }
+
+    /// Returns the id and the number for an archive that begins now. Every deletion up to that
+    /// number has ended, so that nothing of its person is left to read.
+    pub fn archive_number(&self) -> Option<ArchiveNumber> {
         let mut state = self.locked();
         let open = self.opened(&mut state)?;
         let reserved = open.reserve();
         open.report(self.folder.as_deref(), "the change number", &reserved);
+        let ended = match self.deleting().first() {
+            Some(running) => running.saturating_sub(1),
+            None => open.number,
+        };
         Some(ArchiveNumber {
             gallery: open.galleries.own,
-            number: reserved.is_ok().then_some(open.number),
+            number: reserved.is_ok().then_some(ended),
         })
     }
 
@@ -410,6 +447,10 @@ impl Ledger {
         Ok(refused)
     }
 
+    fn deleting(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.deleting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn meanwhile(&self) -> MutexGuard<'_, Option<ConcurrentChanges>> {
         self.meanwhile
             .lock()
@@ -424,7 +465,10 @@ impl Ledger {
     fn opened<'s>(&self, state: &'s mut LedgerState) -> Option<&'s mut OpenLedger> {
         if let (LedgerState::Missing, Some(folder)) = (&*state, &self.folder) {
             match OpenLedger::create(folder) {
-                Ok(open) => *state = LedgerState::Open(Box::new(open)),
+                Ok(mut open) => {
+                    open.number = open.number.max(self.fallback.load(Ordering::Relaxed));
+                    *state = LedgerState::Open(Box::new(open));
+                }
                 Err(cause) => {
                     tracing::warn!(
                         "cannot make the ledger {}: {cause}{}",
@@ -439,6 +483,12 @@ impl Ledger {
             LedgerState::Open(open) => Some(open),
             LedgerState::Missing | LedgerState::Unusable => None,
         }
+    }
+}
+
+impl Drop for RunningDeletion<'_> {
+    fn drop(&mut self) {
+        self.ledger.deleting().remove(&self.number.0);
     }
 }
 

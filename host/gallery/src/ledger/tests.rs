@@ -31,15 +31,15 @@ fn number_restart_never_repeats() {
             "{} after {given}",
             ledger.number()
         );
-        ledger.note_changes(changes);
-        let numbered = ledger.numbered().unwrap();
+        (0..changes).for_each(|_| _ = ledger.advance());
+        let numbered = ledger.archive_number().unwrap();
         assert_eq!(numbered.number, Some(ledger.number()));
         assert!(ledger.number() >= given + changes);
         given = ledger.number();
     }
-    let gallery_id = reopened(gallery.path()).numbered().unwrap().gallery;
+    let gallery_id = reopened(gallery.path()).archive_number().unwrap().gallery;
     assert_eq!(
-        reopened(gallery.path()).numbered().unwrap().gallery,
+        reopened(gallery.path()).archive_number().unwrap().gallery,
         gallery_id
     );
 }
@@ -50,10 +50,10 @@ fn number_restart_never_repeats() {
 fn deletion_outdates_older_archives_only() {
     let gallery = tempfile::tempdir().unwrap();
     let ledger = reopened(gallery.path());
-    ledger.note_changes(2);
-    let before = made(ledger.numbered().unwrap());
-    assert!(ledger.note_deletion(&id("alice")));
-    let after = made(ledger.numbered().unwrap());
+    (0..2).for_each(|_| _ = ledger.advance());
+    let before = made(ledger.archive_number().unwrap());
+    assert!(ledger.begin_deletion(&id("alice")).has_tombstone);
+    let after = made(ledger.archive_number().unwrap());
     for ledger in [ledger, reopened(gallery.path())] {
         assert_eq!(
             ledger.deleted_since(&id("alice"), &before),
@@ -107,9 +107,9 @@ fn deletion_during_import_always_wins() {
         number: None,
         began: i64::MAX,
     };
-    assert!(!ledger.note_deletion(&id("early")));
+    assert!(!ledger.begin_deletion(&id("early")).has_tombstone);
     let watch = ledger.watch_import();
-    assert!(!ledger.note_deletion(&id("alice")));
+    assert!(!ledger.begin_deletion(&id("alice")).has_tombstone);
     assert_eq!(
         ledger.deleted_since(&id("alice"), &later),
         Some(DeletionReason::SinceImport)
@@ -126,16 +126,24 @@ fn slots_grow_and_are_used_again() {
     let gallery = tempfile::tempdir().unwrap();
     let ledger = reopened(gallery.path());
     let people: Vec<PersonId> = (0..1500).map(|number| id(&format!("p{number}"))).collect();
-    let before = made(ledger.numbered().unwrap());
+    let before = made(ledger.archive_number().unwrap());
     let length = || {
         fs::metadata(gallery.path().join(FOLDER).join("tombstones.txt"))
             .unwrap()
             .len()
     };
-    assert!(people.iter().all(|id| ledger.note_deletion(id)));
+    assert!(
+        people
+            .iter()
+            .all(|id| ledger.begin_deletion(id).has_tombstone)
+    );
     let grown = length();
-    let between = made(ledger.numbered().unwrap());
-    assert!(people.iter().all(|id| ledger.note_deletion(id)));
+    let between = made(ledger.archive_number().unwrap());
+    assert!(
+        people
+            .iter()
+            .all(|id| ledger.begin_deletion(id).has_tombstone)
+    );
     assert_eq!(length(), grown);
     let again = reopened(gallery.path());
     assert_eq!(again.tombstones().len(), people.len());
@@ -152,9 +160,12 @@ fn slots_grow_and_are_used_again() {
 fn torn_write_keeps_older_state() {
     let gallery = tempfile::tempdir().unwrap();
     let ledger = reopened(gallery.path());
-    let before = made(ledger.numbered().unwrap());
-    assert!(ledger.note_deletion(&id("alice")) && ledger.note_deletion(&id("bob")));
-    ledger.note_changes(3000);
+    let before = made(ledger.archive_number().unwrap());
+    assert!(
+        ledger.begin_deletion(&id("alice")).has_tombstone
+            && ledger.begin_deletion(&id("bob")).has_tombstone
+    );
+    (0..3000).for_each(|_| _ = ledger.advance());
     let path = gallery.path().join(FOLDER).join("tombstones.txt");
     let whole = fs::read(&path).unwrap();
     let number = ledger.number();
@@ -181,8 +192,8 @@ fn torn_write_keeps_older_state() {
 fn expired_tombstone_is_removed() {
     let gallery = tempfile::tempdir().unwrap();
     let ledger = reopened(gallery.path());
-    ledger.note_changes(1);
-    let own = ledger.numbered().unwrap().gallery;
+    (0..1).for_each(|_| _ = ledger.advance());
+    let own = ledger.archive_number().unwrap().gallery;
     let mut old = Tombstones::default();
     let key = ledger.tombstones().galleries().next().unwrap().1;
     old.add_gallery(own, key.clone());
@@ -213,11 +224,11 @@ fn expired_tombstone_is_removed() {
 fn merged_tombstones_count_by_origin() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (source, target) = (reopened(one.path()), reopened(two.path()));
-    let before = made(source.numbered().unwrap());
-    assert!(source.note_deletion(&id("alice")));
+    let before = made(source.archive_number().unwrap());
+    assert!(source.begin_deletion(&id("alice")).has_tombstone);
     let after = ArchiveOrigin {
         began: 0,
-        ..made(source.numbered().unwrap())
+        ..made(source.archive_number().unwrap())
     };
     assert!(target.merge(&source.tombstones()).unwrap().is_empty());
     for target in [Arc::clone(&target), reopened(two.path())] {
@@ -251,7 +262,7 @@ fn merged_tombstones_count_by_origin() {
 fn unknown_number_is_not_trusted() {
     let gallery = tempfile::tempdir().unwrap();
     let ledger = reopened(gallery.path());
-    let known = made(ledger.numbered().unwrap());
+    let known = made(ledger.archive_number().unwrap());
     assert_eq!(ledger.trusted(known, true), (known, Ok(())));
     let ahead = ArchiveOrigin {
         number: Some(5000),
@@ -272,7 +283,7 @@ fn unknown_number_is_not_trusted() {
 fn far_number_is_not_adopted() {
     let gallery = tempfile::tempdir().unwrap();
     let ledger = reopened(gallery.path());
-    let known = made(ledger.numbered().unwrap());
+    let known = made(ledger.archive_number().unwrap());
     for number in [1 << 53, u64::MAX, 1 << 33] {
         let (made, adopted) = ledger.trusted(
             ArchiveOrigin {
@@ -306,7 +317,9 @@ fn far_number_is_not_adopted() {
     assert_eq!(ledger.merge(&tombstones).unwrap().len(), 1);
     assert_eq!((ledger.tombstones().len(), ledger.number()), (1, 7));
     assert_eq!(
-        ledger.trusted(made(ledger.numbered().unwrap()), true).1,
+        ledger
+            .trusted(made(ledger.archive_number().unwrap()), true)
+            .1,
         Ok(())
     );
 }
@@ -329,11 +342,11 @@ fn writes_during_import_are_recorded() {
 #[test]
 fn damaged_ledger_is_set_aside() {
     let gallery = tempfile::tempdir().unwrap();
-    let before = reopened(gallery.path()).numbered().unwrap();
+    let before = reopened(gallery.path()).archive_number().unwrap();
     galleries::damage(&gallery.path().join(FOLDER));
     let ledger = reopened(gallery.path());
-    assert!(ledger.note_deletion(&id("alice")));
-    assert_ne!(ledger.numbered().unwrap().gallery, before.gallery);
+    assert!(ledger.begin_deletion(&id("alice")).has_tombstone);
+    assert_ne!(ledger.archive_number().unwrap().gallery, before.gallery);
     assert!(gallery.path().join(".ledger-damaged-1").is_dir());
 }
 

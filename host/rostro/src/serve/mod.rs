@@ -23,9 +23,8 @@ use rostro_api::{ApiKeyAuth, StartupGate, TrustedProxies};
 use rostro_common::cores::Cores;
 use rostro_common::fs::read_at_most;
 use rostro_common::shutdown::Shutdown;
-use rostro_gallery::groups::{Groups, GroupsError};
-use rostro_gallery::ledger::Ledger;
-use rostro_gallery::{CsvGallery, GalleryError};
+use rostro_gallery::groups::GroupsError;
+use rostro_gallery::{CsvGallery, FolderStore, GalleryError, StoreError};
 use rostro_inference::{LoadError, OnnxRuntime};
 use rostro_models::runtime::{self, RuntimeError};
 use rostro_sandbox::component::MAX_COMPONENT_BYTES;
@@ -123,6 +122,15 @@ pub(crate) enum ServeError {
     /// The operating system refuses threads or sockets.
     #[error("cannot go on: {0}")]
     Io(#[from] io::Error),
+}
+
+impl From<StoreError> for ServeError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Gallery(error) => Self::Gallery(error),
+            StoreError::Groups(error) => Self::Groups(error),
+        }
+    }
 }
 
 /// Serves until the process is told to stop. The configuration is what the arguments from this
@@ -312,8 +320,8 @@ fn assemble(
 ) -> Result<(Service, Arc<Deployment>, Executor), ServeError> {
     // One wait for both: whoever has the one has the other, too.
     let lock_scope = shutdown.scope(Instant::now() + config.wait_for_lock);
-    let gallery = CsvGallery::lock(&config.gallery, &lock_scope)?;
-    tell_set_aside(&gallery, config);
+    let gallery = FolderStore::lock(&config.gallery, &lock_scope)?;
+    tell_set_aside(gallery.files(), config);
     let store = Store::open(&config.state, &lock_scope, shutdown.clone())?;
     let archives = ArchiveFolder::new(store.folder().to_owned(), config.archive_bytes);
     let library = runtime::locate(config.onnxruntime.as_deref(), &config.runtime)?;
@@ -323,13 +331,7 @@ fn assemble(
     let engine = Engine::with_cache(config.limits.clone(), config.workers.get(), Some(&compiled))
         .map_err(ServeError::Engine)?;
     let engine = engine.with_memory(config.guest_bytes);
-    let people = People::new(
-        Box::new(gallery),
-        Groups::open(&config.gallery)?,
-        config.search,
-        cores.clone(),
-    );
-    let people = Arc::new(people.with_ledger(Ledger::open(&config.gallery)));
+    let people = Arc::new(People::new(Box::new(gallery), config.search, cores.clone()));
     let builder = RevisionBuilder {
         engine,
         onnx,

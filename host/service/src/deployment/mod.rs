@@ -28,7 +28,7 @@ use arc_swap::ArcSwap;
 
 use rostro_common::digest::Sha256Digest;
 use rostro_common::person::PersonId;
-use rostro_gallery::Removal;
+use rostro_gallery::Deletion;
 use rostro_models::PackError;
 use rostro_sandbox::component::MAX_COMPONENT_BYTES;
 use rostro_sandbox::settings::names::UnknownSettings;
@@ -314,8 +314,8 @@ impl Deployment {
         &self,
         lock: &PersonLock,
         actor: &Actor,
-    ) -> Result<Removal, PeopleError> {
-        let deleted = self.builder.people.remove(lock);
+    ) -> Result<Deletion, PeopleError> {
+        let deleted = self.builder.people.delete(lock);
         let outcome = match &deleted {
             Ok(removed) => ActionOutcome::of_change(removed.was_there),
             Err(_) => ActionOutcome::Failed,

@@ -222,7 +222,8 @@ impl View {
         }
     }
 
-    pub(super) fn filled(&self) {
+    /// Ends the filling.
+    pub(super) fn finish(&self) {
         self.members().written = None;
     }
 

@@ -38,7 +38,7 @@ impl Service {
         let began = jiff::Timestamp::now();
         // Before anything is read: a deletion that comes later has a higher number, whether the
         // archive has the person or not.
-        let numbered = self.people.numbered();
+        let numbered = self.people.store().archive_number();
         let (ids, problems) = self.people.ids().map_err(ServiceError::from)?;
         let mut left_out: Vec<String> = problems.iter().map(ToString::to_string).collect();
         let mut archive =
@@ -100,7 +100,7 @@ impl Service {
         }
         // Last, so that people who were deleted meanwhile are left out when the archive is taken
         // in.
-        let tombstones = self.people.ledger().tombstones();
+        let tombstones = self.people.store().tombstones();
         for (gallery, key) in tombstones
             .galleries()
             .filter(|(gallery, _)| tombstones.in_gallery(*gallery).next().is_some())

@@ -176,12 +176,12 @@ impl<'s> Import<'s> {
     }
 
     fn run(mut self) -> Result<Imported, ArchiveError> {
-        let ledger = self.service.people.ledger();
+        let store = self.service.people.store();
         if self.options.replace && self.made.is_none_or(|made| made.number.is_none()) {
             return Err(ArchiveError::NotNumbered);
         }
         if let Some(made) = self.made {
-            let (made, adopted) = ledger.trusted(made, !self.options.dry_run);
+            let (made, adopted) = store.trusted(made, !self.options.dry_run);
             self.made = Some(made);
             if let Err(why) = adopted {
                 self.imported.leave_out(origin::NAME, why.to_owned());
@@ -199,8 +199,8 @@ impl<'s> Import<'s> {
             lacking.iter().for_each(|id| self.imported.removed.add(id));
             return Ok(self.imported);
         }
-        for why in ledger
-            .merge(&self.tombstones)
+        for why in store
+            .merge_tombstones(&self.tombstones)
             .map_err(ArchiveError::Ledger)?
         {
             self.imported.leave_out(super::TOMBSTONES, why.to_owned());
@@ -216,8 +216,7 @@ impl<'s> Import<'s> {
                 .wait(&id, self.deadline)
                 .map_err(ServiceError::from)?;
             // Asked with the turn: an enrolment comes before this, or after the person is removed.
-            if !ledger.is_written_meanwhile(&id)
-                && self.service.delete(&lock, self.actor)?.was_there
+            if !store.is_written_meanwhile(&id) && self.service.delete(&lock, self.actor)?.was_there
             {
                 self.imported.removed.add(&id);
             }
@@ -236,7 +235,7 @@ impl<'s> Import<'s> {
         people
             .filter(|id| {
                 !self.people.contains_key(id)
-                    && !self.service.people.ledger().is_written_meanwhile(id)
+                    && !self.service.people.store().is_written_meanwhile(id)
             })
             .collect()
     }
@@ -343,11 +342,15 @@ impl<'s> Import<'s> {
         if people.is_empty() {
             return Ok(());
         }
-        let (outcomes, written) = self.service.people.replace_all(people, &live.view);
+        let written = self
+            .service
+            .people
+            .replace_all(people, &live.view)
+            .map_err(ServiceError::from)?;
         let stored = people
             .iter()
-            .zip(&outcomes)
-            .filter(|(_, outcome)| **outcome == BatchOutcome::Stored)
+            .zip(&written.outcomes)
+            .filter(|(_, outcome)| matches!(outcome, BatchOutcome::Stored(_)))
             .map(|(person, _)| &person.id);
         self.service.deployment.note_people(
             self.actor,
@@ -355,9 +358,9 @@ impl<'s> Import<'s> {
             ActionOutcome::Done,
             stored,
         );
-        for (person, outcome) in people.iter().zip(outcomes) {
+        for (person, outcome) in people.iter().zip(written.outcomes) {
             match outcome {
-                BatchOutcome::Stored => self.imported.people += 1,
+                BatchOutcome::Stored(_) => self.imported.people += 1,
                 BatchOutcome::TooLarge(size) => {
                     let why = format!(
                         "the samples make a file of {size} bytes, and at most {LARGEST_PERSON} are read again"
@@ -367,11 +370,12 @@ impl<'s> Import<'s> {
                 BatchOutcome::Skipped => {}
             }
         }
-        written.map_err(ServiceError::from)?;
-        self.imported.durable &= self
-            .service
-            .people
-            .is_durable()
+        let durable = written.durability.into_result();
+        if let Some(failure) = written.failure {
+            return Err(ServiceError::from(PeopleError::from(failure)).into());
+        }
+        self.imported.durable &= durable
+            .map_err(PeopleError::from)
             .map_err(ServiceError::from)?;
         Ok(())
     }
@@ -464,7 +468,7 @@ impl<'s> Import<'s> {
     }
 
     fn deleted_since(&self, id: &PersonId, made: &ArchiveOrigin) -> Option<DeletionReason> {
-        match self.service.people.ledger().deleted_since(id, made) {
+        match self.service.people.store().deleted_since(id, made) {
             // What is deleted while the import is under way stays so.
             Some(DeletionReason::SinceImport) => Some(DeletionReason::SinceImport),
             _ if self.options.restore => None,
@@ -484,16 +488,8 @@ impl<'s> Import<'s> {
         for (group, index) in std::mem::take(&mut self.groups) {
             self.check_scope()?;
             let members = self.members(&group, index, &Self::is_stored);
-            let groups = self.service.groups();
-            let failed = |error: GroupsError| {
-                ArchiveError::from(ServiceError::from(PeopleError::from(error)))
-            };
-            match groups.add_all(&group, &members) {
-                Ok(change) => self
-                    .service
-                    .people
-                    .ledger()
-                    .note_changes(u64::from(change.changed)),
+            match self.service.people.store().add_to_group(&group, &members) {
+                Ok(_) => {}
                 Err(
                     error @ (GroupsError::TooMany
                     | GroupsError::TooLarge
@@ -504,7 +500,7 @@ impl<'s> Import<'s> {
                         .leave_out(&format!("groups/{group}"), error.to_string());
                     continue;
                 }
-                Err(error) => return Err(failed(error)),
+                Err(error) => return Err(ServiceError::from(PeopleError::from(error)).into()),
             }
             self.service.deployment.note_people(
                 self.actor,
@@ -512,10 +508,6 @@ impl<'s> Import<'s> {
                 ActionOutcome::Done,
                 &members,
             );
-            // Who was deleted meanwhile must not stay in it.
-            for id in members.iter().filter(|id| !self.is_stored(id)) {
-                groups.forget(id).map_err(failed)?;
-            }
             self.imported.groups += usize::from(!members.is_empty());
         }
         Ok(())

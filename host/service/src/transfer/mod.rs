@@ -181,7 +181,7 @@ impl Service {
     pub fn importing(&self) -> Result<ImportPermit, ArchiveError> {
         let turn = self.archiving()?;
         Ok(ImportPermit {
-            _watch: self.people.ledger().watch_import(),
+            _watch: self.people.store().watch_import(),
             _turn: turn,
         })
     }

@@ -6,9 +6,8 @@ use axum::http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use rostro_service::audit::Action;
 use rostro_service::deployment::Actor;
-use rostro_service::types::{Change, GroupId, GroupsError};
+use rostro_service::types::{GroupChange, GroupId};
 
 use super::{blocking, person, unknown_person};
 use crate::App;
@@ -46,9 +45,12 @@ pub(super) struct ChangedAnswer {
     durable: bool,
 }
 
-impl From<Change> for ChangedAnswer {
-    fn from(Change { changed, durable }: Change) -> Self {
-        Self { changed, durable }
+impl From<GroupChange> for ChangedAnswer {
+    fn from(change: GroupChange) -> Self {
+        Self {
+            changed: change.is_changed(),
+            durable: change.durable,
+        }
     }
 }
 
@@ -115,9 +117,9 @@ pub(super) async fn delete(
 ) -> Result<Json<ChangedAnswer>, ApiError> {
     let group = group(&name)?;
     let changed = blocking(move || {
-        let changed = app.service.groups().delete(&group);
-        app.service.note_group(&actor, &changed);
-        changed.map_err(failed)
+        app.service
+            .delete_group(&group, &actor)
+            .map_err(ApiError::of_service)
     })
     .await?;
     Ok(Json(changed.into()))
@@ -139,10 +141,9 @@ pub(super) async fn add(
     let (group, id) = (group(&name)?, person(&id)?);
     let lock = app.service.lock(&id).await.map_err(ApiError::of_service)?;
     let changed = blocking(move || {
-        let changed = app.service.add_to_group(&group, &lock);
         app.service
-            .note_membership(&actor, Action::AddToGroup, &changed, lock.id());
-        changed.map_err(ApiError::of_service)
+            .add_to_group(&group, &lock, &actor)
+            .map_err(ApiError::of_service)
     })
     .await?;
     Ok(Json(changed.ok_or_else(unknown_person)?.into()))
@@ -163,10 +164,9 @@ pub(super) async fn remove(
 ) -> Result<Json<ChangedAnswer>, ApiError> {
     let (group, id) = (group(&name)?, person(&id)?);
     let changed = blocking(move || {
-        let changed = app.service.groups().remove(&group, &id);
         app.service
-            .note_membership(&actor, Action::RemoveFromGroup, &changed, &id);
-        changed.map_err(failed)
+            .remove_from_group(&group, &id, &actor)
+            .map_err(ApiError::of_service)
     })
     .await?;
     Ok(Json(changed.ok_or_else(|| unknown_group(&name))?.into()))
@@ -190,8 +190,4 @@ pub(crate) fn unknown_group(name: &str) -> ApiError {
         format!("There is no group '{shown}'."),
     )
     .with("group", shown)
-}
-
-pub(crate) fn failed(error: GroupsError) -> ApiError {
-    ApiError::of_service(rostro_service::people::PeopleError::from(error).into())
 }

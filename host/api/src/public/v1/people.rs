@@ -258,7 +258,7 @@ pub(super) async fn delete(
     Ok(Json(DeletedAnswer {
         deleted: removed.was_there,
         left_alone: left_alone.collect(),
-        durable: removed.durable,
+        durable: removed.durability.is_synced(),
         tombstone: removed.has_tombstone,
     }))
 }

@@ -16,7 +16,9 @@ use rostro_common::fs::durable::sync_folder;
 use rostro_common::person::{ContractId, EnrolmentId, PersonId, Sample};
 
 use super::super::watched::Fingerprint;
-use super::super::{GalleryContents, GalleryError, PersonRecord, SampleLocation, names};
+use super::super::{
+    Durability, GalleryContents, GalleryError, PersonRecord, SampleLocation, names,
+};
 use super::{CsvGallery, csv_file, person};
 
 /// The folder of the contracts' folders.
@@ -104,7 +106,7 @@ impl CsvGallery {
         &self,
         id: &PersonId,
         samples: &[Sample],
-    ) -> io::Result<PathBuf> {
+    ) -> io::Result<(PathBuf, Durability)> {
         let path = self.path_of(id);
         let old = self.rescue_own(id)?;
         let before = self.others_of(id)?;
@@ -129,10 +131,10 @@ impl CsvGallery {
             // The same archive again: the own file would put these in force.
             self.remove_others(before.iter().filter(|(contract, _)| !is_kept(contract)))?;
         }
-        self.write(&path, own)?;
+        let mut durability = self.write(&path, own)?;
         for (contract, samples) in others {
             if let Some(contract) = contract {
-                self.write_other(contract, id, samples)?;
+                durability = durability.and(self.write_other(contract, id, samples)?);
             }
         }
         if !is_same
@@ -144,7 +146,7 @@ impl CsvGallery {
                 self.folder.display()
             );
         }
-        Ok(path)
+        Ok((path, durability))
     }
 
     /// Puts samples of one contract next to those of others. The lock is held.
@@ -153,7 +155,7 @@ impl CsvGallery {
         id: &PersonId,
         samples: &[Sample],
         place: SampleLocation,
-    ) -> io::Result<PathBuf> {
+    ) -> io::Result<(PathBuf, Durability)> {
         let path = self.path_of(id);
         let old = self.rescue_own(id)?;
         let contract = samples.first().and_then(|sample| sample.contract.clone());
@@ -163,34 +165,36 @@ impl CsvGallery {
                 || samples.to_vec(),
                 |enrolment| of_enrolment(samples, enrolment),
             );
-            self.write(&path, &samples)?;
-            return Ok(path);
+            let durability = self.write(&path, &samples)?;
+            return Ok((path, durability));
         };
         let known = enrolment_of(&old).cloned();
         let enrolment = known.clone().unwrap_or_else(EnrolmentId::unique);
         if place == SampleLocation::Other {
+            let mut durability = Durability::Synced;
             if known.is_none() {
-                self.write(&path, &of_enrolment(&old, &enrolment))?;
+                durability = self.write(&path, &of_enrolment(&old, &enrolment))?;
             }
-            self.write_other(
+            let other = self.write_other(
                 &contract,
                 id,
                 &self.with_unknown_age(&contract, id, of_enrolment(samples, &enrolment)),
             )?;
-            return Ok(path);
+            return Ok((path, durability.and(other)));
         }
         // In force through the own file until that is written, and through its enrolment from then
         // on.
+        let mut durability = Durability::Synced;
         for (other, kept) in by_contract(&old) {
             if let Some(other) = other.filter(|other| *other != contract) {
-                self.write_other(
+                durability = durability.and(self.write_other(
                     &other,
                     id,
                     &self.with_unknown_age(&other, id, of_enrolment(&kept, &enrolment)),
-                )?;
+                )?);
             }
         }
-        self.write(&path, &of_enrolment(samples, &enrolment))?;
+        durability = durability.and(self.write(&path, &of_enrolment(samples, &enrolment))?);
         let older = self.file_of_other(&contract, id);
         if csv_file::read(&older)
             .is_ok_and(|older| older.iter().all(|sample| sample.enrolment.is_some()))
@@ -198,7 +202,7 @@ impl CsvGallery {
             // Superseded by the own file; it is not matched where it cannot be removed.
             let _ = fs::remove_file(&older);
         }
-        Ok(path)
+        Ok((path, durability))
     }
 
     /// Adds the rows of unknown age that lie in the contract's file: what is added removes nothing.
@@ -274,7 +278,7 @@ impl CsvGallery {
         if !self.is_ours {
             return;
         }
-        let _changing = self.changing();
+        let _changing = self.changing(id);
         let path = self.file_of_other(contract, id);
         let (Ok(own), Ok(samples)) = (csv_file::read(&self.own_file(id)), csv_file::read(&path))
         else {
@@ -312,7 +316,7 @@ impl CsvGallery {
         }
         let mut trusted = 0;
         for (id, others) in people {
-            let _changing = self.changing();
+            let _changing = self.changing(&id);
             trusted += self
                 .trust_person(&id, others)
                 .map_err(|cause| GalleryError::Write {
@@ -389,17 +393,17 @@ impl CsvGallery {
         contract: &ContractId,
         id: &PersonId,
         samples: &[Sample],
-    ) -> io::Result<()> {
+    ) -> io::Result<Durability> {
         let to = self.path_of_other(contract, id);
-        let folder = to.parent().unwrap_or(&self.folder);
-        fs::create_dir_all(folder)?;
+        fs::create_dir_all(to.parent().unwrap_or(&self.folder))?;
         self.rescue(&to)?;
-        self.write(&to, samples)?;
+        let written = self.write(&to, samples)?;
         // The folders may be new.
-        for folder in [folder, &self.folder.join(OTHER_CONTRACTS), &self.folder] {
-            sync_folder(folder)?;
-        }
-        Ok(())
+        let durability = [&self.folder.join(OTHER_CONTRACTS), &self.folder]
+            .map(|folder| self.durability(sync_folder(folder)))
+            .into_iter()
+            .fold(written, Durability::and);
+        Ok(durability)
     }
 
     /// Removes files of other contracts; damaged ones are set aside.

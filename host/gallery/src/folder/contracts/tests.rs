@@ -1,6 +1,5 @@
 //! Which samples of other contracts are in force, whatever wrote them and whatever a crash left.
 
-use super::super::super::Gallery;
 use super::super::tests::{id, sample};
 use super::*;
 
@@ -73,7 +72,7 @@ fn enrolled_under_two() -> (tempfile::TempDir, CsvGallery) {
 fn replacement_removes_other_contracts() {
     let (folder, gallery) = enrolled_under_two();
     assert_eq!(values(&gallery), pairs(&[(FIRST, 1.0), (SECOND, 2.0)]));
-    let path = gallery.replace(&id("s6"), &[of(FIRST, 3.0)]).unwrap();
+    let (path, _) = gallery.replace(&id("s6"), &[of(FIRST, 3.0)]).unwrap();
     assert_eq!(values(&gallery), pairs(&[(FIRST, 3.0)]));
     assert!(
         !folder
@@ -101,7 +100,7 @@ fn replacement_removes_other_contracts() {
 #[test]
 fn own_file_alone_needs_no_enrolment() {
     let (_folder, gallery) = opened();
-    let path = gallery.replace(&id("s6"), &[of(FIRST, 1.0)]).unwrap();
+    let (path, _) = gallery.replace(&id("s6"), &[of(FIRST, 1.0)]).unwrap();
     assert_eq!(
         fs::read_to_string(path).unwrap().lines().next(),
         Some("image_number,embedding,contract,det_score")

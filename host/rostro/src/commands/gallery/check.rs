@@ -6,9 +6,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use rostro_common::text::{sanitize, say};
-use rostro_gallery::{
-    CsvGallery, Gallery, GalleryError, Problem, QuarantinedFile, SampleFileError,
-};
+use rostro_gallery::{CsvGallery, GalleryError, Problem, QuarantinedFile, SampleFileError};
 
 use crate::commands::gallery::GalleryCommandError;
 

@@ -9,8 +9,7 @@ use clap::Args;
 use serde::Serialize;
 
 use rostro_common::text::{sanitize, warn_user};
-use rostro_gallery::CsvGallery;
-use rostro_gallery::groups::Groups;
+use rostro_gallery::FolderStore;
 use rostro_index::Method;
 use rostro_sandbox::bindings::{Decision, Face, Purpose};
 use rostro_sandbox::limits::Usage;
@@ -182,8 +181,7 @@ impl Trial {
         };
         let revision = local.revision(file)?;
         let people = People::new(
-            Box::new(CsvGallery::beside(folder)),
-            Groups::beside(folder).map_err(PeopleError::from)?,
+            Box::new(FolderStore::beside(folder).map_err(PeopleError::from)?),
             Method::Exact,
             local.cores.clone(),
         );

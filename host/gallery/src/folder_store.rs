@@ -1,0 +1,333 @@
+//! A store in a folder.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use rostro_common::cancel::CancelScope;
+use rostro_common::person::{ContractId, PersonId, Sample};
+
+use crate::groups::{Change, GroupId, GroupIndex, Groups, GroupsError};
+use crate::ledger::{
+    ArchiveNumber, ArchiveOrigin, DeletionReason, ImportWatch, Ledger, Tombstones,
+};
+use crate::{
+    BatchWritten, ByContract, CsvGallery, Deletion, Durability, GalleryContents, GalleryError,
+    GroupChange, Problem, SampleLocation, Store, StoreChanges, StoreError, Written,
+};
+
+/// The store in a folder: CSV files, groups and the ledger.
+#[derive(Debug)]
+pub struct FolderStore {
+    people: CsvGallery,
+    groups: Groups,
+    ledger: Arc<Ledger>,
+}
+
+impl FolderStore {
+    /// Locks a folder for the process that writes it, and opens it. While another process has the
+    /// lock, waits for it until `scope` ends.
+    ///
+    /// # Errors
+    ///
+    /// If another process has the lock, or the folder cannot be used.
+    pub fn lock(folder: &Path, scope: &CancelScope) -> Result<Self, StoreError> {
+        let people = CsvGallery::lock(folder, scope)?;
+        Ok(Self {
+            people,
+            groups: Groups::open(folder)?,
+            ledger: Arc::new(Ledger::open(folder)),
+        })
+    }
+
+    /// Opens a folder that another process may be writing. Deletions leave no tombstones.
+    ///
+    /// # Errors
+    ///
+    /// If the groups cannot be read.
+    pub fn beside(folder: &Path) -> Result<Self, StoreError> {
+        Ok(Self {
+            people: CsvGallery::beside(folder),
+            groups: Groups::beside(folder)?,
+            ledger: Arc::new(Ledger::none()),
+        })
+    }
+
+    /// Returns the CSV files of the people.
+    pub fn files(&self) -> &CsvGallery {
+        &self.people
+    }
+
+    fn numbered(&self, change: Change) -> GroupChange {
+        GroupChange {
+            number: change.changed.then(|| self.ledger.advance()),
+            durable: change.durable,
+        }
+    }
+
+    fn has_files(&self, id: &PersonId) -> Result<bool, GroupsError> {
+        self.people
+            .has_files(id)
+            .map_err(|cause| self.groups.unreadable(cause))
+    }
+
+    /// Removes a person from every group.
+    fn forget_groups(&self, id: &PersonId) -> Result<Durability, GroupsError> {
+        match self.groups.forget(id) {
+            Ok(true) => Ok(Durability::Synced),
+            Ok(false) => Ok(Durability::Unsupported),
+            // The person is out of the groups, so that the deletion continues.
+            Err(GroupsError::Unsynced { folder, cause }) => {
+                Ok(Durability::Failed(GalleryError::Unsynced { folder, cause }))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Store for FolderStore {
+    fn adopt_legacy(&self, contract: &ContractId, dimension: Option<usize>) {
+        self.people.adopt_legacy(contract, dimension);
+    }
+
+    fn load(&self) -> Result<GalleryContents, GalleryError> {
+        self.people.load()
+    }
+
+    fn ids(&self) -> Result<(BTreeSet<PersonId>, Vec<Problem>), GalleryError> {
+        self.people.ids()
+    }
+
+    fn read(&self, id: &PersonId) -> Result<Option<Vec<Sample>>, GalleryError> {
+        self.people.read(id)
+    }
+
+    fn rescan(&self) -> Result<StoreChanges, GalleryError> {
+        let groups = self.groups.rescan();
+        let found = self.people.rescan()?;
+        for id in &found.people {
+            self.ledger.note_written(id);
+        }
+        Ok(StoreChanges {
+            number: self.ledger.advance(),
+            people: found.people,
+            problems: found.problems,
+            groups,
+        })
+    }
+
+    fn has_unseen_files(&self, id: &PersonId) -> bool {
+        self.people.has_unseen(id)
+    }
+
+    fn left_alone(&self) -> BTreeMap<&'static str, usize> {
+        let mut counts = self.people.left_alone();
+        let groups = self.groups.left_alone();
+        if groups > 0 {
+            counts.insert("group", groups);
+        }
+        counts
+    }
+
+    fn set_aside(&self, problem: Problem) -> Problem {
+        self.people.set_aside(problem)
+    }
+
+    fn replace(&self, id: &PersonId, samples: &[Sample]) -> Result<Written, GalleryError> {
+        self.ledger.note_written(id);
+        let (path, durability) = self.people.replace(id, samples)?;
+        Ok(Written {
+            number: self.ledger.advance(),
+            path,
+            durability,
+        })
+    }
+
+    fn put(
+        &self,
+        id: &PersonId,
+        samples: &[Sample],
+        location: SampleLocation,
+    ) -> Result<Written, GalleryError> {
+        self.ledger.note_written(id);
+        let (path, durability) = self.people.put(id, samples, location)?;
+        Ok(Written {
+            number: self.ledger.advance(),
+            path,
+            durability,
+        })
+    }
+
+    fn replace_all(&self, people: &[ByContract<'_>]) -> BatchWritten {
+        self.people.replace_all(people, || self.ledger.advance())
+    }
+
+    fn delete_person(&self, id: &PersonId) -> Result<Deletion, StoreError> {
+        // First, so that a request that repeats a failed deletion still finds the person.
+        let before = self.forget_groups(id)?;
+        let running = self.ledger.begin_deletion(id);
+        let removed = self.people.remove(id)?;
+        // A request that adds many people to a group holds no person's lock, and may have added
+        // this one in between.
+        let after = self.forget_groups(id)?;
+        Ok(Deletion {
+            number: running.number,
+            was_there: removed.was_there,
+            left_alone: removed.left_alone,
+            durability: removed.durability.and(before).and(after),
+            has_tombstone: running.has_tombstone,
+        })
+    }
+
+    fn groups(&self) -> &GroupIndex {
+        self.groups.index()
+    }
+
+    fn add_to_group(&self, group: &GroupId, ids: &[PersonId]) -> Result<GroupChange, GroupsError> {
+        let change = self.groups.add_all(group, ids)?;
+        // A deletion removes the person's files and then the memberships, so that either it or this
+        // sees a member who is deleted meanwhile.
+        for id in ids {
+            if !self.has_files(id)? {
+                self.groups.remove(group, id)?;
+            }
+        }
+        Ok(self.numbered(change))
+    }
+
+    fn remove_from_group(
+        &self,
+        group: &GroupId,
+        id: &PersonId,
+    ) -> Result<Option<GroupChange>, GroupsError> {
+        let change = self.groups.remove(group, id)?;
+        Ok(change.map(|change| self.numbered(change)))
+    }
+
+    fn delete_group(&self, group: &GroupId) -> Result<GroupChange, GroupsError> {
+        Ok(self.numbered(self.groups.delete(group)?))
+    }
+
+    fn archive_number(&self) -> Option<ArchiveNumber> {
+        self.ledger.archive_number()
+    }
+
+    fn tombstones(&self) -> Tombstones {
+        self.ledger.tombstones()
+    }
+
+    fn merge_tombstones(&self, others: &Tombstones) -> io::Result<Vec<&'static str>> {
+        self.ledger.merge(others)
+    }
+
+    fn trusted(
+        &self,
+        origin: ArchiveOrigin,
+        adopts: bool,
+    ) -> (ArchiveOrigin, Result<(), &'static str>) {
+        self.ledger.trusted(origin, adopts)
+    }
+
+    fn watch_import(&self) -> ImportWatch {
+        self.ledger.watch_import()
+    }
+
+    fn is_written_meanwhile(&self, id: &PersonId) -> bool {
+        self.ledger.is_written_meanwhile(id)
+    }
+
+    fn deleted_since(&self, id: &PersonId, origin: &ArchiveOrigin) -> Option<DeletionReason> {
+        self.ledger.deleted_since(id, origin)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    fn store(folder: &Path) -> FolderStore {
+        FolderStore::lock(folder, &Instant::now().into()).unwrap()
+    }
+
+    fn id(text: &str) -> PersonId {
+        text.parse().unwrap()
+    }
+
+    fn sample() -> Sample {
+        Sample {
+            embedding: vec![1.0, 0.5],
+            raw: None,
+            contract: None,
+            det_score: None,
+            enrolment: None,
+        }
+    }
+
+    #[test]
+    fn numbers_rise_over_restarts() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = store(folder.path());
+        let mut numbers = vec![
+            first.replace(&id("alice"), &[sample()]).unwrap().number,
+            first
+                .add_to_group(&"maths".parse().unwrap(), &[id("alice")])
+                .unwrap()
+                .number
+                .unwrap(),
+            first.delete_person(&id("alice")).unwrap().number,
+        ];
+        drop(first);
+        let second = store(folder.path());
+        numbers.push(second.replace(&id("bob"), &[sample()]).unwrap().number);
+        assert!(
+            numbers
+                .iter()
+                .zip(numbers.iter().skip(1))
+                .all(|(a, b)| a < b),
+            "{numbers:?}"
+        );
+    }
+
+    #[test]
+    fn unknown_member_is_not_added() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path());
+        store.replace(&id("alice"), &[sample()]).unwrap();
+        let group = "maths".parse().unwrap();
+        store
+            .add_to_group(&group, &[id("alice"), id("deleted")])
+            .unwrap();
+        let members = store.groups().members(&group).unwrap();
+        assert!(members.contains(&id("alice")) && members.len() == 1);
+    }
+
+    #[test]
+    fn archive_number_excludes_running_deletion() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path());
+        store.replace(&id("alice"), &[sample()]).unwrap();
+        let number = || store.archive_number().unwrap().number.unwrap();
+        let before = number();
+        let running = store.ledger.begin_deletion(&id("alice"));
+        store.replace(&id("bob"), &[sample()]).unwrap();
+        assert_eq!(number(), before, "alice may still be read");
+        let deletion = running.number;
+        drop(running);
+        assert!(number() > deletion.0);
+    }
+
+    #[test]
+    fn write_does_not_wait_for_another_person() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path());
+        // The lock of a person whose write hangs on the disk.
+        let _writing = store.people.changing(&id("alice"));
+        std::thread::scope(|threads| {
+            let write = threads.spawn(|| store.replace(&id("bob"), &[sample()]).is_ok());
+            assert!(write.join().unwrap());
+        });
+    }
+}

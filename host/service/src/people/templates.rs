@@ -1,0 +1,100 @@
+//! The templates of one person, as the policy of each view makes them.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rostro_common::person::Sample;
+
+use super::PeopleError;
+use super::view::{View, matched};
+
+/// Time limit of a policy that is not active for the templates of one person, because the enrolment
+/// waits for it.
+pub(super) const TEMPLATE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Attempts if the failure is transient: a machine that stalls uses up the time limit, too.
+const ATTEMPTS: usize = 3;
+
+/// The templates of one person by view.
+#[derive(Debug)]
+pub(super) struct TemplatesByView {
+    samples: Vec<Sample>,
+    views: Vec<(Arc<View>, TemplateOutcome)>,
+}
+
+/// The templates of one person in one view.
+#[derive(Clone, Debug)]
+pub(super) enum TemplateOutcome {
+    /// The policy made these.
+    Made(Vec<Vec<f32>>),
+    /// The person has no samples of the view's contract.
+    NoSamples,
+    /// The policy makes no templates of them.
+    Failed,
+}
+
+impl TemplatesByView {
+    /// Starts with no view.
+    pub(super) fn new(samples: Vec<Sample>) -> Self {
+        Self {
+            samples,
+            views: Vec::new(),
+        }
+    }
+
+    /// Sets the templates of one view.
+    pub(super) fn with(mut self, view: &Arc<View>, templates: Option<&[Vec<f32>]>) -> Self {
+        let outcome = match templates {
+            Some(templates) => TemplateOutcome::Made(templates.to_vec()),
+            None => TemplateOutcome::Failed,
+        };
+        self.views.push((Arc::clone(view), outcome));
+        self
+    }
+
+    /// Asks the policies of those views that have no entry yet.
+    pub(super) fn make_missing(&mut self, views: Vec<Arc<View>>) {
+        for view in views {
+            if self.of(&view).is_none() {
+                let outcome = make(&view, &self.samples);
+                self.views.push((view, outcome));
+            }
+        }
+    }
+
+    /// Returns the outcome of one view.
+    pub(super) fn of(&self, view: &Arc<View>) -> Option<&TemplateOutcome> {
+        self.views
+            .iter()
+            .find(|(other, _)| Arc::ptr_eq(other, view))
+            .map(|(_, outcome)| outcome)
+    }
+}
+
+fn make(view: &View, samples: &[Sample]) -> TemplateOutcome {
+    if matched(samples, view.contract()).is_empty() {
+        return TemplateOutcome::NoSamples;
+    }
+    if !view.is_complete() {
+        return TemplateOutcome::Failed;
+    }
+    let attempt = || view.templates_of(samples, &(Instant::now() + TEMPLATE_TIMEOUT).into());
+    let is_transient = |made: &Result<_, PeopleError>| matches!(made, Err(PeopleError::Run(error)) if error.is_transient());
+    let mut made = attempt();
+    for _ in 1..ATTEMPTS {
+        if !is_transient(&made) {
+            break;
+        }
+        made = attempt();
+    }
+    match made {
+        Ok(templates) => TemplateOutcome::Made(templates.unwrap_or_default()),
+        Err(error) => {
+            tracing::warn!(
+                "a policy that is not active cannot make a person's templates and is not asked again; it will not recognise them: {error}"
+            );
+            view.mark_incomplete();
+            TemplateOutcome::Failed
+        }
+    }
+}

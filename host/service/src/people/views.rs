@@ -1,0 +1,109 @@
+//! The views in use, and the one way in which they change.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use rostro_common::person::PersonId;
+use rostro_gallery::ChangeNumber;
+use rostro_index::IndexError;
+
+use super::templates::{TemplateOutcome, TemplatesByView};
+use super::view::{View, ViewKey};
+
+/// The views that some revision uses.
+#[derive(Debug, Default)]
+pub(super) struct Views(Mutex<ViewList>);
+
+#[derive(Debug, Default)]
+struct ViewList {
+    views: Vec<Weak<View>>,
+    /// The highest number that was applied.
+    applied: Option<ChangeNumber>,
+}
+
+/// A durable change of one person, as the views see it.
+#[derive(Debug)]
+pub(super) enum Change<'c> {
+    /// All samples were replaced. A view without samples of its contract forgets the person.
+    Replaced(&'c PersonId, &'c TemplatesByView),
+    /// The samples of one contract were stored. A view of another contract keeps what it has.
+    Added(&'c PersonId, &'c TemplatesByView),
+    /// The person was deleted.
+    Deleted(&'c PersonId),
+}
+
+impl Views {
+    /// Returns the filled view of this key, if one is in use.
+    pub(super) fn find(&self, key: &ViewKey) -> Option<Arc<View>> {
+        self.in_use()
+            .into_iter()
+            .find(|view| view.key() == key && view.is_filled())
+    }
+
+    /// Adds a view, which gets every change from now on.
+    pub(super) fn add(&self, view: &Arc<View>) {
+        let mut list = self.locked();
+        list.views.retain(|view| view.strong_count() > 0);
+        list.views.push(Arc::downgrade(view));
+    }
+
+    /// Returns the views in use.
+    pub(super) fn in_use(&self) -> Vec<Arc<View>> {
+        let list = self.locked();
+        list.views.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Sets a person who was read from the store in a view that is being filled, unless a change
+    /// was applied since.
+    pub(super) fn fill(
+        &self,
+        view: &View,
+        id: &PersonId,
+        templates: Option<Vec<Vec<f32>>>,
+    ) -> Result<(), IndexError> {
+        let _order = self.locked();
+        view.fill(id, templates)
+    }
+
+    /// Marks a view as filled.
+    pub(super) fn finish(&self, view: &View) {
+        let _order = self.locked();
+        view.finish();
+    }
+
+    /// Applies a change to every view. The store has written it, and the caller holds the person's
+    /// lock, so that the changes of one person arrive in the order of their numbers.
+    ///
+    /// A view without an entry in the templates was added after the write; it reads the change from
+    /// the store.
+    pub(super) fn apply(
+        &self,
+        number: ChangeNumber,
+        change: &Change<'_>,
+    ) -> Result<(), IndexError> {
+        let mut list = self.locked();
+        for view in list.views.iter().filter_map(Weak::upgrade) {
+            match change {
+                Change::Replaced(id, templates) => match templates.of(&view) {
+                    Some(TemplateOutcome::Made(templates)) => view.upsert(id, templates)?,
+                    Some(TemplateOutcome::NoSamples | TemplateOutcome::Failed) => {
+                        view.forget(id)?
+                    }
+                    None => {}
+                },
+                Change::Added(id, templates) => match templates.of(&view) {
+                    Some(TemplateOutcome::Made(templates)) => view.upsert(id, templates)?,
+                    Some(TemplateOutcome::NoSamples) => view.note_missing(id),
+                    Some(TemplateOutcome::Failed) => view.forget(id)?,
+                    None => {}
+                },
+                Change::Deleted(id) => view.remove(id)?,
+            }
+        }
+        list.applied = list.applied.max(Some(number));
+        Ok(())
+    }
+
+    fn locked(&self) -> MutexGuard<'_, ViewList> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
