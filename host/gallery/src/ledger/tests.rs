@@ -165,7 +165,7 @@ fn torn_write_keeps_older_state() {
         ledger.begin_deletion(&id("alice")).has_tombstone
             && ledger.begin_deletion(&id("bob")).has_tombstone
     );
-    (0..3000).for_each(|_| _ = ledger.advance());
+    (0..1100).for_each(|_| _ = ledger.advance());
     let path = gallery.path().join(FOLDER).join("tombstones.txt");
     let whole = fs::read(&path).unwrap();
     let number = ledger.number();
