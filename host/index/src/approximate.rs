@@ -8,7 +8,7 @@
 use pulp::{Arch, Simd, WithSimd};
 
 use rostro_common::cores::Cores;
-use rostro_common::parallel::spread;
+use rostro_common::parallel::{NextPart, run_workers};
 
 use super::exact::dots;
 use super::rows::Rows;
@@ -33,7 +33,7 @@ pub(super) fn nearest<'a>(
 ) -> Vec<TopK<'a>> {
     let telling: Vec<ProbeSigns> = probes.iter().map(|probe| ProbeSigns::new(probe)).collect();
     let most = COMPARED.max(k);
-    let choose = |next: &dyn Fn() -> Option<usize>| {
+    let choose = |next: NextPart<'_>| {
         Arch::new().dispatch(ApproximateScan {
             rows,
             probes: &telling,
@@ -42,7 +42,7 @@ pub(super) fn nearest<'a>(
         })
     };
     let helpers = rows.end() * probes.len() / WORTH_A_THREAD;
-    let mut chosen = spread(cores, rows.signs().len(), helpers, choose).into_iter();
+    let mut chosen = run_workers(cores, rows.signs().len(), helpers, choose).into_iter();
     let mut likely = chosen.next().unwrap_or_default();
     for other in chosen {
         likely.iter_mut().zip(other).for_each(|(likely, other)| {
@@ -56,8 +56,8 @@ pub(super) fn nearest<'a>(
 
     // Each probe's rows in as many parts as there are cores: with one probe all have work, and with
     // many none waits for long.
-    let parts = cores.all();
-    let compare = |next: &dyn Fn() -> Option<usize>| {
+    let parts = cores.count();
+    let compare = |next: NextPart<'_>| {
         let mut best = vec![TopK::new(k); probes.len()];
         while let Some(part) = next() {
             let (probe, part) = (part / parts, part % parts);
@@ -89,7 +89,7 @@ pub(super) fn nearest<'a>(
         }
         best
     };
-    TopK::merged(spread(cores, probes.len() * parts, helpers, compare))
+    TopK::merged(run_workers(cores, probes.len() * parts, helpers, compare))
 }
 
 /// Rows that look like one probe.
@@ -148,7 +148,7 @@ struct ApproximateScan<'s> {
     rows: &'s Rows,
     probes: &'s [ProbeSigns],
     most: usize,
-    next: &'s dyn Fn() -> Option<usize>,
+    next: NextPart<'s>,
 }
 
 impl WithSimd for ApproximateScan<'_> {

@@ -6,7 +6,7 @@
 use pulp::{Arch, Simd, WithSimd};
 
 use rostro_common::cores::Cores;
-use rostro_common::parallel::spread;
+use rostro_common::parallel::{NextPart, run_workers};
 
 use super::rows::{Chunk, Rows};
 use crate::top_k::TopK;
@@ -36,7 +36,7 @@ pub(super) fn nearest<'a>(
 ) -> Vec<TopK<'a>> {
     let products = rows.end() * rows.stride() * probes.len();
     let parts = rows.chunks().len().div_ceil(TAKEN);
-    let scan = |next: &dyn Fn() -> Option<usize>| {
+    let scan = |next: NextPart<'_>| {
         Arch::new().dispatch(ExactScan {
             rows,
             probes,
@@ -44,7 +44,7 @@ pub(super) fn nearest<'a>(
             next,
         })
     };
-    TopK::merged(spread(cores, parts, products / WORTH_A_THREAD, scan))
+    TopK::merged(run_workers(cores, parts, products / WORTH_A_THREAD, scan))
 }
 
 /// The dot products of a probe and each of four rows: so the memory is asked for four at a time,
@@ -76,7 +76,7 @@ struct ExactScan<'s, 'a> {
     rows: &'a Rows,
     probes: &'s [Vec<f32>],
     k: usize,
-    next: &'s dyn Fn() -> Option<usize>,
+    next: NextPart<'s>,
 }
 
 impl<'a> WithSimd for ExactScan<'_, 'a> {

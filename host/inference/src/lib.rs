@@ -100,7 +100,7 @@ impl OnnxRuntime {
             cause: error.to_string(),
         })?;
         let pool = GlobalThreadPoolOptions::default()
-            .with_intra_threads(cores.all())?
+            .with_intra_threads(cores.count())?
             .with_inter_threads(1)?
             .with_spin_control(false)?;
         let environment = builder

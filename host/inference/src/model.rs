@@ -2,8 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use ort::environment::Environment;
@@ -12,7 +11,8 @@ use ort::value::{DynValue, ValueType};
 use wasmtime_wasi_nn::backend::NamedTensor;
 
 use rostro_common::cancel::CancelScope;
-use rostro_common::cores::{Core, Cores};
+use rostro_common::cores::Cores;
+use rostro_common::parallel::try_run_workers;
 
 use super::sessions::Sessions;
 use super::tensor::{self, TensorError, ValidTensor};
@@ -144,12 +144,11 @@ impl Model {
         bytes: &[u8],
         batching: Batching,
     ) -> Result<Self, ModelError> {
-        let sessions = Sessions::new(environment, bytes, cores.all(), meters.waits(name)).map_err(
-            |cause| ModelError::Load {
+        let sessions = Sessions::new(environment, bytes, cores.count(), meters.waits(name))
+            .map_err(|cause| ModelError::Load {
                 name: name.to_owned(),
                 cause,
-            },
-        )?;
+            })?;
         let ports = sessions
             .multi_threaded(&CancelScope::from(Instant::now() + PATIENCE), |session| {
                 ports(session)
@@ -257,7 +256,7 @@ impl LoadedModel {
             });
             return ran.unwrap_or_else(|| Err(self.late()));
         }
-        let others = self.cores.all() - 1;
+        let others = self.cores.count() - 1;
         let borrowed = self.cores.borrow(others);
         if borrowed.len() == others {
             let ran = self
@@ -286,51 +285,23 @@ impl LoadedModel {
         most: Option<NonZeroUsize>,
         scope: &CancelScope,
     ) -> Outputs {
-        let borrowed = self.cores.borrow(count.min(self.cores.all()) - 1);
-        // As large as the graph takes and as leaves no core without.
+        let borrowed = self.cores.borrow(count.min(self.cores.count()) - 1);
+        // Parts as large as the graph takes, but no larger than leaves one for each core.
         let size = count
             .div_ceil(borrowed.len() + 1)
             .min(most.map_or(usize::MAX, NonZeroUsize::get));
         let parts = count.div_ceil(size);
-        let results: Mutex<Vec<(usize, Vec<NamedTensor>)>> = Mutex::default();
-        let failure: Mutex<Option<ModelError>> = Mutex::default();
-        let next = AtomicUsize::new(0);
-        let take_next = || {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            if index >= parts {
-                return false;
-            }
-            let begin = index * size;
-            match self.run_part(inputs, begin..count.min(begin + size), scope) {
-                Ok(outputs) => results
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .push((index, outputs)),
-                Err(error) => {
-                    *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                    // Nobody wants the rest.
-                    next.store(parts, Ordering::Relaxed);
-                }
-            }
-            true
-        };
-        let help = |core: Core| {
-            // A core goes back as soon as a request came that has none; this thread does what is
-            // left.
-            while !self.cores.are_short() && take_next() {}
-            drop(core);
-        };
-        std::thread::scope(|scope| {
-            for core in borrowed {
-                scope.spawn(|| help(core));
-            }
-            while take_next() {}
-        });
-        if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            return Err(error);
-        }
-        let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
-        results.sort_by_key(|(index, _)| *index);
+        let results = try_run_workers(&self.cores, borrowed, parts, |next| {
+            std::iter::from_fn(next)
+                .map(|part| {
+                    let begin = part * size;
+                    let rows = begin..count.min(begin + size);
+                    Ok((part, self.run_part(inputs, rows, scope)?))
+                })
+                .collect::<Result<Vec<_>, ModelError>>()
+        })?;
+        let mut results: Vec<_> = results.into_iter().flatten().collect();
+        results.sort_by_key(|(part, _)| *part);
         tensor::join(results.into_iter().map(|(_, outputs)| outputs).collect()).map_err(|cause| {
             ModelError::Tensor {
                 name: self.name.clone(),
