@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -16,6 +16,7 @@ use indicatif::ProgressBar;
 use zip::ZipArchive;
 use zip::result::ZipError;
 
+use rostro_common::fs::atomic::{FileAccess, write_atomic};
 use rostro_common::text::say;
 
 /// The version that is installed; its C interface is the one that the host was tested with.
@@ -235,19 +236,11 @@ fn install(source: &Path, target: &Path) -> Result<(), RuntimeError> {
         fs::read(source).map_err(io(source))?
     };
     let folder = target.parent().unwrap_or(Path::new("."));
-    let write = || -> io::Result<()> {
-        fs::create_dir_all(folder)?;
-        let mut builder = tempfile::Builder::new();
-        // Cut by the umask, like any file's: who installs is often not who serves.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let mut file = builder.tempfile_in(folder)?;
-        file.write_all(&bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(target).map_err(|error| error.error)?;
-        rostro_common::fs::durable::sync_folder(folder).map(drop)
-    };
-    write().map_err(io(target))
+    // Readable by other users, because the user that installs is often not the one that serves.
+    fs::create_dir_all(folder)
+        .and_then(|()| write_atomic(target, FileAccess::Umask, &bytes))
+        .map(drop)
+        .map_err(io(target))
 }
 
 /// The library in a wheel: `onnxruntime/capi/libonnxruntime.so.<version>`, or as other platforms
@@ -286,6 +279,8 @@ fn unpack(wheel: &Path) -> Result<Vec<u8>, RuntimeError> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use zip::ZipWriter;
     use zip::write::SimpleFileOptions;
 

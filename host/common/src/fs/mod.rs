@@ -1,5 +1,6 @@
 //! Reading files that somebody else names.
 
+pub mod atomic;
 pub mod durable;
 pub mod lock;
 
