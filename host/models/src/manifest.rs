@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use rostro_common::digest::Sha256Digest;
 use rostro_common::fs::without_mark;
 
 /// The manifests that come with the program.
@@ -217,11 +218,10 @@ fn is_file_name(text: &str) -> bool {
         && text.bytes().all(allowed)
 }
 
+/// Returns true for a digest in lower-case digits, as digests are displayed and compared.
 fn is_sha256(text: &str) -> bool {
-    text.len() == 64
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f'))
+    text.parse()
+        .is_ok_and(|digest: Sha256Digest| digest.to_string() == text)
 }
 
 #[cfg(test)]

@@ -16,7 +16,6 @@ use indicatif::ProgressBar;
 use zip::ZipArchive;
 use zip::result::ZipError;
 
-use rostro_common::fs::atomic::{FileAccess, write_atomic};
 use rostro_common::text::say;
 
 /// The version that is installed; its C interface is the one that the host was tested with.
@@ -236,6 +235,8 @@ fn install(source: &Path, target: &Path) -> Result<(), RuntimeError> {
         fs::read(source).map_err(io(source))?
     };
     let folder = target.parent().unwrap_or(Path::new("."));
+    use rostro_common::fs::atomic::{FileAccess, write_atomic};
+
     // Readable by other users, because the user that installs is often not the one that serves.
     fs::create_dir_all(folder)
         .and_then(|()| write_atomic(target, FileAccess::Umask, &bytes))

@@ -29,13 +29,8 @@ impl ContractId {
     /// The id of a contract with this digest.
     #[must_use]
     pub fn from_digest(digest: [u8; 32]) -> Self {
-        Self(
-            digest
-                .iter()
-                .take(8)
-                .map(|byte| format!("{byte:02x}"))
-                .collect(),
-        )
+        let [a, b, c, d, e, f, g, h, ..] = digest;
+        Self(hex::encode([a, b, c, d, e, f, g, h]))
     }
 }
 
