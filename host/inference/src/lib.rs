@@ -16,8 +16,8 @@
 //! - Cost: one copy of an output tensor. Inputs are borrowed.
 //!
 //! Among the host's crates (rostro → api → service → sandbox → {inference, models}, service →
-//! {gallery, index}, all → common) it uses only common, and the sandbox uses it. Sessions
-//! and tensors of ONNX Runtime stay inside it.
+//! {gallery, index}, all → common) it uses only common, and the sandbox uses it. Sessions and
+//! tensors of ONNX Runtime stay inside it.
 
 mod error;
 pub mod graph;
@@ -75,7 +75,8 @@ struct ModelKey {
 pub enum LoadError {
     /// The file is not a loadable library, or has another version.
     #[error(
-        "cannot load ONNX Runtime from {path}: {cause}; reinstall it with `rostro runtime install --force`"
+        "cannot load ONNX Runtime from {path}: {cause}; reinstall it with `rostro runtime install \
+         --force`"
     )]
     Library {
         /// Path of the library.
@@ -138,8 +139,8 @@ impl OnnxRuntime {
         &self.meters
     }
 
-    /// Prepares a model from its ONNX bytes, or returns a model from the same bytes that is still in
-    /// use.
+    /// Prepares a model from its ONNX bytes, or returns a model from the same bytes that is still
+    /// in use.
     ///
     /// # Errors
     ///

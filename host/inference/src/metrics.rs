@@ -56,14 +56,16 @@ impl ModelMeters {
         let help =
             "Time of a guest's successful calls of a model, with waiting for sessions, by model";
         registry.register("inference_seconds", help, self.seconds.clone());
-        let help = "Time that a run waited for a session, by model; a call with several images may have several runs";
+        let help = "Time that a run waited for a session, by model; a call with several images \
+            may have several runs";
         registry.register("inference_wait_seconds", help, self.waits.clone());
         registry.register(
             "inference_images",
             "Images of successful calls of a model, by model",
             self.images.clone(),
         );
-        let help = "Failed calls of a model, by model and reason: refused (its inputs), late (no session in time), cancelled (the client hung up) or failed";
+        let help = "Failed calls of a model, by model and reason: refused (its inputs), late (no \
+            session in time), cancelled (the client hung up) or failed";
         registry.register("inference_failures", help, self.failures.clone());
     }
 

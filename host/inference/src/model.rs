@@ -230,8 +230,8 @@ impl LoadedModel {
         }
     }
 
-    /// Runs `count` images in parts on this thread and on the idle cores. Each thread takes the next
-    /// part when it has finished one.
+    /// Runs `count` images in parts on this thread and on the idle cores. Each thread takes the
+    /// next part when it has finished one.
     fn run_images(
         &self,
         inputs: &[(&str, ValidTensor<'_>)],

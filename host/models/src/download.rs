@@ -38,7 +38,8 @@ const LIMITS: DownloadLimits = DownloadLimits {
 pub enum DownloadError {
     /// The server was not reached, or refused the connection.
     #[error(
-        "cannot fetch {url}: {cause}; run the command again to resume, or fetch it yourself and pass it with --from"
+        "cannot fetch {url}: {cause}; run the command again to resume, or fetch it yourself and \
+         pass it with --from"
     )]
     Http {
         /// Address of the archive.
@@ -51,7 +52,8 @@ pub enum DownloadError {
     Trust(#[from] Box<dyn std::error::Error + Send + Sync>),
     /// The server returned another status.
     #[error(
-        "cannot fetch {url}: the server returned status {status}; fetch the archive yourself and pass it with --from"
+        "cannot fetch {url}: the server returned status {status}; fetch the archive yourself and \
+         pass it with --from"
     )]
     Status {
         /// Address of the archive.
@@ -77,7 +79,8 @@ pub enum DownloadError {
     },
     /// The archive has another digest than the manifest.
     #[error(
-        "{url} has the SHA-256 {actual}, not {expected}: it was changed or damaged, and nothing of it was installed"
+        "{url} has the SHA-256 {actual}, not {expected}: it was changed or damaged, and nothing \
+         of it was installed"
     )]
     Digest {
         /// Address of the archive.
@@ -269,8 +272,8 @@ mod tests {
 
     const TIMEOUT: Duration = Duration::from_millis(300);
 
-    /// Returns an archive at a server that sends one answer and then nothing until the client closes
-    /// the connection.
+    /// Returns an archive at a server that sends one answer and then nothing until the client
+    /// closes the connection.
     fn serve(answer: &'static str) -> PublishedArchive {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/pack.zip", listener.local_addr().unwrap());
@@ -288,7 +291,8 @@ mod tests {
         }
     }
 
-    /// Resumes a partial file with a limit of ten bytes. Returns the error and the file's new content.
+    /// Resumes a partial file with a limit of ten bytes. Returns the error and the file's new
+    /// content.
     fn resume_error(answer: &'static str, partial_text: &str) -> (String, String) {
         let folder = tempfile::tempdir().unwrap();
         let partial = folder.path().join("partial");

@@ -49,8 +49,8 @@ pub enum InstallError {
     },
     /// The pack is not published, and no files were passed.
     #[error(
-        "the pack `{name}` has no archive to download; pass the folder with its files ({files}) with --from, or install one of the packs \
-         that can be downloaded: {downloadable}",
+        "the pack `{name}` has no archive to download; pass the folder with its files ({files}) \
+         with --from, or install one of the packs that can be downloaded: {downloadable}",
         files = .files.join(", "),
         downloadable = .downloadable.join(", ")
     )]
@@ -82,7 +82,11 @@ pub enum InstallError {
         cause: ModelFileError,
     },
     /// The pack's folder exists and is not a pack.
-    #[error("{path} exists and is not a model pack; move it away, or pass another folder with --models", path = path.display())]
+    #[error(
+        "{path} exists and is not a model pack; move it away, or pass another folder \
+         with --models",
+        path = path.display()
+    )]
     NotAPack {
         /// The folder.
         path: PathBuf,

@@ -43,7 +43,8 @@ pub enum PackError {
     },
     /// The pack is known but not installed.
     #[error(
-        "the model pack `{name}` is not installed in {folder}; {remedy}, or choose another pack with --pack ({others})",
+        "the model pack `{name}` is not installed in {folder}; {remedy}, or choose another pack \
+         with --pack ({others})",
         folder = folder.display()
     )]
     NotInstalled {
@@ -306,7 +307,7 @@ pub(super) fn read_verified(from: impl Read, spec: &ModelSpec) -> Result<Vec<u8>
 mod tests {
     use super::*;
 
-    /// Writes a pack without a built-in manifest, as a tool other than `rostro models install` does.
+    /// Writes a pack without a built-in manifest, as other tools do.
     fn put(models: &Path, name: &str, recognizer: &[u8]) {
         let folder = models.join(name);
         fs::create_dir_all(&folder).unwrap();
@@ -351,7 +352,8 @@ mod tests {
             error.contains("det_500m.onnx and mobilefacenet.onnx") && error.contains(&command),
             "{error}"
         );
-        let others = "(installed there: mobile-int8; to be downloaded: buffalo_l, buffalo_m, buffalo_sc, antelopev2; built in: testing";
+        let others = "(installed there: mobile-int8; to be downloaded: buffalo_l, buffalo_m, \
+            buffalo_sc, antelopev2; built in: testing";
         assert!(
             error.contains("it cannot be downloaded") && error.contains(others),
             "{error}"
@@ -364,7 +366,8 @@ mod tests {
         for (name, remedy) in [
             (
                 "mobile",
-                "it cannot be downloaded: put det_500m.onnx and mobilefacenet.onnx into a folder and run `rostro models install mobile --force --from FOLDER",
+                "it cannot be downloaded: put det_500m.onnx and mobilefacenet.onnx into a folder \
+                 and run `rostro models install mobile --force --from FOLDER",
             ),
             (
                 "buffalo_sc",
@@ -372,7 +375,8 @@ mod tests {
             ),
             (
                 "own",
-                "put recognizer.onnx into a folder and run `rostro models install own --force --from FOLDER",
+                "put recognizer.onnx into a folder and run `rostro models install own --force \
+                 --from FOLDER",
             ),
         ] {
             put(models.path(), name, b"weights");
@@ -391,7 +395,8 @@ mod tests {
         let error = Pack::open(models.path(), "mobile-int4")
             .unwrap_err()
             .to_string();
-        let names = "mobile, mobile-liveness, buffalo_l, buffalo_m, buffalo_sc, antelopev2, testing, mobile-int8";
+        let names = "mobile, mobile-liveness, buffalo_l, buffalo_m, buffalo_sc, antelopev2, \
+            testing, mobile-int8";
         assert_eq!(
             error,
             format!("there is no model pack `mobile-int4`; choose one of {names}")

@@ -52,7 +52,8 @@ pub enum RuntimeCommand {
 pub enum RuntimeError {
     /// The library is not installed.
     #[error(
-        "ONNX Runtime is not installed at {path}; run `rostro runtime install --runtime {folder}`, or pass the library with --onnxruntime",
+        "ONNX Runtime is not installed at {path}; run `rostro runtime install --runtime \
+         {folder}`, or pass the library with --onnxruntime",
         path = path.display(),
         folder = folder.display()
     )]
@@ -64,8 +65,8 @@ pub enum RuntimeError {
     },
     /// The library of `--onnxruntime` does not exist.
     #[error(
-        "no ONNX Runtime library at {path} (--onnxruntime); pass the path of the library's file, or omit the flag and run \
-         `rostro runtime install`",
+        "no ONNX Runtime library at {path} (--onnxruntime); pass the path of the library's file, \
+         or omit the flag and run `rostro runtime install`",
         path = path.display()
     )]
     NoSuchLibrary {
@@ -74,8 +75,8 @@ pub enum RuntimeError {
     },
     /// pip cannot be run.
     #[error(
-        "cannot run `{program} -m pip` to fetch the wheel onnxruntime {VERSION}: {cause}; install Python with pip, or fetch the wheel yourself and \
-         pass it with --from"
+        "cannot run `{program} -m pip` to fetch the wheel onnxruntime {VERSION}: {cause}; install \
+         Python with pip, or fetch the wheel yourself and pass it with --from"
     )]
     Pip {
         /// Name of Python's program.
@@ -85,7 +86,8 @@ pub enum RuntimeError {
     },
     /// pip did not fetch the wheel.
     #[error(
-        "pip cannot fetch the wheel onnxruntime {VERSION}: {output}; fetch it yourself and pass it with --from"
+        "pip cannot fetch the wheel onnxruntime {VERSION}: {output}; fetch it yourself and pass \
+         it with --from"
     )]
     Fetch {
         /// Last lines of pip's output.

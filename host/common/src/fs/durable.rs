@@ -66,7 +66,8 @@ fn warn_once(folder: &Path, error: &io::Error) {
     let mut warned = WARNED.lock().unwrap_or_else(PoisonError::into_inner);
     if warned.get_or_insert_default().insert(folder.to_owned()) {
         tracing::warn!(
-            "the file system of {} cannot sync folders ({error}): a change that was answered may be undone by a crash of the machine",
+            "the file system of {} cannot sync folders ({error}): a change that was answered may \
+             be undone by a crash of the machine",
             folder.display()
         );
     }

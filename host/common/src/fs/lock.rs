@@ -91,7 +91,8 @@ impl FolderLock {
                 Err(FolderLockError::InUse) if !is_wait_over() => {}
                 Err(FolderLockError::Io(cause)) if is_missing_operation(&cause) => {
                     tracing::warn!(
-                        "the file system of {what} {} has no locks ({cause}): make sure that no other process uses the folder",
+                        "the file system of {what} {} has no locks ({cause}): make sure that no \
+                         other process uses the folder",
                         folder.display()
                     );
                     return Ok(Self::none());
@@ -124,7 +125,8 @@ impl FolderLock {
             Ok(is_new) => {
                 if is_new || held.is_lost {
                     tracing::warn!(
-                        "the lock of {what} {folder} was replaced by another program, and is taken again"
+                        "the lock of {what} {folder} was replaced by another program, and is \
+                         taken again"
                     );
                 }
                 held.is_lost = false;
@@ -133,13 +135,13 @@ impl FolderLock {
                 if !std::mem::replace(&mut held.is_lost, true) {
                     match error {
                         FolderLockError::InUse => tracing::error!(
-                            "another process uses {what} {folder}, whose lock was replaced: stop one of the two, because each undoes what \
-                             the other writes"
+                            "another process uses {what} {folder}, whose lock was replaced: stop \
+                             one of the two, because each undoes what the other writes"
                         ),
                         FolderLockError::Io(cause) => {
                             tracing::error!(
-                                "the lock of {what} {folder} was replaced, and the new one cannot be taken: {cause}; make sure that no \
-                                 other process uses the folder"
+                                "the lock of {what} {folder} was replaced, and the new one cannot \
+                                 be taken: {cause}; make sure that no other process uses the folder"
                             );
                         }
                     }
