@@ -475,7 +475,7 @@ fn device_files_are_refused() {
     let output = pipeline("check", &["/dev/zero"]);
     assert!(
         String::from_utf8_lossy(&output.stderr)
-            .contains("cannot read /dev/zero: it is no regular file"),
+            .contains("cannot read /dev/zero: it is not a regular file"),
         "{output:?}"
     );
     let photos = pictures();
@@ -490,7 +490,7 @@ fn device_files_are_refused() {
     );
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
-        stdout.contains("it is no regular file")
+        stdout.contains("it is not a regular file")
             && String::from_utf8_lossy(&output.stderr).contains("1 of 4 photos failed"),
         "{stdout}"
     );

@@ -206,11 +206,7 @@ fn interrupted_download_resumes() {
     let fixture = Fixture::published(&publisher, &sha256(&file));
     assert_refused(
         fixture.install(),
-        &[
-            "stopped",
-            "run the command again to go on where it stopped",
-            &publisher.url,
-        ],
+        &["stopped", "run the command again to resume", &publisher.url],
     );
     assert_eq!(fixture.entries(), [".own.zip.partial"]);
     assert_eq!(std::fs::read(fixture.partial()).unwrap(), file[..half]);
@@ -290,7 +286,7 @@ fn failed_download_names_alternative() {
     // The server has no second reply, so the connection fails.
     assert_refused(
         fixture.install(),
-        &[&publisher.url, "cannot be fetched", "--from"],
+        &[&publisher.url, "cannot fetch", "--from"],
     );
 }
 
@@ -637,7 +633,7 @@ fn foreign_folder_is_kept() {
             .args(force);
         let error = refusal(install);
         assert!(
-            error.contains("testing is there and is no model pack"),
+            error.contains("testing exists and is not a model pack"),
             "{error}"
         );
     }

@@ -53,7 +53,7 @@ impl CancelScope {
     }
 }
 
-/// A scope that only the deadline ends.
+/// Creates a scope that only the deadline ends.
 impl From<Instant> for CancelScope {
     fn from(deadline: Instant) -> Self {
         Self {
@@ -70,15 +70,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn work_is_wanted_until_its_time_or_as_long_as_somebody_waits() {
-        let soon = Instant::now() + Duration::from_secs(60);
-        let (scope, waiter) = CancelScope::with_guard(soon);
-        let (cut, copy) = (scope.with_deadline(Instant::now()), scope.clone());
-        assert!(cut.is_expired() && !cut.is_cancelled() && !copy.is_expired());
-        drop(waiter);
-        assert!(copy.is_expired() && copy.is_cancelled() && cut.is_cancelled());
-        let (scope, waiter) = CancelScope::with_guard(soon);
-        waiter.disarm();
+    fn deadline_or_guard_ends_scope() {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let (scope, guard) = CancelScope::with_guard(deadline);
+        let (expired, copy) = (scope.with_deadline(Instant::now()), scope.clone());
+        assert!(expired.is_expired() && !expired.is_cancelled() && !copy.is_expired());
+        drop(guard);
+        assert!(copy.is_expired() && copy.is_cancelled() && expired.is_cancelled());
+        let (scope, guard) = CancelScope::with_guard(deadline);
+        guard.disarm();
         assert!(!scope.is_expired());
     }
 }

@@ -1,64 +1,63 @@
-//! Who works on which cores.
+//! Accounting of the processor's cores, shared by requests, inference and search.
 //!
-//! A request that is worked on occupies one. Inference and search borrow those that are idle: a
-//! request that is alone gets them all, eight get one each. Nobody waits here: the
-//! [executor](crate::executor) bounds the requests, and what was borrowed goes back when they need
-//! it.
+//! A request occupies one core. Inference and search borrow the idle ones: a single request gets
+//! all cores, eight requests get one each. This accounting never blocks, because the executor
+//! already limits the number of requests. Borrowed cores go back when requests need them.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicIsize, Ordering};
 
-/// The cores that this process may use.
+/// The cores that this process may use. Clones share the accounting.
 #[derive(Clone, Debug)]
 pub struct Cores {
-    all: NonZeroUsize,
-    /// Below zero where there are more requests than cores.
+    count: NonZeroUsize,
+    /// Below zero if there are more requests than cores.
     idle: Arc<AtomicIsize>,
 }
 
-/// One core; idle again when this is dropped.
+/// One core in use. Dropping it makes the core idle again.
 #[derive(Debug)]
 pub struct Core(Arc<AtomicIsize>);
 
 impl Cores {
-    /// Cores that are all idle.
+    /// Creates the accounting of `count` idle cores.
     #[must_use]
-    pub fn new(all: NonZeroUsize) -> Self {
+    pub fn new(count: NonZeroUsize) -> Self {
         Self {
-            all,
-            idle: Arc::new(AtomicIsize::new(all.get().cast_signed())),
+            count,
+            idle: Arc::new(AtomicIsize::new(count.get().cast_signed())),
         }
     }
 
-    /// How many there are.
-    pub fn all(&self) -> usize {
-        self.all.get()
+    /// Returns the number of cores, idle or not.
+    pub fn count(&self) -> usize {
+        self.count.get()
     }
 
-    /// Occupies one, whether it is idle or not.
+    /// Occupies one core, even if none is idle.
     #[must_use]
     pub fn occupy(&self) -> Core {
         self.idle.fetch_sub(1, Ordering::Relaxed);
         Core(Arc::clone(&self.idle))
     }
 
-    /// Borrows as many as are idle, `most` at the most.
-    pub fn borrow(&self, most: usize) -> Vec<Core> {
+    /// Borrows up to `max` idle cores.
+    pub fn borrow(&self, max: usize) -> Vec<Core> {
         let mut taken = 0;
         let take = |idle: isize| {
-            taken = idle.max(0).min(most.cast_signed());
+            taken = idle.max(0).min(max.cast_signed());
             Some(idle - taken)
         };
-        // Cannot fail: `take` always answers.
+        // The update cannot fail, because `take` always returns a value.
         let _ = self
             .idle
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
         (0..taken).map(|_| Core(Arc::clone(&self.idle))).collect()
     }
 
-    /// Whether more is under way than there are cores, so that what was borrowed should go back.
-    pub fn are_short(&self) -> bool {
+    /// Returns true if more cores are in use than exist, so that borrowed ones should go back.
+    pub fn is_oversubscribed(&self) -> bool {
         self.idle.load(Ordering::Relaxed) < 0
     }
 }
@@ -74,20 +73,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_request_gets_all_cores_and_many_get_one_each() {
+    fn borrowing_takes_only_idle_cores() {
         let cores = Cores::new(NonZeroUsize::new(3).unwrap());
         let first = cores.occupy();
         let borrowed = cores.borrow(usize::MAX >> 1);
-        assert_eq!(
-            (borrowed.len(), cores.borrow(1).len(), cores.are_short()),
-            (2, 0, false)
-        );
+        assert_eq!(borrowed.len(), 2);
+        assert_eq!(cores.borrow(1).len(), 0);
+        assert!(!cores.is_oversubscribed());
         let second = cores.occupy();
-        assert!(cores.are_short());
+        assert!(cores.is_oversubscribed());
         drop(borrowed);
-        assert_eq!((cores.are_short(), cores.borrow(2).len()), (false, 1));
+        assert!(!cores.is_oversubscribed());
+        assert_eq!(cores.borrow(2).len(), 1);
         drop((first, second));
         assert_eq!(cores.borrow(2).len(), 2);
-        assert_eq!(cores.borrow(4).len(), 3, "all came back");
+        assert_eq!(cores.borrow(4).len(), 3, "all cores are idle again");
     }
 }

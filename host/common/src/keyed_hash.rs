@@ -1,5 +1,4 @@
-//! HMAC-SHA-256 under a key of 32 random bytes: stands for an id where the id itself must not be
-//! stored.
+//! HMAC-SHA-256 under a key of 32 random bytes. It replaces an id that must not be stored itself.
 
 use std::fmt;
 use std::io;
@@ -9,36 +8,39 @@ use sha2::Sha256;
 
 use crate::digest::{InvalidDigest, Sha256Digest};
 
-/// A secret key. It is never shown; [`HashKey::to_hex`] is for the file that keeps it.
+/// A secret key. Its debug output does not contain it; [`HashKey::to_hex`] is for the key's file.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HashKey([u8; 32]);
 
 impl HashKey {
-    /// Makes a key of the operating system's randomness.
+    /// Creates a key from the operating system's random numbers.
     ///
     /// # Errors
     ///
-    /// If the operating system has no randomness.
+    /// If the operating system has no random numbers.
     pub fn random() -> io::Result<Self> {
         let mut key = [0; 32];
         getrandom::fill(&mut key).map_err(|error| io::Error::other(error.to_string()))?;
         Ok(Self(key))
     }
 
-    /// Reads 64 hexadecimal digits.
+    /// Parses 64 hexadecimal digits.
+    ///
+    /// # Errors
+    ///
+    /// If the text has another length or other characters.
     pub fn from_hex(text: &str) -> Result<Self, InvalidDigest> {
         text.parse().map(|Sha256Digest(key)| Self(key))
     }
 
-    /// Writes 64 hexadecimal digits.
+    /// Returns the key as 64 hexadecimal digits.
     pub fn to_hex(&self) -> String {
         Sha256Digest(self.0).to_string()
     }
 
     /// Returns the hash of a text.
     pub fn hash(&self, text: &str) -> Sha256Digest {
-        // HMAC fills a short key up with zeros to a block; a whole block is what cannot be of the
-        // wrong length.
+        // HMAC pads a short key with zeros to a block. A whole block cannot have a wrong length.
         let mut block = [0; 64];
         block
             .iter_mut()
@@ -60,8 +62,7 @@ impl fmt::Debug for HashKey {
 mod tests {
     use super::*;
 
-    /// The second test case of RFC 4231, whose key is filled up with zeros here, as HMAC itself
-    /// does.
+    /// Second test case of RFC 4231. Padding its key with zeros does not change the HMAC.
     #[test]
     fn hash_known_key_matches_rfc_4231() {
         let key = HashKey::from_hex(&format!("{:0<64}", "4a656665")).unwrap();

@@ -1,5 +1,21 @@
-//! What every crate of the host uses: ids, digests, files, cores, cancellation and text. It knows
-//! no other crate of the host.
+//! Shared foundations of the host's crates.
+//!
+//! | module | content |
+//! | --- | --- |
+//! | [`person`] | ids of people, contracts and enrolments, and the sample of a photo |
+//! | [`digest`] | SHA-256 digests, which identify components, models and revisions |
+//! | [`keyed_hash`] | HMAC of ids that must not be stored themselves |
+//! | [`cancel`] | deadline and cancellation of work |
+//! | [`shutdown`] | end of the process: cancels background work and waits for the rest |
+//! | [`cores`] | accounting of the processor's cores |
+//! | [`parallel`] | data-parallel work on idle cores |
+//! | [`processor_time`] | processor time of a thread |
+//! | [`fs`] | bounded reads, atomic writes, durable folders and locks |
+//! | [`text`] | sanitising of untrusted text for terminals and logs |
+//! | [`vector`] | arithmetic on embeddings |
+//!
+//! All crates of the host (rostro → api → service → sandbox → {inference, models}, service →
+//! {gallery, index}) use it, and it uses none of them.
 
 pub mod cancel;
 pub mod cores;
@@ -13,7 +29,7 @@ pub mod shutdown;
 pub mod text;
 pub mod vector;
 
-/// Upper ends of the buckets of latency histograms, in seconds.
+/// Upper bounds of the buckets of latency histograms, in seconds.
 pub const LATENCY_BUCKETS: [f64; 13] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0,
 ];

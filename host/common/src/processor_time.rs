@@ -1,8 +1,8 @@
-//! The time of a thread on the processor.
+//! Processor time of a thread.
 
 use std::time::Duration;
 
-/// The time that this thread has been on a processor.
+/// Returns the processor time of this thread.
 #[must_use]
 #[cfg(unix)]
 pub fn processor_time() -> Duration {
@@ -11,7 +11,7 @@ pub fn processor_time() -> Duration {
         .unwrap_or_default()
 }
 
-/// Where a thread's own time is not told: time as it passes.
+/// Returns the wall-clock time, because this system does not report a thread's processor time.
 #[must_use]
 #[cfg(not(unix))]
 pub fn processor_time() -> Duration {

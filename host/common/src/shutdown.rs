@@ -1,4 +1,4 @@
-//! The end of the process: what it cancels, and what it waits for.
+//! Shutdown of the process: cancels background work and waits for work that cannot stop.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -9,12 +9,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cancel::CancelScope;
 
-/// Tells every part that the process is stopping, and knows which work is still under way. Clones
-/// share it.
+/// Coordinates the shutdown of the process. Clones share the state.
 ///
-/// Work that can stop is cancelled; a compilation or a run of a model cannot, and is waited for.
-/// ONNX Runtime and Wasmtime must not be torn down under it, because what it reports then looks
-/// like a fault of the revision.
+/// Work that can stop is cancelled. A compilation or a run of a model cannot stop, so the shutdown
+/// waits for it. ONNX Runtime and Wasmtime must not be torn down meanwhile, because the resulting
+/// errors would look like faults of the revision.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown(Arc<ShutdownState>);
 
@@ -23,17 +22,17 @@ struct ShutdownState {
     begun: OnceLock<Instant>,
     cancelled: CancellationToken,
     is_urgent: CancellationToken,
-    /// Number of tokens of [`Shutdown::track`].
-    under_way: watch::Sender<usize>,
+    /// Number of [`WorkGuard`]s.
+    running: watch::Sender<usize>,
 }
 
-/// Marks work as under way until it is dropped.
+/// Marks work as running until it is dropped.
 #[derive(Debug)]
 pub struct WorkGuard(Arc<ShutdownState>);
 
 impl Drop for WorkGuard {
     fn drop(&mut self) {
-        self.0.under_way.send_modify(|count| *count -= 1);
+        self.0.running.send_modify(|count| *count -= 1);
     }
 }
 
@@ -44,13 +43,13 @@ impl Shutdown {
         self.0.cancelled.cancel();
     }
 
-    /// Stops waiting for anything.
+    /// Ends all waiting, as after a second signal.
     pub fn hurry(&self) {
         self.0.is_urgent.cancel();
     }
 
-    /// Returns true once the process is stopping: from then on nothing may be recorded of how work
-    /// went, because its end says nothing about it.
+    /// Returns true once the process is stopping. From then on results of work must not be
+    /// recorded, because failures may be caused by the shutdown.
     pub fn has_begun(&self) -> bool {
         self.0.cancelled.is_cancelled()
     }
@@ -65,31 +64,33 @@ impl Shutdown {
         self.0.is_urgent.cancelled().await;
     }
 
-    /// The scope of background work: it ends at the deadline, or when the shutdown begins.
+    /// Returns a scope for background work. It ends at the deadline or when the shutdown begins.
     pub fn scope(&self, deadline: Instant) -> CancelScope {
         CancelScope::new(self.0.cancelled.child_token(), deadline)
     }
 
-    /// Has the shutdown wait until the token is dropped.
+    /// Makes the shutdown wait until the guard is dropped.
     pub fn track(&self) -> WorkGuard {
-        self.0.under_way.send_modify(|count| *count += 1);
+        self.0.running.send_modify(|count| *count += 1);
         WorkGuard(Arc::clone(&self.0))
     }
 
-    /// Waits until no work is under way, for at most `grace` from the begin of the shutdown.
-    /// Returns false if some still is.
+    /// Waits until no work is running, for at most `grace` from the begin of the shutdown. Returns
+    /// false if some work still runs.
     pub async fn wait(&self, grace: Duration) -> bool {
         let deadline = self.0.begun.get().copied().unwrap_or_else(Instant::now) + grace;
-        let mut under_way = self.0.under_way.subscribe();
+        let mut running = self.0.running.subscribe();
         tokio::select! {
-            ended = timeout_at(deadline.into(), under_way.wait_for(|count| *count == 0)) => ended.is_ok(),
+            result = timeout_at(deadline.into(), running.wait_for(|count| *count == 0)) => {
+                result.is_ok()
+            }
             () = self.hurried() => false,
         }
     }
 }
 
-/// Ends the process at once, without destructors and exit handlers: threads may still be inside
-/// ONNX Runtime or Wasmtime, which must not be torn down under them.
+/// Ends the process at once, without destructors and exit handlers, because threads may still be
+/// inside ONNX Runtime or Wasmtime.
 pub fn exit(code: i32) -> ! {
     signal_hook::low_level::exit(code)
 }
@@ -110,7 +111,7 @@ mod tests {
         assert!(scope.is_cancelled() && shutdown.has_begun());
         assert!(
             !shutdown.wait(Duration::from_millis(20)).await,
-            "work is under way"
+            "work is running"
         );
         drop(work);
         assert!(shutdown.wait(LONG).await);

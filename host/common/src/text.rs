@@ -33,51 +33,51 @@ pub fn say_json(value: &impl Serialize) {
     }
 }
 
-/// The words on one line, with nothing in them that a terminal would obey, or that would hide or
-/// turn round what it shows.
+/// Returns the text on one line, with spaces for control characters and for characters that are
+/// invisible or change the direction of text.
 pub fn sanitize(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
-    let mut before = ' ';
+    let mut previous = ' ';
     let mut rest = text.chars().peekable();
     while let Some(c) = rest.next() {
-        // Inside a word joiners shape its letters, as in Persian.
-        let joins = matches!(c, '\u{200c}' | '\u{200d}')
-            && before.is_alphabetic()
+        // Inside a word, joiners shape its letters, as in Persian.
+        let is_joiner = matches!(c, '\u{200c}' | '\u{200d}')
+            && previous.is_alphabetic()
             && rest.peek().is_some_and(|next| next.is_alphabetic());
-        shown.push(if joins || is_shown(c) { c } else { ' ' });
-        before = c;
+        shown.push(if is_joiner || is_visible(c) { c } else { ' ' });
+        previous = c;
     }
     shown
 }
 
-/// The same of several lines, which stay lines.
+/// Sanitizes each line of a text and keeps the line breaks.
 pub fn sanitize_lines(text: &str) -> String {
     text.lines().map(sanitize).collect::<Vec<_>>().join("\n")
 }
 
-/// A name that somebody else chose, printed, and cut if it is long.
+/// Sanitizes an untrusted name and truncates it.
 pub fn sanitize_name(name: &str) -> String {
-    /// In letters: no interface has so long a name.
-    const LONGEST: usize = 120;
-    let mut letters = name.chars();
-    let begin = sanitize(&letters.by_ref().take(LONGEST).collect::<String>());
-    if letters.next().is_some() {
+    /// Maximum length in characters, longer than the names of any interface.
+    const MAX_LENGTH: usize = 120;
+    let mut characters = name.chars();
+    let begin = sanitize(&characters.by_ref().take(MAX_LENGTH).collect::<String>());
+    if characters.next().is_some() {
         format!("{begin}…")
     } else {
         begin
     }
 }
 
-/// The first few of many names, printed.
+/// Sanitizes and lists the first names of many.
 pub fn sanitize_names(names: &[String]) -> String {
-    const MOST: usize = 20;
+    const MAX_NAMES: usize = 20;
     let mut shown: Vec<String> = names
         .iter()
-        .take(MOST)
+        .take(MAX_NAMES)
         .map(|name| sanitize_name(name))
         .collect();
-    if names.len() > MOST {
-        shown.push(format!("and {} more", names.len() - MOST));
+    if names.len() > MAX_NAMES {
+        shown.push(format!("and {} more", names.len() - MAX_NAMES));
     }
     shown.join(", ")
 }
@@ -87,8 +87,9 @@ pub fn lossy<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Erro
     serializer.collect_str(&path.display())
 }
 
-/// No control character, and none of Unicode's that are invisible or change the direction of text.
-fn is_shown(c: char) -> bool {
+/// Returns false for control characters, and for characters of Unicode that are invisible or change
+/// the direction of text.
+fn is_visible(c: char) -> bool {
     !c.is_control()
         && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
@@ -98,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_of_others_words_is_obeyed_or_hidden() {
+    fn sanitize_removes_control_characters() {
         assert_eq!(
             sanitize("a\x1b[31mb\nc\u{202e}d\u{200b}e\u{9b}f"),
             "a [31mb c d e f"

@@ -1,6 +1,6 @@
 //! Arithmetic on embeddings.
 
-/// The cosine of the angle between two vectors of one length, -1 to 1.
+/// Returns the cosine of the angle between two vectors of equal dimension, -1 to 1.
 pub fn cosine(a: &[f32], b: &[f32]) -> f32 {
     let dot = |a: &[f32], b: &[f32]| {
         a.iter()

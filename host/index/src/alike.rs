@@ -1,50 +1,51 @@
-//! Who is alike whom among the people themselves: one person under two ids shows here.
+//! Search for similar people, which finds one person under two ids.
 
 use std::collections::BTreeMap;
 
 use rostro_common::person::PersonId;
 
-use super::{Index, exact};
+use crate::Index;
+use crate::exact;
 use crate::top_k::TopK;
 
-/// Two people whose templates are alike.
+/// Two people with similar templates.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AlikePair {
-    /// The one that was asked about.
+    /// Person of the request.
     pub id: PersonId,
-    /// The other.
+    /// Other person.
     pub other: PersonId,
     /// Cosine similarity of their two nearest templates.
     pub similarity: f32,
 }
 
 impl Index {
-    /// Returns for each of `ids` up to `most` other people whose similarity is at least
-    /// `threshold`, by the order of the ids and then most similar first. Every template is compared
-    /// with, whatever the method of searches: those after the nearest matter here.
-    pub fn alike(&self, ids: &[PersonId], most: usize, threshold: f32) -> Vec<AlikePair> {
-        let (rows, theirs) = {
-            // Both at once: while the places are held, no row changes hands.
-            let places = self.places();
+    /// Returns for each of `ids` up to `max` other people whose similarity is at least `threshold`,
+    /// by id and then by descending similarity. The search is always exact, because the people
+    /// after the nearest matter here.
+    pub fn alike(&self, ids: &[PersonId], max: usize, threshold: f32) -> Vec<AlikePair> {
+        let (rows, own_rows) = {
+            // Under the writer's lock, no row changes its owner between the two reads.
+            let positions = self.positions();
             let rows_of = |id| {
-                places
-                    .of
+                positions
+                    .by_person
                     .get(id)
                     .into_iter()
                     .flatten()
                     .map(move |&row| (id, row))
             };
-            let theirs: Vec<(&PersonId, usize)> = ids.iter().flat_map(rows_of).collect();
-            (self.rows(), theirs)
+            let own_rows: Vec<(&PersonId, usize)> = ids.iter().flat_map(rows_of).collect();
+            (self.rows(), own_rows)
         };
-        let probes: Vec<Vec<f32>> = theirs
+        let probes: Vec<Vec<f32>> = own_rows
             .iter()
             .map(|&(_, row)| rows.values(row).to_vec())
             .collect();
-        // A person is always among the nearest to their own template.
-        let best = exact::nearest(&rows, &probes, most.saturating_add(1), &self.cores);
+        // A person is always among the nearest to an own template, hence one more.
+        let best = exact::nearest(&rows, &probes, max.saturating_add(1), &self.cores);
         let mut pairs: BTreeMap<(&PersonId, PersonId), f32> = BTreeMap::new();
-        for (&(id, _), candidates) in theirs.iter().zip(best.iter().map(TopK::candidates)) {
+        for (&(id, _), candidates) in own_rows.iter().zip(best.iter().map(TopK::candidates)) {
             for near in candidates
                 .into_iter()
                 .filter(|near| near.id != *id && near.similarity >= threshold)
@@ -95,10 +96,10 @@ mod tests {
         index
             .upsert(&id("d"), &[vec![1.0, 0.05], vec![1.0, 0.5]])
             .unwrap();
-        let found = |ids: &[&str], most| -> Vec<(String, String)> {
+        let found = |ids: &[&str], max| -> Vec<(String, String)> {
             let ids: Vec<PersonId> = ids.iter().map(|text| id(text)).collect();
             index
-                .alike(&ids, most, 0.9)
+                .alike(&ids, max, 0.9)
                 .into_iter()
                 .map(|pair| (pair.id.to_string(), pair.other.to_string()))
                 .collect()
@@ -114,9 +115,9 @@ mod tests {
             ]
         );
         assert_eq!(
-            found(&["a", "nobody"], 1),
+            found(&["a", "missing"], 1),
             [pair("a", "d"), pair("a", "b")],
-            "one for each template"
+            "one pair for each template"
         );
         assert!(
             index

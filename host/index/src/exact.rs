@@ -1,33 +1,33 @@
-//! Exact search: every row against every probe, in one pass over the rows.
+//! Exact search: compares every row with every probe in one pass over the rows.
 //!
-//! With one probe the memory is the limit, and with many the arithmetic: a row that is in the cache
-//! is compared with all of them, eight at a time.
+//! With one probe the memory bandwidth is the limit, with many probes the arithmetic. While a row
+//! is in the cache it is compared with all probes, eight at a time.
 
 use pulp::{Arch, Simd, WithSimd};
 
 use rostro_common::cores::Cores;
-use rostro_common::parallel::spread;
+use rostro_common::parallel::{NextPart, run_workers};
 
-use super::rows::{Chunk, Rows};
+use crate::rows::{Chunk, Rows};
 use crate::top_k::TopK;
 
-/// Probes that a row is compared with at a time: as many sums as there are registers for, and
-/// enough that additions need not wait for each other.
-const TOGETHER: usize = 8;
+/// Probes that a row is compared with at a time. Their sums fill the registers, and are enough to
+/// hide the latency of additions.
+const GROUP: usize = 8;
 
-/// Rows that are compared with one group of probes before the next: both together fit the nearest
-/// cache.
+/// Rows that are compared with one group of probes before the next. Rows and probes together fit
+/// into the first-level cache.
 const BLOCK: usize = 8;
 
-/// Products for which a further thread is worth being started: it takes some tens of microseconds,
-/// and they take hundreds.
-const WORTH_A_THREAD: usize = 1 << 20;
+/// Products for each helper thread. They take hundreds of microseconds, and starting a thread takes
+/// tens.
+const PRODUCTS_PER_HELPER: usize = 1 << 20;
 
-/// Chunks that a thread takes at a time: work of some milliseconds at the most, so that a core goes
-/// back soon.
-const TAKEN: usize = 4;
+/// Chunks in one part of the work. A part takes at most some milliseconds, so that a borrowed core
+/// goes back soon.
+const CHUNKS_PER_PART: usize = 4;
 
-/// The `k` people nearest to each probe. Probes have length one and are as long as a row.
+/// Returns the `k` nearest people for each probe. Probes are normalised and padded to a row.
 pub(super) fn nearest<'a>(
     rows: &'a Rows,
     probes: &[Vec<f32>],
@@ -35,8 +35,8 @@ pub(super) fn nearest<'a>(
     cores: &Cores,
 ) -> Vec<TopK<'a>> {
     let products = rows.end() * rows.stride() * probes.len();
-    let parts = rows.chunks().len().div_ceil(TAKEN);
-    let scan = |next: &dyn Fn() -> Option<usize>| {
+    let parts = rows.chunks().len().div_ceil(CHUNKS_PER_PART);
+    let scan = |next: NextPart<'_>| {
         Arch::new().dispatch(ExactScan {
             rows,
             probes,
@@ -44,12 +44,17 @@ pub(super) fn nearest<'a>(
             next,
         })
     };
-    TopK::merged(spread(cores, parts, products / WORTH_A_THREAD, scan))
+    TopK::merge(run_workers(
+        cores,
+        parts,
+        products / PRODUCTS_PER_HELPER,
+        scan,
+    ))
 }
 
-/// The dot products of a probe and each of four rows: so the memory is asked for four at a time,
-/// wherever they are.
-pub(super) fn dots(probe: &[f32], rows: [&[f32]; 4]) -> [f32; 4] {
+/// Returns the dot products of a probe and each of four rows. Four rows at a time hide the latency
+/// of reading scattered rows.
+pub(super) fn dot_products(probe: &[f32], rows: [&[f32]; 4]) -> [f32; 4] {
     struct DotProducts<'v>(&'v [f32], [&'v [f32]; 4]);
     impl WithSimd for DotProducts<'_> {
         type Output = [f32; 4];
@@ -71,12 +76,12 @@ pub(super) fn dots(probe: &[f32], rows: [&[f32]; 4]) -> [f32; 4] {
     Arch::new().dispatch(DotProducts(probe, rows))
 }
 
-/// What one thread does.
+/// Scan of one thread.
 struct ExactScan<'s, 'a> {
     rows: &'a Rows,
     probes: &'s [Vec<f32>],
     k: usize,
-    next: &'s dyn Fn() -> Option<usize>,
+    next: NextPart<'s>,
 }
 
 impl<'a> WithSimd for ExactScan<'_, 'a> {
@@ -87,24 +92,30 @@ impl<'a> WithSimd for ExactScan<'_, 'a> {
         let stride = self.rows.stride();
         let groups: Vec<Vec<f32>> = self
             .probes
-            .chunks(TOGETHER)
-            .map(|group| woven(group, stride, S::F32_LANES))
+            .chunks(GROUP)
+            .map(|group| interleave(group, stride, S::F32_LANES))
             .collect();
         let mut best = vec![TopK::new(self.k); self.probes.len()];
         while let Some(part) = (self.next)() {
-            for chunk in self.rows.chunks().iter().skip(part * TAKEN).take(TAKEN) {
+            for chunk in self
+                .rows
+                .chunks()
+                .iter()
+                .skip(part * CHUNKS_PER_PART)
+                .take(CHUNKS_PER_PART)
+            {
                 for (block, rows) in chunk.filled(stride).chunks(BLOCK * stride).enumerate() {
-                    for (probes, best) in groups.iter().zip(best.chunks_mut(TOGETHER)) {
+                    for (probes, best) in groups.iter().zip(best.chunks_mut(GROUP)) {
                         for (row, values) in rows.chunks_exact(stride).enumerate() {
                             let row = block * BLOCK + row;
                             match best.len() {
-                                1 => offer(best, against_one(simd, probes, values), chunk, row),
+                                1 => offer(best, dot_one(simd, probes, values), chunk, row),
                                 2..=4 => {
-                                    offer(best, against::<S, 4>(simd, probes, values), chunk, row)
+                                    offer(best, dot_group::<S, 4>(simd, probes, values), chunk, row)
                                 }
                                 _ => offer(
                                     best,
-                                    against::<S, TOGETHER>(simd, probes, values),
+                                    dot_group::<S, GROUP>(simd, probes, values),
                                     chunk,
                                     row,
                                 ),
@@ -118,6 +129,7 @@ impl<'a> WithSimd for ExactScan<'_, 'a> {
     }
 }
 
+/// Offers a row to the list of each probe.
 #[inline(always)]
 fn offer<'a, const N: usize>(
     best: &mut [TopK<'a>],
@@ -126,7 +138,7 @@ fn offer<'a, const N: usize>(
     row: usize,
 ) {
     for (best, similarity) in best.iter_mut().zip(similarities) {
-        if best.may_take(similarity)
+        if best.can_enter(similarity)
             && let Some(owner) = chunk.owner(row)
         {
             best.offer(similarity, owner);
@@ -134,17 +146,20 @@ fn offer<'a, const N: usize>(
     }
 }
 
-/// Probes of a group in the order in which they are read: the first register of each, then the
-/// second of each. What is missing is zeros.
-fn woven(probes: &[Vec<f32>], stride: usize, lanes: usize) -> Vec<f32> {
+/// Interleaves the probes of a group: the first register of each probe, then the second of each.
+/// Missing probes are zeros.
+fn interleave(probes: &[Vec<f32>], stride: usize, lanes: usize) -> Vec<f32> {
     let width = match probes.len() {
         1 => 1,
         2..=4 => 4,
-        _ => TOGETHER,
+        _ => GROUP,
     };
-    let mut woven = vec![0.0; width * stride];
+    let mut interleaved = vec![0.0; width * stride];
     for (place, probe) in probes.iter().enumerate() {
-        for (group, values) in woven.chunks_mut(width * lanes).zip(probe.chunks(lanes)) {
+        for (group, values) in interleaved
+            .chunks_mut(width * lanes)
+            .zip(probe.chunks(lanes))
+        {
             group
                 .iter_mut()
                 .skip(place * lanes)
@@ -152,12 +167,12 @@ fn woven(probes: &[Vec<f32>], stride: usize, lanes: usize) -> Vec<f32> {
                 .for_each(|(place, value)| *place = *value);
         }
     }
-    woven
+    interleaved
 }
 
-/// The dot products of a row and each of `N` woven probes.
+/// Returns the dot products of a row and each of `N` interleaved probes.
 #[inline(always)]
-fn against<S: Simd, const N: usize>(simd: S, probes: &[f32], row: &[f32]) -> [f32; N] {
+fn dot_group<S: Simd, const N: usize>(simd: S, probes: &[f32], row: &[f32]) -> [f32; N] {
     let (probes, _) = S::as_simd_f32s(probes);
     let (row, _) = S::as_simd_f32s(row);
     let mut sums = [simd.splat_f32s(0.0); N];
@@ -169,9 +184,10 @@ fn against<S: Simd, const N: usize>(simd: S, probes: &[f32], row: &[f32]) -> [f3
     sums.map(|sum| simd.reduce_sum_f32s(sum))
 }
 
-/// The dot product of a row and one probe: the row's quarters take the place of further probes.
+/// Returns the dot product of a row and one probe. Four parts of the row are summed independently,
+/// to hide the latency of additions.
 #[inline(always)]
-fn against_one<S: Simd>(simd: S, probe: &[f32], row: &[f32]) -> [f32; 1] {
+fn dot_one<S: Simd>(simd: S, probe: &[f32], row: &[f32]) -> [f32; 1] {
     let (probe, probe_rest) = S::as_simd_f32s(probe).0.as_chunks::<4>();
     let (row, row_rest) = S::as_simd_f32s(row).0.as_chunks::<4>();
     let mut sums = [simd.splat_f32s(0.0); 4];

@@ -1,19 +1,32 @@
-//! Nearest-neighbour search over everybody's templates, by cosine similarity.
+//! Nearest-neighbour search in memory over all templates, by cosine similarity.
 //!
-//! What it is: rows of normalised templates, of which an exact search reads each, for all probes at
-//! once and with every idle core; a cosine is a dot product. For a large gallery an operator may
-//! choose to read some signs of each first, and only those rows that look likely. What it costs:
-//! four bytes and a bit a number. A search under way does not wait for an enrolment, nor that for
-//! it; one that begins while chunks are copied waits for the copy.
+//! [`Index`] stores normalised templates, so that a cosine is a dot product. The exact search
+//! compares all of them with all probes at once on the idle cores. For a large gallery the operator
+//! can choose an approximate search.
+//!
+//! | module | content |
+//! | --- | --- |
+//! | `rows` | storage of the templates, copied on write |
+//! | `exact` | search that compares every template |
+//! | `approximate` | search by binary quantization and exact rescoring |
+//! | `sign_bits` | sign bits of the templates and their Hamming distances |
+//! | `top_k` | the best candidates for one probe |
+//! | `alike` | similar people within the index |
+//!
+//! A template takes four bytes and one bit for each number. A running search and an enrolment do
+//! not wait for each other; a search that begins while chunks are copied waits for the copy.
+//!
+//! Among the host's crates (rostro → api → service → sandbox → {inference, models}, service →
+//! {gallery, index}, all → common) it uses only common, and the service uses it.
 
 mod alike;
-pub mod approximate;
+mod approximate;
 mod exact;
 mod rows;
-pub mod sign_bits;
+mod sign_bits;
 #[cfg(test)]
 mod tests;
-pub mod top_k;
+mod top_k;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -25,69 +38,60 @@ use rows::Rows;
 use top_k::TopK;
 
 pub use alike::AlikePair;
+pub use top_k::Candidate;
 
-/// How to search.
+/// Search method.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Method {
-    /// Every template is compared with.
+    /// Compares every template.
     #[default]
     Exact,
-    /// With more templates than these, only some thousands are compared with, whose signs are most
-    /// like the probe's.
+    /// Compares only the templates with the most similar signs, about a thousand.
     Approximate {
-        /// Up to how many templates the search is exact.
+        /// Number of templates up to which the search is exact nevertheless.
         above: usize,
     },
 }
 
-/// Searches templates by cosine similarity.
+/// The templates of all people, searchable by cosine similarity.
 #[derive(Debug)]
 pub struct Index {
     dimension: usize,
     method: Method,
     cores: Cores,
-    /// What searches read. Locked only to take or to change it, never for a search.
+    /// Rows that searches read. The lock is never held during a search.
     rows: RwLock<Arc<Rows>>,
-    /// Held by the one who changes something.
-    places: Mutex<RowPositions>,
+    /// Positions of the rows, locked during a change. Lock order: positions, then rows.
+    positions: Mutex<RowPositions>,
 }
 
-/// Where the writer finds what it changes.
+/// Positions of each person's rows.
 #[derive(Debug, Default)]
 struct RowPositions {
-    /// Which rows are whose.
-    of: HashMap<PersonId, Vec<usize>>,
-    /// Rows that are holes.
+    /// Rows of each person.
+    by_person: HashMap<PersonId, Vec<usize>>,
+    /// Free rows.
     holes: Vec<usize>,
 }
 
-/// A person who is near to a probe.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Candidate {
-    /// Who.
-    pub id: PersonId,
-    /// Cosine similarity of the probe and the nearest of the person's templates, -1 to 1.
-    pub similarity: f32,
-}
-
-/// A vector that cannot be searched or stored.
+/// Error of a vector that cannot be searched or stored.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IndexError {
-    /// It has another dimension than the index.
-    #[error("a vector of {given} numbers in an index of {wanted}")]
+    /// The vector has another dimension than the index.
+    #[error("a vector of {actual} numbers in an index of {expected}")]
     Dimension {
-        /// Its dimension.
-        given: usize,
-        /// The index's.
-        wanted: usize,
+        /// Dimension of the vector.
+        actual: usize,
+        /// Dimension of the index.
+        expected: usize,
     },
-    /// It has no direction.
+    /// The vector has no direction.
     #[error("a vector whose length is zero or not finite")]
     Direction,
 }
 
 impl Index {
-    /// An empty index for vectors of `dimension` numbers, whose searches borrow idle `cores`.
+    /// Creates an empty index for vectors of `dimension` numbers. Searches borrow idle `cores`.
     #[must_use]
     pub fn new(dimension: usize, method: Method, cores: Cores) -> Self {
         let rows = RwLock::new(Arc::new(Rows::new(dimension)));
@@ -96,36 +100,36 @@ impl Index {
             method,
             cores,
             rows,
-            places: Mutex::default(),
+            positions: Mutex::default(),
         }
     }
 
-    /// The same index, searched in another way.
+    /// Changes the search method.
     #[must_use]
     pub fn with_method(self, method: Method) -> Self {
         Self { method, ..self }
     }
 
-    /// Sets a person's templates, in place of those before; without any, the person is not found. A
-    /// search sees all of them or none.
+    /// Replaces a person's templates. An empty list removes the person. A search sees all of the
+    /// changes or none.
     ///
     /// # Errors
     ///
-    /// If a template does not fit; nothing is changed then.
+    /// If a template has no direction or another dimension. The index is unchanged then.
     pub fn upsert(&self, id: &PersonId, templates: &[Vec<f32>]) -> Result<(), IndexError> {
         let templates = templates
             .iter()
-            .map(|template| self.unit(template))
+            .map(|template| self.normalize(template))
             .collect::<Result<Vec<_>, _>>()?;
-        let mut places = self.places();
-        let freed = places.of.remove(id).unwrap_or_default();
-        places.holes.extend(&freed);
+        let mut positions = self.positions();
+        let freed = positions.by_person.remove(id).unwrap_or_default();
+        positions.holes.extend(&freed);
         // Holes first, so that a person who is enrolled again stays in the same chunk.
-        let mut fresh = self.rows().end()..;
-        let mut place = || places.holes.pop().or_else(|| fresh.next());
+        let mut new_rows = self.rows().end()..;
+        let mut next_row = || positions.holes.pop().or_else(|| new_rows.next());
         let set: Vec<(usize, &[f32])> = templates
             .iter()
-            .filter_map(|template| Some((place()?, template.as_slice())))
+            .filter_map(|template| Some((next_row()?, template.as_slice())))
             .collect();
         {
             let mut rows = self.rows.write().unwrap_or_else(PoisonError::into_inner);
@@ -135,37 +139,37 @@ impl Index {
                 .for_each(|&(row, template)| rows.set(row, id, template));
         }
         if !set.is_empty() {
-            places
-                .of
+            positions
+                .by_person
                 .insert(id.clone(), set.iter().map(|&(row, _)| row).collect());
         }
         Ok(())
     }
 
-    /// How many people have templates.
+    /// Returns the number of people with templates.
     #[must_use]
     pub fn people(&self) -> usize {
-        self.places().of.len()
+        self.positions().by_person.len()
     }
 
-    /// Everybody who has templates, in no order.
+    /// Returns the ids of all people with templates, in no order.
     #[must_use]
     pub fn ids(&self) -> Vec<PersonId> {
-        self.places().of.keys().cloned().collect()
+        self.positions().by_person.keys().cloned().collect()
     }
 
-    /// Whether that person has any.
+    /// Returns true if the person has templates.
     #[must_use]
     pub fn contains(&self, id: &PersonId) -> bool {
-        self.places().of.contains_key(id)
+        self.positions().by_person.contains_key(id)
     }
 
-    /// For each probe the `k` people nearest to it, each once, most similar first; equal ones in
-    /// the order of their ids.
+    /// Returns the `k` nearest people for each probe, each person once, by descending similarity
+    /// and then by id.
     ///
     /// # Errors
     ///
-    /// If a probe does not fit.
+    /// If a probe has no direction or another dimension.
     pub fn nearest(
         &self,
         probes: &[Vec<f32>],
@@ -174,7 +178,7 @@ impl Index {
         let rows = self.rows();
         let probes = probes
             .iter()
-            .map(|probe| self.unit(probe))
+            .map(|probe| self.normalize(probe))
             .collect::<Result<Vec<_>, _>>()?;
         let best = match self.method {
             Method::Approximate { above } if rows.end() > above => {
@@ -185,11 +189,11 @@ impl Index {
         Ok(best.iter().map(TopK::candidates).collect())
     }
 
-    /// The same of these people alone, whose templates are all compared with.
+    /// Returns the `k` nearest of `people` for each probe, always by an exact search.
     ///
     /// # Errors
     ///
-    /// If a probe does not fit.
+    /// If a probe has no direction or another dimension.
     pub fn nearest_among(
         &self,
         probes: &[Vec<f32>],
@@ -198,32 +202,32 @@ impl Index {
     ) -> Result<Vec<Vec<Candidate>>, IndexError> {
         let probes = probes
             .iter()
-            .map(|probe| self.unit(probe))
+            .map(|probe| self.normalize(probe))
             .collect::<Result<Vec<_>, _>>()?;
-        let (rows, theirs) = {
-            // Both at once: while the places are held, no row changes hands.
-            let places = self.places();
-            let theirs: Vec<usize> = people
+        let (rows, own_rows) = {
+            // Under the writer's lock, no row changes its owner between the two reads.
+            let positions = self.positions();
+            let own_rows: Vec<usize> = people
                 .iter()
-                .filter_map(|id| places.of.get(id))
+                .filter_map(|id| positions.by_person.get(id))
                 .flatten()
                 .copied()
                 .collect();
-            (self.rows(), theirs)
+            (self.rows(), own_rows)
         };
         let best_of = |probe: &Vec<f32>| {
             let mut best = TopK::new(k);
-            for four in theirs.chunks(4) {
-                // Where there are fewer than four, the last of them again.
+            for four in own_rows.chunks(4) {
+                // Fewer than four rows are filled up with the last one.
                 let row = |place: usize| {
                     four.get(place)
                         .or(four.last())
                         .map_or(&[] as &[f32], |&row| rows.values(row))
                 };
-                let similarities = exact::dots(probe, [row(0), row(1), row(2), row(3)]);
+                let similarities = exact::dot_products(probe, [row(0), row(1), row(2), row(3)]);
                 for (&row, similarity) in four.iter().zip(similarities) {
                     if let Some(owner) = rows.owner(row)
-                        && best.may_take(similarity)
+                        && best.can_enter(similarity)
                     {
                         best.offer(similarity, owner);
                     }
@@ -234,20 +238,22 @@ impl Index {
         Ok(probes.iter().map(best_of).collect())
     }
 
-    fn places(&self) -> MutexGuard<'_, RowPositions> {
-        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    fn positions(&self) -> MutexGuard<'_, RowPositions> {
+        self.positions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn rows(&self) -> Arc<Rows> {
         Arc::clone(&self.rows.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The vector at length one, filled up to a row.
-    fn unit(&self, vector: &[f32]) -> Result<Vec<f32>, IndexError> {
+    /// Returns the vector with length one, padded to a row.
+    fn normalize(&self, vector: &[f32]) -> Result<Vec<f32>, IndexError> {
         if vector.len() != self.dimension {
             return Err(IndexError::Dimension {
-                given: vector.len(),
-                wanted: self.dimension,
+                actual: vector.len(),
+                expected: self.dimension,
             });
         }
         let square: f64 = vector

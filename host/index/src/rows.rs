@@ -1,9 +1,8 @@
-//! Where the templates are: chunks of rows that readers share with the writer.
+//! Storage of the templates: chunks of rows, shared by readers and the writer (copy on write).
 //!
-//! A reader keeps the chunks that it saw; the writer changes a chunk in place if nobody reads it,
-//! and a copy of that one chunk otherwise. So a search under way never waits for the writer, nor
-//! the writer for it, and growth copies nothing. A row stays where it is: one that is freed is a
-//! hole until it is filled again.
+//! A reader keeps the chunks that it has seen. The writer changes a chunk in place if no reader has
+//! it, otherwise a copy of that chunk. Readers and the writer therefore never wait for each other,
+//! and growth copies nothing. A row never moves: a removed row is a hole until it is filled again.
 
 use std::sync::Arc;
 
@@ -11,15 +10,15 @@ use rostro_common::person::PersonId;
 
 use crate::sign_bits::{BLOCK, SignBits};
 
-/// Rows of a chunk. A writer copies one chunk (512 KiB at 512 numbers) beside a reader; a reader's
-/// copy of the list costs 8 bytes for each.
+/// Rows of a chunk. A writer copies at most one chunk for a change (512 KiB at 512 numbers), and a
+/// reader copies 8 bytes for each chunk.
 pub(super) const CHUNK: usize = 256;
 
-/// The numbers of a row are a multiple of this, filled up with zeros, so that no vector register is
-/// ever filled in part.
-const UNIT: usize = 16;
+/// The length of a row is a multiple of this, padded with zeros, so that every vector register is
+/// full.
+const ALIGNMENT: usize = 16;
 
-/// Templates and whose they are.
+/// Templates with their owners.
 #[derive(Clone, Debug)]
 pub(super) struct Rows {
     stride: usize,
@@ -27,22 +26,22 @@ pub(super) struct Rows {
     signs: Vec<Arc<SignBits>>,
 }
 
-/// The rows that are copied together.
+/// Rows that are copied together.
 #[derive(Clone, Debug)]
 pub(super) struct Chunk {
-    /// `stride` numbers a row, of length one; room for all rows from the beginning.
+    /// `stride` numbers for each row, normalised; allocated for all rows at once.
     values: Vec<f32>,
-    /// Whose each row is that was ever filled; none in a hole.
+    /// Owner of each row that was ever filled; `None` for a hole.
     owners: Vec<Option<PersonId>>,
 }
 
-/// Numbers from one row to the next where vectors have `dimension`.
+/// Returns the distance of two rows in numbers, for vectors of `dimension` numbers.
 pub(super) fn stride(dimension: usize) -> usize {
-    dimension.max(1).next_multiple_of(UNIT)
+    dimension.max(1).next_multiple_of(ALIGNMENT)
 }
 
 impl Rows {
-    /// No rows, for vectors of `dimension` numbers.
+    /// Creates an empty storage for vectors of `dimension` numbers.
     pub(super) fn new(dimension: usize) -> Self {
         Self {
             stride: stride(dimension),
@@ -51,29 +50,29 @@ impl Rows {
         }
     }
 
-    /// Numbers from one row to the next.
+    /// Returns the distance of two rows in numbers.
     pub(super) fn stride(&self) -> usize {
         self.stride
     }
 
-    /// Every chunk, in order.
+    /// Returns the chunks in order.
     pub(super) fn chunks(&self) -> &[Arc<Chunk>] {
         &self.chunks
     }
 
-    /// The signs of the numbers of every [block](BLOCK) of rows, in order.
+    /// Returns the sign bits of every [block](BLOCK) of rows, in order.
     pub(super) fn signs(&self) -> &[Arc<SignBits>] {
         &self.signs
     }
 
-    /// The number after the last row that was ever filled.
+    /// Returns the number after the last row that was ever filled.
     pub(super) fn end(&self) -> usize {
         self.chunks.last().map_or(0, |last| {
             (self.chunks.len() - 1) * CHUNK + last.owners.len()
         })
     }
 
-    /// A row's numbers, zeros if it is a hole.
+    /// Returns a row's numbers; zeros for a hole.
     pub(super) fn values(&self, row: usize) -> &[f32] {
         let start = row % CHUNK * self.stride;
         self.chunks
@@ -82,12 +81,12 @@ impl Rows {
             .unwrap_or_default()
     }
 
-    /// Whose a row is, unless it is a hole.
+    /// Returns the owner of a row; `None` for a hole.
     pub(super) fn owner(&self, row: usize) -> Option<&PersonId> {
         self.chunks.get(row / CHUNK)?.owner(row % CHUNK)
     }
 
-    /// Fills a row, which is a hole or the first that was never filled.
+    /// Fills a row, which is a hole or [`Self::end`].
     pub(super) fn set(&mut self, row: usize, owner: &PersonId, template: &[f32]) {
         if row / CHUNK == self.chunks.len() {
             let values = vec![0.0; CHUNK * self.stride];
@@ -119,14 +118,14 @@ impl Rows {
         }
     }
 
-    /// Makes a row a hole.
+    /// Turns a row into a hole.
     pub(super) fn clear(&mut self, row: usize) {
         let chunk = self.chunks.get_mut(row / CHUNK).map(Arc::make_mut);
         if let Some(chunk) = chunk {
             if let Some(owner) = chunk.owners.get_mut(row % CHUNK) {
                 *owner = None;
             }
-            // What is deleted is gone: not only nobody's.
+            // The template of a deleted person must not stay in memory.
             chunk
                 .values
                 .iter_mut()
@@ -141,14 +140,14 @@ impl Rows {
 }
 
 impl Chunk {
-    /// The numbers of every row that was ever filled.
+    /// Returns the numbers of all rows that were ever filled.
     pub(super) fn filled(&self, stride: usize) -> &[f32] {
         self.values
             .get(..self.owners.len() * stride)
             .unwrap_or_default()
     }
 
-    /// Whose a row of this chunk is.
+    /// Returns the owner of a row of this chunk; `None` for a hole.
     pub(super) fn owner(&self, row: usize) -> Option<&PersonId> {
         self.owners.get(row).and_then(Option::as_ref)
     }

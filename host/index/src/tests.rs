@@ -1,5 +1,7 @@
 //! Tests of the index.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -18,7 +20,7 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-/// Numbers that look random, from -1 to 1.
+/// Returns pseudo-random numbers from -1 to 1.
 fn vector(seed: usize, dimension: usize) -> Vec<f32> {
     let mut state = seed as u64 + 1;
     let mut next = || {
@@ -45,7 +47,7 @@ fn found(index: &Index, probe: &[f32], k: usize) -> Vec<(String, f32)> {
 }
 
 #[test]
-fn the_nearest_come_first_each_person_once_by_the_best_template() {
+fn nearest_ranks_people_by_best_template() {
     let index = exact(2);
     index.upsert(&id("east"), &[vec![1.0, 0.0]]).unwrap();
     index
@@ -68,7 +70,7 @@ fn the_nearest_come_first_each_person_once_by_the_best_template() {
 }
 
 #[test]
-fn a_person_enrolled_again_is_known_only_by_the_new_templates() {
+fn upsert_replaces_templates() {
     let index = exact(2);
     index
         .upsert(&id("a"), &[vec![1.0, 0.0], vec![0.0, 1.0]])
@@ -82,14 +84,14 @@ fn a_person_enrolled_again_is_known_only_by_the_new_templates() {
 }
 
 #[test]
-fn vectors_that_do_not_fit_change_nothing() {
+fn invalid_vector_changes_nothing() {
     let index = exact(2);
     index.upsert(&id("a"), &[vec![1.0, 0.0]]).unwrap();
     assert_eq!(
         index.upsert(&id("a"), &[vec![0.0, 1.0], vec![1.0]]),
         Err(IndexError::Dimension {
-            given: 1,
-            wanted: 2
+            actual: 1,
+            expected: 2
         })
     );
     assert_eq!(
@@ -105,38 +107,46 @@ fn vectors_that_do_not_fit_change_nothing() {
 
 proptest! {
     #[test]
-    fn agrees_with_a_plain_search_after_any_changes(
-        changes in prop::collection::vec((0_u8..12, prop::collection::vec(prop::array::uniform3(-9_i8..9), 1..4)), 1..40),
-        probe in prop::array::uniform3(-9_i8..9), k in 1_usize..6,
+    fn exact_search_matches_plain_search(
+        changes in prop::collection::vec(
+            (0_u8..12, prop::collection::vec(prop::array::uniform3(-9_i8..9), 1..4)),
+            1..40,
+        ),
+        probe in prop::array::uniform3(-9_i8..9),
+        k in 1_usize..6,
     ) {
         let index = exact(3);
         let vector = |numbers: &[i8; 3]| numbers.map(f32::from).to_vec();
-        let usable = |numbers: &[i8; 3]| numbers.iter().any(|&number| number != 0);
-        let mut people: std::collections::BTreeMap<PersonId, Vec<Vec<f32>>> = std::collections::BTreeMap::new();
-        for (who, templates) in &changes {
-            let templates: Vec<Vec<f32>> = templates.iter().filter(|t| usable(t)).map(vector).collect();
-            index.upsert(&id(&format!("p{who}")), &templates).unwrap();
-            people.insert(id(&format!("p{who}")), templates);
+        let is_usable = |numbers: &[i8; 3]| numbers.iter().any(|&number| number != 0);
+        let mut people: BTreeMap<PersonId, Vec<Vec<f32>>> = BTreeMap::new();
+        for (person, templates) in &changes {
+            let id = id(&format!("p{person}"));
+            let templates: Vec<Vec<f32>> =
+                templates.iter().filter(|t| is_usable(t)).map(vector).collect();
+            index.upsert(&id, &templates).unwrap();
+            people.insert(id, templates);
         }
-        prop_assume!(usable(&probe));
+        prop_assume!(is_usable(&probe));
         let probe = vector(&probe);
         let cosine = |a: &[f32], b: &[f32]| dot(a, b) / (dot(a, a) * dot(b, b)).sqrt();
-        let best = |templates: &Vec<Vec<f32>>| templates.iter().map(|t| cosine(&probe, t)).reduce(f32::max);
-        let mut wanted: Vec<f32> = people.values().filter_map(best).collect();
-        wanted.sort_by(|a, b| b.total_cmp(a));
-        wanted.truncate(k);
-        let given = index.nearest(std::slice::from_ref(&probe), k).unwrap().remove(0);
-        prop_assert_eq!(given.len(), wanted.len());
-        for (near, wanted) in given.iter().zip(&wanted) {
-            prop_assert!((near.similarity - wanted).abs() < 1e-5);
+        let best = |templates: &Vec<Vec<f32>>| {
+            templates.iter().map(|t| cosine(&probe, t)).reduce(f32::max)
+        };
+        let mut expected: Vec<f32> = people.values().filter_map(best).collect();
+        expected.sort_by(|a, b| b.total_cmp(a));
+        expected.truncate(k);
+        let found = index.nearest(std::slice::from_ref(&probe), k).unwrap().remove(0);
+        prop_assert_eq!(found.len(), expected.len());
+        for (near, expected) in found.iter().zip(&expected) {
+            prop_assert!((near.similarity - expected).abs() < 1e-5);
             let own = best(&people[&near.id]).unwrap();
-            prop_assert!((near.similarity - own).abs() < 1e-5, "{} is {}, not {}", near.id, own, near.similarity);
+            prop_assert!((near.similarity - own).abs() < 1e-5, "{near:?} is not {own}");
         }
     }
 }
 
 #[test]
-fn equal_people_come_in_the_order_of_their_ids() {
+fn equal_similarity_orders_by_id() {
     for method in [Method::Exact, APPROXIMATE] {
         let index = Index::new(2, method, cores());
         for name in ["c", "a", "d", "b"] {
@@ -151,8 +161,8 @@ fn equal_people_come_in_the_order_of_their_ids() {
 }
 
 #[test]
-fn every_number_of_probes_finds_what_a_plain_search_finds_on_several_threads() {
-    // Several chunks, no multiple of a register, and enough work for helpers.
+fn any_number_of_probes_matches_plain_search() {
+    // Several chunks, a dimension that fills no whole register, and enough work for helpers.
     let (dimension, people) = (130, 3000);
     let index = exact(dimension);
     let templates: Vec<Vec<f32>> = (0..people).map(|at| vector(at, dimension)).collect();
@@ -161,28 +171,30 @@ fn every_number_of_probes_finds_what_a_plain_search_finds_on_several_threads() {
             .upsert(&id(&format!("p{at}")), std::slice::from_ref(template))
             .unwrap();
     }
-    for many in [0, 1, 2, 3, 4, 5, 8, 9, 17] {
-        let probes: Vec<Vec<f32>> = (0..many).map(|at| vector(10_000 + at, dimension)).collect();
+    for count in [0, 1, 2, 3, 4, 5, 8, 9, 17] {
+        let probes: Vec<Vec<f32>> = (0..count)
+            .map(|at| vector(10_000 + at, dimension))
+            .collect();
         let found = index.nearest(&probes, 5).unwrap();
-        assert_eq!(found.len(), many);
+        assert_eq!(found.len(), count);
         for (probe, found) in probes.iter().zip(found) {
             let cosine = |t: &Vec<f32>| dot(probe, t) / (dot(probe, probe) * dot(t, t)).sqrt();
-            let mut wanted: Vec<f32> = templates.iter().map(cosine).collect();
-            wanted.sort_by(|a, b| b.total_cmp(a));
+            let mut expected: Vec<f32> = templates.iter().map(cosine).collect();
+            expected.sort_by(|a, b| b.total_cmp(a));
             assert_eq!(found.len(), 5);
             assert!(
                 found
                     .iter()
-                    .zip(&wanted)
-                    .all(|(found, wanted)| (found.similarity - wanted).abs() < 1e-5),
-                "{found:?} {wanted:?}"
+                    .zip(&expected)
+                    .all(|(found, expected)| (found.similarity - expected).abs() < 1e-5),
+                "{found:?} {expected:?}"
             );
         }
     }
 }
 
 #[test]
-fn an_approximate_search_of_few_is_exact_and_of_many_finds_who_is_near() {
+fn approximate_search_finds_nearest() {
     let (dimension, people) = (512, 6000);
     let index = Index::new(dimension, APPROXIMATE, cores());
     for at in 0..people {
@@ -213,7 +225,7 @@ fn an_approximate_search_of_few_is_exact_and_of_many_finds_who_is_near() {
 }
 
 #[test]
-fn an_approximate_search_of_several_blocks_finds_the_most_alike() {
+fn approximate_search_spans_blocks() {
     let (dimension, people) = (32, 2 * sign_bits::BLOCK + 100);
     let index = Index::new(dimension, APPROXIMATE, cores());
     for at in 0..people {
@@ -236,14 +248,14 @@ fn an_approximate_search_of_several_blocks_finds_the_most_alike() {
 }
 
 #[test]
-fn searches_beside_enrolments_see_all_templates_of_a_person_or_none() {
+fn search_sees_all_templates_or_none() {
     let index = exact(2);
     for at in 0..600 {
         index
             .upsert(&id(&format!("p{at}")), &[vec![-1.0, 0.0]])
             .unwrap();
     }
-    // Either both templates are east or both north: who probes between sees one similarity.
+    // Both templates are east or both are north, so that a probe between sees one similarity.
     let (east, north) = (
         [vec![1.0, 0.0], vec![1.0, 0.0]],
         [vec![0.0, 1.0], vec![0.0, 1.0]],

@@ -1,26 +1,33 @@
-//! The best so far.
+//! The best candidates for one probe.
 
 use rostro_common::person::PersonId;
 
-use super::Candidate;
+/// A person who is similar to a probe.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Candidate {
+    /// Id of the person.
+    pub id: PersonId,
+    /// Cosine similarity of the probe and the person's nearest template, -1 to 1.
+    pub similarity: f32,
+}
 
-/// The `k` people most similar to one probe, of those that were offered.
+/// The `k` people with the highest similarity to one probe so far.
 #[derive(Clone, Debug)]
 pub(super) struct TopK<'a> {
     k: usize,
-    /// Most similar first, equal ones in the order of their ids, each person once.
+    /// Each person once, by descending similarity and then by id.
     people: Vec<(f32, &'a PersonId)>,
-    /// What is less similar than this is of no use.
-    least: f32,
+    /// Lowest similarity that can still enter.
+    min_similarity: f32,
 }
 
 impl<'a> TopK<'a> {
-    /// Nobody yet.
+    /// Creates an empty list.
     pub(super) fn new(k: usize) -> Self {
         Self {
             k,
             people: Vec::new(),
-            least: if k == 0 {
+            min_similarity: if k == 0 {
                 f32::INFINITY
             } else {
                 f32::NEG_INFINITY
@@ -28,13 +35,12 @@ impl<'a> TopK<'a> {
         }
     }
 
-    /// Whether a row that is this similar may be among the best. Nearly no row of a large gallery
-    /// is.
-    pub(super) fn may_take(&self, similarity: f32) -> bool {
-        similarity >= self.least
+    /// Returns true if a row with this similarity can enter. Most rows of a large gallery cannot.
+    pub(super) fn can_enter(&self, similarity: f32) -> bool {
+        similarity >= self.min_similarity
     }
 
-    /// Takes a row if it is among the best, of which each person keeps only one.
+    /// Inserts a row if it is among the best. A person keeps only the best row.
     pub(super) fn offer(&mut self, similarity: f32, owner: &'a PersonId) {
         if let Some(own) = self.people.iter().position(|&(_, id)| id == owner) {
             if self
@@ -51,13 +57,13 @@ impl<'a> TopK<'a> {
         });
         self.people.insert(place, (similarity, owner));
         self.people.truncate(self.k);
-        if let (true, Some(&(least, _))) = (self.people.len() == self.k, self.people.last()) {
-            self.least = least;
+        if let (true, Some(&(lowest, _))) = (self.people.len() == self.k, self.people.last()) {
+            self.min_similarity = lowest;
         }
     }
 
-    /// For each probe the best of what several threads found for it.
-    pub(super) fn merged(threads: Vec<Vec<Self>>) -> Vec<Self> {
+    /// Merges the results of several threads, each with one list for each probe.
+    pub(super) fn merge(threads: Vec<Vec<Self>>) -> Vec<Self> {
         let mut threads = threads.into_iter();
         let mut merged = threads.next().unwrap_or_default();
         for (best, other) in threads.flat_map(|other| other.into_iter().enumerate()) {
@@ -65,7 +71,7 @@ impl<'a> TopK<'a> {
                 continue;
             };
             for (similarity, owner) in other.people {
-                if best.may_take(similarity) {
+                if best.can_enter(similarity) {
                     best.offer(similarity, owner);
                 }
             }
@@ -73,7 +79,7 @@ impl<'a> TopK<'a> {
         merged
     }
 
-    /// What is answered.
+    /// Returns the people as candidates.
     pub(super) fn candidates(&self) -> Vec<Candidate> {
         let candidate = |&(similarity, id): &(f32, &PersonId)| Candidate {
             id: id.clone(),

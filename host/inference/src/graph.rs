@@ -1,4 +1,4 @@
-//! A model as one guest holds it, through `wasi:nn`.
+//! The models of one guest as graphs of `wasi:nn`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,10 +10,10 @@ use wasmtime_wasi_nn::{ExecutionContext, Graph, GraphRegistry, Tensor};
 
 use rostro_common::cancel::CancelScope;
 
-use super::Model;
+use crate::model::Model;
 use crate::model_time::ModelTime;
 
-/// The graphs that one store may load.
+/// Graphs that one store may load.
 pub(super) struct ModelRegistry(pub(super) HashMap<String, Graph>);
 
 impl GraphRegistry for ModelRegistry {
@@ -26,13 +26,13 @@ impl GraphRegistry for ModelRegistry {
     }
 }
 
-/// What the last run that failed said. The guest is told only that something failed: `wasi:nn`
-/// passes no cause on.
+/// Error text of the last failed run. The guest sees only a generic error, because `wasi:nn` does
+/// not pass the cause on. Clones share the text.
 #[derive(Clone, Debug, Default)]
 pub struct LastFailure(Arc<Mutex<Option<String>>>);
 
 impl LastFailure {
-    /// Takes it.
+    /// Returns the text and clears it.
     pub fn take(&self) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -42,8 +42,8 @@ impl LastFailure {
     }
 }
 
-/// What one store's models have in common: where their failures are told, where their time is
-/// counted, and for how long runs are wanted.
+/// Context that the models of one store share: the last failure, the time spent, and the scope in
+/// which runs may begin.
 #[derive(Clone, Debug)]
 pub(super) struct RunContext {
     pub failure: LastFailure,
@@ -51,18 +51,18 @@ pub(super) struct RunContext {
     pub scope: CancelScope,
 }
 
-/// A model in a store.
+/// A model with the context of its store.
 #[derive(Clone, Debug)]
 struct GrantedModel {
     model: Model,
-    lent: RunContext,
+    context: RunContext,
 }
 
-/// The model as a graph of `wasi:nn`.
-pub(super) fn graph(model: &Model, lent: &RunContext) -> Graph {
+/// Returns the model as a graph of `wasi:nn`.
+pub(super) fn graph(model: &Model, context: &RunContext) -> Graph {
     let graph: Box<dyn BackendGraph> = Box::new(GrantedModel {
         model: model.clone(),
-        lent: lent.clone(),
+        context: context.clone(),
     });
     Graph::from(graph)
 }
@@ -76,23 +76,23 @@ impl BackendGraph for GrantedModel {
 
 impl BackendExecutionContext for GrantedModel {
     fn set_input(&mut self, _id: Id, _tensor: &Tensor) -> Result<(), BackendError> {
-        Err(only_named())
+        Err(unsupported_call())
     }
 
     fn get_output(&mut self, _id: Id) -> Result<Tensor, BackendError> {
-        Err(only_named())
+        Err(unsupported_call())
     }
 
     fn compute(
         &mut self,
         inputs: Option<Vec<NamedTensor>>,
     ) -> Result<Option<Vec<NamedTensor>>, BackendError> {
-        let inputs = inputs.ok_or_else(only_named)?;
+        let inputs = inputs.ok_or_else(unsupported_call)?;
         let RunContext {
             failure,
             time,
             scope,
-        } = &self.lent;
+        } = &self.context;
         match time.time(|| self.model.run(&inputs, scope)) {
             Ok(outputs) => Ok(Some(outputs)),
             Err(error) => {
@@ -103,9 +103,9 @@ impl BackendExecutionContext for GrantedModel {
     }
 }
 
-/// The calls of the older interface for core modules, which the host does not link.
-fn only_named() -> BackendError {
+/// Returns the error of a call that the component interface does not have.
+fn unsupported_call() -> BackendError {
     BackendError::BackendAccess(wasmtime::format_err!(
-        "only `compute` with named tensors is served"
+        "only `compute` with named tensors is supported"
     ))
 }

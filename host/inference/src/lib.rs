@@ -1,16 +1,25 @@
-//! The wasi-nn backend: ONNX models, run by ONNX Runtime.
+//! The `wasi:nn` backend: runs ONNX models for guests in ONNX Runtime.
 //!
-//! What it is: [`OnnxRuntime`] is the loaded library with one pool of threads for the process; a
-//! [`Model`] is one network with its sessions; [`Models`] is what one revision may load by name. No
-//! type of `wasi:nn` leaves this module.
+//! | module | content |
+//! | --- | --- |
+//! | this page | [`OnnxRuntime`], the loaded library, and [`Models`], which one revision may load |
+//! | `model` | [`Model`], one network: checks inputs and distributes runs over the cores |
+//! | `sessions` | pools of single-threaded and multi-threaded sessions |
+//! | `tensor` | conversion of tensors between `wasi:nn` and ONNX Runtime |
+//! | [`graph`] | a model as a graph of `wasi:nn` |
+//! | [`model_time`] | processor time of a guest in models |
+//! | `error`, [`metrics`] | errors and metrics |
 //!
-//! What bounds it: a guest cannot bring bytes of its own (no backend is registered, so `load`
-//! fails), tensors are checked before ONNX Runtime sees them, and runs use no more threads together
-//! than there are cores: one run alone all, eight one each.
+//! - Limits: a guest cannot load its own bytes, because no backend is registered and `load` fails.
+//!   Tensors are checked before ONNX Runtime gets them. All runs together use at most one thread
+//!   for each core: a single run uses all of them, eight runs use one each.
+//! - Cost: one copy of an output tensor. Inputs are borrowed.
 //!
-//! What it costs: one copy of a tensor on its way out of ONNX Runtime; inputs are borrowed as they
-//! lie.
+//! Among the host's crates (rostro → api → service → sandbox → {inference, models}, service →
+//! {gallery, index}, all → common) it uses only common, and the sandbox uses it. Sessions and
+//! tensors of ONNX Runtime stay inside it.
 
+mod error;
 pub mod graph;
 pub mod metrics;
 mod model;
@@ -36,9 +45,10 @@ use crate::model_time::ModelTime;
 use graph::{ModelRegistry, RunContext};
 use model::WeakModel;
 
+pub use error::ModelError;
 pub use graph::LastFailure;
 pub use metrics::ModelMeters;
-pub use model::{Batching, Model, ModelError};
+pub use model::{Batching, Model};
 pub use wasmtime_wasi_nn::Tensor;
 pub use wasmtime_wasi_nn::backend::NamedTensor;
 pub use wasmtime_wasi_nn::wit::TensorType;
@@ -52,7 +62,7 @@ pub struct OnnxRuntime {
     meters: ModelMeters,
 }
 
-/// What makes two models one: revisions that run on the same weights share their sessions.
+/// Identity of a loaded model. Revisions with equal keys share its sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct ModelKey {
     name: String,
@@ -60,47 +70,47 @@ struct ModelKey {
     batching: Batching,
 }
 
-/// Why ONNX Runtime could not be loaded.
+/// Error of ONNX Runtime's library.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// The file is not a library that can be loaded, or one of another version.
+    /// The file is not a loadable library, or has another version.
     #[error(
-        "cannot load ONNX Runtime from {path}: {cause}; reinstall it with `rostro runtime install --force`"
+        "cannot load ONNX Runtime from {path}: {cause}; reinstall it with `rostro runtime install \
+         --force`"
     )]
     Library {
-        /// Where it was looked for.
+        /// Path of the library.
         path: String,
-        /// What the loader says.
+        /// Error of the loader.
         cause: String,
     },
-    /// The library refused its configuration.
+    /// The library rejects its configuration.
     #[error("cannot start ONNX Runtime: {0}")]
     Start(#[from] ort::Error),
 }
 
-/// Logs what ONNX Runtime says, which would otherwise write to standard error itself and wait for
-/// its reader. A failure is also the result of the call that failed, and guests cause some at will,
-/// so these lines are for debugging.
+/// Logs a message of ONNX Runtime, which would otherwise block on standard error. The level is
+/// debug, because a failed call returns its error anyway, and guests can cause failures at will.
 fn log(_: LogLevel, category: &str, _: &str, location: &str, message: &str) {
     tracing::debug!(category, location, "ONNX Runtime: {}", sanitize(message));
 }
 
 impl OnnxRuntime {
-    /// Loads the library at `path`, to work on `cores`.
+    /// Loads the library at `path` for `cores`.
     ///
-    /// Runs with all cores share one pool that does not spin: threads that spin take the cores of
-    /// those that work.
+    /// Multi-threaded runs share one pool that does not spin, because spinning threads would take
+    /// cores from other work.
     ///
     /// # Errors
     ///
-    /// If the library cannot be loaded or started, or if it was in this process before.
+    /// If the library cannot be loaded or started, or if this process loaded it before.
     pub fn load(path: &Path, cores: Cores) -> Result<Self, LoadError> {
         let builder = ort::init_from(path).map_err(|error| LoadError::Library {
             path: path.display().to_string(),
             cause: error.to_string(),
         })?;
         let pool = GlobalThreadPoolOptions::default()
-            .with_intra_threads(cores.all())?
+            .with_intra_threads(cores.count())?
             .with_inter_threads(1)?
             .with_spin_control(false)?;
         let environment = builder
@@ -118,36 +128,36 @@ impl OnnxRuntime {
         })
     }
 
-    /// The library's environment, for whoever runs sessions beside those of the models.
+    /// Returns the library's environment, for sessions other than those of the models.
     #[must_use]
     pub fn environment(&self) -> &Environment {
         &self.environment
     }
 
-    /// How its models fare.
+    /// Returns the metrics of the models.
     pub fn meters(&self) -> &ModelMeters {
         &self.meters
     }
 
-    /// Prepares a model from its ONNX bytes, or gives the one that was prepared from the same bytes
-    /// and is still in use.
+    /// Prepares a model from its ONNX bytes, or returns a model from the same bytes that is still
+    /// in use.
     ///
     /// # Errors
     ///
-    /// If the bytes are no model that ONNX Runtime can run.
+    /// If ONNX Runtime cannot run the bytes.
     pub fn model(&self, name: &str, bytes: &[u8], batching: Batching) -> Result<Model, ModelError> {
-        let likeness = ModelKey {
+        let key = ModelKey {
             name: name.to_owned(),
             bytes: Sha256Digest::of(bytes),
             batching,
         };
-        // Held while one is prepared: two revisions staged at a time must not prepare the same
+        // Locked during the preparation, so that two staged revisions do not prepare the same model
         // twice.
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         loaded.retain(|(_, model)| model.is_used());
         if let Some(model) = loaded
             .iter()
-            .filter(|(other, _)| *other == likeness)
+            .filter(|(other, _)| *other == key)
             .find_map(|(_, model)| model.get())
         {
             return Ok(model);
@@ -160,38 +170,37 @@ impl OnnxRuntime {
             bytes,
             batching,
         )?;
-        loaded.push((likeness, model.weak()));
+        loaded.push((key, model.weak()));
         Ok(model)
     }
 }
 
-/// The models of one revision, by the name that `load-by-name` takes.
+/// Models of one revision by their name for `load-by-name`.
 #[derive(Clone, Debug, Default)]
 pub struct Models(Arc<HashMap<String, Model>>);
 
 impl Models {
-    /// A set of models by name.
+    /// Creates a set of models.
     #[must_use]
     pub fn new(models: impl IntoIterator<Item = (String, Model)>) -> Self {
         Self(Arc::new(models.into_iter().collect()))
     }
 
-    /// The model of that name.
+    /// Returns a model by name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Model> {
         self.0.get(name)
     }
 
-    /// What a store needs to serve `wasi:nn` with these models and nothing else; runs that fail
-    /// tell `failure` why, the time that they take is added to `time`, and none begins that is not
-    /// wanted any more.
+    /// Returns the `wasi:nn` context of a store that may use only these models. A failed run sets
+    /// `failure`, every run adds to `time`, and no run begins after `scope` ends.
     pub fn context(
         &self,
         failure: &LastFailure,
         time: &ModelTime,
         scope: &CancelScope,
     ) -> WasiNnCtx {
-        let lent = RunContext {
+        let context = RunContext {
             failure: failure.clone(),
             time: time.clone(),
             scope: scope.clone(),
@@ -199,7 +208,7 @@ impl Models {
         let graphs = self
             .0
             .iter()
-            .map(|(name, model)| (name.clone(), graph::graph(model, &lent)))
+            .map(|(name, model)| (name.clone(), graph::graph(model, &context)))
             .collect();
         WasiNnCtx::new([], Registry::from(ModelRegistry(graphs)))
     }

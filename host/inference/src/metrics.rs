@@ -1,7 +1,7 @@
-//! How models fare, for monitoring.
+//! Metrics of models.
 //!
-//! Labels are the roles of installed packs, which an operator chose, and kinds of failures: few,
-//! and none of a guest's making. A model keeps its handles, so nothing is looked up for a run.
+//! Labels are the roles of installed packs and the kinds of failures. They are few, and a guest
+//! cannot create any. A model keeps its handles, so that a run needs no lookup.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use prometheus_client::registry::Registry;
 use rostro_common::LATENCY_BUCKETS;
 use rostro_common::cancel::CancelScope;
 
-use super::ModelError;
+use crate::error::ModelError;
 
-/// A label's name and value.
+/// Name and value of a label.
 type ModelLabel = (&'static str, String);
 
-/// How all models fare; clones share it.
+/// Metrics of all models. Clones share them.
 #[derive(Clone, Debug)]
 pub struct ModelMeters {
     seconds: Family<[ModelLabel; 1], Histogram, fn() -> Histogram>,
@@ -27,7 +27,7 @@ pub struct ModelMeters {
     failures: Family<[ModelLabel; 2], Counter>,
 }
 
-/// How one model fares.
+/// Metrics of one model.
 #[derive(Debug)]
 pub(super) struct ModelMeter {
     seconds: Histogram,
@@ -51,31 +51,34 @@ impl Default for ModelMeters {
 }
 
 impl ModelMeters {
-    /// Has them written with the other metrics.
+    /// Registers the metrics.
     pub fn register(&self, registry: &mut Registry) {
-        let help = "Time of a guest's call of a model that gave an answer, with waiting for sessions, by model";
+        let help =
+            "Time of a guest's successful calls of a model, with waiting for sessions, by model";
         registry.register("inference_seconds", help, self.seconds.clone());
-        let help = "Time that a run waited for a session, by model; a call with several images may have several runs";
+        let help = "Time that a run waited for a session, by model; a call with several images \
+            may have several runs";
         registry.register("inference_wait_seconds", help, self.waits.clone());
         registry.register(
             "inference_images",
-            "Images on which a model gave an answer, by model",
+            "Images of successful calls of a model, by model",
             self.images.clone(),
         );
-        let help = "Calls of a model that gave none, by model and reason: refused (its inputs), late (no session in time), cancelled (nobody waits any more) or failed";
+        let help = "Failed calls of a model, by model and reason: refused (its inputs), late (no \
+            session in time), cancelled (the client hung up) or failed";
         registry.register("inference_failures", help, self.failures.clone());
     }
 
-    /// That of the model for a role.
-    pub(super) fn of(&self, role: &str) -> ModelMeter {
-        let model = || ("model", role.to_owned());
+    /// Returns the metrics of the model for a role.
+    pub(super) fn model(&self, role: &str) -> ModelMeter {
+        let label = || ("model", role.to_owned());
         let failures = |reason: &str| {
             self.failures
-                .get_or_create_owned(&[model(), ("reason", reason.to_owned())])
+                .get_or_create_owned(&[label(), ("reason", reason.to_owned())])
         };
         ModelMeter {
-            seconds: self.seconds.get_or_create_owned(&[model()]),
-            images: self.images.get_or_create_owned(&[model()]),
+            seconds: self.seconds.get_or_create_owned(&[label()]),
+            images: self.images.get_or_create_owned(&[label()]),
             refused: failures("refused"),
             late: failures("late"),
             cancelled: failures("cancelled"),
@@ -83,7 +86,7 @@ impl ModelMeters {
         }
     }
 
-    /// Where the model for a role notes how long its runs wait.
+    /// Returns the histogram of waiting times of the model for a role.
     pub(super) fn waits(&self, role: &str) -> Histogram {
         self.waits
             .get_or_create_owned(&[("model", role.to_owned())])
@@ -91,19 +94,19 @@ impl ModelMeters {
 }
 
 impl ModelMeter {
-    /// Counts a call that gave an answer on so many images.
-    pub(super) fn note(&self, images: usize, took: Duration) {
+    /// Records a successful call with its number of images.
+    pub(super) fn record_answer(&self, images: usize, duration: Duration) {
         self.images.inc_by(images as u64);
-        self.seconds.observe(took.as_secs_f64());
+        self.seconds.observe(duration.as_secs_f64());
     }
 
-    /// Counts one whose inputs were refused.
-    pub(super) fn note_refusal(&self) {
+    /// Records a call with invalid inputs.
+    pub(super) fn record_refusal(&self) {
         self.refused.inc();
     }
 
-    /// Counts one that gave no answer.
-    pub(super) fn note_failure(&self, error: &ModelError, scope: &CancelScope) {
+    /// Records a call that failed after its inputs were checked.
+    pub(super) fn record_failure(&self, error: &ModelError, scope: &CancelScope) {
         match error {
             ModelError::Late { .. } if scope.is_cancelled() => self.cancelled.inc(),
             ModelError::Late { .. } => self.late.inc(),
@@ -119,24 +122,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_model_has_few_labels_however_often_it_is_prepared_and_fails() {
+    fn labels_do_not_grow_with_calls() {
         let meters = ModelMeters::default();
         for name in ["detector", "recognizer"].into_iter().cycle().take(100) {
-            // Each revision that is staged prepares its models.
-            let meter = meters.of(name);
-            meter.note(3, Duration::from_millis(7));
-            meter.note_refusal();
-            let (late, (cancelled, waiter)) = (
+            // Every staged revision prepares its models again.
+            let meter = meters.model(name);
+            meter.record_answer(3, Duration::from_millis(7));
+            meter.record_refusal();
+            let (late, (cancelled, guard)) = (
                 CancelScope::from(Instant::now()),
                 CancelScope::with_guard(Instant::now()),
             );
-            drop(waiter);
-            for wanted in [late, cancelled] {
-                meter.note_failure(
+            drop(guard);
+            for scope in [late, cancelled] {
+                meter.record_failure(
                     &ModelError::Late {
                         name: name.to_owned(),
                     },
-                    &wanted,
+                    &scope,
                 );
             }
             meters.waits(name).observe(0.0);

@@ -1,9 +1,9 @@
-//! One network: how its inputs are checked, and how its runs share the cores.
+//! One network: checks its inputs and distributes its runs over the cores.
 
+use std::fmt;
 use std::num::NonZeroUsize;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use ort::environment::Environment;
@@ -12,19 +12,19 @@ use ort::value::{DynValue, ValueType};
 use wasmtime_wasi_nn::backend::NamedTensor;
 
 use rostro_common::cancel::CancelScope;
-use rostro_common::cores::{Core, Cores};
+use rostro_common::cores::Cores;
+use rostro_common::parallel::try_run_workers;
 
-use super::sessions::Sessions;
-use super::tensor::{self, TensorError, ValidTensor};
+use crate::error::ModelError;
 use crate::metrics::{ModelMeter, ModelMeters};
+use crate::sessions::Sessions;
+use crate::tensor::{self, TensorError, ValidTensor};
 
-pub(crate) use std::fmt;
-
-/// A network that is ready to run.
+/// A network that is ready to run. Clones share its sessions.
 #[derive(Clone)]
 pub struct Model(Arc<LoadedModel>);
 
-/// A model that is kept only while somebody uses it.
+/// A weak reference to a model, which does not keep its sessions.
 #[derive(Clone)]
 pub(super) struct WeakModel(Weak<LoadedModel>);
 
@@ -52,87 +52,43 @@ struct LoadedModel {
     sessions: Sessions,
     cores: Cores,
     meter: ModelMeter,
-    /// What a run of large inputs is told: to give its memory back.
-    frugal: RunOptions,
+    /// Options of runs with large inputs.
+    shrink_arena: RunOptions,
 }
 
-/// From so many bytes of inputs on, runs of a network go one at a time, with all cores, and give
-/// their memory back: a detector takes some five times its input, which every core's session would
-/// come to hold. More than a look at 640×640 pixels; getting the memory anew takes a hundredth of
+/// Size of inputs in bytes from which runs go one at a time, with all cores, and release their
+/// memory.
+///
+/// A detector takes about five times its input, and the session of every core would keep that. The
+/// limit is above an image of 640×640 pixels. Allocating the memory again takes a hundredth of
 /// such a run.
 const LARGE: usize = 6 << 20;
 
-/// How long a new model's session may take to be free: nobody else has it.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Timeout for the session of a new model, which no other run uses yet.
+const NEW_SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a run gives: the outputs in the graph's order.
+/// Outputs of a run in the graph's order.
 type Outputs = Result<Vec<NamedTensor>, ModelError>;
 
-/// What a first dimension above one means to a network.
+/// Meaning of a first dimension above one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Batching {
-    /// Nothing that the host knows of: an input is run as it comes.
+    /// Unknown to the host: an input is run as a whole.
     Whole,
-    /// Images that have nothing to do with each other, each with a row of its own in every output.
-    /// They are run side by side.
+    /// Independent images, each with its own row in every output. They are run in parallel.
     Images {
-        /// The most that the graph takes in one run; none if any number.
+        /// Maximum number of images in one run of the graph; `None` if any number is allowed.
         most: Option<NonZeroUsize>,
     },
 }
 
-/// An input of a network, as its graph declares it.
+/// Declared input of a network.
 #[derive(Clone, Debug)]
 pub struct ModelInput {
-    /// The tensor's name.
+    /// Name of the tensor.
     pub name: String,
-    /// Its dimensions; -1 where any length will do.
+    /// Dimensions; -1 where any length is allowed.
     pub shape: Vec<i64>,
-}
-
-/// Why a model cannot be loaded or run.
-#[derive(Debug, thiserror::Error)]
-pub enum ModelError {
-    /// ONNX Runtime does not take the bytes.
-    #[error("model `{name}` cannot be loaded: {cause}")]
-    Load {
-        /// Which model.
-        name: String,
-        /// What ONNX Runtime says.
-        cause: ort::Error,
-    },
-    /// The inputs given are not those of the model.
-    #[error("model `{model}` takes the inputs {wanted:?}, not {given:?}")]
-    Inputs {
-        /// Which model.
-        model: String,
-        /// The names of its inputs.
-        wanted: Vec<String>,
-        /// The names that were given.
-        given: Vec<String>,
-    },
-    /// A tensor is malformed.
-    #[error("tensor `{name}`: {cause}")]
-    Tensor {
-        /// Which tensor.
-        name: String,
-        /// What is wrong with it.
-        cause: TensorError,
-    },
-    /// It did not get to run before the deadline, or before nobody waited for it any more.
-    #[error("model `{name}` did not get to run while it was wanted")]
-    Late {
-        /// Which model.
-        name: String,
-    },
-    /// ONNX Runtime failed the run.
-    #[error("model `{name}` failed: {cause}")]
-    Run {
-        /// Which model.
-        name: String,
-        /// What ONNX Runtime says.
-        cause: ort::Error,
-    },
 }
 
 impl Model {
@@ -144,24 +100,22 @@ impl Model {
         bytes: &[u8],
         batching: Batching,
     ) -> Result<Self, ModelError> {
-        let sessions = Sessions::new(environment, bytes, cores.all(), meters.waits(name)).map_err(
-            |cause| ModelError::Load {
+        let sessions = Sessions::new(environment, bytes, cores.count(), meters.waits(name))
+            .map_err(|cause| ModelError::Load {
                 name: name.to_owned(),
                 cause,
-            },
-        )?;
-        let ports = sessions
-            .multi_threaded(&CancelScope::from(Instant::now() + PATIENCE), |session| {
-                ports(session)
-            });
-        let (inputs, outputs) = ports.ok_or_else(|| ModelError::Late {
-            name: name.to_owned(),
-        })?;
-        let frugal = frugal().map_err(|cause| ModelError::Load {
+            })?;
+        let scope = CancelScope::from(Instant::now() + NEW_SESSION_TIMEOUT);
+        let (inputs, outputs) = sessions
+            .multi_threaded(&scope, |session| inputs_and_outputs(session))
+            .ok_or_else(|| ModelError::Late {
+                name: name.to_owned(),
+            })?;
+        let shrink_arena = shrink_arena().map_err(|cause| ModelError::Load {
             name: name.to_owned(),
             cause,
         })?;
-        let (name, meter) = (name.to_owned(), meters.of(name));
+        let (name, meter) = (name.to_owned(), meters.model(name));
         Ok(Self(Arc::new(LoadedModel {
             name,
             batching,
@@ -170,11 +124,11 @@ impl Model {
             sessions,
             cores,
             meter,
-            frugal,
+            shrink_arena,
         })))
     }
 
-    /// The network's inputs, in the graph's order.
+    /// Returns the network's inputs in the graph's order.
     #[must_use]
     pub fn inputs(&self) -> &[ModelInput] {
         &self.0.inputs
@@ -184,12 +138,12 @@ impl Model {
         WeakModel(Arc::downgrade(&self.0))
     }
 
-    /// Runs the network; outputs come in the graph's order. No run begins that is not wanted any
-    /// more; one that has begun is not interrupted.
+    /// Runs the network and returns the outputs in the graph's order. No run begins after the
+    /// scope ends; a run that has begun is not interrupted.
     ///
     /// # Errors
     ///
-    /// If the inputs are not the network's, if it does not get to run in time, or if ONNX Runtime
+    /// If the inputs do not match the network, if no session is free in time, or if ONNX Runtime
     /// fails.
     pub fn run(
         &self,
@@ -197,67 +151,65 @@ impl Model {
         scope: &CancelScope,
     ) -> Result<Vec<NamedTensor>, ModelError> {
         let model = &*self.0;
-        let begun = Instant::now();
+        let start = Instant::now();
         let inputs = model
             .check(inputs)
-            .inspect_err(|_| model.meter.note_refusal())?;
-        let (images, ran) = match (model.batching, inputs.as_slice()) {
+            .inspect_err(|_| model.meter.record_refusal())?;
+        let (images, result) = match (model.batching, inputs.as_slice()) {
             (Batching::Images { most }, [(_, images)]) if images.rows() > 1 => (
                 images.rows(),
                 model.run_images(&inputs, images.rows(), most, scope),
             ),
             _ => (1, model.run_whole(&inputs, scope)),
         };
-        match &ran {
-            Ok(_) => model.meter.note(images, begun.elapsed()),
-            Err(error) => model.meter.note_failure(error, scope),
+        match &result {
+            Ok(_) => model.meter.record_answer(images, start.elapsed()),
+            Err(error) => model.meter.record_failure(error, scope),
         }
-        ran
+        result
     }
 }
 
 impl LoadedModel {
-    /// The inputs with their names, if they are those of the graph and hold what they say.
+    /// Returns the inputs with their names, if they match the graph and are well-formed.
     fn check<'t>(
         &self,
         inputs: &'t [NamedTensor],
     ) -> Result<Vec<(&'t str, ValidTensor<'t>)>, ModelError> {
-        let known = |input: &NamedTensor| self.inputs.iter().any(|port| port.name == input.name);
-        if inputs.len() != self.inputs.len() || !inputs.iter().all(known) {
-            let wanted = self.inputs.iter().map(|port| port.name.clone()).collect();
-            let given = inputs.iter().map(|input| input.name.clone()).collect();
+        let is_known = |input: &NamedTensor| self.inputs.iter().any(|own| own.name == input.name);
+        if inputs.len() != self.inputs.len() || !inputs.iter().all(is_known) {
             return Err(ModelError::Inputs {
                 model: self.name.clone(),
-                wanted,
-                given,
+                expected: self.inputs.iter().map(|own| own.name.clone()).collect(),
+                actual: inputs.iter().map(|input| input.name.clone()).collect(),
             });
         }
-        let checked = |input: &'t NamedTensor| match ValidTensor::new(&input.tensor) {
+        let check = |input: &'t NamedTensor| match ValidTensor::new(&input.tensor) {
             Ok(tensor) => Ok((input.name.as_str(), tensor)),
             Err(cause) => Err(ModelError::Tensor {
                 name: input.name.clone(),
                 cause,
             }),
         };
-        inputs.iter().map(checked).collect()
+        inputs.iter().map(check).collect()
     }
 
-    /// One run, with all cores if they are idle or the input is large, and with this thread alone
-    /// if not.
+    /// Runs all inputs at once: with all cores if these are idle or the input is large, otherwise
+    /// on this thread.
     fn run_whole(&self, inputs: &[(&str, ValidTensor<'_>)], scope: &CancelScope) -> Outputs {
         let values = self.values(inputs, ValidTensor::whole)?;
         if inputs
             .iter()
-            .map(|(_, tensor)| tensor.bytes())
+            .map(|(_, tensor)| tensor.byte_len())
             .sum::<usize>()
             >= LARGE
         {
             let ran = self.sessions.multi_threaded(scope, |session| {
-                self.outputs(session.run_with_options(values, &self.frugal))
+                self.outputs(session.run_with_options(values, &self.shrink_arena))
             });
             return ran.unwrap_or_else(|| Err(self.late()));
         }
-        let others = self.cores.all() - 1;
+        let others = self.cores.count() - 1;
         let borrowed = self.cores.borrow(others);
         if borrowed.len() == others {
             let ran = self
@@ -271,14 +223,15 @@ impl LoadedModel {
             .unwrap_or_else(|| Err(self.late()))
     }
 
+    /// Returns the error of a run without a session.
     fn late(&self) -> ModelError {
         ModelError::Late {
             name: self.name.clone(),
         }
     }
 
-    /// Runs `count` images side by side on this thread and the cores that are idle, each taking the
-    /// next when it is done with one.
+    /// Runs `count` images in parts on this thread and on the idle cores. Each thread takes the
+    /// next part when it has finished one.
     fn run_images(
         &self,
         inputs: &[(&str, ValidTensor<'_>)],
@@ -286,52 +239,24 @@ impl LoadedModel {
         most: Option<NonZeroUsize>,
         scope: &CancelScope,
     ) -> Outputs {
-        let borrowed = self.cores.borrow(count.min(self.cores.all()) - 1);
-        // As large as the graph takes and as leaves no core without.
+        let borrowed = self.cores.borrow(count.min(self.cores.count()) - 1);
+        // As large as the graph allows, but small enough for every core to get a part.
         let size = count
             .div_ceil(borrowed.len() + 1)
             .min(most.map_or(usize::MAX, NonZeroUsize::get));
         let parts = count.div_ceil(size);
-        let results: Mutex<Vec<(usize, Vec<NamedTensor>)>> = Mutex::default();
-        let failure: Mutex<Option<ModelError>> = Mutex::default();
-        let next = AtomicUsize::new(0);
-        let take_next = || {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            if index >= parts {
-                return false;
-            }
-            let begin = index * size;
-            match self.run_part(inputs, begin..count.min(begin + size), scope) {
-                Ok(outputs) => results
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .push((index, outputs)),
-                Err(error) => {
-                    *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                    // Nobody wants the rest.
-                    next.store(parts, Ordering::Relaxed);
-                }
-            }
-            true
-        };
-        let help = |core: Core| {
-            // A core goes back as soon as a request came that has none; this thread does what is
-            // left.
-            while !self.cores.are_short() && take_next() {}
-            drop(core);
-        };
-        std::thread::scope(|scope| {
-            for core in borrowed {
-                scope.spawn(|| help(core));
-            }
-            while take_next() {}
-        });
-        if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            return Err(error);
-        }
-        let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
-        results.sort_by_key(|(index, _)| *index);
-        tensor::join(results.into_iter().map(|(_, outputs)| outputs).collect()).map_err(|cause| {
+        let results = try_run_workers(&self.cores, borrowed, parts, |next| {
+            std::iter::from_fn(next)
+                .map(|part| {
+                    let begin = part * size;
+                    let rows = begin..count.min(begin + size);
+                    Ok((part, self.run_part(inputs, rows, scope)?))
+                })
+                .collect::<Result<Vec<_>, ModelError>>()
+        })?;
+        let mut results: Vec<_> = results.into_iter().flatten().collect();
+        results.sort_by_key(|(part, _)| *part);
+        tensor::concat(results.into_iter().map(|(_, outputs)| outputs).collect()).map_err(|cause| {
             ModelError::Tensor {
                 name: self.name.clone(),
                 cause,
@@ -339,6 +264,8 @@ impl LoadedModel {
         })
     }
 
+    /// Runs some of the images in the single-threaded session, and checks that every output has a
+    /// row for each.
     fn run_part(
         &self,
         inputs: &[(&str, ValidTensor<'_>)],
@@ -371,13 +298,13 @@ impl LoadedModel {
         }
     }
 
-    /// The inputs as ONNX Runtime takes them.
+    /// Converts the inputs for ONNX Runtime.
     fn values<'t>(
         &self,
         inputs: &[(&'t str, ValidTensor<'t>)],
-        lend: impl Fn(&ValidTensor<'t>) -> Result<SessionInputValue<'t>, TensorError>,
+        convert: impl Fn(&ValidTensor<'t>) -> Result<SessionInputValue<'t>, TensorError>,
     ) -> Result<Vec<(&'t str, SessionInputValue<'t>)>, ModelError> {
-        let value = |(name, tensor): &(&'t str, ValidTensor<'t>)| match lend(tensor) {
+        let value = |(name, tensor): &(&'t str, ValidTensor<'t>)| match convert(tensor) {
             Ok(value) => Ok((*name, value)),
             Err(cause) => Err(ModelError::Tensor {
                 name: (*name).to_owned(),
@@ -387,9 +314,9 @@ impl LoadedModel {
         inputs.iter().map(value).collect()
     }
 
-    /// What a run gave, copied out of the session.
-    fn outputs(&self, ran: Result<SessionOutputs<'_>, ort::Error>) -> Outputs {
-        let outputs = ran.map_err(|cause| ModelError::Run {
+    /// Copies the outputs of a run out of the session.
+    fn outputs(&self, result: Result<SessionOutputs<'_>, ort::Error>) -> Outputs {
+        let outputs = result.map_err(|cause| ModelError::Run {
             name: self.name.clone(),
             cause,
         })?;
@@ -401,8 +328,8 @@ impl LoadedModel {
     }
 }
 
-/// Has ONNX Runtime give a run's memory back.
-fn frugal() -> Result<RunOptions, ort::Error> {
+/// Returns options that make ONNX Runtime release a run's memory.
+fn shrink_arena() -> Result<RunOptions, ort::Error> {
     let mut options = RunOptions::new()?;
     options.set("memory.enable_memory_arena_shrinkage", "cpu:0")?;
     Ok(options)
@@ -430,7 +357,7 @@ impl fmt::Debug for Model {
     }
 }
 
-fn ports(session: &Session) -> (Vec<ModelInput>, Vec<String>) {
+fn inputs_and_outputs(session: &Session) -> (Vec<ModelInput>, Vec<String>) {
     let inputs = session
         .inputs()
         .iter()

@@ -1,4 +1,4 @@
-//! The time of a guest's thread in models.
+//! Processor time that a guest's thread spends in models.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use rostro_common::processor_time::processor_time;
 
-/// The time on the processor that a guest's thread was lent to its models; clones share it.
+/// Sum of a guest's processor time in models. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct ModelTime(Arc<AtomicU64>);
 
 impl ModelTime {
-    /// Does a model's work.
+    /// Runs a model's work and adds its processor time, even if the work panics.
     pub fn time<T>(&self, work: impl FnOnce() -> T) -> T {
-        let begun = processor_time();
-        let _counted = scopeguard::guard((), |()| {
-            let nanoseconds = processor_time().saturating_sub(begun).as_nanos();
+        let start = processor_time();
+        let _add_on_drop = scopeguard::guard((), |()| {
+            let nanoseconds = processor_time().saturating_sub(start).as_nanos();
             self.0.fetch_add(
                 u64::try_from(nanoseconds).unwrap_or(u64::MAX),
                 Ordering::Relaxed,
@@ -24,7 +24,7 @@ impl ModelTime {
         work()
     }
 
-    /// Returns the time so far.
+    /// Returns the sum.
     pub fn spent(&self) -> Duration {
         Duration::from_nanos(self.0.load(Ordering::Relaxed))
     }

@@ -1,8 +1,13 @@
-//! The sessions of one network.
+//! Pools of ONNX Runtime sessions for one network.
 //!
-//! A session is used by one run at a time. There is one that works with all cores, for a run that
-//! is alone, and one a core that works on the thread that runs it: beside each other, single
-//! threads give more than teams that wait for each other at every layer.
+//! A session serves one run at a time, and comes in two kinds:
+//!
+//! - One *multi-threaded* session uses the thread pool of the process, with a thread for each
+//!   core. It has the shortest time for a single run, and serves a run while no other one works.
+//! - One *single-threaded* session for each core, and one more, computes on the calling thread.
+//!   Concurrent runs use these, because threads in a shared pool would wait for each other at
+//!   every layer: for 30 faces, single threads take 94 ms where the pool takes 240
+//!   (docs/performance.md).
 
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Instant;
@@ -14,11 +19,11 @@ use prometheus_client::metrics::histogram::Histogram;
 
 use rostro_common::cancel::CancelScope;
 
-/// The sessions of one network.
+/// Sessions of one network, which share its packed weights.
 pub(super) struct Sessions {
     multi_threaded: SessionPool,
     single_threaded: SessionPool,
-    /// How long each use waited for its session.
+    /// Waiting times for a session, in seconds.
     waits: Histogram,
 }
 
@@ -29,12 +34,11 @@ impl Sessions {
         cores: usize,
         waits: Histogram,
     ) -> Result<Self, ort::Error> {
-        // Sessions of one network share their packed weights, so that a further one costs little
-        // memory.
+        // Shared packed weights make a further session cost little memory.
         let weights = PrepackedWeights::new();
         let multi_threaded = builder(environment, &weights)?.commit_from_memory(bytes)?;
-        // One more than requests can use at a time: a revision that is being tried must not keep
-        // them waiting.
+        // One more than the requests can use at a time, so that the trial of a staged revision does
+        // not delay them.
         let single_threaded = (0..=cores).map(|_| {
             let builder = builder(environment, &weights)?
                 .with_independent_thread_pool()?
@@ -48,36 +52,36 @@ impl Sessions {
         })
     }
 
-    /// Lends the session that works with all cores; none if it is not free as long as that is
-    /// wanted.
+    /// Runs `work` with the session that uses all cores. Returns `None` if it is not free before
+    /// the scope ends.
     pub(super) fn multi_threaded<T>(
         &self,
         scope: &CancelScope,
         work: impl FnOnce(&mut Session) -> T,
     ) -> Option<T> {
-        self.lend(&self.multi_threaded, scope, work)
+        self.with_session(&self.multi_threaded, scope, work)
     }
 
-    /// Lends a session that works on this thread alone; none if none is free as long as that is
-    /// wanted.
+    /// Runs `work` with a session that computes on this thread. Returns `None` if none is free
+    /// before the scope ends.
     pub(super) fn single_threaded<T>(
         &self,
         scope: &CancelScope,
         work: impl FnOnce(&mut Session) -> T,
     ) -> Option<T> {
-        self.lend(&self.single_threaded, scope, work)
+        self.with_session(&self.single_threaded, scope, work)
     }
 
-    fn lend<T>(
+    fn with_session<T>(
         &self,
         pool: &SessionPool,
         scope: &CancelScope,
         work: impl FnOnce(&mut Session) -> T,
     ) -> Option<T> {
-        let begun = Instant::now();
+        let start = Instant::now();
         let session = pool.take(scope);
-        self.waits.observe(begun.elapsed().as_secs_f64());
-        // Given back even if the work panics.
+        self.waits.observe(start.elapsed().as_secs_f64());
+        // The guard gives the session back even if the work panics.
         Some(work(&mut scopeguard::guard(session?, |session| {
             pool.give_back(session)
         })))
@@ -91,14 +95,14 @@ fn builder(
     Ok(SessionBuilder::new(environment)?
         .with_optimization_level(GraphOptimizationLevel::All)?
         .with_prepacked_weights(weights)?
-        // Looks differ in size: a plan of blocks for each size seen would be kept.
+        // Inputs differ in size, and a memory plan would be kept for each size.
         .with_memory_pattern(false)?
-        // Graphs exported at one size declare fixed output shapes and only warn when run at
-        // another.
+        // Graphs that were exported at one size declare fixed output shapes, and only warn at other
+        // sizes.
         .with_log_level(ort::logging::LogLevel::Error)?)
 }
 
-/// Sessions that are lent one at a time.
+/// Idle sessions, each taken by one run at a time.
 struct SessionPool {
     idle: Mutex<Vec<Session>>,
     returned: Condvar,
@@ -112,23 +116,23 @@ impl SessionPool {
         }
     }
 
-    /// Waits for an idle session, unless it is not wanted any more by then. There are as many as
-    /// cores to run them, so waits are rare, but for large inputs.
+    /// Waits for an idle session until the scope ends. There is a session for each core, so waits
+    /// are rare except for large inputs.
     fn take(&self, scope: &CancelScope) -> Option<Session> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if scope.is_expired() {
-                // Whoever was woken for nothing wakes the next.
+                // This thread may have consumed a wake-up that another one needs.
                 self.returned.notify_one();
                 return None;
             }
-            let left = scope.deadline().saturating_duration_since(Instant::now());
+            let timeout = scope.deadline().saturating_duration_since(Instant::now());
             match idle.pop() {
                 Some(session) => return Some(session),
                 None => {
                     idle = self
                         .returned
-                        .wait_timeout(idle, left)
+                        .wait_timeout(idle, timeout)
                         .unwrap_or_else(PoisonError::into_inner)
                         .0
                 }

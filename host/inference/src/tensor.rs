@@ -1,4 +1,5 @@
-//! Tensors between wasi-nn, where they are untrusted bytes, and ONNX Runtime, where they are typed.
+//! Conversion of tensors between `wasi:nn`, where they are untrusted bytes, and ONNX Runtime, where
+//! they are typed.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -12,48 +13,48 @@ use wasmtime_wasi_nn::Tensor;
 use wasmtime_wasi_nn::backend::NamedTensor;
 use wasmtime_wasi_nn::wit::TensorType;
 
-/// What is wrong with a tensor.
+/// Fault of a tensor.
 #[derive(Debug, thiserror::Error)]
 pub enum TensorError {
-    /// Its bytes do not fill its dimensions.
-    #[error("dimensions {dimensions:?} of {kind} need {wanted} bytes, not {given}")]
+    /// The number of bytes does not match the dimensions.
+    #[error("dimensions {dimensions:?} of {kind} need {expected} bytes, not {actual}")]
     Length {
-        /// Its dimensions.
+        /// Dimensions of the tensor.
         dimensions: Vec<u32>,
-        /// Its type.
+        /// Type of its elements.
         kind: &'static str,
-        /// What the dimensions come to, in bytes.
-        wanted: u128,
-        /// The bytes that it has.
-        given: usize,
+        /// Number of bytes that the dimensions need.
+        expected: u128,
+        /// Number of bytes in the tensor.
+        actual: usize,
     },
-    /// It has a dimension of zero: no elements, however many rows.
+    /// A dimension is zero, so that there are no elements.
     #[error("dimensions {0:?}: none may be zero")]
     Empty(Vec<u32>),
-    /// Its elements are of a type that is not served.
-    #[error("elements of type {0} are not served; use FP32, FP64, U8, I32 or I64")]
+    /// The host does not support the type of the elements.
+    #[error("elements of type {0} are not supported; use FP32, FP64, U8, I32 or I64")]
     Type(String),
-    /// An output of several images that has no row for each.
+    /// An output of several images does not have a row for each.
     #[error("an output of dimensions {dimensions:?} for {images} images")]
     Rows {
-        /// Its dimensions.
+        /// Dimensions of the tensor.
         dimensions: Vec<u32>,
-        /// The images that were run.
+        /// Number of images in the run.
         images: usize,
     },
-    /// ONNX Runtime does not take it.
+    /// ONNX Runtime rejects the tensor.
     #[error(transparent)]
     Runtime(#[from] ort::Error),
 }
 
-/// A guest's tensor whose bytes fill its dimensions.
+/// A guest's tensor whose bytes match its dimensions.
 #[derive(Clone, Copy)]
 pub(super) struct ValidTensor<'t> {
     tensor: &'t Tensor,
     kind: ElementType,
 }
 
-/// The types of elements that are served.
+/// Supported types of elements.
 #[derive(Clone, Copy)]
 enum ElementType {
     Fp32,
@@ -64,7 +65,7 @@ enum ElementType {
 }
 
 impl ElementType {
-    fn of(ty: TensorType) -> Result<Self, TensorError> {
+    fn new(ty: TensorType) -> Result<Self, TensorError> {
         match ty {
             TensorType::Fp32 => Ok(Self::Fp32),
             TensorType::Fp64 => Ok(Self::Fp64),
@@ -86,7 +87,7 @@ impl ElementType {
         }
     }
 
-    fn bytes(self) -> usize {
+    fn size(self) -> usize {
         match self {
             Self::U8 => 1,
             Self::Fp32 | Self::I32 => 4,
@@ -97,35 +98,33 @@ impl ElementType {
 
 impl<'t> ValidTensor<'t> {
     pub(super) fn new(tensor: &'t Tensor) -> Result<Self, TensorError> {
-        let kind = ElementType::of(tensor.ty)?;
-        // Rows without elements would cost nothing to send and a run each.
+        let kind = ElementType::new(tensor.ty)?;
+        // Rows without elements would cost the guest nothing and the host a run each.
         if tensor.dimensions.contains(&0) {
             return Err(TensorError::Empty(tensor.dimensions.clone()));
         }
-        // Five dimensions of u32 overflow 128 bits; a product that does is far from any real
-        // length.
+        // Five dimensions can overflow 128 bits. Such a product exceeds any real length.
         let elements = tensor
             .dimensions
             .iter()
             .try_fold(1_u128, |product, &length| {
                 product.checked_mul(length.into())
             });
-        let wanted = elements
-            .and_then(|count| count.checked_mul(kind.bytes() as u128))
+        let expected = elements
+            .and_then(|count| count.checked_mul(kind.size() as u128))
             .unwrap_or(u128::MAX);
-        if wanted != tensor.data.len() as u128 {
-            let (dimensions, given) = (tensor.dimensions.clone(), tensor.data.len());
+        if expected != tensor.data.len() as u128 {
             return Err(TensorError::Length {
-                dimensions,
+                dimensions: tensor.dimensions.clone(),
                 kind: kind.name(),
-                wanted,
-                given,
+                expected,
+                actual: tensor.data.len(),
             });
         }
         Ok(Self { tensor, kind })
     }
 
-    /// The length of the first dimension: how many images there are in a batch of them.
+    /// Returns the length of the first dimension, which is the number of images in a batch.
     pub(super) fn rows(&self) -> usize {
         self.tensor
             .dimensions
@@ -133,24 +132,24 @@ impl<'t> ValidTensor<'t> {
             .map_or(1, |&rows| rows as usize)
     }
 
-    /// How many bytes it has.
-    pub(super) fn bytes(&self) -> usize {
+    /// Returns the number of bytes.
+    pub(super) fn byte_len(&self) -> usize {
         self.tensor.data.len()
     }
 
-    /// Lends all of it to ONNX Runtime: the bytes are borrowed as they lie.
+    /// Converts the tensor for ONNX Runtime, which borrows its bytes.
     pub(super) fn whole(&self) -> Result<SessionInputValue<'t>, TensorError> {
-        self.lend(self.shape(), &self.tensor.data)
+        self.borrow(self.shape(), &self.tensor.data)
     }
 
-    /// Lends some of its rows, a range within [`Self::rows`].
+    /// Converts some of the rows, a range within [`Self::rows`].
     pub(super) fn part(&self, rows: Range<usize>) -> Result<SessionInputValue<'t>, TensorError> {
         let row = self.tensor.data.len() / self.rows().max(1);
         let mut shape = self.shape();
         if let Some(first) = shape.first_mut() {
             *first = rows.len() as i64;
         }
-        self.lend(
+        self.borrow(
             shape,
             self.tensor
                 .data
@@ -167,22 +166,26 @@ impl<'t> ValidTensor<'t> {
             .collect()
     }
 
-    fn lend(&self, shape: Vec<i64>, bytes: &'t [u8]) -> Result<SessionInputValue<'t>, TensorError> {
+    fn borrow(
+        &self,
+        shape: Vec<i64>,
+        bytes: &'t [u8],
+    ) -> Result<SessionInputValue<'t>, TensorError> {
         match self.kind {
-            ElementType::Fp32 => lend::<f32>(shape, bytes),
-            ElementType::Fp64 => lend::<f64>(shape, bytes),
-            ElementType::U8 => lend::<u8>(shape, bytes),
-            ElementType::I32 => lend::<i32>(shape, bytes),
-            ElementType::I64 => lend::<i64>(shape, bytes),
+            ElementType::Fp32 => borrow::<f32>(shape, bytes),
+            ElementType::Fp64 => borrow::<f64>(shape, bytes),
+            ElementType::U8 => borrow::<u8>(shape, bytes),
+            ElementType::I32 => borrow::<i32>(shape, bytes),
+            ElementType::I64 => borrow::<i64>(shape, bytes),
         }
     }
 }
 
-fn lend<T>(shape: Vec<i64>, bytes: &[u8]) -> Result<SessionInputValue<'_>, TensorError>
+fn borrow<T>(shape: Vec<i64>, bytes: &[u8]) -> Result<SessionInputValue<'_>, TensorError>
 where
     T: Pod + PrimitiveTensorElementType + std::fmt::Debug + 'static,
 {
-    // An allocation of bytes is aligned for every element in practice, but nothing promises it.
+    // In practice an allocation of bytes is aligned for every element, but that is not guaranteed.
     Ok(match aligned::<T>(bytes) {
         Cow::Borrowed(elements) => TensorRef::from_array_view((shape, elements))?.into(),
         Cow::Owned(elements) => OrtTensor::from_array((shape, elements))?.into(),
@@ -222,9 +225,8 @@ pub(super) fn copy_out(value: &DynValue) -> Result<Tensor, TensorError> {
     })
 }
 
-/// Puts the outputs of parts of a batch together, row after row. Every part has the same outputs,
-/// with rows of its own.
-pub(super) fn join(parts: Vec<Vec<NamedTensor>>) -> Result<Vec<NamedTensor>, TensorError> {
+/// Concatenates the outputs of a batch's parts by rows. Every part has the same outputs.
+pub(super) fn concat(parts: Vec<Vec<NamedTensor>>) -> Result<Vec<NamedTensor>, TensorError> {
     let mut parts = parts.into_iter();
     let mut whole = parts.next().unwrap_or_default();
     for part in parts {

@@ -1,69 +1,54 @@
-//! Reading a pack's zip archive, which may come from anywhere.
+//! Reads a pack's zip archive, which is untrusted input.
 //!
-//! Nothing is unpacked by the names in the archive: each model that the manifest names is looked
-//! for, with or without one folder around it, and read into memory no further than its size.
+//! No entry is unpacked to a path of the archive's choice. Each model of the manifest is looked up
+//! by name, at the top or in one folder, and read into memory up to its maximum size. Its SHA-256
+//! decides, so an archive cannot smuggle in another file under the same name.
 
 use std::collections::{BTreeMap, HashSet};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Read, Seek};
 
 use zip::ZipArchive;
 use zip::result::ZipError;
 
 use super::manifest::Manifest;
-use super::pack::{ModelFileError, verified};
+use super::pack::{ModelFileError, read_verified};
 
-/// The most entries that an archive may list; published packs have under ten.
-const MOST_ENTRIES: usize = 1000;
+/// Maximum number of entries in an archive. Published packs have fewer than ten.
+const MAX_ENTRIES: usize = 1000;
 
-/// Why an archive is refused.
+/// Error of an archive that is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum PackArchiveError {
-    /// It is no zip, or a damaged one.
+    /// The archive is not a zip file, or is damaged.
     #[error("not a usable zip archive: {0}")]
     Zip(#[from] ZipError),
-    /// Far more entries than a pack has.
-    #[error("{0} entries; at most {MOST_ENTRIES} are taken")]
+    /// The archive has more entries than any pack.
+    #[error("{0} entries exceed the limit of {MAX_ENTRIES}")]
     Entries(usize),
-    /// A name that leads out of the folder that it would be unpacked to.
+    /// An entry's path would leave the folder that it is unpacked to.
     #[error("the entry {0:?} leads out of the archive")]
     Traversal(String),
-    /// Two files of one name: which is meant would be a matter of chance.
+    /// Two entries have the same file name, so that the choice would be ambiguous.
     #[error("the file {0:?} is in it twice")]
     Duplicate(String),
-    /// Entries that have the same name.
-    #[error("it lists {listed} entries of only {names} names")]
-    Duplicates {
-        /// Entries.
-        listed: usize,
-        /// Names.
-        names: usize,
-    },
-    /// A link or device.
-    #[error("the entry {0:?} is no regular file")]
+    /// An entry is a link or a device.
+    #[error("the entry {0:?} is not a regular file")]
     NotAFile(String),
-    /// A model is not in it.
+    /// A model is missing.
     #[error("the file {0} is not in it")]
     Missing(String),
-    /// A model is not what it should be.
+    /// A model does not match the manifest.
     #[error(transparent)]
     File(#[from] ModelFileError),
 }
 
-/// The bytes of every model of `manifest`, by file name.
-pub(super) fn read(
-    mut archive: impl Read + Seek,
+/// Reads and verifies every model of `manifest`. Returns their bytes by file name.
+pub(super) fn read_models(
+    archive: impl Read + Seek,
     manifest: &Manifest,
 ) -> Result<BTreeMap<String, Vec<u8>>, PackArchiveError> {
-    let listed = listed_entries(&mut archive).map_err(ZipError::from)?;
     let mut archive = ZipArchive::new(archive)?;
-    // The reader keeps one entry of a name: what the archive lists twice is only told by the count.
-    if listed.is_some_and(|listed| listed != archive.len()) {
-        return Err(PackArchiveError::Duplicates {
-            listed: listed.unwrap_or_default(),
-            names: archive.len(),
-        });
-    }
-    let entries = inspect(&mut archive)?;
+    let entries = index_entries(&mut archive)?;
     let mut files = BTreeMap::new();
     for spec in manifest.models.values() {
         let index = entries
@@ -71,18 +56,18 @@ pub(super) fn read(
             .ok_or_else(|| PackArchiveError::Missing(spec.file.clone()))?;
         files.insert(
             spec.file.clone(),
-            verified(archive.by_index(*index)?, spec)?,
+            read_verified(archive.by_index(*index)?, spec)?,
         );
     }
     Ok(files)
 }
 
-/// Where each file is, by its name without the folder around it. Refuses an archive of which any
-/// entry is suspicious.
-fn inspect(
+/// Returns the index of each file by its name without the folder around it. Refuses the whole
+/// archive if any entry is suspicious.
+fn index_entries(
     archive: &mut ZipArchive<impl Read + Seek>,
 ) -> Result<BTreeMap<String, usize>, PackArchiveError> {
-    if archive.len() > MOST_ENTRIES {
+    if archive.len() > MAX_ENTRIES {
         return Err(PackArchiveError::Entries(archive.len()));
     }
     let mut entries = BTreeMap::new();
@@ -91,9 +76,9 @@ fn inspect(
         let entry = archive.by_index_raw(index)?;
         let name = entry.name()?.into_owned();
         let parts: Vec<&str> = name.split('/').collect();
-        let harmless =
+        let is_safe =
             |part: &&str| !matches!(*part, "." | "..") && !part.contains(['\\', '\0', ':']);
-        if name.starts_with('/') || !parts.iter().all(harmless) {
+        if name.starts_with('/') || !parts.iter().all(is_safe) {
             return Err(PackArchiveError::Traversal(name));
         }
         if entry.is_dir() {
@@ -105,7 +90,7 @@ fn inspect(
         if !seen.insert(name.to_lowercase()) {
             return Err(PackArchiveError::Duplicate(name));
         }
-        // A model lies at the top or in one folder; anything deeper is not ours.
+        // A pack's models are at the top or in one folder. Deeper entries are ignored.
         if let [file] | [_, file] = parts.as_slice()
             && entries.insert((*file).to_owned(), index).is_some()
         {
@@ -113,23 +98,6 @@ fn inspect(
         }
     }
     Ok(entries)
-}
-
-/// How many entries the archive's end record counts (APPNOTE 4.3.16), unless it says that the
-/// number is elsewhere.
-fn listed_entries(archive: &mut (impl Read + Seek)) -> std::io::Result<Option<usize>> {
-    /// The record without its comment, and the longest comment.
-    const LONGEST: u64 = 22 + 0xffff;
-    let length = archive.seek(SeekFrom::End(0))?;
-    archive.seek(SeekFrom::Start(length.saturating_sub(LONGEST)))?;
-    let mut end = Vec::new();
-    archive.take(LONGEST).read_to_end(&mut end)?;
-    let record = end
-        .windows(22)
-        .rfind(|window| window.starts_with(b"PK\x05\x06"));
-    let count =
-        record.and_then(|record| Some(u16::from_le_bytes([*record.get(10)?, *record.get(11)?])));
-    Ok(count.filter(|&count| count != u16::MAX).map(usize::from))
 }
 
 #[cfg(test)]
@@ -165,13 +133,13 @@ mod tests {
     }
 
     fn read_zip(bytes: Vec<u8>, max_size: usize) -> Result<Vec<u8>, String> {
-        read(Cursor::new(bytes), &manifest(max_size))
+        read_models(Cursor::new(bytes), &manifest(max_size))
             .map(|mut files| files.remove("a.onnx").unwrap())
             .map_err(|error| error.to_string())
     }
 
     #[test]
-    fn models_are_found_with_and_without_a_folder_around_them() {
+    fn model_is_found_inside_folder() {
         for name in ["a.onnx", "pack/a.onnx"] {
             assert_eq!(
                 read_zip(
@@ -185,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn suspicious_archives_are_refused_whatever_else_is_in_them() {
+    fn suspicious_entry_refuses_archive() {
         for (entry, wanted) in [
             ("../a.onnx", "leads out of the archive"),
             ("pack/../../a.onnx", "leads out of the archive"),
@@ -200,32 +168,39 @@ mod tests {
         }
     }
 
+    /// The zip reader keeps one of two entries with the same path. The digest decides if it is the
+    /// right one.
     #[test]
-    fn one_name_listed_twice_is_refused() {
-        let mut bytes = zip(&[("a.onnx", MODEL), ("b.onnx", b"other weights")]);
-        while let Some(at) = bytes.windows(6).position(|window| window == b"b.onnx") {
-            bytes[at..at + 6].copy_from_slice(b"a.onnx");
+    fn repeated_path_is_still_verified() {
+        for (first, second) in [
+            (MODEL, b"other weights".as_slice()),
+            (b"other weights", MODEL),
+        ] {
+            let mut bytes = zip(&[("a.onnx", first), ("b.onnx", second)]);
+            while let Some(at) = bytes.windows(6).position(|window| window == b"b.onnx") {
+                bytes[at..at + 6].copy_from_slice(b"a.onnx");
+            }
+            match read_zip(bytes, 100) {
+                Ok(model) => assert_eq!(model, MODEL),
+                Err(error) => assert!(error.contains("a.onnx has the SHA-256"), "{error}"),
+            }
         }
-        assert_eq!(
-            read_zip(bytes, 100).unwrap_err(),
-            "it lists 2 entries of only 1 names"
-        );
     }
 
     #[test]
-    fn a_link_is_refused() {
+    fn link_is_refused() {
         let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
         writer
             .add_symlink("a.onnx", "/etc/passwd", SimpleFileOptions::default())
             .unwrap();
         let error = read_zip(writer.finish().unwrap().into_inner(), 100).unwrap_err();
-        assert!(error.contains("no regular file"), "{error}");
+        assert!(error.contains("not a regular file"), "{error}");
     }
 
     #[test]
-    fn a_file_that_unpacks_to_more_than_its_size_is_given_up_there() {
+    fn zip_bomb_stops_at_max_size() {
         let bomb = zip(&[("a.onnx", &vec![0; 50 << 20])]);
-        assert!(bomb.len() < 1 << 20, "it is small until it is unpacked");
+        assert!(bomb.len() < 1 << 20, "the archive itself is small");
         assert_eq!(
             read_zip(bomb, 1000).unwrap_err(),
             "a.onnx has more than 1000 bytes"
@@ -233,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_what_the_manifest_says_is_refused() {
+    fn archive_must_match_manifest() {
         assert!(
             read_zip(zip(&[("a.onnx", b"other weights")]), 100)
                 .unwrap_err()

@@ -1,4 +1,4 @@
-//! Downloading a pack's archive: resumed where it was cut off, bounded, and shown.
+//! Downloads a pack's archive with a size limit and a progress bar, and resumes a partial download.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Read, Seek, SeekFrom, Write};
@@ -15,84 +15,85 @@ use rostro_common::text::warn_user;
 
 use super::manifest::PublishedArchive;
 
-/// The certificates to trust for an address.
+/// Returns the certificates to trust for an address.
 pub type Trust = fn(&str) -> Result<TlsConfig, Box<dyn std::error::Error + Send + Sync>>;
 
-/// What bounds a download.
+/// Limits of a download.
 #[derive(Clone, Copy, Debug)]
 struct DownloadLimits {
-    /// The largest archive that is fetched, in bytes.
+    /// Maximum size of the archive in bytes.
     bytes: u64,
-    /// How long a connection may take, and how long it may stay silent.
-    silence: Duration,
+    /// Timeout of connecting, and of each wait for data.
+    timeout: Duration,
 }
 
-/// The largest published pack has under 400 MB.
+/// Limits for published packs, the largest of which has less than 400 MB.
 const LIMITS: DownloadLimits = DownloadLimits {
     bytes: 2 << 30,
-    silence: Duration::from_secs(30),
+    timeout: Duration::from_secs(30),
 };
 
-/// Why an archive cannot be fetched.
+/// Error of a download.
 #[derive(Debug, thiserror::Error)]
 pub enum DownloadError {
-    /// The server was not reached, or refused.
+    /// The server was not reached, or refused the connection.
     #[error(
-        "{url} cannot be fetched: {cause}; run the command again to go on where it stopped, or fetch it yourself and give it with --from"
+        "cannot fetch {url}: {cause}; run the command again to resume, or fetch it yourself and \
+         pass it with --from"
     )]
     Http {
-        /// What was fetched.
+        /// Address of the archive.
         url: String,
-        /// Why not.
+        /// Error of the HTTP client.
         cause: Box<ureq::Error>,
     },
-    /// The system's certificates cannot be used.
+    /// The system's certificates are not usable.
     #[error(transparent)]
     Trust(#[from] Box<dyn std::error::Error + Send + Sync>),
-    /// The server answered with something else than the file.
+    /// The server returned another status.
     #[error(
-        "{url} answers with status {status}; fetch the archive yourself and give it with --from"
+        "cannot fetch {url}: the server returned status {status}; fetch the archive yourself and \
+         pass it with --from"
     )]
     Status {
-        /// What was fetched.
+        /// Address of the archive.
         url: String,
         /// The status.
         status: StatusCode,
     },
-    /// The connection broke, or the disk is full.
-    #[error(
-        "the download of {url} stopped: {cause}; run the command again to go on where it stopped"
-    )]
+    /// The connection failed, or the file cannot be written.
+    #[error("the download of {url} stopped: {cause}; run the command again to resume")]
     Stopped {
-        /// What was fetched.
+        /// Address of the archive.
         url: String,
-        /// Why.
+        /// Error of the connection or the file.
         cause: io::Error,
     },
-    /// More bytes than any pack has.
-    #[error("{url} has more than {most} bytes")]
+    /// The archive exceeds the size limit.
+    #[error("{url} has more than {max} bytes")]
     TooLarge {
-        /// What was fetched.
+        /// Address of the archive.
         url: String,
-        /// The most that is fetched.
-        most: u64,
+        /// The limit.
+        max: u64,
     },
-    /// It is another file.
+    /// The archive has another digest than the manifest.
     #[error(
-        "{url} has the SHA-256 {given}, not {wanted}: it was changed or damaged, and nothing of it was installed"
+        "{url} has the SHA-256 {actual}, not {expected}: it was changed or damaged, and nothing \
+         of it was installed"
     )]
     Digest {
-        /// What was fetched.
+        /// Address of the archive.
         url: String,
-        /// What it is.
-        given: Sha256Digest,
-        /// What it should be.
-        wanted: String,
+        /// Digest of the downloaded file.
+        actual: Sha256Digest,
+        /// Digest in the manifest.
+        expected: String,
     },
 }
 
-/// Fetches an archive into `partial`, which keeps what came if the download stops. The file is
-/// verified and stands at its start.
+/// Fetches an archive into the file `partial`, which keeps the received bytes if the download
+/// stops. Returns the verified file at its start.
 pub(super) fn fetch(
     archive: &PublishedArchive,
     partial: &Path,
@@ -118,46 +119,46 @@ fn fetch_within(
         .truncate(false)
         .open(partial)
         .map_err(stopped)?;
-    let there = file.seek(SeekFrom::End(0)).map_err(stopped)?;
-    if there > 0 && digest(&mut file).map_err(stopped)?.to_string() == archive.sha256 {
-        // Everything came, and the command was interrupted after that.
+    let received = file.seek(SeekFrom::End(0)).map_err(stopped)?;
+    if received > 0 && digest(&mut file).map_err(stopped)?.to_string() == archive.sha256 {
+        // The download was complete when the command was interrupted.
         return Ok(file);
     }
-    receive(limits, archive, &mut file, there, trust)?;
-    let given = digest(&mut file).map_err(stopped)?;
-    if given.to_string() != archive.sha256 {
-        // What is there cannot become right by going on.
+    receive(limits, archive, &mut file, received, trust)?;
+    let actual = digest(&mut file).map_err(stopped)?;
+    if actual.to_string() != archive.sha256 {
+        // Resuming cannot repair wrong bytes.
         file.set_len(0).map_err(stopped)?;
         return Err(DownloadError::Digest {
             url: archive.url.clone(),
-            given,
-            wanted: archive.sha256.clone(),
+            actual,
+            expected: archive.sha256.clone(),
         });
     }
     Ok(file)
 }
 
-/// Appends what is missing to the `there` bytes of the file, or begins again if the server cannot
-/// go on from there.
+/// Appends the missing bytes to the first `offset` bytes of the file. Begins again if the server
+/// cannot resume.
 fn receive(
     limits: DownloadLimits,
     archive: &PublishedArchive,
     file: &mut File,
-    there: u64,
+    offset: u64,
     trust: Trust,
 ) -> Result<(), DownloadError> {
     let url = || archive.url.clone();
-    let patience = Some(limits.silence);
+    let timeout = Some(limits.timeout);
     let config = ureq::Agent::config_builder()
-        .timeout_connect(patience)
-        .timeout_recv_response(patience)
-        .timeout_per_read(patience);
+        .timeout_connect(timeout)
+        .timeout_recv_response(timeout)
+        .timeout_per_read(timeout);
     let config = config.http_status_as_error(false);
-    // A machine behind a proxy that opens connections knows the authority of that proxy.
+    // The system's certificates include the authority of a TLS-inspecting proxy, if there is one.
     let agent: ureq::Agent = config.tls_config(trust(&archive.url)?).build().into();
     let mut request = agent.get(&archive.url);
-    if there > 0 {
-        request = request.header(header::RANGE, format!("bytes={there}-"));
+    if offset > 0 {
+        request = request.header(header::RANGE, format!("bytes={offset}-"));
     }
     let response = request.call().map_err(|cause| DownloadError::Http {
         url: url(),
@@ -165,13 +166,13 @@ fn receive(
     })?;
     let stopped = |cause| DownloadError::Stopped {
         url: url(),
-        cause: in_words(cause, limits),
+        cause: explain_timeout(cause, limits),
     };
     let begin = match response.status() {
-        StatusCode::PARTIAL_CONTENT => there,
+        StatusCode::PARTIAL_CONTENT => offset,
         StatusCode::OK => 0,
-        // More is there than the server has: begin again.
-        StatusCode::RANGE_NOT_SATISFIABLE if there > 0 => {
+        // The partial file is longer than the server's.
+        StatusCode::RANGE_NOT_SATISFIABLE if offset > 0 => {
             file.set_len(0).map_err(stopped)?;
             return receive(limits, archive, file, 0, trust);
         }
@@ -179,7 +180,7 @@ fn receive(
     };
     let too_large = || DownloadError::TooLarge {
         url: url(),
-        most: limits.bytes,
+        max: limits.bytes,
     };
     let room = limits.bytes.saturating_sub(begin);
     let rest = response.body().content_length();
@@ -189,7 +190,7 @@ fn receive(
     file.set_len(begin).map_err(stopped)?;
     file.seek(SeekFrom::Start(begin)).map_err(stopped)?;
     let bar = progress(rest.map(|rest| begin + rest), begin);
-    // One byte more than there is room for tells that there are more.
+    // One byte above the limit shows that the archive is too large.
     let received = copy(
         &mut bar
             .wrap_read(response.into_body().into_reader())
@@ -199,7 +200,7 @@ fn receive(
     .map_err(stopped)?;
     bar.finish_and_clear();
     if received > room {
-        // What is there cannot become right by going on.
+        // Resuming cannot make it smaller.
         file.set_len(0).map_err(stopped)?;
         return Err(too_large());
     }
@@ -212,12 +213,12 @@ fn receive(
     Ok(())
 }
 
-/// A silent connection's error says which of the client's timers ran out: nothing to people.
-fn in_words(cause: io::Error, limits: DownloadLimits) -> io::Error {
+/// Replaces a timeout's error, which names an internal timer of the client, by the waiting time.
+fn explain_timeout(cause: io::Error, limits: DownloadLimits) -> io::Error {
     match cause.get_ref().and_then(|cause| cause.downcast_ref()) {
         Some(ureq::Error::Timeout(_)) => io::Error::new(
             io::ErrorKind::TimedOut,
-            format!("nothing came for {:?}", limits.silence),
+            format!("no data for {:?}", limits.timeout),
         ),
         _ => cause,
     }
@@ -243,7 +244,7 @@ fn digest(file: &mut File) -> io::Result<Sha256Digest> {
     Ok(Sha256Digest(hash.finalize().into()))
 }
 
-/// A bar for people; for a log, one line at the start.
+/// Returns a progress bar for a terminal. Otherwise writes one line and returns a hidden bar.
 fn progress(total: Option<u64>, begin: u64) -> ProgressBar {
     if !io::stderr().is_terminal() {
         let size = total.map_or_else(String::new, |total| format!(" {} MB", total / 1_000_000));
@@ -269,16 +270,16 @@ mod tests {
 
     use super::*;
 
-    const SILENCE: Duration = Duration::from_millis(300);
+    const TIMEOUT: Duration = Duration::from_millis(300);
 
-    /// An archive at a server that gives one answer and then says nothing more until the client has
-    /// gone.
-    fn answered(answer: &'static str) -> PublishedArchive {
+    /// Returns an archive at a server that sends one answer and then nothing until the client
+    /// closes the connection.
+    fn serve(answer: &'static str) -> PublishedArchive {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/pack.zip", listener.local_addr().unwrap());
         std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
-            stream.set_read_timeout(Some(20 * SILENCE)).unwrap();
+            stream.set_read_timeout(Some(20 * TIMEOUT)).unwrap();
             let request = BufReader::new(&stream).lines().map_while(Result::ok);
             request.take_while(|line| !line.is_empty()).for_each(drop);
             stream.write_all(answer.as_bytes()).unwrap();
@@ -290,18 +291,18 @@ mod tests {
         }
     }
 
-    /// Goes on with what is there, where at most ten bytes are taken: the error, and what is there
-    /// then.
-    fn refused(answer: &'static str, there: &str) -> (String, String) {
+    /// Resumes a partial file with a limit of ten bytes. Returns the error and the file's new
+    /// content.
+    fn resume_error(answer: &'static str, partial_text: &str) -> (String, String) {
         let folder = tempfile::tempdir().unwrap();
         let partial = folder.path().join("partial");
-        std::fs::write(&partial, there).unwrap();
+        std::fs::write(&partial, partial_text).unwrap();
         let error = fetch_within(
             DownloadLimits {
                 bytes: 10,
-                silence: SILENCE,
+                timeout: TIMEOUT,
             },
-            &answered(answer),
+            &serve(answer),
             &partial,
             |_| Ok(TlsConfig::default()),
         )
@@ -310,33 +311,34 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_falls_silent_is_given_up_and_what_came_is_kept() {
-        let (error, kept) = refused("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n1234", "");
+    fn silent_connection_keeps_received_bytes() {
+        let (error, kept) = resume_error("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n1234", "");
         assert!(
-            error.contains(
-                "stopped: nothing came for 300ms; run the command again to go on where it stopped"
-            ),
+            error.contains("stopped: no data for 300ms; run the command again to resume"),
             "{error}"
         );
         assert_eq!(kept, "1234");
-        let (error, kept) = refused(
+        let (error, kept) = resume_error(
             "HTTP/1.1 206 Partial Content\r\ncontent-length: 5\r\n\r\n567",
             "1234",
         );
-        assert!(error.contains("stopped: nothing came for 300ms"), "{error}");
+        assert!(error.contains("stopped: no data for 300ms"), "{error}");
         assert_eq!(kept, "1234567");
     }
 
     #[test]
-    fn a_server_that_never_answers_is_given_up() {
-        let (error, kept) = refused("", "1234");
-        assert!(error.contains("cannot be fetched: timeout"), "{error}");
+    fn silent_server_times_out() {
+        let (error, kept) = resume_error("", "1234");
+        assert!(
+            error.contains("cannot fetch") && error.contains(": timeout"),
+            "{error}"
+        );
         assert_eq!(kept, "1234");
     }
 
     #[test]
-    fn more_than_the_limit_is_refused_however_it_comes() {
-        for (answer, there) in [
+    fn archive_above_limit_is_refused() {
+        for (answer, partial) in [
             ("HTTP/1.1 200 OK\r\ncontent-length: 11\r\n\r\n", ""),
             (
                 "HTTP/1.1 206 Partial Content\r\ncontent-length: 18446744073709551615\r\n\r\n",
@@ -346,12 +348,15 @@ mod tests {
             ("HTTP/1.1 206 Partial Content\r\n\r\n5678901", "1234"),
             ("HTTP/1.1 206 Partial Content\r\n\r\n3", "123456789012"),
         ] {
-            let (error, kept) = refused(answer, there);
+            let (error, kept) = resume_error(answer, partial);
             assert!(
                 error.ends_with("has more than 10 bytes"),
                 "{answer}: {error}"
             );
-            assert!(kept.is_empty() || kept == there, "{answer}: {kept} is kept");
+            assert!(
+                kept.is_empty() || kept == partial,
+                "{answer}: {kept} is kept"
+            );
         }
     }
 }

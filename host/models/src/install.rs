@@ -1,4 +1,6 @@
-//! Installing a pack: from a folder, from an archive, or by download; all of it or nothing.
+//! Installs a pack from a folder, an archive or a download: all of it or nothing.
+//!
+//! The files are written into a staging folder next to the pack's folder, which is then renamed.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -8,22 +10,23 @@ use std::time::{Duration, SystemTime};
 
 use super::archive::{self, PackArchiveError};
 use super::download::{self, DownloadError};
-use super::manifest::{Manifest, ManifestError};
-use super::pack::{MANIFEST, ModelFileError, Pack, PackError, verified};
+use super::manifest::{MANIFEST, Manifest, ManifestError, known_names};
+use super::pack::{ModelFileError, Pack, PackError, read_verified};
 use super::remedy;
 
-/// How the folders begin in which a pack is put together, and in which what it replaces is kept
-/// meanwhile.
+/// Prefix of staging folders.
 const INSTALLING: &str = ".installing-";
+
+/// Prefix of folders that hold the replaced pack until its replacement is in place.
 const REPLACED: &str = ".replaced-";
 
-/// How old such a folder is when nobody can be working in it any more.
+/// Age after which such a folder cannot belong to a running installation.
 const STALE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Why a pack is not installed.
+/// Error of a pack that is not installed.
 #[derive(Debug, thiserror::Error)]
 pub enum InstallError {
-    /// No manifest of that name is known.
+    /// No manifest of this name is known.
     #[error(transparent)]
     Pack(#[from] PackError),
     /// The manifest's file is not valid.
@@ -31,32 +34,32 @@ pub enum InstallError {
     Manifest {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The error in it.
         cause: ManifestError,
     },
-    /// Nobody agreed to the terms.
+    /// The terms were not accepted.
     #[error(
-        "the terms of `{name}` were not accepted: {license}; give --accept-license if you agree"
+        "the terms of `{name}` were not accepted: {license}; pass --accept-license if you agree"
     )]
     License {
-        /// The pack.
+        /// Name of the pack.
         name: String,
-        /// Its terms.
+        /// Terms of use.
         license: String,
     },
-    /// The pack is not published, so it must be given.
+    /// The pack is not published, and no files were passed.
     #[error(
-        "the pack `{name}` has no archive to download; give the folder with its files ({files}) with --from, or install one of those that can \
-         be downloaded: {downloadable}",
+        "the pack `{name}` has no archive to download; pass the folder with its files ({files}) \
+         with --from, or install one of the packs that can be downloaded: {downloadable}",
         files = .files.join(", "),
         downloadable = .downloadable.join(", ")
     )]
     NoArchive {
-        /// The pack.
+        /// Name of the pack.
         name: String,
-        /// The files that it needs.
+        /// Names of the files that the pack needs.
         files: Vec<String>,
-        /// The packs that can be downloaded.
+        /// Names of the packs that can be downloaded.
         downloadable: Vec<String>,
     },
     /// The archive was not fetched.
@@ -67,65 +70,73 @@ pub enum InstallError {
     Archive {
         /// The archive.
         path: PathBuf,
-        /// Why.
+        /// Reason.
         cause: Box<PackArchiveError>,
     },
-    /// A file of the folder is not what it should be.
-    #[error("the folder {path} cannot be used: {cause}", path = path.display())]
+    /// A file of the folder does not match the manifest.
+    #[error("cannot use the folder {path}: {cause}", path = path.display())]
     Folder {
         /// The folder.
         path: PathBuf,
-        /// Why.
+        /// Reason.
         cause: ModelFileError,
     },
-    /// Something else is where the pack belongs.
-    #[error("{path} is there and is no model pack; move it away, or name another folder with --models", path = path.display())]
+    /// The pack's folder exists and is not a pack.
+    #[error(
+        "{path} exists and is not a model pack; move it away, or pass another folder \
+         with --models",
+        path = path.display()
+    )]
     NotAPack {
-        /// What is there.
+        /// The folder.
         path: PathBuf,
     },
     /// A file cannot be read or written.
     #[error("cannot {action} {path}: {cause}", path = path.display())]
     Io {
-        /// What was tried.
+        /// Attempted operation, as a verb.
         action: &'static str,
-        /// Where.
+        /// The file or folder.
         path: PathBuf,
-        /// Why it failed.
+        /// Error of the operating system.
         cause: io::Error,
     },
 }
 
-/// What to install.
+/// A pack to install, and where its files come from.
 #[derive(Debug)]
 pub struct InstallRequest<'a> {
-    /// The name of a pack that is known or installed, or the path of a manifest.
+    /// Name of a known or installed pack, or the path of a manifest.
     pub pack: &'a str,
-    /// A folder or a zip archive with the files; none to download.
+    /// Folder or zip archive with the files; `None` to download.
     pub from: Option<&'a Path>,
     /// Whether the terms were accepted on the command line.
     pub accept_license: bool,
-    /// Whether an installed pack is installed again.
+    /// Whether an installed pack is replaced.
     pub force: bool,
-    /// The certificates to trust for a download.
+    /// Certificates to trust for a download.
     pub trust: download::Trust,
 }
 
-/// What was done.
+/// Result of an installation, with the folder or file.
 #[derive(Debug)]
 pub enum InstallOutcome {
-    /// The pack was there and is whole.
+    /// It was installed before and is intact.
     Already(PathBuf),
-    /// It was installed.
+    /// It is installed now.
     Now(PathBuf),
 }
 
 /// Installs a pack into `models`.
+///
+/// # Errors
+///
+/// [`InstallError`] states the fault and, where there is one, a remedy.
 pub fn install(
     request: &InstallRequest<'_>,
     models: &Path,
 ) -> Result<InstallOutcome, InstallError> {
-    let (manifest, text) = manifest(request.pack, models)?;
+    let (manifest, text) = find_manifest(request.pack, models)?;
     let target = models.join(&manifest.name);
     if !request.force && is_installed(models, &manifest, &text) {
         return Ok(InstallOutcome::Already(target));
@@ -133,7 +144,7 @@ pub fn install(
     if target.exists() && !target.join(MANIFEST).is_file() {
         return Err(InstallError::NotAPack { path: target });
     }
-    agree(&manifest, request.accept_license)?;
+    check_license(&manifest, request.accept_license)?;
     let io = |action, path: &Path| {
         let path = path.to_owned();
         move |cause| InstallError::Io {
@@ -144,8 +155,8 @@ pub fn install(
     };
     fs::create_dir_all(models).map_err(io("make", models))?;
     remove_stale(models);
-    let files = obtain(&manifest, request, models)?;
-    // Beside the target, so that it can be renamed there, and removed unless it is.
+    let files = read_files(&manifest, request, models)?;
+    // On the same file system as the target, because it is renamed. It is removed on an error.
     let staging = tempfile::Builder::new()
         .prefix(INSTALLING)
         .tempdir_in(models)
@@ -158,15 +169,15 @@ pub fn install(
         let path = staging.path().join(name);
         write(&path, bytes).map_err(io("write", &path))?;
     }
-    swap_in(staging.path(), &target, models).map_err(io("replace", &target))?;
+    replace_folder(staging.path(), &target, models).map_err(io("replace", &target))?;
     if request.from.is_none() {
-        let _ = fs::remove_file(partial(models, &manifest));
+        let _ = fs::remove_file(partial_path(models, &manifest));
     }
     Ok(InstallOutcome::Now(target))
 }
 
-/// The manifest of a known pack, of a file, or of a pack that is installed already, with its text.
-fn manifest(pack: &str, models: &Path) -> Result<(Manifest, String), InstallError> {
+/// Returns the manifest of a built-in pack, of a file or of an installed pack, with its text.
+fn find_manifest(pack: &str, models: &Path) -> Result<(Manifest, String), InstallError> {
     if let Some((manifest, text)) = Manifest::built_in().find(|(manifest, _)| manifest.name == pack)
     {
         return Ok((manifest, text.to_owned()));
@@ -182,7 +193,7 @@ fn manifest(pack: &str, models: &Path) -> Result<(Manifest, String), InstallErro
     if !is_file && !path.exists() {
         return Err(PackError::Unknown {
             name: pack.to_owned(),
-            known: Pack::names(models),
+            known: known_names(models),
         }
         .into());
     }
@@ -196,15 +207,16 @@ fn manifest(pack: &str, models: &Path) -> Result<(Manifest, String), InstallErro
     Ok((manifest, text))
 }
 
-/// Whether exactly this pack is installed.
+/// Returns true if this pack is installed with the same manifest and intact files.
 fn is_installed(models: &Path, manifest: &Manifest, text: &str) -> bool {
-    let there = fs::read_to_string(models.join(&manifest.name).join(MANIFEST));
-    there.is_ok_and(|there| there == text) && Pack::open(models, &manifest.name).is_ok()
+    let installed = fs::read_to_string(models.join(&manifest.name).join(MANIFEST));
+    installed.is_ok_and(|installed| installed == text) && Pack::open(models, &manifest.name).is_ok()
 }
 
-/// Makes sure that somebody agreed to the terms, asking where there is somebody to ask.
-fn agree(manifest: &Manifest, accepted: bool) -> Result<(), InstallError> {
-    if accepted || !manifest.requires_acceptance {
+/// Checks that the terms are accepted: by `is_accepted`, or by a prompt if standard input is a
+/// terminal.
+fn check_license(manifest: &Manifest, is_accepted: bool) -> Result<(), InstallError> {
+    if is_accepted || !manifest.requires_acceptance {
         return Ok(());
     }
     let refused = || InstallError::License {
@@ -214,7 +226,7 @@ fn agree(manifest: &Manifest, accepted: bool) -> Result<(), InstallError> {
     if !io::stdin().is_terminal() {
         return Err(refused());
     }
-    // A prompt that cannot be shown is answered with no.
+    // A prompt that cannot be shown counts as a refusal.
     let prompt = format!(
         "{}: {}\nDo you accept these terms? [y/N] ",
         manifest.name, manifest.license
@@ -234,7 +246,8 @@ fn agree(manifest: &Manifest, accepted: bool) -> Result<(), InstallError> {
     }
 }
 
-fn obtain(
+/// Reads and verifies the pack's files from their source.
+fn read_files(
     manifest: &Manifest,
     request: &InstallRequest<'_>,
     models: &Path,
@@ -258,7 +271,7 @@ fn obtain(
             from_archive(manifest, path, file)
         }
         (None, Some(archive)) => {
-            let path = partial(models, manifest);
+            let path = partial_path(models, manifest);
             let file = download::fetch(archive, &path, request.trust)?;
             from_archive(manifest, &path, file)
         }
@@ -277,7 +290,7 @@ fn obtain(
     }
 }
 
-/// The files of a pack that is part of the program.
+/// Returns the files of a pack that is part of the program.
 fn built_in(manifest: &Manifest) -> Option<BTreeMap<String, Vec<u8>>> {
     let file = |file: &String| {
         Some((
@@ -303,7 +316,7 @@ fn from_folder(
         };
         Ok((
             spec.file.clone(),
-            verified(
+            read_verified(
                 File::open(folder.join(&spec.file)).map_err(unreadable)?,
                 spec,
             )?,
@@ -317,14 +330,14 @@ fn from_archive(
     path: &Path,
     file: File,
 ) -> Result<BTreeMap<String, Vec<u8>>, InstallError> {
-    archive::read(file, manifest).map_err(|cause| InstallError::Archive {
+    archive::read_models(file, manifest).map_err(|cause| InstallError::Archive {
         path: path.to_owned(),
         cause: Box::new(cause),
     })
 }
 
-/// Where a download is kept until it is complete.
-fn partial(models: &Path, manifest: &Manifest) -> PathBuf {
+/// Returns the path of an incomplete download.
+fn partial_path(models: &Path, manifest: &Manifest) -> PathBuf {
     models.join(format!(".{}.zip.partial", manifest.name))
 }
 
@@ -334,33 +347,26 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Removes the folders of installations that were killed. Left to the next one if they cannot be
-/// removed.
+/// Removes the folders of killed installations. Failures are left to the next installation.
 fn remove_stale(models: &Path) {
     for entry in models.read_dir().into_iter().flatten().flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        let ours = name.starts_with(INSTALLING) || name.starts_with(REPLACED);
-        let changed = || {
-            entry
-                .metadata()
-                .and_then(|metadata| metadata.modified())
-                .ok()
+        let is_ours = name.starts_with(INSTALLING) || name.starts_with(REPLACED);
+        let age = || {
+            let modified = entry.metadata().and_then(|metadata| metadata.modified());
+            SystemTime::now().duration_since(modified.ok()?).ok()
         };
-        // Younger ones may be of an installation that is under way.
-        if ours
-            && changed()
-                .and_then(|then| SystemTime::now().duration_since(then).ok())
-                .is_some_and(|age| age > STALE)
-        {
+        // Younger folders may belong to a running installation.
+        if is_ours && age().is_some_and(|age| age > STALE) {
             let _ = fs::remove_dir_all(entry.path());
         }
     }
 }
 
-/// Puts the staged folder where the pack belongs. What was there is moved aside first and removed
-/// after, or put back.
-fn swap_in(staged: &Path, target: &Path, models: &Path) -> io::Result<()> {
+/// Renames the staged folder to `target`. An existing pack is moved aside first, and removed
+/// afterwards or restored on an error.
+fn replace_folder(staged: &Path, target: &Path, models: &Path) -> io::Result<()> {
     let aside = tempfile::Builder::new()
         .prefix(REPLACED)
         .tempdir_in(models)?;
@@ -370,11 +376,11 @@ fn swap_in(staged: &Path, target: &Path, models: &Path) -> io::Result<()> {
     }
     match fs::rename(staged, target) {
         Ok(()) => {}
-        // Another installation of the same pack was quicker; it was verified like this one.
+        // A concurrent installation of the same pack finished first. It was verified, too.
         Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
         Err(error) => {
             if old.exists() && fs::rename(&old, target).is_err() {
-                // The pack's only copy, for somebody to put back.
+                // Keeps the pack's only copy, so that the operator can restore it.
                 let _ = aside.keep();
             }
             return Err(error);
@@ -388,12 +394,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pack_that_cannot_be_replaced_stays() {
+    fn failed_replacement_keeps_old_pack() {
         let models = tempfile::tempdir().unwrap();
         let target = models.path().join("own");
         fs::create_dir(&target).unwrap();
         fs::write(target.join(MANIFEST), "the old one").unwrap();
-        let error = swap_in(&models.path().join("nowhere"), &target, models.path()).unwrap_err();
+        let error =
+            replace_folder(&models.path().join("nowhere"), &target, models.path()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
         assert_eq!(
             fs::read_to_string(target.join(MANIFEST)).unwrap(),
@@ -402,13 +409,13 @@ mod tests {
         assert_eq!(
             models.path().read_dir().unwrap().count(),
             1,
-            "nothing is left beside it"
+            "no other folder is left"
         );
     }
 
     #[cfg(unix)]
     #[test]
-    fn other_users_may_read_a_pack_if_the_umask_lets_them() {
+    fn pack_permissions_follow_umask() {
         use std::os::unix::fs::PermissionsExt;
 
         let folder = tempfile::tempdir().unwrap();
@@ -421,7 +428,7 @@ mod tests {
             trust: |_| Ok(ureq::tls::TlsConfig::default()),
         };
         let InstallOutcome::Now(pack) = install(&request, &models).unwrap() else {
-            panic!("nothing was installed before")
+            panic!("no pack was installed before")
         };
         let ordinary = folder.path().join("ordinary");
         fs::write(&ordinary, "").unwrap();
@@ -429,7 +436,7 @@ mod tests {
         assert_eq!(
             mode(&pack),
             mode(&models),
-            "`models` is made as any folder is"
+            "`models` is created like any folder"
         );
         for file in pack.read_dir().unwrap() {
             assert_eq!(mode(&file.unwrap().path()), mode(&ordinary));

@@ -1,12 +1,17 @@
-//! What a pack's TOML manifest says.
+//! The TOML manifest of a pack.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::Deserialize;
 
+use rostro_common::digest::Sha256Digest;
 use rostro_common::fs::without_mark;
 
-/// The manifests that come with the program.
+/// The manifest's name in an installed pack's folder.
+pub const MANIFEST: &str = "manifest.toml";
+
+/// Manifests that are part of the program.
 const BUILT_IN: [&str; 7] = [
     include_str!("../../../models/mobile.toml"),
     include_str!("../../../models/mobile-liveness.toml"),
@@ -17,27 +22,27 @@ const BUILT_IN: [&str; 7] = [
     include_str!("../../../models/testing.toml"),
 ];
 
-/// A pack of models that belong together.
+/// Description of a pack: models that belong together.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// Lower-case letters, digits, `_` and `-`.
+    /// Name of lower-case letters, digits, `_` and `-`.
     pub name: String,
-    /// One line for people.
+    /// Description in one line.
     pub description: String,
-    /// The terms of use in one line.
+    /// Terms of use in one line.
     pub license: String,
-    /// Whether somebody must agree to the terms before the pack is installed.
+    /// Whether the terms must be accepted before the pack is installed.
     #[serde(default)]
     pub requires_acceptance: bool,
-    /// Where the pack is published; none if it is only installed from a folder.
+    /// The published archive; `None` if the pack is installed only from a folder.
     pub archive: Option<PublishedArchive>,
-    /// The operating point that suits its models.
+    /// Recommended thresholds for its models.
     pub thresholds: Thresholds,
-    /// What suits its models of the pipeline's own settings, where the operator says nothing else.
+    /// Defaults of the pipeline's own settings. The operator's values take precedence.
     #[serde(default)]
     pub settings: BTreeMap<String, String>,
-    /// The models by role.
+    /// Models by role.
     pub models: BTreeMap<String, ModelSpec>,
 }
 
@@ -45,50 +50,50 @@ pub struct Manifest {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PublishedArchive {
-    /// Where it is.
+    /// Address for the download.
     pub url: String,
-    /// What it must be: 64 hexadecimal digits.
+    /// SHA-256 in 64 lower-case hexadecimal digits.
     pub sha256: String,
 }
 
-/// An operating point.
+/// Decision thresholds.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Thresholds {
     /// Faces with a lower detection score are not reported, 0 to 1.
     pub detection: f32,
-    /// A face whose best cosine similarity is not above this is unknown, -1 to 1.
+    /// Maximum cosine similarity at which a face is still unknown, -1 to 1.
     pub similarity: f32,
 }
 
-/// A model's file, and how it wants to be fed.
+/// A model's file and its input format.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSpec {
-    /// Its file's name, without a folder.
+    /// File name without a folder.
     pub file: String,
-    /// What the file must be: 64 hexadecimal digits.
+    /// SHA-256 of the file in 64 lower-case hexadecimal digits.
     pub sha256: String,
-    /// The most bytes that the file may have: its size where it is known.
+    /// Maximum size of the file in bytes: its exact size if known.
     pub max_size: u64,
-    /// Width of its input in pixels; none if any multiple of 32 will do.
+    /// Width of the input in pixels; `None` if any multiple of 32 is allowed.
     pub width: Option<u32>,
-    /// Height of its input in pixels; none if any multiple of 32 will do.
+    /// Height of the input in pixels; `None` if any multiple of 32 is allowed.
     pub height: Option<u32>,
-    /// What is taken from each channel value of 0 to 255.
+    /// Number that is subtracted from each channel value of 0 to 255.
     pub mean: f32,
-    /// What the difference is divided by.
+    /// Number that the difference is divided by.
     pub std: f32,
-    /// The order of its input's channels.
+    /// Order of the input's channels.
     #[serde(default)]
     pub channels: Channels,
-    /// How many images one run takes; none if any number.
+    /// Number of images in one run; `None` if any number is allowed.
     pub batch: Option<u32>,
-    /// Numbers in an embedding, for a model that makes one.
+    /// Dimension of the embedding, for a model that makes one.
     pub dimension: Option<u32>,
 }
 
-/// The order of a model's channels.
+/// Order of colour channels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Channels {
@@ -99,18 +104,18 @@ pub enum Channels {
     Bgr,
 }
 
-/// What is wrong with a manifest.
+/// Error of a manifest that is not valid.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
-    /// It is no TOML, or has other keys.
+    /// The text is not TOML, or has missing or unknown keys.
     #[error("not a pack manifest: {0}")]
     Toml(#[from] toml::de::Error),
     /// A value is out of its range.
     #[error("in the pack manifest, {key} {rule}")]
     Value {
-        /// Which key.
+        /// The key.
         key: String,
-        /// What it must be.
+        /// The rule that the value breaks.
         rule: &'static str,
     },
 }
@@ -127,7 +132,7 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// The manifests that come with the program, with their texts.
+    /// Iterates over the manifests that are part of the program, with their texts.
     pub fn built_in() -> impl Iterator<Item = (Self, &'static str)> {
         BUILT_IN
             .into_iter()
@@ -143,7 +148,7 @@ impl Manifest {
             }),
         };
         must(
-            is_name(&self.name),
+            is_identifier(&self.name),
             "name",
             "must be lower-case letters, digits, `_` and `-`",
         )?;
@@ -172,7 +177,7 @@ impl Manifest {
         for (role, model) in &self.models {
             let key = |field: &str| format!("models.{role}.{field}");
             must(
-                is_name(role),
+                is_identifier(role),
                 &key(""),
                 "must be lower-case letters, digits, `_` and `-`",
             )?;
@@ -189,20 +194,46 @@ impl Manifest {
             must(
                 model.std.is_normal() && model.mean.is_finite(),
                 &key("std"),
-                "must be a number other than zero, and mean one too",
+                "must be a number other than zero, and mean a number",
             )?;
             let sizes = [model.width, model.height, model.batch, model.dimension];
             must(
                 !sizes.contains(&Some(0)),
                 &key("width"),
-                "and height, batch and dimension must be at least 1 where they are given",
+                "and height, batch and dimension must be at least 1 if present",
             )?;
         }
         Ok(())
     }
 }
 
-fn is_name(text: &str) -> bool {
+/// Returns the names of the packs in a folder, in order. Every folder with a manifest is a pack.
+/// Names with a leading dot are skipped, because those packs are incomplete.
+pub(crate) fn installed_names(models: &Path) -> Vec<String> {
+    let entries = models.read_dir().into_iter().flatten().flatten();
+    let names = entries
+        .filter(|entry| entry.path().join(MANIFEST).exists())
+        .filter_map(|entry| entry.file_name().into_string().ok());
+    let mut names: Vec<String> = names.filter(|name| !name.starts_with('.')).collect();
+    names.sort();
+    names
+}
+
+/// Returns the names of the built-in packs, then of other installed packs.
+pub(crate) fn known_names(models: &Path) -> Vec<String> {
+    let mut names: Vec<String> = Manifest::built_in()
+        .map(|(manifest, _)| manifest.name)
+        .collect();
+    for name in installed_names(models) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// Returns true for a valid name of a pack or a role.
+fn is_identifier(text: &str) -> bool {
     let allowed = |byte: u8| {
         byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-')
     };
@@ -212,16 +243,15 @@ fn is_name(text: &str) -> bool {
 fn is_file_name(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
     !text.starts_with('.')
-        && text != super::pack::MANIFEST
+        && text != MANIFEST
         && (1..=128).contains(&text.len())
         && text.bytes().all(allowed)
 }
 
+/// Returns true for a digest in lower-case digits, as digests are displayed and compared.
 fn is_sha256(text: &str) -> bool {
-    text.len() == 64
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f'))
+    text.parse()
+        .is_ok_and(|digest: Sha256Digest| digest.to_string() == text)
 }
 
 #[cfg(test)]
@@ -229,7 +259,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_built_in_manifest_is_valid() {
+    fn built_in_manifests_are_valid() {
         for text in BUILT_IN {
             Manifest::parse(text).unwrap();
         }
@@ -251,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_value_is_named_with_its_rule() {
+    fn invalid_value_names_key_and_rule() {
         let good = BUILT_IN[0];
         for (from, to, wanted) in [
             (

@@ -1,4 +1,5 @@
-//! An installed pack, verified while it is read: what runs is what was checked.
+//! An installed pack. Its files are verified while they are read into memory, so that the bytes
+//! that run are the bytes that were checked.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -7,13 +8,10 @@ use std::path::{Path, PathBuf};
 
 use rostro_common::digest::Sha256Digest;
 
-use super::manifest::{Manifest, ManifestError, ModelSpec};
+use super::manifest::{MANIFEST, Manifest, ManifestError, ModelSpec, installed_names, known_names};
 use super::remedy;
 
-/// The manifest's name in an installed pack's folder.
-pub const MANIFEST: &str = "manifest.toml";
-
-/// The models of the pack `testing`, which are part of the program.
+/// Models of the pack `testing`, which are part of the program.
 const TESTING: [(&str, &[u8]); 2] = [
     (
         "detector.onnx",
@@ -32,91 +30,92 @@ pub struct Pack {
     files: BTreeMap<String, Vec<u8>>,
 }
 
-/// Why a pack cannot be used.
+/// Error of a pack that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum PackError {
-    /// No pack of that name is known or installed.
+    /// No pack of this name is known or installed.
     #[error("there is no model pack `{name}`; choose one of {}", .known.join(", "))]
     Unknown {
-        /// The name.
+        /// Name of the pack.
         name: String,
-        /// The names that there are.
+        /// Names of the known packs.
         known: Vec<String>,
     },
-    /// It is known and not installed.
+    /// The pack is known but not installed.
     #[error(
-        "the model pack `{name}` is not installed in {folder}; {remedy}, or choose another pack with --pack ({others})",
+        "the model pack `{name}` is not installed in {folder}; {remedy}, or choose another pack \
+         with --pack ({others})",
         folder = folder.display()
     )]
     NotInstalled {
-        /// The name.
+        /// Name of the pack.
         name: String,
-        /// Where it would be.
+        /// Folder of installed packs.
         folder: PathBuf,
-        /// How to install it.
+        /// Command that installs it.
         remedy: String,
-        /// The packs to choose instead.
+        /// Packs to choose instead.
         others: String,
     },
-    /// Its manifest is not what it should be.
+    /// The manifest is not valid.
     #[error("the manifest of the installed pack `{name}` is not valid: {cause}; {remedy}")]
     Manifest {
-        /// The pack.
+        /// Name of the pack.
         name: String,
-        /// What is wrong.
+        /// The error.
         cause: Box<ManifestError>,
-        /// How to replace it.
+        /// Command that replaces it.
         remedy: String,
     },
-    /// A file of it is missing or changed.
+    /// A file is missing or changed.
     #[error("the model pack `{name}` is damaged: {cause}; {remedy}")]
     Damaged {
-        /// The pack.
+        /// Name of the pack.
         name: String,
-        /// What is wrong.
+        /// The error.
         cause: Box<ModelFileError>,
-        /// How to replace it.
+        /// Command that replaces it.
         remedy: String,
     },
 }
 
-/// What is wrong with a model's file.
+/// Error of a model's file that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelFileError {
-    /// It cannot be read.
-    #[error("{file} cannot be read: {cause}")]
+    /// The file cannot be read.
+    #[error("cannot read {file}: {cause}")]
     Unreadable {
-        /// Which.
+        /// Name of the file.
         file: String,
-        /// Why.
+        /// Error of the operating system.
         cause: io::Error,
     },
-    /// It has more bytes than the manifest allows.
+    /// The file is larger than the manifest allows.
     #[error("{file} has more than {max_size} bytes")]
     TooLarge {
-        /// Which.
+        /// Name of the file.
         file: String,
-        /// The most that it may have.
+        /// Maximum size in bytes.
         max_size: u64,
     },
-    /// It is another file.
-    #[error("{file} has the SHA-256 {given}, not {wanted}")]
+    /// The file has another digest than the manifest.
+    #[error("{file} has the SHA-256 {actual}, not {expected}")]
     Digest {
-        /// Which.
+        /// Name of the file.
         file: String,
-        /// What it is.
-        given: Sha256Digest,
-        /// What it should be.
-        wanted: String,
+        /// Digest of the file.
+        actual: Sha256Digest,
+        /// Digest in the manifest.
+        expected: String,
     },
 }
 
 impl Pack {
-    /// Opens the installed pack `name`, or the built-in `testing` where that is not installed.
+    /// Opens the installed pack `name`, or the built-in `testing` if that is not installed.
     ///
     /// # Errors
     ///
-    /// [`PackError`] says what is wrong and how to mend it.
+    /// [`PackError`] states the fault and a remedy.
     pub fn open(models: &Path, name: &str) -> Result<Self, PackError> {
         let folder = models.join(name);
         match fs::read_to_string(folder.join(MANIFEST)) {
@@ -129,16 +128,18 @@ impl Pack {
                 Err(PackError::Damaged {
                     name: name.to_owned(),
                     cause,
-                    remedy: remedy::install(name, models, true),
+                    remedy: remedy::install_command(name, models, true),
                 })
             }
             Err(_) if name == "testing" => Self::testing(),
-            Err(_) => Err(Self::absent(models, name)),
+            Err(_) => Err(Self::not_installed(models, name)),
         }
     }
 
     fn open_installed(models: &Path, name: &str, manifest: &str) -> Result<Self, PackError> {
-        let (folder, remedy) = (models.join(name), || remedy::install(name, models, true));
+        let (folder, remedy) = (models.join(name), || {
+            remedy::install_command(name, models, true)
+        });
         let manifest = Manifest::parse(manifest).map_err(|cause| PackError::Manifest {
             name: name.to_owned(),
             cause: Box::new(cause),
@@ -149,7 +150,7 @@ impl Pack {
                 file: spec.file.clone(),
                 cause,
             };
-            verified(
+            read_verified(
                 File::open(folder.join(&spec.file)).map_err(unreadable)?,
                 spec,
             )
@@ -169,7 +170,7 @@ impl Pack {
         }
     }
 
-    /// The pack that is part of the program: tiny models that know drawn faces.
+    /// Returns the pack that is part of the program: tiny models for drawn faces.
     fn testing() -> Result<Self, PackError> {
         let unknown = || PackError::Unknown {
             name: "testing".to_owned(),
@@ -192,9 +193,12 @@ impl Pack {
         Ok(Self { manifest, files })
     }
 
-    fn absent(models: &Path, name: &str) -> PackError {
+    fn not_installed(models: &Path, name: &str) -> PackError {
         if Manifest::built_in().any(|(manifest, _)| manifest.name == name) {
-            let (remedy, others) = (remedy::install(name, models, false), remedy::others(models));
+            let (remedy, others) = (
+                remedy::install_command(name, models, false),
+                remedy::other_packs(models),
+            );
             return PackError::NotInstalled {
                 name: name.to_owned(),
                 folder: models.to_owned(),
@@ -204,11 +208,11 @@ impl Pack {
         }
         PackError::Unknown {
             name: name.to_owned(),
-            known: Self::names(models),
+            known: known_names(models),
         }
     }
 
-    /// Bytes of an installed pack's files; none of one that is not installed.
+    /// Returns the total size of an installed pack's files in bytes; 0 if it is not installed.
     pub fn file_bytes(models: &Path, name: &str) -> usize {
         let sizes = models
             .join(name)
@@ -222,7 +226,7 @@ impl Pack {
             .fold(0, usize::saturating_add)
     }
 
-    /// Numbers in an embedding of a pack, if its manifest can be read and says so.
+    /// Returns the dimension of a pack's embeddings, if its manifest is readable and has one.
     pub fn dimension(models: &Path, name: &str) -> Option<usize> {
         let installed = fs::read_to_string(models.join(name).join(MANIFEST))
             .ok()
@@ -240,51 +244,30 @@ impl Pack {
             .and_then(|dimension| dimension.try_into().ok())
     }
 
-    /// The names of packs in the folder, in order: every folder with a manifest is one, whoever put
-    /// it there. Those that begin with a dot are being put together.
+    /// Returns the names of the packs in a folder, in order.
     pub fn installed(models: &Path) -> Vec<String> {
-        let entries = models.read_dir().into_iter().flatten().flatten();
-        let names = entries
-            .filter(|entry| entry.path().join(MANIFEST).exists())
-            .filter_map(|entry| entry.file_name().into_string().ok());
-        let mut names: Vec<String> = names.filter(|name| !name.starts_with('.')).collect();
-        names.sort();
-        names
+        installed_names(models)
     }
 
-    /// The names that can be asked for: of the packs that come with the program, then of others
-    /// that are installed.
-    pub(super) fn names(models: &Path) -> Vec<String> {
-        let mut names: Vec<String> = Manifest::built_in()
-            .map(|(manifest, _)| manifest.name)
-            .collect();
-        for name in Self::installed(models) {
-            if !names.contains(&name) {
-                names.push(name);
-            }
-        }
-        names
-    }
-
-    /// What the pack says of itself.
+    /// Returns the manifest.
     #[must_use]
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
-    /// Its name.
+    /// Returns the pack's name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.manifest.name
     }
 
-    /// The model for a role: how it is fed, and its bytes.
+    /// Returns the description and the bytes of the model for a role.
     #[must_use]
     pub fn model(&self, role: &str) -> Option<(&ModelSpec, &[u8])> {
         Some((self.manifest.models.get(role)?, self.files.get(role)?))
     }
 
-    /// The built-in file of that name and pack, for installing it.
+    /// Returns a file of a built-in pack, for its installation.
     pub(super) fn built_in_file(pack: &str, file: &str) -> Option<&'static [u8]> {
         TESTING
             .iter()
@@ -293,9 +276,8 @@ impl Pack {
     }
 }
 
-/// Reads a model to its end, no further than it may be, and checks that it is the one that is
-/// meant.
-pub(super) fn verified(from: impl Read, spec: &ModelSpec) -> Result<Vec<u8>, ModelFileError> {
+/// Reads a model up to its maximum size and verifies its digest.
+pub(super) fn read_verified(from: impl Read, spec: &ModelSpec) -> Result<Vec<u8>, ModelFileError> {
     let mut bytes = Vec::new();
     let unreadable = |cause| ModelFileError::Unreadable {
         file: spec.file.clone(),
@@ -310,12 +292,12 @@ pub(super) fn verified(from: impl Read, spec: &ModelSpec) -> Result<Vec<u8>, Mod
             max_size: spec.max_size,
         });
     }
-    let given = Sha256Digest::of(&bytes);
-    if given.to_string() != spec.sha256 {
+    let actual = Sha256Digest::of(&bytes);
+    if actual.to_string() != spec.sha256 {
         return Err(ModelFileError::Digest {
             file: spec.file.clone(),
-            given,
-            wanted: spec.sha256.clone(),
+            actual,
+            expected: spec.sha256.clone(),
         });
     }
     Ok(bytes)
@@ -325,8 +307,7 @@ pub(super) fn verified(from: impl Read, spec: &ModelSpec) -> Result<Vec<u8>, Mod
 mod tests {
     use super::*;
 
-    /// A pack that no built-in manifest knows, put into the folder by something else than `rostro
-    /// models install`.
+    /// Writes a pack without a built-in manifest, as other tools do.
     fn put(models: &Path, name: &str, recognizer: &[u8]) {
         let folder = models.join(name);
         fs::create_dir_all(&folder).unwrap();
@@ -341,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pack_that_was_made_and_not_installed_can_be_opened() {
+    fn pack_of_another_tool_opens() {
         let models = tempfile::tempdir().unwrap();
         put(models.path(), "mobile-int8", b"weights");
         let pack = Pack::open(models.path(), "mobile-int8").unwrap();
@@ -356,22 +337,23 @@ mod tests {
         let models = tempfile::tempdir().unwrap();
         put(models.path(), "mobile-int8", b"weights");
         let folder = models.path().display();
-        let says = |name: &str| Pack::open(models.path(), name).unwrap_err().to_string();
-        let error = says("buffalo_l");
+        let open_error = |name: &str| Pack::open(models.path(), name).unwrap_err().to_string();
+        let error = open_error("buffalo_l");
         assert!(
             error.contains(&format!(
                 "run `rostro models install buffalo_l --models {folder}`"
             )),
             "{error}"
         );
-        // It has no archive: a download would fail.
-        let error = says("mobile");
+        // The pack has no archive, so that a download would fail.
+        let error = open_error("mobile");
         let command = format!("`rostro models install mobile --from FOLDER --models {folder}`");
         assert!(
             error.contains("det_500m.onnx and mobilefacenet.onnx") && error.contains(&command),
             "{error}"
         );
-        let others = "(installed there: mobile-int8; to be downloaded: buffalo_l, buffalo_m, buffalo_sc, antelopev2; built in: testing";
+        let others = "(installed there: mobile-int8; to be downloaded: buffalo_l, buffalo_m, \
+            buffalo_sc, antelopev2; built in: testing";
         assert!(
             error.contains("it cannot be downloaded") && error.contains(others),
             "{error}"
@@ -381,10 +363,11 @@ mod tests {
     #[test]
     fn pack_damaged_names_working_command() {
         let models = tempfile::tempdir().unwrap();
-        for (name, says) in [
+        for (name, remedy) in [
             (
                 "mobile",
-                "it cannot be downloaded: put det_500m.onnx and mobilefacenet.onnx into a folder and run `rostro models install mobile --force --from FOLDER",
+                "it cannot be downloaded: put det_500m.onnx and mobilefacenet.onnx into a folder \
+                 and run `rostro models install mobile --force --from FOLDER",
             ),
             (
                 "buffalo_sc",
@@ -392,18 +375,19 @@ mod tests {
             ),
             (
                 "own",
-                "put recognizer.onnx into a folder and run `rostro models install own --force --from FOLDER",
+                "put recognizer.onnx into a folder and run `rostro models install own --force \
+                 --from FOLDER",
             ),
         ] {
             put(models.path(), name, b"weights");
-            std::fs::write(models.path().join(name).join("recognizer.onnx"), b"other's").unwrap();
+            std::fs::write(models.path().join(name).join("recognizer.onnx"), b"other").unwrap();
             let error = Pack::open(models.path(), name).unwrap_err().to_string();
-            assert!(error.contains(says), "{error}");
+            assert!(error.contains(remedy), "{error}");
         }
     }
 
     #[test]
-    fn whoever_names_an_unknown_pack_hears_of_those_that_were_made() {
+    fn unknown_pack_lists_known_ones() {
         let models = tempfile::tempdir().unwrap();
         put(models.path(), "mobile-int8", b"weights");
         put(models.path(), "mobile", b"weights");
@@ -411,7 +395,8 @@ mod tests {
         let error = Pack::open(models.path(), "mobile-int4")
             .unwrap_err()
             .to_string();
-        let names = "mobile, mobile-liveness, buffalo_l, buffalo_m, buffalo_sc, antelopev2, testing, mobile-int8";
+        let names = "mobile, mobile-liveness, buffalo_l, buffalo_m, buffalo_sc, antelopev2, \
+            testing, mobile-int8";
         assert_eq!(
             error,
             format!("there is no model pack `mobile-int4`; choose one of {names}")

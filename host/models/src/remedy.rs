@@ -1,17 +1,15 @@
-//! What to do about a pack that is missing or damaged: a command that works for that pack, and
-//! other packs to choose.
+//! Remedies for a missing or damaged pack: a command that works for it, and other packs.
 
 use std::fs;
 use std::path::Path;
 
-use super::manifest::Manifest;
-use super::pack::{MANIFEST, Pack};
+use super::manifest::{MANIFEST, Manifest, installed_names};
 
-/// The built-in pack, which needs no installation.
+/// Built-in pack, which needs no installation.
 const BUILT_IN: &str = "testing";
 
-/// The way to install a pack into a folder, or to replace it there.
-pub(super) fn install(name: &str, models: &Path, replace: bool) -> String {
+/// Returns the instruction to install a pack into a folder, or to replace it there.
+pub(super) fn install_command(name: &str, models: &Path, replace: bool) -> String {
     let force = if replace { " --force" } else { "" };
     let command = |from: &str| {
         format!(
@@ -19,7 +17,7 @@ pub(super) fn install(name: &str, models: &Path, replace: bool) -> String {
             models.display()
         )
     };
-    match known(name, models) {
+    match find_manifest(name, models) {
         Some(pack) if pack.archive.is_some() || name == BUILT_IN => format!("run {}", command("")),
         Some(pack) => {
             let files: Vec<&str> = pack
@@ -40,8 +38,8 @@ pub(super) fn install(name: &str, models: &Path, replace: bool) -> String {
     }
 }
 
-/// The manifest of a pack that comes with the program or is installed.
-fn known(name: &str, models: &Path) -> Option<Manifest> {
+/// Returns the manifest of a built-in or installed pack.
+fn find_manifest(name: &str, models: &Path) -> Option<Manifest> {
     let built_in = Manifest::built_in()
         .map(|(manifest, _)| manifest)
         .find(|manifest| manifest.name == name);
@@ -50,9 +48,9 @@ fn known(name: &str, models: &Path) -> Option<Manifest> {
     })
 }
 
-/// The packs to choose instead: installed, to be downloaded, and built in.
-pub(super) fn others(models: &Path) -> String {
-    let installed = match Pack::installed(models) {
+/// Lists the packs to choose instead: installed, downloadable, and built in.
+pub(super) fn other_packs(models: &Path) -> String {
+    let installed = match installed_names(models) {
         names if names.is_empty() => "none is installed there".to_owned(),
         names => format!("installed there: {}", names.join(", ")),
     };
@@ -62,7 +60,7 @@ pub(super) fn others(models: &Path) -> String {
     )
 }
 
-/// The packs that can be downloaded.
+/// Returns the names of the packs that can be downloaded.
 pub(super) fn downloadable() -> Vec<String> {
     let packs = Manifest::built_in().map(|(manifest, _)| manifest);
     packs

@@ -1,12 +1,12 @@
-//! ONNX Runtime's library: where it is, and installing it.
+//! Locates and installs ONNX Runtime's library.
 //!
-//! It is taken from the Python wheel `onnxruntime`, the one place from which every platform's
-//! library can be had by an ordinary package client. The wheel is only unpacked: Python is needed
-//! to fetch it, not to run it.
+//! The library comes from the Python wheel `onnxruntime`, because an ordinary package client can
+//! fetch it for every platform. The wheel is only unpacked: Python is needed to fetch it, not to
+//! run it.
 
 use std::borrow::Cow;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -21,10 +21,10 @@ use rostro_common::text::say;
 /// The version that is installed; its C interface is the one that the host was tested with.
 pub(crate) const VERSION: &str = "1.32.0";
 
-/// The largest library that is unpacked, in bytes; that of Linux has under 30 MB.
+/// Maximum size of the unpacked library in bytes. The library for Linux has less than 30 MB.
 const LARGEST: u64 = 512 << 20;
 
-/// The library's name, once installed.
+/// File name of the installed library.
 const LIBRARY: &str = if cfg!(target_os = "windows") {
     "onnxruntime.dll"
 } else if cfg!(target_os = "macos") {
@@ -50,57 +50,59 @@ pub enum RuntimeCommand {
 /// Why the library is not there.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
-    /// It is not installed.
+    /// The library is not installed.
     #[error(
-        "ONNX Runtime is not installed at {path}; run `rostro runtime install --runtime {folder}`, or name the library with --onnxruntime",
+        "ONNX Runtime is not installed at {path}; run `rostro runtime install --runtime \
+         {folder}`, or pass the library with --onnxruntime",
         path = path.display(),
         folder = folder.display()
     )]
     Missing {
-        /// Where it was looked for.
+        /// Expected path.
         path: PathBuf,
-        /// The folder of installations.
+        /// Folder of installations.
         folder: PathBuf,
     },
-    /// The library that was named does not exist.
+    /// The library of `--onnxruntime` does not exist.
     #[error(
-        "there is no ONNX Runtime library at {path}, which --onnxruntime names; name the file of the library, or leave that out and run \
-         `rostro runtime install`",
+        "no ONNX Runtime library at {path} (--onnxruntime); pass the path of the library's file, \
+         or omit the flag and run `rostro runtime install`",
         path = path.display()
     )]
     NoSuchLibrary {
-        /// Where it was looked for.
+        /// Path of the flag.
         path: PathBuf,
     },
     /// pip cannot be run.
     #[error(
-        "cannot run `{program} -m pip` to fetch the wheel onnxruntime {VERSION}: {cause}; install Python with pip, or fetch the wheel yourself and \
-         give it with --from"
+        "cannot run `{program} -m pip` to fetch the wheel onnxruntime {VERSION}: {cause}; install \
+         Python with pip, or fetch the wheel yourself and pass it with --from"
     )]
     Pip {
-        /// The program that was tried.
+        /// Name of Python's program.
         program: &'static str,
-        /// Why it did not run.
+        /// Error of the operating system.
         cause: io::Error,
     },
-    /// pip did not get the wheel.
+    /// pip did not fetch the wheel.
     #[error(
-        "pip cannot fetch the wheel onnxruntime {VERSION}; fetch it yourself and give it with --from. pip says: {said}"
+        "pip cannot fetch the wheel onnxruntime {VERSION}: {output}; fetch it yourself and pass \
+         it with --from"
     )]
     Fetch {
-        /// The end of pip's words.
-        said: String,
+        /// Last lines of pip's output.
+        output: String,
     },
     /// The wheel is not usable.
-    #[error("{path} is no usable wheel: {cause}", path = path.display())]
+    #[error("cannot read the wheel {path}: {cause}", path = path.display())]
     Wheel {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// Error of the archive.
         cause: ZipError,
     },
-    /// The wheel has no library of this platform.
-    #[error("{path} has no {LIBRARY}; it may be of another platform", path = path.display())]
+    /// The wheel has no library for this platform.
+    #[error("{path} has no {LIBRARY}; it may be for another platform", path = path.display())]
     NoLibrary {
         /// The file.
         path: PathBuf,
@@ -108,20 +110,20 @@ pub enum RuntimeError {
     /// A file cannot be read or written.
     #[error("cannot install {path}: {cause}", path = path.display())]
     Io {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// Error of the operating system.
         cause: io::Error,
     },
 }
 
-/// The library to load: the one that is named, else the installed one.
+/// Returns the path of the library to load: `flag`, else the installed library.
 ///
 /// # Errors
 ///
-/// If it is not there.
-pub fn locate(named: Option<&Path>, runtime: &Path) -> Result<PathBuf, RuntimeError> {
-    match named {
+/// If the file does not exist.
+pub fn locate(flag: Option<&Path>, runtime: &Path) -> Result<PathBuf, RuntimeError> {
+    match flag {
         Some(path) if !path.is_file() => Err(RuntimeError::NoSuchLibrary {
             path: path.to_owned(),
         }),
@@ -174,7 +176,7 @@ pub fn run(command: RuntimeCommand, runtime: &Path) -> Result<(), RuntimeError> 
     Ok(())
 }
 
-/// Fetches the wheel into a folder; answers where it is.
+/// Fetches the wheel into a folder with pip. Returns its path.
 fn fetch(folder: &Path) -> Result<PathBuf, RuntimeError> {
     let spinner = ProgressBar::new_spinner()
         .with_message(format!("fetching the wheel onnxruntime {VERSION} with pip"));
@@ -209,10 +211,11 @@ fn fetch(folder: &Path) -> Result<PathBuf, RuntimeError> {
     match wheel {
         Some(wheel) if output.status.success() => Ok(wheel),
         _ => {
-            let said = String::from_utf8_lossy(&output.stderr);
-            let end: Vec<&str> = said.lines().rev().take(3).collect();
+            let errors = String::from_utf8_lossy(&output.stderr);
+            let mut last: Vec<&str> = errors.lines().rev().take(3).collect();
+            last.reverse();
             Err(RuntimeError::Fetch {
-                said: end.into_iter().rev().collect::<Vec<_>>().join("; "),
+                output: last.join("; "),
             })
         }
     }
@@ -235,25 +238,19 @@ fn install(source: &Path, target: &Path) -> Result<(), RuntimeError> {
         fs::read(source).map_err(io(source))?
     };
     let folder = target.parent().unwrap_or(Path::new("."));
-    let write = || -> io::Result<()> {
-        fs::create_dir_all(folder)?;
-        let mut builder = tempfile::Builder::new();
-        // Cut by the umask, like any file's: who installs is often not who serves.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let mut file = builder.tempfile_in(folder)?;
-        file.write_all(&bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(target).map_err(|error| error.error)?;
-        rostro_common::fs::durable::sync_folder(folder).map(drop)
-    };
-    write().map_err(io(target))
+    use rostro_common::fs::atomic::{FileAccess, write_atomic};
+
+    // Readable by other users, because the user that installs is often not the one that serves.
+    fs::create_dir_all(folder)
+        .and_then(|()| write_atomic(target, FileAccess::Umask, &bytes))
+        .map(drop)
+        .map_err(io(target))
 }
 
-/// The library in a wheel: `onnxruntime/capi/libonnxruntime.so.<version>`, or as other platforms
-/// call it.
+/// Returns the library in a wheel: `onnxruntime/capi/libonnxruntime.so.<version>`, or the name on
+/// another platform.
 fn unpack(wheel: &Path) -> Result<Vec<u8>, RuntimeError> {
-    let bad = |cause| RuntimeError::Wheel {
+    let wheel_error = |cause| RuntimeError::Wheel {
         path: wheel.to_owned(),
         cause,
     };
@@ -261,7 +258,7 @@ fn unpack(wheel: &Path) -> Result<Vec<u8>, RuntimeError> {
         path: wheel.to_owned(),
         cause,
     })?;
-    let mut archive = ZipArchive::new(file).map_err(bad)?;
+    let mut archive = ZipArchive::new(file).map_err(wheel_error)?;
     let stem = LIBRARY.trim_end_matches(".dylib");
     let is_library = |name: &str| {
         name.strip_prefix("onnxruntime/capi/")
@@ -276,16 +273,18 @@ fn unpack(wheel: &Path) -> Result<Vec<u8>, RuntimeError> {
         path: wheel.to_owned(),
     })?;
     let mut bytes = Vec::new();
-    let entry = archive.by_name(&name).map_err(bad)?;
+    let entry = archive.by_name(&name).map_err(wheel_error)?;
     entry
         .take(LARGEST)
         .read_to_end(&mut bytes)
-        .map_err(|cause| bad(cause.into()))?;
+        .map_err(|cause| wheel_error(cause.into()))?;
     Ok(bytes)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use zip::ZipWriter;
     use zip::write::SimpleFileOptions;
 
@@ -305,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn the_library_of_a_wheel_is_installed_and_found() {
+    fn library_of_wheel_is_installed() {
         let folder = tempfile::tempdir().unwrap();
         let entry = format!("onnxruntime/capi/{LIBRARY}.{VERSION}");
         let from = wheel(folder.path(), &entry);
@@ -327,7 +326,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn other_users_may_read_the_library_if_the_umask_lets_them() {
+    fn library_permissions_follow_umask() {
         use std::os::unix::fs::PermissionsExt;
 
         let folder = tempfile::tempdir().unwrap();
@@ -340,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wheel_of_another_platform_says_so() {
+    fn wheel_of_other_platform_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let from = wheel(folder.path(), "onnxruntime/capi/another.library");
         let error = run(

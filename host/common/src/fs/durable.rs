@@ -1,4 +1,4 @@
-//! Syncing folders and files, so that a change in them survives a crash.
+//! Syncs folders and files, so that changes survive a crash of the machine.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -6,11 +6,11 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-/// Folders whose file system cannot sync them, about which the log says so once.
+/// Folders on file systems that cannot sync folders. The log has one warning for each.
 static WARNED: Mutex<Option<HashSet<PathBuf>>> = Mutex::new(None);
 
-/// Syncs a folder. Returns false if its file system has no such operation; all files of that file
-/// system are synced instead, which may or may not include the folder.
+/// Syncs a folder. Returns false if its file system has no such operation. The whole file system is
+/// synced instead, which may or may not include the folder.
 ///
 /// # Errors
 ///
@@ -34,27 +34,28 @@ pub fn sync_folder(folder: &Path) -> io::Result<bool> {
 ///
 /// Any other error: the disk may have failed.
 pub fn sync_file(file: &File) -> io::Result<bool> {
-    done_or_missing(sync(file))
+    is_synced(sync(file))
 }
 
-/// Syncs everything on the file system of a folder. Returns false if it has no such operation.
+/// Syncs the whole file system of a folder. Returns false if it has no such operation.
 ///
 /// # Errors
 ///
 /// Any other error: the disk may have failed.
 #[cfg(target_os = "linux")]
 pub fn sync_all_of(folder: &Path) -> io::Result<bool> {
-    done_or_missing(rustix::fs::syncfs(File::open(folder)?).map_err(io::Error::from))
+    is_synced(rustix::fs::syncfs(File::open(folder)?).map_err(io::Error::from))
 }
 
-fn done_or_missing(synced: io::Result<()>) -> io::Result<bool> {
+/// Maps success to true, and a missing operation to false.
+fn is_synced(synced: io::Result<()>) -> io::Result<bool> {
     match synced {
         Err(error) if is_missing_operation(&error) => Ok(false),
         synced => synced.map(|()| true),
     }
 }
 
-/// Returns true if an error says that there is no such operation (`EINVAL`, `ENOTSUP`, `ENOSYS`).
+/// Returns true if the file system does not have the operation (`EINVAL`, `ENOTSUP`, `ENOSYS`).
 fn is_missing_operation(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -62,17 +63,19 @@ fn is_missing_operation(error: &io::Error) -> bool {
     )
 }
 
+/// Logs that a folder cannot be synced, once for each folder.
 fn warn_once(folder: &Path, error: &io::Error) {
     let mut warned = WARNED.lock().unwrap_or_else(PoisonError::into_inner);
     if warned.get_or_insert_default().insert(folder.to_owned()) {
         tracing::warn!(
-            "the file system of {} cannot sync folders ({error}): a change that was answered may be undone by a crash of the machine",
+            "the file system of {} cannot sync folders ({error}): a crash of the machine may undo \
+             an acknowledged change",
             folder.display()
         );
     }
 }
 
-/// Asks for all of a file system to be written. Failures are ignored, because nothing was promised.
+/// Syncs a whole file system as a best effort. Failures are ignored.
 fn sync_file_system(file: &File) {
     #[cfg(target_os = "linux")]
     let _ = rustix::fs::syncfs(file);
@@ -93,7 +96,7 @@ fn sync(file: &File) -> io::Result<()> {
     }
 }
 
-/// A seam for tests of disks that cannot sync folders.
+/// Simulation of failing disks for tests.
 #[cfg(any(test, feature = "testing"))]
 pub mod testing {
     use std::cell::Cell;
@@ -102,8 +105,8 @@ pub mod testing {
         pub(super) static ERROR: Cell<Option<i32>> = const { Cell::new(None) };
     }
 
-    /// Calls a function while every sync of a folder or a file on this thread fails with an error
-    /// of the operating system.
+    /// Calls a function while every sync on this thread fails with an error code of the operating
+    /// system.
     pub fn failing_with<T>(code: i32, call: impl FnOnce() -> T) -> T {
         ERROR.set(Some(code));
         let _restore = scopeguard::guard((), |()| ERROR.set(None));

@@ -1,4 +1,4 @@
-//! Locks on folders that only one process at a time may write.
+//! Locks on folders that only one process may write at a time.
 
 use std::fs::{File, Metadata, TryLockError};
 use std::io::{self, ErrorKind};
@@ -9,65 +9,65 @@ use std::time::{Duration, Instant};
 use crate::cancel::CancelScope;
 use crate::fs::identity;
 
-/// How often a lock that another process has is asked for again.
+/// Interval between attempts to get a lock of another process.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// The lock on a folder. The system frees it when the process ends, however it ends.
+/// Lock on a folder. The operating system releases it when the process ends, even after a crash.
 ///
-/// Two things are locked: the folder itself, whose lock survives when its files are replaced, and a
-/// file in it, which is what programs of before lock.
+/// Both the folder and a file in it are locked. The folder's lock survives a replacement of its
+/// files; the file's lock excludes earlier versions of the program, which lock only the file.
 #[derive(Debug)]
 pub struct FolderLock(Option<Mutex<LockedFolder>>);
 
-/// The folder and the file that are locked.
+/// A locked folder and the locked file in it.
 #[derive(Debug)]
 struct LockedFolder {
     folder: PathBuf,
     /// Name of the file in the folder.
     name: &'static str,
-    /// Kind of folder, for the log.
-    what: &'static str,
+    /// Description of the folder for the log.
+    label: &'static str,
     file: File,
-    /// None where the file system locks no folders.
+    /// `None` if the file system cannot lock folders.
     directory: Option<File>,
-    /// Whether the log says that the lock is lost.
+    /// Whether the loss of the lock was logged.
     is_lost: bool,
 }
 
-/// Why a folder is not locked.
+/// Error of a lock that was not taken.
 #[derive(Debug)]
 pub enum FolderLockError {
     /// Another process has the lock.
     InUse,
-    /// The lock's file cannot be used.
+    /// The lock file or the folder cannot be used.
     Io(io::Error),
 }
 
 impl FolderLock {
-    /// Locks a folder, for which it waits until `scope` ends while another process has it. `what`
-    /// names the folder for the log.
+    /// Locks a folder by itself and by the file `name` in it. Waits until `scope` ends if another
+    /// process has the lock. `label` describes the folder in the log.
     ///
-    /// A file system without locks is reported in the log, and the folder is used without one.
+    /// On a file system without locks, it logs a warning and returns [`FolderLock::none`].
     ///
     /// # Errors
     ///
-    /// If another process has the lock, or the file cannot be made.
+    /// If another process keeps the lock, or the file cannot be created.
     pub fn take(
         folder: &Path,
         name: &'static str,
-        what: &'static str,
+        label: &'static str,
         scope: &CancelScope,
     ) -> Result<Self, FolderLockError> {
         let path = folder.join(name);
         let mut file = open(&path).map_err(FolderLockError::Io)?;
-        let mut is_told = false;
+        let mut is_logged = false;
         let mut is_wait_over = || {
             if scope.is_expired() {
                 return true;
             }
-            if !std::mem::replace(&mut is_told, true) {
+            if !std::mem::replace(&mut is_logged, true) {
                 tracing::info!(
-                    "waiting up to {} s for another process to let go of {what} {}",
+                    "waiting up to {} s for another process to release {label} {}",
                     scope
                         .deadline()
                         .saturating_duration_since(Instant::now())
@@ -91,7 +91,8 @@ impl FolderLock {
                 Err(FolderLockError::InUse) if !is_wait_over() => {}
                 Err(FolderLockError::Io(cause)) if is_missing_operation(&cause) => {
                     tracing::warn!(
-                        "the file system of {what} {} has no locks ({cause}): make sure that no other process uses the folder",
+                        "the file system of {label} {} has no locks ({cause}): make sure that no \
+                         other process uses the folder",
                         folder.display()
                     );
                     return Ok(Self::none());
@@ -102,44 +103,45 @@ impl FolderLock {
         Ok(Self(Some(Mutex::new(LockedFolder {
             folder: folder.to_owned(),
             name,
-            what,
+            label,
             file,
             directory,
             is_lost: false,
         }))))
     }
 
-    /// A folder that is not locked, because nothing can be written there.
+    /// Returns the lock of a folder that cannot be locked or written.
     pub fn none() -> Self {
         Self(None)
     }
 
-    /// Locks again what was replaced since, as by a backup that is restored into the folder. An
-    /// error in the log says if another process has it by now.
+    /// Locks the folder or the file again if it was replaced, for example by a restored backup.
+    /// Logs an error if another process has taken the new lock.
     pub fn check(&self) {
-        let Some(held) = &self.0 else { return };
-        let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
-        let (what, folder) = (held.what, held.folder.display().to_string());
-        match held.renew() {
+        let Some(locked) = &self.0 else { return };
+        let mut locked = locked.lock().unwrap_or_else(PoisonError::into_inner);
+        let (label, folder) = (locked.label, locked.folder.display().to_string());
+        match locked.renew() {
             Ok(is_new) => {
-                if is_new || held.is_lost {
+                if is_new || locked.is_lost {
                     tracing::warn!(
-                        "the lock of {what} {folder} was replaced by another program, and is taken again"
+                        "the lock of {label} {folder} was replaced by another program, and is \
+                         taken again"
                     );
                 }
-                held.is_lost = false;
+                locked.is_lost = false;
             }
             Err(error) => {
-                if !std::mem::replace(&mut held.is_lost, true) {
+                if !std::mem::replace(&mut locked.is_lost, true) {
                     match error {
                         FolderLockError::InUse => tracing::error!(
-                            "another process uses {what} {folder}, whose lock was replaced: stop one of the two, because each undoes what \
-                             the other writes"
+                            "another process uses {label} {folder}, whose lock was replaced: stop \
+                             one of the two, because each undoes what the other writes"
                         ),
                         FolderLockError::Io(cause) => {
                             tracing::error!(
-                                "the lock of {what} {folder} was replaced, and the new one cannot be taken: {cause}; make sure that no \
-                                 other process uses the folder"
+                                "the lock of {label} {folder} was replaced, and the new one cannot \
+                                 be taken: {cause}; make sure that no other process uses the folder"
                             );
                         }
                     }
@@ -150,12 +152,11 @@ impl FolderLock {
 }
 
 impl LockedFolder {
-    /// Locks the folder or the file that is in the place of the one that is locked. Returns true if
-    /// one was.
+    /// Locks the folder or the file again if it was replaced. Returns true if one was.
     fn renew(&mut self) -> Result<bool, FolderLockError> {
         let path = self.folder.join(self.name);
         let mut is_new = false;
-        // The old one is let go of only with the new one in hand.
+        // The old lock is released only after the new one is taken.
         if self
             .directory
             .as_ref()
@@ -174,13 +175,13 @@ impl LockedFolder {
     }
 }
 
-/// Returns true if another file is in the place of an open one, or none.
+/// Returns true if the path of an open file now has another file or none.
 fn is_replaced(file: &File, path: &Path) -> bool {
     let identity = |metadata: io::Result<Metadata>| metadata.ok().as_ref().and_then(identity);
     cfg!(unix) && identity(file.metadata()) != identity(path.metadata())
 }
 
-/// Locks the folder itself; nothing where the file system cannot.
+/// Locks the folder itself. Returns `None` if the file system cannot.
 fn lock_directory(folder: &Path) -> Result<Option<File>, FolderLockError> {
     if !cfg!(unix) {
         return Ok(None);
@@ -189,7 +190,7 @@ fn lock_directory(folder: &Path) -> Result<Option<File>, FolderLockError> {
     match directory.try_lock() {
         Ok(()) => Ok(Some(directory)),
         Err(TryLockError::WouldBlock) => Err(FolderLockError::InUse),
-        // Network file systems lock only what may be written, which a folder is not.
+        // Network file systems lock only writable files, which folders are not.
         Err(TryLockError::Error(cause)) if is_read_only(&cause) || is_missing_operation(&cause) => {
             Ok(None)
         }
@@ -197,10 +198,10 @@ fn lock_directory(folder: &Path) -> Result<Option<File>, FolderLockError> {
     }
 }
 
-/// Locks a file, opened for writing where only such files can be locked.
+/// Locks a file. Opens it for writing if the file system requires that.
 fn lock_file(file: &mut File, path: &Path) -> Result<(), FolderLockError> {
     let mut locked = file.try_lock();
-    // Network file systems lock only what may be written.
+    // Network file systems lock only files that are open for writing.
     if matches!(&locked, Err(TryLockError::Error(cause)) if is_read_only(cause)) {
         *file = File::options()
             .append(true)
@@ -214,29 +215,28 @@ fn lock_file(file: &mut File, path: &Path) -> Result<(), FolderLockError> {
     })
 }
 
-/// Makes the lock's file where it can be made, and opens it for reading: a file that is open for
-/// writing keeps its disk from being mounted read-only.
+/// Creates the lock file if necessary, and opens it for reading. A file that is open for writing
+/// would prevent a read-only remount of its disk.
 fn open(path: &Path) -> io::Result<File> {
     match File::options().create(true).append(true).open(path) {
-        // One that another user made is enough to read.
+        // Reading suffices for a file of another user.
         Err(error) if error.kind() != ErrorKind::PermissionDenied => Err(error),
         _ => File::open(path),
     }
 }
 
-/// Returns true if an error says that a file was not opened for what is done with it (`EBADF`).
+/// Returns true if the file is not open for the operation (`EBADF`).
 fn is_read_only(error: &io::Error) -> bool {
     cfg!(unix) && error.raw_os_error() == Some(libc::EBADF)
 }
 
-/// Returns true if an error says that the file system has no locks, or that its lock server is away
-/// (`ENOLCK`).
+/// Returns true if the file system has no locks, or cannot reach its lock server (`ENOLCK`).
 fn is_missing_operation(error: &io::Error) -> bool {
-    let is_away = cfg!(unix) && error.raw_os_error() == Some(libc::ENOLCK);
+    let is_unreachable = cfg!(unix) && error.raw_os_error() == Some(libc::ENOLCK);
     matches!(
         error.kind(),
         ErrorKind::Unsupported | ErrorKind::InvalidInput
-    ) || is_away
+    ) || is_unreachable
 }
 
 #[cfg(test)]
@@ -279,7 +279,7 @@ mod tests {
                 &CancelScope::from(Instant::now()),
             )
         };
-        // As a program of before does.
+        // As earlier versions of the program do.
         let take_file = || File::open(&path).unwrap().try_lock();
         let first = take().unwrap();
         std::fs::rename(&path, folder.path().join("x")).unwrap();
@@ -289,7 +289,7 @@ mod tests {
         assert!(take_file().is_err(), "the new file is locked, too");
         std::fs::remove_file(&path).unwrap();
         first.check();
-        assert!(take_file().is_err(), "one that is gone is made again");
+        assert!(take_file().is_err(), "a removed file is created again");
 
         // Another process came first.
         std::fs::remove_file(&path).unwrap();
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_locks_are_told_from_failures() {
+    fn missing_locks_are_not_failures() {
         for code in [libc::ENOTSUP, libc::ENOSYS, libc::ENOLCK, libc::EINVAL] {
             assert!(
                 is_missing_operation(&io::Error::from_raw_os_error(code)),

@@ -1,5 +1,6 @@
-//! Reading files that somebody else names.
+//! Bounded reads of files whose paths or contents are untrusted, and the identity of files.
 
+pub mod atomic;
 pub mod durable;
 pub mod lock;
 
@@ -7,43 +8,45 @@ use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 
-/// Reads a regular file, of which at most one byte more than `most`: whoever gets that many knows
-/// that it is too large. A device or a pipe is refused: it may have no end.
+/// Reads at most `max + 1` bytes of a regular file. A result longer than `max` shows that the file
+/// is too large. A device or a pipe is refused, because it may have no end.
 ///
 /// # Errors
 ///
-/// If it cannot be read, or is no regular file.
-pub fn read_at_most(path: &Path, most: usize) -> io::Result<Vec<u8>> {
-    // Asked before it is opened: opening a pipe waits for whoever writes into it.
-    let about = path.metadata()?;
-    if about.is_dir() {
+/// If the file cannot be read or is not a regular file.
+pub fn read_at_most(path: &Path, max: usize) -> io::Result<Vec<u8>> {
+    // Checked before the file is opened, because opening a pipe blocks until it has a writer.
+    let metadata = path.metadata()?;
+    if metadata.is_dir() {
         return Err(io::Error::new(
             ErrorKind::IsADirectory,
             "it is a folder, not a file",
         ));
     }
-    if !about.is_file() {
+    if !metadata.is_file() {
         return Err(io::Error::new(
             ErrorKind::InvalidInput,
-            "it is no regular file",
+            "it is not a regular file",
         ));
     }
-    let length = usize::try_from(about.len()).unwrap_or(usize::MAX).min(most);
+    let length = usize::try_from(metadata.len())
+        .unwrap_or(usize::MAX)
+        .min(max);
     let mut bytes = Vec::with_capacity(length + 1);
     File::open(path)?
-        .take(most as u64 + 1)
+        .take(max as u64 + 1)
         .read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// The largest file that an operator writes by hand: configuration, keys, certificates.
+/// Maximum size of a small file: configuration, keys or certificates.
 const SMALL: usize = 1 << 20;
 
-/// Reads such a file.
+/// Reads a file that an operator writes by hand.
 ///
 /// # Errors
 ///
-/// If it cannot be read, is no regular file, or is far larger than anybody writes.
+/// If the file cannot be read, is not a regular file, or is larger than 1 MiB.
 pub fn read_small(path: &Path) -> io::Result<Vec<u8>> {
     let bytes = read_at_most(path, SMALL)?;
     match bytes.len() > SMALL {
@@ -55,11 +58,11 @@ pub fn read_small(path: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Reads such a file as text, without the byte-order mark that some editors begin it with.
+/// Reads a [small file](read_small) as text, without the byte-order mark that some editors write.
 ///
 /// # Errors
 ///
-/// If it cannot be read, or is not text in UTF-8.
+/// If the file cannot be read or is not text in UTF-8.
 pub fn read_text(path: &Path) -> io::Result<String> {
     let bytes = read_small(path)?;
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
@@ -73,17 +76,17 @@ pub fn read_text(path: &Path) -> io::Result<String> {
     Ok(without_mark(&text).to_owned())
 }
 
-/// Skips the byte-order mark that some editors begin a text with.
+/// Returns a text without the byte-order mark that some editors write.
 pub fn without_mark(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
-/// Skips the same mark in the bytes of a file.
+/// Returns the bytes of a text without the byte-order mark.
 pub fn bytes_without_mark(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes)
 }
 
-/// Device and inode of a file, which tell it from every other; none where the system has no such
+/// Returns the device and the inode of a file, which identify it; `None` if the system has no such
 /// numbers.
 #[cfg(unix)]
 pub fn identity(metadata: &Metadata) -> Option<(u64, u64)> {
@@ -92,10 +95,9 @@ pub fn identity(metadata: &Metadata) -> Option<(u64, u64)> {
     Some((metadata.dev(), metadata.ino()))
 }
 
-/// Device and inode of a file, which tell it from every other; none where the system has no such
-/// numbers.
+/// Returns `None`, because the system has no numbers that identify a file.
 #[cfg(not(unix))]
-pub(crate) fn identity(_: &Metadata) -> Option<(u64, u64)> {
+pub fn identity(_: &Metadata) -> Option<(u64, u64)> {
     None
 }
 
@@ -125,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_is_read_than_is_taken() {
+    fn read_stops_after_limit() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         std::fs::write(&file, [1; 10]).unwrap();

@@ -1,21 +1,21 @@
-//! Ids that differ only in upper and lower case: a new one is refused, because callers confuse them
-//! and some file systems cannot keep both.
+//! Detection of ids that differ only in case. A new one is refused, because callers confuse them
+//! and some file systems cannot store both.
 
 use std::collections::{BTreeSet, HashMap};
 
 use super::PersonId;
 
-/// Stored ids by their case keys.
+/// Stored ids by their [case keys](PersonId::case_key).
 #[derive(Debug, Default)]
 pub struct CaseKeys(HashMap<String, BTreeSet<PersonId>>);
 
 impl CaseKeys {
-    /// Records an id that is stored. Returns true if it is new.
+    /// Adds a stored id. Returns true if it is new.
     pub fn insert(&mut self, id: &PersonId) -> bool {
         self.0.entry(id.case_key()).or_default().insert(id.clone())
     }
 
-    /// Removes an id that is no longer stored.
+    /// Removes a deleted id.
     pub fn remove(&mut self, id: &PersonId) {
         let key = id.case_key();
         if let Some(ids) = self.0.get_mut(&key) {
@@ -26,8 +26,8 @@ impl CaseKeys {
         }
     }
 
-    /// Returns true if an id is new and differs only in case from one that is stored. Pairs that
-    /// are stored stay.
+    /// Returns true if an id is new and differs only in case from a stored one. An id that is
+    /// stored itself is never taken.
     pub fn is_taken(&self, id: &PersonId) -> bool {
         self.0
             .get(&id.case_key())
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn new_id_of_other_case_is_taken() {
+    fn id_of_other_case_is_taken() {
         let id = |text: &str| text.parse::<PersonId>().unwrap();
         let mut keys = CaseKeys::default();
         assert!(!keys.is_taken(&id("Anna")));
@@ -51,7 +51,7 @@ mod tests {
         keys.insert(&id("anna"));
         assert!(!keys.is_taken(&id("anna")) && keys.is_taken(&id("aNNa")));
         keys.remove(&id("Anna"));
-        keys.remove(&id("nobody"));
+        keys.remove(&id("missing"));
         assert!(keys.is_taken(&id("Anna")));
         keys.remove(&id("anna"));
         assert!(!keys.is_taken(&id("Anna")) && keys.0.is_empty());

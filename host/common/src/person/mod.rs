@@ -1,4 +1,4 @@
-//! Who is enrolled: ids, and the samples that stand for a person.
+//! Ids of people, contracts and enrolments, and the sample of an enrolment photo.
 
 mod case;
 mod id;
@@ -15,27 +15,22 @@ pub use id::UNKNOWN;
 #[cfg(any(test, fuzzing))]
 pub use id::property;
 
-/// Names what an embedding means: the recogniser, its dimension, the alignment and the
-/// preprocessing. 16 hexadecimal digits.
+/// Id of a contract, which makes embeddings comparable: the recogniser, its dimension, the
+/// alignment and the preprocessing. It has 16 hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ContractId(String);
 
-/// Text that is no contract id.
+/// Error of a text that is not a contract id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a contract id has 16 hexadecimal digits")]
 pub struct InvalidContractId;
 
 impl ContractId {
-    /// The id of a contract with this digest.
+    /// Returns the id of a contract with this digest.
     #[must_use]
     pub fn from_digest(digest: [u8; 32]) -> Self {
-        Self(
-            digest
-                .iter()
-                .take(8)
-                .map(|byte| format!("{byte:02x}"))
-                .collect(),
-        )
+        let [a, b, c, d, e, f, g, h, ..] = digest;
+        Self(hex::encode([a, b, c, d, e, f, g, h]))
     }
 }
 
@@ -58,19 +53,19 @@ impl fmt::Display for ContractId {
     }
 }
 
-/// Names one enrolment of a person. Samples of several contracts with the same id come from the
-/// same photos, so a replacement under one contract puts those of all others out of force. 16
+/// Id of one enrolment of a person. Samples of several contracts with the same id come from the
+/// same photos, so a replacement under one contract invalidates those of all others. It has 16
 /// hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EnrolmentId(String);
 
-/// Text that is no enrolment id.
+/// Error of a text that is not an enrolment id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an enrolment id has 16 hexadecimal digits")]
 pub struct InvalidEnrolmentId;
 
 impl EnrolmentId {
-    /// Returns an id that no other enrolment has. It does not tell when it was made.
+    /// Returns a unique id. It does not reveal the time of its creation.
     pub fn unique() -> Self {
         let ContractId(text) =
             ContractId::from_digest(Sha256Digest::of(uuid::Uuid::now_v7().as_bytes()).0);
@@ -94,19 +89,19 @@ impl fmt::Display for EnrolmentId {
     }
 }
 
-/// What is kept of one enrolment photo.
+/// Stored result of one enrolment photo.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
-    /// What the pipeline gave for the photo, not normalised: what templates are made of.
+    /// Embedding that templates are made of, not normalised.
     pub embedding: Vec<f32>,
-    /// The recogniser's raw output for the photo, where `embedding` is something else, such as a
-    /// mean. Never matched.
+    /// Raw output of the recogniser if `embedding` differs from it, such as a mean. It is never
+    /// matched.
     pub raw: Option<Vec<f32>>,
-    /// What the embedding means; none where the replaced service wrote it.
+    /// Contract of the embedding; `None` if the replaced service wrote the sample.
     pub contract: Option<ContractId>,
-    /// The detector's confidence in the face; none where the replaced service wrote it.
+    /// Score of the detector for the face; `None` if the replaced service wrote the sample.
     pub det_score: Option<f32>,
-    /// The enrolment that the sample belongs to; none where the replaced service or a program
-    /// before enrolment ids wrote it.
+    /// Enrolment that the sample belongs to; `None` if the replaced service or an early version
+    /// wrote the sample.
     pub enrolment: Option<EnrolmentId>,
 }

@@ -8,8 +8,8 @@ use serde_json::json;
 
 use rostro_common::text::say;
 use rostro_models::install::{InstallError, InstallOutcome, InstallRequest, install};
-use rostro_models::manifest::Manifest;
-use rostro_models::pack::{MANIFEST, Pack};
+use rostro_models::manifest::{MANIFEST, Manifest};
+use rostro_models::pack::Pack;
 
 use crate::client;
 

@@ -8,14 +8,14 @@ use icu_normalizer::{ComposingNormalizer, DecomposingNormalizer};
 use icu_properties::props::{DefaultIgnorableCodePoint, GeneralCategory, GeneralCategoryGroup};
 use icu_properties::{CodePointMapData, CodePointSetData};
 
-/// The longest id, in characters.
-const LONGEST: usize = 128;
+/// Maximum length of an id in characters.
+const MAX_LENGTH: usize = 128;
 
-/// The longest id in bytes, so that `ID.csv` and its numbered copies fit into the 255 bytes of a
-/// file name.
-const LONGEST_BYTES: usize = 200;
+/// Maximum length of an id in bytes, so that `ID.csv` and its numbered copies fit into the 255
+/// bytes of a file name.
+const MAX_BYTES: usize = 200;
 
-/// The identity in an answer about a face that matches no person. No person can have it as an id.
+/// Identity of an unrecognised face. It is not a valid id.
 pub const UNKNOWN: &str = "Unknown";
 
 /// Characters that are allowed in addition to letters, marks and digits.
@@ -28,25 +28,32 @@ const PUNCTUATION: &str = "._-@'()+,\u{2019}\u{b7}";
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PersonId(String);
 
-/// The rule that an id breaks.
+/// Rule that a text breaks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidId {
-    /// No characters, or too many.
-    #[error("it has {0} characters; 1 to {LONGEST} are allowed")]
+    /// The id is empty or has too many characters.
+    #[error("it has {0} characters; 1 to {MAX_LENGTH} are allowed")]
     Length(usize),
-    /// Too many bytes for a file name.
-    #[error("it has {0} bytes in UTF-8; at most {LONGEST_BYTES} are allowed")]
+    /// The id has too many bytes for a file name.
+    #[error("it has {0} bytes in UTF-8; at most {MAX_BYTES} are allowed")]
     Bytes(usize),
-    /// A character that is not allowed.
-    #[error("it contains {0:?} (U+{code:04X}); letters, marks and digits of any script, spaces and . _ - @ ' ( ) + , are allowed", code = u32::from(*.0))]
+    /// A character is not allowed.
+    #[error(
+        "it contains {0:?} (U+{code:04X}); letters, marks and digits of any script, spaces and \
+         . _ - @ ' ( ) + , are allowed",
+        code = u32::from(*.0)
+    )]
     Character(char),
-    /// A joiner that joins nothing would be invisible.
-    #[error("it contains an invisible joiner (U+{code:04X}) that is not inside a word", code = u32::from(*.0))]
+    /// A joiner outside a word would be invisible.
+    #[error(
+        "it contains an invisible joiner (U+{code:04X}) that is not inside a word",
+        code = u32::from(*.0)
+    )]
     Joiner(char),
-    /// It would be a hidden file, or the folder itself.
+    /// A leading dot would make a hidden file or name the folder.
     #[error("it begins with a dot")]
     LeadingDot,
-    /// Callers could not tell the person from a stranger.
+    /// The person could not be distinguished from an unrecognised face.
     #[error("'{UNKNOWN}' is reserved for unrecognised faces")]
     Reserved,
 }
@@ -55,20 +62,20 @@ impl FromStr for PersonId {
     type Err = InvalidId;
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        let id = composed(text.trim());
+        let id = compose(text.trim());
         let length = id.chars().count();
-        if !(1..=LONGEST).contains(&length) {
+        if !(1..=MAX_LENGTH).contains(&length) {
             return Err(InvalidId::Length(length));
         }
-        if id.len() > LONGEST_BYTES {
+        if id.len() > MAX_BYTES {
             return Err(InvalidId::Bytes(id.len()));
         }
         check_characters(&id)?;
         if id.starts_with('.') {
             return Err(InvalidId::LeadingDot);
         }
-        // A joiner is invisible between Latin letters.
-        if folded(&id.replace(is_joiner, "")) == folded(UNKNOWN) {
+        // A joiner between Latin letters is invisible.
+        if fold_case(&id.replace(is_joiner, "")) == fold_case(UNKNOWN) {
             return Err(InvalidId::Reserved);
         }
         Ok(Self(id))
@@ -82,15 +89,15 @@ impl PersonId {
         &self.0
     }
 
-    /// Returns the id without the differences of upper and lower case. Two ids with the same key
-    /// look alike, and name the same file where the file system ignores case.
+    /// Returns the id with case folded. Two ids with the same key look alike, and name the same
+    /// file if the file system ignores case.
     #[must_use]
     pub fn case_key(&self) -> String {
-        folded(&self.0)
+        fold_case(&self.0)
     }
 
-    /// Returns the id in Unicode's decomposed form (NFD), in which some file systems and copying
-    /// programs write names.
+    /// Returns the id in Unicode's decomposed form (NFD), which some file systems and copying
+    /// programs use for names.
     pub fn decomposed(&self) -> String {
         DecomposingNormalizer::new_nfd()
             .normalize(&self.0)
@@ -104,33 +111,35 @@ impl fmt::Display for PersonId {
     }
 }
 
-fn composed(text: &str) -> String {
+/// Returns the text in Unicode's composed form (NFC).
+fn compose(text: &str) -> String {
     ComposingNormalizer::new_nfc().normalize(text).into_owned()
 }
 
-/// Full case folding for canonical caseless matching (Unicode 3.13, D145).
-fn folded(text: &str) -> String {
+/// Applies full case folding for canonical caseless matching (Unicode 3.13, D145).
+fn fold_case(text: &str) -> String {
     let decomposer = DecomposingNormalizer::new_nfd();
     let decomposed = decomposer.normalize(text);
     let folded = CaseMapper::new().fold_string(&decomposed);
     decomposer.normalize(&folded).into_owned()
 }
 
+/// Checks that every character is allowed.
 fn check_characters(id: &str) -> Result<(), InvalidId> {
-    let mut before = None;
+    let mut previous = None;
     let mut rest = id.chars().peekable();
     while let Some(c) = rest.next() {
         if is_joiner(c) {
-            let is_inside = [before, rest.peek().copied()]
+            let is_inside = [previous, rest.peek().copied()]
                 .into_iter()
-                .all(|neighbour| neighbour.is_some_and(is_of_a_word));
+                .all(|neighbour| neighbour.is_some_and(is_word_character));
             if !is_inside {
                 return Err(InvalidId::Joiner(c));
             }
-        } else if c != ' ' && !PUNCTUATION.contains(c) && !is_of_a_word(c) {
+        } else if c != ' ' && !PUNCTUATION.contains(c) && !is_word_character(c) {
             return Err(InvalidId::Character(c));
         }
-        before = Some(c);
+        previous = Some(c);
     }
     Ok(())
 }
@@ -142,7 +151,7 @@ fn is_joiner(c: char) -> bool {
 }
 
 /// Returns true for visible letters, marks and digits.
-fn is_of_a_word(c: char) -> bool {
+fn is_word_character(c: char) -> bool {
     let category = CodePointMapData::<GeneralCategory>::new().get(c);
     let is_word = category == GeneralCategory::DecimalNumber
         || GeneralCategoryGroup::Letter.contains(category)
@@ -157,13 +166,13 @@ pub mod property;
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<String, InvalidId> {
+    fn parse(text: &str) -> Result<String, InvalidId> {
         text.parse::<PersonId>().map(|id| id.to_string())
     }
 
     #[test]
-    fn id_of_any_script_is_taken() {
-        for good in [
+    fn id_of_any_script_parses() {
+        for valid in [
             "s6",
             "a",
             "A.b_c-d@e.f",
@@ -186,7 +195,7 @@ mod tests {
             &"x".repeat(128),
             &"é".repeat(100),
         ] {
-            assert_eq!(read(good), Ok(good.to_owned()));
+            assert_eq!(parse(valid), Ok(valid.to_owned()));
         }
     }
 
@@ -198,15 +207,15 @@ mod tests {
             ("\u{3000}李雷\t", "李雷"),
             ("\u{212b}sa", "Åsa"),
         ] {
-            assert_eq!(read(text), Ok(id.to_owned()), "{text:?}");
+            assert_eq!(parse(text), Ok(id.to_owned()), "{text:?}");
         }
         // The length counts after composition.
-        assert_eq!(read(&"e\u{301}".repeat(100)), Ok("é".repeat(100)));
+        assert_eq!(parse(&"e\u{301}".repeat(100)), Ok("é".repeat(100)));
     }
 
     #[test]
     fn invalid_id_names_its_rule() {
-        for (bad, error) in [
+        for (invalid, error) in [
             ("", InvalidId::Length(0)),
             (" \u{a0}", InvalidId::Length(0)),
             (&"x".repeat(129), InvalidId::Length(129)),
@@ -244,10 +253,10 @@ mod tests {
             ("Un\u{212a}nown", InvalidId::Reserved),
             ("Un\u{200d}known", InvalidId::Reserved),
         ] {
-            assert_eq!(read(bad), Err(error), "{bad:?}");
+            assert_eq!(parse(invalid), Err(error), "{invalid:?}");
         }
         assert!(
-            read("a\u{3164}")
+            parse("a\u{3164}")
                 .unwrap_err()
                 .to_string()
                 .contains("U+3164")
@@ -255,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn case_key_ignores_case_alone() {
+    fn case_key_ignores_only_case() {
         let key = |text: &str| text.parse::<PersonId>().unwrap().case_key();
         for (a, b) in [
             ("Anna", "aNNA"),
@@ -290,7 +299,9 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn ids_name_files_of_the_gallery(text in "\\PC{0,140}|[./a]{1,6}|[\\p{L}\\p{M} .'\u{200c}\u{200d}]{1,12}|\\p{Any}{1,6}") {
+        fn any_text_keeps_property(
+            text in "\\PC{0,140}|[./a]{1,6}|[\\p{L}\\p{M} .'\u{200c}\u{200d}]{1,12}|\\p{Any}{1,6}",
+        ) {
             property::holds(&text);
         }
     }

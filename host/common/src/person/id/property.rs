@@ -1,12 +1,12 @@
-//! Properties of every id that is read.
+//! Property of the parser of ids, shared by the tests and the fuzz targets.
 #![expect(clippy::unwrap_used, reason = "only tests and fuzz targets use it")]
 
 use std::path::{Component, Path};
 
-use super::{InvalidId, LONGEST, LONGEST_BYTES, PersonId};
+use super::{InvalidId, MAX_BYTES, MAX_LENGTH, PersonId};
 
-/// Checks that a text is refused, or is an id within the rules that reads back as itself and names
-/// a file in the gallery.
+/// Checks that a text is refused, or is a valid id that parses to itself and names a file in the
+/// gallery.
 pub fn holds(text: &str) {
     let id: PersonId = match text.parse() {
         Ok(id) => id,
@@ -19,10 +19,10 @@ pub fn holds(text: &str) {
     assert_eq!(again.as_ref(), Ok(&id));
     assert_eq!(id.as_str().trim(), id.as_str());
     assert!(
-        (1..=LONGEST).contains(&id.as_str().chars().count()) && id.as_str().len() <= LONGEST_BYTES
+        (1..=MAX_LENGTH).contains(&id.as_str().chars().count()) && id.as_str().len() <= MAX_BYTES
     );
     assert!(!id.as_str().starts_with('.') && !id.as_str().contains(char::is_control));
-    // The key does not depend on the form in which the id was written.
+    // The key does not depend on the Unicode form of the id.
     assert_eq!(
         id.decomposed().parse::<PersonId>().unwrap().case_key(),
         id.case_key()

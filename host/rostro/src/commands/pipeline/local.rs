@@ -189,7 +189,7 @@ impl LocalArgs {
         )?;
         let cores = Cores::new(cores());
         let onnx = OnnxRuntime::load(&library, cores.clone())?;
-        let engine = self.engine(cores.all())?;
+        let engine = self.engine(cores.count())?;
         let tuning = Tuning {
             detection: None,
             similarity: None,
