@@ -6,18 +6,20 @@ use clap::{Parser, Subcommand};
 
 use rostro_common::shutdown::exit;
 use rostro_common::text::sanitize_lines;
-use rostro_models::runtime::{self, RuntimeCommand};
+use rostro_models::runtime::RuntimeError;
 
 use crate::commands::audit::{self as audit, AuditArgs, AuditError};
 use crate::commands::gallery::{self, GalleryArgs, GalleryCommandError};
 use crate::commands::models::{self, ModelsCommand};
 use crate::commands::people::{self as people, PeopleCommand};
 use crate::commands::pipeline::{self, PipelineCommand, PipelineError};
+use crate::commands::runtime::{self, RuntimeCommand};
 use crate::commands::watch::{self, WatchArgs};
 use crate::config::check::{self, CheckFailed};
 use crate::config::{ConfigError, MODELS, Machine, RUNTIME, ServeArgs, Source, installed};
 use crate::logging;
 use crate::serve::{self, ServeError};
+use crate::terminal;
 
 /// Says who is in a photo or a camera's frame, over HTTP
 #[derive(Debug, Parser)]
@@ -95,7 +97,7 @@ pub(crate) enum CliError {
     Models(#[from] models::ModelsError),
     /// ONNX Runtime cannot be installed.
     #[error(transparent)]
-    Runtime(#[from] runtime::RuntimeError),
+    Runtime(#[from] RuntimeError),
     /// A component is not usable, or a service does not take it.
     #[error(transparent)]
     Pipeline(#[from] Box<pipeline::PipelineError>),
@@ -161,7 +163,7 @@ impl Cli {
                 people::run(command).map_err(|error| Box::new(PipelineError::from(error)).into())
             }
             Command::Openapi => {
-                rostro_common::text::say(&rostro_api::document());
+                terminal::say(&rostro_api::document());
                 Ok(())
             }
             Command::Audit(args) => Ok(audit::run(&args)?),

@@ -15,7 +15,8 @@ use ureq::typestate::AgentScope;
 use rostro_api::Scopes;
 use rostro_api::auth::secrets::SecretEntry;
 use rostro_common::fs::{bytes_without_mark, read_small, read_text};
-use rostro_common::text::warn_user;
+
+use crate::terminal::warn_user;
 
 /// The variable of a service's own file of tokens, which clients read too until 0.1.
 const SERVERS_TOKENS: &str = "ROSTRO_ADMIN_TOKEN_FILE";

@@ -14,6 +14,7 @@ mod commands;
 mod config;
 mod logging;
 mod serve;
+mod terminal;
 
 use std::process::ExitCode;
 

@@ -7,14 +7,14 @@ use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use comfy_table::Table;
-use comfy_table::presets;
 use flate2::read::MultiGzDecoder;
 use serde_json::{Map, Value};
 
 use rostro_common::person::{InvalidId, PersonId};
-use rostro_common::text::{sanitize, say, say_json, warn_user};
+use rostro_common::text::sanitize;
 use rostro_service::audit::{Action, file, files, name, person_key};
+
+use crate::terminal::{new_table, render, say, say_json, warn_user};
 
 /// Endings of names of files that are compressed in ways that are not read.
 const UNREADABLE: [&str; 4] = ["xz", "bz2", "zst", "lz4"];
@@ -78,7 +78,7 @@ pub(crate) fn run(args: &AuditArgs) -> Result<(), AuditError> {
     match args.json {
         true => say_json(&found.lines),
         false if found.lines.is_empty() => say("no lines"),
-        false => say(table(&found.lines).trim_end()),
+        false => say(&table(&found.lines)),
     }
     if found.missed.is_empty() {
         Ok(())
@@ -214,9 +214,7 @@ fn text<'f>(fields: &'f Map<String, Value>, name: &str) -> &'f str {
 }
 
 fn table(lines: &[Map<String, Value>]) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header([
+    let mut table = new_table([
         "TIME", "WHO", "FROM", "ACTION", "OUTCOME", "REVISION", "REQUEST", "DETAIL",
     ]);
     for fields in lines {
@@ -242,10 +240,7 @@ fn table(lines: &[Map<String, Value>]) -> String {
             cell("detail"),
         ]);
     }
-    table
-        .lines()
-        .map(|line| format!("{}\n", line.trim_end()))
-        .collect()
+    render(&table)
 }
 
 #[cfg(test)]

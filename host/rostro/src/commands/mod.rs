@@ -5,4 +5,5 @@ pub(crate) mod gallery;
 pub(crate) mod models;
 pub(crate) mod people;
 pub(crate) mod pipeline;
+pub(crate) mod runtime;
 pub(crate) mod watch;

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use serde_json::json;
 
-use rostro_common::text::say;
 use rostro_models::install::{InstallError, InstallOutcome, InstallRequest, install};
 use rostro_models::manifest::Manifest;
 use rostro_models::pack::{MANIFEST, Pack};
 
 use crate::client;
+use crate::terminal::say;
 
 /// What can be done with packs.
 #[derive(Debug, Subcommand)]

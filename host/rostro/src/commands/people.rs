@@ -3,13 +3,12 @@
 use std::collections::HashSet;
 
 use clap::Subcommand;
-use comfy_table::Table;
-use comfy_table::presets;
 use serde::{Deserialize, Serialize};
 
-use rostro_common::text::{sanitize, say, say_json};
+use rostro_common::text::sanitize;
 
 use crate::commands::pipeline::{AdminClient, OperateError, ServiceArgs};
+use crate::terminal::{new_table, render, say, say_json};
 
 /// What can be asked.
 #[derive(Debug, Subcommand)]
@@ -132,9 +131,7 @@ fn words(listed: &Listed) -> String {
     if pairs.is_empty() {
         return format!("none of {compared} people are as similar as {threshold}");
     }
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header(["SIMILARITY", "PERSON", "PERSON"]);
+    let mut table = new_table(["SIMILARITY", "PERSON", "PERSON"]);
     for Pair {
         people: [one, other],
         similarity,
@@ -142,14 +139,11 @@ fn words(listed: &Listed) -> String {
     {
         table.add_row([format!("{similarity:.3}"), sanitize(one), sanitize(other)]);
     }
-    let mut text: String = table
-        .lines()
-        .map(|line| format!("{}\n", line.trim_end()))
-        .collect();
+    let mut text = render(&table);
     if !complete {
         text.push_str(
-            "there are more; list them with --most, or only the most similar with --threshold\n",
+            "\nthere are more; list them with --most, or only the most similar with --threshold",
         );
     }
-    text.trim_end().to_owned()
+    text
 }

@@ -5,9 +5,9 @@ use rostro_api::Scopes;
 use rostro_api::admin::Operator;
 use rostro_api::auth::secrets::SecretsFile;
 use rostro_api::server::tls::Tls;
-use rostro_common::text::say;
 
 use crate::config::{Machine, SecretFiles, Source};
+use crate::terminal::say;
 
 /// What cannot be used, a line for each.
 #[derive(Debug, thiserror::Error)]

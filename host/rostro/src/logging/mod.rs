@@ -9,10 +9,9 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
-use rostro_common::text::warn_user;
-
 use crate::config::LogFormat;
 use crate::logging::writer::LogWriter;
+use crate::terminal::warn_user;
 
 /// What is logged unless `RUST_LOG` says otherwise: our own lines; of wasi-nn nothing, because it
 /// logs errors that a guest causes at will.

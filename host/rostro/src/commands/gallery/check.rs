@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use rostro_common::text::{sanitize, say};
+use rostro_common::text::sanitize;
 use rostro_gallery::{
     CsvGallery, Gallery, GalleryError, Problem, QuarantinedFile, SampleFileError,
 };
 
 use crate::commands::gallery::GalleryCommandError;
+use crate::terminal::say;
 
 /// What to do with the files.
 #[derive(Debug, Args)]

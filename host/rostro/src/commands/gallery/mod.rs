@@ -8,10 +8,10 @@ use std::time::Instant;
 
 use clap::{Args, Subcommand};
 
-use rostro_common::text::say;
 use rostro_gallery::{CsvGallery, GalleryError};
 
 use crate::commands::gallery::check::CheckArgs;
+use crate::terminal::say;
 
 /// Which gallery, and what to do with it.
 #[derive(Debug, Args)]

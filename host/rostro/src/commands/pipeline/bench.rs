@@ -5,10 +5,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use comfy_table::{Table, presets};
 use indicatif::ProgressBar;
 
-use rostro_common::text::say;
 use rostro_sandbox::limits::Usage;
 use rostro_sandbox::pipeline::self_test::DRAWN;
 
@@ -16,6 +14,7 @@ use super::local::{LocalArgs, LocalError};
 use super::trial::{AnalysisReport, Trial, TrialError};
 use crate::commands::pipeline::photos::{self, ImagesError};
 use crate::config::beside_this_program;
+use crate::terminal::{new_table, render, say};
 
 /// A pipeline, and on what to time it.
 #[derive(Debug, Args)]
@@ -127,7 +126,7 @@ pub(super) fn bench(args: &BenchArgs) -> Result<(), TrialError> {
         one.totals.len(),
         args.local.pack
     ));
-    say(table(args, &against, &one, &two).trim_end());
+    say(&table(args, &against, &one, &two));
     Ok(())
 }
 
@@ -137,9 +136,7 @@ fn table(
     one: &Measurements,
     two: &Measurements,
 ) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header([
+    let mut table = new_table([
         "STAGE".to_owned(),
         name(&args.file),
         name(against),
@@ -181,10 +178,7 @@ fn table(
         two.used.to_string(),
         String::new(),
     ]);
-    table
-        .lines()
-        .map(|line| format!("{}\n", line.trim_end()))
-        .collect()
+    render(&table)
 }
 
 fn name(file: &std::path::Path) -> String {

@@ -10,7 +10,7 @@ use serde::Serialize;
 use rostro_common::digest::Sha256Digest;
 use rostro_common::fs::read_at_most;
 use rostro_common::shutdown::Shutdown;
-use rostro_common::text::{lossy, sanitize, sanitize_name, say, say_json};
+use rostro_common::text::{sanitize, sanitize_name};
 use rostro_models::Pack;
 use rostro_sandbox::component::version::{WORLD_VERSION, run_versions};
 use rostro_sandbox::component::{
@@ -26,6 +26,7 @@ use rostro_sandbox::validate as checked;
 
 use super::local::{LocalArgs, LocalError};
 use super::review_trial::{self, PhotoReview};
+use crate::terminal::{lossy, say, say_json};
 
 pub(super) use rostro_sandbox::bindings::Description;
 

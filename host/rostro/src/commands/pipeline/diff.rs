@@ -3,18 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use comfy_table::{Table, presets};
 use image::{GenericImage, RgbImage};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use rostro_common::text::{lossy, sanitize, say, say_json, warn_user};
+use rostro_common::text::sanitize;
 use rostro_common::vector::cosine;
 use rostro_sandbox::face_matching::same_faces;
 
 use super::draw::{self, make_folder};
 use super::photos;
 use super::trial::{AnalysisReport, FaceReport, PhotosArgs, Trial, TrialError};
+use crate::terminal::{lossy, new_table, render, say, say_json, warn_user};
 
 /// Embeddings of one face whose cosine is at least this are the same but for rounding.
 const SAME_VECTOR: f32 = 0.999;
@@ -248,9 +248,7 @@ fn side_by_side(
 }
 
 fn print(differences: &[Difference], differing: usize, args: &DiffArgs, compares_vectors: bool) {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header([
+    let mut table = new_table([
         "PHOTO",
         "BOTH",
         "ONLY A",
@@ -310,11 +308,7 @@ fn print(differences: &[Difference], differing: usize, args: &DiffArgs, compares
         .filter(|difference| difference.both_failed())
         .count();
     if differing + failed > 0 {
-        let text: String = table
-            .lines()
-            .map(|line| format!("{}\n", line.trim_end()))
-            .collect();
-        say(text.trim_end());
+        say(&render(&table));
         say("");
     }
     let sum = |count: fn(&Difference) -> usize| differences.iter().map(count).sum::<usize>();

@@ -13,12 +13,13 @@ use ureq::Agent;
 use rostro_api::admin::ChangeAnswer;
 use rostro_common::digest::Sha256Digest;
 use rostro_common::fs::read_at_most;
-use rostro_common::text::{sanitize, say};
+use rostro_common::text::sanitize;
 use rostro_sandbox::component::MAX_COMPONENT_BYTES;
 use rostro_service::deployment::{RevisionState, RevisionStatus, Statuses};
 
 use super::{PipelineCommand, ServiceArgs, table};
 use crate::client::{ClientError, Credentials, explained};
+use crate::terminal::say;
 
 /// How long a connection may take, and an answer to a small question.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -155,7 +156,7 @@ pub(super) fn run(command: PipelineCommand) -> Result<(), OperateError> {
         PipelineCommand::List { service } => {
             let client = AdminClient::new(&service)?;
             let statuses: Statuses = client.get("/v1/revisions")?;
-            client.print(&statuses, || table::of(&statuses).trim_end().to_owned());
+            client.print(&statuses, || table::of(&statuses));
             Ok(())
         }
         PipelineCommand::Activate {

@@ -1,20 +1,17 @@
 //! Revisions as a table for people.
 
-use comfy_table::Table;
-use comfy_table::presets;
-
 use rostro_common::text::sanitize;
 use rostro_sandbox::settings::names::settings;
 use rostro_service::deployment::{RevisionState, RevisionStatus, Statuses};
+
+use crate::terminal::{new_table, render};
 
 /// The longest reason in a table; `--json` has all of it.
 const REASON: usize = 60;
 
 /// All revisions, a line each.
 pub(super) fn of(statuses: &Statuses) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header([
+    let mut table = new_table([
         "REVISION", "STATE", "PIPELINE", "POLICY", "PACK", "PEOPLE", "REQUESTS", "FAILED", "SINCE",
         "NOTE",
     ]);
@@ -45,10 +42,7 @@ pub(super) fn of(statuses: &Statuses) -> String {
             note(revision, statuses.configured == Some(revision.id)),
         ]);
     }
-    table
-        .lines()
-        .map(|line| format!("{}\n", line.trim_end()))
-        .collect()
+    render(&table)
 }
 
 fn people(revision: &RevisionStatus) -> String {

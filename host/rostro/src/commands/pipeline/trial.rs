@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde::Serialize;
 
-use rostro_common::text::{sanitize, warn_user};
+use rostro_common::text::sanitize;
 use rostro_gallery::CsvGallery;
 use rostro_gallery::groups::Groups;
 use rostro_index::Method;
@@ -21,6 +21,7 @@ use rostro_service::{ServiceError, probes};
 use super::draw::DrawError;
 use super::local::{LocalArgs, LocalError, LocalRuntime};
 use crate::commands::pipeline::photos::ImagesError;
+use crate::terminal::warn_user;
 
 pub(super) use rostro_service::people::{People, PeopleError, View};
 

@@ -3,15 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use comfy_table::{Table, presets};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use rostro_common::text::{lossy, sanitize, say, say_json};
+use rostro_common::text::sanitize;
 
 use super::draw::{self, make_folder};
 use super::photos;
 use super::trial::{AnalysisReport, PhotosArgs, Trial, TrialError};
+use crate::terminal::{lossy, new_table, render, say, say_json};
 
 /// On what to try a pipeline.
 #[derive(Debug, Args)]
@@ -67,7 +67,7 @@ pub(super) fn attempt(args: &TryArgs) -> Result<(), TrialError> {
     match args.photos.json {
         true => say_json(&outcomes),
         false => {
-            say(table(&outcomes, &args.photos.images).trim_end());
+            say(&table(&outcomes, &args.photos.images));
             if let Some(out) = &args.photos.out {
                 say(&format!(
                     "\nthe photos with what was seen drawn on them are in {}",
@@ -127,9 +127,7 @@ fn one(trial: &Trial, args: &TryArgs, image: PathBuf) -> PhotoResult {
 }
 
 fn table(outcomes: &[PhotoResult], images: &Path) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header([
+    let mut table = new_table([
         "PHOTO",
         "SIZE",
         "FACES",
@@ -170,10 +168,7 @@ fn table(outcomes: &[PhotoResult], images: &Path) -> String {
             ]),
         };
     }
-    table
-        .lines()
-        .map(|line| format!("{}\n", line.trim_end()))
-        .collect()
+    render(&table)
 }
 
 /// Everybody in a photo; of many who are unknown for one reason, how many.

@@ -13,9 +13,11 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use include_dir::{Dir, include_dir};
 
-use rostro_common::text::{sanitize_name, say};
+use rostro_common::text::sanitize_name;
 use rostro_sandbox::component::version::WORLD_VERSION;
 use rostro_sandbox::validate::is_name;
+
+use crate::terminal::say;
 
 /// What a template says instead of the project's name.
 const NAME: &str = "my-pipeline";
