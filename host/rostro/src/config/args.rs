@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
+use merge::Merge;
 use serde::{Deserialize, Serialize};
 
 use rostro_api::{AllowedOrigin, Network, Origin};
@@ -14,7 +15,8 @@ use super::address::{Address, AdminAddress};
 use super::{key_value, number};
 
 /// What an operator may set; each once as a flag, a variable and a key of the file.
-#[derive(Clone, Debug, Default, Args, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Args, Deserialize, Merge, Serialize)]
+#[merge(strategy = merge::option::overwrite_none)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct ServeArgs {
     /// Address to serve on, HOST:PORT [default: 127.0.0.1:4000]
@@ -44,10 +46,12 @@ pub(crate) struct ServeArgs {
     /// A setting for the pipeline itself, as KEY=VALUE; may be repeated [env:
     /// ROSTRO_SETTING=KEY=VALUE,...]
     #[arg(long = "setting", value_name = "KEY=VALUE", value_parser = key_value)]
+    #[merge(skip)]
     #[serde(skip)]
     pub(super) settings: Vec<(String, String)>,
     /// The same in the file: a table.
     #[arg(skip)]
+    #[merge(strategy = keep_own_keys)]
     pub(super) setting: BTreeMap<String, toml::Value>,
     /// What a setting does that the pipeline does not know: stop the start, or warn [default:
     /// refuse]
@@ -103,10 +107,12 @@ pub(crate) struct ServeArgs {
     pub(super) breaker: Option<u32>,
     /// A limit of the sandbox, as NAME=VALUE; may be repeated [env: ROSTRO_LIMIT=NAME=VALUE,...]
     #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = key_value)]
+    #[merge(skip)]
     #[serde(skip)]
     pub(super) limits: Vec<(String, String)>,
     /// The same in the file: a table.
     #[arg(skip)]
+    #[merge(strategy = keep_own_keys)]
     pub(super) limit: BTreeMap<String, toml::Value>,
     /// Requests worked on at a time [default: the cores that this process may use]
     #[arg(long, env = "ROSTRO_WORKERS", value_name = "N", value_parser = number::<usize>, allow_negative_numbers = true)]
@@ -191,6 +197,13 @@ pub(crate) struct ServeArgs {
     /// How to write the log [default: text]
     #[arg(long, env = "ROSTRO_LOG_FORMAT", value_name = "FORMAT", value_enum)]
     pub(super) log_format: Option<LogFormat>,
+}
+
+/// Adds the keys of a base table that the own table lacks.
+fn keep_own_keys(own: &mut BTreeMap<String, toml::Value>, base: BTreeMap<String, toml::Value>) {
+    for (key, value) in base {
+        own.entry(key).or_insert(value);
+    }
 }
 
 /// How the gallery is searched.

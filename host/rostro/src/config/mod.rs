@@ -19,6 +19,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use merge::Merge;
+
 use rostro_api::{BodyLimits, BrowserAccess, Network};
 use rostro_common::fs::read_text;
 use rostro_index::Method;
@@ -259,68 +261,22 @@ impl ServeArgs {
         })
     }
 
-    /// These settings, and where they say nothing those of `base`.
+    /// Returns this configuration, completed by `base`: a value of `base` counts only where this
+    /// one has none. Tables are merged key by key.
     #[must_use]
     pub(crate) fn or(self, base: Self) -> Self {
-        let typed = |pairs: Vec<(String, String)>| {
-            pairs
-                .into_iter()
-                .map(|(key, value)| (key, toml::Value::String(value)))
-        };
-        let mut setting = base.setting;
-        setting.extend(typed(base.settings));
-        setting.extend(self.setting);
-        setting.extend(typed(self.settings));
-        let mut limit = base.limit;
-        limit.extend(typed(base.limits));
-        limit.extend(self.limit);
-        limit.extend(typed(self.limits));
-        Self {
-            listen: self.listen.or(base.listen),
-            gallery: self.gallery.or(base.gallery),
-            models: self.models.or(base.models),
-            pack: self.pack.or(base.pack),
-            pipeline: self.pipeline.or(base.pipeline),
-            policy: self.policy.or(base.policy),
-            detection_threshold: self.detection_threshold.or(base.detection_threshold),
-            similarity_threshold: self.similarity_threshold.or(base.similarity_threshold),
-            settings: Vec::new(),
-            setting,
-            limits: Vec::new(),
-            limit,
-            unknown_settings: self.unknown_settings.or(base.unknown_settings),
-            state: self.state.or(base.state),
-            wait_for_lock: self.wait_for_lock.or(base.wait_for_lock),
-            keep_audit: self.keep_audit.or(base.keep_audit),
-            compiled: self.compiled.or(base.compiled),
-            admin: self.admin.or(base.admin),
-            admin_token_file: self.admin_token_file.or(base.admin_token_file),
-            pipelines: self.pipelines.or(base.pipelines),
-            pipelines_action: self.pipelines_action.or(base.pipelines_action),
-            self_test: self.self_test.or(base.self_test),
-            breaker: self.breaker.or(base.breaker),
-            workers: self.workers.or(base.workers),
-            queue: self.queue.or(base.queue),
-            deadline: self.deadline.or(base.deadline),
-            max_body_mib: self.max_body_mib.or(base.max_body_mib),
-            max_image_mib: self.max_image_mib.or(base.max_image_mib),
-            max_bodies_mib: self.max_bodies_mib.or(base.max_bodies_mib),
-            max_archive_gib: self.max_archive_gib.or(base.max_archive_gib),
-            max_guests_mib: self.max_guests_mib.or(base.max_guests_mib),
-            max_megapixels: self.max_megapixels.or(base.max_megapixels),
-            onnxruntime: self.onnxruntime.or(base.onnxruntime),
-            runtime: self.runtime.or(base.runtime),
-            api_keys: self.api_keys.or(base.api_keys),
-            tls_certificate: self.tls_certificate.or(base.tls_certificate),
-            tls_key: self.tls_key.or(base.tls_key),
-            trusted_proxies: self.trusted_proxies.or(base.trusted_proxies),
-            public_origin: self.public_origin.or(base.public_origin),
-            allow_origin: self.allow_origin.or(base.allow_origin),
-            review: self.review.or(base.review),
-            search: self.search.or(base.search),
-            approximate_above: self.approximate_above.or(base.approximate_above),
-            log_format: self.log_format.or(base.log_format),
-        }
+        let mut merged = self.with_pairs_in_tables();
+        merged.merge(base.with_pairs_in_tables());
+        merged
+    }
+
+    /// Moves the pairs of `--setting` and `--limit` into the tables, where they replace values of
+    /// the same key.
+    fn with_pairs_in_tables(mut self) -> Self {
+        let as_text = |(key, value)| (key, toml::Value::String(value));
+        self.setting.extend(self.settings.drain(..).map(as_text));
+        self.limit.extend(self.limits.drain(..).map(as_text));
+        self
     }
 
     /// Fills in defaults and checks ranges. The machine's memory does not count: see
@@ -330,7 +286,7 @@ impl ServeArgs {
     ///
     /// [`ConfigError::Range`] names the setting, its value and what is allowed.
     pub(crate) fn validate(self) -> Result<Config, ConfigError> {
-        let this = self.or(Self::default());
+        let this = self.with_pairs_in_tables();
         let deadline = this.deadline.unwrap_or(30.0);
         if !(0.001..=3600.0).contains(&deadline) {
             return Err(range(
