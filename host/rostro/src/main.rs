@@ -9,7 +9,6 @@
 
 mod allocator;
 mod cli;
-mod client;
 mod commands;
 mod config;
 mod logging;

@@ -1,6 +1,7 @@
 //! The commands next to `rostro serve`.
 
 pub(crate) mod audit;
+mod client;
 pub(crate) mod gallery;
 pub(crate) mod models;
 pub(crate) mod people;

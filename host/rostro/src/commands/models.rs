@@ -10,7 +10,7 @@ use rostro_models::install::{InstallError, InstallOutcome, InstallRequest, insta
 use rostro_models::manifest::Manifest;
 use rostro_models::pack::{MANIFEST, Pack};
 
-use crate::client;
+use crate::commands::client;
 use crate::terminal::say;
 
 /// What can be done with packs.

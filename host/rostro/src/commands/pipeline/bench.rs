@@ -10,8 +10,10 @@ use indicatif::ProgressBar;
 use rostro_sandbox::limits::Usage;
 use rostro_sandbox::pipeline::self_test::DRAWN;
 
+use super::answer::AnalysisReport;
+use super::error::TrialError;
 use super::local::{LocalArgs, LocalError};
-use super::trial::{AnalysisReport, Trial, TrialError};
+use super::trial::Trial;
 use crate::commands::pipeline::photos::{self, ImagesError};
 use crate::config::beside_this_program;
 use crate::terminal::{new_table, render, say};

@@ -11,9 +11,11 @@ use rostro_common::text::sanitize;
 use rostro_common::vector::cosine;
 use rostro_sandbox::face_matching::same_faces;
 
+use super::answer::{AnalysisReport, FaceReport};
 use super::draw::{self, make_folder};
+use super::error::TrialError;
 use super::photos;
-use super::trial::{AnalysisReport, FaceReport, PhotosArgs, Trial, TrialError};
+use super::trial::{PhotosArgs, Trial};
 use crate::terminal::{lossy, new_table, render, say, say_json, warn_user};
 
 /// Embeddings of one face whose cosine is at least this are the same but for rounding.

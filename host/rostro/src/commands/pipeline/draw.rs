@@ -17,7 +17,7 @@ use embedded_graphics::text::{Baseline, Text};
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageReader, RgbImage};
 
-use super::trial::AnalysisReport;
+use super::answer::AnalysisReport;
 
 /// The most pixels that are decoded for drawing.
 const PIXELS: u64 = 100_000_000;

@@ -1,14 +1,15 @@
 //! `rostro pipeline`: inspects components, and says to a running service which of them shall serve.
 
+mod answer;
 pub(crate) mod bench;
 mod check;
 mod diff;
 mod draw;
+mod error;
 mod local;
 pub(crate) mod new;
 mod operate;
 pub(crate) mod photos;
-mod review_trial;
 mod table;
 mod trial;
 pub(crate) mod try_photos;
@@ -17,7 +18,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use crate::client::{TokenArgs, TrustArgs};
+use crate::commands::client::{TokenArgs, TrustArgs};
 use crate::logging;
 use bench::BenchArgs;
 use diff::DiffArgs;
@@ -25,10 +26,8 @@ use local::LocalArgs;
 use new::NewArgs;
 use try_photos::TryArgs;
 
-pub(crate) use check::CheckError;
-pub(crate) use new::NewError;
+pub(crate) use error::PipelineError;
 pub(crate) use operate::{AdminClient, OperateError};
-pub(crate) use trial::TrialError;
 
 /// What can be done with pipelines.
 #[derive(Debug, Subcommand)]
@@ -161,23 +160,6 @@ pub(crate) struct ServiceArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-}
-
-/// Why a command on pipelines failed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum PipelineError {
-    /// A component is not usable.
-    #[error(transparent)]
-    Check(#[from] CheckError),
-    /// There is no project.
-    #[error(transparent)]
-    New(#[from] NewError),
-    /// A pipeline was not tried, or failed.
-    #[error(transparent)]
-    Try(#[from] TrialError),
-    /// The service cannot be asked, or refuses.
-    #[error(transparent)]
-    Operate(#[from] OperateError),
 }
 
 /// Does what was asked for.

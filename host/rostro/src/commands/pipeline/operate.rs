@@ -18,7 +18,7 @@ use rostro_sandbox::component::MAX_COMPONENT_BYTES;
 use rostro_service::deployment::{RevisionState, RevisionStatus, Statuses};
 
 use super::{PipelineCommand, ServiceArgs, table};
-use crate::client::{ClientError, Credentials, explained};
+use crate::commands::client::{ClientError, Credentials, explained};
 use crate::terminal::say;
 
 /// How long a connection may take, and an answer to a small question.

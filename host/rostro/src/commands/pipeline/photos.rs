@@ -4,9 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use rostro_common::fs::read_at_most;
-
-/// The endings of pictures.
-const ENDINGS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
+use rostro_sandbox::pipeline::self_test::is_picture;
 
 /// The largest picture that is read, in bytes.
 const LARGEST: usize = 64 << 20;
@@ -58,7 +56,7 @@ pub(super) fn of(folder: &Path) -> Result<Vec<PathBuf>, ImagesError> {
             // A link may lead in a circle: what it points at is taken if it is a picture.
             match entry.file_type().map_err(unreadable)?.is_dir() {
                 true => folders.push(entry.path()),
-                false if is_picture(&entry.path()) => found.push(entry.path()),
+                false if is_photo(&entry.path()) => found.push(entry.path()),
                 false => {}
             }
         }
@@ -92,12 +90,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, ImagesError> {
     }
 }
 
-fn is_picture(path: &Path) -> bool {
-    let ending = path
-        .extension()
-        .map(|ending| ending.to_string_lossy().to_ascii_lowercase());
-    let is_hidden = path
-        .file_name()
-        .is_some_and(|name| name.to_string_lossy().starts_with('.'));
-    !is_hidden && ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str()))
+fn is_photo(path: &Path) -> bool {
+    path.file_name()
+        .is_some_and(|name| is_picture(&name.to_string_lossy()))
 }

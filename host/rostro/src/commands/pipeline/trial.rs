@@ -1,26 +1,23 @@
 //! One pipeline and people, tried on a picture.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use serde::Serialize;
 
 use rostro_common::text::sanitize;
 use rostro_gallery::CsvGallery;
 use rostro_gallery::groups::Groups;
 use rostro_index::Method;
-use rostro_sandbox::bindings::{Decision, Face, Purpose};
-use rostro_sandbox::limits::Usage;
+use rostro_sandbox::bindings::{Decision, Purpose};
 use rostro_sandbox::pipeline::revision::Revision;
 use rostro_sandbox::pipeline::run::RunError;
 use rostro_service::{ServiceError, probes};
 
-use super::draw::DrawError;
+use super::answer::{AnalysisReport, FaceReport};
+use super::error::TrialError;
 use super::local::{LocalArgs, LocalError, LocalRuntime};
-use crate::commands::pipeline::photos::ImagesError;
 use crate::terminal::warn_user;
 
 pub(super) use rostro_service::people::{People, PeopleError, View};
@@ -49,113 +46,11 @@ pub(crate) struct PhotosArgs {
     pub local: LocalArgs,
 }
 
-/// Why a pipeline was not tried, or failed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum TrialError {
-    /// The pipeline cannot run.
-    #[error(transparent)]
-    Local(#[from] LocalError),
-    /// The people cannot be prepared.
-    #[error(transparent)]
-    People(#[from] PeopleError),
-    /// There is no such folder.
-    #[error(
-        "there is no gallery at {0}; enrol people with `rostro serve --gallery` first, or leave --gallery out"
-    )]
-    NoGallery(PathBuf),
-    /// There are no photos.
-    #[error(transparent)]
-    Images(#[from] ImagesError),
-    /// A drawing cannot be made.
-    #[error(transparent)]
-    Draw(#[from] DrawError),
-    /// It failed on a picture.
-    #[error("{file} fails on {picture}: {cause}", file = file.display())]
-    Run {
-        /// Which component.
-        file: PathBuf,
-        /// On which picture.
-        picture: String,
-        /// Why.
-        cause: RunError,
-    },
-    /// What to compare it with is not there.
-    #[error("cannot read {file}, with which it is to be compared: {cause}; name another component with --against", file = file.display())]
-    NothingToCompare {
-        /// The file.
-        file: PathBuf,
-        /// Why.
-        cause: std::io::Error,
-    },
-    /// Two pipelines differ.
-    #[error("the pipelines differ on {differing} of {photos} photos")]
-    Differ {
-        /// On how many.
-        differing: usize,
-        /// Of how many.
-        photos: usize,
-    },
-    /// Some photos could not be looked at, or drawn on.
-    #[error("{failed} of {photos} photos failed; the table says why")]
-    Failed {
-        /// How many.
-        failed: usize,
-        /// Of how many.
-        photos: usize,
-    },
-}
-
 /// A pipeline with the people whom it knows.
 #[derive(Debug)]
 pub(super) struct Trial {
     pub revision: Arc<Revision>,
     view: Arc<View>,
-}
-
-/// What a pipeline said of a picture.
-#[derive(Debug, Serialize)]
-pub(super) struct AnalysisReport {
-    pub width: u32,
-    pub height: u32,
-    pub faces: Vec<FaceReport>,
-    pub milliseconds: f64,
-    #[serde(skip)]
-    pub stages: Vec<(String, Duration)>,
-    #[serde(skip)]
-    pub used: Usage,
-}
-
-/// A face, and who it is.
-#[derive(Debug, Serialize)]
-pub(super) struct FaceReport {
-    #[serde(skip)]
-    pub face: Face,
-    #[serde(skip)]
-    pub embedding: Vec<f32>,
-    /// Left, upper, right and lower edge in pixels.
-    bounds: [f32; 4],
-    pub score: f32,
-    /// None for somebody unknown.
-    pub identity: Option<String>,
-    pub confidence: Option<f32>,
-    /// Why it is nobody known.
-    pub reason: Option<String>,
-    /// Of the nearest person.
-    pub similarity: Option<f32>,
-    /// Five points in pixels, or none.
-    landmarks: Vec<[f32; 2]>,
-    /// What vision measured, by name.
-    measures: BTreeMap<String, f32>,
-}
-
-impl FaceReport {
-    /// Who it is in a few words.
-    pub(super) fn label(&self) -> String {
-        match (&self.identity, self.confidence) {
-            (Some(id), Some(confidence)) => format!("{id} {confidence:.2}"),
-            _ => format!("? {:.2}", self.score),
-        }
-    }
 }
 
 impl Trial {

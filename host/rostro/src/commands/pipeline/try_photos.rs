@@ -8,9 +8,11 @@ use serde::Serialize;
 
 use rostro_common::text::sanitize;
 
+use super::answer::AnalysisReport;
 use super::draw::{self, make_folder};
+use super::error::TrialError;
 use super::photos;
-use super::trial::{AnalysisReport, PhotosArgs, Trial, TrialError};
+use super::trial::{PhotosArgs, Trial};
 use crate::terminal::{lossy, new_table, render, say, say_json};
 
 /// On what to try a pipeline.

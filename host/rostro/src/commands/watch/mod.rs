@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use rostro_common::text::sanitize;
 
-use crate::client::{ApiKeyArgs, ClientError, Credentials, TrustArgs, explained};
+use crate::commands::client::{ApiKeyArgs, ClientError, Credentials, TrustArgs, explained};
 use crate::commands::watch::jpeg_stream::{Frame, JpegStream};
 
 /// How long an answer may take.
