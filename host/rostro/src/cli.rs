@@ -1,4 +1,4 @@
-//! The command line: which command, with which arguments.
+//! Command line: parses the arguments and runs the command.
 
 use std::path::PathBuf;
 
@@ -21,9 +21,14 @@ use crate::logging;
 use crate::serve::{self, ServeError};
 use crate::terminal;
 
-/// Says who is in a photo or a camera's frame, over HTTP
+/// Recognise faces in photos and camera frames over HTTP
 #[derive(Debug, Parser)]
-#[command(name = "rostro", version, propagate_version = true)]
+#[command(
+    name = "rostro",
+    version,
+    propagate_version = true,
+    max_term_width = 80
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -31,13 +36,14 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve HTTP
+    /// Run the service
     Serve {
         /// TOML file with the same settings as the flags
         #[arg(long, env = "ROSTRO_CONFIG", value_name = "FILE.toml")]
         config: Option<PathBuf>,
-        /// Check the configuration and the files of keys, tokens and the certificate, and exit: 0
-        /// if all can be used, else 1
+        /// Check the configuration, keys, tokens and certificate, and exit
+        ///
+        /// The exit code is 0 if all of them can be used, else 1.
         #[arg(long)]
         check: bool,
         #[command(flatten)]
@@ -45,8 +51,8 @@ enum Command {
     },
     /// List, install and verify model packs
     Models {
-        /// Folder with installed model packs [default: models/installed here, or above this
-        /// program]
+        /// Folder with installed model packs [default: models/installed here, or
+        /// above this program]
         #[arg(long, env = "ROSTRO_MODELS", value_name = "DIR", global = true)]
         models: Option<PathBuf>,
         #[command(subcommand)]
@@ -60,14 +66,14 @@ enum Command {
         #[command(subcommand)]
         command: RuntimeCommand,
     },
-    /// Inspect pipelines, and say to a running service which of them shall serve
+    /// Inspect and test pipelines, and manage the revisions of a running service
     Pipeline {
         #[command(subcommand)]
         command: PipelineCommand,
     },
     /// Check and repair the files of a gallery
     Gallery(GalleryArgs),
-    /// Ask a running service about its people
+    /// Query the people of a running service
     People {
         #[command(subcommand)]
         command: PeopleCommand,
@@ -76,11 +82,11 @@ enum Command {
     Openapi,
     /// Print the audit log, or the lines of one person
     Audit(AuditArgs),
-    /// Send pictures to a running service and print a line for each answer
+    /// Send pictures to a running service and print each answer
     Watch(WatchArgs),
 }
 
-/// Why a command failed.
+/// Error of a command.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CliError {
     /// The configuration is wrong.
@@ -89,7 +95,7 @@ pub(crate) enum CliError {
     /// A file that the service would read cannot be used.
     #[error(transparent)]
     Check(#[from] CheckFailed),
-    /// The service cannot start or go on.
+    /// The service cannot start, or ended by an error.
     #[error(transparent)]
     Serve(#[from] ServeError),
     /// A model pack cannot be listed, installed or verified.
@@ -98,7 +104,7 @@ pub(crate) enum CliError {
     /// ONNX Runtime cannot be installed.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
-    /// A component is not usable, or a service does not take it.
+    /// A component is unusable, or the service rejected a request.
     #[error(transparent)]
     Pipeline(#[from] Box<pipeline::PipelineError>),
     /// A gallery cannot be read or written.
@@ -107,17 +113,17 @@ pub(crate) enum CliError {
     /// The audit log cannot be searched.
     #[error(transparent)]
     Audit(#[from] AuditError),
-    /// A picture was not answered.
+    /// A picture got no answer.
     #[error(transparent)]
     Watch(#[from] watch::WatchError),
 }
 
 impl Cli {
-    /// Does what was asked for.
+    /// Runs the command.
     ///
     /// # Errors
     ///
-    /// [`CliError`], whose message is for people and says what to do.
+    /// [`CliError`], whose message has a remedy.
     pub(crate) fn run(self) -> Result<(), CliError> {
         match self.command {
             Command::Serve {
@@ -134,8 +140,7 @@ impl Cli {
                 let args = source.read()?;
                 let config = args.clone().fit(&Machine::of_this_process())?;
                 logging::init(config.log_format).map_err(ServeError::Io)?;
-                let served = serve::run(config, source, args);
-                let code = match served {
+                let code = match serve::run(config, source, args) {
                     Ok(()) => {
                         logging::finish();
                         0

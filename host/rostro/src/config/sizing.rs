@@ -280,7 +280,7 @@ fn sized(
 pub(super) fn usual_guests(workers: usize) -> usize {
     256_usize
         .saturating_mul(workers)
-        .clamp(1024, super::MOST_MIB)
+        .clamp(1024, super::MAX_MIB)
 }
 
 /// MiB of the people in a gallery, by the number of its files. The files are not read.

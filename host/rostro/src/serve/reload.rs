@@ -87,7 +87,7 @@ impl Reload {
             .in_force
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .take_up(args);
+            .apply_reloadable(args);
         self.service.set_review(review);
         self.executor.set_bounds(queue, deadline);
         self.deployment.set_breaker(breaker);

@@ -15,7 +15,7 @@ use super::error::TrialError;
 use super::local::{LocalArgs, LocalError};
 use super::trial::Trial;
 use crate::commands::pipeline::photos::{self, ImagesError};
-use crate::config::beside_this_program;
+use crate::config::default_pipeline;
 use crate::terminal::{new_table, render, say};
 
 /// A pipeline, and on what to time it.
@@ -82,7 +82,7 @@ pub(super) fn bench(args: &BenchArgs) -> Result<(), TrialError> {
             .collect(),
     };
     let local = args.local.prepare()?;
-    let against = args.against.clone().unwrap_or_else(beside_this_program);
+    let against = args.against.clone().unwrap_or_else(default_pipeline);
     let own = Trial::new(&local, &args.file, args.gallery.as_deref())?;
     let other =
         Trial::new(&local, &against, args.gallery.as_deref()).map_err(|error| match error {

@@ -19,7 +19,7 @@ use rostro_sandbox::engine::Engine;
 use rostro_sandbox::limits::{LimitError, Limits};
 use rostro_sandbox::pipeline::revision::{Revision, StageError, Tuning};
 
-use crate::config::{MODELS, RUNTIME, beside_this_program, cores, installed, key_value};
+use crate::config::{MODELS, RUNTIME, cores, default_pipeline, installed, key_value};
 
 /// How long each call of a component may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -196,7 +196,7 @@ impl LocalArgs {
             max_pixels: 40_000_000,
             own: self.own(),
         };
-        let beside = self.beside.clone().unwrap_or_else(beside_this_program);
+        let beside = self.beside.clone().unwrap_or_else(default_pipeline);
         Ok(LocalRuntime {
             engine,
             onnx,
