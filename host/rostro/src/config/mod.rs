@@ -327,7 +327,7 @@ impl ServeArgs {
             breaker => breaker.unwrap_or(10),
         };
         let limits = Limits::with(&texts("limit", this.limit)?)?;
-        let guests = sizing::usual_guests(workers.get());
+        let guests = sizing::default_guests(workers.get());
         let text = |path: &PathBuf| path.to_string_lossy().into_owned();
         Ok(Config {
             texts: ConfiguredTexts {

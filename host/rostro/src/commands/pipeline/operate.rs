@@ -18,7 +18,7 @@ use rostro_sandbox::component::MAX_COMPONENT_BYTES;
 use rostro_service::deployment::{RevisionState, RevisionStatus, Statuses};
 
 use super::{PipelineCommand, ServiceArgs, table};
-use crate::commands::client::{ClientError, Credentials, explained};
+use crate::commands::client::{ClientError, Credentials, explain};
 use crate::terminal::say;
 
 /// How long a connection may take, and an answer to a small question.
@@ -377,7 +377,7 @@ impl<'s> AdminClient<'s> {
         let admin = || self.service.admin.clone();
         let unreachable = |error: ureq::Error| OperateError::Unreachable {
             admin: admin(),
-            cause: explained(&error, &self.service.admin),
+            cause: explain(&error, &self.service.admin),
         };
         let mut answer = answer.map_err(unreachable)?;
         let text = answer.body_mut().read_to_string().map_err(unreachable)?;

@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use rostro_common::text::sanitize;
 
-use crate::commands::client::{ApiKeyArgs, ClientError, Credentials, TrustArgs, explained};
+use crate::commands::client::{ApiKeyArgs, ClientError, Credentials, TrustArgs, explain};
 use crate::commands::watch::jpeg_stream::{Frame, JpegStream};
 
 /// How long an answer may take.
@@ -240,7 +240,7 @@ impl<'a> FrameClient<'a> {
         let server = || self.args.server.clone();
         let unreachable = |cause: ureq::Error| WatchError::Unreachable {
             server: server(),
-            cause: explained(&cause, &self.url),
+            cause: explain(&cause, &self.url),
         };
         // The service looks at the bytes, not at what the type after `image/` says.
         let request = self
