@@ -1,4 +1,4 @@
-//! The commands next to `rostro serve`.
+//! Commands other than `rostro serve`.
 
 pub(crate) mod audit;
 mod client;
