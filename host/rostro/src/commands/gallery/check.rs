@@ -24,7 +24,7 @@ pub(crate) struct CheckArgs {
     wait_for_lock: u64,
 }
 
-/// Lists damaged, ignored and quarantined files, or restores the last.
+/// Lists files that are damaged, left alone or quarantined, or restores the last.
 ///
 /// # Errors
 ///
@@ -53,7 +53,7 @@ fn check(gallery: &CsvGallery, folder: &Path) -> Result<(), GalleryCommandError>
         sanitize(&folder.display().to_string()),
         loaded.people.len()
     ));
-    let (damaged, ignored): (Vec<&Problem>, Vec<&Problem>) = loaded
+    let (damaged, left_alone): (Vec<&Problem>, Vec<&Problem>) = loaded
         .problems
         .iter()
         .partition(|problem| problem.cause.is_damage());
@@ -62,7 +62,7 @@ fn check(gallery: &CsvGallery, folder: &Path) -> Result<(), GalleryCommandError>
         &damaged,
         |problem| line(&problem.path, &problem.cause),
     );
-    list("ignored", &ignored, |problem| {
+    list("left alone", &left_alone, |problem| {
         line(&problem.path, &problem.cause)
     });
     list(

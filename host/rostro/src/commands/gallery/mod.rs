@@ -32,7 +32,7 @@ pub(crate) struct GalleryArgs {
 /// Subcommand of `rostro gallery`.
 #[derive(Debug, Subcommand)]
 enum GalleryCommand {
-    /// List damaged, ignored and quarantined files, with a remedy for each
+    /// List files that are damaged, left alone or quarantined, with remedies
     Check(CheckArgs),
     /// Match people again by samples of unknown age in `.contracts`
     ///

@@ -8,7 +8,7 @@ use serde::Serialize;
 use rostro_sandbox::bindings::Face;
 use rostro_sandbox::limits::Usage;
 
-/// What a pipeline said of a picture.
+/// Answer of a pipeline to one photo.
 #[derive(Debug, Serialize)]
 pub(super) struct AnalysisReport {
     pub width: u32,
@@ -21,7 +21,7 @@ pub(super) struct AnalysisReport {
     pub used: Usage,
 }
 
-/// A face, and who it is.
+/// Face with its identity.
 #[derive(Debug, Serialize)]
 pub(super) struct FaceReport {
     #[serde(skip)]
@@ -31,21 +31,21 @@ pub(super) struct FaceReport {
     /// Left, upper, right and lower edge in pixels.
     pub bounds: [f32; 4],
     pub score: f32,
-    /// None for somebody unknown.
+    /// Id of the person; none if unknown.
     pub identity: Option<String>,
     pub confidence: Option<f32>,
-    /// Why it is nobody known.
+    /// Reason for an unknown face.
     pub reason: Option<String>,
-    /// Of the nearest person.
+    /// Similarity of the most similar person.
     pub similarity: Option<f32>,
     /// Five points in pixels, or none.
     pub landmarks: Vec<[f32; 2]>,
-    /// What vision measured, by name.
+    /// Measures of vision, by name.
     pub measures: BTreeMap<String, f32>,
 }
 
 impl FaceReport {
-    /// Who it is in a few words.
+    /// Returns the identity with its confidence, or the score of an unknown face.
     pub(super) fn label(&self) -> String {
         match (&self.identity, self.confidence) {
             (Some(id), Some(confidence)) => format!("{id} {confidence:.2}"),

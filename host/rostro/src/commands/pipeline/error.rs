@@ -10,26 +10,26 @@ use super::draw::DrawError;
 use super::local::LocalError;
 use super::new::NewError;
 use super::operate::OperateError;
-use super::photos::ImagesError;
+use super::photos::PhotosError;
 
-/// Why a command on pipelines failed.
+/// Error of a command on pipelines.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PipelineError {
-    /// A component is not usable.
+    /// A component is unusable.
     #[error(transparent)]
     Check(#[from] CheckError),
-    /// There is no project.
+    /// No project was created.
     #[error(transparent)]
     New(#[from] NewError),
-    /// A pipeline was not tried, or failed.
+    /// A trial could not start, or failed.
     #[error(transparent)]
     Try(#[from] TrialError),
-    /// The service cannot be asked, or refuses.
+    /// The service cannot be reached, or refuses.
     #[error(transparent)]
     Operate(#[from] OperateError),
 }
 
-/// Why a pipeline was not tried, or failed.
+/// Error of a trial.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TrialError {
     /// The pipeline cannot run.
@@ -38,49 +38,49 @@ pub(crate) enum TrialError {
     /// The people cannot be prepared.
     #[error(transparent)]
     People(#[from] PeopleError),
-    /// There is no such folder.
+    /// The gallery does not exist.
     #[error(
         "there is no gallery at {0}; enrol people with `rostro serve --gallery` first, or leave --gallery out"
     )]
     NoGallery(PathBuf),
-    /// There are no photos.
+    /// No photos can be read.
     #[error(transparent)]
-    Images(#[from] ImagesError),
+    Images(#[from] PhotosError),
     /// A drawing cannot be made.
     #[error(transparent)]
     Draw(#[from] DrawError),
-    /// It failed on a picture.
-    #[error("{file} fails on {picture}: {cause}", file = file.display())]
+    /// The pipeline failed on a picture.
+    #[error("{file} failed on {picture}: {cause}", file = file.display())]
     Run {
-        /// Which component.
+        /// The component.
         file: PathBuf,
-        /// On which picture.
+        /// The picture.
         picture: String,
-        /// Why.
+        /// The cause.
         cause: RunError,
     },
-    /// What to compare it with is not there.
-    #[error("cannot read {file}, with which it is to be compared: {cause}; name another component with --against", file = file.display())]
-    NothingToCompare {
+    /// The other component cannot be read.
+    #[error("cannot read {file} for the comparison: {cause}; name another component with --against", file = file.display())]
+    UnreadableBaseline {
         /// The file.
         file: PathBuf,
-        /// Why.
+        /// The cause.
         cause: std::io::Error,
     },
     /// Two pipelines differ.
     #[error("the pipelines differ on {differing} of {photos} photos")]
     Differ {
-        /// On how many.
+        /// Number of photos with differences.
         differing: usize,
-        /// Of how many.
+        /// Number of all photos.
         photos: usize,
     },
-    /// Some photos could not be looked at, or drawn on.
+    /// Some photos could not be analysed, or drawn on.
     #[error("{failed} of {photos} photos failed; the table says why")]
     Failed {
-        /// How many.
+        /// Number of failed photos.
         failed: usize,
-        /// Of how many.
+        /// Number of all photos.
         photos: usize,
     },
 }

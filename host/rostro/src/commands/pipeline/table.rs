@@ -1,4 +1,4 @@
-//! Revisions as a table for people.
+//! Table of revisions.
 
 use rostro_common::text::sanitize;
 use rostro_sandbox::settings::names::settings;
@@ -6,11 +6,11 @@ use rostro_service::deployment::{RevisionState, RevisionStatus, Statuses};
 
 use crate::terminal::{new_table, render};
 
-/// The longest reason in a table; `--json` has all of it.
-const REASON: usize = 60;
+/// Upper bound of a reason's characters in the table; `--json` has the whole text.
+const MAX_REASON: usize = 60;
 
-/// All revisions, a line each.
-pub(super) fn of(statuses: &Statuses) -> String {
+/// Renders all revisions, a line for each.
+pub(super) fn revisions(statuses: &Statuses) -> String {
     let mut table = new_table([
         "REVISION", "STATE", "PIPELINE", "POLICY", "PACK", "PEOPLE", "REQUESTS", "FAILED", "SINCE",
         "NOTE",
@@ -56,7 +56,7 @@ fn people(revision: &RevisionStatus) -> String {
 fn note(revision: &RevisionStatus, is_configured: bool) -> String {
     if let Some(reason) = &revision.reason {
         let reason = sanitize(reason);
-        let short: String = reason.chars().take(REASON).collect();
+        let short: String = reason.chars().take(MAX_REASON).collect();
         return if short.len() < reason.len() {
             format!("{short}…")
         } else {

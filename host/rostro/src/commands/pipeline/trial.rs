@@ -1,4 +1,4 @@
-//! One pipeline and people, tried on a picture.
+//! A pipeline with the people of a gallery, run on photos without a service.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,21 +22,25 @@ use crate::terminal::warn_user;
 
 pub(super) use rostro_service::people::{People, PeopleError, View};
 
-/// How long a picture may take, and everybody's templates.
-const PICTURE: Duration = Duration::from_secs(60);
-const PEOPLE: Duration = Duration::from_secs(300);
+/// Timeout of one photo.
+const PHOTO_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// On which photos to try a pipeline, and with whom.
+/// Timeout for the templates of all people.
+const PEOPLE_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Flags for the photos and people of a trial.
 #[derive(Debug, Args)]
 pub(crate) struct PhotosArgs {
-    /// Folder with photos (*.jpg, *.png, *.webp, also in folders in it), or one photo
+    /// Folder with photos (*.jpg, *.png, *.webp, at any depth), or one photo
     #[arg(long, value_name = "DIR")]
     pub images: PathBuf,
-    /// Folder with enrolled people, as `rostro serve` writes it [default: nobody is known]
+    /// Folder with enrolled people, as `rostro serve` writes it [default: none]
     #[arg(long, value_name = "DIR")]
     pub gallery: Option<PathBuf>,
-    /// Folder for the photos with boxes, landmarks, names and scores drawn on them; of a comparison
-    /// those that differ most, both answers side by side
+    /// Folder for the photos with the answers drawn on them
+    ///
+    /// Drawn are boxes, landmarks, names and scores. A comparison draws the photos that differ most,
+    /// with both answers side by side.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Print JSON
@@ -46,7 +50,7 @@ pub(crate) struct PhotosArgs {
     pub local: LocalArgs,
 }
 
-/// A pipeline with the people whom it knows.
+/// Pipeline with the people of a gallery.
 #[derive(Debug)]
 pub(super) struct Trial {
     pub revision: Arc<Revision>,
@@ -54,26 +58,26 @@ pub(super) struct Trial {
 }
 
 impl Trial {
-    /// A pipeline from a component's file, with the people of a gallery or nobody.
+    /// Prepares the pipeline of a component's file, with the people of a gallery or none.
     ///
     /// # Errors
     ///
-    /// [`TrialError`] says what cannot be used.
+    /// [`TrialError`] names the part that cannot be used.
     pub(super) fn new(
         local: &LocalRuntime,
         file: &Path,
         gallery: Option<&Path>,
     ) -> Result<Self, TrialError> {
-        let nobody;
+        let empty;
         let folder = match gallery {
             Some(folder) if folder.is_dir() => folder,
             Some(folder) => return Err(TrialError::NoGallery(folder.to_owned())),
             None => {
-                nobody = tempfile::tempdir().map_err(|cause| LocalError::Unreadable {
+                empty = tempfile::tempdir().map_err(|cause| LocalError::Unreadable {
                     file: std::env::temp_dir(),
                     cause,
                 })?;
-                nobody.path()
+                empty.path()
             }
         };
         let revision = local.revision(file)?;
@@ -83,19 +87,19 @@ impl Trial {
             Method::Exact,
             local.cores.clone(),
         );
-        let (view, report) = people.view(&revision, &(Instant::now() + PEOPLE).into())?;
+        let (view, report) = people.view(&revision, &(Instant::now() + PEOPLE_TIMEOUT).into())?;
         for problem in &report.problems {
             warn_user(&sanitize(&problem.to_string()));
         }
         if report.need_enrolment > 0 {
             warn_user(&format!(
-                "{} people were enrolled with another recogniser and are not known here: enrol them again with it",
+                "{} people were enrolled with another recogniser and cannot be recognised; re-enrol them with this one",
                 report.need_enrolment
             ));
         }
         if report.unknown_age > 0 {
             warn_user(&format!(
-                "{} files of other recognisers may be older than their person's last enrolment and are not used: enrol these people again, \
+                "{} files of other recognisers may be older than their person's last enrolment and are not used; re-enrol these people, \
                  or run `rostro gallery trust-contracts`",
                 report.unknown_age
             ));
@@ -111,14 +115,14 @@ impl Trial {
         Ok(Self { revision, view })
     }
 
-    /// Looks at a picture.
+    /// Runs the pipeline on a photo.
     ///
     /// # Errors
     ///
     /// If the pipeline fails on it.
-    pub(super) fn look(&self, picture: &[u8]) -> Result<AnalysisReport, RunError> {
+    pub(super) fn analyze(&self, picture: &[u8]) -> Result<AnalysisReport, RunError> {
         let begun = Instant::now();
-        let mut run = self.revision.begin(begun + PICTURE);
+        let mut run = self.revision.begin(begun + PHOTO_TIMEOUT);
         let analysis = run.analyze(picture, Purpose::Recognize)?;
         let embeddings: Vec<Vec<f32>> = analysis
             .faces
