@@ -11,10 +11,10 @@ use rostro_sandbox::pipeline::run::RunError;
 
 use crate::commands::pipeline::local::LocalError;
 
-/// Something that is wrong with a component, and what to do about it.
+/// Problem of a component, with its remedy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Finding {
-    /// Stable, snake_case.
+    /// Stable code in snake_case.
     pub(super) code: &'static str,
     pub(super) what: String,
     pub(super) fix: String,
@@ -30,23 +30,23 @@ impl Finding {
     }
 }
 
-/// How many findings about names are listed: a component can have as many as it likes.
+/// Upper bound of listed imports and exports, because a component can have any number.
 pub(super) const FINDINGS: usize = 50;
 
-/// Where rules are to be read.
+/// Remedy that refers to the rules of the interface.
 pub(super) const RULES: &str =
-    "keep to what wit/rostro.wit says of this function; docs/sandbox.md lists the bounds";
+    "follow the rules of this function in wit/rostro.wit; docs/sandbox.md lists the bounds";
 
-/// What could not be found out, and so is not known to work.
+/// Returns the finding that the self-test could not run.
 pub(super) fn not_tried(why: &str) -> Finding {
     Finding::new(
         "not_tried",
         format!("the self-test could not be run: {why}"),
-        "mend that, or leave the self-test out with --no-self-test",
+        "remove the cause, or skip the self-test with --no-self-test",
     )
 }
 
-/// What to do about an import that no guest gets.
+/// Returns the finding about an import that the host does not offer.
 pub(super) fn forbidden(import: &str) -> Finding {
     let interface = import.split('@').next().unwrap_or(import);
     let family = interface.split('/').next().unwrap_or(interface);
@@ -56,17 +56,17 @@ pub(super) fn forbidden(import: &str) -> Finding {
         }
         "wasi:nn" => "build it against wit/deps/wasi-nn, 0.2.0-rc-2024-10-28, and load models by name".to_owned(),
         "wasi:http" | "wasi:sockets" => {
-            "a pipeline has no network: remove what opens connections; with componentize-js pass `--disable http \
+            "a pipeline has no network: remove the code that opens connections; with componentize-js pass `--disable http \
              --disable fetch-event`, with componentize-py `--stub-wasi`"
                 .to_owned()
         }
         _ if family.starts_with("wasi:") && import.contains("@0.3") => {
-            "it is of WASI 0.3, and this host has WASI 0.2: build it for the target wasm32-wasip2".to_owned()
+            "it needs WASI 0.3, and this host has WASI 0.2: build it for the target wasm32-wasip2".to_owned()
         }
         _ if import == interface => {
-            "it is no interface with a version, so no component of the world `pipeline`: check which world it was built for".to_owned()
+            "the interface has no version, so the component was built for another world than `pipeline`: check its world".to_owned()
         }
-        _ => "remove what needs it; a pipeline gets of WASI 0.2 clocks, random and stdio, which docs/sandbox.md lists".to_owned(),
+        _ => "remove the code that needs it; of WASI 0.2 a pipeline gets only clocks, random and stdio (docs/sandbox.md)".to_owned(),
     };
     Finding::new(
         "forbidden_import",
@@ -78,7 +78,7 @@ pub(super) fn forbidden(import: &str) -> Finding {
     )
 }
 
-/// What to do about an interface of ours of a version that this host does not run.
+/// Returns the finding about a version of `rostro:pipeline` that this host does not run.
 pub(super) fn wrong_world(does: &str, name: &str, version: &str) -> Finding {
     Finding::new(
         "wrong_world",
@@ -94,7 +94,8 @@ pub(super) fn wrong_world(does: &str, name: &str, version: &str) -> Finding {
     )
 }
 
-pub(super) fn of_plugin(error: &ComponentError) -> Finding {
+/// Returns the finding about a component that cannot be loaded.
+pub(super) fn of_component(error: &ComponentError) -> Finding {
     let (code, fix) = match error {
         ComponentError::TooLarge { .. } => (
             "too_large",
@@ -102,7 +103,7 @@ pub(super) fn of_plugin(error: &ComponentError) -> Finding {
         ),
         ComponentError::NotAComponent { .. } => (
             "not_a_component",
-            "give the .wasm of a build for the target wasm32-wasip2; a core module becomes a component with `wasm-tools component new`",
+            "pass the .wasm of a build for the target wasm32-wasip2; a core module becomes a component with `wasm-tools component new`",
         ),
         ComponentError::MissingExport { .. } => (
             "missing_export",
@@ -111,10 +112,12 @@ pub(super) fn of_plugin(error: &ComponentError) -> Finding {
         ComponentError::OtherWorld { .. } => {
             ("wrong_world", "build it against this host's wit/rostro.wit")
         }
-        ComponentError::ForbiddenImports(_) => ("forbidden_import", "remove what needs them"),
+        ComponentError::ForbiddenImports(_) => {
+            ("forbidden_import", "remove the code that needs them")
+        }
         ComponentError::Limit(_) => (
             "limit",
-            "make it smaller, or raise the limit of that name with --limit, here and for `rostro serve`",
+            "make it smaller, or raise that limit with --limit, here and for `rostro serve`",
         ),
         ComponentError::WrongWorld(_) => (
             "wrong_interface",
@@ -122,18 +125,19 @@ pub(super) fn of_plugin(error: &ComponentError) -> Finding {
         ),
         ComponentError::Invalid(_) => (
             "not_valid",
-            "build it again: the file is damaged, or uses what this host's WebAssembly has not",
+            "build it again: the file is damaged, or uses WebAssembly features that this host lacks",
         ),
     };
     Finding::new(code, error.to_string(), fix)
 }
 
+/// Returns the finding about a pipeline that cannot be staged.
 pub(super) fn of_local(error: &LocalError) -> Finding {
     let LocalError::Stage { cause, .. } = error else {
         return Finding::new(
             "not_staged",
             error.to_string(),
-            "mend what it says and check again",
+            "remove the cause and check again",
         );
     };
     let fix = match &**cause {
@@ -141,40 +145,40 @@ pub(super) fn of_local(error: &LocalError) -> Finding {
             fix(cause)
         }
         StageError::NoDimension { .. } => {
-            "let the contract's recogniser be the role of a model that makes embeddings".to_owned()
+            "name the role of a model that makes embeddings as the contract's recogniser".to_owned()
         }
         _ => RULES.to_owned(),
     };
     Finding::new("not_staged", cause.to_string(), fix)
 }
 
-/// What the author of a component can do about a run that failed.
+/// Returns the author's remedy for a failed run.
 pub(super) fn fix(cause: &RunError) -> String {
     match cause {
         RunError::Deadline { .. } => "make it faster: `rostro pipeline bench` shows where its time goes".to_owned(),
-        // Of a service with callers, which a check has not.
+        // These come from other requests of a service; a check has none.
         RunError::Cancelled | RunError::OutOfCapacity(_) => "check it again".to_owned(),
         RunError::Limit(limit) => match limit.name {
             "memory-mib" => {
-                "free what is not needed any more before more is asked for; an image is 3 bytes a pixel, and a tensor counts, too"
+                "free unused memory before allocating more; an image needs 3 bytes a pixel, and tensors count, too"
                     .to_owned()
             }
-            "tensors" | "handles" => "drop tensors and contexts as soon as they were used".to_owned(),
+            "tensors" | "handles" => "drop tensors and contexts right after their use".to_owned(),
             "time-ms" => "make it faster: `rostro pipeline bench` shows where its time goes".to_owned(),
             name => format!("use less of it, or raise it with --limit {name}=…, here and for `rostro serve`"),
         },
         RunError::Trap { cause, .. } if cause.contains("unreachable") => {
-            "it panicked: what it wrote to standard error says where; give back an error instead".to_owned()
+            "it panicked: standard error has the position; return an error instead".to_owned()
         }
         RunError::Trap { cause, .. } if cause.contains("waits or sleeps") => {
-            "a pipeline cannot wait: there is nothing that it could wait for".to_owned()
+            "a pipeline cannot wait or sleep: remove the code that does".to_owned()
         }
-        RunError::Trap { cause, .. } if cause.contains("exited") => "give back an error instead of ending the program".to_owned(),
+        RunError::Trap { cause, .. } if cause.contains("exited") => "return an error instead of ending the program".to_owned(),
         RunError::Trap { cause, .. } if cause.contains("stack") => {
             "recurse less deeply, or keep large arrays in a `Vec`: the stack is small".to_owned()
         }
-        RunError::Trap { .. } => "run its own tests on that picture; what it wrote to standard error may say where".to_owned(),
-        RunError::Model(_) => "compare the tensor's shape, type and bytes with what settings.get-model says of the model".to_owned(),
+        RunError::Trap { .. } => "run its own tests on that picture; standard error may have the position".to_owned(),
+        RunError::Model(_) => "compare the tensor's shape, type and bytes with the model's description from settings.get-model".to_owned(),
         RunError::Setting { key, .. } => format!("correct --setting {key}=…, or accept the value"),
         RunError::Undecodable(_) | RunError::TooLarge { .. } => {
             "decode JPEG, PNG, WebP, BMP, GIF and TIFF of any size that settings.max-pixels allows".to_owned()
@@ -183,6 +187,7 @@ pub(super) fn fix(cause: &RunError) -> String {
     }
 }
 
+/// Returns a finding for each required model that the pack lacks.
 pub(super) fn missing_models(wanted: &[String], pack: &Pack) -> Vec<Finding> {
     let missing = wanted.iter().filter(|role| pack.model(role).is_none());
     let found: Vec<&str> = pack.manifest().models.keys().map(String::as_str).collect();
@@ -190,8 +195,8 @@ pub(super) fn missing_models(wanted: &[String], pack: &Pack) -> Vec<Finding> {
         .map(|role| {
             Finding::new(
                 "missing_model",
-                format!("it wants a model for the role `{role}`, and the pack {} has {}", pack.name(), found.join(", ")),
-                "check it on a pack that has one (--pack), or add one to a pack's manifest: docs/plugins.md",
+                format!("it needs a model for the role `{role}`, and the pack {} has {}", pack.name(), found.join(", ")),
+                "check it with a pack that has one (--pack), or add one to a pack's manifest (docs/plugins.md)",
             )
         })
         .collect()

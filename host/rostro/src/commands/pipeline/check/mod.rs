@@ -1,4 +1,4 @@
-//! `rostro pipeline check`: all that is wrong with a component, found without serving it.
+//! `rostro pipeline check`: describes a component and finds its problems without a service.
 
 mod findings;
 mod photo_review;
@@ -26,17 +26,17 @@ use rostro_sandbox::settings::names::SettingNames;
 use rostro_sandbox::validate;
 
 use self::findings::{
-    FINDINGS, Finding, RULES, fix, forbidden, missing_models, not_tried, of_local, of_plugin,
+    FINDINGS, Finding, RULES, fix, forbidden, missing_models, not_tried, of_component, of_local,
     wrong_world,
 };
 use self::report::{ComponentReport, ContractReport};
 use super::local::{LocalArgs, LocalError};
 use crate::terminal::say_json;
 
-/// How long a component may take to say what it is.
-const DESCRIBE: Duration = Duration::from_secs(5);
+/// Timeout of a component's description.
+const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why a component cannot be checked, or is not usable.
+/// Error of a check.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CheckError {
     /// The file cannot be read.
@@ -44,27 +44,27 @@ pub(crate) enum CheckError {
     Unreadable {
         /// The file.
         file: PathBuf,
-        /// Why.
+        /// The cause.
         cause: io::Error,
     },
     /// The sandbox cannot be set up.
     #[error(transparent)]
     Local(#[from] LocalError),
-    /// This host cannot run it.
+    /// The component has problems.
     #[error("this host cannot run {file}: {}", if *.problems == 1 { "1 problem".to_owned() } else { format!("{} problems", .problems) }, file = file.display())]
     Unusable {
         /// The file.
         file: PathBuf,
-        /// How many things are wrong.
+        /// Number of problems.
         problems: usize,
     },
 }
 
-/// Prints what a component is and all that is wrong with it.
+/// Prints the description of a component and all its problems.
 ///
 /// # Errors
 ///
-/// [`CheckError`], also if anything is wrong with it.
+/// [`CheckError`], also if the component has a problem.
 pub(super) fn check(
     file: &Path,
     args: &LocalArgs,
@@ -114,11 +114,11 @@ pub(super) fn check(
 }
 
 impl ComponentReport {
-    /// Finds all that can be found, as far as each step needs the one before.
+    /// Inspects the component step by step, and ends at the first step that later ones depend on.
     fn inspect(&mut self, engine: &Engine, bytes: &[u8], args: &LocalArgs, self_test: bool) {
         let names = match Interface::of(bytes) {
             Ok(names) => names,
-            Err(error) => return self.findings.push(of_plugin(&error)),
+            Err(error) => return self.findings.push(of_component(&error)),
         };
         let interfaces = names
             .imports
@@ -150,28 +150,28 @@ impl ComponentReport {
         (self.imports, self.exports) = (names.imports, names.exports);
         match halves(bytes) {
             Ok(serves) => self.serves = serves.into_iter().map(Half::name).collect(),
-            // Of another version of the world all is said.
+            // A finding about the other version exists already.
             Err(_)
                 if self
                     .findings
                     .iter()
                     .any(|finding| finding.code == "wrong_world") => {}
-            Err(error) => self.findings.push(of_plugin(&error)),
+            Err(error) => self.findings.push(of_component(&error)),
         }
         if !self.findings.is_empty() {
             return;
         }
-        let plugin = match CompiledComponent::load(engine, bytes) {
-            Ok(plugin) => plugin,
-            Err(error) => return self.findings.push(of_plugin(&error)),
+        let component = match CompiledComponent::load(engine, bytes) {
+            Ok(component) => component,
+            Err(error) => return self.findings.push(of_component(&error)),
         };
         let pack = args.open_pack();
-        if let Err(finding) = self.describe(&plugin, pack.as_ref().ok(), args.own()) {
+        if let Err(finding) = self.describe(&component, pack.as_ref().ok(), args.own()) {
             return self.findings.push(*finding);
         }
         if !self_test {
             self.not_tried =
-                Some("the self-test and the models: --no-self-test was given".to_owned());
+                Some("the self-test and the models, because of --no-self-test".to_owned());
             return;
         }
         match pack {
@@ -183,14 +183,14 @@ impl ComponentReport {
         }
     }
 
-    /// Asks the component what it is.
+    /// Reads the component's description.
     fn describe(
         &mut self,
-        plugin: &CompiledComponent,
+        component: &CompiledComponent,
         pack: Option<&Pack>,
         own: BTreeMap<String, String>,
     ) -> Result<(), Box<Finding>> {
-        let scope = (Instant::now() + DESCRIBE).into();
+        let scope = (Instant::now() + DESCRIBE_TIMEOUT).into();
         let mut settings = Settings::default();
         if let Some(pack) = pack {
             settings.thresholds = pack.manifest().thresholds;
@@ -201,30 +201,31 @@ impl ComponentReport {
         let failed = |cause: RunError| {
             let fix = match cause {
                 RunError::Deadline { .. } => {
-                    "let `describe` only say what the component is: it does no work".to_owned()
+                    "let `describe` only return the description, without other work".to_owned()
                 }
                 ref other => fix(other),
             };
             Box::new(Finding::new(
                 "describe_failed",
-                format!("it cannot say what it is: {cause}"),
+                format!("it cannot describe itself: {cause}"),
                 fix,
             ))
         };
         let wrong = |cause: validate::InvalidOutput| {
             Box::new(Finding::new("wrong_description", cause.to_string(), RULES))
         };
-        let identity = if plugin.serves(Half::Vision) {
+        let identity = if component.serves(Half::Vision) {
             let description =
-                Run::describe(plugin, &settings, &mut names, &scope).map_err(failed)?;
+                Run::describe(component, &settings, &mut names, &scope).map_err(failed)?;
             let Description {
                 identity,
                 models,
                 contract,
             } = validate::description(description).map_err(wrong)?;
-            if plugin.serves(Half::Policy) {
+            if component.serves(Half::Policy) {
                 validate::identity(
-                    Run::describe_policy(plugin, &settings, &mut names, &scope).map_err(failed)?,
+                    Run::describe_policy(component, &settings, &mut names, &scope)
+                        .map_err(failed)?,
                 )
                 .map_err(wrong)?;
             }
@@ -237,7 +238,7 @@ impl ComponentReport {
             identity
         } else {
             validate::identity(
-                Run::describe_policy(plugin, &settings, &mut names, &scope).map_err(failed)?,
+                Run::describe_policy(component, &settings, &mut names, &scope).map_err(failed)?,
             )
             .map_err(wrong)?
         };
@@ -247,7 +248,7 @@ impl ComponentReport {
         Ok(())
     }
 
-    /// Has it look at drawn pictures, through every export, with the rules that hold for requests.
+    /// Runs every export on drawn pictures, under the rules for requests.
     fn try_out(&mut self, args: &LocalArgs) {
         let local = match args.prepare() {
             Ok(local) => local,
@@ -266,7 +267,7 @@ impl ComponentReport {
                 match photo_review::review(&revision) {
                     Ok(reviewed) => self.reviewed = reviewed,
                     Err(error) => {
-                        let what = format!("it fails on a photo that is blurred or dark: {error}");
+                        let what = format!("it fails on a blurred or dark photo: {error}");
                         self.findings
                             .push(Finding::new("review_failed", what, fix(&error)));
                     }

@@ -14,40 +14,40 @@ use super::findings::{FINDINGS, Finding};
 use super::photo_review::{self, PhotoReview};
 use crate::terminal::{lossy, say};
 
-/// All that is known of a component.
+/// Description and problems of a component.
 #[derive(Debug, Serialize)]
 pub(super) struct ComponentReport {
     #[serde(serialize_with = "lossy")]
     pub(super) file: PathBuf,
     pub(super) bytes: usize,
     pub(super) sha256: Sha256Digest,
-    /// The version of `rostro:pipeline` that this host serves.
+    /// Version of `rostro:pipeline` on this host.
     pub(super) world: &'static str,
-    /// `vision`, `policy`.
+    /// Halves of a pipeline: `vision`, `policy`.
     pub(super) serves: Vec<&'static str>,
     pub(super) name: Option<String>,
     pub(super) version: Option<String>,
     pub(super) models: Vec<String>,
     pub(super) contract: Option<ContractReport>,
-    /// The settings that it asked for while it described itself.
+    /// Settings that it read while it described itself.
     pub(super) settings: Vec<String>,
-    /// Settings that were given and are not among them.
+    /// Settings of the command line that are not among them.
     pub(super) unknown_settings: Vec<UnknownSetting>,
     pub(super) imports: Vec<String>,
     pub(super) exports: Vec<String>,
-    /// The model pack that it was tried on, and the most that it used of what a guest may.
+    /// Model pack of the self-test.
     pub(super) pack: String,
+    /// Largest use of each limit.
     pub(super) used: Option<Usage>,
-    /// What its review makes of a clear, a blurred and a dark photo, as strictly as a service
-    /// judges by default.
+    /// Its review of a clear, a blurred and a dark photo, with a service's default strictness.
     pub(super) reviewed: Vec<PhotoReview>,
-    /// What was not tried, and why; nothing if all was.
+    /// Skipped parts of the check, with the reason; none if all were done.
     pub(super) not_tried: Option<String>,
     pub(super) findings: Vec<Finding>,
     pub(super) usable: bool,
 }
 
-/// What its embeddings mean.
+/// Contract of its embeddings.
 #[derive(Debug, Serialize)]
 pub(super) struct ContractReport {
     pub(super) recognizer: String,
@@ -63,7 +63,7 @@ impl ComponentReport {
         if !self.serves.is_empty() {
             say(&format!(
                 "  world      rostro:pipeline@{WORLD_VERSION}, {}",
-                world(&self.serves)
+                describe_halves(&self.serves)
             ));
         }
         if let (Some(name), Some(version)) = (&self.name, &self.version) {
@@ -113,10 +113,10 @@ impl ComponentReport {
         if !self.reviewed.is_empty() {
             say(&format!(
                 "  review     {}",
-                sanitize(&photo_review::words(&self.reviewed))
+                sanitize(&photo_review::summary(&self.reviewed))
             ));
         }
-        if photo_review::takes_poor_photos(&self.reviewed) {
+        if photo_review::accepts_poor_photos(&self.reviewed) {
             say(
                 "             poor photos are enrolled although the answer says `\"review\": \"standard\"`; judge them as the default pipeline does",
             );
@@ -137,10 +137,11 @@ impl ComponentReport {
     }
 }
 
-fn world(serves: &[&str]) -> &'static str {
+/// Describes the halves of the component, and the flags for it.
+fn describe_halves(serves: &[&str]) -> &'static str {
     match (serves.contains(&"vision"), serves.contains(&"policy")) {
         (true, true) => "a whole pipeline (for --pipeline, or for its policy alone --policy)",
-        (true, false) => "vision alone (for --pipeline beside a --policy)",
+        (true, false) => "vision alone (for --pipeline together with a --policy)",
         (false, _) => "policy alone (for --policy)",
     }
 }
