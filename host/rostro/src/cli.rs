@@ -123,7 +123,7 @@ impl Cli {
     ///
     /// # Errors
     ///
-    /// [`CliError`], whose message has a remedy.
+    /// [`CliError`] with a remedy in its message.
     pub(crate) fn run(self) -> Result<(), CliError> {
         match self.command {
             Command::Serve {

@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_folder_or_id_is_an_error() {
+    fn wrong_folder_or_id_fails() {
         let folder = tempfile::tempdir().unwrap();
         assert!(matches!(
             search(&args(folder.path(), Some("alice"), None)),

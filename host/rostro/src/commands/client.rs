@@ -32,7 +32,7 @@ pub(crate) struct TrustArgs {
 /// Flags for the API key of a caller.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct ApiKeyArgs {
-    /// File whose first line is the API key, alone or as NAME:SCOPES:KEY
+    /// File with the API key in its first line, alone or as NAME:SCOPES:KEY
     #[arg(long, env = "ROSTRO_API_KEY_FILE", value_name = "FILE")]
     api_key_file: Option<PathBuf>,
 }
@@ -40,7 +40,7 @@ pub(crate) struct ApiKeyArgs {
 /// Flags for the token of an operator.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct TokenArgs {
-    /// File whose first line is the operator's token, alone or as NAME:TOKEN
+    /// File with the operator's token in its first line, alone or as NAME:TOKEN
     #[arg(
         long,
         alias = "admin-token-file",

@@ -58,7 +58,7 @@ pub(crate) enum ModelsError {
 ///
 /// # Errors
 ///
-/// [`ModelsError`], whose message has a remedy.
+/// [`ModelsError`] with a remedy in its message.
 pub(crate) fn run(command: ModelsCommand, models: &Path) -> Result<(), ModelsError> {
     match command {
         ModelsCommand::List { json } => list(models, json),

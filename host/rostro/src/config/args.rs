@@ -38,7 +38,7 @@ pub(crate) struct ServeArgs {
     /// program]
     #[arg(long, env = "ROSTRO_PIPELINE", value_name = "FILE.wasm")]
     pub(super) pipeline: Option<PathBuf>,
-    /// Component whose policy replaces the pipeline's own
+    /// Component with a policy to replace the pipeline's own
     #[arg(long, env = "ROSTRO_POLICY", value_name = "FILE.wasm")]
     pub(super) policy: Option<PathBuf>,
     /// Least score of a reported face, 0 to 1 [default: the pack's]
@@ -184,7 +184,7 @@ pub(crate) struct ServeArgs {
         value_delimiter = ','
     )]
     pub(super) public_origin: Option<Vec<Origin>>,
-    /// Site whose pages may call the service, as `https://app.example`, or `*`
+    /// Site with pages that may call the service, as `https://app.example` or `*`
     /// [default: none]
     ///
     /// Needs --api-keys. May be repeated.

@@ -49,7 +49,7 @@ pub(crate) struct Config {
     pub pack: String,
     /// Component of the pipeline.
     pub pipeline: PathBuf,
-    /// Component whose policy replaces the pipeline's own.
+    /// Component with a policy to replace the pipeline's own.
     pub policy: Option<PathBuf>,
     /// Pipeline, policy and pack as they were typed.
     pub texts: ConfiguredTexts,
@@ -103,7 +103,7 @@ pub(crate) struct Config {
     pub tls: Option<(PathBuf, PathBuf)>,
     /// File of API keys; none if callers need no key.
     pub api_keys: Option<PathBuf>,
-    /// Networks whose forwarded headers are trusted.
+    /// Networks of proxies with trusted forwarding headers.
     pub trusted_proxies: Vec<Network>,
     /// Access of pages in browsers.
     pub browsers: BrowserAccess,
@@ -489,7 +489,7 @@ fn texts(
     values.into_iter().map(text).collect()
 }
 
-/// Returns the error of an address whose name is not known.
+/// Returns the error of an address with an unknown name.
 pub(crate) fn unresolved(address: &Address, flag: &'static str, cause: io::Error) -> ConfigError {
     ConfigError::Unresolved {
         address: address.to_string(),

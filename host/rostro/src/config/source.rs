@@ -55,7 +55,7 @@ impl ServeArgs {
         )
     }
 
-    /// Returns the keys whose values differ, or that only one side has.
+    /// Returns the keys with different values, or with a value on one side only.
     fn differences(&self, other: &Map<String, Value>) -> Vec<String> {
         let own = self.keys();
         let differs = |key: &&String| own.get(*key) != other.get(*key);
@@ -73,7 +73,7 @@ impl ServeArgs {
     fn keys(&self) -> Map<String, Value> {
         match serde_json::to_value(self) {
             Ok(Value::Object(keys)) => keys,
-            // Unreachable for a struct, whose keys are texts.
+            // Unreachable for a struct, because its keys are texts.
             _ => Map::new(),
         }
     }

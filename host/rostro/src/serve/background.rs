@@ -10,8 +10,8 @@ use rostro_service::people::{PendingPeople, People};
 /// Time between two scans for files that another program writes into the gallery.
 const SCAN_PERIOD: Duration = Duration::from_secs(2);
 
-/// Loads files that another program writes into the gallery, and renews locks whose files were
-/// replaced.
+/// Loads files that another program writes into the gallery, and renews the locks of replaced
+/// folders.
 pub(super) async fn watch_folders(
     people: Weak<People>,
     deployment: Weak<Deployment>,

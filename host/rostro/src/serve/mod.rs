@@ -118,7 +118,7 @@ pub(crate) enum ServeError {
 ///
 /// # Errors
 ///
-/// [`ServeError`], whose message has a remedy.
+/// [`ServeError`] with a remedy in its message.
 pub(crate) fn run(config: Config, source: Source, args: ServeArgs) -> Result<(), ServeError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -66,7 +66,7 @@ pub(crate) enum GalleryCommandError {
 ///
 /// # Errors
 ///
-/// [`GalleryCommandError`], whose message has a remedy.
+/// [`GalleryCommandError`] with a remedy in its message.
 pub(crate) fn run(args: &GalleryArgs) -> Result<(), GalleryCommandError> {
     let folder = &args.gallery;
     // Opening a gallery would create the folder.

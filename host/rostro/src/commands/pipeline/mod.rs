@@ -169,7 +169,7 @@ pub(crate) struct ServiceArgs {
 ///
 /// # Errors
 ///
-/// [`PipelineError`], whose message has a remedy.
+/// [`PipelineError`] with a remedy in its message.
 pub(crate) fn run(command: PipelineCommand) -> Result<(), PipelineError> {
     match command {
         PipelineCommand::Check {

@@ -234,7 +234,7 @@ impl<'a> FrameClient<'a> {
         Ok(false)
     }
 
-    fn send(&self, picture: &[u8]) -> Result<Reply, WatchError> {
+    fn send(&self, picture: &[u8]) -> Result<FrameResponse, WatchError> {
         let begun = Instant::now();
         let server = || self.args.server.clone();
         let unreachable = |cause: ureq::Error| WatchError::Unreachable {
@@ -260,7 +260,7 @@ impl<'a> FrameClient<'a> {
                 remedy,
             });
         }
-        Ok(Reply {
+        Ok(FrameResponse {
             answer,
             text,
             status: response.status(),
@@ -270,14 +270,14 @@ impl<'a> FrameClient<'a> {
 }
 
 /// Response to a picture.
-struct Reply {
+struct FrameResponse {
     text: String,
     answer: Option<Answer>,
     status: ureq::http::StatusCode,
     time: Duration,
 }
 
-impl Reply {
+impl FrameResponse {
     /// Prints the response. Returns true if the picture was accepted.
     fn print(&self, name: &str, is_json: bool) -> Result<bool, WatchError> {
         let line = match (&self.answer, is_json) {
@@ -330,7 +330,7 @@ fn people(faces: &[Face]) -> String {
         confidence => format!("{} {confidence}", face.identity),
     };
     match faces {
-        [] => "nobody".to_owned(),
+        [] => "no faces".to_owned(),
         faces => faces.iter().map(one).collect::<Vec<_>>().join(", "),
     }
 }

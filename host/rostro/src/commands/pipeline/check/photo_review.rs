@@ -27,7 +27,7 @@ const DARK_BRIGHTNESS: f32 = 15.0;
 
 /// Review of one photo.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct PhotoReview {
+pub(super) struct PhotoReviewOutcome {
     /// `clear`, `blurred` or `dark`.
     pub photo: &'static str,
     /// True if its face would be enrolled.
@@ -44,7 +44,7 @@ pub(super) struct PhotoReview {
 /// # Errors
 ///
 /// If the pipeline fails on a photo.
-pub(super) fn review(revision: &Arc<Revision>) -> Result<Vec<PhotoReview>, RunError> {
+pub(super) fn review(revision: &Arc<Revision>) -> Result<Vec<PhotoReviewOutcome>, RunError> {
     let Some(&(_, clear)) = DRAWN.first() else {
         return Ok(Vec::new());
     };
@@ -54,7 +54,7 @@ pub(super) fn review(revision: &Arc<Revision>) -> Result<Vec<PhotoReview>, RunEr
     let review_photo = |photo: &'static str,
                         png: &[u8],
                         fallback: Option<&Analysis>|
-     -> Result<(PhotoReview, Analysis), RunError> {
+     -> Result<(PhotoReviewOutcome, Analysis), RunError> {
         let mut run = revision
             .begin(Instant::now() + TIMEOUT)
             .without_time_limit()
@@ -71,7 +71,7 @@ pub(super) fn review(revision: &Arc<Revision>) -> Result<Vec<PhotoReview>, RunEr
             ),
         };
         Ok((
-            PhotoReview {
+            PhotoReviewOutcome {
                 photo,
                 accepted,
                 reasons,
@@ -94,12 +94,12 @@ pub(super) fn review(revision: &Arc<Revision>) -> Result<Vec<PhotoReview>, RunEr
 }
 
 /// Renders the outcomes: `clear accepted, blurred refused (blurred), dark refused (too_dark)`.
-pub(super) fn summary(reviewed: &[PhotoReview]) -> String {
-    let word = |PhotoReview {
+pub(super) fn summary(reviewed: &[PhotoReviewOutcome]) -> String {
+    let word = |PhotoReviewOutcome {
                     photo,
                     accepted,
                     reasons,
-                }: &PhotoReview| match accepted {
+                }: &PhotoReviewOutcome| match accepted {
         true => format!("{photo} accepted"),
         false => format!("{photo} refused ({})", reasons.join(", ")),
     };
@@ -107,7 +107,7 @@ pub(super) fn summary(reviewed: &[PhotoReview]) -> String {
 }
 
 /// Returns true if a poor photo would be enrolled.
-pub(super) fn accepts_poor_photos(reviewed: &[PhotoReview]) -> bool {
+pub(super) fn accepts_poor_photos(reviewed: &[PhotoReviewOutcome]) -> bool {
     reviewed
         .iter()
         .any(|reviewed| reviewed.accepted && reviewed.photo != "clear")
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn summary_lists_outcomes() {
-        let of = |photo, accepted, reasons: &[&str]| PhotoReview {
+        let of = |photo, accepted, reasons: &[&str]| PhotoReviewOutcome {
             photo,
             accepted,
             reasons: reasons.iter().map(|code| (*code).to_owned()).collect(),

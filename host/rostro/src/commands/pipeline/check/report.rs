@@ -11,7 +11,7 @@ use rostro_sandbox::limits::{Limits, Usage};
 use rostro_sandbox::settings::names::{UnknownSetting, listed, settings};
 
 use super::findings::{FINDINGS, Finding};
-use super::photo_review::{self, PhotoReview};
+use super::photo_review::{self, PhotoReviewOutcome};
 use crate::terminal::{lossy, say};
 
 /// Description and problems of a component.
@@ -40,7 +40,7 @@ pub(super) struct ComponentReport {
     /// Largest use of each limit.
     pub(super) used: Option<Usage>,
     /// Its review of a clear, a blurred and a dark photo, with a service's default strictness.
-    pub(super) reviewed: Vec<PhotoReview>,
+    pub(super) reviewed: Vec<PhotoReviewOutcome>,
     /// Skipped parts of the check, with the reason; none if all were done.
     pub(super) not_tried: Option<String>,
     pub(super) findings: Vec<Finding>,

@@ -204,7 +204,7 @@ impl<R: Read> JpegStream<R> {
         Ok(is_whole || next.is_some())
     }
 
-    /// Returns true if a picture belongs to an earlier frame, whose first picture was its frame.
+    /// Returns true if a picture is a further picture of an earlier frame.
     fn is_part(&mut self, begin: u64, picture: &[u8]) -> bool {
         self.parts.retain(|part| part.offset >= begin);
         let length = picture.len() as u64;
@@ -432,7 +432,7 @@ mod tests {
 
     /// Pictures that a frame's own index names are not frames.
     #[test]
-    fn parts_of_multi_picture_file_are_skipped() {
+    fn multi_picture_parts_are_skipped() {
         // The first has the offset of the second; padding lies between them.
         let first = multi_picture::tests::with_index(PICTURE, 3, PICTURE.len() as u32);
         let stream = [&first, b"pad".as_slice(), PICTURE, PICTURE].concat();
@@ -445,7 +445,7 @@ mod tests {
     /// Stray bytes or lost data do not split a multi-picture file into frames, and a frame that is cut
     /// off loses no other frame.
     #[test]
-    fn damaged_multi_picture_file_is_one_frame() {
+    fn damaged_multi_picture_is_one_frame() {
         let second = [&PICTURE[..PICTURE.len() - 2], b"second\xff\xd9"].concat();
         let first = multi_picture::tests::with_index(PICTURE, 0, second.len() as u32);
         let stray = [&first[..2], b"\0", &first[2..]].concat();

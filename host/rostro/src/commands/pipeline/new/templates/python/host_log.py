@@ -12,7 +12,7 @@ from wit_world.imports.telemetry import Level
 
 
 class Lines(io.TextIOBase):
-    """Text stream whose lines go to the host's log."""
+    """Text stream that writes its lines to the host's log."""
 
     def __init__(self, level):
         super().__init__()
