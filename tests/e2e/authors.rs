@@ -561,8 +561,7 @@ fn new_refuses_reserved_project_names() {
         .output()
         .unwrap();
     assert!(
-        String::from_utf8_lossy(&output.stderr)
-            .contains("is there already and is not an empty folder"),
+        String::from_utf8_lossy(&output.stderr).contains("it exists and is not an empty folder"),
         "{output:?}"
     );
 }

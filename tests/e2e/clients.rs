@@ -98,12 +98,12 @@ fn watch_trusts_named_certificates() {
         .arg(secured.at("certificate.pem"))
         .arg("--api-key-file")
         .arg(secured.at("key"));
-    assert!(succeeds(by_flag).contains("nobody"));
+    assert!(succeeds(by_flag).contains("no faces"));
     let mut by_variables = secured.watch(&url);
     by_variables
         .env("ROSTRO_CA", secured.at("certificate.pem"))
         .env("ROSTRO_API_KEY_FILE", secured.at("key"));
-    assert!(succeeds(by_variables).contains("nobody"));
+    assert!(succeeds(by_variables).contains("no faces"));
     let mut of_system = secured.watch(&url);
     of_system
         .env("SSL_CERT_FILE", secured.at("certificate.pem"))

@@ -227,10 +227,10 @@ fn push_reports_existing_component() {
     };
     let stdout = push(&[]);
     assert!(
-        stdout.contains("there already, nothing was staged: ") && stdout.contains(": active"),
+        stdout.contains("already staged: ") && stdout.contains(": active"),
         "{stdout}"
     );
-    assert!(push(&["--activate"]).contains("there already, nothing was staged\n"));
+    assert!(push(&["--activate"]).contains("already staged\n"));
     let other = component("minimal");
     let output = server
         .pipeline(&["push", other.to_str().unwrap()])
@@ -238,7 +238,7 @@ fn push_reports_existing_component() {
         .unwrap();
     let stdout = String::from_utf8(output.stdout).unwrap();
     assert!(
-        stdout.starts_with("staged ") && !stdout.contains("there already"),
+        stdout.starts_with("staged ") && !stdout.contains("already staged"),
         "{stdout}"
     );
 }

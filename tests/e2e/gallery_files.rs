@@ -223,7 +223,7 @@ fn legacy_gallery_loads() {
     let errors: Vec<&str> = log.lines().filter(|line| line.contains("ERROR")).collect();
     assert_eq!(errors.len(), 1, "{log}");
     assert!(
-        errors[0].contains("4 files of the gallery are left alone")
+        errors[0].contains("4 files of the gallery cannot be used")
             && errors[0].contains("rostro gallery check --gallery"),
         "{log}"
     );

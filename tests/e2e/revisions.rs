@@ -674,7 +674,7 @@ fn pipeline_commands_drive_service() {
     );
     assert_eq!(
         says(&["activate", id]),
-        format!("{id} (insightface 0.1.0 on testing): active (as it was)\n")
+        format!("{id} (insightface 0.1.0 on testing): active (unchanged)\n")
     );
     assert_eq!(server.names(drawn("alice-probe.png")), ["Unknown"]);
     assert!(says(&["rollback"]).ends_with(": active\n"));

@@ -213,7 +213,7 @@ fn examples_match_generated_files() {
             .output()
             .unwrap();
         assert!(created.status.success(), "{created:?}");
-        for name in ["review", "told"] {
+        for name in ["review", "host_log"] {
             let file = format!("{name}.{ending}");
             let example = root()
                 .join("guest/examples/attendance-policy")
@@ -333,7 +333,7 @@ fn scaffold_logs_exceptions_with_line() {
     let telemetry = "import enum, os\nclass Level(enum.Enum):\n    INFO = 1\n    WARN = 2\ndef log(level, text):\n    os.write(1, f'{level.name} {text}\\n'.encode())\n";
     std::fs::write(python.join("wit_world/imports/telemetry.py"), telemetry).unwrap();
     std::fs::write(python.join("broken.py"), "import sys\nclass Odd(Exception):\n    def __str__(self):\n        raise RuntimeError\ndef decide():\n    print('about to fail')\n    sys.stderr.writelines(['half ', 'a line'])\n    try:\n        raise Odd\n    except Odd as odd:\n        raise ValueError('thirteen') from odd\n").unwrap();
-    let program = "from told import told\nimport broken\n@told\ndef decide():\n    return broken.decide()\ntry:\n    decide()\nexcept ValueError:\n    print('raised')\n";
+    let program = "from host_log import log_errors\nimport broken\n@log_errors\ndef decide():\n    return broken.decide()\ntry:\n    decide()\nexcept ValueError:\n    print('raised')\n";
     let python_output = output_of("python", "python3", &["-c", program]);
     assert!(
         python_output.contains("INFO about to fail\n"),
@@ -367,8 +367,8 @@ fn scaffold_logs_exceptions_with_line() {
         "export function decide() {\n  const circular = { big: 5n };\n  console.log('about to fail', 1, 5n, { big: 5n });\n  circular.self = circular;\n  console.log(circular);\n  console.error('failed:', new TypeError('twelve'));\n  throw new Error('thirteen');\n}\nexport function template() {\n  throw { code: 1 };\n}\n",
     )
     .unwrap();
-    let program = "import { told } from './told.js'; import { decide, template } from './broken.js'; const out = process.stdout;
-        const policy = told((level, text) => out.write(`${level} ${text}\\n`), { decide, template });
+    let program = "import { logErrors } from './host_log.js'; import { decide, template } from './broken.js'; const out = process.stdout;
+        const policy = logErrors((level, text) => out.write(`${level} ${text}\\n`), { decide, template });
         try { policy.template(); } catch (thrown) { out.write(`thrown ${thrown.code}\\n`); }
         try { policy.decide(); } catch { out.write('raised\\n'); }";
     let js_output = output_of("js", "node", &["--input-type=module", "-e", program]);

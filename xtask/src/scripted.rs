@@ -20,7 +20,7 @@ pub(crate) fn build() -> Result<()> {
     let js = [
         "js/attendance.js",
         "js/review.js",
-        "js/told.js",
+        "js/host_log.js",
         "js/package.json",
     ];
     component("attendance-policy-js", &sources(&js), |file| {
@@ -54,7 +54,7 @@ pub(crate) fn build() -> Result<()> {
     let python = [
         "python/app.py",
         "python/review.py",
-        "python/told.py",
+        "python/host_log.py",
         "python/requirements.txt",
     ];
     component("attendance-policy-python", &sources(&python), |file| {

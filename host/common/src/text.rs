@@ -1,36 +1,11 @@
-//! What commands print, and words of others for a terminal.
+//! Text of other people for a terminal, and warnings on standard error.
 
-use std::io::{self, ErrorKind, Write};
-use std::path::Path;
-
-use serde::{Serialize, Serializer};
-
-/// Prints a text and a line break to standard output. Ignores broken pipes (`| head`); exits on any
-/// other write error.
-pub fn say(text: &str) {
-    if let Err(error) = writeln!(io::stdout().lock(), "{text}")
-        && error.kind() != ErrorKind::BrokenPipe
-    {
-        warn_user(&format!("error: cannot write to standard output: {error}"));
-        std::process::exit(1);
-    }
-}
+use std::io::{self, Write};
 
 /// Prints a text and a line break to standard error. Ignores write errors, because there is no
 /// other place to report them.
 pub fn warn_user(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
-}
-
-/// Prints a value as JSON.
-pub fn say_json(value: &impl Serialize) {
-    match serde_json::to_string_pretty(value) {
-        Ok(text) => say(&text),
-        Err(error) => {
-            warn_user(&format!("error: cannot write the answer as JSON: {error}"));
-            std::process::exit(1);
-        }
-    }
 }
 
 /// Returns the text on one line, with spaces for control characters and for characters that are
@@ -80,11 +55,6 @@ pub fn sanitize_names(names: &[String]) -> String {
         shown.push(format!("and {} more", names.len() - MAX_NAMES));
     }
     shown.join(", ")
-}
-
-/// A path for JSON: what is no text in it becomes `�`, where serde would fail.
-pub fn lossy<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&path.display())
 }
 
 /// Returns false for control characters, and for characters of Unicode that are invisible or change

@@ -11,15 +11,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use clap::Subcommand;
 use indicatif::ProgressBar;
 use zip::ZipArchive;
 use zip::result::ZipError;
 
-use rostro_common::text::say;
+use crate::install::InstallOutcome;
 
 /// The version that is installed; its C interface is the one that the host was tested with.
-pub(crate) const VERSION: &str = "1.32.0";
+pub const VERSION: &str = "1.32.0";
 
 /// Maximum size of the unpacked library in bytes. The library for Linux has less than 30 MB.
 const LARGEST: u64 = 512 << 20;
@@ -32,20 +31,6 @@ const LIBRARY: &str = if cfg!(target_os = "windows") {
 } else {
     "libonnxruntime.so"
 };
-
-/// What can be done with ONNX Runtime.
-#[derive(Debug, Subcommand)]
-pub enum RuntimeCommand {
-    /// Install the library, from the Python wheel `onnxruntime`
-    Install {
-        /// A wheel or a library that is here already, instead of fetching it with pip
-        #[arg(long, value_name = "WHEEL|LIBRARY")]
-        from: Option<PathBuf>,
-        /// Install again what is installed
-        #[arg(long)]
-        force: bool,
-    },
-}
 
 /// Why the library is not there.
 #[derive(Debug, thiserror::Error)]
@@ -142,24 +127,23 @@ fn installed(runtime: &Path) -> PathBuf {
     runtime.join(VERSION).join(LIBRARY)
 }
 
-/// Does what was asked for, in the folder `runtime`.
+/// Installs the library into the folder `runtime`: from a wheel or a library, or with pip.
 ///
 /// # Errors
 ///
 /// [`RuntimeError`], whose message is for people.
-pub fn run(command: RuntimeCommand, runtime: &Path) -> Result<(), RuntimeError> {
-    let RuntimeCommand::Install { from, force } = command;
+pub fn install(
+    from: Option<&Path>,
+    force: bool,
+    runtime: &Path,
+) -> Result<InstallOutcome, RuntimeError> {
     let target = installed(runtime);
     if target.is_file() && !force {
-        say(&format!(
-            "ONNX Runtime {VERSION} is installed at {}",
-            target.display()
-        ));
-        return Ok(());
+        return Ok(InstallOutcome::Already(target));
     }
     let fetched;
-    let source = match &from {
-        Some(path) => path.clone(),
+    let source = match from {
+        Some(path) => path.to_owned(),
         None => {
             fetched = tempfile::tempdir().map_err(|cause| RuntimeError::Io {
                 path: std::env::temp_dir(),
@@ -168,12 +152,8 @@ pub fn run(command: RuntimeCommand, runtime: &Path) -> Result<(), RuntimeError> 
             fetch(fetched.path())?
         }
     };
-    install(&source, &target)?;
-    say(&format!(
-        "installed ONNX Runtime {VERSION} at {}",
-        target.display()
-    ));
-    Ok(())
+    place(&source, &target)?;
+    Ok(InstallOutcome::Now(target))
 }
 
 /// Fetches the wheel into a folder with pip. Returns its path.
@@ -227,7 +207,7 @@ fn is_wheel(path: &Path) -> bool {
 }
 
 /// Puts the library of a wheel, or a library as it is, in its place, whole or not at all.
-fn install(source: &Path, target: &Path) -> Result<(), RuntimeError> {
+fn place(source: &Path, target: &Path) -> Result<(), RuntimeError> {
     let io = |path: &Path| {
         let path = path.to_owned();
         move |cause| RuntimeError::Io { path, cause }
@@ -312,14 +292,7 @@ mod tests {
             locate(None, folder.path()),
             Err(RuntimeError::Missing { .. })
         ));
-        run(
-            RuntimeCommand::Install {
-                from: Some(from),
-                force: false,
-            },
-            folder.path(),
-        )
-        .unwrap();
+        install(Some(&from), false, folder.path()).unwrap();
         let library = locate(None, folder.path()).unwrap();
         assert_eq!(fs::read_to_string(library).unwrap(), entry);
     }
@@ -333,7 +306,7 @@ mod tests {
         let from = folder.path().join("given");
         fs::write(&from, "a library").unwrap();
         let target = installed(folder.path());
-        install(&from, &target).unwrap();
+        place(&from, &target).unwrap();
         let mode = |path: &Path| path.metadata().unwrap().permissions().mode();
         assert_eq!(mode(&target), mode(&from));
     }
@@ -342,14 +315,7 @@ mod tests {
     fn wheel_of_other_platform_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let from = wheel(folder.path(), "onnxruntime/capi/another.library");
-        let error = run(
-            RuntimeCommand::Install {
-                from: Some(from),
-                force: false,
-            },
-            folder.path(),
-        )
-        .unwrap_err();
+        let error = install(Some(&from), false, folder.path()).unwrap_err();
         assert!(matches!(error, RuntimeError::NoLibrary { .. }), "{error}");
     }
 }

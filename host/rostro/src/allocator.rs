@@ -1,33 +1,30 @@
-//! How the C library's allocator, which this process shares with ONNX Runtime, keeps memory.
+//! Settings of glibc's allocator, which this process shares with ONNX Runtime.
 //!
-//! Left alone, it has a heap for each thread and raises the size from which memory is given back at
-//! once to that of the largest block ever freed. After some frames of a crowd it held 200 MB that
-//! nobody used (`docs/performance.md`).
+//! By default it keeps a heap for each thread, and raises its threshold for returning memory to the
+//! size of the largest freed block. After some frames of a crowd it held 200 MB of unused memory
+//! (`docs/performance.md`).
 
-/// Two heaps are enough: threads allocate rarely, and large blocks.
+/// Number of heaps. Two are enough, because threads allocate rarely, and in large blocks.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const HEAPS: i32 = 2;
 
-/// Blocks of so many bytes go back to the system when they are freed. The tensors of a usual frame
-/// are smaller: faulting their pages in anew takes longer than their use.
+/// Size in bytes from which a freed block returns to the system at once. Tensors of a usual frame
+/// are smaller, because faulting their pages in again takes longer than their use.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const LARGE_BLOCK: i32 = 6 << 20;
 
-/// Sets this up, before there are threads. Elsewhere than with glibc there is nothing to set.
+/// Applies the settings; must run before threads start. Does nothing without glibc.
 pub(crate) fn configure() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     for (parameter, value) in [
         (libc::M_ARENA_MAX, HEAPS),
         (libc::M_MMAP_THRESHOLD, LARGE_BLOCK),
     ] {
-        #[expect(
-            unsafe_code,
-            reason = "a call of the C library for which there is no other way"
-        )]
-        // SAFETY: mallopt takes two numbers, says no to those that it does not know, and takes the
-        // allocator's own lock.
+        #[expect(unsafe_code, reason = "no safe wrapper of this C function exists")]
+        // SAFETY: mallopt takes two numbers, rejects unknown ones, and takes the allocator's own
+        // lock.
         let is_set = unsafe { libc::mallopt(parameter, value) };
-        // It costs memory, no more.
+        // A failure costs memory only.
         let _ = is_set;
     }
 }

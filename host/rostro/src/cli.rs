@@ -1,4 +1,4 @@
-//! The command line: which command, with which arguments.
+//! Command line: parses the arguments and runs the command.
 
 use std::path::PathBuf;
 
@@ -6,22 +6,29 @@ use clap::{Parser, Subcommand};
 
 use rostro_common::shutdown::exit;
 use rostro_common::text::sanitize_lines;
-use rostro_models::runtime::{self, RuntimeCommand};
+use rostro_models::runtime::RuntimeError;
 
 use crate::commands::audit::{self as audit, AuditArgs, AuditError};
 use crate::commands::gallery::{self, GalleryArgs, GalleryCommandError};
 use crate::commands::models::{self, ModelsCommand};
 use crate::commands::people::{self as people, PeopleCommand};
 use crate::commands::pipeline::{self, PipelineCommand, PipelineError};
+use crate::commands::runtime::{self, RuntimeCommand};
 use crate::commands::watch::{self, WatchArgs};
 use crate::config::check::{self, CheckFailed};
 use crate::config::{ConfigError, MODELS, Machine, RUNTIME, ServeArgs, Source, installed};
 use crate::logging;
 use crate::serve::{self, ServeError};
+use crate::terminal;
 
-/// Says who is in a photo or a camera's frame, over HTTP
+/// Recognise faces in photos and camera frames over HTTP
 #[derive(Debug, Parser)]
-#[command(name = "rostro", version, propagate_version = true)]
+#[command(
+    name = "rostro",
+    version,
+    propagate_version = true,
+    max_term_width = 80
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -29,13 +36,14 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve HTTP
+    /// Run the service
     Serve {
         /// TOML file with the same settings as the flags
         #[arg(long, env = "ROSTRO_CONFIG", value_name = "FILE.toml")]
         config: Option<PathBuf>,
-        /// Check the configuration and the files of keys, tokens and the certificate, and exit: 0
-        /// if all can be used, else 1
+        /// Check the configuration, keys, tokens and certificate, and exit
+        ///
+        /// The exit code is 0 if all of them can be used, else 1.
         #[arg(long)]
         check: bool,
         #[command(flatten)]
@@ -43,8 +51,8 @@ enum Command {
     },
     /// List, install and verify model packs
     Models {
-        /// Folder with installed model packs [default: models/installed here, or above this
-        /// program]
+        /// Folder with installed model packs [default: models/installed here, or
+        /// above this program]
         #[arg(long, env = "ROSTRO_MODELS", value_name = "DIR", global = true)]
         models: Option<PathBuf>,
         #[command(subcommand)]
@@ -58,14 +66,14 @@ enum Command {
         #[command(subcommand)]
         command: RuntimeCommand,
     },
-    /// Inspect pipelines, and say to a running service which of them shall serve
+    /// Inspect and test pipelines, and manage the revisions of a running service
     Pipeline {
         #[command(subcommand)]
         command: PipelineCommand,
     },
     /// Check and repair the files of a gallery
     Gallery(GalleryArgs),
-    /// Ask a running service about its people
+    /// Query the people of a running service
     People {
         #[command(subcommand)]
         command: PeopleCommand,
@@ -74,11 +82,11 @@ enum Command {
     Openapi,
     /// Print the audit log, or the lines of one person
     Audit(AuditArgs),
-    /// Send pictures to a running service and print a line for each answer
+    /// Send pictures to a running service and print each answer
     Watch(WatchArgs),
 }
 
-/// Why a command failed.
+/// Error of a command.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CliError {
     /// The configuration is wrong.
@@ -87,7 +95,7 @@ pub(crate) enum CliError {
     /// A file that the service would read cannot be used.
     #[error(transparent)]
     Check(#[from] CheckFailed),
-    /// The service cannot start or go on.
+    /// The service cannot start, or ended by an error.
     #[error(transparent)]
     Serve(#[from] ServeError),
     /// A model pack cannot be listed, installed or verified.
@@ -95,8 +103,8 @@ pub(crate) enum CliError {
     Models(#[from] models::ModelsError),
     /// ONNX Runtime cannot be installed.
     #[error(transparent)]
-    Runtime(#[from] runtime::RuntimeError),
-    /// A component is not usable, or a service does not take it.
+    Runtime(#[from] RuntimeError),
+    /// A component is unusable, or the service rejected a request.
     #[error(transparent)]
     Pipeline(#[from] Box<pipeline::PipelineError>),
     /// A gallery cannot be read or written.
@@ -105,17 +113,17 @@ pub(crate) enum CliError {
     /// The audit log cannot be searched.
     #[error(transparent)]
     Audit(#[from] AuditError),
-    /// A picture was not answered.
+    /// A picture got no answer.
     #[error(transparent)]
     Watch(#[from] watch::WatchError),
 }
 
 impl Cli {
-    /// Does what was asked for.
+    /// Runs the command.
     ///
     /// # Errors
     ///
-    /// [`CliError`], whose message is for people and says what to do.
+    /// [`CliError`] with a remedy in its message.
     pub(crate) fn run(self) -> Result<(), CliError> {
         match self.command {
             Command::Serve {
@@ -132,8 +140,7 @@ impl Cli {
                 let args = source.read()?;
                 let config = args.clone().fit(&Machine::of_this_process())?;
                 logging::init(config.log_format).map_err(ServeError::Io)?;
-                let served = serve::run(config, source, args);
-                let code = match served {
+                let code = match serve::run(config, source, args) {
                     Ok(()) => {
                         logging::finish();
                         0
@@ -161,7 +168,7 @@ impl Cli {
                 people::run(command).map_err(|error| Box::new(PipelineError::from(error)).into())
             }
             Command::Openapi => {
-                rostro_common::text::say(&rostro_api::document());
+                terminal::say(&rostro_api::document());
                 Ok(())
             }
             Command::Audit(args) => Ok(audit::run(&args)?),

@@ -1,19 +1,30 @@
 //! The `rostro` command.
 //!
-//! Exit codes: 0 for success, 1 for a failure that the message explains, 2 for a command line that
-//! is not understood.
+//! The program at the top of the host: it reads the command line and the configuration, assembles
+//! the service for `rostro serve`, and holds the commands for operators and pipeline authors.
+//!
+//! - [`cli`]: the command line.
+//! - [`config`]: configuration of the service from flags, variables and a file.
+//! - [`serve`]: start, reload and stop of the service.
+//! - [`commands`]: every other command.
+//! - [`logging`]: the log. [`terminal`]: output of commands. [`allocator`]: the C library's heap.
+//!
+//! Crates use each other in one direction only: rostro → api → service → sandbox → {inference,
+//! models}, service → {gallery, index}, all → common.
+//!
+//! Exit codes: 0 for success, 1 for a failure that the message explains, 2 for an invalid command
+//! line.
 
-// Their macros panic where the output is closed or full; `rostro_common::text` has what to use
-// instead.
+// These macros panic if the output is closed or full; `terminal` has functions that do not.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod allocator;
 mod cli;
-mod client;
 mod commands;
 mod config;
 mod logging;
 mod serve;
+mod terminal;
 
 use std::process::ExitCode;
 
@@ -29,7 +40,7 @@ fn main() -> ExitCode {
     match Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // It may quote names out of a component or a file.
+            // The message may quote names from a component or a file.
             report_error(&sanitize_lines(&error.to_string()));
             ExitCode::FAILURE
         }

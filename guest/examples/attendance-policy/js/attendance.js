@@ -2,13 +2,13 @@
 // runner-up.
 //
 // ../rust and ../python have equal rules, number for number; ../rust documents the settings.
-// review.js and told.js are those of `rostro pipeline new`.
+// review.js and host_log.js are those of `rostro pipeline new`.
 
 import { get, getReview, getThresholds, refused } from "rostro:pipeline/settings@0.1.2";
 import { log } from "rostro:pipeline/telemetry@0.1.2";
 
+import { logErrors } from "./host_log.js";
 import { review } from "./review.js";
-import { told } from "./told.js";
 
 function number(key, fallback) {
   const text = get(key);
@@ -23,7 +23,7 @@ const settings = () => [number("margin", 0.05), number("small-face", 40), number
 
 const unknown = (code) => ({ tag: "unknown", val: code });
 
-export const policy = told(log, {
+export const policy = logErrors(log, {
   describe() {
     // The host learns the settings here, and refuses an invalid value.
     settings();

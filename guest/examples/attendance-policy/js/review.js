@@ -1,5 +1,6 @@
-// Which face of an enrolment photo is taken, or why none is: as the default pipeline judges it. `rostro pipeline new` made this file from
-// the one table of limits that Rust, JavaScript and Python share; keep changes of your own in rule.js.
+// Chooses the face of an enrolment photo, or the reasons to reject the photo, as the default
+// pipeline does. `rostro pipeline new` made this file from the table of limits that Rust, JavaScript
+// and Python share; keep changes of your own in rule.js.
 
 const TABLE = {
   "limits": {
@@ -19,7 +20,8 @@ const TABLE = {
   }
 };
 
-// Limits and measures are 32-bit floats to the host: rounded alike, they are compared alike in every language.
+// Rounds a number to 32 bits, because the host's limits and measures have 32 bits: comparisons then
+// have equal results in every language.
 const f32 = Math.fround;
 
 const shorterSide = ({ bounds }) => Math.min(f32(bounds.x2 - bounds.x1), f32(bounds.y2 - bounds.y1));
@@ -28,7 +30,7 @@ const measure = (face, name) => face.measures?.find((measure) => measure.name ==
 
 const reason = (code, value, limit) => ({ code, message: TABLE.messages[code], value, limit });
 
-// `level` is the host's: "off", "standard" or "strict"; `threshold` the detector's.
+// `level` comes from the host: "off", "standard" or "strict". `threshold` is the detector's.
 export function review(faces, level, threshold) {
   if (faces.length === 0) return { tag: "reject", val: [reason("no_face")] };
   const scores = faces.map((face) => face.score);
@@ -38,7 +40,8 @@ export function review(faces, level, threshold) {
   return reasons.length === 0 ? { tag: "accept", val: best } : { tag: "reject", val: reasons };
 }
 
-// All that is wrong with a photo of which the face at `chosen` is to be enrolled. What was not measured is not judged.
+// Returns the faults of a photo with the face to enrol at index `chosen`. Missing measures are not
+// judged.
 function faults(faces, chosen, threshold, limits) {
   const face = faces[chosen];
   const side = shorterSide(face);

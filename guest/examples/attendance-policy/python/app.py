@@ -2,13 +2,13 @@
 the runner-up.
 
 ../rust and ../js have equal rules, number for number; ../rust documents the settings. review.py and
-told.py are those of `rostro pipeline new`.
+host_log.py are those of `rostro pipeline new`.
 """
 
 import math
 
 import review
-from told import told
+from host_log import log_errors
 from wit_world import exports
 from wit_world.exports.policy import (
     Decision_Known,
@@ -41,19 +41,19 @@ def numbers():
 
 
 class Policy(exports.Policy):
-    @told
+    @log_errors
     def describe(self):
         # The host learns the settings here, and refuses an invalid value.
         numbers()
         return Identity("attendance-policy", "0.1.0")
 
-    @told
+    @log_errors
     def review(self, faces):
         level = settings.get_review().name.lower()
         best, reasons = review.review(faces, level, settings.get_thresholds().detection)
         return ReviewOutcome_Reject([Reason(*reason) for reason in reasons]) if reasons else ReviewOutcome_Accept(best)
 
-    @told
+    @log_errors
     def template(self, samples):
         # Summed in the order of samples, because another order changes the last bits.
         sums = [0.0] * len(samples[0])
@@ -61,7 +61,7 @@ class Policy(exports.Policy):
             sums = [total + value for total, value in zip(sums, sample)]
         return [[total / len(samples) for total in sums]]
 
-    @told
+    @log_errors
     def decide(self, probes):
         margin, small, surcharge = numbers()
         threshold = settings.get_thresholds().similarity

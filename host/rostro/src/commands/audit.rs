@@ -1,5 +1,5 @@
-//! `rostro audit`: prints the audit log, or the lines of one person, through rotated files and
-//! every key.
+//! `rostro audit`: prints the audit log, or the lines of one person, from all rotated files and under
+//! all keys.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -7,25 +7,25 @@ use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use comfy_table::Table;
-use comfy_table::presets;
 use flate2::read::MultiGzDecoder;
 use serde_json::{Map, Value};
 
 use rostro_common::person::{InvalidId, PersonId};
-use rostro_common::text::{sanitize, say, say_json, warn_user};
+use rostro_common::text::sanitize;
 use rostro_service::audit::{Action, file, files, name, person_key};
 
-/// Endings of names of files that are compressed in ways that are not read.
+use crate::terminal::{new_table, render, say, say_json, warn_user};
+
+/// Extensions of compressed files that this command cannot read.
 const UNREADABLE: [&str; 4] = ["xz", "bz2", "zst", "lz4"];
 
-/// Which lines to print.
+/// Arguments of `rostro audit`.
 #[derive(Debug, Args)]
 pub(crate) struct AuditArgs {
-    /// Print the lines of this person only
+    /// Print only the lines of this person
     #[arg(long, value_name = "ID")]
     person: Option<String>,
-    /// Print the lines of this action only
+    /// Print only the lines of this action
     #[arg(long, value_name = "ACTION", value_enum)]
     action: Option<Action>,
     /// State folder of the service
@@ -41,15 +41,15 @@ pub(crate) struct AuditArgs {
     json: bool,
 }
 
-/// Why the audit log cannot be searched.
+/// Error of a search in the audit log.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AuditError {
-    /// The id is none.
+    /// The id is invalid.
     #[error("'{}' cannot be the id of a person: {cause}", sanitize(.id))]
     Id {
-        /// What was typed.
+        /// The argument.
         id: String,
-        /// Why.
+        /// The cause.
         cause: InvalidId,
     },
     /// A file cannot be read.
@@ -60,40 +60,40 @@ pub(crate) enum AuditError {
     Unreadable {
         /// The file.
         file: PathBuf,
-        /// Why.
+        /// The cause.
         cause: io::Error,
     },
-    /// Some lines were not looked at.
+    /// Some lines were not searched.
     #[error("cannot search every line: {0}; what is printed may be incomplete")]
     Incomplete(String),
 }
 
-/// Prints what was asked for.
+/// Prints the matching lines.
 ///
 /// # Errors
 ///
-/// If not every line could be searched; those that could are printed before.
+/// If some lines could not be searched; the others are printed first.
 pub(crate) fn run(args: &AuditArgs) -> Result<(), AuditError> {
     let found = search(args)?;
     match args.json {
         true => say_json(&found.lines),
         false if found.lines.is_empty() => say("no lines"),
-        false => say(table(&found.lines).trim_end()),
+        false => say(&table(&found.lines)),
     }
-    if found.missed.is_empty() {
+    if found.skipped.is_empty() {
         Ok(())
     } else {
-        Err(AuditError::Incomplete(found.missed.join("; ")))
+        Err(AuditError::Incomplete(found.skipped.join("; ")))
     }
 }
 
-/// What a search found.
+/// Result of a search.
 #[derive(Debug, Default)]
 struct SearchResult {
-    /// In the order of their times.
+    /// Matching lines in the order of their times.
     lines: Vec<Map<String, Value>>,
-    /// What was not searched, and why.
-    missed: Vec<String>,
+    /// Parts that were not searched, with the causes.
+    skipped: Vec<String>,
 }
 
 fn search(args: &AuditArgs) -> Result<SearchResult, AuditError> {
@@ -110,7 +110,8 @@ fn search(args: &AuditArgs) -> Result<SearchResult, AuditError> {
         })
     });
     let person = person.transpose()?;
-    // Rotated files first: a rotation meanwhile shows a line twice and not never.
+    // Rotated files come first, so that a rotation during the search can duplicate a line but not
+    // hide it.
     let mut paths = file::rotated(&log).map_err(unreadable(&args.state))?;
     paths.push(log.clone());
     let keys = match &person {
@@ -129,7 +130,7 @@ fn search(args: &AuditArgs) -> Result<SearchResult, AuditError> {
     for path in paths {
         let lines = match lines(&path) {
             Ok(lines) => lines,
-            // Without rotated files, nothing is there yet; with them, it was just rotated.
+            // With a lock file the folder is a state folder, and the log was just rotated.
             Err(error)
                 if path == log
                     && error.kind() == io::ErrorKind::NotFound
@@ -139,7 +140,7 @@ fn search(args: &AuditArgs) -> Result<SearchResult, AuditError> {
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => {
-                found.missed.push(format!("{}: {error}", path.display()));
+                found.skipped.push(format!("{}: {error}", path.display()));
                 continue;
             }
         };
@@ -147,7 +148,7 @@ fn search(args: &AuditArgs) -> Result<SearchResult, AuditError> {
             let line = match line {
                 Ok(line) => line,
                 Err(error) => {
-                    found.missed.push(format!("{}: {error}", path.display()));
+                    found.skipped.push(format!("{}: {error}", path.display()));
                     break;
                 }
             };
@@ -177,33 +178,33 @@ fn search(args: &AuditArgs) -> Result<SearchResult, AuditError> {
         .lines
         .sort_by(|a, b| text(a, "time").cmp(text(b, "time")));
     if other_key > 0 {
-        found.missed.push(format!(
-            "{other_key} lines are of people under keys that are not in {}",
+        found.skipped.push(format!(
+            "{other_key} lines have keys of people that are not in {}",
             key_file.display()
         ));
     }
     if damaged > 0 {
         warn_user(&format!(
-            "note: {damaged} lines are cut off or damaged, and cannot be read"
+            "note: {damaged} lines are damaged and cannot be read"
         ));
     }
     Ok(found)
 }
 
-/// The lines of a file, which may be compressed by gzip.
+/// Reads the lines of a file, which may be compressed by gzip.
 fn lines(path: &Path) -> io::Result<Box<dyn Iterator<Item = io::Result<Vec<u8>>>>> {
-    let ending = path
+    let extension = path
         .extension()
-        .and_then(|ending| ending.to_str())
+        .and_then(|extension| extension.to_str())
         .unwrap_or_default();
-    if UNREADABLE.contains(&ending) {
+    if UNREADABLE.contains(&extension) {
         return Err(io::Error::new(
             io::ErrorKind::Unsupported,
-            format!("files compressed as .{ending} are not read; unpack it next to the log"),
+            format!("files compressed as .{extension} cannot be read; unpack it next to the log"),
         ));
     }
     let file = File::open(path)?;
-    Ok(match ending {
+    Ok(match extension {
         "gz" => Box::new(BufReader::new(MultiGzDecoder::new(file)).split(b'\n')),
         _ => Box::new(BufReader::new(file).split(b'\n')),
     })
@@ -214,9 +215,7 @@ fn text<'f>(fields: &'f Map<String, Value>, name: &str) -> &'f str {
 }
 
 fn table(lines: &[Map<String, Value>]) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header([
+    let mut table = new_table([
         "TIME", "WHO", "FROM", "ACTION", "OUTCOME", "REVISION", "REQUEST", "DETAIL",
     ]);
     for fields in lines {
@@ -242,10 +241,7 @@ fn table(lines: &[Map<String, Value>]) -> String {
             cell("detail"),
         ]);
     }
-    table
-        .lines()
-        .map(|line| format!("{}\n", line.trim_end()))
-        .collect()
+    render(&table)
 }
 
 #[cfg(test)]
@@ -287,8 +283,8 @@ mod tests {
         fs::remove_file(from).unwrap();
     }
 
-    /// A person is found under the key of two years ago, in a packed, a rotated and the present
-    /// file; nobody else is.
+    /// A person is found under the key of two years ago, in a compressed, a rotated and the present
+    /// file.
     #[test]
     fn search_spans_keys_and_rotated_files() {
         let folder = tempfile::tempdir().unwrap();
@@ -304,7 +300,7 @@ mod tests {
             );
         };
         note(Action::Enrol, &["alice", "bob"]);
-        // The key as if it were made two years ago: the next line has another.
+        // Ages the key by two years, so that the next line has another.
         let aged = fs::read_to_string(state.join(KEYS))
             .unwrap()
             .replace("\n20", "\n19");
@@ -317,7 +313,7 @@ mod tests {
 
         let found = search(&args(state, Some("alice"), None)).unwrap();
         assert_eq!(actions(&found), ["enrol", "add-photos", "delete-person"]);
-        assert!(found.missed.is_empty(), "{:?}", found.missed);
+        assert!(found.skipped.is_empty(), "{:?}", found.skipped);
         assert_eq!(
             actions(&search(&args(state, Some("bob"), None)).unwrap()),
             ["enrol", "delete-person"]
@@ -357,23 +353,23 @@ mod tests {
         fs::write(state.join("audit.jsonl.3.xz"), "packed").unwrap();
         fs::write(state.join("audit.jsonl.4.gz"), "not packed").unwrap();
         fs::remove_file(state.join(KEYS)).unwrap();
-        let missed = search(&args(state, Some("alice"), None))
+        let skipped = search(&args(state, Some("alice"), None))
             .unwrap()
-            .missed
+            .skipped
             .join("\n");
         for part in [
             "audit.jsonl.3.xz",
             "audit.jsonl.4.gz",
-            "1 lines are of people under keys",
+            "1 lines have keys of people",
         ] {
-            assert!(missed.contains(part), "{missed}");
+            assert!(skipped.contains(part), "{skipped}");
         }
         let error = run(&args(state, Some("alice"), None)).unwrap_err();
         assert!(error.to_string().contains("incomplete"), "{error}");
     }
 
     #[test]
-    fn wrong_folder_or_id_is_an_error() {
+    fn wrong_folder_or_id_fails() {
         let folder = tempfile::tempdir().unwrap();
         assert!(matches!(
             search(&args(folder.path(), Some("alice"), None)),

@@ -1,8 +1,10 @@
-//! The commands next to `rostro serve`.
+//! Commands other than `rostro serve`.
 
 pub(crate) mod audit;
+mod client;
 pub(crate) mod gallery;
 pub(crate) mod models;
 pub(crate) mod people;
 pub(crate) mod pipeline;
+pub(crate) mod runtime;
 pub(crate) mod watch;

@@ -1,4 +1,4 @@
-//! `rostro models`: the commands.
+//! `rostro models`: lists, installs and verifies model packs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,17 +6,17 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use serde_json::json;
 
-use rostro_common::text::say;
 use rostro_models::install::{InstallError, InstallOutcome, InstallRequest, install};
 use rostro_models::manifest::{MANIFEST, Manifest};
 use rostro_models::pack::Pack;
 
-use crate::client;
+use crate::commands::client;
+use crate::terminal::say;
 
-/// What can be done with packs.
+/// Subcommand of `rostro models`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModelsCommand {
-    /// List the packs that are known or installed
+    /// List known and installed packs
     List {
         /// Print JSON
         #[arg(long)]
@@ -24,41 +24,41 @@ pub(crate) enum ModelsCommand {
     },
     /// Install a pack, by download or from files
     Install {
-        /// Name of a pack, or the path of a manifest of your own
+        /// Name of a pack, or path of your own manifest
         pack: String,
-        /// Folder or zip archive with the files, instead of downloading them
+        /// Folder or zip archive with the files, instead of a download
         #[arg(long, value_name = "DIR|ZIP")]
         from: Option<PathBuf>,
         /// Accept the pack's terms of use
         #[arg(long)]
         accept_license: bool,
-        /// Install again what is installed
+        /// Replace an installed pack
         #[arg(long)]
         force: bool,
     },
     /// Check the files of installed packs
     Verify {
-        /// Names of packs [default: all that are installed]
+        /// Names of packs [default: all installed ones]
         packs: Vec<String>,
     },
 }
 
-/// Why a command on packs failed.
+/// Error of a command on packs.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ModelsError {
     /// A pack was not installed.
     #[error(transparent)]
     Install(#[from] InstallError),
-    /// Some packs are not what they should be; their lines say why.
+    /// Some packs cannot be used; their lines give the causes.
     #[error("{0} of the packs cannot be used")]
     Damaged(usize),
 }
 
-/// Does what was asked for, in the folder `models`.
+/// Runs a command in the folder `models`.
 ///
 /// # Errors
 ///
-/// [`ModelsError`], whose message is for people.
+/// [`ModelsError`] with a remedy in its message.
 pub(crate) fn run(command: ModelsCommand, models: &Path) -> Result<(), ModelsError> {
     match command {
         ModelsCommand::List { json } => list(models, json),
@@ -87,7 +87,7 @@ pub(crate) fn run(command: ModelsCommand, models: &Path) -> Result<(), ModelsErr
     Ok(())
 }
 
-/// The state of a pack in a word or two.
+/// Returns the state of a pack in a word or two.
 fn state(models: &Path, name: &str) -> &'static str {
     if !models.join(name).join(MANIFEST).exists() {
         return if name == "testing" {
@@ -116,7 +116,7 @@ fn list(models: &Path, json: bool) {
         }
     }
     if json {
-        // Where a manifest cannot be read, what it would say is null.
+        // The fields of an unreadable manifest are null.
         let row = |(name, manifest): &(String, Option<Manifest>)| {
             let files = manifest.as_ref().map(|pack| {
                 pack.models

@@ -1,25 +1,24 @@
-//! `rostro people`: asks a running service about its people.
+//! `rostro people`: queries the people of a running service.
 
 use std::collections::HashSet;
 
 use clap::Subcommand;
-use comfy_table::Table;
-use comfy_table::presets;
 use serde::{Deserialize, Serialize};
 
-use rostro_common::text::{sanitize, say, say_json};
+use rostro_common::text::sanitize;
 
 use crate::commands::pipeline::{AdminClient, OperateError, ServiceArgs};
+use crate::terminal::{new_table, render, say, say_json};
 
-/// What can be asked.
+/// Subcommand of `rostro people`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PeopleCommand {
-    /// List people who may be one and the same under two ids, the most similar first
+    /// List pairs of ids that may be one person, the most similar first
     Duplicates {
-        /// Least similarity to list [default: that at which the active revision names a person]
+        /// Least similarity to list [default: the active revision's threshold]
         #[arg(long, value_name = "COSINE", allow_negative_numbers = true)]
         threshold: Option<f32>,
-        /// Pairs to list at most
+        /// Largest number of pairs to list
         #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
         most: u32,
         #[command(flatten)]
@@ -27,7 +26,7 @@ pub(crate) enum PeopleCommand {
     },
 }
 
-/// A page of the service's answer.
+/// Page of the service's answer.
 #[derive(Debug, Deserialize)]
 struct Page {
     pairs: Vec<Pair>,
@@ -36,29 +35,29 @@ struct Page {
     next_cursor: Option<String>,
 }
 
-/// Two people who may be one.
+/// Two ids that may be one person.
 #[derive(Debug, Deserialize, Serialize)]
 struct Pair {
     people: [String; 2],
     similarity: f32,
 }
 
-/// What the command prints as JSON.
+/// Output of the command as JSON.
 #[derive(Debug, Serialize)]
-struct Listed {
+struct DuplicateList {
     pairs: Vec<Pair>,
     threshold: f32,
-    /// How many people were compared with everybody.
+    /// Number of people that were compared with all others.
     compared: usize,
-    /// Whether these are all pairs.
+    /// True if the list has all pairs.
     complete: bool,
 }
 
-/// Does what was asked for.
+/// Runs a command.
 ///
 /// # Errors
 ///
-/// If the service cannot be asked, or refuses.
+/// If the service cannot be reached, or refuses.
 pub(crate) fn run(command: PeopleCommand) -> Result<(), OperateError> {
     let PeopleCommand::Duplicates {
         threshold,
@@ -73,7 +72,7 @@ pub(crate) fn run(command: PeopleCommand) -> Result<(), OperateError> {
     if service.json {
         say_json(&listed);
     } else {
-        say(&words(&listed));
+        say(&text(&listed));
     }
     Ok(())
 }
@@ -82,8 +81,8 @@ fn duplicates(
     client: &AdminClient<'_>,
     threshold: Option<f32>,
     most: usize,
-) -> Result<Listed, OperateError> {
-    let mut listed = Listed {
+) -> Result<DuplicateList, OperateError> {
+    let mut listed = DuplicateList {
         pairs: Vec::new(),
         threshold: threshold.unwrap_or_default(),
         compared: 0,
@@ -108,7 +107,7 @@ fn duplicates(
                 listed.complete = listed.pairs.len() <= most;
                 break;
             }
-            // A page always goes on: one that does not is no answer of this service.
+            // A repeated cursor would loop for ever; no answer of this service has one.
             Some(cursor) if listed.pairs.len() > most || !seen.insert(cursor.clone()) => break,
             Some(_) => {}
         }
@@ -122,8 +121,8 @@ fn duplicates(
     Ok(listed)
 }
 
-fn words(listed: &Listed) -> String {
-    let Listed {
+fn text(listed: &DuplicateList) -> String {
+    let DuplicateList {
         pairs,
         threshold,
         compared,
@@ -132,9 +131,7 @@ fn words(listed: &Listed) -> String {
     if pairs.is_empty() {
         return format!("none of {compared} people are as similar as {threshold}");
     }
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header(["SIMILARITY", "PERSON", "PERSON"]);
+    let mut table = new_table(["SIMILARITY", "PERSON", "PERSON"]);
     for Pair {
         people: [one, other],
         similarity,
@@ -142,14 +139,11 @@ fn words(listed: &Listed) -> String {
     {
         table.add_row([format!("{similarity:.3}"), sanitize(one), sanitize(other)]);
     }
-    let mut text: String = table
-        .lines()
-        .map(|line| format!("{}\n", line.trim_end()))
-        .collect();
+    let mut lines = render(&table);
     if !complete {
-        text.push_str(
-            "there are more; list them with --most, or only the most similar with --threshold\n",
+        lines.push_str(
+            "\nthere are more; list them with --most, or only the most similar with --threshold",
         );
     }
-    text.trim_end().to_owned()
+    lines
 }

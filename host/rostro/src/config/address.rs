@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// An address to serve on, as it was written.
+/// Address to serve on, as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Address {
     host: Host,
@@ -21,7 +21,7 @@ enum Host {
 }
 
 impl Address {
-    /// A port on 127.0.0.1.
+    /// Returns the address of a port on 127.0.0.1.
     pub(crate) fn loopback(port: u16) -> Self {
         Self {
             host: Host::Ip(IpAddr::from([127, 0, 0, 1])),
@@ -29,8 +29,8 @@ impl Address {
         }
     }
 
-    /// Resolves the name, if it is one. IPv4 addresses come first: that is what clients mean by
-    /// `localhost` that know no IPv6.
+    /// Resolves a name. IPv4 addresses come first, because clients without IPv6 mean them by
+    /// `localhost`.
     ///
     /// # Errors
     ///
@@ -51,7 +51,7 @@ impl Address {
         }
     }
 
-    /// Returns true if nothing but this machine reaches it, whatever address of the name is used.
+    /// Returns true if only this machine can reach it, by every address of the name.
     pub(crate) fn is_loopback(&self) -> io::Result<bool> {
         Ok(self
             .resolve()?
@@ -126,12 +126,12 @@ impl<'de> Deserialize<'de> for Address {
     }
 }
 
-/// Where the admin interface is served.
+/// Address of the admin interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum AdminAddress {
-    /// Nowhere.
+    /// No admin interface.
     Off,
-    /// At this address.
+    /// An address.
     At(Address),
 }
 
@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn address_names_and_numbers_parsed() {
+    fn address_keeps_its_text() {
         for text in [
             "127.0.0.1:4000",
             "0.0.0.0:0",
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn address_malformed_says_what_lacks() {
+    fn malformed_address_error_names_part() {
         for (text, says) in [
             ("4000", "the host or the port is missing"),
             ("localhost", "the host or the port is missing"),

@@ -1,25 +1,25 @@
-//! `rostro serve --check`: reads what a start and a reload read, and changes nothing. It may run
+//! `rostro serve --check`: reads all files of a start and a reload, and changes nothing. It may run
 //! next to the service.
 
 use rostro_api::Scopes;
 use rostro_api::admin::Operator;
 use rostro_api::auth::secrets::SecretsFile;
 use rostro_api::server::tls::Tls;
-use rostro_common::text::say;
 
 use crate::config::{Machine, SecretFiles, Source};
+use crate::terminal::say;
 
-/// What cannot be used, a line for each.
+/// Errors of a check, a line for each.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
 pub(crate) struct CheckFailed(Vec<String>);
 
-/// Checks the configuration, the memory for it, and the files of keys, tokens and the certificate;
-/// prints what is in them.
+/// Checks the configuration, its memory, and the files of keys, tokens and the certificate. Prints a
+/// line for each.
 ///
 /// # Errors
 ///
-/// Names everything that cannot be used.
+/// [`CheckFailed`] names everything that cannot be used.
 pub(crate) fn check(source: &Source) -> Result<(), CheckFailed> {
     let args = source
         .read()

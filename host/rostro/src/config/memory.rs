@@ -1,10 +1,10 @@
-//! The memory that this process may use: the tightest of its control groups' limits, the machine's
-//! memory and its own limit of addresses.
+//! Memory limit of this process: the smallest of its cgroups' limits, the machine's memory and its
+//! own limit of addresses.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-/// Memory that this process may use, and what limits it.
+/// Memory that this process may use, and the source of the limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Memory {
     /// The limit in bytes.
@@ -13,16 +13,16 @@ pub(crate) struct Memory {
     pub limited_by: PathBuf,
 }
 
-/// A kind of control groups, and its files that limit memory.
+/// Version of cgroups, with its files that limit memory.
 struct Hierarchy {
-    /// The type of its file system.
+    /// Type of its file system.
     file_system: &'static str,
-    /// The controller that a mount must have, and that names the process's group; none for the
-    /// unified hierarchy.
+    /// Controller that a mount must have, and that names the process's group; none for the unified
+    /// hierarchy.
     controller: Option<&'static str>,
-    /// Where it is mounted where the list of mounts cannot be read.
-    usual: &'static str,
-    /// Above `memory.high` the kernel throttles a group until it hardly runs, so both are limits.
+    /// Mount point if the list of mounts cannot be read.
+    default_point: &'static str,
+    /// Files of limits. `memory.high` is one, because the kernel throttles a group above it.
     limits: &'static [&'static str],
 }
 
@@ -30,33 +30,33 @@ const HIERARCHIES: [Hierarchy; 2] = [
     Hierarchy {
         file_system: "cgroup2",
         controller: None,
-        usual: "/sys/fs/cgroup",
+        default_point: "/sys/fs/cgroup",
         limits: &["memory.max", "memory.high"],
     },
     Hierarchy {
         file_system: "cgroup",
         controller: Some("memory"),
-        usual: "/sys/fs/cgroup/memory",
+        default_point: "/sys/fs/cgroup/memory",
         limits: &["memory.limit_in_bytes"],
     },
 ];
 
-/// A mounted hierarchy of control groups.
+/// Mounted hierarchy of cgroups.
 struct Mount {
-    /// The group at the top of the mount, as the kernel names it.
+    /// Group at the top of the mount, as the kernel names it.
     root: PathBuf,
-    /// Where it is mounted.
+    /// Mount point.
     point: PathBuf,
 }
 
 impl Memory {
-    /// What limits the address space of a process.
+    /// Name of the limit of a process's address space.
     pub(super) const ADDRESSES: &str = "ulimit -v";
 
-    /// What says how much memory the machine has.
+    /// File with the machine's memory.
     pub(super) const MACHINE: &str = "/proc/meminfo";
 
-    /// Reads the limits of this process; none where the system states none.
+    /// Reads the limits of this process. None on a system without such limits.
     pub(crate) fn of_this_process() -> Option<Self> {
         Self::read(Path::new("/"))
             .into_iter()
@@ -64,7 +64,7 @@ impl Memory {
             .min_by_key(|limit| limit.bytes)
     }
 
-    /// The process's limit of address space, which memory is part of.
+    /// Reads the process's limit of address space, which bounds its memory.
     #[cfg(unix)]
     fn of_addresses() -> Option<Self> {
         let limit = rustix::process::getrlimit(rustix::process::Resource::As).current;
@@ -79,7 +79,7 @@ impl Memory {
         None
     }
 
-    /// Reads the limits below `root`, which is `/` but for tests.
+    /// Reads the limits below `root`, which is `/` except in tests.
     fn read(root: &Path) -> Option<Self> {
         let text =
             |path: &str| fs::read_to_string(under(root, Path::new(path))).unwrap_or_default();
@@ -94,14 +94,14 @@ impl Memory {
         limits.chain(physical).min_by_key(|limit| limit.bytes)
     }
 
-    /// The limit in whole MiB.
+    /// Returns the limit in whole MiB.
     pub(crate) fn mib(&self) -> usize {
         usize::try_from(self.bytes >> 20).unwrap_or(usize::MAX)
     }
 }
 
 impl Hierarchy {
-    /// The limits of the process's group and of all groups above it.
+    /// Reads the limits of the process's group and of all groups above it.
     fn limits(&self, root: &Path, mounts: &str, groups: &str) -> Vec<Memory> {
         let Some(group) = groups.lines().find_map(|line| self.group(line)) else {
             return Vec::new();
@@ -110,7 +110,7 @@ impl Hierarchy {
         if found.is_empty() {
             found.push(Mount {
                 root: "/".into(),
-                point: self.usual.into(),
+                point: self.default_point.into(),
             });
         }
         let folders = found.iter().flat_map(|mount| mount.folders(group));
@@ -131,7 +131,7 @@ impl Hierarchy {
         files.filter_map(limit).collect()
     }
 
-    /// The process's group, from a line of `/proc/self/cgroup` (`ID:CONTROLLERS:GROUP`).
+    /// Parses the process's group from a line of `/proc/self/cgroup` (`ID:CONTROLLERS:GROUP`).
     fn group<'l>(&self, line: &'l str) -> Option<&'l Path> {
         let mut parts = line.splitn(3, ':');
         let (_, controllers, group) = (parts.next()?, parts.next()?, parts.next()?);
@@ -142,7 +142,7 @@ impl Hierarchy {
         is_own.then_some(Path::new(group))
     }
 
-    /// A mount of this hierarchy, from a line of `/proc/self/mountinfo`
+    /// Parses a mount of this hierarchy from a line of `/proc/self/mountinfo`
     /// (`ID PARENT DEVICE ROOT POINT OPTIONS... - TYPE SOURCE SUPER-OPTIONS`).
     fn mount(&self, line: &str) -> Option<Mount> {
         let (mount, system) = line.split_once(" - ")?;
@@ -160,16 +160,16 @@ impl Hierarchy {
         }
         let mut mount = mount.split(' ').skip(3);
         Some(Mount {
-            root: unescaped(mount.next()?),
-            point: unescaped(mount.next()?),
+            root: unescape(mount.next()?),
+            point: unescape(mount.next()?),
         })
     }
 }
 
 impl Mount {
-    /// The folders of a group and of those above it, as far as they are mounted here.
+    /// Returns the mounted folders of a group and of the groups above it.
     fn folders(&self, group: &Path) -> Vec<PathBuf> {
-        // A container that sees only its own group is told the name that the group has outside.
+        // A container that sees only its own group may read the name that the group has outside.
         let inside = group
             .strip_prefix(&self.root)
             .ok()
@@ -182,13 +182,13 @@ impl Mount {
     }
 }
 
-/// A path as it is below another root.
+/// Moves an absolute path below another root.
 fn under(root: &Path, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").unwrap_or(path))
 }
 
-/// A path of `/proc/self/mountinfo`, which writes blanks and backslashes as three octal digits.
-fn unescaped(text: &str) -> PathBuf {
+/// Decodes a path of `/proc/self/mountinfo`, which writes blanks and backslashes as octal digits.
+fn unescape(text: &str) -> PathBuf {
     [
         ("\\040", " "),
         ("\\011", "\t"),
@@ -202,7 +202,7 @@ fn unescaped(text: &str) -> PathBuf {
     .into()
 }
 
-/// The machine's memory in bytes, from `/proc/meminfo`.
+/// Parses the machine's memory in bytes from `/proc/meminfo`.
 fn physical(text: &str) -> Option<u64> {
     let line = text
         .lines()
@@ -222,11 +222,10 @@ mod tests {
     const V1: &str = "30 23 0:26 / /sys/fs/cgroup ro - tmpfs tmpfs rw\n35 30 0:32 / /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n\
                       36 30 0:33 / /sys/fs/cgroup/cpu ro - cgroup cgroup rw,cpu,cpuacct\n";
 
-    /// A list of mounts, the process's groups, files of groups, and the limit with the file that
-    /// sets it.
+    /// Mounts, the process's groups, files of groups, the limit, and the file that sets it.
     type Row<'r> = (&'r str, &'r str, &'r [(&'r str, &'r str)], u64, &'r str);
 
-    /// A root folder with these files.
+    /// Creates a root folder with these files.
     fn root(files: &[(&str, &str)]) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
         for (path, text) in files {
@@ -238,9 +237,9 @@ mod tests {
     }
 
     #[test]
-    fn memory_read_tightest_limit_wins() {
+    fn smallest_memory_limit_wins() {
         let rows: &[Row<'_>] = &[
-            // No group limits anything.
+            // No limits.
             ("", "", &[], 4000 * MIB, "/proc/meminfo"),
             (
                 V2,
@@ -267,7 +266,7 @@ mod tests {
                 384 * MIB,
                 "/sys/fs/cgroup/memory.high",
             ),
-            // A unit in a slice: the tightest of all above counts.
+            // A unit in a slice: the smallest limit of all levels counts.
             (
                 V2,
                 "0::/system.slice/rostro.service\n",
@@ -290,7 +289,7 @@ mod tests {
                 4000 * MIB,
                 "/proc/meminfo",
             ),
-            // A file that is no number limits nothing.
+            // A malformed file is ignored.
             (
                 V2,
                 "0::/",
@@ -325,7 +324,7 @@ mod tests {
                 4000 * MIB,
                 "/proc/meminfo",
             ),
-            // A container of the first version, in which only its own group is mounted.
+            // A container of the first version that mounts only its own group.
             (
                 "35 30 0:32 /docker/a1 /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n",
                 "4:cpu,memory:/docker/a1",
@@ -333,7 +332,7 @@ mod tests {
                 256 * MIB,
                 "/sys/fs/cgroup/memory/memory.limit_in_bytes",
             ),
-            // A group outside of what is mounted: the mount's top is the nearest that can be seen.
+            // A group outside the mount: the top of the mount is the nearest visible one.
             (
                 V2,
                 "0::/../other",
@@ -341,7 +340,7 @@ mod tests {
                 512 * MIB,
                 "/sys/fs/cgroup/memory.max",
             ),
-            // Nothing tells the mounts.
+            // The list of mounts is empty.
             (
                 "",
                 "0::/",
@@ -349,7 +348,7 @@ mod tests {
                 512 * MIB,
                 "/sys/fs/cgroup/memory.max",
             ),
-            // Another place, with a blank in its name.
+            // Another mount point, with a blank in its name.
             (
                 "30 23 0:26 / /my\\040groups rw - cgroup2 none rw\n",
                 "0::/a",
@@ -375,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_read_unknown_system_none() {
+    fn unknown_system_has_no_limit() {
         assert_eq!(Memory::read(root(&[]).path()), None);
     }
 }

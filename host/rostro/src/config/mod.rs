@@ -1,6 +1,5 @@
-//! Configuration of `rostro serve`, in two steps: what was typed ([`ServeArgs`], from flags,
-//! `ROSTRO_*` variables and a TOML file), and what the rest of the program sees ([`Config`],
-//! validated).
+//! Configuration of `rostro serve` in two steps: [`ServeArgs`] holds the raw values of flags,
+//! `ROSTRO_*` variables and a TOML file; [`Config`] is validated, and all that the program sees.
 //!
 //! Precedence: flag, variable, file, default. An unknown key in the file is an error.
 
@@ -18,6 +17,8 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
+
+use merge::Merge;
 
 use rostro_api::{BodyLimits, BrowserAccess, Network};
 use rostro_common::fs::read_text;
@@ -44,77 +45,77 @@ pub(crate) struct Config {
     pub gallery: PathBuf,
     /// Folder of installed packs.
     pub models: PathBuf,
-    /// Name of the pack.
+    /// Name of the model pack.
     pub pack: String,
-    /// The pipeline's component.
+    /// Component of the pipeline.
     pub pipeline: PathBuf,
-    /// The policy's component, if it is another.
+    /// Component with a policy to replace the pipeline's own.
     pub policy: Option<PathBuf>,
-    /// How pipeline, policy and pack were asked for.
+    /// Pipeline, policy and pack as they were typed.
     pub texts: ConfiguredTexts,
     /// Thresholds and settings for the guests.
     pub tuning: Tuning,
-    /// What is done about a setting that the configured pipeline does not know.
+    /// Reaction to a setting that the configured pipeline does not know.
     pub unknown_settings: UnknownSettingsAction,
-    /// Folder of what is remembered.
+    /// State folder.
     pub state: PathBuf,
-    /// How long to wait at the start for another process that has the gallery or the state folder.
+    /// Timeout at the start for the locks of the gallery and the state folder.
     pub wait_for_lock: Duration,
     /// Days for which lines of the audit log are kept.
     pub keep_audit: u32,
-    /// Folder of compiled components, if it is not in that.
+    /// Folder of compiled components; by default it lies in the state folder.
     pub compiled: Option<PathBuf>,
-    /// Where the admin interface is served.
+    /// Address of the admin interface.
     pub admin: AdminAddress,
-    /// Who may use it.
+    /// File with the tokens of its operators.
     pub admin_token_file: Option<PathBuf>,
-    /// The watched folder, if there is one.
+    /// Watched folder of components.
     pub pipelines: Option<PathBuf>,
-    /// What becomes of a component that appears in it.
+    /// Action for a new component in it.
     pub pipelines_action: FolderAction,
-    /// Pictures with expectations, if there are any.
+    /// Folder with photos and expectations of the self-test.
     pub self_test: Option<PathBuf>,
-    /// Failures in a row that a revision may have.
+    /// Consecutive failures after which a revision is rolled back.
     pub breaker: u32,
-    /// What guests are held to.
+    /// Limits of guests.
     pub limits: Limits,
-    /// What the process may use of the machine.
+    /// Cores and memory that the process may use.
     pub machine: Machine,
-    /// MiB by which the people of the gallery may exceed the memory that is left for them.
+    /// MiB by which the people of the gallery may exceed the memory that remains for them.
     pub memory_short_mib: usize,
-    /// Requests worked on at a time.
+    /// Number of requests that are processed at a time.
     pub workers: NonZeroUsize,
-    /// Requests that may wait.
+    /// Number of requests that may wait.
     pub queue: usize,
-    /// Time for a request.
+    /// Deadline of a request.
     pub deadline: Duration,
-    /// Bytes of memory that all guests may have together.
+    /// Memory limit of all guests together, in bytes.
     pub guest_bytes: usize,
-    /// What callers may send.
+    /// Limits of request bodies.
     pub bodies: BodyLimits,
-    /// Bytes of an archive of the gallery.
+    /// Size limit of a gallery archive, in bytes.
     pub archive_bytes: u64,
-    /// The ONNX Runtime library, if it was named.
+    /// ONNX Runtime library; by default the installed one is used.
     pub onnxruntime: Option<PathBuf>,
-    /// Where it is installed otherwise.
+    /// Folder of installed ONNX Runtime versions.
     pub runtime: PathBuf,
-    /// The files of the certificate and its private key, if the service is to speak TLS.
+    /// Files of the certificate and its private key; none without TLS.
     pub tls: Option<(PathBuf, PathBuf)>,
-    /// The file of API keys, if any are asked for.
+    /// File of API keys; none if callers need no key.
     pub api_keys: Option<PathBuf>,
-    /// Proxies that are believed.
+    /// Networks of proxies with trusted forwarding headers.
     pub trusted_proxies: Vec<Network>,
-    /// What pages in browsers may do.
+    /// Access of pages in browsers.
     pub browsers: BrowserAccess,
-    /// How strictly enrolment photos are judged, at least.
+    /// Least strictness for enrolment photos.
     pub review: Review,
-    /// How the gallery is searched.
+    /// Search method of the gallery.
     pub search: Method,
-    /// How the log is written.
+    /// Format of the log.
     pub log_format: LogFormat,
 }
 
-/// What is wrong with a configuration.
+/// Error of a configuration.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
     /// The file cannot be read.
@@ -122,36 +123,36 @@ pub(crate) enum ConfigError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         cause: std::io::Error,
     },
-    /// The file is not what it should be.
+    /// The file is not valid TOML, or has an unknown key or a value of another type.
     #[error("the configuration file {path} is not valid: {cause}", path = path.display())]
     Invalid {
         /// The file.
         path: PathBuf,
-        /// Where and why.
+        /// The cause, with its position.
         cause: toml::de::Error,
     },
     /// A value is out of its range.
     #[error("{key} is {value}; it must be {range}")]
     Range {
-        /// Which setting.
+        /// The setting.
         key: &'static str,
         /// Its value.
         value: String,
-        /// What is allowed.
+        /// The allowed range.
         range: &'static str,
     },
-    /// A variable with pairs is not what it should be.
+    /// A variable holds something else than pairs.
     #[error("{name} has `{value}`; write it as KEY=VALUE, several separated by commas")]
     Variable {
-        /// Which.
+        /// The variable.
         name: &'static str,
-        /// What is no pair.
+        /// The part that is not a pair.
         value: String,
     },
-    /// A pipeline's setting, or a limit, has a value that is no text, number or boolean.
+    /// A pipeline's setting, or a limit, has a value that is not a text, a number or a boolean.
     #[error("{table}.{key} must be a text, a number or a boolean")]
     Value {
         /// The table in the file.
@@ -159,33 +160,33 @@ pub(crate) enum ConfigError {
         /// The key in it.
         key: String,
     },
-    /// A limit of the sandbox cannot be set so.
+    /// A limit of the sandbox has an unknown name or an invalid value.
     #[error(transparent)]
     Limit(#[from] LimitError),
     /// The machine has too little memory.
     #[error(transparent)]
     Memory(#[from] Box<TooLittleMemory>),
-    /// A certificate without its key, or the other way round.
+    /// A certificate without a key, or a key without a certificate.
     #[error("TLS needs both --tls-certificate and --tls-key")]
     HalfTls,
-    /// Pages of other sites would be let in without a key.
+    /// Pages of other sites would have access without a key.
     #[error(
-        "--allow-origin lets pages of other sites call the service with a key, and no keys are asked for: name a file of keys with --api-keys"
+        "--allow-origin needs API keys, because pages of other sites must not have access without one; name a file of keys with --api-keys"
     )]
     OriginsWithoutKeys,
-    /// The name of an address is not known.
+    /// The name in an address cannot be resolved.
     #[error("cannot resolve {address}: {cause}; choose another address with {flag}")]
     Unresolved {
         /// The address.
         address: String,
         /// The flag that names it.
         flag: &'static str,
-        /// Why.
+        /// The cause.
         cause: io::Error,
     },
-    /// The admin interface would be open to others.
+    /// Other machines could use the admin interface without a token.
     #[error(
-        "the admin interface at {0} can be reached by others, who need a token: name a file of tokens with --admin-token-file"
+        "the admin interface at {0} can be reached from other machines and needs tokens; name a file of tokens with --admin-token-file"
     )]
     OpenAdmin(String),
 }
@@ -200,7 +201,7 @@ pub(crate) struct SecretFiles {
 }
 
 impl ServeArgs {
-    /// The files of secrets, also of a configuration that is not valid.
+    /// Returns the files of secrets, also if the configuration is not valid.
     pub(crate) fn secrets(&self) -> SecretFiles {
         SecretFiles {
             api_keys: self.api_keys.clone(),
@@ -209,11 +210,11 @@ impl ServeArgs {
         }
     }
 
-    /// What a configuration file says.
+    /// Reads a configuration file.
     ///
     /// # Errors
     ///
-    /// If the file cannot be read, is no TOML, or has a key that is not known.
+    /// If the file cannot be read, is not valid TOML, or has an unknown key.
     pub(crate) fn read(path: &Path) -> Result<Self, ConfigError> {
         let unreadable = |cause| ConfigError::Unreadable {
             path: path.to_owned(),
@@ -226,12 +227,12 @@ impl ServeArgs {
         })
     }
 
-    /// What the variables `ROSTRO_SETTING` and `ROSTRO_LIMIT` say: pairs separated by commas. Every
-    /// other variable is its flag's.
+    /// Parses the variables `ROSTRO_SETTING` and `ROSTRO_LIMIT`, which hold pairs separated by commas.
+    /// clap reads every other variable.
     ///
     /// # Errors
     ///
-    /// If one is not KEY=VALUE.
+    /// If a part is not KEY=VALUE.
     pub(crate) fn of_variables(
         settings: Option<String>,
         limits: Option<String>,
@@ -259,78 +260,31 @@ impl ServeArgs {
         })
     }
 
-    /// These settings, and where they say nothing those of `base`.
+    /// Returns this configuration, completed by `base`: a value of `base` counts only where this
+    /// one has none. Tables are merged key by key.
     #[must_use]
     pub(crate) fn or(self, base: Self) -> Self {
-        let typed = |pairs: Vec<(String, String)>| {
-            pairs
-                .into_iter()
-                .map(|(key, value)| (key, toml::Value::String(value)))
-        };
-        let mut setting = base.setting;
-        setting.extend(typed(base.settings));
-        setting.extend(self.setting);
-        setting.extend(typed(self.settings));
-        let mut limit = base.limit;
-        limit.extend(typed(base.limits));
-        limit.extend(self.limit);
-        limit.extend(typed(self.limits));
-        Self {
-            listen: self.listen.or(base.listen),
-            gallery: self.gallery.or(base.gallery),
-            models: self.models.or(base.models),
-            pack: self.pack.or(base.pack),
-            pipeline: self.pipeline.or(base.pipeline),
-            policy: self.policy.or(base.policy),
-            detection_threshold: self.detection_threshold.or(base.detection_threshold),
-            similarity_threshold: self.similarity_threshold.or(base.similarity_threshold),
-            settings: Vec::new(),
-            setting,
-            limits: Vec::new(),
-            limit,
-            unknown_settings: self.unknown_settings.or(base.unknown_settings),
-            state: self.state.or(base.state),
-            wait_for_lock: self.wait_for_lock.or(base.wait_for_lock),
-            keep_audit: self.keep_audit.or(base.keep_audit),
-            compiled: self.compiled.or(base.compiled),
-            admin: self.admin.or(base.admin),
-            admin_token_file: self.admin_token_file.or(base.admin_token_file),
-            pipelines: self.pipelines.or(base.pipelines),
-            pipelines_action: self.pipelines_action.or(base.pipelines_action),
-            self_test: self.self_test.or(base.self_test),
-            breaker: self.breaker.or(base.breaker),
-            workers: self.workers.or(base.workers),
-            queue: self.queue.or(base.queue),
-            deadline: self.deadline.or(base.deadline),
-            max_body_mib: self.max_body_mib.or(base.max_body_mib),
-            max_image_mib: self.max_image_mib.or(base.max_image_mib),
-            max_bodies_mib: self.max_bodies_mib.or(base.max_bodies_mib),
-            max_archive_gib: self.max_archive_gib.or(base.max_archive_gib),
-            max_guests_mib: self.max_guests_mib.or(base.max_guests_mib),
-            max_megapixels: self.max_megapixels.or(base.max_megapixels),
-            onnxruntime: self.onnxruntime.or(base.onnxruntime),
-            runtime: self.runtime.or(base.runtime),
-            api_keys: self.api_keys.or(base.api_keys),
-            tls_certificate: self.tls_certificate.or(base.tls_certificate),
-            tls_key: self.tls_key.or(base.tls_key),
-            trusted_proxies: self.trusted_proxies.or(base.trusted_proxies),
-            public_origin: self.public_origin.or(base.public_origin),
-            allow_origin: self.allow_origin.or(base.allow_origin),
-            review: self.review.or(base.review),
-            search: self.search.or(base.search),
-            approximate_above: self.approximate_above.or(base.approximate_above),
-            log_format: self.log_format.or(base.log_format),
-        }
+        let mut merged = self.with_pairs_in_tables();
+        merged.merge(base.with_pairs_in_tables());
+        merged
     }
 
-    /// Fills in defaults and checks ranges. The machine's memory does not count: see
-    /// [`ServeArgs::fit`].
+    /// Moves the pairs of `--setting` and `--limit` into the tables, where they replace values of
+    /// the same key.
+    fn with_pairs_in_tables(mut self) -> Self {
+        let as_text = |(key, value)| (key, toml::Value::String(value));
+        self.setting.extend(self.settings.drain(..).map(as_text));
+        self.limit.extend(self.limits.drain(..).map(as_text));
+        self
+    }
+
+    /// Fills in defaults and checks ranges. [`ServeArgs::fit`] considers the machine's memory as well.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Range`] names the setting, its value and what is allowed.
+    /// [`ConfigError::Range`] names the setting, its value and the allowed range.
     pub(crate) fn validate(self) -> Result<Config, ConfigError> {
-        let this = self.or(Self::default());
+        let this = self.with_pairs_in_tables();
         let deadline = this.deadline.unwrap_or(30.0);
         if !(0.001..=3600.0).contains(&deadline) {
             return Err(range(
@@ -365,7 +319,7 @@ impl ServeArgs {
         let workers = match this.workers {
             None => cores(),
             Some(workers) => NonZeroUsize::new(workers)
-                .filter(|workers| workers.get() <= MOST_WORKERS)
+                .filter(|workers| workers.get() <= MAX_WORKERS)
                 .ok_or_else(|| range("workers", workers, "between 1 and 1024"))?,
         };
         let breaker = match this.breaker {
@@ -373,7 +327,7 @@ impl ServeArgs {
             breaker => breaker.unwrap_or(10),
         };
         let limits = Limits::with(&texts("limit", this.limit)?)?;
-        let guests = sizing::usual_guests(workers.get());
+        let guests = sizing::default_guests(workers.get());
         let text = |path: &PathBuf| path.to_string_lossy().into_owned();
         Ok(Config {
             texts: ConfiguredTexts {
@@ -385,7 +339,7 @@ impl ServeArgs {
             gallery: this.gallery.unwrap_or_else(|| "embeddings_csvs".into()),
             models: this.models.unwrap_or_else(|| installed(MODELS)),
             pack: this.pack.unwrap_or_else(|| "mobile".to_owned()),
-            pipeline: this.pipeline.unwrap_or_else(beside_this_program),
+            pipeline: this.pipeline.unwrap_or_else(default_pipeline),
             policy: this.policy,
             tuning: Tuning {
                 detection: within(
@@ -417,7 +371,7 @@ impl ServeArgs {
             pipelines_action: this.pipelines_action.unwrap_or_default(),
             self_test: this.self_test,
             breaker,
-            // One that is alone must have what its limit says.
+            // A single guest must be able to use its whole limit.
             guest_bytes: mib("max-guests-mib", this.max_guests_mib, guests)?
                 .max(limits.memory_bytes()),
             limits,
@@ -432,7 +386,7 @@ impl ServeArgs {
             bodies: BodyLimits {
                 body_bytes: mib("max-body-mib", this.max_body_mib, 128)?,
                 image_bytes: mib("max-image-mib", this.max_image_mib, 100)?,
-                // Any one body must find room in the half that one client may have.
+                // The largest body must fit into the half that one client may use.
                 memory_bytes: mib("max-bodies-mib", this.max_bodies_mib, 512)?
                     .max(2 * mib("max-body-mib", this.max_body_mib, 128)?),
             },
@@ -459,28 +413,27 @@ impl ServeArgs {
     }
 }
 
-/// The cores that this process may use: the affinity mask and the cgroup's quota, as the standard
-/// library reads them.
+/// Returns the number of cores that this process may use, by its affinity mask and cgroup quota.
 #[must_use]
 pub(crate) fn cores() -> NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
-/// The most requests that are worked on at a time.
-const MOST_WORKERS: usize = 1024;
+/// Upper bound of `workers`.
+const MAX_WORKERS: usize = 1024;
 
-/// The most MiB that anything may be.
-const MOST_MIB: usize = 1_000_000;
+/// Upper bound of sizes in MiB.
+const MAX_MIB: usize = 1_000_000;
 
-/// A number of MiB in bytes.
+/// Converts MiB to bytes.
 fn mib(key: &'static str, value: Option<usize>, default: usize) -> Result<usize, ConfigError> {
     match value.unwrap_or(default) {
-        value @ 1..=MOST_MIB => Ok(value << 20),
+        value @ 1..=MAX_MIB => Ok(value << 20),
         value => Err(range(key, value, "between 1 and 1000000")),
     }
 }
 
-/// A number of GiB in bytes.
+/// Converts GiB to bytes.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -493,7 +446,7 @@ fn gib(key: &'static str, value: Option<f64>, default: f64) -> Result<u64, Confi
     }
 }
 
-/// The range is what a guest's memory holds, decoded from 16 bits with alpha.
+/// Checks the number of megapixels. A guest's memory holds 40, decoded from 16 bits with alpha.
 fn megapixels(value: Option<u32>) -> Result<u32, ConfigError> {
     match value.unwrap_or(40) {
         value @ 1..=40 => Ok(value),
@@ -521,7 +474,7 @@ fn range(key: &'static str, value: impl ToString, range: &'static str) -> Config
     }
 }
 
-/// The values of a table as text, which is what guests read.
+/// Converts the values of a table to text, because guests read settings as text.
 fn texts(
     table: &'static str,
     values: BTreeMap<String, toml::Value>,
@@ -536,7 +489,7 @@ fn texts(
     values.into_iter().map(text).collect()
 }
 
-/// Returns the error of an address whose name is not known.
+/// Returns the error of an address with an unknown name.
 pub(crate) fn unresolved(address: &Address, flag: &'static str, cause: io::Error) -> ConfigError {
     ConfigError::Unresolved {
         address: address.to_string(),
@@ -557,6 +510,7 @@ fn number<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, String> {
         })
 }
 
+/// Parses a pair KEY=VALUE.
 pub(crate) fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
@@ -564,28 +518,29 @@ pub(crate) fn key_value(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// The default pipeline: a component beside this program, or where `cargo xtask guest` puts it.
-pub(crate) fn beside_this_program() -> PathBuf {
+/// Returns the default pipeline: the component next to this program, or the one that `cargo xtask
+/// guest` built.
+pub(crate) fn default_pipeline() -> PathBuf {
     let folder = std::env::current_exe()
         .ok()
         .and_then(|program| program.parent().map(Path::to_owned))
         .unwrap_or_default();
-    let beside = folder.join("insightface.wasm");
+    let installed = folder.join("insightface.wasm");
     let built = folder.join("../guest/insightface.wasm");
-    match !beside.exists() && built.is_file() {
+    match !installed.exists() && built.is_file() {
         true => built.canonicalize().unwrap_or(built),
-        false => beside,
+        false => installed,
     }
 }
 
-/// The folder with installed packs, for [`installed`].
+/// Folder with installed packs, for [`installed`].
 pub(crate) const MODELS: &str = "models/installed";
 
-/// The folder with ONNX Runtime, for [`installed`].
+/// Folder with ONNX Runtime, for [`installed`].
 pub(crate) const RUNTIME: &str = "models/runtime";
 
-/// A folder of the installation, as [`MODELS`]: in the current folder, else in the nearest folder
-/// above this program that has it.
+/// Returns a folder of the installation, such as [`MODELS`]: in the current folder, else in the
+/// nearest folder above this program that has it.
 pub(crate) fn installed(relative: &str) -> PathBuf {
     let here = PathBuf::from(relative);
     if here.is_dir() {

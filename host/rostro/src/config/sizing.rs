@@ -1,5 +1,5 @@
-//! Budgets that fit the machine: what is not set follows the memory that this process may use, and
-//! what is set is checked against it.
+//! Budgets that fit the machine. Defaults follow the memory that this process may use; explicit
+//! values are checked against it.
 //!
 //! The memory is divided into a fixed part (the program and the models), a part for each worker,
 //! the people, the pipelines and the bodies of requests. All budgets together stay below the limit,
@@ -19,52 +19,54 @@ use super::{Config, ConfigError, ServeArgs, cores};
 /// on a large input.
 const PROGRAM: usize = 224;
 
-/// MiB of each worker outside of its pipeline's memory: ONNX Runtime's sessions and a kept
-/// instance.
+/// MiB of each worker outside its pipeline's memory: ONNX Runtime's sessions and a cached instance.
 const WORKER: usize = 24;
 
-/// MiB that the models of a pack take for each MiB of their files: ONNX Runtime reads, copies and
-/// packs the weights.
+/// MiB of loaded models for each MiB of their files, because ONNX Runtime reads, copies and packs the
+/// weights.
 const WEIGHTS: usize = 3;
 
-/// Bytes that one person takes in memory next to templates, and for each number of an embedding:
-/// the templates of two views, of 4 bytes a number.
+/// Bytes of one person in memory without templates.
 const PERSON: usize = 1024;
+
+/// Bytes of one person for each number of an embedding: the templates of two views, 4 bytes a number.
 const PERSON_NUMBER: usize = 8;
 
-/// Numbers of an embedding where the pack does not say how many it has.
-const USUAL_DIMENSION: usize = 512;
+/// Dimension of an embedding if the pack does not name it.
+const DEFAULT_DIMENSION: usize = 512;
 
-/// MiB of a pipeline that looks at one usual frame.
+/// MiB of a pipeline that processes one usual frame.
 const LEAST_GUEST: usize = 96;
 
-/// MiB of the smallest guest that `memory-mib` allows.
+/// Smallest value of `memory-mib`.
 const SMALLEST_GUEST: usize = 16;
 
-/// MiB for bodies that let one caller send a usual photo.
+/// MiB for bodies with which one caller can send a usual photo.
 const LEAST_BODIES: usize = 32;
 
-/// MiB of a guest that decodes the largest picture, of [`MOST_MEGAPIXELS`].
-const WHOLE_GUEST: usize = 512;
+/// MiB of a guest that decodes an image of [`MAX_MEGAPIXELS`].
+const LARGE_GUEST: usize = 512;
 
-/// Megapixels of the largest picture that fits [`WHOLE_GUEST`].
-const MOST_MEGAPIXELS: usize = 40;
+/// Megapixels of the largest image that fits [`LARGE_GUEST`].
+const MAX_MEGAPIXELS: usize = 40;
 
-/// The largest body and the largest image, in MiB, where there is memory for them.
-const USUAL_BODY: usize = 128;
-const USUAL_IMAGE: usize = 100;
+/// Largest body in MiB if the memory suffices.
+const DEFAULT_BODY: usize = 128;
 
-/// What the process may use of the machine.
+/// Largest image in MiB if the memory suffices.
+const DEFAULT_IMAGE: usize = 100;
+
+/// Cores and memory that the process may use.
 #[derive(Clone, Debug)]
 pub(crate) struct Machine {
-    /// Cores.
+    /// Number of cores.
     pub cores: NonZeroUsize,
     /// Memory, if the system states a limit.
     pub memory: Option<Memory>,
 }
 
 impl Machine {
-    /// The machine that this process runs on.
+    /// Reads the cores and the memory limit of this process.
     pub(crate) fn of_this_process() -> Self {
         Self {
             cores: cores(),
@@ -73,7 +75,7 @@ impl Machine {
     }
 }
 
-/// Less memory than the service needs.
+/// Error: the memory is less than the service needs.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "cannot fit the service into {available} MiB of memory ({limited_by}): it needs at least {needed} MiB, {fixed} for the program, the pack \
@@ -86,14 +88,14 @@ pub(crate) struct TooLittleMemory {
     limited_by: PathBuf,
     pack: String,
     workers: usize,
-    /// Program, models and workers.
+    /// MiB of the program, the models and the workers.
     fixed: usize,
     guests: usize,
     bodies: usize,
     remedy: Remedy,
 }
 
-/// The flags that ask for the memory, which can be lowered, and where more of it comes from.
+/// Remedy: the flags that can be lowered, or the limit to raise.
 #[derive(Debug)]
 struct Remedy {
     flags: Vec<&'static str>,
@@ -113,14 +115,14 @@ impl fmt::Display for Remedy {
     }
 }
 
-/// The values that somebody set, which no default replaces.
+/// Values that an operator set, which no default replaces.
 #[derive(Clone, Copy, Debug, Default)]
 struct ExplicitValues {
     workers: bool,
-    /// In MiB; without a limit for one guest the least, because one guest may need more.
+    /// In MiB. Without an explicit limit of one guest this is a lower bound.
     guests: Option<usize>,
     guest: bool,
-    /// In MiB; without a largest body the least, because one body may need more.
+    /// In MiB. Without an explicit largest body this is a lower bound.
     bodies: Option<usize>,
     body: bool,
     image: bool,
@@ -142,7 +144,7 @@ impl ExplicitValues {
         }
     }
 
-    /// The flags of these values that ask for memory.
+    /// Returns the flags of these values that raise the memory use.
     fn flags(self) -> Vec<&'static str> {
         let flags = [
             (self.workers, "--workers"),
@@ -160,7 +162,7 @@ impl ExplicitValues {
 }
 
 impl ServeArgs {
-    /// Validates the configuration, with defaults that fit the machine.
+    /// Validates the configuration with defaults that fit the machine.
     ///
     /// # Errors
     ///
@@ -170,15 +172,15 @@ impl ServeArgs {
         let explicit = ExplicitValues::of(&self);
         let config = self.validate()?;
         let fixed = PROGRAM + WEIGHTS * mib(Pack::file_bytes(&config.models, &config.pack));
-        let dimension = Pack::dimension(&config.models, &config.pack).unwrap_or(USUAL_DIMENSION);
+        let dimension = Pack::dimension(&config.models, &config.pack).unwrap_or(DEFAULT_DIMENSION);
         let people = people(&config.gallery, dimension);
-        sized(config, explicit, machine, fixed, people)
+        fit_budgets(config, explicit, machine, fixed, people)
     }
 }
 
-/// The configuration with the budgets that the machine allows. The program and the models take
-/// `fixed` MiB, and the people about `people`.
-fn sized(
+/// Sets the budgets that the machine allows. The program and the models take `fixed` MiB, and the
+/// people about `people`.
+fn fit_budgets(
     mut config: Config,
     explicit: ExplicitValues,
     machine: &Machine,
@@ -195,17 +197,17 @@ fn sized(
         config.workers = NonZeroUsize::new(most)
             .unwrap_or(NonZeroUsize::MIN)
             .min(machine.cores);
-        // Each core that models run on has sessions of its own.
+        // Each core that runs models has its own sessions, which take memory.
         config.machine.cores = machine.cores.min(config.workers);
     }
     let workers = config.workers.get();
     let fixed = fixed + WORKER * workers;
-    // The most that is useful, and the least that a request needs, where nothing else was said.
+    // Each budget has a useful maximum, and a minimum that one request needs.
     let guest = mib(config.limits.memory_bytes());
     let guests_wanted = if explicit.guests.is_some() {
         mib(config.guest_bytes)
     } else {
-        usual_guests(workers).max(guest)
+        default_guests(workers).max(guest)
     };
     let guests_least = explicit
         .guests
@@ -232,8 +234,7 @@ fn sized(
         } => bodies.unwrap_or_default().max(2 * body),
         ExplicitValues { bodies, .. } => bodies.unwrap_or(LEAST_BODIES),
     };
-    let Some(try_run_background) = available.checked_sub(fixed + guests_least + bodies_least)
-    else {
+    let Some(spare) = available.checked_sub(fixed + guests_least + bodies_least) else {
         return Err(ConfigError::Memory(Box::new(TooLittleMemory {
             available,
             limited_by: memory.limited_by.clone(),
@@ -248,49 +249,50 @@ fn sized(
             },
         })));
     };
-    config.memory_short_mib = people.saturating_sub(try_run_background);
-    let people = people.min(try_run_background);
-    let try_run_background = try_run_background - people;
-    // Two thirds of what is to spare for the pipelines, and for each what the other does not want.
-    let guests = guests_wanted.min(guests_least + try_run_background * 2 / 3);
-    let bodies = bodies_wanted.min(bodies_least + try_run_background - (guests - guests_least));
+    config.memory_short_mib = people.saturating_sub(spare);
+    let people = people.min(spare);
+    let spare = spare - people;
+    // Two thirds of the spare memory go to the pipelines; each side also gets what the other does not
+    // use.
+    let guests = guests_wanted.min(guests_least + spare * 2 / 3);
+    let bodies = bodies_wanted.min(bodies_least + spare - (guests - guests_least));
     let guests = guests_wanted.min(available - fixed - people - bodies);
     config.guest_bytes = guests << 20;
     config.bodies.memory_bytes = bodies << 20;
     if !explicit.body {
-        config.bodies.body_bytes = USUAL_BODY.min(bodies / 2).max(1) << 20;
+        config.bodies.body_bytes = DEFAULT_BODY.min(bodies / 2).max(1) << 20;
     }
     if !explicit.image {
-        config.bodies.image_bytes = (USUAL_IMAGE << 20).min(config.bodies.body_bytes);
+        config.bodies.image_bytes = (DEFAULT_IMAGE << 20).min(config.bodies.body_bytes);
     }
-    if !explicit.guest && guests < WHOLE_GUEST {
+    if !explicit.guest && guests < LARGE_GUEST {
         config.limits = config
             .limits
             .at_most(&[("memory-mib".to_owned(), guests.to_string())].into())?;
         if !explicit.megapixels {
             config.tuning.max_pixels =
-                1_000_000 * (guests * MOST_MEGAPIXELS / WHOLE_GUEST).max(1) as u64;
+                1_000_000 * (guests * MAX_MEGAPIXELS / LARGE_GUEST).max(1) as u64;
         }
     }
     Ok(config)
 }
 
-/// MiB for the pipelines of so many workers: a frame takes some 20 to 100, a picture of 40
+/// Returns the default MiB for the pipelines of all workers. A frame takes 20 to 100, an image of 40
 /// megapixels 200.
-pub(super) fn usual_guests(workers: usize) -> usize {
+pub(super) fn default_guests(workers: usize) -> usize {
     256_usize
         .saturating_mul(workers)
-        .clamp(1024, super::MOST_MIB)
+        .clamp(1024, super::MAX_MIB)
 }
 
-/// MiB of the people in a gallery, by the number of its files. The files are not read.
+/// Estimates the MiB of a gallery's people by the number of its files, without reading them.
 fn people(gallery: &Path, dimension: usize) -> usize {
     gallery.read_dir().map_or(0, |entries| {
         mib(entries.count() * (PERSON + PERSON_NUMBER * dimension))
     })
 }
 
-/// Bytes in MiB, rounded up.
+/// Converts bytes to MiB, rounded up.
 fn mib(bytes: usize) -> usize {
     bytes.div_ceil(1 << 20)
 }
@@ -313,7 +315,7 @@ mod tests {
     fn fit(toml: &str, cores: usize, mib: u64) -> Result<Config, String> {
         let args: ServeArgs = toml::from_str(toml).unwrap();
         let explicit = ExplicitValues::of(&args);
-        sized(
+        fit_budgets(
             args.validate().unwrap(),
             explicit,
             &machine(cores, mib),
@@ -323,8 +325,8 @@ mod tests {
         .map_err(|error| error.to_string())
     }
 
-    /// Workers, cores for models, and MiB of: all guests, one guest, all bodies, a body, an image;
-    /// then megapixels.
+    /// Returns workers, cores for models, then MiB of all guests, one guest, all bodies, a body and an
+    /// image, then megapixels.
     fn budgets(config: &Config) -> [usize; 8] {
         [
             config.workers.get(),
@@ -363,17 +365,17 @@ mod tests {
             budgets(&fit("", 2, 1024).unwrap()),
             [2, 2, 512, 512, 240, 120, 100, 40]
         );
-        // Many cores share little memory: not each of them gets a worker and sessions.
+        // With many cores and little memory not every core gets a worker.
         assert_eq!(
             budgets(&fit("", 64, 512).unwrap()),
             [2, 2, 170, 170, 70, 35, 35, 13]
         );
     }
 
-    /// Budgets never exceed the machine, whatever was set.
+    /// Budgets never exceed the machine, with and without explicit values.
     #[test]
     fn sizing_budgets_stay_within_memory() {
-        let typed = [
+        let configurations = [
             "",
             "workers = 3",
             "max-body-mib = 20",
@@ -382,36 +384,35 @@ mod tests {
             "max-image-mib = 20",
             "[limit]\nmemory-mib = 128",
         ];
-        for toml in typed {
+        for toml in configurations {
             for cores in [1, 2, 7, 64] {
-                for mib_there in (128..6000).step_by(61) {
-                    let Ok(config) = fit(toml, cores, mib_there) else {
+                for available in (128..6000).step_by(61) {
+                    let Ok(config) = fit(toml, cores, available) else {
                         continue;
                     };
                     let all = PROGRAM
                         + WORKER * config.workers.get()
                         + mib(config.guest_bytes)
                         + mib(config.bodies.memory_bytes);
-                    assert!(all as u64 <= mib_there, "{toml} {cores} {mib_there}: {all}");
+                    assert!(all as u64 <= available, "{toml} {cores} {available}: {all}");
                     assert!(
                         config.limits.memory_bytes() <= config.guest_bytes,
-                        "{toml} {cores} {mib_there}"
+                        "{toml} {cores} {available}"
                     );
                     assert!(
                         2 * config.bodies.body_bytes <= config.bodies.memory_bytes,
-                        "{toml} {cores} {mib_there}"
+                        "{toml} {cores} {available}"
                     );
                 }
             }
         }
     }
 
-    /// Many people lower the budgets, and never keep a service from starting that starts without
-    /// them.
+    /// Many people lower the budgets, but never prevent a start.
     #[test]
     fn sizing_many_people_lower_budgets() {
         let fit = |people| {
-            sized(
+            fit_budgets(
                 ServeArgs::default().validate().unwrap(),
                 ExplicitValues::default(),
                 &machine(2, 512),
@@ -462,7 +463,7 @@ mod tests {
             (1, 128, 50, 50, 30)
         );
         assert!(guests >= 128 && bodies >= 100, "{guests} {bodies}");
-        // What a flag on the command line sets counts like a key of the file.
+        // A flag counts like a key of the file.
         let args = ServeArgs {
             limits: vec![("memory-mib".into(), "128".into())],
             ..ServeArgs::default()
@@ -475,12 +476,12 @@ mod tests {
         let least = PROGRAM + WORKER + LEAST_GUEST + LEAST_BODIES;
         fit("", 1, least as u64).unwrap();
         let error = fit("", 1, least as u64 - 1).unwrap_err();
-        let says = format!(
+        let expected = format!(
             "into {} MiB of memory (/sys/fs/cgroup/memory.max): it needs at least {least} MiB",
             least - 1
         );
         assert!(
-            error.contains(&says) && error.contains("docker run --memory"),
+            error.contains(&expected) && error.contains("docker run --memory"),
             "{error}"
         );
         for (toml, flags) in [
@@ -495,7 +496,7 @@ mod tests {
             let error = fit(toml, 2, 512).unwrap_err();
             assert!(error.contains(flags), "{error}");
         }
-        // Where more memory comes from depends on what limits it.
+        // The remedy depends on the source of the limit.
         for (limited_by, remedy) in [
             (Memory::ADDRESSES, "ulimit -v unlimited"),
             (Memory::MACHINE, "a smaller pack"),
@@ -509,7 +510,7 @@ mod tests {
                 memory: Some(memory),
             };
             let config = ServeArgs::default().validate().unwrap();
-            let error = sized(config, ExplicitValues::default(), &machine, PROGRAM, 0)
+            let error = fit_budgets(config, ExplicitValues::default(), &machine, PROGRAM, 0)
                 .unwrap_err()
                 .to_string();
             assert!(

@@ -1,4 +1,4 @@
-//! Where a configuration comes from, so that it can be read again.
+//! Sources of a configuration, so that a reload can read it again.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::{ConfigError, ServeArgs};
 
-/// Where a configuration comes from: what was typed stays as it is, the file may change.
+/// Sources of a configuration. Flags and variables stay as they are; the file may change.
 #[derive(Debug)]
 pub(crate) struct Source {
     typed: ServeArgs,
@@ -14,11 +14,11 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// These flags and variables, and a file.
+    /// Combines flags and variables with the path of a file.
     ///
     /// # Errors
     ///
-    /// If a variable is not what it should be.
+    /// If a variable is malformed.
     pub(crate) fn new(flags: ServeArgs, file: Option<PathBuf>) -> Result<Self, ConfigError> {
         let variable = |name| std::env::var(name).ok();
         let typed = flags.or(ServeArgs::of_variables(
@@ -28,11 +28,11 @@ impl Source {
         Ok(Self { typed, file })
     }
 
-    /// What all of it says together.
+    /// Reads the file again and merges all sources.
     ///
     /// # Errors
     ///
-    /// If the file cannot be read, is no TOML, or has a key that is not known.
+    /// If the file cannot be read, is not valid TOML, or has an unknown key.
     pub(crate) fn read(&self) -> Result<ServeArgs, ConfigError> {
         let file = self.file.as_deref().map(ServeArgs::read).transpose()?;
         Ok(self.typed.clone().or(file.unwrap_or_default()))
@@ -40,26 +40,29 @@ impl Source {
 }
 
 impl ServeArgs {
-    /// Takes from another configuration what may change while the service runs. Names what that
-    /// changed, and what else is other than it was.
-    pub(crate) fn take_up(&mut self, other: Self) -> (Vec<String>, Vec<String>) {
+    /// Applies the settings of `other` that may change while the service runs. Returns the keys that
+    /// changed, and the keys that need a restart.
+    pub(crate) fn apply_reloadable(&mut self, other: Self) -> (Vec<String>, Vec<String>) {
         let before = self.clone();
-        let wanted = other.keys();
+        let new_keys = other.keys();
         self.review = other.review;
         self.queue = other.queue;
         self.deadline = other.deadline;
         self.breaker = other.breaker;
-        (before.differences(&self.keys()), self.differences(&wanted))
+        (
+            before.differences(&self.keys()),
+            self.differences(&new_keys),
+        )
     }
 
-    /// The keys that have another value there, or none here or there.
-    fn differences(&self, there: &Map<String, Value>) -> Vec<String> {
-        let here = self.keys();
-        let is_other = |key: &&String| here.get(*key) != there.get(*key);
-        let mut keys: Vec<String> = here
+    /// Returns the keys with different values, or with a value on one side only.
+    fn differences(&self, other: &Map<String, Value>) -> Vec<String> {
+        let own = self.keys();
+        let differs = |key: &&String| own.get(*key) != other.get(*key);
+        let mut keys: Vec<String> = own
             .keys()
-            .chain(there.keys())
-            .filter(is_other)
+            .chain(other.keys())
+            .filter(differs)
             .cloned()
             .collect();
         keys.sort();
@@ -70,7 +73,7 @@ impl ServeArgs {
     fn keys(&self) -> Map<String, Value> {
         match serde_json::to_value(self) {
             Ok(Value::Object(keys)) => keys,
-            // Cannot be: every key is a text.
+            // Unreachable for a struct, because its keys are texts.
             _ => Map::new(),
         }
     }
@@ -81,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_change_is_taken_up_and_the_rest_is_named_every_time() {
+    fn reload_applies_or_names_changes() {
         let read = |text: &str| {
             toml::from_str::<ServeArgs>(text)
                 .unwrap()
@@ -95,25 +98,25 @@ mod tests {
         };
         let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(
-            in_force.take_up(new()),
+            in_force.apply_reloadable(new()),
             (
                 names(&["queue", "review"]),
                 names(&["pack", "setting", "workers"])
             )
         );
         assert_eq!(
-            in_force.take_up(new()),
+            in_force.apply_reloadable(new()),
             (names(&[]), names(&["pack", "setting", "workers"]))
         );
-        // What is not said any more is as if it never was.
+        // A removed key returns to its default.
         assert_eq!(
-            in_force.take_up(read("workers = 2\n[setting]\nrivals = true")),
+            in_force.apply_reloadable(read("workers = 2\n[setting]\nrivals = true")),
             (names(&["queue", "review"]), names(&[]))
         );
     }
 
     #[test]
-    fn the_file_is_read_again_and_flags_stay() {
+    fn reload_reads_file_keeps_flags() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("rostro.toml");
         std::fs::write(&file, "queue = 4\nbreaker = 3").unwrap();

@@ -5,7 +5,7 @@ fn args(toml: &str) -> ServeArgs {
 }
 
 #[test]
-fn what_was_typed_wins_over_the_file_key_by_key() {
+fn typed_values_win_over_file() {
     let typed = ServeArgs {
         pack: Some("buffalo_l".into()),
         settings: vec![("letterbox".into(), "square".into())],
@@ -28,7 +28,7 @@ fn what_was_typed_wins_over_the_file_key_by_key() {
 }
 
 #[test]
-fn a_setting_of_the_pipeline_is_decided_key_by_key() {
+fn pipeline_settings_merge_by_key() {
     let typed = ServeArgs {
         settings: vec![("a".into(), "flag, with a comma".into())],
         ..ServeArgs::default()
@@ -61,7 +61,7 @@ fn a_setting_of_the_pipeline_is_decided_key_by_key() {
 }
 
 #[test]
-fn a_search_is_exact_unless_it_is_chosen_otherwise() {
+fn search_is_exact_by_default() {
     for (toml, method) in [
         ("", Method::Exact),
         ("approximate-above = 5", Method::Exact),
@@ -79,7 +79,7 @@ fn a_search_is_exact_unless_it_is_chosen_otherwise() {
 }
 
 #[test]
-fn an_unknown_key_is_an_error_that_names_it() {
+fn unknown_key_is_named() {
     let error = toml::from_str::<ServeArgs>("similarity = 0.4")
         .unwrap_err()
         .to_string();
@@ -87,7 +87,7 @@ fn an_unknown_key_is_an_error_that_names_it() {
 }
 
 #[test]
-fn values_out_of_range_are_refused_with_the_range() {
+fn out_of_range_error_names_range() {
     for (toml, message) in [
         (
             "similarity-threshold = 1.5",
@@ -113,7 +113,7 @@ fn values_out_of_range_are_refused_with_the_range() {
         ("breaker = 0", "breaker is 0; it must be at least 1"),
         (
             "admin = '0.0.0.0:1'",
-            "the admin interface at 0.0.0.0:1 can be reached by others, who need a token: name a file of tokens with --admin-token-file",
+            "the admin interface at 0.0.0.0:1 can be reached from other machines and needs tokens; name a file of tokens with --admin-token-file",
         ),
         (
             "max-megapixels = 0",
@@ -125,7 +125,7 @@ fn values_out_of_range_are_refused_with_the_range() {
 }
 
 #[test]
-fn proxies_and_origins_are_read() {
+fn proxies_and_origins_are_parsed() {
     let config =
         args("trusted-proxies = ['10.0.0.0/8', '::1']\npublic-origin = ['https://cam.example']")
             .validate()
@@ -168,7 +168,7 @@ fn proxies_and_origins_are_read() {
 }
 
 #[test]
-fn number_malformed_says_what_it_must_be() {
+fn malformed_number_error_says_rule() {
     for (text, says) in [
         ("-1", "it must not be negative"),
         ("1.5", "it must be a whole number"),

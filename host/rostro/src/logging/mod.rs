@@ -1,4 +1,4 @@
-//! Logs. Biometric data (pixels, embeddings, names of people) is never in them.
+//! Log on standard error. It never has biometric data: pixels, embeddings, or names of people.
 
 pub(crate) mod writer;
 
@@ -9,22 +9,19 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
-use rostro_common::text::warn_user;
-
 use crate::config::LogFormat;
 use crate::logging::writer::LogWriter;
+use crate::terminal::warn_user;
 
-/// What is logged unless `RUST_LOG` says otherwise: our own lines; of wasi-nn nothing, because it
-/// logs errors that a guest causes at will.
+/// Default of `RUST_LOG`. wasi-nn is off, because it logs errors that a guest can cause at will.
 const DEFAULT: &str = "warn,rostro=info,wasmtime_wasi_nn=off";
 
-/// Time for the last lines at the end. A reader that stalls must not hold up the process.
+/// Timeout for the last lines at the end. A stalled reader must not keep the process from ending.
 const LAST_LINES: Duration = Duration::from_millis(200);
 
 static WRITER: OnceLock<LogWriter> = OnceLock::new();
 
-/// Shows the lines of guests on standard error, and no other: for commands that authors try
-/// components with.
+/// Shows only the lines of guests, on standard error, for commands that run a component locally.
 pub(crate) fn show_guests() {
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new("off,rostro::guest=debug"));
@@ -33,12 +30,12 @@ pub(crate) fn show_guests() {
         .with_writer(io::stderr)
         .with_target(false)
         .without_time();
-    // A standard error that cannot be written must not end the command.
+    // A closed standard error must not end the command.
     let builder = builder.log_internal_errors(false);
     let _ = builder.with_ansi(io::stderr().is_terminal()).try_init();
 }
 
-/// Starts logging to standard error, panics included.
+/// Starts logging to standard error, including panics.
 ///
 /// # Errors
 ///
@@ -50,9 +47,9 @@ pub(crate) fn init(format: LogFormat) -> io::Result<()> {
         .with_env_filter(filter)
         .with_writer(writer.clone())
         .with_target(false);
-    // Colours are for people at a terminal; in a file they are noise.
+    // Escape codes of colours would make a log file unreadable.
     let builder = builder.with_ansi(io::stderr().is_terminal());
-    // A second call keeps the first subscriber, which only happens in tests.
+    // Only tests call this twice; the first subscriber stays.
     let is_first = match format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
@@ -64,20 +61,20 @@ pub(crate) fn init(format: LogFormat) -> io::Result<()> {
     Ok(())
 }
 
-/// Number of log lines that were lost.
+/// Returns the number of lost log lines.
 pub(crate) fn dropped_lines() -> u64 {
     WRITER.get().map_or(0, LogWriter::dropped)
 }
 
-/// Writes the last lines of the log, as far as its reader takes them.
+/// Writes the last lines of the log, as far as its reader accepts them in time.
 pub(crate) fn finish() {
     if let Some(writer) = WRITER.get() {
         writer.flush(LAST_LINES);
     }
 }
 
-/// Prints the error that ends the program. Where a log is written, the error follows its last
-/// lines, because writing to standard error directly could wait for a reader that stalls.
+/// Prints the error that ends the program. If a log is written, the error passes through it, because
+/// a direct write to standard error could wait for a stalled reader.
 pub(crate) fn report_error(error: &str) {
     match WRITER.get() {
         Some(writer) => {
@@ -88,7 +85,7 @@ pub(crate) fn report_error(error: &str) {
     }
 }
 
-/// Logs a panic. The standard hook writes to standard error itself, and waits for its reader.
+/// Logs a panic. The standard hook would write to standard error directly and could block.
 fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
     let thread = std::thread::current();
     let location = panic

@@ -14,14 +14,13 @@ use std::time::Duration;
 
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Lines that may wait: some seconds of a busy service.
+/// Upper bound of queued lines: some seconds of a busy service.
 const MAX_LINES: usize = 4096;
 
-/// Bytes that may wait, because guests choose the length of some lines.
+/// Upper bound of queued bytes, because guests choose the length of some lines.
 const MAX_BYTES: usize = 8 << 20;
 
-/// Pause before another attempt at a descriptor that does not block, as a terminal shared with
-/// another program can be.
+/// Pause before a retry on a non-blocking descriptor, such as a terminal shared with another program.
 const RETRY: Duration = Duration::from_millis(10);
 
 /// Accepts log lines and writes them on its own thread. Clones share the queue.
@@ -148,7 +147,7 @@ impl WriterState {
     }
 }
 
-/// Writes everything, also to a descriptor that does not block.
+/// Writes all bytes, also to a non-blocking descriptor.
 fn write_all(output: &mut impl Write, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match output.write(bytes) {
@@ -188,7 +187,7 @@ mod tests {
 
     use super::*;
 
-    /// An output that fails where it is told to, and waits while it has no permission to go on.
+    /// Output that returns the queued results, and blocks while the queue is empty.
     struct Output {
         written: Written,
         results: Receiver<io::Result<usize>>,
@@ -244,16 +243,16 @@ mod tests {
         assert_eq!(written.lock().unwrap().len(), kept * b"line\n".len());
     }
 
-    /// The line that tells of dropped ones is written once there is room for it, with their whole
+    /// The warning about dropped lines is written once the queue has room for it, with their whole
     /// number.
     #[test]
-    fn dropped_lines_are_reported_with_their_number() {
+    fn dropped_lines_are_reported() {
         let (writer, written, results) = started();
         let subscriber = tracing_subscriber::fmt()
             .with_writer(writer.clone())
             .with_ansi(false)
             .finish();
-        // The thread that writes has the global one.
+        // The writing thread uses the global subscriber.
         let _ = tracing::subscriber::set_global_default(subscriber);
         for _ in 0..2 * MAX_LINES {
             writer.push(b"line\n");
@@ -263,13 +262,13 @@ mod tests {
         writer.push(b"last\n");
         writer.flush(LONG);
         let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();
-        let told: Vec<u64> = text
+        let reported: Vec<u64> = text
             .lines()
             .filter_map(|line| line.split_once("lines=")?.1.parse().ok())
             .collect();
         // Tests of the same process may have dropped lines as well.
         assert!(
-            told.contains(&writer.dropped()),
+            reported.contains(&writer.dropped()),
             "{}",
             text.lines()
                 .filter(|line| *line != "line")

@@ -1,9 +1,8 @@
-//! What changes while the service runs: on SIGHUP configuration, API keys, tokens and certificate
-//! are read again.
+//! Reload on SIGHUP: reads configuration, API keys, tokens and certificate again.
 //!
-//! What cannot be used changes nothing, and the log says so. A part of the configuration is in
-//! force at once; of the rest the log says that it takes a restart, and what serves is changed by
-//! `rostro pipeline`.
+//! A file that cannot be used changes nothing; the log and the status report it. Some settings are
+//! in force at once, and the log names changed settings that need a restart. Revisions change by
+//! `rostro pipeline`, not by a reload.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,15 +15,16 @@ use rostro_service::Service;
 use rostro_service::deployment::Deployment;
 use rostro_service::executor::Executor;
 
+use super::signals::SignalStream;
 use crate::config::{Config, ConfigError, ServeArgs, Source};
 
 pub(crate) use rostro_api::admin::reload::ReloadStatus;
 
-/// What is read again, and from where.
+/// Everything that a reload reads, and the parts that it changes.
 #[derive(Debug)]
 pub(crate) struct Reload {
     pub source: Source,
-    /// What was read last, as far as it is in force.
+    /// The settings in force.
     pub in_force: Mutex<ServeArgs>,
     pub keys: Option<SecretsFile<Scopes>>,
     pub tokens: Option<SecretsFile<Operator>>,
@@ -32,12 +32,12 @@ pub(crate) struct Reload {
     pub service: Arc<Service>,
     pub executor: Executor,
     pub deployment: Arc<Deployment>,
-    /// Where it is recorded how it went.
+    /// Result of the last reload, for the admin interface.
     pub status: ReloadStatus,
 }
 
 impl Reload {
-    /// Reads everything again, and records how that went.
+    /// Reads everything again, and records the failures.
     pub(crate) fn reload(&self) {
         let mut failures = Vec::new();
         match self.deployment.audit().reopen() {
@@ -47,7 +47,7 @@ impl Reload {
             )),
         }
         if let Err(error) = self.configuration() {
-            // It quotes the file, which may be any.
+            // The error quotes the file, which may hold any bytes.
             failures.push(format!(
                 "the configuration stays as it was: {}",
                 cut(&sanitize(&error.to_string()))
@@ -87,7 +87,7 @@ impl Reload {
             .in_force
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .take_up(args);
+            .apply_reloadable(args);
         self.service.set_review(review);
         self.executor.set_bounds(queue, deadline);
         self.deployment.set_breaker(breaker);
@@ -107,7 +107,22 @@ impl Reload {
     }
 }
 
-/// The begin of a message, which is as long as any line that is of use.
+/// Reloads on each SIGHUP.
+pub(super) async fn reload_on_hangup(mut hangups: SignalStream, reload: Arc<Reload>) {
+    loop {
+        hangups.next().await;
+        let status = reload.status.clone();
+        let reload = Arc::clone(&reload);
+        // A panic in one reload is a bug, and must not end the later ones.
+        if let Err(error) = tokio::task::spawn_blocking(move || reload.reload()).await {
+            let failure = format!("cannot finish the reload: {error}");
+            tracing::error!("{failure}");
+            status.record(vec![failure]);
+        }
+    }
+}
+
+/// Returns the first 500 characters: the message may quote a long line.
 fn cut(message: &str) -> String {
     message.chars().take(500).collect()
 }

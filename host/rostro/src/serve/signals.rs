@@ -1,13 +1,17 @@
 //! Signals of the operating system.
 
+use rostro_common::shutdown::Shutdown;
+
+use super::GRACE;
+
 /// A signal that the process handles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SignalKind {
-    /// SIGHUP: to read configuration, keys and certificates again.
+    /// SIGHUP: reload.
     HangUp,
-    /// SIGINT, or Ctrl-C: to stop.
+    /// SIGINT, or Ctrl-C: stop.
     Interrupt,
-    /// SIGTERM: to stop.
+    /// SIGTERM: stop.
     Terminate,
 }
 
@@ -43,7 +47,7 @@ impl SignalStream {
         Self { kind }
     }
 
-    /// Waits for the next.
+    /// Waits for the next signal; for ever if the system delivers none.
     pub(crate) async fn next(&mut self) {
         #[cfg(unix)]
         if let Some(signal) = &mut self.signal
@@ -57,4 +61,24 @@ impl SignalStream {
         }
         std::future::pending().await
     }
+}
+
+/// Begins the shutdown at the first signal, and ends it at once at the second.
+pub(super) async fn stop_on_signals(mut stops: [SignalStream; 2], shutdown: Shutdown) {
+    let [interrupt, terminate] = &mut stops;
+    let mut next = async || {
+        tokio::select! {
+            () = interrupt.next() => {}
+            () = terminate.next() => {}
+        }
+    };
+    next().await;
+    tracing::info!(
+        "stopping: no new requests; accepted ones have {} s. A second signal ends the process at once",
+        GRACE.as_secs()
+    );
+    shutdown.begin();
+    next().await;
+    tracing::warn!("stopping at once");
+    shutdown.hurry();
 }

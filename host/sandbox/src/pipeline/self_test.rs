@@ -343,7 +343,8 @@ fn wrong(picture: &str, what: String) -> SelfTestError {
     }
 }
 
-fn is_picture(name: &str) -> bool {
+/// Returns true if a file's name has the extension of a photo, and the file is not hidden.
+pub fn is_picture(name: &str) -> bool {
     let extension = Path::new(name)
         .extension()
         .map(|extension| extension.to_string_lossy().to_ascii_lowercase());

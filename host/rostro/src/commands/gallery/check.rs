@@ -1,35 +1,36 @@
-//! `rostro gallery check`: the files that an operator may have to mend.
+//! `rostro gallery check`: lists files that need an operator, and restores quarantined ones.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use rostro_common::text::{sanitize, say};
+use rostro_common::text::sanitize;
 use rostro_gallery::{CsvGallery, GalleryError, Problem, QuarantinedFile, SampleFileError};
 
 use crate::commands::gallery::GalleryCommandError;
+use crate::terminal::say;
 
-/// What to do with the files.
+/// Arguments of `rostro gallery check`.
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
-    /// Move whole files that were set aside back to their places; no service may use the gallery
+    /// Move whole quarantined files back; no service may use the gallery
     #[arg(long)]
     restore: bool,
-    /// Seconds to wait with --restore for a service that still uses the gallery
+    /// Seconds to wait with --restore for the lock of the gallery
     #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=86_400))]
     wait_for_lock: u64,
 }
 
-/// Lists files that are damaged, left alone or set aside, or restores the last.
+/// Lists files that are damaged, left alone or quarantined, or restores the last.
 ///
 /// # Errors
 ///
-/// If the gallery cannot be read, or a file in it not be moved.
+/// If the gallery cannot be read, or a file cannot be moved.
 pub(crate) fn run(args: &CheckArgs, folder: &Path) -> Result<(), GalleryCommandError> {
     match args.restore {
         false => check(&CsvGallery::beside(folder), folder),
-        true => restored(
+        true => restore(
             &CsvGallery::lock(
                 folder,
                 &(Instant::now() + Duration::from_secs(args.wait_for_lock)).into(),
@@ -39,10 +40,10 @@ pub(crate) fn run(args: &CheckArgs, folder: &Path) -> Result<(), GalleryCommandE
     }
 }
 
-/// Lists what an operator may have to mend. Only reads: a service may use the gallery.
+/// Lists files that need an operator. It only reads, so that a service may use the gallery.
 fn check(gallery: &CsvGallery, folder: &Path) -> Result<(), GalleryCommandError> {
     let loaded = gallery.load()?;
-    let aside = gallery
+    let quarantined = gallery
         .all_set_aside()
         .map_err(GalleryError::folder("read", folder))?;
     say(&format!(
@@ -50,23 +51,27 @@ fn check(gallery: &CsvGallery, folder: &Path) -> Result<(), GalleryCommandError>
         sanitize(&folder.display().to_string()),
         loaded.people.len()
     ));
-    let (damaged, left): (Vec<&Problem>, Vec<&Problem>) = loaded
+    let (damaged, left_alone): (Vec<&Problem>, Vec<&Problem>) = loaded
         .problems
         .iter()
         .partition(|problem| problem.cause.is_damage());
     list(
-        "damaged, and set aside by a running service once they are a minute old",
+        "damaged, quarantined by a running service once they are a minute old",
         &damaged,
         |problem| line(&problem.path, &problem.cause),
     );
-    list("left alone", &left, |problem| {
+    list("left alone", &left_alone, |problem| {
         line(&problem.path, &problem.cause)
     });
-    list("set aside", &aside.iter().collect::<Vec<_>>(), set_aside);
+    list(
+        "quarantined",
+        &quarantined.iter().collect::<Vec<_>>(),
+        quarantined_line,
+    );
     Ok(())
 }
 
-fn restored(gallery: &CsvGallery, folder: &Path) -> Result<(), GalleryCommandError> {
+fn restore(gallery: &CsvGallery, folder: &Path) -> Result<(), GalleryCommandError> {
     for file in gallery
         .all_set_aside()
         .map_err(GalleryError::folder("read", folder))?
@@ -102,7 +107,7 @@ fn line(path: &Path, cause: &SampleFileError) -> String {
     format!("{}: {cause}; {}", path.display(), remedy(cause))
 }
 
-/// What an operator does about a file.
+/// Returns the remedy for a file.
 fn remedy(cause: &SampleFileError) -> &'static str {
     match cause {
         SampleFileError::Name(_) => "rename it to an id, or move it out of the folder",
@@ -110,7 +115,7 @@ fn remedy(cause: &SampleFileError) -> &'static str {
             "put the file itself in its place, or move it out of the folder"
         }
         SampleFileError::Io(_) => "let the service's user read it",
-        SampleFileError::Header => "move it out of the folder if it is nobody's",
+        SampleFileError::Header => "move it out of the folder if it belongs to no person",
         SampleFileError::Duplicate(_) => "the service uses one of them",
         SampleFileError::Csv(_)
         | SampleFileError::CutOff
@@ -123,7 +128,7 @@ fn remedy(cause: &SampleFileError) -> &'static str {
     }
 }
 
-fn set_aside(file: &QuarantinedFile) -> String {
+fn quarantined_line(file: &QuarantinedFile) -> String {
     let path = file.path.display();
     match (&file.person, &file.place) {
         (Err(cause), _) => {
@@ -169,13 +174,13 @@ mod tests {
             CsvGallery::lock(folder.path(), &Instant::now().into()),
             Err(GalleryError::InUse { .. })
         ));
-        restored(&gallery, folder.path()).unwrap();
+        restore(&gallery, folder.path()).unwrap();
         let mut left: Vec<_> = fs::read_dir(&aside)
             .unwrap()
             .map(|file| file.unwrap().file_name().into_string().unwrap())
             .collect();
         left.sort();
-        // The second file of one person has no place, nor has one of somebody who is stored.
+        // A second file of one person has no place, nor has a file of a stored person.
         assert_eq!(left, ["half.csv", "notes.txt", "there.csv", "whole.csv.1"]);
         let people: Vec<String> = gallery
             .load()
@@ -187,7 +192,7 @@ mod tests {
         assert_eq!(people, ["José: 1", "there: 1", "whole: 1"]);
     }
 
-    /// Each file goes back to its own place; of two for one place the last written does.
+    /// Each file returns to its own place; of two for one place, the last written one does.
     #[test]
     fn restored_files_keep_their_contract() {
         let folder = tempfile::tempdir().unwrap();
@@ -197,8 +202,7 @@ mod tests {
         };
         let others = folder.path().join(".damaged/.contracts").join(second);
         fs::create_dir_all(&others).unwrap();
-        // A program of before set samples of another contract aside as if they were the person's
-        // own.
+        // Earlier versions quarantined samples of another contract without the contract's folder.
         for (path, text, age) in [
             (
                 folder.path().join(".damaged/desk7.csv"),
@@ -222,7 +226,7 @@ mod tests {
                 .unwrap();
         }
         let gallery = CsvGallery::lock(folder.path(), &Instant::now().into()).unwrap();
-        restored(&gallery, folder.path()).unwrap();
+        restore(&gallery, folder.path()).unwrap();
         let samples = gallery.read(&"desk7".parse().unwrap()).unwrap().unwrap();
         let values: Vec<f32> = samples.iter().map(|sample| sample.embedding[0]).collect();
         assert_eq!(values, [2.0, 3.0]);

@@ -1,4 +1,4 @@
-//! `rostro gallery`: looks after the files of a gallery.
+//! `rostro gallery`: checks and repairs the files of a gallery.
 
 pub(crate) mod check;
 
@@ -8,12 +8,12 @@ use std::time::Instant;
 
 use clap::{Args, Subcommand};
 
-use rostro_common::text::say;
 use rostro_gallery::{CsvGallery, GalleryError};
 
 use crate::commands::gallery::check::CheckArgs;
+use crate::terminal::say;
 
-/// Which gallery, and what to do with it.
+/// Arguments of `rostro gallery`.
 #[derive(Debug, Args)]
 pub(crate) struct GalleryArgs {
     /// Folder of the gallery
@@ -29,21 +29,21 @@ pub(crate) struct GalleryArgs {
     command: GalleryCommand,
 }
 
-/// What can be done with a gallery.
+/// Subcommand of `rostro gallery`.
 #[derive(Debug, Subcommand)]
 enum GalleryCommand {
-    /// List files that are damaged, left alone or set aside, with a remedy for each
+    /// List files that are damaged, left alone or quarantined, with remedies
     Check(CheckArgs),
     /// Match people again by samples of unknown age in `.contracts`
     ///
-    /// A program before enrolment ids kept a person's samples of an earlier recogniser when the
-    /// person was enrolled with another one. They may be of somebody else who had the id then, so
-    /// they are not matched until the person is enrolled again. If no id was ever given to another
-    /// person, this command puts them in force. Stop the service first.
+    /// Versions without enrolment ids kept a person's samples of an earlier recogniser when the
+    /// person was enrolled with another one. The samples may show another person who had the id
+    /// then, so they are not matched until the person is enrolled again. If no id was ever given to
+    /// another person, this command puts them in force. Stop the service first.
     TrustContracts,
 }
 
-/// Why a gallery is not as it was asked for.
+/// Error of a command on a gallery.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum GalleryCommandError {
     /// The folder does not exist.
@@ -53,23 +53,23 @@ pub(crate) enum GalleryCommandError {
     #[error(transparent)]
     Gallery(#[from] GalleryError),
     /// A file cannot be restored.
-    #[error("cannot restore {path}: {cause}; mend what keeps it from being moved, and restore again", path = path.display())]
+    #[error("cannot restore {path}: {cause}; remove the cause, and restore again", path = path.display())]
     Restore {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         cause: io::Error,
     },
 }
 
-/// Does what was asked for.
+/// Runs a command.
 ///
 /// # Errors
 ///
-/// [`GalleryCommandError`], whose message says what to do.
+/// [`GalleryCommandError`] with a remedy in its message.
 pub(crate) fn run(args: &GalleryArgs) -> Result<(), GalleryCommandError> {
     let folder = &args.gallery;
-    // Opening it would make it.
+    // Opening a gallery would create the folder.
     if !folder.is_dir() {
         return Err(GalleryCommandError::Missing(folder.clone()));
     }

@@ -1,34 +1,36 @@
-//! `rostro pipeline bench`: how long a pipeline takes beside the default one, by stage, and what it
-//! uses.
+//! `rostro pipeline bench`: compares the time of a pipeline with the default one, by stage, and its
+//! use of resources.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use comfy_table::{Table, presets};
 use indicatif::ProgressBar;
 
-use rostro_common::text::say;
 use rostro_sandbox::limits::Usage;
 use rostro_sandbox::pipeline::self_test::DRAWN;
 
+use super::answer::AnalysisReport;
+use super::error::TrialError;
 use super::local::{LocalArgs, LocalError};
-use super::trial::{AnalysisReport, Trial, TrialError};
-use crate::commands::pipeline::photos::{self, ImagesError};
-use crate::config::beside_this_program;
+use super::trial::Trial;
+use crate::commands::pipeline::photos::{self, PhotosError};
+use crate::config::default_pipeline;
+use crate::terminal::{new_table, render, say};
 
-/// A pipeline, and on what to time it.
+/// Arguments of `rostro pipeline bench`.
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
     /// The component
     file: PathBuf,
-    /// Folder with photos, or one photo [default: the drawn faces that are part of the program]
+    /// Folder with photos, or one photo [default: built-in drawn faces]
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
-    /// Folder with enrolled people, as `rostro serve` writes it [default: nobody is known]
+    /// Folder with enrolled people, as `rostro serve` writes it [default: none]
     #[arg(long, value_name = "DIR")]
     gallery: Option<PathBuf>,
-    /// What to compare it with [default: insightface.wasm beside this program]
+    /// Component to compare with [default: insightface.wasm next to this
+    /// program]
     #[arg(long, value_name = "FILE")]
     against: Option<PathBuf>,
     /// Seconds to measure
@@ -38,21 +40,21 @@ pub(crate) struct BenchArgs {
     local: LocalArgs,
 }
 
-/// What was measured of a pipeline.
+/// Measurements of one pipeline.
 #[derive(Debug, Default)]
 struct Measurements {
     totals: Vec<Duration>,
-    /// Each stage's times, in the order of first mention.
+    /// Times of each stage, in the order of first occurrence.
     stages: Vec<(String, Vec<Duration>)>,
     used: Usage,
 }
 
 impl Measurements {
-    fn note(&mut self, looked: AnalysisReport) {
+    fn record(&mut self, report: AnalysisReport) {
         self.totals
-            .push(Duration::from_secs_f64(looked.milliseconds / 1000.0));
-        self.used = self.used.most(looked.used);
-        for (name, time) in looked.stages {
+            .push(Duration::from_secs_f64(report.milliseconds / 1000.0));
+        self.used = self.used.most(report.used);
+        for (name, time) in report.stages {
             match self.stages.iter_mut().find(|(known, _)| *known == name) {
                 Some((_, times)) => times.push(time),
                 None => self.stages.push((name, vec![time])),
@@ -61,7 +63,7 @@ impl Measurements {
     }
 }
 
-/// Times a pipeline and the default one on the same pictures, in turns.
+/// Measures a pipeline and the default one on the same pictures, alternately.
 ///
 /// # Errors
 ///
@@ -70,10 +72,10 @@ pub(super) fn bench(args: &BenchArgs) -> Result<(), TrialError> {
     let pictures: Vec<(String, Vec<u8>)> = match &args.images {
         Some(folder) => {
             let read = |path: &PathBuf| Ok((path.display().to_string(), photos::read(path)?));
-            photos::of(folder)?
+            photos::find(folder)?
                 .iter()
                 .map(read)
-                .collect::<Result<_, ImagesError>>()?
+                .collect::<Result<_, PhotosError>>()?
         }
         None => DRAWN
             .iter()
@@ -81,20 +83,20 @@ pub(super) fn bench(args: &BenchArgs) -> Result<(), TrialError> {
             .collect(),
     };
     let local = args.local.prepare()?;
-    let against = args.against.clone().unwrap_or_else(beside_this_program);
+    let against = args.against.clone().unwrap_or_else(default_pipeline);
     let own = Trial::new(&local, &args.file, args.gallery.as_deref())?;
     let other =
         Trial::new(&local, &against, args.gallery.as_deref()).map_err(|error| match error {
             TrialError::Local(LocalError::Unreadable { file, cause }) => {
-                TrialError::NothingToCompare { file, cause }
+                TrialError::UnreadableBaseline { file, cause }
             }
             other => other,
         })?;
-    let (mut one, mut two) = (Measurements::default(), Measurements::default());
+    let (mut own_times, mut other_times) = (Measurements::default(), Measurements::default());
     let spinner =
         ProgressBar::new_spinner().with_message(format!("measuring for {} s", args.seconds));
     let begun = Instant::now();
-    // Once without taking note, so that everything is warm.
+    // The first round warms caches and is not recorded.
     for (index, (name, picture)) in pictures.iter().chain(pictures.iter().cycle()).enumerate() {
         let is_warm = index >= pictures.len();
         if is_warm
@@ -103,15 +105,17 @@ pub(super) fn bench(args: &BenchArgs) -> Result<(), TrialError> {
         {
             break;
         }
-        for (trial, measured, file) in [(&own, &mut one, &args.file), (&other, &mut two, &against)]
-        {
-            let looked = trial.look(picture).map_err(|cause| TrialError::Run {
+        for (trial, measured, file) in [
+            (&own, &mut own_times, &args.file),
+            (&other, &mut other_times, &against),
+        ] {
+            let report = trial.analyze(picture).map_err(|cause| TrialError::Run {
                 file: file.clone(),
                 picture: name.clone(),
                 cause,
             })?;
             if is_warm {
-                measured.note(looked);
+                measured.record(report);
             }
         }
         spinner.tick();
@@ -123,11 +127,11 @@ pub(super) fn bench(args: &BenchArgs) -> Result<(), TrialError> {
         format!("{} pictures", pictures.len())
     };
     say(&format!(
-        "{} looks of each at {pictures}, on the pack {}, in turns; medians in ms",
-        one.totals.len(),
+        "{} alternating runs of each on {pictures}, with the pack {}; medians in ms",
+        own_times.totals.len(),
         args.local.pack
     ));
-    say(table(args, &against, &one, &two).trim_end());
+    say(&table(args, &against, &own_times, &other_times));
     Ok(())
 }
 
@@ -137,9 +141,7 @@ fn table(
     one: &Measurements,
     two: &Measurements,
 ) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header([
+    let mut table = new_table([
         "STAGE".to_owned(),
         name(&args.file),
         name(against),
@@ -181,10 +183,7 @@ fn table(
         two.used.to_string(),
         String::new(),
     ]);
-    table
-        .lines()
-        .map(|line| format!("{}\n", line.trim_end()))
-        .collect()
+    render(&table)
 }
 
 fn name(file: &std::path::Path) -> String {

@@ -1,37 +1,39 @@
-//! `rostro pipeline diff`: in what two pipelines differ on somebody's own photos.
+//! `rostro pipeline diff`: compares two pipelines on photos.
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use comfy_table::{Table, presets};
 use image::{GenericImage, RgbImage};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use rostro_common::text::{lossy, sanitize, say, say_json, warn_user};
+use rostro_common::text::sanitize;
 use rostro_common::vector::cosine;
 use rostro_sandbox::face_matching::same_faces;
 
-use super::draw::{self, make_folder};
+use super::answer::{AnalysisReport, FaceReport};
+use super::draw::{self, create_folder};
+use super::error::TrialError;
 use super::photos;
-use super::trial::{AnalysisReport, FaceReport, PhotosArgs, Trial, TrialError};
+use super::trial::{PhotosArgs, Trial};
+use crate::terminal::{lossy, new_table, render, say, say_json, warn_user};
 
-/// Embeddings of one face whose cosine is at least this are the same but for rounding.
+/// Least cosine at which two embeddings of one face differ only by rounding.
 const SAME_VECTOR: f32 = 0.999;
 
-/// Confidences that are no further apart are the same but for rounding.
+/// Largest difference of confidences that is only rounding.
 const SAME_CONFIDENCE: f32 = 0.001;
 
-/// Two pipelines, and on what to compare them.
+/// Arguments of `rostro pipeline diff`.
 #[derive(Debug, Args)]
 pub(crate) struct DiffArgs {
-    /// The one component
+    /// First component
     a: PathBuf,
-    /// The other component
+    /// Second component
     b: PathBuf,
     #[command(flatten)]
     photos: PhotosArgs,
-    /// How many photos to draw
+    /// Number of photos to draw
     #[arg(long, value_name = "COUNT", default_value_t = 10)]
     worst: usize,
     /// Fail if anything differs
@@ -39,31 +41,34 @@ pub(crate) struct DiffArgs {
     exit_code: bool,
 }
 
-/// In what two answers on a photo differ.
+/// Difference between two answers to one photo. The fields are those of `--json`.
 #[derive(Debug, Serialize)]
 struct Difference {
     #[serde(serialize_with = "lossy")]
     image: PathBuf,
-    /// Faces that both saw, that only A saw, that only B saw.
+    /// Faces found by both.
     both: usize,
+    /// Faces found only by A.
     only_a: usize,
+    /// Faces found only by B.
     only_b: usize,
-    /// Faces that both saw, to which they gave other names: A's and B's.
+    /// Identities of common faces that differ: A's and B's.
     identities: Vec<(Option<String>, Option<String>)>,
-    /// Faces that both gave the same name, for another reason or with another confidence.
+    /// Common faces with equal identities, but another reason or confidence.
     otherwise: usize,
-    /// Of faces that both saw, how many have other vectors, and the least cosine between A's and
-    /// B's.
+    /// Common faces with another vector.
     vectors: usize,
+    /// Least cosine between the vectors of a common face.
     least_cosine: Option<f32>,
-    /// Where one failed, why.
+    /// Failure of A.
     error_a: Option<String>,
+    /// Failure of B.
     error_b: Option<String>,
 }
 
 impl Difference {
-    /// How far apart the answers are, for the order of photos: a failure of one, then names, then
-    /// faces, then vectors, then reasons and confidences.
+    /// Returns the sort key of photos: failures of one pipeline, then identities, faces, vectors, and
+    /// reasons or confidences.
     fn weight(&self) -> [usize; 5] {
         let failures = usize::from(self.error_a.is_some() != self.error_b.is_some());
         [
@@ -75,12 +80,12 @@ impl Difference {
         ]
     }
 
-    fn is_none(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.weight() == [0; 5]
     }
 
-    /// Nothing is compared where both fail.
-    fn both_failed(&self) -> bool {
+    /// Returns true if both pipelines failed, so that nothing was compared.
+    fn has_two_failures(&self) -> bool {
         self.error_a.is_some() && self.error_b.is_some()
     }
 }
@@ -91,7 +96,7 @@ impl Difference {
 ///
 /// [`TrialError`]; with `--exit-code` also if anything differs.
 pub(super) fn diff(args: &DiffArgs) -> Result<(), TrialError> {
-    let photos = photos::of(&args.photos.images)?;
+    let photos = photos::find(&args.photos.images)?;
     let local = args.photos.local.prepare()?;
     let a = Trial::new(&local, &args.a, args.photos.gallery.as_deref())?;
     let b = Trial::new(&local, &args.b, args.photos.gallery.as_deref())?;
@@ -99,28 +104,28 @@ pub(super) fn diff(args: &DiffArgs) -> Result<(), TrialError> {
     let progress = ProgressBar::new(photos.len() as u64);
     let mut differences = Vec::new();
     for photo in photos {
-        let (ours, theirs) = match photos::read(&photo) {
+        let (answer_a, answer_b) = match photos::read(&photo) {
             Ok(bytes) => (
-                a.look(&bytes).map_err(|error| error.to_string()),
-                b.look(&bytes).map_err(|error| error.to_string()),
+                a.analyze(&bytes).map_err(|error| error.to_string()),
+                b.analyze(&bytes).map_err(|error| error.to_string()),
             ),
             Err(error) => (Err(error.to_string()), Err(error.to_string())),
         };
-        differences.push(compare(photo, ours, theirs, compares_vectors));
+        differences.push(compare(photo, answer_a, answer_b, compares_vectors));
         progress.inc(1);
     }
     progress.finish_and_clear();
     differences.sort_by_key(|difference| std::cmp::Reverse(difference.weight()));
     let differing = differences
         .iter()
-        .filter(|difference| !difference.is_none())
+        .filter(|difference| !difference.is_empty())
         .count();
     if let Some(out) = &args.photos.out {
-        make_folder(out)?;
+        create_folder(out)?;
         for difference in differences
             .iter()
             .take(args.worst)
-            .filter(|difference| !difference.is_none())
+            .filter(|difference| !difference.is_empty())
         {
             side_by_side(&a, &b, args, out, &difference.image)?;
         }
@@ -131,7 +136,7 @@ pub(super) fn diff(args: &DiffArgs) -> Result<(), TrialError> {
     }
     let failed = differences
         .iter()
-        .filter(|difference| difference.both_failed())
+        .filter(|difference| difference.has_two_failures())
         .count();
     match (args.exit_code && differing > 0, failed > 0) {
         (true, _) => Err(TrialError::Differ {
@@ -152,8 +157,8 @@ fn compare(
     b: Result<AnalysisReport, String>,
     vectors: bool,
 ) -> Difference {
-    let (ours, error_a) = split(a);
-    let (theirs, error_b) = split(b);
+    let (faces_a, error_a) = split(a);
+    let (faces_b, error_b) = split(b);
     let mut difference = Difference {
         image,
         both: 0,
@@ -172,8 +177,11 @@ fn compare(
             .map(|face| face.face.bounds)
             .collect::<Vec<_>>()
     };
-    for (face, same) in ours.iter().zip(same_faces(&boxes(&ours), &boxes(&theirs))) {
-        let Some(other) = same.and_then(|index| theirs.get(index)) else {
+    for (face, same) in faces_a
+        .iter()
+        .zip(same_faces(&boxes(&faces_a), &boxes(&faces_b)))
+    {
+        let Some(other) = same.and_then(|index| faces_b.get(index)) else {
             difference.only_a += 1;
             continue;
         };
@@ -198,14 +206,14 @@ fn compare(
             );
         }
     }
-    difference.only_b = theirs.len() - difference.both;
+    difference.only_b = faces_b.len() - difference.both;
     difference
 }
 
-/// The faces that were seen, or why there are none.
-fn split(looked: Result<AnalysisReport, String>) -> (Vec<FaceReport>, Option<String>) {
-    match looked {
-        Ok(looked) => (looked.faces, None),
+/// Splits an answer into its faces and its error.
+fn split(answer: Result<AnalysisReport, String>) -> (Vec<FaceReport>, Option<String>) {
+    match answer {
+        Ok(report) => (report.faces, None),
         Err(error) => (Vec::new(), Some(error)),
     }
 }
@@ -219,9 +227,9 @@ fn side_by_side(
     photo: &Path,
 ) -> Result<(), TrialError> {
     let bytes = photos::read(photo)?;
-    let picture = match draw::upright(photo, &bytes) {
+    let picture = match draw::decode_upright(photo, &bytes) {
         Ok(picture) => picture,
-        // The pipelines decode what this command does not; the row says what differs.
+        // The pipelines may decode formats that this command does not. The table has the difference.
         Err(error) => {
             warn_user(&error.to_string());
             return Ok(());
@@ -229,8 +237,8 @@ fn side_by_side(
     };
     let drawn = |trial: &Trial| {
         let mut drawn = picture.clone();
-        if let Ok(looked) = trial.look(&bytes)
-            && let Err(error) = draw::faces(&mut drawn, photo, &looked)
+        if let Ok(report) = trial.analyze(&bytes)
+            && let Err(error) = draw::draw_faces(&mut drawn, photo, &report)
         {
             warn_user(&sanitize(&error.to_string()));
         }
@@ -238,31 +246,29 @@ fn side_by_side(
     };
     let mut both = RgbImage::new(picture.width().saturating_mul(2), picture.height());
     for (drawn, x) in [(drawn(a), 0), (drawn(b), picture.width())] {
-        // Twice the width holds both.
+        // Cannot fail, because twice the width holds both.
         let _ = both.copy_from(&drawn, x, 0);
     }
     Ok(draw::write(
         &both,
-        &draw::place(out, &args.photos.images, photo),
+        &draw::drawing_path(out, &args.photos.images, photo),
     )?)
 }
 
 fn print(differences: &[Difference], differing: usize, args: &DiffArgs, compares_vectors: bool) {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header([
+    let mut table = new_table([
         "PHOTO",
         "BOTH",
         "ONLY A",
         "ONLY B",
         "NAMES (A → B)",
-        "OTHERWISE",
+        "OTHER",
         "VECTORS",
         "LEAST COSINE",
     ]);
     for difference in differences
         .iter()
-        .filter(|difference| !difference.is_none() || difference.both_failed())
+        .filter(|difference| !difference.is_empty() || difference.has_two_failures())
     {
         let image = &difference.image;
         let name = image
@@ -270,7 +276,7 @@ fn print(differences: &[Difference], differing: usize, args: &DiffArgs, compares
             .ok()
             .filter(|rest| !rest.as_os_str().is_empty())
             .unwrap_or(image);
-        let who = |identity: &Option<String>| {
+        let name_of = |identity: &Option<String>| {
             identity
                 .as_deref()
                 .map_or_else(|| "unknown".to_owned(), sanitize)
@@ -278,19 +284,19 @@ fn print(differences: &[Difference], differing: usize, args: &DiffArgs, compares
         let mut names: Vec<String> = difference
             .identities
             .iter()
-            .map(|(a, b)| format!("{} → {}", who(a), who(b)))
+            .map(|(a, b)| format!("{} → {}", name_of(a), name_of(b)))
             .collect();
         names.extend(
             difference
                 .error_a
                 .iter()
-                .map(|error| format!("A fails: {}", sanitize(error))),
+                .map(|error| format!("A failed: {}", sanitize(error))),
         );
         names.extend(
             difference
                 .error_b
                 .iter()
-                .map(|error| format!("B fails: {}", sanitize(error))),
+                .map(|error| format!("B failed: {}", sanitize(error))),
         );
         table.add_row([
             sanitize(&name.display().to_string()),
@@ -307,20 +313,16 @@ fn print(differences: &[Difference], differing: usize, args: &DiffArgs, compares
     }
     let failed = differences
         .iter()
-        .filter(|difference| difference.both_failed())
+        .filter(|difference| difference.has_two_failures())
         .count();
     if differing + failed > 0 {
-        let text: String = table
-            .lines()
-            .map(|line| format!("{}\n", line.trim_end()))
-            .collect();
-        say(text.trim_end());
+        say(&render(&table));
         say("");
     }
     let sum = |count: fn(&Difference) -> usize| differences.iter().map(count).sum::<usize>();
     say(&format!("A {}, B {}", args.a.display(), args.b.display()));
     say(&format!(
-        "{differing} of {} photos differ: {} faces seen by both, {} by A alone, {} by B alone; {} with another name, {} with another reason or \
+        "{differing} of {} photos differ: {} faces found by both, {} by A only, {} by B only; {} with another name, {} with another reason or \
          confidence, {} with another vector",
         differences.len(),
         sum(|difference| difference.both),
@@ -332,12 +334,12 @@ fn print(differences: &[Difference], differing: usize, args: &DiffArgs, compares
     ));
     if failed > 0 {
         say(&format!(
-            "on {failed} photos both fail, so that nothing is compared"
+            "on {failed} photos both failed, so nothing was compared"
         ));
     }
     if !compares_vectors {
         say(
-            "their embeddings have different contracts: vectors are not compared, and B knows only people who were enrolled with it",
+            "the embedding contracts differ: vectors are not compared, and B knows only people who were enrolled with it",
         );
     }
     if let Some(out) = args.photos.out.as_ref().filter(|_| differing > 0) {

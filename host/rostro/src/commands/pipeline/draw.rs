@@ -1,6 +1,6 @@
-//! What a pipeline saw, drawn on the picture: for the author of a pipeline, who looks at it.
+//! Drawing of a pipeline's answer on a photo.
 //!
-//! The command decodes the picture itself here; the service never does.
+//! The command decodes the photo itself. The service never decodes pictures outside the sandbox.
 
 use std::convert::Infallible;
 use std::path::{Component, Path, PathBuf};
@@ -17,77 +17,81 @@ use embedded_graphics::text::{Baseline, Text};
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageReader, RgbImage};
 
-use super::trial::AnalysisReport;
+use super::answer::AnalysisReport;
 
-/// The most pixels that are decoded for drawing.
-const PIXELS: u64 = 100_000_000;
+/// Upper bound of decoded pixels.
+const MAX_PIXELS: u64 = 100_000_000;
 
-/// Somebody known, and nobody known.
+/// Colour of a known face.
 const KNOWN: Rgb888 = Rgb888::new(0, 200, 80);
+
+/// Colour of an unknown face.
 const UNKNOWN: Rgb888 = Rgb888::new(255, 140, 0);
+
+/// Colour of a landmark.
 const LANDMARK: Rgb888 = Rgb888::new(0, 200, 255);
 
-/// Why a picture cannot be drawn on.
+/// Error of a drawing.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DrawError {
-    /// It cannot be decoded.
+    /// The photo cannot be decoded.
     #[error("cannot draw on {path}: {cause}", path = path.display())]
     Picture {
-        /// Which.
+        /// The photo.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         cause: image::ImageError,
     },
-    /// The pipeline says that it has another size.
-    #[error("{path} has {}×{} pixels, and the pipeline says {}×{}: no box can be drawn on it", actual.0, actual.1, claimed.0, claimed.1, path = path.display())]
+    /// The pipeline reports another size than the photo has.
+    #[error("cannot draw on {path}: it has {}×{} pixels, but the pipeline reports {}×{}", actual.0, actual.1, claimed.0, claimed.1, path = path.display())]
     Size {
-        /// Which.
+        /// The photo.
         path: PathBuf,
         /// Its width and height.
         actual: (u32, u32),
-        /// What the pipeline says.
+        /// The size that the pipeline reports.
         claimed: (u32, u32),
     },
-    /// The folder for drawings cannot be made.
-    #[error("cannot make the folder {folder}: {cause}; name another with --out", folder = folder.display())]
+    /// The folder for drawings cannot be created.
+    #[error("cannot create the folder {folder}: {cause}; name another with --out", folder = folder.display())]
     Folder {
-        /// Which.
+        /// The folder.
         folder: PathBuf,
-        /// Why.
+        /// The cause.
         cause: std::io::Error,
     },
     /// The drawing cannot be written.
     #[error("cannot write {path}: {cause}; name another folder with --out", path = path.display())]
     Write {
-        /// Where.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         cause: image::ImageError,
     },
 }
 
-/// Makes a folder for drawings.
+/// Creates a folder for drawings.
 ///
 /// # Errors
 ///
-/// If it cannot be made.
-pub(super) fn make_folder(out: &Path) -> Result<(), DrawError> {
+/// If it cannot be created.
+pub(super) fn create_folder(out: &Path) -> Result<(), DrawError> {
     std::fs::create_dir_all(out).map_err(|cause| DrawError::Folder {
         folder: out.to_owned(),
         cause,
     })
 }
 
-/// A picture as pixels, upright.
+/// Decodes a photo, turned by its orientation.
 ///
 /// # Errors
 ///
 /// If it cannot be decoded.
-pub(super) fn upright(path: &Path, bytes: &[u8]) -> Result<RgbImage, DrawError> {
+pub(super) fn decode_upright(path: &Path, bytes: &[u8]) -> Result<RgbImage, DrawError> {
     let decode = || -> image::ImageResult<RgbImage> {
         let mut reader = ImageReader::new(std::io::Cursor::new(bytes)).with_guessed_format()?;
         let mut limits = image::Limits::default();
-        limits.max_alloc = Some(4 * PIXELS);
+        limits.max_alloc = Some(4 * MAX_PIXELS);
         reader.limits(limits);
         let mut decoder = reader.into_decoder()?;
         let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
@@ -101,38 +105,38 @@ pub(super) fn upright(path: &Path, bytes: &[u8]) -> Result<RgbImage, DrawError> 
     })
 }
 
-/// Draws what a pipeline saw on a picture and writes it into `out`; where to.
+/// Draws an answer on a photo and writes the drawing into `out`. Returns its path.
 ///
 /// # Errors
 ///
-/// If the picture cannot be decoded, has another size than the pipeline says, or the drawing cannot
+/// If the photo cannot be decoded, has another size than the pipeline reports, or the drawing cannot
 /// be written.
-pub(super) fn drawing(
+pub(super) fn write_drawing(
     out: &Path,
     images: &Path,
     path: &Path,
     bytes: &[u8],
-    looked: &AnalysisReport,
+    report: &AnalysisReport,
 ) -> Result<PathBuf, DrawError> {
-    let mut picture = upright(path, bytes)?;
-    faces(&mut picture, path, looked)?;
-    let place = place(out, images, path);
-    write(&picture, &place)?;
-    Ok(place)
+    let mut picture = decode_upright(path, bytes)?;
+    draw_faces(&mut picture, path, report)?;
+    let target = drawing_path(out, images, path);
+    write(&picture, &target)?;
+    Ok(target)
 }
 
-/// Draws every face: its box, its landmarks, and above it who it is.
+/// Draws every face: its box, its landmarks, and its label above.
 ///
 /// # Errors
 ///
-/// If the picture has another size than the pipeline says: its boxes lie within that, and may be of
-/// any size.
-pub(super) fn faces(
+/// If the photo has another size than the pipeline reports, because boxes are only bounded by the
+/// reported size.
+pub(super) fn draw_faces(
     picture: &mut RgbImage,
     path: &Path,
-    looked: &AnalysisReport,
+    report: &AnalysisReport,
 ) -> Result<(), DrawError> {
-    let claimed = (looked.width, looked.height);
+    let claimed = (report.width, report.height);
     if picture.dimensions() != claimed {
         return Err(DrawError::Size {
             path: path.to_owned(),
@@ -140,10 +144,10 @@ pub(super) fn faces(
             claimed,
         });
     }
-    // Lines and letters that are seen when a large picture is shown small.
+    // Thicker lines and letters stay visible when a large picture is shown small.
     let is_large = picture.width().max(picture.height()) > 1000;
     let width = if is_large { 3 } else { 1 };
-    for face in &looked.faces {
+    for face in &report.faces {
         let bounds = &face.face.bounds;
         let color = if face.identity.is_some() {
             KNOWN
@@ -185,14 +189,14 @@ pub(super) fn faces(
     Ok(())
 }
 
-/// Writes a drawing as a PNG, with the folders to it.
+/// Writes a drawing as a PNG, and creates its folders.
 ///
 /// # Errors
 ///
 /// If it cannot be written.
 pub(super) fn write(picture: &RgbImage, path: &Path) -> Result<(), DrawError> {
     let folder = path.parent().unwrap_or(path);
-    // By rename, so that a link of that name is replaced and not followed.
+    // Writes by a rename, so that a link of that name is replaced and not followed.
     let written = || -> image::ImageResult<()> {
         std::fs::create_dir_all(folder)?;
         let mut file = tempfile::NamedTempFile::new_in(folder)?;
@@ -209,25 +213,24 @@ pub(super) fn write(picture: &RgbImage, path: &Path) -> Result<(), DrawError> {
     })
 }
 
-/// Where the drawing of a picture goes: as deep in `out` as the picture is in `images`, and named
-/// after it.
-pub(super) fn place(out: &Path, images: &Path, picture: &Path) -> PathBuf {
+/// Returns the path of a photo's drawing: the photo's path within `images`, moved into `out`.
+pub(super) fn drawing_path(out: &Path, images: &Path, picture: &Path) -> PathBuf {
     let name = picture
         .strip_prefix(images)
         .ok()
         .filter(|rest| !rest.as_os_str().is_empty())
         .unwrap_or(picture);
-    // Nothing that would lead out of it.
+    // Leaves out parts that would lead out of the folder.
     let inside: PathBuf = name
         .components()
         .filter(|part| matches!(part, Component::Normal(_)))
         .collect();
-    let mut place = out.join(inside).into_os_string();
-    place.push(".png");
-    place.into()
+    let mut path = out.join(inside).into_os_string();
+    path.push(".png");
+    path.into()
 }
 
-/// A picture to draw on; what lies outside is left out.
+/// Picture as a drawing target; pixels outside are ignored.
 struct Canvas<'p>(&'p mut RgbImage);
 
 impl OriginDimensions for Canvas<'_> {

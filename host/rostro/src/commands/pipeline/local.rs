@@ -1,4 +1,4 @@
-//! A pipeline run by the command itself, without a service: for its author.
+//! Local runtime: runs a pipeline in the command itself, without a service.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,12 +19,12 @@ use rostro_sandbox::engine::Engine;
 use rostro_sandbox::limits::{LimitError, Limits};
 use rostro_sandbox::pipeline::revision::{Revision, StageError, Tuning};
 
-use crate::config::{MODELS, RUNTIME, beside_this_program, cores, installed, key_value};
+use crate::config::{MODELS, RUNTIME, cores, default_pipeline, installed, key_value};
 
-/// How long each call of a component may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Timeout of each call of a component.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// With what a pipeline is run.
+/// Flags for running a pipeline locally.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct LocalArgs {
     /// Model pack to run it on
@@ -35,44 +35,45 @@ pub(crate) struct LocalArgs {
         value_name = "PACK"
     )]
     pub pack: String,
-    /// Folder with installed model packs [default: models/installed here, or above this program]
+    /// Folder with installed model packs [default: models/installed here, or
+    /// above this program]
     #[arg(long, env = "ROSTRO_MODELS", value_name = "DIR")]
     models: Option<PathBuf>,
     /// Library of ONNX Runtime [default: the installed one]
     #[arg(long, env = "ROSTRO_ONNXRUNTIME", value_name = "FILE")]
     onnxruntime: Option<PathBuf>,
-    /// Folder where ONNX Runtime is installed [default: models/runtime here, or above this program]
+    /// Folder with the installed ONNX Runtime [default: models/runtime here, or
+    /// above this program]
     #[arg(long, env = "ROSTRO_RUNTIME", value_name = "DIR")]
     runtime: Option<PathBuf>,
-    /// The component that sees, for a policy alone, or that decides, for vision alone [default:
-    /// insightface.wasm beside this program, or built with it]
-    #[arg(long, value_name = "FILE")]
-    beside: Option<PathBuf>,
-    /// Folder in which to keep what was compiled, for the next time; nobody else may write into it
-    /// [default: none]
+    /// Component with the other half, for vision or a policy alone [default:
+    /// insightface.wasm next to this program]
+    #[arg(long = "beside", value_name = "FILE")]
+    other_half: Option<PathBuf>,
+    /// Folder for compiled components, which only you may write [default: none]
     #[arg(long, env = "ROSTRO_COMPILED", value_name = "DIR")]
     compiled: Option<PathBuf>,
-    /// A setting of the pipeline (repeatable)
+    /// Setting of the pipeline (repeatable)
     #[arg(long = "setting", value_name = "KEY=VALUE", value_parser = key_value)]
     settings: Vec<(String, String)>,
-    /// A limit of the sandbox (repeatable), as for `rostro serve`
+    /// Limit of the sandbox, as for `rostro serve` (repeatable)
     #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = key_value)]
     limits: Vec<(String, String)>,
 }
 
-/// Why a pipeline cannot be run here.
+/// Error that keeps a pipeline from running locally.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LocalError {
-    /// A limit is none.
+    /// A limit has an unknown name or an invalid value.
     #[error(transparent)]
     Limit(#[from] LimitError),
     /// The sandbox cannot be set up.
     #[error("cannot set up the sandbox: {0:#}")]
     Engine(wasmtime::Error),
-    /// ONNX Runtime is not there.
+    /// ONNX Runtime is not installed.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
-    /// ONNX Runtime does not start.
+    /// ONNX Runtime cannot be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
     /// The pack cannot be used.
@@ -83,44 +84,44 @@ pub(crate) enum LocalError {
     Unreadable {
         /// The file.
         file: PathBuf,
-        /// Why.
+        /// The cause.
         cause: std::io::Error,
     },
-    /// What completes a policy or vision alone is not there.
-    #[error("cannot read {file}, which is to be the pipeline's other half: {cause}; name a component with --beside", file = file.display())]
+    /// The component of the other half cannot be read.
+    #[error("cannot read {file} for the pipeline's other half: {cause}; name a component with --beside", file = file.display())]
     NoOtherHalf {
         /// The file.
         file: PathBuf,
-        /// Why.
+        /// The cause.
         cause: std::io::Error,
     },
-    /// What completes a policy or vision alone does not.
+    /// The component of the other half does not complete the pipeline.
     #[error("{file} cannot be the pipeline's other half: {cause}; name another component with --beside", file = file.display())]
     OtherHalf {
         /// The file.
         file: PathBuf,
-        /// Why.
+        /// The cause.
         cause: Box<ComponentError>,
     },
-    /// A component cannot run here.
-    #[error("{file}: {cause}; `rostro pipeline check` says more", file = file.display())]
+    /// A component cannot run on this host.
+    #[error("{file}: {cause}; `rostro pipeline check` has details", file = file.display())]
     Component {
         /// The file.
         file: PathBuf,
-        /// Why.
+        /// The cause.
         cause: Box<ComponentError>,
     },
-    /// The pipeline cannot be put together.
-    #[error("{file}: {cause}; `rostro pipeline check` says more", file = file.display())]
+    /// The pipeline cannot be staged.
+    #[error("{file}: {cause}; `rostro pipeline check` has details", file = file.display())]
     Stage {
         /// The file.
         file: PathBuf,
-        /// Why.
+        /// The cause.
         cause: Box<StageError>,
     },
 }
 
-/// What pipelines are run with.
+/// Everything that a pipeline needs to run locally.
 #[derive(Debug)]
 pub(crate) struct LocalRuntime {
     pub engine: Engine,
@@ -128,24 +129,24 @@ pub(crate) struct LocalRuntime {
     pub pack: Pack,
     pub tuning: Tuning,
     pub cores: Cores,
-    beside: PathBuf,
+    other_half: PathBuf,
 }
 
 impl LocalArgs {
-    /// The limits that guests are held to.
+    /// Returns the limits of guests.
     ///
     /// # Errors
     ///
-    /// If one is none.
+    /// If a limit has an unknown name or an invalid value.
     pub(crate) fn limits(&self) -> Result<Limits, LimitError> {
         Limits::with(&self.limits.iter().cloned().collect())
     }
 
-    /// The sandbox, for so many guests at a time.
+    /// Creates the sandbox for `concurrency` guests at a time.
     ///
     /// # Errors
     ///
-    /// If a limit is none, or the folder for compiled components cannot be used.
+    /// If a limit is invalid, or the folder for compiled components cannot be used.
     pub(crate) fn engine(&self, concurrency: usize) -> Result<Engine, LocalError> {
         let folder = self.compiled.as_ref().map(|folder| {
             std::fs::create_dir_all(folder)
@@ -159,12 +160,12 @@ impl LocalArgs {
             .map_err(LocalError::Engine)
     }
 
-    /// The pipeline's settings that are given.
+    /// Returns the settings of the pipeline.
     pub(crate) fn own(&self) -> BTreeMap<String, String> {
         self.settings.iter().cloned().collect()
     }
 
-    /// The model pack.
+    /// Opens the model pack.
     ///
     /// # Errors
     ///
@@ -176,11 +177,11 @@ impl LocalArgs {
         )
     }
 
-    /// Everything that a pipeline is run with.
+    /// Loads everything that a pipeline needs.
     ///
     /// # Errors
     ///
-    /// [`LocalError`] says what is not there, and how to get it.
+    /// [`LocalError`] names the missing part and its remedy.
     pub(crate) fn prepare(&self) -> Result<LocalRuntime, LocalError> {
         let pack = self.open_pack()?;
         let library = runtime::locate(
@@ -196,20 +197,20 @@ impl LocalArgs {
             max_pixels: 40_000_000,
             own: self.own(),
         };
-        let beside = self.beside.clone().unwrap_or_else(beside_this_program);
+        let other_half = self.other_half.clone().unwrap_or_else(default_pipeline);
         Ok(LocalRuntime {
             engine,
             onnx,
             pack,
             tuning,
             cores,
-            beside,
+            other_half,
         })
     }
 }
 
 impl LocalRuntime {
-    /// A component as a pipeline: alone, or with its other half.
+    /// Stages a component as a pipeline: alone, or with its other half.
     ///
     /// # Errors
     ///
@@ -231,11 +232,11 @@ impl LocalRuntime {
             serves.contains(&Half::Policy),
         ) {
             (true, true) => (own, None),
-            (true, false) => (own, Some(self.other_half(Half::Policy)?)),
-            _ => (self.other_half(Half::Vision)?, Some(own)),
+            (true, false) => (own, Some(self.load_other_half(Half::Policy)?)),
+            _ => (self.load_other_half(Half::Vision)?, Some(own)),
         };
         let none = BTreeMap::new();
-        let patience = PATIENCE.min(self.engine.limits().time());
+        let timeout = TIMEOUT.min(self.engine.limits().time());
         let staged = Revision::stage(
             &self.onnx,
             &self.pack,
@@ -243,7 +244,7 @@ impl LocalRuntime {
             policy,
             &none,
             &self.tuning,
-            || (Instant::now() + patience).into(),
+            || (Instant::now() + timeout).into(),
         );
         staged.map_err(|cause| LocalError::Stage {
             file: file.to_owned(),
@@ -251,9 +252,9 @@ impl LocalRuntime {
         })
     }
 
-    /// The component that completes one that has half of a pipeline, which this is to be.
-    fn other_half(&self, half: Half) -> Result<CompiledComponent, LocalError> {
-        let file = &self.beside;
+    /// Loads the component of the other half.
+    fn load_other_half(&self, half: Half) -> Result<CompiledComponent, LocalError> {
+        let file = &self.other_half;
         let bytes =
             read_at_most(file, MAX_COMPONENT_BYTES).map_err(|cause| LocalError::NoOtherHalf {
                 file: file.clone(),

@@ -1,14 +1,15 @@
-//! `rostro pipeline`: inspects components, and says to a running service which of them shall serve.
+//! `rostro pipeline`: inspects and tests components, and manages the revisions of a running service.
 
+mod answer;
 pub(crate) mod bench;
 mod check;
 mod diff;
 mod draw;
+mod error;
 mod local;
 pub(crate) mod new;
 mod operate;
 pub(crate) mod photos;
-mod review_trial;
 mod table;
 mod trial;
 pub(crate) mod try_photos;
@@ -17,7 +18,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use crate::client::{TokenArgs, TrustArgs};
+use crate::commands::client::{TokenArgs, TrustArgs};
 use crate::logging;
 use bench::BenchArgs;
 use diff::DiffArgs;
@@ -25,21 +26,19 @@ use local::LocalArgs;
 use new::NewArgs;
 use try_photos::TryArgs;
 
-pub(crate) use check::CheckError;
-pub(crate) use new::NewError;
+pub(crate) use error::PipelineError;
 pub(crate) use operate::{AdminClient, OperateError};
-pub(crate) use trial::TrialError;
 
-/// What can be done with pipelines.
+/// Subcommand of `rostro pipeline`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PipelineCommand {
-    /// Make a project of a pipeline's own, which builds with one command and passes its tests
+    /// Create a project for a new pipeline, which builds and passes its tests
     New(NewArgs),
-    /// Find all that is wrong with a component, and say what it is
+    /// Describe a component, and list all its problems with remedies
     Check {
         /// The component
         file: PathBuf,
-        /// Look at what it is alone, and run it on no picture: for where there is no model pack
+        /// Inspect it without running it on pictures, which needs no model pack
         #[arg(long)]
         no_self_test: bool,
         /// Print JSON
@@ -48,34 +47,36 @@ pub(crate) enum PipelineCommand {
         #[command(flatten)]
         local: LocalArgs,
     },
-    /// Run a component on photos, and draw what it sees on them
+    /// Run a component on photos, and draw its answers on them
     Try(Box<TryArgs>),
     /// Compare two components on photos
     Diff(Box<DiffArgs>),
-    /// Measure the time that a component takes, beside the default pipeline
+    /// Compare the speed of a component with that of the default pipeline
     Bench(Box<BenchArgs>),
-    /// Give a component to a running service, which stages it, and wait until it is
+    /// Push a component to a running service, and wait until it is staged
     Push {
         /// The component
         file: PathBuf,
         /// Model pack to run it on [default: the active revision's]
         #[arg(long)]
         pack: Option<String>,
-        /// Use the component's policy alone, with the active revision's vision
+        /// Use only the component's policy, with the active revision's vision
         #[arg(long)]
         policy_only: bool,
-        /// Hold it to a tighter limit than the service's (repeatable): memory-mib, time-ms and the
-        /// others of docs/sandbox.md
+        /// Tighter limit than the service's, such as memory-mib (repeatable)
+        ///
+        /// docs/sandbox.md lists all limits.
         #[arg(long = "limit", value_name = "NAME=VALUE")]
         limits: Vec<String>,
-        /// Embed enrolments for it, too, before it is activated: it sees the photos of people who
-        /// are enrolled
+        /// Also embed enrolments with it before it is activated
+        ///
+        /// It then sees the photos of people who are enrolled.
         #[arg(long)]
         enrol: bool,
-        /// Have it serve once it is staged
+        /// Activate it once it is staged
         #[arg(long)]
         activate: bool,
-        /// Activate it even if people must be enrolled again for it
+        /// Activate it even if people must be re-enrolled for it
         #[arg(long, requires = "activate")]
         allow_contract_change: bool,
         /// Seconds to wait until it is staged
@@ -89,52 +90,53 @@ pub(crate) enum PipelineCommand {
         #[command(flatten)]
         service: ServiceArgs,
     },
-    /// Have a revision serve; the one that did is kept ready
+    /// Activate a revision, and keep the previous one ready
     Activate {
         /// First digits of its id
         revision: String,
-        /// Do it even if people must be enrolled again for it
+        /// Do it even if people must be re-enrolled for it
         #[arg(long)]
         allow_contract_change: bool,
         #[command(flatten)]
         service: ServiceArgs,
     },
-    /// Have a revision see a share of the requests, whose answers are only compared
+    /// Run a revision on a share of the requests, and only compare its answers
     Shadow {
         /// First digits of its id
         revision: String,
         /// Share of the requests, 0 to 1
         #[arg(long, default_value_t = 1.0)]
         share: f64,
-        /// End it
+        /// Stop it
         #[arg(long, conflicts_with = "share")]
         off: bool,
         #[command(flatten)]
         service: ServiceArgs,
     },
-    /// Have a revision answer a share of the requests, and those with the header `x-rostro-canary:
-    /// always`
+    /// Let a revision answer a share of the requests
+    ///
+    /// It also answers requests with the header `x-rostro-canary: always`.
     Canary {
         /// First digits of its id
         revision: String,
-        /// Share of the requests, 0 to 1; with 0 only those with the header
+        /// Share of the requests, 0 to 1; 0 is for requests with the header only
         #[arg(long, default_value_t = 0.05)]
         share: f64,
-        /// Do it even if people must be enrolled again for it
+        /// Do it even if people must be re-enrolled for it
         #[arg(long)]
         allow_contract_change: bool,
-        /// End it
+        /// Stop it
         #[arg(long, conflicts_with = "share")]
         off: bool,
         #[command(flatten)]
         service: ServiceArgs,
     },
-    /// Have the previous revision serve again
+    /// Activate the previous revision again
     Rollback {
         #[command(flatten)]
         service: ServiceArgs,
     },
-    /// Take a revision away: requests that it works on end, and then it is dropped
+    /// Retire a revision, and unload it once its requests end
     Retire {
         /// First digits of its id
         revision: String,
@@ -143,10 +145,10 @@ pub(crate) enum PipelineCommand {
     },
 }
 
-/// Which service, and how to print.
+/// Flags for the service and the output.
 #[derive(Debug, Args)]
 pub(crate) struct ServiceArgs {
-    /// The service's admin interface
+    /// Address of the service's admin interface
     #[arg(
         long,
         env = "ROSTRO_ADMIN_URL",
@@ -163,28 +165,11 @@ pub(crate) struct ServiceArgs {
     pub json: bool,
 }
 
-/// Why a command on pipelines failed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum PipelineError {
-    /// A component is not usable.
-    #[error(transparent)]
-    Check(#[from] CheckError),
-    /// There is no project.
-    #[error(transparent)]
-    New(#[from] NewError),
-    /// A pipeline was not tried, or failed.
-    #[error(transparent)]
-    Try(#[from] TrialError),
-    /// The service cannot be asked, or refuses.
-    #[error(transparent)]
-    Operate(#[from] OperateError),
-}
-
-/// Does what was asked for.
+/// Runs a command.
 ///
 /// # Errors
 ///
-/// [`PipelineError`], whose message is for people.
+/// [`PipelineError`] with a remedy in its message.
 pub(crate) fn run(command: PipelineCommand) -> Result<(), PipelineError> {
     match command {
         PipelineCommand::Check {
@@ -199,7 +184,7 @@ pub(crate) fn run(command: PipelineCommand) -> Result<(), PipelineError> {
         PipelineCommand::New(args) => Ok(new::new(&args)?),
         PipelineCommand::Try(args) => {
             logging::show_guests();
-            Ok(try_photos::attempt(&args)?)
+            Ok(try_photos::try_photos(&args)?)
         }
         PipelineCommand::Diff(args) => Ok(diff::diff(&args)?),
         PipelineCommand::Bench(args) => Ok(bench::bench(&args)?),

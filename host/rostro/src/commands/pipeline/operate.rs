@@ -1,4 +1,4 @@
-//! The commands that speak to a running service's admin interface.
+//! Commands that use a running service's admin interface.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,23 +13,24 @@ use ureq::Agent;
 use rostro_api::admin::ChangeAnswer;
 use rostro_common::digest::Sha256Digest;
 use rostro_common::fs::read_at_most;
-use rostro_common::text::{sanitize, say};
+use rostro_common::text::sanitize;
 use rostro_sandbox::component::MAX_COMPONENT_BYTES;
 use rostro_service::deployment::{RevisionState, RevisionStatus, Statuses};
 
 use super::{PipelineCommand, ServiceArgs, table};
-use crate::client::{ClientError, Credentials, explained};
+use crate::commands::client::{ClientError, Credentials, explain};
+use crate::terminal::say;
 
-/// How long a connection may take, and an answer to a small question.
-const ANSWER: Duration = Duration::from_secs(30);
+/// Timeout of a connection, and of the answer to a small request.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a component may take to arrive: as long as the service waits for it.
-const UPLOAD: Duration = Duration::from_secs(330);
+/// Timeout of an upload, which is the service's own.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(330);
 
-/// How often to ask whether a revision is staged.
-const ASK: Duration = Duration::from_millis(200);
+/// Interval of polling for a staged revision.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Why a service was not asked, or refused.
+/// Error of a request to the admin interface.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OperateError {
     /// A file cannot be read.
@@ -37,71 +38,71 @@ pub(crate) enum OperateError {
     Unreadable {
         /// The file.
         file: PathBuf,
-        /// Why.
+        /// The cause.
         cause: io::Error,
     },
     /// The token or the certificates cannot be used.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// The service does not accept the token, or wants one.
+    /// The service rejects the token, or requires one.
     #[error("refused: {message}; {remedy}")]
     Unauthorized {
-        /// What it says.
+        /// The service's message.
         message: String,
-        /// What to do.
+        /// The remedy.
         remedy: String,
     },
-    /// Nobody answers.
+    /// The admin interface cannot be reached.
     #[error(
-        "cannot reach the admin interface at {admin}: {cause}; name it with --admin, as `rostro serve` says at its start"
+        "cannot reach the admin interface at {admin}: {cause}; pass the address that `rostro serve` logs at its start with --admin"
     )]
     Unreachable {
         /// Its address.
         admin: String,
-        /// Why.
+        /// The cause.
         cause: String,
     },
-    /// The service says no.
+    /// The service refuses.
     #[error("refused: {message}")]
     Refused {
-        /// Why.
+        /// The cause.
         message: String,
     },
-    /// The service has no time now.
+    /// The service is busy.
     #[error("the service is busy: {message}")]
     Busy {
-        /// With what.
+        /// The service's message.
         message: String,
     },
-    /// What answers is no admin interface.
-    #[error("what answers at {admin} is no admin interface of rostro: {cause}")]
+    /// The server at the address is not an admin interface.
+    #[error("the server at {admin} is not an admin interface of rostro: {cause}")]
     Other {
         /// Its address.
         admin: String,
-        /// What was odd.
+        /// The unexpected part of its answer.
         cause: String,
     },
-    /// A revision that was pushed did not come to be.
+    /// Staging of a pushed revision failed.
     #[error("the revision {revision} failed: {reason}")]
     Failed {
-        /// Which.
+        /// The revision.
         revision: String,
-        /// Why.
+        /// The cause.
         reason: String,
     },
-    /// It takes too long.
+    /// Staging takes longer than the command waits.
     #[error(
-        "the revision {revision} is still being staged after {seconds} s; `rostro pipeline list` shows what becomes of it"
+        "the revision {revision} is still being staged after {seconds} s; `rostro pipeline list` shows its state"
     )]
     Slow {
-        /// Which.
+        /// The revision.
         revision: String,
-        /// How long it was waited for.
+        /// Seconds that the command waited.
         seconds: u64,
     },
 }
 
-/// A pushed revision as `--json` prints it.
+/// Pushed revision as `--json` prints it.
 #[derive(Serialize)]
 struct PushedRevision<'a> {
     #[serde(flatten)]
@@ -110,10 +111,10 @@ struct PushedRevision<'a> {
     changed: bool,
 }
 
-/// Does what was asked for.
+/// Runs a command on a running service.
 pub(super) fn run(command: PipelineCommand) -> Result<(), OperateError> {
     match command {
-        // These have no service.
+        // Commands without a service.
         PipelineCommand::New(_)
         | PipelineCommand::Check { .. }
         | PipelineCommand::Try(_)
@@ -135,27 +136,24 @@ pub(super) fn run(command: PipelineCommand) -> Result<(), OperateError> {
                 client.push(&file, pack.as_deref(), (policy_only, enrol), &limits)?;
             let staged = client.wait(revision, timeout)?;
             if activate && !changed && !service.json {
-                say("there already, nothing was staged");
+                say("already staged");
             }
             let pushed = PushedRevision {
                 revision: &staged,
                 changed,
             };
             match activate {
-                true => {
-                    client.tell(client.activate(&staged.id.to_string(), allow_contract_change)?)
-                }
+                true => client
+                    .print_change(client.activate(&staged.id.to_string(), allow_contract_change)?),
                 false if changed => client.print(&pushed, || format!("staged {}", line(&staged))),
-                false => client.print(&pushed, || {
-                    format!("there already, nothing was staged: {}", line(&staged))
-                }),
+                false => client.print(&pushed, || format!("already staged: {}", line(&staged))),
             }
             Ok(())
         }
         PipelineCommand::List { service } => {
             let client = AdminClient::new(&service)?;
             let statuses: Statuses = client.get("/v1/revisions")?;
-            client.print(&statuses, || table::of(&statuses).trim_end().to_owned());
+            client.print(&statuses, || table::revisions(&statuses));
             Ok(())
         }
         PipelineCommand::Activate {
@@ -164,7 +162,7 @@ pub(super) fn run(command: PipelineCommand) -> Result<(), OperateError> {
             service,
         } => {
             let client = AdminClient::new(&service)?;
-            client.tell(client.activate(&revision, allow_contract_change)?);
+            client.print_change(client.activate(&revision, allow_contract_change)?);
             Ok(())
         }
         PipelineCommand::Shadow {
@@ -175,7 +173,7 @@ pub(super) fn run(command: PipelineCommand) -> Result<(), OperateError> {
         } => {
             let client = AdminClient::new(&service)?;
             let path = format!("/v1/revisions/{}/shadow", digits(&revision));
-            client.tell(if off {
+            client.print_change(if off {
                 client.delete(&path)?
             } else {
                 client.post(&format!("{path}?share={share}"))?
@@ -192,7 +190,7 @@ pub(super) fn run(command: PipelineCommand) -> Result<(), OperateError> {
             let client = AdminClient::new(&service)?;
             let path = format!("/v1/revisions/{}/canary", digits(&revision));
             let ask = format!("{path}?share={share}&allow_contract_change={allow_contract_change}");
-            client.tell(if off {
+            client.print_change(if off {
                 client.delete(&path)?
             } else {
                 client.post(&ask)?
@@ -201,18 +199,18 @@ pub(super) fn run(command: PipelineCommand) -> Result<(), OperateError> {
         }
         PipelineCommand::Rollback { service } => {
             let client = AdminClient::new(&service)?;
-            client.tell(client.post("/v1/rollback")?);
+            client.print_change(client.post("/v1/rollback")?);
             Ok(())
         }
         PipelineCommand::Retire { revision, service } => {
             let client = AdminClient::new(&service)?;
-            client.tell(client.delete(&format!("/v1/revisions/{}", digits(&revision)))?);
+            client.print_change(client.delete(&format!("/v1/revisions/{}", digits(&revision)))?);
             Ok(())
         }
     }
 }
 
-/// The digits of an id, and nothing that would make another path of it.
+/// Returns the letters and digits of an id, so that it cannot change the path of the request.
 fn digits(revision: &str) -> String {
     revision
         .chars()
@@ -231,7 +229,7 @@ fn line(revision: &RevisionStatus) -> String {
     )
 }
 
-/// A running service.
+/// Client of a running service's admin interface.
 pub(crate) struct AdminClient<'s> {
     agent: Agent,
     service: &'s ServiceArgs,
@@ -239,11 +237,11 @@ pub(crate) struct AdminClient<'s> {
 }
 
 impl<'s> AdminClient<'s> {
-    /// A client of the admin interface that these arguments name.
+    /// Creates a client of the admin interface that the arguments name.
     pub(crate) fn new(service: &'s ServiceArgs) -> Result<Self, OperateError> {
         let config = Agent::config_builder()
             .http_status_as_error(false)
-            .timeout_connect(Some(ANSWER));
+            .timeout_connect(Some(ANSWER_TIMEOUT));
         Ok(Self {
             agent: service.trust.agent(&service.admin, config)?,
             service,
@@ -255,13 +253,13 @@ impl<'s> AdminClient<'s> {
         format!("{}{path}", self.service.admin.trim_end_matches('/'))
     }
 
-    /// Asks for an answer in JSON.
+    /// Sends a GET request and parses the JSON answer.
     pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, OperateError> {
         let request = self
             .agent
             .get(self.url(path))
             .config()
-            .timeout_global(Some(ANSWER))
+            .timeout_global(Some(ANSWER_TIMEOUT))
             .build();
         self.answer(self.credentials.sign(request).call())
     }
@@ -271,7 +269,7 @@ impl<'s> AdminClient<'s> {
             .agent
             .delete(self.url(path))
             .config()
-            .timeout_global(Some(ANSWER))
+            .timeout_global(Some(ANSWER_TIMEOUT))
             .build();
         self.answer(self.credentials.sign(request).call())
     }
@@ -285,7 +283,7 @@ impl<'s> AdminClient<'s> {
             .agent
             .post(self.url(path))
             .config()
-            .timeout_global(Some(UPLOAD))
+            .timeout_global(Some(UPLOAD_TIMEOUT))
             .build();
         self.answer(self.credentials.sign(request).send(body))
     }
@@ -317,7 +315,7 @@ impl<'s> AdminClient<'s> {
         query.append_pair("sha256", &Sha256Digest::of(&bytes).to_string());
         query.append_pair("policy_only", &policy_only.to_string());
         if enrol {
-            // A service before this parameter would refuse it.
+            // Sent only if set, because earlier versions refuse the parameter.
             query.append_pair("enrol", "true");
         }
         query.append_pair("limits", &limits.join(","));
@@ -328,8 +326,8 @@ impl<'s> AdminClient<'s> {
         let begun = Instant::now();
         loop {
             match self.send(&path, &bytes) {
-                // Somebody else's component is on its way.
-                Err(OperateError::Busy { .. }) if begun.elapsed() < UPLOAD => {
+                // Another upload is in progress.
+                Err(OperateError::Busy { .. }) if begun.elapsed() < UPLOAD_TIMEOUT => {
                     std::thread::sleep(Duration::from_secs(1))
                 }
                 answer => return answer,
@@ -351,7 +349,7 @@ impl<'s> AdminClient<'s> {
                 });
             }
             spinner.tick();
-            std::thread::sleep(ASK);
+            std::thread::sleep(POLL_INTERVAL);
             revision = self.get(&format!("/v1/revisions/{}", revision.id))?;
         }
         spinner.finish_and_clear();
@@ -362,7 +360,7 @@ impl<'s> AdminClient<'s> {
                     revision
                         .reason
                         .as_deref()
-                        .unwrap_or("the service says no more"),
+                        .unwrap_or("the service reports no reason"),
                 ),
             }),
             _ => Ok(revision),
@@ -376,7 +374,7 @@ impl<'s> AdminClient<'s> {
         let admin = || self.service.admin.clone();
         let unreachable = |error: ureq::Error| OperateError::Unreachable {
             admin: admin(),
-            cause: explained(&error, &self.service.admin),
+            cause: explain(&error, &self.service.admin),
         };
         let mut answer = answer.map_err(unreachable)?;
         let text = answer.body_mut().read_to_string().map_err(unreachable)?;
@@ -386,10 +384,10 @@ impl<'s> AdminClient<'s> {
                 cause: error.to_string(),
             });
         }
-        let said: Option<Value> = serde_json::from_str(&text).ok();
-        let message = said
+        let body: Option<Value> = serde_json::from_str(&text).ok();
+        let message = body
             .as_ref()
-            .and_then(|said| said.get("error"))
+            .and_then(|body| body.get("error"))
             .and_then(Value::as_str);
         if let (Some(message), Some(remedy)) =
             (message, self.credentials.advice(answer.status().as_u16()))
@@ -408,30 +406,30 @@ impl<'s> AdminClient<'s> {
             }),
             None => Err(OperateError::Other {
                 admin: admin(),
-                cause: format!("it answers {}", answer.status()),
+                cause: format!("it answered with status {}", answer.status()),
             }),
         }
     }
 
-    /// Says what came of a change.
-    fn tell(&self, changed: ChangeAnswer) {
-        self.print(&changed, || {
+    /// Prints the result of a change.
+    fn print_change(&self, answer: ChangeAnswer) {
+        self.print(&answer, || {
             format!(
                 "{}{}",
-                line(&changed.revision),
-                if changed.changed { "" } else { " (as it was)" }
+                line(&answer.revision),
+                if answer.changed { "" } else { " (unchanged)" }
             )
         });
     }
 
-    /// Prints JSON, or words.
-    fn print(&self, value: &impl Serialize, words: impl FnOnce() -> String) {
+    /// Prints JSON, or text.
+    fn print(&self, value: &impl Serialize, text: impl FnOnce() -> String) {
         match self.service.json {
             true => say(&format!(
                 "{:#}",
                 serde_json::to_value(value).unwrap_or_default()
             )),
-            false => say(&words()),
+            false => say(&text()),
         }
     }
 }

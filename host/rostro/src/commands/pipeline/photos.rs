@@ -1,71 +1,69 @@
-//! The pictures that a command is to look at.
+//! Photos on which a command runs a pipeline.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use rostro_common::fs::read_at_most;
+use rostro_sandbox::pipeline::self_test::is_picture;
 
-/// The endings of pictures.
-const ENDINGS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
+/// Largest photo in bytes.
+const MAX_BYTES: usize = 64 << 20;
 
-/// The largest picture that is read, in bytes.
-const LARGEST: usize = 64 << 20;
-
-/// Why there are no pictures.
+/// Error of reading photos.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ImagesError {
+pub(crate) enum PhotosError {
     /// The folder cannot be read.
     #[error("cannot read {path}: {cause}", path = path.display())]
     Unreadable {
         /// The folder or file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         cause: io::Error,
     },
-    /// There is none.
+    /// The folder has no photos.
     #[error("there is no picture (*.jpg, *.png, *.webp) in {folder} or its folders", folder = folder.display())]
     None {
         /// The folder.
         folder: PathBuf,
     },
-    /// One is too large.
-    #[error("{path} has more than {LARGEST} bytes, which is the most that is read", path = path.display())]
+    /// A photo is too large.
+    #[error("cannot read {path}: it has more than {MAX_BYTES} bytes", path = path.display())]
     TooLarge {
-        /// Which.
+        /// The photo.
         path: PathBuf,
     },
 }
 
-/// The pictures in a folder and in folders in it, in the order of their names; or the one that is
-/// named.
+/// Finds the photos in a folder at any depth, in the order of their names. The path of a photo finds
+/// itself.
 ///
 /// # Errors
 ///
-/// If the folder cannot be read, or has none.
-pub(super) fn of(folder: &Path) -> Result<Vec<PathBuf>, ImagesError> {
+/// If the folder cannot be read, or has no photos.
+pub(super) fn find(folder: &Path) -> Result<Vec<PathBuf>, PhotosError> {
     if folder.is_file() {
         return Ok(vec![folder.to_owned()]);
     }
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(next) = folders.pop() {
-        let unreadable = |cause| ImagesError::Unreadable {
+        let unreadable = |cause| PhotosError::Unreadable {
             path: next.clone(),
             cause,
         };
         for entry in next.read_dir().map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
-            // A link may lead in a circle: what it points at is taken if it is a picture.
+            // A link to a folder is not followed, because it may lead in a circle.
             match entry.file_type().map_err(unreadable)?.is_dir() {
                 true => folders.push(entry.path()),
-                false if is_picture(&entry.path()) => found.push(entry.path()),
+                false if is_photo(&entry.path()) => found.push(entry.path()),
                 false => {}
             }
         }
     }
     found.sort();
     if found.is_empty() {
-        Err(ImagesError::None {
+        Err(PhotosError::None {
             folder: folder.to_owned(),
         })
     } else {
@@ -73,18 +71,18 @@ pub(super) fn of(folder: &Path) -> Result<Vec<PathBuf>, ImagesError> {
     }
 }
 
-/// A picture's bytes.
+/// Reads a photo.
 ///
 /// # Errors
 ///
 /// If it cannot be read, or is too large.
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, ImagesError> {
-    let bytes = read_at_most(path, LARGEST).map_err(|cause| ImagesError::Unreadable {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, PhotosError> {
+    let bytes = read_at_most(path, MAX_BYTES).map_err(|cause| PhotosError::Unreadable {
         path: path.to_owned(),
         cause,
     })?;
-    if bytes.len() > LARGEST {
-        Err(ImagesError::TooLarge {
+    if bytes.len() > MAX_BYTES {
+        Err(PhotosError::TooLarge {
             path: path.to_owned(),
         })
     } else {
@@ -92,12 +90,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, ImagesError> {
     }
 }
 
-fn is_picture(path: &Path) -> bool {
-    let ending = path
-        .extension()
-        .map(|ending| ending.to_string_lossy().to_ascii_lowercase());
-    let is_hidden = path
-        .file_name()
-        .is_some_and(|name| name.to_string_lossy().starts_with('.'));
-    !is_hidden && ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str()))
+fn is_photo(path: &Path) -> bool {
+    path.file_name()
+        .is_some_and(|name| is_picture(&name.to_string_lossy()))
 }

@@ -1,20 +1,17 @@
-//! Revisions as a table for people.
-
-use comfy_table::Table;
-use comfy_table::presets;
+//! Table of revisions.
 
 use rostro_common::text::sanitize;
 use rostro_sandbox::settings::names::settings;
 use rostro_service::deployment::{RevisionState, RevisionStatus, Statuses};
 
-/// The longest reason in a table; `--json` has all of it.
-const REASON: usize = 60;
+use crate::terminal::{new_table, render};
 
-/// All revisions, a line each.
-pub(super) fn of(statuses: &Statuses) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header([
+/// Upper bound of a reason's characters in the table; `--json` has the whole text.
+const MAX_REASON: usize = 60;
+
+/// Renders all revisions, a line for each.
+pub(super) fn revisions(statuses: &Statuses) -> String {
+    let mut table = new_table([
         "REVISION", "STATE", "PIPELINE", "POLICY", "PACK", "PEOPLE", "REQUESTS", "FAILED", "SINCE",
         "NOTE",
     ]);
@@ -45,10 +42,7 @@ pub(super) fn of(statuses: &Statuses) -> String {
             note(revision, statuses.configured == Some(revision.id)),
         ]);
     }
-    table
-        .lines()
-        .map(|line| format!("{}\n", line.trim_end()))
-        .collect()
+    render(&table)
 }
 
 fn people(revision: &RevisionStatus) -> String {
@@ -62,7 +56,7 @@ fn people(revision: &RevisionStatus) -> String {
 fn note(revision: &RevisionStatus, is_configured: bool) -> String {
     if let Some(reason) = &revision.reason {
         let reason = sanitize(reason);
-        let short: String = reason.chars().take(REASON).collect();
+        let short: String = reason.chars().take(MAX_REASON).collect();
         return if short.len() < reason.len() {
             format!("{short}…")
         } else {

@@ -1,19 +1,21 @@
-//! `rostro pipeline try`: what a pipeline makes of somebody's own photos.
+//! `rostro pipeline try`: runs a pipeline on photos, and prints and draws its answers.
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use comfy_table::{Table, presets};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use rostro_common::text::{lossy, sanitize, say, say_json};
+use rostro_common::text::sanitize;
 
-use super::draw::{self, make_folder};
+use super::answer::AnalysisReport;
+use super::draw::{self, create_folder};
+use super::error::TrialError;
 use super::photos;
-use super::trial::{AnalysisReport, PhotosArgs, Trial, TrialError};
+use super::trial::{PhotosArgs, Trial};
+use crate::terminal::{lossy, new_table, render, say, say_json};
 
-/// On what to try a pipeline.
+/// Arguments of `rostro pipeline try`.
 #[derive(Debug, Args)]
 pub(crate) struct TryArgs {
     /// The component
@@ -22,38 +24,38 @@ pub(crate) struct TryArgs {
     photos: PhotosArgs,
 }
 
-/// What came of a photo.
+/// Result of one photo.
 #[derive(Debug, Serialize)]
 struct PhotoResult {
     #[serde(serialize_with = "lossy")]
     image: PathBuf,
     #[serde(flatten)]
-    looked: Option<AnalysisReport>,
+    report: Option<AnalysisReport>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     drawing: Option<String>,
 }
 
-/// Runs a pipeline on photos, prints a table, and draws what it saw.
+/// Runs a pipeline on photos, prints a table, and draws the answers.
 ///
 /// # Errors
 ///
 /// [`TrialError`], also if the pipeline failed on any photo.
-pub(super) fn attempt(args: &TryArgs) -> Result<(), TrialError> {
-    let photos = photos::of(&args.photos.images)?;
+pub(super) fn try_photos(args: &TryArgs) -> Result<(), TrialError> {
+    let photos = photos::find(&args.photos.images)?;
     let trial = Trial::new(
         &args.photos.local.prepare()?,
         &args.file,
         args.photos.gallery.as_deref(),
     )?;
     if let Some(out) = &args.photos.out {
-        make_folder(out)?;
+        create_folder(out)?;
     }
     let progress = ProgressBar::new(photos.len() as u64);
     let mut outcomes = Vec::new();
     for photo in photos {
-        outcomes.push(one(&trial, args, photo));
+        outcomes.push(try_photo(&trial, args, photo));
         progress.inc(1);
     }
     progress.finish_and_clear();
@@ -67,10 +69,10 @@ pub(super) fn attempt(args: &TryArgs) -> Result<(), TrialError> {
     match args.photos.json {
         true => say_json(&outcomes),
         false => {
-            say(table(&outcomes, &args.photos.images).trim_end());
+            say(&table(&outcomes, &args.photos.images));
             if let Some(out) = &args.photos.out {
                 say(&format!(
-                    "\nthe photos with what was seen drawn on them are in {}",
+                    "\nthe photos with the answers drawn on them are in {}",
                     out.display()
                 ));
             }
@@ -83,25 +85,25 @@ pub(super) fn attempt(args: &TryArgs) -> Result<(), TrialError> {
     }
 }
 
-/// One photo: what is wrong with it costs no other.
-fn one(trial: &Trial, args: &TryArgs, image: PathBuf) -> PhotoResult {
+/// Runs a pipeline on one photo. A failure does not end the command, because other photos follow.
+fn try_photo(trial: &Trial, args: &TryArgs, image: PathBuf) -> PhotoResult {
     let bytes = match photos::read(&image) {
         Ok(bytes) => bytes,
         Err(error) => {
             return PhotoResult {
                 image,
-                looked: None,
+                report: None,
                 error: Some(error.to_string()),
                 drawing: None,
             };
         }
     };
-    let looked = match trial.look(&bytes) {
-        Ok(looked) => looked,
+    let report = match trial.analyze(&bytes) {
+        Ok(report) => report,
         Err(error) => {
             return PhotoResult {
                 image,
-                looked: None,
+                report: None,
                 error: Some(error.to_string()),
                 drawing: None,
             };
@@ -111,34 +113,32 @@ fn one(trial: &Trial, args: &TryArgs, image: PathBuf) -> PhotoResult {
         .photos
         .out
         .as_ref()
-        .map(|out| draw::drawing(out, &args.photos.images, &image, &bytes, &looked));
+        .map(|out| draw::write_drawing(out, &args.photos.images, &image, &bytes, &report));
     let (drawing, error) = match drawn {
         None => (None, None),
-        Some(Ok(place)) => (Some(place.display().to_string()), None),
-        // The pipeline may decode what this command does not.
+        Some(Ok(path)) => (Some(path.display().to_string()), None),
+        // The pipeline may decode formats that this command does not.
         Some(Err(error)) => (None, Some(error.to_string())),
     };
     PhotoResult {
         image,
-        looked: Some(looked),
+        report: Some(report),
         error,
         drawing,
     }
 }
 
 fn table(outcomes: &[PhotoResult], images: &Path) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header([
+    let mut table = new_table([
         "PHOTO",
         "SIZE",
         "FACES",
         "MS",
-        "WHO (CONFIDENCE), OR WHY NOBODY (SIMILARITY OF THE NEAREST)",
+        "IDENTITY (CONFIDENCE), OR REASON (BEST SIMILARITY)",
     ]);
     for PhotoResult {
         image,
-        looked,
+        report,
         error,
         ..
     } in outcomes
@@ -149,13 +149,13 @@ fn table(outcomes: &[PhotoResult], images: &Path) -> String {
             .filter(|rest| !rest.as_os_str().is_empty())
             .unwrap_or(image);
         let name = sanitize(&name.display().to_string());
-        match looked {
-            Some(looked) => table.add_row([
+        match report {
+            Some(report) => table.add_row([
                 name,
-                format!("{}×{}", looked.width, looked.height),
-                looked.faces.len().to_string(),
-                format!("{:.0}", looked.milliseconds),
-                [Some(people(looked)), error.as_deref().map(sanitize)]
+                format!("{}×{}", report.width, report.height),
+                report.faces.len().to_string(),
+                format!("{:.0}", report.milliseconds),
+                [Some(people(report)), error.as_deref().map(sanitize)]
                     .into_iter()
                     .flatten()
                     .collect::<Vec<_>>()
@@ -170,22 +170,19 @@ fn table(outcomes: &[PhotoResult], images: &Path) -> String {
             ]),
         };
     }
-    table
-        .lines()
-        .map(|line| format!("{}\n", line.trim_end()))
-        .collect()
+    render(&table)
 }
 
-/// Everybody in a photo; of many who are unknown for one reason, how many.
-fn people(looked: &AnalysisReport) -> String {
-    let known = looked
+/// Lists the known people of a photo, and counts the unknown faces by reason.
+fn people(report: &AnalysisReport) -> String {
+    let known = report
         .faces
         .iter()
         .filter(|face| face.identity.is_some())
         .map(|face| sanitize(&face.label()));
     let mut people: Vec<String> = known.collect();
     let mut reasons: Vec<(&str, usize, Option<f32>)> = Vec::new();
-    for face in &looked.faces {
+    for face in &report.faces {
         let Some(reason) = face.reason.as_deref() else {
             continue;
         };

@@ -1,6 +1,6 @@
 //! `rostro watch`: sends pictures to a running service and prints a line for each answer.
 //!
-//! A client like any other: it only knows the HTTP interface.
+//! It uses only the public HTTP interface.
 
 pub(crate) mod jpeg_stream;
 
@@ -14,18 +14,18 @@ use serde::Deserialize;
 
 use rostro_common::text::sanitize;
 
-use crate::client::{ApiKeyArgs, ClientError, Credentials, TrustArgs, explained};
+use crate::commands::client::{ApiKeyArgs, ClientError, Credentials, TrustArgs, explain};
 use crate::commands::watch::jpeg_stream::{Frame, JpegStream};
 
-/// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Timeout of an answer.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What to watch, and who is asked.
+/// Arguments of `rostro watch`.
 #[derive(Debug, Args)]
 pub(crate) struct WatchArgs {
-    /// A picture, a folder of pictures, or `-` for a stream of JPEGs on standard input
+    /// Picture, folder of pictures, or `-` for a JPEG stream on standard input
     source: PathBuf,
-    /// Where the service is
+    /// Address of the service
     #[arg(
         long,
         env = "ROSTRO_SERVER",
@@ -37,20 +37,20 @@ pub(crate) struct WatchArgs {
     key: ApiKeyArgs,
     #[command(flatten)]
     trust: TrustArgs,
-    /// Print the service's answers as they are, one JSON object a line
+    /// Print the service's answers unchanged, one JSON object a line
     #[arg(long)]
     json: bool,
 }
 
-/// Why watching ended early.
+/// Error of `rostro watch`.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WatchError {
     /// A picture cannot be read.
     #[error("cannot read {source_name}: {cause}")]
     Unreadable {
-        /// Which.
+        /// Its name.
         source_name: String,
-        /// Why.
+        /// The cause.
         cause: io::Error,
     },
     /// A folder without pictures.
@@ -58,61 +58,60 @@ pub(crate) enum WatchError {
     Empty {
         /// The folder.
         folder: PathBuf,
-        /// What is in it.
+        /// Its content.
         found: String,
     },
     /// A stream without pictures.
     #[error("standard input holds no whole JPEG")]
     EmptyStream,
-    /// Nobody reads the lines any more, or the disk is full.
+    /// Standard output is closed, or the disk is full.
     #[error("cannot print: {0}")]
     Output(io::Error),
     /// The service cannot be reached.
     #[error("no answer from {server}: {cause}; is `rostro serve` running there?")]
     Unreachable {
-        /// Where it was looked for.
+        /// Its address.
         server: String,
-        /// Why.
+        /// The cause.
         cause: String,
     },
     /// The key or the certificates cannot be used.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// The service does not accept the key, or wants one.
+    /// The service rejects the key, or requires one.
     #[error("refused by {server}: {message}; {remedy}")]
     Unauthorized {
-        /// The service.
+        /// Address of the service.
         server: String,
-        /// What it says.
+        /// The service's message.
         message: String,
-        /// What to do.
+        /// The remedy.
         remedy: String,
     },
-    /// Some pictures were refused; their lines say why.
+    /// Some pictures were refused; their lines give the causes.
     #[error("{refused} of {total} pictures were refused")]
     Refused {
-        /// How many.
+        /// Number of refused pictures.
         refused: usize,
-        /// Of how many.
+        /// Number of all pictures.
         total: usize,
     },
 }
 
-/// How the names of pictures end, in any case. The service says of those that it does not decode
-/// what to do.
-const ENDINGS: [&str; 24] = [
+/// Extensions of pictures, in any case. The list has formats that the service cannot decode, because
+/// its answer then names a remedy.
+const EXTENSIONS: [&str; 24] = [
     "jpg", "jpeg", "jpe", "jfif", "jif", "jps", "mpo", "png", "apng", "webp", "bmp", "dib", "gif",
     "tif", "tiff", "heic", "heics", "heif", "hif", "avif", "avifs", "jxl", "jp2", "j2k",
 ];
 
-/// The most names that a message lists.
-const MOST_NAMES: usize = 5;
+/// Upper bound of names in a message.
+const MAX_NAMES: usize = 5;
 
-/// The codes of the warnings that rows of a picture, or later scans, are missing: of the SDK's
-/// `decode::Flaw`.
+/// Codes of the warnings about missing rows or scans, from the SDK's `decode::Flaw`.
 const CUT_OFF: [&str; 2] = ["jpeg_missing_data", "jpeg_missing_detail"];
 
-/// The service's answer, as far as a line of it needs.
+/// Fields of the service's answer that a line needs.
 #[derive(Debug, Deserialize)]
 struct Answer {
     #[serde(default)]
@@ -136,7 +135,7 @@ struct Face {
     confidence: String,
 }
 
-/// Sends every picture and prints what came back.
+/// Sends every picture and prints the answers.
 pub(crate) fn run(args: &WatchArgs) -> Result<(), WatchError> {
     let client = FrameClient::new(args)?;
     let (mut total, mut refused) = (0, 0);
@@ -151,8 +150,8 @@ pub(crate) fn run(args: &WatchArgs) -> Result<(), WatchError> {
             let is_answered = match frame.map_err(unreadable)? {
                 Frame::Picture(picture) => client.show(&name, &picture)?,
                 Frame::Refused(cause) => client.refuse(&name, &cause)?,
-                // A camera that is switched off ends in the middle of a picture, and one that
-                // writes no end markers at the end of one.
+                // A camera that is switched off ends in the middle of a picture. A camera without
+                // end markers ends after a whole one.
                 Frame::Unfinished(picture) => match client.show_if_whole(&name, &picture)? {
                     Some(is_answered) => is_answered,
                     None => {
@@ -170,7 +169,7 @@ pub(crate) fn run(args: &WatchArgs) -> Result<(), WatchError> {
         }
     }
     if total == 0 {
-        // A folder has at least one.
+        // A folder without pictures is an error already.
         return Err(WatchError::EmptyStream);
     }
     if refused > 0 {
@@ -180,7 +179,7 @@ pub(crate) fn run(args: &WatchArgs) -> Result<(), WatchError> {
     }
 }
 
-/// Asks the service.
+/// Client that sends frames to the service.
 struct FrameClient<'a> {
     agent: ureq::Agent,
     args: &'a WatchArgs,
@@ -191,7 +190,7 @@ struct FrameClient<'a> {
 impl<'a> FrameClient<'a> {
     fn new(args: &'a WatchArgs) -> Result<Self, WatchError> {
         let config = ureq::Agent::config_builder()
-            .timeout_global(Some(PATIENCE))
+            .timeout_global(Some(TIMEOUT))
             .http_status_as_error(false);
         let url = format!("{}/process_frame", args.server.trim_end_matches('/'));
         Ok(Self {
@@ -202,15 +201,15 @@ impl<'a> FrameClient<'a> {
         })
     }
 
-    /// Prints the answer to one picture; whether there was one.
+    /// Sends a picture and prints the answer. Returns true if the service accepted the picture.
     fn show(&self, name: &str, picture: &[u8]) -> Result<bool, WatchError> {
-        self.ask(picture)?.print(name, self.args.json)
+        self.send(picture)?.print(name, self.args.json)
     }
 
-    /// Prints the answer to a picture at the end of a stream, as [`Self::show`] does; None, and
-    /// nothing is printed, if it is cut off.
+    /// Sends the last picture of a stream, as [`Self::show`] does. If the picture is cut off, prints
+    /// nothing and returns None.
     fn show_if_whole(&self, name: &str, picture: &[u8]) -> Result<Option<bool>, WatchError> {
-        let reply = self.ask(picture)?;
+        let reply = self.send(picture)?;
         let is_cut_off = reply.answer.as_ref().is_some_and(|answer| {
             answer.code.as_deref() == Some("undecodable_image")
                 || answer
@@ -225,7 +224,7 @@ impl<'a> FrameClient<'a> {
         }
     }
 
-    /// Prints that a picture is not sent, and why.
+    /// Prints the reason for which a picture is not sent.
     fn refuse(&self, name: &str, cause: &str) -> Result<bool, WatchError> {
         let line = match self.args.json {
             true => serde_json::json!({ "error": cause }).to_string(),
@@ -235,14 +234,14 @@ impl<'a> FrameClient<'a> {
         Ok(false)
     }
 
-    fn ask(&self, picture: &[u8]) -> Result<Reply, WatchError> {
+    fn send(&self, picture: &[u8]) -> Result<FrameResponse, WatchError> {
         let begun = Instant::now();
         let server = || self.args.server.clone();
         let unreachable = |cause: ureq::Error| WatchError::Unreachable {
             server: server(),
-            cause: explained(&cause, &self.url),
+            cause: explain(&cause, &self.url),
         };
-        // The service looks at the bytes, not at what the type after `image/` says.
+        // The service detects the format from the bytes, not from the content type.
         let request = self
             .credentials
             .sign(self.agent.post(&self.url).content_type("image/jpeg"));
@@ -250,7 +249,7 @@ impl<'a> FrameClient<'a> {
         let text = response.body_mut().read_to_string().map_err(unreachable)?;
         let time = begun.elapsed();
         let answer: Option<Answer> = serde_json::from_str(&text).ok();
-        // The next picture would not be answered either.
+        // The next pictures would be refused, too.
         if let Some(remedy) = self.credentials.advice(response.status().as_u16()) {
             let message = answer
                 .and_then(|answer| answer.error)
@@ -261,7 +260,7 @@ impl<'a> FrameClient<'a> {
                 remedy,
             });
         }
-        Ok(Reply {
+        Ok(FrameResponse {
             answer,
             text,
             status: response.status(),
@@ -270,16 +269,16 @@ impl<'a> FrameClient<'a> {
     }
 }
 
-/// What came back for a picture.
-struct Reply {
+/// Response to a picture.
+struct FrameResponse {
     text: String,
     answer: Option<Answer>,
     status: ureq::http::StatusCode,
     time: Duration,
 }
 
-impl Reply {
-    /// Prints it; whether the picture was taken.
+impl FrameResponse {
+    /// Prints the response. Returns true if the picture was accepted.
     fn print(&self, name: &str, is_json: bool) -> Result<bool, WatchError> {
         let line = match (&self.answer, is_json) {
             (_, true) => self.text.trim_end().to_owned(),
@@ -306,7 +305,7 @@ impl Reply {
 }
 
 impl Answer {
-    /// The error with its cause, as sentences.
+    /// Returns the error with its cause, as sentences.
     fn refusal(&self) -> String {
         let error = self.error.as_deref().unwrap_or_default();
         match self
@@ -324,14 +323,14 @@ impl Answer {
     }
 }
 
-/// `s6 0.86, Unknown`: everybody in the order of the answer.
+/// Lists the faces in the order of the answer, such as `s6 0.86, Unknown`.
 fn people(faces: &[Face]) -> String {
     let one = |face: &Face| match face.confidence.as_str() {
         "N/A" => face.identity.clone(),
         confidence => format!("{} {confidence}", face.identity),
     };
     match faces {
-        [] => "nobody".to_owned(),
+        [] => "no faces".to_owned(),
         faces => faces.iter().map(one).collect::<Vec<_>>().join(", "),
     }
 }
@@ -357,25 +356,25 @@ fn pictures(source: &Path) -> Result<Vec<PathBuf>, WatchError> {
     if found.is_empty() {
         Err(WatchError::Empty {
             folder: source.to_owned(),
-            found: listed(others),
+            found: list_names(others),
         })
     } else {
         Ok(found)
     }
 }
 
-/// Returns true if a file's name says that it is a picture.
+/// Returns true if a file has the extension of a picture.
 fn is_picture(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
     extension.is_some_and(|extension| {
-        ENDINGS
+        EXTENSIONS
             .iter()
-            .any(|ending| extension.eq_ignore_ascii_case(ending))
+            .any(|known| extension.eq_ignore_ascii_case(known))
     })
 }
 
-/// Names what is in a folder.
-fn listed(mut paths: Vec<PathBuf>) -> String {
+/// Lists the content of a folder.
+fn list_names(mut paths: Vec<PathBuf>) -> String {
     paths.sort();
     let name = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -385,7 +384,7 @@ fn listed(mut paths: Vec<PathBuf>) -> String {
             name.into_owned()
         })
     };
-    let names: Vec<String> = paths.iter().take(MOST_NAMES).map(name).collect();
+    let names: Vec<String> = paths.iter().take(MAX_NAMES).map(name).collect();
     match paths.len().saturating_sub(names.len()) {
         _ if names.is_empty() => "it is empty".to_owned(),
         0 => format!("it has {}", names.join(", ")),
@@ -410,7 +409,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pictures_are_told_by_their_endings() {
+    fn pictures_are_found_by_extension() {
         for name in [
             "a.jpg", "A.JPEG", "a.jpe", "a.JfIf", "a.mpo", "a.heic", "a.HEIF", "a.avif", "a.jxl",
             "a.b.bmp", "a.dib", "a.TIFF",
@@ -425,10 +424,13 @@ mod tests {
     #[test]
     fn listing_stays_short() {
         let paths = |names: &[&str]| names.iter().map(PathBuf::from).collect::<Vec<_>>();
-        assert_eq!(listed(Vec::new()), "it is empty");
-        assert_eq!(listed(paths(&["b.txt", "a.doc"])), "it has a.doc, b.txt");
+        assert_eq!(list_names(Vec::new()), "it is empty");
         assert_eq!(
-            listed(paths(&["1", "2", "3", "4", "5", "6", "7"])),
+            list_names(paths(&["b.txt", "a.doc"])),
+            "it has a.doc, b.txt"
+        );
+        assert_eq!(
+            list_names(paths(&["1", "2", "3", "4", "5", "6", "7"])),
             "it has 1, 2, 3, 4, 5 and 2 more"
         );
     }

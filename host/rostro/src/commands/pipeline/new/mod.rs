@@ -1,8 +1,7 @@
-//! `rostro pipeline new`: a project of a pipeline's own, that builds with one command and passes
-//! its tests.
+//! `rostro pipeline new`: creates a project for a pipeline, which builds and passes its tests.
 //!
-//! All that it needs of Rostro is part of this program and lies in the project: the interface
-//! `wit/`, and for Rust the SDK under `vendor/`.
+//! The project needs no other part of Rostro: this program contains the interface `wit/` and the
+//! Rust SDK, and copies them into the project.
 
 pub(crate) mod standalone;
 
@@ -13,15 +12,16 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use include_dir::{Dir, include_dir};
 
-use rostro_common::text::{sanitize_name, say};
+use rostro_common::text::sanitize_name;
 use rostro_sandbox::component::version::WORLD_VERSION;
 use rostro_sandbox::validate::is_name;
 
-/// What a template says instead of the project's name.
+use crate::terminal::say;
+
+/// Placeholder of the project's name in templates.
 const NAME: &str = "my-pipeline";
 
-/// Names that a crate cannot have here: those of crates that it is built with, and words of the
-/// language.
+/// Names that a project cannot have: crates that it is built with, and keywords of Rust.
 const RESERVED: [&str; 49] = [
     "std",
     "core",
@@ -74,20 +74,21 @@ const RESERVED: [&str; 49] = [
     "yield",
 ];
 
-/// What templates say instead of the table of limits, by which photos are judged in every language.
+/// Placeholder in templates of the table of limits for photos.
 const REVIEW_TABLE: &str = "review_table";
 
-/// The table: JSON without `null`, `true` and `false` is JavaScript and Python, too.
+/// Table of limits for photos. JSON without `null`, `true` and `false` is also valid JavaScript and
+/// Python.
 static LIMITS: &str = include_str!("../../../../../../guest/sdk/review.json");
 
 static TEMPLATES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/src/commands/pipeline/new/templates");
 static WIT: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../wit");
 static SDK: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../guest/sdk");
-/// The example that a whole pipeline begins as.
+/// Source of a new whole pipeline.
 static MINIMAL: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../guest/examples/minimal/src");
 static POLICY_WORLD: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../guest/policy-world");
 
-/// A language of pipelines.
+/// Language of a project.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Language {
     /// Rust, to wasm32-wasip2
@@ -98,57 +99,57 @@ enum Language {
     Python,
 }
 
-/// A new project.
+/// Arguments of `rostro pipeline new`.
 #[derive(Debug, Args)]
 pub(crate) struct NewArgs {
-    /// The pipeline's name, and the folder that is made: lower-case letters, digits and `-`
+    /// Folder to create, named after the pipeline: a-z, 0-9 and `-`
     name: PathBuf,
-    /// The language
+    /// Language of the project
     #[arg(long, value_enum, default_value_t = Language::Rust)]
     lang: Language,
-    /// Only the rule of who is who, beside another component's vision
+    /// Create only a policy, for use with another component's vision
     #[arg(long)]
     policy_only: bool,
 }
 
-/// Why there is no project.
+/// Error that keeps a project from being created.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NewError {
-    /// The name is none.
+    /// The name has another form.
     #[error(
-        "a pipeline's name is 1 to 64 lower-case letters, digits and `-` and begins with a letter, not `{0}`"
+        "cannot name a pipeline `{0}`; use 1 to 64 lower-case letters, digits and `-`, and begin with a letter"
     )]
     Name(String),
-    /// The name is another crate's, or a word of Rust.
-    #[error("`{0}` means something else to Rust; choose another name")]
+    /// The name is another crate's, or a keyword of Rust.
+    #[error("cannot name a pipeline `{0}`: the name is reserved in Rust; choose another")]
     Reserved(String),
-    /// There is something.
-    #[error("{0} is there already and is not an empty folder; choose another name")]
+    /// The folder has files already.
+    #[error("cannot create {0}: it exists and is not an empty folder; choose another name")]
     Exists(PathBuf),
-    /// Not in that language.
+    /// Vision is not possible in the language.
     #[error(
-        "pipelines that see are written in Rust: decoding a photo and preparing tensors takes {0} some hundred times as long; write the rule of who \
-         is who in it with --policy-only"
+        "cannot create vision in {0}: decoding a photo and preparing tensors would take some hundred times as long as in Rust; use --lang rust, or \
+         create only a policy with --policy-only"
     )]
     Language(&'static str),
     /// A file cannot be written.
     #[error("cannot write {path}: {cause}; choose a folder that you can write to", path = path.display())]
     Write {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         cause: io::Error,
     },
 }
 
-/// Makes a project and says how to go on.
+/// Creates a project and prints the next steps.
 ///
 /// # Errors
 ///
-/// [`NewError`]; a folder that was there is left as it was.
+/// [`NewError`]; an existing folder with files is not changed.
 pub(super) fn new(args: &NewArgs) -> Result<(), NewError> {
     let folder = &args.name;
-    // The current folder is named after itself.
+    // The project in `.` has the name of the current folder.
     let whole = if folder.file_name().is_some() {
         folder.clone()
     } else {
@@ -194,8 +195,8 @@ pub(super) fn new(args: &NewArgs) -> Result<(), NewError> {
             .replace(NAME, &name)
             .replace(&NAME.replace('-', "_"), &name.replace('-', "_"));
         let text = text.replace(REVIEW_TABLE, LIMITS.trim_end());
-        // Names that would mean something to the tools of this repository are written otherwise in
-        // it.
+        // Templates of these files have other names, because cargo and git would read them in this
+        // repository.
         let path = path
             .to_string_lossy()
             .replace("Cargo.toml.txt", "Cargo.toml")
@@ -225,9 +226,9 @@ pub(super) fn new(args: &NewArgs) -> Result<(), NewError> {
         }
     }
     say(&format!(
-        "made {}, a {} for rostro:pipeline@{WORLD_VERSION}",
+        "created {}, a {} for rostro:pipeline@{WORLD_VERSION}",
         folder.display(),
-        what(args.policy_only)
+        kind(args.policy_only)
     ));
     say(&format!("\n  cd {}", folder.display()));
     for step in steps(args.lang) {
@@ -237,11 +238,11 @@ pub(super) fn new(args: &NewArgs) -> Result<(), NewError> {
                 .replace(&NAME.replace('-', "_"), &name.replace('-', "_"))
         ));
     }
-    say("\nREADME.md there says how to try it on photos and how to swap it in.");
+    say("\nIts README.md explains how to try it on photos and how to activate it.");
     Ok(())
 }
 
-fn what(policy_only: bool) -> &'static str {
+fn kind(policy_only: bool) -> &'static str {
     if policy_only {
         "policy"
     } else {
@@ -249,7 +250,7 @@ fn what(policy_only: bool) -> &'static str {
     }
 }
 
-/// What to type: the tests, the build, and the check.
+/// Returns the next commands: the tests, the build, and the check.
 fn steps(language: Language) -> [&'static str; 3] {
     match language {
         Language::Rust => [
@@ -270,7 +271,7 @@ fn steps(language: Language) -> [&'static str; 3] {
     }
 }
 
-/// Every file of an embedded folder, by its path in it.
+/// Returns all files of an embedded folder with their paths in it.
 fn files(folder: &Dir<'static>) -> Vec<(PathBuf, &'static [u8])> {
     let mut found: Vec<(PathBuf, &[u8])> = folder
         .files()

@@ -1,12 +1,11 @@
-//! The SDK's manifests, which inherit from this repository's workspace, as they are outside of it.
+//! Conversion of the SDK's manifests, which inherit from this workspace, for use outside it.
 
 use toml::{Table, Value};
 
-/// This repository's manifest, from which the SDK inherits.
+/// Manifest of this workspace, from which the SDK inherits.
 const WORKSPACE: &str = include_str!("../../../../../../Cargo.toml");
 
-/// A manifest with all that it inherits written into it, and crates of this repository by where
-/// they lie beside each other.
+/// Returns a manifest with its inherited values, and with paths to the crates in `vendor/`.
 pub(super) fn standalone(manifest: &str) -> String {
     let workspace: Table = WORKSPACE.parse().unwrap_or_default();
     let workspace = workspace
@@ -15,7 +14,7 @@ pub(super) fn standalone(manifest: &str) -> String {
         .cloned()
         .unwrap_or_default();
     let mut manifest: Table = manifest.parse().unwrap_or_default();
-    // Its lints are this repository's.
+    // The lints are this workspace's own.
     manifest.remove("lints");
     for (section, inherited) in [
         ("package", "package"),
@@ -35,15 +34,15 @@ pub(super) fn standalone(manifest: &str) -> String {
                 .and_then(|inherited| inherited.get(name))
                 .filter(|_| inherits)
             {
-                *value = beside(known.clone());
+                *value = with_vendor_path(known.clone());
             }
         }
     }
     manifest.to_string()
 }
 
-/// A dependency on a crate of this repository, as it lies in `vendor/`.
-fn beside(mut dependency: Value) -> Value {
+/// Changes the path of a dependency on a crate of this repository to its place in `vendor/`.
+fn with_vendor_path(mut dependency: Value) -> Value {
     if let Some(path) = dependency.get_mut("path")
         && let Some(name) = path.as_str().and_then(|path| path.rsplit('/').next())
     {
@@ -57,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_manifest_inherits_is_written_into_it() {
+    fn inherited_values_are_copied() {
         let text = standalone(
             "[package]\nname = \"a\"\nedition.workspace = true\n[lints]\nworkspace = true\n[dependencies]\nrostro-policy-world.workspace = true\n\
              image.workspace = true\nother = \"1\"\n",

@@ -1,31 +1,32 @@
-//! The markers of ITU-T T.81 (annex B), as far as frames are told apart by them.
+//! Markers of ITU-T T.81 (annex B) that separate frames.
 
 pub(super) const START_OF_IMAGE: u8 = 0xd8;
 pub(super) const END_OF_IMAGE: u8 = 0xd9;
 pub(super) const START_OF_SCAN: u8 = 0xda;
 
-/// Bytes after a start marker that tell whether a picture begins: stray ones, and the next marker.
+/// Number of bytes after a start marker that decide whether a picture begins: stray ones, and the
+/// next marker.
 pub(super) const AFTER_START: usize = 5;
 
-/// Returns true if a byte after 0xFF makes a marker that frames are told apart by. In coded data
-/// stuffed zeros, restart markers and fill bytes belong to it; between segments they mean nothing.
+/// Returns true if a byte after 0xFF makes a marker that can separate frames. Stuffed zeros, restart
+/// markers and fill bytes belong to coded data, and have no meaning between segments.
 pub(super) fn is_marker(byte: u8) -> bool {
     !matches!(byte, 0x00 | 0x01 | 0xd0..=0xd7 | 0xff)
 }
 
-/// Returns true if the marker begins a segment that stands before a scan.
+/// Returns true if the marker begins a segment of a picture's header.
 fn is_of_header(marker: u8) -> bool {
     matches!(marker, 0xc0..=0xcf | START_OF_SCAN..=0xef | 0xfe)
 }
 
-/// Returns true if the marker may begin a segment with pictures in it: of an application, or a
+/// Returns true if the marker begins a segment that may contain pictures: of an application, or a
 /// comment.
 pub(super) fn may_hold_pictures(marker: u8) -> bool {
     matches!(marker, 0xe0..=0xef | 0xfe)
 }
 
-/// Returns true if a length follows the marker. In coded data only tables and further scans stand;
-/// anything else is a lost byte, and its length would cover other pictures.
+/// Returns true if a length follows the marker. Coded data may have only tables and further scans;
+/// another marker there is a lost byte, and its length would cover other pictures.
 pub(super) fn has_length(marker: u8, is_coded: bool) -> bool {
     match marker {
         START_OF_IMAGE | END_OF_IMAGE => false,
@@ -34,8 +35,8 @@ pub(super) fn has_length(marker: u8, is_coded: bool) -> bool {
     }
 }
 
-/// Returns true if a picture begins with a start marker and these bytes, [`AFTER_START`] of them or
-/// all that the stream has.
+/// Returns true if a picture begins with a start marker and these bytes: [`AFTER_START`] of them, or
+/// fewer at the end of the stream.
 pub(super) fn is_start(after: &[u8]) -> bool {
     after.len() < AFTER_START || after.windows(2).any(is_header_marker)
 }
@@ -44,20 +45,21 @@ fn is_header_marker(bytes: &[u8]) -> bool {
     matches!(bytes, [0xff, marker] if is_of_header(*marker))
 }
 
-/// Returns true if a start marker and another marker stand here: a start marker alone may be data.
+/// Returns true if a start marker and a header's marker stand here, because a start marker alone may
+/// be data.
 pub(super) fn is_plain_start(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0xff, START_OF_IMAGE]) && bytes.get(2..4).is_some_and(is_header_marker)
 }
 
-/// Returns true if the header of a picture goes on here, behind a few stray bytes at most.
-pub(super) fn goes_on(bytes: &[u8]) -> bool {
+/// Returns true if the header of a picture continues here, after a few stray bytes at most.
+pub(super) fn continues_header(bytes: &[u8]) -> bool {
     let first = bytes
         .windows(2)
         .find(|bytes| matches!(bytes, [0xff, marker] if is_of_header(*marker) || matches!(*marker, START_OF_IMAGE | END_OF_IMAGE)));
     first.is_some_and(is_header_marker)
 }
 
-/// Finds the next marker, and where its body begins.
+/// Finds the next marker, and the offset of its body.
 pub(super) fn next_marker(bytes: &[u8], from: usize) -> Option<(u8, usize)> {
     let at = from
         + bytes
@@ -67,14 +69,14 @@ pub(super) fn next_marker(bytes: &[u8], from: usize) -> Option<(u8, usize)> {
     Some((*bytes.get(at + 1)?, at + 2))
 }
 
-/// How far a picture goes.
+/// Extent of a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Extent {
-    /// To its end marker, behind this many bytes.
+    /// To its end marker, after this many bytes.
     Whole(usize),
-    /// To the end of a segment, where the bytes end too.
+    /// To the end of a segment that is also the end of the bytes.
     Segments,
-    /// Further than the bytes, or to the start of another one.
+    /// Beyond the bytes, or to the start of another picture.
     Part,
 }
 

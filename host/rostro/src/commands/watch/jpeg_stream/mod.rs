@@ -1,10 +1,9 @@
-//! Splits a stream of JPEGs, one after the other as cameras and `ffmpeg -f mjpeg` write them, into
-//! frames.
+//! Splits a stream of consecutive JPEGs, as cameras and `ffmpeg -f mjpeg` write it, into frames.
 //!
-//! Walks the markers of ITU-T T.81 (annex B): segments are skipped by their length, so that a
-//! thumbnail inside one does not end the picture, and in entropy-coded data every 0xFF that is data
-//! is followed by 0x00. A damaged picture ends where the next one starts, and is a frame like any
-//! other: what is left of it is the service's to judge.
+//! The parser follows the markers of ITU-T T.81 (annex B). It skips segments by their length, so that
+//! a thumbnail inside one does not end the picture; in entropy-coded data 0x00 follows every 0xFF
+//! that is data. A damaged picture ends where the next one starts. It is a frame as well, because the
+//! service judges the rest of it.
 
 mod embedded;
 mod markers;
@@ -19,54 +18,55 @@ use self::markers::{
 };
 use self::multi_picture::Part;
 
-/// The largest picture that is taken, in bytes.
-const LARGEST: usize = 128 << 20;
+/// Largest picture in bytes.
+const MAX_BYTES: usize = 128 << 20;
 
-/// Bytes after a segment that tell whether the picture goes on there.
+/// Number of bytes after a segment that decide whether the picture continues there.
 const AFTER_SEGMENT: usize = 64;
 
-/// A frame of a stream.
+/// Frame of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Frame {
     /// A picture, up to its end marker or to the start of the next one.
     Picture(Vec<u8>),
-    /// A picture that has begun when the stream ends: whether all of it is there, its pixels tell.
+    /// A picture without an end marker at the end of the stream. Only its pixels show whether it is
+    /// whole.
     Unfinished(Vec<u8>),
-    /// A picture that cannot be taken, for this reason.
+    /// A picture that is not accepted, with the reason.
     Refused(String),
 }
 
-/// The frames of a stream.
+/// Iterator over the frames of a stream.
 #[derive(Debug)]
 pub(crate) struct JpegStream<R> {
     stream: R,
-    /// Bytes that were read too far, to be read again, the last first.
-    again: Vec<u8>,
-    /// How many bytes were read, without those that are to be read again.
+    /// Bytes to read again, the last first.
+    unread: Vec<u8>,
+    /// Number of bytes read, without those to read again.
     position: u64,
-    /// Where pictures begin that belong to a frame that was given: parts of a multi-picture file.
-    /// Offsets count from the start of the stream.
+    /// Further pictures of the last frame's multi-picture file. Offsets count from the start of the
+    /// stream.
     parts: Vec<Part>,
 }
 
-/// How a picture ended.
+/// End of a picture.
 enum End {
-    /// With its end marker.
+    /// Its end marker.
     Marker,
-    /// Where the next one starts.
+    /// The start of the next picture.
     NextStart,
-    /// With the stream.
+    /// The end of the stream.
     Stream,
-    /// It is too large.
+    /// The size limit.
     TooLarge,
 }
 
 impl<R: Read> JpegStream<R> {
-    /// The stream should be buffered: it is read byte by byte.
+    /// Creates the iterator. The stream should be buffered, because it is read byte by byte.
     pub(crate) fn new(stream: R) -> Self {
         Self {
             stream,
-            again: Vec::new(),
+            unread: Vec::new(),
             position: 0,
             parts: Vec::new(),
         }
@@ -74,7 +74,7 @@ impl<R: Read> JpegStream<R> {
 
     /// Reads a byte; None at the end of the stream.
     fn byte(&mut self) -> io::Result<Option<u8>> {
-        let byte = match self.again.pop() {
+        let byte = match self.unread.pop() {
             Some(byte) => byte,
             None => {
                 let mut byte = [0];
@@ -89,29 +89,29 @@ impl<R: Read> JpegStream<R> {
         Ok(Some(byte))
     }
 
-    /// Has bytes that were read last read again.
-    fn read_again(&mut self, bytes: &[u8]) {
+    /// Puts back the bytes that were read last.
+    fn put_back(&mut self, bytes: &[u8]) {
         self.position -= bytes.len() as u64;
-        self.again.extend(bytes.iter().rev());
+        self.unread.extend(bytes.iter().rev());
     }
 
-    /// Reads bytes ahead, as many as this or all that the stream has.
-    fn ahead(&mut self, count: usize) -> io::Result<Vec<u8>> {
+    /// Peeks at the next `count` bytes, or fewer at the end of the stream.
+    fn peek(&mut self, count: usize) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::with_capacity(count);
         while bytes.len() < count {
             let Some(byte) = self.byte()? else { break };
             bytes.push(byte);
         }
-        self.read_again(&bytes);
+        self.put_back(&bytes);
         Ok(bytes)
     }
 
-    /// Returns true if a picture begins with the start marker that was just read.
+    /// Returns true if a picture begins with the start marker that was read last.
     fn is_at_start(&mut self) -> io::Result<bool> {
-        self.ahead(AFTER_START).map(|after| is_start(&after))
+        self.peek(AFTER_START).map(|after| is_start(&after))
     }
 
-    /// Skips to the start of the next picture; whether there is one.
+    /// Skips to the start of the next picture. Returns false at the end of the stream.
     fn find_start(&mut self) -> io::Result<bool> {
         let mut last = 0;
         while let Some(byte) = self.byte()? {
@@ -130,14 +130,14 @@ impl<R: Read> JpegStream<R> {
             let Some(marker) = self.marker(picture)? else {
                 return Ok(End::Stream);
             };
-            if picture.len() > LARGEST {
+            if picture.len() > MAX_BYTES {
                 return Ok(End::TooLarge);
             }
             match marker {
                 END_OF_IMAGE => return Ok(End::Marker),
                 START_OF_IMAGE => {
                     picture.truncate(picture.len() - 2);
-                    self.read_again(&[0xff, START_OF_IMAGE]);
+                    self.put_back(&[0xff, START_OF_IMAGE]);
                     return Ok(End::NextStart);
                 }
                 _ if has_length(marker, is_coded) => {
@@ -151,8 +151,8 @@ impl<R: Read> JpegStream<R> {
         }
     }
 
-    /// Copies bytes up to the next marker and answers it; None at the end of the stream, or of what
-    /// is taken.
+    /// Copies bytes up to the next marker and returns it; None at the end of the stream. Stops at the
+    /// size limit, too.
     fn marker(&mut self, picture: &mut Vec<u8>) -> io::Result<Option<u8>> {
         let mut last = 0;
         while let Some(byte) = self.byte()? {
@@ -160,7 +160,7 @@ impl<R: Read> JpegStream<R> {
             let has_marker = last == 0xff
                 && is_marker(byte)
                 && (byte != START_OF_IMAGE || self.is_at_start()?);
-            if has_marker || picture.len() > LARGEST {
+            if has_marker || picture.len() > MAX_BYTES {
                 return Ok(Some(byte));
             }
             last = byte;
@@ -168,8 +168,8 @@ impl<R: Read> JpegStream<R> {
         Ok(None)
     }
 
-    /// Copies a segment, which begins with its own length, or what the next picture leaves of it;
-    /// false if the stream ends in it. `is_coded` says that coded data came before it.
+    /// Copies a segment, which begins with its own length, up to the start of another picture in it.
+    /// Returns false if the stream ends in it. `is_coded` is true after coded data.
     fn segment(&mut self, marker: u8, is_coded: bool, picture: &mut Vec<u8>) -> io::Result<bool> {
         let begin = picture.len();
         let mut length = 2;
@@ -182,36 +182,35 @@ impl<R: Read> JpegStream<R> {
         }
         let body = picture.get(begin..).unwrap_or_default();
         let is_whole = body.len() >= length;
-        // Where data was lost the length covers the start of the next picture, maybe not all of its
-        // first bytes.
+        // If data was lost, the length covers the start of the next picture, perhaps only a part of
+        // its first bytes.
         let straddling = if body.iter().rev().take(3).any(|byte| *byte == 0xff) {
             3
         } else {
             0
         };
-        let bytes = [body, &self.ahead(straddling)?].concat();
+        let bytes = [body, &self.peek(straddling)?].concat();
         let start = (0..body.len()).find(|at| bytes.get(*at..).is_some_and(is_plain_start));
         let next = match start {
             Some(_) if may_hold_pictures(marker) && !is_coded => {
-                embedded::next_frame(marker, body, &self.ahead(AFTER_SEGMENT)?)
+                embedded::next_frame(marker, body, &self.peek(AFTER_SEGMENT)?)
             }
             start => start,
         };
         if let Some(start) = next {
             let rest = picture.split_off(begin + start);
-            self.read_again(&rest);
+            self.put_back(&rest);
         }
         Ok(is_whole || next.is_some())
     }
 
-    /// Returns true if a picture belongs to a frame that was given. Of the pictures of one frame
-    /// the first is shown.
+    /// Returns true if a picture is a further picture of an earlier frame.
     fn is_part(&mut self, begin: u64, picture: &[u8]) -> bool {
         self.parts.retain(|part| part.offset >= begin);
         let length = picture.len() as u64;
         let fits = |part: &Part| match &part.lengths {
             None => true,
-            // Another frame may be there, whose own index tells it from a part.
+            // A picture with an index of its own is another frame.
             Some(lengths) => {
                 lengths.contains(&length) && multi_picture::parts(picture, true).is_empty()
             }
@@ -235,14 +234,14 @@ impl<R: Read> JpegStream<R> {
                 ..part
             }));
             match end {
-                // Start markers that follow each other begin no picture.
+                // Consecutive start markers are not a picture.
                 End::Marker | End::NextStart if picture.len() <= 4 => {}
                 End::Marker | End::NextStart => return Ok(Some(Frame::Picture(picture))),
                 End::Stream => return Ok(Some(Frame::Unfinished(picture))),
                 End::TooLarge => {
                     return Ok(Some(Frame::Refused(format!(
                         "a JPEG of more than {} MiB, or one without an end",
-                        LARGEST >> 20
+                        MAX_BYTES >> 20
                     ))));
                 }
             }
@@ -265,16 +264,16 @@ mod tests {
 
     use super::*;
 
-    /// A picture with a thumbnail in EXIF data, stuffed bytes and a restart marker in its data.
+    /// Picture with a thumbnail in EXIF data, stuffed bytes and a restart marker in its data.
     const PICTURE: &[u8] = b"\xff\xd8\
         \xff\xe1\0\x31Exif\0\0II*\0\x08\0\0\0\x01\0\x01\x02\x04\0\x01\0\0\0\x1a\0\0\0\0\0\0\0\xff\xd8\xff\xdb\0\x03\x01\xff\xda\0\x02\x11\x22\xff\xd9\
         \xff\xdb\0\x04\x01\x02\
         \xff\xda\0\x03\x01\x12\xff\0\x34\xff\xd1\x56\xff\xd9";
 
-    /// Where its EXIF data ends.
+    /// Offset of the end of its EXIF data.
     const HEADER: usize = 53;
 
-    /// A picture within another one.
+    /// Picture within another one.
     const PREVIEW: &[u8] = b"\xff\xd8\xff\xdb\0\x04\x05\x06\xff\xda\0\x02\x11\xff\xd9";
 
     fn split(stream: &[u8]) -> Vec<Frame> {
@@ -298,7 +297,7 @@ mod tests {
         .concat()
     }
 
-    /// The picture with more segments behind its start marker.
+    /// Returns the picture with more segments after its start marker.
     fn with_segments(segments: &[u8]) -> Vec<u8> {
         [&PICTURE[..2], segments, &PICTURE[2..]].concat()
     }
@@ -311,28 +310,28 @@ mod tests {
         assert_eq!(pictures(&stream), [PICTURE, PICTURE]);
     }
 
-    /// A picture that the stream ends in is told from a whole one.
+    /// A picture at the end of the stream differs from a whole one.
     #[test]
     fn picture_at_stream_end_is_unfinished() {
         for end in 2..PICTURE.len() {
             let stream = [PICTURE, &PICTURE[..end]].concat();
-            let wanted = [
+            let expected = [
                 Frame::Picture(PICTURE.to_vec()),
                 Frame::Unfinished(PICTURE[..end].to_vec()),
             ];
-            assert_eq!(split(&stream), wanted, "cut after {end} bytes");
+            assert_eq!(split(&stream), expected, "cut after {end} bytes");
         }
     }
 
-    /// A picture that is cut off anywhere, in its EXIF data or its thumbnail too, ends where the
-    /// next one starts, which is read whole.
+    /// A picture that is cut off anywhere, also in its EXIF data or thumbnail, ends where the next one
+    /// starts. The next one is read whole.
     #[test]
     fn start_marker_begins_next_picture() {
         let plain = [&PICTURE[..2], &PICTURE[HEADER..]].concat();
         for next in [PICTURE, &plain] {
             for end in 2..PICTURE.len() {
                 let found = pictures(&[&PICTURE[..end], next, next, next, next].concat());
-                // A start marker alone is no picture.
+                // A start marker alone is not a picture.
                 let cut = Some(PICTURE[..end].to_vec()).filter(|cut| cut.len() > 4);
                 assert_eq!(
                     found,
@@ -386,8 +385,8 @@ mod tests {
         );
     }
 
-    /// Previews in the segments of makers are no frames, with stray bytes behind them too, and one
-    /// over several segments.
+    /// Previews in application segments are not frames. Stray bytes may follow them, and one may span
+    /// several segments.
     #[test]
     fn previews_are_no_frames() {
         for marker in [0xe0, 0xe1, 0xe2, 0xe5, 0xed, 0xee, 0xfe] {
@@ -423,31 +422,30 @@ mod tests {
                 .concat(),
             ),
         ] {
-            // Cut off behind the thumbnail: what follows is the next frame.
+            // Cut off after the thumbnail: the next frame follows.
             let end = thumbnail.len() + 2 - 3;
             let picture = with_segments(&thumbnail);
-            let wanted = [&picture[..end], PICTURE, PICTURE];
-            assert_eq!(pictures(&wanted.concat()), wanted);
+            let expected = [&picture[..end], PICTURE, PICTURE];
+            assert_eq!(pictures(&expected.concat()), expected);
         }
     }
 
-    /// Pictures that a frame's own index names are no frames.
+    /// Pictures that a frame's own index names are not frames.
     #[test]
-    fn parts_of_multi_picture_file_are_skipped() {
-        // Where the first ends and the second begins is written in the first; a little stands
-        // between them.
+    fn multi_picture_parts_are_skipped() {
+        // The first has the offset of the second; padding lies between them.
         let first = multi_picture::tests::with_index(PICTURE, 3, PICTURE.len() as u32);
         let stream = [&first, b"pad".as_slice(), PICTURE, PICTURE].concat();
         assert_eq!(pictures(&stream), [first.as_slice(), PICTURE]);
-        // Without the second one nothing that follows is lost.
+        // If the second is missing, the next frame is not lost.
         let stream = [&first, PICTURE].concat();
         assert_eq!(pictures(&stream), [first.as_slice(), PICTURE]);
     }
 
-    /// A stray byte, or data that was lost, makes no frames of the pictures of one; a frame that is
-    /// cut off takes no other with it.
+    /// Stray bytes or lost data do not split a multi-picture file into frames, and a frame that is cut
+    /// off loses no other frame.
     #[test]
-    fn damaged_multi_picture_file_is_one_frame() {
+    fn damaged_multi_picture_is_one_frame() {
         let second = [&PICTURE[..PICTURE.len() - 2], b"second\xff\xd9"].concat();
         let first = multi_picture::tests::with_index(PICTURE, 0, second.len() as u32);
         let stray = [&first[..2], b"\0", &first[2..]].concat();
@@ -467,7 +465,7 @@ mod tests {
         );
     }
 
-    /// A stream without pictures has no frames, and two bytes of it make none.
+    /// A stream without pictures has no frames, also if it has start markers.
     #[test]
     fn stream_without_pictures_is_empty() {
         assert!(split(b"no pictures here").is_empty());
@@ -484,7 +482,7 @@ mod tests {
         );
     }
 
-    /// A frame as it arrives, and whether it is undamaged.
+    /// Strategy for an arriving frame, with a flag that is true if it is undamaged.
     fn arrived() -> impl Strategy<Value = (Vec<u8>, bool)> {
         let preview = |marker, name: &[u8]| segment(marker, &[name, PREVIEW].concat());
         let previews = vec![
@@ -493,8 +491,7 @@ mod tests {
             preview(0xe1, b"XMP\0\0"),
             segment(0xfe, b"comment"),
         ];
-        // More than a segment covers, as of real frames: what small ones are nested in could be a
-        // segment of previews.
+        // Real frames are larger than a segment. A small one could be a preview in a segment.
         let data = prop::collection::vec(0..=0xfe_u8, 256..400);
         (
             prop::sample::select(previews),
@@ -521,8 +518,7 @@ mod tests {
     }
 
     proptest! {
-        /// However frames between them are damaged, undamaged ones are read whole and in their
-        /// order.
+        /// Undamaged frames are read whole and in order, also between damaged ones.
         #[test]
         fn damaged_frames_swallow_no_others(frames in prop::collection::vec(arrived(), 1..8)) {
             let stream: Vec<u8> = frames.iter().flat_map(|(bytes, _)| bytes.clone()).chain(PICTURE.to_vec()).collect();
@@ -532,7 +528,7 @@ mod tests {
             }
         }
 
-        /// No stream is read for ever or makes reading it panic.
+        /// Reading any stream ends and does not panic.
         #[test]
         fn any_stream_ends(bytes in prop::collection::vec(prop_oneof![Just(0xff_u8), Just(0xd8), Just(0xe1), Just(0), any::<u8>()], 0..400)) {
             split(&bytes);

@@ -1,30 +1,30 @@
-//! The index of a multi-picture file (CIPA DC-007): stereo cameras and phones put several JPEGs one
-//! after another into one file.
+//! Index of a multi-picture file (CIPA DC-007), in which stereo cameras and phones put several JPEGs
+//! one after another.
 
 use std::ops::RangeInclusive;
 
 use super::markers::{has_length, next_marker};
 use super::tiff::Tiff;
 
-/// The name that stands before the index in a segment APP2.
+/// Name before the index in a segment APP2.
 const NAME: &[u8] = b"MPF\0";
 
-/// The tag of the index's entries.
+/// Tag of the index's entries.
 const ENTRIES: u32 = 0xb002;
 
-/// Another picture of a file.
+/// Further picture of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Part {
-    /// Where it begins, in bytes from the start of the first picture.
+    /// Offset from the start of the first picture, in bytes.
     pub(super) offset: u64,
-    /// How long it is, if it can only be guessed where it begins.
+    /// Possible lengths, if the offset is a guess.
     pub(super) lengths: Option<RangeInclusive<u64>>,
 }
 
-/// Finds the other pictures of a file from its first one, which is given. Empty without an index.
+/// Finds the further pictures of a file from the index in its first picture. Empty without an index.
 ///
-/// `has_end` says that the first one has its end marker. Where data of it was lost, the others
-/// begin earlier than the index says.
+/// `has_end` is true if the first picture has its end marker. If data of it was lost, the others
+/// begin before the offsets of the index.
 pub(super) fn parts(picture: &[u8], has_end: bool) -> Vec<Part> {
     let Some((begin, entries)) = index(picture) else {
         return Vec::new();
@@ -57,14 +57,14 @@ pub(super) fn parts(picture: &[u8], has_end: bool) -> Vec<Part> {
     others.flat_map(places).flatten().collect()
 }
 
-/// An entry of the index.
+/// Entry of the index.
 struct IndexEntry {
     size: u32,
-    /// How far the picture's start is from the index; of the first it is 0.
+    /// Distance of the picture's start from the index; 0 for the first picture.
     start: u32,
 }
 
-/// Returns where the index begins, from which starts count, and its entries.
+/// Returns the offset of the index, from which starts count, and its entries.
 fn index(picture: &[u8]) -> Option<(usize, Vec<IndexEntry>)> {
     let mut at = 2;
     let begin = loop {
@@ -80,7 +80,7 @@ fn index(picture: &[u8]) -> Option<(usize, Vec<IndexEntry>)> {
     };
     let tiff = Tiff::new(picture.get(begin..)?);
     let entries = tiff.field(tiff.directories().next()?, ENTRIES)?;
-    // Of each picture 16 bytes: attributes, size, start, and which others belong to it.
+    // An entry has 16 bytes: attributes, size, start, and the entries of dependent pictures.
     let entry = |index: u32| {
         let place = (entries.value as usize).checked_add(16 * index as usize)?;
         Some(IndexEntry {
@@ -95,8 +95,8 @@ fn index(picture: &[u8]) -> Option<(usize, Vec<IndexEntry>)> {
 pub(super) mod tests {
     use super::*;
 
-    /// The picture with an index that says that another one begins `gap` bytes behind its end, and
-    /// how long both are.
+    /// Returns the picture with an index of two: the second begins `gap` bytes after the end of the
+    /// first and has `size` bytes.
     pub(crate) fn with_index(picture: &[u8], gap: u32, size: u32) -> Vec<u8> {
         let tiff = |first: u32, second: u32| {
             let entry = |size: u32, start: u32| {
@@ -119,8 +119,8 @@ pub(super) mod tests {
         let body = [NAME, &tiff(0, 0)].concat();
         let length = (body.len() as u16 + 2).to_be_bytes();
         let whole = (picture.len() + 4 + body.len()) as u32;
-        // From the byte order of the index, behind the start marker, the segment's own and its
-        // name.
+        // Counts from the byte order of the index, after the start marker, the segment's marker, its
+        // length and its name.
         let second = whole + gap - 10;
         [
             &picture[..2],
@@ -142,7 +142,7 @@ pub(super) mod tests {
         }
     }
 
-    /// The index is read in its byte order, and damaged it names nothing.
+    /// The index is read in its byte order, and a damaged one names no pictures.
     #[test]
     fn index_names_other_pictures() {
         let picture = with_index(PICTURE, 7, 50);
@@ -160,7 +160,7 @@ pub(super) mod tests {
         assert!(parts(PICTURE, true).is_empty());
     }
 
-    /// Places count from the index, wherever bytes before it moved it to.
+    /// Offsets count from the index, also if stray bytes moved it.
     #[test]
     fn stray_byte_leaves_index_readable() {
         let picture = with_index(PICTURE, 7, 50);
@@ -168,7 +168,7 @@ pub(super) mod tests {
         assert_eq!(parts(&odd, true)[0], exact(odd.len() + 7));
     }
 
-    /// What was lost of the first picture brings the others nearer.
+    /// Lost data of the first picture moves the others nearer.
     #[test]
     fn lost_data_moves_other_pictures() {
         let picture = with_index(PICTURE, 7, 50);

@@ -1,15 +1,15 @@
-//! Directories of a TIFF structure, as EXIF data and the index of a multi-picture file have them.
+//! Directories of a TIFF structure, which EXIF data and the index of a multi-picture file have.
 
-/// The structure, from its byte order on.
+/// TIFF structure, from its byte order on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tiff<'a>(&'a [u8]);
 
-/// A field of a directory.
+/// Field of a directory.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Field {
-    /// Number of values, or of bytes where they have no type.
+    /// Number of values, or of bytes if they have no type.
     pub(super) count: u32,
-    /// The value, or where the values begin.
+    /// The value, or the offset of the values.
     pub(super) value: u32,
 }
 
@@ -29,7 +29,7 @@ impl<'a> Tiff<'a> {
         })
     }
 
-    /// Returns where the first directory begins, and those that it links to.
+    /// Returns the offsets of the first directory and of those that it links to.
     pub(super) fn directories(self) -> impl Iterator<Item = usize> {
         let next = move |directory: &usize| {
             let end = directory.checked_add(2 + 12 * self.number(*directory, 2)? as usize)?;

@@ -1,13 +1,14 @@
-// The component: what it reads of the host, and its rules, which are in rule.js so that they can be tested without a host.
+// The component. It reads the host's settings and applies the rules of rule.js, a file of its own
+// so that tests need no host.
 
 import { get, getReview, getThresholds, refused } from "rostro:pipeline/settings@0.1.2";
 import { log } from "rostro:pipeline/telemetry@0.1.2";
 
+import { logErrors } from "./host_log.js";
 import { review } from "./review.js";
 import { decide, mean } from "./rule.js";
-import { told } from "./told.js";
 
-// The operator's setting `small-face`: pixels of a box's shorter side.
+// Returns the operator's setting `small-face`: pixels of a box's shorter side.
 function smallFace() {
   const text = get("small-face");
   if (text === undefined) return 40;
@@ -17,9 +18,10 @@ function smallFace() {
   return 40;
 }
 
-export const policy = told(log, {
+export const policy = logErrors(log, {
   describe() {
-    // Ask for every setting here: the host takes others for misspelt, and tells the operator which value is refused.
+    // Ask for every setting here, because the host reports other keys as unknown, and refused
+    // values to the operator.
     smallFace();
     return { name: "my-pipeline", version: "0.1.0" };
   },

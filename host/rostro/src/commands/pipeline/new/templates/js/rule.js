@@ -1,19 +1,20 @@
-// Who is who. Types are those of wit/rostro.wit, as componentize-js brings them to JavaScript.
+// Decides which face belongs to which person. The types are those of wit/rostro.wit, as
+// componentize-js maps them to JavaScript.
 
-// How much more similar a small face must be.
+// Similarity that a small face needs in addition to the threshold.
 const SURCHARGE = 0.05;
 
 const unknown = (code) => ({ tag: "unknown", val: code });
 
-// What stands for a person: the mean of their samples.
+// Returns a person's template: the mean of the samples.
 export function mean(samples) {
   const sums = new Float64Array(samples[0].length);
   for (const sample of samples) sample.forEach((value, index) => (sums[index] += value));
   return Float32Array.from(sums, (sum) => sum / samples.length);
 }
 
-// Gives each face its best candidate, if they are similar enough, and each person to the face most like them. Faces of less than `small` pixels
-// must be more similar.
+// Assigns to each face its best candidate above the threshold, and each person to the most similar
+// face only. Faces of less than `small` pixels must be more similar.
 export function decide(probes, threshold, small) {
   const claims = [];
   const decisions = probes.map(({ face: { bounds }, candidates }, face) => {
@@ -25,10 +26,10 @@ export function decide(probes, threshold, small) {
     claims.push({ face, id: best.id, similarity: best.similarity });
     return unknown("already_matched");
   });
-  const given = new Set();
+  const assigned = new Set();
   for (const { face, id, similarity } of claims.sort((a, b) => b.similarity - a.similarity)) {
-    if (given.has(id)) continue;
-    given.add(id);
+    if (assigned.has(id)) continue;
+    assigned.add(id);
     decisions[face] = { tag: "known", val: { candidate: 0, confidence: Math.min(Math.max(similarity, 0), 1) } };
   }
   return decisions;

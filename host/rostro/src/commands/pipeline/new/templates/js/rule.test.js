@@ -10,12 +10,12 @@ const probe = (size, ...candidates) => ({
 });
 const tags = (decisions) => decisions.map(({ tag, val }) => (tag === "known" ? val.confidence : val));
 
-test("a person is given to the face most like them, and small faces must be surer", () => {
+test("decide assigns best face, small faces stricter", () => {
   const probes = [probe(100, ["a", 0.6]), probe(100, ["a", 0.7]), probe(20, ["b", 0.52]), probe(20, ["c", 0.6]), probe(100)];
   assert.deepEqual(tags(decide(probes, 0.5, 40)), ["already_matched", 0.7, "below_threshold", 0.6, "no_candidates"]);
 });
 
-test("a good face is enrolled, and a blurred one is not", () => {
+test("review rejects blurred face", () => {
   const face = (score, sharpness) => ({
     score,
     bounds: { x1: 0, y1: 0, x2: 200, y2: 200 },
@@ -29,6 +29,6 @@ test("a good face is enrolled, and a blurred one is not", () => {
   assert.deepEqual(codes([], "standard"), ["no_face"]);
 });
 
-test("the mean is taken number by number", () => {
+test("mean averages each number", () => {
   assert.deepEqual([...mean([[1, -2], [3, 6]])], [2, 2]);
 });

@@ -1,10 +1,13 @@
-"""The component: what it reads of the host, and its rules, which are in rule.py so that they can be tested without a host."""
+"""The component. It reads the host's settings and applies the rules of rule.py.
+
+The rules are a file of their own so that tests need no host.
+"""
 
 import math
 
 import review
 import rule
-from told import told
+from host_log import log_errors
 from wit_world import exports
 from wit_world.exports.policy import Decision_Known, Decision_Unknown, Match, Reason, ReviewOutcome_Accept, ReviewOutcome_Reject
 from wit_world.imports import settings
@@ -12,7 +15,7 @@ from wit_world.imports.types import Identity
 
 
 def small_face():
-    """The operator's setting `small-face`: pixels of a box's shorter side."""
+    """Returns the operator's setting `small-face`: pixels of a box's shorter side."""
     text = settings.get("small-face")
     if text is None:
         return 40.0
@@ -27,23 +30,24 @@ def small_face():
 
 
 class Policy(exports.Policy):
-    @told
+    @log_errors
     def describe(self):
-        # Ask for every setting here: the host takes others for misspelt, and tells the operator which value is refused.
+        # Ask for every setting here, because the host reports other keys as unknown, and refused
+        # values to the operator.
         small_face()
         return Identity("my-pipeline", "0.1.0")
 
-    @told
+    @log_errors
     def review(self, faces):
         level = settings.get_review().name.lower()
         best, reasons = review.review(faces, level, settings.get_thresholds().detection)
         return ReviewOutcome_Reject([Reason(*reason) for reason in reasons]) if reasons else ReviewOutcome_Accept(best)
 
-    @told
+    @log_errors
     def template(self, samples):
         return [rule.mean(samples)]
 
-    @told
+    @log_errors
     def decide(self, probes):
         faces = []
         for probe in probes:

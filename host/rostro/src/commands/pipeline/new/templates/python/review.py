@@ -1,6 +1,7 @@
-"""Which face of an enrolment photo is taken, or why none is: as the default pipeline judges it.
+"""Chooses the face of an enrolment photo, or the reasons to reject it, as the default pipeline does.
 
-`rostro pipeline new` made this file from the one table of limits that Rust, JavaScript and Python share; keep changes of your own in rule.py.
+`rostro pipeline new` made this file from the table of limits that Rust, JavaScript and Python
+share; keep changes of your own in rule.py.
 """
 
 import struct
@@ -9,7 +10,7 @@ TABLE = review_table
 
 
 def f32(number):
-    """Limits and measures are 32-bit floats to the host: rounded alike, they are compared alike in every language."""
+    """Rounds a number to 32 bits, as the host does: comparisons then agree in every language."""
     return struct.unpack("f", struct.pack("f", number))[0]
 
 
@@ -23,12 +24,15 @@ def measure(face, name):
 
 
 def reason(code, value=None, limit=None):
-    """Code, message, what was measured, and its limit."""
+    """Returns code, message, measured value and limit."""
     return code, TABLE["messages"][code], value, limit
 
 
 def review(faces, level, threshold):
-    """The index of the face to enrol and no reasons, or none and why: `level` is the host's, "off", "standard" or "strict"."""
+    """Returns the index of the face to enrol and no reasons, or None and the reasons.
+
+    `level` comes from the host: "off", "standard" or "strict".
+    """
     if not faces:
         return None, [reason("no_face")]
     best = max(range(len(faces)), key=lambda index: faces[index].score)
@@ -40,7 +44,10 @@ def review(faces, level, threshold):
 
 
 def faults(faces, chosen, threshold, limits):
-    """All that is wrong with a photo of which the face at `chosen` is to be enrolled. What was not measured is not judged."""
+    """Returns the faults of a photo with the face to enrol at index `chosen`.
+
+    Missing measures are not judged.
+    """
     limits = {name: f32(limit) for name, limit in limits.items()}
     face = faces[chosen]
     side = shorter_side(face)

@@ -1,18 +1,19 @@
-"""Who is who."""
+"""Decides which face belongs to which person."""
 
-# How much more similar a small face must be.
+# Similarity that a small face needs in addition to the threshold.
 SURCHARGE = 0.05
 
 
 def mean(samples):
-    """What stands for a person: the mean of their samples."""
+    """Returns a person's template: the mean of the samples."""
     return [sum(values) / len(samples) for values in zip(*samples)]
 
 
 def decide(faces, threshold, small):
-    """For each face, its size in pixels and its candidates (id, similarity): the confidence in the best of them, or why it is nobody known.
+    """Returns for each face the confidence in its best candidate, or the reason why it is unknown.
 
-    Each person is given to the face most like them. Faces of less than `small` pixels must be more similar.
+    A face is its size in pixels and its candidates, each an id and a similarity. Each person is
+    assigned to the most similar face only. Faces of less than `small` pixels must be more similar.
     """
     decisions, claims = [], []
     for face, (size, candidates) in enumerate(faces):
@@ -24,9 +25,9 @@ def decide(faces, threshold, small):
         else:
             claims.append((face, *candidates[0]))
             decisions.append("already_matched")
-    given = set()
+    assigned = set()
     for face, person, similarity in sorted(claims, key=lambda claim: -claim[2]):
-        if person not in given:
-            given.add(person)
+        if person not in assigned:
+            assigned.add(person)
             decisions[face] = min(max(similarity, 0.0), 1.0)
     return decisions

@@ -15,19 +15,19 @@ def codes(faces):
 
 
 class Rule(unittest.TestCase):
-    def test_a_person_is_given_to_the_face_most_like_them_and_small_faces_must_be_surer(self):
+    def test_decide_assigns_best_face(self):
         faces = [(100, [("a", 0.6)]), (100, [("a", 0.7)]), (20, [("b", 0.52)]), (20, [("c", 0.6)]), (100, [])]
         wanted = ["already_matched", 0.7, "below_threshold", 0.6, "no_candidates"]
         self.assertEqual(rule.decide(faces, 0.5, 40), wanted)
 
-    def test_a_good_face_is_enrolled_and_a_blurred_one_is_not(self):
+    def test_review_rejects_blurred_face(self):
         self.assertEqual(review.review([face(0.9, 300)], "standard", 0.5), (0, []))
         self.assertEqual(review.review([face(0.9, 7)], "off", 0.5), (0, []))
         self.assertEqual(codes([face(0.9, 7)]), ["blurred"])
         self.assertEqual(codes([face(0.4, 300)]), ["low_detection_score"])
         self.assertEqual(codes([]), ["no_face"])
 
-    def test_the_mean_is_taken_number_by_number(self):
+    def test_mean_averages_each_number(self):
         self.assertEqual(rule.mean([[1, -2], [3, 6]]), [2, 2])
 
 

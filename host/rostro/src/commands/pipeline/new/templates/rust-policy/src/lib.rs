@@ -1,13 +1,13 @@
-//! A policy: the default rules, but more similarity is asked of small faces.
+//! A policy with the default rules, which requires more similarity of small faces.
 
 use rostro_sdk::decide::Rule;
 use rostro_sdk::host::{Settings, refused};
 use rostro_sdk::policy::{Decision, Identity, Policy, Probe, assigned};
 
-/// The shorter side of a small face's box in pixels, unless the operator sets `small-face`.
+/// Shorter side of a small face's box in pixels, unless the operator sets `small-face`.
 const SMALL: f32 = 40.0;
 
-/// How much more similar a small face must be.
+/// Similarity that a small face needs in addition to the threshold.
 const SURCHARGE: f32 = 0.05;
 
 /// The component.
@@ -16,13 +16,14 @@ pub struct MyPolicy;
 
 rostro_sdk::export!(policy: MyPolicy);
 
-/// What is not written here, `review` and `template`, is as in the default pipeline.
+/// `review` and `template` are those of the default pipeline, because they are not written here.
 impl Policy for MyPolicy {
     fn identity() -> Identity {
         Identity::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
     }
 
-    // The host learns here which settings there are, takes others for misspelt, and tells the operator which value is refused.
+    // Asks for every setting, because the host reports other keys as unknown, and refused values to the
+    // operator.
     fn check_settings(settings: &impl Settings) {
         let _ = small_face(settings);
     }
@@ -41,7 +42,7 @@ impl Policy for MyPolicy {
     }
 }
 
-/// The operator's setting `small-face`.
+/// Returns the operator's setting `small-face`.
 fn small_face(settings: &impl Settings) -> Result<f32, String> {
     let Some(text) = settings.setting("small-face") else { return Ok(SMALL) };
     let value = text.trim().parse().ok().filter(|value: &f32| value.is_finite());
@@ -63,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn more_is_asked_of_small_faces() {
+    fn small_face_needs_more_similarity() {
         let settings = Fixed::default();
         let near = settings.thresholds().similarity + 0.01;
         let known = Decision::Known { candidate: 0, confidence: near };

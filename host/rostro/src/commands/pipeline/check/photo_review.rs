@@ -1,5 +1,4 @@
-//! What a pipeline's review makes of poor enrolment photos: a blurred and a dark one, next to a
-//! clear one.
+//! Trial of a pipeline's review on a clear, a blurred and a dark enrolment photo.
 
 use std::io::Cursor;
 use std::sync::Arc;
@@ -14,53 +13,55 @@ use rostro_sandbox::pipeline::run::RunError;
 use rostro_sandbox::pipeline::self_test::DRAWN;
 use rostro_sandbox::review::Review;
 
-/// Time for each photo.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Timeout of each photo.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How far the blurred photo is blurred, in pixels: its face is still found.
+/// Blur of the blurred photo in pixels. Its face is still found.
 const BLUR: f32 = 1.5;
 
-/// How many times darker the dark photo is.
-const DARKER: u8 = 7;
+/// Divisor of the dark photo's brightness.
+const DARKENING: u8 = 7;
 
-/// The brightness of a face in the dark photo, 0 to 255, for a detector that finds no face there.
-const DARK: f32 = 15.0;
+/// Brightness of the face in the dark photo, 0 to 255, if the detector finds no face there.
+const DARK_BRIGHTNESS: f32 = 15.0;
 
-/// What became of one photo.
+/// Review of one photo.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct PhotoReview {
+pub(super) struct PhotoReviewOutcome {
     /// `clear`, `blurred` or `dark`.
     pub photo: &'static str,
-    /// Whether its face would be enrolled.
+    /// True if its face would be enrolled.
     pub accepted: bool,
-    /// The codes of the reasons why not.
+    /// Codes of the reasons for a rejection.
     pub reasons: Vec<String>,
 }
 
-/// Has a revision review the photos as strictly as a service does by default.
+/// Reviews the photos with a revision, at a service's default strictness.
+///
+/// If no face is found in the dark photo, the clear one's face is reviewed with the brightness of a
+/// dark one, because a photo without a face does not test the review.
 ///
 /// # Errors
 ///
-/// If it fails on one. Photos of which no face is found tell nothing of the review: the clear one's
-/// face is judged as a dark photo has it.
-pub(super) fn review(revision: &Arc<Revision>) -> Result<Vec<PhotoReview>, RunError> {
+/// If the pipeline fails on a photo.
+pub(super) fn review(revision: &Arc<Revision>) -> Result<Vec<PhotoReviewOutcome>, RunError> {
     let Some(&(_, clear)) = DRAWN.first() else {
         return Ok(Vec::new());
     };
     let Ok(picture) = image::load_from_memory(clear).map(|picture| picture.into_rgb8()) else {
         return Ok(Vec::new());
     };
-    let judged = |photo: &'static str,
-                  png: &[u8],
-                  instead: Option<&Analysis>|
-     -> Result<(PhotoReview, Analysis), RunError> {
+    let review_photo = |photo: &'static str,
+                        png: &[u8],
+                        fallback: Option<&Analysis>|
+     -> Result<(PhotoReviewOutcome, Analysis), RunError> {
         let mut run = revision
-            .begin(Instant::now() + PATIENCE)
+            .begin(Instant::now() + TIMEOUT)
             .without_time_limit()
             .reviewing(Review::Standard);
         let mut analysis = run.analyze(png, Purpose::Enroll)?;
-        if let Some(instead) = instead.filter(|_| analysis.faces.is_empty()) {
-            analysis = instead.clone();
+        if let Some(fallback) = fallback.filter(|_| analysis.faces.is_empty()) {
+            analysis = fallback.clone();
         }
         let (accepted, reasons) = match run.review(&analysis)? {
             ReviewOutcome::Accept(_) => (true, Vec::new()),
@@ -70,7 +71,7 @@ pub(super) fn review(revision: &Arc<Revision>) -> Result<Vec<PhotoReview>, RunEr
             ),
         };
         Ok((
-            PhotoReview {
+            PhotoReviewOutcome {
                 photo,
                 accepted,
                 reasons,
@@ -78,60 +79,64 @@ pub(super) fn review(revision: &Arc<Revision>) -> Result<Vec<PhotoReview>, RunEr
             analysis,
         ))
     };
-    let (clear, analysis) = judged("clear", clear, None)?;
-    let (blurred, _) = judged("blurred", &encoded(&imageops::blur(&picture, BLUR)), None)?;
-    let (dark, _) = judged(
+    let (clear, analysis) = review_photo("clear", clear, None)?;
+    let (blurred, _) = review_photo(
+        "blurred",
+        &encode_png(&imageops::blur(&picture, BLUR)),
+        None,
+    )?;
+    let (dark, _) = review_photo(
         "dark",
-        &encoded(&darkened(picture)),
-        Some(&as_in_the_dark(analysis)),
+        &encode_png(&darken(picture)),
+        Some(&with_dark_faces(analysis)),
     )?;
     Ok(vec![clear, blurred, dark])
 }
 
-/// The outcomes in words: `clear accepted, blurred refused (blurred), dark refused (too_dark)`.
-pub(super) fn words(reviewed: &[PhotoReview]) -> String {
-    let word = |PhotoReview {
+/// Renders the outcomes: `clear accepted, blurred refused (blurred), dark refused (too_dark)`.
+pub(super) fn summary(reviewed: &[PhotoReviewOutcome]) -> String {
+    let word = |PhotoReviewOutcome {
                     photo,
                     accepted,
                     reasons,
-                }: &PhotoReview| match accepted {
+                }: &PhotoReviewOutcome| match accepted {
         true => format!("{photo} accepted"),
         false => format!("{photo} refused ({})", reasons.join(", ")),
     };
     reviewed.iter().map(word).collect::<Vec<_>>().join(", ")
 }
 
-/// Whether a poor photo would be enrolled.
-pub(super) fn takes_poor_photos(reviewed: &[PhotoReview]) -> bool {
+/// Returns true if a poor photo would be enrolled.
+pub(super) fn accepts_poor_photos(reviewed: &[PhotoReviewOutcome]) -> bool {
     reviewed
         .iter()
         .any(|reviewed| reviewed.accepted && reviewed.photo != "clear")
 }
 
-fn darkened(mut picture: RgbImage) -> RgbImage {
+fn darken(mut picture: RgbImage) -> RgbImage {
     for channel in picture.iter_mut() {
-        *channel /= DARKER;
+        *channel /= DARKENING;
     }
     picture
 }
 
-/// The faces as they would be measured in the dark.
-fn as_in_the_dark(mut analysis: Analysis) -> Analysis {
+/// Sets the measured brightness of all faces to a dark one.
+fn with_dark_faces(mut analysis: Analysis) -> Analysis {
     for measure in analysis
         .faces
         .iter_mut()
         .flat_map(|face| face.face.measures.iter_mut())
     {
         if measure.name == "brightness" {
-            measure.value = DARK;
+            measure.value = DARK_BRIGHTNESS;
         }
     }
     analysis
 }
 
-fn encoded(picture: &RgbImage) -> Vec<u8> {
+fn encode_png(picture: &RgbImage) -> Vec<u8> {
     let mut png = Cursor::new(Vec::new());
-    // Into memory nothing fails.
+    // Writing to memory cannot fail.
     let _ = picture.write_to(&mut png, ImageFormat::Png);
     png.into_inner()
 }
@@ -141,8 +146,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn outcomes_are_told_in_words() {
-        let of = |photo, accepted, reasons: &[&str]| PhotoReview {
+    fn summary_lists_outcomes() {
+        let of = |photo, accepted, reasons: &[&str]| PhotoReviewOutcome {
             photo,
             accepted,
             reasons: reasons.iter().map(|code| (*code).to_owned()).collect(),
@@ -152,9 +157,9 @@ mod tests {
             of("blurred", false, &["blurred", "too_dark"]),
         ];
         assert_eq!(
-            words(&strict),
+            summary(&strict),
             "clear accepted, blurred refused (blurred, too_dark)"
         );
-        assert!(!takes_poor_photos(&strict) && takes_poor_photos(&[of("dark", true, &[])]));
+        assert!(!accepts_poor_photos(&strict) && accepts_poor_photos(&[of("dark", true, &[])]));
     }
 }

@@ -1,4 +1,7 @@
-"""What the component writes, and how it fails, for the host's log: without this an exception is only `unreachable` there."""
+"""Sends standard output, standard error and exceptions to the host's log.
+
+Without it the host sees an exception only as `unreachable`.
+"""
 
 import functools
 import io
@@ -9,7 +12,7 @@ from wit_world.imports.telemetry import Level
 
 
 class Lines(io.TextIOBase):
-    """A file whose lines go to the host's log, in place of standard output and standard error."""
+    """Text stream that writes its lines to the host's log."""
 
     def __init__(self, level):
         super().__init__()
@@ -36,21 +39,21 @@ sys.stderr = Lines(Level.WARN)
 
 
 def flush():
-    """Logs what was written without the end of its line."""
+    """Logs the text after the last line end."""
     sys.stdout.flush()
     sys.stderr.flush()
 
 
 def message(error):
-    """An exception's type and text. An exception whose text cannot be made is told by its type."""
+    """Returns an exception's type and text, or its type alone if the text cannot be made."""
     try:
         return f"{type(error).__name__}: {error}"
     except Exception:
         return type(error).__name__
 
 
-def described(error):
-    """Text, file, line and function of an exception, the innermost frame first, and the exceptions that caused it."""
+def describe(error):
+    """Returns an exception's text, its frames with the innermost first, and its causes."""
     frames, traceback = [], error.__traceback__
     while traceback is not None:
         code = traceback.tb_frame.f_code
@@ -65,19 +68,19 @@ def described(error):
     return text
 
 
-def told(function):
-    """Has an exception of a function logged before the component fails by it."""
+def log_errors(function):
+    """Wraps a function so that its exceptions are logged before the component fails."""
 
     @functools.wraps(function)
-    def guarded(*args):
+    def wrapper(*args):
         try:
             return function(*args)
         except BaseException as error:
             flush()
-            # Last, because the host tells the last line as the cause.
-            telemetry.log(Level.WARN, described(error))
+            # This line comes last, because the host reports the last line as the cause.
+            telemetry.log(Level.WARN, describe(error))
             raise
         finally:
             flush()
 
-    return guarded
+    return wrapper

@@ -1,5 +1,4 @@
-//! What the commands that ask a running service have in common: whom they trust, how they prove who
-//! they are, and what their errors advise.
+//! Client side of a running service: trusted certificates, credentials, and remedies for errors.
 
 use std::fmt;
 use std::io;
@@ -15,32 +14,33 @@ use ureq::typestate::AgentScope;
 use rostro_api::Scopes;
 use rostro_api::auth::secrets::SecretEntry;
 use rostro_common::fs::{bytes_without_mark, read_small, read_text};
-use rostro_common::text::warn_user;
 
-/// The variable of a service's own file of tokens, which clients read too until 0.1.
-const SERVERS_TOKENS: &str = "ROSTRO_ADMIN_TOKEN_FILE";
+use crate::terminal::warn_user;
 
-/// Whom a command trusts.
+/// Variable of the service's own token file, which clients read too until 0.1.
+const SERVER_TOKENS: &str = "ROSTRO_ADMIN_TOKEN_FILE";
+
+/// Flags for the trusted certificates of a command.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct TrustArgs {
-    /// Certificates of the authorities to trust, PEM [default: the system's, or those that
-    /// SSL_CERT_FILE names]
+    /// Certificates of the authorities to trust, PEM [default: the system's, or
+    /// SSL_CERT_FILE]
     #[arg(long, env = "ROSTRO_CA", value_name = "FILE.pem")]
     ca: Option<PathBuf>,
 }
 
-/// How a caller of the service proves who it is.
+/// Flags for the API key of a caller.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct ApiKeyArgs {
-    /// File whose first line is the API key, alone or as NAME:SCOPES:KEY
+    /// File with the API key in its first line, alone or as NAME:SCOPES:KEY
     #[arg(long, env = "ROSTRO_API_KEY_FILE", value_name = "FILE")]
     api_key_file: Option<PathBuf>,
 }
 
-/// How an operator proves who it is.
+/// Flags for the token of an operator.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct TokenArgs {
-    /// File whose first line is the operator's token: as NAME:TOKEN, or alone if it has no colon
+    /// File with the operator's token in its first line, alone or as NAME:TOKEN
     #[arg(
         long,
         alias = "admin-token-file",
@@ -50,24 +50,24 @@ pub(crate) struct TokenArgs {
     token_file: Option<PathBuf>,
 }
 
-/// Why a client cannot be set up.
+/// Error that keeps a client from being set up.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
-    /// A file of a key, a token or certificates cannot be used.
+    /// The file of a key, a token or certificates cannot be used.
     #[error("cannot read {what} in {file}: {cause}; name another file with {flag}", file = file.display())]
     File {
-        /// The content that is wanted.
+        /// The expected content.
         what: &'static str,
         /// The file.
         file: PathBuf,
-        /// Why it cannot be used.
+        /// The cause.
         cause: io::Error,
         /// The flag or variable that names it.
         flag: &'static str,
     },
 }
 
-/// The kind of a secret that a command sends.
+/// Kind of a secret that a command sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SecretKind {
     ApiKey,
@@ -89,30 +89,30 @@ impl SecretKind {
         }
     }
 
-    /// The secret in a line of a file: alone, or at the end of a line as services read them.
+    /// Returns the secret in a line: the whole line, or its end if the line has the service's format.
     fn of_line(self, line: &str) -> &str {
         let Some((_, rest)) = line.split_once(':') else {
             return line;
         };
         match self {
-            // A key may have a colon itself.
+            // A key may contain a colon.
             Self::ApiKey => Scopes::read(rest).map_or(line, |(_, key)| key),
             Self::Token => rest,
         }
     }
 }
 
-/// Credentials: a secret, or none, of one kind.
+/// Optional secret of one kind.
 #[derive(Clone)]
 pub(crate) struct Credentials {
     kind: SecretKind,
     /// The secret and its file.
-    given: Option<(String, PathBuf)>,
+    secret: Option<(String, PathBuf)>,
 }
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let file = self.given.as_ref().map(|(_, file)| file);
+        let file = self.secret.as_ref().map(|(_, file)| file);
         f.debug_struct("Credentials")
             .field("kind", &self.kind)
             .field("file", &file)
@@ -121,7 +121,7 @@ impl fmt::Debug for Credentials {
 }
 
 impl ApiKeyArgs {
-    /// Reads the key, if one is given.
+    /// Reads the key, if a file is named.
     ///
     /// # Errors
     ///
@@ -132,23 +132,23 @@ impl ApiKeyArgs {
 }
 
 impl TokenArgs {
-    /// Reads the token, if one is given.
+    /// Reads the token, if a file is named.
     ///
     /// # Errors
     ///
     /// [`ClientError`] names the file.
     pub(crate) fn credentials(&self) -> Result<Credentials, ClientError> {
-        let before = std::env::var_os(SERVERS_TOKENS)
+        let fallback = std::env::var_os(SERVER_TOKENS)
             .filter(|_| self.token_file.is_none())
             .map(PathBuf::from);
-        if before.is_some() {
+        if fallback.is_some() {
             warn_user(&format!(
-                "warning: {SERVERS_TOKENS} is the service's variable; name the client's file with ROSTRO_TOKEN_FILE"
+                "warning: {SERVER_TOKENS} is the service's variable; name the client's file with ROSTRO_TOKEN_FILE"
             ));
         }
         Credentials::read(
             SecretKind::Token,
-            self.token_file.as_deref().or(before.as_deref()),
+            self.token_file.as_deref().or(fallback.as_deref()),
         )
     }
 }
@@ -166,40 +166,40 @@ impl Credentials {
         };
         Ok(Self {
             kind,
-            given: file.map(read).transpose()?,
+            secret: file.map(read).transpose()?,
         })
     }
 
     /// Adds the secret to a request.
     pub(crate) fn sign<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
-        match &self.given {
+        match &self.secret {
             Some((secret, _)) => request.header("authorization", format!("Bearer {secret}")),
             None => request,
         }
     }
 
-    /// The remedy for an answer with this status; none if credentials are not at fault.
+    /// Returns the remedy for an answer with this status; none if credentials are not the cause.
     pub(crate) fn advice(&self, status: u16) -> Option<String> {
         let (what, flag) = (self.kind.what(), self.kind.flag());
-        match (status, &self.given) {
+        match (status, &self.secret) {
             (401, None) => Some(format!("give {what} with {flag} FILE")),
             (401, Some((_, file))) => Some(format!(
-                "{what} in {} is not one of the service's: name another file with {flag}",
+                "{what} in {} is unknown to the service; name another file with {flag}",
                 file.display()
             )),
             (403, Some((_, file))) => Some(format!(
-                "{what} in {} is not good for this: name another file with {flag}",
+                "{what} in {} lacks the permission; name another file with {flag}",
                 file.display()
             )),
             (403, None) => Some(format!(
-                "it may need credentials: give {what} with {flag} FILE"
+                "credentials may be needed; give {what} with {flag} FILE"
             )),
             _ => None,
         }
     }
 }
 
-/// The secret in the first line of a file that has one.
+/// Returns the secret in the first line of a file that is neither empty nor a comment.
 fn secret(kind: SecretKind, file: &Path) -> io::Result<String> {
     let invalid = |message: &str| io::Error::new(io::ErrorKind::InvalidData, message);
     let text = read_text(file)?;
@@ -217,8 +217,7 @@ fn secret(kind: SecretKind, file: &Path) -> io::Result<String> {
 }
 
 impl TrustArgs {
-    /// Makes an agent that asks the service at `url` and trusts the authorities that were named, or
-    /// the system's.
+    /// Creates an HTTP agent for `url` that trusts the named authorities, or the system's.
     ///
     /// # Errors
     ///
@@ -235,8 +234,8 @@ impl TrustArgs {
     }
 }
 
-/// How to speak TLS with the server at `url`. Without a file the system's authorities are trusted,
-/// and Mozilla's where the system has none.
+/// Returns the TLS configuration for `url`. Without a file it trusts the system's authorities, or
+/// Mozilla's on a system without any.
 ///
 /// # Errors
 ///
@@ -271,13 +270,14 @@ fn system_roots() -> Result<RootCerts, ClientError> {
             .map(|certificate| Certificate::from_der(certificate).to_owned())
             .into());
     }
-    // An empty file that somebody named is a mistake. A system without certificates is not.
+    // An explicitly named file without certificates is an error. A system without certificates is
+    // not.
     match std::env::var_os("SSL_CERT_FILE") {
         Some(file) => {
             let cause = found
                 .errors
                 .first()
-                .map_or_else(|| "it holds no certificate".to_owned(), ToString::to_string);
+                .map_or_else(|| "it has no certificate".to_owned(), ToString::to_string);
             Err(ClientError::File {
                 what: "certificates",
                 file: file.into(),
@@ -289,7 +289,7 @@ fn system_roots() -> Result<RootCerts, ClientError> {
     }
 }
 
-/// The certificates in a PEM file, of which there is at least one.
+/// Reads the certificates of a PEM file, which must have at least one.
 fn certificates(file: &Path) -> io::Result<Vec<Certificate<'static>>> {
     let bytes = read_small(file)?;
     let mut found = Vec::new();
@@ -303,21 +303,21 @@ fn certificates(file: &Path) -> io::Result<Vec<Certificate<'static>>> {
     match found.is_empty() {
         true => Err(io::Error::new(
             io::ErrorKind::InvalidData,
-            "it holds no certificate in PEM",
+            "it has no certificate in PEM",
         )),
         false => Ok(found),
     }
 }
 
-/// An error of a request together with its remedy.
-pub(crate) fn explained(error: &ureq::Error, url: &str) -> String {
+/// Returns the text of a request's error with its remedy.
+pub(crate) fn explain(error: &ureq::Error, url: &str) -> String {
     let remedy = match tls_error(error) {
         Some(rustls::Error::InvalidCertificate(certificate)) => match certificate {
             CertificateError::UnknownIssuer => {
                 "no trusted authority signed its certificate: name the authority's certificate with --ca FILE.pem"
             }
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-                "its certificate is of another name: use a name of the certificate in the address"
+                "its certificate has another name: use a name of the certificate in the address"
             }
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
                 "its certificate has expired: renew it"
@@ -326,14 +326,14 @@ pub(crate) fn explained(error: &ureq::Error, url: &str) -> String {
                 "its certificate is not valid yet: compare the clocks of both machines"
             }
             CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
-                "its certificate is one of an authority, which must not serve: make one with `-addext basicConstraints=critical,CA:FALSE`"
+                "its certificate is an authority's, which must not serve: make one with `-addext basicConstraints=critical,CA:FALSE`"
             }
             _ => "its certificate is not usable: make another",
         },
         Some(rustls::Error::InvalidMessage(_)) => {
             "it may not speak TLS: begin the address with http://"
         }
-        _ if !is_secure(url) && speaks_otherwise(error) => {
+        _ if !is_secure(url) && is_not_http(error) => {
             "it may speak TLS: begin the address with https://"
         }
         _ => return error.to_string(),
@@ -350,7 +350,7 @@ fn tls_error(error: &ureq::Error) -> Option<&rustls::Error> {
 }
 
 /// Returns true if a server was reached and did not answer in HTTP.
-fn speaks_otherwise(error: &ureq::Error) -> bool {
+fn is_not_http(error: &ureq::Error) -> bool {
     match error {
         ureq::Error::Protocol(_) => true,
         ureq::Error::Io(error) => matches!(
@@ -442,13 +442,13 @@ mod tests {
 
     #[test]
     fn credentials_debug_hides_secret() {
-        let given = Some(("0123456789abcdef".to_owned(), "file".into()));
+        let secret = Some(("0123456789abcdef".to_owned(), "file".into()));
         assert!(
             !format!(
                 "{:?}",
                 Credentials {
                     kind: SecretKind::Token,
-                    given
+                    secret
                 }
             )
             .contains("0123")

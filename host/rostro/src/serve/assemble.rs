@@ -1,0 +1,210 @@
+//! Assembly of the service: opens gallery, state and models, and stages the configured pipeline.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use rostro_common::cores::Cores;
+use rostro_common::fs::read_at_most;
+use rostro_common::shutdown::Shutdown;
+use rostro_gallery::{CsvGallery, FolderStore};
+use rostro_inference::OnnxRuntime;
+use rostro_models::runtime;
+use rostro_sandbox::component::MAX_COMPONENT_BYTES;
+use rostro_sandbox::engine::Engine;
+use rostro_sandbox::pipeline::self_test::SelfTest;
+use rostro_service::audit::Audit;
+use rostro_service::deployment::{Configured, Deployment, RevisionBuilder, Store};
+use rostro_service::executor::Executor;
+use rostro_service::people::{People, ViewReport};
+use rostro_service::{ArchiveFolder, Service};
+
+use super::ServeError;
+use crate::config::{Config, UnknownSettingsAction};
+
+/// Problems of the gallery that the log names one by one, at most.
+const MAX_PROBLEMS: usize = 20;
+
+/// Builds everything behind the interfaces from the configuration.
+///
+/// # Errors
+///
+/// [`ServeError`] names the part that cannot be used.
+pub(super) fn assemble(
+    config: &Config,
+    shutdown: &Shutdown,
+) -> Result<(Service, Arc<Deployment>, Executor), ServeError> {
+    // One wait for both locks, because the process that holds one holds the other, too.
+    let lock_scope = shutdown.scope(Instant::now() + config.wait_for_lock);
+    let gallery = FolderStore::lock(&config.gallery, &lock_scope)?;
+    report_quarantined(gallery.files(), config);
+    let store = Store::open(&config.state, &lock_scope, shutdown.clone())?;
+    let archives = ArchiveFolder::new(store.folder().to_owned(), config.archive_bytes);
+    let library = runtime::locate(config.onnxruntime.as_deref(), &config.runtime)?;
+    let cores = Cores::new(config.machine.cores);
+    let onnx = OnnxRuntime::load(&library, cores.clone())?;
+    let compiled = store.compiled(config.compiled.as_deref())?;
+    let engine = Engine::with_cache(config.limits.clone(), config.workers.get(), Some(&compiled))
+        .map_err(ServeError::Engine)?;
+    let engine = engine.with_memory(config.guest_bytes);
+    let people = Arc::new(People::new(Box::new(gallery), config.search, cores.clone()));
+    let builder = RevisionBuilder {
+        engine,
+        onnx,
+        models: config.models.clone(),
+        tuning: config.tuning.clone(),
+        people: Arc::clone(&people),
+        self_test: SelfTest::new(config.self_test.as_deref(), config.deadline)?,
+        shutdown: shutdown.clone(),
+    };
+    let read = |path: &PathBuf, flag: &'static str| {
+        read_at_most(path, MAX_COMPONENT_BYTES).map_err(|cause| ServeError::Unreadable {
+            path: path.clone(),
+            flag,
+            cause,
+        })
+    };
+    let configured = Configured {
+        vision: read(&config.pipeline, "--pipeline")?,
+        policy: config
+            .policy
+            .as_ref()
+            .map(|path| read(path, "--policy"))
+            .transpose()?,
+        pack: config.pack.clone(),
+        texts: config.texts.clone(),
+        may_lack_settings: config.unknown_settings == UnknownSettingsAction::Warn,
+    };
+    let audit = Audit::open(store.folder(), config.keep_audit).map_err(ServeError::Audit)?;
+    let opened = Deployment::open(builder, store, audit, &configured, config.breaker);
+    let (deployment, report) = opened.map_err(|cause| ServeError::Open {
+        path: config.pipeline.clone(),
+        cause: Box::new(cause),
+    })?;
+    let live = deployment.active();
+    let revision = &live.revision;
+    let thresholds = revision.thresholds();
+    tracing::info!(
+        pipeline = revision.name(),
+        version = revision.version(),
+        policy = revision.policy_identity().name,
+        digest = %revision.digest(),
+        contract = %revision.contract().id,
+        detection_threshold = %thresholds.detection,
+        similarity_threshold = %thresholds.similarity,
+        "pipeline active"
+    );
+    report_sizes(config);
+    report_gallery(&report, &people.left_alone(), config);
+    live.report_if_everybody_is_lost();
+    if let Some(folder) = &config.pipelines {
+        deployment.watch(folder, config.pipelines_action)?;
+    }
+    let executor = Executor::new(
+        config.workers,
+        config.queue,
+        config.deadline,
+        cores,
+        shutdown.clone(),
+    );
+    Ok((
+        Service::new(
+            Arc::clone(&deployment),
+            people,
+            executor.clone(),
+            config.review,
+            archives,
+        ),
+        deployment,
+        executor,
+    ))
+}
+
+/// Logs the quarantined files that can be restored.
+fn report_quarantined(gallery: &CsvGallery, config: &Config) {
+    let quarantined = gallery.all_set_aside().unwrap_or_default();
+    for file in quarantined
+        .iter()
+        .filter(|file| file.place.is_some())
+        .take(MAX_PROBLEMS)
+    {
+        tracing::warn!(
+            "{} was set aside as damaged and is whole: run `rostro gallery check --restore --gallery {}` while the service is stopped",
+            file.path.display().to_string().escape_debug(),
+            config.gallery.display()
+        );
+    }
+}
+
+/// Logs the budgets, and the machine that they were derived from.
+fn report_sizes(config: &Config) {
+    let Config {
+        machine,
+        workers,
+        queue,
+        guest_bytes,
+        bodies,
+        ..
+    } = config;
+    let memory = machine.memory.as_ref().map_or_else(String::new, |memory| {
+        format!(", {} MiB ({})", memory.mib(), memory.limited_by.display())
+    });
+    tracing::info!(
+        workers = workers.get(),
+        queue,
+        onnx_threads = machine.cores.get(),
+        max_guests_mib = guest_bytes >> 20,
+        memory_mib = config.limits.memory_bytes() >> 20,
+        max_bodies_mib = bodies.memory_bytes >> 20,
+        max_body_mib = bodies.body_bytes >> 20,
+        max_image_mib = bodies.image_bytes >> 20,
+        max_megapixels = config.tuning.max_pixels / 1_000_000,
+        "sized for {} cores{memory}",
+        machine.cores
+    );
+    if config.memory_short_mib > 0 {
+        tracing::warn!(
+            "the people of the gallery may need {} MiB more than this process may use; raise its memory limit, because \
+             the system kills a process that exceeds it",
+            config.memory_short_mib
+        );
+    }
+}
+
+/// Logs the state of the gallery. `left_alone` counts the unusable files by reason.
+fn report_gallery(
+    report: &ViewReport,
+    left_alone: &BTreeMap<&'static str, usize>,
+    config: &Config,
+) {
+    for problem in report.problems.iter().take(MAX_PROBLEMS) {
+        tracing::warn!("{}", problem.to_string().escape_debug());
+    }
+    let files: usize = left_alone.values().sum();
+    if files > 0 {
+        let reasons: Vec<String> = left_alone
+            .iter()
+            .map(|(reason, count)| format!("{count} {reason}"))
+            .collect();
+        tracing::error!(
+            "{files} files of the gallery cannot be used, and their people are not recognised ({}); `rostro gallery check --gallery {}` lists remedies",
+            reasons.join(", "),
+            config.gallery.display()
+        );
+    }
+    if report.need_enrolment > 0 {
+        tracing::warn!(
+            people = report.need_enrolment,
+            "enrolled with another recogniser: not matched until they are enrolled again"
+        );
+    }
+    if report.unknown_age > 0 {
+        tracing::warn!(
+            files = report.unknown_age,
+            "samples of other recognisers may be older than their person's last enrolment: not matched until the person is enrolled again; \
+             if no id was ever given to another person, stop the service and run `rostro gallery trust-contracts`"
+        );
+    }
+    tracing::info!(people = report.known, gallery = %config.gallery.display(), "gallery loaded");
+}

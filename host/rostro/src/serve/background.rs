@@ -1,0 +1,67 @@
+//! Periodic work next to the requests.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use rostro_common::shutdown::Shutdown;
+use rostro_service::deployment::Deployment;
+use rostro_service::people::{PendingPeople, People};
+
+/// Time between two scans for files that another program writes into the gallery.
+const SCAN_PERIOD: Duration = Duration::from_secs(2);
+
+/// Loads files that another program writes into the gallery, and renews the locks of replaced
+/// folders.
+pub(super) async fn watch_folders(
+    people: Weak<People>,
+    deployment: Weak<Deployment>,
+    shutdown: Shutdown,
+) {
+    let mut pending = PendingPeople::default();
+    let mut failed = false;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(SCAN_PERIOD) => {}
+            () = shutdown.begun() => return,
+        }
+        let (Some(people), Some(deployment)) = (people.upgrade(), deployment.upgrade()) else {
+            return;
+        };
+        let scan = tokio::task::spawn_blocking(move || {
+            deployment.check_lock();
+            let result = people.rescan(&mut pending);
+            (pending, result)
+        });
+        // A panic in one scan is a bug, and must not end the later ones.
+        let Ok((still_pending, result)) = scan.await else {
+            pending = PendingPeople::default();
+            continue;
+        };
+        pending = still_pending;
+        match &result {
+            Ok(0) => {}
+            Ok(people) => tracing::info!(
+                people,
+                "loaded from files that another program wrote into the gallery"
+            ),
+            Err(error) if !failed => {
+                tracing::warn!("cannot look for new files of the gallery: {error}")
+            }
+            Err(_) => {}
+        }
+        failed = result.is_err();
+    }
+}
+
+/// Removes expired lines of the audit log once a day.
+pub(super) async fn remove_old_audit_lines(deployment: Arc<Deployment>) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(24 * 3600)).await;
+        let deployment = Arc::clone(&deployment);
+        if let Err(error) =
+            tokio::task::spawn_blocking(move || deployment.audit().remove_old()).await
+        {
+            tracing::error!("cannot remove old lines of the audit log: {error}");
+        }
+    }
+}
