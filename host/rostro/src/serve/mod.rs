@@ -28,8 +28,8 @@ use rostro_gallery::ledger::Ledger;
 use rostro_gallery::{CsvGallery, GalleryError};
 use rostro_inference::{LoadError, OnnxRuntime};
 use rostro_models::runtime::{self, RuntimeError};
-use rostro_sandbox::component::MAX_COMPONENT_BYTES;
 use rostro_sandbox::engine::Engine;
+use rostro_sandbox::limits::MAX_COMPONENT_BYTES;
 use rostro_sandbox::pipeline::self_test::{SelfTest, SelfTestFolderError};
 use rostro_service::audit::Audit;
 use rostro_service::deployment::{

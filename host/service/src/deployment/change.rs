@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use rostro_common::digest::Sha256Digest;
 use rostro_models::PackError;
-use rostro_sandbox::component::ComponentError;
+use rostro_sandbox::component::error::ComponentError;
 use rostro_sandbox::limits::LimitError;
 
 use super::breaker::{OFF, Rule, client_number};

@@ -30,7 +30,7 @@ use rostro_common::digest::Sha256Digest;
 use rostro_common::person::PersonId;
 use rostro_gallery::Removal;
 use rostro_models::PackError;
-use rostro_sandbox::component::MAX_COMPONENT_BYTES;
+use rostro_sandbox::limits::MAX_COMPONENT_BYTES;
 use rostro_sandbox::settings::names::UnknownSettings;
 
 use crate::audit::{Action, ActionOutcome, Audit};

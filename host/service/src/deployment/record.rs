@@ -14,6 +14,8 @@ use rostro_common::digest::Sha256Digest;
 use rostro_common::fs::durable::sync_folder;
 use rostro_common::fs::lock::{FolderLock, FolderLockError};
 use rostro_common::shutdown::Shutdown;
+use rostro_models::Manifest;
+use rostro_sandbox::pipeline::revision_id::RevisionInputs;
 
 use super::configured::ConfiguredTexts;
 use super::private::{FolderRepair, PrivateFolder};
@@ -42,6 +44,16 @@ pub(crate) struct RevisionSpec {
 }
 
 impl RevisionSpec {
+    /// Returns the input of the revision's id.
+    pub(crate) fn inputs<'a>(&'a self, manifest: &'a Manifest) -> RevisionInputs<'a> {
+        RevisionInputs {
+            vision: self.vision,
+            policy: self.policy,
+            manifest,
+            limits: &self.limits,
+        }
+    }
+
     /// The components, each once.
     pub(crate) fn components(&self) -> impl Iterator<Item = Sha256Digest> {
         [Some(self.vision), self.policy].into_iter().flatten()

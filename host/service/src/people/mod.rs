@@ -17,8 +17,8 @@ use rostro_common::person::{CaseKeys, ContractId, PersonId, Sample};
 use rostro_gallery::groups::{Groups, GroupsError};
 use rostro_gallery::ledger::{ArchiveNumber, Ledger};
 use rostro_index::{IndexError, Method};
+use rostro_sandbox::error::RunError;
 use rostro_sandbox::pipeline::revision::Revision;
-use rostro_sandbox::pipeline::run::RunError;
 
 use view::{ViewKey, matched};
 

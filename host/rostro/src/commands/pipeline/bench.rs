@@ -51,7 +51,7 @@ impl Measurements {
     fn note(&mut self, looked: AnalysisReport) {
         self.totals
             .push(Duration::from_secs_f64(looked.milliseconds / 1000.0));
-        self.used = self.used.most(looked.used);
+        self.used = self.used.max(looked.used);
         for (name, time) in looked.stages {
             match self.stages.iter_mut().find(|(known, _)| *known == name) {
                 Some((_, times)) => times.push(time),

@@ -12,16 +12,17 @@ use rostro_common::fs::read_at_most;
 use rostro_common::shutdown::Shutdown;
 use rostro_common::text::{lossy, sanitize, sanitize_name, say, say_json};
 use rostro_models::Pack;
+use rostro_sandbox::component::error::ComponentError;
 use rostro_sandbox::component::version::{WORLD_VERSION, run_versions};
-use rostro_sandbox::component::{
-    CompiledComponent, ComponentError, Half, Interface, MAX_COMPONENT_BYTES, halves, other_world,
-};
+use rostro_sandbox::component::{CompiledComponent, Interface, halves, unsupported_version};
 use rostro_sandbox::engine::Engine;
-use rostro_sandbox::limits::{Limits, Usage};
-use rostro_sandbox::pipeline::run::{Run, RunError};
+use rostro_sandbox::error::{RunError, TrapKind};
+use rostro_sandbox::half::Half;
+use rostro_sandbox::limits::{Limits, MAX_COMPONENT_BYTES, Usage};
+use rostro_sandbox::pipeline::describe::{describe_policy, describe_vision};
 use rostro_sandbox::pipeline::self_test::SelfTest;
 use rostro_sandbox::settings::Settings;
-use rostro_sandbox::settings::names::{SettingNames, UnknownSetting, listed, settings};
+use rostro_sandbox::settings::names::{UnknownSetting, format_names, format_unknown};
 use rostro_sandbox::validate as checked;
 
 use super::local::{LocalArgs, LocalError};
@@ -172,7 +173,7 @@ pub(super) fn check(
 impl ComponentReport {
     /// Finds all that can be found, as far as each step needs the one before.
     fn inspect(&mut self, engine: &Engine, bytes: &[u8], args: &LocalArgs, self_test: bool) {
-        let names = match Interface::of(bytes) {
+        let names = match Interface::parse(bytes) {
             Ok(names) => names,
             Err(error) => return self.findings.push(of_plugin(&error)),
         };
@@ -182,12 +183,14 @@ impl ComponentReport {
             .map(|name| ("imports", name))
             .chain(names.exports.iter().map(|name| ("exports", name)));
         self.findings.extend(
-            interfaces.filter_map(|(does, name)| Some(wrong_world(does, name, other_world(name)?))),
+            interfaces.filter_map(|(does, name)| {
+                Some(wrong_world(does, name, unsupported_version(name)?))
+            }),
         );
         self.findings.extend(
             names
-                .forbidden()
-                .filter(|name| other_world(name).is_none())
+                .forbidden_imports()
+                .filter(|name| unsupported_version(name).is_none())
                 .map(forbidden),
         );
         if let Some(more) = self
@@ -253,7 +256,6 @@ impl ComponentReport {
             settings.own = pack.manifest().settings.clone();
         }
         settings.own.extend(own.clone());
-        let mut names = SettingNames::none();
         let failed = |cause: RunError| {
             let fix = match cause {
                 RunError::Deadline { .. } => {
@@ -270,19 +272,19 @@ impl ComponentReport {
         let wrong = |cause: checked::InvalidOutput| {
             Box::new(Finding::new("wrong_description", cause.to_string(), RULES))
         };
-        let identity = if plugin.serves(Half::Vision) {
-            let description =
-                Run::describe(plugin, &settings, &mut names, &scope).map_err(failed)?;
+        let (identity, names) = if plugin.has_half(Half::Vision) {
+            let (description, mut names) =
+                describe_vision(plugin, &settings, &scope).map_err(failed)?;
             let Description {
                 identity,
                 models,
                 contract,
             } = checked::description(description).map_err(wrong)?;
-            if plugin.serves(Half::Policy) {
-                checked::identity(
-                    Run::describe_policy(plugin, &settings, &mut names, &scope).map_err(failed)?,
-                )
-                .map_err(wrong)?;
+            if plugin.has_half(Half::Policy) {
+                let (identity, policy_names) =
+                    describe_policy(plugin, &settings, &scope).map_err(failed)?;
+                checked::identity(identity).map_err(wrong)?;
+                names.extend(policy_names);
             }
             self.models = models;
             self.contract = Some(ContractReport {
@@ -290,12 +292,10 @@ impl ComponentReport {
                 alignment: contract.alignment,
                 preprocessing: contract.preprocessing,
             });
-            identity
+            (identity, names)
         } else {
-            checked::identity(
-                Run::describe_policy(plugin, &settings, &mut names, &scope).map_err(failed)?,
-            )
-            .map_err(wrong)?
+            let (identity, names) = describe_policy(plugin, &settings, &scope).map_err(failed)?;
+            (checked::identity(identity).map_err(wrong)?, names)
         };
         self.settings = names.names().map(str::to_owned).collect();
         self.unknown_settings = names.unknown(&own);
@@ -363,13 +363,13 @@ impl ComponentReport {
         if !self.settings.is_empty() {
             say(&format!(
                 "  settings   {}",
-                listed(self.settings.iter().map(String::as_str))
+                format_names(self.settings.iter().map(String::as_str))
             ));
         }
         if !self.unknown_settings.is_empty() {
             say(&format!(
                 "  unknown    it does not know the {}",
-                sanitize(&settings(&self.unknown_settings))
+                sanitize(&format_unknown(&self.unknown_settings))
             ));
         }
         let imports: Vec<String> = self
@@ -388,7 +388,7 @@ impl ComponentReport {
         ));
         if let Some(used) = &self.used {
             say(&format!("  self-test  passed on the pack {}", self.pack));
-            say(&format!("  used       {}", used.beside(limits)));
+            say(&format!("  used       {}", used.with_limits(limits)));
         }
         if !self.reviewed.is_empty() {
             say(&format!(
@@ -503,7 +503,7 @@ fn of_plugin(error: &ComponentError) -> Finding {
             "missing_export",
             "export a pipeline with `rostro_sdk::export!(Mine)`, or a policy with `rostro_sdk::export!(policy: Mine)`",
         ),
-        ComponentError::OtherWorld { .. } => {
+        ComponentError::UnsupportedVersion { .. } => {
             ("wrong_world", "build it against this host's wit/rostro.wit")
         }
         ComponentError::ForbiddenImports(_) => ("forbidden_import", "remove what needs them"),
@@ -511,7 +511,7 @@ fn of_plugin(error: &ComponentError) -> Finding {
             "limit",
             "make it smaller, or raise the limit of that name with --limit, here and for `rostro serve`",
         ),
-        ComponentError::WrongWorld(_) => (
+        ComponentError::InterfaceMismatch(_) => (
             "wrong_interface",
             "build it against this host's wit/rostro.wit",
         ),
@@ -524,7 +524,7 @@ fn of_plugin(error: &ComponentError) -> Finding {
 }
 
 fn of_local(error: &LocalError) -> Finding {
-    use rostro_sandbox::pipeline::revision::StageError;
+    use rostro_sandbox::pipeline::stage::StageError;
     let LocalError::Stage { cause, .. } = error else {
         return Finding::new(
             "not_staged",
@@ -559,17 +559,17 @@ fn fix(cause: &RunError) -> String {
             "time-ms" => "make it faster: `rostro pipeline bench` shows where its time goes".to_owned(),
             name => format!("use less of it, or raise it with --limit {name}=…, here and for `rostro serve`"),
         },
-        RunError::Trap { cause, .. } if cause.contains("unreachable") => {
+        RunError::Trap { kind: TrapKind::Unreachable, .. } => {
             "it panicked: what it wrote to standard error says where; give back an error instead".to_owned()
         }
-        RunError::Trap { cause, .. } if cause.contains("waits or sleeps") => {
+        RunError::Trap { kind: TrapKind::Wait, .. } => {
             "a pipeline cannot wait: there is nothing that it could wait for".to_owned()
         }
-        RunError::Trap { cause, .. } if cause.contains("exited") => "give back an error instead of ending the program".to_owned(),
-        RunError::Trap { cause, .. } if cause.contains("stack") => {
+        RunError::Trap { kind: TrapKind::Exit, .. } => "give back an error instead of ending the program".to_owned(),
+        RunError::Trap { kind: TrapKind::StackOverflow, .. } => {
             "recurse less deeply, or keep large arrays in a `Vec`: the stack is small".to_owned()
         }
-        RunError::Trap { .. } => "run its own tests on that picture; what it wrote to standard error may say where".to_owned(),
+        RunError::Trap { kind: TrapKind::Other, .. } => "run its own tests on that picture; what it wrote to standard error may say where".to_owned(),
         RunError::Model(_) => "compare the tensor's shape, type and bytes with what settings.get-model says of the model".to_owned(),
         RunError::Setting { key, .. } => format!("correct --setting {key}=…, or accept the value"),
         RunError::Undecodable(_) | RunError::TooLarge { .. } => {

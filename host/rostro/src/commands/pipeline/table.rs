@@ -4,7 +4,7 @@ use comfy_table::Table;
 use comfy_table::presets;
 
 use rostro_common::text::sanitize;
-use rostro_sandbox::settings::names::settings;
+use rostro_sandbox::settings::names::format_unknown;
 use rostro_service::deployment::{RevisionState, RevisionStatus, Statuses};
 
 /// The longest reason in a table; `--json` has all of it.
@@ -86,8 +86,12 @@ fn note(revision: &RevisionStatus, is_configured: bool) -> String {
             .collect();
         format!("held to {}", limits.join(", "))
     });
-    let unknown = (!revision.unknown_settings.is_empty())
-        .then(|| format!("does not know the {}", settings(&revision.unknown_settings)));
+    let unknown = (!revision.unknown_settings.is_empty()).then(|| {
+        format!(
+            "does not know the {}",
+            format_unknown(&revision.unknown_settings)
+        )
+    });
     let enrol = (revision.enrol && revision.state != RevisionState::Active)
         .then(|| "sees enrolment photos".to_owned());
     let is_waiting = matches!(

@@ -13,9 +13,9 @@ use rostro_gallery::CsvGallery;
 use rostro_gallery::groups::Groups;
 use rostro_index::Method;
 use rostro_sandbox::bindings::{Decision, Face, Purpose};
+use rostro_sandbox::error::RunError;
 use rostro_sandbox::limits::Usage;
 use rostro_sandbox::pipeline::revision::Revision;
-use rostro_sandbox::pipeline::run::RunError;
 use rostro_service::{ServiceError, probes};
 
 use super::draw::DrawError;

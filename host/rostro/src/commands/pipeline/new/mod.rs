@@ -15,7 +15,7 @@ use include_dir::{Dir, include_dir};
 
 use rostro_common::text::{sanitize_name, say};
 use rostro_sandbox::component::version::WORLD_VERSION;
-use rostro_sandbox::validate::is_name;
+use rostro_sandbox::identifiers::is_name;
 
 /// What a template says instead of the project's name.
 const NAME: &str = "my-pipeline";
