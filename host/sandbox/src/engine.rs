@@ -50,7 +50,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Creates an engine whose pool serves `concurrency` requests at a time.
+    /// Creates an engine with a pool for `concurrency` requests at a time.
     ///
     /// # Errors
     ///

@@ -2,8 +2,7 @@
 //!
 //! A component enters through [`component`], which compiles it and checks its imports. [`pipeline`]
 //! stages components and models as a revision and runs requests on it. Each request gets instances
-//! of its own, whose store data is in [`guest`]. Every answer passes [`validate`] before a caller
-//! sees it.
+//! of its own ([`guest`]). Every answer passes [`validate`] before a caller sees it.
 //!
 //! - [`bindings`]: host side of `wit/`, generated
 //! - [`component`]: compiled and inspected components

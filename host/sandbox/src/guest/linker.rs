@@ -55,8 +55,10 @@ fn link_counted_tensors(linker: &mut Linker<GuestState>) -> wasmtime::Result<()>
         .func_wrap("[constructor]tensor", make)
 }
 
-/// Replaces the functions that wait by traps, because an epoch cannot interrupt a host call. A guest
-/// that sleeps would keep its worker past every deadline. A pipeline has nothing to wait for.
+/// Replaces the functions that wait by traps, because an epoch cannot interrupt a host call.
+///
+/// A guest that sleeps would keep its worker past every deadline. A pipeline has nothing to wait
+/// for.
 fn link_refused_waits(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     type Pollables = Vec<Resource<DynPollable>>;
     let refused = || wasmtime::Error::from(WaitRefused);
@@ -104,7 +106,8 @@ mod tests {
             (core instance $instance (instantiate $module (with "" (instance
                 (export "subscribe" (func $subscribe))
                 (export "block" (func $block))))))
-            (func (export "sleep") (param "nanoseconds" u64) (canon lift (core func $instance "sleep"))))
+            (func (export "sleep") (param "nanoseconds" u64)
+                (canon lift (core func $instance "sleep"))))
     "#;
 
     #[test]

@@ -256,7 +256,12 @@ impl Drop for GuestState {
         if tracing::enabled!(target: "rostro::guest", tracing::Level::DEBUG) {
             for line in self.stderr().lines().take(STDERR_LINES) {
                 let line: String = line.chars().take(STDERR_LINE).collect();
-                tracing::debug!(target: "rostro::guest", parent: &self.span, "guest wrote: {}", line.escape_debug());
+                tracing::debug!(
+                    target: "rostro::guest",
+                    parent: &self.span,
+                    "guest wrote: {}",
+                    line.escape_debug()
+                );
             }
         }
     }

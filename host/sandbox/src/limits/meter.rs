@@ -89,7 +89,8 @@ impl GuestMeters {
 
     /// Registers the metrics.
     pub fn register(&self, registry: &mut Registry) {
-        let help = "Time on the processor of guests' own work, with making their instances and without models, by half of the pipeline";
+        let help = "Time on the processor of guests' own work, with making their instances and \
+                    without models, by half of the pipeline";
         registry.register("guest_seconds", help, self.seconds.clone());
         registry.register(
             "guest_instances",
@@ -98,7 +99,8 @@ impl GuestMeters {
         );
         let help = "Linear memory of the instances that there are now, by half of the pipeline";
         registry.register("guest_memory_bytes", help, self.memory.clone());
-        let help = "The most memory that an instance had, with the tensors that the host held for it, by half of the pipeline";
+        let help = "The most memory that an instance had, with the tensors that the host held for \
+                    it, by half of the pipeline";
         registry.register("guest_peak_memory_bytes", help, self.peak.clone());
     }
 }

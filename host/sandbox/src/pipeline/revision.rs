@@ -1,8 +1,7 @@
 //! Revision: one pipeline with its exact models, settings and limits.
 //!
-//! A revision is data. [`super::stage`] makes it, [`super::run`] runs requests on it, and
-//! [`super::templates`] makes templates with its policy. A request keeps the revision that it began
-//! with.
+//! A revision is data. The module `stage` makes it, `run` runs requests on it, and `templates` makes
+//! templates with its policy. A request keeps the revision that it began with.
 
 use std::sync::Arc;
 

@@ -262,7 +262,7 @@ pub fn add_new_warnings(warnings: &mut Vec<Warning>, more: Vec<Warning>) {
     }
 }
 
-/// Returns the input of a guest, whose log lines name the revision and the half.
+/// Returns the input of a guest. Its log lines name the revision and the half.
 fn guest_inputs(
     revision: &Revision,
     half: Half,

@@ -199,7 +199,8 @@ mod tests {
             .to_string();
         assert_eq!(
             error,
-            "the pipeline does not know the settings `rio` (did you mean `roi`?), `x [31m`; it knows `detector-size`, `letterbox`, `rivals`, `roi`"
+            "the pipeline does not know the settings `rio` (did you mean `roi`?), `x [31m`; it \
+             knows `detector-size`, `letterbox`, `rivals`, `roi`"
         );
     }
 

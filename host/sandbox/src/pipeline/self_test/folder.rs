@@ -23,9 +23,9 @@ const EXTENSIONS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
 pub(super) struct Expectations {
     /// Number of faces by picture.
     pub faces: BTreeMap<String, usize>,
-    /// Pairs of pictures whose largest faces show one person.
+    /// Pairs of pictures with one person as the largest face.
     pub same: Vec<[String; 2]>,
-    /// Pairs of pictures whose largest faces show two people.
+    /// Pairs of pictures with two people as the largest faces.
     pub different: Vec<[String; 2]>,
 }
 

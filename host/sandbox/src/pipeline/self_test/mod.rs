@@ -41,8 +41,8 @@ pub const DRAWN: [(&str, &[u8]); 3] = [
     ),
 ];
 
-/// Lowest score of a face whose landmarks are checked, because thresholds near zero accept regions
-/// that are not faces.
+/// Lowest score of a face for the check of its landmarks, because thresholds near zero accept
+/// regions that are not faces.
 const CERTAIN_FACE: f32 = 0.5;
 
 /// Shortest time for each call, because the deadline of requests may be shorter.
