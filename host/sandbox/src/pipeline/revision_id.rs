@@ -5,10 +5,10 @@
 //!
 //! - A domain string with a version precedes all fields.
 //! - A field is a tag (one byte), a length (8 bytes), and a value. A list repeats its tag.
-//! - Numbers are little-endian; models, settings and limits are fields whose value has fields.
+//! - Numbers are little-endian; a model, setting or limit is a field that contains fields.
 //! - A field at its default is left out, so that a later field does not change earlier ids.
 //!
-//! Version 1 hashed Rust's debug output. Its ids remain valid as former ids of stored revisions.
+//! Version 1 hashed Rust's debug output. Stored records may have its ids, as former ids.
 
 use std::collections::BTreeMap;
 

@@ -187,7 +187,7 @@ impl Revision {
             manifest: pack.manifest(),
             limits: own_limits,
         }
-        .former_id();
+        .id();
         let revision = Arc::new(Self {
             id,
             identity: descriptions.vision.identity,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rostro_common::digest::Sha256Digest;
 use rostro_common::shutdown::Shutdown;
 use rostro_inference::OnnxRuntime;
-use rostro_models::{Pack, PackError};
+use rostro_models::{Manifest, Pack, PackError};
 use rostro_sandbox::component::CompiledComponent;
 use rostro_sandbox::component::error::ComponentError;
 use rostro_sandbox::engine::Engine;
@@ -86,7 +86,12 @@ impl RevisionBuilder {
     /// If there is no such pack, or it is damaged.
     pub(crate) fn id(&self, spec: &RevisionSpec) -> Result<Sha256Digest, PackError> {
         let pack = Pack::open(&self.models, &spec.pack)?;
-        Ok(spec.inputs(pack.manifest()).former_id())
+        Ok(spec.inputs(pack.manifest()).id())
+    }
+
+    /// Returns the manifest of a pack, if it can be read.
+    pub(crate) fn manifest(&self, pack: &str) -> Option<Manifest> {
+        Pack::read_manifest(&self.models, pack)
     }
 
     /// Compiles and inspects a component.
@@ -133,7 +138,7 @@ impl RevisionBuilder {
     ) -> Result<(Arc<ReadyRevision>, ViewReport), MakeError> {
         self.enter("compile", id)?;
         let pack = Pack::open(&self.models, &spec.pack)?;
-        if spec.inputs(pack.manifest()).former_id() != id {
+        if spec.inputs(pack.manifest()).id() != id {
             return Err(MakeError::OtherModels(spec.pack.clone()));
         }
         let vision = self.plugin(store, spec.vision)?;

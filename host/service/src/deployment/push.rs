@@ -149,6 +149,7 @@ impl Deployment {
         record.revisions.retain(|entry| entry.id != id);
         record.revisions.push(RevisionEntry {
             id,
+            former_id: None,
             spec,
             about: None,
             since: now(),

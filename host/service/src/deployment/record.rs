@@ -79,6 +79,13 @@ pub(crate) enum Status {
 pub(crate) struct RevisionEntry {
     /// Which.
     pub id: Sha256Digest,
+    /// Id by version 1 of the hash. The file has it as `id`, and the current one here.
+    #[serde(
+        default,
+        rename = "current_id",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub former_id: Option<Sha256Digest>,
     /// What it is made of.
     #[serde(flatten)]
     pub spec: RevisionSpec,
@@ -416,7 +423,7 @@ impl Store {
             file: file.clone(),
             cause,
         };
-        let record: Record =
+        let mut record: Record =
             serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
         if record.form != FORM {
             return Err(wrong(format!(
@@ -424,6 +431,7 @@ impl Store {
                 record.form
             )));
         }
+        record.exchange_ids();
         Ok(record)
     }
 
@@ -436,7 +444,9 @@ impl Store {
         if self.shutdown.has_begun() {
             return Err(StateError::Stopping);
         }
-        let text = serde_json::to_vec_pretty(record).unwrap_or_default();
+        let mut stored = record.clone();
+        stored.exchange_ids();
+        let text = serde_json::to_vec_pretty(&stored).unwrap_or_default();
         self.place(&self.record_file(), &text)
             .map_err(|cause| StateError::Folder {
                 action: "write into",
@@ -544,6 +554,7 @@ mod tests {
         };
         let entry = RevisionEntry {
             id,
+            former_id: None,
             spec,
             about: None,
             since: "2026-01-01T00:00:00Z".to_owned(),
