@@ -100,13 +100,15 @@ impl Record {
 mod tests {
     use super::*;
 
-    /// Record as a program of version 1 wrote it.
+    /// Record that a program of version 1 wrote: the configured revision, an active one with a
+    /// policy and a limit of its own, and a canary with a limit.
     const FORMER_RECORD: &str = include_str!("testdata/former_record.json");
 
+    /// Manifest of the pack `testing` at that time.
     const MANIFEST: &str = include_str!("testdata/former_manifest.toml");
 
     fn read_manifest(pack: &str) -> Option<Manifest> {
-        (pack == "golden").then(|| Manifest::parse(MANIFEST).unwrap())
+        (pack == "testing").then(|| Manifest::parse(MANIFEST).unwrap())
     }
 
     /// Returns the record and the specification of the configured revision.
@@ -121,18 +123,35 @@ mod tests {
     #[test]
     fn former_record_keeps_roles() {
         let (mut record, configured) = former_record();
-        let (active, pack_changed) = (record.active.unwrap(), record.revisions[2].id);
+        let former = record.clone();
         assert!(record.adopt_current_ids(&configured, read_manifest));
-        let entry = record.entry(record.active.unwrap()).unwrap();
-        let manifest = read_manifest(&entry.spec.pack).unwrap();
-        assert_eq!(entry.id, entry.spec.inputs(&manifest).id());
-        assert_eq!(entry.former_id, Some(active));
-        assert!(entry.has_id_prefix(&active.short()) && entry.has_id_prefix(&entry.id.short()));
-        let configured = record.entry(record.configured.unwrap()).unwrap();
-        assert_eq!(record.previous, Some(configured.id));
-        assert_eq!(record.canary.unwrap().id, configured.id);
-        // A revision whose pack changed keeps its id, and cannot serve.
-        assert!(record.entry(pack_changed).unwrap().former_id.is_none());
+        for (former, current) in [
+            (former.configured, record.configured),
+            (former.active, record.active),
+            (former.previous, record.previous),
+            (
+                former.canary.map(|share| share.id),
+                record.canary.map(|share| share.id),
+            ),
+        ] {
+            let (former, entry) = (former.unwrap(), record.entry(current.unwrap()).unwrap());
+            let manifest = read_manifest(&entry.spec.pack).unwrap();
+            assert_eq!(entry.id, entry.spec.inputs(&manifest).id());
+            assert_eq!(entry.former_id, Some(former));
+            assert!(entry.has_id_prefix(&former.short()));
+            assert!(entry.has_id_prefix(&entry.id.short()));
+        }
+    }
+
+    /// A revision with a changed pack cannot serve, so its id stays.
+    #[test]
+    fn changed_pack_keeps_former_id() {
+        let (mut record, configured) = former_record();
+        let id = record.revisions[2].id;
+        record.revisions[2].spec.pack = "changed".to_owned();
+        record.adopt_current_ids(&configured, read_manifest);
+        assert_eq!(record.entry(id).unwrap().former_id, None);
+        assert_eq!(record.canary.unwrap().id, id);
     }
 
     /// An earlier program reads the ids that it wrote.
@@ -183,7 +202,7 @@ mod tests {
     fn repushed_revision_has_one_entry() {
         let (mut record, configured) = former_record();
         let mut pushed = record.revisions[0].clone();
-        pushed.id = pushed.spec.inputs(&read_manifest("golden").unwrap()).id();
+        pushed.id = pushed.spec.inputs(&read_manifest("testing").unwrap()).id();
         record.revisions.insert(0, pushed);
         let count = record.revisions.len();
         record.adopt_current_ids(&configured, read_manifest);
