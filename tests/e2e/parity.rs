@@ -12,7 +12,8 @@ use rostro_sandbox::bindings::{Analysis, AnalyzedFace, Purpose};
 use rostro_sandbox::component::CompiledComponent;
 use rostro_sandbox::engine::Engine;
 use rostro_sandbox::limits::Limits;
-use rostro_sandbox::pipeline::revision::{Revision, Tuning};
+use rostro_sandbox::pipeline::revision::Revision;
+use rostro_sandbox::pipeline::stage::{StageRequest, Tuning};
 use serde_json::Value;
 
 use crate::harness::{Options, component, root, shared};
@@ -34,15 +35,17 @@ fn revision() -> Arc<Revision> {
         max_pixels: 40_000_000,
         own,
     };
-    Revision::stage(
-        &onnx,
-        &pack,
-        plugin,
-        None,
-        &BTreeMap::new(),
-        &tuning,
-        || (Instant::now() + Duration::from_secs(60)).into(),
-    )
+    let request = StageRequest {
+        runtime: &onnx,
+        pack: &pack,
+        vision: plugin,
+        policy: None,
+        limits: &BTreeMap::new(),
+        tuning: &tuning,
+    };
+    Revision::stage(request, || {
+        (Instant::now() + Duration::from_secs(60)).into()
+    })
     .unwrap()
 }
 

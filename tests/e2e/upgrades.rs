@@ -1,11 +1,14 @@
 //! Upgrades that replace the component file: activations of operators stay, and configured
 //! revisions are replaced.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use rostro_models::Pack;
+use rostro_sandbox::pipeline::revision_id::RevisionInputs;
 use serde_json::Value;
 
-use crate::harness::{Options, Server, component, drawn};
+use crate::harness::{Options, Server, component, drawn, root};
 use crate::operator::{again, bytes};
 use crate::revisions::until;
 
@@ -47,6 +50,34 @@ impl Installation {
     /// Replaces the file with another component of the same behaviour.
     fn upgrade(&self, which: u8) {
         std::fs::write(self.file(), again(&bytes(component("insightface")), which)).unwrap();
+    }
+
+    fn record(&self) -> Value {
+        serde_json::from_slice(&bytes(self.state.path().join("revisions.json"))).unwrap()
+    }
+
+    /// Rewrites the record with former ids, as a program of version 1 wrote it. Returns the former
+    /// ids by current ids.
+    fn restore_former_ids(&self) -> BTreeMap<String, String> {
+        let record = self.record();
+        let mut text = record.to_string();
+        let mut former_ids = BTreeMap::new();
+        for revision in record["revisions"].as_array().unwrap() {
+            let digest = |key: &str| revision[key].as_str().map(|text| text.parse().unwrap());
+            let pack = revision["pack"].as_str().unwrap();
+            let inputs = RevisionInputs {
+                vision: digest("vision").unwrap(),
+                policy: digest("policy"),
+                manifest: &Pack::read_manifest(&root().join("models/installed"), pack).unwrap(),
+                limits: &BTreeMap::new(),
+            };
+            let id = revision["id"].as_str().unwrap().to_owned();
+            assert_eq!(inputs.id().to_string(), id);
+            text = text.replace(&id, &inputs.former_id().to_string());
+            former_ids.insert(id, inputs.former_id().to_string());
+        }
+        std::fs::write(self.state.path().join("revisions.json"), text).unwrap();
+        former_ids
     }
 
     fn audit(&self) -> String {
@@ -199,4 +230,41 @@ fn record_without_texts_counts_unchanged() {
         .unwrap()
         .to_owned();
     until("the new revision", || server.state(&new) == "staged");
+}
+
+/// Records of programs before version 2 of the ids have former ids. Their revisions keep serving,
+/// and the file keeps the form and the ids that such a program reads.
+#[test]
+fn record_with_former_ids_keeps_serving() {
+    let installation = Installation::new();
+    let (mut server, configured, pushed) = with_operators_revision(&installation);
+    server.kill();
+    let former_ids = installation.restore_former_ids();
+    let former = installation.record();
+    assert_eq!(former["active"], former_ids[&pushed].as_str());
+
+    let mut server = installation.start();
+    assert_eq!(server.active(), pushed);
+    assert_eq!(
+        server.admin_get("/v1/revisions")["previous"],
+        configured.as_str()
+    );
+    assert!(
+        !server.log().contains("another than at the last start"),
+        "{}",
+        server.log()
+    );
+    assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
+    assert_eq!(server.state(&former_ids[&pushed][..12]), "active");
+    server.kill();
+
+    let written = installation.record();
+    for key in ["form", "configured", "active", "previous"] {
+        assert_eq!(written[key], former[key], "{key}");
+    }
+    for revision in written["revisions"].as_array().unwrap() {
+        let current = revision["current_id"].as_str().unwrap();
+        assert_eq!(revision["id"], former_ids[current].as_str());
+    }
+    assert_eq!(installation.start().active(), pushed);
 }

@@ -226,17 +226,21 @@ impl Pack {
             .fold(0, usize::saturating_add)
     }
 
-    /// Returns the dimension of a pack's embeddings, if its manifest is readable and has one.
-    pub fn dimension(models: &Path, name: &str) -> Option<usize> {
+    /// Returns the manifest of an installed or built-in pack without reading its models.
+    pub fn read_manifest(models: &Path, name: &str) -> Option<Manifest> {
         let installed = fs::read_to_string(models.join(name).join(MANIFEST))
             .ok()
             .and_then(|text| Manifest::parse(&text).ok());
-        let manifest = installed.or_else(|| {
+        installed.or_else(|| {
             Manifest::built_in()
                 .map(|(manifest, _)| manifest)
                 .find(|manifest| manifest.name == name)
-        })?;
-        manifest
+        })
+    }
+
+    /// Numbers in an embedding of a pack, if its manifest can be read and says so.
+    pub fn dimension(models: &Path, name: &str) -> Option<usize> {
+        Self::read_manifest(models, name)?
             .models
             .values()
             .filter_map(|model| model.dimension)

@@ -1,8 +1,8 @@
-//! What is generated from `wit/`: the host's side of the two interfaces that a pipeline exports and
-//! the three that it imports.
+//! Generated host side of `wit/`: the two interfaces that a pipeline exports, and those that it
+//! imports.
 //!
-//! Either may come from a component of its own, so each has a world here. `wasi:nn` is linked by
-//! `wasmtime-wasi-nn` and left out.
+//! Each export has a world of its own, because vision and policy may come from two components.
+//! `wasi:nn` is absent because `wasmtime-wasi-nn` links it.
 #![allow(
     missing_docs,
     unreachable_pub,
@@ -19,7 +19,7 @@
     reason = "generated code"
 )]
 
-/// A component that exports `vision`.
+/// World of a component that exports `vision`.
 pub mod vision {
     wasmtime::component::bindgen!({
         inline: "
@@ -32,10 +32,11 @@ pub mod vision {
             }
         ",
         path: "../../wit",
+        additional_derives: [PartialEq],
     });
 }
 
-/// A component that exports `policy`.
+/// World of a component that exports `policy`.
 pub mod policy {
     wasmtime::component::bindgen!({
         inline: "
@@ -45,6 +46,7 @@ pub mod policy {
             }
         ",
         path: "../../wit",
+        additional_derives: [PartialEq],
         with: { "rostro:pipeline/types@0.1.2": crate::bindings::vision::rostro::pipeline::types },
     });
 }

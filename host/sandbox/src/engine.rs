@@ -1,10 +1,12 @@
-//! The Wasmtime engine that runs every guest.
+//! Wasmtime engine that runs every guest.
 //!
-//! What it is: one engine for the process, with the component model, epoch interruption and a
-//! pooling allocator. What bounds it: the pool holds as many instances as can run at once, each no
-//! larger than [`Limits`] allows. What it costs: address space for the pool (not memory), and one
-//! thread that wakes every [`TICK`]. Where the system does not give the addresses, memory is
-//! allocated for each instance instead, and every access of a guest is checked, which is slower.
+//! - Purpose: one engine for the process, with the component model, epoch interruption and a
+//!   pooling allocator.
+//! - Bounds: the pool holds as many instances as can run at once, each within [`Limits`].
+//! - Cost: address space for the pool (not memory), and one thread that wakes every [`TICK`].
+//!
+//! If the system refuses the addresses, memory is allocated for each instance. Every memory access
+//! of a guest is then checked, which is slower.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,34 +15,33 @@ use wasmtime::{
     Cache, CacheConfig, Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig,
 };
 
-use crate::limits::{Budget, GuestMeters, Limits};
+use crate::limits::{GuestMeters, Limits, MemoryBudget};
 
-/// How often running guests look whether their time is up. Finer costs wake-ups of an idle process;
-/// coarser delays the end of a guest that spins.
+/// Interval at which running guests check their deadline. A shorter one wakes an idle process more
+/// often; a longer one delays the end of a guest that spins.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
 
-/// Linear memories in one component: its own, and one that an adapter may bring.
+/// Linear memories of one component: its own, and those of adapters.
 const MEMORIES: u32 = 4;
 
-/// Tables in one component: its function table and those of shims.
+/// Tables of one component: its function table, and those of shims.
 const TABLES: u32 = 16;
 
-/// Stack of a guest. Decoders recurse little; deep recursion is a bug or an attack and traps.
+/// Stack of a guest. Decoders recurse little, so deep recursion is a bug or an attack, and traps.
 const STACK_BYTES: usize = 1 << 20;
 
-/// Memory that an instance leaves to the next one in its place, zeroed instead of given back:
-/// faulting pages in anew takes longer than writing them. A frame of 640×480 touches about half of
-/// it. What lies above goes back to the system.
+/// Memory of a pool slot that is zeroed for the next instance instead of returned to the system,
+/// because faulting pages in takes longer than writing them. A frame of 640×480 touches about half.
 const KEEP_RESIDENT: usize = 16 << 20;
 
-/// Addresses reserved for each memory without the pool, and again when it grows: more would be
-/// refused as the pool was.
+/// Addresses reserved for each memory without the pool, and again when it grows. The system would
+/// refuse more, as it refused the pool.
 const UNPOOLED_RESERVATION: u64 = 16 << 20;
 
-/// Addresses after each memory without the pool that trap.
+/// Guard addresses after each memory without the pool, which trap.
 const UNPOOLED_GUARD: u64 = 64 << 10;
 
-/// The Wasmtime engine, with the thread that advances its epoch.
+/// Wasmtime engine with the thread that advances its epoch.
 #[derive(Clone, Debug)]
 pub struct Engine {
     inner: wasmtime::Engine,
@@ -49,7 +50,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Makes an engine whose pool serves `concurrency` guests at a time.
+    /// Creates an engine with a pool for `concurrency` requests at a time.
     ///
     /// # Errors
     ///
@@ -58,9 +59,11 @@ impl Engine {
         Self::with_cache(limits, concurrency, None)
     }
 
-    /// The same, but what was compiled is kept in `cache`: an absolute path of a folder that nobody
-    /// else may write into, because what is in it is run. It is found by the digests of the
-    /// component and of all that compiling depends on; what cannot be read is compiled anew.
+    /// Creates an engine that caches compiled code in `cache`, an absolute path.
+    ///
+    /// No other user may write into the folder, because its content is executed. The key is the
+    /// digest of the component and of everything that compilation depends on. Unreadable entries
+    /// are compiled again.
     ///
     /// # Errors
     ///
@@ -79,15 +82,15 @@ impl Engine {
         config
             .epoch_interruption(true)
             .max_wasm_stack(STACK_BYTES)
-            // Host calls are synchronous and requests run on threads of their own: no fibers, no
-            // event loop in a store.
+            // Host calls are synchronous and requests run on threads of their own, so stores need
+            // neither fibers nor an event loop.
             .concurrency_support(false)
             .memory_init_cow(true);
         let inner = match wasmtime::Engine::new(&pooled(config.clone(), &limits, concurrency)) {
             Ok(engine) => engine,
             Err(error) => without_pool(config, error)?,
         };
-        tick(&inner)?;
+        start_ticker(&inner)?;
         Ok(Self {
             inner,
             limits,
@@ -95,27 +98,27 @@ impl Engine {
         })
     }
 
-    /// The same, whose guests have so many bytes of memory together.
+    /// Limits the memory of all guests together to a number of bytes.
     #[must_use]
     pub fn with_memory(self, bytes: usize) -> Self {
         Self {
-            meters: GuestMeters::within(Budget::new(bytes)),
+            meters: GuestMeters::with_budget(MemoryBudget::new(bytes)),
             ..self
         }
     }
 
-    /// The engine itself, for compiling and linking.
+    /// Returns the engine for compiling and linking.
     pub(crate) fn wasmtime(&self) -> &wasmtime::Engine {
         &self.inner
     }
 
-    /// What every guest is held to.
+    /// Returns the limits of every guest.
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// What its guests take.
+    /// Returns the meters of its guests.
     pub fn meters(&self) -> &GuestMeters {
         &self.meters
     }
@@ -129,31 +132,31 @@ fn pooled(mut config: Config, limits: &Limits, concurrency: usize) -> Config {
     config
 }
 
-/// An engine that reserves little address space, for machines that refused the pool's.
+/// Creates an engine that reserves little address space, for machines that refused the pool's.
 fn without_pool(
     mut config: Config,
-    refused: wasmtime::Error,
+    pool_error: wasmtime::Error,
 ) -> wasmtime::Result<wasmtime::Engine> {
     config
         .allocation_strategy(InstanceAllocationStrategy::OnDemand)
         .memory_reservation(UNPOOLED_RESERVATION)
         .memory_reservation_for_growth(UNPOOLED_RESERVATION)
         .memory_guard_size(UNPOOLED_GUARD);
-    // If this fails, too, the first error says more of the cause.
+    // If this fails too, the first error says more about the cause.
     let Ok(engine) = wasmtime::Engine::new(&config) else {
-        return Err(refused);
+        return Err(pool_error);
     };
     tracing::warn!(
-        "cannot reserve addresses for all guests ({refused:#}): they get memory one by one, and run slower; allow the process more addresses \
-         (`ulimit -v unlimited`, no LimitAS=), or lower --workers"
+        "cannot reserve addresses for all guests ({pool_error:#}): each guest's memory is \
+         allocated separately, which is slower; allow the process more addresses (`ulimit -v \
+         unlimited`, no LimitAS=), or lower --workers"
     );
     Ok(engine)
 }
 
 fn pool(limits: &Limits, concurrency: usize) -> PoolingAllocationConfig {
-    // A request may hold two guests (vision, and a policy of its own) and make somebody's templates
-    // in a third for another revision, and one may be staged, and one look on as a shadow, beside
-    // those.
+    // A request may use three guests: vision, a policy of its own, and the policy of another
+    // revision for a person's templates. Six more serve staging and the shadow.
     let instances = u32::try_from(limits.instances()).unwrap_or(u32::MAX);
     let guests = u32::try_from(concurrency)
         .unwrap_or(u32::MAX / 64)
@@ -168,19 +171,19 @@ fn pool(limits: &Limits, concurrency: usize) -> PoolingAllocationConfig {
         .max_memories_per_component(MEMORIES)
         .max_tables_per_component(TABLES)
         .linear_memory_keep_resident(KEEP_RESIDENT)
-        // Each place that is kept warm keeps that much. One that was a retired revision's is taken
-        // before a cold one.
+        // Each warm slot keeps its resident memory. Slots of retired revisions are reused before
+        // cold ones.
         .max_unused_warm_slots(u32::try_from(concurrency).unwrap_or(u32::MAX))
         .max_memory_size(limits.memory_bytes())
         .table_elements(limits.table_elements())
-        // Scanning the page map to keep pages can leave a swapped-out dirty page behind: the next
-        // request would see it.
+        // Scanning the page map can miss a swapped-out dirty page, which would leak the memory of
+        // one request to the next.
         .pagemap_scan(Enabled::No);
     pool
 }
 
-/// Starts the thread that advances the epoch until the engine is gone.
-fn tick(engine: &wasmtime::Engine) -> wasmtime::Result<()> {
+/// Starts the thread that advances the epoch until the engine is dropped.
+fn start_ticker(engine: &wasmtime::Engine) -> wasmtime::Result<()> {
     let engine = engine.weak();
     std::thread::Builder::new()
         .name("epoch".to_owned())

@@ -1,4 +1,4 @@
-//! How strictly enrolment photos are judged.
+//! Strictness of the review of enrolment photos.
 
 use std::str::FromStr;
 
@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use crate::bindings::ReviewLevel;
 
-/// How strictly enrolment photos are judged, the laxest first.
+/// Strictness of the review of enrolment photos, in ascending order.
 #[derive(
     Clone,
     Copy,
@@ -24,17 +24,17 @@ use crate::bindings::ReviewLevel;
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Review {
-    /// As the replaced service did: the best face is taken if it is above the detection threshold.
+    /// Accepts the best face above the detection threshold, as the replaced service did.
     Off,
-    /// What makes people hard to recognise is refused: blurred, dark, small, turned or crowded
-    /// photos, and a photo twice; a face that is another person's is taken with a warning.
+    /// Rejects blurred, dark, small, turned, crowded and repeated photos, because they make people
+    /// hard to recognise. Accepts another person's face with a warning.
     #[default]
     Standard,
-    /// The same with narrower limits, and a face that is another person's is refused.
+    /// Applies narrower limits than `standard`, and rejects another person's face.
     Strict,
 }
 
-/// A text that names no strictness.
+/// Text that is not a strictness.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("it must be 'off', 'standard' or 'strict'")]
 pub struct InvalidReview;
@@ -53,7 +53,7 @@ impl FromStr for Review {
 }
 
 impl Review {
-    /// As a guest is told.
+    /// Returns the value that guests read.
     pub(crate) fn level(self) -> ReviewLevel {
         match self {
             Self::Off => ReviewLevel::Off,

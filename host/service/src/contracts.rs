@@ -11,8 +11,8 @@ use rostro_common::digest::Sha256Digest;
 use rostro_common::person::{PersonId, Sample};
 use rostro_gallery::SampleLocation;
 use rostro_sandbox::bindings::{BoundingBox, Purpose};
+use rostro_sandbox::error::RunError;
 use rostro_sandbox::face_matching::most_overlapping;
-use rostro_sandbox::pipeline::run::RunError;
 use rostro_sandbox::review::Review;
 
 use super::enroll::{MOST_PHOTOS, Mode, stored};
@@ -140,7 +140,7 @@ impl Service {
         let mut run = live
             .revision
             .begin(CancelScope::from(end))
-            .reviewing(review);
+            .with_review(review);
         for EnrolledPhoto { photo, place } in accepted {
             let mut analysis = match run.analyze(photo, Purpose::Enroll) {
                 Ok(analysis) => analysis,

@@ -8,9 +8,10 @@ use rostro_common::digest::Sha256Digest;
 use rostro_common::person::{EnrolmentId, PersonId, Sample};
 use rostro_common::vector::cosine;
 use rostro_gallery::SampleLocation;
+use rostro_sandbox::error::RunError;
 use rostro_sandbox::guest::report::Warning;
 use rostro_sandbox::pipeline::revision::Revision;
-use rostro_sandbox::pipeline::run::{Run, RunError, note};
+use rostro_sandbox::pipeline::run::{Run, add_new_warnings};
 use rostro_sandbox::review::Review;
 
 use super::contracts::{EnrolledPhoto, Enrolling, EnrollmentWarning, in_shares};
@@ -215,7 +216,7 @@ impl Service {
             Mode::Add => stored(&self.people, live, id)?.ok_or(ServiceError::UnknownPerson)?,
         };
         let mut accepted = Vec::new();
-        let begin = || revision.begin(wanted.clone()).reviewing(review);
+        let begin = || revision.begin(wanted.clone()).with_review(review);
         let mut run = begin();
         let mut portraits: Vec<EnrolledFace> = Vec::new();
         let mut outcomes = Vec::new();
@@ -253,7 +254,7 @@ impl Service {
             };
             let said = run.take_warnings();
             outcomes.push(outcome.warned(&said));
-            note(&mut warnings, said);
+            add_new_warnings(&mut warnings, said);
         }
         let new: Vec<Sample> = portraits
             .into_iter()
@@ -296,7 +297,7 @@ impl Service {
                 })
             }
         };
-        note(&mut warnings, run.take_warnings());
+        add_new_warnings(&mut warnings, run.take_warnings());
         let enrollment = Enrollment {
             revision,
             written,

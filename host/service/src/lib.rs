@@ -26,9 +26,10 @@ use tokio::sync::{Mutex, Semaphore};
 use rostro_common::digest::Sha256Digest;
 use rostro_common::person::PersonId;
 use rostro_gallery::groups::Members;
+use rostro_sandbox::error::RunError;
 use rostro_sandbox::guest::report::Warning;
 use rostro_sandbox::pipeline::revision::Revision;
-use rostro_sandbox::pipeline::run::{Run, RunError};
+use rostro_sandbox::pipeline::run::Run;
 use rostro_sandbox::review::Review;
 
 use crate::deployment::{

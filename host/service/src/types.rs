@@ -3,8 +3,9 @@
 pub use rostro_gallery::groups::{GroupId, GroupIndex, GroupsError, Members};
 pub use rostro_gallery::{GalleryError, GroupChange, REASONS};
 pub use rostro_sandbox::bindings::{Analysis, AnalyzedFace, Decision, Purpose, Reason};
-pub use rostro_sandbox::component::{ComponentError, Half};
+pub use rostro_sandbox::component::error::ComponentError;
+pub use rostro_sandbox::error::RunError;
 pub use rostro_sandbox::guest::report::Warning;
+pub use rostro_sandbox::half::Half;
 pub use rostro_sandbox::pipeline::revision::Revision;
-pub use rostro_sandbox::pipeline::run::RunError;
 pub use rostro_sandbox::review::Review;

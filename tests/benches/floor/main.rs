@@ -28,7 +28,8 @@ use rostro_sandbox::bindings::Purpose;
 use rostro_sandbox::component::CompiledComponent;
 use rostro_sandbox::engine::Engine;
 use rostro_sandbox::limits::Limits;
-use rostro_sandbox::pipeline::revision::{Revision, Tuning};
+use rostro_sandbox::pipeline::revision::Revision;
+use rostro_sandbox::pipeline::stage::{StageRequest, Tuning};
 use rostro_sdk::analysis;
 use serde_json::Value;
 use ureq::unversioned::multipart::Form;
@@ -133,15 +134,15 @@ fn main() -> Result<()> {
         max_pixels: 40_000_000,
         own: BTreeMap::new(),
     };
-    let revision = Revision::stage(
-        &runtime,
-        &pack,
-        plugin,
-        None,
-        &BTreeMap::new(),
-        &tuning,
-        || (Instant::now() + PATIENCE).into(),
-    )?;
+    let request = StageRequest {
+        runtime: &runtime,
+        pack: &pack,
+        vision: plugin,
+        policy: None,
+        limits: &BTreeMap::new(),
+        tuning: &tuning,
+    };
+    let revision = Revision::stage(request, || (Instant::now() + PATIENCE).into())?;
     let mut arrangements = Arrangement::all(
         runtime.environment(),
         &pack,

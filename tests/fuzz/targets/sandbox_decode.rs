@@ -12,17 +12,18 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use libfuzzer_sys::fuzz_target;
-use rostro_fuzz::pictures::{self, PIXELS};
 use rostro_common::cores::Cores;
 use rostro_common::text::sanitize_lines;
+use rostro_fuzz::pictures::{self, PIXELS};
 use rostro_inference::OnnxRuntime;
 use rostro_models::Pack;
 use rostro_sandbox::bindings::Purpose;
 use rostro_sandbox::component::CompiledComponent;
 use rostro_sandbox::engine::Engine;
+use rostro_sandbox::error::RunError;
 use rostro_sandbox::limits::Limits;
-use rostro_sandbox::pipeline::revision::{Revision, Tuning};
-use rostro_sandbox::pipeline::run::RunError;
+use rostro_sandbox::pipeline::revision::Revision;
+use rostro_sandbox::pipeline::stage::{StageRequest, Tuning};
 use rostro_sdk::decode::{DecodeError, decode_at_least};
 
 /// Longer than the timeout of the fuzzer, which reports slow inputs.
@@ -64,16 +65,16 @@ fn pipelines() -> Pipelines {
             max_pixels: PIXELS,
             own: own.into(),
         };
-        Revision::stage(
-            &runtime,
-            &pack,
-            plugin.clone(),
-            None,
-            &BTreeMap::new(),
-            &tuning,
-            || (Instant::now() + PATIENCE).into(),
-        )
-        .expect("the default pipeline can be staged")
+        let request = StageRequest {
+            runtime: &runtime,
+            pack: &pack,
+            vision: plugin.clone(),
+            policy: None,
+            limits: &BTreeMap::new(),
+            tuning: &tuning,
+        };
+        Revision::stage(request, || (Instant::now() + PATIENCE).into())
+            .expect("the default pipeline can be staged")
     };
     Pipelines {
         whole: stage("square"),

@@ -24,7 +24,7 @@ use rostro_api::{BodyLimits, BrowserAccess, Network};
 use rostro_common::fs::read_text;
 use rostro_index::Method;
 use rostro_sandbox::limits::{LimitError, Limits};
-use rostro_sandbox::pipeline::revision::Tuning;
+use rostro_sandbox::pipeline::stage::Tuning;
 use rostro_sandbox::review::Review;
 use rostro_service::deployment::{ConfiguredTexts, FolderAction};
 

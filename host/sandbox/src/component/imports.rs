@@ -1,17 +1,19 @@
-//! What a component imports and exports by name, and which of it a pipeline may.
+//! Names of a component's imports and exports, and the allow-list of imports.
 
 use wasmparser::{Parser, Payload};
 
 use rostro_common::text::sanitize_name;
 
-use super::{ComponentError, MAX_COMPONENT_BYTES};
-use crate::component::version::{self, WORLD_VERSION};
+use super::error::ComponentError;
+use super::version::{self, WORLD_VERSION};
+use crate::half::Half;
+use crate::limits::MAX_COMPONENT_BYTES;
 
-/// The interfaces that a component may import, without their versions. Those of WASI are inert
-/// here: there are no files, arguments, variables or sockets behind them, standard input is empty
-/// and standard output goes nowhere. Files are on the list because every Rust component imports
-/// them with its standard library; without an opened directory to begin at, none of their functions
-/// can be called on anything.
+/// Interfaces that a component may import, without their versions.
+///
+/// Those of WASI are inert: they reach no files, arguments, variables or sockets, standard input is
+/// empty, and standard output is discarded. Files are allowed because the standard library of every
+/// Rust component imports them. No function of theirs can be called without an opened directory.
 const ALLOWED_IMPORTS: &[&str] = &[
     "rostro:pipeline/types",
     "rostro:pipeline/settings",
@@ -43,62 +45,7 @@ const ALLOWED_IMPORTS: &[&str] = &[
     "wasi:cli/terminal-stderr",
 ];
 
-/// Which half of a pipeline a component is wanted for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Half {
-    /// It sees.
-    Vision,
-    /// It decides.
-    Policy,
-}
-
-impl Half {
-    /// The interface's name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Vision => "vision",
-            Self::Policy => "policy",
-        }
-    }
-
-    /// Its interface as this host has it.
-    pub(super) fn export(self) -> String {
-        format!("rostro:pipeline/{}@{WORLD_VERSION}", self.name())
-    }
-
-    /// Whether an export is this half, of a version that this host runs.
-    pub(super) fn is(self, export: &str) -> bool {
-        self.version(export).is_some()
-    }
-
-    /// The version of an export that is this half, if this host runs it.
-    pub(super) fn version(self, export: &str) -> Option<&str> {
-        pipeline_interface(export)
-            .filter(|(name, version)| *name == self.name() && version::is_run(version))
-            .map(|(_, version)| version)
-    }
-}
-
-/// Something of each half of a pipeline.
-#[derive(Clone, Debug, Default)]
-pub struct PerHalf<T> {
-    /// The vision half.
-    pub vision: T,
-    /// The policy half.
-    pub policy: T,
-}
-
-impl<T> PerHalf<T> {
-    /// That of one half.
-    pub fn of(&self, half: Half) -> &T {
-        match half {
-            Half::Vision => &self.vision,
-            Half::Policy => &self.policy,
-        }
-    }
-}
-
-/// What a component imports and exports by name, read from its bytes alone.
+/// Names of a component's imports and exports, read without compiling it.
 #[derive(Debug, Default)]
 pub struct Interface {
     /// Names of the imports.
@@ -108,15 +55,15 @@ pub struct Interface {
 }
 
 impl Interface {
-    /// The names of a component; nothing is compiled.
+    /// Reads the names from a component's bytes.
     ///
     /// # Errors
     ///
-    /// If it is no component.
-    pub fn of(bytes: &[u8]) -> Result<Self, ComponentError> {
-        refuse_others(bytes)?;
+    /// If the bytes are not a component.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ComponentError> {
+        check_header(bytes)?;
         let invalid = |error: wasmparser::BinaryReaderError| ComponentError::Invalid(error.into());
-        let mut names = Self::default();
+        let mut interface = Self::default();
         let mut depth = 0_usize;
         for payload in Parser::new(0).parse_all(bytes) {
             match payload.map_err(invalid)? {
@@ -124,26 +71,24 @@ impl Interface {
                 Payload::End(_) => depth = depth.saturating_sub(1),
                 Payload::ComponentExportSection(section) if depth == 0 => {
                     for export in section {
-                        names
-                            .exports
-                            .push(export.map_err(invalid)?.name.name.to_owned());
+                        let name = export.map_err(invalid)?.name.name;
+                        interface.exports.push(name.to_owned());
                     }
                 }
                 Payload::ComponentImportSection(section) if depth == 0 => {
                     for import in section {
-                        names
-                            .imports
-                            .push(import.map_err(invalid)?.name.name.to_owned());
+                        let name = import.map_err(invalid)?.name.name;
+                        interface.imports.push(name.to_owned());
                     }
                 }
                 _ => {}
             }
         }
-        Ok(names)
+        Ok(interface)
     }
 
-    /// The imports that no guest gets.
-    pub fn forbidden(&self) -> impl Iterator<Item = &str> {
+    /// Returns the imports outside the allow-list.
+    pub fn forbidden_imports(&self) -> impl Iterator<Item = &str> {
         self.imports
             .iter()
             .map(String::as_str)
@@ -151,31 +96,34 @@ impl Interface {
     }
 }
 
-/// The halves of a pipeline that a component exports, read from its bytes alone: nothing is
-/// compiled.
+/// Returns the halves of a pipeline that a component exports, without compiling it.
 ///
 /// # Errors
 ///
-/// If it is no component, or exports neither.
+/// If the bytes are not a component, or export neither half.
 pub fn halves(bytes: &[u8]) -> Result<Vec<Half>, ComponentError> {
-    let Interface { imports, exports } = Interface::of(bytes)?;
-    refuse_other_worlds(imports.iter().chain(&exports))?;
-    let halves: Vec<Half> = [Half::Vision, Half::Policy]
+    let Interface { imports, exports } = Interface::parse(bytes)?;
+    check_versions(imports.iter().chain(&exports))?;
+    let halves: Vec<Half> = Half::ALL
         .into_iter()
-        .filter(|half| exports.iter().any(|export| half.is(export)))
+        .filter(|half| exports.iter().any(|export| is_export_of(*half, export)))
         .collect();
     if halves.is_empty() {
-        let wanted = format!("{} or {}", Half::Vision.export(), Half::Policy.export());
-        return Err(ComponentError::MissingExport {
-            wanted,
-            found: exports,
-        });
+        return Err(missing_halves(exports));
     }
     Ok(halves)
 }
 
-/// Refuses what is no component with words for what it is; the compiler's own would be about bytes.
-pub(super) fn refuse_others(bytes: &[u8]) -> Result<(), ComponentError> {
+/// Returns the error of a component that exports neither half.
+pub(super) fn missing_halves(exports: Vec<String>) -> ComponentError {
+    ComponentError::MissingExport {
+        wanted: Half::ALL.map(export_name).join(" or "),
+        found: exports,
+    }
+}
+
+/// Refuses other files by their header, because the compiler would report an offset of bytes.
+pub(super) fn check_header(bytes: &[u8]) -> Result<(), ComponentError> {
     if bytes.len() > MAX_COMPONENT_BYTES {
         return Err(ComponentError::TooLarge { size: bytes.len() });
     }
@@ -190,36 +138,55 @@ pub(super) fn refuse_others(bytes: &[u8]) -> Result<(), ComponentError> {
     Err(ComponentError::NotAComponent { what })
 }
 
-/// An interface of ours, apart from its version.
+/// Returns the name of a half's interface in this host's version.
+pub(super) fn export_name(half: Half) -> String {
+    format!("rostro:pipeline/{}@{WORLD_VERSION}", half.name())
+}
+
+/// Returns true if an export is this half, in a version that this host runs.
+pub(super) fn is_export_of(half: Half, export: &str) -> bool {
+    export_version(half, export).is_some()
+}
+
+/// Returns the version of an export that is this half, if this host runs it.
+pub(super) fn export_version(half: Half, export: &str) -> Option<&str> {
+    pipeline_interface(export)
+        .filter(|(name, version)| *name == half.name() && version::is_supported(version))
+        .map(|(_, version)| version)
+}
+
+/// Splits the name of an interface of `rostro:pipeline` into name and version.
 fn pipeline_interface(name: &str) -> Option<(&str, &str)> {
     name.strip_prefix("rostro:pipeline/")?.split_once('@')
 }
 
-/// The version of `rostro:pipeline` that an import or export belongs to, if this host does not run
-/// it.
-pub fn other_world(name: &str) -> Option<&str> {
+/// Returns the version of `rostro:pipeline` in the name of an import or export, if this host does
+/// not run it.
+pub fn unsupported_version(name: &str) -> Option<&str> {
     pipeline_interface(name)
         .map(|(_, version)| version)
-        .filter(|version| !version::is_run(version))
+        .filter(|version| !version::is_supported(version))
 }
 
-pub(super) fn refuse_other_worlds<'a>(
+/// Refuses names with a version of `rostro:pipeline` that this host does not run.
+pub(super) fn check_versions<'a>(
     mut names: impl Iterator<Item = &'a String>,
 ) -> Result<(), ComponentError> {
-    let other = names.find_map(|name| other_world(name));
-    other.map_or(Ok(()), |version| {
-        Err(ComponentError::OtherWorld {
+    let unsupported = names.find_map(|name| unsupported_version(name));
+    unsupported.map_or(Ok(()), |version| {
+        Err(ComponentError::UnsupportedVersion {
             wanted: sanitize_name(version),
         })
     })
 }
 
+/// Returns true if the allow-list has the import.
 pub(super) fn is_allowed(import: &str) -> bool {
     let (interface, version) = import.split_once('@').unwrap_or((import, ""));
-    let known_version = match interface.split('/').next() {
-        Some("rostro:pipeline") => version::is_run(version),
+    let is_known_version = match interface.split('/').next() {
+        Some("rostro:pipeline") => version::is_supported(version),
         Some("wasi:nn") => version == "0.2.0-rc-2024-10-28",
         _ => version.starts_with("0.2."),
     };
-    known_version && ALLOWED_IMPORTS.contains(&interface)
+    is_known_version && ALLOWED_IMPORTS.contains(&interface)
 }

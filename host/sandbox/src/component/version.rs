@@ -1,22 +1,22 @@
-//! Which versions of `rostro:pipeline` this host runs.
+//! Versions of `rostro:pipeline` that this host runs.
 
 use semver::Version;
 
-/// The version of `rostro:pipeline` that this host has. A patch version only adds: what was built
-/// for an earlier one of the same minor version runs as it is.
+/// Version of `rostro:pipeline` that this host implements. A patch version only adds, so components
+/// built for an earlier patch of the same minor version run unchanged.
 pub const WORLD_VERSION: &str = "0.1.2";
 
-/// Whether a component built for this version of `rostro:pipeline` runs on this host.
-pub(crate) fn is_run(version: &str) -> bool {
-    runs(WORLD_VERSION, version)
+/// Returns true if this host runs components built for a version of `rostro:pipeline`.
+pub(crate) fn is_supported(version: &str) -> bool {
+    can_run(WORLD_VERSION, version)
 }
 
-/// Whether components for this version ask for all settings that they know in `describe`.
-pub(crate) fn is_asking(version: &str) -> bool {
+/// Returns true if components for a version ask for all their settings in `describe`.
+pub(crate) fn has_complete_settings(version: &str) -> bool {
     Version::parse(version).is_ok_and(|version| version >= Version::new(0, 1, 2))
 }
 
-/// The versions that this host runs, in words.
+/// Returns the versions that this host runs, as text.
 pub fn run_versions() -> String {
     match WORLD_VERSION.rsplit_once('.') {
         Some((minor, patch)) if patch != "0" => format!("{minor}.0 to {WORLD_VERSION}"),
@@ -24,16 +24,16 @@ pub fn run_versions() -> String {
     }
 }
 
-/// Whether a host that has `own` runs what was built for `wanted`: the same minor version, and no
-/// later patch, which may have what this one lacks.
-fn runs(own: &str, wanted: &str) -> bool {
-    let (Ok(own), Ok(wanted)) = (Version::parse(own), Version::parse(wanted)) else {
+/// Returns true if a host of version `own` runs components of version `target`: both have one minor
+/// version, and the target's patch is not later, because a later patch may need additions.
+fn can_run(own: &str, target: &str) -> bool {
+    let (Ok(own), Ok(target)) = (Version::parse(own), Version::parse(target)) else {
         return false;
     };
-    (own.major, own.minor) == (wanted.major, wanted.minor)
-        && wanted.patch <= own.patch
-        && wanted.pre.is_empty()
-        && wanted.build.is_empty()
+    (own.major, own.minor) == (target.major, target.minor)
+        && target.patch <= own.patch
+        && target.pre.is_empty()
+        && target.build.is_empty()
 }
 
 #[cfg(test)]
@@ -41,11 +41,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn earlier_patches_of_the_same_minor_version_are_run() {
-        for wanted in ["0.1.0", "0.1.2", "0.1.3"] {
-            assert!(runs("0.1.3", wanted), "{wanted}");
+    fn can_run_accepts_earlier_patches_only() {
+        for target in ["0.1.0", "0.1.2", "0.1.3"] {
+            assert!(can_run("0.1.3", target), "{target}");
         }
-        for wanted in [
+        for target in [
             "0.1.4",
             "0.2.0",
             "0.0.9",
@@ -57,14 +57,15 @@ mod tests {
             "0.1.x",
             "v0.1.0",
         ] {
-            assert!(!runs("0.1.3", wanted), "{wanted}");
+            assert!(!can_run("0.1.3", target), "{target}");
         }
     }
 
+    /// Components built for the first release must keep running.
     #[test]
-    fn this_host_runs_what_it_has_and_what_was_released_before() {
+    fn first_release_is_supported() {
         assert!(
-            is_run(WORLD_VERSION) && is_run("0.1.0"),
+            is_supported(WORLD_VERSION) && is_supported("0.1.0"),
             "{}",
             run_versions()
         );

@@ -1,4 +1,16 @@
-//! One instance of a component at work: what it may ask of the host, and what it reports.
+//! One instance of a component: the data of its store, its imports, and its reports.
 
+pub mod linker;
 pub mod report;
 pub mod state;
+
+use wasmtime::Store;
+use wasmtime::component::Instance;
+
+use state::GuestState;
+
+/// Running instance of a component.
+pub(crate) struct Guest {
+    pub(crate) store: Store<GuestState>,
+    pub(crate) instance: Instance,
+}

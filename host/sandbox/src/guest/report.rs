@@ -1,7 +1,7 @@
-//! What a guest reports to the host next to its answers: warnings for the caller, raw samples, and
-//! settings that it refuses or asks for.
+//! Reports of a guest in addition to its answers: warnings for the caller, raw samples, and settings
+//! that it refuses or asks for.
 //!
-//! All of it is untrusted: every list and text has a bound, and texts are sanitised before they are
+//! Reports are untrusted. Every list and text has a bound, and texts are sanitised before they are
 //! kept.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use rostro_common::text::sanitize;
 
-use crate::validate::is_code;
+use crate::identifiers::is_code;
 
 /// Warnings that are kept of one call.
 const WARNINGS: usize = 8;
@@ -46,11 +46,11 @@ pub struct Warning {
     pub message: String,
 }
 
-/// A setting whose value a guest cannot use.
+/// Setting whose value a guest cannot use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RefusedSetting {
     pub key: String,
-    /// What is wrong with the value.
+    /// Reason in the guest's words.
     pub message: String,
 }
 
@@ -62,11 +62,11 @@ pub(crate) type RawSamples = BTreeMap<u32, Vec<f32>>;
 pub(crate) struct GuestReport {
     warnings: Vec<Warning>,
     refused: Option<RefusedSetting>,
-    asked: BTreeSet<String>,
-    is_asked_cut: bool,
-    /// The last log line of the level `warn`.
+    requested: BTreeSet<String>,
+    is_requested_truncated: bool,
+    /// Last log line of the level `warn`.
     last_warning: String,
-    /// Whether this call enrols: only then raw samples are of use.
+    /// Whether the call enrols, because only enrolment uses raw samples.
     keeps_raw: bool,
     raw: RawSamples,
     raw_numbers: usize,
@@ -74,7 +74,7 @@ pub(crate) struct GuestReport {
 }
 
 impl GuestReport {
-    /// Begins a call: what the call before it left is dropped.
+    /// Begins a call, and drops the reports of the previous one.
     pub(crate) fn begin(&mut self, keeps_raw: bool) {
         *self = Self {
             keeps_raw,
@@ -82,54 +82,54 @@ impl GuestReport {
         };
     }
 
-    /// Keeps a warning, unless its code is invalid, it is known, or there are too many.
-    pub(crate) fn warn(&mut self, code: String, message: &str) {
+    /// Adds a warning, unless its code is invalid, it is a duplicate, or the list is full.
+    pub(crate) fn add_warning(&mut self, code: String, message: &str) {
         if self.warnings.len() >= WARNINGS || !is_code(&code) {
             return;
         }
         let warning = Warning {
             code,
-            message: shortened(message, WARNING_MESSAGE),
+            message: truncate(message, WARNING_MESSAGE),
         };
         if !self.warnings.contains(&warning) {
             self.warnings.push(warning);
         }
     }
 
-    /// Keeps the beginning of a log line, which may say why the call fails.
-    pub(crate) fn say(&mut self, line: &str) {
-        self.last_warning = shortened(line, LINE);
+    /// Keeps the beginning of a log line, which may explain a failure of the call.
+    pub(crate) fn set_last_warning(&mut self, line: &str) {
+        self.last_warning = truncate(line, LINE);
     }
 
-    /// The last line that was kept.
+    /// Returns the last log line of the level `warn`.
     pub(crate) fn last_warning(&self) -> &str {
         &self.last_warning
     }
 
     /// Keeps the first refused setting of a call.
-    pub(crate) fn refuse(&mut self, key: &str, message: &str) {
+    pub(crate) fn refuse_setting(&mut self, key: &str, message: &str) {
         if self.refused.is_none() {
             self.refused = Some(RefusedSetting {
-                key: shortened(key, KEY),
-                message: shortened(message, REFUSAL_MESSAGE),
+                key: truncate(key, KEY),
+                message: truncate(message, REFUSAL_MESSAGE),
             });
         }
     }
 
-    /// Records that a setting was asked for.
-    pub(crate) fn ask(&mut self, key: &str) {
-        // A longer key cannot be an operator's.
-        if key.len() > KEY || self.asked.contains(key) {
+    /// Adds the key of a requested setting.
+    pub(crate) fn add_requested(&mut self, key: &str) {
+        // Keys of operators are shorter.
+        if key.len() > KEY || self.requested.contains(key) {
             return;
         }
-        match self.asked.len() < KEYS {
-            true => drop(self.asked.insert(key.to_owned())),
-            false => self.is_asked_cut = true,
+        match self.requested.len() < KEYS {
+            true => drop(self.requested.insert(key.to_owned())),
+            false => self.is_requested_truncated = true,
         }
     }
 
-    /// Keeps a raw sample, within bounds; [`Self::take_raw`] tells if they were broken.
-    pub(crate) fn sample(&mut self, face: u32, embedding: Vec<f32>) {
+    /// Adds a raw sample, within bounds. [`Self::take_raw`] reports exceeded bounds.
+    pub(crate) fn add_raw_sample(&mut self, face: u32, embedding: Vec<f32>) {
         if !self.keeps_raw {
             return;
         }
@@ -143,37 +143,37 @@ impl GuestReport {
         self.raw.insert(face, embedding);
     }
 
-    /// The warnings of the call.
+    /// Takes the warnings of the call.
     pub(crate) fn take_warnings(&mut self) -> Vec<Warning> {
         std::mem::take(&mut self.warnings)
     }
 
-    /// The raw samples of the call; none if they were more than the host keeps.
+    /// Takes the raw samples of the call. Returns `None` if they exceeded the bounds.
     pub(crate) fn take_raw(&mut self) -> Option<RawSamples> {
         let raw = std::mem::take(&mut self.raw);
         self.raw_numbers = 0;
         (!self.is_raw_too_large).then_some(raw)
     }
 
-    /// The setting that the call refused.
+    /// Returns the setting that the call refused.
     pub(crate) fn refused(&self) -> Option<&RefusedSetting> {
         self.refused.as_ref()
     }
 
-    /// The keys that the call asked for.
-    pub(crate) fn asked(&self) -> &BTreeSet<String> {
-        &self.asked
+    /// Returns the keys that the call asked for.
+    pub(crate) fn requested(&self) -> &BTreeSet<String> {
+        &self.requested
     }
 
     /// Returns true if the call asked for more keys than are kept.
-    pub(crate) fn is_asked_cut(&self) -> bool {
-        self.is_asked_cut
+    pub(crate) fn is_requested_truncated(&self) -> bool {
+        self.is_requested_truncated
     }
 }
 
-/// A guest's text on one line, cut to a number of characters.
-fn shortened(text: &str, most: usize) -> String {
-    sanitize(&text.chars().take(most).collect::<String>())
+/// Returns a guest's text on one line, truncated to a number of characters.
+fn truncate(text: &str, limit: usize) -> String {
+    sanitize(&text.chars().take(limit).collect::<String>())
         .trim()
         .to_owned()
 }
@@ -185,12 +185,12 @@ mod tests {
     #[test]
     fn warnings_are_bounded_and_sanitised() {
         let mut report = GuestReport::default();
-        report.warn("Not a code".to_owned(), "ignored");
-        report.warn(
+        report.add_warning("Not a code".to_owned(), "ignored");
+        report.add_warning(
             "cut_off".to_owned(),
             &format!("a\x1b[31m\n{}", "m".repeat(10_000)),
         );
-        report.warn(
+        report.add_warning(
             "cut_off".to_owned(),
             &format!("a\x1b[31m\n{}", "m".repeat(10_000)),
         );
@@ -200,7 +200,7 @@ mod tests {
             warnings[0].message.starts_with("a [31m mm")
                 && warnings[0].message.chars().count() == WARNING_MESSAGE
         );
-        (0..1000).for_each(|index| report.warn(format!("code_{index}"), "w"));
+        (0..1000).for_each(|index| report.add_warning(format!("code_{index}"), "w"));
         assert_eq!(report.take_warnings().len(), WARNINGS);
         assert!(report.take_warnings().is_empty());
     }
@@ -208,34 +208,34 @@ mod tests {
     #[test]
     fn raw_samples_beyond_bounds_are_refused() {
         let mut report = GuestReport::default();
-        report.sample(0, vec![1.0]);
+        report.add_raw_sample(0, vec![1.0]);
         assert_eq!(
             report.take_raw(),
             Some(RawSamples::new()),
             "not an enrolment"
         );
         report.begin(true);
-        report.sample(3, vec![1.0]);
-        report.sample(3, vec![2.0, 3.0]);
+        report.add_raw_sample(3, vec![1.0]);
+        report.add_raw_sample(3, vec![2.0, 3.0]);
         assert_eq!(
             report.take_raw(),
             Some(RawSamples::from([(3, vec![2.0, 3.0])]))
         );
         report.begin(true);
-        report.sample(0, vec![0.0; RAW_NUMBERS]);
-        report.sample(0, vec![0.0; RAW_NUMBERS]);
-        report.sample(1, vec![0.0]);
+        report.add_raw_sample(0, vec![0.0; RAW_NUMBERS]);
+        report.add_raw_sample(0, vec![0.0; RAW_NUMBERS]);
+        report.add_raw_sample(1, vec![0.0]);
         assert_eq!(report.take_raw(), None);
         report.begin(true);
-        (0..=1024).for_each(|face| report.sample(face, vec![0.0]));
+        (0..=1024).for_each(|face| report.add_raw_sample(face, vec![0.0]));
         assert_eq!(report.take_raw(), None);
     }
 
     #[test]
     fn refusal_and_keys_last_one_call() {
         let mut report = GuestReport::default();
-        report.refuse("roi", "it must be\na box");
-        report.refuse("other", "later");
+        report.refuse_setting("roi", "it must be\na box");
+        report.refuse_setting("other", "later");
         assert_eq!(
             report.refused(),
             Some(&RefusedSetting {
@@ -243,10 +243,10 @@ mod tests {
                 message: "it must be a box".to_owned()
             })
         );
-        (0..1000).for_each(|index| report.ask(&format!("key-{index}")));
-        report.ask(&"k".repeat(1000));
-        assert_eq!(report.asked().len(), KEYS);
+        (0..1000).for_each(|index| report.add_requested(&format!("key-{index}")));
+        report.add_requested(&"k".repeat(1000));
+        assert_eq!(report.requested().len(), KEYS);
         report.begin(false);
-        assert_eq!((report.refused(), report.asked().len()), (None, 0));
+        assert_eq!((report.refused(), report.requested().len()), (None, 0));
     }
 }

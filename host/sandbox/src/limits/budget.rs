@@ -1,61 +1,65 @@
-//! The memory of all guests together.
+//! Memory budget of all guests together.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The memory that all guests may have together. Clones share it.
+/// Memory that all guests share. Clones share the budget.
 #[derive(Clone, Debug)]
-pub(crate) struct Budget(Arc<BudgetState>);
+pub(crate) struct MemoryBudget(Arc<BudgetState>);
 
 #[derive(Debug)]
 struct BudgetState {
-    all: usize,
-    left: AtomicUsize,
+    total: usize,
+    remaining: AtomicUsize,
 }
 
-/// The others have what a guest wanted. It is nobody's fault, and may be otherwise soon.
+/// Other guests use the capacity that a guest needs. The error is transient.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum OutOfCapacity {
-    /// Memory.
-    #[error("all guests together may have {} MiB (`--max-guests-mib`), and the others leave too little of it", .all >> 20)]
+    /// The guests have used up their shared memory.
+    #[error(
+        "all guests together may have {} MiB (`--max-guests-mib`), and too little of it is free; \
+         retry later",
+        .total >> 20
+    )]
     Memory {
-        /// What all may have, in bytes.
-        all: usize,
+        /// Budget in bytes.
+        total: usize,
     },
-    /// A place among the instances.
-    #[error("as many instances are at work as there may be at a time")]
+    /// All instances of the pool are in use.
+    #[error("all instances of the sandbox are in use; retry later")]
     Instances,
 }
 
-impl Budget {
-    /// One of so many bytes.
-    pub(crate) fn new(all: usize) -> Self {
+impl MemoryBudget {
+    /// Creates a budget of a number of bytes.
+    pub(crate) fn new(total: usize) -> Self {
         Self(Arc::new(BudgetState {
-            all,
-            left: AtomicUsize::new(all),
+            total,
+            remaining: AtomicUsize::new(total),
         }))
     }
 
-    /// Takes some of it.
+    /// Reserves bytes.
     ///
     /// # Errors
     ///
-    /// If there is not as much left.
-    pub(super) fn take(&self, bytes: usize) -> Result<(), OutOfCapacity> {
-        let taken = self
-            .0
-            .left
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
-                left.checked_sub(bytes)
-            });
-        taken
-            .map(drop)
-            .map_err(|_| OutOfCapacity::Memory { all: self.0.all })
+    /// If fewer bytes remain.
+    pub(super) fn reserve(&self, bytes: usize) -> Result<(), OutOfCapacity> {
+        let reserved =
+            self.0
+                .remaining
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |remaining| {
+                    remaining.checked_sub(bytes)
+                });
+        reserved.map(drop).map_err(|_| OutOfCapacity::Memory {
+            total: self.0.total,
+        })
     }
 
-    /// Gives back what was taken.
-    pub(super) fn give_back(&self, bytes: usize) {
-        self.0.left.fetch_add(bytes, Ordering::Relaxed);
+    /// Releases reserved bytes.
+    pub(super) fn release(&self, bytes: usize) {
+        self.0.remaining.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 
@@ -64,16 +68,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_taken_is_gone_until_it_is_given_back() {
-        let budget = Budget::new(3 << 20);
-        budget.take(2 << 20).unwrap();
-        let error = budget.clone().take((1 << 20) + 1).unwrap_err().to_string();
+    fn clones_share_reserved_bytes() {
+        let budget = MemoryBudget::new(3 << 20);
+        budget.reserve(2 << 20).unwrap();
+        let error = budget
+            .clone()
+            .reserve((1 << 20) + 1)
+            .unwrap_err()
+            .to_string();
         assert_eq!(
             error,
-            "all guests together may have 3 MiB (`--max-guests-mib`), and the others leave too little of it"
+            "all guests together may have 3 MiB (`--max-guests-mib`), and too little of it is \
+             free; retry later"
         );
-        budget.take(1 << 20).unwrap();
-        budget.give_back(3 << 20);
-        budget.take(3 << 20).unwrap();
+        budget.reserve(1 << 20).unwrap();
+        budget.release(3 << 20);
+        budget.reserve(3 << 20).unwrap();
     }
 }

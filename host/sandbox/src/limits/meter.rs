@@ -1,7 +1,8 @@
-//! What guests take of the machine, for monitoring: time on the processor, and memory.
+//! CPU time and memory of guests, for monitoring.
 //!
-//! Labels name halves of a pipeline, of which there are two. Handles are looked up once, so a
-//! request adds to atomic numbers; the one histogram has a lock, which is taken once an instance.
+//! The label is the half of the pipeline, so there are two series of each metric. Handles are
+//! looked up once, so a request only adds to atomic numbers. The histogram's lock is taken once an
+//! instance.
 
 use std::sync::atomic::AtomicU64;
 
@@ -14,26 +15,26 @@ use prometheus_client::registry::Registry;
 use rostro_common::processor_time::processor_time;
 use rostro_inference::model_time::ModelTime;
 
-use super::Budget;
-use crate::component::{Half, PerHalf};
+use super::MemoryBudget;
+use crate::half::{Half, PerHalf};
 
-/// Seconds, counted.
+/// Counter of seconds.
 pub type Seconds = Counter<f64, AtomicU64>;
 
-/// Which half of a pipeline, as a label.
+/// Label with the half of a pipeline.
 type HalfLabel = [(&'static str, &'static str); 1];
 
-/// What the guests of one half take; clones share it.
+/// Meter of the guests of one half. Clones share the metrics.
 #[derive(Clone, Debug)]
 pub struct GuestMeter {
     seconds: Seconds,
     instances: Counter,
     memory: Gauge,
     peak: Histogram,
-    budget: Budget,
+    budget: MemoryBudget,
 }
 
-/// What the guests of an engine take.
+/// Meters of the guests of an engine.
 #[derive(Clone, Debug)]
 pub struct GuestMeters {
     halves: PerHalf<GuestMeter>,
@@ -45,14 +46,14 @@ pub struct GuestMeters {
 
 impl Default for GuestMeters {
     fn default() -> Self {
-        Self::within(Budget::new(usize::MAX))
+        Self::with_budget(MemoryBudget::new(usize::MAX))
     }
 }
 
 impl GuestMeters {
-    /// Those of guests that have this memory together.
-    pub(crate) fn within(budget: Budget) -> Self {
-        // From 1 MiB to 4 GiB, which is all that a guest can have.
+    /// Creates meters of guests that share a memory budget.
+    pub(crate) fn with_budget(budget: MemoryBudget) -> Self {
+        // From 1 MiB to 4 GiB, the maximum of a linear memory.
         let histogram: fn() -> Histogram =
             || Histogram::new(exponential_buckets(f64::from(1 << 20), 2.0, 13));
         let peak = Family::new_with_constructor(histogram);
@@ -81,14 +82,15 @@ impl GuestMeters {
         }
     }
 
-    /// Those of a half.
+    /// Returns the meter of a half.
     pub(crate) fn of(&self, half: Half) -> &GuestMeter {
         self.halves.of(half)
     }
 
-    /// Has them written with the other metrics.
+    /// Registers the metrics.
     pub fn register(&self, registry: &mut Registry) {
-        let help = "Time on the processor of guests' own work, with making their instances and without models, by half of the pipeline";
+        let help = "Time on the processor of guests' own work, with making their instances and \
+                    without models, by half of the pipeline";
         registry.register("guest_seconds", help, self.seconds.clone());
         registry.register(
             "guest_instances",
@@ -97,26 +99,27 @@ impl GuestMeters {
         );
         let help = "Linear memory of the instances that there are now, by half of the pipeline";
         registry.register("guest_memory_bytes", help, self.memory.clone());
-        let help = "The most memory that an instance had, with the tensors that the host held for it, by half of the pipeline";
+        let help = "The most memory that an instance had, with the tensors that the host held for \
+                    it, by half of the pipeline";
         registry.register("guest_peak_memory_bytes", help, self.peak.clone());
     }
 }
 
 impl GuestMeter {
-    /// Does some work of a guest's, and counts the time that it takes on the processor, here and
-    /// for `also`, but for that of its models.
+    /// Runs work of a guest, and adds its CPU time, without that of models, to this meter and to
+    /// `also`.
     pub(crate) fn time<T>(
         &self,
         models: &ModelTime,
         also: &Seconds,
         work: impl FnOnce() -> T,
     ) -> T {
-        let (begun, before) = (processor_time(), models.spent());
-        // Counted even if the work panics.
-        let _counted = scopeguard::guard((), |()| {
-            let in_models = models.spent().saturating_sub(before);
+        let (started, models_before) = (processor_time(), models.spent());
+        // A guard counts the time even if the work panics.
+        let _guard = scopeguard::guard((), |()| {
+            let in_models = models.spent().saturating_sub(models_before);
             let own = processor_time()
-                .saturating_sub(begun)
+                .saturating_sub(started)
                 .saturating_sub(in_models)
                 .as_secs_f64();
             self.seconds.inc_by(own);
@@ -125,39 +128,39 @@ impl GuestMeter {
         work()
     }
 
-    /// Counts an instance that was made.
-    pub(crate) fn note_instance(&self) {
+    /// Counts a new instance.
+    pub(crate) fn count_instance(&self) {
         self.instances.inc();
     }
 
-    /// Linear memory of the instances that there are now.
+    /// Returns the linear memory of the current instances.
     #[cfg(test)]
     pub(super) fn memory(&self) -> i64 {
         self.memory.get()
     }
 
-    /// The same, with memory that is not of what all have together.
-    pub(crate) fn apart(&self) -> Self {
+    /// Returns the meter with an unlimited memory budget of its own.
+    pub(crate) fn outside_shared_memory(&self) -> Self {
         Self {
-            budget: Budget::new(usize::MAX),
+            budget: MemoryBudget::new(usize::MAX),
             ..self.clone()
         }
     }
 
-    /// The memory that all guests have together.
-    pub(super) fn budget(&self) -> &Budget {
+    /// Returns the memory budget that all guests share.
+    pub(super) fn budget(&self) -> &MemoryBudget {
         &self.budget
     }
 
-    /// An instance has so much more linear memory.
-    pub(super) fn note_growth(&self, bytes: usize) {
+    /// Adds the growth of an instance's linear memory.
+    pub(super) fn add_memory(&self, bytes: usize) {
         self.memory.inc_by(signed(bytes));
     }
 
-    /// An instance with so much linear memory is gone, which had `most` with its tensors.
-    pub(super) fn note_end(&self, linear: usize, most: usize) {
+    /// Removes an instance's linear memory, and records its peak with tensors.
+    pub(super) fn end_instance(&self, linear: usize, peak: usize) {
         self.memory.dec_by(signed(linear));
-        self.peak.observe(most as f64);
+        self.peak.observe(peak as f64);
     }
 }
 
@@ -171,16 +174,16 @@ mod tests {
 
     use super::*;
 
-    /// Keeps this thread's processor busy for a while.
+    /// Uses CPU time on this thread.
     fn compute() {
-        let begun = Instant::now();
-        while begun.elapsed() < Duration::from_millis(60) {
-            std::hint::black_box(begun);
+        let started = Instant::now();
+        while started.elapsed() < Duration::from_millis(60) {
+            std::hint::black_box(started);
         }
     }
 
     #[test]
-    fn a_guest_is_charged_for_its_own_work_and_not_for_its_models_or_for_waiting() {
+    fn time_excludes_models_and_waiting() {
         let meters = GuestMeters::default();
         let (meter, time, also) = (
             meters.of(Half::Vision),
@@ -191,7 +194,7 @@ mod tests {
         meter.time(&time, &also, || {
             std::thread::sleep(Duration::from_millis(60))
         });
-        // The clock may tell no more than hundredths of a second.
+        // The resolution of the clock may be a hundredth of a second.
         assert!(meter.seconds.get() < 0.03, "{} s", meter.seconds.get());
         meter.time(&time, &also, compute);
         let spent = meter.seconds.get();
@@ -203,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn work_that_panics_is_charged_for() {
+    fn panicking_work_is_counted() {
         let meters = GuestMeters::default();
         let (time, also) = (ModelTime::default(), Seconds::default());
         let panics = || {
@@ -217,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn both_halves_are_written_from_the_start_and_no_other() {
+    fn metrics_have_both_halves_initially() {
         let mut registry = Registry::with_prefix("rostro");
         GuestMeters::default().register(&mut registry);
         let mut text = String::new();

@@ -1,23 +1,33 @@
-//! What one guest may use in one request, the limiter that holds it to that, and what it used, also
-//! for monitoring.
+//! Limits of one guest in one request, their enforcement, and usage for monitoring.
 
 mod budget;
 mod limiter;
 mod meter;
+mod reached;
+mod settings;
 mod usage;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-pub(crate) use budget::Budget;
+pub(crate) use budget::MemoryBudget;
 pub use budget::OutOfCapacity;
 pub(crate) use limiter::Limiter;
 pub use meter::{GuestMeter, GuestMeters, Seconds};
+pub use reached::LimitReached;
+pub use settings::LimitError;
 pub use usage::Usage;
 
-/// What a guest may use in one request. The defaults are tight: each is some times what the default
-/// pipeline needs for its worst accepted input, or what the interface allows. Every revision is
-/// held to the service's, or to tighter ones of its own.
+use settings::LimitSetting;
+
+/// Largest component that is compiled, in bytes. JavaScript and Python components contain their
+/// interpreters, 12 to 18 MB.
+pub const MAX_COMPONENT_BYTES: usize = 64 << 20;
+
+/// Limits of a guest in one request.
+///
+/// The defaults are tight: a small multiple of the default pipeline's need for its worst accepted
+/// input, or the maximum of the interface. A revision has the service's limits, or tighter ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     memory_bytes: usize,
@@ -38,216 +48,49 @@ impl Default for Limits {
             // A 40-megapixel photo is 120 MB as RGB, decoded from as much again; the detector's
             // tensor and outputs add 10 MB.
             memory_bytes: 512 << 20,
-            // Function pointers of a Rust component: some thousands.
+            // A Rust component has some thousands of function pointers.
             table_elements: 20_000,
-            // A Rust component has one of its own and the shims that adapt it; one of Python has
-            // 38.
+            // A Rust component has its own and those of its shims; a Python component has 38.
             instances: 64,
             // The largest single call carries a detector's input: 50 MB at 2048×2048, under 10 MB
             // at usual sizes.
             transfer_bytes: 64 << 20,
-            // Nine outputs of a detector, an input, a graph and its context are alive at a time,
-            // and a few streams of WASI.
+            // Nine outputs of a detector, an input, a graph and its context are alive at a time, and
+            // a few streams of WASI.
             handles: 32,
             // Nine outputs of a detector and the next input.
             tensors: 16,
             // A panic message with its location is under 1 KB; the rest is for debugging.
             log_bytes: 16 << 10,
-            // Four times the largest class photo that is tested; the most that the interface
-            // allows.
+            // Four times the largest class photo in the tests, and the maximum of the interface.
             faces: 1024,
-            // The most that the interface allows; the default policy makes two of each photo.
+            // The maximum of the interface; the default policy makes two of each photo.
             templates: 16,
-            // As long as any deadline: the request's own ends a guest, by default after 30 s,
-            // unless an operator gives a revision less.
+            // As long as any deadline, because the request's own ends a guest, by default after
+            // 30 s. An operator may set less for a revision.
             time: Duration::from_hours(1),
         }
     }
 }
 
-/// A limit that an operator sets.
-struct Setting {
-    name: &'static str,
-    /// Between which values it may be.
-    least: usize,
-    most: usize,
-    /// Reads and writes it, in the unit of its name.
-    get: fn(&Limits) -> usize,
-    set: fn(&mut Limits, usize),
-}
-
-/// Every limit, as it is set.
-const SETTINGS: [Setting; 10] = [
-    setting(
-        "memory-mib",
-        16,
-        4095,
-        |limits| limits.memory_bytes >> 20,
-        |limits, value| limits.memory_bytes = value << 20,
-    ),
-    setting(
-        "table-elements",
-        100,
-        1_000_000,
-        |limits| limits.table_elements,
-        |limits, value| limits.table_elements = value,
-    ),
-    setting(
-        "instances",
-        1,
-        1000,
-        |limits| limits.instances,
-        |limits, value| limits.instances = value,
-    ),
-    setting(
-        "transfer-mib",
-        1,
-        1024,
-        |limits| limits.transfer_bytes >> 20,
-        |limits, value| limits.transfer_bytes = value << 20,
-    ),
-    setting(
-        "handles",
-        8,
-        1000,
-        |limits| limits.handles,
-        |limits, value| limits.handles = value,
-    ),
-    setting(
-        "tensors",
-        2,
-        1000,
-        |limits| limits.tensors,
-        |limits, value| limits.tensors = value,
-    ),
-    setting(
-        "log-kib",
-        0,
-        1024,
-        |limits| limits.log_bytes >> 10,
-        |limits, value| limits.log_bytes = value << 10,
-    ),
-    setting(
-        "faces",
-        1,
-        1024,
-        |limits| limits.faces,
-        |limits, value| limits.faces = value,
-    ),
-    setting(
-        "templates",
-        1,
-        16,
-        |limits| limits.templates,
-        |limits, value| limits.templates = value,
-    ),
-    setting(
-        "time-ms",
-        10,
-        3_600_000,
-        Limits::time_ms,
-        |limits, value| limits.time = Duration::from_millis(value as u64),
-    ),
-];
-
-const fn setting(
-    name: &'static str,
-    least: usize,
-    most: usize,
-    get: fn(&Limits) -> usize,
-    set: fn(&mut Limits, usize),
-) -> Setting {
-    Setting {
-        name,
-        least,
-        most,
-        get,
-        set,
-    }
-}
-
-impl Setting {
-    fn named(name: &str) -> Result<&'static Self, LimitError> {
-        // As much of a name as anybody reads.
-        let unknown = || LimitError::Unknown {
-            name: name.chars().take(64).collect(),
-        };
-        SETTINGS
-            .iter()
-            .find(|setting| setting.name == name)
-            .ok_or_else(unknown)
-    }
-
-    fn parse(&self, text: &str) -> Result<usize, LimitError> {
-        let Self {
-            name, least, most, ..
-        } = *self;
-        let value = text
-            .parse()
-            .ok()
-            .filter(|value| (least..=most).contains(value));
-        value.ok_or_else(|| LimitError::Range {
-            name: name.to_owned(),
-            value: text.chars().take(64).collect(),
-            least,
-            most,
-        })
-    }
-}
-
-/// A limit that cannot be set so.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LimitError {
-    /// There is none of that name.
-    #[error("there is no limit `{name}`; there are {}", SETTINGS.map(|setting| setting.name).join(", "))]
-    Unknown {
-        /// The name.
-        name: String,
-    },
-    /// It is no number in its range.
-    #[error("the limit {name} is `{value}`; it must be a number from {least} to {most}")]
-    Range {
-        /// Which.
-        name: String,
-        /// Its value.
-        value: String,
-        /// The least that it may be.
-        least: usize,
-        /// The most that it may be.
-        most: usize,
-    },
-    /// A revision would get more than the service gives anybody.
-    #[error(
-        "the limit {name} of a revision is `{value}`; the service's own is {most}, which no revision exceeds: raise that with --limit"
-    )]
-    Above {
-        /// Which.
-        name: String,
-        /// Its value.
-        value: String,
-        /// The service's.
-        most: usize,
-    },
-}
-
 impl Limits {
-    /// The default limits, but these: values by name, `memory-mib` in MiB and so on.
+    /// Changes the default limits. Values are by name, in the unit of the name.
     ///
     /// # Errors
     ///
-    /// [`LimitError`] names the limit and what it may be.
+    /// [`LimitError`] names the limit and its range.
     pub fn with(changes: &BTreeMap<String, String>) -> Result<Self, LimitError> {
-        Self::default().changed(changes)
+        Self::default().changed_by(changes)
     }
 
-    /// These limits, but tighter where `changes` say so: a revision's own.
+    /// Tightens the limits, for a revision with limits of its own.
     ///
     /// # Errors
     ///
-    /// [`LimitError`], also for one that is not as tight as these.
+    /// [`LimitError`], also for a value above the current limit.
     pub fn tightened(&self, changes: &BTreeMap<String, String>) -> Result<Self, LimitError> {
         for (name, value) in changes {
-            let setting = Setting::named(name)?;
+            let setting = LimitSetting::find(name)?;
             let most = (setting.get)(self);
             if setting.parse(value)? > most {
                 return Err(LimitError::Above {
@@ -257,114 +100,112 @@ impl Limits {
                 });
             }
         }
-        self.clone().changed(changes)
+        self.clone().changed_by(changes)
     }
 
-    /// These limits, but tighter where `changes` are: what a revision with limits of its own is
-    /// held to by a service that may itself have become tighter since.
+    /// Returns the smaller of the current and the given value for each limit. A revision keeps its
+    /// limits although the service's may have become tighter since.
     ///
     /// # Errors
     ///
-    /// [`LimitError`] if one is none.
+    /// [`LimitError`] for an unknown name or an invalid value.
     pub fn at_most(&self, changes: &BTreeMap<String, String>) -> Result<Self, LimitError> {
         let mut limits = self.clone();
         for (name, text) in changes {
-            let setting = Setting::named(name)?;
+            let setting = LimitSetting::find(name)?;
             let value = setting.parse(text)?.min((setting.get)(self));
             (setting.set)(&mut limits, value);
         }
         Ok(limits)
     }
 
-    fn changed(mut self, changes: &BTreeMap<String, String>) -> Result<Self, LimitError> {
+    fn changed_by(mut self, changes: &BTreeMap<String, String>) -> Result<Self, LimitError> {
         for (name, text) in changes {
-            let setting = Setting::named(name)?;
+            let setting = LimitSetting::find(name)?;
             (setting.set)(&mut self, setting.parse(text)?);
         }
         Ok(self)
     }
 
-    /// These limits by name, as they are set, those that there are: what two revisions have in
-    /// common that were given the same in other words.
+    /// Returns the values of the named limits in canonical form. Unknown names are left out. Two
+    /// revisions with equal limits in different spelling thus have equal values.
     pub fn named<'n>(
         &self,
         names: impl IntoIterator<Item = &'n String>,
     ) -> BTreeMap<String, String> {
         let value = |name: &'n String| {
-            Some((
-                name.clone(),
-                (Setting::named(name).ok()?.get)(self).to_string(),
-            ))
+            let setting = LimitSetting::find(name).ok()?;
+            Some((name.clone(), (setting.get)(self).to_string()))
         };
         names.into_iter().filter_map(value).collect()
     }
 
-    fn time_ms(&self) -> usize {
+    pub(super) fn time_ms(&self) -> usize {
         usize::try_from(self.time.as_millis()).unwrap_or(usize::MAX)
     }
 
-    /// Bytes of all linear memories of a guest and of the tensors that the host holds for it,
-    /// together.
+    /// Returns the bytes of all linear memories of a guest and of the tensors that the host holds
+    /// for it, together.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         self.memory_bytes
     }
 
-    /// Elements of one table.
+    /// Returns the elements of one table.
     #[must_use]
     pub fn table_elements(&self) -> usize {
         self.table_elements
     }
 
-    /// Core instances in one component.
+    /// Returns the core instances of one component.
     #[must_use]
     pub fn instances(&self) -> usize {
         self.instances
     }
 
-    /// Bytes that a guest may hand to the host in one call or answer.
+    /// Returns the bytes that a guest may pass to the host in one call or answer.
     #[must_use]
     pub fn transfer_bytes(&self) -> usize {
         self.transfer_bytes
     }
 
-    /// Resources (tensors, graphs, streams) that a guest may hold at a time.
+    /// Returns the resources (tensors, graphs, streams) that a guest may hold at a time.
     #[must_use]
     pub fn handles(&self) -> usize {
         self.handles
     }
 
-    /// Tensors that a guest may hold at a time.
+    /// Returns the tensors that a guest may hold at a time.
     #[must_use]
     pub fn tensors(&self) -> usize {
         self.tensors
     }
 
-    /// Bytes of log lines, and again of standard error, that are kept of a request.
+    /// Returns the bytes of log lines, and again of standard error, that are kept of a request.
     #[must_use]
     pub fn log_bytes(&self) -> usize {
         self.log_bytes
     }
 
-    /// Faces that one answer of vision may have.
+    /// Returns the faces that one answer of vision may have.
     #[must_use]
     pub fn faces(&self) -> usize {
         self.faces
     }
 
-    /// Templates that a policy may make of a person.
+    /// Returns the templates that a policy may make of a person.
     #[must_use]
     pub fn templates(&self) -> usize {
         self.templates
     }
 
-    /// A guest's own time in one request.
+    /// Returns the time limit of a guest in one request.
     #[must_use]
     pub fn time(&self) -> Duration {
         self.time
     }
 
-    /// The same, but with all the time that a request's deadline gives.
+    /// Returns the limits with the default time, which leaves only the request's deadline.
     #[must_use]
     pub fn without_time_limit(&self) -> Self {
         Self {
@@ -373,8 +214,8 @@ impl Limits {
         }
     }
 
-    /// When a guest that begins now must be done: at the request's deadline, or before it if its
-    /// own time is up then.
+    /// Returns the end of a guest that starts now: the request's deadline or the end of the guest's
+    /// own time, the earlier of the two.
     #[must_use]
     pub(crate) fn end(&self, deadline: Instant) -> Instant {
         Instant::now()
@@ -383,57 +224,9 @@ impl Limits {
     }
 }
 
-/// A limit was hit.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("limit `{name}` of {limit} reached: {asked}")]
-pub struct LimitReached {
-    /// Which limit.
-    pub name: &'static str,
-    /// Its value, as it is set.
-    pub limit: usize,
-    /// What was asked for.
-    pub asked: String,
-}
-
-impl LimitReached {
-    /// More was wanted than there is, of which `used` was in use.
-    pub(crate) fn wanted(name: &'static str, limit: usize, used: usize, wanted: usize) -> Self {
-        Self {
-            name,
-            limit,
-            asked: format!("{used} in use, {wanted} wanted"),
-        }
-    }
-
-    /// An answer has more than is taken.
-    pub(crate) fn returned(name: &'static str, limit: usize, returned: usize) -> Self {
-        Self {
-            name,
-            limit,
-            asked: format!("{returned} returned"),
-        }
-    }
-
-    /// A guest's own time was up.
-    pub(crate) fn time(limits: &Limits) -> Self {
-        Self {
-            name: "time-ms",
-            limit: limits.time_ms(),
-            asked: "it was still at work".to_owned(),
-        }
-    }
-
-    pub(crate) fn memory(limit: usize, used: usize, wanted: usize) -> Self {
-        Self {
-            name: "memory-mib",
-            limit: limit >> 20,
-            asked: format!("{used} bytes in use, {wanted} wanted"),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::settings::SETTINGS;
     use super::*;
 
     fn with(name: &str, value: &str) -> Result<Limits, LimitError> {
@@ -441,11 +234,11 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_is_set_by_its_name_or_refused_with_what_it_may_be() {
+    fn invalid_limit_names_its_range() {
         assert_eq!(with("memory-mib", "64").unwrap().memory_bytes(), 64 << 20);
         assert_eq!(with("transfer-mib", "2").unwrap().transfer_bytes(), 2 << 20);
         assert_eq!(with("log-kib", "0").unwrap().log_bytes(), 0);
-        for Setting { name, .. } in SETTINGS {
+        for LimitSetting { name, .. } in SETTINGS {
             let error = with(name, "99999999").unwrap_err().to_string();
             assert!(
                 error.starts_with(&format!(
@@ -462,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_revision_is_held_tighter_than_the_service_and_never_looser() {
+    fn revision_limits_only_tighten() {
         let service = with("memory-mib", "64").unwrap();
         let own = |name: &str, value: &str| {
             service.tightened(&[(name.to_owned(), value.to_owned())].into())
@@ -472,7 +265,7 @@ mod tests {
             with("memory-mib", "32").unwrap()
         );
         assert_eq!(own("memory-mib", "64").unwrap(), service);
-        // A service that became tighter since holds a revision to that.
+        // A service that became tighter caps the limits of its revisions.
         let at_most = |value: &str| {
             service
                 .at_most(&[("memory-mib".to_owned(), value.to_owned())].into())
@@ -487,8 +280,8 @@ mod tests {
             error.contains("`65`; the service's own is 64, which no revision exceeds"),
             "{error}"
         );
-        // Every limit that can be set can be tightened to its least.
-        for Setting {
+        // Every limit can be tightened to its smallest value.
+        for LimitSetting {
             name, least, get, ..
         } in SETTINGS
         {
@@ -501,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_ends_at_its_own_time_or_at_the_deadline() {
+    fn guest_ends_at_earlier_deadline() {
         let now = Instant::now();
         let own = with("time-ms", "50").unwrap();
         assert_eq!(own.end(now), now);

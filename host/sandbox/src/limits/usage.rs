@@ -1,4 +1,4 @@
-//! What guests used of what they may.
+//! Highest usage of the guests of a request.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Limits;
 
-/// The most that a request's guests used of what they may.
+/// Highest usage of the guests of a request, by limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Usage {
     /// Linear memory and tensors together.
@@ -22,9 +22,9 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// The more of each.
+    /// Returns the higher value of each field.
     #[must_use]
-    pub fn most(self, other: Self) -> Self {
+    pub fn max(self, other: Self) -> Self {
         Self {
             memory_bytes: self.memory_bytes.max(other.memory_bytes),
             tensors: self.tensors.max(other.tensors),
@@ -34,12 +34,13 @@ impl Usage {
         }
     }
 
-    /// What was used beside what may be.
+    /// Returns usage and limit of each resource, as text.
     #[must_use]
-    pub fn beside(&self, limits: &Limits) -> String {
+    pub fn with_limits(&self, limits: &Limits) -> String {
         let mib = |bytes: usize| bytes.div_ceil(1 << 20);
         format!(
-            "{} of {} MiB of memory, {} of {} tensors, {} of {} table elements, {} of {} bytes of log, {} ms at the longest",
+            "{} of {} MiB of memory, {} of {} tensors, {} of {} table elements, \
+             {} of {} bytes of log, {} ms at the longest",
             mib(self.memory_bytes),
             mib(limits.memory_bytes),
             self.tensors,

@@ -1,5 +1,10 @@
-//! A pipeline with its models: staged as a revision, tried, and run.
+//! Pipeline with its models: staged as a revision, tested, and run.
 
+mod call;
+pub mod describe;
 pub mod revision;
+pub mod revision_id;
 pub mod run;
 pub mod self_test;
+pub mod stage;
+pub mod templates;

@@ -1,4 +1,4 @@
-//! What a guest can read of the operator's configuration and of the model pack.
+//! Configuration and model settings that a guest can read.
 
 pub mod names;
 
@@ -8,22 +8,21 @@ use rostro_models::Thresholds;
 
 use crate::bindings::vision::rostro::pipeline::settings::Model;
 
-/// One revision's view of the configuration.
+/// Configuration as the guests of one revision read it.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The operating point.
+    /// Thresholds in force.
     pub thresholds: Thresholds,
-    /// The largest image to decode, in pixels.
+    /// Largest image to decode, in pixels.
     pub(crate) max_pixels: u64,
-    /// The models granted, by role.
+    /// Granted models by role.
     pub(crate) models: HashMap<String, Model>,
-    /// The operator's own keys.
+    /// Settings of the pipeline by key.
     pub own: BTreeMap<String, String>,
 }
 
 impl Default for Settings {
-    /// What a component sees that is only inspected: no models, and thresholds that nothing depends
-    /// on.
+    /// Returns settings for inspecting a component: no models, and arbitrary thresholds.
     fn default() -> Self {
         Self {
             thresholds: Thresholds {

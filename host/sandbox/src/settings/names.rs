@@ -1,5 +1,5 @@
-//! Which settings a pipeline knows, as it showed by asking for them while it described itself, and
-//! which of the operator's it does not.
+//! Names of the settings that a pipeline knows, collected while it describes itself, and settings
+//! of the operator that it does not know.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -8,31 +8,31 @@ use serde::{Deserialize, Serialize};
 
 use rostro_common::text::sanitize_name;
 
-/// How alike two keys must be for one to be suggested for the other, 0 to 1.
-const ALIKE: f64 = 0.5;
+/// Lowest similarity of a suggested key, 0 to 1.
+const SUGGESTED: f64 = 0.5;
 
-/// Known settings that are listed in a message.
+/// Settings that a message lists at most.
 const LISTED: usize = 20;
 
-/// The settings that a pipeline knows.
+/// Names of the settings that a pipeline knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SettingNames {
     names: BTreeSet<String>,
-    /// Whether these are all: a component for an interface before 0.1.2 need not ask for its
-    /// settings while it describes itself.
+    /// Whether these are all. A component for an interface before 0.1.2 may ask for settings only
+    /// after it described itself.
     is_complete: bool,
 }
 
-/// A setting of the operator's that a pipeline does not know.
+/// Setting of the operator that a pipeline does not know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnknownSetting {
-    /// Its key.
+    /// Key of the setting.
     pub key: String,
-    /// The known setting whose key is most like it, if any is alike.
+    /// Most similar known key, if any is similar enough.
     pub nearest: Option<String>,
 }
 
-/// Why a configured pipeline does not serve: settings that it does not know.
+/// Error of settings that a pipeline does not know.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct UnknownSettings {
     unknown: Vec<UnknownSetting>,
@@ -40,26 +40,31 @@ pub struct UnknownSettings {
 }
 
 impl SettingNames {
-    /// No settings, all of them known: what halves are added to.
-    pub fn none() -> Self {
+    /// Returns a complete and empty set, to which halves are added.
+    pub fn empty() -> Self {
         Self {
             names: BTreeSet::new(),
             is_complete: true,
         }
     }
 
-    /// Adds the keys that a half asked for, which are all that it knows if `is_complete`.
-    pub(crate) fn add(&mut self, asked: BTreeSet<String>, is_complete: bool) {
-        self.names.extend(asked);
-        self.is_complete &= is_complete;
+    /// Returns the keys that a half asked for. `is_complete` says that it knows no others.
+    pub(crate) fn new(names: BTreeSet<String>, is_complete: bool) -> Self {
+        Self { names, is_complete }
     }
 
-    /// The known keys.
+    /// Adds the settings of another half.
+    pub fn extend(&mut self, other: Self) {
+        self.names.extend(other.names);
+        self.is_complete &= other.is_complete;
+    }
+
+    /// Returns the known keys.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.names.iter().map(String::as_str)
     }
 
-    /// The operator's settings that are not known; none if it cannot be known which are.
+    /// Returns the operator's unknown settings. Returns none if the known names are incomplete.
     pub fn unknown(&self, own: &BTreeMap<String, String>) -> Vec<UnknownSetting> {
         if !self.is_complete {
             return Vec::new();
@@ -73,7 +78,7 @@ impl SettingNames {
             .collect()
     }
 
-    /// Fails if there are settings of the operator's that are not known.
+    /// Fails if the operator has unknown settings.
     pub fn check(&self, own: &BTreeMap<String, String>) -> Result<(), UnknownSettings> {
         let unknown = self.unknown(own);
         if unknown.is_empty() {
@@ -87,14 +92,14 @@ impl SettingNames {
     }
 
     fn nearest(&self, key: &str) -> Option<String> {
-        // Upper case, and `_` for `-`, are mistakes that are easily made.
+        // Upper case and `_` for `-` are common mistakes.
         let plain = |key: &str| key.to_lowercase().replace('_', "-");
-        let likeness =
+        let similarity =
             |name: &&String| strsim::normalized_damerau_levenshtein(&plain(key), &plain(name));
         self.names
             .iter()
-            .max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
-            .filter(|name| likeness(name) >= ALIKE)
+            .max_by(|a, b| similarity(a).total_cmp(&similarity(b)))
+            .filter(|name| similarity(name) >= SUGGESTED)
             .cloned()
     }
 }
@@ -114,14 +119,14 @@ impl fmt::Display for UnknownSettings {
         write!(
             f,
             "the pipeline does not know the {}; it knows {}",
-            settings(&self.unknown),
-            listed(self.known.iter().map(String::as_str))
+            format_unknown(&self.unknown),
+            format_names(self.known.iter().map(String::as_str))
         )
     }
 }
 
-/// Settings that are not known, in words: `setting `rio` (did you mean `roi`?)`.
-pub fn settings(unknown: &[UnknownSetting]) -> String {
+/// Formats unknown settings: `setting `rio` (did you mean `roi`?)`.
+pub fn format_unknown(unknown: &[UnknownSetting]) -> String {
     let names: Vec<String> = unknown
         .iter()
         .take(LISTED)
@@ -138,8 +143,8 @@ pub fn settings(unknown: &[UnknownSetting]) -> String {
     )
 }
 
-/// The keys of settings in words.
-pub fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
+/// Formats the keys of settings.
+pub fn format_names<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let names: Vec<String> = names
         .take(LISTED)
         .map(|name| format!("`{}`", sanitize_name(name)))
@@ -156,9 +161,7 @@ mod tests {
     use super::*;
 
     fn names(names: &[&str]) -> SettingNames {
-        let mut known = SettingNames::none();
-        known.add(names.iter().map(|name| (*name).to_owned()).collect(), true);
-        known
+        SettingNames::new(names.iter().map(|name| (*name).to_owned()).collect(), true)
     }
 
     fn own(keys: &[&str]) -> BTreeMap<String, String> {
@@ -196,16 +199,16 @@ mod tests {
             .to_string();
         assert_eq!(
             error,
-            "the pipeline does not know the settings `rio` (did you mean `roi`?), `x [31m`; it knows `detector-size`, `letterbox`, `rivals`, `roi`"
+            "the pipeline does not know the settings `rio` (did you mean `roi`?), `x [31m`; it \
+             knows `detector-size`, `letterbox`, `rivals`, `roi`"
         );
     }
 
-    /// A half for an earlier interface may know settings that it does not ask for while it
-    /// describes itself.
+    /// A half for an earlier interface may know settings that it does not ask for in `describe`.
     #[test]
     fn incomplete_half_refuses_no_setting() {
         let mut known = names(&["roi"]);
-        known.add(BTreeSet::new(), false);
+        known.extend(SettingNames::new(BTreeSet::new(), false));
         assert!(known.unknown(&own(&["rio"])).is_empty());
         assert!(
             names(&[])

@@ -1,7 +1,7 @@
-//! Checks on everything that a guest returns, before it is stored, matched or answered.
+//! Validation of the output of guests before it is stored, matched or answered.
 //!
-//! Each function takes what came over the boundary and either hands it back or names the rule that
-//! it breaks. The rules are those of `wit/rostro.wit`.
+//! Each function returns the guest's value unchanged, or an error that names the broken rule. The
+//! rules are those of `wit/rostro.wit`.
 
 use std::collections::HashSet;
 
@@ -10,32 +10,33 @@ use crate::bindings::{
     Reason, ReviewOutcome,
 };
 use crate::guest::report::RawSamples;
+use crate::identifiers::{is_code, is_name};
 
-/// The most faces of one image: four times the largest class photo that is tested.
+/// Faces of one image at most: four times the largest class photo in the tests.
 const FACES: usize = 1024;
 
-/// The most measures of one face.
+/// Measures of one face at most.
 const MEASURES: usize = 32;
 
-/// The most reasons for refusing a photo.
+/// Reasons for rejecting a photo at most.
 const REASONS: usize = 32;
 
-/// The most templates of a person.
+/// Templates of a person at most.
 const TEMPLATES: usize = 16;
 
-/// The most models of one pipeline.
+/// Models of one pipeline at most.
 const MODELS: usize = 16;
 
-/// The longest text of a reason, in bytes.
+/// Longest text of a reason, in bytes.
 const TEXT: usize = 500;
 
-/// A rule of the interface that a guest's answer breaks.
+/// Rule of the interface that a guest's output breaks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{function}` returned {what}")]
 pub struct InvalidOutput {
-    /// Which function of the guest.
+    /// Function of the guest.
     function: &'static str,
-    /// What it returned.
+    /// Description of the invalid value.
     what: String,
 }
 
@@ -48,8 +49,7 @@ impl InvalidOutput {
     }
 }
 
-/// Checks what vision says of an image of which embeddings of `dimension` numbers are wanted for
-/// `purpose`.
+/// Validates the analysis of an image. Only recognition requires an embedding of each face.
 pub fn analysis(
     raw: Analysis,
     dimension: usize,
@@ -71,8 +71,8 @@ pub fn analysis(
     for (index, analyzed) in raw.faces.iter().enumerate() {
         let invalid = |what: String| invalid(format!("face {index} with {what}"));
         face(&analyzed.face, raw.width, raw.height).map_err(invalid)?;
-        let wanted = purpose == Purpose::Recognize;
-        if wanted || !analyzed.embedding.is_empty() {
+        let is_required = purpose == Purpose::Recognize;
+        if is_required || !analyzed.embedding.is_empty() {
             vector(&analyzed.embedding, dimension).map_err(invalid)?;
         }
     }
@@ -87,8 +87,8 @@ pub fn analysis(
     Ok(raw)
 }
 
-/// Checks the raw samples that vision handed over for `faces` faces; none stands for more than the
-/// host keeps.
+/// Validates the raw samples of an analysis with `faces` faces. `None` means that the guest passed
+/// more than the host keeps.
 pub(crate) fn raw_samples(
     raw: Option<RawSamples>,
     faces: usize,
@@ -161,13 +161,13 @@ fn face(face: &Face, width: u32, height: u32) -> Result<(), String> {
 fn bounds(bounds: &BoundingBox, width: u32, height: u32) -> Result<(), String> {
     let BoundingBox { x1, y1, x2, y2 } = *bounds;
     // u32 to f64 is exact, and comparisons with NaN are false.
-    let inside = 0.0 <= x1
+    let is_inside = 0.0 <= x1
         && x1 < x2
         && f64::from(x2) <= f64::from(width)
         && 0.0 <= y1
         && y1 < y2
         && f64::from(y2) <= f64::from(height);
-    if inside {
+    if is_inside {
         Ok(())
     } else {
         Err(format!(
@@ -193,7 +193,7 @@ fn vector(vector: &[f32], dimension: usize) -> Result<(), String> {
     Ok(())
 }
 
-/// Checks the outcome of a review of `faces` faces, of which those at `embedded` have an embedding.
+/// Validates the outcome of a review. `embedded` says which faces have an embedding.
 pub fn review(raw: ReviewOutcome, embedded: &[bool]) -> Result<ReviewOutcome, InvalidOutput> {
     let invalid = |what: String| InvalidOutput::new("policy.review", what);
     match &raw {
@@ -250,7 +250,7 @@ fn reason(reason: &Reason) -> Result<(), String> {
     Ok(())
 }
 
-/// Checks the vectors that stand for a person.
+/// Validates the templates of a person.
 pub fn templates(raw: Vec<Vec<f32>>, dimension: usize) -> Result<Vec<Vec<f32>>, InvalidOutput> {
     let invalid = |what: String| InvalidOutput::new("policy.template", what);
     if raw.is_empty() || raw.len() > TEMPLATES {
@@ -265,7 +265,8 @@ pub fn templates(raw: Vec<Vec<f32>>, dimension: usize) -> Result<Vec<Vec<f32>>, 
     Ok(raw)
 }
 
-/// Checks the decisions on `probes`: one each, about a candidate that it has, and nobody twice.
+/// Validates the decisions: one for each probe, about a candidate of it, and each person at most
+/// once.
 pub fn decisions(raw: Vec<Decision>, probes: &[Probe]) -> Result<Vec<Decision>, InvalidOutput> {
     let invalid = |what: String| InvalidOutput::new("policy.decide", what);
     if raw.len() != probes.len() {
@@ -275,7 +276,7 @@ pub fn decisions(raw: Vec<Decision>, probes: &[Probe]) -> Result<Vec<Decision>, 
             probes.len()
         )));
     }
-    let mut given = HashSet::new();
+    let mut people = HashSet::new();
     for (face, (decision, probe)) in raw.iter().zip(probes).enumerate() {
         match decision {
             Decision::Known(known) => {
@@ -295,7 +296,7 @@ pub fn decisions(raw: Vec<Decision>, probes: &[Probe]) -> Result<Vec<Decision>, 
                         known.confidence
                     )));
                 }
-                if !given.insert(candidate.id.as_str()) {
+                if !people.insert(candidate.id.as_str()) {
                     return Err(invalid(format!(
                         "one person for face {face} and for another"
                     )));
@@ -312,8 +313,8 @@ pub fn decisions(raw: Vec<Decision>, probes: &[Probe]) -> Result<Vec<Decision>, 
     Ok(raw)
 }
 
-/// Checks what a component that serves vision says of itself; all that is wrong with it is said at
-/// once.
+/// Validates the description of a vision component. The error lists all faults, so that authors
+/// can correct them together.
 pub fn description(raw: Description) -> Result<Description, InvalidOutput> {
     let mut faults = identity_faults(&raw.identity);
     if raw.models.len() > MODELS {
@@ -336,13 +337,17 @@ pub fn description(raw: Description) -> Result<Description, InvalidOutput> {
     if !roles.contains(contract.recognizer.as_str()) {
         faults.push("a recogniser that is not one of its models".to_owned());
     }
-    let identifier =
+    let is_identifier =
         |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.' | '/');
     if [&contract.alignment, &contract.preprocessing]
         .iter()
-        .any(|text| !(1..=64).contains(&text.len()) || !text.chars().all(identifier))
+        .any(|text| !(1..=64).contains(&text.len()) || !text.chars().all(is_identifier))
     {
-        faults.push("an identifier of its contract that is not 1 to 64 lower-case letters, digits, `-`, `.` and `/`".to_owned());
+        faults.push(
+            "an identifier of its contract that is not 1 to 64 lower-case letters, digits, `-`, `.` \
+             and `/`"
+                .to_owned(),
+        );
     }
     if faults.is_empty() {
         Ok(raw)
@@ -351,7 +356,7 @@ pub fn description(raw: Description) -> Result<Description, InvalidOutput> {
     }
 }
 
-/// Checks what a component calls itself.
+/// Validates the name and version of a component.
 pub fn identity(raw: Identity) -> Result<Identity, InvalidOutput> {
     let faults = identity_faults(&raw);
     if faults.is_empty() {
@@ -362,31 +367,15 @@ pub fn identity(raw: Identity) -> Result<Identity, InvalidOutput> {
 }
 
 fn identity_faults(raw: &Identity) -> Vec<String> {
-    let version = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+');
+    let is_version = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+');
     let mut faults = Vec::new();
     if raw.name.len() > 64 || !is_name(&raw.name) {
         faults.push("a name that is not 1 to 64 lower-case letters, digits and `-`".to_owned());
     }
-    if raw.version.is_empty() || raw.version.len() > 64 || !raw.version.chars().all(version) {
+    if raw.version.is_empty() || raw.version.len() > 64 || !raw.version.chars().all(is_version) {
         faults.push("a version that is not 1 to 64 letters, digits, `.`, `-` and `+`".to_owned());
     }
     faults
-}
-
-/// Lower-case letters, digits and `-`, at least one.
-pub fn is_name(text: &str) -> bool {
-    !text.is_empty()
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
-}
-
-/// A stable code: 1 to 64 lower-case letters, digits and `_`.
-pub(crate) fn is_code(text: &str) -> bool {
-    (1..=64).contains(&text.len())
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
 #[cfg(test)]

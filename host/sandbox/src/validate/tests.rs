@@ -1,38 +1,39 @@
-//! Each rule, broken and kept.
+//! Each rule, with values that break it and values at its edge.
 
 use super::*;
 use crate::bindings::vision::exports::rostro::pipeline::vision::EmbeddingContract;
 use crate::bindings::{Candidate, Measure, Point};
-// The record `match` of the interface, which has no name of its own here.
+// The record `match` is imported by its path, because `match` is a keyword.
 use crate::bindings::policy::exports::rostro::pipeline::policy::Match;
 
 const DIMENSION: usize = 3;
 
-/// A change that breaks a rule, and words of the message about it.
+/// Change that breaks a rule, and a part of the error message.
 type Case<T> = (fn(&mut T), &'static str);
 
-/// Asserts that each change makes of something good what is refused with these words.
+/// Asserts that each change of a valid value is refused with its message.
 fn assert_refused<T, U: std::fmt::Debug>(
-    good: fn() -> T,
+    valid: fn() -> T,
     check: fn(T) -> Result<U, InvalidOutput>,
     cases: &[Case<T>],
 ) {
-    check(good()).unwrap();
+    check(valid()).unwrap();
     for (change, words) in cases {
-        let mut bad = good();
+        let mut bad = valid();
         change(&mut bad);
         let error = check(bad).expect_err(words).to_string();
         assert!(error.contains(words), "`{words}` is not in: {error}");
     }
 }
 
+/// Asserts that each change of a valid value is allowed.
 fn assert_allowed<T, U: std::fmt::Debug>(
-    good: fn() -> T,
+    valid: fn() -> T,
     check: fn(T) -> Result<U, InvalidOutput>,
     changes: &[fn(&mut T)],
 ) {
     for (number, change) in changes.iter().enumerate() {
-        let mut other = good();
+        let mut other = valid();
         change(&mut other);
         check(other).unwrap_or_else(|error| panic!("change {number}: {error}"));
     }
@@ -45,7 +46,7 @@ fn measure(name: &str) -> Measure {
     }
 }
 
-fn good_face() -> AnalyzedFace {
+fn valid_face() -> AnalyzedFace {
     let face = Face {
         bounds: BoundingBox {
             x1: 10.0,
@@ -63,11 +64,11 @@ fn good_face() -> AnalyzedFace {
     }
 }
 
-fn good_analysis() -> Analysis {
+fn valid_analysis() -> Analysis {
     Analysis {
         width: 64,
         height: 48,
-        faces: vec![good_face(), good_face()],
+        faces: vec![valid_face(), valid_face()],
     }
 }
 
@@ -82,9 +83,9 @@ fn numbered(count: usize) -> Vec<Measure> {
 }
 
 #[test]
-fn an_analysis_that_breaks_a_rule_is_refused_with_the_rule() {
+fn invalid_analysis_names_rule() {
     assert_refused(
-        good_analysis,
+        valid_analysis,
         recognized,
         &[
             (
@@ -93,7 +94,7 @@ fn an_analysis_that_breaks_a_rule_is_refused_with_the_rule() {
             ),
             (|it| it.height = 0, "an image of 64×0 pixels"),
             (
-                |it| it.faces = vec![good_face(); FACES + 1],
+                |it| it.faces = vec![valid_face(); FACES + 1],
                 "1025 faces; at most 1024 are taken",
             ),
             (
@@ -200,7 +201,7 @@ fn an_analysis_that_breaks_a_rule_is_refused_with_the_rule() {
                 |it| it.faces[0].embedding.fill(0.0),
                 "an embedding whose length is zero or not finite",
             ),
-            // Its square does not fit, although it does itself.
+            // The square overflows, although the value is finite.
             (
                 |it| it.faces[0].embedding[0] = f32::MAX,
                 "an embedding whose length is zero or not finite",
@@ -210,13 +211,13 @@ fn an_analysis_that_breaks_a_rule_is_refused_with_the_rule() {
 }
 
 #[test]
-fn an_analysis_may_go_to_the_edge_of_the_rules() {
+fn analysis_at_limits_is_allowed() {
     assert_allowed(
-        good_analysis,
+        valid_analysis,
         recognized,
         &[
             |it| it.faces.clear(),
-            |it| it.faces = vec![good_face(); FACES],
+            |it| it.faces = vec![valid_face(); FACES],
             |it| {
                 it.faces[0].face.bounds = BoundingBox {
                     x1: 0.0,
@@ -228,7 +229,7 @@ fn an_analysis_may_go_to_the_edge_of_the_rules() {
             |it| it.faces[0].face.score = 0.0,
             |it| it.faces[0].face.score = 1.0,
             |it| it.faces[0].face.landmarks.clear(),
-            // A face at the edge may have an eye outside of the image.
+            // A face at the edge may have an eye outside the image.
             |it| it.faces[0].face.landmarks[0] = Point { x: -5.0, y: 60.0 },
             |it| it.faces[0].face.measures.clear(),
             |it| it.faces[0].face.measures = numbered(MEASURES),
@@ -238,7 +239,7 @@ fn an_analysis_may_go_to_the_edge_of_the_rules() {
 }
 
 #[test]
-fn embeddings_may_be_left_out_where_they_are_not_needed_but_not_be_wrong() {
+fn only_recognition_requires_embeddings() {
     for (purpose, optional) in [
         (Purpose::Recognize, false),
         (Purpose::Enroll, true),
@@ -247,7 +248,7 @@ fn embeddings_may_be_left_out_where_they_are_not_needed_but_not_be_wrong() {
         let with = |embedding: &[f32]| {
             let face = AnalyzedFace {
                 embedding: embedding.to_vec(),
-                ..good_face()
+                ..valid_face()
             };
             analysis(
                 Analysis {
@@ -292,7 +293,7 @@ fn rejected(reasons: Vec<Reason>) -> Result<ReviewOutcome, InvalidOutput> {
 }
 
 #[test]
-fn a_review_that_breaks_a_rule_is_refused_with_the_rule() {
+fn invalid_review_names_rule() {
     assert_refused(
         || ReviewOutcome::Accept(0),
         reviewed,
@@ -359,7 +360,7 @@ fn a_review_that_breaks_a_rule_is_refused_with_the_rule() {
 }
 
 #[test]
-fn templates_that_break_a_rule_are_refused_with_the_rule() {
+fn invalid_templates_name_rule() {
     let check = |raw| templates(raw, DIMENSION);
     assert_refused(
         || vec![vec![1.0; DIMENSION]; 2],
@@ -389,14 +390,14 @@ fn templates_that_break_a_rule_are_refused_with_the_rule() {
     );
 }
 
-/// Three faces: two that may be either of two people, and one that may be nobody.
+/// Returns three probes: two with the same two candidates, and one without candidates.
 fn probes() -> Vec<Probe> {
     let candidate = |id: &&str| Candidate {
         id: (*id).to_owned(),
         similarity: 0.8,
     };
     let probe = |ids: &[&str]| Probe {
-        face: good_face().face,
+        face: valid_face().face,
         candidates: ids.iter().map(candidate).collect(),
     };
     vec![
@@ -417,15 +418,15 @@ fn unknown(code: &str) -> Decision {
     Decision::Unknown(code.to_owned())
 }
 
-fn good_decisions() -> Vec<Decision> {
+fn valid_decisions() -> Vec<Decision> {
     vec![known(0, 0.8), known(0, 0.7), unknown("no_candidates")]
 }
 
 #[test]
-fn decisions_that_break_a_rule_are_refused_with_the_rule() {
+fn invalid_decisions_name_rule() {
     let check = |raw| decisions(raw, &probes());
     assert_refused(
-        good_decisions,
+        valid_decisions,
         check,
         &[
             (
@@ -457,7 +458,7 @@ fn decisions_that_break_a_rule_are_refused_with_the_rule() {
         ],
     );
     assert_allowed(
-        good_decisions,
+        valid_decisions,
         check,
         &[
             |it| (it[0], it[1]) = (known(1, 0.7), known(1, 0.7)),
@@ -472,8 +473,8 @@ fn decisions_that_break_a_rule_are_refused_with_the_rule() {
 }
 
 #[test]
-fn a_description_that_breaks_a_rule_is_refused_with_the_rule() {
-    let good = || Description {
+fn invalid_description_names_rule() {
+    let valid = || Description {
         identity: Identity {
             name: "insightface".to_owned(),
             version: "1.0.0".to_owned(),
@@ -486,7 +487,7 @@ fn a_description_that_breaks_a_rule_is_refused_with_the_rule() {
         },
     };
     assert_refused(
-        good,
+        valid,
         description,
         &[
             (
@@ -526,15 +527,15 @@ fn a_description_that_breaks_a_rule_is_refused_with_the_rule() {
 }
 
 #[test]
-fn an_identity_that_breaks_a_rule_is_refused_with_the_rule() {
+fn invalid_identity_names_rule() {
     const NAME: &str = "`describe` returned a name that is not";
     const VERSION: &str = "`describe` returned a version that is not";
-    let good = || Identity {
+    let valid = || Identity {
         name: "insightface".to_owned(),
         version: "1.2.3-rc.1+build".to_owned(),
     };
     assert_refused(
-        good,
+        valid,
         identity,
         &[
             (|it| it.name.clear(), NAME),
@@ -548,7 +549,7 @@ fn an_identity_that_breaks_a_rule_is_refused_with_the_rule() {
         ],
     );
     assert_allowed(
-        good,
+        valid,
         identity,
         &[
             |it| it.name = "x".repeat(64),

@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 use rostro_common::digest::Sha256Digest;
 use rostro_common::shutdown::Shutdown;
 use rostro_inference::OnnxRuntime;
-use rostro_models::{Pack, PackError};
-use rostro_sandbox::component::{CompiledComponent, ComponentError};
+use rostro_models::{Manifest, Pack, PackError};
+use rostro_sandbox::component::CompiledComponent;
+use rostro_sandbox::component::error::ComponentError;
 use rostro_sandbox::engine::Engine;
-use rostro_sandbox::pipeline::revision::{Revision, StageError, Tuning};
+use rostro_sandbox::pipeline::revision::Revision;
 use rostro_sandbox::pipeline::self_test::{SelfTest, SelfTestError};
+use rostro_sandbox::pipeline::stage::{StageError, StageRequest, Tuning};
 
 use super::live::ReadyRevision;
 use super::record::{RevisionSpec, Store};
@@ -84,12 +86,12 @@ impl RevisionBuilder {
     /// If there is no such pack, or it is damaged.
     pub(crate) fn id(&self, spec: &RevisionSpec) -> Result<Sha256Digest, PackError> {
         let pack = Pack::open(&self.models, &spec.pack)?;
-        Ok(Revision::digest_of(
-            spec.vision,
-            spec.policy,
-            &pack,
-            &spec.limits,
-        ))
+        Ok(spec.inputs(pack.manifest()).id())
+    }
+
+    /// Returns the manifest of a pack, if it can be read.
+    pub(crate) fn manifest(&self, pack: &str) -> Option<Manifest> {
+        Pack::read_manifest(&self.models, pack)
     }
 
     /// Compiles and inspects a component.
@@ -136,7 +138,7 @@ impl RevisionBuilder {
     ) -> Result<(Arc<ReadyRevision>, ViewReport), MakeError> {
         self.enter("compile", id)?;
         let pack = Pack::open(&self.models, &spec.pack)?;
-        if Revision::digest_of(spec.vision, spec.policy, &pack, &spec.limits) != id {
+        if spec.inputs(pack.manifest()).id() != id {
             return Err(MakeError::OtherModels(spec.pack.clone()));
         }
         let vision = self.plugin(store, spec.vision)?;
@@ -149,15 +151,15 @@ impl RevisionBuilder {
         let timeout = self.self_test.deadline;
         self.enter("load models", id)?;
         let scope = || self.shutdown.scope(Instant::now() + timeout);
-        let revision = Revision::stage(
-            &self.onnx,
-            &pack,
+        let request = StageRequest {
+            runtime: &self.onnx,
+            pack: &pack,
             vision,
             policy,
-            &spec.limits,
-            &self.tuning,
-            scope,
-        )?;
+            limits: &spec.limits,
+            tuning: &self.tuning,
+        };
+        let revision = Revision::stage(request, scope)?;
         self.enter("self-test", id)?;
         self.self_test.run(&revision, &self.shutdown)?;
         self.enter("make templates", id)?;

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use rostro_common::digest::Sha256Digest;
 use rostro_models::PackError;
-use rostro_sandbox::component::ComponentError;
+use rostro_sandbox::component::error::ComponentError;
 use rostro_sandbox::limits::LimitError;
 
 use super::breaker::{OFF, Rule, client_number};
@@ -181,8 +181,8 @@ impl Deployment {
             .record
             .revisions
             .iter()
-            .map(|entry| entry.id)
-            .filter(|id| id.to_string().starts_with(begin));
+            .filter(|entry| entry.has_id_prefix(begin))
+            .map(|entry| entry.id);
         match (found.next(), found.next()) {
             (Some(_), _) if begin.len() < SHORTEST => Err(ChangeError::Ambiguous(begin.to_owned())),
             (Some(id), None) => Ok(id),

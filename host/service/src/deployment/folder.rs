@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use rostro_common::digest::Sha256Digest;
 use rostro_common::fs::read_at_most;
-use rostro_sandbox::component::MAX_COMPONENT_BYTES;
+use rostro_sandbox::limits::MAX_COMPONENT_BYTES;
 
 use super::record::Status;
 use super::{Actor, ChangeOutcome, Deployment, PushRequest};

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rostro_common::digest::Sha256Digest;
+use rostro_sandbox::error::RunError;
 use rostro_sandbox::pipeline::revision::Revision;
-use rostro_sandbox::pipeline::run::RunError;
 
 use super::breaker::{Excess, Window};
 use crate::people::View;

@@ -12,6 +12,7 @@ mod change;
 mod configured;
 mod counterparts;
 mod folder;
+mod former_ids;
 mod live;
 mod private;
 mod push;
@@ -30,7 +31,7 @@ use rostro_common::digest::Sha256Digest;
 use rostro_common::person::PersonId;
 use rostro_gallery::Deletion;
 use rostro_models::PackError;
-use rostro_sandbox::component::MAX_COMPONENT_BYTES;
+use rostro_sandbox::limits::MAX_COMPONENT_BYTES;
 use rostro_sandbox::settings::names::UnknownSettings;
 
 use crate::audit::{Action, ActionOutcome, Audit};
@@ -145,6 +146,7 @@ impl Deployment {
             limits: BTreeMap::new(),
         };
         let wanted = builder.id(&spec)?;
+        let has_adopted_ids = record.adopt_current_ids(&spec, |pack| builder.manifest(pack));
         let choice = choose(&record, wanted, &configured.texts);
         let restored = match choice {
             StartChoice::Configured => None,
@@ -184,6 +186,7 @@ impl Deployment {
         if record.entry(wanted).is_none() {
             record.revisions.push(RevisionEntry {
                 id: wanted,
+                former_id: None,
                 spec,
                 about: None,
                 since: now(),
@@ -212,7 +215,7 @@ impl Deployment {
                 entry.status = Status::Staging;
             }
         }
-        if record != before {
+        if has_adopted_ids || record != before {
             store.write(&record)?;
         }
         store.sweep(&record);

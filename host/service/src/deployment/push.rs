@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rostro_common::digest::Sha256Digest;
-use rostro_sandbox::component::{ComponentError, Half, MAX_COMPONENT_BYTES, halves};
+use rostro_sandbox::component::error::ComponentError;
+use rostro_sandbox::component::halves;
+use rostro_sandbox::half::Half;
+use rostro_sandbox::limits::MAX_COMPONENT_BYTES;
 
 use super::record::{RevisionEntry, RevisionSpec, Status};
 use super::{
@@ -146,6 +149,7 @@ impl Deployment {
         record.revisions.retain(|entry| entry.id != id);
         record.revisions.push(RevisionEntry {
             id,
+            former_id: None,
             spec,
             about: None,
             since: now(),

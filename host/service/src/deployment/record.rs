@@ -14,6 +14,8 @@ use rostro_common::digest::Sha256Digest;
 use rostro_common::fs::durable::sync_folder;
 use rostro_common::fs::lock::{FolderLock, FolderLockError};
 use rostro_common::shutdown::Shutdown;
+use rostro_models::Manifest;
+use rostro_sandbox::pipeline::revision_id::RevisionInputs;
 
 use super::configured::ConfiguredTexts;
 use super::private::{FolderRepair, PrivateFolder};
@@ -42,6 +44,16 @@ pub(crate) struct RevisionSpec {
 }
 
 impl RevisionSpec {
+    /// Returns the input of the revision's id.
+    pub(crate) fn inputs<'a>(&'a self, manifest: &'a Manifest) -> RevisionInputs<'a> {
+        RevisionInputs {
+            vision: self.vision,
+            policy: self.policy,
+            manifest,
+            limits: &self.limits,
+        }
+    }
+
     /// The components, each once.
     pub(crate) fn components(&self) -> impl Iterator<Item = Sha256Digest> {
         [Some(self.vision), self.policy].into_iter().flatten()
@@ -67,6 +79,13 @@ pub(crate) enum Status {
 pub(crate) struct RevisionEntry {
     /// Which.
     pub id: Sha256Digest,
+    /// Id by version 1 of the hash. The file has it as `id`, and the current one here.
+    #[serde(
+        default,
+        rename = "current_id",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub former_id: Option<Sha256Digest>,
     /// What it is made of.
     #[serde(flatten)]
     pub spec: RevisionSpec,
@@ -404,7 +423,7 @@ impl Store {
             file: file.clone(),
             cause,
         };
-        let record: Record =
+        let mut record: Record =
             serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
         if record.form != FORM {
             return Err(wrong(format!(
@@ -412,6 +431,7 @@ impl Store {
                 record.form
             )));
         }
+        record.exchange_ids();
         Ok(record)
     }
 
@@ -424,7 +444,9 @@ impl Store {
         if self.shutdown.has_begun() {
             return Err(StateError::Stopping);
         }
-        let text = serde_json::to_vec_pretty(record).unwrap_or_default();
+        let mut stored = record.clone();
+        stored.exchange_ids();
+        let text = serde_json::to_vec_pretty(&stored).unwrap_or_default();
         self.place(&self.record_file(), &text)
             .map_err(|cause| StateError::Folder {
                 action: "write into",
@@ -532,6 +554,7 @@ mod tests {
         };
         let entry = RevisionEntry {
             id,
+            former_id: None,
             spec,
             about: None,
             since: "2026-01-01T00:00:00Z".to_owned(),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use rostro_common::digest::Sha256Digest;
 use rostro_inference as inference;
-use rostro_sandbox::component::PerHalf;
+use rostro_sandbox::half::PerHalf;
 use rostro_sandbox::limits::{self, Limits};
 use rostro_sandbox::settings::names::UnknownSetting;
 

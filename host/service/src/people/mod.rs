@@ -20,8 +20,8 @@ use rostro_common::cores::Cores;
 use rostro_common::person::{CaseKeys, ContractId, PersonId, Sample};
 use rostro_gallery::groups::GroupsError;
 use rostro_index::{IndexError, Method};
+use rostro_sandbox::error::RunError;
 use rostro_sandbox::pipeline::revision::Revision;
-use rostro_sandbox::pipeline::run::RunError;
 
 use self::view::ViewKey;
 use self::views::Views;

@@ -10,7 +10,8 @@ use rostro_common::digest::Sha256Digest;
 use rostro_common::person::{ContractId, PersonId, Sample};
 use rostro_index::{AlikePair, Candidate, Index, IndexError, Method};
 use rostro_sandbox::limits::Limits;
-use rostro_sandbox::pipeline::revision::{Contract, Revision, Templates};
+use rostro_sandbox::pipeline::revision::{Contract, Revision};
+use rostro_sandbox::pipeline::templates::Templates;
 
 use super::{PeopleError, ViewReport};
 
@@ -29,7 +30,7 @@ pub(super) struct ViewKey {
 
 impl ViewKey {
     pub(super) fn of(revision: &Revision) -> Self {
-        let (policy, _) = revision.deciding();
+        let (policy, _) = revision.policy_component();
         Self {
             contract: revision.contract().id.clone(),
             policy: policy.digest(),
@@ -182,7 +183,7 @@ impl View {
         if embeddings.is_empty() {
             return Ok(None);
         }
-        Ok(Some(self.templates.of(&embeddings, scope)?))
+        Ok(Some(self.templates.make(&embeddings, scope)?))
     }
 
     /// Whether the policy may be asked for templates while another is active.

@@ -53,7 +53,7 @@ impl Measurements {
     fn record(&mut self, report: AnalysisReport) {
         self.totals
             .push(Duration::from_secs_f64(report.milliseconds / 1000.0));
-        self.used = self.used.most(report.used);
+        self.used = self.used.max(report.used);
         for (name, time) in report.stages {
             match self.stages.iter_mut().find(|(known, _)| *known == name) {
                 Some((_, times)) => times.push(time),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use rostro_sandbox::pipeline::run::RunError;
+use rostro_sandbox::error::RunError;
 use rostro_service::people::PeopleError;
 
 use super::check::CheckError;

@@ -12,12 +12,13 @@ use rostro_common::fs::read_at_most;
 use rostro_inference::{LoadError, OnnxRuntime};
 use rostro_models::runtime::{self, RuntimeError};
 use rostro_models::{Pack, PackError};
-use rostro_sandbox::component::{
-    CompiledComponent, ComponentError, Half, MAX_COMPONENT_BYTES, halves,
-};
+use rostro_sandbox::component::error::ComponentError;
+use rostro_sandbox::component::{CompiledComponent, halves};
 use rostro_sandbox::engine::Engine;
-use rostro_sandbox::limits::{LimitError, Limits};
-use rostro_sandbox::pipeline::revision::{Revision, StageError, Tuning};
+use rostro_sandbox::half::Half;
+use rostro_sandbox::limits::{LimitError, Limits, MAX_COMPONENT_BYTES};
+use rostro_sandbox::pipeline::revision::Revision;
+use rostro_sandbox::pipeline::stage::{StageError, StageRequest, Tuning};
 
 use crate::config::{MODELS, RUNTIME, cores, default_pipeline, installed, key_value};
 
@@ -237,15 +238,15 @@ impl LocalRuntime {
         };
         let none = BTreeMap::new();
         let timeout = TIMEOUT.min(self.engine.limits().time());
-        let staged = Revision::stage(
-            &self.onnx,
-            &self.pack,
+        let request = StageRequest {
+            runtime: &self.onnx,
+            pack: &self.pack,
             vision,
             policy,
-            &none,
-            &self.tuning,
-            || (Instant::now() + timeout).into(),
-        );
+            limits: &none,
+            tuning: &self.tuning,
+        };
+        let staged = Revision::stage(request, || (Instant::now() + timeout).into());
         staged.map_err(|cause| LocalError::Stage {
             file: file.to_owned(),
             cause: Box::new(cause),

@@ -14,7 +14,7 @@ use rostro_api::admin::ChangeAnswer;
 use rostro_common::digest::Sha256Digest;
 use rostro_common::fs::read_at_most;
 use rostro_common::text::sanitize;
-use rostro_sandbox::component::MAX_COMPONENT_BYTES;
+use rostro_sandbox::limits::MAX_COMPONENT_BYTES;
 use rostro_service::deployment::{RevisionState, RevisionStatus, Statuses};
 
 use super::{PipelineCommand, ServiceArgs, table};

@@ -1,7 +1,7 @@
 //! Table of revisions.
 
 use rostro_common::text::sanitize;
-use rostro_sandbox::settings::names::settings;
+use rostro_sandbox::settings::names::format_unknown;
 use rostro_service::deployment::{RevisionState, RevisionStatus, Statuses};
 
 use crate::terminal::{new_table, render};
@@ -80,8 +80,12 @@ fn note(revision: &RevisionStatus, is_configured: bool) -> String {
             .collect();
         format!("held to {}", limits.join(", "))
     });
-    let unknown = (!revision.unknown_settings.is_empty())
-        .then(|| format!("does not know the {}", settings(&revision.unknown_settings)));
+    let unknown = (!revision.unknown_settings.is_empty()).then(|| {
+        format!(
+            "does not know the {}",
+            format_unknown(&revision.unknown_settings)
+        )
+    });
     let enrol = (revision.enrol && revision.state != RevisionState::Active)
         .then(|| "sees enrolment photos".to_owned());
     let is_waiting = matches!(

@@ -10,8 +10,8 @@ use rostro_common::text::sanitize;
 use rostro_gallery::FolderStore;
 use rostro_index::Method;
 use rostro_sandbox::bindings::{Decision, Purpose};
+use rostro_sandbox::error::RunError;
 use rostro_sandbox::pipeline::revision::Revision;
-use rostro_sandbox::pipeline::run::RunError;
 use rostro_service::{ServiceError, probes};
 
 use super::answer::{AnalysisReport, FaceReport};

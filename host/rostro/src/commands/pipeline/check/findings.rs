@@ -4,10 +4,10 @@ use serde::Serialize;
 
 use rostro_common::text::sanitize_name;
 use rostro_models::Pack;
-use rostro_sandbox::component::ComponentError;
+use rostro_sandbox::component::error::ComponentError;
 use rostro_sandbox::component::version::{WORLD_VERSION, run_versions};
-use rostro_sandbox::pipeline::revision::StageError;
-use rostro_sandbox::pipeline::run::RunError;
+use rostro_sandbox::error::{RunError, TrapKind};
+use rostro_sandbox::pipeline::stage::StageError;
 
 use crate::commands::pipeline::local::LocalError;
 
@@ -109,7 +109,7 @@ pub(super) fn of_component(error: &ComponentError) -> Finding {
             "missing_export",
             "export a pipeline with `rostro_sdk::export!(Mine)`, or a policy with `rostro_sdk::export!(policy: Mine)`",
         ),
-        ComponentError::OtherWorld { .. } => {
+        ComponentError::UnsupportedVersion { .. } => {
             ("wrong_world", "build it against this host's wit/rostro.wit")
         }
         ComponentError::ForbiddenImports(_) => {
@@ -119,7 +119,7 @@ pub(super) fn of_component(error: &ComponentError) -> Finding {
             "limit",
             "make it smaller, or raise that limit with --limit, here and for `rostro serve`",
         ),
-        ComponentError::WrongWorld(_) => (
+        ComponentError::InterfaceMismatch(_) => (
             "wrong_interface",
             "build it against this host's wit/rostro.wit",
         ),
@@ -167,17 +167,17 @@ pub(super) fn fix(cause: &RunError) -> String {
             "time-ms" => "make it faster: `rostro pipeline bench` shows where its time goes".to_owned(),
             name => format!("use less of it, or raise it with --limit {name}=…, here and for `rostro serve`"),
         },
-        RunError::Trap { cause, .. } if cause.contains("unreachable") => {
+        RunError::Trap { kind: TrapKind::Unreachable, .. } => {
             "it panicked: standard error has the position; return an error instead".to_owned()
         }
-        RunError::Trap { cause, .. } if cause.contains("waits or sleeps") => {
+        RunError::Trap { kind: TrapKind::Wait, .. } => {
             "a pipeline cannot wait or sleep: remove the code that does".to_owned()
         }
-        RunError::Trap { cause, .. } if cause.contains("exited") => "return an error instead of ending the program".to_owned(),
-        RunError::Trap { cause, .. } if cause.contains("stack") => {
+        RunError::Trap { kind: TrapKind::Exit, .. } => "return an error instead of ending the program".to_owned(),
+        RunError::Trap { kind: TrapKind::StackOverflow, .. } => {
             "recurse less deeply, or keep large arrays in a `Vec`: the stack is small".to_owned()
         }
-        RunError::Trap { .. } => "run its own tests on that picture; standard error may have the position".to_owned(),
+        RunError::Trap { kind: TrapKind::Other, .. } => "run its own tests on that picture; standard error may have the position".to_owned(),
         RunError::Model(_) => "compare the tensor's shape, type and bytes with the model's description from settings.get-model".to_owned(),
         RunError::Setting { key, .. } => format!("correct --setting {key}=…, or accept the value"),
         RunError::Undecodable(_) | RunError::TooLarge { .. } => {

@@ -15,14 +15,14 @@ use rostro_common::shutdown::Shutdown;
 use rostro_models::Pack;
 use rostro_sandbox::bindings::Description;
 use rostro_sandbox::component::version::WORLD_VERSION;
-use rostro_sandbox::component::{
-    CompiledComponent, Half, Interface, MAX_COMPONENT_BYTES, halves, other_world,
-};
+use rostro_sandbox::component::{CompiledComponent, Interface, halves, unsupported_version};
 use rostro_sandbox::engine::Engine;
-use rostro_sandbox::pipeline::run::{Run, RunError};
+use rostro_sandbox::error::RunError;
+use rostro_sandbox::half::Half;
+use rostro_sandbox::limits::MAX_COMPONENT_BYTES;
+use rostro_sandbox::pipeline::describe::{describe_policy, describe_vision};
 use rostro_sandbox::pipeline::self_test::SelfTest;
 use rostro_sandbox::settings::Settings;
-use rostro_sandbox::settings::names::SettingNames;
 use rostro_sandbox::validate;
 
 use self::findings::{
@@ -116,7 +116,7 @@ pub(super) fn check(
 impl ComponentReport {
     /// Inspects the component step by step, and ends at the first step that later ones depend on.
     fn inspect(&mut self, engine: &Engine, bytes: &[u8], args: &LocalArgs, self_test: bool) {
-        let names = match Interface::of(bytes) {
+        let names = match Interface::parse(bytes) {
             Ok(names) => names,
             Err(error) => return self.findings.push(of_component(&error)),
         };
@@ -126,12 +126,14 @@ impl ComponentReport {
             .map(|name| ("imports", name))
             .chain(names.exports.iter().map(|name| ("exports", name)));
         self.findings.extend(
-            interfaces.filter_map(|(does, name)| Some(wrong_world(does, name, other_world(name)?))),
+            interfaces.filter_map(|(does, name)| {
+                Some(wrong_world(does, name, unsupported_version(name)?))
+            }),
         );
         self.findings.extend(
             names
-                .forbidden()
-                .filter(|name| other_world(name).is_none())
+                .forbidden_imports()
+                .filter(|name| unsupported_version(name).is_none())
                 .map(forbidden),
         );
         if let Some(more) = self
@@ -197,7 +199,6 @@ impl ComponentReport {
             settings.own = pack.manifest().settings.clone();
         }
         settings.own.extend(own.clone());
-        let mut names = SettingNames::none();
         let failed = |cause: RunError| {
             let fix = match cause {
                 RunError::Deadline { .. } => {
@@ -214,20 +215,19 @@ impl ComponentReport {
         let wrong = |cause: validate::InvalidOutput| {
             Box::new(Finding::new("wrong_description", cause.to_string(), RULES))
         };
-        let identity = if component.serves(Half::Vision) {
-            let description =
-                Run::describe(component, &settings, &mut names, &scope).map_err(failed)?;
+        let (identity, names) = if component.has_half(Half::Vision) {
+            let (description, mut names) =
+                describe_vision(component, &settings, &scope).map_err(failed)?;
             let Description {
                 identity,
                 models,
                 contract,
             } = validate::description(description).map_err(wrong)?;
-            if component.serves(Half::Policy) {
-                validate::identity(
-                    Run::describe_policy(component, &settings, &mut names, &scope)
-                        .map_err(failed)?,
-                )
-                .map_err(wrong)?;
+            if component.has_half(Half::Policy) {
+                let (identity, policy_names) =
+                    describe_policy(component, &settings, &scope).map_err(failed)?;
+                validate::identity(identity).map_err(wrong)?;
+                names.extend(policy_names);
             }
             self.models = models;
             self.contract = Some(ContractReport {
@@ -235,12 +235,11 @@ impl ComponentReport {
                 alignment: contract.alignment,
                 preprocessing: contract.preprocessing,
             });
-            identity
+            (identity, names)
         } else {
-            validate::identity(
-                Run::describe_policy(component, &settings, &mut names, &scope).map_err(failed)?,
-            )
-            .map_err(wrong)?
+            let (identity, names) =
+                describe_policy(component, &settings, &scope).map_err(failed)?;
+            (validate::identity(identity).map_err(wrong)?, names)
         };
         self.settings = names.names().map(str::to_owned).collect();
         self.unknown_settings = names.unknown(&own);

@@ -8,8 +8,8 @@ use image::{ImageFormat, RgbImage, imageops};
 use serde::Serialize;
 
 use rostro_sandbox::bindings::{Analysis, Purpose, ReviewOutcome};
+use rostro_sandbox::error::RunError;
 use rostro_sandbox::pipeline::revision::Revision;
-use rostro_sandbox::pipeline::run::RunError;
 use rostro_sandbox::pipeline::self_test::DRAWN;
 use rostro_sandbox::review::Review;
 
@@ -58,7 +58,7 @@ pub(super) fn review(revision: &Arc<Revision>) -> Result<Vec<PhotoReviewOutcome>
         let mut run = revision
             .begin(Instant::now() + TIMEOUT)
             .without_time_limit()
-            .reviewing(Review::Standard);
+            .with_review(Review::Standard);
         let mut analysis = run.analyze(png, Purpose::Enroll)?;
         if let Some(fallback) = fallback.filter(|_| analysis.faces.is_empty()) {
             analysis = fallback.clone();

@@ -8,7 +8,7 @@ use rostro_common::digest::Sha256Digest;
 use rostro_common::text::{sanitize, sanitize_name};
 use rostro_sandbox::component::version::WORLD_VERSION;
 use rostro_sandbox::limits::{Limits, Usage};
-use rostro_sandbox::settings::names::{UnknownSetting, listed, settings};
+use rostro_sandbox::settings::names::{UnknownSetting, format_names, format_unknown};
 
 use super::findings::{FINDINGS, Finding};
 use super::photo_review::{self, PhotoReviewOutcome};
@@ -83,13 +83,13 @@ impl ComponentReport {
         if !self.settings.is_empty() {
             say(&format!(
                 "  settings   {}",
-                listed(self.settings.iter().map(String::as_str))
+                format_names(self.settings.iter().map(String::as_str))
             ));
         }
         if !self.unknown_settings.is_empty() {
             say(&format!(
                 "  unknown    it does not know the {}",
-                sanitize(&settings(&self.unknown_settings))
+                sanitize(&format_unknown(&self.unknown_settings))
             ));
         }
         let imports: Vec<String> = self
@@ -108,7 +108,7 @@ impl ComponentReport {
         ));
         if let Some(used) = &self.used {
             say(&format!("  self-test  passed on the pack {}", self.pack));
-            say(&format!("  used       {}", used.beside(limits)));
+            say(&format!("  used       {}", used.with_limits(limits)));
         }
         if !self.reviewed.is_empty() {
             say(&format!(

@@ -1,0 +1,348 @@
+//! Staging: makes a revision from components and a model pack.
+//!
+//! [`Revision::stage`] checks the exports, asks the components for their descriptions, loads the
+//! models, and analyzes one picture. A failure leaves nothing behind.
+
+use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use rostro_common::cancel::CancelScope;
+use rostro_common::person::ContractId;
+use rostro_inference::{Batching, Model, ModelError, Models, OnnxRuntime};
+use rostro_models::{Channels, ModelSpec, Pack, Thresholds};
+
+use super::describe::{describe_policy, describe_vision};
+use super::revision::{Contract, Revision, digest_parts};
+use super::revision_id::RevisionInputs;
+use crate::bindings::vision::rostro::pipeline::settings::{ChannelOrder, Model as ModelSettings};
+use crate::bindings::{Description, Identity, Purpose};
+use crate::component::CompiledComponent;
+use crate::component::error::ComponentError;
+use crate::error::RunError;
+use crate::half::Half;
+use crate::limits::LimitError;
+use crate::settings::Settings;
+use crate::settings::names::SettingNames;
+use crate::validate::{self, InvalidOutput};
+
+/// Grey PNG of one pixel.
+const SMALLEST_PICTURE: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\0\0\0\0\
+    :~\x9bU\0\0\0\nIDATx\x9cch\0\0\0\x82\0\x81w\xcdr\xb6\0\0\0\0IEND\xaeB`\x82";
+
+/// Options of an operator that apply to every revision.
+#[derive(Clone, Debug)]
+pub struct Tuning {
+    /// Detection threshold; the pack's by default.
+    pub detection: Option<f32>,
+    /// Similarity threshold; the pack's by default.
+    pub similarity: Option<f32>,
+    /// Largest image to decode, in pixels.
+    pub max_pixels: u64,
+    /// Settings of the pipeline by key.
+    pub own: BTreeMap<String, String>,
+}
+
+/// Input of staging.
+#[derive(Debug)]
+pub struct StageRequest<'a> {
+    /// Runtime that loads the models.
+    pub runtime: &'a OnnxRuntime,
+    /// Model pack.
+    pub pack: &'a Pack,
+    /// Vision component. It also exports the policy if `policy` is `None`.
+    pub vision: CompiledComponent,
+    /// Policy component.
+    pub policy: Option<CompiledComponent>,
+    /// Limits of the revision's own, by name.
+    pub limits: &'a BTreeMap<String, String>,
+    /// Options of the operator.
+    pub tuning: &'a Tuning,
+}
+
+/// Reason why a revision cannot be staged.
+#[derive(Debug, thiserror::Error)]
+pub enum StageError {
+    /// The vision component cannot be used.
+    #[error("pipeline: {0}")]
+    Pipeline(#[source] ComponentError),
+    /// The policy component cannot be used.
+    #[error("policy: {0}")]
+    Policy(#[source] ComponentError),
+    /// A limit of the revision is invalid.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
+    /// The pack lacks a model.
+    #[error(
+        "the pipeline needs a model for the role `{role}`, and the pack `{pack}` has only \
+         {found:?}; choose another pack with --pack"
+    )]
+    MissingModel {
+        /// Role without a model.
+        role: String,
+        /// Name of the pack.
+        pack: String,
+        /// Roles of the pack.
+        found: Vec<String>,
+    },
+    /// A model cannot be loaded.
+    #[error("{0}; reinstall its pack with `rostro models install`")]
+    Model(#[from] ModelError),
+    /// The pack does not state the length of the embeddings.
+    #[error(
+        "the pipeline makes embeddings with the model for `{role}`, for which the pack `{pack}` \
+         states no dimension"
+    )]
+    NoDimension {
+        /// Role of the recogniser.
+        role: String,
+        /// Name of the pack.
+        pack: String,
+    },
+    /// The pipeline refuses a setting of the operator or the pack.
+    #[error("{0}; correct it in --setting or in the pack's manifest")]
+    Setting(#[source] RunError),
+    /// A component fails in `describe`.
+    #[error("the pipeline cannot describe itself: {0}")]
+    Describe(#[source] RunError),
+    /// The pipeline cannot analyze a picture.
+    #[error("the pipeline fails on a picture of one pixel: {0}")]
+    Trial(#[source] RunError),
+    /// A description breaks a rule of the interface.
+    #[error("the pipeline describes itself wrongly: {0}")]
+    Description(#[from] InvalidOutput),
+}
+
+impl StageError {
+    /// Returns the error of a failed `describe`.
+    fn of_describe(error: RunError) -> Self {
+        if matches!(error, RunError::Setting { .. }) {
+            Self::Setting(error)
+        } else {
+            Self::Describe(error)
+        }
+    }
+
+    /// Returns the error of a failed analysis.
+    fn of_trial(error: RunError) -> Self {
+        if matches!(error, RunError::Setting { .. }) {
+            Self::Setting(error)
+        } else {
+            Self::Trial(error)
+        }
+    }
+}
+
+/// Descriptions of both halves.
+struct Descriptions {
+    vision: Description,
+    policy_identity: Identity,
+    setting_names: SettingNames,
+}
+
+impl Revision {
+    /// Stages a pipeline. Each call of a component gets a scope from `scope`, which does not cover
+    /// the loading of the models.
+    ///
+    /// # Errors
+    ///
+    /// [`StageError`] names the failed step.
+    pub fn stage(
+        request: StageRequest<'_>,
+        scope: impl Fn() -> CancelScope,
+    ) -> Result<Arc<Self>, StageError> {
+        let StageRequest {
+            runtime,
+            pack,
+            vision,
+            policy,
+            limits: own_limits,
+            tuning,
+        } = request;
+        let limits = Arc::new(vision.limits().at_most(own_limits)?);
+        let vision = vision.with_limits(Arc::clone(&limits));
+        let policy = policy.map(|policy| policy.with_limits(limits));
+        check_exports(&vision, policy.as_ref())?;
+
+        let mut settings = Settings {
+            thresholds: thresholds(pack, tuning),
+            max_pixels: tuning.max_pixels,
+            models: HashMap::new(),
+            own: own_settings(pack, tuning),
+        };
+        let descriptions = describe(&vision, policy.as_ref(), &settings, &scope)?;
+        let policy_settings = Arc::new(settings.clone());
+
+        let models = load_models(runtime, pack, &descriptions.vision.models)?;
+        for (role, model) in &models {
+            let (spec, _) = find_model(pack, role)?;
+            let model = model_settings(role, spec, model);
+            settings.models.insert(role.clone(), model);
+        }
+        let contract = contract(pack, &descriptions.vision)?;
+
+        let id = RevisionInputs {
+            vision: vision.digest(),
+            policy: policy.as_ref().map(CompiledComponent::digest),
+            manifest: pack.manifest(),
+            limits: own_limits,
+        }
+        .id();
+        let revision = Arc::new(Self {
+            id,
+            identity: descriptions.vision.identity,
+            policy_identity: descriptions.policy_identity,
+            vision,
+            policy,
+            models: Models::new(models),
+            settings: Arc::new(settings),
+            policy_settings,
+            contract,
+            unknown_settings: descriptions.setting_names.unknown(&tuning.own),
+            setting_names: descriptions.setting_names,
+        });
+        try_once(&revision, scope())?;
+        Ok(revision)
+    }
+}
+
+/// Fails unless the components export both halves.
+fn check_exports(
+    vision: &CompiledComponent,
+    policy: Option<&CompiledComponent>,
+) -> Result<(), StageError> {
+    vision.require(Half::Vision).map_err(StageError::Pipeline)?;
+    match policy {
+        Some(policy) => policy.require(Half::Policy).map_err(StageError::Policy),
+        None => vision.require(Half::Policy).map_err(StageError::Pipeline),
+    }
+}
+
+/// Asks the components for their descriptions, and collects the settings that they ask for.
+fn describe(
+    vision: &CompiledComponent,
+    policy: Option<&CompiledComponent>,
+    settings: &Settings,
+    scope: &impl Fn() -> CancelScope,
+) -> Result<Descriptions, StageError> {
+    let (description, mut setting_names) =
+        describe_vision(vision, settings, &scope()).map_err(StageError::of_describe)?;
+    let description = validate::description(description)?;
+    // A policy in the vision component has settings of its own, and the identity of vision.
+    let asks_policy = policy.is_some() || vision.has_complete_settings(Half::Policy);
+    let mut policy_identity = description.identity.clone();
+    if asks_policy {
+        let (identity, names) = describe_policy(policy.unwrap_or(vision), settings, &scope())
+            .map_err(StageError::of_describe)?;
+        let identity = validate::identity(identity)?;
+        setting_names.extend(names);
+        if policy.is_some() {
+            policy_identity = identity;
+        }
+    }
+    Ok(Descriptions {
+        vision: description,
+        policy_identity,
+        setting_names,
+    })
+}
+
+/// Loads the models for the roles of a pipeline.
+fn load_models(
+    runtime: &OnnxRuntime,
+    pack: &Pack,
+    roles: &[String],
+) -> Result<Vec<(String, Model)>, StageError> {
+    let load = |role: &String| {
+        let (spec, bytes) = find_model(pack, role)?;
+        let model = runtime.model(role, bytes, batching(spec))?;
+        Ok((role.clone(), model))
+    };
+    roles.iter().map(load).collect()
+}
+
+/// Analyzes the smallest picture once, so that refused settings and models of another kind are
+/// found before the revision serves.
+fn try_once(revision: &Arc<Revision>, scope: CancelScope) -> Result<(), StageError> {
+    revision
+        .begin(scope)
+        .without_time_limit()
+        .analyze(SMALLEST_PICTURE, Purpose::Detect)
+        .map_err(StageError::of_trial)?;
+    Ok(())
+}
+
+fn thresholds(pack: &Pack, tuning: &Tuning) -> Thresholds {
+    let recommended = pack.manifest().thresholds;
+    Thresholds {
+        detection: tuning.detection.unwrap_or(recommended.detection),
+        similarity: tuning.similarity.unwrap_or(recommended.similarity),
+    }
+}
+
+/// Returns the pack's settings, overridden by the operator's.
+fn own_settings(pack: &Pack, tuning: &Tuning) -> BTreeMap<String, String> {
+    let mut own = pack.manifest().settings.clone();
+    own.extend(tuning.own.clone());
+    own
+}
+
+/// Returns the embedding contract of a pipeline with the models of a pack.
+fn contract(pack: &Pack, description: &Description) -> Result<Contract, StageError> {
+    let described = &description.contract;
+    let (spec, _) = find_model(pack, &described.recognizer)?;
+    let dimension = spec.dimension.ok_or_else(|| StageError::NoDimension {
+        role: described.recognizer.clone(),
+        pack: pack.name().to_owned(),
+    })?;
+    let parts = [
+        &spec.sha256,
+        &dimension.to_string(),
+        &described.alignment,
+        &described.preprocessing,
+    ];
+    let digest = digest_parts(parts.map(|part| part.as_bytes()));
+    Ok(Contract {
+        id: ContractId::from_digest(digest),
+        dimension: usize::try_from(dimension).unwrap_or(usize::MAX),
+    })
+}
+
+fn find_model<'p>(pack: &'p Pack, role: &str) -> Result<(&'p ModelSpec, &'p [u8]), StageError> {
+    pack.model(role).ok_or_else(|| StageError::MissingModel {
+        role: role.to_owned(),
+        pack: pack.name().to_owned(),
+        found: pack.manifest().models.keys().cloned().collect(),
+    })
+}
+
+/// Returns the batching of a model. A model with a batch size or a dimension in the pack returns
+/// one row for each image.
+fn batching(spec: &ModelSpec) -> Batching {
+    match (spec.batch, spec.dimension) {
+        (None, None) => Batching::Whole,
+        (most, _) => Batching::Images {
+            most: most.and_then(|most| NonZeroUsize::new(most as usize)),
+        },
+    }
+}
+
+fn model_settings(role: &str, spec: &ModelSpec, model: &Model) -> ModelSettings {
+    ModelSettings {
+        graph: role.to_owned(),
+        input: model
+            .inputs()
+            .first()
+            .map(|input| input.name.clone())
+            .unwrap_or_default(),
+        width: spec.width,
+        height: spec.height,
+        mean: spec.mean,
+        std: spec.std,
+        channels: match spec.channels {
+            Channels::Rgb => ChannelOrder::Rgb,
+            Channels::Bgr => ChannelOrder::Bgr,
+        },
+        dimension: spec.dimension,
+    }
+}
