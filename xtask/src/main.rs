@@ -3,13 +3,12 @@
 
 mod bench;
 mod check;
-mod compat;
 mod docs;
 mod fuzz;
 mod guest;
 mod python;
 mod quantize;
-mod scripted;
+mod scripting;
 mod serve;
 mod setup;
 mod soak;

@@ -44,3 +44,9 @@ pub(crate) fn environment(name: &str, requirements: &Path) -> Result<PathBuf> {
     })?;
     Ok(folder.join("bin"))
 }
+
+/// Returns the folder of programs with componentize-py.
+pub(crate) fn componentize() -> Result<PathBuf> {
+    let list = "guest/examples/attendance-policy/python/requirements.txt";
+    environment("componentize", &root().join(list))
+}

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::setup::{self, Profile, program};
 use crate::steps::{command, output, root, step, succeed};
 use crate::wasm::Toolchain;
-use crate::{compat, guest, python, scripted};
+use crate::{guest, python, scripting};
 
 /// The projects: a name, and what `rostro pipeline new` is told beside it.
 const PROJECTS: [(&str, &[&str]); 4] = [
@@ -92,7 +92,7 @@ fn make(project: &Path, how: &[&str]) -> Result<()> {
 /// Does what the project's README says; the component.
 fn build(project: &Path, name: &str) -> Result<PathBuf> {
     if project.join("Cargo.toml").is_file() {
-        let shared = compat::projects_target();
+        let shared = guest::projects_target();
         succeed(
             crate::steps::cargo()
                 .args(["test", "--quiet"])
@@ -107,7 +107,7 @@ fn build(project: &Path, name: &str) -> Result<PathBuf> {
     }
     let built = project.join(format!("{name}.wasm"));
     if project.join("package.json").is_file() {
-        scripted::install(project)?;
+        scripting::npm_install(project)?;
         succeed(
             command("npm")
                 .args(["test", "--silent"])
@@ -121,7 +121,7 @@ fn build(project: &Path, name: &str) -> Result<PathBuf> {
         )?;
         return Ok(built);
     }
-    let programs = python::environment("componentize", &project.join("requirements.txt"))?;
+    let programs = python::componentize()?;
     succeed(
         command("python3")
             .args(["-m", "unittest", "--quiet"])

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 
 use super::frames;
 use super::peer;
-use crate::scripted;
+use crate::scripting;
 use crate::setup::{Profile, program};
 use crate::steps::{command, root, step, succeed};
 
@@ -15,7 +15,7 @@ use crate::steps::{command, root, step, succeed};
 ///
 /// If one cannot be built or fails.
 pub(super) fn compare(seconds: u64) -> Result<()> {
-    scripted::build()?;
+    scripting::build()?;
     let ours = step("rostro, with the students enrolled", peer::ours)?;
     // It is done with what it is for: the gallery.
     drop(ours);
