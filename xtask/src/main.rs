@@ -53,8 +53,13 @@ enum Task {
     Check,
     /// Measure this service beside the one that it replaces
     Bench(bench::BenchArgs),
-    /// Load a service with all that callers do, for a long time, and see that it stays what it is
-    Soak(soak::SoakArgs),
+    /// Load a service for a long time and check that it keeps working
+    #[command(disable_help_flag = true)]
+    Soak {
+        /// Arguments of the soak; `--help` lists them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Fuzz whatever reads what strangers send, with what covers most of its code
     Fuzz(fuzz::FuzzArgs),
     /// Make a pack of 8-bit numbers from an installed one, and measure it
@@ -82,7 +87,7 @@ fn run() -> Result<()> {
         Task::Setup(args) => setup::run(&args),
         Task::Check => check::run(),
         Task::Bench(args) => bench::run(&args),
-        Task::Soak(args) => soak::run(&args),
+        Task::Soak { args } => soak::run(args),
         Task::Fuzz(args) => fuzz::run(&args),
         Task::Quantize(args) => quantize::run(&args),
     }

@@ -48,6 +48,25 @@ pub(crate) enum Profile {
     Release,
 }
 
+impl Profile {
+    /// Parses the value of a flag.
+    pub(crate) fn named(name: &str) -> Result<Self> {
+        match name {
+            "dev" => Ok(Self::Dev),
+            "release" => Ok(Self::Release),
+            _ => bail!("profile {name} does not exist; use release or dev"),
+        }
+    }
+
+    /// Returns the name that cargo uses.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Dev => "dev",
+            Self::Release => "release",
+        }
+    }
+}
+
 /// Installs everything, with the host built for tests.
 pub(crate) fn run(args: &SetupArgs) -> Result<()> {
     host(Profile::Dev)?;

@@ -6,6 +6,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
+use crate::setup::Profile;
+
 /// The repository's root.
 pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -41,6 +43,14 @@ pub(crate) fn cargo() -> Command {
         cargo.env_remove(name);
     }
     cargo
+}
+
+/// Returns the command that runs a program of `tests` in a profile. Its arguments come last.
+pub(crate) fn bench(name: &str, profile: Profile) -> Command {
+    let mut bench = cargo();
+    bench.args(["bench", "--workspace", "--bench", name]);
+    bench.args(["--profile", profile.name(), "--"]);
+    bench
 }
 
 /// Says that a step begins, does it, and says how long it took.
