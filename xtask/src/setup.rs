@@ -102,7 +102,7 @@ pub(crate) fn host(profile: Profile) -> Result<()> {
             // The whole workspace, as the tests are: dependencies have the same features then and
             // are built once.
             Profile::Dev => &["--workspace"],
-            Profile::Release => &["--package", "rostro-host", "--release"],
+            Profile::Release => &["--workspace", "--bin", "rostro", "--release"],
         };
         succeed(cargo().arg("build").args(packages))
     })

@@ -4,15 +4,27 @@
 //! In each round every contender works on the frame once, one after the other, so that a noisy
 //! machine disturbs all alike; of each the median counts. The contenders: ONNX Runtime alone on the
 //! tensors that the pipeline feeds it, in its quickest arrangement; a native decoding of the JPEG;
-//! the pipeline compiled natively; the pipeline as a component; and a running service over HTTP, if
-//! one is named.
+//! the pipeline compiled natively; the pipeline as a component; and a running service over HTTP.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a benchmark fails by panicking"
+)]
 
 mod alone;
+#[path = "../common/frames.rs"]
+mod frames;
+#[path = "../../e2e/harness.rs"]
+mod harness;
+#[path = "../common/machine.rs"]
+mod machine;
 mod native;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,35 +33,21 @@ use clap::Parser;
 use rostro_host::{Cores, Engine, Limits, OnnxRuntime, Pack, Plugin, Purpose, Revision, Tuning};
 use rostro_sdk::analysis;
 use serde_json::Value;
-use ureq::unversioned::multipart::Form;
+use ureq::http::Method;
 
 use crate::alone::Arrangement;
+use crate::harness::{Client, FORM, Options, Server, component, file, multipart, root, shared};
 use crate::native::{Native, occupied};
 
 /// What to measure.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Frames, as WHAT=FILE
-    #[arg(required = true)]
-    frames: Vec<String>,
     /// How often every contender works on each frame
     #[arg(long, default_value_t = 20)]
     rounds: usize,
-    /// The folder with the installed packs
-    #[arg(long)]
-    models: PathBuf,
     /// Which pack
     #[arg(long, default_value = "mobile")]
     pack: String,
-    /// The folder with ONNX Runtime
-    #[arg(long)]
-    runtime: PathBuf,
-    /// The default pipeline as a component
-    #[arg(long)]
-    pipeline: PathBuf,
-    /// A running service of the same pipeline and pack
-    #[arg(long)]
-    url: Option<String>,
     /// What `cargo bench` gives to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
@@ -111,12 +109,12 @@ const STAGES: [&str; 14] = [
 fn main() -> Result<()> {
     let args = Args::parse();
     let cores = Cores::new(std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN));
-    let library = rostro_host::locate_runtime(None, &args.runtime)?;
+    let library = rostro_host::locate_runtime(None, &root().join("models/runtime"))?;
     let runtime = OnnxRuntime::load(&library, cores.clone())?;
-    let pack = Pack::open(&args.models, &args.pack)?;
+    let pack = Pack::open(&root().join("models/installed"), &args.pack)?;
     let native = Native::new(&runtime, &pack)?;
     let engine = Engine::new(Limits::default(), 1).map_err(|error| anyhow::anyhow!("{error}"))?;
-    let plugin = Plugin::load(&engine, &std::fs::read(&args.pipeline)?)?;
+    let plugin = Plugin::load(&engine, &std::fs::read(component("insightface"))?)?;
     let tuning = Tuning {
         detection: None,
         similarity: None,
@@ -137,21 +135,35 @@ fn main() -> Result<()> {
         &pack,
         std::thread::available_parallelism().map_or(1, usize::from),
     )?;
+    let server = enrolled()?;
     let bench = Bench {
         native,
         cores,
         revision,
-        url: args.url,
-        client: ureq::Agent::new_with_defaults(),
+        client: Client::new(&server.url),
         rounds: args.rounds,
     };
     let mut measured = Vec::new();
-    for frame in &args.frames {
-        let (what, file) = frame.split_once('=').context("a frame is WHAT=FILE")?;
-        measured.push((what, bench.measure(Path::new(file), &mut arrangements)?));
+    let frames = frames::usual().into_iter().chain([frames::crowd()]);
+    for (what, frame) in frames {
+        measured.push((what, bench.measure(&frame, &mut arrangements)?));
     }
+    println!("{}\n", machine::description());
     print(&measured);
     Ok(())
+}
+
+/// Starts a service with the students enrolled.
+fn enrolled() -> Result<Server> {
+    let server = Options::real().start();
+    for student in std::fs::read_dir(shared("faces/students"))? {
+        let student = student?.path();
+        let id = student.file_name().unwrap_or_default().to_string_lossy();
+        let photos = ["front.jpg", "left.jpg", "right.jpg"]
+            .map(|photo| std::fs::read(student.join(photo)).unwrap());
+        server.enroll(&id, photos).ok();
+    }
+    Ok(server)
 }
 
 /// Waits until threads that spin have given up: they would take the cores of whoever is next.
@@ -167,9 +179,8 @@ struct Bench {
     native: Native,
     cores: Cores,
     revision: Arc<Revision>,
-    url: Option<String>,
     /// It keeps its connection, as a camera does.
-    client: ureq::Agent,
+    client: Client,
     rounds: usize,
 }
 
@@ -233,32 +244,37 @@ impl Bench {
                 file.display(),
                 natively.faces.len()
             );
-            if let Some(url) = &self.url {
-                let form = Form::new().file("image", file)?;
-                let (answer, wall) = ask(&self.client, url, form)?;
-                times.add(SERVICE, wall);
-                let mut known = Duration::ZERO;
-                for (stage, milliseconds) in answer
-                    .get("timings_ms")
-                    .and_then(Value::as_object)
-                    .into_iter()
-                    .flatten()
-                {
-                    let time =
-                        Duration::from_secs_f64(milliseconds.as_f64().unwrap_or_default() / 1e3);
-                    if STAGES.contains(&stage.as_str()) {
-                        known += time;
-                        times.add(&format!("{SERVICE} {stage}"), time);
-                    }
+            let (answer, wall) = self.ask(&image)?;
+            times.add(SERVICE, wall);
+            let mut known = Duration::ZERO;
+            let stages = answer.get("timings_ms").and_then(Value::as_object);
+            for (stage, milliseconds) in stages.into_iter().flatten() {
+                let milliseconds = milliseconds.as_f64().unwrap_or_default();
+                let time = Duration::from_secs_f64(milliseconds / 1e3);
+                if STAGES.contains(&stage.as_str()) {
+                    known += time;
+                    times.add(&format!("{SERVICE} {stage}"), time);
                 }
-                times.add(&format!("{SERVICE} answer"), wall.saturating_sub(known));
             }
+            times.add(&format!("{SERVICE} answer"), wall.saturating_sub(known));
         }
         Ok(Measured {
             times,
             faces,
             arrangement: best.name.clone(),
         })
+    }
+
+    /// Sends a frame to the service. Returns the answer and the time.
+    fn ask(&self, image: &[u8]) -> Result<(Value, Duration)> {
+        let begun = Instant::now();
+        let body = multipart(&[file("image", "frame.jpg", image)]);
+        let headers = [("content-type", FORM)];
+        let answer = self
+            .client
+            .send(Method::POST, "/process_frame", &headers, &body)?;
+        ensure!(answer.status == 200, "{answer:?}");
+        Ok((answer.json, begun.elapsed()))
     }
 
     fn natively(&self, image: &[u8]) -> Result<analysis::Analysis> {
@@ -268,13 +284,6 @@ impl Bench {
             rostro_insightface::analyze::analyze(&&self.native, image, analysis::Purpose::Recognize)
         })?)
     }
-}
-
-fn ask(client: &ureq::Agent, url: &str, form: Form<'_>) -> Result<(Value, Duration)> {
-    let begun = Instant::now();
-    let mut answer = client.post(format!("{url}/process_frame")).send(form)?;
-    let text = answer.body_mut().read_to_string()?;
-    Ok((serde_json::from_str(&text)?, begun.elapsed()))
 }
 
 #[expect(clippy::print_stdout, reason = "what a benchmark is for")]
