@@ -17,6 +17,7 @@ mod test;
 mod walk;
 mod wasm;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -38,10 +39,13 @@ enum Task {
     Test(test::TestArgs),
     /// Build the WebAssembly components into target/guest
     Guest {
-        /// Those that only tests need, too: in JavaScript and Python, and of earlier versions of
-        /// the interface
-        #[arg(long)]
+        /// Include components that only tests need: in JavaScript and Python, and for earlier
+        /// versions of the interface
+        #[arg(long, conflicts_with = "project")]
         all: bool,
+        /// Build only the Rust project in this folder, into target/projects
+        #[arg(long, value_name = "DIR")]
+        project: Option<PathBuf>,
     },
     /// Walk a plugin author's first hour, from nothing to a pipeline that serves, in each language
     Walk,
@@ -80,8 +84,12 @@ fn run() -> Result<()> {
     match Cli::parse().task {
         Task::Serve(args) => serve::run(args),
         Task::Test(args) => test::run(&args),
-        Task::Guest { all: false } => guest::build(),
-        Task::Guest { all: true } => guest::build_all(),
+        Task::Guest {
+            project: Some(folder),
+            ..
+        } => guest::project(&folder),
+        Task::Guest { all: true, .. } => guest::build_all(),
+        Task::Guest { .. } => guest::build(),
         Task::Walk => walk::run(),
         Task::Docs => docs::write(),
         Task::Setup(args) => setup::run(&args),

@@ -63,7 +63,7 @@ pub(crate) fn build() -> Result<()> {
 
 /// Installs npm if it is missing, and the packages of a project. A stamp file marks a complete
 /// installation, because npm treats an interrupted one as complete.
-pub(crate) fn npm_install(folder: &Path) -> Result<()> {
+fn npm_install(folder: &Path) -> Result<()> {
     if !on_path("npm") {
         debian_packages(&["nodejs", "npm"])?;
     }
