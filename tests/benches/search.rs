@@ -5,9 +5,9 @@
 //! thousand, 100 thousand and N people (1 million by default), of both kinds.
 //!
 //! The people are made up, the same in every run. Real embeddings have 512 numbers but do not fill
-//! 512 dimensions. Kind `faces`: normal numbers whose variance falls off from one axis to the next
-//! (as a principal component analysis of embeddings finds), turned at random so that it shows in no
-//! single number. The fall is set so that the similarity of two strangers has a deviation of 0.09
+//! 512 dimensions. Kind `faces`: normal numbers with a variance that decreases from one axis to the
+//! next (as a principal component analysis of embeddings finds), rotated at random so that no single
+//! number shows it. The fall is set so that the similarity of two strangers has a deviation of 0.09
 //! and one stranger in a million reaches 0.43, as is reported of real recognisers. Kind `sphere`
 //! fills all 512 dimensions alike: the hardest case for any approximate index, and not what faces
 //! do. A probe is another view of an enrolled person: its cosine with the template is spread over
@@ -38,7 +38,7 @@ const CROWD: usize = 30;
 const K: usize = 8;
 /// Probes by which recall is measured.
 const PROBES: usize = 500;
-/// The packs' threshold: who is less similar than this is unknown, whatever the search finds.
+/// The packs' threshold. Anyone less similar is unknown.
 const THRESHOLD: f32 = 0.5;
 /// Time for each measurement, if it is repeated.
 const TIME: Duration = Duration::from_secs(3);
@@ -125,7 +125,7 @@ fn measure(size: usize, kind: Kind, cores: NonZeroUsize, approximate: bool) {
     let (mut reads, mut ones, mut crowds) = (Vec::new(), Vec::new(), Vec::new());
     let begun = Instant::now();
     let mut at = 0;
-    // By turns, so that whatever else the machine does falls on all.
+    // Alternately, so that other load of the machine affects all alike.
     while begun.elapsed() < 2 * TIME || ones.len() < 7 {
         reads.push(timed(|| read(&bytes, cores.get())));
         ones.push(timed(|| {
@@ -228,8 +228,8 @@ fn upserts(
             let vector = faces.person(at);
             timed(|| index.upsert(&id(at), &[vector]).expect("it fits"))
         };
-        // The same vectors as before, and afterwards nobody who was not there: recall is measured
-        // with them.
+        // The same vectors as before, and new people are removed again, because recall is measured
+        // with the original gallery.
         let mut times: Vec<Duration> = (0..100)
             .map(|at| one(at * (size / 100).max(1) % size))
             .collect();

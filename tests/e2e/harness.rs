@@ -135,7 +135,7 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// With the drawn faces' models, which need no weights.
+    /// Options with the models of the drawn faces, which need no weights.
     pub(crate) fn drawn() -> Self {
         Self {
             args: Vec::new(),
@@ -149,7 +149,7 @@ impl Options {
         }
     }
 
-    /// With real models, for real people.
+    /// Options with the pack `mobile`, for photos of people.
     pub(crate) fn real() -> Self {
         existing(
             root().join("models/installed/mobile/manifest.toml"),
@@ -182,19 +182,19 @@ impl Options {
         self
     }
 
-    /// What the server remembers of revisions, where a test looks into it or starts with it again.
+    /// Folder for the server's state, for tests that read it or start with it again.
     pub(crate) fn state(mut self, state: &Path) -> Self {
         self.state = Some(state.to_owned());
         self
     }
 
-    /// Has another program run the server: a command line that becomes whatever is added to it.
+    /// Command line of another program that runs the server, for example with other rights.
     pub(crate) fn within(mut self, command: Vec<String>) -> Self {
         self.within = command;
         self
     }
 
-    /// A variable of the server's environment.
+    /// Environment variable of the server.
     pub(crate) fn variable(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
         self.variables.push((name, value.into()));
         self
@@ -206,7 +206,7 @@ impl Options {
         self
     }
 
-    /// `own` is a folder of the server's own, for what it remembers.
+    /// Returns the command that starts the server. `own` is its state folder by default.
     fn command(&self, gallery: &Path, own: &Path) -> Command {
         let mut command = rostro();
         command
@@ -226,7 +226,7 @@ impl Options {
             command.args(["--admin", "127.0.0.1:0"]);
         }
         if !is_given("--compiled") {
-            // Compiling takes most of a start: what one test's server compiled, others use.
+            // Servers share compiled components, because compiling takes most of a start.
             command
                 .arg("--compiled")
                 .arg(root().join("target/tmp/compiled"));
@@ -242,7 +242,7 @@ impl Options {
         }
     }
 
-    /// Starts a server that must serve.
+    /// Starts a server and waits until it serves.
     pub(crate) fn start(self) -> Server {
         let (own, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
         let gallery = self
@@ -281,7 +281,7 @@ impl Options {
         }
     }
 
-    /// Starts a server that must refuse to, and answers what it wrote.
+    /// Starts a server that must fail to start. Returns its error.
     pub(crate) fn refuse(self) -> String {
         let (own, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
         let gallery = self
@@ -292,7 +292,7 @@ impl Options {
     }
 }
 
-/// A command as another program runs it, in the same folder, which that one may leave.
+/// Wraps a command in another program, in the same folder even if that program changes it.
 fn inside(mut command: Command, inner: &Command) -> Command {
     command
         .args(["env", "--chdir"])
@@ -308,7 +308,7 @@ fn inside(mut command: Command, inner: &Command) -> Command {
     command
 }
 
-/// Runs a command that must fail with exit code 1, and answers its error.
+/// Runs a command that must fail with exit code 1. Returns its error.
 pub(crate) fn refusal(mut command: Command) -> String {
     let mut child = command
         .stdin(Stdio::null())
@@ -328,11 +328,11 @@ pub(crate) fn refusal(mut command: Command) -> String {
             break status;
         }
         if begun.elapsed() > START {
-            // A service that starts after all would be waited for without end.
+            // A server that starts in spite of the error would never end.
             child.kill().unwrap();
             child.wait().unwrap();
             panic!(
-                "it goes on, where it must fail:\n{}",
+                "the command keeps running, but must fail:\n{}",
                 reader.join().unwrap()
             );
         }
@@ -386,7 +386,7 @@ impl Log {
     }
 }
 
-/// A running server; it ends with the test.
+/// A running server. Dropping it ends the server.
 #[derive(Debug)]
 pub(crate) struct Server {
     child: Child,
@@ -464,7 +464,7 @@ pub(crate) fn multipart(parts: &[Part]) -> Vec<u8> {
     body
 }
 
-/// A status and the JSON that came with it.
+/// An answer: status, body and headers.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -518,14 +518,13 @@ impl Client {
 }
 
 impl Answer {
-    /// Asserts success and gives the body.
+    /// Asserts success and returns the body.
     pub(crate) fn ok(self) -> Value {
         assert_eq!(self.status, 200, "{}", self.json);
         self.json
     }
 
-    /// Asserts an error of that status and code, in the form that every error has, and gives its
-    /// message.
+    /// Asserts a documented error with this status and code. Returns its message.
     pub(crate) fn error(&self, status: u16, code: &str) -> String {
         assert_eq!(
             (self.status, self.json["code"].as_str()),
@@ -589,12 +588,12 @@ impl Server {
         )
     }
 
-    /// Asks who is in a frame.
+    /// Recognises the faces of a frame.
     pub(crate) fn recognize(&self, frame: impl Into<Vec<u8>>) -> Answer {
         self.form("/process_frame", &[file("image", "frame.jpg", frame)])
     }
 
-    /// The names in a frame, in the order of the answer.
+    /// Returns the names in a frame, in the order of the answer.
     pub(crate) fn names(&self, frame: impl Into<Vec<u8>>) -> Vec<String> {
         let answer = self.recognize(frame).ok();
         let faces = answer["recognized_faces"].as_array().unwrap();
@@ -604,7 +603,7 @@ impl Server {
             .collect()
     }
 
-    /// The names of the gallery's files that are not hidden.
+    /// Returns the names of the gallery's visible files.
     pub(crate) fn people_files(&self) -> Vec<String> {
         let names = self
             .gallery
@@ -614,13 +613,13 @@ impl Server {
         names.filter(|name| !name.starts_with('.')).collect()
     }
 
-    /// The server's process.
+    /// Returns the process id of the server.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// What the server wrote so far. A thread of its own writes it, which may be some lines behind
-    /// an answer.
+    /// Returns the log up to now. The server writes it in a separate thread, so the end may be
+    /// missing for a moment.
     pub(crate) fn log(&self) -> String {
         let begun = Instant::now();
         let mut text = self.log.text();
@@ -634,8 +633,7 @@ impl Server {
         }
     }
 
-    /// The lines of the log that a request left. The last is written before its answer is sent, and
-    /// may be read after it.
+    /// Returns the lines of the log about a request. Waits for the last one.
     pub(crate) fn log_of(&self, answer: &Answer) -> String {
         let id = answer.headers["x-request-id"].to_str().unwrap();
         let is_end = |line: &&str| {
@@ -667,12 +665,12 @@ impl Server {
         assert!(status.success(), "{status}");
     }
 
-    /// Waits until the log says something.
+    /// Waits until the log contains a text.
     pub(crate) fn wait_for_log(&self, words: &str) {
         self.wait_for_log_again(words, 0);
     }
 
-    /// Waits until the log says something more often than so many times.
+    /// Waits until the log contains a text more than `before` times.
     pub(crate) fn wait_for_log_again(&self, words: &str, before: usize) {
         let begun = Instant::now();
         while self.log.text().matches(words).count() <= before {
@@ -685,7 +683,7 @@ impl Server {
         }
     }
 
-    /// Ends the server without warning.
+    /// Kills the server.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();

@@ -125,7 +125,7 @@ impl Load {
             .map_or(&[], Vec::as_slice)
     }
 
-    /// Returns the photos of a face whose bits are set, as parts of a form.
+    /// Returns the photos of a face with set bits, as parts of a form.
     fn parts(&self, face: usize, bits: u8) -> Vec<Part> {
         (0..PHOTOS.len())
             .filter(|photo| bits & 1 << photo != 0)

@@ -65,7 +65,7 @@ impl Counts {
 }
 
 impl Stats {
-    /// Records the answer to a valid request whose expected status is `wanted`.
+    /// Records the answer to a valid request. `wanted` is its expected status.
     pub(crate) fn record(
         &self,
         kind: &'static str,

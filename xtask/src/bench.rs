@@ -1,10 +1,10 @@
 //! `cargo xtask bench`: starts the programs of `tests/benches`.
 
-use anyhow::{Result, bail};
+use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 
 use crate::setup::{self, Profile, SetupArgs};
-use crate::steps::{bench, debian_packages, on_path, root, shared, succeed};
+use crate::steps::{bench, debian_packages, on_path, shared, succeed};
 use crate::{guest, python, scripting};
 
 /// What to measure. The programs define the defaults and ranges of the numbers.
@@ -34,7 +34,7 @@ pub(crate) struct BenchArgs {
 enum What {
     /// The service and the one that it replaces
     Peer,
-    /// The service and ONNX Runtime alone, and the component and the same code as a native program
+    /// The service and ONNX Runtime alone, the component and the same code as a native program
     Floor,
     /// The gallery's search and one pass over its memory
     Search,
@@ -49,88 +49,51 @@ enum What {
 /// Sets everything up and runs each benchmark.
 pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     if args.what != [What::Search] {
-        set_up()?;
+        let photos = shared().join("faces");
+        let remedy = "name the folder with the photos with ROSTRO_SHARED";
+        ensure!(photos.is_dir(), "{} is missing; {remedy}", photos.display());
+        setup::host(Profile::Release)?;
+        setup::models(Profile::Release, &SetupArgs::accepted("mobile"))?;
+        guest::build()?;
     }
-    for what in &args.what {
-        let flags = what.flags(args);
-        let mut program = match what {
-            What::Peer | What::Memory | What::Policies => {
-                let mut service = bench("service", Profile::Release);
-                service.arg(what.name());
-                service
-            }
-            _ => bench(what.name(), Profile::Release),
-        };
-        for (flag, value) in flags {
-            program.args(
-                value
-                    .iter()
-                    .flat_map(|value| [flag.to_owned(), value.to_string()]),
-            );
-        }
-        what.set_up()?;
-        succeed(&mut program)?;
-    }
-    Ok(())
+    args.what.iter().try_for_each(|what| what.run(args))
 }
 
 impl What {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Peer => "peer",
-            Self::Floor => "floor",
-            Self::Search => "search",
-            Self::Memory => "memory",
-            Self::Revisions => "revisions",
-            Self::Policies => "policies",
-        }
-    }
-
-    fn flags(self, args: &BenchArgs) -> Vec<(&'static str, Option<u64>)> {
-        match self {
-            Self::Peer => vec![("--seconds", args.seconds), ("--rounds", args.rounds)],
-            Self::Floor => vec![],
-            Self::Search => vec![("--vectors", args.vectors)],
-            Self::Memory => vec![("--requests", args.requests)],
-            Self::Revisions => vec![("--swaps", args.swaps)],
-            Self::Policies => vec![("--seconds", args.seconds)],
-        }
-    }
-
-    /// Installs what only this benchmark needs.
-    fn set_up(self) -> Result<()> {
-        let is_loaded = matches!(self, Self::Peer | Self::Memory);
+    fn run(self, args: &BenchArgs) -> Result<()> {
+        let (seconds, rounds) = (("--seconds", args.seconds), ("--rounds", args.rounds));
         // wrk has no flag that only prints its version.
-        if is_loaded && !on_path("wrk") {
-            debian_packages(&["wrk"])?;
+        if matches!(self, Self::Peer | Self::Memory) && !on_path("wrk") {
+            debian_packages("wrk")?;
         }
         match self {
             Self::Peer => {
-                let list = root().join("tests/benches/service/requirements.txt");
-                python::environment("peer", &list).map(drop)
+                python::environment("peer", "tests/benches/service/requirements.txt")?;
+                start("service", &["peer"], &[seconds, rounds])
             }
-            Self::Revisions => guest::build_variant(),
-            Self::Policies => scripting::build(),
-            _ => Ok(()),
+            Self::Floor => start("floor", &[], &[]),
+            Self::Search => start("search", &[], &[("--vectors", args.vectors)]),
+            Self::Memory => start("service", &["memory"], &[("--requests", args.requests)]),
+            Self::Revisions => {
+                guest::build_variant()?;
+                start("revisions", &[], &[("--swaps", args.swaps)])
+            }
+            Self::Policies => {
+                scripting::build()?;
+                start("service", &["policies"], &[seconds])
+            }
         }
     }
 }
 
-/// Sets up what all benchmarks of a service need.
-fn set_up() -> Result<()> {
-    let photos = shared().join("faces");
-    if !photos.is_dir() {
-        bail!(
-            "the photos in {} are missing; name their folder with ROSTRO_SHARED",
-            photos.display()
-        );
+/// Runs a program with the flags that have a value.
+fn start(program: &str, what: &[&str], flags: &[(&str, Option<u64>)]) -> Result<()> {
+    let mut bench = bench(program, Profile::Release);
+    bench.args(what);
+    for (flag, value) in flags {
+        if let Some(value) = value {
+            bench.arg(flag).arg(value.to_string());
+        }
     }
-    setup::host(Profile::Release)?;
-    setup::runtime(Profile::Release)?;
-    let pack = SetupArgs {
-        pack: Some("mobile".to_owned()),
-        accept_license: true,
-    };
-    setup::models(Profile::Release, &pack)?;
-    guest::build()
+    succeed(&mut bench)
 }

@@ -2,32 +2,20 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::scripting;
-use crate::steps::{root, step, succeed};
-use crate::wasm::Toolchain;
+use crate::steps::{cargo, command, debian_packages, output, root, step, succeed, succeeds};
 
-/// Components of this workspace: the file's name in `target/guest`, the package and its features.
-const COMPONENTS: [(&str, &str, &[&str]); 5] = [
-    ("insightface", "rostro-insightface", &[]),
-    ("attendance-policy", "rostro-attendance-policy", &[]),
-    ("minimal", "rostro-minimal", &[]),
-    ("liveness", "rostro-liveness", &[]),
-    ("evil", "rostro-evil", &[]),
-];
-
-/// Default pipeline that names no one, because tests need a second one whose answers differ.
-const VARIANT: (&str, &str, &[&str]) = (
-    "variant",
-    "rostro-insightface",
-    &["--features", "unmatchable"],
-);
+/// Components of this workspace. The package of each is `rostro-NAME`.
+const COMPONENTS: &str = "insightface attendance-policy minimal liveness evil";
 
 /// Builds every component that is not up to date.
 pub(crate) fn build() -> Result<()> {
-    COMPONENTS.into_iter().try_for_each(component)
+    let mut names = COMPONENTS.split(' ');
+    names.try_for_each(|name| component(name, &format!("rostro-{name}"), "guest-build"))
 }
 
 /// Builds every component, including those that only tests need.
@@ -41,21 +29,30 @@ pub(crate) fn build_all() -> Result<()> {
     Ok(())
 }
 
-/// Builds the component `variant`.
+/// Builds the default pipeline with a feature that makes it name no one, because tests need a
+/// second component with other answers.
 pub(crate) fn build_variant() -> Result<()> {
-    component(VARIANT)
+    // In a folder of its own, because both builds of the package write the same file.
+    let package = "rostro-insightface --features unmatchable";
+    component("variant", package, "variant-build")
 }
 
-/// Builds a package of this workspace into `target/guest`.
-fn component((name, package, features): (&str, &str, &[&str])) -> Result<()> {
+/// Builds a package into `target/guest`. Its features follow its name.
+fn component(name: &str, package: &str, folder: &str) -> Result<()> {
     step(&format!("component {name}"), || {
         // A separate folder, because the flags differ from the host's: in a shared one, cargo would
         // rebuild everything at each change between the two.
-        let work = root().join("target/guest-build");
-        let mut build = Toolchain::find()?.build(package)?;
-        succeed(build.args(features).env("CARGO_TARGET_DIR", &work))?;
-        let file = format!("{}.wasm", package.replace('-', "_"));
-        install(&work.join("wasm32-wasip2/guest").join(file), name)
+        let work = root().join("target").join(folder);
+        // Only this build asks for a cdylib, because native linkers reject its exported names.
+        let args = format!("--package {package} --lib --crate-type cdylib --profile guest");
+        let mut build = wasm_cargo("rustc")?;
+        succeed(build.args(args.split(' ')).env("CARGO_TARGET_DIR", &work))?;
+        let file = package
+            .split(' ')
+            .next()
+            .unwrap_or_default()
+            .replace('-', "_");
+        install(&work.join(format!("wasm32-wasip2/guest/{file}.wasm")), name)
     })
 }
 
@@ -68,27 +65,19 @@ fn compat(folder: &Path) -> Result<()> {
         .to_string();
     let file = format!("rostro_compat_{}.wasm", version.replace('.', "_"));
     project(folder)?;
-    install(
-        &projects_target().join("wasm32-wasip2/release").join(file),
-        &format!("compat-{version}"),
-    )
+    let folder = root().join("target/projects/wasm32-wasip2/release");
+    install(&folder.join(file), &format!("compat-{version}"))
 }
 
-/// Builds a Rust project outside this workspace as its author would, into [`projects_target`].
+/// Builds a Rust project outside this workspace as its author would, into `target/projects`.
 pub(crate) fn project(folder: &Path) -> Result<()> {
     step(&format!("component of {}", folder.display()), || {
-        let mut build = Toolchain::find()?.build_project()?;
-        succeed(
-            build
-                .env("CARGO_TARGET_DIR", projects_target())
-                .current_dir(folder),
-        )
+        let mut build = wasm_cargo("build")?;
+        // One folder for all, so that they share the built dependencies.
+        let target = root().join("target/projects");
+        build.arg("--release").env("CARGO_TARGET_DIR", target);
+        succeed(build.current_dir(folder))
     })
-}
-
-/// Target folder of projects outside this workspace. They share one standard library there.
-pub(crate) fn projects_target() -> PathBuf {
-    root().join("target/projects")
 }
 
 /// Copies a component to `target/guest/NAME.wasm`, atomically, because a running service may read
@@ -99,4 +88,25 @@ pub(crate) fn install(built: &Path, name: &str) -> Result<()> {
     let temporary = folder.join(format!(".{name}.wasm"));
     fs::copy(built, &temporary).with_context(|| format!("cannot copy {}", built.display()))?;
     Ok(fs::rename(temporary, folder.join(format!("{name}.wasm")))?)
+}
+
+/// Returns a command of a cargo that builds for WebAssembly with SIMD. Debian's compiler is used if
+/// rustup cannot install the target.
+fn wasm_cargo(subcommand: &str) -> Result<Command> {
+    const TARGET: &str = "wasm32-wasip2";
+    let sysroot = PathBuf::from(output(&mut command("rustc", "--print sysroot"))?);
+    let has_target = || sysroot.join("lib/rustlib").join(TARGET).is_dir();
+    let rustup = || succeeds(command("rustup", "target add").arg(TARGET));
+    let mut cargo = if has_target() || rustup() && has_target() {
+        cargo(subcommand)
+    } else if Path::new("/etc/debian_version").exists() {
+        debian_packages("rustc-web cargo-web rust-web-src wasi-libc")?;
+        command(root().join("tools/debian-wasm-cargo"), subcommand)
+    } else {
+        bail!("the target {TARGET} is missing; run: rustup target add {TARGET}");
+    };
+    cargo
+        .env("RUSTFLAGS", "-C target-feature=+simd128")
+        .args(["--target", TARGET]);
+    Ok(cargo)
 }

@@ -1,6 +1,7 @@
 //! `cargo xtask soak`: starts the program of `tests/soak`.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
+use clap::ValueEnum;
 
 use crate::guest;
 use crate::setup::{self, Profile};
@@ -18,16 +19,16 @@ pub(crate) fn run(mut args: Vec<String>) -> Result<()> {
     let mut profile = Profile::Release;
     if let Some(flag) = args.iter().position(|arg| arg == "--profile") {
         let value = args.drain(flag..args.len().min(flag + 2)).nth(1);
-        profile = Profile::named(&value.context("--profile needs release or dev")?)?;
+        let value = value.context("--profile needs release or dev")?;
+        profile = Profile::from_str(&value, false).map_err(|error| anyhow!(error))?;
     }
-    let needs_setup = !args
+    if !args
         .iter()
-        .any(|arg| ["--no-setup", "--help", "-h"].contains(&&**arg));
-    args.retain(|arg| arg != "--no-setup");
-    if needs_setup {
+        .any(|arg| ["--no-setup", "--help", "-h"].contains(&&**arg))
+    {
         setup::host(profile)?;
-        setup::runtime(profile)?;
         guest::build()?;
     }
+    args.retain(|arg| arg != "--no-setup");
     succeed(bench("soak", profile).args(args))
 }

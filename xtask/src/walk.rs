@@ -1,4 +1,4 @@
-//! `cargo xtask walk`: starts the program of `tests/walk`.
+//! `cargo xtask walk`: starts the tests of `tests/walk`.
 
 use anyhow::Result;
 
@@ -9,21 +9,11 @@ use crate::{guest, python};
 /// Sets up what the walk-through needs and runs it.
 pub(crate) fn run() -> Result<()> {
     setup::host(Profile::Dev)?;
-    setup::runtime(Profile::Dev)?;
     guest::build()?;
     python::componentize()?;
     if !on_path("npm") {
-        debian_packages(&["nodejs", "npm"])?;
+        debian_packages("nodejs npm")?;
     }
-    let mut walk = cargo();
-    walk.args([
-        "test",
-        "--workspace",
-        "--test",
-        "walk",
-        "--",
-        "--ignored",
-        "--nocapture",
-    ]);
-    succeed(walk.args(["--test-threads", "1"]))
+    let test = "test --workspace --test walk -- --ignored --nocapture --test-threads 1";
+    succeed(&mut cargo(test))
 }

@@ -31,7 +31,7 @@ impl Arrangement {
         let mut all = Vec::new();
         for threads in 1..=cores {
             for spin in [false, true] {
-                // A single thread waits for nobody.
+                // A single thread waits for no other.
                 if threads == 1 && spin {
                     continue;
                 }

@@ -166,7 +166,7 @@ fn enrolled() -> Result<Server> {
     Ok(server)
 }
 
-/// Waits until threads that spin have given up: they would take the cores of whoever is next.
+/// Waits until spinning threads sleep, because they would use cores that the next contender needs.
 fn fall_asleep() {
     std::thread::sleep(Duration::from_millis(50));
 }
