@@ -1,4 +1,4 @@
-//! `cargo xtask check`: format, lints, documentation and dependencies.
+//! `cargo xtask check`: format, lints, counts, documentation and dependencies.
 
 use std::process::Command;
 
@@ -25,6 +25,7 @@ pub(crate) fn run() -> Result<()> {
         let mut doc = cargo("doc --workspace --no-deps --document-private-items");
         succeed(doc.env("RUSTDOCFLAGS", "--deny warnings"))
     })?;
+    step("counts", || succeed(&mut bench("counts", Profile::Dev)))?;
     step("docs/wit.md", || docs("--check"))?;
     let mut deny = cargo_deny()?;
     step("licences, duplicates and sources of dependencies", || {

@@ -50,7 +50,7 @@ enum Task {
     Docs,
     /// Install what serving and testing need
     Setup(setup::SetupArgs),
-    /// Check format, lints, documentation and dependencies
+    /// Check format, lints, counts, documentation and dependencies
     Check,
     /// Measure the service
     Bench(bench::BenchArgs),
