@@ -1,7 +1,7 @@
 //! How fast the index is searched and changed, against what the machine's memory allows. Prints a
 //! Markdown table.
 //!
-//! `cargo bench -p rostro-tests --bench search -- [--vectors N] [--exact] [--kind faces|sphere]`: 1
+//! `cargo bench --workspace --bench search -- [--vectors N] [--exact] [--kind faces|sphere]`: 1
 //! thousand, 100 thousand and N people (1 million by default), of both kinds.
 //!
 //! The people are made up, the same in every run. Real embeddings have 512 numbers but do not fill

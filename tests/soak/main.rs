@@ -11,6 +11,7 @@
 mod audit;
 mod bad_input;
 mod clients;
+mod growth;
 #[path = "../e2e/harness.rs"]
 mod harness;
 mod load;
@@ -27,9 +28,10 @@ use clap::Parser;
 
 use crate::audit::{Audit, audit};
 use crate::clients::Clients;
+use crate::growth::{Resources, Thirds};
 use crate::harness::{Options, Server, holds_within, root};
 use crate::load::Load;
-use crate::monitor::{Resources, Thirds, monitor};
+use crate::monitor::monitor;
 use crate::stats::Counts;
 
 /// Time limit for closing the descriptors of ended connections.

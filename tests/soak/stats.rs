@@ -44,12 +44,12 @@ pub(crate) struct Counts {
 impl Counts {
     /// Returns the number of requests, and of those that were rejected.
     pub(crate) fn totals(&self) -> (u64, u64) {
-        let is_rejected = |((_, outcome), count): (&(_, String), &u64)| {
+        let rejected = |((_, outcome), count): (&(_, String), &u64)| {
             if outcome == "503" { *count } else { 0 }
         };
         (
             self.requests.values().sum(),
-            self.requests.iter().map(is_rejected).sum(),
+            self.requests.iter().map(rejected).sum(),
         )
     }
 

@@ -1,6 +1,6 @@
 //! Walk through the steps of `docs/plugins.md` in each language, from a new project to a pipeline
 //! that serves: `cargo xtask walk`. The tests are ignored by default, because they download tools.
-#![expect(
+#![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
