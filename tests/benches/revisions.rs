@@ -10,15 +10,14 @@
     clippy::indexing_slicing,
     reason = "a benchmark fails by panicking"
 )]
-#![allow(
-    dead_code,
-    reason = "the harness of the end-to-end tests has more than is used here"
-)]
+#![allow(dead_code, reason = "hammer and operator have more than is used here")]
 
 #[path = "../e2e/hammer.rs"]
 mod hammer;
 #[path = "../e2e/harness.rs"]
 mod harness;
+#[path = "common/machine.rs"]
+mod machine;
 #[path = "../e2e/operator.rs"]
 mod operator;
 
@@ -50,6 +49,7 @@ struct Args {
 
 fn main() {
     let args = Args::parse();
+    println!("{}\n", machine::description());
     starts(args.rounds);
     hammered(&args);
 }

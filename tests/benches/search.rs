@@ -1,7 +1,7 @@
 //! Speed of searches and changes in the index, compared with the memory bandwidth of the machine.
 //! Prints a Markdown table.
 //!
-//! `cargo bench -p rostro-tests --bench search -- [--vectors N] [--exact] [--kind faces|sphere]`
+//! `cargo bench --workspace --bench search -- [--vectors N] [--exact] [--kind faces|sphere]`
 //! measures both kinds with 1 thousand, 100 thousand and N people (1 million by default).
 //!
 //! The invented people are the same in every run. Real embeddings have 512 numbers but do not fill
@@ -19,6 +19,9 @@
     clippy::panic,
     reason = "a failure ends the measurement, and nothing else"
 )]
+
+#[path = "common/machine.rs"]
+mod machine;
 
 use std::hint::black_box;
 use std::num::NonZeroUsize;
@@ -79,6 +82,7 @@ fn main() {
         .collect();
     sizes.push(largest);
     let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    println!("{}\n", machine::description());
     println!(
         "Search of a gallery in memory on {cores} cores: vectors of {DIMENSION} numbers, one a person; the {K} nearest are asked for."
     );
@@ -362,17 +366,13 @@ impl Faces {
     }
 
     fn vector(&self, seed: u64) -> Vec<f32> {
-        let mut random = Random(seed.wrapping_mul(0xA076_1D64_78BD_642F));
-        let mut values: Vec<f32> = (0..DIMENSION).map(|_| random.normal()).collect();
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut values: Vec<f32> = (0..DIMENSION).map(|_| normal(&mut rng)).collect();
         if self.kind == Kind::Faces {
-            let mut signs = Random(1);
+            let mut signs = fastrand::Rng::with_seed(1);
             for (axis, value) in values.iter_mut().enumerate() {
                 *value *= (-(axis as f32) / 128.0).exp();
-                *value = if signs.next() & 1 == 0 {
-                    *value
-                } else {
-                    -*value
-                };
+                *value = if signs.bool() { *value } else { -*value };
             }
             turn(&mut values);
         }
@@ -396,24 +396,7 @@ fn turn(values: &mut [f32]) {
     }
 }
 
-/// The random number generator SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// Returns a nearly normal number: the sum of four uniform ones.
-    fn normal(&mut self) -> f32 {
-        let bits = self.next();
-        [0, 16, 32, 48]
-            .map(|shift| (bits >> shift & 0xFFFF) as f32 / 65536.0 - 0.5)
-            .iter()
-            .sum::<f32>()
-            * 3.0_f32.sqrt()
-    }
+/// Returns a nearly normal number: the sum of four uniform ones.
+fn normal(rng: &mut fastrand::Rng) -> f32 {
+    (0..4).map(|_| rng.f32() - 0.5).sum::<f32>() * 3.0_f32.sqrt()
 }

@@ -1,7 +1,13 @@
-//! A server of its own for each test, and a small client.
+//! Test harness: starts servers and sends them requests. The end-to-end tests, the soak test, the
+//! walk-through and the benchmarks share it.
+#![allow(
+    dead_code,
+    reason = "each program that includes this module uses a part of it"
+)]
 
 use std::ffi::OsString;
-use std::io::{BufRead, BufReader, Read};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -10,9 +16,37 @@ use std::time::{Duration, Instant};
 use image::codecs::jpeg::JpegEncoder;
 use serde_json::Value;
 use tempfile::TempDir;
+use ureq::http::{HeaderMap, Method, Request};
 
-/// How long a server may take to start: components are compiled then.
+/// Time limit for a start, because components are compiled then, and for an answer.
 const START: Duration = Duration::from_secs(120);
+
+/// Idle time after which the client closes a connection. The server does so after 30 s, and a
+/// request on a connection that is about to close would fail.
+const MAX_IDLE: Duration = Duration::from_secs(20);
+
+/// Time limit of [`eventually`].
+const EVENTUALLY: Duration = Duration::from_secs(60);
+
+/// Waits until a condition holds. Fails the test after a minute, naming `what` did not happen.
+pub(crate) fn eventually(what: &str, holds: impl FnMut() -> bool) {
+    assert!(
+        holds_within(EVENTUALLY, holds),
+        "{what} did not happen within {EVENTUALLY:?}"
+    );
+}
+
+/// Waits until a condition holds. Returns false if it still does not after `limit`.
+pub(crate) fn holds_within(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
+    let begun = Instant::now();
+    while !holds() {
+        if begun.elapsed() > limit {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    true
+}
 
 /// The repository's root.
 pub(crate) fn root() -> PathBuf {
@@ -30,12 +64,15 @@ pub(crate) fn component(name: &str) -> PathBuf {
     )
 }
 
-/// A file of the folder with photos and reference results, which is not part of the repository.
+/// Folder with photos and reference results, which is not part of the repository.
+pub(crate) fn shared_folder() -> PathBuf {
+    std::env::var_os("ROSTRO_SHARED").map_or_else(|| root().join("../shared"), PathBuf::from)
+}
+
+/// A file of [`shared_folder`].
 pub(crate) fn shared(path: &str) -> PathBuf {
-    let folder =
-        std::env::var_os("ROSTRO_SHARED").map_or_else(|| root().join("../shared"), PathBuf::from);
     existing(
-        folder.join(path),
+        shared_folder().join(path),
         "the tests with ROSTRO_SHARED naming the folder with the photos",
     )
 }
@@ -64,12 +101,17 @@ fn existing(path: PathBuf, remedy: &str) -> PathBuf {
     path
 }
 
+/// A program of the workspace, of the profile with which the test was built.
+pub(crate) fn program(name: &str) -> PathBuf {
+    // Test binaries are in `target/<profile>/deps`, programs one folder up.
+    let here = std::env::current_exe().unwrap();
+    let program = here.parent().unwrap().parent().unwrap().join(name);
+    existing(program, "cargo build --workspace --bins")
+}
+
 /// The `rostro` program that is under test.
 pub(crate) fn rostro() -> Command {
-    // Test binaries lie in `target/<profile>/deps`, programs one folder up.
-    let here = std::env::current_exe().unwrap();
-    let program = here.parent().unwrap().parent().unwrap().join("rostro");
-    let mut command = Command::new(existing(program, "cargo build --workspace --bins"));
+    let mut command = Command::new(program("rostro"));
     for (name, _) in
         std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ROSTRO_"))
     {
@@ -89,10 +131,11 @@ pub(crate) struct Options {
     state: Option<PathBuf>,
     within: Vec<String>,
     variables: Vec<(&'static str, OsString)>,
+    log: Option<PathBuf>,
 }
 
 impl Options {
-    /// With the drawn faces' models, which need no weights.
+    /// Options with the models of the drawn faces, which need no weights.
     pub(crate) fn drawn() -> Self {
         Self {
             args: Vec::new(),
@@ -102,10 +145,11 @@ impl Options {
             state: None,
             within: Vec::new(),
             variables: Vec::new(),
+            log: None,
         }
     }
 
-    /// With real models, for real people.
+    /// Options with the pack `mobile`, for photos of people.
     pub(crate) fn real() -> Self {
         existing(
             root().join("models/installed/mobile/manifest.toml"),
@@ -138,25 +182,31 @@ impl Options {
         self
     }
 
-    /// What the server remembers of revisions, where a test looks into it or starts with it again.
+    /// Folder for the server's state, for tests that read it or start with it again.
     pub(crate) fn state(mut self, state: &Path) -> Self {
         self.state = Some(state.to_owned());
         self
     }
 
-    /// Has another program run the server: a command line that becomes whatever is added to it.
+    /// Command line of another program that runs the server, for example with other rights.
     pub(crate) fn within(mut self, command: Vec<String>) -> Self {
         self.within = command;
         self
     }
 
-    /// A variable of the server's environment.
+    /// Environment variable of the server.
     pub(crate) fn variable(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
         self.variables.push((name, value.into()));
         self
     }
 
-    /// `own` is a folder of the server's own, for what it remembers.
+    /// File for the server's log. Without one, the log is kept in memory.
+    pub(crate) fn log(mut self, file: &Path) -> Self {
+        self.log = Some(file.to_owned());
+        self
+    }
+
+    /// Returns the command that starts the server. `own` is its state folder by default.
     fn command(&self, gallery: &Path, own: &Path) -> Command {
         let mut command = rostro();
         command
@@ -176,7 +226,7 @@ impl Options {
             command.args(["--admin", "127.0.0.1:0"]);
         }
         if !is_given("--compiled") {
-            // Compiling takes most of a start: what one test's server compiled, others use.
+            // Servers share compiled components, because compiling takes most of a start.
             command
                 .arg("--compiled")
                 .arg(root().join("target/tmp/compiled"));
@@ -192,7 +242,7 @@ impl Options {
         }
     }
 
-    /// Starts a server that must serve.
+    /// Starts a server and waits until it serves.
     pub(crate) fn start(self) -> Server {
         let (own, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
         let gallery = self
@@ -206,7 +256,7 @@ impl Options {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let log = Log::default();
+        let log = Log::new(self.log.clone());
         let address = log.follow(child.stderr.take().unwrap());
         match address.recv_timeout(START) {
             Ok(address) => {
@@ -231,7 +281,7 @@ impl Options {
         }
     }
 
-    /// Starts a server that must refuse to, and answers what it wrote.
+    /// Starts a server that must fail to start. Returns its error.
     pub(crate) fn refuse(self) -> String {
         let (own, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
         let gallery = self
@@ -242,7 +292,7 @@ impl Options {
     }
 }
 
-/// A command as another program runs it, in the same folder, which that one may leave.
+/// Wraps a command in another program, in the same folder even if that program changes it.
 fn inside(mut command: Command, inner: &Command) -> Command {
     command
         .args(["env", "--chdir"])
@@ -258,7 +308,7 @@ fn inside(mut command: Command, inner: &Command) -> Command {
     command
 }
 
-/// Runs a command that must fail with exit code 1, and answers its error.
+/// Runs a command that must fail with exit code 1. Returns its error.
 pub(crate) fn refusal(mut command: Command) -> String {
     let mut child = command
         .stdin(Stdio::null())
@@ -278,11 +328,11 @@ pub(crate) fn refusal(mut command: Command) -> String {
             break status;
         }
         if begun.elapsed() > START {
-            // A service that starts after all would be waited for without end.
+            // A server that starts in spite of the error would never end.
             child.kill().unwrap();
             child.wait().unwrap();
             panic!(
-                "it goes on, where it must fail:\n{}",
+                "the command keeps running, but must fail:\n{}",
                 reader.join().unwrap()
             );
         }
@@ -294,34 +344,49 @@ pub(crate) fn refusal(mut command: Command) -> String {
     stderr
 }
 
-/// What a server wrote so far.
-#[derive(Clone, Debug, Default)]
-struct Log(Arc<Mutex<String>>);
+/// Log of a server up to now, in a file if there is one, else in memory.
+#[derive(Clone, Debug)]
+struct Log {
+    file: Option<PathBuf>,
+    memory: Arc<Mutex<String>>,
+}
 
 impl Log {
-    fn text(&self) -> String {
-        self.0.lock().unwrap().clone()
+    fn new(file: Option<PathBuf>) -> Self {
+        let memory = Arc::default();
+        Self { file, memory }
     }
 
-    /// Collects lines in the background; sends the address once it is said.
+    fn text(&self) -> String {
+        match &self.file {
+            Some(file) => {
+                String::from_utf8_lossy(&std::fs::read(file).unwrap_or_default()).into_owned()
+            }
+            None => self.memory.lock().unwrap().clone(),
+        }
+    }
+
+    /// Collects lines in the background. Sends the server's address once a line names it.
     fn follow(&self, stderr: impl Read + Send + 'static) -> std::sync::mpsc::Receiver<String> {
         let (send, receive) = std::sync::mpsc::channel();
-        let text = Arc::clone(&self.0);
+        let memory = Arc::clone(&self.memory);
+        let mut file = self.file.as_ref().map(|file| File::create(file).unwrap());
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 if let Some((_, url)) = line.split_once("serving on ") {
                     let _ = send.send(url.trim().to_owned());
                 }
-                let mut text = text.lock().unwrap();
-                text.push_str(&line);
-                text.push('\n');
+                match &mut file {
+                    Some(file) => writeln!(file, "{line}").unwrap(),
+                    None => memory.lock().unwrap().extend([line.as_str(), "\n"]),
+                }
             }
         });
         receive
     }
 }
 
-/// A running server; it ends with the test.
+/// A running server. Dropping it ends the server.
 #[derive(Debug)]
 pub(crate) struct Server {
     child: Child,
@@ -369,6 +434,9 @@ pub(crate) fn file(name: &'static str, file_name: &str, bytes: impl Into<Vec<u8>
 
 pub(crate) const BOUNDARY: &str = "a-boundary-that-no-part-contains";
 
+/// Content type of [`multipart`].
+pub(crate) const FORM: &str = "multipart/form-data; boundary=a-boundary-that-no-part-contains";
+
 /// The body of a multipart form.
 pub(crate) fn multipart(parts: &[Part]) -> Vec<u8> {
     let mut body = Vec::new();
@@ -396,23 +464,67 @@ pub(crate) fn multipart(parts: &[Part]) -> Vec<u8> {
     body
 }
 
-/// A status and the JSON that came with it.
+/// An answer: status, body and headers.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
+    /// The body; a string if it is not JSON.
     pub(crate) json: Value,
-    pub(crate) headers: ureq::http::HeaderMap,
+    pub(crate) headers: HeaderMap,
+}
+
+/// HTTP client that keeps its connections.
+#[derive(Debug)]
+pub(crate) struct Client {
+    agent: ureq::Agent,
+    url: String,
+}
+
+impl Client {
+    /// A client of the listener at `url`.
+    pub(crate) fn new(url: &str) -> Self {
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(START))
+            .max_idle_age(MAX_IDLE);
+        Self {
+            agent: config.build().into(),
+            url: url.to_owned(),
+        }
+    }
+
+    /// Sends a request. Fails only if there is no answer.
+    pub(crate) fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Result<Answer, ureq::Error> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.url));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut response = self.agent.run(request.body(body)?)?;
+        let text = response.body_mut().read_to_string()?;
+        Ok(Answer {
+            status: response.status().as_u16(),
+            json: serde_json::from_str(&text).unwrap_or(Value::String(text)),
+            headers: response.headers().clone(),
+        })
+    }
 }
 
 impl Answer {
-    /// Asserts success and gives the body.
+    /// Asserts success and returns the body.
     pub(crate) fn ok(self) -> Value {
         assert_eq!(self.status, 200, "{}", self.json);
         self.json
     }
 
-    /// Asserts an error of that status and code, in the form that every error has, and gives its
-    /// message.
+    /// Asserts a documented error with this status and code. Returns its message.
     pub(crate) fn error(&self, status: u16, code: &str) -> String {
         assert_eq!(
             (self.status, self.json["code"].as_str()),
@@ -446,32 +558,16 @@ impl Server {
 
     /// Posts a body with these headers.
     pub(crate) fn post_with(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-        let agent: ureq::Agent = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_global(Some(START))
-            .build()
-            .into();
-        let mut request = agent.post(format!("{}{path}", self.url));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let mut response = request.send(body).expect("the server answers");
-        let text = response.body_mut().read_to_string().unwrap();
-        let json = serde_json::from_str(&text).unwrap_or_else(|_| panic!("not JSON: {text}"));
-        Answer {
-            status: response.status().as_u16(),
-            json,
-            headers: response.headers().clone(),
-        }
+        let answer = Client::new(&self.url)
+            .send(Method::POST, path, headers, body)
+            .expect("the server answers");
+        assert!(!answer.json.is_string(), "not JSON: {}", answer.json);
+        answer
     }
 
     /// Posts a form.
     pub(crate) fn form(&self, path: &str, parts: &[Part]) -> Answer {
-        self.post(
-            path,
-            Some(&format!("multipart/form-data; boundary={BOUNDARY}")),
-            &multipart(parts),
-        )
+        self.post(path, Some(FORM), &multipart(parts))
     }
 
     /// Enrols a person from photos.
@@ -492,12 +588,12 @@ impl Server {
         )
     }
 
-    /// Asks who is in a frame.
+    /// Recognises the faces of a frame.
     pub(crate) fn recognize(&self, frame: impl Into<Vec<u8>>) -> Answer {
         self.form("/process_frame", &[file("image", "frame.jpg", frame)])
     }
 
-    /// The names in a frame, in the order of the answer.
+    /// Returns the names in a frame, in the order of the answer.
     pub(crate) fn names(&self, frame: impl Into<Vec<u8>>) -> Vec<String> {
         let answer = self.recognize(frame).ok();
         let faces = answer["recognized_faces"].as_array().unwrap();
@@ -507,7 +603,7 @@ impl Server {
             .collect()
     }
 
-    /// The names of the gallery's files that are not hidden.
+    /// Returns the names of the gallery's visible files.
     pub(crate) fn people_files(&self) -> Vec<String> {
         let names = self
             .gallery
@@ -517,13 +613,13 @@ impl Server {
         names.filter(|name| !name.starts_with('.')).collect()
     }
 
-    /// The server's process.
+    /// Returns the process id of the server.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// What the server wrote so far. A thread of its own writes it, which may be some lines behind
-    /// an answer.
+    /// Returns the log up to now. The server writes it in a separate thread, so the end may be
+    /// missing for a moment.
     pub(crate) fn log(&self) -> String {
         let begun = Instant::now();
         let mut text = self.log.text();
@@ -537,8 +633,7 @@ impl Server {
         }
     }
 
-    /// The lines of the log that a request left. The last is written before its answer is sent, and
-    /// may be read after it.
+    /// Returns the lines of the log about a request. Waits for the last one.
     pub(crate) fn log_of(&self, answer: &Answer) -> String {
         let id = answer.headers["x-request-id"].to_str().unwrap();
         let is_end = |line: &&str| {
@@ -570,12 +665,12 @@ impl Server {
         assert!(status.success(), "{status}");
     }
 
-    /// Waits until the log says something.
+    /// Waits until the log contains a text.
     pub(crate) fn wait_for_log(&self, words: &str) {
         self.wait_for_log_again(words, 0);
     }
 
-    /// Waits until the log says something more often than so many times.
+    /// Waits until the log contains a text more than `before` times.
     pub(crate) fn wait_for_log_again(&self, words: &str, before: usize) {
         let begun = Instant::now();
         while self.log.text().matches(words).count() <= before {
@@ -588,15 +683,20 @@ impl Server {
         }
     }
 
-    /// Ends the server without warning.
+    /// Kills the server.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Asks the server to end and waits until it did; its exit code.
+    /// Asks the server to end and waits for it. Returns its exit code.
     pub(crate) fn terminate(&mut self) -> Option<i32> {
         self.signal("TERM");
-        self.child.wait().unwrap().code()
+        let mut status = None;
+        eventually("the server's end", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status?.code()
     }
 }

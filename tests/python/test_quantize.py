@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-QUANTIZE = Path(__file__).resolve().parents[2] / "xtask/quantize/quantize.py"
+QUANTIZE = Path(__file__).resolve().parents[2] / "tools/quantize/quantize.py"
 
 
 def refusal(*arguments):

@@ -1,146 +1,112 @@
-//! Building the components.
+//! `cargo xtask guest`: builds components.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
 
-use crate::steps::{root, step, succeed};
-use crate::wasm::Toolchain;
-use crate::{compat, scripted};
+use crate::scripting;
+use crate::steps::{cargo, command, debian_packages, output, root, step, succeed, succeeds};
 
-/// Each component's file in `target/guest`, and its package.
-const COMPONENTS: [(&str, &str); 5] = [
-    ("insightface", "rostro-insightface"),
-    ("attendance-policy", "rostro-attendance-policy"),
-    ("minimal", "rostro-minimal"),
-    ("liveness", "rostro-liveness"),
-    ("evil", "rostro-evil"),
-];
-
-/// The changes that make the component `variant`, each in a file: the default pipeline with a
-/// matching rule that no cosine can meet. Tests use it to show that answers are the component's. It
-/// has a name of its own: cargo takes packages of one name, built into one folder, for the same.
-const VARIANT: [(&str, &str, &str); 2] = [
-    (
-        "guest/insightface/src/lib.rs",
-        "assigned(probes, rule)",
-        "assigned(probes, Rule::plain(1.5 + rule.surcharge))",
-    ),
-    (
-        "guest/insightface/Cargo.toml",
-        "name = \"rostro-insightface\"",
-        "name = \"rostro-variant\"",
-    ),
-];
+/// Components of this workspace. The package of each is `rostro-NAME`.
+const COMPONENTS: &str = "insightface attendance-policy minimal liveness evil";
 
 /// Builds every component that is not up to date.
 pub(crate) fn build() -> Result<()> {
-    let toolchain = Toolchain::find()?;
-    for (name, package) in COMPONENTS {
-        step(&format!("component {name}"), || {
-            component(&toolchain, &root(), name, package)
-        })?;
-    }
-    Ok(())
+    let mut names = COMPONENTS.split(' ');
+    names.try_for_each(|name| component(name, &format!("rostro-{name}"), "guest-build"))
 }
 
-/// Builds every component, those of tests too.
+/// Builds every component, including those that only tests need.
 pub(crate) fn build_all() -> Result<()> {
     build()?;
     build_variant()?;
-    scripted::build()?;
-    compat::build()
-}
-
-/// Builds the component `variant` from a changed copy of the sources.
-pub(crate) fn build_variant() -> Result<()> {
-    let toolchain = Toolchain::find()?;
-    step(
-        "component variant, the default pipeline with another matching rule",
-        || {
-            let copy = root().join("target/variant");
-            // The workspace of the copy is the guest's part of ours.
-            let manifest = fs::read_to_string(root().join("Cargo.toml"))?;
-            let members = |line: &str| match line.split_once(" = ") {
-                Some(("members", _)) => Some(
-                    r#"members = ["guest/policy-world", "guest/sdk", "guest/insightface"]"#
-                        .to_owned(),
-                ),
-                Some((_, value)) if value.contains("path = \"host/") => None,
-                _ => Some(line.to_owned()),
-            };
-            let manifest: Vec<String> = manifest.lines().filter_map(members).collect();
-            write_changed(&copy.join("Cargo.toml"), &manifest.join("\n"))?;
-            write_changed(
-                &copy.join("Cargo.lock"),
-                &fs::read_to_string(root().join("Cargo.lock"))?,
-            )?;
-            for folder in [
-                "wit",
-                "guest/policy-world",
-                "guest/sdk",
-                "guest/insightface",
-            ] {
-                copy_sources(&root().join(folder), &copy.join(folder))?;
-            }
-            component(&toolchain, &copy, "variant", "rostro-variant")
-        },
-    )
-}
-
-/// Builds a package of the workspace at `sources` into `target/guest`.
-fn component(toolchain: &Toolchain, sources: &Path, name: &str, package: &str) -> Result<()> {
-    // A folder of its own: other flags than the host's would make cargo build everything anew in
-    // turns.
-    let work = root().join("target/guest-build");
-    let target = root().join("target/guest");
-    fs::create_dir_all(&target)?;
-    succeed(
-        toolchain
-            .build(package)?
-            .env("CARGO_TARGET_DIR", &work)
-            .current_dir(sources),
-    )?;
-    let built = work
-        .join("wasm32-wasip2/guest")
-        .join(format!("{}.wasm", package.replace('-', "_")));
-    let file = target.join(format!("{name}.wasm"));
-    // By rename, so that a running service that reads it sees the old file or the new.
-    let temporary = target.join(format!(".{name}.wasm"));
-    fs::copy(&built, &temporary).with_context(|| format!("{} was not built", built.display()))?;
-    Ok(fs::rename(temporary, file)?)
-}
-
-/// Copies a folder of sources, with the changes of [`VARIANT`].
-fn copy_sources(from: &Path, to: &Path) -> Result<()> {
-    for entry in fs::read_dir(from)? {
-        let path: PathBuf = entry?.path();
-        let target = to.join(path.file_name().context("a name")?);
-        if path.is_dir() {
-            copy_sources(&path, &target)?;
-            continue;
-        }
-        let mut text = fs::read_to_string(&path)?;
-        for (changed, before, after) in VARIANT {
-            if path == root().join(changed) {
-                ensure!(
-                    text.contains(before),
-                    "{changed} has no `{before}` to change"
-                );
-                text = text.replace(before, after);
-            }
-        }
-        write_changed(&target, &text)?;
+    scripting::build()?;
+    for version in fs::read_dir(root().join("tests/compat"))? {
+        compat(&version?.path())?;
     }
     Ok(())
 }
 
-/// Writes a file unless it is so already, so that cargo builds only what changed.
-fn write_changed(path: &Path, text: &str) -> Result<()> {
-    if fs::read_to_string(path).is_ok_and(|there| there == text) {
-        return Ok(());
-    }
-    fs::create_dir_all(path.parent().context("a folder")?)?;
-    Ok(fs::write(path, text)?)
+/// Builds the default pipeline with a feature that makes it name no one, because tests need a
+/// second component with other answers.
+pub(crate) fn build_variant() -> Result<()> {
+    // In a folder of its own, because both builds of the package write the same file.
+    let package = "rostro-insightface --features unmatchable";
+    component("variant", package, "variant-build")
+}
+
+/// Builds a package into `target/guest`. Its features follow its name.
+fn component(name: &str, package: &str, folder: &str) -> Result<()> {
+    step(&format!("component {name}"), || {
+        // A separate folder, because the flags differ from the host's: in a shared one, cargo would
+        // rebuild everything at each change between the two.
+        let work = root().join("target").join(folder);
+        // Only this build asks for a cdylib, because native linkers reject its exported names.
+        let args = format!("--package {package} --lib --crate-type cdylib --profile guest");
+        let mut build = wasm_cargo("rustc")?;
+        succeed(build.args(args.split(' ')).env("CARGO_TARGET_DIR", &work))?;
+        let file = package
+            .split(' ')
+            .next()
+            .unwrap_or_default()
+            .replace('-', "_");
+        install(&work.join(format!("wasm32-wasip2/guest/{file}.wasm")), name)
+    })
+}
+
+/// Builds a component for an earlier version of the interface from its frozen source.
+fn compat(folder: &Path) -> Result<()> {
+    let version = folder
+        .file_name()
+        .context("a folder")?
+        .display()
+        .to_string();
+    let file = format!("rostro_compat_{}.wasm", version.replace('.', "_"));
+    project(folder)?;
+    let folder = root().join("target/projects/wasm32-wasip2/release");
+    install(&folder.join(file), &format!("compat-{version}"))
+}
+
+/// Builds a Rust project outside this workspace as its author would, into `target/projects`.
+pub(crate) fn project(folder: &Path) -> Result<()> {
+    step(&format!("component of {}", folder.display()), || {
+        let mut build = wasm_cargo("build")?;
+        // One folder for all, so that they share the built dependencies.
+        let target = root().join("target/projects");
+        build.arg("--release").env("CARGO_TARGET_DIR", target);
+        succeed(build.current_dir(folder))
+    })
+}
+
+/// Copies a component to `target/guest/NAME.wasm`, atomically, because a running service may read
+/// the file at any time.
+pub(crate) fn install(built: &Path, name: &str) -> Result<()> {
+    let folder = root().join("target/guest");
+    fs::create_dir_all(&folder)?;
+    let temporary = folder.join(format!(".{name}.wasm"));
+    fs::copy(built, &temporary).with_context(|| format!("cannot copy {}", built.display()))?;
+    Ok(fs::rename(temporary, folder.join(format!("{name}.wasm")))?)
+}
+
+/// Returns a command of a cargo that builds for WebAssembly with SIMD. Debian's compiler is used if
+/// rustup cannot install the target.
+fn wasm_cargo(subcommand: &str) -> Result<Command> {
+    const TARGET: &str = "wasm32-wasip2";
+    let sysroot = PathBuf::from(output(&mut command("rustc", "--print sysroot"))?);
+    let has_target = || sysroot.join("lib/rustlib").join(TARGET).is_dir();
+    let rustup = || succeeds(command("rustup", "target add").arg(TARGET));
+    let mut cargo = if has_target() || rustup() && has_target() {
+        cargo(subcommand)
+    } else if Path::new("/etc/debian_version").exists() {
+        debian_packages("rustc-web cargo-web rust-web-src wasi-libc")?;
+        command(root().join("tools/debian-wasm-cargo"), subcommand)
+    } else {
+        bail!("the target {TARGET} is missing; run: rustup target add {TARGET}");
+    };
+    cargo
+        .env("RUSTFLAGS", "-C target-feature=+simd128")
+        .args(["--target", TARGET]);
+    Ok(cargo)
 }

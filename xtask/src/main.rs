@@ -1,23 +1,20 @@
-//! `cargo xtask`: everything that a developer runs. Each task does its own set-up, says what it
-//! does, and skips what is done.
+//! `cargo xtask`: the tasks of a developer. Each task sets up what it needs, prints its steps, and
+//! skips steps that are up to date.
 
 mod bench;
 mod check;
-mod compat;
-mod docs;
 mod fuzz;
 mod guest;
 mod python;
-mod quantize;
-mod scripted;
+mod scripting;
 mod serve;
 mod setup;
 mod soak;
 mod steps;
 mod test;
 mod walk;
-mod wasm;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -39,52 +36,67 @@ enum Task {
     Test(test::TestArgs),
     /// Build the WebAssembly components into target/guest
     Guest {
-        /// Those that only tests need, too: in JavaScript and Python, and of earlier versions of
-        /// the interface
-        #[arg(long)]
+        /// Include components that only tests need: in JavaScript and Python, and for earlier
+        /// versions of the interface
+        #[arg(long, conflicts_with = "project")]
         all: bool,
+        /// Build only the Rust project in this folder, into target/projects
+        #[arg(long, value_name = "DIR")]
+        project: Option<PathBuf>,
     },
-    /// Walk a plugin author's first hour, from nothing to a pipeline that serves, in each language
+    /// Walk through a plugin author's first hour, from a new project to a pipeline that serves
     Walk,
-    /// Make docs/wit.md of wit/
+    /// Write docs/wit.md from wit/
     Docs,
     /// Install what serving and testing need
     Setup(setup::SetupArgs),
-    /// Check format, lints, documentation and dependencies
+    /// Check format, lints, counts, documentation and dependencies
     Check,
-    /// Measure this service beside the one that it replaces
+    /// Measure the service
     Bench(bench::BenchArgs),
-    /// Load a service with all that callers do, for a long time, and see that it stays what it is
-    Soak(soak::SoakArgs),
-    /// Fuzz whatever reads what strangers send, with what covers most of its code
+    /// Load a service for a long time and check that it keeps working
+    #[command(disable_help_flag = true)]
+    Soak {
+        /// Arguments of tests/soak; `--help` lists them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Fuzz every reader of untrusted input
     Fuzz(fuzz::FuzzArgs),
-    /// Make a pack of 8-bit numbers from an installed one, and measure it
-    Quantize(quantize::QuantizeArgs),
+    /// Make a model pack with 8-bit numbers from an installed one, and compare the two
+    #[command(disable_help_flag = true)]
+    Quantize {
+        /// Arguments of tools/quantize; `--help` lists them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
+    let result = run(Cli::parse().task);
+    if let Err(error) = &result {
+        eprintln!("error: {error:#}");
     }
+    ExitCode::from(u8::from(result.is_err()))
 }
 
-fn run() -> Result<()> {
-    match Cli::parse().task {
+fn run(task: Task) -> Result<()> {
+    match task {
         Task::Serve(args) => serve::run(args),
         Task::Test(args) => test::run(&args),
-        Task::Guest { all: false } => guest::build(),
-        Task::Guest { all: true } => guest::build_all(),
+        Task::Guest {
+            project: Some(folder),
+            ..
+        } => guest::project(&folder),
+        Task::Guest { all: true, .. } => guest::build_all(),
+        Task::Guest { .. } => guest::build(),
         Task::Walk => walk::run(),
-        Task::Docs => docs::write(),
+        Task::Docs => check::docs("--write"),
         Task::Setup(args) => setup::run(&args),
         Task::Check => check::run(),
         Task::Bench(args) => bench::run(&args),
-        Task::Soak(args) => soak::run(&args),
+        Task::Soak { args } => soak::run(args),
         Task::Fuzz(args) => fuzz::run(&args),
-        Task::Quantize(args) => quantize::run(&args),
+        Task::Quantize { args } => python::run(Path::new("tools/quantize"), &args),
     }
 }

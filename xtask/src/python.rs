@@ -1,46 +1,53 @@
-//! Python environments under `target/python`, each made from a list of pinned packages.
+//! Python environments in `target/python`, each with the packages of a requirements file.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::steps::{command, done_before, root, step, succeed};
+use crate::steps::{command, root, skip, step, succeed};
 
-/// The folder of programs of the environment `name` with the packages of a requirements file, made
-/// or remade if the file changed.
-pub(crate) fn environment(name: &str, requirements: &Path) -> Result<PathBuf> {
+/// Creates an environment, or recreates it after a change of the requirements. Returns the folder
+/// of its programs.
+pub(crate) fn environment(name: &str, requirements: &str) -> Result<PathBuf> {
     let folder = root().join("target/python").join(name);
-    let wanted = fs::read_to_string(requirements)
-        .with_context(|| format!("cannot read {}", requirements.display()))?;
+    let list = root().join(requirements);
+    let wanted =
+        fs::read_to_string(&list).with_context(|| format!("cannot read {requirements}"))?;
     let stamp = folder.join("installed.txt");
     let what = format!("Python environment {name}");
     if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
-        done_before(&what);
+        skip(&what);
         return Ok(folder.join("bin"));
     }
     step(&what, || {
-        let cleared = succeed(
-            command("python3")
-                .args(["-m", "venv", "--clear"])
-                .arg(&folder),
-        );
-        cleared
-            .context("Python 3 with venv is needed (Debian's packages python3 and python3-venv)")?;
-        let pip = folder.join("bin/python");
-        succeed(
-            command(pip)
-                .args([
-                    "-m",
-                    "pip",
-                    "install",
-                    "--quiet",
-                    "--disable-pip-version-check",
-                    "--requirement",
-                ])
-                .arg(requirements),
-        )?;
+        succeed(command("python3", "-m venv --clear").arg(&folder))
+            .context("install Python 3 with venv (Debian packages python3 and python3-venv)")?;
+        let pip = "-m pip install --disable-pip-version-check --requirement";
+        succeed(command(folder.join("bin/python"), pip).arg(&list))?;
         Ok(fs::write(stamp, wanted)?)
     })?;
     Ok(folder.join("bin"))
+}
+
+/// Creates the environment with componentize-py. Returns the folder of its programs.
+pub(crate) fn componentize() -> Result<PathBuf> {
+    environment(
+        "componentize",
+        "guest/examples/attendance-policy/python/requirements.txt",
+    )
+}
+
+/// Runs the Python program in a folder, in an environment with its requirements.
+pub(crate) fn run(folder: &Path, args: &[String]) -> Result<()> {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let requirements = folder.join("requirements.txt");
+    let programs = environment(&name, &requirements.to_string_lossy())?;
+    let mut python = command(programs.join("python"), "");
+    succeed(
+        python
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .arg(folder)
+            .args(args),
+    )
 }

@@ -1,16 +1,17 @@
-//! `cargo xtask serve`: from nothing to a running service.
+//! `cargo xtask serve`: sets everything up and serves.
 
 use std::ffi::OsString;
-use std::process::Command;
+use std::os::unix::process::CommandExt;
 
 use anyhow::Result;
 use clap::Args;
 
 use crate::guest;
-use crate::setup::{self, Profile, SetupArgs};
+use crate::setup::Profile::{Dev, Release};
+use crate::setup::{self, SetupArgs};
 use crate::steps::{command, root};
 
-/// What to serve with.
+/// How to serve.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
     #[command(flatten)]
@@ -25,31 +26,15 @@ pub(crate) struct ServeArgs {
 
 /// Sets everything up and serves until interrupted.
 pub(crate) fn run(args: ServeArgs) -> Result<()> {
-    let profile = if args.dev {
-        Profile::Dev
-    } else {
-        Profile::Release
-    };
+    let profile = if args.dev { Dev } else { Release };
     setup::host(profile)?;
-    setup::runtime(profile)?;
     setup::models(profile, &args.setup)?;
     guest::build()?;
-    let mut serve = command(setup::program(profile));
+    let mut serve = command(profile.rostro(), "serve --pack");
+    serve.arg(args.setup.pack()).arg("--pipeline");
     serve
-        .args(["serve", "--pack", args.setup.pack(), "--pipeline"])
         .arg(root().join("target/guest/insightface.wasm"))
         .args(args.rest);
-    become_it(&mut serve)
-}
-
-/// Becomes the service, so that signals reach it and nothing stands between.
-#[cfg(unix)]
-fn become_it(serve: &mut Command) -> Result<()> {
-    use std::os::unix::process::CommandExt;
+    // Replaces this process, so that signals reach the service directly.
     Err(serve.exec().into())
-}
-
-#[cfg(not(unix))]
-fn become_it(serve: &mut Command) -> Result<()> {
-    crate::steps::succeed(serve)
 }

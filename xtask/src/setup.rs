@@ -1,19 +1,18 @@
-//! What a fresh machine lacks.
+//! `cargo xtask setup`: installs what serving and testing need.
 
 use std::path::PathBuf;
-use std::process::Command;
 
 use anyhow::{Result, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::guest;
-use crate::steps::{cargo, command, done_before, in_ci, root, shared, step, succeed};
+use crate::steps::{cargo, command, root, shared, skip, step, succeed};
 
-/// Which models are wanted.
+/// Models to install.
 #[derive(Debug, Args)]
 pub(crate) struct SetupArgs {
-    /// Model pack to install; `testing` is part of the program [default: `mobile` where its weights
-    /// are, else `buffalo_sc` by download]
+    /// Model pack to install; the program contains `testing` [default: `mobile` if its weights are
+    /// here, else `buffalo_sc` by download]
     #[arg(long)]
     pub(crate) pack: Option<String>,
     /// Accept the pack's terms of use
@@ -22,102 +21,106 @@ pub(crate) struct SetupArgs {
 }
 
 impl SetupArgs {
-    /// The pack that is named; else the one whose weights are here; else the smallest that is
-    /// published.
+    /// Returns the arguments for a pack and accepts its terms of use.
+    pub(crate) fn accepted(pack: &str) -> Self {
+        Self {
+            pack: Some(pack.to_owned()),
+            accept_license: true,
+        }
+    }
+
+    /// Returns the named pack, else `mobile` if it is here, else the smallest published one.
     pub(crate) fn pack(&self) -> &str {
-        let is_here =
-            || mobile_weights().is_some() || root().join("models/installed/mobile").is_dir();
-        self.pack
-            .as_deref()
-            .unwrap_or_else(|| if is_here() { "mobile" } else { "buffalo_sc" })
+        let is_installed = root().join("models/installed/mobile").is_dir();
+        match &self.pack {
+            Some(pack) => pack,
+            None if is_installed || mobile_weights().is_some() => "mobile",
+            None => "buffalo_sc",
+        }
     }
 }
 
-/// The folder with the weights of `mobile`, which is not published as a whole, beside the
-/// repository.
+/// Returns the folder with the weights of `mobile`, which are not published as a whole.
 fn mobile_weights() -> Option<PathBuf> {
     Some(shared().join("models")).filter(|folder| folder.join("mobilefacenet.onnx").is_file())
 }
 
-/// How the host is built.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Build profile of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Profile {
-    /// Quick to build: for tests.
+    /// Quick to build
     Dev,
-    /// Quick to run: for serving and measuring.
+    /// Quick to run
     Release,
+}
+
+impl Profile {
+    /// Returns the name that cargo uses.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Dev => "dev",
+            Self::Release => "release",
+        }
+    }
+
+    /// Returns the path of the program `rostro`.
+    pub(crate) fn rostro(self) -> PathBuf {
+        root().join(match self {
+            Self::Dev => "target/debug/rostro",
+            Self::Release => "target/release/rostro",
+        })
+    }
 }
 
 /// Installs everything, with the host built for tests.
 pub(crate) fn run(args: &SetupArgs) -> Result<()> {
     host(Profile::Dev)?;
-    runtime(Profile::Dev)?;
     models(Profile::Dev, args)?;
     guest::build()
 }
 
-/// The `rostro` program of a profile.
-pub(crate) fn program(profile: Profile) -> PathBuf {
-    root()
-        .join("target")
-        .join(if profile == Profile::Dev {
-            "debug"
-        } else {
-            "release"
-        })
-        .join("rostro")
-}
-
-fn rostro(profile: Profile) -> Command {
-    command(program(profile))
-}
-
-/// Builds the host.
+/// Builds the host and installs ONNX Runtime.
 pub(crate) fn host(profile: Profile) -> Result<()> {
-    let what = match profile {
-        Profile::Dev => "host, for tests (Wasmtime takes some minutes the first time)",
-        Profile::Release => "host, optimised (Wasmtime takes about ten minutes the first time)",
+    let (what, args) = match profile {
+        // The whole workspace, so that dependencies have the features that tests need and are
+        // built once.
+        Profile::Dev => (
+            "host for tests (some minutes the first time)",
+            "build --workspace",
+        ),
+        Profile::Release => (
+            "optimised host (about ten minutes the first time)",
+            "build --workspace --bin rostro --release",
+        ),
     };
-    step(what, || {
-        let packages: &[&str] = match profile {
-            // The whole workspace, as the tests are: dependencies have the same features then and
-            // are built once.
-            Profile::Dev => &["--workspace"],
-            Profile::Release => &["--package", "rostro", "--release"],
-        };
-        succeed(cargo().arg("build").args(packages))
-    })
-}
-
-/// Installs ONNX Runtime.
-pub(crate) fn runtime(profile: Profile) -> Result<()> {
+    step(what, || succeed(&mut cargo(args)))?;
     step("ONNX Runtime", || {
-        succeed(rostro(profile).args(["runtime", "install"]))
+        succeed(&mut command(profile.rostro(), "runtime install"))
     })
 }
 
-/// Installs a pack: from the folder beside the repository if its files are there, else by download.
+/// Installs a pack from the shared folder if its files are there, else by download.
 pub(crate) fn models(profile: Profile, args: &SetupArgs) -> Result<()> {
     let pack = args.pack();
     if pack == "testing" {
-        done_before("models of the pack testing, part of the program");
+        skip("models of the pack testing, which the program contains");
         return Ok(());
     }
-    let mut install = rostro(profile);
-    install.args(["models", "install", pack]);
-    if let Some(weights) = mobile_weights().filter(|_| pack.starts_with("mobile")) {
-        install.arg("--from").arg(weights).arg("--accept-license");
-    } else if args.accept_license {
+    let mut install = command(profile.rostro(), "models install");
+    install.arg(pack);
+    let weights = mobile_weights().filter(|_| pack.starts_with("mobile"));
+    if let Some(weights) = &weights {
+        install.arg("--from").arg(weights);
+    }
+    if weights.is_some() || args.accept_license {
         install.arg("--accept-license");
     }
-    let installed = step(&format!("models of the pack {pack}"), || {
+    match step(&format!("models of the pack {pack}"), || {
         succeed(&mut install)
-    });
-    match installed {
-        Err(error) if in_ci() => Err(error),
-        Err(error) => bail!(
-            "{error:#}\n\nWithout weights, the service can be tried with drawn faces: cargo xtask serve --pack testing"
-        ),
-        Ok(()) => Ok(()),
+    }) {
+        Err(error) if std::env::var_os("CI").is_none() => {
+            bail!("{error:#}\n\nWithout weights, try: cargo xtask serve --pack testing")
+        }
+        result => result,
     }
 }

@@ -1,49 +1,55 @@
-//! Running commands, and saying what is done.
+//! Running commands and printing progress.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-/// The repository's root.
+use crate::setup::Profile;
+
+/// Returns the repository's root.
 pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .map_or_else(|| PathBuf::from("."), Path::to_owned)
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.parent().unwrap_or(package).to_owned()
 }
 
-/// The folder with photos, weights and reference results beside the repository; not part of it.
+/// Returns the folder with photos, weights and reference results, which is not in the repository.
 pub(crate) fn shared() -> PathBuf {
     std::env::var_os("ROSTRO_SHARED").map_or_else(|| root().join("../shared"), PathBuf::from)
 }
 
-/// Whether a missing prerequisite is a failure and nobody is there to ask.
-pub(crate) fn in_ci() -> bool {
-    std::env::var_os("CI").is_some()
-}
-
-/// A command in the repository's root.
-pub(crate) fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
+/// Returns a command in the repository's root. The words of `args` are its first arguments.
+pub(crate) fn command(program: impl AsRef<OsStr>, args: &str) -> Command {
     let mut command = Command::new(program);
-    command.current_dir(root());
+    command.current_dir(root()).args(args.split_whitespace());
     command
 }
 
-/// The cargo that runs this, as if called from a shell: what it told this program of its own
-/// package would look like a change to build scripts that read such variables, and they and all
-/// that depends on them would be built anew at every turn.
-pub(crate) fn cargo() -> Command {
-    let mut cargo = command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    let of_this_package =
-        |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
-    for (name, _) in std::env::vars().filter(|(name, _)| of_this_package(name)) {
+/// Returns a command of the cargo that runs xtask, without the variables of the package xtask.
+/// Build scripts read such variables, so cargo would rebuild their packages each time.
+pub(crate) fn cargo(args: &str) -> Command {
+    let mut cargo = command(
+        std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()),
+        args,
+    );
+    let is_own = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in std::env::vars().filter(|(name, _)| is_own(name)) {
         cargo.env_remove(name);
     }
     cargo
 }
 
-/// Says that a step begins, does it, and says how long it took.
+/// Returns the command that runs a program of `tests`. The program's arguments come last.
+pub(crate) fn bench(name: &str, profile: Profile) -> Command {
+    let profile = profile.name();
+    cargo(&format!(
+        "bench --workspace --bench {name} --profile {profile} --"
+    ))
+}
+
+/// Runs a step and prints its name and duration.
 pub(crate) fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     eprintln!("── {what}");
     let begun = Instant::now();
@@ -52,85 +58,69 @@ pub(crate) fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T>
     Ok(result)
 }
 
-/// Says that a step has nothing to do.
-pub(crate) fn done_before(what: &str) {
-    eprintln!("── {what}: there");
+/// Prints that a step is up to date.
+pub(crate) fn skip(what: &str) {
+    eprintln!("── {what}: up to date");
 }
 
-/// Runs a command, its output shown, to its success.
+/// Runs a command that must succeed.
 pub(crate) fn succeed(command: &mut Command) -> Result<()> {
     let status = command
         .status()
-        .with_context(|| format!("cannot run {}", shown(command)))?;
+        .with_context(|| format!("cannot run {command:?}"))?;
     if !status.success() {
-        bail!("{} ended with {status}", shown(command));
+        bail!("{command:?} ended with {status}");
     }
     Ok(())
 }
 
-/// Runs a command to its success and gives what it wrote to standard output.
+/// Runs a command that must succeed and returns its standard output.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
-    let output = command
-        .stderr(Stdio::inherit())
-        .output()
-        .with_context(|| format!("cannot run {}", shown(command)))?;
+    let output = command.stderr(Stdio::inherit()).output();
+    let output = output.with_context(|| format!("cannot run {command:?}"))?;
     if !output.status.success() {
-        bail!("{} ended with {}", shown(command), output.status);
+        bail!("{command:?} ended with {}", output.status);
     }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Whether a command can be run and succeeds; what it writes is dropped.
+/// Returns true if a command succeeds. Its output is discarded.
 pub(crate) fn succeeds(command: &mut Command) -> bool {
     command
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
+        .output()
+        .is_ok_and(|output| output.status.success())
 }
 
-/// Whether a program is installed, by its name.
+/// Returns true if a program is on the path.
 pub(crate) fn on_path(program: &str) -> bool {
-    succeeds(command("sh").args(["-c", "command -v \"$0\"", program]))
+    succeeds(command("sh", "-c").args(["command -v \"$0\"", program]))
 }
 
-fn shown(command: &Command) -> String {
-    let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words
-        .map(|word| word.to_string_lossy())
-        .collect::<Vec<_>>()
-        .join(" ")
-}
-
-/// Makes sure that Debian packages are there, installing them where this process may.
-pub(crate) fn debian_packages(packages: &[&str]) -> Result<()> {
-    let missing: Vec<&str> = packages
-        .iter()
-        .copied()
-        .filter(|package| !succeeds(command("dpkg").args(["-s", package])))
-        .collect();
+/// Installs the Debian packages that are missing, if this process is root.
+pub(crate) fn debian_packages(packages: &str) -> Result<()> {
+    if !on_path("dpkg") {
+        bail!("this is not Debian; install the programs of its packages {packages}");
+    }
+    let is_missing = |package: &&str| !succeeds(&mut command("dpkg", &format!("-s {package}")));
+    let missing: Vec<&str> = packages.split_whitespace().filter(is_missing).collect();
     if missing.is_empty() {
         return Ok(());
     }
     let list = missing.join(" ");
-    let is_root = output(command("id").arg("-u")).is_ok_and(|id| id.trim() == "0");
-    if !is_root {
-        bail!("Debian's packages {list} are missing; run: sudo apt-get install {list}");
+    if output(&mut command("id", "-u"))? != "0" {
+        bail!("Debian packages are missing; run: sudo apt-get install {list}");
     }
-    step(&format!("Debian's packages {list}"), || {
-        let apt = || {
-            let mut apt = command("apt-get");
+    step(&format!("Debian packages {list}"), || {
+        let apt = |args: &str| {
+            let mut apt = command("apt-get", args);
             apt.env("DEBIAN_FRONTEND", "noninteractive")
-                .stdin(Stdio::null())
-                .stdout(Stdio::null());
+                .stdin(Stdio::null());
             apt
         };
-        succeed(apt().arg("update"))?;
-        succeed(
-            apt()
-                .args(["install", "--yes", "--no-install-recommends"])
-                .args(&missing),
-        )
+        succeed(&mut apt("update"))?;
+        succeed(&mut apt(&format!(
+            "install --yes --no-install-recommends {list}"
+        )))
     })
 }

@@ -9,13 +9,26 @@
 //! - the pipeline compiled natively
 //! - the pipeline as a component
 //! - a running service over HTTP, if its address is given
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a benchmark fails by panicking"
+)]
 
 mod alone;
+#[path = "../common/frames.rs"]
+mod frames;
+#[path = "../../e2e/harness.rs"]
+mod harness;
+#[path = "../common/machine.rs"]
+mod machine;
 mod native;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,35 +45,21 @@ use rostro_sandbox::pipeline::revision::Revision;
 use rostro_sandbox::pipeline::stage::{StageRequest, Tuning};
 use rostro_sdk::analysis;
 use serde_json::Value;
-use ureq::unversioned::multipart::Form;
+use ureq::http::Method;
 
 use crate::alone::Arrangement;
+use crate::harness::{Client, FORM, Options, Server, component, file, multipart, root, shared};
 use crate::native::{Native, occupied};
 
 /// Options of the measurement.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Frames, as WHAT=FILE
-    #[arg(required = true)]
-    frames: Vec<String>,
     /// Rounds of every contender on each frame
     #[arg(long, default_value_t = 20)]
     rounds: usize,
-    /// Folder of the installed packs
-    #[arg(long)]
-    models: PathBuf,
     /// Name of the pack
     #[arg(long, default_value = "mobile")]
     pack: String,
-    /// Folder of ONNX Runtime
-    #[arg(long)]
-    runtime: PathBuf,
-    /// Default pipeline as a component
-    #[arg(long)]
-    pipeline: PathBuf,
-    /// Address of a running service with the same pipeline and pack
-    #[arg(long)]
-    url: Option<String>,
     /// Flag that `cargo bench` passes to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
@@ -122,12 +121,12 @@ const STAGES: [&str; 14] = [
 fn main() -> Result<()> {
     let args = Args::parse();
     let cores = Cores::new(std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN));
-    let library = rostro_models::runtime::locate(None, &args.runtime)?;
+    let library = rostro_models::runtime::locate(None, &root().join("models/runtime"))?;
     let runtime = OnnxRuntime::load(&library, cores.clone())?;
-    let pack = Pack::open(&args.models, &args.pack)?;
+    let pack = Pack::open(&root().join("models/installed"), &args.pack)?;
     let native = Native::new(&runtime, &pack)?;
     let engine = Engine::new(Limits::default(), 1).map_err(|error| anyhow::anyhow!("{error}"))?;
-    let plugin = CompiledComponent::load(&engine, &std::fs::read(&args.pipeline)?)?;
+    let plugin = CompiledComponent::load(&engine, &std::fs::read(component("insightface"))?)?;
     let tuning = Tuning {
         detection: None,
         similarity: None,
@@ -148,21 +147,35 @@ fn main() -> Result<()> {
         &pack,
         std::thread::available_parallelism().map_or(1, usize::from),
     )?;
+    let server = enrolled()?;
     let bench = Bench {
         native,
         cores,
         revision,
-        url: args.url,
-        client: ureq::Agent::new_with_defaults(),
+        client: Client::new(&server.url),
         rounds: args.rounds,
     };
     let mut measured = Vec::new();
-    for frame in &args.frames {
-        let (what, file) = frame.split_once('=').context("a frame is WHAT=FILE")?;
-        measured.push((what, bench.measure(Path::new(file), &mut arrangements)?));
+    let frames = frames::usual().into_iter().chain([frames::crowd()]);
+    for (what, frame) in frames {
+        measured.push((what, bench.measure(&frame, &mut arrangements)?));
     }
+    println!("{}\n", machine::description());
     print(&measured);
     Ok(())
+}
+
+/// Starts a service with the students enrolled.
+fn enrolled() -> Result<Server> {
+    let server = Options::real().start();
+    for student in std::fs::read_dir(shared("faces/students"))? {
+        let student = student?.path();
+        let id = student.file_name().unwrap_or_default().to_string_lossy();
+        let photos = ["front.jpg", "left.jpg", "right.jpg"]
+            .map(|photo| std::fs::read(student.join(photo)).unwrap());
+        server.enroll(&id, photos).ok();
+    }
+    Ok(server)
 }
 
 /// Waits until spinning threads sleep, because they would take cores of the next contender.
@@ -178,9 +191,8 @@ struct Bench {
     native: Native,
     cores: Cores,
     revision: Arc<Revision>,
-    url: Option<String>,
     /// Client that keeps its connection, as a camera does.
-    client: ureq::Agent,
+    client: Client,
     rounds: usize,
 }
 
@@ -244,32 +256,37 @@ impl Bench {
                 file.display(),
                 natively.faces.len()
             );
-            if let Some(url) = &self.url {
-                let form = Form::new().file("image", file)?;
-                let (answer, wall) = ask(&self.client, url, form)?;
-                times.add(SERVICE, wall);
-                let mut known = Duration::ZERO;
-                for (stage, milliseconds) in answer
-                    .get("timings_ms")
-                    .and_then(Value::as_object)
-                    .into_iter()
-                    .flatten()
-                {
-                    let time =
-                        Duration::from_secs_f64(milliseconds.as_f64().unwrap_or_default() / 1e3);
-                    if STAGES.contains(&stage.as_str()) {
-                        known += time;
-                        times.add(&format!("{SERVICE} {stage}"), time);
-                    }
+            let (answer, wall) = self.ask(&image)?;
+            times.add(SERVICE, wall);
+            let mut known = Duration::ZERO;
+            let stages = answer.get("timings_ms").and_then(Value::as_object);
+            for (stage, milliseconds) in stages.into_iter().flatten() {
+                let milliseconds = milliseconds.as_f64().unwrap_or_default();
+                let time = Duration::from_secs_f64(milliseconds / 1e3);
+                if STAGES.contains(&stage.as_str()) {
+                    known += time;
+                    times.add(&format!("{SERVICE} {stage}"), time);
                 }
-                times.add(&format!("{SERVICE} answer"), wall.saturating_sub(known));
             }
+            times.add(&format!("{SERVICE} answer"), wall.saturating_sub(known));
         }
         Ok(Measurements {
             times,
             faces,
             arrangement: best.name.clone(),
         })
+    }
+
+    /// Sends a frame to the service. Returns the answer and the time.
+    fn ask(&self, image: &[u8]) -> Result<(Value, Duration)> {
+        let begun = Instant::now();
+        let body = multipart(&[file("image", "frame.jpg", image)]);
+        let headers = [("content-type", FORM)];
+        let answer = self
+            .client
+            .send(Method::POST, "/process_frame", &headers, &body)?;
+        ensure!(answer.status == 200, "{answer:?}");
+        Ok((answer.json, begun.elapsed()))
     }
 
     fn natively(&self, image: &[u8]) -> Result<analysis::Analysis> {
@@ -279,13 +296,6 @@ impl Bench {
             rostro_insightface::analyze::analyze(&&self.native, image, analysis::Purpose::Recognize)
         })?)
     }
-}
-
-fn ask(client: &ureq::Agent, url: &str, form: Form<'_>) -> Result<(Value, Duration)> {
-    let begun = Instant::now();
-    let mut answer = client.post(format!("{url}/process_frame")).send(form)?;
-    let text = answer.body_mut().read_to_string()?;
-    Ok((serde_json::from_str(&text)?, begun.elapsed()))
 }
 
 #[expect(clippy::print_stdout, reason = "what a benchmark is for")]

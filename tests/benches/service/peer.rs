@@ -1,0 +1,109 @@
+//! Comparison with the Python service that this one replaces, on the same models and requests.
+
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+
+use crate::server::Target;
+use crate::wrk::{self, Load};
+use crate::{Args, frames};
+
+/// Numbers of concurrent callers.
+const CONCURRENCY: [usize; 2] = [1, 8];
+
+/// Seconds of load before a row, so that both have allocated their memory and threads.
+const WARM_UP: u64 = 1;
+
+/// Measures both services on every frame and prints the table.
+pub(crate) fn measure(args: &Args) -> Result<()> {
+    let (peer, rostro) = (Target::peer()?, Target::rostro()?);
+    println!(
+        "{} rounds of {} s for each service in each row\n",
+        args.rounds, args.seconds
+    );
+    println!(
+        "| frame | callers | faces found, named | p50 ms, replaced | p50 ms, rostro | ratio \
+         | p95 ms, replaced | p95 ms, rostro | ratio | requests/s, replaced | requests/s, rostro \
+         | ratio |\n|---|---|---|---|---|---|---|---|---|---|---|---|"
+    );
+    let mut slower = Vec::new();
+    for (frame, picture) in frames::usual() {
+        let body = wrk::frame_body(&picture)?;
+        let (peer_faces, peer_names) = peer.recognize(&picture)?;
+        let (faces, names) = rostro.recognize(&picture)?;
+        for callers in CONCURRENCY {
+            let [old, new] = alternate(args, [&peer, &rostro], &picture, &body, callers)?;
+            let ratios = [old.p50 / new.p50, old.p95 / new.p95, new.rate / old.rate];
+            println!(
+                "| {frame} | {callers} | {peer_faces}, {peer_names} and {faces}, {names} \
+                 | {:.1} | {:.1} | **{:.1}×** | {:.1} | {:.1} | {:.1}× \
+                 | {:.1} | {:.1} | **{:.1}×** |",
+                old.p50,
+                new.p50,
+                ratios[0],
+                old.p95,
+                new.p95,
+                ratios[1],
+                old.rate,
+                new.rate,
+                ratios[2]
+            );
+            let is_slower = ratios.iter().any(|&ratio| ratio <= 1.0);
+            if is_slower || faces < peer_faces || names < peer_names {
+                slower.push(format!("{frame} with {callers} callers"));
+            }
+        }
+    }
+    let [old, new] = [&peer, &rostro].map(|target| match target.memory() {
+        Some((_, peak)) => format!("{peak} MB"),
+        None => "unknown".to_owned(),
+    });
+    println!("\npeak memory: replaced {old}, rostro {new}");
+    ensure!(
+        slower.is_empty(),
+        "not better than the replaced service: {}",
+        slower.join("; ")
+    );
+    Ok(())
+}
+
+/// Loads two services alternately. Returns the median of each measurement over the rounds.
+fn alternate(
+    args: &Args,
+    targets: [&Target; 2],
+    picture: &Path,
+    body: &Path,
+    callers: usize,
+) -> Result<[Load; 2]> {
+    let load = |target: &Target, seconds: u64| {
+        let load = wrk::load(target, body, callers, seconds);
+        // The server still processes requests that wrk abandoned at the end. Waiting for one more
+        // keeps them from sharing the cores with the next server.
+        target.recognize(picture)?;
+        load
+    };
+    for target in targets {
+        load(target, WARM_UP)?;
+    }
+    let mut loads = [Vec::new(), Vec::new()];
+    for _ in 0..args.rounds {
+        for (target, loads) in targets.into_iter().zip(&mut loads) {
+            loads.push(load(target, args.seconds)?);
+        }
+    }
+    Ok(loads.map(|loads| median(&loads)))
+}
+
+fn median(loads: &[Load]) -> Load {
+    let of = |field: fn(&Load) -> f64| {
+        let mut values: Vec<f64> = loads.iter().map(field).collect();
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    };
+    Load {
+        p50: of(|load| load.p50),
+        p95: of(|load| load.p95),
+        rate: of(|load| load.rate),
+        requests: loads.iter().map(|load| load.requests).sum(),
+    }
+}
