@@ -14,8 +14,8 @@ use crate::terminal::say;
 #[error("{}", .0.join("\n"))]
 pub(crate) struct CheckFailed(Vec<String>);
 
-/// Checks the configuration, its memory, and the files of keys, tokens and the certificate. Prints a
-/// line for each.
+/// Checks the configuration, its memory, and the files of keys, tokens and the certificate. Prints
+/// a line for each.
 ///
 /// # Errors
 ///
