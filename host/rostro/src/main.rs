@@ -1,7 +1,7 @@
 //! The `rostro` command.
 //!
-//! The program at the top of the host: it reads the command line and the configuration, assembles
-//! the service for `rostro serve`, and holds the commands for operators and pipeline authors.
+//! The program at the top of the host. It reads the command line, assembles the service for
+//! `rostro serve`, and has the commands for operators and pipeline authors.
 //!
 //! - [`cli`]: the command line.
 //! - [`config`]: configuration of the service from flags, variables and a file.

@@ -1,5 +1,5 @@
-//! `rostro audit`: prints the audit log, or the lines of one person, from all rotated files and under
-//! all keys.
+//! `rostro audit`: prints the audit log, or the lines of one person, from all rotated files and
+//! under all keys.
 
 use std::collections::HashSet;
 use std::fs::File;

@@ -89,7 +89,8 @@ impl SecretKind {
         }
     }
 
-    /// Returns the secret in a line: the whole line, or its end if the line has the service's format.
+    /// Returns the secret in a line: the whole line, or its end if the line has the service's
+    /// format.
     fn of_line(self, line: &str) -> &str {
         let Some((_, rest)) = line.split_once(':') else {
             return line;

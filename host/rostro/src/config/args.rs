@@ -14,8 +14,8 @@ use rostro_service::deployment::FolderAction;
 use super::address::{Address, AdminAddress};
 use super::{key_value, number};
 
-/// Raw settings of `rostro serve`. A default stands in its help text and in [`ServeArgs::validate`],
-/// because clap's own defaults would hide the values of the file.
+/// Raw settings of `rostro serve`. A default stands in its help text and in
+/// [`ServeArgs::validate`], because clap's own defaults would hide the values of the file.
 #[derive(Clone, Debug, Default, Args, Deserialize, Merge, Serialize)]
 #[merge(strategy = merge::option::overwrite_none)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]

@@ -14,8 +14,8 @@ use crate::terminal::say;
 #[error("{}", .0.join("\n"))]
 pub(crate) struct CheckFailed(Vec<String>);
 
-/// Checks the configuration, its memory, and the files of keys, tokens and the certificate. Prints a
-/// line for each.
+/// Checks the configuration, its memory, and the files of keys, tokens and the certificate. Prints
+/// a line for each.
 ///
 /// # Errors
 ///
@@ -42,7 +42,7 @@ pub(crate) fn check(source: &Source) -> Result<(), CheckFailed> {
         Some(read) => add(read
             .map(|keys| format!("API keys: {}", keys.count()))
             .map_err(|error| error.to_string())),
-        None => add(Ok("API keys: none are asked for".to_owned())),
+        None => add(Ok("API keys: none, callers need no key".to_owned())),
     }
     match admin_token_file
         .as_deref()
@@ -51,7 +51,7 @@ pub(crate) fn check(source: &Source) -> Result<(), CheckFailed> {
         Some(read) => add(read
             .map(|tokens| format!("tokens: {}", tokens.count()))
             .map_err(|error| error.to_string())),
-        None => add(Ok("tokens: none are asked for".to_owned())),
+        None => add(Ok("tokens: none, operators need no token".to_owned())),
     }
     match tls
         .as_ref()

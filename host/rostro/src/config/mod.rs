@@ -1,5 +1,5 @@
-//! Configuration of `rostro serve` in two steps: [`ServeArgs`] holds the raw values of flags,
-//! `ROSTRO_*` variables and a TOML file; [`Config`] is validated, and all that the program sees.
+//! Configuration of `rostro serve` in two steps. [`ServeArgs`] holds the raw values of flags,
+//! `ROSTRO_*` variables and a TOML file. [`Config`] is the validated form, which the program uses.
 //!
 //! Precedence: flag, variable, file, default. An unknown key in the file is an error.
 
@@ -227,8 +227,8 @@ impl ServeArgs {
         })
     }
 
-    /// Parses the variables `ROSTRO_SETTING` and `ROSTRO_LIMIT`, which hold pairs separated by commas.
-    /// clap reads every other variable.
+    /// Parses the variables `ROSTRO_SETTING` and `ROSTRO_LIMIT`, which hold pairs separated by
+    /// commas. clap reads every other variable.
     ///
     /// # Errors
     ///
@@ -278,7 +278,8 @@ impl ServeArgs {
         self
     }
 
-    /// Fills in defaults and checks ranges. [`ServeArgs::fit`] considers the machine's memory as well.
+    /// Fills in defaults and checks ranges. [`ServeArgs::fit`] considers the machine's memory as
+    /// well.
     ///
     /// # Errors
     ///

@@ -1,8 +1,8 @@
 //! Budgets that fit the machine. Defaults follow the memory that this process may use; explicit
 //! values are checked against it.
 //!
-//! The memory is divided into a fixed part (the program and the models), a part for each worker,
-//! the people, the pipelines and the bodies of requests. All budgets together stay below the limit,
+//! The memory is divided into a fixed part (program and models), and parts for the workers, the
+//! people, the pipelines and the bodies of requests. All budgets together stay below the limit,
 //! because the kernel kills a process that exceeds it, with all its requests. The part of the
 //! people is an estimate: it lowers the budgets, and never keeps a service from starting.
 
@@ -22,14 +22,15 @@ const PROGRAM: usize = 224;
 /// MiB of each worker outside its pipeline's memory: ONNX Runtime's sessions and a cached instance.
 const WORKER: usize = 24;
 
-/// MiB of loaded models for each MiB of their files, because ONNX Runtime reads, copies and packs the
-/// weights.
+/// MiB of loaded models for each MiB of their files, because ONNX Runtime reads, copies and packs
+/// the weights.
 const WEIGHTS: usize = 3;
 
 /// Bytes of one person in memory without templates.
 const PERSON: usize = 1024;
 
-/// Bytes of one person for each number of an embedding: the templates of two views, 4 bytes a number.
+/// Bytes of one person for each number of an embedding: the templates of two views, 4 bytes a
+/// number.
 const PERSON_NUMBER: usize = 8;
 
 /// Dimension of an embedding if the pack does not name it.
@@ -252,8 +253,8 @@ fn fit_budgets(
     config.memory_short_mib = people.saturating_sub(spare);
     let people = people.min(spare);
     let spare = spare - people;
-    // Two thirds of the spare memory go to the pipelines; each side also gets what the other does not
-    // use.
+    // Two thirds of the spare memory go to the pipelines; each side also gets what the other does
+    // not use.
     let guests = guests_wanted.min(guests_least + spare * 2 / 3);
     let bodies = bodies_wanted.min(bodies_least + spare - (guests - guests_least));
     let guests = guests_wanted.min(available - fixed - people - bodies);
@@ -277,8 +278,8 @@ fn fit_budgets(
     Ok(config)
 }
 
-/// Returns the default MiB for the pipelines of all workers. A frame takes 20 to 100, an image of 40
-/// megapixels 200.
+/// Returns the default MiB for the pipelines of all workers. A frame takes 20 to 100, an image of
+/// 40 megapixels 200.
 pub(super) fn default_guests(workers: usize) -> usize {
     256_usize
         .saturating_mul(workers)
@@ -325,8 +326,8 @@ mod tests {
         .map_err(|error| error.to_string())
     }
 
-    /// Returns workers, cores for models, then MiB of all guests, one guest, all bodies, a body and an
-    /// image, then megapixels.
+    /// Returns workers, cores for models, then MiB of all guests, one guest, all bodies, a body and
+    /// an image, then megapixels.
     fn budgets(config: &Config) -> [usize; 8] {
         [
             config.workers.get(),

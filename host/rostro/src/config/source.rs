@@ -40,8 +40,8 @@ impl Source {
 }
 
 impl ServeArgs {
-    /// Applies the settings of `other` that may change while the service runs. Returns the keys that
-    /// changed, and the keys that need a restart.
+    /// Applies the settings of `other` that may change while the service runs. Returns the keys
+    /// that changed, and the keys that need a restart.
     pub(crate) fn apply_reloadable(&mut self, other: Self) -> (Vec<String>, Vec<String>) {
         let before = self.clone();
         let new_keys = other.keys();

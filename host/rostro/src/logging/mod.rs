@@ -73,8 +73,8 @@ pub(crate) fn finish() {
     }
 }
 
-/// Prints the error that ends the program. If a log is written, the error passes through it, because
-/// a direct write to standard error could wait for a stalled reader.
+/// Prints the error that ends the program. If a log is written, the error passes through it,
+/// because a direct write to standard error could wait for a stalled reader.
 pub(crate) fn report_error(error: &str) {
     match WRITER.get() {
         Some(writer) => {

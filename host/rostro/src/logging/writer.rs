@@ -2,8 +2,8 @@
 //!
 //! Lines wait in a bounded queue for one thread, which writes them. A reader that stalls, a closed
 //! pipe or a full disk costs log lines, which are counted, and never a request. `tracing-appender`
-//! has such a thread as well, but it bounds lines and not bytes, ignores failed writes without
-//! counting them, and waits for a second at the end.
+//! has such a thread as well, but it bounds lines and not bytes. It does not count failed writes,
+//! and waits for a second at the end.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
@@ -20,7 +20,8 @@ const MAX_LINES: usize = 4096;
 /// Upper bound of queued bytes, because guests choose the length of some lines.
 const MAX_BYTES: usize = 8 << 20;
 
-/// Pause before a retry on a non-blocking descriptor, such as a terminal shared with another program.
+/// Pause before a retry on a non-blocking descriptor, such as a terminal shared with another
+/// program.
 const RETRY: Duration = Duration::from_millis(10);
 
 /// Accepts log lines and writes them on its own thread. Clones share the queue.

@@ -137,8 +137,8 @@ pub(crate) fn run(config: Config, source: Source, args: ServeArgs) -> Result<(),
     raise_descriptors();
     let shutdown = Shutdown::default();
     let result = runtime.block_on(async {
-        // Replaces the signals' default actions first: from here on SIGHUP does not end the process,
-        // and a stop is orderly.
+        // Replaces the signals' default actions first: from here on SIGHUP does not end the
+        // process, and a stop is orderly.
         let hangups = SignalStream::new(SignalKind::HangUp);
         tokio::spawn(stop_on_signals(
             [SignalKind::Interrupt, SignalKind::Terminate].map(SignalStream::new),

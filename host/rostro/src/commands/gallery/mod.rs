@@ -36,10 +36,10 @@ enum GalleryCommand {
     Check(CheckArgs),
     /// Match people again by samples of unknown age in `.contracts`
     ///
-    /// Versions without enrolment ids kept a person's samples of an earlier recogniser when the
-    /// person was enrolled with another one. The samples may show another person who had the id
-    /// then, so they are not matched until the person is enrolled again. If no id was ever given to
-    /// another person, this command puts them in force. Stop the service first.
+    /// Versions without enrolment ids kept samples of an earlier recogniser when a person was
+    /// re-enrolled with another one. The samples may show another person who had the id then, so
+    /// they are not matched until the person is enrolled again. If no id was ever given to another
+    /// person, this command puts them in force. Stop the service first.
     TrustContracts,
 }
 

@@ -67,8 +67,8 @@ struct Difference {
 }
 
 impl Difference {
-    /// Returns the sort key of photos: failures of one pipeline, then identities, faces, vectors, and
-    /// reasons or confidences.
+    /// Returns the sort key of photos: failures of one pipeline, then identities, faces, vectors,
+    /// and reasons or confidences.
     fn weight(&self) -> [usize; 5] {
         let failures = usize::from(self.error_a.is_some() != self.error_b.is_some());
         [
@@ -229,7 +229,8 @@ fn side_by_side(
     let bytes = photos::read(photo)?;
     let picture = match draw::decode_upright(photo, &bytes) {
         Ok(picture) => picture,
-        // The pipelines may decode formats that this command does not. The table has the difference.
+        // The pipelines may decode formats that this command does not. The table has the
+        // difference.
         Err(error) => {
             warn_user(&error.to_string());
             return Ok(());

@@ -109,8 +109,8 @@ pub(super) fn decode_upright(path: &Path, bytes: &[u8]) -> Result<RgbImage, Draw
 ///
 /// # Errors
 ///
-/// If the photo cannot be decoded, has another size than the pipeline reports, or the drawing cannot
-/// be written.
+/// If the photo cannot be decoded, has another size than the pipeline reports, or the drawing
+/// cannot be written.
 pub(super) fn write_drawing(
     out: &Path,
     images: &Path,

@@ -1,4 +1,5 @@
-//! `rostro pipeline`: inspects and tests components, and manages the revisions of a running service.
+//! `rostro pipeline`: inspects and tests components, and manages the revisions of a running
+//! service.
 
 mod answer;
 pub(crate) mod bench;

@@ -34,8 +34,8 @@ pub(crate) enum PhotosError {
     },
 }
 
-/// Finds the photos in a folder at any depth, in the order of their names. The path of a photo finds
-/// itself.
+/// Finds the photos in a folder at any depth, in the order of their names. The path of a photo
+/// finds itself.
 ///
 /// # Errors
 ///

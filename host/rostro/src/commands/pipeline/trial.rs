@@ -38,8 +38,8 @@ pub(crate) struct PhotosArgs {
     pub gallery: Option<PathBuf>,
     /// Folder for the photos with the answers drawn on them
     ///
-    /// Drawn are boxes, landmarks, names and scores. A comparison draws the photos that differ most,
-    /// with both answers side by side.
+    /// Drawn are boxes, landmarks, names and scores. A comparison draws the photos that differ
+    /// most, with both answers side by side.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Print JSON

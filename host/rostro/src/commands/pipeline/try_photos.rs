@@ -37,6 +37,17 @@ struct PhotoResult {
     drawing: Option<String>,
 }
 
+impl PhotoResult {
+    fn failed(image: PathBuf, error: String) -> Self {
+        Self {
+            image,
+            report: None,
+            error: Some(error),
+            drawing: None,
+        }
+    }
+}
+
 /// Runs a pipeline on photos, prints a table, and draws the answers.
 ///
 /// # Errors
@@ -89,25 +100,11 @@ pub(super) fn try_photos(args: &TryArgs) -> Result<(), TrialError> {
 fn try_photo(trial: &Trial, args: &TryArgs, image: PathBuf) -> PhotoResult {
     let bytes = match photos::read(&image) {
         Ok(bytes) => bytes,
-        Err(error) => {
-            return PhotoResult {
-                image,
-                report: None,
-                error: Some(error.to_string()),
-                drawing: None,
-            };
-        }
+        Err(error) => return PhotoResult::failed(image, error.to_string()),
     };
     let report = match trial.analyze(&bytes) {
         Ok(report) => report,
-        Err(error) => {
-            return PhotoResult {
-                image,
-                report: None,
-                error: Some(error.to_string()),
-                drawing: None,
-            };
-        }
+        Err(error) => return PhotoResult::failed(image, error.to_string()),
     };
     let drawn = args
         .photos

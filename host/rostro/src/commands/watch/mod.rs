@@ -98,8 +98,8 @@ pub(crate) enum WatchError {
     },
 }
 
-/// Extensions of pictures, in any case. The list has formats that the service cannot decode, because
-/// its answer then names a remedy.
+/// Extensions of pictures, in any case. The list has formats that the service cannot decode,
+/// because its answer then names a remedy.
 const EXTENSIONS: [&str; 24] = [
     "jpg", "jpeg", "jpe", "jfif", "jif", "jps", "mpo", "png", "apng", "webp", "bmp", "dib", "gif",
     "tif", "tiff", "heic", "heics", "heif", "hif", "avif", "avifs", "jxl", "jp2", "j2k",
@@ -206,8 +206,8 @@ impl<'a> FrameClient<'a> {
         self.send(picture)?.print(name, self.args.json)
     }
 
-    /// Sends the last picture of a stream, as [`Self::show`] does. If the picture is cut off, prints
-    /// nothing and returns None.
+    /// Sends the last picture of a stream, as [`Self::show`] does. If the picture is cut off,
+    /// prints nothing and returns None.
     fn show_if_whole(&self, name: &str, picture: &[u8]) -> Result<Option<bool>, WatchError> {
         let reply = self.send(picture)?;
         let is_cut_off = reply.answer.as_ref().is_some_and(|answer| {

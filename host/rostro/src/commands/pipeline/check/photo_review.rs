@@ -38,8 +38,8 @@ pub(super) struct PhotoReviewOutcome {
 
 /// Reviews the photos with a revision, at a service's default strictness.
 ///
-/// If no face is found in the dark photo, the clear one's face is reviewed with the brightness of a
-/// dark one, because a photo without a face does not test the review.
+/// If no face is found in the dark photo, the clear photo's face is reviewed with a dark
+/// brightness. A photo without a face would not test the review.
 ///
 /// # Errors
 ///

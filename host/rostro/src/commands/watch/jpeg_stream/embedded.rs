@@ -7,8 +7,8 @@ use super::tiff::Tiff;
 /// Tag of a thumbnail's offset in EXIF data.
 const THUMBNAIL: u32 = 0x201;
 
-/// Finds the start of the next frame in a segment's body: the first start marker that belongs neither
-/// to a thumbnail nor to a preview.
+/// Finds the start of the next frame in a segment's body: the first start marker that belongs
+/// neither to a thumbnail nor to a preview.
 ///
 /// `body` begins with the length, and may be shorter than it. `after` follows the body.
 pub(super) fn next_frame(marker: u8, body: &[u8], after: &[u8]) -> Option<usize> {
@@ -17,8 +17,8 @@ pub(super) fn next_frame(marker: u8, body: &[u8], after: &[u8]) -> Option<usize>
         .is_some_and(|length| usize::from(u16::from_be_bytes(*length)) <= body.len());
     let bytes = [body, after].concat();
     let known = thumbnails(body);
-    // The first start that is not a thumbnail's, the first thumbnail without an end, and the extents
-    // of the former.
+    // The first start that is not a thumbnail's, the first thumbnail without an end, and the
+    // extents of the former.
     let (mut found, mut unfinished, mut extents, mut at) = (None, None, Vec::new(), 0);
     while let Some(start) = (at..body.len()).find(|at| bytes.get(*at..).is_some_and(is_plain_start))
     {

@@ -8,8 +8,8 @@ pub(super) const START_OF_SCAN: u8 = 0xda;
 /// next marker.
 pub(super) const AFTER_START: usize = 5;
 
-/// Returns true if a byte after 0xFF makes a marker that can separate frames. Stuffed zeros, restart
-/// markers and fill bytes belong to coded data, and have no meaning between segments.
+/// Returns true if a byte after 0xFF makes a marker that can separate frames. Stuffed zeros,
+/// restart markers and fill bytes belong to coded data, and have no meaning between segments.
 pub(super) fn is_marker(byte: u8) -> bool {
     !matches!(byte, 0x00 | 0x01 | 0xd0..=0xd7 | 0xff)
 }
@@ -35,8 +35,8 @@ pub(super) fn has_length(marker: u8, is_coded: bool) -> bool {
     }
 }
 
-/// Returns true if a picture begins with a start marker and these bytes: [`AFTER_START`] of them, or
-/// fewer at the end of the stream.
+/// Returns true if a picture begins with a start marker and these bytes: [`AFTER_START`] of them,
+/// or fewer at the end of the stream.
 pub(super) fn is_start(after: &[u8]) -> bool {
     after.len() < AFTER_START || after.windows(2).any(is_header_marker)
 }
@@ -45,8 +45,8 @@ fn is_header_marker(bytes: &[u8]) -> bool {
     matches!(bytes, [0xff, marker] if is_of_header(*marker))
 }
 
-/// Returns true if a start marker and a header's marker stand here, because a start marker alone may
-/// be data.
+/// Returns true if a start marker and a header's marker stand here, because a start marker alone
+/// may be data.
 pub(super) fn is_plain_start(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0xff, START_OF_IMAGE]) && bytes.get(2..4).is_some_and(is_header_marker)
 }

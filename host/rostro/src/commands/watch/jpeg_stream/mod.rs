@@ -1,9 +1,9 @@
 //! Splits a stream of consecutive JPEGs, as cameras and `ffmpeg -f mjpeg` write it, into frames.
 //!
-//! The parser follows the markers of ITU-T T.81 (annex B). It skips segments by their length, so that
-//! a thumbnail inside one does not end the picture; in entropy-coded data 0x00 follows every 0xFF
-//! that is data. A damaged picture ends where the next one starts. It is a frame as well, because the
-//! service judges the rest of it.
+//! The parser follows the markers of ITU-T T.81 (annex B). It skips segments by their length, so
+//! that a thumbnail inside one does not end the picture. In entropy-coded data 0x00 follows every
+//! 0xFF that is data. A damaged picture ends where the next one starts. It is a frame as well,
+//! because the service judges the rest of it.
 
 mod embedded;
 mod markers;
@@ -151,8 +151,8 @@ impl<R: Read> JpegStream<R> {
         }
     }
 
-    /// Copies bytes up to the next marker and returns it; None at the end of the stream. Stops at the
-    /// size limit, too.
+    /// Copies bytes up to the next marker and returns it; None at the end of the stream. Stops at
+    /// the size limit, too.
     fn marker(&mut self, picture: &mut Vec<u8>) -> io::Result<Option<u8>> {
         let mut last = 0;
         while let Some(byte) = self.byte()? {
@@ -168,8 +168,8 @@ impl<R: Read> JpegStream<R> {
         Ok(None)
     }
 
-    /// Copies a segment, which begins with its own length, up to the start of another picture in it.
-    /// Returns false if the stream ends in it. `is_coded` is true after coded data.
+    /// Copies a segment, which begins with its own length, up to the start of another picture in
+    /// it. Returns false if the stream ends in it. `is_coded` is true after coded data.
     fn segment(&mut self, marker: u8, is_coded: bool, picture: &mut Vec<u8>) -> io::Result<bool> {
         let begin = picture.len();
         let mut length = 2;
@@ -323,8 +323,8 @@ mod tests {
         }
     }
 
-    /// A picture that is cut off anywhere, also in its EXIF data or thumbnail, ends where the next one
-    /// starts. The next one is read whole.
+    /// A picture that is cut off anywhere, also in its EXIF data or thumbnail, ends where the next
+    /// one starts. The next one is read whole.
     #[test]
     fn start_marker_begins_next_picture() {
         let plain = [&PICTURE[..2], &PICTURE[HEADER..]].concat();
@@ -385,8 +385,8 @@ mod tests {
         );
     }
 
-    /// Previews in application segments are not frames. Stray bytes may follow them, and one may span
-    /// several segments.
+    /// Previews in application segments are not frames. Stray bytes may follow them, and one may
+    /// span several segments.
     #[test]
     fn previews_are_no_frames() {
         for marker in [0xe0, 0xe1, 0xe2, 0xe5, 0xed, 0xee, 0xfe] {
@@ -442,8 +442,8 @@ mod tests {
         assert_eq!(pictures(&stream), [first.as_slice(), PICTURE]);
     }
 
-    /// Stray bytes or lost data do not split a multi-picture file into frames, and a frame that is cut
-    /// off loses no other frame.
+    /// Stray bytes or lost data do not split a multi-picture file into frames, and a frame that is
+    /// cut off loses no other frame.
     #[test]
     fn damaged_multi_picture_is_one_frame() {
         let second = [&PICTURE[..PICTURE.len() - 2], b"second\xff\xd9"].concat();

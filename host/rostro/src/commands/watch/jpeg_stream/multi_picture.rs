@@ -1,5 +1,5 @@
-//! Index of a multi-picture file (CIPA DC-007), in which stereo cameras and phones put several JPEGs
-//! one after another.
+//! Index of a multi-picture file (CIPA DC-007), in which stereo cameras and phones put several
+//! JPEGs one after another.
 
 use std::ops::RangeInclusive;
 
@@ -21,7 +21,8 @@ pub(super) struct Part {
     pub(super) lengths: Option<RangeInclusive<u64>>,
 }
 
-/// Finds the further pictures of a file from the index in its first picture. Empty without an index.
+/// Finds the further pictures of a file from the index in its first picture. Empty without an
+/// index.
 ///
 /// `has_end` is true if the first picture has its end marker. If data of it was lost, the others
 /// begin before the offsets of the index.
@@ -119,8 +120,8 @@ pub(super) mod tests {
         let body = [NAME, &tiff(0, 0)].concat();
         let length = (body.len() as u16 + 2).to_be_bytes();
         let whole = (picture.len() + 4 + body.len()) as u32;
-        // Counts from the byte order of the index, after the start marker, the segment's marker, its
-        // length and its name.
+        // Counts from the byte order of the index, after the start marker, the segment's marker,
+        // its length and its name.
         let second = whole + gap - 10;
         [
             &picture[..2],

@@ -22,8 +22,8 @@ impl Policy for MyPolicy {
         Identity::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
     }
 
-    // Asks for every setting, because the host reports other keys as unknown, and refused values to the
-    // operator.
+    // Asks for every setting, because the host reports other keys as unknown, and refused values to
+    // the operator.
     fn check_settings(settings: &impl Settings) {
         let _ = small_face(settings);
     }
