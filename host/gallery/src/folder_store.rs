@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rostro_common::cancel::CancelScope;
 use rostro_common::person::{ContractId, PersonId, Sample};
 
-use crate::groups::{Change, GroupId, GroupIndex, Groups, GroupsError};
+use crate::groups::{GroupId, GroupIndex, GroupWrite, Groups, GroupsError};
 use crate::ledger::{
     ArchiveNumber, ArchiveOrigin, DeletionReason, ImportWatch, Ledger, Tombstones,
 };
@@ -32,8 +32,8 @@ impl FolderStore {
     /// # Errors
     ///
     /// If another process has the lock, or the folder cannot be used.
-    pub fn lock(folder: &Path, scope: &CancelScope) -> Result<Self, StoreError> {
-        let people = CsvGallery::lock(folder, scope)?;
+    pub fn open_locked(folder: &Path, scope: &CancelScope) -> Result<Self, StoreError> {
+        let people = CsvGallery::open_locked(folder, scope)?;
         Ok(Self {
             people,
             groups: Groups::open(folder)?,
@@ -46,10 +46,10 @@ impl FolderStore {
     /// # Errors
     ///
     /// If the groups cannot be read.
-    pub fn beside(folder: &Path) -> Result<Self, StoreError> {
+    pub fn open_unlocked(folder: &Path) -> Result<Self, StoreError> {
         Ok(Self {
-            people: CsvGallery::beside(folder),
-            groups: Groups::beside(folder)?,
+            people: CsvGallery::open_unlocked(folder),
+            groups: Groups::open_unlocked(folder)?,
             ledger: Arc::new(Ledger::none()),
         })
     }
@@ -59,7 +59,7 @@ impl FolderStore {
         &self.people
     }
 
-    fn numbered(&self, change: Change) -> GroupChange {
+    fn number_change(&self, change: GroupWrite) -> GroupChange {
         GroupChange {
             number: change.changed.then(|| self.ledger.advance()),
             durable: change.durable,
@@ -73,8 +73,8 @@ impl FolderStore {
     }
 
     /// Removes a person from every group.
-    fn forget_groups(&self, id: &PersonId) -> Result<Durability, GroupsError> {
-        match self.groups.forget(id) {
+    fn remove_from_groups(&self, id: &PersonId) -> Result<Durability, GroupsError> {
+        match self.groups.remove_everywhere(id) {
             Ok(true) => Ok(Durability::Synced),
             Ok(false) => Ok(Durability::Unsupported),
             // The person is out of the groups, so that the deletion continues.
@@ -107,7 +107,7 @@ impl Store for FolderStore {
         let groups = self.groups.rescan();
         let found = self.people.rescan()?;
         for id in &found.people {
-            self.ledger.note_written(id);
+            self.ledger.record_write(id);
         }
         Ok(StoreChanges {
             number: self.ledger.advance(),
@@ -130,12 +130,12 @@ impl Store for FolderStore {
         counts
     }
 
-    fn set_aside(&self, problem: Problem) -> Problem {
-        self.people.set_aside(problem)
+    fn quarantine(&self, problem: Problem) -> Problem {
+        self.people.quarantine(problem)
     }
 
     fn replace(&self, id: &PersonId, samples: &[Sample]) -> Result<Written, GalleryError> {
-        self.ledger.note_written(id);
+        self.ledger.record_write(id);
         let (path, durability) = self.people.replace(id, samples)?;
         Ok(Written {
             number: self.ledger.advance(),
@@ -150,7 +150,7 @@ impl Store for FolderStore {
         samples: &[Sample],
         location: SampleLocation,
     ) -> Result<Written, GalleryError> {
-        self.ledger.note_written(id);
+        self.ledger.record_write(id);
         let (path, durability) = self.people.put(id, samples, location)?;
         Ok(Written {
             number: self.ledger.advance(),
@@ -165,12 +165,12 @@ impl Store for FolderStore {
 
     fn delete_person(&self, id: &PersonId) -> Result<Deletion, StoreError> {
         // First, so that a request that repeats a failed deletion still finds the person.
-        let before = self.forget_groups(id)?;
+        let before = self.remove_from_groups(id)?;
         let running = self.ledger.begin_deletion(id);
         let removed = self.people.remove(id)?;
         // A request that adds many people to a group holds no person's lock, and may have added
         // this one in between.
-        let after = self.forget_groups(id)?;
+        let after = self.remove_from_groups(id)?;
         Ok(Deletion {
             number: running.number,
             was_there: removed.was_there,
@@ -193,7 +193,7 @@ impl Store for FolderStore {
                 self.groups.remove(group, id)?;
             }
         }
-        Ok(self.numbered(change))
+        Ok(self.number_change(change))
     }
 
     fn remove_from_group(
@@ -202,11 +202,11 @@ impl Store for FolderStore {
         id: &PersonId,
     ) -> Result<Option<GroupChange>, GroupsError> {
         let change = self.groups.remove(group, id)?;
-        Ok(change.map(|change| self.numbered(change)))
+        Ok(change.map(|change| self.number_change(change)))
     }
 
     fn delete_group(&self, group: &GroupId) -> Result<GroupChange, GroupsError> {
-        Ok(self.numbered(self.groups.delete(group)?))
+        Ok(self.number_change(self.groups.delete(group)?))
     }
 
     fn archive_number(&self) -> Option<ArchiveNumber> {
@@ -221,20 +221,20 @@ impl Store for FolderStore {
         self.ledger.merge(others)
     }
 
-    fn trusted(
+    fn check_origin(
         &self,
         origin: ArchiveOrigin,
         adopts: bool,
     ) -> (ArchiveOrigin, Result<(), &'static str>) {
-        self.ledger.trusted(origin, adopts)
+        self.ledger.check_origin(origin, adopts)
     }
 
     fn watch_import(&self) -> ImportWatch {
         self.ledger.watch_import()
     }
 
-    fn is_written_meanwhile(&self, id: &PersonId) -> bool {
-        self.ledger.is_written_meanwhile(id)
+    fn is_written_during_import(&self, id: &PersonId) -> bool {
+        self.ledger.is_written_during_import(id)
     }
 
     fn deleted_since(&self, id: &PersonId, origin: &ArchiveOrigin) -> Option<DeletionReason> {
@@ -249,7 +249,7 @@ mod tests {
     use super::*;
 
     fn store(folder: &Path) -> FolderStore {
-        FolderStore::lock(folder, &Instant::now().into()).unwrap()
+        FolderStore::open_locked(folder, &Instant::now().into()).unwrap()
     }
 
     fn id(text: &str) -> PersonId {
@@ -324,7 +324,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = store(folder.path());
         // The lock of a person whose write hangs on the disk.
-        let _writing = store.people.changing(&id("alice"));
+        let _writing = store.people.lock_person(&id("alice"));
         std::thread::scope(|threads| {
             let write = threads.spawn(|| store.replace(&id("bob"), &[sample()]).is_ok());
             assert!(write.join().unwrap());

@@ -8,15 +8,14 @@ use std::path::{Path, PathBuf};
 use rostro_common::fs::durable::sync_folder;
 use rostro_common::person::{ContractId, PersonId};
 
-use super::folder::OTHER_CONTRACTS;
-use super::names;
+use crate::file_names::{self, OTHER_CONTRACTS};
 
 /// Where they are, in the gallery's folder.
 const FOLDER: &str = ".damaged";
 
 /// Moves a file there under the name that it has, with a number after it where that is taken.
 /// Answers where it is now.
-pub(super) fn set_aside(gallery: &Path, path: &Path) -> io::Result<PathBuf> {
+pub(crate) fn add(gallery: &Path, path: &Path) -> io::Result<PathBuf> {
     let from = path.parent().unwrap_or(gallery);
     let folder = gallery
         .join(FOLDER)
@@ -44,7 +43,7 @@ pub(super) fn set_aside(gallery: &Path, path: &Path) -> io::Result<PathBuf> {
 }
 
 /// All files there, by their paths.
-pub(super) fn all(gallery: &Path) -> io::Result<Vec<PathBuf>> {
+pub(crate) fn files(gallery: &Path) -> io::Result<Vec<PathBuf>> {
     let folder = gallery.join(FOLDER);
     let mut files = files_in(&folder)?.0;
     for contract in files_in(&folder.join(OTHER_CONTRACTS))?.1 {
@@ -76,7 +75,7 @@ fn files_in(folder: &Path) -> io::Result<(Vec<PathBuf>, Vec<PathBuf>)> {
 }
 
 /// The contract whose folder a file was set aside from; none for a person's own file.
-pub(super) fn contract_of(path: &Path) -> Option<ContractId> {
+pub(crate) fn contract_of(path: &Path) -> Option<ContractId> {
     let folder = path.parent()?;
     let is_others = folder.parent()?.file_name()? == OTHER_CONTRACTS;
     folder
@@ -88,22 +87,22 @@ pub(super) fn contract_of(path: &Path) -> Option<ContractId> {
 }
 
 /// A person's files there.
-pub(super) fn files_of(gallery: &Path, id: &PersonId) -> io::Result<Vec<PathBuf>> {
-    Ok(all(gallery)?
+pub(crate) fn files_of(gallery: &Path, id: &PersonId) -> io::Result<Vec<PathBuf>> {
+    Ok(files(gallery)?
         .into_iter()
-        .filter(|path| is_of(path, id))
+        .filter(|path| belongs_to(path, id))
         .collect())
 }
 
 /// Returns true if a file is the person's, with or without a number after its name.
-fn is_of(path: &Path, id: &PersonId) -> bool {
-    let name = original(path);
-    names::has_ending(&name) && names::id_of(&name).is_ok_and(|other| other == *id)
+fn belongs_to(path: &Path, id: &PersonId) -> bool {
+    let name = original_name(path);
+    file_names::has_ending(&name) && file_names::id_of(&name).is_ok_and(|other| other == *id)
 }
 
 /// The name that a file had before it was set aside. It ended with `.csv`, so that a number after
 /// that is no part of it.
-pub(super) fn original(path: &Path) -> PathBuf {
+pub(crate) fn original_name(path: &Path) -> PathBuf {
     let name = Path::new(path.file_name().unwrap_or_default());
     let number = name
         .extension()
@@ -138,7 +137,7 @@ mod tests {
             let path = gallery.path().join(name);
             fs::write(&path, number.to_string()).unwrap();
             assert_eq!(
-                fs::read_to_string(set_aside(gallery.path(), &path).unwrap()).unwrap(),
+                fs::read_to_string(add(gallery.path(), &path).unwrap()).unwrap(),
                 number.to_string()
             );
             assert!(!path.exists());
@@ -163,7 +162,7 @@ mod tests {
             .join("1111111111111111");
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join("s7.csv"), "").unwrap();
-        let aside = set_aside(gallery.path(), &folder.join("s7.csv")).unwrap();
+        let aside = add(gallery.path(), &folder.join("s7.csv")).unwrap();
         assert_eq!(
             contract_of(&aside),
             Some("1111111111111111".parse().unwrap())

@@ -8,13 +8,10 @@ use std::path::PathBuf;
 use rostro_common::person::{ContractId, PersonId, Sample};
 
 use crate::groups::{GroupId, GroupIndex, GroupsError};
-use crate::ledger::{ArchiveNumber, ArchiveOrigin, DeletionReason, ImportWatch, Tombstones};
+use crate::ledger::{
+    ArchiveNumber, ArchiveOrigin, ChangeNumber, DeletionReason, ImportWatch, Tombstones,
+};
 use crate::{GalleryError, Problem};
-
-/// Number of a durable change. A store gives each number once, also over restarts, and never one
-/// below an earlier number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ChangeNumber(pub u64);
 
 /// Stores people and groups. Each method that writes makes one durable change and returns its
 /// [`ChangeNumber`]. Calls block.
@@ -66,7 +63,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Quarantines a damaged file, so that no enrolment overwrites it and no start finds it again;
     /// the problem then says where it is. Files that are not damaged, changed lately, or cannot be
     /// moved stay.
-    fn set_aside(&self, problem: Problem) -> Problem;
+    fn quarantine(&self, problem: Problem) -> Problem;
 
     /// Stores samples in place of all samples of a person, of every contract. Those of the first
     /// one's contract go into the person's own file, whose path is returned; those of other
@@ -157,18 +154,18 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// # Errors
     ///
     /// The second part is the reason why a number is not adopted.
-    fn trusted(
+    fn check_origin(
         &self,
         origin: ArchiveOrigin,
         adopts: bool,
     ) -> (ArchiveOrigin, Result<(), &'static str>);
 
-    /// Begins an import: [`Self::deleted_since`] and [`Self::is_written_meanwhile`] report changes
+    /// Begins an import: [`Self::deleted_since`] and [`Self::is_written_during_import`] report changes
     /// from now on until the returned guard is dropped.
     fn watch_import(&self) -> ImportWatch;
 
     /// Returns true if a person was written since the running import began.
-    fn is_written_meanwhile(&self, id: &PersonId) -> bool;
+    fn is_written_during_import(&self, id: &PersonId) -> bool;
 
     /// Returns the reason to leave a person out of an import: a deletion since the archive was
     /// made, or since the import began.

@@ -1,7 +1,7 @@
 //! The ways in which programs write a person's file: separators, byte order marks, and what
 //! spreadsheets make of it.
 
-use super::{FIRST_COLUMNS, SampleFileError, finite};
+use super::{FIRST_COLUMNS, SampleFileError};
 
 /// UTF-8's byte order mark, with which Excel begins a file.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -11,11 +11,11 @@ const SEPARATORS: [u8; 4] = [b',', b';', b'\t', b'|'];
 
 /// An integer from this on among fractions was a fraction with three decimals, whose point a
 /// spreadsheet took for a separator of thousands.
-const IMPLAUSIBLE: f32 = 10.0;
+const IMPLAUSIBLE_INTEGER: f32 = 10.0;
 
 /// A number more than this many times as large as the median was such a fraction, too. The largest
 /// that recognisers give is about ten times as large.
-const OUTLYING: f32 = 100.0;
+const OUTLIER_RATIO: f32 = 100.0;
 
 /// How a file is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub(super) struct Dialect {
 }
 
 /// Removes a byte order mark.
-pub(super) fn without_mark(bytes: &[u8]) -> &[u8] {
+pub(super) fn strip_byte_order_mark(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes)
 }
 
@@ -36,7 +36,9 @@ pub(super) fn without_mark(bytes: &[u8]) -> &[u8] {
 /// character that is, and the rest of the header.
 fn header(bytes: &[u8]) -> Option<(u8, &[u8])> {
     let [first, second] = FIRST_COLUMNS;
-    let line = without_mark(bytes).split(|&byte| byte == b'\n').next()?;
+    let line = strip_byte_order_mark(bytes)
+        .split(|&byte| byte == b'\n')
+        .next()?;
     let rest = name(line, first)?;
     let (separator, rest) = without_spaces(rest)
         .split_first()
@@ -70,14 +72,14 @@ fn name<'a>(text: &'a [u8], name: &str) -> Option<&'a [u8]> {
 }
 
 /// Returns true if a file begins as a person's does, with any separator.
-pub(super) fn is_persons(bytes: &[u8]) -> bool {
+pub(super) fn is_person_header(bytes: &[u8]) -> bool {
     header(bytes).is_some()
 }
 
 /// Returns true if a file ends within the header of a person's, or begins with zeros: what a crash
 /// may leave of one.
 fn is_cut_off(bytes: &[u8]) -> bool {
-    let line = without_mark(bytes)
+    let line = strip_byte_order_mark(bytes)
         .split(|&byte| byte == b'\n')
         .next()
         .unwrap_or_default();
@@ -106,7 +108,7 @@ impl Dialect {
     }
 
     /// Returns true if another program than a recogniser's wrote the file.
-    pub(super) fn is_foreign(self) -> bool {
+    pub(super) fn is_spreadsheet(self) -> bool {
         self.separator != b',' || self.is_split
     }
 
@@ -133,9 +135,9 @@ impl Dialect {
     /// Returns true if a spreadsheet changed numbers of this embedding, whose cells are text: it
     /// wrote some of them in the form of its language, or as other numbers. It can have done the
     /// latter only where it saw each number as a cell.
-    pub(super) fn is_changed(self, embedding: &str, has_cells: bool) -> bool {
+    pub(super) fn is_altered(self, embedding: &str, has_cells: bool) -> bool {
         let has_both = embedding.contains('.') && embedding.contains(',');
-        self.is_foreign() && (has_both || (has_cells && has_implausible(embedding)))
+        self.is_spreadsheet() && (has_both || (has_cells && has_implausible(embedding)))
     }
 }
 
@@ -152,8 +154,22 @@ fn has_implausible(embedding: &str) -> bool {
     sizes.sort_by(f32::total_cmp);
     let median = sizes.get(sizes.len() / 2).copied().unwrap_or_default();
     numbers.iter().any(|(is_fraction, size)| {
-        (has_fractions && !is_fraction && *size >= IMPLAUSIBLE) || *size > OUTLYING * median
+        (has_fractions && !is_fraction && *size >= IMPLAUSIBLE_INTEGER)
+            || *size > OUTLIER_RATIO * median
     })
+}
+
+/// Reads a number, with a decimal comma where a spreadsheet wrote it so. "NaN" and "inf" are
+/// numbers to Rust.
+pub(super) fn finite(text: &str) -> Result<f32, ()> {
+    let number = match text.contains('.') {
+        true => text.parse(),
+        false => text.replacen(',', ".", 1).parse(),
+    };
+    number
+        .ok()
+        .filter(|number: &f32| number.is_finite())
+        .ok_or(())
 }
 
 #[cfg(test)]
@@ -187,7 +203,7 @@ mod tests {
             "image_numbers,embedding\n",
             "x,image_number,embedding",
         ] {
-            assert!(!is_persons(text.as_bytes()), "{text:?}");
+            assert!(!is_person_header(text.as_bytes()), "{text:?}");
         }
         assert!(matches!(
             Dialect::of(b"image_number:embedding"),

@@ -3,18 +3,18 @@
 
 use rostro_common::person::Sample;
 
-use super::{LONGEST, MOST_ROWS, parse, write};
+use super::{MAX_NUMBERS, MAX_ROWS, parse, write};
 
 /// What is read as samples is within bounds, and the same when it is written and read again.
 pub fn holds(text: &[u8]) {
     let Ok(samples) = parse(text) else { return };
-    assert!((1..=MOST_ROWS).contains(&samples.len()));
+    assert!((1..=MAX_ROWS).contains(&samples.len()));
     let length = samples
         .iter()
         .map(|sample| sample.embedding.len())
         .max()
         .unwrap();
-    assert!((1..=LONGEST).contains(&length));
+    assert!((1..=MAX_NUMBERS).contains(&length));
     for sample in &samples {
         assert_eq!(sample.embedding.len(), length);
         assert!(

@@ -11,13 +11,17 @@ use tempfile::NamedTempFile;
 use rostro_common::fs::durable::sync_folder;
 use rostro_common::person::{ContractId, EnrolmentId, PersonId};
 
-use super::contracts::{OTHER_CONTRACTS, enrolment_of, of_enrolment};
-use super::{ByContract, ChangeNumber, CsvGallery, Durability, GalleryError, csv_file};
-use crate::{BatchOutcome, BatchWritten};
+use super::CsvGallery;
+use super::contracts::enrolment::{enrolment_of, with_enrolment};
+use crate::csv_file;
+use crate::error::GalleryError;
+use crate::file_names::OTHER_CONTRACTS;
+use crate::ledger::ChangeNumber;
+use crate::store::{BatchOutcome, BatchWritten, ByContract, Durability};
 
 /// Files from which on the whole disk is synced, which is one wait and not one for each.
 #[cfg(target_os = "linux")]
-const ONE_BY_ONE: usize = 8;
+const MAX_SINGLE_SYNCS: usize = 8;
 
 /// A file under a name that is not its own yet, and its own.
 type StagedFile = (NamedTempFile, PathBuf);
@@ -50,8 +54,8 @@ pub(super) fn write(
             }
         };
         // Held for one person at a time, because enrolments continue meanwhile.
-        let _changing = gallery.changing(id);
-        if let Err(cause) = put_in_place(gallery, id, files, &mut changed) {
+        let _lock = gallery.lock_person(id);
+        if let Err(cause) = install(gallery, id, files, &mut changed) {
             written.failure = Some(failed(gallery, cause));
             break;
         }
@@ -96,24 +100,24 @@ fn stage(gallery: &CsvGallery, people: &[ByContract<'_>]) -> io::Result<Vec<Stag
 /// Writes a person's files, each of one contract.
 fn prepare(gallery: &CsvGallery, (id, contracts): ByContract<'_>) -> io::Result<StagedPerson> {
     // Tells the files of before to be older, also if a crash keeps them from being removed.
-    let is_marked = !gallery.others_of(id)?.is_empty();
+    let has_older_files = !gallery.contract_files_of(id)?.is_empty();
     let mut files = Vec::new();
     for (index, (contract, samples)) in contracts.iter().enumerate() {
         let is_own = index == 0;
         let mut text = Vec::new();
-        match is_own && is_marked && enrolment_of(samples).is_none() {
-            true => csv_file::write(&of_enrolment(samples, &EnrolmentId::unique()), &mut text)?,
+        match is_own && has_older_files && enrolment_of(samples).is_none() {
+            true => csv_file::write(&with_enrolment(samples, &EnrolmentId::unique()), &mut text)?,
             false => csv_file::write(samples, &mut text)?,
         }
-        if text.len() as u64 > csv_file::LARGEST {
+        if text.len() as u64 > csv_file::MAX_BYTES {
             return Ok(StagedPerson::TooLarge(text.len()));
         }
         let path = if is_own {
             gallery.path_of(id)
         } else {
-            gallery.path_of_other(contract, id)
+            gallery.contract_path(contract, id)
         };
-        let mut file = gallery.unfinished()?;
+        let mut file = gallery.new_temporary_file()?;
         file.write_all(&text)?;
         files.push((file, path));
     }
@@ -122,16 +126,16 @@ fn prepare(gallery: &CsvGallery, (id, contracts): ByContract<'_>) -> io::Result<
 
 /// Gives a person's files their names, and removes those of contracts of which there are none. The
 /// lock on changes is held.
-fn put_in_place(
+fn install(
     gallery: &CsvGallery,
     id: &PersonId,
     files: Vec<StagedFile>,
     changed: &mut BTreeSet<PathBuf>,
 ) -> io::Result<()> {
-    let mut older: Vec<(ContractId, PathBuf)> = gallery.others_of(id)?;
+    let mut older: Vec<(ContractId, PathBuf)> = gallery.contract_files_of(id)?;
     older.retain(|(_, path)| !files.iter().any(|(_, written)| written == path));
     // First: an own file of the same enrolment would put them in force.
-    gallery.remove_others(older.iter())?;
+    gallery.remove_contract_files(older.iter())?;
     changed.extend(
         older
             .iter()
@@ -140,17 +144,17 @@ fn put_in_place(
     for (file, path) in files {
         let folder = path.parent().unwrap_or(&gallery.folder);
         if folder == gallery.folder {
-            gallery.rescue_own(id)?;
+            gallery.read_own_or_quarantine(id)?;
         } else {
             fs::create_dir_all(folder)?;
-            gallery.rescue(&path)?;
+            gallery.read_or_quarantine(&path)?;
             changed.extend([folder.to_owned(), gallery.folder.join(OTHER_CONTRACTS)]);
         }
-        let renamed = gallery.renamed_by(&path);
+        let renamed = gallery.file_under_other_name(&path);
         file.persist(&path).map_err(|error| error.error)?;
-        gallery.note_written(&path);
+        gallery.record_write(&path);
         if let Some(renamed) = renamed {
-            gallery.remove_renamed(&renamed, &path);
+            gallery.remove_old_file(&renamed, &path);
         }
     }
     Ok(())
@@ -159,7 +163,7 @@ fn put_in_place(
 /// Waits until files are on the disk.
 fn sync<'f>(folder: &Path, files: impl Iterator<Item = &'f File> + Clone) -> io::Result<()> {
     #[cfg(target_os = "linux")]
-    if files.clone().count() > ONE_BY_ONE {
+    if files.clone().count() > MAX_SINGLE_SYNCS {
         match rustix::fs::syncfs(File::open(folder)?) {
             Ok(()) => return Ok(()),
             // Some file systems do not have it.

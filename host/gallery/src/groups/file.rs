@@ -13,23 +13,23 @@ use rostro_common::fs::{bytes_without_mark, read_at_most};
 pub(super) use rostro_common::person::{InvalidId, PersonId};
 
 /// How the files of unfinished writes begin.
-pub(super) const UNFINISHED: &str = ".unfinished-";
+pub(super) const TEMPORARY_PREFIX: &str = ".unfinished-";
 
 /// The largest file in bytes: a hundred thousand ids.
-pub const LARGEST: usize = 16 << 20;
+pub const MAX_FILE_BYTES: usize = 16 << 20;
 
 /// What stands where somebody was taken out. No id has it.
-const STRUCK_OUT: u8 = b'#';
+const REMOVED: u8 = b'#';
 
 /// More files than this are synced with all else on their disk, which is one wait and not one for
 /// each.
-const ONE_BY_ONE: usize = 16;
+const MAX_SINGLE_SYNCS: usize = 16;
 
 /// Reads who is in a group.
 pub(super) fn read(path: &Path) -> Result<HashSet<PersonId>, String> {
-    let bytes = read_at_most(path, LARGEST).map_err(|error| error.to_string())?;
-    if bytes.len() > LARGEST {
-        return Err(format!("more than {LARGEST} bytes"));
+    let bytes = read_at_most(path, MAX_FILE_BYTES).map_err(|error| error.to_string())?;
+    if bytes.len() > MAX_FILE_BYTES {
+        return Err(format!("more than {MAX_FILE_BYTES} bytes"));
     }
     parse(bytes)
 }
@@ -39,7 +39,7 @@ pub(super) fn parse(bytes: Vec<u8>) -> Result<HashSet<PersonId>, String> {
     let lines = bytes_without_mark(&bytes).split(|&byte| byte == b'\n');
     // A line that was struck out may be torn in the middle of a letter, so that it is no text.
     let mut members = HashSet::new();
-    for line in lines.filter(|line| !line.contains(&STRUCK_OUT)) {
+    for line in lines.filter(|line| !line.contains(&REMOVED)) {
         let text = std::str::from_utf8(line).map_err(|_| "it is no text".to_owned())?;
         if !text.trim().is_empty() {
             // The line is somebody's id, so that it is not quoted.
@@ -56,7 +56,7 @@ pub(super) fn parse(bytes: Vec<u8>) -> Result<HashSet<PersonId>, String> {
 pub(super) fn text(members: &HashSet<PersonId>) -> Option<String> {
     let ordered: BTreeSet<&PersonId> = members.iter().collect();
     let text: String = ordered.into_iter().map(|id| format!("{id}\n")).collect();
-    (text.len() <= LARGEST).then_some(text)
+    (text.len() <= MAX_FILE_BYTES).then_some(text)
 }
 
 /// Writes a group's file so that it is at any moment, crashes included, the old one or the new. The
@@ -64,7 +64,7 @@ pub(super) fn text(members: &HashSet<PersonId>) -> Option<String> {
 pub(super) fn write(folder: &Path, name: &str, text: &str) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let mut file = tempfile::Builder::new()
-        .prefix(UNFINISHED)
+        .prefix(TEMPORARY_PREFIX)
         .tempfile_in(folder)?;
     file.write_all(text.as_bytes())?;
     file.as_file().sync_all()?;
@@ -74,7 +74,7 @@ pub(super) fn write(folder: &Path, name: &str, text: &str) -> io::Result<()> {
 }
 
 /// Removes the file that a group was in before it was written under its own name, unless the file
-/// system takes both names for one.
+/// system takes and names for one.
 pub(super) fn remove_renamed(folder: &Path, before: &str, now: &str) -> io::Result<()> {
     if same_file(&folder.join(before), &folder.join(now))? {
         Ok(())
@@ -109,18 +109,18 @@ pub(super) struct LineRemoval {
 /// Takes somebody out of the files of these groups, durably. They are changed in place: that needs
 /// no room on a full disk, and however many they are, there is one wait for the disk. Whatever a
 /// crash leaves of a line is the id as it was, or has a `#` and is nobody's.
-pub(super) fn strike_out<'a>(
+pub(super) fn remove_member_lines<'a>(
     folder: &Path,
     names: impl ExactSizeIterator<Item = &'a str>,
     id: &PersonId,
 ) -> LineRemoval {
     let (count, together) = (
         names.len(),
-        cfg!(target_os = "linux") && names.len() > ONE_BY_ONE,
+        cfg!(target_os = "linux") && names.len() > MAX_SINGLE_SYNCS,
     );
     let mut durable = Ok(true);
     for (files, name) in names.enumerate() {
-        let synced = match strike_out_of(&folder.join(name), id) {
+        let synced = match remove_from_file(&folder.join(name), id) {
             Ok((file, written)) => {
                 written.and_then(|()| if together { Ok(true) } else { sync_file(&file) })
             }
@@ -133,11 +133,11 @@ pub(super) fn strike_out<'a>(
                 };
             }
         };
-        durable = both(durable, synced);
+        durable = and(durable, synced);
     }
     #[cfg(target_os = "linux")]
     if together {
-        durable = both(durable, sync_all_of(folder));
+        durable = and(durable, sync_all_of(folder));
     }
     LineRemoval {
         files: count,
@@ -145,15 +145,15 @@ pub(super) fn strike_out<'a>(
     }
 }
 
-/// Returns whether both are durable, or the first error.
-fn both(a: io::Result<bool>, b: io::Result<bool>) -> io::Result<bool> {
+/// Returns whether and are durable, or the first error.
+fn and(a: io::Result<bool>, b: io::Result<bool>) -> io::Result<bool> {
     Ok(a? & b?)
 }
 
 /// Strikes a person out of a file. From the first byte that is written on they are out of it,
 /// whatever the disk says then.
-fn strike_out_of(path: &Path, id: &PersonId) -> io::Result<(File, io::Result<()>)> {
-    let bytes = read_at_most(path, LARGEST)?;
+fn remove_from_file(path: &Path, id: &PersonId) -> io::Result<(File, io::Result<()>)> {
+    let bytes = read_at_most(path, MAX_FILE_BYTES)?;
     let mut file = File::options().write(true).open(path)?;
     let (mut begin, mut written) = (0, Ok(()));
     for line in bytes.split_inclusive(|&byte| byte == b'\n') {
@@ -163,8 +163,8 @@ fn strike_out_of(path: &Path, id: &PersonId) -> io::Result<(File, io::Result<()>
             file.seek(SeekFrom::Start(begin))?;
             // A byte of the line is enough; where none can be written, the person is still in the
             // group.
-            file.write_all(&[STRUCK_OUT])?;
-            written = written.and(file.write_all(&vec![STRUCK_OUT; text.len() - 1]));
+            file.write_all(&[REMOVED])?;
+            written = written.and(file.write_all(&vec![REMOVED; text.len() - 1]));
         }
         begin += line.len() as u64;
     }
@@ -192,7 +192,7 @@ mod tests {
         );
         fs::write(&path, before).unwrap();
         assert!(
-            strike_out(folder.path(), ["maths", "gone"].into_iter(), &id)
+            remove_member_lines(folder.path(), ["maths", "gone"].into_iter(), &id)
                 .durable
                 .unwrap()
         );
@@ -230,7 +230,7 @@ mod tests {
             let id: PersonId = name.parse().unwrap();
             fs::write(&path, format!("Анна\n{name}\nbob\n")).unwrap();
             assert!(
-                strike_out(folder.path(), ["maths"].into_iter(), &id)
+                remove_member_lines(folder.path(), ["maths"].into_iter(), &id)
                     .durable
                     .unwrap()
             );
@@ -239,13 +239,12 @@ mod tests {
                 format!("Анна\n{}\nbob\n", "#".repeat(name.len()))
             );
             for which in 1..1_u32 << name.len() {
-                let torn = name.bytes().enumerate().map(|(at, byte)| {
-                    if which >> at & 1 == 1 {
-                        STRUCK_OUT
-                    } else {
-                        byte
-                    }
-                });
+                let torn =
+                    name.bytes().enumerate().map(
+                        |(at, byte)| {
+                            if which >> at & 1 == 1 { REMOVED } else { byte }
+                        },
+                    );
                 fs::write(
                     &path,
                     [b"bob\n".to_vec(), torn.collect(), b"\nalice".to_vec()].concat(),

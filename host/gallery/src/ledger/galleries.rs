@@ -12,7 +12,7 @@ use rostro_common::fs::durable::sync_folder;
 use rostro_common::fs::read_small;
 use rostro_common::keyed_hash::HashKey;
 
-use super::UNFINISHED;
+use super::TEMPORARY_PREFIX;
 
 const FILE: &str = "galleries.json";
 
@@ -112,7 +112,7 @@ impl Galleries {
             keys,
         };
         let mut file = tempfile::Builder::new()
-            .prefix(UNFINISHED)
+            .prefix(TEMPORARY_PREFIX)
             .tempfile_in(folder)?;
         serde_json::to_writer_pretty(&mut file, &text)?;
         file.write_all(b"\n")?;

@@ -23,19 +23,19 @@ fn made(numbered: ArchiveNumber) -> ArchiveOrigin {
 #[test]
 fn number_restart_never_repeats() {
     let gallery = tempfile::tempdir().unwrap();
-    let mut given = 0;
+    let mut latest = 0;
     for changes in [1, 3, 1023, 1, 5000, 0, 1] {
         let ledger = reopened(gallery.path());
         assert!(
-            ledger.number() >= given,
-            "{} after {given}",
+            ledger.number() >= latest,
+            "{} after {latest}",
             ledger.number()
         );
         (0..changes).for_each(|_| _ = ledger.advance());
         let numbered = ledger.archive_number().unwrap();
         assert_eq!(numbered.number, Some(ledger.number()));
-        assert!(ledger.number() >= given + changes);
-        given = ledger.number();
+        assert!(ledger.number() >= latest + changes);
+        latest = ledger.number();
     }
     let gallery_id = reopened(gallery.path()).archive_number().unwrap().gallery;
     assert_eq!(
@@ -119,7 +119,7 @@ fn deletion_during_import_always_wins() {
     assert_eq!(ledger.deleted_since(&id("alice"), &later), None);
 }
 
-/// The file grows beyond the preallocated slots, and deleting the same people again needs no more
+/// The file grows beyond the preallocated slots, and running_deletions the same people again needs no more
 /// of them.
 #[test]
 fn slots_grow_and_are_used_again() {
@@ -256,14 +256,14 @@ fn merged_tombstones_count_by_origin() {
     assert_eq!(target.tombstones().len(), 1);
 }
 
-/// An archive that claims a number of this gallery that was never given is compared by time: the
+/// An archive that claims a number of this gallery that was never latest is compared by time: the
 /// gallery was restored from a copy.
 #[test]
 fn unknown_number_is_not_trusted() {
     let gallery = tempfile::tempdir().unwrap();
     let ledger = reopened(gallery.path());
     let known = made(ledger.archive_number().unwrap());
-    assert_eq!(ledger.trusted(known, true), (known, Ok(())));
+    assert_eq!(ledger.check_origin(known, true), (known, Ok(())));
     let ahead = ArchiveOrigin {
         number: Some(5000),
         ..known
@@ -272,8 +272,8 @@ fn unknown_number_is_not_trusted() {
         number: None,
         ..known
     };
-    assert_eq!(ledger.trusted(ahead, false), (untrusted, Ok(())));
-    assert_eq!(ledger.trusted(ahead, true), (untrusted, Ok(())));
+    assert_eq!(ledger.check_origin(ahead, false), (untrusted, Ok(())));
+    assert_eq!(ledger.check_origin(ahead, true), (untrusted, Ok(())));
     assert!(ledger.number() >= 5000 && reopened(gallery.path()).number() >= 5000);
 }
 
@@ -285,7 +285,7 @@ fn far_number_is_not_adopted() {
     let ledger = reopened(gallery.path());
     let known = made(ledger.archive_number().unwrap());
     for number in [1 << 53, u64::MAX, 1 << 33] {
-        let (made, adopted) = ledger.trusted(
+        let (made, adopted) = ledger.check_origin(
             ArchiveOrigin {
                 number: Some(number),
                 ..known
@@ -318,7 +318,7 @@ fn far_number_is_not_adopted() {
     assert_eq!((ledger.tombstones().len(), ledger.number()), (1, 7));
     assert_eq!(
         ledger
-            .trusted(made(ledger.archive_number().unwrap()), true)
+            .check_origin(made(ledger.archive_number().unwrap()), true)
             .1,
         Ok(())
     );
@@ -328,14 +328,15 @@ fn far_number_is_not_adopted() {
 #[test]
 fn writes_during_import_are_recorded() {
     let ledger = Arc::new(Ledger::none());
-    ledger.note_written(&id("early"));
+    ledger.record_write(&id("early"));
     let watch = ledger.watch_import();
-    ledger.note_written(&id("alice"));
+    ledger.record_write(&id("alice"));
     assert!(
-        ledger.is_written_meanwhile(&id("alice")) && !ledger.is_written_meanwhile(&id("early"))
+        ledger.is_written_during_import(&id("alice"))
+            && !ledger.is_written_during_import(&id("early"))
     );
     drop(watch);
-    assert!(!ledger.is_written_meanwhile(&id("alice")));
+    assert!(!ledger.is_written_during_import(&id("alice")));
 }
 
 /// A damaged ledger is moved away, and the gallery goes on with another id.
@@ -350,7 +351,7 @@ fn damaged_ledger_is_set_aside() {
     assert!(gallery.path().join(".ledger-damaged-1").is_dir());
 }
 
-/// An empty gallery has no ledger before the first change; one with people gets it at the start.
+/// An blank gallery has no ledger before the first change; one with people gets it at the start.
 #[test]
 fn ledger_appears_with_first_person() {
     let gallery = tempfile::tempdir().unwrap();

@@ -8,7 +8,7 @@ use rostro_common::keyed_hash::HashKey;
 use rostro_common::person::PersonId;
 
 /// How long a tombstone is kept, in milliseconds: 400 days.
-const KEPT: i64 = 400 * 24 * 3600 * 1000;
+const RETENTION_MS: i64 = 400 * 24 * 3600 * 1000;
 
 /// Keyed hash of a person's id.
 pub type Mac = [u8; 32];
@@ -47,7 +47,7 @@ pub fn now() -> i64 {
 
 impl Tombstone {
     pub(super) fn is_expired(self, now: i64) -> bool {
-        now.saturating_sub(self.deleted_at) > KEPT
+        now.saturating_sub(self.deleted_at) > RETENTION_MS
     }
 }
 
@@ -114,11 +114,11 @@ impl Tombstones {
     }
 
     /// Returns whether a person was deleted after an archive was made.
-    pub fn is_deleted_since(&self, id: &PersonId, made: &ArchiveOrigin) -> bool {
+    pub fn is_deleted_since(&self, id: &PersonId, origin: &ArchiveOrigin) -> bool {
         !self.is_empty()
             && self
                 .of(id)
-                .any(|(gallery, tombstone)| made.is_before(gallery, tombstone))
+                .any(|(gallery, tombstone)| origin.is_before(gallery, tombstone))
     }
 
     /// Removes tombstones whose time is over by now.

@@ -320,7 +320,7 @@ fn assemble(
 ) -> Result<(Service, Arc<Deployment>, Executor), ServeError> {
     // One wait for both: whoever has the one has the other, too.
     let lock_scope = shutdown.scope(Instant::now() + config.wait_for_lock);
-    let gallery = FolderStore::lock(&config.gallery, &lock_scope)?;
+    let gallery = FolderStore::open_locked(&config.gallery, &lock_scope)?;
     tell_set_aside(gallery.files(), config);
     let store = Store::open(&config.state, &lock_scope, shutdown.clone())?;
     let archives = ArchiveFolder::new(store.folder().to_owned(), config.archive_bytes);
@@ -445,10 +445,10 @@ async fn watch_folders(people: Weak<People>, deployment: Weak<Deployment>, shutd
 
 /// Names files that were set aside and can be restored.
 fn tell_set_aside(gallery: &CsvGallery, config: &Config) {
-    let aside = gallery.all_set_aside().unwrap_or_default();
+    let aside = gallery.quarantined_files().unwrap_or_default();
     for file in aside
         .iter()
-        .filter(|file| file.place.is_some())
+        .filter(|file| file.target.is_some())
         .take(PROBLEMS)
     {
         tracing::warn!(

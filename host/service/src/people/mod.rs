@@ -210,7 +210,7 @@ impl People {
         problems.sort_by(|a, b| a.path.cmp(&b.path));
         let problems = problems
             .into_iter()
-            .map(|problem| self.store.set_aside(problem))
+            .map(|problem| self.store.quarantine(problem))
             .collect();
         let report = ViewReport {
             problems,

@@ -10,7 +10,7 @@ use rostro_common::cancel::CancelScope;
 use rostro_common::person::{CaseKeys, ContractId, PersonId, Sample};
 use rostro_gallery::groups::{self, GroupId, GroupsError};
 use rostro_gallery::ledger::{ArchiveOrigin, DeletionReason, Tombstones};
-use rostro_gallery::{BatchOutcome, LARGEST_PERSON, parse_samples};
+use rostro_gallery::{BatchOutcome, MAX_PERSON_BYTES, parse_samples};
 
 use super::contents::Contents;
 use super::{ArchiveEntry, ArchiveError, ArchiveFile, ImportPermit, Imported, entry, origin};
@@ -181,7 +181,7 @@ impl<'s> Import<'s> {
             return Err(ArchiveError::NotNumbered);
         }
         if let Some(made) = self.made {
-            let (made, adopted) = store.trusted(made, !self.options.dry_run);
+            let (made, adopted) = store.check_origin(made, !self.options.dry_run);
             self.made = Some(made);
             if let Err(why) = adopted {
                 self.imported.leave_out(origin::NAME, why.to_owned());
@@ -216,7 +216,8 @@ impl<'s> Import<'s> {
                 .wait(&id, self.deadline)
                 .map_err(ServiceError::from)?;
             // Asked with the turn: an enrolment comes before this, or after the person is removed.
-            if !store.is_written_meanwhile(&id) && self.service.delete(&lock, self.actor)?.was_there
+            if !store.is_written_during_import(&id)
+                && self.service.delete(&lock, self.actor)?.was_there
             {
                 self.imported.removed.add(&id);
             }
@@ -235,7 +236,7 @@ impl<'s> Import<'s> {
         people
             .filter(|id| {
                 !self.people.contains_key(id)
-                    && !self.service.people.store().is_written_meanwhile(id)
+                    && !self.service.people.store().is_written_during_import(id)
             })
             .collect()
     }
@@ -363,7 +364,7 @@ impl<'s> Import<'s> {
                 BatchOutcome::Stored(_) => self.imported.people += 1,
                 BatchOutcome::TooLarge(size) => {
                     let why = format!(
-                        "the samples make a file of {size} bytes, and at most {LARGEST_PERSON} are read again"
+                        "the samples make a file of {size} bytes, and at most {MAX_PERSON_BYTES} are read again"
                     );
                     self.imported.leave_out(&name_of(person), why);
                 }
@@ -392,7 +393,7 @@ impl<'s> Import<'s> {
         for (index, contract) in entries {
             let read = self
                 .contents
-                .read(*index, LARGEST_PERSON)
+                .read(*index, MAX_PERSON_BYTES)
                 .and_then(|bytes| samples(&bytes, contract, live));
             let made = match read {
                 Ok(samples) if live.revision.contract().id == *contract => {
@@ -522,7 +523,7 @@ impl<'s> Import<'s> {
         is_there: &dyn Fn(&Self, &PersonId) -> bool,
     ) -> Vec<PersonId> {
         let name = format!("groups/{group}");
-        let read = self.contents.read(index, groups::LARGEST as u64);
+        let read = self.contents.read(index, groups::MAX_FILE_BYTES as u64);
         let text = match read
             .and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is no text".to_owned()))
         {

@@ -1,7 +1,7 @@
 //! Which samples of other contracts are in force, whatever wrote them and whatever a crash left.
 
-use super::super::tests::{id, sample};
 use super::*;
+use crate::folder::tests::{id, sample};
 
 const FIRST: &str = "1111111111111111";
 const SECOND: &str = "2222222222222222";
@@ -51,7 +51,7 @@ fn pairs(pairs: &[(&str, f32)]) -> Vec<(String, f32)> {
 /// A file as a program before enrolment ids wrote it.
 fn write_old(gallery: &CsvGallery, contract: Option<&str>, samples: &[Sample]) {
     let path = match contract {
-        Some(contract) => gallery.path_of_other(&contract.parse().unwrap(), &id("s6")),
+        Some(contract) => gallery.contract_path(&contract.parse().unwrap(), &id("s6")),
         None => gallery.path_of(&id("s6")),
     };
     fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -112,7 +112,7 @@ fn own_file_alone_needs_no_enrolment() {
 #[test]
 fn crash_within_replacement_leaves_nothing_older() {
     let (_folder, gallery) = enrolled_under_two();
-    let other = gallery.path_of_other(&SECOND.parse().unwrap(), &id("s6"));
+    let other = gallery.contract_path(&SECOND.parse().unwrap(), &id("s6"));
     let older = fs::read(&other).unwrap();
     gallery.replace(&id("s6"), &[of(FIRST, 3.0)]).unwrap();
     fs::write(&other, older).unwrap();

@@ -5,7 +5,10 @@ use std::path::Path;
 
 use rostro_common::person::PersonId;
 
-use super::SampleFileError;
+use crate::SampleFileError;
+
+/// Folder, in the gallery's, of the folders of other contracts.
+pub(crate) const OTHER_CONTRACTS: &str = ".contracts";
 
 /// The ending of a person's file, in any case.
 const ENDING: &str = "csv";
