@@ -1,4 +1,4 @@
-//! A store in a folder.
+//! Store in a folder.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -17,7 +17,7 @@ use crate::{
     GroupChange, Problem, SampleLocation, Store, StoreChanges, StoreError, Written,
 };
 
-/// The store in a folder: CSV files, groups and the ledger.
+/// Store in a folder: CSV files, groups and the ledger.
 #[derive(Debug)]
 pub struct FolderStore {
     people: CsvGallery,
@@ -26,8 +26,8 @@ pub struct FolderStore {
 }
 
 impl FolderStore {
-    /// Locks a folder for the process that writes it, and opens it. While another process has the
-    /// lock, waits for it until `scope` ends.
+    /// Locks a folder for this process, and opens it for writing. If another process has the lock,
+    /// waits for it until `scope` ends.
     ///
     /// # Errors
     ///
@@ -77,7 +77,7 @@ impl FolderStore {
         match self.groups.remove_everywhere(id) {
             Ok(true) => Ok(Durability::Synced),
             Ok(false) => Ok(Durability::Unsupported),
-            // The person is out of the groups, so that the deletion continues.
+            // The person is no longer in the groups, so that the deletion continues.
             Err(GroupsError::Unsynced { folder, cause }) => {
                 Ok(Durability::Failed(GalleryError::Unsynced { folder, cause }))
             }
@@ -168,8 +168,8 @@ impl Store for FolderStore {
         let before = self.remove_from_groups(id)?;
         let running = self.ledger.begin_deletion(id);
         let removed = self.people.remove(id)?;
-        // A request that adds many people to a group holds no person's lock, and may have added
-        // this one in between.
+        // A request that adds people to a group holds no person's lock, and may have added this one
+        // meanwhile.
         let after = self.remove_from_groups(id)?;
         Ok(Deletion {
             number: running.number,
@@ -186,8 +186,8 @@ impl Store for FolderStore {
 
     fn add_to_group(&self, group: &GroupId, ids: &[PersonId]) -> Result<GroupChange, GroupsError> {
         let change = self.groups.add_all(group, ids)?;
-        // A deletion removes the person's files and then the memberships, so that either it or this
-        // sees a member who is deleted meanwhile.
+        // A deletion removes the person's files first and then the memberships, so that either the
+        // deletion or this check removes a deleted member.
         for id in ids {
             if !self.has_files(id)? {
                 self.groups.remove(group, id)?;
@@ -319,11 +319,12 @@ mod tests {
         assert!(number() > deletion.0);
     }
 
+    /// A write does not wait for the disk writes of another person.
     #[test]
-    fn write_does_not_wait_for_another_person() {
+    fn writes_of_people_are_independent() {
         let folder = tempfile::tempdir().unwrap();
         let store = store(folder.path());
-        // The lock of a person whose write hangs on the disk.
+        // A write of this person hangs on the disk.
         let _writing = store.people.lock_person(&id("alice"));
         std::thread::scope(|threads| {
             let write = threads.spawn(|| store.replace(&id("bob"), &[sample()]).is_ok());

@@ -5,8 +5,7 @@ use std::io;
 
 use super::MAX_BYTES;
 
-/// Reasons for which files of a gallery are left alone, as words for metrics. `group` is for files
-/// of groups.
+/// Reasons why files of a gallery are unusable, as words for metrics. `group` is for group files.
 pub const REASONS: [&str; 9] = [
     "damaged",
     "duplicate",
@@ -19,79 +18,80 @@ pub const REASONS: [&str; 9] = [
     "unreadable",
 ];
 
-/// Why a file cannot be read as a person's samples.
+/// Why a file cannot be used as a person's samples.
 #[derive(Debug, thiserror::Error)]
 pub enum SampleFileError {
-    /// The file's name is no id.
+    /// The file's name is not an id.
     #[error("the name is no id: {0}")]
     Name(String),
-    /// It is a link, a folder or a device.
+    /// The path is a link, a folder or a device.
     #[error("not a regular file")]
     NotAFile,
-    /// The operating system does not give it.
+    /// The operating system cannot read the file.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// It is far larger than any that is written.
+    /// The file is larger than the reader's limit.
     #[error("{0} bytes; at most {MAX_BYTES} are read")]
     TooLarge(u64),
-    /// It is no CSV.
+    /// The file is not CSV.
     #[error("not CSV: {0}")]
     Csv(#[source] csv::Error),
-    /// The header is another. It is not quoted: a file without one begins with an embedding.
+    /// The header differs. It is not quoted, because a file without a header begins with an
+    /// embedding.
     #[error("the header does not begin with `image_number,embedding`")]
     Header,
-    /// It ends within the header, or is of zeros: what a crash may leave of a file.
+    /// The file ends within the header, or is filled with zeros, as a crash may leave it.
     #[error("it is cut off")]
     CutOff,
-    /// Its columns are separated by a character that is not read.
+    /// An unsupported character separates the columns.
     #[error("its columns are separated by {0:?}; save it with commas, or enrol the person again")]
     Separator(char),
-    /// A row is not what it should be.
+    /// A row is invalid.
     #[error("row {row}: {what}")]
     Row {
-        /// Which row, from 1.
+        /// Number of the row, from 1.
         row: usize,
-        /// What is wrong with it.
+        /// Cause.
         what: String,
     },
-    /// It holds no photo.
+    /// The file has no rows.
     #[error("no rows")]
     Empty,
-    /// A spreadsheet opened the file and saved other numbers.
+    /// A spreadsheet saved the file with other numbers.
     #[error(
         "row {row}: {what}; a spreadsheet changed the file: restore it from a backup, or enrol the person again"
     )]
     Spreadsheet {
-        /// The row, from 1.
+        /// Number of the row, from 1.
         row: usize,
-        /// The part that changed.
+        /// Part that changed.
         what: String,
     },
-    /// Another file of the same person is used.
+    /// Another file of the same person is in use.
     #[error("the person's file is {0}; remove this one, or that one")]
     Duplicate(String),
-    /// It was read, but nobody can be recognised by what is in it.
+    /// The file was read, but the policy makes no templates of it.
     #[error("no templates can be made of it: {0}")]
     Unusable(Box<dyn Error + Send + Sync>),
 }
 
 impl SampleFileError {
-    /// Whether the file was read, and is a person's that is damaged.
+    /// Returns true if the file is a person's and is damaged, so that it may be quarantined.
     pub fn is_damaged(&self) -> bool {
         match self {
             Self::Csv(_) | Self::CutOff | Self::Row { .. } | Self::Empty => true,
-            // Somebody else's file, of which there may be many in a folder that was named by
+            // Files of another program, which may be numerous in a folder that was named by
             // mistake.
             Self::Header | Self::TooLarge(_) => false,
-            // An operator may mend it, or remove the one that is not wanted.
+            // An operator may repair the file, or remove the superfluous one.
             Self::Spreadsheet { .. } | Self::Separator(_) | Self::Duplicate(_) => false,
-            // What could not be read may be whole, and another policy may make templates of what is
-            // unusable to this one.
+            // An unreadable file may be whole, and another policy may make templates of the
+            // samples.
             Self::Name(_) | Self::NotAFile | Self::Io(_) | Self::Unusable(_) => false,
         }
     }
 
-    /// Whether it is somebody else's file, or no file at all.
+    /// Returns true if the file belongs to another program, or is not a regular file.
     pub(crate) fn is_foreign(&self) -> bool {
         matches!(self, Self::Header | Self::NotAFile)
     }
@@ -111,8 +111,8 @@ impl SampleFileError {
         }
     }
 
-    /// Whether the file was read, and is no person's: what is in it must not be lost where a person
-    /// is written in its place.
+    /// Returns true if the file was read and is not a valid person's. Its content must be kept if a
+    /// person is written in its place.
     pub(crate) fn has_content(&self) -> bool {
         self.is_damaged()
             || matches!(

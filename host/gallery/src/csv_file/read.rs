@@ -33,8 +33,8 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Sample>, SampleFileError> {
     parse(bytes.as_slice())
 }
 
-/// Returns true if a file ends without the end of a line. Programs that write CSV end each line; a
-/// copy that was cut short may not.
+/// Returns true if a file ends without a line break. Programs that write CSV end each line; an
+/// interrupted copy may not.
 pub(crate) fn ends_within_line(path: &Path) -> io::Result<bool> {
     let mut file = File::open(path)?;
     let mut last = [0];
@@ -43,7 +43,7 @@ pub(crate) fn ends_within_line(path: &Path) -> io::Result<bool> {
     Ok(!matches!(last, [b'\n' | b'\r']))
 }
 
-/// Reads samples out of CSV, which may come from anywhere.
+/// Reads samples from CSV of any origin.
 pub fn parse(bytes: &[u8]) -> Result<Vec<Sample>, SampleFileError> {
     let bytes = dialect::strip_byte_order_mark(bytes);
     let dialect = Dialect::of(bytes)?;
@@ -147,7 +147,7 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Sample>, SampleFileError> {
 }
 
 fn embedding(text: &str, column: &str) -> Result<Vec<f32>, String> {
-    // The cell is biometric, so that messages do not quote it.
+    // The cell is biometric data, so that messages do not quote it.
     let number = |(index, text): (usize, &str)| {
         finite(text.trim())
             .map_err(|()| format!("number {} of the {column} is no finite number", index + 1))

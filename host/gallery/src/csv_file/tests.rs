@@ -6,7 +6,7 @@ use super::*;
 
 proptest! {
     #[test]
-    fn what_is_written_is_read_back_bit_by_bit(
+    fn samples_round_trip_bit_by_bit(
         rows in prop::collection::vec(prop::collection::vec(any::<f32>().prop_filter("finite", |v| v.is_finite() && *v != 0.0), 3), 1..5),
         digest in any::<[u8; 32]>(), score in prop::option::of(0.0_f32..=1.0), marked: bool, raw in prop::collection::vec(any::<bool>(), 5),
     ) {
@@ -19,8 +19,9 @@ proptest! {
         super::property::is_read_back(&samples);
     }
 
+    /// Any input that is read gives samples within bounds, and is the same once written again.
     #[test]
-    fn whatever_is_read_is_within_bounds_and_written_again(
+    fn any_input_is_read_within_bounds(
         text in prop_oneof![
             prop::collection::vec(any::<u8>(), 0..200),
             "[0-9;,.\"\n e-]{0,80}".prop_map(String::into_bytes),
@@ -35,7 +36,7 @@ proptest! {
 }
 
 #[test]
-fn files_of_the_replaced_service_are_read() {
+fn replaced_service_files_are_read() {
     let samples =
         parse(b"image_number,embedding\r\n1,-0.123;1e-05;2.0\r\n2,0.5;0.25;-1\r\n").unwrap();
     let embeddings: Vec<Vec<f32>> = samples
@@ -73,7 +74,7 @@ fn embedding_column_is_raw_output() {
         written,
         "image_number,embedding,contract,det_score,template_embedding\n1,1;2,,,3;4\n2,5;6,,,\n3,7;8,,,\n"
     );
-    // Without a second embedding the file is as it always was.
+    // Without template embeddings the file has the columns of older versions.
     let mut plain = Vec::new();
     write(&samples[1..2], &mut plain).unwrap();
     assert_eq!(
@@ -83,7 +84,7 @@ fn embedding_column_is_raw_output() {
 }
 
 #[test]
-fn what_is_no_persons_file_says_why() {
+fn invalid_file_names_the_cause() {
     for (text, wanted) in [
         ("", "it is cut off"),
         ("image_number,emb", "it is cut off"),
@@ -151,8 +152,8 @@ fn what_is_no_persons_file_says_why() {
     );
 }
 
-/// A German Excel separates columns with semicolons, and a file that it opens by a double click
-/// at every one of an embedding.
+/// A German Excel separates columns with semicolons. If a file is opened by a double click, it also
+/// splits at each semicolon of an embedding.
 #[test]
 fn spreadsheet_files_are_read() {
     for text in [
@@ -176,8 +177,7 @@ fn spreadsheet_files_are_read() {
     }
 }
 
-/// Numbers that a spreadsheet took for dates, thousands or its raw_output language's fractions are not
-/// what they were.
+/// A spreadsheet may read numbers as dates, thousands or fractions of its own language.
 #[test]
 fn changed_numbers_are_refused() {
     for text in [
@@ -200,9 +200,9 @@ fn changed_numbers_are_refused() {
     }
 }
 
-/// Numbers as recognisers give them: large, zero for the most part, or integers alone.
+/// Recognisers may give large numbers, mostly zeros, or integers alone.
 #[test]
-fn unusual_embeddings_are_not_refused() {
+fn unusual_embeddings_are_read() {
     for numbers in [
         "1.5;-8.75;0.25;0.125",
         "0;0;0;0.002;0.1;0",
@@ -220,7 +220,7 @@ fn unusual_embeddings_are_not_refused() {
 }
 
 #[test]
-fn no_message_quotes_an_embedding() {
+fn errors_never_quote_embeddings() {
     for text in [
         "1,0.7531;0.7531\n",
         "image_number,embedding\n1,0.7531;0.7531x\n",

@@ -6,8 +6,8 @@ use rostro_common::person::Sample;
 
 use super::{CONTRACT, DET_SCORE, ENROLMENT, FIRST_COLUMNS, TEMPLATE_EMBEDDING};
 
-/// Writes samples. Numbers are written as short as reads back the same; template embeddings and
-/// enrolments have a column if any sample has one.
+/// Writes samples. Numbers have the shortest form that reads back the same. Template embeddings and
+/// enrolments get a column if any sample has one.
 pub fn write(samples: &[Sample], file: impl Write) -> io::Result<()> {
     let mut writer = csv::Writer::from_writer(file);
     let has_raw = samples.iter().any(|sample| sample.raw.is_some());

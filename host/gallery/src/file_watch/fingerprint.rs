@@ -4,16 +4,16 @@ use std::fs::Metadata;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-/// Files that load well are watched too if they changed within this time before the start: they may
-/// lack rows.
+/// Time before now within which a changed file counts as recent. Such a file may lack rows even if
+/// it is valid.
 const RECENT_TIME: Duration = Duration::from_secs(120);
 
-/// What changes if a file's content does.
+/// Metadata that change with a file's content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fingerprint {
     size: u64,
     pub(super) modified: Option<SystemTime>,
-    /// When the file itself was changed, renamed or given other times, and which file it is.
+    /// Number of the file, and the time at which it or its metadata changed.
     inode: (u64, i64, i64),
 }
 
@@ -38,7 +38,7 @@ impl Fingerprint {
         path.symlink_metadata().ok().as_ref().map(Self::of)
     }
 
-    /// Returns true if the file changed lately by the system's clock, or in what that takes for the
+    /// Returns true if the file changed recently by the system's clock, or has a time in the
     /// future.
     pub(super) fn is_recent(&self) -> bool {
         let (_, seconds, _) = self.inode;

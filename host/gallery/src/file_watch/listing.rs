@@ -9,10 +9,10 @@ use std::time::{Duration, SystemTime};
 
 use super::fingerprint::Fingerprint;
 
-/// Times of folders are this coarse at most: what changed within it after a listing need not show.
+/// Coarsest resolution of a folder's times. A change within it after a listing may not show.
 const TIMESTAMP_RESOLUTION: Duration = Duration::from_secs(2);
 
-/// A folder as it was before it was listed.
+/// Fingerprint of a folder, taken before it is listed.
 #[derive(Clone, Debug)]
 pub(crate) struct FolderStamp {
     folder: Fingerprint,
@@ -20,7 +20,7 @@ pub(crate) struct FolderStamp {
 }
 
 impl FolderStamp {
-    /// Taken before a folder is listed.
+    /// Takes the stamp of a folder. Call it before listing the folder.
     pub(crate) fn of(folder: &Path) -> io::Result<Self> {
         Ok(Self {
             folder: Fingerprint::of(&folder.metadata()?),
@@ -28,7 +28,7 @@ impl FolderStamp {
         })
     }
 
-    /// Returns true if the folder has the names that it had when it was listed.
+    /// Returns true if the folder has had no new or removed names since the stamp was taken.
     pub(crate) fn is_current(&self, folder: &Path) -> io::Result<bool> {
         let folder = Fingerprint::of(&folder.metadata()?);
         Ok(folder == self.folder
@@ -38,7 +38,7 @@ impl FolderStamp {
     }
 }
 
-/// The names in a folder, and whether there may be others by now.
+/// Names in a folder, with the stamp that shows whether they may have changed.
 #[derive(Debug)]
 pub(crate) struct FolderListing {
     stamp: FolderStamp,
@@ -46,32 +46,32 @@ pub(crate) struct FolderListing {
 }
 
 impl FolderListing {
-    /// Lists a folder.
-    pub(crate) fn of(folder: &Path, is_wanted: impl Fn(&OsStr) -> bool) -> io::Result<Self> {
+    /// Lists the names in a folder that `is_relevant` accepts.
+    pub(crate) fn of(folder: &Path, is_relevant: impl Fn(&OsStr) -> bool) -> io::Result<Self> {
         let stamp = FolderStamp::of(folder)?;
         let mut names = HashSet::new();
         for entry in fs::read_dir(folder)? {
             let name = entry?.file_name();
-            if is_wanted(&name) {
+            if is_relevant(&name) {
                 names.insert(name);
             }
         }
         Ok(Self { stamp, names })
     }
 
-    /// Returns true if the folder is as it was when it was listed.
+    /// Returns true if the folder has not changed since it was listed.
     pub(crate) fn is_current(&self, folder: &Path) -> io::Result<bool> {
         self.stamp.is_current(folder)
     }
 
-    /// The names, in their order.
+    /// Returns the names in order.
     pub(crate) fn names(&self) -> Vec<OsString> {
         let mut names: Vec<OsString> = self.names.iter().cloned().collect();
         names.sort();
         names
     }
 
-    /// The names that an earlier listing lacks.
+    /// Returns the names that an earlier listing lacks.
     pub(crate) fn since(&self, earlier: &Self) -> Vec<OsString> {
         self.names()
             .into_iter()

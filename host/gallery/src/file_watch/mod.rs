@@ -1,8 +1,8 @@
-//! Files that other programs may change while the service runs: it looks at them again.
+//! Detects files that other programs change while the service runs, by polling.
 //!
-//! Those that changed lately may be in the middle of being copied, and those that cannot be used
-//! may be mended: each poll asks for them. The others are polled for in turn, because a gallery may
-//! have many.
+//! Each poll reads the metadata of files that changed recently, because they may still be being
+//! copied. It also reads that of unusable files, because an operator may repair them. It reads that
+//! of the others in turn, because a gallery may have many.
 
 mod fingerprint;
 mod listing;
@@ -15,74 +15,73 @@ use std::time::{Duration, Instant};
 pub(crate) use fingerprint::Fingerprint;
 pub(crate) use listing::{FolderListing, FolderStamp};
 
-/// The time for which a file must stay the same before it is taken to be as its writer left it.
+/// Time for which a file must stay the same before its writer counts as finished.
 ///
-/// It counts from the first sight of the file on the monotonic clock. Times of the file itself say
-/// nothing: `rsync -a` sets old ones, and clocks are set.
+/// It is measured on the monotonic clock from the first time that the file was seen. The times of
+/// the file itself prove nothing: `rsync -a` sets old ones, and clocks are set.
 pub(crate) const SETTLE_TIME: Duration = Duration::from_secs(60);
 
-/// Files of those that are not watched closely that a poll asks the disk for: all are looked at in
-/// turn.
+/// Number of other files per poll, which reads their metadata in turn.
 const POLL_BATCH: usize = 512;
 
-/// The files that are watched, each as what is known of it was read.
+/// The files that are polled, each as it was last read.
 #[derive(Debug, Default)]
 pub(crate) struct WatchedFiles(Mutex<Files>);
 
 #[derive(Debug, Default)]
 struct Files {
     states: BTreeMap<PathBuf, FileState>,
-    /// The file after which the next poll goes on with those whose turn it is.
+    /// File after which the next poll continues.
     cursor: PathBuf,
 }
 
-/// What was seen of a file.
+/// State of a file as it was last seen.
 #[derive(Clone, Debug)]
 struct FileState {
     fingerprint: Fingerprint,
-    /// When it was seen like this for the first time.
+    /// Time at which it was first seen with this fingerprint.
     since: Instant,
-    /// Why it cannot be used, as a word for metrics; none if it was read well.
+    /// Reason why it cannot be used, as a word for metrics; none for a valid file.
     reason: Option<&'static str>,
-    /// Whether each poll asks for it: it changed lately, or cannot be used.
+    /// Whether each poll reads its metadata: it changed recently, or cannot be used.
     is_always_polled: bool,
-    /// Whether it changed and was not reported yet: it is once it stays the same from one poll to
-    /// the next.
+    /// Whether it changed and is not reported yet. It is reported once it stays the same from one
+    /// poll to the next.
     is_pending: bool,
-    /// Whether it was reported as settled. It is reported once: what is done about it then may fail
-    /// each time.
+    /// Whether it was reported as settled. It is reported once, because the action that follows may
+    /// fail each time.
     is_reported: bool,
 }
 
-/// The outcome of a poll at all watched files.
+/// Changes that a poll found.
 #[derive(Debug, Default)]
 pub(crate) struct FileChanges {
-    /// Files that changed since they were seen before, and stayed the same since the cursor poll.
+    /// Files that changed, and stayed the same since the previous poll.
     pub changed: Vec<PathBuf>,
-    /// Files that cannot be used and stayed as they are long enough.
+    /// Unusable files that stayed the same for [`SETTLE_TIME`].
     pub settled: Vec<PathBuf>,
 }
 
 impl WatchedFiles {
-    /// Records a file that was read well. It is watched closely if it changed lately.
+    /// Records a valid file. It is polled each time if it changed recently.
     pub(crate) fn record_valid(&self, path: &Path, fingerprint: Fingerprint) {
         record(&mut self.lock(), path, fingerprint, None);
     }
 
-    /// Records a file that cannot be used.
+    /// Records an unusable file.
     pub(crate) fn record_invalid(
         &self,
         path: &Path,
         fingerprint: Option<Fingerprint>,
         reason: &'static str,
     ) {
-        // One that is gone is not to be watched.
+        // A file that is gone is not polled.
         if let Some(fingerprint) = fingerprint.or_else(|| Fingerprint::at(path)) {
             record(&mut self.lock(), path, fingerprint, Some(reason));
         }
     }
 
-    /// Records a file as this process wrote it, which is not news.
+    /// Records a file that this process wrote, so that no poll reports it.
     pub(crate) fn record_own_write(&self, path: &Path, fingerprint: Option<Fingerprint>) {
         match fingerprint {
             Some(fingerprint) => drop(
@@ -94,19 +93,19 @@ impl WatchedFiles {
         }
     }
 
-    /// Does not watch a file any more.
+    /// Stops polling a file.
     pub(crate) fn forget(&self, path: &Path) {
         self.lock().states.remove(path);
     }
 
-    /// Returns those of the files that were not seen yet.
+    /// Returns the files that have no state yet.
     pub(crate) fn retain_new(&self, mut files: Vec<PathBuf>) -> Vec<PathBuf> {
         let known = self.lock();
         files.retain(|path| !known.states.contains_key(path));
         files
     }
 
-    /// Returns true if a file is another than the one that was read cursor.
+    /// Returns true if a file changed since it was last read.
     pub(crate) fn is_changed(&self, path: &Path) -> bool {
         let now = Fingerprint::at(path);
         match self.lock().states.get(path) {
@@ -115,7 +114,7 @@ impl WatchedFiles {
         }
     }
 
-    /// Returns true if a file is as it was when it was first seen, long enough ago.
+    /// Returns true if a file stayed the same for [`SETTLE_TIME`].
     pub(crate) fn has_settled(&self, path: &Path) -> bool {
         let files = self.lock();
         let seen = files
@@ -125,19 +124,19 @@ impl WatchedFiles {
         seen.is_some_and(|state| Fingerprint::at(path).as_ref() == Some(&state.fingerprint))
     }
 
-    /// Looks at files that changed lately or cannot be used, and at a share of the others. Those
-    /// that are gone are not watched any more.
+    /// Reads the metadata of the files that are always polled, and of a share of the others. Files
+    /// that are gone are no longer polled.
     pub(crate) fn poll(&self) -> FileChanges {
         let mut poll = FileChanges::default();
         let polled = self.lock().next();
-        // Without the lock, which enrolments take: a disk may be slow.
+        // Without the lock, because enrolments need it and a disk may be slow.
         let seen: Vec<_> = polled
             .into_iter()
             .map(|(path, before)| (Fingerprint::at(&path), path, before))
             .collect();
         let mut files = self.lock();
         for (now, path, before) in seen {
-            // One that this process wrote meanwhile is known.
+            // This process wrote the file meanwhile.
             let Some(state) = files
                 .states
                 .get_mut(&path)
@@ -173,7 +172,7 @@ impl WatchedFiles {
         poll
     }
 
-    /// Counts the files that cannot be used by their reasons.
+    /// Counts the unusable files by their reasons.
     pub(crate) fn left_alone(&self) -> BTreeMap<&'static str, usize> {
         let mut counts = BTreeMap::new();
         for reason in self.lock().states.values().filter_map(|state| state.reason) {
@@ -182,7 +181,7 @@ impl WatchedFiles {
         counts
     }
 
-    /// Has every file been seen for long enough.
+    /// Makes every file settled.
     #[cfg(test)]
     pub(crate) fn settle_all(&self) {
         for state in self.lock().states.values_mut() {
@@ -196,8 +195,7 @@ impl WatchedFiles {
 }
 
 impl Files {
-    /// The files that a poll asks for, each as it was seen: those that are watched closely, and
-    /// those whose turn it is.
+    /// Returns the files to poll, with their last fingerprints, and advances the cursor.
     fn next(&mut self) -> Vec<(PathBuf, Fingerprint)> {
         let (mut polled, mut left, mut cursor) = (Vec::new(), POLL_BATCH, PathBuf::new());
         for (path, state) in &self.states {
@@ -210,7 +208,7 @@ impl Files {
                 polled.push((path.clone(), state.fingerprint.clone()));
             }
         }
-        // After the cursor one it begins anew.
+        // The next poll starts from the first file.
         self.cursor = if left == 0 { cursor } else { PathBuf::new() };
         polled
     }

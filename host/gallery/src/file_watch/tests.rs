@@ -3,12 +3,13 @@ use std::time::SystemTime;
 
 use super::*;
 
+/// The settling time counts from the first poll, not from the file's own time.
 #[test]
-fn file_settles_from_first_sight() {
+fn file_settles_after_first_poll() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("s6.csv");
     fs::write(&path, "half").unwrap();
-    // The file says that it is old; it is not.
+    // The file has an old time, although it was just written.
     fs::File::options()
         .write(true)
         .open(&path)
@@ -24,7 +25,7 @@ fn file_settles_from_first_sight() {
     assert_eq!(watched.poll().settled, std::slice::from_ref(&path));
     assert!(watched.poll().settled.is_empty(), "it is reported once");
     assert_eq!(watched.left_alone(), [("damaged", 1)].into());
-    // A change begins anew.
+    // A change starts the time again.
     fs::write(&path, "more than half").unwrap();
     assert!(!watched.has_settled(&path) && watched.is_changed(&path));
     assert!(watched.poll().changed.is_empty(), "it may change further");
@@ -38,7 +39,7 @@ fn file_settles_from_first_sight() {
     assert!(watched.poll().changed.is_empty() && watched.left_alone().is_empty());
 }
 
-/// A file that changes at each poll is not reported before it stops.
+/// A file that changes before each poll is reported only after it stops.
 #[test]
 fn changing_file_is_reported_once() {
     let folder = tempfile::tempdir().unwrap();
@@ -52,7 +53,7 @@ fn changing_file_is_reported_once() {
         assert!(watched.poll().changed.is_empty());
     }
     assert_eq!(watched.poll().changed, std::slice::from_ref(&path));
-    // Later it is looked at in its turn.
+    // A file that is no longer always polled is polled in turn.
     watched.settle_all();
     watched.poll();
     fs::write(&path, "later").unwrap();
@@ -60,9 +61,9 @@ fn changing_file_is_reported_once() {
     assert_eq!(watched.poll().changed, [path]);
 }
 
-/// Many files take several looks, after which each was looked at.
+/// Several polls read the metadata of every file.
 #[test]
-fn files_are_looked_at_in_turn() {
+fn polls_reach_every_file() {
     let folder = tempfile::tempdir().unwrap();
     let watched = WatchedFiles::default();
     let paths: Vec<PathBuf> = (0..3 * POLL_BATCH)

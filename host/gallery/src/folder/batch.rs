@@ -1,5 +1,5 @@
-//! Many people at once: their files are written, synced together, renamed, and their folders
-//! synced.
+//! Writes many people: their files are written, synced together and renamed, and then the folders
+//! are synced.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -19,14 +19,15 @@ use crate::file_names::OTHER_CONTRACTS;
 use crate::ledger::ChangeNumber;
 use crate::store::{BatchOutcome, BatchWritten, ByContract, Durability};
 
-/// Files from which on the whole disk is synced, which is one wait and not one for each.
+/// Number of files above which the whole disk is synced, which is one wait instead of one for each
+/// file.
 #[cfg(target_os = "linux")]
 const MAX_SINGLE_SYNCS: usize = 8;
 
-/// A file under a name that is not its own yet, and its own.
+/// A temporary file with its final path.
 type StagedFile = (NamedTempFile, PathBuf);
 
-/// Writes people in place of all samples of them. Numbers each with `number` once it is stored.
+/// Replaces all samples of people, and numbers each with `number` once stored.
 pub(super) fn write(
     gallery: &CsvGallery,
     people: &[ByContract<'_>],
@@ -53,7 +54,7 @@ pub(super) fn write(
                 continue;
             }
         };
-        // Held for one person at a time, because enrolments continue meanwhile.
+        // Locks one person at a time, because enrolments continue meanwhile.
         let _lock = gallery.lock_person(id);
         if let Err(cause) = install(gallery, id, files, &mut changed) {
             written.failure = Some(failed(gallery, cause));
@@ -61,7 +62,7 @@ pub(super) fn write(
         }
         *outcome = BatchOutcome::Stored(number());
     }
-    // The renames have happened: a failure here is not a failure to write.
+    // The renames took effect: a failure here is not a failure to write.
     written.durability = changed
         .iter()
         .map(|folder| gallery.durability(sync_folder(folder)))
@@ -76,10 +77,10 @@ fn failed(gallery: &CsvGallery, cause: io::Error) -> GalleryError {
     }
 }
 
-/// The files of one person, under temporary names.
+/// Files of one person, under temporary names.
 enum StagedPerson {
     Files(Vec<StagedFile>),
-    /// The largest file would have this many bytes.
+    /// The largest file has this many bytes, above the reader's limit.
     TooLarge(usize),
 }
 
@@ -97,9 +98,9 @@ fn stage(gallery: &CsvGallery, people: &[ByContract<'_>]) -> io::Result<Vec<Stag
     Ok(staged)
 }
 
-/// Writes a person's files, each of one contract.
+/// Writes a person's files, one for each contract.
 fn prepare(gallery: &CsvGallery, (id, contracts): ByContract<'_>) -> io::Result<StagedPerson> {
-    // Tells the files of before to be older, also if a crash keeps them from being removed.
+    // A new enrolment marks the former files as older, even if a crash prevents their removal.
     let has_older_files = !gallery.contract_files_of(id)?.is_empty();
     let mut files = Vec::new();
     for (index, (contract, samples)) in contracts.iter().enumerate() {
@@ -124,8 +125,8 @@ fn prepare(gallery: &CsvGallery, (id, contracts): ByContract<'_>) -> io::Result<
     Ok(StagedPerson::Files(files))
 }
 
-/// Gives a person's files their names, and removes those of contracts of which there are none. The
-/// lock on changes is held.
+/// Renames a person's files into place, and removes those of contracts without samples. The caller
+/// holds the person's lock.
 fn install(
     gallery: &CsvGallery,
     id: &PersonId,
@@ -134,7 +135,7 @@ fn install(
 ) -> io::Result<()> {
     let mut older: Vec<(ContractId, PathBuf)> = gallery.contract_files_of(id)?;
     older.retain(|(_, path)| !files.iter().any(|(_, written)| written == path));
-    // First: an own file of the same enrolment would put them in force.
+    // First, because an own file of the same enrolment would put them in force.
     gallery.remove_contract_files(older.iter())?;
     changed.extend(
         older
@@ -166,7 +167,7 @@ fn sync<'f>(folder: &Path, files: impl Iterator<Item = &'f File> + Clone) -> io:
     if files.clone().count() > MAX_SINGLE_SYNCS {
         match rustix::fs::syncfs(File::open(folder)?) {
             Ok(()) => return Ok(()),
-            // Some file systems do not have it.
+            // Some file systems lack this call.
             Err(
                 rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::NOTSUP,
             ) => {}

@@ -1,4 +1,4 @@
-//! The files of a folder: who is in them, and which appear or change while the service runs.
+//! Listing of a folder, and detection of files that appear or change while the service runs.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
@@ -17,13 +17,13 @@ use crate::file_watch::{Fingerprint, FolderStamp};
 use crate::store::{GalleryContents, PersonRecord};
 
 impl CsvGallery {
-    /// Everybody in the folder, and the files that cannot be used.
+    /// Returns the people in the folder, and the unusable files.
     ///
-    /// The first call records what it saw. Later ones only read, because another view than theirs
-    /// was filled before: what changed since is for the next look, which tells every view.
+    /// The first call records the state of each file. Later calls only read, because they fill one
+    /// view, while [`Self::find_changes`] reports changes to every view.
     pub(super) fn list(&self) -> io::Result<GalleryContents> {
         let is_first = self.is_writer && self.stamps().is_none();
-        // Before the names: a file that comes later changes its folder.
+        // Stamped before listing, so that a later file changes the stamp.
         let stamps = match is_first {
             true => Some(
                 self.folders()?
@@ -78,8 +78,8 @@ impl CsvGallery {
         Ok(loaded)
     }
 
-    /// Returns the people who have a file in the folder, by the names of the files alone, and the
-    /// problems with other files.
+    /// Returns the ids of people with a file in the folder, by the names of the files, and the
+    /// problems of other files.
     pub(super) fn list_ids(&self) -> io::Result<(BTreeSet<PersonId>, Vec<Problem>)> {
         let (mut files, mut problems) = (BTreeMap::<PersonId, Vec<PathBuf>>::new(), Vec::new());
         let own = files_in(&self.folder)?.into_iter().map(|path| (path, true));
@@ -101,10 +101,10 @@ impl CsvGallery {
         Ok((files.into_keys().collect(), problems))
     }
 
-    /// Looks at files that other programs may have changed, and for new ones.
+    /// Finds new files, and files that other programs changed.
     pub(super) fn find_changes(&self) -> io::Result<FileRescan> {
         self.lock.check();
-        // First: a failure must not lose what the other has found.
+        // First, so that a failure does not lose the changes of the poll.
         let mut changed = self.find_new_files()?;
         let look = self.watched.poll();
         changed.extend(look.changed);
@@ -116,7 +116,7 @@ impl CsvGallery {
                     self.watched.record_valid(&path, seen);
                     found.people.insert(id);
                 }
-                // It is gone by now.
+                // The file is gone meanwhile.
                 (Ok(_), None) => {}
                 (Err(cause), seen) => self.watched.record_invalid(&path, seen, cause.reason()),
             }
@@ -133,7 +133,7 @@ impl CsvGallery {
         Ok(found)
     }
 
-    /// The person in a file that is the one in use of theirs.
+    /// Returns the person of a valid file that is in use.
     fn check_file(&self, path: &Path) -> Result<PersonId, SampleFileError> {
         let id = file_names::id_of(path)?;
         self.read_samples(path)?;
@@ -148,10 +148,10 @@ impl CsvGallery {
         }
     }
 
-    /// The people's files, of every contract, that were not seen before.
+    /// Returns people's files, of every contract, that were not seen before.
     fn find_new_files(&self) -> io::Result<Vec<PathBuf>> {
         let mut stamps = self.stamps();
-        // Nothing was loaded yet.
+        // The gallery is not loaded yet.
         let Some(before) = &*stamps else {
             return Ok(Vec::new());
         };
@@ -182,7 +182,7 @@ impl CsvGallery {
         Ok(new)
     }
 
-    /// The gallery's folder, and those of other contracts.
+    /// Returns the gallery's folder and those of other contracts.
     fn folders(&self) -> io::Result<Vec<PathBuf>> {
         let others = self
             .contract_folders()?
@@ -191,7 +191,7 @@ impl CsvGallery {
         Ok(std::iter::once(self.folder.clone()).chain(others).collect())
     }
 
-    /// Returns true if another program wrote a person's file, and the views do not know it yet.
+    /// Returns true if another program wrote a person's file that no rescan has reported yet.
     pub(crate) fn has_unseen(&self, id: &PersonId) -> bool {
         if self.stamps().is_none() {
             return false;
@@ -217,7 +217,7 @@ impl CsvGallery {
         self.watched.record_own_write(path, Fingerprint::at(path));
     }
 
-    /// Records that a file is gone, so that one that comes in its place is new.
+    /// Records that a file was removed, so that a later file of that name is new.
     pub(super) fn record_removal(&self, path: &Path) {
         self.watched.forget(path);
     }
@@ -246,7 +246,7 @@ impl CsvGallery {
         loaded.problems.push(Problem::new(path, cause));
     }
 
-    /// Remembers a name of a person's file that cannot be message from their id.
+    /// Records the name of a person's file that cannot be derived from the id.
     fn record_irregular_name(&self, id: &PersonId, path: &Path) {
         let name = path.file_name().unwrap_or_default();
         if *name != *file_names::canonical(id)
@@ -277,7 +277,7 @@ fn stamped(folder: PathBuf) -> io::Result<(PathBuf, FolderStamp)> {
     Ok((folder, stamp))
 }
 
-/// The files in a folder that have the ending of a person's, in their order.
+/// Returns the files in a folder with the ending of a person's file, sorted.
 fn files_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder)? {

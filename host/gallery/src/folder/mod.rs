@@ -1,4 +1,4 @@
-//! A folder with a CSV file for each person.
+//! Folder with a CSV file for each person.
 
 mod batch;
 mod contracts;
@@ -27,44 +27,44 @@ use crate::store::GalleryContents;
 
 pub use restore::QuarantinedFile;
 
-/// How the files of unfinished writes begin: with a dot, as no id does.
+/// Prefix of temporary files. It begins with a dot, unlike any id.
 const TEMPORARY_PREFIX: &str = ".unfinished-";
 
-/// Locks of people's files: as many as there are rarely enrolments at a time.
+/// Number of locks for people's files, above the usual number of concurrent enrolments.
 const LOCK_STRIPES: usize = 64;
 
-/// The file by which the folder is locked.
+/// File that locks the folder.
 const LOCK: &str = ".lock";
 
-/// A gallery in a folder: `<id>.csv` for each person.
+/// Gallery in a folder: `<id>.csv` for each person.
 #[derive(Debug)]
 pub struct CsvGallery {
     folder: PathBuf,
-    /// Whether this process is the one that writes it: another may be writing now.
+    /// Whether this process is the writer; otherwise another may be writing now.
     is_writer: bool,
-    /// Held as long as the folder is written.
+    /// Lock of the folder, held as long as it is written.
     lock: FolderLock,
-    /// Held while a person's file is replaced, removed or quarantined, because a file that was read
-    /// as damaged may be another by then. Striped by person, so that enrolments of different people
-    /// do not wait for each other's disk writes.
+    /// Locks of people's files, held while one is replaced, removed or quarantined, because another
+    /// file may take its place after it was read. Striped by person, so that enrolments of
+    /// different people do not wait for each other's disk writes.
     person_locks: [Mutex<()>; LOCK_STRIPES],
-    /// The contract of samples that state none.
+    /// Contract of samples that name none.
     legacy: OnceLock<ContractId>,
-    /// How long its embeddings are.
+    /// Length of its embeddings.
     dimension: OnceLock<usize>,
-    /// Names of people's files that [`file_names::spellings`] does not tell, some of which may be gone.
+    /// Names of people's files that [`file_names::spellings`] lacks, some of which may be gone.
     irregular_names: Mutex<HashMap<PersonId, BTreeSet<OsString>>>,
-    /// The folders whose files were seen, once they were loaded.
+    /// Stamps of the folders that were listed, once the gallery was loaded.
     stamps: Mutex<Option<HashMap<PathBuf, FolderStamp>>>,
-    /// Each file as it was seen.
+    /// Last seen state of each file.
     watched: WatchedFiles,
 }
 
 impl CsvGallery {
-    /// Locks the folder for the process that writes it, and opens it. While another process has the
+    /// Locks the folder for this process, and opens it for writing. If another process has the
     /// lock, waits for it until `scope` ends.
     ///
-    /// A folder on a disk that cannot be written is not locked: nothing is changed there.
+    /// A folder on a disk that cannot be written is not locked, because nothing changes there.
     ///
     /// # Errors
     ///
@@ -78,10 +78,10 @@ impl CsvGallery {
                     folder: folder.to_owned(),
                 });
             }
-            // What that is for changes is message below.
+            // [`Self::open`] reports such a disk.
             Err(FolderLockError::Io(cause)) if is_disk_error(&cause) => FolderLock::none(),
             Err(FolderLockError::Io(cause)) => {
-                // A folder that cannot be written is the better news.
+                // An error of writing explains more than one of locking.
                 Self::open_unlocked(folder)
                     .new_temporary_file()
                     .map_err(GalleryError::folder("write into", folder))?;
@@ -94,22 +94,21 @@ impl CsvGallery {
         })
     }
 
-    /// Opens the folder for the process that writes it, making it if it is not there.
+    /// Opens the folder for the process that writes it, and creates it if it is missing.
     ///
-    /// A disk that is full or cannot be written does not keep those who are stored from being
-    /// recognised: the log says so.
+    /// If the disk is full or read-only, the error is logged and stored people are still
+    /// recognised.
     ///
     /// # Errors
     ///
-    /// If it cannot be made, or not be written for another reason.
+    /// If the folder cannot be created, or cannot be written for another reason.
     pub(crate) fn open(folder: &Path) -> Result<Self, GalleryError> {
         fs::create_dir_all(folder).map_err(GalleryError::folder("make", folder))?;
         let this = Self {
             is_writer: true,
             ..Self::open_unlocked(folder)
         };
-        // Writes that a crash cut short; each person's own file is whole. Only now: later there are
-        // writes under way.
+        // Removes temporary files that a crash left. Later, such files belong to running writes.
         for entry in fs::read_dir(folder)
             .map_err(GalleryError::folder("read", folder))?
             .flatten()
@@ -119,11 +118,11 @@ impl CsvGallery {
                 .to_string_lossy()
                 .starts_with(TEMPORARY_PREFIX)
             {
-                // Left to the next start if it cannot be removed.
+                // The next start retries a failed removal.
                 let _ = fs::remove_file(entry.path());
             }
         }
-        // Permissions say little (root, read-only mounts): trying does.
+        // Tries to write, because permissions prove little (root, read-only mounts).
         match this.new_temporary_file() {
             Ok(_) => Ok(this),
             Err(cause) if is_disk_error(&cause) => {
@@ -138,7 +137,7 @@ impl CsvGallery {
         }
     }
 
-    /// A folder that another process may be writing: nothing in it is touched unless somebody is
+    /// Opens a folder that another process may be writing. Nothing in it changes unless a person is
     /// stored or removed.
     pub fn open_unlocked(folder: &Path) -> Self {
         Self {
@@ -158,8 +157,8 @@ impl CsvGallery {
         self.folder.join(file_names::canonical(id))
     }
 
-    /// A person's files in a folder, however they are spelled, the canonical one first. They are
-    /// asked for by name: a folder may have many.
+    /// Returns a person's files in a folder, in every spelling, the canonical one first. It tries
+    /// the names instead of listing, because a folder may have many files.
     fn files_of(&self, folder: &Path, id: &PersonId) -> Vec<PathBuf> {
         let mut names: Vec<OsString> = file_names::spellings(id)
             .into_iter()
@@ -177,7 +176,7 @@ impl CsvGallery {
         let mut seen = HashSet::new();
         let mut files = Vec::new();
         for path in names.into_iter().map(|name| folder.join(name)) {
-            // Where case or form is ignored, several names are one file.
+            // Several names are one file if the file system ignores case or form.
             if let Ok(metadata) = path.symlink_metadata()
                 && identity(&metadata).is_none_or(|file| seen.insert(file))
             {
@@ -187,16 +186,17 @@ impl CsvGallery {
         files
     }
 
-    /// The file that a person's own samples are in, or will be in.
+    /// Returns the current or future file of a person's own samples.
     fn own_file(&self, id: &PersonId) -> PathBuf {
         self.file_in_use(&self.folder, id)
             .unwrap_or_else(|| self.path_of(id))
     }
 
-    /// The first of a person's files in a folder that can be read, else the first that is there.
+    /// Returns the first readable file of a person in a folder, or the first one if none is
+    /// readable.
     fn file_in_use(&self, folder: &Path, id: &PersonId) -> Option<PathBuf> {
         let mut files = self.files_of(folder, id);
-        // Nearly always there is one.
+        // Usually there is one file.
         let readable = if files.len() > 1 {
             files
                 .iter()
@@ -207,12 +207,12 @@ impl CsvGallery {
         (!files.is_empty()).then(|| files.swap_remove(readable.unwrap_or_default()))
     }
 
-    /// The samples in a file, each with a contract if that can be known.
+    /// Reads the samples in a file, and sets the contract of those that name none if it is known.
     ///
     /// # Errors
     ///
-    /// [`SampleFileError`]. A file of two columns that ends within an embedding is cut off, which shows
-    /// only by the length that its contract has.
+    /// [`SampleFileError`]. A file of two columns that ends within an embedding is cut off, which
+    /// is only detected by the length of its contract's embeddings.
     fn read_samples(&self, path: &Path) -> Result<Vec<Sample>, SampleFileError> {
         let mut samples = csv_file::read(path)?;
         let is_short = |sample: &Sample| {
@@ -234,8 +234,8 @@ impl CsvGallery {
         Ok(samples)
     }
 
-    /// Locks a person's files. Ids that differ in case share a lock, because their files may be
-    /// one.
+    /// Locks a person's files. Ids that differ only in case share a lock, because their files may
+    /// be one.
     pub(crate) fn lock_person(&self, id: &PersonId) -> MutexGuard<'_, ()> {
         let mut hasher = DefaultHasher::new();
         id.as_str().to_lowercase().hash(&mut hasher);
@@ -245,16 +245,16 @@ impl CsvGallery {
         lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sets the contract of samples that state none, see [`Store::adopt_legacy`].
+    /// Sets the contract of samples that name none, see [`crate::Store::adopt_legacy`].
     pub fn adopt_legacy(&self, contract: &ContractId, dimension: Option<usize>) {
-        // Either may have been said before.
+        // Both may be set already.
         let _ = self.legacy.set(contract.clone());
         if let Some(dimension) = dimension.filter(|_| self.legacy.get() == Some(contract)) {
             let _ = self.dimension.set(dimension);
         }
     }
 
-    /// Returns the stored people, see [`Store::load`].
+    /// Returns the stored people, see [`crate::Store::load`].
     ///
     /// # Errors
     ///
@@ -264,7 +264,7 @@ impl CsvGallery {
             .map_err(GalleryError::folder("read", &self.folder))
     }
 
-    /// Returns the ids of all stored people, see [`Store::ids`].
+    /// Returns the ids of all stored people, see [`crate::Store::ids`].
     ///
     /// # Errors
     ///
@@ -274,7 +274,7 @@ impl CsvGallery {
             .map_err(GalleryError::folder("read", &self.folder))
     }
 
-    /// Returns the files that other programs wrote since the last look.
+    /// Returns the files that other programs wrote since the last rescan.
     ///
     /// # Errors
     ///
@@ -284,16 +284,16 @@ impl CsvGallery {
             .map_err(GalleryError::folder("read", &self.folder))
     }
 
-    /// Counts the files that cannot be used, by reasons.
+    /// Counts the unusable files by reason.
     pub fn left_alone(&self) -> BTreeMap<&'static str, usize> {
         self.watched.left_alone()
     }
 
-    /// Returns the samples in force of one person, see [`Store::read`].
+    /// Returns the samples in force of one person, see [`crate::Store::read`].
     ///
     /// # Errors
     ///
-    /// If they cannot be read.
+    /// If the samples cannot be read.
     pub fn read(&self, id: &PersonId) -> Result<Option<Vec<Sample>>, GalleryError> {
         let damaged = |cause| GalleryError::Damaged {
             folder: self.folder.clone(),
@@ -326,16 +326,16 @@ impl CsvGallery {
     }
 }
 
-/// Files that other programs wrote since the last look.
+/// Files that other programs wrote since the last rescan.
 #[derive(Debug, Default)]
 pub struct FileRescan {
-    /// People whose files were written.
+    /// People with changed files.
     pub people: BTreeSet<PersonId>,
-    /// Damaged files that stayed as they are.
+    /// Damaged files that stayed the same.
     pub problems: Vec<Problem>,
 }
 
-/// Whether it is the disk that cannot be written, by anybody.
+/// Returns true if the disk is full or read-only.
 fn is_disk_error(cause: &io::Error) -> bool {
     use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     matches!(

@@ -1,5 +1,5 @@
-//! Files that were set aside as damaged, and are whole: they were in the middle of being copied
-//! then.
+//! Quarantining damaged files, and restoring those that are whole: they were quarantined while they
+//! were being copied.
 
 use std::cmp::Reverse;
 use std::fs;
@@ -15,21 +15,21 @@ use crate::csv_file::{self, SampleFileError};
 use crate::error::{Problem, remedy};
 use crate::{file_names, quarantine};
 
-/// A file that was set aside.
+/// A file in quarantine.
 #[derive(Debug)]
 pub struct QuarantinedFile {
-    /// Where it is.
+    /// Path in the quarantine.
     pub path: PathBuf,
-    /// Whose it is and how many photos it has, if it is whole.
+    /// Id and number of photos of a whole file.
     pub person: Result<(PersonId, usize), SampleFileError>,
-    /// The target that it can be restored to; none if it is damaged, or something is stored there.
+    /// Path to restore it to; none if the file is damaged, or the person already has a file there.
     pub target: Option<PathBuf>,
-    /// When it was written.
+    /// Time of the last change.
     modified: Option<SystemTime>,
 }
 
 impl CsvGallery {
-    /// Quarantines a damaged file, see [`Store::quarantine`].
+    /// Quarantines a damaged file, see [`crate::Store::quarantine`].
     pub fn quarantine(&self, problem: Problem) -> Problem {
         if !self.is_writer || !problem.cause.is_damaged() {
             return problem;
@@ -42,7 +42,7 @@ impl CsvGallery {
         }
         let id = file_names::id_of(&problem.path).ok();
         let _lock = id.as_ref().map(|id| self.lock_person(id));
-        // A person may have been enrolled in its target since it was read.
+        // The person may have been enrolled again since the file was read.
         let is_damaged = self
             .read_samples(&problem.path)
             .is_err_and(|cause| cause.is_damaged());
@@ -68,8 +68,8 @@ impl CsvGallery {
         }
     }
 
-    /// Returns the files that were set aside, the last written first, because of several with one
-    /// target only the first is restored.
+    /// Returns the files in quarantine, latest first, because only the first of several with one
+    /// target is restored.
     ///
     /// # Errors
     ///
@@ -89,7 +89,7 @@ impl CsvGallery {
             .and_then(|about| about.modified())
             .ok();
         let id = file_names::id_of(&quarantine::original_name(&path));
-        // Of two columns, one without the end of its last line was set aside for that.
+        // A file of two columns without a final line break was quarantined because it is cut off.
         let read = id.and_then(|id| match csv_file::read(&path)? {
             samples
                 if samples.iter().all(|sample| sample.contract.is_none())
@@ -125,11 +125,11 @@ impl CsvGallery {
         }
     }
 
-    /// Moves a whole file back to its target. Returns false if it has none.
+    /// Moves a whole file back to its target. Returns false without a target.
     ///
     /// # Errors
     ///
-    /// If it cannot be moved.
+    /// If the file cannot be moved.
     pub fn restore(&self, file: &QuarantinedFile) -> io::Result<bool> {
         let Some(target) = &file.target else {
             return Ok(false);
@@ -138,7 +138,7 @@ impl CsvGallery {
             return Ok(false);
         };
         let _lock = self.lock_person(id);
-        // Two files that were set aside may be of one person.
+        // Two files in quarantine may belong to one person.
         if target.symlink_metadata().is_ok() {
             return Ok(false);
         }

@@ -19,8 +19,8 @@ use crate::store::{BatchWritten, ByContract, Durability, SampleLocation};
 use crate::{file_names, quarantine};
 
 impl CsvGallery {
-    /// What is in a person's own file, which is about to be replaced. One that would be overwritten
-    /// and is not theirs is set aside.
+    /// Returns the samples in a person's own file before it is replaced. A file of the canonical
+    /// name that is not a person's is quarantined.
     pub(super) fn read_own_or_quarantine(&self, id: &PersonId) -> io::Result<Vec<Sample>> {
         let (own, canonical) = (self.own_file(id), self.path_of(id));
         if own == canonical {
@@ -30,8 +30,8 @@ impl CsvGallery {
         Ok(self.read_samples(&own).unwrap_or_default())
     }
 
-    /// The file of another name that a person is in whose file of this path is written for the
-    /// first time.
+    /// Returns the person's current file if a file of this path does not exist yet, and the person
+    /// has one under another name.
     pub(super) fn file_under_other_name(&self, path: &Path) -> Option<PathBuf> {
         if path.symlink_metadata().is_ok() {
             return None;
@@ -41,8 +41,7 @@ impl CsvGallery {
             .filter(|used| self.read_samples(used).is_ok())
     }
 
-    /// Removes the file that a person was in before they were written, unless the file system takes
-    /// both names for one.
+    /// Removes the former file of a person, unless both names are one file.
     pub(super) fn remove_old_file(&self, before: &Path, now: &Path) {
         let same = |path: &Path| path.symlink_metadata().ok().as_ref().and_then(identity);
         if same(before).is_some_and(|file| Some(file) == same(now)) {
@@ -60,8 +59,8 @@ impl CsvGallery {
         }
     }
 
-    /// What is in a file that is about to be replaced or removed. One that is damaged is set aside,
-    /// and has nothing.
+    /// Returns the samples in a file before it is replaced or removed. A file that is not valid is
+    /// quarantined, and has no samples.
     pub(super) fn read_or_quarantine(&self, path: &Path) -> io::Result<Vec<Sample>> {
         match self.read_samples(path) {
             Ok(samples) => Ok(samples),
@@ -82,21 +81,21 @@ impl CsvGallery {
             Err(SampleFileError::Io(error)) if error.kind() != io::ErrorKind::NotFound => {
                 Err(error)
             }
-            // A person without a file has nothing, and what is no file is nobody's.
+            // A missing file, or a path that is not a regular file, has no samples.
             Err(_) => Ok(Vec::new()),
         }
     }
 
-    /// A new file in the folder, removed again unless it is given a name.
+    /// Creates a temporary file in the folder, which is removed unless it is renamed.
     pub(super) fn new_temporary_file(&self) -> io::Result<NamedTempFile> {
         let mut builder = tempfile::Builder::new();
-        // Cut by the umask, like any file's: others may have to read the gallery.
+        // The umask applies, as for any file, because other users may have to read the gallery.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         builder.prefix(TEMPORARY_PREFIX).tempfile_in(&self.folder)
     }
 
-    /// Returns the durability of a change after which folders were synced with this result.
+    /// Returns the durability of a change from the result of syncing its folders.
     pub(super) fn durability(&self, synced: io::Result<bool>) -> Durability {
         match synced {
             Ok(true) => Durability::Synced,
@@ -108,8 +107,7 @@ impl CsvGallery {
         }
     }
 
-    /// Writes samples to `path` so that it is at any moment, crashes included, the old file or the
-    /// new.
+    /// Writes samples to `path` atomically.
     pub(super) fn write(&self, path: &Path, samples: &[Sample]) -> io::Result<Durability> {
         let mut file = self.new_temporary_file()?;
         let mut text = Vec::new();
@@ -119,8 +117,7 @@ impl CsvGallery {
         let renamed = self.file_under_other_name(path);
         file.persist(path).map_err(|error| error.error)?;
         self.record_write(path);
-        // The rename is in the folder, which is durable only when it is synced itself. It has
-        // happened, so a failure here is not a failure to write.
+        // The rename took effect, so a failure to sync the folder is not a failure to write.
         let durability = self.durability(sync_folder(path.parent().unwrap_or(&self.folder)));
         if let Some(renamed) = renamed {
             self.remove_old_file(&renamed, path);
@@ -128,8 +125,7 @@ impl CsvGallery {
         Ok(durability)
     }
 
-    /// Stores samples in place of all samples of a person, see [`Store::replace`]. Returns the own
-    /// file.
+    /// Replaces all samples of a person, see [`crate::Store::replace`]. Returns the own file.
     ///
     /// # Errors
     ///
@@ -150,7 +146,7 @@ impl CsvGallery {
             })
     }
 
-    /// Stores samples of one contract, see [`Store::put`]. Returns the own file.
+    /// Stores samples of one contract, see [`crate::Store::put`]. Returns the own file.
     ///
     /// # Errors
     ///
@@ -170,7 +166,7 @@ impl CsvGallery {
             })
     }
 
-    /// Stores many people, see [`Store::replace_all`]. Numbers each with `number` once it is stored.
+    /// Stores many people, see [`crate::Store::replace_all`], and numbers each with `number`.
     pub(crate) fn replace_all(
         &self,
         people: &[ByContract<'_>],
@@ -179,11 +175,11 @@ impl CsvGallery {
         batch::write(self, people, number)
     }
 
-    /// Removes all samples of a person, damaged files in quarantine included.
+    /// Removes all samples of a person, files in quarantine included.
     ///
     /// # Errors
     ///
-    /// If the folder cannot be written; some of it may be left then.
+    /// If the folder cannot be written. Some files may then be left.
     pub(crate) fn remove(&self, id: &PersonId) -> Result<Removal, GalleryError> {
         let _lock = self.lock_person(id);
         let failed = |cause| GalleryError::Write {
@@ -200,8 +196,8 @@ impl CsvGallery {
             .map_err(failed)?
             .into_iter()
             .map(|(_, path)| path);
-        // The person's own files last: until then they are still there as a whole for whoever asks
-        // again after a failure.
+        // The own files are removed last, so that the person still exists if a request repeats a
+        // failed deletion.
         for path in damaged.chain(others).chain(self.files_of(&self.folder, id)) {
             match csv_file::read(&path) {
                 Err(cause) if cause.is_foreign() => left_alone.push(Problem::new(path, cause)),
@@ -209,7 +205,8 @@ impl CsvGallery {
             }
         }
         let mut was_there = false;
-        // Also if nothing is there: an attempt before may have removed it, and failed to sync.
+        // The gallery's folder is always synced, because an earlier attempt may have removed the
+        // files and failed to sync.
         let mut changed = BTreeSet::from([self.folder.clone()]);
         for path in own {
             match fs::remove_file(&path) {
@@ -236,21 +233,21 @@ impl CsvGallery {
     }
 }
 
-/// The outcome of removing a person's samples.
+/// Result of removing a person's samples.
 #[derive(Debug)]
 pub(crate) struct Removal {
     /// Whether anything was stored of the person.
     pub was_there: bool,
-    /// Files that have the person's name and belong to another person. They stay.
+    /// Files with the person's name that are not a person's. They stay.
     pub left_alone: Vec<Problem>,
     /// Whether the removal survives a crash.
     pub durability: Durability,
 }
 
-/// Refuses samples whose file would not be read again.
+/// Refuses samples that make a file above the reader's limit.
 fn check_size(samples: &[Sample]) -> Result<(), GalleryError> {
     let mut text = Vec::new();
-    // Into memory nothing fails.
+    // Writing to memory cannot fail.
     let _ = csv_file::write(samples, &mut text);
     if text.len() as u64 > csv_file::MAX_BYTES {
         Err(GalleryError::TooLarge { size: text.len() })

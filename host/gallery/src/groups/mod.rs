@@ -1,7 +1,7 @@
-//! Groups of people (a course, a shift, a door), to whom a search can be restricted.
+//! Groups of people (a course, a shift, a door), to which a search can be restricted.
 //!
-//! Each is a file in the gallery's folder, `.groups/<group>`, with an id a line: it is part of what
-//! an operator copies and restores.
+//! Each group is a file in the gallery's folder, `.groups/<group>`, with an id on each line. An
+//! operator copies and restores groups with the people.
 
 mod file;
 mod index;
@@ -25,16 +25,16 @@ pub use file::MAX_FILE_BYTES;
 pub use index::{GroupIndex, Members};
 pub use rostro_common::person::{CaseKeys, InvalidId, PersonId};
 
-/// Where the files are, in the gallery's folder.
+/// Folder of the groups in the gallery's folder.
 const FOLDER: &str = ".groups";
 
-/// The reason for which files that are no groups are left alone, as a word for metrics.
+/// Reason of unusable group files, as a word for metrics.
 const UNUSABLE: &str = "group";
 
-/// The most groups.
+/// Maximum number of groups.
 const MAX_GROUPS: usize = 10_000;
 
-/// A group's name: what holds for a person's id holds for it.
+/// Name of a group. The rules of a person's id apply.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GroupId(PersonId);
 
@@ -52,35 +52,35 @@ impl std::fmt::Display for GroupId {
     }
 }
 
-/// Every group. Calls that change one block.
+/// All groups. Calls that change them block.
 #[derive(Debug)]
 pub struct Groups {
     folder: PathBuf,
-    /// What requests read, without waiting for the disk.
+    /// Members that requests read without waiting for the disk.
     index: GroupIndex,
-    /// Held while a group is written.
+    /// Names of the files; locked while a group is written.
     writing: Mutex<GroupNames>,
-    /// The folder's files as they were last listed.
+    /// Last listing of the folder.
     listing: Mutex<Option<FolderListing>>,
-    /// Files that are looked at again.
+    /// Files that other programs may change.
     watched: WatchedFiles,
 }
 
-/// The names of groups.
+/// Names of groups and their files.
 #[derive(Debug, Default)]
 struct GroupNames {
     keys: CaseKeys,
-    /// Names of files that differ from their groups' names: another program wrote them in another
-    /// form of Unicode.
+    /// Names of files that differ from their groups' names, because another program wrote them in
+    /// another form of Unicode.
     irregular_names: HashMap<GroupId, String>,
 }
 
-/// The outcome of a change to a group.
+/// Result of writing a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GroupWrite {
-    /// Whether anything is other than before.
+    /// Whether the members or the group changed.
     pub changed: bool,
-    /// False where the file system cannot sync folders, so that a crash of the machine may undo the
+    /// False if the file system cannot sync folders, so that a crash of the machine may undo the
     /// change.
     pub durable: bool,
 }
@@ -91,11 +91,11 @@ pub enum GroupsError {
     /// The folder, or a file in it, cannot be read or written.
     #[error("cannot {action} the groups in {folder}: {cause}{}", remedy(cause), folder = folder.display())]
     Io {
-        /// What was tried.
+        /// Attempted action.
         action: &'static str,
-        /// Where.
+        /// The folder.
         folder: PathBuf,
-        /// Why it failed.
+        /// Cause.
         #[source]
         cause: io::Error,
     },
@@ -104,20 +104,20 @@ pub enum GroupsError {
     Unsynced {
         /// The folder.
         folder: PathBuf,
-        /// Why it failed.
+        /// Cause.
         #[source]
         cause: io::Error,
     },
     /// A new name differs only in case from that of another group.
     #[error("there is a group of this name with other upper and lower case; choose another name")]
     NameTaken,
-    /// There are too many.
+    /// The number of groups is at its limit.
     #[error("there are {MAX_GROUPS} groups; delete one that is not used any more")]
     TooMany,
-    /// It would be larger than any that is read.
+    /// The group's file would exceed the reader's limit.
     #[error("the group would be larger than {MAX_FILE_BYTES} bytes of ids")]
     TooLarge,
-    /// There is a file of that name that is no group.
+    /// A file of that name exists and is not a group.
     #[error(
         "there is a file of that name that cannot be read as a group; mend it or move it away, and restart"
     )]
@@ -125,14 +125,14 @@ pub enum GroupsError {
 }
 
 impl Groups {
-    /// The groups of a gallery's folder, for the process that writes them. A file that is no group
-    /// is left alone, with a line in the log.
+    /// Opens the groups of a gallery's folder for the process that writes them. Files that are not
+    /// groups stay, and are logged.
     ///
     /// # Errors
     ///
     /// If the folder cannot be read.
     pub fn open(gallery: &Path) -> Result<Self, GroupsError> {
-        // Writes that a crash cut short.
+        // Removes temporary files that a crash left.
         for entry in fs::read_dir(gallery.join(FOLDER))
             .into_iter()
             .flatten()
@@ -143,14 +143,14 @@ impl Groups {
                 .to_string_lossy()
                 .starts_with(TEMPORARY_PREFIX)
             {
-                // Left to the next start if it cannot be removed.
+                // The next start retries a failed removal.
                 let _ = fs::remove_file(entry.path());
             }
         }
         Self::open_unlocked(gallery)
     }
 
-    /// The groups of a folder that another process may be writing.
+    /// Opens the groups of a folder that another process may be writing.
     ///
     /// # Errors
     ///
@@ -186,7 +186,7 @@ impl Groups {
                 Err(cause) => left_alone(&name, &format!("the name is no id: {cause}")),
             }
         }
-        // Of several spellings of one name that of the group itself counts.
+        // A file with the group's own spelling takes precedence.
         found.sort_by_key(|(group, name)| (group.0.as_str() != name, name.clone()));
         let mut names = GroupNames::default();
         for (group, name) in found {
@@ -222,20 +222,22 @@ impl Groups {
         &self.index
     }
 
-    /// Puts a person into a group, which is made if there is none.
+    /// Adds a person to a group, which is created if it does not exist.
     ///
     /// # Errors
     ///
-    /// If it cannot be written; nothing is changed then, unless it is [`GroupsError::Unsynced`].
+    /// If the group cannot be written. Nothing is changed then, unless the error is
+    /// [`GroupsError::Unsynced`].
     pub fn add(&self, group: &GroupId, id: &PersonId) -> Result<GroupWrite, GroupsError> {
         self.add_all(group, std::slice::from_ref(id))
     }
 
-    /// Puts many people into a group at once.
+    /// Adds many people to a group at once.
     ///
     /// # Errors
     ///
-    /// If it cannot be written; nothing is changed then, unless it is [`GroupsError::Unsynced`].
+    /// If the group cannot be written. Nothing is changed then, unless the error is
+    /// [`GroupsError::Unsynced`].
     pub fn add_all(&self, group: &GroupId, ids: &[PersonId]) -> Result<GroupWrite, GroupsError> {
         let mut names = self.lock();
         let before = self.index.members(group);
@@ -246,7 +248,7 @@ impl Groups {
             if names.keys.is_taken(&group.0) {
                 return Err(GroupsError::NameTaken);
             }
-            // Left alone at the start: writing would be its end.
+            // A file that could not be read as a group must not be overwritten.
             if self
                 .folder
                 .join(group.to_string())
@@ -271,17 +273,18 @@ impl Groups {
         names.keys.insert(&group.0);
         self.index.set(group, members);
         if let Some(name) = names.irregular_names.remove(group) {
-            // Left to the next start if it cannot be removed; the group's own file counts.
+            // The next start retries a failed removal; the group's own file takes precedence.
             let _ = file::remove_renamed(&self.folder, &name, group.0.as_str());
         }
         self.synced()
     }
 
-    /// Takes a person out of a group; nothing if there is no such group.
+    /// Removes a person from a group. Returns none if the group does not exist.
     ///
     /// # Errors
     ///
-    /// If it cannot be written; nothing is changed then, unless it is [`GroupsError::Unsynced`].
+    /// If the group cannot be written. Nothing is changed then, unless the error is
+    /// [`GroupsError::Unsynced`].
     pub fn remove(
         &self,
         group: &GroupId,
@@ -297,22 +300,22 @@ impl Groups {
         Ok(Some(GroupWrite { changed, durable }))
     }
 
-    /// Takes a person out of every group. Returns whether that survives a crash of the machine.
+    /// Removes a person from every group. Returns true if that survives a crash of the machine.
     ///
     /// # Errors
     ///
-    /// If a group cannot be written; the person may be left in some then, unless it is
-    /// [`GroupsError::Unsynced`].
+    /// If a group cannot be written. The person may then be left in some groups, unless the error
+    /// is [`GroupsError::Unsynced`].
     pub fn remove_everywhere(&self, id: &PersonId) -> Result<bool, GroupsError> {
         let names = self.lock();
         self.remove_from_groups(&names, &self.index.groups_of(id), id)
     }
 
-    /// Deletes a group, and nobody in it.
+    /// Deletes a group, but none of its members.
     ///
     /// # Errors
     ///
-    /// If its file cannot be removed; nothing is changed then, unless it is
+    /// If the file cannot be removed. Nothing is changed then, unless the error is
     /// [`GroupsError::Unsynced`].
     pub fn delete(&self, group: &GroupId) -> Result<GroupWrite, GroupsError> {
         let mut names = self.lock();
@@ -324,7 +327,7 @@ impl Groups {
         }
         self.record_removal(names.file_of(group));
         match fs::remove_file(self.folder.join(names.file_of(group))) {
-            // Somebody else removed it.
+            // Another program removed the file.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             removed => removed.map_err(self.failed("write"))?,
         }
@@ -334,7 +337,7 @@ impl Groups {
         self.synced()
     }
 
-    /// Syncs the folder after a change that took effect.
+    /// Syncs the folder after a completed change.
     fn synced(&self) -> Result<GroupWrite, GroupsError> {
         let unsynced = |cause| GroupsError::Unsynced {
             folder: self.folder.clone(),
@@ -346,8 +349,8 @@ impl Groups {
         })
     }
 
-    /// Takes a person out of groups in which they are; `writing` is held. Returns whether that
-    /// survives a crash of the machine.
+    /// Removes a person from groups that have them; the lock on `writing` is held. Returns true if
+    /// that survives a crash of the machine.
     fn remove_from_groups(
         &self,
         names: &GroupNames,
@@ -362,7 +365,7 @@ impl Groups {
             from.iter().map(|group| names.file_of(group)),
             id,
         );
-        // What is on the disk is in force, whatever the disk said then.
+        // The index follows the files, even if a sync failed.
         self.index.remove_member(from.iter().take(files), id);
         durable.map_err(|cause| match files == from.len() {
             true => GroupsError::Unsynced {
@@ -373,7 +376,7 @@ impl Groups {
         })
     }
 
-    /// The error for members who cannot be looked up.
+    /// Returns the error for members that cannot be looked up.
     pub(crate) fn unreadable(&self, cause: io::Error) -> GroupsError {
         self.failed("read")(cause)
     }
@@ -393,7 +396,7 @@ impl Groups {
 }
 
 impl GroupNames {
-    /// Records a group that is in the file of this name.
+    /// Records the name of a group's file.
     fn insert(&mut self, group: &GroupId, name: String) {
         self.keys.insert(&group.0);
         if group.0.as_str() != name {

@@ -1,5 +1,5 @@
-//! Groups whose files another program writes while the service runs, such as a backup that is
-//! copied into the gallery.
+//! Detects group files that another program writes while the service runs, such as a restored
+//! backup.
 
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -10,8 +10,8 @@ use super::{GroupId, Groups, GroupsError, MAX_GROUPS, UNUSABLE};
 use crate::file_watch::{Fingerprint, FolderListing};
 
 impl Groups {
-    /// Takes in groups whose files were written by another program since the last look. Returns how
-    /// many.
+    /// Reloads groups from files that other programs wrote since the last rescan. Returns their
+    /// number.
     ///
     /// # Errors
     ///
@@ -22,12 +22,12 @@ impl Groups {
         Ok(changed.into_iter().filter(|path| self.reload(path)).count())
     }
 
-    /// Returns the number of files that are no groups.
+    /// Returns the number of files that are not groups.
     pub fn left_alone(&self) -> usize {
         self.watched.left_alone().values().sum()
     }
 
-    /// Reads a file again. Returns true if it is a group, and other than before.
+    /// Reloads a file. Returns true if it is a group that changed.
     fn reload(&self, path: &Path) -> bool {
         let mut names = self.lock();
         let seen = path.symlink_metadata().ok().as_ref().map(Fingerprint::of);
@@ -37,7 +37,7 @@ impl Groups {
             .to_string_lossy()
             .into_owned();
         let group = name.parse::<GroupId>().ok();
-        // A group that is in another file keeps that.
+        // A group keeps the file that it is already in.
         let group = group.filter(|group| match self.index.members(group) {
             Some(_) => names.file_of(group) == name,
             None => self.index.count() < MAX_GROUPS,
@@ -62,7 +62,7 @@ impl Groups {
         }
     }
 
-    /// The files that the last listing of the folder lacks.
+    /// Returns the files that the last listing of the folder lacks.
     fn find_new_files(&self) -> io::Result<Vec<PathBuf>> {
         let mut listing = self.listing();
         if let Some(before) = &*listing
@@ -93,7 +93,7 @@ impl Groups {
         }
     }
 
-    /// Records that a file is gone, so that one that comes in its place is new.
+    /// Records that a file was removed, so that a later file of that name is new.
     pub(super) fn record_removal(&self, name: &str) {
         self.watched.forget(&self.folder.join(name));
         if let Some(listing) = &mut *self.listing() {

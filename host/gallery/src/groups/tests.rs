@@ -9,7 +9,7 @@ fn group(text: &str) -> GroupId {
 }
 
 #[test]
-fn groups_are_there_again_after_a_restart() {
+fn groups_survive_restart() {
     let gallery = tempfile::tempdir().unwrap();
     let groups = Groups::open(gallery.path()).unwrap();
     assert!(!groups.index().are_in_use());
@@ -44,7 +44,7 @@ fn groups_are_there_again_after_a_restart() {
         Some(false)
     );
     assert_eq!(again.remove(&group("physics"), &id("bob")).unwrap(), None);
-    // A group of which everybody was taken out is still one: nobody is in it.
+    // A group stays when its last member is removed.
     again.remove_everywhere(&id("alice")).unwrap();
     assert_eq!(
         Groups::open(gallery.path()).unwrap().index().list(),
@@ -64,7 +64,7 @@ fn groups_are_there_again_after_a_restart() {
 }
 
 #[test]
-fn what_is_no_group_is_left_alone() {
+fn invalid_group_file_is_kept() {
     let gallery = tempfile::tempdir().unwrap();
     let folder = gallery.path().join(FOLDER);
     fs::create_dir(&folder).unwrap();
@@ -91,7 +91,7 @@ fn what_is_no_group_is_left_alone() {
 }
 
 #[test]
-fn a_write_that_fails_changes_nothing() {
+fn failed_write_changes_nothing() {
     let gallery = tempfile::tempdir().unwrap();
     fs::write(
         gallery.path().join(FOLDER),
@@ -103,7 +103,7 @@ fn a_write_that_fails_changes_nothing() {
     let groups = Groups::open(gallery.path()).unwrap();
     fs::write(gallery.path().join(FOLDER), "").unwrap();
     assert!(groups.add(&group("maths"), &id("alice")).is_err() && !groups.index().are_in_use());
-    // Nor does one that would overwrite what could not be read.
+    // A write that would overwrite an unreadable file fails, too.
     fs::remove_file(gallery.path().join(FOLDER)).unwrap();
     fs::create_dir(gallery.path().join(FOLDER)).unwrap();
     fs::write(gallery.path().join(FOLDER).join("maths"), "no;id\n").unwrap();
@@ -118,8 +118,9 @@ fn a_write_that_fails_changes_nothing() {
     );
 }
 
+/// Removing a person from thousands of groups takes little time.
 #[test]
-fn who_was_in_thousands_of_groups_is_gone_from_all_of_them_soon() {
+fn removal_from_many_groups_is_fast() {
     const GROUPS: usize = 2_000;
     let gallery = tempfile::tempdir().unwrap();
     let folder = gallery.path().join(FOLDER);
@@ -150,7 +151,7 @@ fn who_was_in_thousands_of_groups_is_gone_from_all_of_them_soon() {
 }
 
 #[test]
-fn names_of_any_script_are_groups() {
+fn names_in_any_script_are_groups() {
     let gallery = tempfile::tempdir().unwrap();
     let folder = gallery.path().join(FOLDER);
     fs::create_dir(&folder).unwrap();
@@ -161,8 +162,8 @@ fn names_of_any_script_are_groups() {
     .unwrap();
     let groups = Groups::open(gallery.path()).unwrap();
     assert_eq!(groups.index().list(), [(group("Classé"), 2)]);
-    // A line is struck out in whatever form it was written, and the file renamed when the group
-    // is next written.
+    // A line is found in any form of Unicode, and the file is renamed when the group is next
+    // written.
     groups.remove_everywhere(&id("José")).unwrap();
     assert_eq!(
         Groups::open(gallery.path()).unwrap().index().list(),
@@ -183,7 +184,7 @@ fn names_of_any_script_are_groups() {
 }
 
 #[test]
-fn new_name_of_other_case_is_taken() {
+fn case_variant_name_is_refused() {
     let gallery = tempfile::tempdir().unwrap();
     let groups = Groups::open(gallery.path()).unwrap();
     groups.add(&group("Maths"), &id("alice")).unwrap();
@@ -196,7 +197,7 @@ fn new_name_of_other_case_is_taken() {
 }
 
 #[test]
-fn change_without_folder_sync_is_done() {
+fn change_without_sync_takes_effect() {
     use rostro_common::fs::durable::testing::failing_with;
 
     let gallery = tempfile::tempdir().unwrap();
@@ -213,8 +214,7 @@ fn change_without_folder_sync_is_done() {
         assert!(!groups.remove_everywhere(&alice).unwrap());
         assert_eq!(groups.delete(&maths).unwrap(), undurable);
     });
-    // Any other error is one; the change is in force nevertheless, here as on the disk, and the
-    // message says so.
+    // Any other error is returned. The change is in force nevertheless, in memory and on the disk.
     failing_with(libc::EIO, || {
         let error = groups.add(&maths, &bob).unwrap_err();
         assert!(
@@ -245,7 +245,7 @@ fn change_without_folder_sync_is_done() {
 }
 
 #[test]
-fn copied_group_is_taken_in() {
+fn copied_group_is_reloaded() {
     let gallery = tempfile::tempdir().unwrap();
     let folder = gallery.path().join(FOLDER);
     fs::create_dir(&folder).unwrap();
@@ -277,7 +277,7 @@ fn copied_group_is_taken_in() {
         groups.add(&group("NEW"), &id("alice")),
         Err(GroupsError::NameTaken)
     ));
-    // What this process writes or deletes is not news.
+    // Writes and deletions of this process are not reported.
     groups.add(&group("maths"), &id("dave")).unwrap();
     groups.delete(&group("new")).unwrap();
     groups.remove_everywhere(&id("alice")).unwrap();

@@ -1,4 +1,4 @@
-//! Adopts the tombstones of an archive.
+//! Adoption of an archive's tombstones.
 
 use std::io;
 
@@ -6,18 +6,18 @@ use super::slots::SlotRecord;
 use super::tombstones::{Tombstone, Tombstones, now};
 use super::{Ledger, MAX_STEP, TOO_FAR};
 
-/// The most tombstones, so that an archive cannot fill memory and disk.
+/// Maximum number of tombstones, so that an archive cannot fill memory and disk.
 const MAX_TOMBSTONES: usize = 2_000_000;
 
-/// The most galleries whose tombstones are kept.
+/// Maximum number of galleries that tombstones are kept of.
 const MAX_GALLERIES: usize = 64;
 
 impl Ledger {
-    /// Takes up the tombstones of an archive. Returns what was left out, with the reason.
+    /// Adopts the tombstones of an archive. Returns the reasons for the omitted ones.
     ///
     /// # Errors
     ///
-    /// If they cannot be written.
+    /// If the tombstones cannot be written.
     pub fn merge(&self, others: &Tombstones) -> io::Result<Vec<&'static str>> {
         let mut refused = Vec::new();
         if others.is_empty() {

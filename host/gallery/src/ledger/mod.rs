@@ -1,8 +1,8 @@
 //! Ledger of a gallery: its id, its change number, and tombstones of deleted people.
 //!
-//! The ledger lies in `.ledger` in the gallery's folder. An archive of the gallery carries the id
-//! and the number, so that an import can tell who was deleted after the archive was origin. The file
-//! of tombstones has preallocated room, because a deletion must not need any on a full disk.
+//! The ledger is in `.ledger` in the gallery's folder. An archive has the id and the number, so
+//! that an import can detect deletions after the archive was made. The file of tombstones has
+//! preallocated room, because a deletion must not need any on a full disk.
 
 mod galleries;
 mod merge;
@@ -27,21 +27,21 @@ use crate::error::remedy;
 
 pub use self::tombstones::{ArchiveOrigin, Mac, Tombstone, Tombstones, now};
 
-/// Folder of the ledger in the gallery's.
+/// Folder of the ledger in the gallery's folder.
 const FOLDER: &str = ".ledger";
 
-/// Prefix of files whose write was cut short.
+/// Prefix of temporary files.
 const TEMPORARY_PREFIX: &str = ".unfinished-";
 
-/// How far a number of this gallery may be above the latest one. A gallery that was restored from a
-/// copy is behind its archives, but never by so many changes; a larger step would use up the
+/// Maximum distance of an adopted number from the latest one. A gallery that was restored from a
+/// copy is behind its archives, but never by this many changes. A larger step would use up the
 /// numbers.
 const MAX_STEP: u64 = 1 << 32;
 
 /// Why a number is not adopted.
 const TOO_FAR: &str = "its number is far above any that this gallery gave";
 
-/// Number of a durable change. A store gives each number once, also over restarts, and never one
+/// Number of a durable change. A store issues each number once, also over restarts, and never one
 /// below an earlier number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ChangeNumber(pub u64);
@@ -49,69 +49,68 @@ pub struct ChangeNumber(pub u64);
 /// Ledger of a gallery. Calls block.
 #[derive(Debug)]
 pub struct Ledger {
-    /// None where nothing is recorded, as in a trial.
+    /// None if nothing is recorded, as in a trial.
     folder: Option<PathBuf>,
     state: Mutex<LedgerState>,
-    /// Changes since the import under way began; none while there is no import. It needs no disk.
+    /// Changes since the running import began; none without an import. They are only in memory.
     concurrent: Mutex<Option<ConcurrentChanges>>,
-    /// Numbers of deletions that have not ended yet.
+    /// Numbers of the running deletions.
     running_deletions: Mutex<BTreeSet<u64>>,
-    /// The latest number where the ledger cannot be used.
+    /// Latest number if the ledger cannot be used.
     fallback: AtomicU64,
 }
 
-/// A deletion that has begun. The number of an archive stays below its number until this is
-/// dropped.
+/// A running deletion. Archives get numbers below its number until this is dropped.
 #[derive(Debug)]
 pub(crate) struct RunningDeletion<'l> {
     ledger: &'l Ledger,
-    /// The number of the deletion.
+    /// Number of the deletion.
     pub number: ChangeNumber,
-    /// Whether the tombstone is durable. If it is not, the deletion continues, and an import after a
+    /// Whether the tombstone is durable. Otherwise the deletion continues, and an import after a
     /// restart may restore the person.
     pub has_tombstone: bool,
 }
 
-/// People who were changed while an import is under way.
+/// People that were changed during the running import.
 #[derive(Debug, Default)]
 struct ConcurrentChanges {
     deleted: HashSet<PersonId>,
     written: HashSet<PersonId>,
 }
 
-/// An import under way, over which deletions win; it ends when this is dropped.
+/// Guard of a running import, which loses against deletions. Dropping it ends the import.
 #[derive(Debug)]
 pub struct ImportWatch(Arc<Ledger>);
 
 #[derive(Debug)]
 enum LedgerState {
-    /// There is no ledger yet; the first change makes it.
+    /// No ledger exists yet; the first change creates it.
     Missing,
-    /// The ledger cannot be read. It is left alone.
+    /// The ledger cannot be read, and stays as it is.
     Unusable,
     Open(Box<OpenLedger>),
 }
 
-/// Why an archive leaves a person out.
+/// Why an import omits a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeletionReason {
-    /// The person was deleted after the archive was origin.
+    /// The person was deleted after the archive was made.
     SinceArchive,
     /// The person was deleted after the import began.
     SinceImport,
 }
 
-/// What an archive is numbered with.
+/// Gallery and change number of an archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ArchiveNumber {
     /// Id of the gallery.
     pub gallery: Uuid,
-    /// None if the number cannot be origin durable.
+    /// Change number; none if it cannot be made durable.
     pub number: Option<u64>,
 }
 
 impl Ledger {
-    /// A ledger that records nothing.
+    /// Creates a ledger that records nothing.
     pub fn none() -> Self {
         Self {
             folder: None,
@@ -122,9 +121,9 @@ impl Ledger {
         }
     }
 
-    /// Opens the ledger of a gallery for the process that writes it. A gallery of people without a
-    /// ledger gets one now, an blank gallery at its first change. A ledger that cannot be used does
-    /// not keep the gallery from serving: the log says so.
+    /// Opens the ledger of a gallery for the process that writes it. If the gallery has people, a
+    /// missing ledger is created now, otherwise at the first change. An unusable ledger is logged,
+    /// and the gallery serves without it.
     pub fn open(gallery: &Path) -> Self {
         let folder = gallery.join(FOLDER);
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
@@ -155,7 +154,7 @@ impl Ledger {
             })
         };
         if matches!(state, LedgerState::Missing) && has_people() {
-            // A disk that is full now may have room at the first change.
+            // If the disk is full now, the first change tries again.
             if let Ok(open) = OpenLedger::create(&folder) {
                 state = LedgerState::Open(Box::new(open));
             }
@@ -169,7 +168,7 @@ impl Ledger {
         }
     }
 
-    /// Returns the number of a change that took effect.
+    /// Returns the number of a completed change.
     pub(crate) fn advance(&self) -> ChangeNumber {
         let mut state = self.lock();
         let Some(open) = self.open_or_create(&mut state) else {
@@ -185,14 +184,14 @@ impl Ledger {
         ChangeNumber(self.fallback.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
-    /// Records for the import under way that a person is written, before they are.
+    /// Records for the running import that a person is about to be written.
     pub fn record_write(&self, id: &PersonId) {
         if let Some(concurrent) = &mut *self.concurrent() {
             concurrent.written.insert(id.clone());
         }
     }
 
-    /// Records a deletion, before anything of the person is removed.
+    /// Records a deletion. Call it before anything of the person is removed.
     pub(crate) fn begin_deletion(&self, id: &PersonId) -> RunningDeletion<'_> {
         if let Some(concurrent) = &mut *self.concurrent() {
             concurrent.deleted.insert(id.clone());
@@ -221,7 +220,8 @@ impl Ledger {
             }])
         });
         open.report(self.folder.as_deref(), "a tombstone", &written);
-        // Still under the lock: no archive may get this number before the deletion is known.
+        // Still under the lock, because no archive may get this number before the deletion is
+        // registered.
         self.begin_running(number, written.is_ok())
     }
 
@@ -235,7 +235,7 @@ impl Ledger {
     }
 
     /// Returns the id and the number for an archive that begins now. Every deletion up to that
-    /// number has ended, so that nothing of its person is left to read.
+    /// number has finished, so that no archive reads a deleted person.
     pub fn archive_number(&self) -> Option<ArchiveNumber> {
         let mut state = self.lock();
         let open = self.open_or_create(&mut state)?;
@@ -251,7 +251,7 @@ impl Ledger {
         })
     }
 
-    /// Number of the latest change; 0 if there was none.
+    /// Returns the number of the latest change; 0 before the first.
     #[cfg(test)]
     fn number(&self) -> u64 {
         match &*self.lock() {
@@ -260,7 +260,7 @@ impl Ledger {
         }
     }
 
-    /// Every tombstone, for an archive.
+    /// Returns every tombstone, for an archive.
     pub fn tombstones(&self) -> Tombstones {
         match &mut *self.lock() {
             LedgerState::Open(open) => {
@@ -271,21 +271,22 @@ impl Ledger {
         }
     }
 
-    /// Begins an import: of the changes from now on [`Self::deleted_since`] and
-    /// [`Self::is_written_during_import`] say so.
+    /// Begins an import. [`Self::deleted_since`] and [`Self::is_written_during_import`] report
+    /// changes from now on.
     pub fn watch_import(self: &Arc<Self>) -> ImportWatch {
         *self.concurrent() = Some(ConcurrentChanges::default());
         ImportWatch(Arc::clone(self))
     }
 
-    /// Returns true if a person was written since the import under way began.
+    /// Returns true if a person was written since the running import began.
     pub fn is_written_during_import(&self, id: &PersonId) -> bool {
         self.concurrent()
             .as_ref()
             .is_some_and(|concurrent| concurrent.written.contains(id))
     }
 
-    /// Returns whether a person was deleted after an archive was origin, or since its import began.
+    /// Returns the reason to omit a person from an import, if they were deleted after the archive
+    /// was made or the import began.
     pub fn deleted_since(&self, id: &PersonId, origin: &ArchiveOrigin) -> Option<DeletionReason> {
         if self
             .concurrent()
@@ -303,13 +304,13 @@ impl Ledger {
         }
     }
 
-    /// Returns `origin` with the number taken away if this gallery never gave it: then the gallery
-    /// was restored from a copy, and its numbers since then are others. `adopts` raises the change
-    /// number above it, so that it is not latest again.
+    /// Returns `origin`, without its number if this gallery never issued it. The gallery was then
+    /// restored from a copy, and has issued other numbers since. `adopts` raises the change number
+    /// above it, so that it is not issued again.
     ///
     /// # Errors
     ///
-    /// The reason why a number is not adopted, if it is far above the latest one.
+    /// The reason for not adopting a number that is far above the latest one.
     pub fn check_origin(
         &self,
         origin: ArchiveOrigin,
@@ -356,7 +357,7 @@ impl Ledger {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The ledger, origin if there is none yet; nothing if it cannot be used.
+    /// Returns the ledger, which is created if it is missing; none if it cannot be used.
     fn open_or_create<'s>(&self, state: &'s mut LedgerState) -> Option<&'s mut OpenLedger> {
         if let (LedgerState::Missing, Some(folder)) = (&*state, &self.folder) {
             match OpenLedger::create(folder) {
@@ -393,8 +394,7 @@ impl Drop for ImportWatch {
     }
 }
 
-/// Moves a damaged ledger out of the way. The gallery gets another id, so that archives are
-/// compared by time.
+/// Moves a damaged ledger away. The gallery gets another id, so that archives are compared by time.
 fn quarantine(folder: &Path, cause: &io::Error) -> LedgerState {
     let aside = (1..1000)
         .map(|number| folder.with_file_name(format!("{FOLDER}-damaged-{number}")))

@@ -1,4 +1,4 @@
-//! A ledger that can be written.
+//! Open ledger: its state in memory and its files.
 
 use std::collections::HashMap;
 use std::fs;
@@ -14,8 +14,8 @@ use super::slots::{SlotFile, SlotRecord, SlottedRecord};
 use super::tombstones::{Mac, Tombstones, now};
 use crate::error::remedy;
 
-/// Numbers that are reserved by one write: a restart skips what is left of them, so that none is
-/// latest twice.
+/// Count of numbers that one write reserves. A restart skips the unused ones, so that no number is
+/// issued twice.
 const RESERVED_NUMBERS: u64 = 1024;
 
 /// Time between two removals of expired tombstones.
@@ -26,11 +26,11 @@ pub(super) struct OpenLedger {
     pub(super) galleries: Galleries,
     pub(super) tombstones: Tombstones,
     file: SlotFile,
-    /// Slot of each tombstone that is in the file.
+    /// Slot of each tombstone in the file.
     slots: HashMap<(Uuid, Mac), usize>,
     /// Number of the latest change.
     pub(super) number: u64,
-    /// The largest number that a restart does not give again.
+    /// Largest reserved number. A restart continues above it.
     reserved: u64,
     expired_at: Instant,
     /// Whether the last write failed, which is logged once.
@@ -41,7 +41,7 @@ impl OpenLedger {
     pub(super) fn create(folder: &Path) -> io::Result<Self> {
         make_private(folder)?;
         let galleries = Galleries::random()?;
-        // First, so that a ledger without this file is one whose making was cut short.
+        // Written first, so that a ledger without `galleries.json` marks an interrupted creation.
         let file = SlotFile::create(folder, RESERVED_NUMBERS)?;
         galleries.write(folder)?;
         Ok(Self::new(galleries, file, Vec::new(), 0, RESERVED_NUMBERS))
@@ -80,7 +80,7 @@ impl OpenLedger {
             if gallery == this.galleries.own {
                 this.number = this.number.max(tombstone.number);
             }
-            // A crash may leave a tombstone and the one that replaces it.
+            // A crash may leave both a tombstone and its replacement.
             let obsolete = match this.tombstones.insert(gallery, mac, tombstone) {
                 true => this.slots.insert((gallery, mac), slot),
                 false => Some(slot),
@@ -91,7 +91,7 @@ impl OpenLedger {
         this
     }
 
-    /// Makes sure that a restart does not give the present number again.
+    /// Reserves the present number, so that a restart does not issue it again.
     pub(super) fn reserve(&mut self) -> io::Result<()> {
         if self.number > self.reserved {
             let reserved = self.number.saturating_add(RESERVED_NUMBERS);
@@ -101,8 +101,8 @@ impl OpenLedger {
         Ok(())
     }
 
-    /// Writes tombstones with one sync, each in a free slot; then the slots of those that they
-    /// replace are free.
+    /// Writes tombstones with one sync, each to a free slot, and then frees the slots of those that
+    /// they replace.
     pub(super) fn write(&mut self, records: &[SlotRecord]) -> io::Result<()> {
         let slots = self.file.write(records)?;
         for (record, slot) in records.iter().zip(slots) {
@@ -112,7 +112,7 @@ impl OpenLedger {
         Ok(())
     }
 
-    /// Removes tombstones whose time is over: once a day, or now.
+    /// Removes expired tombstones, at most once a day unless `at_once`.
     pub(super) fn expire(&mut self, at_once: bool) {
         if !at_once && self.expired_at.elapsed() < EXPIRY_INTERVAL {
             return;
@@ -139,7 +139,7 @@ impl OpenLedger {
 }
 
 pub(super) fn read(folder: &Path) -> io::Result<Option<OpenLedger>> {
-    // Without it the making of the ledger was cut short, and no number was latest.
+    // Without this file the creation was interrupted, and no number was issued.
     let Some(galleries) = Galleries::read(folder)? else {
         return Ok(None);
     };
@@ -149,7 +149,7 @@ pub(super) fn read(folder: &Path) -> io::Result<Option<OpenLedger>> {
     )))
 }
 
-/// Makes the folder for its owner alone: with the key that is in it ids can be guessed.
+/// Creates the folder for its owner alone, because the key in it allows guessing ids.
 fn make_private(folder: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);

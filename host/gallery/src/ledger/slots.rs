@@ -1,8 +1,8 @@
-//! The file of tombstones: lines of one length in preallocated slots, `tombstones.txt`.
+//! File of tombstones: records of fixed length in preallocated slots, `tombstones.txt`.
 //!
 //! Two pages at the beginning hold the reserved change number in turn, so that a torn write leaves
-//! the other. A record is written into a free slot before the slot of the one that it replaces is
-//! cleared. A torn record fails its checksum and counts as free.
+//! the other page. A record is written to a free slot before the slot of the record that it
+//! replaces is cleared. A torn record fails its checksum and counts as free.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -21,18 +21,18 @@ const FILE: &str = "tombstones.txt";
 /// Bytes of each of the two pages.
 const PAGE_BYTES: usize = 4096;
 
-/// Bytes of a record: gallery, hash, number, time and checksum in hexadecimal digits, each with
-/// what parts it from the next.
+/// Bytes of a record: gallery, hash, number, time and checksum in hexadecimal digits, each with its
+/// separator.
 const RECORD_BYTES: usize = (32 + 1) + (64 + 1) + (16 + 1) + (16 + 1) + (32 + 1);
 
-/// Slots by which the file grows, and free ones below which it does.
+/// Slots by which the file grows, and minimum of free slots before it does.
 const GROWTH_SLOTS: usize = 1024;
 const MIN_FREE: usize = 256;
 
-/// Beginning of a page: what the file is, and the version of its form.
+/// Beginning of a page: the kind of file and its version.
 const MAGIC: &str = "rostro tombstones 1";
 
-/// A tombstone as it is in the file.
+/// Record of a tombstone in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SlotRecord {
     pub(super) gallery: Uuid,
@@ -43,22 +43,21 @@ pub(super) struct SlotRecord {
 /// A record with its slot.
 pub(super) type SlottedRecord = (usize, SlotRecord);
 
-/// The file. It is open_or_create for each write, so that a disk that could not be written needs no
-/// restart.
+/// The file. It is opened for each write, so that a disk that was not writable needs no restart.
 #[derive(Debug)]
 pub(super) struct SlotFile {
     path: PathBuf,
     count: usize,
     free: Vec<usize>,
-    /// Page that the next reserved number goes to.
+    /// Page of the next reserved number.
     page: usize,
 }
 
 impl SlotFile {
-    /// Makes the file with room for the first tombstones.
+    /// Creates the file with room for the first tombstones.
     pub(super) fn create(folder: &Path, reserved: u64) -> io::Result<Self> {
         let path = folder.join(FILE);
-        // Empty slots are written and not left out, so that the disk keeps the room.
+        // Free slots are written, so that the disk allocates the room.
         let bytes = [page(reserved), blank(PAGE_BYTES), blank_slots(GROWTH_SLOTS)].concat();
         let mut file = tempfile::Builder::new()
             .prefix(TEMPORARY_PREFIX)
@@ -75,11 +74,11 @@ impl SlotFile {
         })
     }
 
-    /// Reads the file: the reserved number, and each record with its slot.
+    /// Reads the file. Returns the reserved number, and each record with its slot.
     ///
     /// # Errors
     ///
-    /// `InvalidData` if it is not there, or damaged.
+    /// `InvalidData` if the file is missing or damaged.
     pub(super) fn read(folder: &Path) -> io::Result<(Self, u64, Vec<SlottedRecord>)> {
         let path = folder.join(FILE);
         let damaged =
@@ -141,7 +140,8 @@ impl SlotFile {
         }
         let mut file = self.open()?;
         if self.free.len() < records.len() + MIN_FREE {
-            // A full disk may have no more room, and still be written where there is some.
+            // A full disk may have no room for more slots, and still accept writes to existing
+            // ones.
             let grown = self.grow(&mut file, records.len());
             if self.free.len() < records.len() {
                 grown?;
@@ -163,7 +163,7 @@ impl SlotFile {
         Ok(slots)
     }
 
-    /// Clears a slot. One that a crash leaves is cleared at the next start.
+    /// Clears a slot. If a crash prevents that, the next start does it.
     pub(super) fn release(&mut self, slot: Option<usize>) {
         let Some(slot) = slot else { return };
         let cleared = self.open().and_then(|mut file| {
@@ -248,7 +248,7 @@ fn blank_slots(count: usize) -> Vec<u8> {
     blank(RECORD_BYTES).repeat(count)
 }
 
-/// A line with its checksum.
+/// Returns a line with its checksum.
 fn with_checksum(text: &str) -> Vec<u8> {
     let digest = Sha256Digest::of(text.as_bytes()).to_string();
     format!("{text} {}\n", digest.get(..32).unwrap_or_default()).into_bytes()

@@ -115,8 +115,9 @@ mod tests {
 
     use super::*;
 
+    /// One task at a time has a person's lock, and the map is empty once all are dropped.
     #[tokio::test]
-    async fn one_at_a_time_has_a_turn_and_nothing_is_left_of_it() {
+    async fn lock_is_exclusive_and_cleaned_up() {
         let locks = Arc::new(PersonLocks::default());
         let id: PersonId = "s6".parse().unwrap();
         let soon = || Instant::now() + Duration::from_millis(50);

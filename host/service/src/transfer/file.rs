@@ -157,7 +157,7 @@ mod tests {
 
     /// The limit counts the archive's length, not what is written over.
     #[test]
-    fn archive_file_keeps_its_limit() {
+    fn archive_file_enforces_limit() {
         let folder = tempfile::tempdir().unwrap();
         let mut file = ArchiveFolder::new(folder.path().to_owned(), 100).create();
         file.write_all(&[1; 100]).unwrap();

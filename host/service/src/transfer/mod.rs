@@ -268,7 +268,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_entries_are_people_groups_or_nothing() {
+    fn entry_names_are_validated() {
         let person = |name: &str| matches!(entry(name), Ok(ArchiveEntry::Person(..)));
         assert!(
             person("people/2222222222222222/s6.csv") && person("people/1111111111111111/a.b@c.csv")
@@ -304,7 +304,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn whatever_an_archive_holds_is_read_within_bounds(mut bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300), real: bool, at: usize) {
+        fn any_archive_is_read_within_bounds(mut bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300), real: bool, at: usize) {
             if real {
                 let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
                 archive.start_file("people/1111111111111111/s6.csv", SimpleFileOptions::default()).unwrap();

@@ -1,8 +1,8 @@
-//! Rules by which samples of other contracts are in force.
+//! Rules that decide which samples of other contracts are in force.
 
 use rostro_common::person::{ContractId, EnrolmentId, Sample};
 
-/// Returns the enrolment that all samples of an own file name; none if they differ or name none.
+/// Returns the enrolment of all samples of an own file; none if they differ or have none.
 pub(in crate::folder) fn enrolment_of(own: &[Sample]) -> Option<&EnrolmentId> {
     let first = own.first()?.enrolment.as_ref()?;
     own.iter()
@@ -10,13 +10,14 @@ pub(in crate::folder) fn enrolment_of(own: &[Sample]) -> Option<&EnrolmentId> {
         .then_some(first)
 }
 
-/// Returns true if the own file has samples of the contract, which are newer than any other file's.
+/// Returns true if the own file has samples of the contract, which are newer than those of any
+/// other file.
 fn has_contract(own: &[Sample], contract: &ContractId) -> bool {
     own.iter()
         .any(|sample| sample.contract.as_ref() == Some(contract))
 }
 
-/// Returns those of another file's samples that count next to the person's own.
+/// Returns the samples of another file that are in force.
 pub(in crate::folder) fn in_force(
     own: &[Sample],
     contract: &ContractId,
@@ -31,7 +32,7 @@ pub(in crate::folder) fn in_force(
     samples.into_iter().filter(counts).collect()
 }
 
-/// Returns true if some samples of another file may or may not be older than the person's own.
+/// Returns true if some samples of another file may be older than the person's own.
 pub(super) fn has_unknown_age(own: &[Sample], contract: &ContractId, samples: &[Sample]) -> bool {
     let is_unknown = |sample: &Sample| sample.enrolment.is_none() || enrolment_of(own).is_none();
     !has_contract(own, contract)
@@ -41,8 +42,8 @@ pub(super) fn has_unknown_age(own: &[Sample], contract: &ContractId, samples: &[
             .any(is_unknown)
 }
 
-/// Returns true if another file is left of an enrolment before the person's own: both name one, and
-/// not the same.
+/// Returns true if another file is left of an earlier enrolment: both files have one, and the two
+/// differ.
 pub(super) fn is_stale(own: &[Sample], samples: &[Sample]) -> bool {
     let Some(enrolment) = enrolment_of(own) else {
         return false;
@@ -55,8 +56,8 @@ pub(super) fn is_stale(own: &[Sample], samples: &[Sample]) -> bool {
     })
 }
 
-/// Returns the samples by contract, in the order in which the contracts appear. Samples without one
-/// count as the first one's.
+/// Returns the samples by contract, in the order in which the contracts appear. Samples without a
+/// contract count as the first one's.
 pub(in crate::folder) fn group_by_contract(
     samples: &[Sample],
 ) -> Vec<(Option<ContractId>, Vec<Sample>)> {
@@ -73,7 +74,7 @@ pub(in crate::folder) fn group_by_contract(
     groups
 }
 
-/// Returns the samples as samples of an enrolment.
+/// Returns the samples with this enrolment.
 pub(in crate::folder) fn with_enrolment(
     samples: &[Sample],
     enrolment: &EnrolmentId,

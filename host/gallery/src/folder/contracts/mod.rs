@@ -1,10 +1,9 @@
-//! Samples of other contracts than those in a person's own file, a folder for each contract.
+//! Samples of other contracts than a person's own file has, in a folder for each contract.
 //!
-//! Readers of the gallery see the own file alone. A file of another contract is in force if its
-//! rows name the enrolment that the own file names: whatever replaces the own file puts them out of
-//! force in the same step, so neither a crash nor a program that knows no enrolments can leave an
-//! older person under the id. Rows that cannot be message to belong to the own file are of *unknown
-//! age*.
+//! Other readers of the gallery see only the own file. A file of another contract is in force if
+//! its rows have the enrolment of the own file. Replacing the own file puts the others out of force
+//! in the same step. So neither a crash nor a program without enrolments can leave an older person
+//! under the id. Rows that may or may not belong to the own file's enrolment have an *unknown age*.
 
 pub(super) mod enrolment;
 mod trust;
@@ -27,7 +26,7 @@ use crate::file_watch::Fingerprint;
 use crate::store::{Durability, GalleryContents, PersonRecord, SampleLocation};
 
 impl CsvGallery {
-    /// Replaces all that is stored of a person. The lock is held.
+    /// Replaces all samples of a person. The caller holds the lock.
     pub(super) fn replace_contracts(
         &self,
         id: &PersonId,
@@ -41,7 +40,8 @@ impl CsvGallery {
             && enrolment_of(own).is_none()
             && !before.is_empty()
         {
-            // Tells the files of before to be older, also if a crash keeps them from being removed.
+            // A new enrolment marks the former files as older, even if a crash prevents their
+            // removal.
             *own = with_enrolment(own, &EnrolmentId::unique());
         }
         let Some(((_, own), others)) = groups.split_first() else {
@@ -54,7 +54,7 @@ impl CsvGallery {
         };
         let is_same = enrolment_of(own).is_some() && enrolment_of(own) == enrolment_of(&old);
         if is_same {
-            // The same archive again: the own file would put these in force.
+            // The archive is imported again: the new own file would put these files in force.
             self.remove_contract_files(before.iter().filter(|(contract, _)| !is_kept(contract)))?;
         }
         let mut durability = self.write(&path, own)?;
@@ -75,7 +75,7 @@ impl CsvGallery {
         Ok((path, durability))
     }
 
-    /// Puts samples of one contract next to those of others. The lock is held.
+    /// Adds samples of one contract next to those of others. The caller holds the lock.
     pub(super) fn put_contract(
         &self,
         id: &PersonId,
@@ -108,8 +108,8 @@ impl CsvGallery {
             )?;
             return Ok((path, durability.and(other)));
         }
-        // In force through the own file until that is written, and through its enrolment from then
-        // on.
+        // The samples are in force through the own file until it is written, and through its
+        // enrolment afterwards.
         let mut durability = Durability::Synced;
         for (other, kept) in group_by_contract(&old) {
             if let Some(other) = other.filter(|other| *other != contract) {
@@ -125,13 +125,14 @@ impl CsvGallery {
         if csv_file::read(&older)
             .is_ok_and(|older| older.iter().all(|sample| sample.enrolment.is_some()))
         {
-            // Superseded by the own file; it is not matched where it cannot be removed.
+            // The own file supersedes it, so that it is not matched even if it cannot be removed.
             let _ = fs::remove_file(&older);
         }
         Ok((path, durability))
     }
 
-    /// Adds the rows of unknown age that lie in the contract's file: what is added removes nothing.
+    /// Appends the rows of unknown age in the contract's file, because adding samples must not
+    /// remove any.
     fn append_unknown_age(
         &self,
         contract: &ContractId,
@@ -148,10 +149,10 @@ impl CsvGallery {
         samples
     }
 
-    /// Reads the files of other contracts, next to the people whose own files were read.
+    /// Adds the samples of other contracts to people with a readable own file.
     pub(super) fn load_contracts(&self, loaded: &mut GalleryContents) -> io::Result<()> {
         let mut unowned: BTreeMap<PersonId, PathBuf> = BTreeMap::new();
-        // What is in force is judged by the own file alone.
+        // The own file alone decides which samples are in force.
         let mut found: Vec<(usize, Vec<Sample>)> = Vec::new();
         for (contract, path) in self.contract_files()? {
             let seen = Fingerprint::at(&path);
@@ -186,7 +187,7 @@ impl CsvGallery {
                 person.samples.extend(samples);
             }
         }
-        // Known by nothing, and to be listed and deleted all the same.
+        // Listed so that they can be deleted, but not matched.
         loaded
             .people
             .extend(unowned.into_iter().map(|(id, path)| PersonRecord {
@@ -198,8 +199,8 @@ impl CsvGallery {
         Ok(())
     }
 
-    /// Removes a file that a crash left of an enrolment before the last. Both may have been written
-    /// since they were read.
+    /// Removes a file that a crash left of an earlier enrolment. It reads both files again, because
+    /// they may have been written since.
     fn remove_stale(&self, id: &PersonId, contract: &ContractId) {
         if !self.is_writer {
             return;
@@ -224,7 +225,7 @@ impl CsvGallery {
         }
     }
 
-    /// Where a person's samples of another contract are written.
+    /// Returns the canonical path of a person's samples of another contract.
     pub(super) fn contract_path(&self, contract: &ContractId, id: &PersonId) -> PathBuf {
         self.folder
             .join(OTHER_CONTRACTS)
@@ -232,7 +233,7 @@ impl CsvGallery {
             .join(file_names::canonical(id))
     }
 
-    /// The file that a person's samples of another contract are in, or will be in.
+    /// Returns the current or future file of a person's samples of another contract.
     pub(super) fn contract_file(&self, contract: &ContractId, id: &PersonId) -> PathBuf {
         let path = self.contract_path(contract, id);
         path.parent()
@@ -240,7 +241,7 @@ impl CsvGallery {
             .unwrap_or(path)
     }
 
-    /// Writes samples of another contract than those in the own file.
+    /// Writes samples of another contract than the own file's.
     pub(super) fn write_contract(
         &self,
         contract: &ContractId,
@@ -259,7 +260,7 @@ impl CsvGallery {
         Ok(durability)
     }
 
-    /// Removes files of other contracts; damaged ones are set aside.
+    /// Removes files of other contracts. Damaged ones are quarantined.
     pub(super) fn remove_contract_files<'f>(
         &self,
         files: impl Iterator<Item = &'f (ContractId, PathBuf)>,
@@ -276,7 +277,7 @@ impl CsvGallery {
         Ok(())
     }
 
-    /// The files of other contracts, each with its contract.
+    /// Returns the files of other contracts, each with its contract.
     pub(super) fn contract_files(&self) -> io::Result<Vec<(ContractId, PathBuf)>> {
         let mut files = Vec::new();
         for (contract, folder) in self.contract_folders()? {
@@ -290,7 +291,7 @@ impl CsvGallery {
         Ok(files)
     }
 
-    /// A person's files of other contracts, each with its contract.
+    /// Returns a person's files of other contracts, each with its contract.
     pub(super) fn contract_files_of(
         &self,
         id: &PersonId,
@@ -304,7 +305,7 @@ impl CsvGallery {
         Ok(folders.flat_map(files).collect())
     }
 
-    /// The folders of other contracts. What else lies next to them belongs to others.
+    /// Returns the folders of other contracts. Other entries next to them are ignored.
     pub(super) fn contract_folders(&self) -> io::Result<Vec<(ContractId, PathBuf)>> {
         let entries = match fs::read_dir(self.folder.join(OTHER_CONTRACTS)) {
             Ok(entries) => entries,

@@ -13,12 +13,12 @@ use crate::error::GalleryError;
 use crate::folder::{CsvGallery, read_person};
 
 impl CsvGallery {
-    /// Puts files of unknown age in force, on the word of the operator; returns how many. Where a
-    /// person has no own file the newest other one becomes it.
+    /// Puts files of unknown age in force at the operator's request. Returns their number. If a
+    /// person has no own file, the latest other one becomes it.
     ///
     /// # Errors
     ///
-    /// If the gallery cannot be read or written; those before the failure are in force then.
+    /// If the gallery cannot be read or written. Files before the failure are then in force.
     pub fn trust_contracts(&self) -> Result<usize, GalleryError> {
         let mut people: BTreeMap<PersonId, Vec<(ContractId, PathBuf)>> = BTreeMap::new();
         for (contract, path) in self
@@ -64,7 +64,7 @@ impl CsvGallery {
                     .map(|(_, path)| csv_file::read(path).unwrap_or_default());
                 newest.unwrap_or_default()
             }
-            // Damaged: it is mended or set aside first.
+            // An operator repairs or quarantines a damaged own file first.
             Err(_) => return Ok(0),
         };
         let enrolment = enrolment_of(&own)
@@ -80,7 +80,7 @@ impl CsvGallery {
         }
         let is_promoted = !own.is_empty() && !self.own_file(id).exists();
         if trusted > 0 || is_promoted {
-            // From here on all of them are in force, or none if a crash came before.
+            // This write puts all of them in force at once.
             self.write(&path, &with_enrolment(&own, &enrolment))?;
         }
         Ok(trusted + usize::from(is_promoted))

@@ -1,4 +1,4 @@
-//! What the folder keeps, what it sets aside, and what it leaves alone.
+//! Writing, loading and removing people.
 
 mod names;
 mod quarantine;
@@ -22,8 +22,9 @@ pub(super) fn id(text: &str) -> PersonId {
     text.parse().unwrap()
 }
 
+/// An invalid file is reported and stays, and the other files load.
 #[test]
-fn a_bad_file_is_reported_and_left_alone_and_the_rest_load() {
+fn invalid_file_is_reported_and_kept() {
     let folder = tempfile::tempdir().unwrap();
     let gallery = CsvGallery::open(folder.path()).unwrap();
     gallery.replace(&id("bob"), &[sample(2.0)]).unwrap();
@@ -72,8 +73,9 @@ fn a_bad_file_is_reported_and_left_alone_and_the_rest_load() {
     assert!(folder.path().join("notes.txt").exists());
 }
 
+/// Samples without a contract belong to the first contract that was set.
 #[test]
-fn samples_that_state_no_contract_are_of_the_one_that_was_said_first() {
+fn legacy_samples_get_first_contract() {
     let folder = tempfile::tempdir().unwrap();
     let gallery = CsvGallery::open(folder.path()).unwrap();
     gallery.replace(&id("s6"), &[sample(1.0)]).unwrap();
@@ -91,7 +93,7 @@ fn samples_that_state_no_contract_are_of_the_one_that_was_said_first() {
             .collect()
     };
     assert_eq!(contracts(), [Some(first.clone())]);
-    // Where those of another are added, they are kept as what they are.
+    // Samples of another contract are kept next to them.
     gallery
         .put(
             &id("s6"),
@@ -105,8 +107,9 @@ fn samples_that_state_no_contract_are_of_the_one_that_was_said_first() {
     assert_eq!(contracts(), [Some(second), Some(first)]);
 }
 
+/// Concurrent enrolments of one id leave the whole file of one of them.
 #[test]
-fn two_enrolments_of_one_id_at_a_time_leave_one_whole_file() {
+fn concurrent_replacements_leave_whole_file() {
     let folder = tempfile::tempdir().unwrap();
     let gallery = CsvGallery::open(folder.path()).unwrap();
     std::thread::scope(|scope| {
@@ -127,7 +130,7 @@ fn two_enrolments_of_one_id_at_a_time_leave_one_whole_file() {
     let loaded = gallery.load().unwrap();
     assert!(loaded.problems.is_empty(), "{:?}", loaded.problems);
     let samples = &loaded.people[0].samples;
-    // As many rows as the writer's number, each with that number: the file is one writer's whole.
+    // Each writer stores its number of rows with that number, so that a mixed file would show.
     assert_eq!(samples[0].embedding[0], samples.len() as f32);
     assert!(samples.iter().all(|sample| sample == &samples[0]));
     assert_eq!(
@@ -139,7 +142,7 @@ fn two_enrolments_of_one_id_at_a_time_leave_one_whole_file() {
 
 #[cfg(unix)]
 #[test]
-fn who_may_read_a_file_is_for_the_umask_to_say() {
+fn file_mode_follows_umask() {
     use std::os::unix::fs::PermissionsExt;
 
     let folder = tempfile::tempdir().unwrap();
@@ -154,7 +157,7 @@ fn who_may_read_a_file_is_for_the_umask_to_say() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_is_refused_with_the_way_out() {
+fn impossible_folder_error_has_remedy() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     fs::write(&file, "").unwrap();
@@ -165,10 +168,10 @@ fn a_folder_that_cannot_be_is_refused_with_the_way_out() {
 }
 
 #[test]
-fn a_write_that_fails_leaves_the_old_file() {
+fn failed_write_keeps_old_file() {
     let folder = tempfile::tempdir().unwrap();
     let gallery = CsvGallery::open(folder.path()).unwrap();
-    // A folder where the file should be makes the rename fail for every user, root included.
+    // A folder in place of the file makes the rename fail for every user, root included.
     fs::create_dir_all(folder.path().join("s6.csv/keep")).unwrap();
     let error = gallery.replace(&id("s6"), &[sample(1.0)]).unwrap_err();
     assert!(matches!(error, GalleryError::Write { .. }));
@@ -186,7 +189,7 @@ fn a_write_that_fails_leaves_the_old_file() {
 }
 
 #[test]
-fn deletion_leaves_what_is_not_the_persons() {
+fn deletion_keeps_foreign_files() {
     let folder = tempfile::tempdir().unwrap();
     let gallery = CsvGallery::open(folder.path()).unwrap();
     let others = folder.path().join("marks.csv");
@@ -207,7 +210,7 @@ fn deletion_leaves_what_is_not_the_persons() {
             && folder.path().join("folder.csv").exists()
             && folder.path().join("link.csv").exists()
     );
-    // A person who is enrolled in its place has it set aside, and is deleted without it.
+    // Enrolling a person in its place quarantines the file, and deleting them keeps it there.
     gallery.replace(&id("marks"), &[sample(1.0)]).unwrap();
     let removed = gallery.remove(&id("marks")).unwrap();
     let aside = folder.path().join(".damaged/marks.csv");
@@ -215,7 +218,7 @@ fn deletion_leaves_what_is_not_the_persons() {
     assert_eq!(removed.left_alone[0].path, aside);
 }
 
-/// Writes a file that a person's samples are in, and returns its path.
+/// Writes a person's file, and returns its path.
 fn file(folder: &Path, name: &str, header: &str) -> PathBuf {
     let path = folder.join(name);
     fs::write(&path, format!("{header}\n1,0.5;0.25\n")).unwrap();
@@ -225,7 +228,7 @@ fn file(folder: &Path, name: &str, header: &str) -> PathBuf {
 const HEADER: &str = "image_number,embedding";
 
 #[test]
-fn removal_goes_by_the_header() {
+fn removal_checks_only_the_header() {
     let folder = tempfile::tempdir().unwrap();
     let gallery = CsvGallery::open(folder.path()).unwrap();
     let large = format!("image_number,embedding\n{}", "x".repeat(5 << 20));
@@ -252,7 +255,7 @@ fn removal_goes_by_the_header() {
 }
 
 #[test]
-fn removal_without_folder_sync_is_done() {
+fn removal_without_sync_takes_effect() {
     let folder = tempfile::tempdir().unwrap();
     let gallery = CsvGallery::open(folder.path()).unwrap();
     let of = |contract: &str| Sample {

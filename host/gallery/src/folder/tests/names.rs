@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn old_names_of_any_script_load() {
+fn names_in_any_script_load() {
     let folder = tempfile::tempdir().unwrap();
     let gallery = CsvGallery::open(folder.path()).unwrap();
     for name in [
@@ -56,8 +56,9 @@ fn old_names_of_any_script_load() {
     assert_eq!(folder.path().read_dir().unwrap().count(), 0);
 }
 
+/// A write replaces a file of an irregular name by one of the canonical name.
 #[test]
-fn unusual_name_is_canonical_once_written() {
+fn writing_makes_names_canonical() {
     let folder = tempfile::tempdir().unwrap();
     let gallery = CsvGallery::open(folder.path()).unwrap();
     let names = ["Rene\u{301}.csv", "BOB.CSV", " eve .csv"];
@@ -88,7 +89,7 @@ fn unusual_name_is_canonical_once_written() {
 }
 
 #[test]
-fn second_file_of_person_is_left_alone() {
+fn second_file_stays_unused() {
     let folder = tempfile::tempdir().unwrap();
     let gallery = CsvGallery::open(folder.path()).unwrap();
     for name in [
@@ -101,7 +102,7 @@ fn second_file_of_person_is_left_alone() {
         file(folder.path(), name, HEADER);
     }
     let loaded = gallery.load().unwrap();
-    // Those that differ in the case of the id are two people.
+    // Ids that differ in case are two people.
     assert_eq!(
         loaded
             .people

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Has the gallery set aside what it can; the file names of what it did, and of what it left alone.
+/// Quarantines each problem. Returns the file names that moved, and those that stayed.
 fn quarantine(gallery: &CsvGallery) -> [Vec<String>; 2] {
     let problems: Vec<Problem> = gallery
         .load()
@@ -27,8 +27,9 @@ fn quarantine(gallery: &CsvGallery) -> [Vec<String>; 2] {
     ]
 }
 
+/// Damaged files are quarantined once settled, and all other files stay.
 #[test]
-fn what_is_damaged_is_set_aside_and_all_else_stays_where_it_is() {
+fn only_damaged_files_are_quarantined() {
     let folder = tempfile::tempdir().unwrap();
     let gallery = CsvGallery::open(folder.path()).unwrap();
     let whole = fs::read(gallery.replace(&id("alice"), &[sample(1.0)]).unwrap().0).unwrap();
@@ -66,7 +67,7 @@ fn what_is_damaged_is_set_aside_and_all_else_stays_where_it_is() {
             ]
         ]
     );
-    // At first sight none is: it may be in the middle of being copied.
+    // A file stays at first, because it may still be being copied.
     assert_eq!(quarantine(&gallery)[0], [""; 0]);
     gallery.watched.settle_all();
     assert_eq!(
@@ -95,7 +96,7 @@ fn what_is_damaged_is_set_aside_and_all_else_stays_where_it_is() {
         [0; 512]
     );
     assert_eq!(gallery.load().unwrap().people.len(), 1);
-    // Deleting somebody is the end of what was set aside of them, too, and of nothing else.
+    // Deleting a person removes their files in quarantine, and no others.
     assert!(
         gallery.remove(&id("zeros")).unwrap().was_there
             && !gallery.remove(&id("zeros")).unwrap().was_there
@@ -114,8 +115,10 @@ fn what_is_damaged_is_set_aside_and_all_else_stays_where_it_is() {
     );
 }
 
+/// An enrolment quarantines the damaged file that it replaces, and its own file is not quarantined
+/// later.
 #[test]
-fn nobody_is_enrolled_over_what_is_damaged_and_nothing_whole_is_set_aside() {
+fn enrolment_quarantines_damaged_predecessor() {
     let folder = tempfile::tempdir().unwrap();
     let gallery = CsvGallery::open(folder.path()).unwrap();
     let of = |contract: &str| Sample {
@@ -131,7 +134,7 @@ fn nobody_is_enrolled_over_what_is_damaged_and_nothing_whole_is_set_aside() {
     fs::write(&path, "damaged").unwrap();
     let problem = gallery.load().unwrap().problems.remove(0);
     gallery.watched.settle_all();
-    // Between being found and being set aside it is enrolled anew.
+    // The person is enrolled again before the damaged file is quarantined.
     fs::write(
         folder
             .path()
@@ -161,7 +164,7 @@ fn nobody_is_enrolled_over_what_is_damaged_and_nothing_whole_is_set_aside() {
 }
 
 #[test]
-fn damaged_file_is_set_aside_later() {
+fn damaged_file_is_quarantined_once_settled() {
     let folder = tempfile::tempdir().unwrap();
     let gallery = CsvGallery::open(folder.path()).unwrap();
     gallery.load().unwrap();
@@ -179,10 +182,9 @@ fn damaged_file_is_set_aside_later() {
     assert!(!path.exists() && gallery.left_alone().is_empty());
 }
 
-/// Of two columns, a file that ends within its first embedding is shorter than its contract's, and
-/// has no end of its last line.
+/// A cut-off file of two columns has a short embedding and no final line break.
 #[test]
-fn cut_row_is_damage() {
+fn cut_row_is_damaged() {
     let folder = tempfile::tempdir().unwrap();
     let gallery = CsvGallery::open(folder.path()).unwrap();
     gallery.adopt_legacy(&"1111111111111111".parse().unwrap(), Some(3));

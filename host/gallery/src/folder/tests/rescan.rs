@@ -13,7 +13,7 @@ fn look(gallery: &CsvGallery) -> Vec<String> {
 }
 
 #[test]
-fn copied_file_is_taken_in() {
+fn copied_file_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let gallery = CsvGallery::open(folder.path()).unwrap();
     let half = folder.path().join("half.csv");
@@ -29,7 +29,7 @@ fn copied_file_is_taken_in() {
             && half.exists()
     );
     assert!(look(&gallery).is_empty());
-    // Rows are added to both, and other files appear.
+    // Both files grow, and others appear.
     file(folder.path(), "half.csv", HEADER);
     fs::write(
         folder.path().join("one of two.csv"),
@@ -46,8 +46,8 @@ fn copied_file_is_taken_in() {
     assert_eq!(look(&gallery), ["half", "one of two"]);
     assert_eq!(gallery.read(&id("one of two")).unwrap().unwrap().len(), 2);
     assert_eq!(gallery.left_alone(), [("header", 1)].into());
-    // What this process writes or removes is not news; what comes in the place of somebody who was
-    // deleted is.
+    // Writes and removals of this process are not reported. A file in place of a deleted person's
+    // is.
     gallery.replace(&id("half"), &[sample(1.0)]).unwrap();
     gallery.replace(&id("other"), &[sample(1.0)]).unwrap();
     gallery.remove(&id("new")).unwrap();
@@ -56,9 +56,9 @@ fn copied_file_is_taken_in() {
     assert_eq!(look(&gallery), ["new"]);
 }
 
-/// A load for another view takes no news from those before it.
+/// A load for another view leaves the changes to the next rescan.
 #[test]
-fn later_load_keeps_news() {
+fn later_load_keeps_changes() {
     let folder = tempfile::tempdir().unwrap();
     let gallery = CsvGallery::open(folder.path()).unwrap();
     fs::write(
@@ -83,9 +83,9 @@ fn later_load_keeps_news() {
     assert!(look(&gallery).is_empty() && gallery.left_alone().is_empty());
 }
 
-/// A file of another contract may come after the person's own, in a folder that is new or known.
+/// A file of another contract may appear later, in a new folder or a known one.
 #[test]
-fn copied_contract_is_taken_in() {
+fn copied_contract_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let gallery = CsvGallery::open(folder.path()).unwrap();
     file(folder.path(), "alice.csv", HEADER);
@@ -96,7 +96,7 @@ fn copied_contract_is_taken_in() {
     assert_eq!(look(&gallery), ["alice"]);
     file(&others, "bob.CSV", HEADER);
     assert_eq!(look(&gallery), ["bob"]);
-    // Files that this process writes there are not news.
+    // Files that this process writes there are not reported.
     let of = |contract: &str| Sample {
         contract: Some(contract.parse().unwrap()),
         ..sample(1.0)
@@ -114,10 +114,9 @@ fn copied_contract_is_taken_in() {
     assert!(look(&gallery).is_empty() && look(&gallery).is_empty());
 }
 
-/// A known person's file that another program replaces or writes over is seen, before which nothing
-/// is added to it.
+/// A changed file of a known person is detected, and no sample is added to it before that.
 #[test]
-fn changed_file_is_taken_in() {
+fn changed_file_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let gallery = CsvGallery::open(folder.path()).unwrap();
     let people = ["alice", "bob"];
