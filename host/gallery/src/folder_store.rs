@@ -13,8 +13,8 @@ use crate::ledger::{
     ArchiveNumber, ArchiveOrigin, DeletionReason, ImportWatch, Ledger, Tombstones,
 };
 use crate::{
-    BatchWritten, ByContract, CsvGallery, Deletion, Durability, GalleryContents, GalleryError,
-    GroupChange, Problem, SampleLocation, Store, StoreChanges, StoreError, Written,
+    BatchWrite, ByContract, CsvGallery, Deletion, Durability, GalleryContents, GalleryError,
+    GroupChange, PersonWrite, Problem, SampleLocation, Store, StoreChanges, StoreError,
 };
 
 /// Store in a folder: CSV files, groups and the ledger.
@@ -134,10 +134,10 @@ impl Store for FolderStore {
         self.people.quarantine(problem)
     }
 
-    fn replace(&self, id: &PersonId, samples: &[Sample]) -> Result<Written, GalleryError> {
+    fn replace(&self, id: &PersonId, samples: &[Sample]) -> Result<PersonWrite, GalleryError> {
         self.ledger.record_write(id);
         let (path, durability) = self.people.replace(id, samples)?;
-        Ok(Written {
+        Ok(PersonWrite {
             number: self.ledger.advance(),
             path,
             durability,
@@ -149,17 +149,17 @@ impl Store for FolderStore {
         id: &PersonId,
         samples: &[Sample],
         location: SampleLocation,
-    ) -> Result<Written, GalleryError> {
+    ) -> Result<PersonWrite, GalleryError> {
         self.ledger.record_write(id);
         let (path, durability) = self.people.put(id, samples, location)?;
-        Ok(Written {
+        Ok(PersonWrite {
             number: self.ledger.advance(),
             path,
             durability,
         })
     }
 
-    fn replace_all(&self, people: &[ByContract<'_>]) -> BatchWritten {
+    fn replace_all(&self, people: &[ByContract<'_>]) -> BatchWrite {
         self.people.replace_all(people, || self.ledger.advance())
     }
 

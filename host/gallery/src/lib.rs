@@ -35,6 +35,6 @@ pub use folder::{CsvGallery, QuarantinedFile};
 pub use folder_store::FolderStore;
 pub use ledger::ChangeNumber;
 pub use store::{
-    BatchOutcome, BatchWritten, ByContract, Deletion, Durability, GalleryContents, GroupChange,
-    PersonRecord, SampleLocation, Store, StoreChanges, StoreError, Written,
+    BatchOutcome, BatchWrite, ByContract, Deletion, Durability, GalleryContents, GroupChange,
+    PersonRecord, PersonWrite, SampleLocation, Store, StoreChanges, StoreError,
 };

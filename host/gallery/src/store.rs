@@ -76,7 +76,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     ///
     /// If the store cannot be written. The person then is unchanged, or has only the samples of the
     /// first one's contract.
-    fn replace(&self, id: &PersonId, samples: &[Sample]) -> Result<Written, GalleryError>;
+    fn replace(&self, id: &PersonId, samples: &[Sample]) -> Result<PersonWrite, GalleryError>;
 
     /// Replaces a person's samples of one contract, and keeps those of all others. The samples join
     /// the stored enrolment.
@@ -89,11 +89,11 @@ pub trait Store: Send + Sync + fmt::Debug {
         id: &PersonId,
         samples: &[Sample],
         location: SampleLocation,
-    ) -> Result<Written, GalleryError>;
+    ) -> Result<PersonWrite, GalleryError>;
 
     /// Stores many people with few waits for the disk. All samples of each, of every contract, are
     /// replaced.
-    fn replace_all(&self, people: &[ByContract<'_>]) -> BatchWritten;
+    fn replace_all(&self, people: &[ByContract<'_>]) -> BatchWrite;
 
     /// Removes a person: their memberships, their samples, and their files in quarantine. Leaves a
     /// tombstone even if the person is not stored, because an older archive may have them.
@@ -228,7 +228,7 @@ impl From<bool> for Durability {
 
 /// Result of writing a person's samples.
 #[derive(Debug)]
-pub struct Written {
+pub struct PersonWrite {
     /// Number of the change.
     pub number: ChangeNumber,
     /// The person's own file.
@@ -239,7 +239,7 @@ pub struct Written {
 
 /// Result of writing a batch of people.
 #[derive(Debug)]
-pub struct BatchWritten {
+pub struct BatchWrite {
     /// Outcome of each person, in the order of the batch.
     pub outcomes: Vec<BatchOutcome>,
     /// Whether the changes survive a crash.

@@ -17,7 +17,7 @@ use crate::csv_file;
 use crate::error::GalleryError;
 use crate::file_names::OTHER_CONTRACTS;
 use crate::ledger::ChangeNumber;
-use crate::store::{BatchOutcome, BatchWritten, ByContract, Durability};
+use crate::store::{BatchOutcome, BatchWrite, ByContract, Durability};
 
 /// Number of files above which the whole disk is synced, which is one wait instead of one for each
 /// file.
@@ -32,8 +32,8 @@ pub(super) fn write(
     gallery: &CsvGallery,
     people: &[ByContract<'_>],
     number: impl Fn() -> ChangeNumber,
-) -> BatchWritten {
-    let mut written = BatchWritten {
+) -> BatchWrite {
+    let mut written = BatchWrite {
         outcomes: vec![BatchOutcome::Skipped; people.len()],
         durability: Durability::Synced,
         failure: None,

@@ -15,7 +15,7 @@ use super::{CsvGallery, TEMPORARY_PREFIX, batch, contracts};
 use crate::csv_file::{self, SampleFileError};
 use crate::error::{GalleryError, Problem, remedy};
 use crate::ledger::ChangeNumber;
-use crate::store::{BatchWritten, ByContract, Durability, SampleLocation};
+use crate::store::{BatchWrite, ByContract, Durability, SampleLocation};
 use crate::{file_names, quarantine};
 
 impl CsvGallery {
@@ -171,7 +171,7 @@ impl CsvGallery {
         &self,
         people: &[ByContract<'_>],
         number: impl Fn() -> ChangeNumber,
-    ) -> BatchWritten {
+    ) -> BatchWrite {
         batch::write(self, people, number)
     }
 
