@@ -306,7 +306,7 @@ fn full_disk_refuses_additions_only() {
     server = options().start();
     let log = server.log();
     assert!(
-        !log.contains("left alone") && !log.contains("set aside"),
+        !log.contains("left alone") && !log.contains("quarantined"),
         "{log}"
     );
     assert_eq!(recognised(&server, &["alice", "bob", "carol", "dave"]), 4);

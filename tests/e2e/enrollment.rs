@@ -180,7 +180,7 @@ fn concurrent_enrolments_leave_one_file() {
 
 /// Unusable files are left in place, and the other people are recognised.
 #[test]
-fn damaged_file_is_set_aside() {
+fn damaged_file_is_quarantined() {
     let gallery = tempfile::tempdir().unwrap();
     let mut server = Options::drawn().gallery(gallery.path()).start();
     server.enroll("alice", alice(&[1, 2, 3])).ok();
@@ -220,13 +220,13 @@ fn damaged_file_is_set_aside() {
     let (from, to) = (damaged.display(), gallery.path().join(".damaged/bob.csv"));
     // The file may still be being copied, so it stays until it was unchanged for a minute.
     server.wait_for_log(&format!("in the middle of being copied: {from}: row 1: number 1 of the embedding is no finite number"));
-    let set_aside = format!(
-        "set aside as {}: {from}: row 1: number 1 of the embedding is no finite number",
+    let quarantined = format!(
+        "quarantined as {}: {from}: row 1: number 1 of the embedding is no finite number",
         to.display()
     );
-    assert!(damaged.exists() && !server.log().contains(&set_aside));
+    assert!(damaged.exists() && !server.log().contains(&quarantined));
     let begun = std::time::Instant::now();
-    while !server.log().contains(&set_aside) {
+    while !server.log().contains(&quarantined) {
         assert!(
             begun.elapsed() < std::time::Duration::from_secs(120),
             "{}",

@@ -1,4 +1,4 @@
-//! A store in a folder.
+//! Store in a folder.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -8,16 +8,16 @@ use std::sync::Arc;
 use rostro_common::cancel::CancelScope;
 use rostro_common::person::{ContractId, PersonId, Sample};
 
-use crate::groups::{Change, GroupId, GroupIndex, Groups, GroupsError};
+use crate::groups::{GroupId, GroupIndex, GroupWrite, Groups, GroupsError};
 use crate::ledger::{
     ArchiveNumber, ArchiveOrigin, DeletionReason, ImportWatch, Ledger, Tombstones,
 };
 use crate::{
-    BatchWritten, ByContract, CsvGallery, Deletion, Durability, GalleryContents, GalleryError,
-    GroupChange, Problem, SampleLocation, Store, StoreChanges, StoreError, Written,
+    BatchWrite, ByContract, CsvGallery, Deletion, Durability, GalleryContents, GalleryError,
+    GroupChange, PersonWrite, Problem, SampleLocation, Store, StoreChanges, StoreError,
 };
 
-/// The store in a folder: CSV files, groups and the ledger.
+/// Store in a folder: CSV files, groups and the ledger.
 #[derive(Debug)]
 pub struct FolderStore {
     people: CsvGallery,
@@ -26,14 +26,14 @@ pub struct FolderStore {
 }
 
 impl FolderStore {
-    /// Locks a folder for the process that writes it, and opens it. While another process has the
-    /// lock, waits for it until `scope` ends.
+    /// Locks a folder for this process, and opens it for writing. If another process has the lock,
+    /// waits for it until `scope` ends.
     ///
     /// # Errors
     ///
     /// If another process has the lock, or the folder cannot be used.
-    pub fn lock(folder: &Path, scope: &CancelScope) -> Result<Self, StoreError> {
-        let people = CsvGallery::lock(folder, scope)?;
+    pub fn open_locked(folder: &Path, scope: &CancelScope) -> Result<Self, StoreError> {
+        let people = CsvGallery::open_locked(folder, scope)?;
         Ok(Self {
             people,
             groups: Groups::open(folder)?,
@@ -46,10 +46,10 @@ impl FolderStore {
     /// # Errors
     ///
     /// If the groups cannot be read.
-    pub fn beside(folder: &Path) -> Result<Self, StoreError> {
+    pub fn open_unlocked(folder: &Path) -> Result<Self, StoreError> {
         Ok(Self {
-            people: CsvGallery::beside(folder),
-            groups: Groups::beside(folder)?,
+            people: CsvGallery::open_unlocked(folder),
+            groups: Groups::open_unlocked(folder)?,
             ledger: Arc::new(Ledger::none()),
         })
     }
@@ -59,7 +59,7 @@ impl FolderStore {
         &self.people
     }
 
-    fn numbered(&self, change: Change) -> GroupChange {
+    fn number_change(&self, change: GroupWrite) -> GroupChange {
         GroupChange {
             number: change.changed.then(|| self.ledger.advance()),
             durable: change.durable,
@@ -73,11 +73,11 @@ impl FolderStore {
     }
 
     /// Removes a person from every group.
-    fn forget_groups(&self, id: &PersonId) -> Result<Durability, GroupsError> {
-        match self.groups.forget(id) {
+    fn remove_from_groups(&self, id: &PersonId) -> Result<Durability, GroupsError> {
+        match self.groups.remove_everywhere(id) {
             Ok(true) => Ok(Durability::Synced),
             Ok(false) => Ok(Durability::Unsupported),
-            // The person is out of the groups, so that the deletion continues.
+            // The person is no longer in the groups, so that the deletion continues.
             Err(GroupsError::Unsynced { folder, cause }) => {
                 Ok(Durability::Failed(GalleryError::Unsynced { folder, cause }))
             }
@@ -107,7 +107,7 @@ impl Store for FolderStore {
         let groups = self.groups.rescan();
         let found = self.people.rescan()?;
         for id in &found.people {
-            self.ledger.note_written(id);
+            self.ledger.record_write(id);
         }
         Ok(StoreChanges {
             number: self.ledger.advance(),
@@ -130,14 +130,14 @@ impl Store for FolderStore {
         counts
     }
 
-    fn set_aside(&self, problem: Problem) -> Problem {
-        self.people.set_aside(problem)
+    fn quarantine(&self, problem: Problem) -> Problem {
+        self.people.quarantine(problem)
     }
 
-    fn replace(&self, id: &PersonId, samples: &[Sample]) -> Result<Written, GalleryError> {
-        self.ledger.note_written(id);
+    fn replace(&self, id: &PersonId, samples: &[Sample]) -> Result<PersonWrite, GalleryError> {
+        self.ledger.record_write(id);
         let (path, durability) = self.people.replace(id, samples)?;
-        Ok(Written {
+        Ok(PersonWrite {
             number: self.ledger.advance(),
             path,
             durability,
@@ -149,28 +149,28 @@ impl Store for FolderStore {
         id: &PersonId,
         samples: &[Sample],
         location: SampleLocation,
-    ) -> Result<Written, GalleryError> {
-        self.ledger.note_written(id);
+    ) -> Result<PersonWrite, GalleryError> {
+        self.ledger.record_write(id);
         let (path, durability) = self.people.put(id, samples, location)?;
-        Ok(Written {
+        Ok(PersonWrite {
             number: self.ledger.advance(),
             path,
             durability,
         })
     }
 
-    fn replace_all(&self, people: &[ByContract<'_>]) -> BatchWritten {
+    fn replace_all(&self, people: &[ByContract<'_>]) -> BatchWrite {
         self.people.replace_all(people, || self.ledger.advance())
     }
 
     fn delete_person(&self, id: &PersonId) -> Result<Deletion, StoreError> {
         // First, so that a request that repeats a failed deletion still finds the person.
-        let before = self.forget_groups(id)?;
+        let before = self.remove_from_groups(id)?;
         let running = self.ledger.begin_deletion(id);
         let removed = self.people.remove(id)?;
-        // A request that adds many people to a group holds no person's lock, and may have added
-        // this one in between.
-        let after = self.forget_groups(id)?;
+        // A request that adds people to a group holds no person's lock, and may have added this one
+        // meanwhile.
+        let after = self.remove_from_groups(id)?;
         Ok(Deletion {
             number: running.number,
             was_there: removed.was_there,
@@ -186,14 +186,14 @@ impl Store for FolderStore {
 
     fn add_to_group(&self, group: &GroupId, ids: &[PersonId]) -> Result<GroupChange, GroupsError> {
         let change = self.groups.add_all(group, ids)?;
-        // A deletion removes the person's files and then the memberships, so that either it or this
-        // sees a member who is deleted meanwhile.
+        // A deletion removes the person's files first and then the memberships, so that either the
+        // deletion or this check removes a deleted member.
         for id in ids {
             if !self.has_files(id)? {
                 self.groups.remove(group, id)?;
             }
         }
-        Ok(self.numbered(change))
+        Ok(self.number_change(change))
     }
 
     fn remove_from_group(
@@ -202,11 +202,11 @@ impl Store for FolderStore {
         id: &PersonId,
     ) -> Result<Option<GroupChange>, GroupsError> {
         let change = self.groups.remove(group, id)?;
-        Ok(change.map(|change| self.numbered(change)))
+        Ok(change.map(|change| self.number_change(change)))
     }
 
     fn delete_group(&self, group: &GroupId) -> Result<GroupChange, GroupsError> {
-        Ok(self.numbered(self.groups.delete(group)?))
+        Ok(self.number_change(self.groups.delete(group)?))
     }
 
     fn archive_number(&self) -> Option<ArchiveNumber> {
@@ -221,20 +221,20 @@ impl Store for FolderStore {
         self.ledger.merge(others)
     }
 
-    fn trusted(
+    fn check_origin(
         &self,
         origin: ArchiveOrigin,
         adopts: bool,
     ) -> (ArchiveOrigin, Result<(), &'static str>) {
-        self.ledger.trusted(origin, adopts)
+        self.ledger.check_origin(origin, adopts)
     }
 
     fn watch_import(&self) -> ImportWatch {
         self.ledger.watch_import()
     }
 
-    fn is_written_meanwhile(&self, id: &PersonId) -> bool {
-        self.ledger.is_written_meanwhile(id)
+    fn is_written_during_import(&self, id: &PersonId) -> bool {
+        self.ledger.is_written_during_import(id)
     }
 
     fn deleted_since(&self, id: &PersonId, origin: &ArchiveOrigin) -> Option<DeletionReason> {
@@ -249,7 +249,7 @@ mod tests {
     use super::*;
 
     fn store(folder: &Path) -> FolderStore {
-        FolderStore::lock(folder, &Instant::now().into()).unwrap()
+        FolderStore::open_locked(folder, &Instant::now().into()).unwrap()
     }
 
     fn id(text: &str) -> PersonId {
@@ -319,12 +319,13 @@ mod tests {
         assert!(number() > deletion.0);
     }
 
+    /// A write does not wait for the disk writes of another person.
     #[test]
-    fn write_does_not_wait_for_another_person() {
+    fn writes_of_people_are_independent() {
         let folder = tempfile::tempdir().unwrap();
         let store = store(folder.path());
-        // The lock of a person whose write hangs on the disk.
-        let _writing = store.people.changing(&id("alice"));
+        // A write of this person hangs on the disk.
+        let _writing = store.people.lock_person(&id("alice"));
         std::thread::scope(|threads| {
             let write = threads.spawn(|| store.replace(&id("bob"), &[sample()]).is_ok());
             assert!(write.join().unwrap());

@@ -1,5 +1,5 @@
-//! Damaged files, set aside where no enrolment overwrites them: in `.damaged`, in the same folder
-//! below it as they were in.
+//! Quarantine of damaged files: the folder `.damaged`, where no enrolment overwrites them. A file
+//! keeps its folder within the gallery.
 
 use std::fs;
 use std::io;
@@ -8,15 +8,14 @@ use std::path::{Path, PathBuf};
 use rostro_common::fs::durable::sync_folder;
 use rostro_common::person::{ContractId, PersonId};
 
-use super::folder::OTHER_CONTRACTS;
-use super::names;
+use crate::file_names::{self, OTHER_CONTRACTS};
 
-/// Where they are, in the gallery's folder.
+/// Folder of the quarantine in the gallery's folder.
 const FOLDER: &str = ".damaged";
 
-/// Moves a file there under the name that it has, with a number after it where that is taken.
-/// Answers where it is now.
-pub(super) fn set_aside(gallery: &Path, path: &Path) -> io::Result<PathBuf> {
+/// Moves a file into the quarantine, with a number after its name if that is taken. Returns its new
+/// path.
+pub(crate) fn add(gallery: &Path, path: &Path) -> io::Result<PathBuf> {
     let from = path.parent().unwrap_or(gallery);
     let folder = gallery
         .join(FOLDER)
@@ -32,8 +31,8 @@ pub(super) fn set_aside(gallery: &Path, path: &Path) -> io::Result<PathBuf> {
         to = folder.join(numbered);
     }
     fs::rename(path, &to)?;
-    // Where a folder cannot be synced, a crash may bring the file back to where it was, and the
-    // next start finds it there.
+    // If a folder cannot be synced, a crash may move the file back, and the next start finds it
+    // there.
     let made = folder
         .ancestors()
         .take_while(|folder| folder.starts_with(gallery));
@@ -43,8 +42,8 @@ pub(super) fn set_aside(gallery: &Path, path: &Path) -> io::Result<PathBuf> {
     Ok(to)
 }
 
-/// All files there, by their paths.
-pub(super) fn all(gallery: &Path) -> io::Result<Vec<PathBuf>> {
+/// Returns all files in the quarantine, sorted by path.
+pub(crate) fn files(gallery: &Path) -> io::Result<Vec<PathBuf>> {
     let folder = gallery.join(FOLDER);
     let mut files = files_in(&folder)?.0;
     for contract in files_in(&folder.join(OTHER_CONTRACTS))?.1 {
@@ -54,7 +53,7 @@ pub(super) fn all(gallery: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The files and the folders in a folder; nothing if it does not exist.
+/// Returns the files and the folders in a folder; none if it does not exist.
 fn files_in(folder: &Path) -> io::Result<(Vec<PathBuf>, Vec<PathBuf>)> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -75,8 +74,8 @@ fn files_in(folder: &Path) -> io::Result<(Vec<PathBuf>, Vec<PathBuf>)> {
     Ok((files, folders))
 }
 
-/// The contract whose folder a file was set aside from; none for a person's own file.
-pub(super) fn contract_of(path: &Path) -> Option<ContractId> {
+/// Returns the contract of a quarantined file; none for a person's own file.
+pub(crate) fn contract_of(path: &Path) -> Option<ContractId> {
     let folder = path.parent()?;
     let is_others = folder.parent()?.file_name()? == OTHER_CONTRACTS;
     folder
@@ -87,23 +86,23 @@ pub(super) fn contract_of(path: &Path) -> Option<ContractId> {
         .filter(|_| is_others)
 }
 
-/// A person's files there.
-pub(super) fn files_of(gallery: &Path, id: &PersonId) -> io::Result<Vec<PathBuf>> {
-    Ok(all(gallery)?
+/// Returns a person's files in the quarantine.
+pub(crate) fn files_of(gallery: &Path, id: &PersonId) -> io::Result<Vec<PathBuf>> {
+    Ok(files(gallery)?
         .into_iter()
-        .filter(|path| is_of(path, id))
+        .filter(|path| belongs_to(path, id))
         .collect())
 }
 
 /// Returns true if a file is the person's, with or without a number after its name.
-fn is_of(path: &Path, id: &PersonId) -> bool {
-    let name = original(path);
-    names::has_ending(&name) && names::id_of(&name).is_ok_and(|other| other == *id)
+fn belongs_to(path: &Path, id: &PersonId) -> bool {
+    let name = original_name(path);
+    file_names::has_ending(&name) && file_names::id_of(&name).is_ok_and(|other| other == *id)
 }
 
-/// The name that a file had before it was set aside. It ended with `.csv`, so that a number after
-/// that is no part of it.
-pub(super) fn original(path: &Path) -> PathBuf {
+/// Returns the name that a file had before it was quarantined. It ended with `.csv`, so that a
+/// number after that ending is not part of it.
+pub(crate) fn original_name(path: &Path) -> PathBuf {
     let name = Path::new(path.file_name().unwrap_or_default());
     let number = name
         .extension()
@@ -128,8 +127,9 @@ fn is_taken(path: &Path) -> io::Result<bool> {
 mod tests {
     use super::*;
 
+    /// A quarantined file is never overwritten, and belongs to its person.
     #[test]
-    fn what_was_set_aside_is_never_overwritten_and_is_its_persons() {
+    fn quarantined_files_keep_their_person() {
         let gallery = tempfile::tempdir().unwrap();
         for (number, name) in ["s6.csv", "s6.csv", "s6.csv", "s6.csv.1.csv", "s60.csv"]
             .into_iter()
@@ -138,7 +138,7 @@ mod tests {
             let path = gallery.path().join(name);
             fs::write(&path, number.to_string()).unwrap();
             assert_eq!(
-                fs::read_to_string(set_aside(gallery.path(), &path).unwrap()).unwrap(),
+                fs::read_to_string(add(gallery.path(), &path).unwrap()).unwrap(),
                 number.to_string()
             );
             assert!(!path.exists());
@@ -156,14 +156,14 @@ mod tests {
         assert_eq!(of("s6.csv.1"), ["s6.csv.1.csv"]);
         assert_eq!(of("s60"), ["s60.csv"]);
         assert!(of("s").is_empty());
-        // A file of a contract's folder is told from the person's own.
+        // A file from a contract's folder keeps that contract.
         let folder = gallery
             .path()
             .join(OTHER_CONTRACTS)
             .join("1111111111111111");
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join("s7.csv"), "").unwrap();
-        let aside = set_aside(gallery.path(), &folder.join("s7.csv")).unwrap();
+        let aside = add(gallery.path(), &folder.join("s7.csv")).unwrap();
         assert_eq!(
             contract_of(&aside),
             Some("1111111111111111".parse().unwrap())

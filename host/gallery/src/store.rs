@@ -1,4 +1,4 @@
-//! The seam for a second store: what the host asks of people's durable data.
+//! Interface of the durable store of people and groups.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -8,29 +8,26 @@ use std::path::PathBuf;
 use rostro_common::person::{ContractId, PersonId, Sample};
 
 use crate::groups::{GroupId, GroupIndex, GroupsError};
-use crate::ledger::{ArchiveNumber, ArchiveOrigin, DeletionReason, ImportWatch, Tombstones};
+use crate::ledger::{
+    ArchiveNumber, ArchiveOrigin, ChangeNumber, DeletionReason, ImportWatch, Tombstones,
+};
 use crate::{GalleryError, Problem};
-
-/// Number of a durable change. A store gives each number once, also over restarts, and never one
-/// below an earlier number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ChangeNumber(pub u64);
 
 /// Stores people and groups. Each method that writes makes one durable change and returns its
 /// [`ChangeNumber`]. Calls block.
 ///
 /// The caller serialises the changes of one person; those of different people may overlap.
 pub trait Store: Send + Sync + fmt::Debug {
-    /// Sets the contract of samples that state none, as the replaced service wrote them, and the
+    /// Sets the contract of samples that name none, as the replaced service wrote them, and the
     /// length of its embeddings if that is known. Only the first contract counts.
     fn adopt_legacy(&self, contract: &ContractId, dimension: Option<usize>);
 
-    /// Returns the stored people, and the files that could not be read. Only the first call changes
-    /// what [`Self::rescan`] reports: later ones may be for one view of several.
+    /// Returns the stored people, and the unreadable files. Only the first call resets the changes
+    /// that [`Self::rescan`] reports, because later calls may fill one view of several.
     ///
     /// # Errors
     ///
-    /// If the store as a whole cannot be read; one bad entry is a [`Problem`] instead.
+    /// If the store as a whole cannot be read. A single unreadable entry is a [`Problem`] instead.
     fn load(&self) -> Result<GalleryContents, GalleryError>;
 
     /// Returns the ids of all stored people, in order, and the files that belong to no person or
@@ -48,80 +45,80 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// If they cannot be read.
     fn read(&self, id: &PersonId) -> Result<Option<Vec<Sample>>, GalleryError>;
 
-    /// Looks for changes that other programs made since the last look. Damaged files that stay as
-    /// they are are quarantined. Each reported person has a change of the returned number.
+    /// Finds changes that other programs made since the last rescan. Damaged files that stayed the
+    /// same are quarantined. Each reported person has a change of the returned number.
     ///
     /// # Errors
     ///
     /// If the store as a whole cannot be read.
     fn rescan(&self) -> Result<StoreChanges, GalleryError>;
 
-    /// Returns true if another program wrote a person's file, and [`Self::rescan`] did not report
+    /// Returns true if another program wrote a person's file and [`Self::rescan`] has not reported
     /// it yet.
     fn has_unseen_files(&self, id: &PersonId) -> bool;
 
-    /// Counts the files that cannot be used by reasons, which are words for metrics.
+    /// Counts the unusable files by reason, as words for metrics.
     fn left_alone(&self) -> BTreeMap<&'static str, usize>;
 
-    /// Quarantines a damaged file, so that no enrolment overwrites it and no start finds it again;
-    /// the problem then says where it is. Files that are not damaged, changed lately, or cannot be
-    /// moved stay.
-    fn set_aside(&self, problem: Problem) -> Problem;
+    /// Quarantines a damaged file, so that no enrolment overwrites it and no start reports it
+    /// again. The returned problem has its path there. Files that are not damaged, changed
+    /// recently, or cannot be moved stay.
+    fn quarantine(&self, problem: Problem) -> Problem;
 
-    /// Stores samples in place of all samples of a person, of every contract. Those of the first
-    /// one's contract go into the person's own file, whose path is returned; those of other
-    /// contracts count only if they have the first one's enrolment.
+    /// Replaces all samples of a person, of every contract, and returns the path of the person's
+    /// own file. Samples of the first one's contract go into that file. Those of other contracts
+    /// count only if they have the same enrolment.
     ///
-    /// From the moment that the own file is written nothing older is in force, whatever a crash
-    /// leaves of the rest.
+    /// Once the own file is written, no older samples are in force, even if a crash prevents the
+    /// other writes.
     ///
     /// # Errors
     ///
-    /// If the store cannot be written; the person is as before then, or has the samples of the
-    /// first one's contract alone.
-    fn replace(&self, id: &PersonId, samples: &[Sample]) -> Result<Written, GalleryError>;
+    /// If the store cannot be written. The person then is unchanged, or has only the samples of the
+    /// first one's contract.
+    fn replace(&self, id: &PersonId, samples: &[Sample]) -> Result<PersonWrite, GalleryError>;
 
-    /// Stores samples of one contract in place of the person's samples of that contract, and keeps
-    /// those of all others. They belong to the enrolment that is stored.
+    /// Replaces a person's samples of one contract, and keeps those of all others. The samples join
+    /// the stored enrolment.
     ///
     /// # Errors
     ///
-    /// If the store cannot be written; the person is then as before.
+    /// If the store cannot be written. The person is then unchanged.
     fn put(
         &self,
         id: &PersonId,
         samples: &[Sample],
         location: SampleLocation,
-    ) -> Result<Written, GalleryError>;
+    ) -> Result<PersonWrite, GalleryError>;
 
-    /// Stores many people with few waits for the disk, each in place of all samples of the person,
-    /// of every contract.
-    fn replace_all(&self, people: &[ByContract<'_>]) -> BatchWritten;
+    /// Stores many people with few waits for the disk. All samples of each, of every contract, are
+    /// replaced.
+    fn replace_all(&self, people: &[ByContract<'_>]) -> BatchWrite;
 
-    /// Removes a person: their groups, their samples, damaged files in quarantine included. Leaves
-    /// a tombstone, also of a person who is not stored: an older archive may have them.
+    /// Removes a person: their memberships, their samples, and their files in quarantine. Leaves a
+    /// tombstone even if the person is not stored, because an older archive may have them.
     ///
     /// # Errors
     ///
-    /// If a group or the store cannot be written; some of the person may be left then.
+    /// If a group or the store cannot be written. Parts of the person may then be left.
     fn delete_person(&self, id: &PersonId) -> Result<Deletion, StoreError>;
 
-    /// Returns the groups as the last change left them.
+    /// Returns the groups after the last change.
     fn groups(&self) -> &GroupIndex;
 
-    /// Adds people to a group, and makes the group if it does not exist.
+    /// Adds people to a group, which is created if it does not exist.
     ///
     /// # Errors
     ///
-    /// If the group cannot be written; nothing is changed then, unless it is
+    /// If the group cannot be written. Nothing is changed then, unless the error is
     /// [`GroupsError::Unsynced`].
     fn add_to_group(&self, group: &GroupId, ids: &[PersonId]) -> Result<GroupChange, GroupsError>;
 
-    /// Removes a person from a group; none if the group does not exist.
+    /// Removes a person from a group. Returns none if the group does not exist.
     ///
     /// # Errors
     ///
-    /// If the group cannot be written; nothing is changed then, unless it is
+    /// If the group cannot be written. Nothing is changed then, unless the error is
     /// [`GroupsError::Unsynced`].
     fn remove_from_group(
         &self,
@@ -129,56 +126,56 @@ pub trait Store: Send + Sync + fmt::Debug {
         id: &PersonId,
     ) -> Result<Option<GroupChange>, GroupsError>;
 
-    /// Deletes a group, and no person in it.
+    /// Deletes a group, but none of its members.
     ///
     /// # Errors
     ///
-    /// If the group cannot be removed; nothing is changed then, unless it is
+    /// If the group cannot be removed. Nothing is changed then, unless the error is
     /// [`GroupsError::Unsynced`].
     fn delete_group(&self, group: &GroupId) -> Result<GroupChange, GroupsError>;
 
-    /// Returns the id of the gallery, and a number up to which every deletion has ended, for an
-    /// archive that begins now; none where no archive can be numbered.
+    /// Returns the id of the gallery, and a number up to which every deletion has finished. Both
+    /// are for an archive that begins now; none if archives cannot be numbered.
     fn archive_number(&self) -> Option<ArchiveNumber>;
 
     /// Returns every tombstone, for an archive.
     fn tombstones(&self) -> Tombstones;
 
-    /// Adopts the tombstones of an archive. Returns the reasons for those that are left out.
+    /// Adopts the tombstones of an archive. Returns the reasons for the omitted ones.
     ///
     /// # Errors
     ///
     /// If they cannot be written.
     fn merge_tombstones(&self, others: &Tombstones) -> io::Result<Vec<&'static str>>;
 
-    /// Returns the origin of an archive without its number if this store never gave that number:
-    /// the store was restored from a copy then. `adopts` raises the change number above it.
+    /// Returns the origin of an archive, without its number if this store never issued that number,
+    /// because the store was then restored from a copy. `adopts` raises the change number above it.
     ///
     /// # Errors
     ///
-    /// The second part is the reason why a number is not adopted.
-    fn trusted(
+    /// The second part is the reason for not adopting a number.
+    fn check_origin(
         &self,
         origin: ArchiveOrigin,
         adopts: bool,
     ) -> (ArchiveOrigin, Result<(), &'static str>);
 
-    /// Begins an import: [`Self::deleted_since`] and [`Self::is_written_meanwhile`] report changes
-    /// from now on until the returned guard is dropped.
+    /// Begins an import. [`Self::deleted_since`] and [`Self::is_written_during_import`] report
+    /// changes until the returned guard is dropped.
     fn watch_import(&self) -> ImportWatch;
 
     /// Returns true if a person was written since the running import began.
-    fn is_written_meanwhile(&self, id: &PersonId) -> bool;
+    fn is_written_during_import(&self, id: &PersonId) -> bool;
 
-    /// Returns the reason to leave a person out of an import: a deletion since the archive was
-    /// made, or since the import began.
+    /// Returns the reason to omit a person from an import: a deletion since the archive was made,
+    /// or since the import began.
     fn deleted_since(&self, id: &PersonId, origin: &ArchiveOrigin) -> Option<DeletionReason>;
 }
 
-/// Whether a change that took effect survives a crash of the machine.
+/// Whether a completed change survives a crash of the machine.
 #[derive(Debug)]
 pub enum Durability {
-    /// It does.
+    /// The change survives a crash.
     Synced,
     /// The file system cannot sync folders, so that a crash may undo the change.
     Unsupported,
@@ -203,7 +200,8 @@ impl Durability {
         matches!(self, Self::Synced)
     }
 
-    /// Returns true if the change survives a crash, and false where the file system cannot tell.
+    /// Returns true if the change survives a crash, and false if the file system cannot sync
+    /// folders.
     ///
     /// # Errors
     ///
@@ -218,7 +216,7 @@ impl Durability {
 }
 
 impl From<bool> for Durability {
-    /// True for a change that survives a crash, false where the file system cannot sync folders.
+    /// Converts the result of a sync: false if the file system cannot sync folders.
     fn from(is_durable: bool) -> Self {
         if is_durable {
             Self::Synced
@@ -228,10 +226,10 @@ impl From<bool> for Durability {
     }
 }
 
-/// A person's samples that were written.
+/// Result of writing a person's samples.
 #[derive(Debug)]
-pub struct Written {
-    /// The change.
+pub struct PersonWrite {
+    /// Number of the change.
     pub number: ChangeNumber,
     /// The person's own file.
     pub path: PathBuf,
@@ -239,37 +237,37 @@ pub struct Written {
     pub durability: Durability,
 }
 
-/// The outcome of a batch of people.
+/// Result of writing a batch of people.
 #[derive(Debug)]
-pub struct BatchWritten {
-    /// The outcome of each person, in their order.
+pub struct BatchWrite {
+    /// Outcome of each person, in the order of the batch.
     pub outcomes: Vec<BatchOutcome>,
     /// Whether the changes survive a crash.
     pub durability: Durability,
-    /// The error after which the rest was skipped.
+    /// Error after which the rest was skipped.
     pub failure: Option<GalleryError>,
 }
 
-/// The outcome of one person of a batch.
+/// Outcome of one person of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BatchOutcome {
-    /// Stored, as this change.
+    /// Stored with this change number.
     Stored(ChangeNumber),
-    /// The samples make a file of this many bytes, which is more than is read again. The person is
-    /// as before.
+    /// The samples make a file of this many bytes, above the reader's limit. The person is
+    /// unchanged.
     TooLarge(usize),
-    /// The store failed before it came to this person, who is as before.
+    /// Not written, because the store failed earlier. The person is unchanged.
     Skipped,
 }
 
-/// The outcome of a deletion.
+/// Result of a deletion.
 #[derive(Debug)]
 pub struct Deletion {
-    /// The change.
+    /// Number of the change.
     pub number: ChangeNumber,
     /// Whether anything was stored of the person.
     pub was_there: bool,
-    /// Files that have the person's name and belong to another person. They stay.
+    /// Files with the person's name that are not a person's. They stay.
     pub left_alone: Vec<Problem>,
     /// Whether the deletion survives a crash.
     pub durability: Durability,
@@ -277,76 +275,76 @@ pub struct Deletion {
     pub has_tombstone: bool,
 }
 
-/// The outcome of a change to a group.
+/// Result of a change to a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GroupChange {
-    /// The change; none if everything is as before.
+    /// Number of the change; none if nothing changed.
     pub number: Option<ChangeNumber>,
-    /// False where the file system cannot sync folders, so that a crash of the machine may undo the
+    /// False if the file system cannot sync folders, so that a crash of the machine may undo the
     /// change.
     pub durable: bool,
 }
 
 impl GroupChange {
-    /// Returns true if anything differs from before.
+    /// Returns true if the group changed.
     #[must_use]
     pub fn is_changed(&self) -> bool {
         self.number.is_some()
     }
 }
 
-/// The file that samples of one contract go into.
+/// File for samples of one contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SampleLocation {
-    /// The person's own file, which readers of the gallery see. Samples of another contract that
-    /// are there move out of it.
+    /// The person's own file, which other readers of the gallery see. Samples of another contract
+    /// move out of it.
     Own,
-    /// A file next to the own one, unless the own file has no samples of another contract.
+    /// A file next to the own one. The own file is used if it has no samples of another contract.
     Other,
 }
 
-/// A person with their samples by contract. Readers of the folder see those of the first contract.
+/// A person with their samples by contract. Readers of the folder see the first contract.
 pub type ByContract<'a> = (&'a PersonId, &'a [(ContractId, Vec<Sample>)]);
 
-/// The contents of a gallery.
+/// Contents of a gallery.
 #[derive(Debug, Default)]
 pub struct GalleryContents {
-    /// Every person who could be read, in the order of their ids.
+    /// Every readable person, ordered by id.
     pub people: Vec<PersonRecord>,
-    /// Files that cannot be used.
+    /// Unusable files.
     pub problems: Vec<Problem>,
-    /// Number of files of other contracts than a person's last that may be older than the person's
-    /// last enrolment, and so are not in force.
+    /// Number of files of other contracts that may be older than their person's last enrolment, and
+    /// so are not in force.
     pub unknown_age: usize,
-    /// True for the first load, which records what was seen of each file.
+    /// True for the first load, which records the state of each file.
     pub(crate) is_first: bool,
 }
 
-/// Changes by other programs since the last look.
+/// Changes by other programs since the last rescan.
 #[derive(Debug)]
 pub struct StoreChanges {
-    /// The number of these changes.
+    /// Number of these changes.
     pub number: ChangeNumber,
-    /// People whose files were written.
+    /// People with changed files.
     pub people: BTreeSet<PersonId>,
-    /// Damaged files that stayed as they are.
+    /// Damaged files that stayed the same.
     pub problems: Vec<Problem>,
-    /// Number of groups that were read anew.
+    /// Number of groups that were reloaded.
     pub groups: Result<usize, GroupsError>,
 }
 
 /// A stored person.
 #[derive(Debug)]
 pub struct PersonRecord {
-    /// Their id.
+    /// Id.
     pub id: PersonId,
-    /// Their samples.
+    /// Samples.
     pub samples: Vec<Sample>,
-    /// Their file.
+    /// The person's own file, or another if they have none.
     pub path: PathBuf,
 }
 
-/// Why a change that concerns people and groups failed.
+/// Why a change of people and groups failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The people cannot be read or written.

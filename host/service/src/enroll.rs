@@ -19,7 +19,7 @@ use super::{Photo, Service, ServiceError};
 use crate::audit::{Action, ActionOutcome};
 use crate::deployment::{Actor, Counterpart, ReadyRevision};
 use crate::executor::RequestContext;
-use crate::people::{People, Written};
+use crate::people::{People, PersonWrite};
 
 pub(crate) use rostro_sandbox::bindings::{BoundingBox, Purpose, Reason, ReviewOutcome};
 
@@ -41,7 +41,7 @@ pub struct Enrollment {
     /// The revision that answered.
     pub revision: Arc<Revision>,
     /// Where the person is stored; none if no photo was accepted, and then nothing changed.
-    pub written: Option<Written>,
+    pub written: Option<PersonWrite>,
     /// How strictly the photos were judged.
     pub review: Review,
     /// One outcome a photo, in their order.

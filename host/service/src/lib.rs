@@ -42,7 +42,9 @@ pub use contracts::EnrollmentWarning;
 pub use duplicates::{DuplicatesError, DuplicatesQuery};
 pub use enroll::{Mode, PhotoIssue, PhotoOutcome};
 pub use rostro_sandbox::bindings::{Analysis, Candidate, Decision, Face, Probe, Purpose};
-pub use transfer::{ArchiveError, ArchiveFile, ArchiveFolder, ImportOptions, Imported, PeopleList};
+pub use transfer::{
+    ArchiveError, ArchiveFile, ArchiveFolder, ImportOptions, ImportReport, PeopleList,
+};
 
 /// People offered to the policy for each face. More than are answered, so that a policy that gives
 /// each person to one face can fall back on the next.

@@ -1,42 +1,43 @@
-//! The ways in which programs write a person's file: separators, byte order marks, and what
-//! spreadsheets make of it.
+//! Dialects of CSV: separators, byte order marks, and the changes that spreadsheets make.
 
-use super::{FIRST_COLUMNS, SampleFileError, finite};
+use super::{FIRST_COLUMNS, SampleFileError};
 
-/// UTF-8's byte order mark, with which Excel begins a file.
+/// Byte order mark of UTF-8, which Excel writes.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Separators that are read.
+/// Supported separators.
 const SEPARATORS: [u8; 4] = [b',', b';', b'\t', b'|'];
 
-/// An integer from this on among fractions was a fraction with three decimals, whose point a
-/// spreadsheet took for a separator of thousands.
-const IMPLAUSIBLE: f32 = 10.0;
+/// Smallest integer that is implausible among fractions. It was a fraction with three decimals, and
+/// a spreadsheet read its point as a separator of thousands.
+const IMPLAUSIBLE_INTEGER: f32 = 10.0;
 
-/// A number more than this many times as large as the median was such a fraction, too. The largest
-/// that recognisers give is about ten times as large.
-const OUTLYING: f32 = 100.0;
+/// Ratio to the median above which a number is implausible for the same reason. The largest number
+/// of a recogniser is about ten times the median.
+const OUTLIER_RATIO: f32 = 100.0;
 
-/// How a file is written.
+/// Dialect of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Dialect {
-    /// What separates columns.
+    /// Separator of columns.
     pub(super) separator: u8,
-    /// True for a file that a spreadsheet split at the semicolons between an embedding's numbers:
-    /// it saw each number as a cell, may have changed it, and padded the header with empty cells.
+    /// True if a spreadsheet split the file at the semicolons within an embedding. It then read
+    /// each number as a cell, may have changed it, and padded the header with empty cells.
     pub(super) is_split: bool,
 }
 
 /// Removes a byte order mark.
-pub(super) fn without_mark(bytes: &[u8]) -> &[u8] {
+pub(super) fn strip_byte_order_mark(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes)
 }
 
-/// Returns the separator of a header that begins with the two columns of a person's file, whatever
-/// character that is, and the rest of the header.
+/// Returns the separator, which may be unsupported, and the rest of a header that begins with the
+/// two columns of a person's file.
 fn header(bytes: &[u8]) -> Option<(u8, &[u8])> {
     let [first, second] = FIRST_COLUMNS;
-    let line = without_mark(bytes).split(|&byte| byte == b'\n').next()?;
+    let line = strip_byte_order_mark(bytes)
+        .split(|&byte| byte == b'\n')
+        .next()?;
     let rest = name(line, first)?;
     let (separator, rest) = without_spaces(rest)
         .split_first()
@@ -52,7 +53,7 @@ fn is_separator(byte: u8) -> bool {
     byte.is_ascii() && !byte.is_ascii_alphanumeric() && byte != b'_'
 }
 
-/// Removes spaces at the begin; a tab is a separator.
+/// Removes leading spaces, but no tabs, because a tab is a separator.
 fn without_spaces(mut text: &[u8]) -> &[u8] {
     while let Some(rest) = text.strip_prefix(b" ") {
         text = rest;
@@ -60,7 +61,7 @@ fn without_spaces(mut text: &[u8]) -> &[u8] {
     text
 }
 
-/// Removes a column's name, quoted or not.
+/// Removes a column's name, quoted or not, from the beginning.
 fn name<'a>(text: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let text = without_spaces(text);
     match text.strip_prefix(b"\"") {
@@ -69,15 +70,15 @@ fn name<'a>(text: &'a [u8], name: &str) -> Option<&'a [u8]> {
     }
 }
 
-/// Returns true if a file begins as a person's does, with any separator.
-pub(super) fn is_persons(bytes: &[u8]) -> bool {
+/// Returns true if a file begins with a person's header, with any separator.
+pub(super) fn is_person_header(bytes: &[u8]) -> bool {
     header(bytes).is_some()
 }
 
-/// Returns true if a file ends within the header of a person's, or begins with zeros: what a crash
-/// may leave of one.
+/// Returns true if a file ends within a person's header, or begins with zeros, as a crash may leave
+/// it.
 fn is_cut_off(bytes: &[u8]) -> bool {
-    let line = without_mark(bytes)
+    let line = strip_byte_order_mark(bytes)
         .split(|&byte| byte == b'\n')
         .next()
         .unwrap_or_default();
@@ -87,12 +88,11 @@ fn is_cut_off(bytes: &[u8]) -> bool {
 }
 
 impl Dialect {
-    /// Returns the dialect of a file by its first line.
+    /// Returns the dialect of a file from its first line.
     ///
     /// # Errors
     ///
-    /// If it is no person's, is cut off, or is separated by another character than those that are
-    /// read.
+    /// If the file is not a person's, is cut off, or has an unsupported separator.
     pub(super) fn of(bytes: &[u8]) -> Result<Self, SampleFileError> {
         match header(bytes) {
             Some((separator, rest)) if SEPARATORS.contains(&separator) => Ok(Self {
@@ -105,14 +105,14 @@ impl Dialect {
         }
     }
 
-    /// Returns true if another program than a recogniser's wrote the file.
-    pub(super) fn is_foreign(self) -> bool {
+    /// Returns true if a spreadsheet wrote the file.
+    pub(super) fn is_spreadsheet(self) -> bool {
         self.separator != b',' || self.is_split
     }
 
-    /// The columns of a row: the number, the embedding, and the rest; and whether a spreadsheet saw
-    /// each number of the embedding as a cell. Where these are separated as columns are, and are
-    /// not quoted, there are more columns than names.
+    /// Returns the columns of a row, and true if a spreadsheet read each number of the embedding as
+    /// a cell. The numbers of an unquoted embedding may have the separator of the columns; they are
+    /// joined again.
     pub(super) fn columns(self, record: &csv::StringRecord, names: usize) -> (Vec<String>, bool) {
         let mut columns: Vec<String> = record.iter().map(str::to_owned).collect();
         let is_joined =
@@ -130,16 +130,16 @@ impl Dialect {
         (columns, self.is_split || is_joined)
     }
 
-    /// Returns true if a spreadsheet changed numbers of this embedding, whose cells are text: it
-    /// wrote some of them in the form of its language, or as other numbers. It can have done the
-    /// latter only where it saw each number as a cell.
-    pub(super) fn is_changed(self, embedding: &str, has_cells: bool) -> bool {
+    /// Returns true if a spreadsheet changed numbers of this embedding: it wrote some in the form
+    /// of its language, or as other numbers. The second case requires that it read each number as a
+    /// cell.
+    pub(super) fn is_altered(self, embedding: &str, has_cells: bool) -> bool {
         let has_both = embedding.contains('.') && embedding.contains(',');
-        self.is_foreign() && (has_both || (has_cells && has_implausible(embedding)))
+        self.is_spreadsheet() && (has_both || (has_cells && has_implausible(embedding)))
     }
 }
 
-/// Returns true if numbers of an embedding are of another kind than the rest.
+/// Returns true if some numbers of an embedding are implausible among the others.
 fn has_implausible(embedding: &str) -> bool {
     let is_fraction = |text: &str| text.contains(['.', ',', 'e', 'E']);
     let numbers: Vec<(bool, f32)> = embedding
@@ -152,8 +152,22 @@ fn has_implausible(embedding: &str) -> bool {
     sizes.sort_by(f32::total_cmp);
     let median = sizes.get(sizes.len() / 2).copied().unwrap_or_default();
     numbers.iter().any(|(is_fraction, size)| {
-        (has_fractions && !is_fraction && *size >= IMPLAUSIBLE) || *size > OUTLYING * median
+        (has_fractions && !is_fraction && *size >= IMPLAUSIBLE_INTEGER)
+            || *size > OUTLIER_RATIO * median
     })
+}
+
+/// Reads a finite number, with a decimal point or the decimal comma of a spreadsheet. Rust also
+/// parses "NaN" and "inf", which are refused.
+pub(super) fn finite(text: &str) -> Result<f32, ()> {
+    let number = match text.contains('.') {
+        true => text.parse(),
+        false => text.replacen(',', ".", 1).parse(),
+    };
+    number
+        .ok()
+        .filter(|number: &f32| number.is_finite())
+        .ok_or(())
 }
 
 #[cfg(test)]
@@ -161,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn header_is_told_by_its_two_columns() {
+    fn header_needs_both_columns() {
         for (text, separator) in [
             ("image_number,embedding\n1,2", b','),
             ("image_number;embedding\r\n", b';'),
@@ -187,7 +201,7 @@ mod tests {
             "image_numbers,embedding\n",
             "x,image_number,embedding",
         ] {
-            assert!(!is_persons(text.as_bytes()), "{text:?}");
+            assert!(!is_person_header(text.as_bytes()), "{text:?}");
         }
         assert!(matches!(
             Dialect::of(b"image_number:embedding"),
@@ -196,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn torn_header_is_told_from_another() {
+    fn torn_header_is_detected() {
         for text in ["", "image_num", "image_number,", "\0\0\0", "\u{feff}image"] {
             assert!(is_cut_off(text.as_bytes()), "{text:?}");
         }

@@ -1,20 +1,20 @@
-//! What holds of every CSV file that is read, whoever made it.
+//! Properties of every CSV file.
 #![expect(clippy::unwrap_used, reason = "of tests and fuzz targets alone")]
 
 use rostro_common::person::Sample;
 
-use super::{LONGEST, MOST_ROWS, parse, write};
+use super::{MAX_NUMBERS, MAX_ROWS, parse, write};
 
-/// What is read as samples is within bounds, and the same when it is written and read again.
+/// Panics unless the samples that are read are within bounds, and survive being written and read.
 pub fn holds(text: &[u8]) {
     let Ok(samples) = parse(text) else { return };
-    assert!((1..=MOST_ROWS).contains(&samples.len()));
+    assert!((1..=MAX_ROWS).contains(&samples.len()));
     let length = samples
         .iter()
         .map(|sample| sample.embedding.len())
         .max()
         .unwrap();
-    assert!((1..=LONGEST).contains(&length));
+    assert!((1..=MAX_NUMBERS).contains(&length));
     for sample in &samples {
         assert_eq!(sample.embedding.len(), length);
         assert!(
@@ -32,7 +32,7 @@ pub fn holds(text: &[u8]) {
     is_read_back(&samples);
 }
 
-/// What is written is read back bit by bit.
+/// Panics unless samples are the same bit by bit after they are written and read.
 pub fn is_read_back(samples: &[Sample]) {
     let mut text = Vec::new();
     write(samples, &mut text).unwrap();

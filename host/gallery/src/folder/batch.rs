@@ -1,5 +1,5 @@
-//! Many people at once: their files are written, synced together, renamed, and their folders
-//! synced.
+//! Writes many people: their files are written, synced together and renamed, and then the folders
+//! are synced.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -11,24 +11,29 @@ use tempfile::NamedTempFile;
 use rostro_common::fs::durable::sync_folder;
 use rostro_common::person::{ContractId, EnrolmentId, PersonId};
 
-use super::contracts::{OTHER_CONTRACTS, enrolment_of, of_enrolment};
-use super::{ByContract, ChangeNumber, CsvGallery, Durability, GalleryError, csv_file};
-use crate::{BatchOutcome, BatchWritten};
+use super::CsvGallery;
+use super::contracts::enrolment::{enrolment_of, with_enrolment};
+use crate::csv_file;
+use crate::error::GalleryError;
+use crate::file_names::OTHER_CONTRACTS;
+use crate::ledger::ChangeNumber;
+use crate::store::{BatchOutcome, BatchWrite, ByContract, Durability};
 
-/// Files from which on the whole disk is synced, which is one wait and not one for each.
+/// Number of files above which the whole disk is synced, which is one wait instead of one for each
+/// file.
 #[cfg(target_os = "linux")]
-const ONE_BY_ONE: usize = 8;
+const MAX_SINGLE_SYNCS: usize = 8;
 
-/// A file under a name that is not its own yet, and its own.
+/// A temporary file with its final path.
 type StagedFile = (NamedTempFile, PathBuf);
 
-/// Writes people in place of all samples of them. Numbers each with `number` once it is stored.
+/// Replaces all samples of people, and numbers each with `number` once stored.
 pub(super) fn write(
     gallery: &CsvGallery,
     people: &[ByContract<'_>],
     number: impl Fn() -> ChangeNumber,
-) -> BatchWritten {
-    let mut written = BatchWritten {
+) -> BatchWrite {
+    let mut written = BatchWrite {
         outcomes: vec![BatchOutcome::Skipped; people.len()],
         durability: Durability::Synced,
         failure: None,
@@ -49,15 +54,15 @@ pub(super) fn write(
                 continue;
             }
         };
-        // Held for one person at a time, because enrolments continue meanwhile.
-        let _changing = gallery.changing(id);
-        if let Err(cause) = put_in_place(gallery, id, files, &mut changed) {
+        // Locks one person at a time, because enrolments continue meanwhile.
+        let _lock = gallery.lock_person(id);
+        if let Err(cause) = install(gallery, id, files, &mut changed) {
             written.failure = Some(failed(gallery, cause));
             break;
         }
         *outcome = BatchOutcome::Stored(number());
     }
-    // The renames have happened: a failure here is not a failure to write.
+    // The renames took effect: a failure here is not a failure to write.
     written.durability = changed
         .iter()
         .map(|folder| gallery.durability(sync_folder(folder)))
@@ -72,10 +77,10 @@ fn failed(gallery: &CsvGallery, cause: io::Error) -> GalleryError {
     }
 }
 
-/// The files of one person, under temporary names.
+/// Files of one person, under temporary names.
 enum StagedPerson {
     Files(Vec<StagedFile>),
-    /// The largest file would have this many bytes.
+    /// The largest file has this many bytes, above the reader's limit.
     TooLarge(usize),
 }
 
@@ -93,45 +98,45 @@ fn stage(gallery: &CsvGallery, people: &[ByContract<'_>]) -> io::Result<Vec<Stag
     Ok(staged)
 }
 
-/// Writes a person's files, each of one contract.
+/// Writes a person's files, one for each contract.
 fn prepare(gallery: &CsvGallery, (id, contracts): ByContract<'_>) -> io::Result<StagedPerson> {
-    // Tells the files of before to be older, also if a crash keeps them from being removed.
-    let is_marked = !gallery.others_of(id)?.is_empty();
+    // A new enrolment marks the former files as older, even if a crash prevents their removal.
+    let has_older_files = !gallery.contract_files_of(id)?.is_empty();
     let mut files = Vec::new();
     for (index, (contract, samples)) in contracts.iter().enumerate() {
         let is_own = index == 0;
         let mut text = Vec::new();
-        match is_own && is_marked && enrolment_of(samples).is_none() {
-            true => csv_file::write(&of_enrolment(samples, &EnrolmentId::unique()), &mut text)?,
+        match is_own && has_older_files && enrolment_of(samples).is_none() {
+            true => csv_file::write(&with_enrolment(samples, &EnrolmentId::unique()), &mut text)?,
             false => csv_file::write(samples, &mut text)?,
         }
-        if text.len() as u64 > csv_file::LARGEST {
+        if text.len() as u64 > csv_file::MAX_BYTES {
             return Ok(StagedPerson::TooLarge(text.len()));
         }
         let path = if is_own {
             gallery.path_of(id)
         } else {
-            gallery.path_of_other(contract, id)
+            gallery.contract_path(contract, id)
         };
-        let mut file = gallery.unfinished()?;
+        let mut file = gallery.new_temporary_file()?;
         file.write_all(&text)?;
         files.push((file, path));
     }
     Ok(StagedPerson::Files(files))
 }
 
-/// Gives a person's files their names, and removes those of contracts of which there are none. The
-/// lock on changes is held.
-fn put_in_place(
+/// Renames a person's files into place, and removes those of contracts without samples. The caller
+/// holds the person's lock.
+fn install(
     gallery: &CsvGallery,
     id: &PersonId,
     files: Vec<StagedFile>,
     changed: &mut BTreeSet<PathBuf>,
 ) -> io::Result<()> {
-    let mut older: Vec<(ContractId, PathBuf)> = gallery.others_of(id)?;
+    let mut older: Vec<(ContractId, PathBuf)> = gallery.contract_files_of(id)?;
     older.retain(|(_, path)| !files.iter().any(|(_, written)| written == path));
-    // First: an own file of the same enrolment would put them in force.
-    gallery.remove_others(older.iter())?;
+    // First, because an own file of the same enrolment would put them in force.
+    gallery.remove_contract_files(older.iter())?;
     changed.extend(
         older
             .iter()
@@ -140,17 +145,17 @@ fn put_in_place(
     for (file, path) in files {
         let folder = path.parent().unwrap_or(&gallery.folder);
         if folder == gallery.folder {
-            gallery.rescue_own(id)?;
+            gallery.read_own_or_quarantine(id)?;
         } else {
             fs::create_dir_all(folder)?;
-            gallery.rescue(&path)?;
+            gallery.read_or_quarantine(&path)?;
             changed.extend([folder.to_owned(), gallery.folder.join(OTHER_CONTRACTS)]);
         }
-        let renamed = gallery.renamed_by(&path);
+        let renamed = gallery.file_under_other_name(&path);
         file.persist(&path).map_err(|error| error.error)?;
-        gallery.note_written(&path);
+        gallery.record_write(&path);
         if let Some(renamed) = renamed {
-            gallery.remove_renamed(&renamed, &path);
+            gallery.remove_old_file(&renamed, &path);
         }
     }
     Ok(())
@@ -159,10 +164,10 @@ fn put_in_place(
 /// Waits until files are on the disk.
 fn sync<'f>(folder: &Path, files: impl Iterator<Item = &'f File> + Clone) -> io::Result<()> {
     #[cfg(target_os = "linux")]
-    if files.clone().count() > ONE_BY_ONE {
+    if files.clone().count() > MAX_SINGLE_SYNCS {
         match rustix::fs::syncfs(File::open(folder)?) {
             Ok(()) => return Ok(()),
-            // Some file systems do not have it.
+            // Some file systems lack this call.
             Err(
                 rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::NOTSUP,
             ) => {}

@@ -1,4 +1,4 @@
-//! The files of a folder: who is in them, and which appear or change while the service runs.
+//! Listing of a folder, and detection of files that appear or change while the service runs.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
@@ -9,19 +9,21 @@ use std::sync::{MutexGuard, PoisonError};
 
 use rostro_common::person::PersonId;
 
-use super::super::csv_file::SampleFileError;
-use super::super::watched::{Fingerprint, FolderStamp};
-use super::super::{GalleryContents, PersonRecord, Problem, names};
 use super::{CsvGallery, FileRescan};
+use crate::csv_file::SampleFileError;
+use crate::error::Problem;
+use crate::file_names;
+use crate::file_watch::{Fingerprint, FolderStamp};
+use crate::store::{GalleryContents, PersonRecord};
 
 impl CsvGallery {
-    /// Everybody in the folder, and the files that cannot be used.
+    /// Returns the people in the folder, and the unusable files.
     ///
-    /// The first call records what it saw. Later ones only read, because another view than theirs
-    /// was filled before: what changed since is for the next look, which tells every view.
+    /// The first call records the state of each file. Later calls only read, because they fill one
+    /// view, while [`Self::find_changes`] reports changes to every view.
     pub(super) fn list(&self) -> io::Result<GalleryContents> {
-        let is_first = self.is_ours && self.stamps().is_none();
-        // Before the names: a file that comes later changes its folder.
+        let is_first = self.is_writer && self.stamps().is_none();
+        // Stamped before listing, so that a later file changes the stamp.
         let stamps = match is_first {
             true => Some(
                 self.folders()?
@@ -37,12 +39,12 @@ impl CsvGallery {
         };
         let mut files: BTreeMap<PersonId, Vec<PathBuf>> = BTreeMap::new();
         for path in files_in(&self.folder)? {
-            match names::id_of(&path) {
+            match file_names::id_of(&path) {
                 Ok(id) => {
-                    self.note_unusual(&id, &path);
+                    self.record_irregular_name(&id, &path);
                     files.entry(id).or_default().push(path);
                 }
-                Err(cause) => self.note_problem(&mut loaded, path, None, cause),
+                Err(cause) => self.record_problem(&mut loaded, path, None, cause),
             }
         }
         for (id, mut paths) in files {
@@ -51,9 +53,9 @@ impl CsvGallery {
             let mut used: Option<PersonRecord> = None;
             for path in paths {
                 let seen = Fingerprint::at(&path);
-                match (self.samples_in(&path), &used) {
+                match (self.read_samples(&path), &used) {
                     (Ok(samples), None) => {
-                        self.note_good(&loaded, &path, seen);
+                        self.record_valid(&loaded, &path, seen);
                         used = Some(PersonRecord {
                             id: id.clone(),
                             samples,
@@ -61,14 +63,14 @@ impl CsvGallery {
                         });
                     }
                     (Ok(_), Some(used)) => {
-                        self.note_problem(&mut loaded, path, seen, duplicate_of(&used.path))
+                        self.record_problem(&mut loaded, path, seen, duplicate_of(&used.path))
                     }
-                    (Err(cause), _) => self.note_problem(&mut loaded, path, seen, cause),
+                    (Err(cause), _) => self.record_problem(&mut loaded, path, seen, cause),
                 }
             }
             loaded.people.extend(used);
         }
-        self.load_others(&mut loaded)?;
+        self.load_contracts(&mut loaded)?;
         loaded.problems.sort_by(|a, b| a.path.cmp(&b.path));
         if let Some(stamps) = stamps {
             *self.stamps() = Some(stamps);
@@ -76,17 +78,17 @@ impl CsvGallery {
         Ok(loaded)
     }
 
-    /// Returns the people who have a file in the folder, by the names of the files alone, and the
-    /// problems with other files.
-    pub(super) fn people_listed(&self) -> io::Result<(BTreeSet<PersonId>, Vec<Problem>)> {
+    /// Returns the ids of people with a file in the folder, by the names of the files, and the
+    /// problems of other files.
+    pub(super) fn list_ids(&self) -> io::Result<(BTreeSet<PersonId>, Vec<Problem>)> {
         let (mut files, mut problems) = (BTreeMap::<PersonId, Vec<PathBuf>>::new(), Vec::new());
         let own = files_in(&self.folder)?.into_iter().map(|path| (path, true));
         let others = self
-            .other_files()?
+            .contract_files()?
             .into_iter()
             .map(|(_, path)| (path, false));
         for (path, is_own) in own.chain(others) {
-            match names::id_of(&path) {
+            match file_names::id_of(&path) {
                 Ok(id) => files.entry(id).or_default().extend(is_own.then_some(path)),
                 Err(cause) => problems.push(Problem::new(path, cause)),
             }
@@ -99,57 +101,57 @@ impl CsvGallery {
         Ok((files.into_keys().collect(), problems))
     }
 
-    /// Looks at files that other programs may have changed, and for new ones.
-    pub(super) fn look(&self) -> io::Result<FileRescan> {
+    /// Finds new files, and files that other programs changed.
+    pub(super) fn find_changes(&self) -> io::Result<FileRescan> {
         self.lock.check();
-        // First: a failure must not lose what the other has found.
-        let mut changed = self.appeared()?;
-        let look = self.watched.look();
+        // First, so that a failure does not lose the changes of the poll.
+        let mut changed = self.find_new_files()?;
+        let look = self.watched.poll();
         changed.extend(look.changed);
         let mut found = FileRescan::default();
         for path in changed {
             let seen = Fingerprint::at(&path);
-            match (self.judge(&path), seen) {
+            match (self.check_file(&path), seen) {
                 (Ok(id), Some(seen)) => {
-                    self.watched.note_good(&path, seen);
+                    self.watched.record_valid(&path, seen);
                     found.people.insert(id);
                 }
-                // It is gone by now.
+                // The file is gone meanwhile.
                 (Ok(_), None) => {}
-                (Err(cause), seen) => self.watched.note_bad(&path, seen, cause.reason()),
+                (Err(cause), seen) => self.watched.record_invalid(&path, seen, cause.reason()),
             }
         }
         for path in look.settled {
-            if let Err(cause) = self.judge(&path)
-                && cause.is_damage()
+            if let Err(cause) = self.check_file(&path)
+                && cause.is_damaged()
             {
                 found
                     .problems
-                    .push(self.set_aside(Problem::new(path, cause)));
+                    .push(self.quarantine(Problem::new(path, cause)));
             }
         }
         Ok(found)
     }
 
-    /// The person in a file that is the one in use of theirs.
-    fn judge(&self, path: &Path) -> Result<PersonId, SampleFileError> {
-        let id = names::id_of(path)?;
-        self.samples_in(path)?;
+    /// Returns the person of a valid file that is in use.
+    fn check_file(&self, path: &Path) -> Result<PersonId, SampleFileError> {
+        let id = file_names::id_of(path)?;
+        self.read_samples(path)?;
         let folder = path.parent().unwrap_or(&self.folder);
         let used = self
             .files_of(folder, &id)
             .into_iter()
-            .find(|path| self.samples_in(path).is_ok());
+            .find(|path| self.read_samples(path).is_ok());
         match used {
             Some(used) if used != path => Err(duplicate_of(&used)),
             _ => Ok(id),
         }
     }
 
-    /// The people's files, of every contract, that were not seen before.
-    fn appeared(&self) -> io::Result<Vec<PathBuf>> {
+    /// Returns people's files, of every contract, that were not seen before.
+    fn find_new_files(&self) -> io::Result<Vec<PathBuf>> {
         let mut stamps = self.stamps();
-        // Nothing was loaded yet.
+        // The gallery is not loaded yet.
         let Some(before) = &*stamps else {
             return Ok(Vec::new());
         };
@@ -168,19 +170,19 @@ impl CsvGallery {
         }
         *stamps = Some(now);
         drop(stamps);
-        let new = self.watched.unknown(found);
+        let new = self.watched.retain_new(found);
         for path in new
             .iter()
             .filter(|path| path.parent() == Some(&self.folder))
         {
-            if let Ok(id) = names::id_of(path) {
-                self.note_unusual(&id, path);
+            if let Ok(id) = file_names::id_of(path) {
+                self.record_irregular_name(&id, path);
             }
         }
         Ok(new)
     }
 
-    /// The gallery's folder, and those of other contracts.
+    /// Returns the gallery's folder and those of other contracts.
     fn folders(&self) -> io::Result<Vec<PathBuf>> {
         let others = self
             .contract_folders()?
@@ -189,13 +191,13 @@ impl CsvGallery {
         Ok(std::iter::once(self.folder.clone()).chain(others).collect())
     }
 
-    /// Returns true if another program wrote a person's file, and the views do not know it yet.
+    /// Returns true if another program wrote a person's file that no rescan has reported yet.
     pub(crate) fn has_unseen(&self, id: &PersonId) -> bool {
         if self.stamps().is_none() {
             return false;
         }
         let others = self
-            .others_of(id)
+            .contract_files_of(id)
             .unwrap_or_default()
             .into_iter()
             .map(|(_, path)| path);
@@ -207,31 +209,31 @@ impl CsvGallery {
 
     /// Returns true if a person has any file.
     pub(crate) fn has_files(&self, id: &PersonId) -> io::Result<bool> {
-        Ok(!self.files_of(&self.folder, id).is_empty() || !self.others_of(id)?.is_empty())
+        Ok(!self.files_of(&self.folder, id).is_empty() || !self.contract_files_of(id)?.is_empty())
     }
 
     /// Records a file that this process wrote.
-    pub(super) fn note_written(&self, path: &Path) {
-        self.watched.note_own(path, Fingerprint::at(path));
+    pub(super) fn record_write(&self, path: &Path) {
+        self.watched.record_own_write(path, Fingerprint::at(path));
     }
 
-    /// Records that a file is gone, so that one that comes in its place is new.
-    pub(super) fn note_gone(&self, path: &Path) {
+    /// Records that a file was removed, so that a later file of that name is new.
+    pub(super) fn record_removal(&self, path: &Path) {
         self.watched.forget(path);
     }
 
-    pub(super) fn note_good(
+    pub(super) fn record_valid(
         &self,
         loaded: &GalleryContents,
         path: &Path,
         seen: Option<Fingerprint>,
     ) {
         if let Some(seen) = seen.filter(|_| loaded.is_first) {
-            self.watched.note_good(path, seen);
+            self.watched.record_valid(path, seen);
         }
     }
 
-    pub(super) fn note_problem(
+    pub(super) fn record_problem(
         &self,
         loaded: &mut GalleryContents,
         path: PathBuf,
@@ -239,28 +241,30 @@ impl CsvGallery {
         cause: SampleFileError,
     ) {
         if loaded.is_first {
-            self.watched.note_bad(&path, seen, cause.reason());
+            self.watched.record_invalid(&path, seen, cause.reason());
         }
         loaded.problems.push(Problem::new(path, cause));
     }
 
-    /// Remembers a name of a person's file that cannot be told from their id.
-    fn note_unusual(&self, id: &PersonId, path: &Path) {
+    /// Records the name of a person's file that cannot be derived from the id.
+    fn record_irregular_name(&self, id: &PersonId, path: &Path) {
         let name = path.file_name().unwrap_or_default();
-        if *name != *names::canonical(id)
-            && !names::spellings(id)
+        if *name != *file_names::canonical(id)
+            && !file_names::spellings(id)
                 .iter()
                 .any(|spelling| name == spelling.as_str())
         {
-            self.unusual()
+            self.irregular_names()
                 .entry(id.clone())
                 .or_default()
                 .insert(name.to_owned());
         }
     }
 
-    pub(super) fn unusual(&self) -> MutexGuard<'_, HashMap<PersonId, BTreeSet<OsString>>> {
-        self.unusual.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn irregular_names(&self) -> MutexGuard<'_, HashMap<PersonId, BTreeSet<OsString>>> {
+        self.irregular_names
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn stamps(&self) -> MutexGuard<'_, Option<HashMap<PathBuf, FolderStamp>>> {
@@ -273,12 +277,12 @@ fn stamped(folder: PathBuf) -> io::Result<(PathBuf, FolderStamp)> {
     Ok((folder, stamp))
 }
 
-/// The files in a folder that have the ending of a person's, in their order.
+/// Returns the files in a folder with the ending of a person's file, sorted.
 fn files_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        if names::has_ending(&path) {
+        if file_names::has_ending(&path) {
             files.push(path);
         }
     }

@@ -1,79 +1,75 @@
-//! A folder with a CSV file for each person.
+//! Folder with a CSV file for each person.
 
 mod batch;
 mod contracts;
 mod listing;
 mod restore;
+mod write;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use tempfile::NamedTempFile;
-
 use rostro_common::cancel::CancelScope;
-use rostro_common::fs::durable::sync_folder;
 use rostro_common::fs::identity;
 use rostro_common::fs::lock::{FolderLock, FolderLockError};
 use rostro_common::person::{ContractId, PersonId, Sample};
 
-use super::csv_file::{self, SampleFileError};
-use super::watched::{FolderStamp, WatchedFiles};
-use super::{
-    BatchWritten, ByContract, ChangeNumber, Durability, GalleryContents, GalleryError, Problem,
-    SampleLocation, names, quarantine, remedy,
-};
+use crate::csv_file::{self, SampleFileError};
+use crate::error::{GalleryError, Problem, remedy};
+use crate::file_names;
+use crate::file_watch::{FolderStamp, WatchedFiles};
+use crate::store::GalleryContents;
 
-pub(super) use contracts::OTHER_CONTRACTS;
 pub use restore::QuarantinedFile;
 
-/// How the files of unfinished writes begin: with a dot, as no id does.
-const UNFINISHED: &str = ".unfinished-";
+/// Prefix of temporary files. It begins with a dot, unlike any id.
+const TEMPORARY_PREFIX: &str = ".unfinished-";
 
-/// Locks of people's files: as many as there are rarely enrolments at a time.
-const STRIPES: usize = 64;
+/// Number of locks for people's files, above the usual number of concurrent enrolments.
+const LOCK_STRIPES: usize = 64;
 
-/// The file by which the folder is locked.
+/// File that locks the folder.
 const LOCK: &str = ".lock";
 
-/// A gallery in a folder: `<id>.csv` for each person.
+/// Gallery in a folder: `<id>.csv` for each person.
 #[derive(Debug)]
 pub struct CsvGallery {
     folder: PathBuf,
-    /// Whether this process is the one that writes it: another may be writing now.
-    is_ours: bool,
-    /// Held as long as the folder is written.
+    /// Whether this process is the writer; otherwise another may be writing now.
+    is_writer: bool,
+    /// Lock of the folder, held as long as it is written.
     lock: FolderLock,
-    /// Held while a person's file is replaced, removed or quarantined, because a file that was read
-    /// as damaged may be another by then. Striped by person, so that enrolments of different people
-    /// do not wait for each other's disk writes.
-    changing: [Mutex<()>; STRIPES],
-    /// The contract of samples that state none.
+    /// Locks of people's files, held while one is replaced, removed or quarantined, because another
+    /// file may take its place after it was read. Striped by person, so that enrolments of
+    /// different people do not wait for each other's disk writes.
+    person_locks: [Mutex<()>; LOCK_STRIPES],
+    /// Contract of samples that name none.
     legacy: OnceLock<ContractId>,
-    /// How long its embeddings are.
+    /// Length of its embeddings.
     dimension: OnceLock<usize>,
-    /// Names of people's files that [`names::spellings`] does not tell, some of which may be gone.
-    unusual: Mutex<HashMap<PersonId, BTreeSet<OsString>>>,
-    /// The folders whose files were seen, once they were loaded.
+    /// Names of people's files that [`file_names::spellings`] lacks, some of which may be gone.
+    irregular_names: Mutex<HashMap<PersonId, BTreeSet<OsString>>>,
+    /// Stamps of the folders that were listed, once the gallery was loaded.
     stamps: Mutex<Option<HashMap<PathBuf, FolderStamp>>>,
-    /// Each file as it was seen.
+    /// Last seen state of each file.
     watched: WatchedFiles,
 }
 
 impl CsvGallery {
-    /// Locks the folder for the process that writes it, and opens it. While another process has the
+    /// Locks the folder for this process, and opens it for writing. If another process has the
     /// lock, waits for it until `scope` ends.
     ///
-    /// A folder on a disk that cannot be written is not locked: nothing is changed there.
+    /// A folder on a disk that cannot be written is not locked, because nothing changes there.
     ///
     /// # Errors
     ///
     /// If another process has the lock, and as [`Self::open`].
-    pub fn lock(folder: &Path, scope: &CancelScope) -> Result<Self, GalleryError> {
+    pub fn open_locked(folder: &Path, scope: &CancelScope) -> Result<Self, GalleryError> {
         fs::create_dir_all(folder).map_err(GalleryError::folder("make", folder))?;
         let lock = match FolderLock::take(folder, LOCK, "the gallery", scope) {
             Ok(lock) => lock,
@@ -82,12 +78,12 @@ impl CsvGallery {
                     folder: folder.to_owned(),
                 });
             }
-            // What that is for changes is told below.
-            Err(FolderLockError::Io(cause)) if is_of_the_disk(&cause) => FolderLock::none(),
+            // [`Self::open`] reports such a disk.
+            Err(FolderLockError::Io(cause)) if is_disk_error(&cause) => FolderLock::none(),
             Err(FolderLockError::Io(cause)) => {
-                // A folder that cannot be written is the better news.
-                Self::beside(folder)
-                    .unfinished()
+                // An error of writing explains more than one of locking.
+                Self::open_unlocked(folder)
+                    .new_temporary_file()
                     .map_err(GalleryError::folder("write into", folder))?;
                 return Err(GalleryError::folder("lock", folder)(cause));
             }
@@ -98,35 +94,38 @@ impl CsvGallery {
         })
     }
 
-    /// Opens the folder for the process that writes it, making it if it is not there.
+    /// Opens the folder for the process that writes it, and creates it if it is missing.
     ///
-    /// A disk that is full or cannot be written does not keep those who are stored from being
-    /// recognised: the log says so.
+    /// If the disk is full or read-only, the error is logged and stored people are still
+    /// recognised.
     ///
     /// # Errors
     ///
-    /// If it cannot be made, or not be written for another reason.
+    /// If the folder cannot be created, or cannot be written for another reason.
     pub(crate) fn open(folder: &Path) -> Result<Self, GalleryError> {
         fs::create_dir_all(folder).map_err(GalleryError::folder("make", folder))?;
         let this = Self {
-            is_ours: true,
-            ..Self::beside(folder)
+            is_writer: true,
+            ..Self::open_unlocked(folder)
         };
-        // Writes that a crash cut short; each person's own file is whole. Only now: later there are
-        // writes under way.
+        // Removes temporary files that a crash left. Later, such files belong to running writes.
         for entry in fs::read_dir(folder)
             .map_err(GalleryError::folder("read", folder))?
             .flatten()
         {
-            if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
-                // Left to the next start if it cannot be removed.
+            if entry
+                .file_name()
+                .to_string_lossy()
+                .starts_with(TEMPORARY_PREFIX)
+            {
+                // The next start retries a failed removal.
                 let _ = fs::remove_file(entry.path());
             }
         }
-        // Permissions say little (root, read-only mounts): trying does.
-        match this.unfinished() {
+        // Tries to write, because permissions prove little (root, read-only mounts).
+        match this.new_temporary_file() {
             Ok(_) => Ok(this),
-            Err(cause) if is_of_the_disk(&cause) => {
+            Err(cause) if is_disk_error(&cause) => {
                 tracing::error!(
                     "nobody can be enrolled: the gallery {} cannot be written: {cause}{}",
                     folder.display(),
@@ -138,16 +137,16 @@ impl CsvGallery {
         }
     }
 
-    /// A folder that another process may be writing: nothing in it is touched unless somebody is
+    /// Opens a folder that another process may be writing. Nothing in it changes unless a person is
     /// stored or removed.
-    pub fn beside(folder: &Path) -> Self {
+    pub fn open_unlocked(folder: &Path) -> Self {
         Self {
             folder: folder.to_owned(),
-            is_ours: false,
+            is_writer: false,
             lock: FolderLock::none(),
-            changing: std::array::from_fn(|_| Mutex::default()),
+            person_locks: std::array::from_fn(|_| Mutex::default()),
             legacy: OnceLock::new(),
-            unusual: Mutex::default(),
+            irregular_names: Mutex::default(),
             dimension: OnceLock::new(),
             stamps: Mutex::default(),
             watched: WatchedFiles::default(),
@@ -155,23 +154,29 @@ impl CsvGallery {
     }
 
     fn path_of(&self, id: &PersonId) -> PathBuf {
-        self.folder.join(names::canonical(id))
+        self.folder.join(file_names::canonical(id))
     }
 
-    /// A person's files in a folder, however they are spelled, the canonical one first. They are
-    /// asked for by name: a folder may have many.
+    /// Returns a person's files in a folder, in every spelling, the canonical one first. It tries
+    /// the names instead of listing, because a folder may have many files.
     fn files_of(&self, folder: &Path, id: &PersonId) -> Vec<PathBuf> {
-        let mut names: Vec<OsString> = names::spellings(id)
+        let mut names: Vec<OsString> = file_names::spellings(id)
             .into_iter()
             .map(OsString::from)
             .collect();
         if folder == self.folder {
-            names.extend(self.unusual().get(id).into_iter().flatten().cloned());
+            names.extend(
+                self.irregular_names()
+                    .get(id)
+                    .into_iter()
+                    .flatten()
+                    .cloned(),
+            );
         }
         let mut seen = HashSet::new();
         let mut files = Vec::new();
         for path in names.into_iter().map(|name| folder.join(name)) {
-            // Where case or form is ignored, several names are one file.
+            // Several names are one file if the file system ignores case or form.
             if let Ok(metadata) = path.symlink_metadata()
                 && identity(&metadata).is_none_or(|file| seen.insert(file))
             {
@@ -181,72 +186,34 @@ impl CsvGallery {
         files
     }
 
-    /// The file that a person's own samples are in, or will be in.
+    /// Returns the current or future file of a person's own samples.
     fn own_file(&self, id: &PersonId) -> PathBuf {
         self.file_in_use(&self.folder, id)
             .unwrap_or_else(|| self.path_of(id))
     }
 
-    /// The first of a person's files in a folder that can be read, else the first that is there.
+    /// Returns the first readable file of a person in a folder, or the first one if none is
+    /// readable.
     fn file_in_use(&self, folder: &Path, id: &PersonId) -> Option<PathBuf> {
         let mut files = self.files_of(folder, id);
-        // Nearly always there is one.
+        // Usually there is one file.
         let readable = if files.len() > 1 {
-            files.iter().position(|path| self.samples_in(path).is_ok())
+            files
+                .iter()
+                .position(|path| self.read_samples(path).is_ok())
         } else {
             None
         };
         (!files.is_empty()).then(|| files.swap_remove(readable.unwrap_or_default()))
     }
 
-    /// What is in a person's own file, which is about to be replaced. One that would be overwritten
-    /// and is not theirs is set aside.
-    fn rescue_own(&self, id: &PersonId) -> io::Result<Vec<Sample>> {
-        let (own, canonical) = (self.own_file(id), self.path_of(id));
-        if own == canonical {
-            return self.rescue(&own);
-        }
-        self.rescue(&canonical)?;
-        Ok(self.samples_in(&own).unwrap_or_default())
-    }
-
-    /// The file of another name that a person is in whose file of this path is written for the
-    /// first time.
-    fn renamed_by(&self, path: &Path) -> Option<PathBuf> {
-        if path.symlink_metadata().is_ok() {
-            return None;
-        }
-        let id = names::id_of(path).ok()?;
-        self.file_in_use(path.parent()?, &id)
-            .filter(|used| self.samples_in(used).is_ok())
-    }
-
-    /// Removes the file that a person was in before they were written, unless the file system takes
-    /// both names for one.
-    fn remove_renamed(&self, before: &Path, now: &Path) {
-        let same = |path: &Path| path.symlink_metadata().ok().as_ref().and_then(identity);
-        if same(before).is_some_and(|file| Some(file) == same(now)) {
-            return;
-        }
-        self.note_gone(before);
-        let removed = fs::remove_file(before)
-            .and_then(|()| sync_folder(before.parent().unwrap_or(&self.folder)));
-        if let Err(error) = removed {
-            tracing::warn!(
-                "an older file of a person in {} cannot be removed: {error}{}",
-                self.folder.display(),
-                remedy(&error)
-            );
-        }
-    }
-
-    /// The samples in a file, each with a contract if that can be known.
+    /// Reads the samples in a file, and sets the contract of those that name none if it is known.
     ///
     /// # Errors
     ///
-    /// [`SampleFileError`]. A file of two columns that ends within an embedding is cut off, which shows
-    /// only by the length that its contract has.
-    fn samples_in(&self, path: &Path) -> Result<Vec<Sample>, SampleFileError> {
+    /// [`SampleFileError`]. A file of two columns that ends within an embedding is cut off, which
+    /// is only detected by the length of its contract's embeddings.
+    fn read_samples(&self, path: &Path) -> Result<Vec<Sample>, SampleFileError> {
         let mut samples = csv_file::read(path)?;
         let is_short = |sample: &Sample| {
             sample.contract.is_none()
@@ -267,95 +234,27 @@ impl CsvGallery {
         Ok(samples)
     }
 
-    /// Locks a person's files. Ids that differ in case share a lock, because their files may be
-    /// one.
-    pub(crate) fn changing(&self, id: &PersonId) -> MutexGuard<'_, ()> {
+    /// Locks a person's files. Ids that differ only in case share a lock, because their files may
+    /// be one.
+    pub(crate) fn lock_person(&self, id: &PersonId) -> MutexGuard<'_, ()> {
         let mut hasher = DefaultHasher::new();
         id.as_str().to_lowercase().hash(&mut hasher);
-        let stripe = usize::try_from(hasher.finish()).unwrap_or_default() % STRIPES;
+        let stripe = usize::try_from(hasher.finish()).unwrap_or_default() % LOCK_STRIPES;
         #[expect(clippy::indexing_slicing, reason = "reduced by the number of stripes")]
-        let lock = &self.changing[stripe];
+        let lock = &self.person_locks[stripe];
         lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is in a file that is about to be replaced or removed. One that is damaged is set aside,
-    /// and has nothing.
-    fn rescue(&self, path: &Path) -> io::Result<Vec<Sample>> {
-        match self.samples_in(path) {
-            Ok(samples) => Ok(samples),
-            Err(cause) if cause.is_content() => {
-                let aside = Some(quarantine::set_aside(&self.folder, path)?);
-                self.note_gone(path);
-                tracing::warn!(
-                    "{}",
-                    Problem {
-                        aside,
-                        ..Problem::new(path.to_owned(), cause)
-                    }
-                    .to_string()
-                    .escape_debug()
-                );
-                Ok(Vec::new())
-            }
-            Err(SampleFileError::Io(error)) if error.kind() != io::ErrorKind::NotFound => {
-                Err(error)
-            }
-            // A person without a file has nothing, and what is no file is nobody's.
-            Err(_) => Ok(Vec::new()),
-        }
-    }
-
-    /// A new file in the folder, removed again unless it is given a name.
-    fn unfinished(&self) -> io::Result<NamedTempFile> {
-        let mut builder = tempfile::Builder::new();
-        // Cut by the umask, like any file's: others may have to read the gallery.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        builder.prefix(UNFINISHED).tempfile_in(&self.folder)
-    }
-
-    /// Returns the durability of a change after which folders were synced with this result.
-    fn durability(&self, synced: io::Result<bool>) -> Durability {
-        match synced {
-            Ok(true) => Durability::Synced,
-            Ok(false) => Durability::Unsupported,
-            Err(cause) => Durability::Failed(GalleryError::Unsynced {
-                folder: self.folder.clone(),
-                cause,
-            }),
-        }
-    }
-
-    /// Writes samples to `path` so that it is at any moment, crashes included, the old file or the
-    /// new.
-    fn write(&self, path: &Path, samples: &[Sample]) -> io::Result<Durability> {
-        let mut file = self.unfinished()?;
-        let mut text = Vec::new();
-        csv_file::write(samples, &mut text)?;
-        file.write_all(&text)?;
-        file.as_file().sync_all()?;
-        let renamed = self.renamed_by(path);
-        file.persist(path).map_err(|error| error.error)?;
-        self.note_written(path);
-        // The rename is in the folder, which is durable only when it is synced itself. It has
-        // happened, so a failure here is not a failure to write.
-        let durability = self.durability(sync_folder(path.parent().unwrap_or(&self.folder)));
-        if let Some(renamed) = renamed {
-            self.remove_renamed(&renamed, path);
-        }
-        Ok(durability)
-    }
-
-    /// Sets the contract of samples that state none, see [`Store::adopt_legacy`].
+    /// Sets the contract of samples that name none, see [`crate::Store::adopt_legacy`].
     pub fn adopt_legacy(&self, contract: &ContractId, dimension: Option<usize>) {
-        // Either may have been said before.
+        // Both may be set already.
         let _ = self.legacy.set(contract.clone());
         if let Some(dimension) = dimension.filter(|_| self.legacy.get() == Some(contract)) {
             let _ = self.dimension.set(dimension);
         }
     }
 
-    /// Returns the stored people, see [`Store::load`].
+    /// Returns the stored people, see [`crate::Store::load`].
     ///
     /// # Errors
     ///
@@ -365,138 +264,50 @@ impl CsvGallery {
             .map_err(GalleryError::folder("read", &self.folder))
     }
 
-    /// Returns the ids of all stored people, see [`Store::ids`].
+    /// Returns the ids of all stored people, see [`crate::Store::ids`].
     ///
     /// # Errors
     ///
     /// If the folder cannot be read.
     pub fn ids(&self) -> Result<(BTreeSet<PersonId>, Vec<Problem>), GalleryError> {
-        self.people_listed()
+        self.list_ids()
             .map_err(GalleryError::folder("read", &self.folder))
     }
 
-    /// Returns the files that other programs wrote since the last look.
+    /// Returns the files that other programs wrote since the last rescan.
     ///
     /// # Errors
     ///
     /// If the folder cannot be read.
     pub fn rescan(&self) -> Result<FileRescan, GalleryError> {
-        self.look()
+        self.find_changes()
             .map_err(GalleryError::folder("read", &self.folder))
     }
 
-    /// Counts the files that cannot be used, by reasons.
+    /// Counts the unusable files by reason.
     pub fn left_alone(&self) -> BTreeMap<&'static str, usize> {
         self.watched.left_alone()
     }
 
-    /// Quarantines a damaged file, see [`Store::set_aside`].
-    pub fn set_aside(&self, problem: Problem) -> Problem {
-        if !self.is_ours || !problem.cause.is_damage() {
-            return problem;
-        }
-        if !self.watched.has_settled(&problem.path) {
-            return Problem {
-                is_recent: true,
-                ..problem
-            };
-        }
-        let id = names::id_of(&problem.path).ok();
-        let _changing = id.as_ref().map(|id| self.changing(id));
-        // A person may have been enrolled in its place since it was read.
-        let is_damaged = self
-            .samples_in(&problem.path)
-            .is_err_and(|cause| cause.is_damage());
-        if !is_damaged {
-            return problem;
-        }
-        match quarantine::set_aside(&self.folder, &problem.path) {
-            Ok(aside) => {
-                self.note_gone(&problem.path);
-                Problem {
-                    aside: Some(aside),
-                    ..problem
-                }
-            }
-            Err(error) => {
-                tracing::warn!(
-                    "a damaged file in {} cannot be set aside: {error}{}",
-                    self.folder.display(),
-                    remedy(&error)
-                );
-                problem
-            }
-        }
-    }
-
-    /// Stores samples in place of all samples of a person, see [`Store::replace`]. Returns the own
-    /// file.
+    /// Returns the samples in force of one person, see [`crate::Store::read`].
     ///
     /// # Errors
     ///
-    /// If the folder cannot be written.
-    pub fn replace(
-        &self,
-        id: &PersonId,
-        samples: &[Sample],
-    ) -> Result<(PathBuf, Durability), GalleryError> {
-        for (_, samples) in contracts::by_contract(samples) {
-            refuse_large(&samples)?;
-        }
-        let _changing = self.changing(id);
-        self.replace_contracts(id, samples)
-            .map_err(|cause| GalleryError::Write {
-                folder: self.folder.clone(),
-                cause,
-            })
-    }
-
-    /// Stores samples of one contract, see [`Store::put`]. Returns the own file.
-    ///
-    /// # Errors
-    ///
-    /// If the folder cannot be written.
-    pub fn put(
-        &self,
-        id: &PersonId,
-        samples: &[Sample],
-        location: SampleLocation,
-    ) -> Result<(PathBuf, Durability), GalleryError> {
-        refuse_large(samples)?;
-        let _changing = self.changing(id);
-        self.put_contract(id, samples, location)
-            .map_err(|cause| GalleryError::Write {
-                folder: self.folder.clone(),
-                cause,
-            })
-    }
-
-    /// Stores many people, see [`Store::replace_all`]. Numbers each with `number` once it is stored.
-    pub(crate) fn replace_all(
-        &self,
-        people: &[ByContract<'_>],
-        number: impl Fn() -> ChangeNumber,
-    ) -> BatchWritten {
-        batch::write(self, people, number)
-    }
-
-    /// Returns the samples in force of one person, see [`Store::read`].
-    ///
-    /// # Errors
-    ///
-    /// If they cannot be read.
+    /// If the samples cannot be read.
     pub fn read(&self, id: &PersonId) -> Result<Option<Vec<Sample>>, GalleryError> {
         let damaged = |cause| GalleryError::Damaged {
             folder: self.folder.clone(),
             cause,
         };
-        let read = |path: &Path| match self.samples_in(path) {
+        let read = |path: &Path| match self.read_samples(path) {
             Ok(samples) => Ok(Some(samples)),
             Err(SampleFileError::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(cause) => Err(damaged(cause)),
         };
         let own = read(&self.own_file(id))?;
-        let others = self.others_of(id).map_err(|error| damaged(error.into()))?;
+        let others = self
+            .contract_files_of(id)
+            .map_err(|error| damaged(error.into()))?;
         let Some(own) = own else {
             return Ok((!others.is_empty()).then(Vec::new));
         };
@@ -508,91 +319,24 @@ impl CsvGallery {
                 .iter()
                 .any(|sample| sample.contract.as_ref() == Some(&contract))
             {
-                found.extend(contracts::in_force(&own, &contract, samples));
+                found.extend(contracts::enrolment::in_force(&own, &contract, samples));
             }
         }
         Ok(Some(found))
     }
-
-    /// Removes all samples of a person, damaged files in quarantine included.
-    ///
-    /// # Errors
-    ///
-    /// If the folder cannot be written; some of it may be left then.
-    pub(crate) fn remove(&self, id: &PersonId) -> Result<Removal, GalleryError> {
-        let _changing = self.changing(id);
-        let failed = |cause| GalleryError::Write {
-            folder: self.folder.clone(),
-            cause,
-        };
-        let mut left_alone = Vec::new();
-        let mut own = Vec::new();
-        let damaged = quarantine::files_of(&self.folder, id)
-            .map_err(failed)?
-            .into_iter();
-        let others = self
-            .others_of(id)
-            .map_err(failed)?
-            .into_iter()
-            .map(|(_, path)| path);
-        // The person's own files last: until then they are still there as a whole for whoever asks
-        // again after a failure.
-        for path in damaged.chain(others).chain(self.files_of(&self.folder, id)) {
-            match csv_file::read(&path) {
-                Err(cause) if cause.is_another() => left_alone.push(Problem::new(path, cause)),
-                _ => own.push(path),
-            }
-        }
-        let mut was_there = false;
-        // Also if nothing is there: an attempt before may have removed it, and failed to sync.
-        let mut changed = BTreeSet::from([self.folder.clone()]);
-        for path in own {
-            match fs::remove_file(&path) {
-                Ok(()) => {
-                    was_there = true;
-                    self.note_gone(&path);
-                    changed.insert(path.parent().unwrap_or(&self.folder).to_owned());
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(failed(error)),
-            }
-        }
-        self.unusual().remove(id);
-        // A deleted person must not come back after a crash.
-        let durability = changed
-            .iter()
-            .map(|folder| self.durability(sync_folder(folder)))
-            .fold(Durability::Synced, Durability::and);
-        Ok(Removal {
-            was_there,
-            left_alone,
-            durability,
-        })
-    }
 }
 
-/// The outcome of removing a person's samples.
-#[derive(Debug)]
-pub(crate) struct Removal {
-    /// Whether anything was stored of the person.
-    pub was_there: bool,
-    /// Files that have the person's name and belong to another person. They stay.
-    pub left_alone: Vec<Problem>,
-    /// Whether the removal survives a crash.
-    pub durability: Durability,
-}
-
-/// Files that other programs wrote since the last look.
+/// Files that other programs wrote since the last rescan.
 #[derive(Debug, Default)]
 pub struct FileRescan {
-    /// People whose files were written.
+    /// People with changed files.
     pub people: BTreeSet<PersonId>,
-    /// Damaged files that stayed as they are.
+    /// Damaged files that stayed the same.
     pub problems: Vec<Problem>,
 }
 
-/// Whether it is the disk that cannot be written, by anybody.
-fn is_of_the_disk(cause: &io::Error) -> bool {
+/// Returns true if the disk is full or read-only.
+fn is_disk_error(cause: &io::Error) -> bool {
     use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     matches!(
         cause.kind(),
@@ -600,20 +344,8 @@ fn is_of_the_disk(cause: &io::Error) -> bool {
     )
 }
 
-/// Refuses samples whose file would not be read again.
-fn refuse_large(samples: &[Sample]) -> Result<(), GalleryError> {
-    let mut text = Vec::new();
-    // Into memory nothing fails.
-    let _ = csv_file::write(samples, &mut text);
-    if text.len() as u64 > csv_file::LARGEST {
-        Err(GalleryError::TooLarge { size: text.len() })
-    } else {
-        Ok(())
-    }
-}
-
-fn person(path: &Path) -> Result<(PersonId, Vec<Sample>), SampleFileError> {
-    Ok((names::id_of(path)?, csv_file::read(path)?))
+fn read_person(path: &Path) -> Result<(PersonId, Vec<Sample>), SampleFileError> {
+    Ok((file_names::id_of(path)?, csv_file::read(path)?))
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Files that were set aside as damaged, and are whole: they were in the middle of being copied
-//! then.
+//! Quarantining damaged files, and restoring those that are whole: they were quarantined while they
+//! were being copied.
 
 use std::cmp::Reverse;
 use std::fs;
@@ -10,32 +10,72 @@ use std::time::SystemTime;
 use rostro_common::fs::durable::sync_folder;
 use rostro_common::person::PersonId;
 
-use super::super::csv_file::{self, SampleFileError};
-use super::super::{names, quarantine};
 use super::CsvGallery;
+use crate::csv_file::{self, SampleFileError};
+use crate::error::{Problem, remedy};
+use crate::{file_names, quarantine};
 
-/// A file that was set aside.
+/// A file in quarantine.
 #[derive(Debug)]
 pub struct QuarantinedFile {
-    /// Where it is.
+    /// Path in the quarantine.
     pub path: PathBuf,
-    /// Whose it is and how many photos it has, if it is whole.
+    /// Id and number of photos of a whole file.
     pub person: Result<(PersonId, usize), SampleFileError>,
-    /// The place that it can be restored to; none if it is damaged, or something is stored there.
-    pub place: Option<PathBuf>,
-    /// When it was written.
+    /// Path to restore it to; none if the file is damaged, or the person already has a file there.
+    pub target: Option<PathBuf>,
+    /// Time of the last change.
     modified: Option<SystemTime>,
 }
 
 impl CsvGallery {
-    /// Returns the files that were set aside, the last written first, because of several with one
-    /// place only the first is restored.
+    /// Quarantines a damaged file, see [`crate::Store::quarantine`].
+    pub fn quarantine(&self, problem: Problem) -> Problem {
+        if !self.is_writer || !problem.cause.is_damaged() {
+            return problem;
+        }
+        if !self.watched.has_settled(&problem.path) {
+            return Problem {
+                is_recent: true,
+                ..problem
+            };
+        }
+        let id = file_names::id_of(&problem.path).ok();
+        let _lock = id.as_ref().map(|id| self.lock_person(id));
+        // The person may have been enrolled again since the file was read.
+        let is_damaged = self
+            .read_samples(&problem.path)
+            .is_err_and(|cause| cause.is_damaged());
+        if !is_damaged {
+            return problem;
+        }
+        match quarantine::add(&self.folder, &problem.path) {
+            Ok(to) => {
+                self.record_removal(&problem.path);
+                Problem {
+                    quarantined: Some(to),
+                    ..problem
+                }
+            }
+            Err(error) => {
+                tracing::warn!(
+                    "a damaged file in {} cannot be quarantined: {error}{}",
+                    self.folder.display(),
+                    remedy(&error)
+                );
+                problem
+            }
+        }
+    }
+
+    /// Returns the files in quarantine, latest first, because only the first of several with one
+    /// target is restored.
     ///
     /// # Errors
     ///
     /// If the folder cannot be read.
-    pub fn all_set_aside(&self) -> io::Result<Vec<QuarantinedFile>> {
-        let mut files: Vec<QuarantinedFile> = quarantine::all(&self.folder)?
+    pub fn quarantined_files(&self) -> io::Result<Vec<QuarantinedFile>> {
+        let mut files: Vec<QuarantinedFile> = quarantine::files(&self.folder)?
             .into_iter()
             .map(|path| self.examine(path))
             .collect();
@@ -48,8 +88,8 @@ impl CsvGallery {
             .symlink_metadata()
             .and_then(|about| about.modified())
             .ok();
-        let id = names::id_of(&quarantine::original(&path));
-        // Of two columns, one without the end of its last line was set aside for that.
+        let id = file_names::id_of(&quarantine::original_name(&path));
+        // A file of two columns without a final line break was quarantined because it is cut off.
         let read = id.and_then(|id| match csv_file::read(&path)? {
             samples
                 if samples.iter().all(|sample| sample.contract.is_none())
@@ -65,46 +105,46 @@ impl CsvGallery {
                 return QuarantinedFile {
                     path,
                     person: Err(cause),
-                    place: None,
+                    target: None,
                     modified,
                 };
             }
         };
-        let place = quarantine::contract_of(&path).map_or_else(
+        let target = quarantine::contract_of(&path).map_or_else(
             || self.path_of(&id),
-            |contract| self.path_of_other(&contract, &id),
+            |contract| self.contract_path(&contract, &id),
         );
-        let is_free = place
+        let is_free = target
             .parent()
             .is_some_and(|folder| self.files_of(folder, &id).is_empty());
         QuarantinedFile {
             path,
             person: Ok((id, samples.len())),
-            place: is_free.then_some(place),
+            target: is_free.then_some(target),
             modified,
         }
     }
 
-    /// Moves a whole file back to its place. Returns false if it has none.
+    /// Moves a whole file back to its target. Returns false without a target.
     ///
     /// # Errors
     ///
-    /// If it cannot be moved.
+    /// If the file cannot be moved.
     pub fn restore(&self, file: &QuarantinedFile) -> io::Result<bool> {
-        let Some(place) = &file.place else {
+        let Some(target) = &file.target else {
             return Ok(false);
         };
         let Ok((id, _)) = &file.person else {
             return Ok(false);
         };
-        let _changing = self.changing(id);
-        // Two files that were set aside may be of one person.
-        if place.symlink_metadata().is_ok() {
+        let _lock = self.lock_person(id);
+        // Two files in quarantine may belong to one person.
+        if target.symlink_metadata().is_ok() {
             return Ok(false);
         }
-        let folder = place.parent().unwrap_or(&self.folder);
+        let folder = target.parent().unwrap_or(&self.folder);
         fs::create_dir_all(folder)?;
-        fs::rename(&file.path, place)?;
+        fs::rename(&file.path, target)?;
         let changed = folder
             .ancestors()
             .take_while(|folder| folder.starts_with(&self.folder));

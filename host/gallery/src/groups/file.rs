@@ -1,4 +1,4 @@
-//! A group's file: an id a line. Empty lines, and lines with a `#`, are nobody's.
+//! File of a group: an id on each line. Empty lines, and lines with a `#`, are ignored.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, File};
@@ -12,37 +12,37 @@ use rostro_common::fs::{bytes_without_mark, read_at_most};
 
 pub(super) use rostro_common::person::{InvalidId, PersonId};
 
-/// How the files of unfinished writes begin.
-pub(super) const UNFINISHED: &str = ".unfinished-";
+/// Prefix of temporary files.
+pub(super) const TEMPORARY_PREFIX: &str = ".unfinished-";
 
-/// The largest file in bytes: a hundred thousand ids.
-pub const LARGEST: usize = 16 << 20;
+/// Size of the largest file that is read, in bytes: a hundred thousand ids.
+pub const MAX_FILE_BYTES: usize = 16 << 20;
 
-/// What stands where somebody was taken out. No id has it.
-const STRUCK_OUT: u8 = b'#';
+/// Byte that overwrites the line of a removed member. No id contains it.
+const REMOVED: u8 = b'#';
 
-/// More files than this are synced with all else on their disk, which is one wait and not one for
-/// each.
-const ONE_BY_ONE: usize = 16;
+/// Number of files above which the whole disk is synced, which is one wait instead of one for each
+/// file.
+const MAX_SINGLE_SYNCS: usize = 16;
 
-/// Reads who is in a group.
+/// Reads the members of a group.
 pub(super) fn read(path: &Path) -> Result<HashSet<PersonId>, String> {
-    let bytes = read_at_most(path, LARGEST).map_err(|error| error.to_string())?;
-    if bytes.len() > LARGEST {
-        return Err(format!("more than {LARGEST} bytes"));
+    let bytes = read_at_most(path, MAX_FILE_BYTES).map_err(|error| error.to_string())?;
+    if bytes.len() > MAX_FILE_BYTES {
+        return Err(format!("more than {MAX_FILE_BYTES} bytes"));
     }
     parse(bytes)
 }
 
-/// Who is in a group whose file has these bytes.
+/// Parses the members in the bytes of a group's file.
 pub(super) fn parse(bytes: Vec<u8>) -> Result<HashSet<PersonId>, String> {
     let lines = bytes_without_mark(&bytes).split(|&byte| byte == b'\n');
-    // A line that was struck out may be torn in the middle of a letter, so that it is no text.
+    // An overwritten line may be torn within a letter, so that it is not UTF-8.
     let mut members = HashSet::new();
-    for line in lines.filter(|line| !line.contains(&STRUCK_OUT)) {
+    for line in lines.filter(|line| !line.contains(&REMOVED)) {
         let text = std::str::from_utf8(line).map_err(|_| "it is no text".to_owned())?;
         if !text.trim().is_empty() {
-            // The line is somebody's id, so that it is not quoted.
+            // The line may be an id, so that the message does not quote it.
             members.insert(
                 text.parse()
                     .map_err(|_: InvalidId| "a line that is no id".to_owned())?,
@@ -52,19 +52,18 @@ pub(super) fn parse(bytes: Vec<u8>) -> Result<HashSet<PersonId>, String> {
     Ok(members)
 }
 
-/// What a group's file says; nothing if that is more than is read.
+/// Returns the text of a group's file; none if it exceeds [`MAX_FILE_BYTES`].
 pub(super) fn text(members: &HashSet<PersonId>) -> Option<String> {
     let ordered: BTreeSet<&PersonId> = members.iter().collect();
     let text: String = ordered.into_iter().map(|id| format!("{id}\n")).collect();
-    (text.len() <= LARGEST).then_some(text)
+    (text.len() <= MAX_FILE_BYTES).then_some(text)
 }
 
-/// Writes a group's file so that it is at any moment, crashes included, the old one or the new. The
-/// folder is still to be synced.
+/// Writes a group's file atomically. The caller syncs the folder.
 pub(super) fn write(folder: &Path, name: &str, text: &str) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let mut file = tempfile::Builder::new()
-        .prefix(UNFINISHED)
+        .prefix(TEMPORARY_PREFIX)
         .tempfile_in(folder)?;
     file.write_all(text.as_bytes())?;
     file.as_file().sync_all()?;
@@ -73,8 +72,8 @@ pub(super) fn write(folder: &Path, name: &str, text: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes the file that a group was in before it was written under its own name, unless the file
-/// system takes both names for one.
+/// Removes the former file of a group that was written under its own name, unless both names are
+/// one file.
 pub(super) fn remove_renamed(folder: &Path, before: &str, now: &str) -> io::Result<()> {
     if same_file(&folder.join(before), &folder.join(now))? {
         Ok(())
@@ -96,35 +95,35 @@ fn same_file(_: &Path, _: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-/// The outcome of [`strike_out`].
+/// Result of [`remove_member_lines`].
 #[derive(Debug)]
 pub(super) struct LineRemoval {
-    /// Number of files, from the first on, that no longer have the person.
+    /// Number of files, from the first on, that no longer contain the person.
     pub files: usize,
-    /// False where the file system cannot sync. An error is that of a file that could not be
-    /// changed, or of the disk after all were.
+    /// False if the file system cannot sync. An error concerns either a file that could not be
+    /// changed, or the sync after all changes.
     pub durable: io::Result<bool>,
 }
 
-/// Takes somebody out of the files of these groups, durably. They are changed in place: that needs
-/// no room on a full disk, and however many they are, there is one wait for the disk. Whatever a
-/// crash leaves of a line is the id as it was, or has a `#` and is nobody's.
-pub(super) fn strike_out<'a>(
+/// Removes a person from the files of these groups, durably. The lines are overwritten in place,
+/// because a full disk has no room for new files, with one wait for the disk. A crash leaves either
+/// the whole id or a line with a `#`, which is ignored.
+pub(super) fn remove_member_lines<'a>(
     folder: &Path,
     names: impl ExactSizeIterator<Item = &'a str>,
     id: &PersonId,
 ) -> LineRemoval {
     let (count, together) = (
         names.len(),
-        cfg!(target_os = "linux") && names.len() > ONE_BY_ONE,
+        cfg!(target_os = "linux") && names.len() > MAX_SINGLE_SYNCS,
     );
     let mut durable = Ok(true);
     for (files, name) in names.enumerate() {
-        let synced = match strike_out_of(&folder.join(name), id) {
+        let synced = match remove_from_file(&folder.join(name), id) {
             Ok((file, written)) => {
                 written.and_then(|()| if together { Ok(true) } else { sync_file(&file) })
             }
-            // Somebody removed it, and who was in it.
+            // Another program removed the file.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
             Err(error) => {
                 return LineRemoval {
@@ -133,11 +132,11 @@ pub(super) fn strike_out<'a>(
                 };
             }
         };
-        durable = both(durable, synced);
+        durable = and(durable, synced);
     }
     #[cfg(target_os = "linux")]
     if together {
-        durable = both(durable, sync_all_of(folder));
+        durable = and(durable, sync_all_of(folder));
     }
     LineRemoval {
         files: count,
@@ -145,15 +144,15 @@ pub(super) fn strike_out<'a>(
     }
 }
 
-/// Returns whether both are durable, or the first error.
-fn both(a: io::Result<bool>, b: io::Result<bool>) -> io::Result<bool> {
+/// Returns whether and are durable, or the first error.
+fn and(a: io::Result<bool>, b: io::Result<bool>) -> io::Result<bool> {
     Ok(a? & b?)
 }
 
-/// Strikes a person out of a file. From the first byte that is written on they are out of it,
-/// whatever the disk says then.
-fn strike_out_of(path: &Path, id: &PersonId) -> io::Result<(File, io::Result<()>)> {
-    let bytes = read_at_most(path, LARGEST)?;
+/// Overwrites a person's lines in a file. From the first written byte on the person is no longer a
+/// member, even if the sync fails.
+fn remove_from_file(path: &Path, id: &PersonId) -> io::Result<(File, io::Result<()>)> {
+    let bytes = read_at_most(path, MAX_FILE_BYTES)?;
     let mut file = File::options().write(true).open(path)?;
     let (mut begin, mut written) = (0, Ok(()));
     for line in bytes.split_inclusive(|&byte| byte == b'\n') {
@@ -161,17 +160,17 @@ fn strike_out_of(path: &Path, id: &PersonId) -> io::Result<(File, io::Result<()>
         let text = text.strip_suffix(b"\r").unwrap_or(text);
         if is_of(text, id) {
             file.seek(SeekFrom::Start(begin))?;
-            // A byte of the line is enough; where none can be written, the person is still in the
+            // One byte of the line is enough. If none can be written, the person stays in the
             // group.
-            file.write_all(&[STRUCK_OUT])?;
-            written = written.and(file.write_all(&vec![STRUCK_OUT; text.len() - 1]));
+            file.write_all(&[REMOVED])?;
+            written = written.and(file.write_all(&vec![REMOVED; text.len() - 1]));
         }
         begin += line.len() as u64;
     }
     Ok((file, written))
 }
 
-/// Returns true if a line is a person's, in whatever form of Unicode it was written.
+/// Returns true if a line is the person's id in any form of Unicode.
 fn is_of(line: &[u8], id: &PersonId) -> bool {
     line == id.as_str().as_bytes()
         || std::str::from_utf8(bytes_without_mark(line))
@@ -182,8 +181,10 @@ fn is_of(line: &[u8], id: &PersonId) -> bool {
 mod tests {
     use super::*;
 
+    /// A removed member is gone and the others stay, for each state in which a crash may leave the
+    /// line.
     #[test]
-    fn who_is_struck_out_is_gone_and_others_stay_whatever_a_crash_leaves_of_the_line() {
+    fn removed_member_never_returns() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("maths");
         let (before, id) = (
@@ -192,7 +193,7 @@ mod tests {
         );
         fs::write(&path, before).unwrap();
         assert!(
-            strike_out(folder.path(), ["maths", "gone"].into_iter(), &id)
+            remove_member_lines(folder.path(), ["maths", "gone"].into_iter(), &id)
                 .durable
                 .unwrap()
         );
@@ -220,8 +221,7 @@ mod tests {
         }
     }
 
-    /// Each byte of a letter of several bytes may have reached the disk or not; what is left need
-    /// not be text.
+    /// A torn letter of several bytes need not be UTF-8.
     #[test]
     fn torn_removal_keeps_other_members() {
         let folder = tempfile::tempdir().unwrap();
@@ -230,7 +230,7 @@ mod tests {
             let id: PersonId = name.parse().unwrap();
             fs::write(&path, format!("Анна\n{name}\nbob\n")).unwrap();
             assert!(
-                strike_out(folder.path(), ["maths"].into_iter(), &id)
+                remove_member_lines(folder.path(), ["maths"].into_iter(), &id)
                     .durable
                     .unwrap()
             );
@@ -239,13 +239,12 @@ mod tests {
                 format!("Анна\n{}\nbob\n", "#".repeat(name.len()))
             );
             for which in 1..1_u32 << name.len() {
-                let torn = name.bytes().enumerate().map(|(at, byte)| {
-                    if which >> at & 1 == 1 {
-                        STRUCK_OUT
-                    } else {
-                        byte
-                    }
-                });
+                let torn =
+                    name.bytes().enumerate().map(
+                        |(at, byte)| {
+                            if which >> at & 1 == 1 { REMOVED } else { byte }
+                        },
+                    );
                 fs::write(
                     &path,
                     [b"bob\n".to_vec(), torn.collect(), b"\nalice".to_vec()].concat(),

@@ -1,4 +1,4 @@
-//! The members of every group in memory.
+//! Members of every group, in memory.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -7,15 +7,15 @@ use arc_swap::ArcSwap;
 
 use super::{GroupId, PersonId};
 
-/// The members of a group.
+/// Members of a group.
 pub type Members = Arc<HashSet<PersonId>>;
 
-/// Every group with its members. Reads take no lock; the store serialises the changes.
+/// All groups with their members. Reads take no lock; the store serialises changes.
 #[derive(Debug, Default)]
 pub struct GroupIndex(ArcSwap<BTreeMap<GroupId, Members>>);
 
 impl GroupIndex {
-    /// An index of these groups.
+    /// Creates an index of these groups.
     pub fn new(groups: BTreeMap<GroupId, Members>) -> Self {
         Self(ArcSwap::from_pointee(groups))
     }
@@ -30,7 +30,7 @@ impl GroupIndex {
         self.0.load().len()
     }
 
-    /// Returns the members of a group; none if the group does not exist.
+    /// Returns the members of a group; none if it does not exist.
     pub fn members(&self, group: &GroupId) -> Option<Members> {
         self.0.load().get(group).cloned()
     }

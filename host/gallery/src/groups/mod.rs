@@ -1,13 +1,13 @@
-//! Groups of people (a course, a shift, a door), to whom a search can be restricted.
+//! Groups of people (a course, a shift, a door), to which a search can be restricted.
 //!
-//! Each is a file in the gallery's folder, `.groups/<group>`, with an id a line: it is part of what
-//! an operator copies and restores.
+//! Each group is a file in the gallery's folder, `.groups/<group>`, with an id on each line. An
+//! operator copies and restores groups with the people.
 
-mod again;
 mod file;
 mod index;
 #[cfg(fuzzing)]
 pub mod property;
+mod rescan;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
@@ -17,24 +17,24 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rostro_common::fs::durable::sync_folder;
 
-use crate::remedy;
-use crate::watched::{Fingerprint, FolderListing, WatchedFiles};
-use file::{LineRemoval, UNFINISHED};
+use crate::error::remedy;
+use crate::file_watch::{Fingerprint, FolderListing, WatchedFiles};
+use file::{LineRemoval, TEMPORARY_PREFIX};
 
-pub use file::LARGEST;
+pub use file::MAX_FILE_BYTES;
 pub use index::{GroupIndex, Members};
 pub use rostro_common::person::{CaseKeys, InvalidId, PersonId};
 
-/// Where the files are, in the gallery's folder.
+/// Folder of the groups in the gallery's folder.
 const FOLDER: &str = ".groups";
 
-/// The reason for which files that are no groups are left alone, as a word for metrics.
-const LEFT_ALONE: &str = "group";
+/// Reason of unusable group files, as a word for metrics.
+const UNUSABLE: &str = "group";
 
-/// The most groups.
-const MOST: usize = 10_000;
+/// Maximum number of groups.
+const MAX_GROUPS: usize = 10_000;
 
-/// A group's name: what holds for a person's id holds for it.
+/// Name of a group. The rules of a person's id apply.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GroupId(PersonId);
 
@@ -52,35 +52,35 @@ impl std::fmt::Display for GroupId {
     }
 }
 
-/// Every group. Calls that change one block.
+/// All groups. Calls that change them block.
 #[derive(Debug)]
 pub struct Groups {
     folder: PathBuf,
-    /// What requests read, without waiting for the disk.
+    /// Members that requests read without waiting for the disk.
     index: GroupIndex,
-    /// Held while a group is written.
+    /// Names of the files; locked while a group is written.
     writing: Mutex<GroupNames>,
-    /// The folder's files as they were last listed.
+    /// Last listing of the folder.
     listing: Mutex<Option<FolderListing>>,
-    /// Files that are looked at again.
+    /// Files that other programs may change.
     watched: WatchedFiles,
 }
 
-/// The names of groups.
+/// Names of groups and their files.
 #[derive(Debug, Default)]
 struct GroupNames {
     keys: CaseKeys,
-    /// Names of files that differ from their groups' names: another program wrote them in another
-    /// form of Unicode.
-    spelled: HashMap<GroupId, String>,
+    /// Names of files that differ from their groups' names, because another program wrote them in
+    /// another form of Unicode.
+    irregular_names: HashMap<GroupId, String>,
 }
 
-/// The outcome of a change to a group.
+/// Result of writing a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Change {
-    /// Whether anything is other than before.
+pub struct GroupWrite {
+    /// Whether the members or the group changed.
     pub changed: bool,
-    /// False where the file system cannot sync folders, so that a crash of the machine may undo the
+    /// False if the file system cannot sync folders, so that a crash of the machine may undo the
     /// change.
     pub durable: bool,
 }
@@ -91,11 +91,11 @@ pub enum GroupsError {
     /// The folder, or a file in it, cannot be read or written.
     #[error("cannot {action} the groups in {folder}: {cause}{}", remedy(cause), folder = folder.display())]
     Io {
-        /// What was tried.
+        /// Attempted action.
         action: &'static str,
-        /// Where.
+        /// The folder.
         folder: PathBuf,
-        /// Why it failed.
+        /// Cause.
         #[source]
         cause: io::Error,
     },
@@ -104,20 +104,20 @@ pub enum GroupsError {
     Unsynced {
         /// The folder.
         folder: PathBuf,
-        /// Why it failed.
+        /// Cause.
         #[source]
         cause: io::Error,
     },
     /// A new name differs only in case from that of another group.
     #[error("there is a group of this name with other upper and lower case; choose another name")]
     NameTaken,
-    /// There are too many.
-    #[error("there are {MOST} groups; delete one that is not used any more")]
+    /// The number of groups is at its limit.
+    #[error("there are {MAX_GROUPS} groups; delete one that is not used any more")]
     TooMany,
-    /// It would be larger than any that is read.
-    #[error("the group would be larger than {LARGEST} bytes of ids")]
+    /// The group's file would exceed the reader's limit.
+    #[error("the group would be larger than {MAX_FILE_BYTES} bytes of ids")]
     TooLarge,
-    /// There is a file of that name that is no group.
+    /// A file of that name exists and is not a group.
     #[error(
         "there is a file of that name that cannot be read as a group; mend it or move it away, and restart"
     )]
@@ -125,33 +125,37 @@ pub enum GroupsError {
 }
 
 impl Groups {
-    /// The groups of a gallery's folder, for the process that writes them. A file that is no group
-    /// is left alone, with a line in the log.
+    /// Opens the groups of a gallery's folder for the process that writes them. Files that are not
+    /// groups stay, and are logged.
     ///
     /// # Errors
     ///
     /// If the folder cannot be read.
     pub fn open(gallery: &Path) -> Result<Self, GroupsError> {
-        // Writes that a crash cut short.
+        // Removes temporary files that a crash left.
         for entry in fs::read_dir(gallery.join(FOLDER))
             .into_iter()
             .flatten()
             .flatten()
         {
-            if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
-                // Left to the next start if it cannot be removed.
+            if entry
+                .file_name()
+                .to_string_lossy()
+                .starts_with(TEMPORARY_PREFIX)
+            {
+                // The next start retries a failed removal.
                 let _ = fs::remove_file(entry.path());
             }
         }
-        Self::beside(gallery)
+        Self::open_unlocked(gallery)
     }
 
-    /// The groups of a folder that another process may be writing.
+    /// Opens the groups of a folder that another process may be writing.
     ///
     /// # Errors
     ///
     /// If the folder cannot be read.
-    pub fn beside(gallery: &Path) -> Result<Self, GroupsError> {
+    pub fn open_unlocked(gallery: &Path) -> Result<Self, GroupsError> {
         let folder = gallery.join(FOLDER);
         let failed = |cause| GroupsError::Io {
             action: "read",
@@ -160,7 +164,7 @@ impl Groups {
         };
         let mut groups = BTreeMap::new();
         let listing = match FolderListing::of(&folder, |name| {
-            !name.to_string_lossy().starts_with(UNFINISHED)
+            !name.to_string_lossy().starts_with(TEMPORARY_PREFIX)
         }) {
             Ok(listing) => Some(listing),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -168,7 +172,7 @@ impl Groups {
         };
         let watched = WatchedFiles::default();
         let left_alone = |name: &str, cause: &str| {
-            watched.note_bad(&folder.join(name), None, LEFT_ALONE);
+            watched.record_invalid(&folder.join(name), None, UNUSABLE);
             tracing::warn!(
                 "left alone: a file in {} that is no group: {cause}",
                 folder.display()
@@ -182,7 +186,7 @@ impl Groups {
                 Err(cause) => left_alone(&name, &format!("the name is no id: {cause}")),
             }
         }
-        // Of several spellings of one name that of the group itself counts.
+        // A file with the group's own spelling takes precedence.
         found.sort_by_key(|(group, name)| (group.0.as_str() != name, name.clone()));
         let mut names = GroupNames::default();
         for (group, name) in found {
@@ -193,14 +197,14 @@ impl Groups {
                 false => file::read(&path),
             };
             match read {
-                Ok(members) if groups.len() < MOST => {
+                Ok(members) if groups.len() < MAX_GROUPS => {
                     if let Some(seen) = seen {
-                        watched.note_good(&path, seen);
+                        watched.record_valid(&path, seen);
                     }
                     names.insert(&group, name);
                     groups.insert(group, Arc::new(members));
                 }
-                Ok(_) => left_alone(&name, &format!("there are {MOST} groups")),
+                Ok(_) => left_alone(&name, &format!("there are {MAX_GROUPS} groups")),
                 Err(cause) => left_alone(&name, &cause),
             }
         }
@@ -218,31 +222,33 @@ impl Groups {
         &self.index
     }
 
-    /// Puts a person into a group, which is made if there is none.
+    /// Adds a person to a group, which is created if it does not exist.
     ///
     /// # Errors
     ///
-    /// If it cannot be written; nothing is changed then, unless it is [`GroupsError::Unsynced`].
-    pub fn add(&self, group: &GroupId, id: &PersonId) -> Result<Change, GroupsError> {
+    /// If the group cannot be written. Nothing is changed then, unless the error is
+    /// [`GroupsError::Unsynced`].
+    pub fn add(&self, group: &GroupId, id: &PersonId) -> Result<GroupWrite, GroupsError> {
         self.add_all(group, std::slice::from_ref(id))
     }
 
-    /// Puts many people into a group at once.
+    /// Adds many people to a group at once.
     ///
     /// # Errors
     ///
-    /// If it cannot be written; nothing is changed then, unless it is [`GroupsError::Unsynced`].
-    pub fn add_all(&self, group: &GroupId, ids: &[PersonId]) -> Result<Change, GroupsError> {
-        let mut names = self.locked();
+    /// If the group cannot be written. Nothing is changed then, unless the error is
+    /// [`GroupsError::Unsynced`].
+    pub fn add_all(&self, group: &GroupId, ids: &[PersonId]) -> Result<GroupWrite, GroupsError> {
+        let mut names = self.lock();
         let before = self.index.members(group);
         if before.is_none() {
-            if self.index.count() >= MOST {
+            if self.index.count() >= MAX_GROUPS {
                 return Err(GroupsError::TooMany);
             }
             if names.keys.is_taken(&group.0) {
                 return Err(GroupsError::NameTaken);
             }
-            // Left alone at the start: writing would be its end.
+            // A file that could not be read as a group must not be overwritten.
             if self
                 .folder
                 .join(group.to_string())
@@ -256,90 +262,96 @@ impl Groups {
         let mut members = HashSet::clone(&before);
         members.extend(ids.iter().cloned());
         if members.len() == before.len() {
-            return Ok(Change {
+            return Ok(GroupWrite {
                 changed: false,
                 durable: true,
             });
         }
         let text = file::text(&members).ok_or(GroupsError::TooLarge)?;
         file::write(&self.folder, group.0.as_str(), &text).map_err(self.failed("write"))?;
-        self.note_written(group.0.as_str());
+        self.record_write(group.0.as_str());
         names.keys.insert(&group.0);
         self.index.set(group, members);
-        if let Some(name) = names.spelled.remove(group) {
-            // Left to the next start if it cannot be removed; the group's own file counts.
+        if let Some(name) = names.irregular_names.remove(group) {
+            // The next start retries a failed removal; the group's own file takes precedence.
             let _ = file::remove_renamed(&self.folder, &name, group.0.as_str());
         }
         self.synced()
     }
 
-    /// Takes a person out of a group; nothing if there is no such group.
+    /// Removes a person from a group. Returns none if the group does not exist.
     ///
     /// # Errors
     ///
-    /// If it cannot be written; nothing is changed then, unless it is [`GroupsError::Unsynced`].
-    pub fn remove(&self, group: &GroupId, id: &PersonId) -> Result<Option<Change>, GroupsError> {
-        let names = self.locked();
+    /// If the group cannot be written. Nothing is changed then, unless the error is
+    /// [`GroupsError::Unsynced`].
+    pub fn remove(
+        &self,
+        group: &GroupId,
+        id: &PersonId,
+    ) -> Result<Option<GroupWrite>, GroupsError> {
+        let names = self.lock();
         let Some(members) = self.index.members(group) else {
             return Ok(None);
         };
         let changed = members.contains(id);
-        let durable = !changed || self.take_out(&names, std::slice::from_ref(group), id)?;
-        Ok(Some(Change { changed, durable }))
+        let durable =
+            !changed || self.remove_from_groups(&names, std::slice::from_ref(group), id)?;
+        Ok(Some(GroupWrite { changed, durable }))
     }
 
-    /// Takes a person out of every group. Returns whether that survives a crash of the machine.
+    /// Removes a person from every group. Returns true if that survives a crash of the machine.
     ///
     /// # Errors
     ///
-    /// If a group cannot be written; the person may be left in some then, unless it is
-    /// [`GroupsError::Unsynced`].
-    pub fn forget(&self, id: &PersonId) -> Result<bool, GroupsError> {
-        let names = self.locked();
-        self.take_out(&names, &self.index.groups_of(id), id)
+    /// If a group cannot be written. The person may then be left in some groups, unless the error
+    /// is [`GroupsError::Unsynced`].
+    pub fn remove_everywhere(&self, id: &PersonId) -> Result<bool, GroupsError> {
+        let names = self.lock();
+        self.remove_from_groups(&names, &self.index.groups_of(id), id)
     }
 
-    /// Deletes a group, and nobody in it.
+    /// Deletes a group, but none of its members.
     ///
     /// # Errors
     ///
-    /// If its file cannot be removed; nothing is changed then, unless it is
+    /// If the file cannot be removed. Nothing is changed then, unless the error is
     /// [`GroupsError::Unsynced`].
-    pub fn delete(&self, group: &GroupId) -> Result<Change, GroupsError> {
-        let mut names = self.locked();
+    pub fn delete(&self, group: &GroupId) -> Result<GroupWrite, GroupsError> {
+        let mut names = self.lock();
         if self.index.members(group).is_none() {
-            return Ok(Change {
+            return Ok(GroupWrite {
                 changed: false,
                 durable: true,
             });
         }
-        self.note_gone(names.file_of(group));
+        self.record_removal(names.file_of(group));
         match fs::remove_file(self.folder.join(names.file_of(group))) {
-            // Somebody else removed it.
+            // Another program removed the file.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             removed => removed.map_err(self.failed("write"))?,
         }
         names.keys.remove(&group.0);
-        names.spelled.remove(group);
+        names.irregular_names.remove(group);
         self.index.remove(group);
         self.synced()
     }
 
-    /// Syncs the folder after a change that took effect.
-    fn synced(&self) -> Result<Change, GroupsError> {
+    /// Syncs the folder after a completed change.
+    fn synced(&self) -> Result<GroupWrite, GroupsError> {
         let unsynced = |cause| GroupsError::Unsynced {
             folder: self.folder.clone(),
             cause,
         };
-        Ok(Change {
+        Ok(GroupWrite {
             changed: true,
             durable: sync_folder(&self.folder).map_err(unsynced)?,
         })
     }
 
-    /// Takes a person out of groups in which they are; `writing` is held. Returns whether that
-    /// survives a crash of the machine.
-    fn take_out(
+    /// Removes a person from groups that have them; the lock on `writing` is held. Returns true if
+    /// that survives a crash of the machine.
+    fn remove_from_groups(
         &self,
         names: &GroupNames,
         from: &[GroupId],
@@ -348,12 +360,12 @@ impl Groups {
         if from.is_empty() {
             return Ok(true);
         }
-        let LineRemoval { files, durable } = file::strike_out(
+        let LineRemoval { files, durable } = file::remove_member_lines(
             &self.folder,
             from.iter().map(|group| names.file_of(group)),
             id,
         );
-        // What is on the disk is in force, whatever the disk said then.
+        // The index follows the files, even if a sync failed.
         self.index.remove_member(from.iter().take(files), id);
         durable.map_err(|cause| match files == from.len() {
             true => GroupsError::Unsynced {
@@ -364,7 +376,7 @@ impl Groups {
         })
     }
 
-    /// The error for members who cannot be looked up.
+    /// Returns the error for members that cannot be looked up.
     pub(crate) fn unreadable(&self, cause: io::Error) -> GroupsError {
         self.failed("read")(cause)
     }
@@ -378,314 +390,27 @@ impl Groups {
         }
     }
 
-    fn locked(&self) -> MutexGuard<'_, GroupNames> {
+    fn lock(&self) -> MutexGuard<'_, GroupNames> {
         self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl GroupNames {
-    /// Records a group that is in the file of this name.
+    /// Records the name of a group's file.
     fn insert(&mut self, group: &GroupId, name: String) {
         self.keys.insert(&group.0);
         if group.0.as_str() != name {
-            self.spelled.insert(group.clone(), name);
+            self.irregular_names.insert(group.clone(), name);
         }
     }
 
     /// Returns the name of a group's file.
     fn file_of<'a>(&'a self, group: &'a GroupId) -> &'a str {
-        self.spelled
+        self.irregular_names
             .get(group)
             .map_or(group.0.as_str(), String::as_str)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn id(text: &str) -> PersonId {
-        text.parse().unwrap()
-    }
-
-    fn group(text: &str) -> GroupId {
-        text.parse().unwrap()
-    }
-
-    #[test]
-    fn groups_are_there_again_after_a_restart() {
-        let gallery = tempfile::tempdir().unwrap();
-        let groups = Groups::open(gallery.path()).unwrap();
-        assert!(!groups.index().are_in_use());
-        assert!(groups.add(&group("maths"), &id("alice")).unwrap().changed);
-        assert!(
-            !groups.add(&group("maths"), &id("alice")).unwrap().changed,
-            "they were in it"
-        );
-        groups.add(&group("maths"), &id("bob")).unwrap();
-        groups.add(&group("door"), &id("alice")).unwrap();
-        assert_eq!(
-            groups.index().groups_of(&id("alice")),
-            [group("door"), group("maths")]
-        );
-        let again = Groups::open(gallery.path()).unwrap();
-        assert_eq!(
-            again.index().list(),
-            [(group("door"), 1), (group("maths"), 2)]
-        );
-        assert_eq!(
-            again
-                .remove(&group("maths"), &id("bob"))
-                .unwrap()
-                .map(|change| change.changed),
-            Some(true)
-        );
-        assert_eq!(
-            again
-                .remove(&group("maths"), &id("bob"))
-                .unwrap()
-                .map(|change| change.changed),
-            Some(false)
-        );
-        assert_eq!(again.remove(&group("physics"), &id("bob")).unwrap(), None);
-        // A group of which everybody was taken out is still one: nobody is in it.
-        again.forget(&id("alice")).unwrap();
-        assert_eq!(
-            Groups::open(gallery.path()).unwrap().index().list(),
-            [(group("door"), 0), (group("maths"), 0)]
-        );
-        assert!(
-            again.delete(&group("door")).unwrap().changed
-                && !again.delete(&group("door")).unwrap().changed
-        );
-        assert!(
-            Groups::open(gallery.path())
-                .unwrap()
-                .index()
-                .members(&group("door"))
-                .is_none()
-        );
-    }
-
-    #[test]
-    fn what_is_no_group_is_left_alone() {
-        let gallery = tempfile::tempdir().unwrap();
-        let folder = gallery.path().join(FOLDER);
-        fs::create_dir(&folder).unwrap();
-        fs::write(folder.join("good"), "alice\n\nbob\n").unwrap();
-        fs::write(folder.join("no;id"), "alice\n").unwrap();
-        fs::write(folder.join("broken"), "../alice\n").unwrap();
-        fs::write(folder.join("binary"), [0xff, 0xfe]).unwrap();
-        fs::write(folder.join(".unfinished-1"), "ali").unwrap();
-        fs::create_dir(folder.join("folder")).unwrap();
-        assert_eq!(
-            Groups::beside(gallery.path()).unwrap().index().list(),
-            [(group("good"), 2)]
-        );
-        assert!(
-            folder.join(".unfinished-1").exists(),
-            "it may be a write under way"
-        );
-        let groups = Groups::open(gallery.path()).unwrap();
-        assert_eq!(groups.index().list(), [(group("good"), 2)]);
-        assert!(folder.join("broken").exists() && !folder.join(".unfinished-1").exists());
-    }
-
-    #[test]
-    fn a_write_that_fails_changes_nothing() {
-        let gallery = tempfile::tempdir().unwrap();
-        fs::write(
-            gallery.path().join(FOLDER),
-            "a file where the folder should be",
-        )
-        .unwrap();
-        assert!(Groups::open(gallery.path()).is_err());
-        fs::remove_file(gallery.path().join(FOLDER)).unwrap();
-        let groups = Groups::open(gallery.path()).unwrap();
-        fs::write(gallery.path().join(FOLDER), "").unwrap();
-        assert!(groups.add(&group("maths"), &id("alice")).is_err() && !groups.index().are_in_use());
-        // Nor does one that would overwrite what could not be read.
-        fs::remove_file(gallery.path().join(FOLDER)).unwrap();
-        fs::create_dir(gallery.path().join(FOLDER)).unwrap();
-        fs::write(gallery.path().join(FOLDER).join("maths"), "no;id\n").unwrap();
-        let groups = Groups::open(gallery.path()).unwrap();
-        assert!(matches!(
-            groups.add(&group("maths"), &id("alice")),
-            Err(GroupsError::Damaged)
-        ));
-        assert_eq!(
-            fs::read_to_string(gallery.path().join(FOLDER).join("maths")).unwrap(),
-            "no;id\n"
-        );
-    }
-
-    #[test]
-    fn who_was_in_thousands_of_groups_is_gone_from_all_of_them_soon() {
-        const GROUPS: usize = 2_000;
-        let gallery = tempfile::tempdir().unwrap();
-        let folder = gallery.path().join(FOLDER);
-        fs::create_dir(&folder).unwrap();
-        for number in 0..GROUPS {
-            fs::write(folder.join(format!("g{number}")), "alice\nbob\n").unwrap();
-        }
-        let groups = Groups::open(gallery.path()).unwrap();
-        let begun = std::time::Instant::now();
-        groups.forget(&id("alice")).unwrap();
-        let taken = begun.elapsed();
-        rostro_common::text::warn_user(&format!("taken out of {GROUPS} groups in {taken:?}"));
-        assert!(
-            groups.index().groups_of(&id("alice")).is_empty()
-                && groups.index().groups_of(&id("bob")).len() == GROUPS
-        );
-        let again = Groups::open(gallery.path()).unwrap();
-        assert!(
-            again.index().groups_of(&id("alice")).is_empty()
-                && again.index().groups_of(&id("bob")).len() == GROUPS
-        );
-        assert!(fs::read_dir(&folder).unwrap().all(|file| {
-            !fs::read_to_string(file.unwrap().path())
-                .unwrap()
-                .contains("alice")
-        }));
-        assert!(taken.as_secs() < 3, "{taken:?}");
-    }
-
-    #[test]
-    fn names_of_any_script_are_groups() {
-        let gallery = tempfile::tempdir().unwrap();
-        let folder = gallery.path().join(FOLDER);
-        fs::create_dir(&folder).unwrap();
-        fs::write(
-            folder.join("Classe\u{301}"),
-            "\u{feff}Jose\u{301}\r\n 李雷 \r\n",
-        )
-        .unwrap();
-        let groups = Groups::open(gallery.path()).unwrap();
-        assert_eq!(groups.index().list(), [(group("Classé"), 2)]);
-        // A line is struck out in whatever form it was written, and the file renamed when the group
-        // is next written.
-        groups.forget(&id("José")).unwrap();
-        assert_eq!(
-            Groups::open(gallery.path()).unwrap().index().list(),
-            [(group("Classé"), 1)]
-        );
-        groups.add(&group("Classé"), &id("Анна")).unwrap();
-        let names: Vec<_> = fs::read_dir(&folder)
-            .unwrap()
-            .map(|file| file.unwrap().file_name())
-            .collect();
-        assert_eq!(names, ["Classé"]);
-        let again = Groups::open(gallery.path()).unwrap();
-        assert_eq!(again.index().members(&group("Classé")).unwrap().len(), 2);
-        assert!(
-            again.delete(&group("Classé")).unwrap().changed
-                && fs::read_dir(&folder).unwrap().next().is_none()
-        );
-    }
-
-    #[test]
-    fn new_name_of_other_case_is_taken() {
-        let gallery = tempfile::tempdir().unwrap();
-        let groups = Groups::open(gallery.path()).unwrap();
-        groups.add(&group("Maths"), &id("alice")).unwrap();
-        assert!(matches!(
-            groups.add(&group("MATHS"), &id("alice")),
-            Err(GroupsError::NameTaken)
-        ));
-        groups.delete(&group("Maths")).unwrap();
-        assert!(groups.add(&group("MATHS"), &id("alice")).unwrap().changed);
-    }
-
-    #[test]
-    fn change_without_folder_sync_is_done() {
-        use rostro_common::fs::durable::testing::failing_with;
-
-        let gallery = tempfile::tempdir().unwrap();
-        let groups = Groups::open(gallery.path()).unwrap();
-        let (maths, alice, bob) = (group("maths"), id("alice"), id("bob"));
-        let undurable = Change {
-            changed: true,
-            durable: false,
-        };
-        failing_with(libc::EINVAL, || {
-            assert_eq!(groups.add(&maths, &alice).unwrap(), undurable);
-            groups.add(&maths, &bob).unwrap();
-            assert_eq!(groups.remove(&maths, &bob).unwrap(), Some(undurable));
-            assert!(!groups.forget(&alice).unwrap());
-            assert_eq!(groups.delete(&maths).unwrap(), undurable);
-        });
-        // Any other error is one; the change is in force nevertheless, here as on the disk, and the
-        // message says so.
-        failing_with(libc::EIO, || {
-            let error = groups.add(&maths, &bob).unwrap_err();
-            assert!(
-                matches!(error, GroupsError::Unsynced { .. })
-                    && error.to_string().contains("which were changed"),
-                "{error}"
-            );
-            assert_eq!(groups.index().members(&maths).unwrap().len(), 1);
-            assert!(matches!(
-                groups.remove(&maths, &bob),
-                Err(GroupsError::Unsynced { .. })
-            ));
-            assert!(groups.index().members(&maths).unwrap().is_empty());
-            assert!(
-                Groups::beside(gallery.path())
-                    .unwrap()
-                    .index()
-                    .members(&maths)
-                    .unwrap()
-                    .is_empty()
-            );
-            assert!(matches!(
-                groups.delete(&maths),
-                Err(GroupsError::Unsynced { .. })
-            ));
-            assert!(groups.index().members(&maths).is_none());
-        });
-    }
-
-    #[test]
-    fn copied_group_is_taken_in() {
-        let gallery = tempfile::tempdir().unwrap();
-        let folder = gallery.path().join(FOLDER);
-        fs::create_dir(&folder).unwrap();
-        fs::write(folder.join("maths"), "alice\nbo").unwrap();
-        fs::write(folder.join("half"), [b'a', 0xc3]).unwrap();
-        let groups = Groups::open(gallery.path()).unwrap();
-        groups.add(&group("ours"), &id("alice")).unwrap();
-        assert_eq!((groups.rescan().unwrap(), groups.left_alone()), (0, 1));
-        fs::write(folder.join("maths"), "alice\nbob\ncarol\n").unwrap();
-        fs::write(folder.join("half"), "aé\n").unwrap();
-        fs::write(folder.join("new"), "dave\n").unwrap();
-        fs::write(folder.join("no;id"), "dave\n").unwrap();
-        assert_eq!(
-            groups.rescan().unwrap(),
-            1,
-            "what is changing is taken in once it stops"
-        );
-        assert_eq!((groups.rescan().unwrap(), groups.left_alone()), (2, 1));
-        assert_eq!(
-            groups.index().list(),
-            [
-                (group("half"), 1),
-                (group("maths"), 3),
-                (group("new"), 1),
-                (group("ours"), 1)
-            ]
-        );
-        assert!(matches!(
-            groups.add(&group("NEW"), &id("alice")),
-            Err(GroupsError::NameTaken)
-        ));
-        // What this process writes or deletes is not news.
-        groups.add(&group("maths"), &id("dave")).unwrap();
-        groups.delete(&group("new")).unwrap();
-        groups.forget(&id("alice")).unwrap();
-        groups.rescan().unwrap();
-        assert_eq!(
-            groups.index().list(),
-            [(group("half"), 1), (group("maths"), 3), (group("ours"), 0)]
-        );
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! A property of every group file.
+//! Property of every group file.
 
 use super::file::{parse, text};
 

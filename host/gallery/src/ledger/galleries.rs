@@ -1,5 +1,4 @@
-//! The gallery's own id and key, and those of galleries whose tombstones it holds:
-//! `galleries.json`.
+//! Ids and keys of the gallery, and of the origins of its tombstones: `galleries.json`.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -12,7 +11,7 @@ use rostro_common::fs::durable::sync_folder;
 use rostro_common::fs::read_small;
 use rostro_common::keyed_hash::HashKey;
 
-use super::UNFINISHED;
+use super::TEMPORARY_PREFIX;
 
 const FILE: &str = "galleries.json";
 
@@ -23,7 +22,7 @@ pub(super) struct Galleries {
     keys: BTreeMap<Uuid, HashKey>,
 }
 
-/// The file's form.
+/// Format of the file.
 #[derive(Serialize, Deserialize)]
 struct GalleriesFile {
     format: u32,
@@ -33,7 +32,7 @@ struct GalleriesFile {
 }
 
 impl Galleries {
-    /// A new gallery.
+    /// Creates a gallery with a random id and key.
     pub(super) fn random() -> io::Result<Self> {
         let mut id = [0; 16];
         getrandom::fill(&mut id).map_err(io::Error::other)?;
@@ -63,11 +62,11 @@ impl Galleries {
         *self.keys.entry(gallery).or_insert_with(|| key.clone()) == key
     }
 
-    /// Reads the file; nothing if there is none.
+    /// Reads the file; none if it does not exist.
     ///
     /// # Errors
     ///
-    /// `InvalidData` if it is damaged.
+    /// `InvalidData` if the file is damaged.
     pub(super) fn read(folder: &Path) -> io::Result<Option<Self>> {
         let bytes = match read_small(&folder.join(FILE)) {
             Ok(bytes) => bytes,
@@ -99,7 +98,7 @@ impl Galleries {
         Ok(Some(Self { own, keys }))
     }
 
-    /// Writes the file so that it is at any moment the old one or the new.
+    /// Writes the file atomically.
     pub(super) fn write(&self, folder: &Path) -> io::Result<()> {
         let keys = self
             .keys
@@ -112,14 +111,15 @@ impl Galleries {
             keys,
         };
         let mut file = tempfile::Builder::new()
-            .prefix(UNFINISHED)
+            .prefix(TEMPORARY_PREFIX)
             .tempfile_in(folder)?;
         serde_json::to_writer_pretty(&mut file, &text)?;
         file.write_all(b"\n")?;
         file.as_file().sync_all()?;
         file.persist(folder.join(FILE))
             .map_err(|error| error.error)?;
-        // The name is durable only with its folder, and that with the gallery's.
+        // The name is durable once its folder is synced, and that folder's own name once the
+        // gallery's is.
         for folder in [Some(folder), folder.parent()].into_iter().flatten() {
             sync_names(folder);
         }
@@ -127,7 +127,7 @@ impl Galleries {
     }
 }
 
-/// Syncs a folder that was changed. A failure leaves the change to a crash.
+/// Syncs a changed folder. If that fails, a crash may undo the change.
 pub(super) fn sync_names(folder: &Path) {
     if let Err(error) = sync_folder(folder) {
         tracing::debug!("cannot sync {}: {error}", folder.display());

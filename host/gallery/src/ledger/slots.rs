@@ -1,8 +1,8 @@
-//! The file of tombstones: lines of one length in preallocated slots, `tombstones.txt`.
+//! File of tombstones: records of fixed length in preallocated slots, `tombstones.txt`.
 //!
 //! Two pages at the beginning hold the reserved change number in turn, so that a torn write leaves
-//! the other. A record is written into a free slot before the slot of the one that it replaces is
-//! cleared. A torn record fails its checksum and counts as free.
+//! the other page. A record is written to a free slot before the slot of the record that it
+//! replaces is cleared. A torn record fails its checksum and counts as free.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -12,27 +12,27 @@ use uuid::Uuid;
 
 use rostro_common::digest::Sha256Digest;
 
-use super::UNFINISHED;
+use super::TEMPORARY_PREFIX;
 use super::galleries::sync_names;
 use super::tombstones::{Mac, Tombstone};
 
 const FILE: &str = "tombstones.txt";
 
 /// Bytes of each of the two pages.
-const PAGE: usize = 4096;
+const PAGE_BYTES: usize = 4096;
 
-/// Bytes of a record: gallery, hash, number, time and checksum in hexadecimal digits, each with
-/// what parts it from the next.
-const RECORD: usize = (32 + 1) + (64 + 1) + (16 + 1) + (16 + 1) + (32 + 1);
+/// Bytes of a record: gallery, hash, number, time and checksum in hexadecimal digits, each with its
+/// separator.
+const RECORD_BYTES: usize = (32 + 1) + (64 + 1) + (16 + 1) + (16 + 1) + (32 + 1);
 
-/// Slots by which the file grows, and free ones below which it does.
-const GROWTH: usize = 1024;
-const SPARE: usize = 256;
+/// Slots by which the file grows, and minimum of free slots before it does.
+const GROWTH_SLOTS: usize = 1024;
+const MIN_FREE: usize = 256;
 
-/// Beginning of a page: what the file is, and the version of its form.
+/// Beginning of a page: the kind of file and its version.
 const MAGIC: &str = "rostro tombstones 1";
 
-/// A tombstone as it is in the file.
+/// Record of a tombstone in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SlotRecord {
     pub(super) gallery: Uuid,
@@ -43,25 +43,24 @@ pub(super) struct SlotRecord {
 /// A record with its slot.
 pub(super) type SlottedRecord = (usize, SlotRecord);
 
-/// The file. It is opened for each write, so that a disk that could not be written needs no
-/// restart.
+/// The file. It is opened for each write, so that a disk that was not writable needs no restart.
 #[derive(Debug)]
 pub(super) struct SlotFile {
     path: PathBuf,
     count: usize,
     free: Vec<usize>,
-    /// Page that the next reserved number goes to.
+    /// Page of the next reserved number.
     page: usize,
 }
 
 impl SlotFile {
-    /// Makes the file with room for the first tombstones.
+    /// Creates the file with room for the first tombstones.
     pub(super) fn create(folder: &Path, reserved: u64) -> io::Result<Self> {
         let path = folder.join(FILE);
-        // Empty slots are written and not left out, so that the disk keeps the room.
-        let bytes = [page(reserved), empty(PAGE), empty_slots(GROWTH)].concat();
+        // Free slots are written, so that the disk allocates the room.
+        let bytes = [page(reserved), blank(PAGE_BYTES), blank_slots(GROWTH_SLOTS)].concat();
         let mut file = tempfile::Builder::new()
-            .prefix(UNFINISHED)
+            .prefix(TEMPORARY_PREFIX)
             .tempfile_in(folder)?;
         file.write_all(&bytes)?;
         file.as_file().sync_all()?;
@@ -69,17 +68,17 @@ impl SlotFile {
         sync_names(folder);
         Ok(Self {
             path,
-            count: GROWTH,
-            free: (0..GROWTH).rev().collect(),
+            count: GROWTH_SLOTS,
+            free: (0..GROWTH_SLOTS).rev().collect(),
             page: 1,
         })
     }
 
-    /// Reads the file: the reserved number, and each record with its slot.
+    /// Reads the file. Returns the reserved number, and each record with its slot.
     ///
     /// # Errors
     ///
-    /// `InvalidData` if it is not there, or damaged.
+    /// `InvalidData` if the file is missing or damaged.
     pub(super) fn read(folder: &Path) -> io::Result<(Self, u64, Vec<SlottedRecord>)> {
         let path = folder.join(FILE);
         let damaged =
@@ -93,7 +92,7 @@ impl SlotFile {
         };
         let reserved = |page: usize| {
             bytes
-                .get(page * PAGE..(page + 1) * PAGE)
+                .get(page * PAGE_BYTES..(page + 1) * PAGE_BYTES)
                 .and_then(reserved_in)
         };
         let (newest, reserved) = (0..2)
@@ -101,9 +100,9 @@ impl SlotFile {
             .max_by_key(|(_, reserved)| *reserved)
             .ok_or_else(|| damaged("has no number"))?;
         let (slots, _) = bytes
-            .get(2 * PAGE..)
+            .get(2 * PAGE_BYTES..)
             .unwrap_or_default()
-            .as_chunks::<RECORD>();
+            .as_chunks::<RECORD_BYTES>();
         let (mut records, mut free, count) = (Vec::new(), Vec::new(), slots.len());
         for (slot, bytes) in slots.iter().enumerate() {
             match SlotRecord::read(bytes) {
@@ -127,7 +126,7 @@ impl SlotFile {
     /// Writes the reserved number.
     pub(super) fn write_reserved(&mut self, reserved: u64) -> io::Result<()> {
         let mut file = self.open()?;
-        file.seek(SeekFrom::Start((self.page * PAGE) as u64))?;
+        file.seek(SeekFrom::Start((self.page * PAGE_BYTES) as u64))?;
         file.write_all(&page(reserved))?;
         file.sync_data()?;
         self.page = 1 - self.page;
@@ -140,8 +139,9 @@ impl SlotFile {
             return Ok(Vec::new());
         }
         let mut file = self.open()?;
-        if self.free.len() < records.len() + SPARE {
-            // A full disk may have no more room, and still be written where there is some.
+        if self.free.len() < records.len() + MIN_FREE {
+            // A full disk may have no room for more slots, and still accept writes to existing
+            // ones.
             let grown = self.grow(&mut file, records.len());
             if self.free.len() < records.len() {
                 grown?;
@@ -163,12 +163,12 @@ impl SlotFile {
         Ok(slots)
     }
 
-    /// Clears a slot. One that a crash leaves is cleared at the next start.
+    /// Clears a slot. If a crash prevents that, the next start does it.
     pub(super) fn release(&mut self, slot: Option<usize>) {
         let Some(slot) = slot else { return };
         let cleared = self.open().and_then(|mut file| {
             file.seek(SeekFrom::Start(offset(slot)))?;
-            file.write_all(&empty(RECORD))
+            file.write_all(&blank(RECORD_BYTES))
         });
         if cleared.is_ok() {
             self.free.push(slot);
@@ -176,9 +176,9 @@ impl SlotFile {
     }
 
     fn grow(&mut self, file: &mut File, wanted: usize) -> io::Result<()> {
-        let more = GROWTH.max(wanted);
+        let more = GROWTH_SLOTS.max(wanted);
         file.seek(SeekFrom::Start(offset(self.count)))?;
-        file.write_all(&empty_slots(more))?;
+        file.write_all(&blank_slots(more))?;
         file.sync_data()?;
         drop(
             self.free
@@ -196,7 +196,7 @@ impl SlotFile {
 impl SlotRecord {
     fn bytes(&self) -> Vec<u8> {
         let Tombstone { number, deleted_at } = self.tombstone;
-        sealed(&format!(
+        with_checksum(&format!(
             "{} {} {number:016x} {deleted_at:016x}",
             self.gallery.simple(),
             Sha256Digest(self.mac)
@@ -219,12 +219,12 @@ impl SlotRecord {
 }
 
 fn offset(slot: usize) -> u64 {
-    (2 * PAGE + slot * RECORD) as u64
+    (2 * PAGE_BYTES + slot * RECORD_BYTES) as u64
 }
 
 fn page(reserved: u64) -> Vec<u8> {
-    let mut bytes = sealed(&format!("{MAGIC} {reserved:016x}"));
-    bytes.resize(PAGE - 1, b' ');
+    let mut bytes = with_checksum(&format!("{MAGIC} {reserved:016x}"));
+    bytes.resize(PAGE_BYTES - 1, b' ');
     bytes.push(b'\n');
     bytes
 }
@@ -238,18 +238,18 @@ fn reserved_in(bytes: &[u8]) -> Option<u64> {
     (bytes == page(reserved)).then_some(reserved)
 }
 
-fn empty(length: usize) -> Vec<u8> {
+fn blank(length: usize) -> Vec<u8> {
     let mut bytes = vec![b' '; length.saturating_sub(1)];
     bytes.push(b'\n');
     bytes
 }
 
-fn empty_slots(count: usize) -> Vec<u8> {
-    empty(RECORD).repeat(count)
+fn blank_slots(count: usize) -> Vec<u8> {
+    blank(RECORD_BYTES).repeat(count)
 }
 
-/// A line with its checksum.
-fn sealed(text: &str) -> Vec<u8> {
+/// Returns a line with its checksum.
+fn with_checksum(text: &str) -> Vec<u8> {
     let digest = Sha256Digest::of(text.as_bytes()).to_string();
     format!("{text} {}\n", digest.get(..32).unwrap_or_default()).into_bytes()
 }

@@ -1,4 +1,4 @@
-//! What a ledger keeps over restarts, crashes and full disks.
+//! Restarts, crashes and full disks.
 
 use super::*;
 
@@ -6,7 +6,7 @@ fn id(text: &str) -> PersonId {
     text.parse().unwrap()
 }
 
-/// A ledger as the process after this one finds it.
+/// Opens the ledger like a later process.
 fn reopened(gallery: &Path) -> Arc<Ledger> {
     Arc::new(Ledger::open(gallery))
 }
@@ -19,23 +19,23 @@ fn made(numbered: ArchiveNumber) -> ArchiveOrigin {
     }
 }
 
-/// A restart gives no number twice, however the process ended.
+/// A restart issues no number twice, after any end of the process.
 #[test]
-fn number_restart_never_repeats() {
+fn restart_never_repeats_number() {
     let gallery = tempfile::tempdir().unwrap();
-    let mut given = 0;
+    let mut latest = 0;
     for changes in [1, 3, 1023, 1, 5000, 0, 1] {
         let ledger = reopened(gallery.path());
         assert!(
-            ledger.number() >= given,
-            "{} after {given}",
+            ledger.number() >= latest,
+            "{} after {latest}",
             ledger.number()
         );
         (0..changes).for_each(|_| _ = ledger.advance());
         let numbered = ledger.archive_number().unwrap();
         assert_eq!(numbered.number, Some(ledger.number()));
-        assert!(ledger.number() >= given + changes);
-        given = ledger.number();
+        assert!(ledger.number() >= latest + changes);
+        latest = ledger.number();
     }
     let gallery_id = reopened(gallery.path()).archive_number().unwrap().gallery;
     assert_eq!(
@@ -44,8 +44,7 @@ fn number_restart_never_repeats() {
     );
 }
 
-/// An archive of before a deletion is told from one of after it, also after a restart, and nothing
-/// else is concerned.
+/// Also after a restart, a deletion outdates older archives of its person, and nothing else.
 #[test]
 fn deletion_outdates_older_archives_only() {
     let gallery = tempfile::tempdir().unwrap();
@@ -61,7 +60,7 @@ fn deletion_outdates_older_archives_only() {
         );
         assert_eq!(ledger.deleted_since(&id("alice"), &after), None);
         assert_eq!(ledger.deleted_since(&id("bob"), &before), None);
-        // Without a number, or of another gallery, the time counts.
+        // Without a number, or with that of another gallery, the time counts.
         let by_time = |began| ArchiveOrigin {
             gallery: None,
             number: None,
@@ -91,8 +90,7 @@ fn deletion_outdates_older_archives_only() {
     }
 }
 
-/// A deletion wins over the import under way, whatever the archive says and wherever the ledger
-/// cannot be written.
+/// A deletion wins over the running import for any archive, also if the ledger cannot be written.
 #[test]
 fn deletion_during_import_always_wins() {
     let gallery = tempfile::tempdir().unwrap();
@@ -119,10 +117,10 @@ fn deletion_during_import_always_wins() {
     assert_eq!(ledger.deleted_since(&id("alice"), &later), None);
 }
 
-/// The file grows beyond the preallocated slots, and deleting the same people again needs no more
-/// of them.
+/// The file grows beyond the preallocated slots. Deleting the same people again needs no further
+/// ones.
 #[test]
-fn slots_grow_and_are_used_again() {
+fn slots_grow_and_are_reused() {
     let gallery = tempfile::tempdir().unwrap();
     let ledger = reopened(gallery.path());
     let people: Vec<PersonId> = (0..1500).map(|number| id(&format!("p{number}"))).collect();
@@ -155,7 +153,7 @@ fn slots_grow_and_are_used_again() {
     );
 }
 
-/// A write that a crash tears costs neither the number nor another tombstone.
+/// A torn write loses neither the number nor another tombstone.
 #[test]
 fn torn_write_keeps_older_state() {
     let gallery = tempfile::tempdir().unwrap();
@@ -169,7 +167,7 @@ fn torn_write_keeps_older_state() {
     let path = gallery.path().join(FOLDER).join("tombstones.txt");
     let whole = fs::read(&path).unwrap();
     let number = ledger.number();
-    // The page of the number that would be written next, and the slot after those that are used.
+    // The page of the next number, and the first free slot.
     for (begin, length) in [(0, 90), (8192 + 2 * 165, 165)] {
         for torn in (1..length).step_by(7) {
             let mut bytes = whole.clone();
@@ -187,7 +185,7 @@ fn torn_write_keeps_older_state() {
     }
 }
 
-/// Tombstones are gone after 400 days, from memory and file.
+/// Tombstones expire after 400 days, in memory and in the file.
 #[test]
 fn expired_tombstone_is_removed() {
     let gallery = tempfile::tempdir().unwrap();
@@ -218,8 +216,7 @@ fn expired_tombstone_is_removed() {
     assert_eq!(reopened(gallery.path()).tombstones().len(), 1);
 }
 
-/// Tombstones of an archive count in the gallery that takes it in, by the numbers of the gallery
-/// that they come from.
+/// Adopted tombstones count by the numbers of the gallery that they come from.
 #[test]
 fn merged_tombstones_count_by_origin() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -238,7 +235,7 @@ fn merged_tombstones_count_by_origin() {
         );
         assert_eq!(target.deleted_since(&id("alice"), &after), None);
     }
-    // Another key for a known gallery is a stranger's.
+    // Another key for a known gallery is refused.
     let mut forged = Tombstones::default();
     forged.add_gallery(
         before.gallery.unwrap(),
@@ -256,14 +253,14 @@ fn merged_tombstones_count_by_origin() {
     assert_eq!(target.tombstones().len(), 1);
 }
 
-/// An archive that claims a number of this gallery that was never given is compared by time: the
-/// gallery was restored from a copy.
+/// An archive with a number that this gallery never issued is compared by time, because the gallery
+/// was restored from a copy.
 #[test]
 fn unknown_number_is_not_trusted() {
     let gallery = tempfile::tempdir().unwrap();
     let ledger = reopened(gallery.path());
     let known = made(ledger.archive_number().unwrap());
-    assert_eq!(ledger.trusted(known, true), (known, Ok(())));
+    assert_eq!(ledger.check_origin(known, true), (known, Ok(())));
     let ahead = ArchiveOrigin {
         number: Some(5000),
         ..known
@@ -272,20 +269,19 @@ fn unknown_number_is_not_trusted() {
         number: None,
         ..known
     };
-    assert_eq!(ledger.trusted(ahead, false), (untrusted, Ok(())));
-    assert_eq!(ledger.trusted(ahead, true), (untrusted, Ok(())));
+    assert_eq!(ledger.check_origin(ahead, false), (untrusted, Ok(())));
+    assert_eq!(ledger.check_origin(ahead, true), (untrusted, Ok(())));
     assert!(ledger.number() >= 5000 && reopened(gallery.path()).number() >= 5000);
 }
 
-/// Numbers that no gallery gives are not taken for its own, in the archive's origin or its
-/// tombstones.
+/// Implausible numbers in an archive's origin or tombstones are not adopted.
 #[test]
 fn far_number_is_not_adopted() {
     let gallery = tempfile::tempdir().unwrap();
     let ledger = reopened(gallery.path());
     let known = made(ledger.archive_number().unwrap());
     for number in [1 << 53, u64::MAX, 1 << 33] {
-        let (made, adopted) = ledger.trusted(
+        let (made, adopted) = ledger.check_origin(
             ArchiveOrigin {
                 number: Some(number),
                 ..known
@@ -318,29 +314,30 @@ fn far_number_is_not_adopted() {
     assert_eq!((ledger.tombstones().len(), ledger.number()), (1, 7));
     assert_eq!(
         ledger
-            .trusted(made(ledger.archive_number().unwrap()), true)
+            .check_origin(made(ledger.archive_number().unwrap()), true)
             .1,
         Ok(())
     );
 }
 
-/// People who are written while an import is under way are known for as long as it is.
+/// Writes are recorded as long as the import runs.
 #[test]
 fn writes_during_import_are_recorded() {
     let ledger = Arc::new(Ledger::none());
-    ledger.note_written(&id("early"));
+    ledger.record_write(&id("early"));
     let watch = ledger.watch_import();
-    ledger.note_written(&id("alice"));
+    ledger.record_write(&id("alice"));
     assert!(
-        ledger.is_written_meanwhile(&id("alice")) && !ledger.is_written_meanwhile(&id("early"))
+        ledger.is_written_during_import(&id("alice"))
+            && !ledger.is_written_during_import(&id("early"))
     );
     drop(watch);
-    assert!(!ledger.is_written_meanwhile(&id("alice")));
+    assert!(!ledger.is_written_during_import(&id("alice")));
 }
 
-/// A damaged ledger is moved away, and the gallery goes on with another id.
+/// A damaged ledger is moved away, and the gallery continues with another id.
 #[test]
-fn damaged_ledger_is_set_aside() {
+fn damaged_ledger_is_moved_away() {
     let gallery = tempfile::tempdir().unwrap();
     let before = reopened(gallery.path()).archive_number().unwrap();
     galleries::damage(&gallery.path().join(FOLDER));
@@ -350,7 +347,7 @@ fn damaged_ledger_is_set_aside() {
     assert!(gallery.path().join(".ledger-damaged-1").is_dir());
 }
 
-/// An empty gallery has no ledger before the first change; one with people gets it at the start.
+/// An empty gallery gets a ledger at the first change, one with people at the start.
 #[test]
 fn ledger_appears_with_first_person() {
     let gallery = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Tombstones: that a person was deleted, and when, under a keyed hash of the id.
+//! Tombstones: records of deletions, under a keyed hash of the person's id.
 
 use std::collections::HashMap;
 
@@ -7,8 +7,8 @@ use uuid::Uuid;
 use rostro_common::keyed_hash::HashKey;
 use rostro_common::person::PersonId;
 
-/// How long a tombstone is kept, in milliseconds: 400 days.
-const KEPT: i64 = 400 * 24 * 3600 * 1000;
+/// Retention of a tombstone in milliseconds: 400 days.
+const RETENTION_MS: i64 = 400 * 24 * 3600 * 1000;
 
 /// Keyed hash of a person's id.
 pub type Mac = [u8; 32];
@@ -18,42 +18,42 @@ pub type Mac = [u8; 32];
 pub struct Tombstone {
     /// Change number of the deletion in its gallery.
     pub number: u64,
-    /// Milliseconds since 1970.
+    /// Time of the deletion in milliseconds since 1970.
     pub deleted_at: i64,
 }
 
-/// What is known of when an archive was made.
+/// Origin of an archive: its gallery, and the number and the time at which it was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ArchiveOrigin {
     /// Id of the gallery, if the archive names it.
     pub gallery: Option<Uuid>,
     /// Change number of the gallery when the export began.
     pub number: Option<u64>,
-    /// Milliseconds since 1970 when the export began; 0 if that is not known.
+    /// Time in milliseconds since 1970 when the export began; 0 if unknown.
     pub began: i64,
 }
 
-/// Tombstones of a gallery, and of those whose archives it took in.
+/// Tombstones of a gallery, and of the galleries that it imported archives of.
 #[derive(Clone, Debug, Default)]
 pub struct Tombstones {
     keys: HashMap<Uuid, HashKey>,
     tombstones: HashMap<(Uuid, Mac), Tombstone>,
 }
 
-/// The time in milliseconds since 1970.
+/// Returns the time in milliseconds since 1970.
 pub fn now() -> i64 {
     jiff::Timestamp::now().as_millisecond()
 }
 
 impl Tombstone {
     pub(super) fn is_expired(self, now: i64) -> bool {
-        now.saturating_sub(self.deleted_at) > KEPT
+        now.saturating_sub(self.deleted_at) > RETENTION_MS
     }
 }
 
 impl ArchiveOrigin {
-    /// Returns whether the deletion came after the archive was made: by number in the archive's own
-    /// gallery, else by time.
+    /// Returns true if the archive was made before the deletion: by number within one gallery,
+    /// otherwise by time.
     fn is_before(&self, gallery: Uuid, tombstone: Tombstone) -> bool {
         match self.number {
             Some(number) if self.gallery == Some(gallery) => tombstone.number > number,
@@ -68,14 +68,14 @@ impl Tombstones {
         self.keys.insert(gallery, key);
     }
 
-    /// Every gallery with its key.
+    /// Returns every gallery with its key.
     pub fn galleries(&self) -> impl Iterator<Item = (Uuid, HashKey)> {
         self.keys
             .iter()
             .map(|(gallery, key)| (*gallery, key.clone()))
     }
 
-    /// Every tombstone of a gallery.
+    /// Returns every tombstone of a gallery.
     pub fn in_gallery(&self, gallery: Uuid) -> impl Iterator<Item = (Mac, Tombstone)> {
         self.tombstones
             .iter()
@@ -83,7 +83,7 @@ impl Tombstones {
             .map(|((_, mac), tombstone)| (*mac, *tombstone))
     }
 
-    /// Adds a tombstone unless the same or a later one is known. Returns whether it was added.
+    /// Adds a tombstone unless the same or a later one is known. Returns true if it was added.
     pub fn insert(&mut self, gallery: Uuid, mac: Mac, tombstone: Tombstone) -> bool {
         let is_known = self
             .get(gallery, mac)
@@ -106,27 +106,27 @@ impl Tombstones {
         self.tombstones.len()
     }
 
-    /// The tombstones of a person, each with its gallery.
+    /// Returns the tombstones of a person, each with its gallery.
     pub(super) fn of(&self, id: &PersonId) -> impl Iterator<Item = (Uuid, Tombstone)> {
         self.keys.iter().filter_map(move |(gallery, key)| {
             Some((*gallery, self.get(*gallery, key.hash(id.as_str()).0)?))
         })
     }
 
-    /// Returns whether a person was deleted after an archive was made.
-    pub fn is_deleted_since(&self, id: &PersonId, made: &ArchiveOrigin) -> bool {
+    /// Returns true if a person was deleted after an archive was made.
+    pub fn is_deleted_since(&self, id: &PersonId, origin: &ArchiveOrigin) -> bool {
         !self.is_empty()
             && self
                 .of(id)
-                .any(|(gallery, tombstone)| made.is_before(gallery, tombstone))
+                .any(|(gallery, tombstone)| origin.is_before(gallery, tombstone))
     }
 
-    /// Removes tombstones whose time is over by now.
+    /// Removes expired tombstones.
     pub fn expire_now(&mut self) {
         self.expire(now());
     }
 
-    /// Removes tombstones whose time is over, and returns which.
+    /// Removes expired tombstones, and returns their keys.
     pub(super) fn expire(&mut self, now: i64) -> Vec<(Uuid, Mac)> {
         self.tombstones
             .extract_if(|_, tombstone| tombstone.is_expired(now))

@@ -37,7 +37,7 @@ pub(super) fn assemble(
 ) -> Result<(Service, Arc<Deployment>, Executor), ServeError> {
     // One wait for both locks, because the process that holds one holds the other, too.
     let lock_scope = shutdown.scope(Instant::now() + config.wait_for_lock);
-    let gallery = FolderStore::lock(&config.gallery, &lock_scope)?;
+    let gallery = FolderStore::open_locked(&config.gallery, &lock_scope)?;
     report_quarantined(gallery.files(), config);
     let store = Store::open(&config.state, &lock_scope, shutdown.clone())?;
     let archives = ArchiveFolder::new(store.folder().to_owned(), config.archive_bytes);
@@ -123,10 +123,10 @@ pub(super) fn assemble(
 
 /// Logs the quarantined files that can be restored.
 fn report_quarantined(gallery: &CsvGallery, config: &Config) {
-    let quarantined = gallery.all_set_aside().unwrap_or_default();
+    let quarantined = gallery.quarantined_files().unwrap_or_default();
     for file in quarantined
         .iter()
-        .filter(|file| file.place.is_some())
+        .filter(|file| file.target.is_some())
         .take(MAX_PROBLEMS)
     {
         tracing::warn!(

@@ -3,35 +3,35 @@
 use std::sync::Arc;
 
 use rostro_common::person::{ContractId, PersonId, Sample};
-use rostro_gallery::{BatchOutcome, BatchWritten, ByContract, ChangeNumber};
+use rostro_gallery::{BatchOutcome, BatchWrite, ByContract, ChangeNumber};
 
 use super::view::View;
-use super::views::Change;
+use super::views::ViewChange;
 use super::{People, PeopleError};
 
-/// A person to be stored in place of all samples under the id.
+/// Replacement of all samples of a person.
 #[derive(Debug)]
 pub(crate) struct Replacement {
     pub id: PersonId,
-    /// Samples by contract; readers of the folder see those of the first.
+    /// Samples by contract. Other readers of the folder see the first contract.
     pub contracts: Vec<(ContractId, Vec<Sample>)>,
-    /// The templates in the view of the import; none without samples of its contract.
+    /// Templates in the view of the import; none without samples of its contract.
     pub templates: Option<Vec<Vec<f32>>>,
 }
 
 impl People {
-    /// Stores people, each in place of all samples under their id, of every contract. They are
-    /// recognised from the return on, in `own` by their templates, in other views by those that
-    /// their policies make. The lock of each is held.
+    /// Replaces all samples of people, of every contract. On return they are recognised: in
+    /// `own_view` by their templates, in other views by the templates of those policies. The caller
+    /// holds each person's lock.
     ///
     /// # Errors
     ///
-    /// If templates do not fit an index. A failure of the store is in the outcome.
+    /// If templates do not fit an index. A failure of the store is part of the outcome.
     pub(crate) fn replace_all(
         &self,
         people: &[Replacement],
-        own: &Arc<View>,
-    ) -> Result<BatchWritten, PeopleError> {
+        own_view: &Arc<View>,
+    ) -> Result<BatchWrite, PeopleError> {
         let files: Vec<ByContract<'_>> = people
             .iter()
             .map(|person| (&person.id, person.contracts.as_slice()))
@@ -39,23 +39,24 @@ impl People {
         let written = self.store.replace_all(&files);
         for (person, outcome) in people.iter().zip(&written.outcomes) {
             if let BatchOutcome::Stored(number) = outcome {
-                self.show(*number, person, own)?;
+                self.apply_replacement(*number, person, own_view)?;
             }
         }
         Ok(written)
     }
 
-    /// Applies the change of one person to every view.
-    fn show(
+    /// Applies the replacement of one person to every view.
+    fn apply_replacement(
         &self,
         number: ChangeNumber,
         person: &Replacement,
-        own: &Arc<View>,
+        own_view: &Arc<View>,
     ) -> Result<(), PeopleError> {
-        let made = self.templates_by_view(person.in_force(), own, person.templates.as_deref());
+        let templates =
+            self.templates_by_view(person.in_force(), own_view, person.templates.as_deref());
         self.with_stored(|stored| stored.insert(&person.id));
         self.views
-            .apply(number, &Change::Replaced(&person.id, &made))?;
+            .apply(number, &ViewChange::Replaced(&person.id, &templates))?;
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Turns at changing one person: between reading what is stored and writing it nobody else does.
+//! Locks of people: one task at a time reads and then writes the samples of one person.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,11 +12,11 @@ use rostro_common::person::PersonId;
 
 use super::PeopleError;
 
-/// Who is being changed.
+/// Locks of the people that are being changed.
 #[derive(Debug, Default)]
 pub(crate) struct PersonLocks(Mutex<HashMap<PersonId, Arc<tokio::sync::Mutex<()>>>>);
 
-/// The right to change one person; it ends when it is dropped.
+/// Lock of one person, released on drop.
 #[derive(Debug)]
 pub struct PersonLock {
     locks: Arc<PersonLocks>,
@@ -25,11 +25,11 @@ pub struct PersonLock {
 }
 
 impl PersonLocks {
-    /// Waits for a turn, which holds up no thread.
+    /// Waits for a person's lock, without blocking a thread.
     ///
     /// # Errors
     ///
-    /// If it does not come before the deadline.
+    /// [`PeopleError::Busy`] if the lock is not free before the deadline.
     pub(crate) async fn take(
         self: &Arc<Self>,
         id: &PersonId,
@@ -42,21 +42,21 @@ impl PersonLocks {
                 .entry(id.clone())
                 .or_default(),
         );
-        // Made first, so that the entry is cleared away whether the turn comes or not.
-        let mut held = PersonLock {
+        // Created first, so that its drop removes the entry in any case.
+        let mut person_lock = PersonLock {
             locks: Arc::clone(self),
             id: id.clone(),
             guard: None,
         };
-        held.guard = Some(
+        person_lock.guard = Some(
             timeout_at(deadline.into(), lock.lock_owned())
                 .await
                 .map_err(|_| PeopleError::Busy)?,
         );
-        Ok(held)
+        Ok(person_lock)
     }
 
-    /// Takes the turn if nobody has it.
+    /// Takes a person's lock if it is free.
     pub(crate) fn try_take(self: &Arc<Self>, id: &PersonId) -> Option<PersonLock> {
         let lock = Arc::clone(
             self.0
@@ -65,20 +65,20 @@ impl PersonLocks {
                 .entry(id.clone())
                 .or_default(),
         );
-        let mut held = PersonLock {
+        let mut person_lock = PersonLock {
             locks: Arc::clone(self),
             id: id.clone(),
             guard: None,
         };
-        held.guard = lock.try_lock_owned().ok();
-        held.guard.is_some().then_some(held)
+        person_lock.guard = lock.try_lock_owned().ok();
+        person_lock.guard.is_some().then_some(person_lock)
     }
 
-    /// The same on a thread that may wait.
+    /// Waits for a person's lock on a thread that may block.
     ///
     /// # Errors
     ///
-    /// If it does not come before the deadline.
+    /// [`PeopleError::Busy`] if the lock is not free before the deadline.
     pub(crate) fn wait(
         self: &Arc<Self>,
         id: &PersonId,
@@ -89,7 +89,7 @@ impl PersonLocks {
 }
 
 impl PersonLock {
-    /// Whose it is.
+    /// Returns the id of the locked person.
     pub fn id(&self) -> &PersonId {
         &self.id
     }
@@ -99,7 +99,7 @@ impl Drop for PersonLock {
     fn drop(&mut self) {
         drop(self.guard.take());
         let mut locks = self.locks.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whoever waits holds it, too.
+        // Each waiting task holds a reference, too.
         if locks
             .get(&self.id)
             .is_some_and(|lock| Arc::strong_count(lock) == 1)
@@ -115,8 +115,9 @@ mod tests {
 
     use super::*;
 
+    /// One task at a time has a person's lock, and the map is empty once all are dropped.
     #[tokio::test]
-    async fn one_at_a_time_has_a_turn_and_nothing_is_left_of_it() {
+    async fn lock_is_exclusive_and_cleaned_up() {
         let locks = Arc::new(PersonLocks::default());
         let id: PersonId = "s6".parse().unwrap();
         let soon = || Instant::now() + Duration::from_millis(50);

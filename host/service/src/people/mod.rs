@@ -1,8 +1,8 @@
-//! People: the store, and the views in step with it.
+//! People: the durable store, and the views that follow it.
 //!
 //! A write goes to the store first, then to the views. Views change only by [`Views::apply`], which
-//! takes a change with its number; a write answers when its change is applied. No lock is held
-//! while the store writes, except that of the person who is written.
+//! takes a change with its number. A write returns once its change is applied. No lock is held
+//! while the store writes, except that of the written person.
 
 mod batch;
 mod locks;
@@ -30,12 +30,12 @@ pub(crate) use batch::Replacement;
 pub(crate) use locks::{PersonLock, PersonLocks};
 pub use rescan::PendingPeople;
 pub use rostro_gallery::{
-    Deletion, GalleryContents, GalleryError, PersonRecord, Problem, SampleFileError,
-    SampleLocation, Store, StoreError, Written,
+    Deletion, GalleryContents, GalleryError, PersonRecord, PersonWrite, Problem, SampleFileError,
+    SampleLocation, Store, StoreError,
 };
 pub use view::View;
 
-/// The enrolled people.
+/// Enrolled people.
 #[derive(Debug)]
 pub struct People {
     store: Box<dyn Store>,
@@ -44,18 +44,18 @@ pub struct People {
     views: Views,
     /// Serialises the changes of one person.
     locks: Arc<PersonLocks>,
-    /// The ids of all stored people, once the store was loaded.
+    /// Ids of all stored people, once the store was loaded.
     stored: Mutex<Option<CaseKeys>>,
 }
 
-/// The outcome of filling a view.
+/// Result of filling a view.
 #[derive(Debug, Default)]
 pub struct ViewReport {
-    /// Number of people who can be recognised.
+    /// Number of recognisable people.
     pub known: usize,
-    /// Number of people whose embeddings are of another contract: stored, not matched.
+    /// Number of people with embeddings of other contracts only: stored, but not matched.
     pub need_enrolment: usize,
-    /// Files that cannot be used, each with its cause.
+    /// Unusable files, each with its cause.
     pub problems: Vec<Problem>,
     /// Number of files of other contracts that may be older than their person's last enrolment, and
     /// so are not matched.
@@ -77,7 +77,7 @@ pub enum PeopleError {
     /// The groups cannot be read or written.
     #[error(transparent)]
     Groups(#[from] GroupsError),
-    /// Another request or program changes the person, and did not end in time.
+    /// Another request or program was still changing the person at the deadline.
     #[error("the person is being changed by another request or program")]
     Busy,
     /// A new id differs only in case from one that is stored.
@@ -97,7 +97,7 @@ impl From<StoreError> for PeopleError {
 }
 
 impl People {
-    /// The people of a store, to be searched by `method` on idle `cores`.
+    /// Creates the people of a store, searched by `method` on idle `cores`.
     pub fn new(store: Box<dyn Store>, method: Method, cores: Cores) -> Self {
         Self {
             store,
@@ -123,7 +123,7 @@ impl People {
     ///
     /// # Errors
     ///
-    /// If they cannot be read.
+    /// If the samples cannot be read.
     pub(crate) fn samples(&self, id: &PersonId) -> Result<Option<Vec<Sample>>, PeopleError> {
         Ok(self.store.read(id)?)
     }
@@ -138,12 +138,12 @@ impl People {
         Ok(self.store.ids()?)
     }
 
-    /// Refuses to add to samples that another program wrote and the views do not know yet, because
-    /// they may be another person's.
+    /// Refuses to add to samples that another program wrote and no view has read yet, because they
+    /// may be another person's.
     ///
     /// # Errors
     ///
-    /// [`PeopleError::Busy`], until the files were read.
+    /// [`PeopleError::Busy`] until the files are read.
     pub(crate) fn check_seen(&self, id: &PersonId) -> Result<(), PeopleError> {
         if self.store.has_unseen_files(id) {
             Err(PeopleError::Busy)
@@ -152,22 +152,22 @@ impl People {
         }
     }
 
-    /// Sets the contract of samples that state none, if that is known from before.
+    /// Sets the contract of samples that name none, if it is known from an earlier run.
     pub(crate) fn adopt_legacy(&self, contract: &ContractId) {
         self.store.adopt_legacy(contract, None);
     }
 
-    /// Returns the people as `revision` sees them: a view that is in use, or a new one with every
-    /// person that the revision can recognise. Enrolments continue meanwhile, and are in it.
+    /// Returns the people as `revision` sees them: a view in use, or a new one with every person
+    /// that the revision can recognise. Concurrent enrolments are applied to it.
     ///
     /// A person is matched by the samples of the revision's contract. Samples without one, written
-    /// by the replaced service, belong to the contract of the first revision that ever saw them. A
-    /// person whose samples give no templates is a [`Problem`], like a file that cannot be read.
-    /// Damaged files are quarantined.
+    /// by the replaced service, belong to the contract of the first revision that read them. A
+    /// person without usable samples is a [`Problem`], like an unreadable file. Damaged files are
+    /// quarantined.
     ///
     /// # Errors
     ///
-    /// If the gallery cannot be read, or if the scope ends.
+    /// If the gallery cannot be read, or the scope ends.
     pub fn view(
         &self,
         revision: &Arc<Revision>,
@@ -181,7 +181,7 @@ impl People {
             let report = view.report();
             return Ok((view, report));
         }
-        // Registered before the store is read, so that no change falls between.
+        // Registered before the store is read, so that no change is missed.
         let view = Arc::new(View::new(key, revision, self.method, self.cores.clone()));
         self.views.add(&view);
         let GalleryContents {
@@ -195,8 +195,8 @@ impl People {
             let templates = view.templates_of(&samples, scope);
             match templates.and_then(|templates| Ok(self.views.fill(&view, &id, templates)?)) {
                 Ok(()) => {}
-                // Not this file's fault, such as the deadline of the start: each after it would fail
-                // alike.
+                // The cause is not this file, for example the deadline of the start: every later
+                // person would fail, too.
                 Err(PeopleError::Run(error)) if error.is_transient() => {
                     return Err(error.into());
                 }
@@ -210,7 +210,7 @@ impl People {
         problems.sort_by(|a, b| a.path.cmp(&b.path));
         let problems = problems
             .into_iter()
-            .map(|problem| self.store.set_aside(problem))
+            .map(|problem| self.store.quarantine(problem))
             .collect();
         let report = ViewReport {
             problems,
@@ -220,8 +220,8 @@ impl People {
         Ok((view, report))
     }
 
-    /// Records the stored ids when the store is loaded for the first time. Later changes are
-    /// recorded one by one.
+    /// Records the stored ids when the store is first loaded. Later changes are recorded one by
+    /// one.
     fn note_stored(&self, people: &[PersonRecord]) {
         let mut stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
         stored.get_or_insert_with(|| {

@@ -1,4 +1,5 @@
-//! People whose files another program writes while the service runs, such as a restored backup.
+//! Reading people from files that another program writes while the service runs, such as a restored
+//! backup.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -6,22 +7,22 @@ use std::time::{Duration, Instant};
 use rostro_gallery::{ChangeNumber, StoreChanges};
 
 use super::templates::{TEMPLATE_TIMEOUT, TemplatesByView};
-use super::views::Change;
+use super::views::ViewChange;
 use super::{People, PeopleError, PersonLock};
 use rostro_common::person::PersonId;
 
-/// Time to wait for a person whom a request changes; the next rescan tries again.
+/// Timeout for the lock of a person that a request changes; the next rescan tries again.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// People whom an earlier rescan could not read yet.
+/// People that an earlier rescan could not read yet.
 #[derive(Debug, Default)]
 pub struct PendingPeople {
     waiting: BTreeSet<PersonId>,
 }
 
 impl People {
-    /// Reads people whose files were written by another program since the last rescan into every
-    /// view. Returns their number.
+    /// Applies people from files that other programs wrote since the last rescan to every view.
+    /// Returns their number.
     ///
     /// # Errors
     ///
@@ -43,8 +44,8 @@ impl People {
             tracing::warn!("{}", problem.to_string().escape_debug());
         }
         let mut refreshed = 0;
-        let before = std::mem::take(&mut pending.waiting);
-        for id in before.union(&people) {
+        let retried = std::mem::take(&mut pending.waiting);
+        for id in retried.union(&people) {
             let result = self
                 .locks
                 .wait(id, Instant::now() + LOCK_TIMEOUT)
@@ -53,12 +54,11 @@ impl People {
                 refreshed += 1;
                 continue;
             };
-            // A file that cannot be read may be repaired or quarantined; its person would be lost
-            // otherwise.
+            // An unreadable file may be repaired or quarantined, so its person is retried.
             if is_transient(&error) || matches!(error, PeopleError::Gallery(_)) {
                 pending.waiting.insert(id.clone());
             }
-            if !is_transient(&error) && !before.contains(id) {
+            if !is_transient(&error) && !retried.contains(id) {
                 tracing::warn!(
                     "a person whose file was copied into the gallery cannot be taken in: {error}"
                 );
@@ -68,30 +68,31 @@ impl People {
         Ok(refreshed)
     }
 
-    /// Applies the samples that the store has of a person to every view. The lock keeps the person
-    /// from being deleted meanwhile.
+    /// Applies the stored samples of a person to every view. The lock prevents a concurrent
+    /// deletion.
     fn refresh(&self, number: ChangeNumber, lock: &PersonLock) -> Result<(), PeopleError> {
         let id = lock.id();
         let Some(samples) = self.store.read(id)? else {
             return Ok(());
         };
-        let mut made = TemplatesByView::new(Vec::new());
+        let mut templates_by_view = TemplatesByView::new(Vec::new());
         for view in self.views.in_use() {
             let scope = (Instant::now() + TEMPLATE_TIMEOUT).into();
             let templates = match view.templates_of(&samples, &scope) {
                 Err(error) if is_transient(&error) => return Err(error),
-                // The policy fails at a file of unknown origin; at others it may not.
+                // The policy cannot use this file of unknown origin, but may work on others.
                 Err(_) => None,
                 Ok(templates) => templates,
             };
-            made = made.with(&view, templates.as_deref());
+            templates_by_view = templates_by_view.with(&view, templates.as_deref());
         }
         self.with_stored(|stored| stored.insert(id));
-        self.views.apply(number, &Change::Replaced(id, &made))?;
+        self.views
+            .apply(number, &ViewChange::Replaced(id, &templates_by_view))?;
         Ok(())
     }
 
-    /// Counts the files of the gallery that cannot be used by reasons, which are words for metrics.
+    /// Counts the unusable files of the gallery by reason, as words for metrics.
     pub fn left_alone(&self) -> BTreeMap<&'static str, usize> {
         self.store.left_alone()
     }

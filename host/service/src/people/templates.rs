@@ -1,4 +1,4 @@
-//! The templates of one person, as the policy of each view makes them.
+//! Templates of one person in each view.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -6,35 +6,36 @@ use std::time::{Duration, Instant};
 use rostro_common::person::Sample;
 
 use super::PeopleError;
-use super::view::{View, matched};
+use super::view::{View, matching_embeddings};
 
-/// Time limit of a policy that is not active for the templates of one person, because the enrolment
+/// Time limit for an inactive policy to make the templates of one person, because the enrolment
 /// waits for it.
 pub(super) const TEMPLATE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Attempts if the failure is transient: a machine that stalls uses up the time limit, too.
+/// Maximum number of attempts after transient failures, because a stalled machine uses up the time
+/// limit, too.
 const ATTEMPTS: usize = 3;
 
-/// The templates of one person by view.
+/// Templates of one person by view.
 #[derive(Debug)]
 pub(super) struct TemplatesByView {
     samples: Vec<Sample>,
     views: Vec<(Arc<View>, TemplateOutcome)>,
 }
 
-/// The templates of one person in one view.
+/// Templates of one person in one view.
 #[derive(Clone, Debug)]
 pub(super) enum TemplateOutcome {
-    /// The policy made these.
+    /// Templates that the policy made.
     Made(Vec<Vec<f32>>),
     /// The person has no samples of the view's contract.
     NoSamples,
-    /// The policy makes no templates of them.
+    /// The policy makes no templates of the samples.
     Failed,
 }
 
 impl TemplatesByView {
-    /// Starts with no view.
+    /// Creates an entry without views.
     pub(super) fn new(samples: Vec<Sample>) -> Self {
         Self {
             samples,
@@ -52,7 +53,7 @@ impl TemplatesByView {
         self
     }
 
-    /// Asks the policies of those views that have no entry yet.
+    /// Makes the templates for views that have no entry yet.
     pub(super) fn make_missing(&mut self, views: Vec<Arc<View>>) {
         for view in views {
             if self.of(&view).is_none() {
@@ -72,22 +73,22 @@ impl TemplatesByView {
 }
 
 fn make(view: &View, samples: &[Sample]) -> TemplateOutcome {
-    if matched(samples, view.contract()).is_empty() {
+    if matching_embeddings(samples, view.contract()).is_empty() {
         return TemplateOutcome::NoSamples;
     }
     if !view.is_complete() {
         return TemplateOutcome::Failed;
     }
     let attempt = || view.templates_of(samples, &(Instant::now() + TEMPLATE_TIMEOUT).into());
-    let is_transient = |made: &Result<_, PeopleError>| matches!(made, Err(PeopleError::Run(error)) if error.is_transient());
-    let mut made = attempt();
+    let is_transient = |templates: &Result<_, PeopleError>| matches!(templates, Err(PeopleError::Run(error)) if error.is_transient());
+    let mut templates = attempt();
     for _ in 1..ATTEMPTS {
-        if !is_transient(&made) {
+        if !is_transient(&templates) {
             break;
         }
-        made = attempt();
+        templates = attempt();
     }
-    match made {
+    match templates {
         Ok(templates) => TemplateOutcome::Made(templates.unwrap_or_default()),
         Err(error) => {
             tracing::warn!(

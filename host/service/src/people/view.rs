@@ -1,4 +1,4 @@
-//! The people as one contract and one policy see them.
+//! People as one contract and one policy see them.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,16 +15,16 @@ use rostro_sandbox::pipeline::templates::Templates;
 
 use super::{PeopleError, ViewReport};
 
-/// What two revisions must have in common to share a view: embeddings that can be compared, and the
-/// rule that makes templates of them.
+/// Key of a view. Two revisions share a view if their embeddings are comparable and the same rule
+/// makes templates of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ViewKey {
     contract: ContractId,
     policy: Sha256Digest,
-    /// What the policy may read: it may make templates by it.
+    /// Settings of the policy, which may affect templates.
     settings: Sha256Digest,
-    /// What the policy is held to but for time, which templates are not: under other limits it may
-    /// fail, or be allowed less.
+    /// Limits of the policy except for time, which does not affect templates. Under other limits it
+    /// may fail.
     limits: Limits,
 }
 
@@ -40,29 +40,29 @@ impl ViewKey {
     }
 }
 
-/// Templates of everybody whom a contract knows, as one policy makes them.
+/// Templates of every person with samples of one contract, as one policy makes them.
 pub struct View {
     key: ViewKey,
     contract: Contract,
     templates: Templates,
     index: Index,
     members: Mutex<ViewMembers>,
-    /// Whether the policy failed at somebody's templates while another was active.
+    /// Whether the policy failed on a person's templates while it was not active.
     failed: AtomicBool,
 }
 
-/// Who is in a view beside those whom its index knows.
+/// Members of a view besides the people in its index.
 #[derive(Debug, Default)]
 struct ViewMembers {
-    /// Stored, and not to be recognised before they are enrolled with this contract.
+    /// Stored people that must be enrolled with this contract before they are recognised.
     missing: HashSet<PersonId>,
-    /// While the view is filled from the gallery: who was written since, which is newer than what
-    /// is read.
+    /// People that were written since the filling began, and so are newer than the stored samples;
+    /// none once the view is filled.
     written: Option<HashSet<PersonId>>,
 }
 
 impl View {
-    /// A view without anybody, to be filled.
+    /// Creates an empty view, to be filled.
     pub(super) fn new(
         key: ViewKey,
         revision: &Arc<Revision>,
@@ -89,12 +89,12 @@ impl View {
         &self.key
     }
 
-    /// What its embeddings mean.
+    /// Returns the contract of its embeddings.
     pub(crate) fn contract(&self) -> &Contract {
         &self.contract
     }
 
-    /// For each face the `k` people nearest to it, most similar first.
+    /// Returns the `k` nearest people to each face, most similar first.
     ///
     /// # Errors
     ///
@@ -107,7 +107,7 @@ impl View {
         self.index.nearest(embeddings, k)
     }
 
-    /// The same of these people alone.
+    /// Returns the `k` nearest of `people` to each face, most similar first.
     ///
     /// # Errors
     ///
@@ -121,31 +121,31 @@ impl View {
         self.index.nearest_among(embeddings, k, people)
     }
 
-    /// Returns everybody whom searches find, in the order of their ids.
+    /// Returns the ids of all searchable people, sorted.
     pub(crate) fn known_ids(&self) -> Vec<PersonId> {
         let mut ids = self.index.ids();
         ids.sort();
         ids
     }
 
-    /// Returns the people who are alike to these, see [`Index::alike`].
-    pub(crate) fn alike(&self, ids: &[PersonId], most: usize, threshold: f32) -> Vec<AlikePair> {
-        self.index.alike(ids, most, threshold)
+    /// Returns the people that are similar to these, see [`Index::alike`].
+    pub(crate) fn alike(&self, ids: &[PersonId], limit: usize, threshold: f32) -> Vec<AlikePair> {
+        self.index.alike(ids, limit, threshold)
     }
 
-    /// Whether a person is stored, and then whether they must be enrolled again before they are
-    /// recognised.
+    /// Returns true if a stored person must be enrolled again before they are recognised; none if
+    /// the person is not stored.
     pub(crate) fn knows(&self, id: &PersonId) -> Option<bool> {
         let needs_enrolment = self.members().missing.contains(id);
         (needs_enrolment || self.index.contains(id)).then_some(needs_enrolment)
     }
 
-    /// How many people can be recognised, and how many cannot before they are enrolled again.
+    /// Returns the number of recognisable people, and the number that must be enrolled again.
     pub fn counts(&self) -> (usize, usize) {
         (self.index.people(), self.members().missing.len())
     }
 
-    /// How many people `active` can recognise whom this cannot.
+    /// Returns the number of people that `active` recognises and this view does not.
     pub(crate) fn people_lost_by_switching_from(&self, active: &Self) -> usize {
         self.members()
             .missing
@@ -154,9 +154,9 @@ impl View {
             .count()
     }
 
-    /// Up to `most` people in the order of their ids, from the first after `after` on; each with
-    /// whether they must be enrolled again.
-    pub(crate) fn list(&self, after: Option<&PersonId>, most: usize) -> Vec<(PersonId, bool)> {
+    /// Returns up to `limit` people after the id `after`, sorted; each with true if they must be
+    /// enrolled again.
+    pub(crate) fn list(&self, after: Option<&PersonId>, limit: usize) -> Vec<(PersonId, bool)> {
         let is_next = |id: &PersonId| after.is_none_or(|after| id > after);
         let known = self.index.ids().into_iter().map(|id| (id, false));
         let missing = self
@@ -168,35 +168,35 @@ impl View {
         let mut people: Vec<(PersonId, bool)> =
             known.chain(missing).filter(|(id, _)| is_next(id)).collect();
         people.sort();
-        people.truncate(most);
+        people.truncate(limit);
         people
     }
 
-    /// The templates that the policy makes of those samples that are of the contract; none if none
-    /// are.
+    /// Returns the templates that the policy makes of the samples of the contract; none without
+    /// such samples.
     pub(crate) fn templates_of(
         &self,
         samples: &[Sample],
         scope: &CancelScope,
     ) -> Result<Option<Vec<Vec<f32>>>, PeopleError> {
-        let embeddings = matched(samples, &self.contract);
+        let embeddings = matching_embeddings(samples, &self.contract);
         if embeddings.is_empty() {
             return Ok(None);
         }
         Ok(Some(self.templates.make(&embeddings, scope)?))
     }
 
-    /// Whether the policy may be asked for templates while another is active.
+    /// Returns true if the policy may be asked for templates while it is not active.
     pub(super) fn is_complete(&self) -> bool {
         !self.failed.load(Ordering::Relaxed)
     }
 
-    /// Does not ask the policy any more while another is active.
+    /// Excludes the policy from making templates while it is not active.
     pub(super) fn mark_incomplete(&self) {
         self.failed.store(true, Ordering::Relaxed);
     }
 
-    /// Takes a person up who was read from the gallery, unless they were written since.
+    /// Adds a person that was read from the gallery, unless they were written since.
     pub(super) fn fill(
         &self,
         id: &PersonId,
@@ -223,7 +223,7 @@ impl View {
         }
     }
 
-    /// Ends the filling.
+    /// Marks the view as filled.
     pub(super) fn finish(&self) {
         self.members().written = None;
     }
@@ -232,7 +232,7 @@ impl View {
         self.members().written.is_none()
     }
 
-    /// Sets the templates of a person who was written.
+    /// Sets the templates of a person that was written.
     pub(super) fn upsert(&self, id: &PersonId, templates: &[Vec<f32>]) -> Result<(), IndexError> {
         self.index.upsert(id, templates)?;
         let mut members = self.members();
@@ -241,15 +241,15 @@ impl View {
         Ok(())
     }
 
-    /// Takes note of a person who was written, or read, without samples of this contract. Who is
-    /// known by older ones stays so.
+    /// Records a person that was written, or read, without samples of this contract. A person with
+    /// older samples of it stays recognisable.
     pub(super) fn note_missing(&self, id: &PersonId) {
         if !self.index.contains(id) {
             self.members().missing.insert(id.clone());
         }
     }
 
-    /// No longer recognises a person who is stored.
+    /// Stops recognising a stored person.
     pub(super) fn forget(&self, id: &PersonId) -> Result<(), IndexError> {
         self.index.upsert(id, &[])?;
         let mut members = self.members();
@@ -258,7 +258,7 @@ impl View {
         Ok(())
     }
 
-    /// Takes out a person who is no longer stored.
+    /// Removes a person that is no longer stored.
     pub(super) fn remove(&self, id: &PersonId) -> Result<(), IndexError> {
         self.index.upsert(id, &[])?;
         let mut members = self.members();
@@ -297,8 +297,8 @@ impl std::fmt::Debug for View {
     }
 }
 
-/// The embeddings of a contract among samples.
-pub(super) fn matched(samples: &[Sample], contract: &Contract) -> Vec<Vec<f32>> {
+/// Returns the embeddings of a contract among samples.
+pub(super) fn matching_embeddings(samples: &[Sample], contract: &Contract) -> Vec<Vec<f32>> {
     samples
         .iter()
         .filter(|sample| sample.embedding.len() == contract.dimension)

@@ -1,4 +1,4 @@
-//! The views in use, and the one way in which they change.
+//! Views in use, and the single way to change them.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -9,20 +9,20 @@ use rostro_index::IndexError;
 use super::templates::{TemplateOutcome, TemplatesByView};
 use super::view::{View, ViewKey};
 
-/// The views that some revision uses.
+/// Views that a revision uses.
 #[derive(Debug, Default)]
 pub(super) struct Views(Mutex<ViewList>);
 
 #[derive(Debug, Default)]
 struct ViewList {
     views: Vec<Weak<View>>,
-    /// The highest number that was applied.
+    /// Highest number that was applied.
     applied: Option<ChangeNumber>,
 }
 
-/// A durable change of one person, as the views see it.
+/// Durable change of one person, as the views see it.
 #[derive(Debug)]
-pub(super) enum Change<'c> {
+pub(super) enum ViewChange<'c> {
     /// All samples were replaced. A view without samples of its contract forgets the person.
     Replaced(&'c PersonId, &'c TemplatesByView),
     /// The samples of one contract were stored. A view of another contract keeps what it has.
@@ -32,14 +32,14 @@ pub(super) enum Change<'c> {
 }
 
 impl Views {
-    /// Returns the filled view of this key, if one is in use.
+    /// Returns the filled view with this key, if one is in use.
     pub(super) fn find(&self, key: &ViewKey) -> Option<Arc<View>> {
         self.in_use()
             .into_iter()
             .find(|view| view.key() == key && view.is_filled())
     }
 
-    /// Adds a view, which gets every change from now on.
+    /// Adds a view, which receives every later change.
     pub(super) fn add(&self, view: &Arc<View>) {
         let mut list = self.locked();
         list.views.retain(|view| view.strong_count() > 0);
@@ -52,8 +52,8 @@ impl Views {
         list.views.iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// Sets a person who was read from the store in a view that is being filled, unless a change
-    /// was applied since.
+    /// Adds a person that was read from the store to a view that is being filled, unless a later
+    /// change was applied.
     pub(super) fn fill(
         &self,
         view: &View,
@@ -70,33 +70,33 @@ impl Views {
         view.finish();
     }
 
-    /// Applies a change to every view. The store has written it, and the caller holds the person's
+    /// Applies a change to every view. The store has written it. The caller holds the person's
     /// lock, so that the changes of one person arrive in the order of their numbers.
     ///
-    /// A view without an entry in the templates was added after the write; it reads the change from
-    /// the store.
+    /// A view without an entry in the templates was added after the write, and reads the change
+    /// from the store.
     pub(super) fn apply(
         &self,
         number: ChangeNumber,
-        change: &Change<'_>,
+        change: &ViewChange<'_>,
     ) -> Result<(), IndexError> {
         let mut list = self.locked();
         for view in list.views.iter().filter_map(Weak::upgrade) {
             match change {
-                Change::Replaced(id, templates) => match templates.of(&view) {
+                ViewChange::Replaced(id, templates) => match templates.of(&view) {
                     Some(TemplateOutcome::Made(templates)) => view.upsert(id, templates)?,
                     Some(TemplateOutcome::NoSamples | TemplateOutcome::Failed) => {
                         view.forget(id)?
                     }
                     None => {}
                 },
-                Change::Added(id, templates) => match templates.of(&view) {
+                ViewChange::Added(id, templates) => match templates.of(&view) {
                     Some(TemplateOutcome::Made(templates)) => view.upsert(id, templates)?,
                     Some(TemplateOutcome::NoSamples) => view.note_missing(id),
                     Some(TemplateOutcome::Failed) => view.forget(id)?,
                     None => {}
                 },
-                Change::Deleted(id) => view.remove(id)?,
+                ViewChange::Deleted(id) => view.remove(id)?,
             }
         }
         list.applied = list.applied.max(Some(number));

@@ -5,29 +5,29 @@ use std::sync::{Arc, PoisonError};
 use rostro_common::person::{CaseKeys, PersonId, Sample};
 
 use super::templates::TemplatesByView;
-use super::views::Change;
-use super::{Deletion, People, PeopleError, PersonLock, SampleLocation, View, Written};
+use super::views::ViewChange;
+use super::{Deletion, People, PeopleError, PersonLock, PersonWrite, SampleLocation, View};
 
 impl People {
-    /// Stores a person in place of all samples under that id, of every contract. They are
-    /// recognised from the return on: in `own` by `templates`, in other views by what their
-    /// policies make of `samples`, and in a view without samples of its contract not at all.
+    /// Replaces all samples of a person, of every contract. On return the person is recognised: in
+    /// `own_view` by `templates`, in other views by the templates that their policies make of
+    /// `samples`. A view without samples of its contract no longer recognises them.
     ///
-    /// `samples` may be of several contracts. Those of the first one's contract go into the
-    /// person's own file, and only those with its enrolment are matched. Without `templates` the
-    /// person is not recognised in `own`.
+    /// `samples` may have several contracts. Those of the first one's contract go into the person's
+    /// own file, and only those with its enrolment are matched. Without `templates` the person is
+    /// not recognised in `own_view`.
     ///
     /// # Errors
     ///
-    /// If the store cannot be written; the person is then as before, or has the samples of the
-    /// first one's contract alone.
+    /// If the store cannot be written. The person then is unchanged, or has only the samples of the
+    /// first one's contract.
     pub(crate) fn replace(
         &self,
         id: &PersonId,
         samples: &[Sample],
-        own: &Arc<View>,
+        own_view: &Arc<View>,
         templates: &[Vec<f32>],
-    ) -> Result<Written, PeopleError> {
+    ) -> Result<PersonWrite, PeopleError> {
         let enrolment = samples.first().and_then(|sample| sample.enrolment.clone());
         let contract = samples.first().and_then(|sample| sample.contract.clone());
         let is_matched = |sample: &&Sample| {
@@ -35,51 +35,50 @@ impl People {
         };
         let matched = samples.iter().filter(is_matched).cloned().collect();
         let templates = Some(templates).filter(|templates| !templates.is_empty());
-        let mut made = self.templates_by_view(matched, own, templates);
+        let mut by_view = self.templates_by_view(matched, own_view, templates);
         let written = self.write_as(id, || Ok(self.store.replace(id, samples)?))?;
-        made.make_missing(self.views.in_use());
+        by_view.make_missing(self.views.in_use());
         self.views
-            .apply(written.number, &Change::Replaced(id, &made))?;
+            .apply(written.number, &ViewChange::Replaced(id, &by_view))?;
         Ok(written)
     }
 
-    /// Stores samples of one contract in place of the person's samples of that contract. Samples
-    /// and views of other contracts stay as they are. The person is recognised from the return on,
-    /// in `own` by `templates`.
+    /// Replaces a person's samples of one contract. Samples and views of other contracts stay. On
+    /// return the person is recognised in `own_view` by `templates`.
     ///
     /// # Errors
     ///
-    /// If the store cannot be written; the person is then as before.
+    /// If the store cannot be written. The person is then unchanged.
     pub(crate) fn put(
         &self,
         id: &PersonId,
         samples: &[Sample],
         location: SampleLocation,
-        own: &Arc<View>,
+        own_view: &Arc<View>,
         templates: &[Vec<f32>],
-    ) -> Result<Written, PeopleError> {
-        let mut made = self.templates_by_view(samples.to_vec(), own, Some(templates));
+    ) -> Result<PersonWrite, PeopleError> {
+        let mut by_view = self.templates_by_view(samples.to_vec(), own_view, Some(templates));
         self.check_seen(id)?;
         let written = self.write_as(id, || Ok(self.store.put(id, samples, location)?))?;
-        made.make_missing(self.views.in_use());
+        by_view.make_missing(self.views.in_use());
         self.views
-            .apply(written.number, &Change::Added(id, &made))?;
+            .apply(written.number, &ViewChange::Added(id, &by_view))?;
         Ok(written)
     }
 
-    /// Deletes a person: from the groups, from the store, and from every search before the return,
-    /// whatever contract they are known by. An enrolment of theirs that is running ends first,
-    /// because the lock is held.
+    /// Deletes a person from the groups, from the store, and from every view of any contract. A
+    /// running enrolment of theirs ends first, because the caller holds the lock.
     ///
     /// # Errors
     ///
-    /// If a group or the store cannot be written; the person may be recognised as before then,
-    /// unless they are gone and the disk failed.
+    /// If a group or the store cannot be written. The person may then still be recognised, unless
+    /// the removal took effect and only the sync failed.
     pub(crate) fn delete(&self, lock: &PersonLock) -> Result<Deletion, PeopleError> {
         let id = lock.id();
         let deletion = self.store.delete_person(id)?;
         self.with_stored(|stored| stored.remove(id));
-        self.views.apply(deletion.number, &Change::Deleted(id))?;
+        self.views
+            .apply(deletion.number, &ViewChange::Deleted(id))?;
         let durable = deletion.durability.into_result()?;
         Ok(Deletion {
             durability: durable.into(),
@@ -87,25 +86,25 @@ impl People {
         })
     }
 
-    /// Asks the policies of all views but `own` for a person's templates, before any lock is taken.
+    /// Makes a person's templates in all views but `own_view`, before any lock is taken.
     pub(super) fn templates_by_view(
         &self,
         samples: Vec<Sample>,
-        own: &Arc<View>,
+        own_view: &Arc<View>,
         templates: Option<&[Vec<f32>]>,
     ) -> TemplatesByView {
-        let mut made = TemplatesByView::new(samples).with(own, templates);
-        made.make_missing(self.views.in_use());
-        made
+        let mut by_view = TemplatesByView::new(samples).with(own_view, templates);
+        by_view.make_missing(self.views.in_use());
+        by_view
     }
 
-    /// Writes a person under an id that no other person has with other upper and lower case. A new
-    /// id is reserved before the write, and released if that fails.
+    /// Writes a person under an id that no other person has in other case. A new id is reserved
+    /// before the write, and released if that fails.
     fn write_as(
         &self,
         id: &PersonId,
-        write: impl FnOnce() -> Result<Written, PeopleError>,
-    ) -> Result<Written, PeopleError> {
+        write: impl FnOnce() -> Result<PersonWrite, PeopleError>,
+    ) -> Result<PersonWrite, PeopleError> {
         let is_new = self.reserve(id)?;
         let written = write();
         if written.is_err() && is_new {
@@ -137,7 +136,7 @@ impl People {
         }
     }
 
-    /// Works on the stored ids; nothing before the store was loaded.
+    /// Calls `work` on the stored ids; does nothing before the store was loaded.
     pub(super) fn with_stored<T>(&self, work: impl FnOnce(&mut CaseKeys) -> T) -> Option<T> {
         self.stored
             .lock()

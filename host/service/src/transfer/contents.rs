@@ -1,4 +1,5 @@
-//! Reading an archive within bounds: of entries, of each entry's bytes, and of all bytes together.
+//! Reading an archive within limits: on the number of entries, the bytes of each, and all bytes
+//! together.
 
 use std::cell::Cell;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
@@ -8,61 +9,61 @@ use zip::ZipArchive;
 
 use super::ArchiveError;
 
-/// The most entries that are taken.
-pub(super) const MOST_ENTRIES: usize = 1_000_000;
+/// Maximum number of entries.
+pub(super) const MAX_ENTRIES: usize = 1_000_000;
 
-/// The most bytes that are read to find the entries: their names take memory.
-const MOST_DIRECTORY: u64 = 128 << 20;
+/// Maximum number of bytes that are read to list the entries, because their names take memory.
+const MAX_DIRECTORY_BYTES: u64 = 128 << 20;
 
-/// The most bytes that all entries together are unpacked to: these, or so many times the archive's
-/// own.
-const MOST_BYTES: u64 = 8 << 30;
-const MOST_RATIO: u64 = 16;
+/// Maximum number of unpacked bytes of all entries: the larger of a fixed number and a multiple of
+/// the archive's size.
+const MIN_UNPACKED_LIMIT: u64 = 8 << 30;
+const MAX_RATIO: u64 = 16;
 
-/// An archive that is unpacked entry by entry, and only so far.
+/// Archive that is unpacked entry by entry, up to a limit.
 pub(super) struct Contents<R: Read + Seek> {
     archive: ZipArchive<BufReader<LimitedReader<R>>>,
-    /// Bytes that may still be unpacked.
-    left: u64,
+    /// Remaining bytes that may be unpacked.
+    remaining: u64,
 }
 
-/// A reader that fails after this many bytes.
+/// Reader that fails after a number of bytes.
 struct LimitedReader<R> {
     inner: R,
-    left: Rc<Cell<u64>>,
+    remaining: Rc<Cell<u64>>,
 }
 
 impl<R: Read + Seek> Contents<R> {
-    /// Finds the entries.
+    /// Lists the entries.
     ///
     /// # Errors
     ///
-    /// If it is not an archive, or has too many entries.
+    /// If the file is not an archive, or has too many entries.
     pub(super) fn open(mut reader: R) -> Result<Self, ArchiveError> {
         let length = reader.seek(SeekFrom::End(0))?;
         reader.seek(SeekFrom::Start(0))?;
-        let left = Rc::new(Cell::new(MOST_DIRECTORY));
+        let remaining = Rc::new(Cell::new(MAX_DIRECTORY_BYTES));
         let bounded = LimitedReader {
             inner: reader,
-            left: Rc::clone(&left),
+            remaining: Rc::clone(&remaining),
         };
         let archive = ZipArchive::new(BufReader::with_capacity(16 << 10, bounded))?;
-        left.set(u64::MAX);
-        if archive.len() > MOST_ENTRIES {
+        remaining.set(u64::MAX);
+        if archive.len() > MAX_ENTRIES {
             return Err(ArchiveError::TooMany(archive.len()));
         }
         Ok(Self {
             archive,
-            left: MOST_BYTES.max(length.saturating_mul(MOST_RATIO)),
+            remaining: MIN_UNPACKED_LIMIT.max(length.saturating_mul(MAX_RATIO)),
         })
     }
 
-    /// How many entries there are.
+    /// Returns the number of entries.
     pub(super) fn len(&self) -> usize {
         self.archive.len()
     }
 
-    /// An entry's name, if it can be read.
+    /// Returns an entry's name; none if it is unreadable.
     pub(super) fn name(&self, index: usize) -> Option<String> {
         self.archive
             .name_for_index(index)?
@@ -70,32 +71,32 @@ impl<R: Read + Seek> Contents<R> {
             .map(std::borrow::Cow::into_owned)
     }
 
-    /// An entry's bytes, however many its head says that there are.
-    pub(super) fn read(&mut self, index: usize, most: u64) -> Result<Vec<u8>, String> {
+    /// Reads an entry's bytes, at most `limit`, independently of the size in its header.
+    pub(super) fn read(&mut self, index: usize, limit: u64) -> Result<Vec<u8>, String> {
         let entry = self
             .archive
             .by_index(index)
             .map_err(|error| error.to_string())?;
         let mut bytes = Vec::new();
         entry
-            .take(most.min(self.left) + 1)
+            .take(limit.min(self.remaining) + 1)
             .read_to_end(&mut bytes)
             .map_err(|error| error.to_string())?;
         let length = bytes.len() as u64;
-        if length > self.left {
-            self.left = 0;
+        if length > self.remaining {
+            self.remaining = 0;
             return Err("the archive is unpacked to more than it may be".to_owned());
         }
-        self.left -= length;
-        if length > most {
-            Err(format!("it has more than {most} bytes"))
+        self.remaining -= length;
+        if length > limit {
+            Err(format!("it has more than {limit} bytes"))
         } else {
             Ok(bytes)
         }
     }
 
-    /// When an entry was written, in milliseconds since 1970; 0 if it does not say. Times of ZIP
-    /// have no zone: they are read as UTC.
+    /// Returns the time at which an entry was written in milliseconds since 1970; 0 if it has none.
+    /// Times of ZIP have no zone, and are read as UTC.
     pub(super) fn written_at(&mut self, index: usize) -> i64 {
         let Ok(entry) = self.archive.by_index_raw(index) else {
             return 0;
@@ -125,35 +126,35 @@ impl<R: Read + Seek> Contents<R> {
         time.map_or(0, |time| time.timestamp().as_millisecond())
     }
 
-    /// Bytes that may still be unpacked.
+    /// Returns the remaining bytes that may be unpacked.
     #[cfg(any(test, fuzzing))]
-    pub(super) fn left(&self) -> u64 {
-        self.left
+    pub(super) fn remaining(&self) -> u64 {
+        self.remaining
     }
 
-    /// Has at most this many bytes unpacked.
+    /// Limits the remaining bytes that may be unpacked.
     #[cfg(any(test, fuzzing))]
-    pub(super) fn restrict(&mut self, most: u64) {
-        self.left = most;
+    pub(super) fn restrict(&mut self, limit: u64) {
+        self.remaining = limit;
     }
 }
 
 impl<R: Read> Read for LimitedReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = self.left.get();
-        if left == 0 {
+        let remaining = self.remaining.get();
+        if remaining == 0 {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "the list of entries is too long",
             ));
         }
-        let most = usize::try_from(left)
+        let limit = usize::try_from(remaining)
             .unwrap_or(usize::MAX)
             .min(buffer.len());
         let read = self
             .inner
-            .read(buffer.get_mut(..most).unwrap_or_default())?;
-        self.left.set(left - read as u64);
+            .read(buffer.get_mut(..limit).unwrap_or_default())?;
+        self.remaining.set(remaining - read as u64);
         Ok(read)
     }
 }

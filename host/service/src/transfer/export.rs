@@ -1,4 +1,4 @@
-//! Writing the archive of a gallery.
+//! Export of the gallery as an archive.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::{BufWriter, Write};
@@ -15,11 +15,12 @@ use crate::deployment::Actor;
 use crate::{Service, ServiceError};
 
 impl Service {
-    /// Everybody, of every contract, every group, and every tombstone, as a file without a name.
+    /// Writes every person of every contract, every group, and every tombstone to an archive file
+    /// without a name.
     ///
     /// # Errors
     ///
-    /// If the gallery cannot be read, or there is no room for the archive.
+    /// If the gallery cannot be read, or the disk has no room for the archive.
     pub fn export(&self, actor: &Actor) -> Result<ArchiveFile, ArchiveError> {
         let exported = self.export_all();
         self.deployment.note_gallery(
@@ -36,8 +37,7 @@ impl Service {
 
     fn export_all(&self) -> Result<ArchiveFile, ArchiveError> {
         let began = jiff::Timestamp::now();
-        // Before anything is read: a deletion that comes later has a higher number, whether the
-        // archive has the person or not.
+        // Read first, so that every later deletion has a higher number.
         let numbered = self.people.store().archive_number();
         let (ids, problems) = self.people.ids().map_err(ServiceError::from)?;
         let mut left_out: Vec<String> = problems.iter().map(ToString::to_string).collect();
@@ -50,10 +50,10 @@ impl Service {
         archive.write_all(&origin::text(numbered, began))?;
         let mut exported: HashSet<PersonId> = HashSet::new();
         for id in ids {
-            // One at a time: a gallery can be larger than memory.
+            // One person at a time, because a gallery can be larger than memory.
             let samples = match self.people.samples(&id) {
                 Ok(Some(samples)) => samples,
-                // Deleted since.
+                // Deleted meanwhile.
                 Ok(None) => continue,
                 Err(cause) => {
                     left_out.push(format!("{id}: {cause}"));
@@ -62,7 +62,7 @@ impl Service {
             };
             let mut contracts: BTreeMap<String, Vec<Sample>> = BTreeMap::new();
             for sample in samples {
-                // Every sample has one, once any revision has served.
+                // Every sample has a contract once any revision has served.
                 let Some(contract) = &sample.contract else {
                     continue;
                 };
@@ -82,7 +82,7 @@ impl Service {
                 files = left_out.len(),
                 "the export lacks files of the gallery that cannot be read"
             );
-            archive.start_file(super::LEFT_OUT, options)?;
+            archive.start_file(super::OMITTED_FILE, options)?;
             for line in &left_out {
                 writeln!(archive, "{line}")?;
             }
@@ -90,7 +90,7 @@ impl Service {
         for (group, _) in self.groups().list() {
             archive.start_file(format!("groups/{group}"), options)?;
             let members = self.groups().members(&group).unwrap_or_default();
-            // Without those who came since the people were read.
+            // Without members that were added after the people were read.
             let mut members: Vec<&PersonId> =
                 members.iter().filter(|id| exported.contains(*id)).collect();
             members.sort();
@@ -98,14 +98,13 @@ impl Service {
                 writeln!(archive, "{id}")?;
             }
         }
-        // Last, so that people who were deleted meanwhile are left out when the archive is taken
-        // in.
+        // Written last, so that an import omits people that were deleted during the export.
         let tombstones = self.people.store().tombstones();
         for (gallery, key) in tombstones
             .galleries()
             .filter(|(gallery, _)| tombstones.in_gallery(*gallery).next().is_some())
         {
-            archive.start_file(format!("{}{gallery}", super::TOMBSTONES), options)?;
+            archive.start_file(format!("{}{gallery}", super::TOMBSTONE_FOLDER), options)?;
             origin::write_tombstones(&tombstones, gallery, &key, &mut archive)?;
         }
         Ok(archive
@@ -115,7 +114,7 @@ impl Service {
     }
 }
 
-/// A time as ZIP has it, in UTC; the earliest that it can say where it cannot say this one.
+/// Converts a time to that of ZIP, in UTC; the earliest one if it is out of range.
 fn zip_time(time: jiff::Timestamp) -> zip::DateTime {
     let time = time.to_zoned(jiff::tz::TimeZone::UTC);
     let small = |number: i8| u8::try_from(number).ok();

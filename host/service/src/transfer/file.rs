@@ -1,48 +1,48 @@
-//! The file of an archive on its way in or out: without a name, in the state folder, and gone with
-//! its handle.
+//! File of an archive that is exported or imported: without a name, in the state folder, and
+//! removed with its handle.
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 
 use tempfile::{SpooledData, SpooledTempFile};
 
-/// A small archive is kept in memory, so that a full or read-only disk does not keep a small
-/// gallery from being exported.
+/// Size up to which an archive stays in memory, so that a small gallery can be exported with a full
+/// or read-only disk.
 const IN_MEMORY: usize = 4 << 20;
 
-/// Bytes after which the room on the disk is looked at again.
+/// Number of bytes after which the free room is checked again.
 const STEP: u64 = 4 << 20;
 
-/// Where archives may be written, and how large they may be.
+/// Folder of archives, and their size limit.
 #[derive(Clone, Debug)]
 pub struct ArchiveFolder {
     folder: PathBuf,
-    most: u64,
+    limit: u64,
 }
 
-/// An archive. It fails to grow beyond its limit, and into the last tenth of the disk.
+/// Archive file. Writes fail above the size limit, and in the last tenth of the disk.
 #[derive(Debug)]
 pub struct ArchiveFile {
     file: SpooledTempFile,
     folder: ArchiveFolder,
     position: u64,
     length: u64,
-    /// Length up to which there is room.
+    /// Length up to which the room was checked.
     checked: u64,
 }
 
 impl ArchiveFolder {
-    /// Archives of up to `most` bytes in a folder.
-    pub fn new(folder: PathBuf, most: u64) -> Self {
-        Self { folder, most }
+    /// Creates the settings for archives of up to `limit` bytes in a folder.
+    pub fn new(folder: PathBuf, limit: u64) -> Self {
+        Self { folder, limit }
     }
 
-    /// The most bytes of an archive.
+    /// Returns the size limit in bytes.
     pub fn most(&self) -> u64 {
-        self.most
+        self.limit
     }
 
-    /// An empty archive.
+    /// Creates an empty archive.
     pub fn create(&self) -> ArchiveFile {
         let file = tempfile::spooled_tempfile_in(IN_MEMORY, &self.folder);
         ArchiveFile {
@@ -62,11 +62,11 @@ impl ArchiveFolder {
             let free = disk.f_bavail.saturating_mul(disk.f_frsize);
             let kept = disk.f_blocks.saturating_mul(disk.f_frsize) / 10;
             if free < kept.saturating_add(more) {
-                let what = format!(
+                let message = format!(
                     "the archive would take the last tenth of the disk of {}",
                     self.folder.display()
                 );
-                return Err(io::Error::new(io::ErrorKind::StorageFull, what));
+                return Err(io::Error::new(io::ErrorKind::StorageFull, message));
             }
         }
         #[cfg(not(unix))]
@@ -76,12 +76,12 @@ impl ArchiveFolder {
 }
 
 impl ArchiveFile {
-    /// Bytes that it has.
+    /// Returns the length in bytes.
     pub fn length(&self) -> u64 {
         self.length
     }
 
-    /// The bytes themselves, or the file that they are in, read from the beginning.
+    /// Returns the bytes in memory, or the file, positioned at the beginning.
     pub fn into_data(mut self) -> io::Result<SpooledData> {
         self.file.seek(SeekFrom::Start(0))?;
         Ok(self.file.into_inner())
@@ -91,14 +91,14 @@ impl ArchiveFile {
 impl Write for ArchiveFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let end = self.position.saturating_add(bytes.len() as u64);
-        if end > self.folder.most {
+        if end > self.folder.limit {
             return Err(io::Error::new(
                 io::ErrorKind::FileTooLarge,
-                format!("the archive has more than {} bytes", self.folder.most),
+                format!("the archive has more than {} bytes", self.folder.limit),
             ));
         }
         if end > self.checked {
-            // What was in memory goes to the disk with the first bytes that do not fit.
+            // The bytes in memory move to the disk with the first ones that do not fit.
             let in_memory = if self.file.is_rolled() {
                 0
             } else {
@@ -138,7 +138,7 @@ impl Seek for ArchiveFile {
 mod tests {
     use super::*;
 
-    /// What is written is read back, in memory and on the disk, and no name is left in the folder.
+    /// Written bytes are read back, in memory and on the disk, and the folder stays empty.
     #[test]
     fn archive_file_has_no_name() {
         let folder = tempfile::tempdir().unwrap();
@@ -155,9 +155,9 @@ mod tests {
         }
     }
 
-    /// The limit counts the archive's length, not what is written over.
+    /// The limit applies to the length, so that overwriting is allowed.
     #[test]
-    fn archive_file_keeps_its_limit() {
+    fn archive_file_enforces_limit() {
         let folder = tempfile::tempdir().unwrap();
         let mut file = ArchiveFolder::new(folder.path().to_owned(), 100).create();
         file.write_all(&[1; 100]).unwrap();

@@ -1,8 +1,8 @@
-//! The whole gallery as one archive: a ZIP with `people/CONTRACT/ID.csv` for each person and
-//! contract, `groups/GROUP` with an id a line, and what says where it is from ([`origin`]).
+//! Export and import of the whole gallery as a ZIP archive. It has `people/CONTRACT/ID.csv` for
+//! each person and contract, `groups/GROUP` with an id on each line, and its [`origin`].
 //!
-//! An archive that comes in is a stranger's: names, sizes, counts and rows are checked as those of
-//! any caller.
+//! An uploaded archive is untrusted: its names, sizes, counts and rows are checked like any
+//! request.
 
 mod contents;
 mod export;
@@ -23,41 +23,41 @@ use rostro_gallery::groups::GroupId;
 use rostro_gallery::ledger::ImportWatch;
 
 use super::{Service, ServiceError};
-use contents::MOST_ENTRIES;
+use contents::MAX_ENTRIES;
 
 pub use file::{ArchiveFile, ArchiveFolder};
 pub use import::ImportOptions;
 
-/// The most entries and people that are named in an answer.
-const NAMED: usize = 100;
+/// Maximum number of entries and people that an answer names.
+const MAX_NAMED: usize = 100;
 
-/// Entry with the files of the gallery that an export lacks.
-const LEFT_OUT: &str = "left_out.txt";
+/// Entry that lists the files that an export omits.
+const OMITTED_FILE: &str = "left_out.txt";
 
-/// Folder of tombstones, one entry for each gallery.
-const TOMBSTONES: &str = "tombstones/";
+/// Folder of tombstones, with an entry for each gallery.
+const TOMBSTONE_FOLDER: &str = "tombstones/";
 
-/// What came of an import, or would.
+/// Result of an import, or of its dry run.
 #[derive(Debug)]
-pub struct Imported {
-    /// People who are stored now as the archive says.
+pub struct ImportReport {
+    /// Number of people that were stored as in the archive.
     pub people: usize,
-    /// Groups that have members of the archive's.
+    /// Number of groups that have members of the archive.
     pub groups: usize,
-    /// Entries that were left out, the first of them with the reason.
+    /// Omitted entries with the reason, at most [`MAX_NAMED`].
     pub left_out: Vec<(String, String)>,
-    /// How many were left out.
+    /// Number of omitted entries.
     pub left_out_count: usize,
-    /// People who were left out because they were deleted since.
+    /// People that were omitted because they were deleted since.
     pub deleted: PeopleList,
-    /// People who were removed because the archive lacks them.
+    /// People that were removed because the archive lacks them.
     pub removed: PeopleList,
-    /// False where the file system cannot sync folders, so that a crash of the machine may undo the
+    /// False if the file system cannot sync folders, so that a crash of the machine may undo the
     /// import.
     pub durable: bool,
 }
 
-impl Default for Imported {
+impl Default for ImportReport {
     fn default() -> Self {
         Self {
             people: 0,
@@ -71,44 +71,45 @@ impl Default for Imported {
     }
 }
 
-/// People, of whom the first are named.
+/// List of people that names the first ones.
 #[derive(Debug, Default)]
 pub struct PeopleList {
-    /// The first people, at most [`NAMED`].
+    /// First people, at most [`MAX_NAMED`].
     pub first: Vec<PersonId>,
     /// Number of all people.
     pub count: usize,
 }
 
-/// The turn to make or to take an archive: one at a time, because each is large.
+/// Permit to export or import an archive: one at a time, because each is large.
 #[derive(Debug)]
 pub struct ArchivePermit(
     #[expect(dead_code, reason = "held until it is dropped")] OwnedMutexGuard<()>,
 );
 
-/// The turn to take an archive. Deletions and enrolments from its beginning on win over the import.
+/// Permit to import an archive. Deletions and enrolments after its start take precedence over the
+/// import.
 #[derive(Debug)]
 pub struct ImportPermit {
     _watch: ImportWatch,
-    _turn: ArchivePermit,
+    _permit: ArchivePermit,
 }
 
-/// Why there is no archive, or none was taken.
+/// Why an export or import failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
     /// The people cannot be read or written.
     #[error(transparent)]
     Service(#[from] ServiceError),
-    /// It is no ZIP.
+    /// The archive is not a ZIP.
     #[error("the archive cannot be read: {0}")]
     Zip(ZipError),
-    /// It has too many entries.
-    #[error("the archive has {0} entries; at most {MOST_ENTRIES} are taken")]
+    /// The archive has too many entries.
+    #[error("the archive has {0} entries; at most {MAX_ENTRIES} are taken")]
     TooMany(usize),
-    /// Another is made or taken.
+    /// Another export or import is running.
     #[error("another archive is under way")]
     UnderWay,
-    /// It takes too long.
+    /// The import reached its deadline.
     #[error("the import was not done in time")]
     Late,
     /// The process is stopping.
@@ -117,18 +118,19 @@ pub enum ArchiveError {
     /// The archive cannot be written.
     #[error("the archive cannot be written: {0}")]
     Io(io::Error),
-    /// It would be larger than archives may be.
+    /// The archive would exceed the size limit.
     #[error("the archive would be larger than the limit; raise --max-archive-gib")]
     TooLarge,
     /// The tombstones of the archive cannot be written.
     #[error("cannot write the archive's tombstones: {0}")]
     Ledger(io::Error),
-    /// People cannot be removed by an archive that may lack some for another reason.
+    /// An archive without a change number cannot remove people, because it may lack them for
+    /// another reason.
     #[error("the archive has no change number, so that nobody can be removed by it")]
     NotNumbered,
-    /// The same: these entries cannot be used.
+    /// An archive with unusable entries cannot remove people.
     #[error("the archive has {} entries that cannot be used, so that nobody can be removed by it", .0.left_out_count)]
-    Unusable(Box<Imported>),
+    Unusable(Box<ImportReport>),
 }
 
 impl From<io::Error> for ArchiveError {
@@ -144,7 +146,7 @@ impl From<io::Error> for ArchiveError {
 impl From<ZipError> for ArchiveError {
     fn from(error: ZipError) -> Self {
         match error {
-            // A full disk, and not what is in the archive.
+            // The cause is the disk, not the archive.
             ZipError::Io(error)
                 if matches!(
                     error.kind(),
@@ -161,11 +163,11 @@ impl From<ZipError> for ArchiveError {
 }
 
 impl Service {
-    /// The turn to make an archive.
+    /// Returns the permit to export an archive.
     ///
     /// # Errors
     ///
-    /// If somebody has it.
+    /// If another export or import is running.
     pub fn archiving(&self) -> Result<ArchivePermit, ArchiveError> {
         Arc::clone(&self.archiving)
             .try_lock_owned()
@@ -173,30 +175,30 @@ impl Service {
             .map_err(|_| ArchiveError::UnderWay)
     }
 
-    /// The turn to take an archive.
+    /// Returns the permit to import an archive.
     ///
     /// # Errors
     ///
-    /// If somebody has it.
+    /// If another export or import is running.
     pub fn importing(&self) -> Result<ImportPermit, ArchiveError> {
-        let turn = self.archiving()?;
+        let permit = self.archiving()?;
         Ok(ImportPermit {
             _watch: self.people.store().watch_import(),
-            _turn: turn,
+            _permit: permit,
         })
     }
 
-    /// Where archives are written on their way.
+    /// Returns the folder of archives that are being exported or imported.
     pub fn archives(&self) -> &ArchiveFolder {
         &self.archives
     }
 }
 
-impl Imported {
-    fn leave_out(&mut self, name: &str, why: String) {
+impl ImportReport {
+    fn omit(&mut self, name: &str, reason: String) {
         self.left_out_count += 1;
-        if self.left_out.len() < NAMED {
-            self.left_out.push((sanitize_name(name), why));
+        if self.left_out.len() < MAX_NAMED {
+            self.left_out.push((sanitize_name(name), reason));
         }
     }
 }
@@ -204,32 +206,32 @@ impl Imported {
 impl PeopleList {
     fn add(&mut self, id: &PersonId) {
         self.count += 1;
-        if self.first.len() < NAMED {
+        if self.first.len() < MAX_NAMED {
             self.first.push(id.clone());
         }
     }
 }
 
-/// What an entry of an archive is, by its name.
+/// Kind of an entry of an archive, by its name.
 #[derive(Debug, PartialEq, Eq)]
 enum ArchiveEntry {
     Person(PersonId, ContractId),
     Group(GroupId),
-    /// Where the archive is from.
+    /// Origin of the archive.
     Origin,
     /// Tombstones of a gallery.
     Tombstones(Uuid),
-    /// What the export lacks.
-    LeftOut,
+    /// List of the files that the export omits.
+    OmittedFiles,
     Folder,
 }
 
-fn entry(name: &str) -> Result<ArchiveEntry, String> {
+fn parse_entry_name(name: &str) -> Result<ArchiveEntry, String> {
     let parts: Vec<&str> = name.split('/').collect();
     match parts.as_slice() {
         [.., ""] => Ok(ArchiveEntry::Folder),
         [origin::NAME] => Ok(ArchiveEntry::Origin),
-        [LEFT_OUT] => Ok(ArchiveEntry::LeftOut),
+        [OMITTED_FILE] => Ok(ArchiveEntry::OmittedFiles),
         ["tombstones", gallery] => Ok(ArchiveEntry::Tombstones(
             Uuid::try_parse(gallery).map_err(|_| "the name is not a gallery's")?,
         )),
@@ -268,14 +270,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_entries_are_people_groups_or_nothing() {
-        let person = |name: &str| matches!(entry(name), Ok(ArchiveEntry::Person(..)));
+    fn entry_names_are_validated() {
+        let person = |name: &str| matches!(parse_entry_name(name), Ok(ArchiveEntry::Person(..)));
         assert!(
             person("people/2222222222222222/s6.csv") && person("people/1111111111111111/a.b@c.csv")
         );
         assert!(
-            matches!(entry("groups/maths"), Ok(ArchiveEntry::Group(_)))
-                && entry("people/") == Ok(ArchiveEntry::Folder)
+            matches!(parse_entry_name("groups/maths"), Ok(ArchiveEntry::Group(_)))
+                && parse_entry_name("people/") == Ok(ArchiveEntry::Folder)
         );
         for wrong in [
             "s6.csv",
@@ -294,7 +296,7 @@ mod tests {
         ] {
             assert!(
                 !matches!(
-                    entry(wrong),
+                    parse_entry_name(wrong),
                     Ok(ArchiveEntry::Person(..) | ArchiveEntry::Group(_))
                 ),
                 "{wrong}"
@@ -304,7 +306,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn whatever_an_archive_holds_is_read_within_bounds(mut bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300), real: bool, at: usize) {
+        fn any_archive_is_read_within_bounds(mut bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300), real: bool, at: usize) {
             if real {
                 let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
                 archive.start_file("people/1111111111111111/s6.csv", SimpleFileOptions::default()).unwrap();

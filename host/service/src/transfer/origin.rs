@@ -1,5 +1,4 @@
-//! What an archive says of its origin: `gallery.json`, and `tombstones/GALLERY` for each gallery of
-//! which there are tombstones.
+//! Origin of an archive: `gallery.json`, and `tombstones/GALLERY` for each gallery with tombstones.
 
 use std::io::{self, Write};
 
@@ -13,22 +12,22 @@ use rostro_gallery::ledger::{ArchiveNumber, ArchiveOrigin, Tombstone, Tombstones
 /// Name of the entry.
 pub(super) const NAME: &str = "gallery.json";
 
-/// The largest entry, in bytes.
-pub(super) const LARGEST: u64 = 4096;
+/// Size limit of the entry, in bytes.
+pub(super) const MAX_BYTES: u64 = 4096;
 
-/// The largest entry of tombstones, in bytes: half a million.
-pub(super) const LARGEST_TOMBSTONES: u64 = 64 << 20;
+/// Size limit of an entry of tombstones, in bytes: half a million tombstones.
+pub(super) const MAX_TOMBSTONE_BYTES: u64 = 64 << 20;
 
-/// Form of `gallery.json`.
+/// Format of `gallery.json`.
 #[derive(Debug, Serialize, Deserialize)]
 struct OriginFile {
     format: u32,
     #[serde(default)]
     gallery: Option<String>,
-    /// The change number of the gallery when the export began.
+    /// Change number of the gallery when the export began.
     #[serde(default)]
     number: Option<u64>,
-    /// When the export began.
+    /// Time when the export began.
     began: String,
 }
 
@@ -45,7 +44,7 @@ pub(super) fn text(numbered: Option<ArchiveNumber>, began: jiff::Timestamp) -> V
     .unwrap_or_default()
 }
 
-/// Reads `gallery.json`, which may come from anywhere.
+/// Reads `gallery.json` from an untrusted archive.
 pub(super) fn read(bytes: &[u8]) -> Result<ArchiveOrigin, String> {
     let text: OriginFile =
         serde_json::from_slice(bytes).map_err(|error| format!("it cannot be read: {error}"))?;
@@ -58,7 +57,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<ArchiveOrigin, String> {
         .map(Uuid::try_parse)
         .transpose()
         .map_err(|_| "its gallery is not a UUID".to_owned())?;
-    // A number means nothing without the gallery that gave it.
+    // A number has no meaning without its gallery.
     let number = text.number.filter(|_| gallery.is_some());
     let began: jiff::Timestamp = text
         .began
@@ -71,7 +70,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<ArchiveOrigin, String> {
     })
 }
 
-/// Writes a gallery's tombstones: a line with the key, then one for each.
+/// Writes a gallery's tombstones: a line with the key, then a line for each.
 pub(super) fn write_tombstones(
     tombstones: &Tombstones,
     gallery: Uuid,
@@ -87,8 +86,7 @@ pub(super) fn write_tombstones(
     Ok(())
 }
 
-/// Reads a gallery's tombstones, which may come from anywhere, and adds them. Expired ones are left
-/// out.
+/// Reads a gallery's tombstones from an untrusted archive, and adds those that are not expired.
 pub(super) fn read_tombstones(
     bytes: Vec<u8>,
     gallery: Uuid,
@@ -132,7 +130,7 @@ mod tests {
     use super::*;
     use rostro_gallery::ledger::now;
 
-    /// What an export writes an import reads.
+    /// An import reads the origin that an export writes.
     #[test]
     fn origin_is_read_as_written() {
         let began = jiff::Timestamp::from_millisecond(now()).unwrap();

@@ -1,4 +1,4 @@
-//! What holds of every archive that is read, whoever made it.
+//! Properties of every archive.
 #![expect(clippy::unwrap_used, reason = "of tests and fuzz targets alone")]
 
 use std::io::Cursor;
@@ -6,45 +6,44 @@ use std::io::Cursor;
 use rostro_gallery::csv_file::property as csv;
 
 use super::contents::Contents;
-use super::{ArchiveEntry, Imported, entry, origin};
+use super::{ArchiveEntry, ImportReport, origin, parse_entry_name};
 
-/// Little room, so that what is too large is found soon: of an entry, and of all.
+/// Small limits for an entry and for all, so that excess is found soon.
 const ENTRY: u64 = 500;
 const ALL: u64 = 2000;
 
-/// No more is unpacked than may be, however many bytes an archive says that it has; what is taken
-/// for a person's or a group's entry is named just so; and what is said of the others can be shown.
-/// Gives what was unpacked.
+/// Panics unless limits hold for any claimed size, names of people and groups are canonical, and
+/// the reasons of omitted entries are printable. Returns the unpacked entries.
 pub fn holds(bytes: Vec<u8>) -> Vec<(String, Vec<u8>)> {
     let Ok(mut contents) = Contents::open(Cursor::new(bytes)) else {
         return Vec::new();
     };
     contents.restrict(ALL);
-    let mut imported = Imported::default();
+    let mut report = ImportReport::default();
     let mut read = Vec::new();
     let mut total = 0;
     for index in 0..contents.len() {
         let Some(name) = contents.name(index) else {
             continue;
         };
-        let is_person = match entry(&name) {
+        let is_person = match parse_entry_name(&name) {
             Ok(ArchiveEntry::Person(id, contract)) => {
                 assert!(
-                    matches!(entry(&format!("people/{contract}/{id}.csv")), Ok(ArchiveEntry::Person(again, _)) if again == id),
+                    matches!(parse_entry_name(&format!("people/{contract}/{id}.csv")), Ok(ArchiveEntry::Person(again, _)) if again == id),
                     "{name}"
                 );
                 true
             }
             Ok(ArchiveEntry::Group(group)) => {
                 assert!(
-                    matches!(entry(&format!("groups/{group}")), Ok(ArchiveEntry::Group(again)) if again == group),
+                    matches!(parse_entry_name(&format!("groups/{group}")), Ok(ArchiveEntry::Group(again)) if again == group),
                     "{name}"
                 );
                 false
             }
             Ok(ArchiveEntry::Origin) => {
                 let _ = contents
-                    .read(index, origin::LARGEST)
+                    .read(index, origin::MAX_BYTES)
                     .map(|bytes| origin::read(&bytes));
                 continue;
             }
@@ -55,9 +54,9 @@ pub fn holds(bytes: Vec<u8>) -> Vec<(String, Vec<u8>)> {
                     .map(|bytes| origin::read_tombstones(bytes, gallery, &mut tombstones));
                 continue;
             }
-            Ok(ArchiveEntry::Folder | ArchiveEntry::LeftOut) => continue,
-            Err(why) => {
-                imported.leave_out(&name, why);
+            Ok(ArchiveEntry::Folder | ArchiveEntry::OmittedFiles) => continue,
+            Err(reason) => {
+                report.omit(&name, reason);
                 continue;
             }
         };
@@ -72,13 +71,13 @@ pub fn holds(bytes: Vec<u8>) -> Vec<(String, Vec<u8>)> {
         }
         read.push((name, bytes));
     }
-    assert!(total <= ALL - contents.left());
-    assert!(imported.left_out.len() <= imported.left_out_count.min(super::NAMED));
-    assert!(imported.left_out.iter().all(|(name, why)| {
-        ![name, why]
+    assert!(total <= ALL - contents.remaining());
+    assert!(report.left_out.len() <= report.left_out_count.min(super::MAX_NAMED));
+    assert!(report.left_out.iter().all(|(name, reason)| {
+        ![name, reason]
             .into_iter()
             .any(|text| text.contains(char::is_control))
     }));
-    serde_json::to_string(&imported.left_out).unwrap();
+    serde_json::to_string(&report.left_out).unwrap();
     read
 }

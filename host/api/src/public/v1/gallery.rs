@@ -12,7 +12,7 @@ use tokio_util::io::ReaderStream;
 use utoipa::{IntoParams, ToSchema};
 
 use rostro_service::deployment::Actor;
-use rostro_service::{ArchiveError, ImportOptions, Imported, PeopleList};
+use rostro_service::{ArchiveError, ImportOptions, ImportReport, PeopleList};
 
 use super::{blocking, upload};
 use crate::error::{ApiError, is_full};
@@ -151,7 +151,7 @@ pub(super) async fn import(
     };
     let turn = app.service.importing().map_err(failed)?;
     let archive = upload::receive(request, app.service.archives()).await?;
-    let Imported { people, groups, left_out, left_out_count, deleted, removed, durable } =
+    let ImportReport { people, groups, left_out, left_out_count, deleted, removed, durable } =
         // The caller may go before it is done.
         blocking(move || app.service.import(archive, options, &actor, &turn).map_err(failed)).await?;
     let ids = |named: &PeopleList| named.first.iter().map(ToString::to_string).collect();

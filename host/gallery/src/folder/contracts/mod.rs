@@ -1,122 +1,48 @@
-//! Samples of other contracts than those in a person's own file, a folder for each contract.
+//! Samples of other contracts than a person's own file has, in a folder for each contract.
 //!
-//! Readers of the gallery see the own file alone. A file of another contract is in force if its
-//! rows name the enrolment that the own file names: whatever replaces the own file puts them out of
-//! force in the same step, so neither a crash nor a program that knows no enrolments can leave an
-//! older person under the id. Rows that cannot be told to belong to the own file are of *unknown
-//! age*.
+//! Other readers of the gallery see only the own file. A file of another contract is in force if
+//! its rows have the enrolment of the own file. Replacing the own file puts the others out of force
+//! in the same step. So neither a crash nor a program without enrolments can leave an older person
+//! under the id. Rows that may or may not belong to the own file's enrolment have an *unknown age*.
+
+pub(super) mod enrolment;
+mod trust;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
-use std::time::SystemTime;
 
 use rostro_common::fs::durable::sync_folder;
 use rostro_common::person::{ContractId, EnrolmentId, PersonId, Sample};
 
-use super::super::watched::Fingerprint;
-use super::super::{
-    Durability, GalleryContents, GalleryError, PersonRecord, SampleLocation, names,
+use self::enrolment::{
+    enrolment_of, group_by_contract, has_unknown_age, in_force, is_stale, with_enrolment,
 };
-use super::{CsvGallery, csv_file, person};
-
-/// The folder of the contracts' folders.
-pub(crate) const OTHER_CONTRACTS: &str = ".contracts";
-
-/// Returns the enrolment that all samples of an own file name; none if they differ or name none.
-pub(super) fn enrolment_of(own: &[Sample]) -> Option<&EnrolmentId> {
-    let first = own.first()?.enrolment.as_ref()?;
-    own.iter()
-        .all(|sample| sample.enrolment.as_ref() == Some(first))
-        .then_some(first)
-}
-
-/// Returns true if the own file has samples of the contract, which are newer than any other file's.
-fn has_contract(own: &[Sample], contract: &ContractId) -> bool {
-    own.iter()
-        .any(|sample| sample.contract.as_ref() == Some(contract))
-}
-
-/// Returns those of another file's samples that count next to the person's own.
-pub(super) fn in_force(own: &[Sample], contract: &ContractId, samples: Vec<Sample>) -> Vec<Sample> {
-    let enrolment = enrolment_of(own).filter(|_| !has_contract(own, contract));
-    let counts = |sample: &Sample| {
-        sample.contract.as_ref() == Some(contract)
-            && enrolment.is_some()
-            && sample.enrolment.as_ref() == enrolment
-    };
-    samples.into_iter().filter(counts).collect()
-}
-
-/// Returns true if some samples of another file may or may not be older than the person's own.
-fn has_unknown_age(own: &[Sample], contract: &ContractId, samples: &[Sample]) -> bool {
-    let is_unknown = |sample: &Sample| sample.enrolment.is_none() || enrolment_of(own).is_none();
-    !has_contract(own, contract)
-        && samples
-            .iter()
-            .filter(|sample| sample.contract.as_ref() == Some(contract))
-            .any(is_unknown)
-}
-
-/// Returns true if another file is left of an enrolment before the person's own: both name one, and
-/// not the same.
-fn is_stale(own: &[Sample], samples: &[Sample]) -> bool {
-    let Some(enrolment) = enrolment_of(own) else {
-        return false;
-    };
-    samples.iter().all(|sample| {
-        sample
-            .enrolment
-            .as_ref()
-            .is_some_and(|other| other != enrolment)
-    })
-}
-
-/// Returns the samples by contract, in the order in which the contracts appear. Samples without one
-/// count as the first one's.
-pub(super) fn by_contract(samples: &[Sample]) -> Vec<(Option<ContractId>, Vec<Sample>)> {
-    let mut groups: Vec<(Option<ContractId>, Vec<Sample>)> = Vec::new();
-    for sample in samples {
-        let place = groups
-            .iter()
-            .position(|(contract, _)| sample.contract.is_none() || *contract == sample.contract);
-        match place.and_then(|place| groups.get_mut(place)) {
-            Some((_, group)) => group.push(sample.clone()),
-            None => groups.push((sample.contract.clone(), vec![sample.clone()])),
-        }
-    }
-    groups
-}
-
-/// Returns the samples as samples of an enrolment.
-pub(super) fn of_enrolment(samples: &[Sample], enrolment: &EnrolmentId) -> Vec<Sample> {
-    samples
-        .iter()
-        .map(|sample| Sample {
-            enrolment: Some(enrolment.clone()),
-            ..sample.clone()
-        })
-        .collect()
-}
+use super::{CsvGallery, read_person};
+use crate::csv_file;
+use crate::file_names::{self, OTHER_CONTRACTS};
+use crate::file_watch::Fingerprint;
+use crate::store::{Durability, GalleryContents, PersonRecord, SampleLocation};
 
 impl CsvGallery {
-    /// Replaces all that is stored of a person. The lock is held.
+    /// Replaces all samples of a person. The caller holds the lock.
     pub(super) fn replace_contracts(
         &self,
         id: &PersonId,
         samples: &[Sample],
     ) -> io::Result<(PathBuf, Durability)> {
         let path = self.path_of(id);
-        let old = self.rescue_own(id)?;
-        let before = self.others_of(id)?;
-        let mut groups = by_contract(samples);
+        let old = self.read_own_or_quarantine(id)?;
+        let before = self.contract_files_of(id)?;
+        let mut groups = group_by_contract(samples);
         if let Some((_, own)) = groups.first_mut()
             && enrolment_of(own).is_none()
             && !before.is_empty()
         {
-            // Tells the files of before to be older, also if a crash keeps them from being removed.
-            *own = of_enrolment(own, &EnrolmentId::unique());
+            // A new enrolment marks the former files as older, even if a crash prevents their
+            // removal.
+            *own = with_enrolment(own, &EnrolmentId::unique());
         }
         let Some(((_, own), others)) = groups.split_first() else {
             return Err(io::ErrorKind::InvalidInput.into());
@@ -128,18 +54,18 @@ impl CsvGallery {
         };
         let is_same = enrolment_of(own).is_some() && enrolment_of(own) == enrolment_of(&old);
         if is_same {
-            // The same archive again: the own file would put these in force.
-            self.remove_others(before.iter().filter(|(contract, _)| !is_kept(contract)))?;
+            // The archive is imported again: the new own file would put these files in force.
+            self.remove_contract_files(before.iter().filter(|(contract, _)| !is_kept(contract)))?;
         }
         let mut durability = self.write(&path, own)?;
         for (contract, samples) in others {
             if let Some(contract) = contract {
-                durability = durability.and(self.write_other(contract, id, samples)?);
+                durability = durability.and(self.write_contract(contract, id, samples)?);
             }
         }
         if !is_same
             && let Err(error) =
-                self.remove_others(before.iter().filter(|(contract, _)| !is_kept(contract)))
+                self.remove_contract_files(before.iter().filter(|(contract, _)| !is_kept(contract)))
         {
             tracing::warn!(
                 "older samples of a person in {} cannot be removed; they are not matched: {error}",
@@ -149,70 +75,71 @@ impl CsvGallery {
         Ok((path, durability))
     }
 
-    /// Puts samples of one contract next to those of others. The lock is held.
+    /// Adds samples of one contract next to those of others. The caller holds the lock.
     pub(super) fn put_contract(
         &self,
         id: &PersonId,
         samples: &[Sample],
-        place: SampleLocation,
+        target: SampleLocation,
     ) -> io::Result<(PathBuf, Durability)> {
         let path = self.path_of(id);
-        let old = self.rescue_own(id)?;
+        let old = self.read_own_or_quarantine(id)?;
         let contract = samples.first().and_then(|sample| sample.contract.clone());
         let is_only = old.iter().all(|sample| sample.contract == contract);
         let Some(contract) = contract.filter(|_| !is_only) else {
             let samples = enrolment_of(&old).map_or_else(
                 || samples.to_vec(),
-                |enrolment| of_enrolment(samples, enrolment),
+                |enrolment| with_enrolment(samples, enrolment),
             );
             let durability = self.write(&path, &samples)?;
             return Ok((path, durability));
         };
         let known = enrolment_of(&old).cloned();
         let enrolment = known.clone().unwrap_or_else(EnrolmentId::unique);
-        if place == SampleLocation::Other {
+        if target == SampleLocation::Other {
             let mut durability = Durability::Synced;
             if known.is_none() {
-                durability = self.write(&path, &of_enrolment(&old, &enrolment))?;
+                durability = self.write(&path, &with_enrolment(&old, &enrolment))?;
             }
-            let other = self.write_other(
+            let other = self.write_contract(
                 &contract,
                 id,
-                &self.with_unknown_age(&contract, id, of_enrolment(samples, &enrolment)),
+                &self.append_unknown_age(&contract, id, with_enrolment(samples, &enrolment)),
             )?;
             return Ok((path, durability.and(other)));
         }
-        // In force through the own file until that is written, and through its enrolment from then
-        // on.
+        // The samples are in force through the own file until it is written, and through its
+        // enrolment afterwards.
         let mut durability = Durability::Synced;
-        for (other, kept) in by_contract(&old) {
+        for (other, kept) in group_by_contract(&old) {
             if let Some(other) = other.filter(|other| *other != contract) {
-                durability = durability.and(self.write_other(
+                durability = durability.and(self.write_contract(
                     &other,
                     id,
-                    &self.with_unknown_age(&other, id, of_enrolment(&kept, &enrolment)),
+                    &self.append_unknown_age(&other, id, with_enrolment(&kept, &enrolment)),
                 )?);
             }
         }
-        durability = durability.and(self.write(&path, &of_enrolment(samples, &enrolment))?);
-        let older = self.file_of_other(&contract, id);
+        durability = durability.and(self.write(&path, &with_enrolment(samples, &enrolment))?);
+        let older = self.contract_file(&contract, id);
         if csv_file::read(&older)
             .is_ok_and(|older| older.iter().all(|sample| sample.enrolment.is_some()))
         {
-            // Superseded by the own file; it is not matched where it cannot be removed.
+            // The own file supersedes it, so that it is not matched even if it cannot be removed.
             let _ = fs::remove_file(&older);
         }
         Ok((path, durability))
     }
 
-    /// Adds the rows of unknown age that lie in the contract's file: what is added removes nothing.
-    fn with_unknown_age(
+    /// Appends the rows of unknown age in the contract's file, because adding samples must not
+    /// remove any.
+    fn append_unknown_age(
         &self,
         contract: &ContractId,
         id: &PersonId,
         mut samples: Vec<Sample>,
     ) -> Vec<Sample> {
-        let there = csv_file::read(&self.file_of_other(contract, id)).unwrap_or_default();
+        let there = csv_file::read(&self.contract_file(contract, id)).unwrap_or_default();
         let length = samples.first().map_or(0, |sample| sample.embedding.len());
         samples.extend(
             there
@@ -222,27 +149,27 @@ impl CsvGallery {
         samples
     }
 
-    /// Reads the files of other contracts, next to the people whose own files were read.
-    pub(super) fn load_others(&self, loaded: &mut GalleryContents) -> io::Result<()> {
+    /// Adds the samples of other contracts to people with a readable own file.
+    pub(super) fn load_contracts(&self, loaded: &mut GalleryContents) -> io::Result<()> {
         let mut unowned: BTreeMap<PersonId, PathBuf> = BTreeMap::new();
-        // What is in force is judged by the own file alone.
+        // The own file alone decides which samples are in force.
         let mut found: Vec<(usize, Vec<Sample>)> = Vec::new();
-        for (contract, path) in self.other_files()? {
+        for (contract, path) in self.contract_files()? {
             let seen = Fingerprint::at(&path);
-            let (id, samples) = match person(&path) {
+            let (id, samples) = match read_person(&path) {
                 Ok(read) => read,
                 Err(cause) => {
-                    self.note_problem(loaded, path, seen, cause);
+                    self.record_problem(loaded, path, seen, cause);
                     continue;
                 }
             };
-            self.note_good(loaded, &path, seen);
-            let place = loaded
+            self.record_valid(loaded, &path, seen);
+            let target = loaded
                 .people
                 .binary_search_by(|person| person.id.cmp(&id))
                 .ok();
-            let Some((place, own)) =
-                place.and_then(|place| Some((place, loaded.people.get(place)?)))
+            let Some((target, own)) =
+                target.and_then(|target| Some((target, loaded.people.get(target)?)))
             else {
                 loaded.unknown_age += 1;
                 unowned.entry(id).or_insert(path);
@@ -253,14 +180,14 @@ impl CsvGallery {
                 continue;
             }
             loaded.unknown_age += usize::from(has_unknown_age(&own.samples, &contract, &samples));
-            found.push((place, in_force(&own.samples, &contract, samples)));
+            found.push((target, in_force(&own.samples, &contract, samples)));
         }
-        for (place, samples) in found {
-            if let Some(person) = loaded.people.get_mut(place) {
+        for (target, samples) in found {
+            if let Some(person) = loaded.people.get_mut(target) {
                 person.samples.extend(samples);
             }
         }
-        // Known by nothing, and to be listed and deleted all the same.
+        // Listed so that they can be deleted, but not matched.
         loaded
             .people
             .extend(unowned.into_iter().map(|(id, path)| PersonRecord {
@@ -272,14 +199,14 @@ impl CsvGallery {
         Ok(())
     }
 
-    /// Removes a file that a crash left of an enrolment before the last. Both may have been written
-    /// since they were read.
+    /// Removes a file that a crash left of an earlier enrolment. It reads both files again, because
+    /// they may have been written since.
     fn remove_stale(&self, id: &PersonId, contract: &ContractId) {
-        if !self.is_ours {
+        if !self.is_writer {
             return;
         }
-        let _changing = self.changing(id);
-        let path = self.file_of_other(contract, id);
+        let _lock = self.lock_person(id);
+        let path = self.contract_file(contract, id);
         let (Ok(own), Ok(samples)) = (csv_file::read(&self.own_file(id)), csv_file::read(&path))
         else {
             return;
@@ -288,7 +215,7 @@ impl CsvGallery {
             return;
         }
         match fs::remove_file(&path) {
-            Ok(()) => self.note_gone(&path),
+            Ok(()) => self.record_removal(&path),
             Err(error) => {
                 tracing::warn!(
                     "older samples of a person in {} cannot be removed; they are not matched: {error}",
@@ -298,105 +225,32 @@ impl CsvGallery {
         }
     }
 
-    /// Puts files of unknown age in force, on the word of the operator; returns how many. Where a
-    /// person has no own file the newest other one becomes it.
-    ///
-    /// # Errors
-    ///
-    /// If the gallery cannot be read or written; those before the failure are in force then.
-    pub fn trust_contracts(&self) -> Result<usize, GalleryError> {
-        let mut people: BTreeMap<PersonId, Vec<(ContractId, PathBuf)>> = BTreeMap::new();
-        for (contract, path) in self
-            .other_files()
-            .map_err(GalleryError::folder("read", &self.folder))?
-        {
-            if let Ok((id, _)) = person(&path) {
-                people.entry(id).or_default().push((contract, path));
-            }
-        }
-        let mut trusted = 0;
-        for (id, others) in people {
-            let _changing = self.changing(&id);
-            trusted += self
-                .trust_person(&id, others)
-                .map_err(|cause| GalleryError::Write {
-                    folder: self.folder.clone(),
-                    cause,
-                })?;
-        }
-        Ok(trusted)
-    }
-
-    fn trust_person(
-        &self,
-        id: &PersonId,
-        mut others: Vec<(ContractId, PathBuf)>,
-    ) -> io::Result<usize> {
-        let path = self.path_of(id);
-        let own = match csv_file::read(&self.own_file(id)) {
-            Ok(own) => own,
-            Err(csv_file::SampleFileError::Io(error))
-                if error.kind() == io::ErrorKind::NotFound =>
-            {
-                let modified = |path: &PathBuf| {
-                    path.metadata()
-                        .and_then(|about| about.modified())
-                        .unwrap_or(SystemTime::UNIX_EPOCH)
-                };
-                others.sort_by_key(|(_, path)| modified(path));
-                let newest = others
-                    .last()
-                    .map(|(_, path)| csv_file::read(path).unwrap_or_default());
-                newest.unwrap_or_default()
-            }
-            // Damaged: it is mended or set aside first.
-            Err(_) => return Ok(0),
-        };
-        let enrolment = enrolment_of(&own)
-            .cloned()
-            .unwrap_or_else(EnrolmentId::unique);
-        let mut trusted = 0;
-        for (contract, other) in others {
-            let samples = csv_file::read(&other).unwrap_or_default();
-            if has_unknown_age(&own, &contract, &samples) {
-                self.write_other(&contract, id, &of_enrolment(&samples, &enrolment))?;
-                trusted += 1;
-            }
-        }
-        let is_promoted = !own.is_empty() && !self.own_file(id).exists();
-        if trusted > 0 || is_promoted {
-            // From here on all of them are in force, or none if a crash came before.
-            self.write(&path, &of_enrolment(&own, &enrolment))?;
-        }
-        Ok(trusted + usize::from(is_promoted))
-    }
-
-    /// Where a person's samples of another contract are written.
-    pub(super) fn path_of_other(&self, contract: &ContractId, id: &PersonId) -> PathBuf {
+    /// Returns the canonical path of a person's samples of another contract.
+    pub(super) fn contract_path(&self, contract: &ContractId, id: &PersonId) -> PathBuf {
         self.folder
             .join(OTHER_CONTRACTS)
             .join(contract.to_string())
-            .join(names::canonical(id))
+            .join(file_names::canonical(id))
     }
 
-    /// The file that a person's samples of another contract are in, or will be in.
-    fn file_of_other(&self, contract: &ContractId, id: &PersonId) -> PathBuf {
-        let path = self.path_of_other(contract, id);
+    /// Returns the current or future file of a person's samples of another contract.
+    pub(super) fn contract_file(&self, contract: &ContractId, id: &PersonId) -> PathBuf {
+        let path = self.contract_path(contract, id);
         path.parent()
             .and_then(|folder| self.file_in_use(folder, id))
             .unwrap_or(path)
     }
 
-    /// Writes samples of another contract than those in the own file.
-    fn write_other(
+    /// Writes samples of another contract than the own file's.
+    pub(super) fn write_contract(
         &self,
         contract: &ContractId,
         id: &PersonId,
         samples: &[Sample],
     ) -> io::Result<Durability> {
-        let to = self.path_of_other(contract, id);
+        let to = self.contract_path(contract, id);
         fs::create_dir_all(to.parent().unwrap_or(&self.folder))?;
-        self.rescue(&to)?;
+        self.read_or_quarantine(&to)?;
         let written = self.write(&to, samples)?;
         // The folders may be new.
         let durability = [&self.folder.join(OTHER_CONTRACTS), &self.folder]
@@ -406,27 +260,30 @@ impl CsvGallery {
         Ok(durability)
     }
 
-    /// Removes files of other contracts; damaged ones are set aside.
-    pub(super) fn remove_others<'f>(
+    /// Removes files of other contracts. Damaged ones are quarantined.
+    pub(super) fn remove_contract_files<'f>(
         &self,
         files: impl Iterator<Item = &'f (ContractId, PathBuf)>,
     ) -> io::Result<()> {
         for (_, path) in files {
-            match self.rescue(path).and_then(|_| fs::remove_file(path)) {
+            match self
+                .read_or_quarantine(path)
+                .and_then(|_| fs::remove_file(path))
+            {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => self.note_gone(path),
+                _ => self.record_removal(path),
             }
         }
         Ok(())
     }
 
-    /// The files of other contracts, each with its contract.
-    pub(super) fn other_files(&self) -> io::Result<Vec<(ContractId, PathBuf)>> {
+    /// Returns the files of other contracts, each with its contract.
+    pub(super) fn contract_files(&self) -> io::Result<Vec<(ContractId, PathBuf)>> {
         let mut files = Vec::new();
         for (contract, folder) in self.contract_folders()? {
             for file in fs::read_dir(&folder)? {
                 let path = file?.path();
-                if names::has_ending(&path) {
+                if file_names::has_ending(&path) {
                     files.push((contract.clone(), path));
                 }
             }
@@ -434,8 +291,11 @@ impl CsvGallery {
         Ok(files)
     }
 
-    /// A person's files of other contracts, each with its contract.
-    pub(super) fn others_of(&self, id: &PersonId) -> io::Result<Vec<(ContractId, PathBuf)>> {
+    /// Returns a person's files of other contracts, each with its contract.
+    pub(super) fn contract_files_of(
+        &self,
+        id: &PersonId,
+    ) -> io::Result<Vec<(ContractId, PathBuf)>> {
         let folders = self.contract_folders()?.into_iter();
         let files = |(contract, folder): (ContractId, PathBuf)| {
             self.files_of(&folder, id)
@@ -445,7 +305,7 @@ impl CsvGallery {
         Ok(folders.flat_map(files).collect())
     }
 
-    /// The folders of other contracts. What else lies next to them belongs to others.
+    /// Returns the folders of other contracts. Other entries next to them are ignored.
     pub(super) fn contract_folders(&self) -> io::Result<Vec<(ContractId, PathBuf)>> {
         let entries = match fs::read_dir(self.folder.join(OTHER_CONTRACTS)) {
             Ok(entries) => entries,

@@ -1,7 +1,7 @@
-//! Which samples of other contracts are in force, whatever wrote them and whatever a crash left.
+//! Samples of other contracts in force, after writes of any program and after crashes.
 
-use super::super::tests::{id, sample};
 use super::*;
+use crate::folder::tests::{id, sample};
 
 const FIRST: &str = "1111111111111111";
 const SECOND: &str = "2222222222222222";
@@ -20,7 +20,7 @@ fn opened() -> (tempfile::TempDir, CsvGallery) {
     (folder, gallery)
 }
 
-/// What is in force of the person, as the gallery loads and reads it: contract and value.
+/// Returns contract and value of the person's samples in force, as loaded and read.
 fn values(gallery: &CsvGallery) -> Vec<(String, f32)> {
     let pairs = |samples: &[Sample]| -> Vec<(String, f32)> {
         samples
@@ -48,17 +48,17 @@ fn pairs(pairs: &[(&str, f32)]) -> Vec<(String, f32)> {
         .collect()
 }
 
-/// A file as a program before enrolment ids wrote it.
+/// Writes a file like a program without enrolment ids.
 fn write_old(gallery: &CsvGallery, contract: Option<&str>, samples: &[Sample]) {
     let path = match contract {
-        Some(contract) => gallery.path_of_other(&contract.parse().unwrap(), &id("s6")),
+        Some(contract) => gallery.contract_path(&contract.parse().unwrap(), &id("s6")),
         None => gallery.path_of(&id("s6")),
     };
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     csv_file::write(samples, fs::File::create(path).unwrap()).unwrap();
 }
 
-/// A person who is enrolled under the first contract as 1, and under the second as 2.
+/// Returns a person with value 1 under the first contract, and 2 under the second.
 fn enrolled_under_two() -> (tempfile::TempDir, CsvGallery) {
     let (folder, gallery) = opened();
     gallery.replace(&id("s6"), &[of(FIRST, 1.0)]).unwrap();
@@ -86,7 +86,7 @@ fn replacement_removes_other_contracts() {
         .put(&id("s6"), &[of(SECOND, 4.0)], SampleLocation::Other)
         .unwrap();
     assert_eq!(values(&gallery), pairs(&[(FIRST, 3.0), (SECOND, 4.0)]));
-    // Readers of the folder see one contract.
+    // Other readers of the folder see one contract.
     assert!(
         csv_file::read(&path)
             .unwrap()
@@ -98,7 +98,7 @@ fn replacement_removes_other_contracts() {
 }
 
 #[test]
-fn own_file_alone_needs_no_enrolment() {
+fn own_file_alone_has_no_enrolment() {
     let (_folder, gallery) = opened();
     let (path, _) = gallery.replace(&id("s6"), &[of(FIRST, 1.0)]).unwrap();
     assert_eq!(
@@ -107,12 +107,11 @@ fn own_file_alone_needs_no_enrolment() {
     );
 }
 
-/// A crash right after the own file was written: the older file of the other contract is still
-/// there.
+/// A crash right after the own file was written leaves the older file of the other contract.
 #[test]
-fn crash_within_replacement_leaves_nothing_older() {
+fn crash_during_replacement_keeps_nothing_older() {
     let (_folder, gallery) = enrolled_under_two();
-    let other = gallery.path_of_other(&SECOND.parse().unwrap(), &id("s6"));
+    let other = gallery.contract_path(&SECOND.parse().unwrap(), &id("s6"));
     let older = fs::read(&other).unwrap();
     gallery.replace(&id("s6"), &[of(FIRST, 3.0)]).unwrap();
     fs::write(&other, older).unwrap();
@@ -131,10 +130,9 @@ fn crash_within_replacement_leaves_nothing_older() {
     );
 }
 
-/// Another program's replacement, which knows no enrolments, puts the other contracts out of force
-/// as well.
+/// A replacement by a program without enrolments puts the other contracts out of force as well.
 #[test]
-fn older_programs_replacement_leaves_nothing_older() {
+fn foreign_replacement_disables_other_contracts() {
     let (_folder, gallery) = enrolled_under_two();
     write_old(&gallery, None, &[of(FIRST, 3.0)]);
     assert_eq!(values(&gallery), pairs(&[(FIRST, 3.0)]));
@@ -167,13 +165,14 @@ fn unknown_age_is_trusted_on_request() {
         ),
         (0, 0)
     );
-    // From then on a replacement removes them.
+    // A later replacement removes them.
     gallery.replace(&id("s6"), &[of(SECOND, 4.0)]).unwrap();
     assert_eq!(values(&gallery), pairs(&[(SECOND, 4.0)]));
 }
 
+/// A person without an own file is listed, and gets one on request.
 #[test]
-fn person_without_own_file_is_listed_and_trusted() {
+fn missing_own_file_is_trusted() {
     let (_folder, gallery) = opened();
     write_old(&gallery, Some(SECOND), &[of(SECOND, 2.0)]);
     let loaded = gallery.load().unwrap();
@@ -219,7 +218,7 @@ fn added_samples_remove_nothing() {
         pairs(&[(FIRST, 1.0), (FIRST, 6.0), (SECOND, 5.0)])
     );
 
-    // Rows of unknown age stay where they are, and out of force.
+    // Rows of unknown age stay in their file, and out of force.
     let (_folder, gallery) = opened();
     write_old(&gallery, None, &[of(FIRST, 1.0)]);
     write_old(&gallery, Some(SECOND), &[of(SECOND, 2.0)]);
@@ -234,8 +233,9 @@ fn added_samples_remove_nothing() {
     );
 }
 
+/// Several contracts with one enrolment are in force together.
 #[test]
-fn several_contracts_are_stored_as_one_enrolment() {
+fn contracts_share_one_enrolment() {
     let (_folder, gallery) = opened();
     let enrolment = EnrolmentId::unique();
     let marked = |contract, value| Sample {
@@ -252,12 +252,12 @@ fn several_contracts_are_stored_as_one_enrolment() {
         values(&gallery),
         pairs(&[(FIRST, 1.0), (SECOND, 2.0), (THIRD, 3.0)])
     );
-    // The same enrolment again, without the third.
+    // Imports the enrolment again, without the third contract.
     gallery
         .replace(&id("s6"), &[marked(SECOND, 2.0), marked(FIRST, 1.0)])
         .unwrap();
     assert_eq!(values(&gallery), pairs(&[(FIRST, 1.0), (SECOND, 2.0)]));
-    // Without an enrolment only the first contract is in force.
+    // Without an enrolment, only the first contract is in force.
     gallery
         .replace(&id("s6"), &[of(FIRST, 4.0), of(SECOND, 5.0)])
         .unwrap();
@@ -266,7 +266,7 @@ fn several_contracts_are_stored_as_one_enrolment() {
 }
 
 #[test]
-fn other_files_in_contracts_folder_are_nobody() {
+fn foreign_contract_files_are_ignored() {
     let (folder, gallery) = enrolled_under_two();
     let other = folder.path().join(OTHER_CONTRACTS);
     fs::write(other.join(THIRD), "a file, no folder").unwrap();

@@ -29,9 +29,9 @@ pub(crate) struct CheckArgs {
 /// If the gallery cannot be read, or a file cannot be moved.
 pub(crate) fn run(args: &CheckArgs, folder: &Path) -> Result<(), GalleryCommandError> {
     match args.restore {
-        false => check(&CsvGallery::beside(folder), folder),
+        false => check(&CsvGallery::open_unlocked(folder), folder),
         true => restore(
-            &CsvGallery::lock(
+            &CsvGallery::open_locked(
                 folder,
                 &(Instant::now() + Duration::from_secs(args.wait_for_lock)).into(),
             )?,
@@ -44,7 +44,7 @@ pub(crate) fn run(args: &CheckArgs, folder: &Path) -> Result<(), GalleryCommandE
 fn check(gallery: &CsvGallery, folder: &Path) -> Result<(), GalleryCommandError> {
     let loaded = gallery.load()?;
     let quarantined = gallery
-        .all_set_aside()
+        .quarantined_files()
         .map_err(GalleryError::folder("read", folder))?;
     say(&format!(
         "{}: {} people",
@@ -54,7 +54,7 @@ fn check(gallery: &CsvGallery, folder: &Path) -> Result<(), GalleryCommandError>
     let (damaged, left_alone): (Vec<&Problem>, Vec<&Problem>) = loaded
         .problems
         .iter()
-        .partition(|problem| problem.cause.is_damage());
+        .partition(|problem| problem.cause.is_damaged());
     list(
         "damaged, quarantined by a running service once they are a minute old",
         &damaged,
@@ -73,7 +73,7 @@ fn check(gallery: &CsvGallery, folder: &Path) -> Result<(), GalleryCommandError>
 
 fn restore(gallery: &CsvGallery, folder: &Path) -> Result<(), GalleryCommandError> {
     for file in gallery
-        .all_set_aside()
+        .quarantined_files()
         .map_err(GalleryError::folder("read", folder))?
     {
         let moved = gallery
@@ -82,7 +82,7 @@ fn restore(gallery: &CsvGallery, folder: &Path) -> Result<(), GalleryCommandErro
                 path: file.path.clone(),
                 cause,
             })?;
-        if let Some(place) = file.place.as_deref().filter(|_| moved) {
+        if let Some(place) = file.target.as_deref().filter(|_| moved) {
             say(&sanitize(&format!(
                 "restored {} from {}",
                 place.display(),
@@ -130,7 +130,7 @@ fn remedy(cause: &SampleFileError) -> &'static str {
 
 fn quarantined_line(file: &QuarantinedFile) -> String {
     let path = file.path.display();
-    match (&file.person, &file.place) {
+    match (&file.person, &file.target) {
         (Err(cause), _) => {
             format!("{path}: {cause}; restore it from a backup, or enrol the person again")
         }
@@ -168,10 +168,10 @@ mod tests {
             fs::write(aside.join(name), text).unwrap();
         }
         fs::write(folder.path().join("there.csv"), of(second)).unwrap();
-        let gallery = CsvGallery::lock(folder.path(), &Instant::now().into()).unwrap();
+        let gallery = CsvGallery::open_locked(folder.path(), &Instant::now().into()).unwrap();
         check(&gallery, folder.path()).unwrap();
         assert!(matches!(
-            CsvGallery::lock(folder.path(), &Instant::now().into()),
+            CsvGallery::open_locked(folder.path(), &Instant::now().into()),
             Err(GalleryError::InUse { .. })
         ));
         restore(&gallery, folder.path()).unwrap();
@@ -225,7 +225,7 @@ mod tests {
                 .set_modified(time)
                 .unwrap();
         }
-        let gallery = CsvGallery::lock(folder.path(), &Instant::now().into()).unwrap();
+        let gallery = CsvGallery::open_locked(folder.path(), &Instant::now().into()).unwrap();
         restore(&gallery, folder.path()).unwrap();
         let samples = gallery.read(&"desk7".parse().unwrap()).unwrap().unwrap();
         let values: Vec<f32> = samples.iter().map(|sample| sample.embedding[0]).collect();

@@ -80,7 +80,7 @@ pub(crate) fn run(args: &GalleryArgs) -> Result<(), GalleryCommandError> {
 }
 
 fn trust_contracts(folder: &Path) -> Result<(), GalleryCommandError> {
-    let files = CsvGallery::lock(folder, &Instant::now().into())?.trust_contracts()?;
+    let files = CsvGallery::open_locked(folder, &Instant::now().into())?.trust_contracts()?;
     say(&format!(
         "{files} files of unknown age in {} are matched from the next start on",
         folder.display()

@@ -1,38 +1,35 @@
-//! Groups whose files another program writes while the service runs, such as a backup that is
-//! copied into the gallery.
+//! Detects group files that another program writes while the service runs, such as a restored
+//! backup.
 
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{MutexGuard, PoisonError};
 
-use super::file::{self, UNFINISHED};
-use super::{GroupId, Groups, GroupsError, LEFT_ALONE, MOST};
-use crate::watched::{Fingerprint, FolderListing};
+use super::file::{self, TEMPORARY_PREFIX};
+use super::{GroupId, Groups, GroupsError, MAX_GROUPS, UNUSABLE};
+use crate::file_watch::{Fingerprint, FolderListing};
 
 impl Groups {
-    /// Takes in groups whose files were written by another program since the last look. Returns how
-    /// many.
+    /// Reloads groups from files that other programs wrote since the last rescan. Returns their
+    /// number.
     ///
     /// # Errors
     ///
     /// If the folder cannot be read.
     pub fn rescan(&self) -> Result<usize, GroupsError> {
-        let mut changed = self.watched.look().changed;
-        changed.extend(self.appeared().map_err(self.failed("read"))?);
-        Ok(changed
-            .into_iter()
-            .filter(|path| self.take_in(path))
-            .count())
+        let mut changed = self.watched.poll().changed;
+        changed.extend(self.find_new_files().map_err(self.failed("read"))?);
+        Ok(changed.into_iter().filter(|path| self.reload(path)).count())
     }
 
-    /// Returns the number of files that are no groups.
+    /// Returns the number of files that are not groups.
     pub fn left_alone(&self) -> usize {
         self.watched.left_alone().values().sum()
     }
 
-    /// Reads a file again. Returns true if it is a group, and other than before.
-    fn take_in(&self, path: &Path) -> bool {
-        let mut names = self.locked();
+    /// Reloads a file. Returns true if it is a group that changed.
+    fn reload(&self, path: &Path) -> bool {
+        let mut names = self.lock();
         let seen = path.symlink_metadata().ok().as_ref().map(Fingerprint::of);
         let name = path
             .file_name()
@@ -40,14 +37,14 @@ impl Groups {
             .to_string_lossy()
             .into_owned();
         let group = name.parse::<GroupId>().ok();
-        // A group that is in another file keeps that.
+        // A group keeps the file that it is already in.
         let group = group.filter(|group| match self.index.members(group) {
             Some(_) => names.file_of(group) == name,
-            None => self.index.count() < MOST,
+            None => self.index.count() < MAX_GROUPS,
         });
         match (group, seen, file::read(path)) {
             (Some(group), Some(seen), Ok(members)) => {
-                self.watched.note_good(path, seen);
+                self.watched.record_valid(path, seen);
                 let is_new = self
                     .index
                     .members(&group)
@@ -59,14 +56,14 @@ impl Groups {
                 is_new
             }
             (_, seen, _) => {
-                self.watched.note_bad(path, seen, LEFT_ALONE);
+                self.watched.record_invalid(path, seen, UNUSABLE);
                 false
             }
         }
     }
 
-    /// The files that the last listing of the folder lacks.
-    fn appeared(&self) -> io::Result<Vec<PathBuf>> {
+    /// Returns the files that the last listing of the folder lacks.
+    fn find_new_files(&self) -> io::Result<Vec<PathBuf>> {
         let mut listing = self.listing();
         if let Some(before) = &*listing
             && before.is_current(&self.folder)?
@@ -74,7 +71,7 @@ impl Groups {
             return Ok(Vec::new());
         }
         let now = match FolderListing::of(&self.folder, |name| {
-            !name.to_string_lossy().starts_with(UNFINISHED)
+            !name.to_string_lossy().starts_with(TEMPORARY_PREFIX)
         }) {
             Ok(now) => now,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -88,16 +85,16 @@ impl Groups {
     }
 
     /// Records a file that this process wrote.
-    pub(super) fn note_written(&self, name: &str) {
+    pub(super) fn record_write(&self, name: &str) {
         let path = self.folder.join(name);
-        self.watched.note_own(&path, Fingerprint::at(&path));
+        self.watched.record_own_write(&path, Fingerprint::at(&path));
         if let Some(listing) = &mut *self.listing() {
             listing.insert(name.as_ref());
         }
     }
 
-    /// Records that a file is gone, so that one that comes in its place is new.
-    pub(super) fn note_gone(&self, name: &str) {
+    /// Records that a file was removed, so that a later file of that name is new.
+    pub(super) fn record_removal(&self, name: &str) {
         self.watched.forget(&self.folder.join(name));
         if let Some(listing) = &mut *self.listing() {
             listing.remove(name.as_ref());

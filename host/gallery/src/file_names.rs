@@ -5,9 +5,12 @@ use std::path::Path;
 
 use rostro_common::person::PersonId;
 
-use super::SampleFileError;
+use crate::SampleFileError;
 
-/// The ending of a person's file, in any case.
+/// Folder in the gallery that holds a folder of samples for each other contract.
+pub(crate) const OTHER_CONTRACTS: &str = ".contracts";
+
+/// Ending of a person's file, in any case.
 const ENDING: &str = "csv";
 
 /// Returns true if a path has the ending of a person's file.
@@ -16,7 +19,7 @@ pub(super) fn has_ending(path: &Path) -> bool {
         .is_some_and(|ending| ending.eq_ignore_ascii_case(ENDING))
 }
 
-/// Returns the id that a file's name stands for.
+/// Returns the id in a file's name.
 pub(super) fn id_of(path: &Path) -> Result<PersonId, SampleFileError> {
     let stem = path.file_stem().unwrap_or_default().to_str();
     let stem = stem.ok_or_else(|| SampleFileError::Name("it is not UTF-8".to_owned()))?;
@@ -24,12 +27,12 @@ pub(super) fn id_of(path: &Path) -> Result<PersonId, SampleFileError> {
         .map_err(|error| SampleFileError::Name(format!("{error}")))
 }
 
-/// Returns the name under which a person is written.
+/// Returns the name of the file that this program writes for a person.
 pub(super) fn canonical(id: &PersonId) -> String {
     format!("{id}.{ENDING}")
 }
 
-/// Returns the names under which other programs write a person's file, the canonical one first.
+/// Returns the names that other programs may give a person's file, the canonical one first.
 pub(super) fn spellings(id: &PersonId) -> Vec<String> {
     let mut stems = vec![id.as_str().to_owned()];
     let decomposed = id.decomposed();
@@ -42,7 +45,7 @@ pub(super) fn spellings(id: &PersonId) -> Vec<String> {
         .collect()
 }
 
-/// The ending in every case, in lower case first.
+/// Returns the ending in every case, lower case first.
 fn endings() -> impl Iterator<Item = String> {
     let in_case = |cases: u32| {
         let letter = move |(at, letter): (usize, char)| {
@@ -76,7 +79,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn name_in_latin1_is_refused() {
+    fn latin1_name_is_refused() {
         use std::os::unix::ffi::OsStrExt;
 
         let name = Path::new(std::ffi::OsStr::from_bytes(b"Jos\xe9.csv"));

@@ -1,0 +1,103 @@
+//! Adoption of an archive's tombstones.
+
+use std::io;
+
+use super::slots::SlotRecord;
+use super::tombstones::{Tombstone, Tombstones, now};
+use super::{Ledger, MAX_STEP, TOO_FAR};
+
+/// Maximum number of tombstones, so that an archive cannot fill memory and disk.
+const MAX_TOMBSTONES: usize = 2_000_000;
+
+/// Maximum number of galleries that tombstones are kept of.
+const MAX_GALLERIES: usize = 64;
+
+impl Ledger {
+    /// Adopts the tombstones of an archive. Returns the reasons for the omitted ones.
+    ///
+    /// # Errors
+    ///
+    /// If the tombstones cannot be written.
+    pub fn merge(&self, others: &Tombstones) -> io::Result<Vec<&'static str>> {
+        let mut refused = Vec::new();
+        if others.is_empty() {
+            return Ok(refused);
+        }
+        let mut state = self.lock();
+        let Some(open) = self.open_or_create(&mut state) else {
+            return Ok(refused);
+        };
+        let mut galleries = open.galleries.clone();
+        let mut records: Vec<SlotRecord> = Vec::new();
+        let (today, mut highest) = (now(), open.number);
+        let most = open.number.saturating_add(MAX_STEP);
+        for (gallery, key) in others.galleries() {
+            if galleries.key(gallery).is_none() && galleries.count() >= MAX_GALLERIES {
+                refused.push("tombstones of this many galleries are not kept");
+                continue;
+            }
+            if !galleries.add(gallery, key) {
+                refused.push("the key differs from the one that is known of this gallery");
+                continue;
+            }
+            let is_own = gallery == galleries.own;
+            if is_own
+                && others
+                    .in_gallery(gallery)
+                    .any(|(_, tombstone)| tombstone.number > most)
+            {
+                refused.push(TOO_FAR);
+            }
+            for (mac, tombstone) in others
+                .in_gallery(gallery)
+                .filter(|(_, tombstone)| !is_own || tombstone.number <= most)
+            {
+                let tombstone = Tombstone {
+                    deleted_at: tombstone.deleted_at.clamp(0, today.max(0)),
+                    ..tombstone
+                };
+                if tombstone.is_expired(today)
+                    || open
+                        .tombstones
+                        .get(gallery, mac)
+                        .is_some_and(|known| known.number >= tombstone.number)
+                {
+                    continue;
+                }
+                if open.tombstones.len() + records.len() >= MAX_TOMBSTONES {
+                    refused.push("there are too many tombstones");
+                    break;
+                }
+                if is_own {
+                    highest = highest.max(tombstone.number);
+                }
+                records.push(SlotRecord {
+                    gallery,
+                    mac,
+                    tombstone,
+                });
+            }
+        }
+        if galleries != open.galleries
+            && let Some(folder) = &self.folder
+        {
+            galleries.write(folder)?;
+        }
+        for (gallery, key) in galleries.iter() {
+            open.tombstones.add_gallery(gallery, key);
+        }
+        open.galleries = galleries;
+        open.number = highest;
+        open.reserve()?;
+        open.write(&records)?;
+        for SlotRecord {
+            gallery,
+            mac,
+            tombstone,
+        } in records
+        {
+            open.tombstones.insert(gallery, mac, tombstone);
+        }
+        Ok(refused)
+    }
+}
