@@ -1,14 +1,16 @@
-//! The page at `/` for trying the service with a camera or photos. It uses the two endpoints like
-//! any other caller.
+//! Pages to try the service: `/` with a camera or photos, and `/api` for the OpenAPI document. They
+//! call the service like any other client.
 
 use axum::http::header;
 use axum::response::IntoResponse;
 
-/// The page loads nothing from elsewhere and runs no inline code; pictures and video come from the
-/// camera or dropped files.
-const POLICY: &str = "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+/// Content security policy: pages load nothing from other sites and run no inline code. Pictures
+/// and video come from the camera or dropped files.
+const POLICY: &str = "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; \
+                      frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
-pub(crate) async fn html() -> impl IntoResponse {
+/// Serves the page at `/`.
+pub(crate) async fn index_html() -> impl IntoResponse {
     let headers = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
         (header::CONTENT_SECURITY_POLICY, POLICY),
@@ -17,7 +19,8 @@ pub(crate) async fn html() -> impl IntoResponse {
     (headers, include_str!("page/index.html"))
 }
 
-pub(crate) async fn css() -> impl IntoResponse {
+/// Serves the style sheet of both pages.
+pub(crate) async fn page_css() -> impl IntoResponse {
     (
         [
             (header::CONTENT_TYPE, "text/css; charset=utf-8"),
@@ -27,7 +30,8 @@ pub(crate) async fn css() -> impl IntoResponse {
     )
 }
 
-pub(crate) async fn js() -> impl IntoResponse {
+/// Serves the script of the page at `/`.
+pub(crate) async fn page_js() -> impl IntoResponse {
     (
         [
             (header::CONTENT_TYPE, "text/javascript; charset=utf-8"),
@@ -37,7 +41,7 @@ pub(crate) async fn js() -> impl IntoResponse {
     )
 }
 
-/// The page at `/api`: every operation of the OpenAPI document, to read and to try.
+/// Serves the page at `/api`, which shows every operation of the OpenAPI document.
 pub(crate) async fn api_html() -> impl IntoResponse {
     let headers = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
@@ -47,6 +51,7 @@ pub(crate) async fn api_html() -> impl IntoResponse {
     (headers, include_str!("page/api.html"))
 }
 
+/// Serves the script of the page at `/api`.
 pub(crate) async fn api_js() -> impl IntoResponse {
     (
         [
