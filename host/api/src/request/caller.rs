@@ -1,7 +1,7 @@
 //! Client of a request: the peer of the connection, or the client that a trusted proxy names.
 //!
-//! Proxies append to the list of addresses, and a client can send any list of its own, so that only
-//! the right end can be trusted. The client is the rightmost address that is not a trusted proxy's.
+//! Proxies append to the list of addresses, and a client can send any list of its own. Only the right
+//! end can be trusted: the client is the rightmost address that is not a trusted proxy's.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};

@@ -13,8 +13,8 @@ pub(crate) type Parameters = Vec<(String, String)>;
 /// Parses a comma-separated list of elements with parameters (RFC 7239). An element that has a part
 /// without `=` becomes `None`. Empty elements are left out.
 ///
-/// If quotes do not close, the rest of the list becomes one `None`, because a client may have
-/// opened them to hide the elements that a proxy appends.
+/// If quotes do not close, the rest of the list becomes one `None`. A client may have opened them to
+/// hide the elements that a proxy appends.
 pub(crate) fn parse_list(value: &[u8]) -> Vec<Option<Parameters>> {
     let (mut elements, mut rest) = (Vec::new(), Some(value));
     while rest.is_some() {

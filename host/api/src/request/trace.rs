@@ -28,8 +28,8 @@ const MAX_ID_BYTES: usize = 128;
 #[derive(Clone, Debug)]
 pub(crate) struct RequestId {
     shown: Arc<str>,
-    /// The id if it is a UUID, or else a new one, because an id of a caller may contain anything,
-    /// also the id of a person.
+    /// The id if it is a UUID, or else a new one. Another id of a caller may contain anything, also
+    /// the id of a person.
     uuid: Arc<str>,
 }
 
