@@ -16,7 +16,7 @@ pub(crate) async fn index_html() -> impl IntoResponse {
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::CACHE_CONTROL, "no-cache"),
     ];
-    (headers, include_str!("page/index.html"))
+    (headers, include_str!("index.html"))
 }
 
 /// Serves the style sheet of both pages.
@@ -26,7 +26,7 @@ pub(crate) async fn page_css() -> impl IntoResponse {
             (header::CONTENT_TYPE, "text/css; charset=utf-8"),
             (header::CACHE_CONTROL, "no-cache"),
         ],
-        include_str!("page/page.css"),
+        include_str!("page.css"),
     )
 }
 
@@ -37,7 +37,7 @@ pub(crate) async fn page_js() -> impl IntoResponse {
             (header::CONTENT_TYPE, "text/javascript; charset=utf-8"),
             (header::CACHE_CONTROL, "no-cache"),
         ],
-        include_str!("page/page.js"),
+        include_str!("page.js"),
     )
 }
 
@@ -48,7 +48,7 @@ pub(crate) async fn api_html() -> impl IntoResponse {
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::CACHE_CONTROL, "no-cache"),
     ];
-    (headers, include_str!("page/api.html"))
+    (headers, include_str!("api.html"))
 }
 
 /// Serves the script of the page at `/api`.
@@ -58,6 +58,6 @@ pub(crate) async fn api_js() -> impl IntoResponse {
             (header::CONTENT_TYPE, "text/javascript; charset=utf-8"),
             (header::CACHE_CONTROL, "no-cache"),
         ],
-        include_str!("page/api.js"),
+        include_str!("api.js"),
     )
 }
