@@ -1,8 +1,9 @@
-//! The one error of the HTTP interface.
+//! Error of every route.
 //!
-//! A caller sees a short message, a stable code and the request's id; the cause stays inside and is
-//! logged once, by the middleware that writes the body (see [`super::request`]).
+//! A caller gets a short message, a stable code and the request's id. The cause is only logged,
+//! once, by the middleware that writes the body: see [`crate::request::trace`].
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,32 +11,62 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use rostro_common::digest::Sha256Digest;
 use rostro_service::ServiceError;
 use rostro_service::executor::ExecutorError;
 use rostro_service::people::PeopleError;
-use rostro_service::types::GalleryError;
-use rostro_service::types::GroupsError;
-use rostro_service::types::RunError;
+use rostro_service::types::{GalleryError, GroupsError, RunError};
 
-use super::X_ROSTRO_PIPELINE;
+use crate::request::headers::X_ROSTRO_PIPELINE;
 
-/// An error as it is answered.
+/// Message of an error that no caller can prevent.
+const UNEXPECTED: &str = "The service failed unexpectedly.";
+
+/// Message of the error for a full disk of the gallery.
+const GALLERY_DISK_FULL: &str = "The gallery's disk is full; nothing was changed.";
+
+/// An error of a request.
 #[derive(Clone, Debug)]
 pub(crate) struct ApiError {
-    pub(super) status: StatusCode,
+    pub(crate) status: StatusCode,
     /// Stable, snake_case.
-    pub(super) code: &'static str,
-    /// For people.
-    pub(super) message: String,
-    /// More, by name, for programs.
-    pub(super) details: Box<Map<String, Value>>,
-    /// What really happened, for the log alone.
-    pub(super) cause: Option<String>,
+    pub(crate) code: &'static str,
+    /// Sentence for people.
+    pub(crate) message: String,
+    /// Values by name, for programs.
+    pub(crate) details: Box<Map<String, Value>>,
+    /// Cause, for the log alone.
+    pub(crate) cause: Option<String>,
     retry_after: Option<Duration>,
-    /// The revision that did the work.
+    /// Revision that did the work.
     pipeline: Option<Box<Sha256Digest>>,
+}
+
+/// Body of every error.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ErrorAnswer {
+    /// Sentence for people.
+    error: String,
+    /// Stable code for programs, in snake_case.
+    code: &'static str,
+    /// Values by name.
+    #[schema(value_type = Object)]
+    details: Map<String, Value>,
+    /// Id as in the header `x-request-id` and in the service's log.
+    request_id: String,
+}
+
+impl ErrorAnswer {
+    pub(crate) fn new(error: &ApiError, request_id: &str) -> Self {
+        Self {
+            error: error.message.clone(),
+            code: error.code,
+            details: (*error.details).clone(),
+            request_id: request_id.to_owned(),
+        }
+    }
 }
 
 impl ApiError {
@@ -55,23 +86,21 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, code, message)
     }
 
-    pub(super) fn too_large(code: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn too_large(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, code, message)
     }
 
-    /// Too much is under way; the caller should wait before it tries again. `reason` completes the
-    /// message.
+    /// Returns the error for a service at capacity. `reason` completes the message.
     fn overloaded(reason: &str, limit: &str) -> Self {
-        // The shortest that the header can say: most requests are done within it.
-        Self::later(
+        Self::retry_later(
             "overloaded",
             &format!("The service is at capacity: {reason}. Try again later."),
         )
         .with("limit", limit)
     }
 
-    /// The bodies of all requests hold what they may.
-    pub(super) fn bodies_full(bytes: usize) -> Self {
+    /// Returns the error for bodies that hold all memory for bodies.
+    pub(crate) fn bodies_full(bytes: usize) -> Self {
         Self::overloaded(
             &format!(
                 "bodies of requests hold the {} MiB of --max-bodies-mib",
@@ -81,8 +110,8 @@ impl ApiError {
         )
     }
 
-    /// The bodies of one client hold what they may.
-    pub(super) fn own_bodies_full(bytes: usize) -> Self {
+    /// Returns the error for bodies of one client that hold all of its share.
+    pub(crate) fn client_bodies_full(bytes: usize) -> Self {
         let reason = format!(
             "bodies of this client hold its {} MiB, half of --max-bodies-mib",
             bytes >> 20
@@ -90,32 +119,33 @@ impl ApiError {
         Self::overloaded(&reason, "bodies-of-one-client")
     }
 
-    /// What cannot be done now, and may be soon.
-    pub(super) fn later(code: &'static str, message: &str) -> Self {
+    /// Returns an error after which a retry may succeed.
+    pub(crate) fn retry_later(code: &'static str, message: &str) -> Self {
         Self {
+            // The shortest time of the header. Most requests finish within it.
             retry_after: Some(Duration::from_secs(1)),
             ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
         }
     }
 
-    /// The same with another time after which to come back.
-    pub(super) fn retrying_after(mut self, wait: Duration) -> Self {
+    /// Sets the time after which to retry.
+    pub(crate) fn retrying_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
         self
     }
 
-    /// The same in other words for people.
-    pub(super) fn saying(mut self, message: &str) -> Self {
+    /// Replaces the message.
+    pub(crate) fn with_message(mut self, message: &str) -> Self {
         message.clone_into(&mut self.message);
         self
     }
 
-    /// The caller did not send its body in time.
-    pub(super) fn body_timeout(message: String) -> Self {
+    /// Returns the error for a body that arrives too slowly.
+    pub(crate) fn body_timeout(message: String) -> Self {
         Self::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", message)
     }
 
-    pub(super) fn unsupported_media_type(accepted: &str) -> Self {
+    pub(crate) fn unsupported_media_type(accepted: &str) -> Self {
         Self::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "unsupported_content_type",
@@ -123,6 +153,7 @@ impl ApiError {
         )
     }
 
+    /// Returns a server error. `cause` is only logged.
     pub(crate) fn internal(
         code: &'static str,
         message: impl Into<String>,
@@ -133,46 +164,45 @@ impl ApiError {
         error
     }
 
-    /// There is no room on a disk.
-    pub(super) fn full(message: &str, cause: impl ToString) -> Self {
+    /// Returns the error for a bug in the service. `cause` is only logged.
+    pub(crate) fn unexpected(cause: impl ToString) -> Self {
+        Self::internal("internal", UNEXPECTED, cause)
+    }
+
+    /// Returns the error for a full disk.
+    pub(crate) fn disk_full(message: &str, cause: impl ToString) -> Self {
         let mut error = Self::new(StatusCode::INSUFFICIENT_STORAGE, "storage_full", message);
         error.cause = Some(cause.to_string());
         error
     }
 
-    /// Says what really happened, for the log.
-    pub(super) fn because(mut self, cause: &str) -> Self {
+    /// Sets the cause for the log.
+    pub(crate) fn with_cause(mut self, cause: &str) -> Self {
         self.cause = Some(cause.to_owned());
         self
     }
 
-    /// Says which revision did the work.
-    pub(super) fn on(mut self, pipeline: Sha256Digest) -> Self {
+    /// Sets the revision that did the work.
+    pub(crate) fn on_revision(mut self, pipeline: Sha256Digest) -> Self {
         self.pipeline = Some(Box::new(pipeline));
         self
     }
 
-    /// What people are told.
-    pub(crate) fn message(&self) -> &str {
-        &self.message
-    }
-
+    /// Adds a value to the details.
     pub(crate) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.details.insert(name.to_owned(), value.into());
         self
     }
 
-    /// What the service's error is to a caller of `POST /process_frame` or `POST /process-images`.
-    pub(super) fn of_service(error: ServiceError) -> Self {
+    /// Converts an error of the service.
+    pub(crate) fn of_service(error: ServiceError) -> Self {
         match error {
             ServiceError::Executor(ExecutorError::Overloaded { queue, wait }) => {
                 Self::overloaded(&format!("the {queue} places of --queue are taken"), "queue")
                     .retrying_after(wait)
             }
             ServiceError::Executor(error @ ExecutorError::Deadline { .. }) => deadline(error),
-            ServiceError::Executor(error @ ExecutorError::Panicked) => {
-                Self::internal("internal", "The service failed unexpectedly.", error)
-            }
+            ServiceError::Executor(error @ ExecutorError::Panicked) => Self::unexpected(error),
             ServiceError::Run(error) => Self::of_run(error),
             ServiceError::People(PeopleError::Run(error)) => Self::of_run(error),
             ServiceError::People(PeopleError::Gallery(error)) => of_gallery(&error),
@@ -181,30 +211,23 @@ impl ApiError {
                 "unknown_person",
                 "Nobody is stored under this id.",
             ),
-            ServiceError::People(PeopleError::Busy) => Self::later(
+            ServiceError::People(PeopleError::Busy) => Self::retry_later(
                 "person_busy",
                 "Another request or program is changing this person. Try again later.",
             ),
-            ServiceError::People(error @ PeopleError::IdTaken) => Self::new(
-                StatusCode::CONFLICT,
-                "id_taken",
-                format!("Nothing was changed: {error}."),
-            ),
+            ServiceError::People(error @ PeopleError::IdTaken) => unchanged("id_taken", error),
             ServiceError::People(PeopleError::Groups(error)) => of_groups(&error),
-            ServiceError::People(error @ PeopleError::Index(_)) => {
-                Self::internal("internal", "The service failed unexpectedly.", error)
-            }
+            ServiceError::People(error @ PeopleError::Index(_)) => Self::unexpected(error),
         }
     }
 
-    /// What the service's error is to a caller who deletes somebody, of whom a part may be gone
-    /// already.
-    pub(super) fn of_deletion(error: ServiceError) -> Self {
+    /// Converts an error of a deletion, which may have deleted a part of the person.
+    pub(crate) fn of_deletion(error: ServiceError) -> Self {
         match error {
             ServiceError::People(error @ (PeopleError::Gallery(_) | PeopleError::Groups(_))) => {
                 Self::internal(
                     "deletion_failed",
-                    "The person could not be deleted as a whole; delete them again.",
+                    "The person could not be deleted completely; delete them again.",
                     error,
                 )
             }
@@ -216,7 +239,7 @@ impl ApiError {
         match error {
             RunError::Undecodable(cause) => {
                 let error = Self::bad_request("undecodable_image", "Could not decode image.")
-                    .because(&cause);
+                    .with_cause(&cause);
                 error.with("cause", cause)
             }
             RunError::TooLarge {
@@ -232,14 +255,8 @@ impl ApiError {
             .with("max_pixels", max_pixels),
             RunError::Deadline { .. } => deadline(error),
             RunError::OutOfCapacity(_) => {
-                let full = Self::overloaded(
-                    "running pipelines hold the memory of --max-guests-mib",
-                    "guests",
-                );
-                Self {
-                    cause: Some(error.to_string()),
-                    ..full
-                }
+                let reason = "running pipelines hold the memory of --max-guests-mib";
+                Self::overloaded(reason, "guests").with_cause(&error.to_string())
             }
             error => Self::internal(
                 "pipeline_failed",
@@ -250,30 +267,28 @@ impl ApiError {
     }
 }
 
-/// The seconds of the header `retry-after`: at least one, rounded up.
-fn whole_seconds(wait: Duration) -> u64 {
+/// Returns the seconds for the header `retry-after`: rounded up, and at least one.
+fn retry_seconds(wait: Duration) -> u64 {
     (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
 fn deadline(cause: impl ToString) -> ApiError {
-    let message = "The request was not done before its deadline, which counts from the end of its body (--deadline).";
-    let error = ApiError::new(StatusCode::GATEWAY_TIMEOUT, "deadline_exceeded", message);
-    ApiError {
-        cause: Some(cause.to_string()),
-        ..error
-    }
+    let message = "The request was not done before its deadline, which counts from the end of its \
+                   body (--deadline).";
+    ApiError::new(StatusCode::GATEWAY_TIMEOUT, "deadline_exceeded", message)
+        .with_cause(&cause.to_string())
 }
 
-/// Returns a value as JSON for `details`. Numbers keep the digits that they are written with
-/// elsewhere in an answer: 0.7 of 32 bits is 0.7, and not 0.699999988.
-pub(super) fn as_json(value: &impl Serialize) -> Value {
+/// Converts a value to JSON for `details`. Numbers of 32 bits keep their short form: 0.7, not
+/// 0.699999988.
+pub(crate) fn to_json(value: &impl Serialize) -> Value {
     serde_json::to_string(value)
         .and_then(|text| serde_json::from_str(&text))
         .unwrap_or_default()
 }
 
-/// Whether the disk is full.
-pub(crate) fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
+/// Returns true if an error or one of its sources is a full disk.
+pub(crate) fn is_disk_full(error: &(dyn std::error::Error + 'static)) -> bool {
     std::iter::successors(Some(error), |error| error.source())
         .filter_map(|error| error.downcast_ref::<std::io::Error>())
         .any(|error| {
@@ -284,34 +299,26 @@ pub(crate) fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
         })
 }
 
+fn unchanged(code: &'static str, error: impl Display) -> ApiError {
+    ApiError::new(
+        StatusCode::CONFLICT,
+        code,
+        format!("Nothing was changed: {error}."),
+    )
+}
+
 fn of_groups(error: &GroupsError) -> ApiError {
     match error {
-        GroupsError::TooMany => ApiError::new(
-            StatusCode::CONFLICT,
-            "too_many_groups",
-            format!("Nothing was changed: {error}."),
-        ),
-        GroupsError::TooLarge => ApiError::new(
-            StatusCode::CONFLICT,
-            "group_too_large",
-            format!("Nothing was changed: {error}."),
-        ),
-        GroupsError::Damaged => ApiError::new(
-            StatusCode::CONFLICT,
-            "group_damaged",
-            format!("Nothing was changed: {error}."),
-        ),
-        GroupsError::NameTaken => ApiError::new(
-            StatusCode::CONFLICT,
-            "id_taken",
-            format!("Nothing was changed: {error}."),
-        ),
+        GroupsError::TooMany => unchanged("too_many_groups", error),
+        GroupsError::TooLarge => unchanged("group_too_large", error),
+        GroupsError::Damaged => unchanged("group_damaged", error),
+        GroupsError::NameTaken => unchanged("id_taken", error),
         GroupsError::Unsynced { .. } => {
             let message =
                 "The groups were changed, but the disk failed: a crash may undo the change.";
             ApiError::internal("groups_failed", message, error)
         }
-        error if is_full(error) => storage_full(error),
+        error if is_disk_full(error) => ApiError::disk_full(GALLERY_DISK_FULL, error),
         error => ApiError::internal(
             "groups_failed",
             "The groups could not be written; nothing was changed.",
@@ -320,25 +327,11 @@ fn of_groups(error: &GroupsError) -> ApiError {
     }
 }
 
-fn storage_full(cause: &dyn std::error::Error) -> ApiError {
-    let mut full = ApiError::new(
-        StatusCode::INSUFFICIENT_STORAGE,
-        "storage_full",
-        "The gallery's disk is full; nothing was changed.",
-    );
-    full.cause = Some(cause.to_string());
-    full
-}
-
 fn of_gallery(error: &GalleryError) -> ApiError {
     if let GalleryError::Damaged { .. } = error {
-        let mut damaged = ApiError::new(
-            StatusCode::CONFLICT,
-            "person_damaged",
-            "What is stored of this person cannot be read; enrol them anew.",
-        );
-        damaged.cause = Some(error.to_string());
-        return damaged;
+        let message = "The stored data of this person cannot be read; enrol them again.";
+        return ApiError::new(StatusCode::CONFLICT, "person_damaged", message)
+            .with_cause(&error.to_string());
     }
     if let GalleryError::TooLarge { .. } = error {
         return ApiError::new(
@@ -348,11 +341,12 @@ fn of_gallery(error: &GalleryError) -> ApiError {
         );
     }
     if let GalleryError::Unsynced { .. } = error {
-        let message = "The gallery was changed, but the disk failed: a crash may undo the change. Send the request again.";
+        let message = "The gallery was changed, but the disk failed: a crash may undo the change. \
+                       Send the request again.";
         return ApiError::internal("gallery_failed", message, error);
     }
-    if is_full(error) {
-        return storage_full(error);
+    if is_disk_full(error) {
+        return ApiError::disk_full(GALLERY_DISK_FULL, error);
     }
     ApiError::internal(
         "gallery_failed",
@@ -362,7 +356,7 @@ fn of_gallery(error: &GalleryError) -> ApiError {
 }
 
 impl IntoResponse for ApiError {
-    /// A response without a body yet: the middleware that knows the request's id writes it.
+    /// Returns a response without a body. The middleware that knows the request's id writes it.
     fn into_response(self) -> Response {
         let mut response = self.status.into_response();
         if self.status == StatusCode::UNAUTHORIZED {
@@ -373,7 +367,7 @@ impl IntoResponse for ApiError {
         if let Some(wait) = self.retry_after {
             response
                 .headers_mut()
-                .insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
+                .insert(header::RETRY_AFTER, HeaderValue::from(retry_seconds(wait)));
         }
         if let Some(value) = self
             .pipeline
@@ -392,17 +386,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn details_keep_short_numbers() {
-        let text = |value: f32| as_json(&vec![Some(value)]).to_string();
-        assert_eq!(
-            (
-                text(0.7).as_str(),
-                text(0.1).as_str(),
-                text(86_400.0).as_str()
-            ),
-            ("[0.7]", "[0.1]", "[86400.0]")
-        );
+    fn json_numbers_keep_short_form() {
+        let text = |value: f32| to_json(&vec![Some(value)]).to_string();
+        assert_eq!(text(0.7), "[0.7]");
+        assert_eq!(text(0.1), "[0.1]");
+        assert_eq!(text(86_400.0), "[86400.0]");
         assert_eq!(text(f32::NAN), "[null]");
-        assert_eq!(as_json(&"strict"), "strict");
+        assert_eq!(to_json(&"strict"), "strict");
     }
 }

@@ -1,7 +1,7 @@
-//! How requests went, for monitoring: counted by route and status, and timed by route and stage.
+//! Metrics of requests: counts by route and status, and times by route and stage.
 //!
-//! Every label is one of a few that are known beforehand: no caller and no guest can make them
-//! many, and none names a person.
+//! The values of labels are fixed, so that neither callers nor guests can increase their number. No
+//! label names a person.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use prometheus_client::registry::Registry;
 
 use rostro_common::LATENCY_BUCKETS;
 
-/// The stages that have a histogram of their own: those of the default pipeline and of the host.
-/// Guests name theirs as they like.
+/// Stages with their own histogram: those of the default pipeline and of the host. Guests choose
+/// the names of their stages.
 const STAGES: [&str; 14] = [
     "receive",
     "queue",
@@ -31,13 +31,13 @@ const STAGES: [&str; 14] = [
     "total",
 ];
 
-/// What any other stage is counted as.
+/// Label of all other stages.
 const OTHER: &str = "other";
 
-/// A label's name and value.
+/// Name and value of a label.
 type Label = (&'static str, String);
 
-/// Counts and times; clones share them.
+/// Counts and times of requests. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Traffic {
     requests: Family<[Label; 2], Counter>,
@@ -57,7 +57,7 @@ impl Default for Traffic {
 }
 
 impl Traffic {
-    /// Has them written with the other metrics.
+    /// Adds the metrics to a registry.
     pub(crate) fn register(&self, registry: &mut Registry) {
         registry.register(
             "requests",
@@ -73,27 +73,27 @@ impl Traffic {
         );
     }
 
-    /// Counts a request: its route as it is written, its status, and how long it took.
-    pub(crate) fn note(&self, route: &str, status: u16, took: Duration) {
+    /// Records a request by its route, its status and its time.
+    pub(crate) fn record(&self, route: &str, status: u16, time: Duration) {
         let route = ("route", route.to_owned());
         self.requests
             .get_or_create(&[route.clone(), ("status", status.to_string())])
             .inc();
         self.seconds
             .get_or_create(&[route])
-            .observe(took.as_secs_f64());
+            .observe(time.as_secs_f64());
     }
 
-    /// Takes note of how long the stages of a request took.
-    pub(crate) fn note_stages(&self, stages: &[(String, Duration)]) {
-        for (stage, took) in stages {
-            let known = STAGES
+    /// Records the times of the stages of a request.
+    pub(crate) fn record_stages(&self, stages: &[(String, Duration)]) {
+        for (stage, time) in stages {
+            let label = STAGES
                 .into_iter()
                 .find(|known| known == stage)
                 .unwrap_or(OTHER);
             self.stages
-                .get_or_create(&[("stage", known.to_owned())])
-                .observe(took.as_secs_f64());
+                .get_or_create(&[("stage", label.to_owned())])
+                .observe(time.as_secs_f64());
         }
     }
 }
@@ -103,14 +103,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn guests_cannot_make_labels_many() {
+    fn unknown_stages_share_one_label() {
         let traffic = Traffic::default();
-        traffic.note("/process_frame", 200, Duration::from_millis(20));
+        traffic.record("/process_frame", 200, Duration::from_millis(20));
         let stages: Vec<(String, Duration)> = (0..1000)
             .map(|number| (format!("stage-{number}"), Duration::ZERO))
             .collect();
-        traffic.note_stages(&stages);
-        traffic.note_stages(&[("detect".to_owned(), Duration::from_millis(7))]);
+        traffic.record_stages(&stages);
+        traffic.record_stages(&[("detect".to_owned(), Duration::from_millis(7))]);
         let mut registry = Registry::with_prefix("rostro");
         traffic.register(&mut registry);
         let mut text = String::new();

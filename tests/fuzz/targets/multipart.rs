@@ -38,6 +38,6 @@ fn seeds() {
 fuzz_target!(init: seeds(), |input: &[u8]| {
     let mut lines = input.splitn(2, |byte| *byte == b'\n');
     let (content_type, body) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
-    rostro_api::request::form::property::holds(content_type, body);
-    rostro_api::request::form::property::holds_url_encoded(body);
+    rostro_api::request::form::property::check_multipart(content_type, body);
+    rostro_api::request::form::property::check_url_encoded(body);
 });

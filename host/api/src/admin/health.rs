@@ -1,4 +1,4 @@
-//! `GET /healthz` and `GET /readyz` for operators: what the public ones do not tell everybody.
+//! `GET /healthz` and `GET /readyz` for operators, with more detail than the public routes.
 
 use std::collections::BTreeMap;
 
@@ -8,43 +8,42 @@ use serde::Serialize;
 
 use rostro_common::digest::Sha256Digest;
 
-use super::Admin;
-use crate::ApiError;
-use crate::admin::reload::ReloadAnswer;
+use super::reload::ReloadAnswer;
+use super::state::Admin;
+use crate::error::ApiError;
 
-/// The process answers.
+/// Answer of a running process.
 #[derive(Debug, Serialize)]
-pub(super) struct Alive {
+pub(super) struct Liveness {
     status: &'static str,
 }
 
-/// Requests are answered; how well is in the other fields.
+/// Answer of a service that is ready, with details.
 #[derive(Debug, Serialize)]
 pub(super) struct Readiness {
     status: &'static str,
-    /// The active revision.
+    /// Active revision.
     revision: Sha256Digest,
-    /// People whom it recognises.
+    /// Number of people with templates for the active revision.
     known: usize,
-    /// People who are stored and must be enrolled again for it.
+    /// Number of stored people who must be enrolled again for the active revision.
     needs_enrolment: usize,
-    /// Files of the gallery that cannot be used, by reason.
+    /// Number of unusable files in the gallery, by reason.
     files_left_alone: BTreeMap<&'static str, usize>,
-    /// Times since the start that the breaker would have taken it out, and nothing could take its
-    /// place.
+    /// Number of times since the start that the circuit breaker found no revision to roll back to.
     stuck: u64,
-    /// Its failures since the last request that went well.
+    /// Failures of the active revision since its last success.
     failures_in_a_row: u32,
     last_reload: ReloadAnswer,
 }
 
-pub(super) async fn healthz() -> Json<Alive> {
-    Json(Alive { status: "ok" })
+pub(super) async fn healthz() -> Json<Liveness> {
+    Json(Liveness { status: "ok" })
 }
 
 pub(super) async fn readyz(State(admin): State<Admin>) -> Result<Json<Readiness>, ApiError> {
-    let last_reload = admin.reload.last().answer();
-    let ready = admin.ask(move |deployment| {
+    let last_reload = admin.reload.last().into_answer();
+    let ready = admin.run(move |deployment| {
         let live = deployment.active();
         let (known, needs_enrolment) = live.view.counts();
         Ok(Readiness {

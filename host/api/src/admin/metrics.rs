@@ -1,7 +1,7 @@
-//! `GET /metrics`: what monitoring reads, in the text format of OpenMetrics.
+//! `GET /metrics`: metrics in the text format of OpenMetrics.
 //!
-//! Everything is read from the deployment when it is asked for, so that a revision that is gone
-//! leaves no label behind. No label names a person.
+//! Collectors read the deployment at each scrape, so that no label of a removed revision remains.
+//! No label names a person.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,50 +16,54 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use rostro_service::deployment::{Deployment, RevisionStatus, Statuses};
+use rostro_service::deployment::{Counts, Deployment, RevisionStatus, Statuses};
 use rostro_service::executor::Load;
-use rostro_service::types::Half;
-use rostro_service::types::REASONS;
+use rostro_service::types::{Half, REASONS};
 
-use super::Admin;
-use crate::ApiError;
-use crate::admin::reload::LastReload;
+use super::reload::LastReload;
+use super::state::Admin;
+use crate::error::ApiError;
 use crate::metrics::Traffic;
 
-/// What `/metrics` is sent as.
+/// Content type of the answer.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What is read from the deployment.
+/// Metrics of revisions.
 #[derive(Debug)]
 struct RevisionsCollector(Statuses);
 
-/// What is read from the executor.
+/// Metrics of the executor.
 #[derive(Debug)]
 struct WorkersCollector(Load);
 
-/// People whom the active revision recognises, and who must be enrolled again for it.
+/// Metrics of people.
 #[derive(Debug)]
-struct PeopleCollector((usize, usize));
+struct PeopleCollector {
+    /// People with templates for the active revision.
+    known: usize,
+    /// People who must be enrolled again for it.
+    needs_enrolment: usize,
+}
 
-/// Files of the gallery that cannot be used, by reasons.
+/// Numbers of unusable files in the gallery, by reason.
 #[derive(Debug)]
 struct SkippedFilesCollector(BTreeMap<&'static str, usize>);
 
-/// Lines that the audit log lacks.
+/// Number of lost lines of the audit log.
 #[derive(Debug)]
 struct AuditLinesCollector(u64);
 
-/// How the last reload went.
+/// Metrics of the last reload.
 #[derive(Debug)]
 struct ReloadsCollector(LastReload);
 
-/// State of the log's writer.
+/// Metrics of the log.
 #[derive(Debug)]
 struct LogCollector {
     dropped: u64,
 }
 
-/// Answers what monitoring asks.
+/// Serves the metrics.
 pub(super) async fn scrape(State(admin): State<Admin>) -> Result<Response, ApiError> {
     let (load, traffic, reload) = (
         admin.executor.load(),
@@ -68,7 +72,7 @@ pub(super) async fn scrape(State(admin): State<Admin>) -> Result<Response, ApiEr
     );
     let dropped = (admin.dropped_lines)();
     let text = admin
-        .ask(move |deployment| Ok(text(deployment, load, &traffic, reload, dropped)))
+        .run(move |deployment| Ok(text(deployment, load, &traffic, reload, dropped)))
         .await?;
     let text = text
         .map_err(|error| ApiError::internal("internal", "The metrics cannot be written.", error))?;
@@ -87,7 +91,11 @@ fn text(
     let (guests, models) = deployment.meters();
     guests.register(&mut registry);
     models.register(&mut registry);
-    registry.register_collector(Box::new(PeopleCollector(deployment.active().view.counts())));
+    let (known, needs_enrolment) = deployment.active().view.counts();
+    registry.register_collector(Box::new(PeopleCollector {
+        known,
+        needs_enrolment,
+    }));
     registry.register_collector(Box::new(SkippedFilesCollector(
         deployment.files_left_alone(),
     )));
@@ -103,17 +111,16 @@ fn text(
 
 impl Collector for PeopleCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let (known, missing) = self.0;
         for (name, help, value) in [
             (
                 "people",
                 "People whom the active revision recognises",
-                known,
+                self.known,
             ),
             (
                 "people_to_enrol",
                 "People who are stored and must be enrolled again for the active revision",
-                missing,
+                self.needs_enrolment,
             ),
         ] {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
@@ -212,8 +219,8 @@ impl Collector for WorkersCollector {
 }
 
 impl RevisionsCollector {
-    /// One metric with a value for each revision that has one.
-    fn each(
+    /// Encodes a counter of each revision for which `value` returns a number.
+    fn encode_counters(
         &self,
         encoder: &mut DescriptorEncoder<'_>,
         name: &str,
@@ -231,8 +238,8 @@ impl RevisionsCollector {
         Ok(())
     }
 
-    /// The time that guests took, of each revision that is ready.
-    fn guest_seconds(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    /// Encodes the guest time of each ready revision.
+    fn encode_guest_seconds(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let kind = ConstCounter::new(0.0_f64).metric_type();
         let help =
             "Time on the processor of a revision's guests without models, by half of the pipeline";
@@ -284,7 +291,8 @@ impl Collector for RevisionsCollector {
         )?)?;
 
         let stuck = ConstCounter::new(self.0.stuck);
-        let help = "Times that the breaker would have taken out the active revision, and no other could serve";
+        let help = "Times that the breaker would have taken out the active revision, and no other \
+                    could serve";
         stuck.encode(encoder.encode_descriptor(
             "revisions_stuck",
             help,
@@ -292,27 +300,28 @@ impl Collector for RevisionsCollector {
             stuck.metric_type(),
         )?)?;
         let kind = ConstCounter::new(0_u64).metric_type();
-        let help = "Times that the breaker fired, by its rule and whether the revision was taken out or no other could serve";
+        let help = "Times that the breaker fired, by its rule and whether the revision was taken \
+                    out or no other could serve";
         let mut trips = encoder.encode_descriptor("breaker_trips", help, None, kind)?;
         for (rule, outcome, count) in self.0.trips.counts() {
             ConstCounter::new(count)
                 .encode(trips.encode_family(&[("rule", rule), ("outcome", outcome)])?)?;
         }
-        self.each(
+        self.encode_counters(
             encoder,
             "revision_requests",
             "Requests that a revision worked on",
             |revision| revision.requests,
         )?;
         let help = "Requests that failed by a revision's fault";
-        self.each(encoder, "revision_failures", help, |revision| {
+        self.encode_counters(encoder, "revision_failures", help, |revision| {
             revision.failures
         })?;
-        self.guest_seconds(encoder)?;
-        let shadow = |count: fn(&rostro_service::deployment::Counts) -> u64| {
+        self.encode_guest_seconds(encoder)?;
+        let shadow = |count: fn(&Counts) -> u64| {
             move |revision: &RevisionStatus| revision.agreement.as_ref().map(count)
         };
-        self.each(
+        self.encode_counters(
             encoder,
             "shadow_frames",
             "Frames that a shadow and the active revision both saw",
@@ -320,44 +329,44 @@ impl Collector for RevisionsCollector {
         )?;
         let help =
             "Frames of a shadow's share that it did not see, for want of a worker or of memory";
-        self.each(
+        self.encode_counters(
             encoder,
             "shadow_skipped",
             help,
             shadow(|counts| counts.skipped),
         )?;
-        self.each(
+        self.encode_counters(
             encoder,
             "shadow_failed",
             "Frames on which a shadow failed",
             shadow(|counts| counts.failed),
         )?;
-        self.each(
+        self.encode_counters(
             encoder,
             "shadow_faces",
             "Faces that either saw",
             shadow(|counts| counts.faces),
         )?;
-        self.each(
+        self.encode_counters(
             encoder,
             "shadow_same_face",
             "Faces that both saw",
             shadow(|counts| counts.same_face),
         )?;
-        self.each(
+        self.encode_counters(
             encoder,
             "shadow_only_active",
             "Faces that only the active revision saw",
             shadow(|counts| counts.only_active),
         )?;
-        self.each(
+        self.encode_counters(
             encoder,
             "shadow_only_shadow",
             "Faces that only the shadow saw",
             shadow(|counts| counts.only_shadow),
         )?;
         let help = "Faces that both saw and to which both gave the same name, or none";
-        self.each(
+        self.encode_counters(
             encoder,
             "shadow_same_identity",
             help,

@@ -1,24 +1,24 @@
-//! How the last reload went, for monitoring.
+//! Result of the last reload, for monitoring.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use serde::Serialize;
 
-/// The last reload; before there was one, the start, which read everything. Clones share it.
+/// Result of the last reload, or of the start, which also reads all files. Clones share it.
 #[derive(Clone, Debug)]
 pub struct ReloadStatus(Arc<Mutex<LastReload>>);
 
-/// One reload.
+/// Result of one reload.
 #[derive(Clone, Debug)]
 pub struct LastReload {
-    /// When it ended.
+    /// End of the reload.
     pub time: Timestamp,
-    /// What could not be used, and stayed as it was.
+    /// Files that could not be used. Their previous content stays in use.
     pub failures: Vec<String>,
 }
 
-/// The same as it is answered.
+/// JSON form of [`LastReload`].
 #[derive(Debug, Serialize)]
 pub struct ReloadAnswer {
     time: String,
@@ -27,7 +27,7 @@ pub struct ReloadAnswer {
 }
 
 impl ReloadStatus {
-    /// Begins with a start that read everything.
+    /// Returns the status after a start.
     pub fn started() -> Self {
         Self(Arc::new(Mutex::new(LastReload {
             time: Timestamp::now(),
@@ -35,32 +35,32 @@ impl ReloadStatus {
         })))
     }
 
-    /// Records the end of a reload.
+    /// Records a reload that ends now.
     pub fn record(&self, failures: Vec<String>) {
-        *self.locked() = LastReload {
+        *self.lock() = LastReload {
             time: Timestamp::now(),
             failures,
         };
     }
 
-    /// Returns the last one.
+    /// Returns the last reload.
     pub(crate) fn last(&self) -> LastReload {
-        self.locked().clone()
+        self.lock().clone()
     }
 
-    fn locked(&self) -> MutexGuard<'_, LastReload> {
+    fn lock(&self) -> MutexGuard<'_, LastReload> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl LastReload {
-    /// Whether everything could be used.
+    /// Returns true if all files could be used.
     pub(crate) fn is_success(&self) -> bool {
         self.failures.is_empty()
     }
 
-    /// Returns it as it is answered.
-    pub(crate) fn answer(self) -> ReloadAnswer {
+    /// Converts to the JSON form.
+    pub(crate) fn into_answer(self) -> ReloadAnswer {
         ReloadAnswer {
             time: self.time.to_string(),
             success: self.is_success(),

@@ -1,7 +1,7 @@
-//! Who may use the service: API keys, each with what it is good for.
+//! API keys of callers, each with its scopes.
 //!
-//! Without a file of keys everybody who can reach the service may recognise and enrol, as with the
-//! service that this one replaces, and nobody may manage people over it.
+//! Without a file of keys, every client may recognise and enrol, as with the replaced service, and
+//! no client may manage people.
 
 use std::sync::Arc;
 
@@ -15,18 +15,18 @@ use rostro_service::executor::Client;
 
 use crate::auth::secrets::{Owner, SecretEntry, SecretsFile};
 use crate::error::ApiError;
-use crate::host;
 use crate::request::browser::BrowserAccess;
 use crate::request::caller::Caller;
+use crate::request::headers::host;
 use crate::request::trace::RequestId;
 
-/// Where a key may stand beside `authorization`.
+/// Alternative to the header `authorization`.
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// What a key is good for.
+/// Kind of routes that a key allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scope {
-    /// Asking who is in a picture, storing nothing.
+    /// Recognising and analysing faces, storing nothing.
     Recognise,
     /// Enrolling people.
     Enrol,
@@ -46,7 +46,7 @@ impl Scope {
     }
 }
 
-/// What stands beside a caller's key.
+/// Scopes of a key, as its line in the file lists them.
 #[derive(Debug)]
 pub struct Scopes(Vec<Scope>);
 
@@ -67,18 +67,18 @@ impl SecretEntry for Scopes {
     }
 }
 
-/// Lets callers in: those with a key, or everybody where none are asked for.
+/// Authentication by API keys, or none if no keys are configured.
 #[derive(Clone, Debug)]
 pub struct ApiKeyAuth(Option<SecretsFile<Scopes>>);
 
 impl ApiKeyAuth {
-    /// One who knows these keys; without any, one who asks for none.
+    /// Requires one of these keys, or no key if there are none.
     pub fn new(keys: Option<SecretsFile<Scopes>>) -> Self {
         Self(keys)
     }
 
-    /// Returns the key that a request's headers have, if it is a good one, whatever it is good for.
-    fn key(&self, headers: &HeaderMap) -> Option<Arc<Owner<Scopes>>> {
+    /// Returns the key in the headers of a request, if it is valid, with any scopes.
+    fn find_key(&self, headers: &HeaderMap) -> Option<Arc<Owner<Scopes>>> {
         let keys = self.0.as_ref()?;
         let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
         let bearer = text(header::AUTHORIZATION).and_then(|value| {
@@ -90,14 +90,19 @@ impl ApiKeyAuth {
             .and_then(|key| keys.owner(key))
     }
 
-    /// Who sends a request with this key, if they may do what the scope says.
-    fn who(&self, key: Option<&Owner<Scopes>>, scope: Scope) -> Result<Option<Arc<str>>, ApiError> {
+    /// Returns the name of a key that has the scope. Returns `None` if no key is needed.
+    fn authorize(
+        &self,
+        key: Option<&Owner<Scopes>>,
+        scope: Scope,
+    ) -> Result<Option<Arc<str>>, ApiError> {
         if self.0.is_none() {
             return match scope {
                 Scope::Recognise | Scope::Enrol => Ok(None),
                 Scope::Manage => {
-                    let message = "People are managed here only by callers with a key, and the service has no keys. Use the admin interface, or \
-                                   configure --api-keys.";
+                    let message = "People are managed here only by callers with a key, and the \
+                                   service has no keys. Use the admin interface, or configure \
+                                   --api-keys.";
                     Err(ApiError::new(
                         StatusCode::FORBIDDEN,
                         "keys_required",
@@ -130,48 +135,51 @@ impl ApiKeyAuth {
     }
 }
 
-/// What a door is: who keeps it, and what it is for.
+/// State of [`authenticate`]: the scope that some routes require.
 #[derive(Clone, Debug)]
 pub(crate) struct RequireScope {
-    pub keeper: ApiKeyAuth,
+    pub auth: ApiKeyAuth,
     pub browsers: BrowserAccess,
     pub scope: Scope,
 }
 
-/// Finds out whose key a request has, so that its line in the log names the key whatever becomes of
-/// it.
-pub async fn identify(
-    State(keeper): State<ApiKeyAuth>,
+/// Middleware that finds the key of a request, so that the log line names it even if the request is
+/// refused.
+pub(crate) async fn identify(
+    State(auth): State<ApiKeyAuth>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    if let Some(key) = keeper.key(request.headers()) {
+    if let Some(key) = auth.find_key(request.headers()) {
         tracing::Span::current().record("who", format!("key {}", key.name));
         request.extensions_mut().insert(key);
     }
     next.run(request).await
 }
 
-/// Lets a request in, with who it is from, or turns it away before anything of its body is kept.
+/// Middleware that adds the [`Actor`] to a request, or refuses the request before its body is read.
 pub(crate) async fn authenticate(
-    State(door): State<RequireScope>,
+    State(required): State<RequireScope>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
     let caller = Caller::of(request.extensions(), request.headers());
-    if door.keeper.0.is_none() {
-        door.browsers
+    if required.auth.0.is_none() {
+        required
+            .browsers
             .refuse_other_pages(&caller, host(&request), request.headers())?;
     }
     let key = request.extensions().get::<Arc<Owner<Scopes>>>();
-    // Without keys nobody who asks here may manage people.
+    // Without keys, no client of this port may manage people.
     let can_manage = key.is_some_and(|key| key.entry.0.contains(&Scope::Manage));
-    let key = door.keeper.who(key.map(Arc::as_ref), door.scope)?;
-    let who = key
+    let name = required
+        .auth
+        .authorize(key.map(Arc::as_ref), required.scope)?;
+    let who = name
         .as_ref()
         .map_or_else(|| "anybody".to_owned(), |name| format!("key {name}"));
     let from = caller.to_string();
-    let client = key.map_or_else(|| caller.client(), Client::Key);
+    let client = name.map_or_else(|| caller.client(), Client::Key);
     let id = request.extensions().get::<RequestId>().map(RequestId::uuid);
     request.extensions_mut().insert(Actor {
         who,
@@ -201,80 +209,81 @@ mod tests {
         HeaderMap::from_iter([(HeaderName::from_static(name), value.parse().unwrap())])
     }
 
-    fn ask(
-        keeper: &ApiKeyAuth,
+    fn authorize(
+        auth: &ApiKeyAuth,
         headers: &HeaderMap,
         scope: Scope,
     ) -> Result<Option<Arc<str>>, &'static str> {
-        keeper
-            .who(keeper.key(headers).as_deref(), scope)
+        auth.authorize(auth.find_key(headers).as_deref(), scope)
             .map_err(|error| error.code)
     }
 
-    /// Two keys under one name have their own scopes each.
+    /// Two keys with one name have separate scopes.
     #[test]
     fn scopes_belong_to_the_key() {
-        let keeper =
-            keys("office:enrol:0123456789abcdef\noffice:manage:fedcba9876543210\n").unwrap();
-        let asks = |key: &str, scope| ask(&keeper, &headers("x-api-key", key), scope);
+        let auth = keys("office:enrol:0123456789abcdef\noffice:manage:fedcba9876543210\n").unwrap();
+        let result = |key: &str, scope| authorize(&auth, &headers("x-api-key", key), scope);
         assert_eq!(
-            asks("0123456789abcdef", Scope::Enrol),
+            result("0123456789abcdef", Scope::Enrol),
             Ok(Some("office".into()))
         );
         assert_eq!(
-            asks("fedcba9876543210", Scope::Manage),
+            result("fedcba9876543210", Scope::Manage),
             Ok(Some("office".into()))
         );
-        assert_eq!(asks("fedcba9876543210", Scope::Enrol), Err("scope_missing"));
+        assert_eq!(
+            result("fedcba9876543210", Scope::Enrol),
+            Err("scope_missing")
+        );
     }
 
     #[test]
-    fn a_key_is_good_for_its_scopes_and_its_owner() {
-        let keeper = keys(FILE).unwrap();
-        let asks = |name, value: &str, scope| ask(&keeper, &headers(name, value), scope);
+    fn key_is_authorized_for_its_scopes() {
+        let auth = keys(FILE).unwrap();
+        let result = |name, value: &str, scope| authorize(&auth, &headers(name, value), scope);
         assert_eq!(
-            asks("authorization", "Bearer 0123456789abcdef", Scope::Recognise),
+            result("authorization", "Bearer 0123456789abcdef", Scope::Recognise),
             Ok(Some("camera".into()))
         );
         assert_eq!(
-            asks("authorization", "bearer 0123456789abcdef", Scope::Recognise),
+            result("authorization", "bearer 0123456789abcdef", Scope::Recognise),
             Ok(Some("camera".into()))
         );
         assert_eq!(
-            asks("x-api-key", "fedcba9876543210", Scope::Manage),
+            result("x-api-key", "fedcba9876543210", Scope::Manage),
             Ok(Some("office".into()))
         );
         assert_eq!(
-            asks("x-api-key", "fedcba9876543210", Scope::Recognise),
+            result("x-api-key", "fedcba9876543210", Scope::Recognise),
             Err("scope_missing")
         );
         assert_eq!(
-            asks("x-api-key", "fedcba987654321", Scope::Enrol),
+            result("x-api-key", "fedcba987654321", Scope::Enrol),
             Err("unauthorized")
         );
         assert_eq!(
-            asks("authorization", "Basic 0123456789abcdef", Scope::Recognise),
+            result("authorization", "Basic 0123456789abcdef", Scope::Recognise),
             Err("unauthorized")
         );
         assert_eq!(
-            ask(&keeper, &HeaderMap::new(), Scope::Enrol),
+            authorize(&auth, &HeaderMap::new(), Scope::Enrol),
             Err("unauthorized")
         );
     }
 
     #[test]
-    fn without_keys_everybody_recognises_and_enrols_and_nobody_manages() {
-        let keeper = ApiKeyAuth::new(None);
-        let asks = |scope| ask(&keeper, &HeaderMap::new(), scope);
+    fn manage_requires_keys() {
+        let auth = ApiKeyAuth::new(None);
+        let result = |scope| authorize(&auth, &HeaderMap::new(), scope);
         assert_eq!(
-            [Scope::Recognise, Scope::Enrol, Scope::Manage].map(asks),
+            [Scope::Recognise, Scope::Enrol, Scope::Manage].map(result),
             [Ok(None), Ok(None), Err("keys_required")]
         );
     }
 
     #[test]
-    fn a_line_without_scopes_or_with_others_is_refused() {
-        for (text, wanted) in [
+    fn line_with_bad_scopes_is_refused() {
+        for (text, message) in [
             ("", "there is no key in"),
             ("a:secretsecretsecret", "line 1: there are no two `:`"),
             (
@@ -285,7 +294,7 @@ mod tests {
         ] {
             let error = keys(text).unwrap_err();
             assert!(
-                error.contains(wanted) && !error.contains("secret"),
+                error.contains(message) && !error.contains("secret"),
                 "{error}"
             );
         }

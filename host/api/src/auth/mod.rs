@@ -1,4 +1,4 @@
-//! API keys of callers and tokens of operators.
+//! Authentication: API keys of callers, tokens of operators, and the files with both.
 
 pub mod api_keys;
 pub mod secrets;

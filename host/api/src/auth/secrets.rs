@@ -1,8 +1,7 @@
-//! Secrets by which callers and operators are known: a file with a line for each, which may be read
-//! again while requests are served.
+//! Files with the secrets of callers or operators, one per line, which can be reloaded.
 //!
-//! They are kept as digests under a secret of this process (BLAKE3, keyed): comparing them tells
-//! nothing of a secret by the time it takes, and no message quotes one.
+//! Secrets are kept as BLAKE3 digests keyed with a secret of the process, so that the time of a
+//! comparison reveals nothing. No message quotes a secret.
 
 use std::fmt;
 use std::io;
@@ -13,25 +12,25 @@ use arc_swap::ArcSwap;
 
 use rostro_common::fs::read_text;
 
-/// Shorter secrets can be guessed.
-const SHORTEST: usize = 16;
+/// Shortest secret, in bytes, because shorter ones can be guessed.
+const MIN_SECRET_BYTES: usize = 16;
 
-/// What is written in a line beside name and secret, and so what the secrets are.
+/// Content of a line in addition to name and secret.
 pub trait SecretEntry: Sized + Send + Sync + 'static {
-    /// What the secrets are called, one and many.
+    /// Singular and plural name of the secrets, for messages.
     const NAMES: [&'static str; 2];
-    /// How a line is written.
+    /// Format of a line, for messages.
     const LINE: &'static str;
 
-    /// Takes what stands between the name and the secret: gives it with the secret.
+    /// Parses the rest of a line after the name. Returns the entry and the secret.
     ///
     /// # Errors
     ///
-    /// What is wrong with the line.
+    /// A description of the problem.
     fn read(rest: &str) -> Result<(Self, &str), &'static str>;
 }
 
-/// Who a secret belongs to, and what stands beside it in the file.
+/// Owner of a secret, with the entry of its line.
 #[derive(Debug)]
 pub(crate) struct Owner<E> {
     pub name: Arc<str>,
@@ -39,7 +38,7 @@ pub(crate) struct Owner<E> {
     digest: blake3::Hash,
 }
 
-/// The secrets of a file. Clones share them.
+/// Secrets of a file. Clones share them.
 pub struct SecretsFile<E>(Arc<LoadedSecrets<E>>);
 
 struct LoadedSecrets<E> {
@@ -48,50 +47,50 @@ struct LoadedSecrets<E> {
 }
 
 struct KeyDigests<E> {
-    secret: [u8; 32],
+    process_secret: [u8; 32],
     owners: Vec<Arc<Owner<E>>>,
 }
 
-/// Why a file of secrets cannot be used. None is quoted.
+/// Error about a file of secrets. It quotes no secret.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretsFileError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("cannot read the {names} in {file}: {cause}", file = file.display())]
     Unreadable {
-        /// What is in it.
+        /// Name of the secrets.
         names: &'static str,
-        /// The file.
+        /// Path of the file.
         file: PathBuf,
-        /// Why.
+        /// Cause of the failure.
         cause: io::Error,
     },
-    /// It is not what it should be.
-    #[error("{file}, line {line}: {what}; write a line {format}", file = file.display())]
+    /// A line is not valid.
+    #[error("{file}, line {line}: {problem}; write a line {format}", file = file.display())]
     Line {
-        /// The file.
+        /// Path of the file.
         file: PathBuf,
-        /// Which line, from 1.
+        /// Number of the line, from 1.
         line: usize,
-        /// What is wrong.
-        what: String,
-        /// How a line is written.
+        /// Description of the problem.
+        problem: String,
+        /// Format of a line.
         format: &'static str,
     },
-    /// There is none in it.
+    /// The file has no secret.
     #[error("there is no {name} in {file}; write a line {format}", file = file.display())]
     None {
-        /// What should be in it.
+        /// Name of the secret.
         name: &'static str,
-        /// The file.
+        /// Path of the file.
         file: PathBuf,
-        /// How a line is written.
+        /// Format of a line.
         format: &'static str,
     },
 }
 
 impl<E: SecretEntry> SecretsFile<E> {
-    /// Reads a file with a line for each secret, which begins with its name and ends with itself,
-    /// `:` between; empty lines and those that begin with `#` do not count.
+    /// Reads a file. A line begins with a name and ends with the secret, separated by `:`. Empty
+    /// lines and lines that begin with `#` are ignored.
     ///
     /// # Errors
     ///
@@ -104,8 +103,8 @@ impl<E: SecretEntry> SecretsFile<E> {
         })))
     }
 
-    /// Reads the file again; how many secrets are good from then on. Those before stay good if it
-    /// cannot be used.
+    /// Reads the file again and returns the number of secrets. The previous secrets stay valid if
+    /// the file cannot be used.
     ///
     /// # Errors
     ///
@@ -117,12 +116,12 @@ impl<E: SecretEntry> SecretsFile<E> {
         Ok(count)
     }
 
-    /// How many secrets are good.
+    /// Returns the number of secrets.
     pub fn count(&self) -> usize {
         self.0.keys.load().owners.len()
     }
 
-    /// Whose secret it is.
+    /// Returns the owner of a secret.
     pub(crate) fn owner(&self, secret: &str) -> Option<Arc<Owner<E>>> {
         self.0.keys.load().owner(secret)
     }
@@ -138,7 +137,7 @@ impl<E: SecretEntry> KeyDigests<E> {
         };
         let text = read_text(file).map_err(unreadable)?;
         let mut keys = Self {
-            secret: secret().map_err(unreadable)?,
+            process_secret: process_secret().map_err(unreadable)?,
             owners: Vec::new(),
         };
         for (index, line) in text.lines().enumerate() {
@@ -146,10 +145,10 @@ impl<E: SecretEntry> KeyDigests<E> {
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            keys.add(line).map_err(|what| SecretsFileError::Line {
+            keys.add(line).map_err(|problem| SecretsFileError::Line {
                 file: file.to_owned(),
                 line: index + 1,
-                what,
+                problem,
                 format: E::LINE,
             })?;
         }
@@ -163,7 +162,7 @@ impl<E: SecretEntry> KeyDigests<E> {
         }
     }
 
-    /// Takes a line; what is wrong with it.
+    /// Adds the secret of a line. The error describes the problem.
     fn add(&mut self, line: &str) -> Result<(), String> {
         let [name, _] = E::NAMES;
         let is_visible = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
@@ -172,14 +171,14 @@ impl<E: SecretEntry> KeyDigests<E> {
             return Err("the name is not 1 to 64 visible letters without spaces".to_owned());
         }
         let (entry, secret) = E::read(rest)?;
-        if secret.len() < SHORTEST || !is_visible(secret) {
+        if secret.len() < MIN_SECRET_BYTES || !is_visible(secret) {
             return Err(format!(
-                "the {name} is not at least {SHORTEST} visible letters without spaces"
+                "the {name} is not at least {MIN_SECRET_BYTES} visible letters without spaces"
             ));
         }
-        let digest = blake3::keyed_hash(&self.secret, secret.as_bytes());
-        // A name may have several, so that a new one is handed out before the old one ends. A
-        // secret has one owner.
+        let digest = blake3::keyed_hash(&self.process_secret, secret.as_bytes());
+        // A name may have several secrets, so that a new one is distributed before the old one is
+        // removed. A secret has one owner.
         if self.owners.iter().any(|other| other.digest == digest) {
             return Err(format!(
                 "the {name} was there before; every {name} is in one line"
@@ -193,14 +192,14 @@ impl<E: SecretEntry> KeyDigests<E> {
         Ok(())
     }
 
-    /// Whose secret it is. All are compared, so that the time tells nothing of where in the file it
-    /// stands.
+    /// Returns the owner of a secret. All digests are compared, so that the time does not reveal
+    /// the position in the file.
     fn owner(&self, secret: &str) -> Option<Arc<Owner<E>>> {
-        let given = blake3::keyed_hash(&self.secret, secret.as_bytes());
+        let digest = blake3::keyed_hash(&self.process_secret, secret.as_bytes());
         self.owners
             .iter()
             .fold(None, |found, owner| {
-                if owner.digest == given {
+                if owner.digest == digest {
                     Some(owner)
                 } else {
                     found
@@ -210,8 +209,8 @@ impl<E: SecretEntry> KeyDigests<E> {
     }
 }
 
-/// A secret that nobody knows and that ends with the process.
-fn secret() -> io::Result<[u8; 32]> {
+/// Returns a random secret, which ends with the process.
+fn process_secret() -> io::Result<[u8; 32]> {
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).map_err(|error| io::Error::other(error.to_string()))?;
     Ok(secret)
@@ -225,7 +224,7 @@ impl<E> Clone for SecretsFile<E> {
 
 impl<E> fmt::Debug for SecretsFile<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keyring")
+        f.debug_struct("SecretsFile")
             .field("file", &self.0.file)
             .field("count", &self.0.keys.load().owners.len())
             .finish()
@@ -238,7 +237,7 @@ mod tests {
 
     use super::*;
 
-    /// Secrets with nothing beside them.
+    /// Entry without further content.
     #[derive(Debug)]
     struct Unscoped;
 
@@ -251,63 +250,65 @@ mod tests {
         }
     }
 
-    fn ring(text: &str) -> (tempfile::TempDir, Result<SecretsFile<Unscoped>, String>) {
+    fn read(text: &str) -> (tempfile::TempDir, Result<SecretsFile<Unscoped>, String>) {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         fs::write(&file, text).unwrap();
-        let ring = SecretsFile::read(&file).map_err(|error| {
+        let secrets = SecretsFile::read(&file).map_err(|error| {
             error
                 .to_string()
                 .replace(&file.display().to_string(), "file")
         });
-        (folder, ring)
+        (folder, secrets)
     }
 
     #[test]
-    fn a_secret_is_its_owners_and_nobody_elses() {
-        let (_folder, ring) = ring("# people\n\nalice:0123456789abcdef\r\nbob:fedcba987654:210\n");
-        let ring = ring.unwrap();
-        let owner = |secret| ring.owner(secret).map(|owner| owner.name.to_string());
+    fn secret_has_one_owner() {
+        let (_folder, secrets) =
+            read("# people\n\nalice:0123456789abcdef\r\nbob:fedcba987654:210\n");
+        let secrets = secrets.unwrap();
+        let owner = |secret| secrets.owner(secret).map(|owner| owner.name.to_string());
         assert_eq!(owner("0123456789abcdef").as_deref(), Some("alice"));
         assert_eq!(owner("fedcba987654:210").as_deref(), Some("bob"));
-        assert_eq!((owner("0123456789abcde"), owner("")), (None, None));
-        assert!(!format!("{ring:?}").contains("0123456789"));
+        assert_eq!(owner("0123456789abcde"), None);
+        assert_eq!(owner(""), None);
+        assert!(!format!("{secrets:?}").contains("0123456789"));
     }
 
-    /// Rotation: the old secret and the new one are both good, until the old line is taken out.
+    /// Rotation: old and new secret are both valid until the old line is removed.
     #[test]
     fn name_may_have_several_secrets() {
-        let (_folder, ring) =
-            ring("\u{feff}alice:0123456789abcdef\nbob:0123456789abcdeF\nalice:fedcba9876543210\n");
-        let ring = ring.unwrap();
-        let owner = |secret| ring.owner(secret).map(|owner| owner.name.to_string());
+        let (_folder, secrets) =
+            read("\u{feff}alice:0123456789abcdef\nbob:0123456789abcdeF\nalice:fedcba9876543210\n");
+        let secrets = secrets.unwrap();
+        let owner = |secret| secrets.owner(secret).map(|owner| owner.name.to_string());
         assert_eq!(owner("0123456789abcdef").as_deref(), Some("alice"));
         assert_eq!(owner("fedcba9876543210").as_deref(), Some("alice"));
         assert_eq!(owner("0123456789abcdeF").as_deref(), Some("bob"));
     }
 
     #[test]
-    fn a_file_is_read_again_and_a_bad_one_changes_nothing() {
-        let (folder, ring) = ring("alice:0123456789abcdef");
-        let ring = ring.unwrap();
+    fn reload_keeps_secrets_on_bad_file() {
+        let (folder, secrets) = read("alice:0123456789abcdef");
+        let secrets = secrets.unwrap();
         let file = folder.path().join("file");
         fs::write(&file, "alice:a-new-secret-of-hers\n").unwrap();
         assert!(
-            ring.owner("0123456789abcdef").is_some()
-                && ring.owner("a-new-secret-of-hers").is_none()
+            secrets.owner("0123456789abcdef").is_some()
+                && secrets.owner("a-new-secret-of-hers").is_none()
         );
-        assert_eq!(ring.reload().unwrap(), 1);
+        assert_eq!(secrets.reload().unwrap(), 1);
         assert!(
-            ring.owner("0123456789abcdef").is_none()
-                && ring.owner("a-new-secret-of-hers").is_some()
+            secrets.owner("0123456789abcdef").is_none()
+                && secrets.owner("a-new-secret-of-hers").is_some()
         );
         fs::write(&file, "alice").unwrap();
-        assert!(ring.reload().is_err() && ring.owner("a-new-secret-of-hers").is_some());
+        assert!(secrets.reload().is_err() && secrets.owner("a-new-secret-of-hers").is_some());
     }
 
     #[test]
-    fn a_bad_file_is_refused_with_the_line_and_without_the_secret() {
-        for (text, wanted) in [
+    fn bad_file_error_names_line_only() {
+        for (text, message) in [
             ("", "there is no secret in file; write a line NAME:SECRET"),
             (
                 "alice:short",
@@ -334,9 +335,9 @@ mod tests {
                 "file, line 2: the secret was there before",
             ),
         ] {
-            let error = ring(text).1.unwrap_err();
+            let error = read(text).1.unwrap_err();
             assert!(
-                error.contains(wanted) && !error.contains("hidden"),
+                error.contains(message) && !error.contains("hidden"),
                 "{error}"
             );
         }

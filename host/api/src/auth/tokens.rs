@@ -1,4 +1,4 @@
-//! Who may use the admin interface.
+//! Authentication of operators on the admin port.
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -7,11 +7,13 @@ use axum::response::Response;
 
 use rostro_service::deployment::Actor;
 
-use crate::admin::Admin;
 use crate::auth::secrets::{SecretEntry, SecretsFile};
-use crate::{ApiError, Caller, RequestId, host};
+use crate::error::ApiError;
+use crate::request::caller::Caller;
+use crate::request::headers::host;
+use crate::request::trace::RequestId;
 
-/// What stands beside an operator's token: nothing.
+/// Entry of an operator in the file of tokens: a name and a token, nothing more.
 #[derive(Debug)]
 pub struct Operator;
 
@@ -24,13 +26,14 @@ impl SecretEntry for Operator {
     }
 }
 
-/// Lets a request in, with who it is from, or turns it away.
+/// Middleware that adds the [`Actor`] to a request, or refuses the request. Without a file of
+/// tokens, only requests to a loopback name pass.
 pub(crate) async fn authenticate(
-    State(admin): State<Admin>,
+    State(tokens): State<Option<SecretsFile<Operator>>>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    let who = who(admin.tokens.as_ref(), host(&request), request.headers())?;
+    let who = operator_name(tokens.as_ref(), host(&request), request.headers())?;
     tracing::Span::current().record("who", who.as_str());
     let caller = Caller::of(request.extensions(), request.headers());
     let (from, client) = (caller.to_string(), caller.client());
@@ -45,8 +48,8 @@ pub(crate) async fn authenticate(
     Ok(next.run(request).await)
 }
 
-/// Who sends a request with these headers.
-fn who(
+/// Returns the name of the operator who sent these headers.
+fn operator_name(
     tokens: Option<&SecretsFile<Operator>>,
     host: Option<&str>,
     headers: &HeaderMap,
@@ -61,7 +64,7 @@ fn who(
         ));
     }
     let Some(tokens) = tokens else {
-        // A name that somebody else's server gave this address must not be a way in.
+        // Prevents DNS rebinding: another site's name may resolve to this address.
         let host = host.unwrap_or_default();
         let name = host
             .rsplit_once(':')

@@ -1,56 +1,56 @@
-//! `POST /process-images`: enrol a person from photos.
+//! `POST /process-images`: enrols a person from photos.
 
 use axum::Json;
-use axum::extract::{Extension, Request, State};
+use axum::extract::{Extension, State};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use rostro_common::person::PersonId;
 use rostro_service::deployment::Actor;
-use rostro_service::executor::{Client, RequestContext};
-use rostro_service::types::Reason;
-use rostro_service::types::Review;
-use rostro_service::types::Warning;
+use rostro_service::executor::RequestContext;
+use rostro_service::types::{Reason, Review, Warning};
 use rostro_service::{EnrollmentWarning, Mode, PhotoIssue, PhotoOutcome};
 
 use super::openapi::{AuthErrors, BodyErrors, EnrollForm, WriteErrors};
-use crate::error::{ApiError, as_json};
-use crate::request::form::{Form, FormFields, FormLimits};
+use super::responses::{PipelineHeader, PipelineInfo};
+use crate::error::{ApiError, to_json};
+use crate::request::form::{Form, FormFields};
 use crate::request::query::refuse_misspelt;
 use crate::request::trace::RequestId;
-use crate::{App, ContentType, PipelineHeader, PipelineInfo};
+use crate::request::upload::{Received, Upload};
+use crate::state::App;
 
-/// The names of the field with the person's id; the first that is there wins.
+/// Names of the field with the person's id. The first one that is not empty counts.
 const IDS: [&str; 2] = ["student_id", "id"];
 
-/// What is read of the form.
-const FIELDS: FormFields = FormFields {
+/// Fields of the form.
+pub(super) const FIELDS: FormFields = FormFields {
     texts: &["student_id", "id", "review"],
     files: &["images"],
     refuses_misspelt: true,
-    example: EXAMPLE,
+    example: "curl -F student_id=ID -F images=@photo.jpg",
+    accepted: "multipart/form-data with the field 'student_id' and the file field 'images'",
 };
 
-/// How photos are sent.
-const EXAMPLE: &str = "curl -F student_id=ID -F images=@photo.jpg";
+/// Largest number of photos in the logged cause of an enrolment without usable photos.
+const MAX_LOGGED_PHOTOS: usize = 5;
 
-/// The answer. `status`, `filepath` and `message` are what the replaced service answered; the rest
-/// stands beside them.
+/// Result of an enrolment. `status`, `filepath` and `message` are the fields of the replaced
+/// service.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct EnrollAnswer {
+pub(super) struct EnrollAnswer {
     status: &'static str,
     filepath: String,
     message: String,
     accepted: Vec<AcceptedPhoto>,
     rejected: Vec<RejectedPhoto>,
-    /// What the caller should know although the person was enrolled: all that the pipeline warns
-    /// of, and what other revisions, which may serve next, lack of this enrolment.
+    /// Warnings about a person who was enrolled: those of the pipeline, and what other revisions,
+    /// which may serve next, lack of this enrolment.
     warnings: Vec<WarningAnswer>,
     /// False where the disk cannot sync folders, so that a crash of the machine may undo the
     /// enrolment.
     durable: bool,
-    /// How strictly the photos were judged: as the operator set, or as the caller asked if that is
-    /// stricter.
+    /// Review of the photos: the stricter one of the operator's setting and the request.
     review: Review,
     pipeline: PipelineInfo,
     request_id: String,
@@ -58,21 +58,21 @@ pub(crate) struct EnrollAnswer {
 
 #[derive(Debug, Serialize, ToSchema)]
 struct AcceptedPhoto {
-    /// Which photo of the request, from 0.
+    /// Number of the photo in the request, from 0.
     image: usize,
     file_name: String,
     det_score: f32,
-    /// What is odd about it.
+    /// Warnings about a photo that was accepted.
     warnings: Vec<ReasonAnswer>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
 struct RejectedPhoto {
-    /// Which photo of the request, from 0.
+    /// Number of the photo in the request, from 0.
     image: usize,
     file_name: String,
     reasons: Vec<ReasonAnswer>,
-    /// What is odd about it, besides the reasons.
+    /// Warnings in addition to the reasons.
     warnings: Vec<ReasonAnswer>,
 }
 
@@ -80,7 +80,7 @@ struct RejectedPhoto {
 struct WarningAnswer {
     code: String,
     message: String,
-    /// The revision that it is about, if it is about another than the active one.
+    /// Revision of the warning, if it is not the active one.
     #[serde(skip_serializing_if = "Option::is_none")]
     revision: Option<String>,
 }
@@ -91,27 +91,27 @@ struct ReasonAnswer {
     message: String,
     value: Option<f32>,
     limit: Option<f32>,
-    /// Of `another_person`: whose the face is already. Only callers are told whose key may enrol
+    /// Of `another_person`: the owner of the face. Present only for keys that may enrol
     /// and manage.
     #[serde(skip_serializing_if = "Option::is_none")]
     identity: Option<String>,
 }
 
-/// What a caller sends to enrol somebody.
+/// Photos of a person to enrol.
 #[derive(Debug)]
-pub(crate) struct Photos {
+pub(super) struct Photos {
     form: Form,
-    /// How strictly they are to be judged, if the caller says.
+    /// Requested review.
     review: Option<Review>,
 }
 
 impl Photos {
-    /// Reads the form, which must have photos.
-    pub(crate) async fn read(request: Request, limits: &FormLimits) -> Result<Self, ApiError> {
-        Self::of(form(request, limits).await?)
-    }
-
-    fn of(form: Form) -> Result<Self, ApiError> {
+    /// Takes the photos of a form.
+    ///
+    /// # Errors
+    ///
+    /// If there are none, or the review is not valid.
+    pub(super) fn of(form: Form) -> Result<Self, ApiError> {
         let review = form.text(&["review"]).map(str::parse).transpose();
         let review = review.map_err(|error| {
             ApiError::bad_request(
@@ -130,24 +130,29 @@ impl Photos {
     }
 }
 
-/// Enrol a person from photos, in place of those before.
+/// Enrol a person from photos. They replace earlier photos.
 #[utoipa::path(
     post,
     path = "/process-images",
     tag = "enrol",
     request_body(content = EnrollForm, content_type = "multipart/form-data"),
-    responses((status = 200, description = "What became of each photo", body = EnrollAnswer), AuthErrors, BodyErrors, WriteErrors)
+    responses(
+        (status = 200, description = "Result for each photo", body = EnrollAnswer),
+        AuthErrors, BodyErrors, WriteErrors
+    )
 )]
-pub(crate) async fn process_images(
+pub(super) async fn process_images(
     State(app): State<App>,
     Extension(request_id): Extension<RequestId>,
     Extension(actor): Extension<Actor>,
-    Extension(client): Extension<Client>,
-    request: Request,
+    upload: Upload,
 ) -> Result<(PipelineHeader, Json<EnrollAnswer>), ApiError> {
-    refuse_misspelt(request.uri())?;
-    let form = app.received(form(request, &app.limits.of(&client))).await?;
-    let context = app.service.context(client);
+    refuse_misspelt(upload.uri())?;
+    let Received {
+        content: form,
+        context,
+        ..
+    } = upload.form(FIELDS).await?;
     let missing = || {
         form.without_text(
             ApiError::bad_request("student_id_missing", "Field 'student_id' is required."),
@@ -178,8 +183,8 @@ pub(crate) async fn process_images(
 }
 
 impl EnrollAnswer {
-    /// Enrols somebody and says what became of each photo.
-    pub(crate) async fn enroll(
+    /// Enrols a person and reports the result for each photo.
+    pub(super) async fn enroll(
         app: &App,
         id: PersonId,
         Photos { form, review }: Photos,
@@ -197,20 +202,21 @@ impl EnrollAnswer {
             .service
             .enroll(id.clone(), form.files, review, mode, actor, context)
             .await;
-        let enrollment = answer.map_err(|error| ApiError::of_service(error).on(revision))?;
+        let enrollment =
+            answer.map_err(|error| ApiError::of_service(error).on_revision(revision))?;
         let (accepted, rejected) = outcomes(names, enrollment.photos);
         let Some(written) = enrollment.written else {
             let message = "Could not extract any high-quality embeddings from the provided images.";
-            let refused =
-                ApiError::bad_request("no_usable_image", message).because(&causes(&rejected));
+            let refused = ApiError::bad_request("no_usable_image", message)
+                .with_cause(&logged_cause(&rejected));
             return Err(refused
-                .with("rejected", as_json(&rejected))
-                .with("review", as_json(&enrollment.review))
-                .on(revision));
+                .with("rejected", to_json(&rejected))
+                .with("review", to_json(&enrollment.review))
+                .on_revision(revision));
         };
         let durable = written.durability.into_result().map_err(|error| {
             ApiError::of_service(rostro_service::people::PeopleError::from(error).into())
-                .on(revision)
+                .on_revision(revision)
         })?;
         let answer = Self {
             status: "success",
@@ -228,22 +234,9 @@ impl EnrollAnswer {
     }
 }
 
-async fn form(request: Request, limits: &FormLimits) -> Result<Form, ApiError> {
-    match ContentType::of(request.headers()) {
-        ContentType::Multipart => Form::read(request, FIELDS, limits).await,
-        ContentType::UrlEncoded => Form::read_url_encoded(request, FIELDS, limits).await,
-        ContentType::Missing => Form::read_untyped(request, FIELDS, limits).await,
-        ContentType::Image | ContentType::Bytes | ContentType::Zip | ContentType::Other => {
-            Err(ApiError::unsupported_media_type(
-                "multipart/form-data with the field 'student_id' and the file field 'images'",
-            ))
-        }
-    }
-}
-
-/// Why photos were refused, for the log: the codes of their reasons, and what is wrong with a file
-/// that is no usable picture. Other messages are for the caller alone.
-fn causes(rejected: &[RejectedPhoto]) -> String {
+/// Describes rejected photos for the log: the codes of their reasons, and the messages about files
+/// that are no usable pictures. Other messages are only for the caller.
+fn logged_cause(rejected: &[RejectedPhoto]) -> String {
     let reason = |reason: &ReasonAnswer| match reason.code.as_str() {
         "undecodable" | "image_too_large" => format!("{} ({})", reason.code, reason.message),
         code => code.to_owned(),
@@ -252,16 +245,16 @@ fn causes(rejected: &[RejectedPhoto]) -> String {
         let reasons: Vec<String> = photo.reasons.iter().map(reason).collect();
         format!("photo {}: {}", photo.image, reasons.join(", "))
     };
-    // Of a hundred photos a few say what is wrong with them.
-    let told: Vec<String> = rejected.iter().take(5).map(photo).collect();
-    let more = rejected.len().saturating_sub(told.len());
+    let first: Vec<String> = rejected.iter().take(MAX_LOGGED_PHOTOS).map(photo).collect();
+    let more = rejected.len().saturating_sub(first.len());
     if more > 0 {
-        format!("{}; {more} more photos", told.join("; "))
+        format!("{}; {more} more photos", first.join("; "))
     } else {
-        told.join("; ")
+        first.join("; ")
     }
 }
 
+/// Divides the results into accepted and rejected photos.
 fn outcomes(
     names: Vec<String>,
     photos: Vec<PhotoOutcome>,
@@ -294,7 +287,7 @@ fn outcomes(
 }
 
 impl WarningAnswer {
-    /// The warnings of the pipeline, and those about other revisions.
+    /// Joins the warnings of the pipeline and those about other revisions.
     fn all(of_pipeline: Vec<Warning>, of_others: Vec<EnrollmentWarning>) -> Vec<Self> {
         let own = of_pipeline
             .into_iter()
@@ -316,7 +309,7 @@ impl WarningAnswer {
 }
 
 impl ReasonAnswer {
-    fn of(finding: PhotoIssue) -> Self {
+    fn of(issue: PhotoIssue) -> Self {
         let PhotoIssue {
             reason:
                 Reason {
@@ -326,7 +319,7 @@ impl ReasonAnswer {
                     limit,
                 },
             identity,
-        } = finding;
+        } = issue;
         Self {
             code,
             message,

@@ -1,38 +1,44 @@
-//! Whether the service is there, and what serves.
+//! `GET /healthz` and `GET /readyz`.
 //!
-//! Requests are answered once a revision is ready, tried, and knows everybody. Until then only
-//! these are: see [`crate::gate`].
+//! The service is ready once a revision is staged and all people are loaded for it. Until then,
+//! only these routes answer: see [`crate::server::startup`].
 
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::openapi::ErrorAnswer;
-use crate::{App, PipelineInfo};
+use crate::error::ErrorAnswer;
+use crate::public::responses::PipelineInfo;
+use crate::state::App;
 
-/// That the process answers.
+/// Answer of a running process.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Alive {
     status: &'static str,
 }
 
-/// That requests are answered, and by what.
+/// Answer of a service that is ready, with its active revision.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Ready {
     status: &'static str,
     pipeline: PipelineInfo,
 }
 
-/// Whether the process answers.
-#[utoipa::path(get, path = "/healthz", tag = "health", responses((status = 200, description = "It does", body = Alive)))]
+/// Check that the process runs.
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    tag = "health",
+    responses((status = 200, description = "The process runs", body = Alive))
+)]
 pub(crate) async fn healthz() -> Json<Alive> {
     Json(Alive { status: "ok" })
 }
 
-/// Whether requests are answered, and by what.
+/// Check that the service answers requests.
 #[utoipa::path(get, path = "/readyz", tag = "health", responses(
-    (status = 200, description = "They are", body = Ready),
+    (status = 200, description = "The service answers requests", body = Ready),
     (status = 503, description = "The service is starting", body = ErrorAnswer)
 ))]
 pub(crate) async fn readyz(State(app): State<App>) -> Json<Ready> {

@@ -1,8 +1,8 @@
-//! Which pages in browsers may use the service.
+//! Access of pages in browsers, against cross-site request forgery.
 //!
-//! Where no key is asked for, a browser could be made by a page of another site to enrol somebody:
-//! only the service's own pages are let in. Where keys are asked for, a page needs one, and
-//! `--allow-origin` names the sites whose pages a browser lets read the answers (CORS).
+//! Without API keys, only the service's own pages have access, because a page of another site could
+//! make a browser enrol people. With API keys, a page needs a key, and `--allow-origin` lists the
+//! origins of pages that may read answers (CORS).
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -15,16 +15,16 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, he
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use super::caller::Caller;
 use crate::error::ApiError;
+use crate::request::caller::Caller;
 
-/// Which page has a browser send a request.
+/// Header in which a browser states the relation of the page to the service.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// How long a browser may remember what a page may do.
-const REMEMBERED: Duration = Duration::from_secs(600);
+/// Time for which a browser may cache the answer to a preflight request.
+const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(600);
 
-/// The origin of a page: scheme, host and port, normalised. The scheme's default port is left out.
+/// Origin of a page: normalised scheme, host and port, without the default port of the scheme.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     scheme: String,
@@ -47,7 +47,9 @@ impl FromStr for Origin {
                 host,
             })
         };
-        read().ok_or_else(|| "write an origin as https://cameras.example or http://192.0.2.1:8080, without a path".to_owned())
+        let help =
+            "write an origin as https://cameras.example or http://192.0.2.1:8080, without a path";
+        read().ok_or_else(|| help.to_owned())
     }
 }
 
@@ -73,11 +75,12 @@ impl<'de> Deserialize<'de> for Origin {
 }
 
 impl Origin {
-    /// Whether a `Host` header names the host and port of this origin. A proxy may have ended TLS,
-    /// so that the scheme says nothing, and may write the default port of the scheme that it
-    /// forwards with. Browsers write no default ports: only another service at the default ports of
-    /// the same host could pass that would not without them, and where it can be reached securely
-    /// its pages are told by `Sec-Fetch-Site`.
+    /// Returns true if a `Host` header names the host and port of this origin.
+    ///
+    /// The scheme is unknown, because a proxy may have ended TLS. Both default ports match an
+    /// origin without a port, because the proxy may write the default port of the scheme to which
+    /// it forwards. Only a service at the other default port of the same host passes in addition.
+    /// Over TLS, `Sec-Fetch-Site` identifies its pages.
     fn has_host(&self, host: &str) -> bool {
         let Some((name, port)) = host
             .trim()
@@ -100,8 +103,8 @@ fn default_port(scheme: &str) -> Option<u16> {
     }
 }
 
-/// The normalised host: in lower case, without the dot of the root, and an IPv6 address in its
-/// shortest form.
+/// Returns the normalised host and the port. The host is in lower case, without the dot of the
+/// root, and an IPv6 address has its shortest form.
 fn host_and_port(authority: &Authority) -> Option<(String, Option<u16>)> {
     if authority.as_str().contains('@') {
         return None;
@@ -116,7 +119,7 @@ fn host_and_port(authority: &Authority) -> Option<(String, Option<u16>)> {
         Some(address) => format!("[{}]", address.ok()?),
         None => host,
     };
-    // `host:` has no port, and `host:x` is no host.
+    // `host:` has no port, and `host:x` is not valid.
     let rest = authority.as_str().get(authority.host().len()..)?;
     let port = rest
         .strip_prefix(':')
@@ -127,12 +130,11 @@ fn host_and_port(authority: &Authority) -> Option<(String, Option<u16>)> {
     (!host.is_empty()).then_some((host, port))
 }
 
-/// An origin whose pages may call the service with a key, or `*` for every one.
+/// Origin of pages that may call the service with a key, or `*` for all origins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AllowedOrigin {
-    /// Every origin.
+    /// All origins.
     Any,
-    /// One origin.
     /// One origin.
     One(Origin),
 }
@@ -166,18 +168,17 @@ impl<'de> Deserialize<'de> for AllowedOrigin {
     }
 }
 
-/// What pages in browsers may do.
+/// Configured access of pages in browsers.
 #[derive(Clone, Debug, Default)]
 pub struct BrowserAccess {
-    /// Origins under which the service's own pages are reached, besides the names that requests
-    /// have.
+    /// Origins of the service's own pages, in addition to the host of the request.
     own: Arc<[Origin]>,
-    /// Origins of other pages, where keys are asked for.
+    /// Origins of other pages that may send keys.
     allowed: Arc<[AllowedOrigin]>,
 }
 
 impl BrowserAccess {
-    /// Access for pages of these origins.
+    /// Allows pages of these origins.
     pub fn new(own: Vec<Origin>, allowed: Vec<AllowedOrigin>) -> Self {
         Self {
             own: own.into(),
@@ -185,11 +186,11 @@ impl BrowserAccess {
         }
     }
 
-    /// Refuses what another site's page has a browser send.
+    /// Refuses a request that a page of another site made.
     ///
     /// # Errors
     ///
-    /// The error says what to configure if it is the service's own page.
+    /// The error names the flag that allows the page, in case it is the service's own.
     pub(crate) fn refuse_other_pages(
         &self,
         caller: &Caller,
@@ -217,9 +218,9 @@ impl BrowserAccess {
                 .any(|host| origin.has_host(host))
         };
         let is_own = match site.as_deref() {
-            // No page can make a browser say so of another.
+            // A page cannot forge this header.
             Some("same-origin") => true,
-            // Browsers say nothing of it on plain HTTP, and `none` of what the user typed.
+            // Browsers omit the header on plain HTTP, and send `none` for a typed address.
             None | Some("none") => origin.is_none() || parsed.as_ref().is_some_and(has_host),
             Some(_) => false,
         };
@@ -230,8 +231,8 @@ impl BrowserAccess {
         }
     }
 
-    /// Tells browsers which pages of other sites may send keys and read answers. `None` if there
-    /// are none.
+    /// Returns the CORS layer that lets pages of other sites send keys and read answers. Returns
+    /// `None` if no other site is allowed.
     pub(crate) fn cors(&self) -> Option<CorsLayer> {
         if self.allowed.is_empty() {
             return None;
@@ -243,35 +244,35 @@ impl BrowserAccess {
                 || origin.is_some_and(|origin| allowed.contains(&AllowedOrigin::One(origin)))
         };
         let name = HeaderName::from_static;
-        let sent = [
+        let request_headers = [
             "x-api-key",
             "x-request-id",
             "x-rostro-canary",
             "traceparent",
         ]
         .map(name);
-        let read = ["x-request-id", "x-rostro-pipeline"].map(name);
+        let answer_headers = ["x-request-id", "x-rostro-pipeline"].map(name);
         let layer = CorsLayer::new()
             .allow_origin(AllowOrigin::predicate(is_allowed))
             .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
             .allow_headers(
                 [header::AUTHORIZATION, header::CONTENT_TYPE]
                     .into_iter()
-                    .chain(sent)
+                    .chain(request_headers)
                     .collect::<Vec<_>>(),
             )
             .expose_headers(
                 [header::RETRY_AFTER]
                     .into_iter()
-                    .chain(read)
+                    .chain(answer_headers)
                     .collect::<Vec<_>>(),
             )
-            .max_age(REMEMBERED);
+            .max_age(PREFLIGHT_MAX_AGE);
         Some(layer)
     }
 }
 
-/// The refusal, with the line of the configuration that lets the page in.
+/// Returns the refusal, with the flags that would allow the page.
 fn refusal(origin: Option<&Origin>, host: Option<&str>, caller: &Caller) -> ApiError {
     let refused =
         |message: String| ApiError::new(StatusCode::FORBIDDEN, "cross_origin_refused", message);
@@ -280,7 +281,8 @@ fn refusal(origin: Option<&Origin>, host: Option<&str>, caller: &Caller) -> ApiE
     };
     let mut add = vec![format!("--public-origin {origin}")];
     let mut message = format!(
-        "Pages of other sites may not use the service. If {origin} is the service's own address, start it with '--public-origin {origin}'"
+        "Pages of other sites may not use the service. If {origin} is the service's own address, \
+         start it with '--public-origin {origin}'"
     );
     if let Some(proxy) = caller.unknown_proxy {
         add.push(format!("--trusted-proxies {proxy}"));
@@ -304,7 +306,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn ask(
+    fn check(
         access: &BrowserAccess,
         caller: &Caller,
         host: &str,
@@ -348,14 +350,14 @@ mod tests {
     }
 
     #[test]
-    fn origin_is_compared_with_normalised_host() {
+    fn origin_matches_normalised_host() {
         for (text, host) in [
             ("http://cam.example", "cam.example"),
             ("http://cam.example", "Cam.Example:80"),
             ("https://cam.example", "cam.example:443"),
             ("https://cam.example:443", "cam.example."),
             ("http://cam.example.", "cam.example"),
-            // A proxy that ends TLS writes the port that it forwards to.
+            // A proxy that ends TLS may write the port to which it forwards.
             ("https://cam.example", "cam.example:80"),
             ("http://cam.example", "cam.example:443"),
             ("https://cam.example:80", "cam.example:80"),
@@ -383,14 +385,14 @@ mod tests {
     #[test]
     fn own_pages_pass_and_others_do_not() {
         let (access, caller) = (BrowserAccess::default(), Caller::default());
-        let asks = |pairs: &[(&'static str, &str)]| {
-            ask(&access, &caller, "127.0.0.1:4000", pairs).map_err(|error| error.code)
+        let result = |pairs: &[(&'static str, &str)]| {
+            check(&access, &caller, "127.0.0.1:4000", pairs).map_err(|error| error.code)
         };
-        assert_eq!(asks(&[]), Ok(()));
-        assert_eq!(asks(&[("origin", "http://127.0.0.1:4000")]), Ok(()));
+        assert_eq!(result(&[]), Ok(()));
+        assert_eq!(result(&[("origin", "http://127.0.0.1:4000")]), Ok(()));
         // A proxy may have changed the host.
         assert_eq!(
-            asks(&[
+            result(&[
                 ("origin", "https://cam.example"),
                 ("sec-fetch-site", "same-origin")
             ]),
@@ -398,14 +400,14 @@ mod tests {
         );
         for other in ["http://evil.example", "http://127.0.0.1:4001", "null", ""] {
             assert_eq!(
-                asks(&[("origin", other)]),
+                result(&[("origin", other)]),
                 Err("cross_origin_refused"),
                 "{other}"
             );
         }
         for site in ["cross-site", "same-site", "same-origin, cross-site"] {
             assert_eq!(
-                asks(&[
+                result(&[
                     ("sec-fetch-site", site),
                     ("origin", "http://127.0.0.1:4000")
                 ]),
@@ -419,14 +421,14 @@ mod tests {
     fn public_origin_and_forwarded_host_pass() {
         let access = BrowserAccess::new(vec![origin("https://cam.example")], Vec::new());
         let by_name = [("origin", "https://CAM.example:443")];
-        assert!(ask(&access, &Caller::default(), "rostro", &by_name).is_ok());
+        assert!(check(&access, &Caller::default(), "rostro", &by_name).is_ok());
         let forwarded = Caller {
             forwarded_hosts: vec!["cam.example".to_owned()],
             ..Caller::default()
         };
-        assert!(ask(&BrowserAccess::default(), &forwarded, "rostro", &by_name).is_ok());
+        assert!(check(&BrowserAccess::default(), &forwarded, "rostro", &by_name).is_ok());
         assert!(
-            ask(
+            check(
                 &BrowserAccess::default(),
                 &Caller::default(),
                 "rostro",
@@ -437,12 +439,12 @@ mod tests {
     }
 
     #[test]
-    fn refusal_quotes_the_line_to_add() {
+    fn refusal_names_flags() {
         let caller = Caller {
             unknown_proxy: Some("10.0.0.1".parse().unwrap()),
             ..Caller::default()
         };
-        let error = ask(
+        let error = check(
             &BrowserAccess::default(),
             &caller,
             "rostro",
@@ -455,7 +457,7 @@ mod tests {
                 .contains("--public-origin https://cam.example")
                 && error.message.contains("--trusted-proxies 10.0.0.1")
         );
-        let error = ask(
+        let error = check(
             &BrowserAccess::default(),
             &caller,
             "rostro",

@@ -1,8 +1,7 @@
-//! Where a request comes from: the other end of its connection, or the client that a trusted proxy
-//! names.
+//! Client of a request: the peer of the connection, or the client that a trusted proxy names.
 //!
-//! Proxies append to the list of addresses, so that only its right end is theirs: a client can send
-//! any list of its own. The client is the rightmost address that is not a trusted proxy's.
+//! Proxies append to the list of addresses, and a client can send any list of its own. Only the right
+//! end can be trusted: the client is the rightmost address that is not a trusted proxy's.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -16,13 +15,16 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use rostro_service::executor::Client;
 
-use super::parameters::{Parameters, elements, text};
+use crate::request::parameters::{Parameters, decode_text, parse_list};
+
+/// Address of a node, with its port if it is known.
+type NodeAddress = (IpAddr, Option<u16>);
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 
-/// A network of trusted proxies, as `10.0.0.0/8`, or one address.
+/// Network of trusted proxies, such as `10.0.0.0/8`, or one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network(IpNet);
 
@@ -60,7 +62,7 @@ impl<'de> Deserialize<'de> for Network {
     }
 }
 
-/// The proxies whose word on where a request comes from is taken.
+/// Proxies with trusted headers about the client.
 #[derive(Clone, Debug, Default)]
 pub struct TrustedProxies(Arc<[Network]>);
 
@@ -70,54 +72,53 @@ impl TrustedProxies {
         Self(networks.into())
     }
 
+    /// Returns true if an address belongs to a trusted proxy.
     pub(crate) fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.0.iter().any(|network| network.0.contains(&address))
     }
 }
 
-/// Where a request comes from.
+/// Address and host names of the client of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Caller {
-    /// The client's address, with its port if that is known. Tests call without a connection.
-    pub(crate) address: Option<(IpAddr, Option<u16>)>,
-    /// Names under which the client asked a trusted proxy for the service.
+    /// Address of the client. Absent without a connection, as in tests.
+    pub(crate) address: Option<NodeAddress>,
+    /// Host names under which the client called a trusted proxy.
     pub(crate) forwarded_hosts: Vec<String>,
-    /// The other end of the connection, if it says that it is a proxy and is not trusted.
+    /// Peer of the connection, if it sends headers of a proxy and is not trusted.
     pub(crate) unknown_proxy: Option<IpAddr>,
 }
 
 impl Caller {
-    /// Reads the headers of a request as far as the other end of its connection is trusted.
+    /// Determines the client. Headers of a proxy count only if the peer is trusted.
     pub(crate) fn of(extensions: &Extensions, headers: &HeaderMap) -> Self {
         let Some(ConnectInfo(peer)) = extensions.get::<ConnectInfo<SocketAddr>>() else {
             return Self::default();
         };
-        let none = TrustedProxies::default();
+        let no_proxies = TrustedProxies::default();
         Self::behind(
             *peer,
-            extensions.get::<TrustedProxies>().unwrap_or(&none),
+            extensions.get::<TrustedProxies>().unwrap_or(&no_proxies),
             headers,
         )
     }
 
     fn behind(peer: SocketAddr, proxies: &TrustedProxies, headers: &HeaderMap) -> Self {
-        let (ip, mut address) = (
-            peer.ip().to_canonical(),
-            (peer.ip().to_canonical(), Some(peer.port())),
-        );
+        let ip = peer.ip().to_canonical();
+        let mut address = (ip, Some(peer.port()));
         if !proxies.contains(ip) {
-            let says_so = [header::FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST]
+            let claims_proxy = [header::FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST]
                 .iter()
                 .any(|name| headers.contains_key(name));
             return Self {
                 address: Some(address),
                 forwarded_hosts: Vec::new(),
-                unknown_proxy: says_so.then_some(ip),
+                unknown_proxy: claims_proxy.then_some(ip),
             };
         }
-        for node in nodes(headers).into_iter().rev() {
-            // What is no address ends the list: nothing to its left can be trusted.
+        for node in forwarded_addresses(headers).into_iter().rev() {
+            // An invalid element ends the list, because nothing to its left can be trusted.
             let Some(node) = node else { break };
             address = node;
             if !proxies.contains(node.0) {
@@ -126,19 +127,19 @@ impl Caller {
         }
         Self {
             address: Some(address),
-            forwarded_hosts: hosts(headers),
+            forwarded_hosts: forwarded_hosts(headers),
             unknown_proxy: None,
         }
     }
 
-    /// The client, for turns and shares.
+    /// Returns the client for fair queueing and limits per client.
     pub(crate) fn client(&self) -> Client {
         self.address
             .map_or(Client::Unknown, |(address, _)| Client::at(address))
     }
 }
 
-/// The address as logs have it.
+/// Formats the address for logs.
 impl fmt::Display for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.address {
@@ -149,12 +150,12 @@ impl fmt::Display for Caller {
     }
 }
 
-/// The addresses that proxies appended, the nearest one last; `None` for what is no address.
-/// `Forwarded` (RFC 7239) counts before `X-Forwarded-For`.
-fn nodes(headers: &HeaderMap) -> Vec<Option<(IpAddr, Option<u16>)>> {
-    let forwarded = forwarded(headers);
-    // What cannot be read may be an address that a client made unreadable: another header would be
-    // the client's own.
+/// Returns the addresses that proxies appended, the nearest one last, with `None` for an element
+/// that is no address. `Forwarded` (RFC 7239) takes precedence over `X-Forwarded-For`.
+fn forwarded_addresses(headers: &HeaderMap) -> Vec<Option<NodeAddress>> {
+    let forwarded = parse_forwarded(headers);
+    // An unreadable element counts as an address. A client may have made it unreadable, and then
+    // the other header would be the client's own.
     let names_address = |element: &Option<Parameters>| {
         element
             .as_ref()
@@ -163,18 +164,18 @@ fn nodes(headers: &HeaderMap) -> Vec<Option<(IpAddr, Option<u16>)>> {
     if forwarded.iter().any(names_address) {
         return forwarded
             .iter()
-            .map(|element| node_address(value(element.as_ref()?, "for")?))
+            .map(|element| parse_address(value(element.as_ref()?, "for")?))
             .collect();
     }
     list(headers, &X_FORWARDED_FOR)
-        .map(|node| node_address(&node))
+        .map(|node| parse_address(&node))
         .collect()
 }
 
-/// The names under which proxies were asked.
-fn hosts(headers: &HeaderMap) -> Vec<String> {
-    // As of addresses, nothing to the left of what cannot be read is believed.
-    let mut forwarded: Vec<String> = forwarded(headers)
+/// Returns the host names under which proxies were called.
+fn forwarded_hosts(headers: &HeaderMap) -> Vec<String> {
+    // As for addresses, nothing to the left of an unreadable element is trusted.
+    let mut forwarded: Vec<String> = parse_forwarded(headers)
         .iter()
         .rev()
         .map_while(Option::as_ref)
@@ -193,12 +194,12 @@ fn hosts(headers: &HeaderMap) -> Vec<String> {
     list(headers, &X_FORWARDED_HOST).map(with_port).collect()
 }
 
-/// The elements of `Forwarded` over all of its lines; `None` for what cannot be read.
-fn forwarded(headers: &HeaderMap) -> Vec<Option<Parameters>> {
+/// Returns the elements of all `Forwarded` lines, with `None` for an unreadable element.
+fn parse_forwarded(headers: &HeaderMap) -> Vec<Option<Parameters>> {
     headers
         .get_all(header::FORWARDED)
         .into_iter()
-        .flat_map(|line| elements(line.as_bytes()))
+        .flat_map(|line| parse_list(line.as_bytes()))
         .collect()
 }
 
@@ -209,7 +210,7 @@ fn value<'p>(element: &'p Parameters, name: &str) -> Option<&'p str> {
         .map(|(_, value)| value.as_str())
 }
 
-/// The elements of a list over all lines of a header. Empty ones are none (RFC 9110, section
+/// Returns the elements of all lines of a list header, without empty ones (RFC 9110, section
 /// 5.6.1).
 fn list<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = String> + 'h {
     let elements = headers
@@ -219,11 +220,11 @@ fn list<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = S
     elements
         .map(<[u8]>::trim_ascii)
         .filter(|element| !element.is_empty())
-        .map(text)
+        .map(decode_text)
 }
 
-/// Reads `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:80`.
-fn node_address(node: &str) -> Option<(IpAddr, Option<u16>)> {
+/// Parses `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:80`.
+fn parse_address(node: &str) -> Option<NodeAddress> {
     let bare = |text: &str| {
         text.split('%')
             .next()
@@ -287,9 +288,9 @@ mod tests {
     }
 
     #[test]
-    fn rightmost_untrusted_address_is_the_caller() {
+    fn caller_is_rightmost_untrusted_address() {
         let trusted = ["10.0.0.0/8", "2001:db8:ffff::/48"];
-        for (list, wanted) in [
+        for (list, address) in [
             ("203.0.113.7", "203.0.113.7"),
             ("1.1.1.1, 203.0.113.7", "203.0.113.7"),
             ("1.1.1.1, 203.0.113.7, 10.0.0.2,10.9.9.9", "203.0.113.7"),
@@ -299,10 +300,10 @@ mod tests {
             ("[2001:db8::1]:80", "[2001:db8::1]:80"),
             ("::ffff:203.0.113.7", "203.0.113.7"),
             ("fe80::1%eth0", "fe80::1"),
-            // What cannot be read ends the list.
+            // An unreadable element ends the list.
             ("1.1.1.1, unknown, 10.0.0.2", "10.0.0.2"),
             ("1.1.1.1, garbage", "10.0.0.1:9"),
-            // Empty elements are none.
+            // Empty elements are ignored.
             ("203.0.113.9,,10.0.0.2", "203.0.113.9"),
             (" ,1.1.1.1, , 203.0.113.7 ,", "203.0.113.7"),
             (",", "10.0.0.1:9"),
@@ -310,7 +311,7 @@ mod tests {
         ] {
             assert_eq!(
                 from(&trusted, &[("x-forwarded-for", list)]),
-                wanted,
+                address,
                 "{list}"
             );
         }
@@ -326,8 +327,8 @@ mod tests {
     }
 
     #[test]
-    fn forwarded_counts_before_the_other_headers() {
-        for (value, wanted) in [
+    fn forwarded_takes_precedence() {
+        for (value, address) in [
             ("for=203.0.113.7", "203.0.113.7"),
             (
                 "FOR=\"203.0.113.7:80\";proto=https;by=10.0.0.1",
@@ -343,8 +344,7 @@ mod tests {
             ("for=1.1.1.1, proto=https", "10.0.0.1:9"),
             ("for=203.0.113.7:_port", "203.0.113.7"),
             ("for=203.0.113.7,,for=10.0.0.2;,", "203.0.113.7"),
-            // What cannot be read hides what stands to its left, and no other header is believed
-            // instead.
+            // An unreadable element hides those to its left, and no other header replaces it.
             ("for=1.1.1.1;x=\", for=203.0.113.7", "10.0.0.1:9"),
             ("for=1.1.1.1, for=\"203.0.113.7", "10.0.0.1:9"),
             ("for=1.1.1.1;x=\", for=\"203.0.113.7\"", "10.0.0.1:9"),
@@ -353,7 +353,7 @@ mod tests {
             ("rubbish, for=203.0.113.7", "203.0.113.7"),
             ("rubbish", "10.0.0.1:9"),
             ("", "198.51.100.9"),
-            // It says nothing of addresses.
+            // An element without an address does not count.
             ("host=a;proto=https", "198.51.100.9"),
         ] {
             assert_eq!(
@@ -361,7 +361,7 @@ mod tests {
                     &["10.0.0.0/8"],
                     &[("forwarded", value), ("x-forwarded-for", "198.51.100.9")]
                 ),
-                wanted,
+                address,
                 "{value}"
             );
         }
@@ -421,12 +421,15 @@ mod tests {
         );
     }
 
+    /// Pattern of a line that a client sends.
+    const SENT: &str = r#"(for=1\.1\.1\.1|1\.1\.1\.1|x=|host=evil|[;,"\\ =a]){0,8}"#;
+
     proptest! {
-        /// Whatever a client sends, in one line or in several: the client that is found has an
-        /// address that proxies saw.
+        /// For any headers of a client, the found address is one that proxies saw.
         #[test]
-        fn client_chooses_no_address(
-            sent in prop::collection::vec(r#"(for=1\.1\.1\.1|1\.1\.1\.1|x=|host=evil|[;,"\\ =a]){0,8}"#, 0..3), is_own_line in any::<bool>(),
+        fn client_cannot_choose_address(
+            sent in prop::collection::vec(SENT, 0..3),
+            is_own_line in any::<bool>(),
             appended in prop::sample::select(vec![
                 ("forwarded", "for=203.0.113.7"),
                 ("forwarded", "for=\"203.0.113.7\";proto=https;host=\"cam.example:443\""),
@@ -444,10 +447,12 @@ mod tests {
             }
             // A proxy that writes `Forwarded` may pass on the client's own other header.
             let other = if name == "forwarded" { other } else { Vec::new() };
-            let lines = lines.iter().map(|line| (name, line.as_str())).chain(other.iter().map(|line| ("x-forwarded-for", line.as_str())));
+            let other = other.iter().map(|line| ("x-forwarded-for", line.as_str()));
+            let lines = lines.iter().map(|line| (name, line.as_str())).chain(other);
             let found = caller("10.0.0.1", &["10.0.0.0/8"], &lines.collect::<Vec<_>>());
             let address = found.address.unwrap().0.to_string();
-            prop_assert!(["203.0.113.7", "10.0.0.1", "10.0.0.2"].contains(&address.as_str()), "{address}");
+            let seen = ["203.0.113.7", "10.0.0.1", "10.0.0.2"];
+            prop_assert!(seen.contains(&address.as_str()), "{address}");
         }
     }
 

@@ -1,5 +1,4 @@
-//! What stands in a request's line, or an error in the form that every error has: axum's own is
-//! plain text.
+//! Extractors of path and query. Their errors are JSON, and axum's own are plain text.
 
 use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::request::Parts;
@@ -8,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::ApiError;
 
-/// The parameters of a request.
+/// Parameters of a query.
 #[derive(Debug)]
 pub(crate) struct QueryParams<T>(pub T);
 
@@ -17,18 +16,18 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for QueryParams<T>
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let query = Query::<T>::from_request_parts(parts, state).await;
-        let Query(asked) =
+        let Query(parameters) =
             query.map_err(|error| ApiError::bad_request("invalid_query", error.body_text()))?;
-        Ok(Self(asked))
+        Ok(Self(parameters))
     }
 }
 
-/// The parameters of a request that takes none.
+/// Parameters of a route that has none.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NoParameters {}
 
-/// What stands in the path.
+/// Parameters of a path.
 #[derive(Debug)]
 pub(crate) struct PathParams<T>(pub T);
 
@@ -37,8 +36,8 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for PathPar
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let path = Path::<T>::from_request_parts(parts, state).await;
-        let Path(found) =
+        let Path(parameters) =
             path.map_err(|error| ApiError::bad_request("invalid_path", error.body_text()))?;
-        Ok(Self(found))
+        Ok(Self(parameters))
     }
 }

@@ -1,20 +1,19 @@
-//! The group to which a caller restricts a search, from query and form.
+//! Group to which a caller restricts a search, from query and form.
 
-use axum::http::Uri;
+use axum::http::{StatusCode, Uri};
 
 use rostro_service::types::{GroupIndex, Members};
 
-use super::form::Form;
-use super::query::{pairs, refuse_misspelt};
 use crate::error::ApiError;
-use crate::public::v1::groups::unknown_group;
+use crate::request::form::Form;
+use crate::request::query::{RESTRICTING, pairs, refuse_misspelt};
 
-/// The values of `group` and `schedule_id` in a request.
+/// Values of `group` and `schedule_id` in a request.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct GroupChoice {
     group: Option<String>,
     schedule: Option<String>,
-    /// Another value of `schedule_id`.
+    /// Second, different value of `schedule_id`.
     other_schedule: Option<String>,
 }
 
@@ -29,7 +28,7 @@ impl GroupChoice {
 
     /// Adds the fields of a form.
     pub(crate) fn add_form(&mut self, form: &Form) -> Result<(), ApiError> {
-        for name in super::query::RESTRICTING {
+        for name in RESTRICTING {
             form.values(name)
                 .try_for_each(|value| self.add(name, value))?;
         }
@@ -63,14 +62,15 @@ impl GroupChoice {
         }
     }
 
-    /// The people to search; `None` for everybody. Clients of the replaced service send a
-    /// `schedule_id` that it ignored, and so does this one as long as there are no groups.
+    /// Returns the people to search, or `None` for all people. A `schedule_id` is ignored as long
+    /// as no groups exist, because the replaced service ignored it and its clients send it.
     pub(crate) fn members(self, groups: &GroupIndex) -> Result<Option<Members>, ApiError> {
         let name = match (self.group, self.schedule) {
             (Some(group), _) => group,
             (None, Some(_)) if groups.are_in_use() && self.other_schedule.is_some() => {
                 return Err(invalid(
-                    "'schedule_id' is given twice, with different values: one group is searched at a time.",
+                    "'schedule_id' is given twice, with different values: one group is searched at \
+                     a time.",
                 ));
             }
             (None, Some(schedule)) if groups.are_in_use() => schedule,
@@ -79,6 +79,18 @@ impl GroupChoice {
         let members = name.parse().ok().and_then(|id| groups.members(&id));
         members.map(Some).ok_or_else(|| unknown_group(&name))
     }
+}
+
+/// Returns the error for a group that does not exist. The name is shortened, because it may be any
+/// text of the caller.
+pub(crate) fn unknown_group(name: &str) -> ApiError {
+    let shown: String = name.chars().take(128).collect();
+    ApiError::new(
+        StatusCode::NOT_FOUND,
+        "unknown_group",
+        format!("There is no group '{shown}'."),
+    )
+    .with("group", shown)
 }
 
 fn invalid(message: &str) -> ApiError {
@@ -96,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn one_group_counts_and_others_are_refused() {
+    fn second_group_is_refused() {
         let some = |text: &str| Some(text.to_owned());
         assert_eq!(choice(""), Ok((None, None)));
         assert_eq!(
@@ -119,18 +131,18 @@ mod tests {
     }
 
     #[test]
-    fn schedules_that_differ_are_refused_where_groups_exist() {
+    fn different_schedules_need_no_groups() {
         let uri: Uri = "/process_frame?schedule_id=7&schedule_id=8"
             .parse()
             .unwrap();
-        let ask = |groups: &GroupIndex| {
+        let choose = |groups: &GroupIndex| {
             GroupChoice::of_query(&uri)
                 .unwrap()
                 .members(groups)
                 .map_err(|error| error.code)
         };
-        assert_eq!(ask(&GroupIndex::default()), Ok(None));
+        assert_eq!(choose(&GroupIndex::default()), Ok(None));
         let one = GroupIndex::new([("7".parse().unwrap(), Members::default())].into());
-        assert_eq!(ask(&one), Err("invalid_group"));
+        assert_eq!(choose(&one), Err("invalid_group"));
     }
 }

@@ -1,11 +1,16 @@
-//! Reading requests: who sent them, their parameters, and their bodies within bounds.
+//! Reading requests: their sender, their parameters, and their bodies within bounds.
 
-pub mod body;
-pub mod browser;
-pub mod caller;
-pub mod extract;
+pub(crate) mod body;
+pub(crate) mod browser;
+pub(crate) mod caller;
+pub(crate) mod drain;
+pub(crate) mod extract;
 pub mod form;
-pub mod group;
-pub mod parameters;
-pub mod query;
-pub mod trace;
+pub(crate) mod frame;
+pub(crate) mod group;
+pub(crate) mod headers;
+pub(crate) mod memory;
+pub(crate) mod parameters;
+pub(crate) mod query;
+pub(crate) mod trace;
+pub(crate) mod upload;

@@ -1,25 +1,24 @@
-//! Parameters of header fields: `name=value; other="quoted value"`, in any order (RFC 9110, section
+//! Parser of header parameters: `name=value; other="quoted value"`, in any order (RFC 9110, section
 //! 5.6.6).
 
 use std::borrow::Cow;
 
-/// Why the rest of a field cannot be read: a quoted string has no end, or something follows it.
+/// Error about a quoted string that has no end, or that is not followed by a separator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BrokenQuotes;
 
-/// The parameters of an element of a list, in their order: names in lower case, and values without
-/// quotes and escapes.
+/// Parameters in order: names in lower case, and values without quotes and escapes.
 pub(crate) type Parameters = Vec<(String, String)>;
 
-/// Reads the elements of a list, separated by commas, each with its parameters (RFC 7239). `None`
-/// stands for an element that is no list of parameters. Empty elements are left out.
+/// Parses a comma-separated list of elements with parameters (RFC 7239). An element that has a part
+/// without `=` becomes `None`. Empty elements are left out.
 ///
-/// Where quotes do not close, everything from there on is one `None`: a client may have opened them
-/// so that they swallow what a proxy appended.
-pub(crate) fn elements(value: &[u8]) -> Vec<Option<Parameters>> {
+/// If quotes do not close, the rest of the list becomes one `None`. A client may have opened them to
+/// hide the elements that a proxy appends.
+pub(crate) fn parse_list(value: &[u8]) -> Vec<Option<Parameters>> {
     let (mut elements, mut rest) = (Vec::new(), Some(value));
     while rest.is_some() {
-        let Ok(parts) = element(&mut rest) else {
+        let Ok(parts) = split_element(&mut rest) else {
             elements.push(None);
             break;
         };
@@ -29,7 +28,7 @@ pub(crate) fn elements(value: &[u8]) -> Vec<Option<Parameters>> {
                 parts
                     .into_iter()
                     .filter(|part| !part.trim_ascii().is_empty())
-                    .map(parameter)
+                    .map(parse_parameter)
                     .collect(),
             );
         }
@@ -37,8 +36,8 @@ pub(crate) fn elements(value: &[u8]) -> Vec<Option<Parameters>> {
     elements
 }
 
-/// Splits the first element of a list at semicolons, and leaves what follows its comma.
-fn element<'v>(list: &mut Option<&'v [u8]>) -> Result<Vec<&'v [u8]>, BrokenQuotes> {
+/// Splits the first element of a list at semicolons, and leaves the rest after its comma.
+fn split_element<'v>(list: &mut Option<&'v [u8]>) -> Result<Vec<&'v [u8]>, BrokenQuotes> {
     let mut parts = Vec::new();
     while let Some(rest) = list.take() {
         let (part, separated) = split_first(rest, b",;")?;
@@ -51,11 +50,11 @@ fn element<'v>(list: &mut Option<&'v [u8]>) -> Result<Vec<&'v [u8]>, BrokenQuote
     Ok(parts)
 }
 
-/// A separator, and what follows it.
+/// A separator and the rest after it.
 type Separated<'v> = Option<(u8, &'v [u8])>;
 
-/// Splits at the first separator that is not within a quoted string. Quotes open right after `=`,
-/// and nothing but a separator follows the closing ones.
+/// Splits at the first separator outside of quoted strings. Quotes open directly after `=`, and a
+/// separator must follow the closing quote.
 fn split_first<'v>(
     value: &'v [u8],
     separators: &[u8],
@@ -67,10 +66,10 @@ fn split_first<'v>(
         .unwrap_or(value.len());
     let mut at = plain;
     if value.get(plain) == Some(&b'=') {
-        at += 1 + white(value.get(plain + 1..).unwrap_or_default());
+        at += 1 + white_space(value.get(plain + 1..).unwrap_or_default());
         if value.get(at) == Some(&b'"') {
             at = closing_quote(value, at + 1).ok_or(BrokenQuotes)? + 1;
-            at += white(value.get(at..).unwrap_or_default());
+            at += white_space(value.get(at..).unwrap_or_default());
             if value.get(at).is_some_and(|byte| !is_end(byte)) {
                 return Err(BrokenQuotes);
             }
@@ -85,12 +84,12 @@ fn split_first<'v>(
     Ok((value.get(..at).unwrap_or_default(), separated))
 }
 
-/// How much white space bytes begin with.
-fn white(bytes: &[u8]) -> usize {
+/// Returns the length of the leading white space.
+fn white_space(bytes: &[u8]) -> usize {
     bytes.len() - bytes.trim_ascii_start().len()
 }
 
-/// Finds the quotes that end a string, which are not behind a backslash.
+/// Finds the closing quote of a string. A backslash escapes the next byte.
 fn closing_quote(value: &[u8], from: usize) -> Option<usize> {
     let mut bytes = value.iter().enumerate().skip(from);
     while let Some((at, byte)) = bytes.next() {
@@ -103,24 +102,24 @@ fn closing_quote(value: &[u8], from: usize) -> Option<usize> {
     None
 }
 
-/// Reads parameters that semicolons separate.
+/// Parses parameters that semicolons separate.
 ///
 /// # Errors
 ///
 /// [`BrokenQuotes`]
-pub(crate) fn parameters(value: &[u8]) -> Result<Parameters, BrokenQuotes> {
+pub(crate) fn parse(value: &[u8]) -> Result<Parameters, BrokenQuotes> {
     let (mut found, mut rest) = (Vec::new(), Some(value));
     while let Some(begin) = rest {
         let (part, separated) = split_first(begin, b";")?;
-        found.extend(parameter(part));
+        found.extend(parse_parameter(part));
         rest = separated.map(|(_, next)| next);
     }
     Ok(found)
 }
 
-/// Reads parameters whose quotes are not escaped, as some clients send file names. Quotes close
-/// only before a semicolon or at the end, and those that do not close are part of the value.
-pub(crate) fn lenient_parameters(value: &[u8]) -> Parameters {
+/// Parses parameters with unescaped quotes, as some clients send file names. A quote closes only
+/// before a semicolon or at the end. A quote that does not close belongs to the value.
+pub(crate) fn parse_leniently(value: &[u8]) -> Parameters {
     let (mut found, mut rest) = (Vec::new(), value);
     while !rest.is_empty() {
         let plain = rest
@@ -130,48 +129,49 @@ pub(crate) fn lenient_parameters(value: &[u8]) -> Parameters {
         let quotes = rest
             .iter()
             .position(|byte| *byte == b'=')
-            .map(|equals| equals + 1 + white(rest.get(equals + 1..).unwrap_or_default()));
+            .map(|equals| equals + 1 + white_space(rest.get(equals + 1..).unwrap_or_default()));
         let quotes = quotes.filter(|at| *at < plain && rest.get(*at) == Some(&b'"'));
         let end = quotes
             .and_then(|at| closing_quote_before_separator(rest, at + 1))
             .unwrap_or(plain);
-        found.extend(rest.get(..end).and_then(parameter));
+        found.extend(rest.get(..end).and_then(parse_parameter));
         rest = rest.get(end + 1..).unwrap_or_default();
     }
     found
 }
 
-/// Finds the end of a quoted value by what follows it.
+/// Finds the end of a quoted value, which a separator follows.
 fn closing_quote_before_separator(value: &[u8], from: usize) -> Option<usize> {
-    let end = |at: usize| at + 1 + white(value.get(at + 1..).unwrap_or_default());
+    let end = |at: usize| at + 1 + white_space(value.get(at + 1..).unwrap_or_default());
     let is_closing = |at: &usize| {
         value.get(*at) == Some(&b'"') && value.get(end(*at)).is_none_or(|byte| *byte == b';')
     };
     (from..value.len()).find(is_closing).map(end)
 }
 
-/// Reads parameters as if no quotes kept a semicolon from ending one.
-pub(crate) fn parameters_without_quotes(value: &[u8]) -> Parameters {
+/// Parses parameters without quoting: every semicolon ends a parameter.
+pub(crate) fn parse_unquoted(value: &[u8]) -> Parameters {
     value
         .split(|byte| *byte == b';')
-        .filter_map(parameter)
+        .filter_map(parse_parameter)
         .collect()
 }
 
-/// Reads one `name=value`: the name in lower case, and the value without quotes and escapes. `None`
-/// if there is no `=`.
-fn parameter(part: &[u8]) -> Option<(String, String)> {
+/// Parses one `name=value`: the name in lower case, and the value without quotes and escapes.
+/// Returns `None` without `=`.
+fn parse_parameter(part: &[u8]) -> Option<(String, String)> {
     let equals = part.iter().position(|&byte| byte == b'=')?;
     let (name, value) = (
         part.get(..equals)?.trim_ascii(),
         part.get(equals + 1..)?.trim_ascii(),
     );
-    Some((text(name).to_ascii_lowercase(), text(&unquoted(value))))
+    let value = decode_text(&unquote(value));
+    Some((decode_text(name).to_ascii_lowercase(), value))
 }
 
-/// Removes the quotes around a value, and the backslashes before quotes and backslashes. Others
-/// stay: some clients send paths of Windows as they are.
-fn unquoted(value: &[u8]) -> Cow<'_, [u8]> {
+/// Removes the quotes around a value, and the backslashes before quotes and backslashes. Other
+/// backslashes stay, because some clients send unescaped Windows paths.
+fn unquote(value: &[u8]) -> Cow<'_, [u8]> {
     let Some(inner) = value.strip_prefix(b"\"") else {
         return value.into();
     };
@@ -187,8 +187,8 @@ fn unquoted(value: &[u8]) -> Cow<'_, [u8]> {
     bytes.into()
 }
 
-/// Decodes UTF-8, or Latin-1, which old clients send.
-pub(crate) fn text(bytes: &[u8]) -> String {
+/// Decodes UTF-8, or else Latin-1, which old clients send.
+pub(crate) fn decode_text(bytes: &[u8]) -> String {
     std::str::from_utf8(bytes).map_or_else(
         |_| bytes.iter().copied().map(char::from).collect(),
         str::to_owned,
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn separators_in_quotes_do_not_split() {
-        let read = |text: &str| parameters(text.as_bytes());
+        let read = |text: &str| parse(text.as_bytes());
         assert_eq!(
             read(r#"a;b="x;y";c=z"#),
             Ok(pairs(&[("b", "x;y"), ("c", "z")]))
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn parameter_unquotes_its_value() {
-        let read = |text: &str| parameter(text.as_bytes());
+        let read = |text: &str| parse_parameter(text.as_bytes());
         let pair = |name: &str, value: &str| Some((name.to_owned(), value.to_owned()));
         assert_eq!(read(r#" Name = "a b" "#), pair("name", "a b"));
         assert_eq!(read(r#"filename="a\"b\\c""#), pair("filename", r#"a"b\c"#));
@@ -238,12 +238,12 @@ mod tests {
         );
         assert_eq!(read("name=image"), pair("name", "image"));
         assert_eq!(read("form-data"), None);
-        assert_eq!(parameter(b"filename=\"\xe4\""), pair("filename", "ä"));
+        assert_eq!(parse_parameter(b"filename=\"\xe4\""), pair("filename", "ä"));
     }
 
     #[test]
-    fn list_ends_where_quotes_break() {
-        let read = |text: &str| elements(text.as_bytes());
+    fn list_ends_at_broken_quotes() {
+        let read = |text: &str| parse_list(text.as_bytes());
         let one = |name: &str, value: &str| Some(pairs(&[(name, value)]));
         assert_eq!(
             read(r#"a=1;b="x,y;z", c=2"#),
@@ -266,13 +266,20 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever stands before what was appended: the last element is that, or nothing is known
-        /// of it.
+        /// For any start of the list, the last element is the appended one or unreadable.
         #[test]
-        fn appended_element_is_last(before in r#"[a-z=;,"\\ ]{0,20}"#, quoted in any::<bool>(), comma in r",| ,|, ") {
-            let appended = if quoted { "for=\"[2001:db8::7]:80\";proto=https" } else { "for=203.0.113.7" };
-            let alone = elements(appended.as_bytes());
-            let last = elements(format!("{before}{comma}{appended}").as_bytes()).pop().unwrap();
+        fn appended_element_is_last_or_hidden(
+            before in r#"[a-z=;,"\\ ]{0,20}"#,
+            is_quoted in any::<bool>(),
+            comma in r",| ,|, ",
+        ) {
+            let appended = if is_quoted {
+                "for=\"[2001:db8::7]:80\";proto=https"
+            } else {
+                "for=203.0.113.7"
+            };
+            let alone = parse_list(appended.as_bytes());
+            let last = parse_list(format!("{before}{comma}{appended}").as_bytes()).pop().unwrap();
             prop_assert!(last.is_none() || Some(&last) == alone.last(), "{last:?}");
         }
     }

@@ -1,4 +1,4 @@
-//! Parameters in a request's query: those that a route does not know, and misspelt ones.
+//! Checks of query parameters: unknown ones, and misspelt ones that would restrict a search.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -12,26 +12,28 @@ use strsim::osa_distance;
 use utoipa::openapi::path::{Operation, ParameterIn};
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::App;
 use crate::error::ApiError;
 
-/// The longest name that a message quotes, in characters.
-const LONGEST: usize = 64;
+/// Longest quoted name, in characters.
+const MAX_NAME_CHARS: usize = 64;
 
-/// The longest name that is two edits from one of [`RESTRICTING`], in bytes of its letters.
-const LONGEST_MEANT: usize = 12;
+/// Longest name that is compared with [`RESTRICTING`], in bytes of its letters: two edits longer
+/// than the longest spelling.
+const MAX_COMPARED_BYTES: usize = 12;
 
-/// The parameters of a query, in their order.
+/// Returns the parameters of a query, in order.
 pub(crate) fn pairs(uri: &Uri) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
     form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())
 }
 
-/// The query parameters of each route, by method and path.
+/// Names of the query parameters of each route, by method and path.
 type RouteParameters = HashMap<(Method, String), Vec<String>>;
 
-/// Has the routes refuse parameters that their description does not list: a misspelt one would be
-/// ignored otherwise, and the answer would be about something else than was asked.
-pub(crate) fn refuse_unknown(router: OpenApiRouter<App>) -> OpenApiRouter<App> {
+/// Makes the routes refuse parameters that their description does not list. Otherwise a misspelt
+/// one would be ignored, and the answer would belong to another question.
+pub(crate) fn refuse_unknown<S: Clone + Send + Sync + 'static>(
+    router: OpenApiRouter<S>,
+) -> OpenApiRouter<S> {
     let mut known = RouteParameters::new();
     for (path, item) in &router.get_openapi().paths.paths {
         let operations = [
@@ -42,14 +44,14 @@ pub(crate) fn refuse_unknown(router: OpenApiRouter<App>) -> OpenApiRouter<App> {
         ];
         for (method, operation) in operations {
             if let Some(operation) = operation {
-                known.insert((method, path.clone()), parameters(operation));
+                known.insert((method, path.clone()), query_parameters(operation));
             }
         }
     }
-    router.route_layer(from_fn_with_state(Arc::new(known), check))
+    router.route_layer(from_fn_with_state(Arc::new(known), check_parameters))
 }
 
-fn parameters(operation: &Operation) -> Vec<String> {
+fn query_parameters(operation: &Operation) -> Vec<String> {
     let all = operation.parameters.iter().flatten();
     let of_query = all.filter_map(|parameter| match parameter {
         utoipa::openapi::RefOr::T(parameter) if parameter.parameter_in == ParameterIn::Query => {
@@ -60,7 +62,7 @@ fn parameters(operation: &Operation) -> Vec<String> {
     of_query.collect()
 }
 
-async fn check(
+async fn check_parameters(
     State(known): State<Arc<RouteParameters>>,
     request: Request,
     next: Next,
@@ -78,13 +80,13 @@ async fn check(
         && let Some((name, _)) =
             pairs(request.uri()).find(|(name, _)| !known.iter().any(|known| known == name))
     {
-        return Err(unknown(&name, known));
+        return Err(unknown_parameter(&name, known));
     }
     Ok(next.run(request).await)
 }
 
-fn unknown(name: &str, known: &[String]) -> ApiError {
-    let name: String = name.chars().take(LONGEST).collect();
+fn unknown_parameter(name: &str, known: &[String]) -> ApiError {
+    let name: String = name.chars().take(MAX_NAME_CHARS).collect();
     let list: Vec<String> = known.iter().map(|known| format!("'{known}'")).collect();
     let takes = if list.is_empty() {
         "no parameters".to_owned()
@@ -98,40 +100,43 @@ fn unknown(name: &str, known: &[String]) -> ApiError {
     .with("parameter", name)
 }
 
-/// The parameters that restrict a search. The endpoints of the replaced service ignore others, as
-/// it did, but not what these are misspelt as: ignoring it would search everybody.
+/// Parameters that restrict a search. The endpoints of the replaced service ignore others, as it
+/// did. They refuse misspellings of these, because ignoring one would search all people.
 pub(crate) const RESTRICTING: [&str; 2] = ["group", "schedule_id"];
 
-/// Refuses a query that has a misspelt parameter of [`RESTRICTING`].
+/// Refuses a query with a misspelt parameter of [`RESTRICTING`].
 pub(crate) fn refuse_misspelt(uri: &Uri) -> Result<(), ApiError> {
     for (name, _) in pairs(uri) {
-        if let Some(meant) = meant(&name) {
-            return Err(misspelt("parameter", "invalid_query", &name, meant));
+        if let Some(intended) = intended_name(&name) {
+            return Err(misspelt("parameter", "invalid_query", &name, intended));
         }
     }
     Ok(())
 }
 
-/// The error for a misspelt field of a form.
-pub(crate) fn misspelt_field(name: &str, meant: &str) -> ApiError {
-    misspelt("field", "unknown_field", name, meant)
+/// Returns the error for a misspelt field of a form.
+pub(crate) fn misspelt_field(name: &str, intended: &str) -> ApiError {
+    misspelt("field", "unknown_field", name, intended)
 }
 
-fn misspelt(what: &str, code: &'static str, name: &str, meant: &str) -> ApiError {
-    let name: String = name.chars().take(LONGEST).collect();
-    ApiError::bad_request(code, format!("Unknown {what} '{name}': write '{meant}'."))
-        .with(what, name)
-        .with("meant", meant)
+fn misspelt(kind: &str, code: &'static str, name: &str, intended: &str) -> ApiError {
+    let name: String = name.chars().take(MAX_NAME_CHARS).collect();
+    ApiError::bad_request(
+        code,
+        format!("Unknown {kind} '{name}': write '{intended}'."),
+    )
+    .with(kind, name)
+    .with("meant", intended)
 }
 
-/// Returns the parameter of [`RESTRICTING`] that a name is probably meant as; `None` for these
-/// themselves, and for other names.
-pub(crate) fn meant(name: &str) -> Option<&'static str> {
-    if RESTRICTING.contains(&name) || name.len() > LONGEST {
+/// Returns the parameter of [`RESTRICTING`] that a name probably misspells. Returns `None` for
+/// these themselves, and for unrelated names.
+pub(crate) fn intended_name(name: &str) -> Option<&'static str> {
+    if RESTRICTING.contains(&name) || name.len() > MAX_NAME_CHARS {
         return None;
     }
     let is_escaped = name.contains(';');
-    // A link that was escaped twice has its names behind `amp;`, or its value in them.
+    // In a link that was escaped twice, names follow `amp;`, or contain their value.
     let name = name.rsplit(';').next().unwrap_or_default();
     let (name, is_pair) = name
         .split_once('=')
@@ -142,18 +147,19 @@ pub(crate) fn meant(name: &str) -> Option<&'static str> {
     {
         return Some(exact);
     }
-    // Comparing is work for each part of a form, of which a caller may send many: longer names are
-    // not compared.
+    // Longer names are not compared, because a form may have many parts and each comparison takes
+    // time.
     let letters: String = name
         .chars()
         .filter(|letter| letter.is_alphanumeric())
         .flat_map(char::to_lowercase)
         .collect();
-    if letters.len() > LONGEST_MEANT {
+    if letters.len() > MAX_COMPARED_BYTES {
         return None;
     }
     let [group, schedule] = RESTRICTING;
-    // `crop` and `drop` are two edits from `group`, too; a name with its first letter is meant.
+    // `crop` and `drop` are two edits from `group`, too, so that two edits need the same first
+    // letter.
     let is_group = ["group", "groupid", "groupname"].iter().any(|word| {
         let edits = osa_distance(&letters, word);
         edits <= 1 || edits == 2 && letters.starts_with('g')
@@ -171,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn near_misses_are_told_from_other_names() {
+    fn misspellings_differ_from_other_names() {
         for name in [
             "gruop",
             "Group",
@@ -187,7 +193,7 @@ mod tests {
             "gropu",
             "groupname",
         ] {
-            assert_eq!(meant(name), Some("group"), "{name}");
+            assert_eq!(intended_name(name), Some("group"), "{name}");
         }
         for name in [
             "amp;group",
@@ -196,7 +202,7 @@ mod tests {
             "amp;group=maths",
             "amp;gruop",
         ] {
-            assert_eq!(meant(name), Some("group"), "{name}");
+            assert_eq!(intended_name(name), Some("group"), "{name}");
         }
         for name in [
             "schedule",
@@ -208,7 +214,7 @@ mod tests {
             "schedul_id",
             "schedule_ids",
         ] {
-            assert_eq!(meant(name), Some("schedule_id"), "{name}");
+            assert_eq!(intended_name(name), Some("schedule_id"), "{name}");
         }
         for name in [
             "group",
@@ -227,13 +233,13 @@ mod tests {
             "image",
             "schedule_of_classes",
         ] {
-            assert_eq!(meant(name), None, "{name}");
+            assert_eq!(intended_name(name), None, "{name}");
         }
-        assert_eq!(meant(&"g".repeat(100_000)), None);
+        assert_eq!(intended_name(&"g".repeat(100_000)), None);
     }
 
     #[test]
-    fn query_with_near_miss_is_refused() {
+    fn query_with_misspelling_is_refused() {
         let of = |query: &str| {
             refuse_misspelt(&format!("/process_frame?{query}").parse().unwrap())
                 .map_err(|error| error.message)

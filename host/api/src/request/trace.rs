@@ -1,4 +1,4 @@
-//! What every request gets: an id, a line in the log, and the body of its error.
+//! Middleware around every request: its id, its log line, and the body of its error.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -7,30 +7,29 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use tracing::Instrument;
+use tracing::{Instrument, field};
 use uuid::Uuid;
 
-use super::body::DrainOnDrop;
-use super::caller::Caller;
-use crate::error::ApiError;
+use crate::error::{ApiError, ErrorAnswer};
 use crate::metrics::Traffic;
-use crate::public::openapi::ErrorAnswer;
+use crate::request::caller::Caller;
+use crate::request::drain::DrainOnDrop;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// What a request is counted as whose client did not wait for the answer: no status of HTTP, but
-/// one that others write for it, too.
-const GONE: u16 = 499;
+/// Counted status of a request if the client disconnects before the answer. HTTP does not define
+/// it, but nginx logs the same one.
+const CLIENT_GONE: u16 = 499;
 
-/// The longest id that is taken from a caller, in bytes.
-const LONGEST_ID: usize = 128;
+/// Longest accepted id of a caller, in bytes.
+const MAX_ID_BYTES: usize = 128;
 
-/// The id of a request: the caller's own if it sent a usable one.
+/// Id of a request: the caller's own if it is usable.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestId {
     shown: Arc<str>,
-    /// The same if it is a UUID, else one of the service's own: what a caller puts into its id may
-    /// be anything, also a person's.
+    /// The id if it is a UUID, or else a new one. Another id of a caller may contain anything, also
+    /// the id of a person.
     uuid: Arc<str>,
 }
 
@@ -41,7 +40,7 @@ impl RequestId {
             .get(X_REQUEST_ID)
             .and_then(|value| value.to_str().ok());
         let usable = own.filter(|id| {
-            (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
+            (1..=MAX_ID_BYTES).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
         });
         let shown: Option<Arc<str>> = usable.map(Into::into);
         let uuid = shown
@@ -64,9 +63,9 @@ impl RequestId {
     }
 }
 
-/// What is asked for as the route is written, without what stands in it for a person or a group. Of
-/// what is no route nothing is said: it may nearly be one, and somebody's id stand in it.
-fn path(request: &Request) -> &str {
+/// Returns the route of a request as it is written, without ids of people and groups. Another path
+/// is hidden, because it may be a misspelt route with an id in it.
+fn route_for_log(request: &Request) -> &str {
     request
         .extensions()
         .get::<MatchedPath>()
@@ -81,8 +80,17 @@ pub(crate) async fn observe(
 ) -> Response {
     let begun = Instant::now();
     let id = RequestId::of(&request);
-    let from = tracing::field::display(Caller::of(request.extensions(), request.headers()));
-    let span = tracing::info_span!("request", id = id.as_str(), method = %request.method(), path = path(&request), who = tracing::field::Empty, revision = tracing::field::Empty, from, uuid = tracing::field::Empty, trace = trace(&request));
+    let span = tracing::info_span!(
+        "request",
+        id = id.as_str(),
+        method = %request.method(),
+        path = route_for_log(&request),
+        who = field::Empty,
+        revision = field::Empty,
+        from = field::display(Caller::of(request.extensions(), request.headers())),
+        uuid = field::Empty,
+        trace = trace_id(&request)
+    );
     if id.shown != id.uuid {
         span.record("uuid", &*id.uuid);
     }
@@ -92,26 +100,26 @@ pub(crate) async fn observe(
         .map_or("other", MatchedPath::as_str)
         .to_owned();
     request.extensions_mut().insert(id.clone());
-    let request = request.map(DrainOnDrop::of);
+    let request = request.map(DrainOnDrop::wrap);
     async move {
-        // Dropped before the end if the client goes away.
-        let gone = scopeguard::guard((), |()| {
+        // Runs if this future is dropped because the client goes away.
+        let client_gone = scopeguard::guard((), |()| {
             tracing::info!(ms = milliseconds(begun), "the client is gone");
             if let Some(traffic) = &traffic {
-                traffic.note(&route, GONE, begun.elapsed());
+                traffic.record(&route, CLIENT_GONE, begun.elapsed());
             }
         });
         let mut response = next.run(request).await;
-        scopeguard::ScopeGuard::into_inner(gone);
+        scopeguard::ScopeGuard::into_inner(client_gone);
         let error = response.extensions_mut().remove::<Arc<ApiError>>();
         if let Some(error) = &error {
             response = with_body(response, error, &id);
         }
         log(&route, response.status(), error.as_deref(), begun);
         if let Some(traffic) = &traffic {
-            traffic.note(&route, response.status().as_u16(), begun.elapsed());
+            traffic.record(&route, response.status().as_u16(), begun.elapsed());
         }
-        protect(response.headers_mut());
+        add_security_headers(response.headers_mut());
         if let Ok(value) = HeaderValue::from_str(id.as_str()) {
             response.headers_mut().insert(X_REQUEST_ID, value);
         }
@@ -121,9 +129,9 @@ pub(crate) async fn observe(
     .await
 }
 
-/// The id of the caller's trace, from the header `traceparent` of the W3C's "Trace Context": 32
+/// Returns the id of the caller's trace from the header `traceparent` (W3C Trace Context): 32
 /// hexadecimal digits between version and span.
-fn trace(request: &Request) -> Option<&str> {
+fn trace_id(request: &Request) -> Option<&str> {
     let value = request.headers().get("traceparent")?.to_str().ok()?;
     let mut parts = value.split('-');
     let (version, trace, span) = (parts.next()?, parts.next()?, parts.next()?);
@@ -133,15 +141,15 @@ fn trace(request: &Request) -> Option<&str> {
                 .bytes()
                 .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
     };
-    let is_one = is_hex(version, 2)
+    let is_valid = is_hex(version, 2)
         && is_hex(trace, 32)
         && is_hex(span, 16)
         && trace.bytes().any(|byte| byte != b'0');
-    is_one.then_some(trace)
+    is_valid.then_some(trace)
 }
 
-/// What keeps answers from being kept, and from being taken for something else.
-fn protect(headers: &mut HeaderMap) {
+/// Adds headers against caching, sniffing of content types, and referrers.
+fn add_security_headers(headers: &mut HeaderMap) {
     headers
         .entry(header::CACHE_CONTROL)
         .or_insert(HeaderValue::from_static("no-store"));
@@ -153,9 +161,9 @@ fn protect(headers: &mut HeaderMap) {
         .or_insert(HeaderValue::from_static("no-referrer"));
 }
 
-/// The response with its body. Headers stay: layers within may have added some.
+/// Writes the body of an error. Headers are kept, because inner layers may have added some.
 fn with_body(response: Response, error: &ApiError, id: &RequestId) -> Response {
-    let body = ErrorAnswer::new(&error.message, error.code, &error.details, id.as_str());
+    let body = ErrorAnswer::new(error, id.as_str());
     let (body_headers, body) = axum::Json(body).into_response().into_parts();
     let (mut head, _) = response.into_parts();
     head.headers.remove(header::CONTENT_LENGTH);
@@ -163,19 +171,19 @@ fn with_body(response: Response, error: &ApiError, id: &RequestId) -> Response {
     Response::from_parts(head, body)
 }
 
-/// Milliseconds since an instant, in a type that JSON logs write as a number.
+/// Returns the milliseconds since an instant, as a type that JSON logs write as a number.
 fn milliseconds(begun: Instant) -> u64 {
     u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Routes that orchestrators ask every few seconds.
+/// Routes that orchestrators call every few seconds.
 const PROBES: [&str; 2] = ["/healthz", "/readyz"];
 
 fn log(route: &str, status: StatusCode, error: Option<&ApiError>, begun: Instant) {
     let ms = milliseconds(begun);
     let status = status.as_u16();
     match error {
-        // The expected answer while the service starts, and not worth a warning a second.
+        // Expected while the service starts, and not worth a warning a second.
         Some(error) if status == 503 && PROBES.contains(&route) => {
             tracing::debug!(status, ms, code = error.code, "turned away")
         }
@@ -187,7 +195,7 @@ fn log(route: &str, status: StatusCode, error: Option<&ApiError>, begun: Instant
             cause = error.cause.as_deref(),
             "refused"
         ),
-        // On purpose: it says that the service has enough to do.
+        // A warning, because the service refuses work on purpose.
         Some(error) if status == 503 => tracing::warn!(
             status,
             ms,
@@ -240,14 +248,14 @@ mod tests {
     }
 
     #[test]
-    fn the_callers_trace_is_taken_if_it_is_one() {
+    fn valid_traceparent_gives_trace_id() {
         const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
         let of = |value: &str| {
             let request = Request::builder()
                 .header("traceparent", value)
                 .body(axum::body::Body::empty())
                 .unwrap();
-            trace(&request).map(str::to_owned)
+            trace_id(&request).map(str::to_owned)
         };
         assert_eq!(
             of(&format!("00-{TRACE}-00f067aa0ba902b7-01")).as_deref(),

@@ -1,7 +1,10 @@
-//! Connections: taken in, spoken HTTP with, and ended.
+//! Connections: accepting, serving HTTP/1 or HTTP/2, and graceful shutdown.
 //!
-//! A caller that says nothing, or says it slowly, holds a connection for a while and nothing else;
-//! there are only so many at a time.
+//! A slow or silent client holds a connection for a limited time, and the number of connections is
+//! limited. axum's own listener has no such limits.
+//!
+//! HTTP/2 is negotiated by ALPN over TLS, and detected by its preface on plain connections. The
+//! preface is read here, because hyper waits for it without a timeout (hyper issue 3962).
 
 pub mod startup;
 pub mod tls;
@@ -11,7 +14,7 @@ use std::future::Future;
 use std::io::{self, Cursor};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::extract::ConnectInfo;
 use axum::{Extension, Router};
@@ -27,79 +30,74 @@ use tower::Layer;
 
 use rostro_service::executor::Client;
 
-use crate::TrustedProxies;
+use crate::request::caller::TrustedProxies;
 use crate::server::tls::Tls;
 
-/// The most connections at a time; further ones wait in the system's queue.
-pub const CONNECTIONS: usize = 1024;
+/// Largest number of connections. Further ones wait in the system's queue.
+pub const MAX_CONNECTIONS: usize = 1024;
 
-/// The most of one client's: half, so that whoever takes all that they can get leaves as many to
-/// others. One more is closed at once.
-const SHARE: usize = CONNECTIONS / 2;
+/// Largest number of connections of one client: half, so that one client leaves as many to others.
+/// Further ones are closed at once.
+const MAX_CLIENT_CONNECTIONS: usize = MAX_CONNECTIONS / 2;
 
-/// How long connections may take.
+/// Timeouts of connections.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionTimeouts {
-    /// For a TLS handshake, for the head of a request, and for the next request.
+    /// Time for a TLS handshake, for the head of a request, and between requests.
     pub head: Duration,
-    /// For requests that were begun when the service was told to stop.
+    /// Time for started requests after the service is told to stop.
     pub grace: Duration,
 }
 
-/// How a connection of HTTP/2 begins.
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// First bytes of an HTTP/2 connection (RFC 9113, section 3.4). No HTTP/1 request begins with them.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// By which it is told from any request of HTTP/1.
-const HTTP_2: &[u8] = b"PRI";
-
-/// What is spoken on a connection.
+/// Protocol of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Protocol {
     Http1,
     Http2,
 }
 
-/// Serves until `stop` ends, then lets requests that were begun be answered, within the grace;
-/// whether all were.
+/// Serves until `stop` ends, then waits for started requests for at most the grace. Returns true if
+/// all of them were answered.
 pub async fn serve(
     listener: TcpListener,
     app: Router,
     tls: Option<Tls>,
     proxies: TrustedProxies,
-    patience: ConnectionTimeouts,
+    timeouts: ConnectionTimeouts,
     stop: impl Future<Output = ()>,
 ) -> bool {
     let graceful = GracefulShutdown::new();
-    let (places, shares) = (
-        Arc::new(Semaphore::new(CONNECTIONS)),
-        Arc::new(ConnectionCounts::default()),
-    );
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let counts = Arc::new(ConnectionCounts::default());
     let (stopping, stopped) = watch::channel(false);
     tokio::pin!(stop);
     loop {
         let accepted = async {
-            let place = Arc::clone(&places).acquire_owned().await;
-            (place, listener.accept().await)
+            let permit = Arc::clone(&permits).acquire_owned().await;
+            (permit, listener.accept().await)
         };
-        let (place, accepted) = tokio::select! {
+        let (permit, accepted) = tokio::select! {
             accepted = accepted => accepted,
             () = &mut stop => break,
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                rest_after(&error).await;
+                pause_after(&error).await;
                 continue;
             }
         };
-        // A trusted proxy's connections are those of many clients.
-        let share = if proxies.contains(peer.ip()) {
+        // Connections of a trusted proxy belong to many clients.
+        let counted = if proxies.contains(peer.ip()) {
             None
         } else {
-            let Some(share) = shares.take(peer) else {
+            let Some(counted) = counts.add(peer) else {
                 continue;
             };
-            Some(share)
+            Some(counted)
         };
         let connection = Connection {
             peer,
@@ -107,22 +105,22 @@ pub async fn serve(
             app: app.clone(),
             watcher: graceful.watcher(),
             stopped: stopped.clone(),
-            head: patience.head,
+            head: timeouts.head,
         };
         let tls = tls.clone();
         tokio::spawn(async move {
             connection.serve(stream, tls).await;
-            drop((place, share));
+            drop((permit, counted));
         });
     }
     drop(listener);
     let _ = stopping.send(true);
-    timeout(patience.grace, graceful.shutdown()).await.is_ok()
+    timeout(timeouts.grace, graceful.shutdown()).await.is_ok()
 }
 
-/// A failure to take in a connection is that connection's, unless the process has no more files:
-/// then it helps to wait.
-async fn rest_after(error: &io::Error) {
+/// Waits after an error of `accept`, unless only that connection failed. Others, such as too many
+/// open files, need time.
+async fn pause_after(error: &io::Error) {
     if matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted
@@ -131,52 +129,52 @@ async fn rest_after(error: &io::Error) {
     ) {
         return;
     }
-    tracing::error!("cannot take in a connection: {error}");
+    tracing::error!("cannot accept a connection: {error}");
     sleep(Duration::from_millis(200)).await;
 }
 
-/// How many connections each client has.
+/// Number of connections of each client.
 #[derive(Debug, Default)]
 struct ConnectionCounts(Mutex<HashMap<Client, usize>>);
 
-/// One connection of a client's, counted until this is dropped.
+/// Connection of a client that is counted until this is dropped.
 #[derive(Debug)]
 struct CountedConnection {
-    shares: Arc<ConnectionCounts>,
+    counts: Arc<ConnectionCounts>,
     client: Client,
 }
 
 impl ConnectionCounts {
-    /// Counts a connection, unless its client has all that it may.
-    fn take(self: &Arc<Self>, peer: SocketAddr) -> Option<CountedConnection> {
+    /// Counts a connection. Returns `None` if the client has reached its limit.
+    fn add(self: &Arc<Self>, peer: SocketAddr) -> Option<CountedConnection> {
         let client = Client::at(peer.ip());
-        let mut counts = self.counts();
+        let mut counts = self.lock();
         let count = counts.entry(client.clone()).or_default();
-        if *count == SHARE {
+        if *count == MAX_CLIENT_CONNECTIONS {
             return None;
         }
         *count += 1;
-        if *count == SHARE {
+        if *count == MAX_CLIENT_CONNECTIONS {
             tracing::warn!(
-                "{} has {SHARE} connections, as many as one address may have",
+                "{} has {MAX_CLIENT_CONNECTIONS} connections, as many as one address may have",
                 peer.ip()
             );
         }
         drop(counts);
         Some(CountedConnection {
-            shares: Arc::clone(self),
+            counts: Arc::clone(self),
             client,
         })
     }
 
-    fn counts(&self) -> MutexGuard<'_, HashMap<Client, usize>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Client, usize>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for CountedConnection {
     fn drop(&mut self) {
-        let mut counts = self.shares.counts();
+        let mut counts = self.counts.lock();
         if let Some(count) = counts.get_mut(&self.client) {
             *count -= 1;
             if *count == 0 {
@@ -186,7 +184,7 @@ impl Drop for CountedConnection {
     }
 }
 
-/// One connection.
+/// One accepted connection.
 struct Connection {
     peer: SocketAddr,
     proxies: TrustedProxies,
@@ -198,66 +196,56 @@ struct Connection {
 
 impl Connection {
     async fn serve(mut self, stream: TcpStream, tls: Option<Tls>) {
-        // Answers are small and whole: waiting for more of them only delays.
+        // Answers are small and written at once, so that Nagle's algorithm would only delay them.
         let _ = stream.set_nodelay(true);
         let Some(tls) = tls else {
-            let protocol = tokio::select! {
-                protocol = protocol(&stream, self.head) => protocol,
-                _ = self.stopped.wait_for(|stopped| *stopped) => None,
-            };
-            if let Some(protocol) = protocol {
-                self.speak(stream, protocol).await;
-            }
-            return;
+            let (reader, writer) = stream.into_split();
+            return self.detect_and_serve(reader, writer, None).await;
         };
         let handshake = tokio::select! {
             handshake = timeout(self.head, tls.accept(stream)) => handshake,
             _ = self.stopped.wait_for(|stopped| *stopped) => return,
         };
-        // What others send to a port is their affair, and no line of the log at each.
+        // Scanners cause many failures, which are not worth a line of the log each.
         match handshake {
-            Ok(Ok(stream)) => {
-                let is_http_2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                self.speak(
-                    stream,
-                    if is_http_2 {
-                        Protocol::Http2
-                    } else {
-                        Protocol::Http1
-                    },
-                )
-                .await;
+            Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+                let (reader, writer) = tokio::io::split(stream);
+                self.detect_and_serve(reader, writer, Some(Protocol::Http2))
+                    .await;
             }
+            Ok(Ok(stream)) => self.serve_http(stream, Protocol::Http1).await,
             Ok(Err(error)) => tracing::debug!("a TLS handshake failed: {error}"),
             Err(_) => tracing::debug!("a TLS handshake took too long"),
         }
     }
 
-    async fn speak(
+    /// Reads the start of a connection, and serves the protocol that it shows. Closes the
+    /// connection if the start does not arrive in time, or shows another protocol than the expected
+    /// one.
+    async fn detect_and_serve(
         mut self,
-        mut stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-        protocol: Protocol,
+        mut reader: impl AsyncRead + Send + Unpin + 'static,
+        writer: impl AsyncWrite + Send + Unpin + 'static,
+        expected: Option<Protocol>,
     ) {
-        if protocol == Protocol::Http1 {
-            return self.answer(stream, protocol).await;
-        }
-        // Read here, because what takes it otherwise waits for it for ever.
-        let mut preface = [0; PREFACE.len()];
-        let read = tokio::select! {
-            read = timeout(self.head, stream.read_exact(&mut preface)) => read,
+        let start = tokio::select! {
+            start = timeout(self.head, read_start(&mut reader)) => start,
             _ = self.stopped.wait_for(|stopped| *stopped) => return,
         };
-        if matches!(read, Ok(Ok(_))) && preface == *PREFACE {
-            let (rest, answers) = tokio::io::split(stream);
-            self.answer(
-                tokio::io::join(Cursor::new(preface).chain(rest), answers),
-                protocol,
-            )
-            .await;
+        let Ok(Ok(start)) = start else { return };
+        let protocol = if start.starts_with(PREFACE) {
+            Protocol::Http2
+        } else {
+            Protocol::Http1
+        };
+        if start.is_empty() || expected.is_some_and(|expected| expected != protocol) {
+            return;
         }
+        let stream = tokio::io::join(Cursor::new(start).chain(reader), writer);
+        self.serve_http(stream, protocol).await;
     }
 
-    async fn answer(
+    async fn serve_http(
         self,
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
         protocol: Protocol,
@@ -282,46 +270,58 @@ impl Connection {
         let connection = builder
             .serve_connection(TokioIo::new(stream), service)
             .into_owned();
-        // What goes wrong with a connection is its caller's; requests have lines of their own.
+        // Errors of a connection are not worth a line of the log, because requests have their own.
         if let Err(error) = self.watcher.watch(connection).await {
             tracing::debug!("a connection ended: {error}");
         }
     }
 }
 
-/// What a caller begins to speak; nothing if it says nothing in time, or hangs up.
-async fn protocol(stream: &TcpStream, patience: Duration) -> Option<Protocol> {
-    let begun = Instant::now();
-    let mut first = [0; HTTP_2.len()];
-    loop {
-        let left = patience.checked_sub(begun.elapsed())?;
-        let read = timeout(left, stream.peek(&mut first)).await.ok()?.ok()?;
-        match first.get(..read)? {
-            [] => return None,
-            HTTP_2 => return Some(Protocol::Http2),
-            // Not yet to be told apart from one of `POST` or `PUT`.
-            begin if HTTP_2.starts_with(begin) => sleep(Duration::from_millis(5)).await,
-            _ => return Some(Protocol::Http1),
+/// Reads from a connection until the bytes equal [`PREFACE`], differ from it, or end.
+async fn read_start(reader: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
+    let mut start = Vec::with_capacity(PREFACE.len());
+    while start.len() < PREFACE.len() && PREFACE.starts_with(&start) {
+        if reader.read_buf(&mut start).await? == 0 {
+            break;
         }
     }
+    Ok(start)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// The start is read until it is complete or is not the preface, also in pieces.
+    #[tokio::test]
+    async fn read_start_stops_at_first_difference() {
+        for (first, second, length) in [
+            (&b""[..], &b""[..], 0),
+            (b"P", b"", 1),
+            (b"P", b"OST / HTTP/1.1\r\n", 17),
+            (b"GET / HTTP/1.1\r\n", b"host: x\r\n", 16),
+            (b"PRI * HTTP/2.0\r\n", b"", 16),
+            (b"PRI * HTTP/2.0\r\n", b"\r\nSM\r\n\r\n", 24),
+            (PREFACE, b"settings", 24),
+        ] {
+            let start = read_start(&mut first.chain(second)).await.unwrap();
+            let sent = [first, second].concat();
+            assert_eq!(start, sent[..length], "{}", String::from_utf8_lossy(&sent));
+        }
+    }
+
     #[test]
-    fn a_client_has_half_of_the_connections_and_others_the_rest() {
-        let shares = Arc::new(ConnectionCounts::default());
+    fn client_has_half_of_connections() {
+        let counts = Arc::new(ConnectionCounts::default());
         let peer = |address: &str| SocketAddr::new(address.parse().unwrap(), 1);
-        let mut taken: Vec<CountedConnection> = (0..SHARE)
-            .map(|_| shares.take(peer("192.0.2.1")).unwrap())
+        let mut counted: Vec<CountedConnection> = (0..MAX_CLIENT_CONNECTIONS)
+            .map(|_| counts.add(peer("192.0.2.1")).unwrap())
             .collect();
-        assert!(shares.take(peer("192.0.2.1")).is_none());
-        assert!(shares.take(peer("192.0.2.2")).is_some());
-        taken.pop();
-        assert!(shares.take(peer("192.0.2.1")).is_some());
-        drop(taken);
-        assert!(shares.counts().is_empty());
+        assert!(counts.add(peer("192.0.2.1")).is_none());
+        assert!(counts.add(peer("192.0.2.2")).is_some());
+        counted.pop();
+        assert!(counts.add(peer("192.0.2.1")).is_some());
+        drop(counted);
+        assert!(counts.lock().is_empty());
     }
 }

@@ -1,5 +1,4 @@
-//! What is answered before the service can answer: requests wait until it can, and whoever asks for
-//! its health is told.
+//! Gate that holds requests while the service starts. Health routes answer meanwhile.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,67 +17,72 @@ use crate::error::ApiError;
 use crate::public::health::healthz;
 use crate::request::trace::observe;
 
-/// The way to an application that there is not yet.
+/// Gate to an application that is set later. Clones share it.
 #[derive(Clone, Debug)]
 pub struct StartupGate(Arc<SetOnce<Router>>);
 
 impl StartupGate {
-    /// One that is closed.
+    /// Returns a closed gate.
     pub fn new() -> Self {
         Self(Arc::new(SetOnce::new()))
     }
 
-    /// Lets requests in, those that wait and all after them.
+    /// Opens the gate for waiting and later requests.
     pub fn open(&self, app: Router) {
-        // It is opened once.
+        // A second call has no effect.
         let _ = self.0.set(app);
     }
 
-    /// The gate as an application; a request waits before it for at most `patience`, and not once
-    /// the service stops.
-    pub fn router(&self, patience: Duration, shutdown: Shutdown) -> Router {
-        let before = Router::new()
+    /// Returns the gate as an application. Requests wait for at most `max_wait`, and no longer than
+    /// until the service stops.
+    pub fn router(&self, max_wait: Duration, shutdown: Shutdown) -> Router {
+        let starting_app = Router::new()
             .route("/healthz", get(healthz))
             .route("/readyz", get(starting))
             .fallback(starting)
             .layer(from_fn_with_state(None, observe));
-        let way = GateState {
+        let state = GateState {
             gate: self.clone(),
-            before,
-            patience,
+            starting_app,
+            max_wait,
             shutdown,
         };
-        Router::new().fallback(enter).with_state(way)
+        Router::new().fallback(enter).with_state(state)
     }
 }
 
 #[derive(Clone)]
 struct GateState {
     gate: StartupGate,
-    before: Router,
-    patience: Duration,
+    /// Routes while the gate is closed.
+    starting_app: Router,
+    max_wait: Duration,
     shutdown: Shutdown,
 }
 
-async fn enter(State(mut way): State<GateState>, request: Request) -> Response {
-    let is_of_health = matches!(request.uri().path(), "/healthz" | "/readyz");
-    let wait = if is_of_health {
+async fn enter(State(mut state): State<GateState>, request: Request) -> Response {
+    let is_health_route = matches!(request.uri().path(), "/healthz" | "/readyz");
+    let wait = if is_health_route {
         Duration::ZERO
     } else {
-        way.patience
+        state.max_wait
     };
-    let app = match way.gate.0.get() {
+    let app = match state.gate.0.get() {
         Some(app) => Some(app),
         None => tokio::select! {
-            opened = tokio::time::timeout(wait, way.gate.0.wait()) => opened.ok(),
-            () = way.shutdown.begun() => None,
+            opened = tokio::time::timeout(wait, state.gate.0.wait()) => opened.ok(),
+            () = state.shutdown.begun() => None,
         },
     };
     let mut app = app.cloned();
-    let Ok(response) = app.as_mut().unwrap_or(&mut way.before).call(request).await;
+    let Ok(response) = app
+        .as_mut()
+        .unwrap_or(&mut state.starting_app)
+        .call(request)
+        .await;
     response
 }
 
 async fn starting() -> ApiError {
-    ApiError::later("starting", "The service is starting. Try again later.")
+    ApiError::retry_later("starting", "The service is starting. Try again later.")
 }

@@ -1,4 +1,4 @@
-//! TLS on the service's own listener, by rustls; the certificate can be replaced while it serves.
+//! TLS of a port, with a certificate that can be reloaded while the service runs.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,11 +14,10 @@ use tokio_rustls::server::TlsStream;
 
 use rostro_common::fs::{bytes_without_mark, read_small};
 
-/// What is spoken inside, the better first.
+/// Protocols for ALPN, the preferred one first.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// Speaks TLS with the certificate of two files. Shared: they may be read again while connections
-/// are taken in.
+/// TLS configuration with the certificate of two files. Clones share it.
 #[derive(Clone)]
 pub struct Tls(Arc<LoadedTls>);
 
@@ -28,41 +27,48 @@ struct LoadedTls {
     config: ArcSwap<ServerConfig>,
 }
 
-/// Why a certificate cannot be used.
+/// Error about a certificate or its key.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file cannot be read, or is no PEM.
-    #[error("cannot read the {what} in {file}: {cause}; it must be PEM", file = file.display())]
+    /// A file cannot be read or is not PEM.
+    #[error("cannot read the {kind} in {file}: {cause}; it must be PEM", file = file.display())]
     Unreadable {
-        /// Certificate or key.
-        what: &'static str,
-        /// The file.
+        /// Kind of the file: certificate or key.
+        kind: &'static str,
+        /// Path of the file.
         file: PathBuf,
-        /// Why.
+        /// Cause of the failure.
         cause: rustls::pki_types::pem::Error,
     },
-    /// There is none in the file.
-    #[error("there is no certificate in {file}; it must be PEM, the service's own first and then those that lead to its root", file = file.display())]
+    /// The file has no certificate.
+    #[error(
+        "there is no certificate in {file}; it must be PEM, the service's own first and then those \
+         that lead to its root",
+        file = file.display()
+    )]
     None {
-        /// The file.
+        /// Path of the file.
         file: PathBuf,
     },
-    /// They do not fit, or are of a kind that is not known.
-    #[error("the certificate in {file} cannot be used with its key: {cause}", file = file.display())]
+    /// Certificate and key do not match, or their kind is not supported.
+    #[error(
+        "the certificate in {file} cannot be used with its key: {cause}",
+        file = file.display()
+    )]
     Unusable {
-        /// The certificate's file.
+        /// Path of the certificate.
         file: PathBuf,
-        /// Why.
+        /// Cause of the failure.
         cause: rustls::Error,
     },
 }
 
 impl Tls {
-    /// TLS with a certificate (its chain, PEM) and its private key (PEM).
+    /// Reads a certificate with its chain, and its private key. Both are PEM.
     ///
     /// # Errors
     ///
-    /// [`TlsError`] names the file. No key is quoted.
+    /// [`TlsError`] names the file. It quotes no key.
     pub fn new(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
         let config = ArcSwap::from_pointee(read(certificate, key)?);
         Ok(Self(Arc::new(LoadedTls {
@@ -72,8 +78,8 @@ impl Tls {
         })))
     }
 
-    /// Reads the files again: connections from then on have the new certificate. The one before
-    /// stays if they cannot be used.
+    /// Reads the files again for later connections. The previous certificate stays in use if the
+    /// files cannot be used.
     ///
     /// # Errors
     ///
@@ -85,7 +91,7 @@ impl Tls {
         Ok(())
     }
 
-    /// Takes in a connection.
+    /// Performs the handshake of a connection.
     pub(crate) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         TlsAcceptor::from(self.0.config.load_full())
             .accept(stream)
@@ -94,9 +100,9 @@ impl Tls {
 }
 
 fn read(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
-    let unreadable = |what, file: &Path| {
+    let unreadable = |kind, file: &Path| {
         let file = file.to_owned();
-        move |cause| TlsError::Unreadable { what, file, cause }
+        move |cause| TlsError::Unreadable { kind, file, cause }
     };
     let read = |file: &Path| {
         let bytes = read_small(file).map_err(pem::Error::Io)?;

@@ -309,7 +309,7 @@ fn raise_descriptors() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
     /// Descriptors for the connections of both ports, and some for files.
-    const ENOUGH: u64 = 2 * server::CONNECTIONS as u64 + 128;
+    const ENOUGH: u64 = 2 * server::MAX_CONNECTIONS as u64 + 128;
 
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     let wanted = maximum.map_or(ENOUGH, |most| most.min(ENOUGH));

@@ -1,19 +1,22 @@
-//! How fast a body must arrive. A client that sends it slowly holds memory and a connection
-//! meanwhile.
+//! Required pace of a body, because a slow client holds memory and a connection.
 
 use std::time::{Duration, Instant};
 
 use crate::error::ApiError;
 
-/// The average that is demanded, in bytes per second, and from when on.
-const LEAST: u32 = 64 << 10;
-const GRACE: Duration = Duration::from_secs(10);
+/// Required average after [`GRACE`], in bytes per second.
+pub(super) const MIN_RATE: u32 = 64 << 10;
 
-/// How long nothing of it may arrive, and how long it may take as a whole.
-const STALLED: Duration = Duration::from_secs(30);
-const LONGEST: Duration = Duration::from_secs(600);
+/// Time before the average counts.
+pub(super) const GRACE: Duration = Duration::from_secs(10);
 
-/// The arrival of one body.
+/// Longest time without a chunk.
+pub(super) const MAX_PAUSE: Duration = Duration::from_secs(30);
+
+/// Longest time of a body.
+const MAX_TIME: Duration = Duration::from_secs(600);
+
+/// Arrival of one body.
 #[derive(Debug)]
 pub(crate) struct Pace {
     begun: Instant,
@@ -21,7 +24,7 @@ pub(crate) struct Pace {
     received: u64,
 }
 
-/// The limit that a body reaches first.
+/// Limit that a slow body reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Slowness {
     Average,
@@ -30,7 +33,7 @@ pub(crate) enum Slowness {
 }
 
 impl Pace {
-    /// Begins to measure at the end of a request's head.
+    /// Starts the measurement, at the end of a request's head.
     pub(crate) fn begin(now: Instant) -> Self {
         Self {
             begun: now,
@@ -39,21 +42,24 @@ impl Pace {
         }
     }
 
-    /// Counts bytes.
+    /// Records a chunk.
     pub(crate) fn add(&mut self, bytes: usize, now: Instant) {
         self.received = self.received.saturating_add(bytes as u64);
         self.last = now;
     }
 
-    /// Returns by when more must arrive, and the limit that the body reaches otherwise.
+    /// Returns when the next chunk is due, and the limit that is exceeded otherwise.
     pub(crate) fn next_limit(&self) -> (Instant, Slowness) {
-        // As long as the bytes that came would take at the least average.
-        let earned =
-            Duration::try_from_secs_f64(self.received as f64 / f64::from(LEAST)).unwrap_or(LONGEST);
+        // The time that the received bytes take at the required average.
+        let earned = Duration::try_from_secs_f64(self.received as f64 / f64::from(MIN_RATE))
+            .unwrap_or(MAX_TIME);
         let limits = [
-            (self.begun + LONGEST, Slowness::Longest),
-            (self.begun + earned.clamp(GRACE, LONGEST), Slowness::Average),
-            (self.last + STALLED, Slowness::Stalled),
+            (self.begun + MAX_TIME, Slowness::Longest),
+            (
+                self.begun + earned.clamp(GRACE, MAX_TIME),
+                Slowness::Average,
+            ),
+            (self.last + MAX_PAUSE, Slowness::Stalled),
         ];
         limits
             .into_iter()
@@ -61,16 +67,17 @@ impl Pace {
             .unwrap_or((self.begun, Slowness::Longest))
     }
 
-    /// The error for a body that reached a limit.
+    /// Returns the error for a body that exceeded a limit.
     pub(crate) fn refusal(&self, slowness: Slowness, now: Instant) -> ApiError {
         let seconds = now.saturating_duration_since(self.begun).as_secs();
         let so_far = format!("{} bytes of it arrived in {seconds} s", self.received);
         let (message, limit) = match slowness {
             Slowness::Average => {
-                let (least, grace) = (LEAST >> 10, GRACE.as_secs());
+                let (least, grace) = (MIN_RATE >> 10, GRACE.as_secs());
                 (
                     format!(
-                        "The body arrived too slowly: {so_far}, and {least} KiB/s on average are needed from {grace} s on."
+                        "The body arrived too slowly: {so_far}, and {least} KiB/s on average are \
+                         needed from {grace} s on."
                     ),
                     "average",
                 )
@@ -78,14 +85,14 @@ impl Pace {
             Slowness::Stalled => (
                 format!(
                     "The body stalled: nothing of it arrived for {} s.",
-                    STALLED.as_secs()
+                    MAX_PAUSE.as_secs()
                 ),
                 "stalled",
             ),
             Slowness::Longest => (
                 format!(
                     "The body took longer than {} s: {so_far}.",
-                    LONGEST.as_secs()
+                    MAX_TIME.as_secs()
                 ),
                 "longest",
             ),
@@ -104,7 +111,7 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    /// When a body is given up of which each of these pieces arrives at its second, and why.
+    /// Returns when and why a body is given up. Each piece has its second and its bytes.
     fn given_up(pieces: &[(u64, usize)]) -> (u64, Slowness) {
         let begun = Instant::now();
         let mut pace = Pace::begin(begun);
@@ -120,14 +127,14 @@ mod tests {
     }
 
     #[test]
-    fn slow_body_is_given_up_at_its_limit() {
+    fn slow_body_reaches_its_limit() {
         let steady =
             |bytes: usize, most: u64| (1..most).map(|second| (second, bytes)).collect::<Vec<_>>();
         assert_eq!(given_up(&[]), (10, Slowness::Average));
         assert_eq!(given_up(&steady(1, 100)), (10, Slowness::Average));
         assert_eq!(given_up(&steady(63 << 10, 100)), (10, Slowness::Average));
         assert_eq!(given_up(&[(1, 10 << 20)]), (31, Slowness::Stalled));
-        // It slows down.
+        // A body that slows down.
         assert_eq!(
             given_up(
                 &[
@@ -138,7 +145,7 @@ mod tests {
             ),
             (18, Slowness::Average)
         );
-        // 12 Mbit/s: as long as it goes on.
+        // 12 Mbit/s is fast enough until the body stalls.
         assert_eq!(given_up(&steady(1_500_000, 41)), (70, Slowness::Stalled));
         assert_eq!(given_up(&steady(80 << 10, 700)), (600, Slowness::Longest));
         assert_eq!(given_up(&steady(usize::MAX, 700)), (600, Slowness::Longest));
@@ -152,7 +159,8 @@ mod tests {
         let message = |slowness| pace.refusal(slowness, begun + seconds(12)).message;
         assert_eq!(
             message(Slowness::Average),
-            "The body arrived too slowly: 1000 bytes of it arrived in 12 s, and 64 KiB/s on average are needed from 10 s on."
+            "The body arrived too slowly: 1000 bytes of it arrived in 12 s, and 64 KiB/s on \
+             average are needed from 10 s on."
         );
         assert_eq!(
             message(Slowness::Stalled),

@@ -3,11 +3,9 @@
 use axum::http::HeaderValue;
 use percent_encoding::percent_decode_str;
 
-use crate::request::parameters::{
-    Parameters, lenient_parameters, parameters, parameters_without_quotes, text,
-};
+use crate::request::parameters::{self, Parameters, decode_text};
 
-/// What a part whose file name cannot be read is called.
+/// File name of a part with an undecodable one.
 const UNNAMED: &str = "unnamed";
 
 /// Name and file name of a part of a form.
@@ -20,36 +18,36 @@ pub(super) struct Disposition {
 }
 
 impl Disposition {
-    /// Reads the parameters in any order. The first of several with one name counts, and
-    /// `filename*` before `filename`.
+    /// Reads the parameters in any order. The first parameter of a name counts, and `filename*`
+    /// takes precedence over `filename`.
     pub(super) fn of(header: Option<&HeaderValue>) -> Self {
         let value = header.map(HeaderValue::as_bytes).unwrap_or_default();
-        if let Ok(parameters) = parameters(value) {
-            return Self::with(parameters);
+        if let Ok(parameters) = parameters::parse(value) {
+            return Self::from_parameters(parameters);
         }
-        // Some clients do not escape quotes in file names, or send a path of Windows that ends with
-        // a backslash.
-        let lenient = Self::with(lenient_parameters(value));
+        // Some clients do not escape quotes in file names, or send a Windows path that ends with a
+        // backslash.
+        let lenient = Self::from_parameters(parameters::parse_leniently(value));
         if lenient.name.is_empty() {
-            Self::with(parameters_without_quotes(value))
+            Self::from_parameters(parameters::parse_unquoted(value))
         } else {
             lenient
         }
     }
 
-    fn with(parameters: Parameters) -> Self {
+    fn from_parameters(parameters: Parameters) -> Self {
         let (mut name, mut plain, mut extended) = (None, None, None);
         for (key, value) in parameters {
-            let place = match key.as_str() {
+            let slot = match key.as_str() {
                 "name" => &mut name,
                 "filename" => &mut plain,
                 "filename*" => &mut extended,
                 _ => continue,
             };
-            place.get_or_insert(value);
+            slot.get_or_insert(value);
         }
         let is_file = plain.is_some() || extended.is_some();
-        let file_name = extended.as_deref().and_then(decoded).or(plain);
+        let file_name = extended.as_deref().and_then(decode_extended).or(plain);
         Self {
             name: name.unwrap_or_default(),
             file_name: file_name.or_else(|| is_file.then(|| UNNAMED.to_owned())),
@@ -58,13 +56,13 @@ impl Disposition {
 }
 
 /// Decodes an extended value, `charset'language'percent-encoded` (RFC 8187).
-fn decoded(value: &str) -> Option<String> {
+fn decode_extended(value: &str) -> Option<String> {
     let (charset, rest) = value.split_once('\'')?;
     let (_, encoded) = rest.split_once('\'')?;
     let bytes: Vec<u8> = percent_decode_str(encoded).collect();
     match charset.to_ascii_lowercase().as_str() {
         "utf-8" => String::from_utf8(bytes).ok(),
-        "iso-8859-1" => Some(text(&bytes)),
+        "iso-8859-1" => Some(decode_text(&bytes)),
         _ => None,
     }
 }
@@ -84,8 +82,8 @@ mod tests {
         }
     }
 
-    /// The order, the case and the quotes of parameters say nothing, and a file name may hold
-    /// whatever looks like one.
+    /// Order, case and quotes of parameters do not matter, and a file name may contain text that
+    /// looks like a parameter.
     #[test]
     fn parameters_are_read_in_any_order() {
         for header in [
@@ -129,7 +127,7 @@ mod tests {
         }
     }
 
-    /// The name is found behind a file name whose quotes are not escaped, or do not close.
+    /// The name is found after a file name with unescaped or unclosed quotes.
     #[test]
     fn odd_quotes_leave_name_readable() {
         for (file_name, read_as) in [

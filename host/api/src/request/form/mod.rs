@@ -1,13 +1,14 @@
 //! Multipart forms, read with bounds.
 //!
-//! As the replaced service did, a part with a file name is a file and one without is text, whatever
-//! their content types. Parts that nobody asked for are skipped.
+//! A part with a file name is a file, and one without is text. Content types of parts do not count,
+//! as in the replaced service. Unknown parts are skipped.
 
 mod disposition;
-mod received;
+mod field_names;
 
 use std::collections::HashMap;
 
+use axum::body::Body;
 use axum::extract::multipart::{Field, Multipart, MultipartError, MultipartRejection};
 use axum::extract::{FromRequest, Request};
 use axum::http::{StatusCode, header};
@@ -17,33 +18,38 @@ use rostro_service::Photo;
 use rostro_service::executor::Client;
 
 use self::disposition::Disposition;
-use self::received::{FieldKind, FieldNames};
-use super::body::{self, BodyMemory, Reservation};
-use super::query::{RESTRICTING, meant, misspelt_field};
+use self::field_names::{FieldKind, FieldNames};
 use crate::error::ApiError;
+use crate::request::body;
+use crate::request::headers::ContentType;
+use crate::request::memory::{BodyMemory, BufferedBody, Reservation};
+use crate::request::query::{RESTRICTING, intended_name, misspelt_field};
 
-/// The longest text field that is taken, in bytes; the longest that means anything is an id of 128.
-const LONGEST_TEXT: usize = 8 << 10;
+/// Longest text field, in bytes. The longest meaningful one is an id.
+const MAX_TEXT_BYTES: usize = 8 << 10;
 
-/// The longest form that holds only text, in bytes.
-const LONGEST_TEXTS: usize = 64 << 10;
+/// Longest URL-encoded form, in bytes.
+const MAX_URL_ENCODED_BYTES: usize = 64 << 10;
 
-/// The most files in one form.
-const MOST_FILES: usize = 100;
+/// Largest number of files in one form.
+const MAX_FILES: usize = 100;
 
-/// What a request may hold.
+/// Description of a binary body that came in place of a form.
+const BINARY_BODY: &str = "the body is an image, or other binary data, and no form";
+
+/// Limits of one request.
 #[derive(Clone, Debug)]
 pub(crate) struct FormLimits {
     /// Bytes of one file.
     pub(crate) file_bytes: usize,
     /// Bytes of the whole body.
     pub(crate) body_bytes: usize,
-    /// What all requests together may hold.
+    /// Memory that all requests share.
     pub(crate) memory: BodyMemory,
 }
 
 impl FormLimits {
-    /// The same for what this client sends.
+    /// Returns the limits with the client's share of memory.
     pub(crate) fn of(&self, client: &Client) -> Self {
         Self {
             memory: self.memory.of(client),
@@ -52,29 +58,31 @@ impl FormLimits {
     }
 }
 
-/// The fields of a form that are of use.
+/// Fields that a route reads from a form.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FormFields {
     /// Names of text fields.
     pub(crate) texts: &'static [&'static str],
     /// Names of the file fields.
     pub(crate) files: &'static [&'static str],
-    /// Whether a misspelt field of those that restrict a search is refused.
+    /// Whether a misspelt field that would restrict a search is refused.
     pub(crate) refuses_misspelt: bool,
-    /// How a form with them is sent, for who sends none.
+    /// Command that sends such a form, for the error about a body that is no form.
     pub(crate) example: &'static str,
+    /// Accepted content types, for the error about others.
+    pub(crate) accepted: &'static str,
 }
 
 impl FormFields {
-    /// Refuses a field that would be skipped although it was meant.
+    /// Refuses a field that the caller meant and that would be skipped.
     fn check(&self, name: &str, kind: FieldKind) -> Result<(), ApiError> {
         if !self.refuses_misspelt {
             return Ok(());
         }
-        if let Some(meant) = meant(name) {
-            return Err(misspelt_field(name, meant));
+        if let Some(intended) = intended_name(name) {
+            return Err(misspelt_field(name, intended));
         }
-        // Skipped as a file nobody asked for, it would have everybody searched.
+        // Skipping it as an unknown file would search all people.
         if kind == FieldKind::File && RESTRICTING.contains(&name) && self.texts.contains(&name) {
             let message =
                 format!("The field '{name}' came as a file: send it as text, without a file name.");
@@ -84,37 +92,52 @@ impl FormFields {
     }
 }
 
-/// The parts of a form that are of use.
+/// Parts of a form that the route reads.
 #[derive(Debug, Default)]
 pub(crate) struct Form {
     texts: HashMap<String, String>,
-    /// A second value of a text field: the last that differs from the first, else one that is equal
-    /// to it.
+    /// Second value of a text field: the last one that differs from the first, or else an equal
+    /// one.
     repeated: HashMap<String, String>,
-    /// The files of the wanted fields, in their order.
+    /// Files of the expected fields, in order.
     pub(crate) files: Vec<Photo>,
-    /// Every field that came.
+    /// Names of all fields, for errors about missing ones.
     received: FieldNames,
 }
 
 impl Form {
-    /// Reads a form.
+    /// Reads a form of any encoding.
+    pub(crate) async fn read_any(
+        request: Request,
+        fields: FormFields,
+        limits: &FormLimits,
+    ) -> Result<Self, ApiError> {
+        match ContentType::of(request.headers()) {
+            ContentType::Multipart => Self::read(request, fields, limits).await,
+            ContentType::UrlEncoded => Self::read_url_encoded(request, fields, limits).await,
+            ContentType::Missing => Self::read_untyped(request, fields, limits).await,
+            ContentType::Image | ContentType::Bytes | ContentType::Zip | ContentType::Other => {
+                Err(ApiError::unsupported_media_type(fields.accepted))
+            }
+        }
+    }
+
+    /// Reads a multipart form.
     pub(crate) async fn read(
         request: Request,
         fields: FormFields,
         limits: &FormLimits,
     ) -> Result<Self, ApiError> {
-        // Whole first: the parser keeps what it does not understand yet, uncounted, and looks
-        // through it again with every byte that comes.
+        // The body is buffered first, because the parser keeps incomplete parts in memory that is
+        // not counted, and scans them again with every chunk.
         let (head, body) = request.into_parts();
-        let content = body::read(body, limits.memory.collect(limits.body_bytes)).await?;
-        let content = content.ok_or_else(|| body_too_large(limits.body_bytes))?;
-        // Parts are pieces of these bytes and need no memory of their own.
-        let (bytes, memory) = content.into_parts();
+        let body = read_body(body, limits, limits.body_bytes).await?;
+        // Parts are slices of these bytes and need no memory of their own.
+        let (bytes, memory) = body.into_parts();
         let request = Request::from_parts(head, bytes.into());
         let mut parts = Multipart::from_request(request, &())
             .await
-            .map_err(|error| rejected(&error))?;
+            .map_err(|error| without_boundary(&error))?;
         Self::read_parts(&mut parts, fields, limits, &memory).await
     }
 
@@ -128,7 +151,7 @@ impl Form {
         while let Some(part) = parts
             .next_field()
             .await
-            .map_err(|error| broken(&error, limits))?
+            .map_err(|error| malformed(&error, limits))?
         {
             let Disposition { name, file_name } =
                 Disposition::of(part.headers().get(header::CONTENT_DISPOSITION));
@@ -141,16 +164,21 @@ impl Form {
             form.received.add(&name, kind);
             match file_name {
                 None if fields.texts.contains(&name.as_str()) => {
-                    let text = bounded(part, LONGEST_TEXT, limits).await?.ok_or_else(|| {
-                        ApiError::bad_request(
-                            "field_too_long",
-                            format!("Field '{name}' is longer than {LONGEST_TEXT} bytes."),
-                        )
-                    })?;
+                    let text = read_part(part, MAX_TEXT_BYTES, limits)
+                        .await?
+                        .ok_or_else(|| {
+                            ApiError::bad_request(
+                                "field_too_long",
+                                format!("Field '{name}' is longer than {MAX_TEXT_BYTES} bytes."),
+                            )
+                        })?;
                     form.add_text(name, String::from_utf8_lossy(&text).into_owned());
                 }
                 Some(file_name) => match fields.files.iter().find(|field| **field == name) {
-                    Some(field) => form.add(field, file_name, part, limits, memory).await?,
+                    Some(field) => {
+                        form.add_file(field, file_name, part, limits, memory)
+                            .await?
+                    }
                     None => skip(part, limits).await?,
                 },
                 None => skip(part, limits).await?,
@@ -159,57 +187,49 @@ impl Form {
         Ok(form)
     }
 
-    /// Reads a form that holds only text.
+    /// Reads a URL-encoded form, which holds only text.
     pub(crate) async fn read_url_encoded(
         request: Request,
         fields: FormFields,
         limits: &FormLimits,
     ) -> Result<Self, ApiError> {
-        // As much as of other forms, because it may be an image that a client sends under its
-        // default type.
-        let most = limits.body_bytes.max(LONGEST_TEXTS);
-        let content = body::read(request.into_body(), limits.memory.collect(most)).await?;
-        let content = content.ok_or_else(|| body_too_large(most))?;
-        match &*content.bytes {
-            bytes if is_binary(bytes) => Ok(Self::instead_of(
-                "the body is an image, or other binary data, and no form",
-                fields,
-            )),
-            bytes if bytes.len() > LONGEST_TEXTS => Err(body_too_large(LONGEST_TEXTS)),
+        // The limit is that of other forms, because a client may send an image under this type,
+        // and then the error says so.
+        let max_bytes = limits.body_bytes.max(MAX_URL_ENCODED_BYTES);
+        let body = read_body(request.into_body(), limits, max_bytes).await?;
+        match &*body.bytes {
+            bytes if is_binary(bytes) => Ok(Self::without_fields(BINARY_BODY, fields)),
+            bytes if bytes.len() > MAX_URL_ENCODED_BYTES => {
+                Err(body_too_large(MAX_URL_ENCODED_BYTES))
+            }
             bytes => Self::of_url_encoded(bytes, fields),
         }
     }
 
-    /// Reads the body of a request that has no content type: it is no form, and the error says what
-    /// it is.
-    pub(crate) async fn read_untyped(
+    /// Reads a body without a content type. It is no form, and later errors say what it is.
+    async fn read_untyped(
         request: Request,
         fields: FormFields,
         limits: &FormLimits,
     ) -> Result<Self, ApiError> {
-        let content = body::read(
-            request.into_body(),
-            limits.memory.collect(limits.body_bytes),
-        )
-        .await?;
-        let content = content.ok_or_else(|| body_too_large(limits.body_bytes))?;
-        let is = match &*content.bytes {
+        let body = read_body(request.into_body(), limits, limits.body_bytes).await?;
+        let finding = match &*body.bytes {
             [] => "there is no body",
-            bytes if is_binary(bytes) => "the body is an image, or other binary data, and no form",
+            bytes if is_binary(bytes) => BINARY_BODY,
             _ => "the body has no content type, so that it is no form",
         };
-        Ok(Self::instead_of(is, fields))
+        Ok(Self::without_fields(finding, fields))
     }
 
-    /// A form without fields, in whose place came this.
-    fn instead_of(is: &'static str, fields: FormFields) -> Self {
+    /// Returns an empty form for a body that is no form. `finding` says what the body is.
+    fn without_fields(finding: &'static str, fields: FormFields) -> Self {
         Self {
-            received: FieldNames::instead_of(is, fields.example),
+            received: FieldNames::of_other_body(finding, fields.example),
             ..Self::default()
         }
     }
 
-    /// Reads the bytes of a form that holds only text.
+    /// Reads the bytes of a URL-encoded form.
     pub(crate) fn of_url_encoded(bytes: &[u8], fields: FormFields) -> Result<Self, ApiError> {
         let mut form = Self::default();
         for (name, text) in form_urlencoded::parse(bytes) {
@@ -222,7 +242,7 @@ impl Form {
         Ok(form)
     }
 
-    /// Keeps a text. The first of several fields of one name counts, as it did.
+    /// Keeps a text. The first field of a name counts, as in the replaced service.
     fn add_text(&mut self, name: String, text: String) {
         match self.texts.get(&name) {
             None => drop(self.texts.insert(name, text)),
@@ -233,7 +253,7 @@ impl Form {
         }
     }
 
-    async fn add(
+    async fn add_file(
         &mut self,
         field: &'static str,
         file_name: String,
@@ -241,13 +261,13 @@ impl Form {
         limits: &FormLimits,
         memory: &Reservation,
     ) -> Result<(), ApiError> {
-        if self.files.len() == MOST_FILES {
+        if self.files.len() == MAX_FILES {
             return Err(ApiError::too_large(
                 "too_many_images",
-                format!("At most {MOST_FILES} images are taken in one request."),
+                format!("At most {MAX_FILES} images are taken in one request."),
             ));
         }
-        let bytes = bounded(part, limits.file_bytes, limits)
+        let bytes = read_part(part, limits.file_bytes, limits)
             .await?
             .ok_or_else(|| file_too_large(&file_name, limits))?;
         self.files.push(Photo {
@@ -258,7 +278,7 @@ impl Form {
         Ok(())
     }
 
-    /// The values of a text field: the first, and another if it came again.
+    /// Returns the first value of a text field, and another one if the field is repeated.
     pub(crate) fn values(&self, name: &str) -> impl Iterator<Item = &str> {
         self.texts
             .get(name)
@@ -267,13 +287,13 @@ impl Form {
             .map(String::as_str)
     }
 
-    /// Adds to the error for a missing file field which one is wanted, and which came.
+    /// Adds the expected field and the received ones to the error for a missing file field.
     pub(crate) fn without_file(&self, error: ApiError, name: &str) -> ApiError {
         self.received.explain(error, name, FieldKind::File)
     }
 
-    /// Adds to the error for a text field that is missing or empty under all of its names which one
-    /// is wanted, and which came.
+    /// Adds the expected field and the received ones to the error for a text field that is missing
+    /// or empty under all of its names.
     pub(crate) fn without_text(&self, error: ApiError, name: &str, names: &[&str]) -> ApiError {
         let error = self.received.explain(error, name, FieldKind::Text);
         match names.iter().find(|name| self.texts.contains_key(**name)) {
@@ -282,7 +302,7 @@ impl Form {
         }
     }
 
-    /// The value of the first of these text fields that is present and not empty.
+    /// Returns the value of the first of these text fields that is present and not empty.
     pub(crate) fn text(&self, names: &[&str]) -> Option<&str> {
         names
             .iter()
@@ -292,13 +312,12 @@ impl Form {
     }
 }
 
-/// Returns true if bytes are no text: every file of an image has such, and no form that is encoded
-/// as a URL has any.
+/// Returns true if bytes are no text. Every image has such bytes, and no URL-encoded form has any.
 pub(crate) fn is_binary(bytes: &[u8]) -> bool {
     bytes.contains(&0) || std::str::from_utf8(bytes).is_err()
 }
 
-/// The error for a body over its limit.
+/// Returns the error for a body over its limit.
 pub(crate) fn body_too_large(limit: usize) -> ApiError {
     ApiError::too_large(
         "body_too_large",
@@ -307,7 +326,7 @@ pub(crate) fn body_too_large(limit: usize) -> ApiError {
     .with("max_bytes", limit)
 }
 
-/// The error for one image over its limit.
+/// Returns the error for an image over its limit.
 pub(crate) fn file_too_large(file_name: &str, limits: &FormLimits) -> ApiError {
     ApiError::too_large(
         "image_too_large",
@@ -320,18 +339,32 @@ pub(crate) fn file_too_large(file_name: &str, limits: &FormLimits) -> ApiError {
     .with("max_bytes", limits.file_bytes)
 }
 
-/// The content of a part, or nothing if it is longer than `most`.
-async fn bounded(
+/// Reads a body of at most `max_bytes`.
+async fn read_body(
+    body: Body,
+    limits: &FormLimits,
+    max_bytes: usize,
+) -> Result<BufferedBody, ApiError> {
+    let content = body::read(body, limits.memory.buffer(max_bytes)).await?;
+    content.ok_or_else(|| body_too_large(max_bytes))
+}
+
+/// Reads the content of a part. Returns `None` if it is longer than `max_bytes`.
+async fn read_part(
     mut part: Field<'_>,
-    most: usize,
+    max_bytes: usize,
     limits: &FormLimits,
 ) -> Result<Option<Bytes>, ApiError> {
     let mut content = Bytes::new();
-    while let Some(chunk) = part.chunk().await.map_err(|error| broken(&error, limits))? {
-        if content.len() + chunk.len() > most {
+    while let Some(chunk) = part
+        .chunk()
+        .await
+        .map_err(|error| malformed(&error, limits))?
+    {
+        if content.len() + chunk.len() > max_bytes {
             return Ok(None);
         }
-        // Of a body that is whole a part comes as one piece.
+        // A part of a buffered body arrives as one chunk.
         content = if content.is_empty() {
             chunk
         } else {
@@ -345,13 +378,13 @@ async fn skip(mut part: Field<'_>, limits: &FormLimits) -> Result<(), ApiError> 
     while part
         .chunk()
         .await
-        .map_err(|error| broken(&error, limits))?
+        .map_err(|error| malformed(&error, limits))?
         .is_some()
     {}
     Ok(())
 }
 
-fn broken(error: &MultipartError, limits: &FormLimits) -> ApiError {
+fn malformed(error: &MultipartError, limits: &FormLimits) -> ApiError {
     if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
         return body_too_large(limits.body_bytes);
     }
@@ -362,7 +395,7 @@ fn broken(error: &MultipartError, limits: &FormLimits) -> ApiError {
     .with("cause", error.body_text())
 }
 
-fn rejected(error: &MultipartRejection) -> ApiError {
+fn without_boundary(error: &MultipartRejection) -> ApiError {
     ApiError::bad_request(
         "malformed_multipart",
         "The content type multipart/form-data lacks a usable boundary.",
@@ -376,9 +409,10 @@ pub mod property;
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use proptest::sample::Index;
 
-    use super::property::{LITTLE, MUCH, holds, read};
-    use super::{LONGEST_TEXT, MOST_FILES};
+    use super::property::{LARGE, SMALL, check_multipart, read};
+    use super::{MAX_FILES, MAX_TEXT_BYTES};
 
     const TYPE: &[u8] = b"multipart/form-data; boundary=b";
 
@@ -396,8 +430,8 @@ mod tests {
     ];
 
     #[test]
-    fn the_wanted_parts_are_read() {
-        let read = read(TYPE, form(&GOOD), LITTLE).unwrap();
+    fn expected_parts_are_read() {
+        let read = read(TYPE, form(&GOOD), SMALL).unwrap();
         let files: Vec<&str> = read
             .files
             .iter()
@@ -410,37 +444,44 @@ mod tests {
     }
 
     #[test]
-    fn as_many_files_and_as_long_texts_are_read_as_are_taken_and_more_is_refused() {
+    fn files_and_texts_over_limits_are_refused() {
         let files = |count| form(&vec![("name=\"images\"; filename=\"a\"", "x"); count]);
         let text = |length| form(&[("name=\"id\"", &*"a".repeat(length))]);
-        for (most, more, refusal) in [
-            (files(MOST_FILES), files(MOST_FILES + 1), "too_many_images"),
-            (text(LONGEST_TEXT), text(LONGEST_TEXT + 1), "field_too_long"),
+        for (largest, too_large, code) in [
+            (files(MAX_FILES), files(MAX_FILES + 1), "too_many_images"),
+            (
+                text(MAX_TEXT_BYTES),
+                text(MAX_TEXT_BYTES + 1),
+                "field_too_long",
+            ),
         ] {
-            assert!(read(TYPE, most.clone(), MUCH).is_ok());
-            assert_eq!(read(TYPE, more.clone(), MUCH).unwrap_err().code, refusal);
-            holds(TYPE, &most);
-            holds(TYPE, &more);
+            assert!(read(TYPE, largest.clone(), LARGE).is_ok());
+            assert_eq!(read(TYPE, too_large.clone(), LARGE).unwrap_err().code, code);
+            check_multipart(TYPE, &largest);
+            check_multipart(TYPE, &too_large);
         }
     }
 
     proptest! {
+        /// Reading an arbitrary body does not panic, and a refusal is a client error.
         #[test]
-        fn no_body_makes_reading_it_panic_and_every_refusal_is_the_callers_fault(
-            noise in prop::collection::vec(any::<u8>(), 0..300), changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
-            cut in any::<prop::sample::Index>(), way in 0..3,
+        fn arbitrary_body_is_read_or_refused(
+            noise in prop::collection::vec(any::<u8>(), 0..300),
+            changes in prop::collection::vec((any::<Index>(), any::<u8>()), 0..6),
+            cut in any::<Index>(),
+            kind in 0..3,
         ) {
             let mut body = form(&GOOD);
             for (place, byte) in changes {
                 let place = place.index(body.len());
                 body[place] = byte;
             }
-            match way {
+            match kind {
                 0 => body = noise,
                 1 => body.truncate(cut.index(body.len())),
                 _ => {}
             }
-            holds(TYPE, &body);
+            check_multipart(TYPE, &body);
         }
     }
 }

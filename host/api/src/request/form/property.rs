@@ -1,5 +1,5 @@
-//! What holds of every form that is read, whoever made it.
-#![expect(clippy::unwrap_used, reason = "of tests and fuzz targets alone")]
+//! Properties that hold for every form, for tests and fuzz targets.
+#![expect(clippy::unwrap_used, reason = "only used by tests and fuzz targets")]
 
 use std::io::Cursor;
 
@@ -7,43 +7,44 @@ use axum::body::Body;
 use tokio_util::io::ReaderStream;
 
 use super::{
-    BodyMemory, Form, FormFields, FormLimits, LONGEST_TEXT, LONGEST_TEXTS, MOST_FILES, Request,
-    header,
+    BodyMemory, Form, FormFields, FormLimits, MAX_FILES, MAX_TEXT_BYTES, MAX_URL_ENCODED_BYTES,
+    Request, header,
 };
-use crate::ApiError;
+use crate::error::ApiError;
 
-const WANTED: FormFields = FormFields {
+const FIELDS: FormFields = FormFields {
     texts: &["id", "name"],
     files: &["images", "image"],
     refuses_misspelt: true,
     example: "",
+    accepted: "",
 };
 
-/// How large the files and the body of a form may be.
+/// Limits of the files and the body of a form, in bytes.
 #[derive(Clone, Copy)]
 pub(super) struct FormSizes {
     file: usize,
     body: usize,
 }
 
-/// Little room, so that what is too large is found soon, and enough for every part of a form.
-pub(super) const LITTLE: FormSizes = FormSizes {
+/// Limits that are reached soon, and large enough for every kind of part.
+pub(super) const SMALL: FormSizes = FormSizes {
     file: 64,
     body: 2048,
 };
 
-/// Room for more files and longer texts than are taken.
-pub(super) const MUCH: FormSizes = FormSizes {
+/// Limits above the largest number of files and the longest text.
+pub(super) const LARGE: FormSizes = FormSizes {
     file: 1024,
     body: 32 << 10,
 };
 
 const MEMORY: usize = 1 << 20;
 
-fn limits(room: FormSizes) -> FormLimits {
+fn limits(sizes: FormSizes) -> FormLimits {
     FormLimits {
-        file_bytes: room.file,
-        body_bytes: room.body,
+        file_bytes: sizes.file,
+        body_bytes: sizes.body,
         memory: BodyMemory::new(MEMORY, MEMORY),
     }
 }
@@ -55,16 +56,16 @@ fn request(content_type: &[u8], body: impl Into<Body>) -> Option<Request> {
         .ok()
 }
 
-/// A body that arrives in pieces, as long as its first byte says.
-fn in_pieces(body: &[u8]) -> Body {
-    let piece = 1 + body.first().copied().map_or(0, usize::from);
+/// Returns a body that arrives in chunks. Its first byte sets their length.
+fn chunked(body: &[u8]) -> Body {
+    let length = 1 + body.first().copied().map_or(0, usize::from);
     Body::from_stream(ReaderStream::with_capacity(
         Cursor::new(body.to_vec()),
-        piece,
+        length,
     ))
 }
 
-fn done<T>(work: impl Future<Output = T>) -> T {
+fn block_on<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()
@@ -74,66 +75,70 @@ fn done<T>(work: impl Future<Output = T>) -> T {
 
 /// Reads a body as a form.
 #[cfg(test)]
-pub(super) fn read(content_type: &[u8], body: Vec<u8>, room: FormSizes) -> Result<Form, ApiError> {
-    done(Form::read(
+pub(super) fn read(content_type: &[u8], body: Vec<u8>, sizes: FormSizes) -> Result<Form, ApiError> {
+    block_on(Form::read(
         request(content_type, body).unwrap(),
-        WANTED,
-        &limits(room),
+        FIELDS,
+        &limits(sizes),
     ))
 }
 
-/// A form is refused as its sender's fault, or what is read of it is within bounds and what was
-/// asked for, and is the same when it is sent once more. However it arrives, it is refused or read
-/// alike. No memory stays reserved.
-pub fn holds(content_type: &[u8], body: &[u8]) {
-    holds_in(LITTLE, content_type, body);
-    if body.len() > LITTLE.body {
-        holds_in(MUCH, content_type, body);
+/// Checks the properties of a multipart body:
+///
+/// - It is read within bounds, with expected fields alone, or refused with a client error.
+/// - The result does not depend on the chunks in which it arrives.
+/// - A form that is made of the result is read as the same result.
+/// - No memory stays reserved.
+pub fn check_multipart(content_type: &[u8], body: &[u8]) {
+    check_with_limits(SMALL, content_type, body);
+    if body.len() > SMALL.body {
+        check_with_limits(LARGE, content_type, body);
     }
 }
 
-fn holds_in(room: FormSizes, content_type: &[u8], body: &[u8]) {
-    let Some((whole, pieces)) =
-        request(content_type, body.to_vec()).zip(request(content_type, in_pieces(body)))
+fn check_with_limits(sizes: FormSizes, content_type: &[u8], body: &[u8]) {
+    let Some((whole, chunks)) =
+        request(content_type, body.to_vec()).zip(request(content_type, chunked(body)))
     else {
         return;
     };
-    let limits = limits(room);
-    let [whole, pieces] = [whole, pieces].map(|request| done(Form::read(request, WANTED, &limits)));
+    let limits = limits(sizes);
+    let [whole, chunks] =
+        [whole, chunks].map(|request| block_on(Form::read(request, FIELDS, &limits)));
     let refusal = |read: &Result<Form, ApiError>| read.as_ref().err().map(|error| error.code);
-    assert_eq!(refusal(&whole), refusal(&pieces));
-    if let Some((form, arrived_in_pieces)) = accepted(whole).zip(accepted(pieces)) {
-        assert_same(&form, &arrived_in_pieces);
-        assert!(body.len() <= room.body && form.files.len() <= MOST_FILES);
+    assert_eq!(refusal(&whole), refusal(&chunks));
+    if let Some((form, from_chunks)) = accepted(whole).zip(accepted(chunks)) {
+        assert_same(&form, &from_chunks);
+        assert!(body.len() <= sizes.body && form.files.len() <= MAX_FILES);
         assert!(
             form.files
                 .iter()
-                .all(|file| WANTED.files.contains(&file.field) && file.content.len() <= room.file)
+                .all(|file| FIELDS.files.contains(&file.field) && file.content.len() <= sizes.file)
         );
-        // Each byte that is no text may have become a character of three.
+        // An invalid byte becomes a replacement character of three bytes.
         assert!(
             form.texts
                 .iter()
-                .all(|(name, text)| WANTED.texts.contains(&name.as_str())
-                    && text.len() <= 3 * LONGEST_TEXT)
+                .all(|(name, text)| FIELDS.texts.contains(&name.as_str())
+                    && text.len() <= 3 * MAX_TEXT_BYTES)
         );
-        if form.texts.values().all(|text| text.len() <= LONGEST_TEXT) {
-            assert_same_again(&form);
+        if form.texts.values().all(|text| text.len() <= MAX_TEXT_BYTES) {
+            assert_same_when_resent(&form);
         }
     }
     assert!(limits.memory.is_free(MEMORY));
 }
 
-/// The same of a form that holds only text, encoded as in a query.
-pub fn holds_url_encoded(body: &[u8]) {
-    let limits = limits(LITTLE);
-    let request = request(b"application/x-www-form-urlencoded", in_pieces(body)).unwrap();
-    if let Some(form) = accepted(done(Form::read_url_encoded(request, WANTED, &limits))) {
-        assert!(body.len() <= LONGEST_TEXTS && form.files.is_empty());
+/// Checks the properties of a URL-encoded body.
+pub fn check_url_encoded(body: &[u8]) {
+    let limits = limits(SMALL);
+    let request = request(b"application/x-www-form-urlencoded", chunked(body)).unwrap();
+    if let Some(form) = accepted(block_on(Form::read_url_encoded(request, FIELDS, &limits))) {
+        assert!(body.len() <= MAX_URL_ENCODED_BYTES && form.files.is_empty());
         assert!(
             form.texts
                 .iter()
-                .all(|(name, text)| WANTED.texts.contains(&name.as_str())
+                .all(|(name, text)| FIELDS.texts.contains(&name.as_str())
                     && text.len() <= 3 * body.len())
         );
     }
@@ -145,7 +150,7 @@ fn accepted(read: Result<Form, ApiError>) -> Option<Form> {
         .ok()
 }
 
-fn assert_same_again(form: &Form) {
+fn assert_same_when_resent(form: &Form) {
     let texts = form
         .texts
         .iter()
@@ -182,13 +187,13 @@ fn assert_same_again(form: &Form) {
         body,
     )
     .unwrap();
-    // Its boundary may be longer.
-    let room = FormSizes {
-        file: MUCH.file,
-        body: 2 * MUCH.body,
+    // The new boundary may be longer.
+    let sizes = FormSizes {
+        file: LARGE.file,
+        body: 2 * LARGE.body,
     };
     assert_same(
-        &done(Form::read(request, WANTED, &limits(room))).unwrap(),
+        &block_on(Form::read(request, FIELDS, &limits(sizes))).unwrap(),
         form,
     );
 }

@@ -1,10 +1,7 @@
-//! Faces without storing anything: where they are, what they look like to a recogniser, and who is
-//! like whom.
-
-use std::time::Instant;
+//! `/v1/detect`, `/v1/embeddings` and `/v1/compare`: analyse faces and store nothing.
 
 use axum::Json;
-use axum::extract::{Extension, Request, State};
+use axum::extract::{Extension, State};
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -12,43 +9,44 @@ use utoipa::ToSchema;
 
 use rostro_common::vector::cosine;
 use rostro_service::Analyses;
-use rostro_service::executor::Client;
-use rostro_service::types::Warning;
-use rostro_service::types::{Analysis, AnalyzedFace, Purpose};
+use rostro_service::types::{Analysis, AnalyzedFace, Purpose, Warning};
 
+use super::openapi::{AuthErrors, BodyErrors, CompareForm, Image, ImageForm};
+use super::responses::{FrameSize, PipelineHeader, PipelineInfo, milliseconds};
 use crate::error::ApiError;
-use crate::public::openapi::{AuthErrors, BodyErrors, CompareForm, Image, ImageForm};
-use crate::public::recognize::{FrameSize, frame, milliseconds};
-use crate::request::form::{Form, FormFields, FormLimits};
+use crate::request::form::{Form, FormFields};
+use crate::request::frame;
 use crate::request::trace::RequestId;
-use crate::{App, ContentType, PipelineHeader, PipelineInfo};
+use crate::request::upload::{Received, Upload};
+use crate::state::App;
 
-/// What is read of the form of a comparison.
+/// Fields of the form of a comparison.
 const PAIR: FormFields = FormFields {
     texts: &[],
     files: &["a", "b"],
     refuses_misspelt: false,
     example: "curl -F a=@one.jpg -F b=@other.jpg",
+    accepted: "multipart/form-data with the file fields 'a' and 'b'",
 };
 
-/// What is read of the form of one image.
+/// Fields of the form of one image.
 const IMAGE: FormFields = FormFields {
     texts: &[],
     files: &["image"],
     refuses_misspelt: false,
     example: "curl -F image=@photo.jpg",
+    accepted: frame::ACCEPTED,
 };
 
-/// The faces of an image.
+/// Faces of an image.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct FacesAnswer {
-    faces: Vec<FaceAnswer>,
+    faces: Vec<AnalyzedFaceAnswer>,
     frame: FrameSize,
-    /// What the caller should know although the image was worked on, such as a picture that is cut
-    /// off.
+    /// Warnings about an image that was analysed, such as a truncated picture.
     warnings: Vec<Warning>,
-    /// What the embeddings mean: only those of one contract can be compared. Null where none were
-    /// asked for.
+    /// Contract of the embeddings. Only embeddings of one contract can be compared. Absent without
+    /// embeddings.
     #[serde(skip_serializing_if = "Option::is_none")]
     contract: Option<String>,
     pipeline: PipelineInfo,
@@ -58,10 +56,10 @@ pub(super) struct FacesAnswer {
     request_id: String,
 }
 
-/// A face.
+/// A face of an image.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = SeenFace)]
-pub(super) struct FaceAnswer {
+pub(super) struct AnalyzedFaceAnswer {
     /// The detector's confidence, 0 to 1.
     det_score: f32,
     /// Left, upper, right and lower edge in pixels of the upright image.
@@ -69,15 +67,15 @@ pub(super) struct FaceAnswer {
     /// Left eye, right eye, nose, left and right corner of the mouth: x and y in pixels of the
     /// upright image.
     landmarks: Vec<[f32; 2]>,
-    /// What the pipeline measured, by name.
+    /// Measures of the pipeline, by name.
     #[schema(value_type = HashMap<String, f32>)]
     measures: Map<String, Value>,
-    /// The recogniser's output, not normalised.
+    /// Output of the recogniser, not normalised.
     #[serde(skip_serializing_if = "Option::is_none")]
     embedding: Option<Vec<f32>>,
 }
 
-/// Two images side by side.
+/// Comparison of two images.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct CompareAnswer {
     a: SideAnswer,
@@ -86,9 +84,9 @@ pub(super) struct CompareAnswer {
     similarities: Vec<Vec<f32>>,
     /// The most similar pair; null where either image has no face.
     best: Option<PairAnswer>,
-    /// Above which similarity two faces are taken for one person's.
+    /// Similarity above which two faces count as one person.
     threshold: f32,
-    /// What the caller should know although the images were worked on.
+    /// Warnings about images that were analysed.
     warnings: Vec<Warning>,
     contract: String,
     pipeline: PipelineInfo,
@@ -101,16 +99,16 @@ pub(super) struct CompareAnswer {
 #[derive(Debug, Serialize, ToSchema)]
 struct SideAnswer {
     frame: FrameSize,
-    faces: Vec<FaceAnswer>,
+    faces: Vec<AnalyzedFaceAnswer>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
 struct PairAnswer {
-    /// Which face of each image, from 0.
+    /// Number of the face in each image, from 0.
     a: usize,
     b: usize,
     similarity: f32,
-    /// Whether it is above the threshold.
+    /// Whether the similarity is above the threshold.
     same_person: bool,
 }
 
@@ -119,16 +117,23 @@ struct PairAnswer {
     post,
     path = "/v1/detect",
     tag = "recognise",
-    request_body(content((ImageForm = "multipart/form-data"), (Image = "image/jpeg"), (Image = "image/png"), (Image = "image/webp"))),
-    responses((status = 200, description = "Every face, largest first, without embeddings", body = FacesAnswer), AuthErrors, BodyErrors)
+    request_body(content(
+        (ImageForm = "multipart/form-data"),
+        (Image = "image/jpeg"),
+        (Image = "image/png"),
+        (Image = "image/webp")
+    )),
+    responses(
+        (status = 200, description = "Faces, largest first, without embeddings", body = FacesAnswer),
+        AuthErrors, BodyErrors
+    )
 )]
 pub(super) async fn detect(
-    state: State<App>,
-    id: Extension<RequestId>,
-    client: Extension<Client>,
-    request: Request,
+    State(app): State<App>,
+    Extension(id): Extension<RequestId>,
+    upload: Upload,
 ) -> Result<(PipelineHeader, Json<FacesAnswer>), ApiError> {
-    look(state, id, client, request, Purpose::Detect).await
+    analyze(&app, &id, upload, Purpose::Detect).await
 }
 
 /// Find the faces in an image and embed them.
@@ -136,39 +141,44 @@ pub(super) async fn detect(
     post,
     path = "/v1/embeddings",
     tag = "recognise",
-    request_body(content((ImageForm = "multipart/form-data"), (Image = "image/jpeg"), (Image = "image/png"), (Image = "image/webp"))),
-    responses((status = 200, description = "Every face, largest first, with its embedding", body = FacesAnswer), AuthErrors, BodyErrors)
+    request_body(content(
+        (ImageForm = "multipart/form-data"),
+        (Image = "image/jpeg"),
+        (Image = "image/png"),
+        (Image = "image/webp")
+    )),
+    responses(
+        (status = 200, description = "Faces, largest first, with embeddings", body = FacesAnswer),
+        AuthErrors, BodyErrors
+    )
 )]
 pub(super) async fn embeddings(
-    state: State<App>,
-    id: Extension<RequestId>,
-    client: Extension<Client>,
-    request: Request,
-) -> Result<(PipelineHeader, Json<FacesAnswer>), ApiError> {
-    look(state, id, client, request, Purpose::Recognize).await
-}
-
-async fn look(
     State(app): State<App>,
     Extension(id): Extension<RequestId>,
-    Extension(client): Extension<Client>,
-    request: Request,
+    upload: Upload,
+) -> Result<(PipelineHeader, Json<FacesAnswer>), ApiError> {
+    analyze(&app, &id, upload, Purpose::Recognize).await
+}
+
+async fn analyze(
+    app: &App,
+    id: &RequestId,
+    upload: Upload,
     purpose: Purpose,
 ) -> Result<(PipelineHeader, Json<FacesAnswer>), ApiError> {
-    let begun = Instant::now();
-    let sent = app
-        .received(frame(request, IMAGE, &app.limits.of(&client)))
-        .await?;
-    let received = begun.elapsed();
-    let context = app.service.context(client);
-    let (revision, answer) = app.service.look(vec![sent.image], purpose, &context).await;
+    let Received {
+        content: frame,
+        context,
+        receive_time,
+    } = upload.frame(IMAGE).await?;
+    let (revision, answer) = app.service.look(vec![frame.image], purpose, &context).await;
     let Analyses {
         revision: by,
         analyses,
         warnings,
         mut stages,
-    } = answer.map_err(|error| ApiError::of_service(error).on(revision))?;
-    stages.insert(0, ("receive".to_owned(), received));
+    } = answer.map_err(|error| ApiError::of_service(error).on_revision(revision))?;
+    stages.insert(0, ("receive".to_owned(), receive_time));
     let Analysis {
         width,
         height,
@@ -179,7 +189,7 @@ async fn look(
         faces: Vec::new(),
     });
     let answer = FacesAnswer {
-        faces: faces.into_iter().map(FaceAnswer::of).collect(),
+        faces: faces.into_iter().map(AnalyzedFaceAnswer::of).collect(),
         frame: FrameSize { width, height },
         warnings,
         contract: (purpose != Purpose::Detect).then(|| by.contract().id.to_string()),
@@ -196,18 +206,22 @@ async fn look(
     path = "/v1/compare",
     tag = "recognise",
     request_body(content = CompareForm, content_type = "multipart/form-data"),
-    responses((status = 200, description = "How alike the faces are", body = CompareAnswer), AuthErrors, BodyErrors)
+    responses(
+        (status = 200, description = "Similarities of the faces", body = CompareAnswer),
+        AuthErrors, BodyErrors
+    )
 )]
 pub(super) async fn compare(
     State(app): State<App>,
     Extension(id): Extension<RequestId>,
-    Extension(client): Extension<Client>,
-    request: Request,
+    upload: Upload,
 ) -> Result<(PipelineHeader, Json<CompareAnswer>), ApiError> {
-    let begun = Instant::now();
-    let images = app.received(pair(request, &app.limits.of(&client))).await?;
-    let received = begun.elapsed();
-    let context = app.service.context(client);
+    let Received {
+        content: form,
+        context,
+        receive_time,
+    } = upload.form(PAIR).await?;
+    let images = pair(form)?;
     let (revision, answer) = app
         .service
         .look(images.into(), Purpose::Recognize, &context)
@@ -217,8 +231,8 @@ pub(super) async fn compare(
         analyses,
         warnings,
         mut stages,
-    } = answer.map_err(|error| ApiError::of_service(error).on(revision))?;
-    stages.insert(0, ("receive".to_owned(), received));
+    } = answer.map_err(|error| ApiError::of_service(error).on_revision(revision))?;
+    stages.insert(0, ("receive".to_owned(), receive_time));
     let mut analyses = analyses.into_iter();
     let mut next = || {
         analyses.next().unwrap_or(Analysis {
@@ -262,22 +276,13 @@ pub(super) async fn compare(
     Ok((PipelineHeader::of(&by), Json(answer)))
 }
 
-/// The two images of a comparison.
-async fn pair(request: Request, limits: &FormLimits) -> Result<[Bytes; 2], ApiError> {
-    let mut form = match ContentType::of(request.headers()) {
-        ContentType::Multipart => Form::read(request, PAIR, limits).await?,
-        ContentType::UrlEncoded => Form::read_url_encoded(request, PAIR, limits).await?,
-        ContentType::Missing => Form::read_untyped(request, PAIR, limits).await?,
-        ContentType::Image | ContentType::Bytes | ContentType::Zip | ContentType::Other => {
-            return Err(ApiError::unsupported_media_type(
-                "multipart/form-data with the file fields 'a' and 'b'",
-            ));
-        }
-    };
+/// Takes the two images of a comparison out of its form.
+fn pair(mut form: Form) -> Result<[Bytes; 2], ApiError> {
     let mut files = std::mem::take(&mut form.files);
     let missing = |field: &str| {
         let message = format!(
-            "Image file '{field}' not found in the request; a comparison takes the file fields 'a' and 'b'."
+            "Image file '{field}' not found in the request; a comparison takes the file fields 'a' \
+             and 'b'."
         );
         form.without_file(
             ApiError::bad_request("image_missing", message).with("field", field),
@@ -285,11 +290,11 @@ async fn pair(request: Request, limits: &FormLimits) -> Result<[Bytes; 2], ApiEr
         )
     };
     let mut take = |field: &str| {
-        let place = files
+        let index = files
             .iter()
             .position(|photo| photo.field == field)
             .ok_or_else(|| missing(field))?;
-        Ok(files.swap_remove(place).content)
+        Ok(files.swap_remove(index).content)
     };
     Ok([take("a")?, take("b")?])
 }
@@ -302,9 +307,9 @@ impl SideAnswer {
             faces,
         }: Analysis,
     ) -> Self {
-        // The similarities say what the embeddings would.
+        // The similarities make the embeddings unnecessary.
         let face = |face: AnalyzedFace| {
-            FaceAnswer::of(AnalyzedFace {
+            AnalyzedFaceAnswer::of(AnalyzedFace {
                 embedding: Vec::new(),
                 ..face
             })
@@ -316,7 +321,7 @@ impl SideAnswer {
     }
 }
 
-impl FaceAnswer {
+impl AnalyzedFaceAnswer {
     fn of(AnalyzedFace { face, embedding }: AnalyzedFace) -> Self {
         let bounds = face.bounds;
         Self {

@@ -1,9 +1,9 @@
-//! Everybody who is stored, also those whom the active revision does not know by its embeddings.
+//! `/v1/people`: stored people, also those who must be enrolled again for the active revision.
 
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Extension, Request, State};
+use axum::extract::{Extension, State};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -12,37 +12,38 @@ use rostro_service::Mode;
 use rostro_service::deployment::Actor;
 use rostro_service::executor::Client;
 
-use super::{blocking, person, unknown_person};
-use crate::error::ApiError;
-use crate::public::enroll::{EnrollAnswer, Photos};
-use crate::public::openapi::{
+use super::enroll::{self, EnrollAnswer, Photos};
+use super::openapi::{
     AuthErrors, BodyErrors, LockErrors, NoBodyErrors, NotFoundErrors, PhotosForm, ReadErrors,
     WorkerErrors, WriteErrors,
 };
+use super::responses::{PipelineHeader, parse_person, run_blocking, unknown_person};
+use crate::error::ApiError;
 use crate::request::extract::{PathParams, QueryParams};
 use crate::request::trace::RequestId;
-use crate::{App, PipelineHeader};
+use crate::request::upload::{Received, Upload};
+use crate::state::App;
 
-/// The most people in an answer.
-const MOST: usize = 1000;
+/// Largest number of people in an answer.
+const MAX_LIMIT: usize = 1000;
 
-/// Which people.
+/// Page of people.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
-    /// The `next_cursor` of an answer before.
+    /// The `next_cursor` of the previous answer.
     cursor: Option<String>,
-    /// How many at most.
+    /// Largest number of people in the answer.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
 }
 
-/// Some of the people.
+/// A page of people.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct PeopleAnswer {
     people: Vec<ListedPerson>,
-    /// What to give as `cursor` for those that follow; null if these are the last.
+    /// Cursor of the next page. Null on the last page.
     next_cursor: Option<String>,
 }
 
@@ -50,62 +51,61 @@ pub(super) struct PeopleAnswer {
 #[derive(Debug, Serialize, ToSchema)]
 struct ListedPerson {
     id: String,
-    /// Stored, and not recognised before they are enrolled with the active revision.
+    /// Whether the person must be enrolled again before the active revision recognises them.
     needs_enrolment: bool,
 }
 
-/// A person.
+/// A stored person.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct PersonAnswer {
     id: String,
-    /// Stored, and not recognised before they are enrolled with the active revision.
+    /// Whether the person must be enrolled again before the active revision recognises them.
     needs_enrolment: bool,
-    /// The photos that are enrolled, of every recogniser.
+    /// Enrolled photos, of all recognisers.
     photos: Vec<PhotoAnswer>,
     groups: Vec<String>,
 }
 
-/// An enrolled photo: what is kept of it.
+/// Stored data of an enrolled photo.
 #[derive(Debug, Serialize, ToSchema)]
 struct PhotoAnswer {
-    /// What its embedding means; null for one of the replaced service that no revision has seen
-    /// yet.
+    /// Contract of the embedding. Null for a photo of the replaced service that no revision has
+    /// claimed yet.
     contract: Option<String>,
-    /// The detector's confidence in the face; null where the replaced service wrote it.
+    /// The detector's confidence in the face. Null for a photo of the replaced service.
     det_score: Option<f32>,
 }
 
-/// What a person is matched by.
+/// Templates of a person.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct EmbeddingAnswer {
     id: String,
-    /// What the numbers mean: only those of one contract can be compared.
+    /// Contract of the vectors. Only vectors of one contract can be compared.
     contract: String,
     dimension: usize,
-    /// The vectors that faces are compared with.
+    /// Vectors that faces are compared with.
     templates: Vec<Vec<f32>>,
 }
 
-/// What came of a deletion.
+/// Result of a deletion.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct DeletedAnswer {
-    /// Whether there was such a person.
+    /// Whether the person existed.
     deleted: bool,
-    /// Files of the gallery that have the person's name and are not theirs, which stay.
+    /// Files that are named like the person but do not belong to them. They stay.
     left_alone: Vec<LeftAlone>,
     /// False where the disk cannot sync folders, so that a crash of the machine may undo the
     /// deletion.
     durable: bool,
-    /// Whether the deletion left a durable tombstone, by which an import leaves the person out if
-    /// its archive is older. False where the gallery's disk has no room for it: then keep older
-    /// archives away.
+    /// Whether a durable tombstone was written, by which imports of older archives leave the person
+    /// out. False if the disk has no room for it: then do not import older archives.
     tombstone: bool,
 }
 
-/// A file that stays.
+/// A file that was not deleted.
 #[derive(Debug, Serialize, ToSchema)]
 struct LeftAlone {
-    /// Its path.
+    /// Path of the file.
     file: String,
     reason: String,
 }
@@ -116,25 +116,28 @@ struct LeftAlone {
     path = "/v1/people",
     tag = "manage",
     params(ListQuery),
-    responses((status = 200, description = "People in the order of their ids", body = PeopleAnswer), AuthErrors, NoBodyErrors)
+    responses(
+        (status = 200, description = "People in the order of their ids", body = PeopleAnswer),
+        AuthErrors, NoBodyErrors
+    )
 )]
 pub(super) async fn list(
     State(app): State<App>,
     QueryParams(query): QueryParams<ListQuery>,
 ) -> Result<Json<PeopleAnswer>, ApiError> {
     let limit = query.limit.unwrap_or(100);
-    if !(1..=MOST).contains(&limit) {
+    if !(1..=MAX_LIMIT).contains(&limit) {
         return Err(ApiError::bad_request(
             "invalid_limit",
-            format!("'limit' must be between 1 and {MOST}."),
+            format!("'limit' must be between 1 and {MAX_LIMIT}."),
         ));
     }
-    let after = query.cursor.as_deref().map(of_cursor).transpose()?;
+    let after = query.cursor.as_deref().map(parse_cursor).transpose()?;
     let mut people =
-        blocking(move || Ok(app.service.people_after(after.as_ref(), limit + 1))).await?;
-    let more = people.len() > limit;
+        run_blocking(move || Ok(app.service.people_after(after.as_ref(), limit + 1))).await?;
+    let has_more = people.len() > limit;
     people.truncate(limit);
-    let next_cursor = people.last().filter(|_| more).map(|(id, _)| cursor(id));
+    let next_cursor = people.last().filter(|_| has_more).map(|(id, _)| cursor(id));
     let people = people
         .into_iter()
         .map(|(id, needs_enrolment)| ListedPerson {
@@ -153,14 +156,17 @@ pub(super) async fn list(
     path = "/v1/people/{id}",
     tag = "manage",
     params(("id" = String, Path, description = "The person's id")),
-    responses((status = 200, description = "What is stored", body = PersonAnswer), AuthErrors, NotFoundErrors, NoBodyErrors, ReadErrors)
+    responses(
+        (status = 200, description = "The stored data", body = PersonAnswer),
+        AuthErrors, NotFoundErrors, NoBodyErrors, ReadErrors
+    )
 )]
 pub(super) async fn show(
     State(app): State<App>,
     PathParams(id): PathParams<String>,
 ) -> Result<Json<PersonAnswer>, ApiError> {
-    let id = person(&id)?;
-    blocking(move || {
+    let id = parse_person(&id)?;
+    run_blocking(move || {
         let stored = app
             .service
             .person(&id)
@@ -181,13 +187,16 @@ pub(super) async fn show(
     .await
 }
 
-/// Show what a person is matched by.
+/// Show the templates of a person.
 #[utoipa::path(
     get,
     path = "/v1/people/{id}/embedding",
     tag = "manage",
     params(("id" = String, Path, description = "The person's id")),
-    responses((status = 200, description = "Their templates", body = EmbeddingAnswer), AuthErrors, NotFoundErrors, NoBodyErrors, ReadErrors, WorkerErrors)
+    responses(
+        (status = 200, description = "The templates", body = EmbeddingAnswer),
+        AuthErrors, NotFoundErrors, NoBodyErrors, ReadErrors, WorkerErrors
+    )
 )]
 pub(super) async fn embedding(
     State(app): State<App>,
@@ -195,13 +204,13 @@ pub(super) async fn embedding(
     Extension(client): Extension<Client>,
     PathParams(id): PathParams<String>,
 ) -> Result<Json<EmbeddingAnswer>, ApiError> {
-    let id = person(&id)?;
+    let id = parse_person(&id)?;
     let context = app.service.context(client);
     let templates = app.service.templates(id.clone(), &context).await;
-    let (service, about) = (Arc::clone(&app.service), id.clone());
-    let templates = blocking(move || {
-        // Before it is answered: what was read is recorded.
-        service.note_embedding(&actor, &templates, &about);
+    let (service, person) = (Arc::clone(&app.service), id.clone());
+    let templates = run_blocking(move || {
+        // The audit line is written before the answer is sent.
+        service.note_embedding(&actor, &templates, &person);
         templates
             .map_err(ApiError::of_service)?
             .ok_or_else(unknown_person)
@@ -229,22 +238,25 @@ pub(super) async fn embedding(
     }))
 }
 
-/// Delete a person: from every search, every group and the disk.
+/// Delete a person from every search, every group and the disk.
 #[utoipa::path(
     delete,
     path = "/v1/people/{id}",
     tag = "manage",
     params(("id" = String, Path, description = "The person's id")),
-    responses((status = 200, description = "Whether there was one", body = DeletedAnswer), AuthErrors, NoBodyErrors, WriteErrors, LockErrors)
+    responses(
+        (status = 200, description = "Whether the person existed", body = DeletedAnswer),
+        AuthErrors, NoBodyErrors, WriteErrors, LockErrors
+    )
 )]
 pub(super) async fn delete(
     State(app): State<App>,
     Extension(actor): Extension<Actor>,
     PathParams(id): PathParams<String>,
 ) -> Result<Json<DeletedAnswer>, ApiError> {
-    let id = person(&id)?;
+    let id = parse_person(&id)?;
     let lock = app.service.lock(&id).await.map_err(ApiError::of_deletion)?;
-    let removed = blocking(move || {
+    let removed = run_blocking(move || {
         app.service
             .delete(&lock, &actor)
             .map_err(ApiError::of_deletion)
@@ -263,32 +275,36 @@ pub(super) async fn delete(
     }))
 }
 
-/// Add photos to those that a person has.
+/// Add photos to a person.
 #[utoipa::path(
     post,
     path = "/v1/people/{id}/photos",
     tag = "enrol",
     params(("id" = String, Path, description = "The person's id")),
     request_body(content = PhotosForm, content_type = "multipart/form-data"),
-    responses((status = 200, description = "What became of each photo", body = EnrollAnswer), AuthErrors, NotFoundErrors, BodyErrors, WriteErrors)
+    responses(
+        (status = 200, description = "Result for each photo", body = EnrollAnswer),
+        AuthErrors, NotFoundErrors, BodyErrors, WriteErrors
+    )
 )]
 pub(super) async fn add_photos(
     State(app): State<App>,
     Extension(request_id): Extension<RequestId>,
     Extension(actor): Extension<Actor>,
-    Extension(client): Extension<Client>,
     PathParams(id): PathParams<String>,
-    request: Request,
+    upload: Upload,
 ) -> Result<(PipelineHeader, Json<EnrollAnswer>), ApiError> {
-    let id = person(&id)?;
-    let photos = app
-        .received(Photos::read(request, &app.limits.of(&client)))
-        .await?;
-    let context = app.service.context(client);
+    let id = parse_person(&id)?;
+    let Received {
+        content: form,
+        context,
+        ..
+    } = upload.form(enroll::FIELDS).await?;
+    let photos = Photos::of(form)?;
     EnrollAnswer::enroll(&app, id, photos, Mode::Add, &actor, &request_id, &context).await
 }
 
-/// An id as a cursor: callers are not to read it.
+/// Encodes an id as a cursor, which is opaque to callers.
 pub(super) fn cursor(id: &PersonId) -> String {
     id.as_str()
         .bytes()
@@ -296,8 +312,9 @@ pub(super) fn cursor(id: &PersonId) -> String {
         .collect()
 }
 
-pub(super) fn of_cursor(cursor: &str) -> Result<PersonId, ApiError> {
-    let wrong = || {
+/// Decodes a cursor.
+pub(super) fn parse_cursor(cursor: &str) -> Result<PersonId, ApiError> {
+    let invalid = || {
         ApiError::bad_request(
             "invalid_cursor",
             "The cursor is not one that an answer gave.",
@@ -313,7 +330,7 @@ pub(super) fn of_cursor(cursor: &str) -> Result<PersonId, ApiError> {
     let text = bytes
         .filter(|_| rest.is_empty())
         .and_then(|bytes| String::from_utf8(bytes).ok());
-    text.and_then(|text| text.parse().ok()).ok_or_else(wrong)
+    text.and_then(|text| text.parse().ok()).ok_or_else(invalid)
 }
 
 #[cfg(test)]
@@ -321,14 +338,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cursor_is_read_back_and_nothing_else_is_one() {
+    fn cursor_is_parsed_or_refused() {
         for id in ["s6@school", "José Núñez", "李雷"] {
             let id: PersonId = id.parse().unwrap();
-            assert_eq!(of_cursor(&cursor(&id)).unwrap(), id);
+            assert_eq!(parse_cursor(&cursor(&id)).unwrap(), id);
         }
         for wrong in ["", "7", "zz", "+1", "2e2e", "s6", "é", &"41".repeat(200)] {
             assert_eq!(
-                of_cursor(wrong).unwrap_err().code,
+                parse_cursor(wrong).unwrap_err().code,
                 "invalid_cursor",
                 "{wrong}"
             );

@@ -1,4 +1,4 @@
-//! People who may be one and the same under two ids.
+//! `/v1/duplicates`: people who may be stored under two ids.
 
 use axum::Json;
 use axum::extract::{Extension, State};
@@ -8,40 +8,40 @@ use utoipa::{IntoParams, ToSchema};
 use rostro_service::deployment::Actor;
 use rostro_service::{DuplicatesError, DuplicatesQuery};
 
-use super::people::{cursor, of_cursor};
-use crate::App;
+use super::openapi::{AuthErrors, LockErrors, NoBodyErrors};
+use super::people::{cursor, parse_cursor};
 use crate::error::ApiError;
-use crate::public::openapi::{AuthErrors, LockErrors, NoBodyErrors};
 use crate::request::extract::QueryParams;
+use crate::state::App;
 
-/// The most pairs after which a page ends.
-const MOST: usize = 1000;
+/// Largest number of pairs after which a page ends.
+const MAX_LIMIT: usize = 1000;
 
-/// Which people.
+/// Page of pairs.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PairsQuery {
-    /// The least similarity to report; by default that at which the active revision names a person.
+    /// Smallest similarity to report. The default is the threshold of the active revision.
     #[param(minimum = -1, maximum = 1)]
     threshold: Option<f32>,
-    /// The `next_cursor` of an answer before.
+    /// The `next_cursor` of the previous answer.
     cursor: Option<String>,
-    /// How many pairs end a page.
+    /// Number of pairs after which a page ends.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
 }
 
-/// Pairs of people who are alike.
+/// Pairs of similar people.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct DuplicatesAnswer {
-    /// Each pair once, in the order of the first of the two ids.
+    /// Each pair once, in the order of the first id.
     pairs: Vec<DuplicatePair>,
-    /// The least similarity that is reported.
+    /// Smallest similarity that is reported.
     threshold: f32,
-    /// How many people were compared with everybody for this page.
+    /// Number of people who were compared with all others for this page.
     compared: usize,
-    /// What to give as `cursor` for those that follow; null if these are the last.
+    /// Cursor of the next page. Null on the last page.
     next_cursor: Option<String>,
 }
 
@@ -54,13 +54,16 @@ struct DuplicatePair {
     similarity: f32,
 }
 
-/// List people who may be one and the same under two ids.
+/// List people who may be stored under two ids.
 #[utoipa::path(
     get,
     path = "/v1/duplicates",
     tag = "manage",
     params(PairsQuery),
-    responses((status = 200, description = "Pairs of people who are alike", body = DuplicatesAnswer), AuthErrors, NoBodyErrors, LockErrors)
+    responses(
+        (status = 200, description = "Pairs of similar people", body = DuplicatesAnswer),
+        AuthErrors, NoBodyErrors, LockErrors
+    )
 )]
 pub(super) async fn list(
     State(app): State<App>,
@@ -68,10 +71,10 @@ pub(super) async fn list(
     QueryParams(query): QueryParams<PairsQuery>,
 ) -> Result<Json<DuplicatesAnswer>, ApiError> {
     let limit = query.limit.unwrap_or(100);
-    if !(1..=MOST).contains(&limit) {
+    if !(1..=MAX_LIMIT).contains(&limit) {
         return Err(ApiError::bad_request(
             "invalid_limit",
-            format!("'limit' must be between 1 and {MOST}."),
+            format!("'limit' must be between 1 and {MAX_LIMIT}."),
         ));
     }
     if query
@@ -83,7 +86,7 @@ pub(super) async fn list(
             "'threshold' must be between -1 and 1.",
         ));
     }
-    let after = query.cursor.as_deref().map(of_cursor).transpose()?;
+    let after = query.cursor.as_deref().map(parse_cursor).transpose()?;
     let query = DuplicatesQuery {
         after,
         threshold: query.threshold,
@@ -93,7 +96,7 @@ pub(super) async fn list(
         .service
         .duplicates(query, &actor)
         .await
-        .map_err(failed)?;
+        .map_err(duplicates_error)?;
     let pairs = page.pairs.into_iter().map(|pair| DuplicatePair {
         people: [pair.id.to_string(), pair.other.to_string()],
         similarity: pair.similarity,
@@ -107,14 +110,12 @@ pub(super) async fn list(
     }))
 }
 
-fn failed(error: DuplicatesError) -> ApiError {
+fn duplicates_error(error: DuplicatesError) -> ApiError {
     match error {
-        DuplicatesError::UnderWay => ApiError::later(
+        DuplicatesError::UnderWay => ApiError::retry_later(
             "comparison_under_way",
             "People are being compared for another request. Try again later.",
         ),
-        DuplicatesError::Thread(error) => {
-            ApiError::internal("internal", "The service failed unexpectedly.", error)
-        }
+        DuplicatesError::Thread(error) => ApiError::unexpected(error),
     }
 }

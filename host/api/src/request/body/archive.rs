@@ -1,10 +1,9 @@
-//! Receiving an archive: from the connection to the disk, never as a whole in memory.
+//! Receiving an archive: from the connection to the disk, never completely in memory.
 
 use std::io::{Seek, Write};
 use std::time::Duration;
 
 use axum::extract::Request;
-use axum::http::header;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use tokio::sync::mpsc;
@@ -12,38 +11,29 @@ use tokio::time::{Instant, timeout};
 
 use rostro_service::{ArchiveFile, ArchiveFolder};
 
-use crate::error::{ApiError, is_full};
-
-/// How long a caller may send nothing.
-const STALLED: Duration = Duration::from_secs(30);
-
-/// How long a caller may be slow, and the bytes a second that are not slow.
-const PATIENCE: Duration = Duration::from_secs(10);
-const LEAST_RATE: u64 = 64 << 10;
+use crate::error::{ApiError, is_disk_full};
+use crate::request::body::pace::{GRACE, MAX_PAUSE, MIN_RATE};
+use crate::request::headers::content_length;
 
 /// Chunks on their way to the disk.
 const CHUNKS: usize = 16;
 
-/// Receives the body of a request.
+/// Receives the body of a request into a file.
 ///
 /// # Errors
 ///
-/// If it is larger than archives may be, stalls, ends early, or finds no room.
-pub(super) async fn receive(
+/// If the body exceeds the limit of archives, is slow or incomplete, or the disk is full.
+pub(crate) async fn receive(
     request: Request,
     archives: &ArchiveFolder,
 ) -> Result<ArchiveFile, ApiError> {
-    let most = archives.most();
-    let length = request
-        .headers()
-        .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if length.is_some_and(|length| length > most) {
-        return Err(too_large(most));
+    let max_bytes = archives.most();
+    if content_length(request.headers()).is_some_and(|length| length > max_bytes) {
+        return Err(too_large(max_bytes));
     }
     let mut file = archives.create();
-    let (send, mut chunks) = mpsc::channel::<Bytes>(CHUNKS);
-    let writing = tokio::task::spawn_blocking(move || {
+    let (sender, mut chunks) = mpsc::channel::<Bytes>(CHUNKS);
+    let writer = tokio::task::spawn_blocking(move || {
         while let Some(chunk) = chunks.blocking_recv() {
             file.write_all(&chunk)?;
         }
@@ -51,11 +41,11 @@ pub(super) async fn receive(
         Ok::<_, std::io::Error>(file)
     });
     let mut body = request.into_body();
-    // Time that the disk takes is not the caller's.
+    // Only the time of waiting for the caller counts, not that of the disk.
     let (mut waited, mut received) = (Duration::ZERO, 0_u64);
     loop {
         let begun = Instant::now();
-        let frame = timeout(STALLED, body.frame()).await;
+        let frame = timeout(MAX_PAUSE, body.frame()).await;
         waited += begun.elapsed();
         let frame = match frame {
             Ok(None) => break,
@@ -76,26 +66,24 @@ pub(super) async fn receive(
             continue;
         };
         received += data.len() as u64;
-        if received > most {
-            return Err(too_large(most));
+        if received > max_bytes {
+            return Err(too_large(max_bytes));
         }
-        if waited > PATIENCE && received < LEAST_RATE * waited.as_secs() {
+        if waited > GRACE && received < u64::from(MIN_RATE) * waited.as_secs() {
             return Err(too_slow(
                 "The archive arrived at less than 64 KiB/s on average; nothing was changed.",
                 "average",
             ));
         }
-        if send.send(data).await.is_err() {
-            // It failed, and says why below.
+        if sender.send(data).await.is_err() {
+            // The writer failed; its error is returned below.
             break;
         }
     }
-    drop(send);
-    let written = writing.await.map_err(|error| {
-        ApiError::internal("internal", "The service failed unexpectedly.", error)
-    })?;
-    written.map_err(|error| match is_full(&error) {
-        true => super::gallery::no_room(&error),
+    drop(sender);
+    let written = writer.await.map_err(ApiError::unexpected)?;
+    written.map_err(|error| match is_disk_full(&error) {
+        true => disk_full(&error),
         false => ApiError::internal(
             "archive_failed",
             "The archive could not be written; nothing was changed.",
@@ -104,12 +92,19 @@ pub(super) async fn receive(
     })
 }
 
+/// Returns the error for an archive that finds no room on the disk.
+pub(crate) fn disk_full(cause: &std::io::Error) -> ApiError {
+    let message = "There is no room for the archive on the disk of the state folder; what was \
+                   stored so far stays.";
+    ApiError::disk_full(message, cause)
+}
+
 fn too_slow(message: &str, limit: &str) -> ApiError {
     ApiError::body_timeout(message.to_owned()).with("limit", limit)
 }
 
-fn too_large(most: u64) -> ApiError {
+fn too_large(max_bytes: u64) -> ApiError {
     let message =
-        format!("The archive is larger than {most} bytes, which --max-archive-gib allows.");
-    ApiError::too_large("body_too_large", message).with("max_bytes", most)
+        format!("The archive is larger than {max_bytes} bytes, which --max-archive-gib allows.");
+    ApiError::too_large("body_too_large", message).with("max_bytes", max_bytes)
 }

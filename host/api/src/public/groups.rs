@@ -1,21 +1,21 @@
-//! Groups of people: a course, a shift, a door.
+//! `/v1/groups`: groups of people, such as a course or a shift.
 
 use axum::Json;
 use axum::extract::{Extension, State};
-use axum::http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use rostro_service::deployment::Actor;
 use rostro_service::types::{GroupChange, GroupId};
 
-use super::{blocking, person, unknown_person};
-use crate::App;
+use super::openapi::{AuthErrors, LockErrors, NoBodyErrors, NotFoundErrors, WriteErrors};
+use super::responses::{parse_person, run_blocking, unknown_person};
 use crate::error::ApiError;
-use crate::public::openapi::{AuthErrors, LockErrors, NoBodyErrors, NotFoundErrors, WriteErrors};
 use crate::request::extract::PathParams;
+use crate::request::group::unknown_group;
+use crate::state::App;
 
-/// Every group.
+/// All groups.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct GroupsAnswer {
     groups: Vec<ListedGroup>,
@@ -24,21 +24,21 @@ pub(super) struct GroupsAnswer {
 #[derive(Debug, Serialize, ToSchema)]
 struct ListedGroup {
     group: String,
-    /// How many people are in it.
+    /// Number of members.
     people: usize,
 }
 
-/// A group and who is in it.
+/// A group with its members.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct GroupAnswer {
     group: String,
     people: Vec<String>,
 }
 
-/// What came of a change.
+/// Result of a change.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ChangedAnswer {
-    /// Whether anything is other than before.
+    /// Whether the change had an effect.
     changed: bool,
     /// False where the disk cannot sync folders, so that a crash of the machine may undo the
     /// change.
@@ -59,7 +59,10 @@ impl From<GroupChange> for ChangedAnswer {
     get,
     path = "/v1/groups",
     tag = "manage",
-    responses((status = 200, description = "Every group", body = GroupsAnswer), AuthErrors)
+    responses(
+        (status = 200, description = "All groups", body = GroupsAnswer),
+        AuthErrors
+    )
 )]
 pub(super) async fn list(State(app): State<App>) -> Json<GroupsAnswer> {
     let groups = app
@@ -76,19 +79,22 @@ pub(super) async fn list(State(app): State<App>) -> Json<GroupsAnswer> {
     })
 }
 
-/// Show who is in a group.
+/// Show the members of a group.
 #[utoipa::path(
     get,
     path = "/v1/groups/{group}",
     tag = "manage",
     params(("group" = String, Path, description = "The group's name")),
-    responses((status = 200, description = "Who is in it", body = GroupAnswer), AuthErrors, NotFoundErrors, NoBodyErrors)
+    responses(
+        (status = 200, description = "The members", body = GroupAnswer),
+        AuthErrors, NotFoundErrors, NoBodyErrors
+    )
 )]
 pub(super) async fn show(
     State(app): State<App>,
     PathParams(name): PathParams<String>,
 ) -> Result<Json<GroupAnswer>, ApiError> {
-    let group = group(&name)?;
+    let group = parse_group(&name)?;
     let members = app
         .service
         .groups()
@@ -102,21 +108,24 @@ pub(super) async fn show(
     }))
 }
 
-/// Delete a group, and nobody in it.
+/// Delete a group. Its members stay enrolled.
 #[utoipa::path(
     delete,
     path = "/v1/groups/{group}",
     tag = "manage",
     params(("group" = String, Path, description = "The group's name")),
-    responses((status = 200, description = "Whether there was one", body = ChangedAnswer), AuthErrors, NoBodyErrors, WriteErrors)
+    responses(
+        (status = 200, description = "Whether the group existed", body = ChangedAnswer),
+        AuthErrors, NoBodyErrors, WriteErrors
+    )
 )]
 pub(super) async fn delete(
     State(app): State<App>,
     Extension(actor): Extension<Actor>,
     PathParams(name): PathParams<String>,
 ) -> Result<Json<ChangedAnswer>, ApiError> {
-    let group = group(&name)?;
-    let changed = blocking(move || {
+    let group = parse_group(&name)?;
+    let changed = run_blocking(move || {
         app.service
             .delete_group(&group, &actor)
             .map_err(ApiError::of_service)
@@ -125,22 +134,28 @@ pub(super) async fn delete(
     Ok(Json(changed.into()))
 }
 
-/// Put a person into a group, which is made if there is none.
+/// Add a person to a group. The group is created if it does not exist.
 #[utoipa::path(
     put,
     path = "/v1/groups/{group}/people/{id}",
     tag = "manage",
-    params(("group" = String, Path, description = "The group's name"), ("id" = String, Path, description = "The person's id")),
-    responses((status = 200, description = "Whether they were not in it", body = ChangedAnswer), AuthErrors, NotFoundErrors, NoBodyErrors, WriteErrors, LockErrors)
+    params(
+        ("group" = String, Path, description = "The group's name"),
+        ("id" = String, Path, description = "The person's id")
+    ),
+    responses(
+        (status = 200, description = "Whether the person was added", body = ChangedAnswer),
+        AuthErrors, NotFoundErrors, NoBodyErrors, WriteErrors, LockErrors
+    )
 )]
 pub(super) async fn add(
     State(app): State<App>,
     Extension(actor): Extension<Actor>,
     PathParams((name, id)): PathParams<(String, String)>,
 ) -> Result<Json<ChangedAnswer>, ApiError> {
-    let (group, id) = (group(&name)?, person(&id)?);
+    let (group, id) = (parse_group(&name)?, parse_person(&id)?);
     let lock = app.service.lock(&id).await.map_err(ApiError::of_service)?;
-    let changed = blocking(move || {
+    let changed = run_blocking(move || {
         app.service
             .add_to_group(&group, &lock, &actor)
             .map_err(ApiError::of_service)
@@ -149,21 +164,27 @@ pub(super) async fn add(
     Ok(Json(changed.ok_or_else(unknown_person)?.into()))
 }
 
-/// Take a person out of a group.
+/// Remove a person from a group.
 #[utoipa::path(
     delete,
     path = "/v1/groups/{group}/people/{id}",
     tag = "manage",
-    params(("group" = String, Path, description = "The group's name"), ("id" = String, Path, description = "The person's id")),
-    responses((status = 200, description = "Whether they were in it", body = ChangedAnswer), AuthErrors, NotFoundErrors, NoBodyErrors, WriteErrors)
+    params(
+        ("group" = String, Path, description = "The group's name"),
+        ("id" = String, Path, description = "The person's id")
+    ),
+    responses(
+        (status = 200, description = "Whether the person was a member", body = ChangedAnswer),
+        AuthErrors, NotFoundErrors, NoBodyErrors, WriteErrors
+    )
 )]
 pub(super) async fn remove(
     State(app): State<App>,
     Extension(actor): Extension<Actor>,
     PathParams((name, id)): PathParams<(String, String)>,
 ) -> Result<Json<ChangedAnswer>, ApiError> {
-    let (group, id) = (group(&name)?, person(&id)?);
-    let changed = blocking(move || {
+    let (group, id) = (parse_group(&name)?, parse_person(&id)?);
+    let changed = run_blocking(move || {
         app.service
             .remove_from_group(&group, &id, &actor)
             .map_err(ApiError::of_service)
@@ -172,22 +193,11 @@ pub(super) async fn remove(
     Ok(Json(changed.ok_or_else(|| unknown_group(&name))?.into()))
 }
 
-fn group(name: &str) -> Result<GroupId, ApiError> {
+fn parse_group(name: &str) -> Result<GroupId, ApiError> {
     name.parse().map_err(|error| {
         ApiError::bad_request(
             "invalid_group",
             format!("The group's name is not valid: {error}."),
         )
     })
-}
-
-/// The error for a group that there is not; the name is valid or the caller's own.
-pub(crate) fn unknown_group(name: &str) -> ApiError {
-    let shown: String = name.chars().take(128).collect();
-    ApiError::new(
-        StatusCode::NOT_FOUND,
-        "unknown_group",
-        format!("There is no group '{shown}'."),
-    )
-    .with("group", shown)
 }

@@ -1,4 +1,4 @@
-//! The whole gallery as one archive.
+//! `/v1/gallery`: export and import of the whole gallery as one archive.
 
 use axum::Json;
 use axum::body::Body;
@@ -14,26 +14,26 @@ use utoipa::{IntoParams, ToSchema};
 use rostro_service::deployment::Actor;
 use rostro_service::{ArchiveError, ImportOptions, ImportReport, PeopleList};
 
-use super::{blocking, upload};
-use crate::error::{ApiError, is_full};
-use crate::public::openapi::{
-    Archive, AuthErrors, BodyErrors, LockErrors, NoBodyErrors, WriteErrors,
-};
+use super::openapi::{Archive, AuthErrors, BodyErrors, LockErrors, NoBodyErrors, WriteErrors};
+use super::responses::run_blocking;
+use crate::error::{ApiError, is_disk_full};
+use crate::request::body::archive;
 use crate::request::extract::QueryParams;
-use crate::{App, ContentType};
+use crate::request::headers::ContentType;
+use crate::state::App;
 
-/// How an archive is taken in.
+/// Options of an import.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct ImportQuery {
-    /// What becomes of people who were deleted after the archive was made.
+    /// Treatment of people who were deleted after the archive was made.
     #[param(inline)]
     deleted: DeletedPeople,
-    /// Removes people whom the archive lacks. It needs a numbered archive all entries of which can
-    /// be used.
+    /// Removes people who are not in the archive. This needs a numbered archive without unusable
+    /// entries.
     replace: bool,
-    /// Changes nothing, and answers what would be done.
+    /// Changes nothing and reports what would be changed.
     dry_run: bool,
 }
 
@@ -43,31 +43,30 @@ enum DeletedPeople {
     /// They are left out.
     #[default]
     LeaveOut,
-    /// They are taken in.
+    /// They are imported.
     Restore,
 }
 
-/// What came of an import, or would come of it.
+/// Result of an import, or of a dry run.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ImportAnswer {
-    /// People who are stored now as the archive says.
+    /// Number of imported people.
     people: usize,
-    /// Groups to which the archive has members.
+    /// Number of groups with members in the archive.
     groups: usize,
-    /// The first hundred entries that were left out.
+    /// First hundred entries that were left out.
     left_out: Vec<LeftOut>,
-    /// How many were.
+    /// Number of entries that were left out.
     left_out_count: usize,
-    /// The first hundred people who were left out because they were deleted after the archive was
-    /// made.
+    /// First hundred people who were left out because they were deleted after the archive was made.
     deleted: Vec<String>,
-    /// How many were.
+    /// Number of people who were left out as deleted.
     deleted_count: usize,
-    /// The first hundred people who were removed because the archive lacks them.
+    /// First hundred people who were removed because they are not in the archive.
     removed: Vec<String>,
-    /// How many were.
+    /// Number of people who were removed.
     removed_count: usize,
-    /// Whether nothing was changed, because that was asked for.
+    /// Whether this was a dry run, which changes nothing.
     dry_run: bool,
     /// False where the file system cannot sync folders, so that a crash of the machine may undo the
     /// import.
@@ -80,24 +79,35 @@ struct LeftOut {
     reason: String,
 }
 
-/// Export everybody and every group.
+/// Export all people and groups.
 #[utoipa::path(
     get,
     path = "/v1/gallery",
     tag = "manage",
-    responses((status = 200, description = "A ZIP archive", body = Archive, content_type = "application/zip"), AuthErrors, NoBodyErrors, WriteErrors, LockErrors)
+    responses(
+        (
+            status = 200,
+            description = "A ZIP archive",
+            body = Archive,
+            content_type = "application/zip"
+        ),
+        AuthErrors, NoBodyErrors, WriteErrors, LockErrors
+    )
 )]
 pub(super) async fn export(
     State(app): State<App>,
     Extension(actor): Extension<Actor>,
 ) -> Result<Response, ApiError> {
-    let archive = blocking(move || {
-        let _turn = app.service.archiving().map_err(failed)?;
-        app.service.export(&actor).map_err(failed)
+    let archive = run_blocking(move || {
+        let _lock = app.service.archiving().map_err(archive_error)?;
+        app.service.export(&actor).map_err(archive_error)
     })
     .await?;
     let length = archive.length();
-    let body = match archive.into_data().map_err(|error| failed(error.into()))? {
+    let body = match archive
+        .into_data()
+        .map_err(|error| archive_error(error.into()))?
+    {
         SpooledData::InMemory(bytes) => Body::from(bytes.into_inner()),
         SpooledData::OnDisk(file) => {
             Body::from_stream(ReaderStream::with_capacity(File::from_std(file), 64 << 10))
@@ -112,21 +122,24 @@ pub(super) async fn export(
             header::CONTENT_DISPOSITION,
             HeaderValue::from_static("attachment; filename=\"gallery.zip\""),
         ),
-        // So that a caller knows one that was cut short.
+        // Lets a caller detect a truncated archive.
         (header::CONTENT_LENGTH, HeaderValue::from(length)),
     ];
     Ok((headers, body).into_response())
 }
 
-/// Import people and groups, each person in place of what is stored under that id. People who were
-/// deleted after the archive was made are left out.
+/// Import people and groups. Each person replaces the stored one. People who were deleted after the
+/// archive was made are left out.
 #[utoipa::path(
     post,
     path = "/v1/gallery",
     tag = "manage",
     params(ImportQuery),
     request_body(content = Archive, content_type = "application/zip"),
-    responses((status = 200, description = "What was taken, and what was left out", body = ImportAnswer), AuthErrors, BodyErrors, WriteErrors)
+    responses(
+        (status = 200, description = "Imported and omitted entries", body = ImportAnswer),
+        AuthErrors, BodyErrors, WriteErrors
+    )
 )]
 pub(super) async fn import(
     State(app): State<App>,
@@ -149,11 +162,24 @@ pub(super) async fn import(
         replace,
         dry_run,
     };
-    let turn = app.service.importing().map_err(failed)?;
-    let archive = upload::receive(request, app.service.archives()).await?;
-    let ImportReport { people, groups, left_out, left_out_count, deleted, removed, durable } =
-        // The caller may go before it is done.
-        blocking(move || app.service.import(archive, options, &actor, &turn).map_err(failed)).await?;
+    let lock = app.service.importing().map_err(archive_error)?;
+    let archive = archive::receive(request, app.service.archives()).await?;
+    // A started import is completed even if the caller disconnects.
+    let imported = run_blocking(move || {
+        app.service
+            .import(archive, options, &actor, &lock)
+            .map_err(archive_error)
+    })
+    .await?;
+    let ImportReport {
+        people,
+        groups,
+        left_out,
+        left_out_count,
+        deleted,
+        removed,
+        durable,
+    } = imported;
     let ids = |named: &PeopleList| named.first.iter().map(ToString::to_string).collect();
     Ok(Json(ImportAnswer {
         people,
@@ -175,27 +201,27 @@ impl From<(String, String)> for LeftOut {
     }
 }
 
-fn failed(error: ArchiveError) -> ApiError {
+fn archive_error(error: ArchiveError) -> ApiError {
     match error {
-        ArchiveError::UnderWay => ApiError::later(
+        ArchiveError::UnderWay => ApiError::retry_later(
             "archive_under_way",
-            "Another archive is made or taken. Try again later.",
+            "Another archive is being exported or imported. Try again later.",
         ),
-        ArchiveError::Stopping => ApiError::later(
+        ArchiveError::Stopping => ApiError::retry_later(
             "stopping",
-            "The service is stopping; what was stored so far stays. Send the archive again once it is back.",
+            "The service is stopping; what was stored so far stays. Send the archive again once it \
+             is back.",
         ),
-        // What was stored before stays.
         ArchiveError::Late => ApiError::new(
             StatusCode::GATEWAY_TIMEOUT,
             "deadline_exceeded",
             "The import took too long; what was stored so far stays.",
         ),
-        ArchiveError::Service(error) => ApiError::of_service(error).saying(
+        ArchiveError::Service(error) => ApiError::of_service(error).with_message(
             "The archive was not taken, or not given, as a whole; what was stored so far stays.",
         ),
-        ArchiveError::Io(error) if is_full(&error) => no_room(&error),
-        ArchiveError::Ledger(error) if is_full(&error) => no_room(&error),
+        ArchiveError::Io(error) if is_disk_full(&error) => archive::disk_full(&error),
+        ArchiveError::Ledger(error) if is_disk_full(&error) => archive::disk_full(&error),
         ArchiveError::Ledger(error) => ApiError::internal(
             "gallery_failed",
             "The gallery could not be written; what was stored so far stays.",
@@ -212,12 +238,14 @@ fn failed(error: ArchiveError) -> ApiError {
         error @ ArchiveError::NotNumbered => ApiError::bad_request(
             "archive_not_numbered",
             format!(
-                "Nothing was changed: {error}. Import it without 'replace', or export the gallery with this version of the program."
+                "Nothing was changed: {error}. Import it without 'replace', or export the gallery \
+                 with this version of the program."
             ),
         ),
         ArchiveError::Unusable(imported) => {
-            let message = "Nothing was changed: entries of the archive cannot be used, so that nobody can be removed by it. Import it \
-                           without 'replace', or mend the archive.";
+            let message = "Nothing was changed: entries of the archive cannot be used, so that \
+                           nobody can be removed by it. Import it without 'replace', or mend \
+                           the archive.";
             let left_out: Vec<LeftOut> = imported.left_out.into_iter().map(LeftOut::from).collect();
             ApiError::bad_request("archive_unusable_entries", message)
                 .with(
@@ -238,9 +266,4 @@ fn failed(error: ArchiveError) -> ApiError {
         )
         .with("cause", error.to_string()),
     }
-}
-
-pub(super) fn no_room(cause: &std::io::Error) -> ApiError {
-    let message = "There is no room for the archive on the disk of the state folder; what was stored so far stays.";
-    ApiError::full(message, cause)
 }

@@ -1,16 +1,17 @@
-// The page at `/`: shows who is in front of a camera or on a photo, and enrolls people, through the service's own two
-// endpoints. Everything that comes from outside (ids, file names, messages) becomes a text node, never markup.
+// The page at `/`: recognises people in front of a camera or in a photo, and enrols people. It calls
+// the two endpoints of the replaced service. Ids, file names and messages become text nodes, never
+// markup.
 
 const JPEG_QUALITY = 0.9;
 const REQUEST_TIMEOUT_MS = 30_000;
-// The service ends uploads that are slower than this, in bytes a second, or take longer.
+// Slowest upload that the service accepts, in bytes per second, and the longest one.
 const SLOWEST_UPLOAD = 64 * 1024;
 const LONGEST_UPLOAD_MS = 600_000;
-const CROWD = 12; // Labels of more faces than this are drawn small.
+const CROWD = 12; // Number of faces above which labels are small.
 
 const at = (id) => document.getElementById(id);
 
-/** Makes an element; strings among the children become text nodes. */
+/** Creates an element; strings among the children become text nodes. */
 function make(tag, className, ...children) {
   const element = document.createElement(tag);
   element.className = className;
@@ -18,16 +19,16 @@ function make(tag, className, ...children) {
   return element;
 }
 
-/** Says something below the picture or in the enrolment panel; an empty text hides it. */
+/** Shows a notice below the picture or in the enrolment panel; an empty text hides it. */
 function say(notice, text, tone = "bad") {
-  if (notice.textContent === text) return; // A screen reader would read it out again.
+  if (notice.textContent === text) return; // Prevents a screen reader from repeating it.
   notice.className = `notice ${tone}`;
   notice.textContent = text;
 }
 
 // --- the service ---
 
-/** Why something could not be done, in words for people. `body` is the service's answer, if there was one. */
+/** Error with a message for people. `body` is the answer of the service, if it answered. */
 class Refusal extends Error {
   constructor(message, body = {}, retryAfter = 0) {
     super(message);
@@ -36,7 +37,7 @@ class Refusal extends Error {
   }
 }
 
-/** Posts a form; gives the answer and the round trip in milliseconds, or throws a `Refusal`. */
+/** Posts a form. Returns the answer and the round trip in milliseconds, or throws a `Refusal`. */
 async function post(path, form) {
   const begun = performance.now();
   const bytes = [...form.values()].reduce((sum, { size = 0 }) => sum + size, 0);
@@ -51,16 +52,16 @@ async function post(path, form) {
   return { body, roundTrip: performance.now() - begun };
 }
 
-/** The error of an answer with its cause, where the service tells one: "Could not decode image. This is a HEIC photo; …." */
+/** Returns the error of an answer with its cause: "Could not decode image. This is a HEIC photo; …." */
 function told({ error, details }) {
   const cause = details?.cause;
   return error && cause ? `${error} ${cause[0].toUpperCase()}${cause.slice(1).replace(/\.$/, "")}.` : error;
 }
 
-let waiting = 0; // Tasks that run or queue: while there are any, the camera's frames are skipped.
+let waiting = 0; // Number of running or queued tasks. Frames of the camera are skipped meanwhile.
 let last = Promise.resolve();
 
-/** Runs tasks one after another, so that there is never more than one request in flight. */
+/** Runs tasks one after another, so that at most one request is in flight. */
 function alone(task) {
   waiting += 1;
   const result = last.then(task).finally(() => { waiting -= 1; });
@@ -73,9 +74,9 @@ function alone(task) {
 const stage = at("stage");
 const video = at("video");
 const photo = at("photo");
-let subject = null; // What is shown: the camera's stream or a photo. An answer about another one comes too late.
+let subject = null; // Shown camera stream or photo. An answer about an earlier one is discarded.
 
-/** Shows nothing, the camera or a photo ("empty", "camera", "photo"), without faces yet. */
+/** Switches the view to "empty", "camera" or "photo", without faces. */
 function show(view, what) {
   subject = what;
   stage.dataset.view = view;
@@ -87,9 +88,9 @@ function show(view, what) {
 const shape = (width, height) => stage.style.setProperty("--ratio", width / height);
 video.addEventListener("resize", () => { if (video.videoHeight) shape(video.videoWidth, video.videoHeight); });
 photo.addEventListener("load", () => shape(photo.naturalWidth, photo.naturalHeight));
-photo.addEventListener("error", () => { if (!isLive()) stage.dataset.view = "empty"; }); // The service says what is wrong with it.
+photo.addEventListener("error", () => { if (!isLive()) stage.dataset.view = "empty"; }); // The service reports the cause.
 
-/** Sends an image and shows the answer, if what it shows is still on the stage. Never throws. */
+/** Sends an image and shows the answer, if the image is still shown. Never throws. */
 async function recognize(image, name, about = subject) {
   const form = new FormData();
   form.append("image", image, name);
@@ -110,7 +111,7 @@ async function recognize(image, name, about = subject) {
 
 const isKnown = (face) => face.confidence !== "N/A";
 
-/** Draws the faces over the picture and lists them. Boxes are placed in percent of the frame, so they follow its displayed size. */
+/** Draws and lists the faces. Boxes use percent of the frame, so that they follow its displayed size. */
 function showFaces(faces, frame) {
   const x = (pixels) => `${(100 * pixels) / frame.width}%`;
   const y = (pixels) => `${(100 * pixels) / frame.height}%`;
@@ -186,9 +187,9 @@ const CAMERA_REFUSALS = {
   NotReadableError: "The camera is in use by another program; close that one and try again",
 };
 
-let opening = null; // What is under way, so that an impatient second press does not open a second stream.
+let opening = null; // Pending request, so that a second press does not open a second stream.
 
-/** Asks for the camera and shows it; throws a `Refusal` that says what to do. */
+/** Opens the camera and shows it, or throws a `Refusal` with the remedy. */
 function openCamera() {
   opening ??= startCamera().finally(() => { opening = null; });
   return opening;
@@ -226,7 +227,7 @@ function closeCamera() {
   if (isLive()) show("empty", null);
 }
 
-/** Offers a choice where there are several cameras. Their names are told only once one of them is open. */
+/** Lists the cameras if there are several. Browsers reveal their names only while one is open. */
 async function listCameras(stream) {
   const cameras = (await navigator.mediaDevices.enumerateDevices()).filter(({ kind }) => kind === "videoinput");
   at("device").replaceChildren(...cameras.map(({ deviceId, label }, n) => new Option(label || `Camera ${n + 1}`, deviceId)));
@@ -234,7 +235,7 @@ async function listCameras(stream) {
   at("device-field").hidden = cameras.length < 2;
 }
 
-/** The camera's picture now, as a JPEG. */
+/** Returns the current picture of the camera as a JPEG. */
 function snapshot() {
   const canvas = make("canvas", "");
   [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
@@ -243,7 +244,7 @@ function snapshot() {
 }
 
 let timer = 0;
-let notBefore = 0; // The service may ask to be left alone for a while.
+let notBefore = 0; // Time before which no frame is sent, after `retry-after`.
 let [sent, skipped] = [0, 0];
 
 function scheduleFrame() {
@@ -265,7 +266,7 @@ function sendFrame() {
   at("frames").textContent = `${sent} frames sent, ${skipped} skipped while one was in flight`;
 }
 
-/** Opens the camera or says why not; gives whether it is open. */
+/** Opens the camera or shows the error. Returns true if the camera is open. */
 async function tryOpeningCamera(notice = at("notice")) {
   await openCamera().catch((refusal) => say(notice, refusal.message));
   return isLive();
@@ -280,7 +281,7 @@ at("rate").addEventListener("input", () => {
 
 // --- photos ---
 
-/** Calls `take` with the files that are dropped on an element. */
+/** Calls `take` with files that are dropped on an element. */
 function acceptDrops(target, take) {
   const mark = (event) => {
     event.preventDefault();
@@ -294,7 +295,7 @@ function acceptDrops(target, take) {
   });
 }
 
-/** Calls `take` with the files that are chosen, and lets the same ones be chosen again. */
+/** Calls `take` with the chosen files, and allows the same files to be chosen again. */
 function acceptChoice(input, take) {
   input.addEventListener("change", () => {
     take([...input.files]);
@@ -311,7 +312,7 @@ function thumbnail(file) {
   return image;
 }
 
-/** Recognizes the first of some photos, and the others when they are picked from the strip. */
+/** Recognises the first photo, and others when they are picked from the strip. */
 function openPhotos(files) {
   if (files.length === 0) return;
   closeCamera();
@@ -340,7 +341,7 @@ function openPhoto(file) {
 acceptDrops(stage, openPhotos);
 acceptChoice(at("photos"), openPhotos);
 
-// A photo that misses its place must not replace the page.
+// A photo that is dropped elsewhere must not replace the page.
 for (const type of ["dragover", "drop"]) window.addEventListener(type, (event) => event.preventDefault());
 
 // --- enrolment ---
@@ -376,7 +377,7 @@ function forgetVerdicts() {
   say(enrollNotice, "");
 }
 
-/** Tells what became of each photo that was sent, on its slot and in a list. */
+/** Shows the result of each sent photo, on its slot and in a list. */
 function showVerdicts({ accepted = [], rejected = [] }, sent) {
   const tell = (verdict, { image, file_name: name }, text) => {
     sent[image].item.classList.add(verdict);
@@ -386,7 +387,7 @@ function showVerdicts({ accepted = [], rejected = [] }, sent) {
   for (const photo of rejected) tell("rejected", photo, photo.reasons.map(explain).join("; "));
 }
 
-/** A reason with what was measured and the limit that it misses, where there are any. */
+/** Formats a reason with its value and limit, if it has them. */
 function explain({ message, value, limit }) {
   const numbers = [];
   if (value !== null) numbers.push(Number(value.toFixed(2)));

@@ -1,4 +1,5 @@
-// Shows the operations of openapi.json, each with a form that sends it. Text from the document is only ever set as text.
+// Shows the operations of openapi.json, each with a form that sends it. Text of the document becomes
+// text nodes only.
 "use strict";
 
 const METHODS = ["get", "post", "put", "delete"];
@@ -9,12 +10,12 @@ function element(name, properties = {}, ...children) {
   return made;
 }
 
-/** Follows a reference within the document. */
+/** Resolves a reference within the document. */
 function resolved(api, schema) {
   return schema?.$ref ? schema.$ref.slice(2).split("/").reduce((part, key) => part[key], api) : schema;
 }
 
-/** The fields that a caller fills in: of the path and the query, and of the form in the body. */
+/** Returns the input fields of an operation: path, query and form. */
 function fields(api, operation) {
   const parameters = (operation.parameters ?? []).map((parameter) => ({
     name: parameter.name, place: parameter.in, required: parameter.required, hint: parameter.description,
@@ -56,7 +57,7 @@ async function send(path, method, wanted, form) {
   let shown = text;
   try {
     shown = JSON.stringify(JSON.parse(text), null, 2);
-  } catch { /* It is no JSON: shown as it is. */ }
+  } catch { /* Not JSON: shown as text. */ }
   return `${answer.status} ${answer.statusText}\n${shown}`;
 }
 

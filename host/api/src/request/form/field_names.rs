@@ -1,24 +1,35 @@
-//! The fields that a caller sent, for the message about one that is missing.
+//! Names of the received fields, for the error about a missing one.
 
 use serde_json::{Value, json};
 
 use crate::error::ApiError;
 
-/// The most fields that a message lists, and the longest name that it quotes, in characters.
-const MOST: usize = 20;
-const LONGEST: usize = 64;
+/// Largest number of fields in a message.
+const MAX_FIELDS: usize = 20;
 
-/// Names and kinds of the fields of a form, in their order.
+/// Longest quoted name, in characters.
+const MAX_NAME_CHARS: usize = 64;
+
+/// Names and kinds of the fields of a form, in order.
 #[derive(Clone, Debug, Default)]
 pub(super) struct FieldNames {
     fields: Vec<(String, FieldKind)>,
-    /// Fields that came after those.
-    further: usize,
-    /// What came in place of a form, and how one is sent.
-    instead: Option<(&'static str, &'static str)>,
+    /// Number of fields that are not listed.
+    more: usize,
+    /// Body that is no form.
+    other_body: Option<OtherBody>,
 }
 
-/// How a field came.
+/// Body that came in place of a form.
+#[derive(Clone, Copy, Debug)]
+struct OtherBody {
+    /// Description of the body.
+    finding: &'static str,
+    /// Command that sends a form.
+    example: &'static str,
+}
+
+/// Kind of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FieldKind {
     Text,
@@ -35,58 +46,59 @@ impl FieldKind {
 }
 
 impl FieldNames {
-    /// Records that no form came.
-    pub(super) fn instead_of(is: &'static str, example: &'static str) -> Self {
+    /// Records a body that is no form.
+    pub(super) fn of_other_body(finding: &'static str, example: &'static str) -> Self {
         Self {
-            instead: Some((is, example)),
+            other_body: Some(OtherBody { finding, example }),
             ..Self::default()
         }
     }
 
     /// Records a field.
     pub(super) fn add(&mut self, name: &str, kind: FieldKind) {
-        let name: String = name.chars().take(LONGEST).collect();
+        let name: String = name.chars().take(MAX_NAME_CHARS).collect();
         if self.fields.contains(&(name.clone(), kind)) {
             return;
         }
-        if self.fields.len() < MOST {
+        if self.fields.len() < MAX_FIELDS {
             self.fields.push((name, kind))
         } else {
-            self.further += 1
+            self.more += 1
         }
     }
 
-    /// Adds to an error about a missing field which one is wanted, which came, and what to do.
-    pub(super) fn explain(&self, error: ApiError, wanted: &str, kind: FieldKind) -> ApiError {
+    /// Adds the expected field, the received ones and the remedy to an error about a missing field.
+    pub(super) fn explain(&self, error: ApiError, expected: &str, kind: FieldKind) -> ApiError {
         let fields: Vec<Value> = self
             .fields
             .iter()
             .map(|(name, kind)| json!({ "name": name, "kind": kind.name() }))
             .collect();
         error
-            .with("wanted", json!({ "name": wanted, "kind": kind.name() }))
+            .with("wanted", json!({ "name": expected, "kind": kind.name() }))
             .with("received", fields)
-            .with("cause", self.sentence(wanted, kind))
+            .with("cause", self.cause(expected, kind))
     }
 
-    fn sentence(&self, wanted: &str, kind: FieldKind) -> String {
-        if let Some((is, example)) = self.instead {
-            return format!("{is}; send a form, as `{example}` does");
+    fn cause(&self, expected: &str, kind: FieldKind) -> String {
+        if let Some(OtherBody { finding, example }) = self.other_body {
+            return format!("{finding}; send a form, as `{example}` does");
         }
-        let came_as = self
+        let received_kind = self
             .fields
             .iter()
-            .find(|(name, _)| name == wanted)
+            .find(|(name, _)| name == expected)
             .map(|(_, kind)| *kind);
-        match (kind, came_as) {
+        match (kind, received_kind) {
             (FieldKind::File, Some(FieldKind::Text)) => {
                 return format!(
-                    "the field '{wanted}' came as text, because its part has no file name; send it as a file, as `curl -F {wanted}=@photo.jpg` does"
+                    "the field '{expected}' came as text, because its part has no file name; send \
+                     it as a file, as `curl -F {expected}=@photo.jpg` does"
                 );
             }
             (FieldKind::Text, Some(FieldKind::File)) => {
                 return format!(
-                    "the field '{wanted}' came as a file; send it as text, without a file name"
+                    "the field '{expected}' came as a file; send it as text, without a file name"
                 );
             }
             _ => {}
@@ -96,13 +108,13 @@ impl FieldNames {
             .iter()
             .map(|(name, kind)| format!("the {} field '{name}'", kind.name()))
             .collect();
-        let came = match (list.join(", "), self.further) {
+        let received = match (list.join(", "), self.more) {
             (list, _) if list.is_empty() => "no field".to_owned(),
             (list, 0) => list,
-            (list, further) => format!("{list} and {further} more"),
+            (list, more) => format!("{list} and {more} more"),
         };
         format!(
-            "the form has {came}; the {} field '{wanted}' is wanted",
+            "the form has {received}; the {} field '{expected}' is wanted",
             kind.name()
         )
     }
@@ -112,13 +124,13 @@ impl FieldNames {
 mod tests {
     use super::*;
 
-    fn cause(fields: &[(&str, FieldKind)], wanted: &str, kind: FieldKind) -> String {
+    fn cause(fields: &[(&str, FieldKind)], expected: &str, kind: FieldKind) -> String {
         let mut received = FieldNames::default();
         fields
             .iter()
             .for_each(|(name, kind)| received.add(name, *kind));
         received
-            .explain(ApiError::bad_request("image_missing", "x"), wanted, kind)
+            .explain(ApiError::bad_request("image_missing", "x"), expected, kind)
             .details["cause"]
             .as_str()
             .unwrap()
@@ -126,8 +138,8 @@ mod tests {
     }
 
     #[test]
-    fn message_names_wanted_and_received_fields() {
-        for (fields, wanted) in [
+    fn cause_names_expected_and_received_fields() {
+        for (fields, message) in [
             (
                 &[][..],
                 "the form has no field; the file field 'image' is wanted",
@@ -142,10 +154,11 @@ mod tests {
                     ("a", FieldKind::Text),
                     ("photo", FieldKind::File),
                 ],
-                "the form has the file field 'photo', the text field 'a'; the file field 'image' is wanted",
+                "the form has the file field 'photo', the text field 'a'; the file field 'image' \
+                 is wanted",
             ),
         ] {
-            assert_eq!(cause(fields, "image", FieldKind::File), wanted);
+            assert_eq!(cause(fields, "image", FieldKind::File), message);
         }
         assert!(
             cause(&[("image", FieldKind::Text)], "image", FieldKind::File)
@@ -157,25 +170,25 @@ mod tests {
     }
 
     #[test]
-    fn message_says_what_came_instead() {
-        let sentence = FieldNames::instead_of("the body is an image and no form", "curl -F a=b")
-            .sentence("a", FieldKind::Text);
+    fn cause_describes_other_body() {
+        let cause = FieldNames::of_other_body("the body is an image and no form", "curl -F a=b")
+            .cause("a", FieldKind::Text);
         assert_eq!(
-            sentence,
+            cause,
             "the body is an image and no form; send a form, as `curl -F a=b` does"
         );
     }
 
     #[test]
-    fn message_stays_short_for_many_fields() {
+    fn cause_of_many_fields_is_short() {
         let mut received = FieldNames::default();
         (0..1000).for_each(|number| {
             received.add(&format!("{number}{}", "x".repeat(1000)), FieldKind::Text)
         });
-        let sentence = received.sentence("image", FieldKind::File);
+        let cause = received.cause("image", FieldKind::File);
         assert!(
-            sentence.contains("and 980 more") && sentence.len() < 3000,
-            "{sentence}"
+            cause.contains("and 980 more") && cause.len() < 3000,
+            "{cause}"
         );
     }
 }

@@ -1,0 +1,46 @@
+//! Errors of changes to revisions, with status and code.
+
+use axum::http::StatusCode;
+
+use rostro_service::deployment::{ChangeError, StateError};
+use rostro_service::types::ComponentError;
+
+use crate::error::{ApiError, is_disk_full};
+
+/// Converts an error of a change. Its message is not shortened, because operators may know all of
+/// it.
+pub(super) fn change_error(error: ChangeError) -> ApiError {
+    let message = error.to_string();
+    let (status, code) = match &error {
+        ChangeError::Unknown(_) => (StatusCode::NOT_FOUND, "unknown_revision"),
+        ChangeError::Ambiguous(_) => (StatusCode::BAD_REQUEST, "ambiguous_revision"),
+        ChangeError::NotReady { .. } => (StatusCode::CONFLICT, "not_ready"),
+        ChangeError::Contract { .. } => (StatusCode::CONFLICT, "contract_change"),
+        ChangeError::Active(_) => (StatusCode::CONFLICT, "active"),
+        ChangeError::OtherPart { .. } => (StatusCode::CONFLICT, "other_part"),
+        ChangeError::NoPrevious => (StatusCode::CONFLICT, "no_previous"),
+        ChangeError::Limit(_) => (StatusCode::BAD_REQUEST, "invalid_limit"),
+        ChangeError::Share => (StatusCode::BAD_REQUEST, "invalid_share"),
+        ChangeError::TooMany { .. } => (StatusCode::CONFLICT, "too_many_revisions"),
+        ChangeError::OtherBytes { .. } => (StatusCode::BAD_REQUEST, "digest_mismatch"),
+        ChangeError::Component(ComponentError::TooLarge { .. }) => {
+            (StatusCode::PAYLOAD_TOO_LARGE, "component_too_large")
+        }
+        ChangeError::NoPolicy | ChangeError::Component(_) => {
+            (StatusCode::BAD_REQUEST, "invalid_component")
+        }
+        ChangeError::Pack(_) => (StatusCode::BAD_REQUEST, "pack_unusable"),
+        ChangeError::State(StateError::Stopping) => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+        ChangeError::State(cause) if is_disk_full(cause) => {
+            (StatusCode::INSUFFICIENT_STORAGE, "storage_full")
+        }
+        ChangeError::State(_) => {
+            return ApiError::internal("state_unwritable", message.clone(), message);
+        }
+    };
+    let converted = ApiError::new(status, code, message);
+    match error {
+        ChangeError::Contract { people, .. } => converted.with("people", people),
+        _ => converted,
+    }
+}

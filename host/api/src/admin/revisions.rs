@@ -1,0 +1,125 @@
+//! Routes that list revisions and change which ones serve.
+
+use axum::extract::{Path, State};
+use axum::{Extension, Json};
+use serde::Deserialize;
+
+use rostro_service::deployment::{Actor, RevisionStatus, Statuses};
+
+use super::state::{Admin, ChangeAnswer, find_status};
+use crate::error::ApiError;
+use crate::request::extract::QueryParams;
+
+/// Parameters of an activation.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ActivateQuery {
+    #[serde(default)]
+    allow_contract_change: bool,
+}
+
+/// Parameters of a canary or a shadow.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ShareQuery {
+    share: f64,
+    #[serde(default)]
+    allow_contract_change: bool,
+}
+
+pub(super) async fn list(State(admin): State<Admin>) -> Result<Json<Statuses>, ApiError> {
+    admin
+        .run(|deployment| Ok(deployment.statuses()))
+        .await
+        .map(Json)
+}
+
+pub(super) async fn show(
+    State(admin): State<Admin>,
+    Path(id): Path<String>,
+) -> Result<Json<RevisionStatus>, ApiError> {
+    admin
+        .run(move |deployment| find_status(deployment, deployment.find(&id)?))
+        .await
+        .map(Json)
+}
+
+pub(super) async fn activate(
+    State(admin): State<Admin>,
+    Extension(actor): Extension<Actor>,
+    Path(id): Path<String>,
+    QueryParams(query): QueryParams<ActivateQuery>,
+) -> Result<Json<ChangeAnswer>, ApiError> {
+    admin
+        .change(move |deployment| {
+            deployment.activate(deployment.find(&id)?, query.allow_contract_change, &actor)
+        })
+        .await
+}
+
+pub(super) async fn canary(
+    State(admin): State<Admin>,
+    Extension(actor): Extension<Actor>,
+    Path(id): Path<String>,
+    QueryParams(query): QueryParams<ShareQuery>,
+) -> Result<Json<ChangeAnswer>, ApiError> {
+    let ShareQuery {
+        share,
+        allow_contract_change,
+    } = query;
+    admin
+        .change(move |deployment| {
+            deployment.canary(deployment.find(&id)?, share, allow_contract_change, &actor)
+        })
+        .await
+}
+
+pub(super) async fn shadow(
+    State(admin): State<Admin>,
+    Extension(actor): Extension<Actor>,
+    Path(id): Path<String>,
+    QueryParams(query): QueryParams<ShareQuery>,
+) -> Result<Json<ChangeAnswer>, ApiError> {
+    admin
+        .change(move |deployment| deployment.shadow(deployment.find(&id)?, query.share, &actor))
+        .await
+}
+
+pub(super) async fn end_canary(
+    State(admin): State<Admin>,
+    Extension(actor): Extension<Actor>,
+    Path(id): Path<String>,
+) -> Result<Json<ChangeAnswer>, ApiError> {
+    admin
+        .change(move |deployment| deployment.end_canary(deployment.find(&id)?, &actor))
+        .await
+}
+
+pub(super) async fn end_shadow(
+    State(admin): State<Admin>,
+    Extension(actor): Extension<Actor>,
+    Path(id): Path<String>,
+) -> Result<Json<ChangeAnswer>, ApiError> {
+    admin
+        .change(move |deployment| deployment.end_shadow(deployment.find(&id)?, &actor))
+        .await
+}
+
+pub(super) async fn retire(
+    State(admin): State<Admin>,
+    Extension(actor): Extension<Actor>,
+    Path(id): Path<String>,
+) -> Result<Json<ChangeAnswer>, ApiError> {
+    admin
+        .change(move |deployment| deployment.retire(deployment.find(&id)?, &actor))
+        .await
+}
+
+pub(super) async fn roll_back(
+    State(admin): State<Admin>,
+    Extension(actor): Extension<Actor>,
+) -> Result<Json<ChangeAnswer>, ApiError> {
+    admin
+        .change(move |deployment| deployment.roll_back(&actor))
+        .await
+}

@@ -1,0 +1,104 @@
+//! State that the handlers of the admin port share.
+
+use std::sync::Arc;
+
+use axum::Json;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
+
+use rostro_common::digest::Sha256Digest;
+use rostro_service::audit::Action;
+use rostro_service::deployment::{Actor, ChangeError, ChangeOutcome, Deployment, RevisionStatus};
+use rostro_service::executor::Executor;
+
+use super::error::change_error;
+use super::reload::ReloadStatus;
+use crate::error::ApiError;
+use crate::metrics::Traffic;
+
+/// State of the admin routes.
+#[derive(Clone, Debug)]
+pub(super) struct Admin {
+    /// Returns the number of dropped log lines.
+    pub(super) dropped_lines: fn() -> u64,
+    pub(super) deployment: Arc<Deployment>,
+    pub(super) executor: Executor,
+    pub(super) traffic: Traffic,
+    pub(super) reload: ReloadStatus,
+    /// Permit for one upload at a time, because each is held in memory completely.
+    pub(super) uploads: Arc<Semaphore>,
+}
+
+/// Result of a change.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ChangeAnswer {
+    /// Whether the change had an effect.
+    pub changed: bool,
+    /// Revision that the change was about.
+    pub revision: RevisionStatus,
+}
+
+/// Returns the status of a revision that exists.
+pub(super) fn find_status(
+    deployment: &Deployment,
+    id: Sha256Digest,
+) -> Result<RevisionStatus, ChangeError> {
+    deployment
+        .status(id)
+        .ok_or_else(|| ChangeError::Unknown(id.to_string()))
+}
+
+impl Admin {
+    pub(super) fn new(
+        deployment: Arc<Deployment>,
+        executor: Executor,
+        traffic: Traffic,
+        reload: ReloadStatus,
+        dropped_lines: fn() -> u64,
+    ) -> Self {
+        Self {
+            dropped_lines,
+            deployment,
+            executor,
+            traffic,
+            reload,
+            uploads: Arc::new(Semaphore::new(1)),
+        }
+    }
+
+    /// Writes an audit line about a push that was refused before its component was complete.
+    pub(super) async fn audit_refusal(&self, actor: Actor, refusal: ApiError) -> ApiError {
+        let cause = refusal.message.clone();
+        let written = self.run(move |deployment| {
+            deployment.note_refused(&actor, Action::Push, &cause);
+            Ok(())
+        });
+        written.await.err().unwrap_or(refusal)
+    }
+
+    /// Runs a change and returns the changed revision.
+    pub(super) async fn change(
+        &self,
+        work: impl FnOnce(&Deployment) -> Result<ChangeOutcome, ChangeError> + Send + 'static,
+    ) -> Result<Json<ChangeAnswer>, ApiError> {
+        let changed = self.run(|deployment| {
+            let ChangeOutcome { id, changed } = work(deployment)?;
+            Ok(ChangeAnswer {
+                changed,
+                revision: find_status(deployment, id)?,
+            })
+        });
+        changed.await.map(Json)
+    }
+
+    /// Runs work on the deployment on a thread for blocking work, because changes write files and
+    /// wait for each other.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Deployment) -> Result<T, ChangeError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let deployment = Arc::clone(&self.deployment);
+        let answer = tokio::task::spawn_blocking(move || work(&deployment)).await;
+        answer.map_err(ApiError::unexpected)?.map_err(change_error)
+    }
+}

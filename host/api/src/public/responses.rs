@@ -1,0 +1,94 @@
+//! Parts that the answers of several routes share.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::http::HeaderValue;
+use axum::http::StatusCode;
+use axum::response::{IntoResponseParts, ResponseParts};
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use rostro_common::person::PersonId;
+use rostro_service::types::Revision;
+
+use crate::error::ApiError;
+use crate::request::headers::X_ROSTRO_PIPELINE;
+
+/// Revision that answered, as a field of the answer.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(super) struct PipelineInfo {
+    name: String,
+    version: String,
+    digest: String,
+}
+
+impl PipelineInfo {
+    pub(super) fn of(revision: &Revision) -> Self {
+        Self {
+            name: revision.name().to_owned(),
+            version: revision.version().to_owned(),
+            digest: revision.digest().to_string(),
+        }
+    }
+}
+
+/// Revision that answered, as the header `x-rostro-pipeline`.
+#[derive(Debug)]
+pub(super) struct PipelineHeader(String);
+
+impl PipelineHeader {
+    pub(super) fn of(revision: &Revision) -> Self {
+        Self(revision.digest().to_string())
+    }
+}
+
+impl IntoResponseParts for PipelineHeader {
+    type Error = Infallible;
+
+    fn into_response_parts(self, mut parts: ResponseParts) -> Result<ResponseParts, Infallible> {
+        if let Ok(value) = HeaderValue::try_from(self.0) {
+            parts.headers_mut().insert(X_ROSTRO_PIPELINE, value);
+        }
+        Ok(parts)
+    }
+}
+
+/// Size of an upright image in pixels.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct FrameSize {
+    pub width: u32,
+    pub height: u32,
+}
+
+/// Converts the time of a stage to milliseconds with three decimals.
+pub(super) fn milliseconds((stage, time): (String, Duration)) -> (String, Value) {
+    let rounded = (time.as_secs_f64() * 1e6).round() / 1e3;
+    (stage, Value::from(rounded))
+}
+
+/// Parses the id of a person in a path.
+pub(super) fn parse_person(id: &str) -> Result<PersonId, ApiError> {
+    id.parse().map_err(|error| {
+        ApiError::bad_request("invalid_id", format!("The id is not valid: {error}."))
+    })
+}
+
+/// Returns the error for a person who is not stored.
+pub(super) fn unknown_person() -> ApiError {
+    ApiError::new(
+        StatusCode::NOT_FOUND,
+        "unknown_person",
+        "Nobody is stored under this id.",
+    )
+}
+
+/// Runs work that may wait for the disk on a thread for blocking work.
+pub(super) async fn run_blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let span = tracing::Span::current();
+    let done = tokio::task::spawn_blocking(move || span.in_scope(work)).await;
+    done.map_err(ApiError::unexpected)?
+}
