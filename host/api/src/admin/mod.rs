@@ -37,8 +37,8 @@ use crate::{ApiError, NoParameters, QueryParams, is_full, method_not_allowed, ob
 
 pub use crate::auth::tokens::Operator;
 pub use rostro_service::deployment::{
-    Actor, ChangeError, ChangeOutcome, Deployment, PushRequest, RevisionStatus, StateError,
-    Statuses,
+    Actor, ChangeError, ChangeOutcome, Deployment, PushRequest, RevisionChange, RevisionStatus,
+    StateError, Statuses,
 };
 
 /// How long an upload may stand still, and how long it may take: it keeps others from theirs.
@@ -287,7 +287,11 @@ async fn activate(
 ) -> Result<Json<ChangeAnswer>, ApiError> {
     admin
         .change(move |deployment| {
-            deployment.activate(deployment.find(&id)?, query.allow_contract_change, &actor)
+            let change = RevisionChange::Activate {
+                id: deployment.find(&id)?,
+                allow_contract_change: query.allow_contract_change,
+            };
+            deployment.change(change, &actor)
         })
         .await
 }
@@ -304,7 +308,12 @@ async fn canary(
     } = query;
     admin
         .change(move |deployment| {
-            deployment.canary(deployment.find(&id)?, share, allow_contract_change, &actor)
+            let change = RevisionChange::Canary {
+                id: deployment.find(&id)?,
+                share,
+                allow_contract_change,
+            };
+            deployment.change(change, &actor)
         })
         .await
 }
@@ -316,7 +325,10 @@ async fn shadow(
     QueryParams(query): QueryParams<ShareQuery>,
 ) -> Result<Json<ChangeAnswer>, ApiError> {
     admin
-        .change(move |deployment| deployment.shadow(deployment.find(&id)?, query.share, &actor))
+        .change(move |deployment| {
+            let (id, share) = (deployment.find(&id)?, query.share);
+            deployment.change(RevisionChange::Shadow { id, share }, &actor)
+        })
         .await
 }
 
@@ -326,7 +338,10 @@ async fn end_canary(
     Path(id): Path<String>,
 ) -> Result<Json<ChangeAnswer>, ApiError> {
     admin
-        .change(move |deployment| deployment.end_canary(deployment.find(&id)?, &actor))
+        .change(move |deployment| {
+            let id = deployment.find(&id)?;
+            deployment.change(RevisionChange::EndCanary { id }, &actor)
+        })
         .await
 }
 
@@ -336,7 +351,10 @@ async fn end_shadow(
     Path(id): Path<String>,
 ) -> Result<Json<ChangeAnswer>, ApiError> {
     admin
-        .change(move |deployment| deployment.end_shadow(deployment.find(&id)?, &actor))
+        .change(move |deployment| {
+            let id = deployment.find(&id)?;
+            deployment.change(RevisionChange::EndShadow { id }, &actor)
+        })
         .await
 }
 
@@ -346,7 +364,10 @@ async fn retire(
     Path(id): Path<String>,
 ) -> Result<Json<ChangeAnswer>, ApiError> {
     admin
-        .change(move |deployment| deployment.retire(deployment.find(&id)?, &actor))
+        .change(move |deployment| {
+            let id = deployment.find(&id)?;
+            deployment.change(RevisionChange::Retire { id }, &actor)
+        })
         .await
 }
 
@@ -355,7 +376,7 @@ async fn roll_back(
     Extension(actor): Extension<Actor>,
 ) -> Result<Json<ChangeAnswer>, ApiError> {
     admin
-        .change(move |deployment| deployment.roll_back(&actor))
+        .change(move |deployment| deployment.change(RevisionChange::RollBack, &actor))
         .await
 }
 
@@ -411,7 +432,7 @@ fn refusal(error: ChangeError) -> ApiError {
         ChangeError::NotReady { .. } => (StatusCode::CONFLICT, "not_ready"),
         ChangeError::Contract { .. } => (StatusCode::CONFLICT, "contract_change"),
         ChangeError::Active(_) => (StatusCode::CONFLICT, "active"),
-        ChangeError::OtherPart { .. } => (StatusCode::CONFLICT, "other_part"),
+        ChangeError::OtherRole { .. } => (StatusCode::CONFLICT, "other_part"),
         ChangeError::NoPrevious => (StatusCode::CONFLICT, "no_previous"),
         ChangeError::Limit(_) => (StatusCode::BAD_REQUEST, "invalid_limit"),
         ChangeError::Share => (StatusCode::BAD_REQUEST, "invalid_share"),

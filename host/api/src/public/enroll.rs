@@ -11,7 +11,7 @@ use rostro_service::executor::{Client, RequestContext};
 use rostro_service::types::Reason;
 use rostro_service::types::Review;
 use rostro_service::types::Warning;
-use rostro_service::{EnrollmentWarning, Mode, PhotoIssue, PhotoOutcome};
+use rostro_service::{EnrollRequest, EnrollmentWarning, Mode, PhotoIssue, PhotoOutcome};
 
 use super::openapi::{AuthErrors, BodyErrors, EnrollForm, WriteErrors};
 use crate::error::{ApiError, as_json};
@@ -193,10 +193,14 @@ impl EnrollAnswer {
             .iter()
             .map(|photo| photo.file_name.clone())
             .collect();
-        let (revision, answer) = app
-            .service
-            .enroll(id.clone(), form.files, review, mode, actor, context)
-            .await;
+        let enroll = EnrollRequest {
+            id: id.clone(),
+            photos: form.files,
+            review,
+            mode,
+            actor: actor.clone(),
+        };
+        let (revision, answer) = app.service.enroll(enroll, context).await;
         let enrollment = answer.map_err(|error| ApiError::of_service(error).on(revision))?;
         let (accepted, rejected) = outcomes(names, enrollment.photos);
         let Some(path) = enrollment.path else {

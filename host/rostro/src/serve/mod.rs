@@ -378,7 +378,7 @@ fn assemble(
     );
     tell_size(config);
     tell(&report, &people.left_alone(), config);
-    live.report_if_everybody_is_lost();
+    live.report_if_all_people_are_lost();
     if let Some(folder) = &config.pipelines {
         deployment.watch(folder, config.pipelines_action)?;
     }

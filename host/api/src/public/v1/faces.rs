@@ -10,11 +10,10 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use rostro_common::vector::cosine;
-use rostro_service::Analyses;
 use rostro_service::executor::Client;
 use rostro_service::types::Warning;
 use rostro_service::types::{Analysis, AnalyzedFace, Purpose};
+use rostro_service::{Analyses, Comparison};
 
 use crate::error::ApiError;
 use crate::public::openapi::{AuthErrors, BodyErrors, CompareForm, Image, ImageForm};
@@ -161,10 +160,10 @@ async fn look(
         .await?;
     let received = begun.elapsed();
     let context = app.service.context(client);
-    let (revision, answer) = app.service.look(vec![sent.image], purpose, &context).await;
+    let (revision, answer) = app.service.analyze([sent.image], purpose, &context).await;
     let Analyses {
         revision: by,
-        analyses,
+        analyses: [analysis],
         warnings,
         mut stages,
     } = answer.map_err(|error| ApiError::of_service(error).on(revision))?;
@@ -173,11 +172,7 @@ async fn look(
         width,
         height,
         faces,
-    } = analyses.into_iter().next().unwrap_or(Analysis {
-        width: 0,
-        height: 0,
-        faces: Vec::new(),
-    });
+    } = analysis;
     let answer = FacesAnswer {
         faces: faces.into_iter().map(FaceAnswer::of).collect(),
         frame: FrameSize { width, height },
@@ -208,47 +203,27 @@ pub(super) async fn compare(
     let images = app.received(pair(request, &app.limits.of(&client))).await?;
     let received = begun.elapsed();
     let context = app.service.context(client);
-    let (revision, answer) = app
-        .service
-        .look(images.into(), Purpose::Recognize, &context)
-        .await;
+    let (revision, answer) = app.service.compare(images, &context).await;
+    let Comparison {
+        similarities,
+        best,
+        threshold,
+        analyses,
+    } = answer.map_err(|error| ApiError::of_service(error).on(revision))?;
     let Analyses {
         revision: by,
-        analyses,
+        analyses: [a, b],
         warnings,
         mut stages,
-    } = answer.map_err(|error| ApiError::of_service(error).on(revision))?;
+    } = analyses;
     stages.insert(0, ("receive".to_owned(), received));
-    let mut analyses = analyses.into_iter();
-    let mut next = || {
-        analyses.next().unwrap_or(Analysis {
-            width: 0,
-            height: 0,
-            faces: Vec::new(),
-        })
-    };
-    let (a, b) = (next(), next());
-    let row = |face: &AnalyzedFace| {
-        b.faces
-            .iter()
-            .map(|other| cosine(&face.embedding, &other.embedding))
-            .collect::<Vec<f32>>()
-    };
-    let similarities: Vec<Vec<f32>> = a.faces.iter().map(row).collect();
-    let threshold = by.thresholds().similarity;
-    let pairs = similarities.iter().enumerate().flat_map(|(a, row)| {
-        row.iter()
-            .enumerate()
-            .map(move |(b, &similarity)| (a, b, similarity))
-    });
-    let best = pairs.reduce(|best, pair| if pair.2 > best.2 { pair } else { best });
     let answer = CompareAnswer {
         similarities,
-        best: best.map(|(a, b, similarity)| PairAnswer {
-            a,
-            b,
-            similarity,
-            same_person: similarity > threshold,
+        best: best.map(|pair| PairAnswer {
+            a: pair.a,
+            b: pair.b,
+            similarity: pair.similarity,
+            same_person: pair.similarity > threshold,
         }),
         a: SideAnswer::of(a),
         b: SideAnswer::of(b),
