@@ -1,7 +1,7 @@
 //! Recognition: a frame's way to the sandbox and back, and the shadow that sees it as well.
 //!
-//! [`Service::recognize`] routes the frame to a revision, a worker runs vision on it
-//! ([`recognize_now`]), the index finds candidates for each face ([`probes`]), and the policy
+//! [`Service::recognize`] routes the frame to a revision and runs [`recognize_now`] on a worker.
+//! There vision finds the faces, the index finds candidates for each ([`probes`]), and the policy
 //! decides.
 
 use std::collections::HashSet;

@@ -33,7 +33,7 @@ pub struct RevisionBuilder {
     pub models: PathBuf,
     /// Limits and thresholds.
     pub tuning: Tuning,
-    /// The people for whom templates are made.
+    /// The stored people, for their templates.
     pub people: Arc<People>,
     /// The test that a revision must pass.
     pub self_test: SelfTest,
@@ -143,8 +143,8 @@ impl RevisionBuilder {
             .policy
             .map(|digest| self.component(store, digest))
             .transpose()?;
-        // A component that spins while it describes itself is stopped after this time, so that other
-        // revisions can be staged.
+        // A component that spins while it describes itself is stopped after this time, so that
+        // other revisions can be staged.
         let timeout = self.self_test.deadline;
         self.enter("load models", id)?;
         let scope = || self.shutdown.scope(Instant::now() + timeout);

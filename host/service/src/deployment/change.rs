@@ -369,8 +369,8 @@ impl ChangeDraft<'_> {
         Err(ChangeError::NotReady { id, state })
     }
 
-    /// Refuses a revision that does not recognise people whom the active one recognises, unless
-    /// that is allowed.
+    /// Refuses a revision that does not recognise all people of the active one, unless that is
+    /// allowed.
     fn check_contract(&self, live: &ReadyRevision, is_allowed: bool) -> Result<(), ChangeError> {
         let Some(active) = self.record.active.and_then(|id| self.state.ready.get(&id)) else {
             return Ok(());
@@ -386,7 +386,7 @@ impl ChangeDraft<'_> {
 }
 
 impl Deployment {
-    /// Returns the revision whose id begins with these digits.
+    /// Returns the revision with an id that begins with these digits.
     pub fn find(&self, prefix: &str) -> Result<Sha256Digest, ChangeError> {
         let state = self.locked();
         let mut found = state

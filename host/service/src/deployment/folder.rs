@@ -2,8 +2,8 @@
 //!
 //! Files should appear by rename: write a file elsewhere on the same disk, or under a name that
 //! begins with a dot, and rename it. A file that is copied into place is taken when two scans, a
-//! second apart, find it unchanged. Links are followed, so a link to another file is a change. That
-//! is how Kubernetes replaces a ConfigMap, whose files are links through `..data`.
+//! second apart, find it unchanged. Links are followed, so a link to another file is a change:
+//! Kubernetes replaces a ConfigMap in this way, because its files are links through `..data`.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;

@@ -2,8 +2,8 @@
 //!
 //! A revision is staged in the background ([`staging`], [`builder`]), and then activated, or set
 //! next to the active one as canary or shadow ([`change`]). Every change is worked out on a copy of
-//! the [`record`], written to the [`store`], and only then applied, by one swap of the [`routes`]: a
-//! crash leaves the state before or after it. Requests never wait for a change. [`recovery`]
+//! the [`record`], written to the [`store`], and only then applied, by one swap of the [`routes`]:
+//! a crash leaves the state before or after it. Requests never wait for a change. [`recovery`]
 //! restores the state at a start.
 
 pub mod agreement;

@@ -1,7 +1,7 @@
 //! Push: a component's way to a staged revision, or to the reason why it cannot serve.
 //!
-//! [`Deployment::push`] writes the revision to the record and queues it. The staging thread makes it
-//! ([`Deployment::stage_now`]) and records the result.
+//! [`Deployment::push`] writes the revision to the record and queues it. The staging thread makes
+//! it ([`Deployment::stage_now`]) and records the result.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

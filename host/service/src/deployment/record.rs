@@ -54,7 +54,7 @@ pub(crate) struct RevisionEntry {
     /// Its parts.
     #[serde(flatten)]
     pub spec: RevisionSpec,
-    /// What its components report about themselves. None before they were staged.
+    /// Names and contract that its components report. None before it was staged.
     pub about: Option<RevisionInfo>,
     /// Time at which this host first received it (RFC 3339).
     pub since: String,

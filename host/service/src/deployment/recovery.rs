@@ -61,8 +61,8 @@ enum StartChoice {
 /// Returns the decision of a start at which the configuration makes the revision `configured`.
 ///
 /// A record of an older program has no configured texts. They count as unchanged, because the first
-/// start of a newer program is most likely an upgrade, which must not retire a revision that an
-/// operator activated.
+/// start of a newer program is most likely an upgrade. An upgrade must not retire a revision that
+/// an operator activated.
 fn choose(record: &Record, configured: Sha256Digest, texts: &ConfiguredTexts) -> StartChoice {
     let has_other_texts = record
         .configured_texts
@@ -313,7 +313,7 @@ mod tests {
     #[test]
     fn choose_keeps_activated_revision() {
         use StartChoice::{Configured, Remembered, RememberedAndStaged};
-        for (configured, active, wanted, before, now, choice) in [
+        for (configured, active, made, before, now, choice) in [
             (None, None, "a", None, "p", Configured),
             // Nothing changed.
             (Some("a"), Some("a"), "a", Some("p"), "p", Remembered),
@@ -342,8 +342,8 @@ mod tests {
             record.configured = configured.map(id);
             record.active = active.map(id);
             record.configured_texts = before.map(texts);
-            let case = format!("{configured:?} {active:?} {wanted} {before:?} {now}");
-            assert_eq!(choose(&record, id(wanted), &texts(now)), choice, "{case}");
+            let case = format!("{configured:?} {active:?} {made} {before:?} {now}");
+            assert_eq!(choose(&record, id(made), &texts(now)), choice, "{case}");
         }
     }
 

@@ -160,8 +160,8 @@ impl Deployment {
         }
     }
 
-    /// Returns the number of times since the start that the breaker tripped and no previous revision
-    /// could serve.
+    /// Returns the number of times since the start that the breaker tripped and no previous
+    /// revision could serve.
     pub fn stuck(&self) -> u64 {
         self.locked().stuck
     }

@@ -66,8 +66,8 @@ pub(super) fn check_repetition(
 }
 
 /// Returns the issue that a face belongs to another person than `id`. `nearest` are the people
-/// nearest to it, and `threshold` is the similarity of recognition. A caller who may only enrol does
-/// not learn the other person's id.
+/// nearest to it, and `threshold` is the similarity of recognition. A caller who may only enrol
+/// does not learn the other person's id.
 pub(super) fn check_other_person(
     nearest: impl IntoIterator<Item = Candidate>,
     id: &PersonId,
@@ -108,7 +108,7 @@ fn is_same_place(a: &BoundingBox, b: &BoundingBox) -> bool {
 mod tests {
     use super::*;
 
-    /// A sample whose cosine similarity to the sample of similarity 1 is `similarity`.
+    /// Returns a sample of this cosine similarity to the sample of similarity 1.
     fn sample(similarity: f32) -> Sample {
         Sample {
             embedding: vec![similarity, (1.0 - similarity * similarity).sqrt()],
@@ -164,7 +164,7 @@ mod tests {
     fn other_person_needs_margin() {
         let alice: PersonId = "alice".parse().unwrap();
         for (case, nearest, is_other) in [
-            ("nobody near", vec![], false),
+            ("no person near", vec![], false),
             ("the person", vec![("alice", 0.9)], false),
             ("a relative", vec![("alice", 0.9), ("bob", 0.6)], false),
             ("another person", vec![("bob", 0.7)], true),

@@ -32,7 +32,7 @@ pub use photo::{PhotoIssue, PhotoOutcome};
 /// The most photos that a person may have, because their file is read at every start.
 pub(crate) const MOST_PHOTOS: usize = 100;
 
-/// What an enrolment does to the photos that the person has already.
+/// Effect of an enrolment on the photos that the person has already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Replaces them.
@@ -50,7 +50,7 @@ pub struct EnrollRequest {
     pub photos: Vec<Photo>,
     /// Review that the caller asks for. A less strict one than the operator's has no effect.
     pub review: Option<Review>,
-    /// What happens to earlier photos.
+    /// Effect on earlier photos.
     pub mode: Mode,
     /// The caller, for the audit log.
     pub actor: Actor,
@@ -67,7 +67,7 @@ pub struct Enrollment {
     pub review: Review,
     /// One outcome for each photo, in their order.
     pub photos: Vec<PhotoOutcome>,
-    /// What the enrolment lacks for other revisions.
+    /// Lacks of the enrolment for other revisions.
     pub warnings: Vec<EnrollmentWarning>,
     /// The pipeline's warnings about all photos, each once.
     pub pipeline_warnings: Vec<Warning>,

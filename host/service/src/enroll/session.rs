@@ -141,7 +141,7 @@ impl<'j> EnrollSession<'j> {
         let new = self.faces.iter().map(|face| face.sample.clone());
         let mut samples: Vec<Sample> = self.stored.iter().cloned().chain(new).collect();
         let templates = self.run.template(&embeddings(&samples))?;
-        // The caller was told of the timeout, or left and can only send the request again.
+        // The caller got the timeout, or left, and will send the request again.
         if self.scope.is_cancelled() {
             return Err(RunError::Cancelled.into());
         }

@@ -1,4 +1,4 @@
-//! The client of a request, as fair queueing tells clients apart.
+//! The client of a request, for fair queueing.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;

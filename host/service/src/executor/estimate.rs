@@ -16,8 +16,8 @@ const FASTER_DIVISOR: u32 = 8;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WorkerUsage {
     pub(super) workers: usize,
-    /// Median of the times that running requests have taken so far. Such requests take at least this
-    /// long.
+    /// Median of the times that running requests have taken so far. Such requests take at least
+    /// this long.
     pub(super) running: Duration,
 }
 
@@ -54,9 +54,9 @@ impl Estimate {
             .saturating_mul(u32::try_from(waiting + 1).unwrap_or(u32::MAX))
     }
 
-    /// Returns the time after which a request that is refused now should come back: after the queued
-    /// requests, and after those refused before, so that not all come back at once. Refusals count
-    /// for one further queue at most, because a client that ignores the answer causes many.
+    /// Returns the time after which a request that is refused now should come back: after the
+    /// queued requests, and after those refused before, so that not all come back at once. Refusals
+    /// count for one further queue at most, because a client that ignores the answer causes many.
     pub(super) fn refuse(
         &mut self,
         waiting: usize,
@@ -115,7 +115,7 @@ mod tests {
 
     /// Of 84 cameras that are refused at once, all but the last come back one after another.
     #[test]
-    fn refused_requests_come_back_one_by_one() {
+    fn refused_requests_return_one_by_one() {
         let (now, mut estimate) = (Instant::now(), estimate(400));
         let waits: Vec<Duration> = (0..84)
             .map(|_| estimate.refuse(64, 64, load(2), now))

@@ -98,7 +98,7 @@ impl FairQueue {
         }
     }
 
-    /// Sets how many requests may wait. Those that wait already stay.
+    /// Sets how many requests may wait. Requests that wait already stay.
     pub(super) fn set_capacity(&self, length: usize) {
         self.state().capacity = self.workers.saturating_add(length);
     }
@@ -125,8 +125,8 @@ impl FairQueue {
         }
     }
 
-    /// Returns how many requests may wait, and after which time a request that is refused now should
-    /// come back.
+    /// Returns how many requests may wait, and after which time a request that is refused now
+    /// should come back.
     pub(super) fn refuse(&self) -> (usize, Duration) {
         let mut state = self.state();
         let length = state.capacity.saturating_sub(self.workers);
@@ -253,7 +253,7 @@ impl QueueState {
         Some(newest)
     }
 
-    /// Removes the request whose turn it is. The next turn is another client's.
+    /// Removes the next request, and moves its client to the end of the turns.
     fn next(&mut self) -> Option<QueuedRequest> {
         let client = self.turns.pop_front()?;
         let queue = self.queues.get_mut(&client)?;

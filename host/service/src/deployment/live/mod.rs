@@ -187,8 +187,8 @@ impl Health {
 /// spent its time in the queue.
 const FAIR_TIME: Duration = Duration::from_millis(500);
 
-/// Returns true if a run that had `time` until its deadline failed by the revision's fault, and not
-/// by the caller's or for lack of time.
+/// Returns true if a run failed by the revision's fault, and not by the caller's or for lack of
+/// time. The run had `time` until its deadline.
 fn is_fault(error: &RunError, time: Duration) -> bool {
     match error {
         RunError::Undecodable(_)

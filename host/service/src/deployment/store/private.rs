@@ -1,5 +1,5 @@
-//! Folders that only this process may write into, because compiled code in them runs, and the record
-//! in them decides which revision serves.
+//! Folders that only this process may write into, because compiled code in them runs, and the
+//! record in them decides which revision serves.
 
 use std::fs::{self, DirBuilder};
 use std::io;
