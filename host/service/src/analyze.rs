@@ -14,7 +14,7 @@ use rostro_sandbox::pipeline::revision::Revision;
 use rostro_sandbox::pipeline::run::{Run, RunError};
 
 use crate::deployment::{Outcome, ReadyRevision};
-use crate::executor::{Reply, RequestContext};
+use crate::executor::{ReplySender, RequestContext};
 use crate::{Service, ServiceError};
 
 /// Analyses of `N` images.
@@ -95,7 +95,7 @@ impl Service {
         let arrived = Instant::now();
         let work = {
             let (service, context) = (Arc::clone(self), context.clone());
-            move |scope: CancelScope, reply: Reply<Analyses<N>, ServiceError>| {
+            move |scope: CancelScope, reply: ReplySender<Analyses<N>, ServiceError>| {
                 let begun = Instant::now();
                 let mut run = live.revision.begin(scope);
                 let result = analyze_now(&mut run, &images, purpose).map(|analyses| Analyses {

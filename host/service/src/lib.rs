@@ -3,7 +3,7 @@
 //! Modules, along the way of a request:
 //!
 //! - [`executor`]: admission, fair queueing, worker threads and deadlines,
-//! - [`mod@recognize`], [`analyze`], [`enroll`]: an image's way to the sandbox and back,
+//! - [`recognize`], [`analyze`], [`enroll`]: an image's way to the sandbox and back,
 //! - [`people`]: the stored people and their indices, one for each embedding contract,
 //! - [`manage`], [`duplicates`], [`transfer`]: listing, deletion, comparison, export and import,
 //! - [`deployment`]: revisions, their routes, staging, roll back and the circuit breaker,

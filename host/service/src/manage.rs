@@ -10,7 +10,7 @@ use rostro_sandbox::pipeline::revision::Revision;
 
 use crate::audit::{Action, ActionOutcome};
 use crate::deployment::Actor;
-use crate::executor::{Reply, RequestContext};
+use crate::executor::{ReplySender, RequestContext};
 use crate::people::{PeopleError, PersonLock};
 use crate::{Service, ServiceError};
 
@@ -83,7 +83,7 @@ impl Service {
     ) -> Result<Option<PersonTemplates>, ServiceError> {
         let work = {
             let service = Arc::clone(self);
-            move |scope: CancelScope, reply: Reply<Option<PersonTemplates>, ServiceError>| {
+            move |scope: CancelScope, reply: ReplySender<Option<PersonTemplates>, ServiceError>| {
                 reply.send(service.make_templates(&id, &scope));
             }
         };

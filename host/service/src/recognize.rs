@@ -22,7 +22,7 @@ use rostro_sandbox::pipeline::run::{Run, RunError};
 use crate::deployment::{
     IdentifiedFace, Outcome, Preference, ReadyRevision, RoutedRevision, Shadow,
 };
-use crate::executor::{Reply, RequestContext};
+use crate::executor::{ReplySender, RequestContext};
 use crate::people::View;
 use crate::{Service, ServiceError};
 
@@ -109,7 +109,7 @@ impl Service {
     ) -> Result<Recognition, ServiceError> {
         let work = {
             let (service, context) = (Arc::clone(self), context.clone());
-            move |scope: CancelScope, reply: Reply<Recognition, ServiceError>| {
+            move |scope: CancelScope, reply: ReplySender<Recognition, ServiceError>| {
                 let mut run = live.revision.begin(scope);
                 reply.send(service.recognize_and_record(&live, &mut run, &input, &context));
                 // The run's instances are cleared here, after the answer.

@@ -22,7 +22,7 @@ use rostro_sandbox::review::Review;
 
 use crate::audit::{Action, ActionOutcome};
 use crate::deployment::{Actor, EnrollTargets, Outcome, ReadyRevision};
-use crate::executor::{Reply, RequestContext};
+use crate::executor::{ReplySender, RequestContext};
 use crate::{Photo, Service, ServiceError};
 use session::EnrollSession;
 
@@ -122,7 +122,7 @@ impl Service {
         let lock = self.people.locks().take(id, context.deadline).await?;
         let work = {
             let service = Arc::clone(self);
-            move |scope: CancelScope, reply: Reply<Enrollment, ServiceError>| {
+            move |scope: CancelScope, reply: ReplySender<Enrollment, ServiceError>| {
                 let result = service.enroll_now(&job, scope);
                 // Recorded here, because the caller may have left, with the person enrolled.
                 service.audit_enrollment(&job.request, &result);

@@ -76,11 +76,11 @@ pub(super) struct EnrolledFace<'p> {
     pub sample: Sample,
 }
 
-/// The pipeline's review of a photo.
+/// Result of the pipeline's review of a photo.
 #[derive(Debug)]
-pub(super) enum PhotoReview<'p> {
+pub(super) enum FaceSelection<'p> {
     /// The policy chose this face.
-    Accepted(EnrolledFace<'p>),
+    Selected(EnrolledFace<'p>),
     /// The photo is unusable, for these reasons.
     Rejected(Vec<Reason>),
 }
@@ -90,23 +90,23 @@ pub(super) enum PhotoReview<'p> {
 /// # Errors
 ///
 /// If the pipeline fails. An unreadable photo is rejected and is not an error.
-pub(super) fn review<'p>(
+pub(super) fn select_face<'p>(
     run: &mut Run,
     revision: &Revision,
     photo: &'p [u8],
-) -> Result<PhotoReview<'p>, RunError> {
+) -> Result<FaceSelection<'p>, RunError> {
     let mut analysis = match run.analyze(photo, Purpose::Enroll) {
         Ok(analysis) => analysis,
-        Err(error) => return rejection(error).map(|reason| PhotoReview::Rejected(vec![reason])),
+        Err(error) => return rejection(error).map(|reason| FaceSelection::Rejected(vec![reason])),
     };
     let index = match run.review(&analysis)? {
-        ReviewOutcome::Reject(reasons) => return Ok(PhotoReview::Rejected(reasons)),
+        ReviewOutcome::Reject(reasons) => return Ok(FaceSelection::Rejected(reasons)),
         ReviewOutcome::Accept(index) => index,
     };
     // `Run::review` has checked that the index is in range.
     let chosen = analysis.faces.swap_remove(index as usize);
     let size = (analysis.width, analysis.height);
-    Ok(PhotoReview::Accepted(EnrolledFace {
+    Ok(FaceSelection::Selected(EnrolledFace {
         photo,
         place: relative_place(&chosen.face.bounds, size),
         sample: sample(run, revision, index, chosen.embedding, chosen.face.score),

@@ -9,7 +9,7 @@ use rostro_sandbox::guest::report::Warning;
 use rostro_sandbox::pipeline::run::{Run, RunError, note};
 use rostro_sandbox::review::Review;
 
-use super::photo::{self, EnrolledFace, PhotoOutcome, PhotoReview, reason};
+use super::photo::{self, EnrolledFace, FaceSelection, PhotoOutcome, reason};
 use super::{EnrollJob, Enrollment, Mode, duplicate, embeddings};
 use crate::deployment::ReadyRevision;
 use crate::{Service, ServiceError};
@@ -87,9 +87,9 @@ impl<'j> EnrollSession<'j> {
     }
 
     fn take_photo(&mut self, photo: &'j [u8]) -> Result<PhotoOutcome, ServiceError> {
-        match photo::review(&mut self.run, &self.active.revision, photo) {
-            Ok(PhotoReview::Accepted(face)) => self.take_face(face),
-            Ok(PhotoReview::Rejected(reasons)) => Ok(PhotoOutcome::rejected(reasons)),
+        match photo::select_face(&mut self.run, &self.active.revision, photo) {
+            Ok(FaceSelection::Selected(face)) => self.take_face(face),
+            Ok(FaceSelection::Rejected(reasons)) => Ok(PhotoOutcome::rejected(reasons)),
             // A photo that is made to break a decoder must not cost the others.
             Err(error @ (RunError::Trap { .. } | RunError::Limit(_) | RunError::Output(_))) => {
                 tracing::warn!("the pipeline failed on a photo: {error}");

@@ -84,13 +84,13 @@ pub enum ExecutorError {
 /// Work sends its result as early as it can and returns afterwards: its locals, such as the
 /// instances of guests, take a millisecond to clear, which no request needs to wait for.
 #[derive(Debug)]
-pub(crate) struct Reply<T, E> {
+pub(crate) struct ReplySender<T, E> {
     /// Released before the result is sent, so that a client that asks again at once finds it free.
     slot: QueueSlot,
     sender: oneshot::Sender<Result<T, E>>,
 }
 
-impl<T, E> Reply<T, E> {
+impl<T, E> ReplySender<T, E> {
     /// Releases the queue slot and sends the result.
     pub(crate) fn send(self, result: Result<T, E>) {
         let Self { slot, sender } = self;
@@ -200,7 +200,7 @@ impl Executor {
     where
         T: Send + 'static,
         E: From<ExecutorError> + Send + 'static,
-        W: FnOnce(CancelScope, Reply<T, E>) + Send + 'static,
+        W: FnOnce(CancelScope, ReplySender<T, E>) + Send + 'static,
     {
         let deadline = context.deadline;
         let (worker, slot) = self
@@ -210,7 +210,7 @@ impl Executor {
             .map_err(|refusal| self.refusal_error(refusal))?;
         let (scope, guard) = CancelScope::with_guard(deadline);
         let (sender, receiver) = oneshot::channel();
-        let reply = Reply { slot, sender };
+        let reply = ReplySender { slot, sender };
         let span = tracing::Span::current();
         let cores = self.cores.clone();
         let tracked = self.shutdown.track();
@@ -272,7 +272,7 @@ mod tests {
             deadline: executor.deadline(),
         };
         executor
-            .run(&context, |scope, reply: Reply<T, ExecutorError>| {
+            .run(&context, |scope, reply: ReplySender<T, ExecutorError>| {
                 reply.send(Ok(work(scope)))
             })
             .await
@@ -335,7 +335,7 @@ mod tests {
             deadline: executor.deadline(),
         };
         for _ in 0..3 {
-            let work = |_, reply: Reply<i32, ExecutorError>| {
+            let work = |_, reply: ReplySender<i32, ExecutorError>| {
                 let _instances = Slow;
                 reply.send(Ok(1));
             };
