@@ -140,9 +140,10 @@ impl Service {
         let time = job.context.deadline.saturating_duration_since(begun);
         let outcome = Outcome::of(&result, time).or_failure(session.fault());
         self.record_outcome(&job.targets.active, &job.context.client, &outcome);
+        let faces = session.into_faces();
         let mut enrollment = result?;
         if enrollment.path.is_some() {
-            enrollment.warnings = self.enroll_for_counterparts(job, session.faces());
+            enrollment.warnings = self.enroll_for_counterparts(job, &faces);
         }
         Ok(enrollment)
     }

@@ -76,9 +76,9 @@ impl<'j> EnrollSession<'j> {
         })
     }
 
-    /// Returns the faces that were accepted.
-    pub(super) fn faces(&self) -> &[EnrolledFace<'j>] {
-        &self.faces
+    /// Returns the accepted faces. The guests are dropped, because others may need their memory.
+    pub(super) fn into_faces(self) -> Vec<EnrolledFace<'j>> {
+        self.faces
     }
 
     /// Returns the last failure of the pipeline that cost one photo.
