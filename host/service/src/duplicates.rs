@@ -1,8 +1,8 @@
-//! People who may be one and the same under two ids: everybody's templates are compared with
-//! everybody else's, a page at a time.
+//! Duplicates: people who may be one person under two ids. The templates of all people are compared
+//! with each other, a page at a time.
 //!
-//! A comparison of many people takes a core for seconds. It runs on a thread of its own that steps
-//! back for requests, one at a time; a page ends after [`PAGE`], and the work ends when its caller
+//! A comparison of many people takes a core for seconds. It runs on a low-priority thread of its
+//! own, one at a time. A page ends after [`PAGE_TIME`], and the work is cancelled when its caller
 //! leaves.
 
 use std::io;
@@ -17,57 +17,56 @@ use rostro_index::AlikePair;
 
 use super::Service;
 use crate::audit::{Action, ActionOutcome};
-use crate::deployment::{Actor, step_back};
+use crate::deployment::{Actor, lower_priority};
 use crate::people::View;
 
-/// The time after which a page ends.
-const PAGE: Duration = Duration::from_secs(10);
+/// Time after which a page ends.
+const PAGE_TIME: Duration = Duration::from_secs(10);
 
-/// People whose templates are compared at a time. After each of these the page may end.
-const AT_A_TIME: usize = 16;
+/// People compared in one step. After each step the page may end.
+const STEP: usize = 16;
 
-/// The most people that are reported to be alike to one template. A template with more is of no
-/// face.
-const MOST: usize = 32;
+/// The most people reported as similar to one template. A template with more shows no face.
+const MOST_SIMILAR: usize = 32;
 
-/// Which people to compare.
+/// A query for a page of duplicates.
 #[derive(Clone, Debug)]
 pub struct DuplicatesQuery {
-    /// The person after whom to begin.
+    /// Person after which the page begins.
     pub after: Option<PersonId>,
-    /// The least similarity to report; by default that at which the active revision names a person.
+    /// Least similarity to report. None for the active revision's threshold of recognition.
     pub threshold: Option<f32>,
-    /// The number of pairs after which the page ends, at the next person.
+    /// Number of pairs after which the page ends, at the next person.
     pub limit: usize,
 }
 
 /// A page of pairs.
 #[derive(Debug)]
 pub struct Duplicates {
-    /// Each pair once, under the first of the two ids.
+    /// Each pair once, under the first of its two ids.
     pub pairs: Vec<AlikePair>,
-    /// The least similarity that is reported.
+    /// Least similarity that is reported.
     pub threshold: f32,
-    /// How many people were compared with everybody.
+    /// Number of people that were compared with all others.
     pub compared: usize,
-    /// The last of them, if there are more.
+    /// Person after which the next page begins, if there is one.
     pub next: Option<PersonId>,
 }
 
-/// Why people cannot be compared now.
+/// Reason why people cannot be compared now.
 #[derive(Debug, thiserror::Error)]
 pub enum DuplicatesError {
-    /// One comparison runs at a time.
+    /// Another comparison is running.
     #[error("people are being compared for another request")]
     UnderWay,
-    /// No thread, or it failed.
+    /// The thread could not start, or it failed.
     #[error("the comparison failed: {0}")]
     Thread(#[from] io::Error),
 }
 
 impl Service {
-    /// Compares people with everybody else whom the active revision recognises, and records that in
-    /// the audit log.
+    /// Compares people with all others that the active revision recognises, and records that in the
+    /// audit log.
     ///
     /// # Errors
     ///
@@ -92,7 +91,7 @@ impl Service {
             .name("duplicates".to_owned())
             .spawn(move || {
                 let _span = span.entered();
-                step_back();
+                lower_priority();
                 let threshold = query
                     .threshold
                     .unwrap_or(live.revision.thresholds().similarity);
@@ -100,14 +99,14 @@ impl Service {
                     &live.view,
                     &query,
                     threshold,
-                    Instant::now() + PAGE,
+                    Instant::now() + PAGE_TIME,
                     &cancelled,
                 );
-                // Before it is answered: what was read is recorded.
+                // Recorded before the answer, because the caller may be gone afterwards.
                 deployment.note_gallery(&actor, Action::ListDuplicates, ActionOutcome::Done);
-                // Whoever has the answer may ask for the next page.
+                // Released before the answer, because the caller may ask for the next page at once.
                 drop(permit);
-                // The caller may be gone.
+                // The receiver is gone if the caller left.
                 let _ = send.send(page);
             })?;
         receive
@@ -135,14 +134,14 @@ fn compare(
         compared: 0,
         next: None,
     };
-    for some in rest.chunks(AT_A_TIME) {
+    for step in rest.chunks(STEP) {
         // Each pair is found from both sides.
         let mut pairs = view
-            .alike(some, MOST, threshold)
+            .alike(step, MOST_SIMILAR, threshold)
             .into_iter()
             .filter(|pair| pair.id < pair.other)
             .peekable();
-        for id in some {
+        for id in step {
             while let Some(pair) = pairs.next_if(|pair| pair.id == *id) {
                 page.pairs.push(pair);
             }

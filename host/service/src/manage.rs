@@ -1,4 +1,4 @@
-//! The people who are stored: who they are, what they are matched by, their groups, and their end.
+//! Management of stored people: listing, templates, groups and deletion.
 
 use std::sync::Arc;
 
@@ -8,33 +8,36 @@ use rostro_gallery::groups::{GroupId, GroupIndex, GroupsError};
 use rostro_gallery::{Deletion, GroupChange};
 use rostro_sandbox::pipeline::revision::Revision;
 
-use super::{Service, ServiceError};
 use crate::audit::{Action, ActionOutcome};
 use crate::deployment::Actor;
-use crate::executor::RequestContext;
+use crate::executor::{ReplySender, RequestContext};
 use crate::people::{PeopleError, PersonLock};
+use crate::{Service, ServiceError};
 
-/// A person who is stored.
+/// A stored person.
 #[derive(Debug)]
 pub struct StoredPerson {
-    /// What is kept of their photos, of every contract.
+    /// The samples of all contracts.
     pub samples: Vec<Sample>,
-    /// Whether they must be enrolled again before the active revision recognises them.
+    /// Whether the person must be enrolled again before the active revision recognises them.
     pub needs_enrolment: bool,
+    /// The groups that have the person as a member.
     pub groups: Vec<GroupId>,
 }
 
-/// What a person is matched by.
+/// The templates by which the active revision matches a person.
 #[derive(Debug)]
 pub struct PersonTemplates {
+    /// The contract of the vectors.
     pub contract: ContractId,
+    /// The length of each vector.
     pub dimension: usize,
-    /// None where their samples are of another contract.
+    /// The vectors; empty if the person has no samples of this contract.
     pub vectors: Vec<Vec<f32>>,
 }
 
 impl Service {
-    /// The revision that serves.
+    /// Returns the revision that serves.
     pub fn active(&self) -> Arc<Revision> {
         Arc::clone(&self.deployment.active().revision)
     }
@@ -44,13 +47,13 @@ impl Service {
         self.people.store().groups()
     }
 
-    /// Up to `most` people in the order of their ids, from the first after `after` on; each with
-    /// whether they must be enrolled again.
+    /// Returns up to `most` people after `after` in the order of their ids, each with whether they
+    /// must be enrolled again.
     pub fn people_after(&self, after: Option<&PersonId>, most: usize) -> Vec<(PersonId, bool)> {
         self.deployment.active().view.list(after, most)
     }
 
-    /// A person; nothing if there is no such person.
+    /// Returns a person, or none if the person does not exist.
     ///
     /// # Errors
     ///
@@ -67,7 +70,8 @@ impl Service {
         }))
     }
 
-    /// What the active revision matches a person by; nothing if there is no such person.
+    /// Returns a person's templates, or none if the person does not exist. The policy makes them on
+    /// a worker.
     ///
     /// # Errors
     ///
@@ -77,52 +81,56 @@ impl Service {
         id: PersonId,
         context: &RequestContext,
     ) -> Result<Option<PersonTemplates>, ServiceError> {
-        let service = Arc::clone(self);
-        let make = move |wanted: CancelScope| {
-            let Some(samples) = service.people.samples(&id)? else {
-                return Ok(None);
-            };
-            let live = service.deployment.active();
-            let vectors = live
-                .view
-                .templates_of(&samples, &wanted)?
-                .unwrap_or_default();
-            let contract = live.revision.contract();
-            Ok(Some(PersonTemplates {
-                contract: contract.id.clone(),
-                dimension: contract.dimension,
-                vectors,
-            }))
+        let work = {
+            let service = Arc::clone(self);
+            move |scope: CancelScope, reply: ReplySender<Option<PersonTemplates>, ServiceError>| {
+                reply.send(service.make_templates(&id, &scope));
+            }
         };
-        // A policy makes them, which is work for a worker.
-        self.executor
-            .run(context, move |wanted| (make(wanted), ()))
-            .await?
+        self.executor.run(context, work).await
     }
 
-    /// The right to change a person, waited for without a thread.
+    fn make_templates(
+        &self,
+        id: &PersonId,
+        scope: &CancelScope,
+    ) -> Result<Option<PersonTemplates>, ServiceError> {
+        let Some(samples) = self.people.samples(id)? else {
+            return Ok(None);
+        };
+        let live = self.deployment.active();
+        let vectors = live.view.templates_of(&samples, scope)?;
+        let contract = live.revision.contract();
+        Ok(Some(PersonTemplates {
+            contract: contract.id.clone(),
+            dimension: contract.dimension,
+            vectors: vectors.unwrap_or_default(),
+        }))
+    }
+
+    /// Locks a person for a change. The wait occupies no thread.
     ///
     /// # Errors
     ///
-    /// If it does not come before the deadline.
+    /// If the lock is not free before the deadline.
     pub async fn lock(&self, id: &PersonId) -> Result<PersonLock, ServiceError> {
         Ok(self.people.locks().take(id, self.deadline()).await?)
     }
 
-    /// Records that somebody read, or was refused, what a person is matched by.
+    /// Records that a caller read a person's templates, or was refused.
     pub fn note_embedding(
         &self,
         actor: &Actor,
         read: &Result<Option<PersonTemplates>, ServiceError>,
         id: &PersonId,
     ) {
-        let ending = match read {
+        let outcome = match read {
             Ok(Some(templates)) if !templates.vectors.is_empty() => ActionOutcome::Done,
             Ok(_) => ActionOutcome::Refused,
             Err(_) => ActionOutcome::Failed,
         };
         self.deployment
-            .note_person(actor, Action::ReadEmbedding, ending, id);
+            .note_person(actor, Action::ReadEmbedding, outcome, id);
     }
 
     /// Deletes a person.
@@ -134,8 +142,8 @@ impl Service {
         Ok(self.deployment.delete_person(lock, actor)?)
     }
 
-    /// Adds a person to a group, which is made if it does not exist; none for an unknown person.
-    /// The lock keeps them from being deleted meanwhile.
+    /// Adds a person to a group, and creates the group if it does not exist. Returns none if the
+    /// person does not exist. The lock keeps the person from being deleted meanwhile.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Plain data of other crates that callers of the service handle.
+//! Plain data of other crates that callers of the service use.
 
 pub use rostro_gallery::groups::{GroupId, GroupIndex, GroupsError, Members};
 pub use rostro_gallery::{GalleryError, GroupChange, REASONS};

@@ -17,7 +17,7 @@ pub(super) fn change_error(error: ChangeError) -> ApiError {
         ChangeError::NotReady { .. } => (StatusCode::CONFLICT, "not_ready"),
         ChangeError::Contract { .. } => (StatusCode::CONFLICT, "contract_change"),
         ChangeError::Active(_) => (StatusCode::CONFLICT, "active"),
-        ChangeError::OtherPart { .. } => (StatusCode::CONFLICT, "other_part"),
+        ChangeError::OtherRole { .. } => (StatusCode::CONFLICT, "other_part"),
         ChangeError::NoPrevious => (StatusCode::CONFLICT, "no_previous"),
         ChangeError::Limit(_) => (StatusCode::BAD_REQUEST, "invalid_limit"),
         ChangeError::Share => (StatusCode::BAD_REQUEST, "invalid_share"),

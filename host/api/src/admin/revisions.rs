@@ -4,7 +4,7 @@ use axum::extract::{Path, State};
 use axum::{Extension, Json};
 use serde::Deserialize;
 
-use rostro_service::deployment::{Actor, RevisionStatus, Statuses};
+use rostro_service::deployment::{Actor, RevisionChange, RevisionStatus, Statuses};
 
 use super::state::{Admin, ChangeAnswer, find_status};
 use crate::error::ApiError;
@@ -52,7 +52,11 @@ pub(super) async fn activate(
 ) -> Result<Json<ChangeAnswer>, ApiError> {
     admin
         .change(move |deployment| {
-            deployment.activate(deployment.find(&id)?, query.allow_contract_change, &actor)
+            let change = RevisionChange::Activate {
+                id: deployment.find(&id)?,
+                allow_contract_change: query.allow_contract_change,
+            };
+            deployment.change(change, &actor)
         })
         .await
 }
@@ -69,7 +73,12 @@ pub(super) async fn canary(
     } = query;
     admin
         .change(move |deployment| {
-            deployment.canary(deployment.find(&id)?, share, allow_contract_change, &actor)
+            let change = RevisionChange::Canary {
+                id: deployment.find(&id)?,
+                share,
+                allow_contract_change,
+            };
+            deployment.change(change, &actor)
         })
         .await
 }
@@ -81,7 +90,10 @@ pub(super) async fn shadow(
     QueryParams(query): QueryParams<ShareQuery>,
 ) -> Result<Json<ChangeAnswer>, ApiError> {
     admin
-        .change(move |deployment| deployment.shadow(deployment.find(&id)?, query.share, &actor))
+        .change(move |deployment| {
+            let (id, share) = (deployment.find(&id)?, query.share);
+            deployment.change(RevisionChange::Shadow { id, share }, &actor)
+        })
         .await
 }
 
@@ -91,7 +103,10 @@ pub(super) async fn end_canary(
     Path(id): Path<String>,
 ) -> Result<Json<ChangeAnswer>, ApiError> {
     admin
-        .change(move |deployment| deployment.end_canary(deployment.find(&id)?, &actor))
+        .change(move |deployment| {
+            let id = deployment.find(&id)?;
+            deployment.change(RevisionChange::EndCanary { id }, &actor)
+        })
         .await
 }
 
@@ -101,7 +116,10 @@ pub(super) async fn end_shadow(
     Path(id): Path<String>,
 ) -> Result<Json<ChangeAnswer>, ApiError> {
     admin
-        .change(move |deployment| deployment.end_shadow(deployment.find(&id)?, &actor))
+        .change(move |deployment| {
+            let id = deployment.find(&id)?;
+            deployment.change(RevisionChange::EndShadow { id }, &actor)
+        })
         .await
 }
 
@@ -111,7 +129,10 @@ pub(super) async fn retire(
     Path(id): Path<String>,
 ) -> Result<Json<ChangeAnswer>, ApiError> {
     admin
-        .change(move |deployment| deployment.retire(deployment.find(&id)?, &actor))
+        .change(move |deployment| {
+            let id = deployment.find(&id)?;
+            deployment.change(RevisionChange::Retire { id }, &actor)
+        })
         .await
 }
 
@@ -120,6 +141,6 @@ pub(super) async fn roll_back(
     Extension(actor): Extension<Actor>,
 ) -> Result<Json<ChangeAnswer>, ApiError> {
     admin
-        .change(move |deployment| deployment.roll_back(&actor))
+        .change(move |deployment| deployment.change(RevisionChange::RollBack, &actor))
         .await
 }

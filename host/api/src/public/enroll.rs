@@ -9,7 +9,7 @@ use rostro_common::person::PersonId;
 use rostro_service::deployment::Actor;
 use rostro_service::executor::RequestContext;
 use rostro_service::types::{Reason, Review, Warning};
-use rostro_service::{EnrollmentWarning, Mode, PhotoIssue, PhotoOutcome};
+use rostro_service::{EnrollRequest, EnrollmentWarning, Mode, PhotoIssue, PhotoOutcome};
 
 use super::openapi::{AuthErrors, BodyErrors, EnrollForm, WriteErrors};
 use super::responses::{PipelineHeader, PipelineInfo};
@@ -198,10 +198,14 @@ impl EnrollAnswer {
             .iter()
             .map(|photo| photo.file_name.clone())
             .collect();
-        let (revision, answer) = app
-            .service
-            .enroll(id.clone(), form.files, review, mode, actor, context)
-            .await;
+        let enroll = EnrollRequest {
+            id: id.clone(),
+            photos: form.files,
+            review,
+            mode,
+            actor: actor.clone(),
+        };
+        let (revision, answer) = app.service.enroll(enroll, context).await;
         let enrollment =
             answer.map_err(|error| ApiError::of_service(error).on_revision(revision))?;
         let (accepted, rejected) = outcomes(names, enrollment.photos);

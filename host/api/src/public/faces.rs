@@ -7,9 +7,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use rostro_common::vector::cosine;
-use rostro_service::Analyses;
 use rostro_service::types::{Analysis, AnalyzedFace, Purpose, Warning};
+use rostro_service::{Analyses, Comparison};
 
 use super::openapi::{AuthErrors, BodyErrors, CompareForm, Image, ImageForm};
 use super::responses::{FrameSize, PipelineHeader, PipelineInfo, milliseconds};
@@ -171,10 +170,10 @@ async fn analyze(
         context,
         receive_time,
     } = upload.frame(IMAGE).await?;
-    let (revision, answer) = app.service.look(vec![frame.image], purpose, &context).await;
+    let (revision, answer) = app.service.analyze([frame.image], purpose, &context).await;
     let Analyses {
         revision: by,
-        analyses,
+        analyses: [analysis],
         warnings,
         mut stages,
     } = answer.map_err(|error| ApiError::of_service(error).on_revision(revision))?;
@@ -183,11 +182,7 @@ async fn analyze(
         width,
         height,
         faces,
-    } = analyses.into_iter().next().unwrap_or(Analysis {
-        width: 0,
-        height: 0,
-        faces: Vec::new(),
-    });
+    } = analysis;
     let answer = FacesAnswer {
         faces: faces.into_iter().map(AnalyzedFaceAnswer::of).collect(),
         frame: FrameSize { width, height },
@@ -222,47 +217,27 @@ pub(super) async fn compare(
         receive_time,
     } = upload.form(PAIR).await?;
     let images = pair(form)?;
-    let (revision, answer) = app
-        .service
-        .look(images.into(), Purpose::Recognize, &context)
-        .await;
+    let (revision, answer) = app.service.compare(images, &context).await;
+    let Comparison {
+        similarities,
+        best,
+        threshold,
+        analyses,
+    } = answer.map_err(|error| ApiError::of_service(error).on_revision(revision))?;
     let Analyses {
         revision: by,
-        analyses,
+        analyses: [a, b],
         warnings,
         mut stages,
-    } = answer.map_err(|error| ApiError::of_service(error).on_revision(revision))?;
+    } = analyses;
     stages.insert(0, ("receive".to_owned(), receive_time));
-    let mut analyses = analyses.into_iter();
-    let mut next = || {
-        analyses.next().unwrap_or(Analysis {
-            width: 0,
-            height: 0,
-            faces: Vec::new(),
-        })
-    };
-    let (a, b) = (next(), next());
-    let row = |face: &AnalyzedFace| {
-        b.faces
-            .iter()
-            .map(|other| cosine(&face.embedding, &other.embedding))
-            .collect::<Vec<f32>>()
-    };
-    let similarities: Vec<Vec<f32>> = a.faces.iter().map(row).collect();
-    let threshold = by.thresholds().similarity;
-    let pairs = similarities.iter().enumerate().flat_map(|(a, row)| {
-        row.iter()
-            .enumerate()
-            .map(move |(b, &similarity)| (a, b, similarity))
-    });
-    let best = pairs.reduce(|best, pair| if pair.2 > best.2 { pair } else { best });
     let answer = CompareAnswer {
         similarities,
-        best: best.map(|(a, b, similarity)| PairAnswer {
-            a,
-            b,
-            similarity,
-            same_person: similarity > threshold,
+        best: best.map(|pair| PairAnswer {
+            a: pair.a,
+            b: pair.b,
+            similarity: pair.similarity,
+            same_person: pair.similarity > threshold,
         }),
         a: SideAnswer::of(a),
         b: SideAnswer::of(b),

@@ -97,7 +97,7 @@ pub(super) fn assemble(
     );
     report_sizes(config);
     report_gallery(&report, &people.left_alone(), config);
-    live.report_if_everybody_is_lost();
+    live.report_if_all_people_are_lost();
     if let Some(folder) = &config.pipelines {
         deployment.watch(folder, config.pipelines_action)?;
     }

@@ -1,9 +1,9 @@
-//! Every action that the audit log records, and how each can end.
+//! The actions of the audit log, and their outcomes.
 
 use clap::ValueEnum;
 use serde::Serialize;
 
-/// What was done, or was to be done.
+/// An action of an operator, a caller or a part of this program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
@@ -39,7 +39,7 @@ pub enum Action {
     DeletePerson,
     /// Reading of a person's embedding.
     ReadEmbedding,
-    /// Search for people who look alike.
+    /// Search for similar people.
     ListDuplicates,
     /// Addition of a member to a group.
     AddToGroup,
@@ -55,17 +55,17 @@ pub enum Action {
     ImportPerson,
 }
 
-/// How an action ended.
+/// Outcome of an action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum ActionOutcome {
-    /// It was begun; another line says how it ended.
+    /// It began; another line has its outcome.
     Begun,
     /// It took effect.
     Done,
-    /// Nothing is other than before.
+    /// It changed nothing.
     Unchanged,
-    /// It was not allowed, or not possible.
+    /// It was not allowed or not possible.
     Refused,
     /// It failed.
     Failed,
@@ -78,19 +78,19 @@ pub enum ActionOutcome {
 }
 
 impl ActionOutcome {
-    /// The ending as it is written.
+    /// Returns the outcome as it is written.
     pub(crate) fn name(self) -> String {
         name(self)
     }
 
-    /// How a change ended that was not refused.
+    /// Returns the outcome of a change that was not refused.
     pub(crate) fn of_change(changed: bool) -> Self {
         if changed { Self::Done } else { Self::Unchanged }
     }
 }
 
 impl Action {
-    /// Returns every ending that the action can have, and whether its lines belong to a person.
+    /// Returns every outcome that the action can have, and whether its lines belong to a person.
     pub(super) fn rule(self) -> (&'static [ActionOutcome], bool) {
         use ActionOutcome::{
             Begun, Configured, Done, Failed, Refused, Restored, Staged, Unchanged,
@@ -126,7 +126,7 @@ impl Action {
     }
 }
 
-/// Returns an action or an ending as it is written.
+/// Returns an action or an outcome as it is written.
 pub fn name(value: impl ValueEnum) -> String {
     value
         .to_possible_value()
@@ -138,7 +138,7 @@ pub fn name(value: impl ValueEnum) -> String {
 mod tests {
     use super::*;
 
-    /// docs/audit.md has a row for each action, in this order, with every ending and whether the
+    /// docs/audit.md has a row for each action, in this order, with every outcome and whether the
     /// line belongs to a person.
     #[test]
     fn page_lists_all_actions() {
@@ -152,14 +152,14 @@ mod tests {
             .filter(|cells: &Vec<&str>| cells.len() == 4)
             .collect();
         let row = |action: Action| {
-            let (endings, person) = action.rule();
-            let endings: Vec<String> = endings
+            let (outcomes, person) = action.rule();
+            let outcomes: Vec<String> = outcomes
                 .iter()
-                .map(|ending| format!("`{}`", ending.name()))
+                .map(|outcome| format!("`{}`", outcome.name()))
                 .collect();
             (
                 format!("`{}`", name(action)),
-                endings.join(", "),
+                outcomes.join(", "),
                 if person { "yes" } else { "" },
             )
         };

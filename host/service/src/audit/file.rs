@@ -1,5 +1,4 @@
-//! The audit log's file: appended to under its name, wherever that leads, and relieved of lines
-//! that are too old.
+//! The file of the audit log: lines are appended under its name, and old lines are removed.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
@@ -9,7 +8,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use tempfile::NamedTempFile;
 
-/// How the files of unfinished writes begin: the state folder is swept of them.
+/// Prefix of unfinished files. A start removes them from the state folder.
 const UNFINISHED: &str = ".unfinished-";
 
 /// A file that lines are appended to.
@@ -20,14 +19,14 @@ pub(super) struct AppendedFile {
     file: Option<File>,
 }
 
-/// The one field of a line that matters here.
+/// The field of a line that is read here.
 #[derive(Deserialize)]
 struct LineTime {
     time: String,
 }
 
 impl AppendedFile {
-    /// Opens a file, making it if it does not exist.
+    /// Opens a file, and creates it if it does not exist.
     ///
     /// # Errors
     ///
@@ -39,7 +38,7 @@ impl AppendedFile {
         })
     }
 
-    /// Opens the file under the name anew.
+    /// Opens the file under the name again.
     ///
     /// # Errors
     ///
@@ -54,12 +53,12 @@ impl AppendedFile {
     ///
     /// # Errors
     ///
-    /// If they cannot be written as a whole.
+    /// If they cannot be written completely.
     pub(super) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         if !self.is_in_place() {
             self.reopen()?;
             tracing::info!(
-                "the audit log {} is another file than before and was opened anew",
+                "the audit log {} is another file than before and was opened again",
                 self.path.display()
             );
         }
@@ -71,7 +70,7 @@ impl AppendedFile {
         file.sync_data()
     }
 
-    /// Whether the name leads to the open file.
+    /// Returns true if the name leads to the open file.
     fn is_in_place(&self) -> bool {
         let open = self.file.as_ref().and_then(|file| file.metadata().ok());
         let named = fs::metadata(&self.path).ok();
@@ -79,12 +78,12 @@ impl AppendedFile {
             .is_some_and(|(open, named)| is_same(&open, &named))
     }
 
-    /// Removes the lines before the first that is not older than `cutoff`; returns how many bytes
-    /// these had.
+    /// Removes the lines before the first that is not older than `cutoff`. Returns their number of
+    /// bytes.
     ///
     /// # Errors
     ///
-    /// If the file cannot be replaced; it is as before then.
+    /// If the file cannot be replaced; it is unchanged then.
     pub(super) fn remove_before(&mut self, cutoff: Timestamp) -> io::Result<u64> {
         let mut reader = BufReader::new(File::open(&self.path)?);
         let (mut start, mut end, mut line) = (0, 0, Vec::new());
@@ -93,7 +92,7 @@ impl AppendedFile {
             let length = reader.read_until(b'\n', &mut line)? as u64;
             end += length;
             match time(&line) {
-                // A line without a time, which a crash cut short, goes with an old one after it.
+                // A torn line has no time. It is removed with an old line after it.
                 None if length > 0 => {}
                 Some(time) if time < cutoff => start = end,
                 _ => break,
@@ -113,7 +112,7 @@ impl AppendedFile {
         Ok(start)
     }
 
-    /// Returns the files that log rotation made of this one: their names begin with its name.
+    /// Returns the files that log rotation made of this one. Their names begin with its name.
     ///
     /// # Errors
     ///
@@ -123,8 +122,8 @@ impl AppendedFile {
     }
 }
 
-/// Returns the files next to `path` whose names are its name and a suffix after a dot or a hyphen,
-/// in the order of their names.
+/// Returns the files next to `path` that are named like it, with a suffix after a dot or a hyphen,
+/// sorted by name.
 ///
 /// # Errors
 ///
@@ -154,7 +153,7 @@ pub fn rotated(path: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// The time of a line, if it is whole.
+/// Returns the time of a line, if the line is complete.
 fn time(line: &[u8]) -> Option<Timestamp> {
     serde_json::from_slice::<LineTime>(line)
         .ok()?
@@ -163,11 +162,11 @@ fn time(line: &[u8]) -> Option<Timestamp> {
         .ok()
 }
 
-/// Opens a regular file to append to it, for its owner alone if it is new. Anything else could
-/// block, or has no end.
+/// Opens a regular file to append to it. A new file is for its owner alone. Other kinds of files
+/// are refused, because they could block or have no end.
 fn open(path: &Path) -> io::Result<File> {
     match fs::metadata(path) {
-        Ok(there) if !there.is_file() => {
+        Ok(metadata) if !metadata.is_file() => {
             return Err(io::Error::new(
                 ErrorKind::InvalidInput,
                 "it is not a regular file",
@@ -189,13 +188,13 @@ fn is_same(a: &fs::Metadata, b: &fs::Metadata) -> bool {
     (a.dev(), a.ino()) == (b.dev(), b.ino())
 }
 
-/// Without numbers of files, one that was made at another moment is another file.
+/// Compares the times of creation, because the system has no inode numbers.
 #[cfg(not(unix))]
 fn is_same(a: &fs::Metadata, b: &fs::Metadata) -> bool {
     a.created().ok() == b.created().ok()
 }
 
-/// Begins a line: one that a crash or a full disk cut short must not swallow it.
+/// Begins a new line after a torn one, so that the two do not become one line.
 fn begin_line(file: &mut File) -> io::Result<()> {
     let mut last = [b'\n'];
     if file.seek(SeekFrom::End(-1)).is_ok() {
@@ -251,7 +250,7 @@ mod tests {
             .unwrap();
         file.append(b"5\n").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "5\n");
-        // A half line of a crash, or of a tool.
+        // A torn line, as a crash or a tool leaves it.
         fs::write(&path, "half").unwrap();
         file.append(b"6\n").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "half\n6\n");
@@ -259,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn failure_ends_when_its_cause_does() {
+    fn append_recovers_after_failure() {
         let (_folder, path, mut file) = file();
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
@@ -301,7 +300,7 @@ mod tests {
         file.append(text.as_bytes()).unwrap();
         assert_eq!(file.remove_before(cutoff(1)).unwrap(), 0);
         assert!(file.remove_before(cutoff(3)).unwrap() > 0);
-        // What follows a younger line stays, whatever its time: the clock jumped.
+        // Lines after a younger one stay, because the clock may have jumped.
         let left = [line(3), "torn\n".to_owned(), line(2), line(4)].concat();
         assert_eq!(fs::read_to_string(&path).unwrap(), left);
         fs::write(&path, "without\ntimes\n").unwrap();

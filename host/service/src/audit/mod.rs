@@ -1,8 +1,8 @@
-//! The audit log: who changed which revision serves, and who enrolled, read, grouped or deleted
-//! people. A line of JSON for each, appended and never changed.
+//! The audit log: changes of revisions by operators, and enrolments, reads, group changes and
+//! deletions of people. Each is a line of JSON, appended and never changed.
 //!
-//! People are told apart by a keyed hash of their id, so that [`command`] finds the lines of a
-//! person whose id is known, and the file alone names nobody.
+//! A keyed hash of the id stands for a person. `rostro audit` finds the lines of a person by the
+//! id, and the file alone identifies no person.
 
 mod action;
 pub mod file;
@@ -32,25 +32,25 @@ pub const LOG: &str = "audit.jsonl";
 /// The name of the file with the keys, in the same folder.
 pub const KEYS: &str = "audit.key";
 
-/// How far the clock may run ahead of the time that passed before nothing is removed by it.
+/// Jump of the clock from which on nothing is removed by its time.
 const CLOCK_JUMP: Duration = Duration::from_secs(24 * 3600);
 
-/// Who asks for a change, from where, and by which request.
+/// The author of a change: the caller, the origin and the request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Actor {
-    /// The name of the key or the token, or what stands in for it.
+    /// Name of the key or the token, or a substitute.
     pub who: String,
-    /// The address, or which part of this program.
+    /// The address, or the part of this program.
     pub from: String,
-    /// The request's id, if there is a request: the caller's own if that is a UUID, else the
+    /// The request's id, if there is a request: the caller's own if it is a UUID, or else the
     /// service's.
     pub request: Option<Arc<str>>,
-    /// Whether they may manage people, and so be told whose a face is.
+    /// Whether the caller may manage people, and so learn the id of a face's person.
     pub can_manage: bool,
 }
 
 impl Actor {
-    /// A part of this program.
+    /// Returns the actor for a part of this program.
     pub fn part(from: &str) -> Self {
         Self {
             who: "rostro".to_owned(),
@@ -61,7 +61,7 @@ impl Actor {
     }
 }
 
-/// What is written of an action.
+/// A line of the log.
 #[derive(Debug, Serialize)]
 struct AuditLine<'a> {
     time: &'a str,
@@ -74,7 +74,7 @@ struct AuditLine<'a> {
     /// A keyed hash of the person's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     person: Option<String>,
-    /// Which key that is.
+    /// The id of the hash's key.
     #[serde(skip_serializing_if = "Option::is_none")]
     person_key: Option<&'a str>,
     #[serde(skip_serializing_if = "str::is_empty")]
@@ -84,7 +84,7 @@ struct AuditLine<'a> {
 /// The log.
 #[derive(Debug)]
 pub struct Audit {
-    /// How long lines and keys are kept.
+    /// Time for which lines and keys are kept.
     keep: SignedDuration,
     lost: AtomicU64,
     open: Mutex<OpenLog>,
@@ -94,8 +94,8 @@ pub struct Audit {
 struct OpenLog {
     file: AppendedFile,
     keys: PersonKeys,
-    /// When lines were last looked at for their age, by both clocks.
-    looked: (SystemTime, Instant),
+    /// Time of the last removal of old lines, by both clocks.
+    last_removal: (SystemTime, Instant),
 }
 
 impl Audit {
@@ -117,7 +117,7 @@ impl Audit {
         let open = Mutex::new(OpenLog {
             file,
             keys,
-            looked: (SystemTime::now(), Instant::now()),
+            last_removal: (SystemTime::now(), Instant::now()),
         });
         let audit = Self {
             keep: SignedDuration::from_hours(24 * i64::from(keep_days)),
@@ -129,7 +129,7 @@ impl Audit {
         Ok(audit)
     }
 
-    /// Records an action on a revision, or on none, and tells the service's log.
+    /// Records an action in this log and in the service's log.
     pub(crate) fn note(
         &self,
         actor: &Actor,
@@ -159,8 +159,7 @@ impl Audit {
         );
     }
 
-    /// Records an action on people, a line for each, all with one write. Their ids reach neither
-    /// log.
+    /// Records an action on people, a line for each, with one write. Their ids are in neither log.
     pub fn note_people<'p>(
         &self,
         actor: &Actor,
@@ -188,7 +187,7 @@ impl Audit {
         }
     }
 
-    /// Writes a line for each person, or one of none; returns how many.
+    /// Writes a line for each person, or one line without a person. Returns the number of lines.
     fn write(
         &self,
         actor: &Actor,
@@ -239,18 +238,18 @@ impl Audit {
             self.lost.fetch_add(count, Ordering::Relaxed);
             tracing::error!(
                 lines = count,
-                "the audit log cannot be written: {error}; the change stands without a line in it"
+                "the audit log cannot be written: {error}; the change took effect without a line in it"
             );
         }
         count
     }
 
-    /// How many lines could not be written since the start.
+    /// Returns the number of lines that could not be written since the start.
     pub fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
     }
 
-    /// Opens the file under the log's name anew.
+    /// Opens the file under the log's name again.
     ///
     /// # Errors
     ///
@@ -259,12 +258,13 @@ impl Audit {
         self.locked().file.reopen()
     }
 
-    /// Removes lines, rotated files and keys that are older than they are kept. A clock that jumped
-    /// far ahead since the last time removes nothing: what is gone cannot be brought back.
+    /// Removes expired lines, rotated files and keys. If the clock jumped far ahead since the last
+    /// time, removes nothing, because a removal cannot be undone.
     pub fn remove_old(&self) {
         let mut open = self.locked();
         let (wall, steady) = (SystemTime::now(), Instant::now());
-        let (wall_before, steady_before) = std::mem::replace(&mut open.looked, (wall, steady));
+        let (wall_before, steady_before) =
+            std::mem::replace(&mut open.last_removal, (wall, steady));
         let by_wall = wall.duration_since(wall_before).unwrap_or_default();
         if by_wall > (steady - steady_before) + CLOCK_JUMP {
             tracing::warn!(
@@ -310,7 +310,7 @@ impl Audit {
     }
 }
 
-/// Where the log and its keys are in a state folder.
+/// Returns the paths of the log and of its keys in a state folder.
 pub fn files(state: &Path) -> (PathBuf, PathBuf) {
     (state.join(LOG), state.join(KEYS))
 }
@@ -419,9 +419,9 @@ mod tests {
         assert!(young.exists() && !old.exists());
     }
 
-    /// A service that rested for longer than lines are kept removes all of them.
+    /// All lines expire while a service is stopped for longer than they are kept.
     #[test]
-    fn start_after_long_rest_removes_all() {
+    fn late_start_removes_all_lines() {
         let state = tempfile::tempdir().unwrap();
         fs::write(state.path().join(LOG), [400, 390].map(line_of_day).concat()).unwrap();
         let audit = Audit::open(state.path(), KEEP).unwrap();
@@ -444,7 +444,7 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let audit = Audit::open(state.path(), KEEP).unwrap();
         fs::write(state.path().join(LOG), [40, 0].map(line_of_day).concat()).unwrap();
-        audit.locked().looked.0 -= Duration::from_secs(2 * 86_400);
+        audit.locked().last_removal.0 -= Duration::from_secs(2 * 86_400);
         audit.remove_old();
         assert_eq!(lines(state.path()).len(), 2);
         audit.remove_old();

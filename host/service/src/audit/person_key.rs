@@ -1,5 +1,5 @@
-//! Keys of the hashes that stand for people in the audit log: a new one each year, kept as long as
-//! lines that have it.
+//! Keys of the hashes that stand for people in the audit log. A new key is made each year, and kept
+//! as long as lines that use it.
 
 use std::fs;
 use std::io::{self, ErrorKind, Write};
@@ -12,20 +12,20 @@ use rostro_common::fs::read_small;
 use rostro_common::keyed_hash::HashKey;
 use rostro_common::person::PersonId;
 
-/// How long a key is used for new lines: a year.
-const USED: SignedDuration = SignedDuration::from_hours(365 * 24);
+/// Time for which a key is used for new lines: a year.
+const KEY_LIFETIME: SignedDuration = SignedDuration::from_hours(365 * 24);
 
-/// How the files of unfinished writes begin: the state folder is swept of them.
+/// Prefix of unfinished files. A start removes them from the state folder.
 const UNFINISHED: &str = ".unfinished-";
 
 /// The first lines of the file.
 const HEAD: &str = "# Keys of the people in audit.jsonl: when each was made, and the key. Keep it secret: it tests ids.\n";
 
-/// One key.
+/// A key, and the time at which it was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PersonKey {
     made: Timestamp,
-    /// Names the key in a line without telling it.
+    /// Identifies the key in a line without revealing it.
     pub id: String,
     key: HashKey,
 }
@@ -36,18 +36,18 @@ impl PersonKey {
         Self { made, id, key }
     }
 
-    /// Returns what stands for a person. No id has a control character, so the key's own id is no
-    /// person's hash.
+    /// Returns the hash of a person's id. An id has no control character, so the hash never equals
+    /// the key's own id.
     pub fn hash(&self, id: &PersonId) -> String {
         self.key.hash(id.as_str()).to_string()
     }
 }
 
-/// Reads every key of a file, oldest first; none if there is no file.
+/// Reads the keys of a file, oldest first. A missing file has none.
 ///
 /// # Errors
 ///
-/// If the file cannot be read, or has a line that is no key ([`ErrorKind::InvalidData`]).
+/// If the file cannot be read, or has an invalid line ([`ErrorKind::InvalidData`]).
 pub fn read(file: &Path) -> io::Result<Vec<PersonKey>> {
     let bytes = match read_small(file) {
         Ok(bytes) => bytes,
@@ -78,7 +78,7 @@ pub fn read(file: &Path) -> io::Result<Vec<PersonKey>> {
 #[derive(Debug)]
 pub(super) struct PersonKeys {
     file: PathBuf,
-    /// Oldest first; none before the file was read.
+    /// Oldest first. None before the file was read.
     keys: Option<Vec<PersonKey>>,
     /// Whether the last attempt to read or write the file failed, which is logged once.
     is_failing: bool,
@@ -93,9 +93,8 @@ impl PersonKeys {
         }
     }
 
-    /// Returns the key for lines that are written now. Makes one if there is none or if the newest
-    /// is a year old. Returns nothing if the file can be neither read nor written; the next call
-    /// tries again.
+    /// Returns the key for lines that are written now, and makes a new one if the newest is a year
+    /// old. Returns none if the file can be neither read nor written; the next call tries again.
     pub(super) fn current(&mut self, now: Timestamp) -> Option<&PersonKey> {
         match self.renew(now) {
             Ok(()) => self.is_failing = false,
@@ -104,10 +103,10 @@ impl PersonKeys {
                 let consequence = if self.keys.as_ref().is_some_and(|keys| !keys.is_empty()) {
                     "the old key stays in use"
                 } else {
-                    "lines of the audit log do not tell whose they are"
+                    "lines of the audit log identify no person"
                 };
                 tracing::error!(
-                    "cannot keep a key in {}: {error}; until that is mended, {consequence}",
+                    "cannot store a key in {}: {error}; until this is repaired, {consequence}",
                     self.file.display()
                 );
             }
@@ -124,13 +123,13 @@ impl PersonKeys {
         if !keys.is_empty() && !self.file.try_exists()? {
             write(&self.file, keys)?;
             tracing::error!(
-                "{} was gone and was written again: without it no line of a person can be found",
+                "{} was missing and was written again, because no line of a person can be found without it",
                 self.file.display()
             );
         }
         if keys
             .last()
-            .is_some_and(|newest| now.duration_since(newest.made) < USED)
+            .is_some_and(|newest| now.duration_since(newest.made) < KEY_LIFETIME)
         {
             return Ok(());
         }
@@ -141,19 +140,19 @@ impl PersonKeys {
         Ok(())
     }
 
-    /// Drops the keys that only lines from before `cutoff` have.
+    /// Drops the keys that only lines from before `cutoff` use.
     pub(super) fn drop_before(&mut self, cutoff: Timestamp) {
         let Some(keys) = &mut self.keys else { return };
         // A key is in use until the next one is made.
-        let used_up = keys
+        let expired = keys
             .iter()
             .skip(1)
             .take_while(|next| next.made < cutoff)
             .count();
-        if used_up == 0 {
+        if expired == 0 {
             return;
         }
-        let kept = keys.split_off(used_up);
+        let kept = keys.split_off(expired);
         let dropped = std::mem::replace(keys, kept);
         match write(&self.file, keys) {
             Ok(()) => tracing::info!(
@@ -168,8 +167,8 @@ impl PersonKeys {
     }
 }
 
-/// Reads the keys for use. A file that is no file of keys is moved away and not overwritten: lines
-/// may have its keys.
+/// Reads the keys for use. A damaged file is moved away and not overwritten, because lines may use
+/// its keys.
 fn load(file: &Path) -> io::Result<Vec<PersonKey>> {
     let keys = match read(file) {
         Err(error) if error.kind() == ErrorKind::InvalidData => {
@@ -195,19 +194,19 @@ fn load(file: &Path) -> io::Result<Vec<PersonKey>> {
     Ok(keys)
 }
 
-/// Replaces the file by one with these keys, for its owner alone.
+/// Replaces the file atomically. The new file is for its owner alone.
 fn write(file: &Path, keys: &[PersonKey]) -> io::Result<()> {
     let folder = file.parent().unwrap_or_else(|| Path::new("."));
     let mut text = HEAD.to_owned();
     for PersonKey { made, key, .. } in keys {
         text.push_str(&format!("{made} {}\n", key.to_hex()));
     }
-    // Made for its owner alone, by its documentation.
+    // A temporary file is created for its owner alone.
     let mut unfinished = NamedTempFile::with_prefix_in(UNFINISHED, folder)?;
     unfinished.write_all(text.as_bytes())?;
     unfinished.as_file().sync_all()?;
     unfinished.persist(file).map_err(|error| error.error)?;
-    // The name is in place; a file system that cannot sync folders has no more to offer.
+    // The file is in place. Some file systems cannot sync a folder.
     let _ = fs::File::open(folder).and_then(|folder| folder.sync_all());
     Ok(())
 }
@@ -234,7 +233,7 @@ mod tests {
         let second = keys.current(day(365)).unwrap().clone();
         assert_ne!(second.id, first.id);
         assert_eq!(read(&keys.file).unwrap(), [first.clone(), second.clone()]);
-        // A clock that jumps back makes no key, and another process goes on with the newest.
+        // A clock that jumps back makes no key, and another process uses the newest one.
         assert_eq!(keys.current(day(100)), Some(&second));
         assert_eq!(
             PersonKeys::new(keys.file.clone()).current(day(400)),
@@ -261,8 +260,7 @@ mod tests {
         assert_eq!(keys.current(day(800)), left.last());
     }
 
-    /// Lines are found by the keys in the file: one that is removed while the service runs is
-    /// written again.
+    /// Lines are found by the keys in the file, so a removed file is written again.
     #[test]
     fn removed_key_file_is_written_again() {
         let (_folder, mut keys) = keys();
@@ -274,7 +272,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn key_file_is_the_owners_alone() {
+    fn key_file_is_private() {
         use std::os::unix::fs::PermissionsExt;
 
         let (_folder, mut keys) = keys();

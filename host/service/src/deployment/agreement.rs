@@ -1,4 +1,4 @@
-//! How far a candidate agrees with the active revision on the same frames.
+//! Agreement of a shadow with the active revision on the same frames.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,16 +7,16 @@ use serde::{Deserialize, Serialize};
 use rostro_sandbox::bindings::BoundingBox;
 use rostro_sandbox::face_matching::same_faces;
 
-/// A face of an answer: where, and who.
+/// A face of an answer: its place, and its person.
 #[derive(Clone, Debug)]
 pub struct IdentifiedFace {
     /// Bounding box in pixels of the frame.
     pub bounds: BoundingBox,
-    /// None for somebody unknown.
+    /// The person's id. None for an unknown face.
     pub identity: Option<String>,
 }
 
-/// What was counted so far.
+/// Counts so far.
 #[derive(Debug, Default)]
 pub struct Agreement {
     frames: AtomicU64,
@@ -32,21 +32,21 @@ pub struct Agreement {
 /// The counts at a moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
-    /// Frames that both saw.
+    /// Frames that both analysed.
     pub frames: u64,
-    /// Frames of the share that the candidate did not see, because there was no worker to spare.
+    /// Frames of the share that the shadow did not analyse, because no worker was idle.
     pub skipped: u64,
-    /// Frames on which the candidate failed.
+    /// Frames on which the shadow failed.
     pub failed: u64,
-    /// Faces that either saw.
+    /// Faces that either found.
     pub faces: u64,
-    /// Faces that both saw.
+    /// Faces that both found.
     pub same_face: u64,
-    /// Faces that only the active one saw.
+    /// Faces that only the active revision found.
     pub only_active: u64,
-    /// Faces that only the candidate saw.
+    /// Faces that only the shadow found.
     pub only_shadow: u64,
-    /// Of the faces that both saw, those to whom both gave the same name, or none.
+    /// Faces that both found, with the same identity or both without one.
     pub same_identity: u64,
 }
 
@@ -61,7 +61,7 @@ impl Agreement {
 
     /// Compares two answers on one frame.
     pub(crate) fn compare(&self, active: &[IdentifiedFace], shadow: &[IdentifiedFace]) {
-        let counts = counted(active, shadow);
+        let counts = counts(active, shadow);
         for (total, more) in [
             (&self.frames, counts.frames),
             (&self.faces, counts.faces),
@@ -75,22 +75,22 @@ impl Agreement {
     }
 
     pub(crate) fn counts(&self) -> Counts {
-        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Counts {
-            frames: of(&self.frames),
-            skipped: of(&self.skipped),
-            failed: of(&self.failed),
-            faces: of(&self.faces),
-            same_face: of(&self.same_face),
-            only_active: of(&self.only_active),
-            only_shadow: of(&self.only_shadow),
-            same_identity: of(&self.same_identity),
+            frames: load(&self.frames),
+            skipped: load(&self.skipped),
+            failed: load(&self.failed),
+            faces: load(&self.faces),
+            same_face: load(&self.same_face),
+            only_active: load(&self.only_active),
+            only_shadow: load(&self.only_shadow),
+            same_identity: load(&self.same_identity),
         }
     }
 }
 
-fn counted(active: &[IdentifiedFace], shadow: &[IdentifiedFace]) -> Counts {
-    let boxes = |seen: &[IdentifiedFace]| seen.iter().map(|face| face.bounds).collect::<Vec<_>>();
+fn counts(active: &[IdentifiedFace], shadow: &[IdentifiedFace]) -> Counts {
+    let boxes = |faces: &[IdentifiedFace]| faces.iter().map(|face| face.bounds).collect::<Vec<_>>();
     let mut counts = Counts {
         frames: 1,
         ..Counts::default()
@@ -116,7 +116,7 @@ fn counted(active: &[IdentifiedFace], shadow: &[IdentifiedFace]) -> Counts {
 mod tests {
     use super::*;
 
-    fn seen(x: f32, identity: &str) -> IdentifiedFace {
+    fn face(x: f32, identity: &str) -> IdentifiedFace {
         let bounds = BoundingBox {
             x1: x,
             y1: 0.0,
@@ -130,23 +130,23 @@ mod tests {
     }
 
     #[test]
-    fn faces_are_the_same_where_they_overlap_and_agree_where_they_have_one_name() {
+    fn overlapping_faces_are_compared() {
         let active = [
-            seen(0.0, "alice"),
-            seen(200.0, "bob"),
-            seen(400.0, ""),
-            seen(600.0, ""),
+            face(0.0, "alice"),
+            face(200.0, "bob"),
+            face(400.0, ""),
+            face(600.0, ""),
         ];
         let shadow = [
-            seen(205.0, "carol"),
-            seen(10.0, "alice"),
-            seen(398.0, ""),
-            seen(900.0, ""),
+            face(205.0, "carol"),
+            face(10.0, "alice"),
+            face(398.0, ""),
+            face(900.0, ""),
         ];
         let agreement = Agreement::default();
         agreement.compare(&active, &shadow);
         agreement.compare(&[], &[]);
-        let wanted = Counts {
+        let expected = Counts {
             frames: 2,
             faces: 5,
             same_face: 3,
@@ -155,6 +155,6 @@ mod tests {
             same_identity: 2,
             ..Counts::default()
         };
-        assert_eq!(agreement.counts(), wanted);
+        assert_eq!(agreement.counts(), expected);
     }
 }

@@ -1,4 +1,4 @@
-//! From a revision's ingredients to something that can serve.
+//! Makes a revision of its parts, up to the point where it can serve.
 
 use std::io;
 use std::path::PathBuf;
@@ -17,13 +17,14 @@ use rostro_sandbox::pipeline::self_test::{SelfTest, SelfTestError};
 use rostro_sandbox::pipeline::stage::{StageError, StageRequest, Tuning};
 
 use super::live::ReadyRevision;
-use super::record::{RevisionSpec, Store};
+use super::record::RevisionSpec;
+use super::store::Store;
 use crate::people::{People, PeopleError, ViewReport};
 
-/// How long a revision may take to make everybody's templates.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Time that a revision may take for the templates of all people.
+const TEMPLATES_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// What revisions are made with.
+/// Makes revisions. The fields are the service's parts that it needs.
 #[derive(Debug)]
 pub struct RevisionBuilder {
     /// Compiles and runs components.
@@ -34,7 +35,7 @@ pub struct RevisionBuilder {
     pub models: PathBuf,
     /// Limits and thresholds.
     pub tuning: Tuning,
-    /// The people that templates are made of.
+    /// The stored people, for their templates.
     pub people: Arc<People>,
     /// The test that a revision must pass.
     pub self_test: SelfTest,
@@ -42,48 +43,48 @@ pub struct RevisionBuilder {
     pub shutdown: Shutdown,
 }
 
-/// Why a revision cannot serve.
+/// Reason why a revision cannot serve.
 #[derive(Debug, thiserror::Error)]
 pub enum MakeError {
     /// Its pack cannot be used.
     #[error(transparent)]
     Pack(#[from] PackError),
-    /// A component that was kept is gone.
+    /// A stored component cannot be read.
     #[error("the component {digest} cannot be read back: {cause}; push it again")]
     Component {
-        /// Which.
+        /// The component.
         digest: Sha256Digest,
-        /// Why.
+        /// The operating system's error.
         cause: io::Error,
     },
     /// A component cannot run here.
     #[error(transparent)]
     Unusable(#[from] ComponentError),
-    /// It does not fit its models.
+    /// The components do not fit the models, or each other.
     #[error(transparent)]
     Stage(#[from] StageError),
-    /// The models of its pack were changed since.
+    /// The models of its pack changed since it was staged.
     #[error(
-        "the models of the pack `{0}` are no longer those that it was staged with; push it again to stage it with these"
+        "the models of the pack `{0}` changed since it was staged; push it again to stage it with the new ones"
     )]
     OtherModels(String),
-    /// It does not do what it must.
+    /// It fails the self-test.
     #[error("the self-test failed: {0}")]
     SelfTest(#[from] SelfTestError),
     /// The process is stopping, which says nothing about the revision.
     #[error("the service is stopping")]
     Stopping,
-    /// The people cannot be prepared for it.
+    /// The people's templates cannot be made.
     #[error("cannot prepare the people of the gallery: {0}")]
     People(#[from] PeopleError),
 }
 
 impl RevisionBuilder {
-    /// The id that a revision of these ingredients has.
+    /// Returns the id of a revision of these parts.
     ///
     /// # Errors
     ///
-    /// If there is no such pack, or it is damaged.
+    /// If the pack does not exist or is damaged.
     pub(crate) fn id(&self, spec: &RevisionSpec) -> Result<Sha256Digest, PackError> {
         let pack = Pack::open(&self.models, &spec.pack)?;
         Ok(spec.inputs(pack.manifest()).id())
@@ -95,7 +96,7 @@ impl RevisionBuilder {
     }
 
     /// Compiles and inspects a component.
-    pub(crate) fn plugin(
+    fn component(
         &self,
         store: &Store,
         digest: Sha256Digest,
@@ -106,22 +107,20 @@ impl RevisionBuilder {
         Ok(CompiledComponent::load(&self.engine, &bytes)?)
     }
 
-    /// Makes the revision `id`: compiled, with its models, tried, and with the people as it sees
-    /// them. A shutdown ends it as soon as the step that is under way ends, or at once where guests
-    /// run.
+    /// Makes the revision `id`: compiles it, loads its models, tests it, and makes the templates of
+    /// the people. A shutdown cancels running guests at once, and other steps when they end.
     ///
     /// # Errors
     ///
-    /// [`MakeError`] says what is wrong with it; nothing is left behind.
+    /// [`MakeError`]; nothing of the revision is kept then.
     pub(crate) fn make(
         &self,
         store: &Store,
         id: Sha256Digest,
         spec: &RevisionSpec,
     ) -> Result<(Arc<ReadyRevision>, ViewReport), MakeError> {
-        let made = self.try_make(store, id, spec);
-        // Whatever failed did so because it was cancelled, or could have been.
-        made.map_err(|error| {
+        self.try_make(store, id, spec).map_err(|error| {
+            // After a shutdown has begun, the cancellation may have caused the error.
             if self.shutdown.has_begun() {
                 MakeError::Stopping
             } else {
@@ -141,13 +140,13 @@ impl RevisionBuilder {
         if spec.inputs(pack.manifest()).id() != id {
             return Err(MakeError::OtherModels(spec.pack.clone()));
         }
-        let vision = self.plugin(store, spec.vision)?;
+        let vision = self.component(store, spec.vision)?;
         let policy = spec
             .policy
-            .map(|digest| self.plugin(store, digest))
+            .map(|digest| self.component(store, digest))
             .transpose()?;
-        // One that spins when it is asked what it is keeps others waiting to be staged no longer
-        // than one that does so in its self-test.
+        // A component that spins while it describes itself is stopped after this time, so that
+        // other revisions can be staged.
         let timeout = self.self_test.deadline;
         self.enter("load models", id)?;
         let scope = || self.shutdown.scope(Instant::now() + timeout);
@@ -163,13 +162,14 @@ impl RevisionBuilder {
         self.enter("self-test", id)?;
         self.self_test.run(&revision, &self.shutdown)?;
         self.enter("make templates", id)?;
-        let (view, report) = self
-            .people
-            .view(&revision, &self.shutdown.scope(Instant::now() + PATIENCE))?;
-        Ok((ReadyRevision::new(revision, view), report))
+        let (view, report) = self.people.view(
+            &revision,
+            &self.shutdown.scope(Instant::now() + TEMPLATES_TIMEOUT),
+        )?;
+        Ok((ReadyRevision::new(revision, view, spec.clone()), report))
     }
 
-    /// Begins a step, unless the process is stopping.
+    /// Logs a step. Fails if the process is stopping.
     fn enter(&self, step: &'static str, id: Sha256Digest) -> Result<(), MakeError> {
         tracing::debug!(revision = id.short(), step, "staging");
         if self.shutdown.has_begun() {

@@ -1,4 +1,4 @@
-//! What an operator, or the breaker, may change: each asks for a state, so that asking again
+//! Changes of roles by operators and by the circuit breaker. Each asks for a state, so repeating it
 //! changes nothing.
 
 use std::sync::Arc;
@@ -9,116 +9,198 @@ use rostro_models::PackError;
 use rostro_sandbox::component::error::ComponentError;
 use rostro_sandbox::limits::LimitError;
 
-use super::breaker::{OFF, Rule, client_number};
-use super::record::{Record, StateError, Status, TrafficShare};
+use super::agreement::Agreement;
+use super::live::breaker::{OFF, Rule, client_number};
+use super::live::{Outcome, ReadyRevision};
+use super::record::{Record, Status, TrafficShare};
 use super::routes::ShareCounter;
-use super::{Actor, Agreement, Deployment, DeploymentState, Outcome, ReadyRevision};
+use super::store::StateError;
+use super::{Actor, Deployment, DeploymentState};
 use crate::audit::{Action, ActionOutcome};
 use crate::executor::Client;
 
-/// The fewest digits of an id that name a revision.
+/// The fewest digits of an id that identify a revision.
 const SHORTEST: usize = 4;
 
-/// What came of a change that was not refused.
+/// A change that an operator asks for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum RevisionChange {
+    /// Make a revision the active one, and keep the one before it ready as the previous one.
+    Activate {
+        /// The revision.
+        id: Sha256Digest,
+        /// Whether people may become unknown, because they were enrolled under another contract.
+        allow_contract_change: bool,
+    },
+    /// Make the previous revision the active one again.
+    RollBack,
+    /// Let a revision answer a share of the requests, and those that ask for it.
+    Canary {
+        /// The revision.
+        id: Sha256Digest,
+        /// The share, 0 to 1.
+        share: f64,
+        /// Whether people may become unknown to these requests.
+        allow_contract_change: bool,
+    },
+    /// Let a revision see a share of the requests, and compare its answers with the active one's.
+    Shadow {
+        /// The revision.
+        id: Sha256Digest,
+        /// The share, 0 to 1.
+        share: f64,
+    },
+    /// Take a revision away after the requests that it works on.
+    Retire {
+        /// The revision.
+        id: Sha256Digest,
+    },
+    /// End a revision's role as canary. It stays ready.
+    EndCanary {
+        /// The revision.
+        id: Sha256Digest,
+    },
+    /// End a revision's role as shadow. It stays ready.
+    EndShadow {
+        /// The revision.
+        id: Sha256Digest,
+    },
+}
+
+impl RevisionChange {
+    fn audit_action(self) -> Action {
+        match self {
+            Self::Activate { .. } => Action::Activate,
+            Self::RollBack => Action::Rollback,
+            Self::Canary { .. } => Action::Canary,
+            Self::Shadow { .. } => Action::Shadow,
+            Self::Retire { .. } => Action::Retire,
+            Self::EndCanary { .. } => Action::EndCanary,
+            Self::EndShadow { .. } => Action::EndShadow,
+        }
+    }
+
+    /// Returns what the audit log has in addition to the action's name.
+    fn audit_detail(self) -> String {
+        const ALLOWED: &str = "change of contract allowed";
+        match self {
+            Self::Activate {
+                allow_contract_change: true,
+                ..
+            } => ALLOWED.to_owned(),
+            Self::Canary {
+                share,
+                allow_contract_change: true,
+                ..
+            } => format!("share {share}, {ALLOWED}"),
+            Self::Canary { share, .. } | Self::Shadow { share, .. } => format!("share {share}"),
+            Self::Activate { .. }
+            | Self::RollBack
+            | Self::Retire { .. }
+            | Self::EndCanary { .. }
+            | Self::EndShadow { .. } => String::new(),
+        }
+    }
+}
+
+/// Result of a change that was not refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChangeOutcome {
-    /// The revision that it is about.
+    /// The revision that was changed.
     pub id: Sha256Digest,
-    /// Whether anything is other than before.
+    /// Whether the state differs from the one before.
     pub changed: bool,
 }
 
-/// Why a change is refused.
+/// Reason why a change is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
-    /// There is no such revision.
+    /// The revision does not exist.
     #[error("there is no revision {0}; `rostro pipeline list` shows which there are")]
     Unknown(String),
-    /// Several begin so, or could.
+    /// The digits do not identify one revision.
     #[error("several revisions may begin with `{0}`; give more of its digits, at least {SHORTEST}")]
     Ambiguous(String),
-    /// It is not ready.
-    #[error("the revision {} {why}", .id.short())]
+    /// The revision cannot serve now.
+    #[error("the revision {} {state}", .id.short())]
     NotReady {
-        /// Which.
+        /// The revision.
         id: Sha256Digest,
-        /// What it is instead.
-        why: String,
+        /// Its state, as a predicate.
+        state: String,
     },
-    /// Its embeddings are not those that people are known by.
+    /// The revision does not recognise people that the active one does.
     #[error(
-        "the revision {} makes other embeddings or templates: {people} people would not be recognised before they are enrolled again; to go \
-         on, allow the change of contract (--allow-contract-change)",
+        "revision {} changes the embedding contract; {people} people must be re-enrolled before they can be recognised. Pass \
+         --allow-contract-change to continue",
         .id.short()
     )]
     Contract {
-        /// Which.
+        /// The revision.
         id: Sha256Digest,
-        /// How many people are affected.
+        /// Number of people affected.
         people: usize,
     },
-    /// It serves.
+    /// The revision is active.
     #[error("the revision {} is active; activate another first, then it can be retired, or be canary or shadow", .0.short())]
     Active(Sha256Digest),
-    /// It plays the other part beside the active one.
-    #[error("the revision {} is the {part}; end that first (`rostro pipeline {part} --off`)", .id.short())]
-    OtherPart {
-        /// Which.
+    /// The revision has the other role next to the active one.
+    #[error("the revision {} is the {role}; end that first (`rostro pipeline {role} --off`)", .id.short())]
+    OtherRole {
+        /// The revision.
         id: Sha256Digest,
         /// `canary` or `shadow`.
-        part: &'static str,
+        role: &'static str,
     },
-    /// There is none to go back to.
+    /// No previous revision exists.
     #[error(
         "there is no previous revision to go back to; name one with `rostro pipeline activate`"
     )]
     NoPrevious,
-    /// A share is none.
+    /// The share is out of range.
     #[error("a share must be between 0 and 1")]
     Share,
-    /// As many as may be are ready.
-    #[error("{most} revisions are ready or being staged, as many as are kept; retire one first")]
+    /// The maximum of ready revisions is reached.
+    #[error("{most} revisions are ready or being staged, which is the maximum; retire one first")]
     TooMany {
-        /// How many.
+        /// The maximum.
         most: usize,
     },
-    /// The bytes are not those that were meant.
+    /// The bytes do not have the expected digest.
     #[error(
-        "{size} bytes with the SHA-256 {given} arrived, not those with {wanted}: send it again"
+        "{size} bytes with the SHA-256 {received} arrived, not those with {expected}: send it again"
     )]
     OtherBytes {
-        /// What they should be.
-        wanted: Sha256Digest,
-        /// What they are.
-        given: Sha256Digest,
-        /// How many.
+        /// The expected digest.
+        expected: Sha256Digest,
+        /// The digest of the bytes.
+        received: Sha256Digest,
+        /// Number of bytes.
         size: usize,
     },
     /// A policy was asked for, and the component has none.
-    #[error(
-        "the component exports no policy, of which alone there was a push; push it without --policy-only (policy_only)"
-    )]
+    #[error("the component exports no policy; push it without --policy-only (policy_only)")]
     NoPolicy,
-    /// It is no component.
+    /// The bytes are not a usable component.
     #[error(transparent)]
     Component(#[from] ComponentError),
-    /// A limit of its own is none.
+    /// One of its own limits is invalid.
     #[error(transparent)]
     Limit(#[from] LimitError),
     /// Its pack cannot be used.
     #[error(transparent)]
     Pack(#[from] PackError),
-    /// What is remembered cannot be written.
+    /// The record cannot be written.
     #[error(transparent)]
     State(#[from] StateError),
 }
 
 impl ChangeError {
-    /// The revision that it is about.
+    /// Returns the revision that the error is about.
     pub(super) fn revision(&self) -> Option<Sha256Digest> {
         match self {
             Self::NotReady { id, .. }
-            | Self::OtherPart { id, .. }
+            | Self::OtherRole { id, .. }
             | Self::Contract { id, .. }
             | Self::Active(id) => Some(*id),
             _ => None,
@@ -126,45 +208,175 @@ impl ChangeError {
     }
 }
 
-/// What is written of a change beside its name.
-fn how(allow_contract: bool, how: String) -> String {
-    let allowed = allow_contract.then(|| "change of contract allowed".to_owned());
-    [Some(how).filter(|how| !how.is_empty()), allowed]
-        .into_iter()
-        .flatten()
-        .collect::<Vec<_>>()
-        .join(", ")
-}
-
-/// What a change is worked out on.
+/// A change in progress, on a copy of the record.
 struct ChangeDraft<'b> {
     record: Record,
     state: &'b DeploymentState,
 }
 
 impl ChangeDraft<'_> {
-    /// The revision, if it could serve at once.
+    /// Applies a change to the copy. Returns the revision that it is about.
+    fn apply(&mut self, change: RevisionChange) -> Result<Sha256Digest, ChangeError> {
+        match change {
+            RevisionChange::Activate {
+                id,
+                allow_contract_change,
+            } => self.activate(id, allow_contract_change),
+            RevisionChange::RollBack => self.roll_back(),
+            RevisionChange::Canary {
+                id,
+                share,
+                allow_contract_change,
+            } => {
+                if self.record.shadow.is_some_and(|shadow| shadow.id == id) {
+                    return Err(ChangeError::OtherRole { id, role: "shadow" });
+                }
+                let before = self.record.canary;
+                self.record.canary = Some(self.share(id, share, before, allow_contract_change)?);
+                Ok(id)
+            }
+            RevisionChange::Shadow { id, share } => {
+                if self.record.canary.is_some_and(|canary| canary.id == id) {
+                    return Err(ChangeError::OtherRole { id, role: "canary" });
+                }
+                self.record.shadow = Some(self.share(id, share, self.record.shadow, true)?);
+                Ok(id)
+            }
+            RevisionChange::Retire { id } => {
+                if self.record.active == Some(id) {
+                    return Err(ChangeError::Active(id));
+                }
+                self.record.clear_roles(id);
+                if let Some(entry) = self.record.entry_mut(id) {
+                    entry.status = Status::Retired;
+                }
+                Ok(id)
+            }
+            RevisionChange::EndCanary { id } => {
+                self.record.canary = self.record.canary.filter(|canary| canary.id != id);
+                Ok(id)
+            }
+            RevisionChange::EndShadow { id } => {
+                self.record.shadow = self.record.shadow.filter(|shadow| shadow.id != id);
+                Ok(id)
+            }
+        }
+    }
+
+    fn activate(
+        &mut self,
+        id: Sha256Digest,
+        allow_contract_change: bool,
+    ) -> Result<Sha256Digest, ChangeError> {
+        if self.record.active == Some(id) {
+            return Ok(id);
+        }
+        let live = self.ready(id)?;
+        self.check_contract(&live, allow_contract_change)?;
+        live.health.reset();
+        self.record.clear_roles(id);
+        self.record.retire_previous();
+        self.record.previous = self.record.active.replace(id);
+        self.record.rolled_back = false;
+        Ok(id)
+    }
+
+    /// Activates the previous revision. There is no previous one afterwards, and a second roll back
+    /// changes nothing.
+    fn roll_back(&mut self) -> Result<Sha256Digest, ChangeError> {
+        let Some(previous) = self.record.previous else {
+            let rolled_back = self.record.active.filter(|_| self.record.rolled_back);
+            return rolled_back.ok_or(ChangeError::NoPrevious);
+        };
+        self.activate_previous(previous)?;
+        Ok(previous)
+    }
+
+    fn activate_previous(&mut self, previous: Sha256Digest) -> Result<(), ChangeError> {
+        self.ready(previous)?.health.reset();
+        self.record.clear_roles(previous);
+        self.record.active = Some(previous);
+        self.record.rolled_back = true;
+        Ok(())
+    }
+
+    /// Marks a revision as failed. If it is active, the previous one serves.
+    fn take_out(
+        &mut self,
+        live: &ReadyRevision,
+        reason: &str,
+    ) -> Result<Sha256Digest, ChangeError> {
+        let id = live.id();
+        let current = self.state.ready.get(&id);
+        // It may have been taken out, and staged again, since the request began.
+        if !current.is_some_and(|current| std::ptr::eq(&**current, live)) {
+            return Ok(id);
+        }
+        if self.record.active == Some(id) {
+            let previous = self
+                .record
+                .previous
+                .filter(|previous| self.ready(*previous).is_ok())
+                .ok_or(ChangeError::NoPrevious)?;
+            self.activate_previous(previous)?;
+        }
+        self.record.clear_roles(id);
+        if let Some(entry) = self
+            .record
+            .entry_mut(id)
+            .filter(|entry| entry.status == Status::Staged)
+        {
+            entry.status = Status::Failed(reason.to_owned());
+        }
+        Ok(id)
+    }
+
+    /// Returns the share of a revision next to the active one, checked.
+    fn share(
+        &self,
+        id: Sha256Digest,
+        share: f64,
+        before: Option<TrafficShare>,
+        allow_contract_change: bool,
+    ) -> Result<TrafficShare, ChangeError> {
+        if !(0.0..=1.0).contains(&share) {
+            return Err(ChangeError::Share);
+        }
+        let requested = TrafficShare { id, share };
+        if before == Some(requested) {
+            return Ok(requested);
+        }
+        if self.record.active == Some(id) {
+            return Err(ChangeError::Active(id));
+        }
+        let live = self.ready(id)?;
+        self.check_contract(&live, allow_contract_change)?;
+        live.health.reset();
+        Ok(requested)
+    }
+
+    /// Returns the revision if it can serve at once.
     fn ready(&self, id: Sha256Digest) -> Result<Arc<ReadyRevision>, ChangeError> {
         if let Some(live) = self.state.ready.get(&id) {
             return Ok(Arc::clone(live));
         }
-        let why = match self.record.entry(id).map(|entry| &entry.status) {
+        let state = match self.record.entry(id).map(|entry| &entry.status) {
             Some(Status::Staging) => "is still being staged; wait until it is".to_owned(),
             Some(Status::Failed(reason)) => format!("failed: {reason}"),
             Some(Status::Retired) => "was retired; push it again".to_owned(),
             Some(Status::Staged) | None => "is not ready".to_owned(),
         };
-        Err(ChangeError::NotReady { id, why })
+        Err(ChangeError::NotReady { id, state })
     }
 
-    /// Refuses a revision for whom people are strangers whom the active one knows, unless that is
+    /// Refuses a revision that does not recognise all people of the active one, unless that is
     /// allowed.
-    fn check_contract(&self, live: &ReadyRevision, allowed: bool) -> Result<(), ChangeError> {
+    fn check_contract(&self, live: &ReadyRevision, is_allowed: bool) -> Result<(), ChangeError> {
         let Some(active) = self.record.active.and_then(|id| self.state.ready.get(&id)) else {
             return Ok(());
         };
         match live.view.people_lost_by_switching_from(&active.view) {
-            people if people > 0 && !allowed => Err(ChangeError::Contract {
+            people if people > 0 && !is_allowed => Err(ChangeError::Contract {
                 id: live.id(),
                 people,
             }),
@@ -174,160 +386,56 @@ impl ChangeDraft<'_> {
 }
 
 impl Deployment {
-    /// The revision whose digest begins so.
-    pub fn find(&self, begin: &str) -> Result<Sha256Digest, ChangeError> {
+    /// Returns the revision with an id that begins with these digits.
+    pub fn find(&self, prefix: &str) -> Result<Sha256Digest, ChangeError> {
         let state = self.locked();
         let mut found = state
             .record
             .revisions
             .iter()
-            .filter(|entry| entry.has_id_prefix(begin))
+            .filter(|entry| entry.has_id_prefix(prefix))
             .map(|entry| entry.id);
         match (found.next(), found.next()) {
-            (Some(_), _) if begin.len() < SHORTEST => Err(ChangeError::Ambiguous(begin.to_owned())),
+            (Some(_), _) if prefix.len() < SHORTEST => {
+                Err(ChangeError::Ambiguous(prefix.to_owned()))
+            }
             (Some(id), None) => Ok(id),
-            (Some(_), Some(_)) => Err(ChangeError::Ambiguous(begin.to_owned())),
-            _ => Err(ChangeError::Unknown(begin.to_owned())),
+            (Some(_), Some(_)) => Err(ChangeError::Ambiguous(prefix.to_owned())),
+            _ => Err(ChangeError::Unknown(prefix.to_owned())),
         }
     }
 
-    /// Has a revision serve; the one that did before is kept ready as the previous one.
-    /// `allow_contract` says that people may become strangers.
-    pub fn activate(
+    /// Makes a change and records it in the audit log.
+    ///
+    /// # Errors
+    ///
+    /// If it is refused or cannot be written; nothing changed then.
+    pub fn change(
         &self,
-        id: Sha256Digest,
-        allow_contract: bool,
+        change: RevisionChange,
         actor: &Actor,
     ) -> Result<ChangeOutcome, ChangeError> {
-        self.change(
-            Action::Activate,
-            how(allow_contract, String::new()),
+        let outcome = self.commit(|draft| draft.apply(change));
+        self.note(
             actor,
-            |draft| {
-                if draft.record.active == Some(id) {
-                    return Ok(id);
-                }
-                let live = draft.ready(id)?;
-                draft.check_contract(&live, allow_contract)?;
-                live.health.forgive();
-                draft.record.clear_roles(id);
-                draft.record.retire_previous();
-                draft.record.previous = draft.record.active.replace(id);
-                draft.record.rolled_back = false;
-                Ok(id)
-            },
-        )
+            change.audit_action(),
+            &change.audit_detail(),
+            &outcome,
+        );
+        outcome
     }
 
-    /// Has the previous revision serve again. The one that did until now stays ready and is
-    /// nobody's previous one: asking again changes nothing.
-    pub fn roll_back(&self, actor: &Actor) -> Result<ChangeOutcome, ChangeError> {
-        self.change(Action::Rollback, String::new(), actor, |draft| {
-            let Some(previous) = draft.record.previous else {
-                // It was rolled back already.
-                return draft
-                    .record
-                    .active
-                    .filter(|_| draft.record.rolled_back)
-                    .ok_or(ChangeError::NoPrevious);
-            };
-            draft.ready(previous)?.health.forgive();
-            draft.record.clear_roles(previous);
-            draft.record.active = Some(previous);
-            draft.record.rolled_back = true;
-            Ok(previous)
-        })
-    }
-
-    /// Has a revision answer a share of the requests, and those that ask for it; with a share of
-    /// zero only those.
-    pub fn canary(
-        &self,
-        id: Sha256Digest,
-        share: f64,
-        allow_contract: bool,
-        actor: &Actor,
-    ) -> Result<ChangeOutcome, ChangeError> {
-        self.change(
-            Action::Canary,
-            how(allow_contract, format!("share {share}")),
-            actor,
-            |draft| {
-                if draft.record.shadow.is_some_and(|shadow| shadow.id == id) {
-                    return Err(ChangeError::OtherPart { id, part: "shadow" });
-                }
-                draft.record.canary =
-                    Some(draft.beside(id, share, draft.record.canary, allow_contract)?);
-                Ok(id)
-            },
-        )
-    }
-
-    /// Has a revision see a share of the requests, whose answers are compared and thrown away.
-    pub fn shadow(
-        &self,
-        id: Sha256Digest,
-        share: f64,
-        actor: &Actor,
-    ) -> Result<ChangeOutcome, ChangeError> {
-        self.change(Action::Shadow, format!("share {share}"), actor, |draft| {
-            if draft.record.canary.is_some_and(|canary| canary.id == id) {
-                return Err(ChangeError::OtherPart { id, part: "canary" });
-            }
-            draft.record.shadow = Some(draft.beside(id, share, draft.record.shadow, true)?);
-            Ok(id)
-        })
-    }
-
-    /// Takes a revision away: requests that it works on end, and then it is dropped.
-    pub fn retire(&self, id: Sha256Digest, actor: &Actor) -> Result<ChangeOutcome, ChangeError> {
-        self.change(Action::Retire, String::new(), actor, |draft| {
-            if draft.record.active == Some(id) {
-                return Err(ChangeError::Active(id));
-            }
-            draft.record.clear_roles(id);
-            if let Some(entry) = draft.record.entry_mut(id) {
-                entry.status = Status::Retired;
-            }
-            Ok(id)
-        })
-    }
-
-    /// Ends a revision's part as canary; it stays ready.
-    pub fn end_canary(
-        &self,
-        id: Sha256Digest,
-        actor: &Actor,
-    ) -> Result<ChangeOutcome, ChangeError> {
-        self.change(Action::EndCanary, String::new(), actor, |draft| {
-            draft.record.canary = draft.record.canary.filter(|beside| beside.id != id);
-            Ok(id)
-        })
-    }
-
-    /// Ends a revision's part as shadow; it stays ready.
-    pub fn end_shadow(
-        &self,
-        id: Sha256Digest,
-        actor: &Actor,
-    ) -> Result<ChangeOutcome, ChangeError> {
-        self.change(Action::EndShadow, String::new(), actor, |draft| {
-            draft.record.shadow = draft.record.shadow.filter(|beside| beside.id != id);
-            Ok(id)
-        })
-    }
-
-    /// Has a revision taken out after so many failures in a row from now on.
+    /// Sets the number of failures in a row after which the breaker takes a revision out.
     pub fn set_breaker(&self, failures: u32) {
         self.breaker.store(failures, Ordering::Relaxed);
     }
 
-    /// Counts how a client's request went on a revision, and takes the revision out if too many
-    /// failed, in a row or of the last minute's: the previous one serves then. An active one that
-    /// nothing could take the place of stays.
+    /// Counts the outcome of a client's request on a revision. After too many failures, in a row or
+    /// within the last minute, takes the revision out, and the previous one serves. An active
+    /// revision stays if no other can serve.
     pub(crate) fn note_outcome(&self, live: &ReadyRevision, client: &Client, outcome: &Outcome) {
         if self.builder.shutdown.has_begun() {
-            // How cancelled work ends says nothing about the revision.
+            // Cancelled work says nothing about the revision.
             return;
         }
         let in_a_row = live.health.note(outcome, client_number(client));
@@ -342,8 +450,8 @@ impl Deployment {
             && let Some(excess) = live.health.excess()
             && excess.is_enough(|client| self.has_other_client(live, client))
         {
-            // One that stays is said again only after as many requests.
-            live.health.forget_share();
+            // A revision that stays is reported again only after this many further requests.
+            live.health.reset_share();
             self.trip(live, Rule::Share(excess.share), cause);
         }
     }
@@ -359,87 +467,32 @@ impl Deployment {
     fn trip(&self, live: &ReadyRevision, rule: Rule, cause: &str) {
         let id = live.id();
         let reason = format!("taken out {rule}, the last: {cause}");
-        let outcome = self.changed(|draft| {
-            // It may have been taken out, and staged anew, since the request began.
-            if !draft
-                .state
-                .ready
-                .get(&id)
-                .is_some_and(|ready| std::ptr::eq(&**ready, live))
-            {
-                return Ok(id);
-            }
-            if draft.record.active == Some(id) {
-                let previous = draft
-                    .record
-                    .previous
-                    .filter(|previous| draft.ready(*previous).is_ok())
-                    .ok_or(ChangeError::NoPrevious)?;
-                draft.ready(previous)?.health.forgive();
-                draft.record.clear_roles(previous);
-                draft.record.active = Some(previous);
-                draft.record.rolled_back = true;
-            }
-            draft.record.clear_roles(id);
-            if let Some(entry) = draft
-                .record
-                .entry_mut(id)
-                .filter(|entry| entry.status == Status::Staged)
-            {
-                entry.status = Status::Failed(reason.clone());
-            }
-            Ok(id)
-        });
-        let actor = Actor::part("breaker");
-        match outcome {
+        let outcome = self.commit(|draft| draft.take_out(live, &reason));
+        let (outcome, detail) = match outcome {
+            Ok(ChangeOutcome { changed: false, .. }) => return,
             Ok(ChangeOutcome { changed: true, .. }) => {
                 let mut state = self.locked();
                 state.broken += 1;
                 state.trips.count(rule, false);
-                drop(state);
-                tracing::error!(revision = id.short(), "{}", reason.escape_debug());
-                self.audit.note(
-                    &actor,
-                    Action::Break,
-                    Some(id),
-                    ActionOutcome::Done,
-                    &reason,
-                );
+                (ActionOutcome::Done, reason)
             }
-            Ok(_) => {}
             Err(error) => {
                 let mut state = self.locked();
                 state.stuck += 1;
                 state.trips.count(rule, true);
-                drop(state);
-                let reason = format!("it goes on to serve, for {error}; it was to be {reason}");
-                tracing::error!(revision = id.short(), "{}", reason.escape_debug());
-                self.audit.note(
-                    &actor,
-                    Action::Break,
-                    Some(id),
-                    ActionOutcome::Refused,
-                    &reason,
-                );
+                let detail = format!("it keeps serving, because {error}; it would be {reason}");
+                (ActionOutcome::Refused, detail)
             }
-        }
+        };
+        tracing::error!(revision = id.short(), "{}", detail.escape_debug());
+        let actor = Actor::part("breaker");
+        self.audit
+            .note(&actor, Action::Break, Some(id), outcome, &detail);
     }
 
-    /// Works out a change on a copy of the record, writes that, and puts it in force; nothing of it
-    /// happens if it is refused or cannot be written.
-    fn change(
-        &self,
-        action: Action,
-        how: String,
-        actor: &Actor,
-        work: impl FnOnce(&mut ChangeDraft<'_>) -> Result<Sha256Digest, ChangeError>,
-    ) -> Result<ChangeOutcome, ChangeError> {
-        let outcome = self.changed(work);
-        self.note(actor, action, &how, &outcome);
-        outcome
-    }
-
-    fn changed(
+    /// Works out a change on a copy of the record, writes it, and applies it. If the change is
+    /// refused or cannot be written, nothing changes.
+    fn commit(
         &self,
         work: impl FnOnce(&mut ChangeDraft<'_>) -> Result<Sha256Digest, ChangeError>,
     ) -> Result<ChangeOutcome, ChangeError> {
@@ -454,11 +507,11 @@ impl Deployment {
             return Ok(ChangeOutcome { id, changed: false });
         }
         self.store.write(&record)?;
-        // Shares and agreements go on counting unless they are of something new.
+        // Counters continue unless their share or revision changed.
         if record.canary != state.record.canary {
             state.canary = record
                 .canary
-                .map(|beside| Arc::new(ShareCounter::new(beside.share)));
+                .map(|canary| Arc::new(ShareCounter::new(canary.share)));
         }
         if record.shadow != state.record.shadow {
             let kept = state.shadow.take().filter(|_| {
@@ -468,36 +521,39 @@ impl Deployment {
                 kept.map(|(_, agreement)| agreement).unwrap_or_default();
             state.shadow = record
                 .shadow
-                .map(|beside| (Arc::new(ShareCounter::new(beside.share)), agreement));
+                .map(|shadow| (Arc::new(ShareCounter::new(shadow.share)), agreement));
         }
         state.record = record;
-        self.put_in_force(&mut state);
+        self.apply_record(&mut state);
         Ok(ChangeOutcome { id, changed: true })
     }
 }
 
-impl ChangeDraft<'_> {
-    /// A part beside the active revision.
-    fn beside(
-        &self,
-        id: Sha256Digest,
-        share: f64,
-        now: Option<TrafficShare>,
-        allow_contract: bool,
-    ) -> Result<TrafficShare, ChangeError> {
-        if !(0.0..=1.0).contains(&share) {
-            return Err(ChangeError::Share);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn audit_detail_names_share_and_permission() {
+        let id = Sha256Digest::of(b"revision");
+        let activate = |allow_contract_change| RevisionChange::Activate {
+            id,
+            allow_contract_change,
+        };
+        let canary = |allow_contract_change| RevisionChange::Canary {
+            id,
+            share: 0.25,
+            allow_contract_change,
+        };
+        for (change, detail) in [
+            (activate(false), ""),
+            (activate(true), "change of contract allowed"),
+            (canary(false), "share 0.25"),
+            (canary(true), "share 0.25, change of contract allowed"),
+            (RevisionChange::Shadow { id, share: 1.0 }, "share 1"),
+            (RevisionChange::RollBack, ""),
+        ] {
+            assert_eq!(change.audit_detail(), detail, "{change:?}");
         }
-        let wanted = TrafficShare { id, share };
-        if now == Some(wanted) {
-            return Ok(wanted);
-        }
-        if self.record.active == Some(id) {
-            return Err(ChangeError::Active(id));
-        }
-        let live = self.ready(id)?;
-        self.check_contract(&live, allow_contract)?;
-        live.health.forgive();
-        Ok(wanted)
     }
 }

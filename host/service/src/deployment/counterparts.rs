@@ -1,9 +1,9 @@
-//! The revisions next to the active one for whose embedding contracts enrolments are embedded as
-//! well.
+//! Counterparts: revisions of other contracts than the active one's, for which enrolments are
+//! embedded as well.
 //!
-//! These are the previous one and the canary, which may answer the next request, and those of which
-//! the operator said so. A staged revision sees no enrolment photo otherwise, because nobody
-//! activated it.
+//! These are the previous revision and the canary, which may answer the next request, and revisions
+//! that were pushed with `enrol`. Another staged revision sees no enrolment photo, because no
+//! operator activated it.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -13,33 +13,42 @@ use rostro_common::digest::Sha256Digest;
 use super::live::ReadyRevision;
 use super::record::{Record, Status};
 
-/// A revision whose contract is another than the active one's.
+/// A revision with another contract than the active one's.
 #[derive(Clone, Debug)]
 pub(crate) struct Counterpart {
     pub id: Sha256Digest,
-    /// What it is next to the active one: `previous`, `canary` or `staged`.
+    /// Its role: `previous`, `canary` or `staged`.
     pub role: &'static str,
-    /// The revision; none while it is being made ready again after a start.
+    /// The revision. None while it is staged again after a start.
     pub live: Option<Arc<ReadyRevision>>,
 }
 
-/// Returns one revision for each further contract, ready ones first.
+/// The revisions for which an enrolment is embedded.
+#[derive(Clone, Debug)]
+pub(crate) struct EnrollTargets {
+    /// The active revision, which reviews the photos.
+    pub active: Arc<ReadyRevision>,
+    pub counterparts: Vec<Counterpart>,
+}
+
+/// Returns one revision for each further contract, preferring those that are ready.
 pub(super) fn counterparts(
     record: &Record,
     ready: &HashMap<Sha256Digest, Arc<ReadyRevision>>,
     active: &ReadyRevision,
 ) -> Vec<Counterpart> {
-    let parts = record
+    let with_role = record
         .previous
         .map(|id| (id, "previous"))
         .into_iter()
-        .chain(record.canary.map(|beside| (beside.id, "canary")));
-    let asked = record
+        .chain(record.canary.map(|canary| (canary.id, "canary")));
+    let pushed_with_enrol = record
         .revisions
         .iter()
-        .filter(|entry| entry.enrol && matches!(entry.status, Status::Staged | Status::Staging));
-    let parts = parts.chain(asked.map(|entry| (entry.id, "staged")));
-    let mut counterparts: Vec<Counterpart> = parts
+        .filter(|entry| entry.enrol && matches!(entry.status, Status::Staged | Status::Staging))
+        .map(|entry| (entry.id, "staged"));
+    let mut counterparts: Vec<Counterpart> = with_role
+        .chain(pushed_with_enrol)
         .map(|(id, role)| Counterpart {
             id,
             role,
@@ -48,7 +57,7 @@ pub(super) fn counterparts(
         .collect();
     counterparts.sort_by_key(|counterpart| counterpart.live.is_none());
     let mut contracts = HashSet::from([active.revision.contract().id.to_string()]);
-    // One that was never asked what it is has no contract yet, and so no samples to lose.
+    // A revision that was never staged has no contract yet, and so no samples to lose.
     counterparts.retain(|counterpart| {
         contract_of(record, counterpart).is_some_and(|contract| contracts.insert(contract))
     });

@@ -1,9 +1,9 @@
-//! The watched folder: a component that appears in it is staged, and activated if that is wanted.
+//! The watched folder: a component that appears in it is staged, and activated if configured.
 //!
-//! Files appear by rename: write elsewhere on the same disk, or under a name that begins with a
-//! dot, and rename. A file that is copied into place is taken when two looks at it, a second apart,
-//! show the same. Links are followed, so a link that leads to another file is a change: so a
-//! ConfigMap of Kubernetes is replaced, whose files are links by way of `..data`.
+//! Files should appear by rename: write a file elsewhere on the same disk, or under a name that
+//! begins with a dot, and rename it. A file that is copied into place is taken when two scans, a
+//! second apart, find it unchanged. Links are followed, so a link to another file is a change:
+//! Kubernetes replaces a ConfigMap in this way, because its files are links through `..data`.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -20,90 +20,90 @@ use rostro_common::fs::read_at_most;
 use rostro_sandbox::limits::MAX_COMPONENT_BYTES;
 
 use super::record::Status;
-use super::{Actor, ChangeOutcome, Deployment, PushRequest};
+use super::{Actor, ChangeOutcome, Deployment, PushRequest, RevisionChange};
 
-/// What becomes of a component from the watched folder.
+/// Action on a component from the watched folder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum FolderAction {
-    /// It serves once it is staged, unless people would have to be enrolled again for it.
+    /// Activate it once it is staged, unless people would have to be enrolled again for it.
     #[default]
     Activate,
-    /// It is only staged; an operator says what becomes of it.
+    /// Only stage it, for an operator to activate.
     Stage,
 }
 
-/// How often the folder is looked at.
-const LOOK: Duration = Duration::from_secs(1);
+/// Time between two scans of the folder.
+const SCAN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What a file looks like without reading it, links followed.
+/// Metadata that shows a change of a file without reading it, links followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FileStamp {
     length: u64,
     modified: Option<SystemTime>,
-    /// Device and number of the file, where the system has such.
+    /// Device and inode number, on systems that have them.
     file: (u64, u64),
 }
 
-/// The entries of the folder that are named like components.
+/// Entries of the folder with the name of a component.
 #[derive(Debug, Default)]
 struct ComponentFiles {
     components: HashMap<PathBuf, FileStamp>,
-    /// When each was put there: a link may be newer than its file.
+    /// Time at which each appeared, because a link may be newer than its file.
     since: HashMap<PathBuf, Option<SystemTime>>,
-    /// Entries that cannot be taken, and why.
+    /// Entries that cannot be taken, with the reasons.
     problems: HashMap<PathBuf, String>,
 }
 
-/// What is known of the folder's files.
+/// State of the folder between two scans.
 #[derive(Debug, Default)]
 struct FolderState {
-    /// As they were at the last look.
+    /// Files of the last scan.
     last: HashMap<PathBuf, FileStamp>,
-    /// As they were when they were taken.
+    /// Files that were staged or refused.
     taken: HashMap<PathBuf, FileStamp>,
-    /// Problems that the log has already: of entries, and of the folder itself.
-    told: HashMap<PathBuf, String>,
-    /// Revisions that are to be activated when they are staged, in the order in which they came.
+    /// Problems that were logged, of entries and of the folder itself.
+    logged: HashMap<PathBuf, String>,
+    /// Revisions to activate once they are staged, oldest first.
     pending: Vec<Sha256Digest>,
 }
 
 impl FolderState {
-    /// Logs the problems that are new. A problem that went away is logged again when it returns.
-    fn tell(&mut self, problems: HashMap<PathBuf, String>) {
+    /// Logs new problems. A problem that went away is logged again when it returns.
+    fn log_problems(&mut self, problems: HashMap<PathBuf, String>) {
         for (path, problem) in &problems {
-            if self.told.get(path) != Some(problem) {
+            if self.logged.get(path) != Some(problem) {
                 tracing::warn!(
                     "cannot take {}: {problem}",
                     path.display().to_string().escape_debug()
                 );
             }
         }
-        self.told = problems;
+        self.logged = problems;
     }
 
-    /// Logs that the folder cannot be read, once.
-    fn tell_away(&mut self, folder: &Path, error: &io::Error) {
+    /// Logs once that the folder cannot be read.
+    fn log_unreadable(&mut self, folder: &Path, error: &io::Error) {
         let problem = error.to_string();
-        if self.told.get(folder) != Some(&problem) {
+        if self.logged.get(folder) != Some(&problem) {
             tracing::warn!(
-                "cannot look into the watched folder {}: {problem}; what appears in it is taken when it is back",
+                "cannot look into the watched folder {}: {problem}; new components are taken when it is back",
                 folder.display()
             );
-            self.told.insert(folder.to_owned(), problem);
+            self.logged.insert(folder.to_owned(), problem);
         }
     }
 
-    /// Logs that the folder can be read again, once.
-    fn tell_back(&mut self, folder: &Path) {
-        if self.told.remove(folder).is_some() {
+    /// Logs once that the folder can be read again.
+    fn log_readable(&mut self, folder: &Path) {
+        if self.logged.remove(folder).is_some() {
             tracing::info!("the watched folder {} is back", folder.display());
         }
     }
 }
 
 impl Deployment {
-    /// Watches a folder as long as this lives.
+    /// Watches a folder while the deployment lives.
     ///
     /// # Errors
     ///
@@ -116,15 +116,15 @@ impl Deployment {
             )
         };
         fs::create_dir_all(folder).map_err(named)?;
-        let there = ComponentFiles::of(folder).map_err(named)?;
-        // What was taken before a restart is not taken again: an operator may have decided
-        // otherwise since.
+        let present = ComponentFiles::of(folder).map_err(named)?;
+        // Files that were taken before a restart are not taken again, because an operator may have
+        // activated another revision since.
         let mut known = FolderState::default();
         known.taken.extend(
-            there
+            present
                 .components
                 .into_iter()
-                .filter(|(path, _)| self.knows(path)),
+                .filter(|(path, _)| self.has_revision_of(path)),
         );
         let (deployment, folder) = (Arc::downgrade(self), folder.to_owned());
         std::thread::Builder::new()
@@ -133,57 +133,57 @@ impl Deployment {
                 while let Some(deployment) = Weak::upgrade(&deployment)
                     .filter(|deployment| !deployment.builder.shutdown.has_begun())
                 {
-                    deployment.look_into(&folder, action, &mut known);
+                    deployment.scan(&folder, action, &mut known);
                     drop(deployment);
-                    std::thread::sleep(LOOK);
+                    std::thread::sleep(SCAN_INTERVAL);
                 }
             })?;
         Ok(())
     }
 
-    fn look_into(&self, folder: &Path, action: FolderAction, known: &mut FolderState) {
+    fn scan(&self, folder: &Path, action: FolderAction, known: &mut FolderState) {
         let ComponentFiles {
             components: now,
             since,
             mut problems,
         } = match ComponentFiles::of(folder) {
             Ok(listing) => listing,
-            Err(error) => return known.tell_away(folder, &error),
+            Err(error) => return known.log_unreadable(folder, &error),
         };
-        known.tell_back(folder);
+        known.log_readable(folder);
         let mut fresh: Vec<(&PathBuf, FileStamp)> = now
             .iter()
-            .filter(|(path, look)| {
-                known.last.get(*path) == Some(look) && known.taken.get(*path) != Some(look)
+            .filter(|(path, stamp)| {
+                known.last.get(*path) == Some(stamp) && known.taken.get(*path) != Some(stamp)
             })
-            .map(|(path, look)| (path, *look))
+            .map(|(path, stamp)| (path, *stamp))
             .collect();
         // The newest is staged last, and so activated last.
         fresh.sort_by_key(|(path, _)| (since.get(*path).copied().flatten(), (*path).clone()));
-        for (path, look) in fresh {
+        for (path, stamp) in fresh {
             match self.take_file(path) {
                 Ok(outcome) => {
-                    known.taken.insert(path.clone(), look);
+                    known.taken.insert(path.clone(), stamp);
                     known.pending.extend(
                         outcome
                             .filter(|_| action == FolderAction::Activate)
                             .map(|ChangeOutcome { id, .. }| id),
                     );
                 }
-                // It is tried again: permissions may change without another look of the file.
+                // Tried again at the next scan, because permissions may change.
                 Err(error) => {
                     problems.insert(path.clone(), error.to_string());
                 }
             }
         }
-        known.tell(problems);
+        known.log_problems(problems);
         known.taken.retain(|path, _| now.contains_key(path));
         known.last = now;
         known.pending.retain(|id| self.activate_if_staged(*id));
     }
 
-    /// Whether any revision that is remembered is made of this file.
-    fn knows(&self, path: &Path) -> bool {
+    /// Returns true if a revision of the record has this file as a component.
+    fn has_revision_of(&self, path: &Path) -> bool {
         let Ok(bytes) = read(path) else { return false };
         let digest = Sha256Digest::of(&bytes);
         self.locked()
@@ -193,7 +193,7 @@ impl Deployment {
             .any(|entry| entry.spec.components().any(|component| component == digest))
     }
 
-    /// Stages a file; none if it is refused, which the audit log has.
+    /// Stages a file. Returns none if it is refused, which is in the audit log.
     fn take_file(&self, path: &Path) -> io::Result<Option<ChangeOutcome>> {
         let actor = Actor::part(&format!("folder: {}", path.display()));
         Ok(self
@@ -207,7 +207,7 @@ impl Deployment {
             .ok())
     }
 
-    /// Activates a revision if it is staged; whether it is still to be waited for.
+    /// Activates a revision if it is staged. Returns true while it is being staged.
     fn activate_if_staged(&self, id: Sha256Digest) -> bool {
         let status = self
             .locked()
@@ -217,8 +217,12 @@ impl Deployment {
         match status {
             Some(Status::Staging) => true,
             Some(Status::Staged) => {
-                // A refusal is in the audit log, with what to do.
-                let _ = self.activate(id, false, &Actor::part("folder"));
+                let activate = RevisionChange::Activate {
+                    id,
+                    allow_contract_change: false,
+                };
+                // A refusal is in the audit log, with its remedy.
+                let _ = self.change(activate, &Actor::part("folder"));
                 false
             }
             Some(Status::Failed(_) | Status::Retired) | None => false,
@@ -226,14 +230,13 @@ impl Deployment {
     }
 }
 
-/// A component, or as much more than may be as is enough to refuse it.
+/// Reads a component, or enough of a larger file to refuse it.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     read_at_most(path, MAX_COMPONENT_BYTES)
 }
 
 impl ComponentFiles {
-    /// Lists the components in a folder. Names that begin with a dot belong to files that are being
-    /// written.
+    /// Lists the components in a folder. Names with a leading dot are files that are being written.
     fn of(folder: &Path) -> io::Result<Self> {
         let mut listing = Self::default();
         for entry in fs::read_dir(folder)? {
@@ -281,7 +284,7 @@ impl FileStamp {
     }
 }
 
-/// Returns true for `NAME.wasm` in any case of the ending, without a dot first.
+/// Returns true for `NAME.wasm` without a leading dot, with the extension in any case.
 fn is_named_like_component(path: &Path) -> bool {
     let is_hidden = path
         .file_name()
@@ -351,7 +354,7 @@ mod tests {
         assert_eq!(problems, ["dangling.wasm", "folder.wasm", "loop.wasm"]);
     }
 
-    /// Kubernetes swaps the folder that all links lead through.
+    /// Kubernetes swaps the folder to which all links lead.
     #[test]
     fn listing_sees_swapped_config_map() {
         let folder = tempfile::tempdir().unwrap();

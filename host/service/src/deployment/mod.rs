@@ -1,25 +1,25 @@
-//! Which revisions there are, what becomes of each, and which serves a request.
+//! Revisions: staging, activation, and the routes of requests.
 //!
 //! A revision is staged in the background ([`staging`], [`builder`]), and then activated, or set
-//! beside the active one as canary or shadow. Every change is worked out on a copy of the
-//! [`record`], written, and only then put in force, by one swap of the [`routes`]: a crash leaves
-//! the state before or after it. Requests never wait for a change.
+//! next to the active one as canary or shadow ([`change`]). Every change is worked out on a copy of
+//! the [`record`], written to the [`store`], and only then applied, by one swap of the [`routes`]:
+//! a crash leaves the state before or after it. Requests never wait for a change. [`recovery`]
+//! restores the state at a start.
 
 pub mod agreement;
-mod breaker;
 pub mod builder;
 mod change;
-mod configured;
 mod counterparts;
 mod folder;
 mod former_ids;
 mod live;
-mod private;
 mod push;
 mod record;
+mod recovery;
 mod routes;
 mod staging;
 mod status;
+mod store;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicU32;
@@ -36,35 +36,37 @@ use rostro_sandbox::settings::names::UnknownSettings;
 
 use crate::audit::{Action, ActionOutcome, Audit};
 use crate::people::{PeopleError, PersonLock, ViewReport};
-use configured::{StartChoice, choose};
 use counterparts::counterparts;
-use record::{Record, RevisionEntry, RevisionInfo, RevisionSpec, Status};
-use routes::{Canary, Routes, Shadow, ShareCounter};
+use record::{Record, Status};
+use recovery::{RecoveryPlan, StartedRevision};
+use routes::{Canary, Routes, ShareCounter};
 
 pub use crate::audit::Actor;
 pub use agreement::{Agreement, Counts, IdentifiedFace};
-pub(crate) use breaker::TripCounts;
 pub(crate) use builder::MakeError;
 pub use builder::RevisionBuilder;
-pub use change::{ChangeError, ChangeOutcome};
-pub use configured::{Configured, ConfiguredTexts};
-pub(crate) use counterparts::Counterpart;
+pub use change::{ChangeError, ChangeOutcome, RevisionChange};
+pub(crate) use counterparts::{Counterpart, EnrollTargets};
 pub use folder::FolderAction;
-pub(crate) use live::{Outcome, ReadyRevision, is_at_fault};
+pub(crate) use live::breaker::TripCounts;
+pub(crate) use live::{Outcome, ReadyRevision};
 pub use push::PushRequest;
-pub use record::{StateError, Store};
+pub use record::ConfiguredTexts;
+pub use recovery::Configured;
+pub(crate) use routes::Shadow;
 pub use routes::{Preference, RoutedRevision};
-pub(crate) use staging::step_back;
+pub(crate) use staging::lower_priority;
 pub use status::{RevisionState, RevisionStatus, Statuses};
+pub use store::{StateError, Store};
 
-/// The most revisions beside the active and the previous one that are kept ready: each holds its
-/// compiled code, and an index of the people if its embeddings or its policy are others.
+/// The most revisions that are kept ready in addition to the active and the previous one. Each
+/// holds its compiled code, and an index of the people if its embeddings or its policy differ.
 const READY: usize = 4;
 
-/// The most revisions that are remembered after they failed or were retired.
+/// The most failed and retired revisions in the record.
 const REMEMBERED: usize = 50;
 
-/// All revisions, and which of them serves.
+/// All revisions, and the routes of requests to them.
 #[derive(Debug)]
 pub struct Deployment {
     builder: RevisionBuilder,
@@ -73,33 +75,33 @@ pub struct Deployment {
     routes: ArcSwap<Routes>,
     state: Mutex<DeploymentState>,
     queue: staging::StagingQueue,
-    /// Failures in a row after which a revision is taken out.
+    /// Failures in a row after which the circuit breaker takes a revision out.
     breaker: AtomicU32,
 }
 
-/// What is known of the revisions; held while something is changed.
+/// The record and the revisions in memory. Locked during a change.
 #[derive(Debug)]
 struct DeploymentState {
     record: Record,
-    /// Those that could serve at once.
+    /// Revisions that can serve at once.
     ready: HashMap<Sha256Digest, Arc<ReadyRevision>>,
-    /// Those that were let go, as long as a request still uses them.
+    /// Retired revisions that a request still uses.
     leaving: HashMap<Sha256Digest, Weak<ReadyRevision>>,
-    /// The shares in force, which count.
+    /// Counters of the current shares.
     canary: Option<Arc<ShareCounter>>,
     shadow: Option<(Arc<ShareCounter>, Arc<Agreement>)>,
-    /// Revisions that the breaker took out.
+    /// Number of revisions that the breaker took out.
     broken: u64,
-    /// Times that it would have, and nothing could take the revision's place.
+    /// Number of times that the breaker tripped and no other revision could serve.
     stuck: u64,
     /// Both by the rule that fired.
     trips: TripCounts,
 }
 
-/// Why revisions cannot be taken up at the start.
+/// Reason why no revision can serve at a start.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// What is remembered cannot be used.
+    /// The state folder cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
     /// The configured pack cannot be used.
@@ -114,16 +116,17 @@ pub enum OpenError {
     )]
     UnknownSettings(#[from] UnknownSettings),
     /// The operating system refuses a file or a thread.
-    #[error("cannot begin to stage: {0}")]
+    #[error("cannot start staging: {0}")]
     Io(#[from] std::io::Error),
 }
 
 impl Deployment {
-    /// Takes up what was remembered, or begins with what is configured, as [`choose`] says.
+    /// Restores the state of the record, or begins with the configured pipeline, as
+    /// [`RecoveryPlan`] decides.
     ///
     /// # Errors
     ///
-    /// If nothing can serve.
+    /// If no revision can serve.
     pub fn open(
         builder: RevisionBuilder,
         store: Store,
@@ -131,154 +134,82 @@ impl Deployment {
         configured: &Configured,
         breaker: u32,
     ) -> Result<(Arc<Self>, ViewReport), OpenError> {
-        let mut record = store.read()?;
-        if let Some(contract) = record.legacy.as_ref().and_then(|text| text.parse().ok()) {
+        let mut before = store.read()?;
+        if let Some(contract) = before.legacy.as_ref().and_then(|text| text.parse().ok()) {
             builder.people.adopt_legacy(&contract);
         }
-        let spec = RevisionSpec {
-            vision: store.keep(&configured.vision)?,
-            policy: configured
-                .policy
-                .as_ref()
-                .map(|bytes| store.keep(bytes))
-                .transpose()?,
-            pack: configured.pack.clone(),
-            limits: BTreeMap::new(),
-        };
-        let wanted = builder.id(&spec)?;
-        let has_adopted_ids = record.adopt_current_ids(&spec, |pack| builder.manifest(pack));
-        let choice = choose(&record, wanted, &configured.texts);
-        let restored = match choice {
-            StartChoice::Configured => None,
-            StartChoice::Remembered | StartChoice::RememberedAndStaged => {
-                remembered(&builder, &store, &audit, &mut record)
-            }
-        };
-        let (live, report, how) = match restored {
-            Some((live, report)) => (live, report, ActionOutcome::Restored),
-            None => {
-                let (live, report) = builder.make(&store, wanted, &spec)?;
-                (live, report, ActionOutcome::Configured)
-            }
-        };
-        let id = live.id();
-        check_settings(
-            &builder,
-            &live,
-            id == wanted && !configured.may_lack_settings,
-        )?;
-        let before = record.clone();
-        if record.active != Some(id) {
-            record.retire_previous();
-            record.previous = record.active.filter(|active| *active != id);
-            record.rolled_back = false;
-        }
-        record.clear_roles(id);
-        record.active = Some(id);
-        if record.configured != Some(wanted) {
-            record.retire_configured();
-        }
-        record.configured = Some(wanted);
-        record.configured_texts = Some(configured.texts.clone());
-        record
-            .legacy
-            .get_or_insert_with(|| live.revision.contract().id.to_string());
-        if record.entry(wanted).is_none() {
-            record.revisions.push(RevisionEntry {
-                id: wanted,
-                former_id: None,
-                spec,
-                about: None,
-                since: now(),
-                enrol: false,
-                status: Status::Staging,
-            });
-        }
-        let is_staged_only = choice == StartChoice::RememberedAndStaged && id != wanted;
-        if let Some(entry) = record.entry_mut(wanted).filter(|_| is_staged_only) {
-            // It may have failed or been retired before.
-            entry.status = Status::Staging;
-        }
-        if let Some(entry) = record.entry_mut(id) {
-            entry.about = Some(about(&live));
-            entry.status = Status::Staged;
-        }
-        // What else was ready is made ready again, behind the scenes.
-        let waiting: Vec<Sha256Digest> = record
-            .revisions
-            .iter()
-            .filter(|entry| entry.id != id && is_wanted(&record, entry))
-            .map(|entry| entry.id)
-            .collect();
-        for id in &waiting {
-            if let Some(entry) = record.entry_mut(*id) {
-                entry.status = Status::Staging;
-            }
-        }
+        let spec = configured.store(&store)?;
+        let has_adopted_ids = before.adopt_current_ids(&spec, |pack| builder.manifest(pack));
+        let plan = RecoveryPlan::new(&before, builder.id(&spec)?, &configured.texts);
+        let mut record = before.clone();
+        let StartedRevision {
+            live,
+            report,
+            outcome,
+        } = recovery::start(&plan, &spec, &mut record, &builder, &store, &audit)?;
+        let active = live.id();
+        let is_strict = active == plan.configured && !configured.may_lack_settings;
+        recovery::check_settings(&builder, &live, is_strict)?;
+        let staged_again = plan.update(
+            &mut record,
+            active,
+            live.info(),
+            (spec, &configured.texts),
+            now(),
+        );
         if has_adopted_ids || record != before {
             store.write(&record)?;
         }
         store.sweep(&record);
-        let ready = HashMap::from([(id, Arc::clone(&live))]);
-        let counterparts = counterparts(&record, &ready, &live);
-        let routes = Routes {
-            active: live,
-            canary: None,
-            shadow: None,
-            counterparts,
-        };
-        let state = DeploymentState {
-            ready,
-            leaving: HashMap::new(),
-            canary: record
-                .canary
-                .map(|beside| Arc::new(ShareCounter::new(beside.share))),
-            shadow: record
-                .shadow
-                .map(|beside| (Arc::new(ShareCounter::new(beside.share)), Arc::default())),
-            broken: 0,
-            stuck: 0,
-            trips: TripCounts::default(),
-            record,
-        };
         let (queue, jobs) = staging::queue();
-        let deployment = Self {
+        let state = DeploymentState::new(record, &live);
+        let deployment = Arc::new(Self {
             builder,
             store,
             audit,
-            routes: ArcSwap::from_pointee(routes),
+            routes: ArcSwap::from_pointee(Routes {
+                counterparts: counterparts(&state.record, &state.ready, &live),
+                active: live,
+                canary: None,
+                shadow: None,
+            }),
             state: Mutex::new(state),
             queue,
             breaker: AtomicU32::new(breaker),
-        };
-        let deployment = Arc::new(deployment);
-        deployment
-            .audit
-            .note(&Actor::part("start"), Action::Activate, Some(id), how, "");
-        if is_staged_only {
-            let (new, active) = (wanted.short(), id.short());
-            let detail = format!(
-                "the configured files changed; {active}, which an operator activated, stays active, and this one is staged"
-            );
-            deployment.audit.note(
-                &Actor::part("start"),
-                Action::Configure,
-                Some(wanted),
-                ActionOutcome::Unchanged,
-                &detail,
-            );
-            tracing::warn!(
-                revision = new,
-                "the configured pipeline is another than at the last start and is staged only, because an operator activated {active}; have it \
-                 serve with `rostro pipeline activate {new}`"
-            );
-        }
+        });
+        deployment.report_start(&plan, active, outcome);
         staging::start(&deployment, jobs)?;
-        for id in waiting {
-            // The thread lives as long as this does.
+        for id in staged_again {
+            // The receiving thread lives as long as the deployment.
             let _ = deployment.queue.send(id);
         }
         Ok((deployment, report))
+    }
+
+    /// Writes the start to the audit log, and warns if the configured revision does not serve.
+    fn report_start(&self, plan: &RecoveryPlan, active: Sha256Digest, outcome: ActionOutcome) {
+        let actor = Actor::part("start");
+        self.audit
+            .note(&actor, Action::Activate, Some(active), outcome, "");
+        if !plan.is_configured_staged(active) {
+            return;
+        }
+        let (new, active) = (plan.configured.short(), active.short());
+        let detail = format!(
+            "the configured files changed; {active}, which an operator activated, stays active, and this one is staged"
+        );
+        self.audit.note(
+            &actor,
+            Action::Configure,
+            Some(plan.configured),
+            ActionOutcome::Unchanged,
+            &detail,
+        );
+        tracing::warn!(
+            revision = new,
+            "the configured pipeline changed since the last start and is only staged, because an operator activated {active}; activate it with \
+             `rostro pipeline activate {new}`"
+        );
     }
 
     /// Locks the state folder again if another program replaced its lock.
@@ -286,29 +217,31 @@ impl Deployment {
         self.store.check_lock();
     }
 
-    /// What serves a request that begins now.
-    pub(crate) fn take(&self, preference: Preference) -> RoutedRevision {
-        self.routes.load().take(preference)
+    /// Returns the revision that serves a request that begins now, and its shadow.
+    pub(crate) fn route(&self, preference: Preference) -> RoutedRevision {
+        self.routes.load().route(preference)
     }
 
-    /// The revision that serves.
+    /// Returns the revision that serves.
     pub fn active(&self) -> Arc<ReadyRevision> {
         Arc::clone(&self.routes.load().active)
     }
 
-    /// Returns what an enrolment that begins now is embedded for: the active revision, and one for
-    /// each other contract that may serve next.
-    pub(crate) fn enrolling(&self) -> (Arc<ReadyRevision>, Vec<Counterpart>) {
+    /// Returns the revisions for which an enrolment that begins now is embedded.
+    pub(crate) fn enroll_targets(&self) -> EnrollTargets {
         let routes = self.routes.load();
-        (Arc::clone(&routes.active), routes.counterparts.clone())
+        EnrollTargets {
+            active: Arc::clone(&routes.active),
+            counterparts: routes.counterparts.clone(),
+        }
     }
 
-    /// Counts the files of the gallery that cannot be used by reasons.
+    /// Returns the number of unusable files of the gallery by reason.
     pub fn files_left_alone(&self) -> BTreeMap<&'static str, usize> {
         self.builder.people.left_alone()
     }
 
-    /// Removes a person, whatever contract they are known by. Who it was is not written down.
+    /// Deletes a person with the samples of all contracts. The logs do not identify the person.
     ///
     /// # Errors
     ///
@@ -328,12 +261,12 @@ impl Deployment {
         deleted
     }
 
-    /// The audit log.
+    /// Returns the audit log.
     pub fn audit(&self) -> &Audit {
         &self.audit
     }
 
-    /// Records an action on a person, of whom the audit log has a keyed hash.
+    /// Records an action on a person. The audit log has a keyed hash of the id.
     pub(crate) fn note_person(
         &self,
         actor: &Actor,
@@ -360,11 +293,11 @@ impl Deployment {
         self.audit.note(actor, action, None, outcome, "");
     }
 
-    /// The most bytes that a component may have.
+    /// Largest size of a component in bytes.
     pub const MOST_BYTES: usize = MAX_COMPONENT_BYTES;
 
-    /// Swaps the routes for those that the record says, and lets go what nothing needs any more.
-    fn put_in_force(&self, state: &mut DeploymentState) {
+    /// Swaps the routes for those of the record, and releases revisions that have no use any more.
+    fn apply_record(&self, state: &mut DeploymentState) {
         let DeploymentState {
             record,
             ready,
@@ -373,22 +306,23 @@ impl Deployment {
             shadow,
             ..
         } = state;
-        let of = |id: Option<Sha256Digest>| id.and_then(|id| ready.get(&id)).cloned();
-        let Some(active) = of(record.active) else {
+        let find = |id: Option<Sha256Digest>| id.and_then(|id| ready.get(&id)).cloned();
+        let Some(active) = find(record.active) else {
             return;
         };
         if active.id() != self.routes.load().active.id() {
-            active.report_if_everybody_is_lost();
+            active.report_if_all_people_are_lost();
         }
-        let canary = of(record.canary.map(|beside| beside.id))
+        let canary = find(record.canary.map(|share| share.id))
             .zip(canary.clone())
             .map(|(live, share)| Canary { live, share });
-        let shadow = of(record.shadow.map(|beside| beside.id)).zip(shadow.clone());
-        let shadow = shadow.map(|(live, (share, agreement))| Shadow {
-            live,
-            share,
-            agreement,
-        });
+        let shadow = find(record.shadow.map(|share| share.id))
+            .zip(shadow.clone())
+            .map(|(live, (share, agreement))| Shadow {
+                live,
+                share,
+                agreement,
+            });
         let counterparts = counterparts(record, ready, &active);
         self.routes.store(Arc::new(Routes {
             active,
@@ -405,21 +339,26 @@ impl Deployment {
             leaving.insert(id, Arc::downgrade(&live));
         }
         leaving.retain(|_, live| live.strong_count() > 0);
-        self.store.sweep(&state.record);
+        self.store.sweep(record);
     }
 
-    /// Writes down an upload that was refused before it was whole.
-    pub fn note_refused(&self, actor: &Actor, action: Action, why: &str) {
-        self.audit
-            .note(actor, action, None, ActionOutcome::Refused, &shortened(why));
+    /// Records an upload that was refused before it was complete.
+    pub fn note_refused(&self, actor: &Actor, action: Action, reason: &str) {
+        self.audit.note(
+            actor,
+            action,
+            None,
+            ActionOutcome::Refused,
+            &shortened(reason),
+        );
     }
 
-    /// Writes down what came of a change; `how` says more of it than its name does.
+    /// Records the outcome of a change. `detail` is written in addition to the action's name.
     fn note(
         &self,
         actor: &Actor,
         action: Action,
-        how: &str,
+        detail: &str,
         outcome: &Result<ChangeOutcome, ChangeError>,
     ) {
         match outcome {
@@ -428,20 +367,19 @@ impl Deployment {
                 action,
                 Some(*id),
                 ActionOutcome::of_change(*changed),
-                how,
+                detail,
             ),
             Err(error) => {
-                let why = [how, &shortened(&error.to_string())]
-                    .into_iter()
-                    .filter(|part| !part.is_empty())
-                    .collect::<Vec<_>>()
-                    .join("; ");
+                let mut reason = shortened(&error.to_string());
+                if !detail.is_empty() {
+                    reason = format!("{detail}; {reason}");
+                }
                 self.audit.note(
                     actor,
                     action,
                     error.revision(),
                     ActionOutcome::Refused,
-                    &why,
+                    &reason,
                 );
             }
         }
@@ -452,80 +390,26 @@ impl Deployment {
     }
 }
 
-/// The revision that was active. Where it cannot serve any more, the one before it.
-fn remembered(
-    builder: &RevisionBuilder,
-    store: &Store,
-    audit: &Audit,
-    record: &mut Record,
-) -> Option<(Arc<ReadyRevision>, ViewReport)> {
-    for id in [record.active, record.previous].into_iter().flatten() {
-        let Some(entry) = record.entry(id) else {
-            continue;
-        };
-        match builder.make(store, id, &entry.spec) {
-            Ok(made) => return Some(made),
-            // The record stays as it is for the next start.
-            Err(MakeError::Stopping) => return None,
-            Err(error) => {
-                tracing::error!(revision = id.short(), "cannot be restored: {error}");
-                audit.note(
-                    &Actor::part("start"),
-                    Action::Restore,
-                    Some(id),
-                    ActionOutcome::Failed,
-                    &shortened(&error.to_string()),
-                );
-                if let Some(entry) = record.entry_mut(id) {
-                    entry.status = Status::Failed(error.to_string());
-                }
-            }
+impl DeploymentState {
+    /// Returns the state of a record of which only the active revision is ready.
+    fn new(record: Record, active: &Arc<ReadyRevision>) -> Self {
+        let counter = |share: f64| Arc::new(ShareCounter::new(share));
+        Self {
+            ready: HashMap::from([(active.id(), Arc::clone(active))]),
+            leaving: HashMap::new(),
+            canary: record.canary.map(|canary| counter(canary.share)),
+            shadow: record
+                .shadow
+                .map(|shadow| (counter(shadow.share), Arc::default())),
+            broken: 0,
+            stuck: 0,
+            trips: TripCounts::default(),
+            record,
         }
     }
-    None
 }
 
-/// Fails if the configured pipeline does not know a setting, which is then misspelt or meant for
-/// another; of a revision that was pushed the log says so.
-fn check_settings(
-    builder: &RevisionBuilder,
-    live: &ReadyRevision,
-    is_strict: bool,
-) -> Result<(), UnknownSettings> {
-    match live.revision.setting_names().check(&builder.tuning.own) {
-        Err(unknown) if is_strict => Err(unknown),
-        Err(unknown) => {
-            tracing::warn!(revision = live.id().short(), "{unknown}");
-            Ok(())
-        }
-        Ok(()) => Ok(()),
-    }
-}
-
-/// Whether a revision is to be ready after a start.
-fn is_wanted(record: &Record, entry: &RevisionEntry) -> bool {
-    let plays = [
-        record.previous,
-        record.canary.map(|beside| beside.id),
-        record.shadow.map(|beside| beside.id),
-    ]
-    .contains(&Some(entry.id));
-    plays || matches!(entry.status, Status::Staged | Status::Staging)
-}
-
-fn about(live: &ReadyRevision) -> RevisionInfo {
-    let revision = &live.revision;
-    let policy = revision.policy_identity();
-    RevisionInfo {
-        name: revision.name().to_owned(),
-        version: revision.version().to_owned(),
-        policy: policy.name.clone(),
-        policy_version: policy.version.clone(),
-        contract: revision.contract().id.to_string(),
-    }
-}
-
-/// A reason as long as anybody reads: some of it is a stranger's words.
+/// Returns a reason cut to a readable length, because a component's messages can be long.
 fn shortened(reason: &str) -> String {
     const LONGEST: usize = 4096;
     match reason.char_indices().nth(LONGEST) {

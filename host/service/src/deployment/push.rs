@@ -1,5 +1,7 @@
-//! From a component that an operator gives to a revision that can serve, or the reason why it
-//! cannot.
+//! Push: a component's way to a staged revision, or to the reason why it cannot serve.
+//!
+//! [`Deployment::push`] writes the revision to the record and queues it. The staging thread makes
+//! it ([`Deployment::stage_now`]) and records the result.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,108 +15,68 @@ use rostro_sandbox::limits::MAX_COMPONENT_BYTES;
 use super::record::{RevisionEntry, RevisionSpec, Status};
 use super::{
     Actor, ChangeError, ChangeOutcome, Deployment, READY, REMEMBERED, ReadyRevision, StateError,
-    about, now, shortened,
+    now, shortened,
 };
 use crate::audit::{Action, ActionOutcome};
-use crate::people::ViewReport;
 
-/// A component, or two, that an operator gives.
+/// A component to push, and how to use it.
 #[derive(Debug, Default)]
 pub struct PushRequest {
     /// The component.
     pub bytes: Vec<u8>,
-    /// The pack; the active revision's if none is said.
+    /// The model pack. None for the active revision's.
     pub pack: Option<String>,
-    /// Whether only the component's policy is wanted, with the active revision's vision.
+    /// Whether to use only the component's policy, with the active revision's vision.
     pub policy_only: bool,
-    /// The digest that the bytes should have.
+    /// Expected digest of the bytes.
     pub digest: Option<Sha256Digest>,
     /// Limits tighter than the service's, by name.
     pub limits: BTreeMap<String, String>,
-    /// Whether enrolments are embedded for it from now on, although it is not activated.
+    /// Whether enrolments are embedded for it before it is activated.
     pub enrol: bool,
 }
 
 impl Deployment {
-    /// Takes up a component, to be staged in the background; answers with the revision that it
-    /// becomes. One that is known is not staged again unless it failed or was retired.
+    /// Adds a component as a revision, to be staged in the background. A known revision is staged
+    /// again only if it failed or was retired.
     ///
     /// # Errors
     ///
     /// If it cannot become a revision at all.
-    pub fn push(&self, given: PushRequest, actor: &Actor) -> Result<ChangeOutcome, ChangeError> {
-        let digest = Sha256Digest::of(&given.bytes);
-        let enrols = if given.enrol {
-            ", sees enrolment photos"
-        } else {
-            ""
-        };
-        let outcome = self.take_up(given);
-        let limits = outcome
-            .as_ref()
-            .ok()
-            .and_then(|outcome| Some(self.locked().record.entry(outcome.id)?.spec.limits.clone()));
-        let limits: Vec<String> = limits
-            .unwrap_or_default()
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
-        let held = if limits.is_empty() {
-            String::new()
-        } else {
-            format!(", held to {}", limits.join(", "))
-        };
-        let how = format!("SHA-256 {digest}{held}{enrols}");
-        self.note(actor, Action::Push, &how, &outcome);
+    pub fn push(&self, request: PushRequest, actor: &Actor) -> Result<ChangeOutcome, ChangeError> {
+        let mut detail = format!("SHA-256 {}", Sha256Digest::of(&request.bytes));
+        let enrol = request.enrol;
+        let outcome = self.add_revision(request);
+        if let Ok(ChangeOutcome { id, .. }) = outcome {
+            detail.push_str(&self.limits_detail(id));
+        }
+        if enrol {
+            detail.push_str(", sees enrolment photos");
+        }
+        self.note(actor, Action::Push, &detail, &outcome);
         outcome
     }
 
-    fn take_up(&self, given: PushRequest) -> Result<ChangeOutcome, ChangeError> {
-        let digest = Sha256Digest::of(&given.bytes);
-        if let Some(wanted) = given.digest.filter(|wanted| *wanted != digest) {
-            return Err(ChangeError::OtherBytes {
-                wanted,
-                given: digest,
-                size: given.bytes.len(),
-            });
-        }
-        if given.bytes.len() > MAX_COMPONENT_BYTES {
-            return Err(ComponentError::TooLarge {
-                size: given.bytes.len(),
-            }
-            .into());
-        }
-        // What it serves is in its type: cheap to learn, and told at once if it is no component.
-        let serves = halves(&given.bytes)?;
-        let active = self.active_ingredients();
-        let (sees, decides) = (
-            serves.contains(&Half::Vision),
-            serves.contains(&Half::Policy),
-        );
-        let pack = given.pack.unwrap_or_else(|| active.pack.clone());
-        let (vision, policy) = match (sees, decides) {
-            (true, true) if !given.policy_only => (digest, None),
-            // Vision alone goes on with the policy in force.
-            (true, false) if !given.policy_only => {
-                (digest, Some(active.policy.unwrap_or(active.vision)))
-            }
-            (_, true) => (active.vision, Some(digest)),
-            (_, false) => return Err(ChangeError::NoPolicy),
-        };
-        // The half that stays is held as it was.
-        let service = self.builder.engine.limits();
-        let mut limits = if policy.is_some() {
-            service.at_most(&active.limits)?.named(active.limits.keys())
+    /// Returns a revision's own limits for the audit log.
+    fn limits_detail(&self, id: Sha256Digest) -> String {
+        let state = self.locked();
+        let limits: Vec<String> = state
+            .record
+            .entry(id)
+            .into_iter()
+            .flat_map(|entry| &entry.spec.limits)
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        if limits.is_empty() {
+            String::new()
         } else {
-            BTreeMap::new()
-        };
-        limits.extend(service.tightened(&given.limits)?.named(given.limits.keys()));
-        let spec = RevisionSpec {
-            vision,
-            policy,
-            pack,
-            limits,
-        };
+            format!(", held to {}", limits.join(", "))
+        }
+    }
+
+    fn add_revision(&self, request: PushRequest) -> Result<ChangeOutcome, ChangeError> {
+        let PushRequest { bytes, enrol, .. } = &request;
+        let spec = self.spec(&request)?;
         let id = self.builder.id(&spec)?;
         let mut state = self.locked();
         if let Some(entry) = state
@@ -122,7 +84,7 @@ impl Deployment {
             .entry(id)
             .filter(|entry| matches!(entry.status, Status::Staging | Status::Staged))
         {
-            if entry.enrol || !given.enrol {
+            if entry.enrol || !enrol {
                 return Ok(ChangeOutcome { id, changed: false });
             }
             let mut record = state.record.clone();
@@ -131,20 +93,20 @@ impl Deployment {
             }
             self.store.write(&record)?;
             state.record = record;
-            self.put_in_force(&mut state);
+            self.apply_record(&mut state);
             return Ok(ChangeOutcome { id, changed: true });
         }
-        let waiting = state
+        let ready = state
             .record
             .revisions
             .iter()
             .filter(|entry| matches!(entry.status, Status::Staging | Status::Staged));
-        // The active and the previous one are not counted.
-        if waiting.count() >= READY + 2 {
+        // The active and the previous revision are allowed in addition.
+        if ready.count() >= READY + 2 {
             return Err(ChangeError::TooMany { most: READY + 2 });
         }
-        // Under the lock: a change of something else sweeps out what no revision needs.
-        self.store.keep(&given.bytes)?;
+        // Under the lock, because another change sweeps components that no revision needs.
+        self.store.keep(bytes)?;
         let mut record = state.record.clone();
         record.revisions.retain(|entry| entry.id != id);
         record.revisions.push(RevisionEntry {
@@ -153,7 +115,7 @@ impl Deployment {
             spec,
             about: None,
             since: now(),
-            enrol: given.enrol,
+            enrol: *enrol,
             status: Status::Staging,
         });
         record.forget_old(REMEMBERED);
@@ -164,22 +126,62 @@ impl Deployment {
         Ok(ChangeOutcome { id, changed: true })
     }
 
-    fn active_ingredients(&self) -> RevisionSpec {
-        let state = self.locked();
-        let active = state.record.active.and_then(|id| state.record.entry(id));
-        // There is always an active revision, and it has an entry.
-        active.map_or_else(
-            || RevisionSpec {
-                vision: Sha256Digest([0; 32]),
-                policy: None,
-                pack: String::new(),
-                limits: BTreeMap::new(),
-            },
-            |entry| entry.spec.clone(),
-        )
+    /// Returns the parts of the revision that a push makes, with the active revision's half where
+    /// the component has none.
+    fn spec(&self, request: &PushRequest) -> Result<RevisionSpec, ChangeError> {
+        let digest = Sha256Digest::of(&request.bytes);
+        if let Some(expected) = request.digest.filter(|expected| *expected != digest) {
+            return Err(ChangeError::OtherBytes {
+                expected,
+                received: digest,
+                size: request.bytes.len(),
+            });
+        }
+        if request.bytes.len() > MAX_COMPONENT_BYTES {
+            return Err(ComponentError::TooLarge {
+                size: request.bytes.len(),
+            }
+            .into());
+        }
+        // The halves follow from the component's type, which is cheap to read. Bytes that are no
+        // component are refused at once.
+        let halves = halves(&request.bytes)?;
+        let (has_vision, has_policy) = (
+            halves.contains(&Half::Vision),
+            halves.contains(&Half::Policy),
+        );
+        let live = self.active();
+        let active = &live.spec;
+        let (vision, policy) = match (has_vision, has_policy) {
+            (true, true) if !request.policy_only => (digest, None),
+            // A component with vision alone keeps the active policy.
+            (true, false) if !request.policy_only => {
+                (digest, Some(active.policy.unwrap_or(active.vision)))
+            }
+            (_, true) => (active.vision, Some(digest)),
+            (_, false) => return Err(ChangeError::NoPolicy),
+        };
+        // The active half that stays keeps its limits.
+        let service = self.builder.engine.limits();
+        let mut limits = if policy.is_some() {
+            service.at_most(&active.limits)?.named(active.limits.keys())
+        } else {
+            BTreeMap::new()
+        };
+        limits.extend(
+            service
+                .tightened(&request.limits)?
+                .named(request.limits.keys()),
+        );
+        Ok(RevisionSpec {
+            vision,
+            policy,
+            pack: request.pack.clone().unwrap_or_else(|| active.pack.clone()),
+            limits,
+        })
     }
 
-    /// Stages a revision, on the thread that does so.
+    /// Stages a revision on the staging thread, and records the result.
     pub(super) fn stage_now(&self, id: Sha256Digest) {
         let Some(spec) = self
             .locked()
@@ -191,47 +193,54 @@ impl Deployment {
             return;
         };
         let begun = std::time::Instant::now();
-        // A bug in staging must not end the thread that does it.
+        // A bug in staging must not end its thread.
         let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             self.builder.make(&self.store, id, &spec)
         }));
         if self.builder.shutdown.has_begun() {
-            // The record keeps it as staging, and the next start stages it again.
+            // Its status stays `staging`, so the next start stages it again.
             return;
         }
-        let made = match made {
-            Ok(Ok((live, report))) => Ok((live, report)),
+        let staged = match made {
+            Ok(Ok((live, report))) => {
+                for problem in &report.problems {
+                    tracing::warn!("{}", problem.to_string().escape_debug());
+                }
+                let detail = format!(
+                    "{} {} in {} ms; {} people, {} to be enrolled again, {} files that cannot be used",
+                    live.revision.name(),
+                    live.revision.version(),
+                    begun.elapsed().as_millis(),
+                    report.known,
+                    report.need_enrolment,
+                    report.problems.len()
+                );
+                Ok((live, detail))
+            }
             Ok(Err(error)) => Err(shortened(&error.to_string())),
-            Err(_) => Err("staging failed unexpectedly; the service's log says why".to_owned()),
+            Err(_) => {
+                Err("staging failed unexpectedly; the service's log has the cause".to_owned())
+            }
         };
-        for problem in made.iter().flat_map(|(_, report)| &report.problems) {
-            tracing::warn!("{}", problem.to_string().escape_debug());
-        }
-        let detail = match &made {
-            Ok((live, report)) => format!(
-                "{} {} in {} ms; {} people, {} to be enrolled again, {} files that cannot be used",
-                live.revision.name(),
-                live.revision.version(),
-                begun.elapsed().as_millis(),
-                report.known,
-                report.need_enrolment,
-                report.problems.len()
-            ),
-            Err(reason) => reason.clone(),
+        self.record_staging(id, staged);
+    }
+
+    /// Records the result of staging: the revision with a detail for the audit log, or the reason
+    /// of the failure.
+    fn record_staging(
+        &self,
+        id: Sha256Digest,
+        staged: Result<(Arc<ReadyRevision>, String), String>,
+    ) {
+        let (live, outcome, detail) = match staged {
+            Ok((live, detail)) => (Ok(live), ActionOutcome::Staged, detail),
+            Err(reason) => (Err(reason.clone()), ActionOutcome::Failed, reason),
         };
-        let outcome = if made.is_ok() {
-            ActionOutcome::Staged
-        } else {
-            ActionOutcome::Failed
-        };
-        match self.take_in(id, made) {
-            Ok(()) => self.audit.note(
-                &Actor::part("staging"),
-                Action::Stage,
-                Some(id),
-                outcome,
-                &detail,
-            ),
+        let actor = Actor::part("staging");
+        match self.add_staged(id, live) {
+            Ok(()) => self
+                .audit
+                .note(&actor, Action::Stage, Some(id), outcome, &detail),
             Err(StateError::Stopping) => {}
             Err(error) => {
                 let reason = shortened(&format!(
@@ -239,13 +248,13 @@ impl Deployment {
                     outcome.name()
                 ));
                 self.audit.note(
-                    &Actor::part("staging"),
+                    &actor,
                     Action::Stage,
                     Some(id),
                     ActionOutcome::Failed,
                     &reason,
                 );
-                // For this process alone: it can be pushed again.
+                // In memory only: it can be pushed again.
                 if let Some(entry) = self.locked().record.entry_mut(id) {
                     entry.status = Status::Failed(reason);
                 }
@@ -253,11 +262,12 @@ impl Deployment {
         }
     }
 
-    /// Takes up what came of staging. A revision that was retired meanwhile is dropped again.
-    fn take_in(
+    /// Makes a staged revision available, or records the reason of its failure. A revision that was
+    /// retired meanwhile is dropped.
+    fn add_staged(
         &self,
         id: Sha256Digest,
-        made: Result<(Arc<ReadyRevision>, ViewReport), String>,
+        staged: Result<Arc<ReadyRevision>, String>,
     ) -> Result<(), StateError> {
         let mut state = self.locked();
         let mut record = state.record.clone();
@@ -267,24 +277,22 @@ impl Deployment {
         else {
             return Ok(());
         };
-        let live = match made {
-            Ok((live, _)) => {
-                entry.about = Some(about(&live));
+        match &staged {
+            Ok(live) => {
+                entry.about = Some(live.info());
                 entry.status = Status::Staged;
-                Some(live)
             }
             Err(reason) => {
-                entry.status = Status::Failed(reason);
+                entry.status = Status::Failed(reason.clone());
                 record.clear_roles(id);
-                None
             }
-        };
+        }
         self.store.write(&record)?;
         state.record = record;
-        if let Some(live) = live {
+        if let Ok(live) = staged {
             state.ready.insert(id, live);
         }
-        self.put_in_force(&mut state);
+        self.apply_record(&mut state);
         Ok(())
     }
 }

@@ -1,31 +1,30 @@
-//! Which revision serves a request.
+//! The routes of requests to revisions.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::agreement::Agreement;
 use super::counterparts::Counterpart;
 use super::live::ReadyRevision;
-use crate::deployment::agreement::Agreement;
 
-/// Where requests go now. A request takes its revision once, at its start, and keeps it to its end.
+/// The revisions that serve now. A request is routed once, at its start, and keeps its revision.
 #[derive(Debug)]
 pub(crate) struct Routes {
     pub active: Arc<ReadyRevision>,
     pub canary: Option<Canary>,
     pub shadow: Option<Shadow>,
-    /// Revisions of other contracts that enrolments are embedded for.
+    /// Revisions of other contracts for which enrolments are embedded.
     pub counterparts: Vec<Counterpart>,
 }
 
-/// A revision whose answers some requests get.
+/// A revision that answers a share of the requests.
 #[derive(Clone, Debug)]
 pub(crate) struct Canary {
-    /// The revision that answers.
     pub live: Arc<ReadyRevision>,
     pub share: Arc<ShareCounter>,
 }
 
-/// A revision that sees some requests beside the active one.
+/// A revision that sees a share of the requests, without answering them.
 #[derive(Clone, Debug)]
 pub(crate) struct Shadow {
     pub live: Arc<ReadyRevision>,
@@ -33,37 +32,34 @@ pub(crate) struct Shadow {
     pub agreement: Arc<Agreement>,
 }
 
-/// Takes a share of requests, evenly: of a share of a quarter every fourth.
+/// Takes a share of requests evenly: for a share of a quarter, every fourth.
 #[derive(Debug)]
 pub(crate) struct ShareCounter {
     share: f64,
-    seen: AtomicU64,
+    requests: AtomicU64,
 }
 
 impl ShareCounter {
     pub(crate) fn new(share: f64) -> Self {
         Self {
             share,
-            seen: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
         }
     }
 
-    /// Whether the next request is of the share.
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "2^53 requests are some time off"
-    )]
+    /// Counts a request. Returns true if it belongs to the share.
+    #[expect(clippy::cast_precision_loss, reason = "2^53 requests are not reached")]
     fn takes(&self) -> bool {
-        let seen = self.seen.fetch_add(1, Ordering::Relaxed);
-        let due = |requests: u64| (requests as f64 * self.share).floor();
-        due(seen + 1) > due(seen)
+        let before = self.requests.fetch_add(1, Ordering::Relaxed);
+        let taken = |requests: u64| (requests as f64 * self.share).floor();
+        taken(before + 1) > taken(before)
     }
 }
 
-/// What a caller asks for.
+/// The revision that a caller asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Preference {
-    /// Whatever is due.
+    /// The active revision, or the canary for its share of requests.
     #[default]
     None,
     /// The canary, if there is one.
@@ -72,18 +68,18 @@ pub enum Preference {
     Active,
 }
 
-/// What a request is served by.
+/// The revisions of one request.
 #[derive(Debug)]
 pub struct RoutedRevision {
     /// The revision that answers.
     pub live: Arc<ReadyRevision>,
-    /// What else shall see it.
+    /// A revision that sees the request as well.
     pub(crate) shadow: Option<Shadow>,
 }
 
 impl Routes {
-    /// Takes what serves a request that begins now.
-    pub(crate) fn take(&self, preference: Preference) -> RoutedRevision {
+    /// Returns the revisions of a request that begins now.
+    pub(crate) fn route(&self, preference: Preference) -> RoutedRevision {
         let canary = self.canary.as_ref().filter(|canary| match preference {
             Preference::None => canary.share.takes(),
             Preference::Canary => true,
@@ -111,10 +107,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_share_is_taken_evenly() {
-        let taken = |share: f64, of: usize| -> Vec<bool> {
+    fn share_is_taken_evenly() {
+        let taken = |share: f64, requests: usize| -> Vec<bool> {
             let share = ShareCounter::new(share);
-            (0..of).map(|_| share.takes()).collect()
+            (0..requests).map(|_| share.takes()).collect()
         };
         assert_eq!(
             taken(0.25, 8),

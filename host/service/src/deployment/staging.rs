@@ -1,4 +1,4 @@
-//! The thread that stages: one revision after the other, out of the way of requests.
+//! The thread that stages revisions one after the other, at low priority.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Weak};
@@ -7,15 +7,14 @@ use rostro_common::digest::Sha256Digest;
 
 use super::Deployment;
 
-/// How polite the thread is (19 at most): it gets the time that nobody else wants, and a little
-/// more.
+/// Niceness of the thread (19 at most): it gets little more than the idle time of the processor.
 #[cfg(unix)]
 const NICE: i32 = 10;
 
-/// Where revisions are sent to be staged.
+/// Sender of the ids of revisions to stage.
 pub(super) type StagingQueue = Sender<Sha256Digest>;
 
-/// A queue, and its other end for [`start`].
+/// Returns a queue, and its receiver for [`start`].
 pub(super) fn queue() -> (StagingQueue, Receiver<Sha256Digest>) {
     channel()
 }
@@ -26,11 +25,11 @@ pub(super) fn start(
     jobs: Receiver<Sha256Digest>,
 ) -> std::io::Result<()> {
     let deployment = Arc::downgrade(deployment);
-    // Compiling takes all threads of the pool that it is called in: here it is this one alone.
-    let alone = rayon::ThreadPoolBuilder::new()
+    // Compiling uses all threads of the pool that calls it, so this pool has only one.
+    let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(1)
         .thread_name(|_| "staging".to_owned())
-        .start_handler(|_| step_back())
+        .start_handler(|_| lower_priority())
         .build()
         .map_err(std::io::Error::other)?;
     std::thread::Builder::new()
@@ -41,16 +40,15 @@ pub(super) fn start(
                     return;
                 };
                 let _tracked = deployment.builder.shutdown.track();
-                alone.install(|| deployment.stage_now(id));
+                pool.install(|| deployment.stage_now(id));
             }
         })?;
     Ok(())
 }
 
-/// Lets every other thread go first.
-pub(crate) fn step_back() {
-    // On Linux this is of the calling thread alone. Where it is refused, staging is only less
-    // polite.
+/// Lowers the priority of the calling thread.
+pub(crate) fn lower_priority() {
+    // On Linux a priority belongs to a thread. If it is refused, the thread keeps its priority.
     #[cfg(target_os = "linux")]
     let _ = rustix::process::setpriority_process(None, NICE);
 }

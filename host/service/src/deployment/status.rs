@@ -1,4 +1,4 @@
-//! What operators are shown of the revisions.
+//! Status of the revisions for operators.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,30 +17,30 @@ use super::{Counts, Deployment, DeploymentState, TripCounts};
 /// All revisions at a moment.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Statuses {
-    /// Which one serves.
+    /// The revision that serves.
     pub active: Option<Sha256Digest>,
-    /// Which one served before.
+    /// The revision that served before.
     pub previous: Option<Sha256Digest>,
-    /// Which one the configuration made at the last start.
+    /// The revision of the configuration at the last start.
     #[serde(default)]
     pub configured: Option<Sha256Digest>,
-    /// How many the breaker took out since the start.
+    /// Number of revisions that the breaker took out since the start.
     pub broken: u64,
-    /// How often it would have taken out the active one, and there was no previous one to serve.
+    /// Number of times that the breaker tripped and no previous revision could serve.
     #[serde(default)]
     pub stuck: u64,
-    /// Both by the rule that fired.
+    /// Both numbers by the rule that fired.
     #[serde(default)]
     pub trips: TripCounts,
-    /// All that are known, oldest first.
+    /// All revisions, oldest first.
     pub revisions: Vec<RevisionStatus>,
 }
 
-/// The state of a revision, in requests and in what it does.
+/// State of a revision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RevisionState {
-    /// Being checked.
+    /// Being staged.
     Staging,
     /// Ready, and serves no request.
     Staged,
@@ -50,9 +50,9 @@ pub enum RevisionState {
     Previous,
     /// Serves a share of requests.
     Canary,
-    /// Sees a share of requests, and its answers are only counted.
+    /// Sees a share of requests; its answers are only compared.
     Shadow,
-    /// Retired, with requests that still run.
+    /// Retired, with running requests.
     Draining,
     /// Retired.
     Retired,
@@ -61,7 +61,7 @@ pub enum RevisionState {
 }
 
 impl RevisionState {
-    /// Returns the name that operators see.
+    /// Returns the name for operators.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -91,58 +91,57 @@ pub struct RevisionStatus {
     pub id: Sha256Digest,
     /// Its state.
     pub state: RevisionState,
-    /// Why it failed.
+    /// Reason of its failure.
     pub reason: Option<String>,
-    /// The pipeline's name and version; null before it was asked.
+    /// The pipeline's name; null before it was staged.
     pub name: Option<String>,
-    /// Its version.
+    /// The pipeline's version.
     pub version: Option<String>,
     /// The policy's name and version.
     pub policy: Option<String>,
     /// The model pack.
     pub pack: String,
-    /// Its own limits, or the service's where those became tighter since.
+    /// Its own limits, or the service's where those are tighter now.
     #[serde(default)]
     pub limits: BTreeMap<String, String>,
-    /// What its embeddings mean.
+    /// The contract of its embeddings.
     pub contract: Option<String>,
-    /// SHA-256 of the component that sees.
+    /// SHA-256 of the component that serves vision.
     pub vision_sha256: Sha256Digest,
-    /// SHA-256 of the component that decides.
+    /// SHA-256 of the component that serves the policy.
     pub policy_sha256: Sha256Digest,
-    /// When it was given to this host.
+    /// Time at which this host first received it.
     pub since: String,
     /// Whether enrolments are embedded for it before it is activated.
     #[serde(default)]
     pub enrol: bool,
     /// Share of the requests, of a canary or a shadow.
     pub share: Option<f64>,
-    /// People whom it can recognise; null if it is not ready.
+    /// Number of people that it can recognise; null if it is not ready.
     pub known: Option<usize>,
-    /// People who are stored and must be enrolled again for it.
+    /// Number of stored people that must be enrolled again for it.
     pub need_enrolment: Option<usize>,
-    /// Requests since it was made ready.
+    /// Requests since it is ready.
     pub requests: Option<u64>,
-    /// Those of them that failed by its fault.
+    /// Requests that failed by its fault.
     pub failures: Option<u64>,
-    /// The service's settings that it does not know; empty if it is not ready.
+    /// Settings of the service that it does not know; empty if it is not ready.
     #[serde(default)]
     pub unknown_settings: Vec<UnknownSetting>,
-    /// How far a shadow agrees with the active revision.
+    /// Agreement of a shadow with the active revision.
     pub agreement: Option<Counts>,
-    /// Time on the processor that its guests took, from its staging on: for monitoring.
+    /// Processor time of its guests since it was staged, for monitoring.
     #[serde(skip)]
     pub guest_seconds: Option<PerHalf<f64>>,
 }
 
 impl Deployment {
-    /// What guests take of the machine, and how models fare: of all revisions together, since the
-    /// start.
+    /// Returns the meters of guests and of models, for all revisions since the start.
     pub fn meters(&self) -> (&limits::GuestMeters, &inference::ModelMeters) {
         (self.builder.engine.meters(), self.builder.onnx.meters())
     }
 
-    /// All revisions.
+    /// Returns the status of all revisions.
     pub fn statuses(&self) -> Statuses {
         let state = self.locked();
         Statuses {
@@ -161,13 +160,13 @@ impl Deployment {
         }
     }
 
-    /// Times since the start that the breaker would have taken out the active revision, and nothing
-    /// could take its place.
+    /// Returns the number of times since the start that the breaker tripped and no previous
+    /// revision could serve.
     pub fn stuck(&self) -> u64 {
         self.locked().stuck
     }
 
-    /// One revision.
+    /// Returns the status of one revision.
     pub fn status(&self, id: Sha256Digest) -> Option<RevisionStatus> {
         let state = self.locked();
         state
@@ -180,8 +179,8 @@ impl Deployment {
 fn status(state: &DeploymentState, entry: &RevisionEntry, service: &Limits) -> RevisionStatus {
     let record = &state.record;
     let id = entry.id;
-    let canary = record.canary.filter(|beside| beside.id == id);
-    let shadow = record.shadow.filter(|beside| beside.id == id);
+    let canary = record.canary.filter(|role| role.id == id);
+    let shadow = record.shadow.filter(|role| role.id == id);
     let live = state.ready.get(&id);
     let is_leaving = state
         .leaving
@@ -212,13 +211,13 @@ fn status(state: &DeploymentState, entry: &RevisionEntry, service: &Limits) -> R
         version: about.map(|about| about.version.clone()),
         policy: about.map(|about| format!("{} {}", about.policy, about.policy_version)),
         pack: entry.spec.pack.clone(),
-        limits: held(service, &entry.spec.limits),
+        limits: effective_limits(service, &entry.spec.limits),
         contract: about.map(|about| about.contract.clone()),
         vision_sha256: entry.spec.vision,
         policy_sha256: entry.spec.policy.unwrap_or(entry.spec.vision),
         since: entry.since.clone(),
         enrol: entry.enrol,
-        share: canary.or(shadow).map(|beside| beside.share),
+        share: canary.or(shadow).map(|role| role.share),
         known: counts.map(|(known, _)| known),
         need_enrolment: counts.map(|(_, missing)| missing),
         requests: health.map(|(requests, _)| requests),
@@ -233,8 +232,8 @@ fn status(state: &DeploymentState, entry: &RevisionEntry, service: &Limits) -> R
     }
 }
 
-/// What a revision's own limits are under a service that may have become tighter since.
-fn held(service: &Limits, own: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+/// Returns a revision's own limits, or the service's where those are tighter now.
+fn effective_limits(service: &Limits, own: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     service
         .at_most(own)
         .map_or_else(|_| own.clone(), |limits| limits.named(own.keys()))

@@ -1,22 +1,22 @@
-//! On whose behalf work is asked for.
+//! The client of a request, for fair queueing.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
-/// A client, as far as turns at the workers go.
+/// A client with a queue of its own at the workers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Client {
-    /// Whoever has the key of this name.
+    /// The holder of the API key of this name.
     Key(Arc<str>),
-    /// Whoever asks from this address.
+    /// The address of a client without a key.
     Address(IpAddr),
-    /// Whoever asks without a connection: tests of this program.
+    /// A request without a connection, as in tests.
     Unknown,
 }
 
 impl Client {
-    /// Who asks from an address. Of IPv6 the network counts: one machine has as many addresses of
-    /// it as it likes.
+    /// Returns the client at an address. IPv6 addresses count by their /64 network, because one
+    /// machine can use any number of addresses of it.
     pub fn at(address: IpAddr) -> Self {
         Self::Address(match address.to_canonical() {
             IpAddr::V6(address) => {
@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_is_an_address_or_the_network_of_one() {
+    fn ipv6_clients_count_by_network() {
         let at = |address: &str| Client::at(address.parse().unwrap());
         assert_eq!(at("::ffff:192.0.2.1"), at("192.0.2.1"));
         assert_ne!(at("192.0.2.1"), at("192.0.2.2"));

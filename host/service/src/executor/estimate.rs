@@ -1,29 +1,31 @@
-//! When there is room again for a request that was refused.
+//! Estimate of the time until there is room again for a refused request.
 
 use std::time::{Duration, Instant};
 
-/// What a request is taken to need before one was done.
-const GUESS: Duration = Duration::from_millis(250);
+/// Assumed time of a request before the first one is done.
+const INITIAL_MEAN: Duration = Duration::from_millis(250);
 
-/// Weight of the newest request in the mean, as one part of this many: of one that took longer, so
-/// that a burst of large pictures is noticed with the first, and of one that was quicker.
-const PARTS_OF_LONGER: u32 = 2;
-const PARTS: u32 = 8;
+/// Divisor of the newest request's weight in the mean, for a request that took longer than the
+/// mean. It is small so that a burst of large pictures shows with the first.
+const SLOWER_DIVISOR: u32 = 2;
 
-/// What the workers do.
+/// Divisor of the newest request's weight in the mean, for a request that was quicker.
+const FASTER_DIVISOR: u32 = 8;
+
+/// Number of workers, and how long they have been at work.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WorkerUsage {
     pub(super) workers: usize,
-    /// How long requests have been worked on so far, in the median: such requests take at least
-    /// that long.
+    /// Median of the times that running requests have taken so far. Such requests take at least
+    /// this long.
     pub(super) running: Duration,
 }
 
-/// The recent time of a request at a worker, and when those that were refused come back.
+/// Recent time of a request at a worker, and the return times given to refused requests.
 #[derive(Debug, Default)]
 pub(super) struct Estimate {
     mean: Option<Duration>,
-    /// When the last that was refused comes back.
+    /// Return time given to the last refused request.
     last_return: Option<Instant>,
 }
 
@@ -31,42 +33,45 @@ impl Estimate {
     /// Records how long a request took.
     pub(super) fn add(&mut self, took: Duration) {
         self.mean = Some(self.mean.map_or(took, |mean| {
-            let parts = if took > mean { PARTS_OF_LONGER } else { PARTS };
-            (mean * (parts - 1) + took) / parts
+            let divisor = if took > mean {
+                SLOWER_DIVISOR
+            } else {
+                FASTER_DIVISOR
+            };
+            (mean * (divisor - 1) + took) / divisor
         }));
     }
 
-    /// The time between two requests that begin.
-    fn turn(&self, load: WorkerUsage) -> Duration {
-        self.mean.unwrap_or(GUESS).max(load.running)
+    /// Returns the time between the starts of two requests.
+    fn interval(&self, load: WorkerUsage) -> Duration {
+        self.mean.unwrap_or(INITIAL_MEAN).max(load.running)
             / u32::try_from(load.workers.max(1)).unwrap_or(u32::MAX)
     }
 
     /// Returns the time until a worker is free for a request behind `waiting` others.
-    pub(super) fn line(&self, waiting: usize, load: WorkerUsage) -> Duration {
-        self.turn(load)
+    pub(super) fn wait(&self, waiting: usize, load: WorkerUsage) -> Duration {
+        self.interval(load)
             .saturating_mul(u32::try_from(waiting + 1).unwrap_or(u32::MAX))
     }
 
-    /// Returns after how long one that is refused now should come back: behind those that wait, and
-    /// behind those that were refused before, so that they do not come back all at once. Refusals
-    /// count for one further queue at most, because a client that ignores the answer makes them
-    /// many.
-    pub(super) fn refused(
+    /// Returns the time after which a request that is refused now should come back: after the
+    /// queued requests, and after those refused before, so that not all come back at once. Refusals
+    /// count for one further queue at most, because a client that ignores the answer causes many.
+    pub(super) fn refuse(
         &mut self,
         waiting: usize,
         length: usize,
         load: WorkerUsage,
         now: Instant,
     ) -> Duration {
-        let line = self.line(waiting, load);
-        let latest = now + line + self.line(length, load);
-        let behind = self
+        let earliest = now + self.wait(waiting, load);
+        let latest = earliest + self.wait(length, load);
+        let after_others = self
             .last_return
-            .map_or(now + line, |last| (last + self.turn(load)).max(now + line));
-        let back = behind.min(latest);
-        self.last_return = Some(back);
-        back - now
+            .map_or(earliest, |last| (last + self.interval(load)).max(earliest));
+        let comes_back = after_others.min(latest);
+        self.last_return = Some(comes_back);
+        comes_back - now
     }
 }
 
@@ -89,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn refused_request_waits_for_the_queue() {
+    fn refused_request_waits_for_queue() {
         let now = Instant::now();
         for (waiting, workers, took, milliseconds) in [
             (0, 1, 100, 100),
@@ -98,22 +103,22 @@ mod tests {
             (1000, 1, 50, 50_050),
         ] {
             assert_eq!(
-                estimate(took).refused(waiting, 64, load(workers), now),
+                estimate(took).refuse(waiting, 64, load(workers), now),
                 Duration::from_millis(milliseconds)
             );
         }
         assert_eq!(
-            Estimate::default().refused(3, 64, load(1), now),
+            Estimate::default().refuse(3, 64, load(1), now),
             Duration::from_secs(1)
         );
     }
 
-    /// 84 cameras that are refused at once come back one after another, the last ones together.
+    /// Of 84 cameras that are refused at once, all but the last come back one after another.
     #[test]
-    fn refused_requests_come_back_one_by_one() {
+    fn refused_requests_return_one_by_one() {
         let (now, mut estimate) = (Instant::now(), estimate(400));
         let waits: Vec<Duration> = (0..84)
-            .map(|_| estimate.refused(64, 64, load(2), now))
+            .map(|_| estimate.refuse(64, 64, load(2), now))
             .collect();
         assert_eq!(
             (waits[0], waits[1]),
@@ -123,9 +128,9 @@ mod tests {
             waits.is_sorted() && waits[83] == Duration::from_millis(26_000),
             "{waits:?}"
         );
-        // Later it begins anew.
+        // Once that time has passed, only the queue counts.
         assert_eq!(
-            estimate.refused(0, 64, load(2), now + Duration::from_secs(60)),
+            estimate.refuse(0, 64, load(2), now + Duration::from_secs(60)),
             Duration::from_millis(200)
         );
     }
@@ -135,13 +140,12 @@ mod tests {
         let mut estimate = Estimate::default();
         (0..50).for_each(|_| estimate.add(Duration::from_millis(100)));
         (0..50).for_each(|_| estimate.add(Duration::from_millis(900)));
-        assert!(estimate.line(0, load(1)) > Duration::from_millis(880));
+        assert!(estimate.wait(0, load(1)) > Duration::from_millis(880));
         (0..50).for_each(|_| estimate.add(Duration::from_millis(100)));
-        assert!(estimate.line(0, load(1)) < Duration::from_millis(120));
+        assert!(estimate.wait(0, load(1)) < Duration::from_millis(120));
     }
 
-    /// Large pictures after many small ones are noticed while the first is worked on, and with its
-    /// end.
+    /// Large pictures after many small ones show in the estimate while the first is running.
     #[test]
     fn slow_requests_are_noticed_early() {
         let mut estimate = estimate(10);
@@ -149,14 +153,14 @@ mod tests {
             workers: 1,
             running: Duration::from_millis(400),
         };
-        assert_eq!(estimate.line(2, running), Duration::from_millis(1200));
+        assert_eq!(estimate.wait(2, running), Duration::from_millis(1200));
         assert_eq!(
-            estimate.refused(2, 2, running, Instant::now()),
+            estimate.refuse(2, 2, running, Instant::now()),
             Duration::from_millis(1200)
         );
         estimate.add(Duration::from_millis(510));
-        assert_eq!(estimate.line(2, load(1)), Duration::from_millis(780));
+        assert_eq!(estimate.wait(2, load(1)), Duration::from_millis(780));
         estimate.add(Duration::from_millis(510));
-        assert!(estimate.line(2, load(1)) > Duration::from_secs(1));
+        assert!(estimate.wait(2, load(1)) > Duration::from_secs(1));
     }
 }

@@ -1,9 +1,8 @@
-//! Whose turn it is at a worker.
+//! Per-client fair queueing (J. Nagle, "On Packet Switches With Infinite Storage", RFC 970).
 //!
-//! Fair queueing as J. Nagle has it ("On Packet Switches With Infinite Storage", RFC 970): each
-//! client has a line of its own, and the lines take turns. Where there is no place left, it is the
-//! longest line that gives one up. So a client that asks for more than there is makes itself wait,
-//! and nobody else for longer than one request of each client before them.
+//! Each client has a queue of its own, and the queues take turns at the workers. If there is no
+//! room left, the longest queue gives up its newest request. A client with too many requests
+//! therefore delays its own, and those of others by at most one request per client.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,10 +11,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
-use super::Client;
 use super::estimate::{Estimate, WorkerUsage};
+use super::{Client, Load};
 
-/// Workers, and those who wait for one.
+/// Workers, and the requests that wait for one.
 #[derive(Debug)]
 pub(super) struct FairQueue {
     workers: usize,
@@ -24,68 +23,73 @@ pub(super) struct FairQueue {
 
 #[derive(Debug)]
 struct QueueState {
-    /// Requests that may be worked on or wait.
-    places: usize,
-    /// Workers that have nothing to do: only if nobody waits.
+    /// Most requests that may run or wait.
+    capacity: usize,
+    /// Workers without a request. Nonzero only if no request waits.
     idle: usize,
-    /// When requests began that are worked on and not answered yet.
-    unanswered: Vec<Instant>,
-    /// Those who wait, in all lines.
+    /// Start times of the running requests that have no answer yet, oldest first.
+    running: Vec<Instant>,
+    /// Number of requests in all queues.
     waiting: usize,
-    lines: HashMap<Client, VecDeque<QueuedRequest>>,
-    /// The clients that have somebody in line, whose turn it is first.
+    queues: HashMap<Client, VecDeque<QueuedRequest>>,
+    /// Clients with a request in their queue, in the order of their turns.
     turns: VecDeque<Client>,
-    /// Tells those who wait apart.
-    tickets: u64,
+    /// The last ticket given to a queued request.
+    last_ticket: u64,
     estimate: Estimate,
 }
 
-/// Somebody in line, who is called by a worker, or sent away by dropping this.
+/// A request in its client's queue. Dropping it refuses the request.
 #[derive(Debug)]
 struct QueuedRequest {
     ticket: u64,
-    call: oneshot::Sender<(Worker, QueueSlot)>,
+    sender: oneshot::Sender<(Worker, QueueSlot)>,
 }
 
-/// A worker; when this is dropped it takes who is next.
+/// A worker. Dropping it starts the next queued request.
 #[derive(Debug)]
 pub(super) struct Worker(Arc<FairQueue>);
 
-/// The place of a request that is worked on, free again when this is dropped.
+/// The share of the capacity that a running request has. Dropping it frees it.
 #[derive(Debug)]
 pub(super) struct QueueSlot {
     queue: Arc<FairQueue>,
     begun: Instant,
 }
 
-/// Why no worker came.
+/// Reason why a request got no worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// There is no place to wait in, or it was given to somebody whose line is shorter.
-    Full,
-    /// It was not the request's turn in time.
-    Late,
+    /// The queue is full, or the request gave way to a client with a shorter queue.
+    QueueFull,
+    /// The request's turn did not come before its deadline.
+    DeadlinePassed,
 }
 
-/// A place in line that is given up when this is dropped.
+/// A position in a client's queue. Dropping it leaves the queue.
 struct QueuePosition<'q> {
     queue: &'q FairQueue,
     client: &'q Client,
     ticket: u64,
 }
 
+/// Result of asking for a worker.
+enum Admission {
+    Started(Worker, QueueSlot),
+    Queued(u64, oneshot::Receiver<(Worker, QueueSlot)>),
+}
+
 impl FairQueue {
-    /// So many workers, and room for so many who wait.
+    /// Returns a queue of this many workers and waiting requests.
     pub(super) fn new(workers: usize, length: usize) -> Self {
-        let places = workers.saturating_add(length);
         let state = QueueState {
-            places,
+            capacity: workers.saturating_add(length),
             idle: workers,
-            unanswered: Vec::new(),
+            running: Vec::new(),
             waiting: 0,
-            lines: HashMap::new(),
+            queues: HashMap::new(),
             turns: VecDeque::new(),
-            tickets: 0,
+            last_ticket: 0,
             estimate: Estimate::default(),
         };
         Self {
@@ -94,19 +98,22 @@ impl FairQueue {
         }
     }
 
-    /// Gives it room for so many who wait. Those who do stay.
-    pub(super) fn set_length(&self, length: usize) {
-        self.state().places = self.workers.saturating_add(length);
+    /// Sets how many requests may wait. Requests that wait already stay.
+    pub(super) fn set_capacity(&self, length: usize) {
+        self.state().capacity = self.workers.saturating_add(length);
     }
 
-    /// How many workers there are, how many have something to do, and how many requests wait for
-    /// one.
-    pub(super) fn load(&self) -> (usize, usize, usize) {
+    /// Returns the load at this moment.
+    pub(super) fn load(&self) -> Load {
         let state = self.state();
-        (self.workers, self.workers - state.idle, state.waiting)
+        Load {
+            workers: self.workers,
+            busy: self.workers - state.idle,
+            waiting: state.waiting,
+        }
     }
 
-    /// How long a request that came now would wait, as far as can be told.
+    /// Returns the estimated time that a new request would wait.
     pub(super) fn expected_wait(&self) -> Duration {
         let state = self.state();
         if state.idle > 0 {
@@ -114,40 +121,41 @@ impl FairQueue {
         } else {
             state
                 .estimate
-                .line(state.waiting, state.load(self.workers, Instant::now()))
+                .wait(state.waiting, state.usage(self.workers, Instant::now()))
         }
     }
 
-    /// How many may wait, and when one that was refused now should come back.
-    pub(super) fn wait_of_refused(&self) -> (usize, Duration) {
+    /// Returns how many requests may wait, and after which time a request that is refused now
+    /// should come back.
+    pub(super) fn refuse(&self) -> (usize, Duration) {
         let mut state = self.state();
-        let length = state.places.saturating_sub(self.workers);
+        let length = state.capacity.saturating_sub(self.workers);
         let waiting = state.waiting;
         let now = Instant::now();
-        let load = state.load(self.workers, now);
-        (length, state.estimate.refused(waiting, length, load, now))
+        let usage = state.usage(self.workers, now);
+        (length, state.estimate.refuse(waiting, length, usage, now))
     }
 
-    /// Waits for a worker, in the client's line.
+    /// Waits for a worker in the client's queue.
     pub(super) async fn worker(
         self: &Arc<Self>,
         client: &Client,
         deadline: Instant,
     ) -> Result<(Worker, QueueSlot), Refusal> {
-        let (ticket, called) = match self.ask(client)? {
-            Admission::Here(worker, place) => return Ok((worker, place)),
-            Admission::Wait(ticket, called) => (ticket, called),
+        let (ticket, receiver) = match self.ask(client)? {
+            Admission::Started(worker, slot) => return Ok((worker, slot)),
+            Admission::Queued(ticket, receiver) => (ticket, receiver),
         };
-        let in_line = QueuePosition {
+        let position = QueuePosition {
             queue: self,
             client,
             ticket,
         };
-        let called = timeout_at(deadline.into(), called).await;
-        drop(in_line);
-        called
-            .map_err(|_| Refusal::Late)?
-            .map_err(|_| Refusal::Full)
+        let received = timeout_at(deadline.into(), receiver).await;
+        drop(position);
+        received
+            .map_err(|_| Refusal::DeadlinePassed)?
+            .map_err(|_| Refusal::QueueFull)
     }
 
     fn ask(self: &Arc<Self>, client: &Client) -> Result<Admission, Refusal> {
@@ -155,26 +163,22 @@ impl FairQueue {
         if state.idle > 0 {
             state.idle -= 1;
             let begun = state.begin();
-            return Ok(Admission::Here(
-                Worker(Arc::clone(self)),
-                QueueSlot {
-                    queue: Arc::clone(self),
-                    begun,
-                },
-            ));
+            let (worker, slot) = self.started(begun);
+            return Ok(Admission::Started(worker, slot));
         }
-        // Dropped, and so told, when the queue is free to be looked at again.
-        let _sent_away = match state.unanswered.len() + state.waiting < state.places {
-            true => None,
-            false => Some(state.make_room_for(client).ok_or(Refusal::Full)?),
+        // Dropped after the lock, because dropping it wakes the refused request.
+        let _refused = if state.running.len() + state.waiting < state.capacity {
+            None
+        } else {
+            Some(state.make_room_for(client).ok_or(Refusal::QueueFull)?)
         };
-        let (call, called) = oneshot::channel();
-        let ticket = state.enqueue(client, call);
+        let (sender, receiver) = oneshot::channel();
+        let ticket = state.enqueue(client, sender);
         drop(state);
-        Ok(Admission::Wait(ticket, called))
+        Ok(Admission::Queued(ticket, receiver))
     }
 
-    /// Has a worker that is done take who is next.
+    /// Starts the next queued request on a worker that is done.
     fn release(self: &Arc<Self>) {
         let mut state = self.state();
         let Some(next) = state.next() else {
@@ -183,14 +187,16 @@ impl FairQueue {
         };
         let begun = state.begin();
         drop(state);
-        // Whoever left at this moment leaves it to the next: both are dropped then.
-        let _ = next.call.send((
-            Worker(Arc::clone(self)),
-            QueueSlot {
-                queue: Arc::clone(self),
-                begun,
-            },
-        ));
+        // If the request left at this moment, both are dropped and the next one starts.
+        let _ = next.sender.send(self.started(begun));
+    }
+
+    fn started(self: &Arc<Self>, begun: Instant) -> (Worker, QueueSlot) {
+        let slot = QueueSlot {
+            queue: Arc::clone(self),
+            begun,
+        };
+        (Worker(Arc::clone(self)), slot)
     }
 
     fn state(&self) -> MutexGuard<'_, QueueState> {
@@ -198,25 +204,19 @@ impl FairQueue {
     }
 }
 
-/// What whoever asks for a worker gets.
-enum Admission {
-    Here(Worker, QueueSlot),
-    Wait(u64, oneshot::Receiver<(Worker, QueueSlot)>),
-}
-
 impl QueueState {
-    /// Records that a request is worked on from now on.
+    /// Records the start of a request.
     fn begin(&mut self) -> Instant {
         let now = Instant::now();
-        self.unanswered.push(now);
+        self.running.push(now);
         now
     }
 
-    /// Returns what the workers do. Of their times the median counts, so that one long request says
-    /// nothing of the others.
-    fn load(&self, workers: usize, now: Instant) -> WorkerUsage {
-        // They began in this order: the later half is the shorter one.
-        let median = self.unanswered.get(self.unanswered.len() / 2);
+    /// Returns the workers' usage. It takes the median of the running times, so that one long
+    /// request does not stand for the others.
+    fn usage(&self, workers: usize, now: Instant) -> WorkerUsage {
+        // The list is in the order of start times: the later half has run for less time.
+        let median = self.running.get(self.running.len() / 2);
         WorkerUsage {
             workers,
             running: median.map_or(Duration::ZERO, |begun| {
@@ -225,40 +225,41 @@ impl QueueState {
         }
     }
 
-    fn enqueue(&mut self, client: &Client, call: oneshot::Sender<(Worker, QueueSlot)>) -> u64 {
-        self.tickets += 1;
-        let ticket = self.tickets;
-        let line = self.lines.entry(client.clone()).or_default();
-        if line.is_empty() {
+    fn enqueue(&mut self, client: &Client, sender: oneshot::Sender<(Worker, QueueSlot)>) -> u64 {
+        self.last_ticket += 1;
+        let ticket = self.last_ticket;
+        let queue = self.queues.entry(client.clone()).or_default();
+        if queue.is_empty() {
             self.turns.push_back(client.clone());
         }
-        line.push_back(QueuedRequest { ticket, call });
+        queue.push_back(QueuedRequest { ticket, sender });
         self.waiting += 1;
         ticket
     }
 
-    /// Takes the newest out of the longest line, if that is longer than the client's own will be.
+    /// Removes the newest request of the longest queue, if that queue is longer than the client's
+    /// own will be.
     fn make_room_for(&mut self, client: &Client) -> Option<QueuedRequest> {
-        let own = self.lines.get(client).map_or(0, VecDeque::len);
+        let own = self.queues.get(client).map_or(0, VecDeque::len);
         let longest = self
-            .lines
+            .queues
             .iter()
-            .max_by_key(|(_, line)| line.len())
-            .filter(|(_, line)| line.len() > own + 1);
+            .max_by_key(|(_, queue)| queue.len())
+            .filter(|(_, queue)| queue.len() > own + 1);
         let longest = longest.map(|(client, _)| client.clone())?;
-        // Never its last: the line keeps its turn.
-        let newest = self.lines.get_mut(&longest)?.pop_back()?;
+        // At least one request is left, so the client keeps its turn.
+        let newest = self.queues.get_mut(&longest)?.pop_back()?;
         self.waiting -= 1;
         Some(newest)
     }
 
-    /// Takes out whose turn it is; the next turn is another client's.
+    /// Removes the next request, and moves its client to the end of the turns.
     fn next(&mut self) -> Option<QueuedRequest> {
         let client = self.turns.pop_front()?;
-        let line = self.lines.get_mut(&client)?;
-        let next = line.pop_front();
-        if line.is_empty() {
-            self.lines.remove(&client);
+        let queue = self.queues.get_mut(&client)?;
+        let next = queue.pop_front();
+        if queue.is_empty() {
+            self.queues.remove(&client);
         } else {
             self.turns.push_back(client);
         }
@@ -266,13 +267,13 @@ impl QueueState {
         next
     }
 
-    /// Takes out somebody who does not wait any more; nobody if they were called or sent away.
+    /// Removes a request that no longer waits. Returns none if it was started or refused.
     fn leave(&mut self, client: &Client, ticket: u64) -> Option<QueuedRequest> {
-        let line = self.lines.get_mut(client)?;
-        let place = line.iter().position(|waiting| waiting.ticket == ticket)?;
-        let left = line.remove(place);
-        if line.is_empty() {
-            self.lines.remove(client);
+        let queue = self.queues.get_mut(client)?;
+        let position = queue.iter().position(|queued| queued.ticket == ticket)?;
+        let left = queue.remove(position);
+        if queue.is_empty() {
+            self.queues.remove(client);
             self.turns.retain(|other| other != client);
         }
         self.waiting -= 1;
@@ -289,11 +290,8 @@ impl Drop for Worker {
 impl Drop for QueueSlot {
     fn drop(&mut self) {
         let mut state = self.queue.state();
-        let own = state
-            .unanswered
-            .iter()
-            .position(|begun| *begun == self.begun);
-        own.map(|place| state.unanswered.remove(place));
+        let own = state.running.iter().position(|begun| *begun == self.begun);
+        own.map(|position| state.running.remove(position));
         state.estimate.add(self.begun.elapsed());
     }
 }
@@ -301,6 +299,7 @@ impl Drop for QueueSlot {
 impl Drop for QueuePosition<'_> {
     fn drop(&mut self) {
         let left = self.queue.state().leave(self.client, self.ticket);
+        // After the lock, which the statement above released.
         drop(left);
     }
 }
@@ -315,15 +314,24 @@ mod tests {
         Client::Key(name.into())
     }
 
+    fn load(queue: &FairQueue) -> (usize, usize, usize) {
+        let Load {
+            workers,
+            busy,
+            waiting,
+        } = queue.load();
+        (workers, busy, waiting)
+    }
+
     fn soon() -> Instant {
         Instant::now() + Duration::from_secs(10)
     }
 
-    /// Asks for each of these clients in turn, and answers in which order they came to a worker; an
-    /// `x` is for one that was sent away.
+    /// Queues a request of each client in turn, and returns the order in which they started. An `x`
+    /// marks a request that was refused.
     async fn served(length: usize, asks: &[&str]) -> Vec<String> {
         let queue = Arc::new(FairQueue::new(1, length));
-        let busy = queue.worker(&client("nobody"), soon()).await.unwrap();
+        let busy = queue.worker(&client("busy"), soon()).await.unwrap();
         let order: Arc<Mutex<Vec<String>>> = Arc::default();
         let mut tasks = Vec::new();
         for name in asks.iter().map(ToString::to_string) {
@@ -342,13 +350,13 @@ mod tests {
         for task in tasks {
             task.await.unwrap();
         }
-        assert_eq!(queue.load(), (1, 0, 0));
-        assert!(queue.state().unanswered.is_empty());
+        assert_eq!(load(&queue), (1, 0, 0));
+        assert!(queue.state().running.is_empty());
         Arc::try_unwrap(order).unwrap().into_inner().unwrap()
     }
 
     #[tokio::test]
-    async fn clients_take_turns_and_each_keeps_its_order() {
+    async fn clients_take_turns_in_order() {
         assert_eq!(
             served(8, &["a", "a", "a", "a", "b", "c", "b"]).await,
             ["a", "b", "c", "a", "b", "a", "a"]
@@ -356,7 +364,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn where_there_is_no_place_the_longest_line_gives_one_up() {
+    async fn full_queue_shortens_the_longest() {
         assert_eq!(
             served(3, &["a", "a", "a", "a"]).await,
             ["xa", "a", "a", "a"]
@@ -379,19 +387,19 @@ mod tests {
         );
     }
 
-    /// A request that is still worked on shows how long such requests take.
+    /// The time of a request that still runs counts in the estimate.
     #[tokio::test]
-    async fn running_requests_lengthen_the_wait() {
+    async fn running_request_lengthens_wait() {
         let queue = Arc::new(FairQueue::new(1, 0));
         drop(queue.worker(&client("a"), soon()).await.unwrap());
         let _busy = queue.worker(&client("a"), soon()).await.unwrap();
         tokio::time::sleep(Duration::from_millis(50)).await;
         assert!(queue.expected_wait() >= Duration::from_millis(50));
-        assert!(queue.wait_of_refused().1 >= Duration::from_millis(50));
+        assert!(queue.refuse().1 >= Duration::from_millis(50));
     }
 
     #[tokio::test]
-    async fn who_leaves_the_line_leaves_no_trace_in_it() {
+    async fn leaving_request_leaves_no_trace() {
         let queue = Arc::new(FairQueue::new(1, 2));
         let busy = queue.worker(&client("a"), soon()).await.unwrap();
         let late = Instant::now() + Duration::from_millis(20);
@@ -399,20 +407,20 @@ mod tests {
         let (first, second) = tokio::join!(queue.worker(&b, late), queue.worker(&c, late));
         assert_eq!(
             (first.unwrap_err(), second.unwrap_err()),
-            (Refusal::Late, Refusal::Late)
+            (Refusal::DeadlinePassed, Refusal::DeadlinePassed)
         );
         let gone = tokio::spawn({
             let queue = Arc::clone(&queue);
             async move { queue.worker(&client("d"), soon()).await.map(drop) }
         });
-        while queue.load().2 == 0 {
+        while queue.load().waiting == 0 {
             tokio::task::yield_now().await;
         }
         gone.abort();
         assert!(gone.await.unwrap_err().is_cancelled());
-        assert_eq!(queue.load(), (1, 1, 0));
-        assert!(queue.state().lines.is_empty() && queue.state().turns.is_empty());
+        assert_eq!(load(&queue), (1, 1, 0));
+        assert!(queue.state().queues.is_empty() && queue.state().turns.is_empty());
         drop(busy);
-        assert_eq!(queue.load(), (1, 0, 0));
+        assert_eq!(load(&queue), (1, 0, 0));
     }
 }

@@ -1,14 +1,13 @@
-//! Who may work now: admission, worker threads and deadlines.
+//! Admission, worker threads and deadlines of requests.
 //!
 //! Guests run on blocking threads, as many at a time as there are workers. A request waits for a
-//! worker in a bounded queue, in which clients take turns; one too many is turned away at once. A
-//! worker is free again when its work really ends, not when its client stops waiting: an inference
-//! that is under way cannot be interrupted. A guest is stopped, and begins no other, when nobody
-//! waits for it any more.
+//! worker in a bounded queue that is fair to clients; a request beyond it is refused at once. A
+//! worker is free again when its work really ends, not when its client stops waiting, because a
+//! running inference cannot be interrupted. Guests of an abandoned request are stopped.
 
 mod client;
 mod estimate;
-pub mod fair_queue;
+mod fair_queue;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -21,7 +20,7 @@ use tokio::time::timeout_at;
 use rostro_common::cores::Cores;
 use rostro_common::shutdown::Shutdown;
 
-use fair_queue::{FairQueue, Refusal};
+use fair_queue::{FairQueue, QueueSlot, Refusal};
 
 pub use self::client::Client;
 pub use rostro_common::cancel::CancelScope;
@@ -30,49 +29,49 @@ pub use rostro_common::cancel::CancelScope;
 #[derive(Clone, Debug)]
 pub struct Executor {
     queue: Arc<FairQueue>,
-    /// One permit for work that nobody asked for.
+    /// The permit for work that no request waits for: one at a time.
     background_permit: Arc<Semaphore>,
-    /// Of a request, in nanoseconds.
+    /// Time limit of a request, in nanoseconds.
     deadline: Arc<AtomicU64>,
     cores: Cores,
     shutdown: Shutdown,
 }
 
-/// For whom work is done, and by when.
+/// The client of a request, and the request's deadline.
 #[derive(Clone, Debug)]
 pub struct RequestContext {
-    /// Who asks.
+    /// The client that takes part in fair queueing.
     pub client: Client,
-    /// When it must be done.
+    /// The time at which the request must be done.
     pub deadline: Instant,
 }
 
-/// How busy an executor is at a moment.
+/// Load of an executor at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Load {
-    /// Workers.
+    /// Number of workers.
     pub workers: usize,
-    /// Those that work on something that was asked for.
+    /// Workers that work on a request.
     pub busy: usize,
-    /// Requests that wait for one.
+    /// Requests that wait for a worker.
     pub waiting: usize,
 }
 
-/// Why work was not done.
+/// Reason why work was not done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ExecutorError {
     /// Every worker is busy and the queue is full.
     #[error("the service is at capacity: {queue} requests wait")]
     Overloaded {
-        /// How many may wait.
+        /// Capacity of the queue.
         queue: usize,
-        /// When there is room again, as far as can be told.
+        /// Estimated time until there is room again.
         wait: Duration,
     },
     /// The deadline passed, in the queue or at work.
-    #[error("limit `deadline` of {} ms reached: the request waited or was at work", .limit.as_millis())]
+    #[error("request exceeded the deadline of {} ms (queued or running)", .limit.as_millis())]
     Deadline {
-        /// How long a request may take.
+        /// Time limit of a request.
         limit: Duration,
     },
     /// The work panicked: a bug of the host.
@@ -80,8 +79,29 @@ pub enum ExecutorError {
     Panicked,
 }
 
+/// The way back to the request that waits for the result of work.
+///
+/// Work sends its result as early as it can and returns afterwards: its locals, such as the
+/// instances of guests, take a millisecond to clear, which no request needs to wait for.
+#[derive(Debug)]
+pub(crate) struct ReplySender<T, E> {
+    /// Released before the result is sent, so that a client that asks again at once finds it free.
+    slot: QueueSlot,
+    sender: oneshot::Sender<Result<T, E>>,
+}
+
+impl<T, E> ReplySender<T, E> {
+    /// Releases the queue slot and sends the result.
+    pub(crate) fn send(self, result: Result<T, E>) {
+        let Self { slot, sender } = self;
+        drop(slot);
+        // The receiver is gone if the client left.
+        let _ = sender.send(result);
+    }
+}
+
 impl Executor {
-    /// An executor of `workers` threads with room for `queue` waiting requests, each with
+    /// Returns an executor of `workers` threads with room for `queue` waiting requests, each with
     /// `deadline` from its arrival to its end. Work occupies one of the `cores`, and `shutdown`
     /// waits for it.
     #[must_use]
@@ -102,9 +122,9 @@ impl Executor {
         }
     }
 
-    /// Gives requests that arrive from now on another queue and deadline. Those that wait stay.
+    /// Changes the queue's capacity and the deadline of later requests. Queued requests stay.
     pub fn set_bounds(&self, queue: usize, deadline: Duration) {
-        self.queue.set_length(queue);
+        self.queue.set_capacity(queue);
         self.deadline
             .store(nanoseconds(deadline), Ordering::Relaxed);
     }
@@ -113,44 +133,38 @@ impl Executor {
         Duration::from_nanos(self.deadline.load(Ordering::Relaxed))
     }
 
-    /// How many workers there are, how many of them are at work, and how many requests wait for
-    /// one.
+    /// Returns the load at this moment.
     pub fn load(&self) -> Load {
-        let (workers, busy, waiting) = self.queue.load();
-        Load {
-            workers,
-            busy,
-            waiting,
-        }
+        self.queue.load()
     }
 
-    /// How long a request that came now would wait for a worker, as far as can be told. Those that
-    /// wait longer than the deadline leave.
+    /// Returns the estimated time that a new request would wait for a worker, at most the deadline,
+    /// because a request that waits longer leaves.
     pub(crate) fn expected_wait(&self) -> Duration {
         self.queue.expected_wait().min(self.limit())
     }
 
-    /// What a request is told whose time is up.
-    pub(crate) fn late(&self) -> ExecutorError {
+    /// Returns the error for a request that exceeded its deadline.
+    pub(crate) fn deadline_error(&self) -> ExecutorError {
         ExecutorError::Deadline {
             limit: self.limit(),
         }
     }
 
-    /// By when a request that arrives now must be done.
+    /// Returns the deadline of a request that arrives now.
     #[must_use]
     pub(crate) fn deadline(&self) -> Instant {
         Instant::now() + self.limit()
     }
 
-    /// The scope of long work on a request: it ends at the deadline, or when the process stops.
+    /// Returns the scope of long work on a request: it ends at the deadline or at shutdown.
     pub(crate) fn scope(&self, deadline: Instant) -> CancelScope {
         self.shutdown.scope(deadline)
     }
 
-    /// Runs `work` in the background if a worker is idle, and otherwise not at all; whether it
-    /// does. It takes no worker's place: a request that comes meanwhile does not wait for it. Its
-    /// scope ends at the deadline, or when the process stops.
+    /// Runs `work` in the background if a worker is idle; returns false if it does not. It does not
+    /// occupy a worker, so a request that arrives meanwhile does not wait for it. Its scope ends at
+    /// the deadline or at shutdown.
     pub(crate) fn try_run_background(
         &self,
         deadline: Instant,
@@ -159,8 +173,7 @@ impl Executor {
         if self.shutdown.has_begun() {
             return false;
         }
-        // Requests before others' curiosity: one of these at a time.
-        let Ok(turn) = Arc::clone(&self.background_permit).try_acquire_owned() else {
+        let Ok(permit) = Arc::clone(&self.background_permit).try_acquire_owned() else {
             return false;
         };
         let Load { workers, busy, .. } = self.load();
@@ -170,67 +183,62 @@ impl Executor {
         let cores = self.cores.clone();
         let (scope, tracked) = (self.shutdown.scope(deadline), self.shutdown.track());
         tokio::task::spawn_blocking(move || {
-            let _held_until_the_end = (turn, cores.occupy(), tracked);
+            let _until_the_end = (permit, cores.occupy(), tracked);
             work(scope);
         });
         true
     }
 
-    /// Runs `work` on a worker when it is the client's turn. It should end when it is not wanted
-    /// any more: by the deadline, or because this future was dropped. What it gives beside its
-    /// result is dropped when the result is on its way: instances are cleared then, which takes a
-    /// millisecond that nobody need wait for.
+    /// Runs `work` on a worker when it is the client's turn, and returns the result that it sends.
+    /// The work's scope ends at the deadline, or when this future is dropped.
     ///
     /// # Errors
     ///
-    /// [`ExecutorError`]; after [`ExecutorError::Deadline`] the work may still be running, and
-    /// keeps its worker until it ends.
-    pub(crate) async fn run<T, L, W>(
-        &self,
-        context: &RequestContext,
-        work: W,
-    ) -> Result<T, ExecutorError>
+    /// [`ExecutorError`], or the work's own error. After [`ExecutorError::Deadline`] the work may
+    /// still be running, and keeps its worker until it ends.
+    pub(crate) async fn run<T, E, W>(&self, context: &RequestContext, work: W) -> Result<T, E>
     where
         T: Send + 'static,
-        W: FnOnce(CancelScope) -> (T, L) + Send + 'static,
+        E: From<ExecutorError> + Send + 'static,
+        W: FnOnce(CancelScope, ReplySender<T, E>) + Send + 'static,
     {
         let deadline = context.deadline;
-        let (worker, place) = self.queue.worker(&context.client, deadline).await.map_err(
-            |refused| match refused {
-                Refusal::Full => {
-                    let (queue, wait) = self.queue.wait_of_refused();
-                    ExecutorError::Overloaded {
-                        queue,
-                        wait: wait.min(self.limit()),
-                    }
-                }
-                Refusal::Late => self.late(),
-            },
-        )?;
-        let (wanted, waiter) = CancelScope::with_guard(deadline);
+        let (worker, slot) = self
+            .queue
+            .worker(&context.client, deadline)
+            .await
+            .map_err(|refusal| self.refusal_error(refusal))?;
+        let (scope, guard) = CancelScope::with_guard(deadline);
+        let (sender, receiver) = oneshot::channel();
+        let reply = ReplySender { slot, sender };
         let span = tracing::Span::current();
         let cores = self.cores.clone();
         let tracked = self.shutdown.track();
-        let (answer, answered) = oneshot::channel();
         tokio::task::spawn_blocking(move || {
-            let _held_until_the_end = (worker, cores.occupy(), tracked);
-            let (result, leftover) = {
-                // Whoever asks again as soon as the answer is there finds the place free.
-                let _held_until_the_answer = place;
-                span.in_scope(|| work(wanted))
-            };
-            // Nobody may be waiting any more.
-            let _ = answer.send(result);
-            drop(leftover);
+            let _until_the_end = (worker, cores.occupy(), tracked);
+            span.in_scope(|| work(scope, reply));
         });
-        let result = match timeout_at(deadline.into(), answered).await {
-            Ok(Ok(result)) => Ok(result),
-            // It was dropped without an answer.
-            Ok(Err(_)) => Err(ExecutorError::Panicked),
-            Err(_) => Err(self.late()),
+        let result = match timeout_at(deadline.into(), receiver).await {
+            Ok(Ok(result)) => result,
+            // The sender was dropped without a result.
+            Ok(Err(_)) => Err(ExecutorError::Panicked.into()),
+            Err(_) => Err(self.deadline_error().into()),
         };
-        waiter.disarm();
+        guard.disarm();
         result
+    }
+
+    fn refusal_error(&self, refusal: Refusal) -> ExecutorError {
+        match refusal {
+            Refusal::QueueFull => {
+                let (queue, wait) = self.queue.refuse();
+                ExecutorError::Overloaded {
+                    queue,
+                    wait: wait.min(self.limit()),
+                }
+            }
+            Refusal::DeadlinePassed => self.deadline_error(),
+        }
     }
 }
 
@@ -240,6 +248,8 @@ fn nanoseconds(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use super::*;
 
     fn executor(workers: usize, queue: usize, deadline: Duration) -> Executor {
@@ -252,33 +262,38 @@ mod tests {
         )
     }
 
-    fn context(executor: &Executor) -> RequestContext {
-        RequestContext {
+    /// Runs work that returns a value.
+    async fn run<T: Send + 'static>(
+        executor: &Executor,
+        work: impl FnOnce(CancelScope) -> T + Send + 'static,
+    ) -> Result<T, ExecutorError> {
+        let context = RequestContext {
             client: Client::Unknown,
             deadline: executor.deadline(),
-        }
+        };
+        executor
+            .run(&context, |scope, reply: ReplySender<T, ExecutorError>| {
+                reply.send(Ok(work(scope)))
+            })
+            .await
     }
 
     #[tokio::test]
-    async fn work_beyond_workers_and_queue_is_turned_away_at_once() {
+    async fn run_beyond_queue_is_refused() {
         let executor = executor(1, 1, Duration::from_secs(5));
-        let (release, wait) = std::sync::mpsc::channel::<()>();
+        let (release, wait) = mpsc::channel::<()>();
         let running = tokio::spawn({
             let executor = executor.clone();
-            async move {
-                executor
-                    .run(&context(&executor), move |_| (wait.recv().is_ok(), ()))
-                    .await
-            }
+            async move { run(&executor, move |_| wait.recv().is_ok()).await }
         });
         let queued = tokio::spawn({
             let executor = executor.clone();
-            async move { executor.run(&context(&executor), |_| (true, ())).await }
+            async move { run(&executor, |_| true).await }
         });
         while executor.load().waiting == 0 {
             tokio::task::yield_now().await;
         }
-        let refused = executor.run(&context(&executor), |_| (true, ())).await;
+        let refused = run(&executor, |_| true).await;
         assert!(
             matches!(refused, Err(ExecutorError::Overloaded { queue: 1, wait }) if wait > Duration::ZERO),
             "{refused:?}"
@@ -288,26 +303,26 @@ mod tests {
         assert_eq!(queued.await.unwrap(), Ok(true));
     }
 
+    /// A worker is busy until its work ends, also after the deadline.
     #[tokio::test]
-    async fn a_worker_is_free_again_only_when_its_work_really_ends() {
+    async fn late_work_keeps_its_worker() {
         let executor = executor(1, 8, Duration::from_millis(50));
-        let (release, wait) = std::sync::mpsc::channel::<()>();
+        let (release, wait) = mpsc::channel::<()>();
         assert_eq!(
-            executor
-                .run(&context(&executor), move |_| (wait.recv().is_ok(), ()))
-                .await,
-            Err(executor.late())
+            run(&executor, move |_| wait.recv().is_ok()).await,
+            Err(executor.deadline_error())
         );
         assert_eq!(executor.load().busy, 1, "the work still runs");
         release.send(()).unwrap();
         while executor.load().busy == 1 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(executor.run(&context(&executor), |_| (7, ())).await, Ok(7));
+        assert_eq!(run(&executor, |_| 7).await, Ok(7));
     }
 
+    /// A client that asks again at once is not refused while the worker drops the work's locals.
     #[tokio::test]
-    async fn whoever_asks_again_at_once_finds_a_place_while_the_worker_clears_up() {
+    async fn sent_reply_frees_the_slot() {
         struct Slow;
         impl Drop for Slow {
             fn drop(&mut self) {
@@ -315,46 +330,47 @@ mod tests {
             }
         }
         let executor = executor(1, 0, Duration::from_secs(5));
+        let context = || RequestContext {
+            client: Client::Unknown,
+            deadline: executor.deadline(),
+        };
         for _ in 0..3 {
-            assert_eq!(
-                executor.run(&context(&executor), |_| (1, Slow)).await,
-                Ok(1)
-            );
+            let work = |_, reply: ReplySender<i32, ExecutorError>| {
+                let _instances = Slow;
+                reply.send(Ok(1));
+            };
+            assert_eq!(executor.run(&context(), work).await, Ok(1));
         }
     }
 
     #[tokio::test]
-    async fn a_panic_costs_its_request_and_not_the_worker() {
+    async fn panic_fails_only_its_request() {
         let executor = executor(1, 0, Duration::from_secs(5));
-        assert_eq!(
-            executor
-                .run(&context(&executor), |_| -> ((), ()) { panic!("a bug") })
-                .await,
-            Err::<(), _>(ExecutorError::Panicked)
-        );
-        assert_eq!(executor.run(&context(&executor), |_| (1, ())).await, Ok(1));
+        let panicked: Result<(), _> = run(&executor, |_| panic!("a bug")).await;
+        assert_eq!(panicked, Err(ExecutorError::Panicked));
+        assert_eq!(run(&executor, |_| 1).await, Ok(1));
     }
 
     #[tokio::test]
-    async fn work_learns_that_nobody_waits_for_it_any_more() {
+    async fn dropped_request_cancels_its_work() {
         let executor = executor(1, 0, Duration::from_secs(60));
-        let (tell, told) = std::sync::mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let request = tokio::spawn({
             let executor = executor.clone();
-            let work = move |wanted: CancelScope| {
-                while !wanted.is_expired() {
+            let work = move |scope: CancelScope| {
+                while !scope.is_expired() {
                     std::thread::sleep(Duration::from_millis(1));
                 }
-                (tell.send(wanted.is_cancelled()).is_ok(), ())
+                sender.send(scope.is_cancelled()).is_ok()
             };
-            async move { executor.run(&context(&executor), work).await }
+            async move { run(&executor, work).await }
         });
         while executor.load().busy == 0 {
             tokio::task::yield_now().await;
         }
-        assert!(told.try_recv().is_err(), "somebody waits");
+        assert!(receiver.try_recv().is_err(), "the request still waits");
         request.abort();
         assert!(request.await.unwrap_err().is_cancelled());
-        assert_eq!(told.recv_timeout(Duration::from_secs(10)), Ok(true));
+        assert_eq!(receiver.recv_timeout(Duration::from_secs(10)), Ok(true));
     }
 }

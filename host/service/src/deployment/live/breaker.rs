@@ -1,5 +1,4 @@
-//! When the circuit breaker takes a revision out: too many failures in a row, or too large a share
-//! of failures.
+//! Rules of the circuit breaker: too many failures in a row, or too large a share of failures.
 
 use std::collections::VecDeque;
 use std::collections::hash_map::RandomState;
@@ -11,42 +10,41 @@ use serde::{Deserialize, Serialize};
 
 use crate::executor::Client;
 
-/// How long a request counts for the share, in seconds.
+/// Time for which a request counts for the share, in seconds.
 const WINDOW: u64 = 60;
 
-/// The fewest requests of which a share is taken.
+/// The fewest requests that make a share.
 const FEWEST: u64 = 20;
 
-/// From this many failures in a row on an operator wants no breaker: the share takes nothing out
-/// either.
+/// Limit of failures in a row from which on the breaker is off, the rule of the share included.
 pub(crate) const OFF: u32 = 10_000;
 
-/// Which rule takes a revision out.
+/// The rule that takes a revision out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rule {
-    /// So many requests failed one after another.
+    /// This many requests failed in a row.
     InARow(u32),
     /// More than half of the requests of the last minute failed.
     Share(FailureShare),
 }
 
-/// Requests of the last minute.
+/// Failures and requests of the last minute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FailureShare {
     pub failures: u64,
     pub requests: u64,
 }
 
-/// How often each rule fired since the start.
+/// Number of times that each rule fired since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TripCounts {
-    /// Revisions that were taken out after failures in a row.
+    /// Revisions taken out after failures in a row.
     pub in_a_row: u64,
-    /// Revisions that were taken out by the share of failures.
+    /// Revisions taken out by the share of failures.
     pub share: u64,
-    /// Times that failures in a row would have taken out the active one, and no other could serve.
+    /// Failures in a row of an active revision that stayed, because no other could serve.
     pub in_a_row_stuck: u64,
-    /// Times that the share would have, and no other could serve.
+    /// Shares of failures of an active revision that stayed, because no other could serve.
     pub share_stuck: u64,
 }
 
@@ -87,37 +85,36 @@ impl std::fmt::Display for Rule {
     }
 }
 
-/// Too large a share of failures, and of whose requests.
+/// Too large a share of failures, and the client if there is only one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Excess {
     pub share: FailureShare,
-    /// The client, if all requests are one client's.
+    /// The client, if all requests are from one.
     pub only: Option<u64>,
 }
 
 impl Excess {
-    /// Returns true if the revision is to be taken out. Requests of one client do that only if
-    /// `has_others` says that there is no other, so that none alone takes out what serves the
-    /// others.
+    /// Returns true if the breaker trips. Requests of one client trip it only if `has_others`
+    /// returns false, so that one client cannot take out a revision that serves others.
     pub(crate) fn is_enough(&self, has_others: impl FnOnce(u64) -> bool) -> bool {
         self.only.is_none_or(|client| !has_others(client))
     }
 }
 
-/// A client as a number that tells no other process who it was.
+/// Returns a number for a client, keyed so that it means nothing outside this process.
 pub(crate) fn client_number(client: &Client) -> u64 {
     static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     KEYS.hash_one(client)
 }
 
-/// Whose requests a window holds.
+/// The clients of a window's requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Clients {
-    /// Nobody's.
+    /// No request.
     None,
-    /// One client's.
+    /// One client.
     One(u64),
-    /// Several clients'.
+    /// Several clients.
     Several,
 }
 
@@ -134,14 +131,14 @@ impl Clients {
 /// The requests of one second.
 #[derive(Clone, Copy, Debug)]
 struct Second {
-    /// Which, since the window's beginning.
+    /// Its number, counted from the window's beginning.
     second: u64,
     requests: u64,
     failures: u64,
     clients: Clients,
 }
 
-/// Requests of the last minute that say something of a revision, by the second.
+/// Successes and failures of the last minute, by the second.
 #[derive(Debug)]
 pub(crate) struct Window {
     begun: Instant,
@@ -159,7 +156,7 @@ impl Window {
 
     /// Counts a request.
     pub(crate) fn count(&mut self, now: Instant, client: u64, failed: bool) {
-        let second = self.forget(now);
+        let second = self.expire(now);
         if self.seconds.back().is_none_or(|last| last.second < second) {
             self.seconds.push_back(Second {
                 second,
@@ -178,7 +175,7 @@ impl Window {
     /// Returns the share of failures if it is too large: more than half of at least twenty
     /// requests.
     pub(crate) fn excess(&mut self, now: Instant) -> Option<Excess> {
-        self.forget(now);
+        self.expire(now);
         let requests = self.seconds.iter().map(|second| second.requests).sum();
         let failures = self
             .seconds
@@ -197,11 +194,11 @@ impl Window {
 
     /// Returns true if another client than this asked within the last minute.
     pub(crate) fn has_other(&mut self, now: Instant, client: u64) -> bool {
-        self.forget(now);
+        self.expire(now);
         self.clients().and(Clients::One(client)) == Clients::Several
     }
 
-    /// Begins anew.
+    /// Removes all requests.
     pub(crate) fn clear(&mut self) {
         self.seconds.clear();
     }
@@ -212,9 +209,9 @@ impl Window {
             .fold(Clients::None, |clients, second| clients.and(second.clients))
     }
 
-    /// Forgets what is too old; returns which second it is.
-    fn forget(&mut self, now: Instant) -> u64 {
-        // A request that was noted by another thread meanwhile may be later.
+    /// Removes expired requests. Returns the number of the current second.
+    fn expire(&mut self, now: Instant) -> u64 {
+        // Another thread may have counted a later request.
         let last = self.seconds.back().map_or(0, |last| last.second);
         let second = now
             .saturating_duration_since(self.begun)
@@ -237,11 +234,10 @@ mod tests {
 
     use super::*;
 
-    /// Requests one after another: how many, of which client, whether they fail, and the seconds
-    /// before each.
+    /// Consecutive requests: their number, client, whether they fail, and the seconds before each.
     type Requests = (u64, u64, bool, f64);
 
-    /// Returns after how many requests the window is in excess for the first time.
+    /// Returns the number of requests after which the breaker first trips.
     fn tripped_after(requests: &[Requests], has_others: bool) -> Option<u64> {
         let begun = Instant::now();
         let (mut window, mut now, mut count) = (Window::new(begun), begun, 0);
@@ -270,7 +266,7 @@ mod tests {
         let halves: Vec<Requests> = (0..50)
             .flat_map(|_| [(1, 1, false, 0.1), (1, 2, true, 0.1)])
             .collect();
-        for (what, requests, has_others, wanted) in [
+        for (case, requests, has_others, expected) in [
             (
                 "the only client, failures never in a row",
                 repeated.clone(),
@@ -298,7 +294,7 @@ mod tests {
                 true,
                 Some(21),
             ),
-            // A request each three seconds: a minute holds exactly twenty.
+            // One request every three seconds: a minute holds exactly twenty.
             ("twenty a minute", vec![(40, 1, true, 3.0)], false, Some(20)),
             (
                 "fewer than twenty a minute",
@@ -307,7 +303,7 @@ mod tests {
                 None,
             ),
             (
-                "good ones that are over a minute old",
+                "expired successes",
                 vec![
                     (50, 1, false, 0.1),
                     (19, 1, true, 0.0),
@@ -318,18 +314,18 @@ mod tests {
                 None,
             ),
             (
-                "bad ones after good ones that are over a minute old",
+                "failures after expired successes",
                 vec![(50, 1, false, 0.1), (1, 1, true, 61.0), (19, 1, true, 0.0)],
                 false,
                 Some(70),
             ),
         ] {
-            assert_eq!(tripped_after(&requests, has_others), wanted, "{what}");
+            assert_eq!(tripped_after(&requests, has_others), expected, "{case}");
         }
     }
 
     #[test]
-    fn cleared_window_begins_anew() {
+    fn cleared_window_is_empty() {
         let now = Instant::now();
         let mut window = Window::new(now);
         (0..40).for_each(|_| window.count(now, 1, true));

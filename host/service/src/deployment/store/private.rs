@@ -1,38 +1,38 @@
-//! Folders that nobody but this process may write into: compiled code in them is run, and the
-//! record in them says what serves.
+//! Folders that only this process may write into, because compiled code in them runs, and the
+//! record in them decides which revision serves.
 
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::path::Path;
 
-use super::record::StateError;
+use super::error::StateError;
 
 /// A folder that must be private, and the flag that names it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PrivateFolder<'f> {
     pub folder: &'f Path,
     pub flag: &'static str,
-    /// An entry that only a folder of this service has. A folder with it may be made private again.
+    /// An entry that only a folder of this service has. Such a folder may be made private again.
     pub mark: Option<&'f str>,
 }
 
-/// What was done to a folder.
+/// State of a folder after [`PrivateFolder::make`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FolderRepair {
     /// It was private, or is new.
     Private,
-    /// Others could write into it until now: what is in it may be theirs.
+    /// Other users could write into it until now, so its files may be theirs.
     Reclaimed,
 }
 
 impl PrivateFolder<'_> {
-    /// Makes the folder with those above it, for this user alone. One that exists must be private,
-    /// or have been this service's own: then the permissions that something else gave to others (as
-    /// Kubernetes' fsGroup does at each start) are taken away again.
+    /// Creates the folder and its parents for this user alone. An existing folder must be private,
+    /// or be the service's own: then it is made private again, because Kubernetes' fsGroup opens it
+    /// to others at each start.
     ///
     /// # Errors
     ///
-    /// If it cannot be made, or others may write into it.
+    /// If it cannot be created, or other users may write into it.
     pub(super) fn make(self) -> Result<FolderRepair, StateError> {
         let failed = |cause| StateError::Folder {
             action: "make",
@@ -70,15 +70,14 @@ impl PrivateFolder<'_> {
     }
 }
 
-/// Returns true if others than the folder's owner may write into it.
+/// Returns true if other users than the owner may write into the folder.
 #[cfg(unix)]
 fn is_open(folder: &Path) -> io::Result<bool> {
     use std::os::unix::fs::PermissionsExt;
     Ok(folder.metadata()?.permissions().mode() & 0o022 != 0)
 }
 
-/// Returns true if this user owns the folder, and it is no folder that everybody shares, as `/tmp`
-/// is.
+/// Returns true if this user owns the folder, and all users do not share it as they share `/tmp`.
 #[cfg(unix)]
 fn is_reclaimable(folder: &Path) -> io::Result<bool> {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -139,8 +138,8 @@ mod tests {
         assert_eq!(mode(&folder) & 0o777, 0o700);
     }
 
-    /// A folder that was never this service's own is left as it is, with remedies that work on
-    /// volumes of Kubernetes.
+    /// A folder that never belonged to the service stays as it is. The error has remedies that work
+    /// on volumes of Kubernetes.
     #[test]
     fn private_foreign_open_folder_refused() {
         let folder = tempfile::tempdir().unwrap();
@@ -163,7 +162,7 @@ mod tests {
         }
     }
 
-    /// What Kubernetes does to a volume's folders at each start of a pod is undone.
+    /// Kubernetes opens a volume's folders to a group at each start of a pod.
     #[test]
     fn private_own_opened_folder_reclaimed() {
         let folder = tempfile::tempdir().unwrap();
@@ -179,7 +178,7 @@ mod tests {
             (mode(folder.path()) & 0o777, private.make().unwrap()),
             (0o750, FolderRepair::Private)
         );
-        // One that everybody shares stays so.
+        // A folder with the sticky bit, which all users share, stays as it is.
         open(folder.path(), 0o1777);
         private.make().unwrap_err();
         assert_eq!(mode(folder.path()), 0o1777);

@@ -1,0 +1,373 @@
+//! The state folder: the record of revisions, replaced as a whole, and the components.
+
+mod error;
+mod private;
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use rostro_common::cancel::CancelScope;
+use rostro_common::digest::Sha256Digest;
+use rostro_common::fs::durable::sync_folder;
+use rostro_common::fs::lock::{FolderLock, FolderLockError};
+use rostro_common::shutdown::Shutdown;
+
+use super::record::{FORM, Record, Status};
+use private::{FolderRepair, PrivateFolder};
+
+pub use error::StateError;
+
+/// Prefix of the names of unfinished files.
+const UNFINISHED: &str = ".unfinished-";
+
+/// The flag that names the folder.
+const STATE: &str = "--state";
+
+/// The folder with the record, the components, and their compiled code.
+#[derive(Debug)]
+pub struct Store {
+    folder: PathBuf,
+    shutdown: Shutdown,
+    /// Held while the folder is used.
+    lock: FolderLock,
+}
+
+impl Store {
+    /// Opens the folder for this process alone, and creates it if it does not exist. While another
+    /// process uses it, waits for it until `scope` ends. Once `shutdown` has begun the record is
+    /// not written any more.
+    ///
+    /// # Errors
+    ///
+    /// If the folder cannot be created or is used by another process.
+    pub fn open(
+        folder: &Path,
+        scope: &CancelScope,
+        shutdown: Shutdown,
+    ) -> Result<Self, StateError> {
+        let failed = |action| {
+            move |cause| StateError::Folder {
+                action,
+                folder: folder.to_owned(),
+                cause,
+            }
+        };
+        PrivateFolder {
+            folder,
+            flag: STATE,
+            mark: Some("lock"),
+        }
+        .make()?;
+        let folder = fs::canonicalize(folder).map_err(failed("find"))?;
+        PrivateFolder {
+            folder: &folder.join("components"),
+            flag: STATE,
+            mark: None,
+        }
+        .make()?;
+        let lock = match FolderLock::take(&folder, "lock", "the state folder", scope) {
+            Ok(lock) => lock,
+            Err(FolderLockError::InUse) => return Err(StateError::InUse { folder }),
+            Err(FolderLockError::Io(cause)) => return Err(failed("write into")(cause)),
+        };
+        // Writes that a crash cut short. The lock is held, so no other process writes.
+        for entry in fs::read_dir(&folder).map_err(failed("read"))?.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+        Ok(Self {
+            folder,
+            shutdown,
+            lock,
+        })
+    }
+
+    /// Returns the folder of compiled code: `folder`, or one in the state folder.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be created.
+    pub fn compiled(&self, folder: Option<&Path>) -> Result<PathBuf, StateError> {
+        // Wasmtime's cache keeps its files in a subfolder of this name.
+        const MODULES: &str = "modules";
+        let (folder, flag, mark) = match folder {
+            Some(folder) => (folder.to_owned(), "--compiled", Some(MODULES)),
+            None => (self.folder.join("compiled"), STATE, None),
+        };
+        let made = PrivateFolder {
+            folder: &folder,
+            flag,
+            mark,
+        }
+        .make()?;
+        let failed = |cause| StateError::Folder {
+            action: "keep compiled components in",
+            folder: folder.clone(),
+            cause,
+        };
+        // Another user may have put machine code there, which must not run.
+        if made == FolderRepair::Reclaimed && folder.join(MODULES).exists() {
+            fs::remove_dir_all(folder.join(MODULES)).map_err(failed)?;
+        }
+        fs::canonicalize(&folder).map_err(failed)
+    }
+
+    /// Locks the folder again if another program replaced its lock.
+    pub(crate) fn check_lock(&self) {
+        self.lock.check();
+    }
+
+    /// Returns the folder, which holds the audit log as well.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn record_file(&self) -> PathBuf {
+        self.folder.join("revisions.json")
+    }
+
+    /// Reads the record; an empty one if none was written.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read.
+    pub(crate) fn read(&self) -> Result<Record, StateError> {
+        let file = self.record_file();
+        let text = match fs::read(&file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Record::empty());
+            }
+            Err(cause) => {
+                return Err(StateError::Folder {
+                    action: "read",
+                    folder: self.folder.clone(),
+                    cause,
+                });
+            }
+        };
+        let wrong = |cause: String| StateError::Record {
+            file: file.clone(),
+            cause,
+        };
+        let mut record: Record =
+            serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
+        if record.form != FORM {
+            return Err(wrong(format!(
+                "it has the form {}, and this host reads {FORM}",
+                record.form
+            )));
+        }
+        record.exchange_ids();
+        Ok(record)
+    }
+
+    /// Writes the record atomically: a crash leaves the old one or the new one.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written, or the process is stopping. The old record stays then.
+    pub(crate) fn write(&self, record: &Record) -> Result<(), StateError> {
+        if self.shutdown.has_begun() {
+            return Err(StateError::Stopping);
+        }
+        let mut stored = record.clone();
+        stored.exchange_ids();
+        let text = serde_json::to_vec_pretty(&stored).unwrap_or_default();
+        self.write_atomic(&self.record_file(), &text)
+            .map_err(|cause| StateError::Folder {
+                action: "write into",
+                folder: self.folder.clone(),
+                cause,
+            })
+    }
+
+    /// Stores a component.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub(crate) fn keep(&self, bytes: &[u8]) -> Result<Sha256Digest, StateError> {
+        let digest = Sha256Digest::of(bytes);
+        let failed = |cause| StateError::Folder {
+            action: "write into",
+            folder: self.folder.clone(),
+            cause,
+        };
+        // An intact component is not written again; a damaged one is replaced.
+        if !fs::read(self.component_file(digest)).is_ok_and(|stored| stored == bytes) {
+            self.write_atomic(&self.component_file(digest), bytes)
+                .map_err(failed)?;
+        }
+        Ok(digest)
+    }
+
+    /// Reads a component.
+    ///
+    /// # Errors
+    ///
+    /// If it does not exist, or its bytes do not have this digest.
+    pub(crate) fn component(&self, digest: Sha256Digest) -> io::Result<Vec<u8>> {
+        let bytes = fs::read(self.component_file(digest))?;
+        if Sha256Digest::of(&bytes) == digest {
+            Ok(bytes)
+        } else {
+            Err(io::Error::other("its bytes were changed"))
+        }
+    }
+
+    /// Removes the components that no revision of the record needs.
+    pub(crate) fn sweep(&self, record: &Record) {
+        let is_needed = |name: &str| {
+            let kept = record
+                .revisions
+                .iter()
+                .filter(|entry| entry.status != Status::Retired);
+            kept.flat_map(|entry| entry.spec.components())
+                .any(|digest| name == format!("{digest}.wasm"))
+        };
+        for entry in fs::read_dir(self.folder.join("components"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            if !entry.file_name().to_str().is_some_and(is_needed) {
+                // The next sweep tries again.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    fn component_file(&self, digest: Sha256Digest) -> PathBuf {
+        self.folder
+            .join("components")
+            .join(format!("{digest}.wasm"))
+    }
+
+    fn write_atomic(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let folder = path.parent().unwrap_or(&self.folder);
+        let mut file = NamedTempFile::with_prefix_in(UNFINISHED, folder)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|error| error.error)?;
+        // The file is in place, so a failure here does not undo the write.
+        if let Err(error) = sync_folder(folder) {
+            tracing::warn!(
+                "cannot sync the folder of {}: {error}; a crash may bring back the old file",
+                path.display()
+            );
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Instant;
+
+    use super::super::record::{RevisionEntry, RevisionSpec, TrafficShare};
+    use super::*;
+
+    fn open(folder: &Path) -> Result<Store, StateError> {
+        Store::open(folder, &Instant::now().into(), Shutdown::default())
+    }
+
+    fn record() -> Record {
+        let id = Sha256Digest::of(b"revision");
+        let spec = RevisionSpec {
+            vision: Sha256Digest::of(b"vision"),
+            policy: None,
+            pack: "testing".to_owned(),
+            limits: BTreeMap::new(),
+        };
+        let entry = RevisionEntry {
+            former_id: None,
+            id,
+            spec,
+            about: None,
+            since: "2026-01-01T00:00:00Z".to_owned(),
+            enrol: true,
+            status: Status::Failed("why".to_owned()),
+        };
+        Record {
+            active: Some(id),
+            canary: Some(TrafficShare { id, share: 0.25 }),
+            revisions: vec![entry],
+            ..Record::empty()
+        }
+    }
+
+    #[test]
+    fn record_survives_write_and_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path()).unwrap();
+        assert_eq!(store.read().unwrap(), Record::empty());
+        store.write(&record()).unwrap();
+        assert_eq!(store.read().unwrap(), record());
+    }
+
+    #[test]
+    fn folder_serves_one_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path()).unwrap();
+        assert!(matches!(open(folder.path()), Err(StateError::InUse { .. })));
+        drop(store);
+        open(folder.path()).unwrap();
+    }
+
+    /// Another user could have put machine code there, which would run.
+    #[cfg(unix)]
+    #[test]
+    fn compiled_reclaimed_folder_emptied() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path()).unwrap();
+        let compiled = store.compiled(None).unwrap();
+        let planted = compiled.join("modules/planted");
+        fs::create_dir_all(&planted).unwrap();
+        store.compiled(None).unwrap();
+        assert!(planted.exists());
+        fs::set_permissions(&compiled, fs::Permissions::from_mode(0o2770)).unwrap();
+        store.compiled(None).unwrap();
+        assert!(!planted.exists());
+    }
+
+    #[test]
+    fn damaged_record_error_has_remedy() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path()).unwrap();
+        for text in ["", "{}", "{\"form\": 2, \"revisions\": []}"] {
+            fs::write(store.record_file(), text).unwrap();
+            let error = store.read().unwrap_err().to_string();
+            assert!(
+                error.contains("revisions.json") && error.contains("move it away"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn sweep_keeps_needed_components() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path()).unwrap();
+        let (kept, other) = (
+            store.keep(b"vision").unwrap(),
+            store.keep(b"other").unwrap(),
+        );
+        fs::write(store.component_file(kept), b"damaged").unwrap();
+        assert_eq!(
+            store.component(kept).unwrap_err().to_string(),
+            "its bytes were changed"
+        );
+        store.keep(b"vision").unwrap();
+        store.sweep(&record());
+        assert_eq!(store.component(kept).unwrap(), b"vision");
+        store.component(other).unwrap_err();
+    }
+}

@@ -1,0 +1,29 @@
+//! The error of a request to the service.
+
+use rostro_sandbox::error::RunError;
+
+use crate::executor::ExecutorError;
+use crate::people::PeopleError;
+
+/// Reason why the service could not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// No worker was free, or the deadline passed.
+    #[error(transparent)]
+    Executor(#[from] ExecutorError),
+    /// The pipeline failed, or refused the image.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The person does not exist.
+    #[error("no person is stored under this id")]
+    UnknownPerson,
+    /// The people could not be read or written.
+    #[error(transparent)]
+    People(#[from] PeopleError),
+}
+
+impl From<rostro_index::IndexError> for ServiceError {
+    fn from(error: rostro_index::IndexError) -> Self {
+        Self::People(error.into())
+    }
+}

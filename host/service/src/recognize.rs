@@ -1,0 +1,271 @@
+//! Recognition: a frame's way to the sandbox and back, and the shadow that sees it as well.
+//!
+//! [`Service::recognize`] routes the frame to a revision and runs [`recognize_now`] on a worker.
+//! There vision finds the faces, the index finds candidates for each ([`probes`]), and the policy
+//! decides.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use rostro_common::cancel::CancelScope;
+use rostro_common::digest::Sha256Digest;
+use rostro_common::person::PersonId;
+use rostro_gallery::groups::Members;
+use rostro_sandbox::bindings::{Analysis, Candidate, Decision, Face, Probe, Purpose};
+use rostro_sandbox::error::RunError;
+use rostro_sandbox::guest::report::Warning;
+use rostro_sandbox::pipeline::revision::Revision;
+use rostro_sandbox::pipeline::run::Run;
+
+use crate::deployment::{
+    IdentifiedFace, Outcome, Preference, ReadyRevision, RoutedRevision, Shadow,
+};
+use crate::executor::{ReplySender, RequestContext};
+use crate::people::View;
+use crate::{Service, ServiceError};
+
+/// People offered to the policy for each face. An answer has fewer, so that a policy that gives
+/// each person to one face can fall back on the next.
+const CANDIDATES: usize = 8;
+
+/// Factor of the active revision's time that a shadow may take.
+const SHADOW_FACTOR: u32 = 4;
+
+/// Time that a shadow may take at least.
+const SHADOW_MIN: Duration = Duration::from_secs(1);
+
+/// The people in a frame.
+#[derive(Debug)]
+pub struct Recognition {
+    /// The revision that answered.
+    pub revision: Arc<Revision>,
+    /// Width of the upright frame in pixels.
+    pub width: u32,
+    /// Height of the upright frame in pixels.
+    pub height: u32,
+    /// Every face, largest first.
+    pub faces: Vec<RecognizedFace>,
+    /// The guests' warnings.
+    pub warnings: Vec<Warning>,
+    /// Time by stage, in the order of work.
+    pub stages: Vec<(String, Duration)>,
+}
+
+/// A face and the decision about it.
+#[derive(Debug)]
+pub struct RecognizedFace {
+    /// The face in the frame.
+    pub face: Face,
+    /// The people most similar to it, best first.
+    pub candidates: Vec<Candidate>,
+    /// The policy's decision.
+    pub decision: Decision,
+}
+
+/// An encoded frame to recognise, and the group to search. Clones share the bytes.
+#[derive(Clone, Debug)]
+struct FrameInput {
+    image: Bytes,
+    /// Restricts the search to these people.
+    group: Option<Members>,
+    arrived: Instant,
+}
+
+impl Service {
+    /// Recognises the people in an encoded frame, among all people or those of a group. The request
+    /// keeps the revision that serves when it arrives; its id is returned with the result.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError`].
+    pub async fn recognize(
+        self: &Arc<Self>,
+        frame: Bytes,
+        group: Option<Members>,
+        context: &RequestContext,
+        preference: Preference,
+    ) -> (Sha256Digest, Result<Recognition, ServiceError>) {
+        let input = FrameInput {
+            image: frame,
+            group,
+            arrived: Instant::now(),
+        };
+        let RoutedRevision { live, shadow } = self.deployment.route(preference);
+        let id = live.id();
+        let result = self.recognize_on(live, input.clone(), context).await;
+        if let (Some(shadow), Ok(recognition)) = (shadow, &result) {
+            self.observe_shadow(shadow, input, context, recognition);
+        }
+        (id, result)
+    }
+
+    async fn recognize_on(
+        self: &Arc<Self>,
+        live: Arc<ReadyRevision>,
+        input: FrameInput,
+        context: &RequestContext,
+    ) -> Result<Recognition, ServiceError> {
+        let work = {
+            let (service, context) = (Arc::clone(self), context.clone());
+            move |scope: CancelScope, reply: ReplySender<Recognition, ServiceError>| {
+                let mut run = live.revision.begin(scope);
+                reply.send(service.recognize_and_record(&live, &mut run, &input, &context));
+                // The run's instances are cleared here, after the answer.
+            }
+        };
+        self.executor.run(context, work).await
+    }
+
+    /// Has the shadow recognise the frame in the background, and counts how far it agrees with the
+    /// active revision. No request waits for it, so its time is bounded by the active one's.
+    fn observe_shadow(
+        self: &Arc<Self>,
+        shadow: Shadow,
+        input: FrameInput,
+        context: &RequestContext,
+        active: &Recognition,
+    ) {
+        let limit = (input.arrived.elapsed() * SHADOW_FACTOR)
+            .max(SHADOW_MIN)
+            .min(context.deadline - input.arrived);
+        let context = RequestContext {
+            client: context.client.clone(),
+            deadline: Instant::now() + limit,
+        };
+        let deadline = context.deadline;
+        let agreement = Arc::clone(&shadow.agreement);
+        let active = active.identified_faces();
+        let work = {
+            let service = Arc::clone(self);
+            move |scope| {
+                let Shadow {
+                    live, agreement, ..
+                } = shadow;
+                let input = FrameInput {
+                    arrived: Instant::now(),
+                    ..input
+                };
+                let mut run = live.revision.begin(scope);
+                match service.recognize_and_record(&live, &mut run, &input, &context) {
+                    Ok(recognition) => agreement.compare(&active, &recognition.identified_faces()),
+                    // Requests have priority over a shadow for memory, as for workers.
+                    Err(ServiceError::Run(RunError::OutOfCapacity(_) | RunError::Cancelled)) => {
+                        agreement.note_skipped()
+                    }
+                    Err(_) => agreement.note_failed(),
+                }
+            }
+        };
+        if !self.executor.try_run_background(deadline, work) {
+            agreement.note_skipped();
+        }
+    }
+
+    fn recognize_and_record(
+        &self,
+        live: &ReadyRevision,
+        run: &mut Run,
+        input: &FrameInput,
+        context: &RequestContext,
+    ) -> Result<Recognition, ServiceError> {
+        let begun = Instant::now();
+        let result = recognize_now(live, run, input, begun);
+        let outcome = Outcome::of(&result, context.deadline.saturating_duration_since(begun));
+        self.record_outcome(live, &context.client, &outcome);
+        result
+    }
+}
+
+fn recognize_now(
+    live: &ReadyRevision,
+    run: &mut Run,
+    input: &FrameInput,
+    begun: Instant,
+) -> Result<Recognition, ServiceError> {
+    let analysis = run.analyze(&input.image, Purpose::Recognize)?;
+    let (width, height) = (analysis.width, analysis.height);
+    let analyzed = Instant::now();
+    let probes = probes(&live.view, analysis, input.group.as_deref())?;
+    let searched = Instant::now();
+    let decisions = run.decide(&probes)?;
+    let decided = Instant::now();
+    let faces = probes
+        .into_iter()
+        .zip(decisions)
+        .map(|(probe, decision)| RecognizedFace {
+            face: probe.face,
+            candidates: probe.candidates,
+            decision,
+        });
+    let mut stages = vec![("queue".to_owned(), begun - input.arrived)];
+    stages.extend_from_slice(run.stages());
+    stages.push(("search".to_owned(), searched - analyzed));
+    stages.push(("decide".to_owned(), decided - searched));
+    stages.push(("total".to_owned(), decided - input.arrived));
+    let warnings = run.take_warnings();
+    Ok(Recognition {
+        revision: Arc::clone(&live.revision),
+        width,
+        height,
+        faces: faces.collect(),
+        warnings,
+        stages,
+    })
+}
+
+/// Returns the questions to the policy: each face with the people nearest to it, among all people
+/// or those of a group.
+///
+/// # Errors
+///
+/// If the embeddings do not fit the index.
+pub fn probes(
+    view: &View,
+    analysis: Analysis,
+    group: Option<&HashSet<PersonId>>,
+) -> Result<Vec<Probe>, ServiceError> {
+    let (faces, embeddings): (Vec<_>, Vec<_>) = analysis
+        .faces
+        .into_iter()
+        .map(|analyzed| (analyzed.face, analyzed.embedding))
+        .unzip();
+    let nearest = match group {
+        Some(group) => view.nearest_among(&embeddings, CANDIDATES, group)?,
+        None => view.nearest(&embeddings, CANDIDATES)?,
+    };
+    let candidate = |near: rostro_index::Candidate| Candidate {
+        id: near.id.to_string(),
+        similarity: near.similarity,
+    };
+    let probe = |(face, near): (Face, Vec<_>)| Probe {
+        face,
+        candidates: near.into_iter().map(candidate).collect(),
+    };
+    Ok(faces.into_iter().zip(nearest).map(probe).collect())
+}
+
+impl Recognition {
+    /// Returns the faces and their people, for a comparison with another revision's answer.
+    fn identified_faces(&self) -> Vec<IdentifiedFace> {
+        self.faces.iter().map(RecognizedFace::identified).collect()
+    }
+}
+
+impl RecognizedFace {
+    fn identified(&self) -> IdentifiedFace {
+        let identity = match &self.decision {
+            Decision::Known(known) => self
+                .candidates
+                .get(known.candidate as usize)
+                .map(|candidate| candidate.id.clone()),
+            Decision::Unknown(_) => None,
+        };
+        IdentifiedFace {
+            bounds: self.face.bounds,
+            identity,
+        }
+    }
+}
