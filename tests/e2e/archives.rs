@@ -464,7 +464,7 @@ fn enrolment_during_upload_survives_replace() {
     );
     assert_eq!(
         answer["left_out"][0]["reason"],
-        "the person was deleted while the import was under way"
+        "the person was deleted while the import was running"
     );
     // eve was enrolled with bob's face.
     assert_eq!(

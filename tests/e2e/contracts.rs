@@ -429,7 +429,7 @@ fn copied_contract_serves_after_rollback() {
     // A truncated file keeps the person out as long as it exists.
     std::fs::write(&file, &text[..text.len() / 2]).unwrap();
     std::fs::write(&own, own_text).unwrap();
-    server.wait_for_log("cannot be taken in");
+    server.wait_for_log("cannot load a person");
     std::fs::remove_file(&file).unwrap();
     std::fs::remove_dir(file.parent().unwrap()).unwrap();
     until("the own file", || {

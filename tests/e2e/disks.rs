@@ -370,7 +370,7 @@ fn read_only_gallery_still_recognises() {
             server = options().start();
             let log = server.log();
             assert!(
-                log.contains("nobody can be enrolled")
+                log.contains("enrolment is disabled")
                     && log.contains("left alone")
                     && log.contains("eve.csv"),
                 "{log}"

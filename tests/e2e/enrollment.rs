@@ -219,9 +219,9 @@ fn damaged_file_is_quarantined() {
     let mut server = Options::drawn().gallery(gallery.path()).start();
     let (from, to) = (damaged.display(), gallery.path().join(".damaged/bob.csv"));
     // The file may still be being copied, so it stays until it was unchanged for a minute.
-    server.wait_for_log(&format!("in the middle of being copied: {from}: row 1: number 1 of the embedding is no finite number"));
+    server.wait_for_log(&format!("in the middle of being copied: {from}: row 1: number 1 of the embedding is not a finite number"));
     let quarantined = format!(
-        "quarantined as {}: {from}: row 1: number 1 of the embedding is no finite number",
+        "quarantined as {}: {from}: row 1: number 1 of the embedding is not a finite number",
         to.display()
     );
     assert!(damaged.exists() && !server.log().contains(&quarantined));

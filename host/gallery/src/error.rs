@@ -78,7 +78,7 @@ pub enum GalleryError {
         cause: SampleFileError,
     },
     /// A person's samples would make a file larger than the reader accepts.
-    #[error("the samples make a file of {size} bytes, and at most {most} are read again", most = csv_file::MAX_BYTES)]
+    #[error("the samples make a file of {size} bytes; at most {most} are read again", most = csv_file::MAX_BYTES)]
     TooLarge {
         /// Size in bytes.
         size: usize,

@@ -14,7 +14,7 @@ pub(crate) const OTHER_CONTRACTS: &str = ".contracts";
 const ENDING: &str = "csv";
 
 /// Returns true if a path has the ending of a person's file.
-pub(super) fn has_ending(path: &Path) -> bool {
+pub(crate) fn has_ending(path: &Path) -> bool {
     path.extension()
         .is_some_and(|ending| ending.eq_ignore_ascii_case(ENDING))
 }

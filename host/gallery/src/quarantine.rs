@@ -33,10 +33,10 @@ pub(crate) fn add(gallery: &Path, path: &Path) -> io::Result<PathBuf> {
     fs::rename(path, &to)?;
     // If a folder cannot be synced, a crash may move the file back, and the next start finds it
     // there.
-    let made = folder
+    let folders = folder
         .ancestors()
         .take_while(|folder| folder.starts_with(gallery));
-    for folder in made.chain([from]) {
+    for folder in folders.chain([from]) {
         let _ = sync_folder(folder);
     }
     Ok(to)
@@ -143,7 +143,7 @@ mod tests {
             );
             assert!(!path.exists());
         }
-        let of = |id: &str| {
+        let names_of = |id: &str| {
             let files = files_of(gallery.path(), &id.parse().unwrap()).unwrap();
             let mut names: Vec<String> = files
                 .iter()
@@ -152,10 +152,10 @@ mod tests {
             names.sort();
             names
         };
-        assert_eq!(of("s6"), ["s6.csv", "s6.csv.1", "s6.csv.2"]);
-        assert_eq!(of("s6.csv.1"), ["s6.csv.1.csv"]);
-        assert_eq!(of("s60"), ["s60.csv"]);
-        assert!(of("s").is_empty());
+        assert_eq!(names_of("s6"), ["s6.csv", "s6.csv.1", "s6.csv.2"]);
+        assert_eq!(names_of("s6.csv.1"), ["s6.csv.1.csv"]);
+        assert_eq!(names_of("s60"), ["s60.csv"]);
+        assert!(names_of("s").is_empty());
         // A file from a contract's folder keeps that contract.
         let folder = gallery
             .path()
@@ -163,14 +163,14 @@ mod tests {
             .join("1111111111111111");
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join("s7.csv"), "").unwrap();
-        let aside = add(gallery.path(), &folder.join("s7.csv")).unwrap();
+        let quarantined = add(gallery.path(), &folder.join("s7.csv")).unwrap();
         assert_eq!(
-            contract_of(&aside),
+            contract_of(&quarantined),
             Some("1111111111111111".parse().unwrap())
         );
         assert_eq!(
             (
-                of("s7").len(),
+                names_of("s7").len(),
                 contract_of(&gallery.path().join(FOLDER).join("s6.csv"))
             ),
             (1, None)

@@ -22,7 +22,7 @@ pub const REASONS: [&str; 9] = [
 #[derive(Debug, thiserror::Error)]
 pub enum SampleFileError {
     /// The file's name is not an id.
-    #[error("the name is no id: {0}")]
+    #[error("the name is not an id: {0}")]
     Name(String),
     /// The path is a link, a folder or a device.
     #[error("not a regular file")]
@@ -47,25 +47,25 @@ pub enum SampleFileError {
     #[error("its columns are separated by {0:?}; save it with commas, or enrol the person again")]
     Separator(char),
     /// A row is invalid.
-    #[error("row {row}: {what}")]
+    #[error("row {row}: {problem}")]
     Row {
         /// Number of the row, from 1.
         row: usize,
         /// Cause.
-        what: String,
+        problem: String,
     },
     /// The file has no rows.
     #[error("no rows")]
     Empty,
     /// A spreadsheet saved the file with other numbers.
     #[error(
-        "row {row}: {what}; a spreadsheet changed the file: restore it from a backup, or enrol the person again"
+        "row {row}: {problem}; a spreadsheet changed the file: restore it from a backup, or enrol the person again"
     )]
     Spreadsheet {
         /// Number of the row, from 1.
         row: usize,
         /// Part that changed.
-        what: String,
+        problem: String,
     },
     /// Another file of the same person is in use.
     #[error("the person's file is {0}; remove this one, or that one")]

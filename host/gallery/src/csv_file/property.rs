@@ -36,10 +36,10 @@ pub fn holds(text: &[u8]) {
 pub fn is_read_back(samples: &[Sample]) {
     let mut text = Vec::new();
     write(samples, &mut text).unwrap();
-    let again = parse(&text).unwrap();
+    let reread = parse(&text).unwrap();
     let bits = |samples: &[Sample]| -> Vec<_> {
         let bits = |number: &f32| number.to_bits();
-        let of = |sample: &Sample| {
+        let sample_bits = |sample: &Sample| {
             let vector = |vector: &Vec<f32>| vector.iter().map(bits).collect::<Vec<_>>();
             let vectors = (vector(&sample.embedding), sample.raw.as_ref().map(vector));
             (
@@ -49,7 +49,7 @@ pub fn is_read_back(samples: &[Sample]) {
                 sample.enrolment.clone(),
             )
         };
-        samples.iter().map(of).collect()
+        samples.iter().map(sample_bits).collect()
     };
-    assert_eq!(bits(&again), bits(samples));
+    assert_eq!(bits(&reread), bits(samples));
 }

@@ -64,16 +64,16 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Sample>, SampleFileError> {
     let mut samples: Vec<Sample> = Vec::new();
     for (index, record) in reader.records().enumerate() {
         let row = index + 1;
-        let wrong = |what: String| match dialect.is_spreadsheet() {
-            true => SampleFileError::Spreadsheet { row, what },
-            false => SampleFileError::Row { row, what },
+        let invalid_row = |problem: String| match dialect.is_spreadsheet() {
+            true => SampleFileError::Spreadsheet { row, problem },
+            false => SampleFileError::Row { row, problem },
         };
         if row > MAX_ROWS {
-            return Err(wrong(format!("more than {MAX_ROWS} rows")));
+            return Err(invalid_row(format!("more than {MAX_ROWS} rows")));
         }
         let (record, has_cells) = dialect.columns(&record?, names.len());
         if record.len() > names.len() {
-            return Err(wrong("more columns than the header has".to_owned()));
+            return Err(invalid_row("more columns than the header has".to_owned()));
         }
         let field = |column: Option<usize>| {
             column
@@ -83,26 +83,26 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Sample>, SampleFileError> {
         };
         let numbers = record.get(1).map(String::as_str).unwrap_or_default();
         if dialect.is_altered(numbers, has_cells) {
-            return Err(wrong(
+            return Err(invalid_row(
                 "numbers of the embedding have another form than the rest".to_owned(),
             ));
         }
-        let raw_output = embedding(numbers, "embedding").map_err(wrong)?;
+        let raw_output = embedding(numbers, "embedding").map_err(invalid_row)?;
         let template = field(template);
         if template.is_some_and(|numbers| dialect.is_altered(numbers, has_cells)) {
-            return Err(wrong(
+            return Err(invalid_row(
                 "numbers of the template_embedding have another form than the rest".to_owned(),
             ));
         }
         let template = template
             .map(|numbers| embedding(numbers, TEMPLATE_EMBEDDING))
             .transpose()
-            .map_err(wrong)?;
+            .map_err(invalid_row)?;
         if template
             .as_ref()
             .is_some_and(|template| template.len() != raw_output.len())
         {
-            return Err(wrong(
+            return Err(invalid_row(
                 "its two embeddings have different lengths".to_owned(),
             ));
         }
@@ -114,7 +114,7 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Sample>, SampleFileError> {
             .first()
             .is_some_and(|first| first.embedding.len() != embedding.len())
         {
-            return Err(wrong(format!(
+            return Err(invalid_row(format!(
                 "{} numbers, unlike the rows before",
                 embedding.len()
             )));
@@ -122,15 +122,15 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Sample>, SampleFileError> {
         let contract = field(contract)
             .map(str::parse)
             .transpose()
-            .map_err(|error| wrong(format!("{error}")))?;
+            .map_err(|error| invalid_row(format!("{error}")))?;
         let det_score = field(det_score)
             .map(finite)
             .transpose()
-            .map_err(|()| wrong("det_score is no finite number".to_owned()))?;
+            .map_err(|()| invalid_row("det_score is not a finite number".to_owned()))?;
         let enrolment = field(enrolment)
             .map(str::parse)
             .transpose()
-            .map_err(|error| wrong(format!("{error}")))?;
+            .map_err(|error| invalid_row(format!("{error}")))?;
         samples.push(Sample {
             embedding,
             raw,
@@ -149,8 +149,12 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Sample>, SampleFileError> {
 fn embedding(text: &str, column: &str) -> Result<Vec<f32>, String> {
     // The cell is biometric data, so that messages do not quote it.
     let number = |(index, text): (usize, &str)| {
-        finite(text.trim())
-            .map_err(|()| format!("number {} of the {column} is no finite number", index + 1))
+        finite(text.trim()).map_err(|()| {
+            format!(
+                "number {} of the {column} is not a finite number",
+                index + 1
+            )
+        })
     };
     let numbers = text
         .split(';')

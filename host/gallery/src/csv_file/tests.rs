@@ -85,7 +85,7 @@ fn embedding_column_is_raw_output() {
 
 #[test]
 fn invalid_file_names_the_cause() {
-    for (text, wanted) in [
+    for (text, expected) in [
         ("", "it is cut off"),
         ("image_number,emb", "it is cut off"),
         ("\0\0\0\0", "it is cut off"),
@@ -93,15 +93,15 @@ fn invalid_file_names_the_cause() {
         ("image_number,embedding\n", "no rows"),
         (
             "image_number,embedding\n1,\n",
-            "row 1: number 1 of the embedding is no finite number",
+            "row 1: number 1 of the embedding is not a finite number",
         ),
         (
             "image_number,embedding\n1,1;NaN\n",
-            "row 1: number 2 of the embedding is no finite number",
+            "row 1: number 2 of the embedding is not a finite number",
         ),
         (
             "image_number,embedding\n1,1;inf\n",
-            "row 1: number 2 of the embedding is no finite number",
+            "row 1: number 2 of the embedding is not a finite number",
         ),
         (
             "image_number,embedding\n1,1;2\n2,1\n",
@@ -114,11 +114,11 @@ fn invalid_file_names_the_cause() {
         ("image_number,embedding\n1,1;2,3\n", "not CSV"),
         (
             "image_number,embedding,det_score\n1,1;2,NaN\n",
-            "row 1: det_score is no finite number",
+            "row 1: det_score is not a finite number",
         ),
         (
             "image_number,embedding,det_score\n1,1;2,-inf\n",
-            "row 1: det_score is no finite number",
+            "row 1: det_score is not a finite number",
         ),
         (
             "image_number,embedding,template_embedding\n1,1;2,1\n",
@@ -126,7 +126,7 @@ fn invalid_file_names_the_cause() {
         ),
         (
             "image_number,embedding,template_embedding\n1,1;2,1;x\n",
-            "row 1: number 2 of the template_embedding is no finite number",
+            "row 1: number 2 of the template_embedding is not a finite number",
         ),
         (
             "image_number,embedding,template_embedding\n1,1;2,0;0\n",
@@ -142,7 +142,7 @@ fn invalid_file_names_the_cause() {
         ),
     ] {
         let error = parse(text.as_bytes()).unwrap_err().to_string();
-        assert!(error.contains(wanted), "{text:?}: {error}");
+        assert!(error.contains(expected), "{text:?}: {error}");
     }
     assert!(
         parse(b"image_number,embedding\n1,\xff\xfe\n")

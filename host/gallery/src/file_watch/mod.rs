@@ -117,25 +117,25 @@ impl WatchedFiles {
     /// Returns true if a file stayed the same for [`SETTLE_TIME`].
     pub(crate) fn has_settled(&self, path: &Path) -> bool {
         let files = self.lock();
-        let seen = files
+        let state = files
             .states
             .get(path)
             .filter(|state| state.since.elapsed() >= SETTLE_TIME);
-        seen.is_some_and(|state| Fingerprint::at(path).as_ref() == Some(&state.fingerprint))
+        state.is_some_and(|state| Fingerprint::at(path).as_ref() == Some(&state.fingerprint))
     }
 
     /// Reads the metadata of the files that are always polled, and of a share of the others. Files
     /// that are gone are no longer polled.
     pub(crate) fn poll(&self) -> FileChanges {
-        let mut poll = FileChanges::default();
-        let polled = self.lock().next();
+        let mut changes = FileChanges::default();
+        let due = self.lock().next();
         // Without the lock, because enrolments need it and a disk may be slow.
-        let seen: Vec<_> = polled
+        let polled: Vec<_> = due
             .into_iter()
             .map(|(path, before)| (Fingerprint::at(&path), path, before))
             .collect();
         let mut files = self.lock();
-        for (now, path, before) in seen {
+        for (now, path, before) in polled {
             // This process wrote the file meanwhile.
             let Some(state) = files
                 .states
@@ -156,7 +156,7 @@ impl WatchedFiles {
                 continue;
             }
             if std::mem::take(&mut state.is_pending) {
-                poll.changed.push(path);
+                changes.changed.push(path);
                 continue;
             }
             let is_settled = state.since.elapsed() >= SETTLE_TIME;
@@ -166,10 +166,10 @@ impl WatchedFiles {
                 && state.reason.is_some()
                 && !std::mem::replace(&mut state.is_reported, true)
             {
-                poll.settled.push(path);
+                changes.settled.push(path);
             }
         }
-        poll
+        changes
     }
 
     /// Counts the unusable files by their reasons.
@@ -197,20 +197,24 @@ impl WatchedFiles {
 impl Files {
     /// Returns the files to poll, with their last fingerprints, and advances the cursor.
     fn next(&mut self) -> Vec<(PathBuf, Fingerprint)> {
-        let (mut polled, mut left, mut cursor) = (Vec::new(), POLL_BATCH, PathBuf::new());
+        let (mut due, mut remaining, mut cursor) = (Vec::new(), POLL_BATCH, PathBuf::new());
         for (path, state) in &self.states {
-            let is_next = left > 0 && *path > self.cursor;
+            let is_next = remaining > 0 && *path > self.cursor;
             if is_next {
-                left -= 1;
+                remaining -= 1;
                 cursor.clone_from(path);
             }
             if is_next || state.is_always_polled {
-                polled.push((path.clone(), state.fingerprint.clone()));
+                due.push((path.clone(), state.fingerprint.clone()));
             }
         }
         // The next poll starts from the first file.
-        self.cursor = if left == 0 { cursor } else { PathBuf::new() };
-        polled
+        self.cursor = if remaining == 0 {
+            cursor
+        } else {
+            PathBuf::new()
+        };
+        due
     }
 }
 

@@ -23,12 +23,12 @@ fn file_settles_after_first_poll() {
     watched.record_invalid(&path, None, "damaged");
     assert!(watched.has_settled(&path));
     assert_eq!(watched.poll().settled, std::slice::from_ref(&path));
-    assert!(watched.poll().settled.is_empty(), "it is reported once");
+    assert!(watched.poll().settled.is_empty(), "reported once");
     assert_eq!(watched.left_alone(), [("damaged", 1)].into());
     // A change starts the time again.
     fs::write(&path, "more than half").unwrap();
     assert!(!watched.has_settled(&path) && watched.is_changed(&path));
-    assert!(watched.poll().changed.is_empty(), "it may change further");
+    assert!(watched.poll().changed.is_empty(), "it may still change");
     let poll = watched.poll();
     assert_eq!(
         (poll.changed.as_slice(), poll.settled.is_empty()),
@@ -83,7 +83,7 @@ fn polls_reach_every_file() {
     for path in changed {
         fs::write(path, "changed").unwrap();
     }
-    let mut seen: Vec<PathBuf> = (0..6).flat_map(|_| watched.poll().changed).collect();
-    seen.sort();
-    assert_eq!(seen.iter().collect::<Vec<_>>(), changed);
+    let mut changes: Vec<PathBuf> = (0..6).flat_map(|_| watched.poll().changed).collect();
+    changes.sort();
+    assert_eq!(changes.iter().collect::<Vec<_>>(), changed);
 }

@@ -133,12 +133,12 @@ fn install(
     files: Vec<StagedFile>,
     changed: &mut BTreeSet<PathBuf>,
 ) -> io::Result<()> {
-    let mut older: Vec<(ContractId, PathBuf)> = gallery.contract_files_of(id)?;
-    older.retain(|(_, path)| !files.iter().any(|(_, written)| written == path));
+    let mut old_files: Vec<(ContractId, PathBuf)> = gallery.contract_files_of(id)?;
+    old_files.retain(|(_, path)| !files.iter().any(|(_, written)| written == path));
     // First, because an own file of the same enrolment would put them in force.
-    gallery.remove_contract_files(older.iter())?;
+    gallery.remove_contract_files(old_files.iter())?;
     changed.extend(
-        older
+        old_files
             .iter()
             .filter_map(|(_, path)| path.parent().map(Path::to_owned)),
     );
@@ -151,11 +151,11 @@ fn install(
             gallery.read_or_quarantine(&path)?;
             changed.extend([folder.to_owned(), gallery.folder.join(OTHER_CONTRACTS)]);
         }
-        let renamed = gallery.file_under_other_name(&path);
+        let old_path = gallery.file_under_other_name(&path);
         file.persist(&path).map_err(|error| error.error)?;
         gallery.record_write(&path);
-        if let Some(renamed) = renamed {
-            gallery.remove_old_file(&renamed, &path);
+        if let Some(old_path) = old_path {
+            gallery.remove_old_file(&old_path, &path);
         }
     }
     Ok(())

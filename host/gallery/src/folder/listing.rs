@@ -52,20 +52,23 @@ impl CsvGallery {
             paths.sort_by(|a, b| (*a != canonical, a).cmp(&(*b != canonical, b)));
             let mut used: Option<PersonRecord> = None;
             for path in paths {
-                let seen = Fingerprint::at(&path);
+                let fingerprint = Fingerprint::at(&path);
                 match (self.read_samples(&path), &used) {
                     (Ok(samples), None) => {
-                        self.record_valid(&loaded, &path, seen);
+                        self.record_valid(&loaded, &path, fingerprint);
                         used = Some(PersonRecord {
                             id: id.clone(),
                             samples,
                             path,
                         });
                     }
-                    (Ok(_), Some(used)) => {
-                        self.record_problem(&mut loaded, path, seen, duplicate_of(&used.path))
-                    }
-                    (Err(cause), _) => self.record_problem(&mut loaded, path, seen, cause),
+                    (Ok(_), Some(used)) => self.record_problem(
+                        &mut loaded,
+                        path,
+                        fingerprint,
+                        duplicate_of(&used.path),
+                    ),
+                    (Err(cause), _) => self.record_problem(&mut loaded, path, fingerprint, cause),
                 }
             }
             loaded.people.extend(used);
@@ -106,31 +109,34 @@ impl CsvGallery {
         self.lock.check();
         // First, so that a failure does not lose the changes of the poll.
         let mut changed = self.find_new_files()?;
-        let look = self.watched.poll();
-        changed.extend(look.changed);
-        let mut found = FileRescan::default();
+        let polled = self.watched.poll();
+        changed.extend(polled.changed);
+        let mut rescan = FileRescan::default();
         for path in changed {
-            let seen = Fingerprint::at(&path);
-            match (self.check_file(&path), seen) {
-                (Ok(id), Some(seen)) => {
-                    self.watched.record_valid(&path, seen);
-                    found.people.insert(id);
+            let fingerprint = Fingerprint::at(&path);
+            match (self.check_file(&path), fingerprint) {
+                (Ok(id), Some(fingerprint)) => {
+                    self.watched.record_valid(&path, fingerprint);
+                    rescan.people.insert(id);
                 }
                 // The file is gone meanwhile.
                 (Ok(_), None) => {}
-                (Err(cause), seen) => self.watched.record_invalid(&path, seen, cause.reason()),
+                (Err(cause), fingerprint) => {
+                    self.watched
+                        .record_invalid(&path, fingerprint, cause.reason())
+                }
             }
         }
-        for path in look.settled {
+        for path in polled.settled {
             if let Err(cause) = self.check_file(&path)
                 && cause.is_damaged()
             {
-                found
+                rescan
                     .problems
                     .push(self.quarantine(Problem::new(path, cause)));
             }
         }
-        Ok(found)
+        Ok(rescan)
     }
 
     /// Returns the person of a valid file that is in use.
@@ -155,7 +161,7 @@ impl CsvGallery {
         let Some(before) = &*stamps else {
             return Ok(Vec::new());
         };
-        let (mut now, mut found) = (HashMap::new(), Vec::new());
+        let (mut now, mut files) = (HashMap::new(), Vec::new());
         for folder in self.folders()? {
             match before.get(&folder) {
                 Some(stamp) if stamp.is_current(&folder)? => {
@@ -163,14 +169,14 @@ impl CsvGallery {
                 }
                 _ => {
                     let (folder, stamp) = stamped(folder)?;
-                    found.extend(files_in(&folder)?);
+                    files.extend(files_in(&folder)?);
                     now.insert(folder, stamp);
                 }
             }
         }
         *stamps = Some(now);
         drop(stamps);
-        let new = self.watched.retain_new(found);
+        let new = self.watched.retain_new(files);
         for path in new
             .iter()
             .filter(|path| path.parent() == Some(&self.folder))
@@ -226,10 +232,10 @@ impl CsvGallery {
         &self,
         loaded: &GalleryContents,
         path: &Path,
-        seen: Option<Fingerprint>,
+        fingerprint: Option<Fingerprint>,
     ) {
-        if let Some(seen) = seen.filter(|_| loaded.is_first) {
-            self.watched.record_valid(path, seen);
+        if let Some(fingerprint) = fingerprint.filter(|_| loaded.is_first) {
+            self.watched.record_valid(path, fingerprint);
         }
     }
 
@@ -237,11 +243,12 @@ impl CsvGallery {
         &self,
         loaded: &mut GalleryContents,
         path: PathBuf,
-        seen: Option<Fingerprint>,
+        fingerprint: Option<Fingerprint>,
         cause: SampleFileError,
     ) {
         if loaded.is_first {
-            self.watched.record_invalid(&path, seen, cause.reason());
+            self.watched
+                .record_invalid(&path, fingerprint, cause.reason());
         }
         loaded.problems.push(Problem::new(path, cause));
     }

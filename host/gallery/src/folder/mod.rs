@@ -127,7 +127,7 @@ impl CsvGallery {
             Ok(_) => Ok(this),
             Err(cause) if is_disk_error(&cause) => {
                 tracing::error!(
-                    "nobody can be enrolled: the gallery {} cannot be written: {cause}{}",
+                    "enrolment is disabled: the gallery {} cannot be written: {cause}{}",
                     folder.display(),
                     remedy(&cause)
                 );
@@ -220,7 +220,7 @@ impl CsvGallery {
                 && self
                     .dimension
                     .get()
-                    .is_some_and(|most| sample.embedding.len() < *most)
+                    .is_some_and(|dimension| sample.embedding.len() < *dimension)
         };
         if samples.iter().any(is_short) && csv_file::ends_within_line(path)? {
             return Err(SampleFileError::CutOff);

@@ -42,14 +42,14 @@ impl CsvGallery {
     }
 
     /// Removes the former file of a person, unless both names are one file.
-    pub(super) fn remove_old_file(&self, before: &Path, now: &Path) {
-        let same = |path: &Path| path.symlink_metadata().ok().as_ref().and_then(identity);
-        if same(before).is_some_and(|file| Some(file) == same(now)) {
+    pub(super) fn remove_old_file(&self, old: &Path, new: &Path) {
+        let file_identity = |path: &Path| path.symlink_metadata().ok().as_ref().and_then(identity);
+        if file_identity(old).is_some_and(|file| Some(file) == file_identity(new)) {
             return;
         }
-        self.record_removal(before);
-        let removed = fs::remove_file(before)
-            .and_then(|()| sync_folder(before.parent().unwrap_or(&self.folder)));
+        self.record_removal(old);
+        let removed =
+            fs::remove_file(old).and_then(|()| sync_folder(old.parent().unwrap_or(&self.folder)));
         if let Err(error) = removed {
             tracing::warn!(
                 "an older file of a person in {} cannot be removed: {error}{}",
@@ -114,13 +114,13 @@ impl CsvGallery {
         csv_file::write(samples, &mut text)?;
         file.write_all(&text)?;
         file.as_file().sync_all()?;
-        let renamed = self.file_under_other_name(path);
+        let old_path = self.file_under_other_name(path);
         file.persist(path).map_err(|error| error.error)?;
         self.record_write(path);
         // The rename took effect, so a failure to sync the folder is not a failure to write.
         let durability = self.durability(sync_folder(path.parent().unwrap_or(&self.folder)));
-        if let Some(renamed) = renamed {
-            self.remove_old_file(&renamed, path);
+        if let Some(old_path) = old_path {
+            self.remove_old_file(&old_path, path);
         }
         Ok(durability)
     }

@@ -40,12 +40,12 @@ pub(super) fn parse(bytes: Vec<u8>) -> Result<HashSet<PersonId>, String> {
     // An overwritten line may be torn within a letter, so that it is not UTF-8.
     let mut members = HashSet::new();
     for line in lines.filter(|line| !line.contains(&REMOVED)) {
-        let text = std::str::from_utf8(line).map_err(|_| "it is no text".to_owned())?;
+        let text = std::str::from_utf8(line).map_err(|_| "it is not text".to_owned())?;
         if !text.trim().is_empty() {
             // The line may be an id, so that the message does not quote it.
             members.insert(
                 text.parse()
-                    .map_err(|_: InvalidId| "a line that is no id".to_owned())?,
+                    .map_err(|_: InvalidId| "a line is not an id".to_owned())?,
             );
         }
     }
@@ -74,16 +74,16 @@ pub(super) fn write(folder: &Path, name: &str, text: &str) -> io::Result<()> {
 
 /// Removes the former file of a group that was written under its own name, unless both names are
 /// one file.
-pub(super) fn remove_renamed(folder: &Path, before: &str, now: &str) -> io::Result<()> {
-    if same_file(&folder.join(before), &folder.join(now))? {
+pub(super) fn remove_renamed(folder: &Path, old: &str, new: &str) -> io::Result<()> {
+    if is_same_file(&folder.join(old), &folder.join(new))? {
         Ok(())
     } else {
-        fs::remove_file(folder.join(before))
+        fs::remove_file(folder.join(old))
     }
 }
 
 #[cfg(unix)]
-fn same_file(a: &Path, b: &Path) -> io::Result<bool> {
+fn is_same_file(a: &Path, b: &Path) -> io::Result<bool> {
     use std::os::unix::fs::MetadataExt;
 
     let (a, b) = (a.symlink_metadata()?, b.symlink_metadata()?);
@@ -91,7 +91,7 @@ fn same_file(a: &Path, b: &Path) -> io::Result<bool> {
 }
 
 #[cfg(not(unix))]
-fn same_file(_: &Path, _: &Path) -> io::Result<bool> {
+fn is_same_file(_: &Path, _: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
@@ -113,16 +113,20 @@ pub(super) fn remove_member_lines<'a>(
     names: impl ExactSizeIterator<Item = &'a str>,
     id: &PersonId,
 ) -> LineRemoval {
-    let (count, together) = (
+    let (total, syncs_disk) = (
         names.len(),
         cfg!(target_os = "linux") && names.len() > MAX_SINGLE_SYNCS,
     );
     let mut durable = Ok(true);
     for (files, name) in names.enumerate() {
         let synced = match remove_from_file(&folder.join(name), id) {
-            Ok((file, written)) => {
-                written.and_then(|()| if together { Ok(true) } else { sync_file(&file) })
-            }
+            Ok((file, written)) => written.and_then(|()| {
+                if syncs_disk {
+                    Ok(true)
+                } else {
+                    sync_file(&file)
+                }
+            }),
             // Another program removed the file.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
             Err(error) => {
@@ -135,11 +139,11 @@ pub(super) fn remove_member_lines<'a>(
         durable = and(durable, synced);
     }
     #[cfg(target_os = "linux")]
-    if together {
+    if syncs_disk {
         durable = and(durable, sync_all_of(folder));
     }
     LineRemoval {
-        files: count,
+        files: total,
         durable,
     }
 }
@@ -154,18 +158,18 @@ fn and(a: io::Result<bool>, b: io::Result<bool>) -> io::Result<bool> {
 fn remove_from_file(path: &Path, id: &PersonId) -> io::Result<(File, io::Result<()>)> {
     let bytes = read_at_most(path, MAX_FILE_BYTES)?;
     let mut file = File::options().write(true).open(path)?;
-    let (mut begin, mut written) = (0, Ok(()));
+    let (mut offset, mut written) = (0, Ok(()));
     for line in bytes.split_inclusive(|&byte| byte == b'\n') {
         let text = line.strip_suffix(b"\n").unwrap_or(line);
         let text = text.strip_suffix(b"\r").unwrap_or(text);
         if is_of(text, id) {
-            file.seek(SeekFrom::Start(begin))?;
+            file.seek(SeekFrom::Start(offset))?;
             // One byte of the line is enough. If none can be written, the person stays in the
             // group.
             file.write_all(&[REMOVED])?;
             written = written.and(file.write_all(&vec![REMOVED; text.len() - 1]));
         }
-        begin += line.len() as u64;
+        offset += line.len() as u64;
     }
     Ok((file, written))
 }
@@ -187,11 +191,11 @@ mod tests {
     fn removed_member_never_returns() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("maths");
-        let (before, id) = (
+        let (old, id) = (
             "al\r\nalice\n\nali\nalice2\nmalice\nalice\r\nbob\nalice",
             "alice".parse().unwrap(),
         );
-        fs::write(&path, before).unwrap();
+        fs::write(&path, old).unwrap();
         assert!(
             remove_member_lines(folder.path(), ["maths", "gone"].into_iter(), &id)
                 .durable

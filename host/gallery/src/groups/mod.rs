@@ -174,32 +174,32 @@ impl Groups {
         let left_alone = |name: &str, cause: &str| {
             watched.record_invalid(&folder.join(name), None, UNUSABLE);
             tracing::warn!(
-                "left alone: a file in {} that is no group: {cause}",
+                "left alone: a file in {} is not a group: {cause}",
                 folder.display()
             );
         };
-        let mut found: Vec<(GroupId, String)> = Vec::new();
+        let mut files: Vec<(GroupId, String)> = Vec::new();
         for name in listing.iter().flat_map(FolderListing::names) {
             let name = name.to_string_lossy().into_owned();
             match name.parse() {
-                Ok(group) => found.push((group, name)),
-                Err(cause) => left_alone(&name, &format!("the name is no id: {cause}")),
+                Ok(group) => files.push((group, name)),
+                Err(cause) => left_alone(&name, &format!("the name is not an id: {cause}")),
             }
         }
         // A file with the group's own spelling takes precedence.
-        found.sort_by_key(|(group, name)| (group.0.as_str() != name, name.clone()));
+        files.sort_by_key(|(group, name)| (group.0.as_str() != name, name.clone()));
         let mut names = GroupNames::default();
-        for (group, name) in found {
+        for (group, name) in files {
             let path = folder.join(&name);
-            let seen = path.symlink_metadata().ok().as_ref().map(Fingerprint::of);
+            let fingerprint = path.symlink_metadata().ok().as_ref().map(Fingerprint::of);
             let read = match groups.contains_key(&group) {
                 true => Err("the group has another file, of the same name in another form of Unicode; merge them".to_owned()),
                 false => file::read(&path),
             };
             match read {
                 Ok(members) if groups.len() < MAX_GROUPS => {
-                    if let Some(seen) = seen {
-                        watched.record_valid(&path, seen);
+                    if let Some(fingerprint) = fingerprint {
+                        watched.record_valid(&path, fingerprint);
                     }
                     names.insert(&group, name);
                     groups.insert(group, Arc::new(members));
@@ -354,20 +354,20 @@ impl Groups {
     fn remove_from_groups(
         &self,
         names: &GroupNames,
-        from: &[GroupId],
+        groups: &[GroupId],
         id: &PersonId,
     ) -> Result<bool, GroupsError> {
-        if from.is_empty() {
+        if groups.is_empty() {
             return Ok(true);
         }
         let LineRemoval { files, durable } = file::remove_member_lines(
             &self.folder,
-            from.iter().map(|group| names.file_of(group)),
+            groups.iter().map(|group| names.file_of(group)),
             id,
         );
         // The index follows the files, even if a sync failed.
-        self.index.remove_member(from.iter().take(files), id);
-        durable.map_err(|cause| match files == from.len() {
+        self.index.remove_member(groups.iter().take(files), id);
+        durable.map_err(|cause| match files == groups.len() {
             true => GroupsError::Unsynced {
                 folder: self.folder.clone(),
                 cause,

@@ -30,7 +30,7 @@ impl Groups {
     /// Reloads a file. Returns true if it is a group that changed.
     fn reload(&self, path: &Path) -> bool {
         let mut names = self.lock();
-        let seen = path.symlink_metadata().ok().as_ref().map(Fingerprint::of);
+        let fingerprint = path.symlink_metadata().ok().as_ref().map(Fingerprint::of);
         let name = path
             .file_name()
             .unwrap_or_default()
@@ -42,9 +42,9 @@ impl Groups {
             Some(_) => names.file_of(group) == name,
             None => self.index.count() < MAX_GROUPS,
         });
-        match (group, seen, file::read(path)) {
-            (Some(group), Some(seen), Ok(members)) => {
-                self.watched.record_valid(path, seen);
+        match (group, fingerprint, file::read(path)) {
+            (Some(group), Some(fingerprint), Ok(members)) => {
+                self.watched.record_valid(path, fingerprint);
                 let is_new = self
                     .index
                     .members(&group)
@@ -55,8 +55,8 @@ impl Groups {
                 }
                 is_new
             }
-            (_, seen, _) => {
-                self.watched.record_invalid(path, seen, UNUSABLE);
+            (_, fingerprint, _) => {
+                self.watched.record_invalid(path, fingerprint, UNUSABLE);
                 false
             }
         }
@@ -70,17 +70,17 @@ impl Groups {
         {
             return Ok(Vec::new());
         }
-        let now = match FolderListing::of(&self.folder, |name| {
+        let current = match FolderListing::of(&self.folder, |name| {
             !name.to_string_lossy().starts_with(TEMPORARY_PREFIX)
         }) {
-            Ok(now) => now,
+            Ok(current) => current,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error),
         };
         let new = listing
             .as_ref()
-            .map_or_else(|| now.names(), |before| now.since(before));
-        *listing = Some(now);
+            .map_or_else(|| current.names(), |before| current.since(before));
+        *listing = Some(current);
         Ok(new.into_iter().map(|name| self.folder.join(name)).collect())
     }
 

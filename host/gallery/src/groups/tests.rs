@@ -16,7 +16,7 @@ fn groups_survive_restart() {
     assert!(groups.add(&group("maths"), &id("alice")).unwrap().changed);
     assert!(
         !groups.add(&group("maths"), &id("alice")).unwrap().changed,
-        "they were in it"
+        "already a member"
     );
     groups.add(&group("maths"), &id("bob")).unwrap();
     groups.add(&group("door"), &id("alice")).unwrap();
@@ -24,35 +24,38 @@ fn groups_survive_restart() {
         groups.index().groups_of(&id("alice")),
         [group("door"), group("maths")]
     );
-    let again = Groups::open(gallery.path()).unwrap();
+    let reopened = Groups::open(gallery.path()).unwrap();
     assert_eq!(
-        again.index().list(),
+        reopened.index().list(),
         [(group("door"), 1), (group("maths"), 2)]
     );
     assert_eq!(
-        again
+        reopened
             .remove(&group("maths"), &id("bob"))
             .unwrap()
             .map(|change| change.changed),
         Some(true)
     );
     assert_eq!(
-        again
+        reopened
             .remove(&group("maths"), &id("bob"))
             .unwrap()
             .map(|change| change.changed),
         Some(false)
     );
-    assert_eq!(again.remove(&group("physics"), &id("bob")).unwrap(), None);
+    assert_eq!(
+        reopened.remove(&group("physics"), &id("bob")).unwrap(),
+        None
+    );
     // A group stays when its last member is removed.
-    again.remove_everywhere(&id("alice")).unwrap();
+    reopened.remove_everywhere(&id("alice")).unwrap();
     assert_eq!(
         Groups::open(gallery.path()).unwrap().index().list(),
         [(group("door"), 0), (group("maths"), 0)]
     );
     assert!(
-        again.delete(&group("door")).unwrap().changed
-            && !again.delete(&group("door")).unwrap().changed
+        reopened.delete(&group("door")).unwrap().changed
+            && !reopened.delete(&group("door")).unwrap().changed
     );
     assert!(
         Groups::open(gallery.path())
@@ -83,7 +86,7 @@ fn invalid_group_file_is_kept() {
     );
     assert!(
         folder.join(".unfinished-1").exists(),
-        "it may be a write under way"
+        "it may be a running write"
     );
     let groups = Groups::open(gallery.path()).unwrap();
     assert_eq!(groups.index().list(), [(group("good"), 2)]);
@@ -93,11 +96,7 @@ fn invalid_group_file_is_kept() {
 #[test]
 fn failed_write_changes_nothing() {
     let gallery = tempfile::tempdir().unwrap();
-    fs::write(
-        gallery.path().join(FOLDER),
-        "a file where the folder should be",
-    )
-    .unwrap();
+    fs::write(gallery.path().join(FOLDER), "a file in place of the folder").unwrap();
     assert!(Groups::open(gallery.path()).is_err());
     fs::remove_file(gallery.path().join(FOLDER)).unwrap();
     let groups = Groups::open(gallery.path()).unwrap();
@@ -129,25 +128,25 @@ fn removal_from_many_groups_is_fast() {
         fs::write(folder.join(format!("g{number}")), "alice\nbob\n").unwrap();
     }
     let groups = Groups::open(gallery.path()).unwrap();
-    let begun = std::time::Instant::now();
+    let start = std::time::Instant::now();
     groups.remove_everywhere(&id("alice")).unwrap();
-    let taken = begun.elapsed();
-    rostro_common::text::warn_user(&format!("taken out of {GROUPS} groups in {taken:?}"));
+    let elapsed = start.elapsed();
+    rostro_common::text::warn_user(&format!("taken out of {GROUPS} groups in {elapsed:?}"));
     assert!(
         groups.index().groups_of(&id("alice")).is_empty()
             && groups.index().groups_of(&id("bob")).len() == GROUPS
     );
-    let again = Groups::open(gallery.path()).unwrap();
+    let reopened = Groups::open(gallery.path()).unwrap();
     assert!(
-        again.index().groups_of(&id("alice")).is_empty()
-            && again.index().groups_of(&id("bob")).len() == GROUPS
+        reopened.index().groups_of(&id("alice")).is_empty()
+            && reopened.index().groups_of(&id("bob")).len() == GROUPS
     );
     assert!(fs::read_dir(&folder).unwrap().all(|file| {
         !fs::read_to_string(file.unwrap().path())
             .unwrap()
             .contains("alice")
     }));
-    assert!(taken.as_secs() < 3, "{taken:?}");
+    assert!(elapsed.as_secs() < 3, "{elapsed:?}");
 }
 
 #[test]
@@ -175,10 +174,10 @@ fn names_in_any_script_are_groups() {
         .map(|file| file.unwrap().file_name())
         .collect();
     assert_eq!(names, ["Classé"]);
-    let again = Groups::open(gallery.path()).unwrap();
-    assert_eq!(again.index().members(&group("Classé")).unwrap().len(), 2);
+    let reopened = Groups::open(gallery.path()).unwrap();
+    assert_eq!(reopened.index().members(&group("Classé")).unwrap().len(), 2);
     assert!(
-        again.delete(&group("Classé")).unwrap().changed
+        reopened.delete(&group("Classé")).unwrap().changed
             && fs::read_dir(&folder).unwrap().next().is_none()
     );
 }
@@ -261,7 +260,7 @@ fn copied_group_is_reloaded() {
     assert_eq!(
         groups.rescan().unwrap(),
         1,
-        "what is changing is taken in once it stops"
+        "a changing group is reloaded once it stops"
     );
     assert_eq!((groups.rescan().unwrap(), groups.left_alone()), (2, 1));
     assert_eq!(

@@ -79,13 +79,12 @@ impl Galleries {
             .map_err(|error| damaged(&format!("cannot be read: {error}")))?;
         if text.format != 1 {
             return Err(io::Error::other(format!(
-                "{FILE} is of a later version of the program"
+                "{FILE} was written by a later version of the program"
             )));
         }
         let id =
             |text: &str| Uuid::try_parse(text).map_err(|_| damaged("has an id that is no UUID"));
-        let key =
-            |text: &str| HashKey::from_hex(text).map_err(|_| damaged("has a key that is not one"));
+        let key = |text: &str| HashKey::from_hex(text).map_err(|_| damaged("has an invalid key"));
         let keys = text
             .keys
             .iter()

@@ -19,44 +19,44 @@ impl Ledger {
     ///
     /// If the tombstones cannot be written.
     pub fn merge(&self, others: &Tombstones) -> io::Result<Vec<&'static str>> {
-        let mut refused = Vec::new();
+        let mut reasons = Vec::new();
         if others.is_empty() {
-            return Ok(refused);
+            return Ok(reasons);
         }
         let mut state = self.lock();
         let Some(open) = self.open_or_create(&mut state) else {
-            return Ok(refused);
+            return Ok(reasons);
         };
         let mut galleries = open.galleries.clone();
         let mut records: Vec<SlotRecord> = Vec::new();
-        let (today, mut highest) = (now(), open.number);
-        let most = open.number.saturating_add(MAX_STEP);
+        let (now_ms, mut highest) = (now(), open.number);
+        let max_number = open.number.saturating_add(MAX_STEP);
         for (gallery, key) in others.galleries() {
             if galleries.key(gallery).is_none() && galleries.count() >= MAX_GALLERIES {
-                refused.push("tombstones of this many galleries are not kept");
+                reasons.push("tombstones of this many galleries are not kept");
                 continue;
             }
             if !galleries.add(gallery, key) {
-                refused.push("the key differs from the one that is known of this gallery");
+                reasons.push("the key differs from the one that is known of this gallery");
                 continue;
             }
             let is_own = gallery == galleries.own;
             if is_own
                 && others
                     .in_gallery(gallery)
-                    .any(|(_, tombstone)| tombstone.number > most)
+                    .any(|(_, tombstone)| tombstone.number > max_number)
             {
-                refused.push(TOO_FAR);
+                reasons.push(TOO_FAR);
             }
             for (mac, tombstone) in others
                 .in_gallery(gallery)
-                .filter(|(_, tombstone)| !is_own || tombstone.number <= most)
+                .filter(|(_, tombstone)| !is_own || tombstone.number <= max_number)
             {
                 let tombstone = Tombstone {
-                    deleted_at: tombstone.deleted_at.clamp(0, today.max(0)),
+                    deleted_at: tombstone.deleted_at.clamp(0, now_ms.max(0)),
                     ..tombstone
                 };
-                if tombstone.is_expired(today)
+                if tombstone.is_expired(now_ms)
                     || open
                         .tombstones
                         .get(gallery, mac)
@@ -65,7 +65,7 @@ impl Ledger {
                     continue;
                 }
                 if open.tombstones.len() + records.len() >= MAX_TOMBSTONES {
-                    refused.push("there are too many tombstones");
+                    reasons.push("there are too many tombstones");
                     break;
                 }
                 if is_own {
@@ -98,6 +98,6 @@ impl Ledger {
         {
             open.tombstones.insert(gallery, mac, tombstone);
         }
-        Ok(refused)
+        Ok(reasons)
     }
 }

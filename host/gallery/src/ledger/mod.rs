@@ -24,6 +24,7 @@ use rostro_common::person::PersonId;
 use self::open::OpenLedger;
 use self::slots::SlotRecord;
 use crate::error::remedy;
+use crate::file_names;
 
 pub use self::tombstones::{ArchiveOrigin, Mac, Tombstone, Tombstones, now};
 
@@ -150,7 +151,7 @@ impl Ledger {
         };
         let has_people = || {
             fs::read_dir(gallery).is_ok_and(|mut entries| {
-                entries.any(|entry| entry.is_ok_and(|entry| is_csv(&entry.path())))
+                entries.any(|entry| entry.is_ok_and(|entry| file_names::has_ending(&entry.path())))
             })
         };
         if matches!(state, LedgerState::Missing) && has_people() {
@@ -241,13 +242,13 @@ impl Ledger {
         let open = self.open_or_create(&mut state)?;
         let reserved = open.reserve();
         open.report(self.folder.as_deref(), "the change number", &reserved);
-        let ended = match self.running_deletions().first() {
+        let last_finished = match self.running_deletions().first() {
             Some(running) => running.saturating_sub(1),
             None => open.number,
         };
         Some(ArchiveNumber {
             gallery: open.galleries.own,
-            number: reserved.is_ok().then_some(ended),
+            number: reserved.is_ok().then_some(last_finished),
         })
     }
 
@@ -396,10 +397,10 @@ impl Drop for ImportWatch {
 
 /// Moves a damaged ledger away. The gallery gets another id, so that archives are compared by time.
 fn quarantine(folder: &Path, cause: &io::Error) -> LedgerState {
-    let aside = (1..1000)
+    let target = (1..1000)
         .map(|number| folder.with_file_name(format!("{FOLDER}-damaged-{number}")))
         .find(|path| !path.exists());
-    let Some(aside) = aside.filter(|aside| fs::rename(folder, aside).is_ok()) else {
+    let Some(target) = target.filter(|target| fs::rename(folder, target).is_ok()) else {
         tracing::error!(
             "deletions leave no tombstones: the ledger {} is damaged and cannot be moved: {cause}",
             folder.display()
@@ -407,17 +408,12 @@ fn quarantine(folder: &Path, cause: &io::Error) -> LedgerState {
         return LedgerState::Unusable;
     };
     tracing::error!(
-        "the ledger {} is damaged: {cause}; it is now {}, and archives of before this are compared by time without its tombstones: \
+        "the ledger {} is damaged: {cause}; it is now {}, and earlier archives are compared by time without its tombstones: \
          restore it from a backup, or make a new export",
         folder.display(),
-        aside.display()
+        target.display()
     );
     LedgerState::Missing
-}
-
-fn is_csv(path: &Path) -> bool {
-    path.extension()
-        .is_some_and(|extension| extension.eq_ignore_ascii_case("csv"))
 }
 
 #[cfg(test)]

@@ -125,11 +125,11 @@ impl OpenLedger {
     }
 
     /// Logs the first of several failures to write.
-    pub(super) fn report(&mut self, folder: Option<&Path>, what: &str, written: &io::Result<()>) {
+    pub(super) fn report(&mut self, folder: Option<&Path>, item: &str, written: &io::Result<()>) {
         if let (Err(cause), false) = (written, self.is_failing) {
             let folder = folder.unwrap_or(Path::new(FOLDER));
             tracing::warn!(
-                "cannot write {what} into the ledger {}: {cause}{}",
+                "cannot write {item} into the ledger {}: {cause}{}",
                 folder.display(),
                 remedy(cause)
             );

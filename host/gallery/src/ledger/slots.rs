@@ -175,8 +175,8 @@ impl SlotFile {
         }
     }
 
-    fn grow(&mut self, file: &mut File, wanted: usize) -> io::Result<()> {
-        let more = GROWTH_SLOTS.max(wanted);
+    fn grow(&mut self, file: &mut File, needed: usize) -> io::Result<()> {
+        let more = GROWTH_SLOTS.max(needed);
         file.seek(SeekFrom::Start(offset(self.count)))?;
         file.write_all(&blank_slots(more))?;
         file.sync_data()?;

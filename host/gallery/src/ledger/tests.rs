@@ -11,10 +11,10 @@ fn reopened(gallery: &Path) -> Arc<Ledger> {
     Arc::new(Ledger::open(gallery))
 }
 
-fn made(numbered: ArchiveNumber) -> ArchiveOrigin {
+fn origin_of(number: ArchiveNumber) -> ArchiveOrigin {
     ArchiveOrigin {
-        gallery: Some(numbered.gallery),
-        number: numbered.number,
+        gallery: Some(number.gallery),
+        number: number.number,
         began: now(),
     }
 }
@@ -32,8 +32,8 @@ fn restart_never_repeats_number() {
             ledger.number()
         );
         (0..changes).for_each(|_| _ = ledger.advance());
-        let numbered = ledger.archive_number().unwrap();
-        assert_eq!(numbered.number, Some(ledger.number()));
+        let number = ledger.archive_number().unwrap();
+        assert_eq!(number.number, Some(ledger.number()));
         assert!(ledger.number() >= latest + changes);
         latest = ledger.number();
     }
@@ -50,9 +50,9 @@ fn deletion_outdates_older_archives_only() {
     let gallery = tempfile::tempdir().unwrap();
     let ledger = reopened(gallery.path());
     (0..2).for_each(|_| _ = ledger.advance());
-    let before = made(ledger.archive_number().unwrap());
+    let before = origin_of(ledger.archive_number().unwrap());
     assert!(ledger.begin_deletion(&id("alice")).has_tombstone);
-    let after = made(ledger.archive_number().unwrap());
+    let after = origin_of(ledger.archive_number().unwrap());
     for ledger in [ledger, reopened(gallery.path())] {
         assert_eq!(
             ledger.deleted_since(&id("alice"), &before),
@@ -94,11 +94,7 @@ fn deletion_outdates_older_archives_only() {
 #[test]
 fn deletion_during_import_always_wins() {
     let gallery = tempfile::tempdir().unwrap();
-    fs::write(
-        gallery.path().join(FOLDER),
-        "a file where the folder should be",
-    )
-    .unwrap();
+    fs::write(gallery.path().join(FOLDER), "a file in place of the folder").unwrap();
     let ledger = reopened(gallery.path());
     let later = ArchiveOrigin {
         gallery: None,
@@ -124,7 +120,7 @@ fn slots_grow_and_are_reused() {
     let gallery = tempfile::tempdir().unwrap();
     let ledger = reopened(gallery.path());
     let people: Vec<PersonId> = (0..1500).map(|number| id(&format!("p{number}"))).collect();
-    let before = made(ledger.archive_number().unwrap());
+    let before = origin_of(ledger.archive_number().unwrap());
     let length = || {
         fs::metadata(gallery.path().join(FOLDER).join("tombstones.txt"))
             .unwrap()
@@ -136,20 +132,20 @@ fn slots_grow_and_are_reused() {
             .all(|id| ledger.begin_deletion(id).has_tombstone)
     );
     let grown = length();
-    let between = made(ledger.archive_number().unwrap());
+    let between = origin_of(ledger.archive_number().unwrap());
     assert!(
         people
             .iter()
             .all(|id| ledger.begin_deletion(id).has_tombstone)
     );
     assert_eq!(length(), grown);
-    let again = reopened(gallery.path());
-    assert_eq!(again.tombstones().len(), people.len());
+    let second = reopened(gallery.path());
+    assert_eq!(second.tombstones().len(), people.len());
     assert!(
         people
             .iter()
-            .all(|id| again.deleted_since(id, &before).is_some()
-                && again.deleted_since(id, &between).is_some())
+            .all(|id| second.deleted_since(id, &before).is_some()
+                && second.deleted_since(id, &between).is_some())
     );
 }
 
@@ -158,7 +154,7 @@ fn slots_grow_and_are_reused() {
 fn torn_write_keeps_older_state() {
     let gallery = tempfile::tempdir().unwrap();
     let ledger = reopened(gallery.path());
-    let before = made(ledger.archive_number().unwrap());
+    let before = origin_of(ledger.archive_number().unwrap());
     assert!(
         ledger.begin_deletion(&id("alice")).has_tombstone
             && ledger.begin_deletion(&id("bob")).has_tombstone
@@ -173,12 +169,12 @@ fn torn_write_keeps_older_state() {
             let mut bytes = whole.clone();
             bytes[begin..begin + torn].fill(0x5a);
             fs::write(&path, bytes).unwrap();
-            let again = reopened(gallery.path());
-            assert!(again.number() >= number, "{torn} bytes at {begin}");
+            let second = reopened(gallery.path());
+            assert!(second.number() >= number, "{torn} bytes at {begin}");
             assert!(
                 ["alice", "bob"]
                     .iter()
-                    .all(|name| again.deleted_since(&id(name), &before).is_some()),
+                    .all(|name| second.deleted_since(&id(name), &before).is_some()),
                 "{torn} bytes at {begin}"
             );
         }
@@ -221,11 +217,11 @@ fn expired_tombstone_is_removed() {
 fn merged_tombstones_count_by_origin() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (source, target) = (reopened(one.path()), reopened(two.path()));
-    let before = made(source.archive_number().unwrap());
+    let before = origin_of(source.archive_number().unwrap());
     assert!(source.begin_deletion(&id("alice")).has_tombstone);
     let after = ArchiveOrigin {
         began: 0,
-        ..made(source.archive_number().unwrap())
+        ..origin_of(source.archive_number().unwrap())
     };
     assert!(target.merge(&source.tombstones()).unwrap().is_empty());
     for target in [Arc::clone(&target), reopened(two.path())] {
@@ -259,7 +255,7 @@ fn merged_tombstones_count_by_origin() {
 fn unknown_number_is_not_trusted() {
     let gallery = tempfile::tempdir().unwrap();
     let ledger = reopened(gallery.path());
-    let known = made(ledger.archive_number().unwrap());
+    let known = origin_of(ledger.archive_number().unwrap());
     assert_eq!(ledger.check_origin(known, true), (known, Ok(())));
     let ahead = ArchiveOrigin {
         number: Some(5000),
@@ -279,16 +275,16 @@ fn unknown_number_is_not_trusted() {
 fn far_number_is_not_adopted() {
     let gallery = tempfile::tempdir().unwrap();
     let ledger = reopened(gallery.path());
-    let known = made(ledger.archive_number().unwrap());
+    let known = origin_of(ledger.archive_number().unwrap());
     for number in [1 << 53, u64::MAX, 1 << 33] {
-        let (made, adopted) = ledger.check_origin(
+        let (origin_of, adopted) = ledger.check_origin(
             ArchiveOrigin {
                 number: Some(number),
                 ..known
             },
             true,
         );
-        assert!(made.number.is_none() && adopted.is_err());
+        assert!(origin_of.number.is_none() && adopted.is_err());
     }
     let own = known.gallery.unwrap();
     let (_, key) = ledger.tombstones().galleries().next().unwrap();
@@ -314,7 +310,7 @@ fn far_number_is_not_adopted() {
     assert_eq!((ledger.tombstones().len(), ledger.number()), (1, 7));
     assert_eq!(
         ledger
-            .check_origin(made(ledger.archive_number().unwrap()), true)
+            .check_origin(origin_of(ledger.archive_number().unwrap()), true)
             .1,
         Ok(())
     );

@@ -124,7 +124,7 @@ mod tests {
         let first = locks.take(&id, soon()).await.unwrap();
         assert!(
             locks.take(&"s7".parse().unwrap(), soon()).await.is_ok(),
-            "others are not in the way"
+            "other people are not locked"
         );
         assert!(matches!(
             locks.take(&id, soon()).await,

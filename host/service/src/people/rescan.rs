@@ -37,7 +37,7 @@ impl People {
         if let Ok(groups @ 1..) = groups {
             tracing::info!(
                 groups,
-                "taken in from files that another program wrote into the gallery"
+                "reloaded from files that another program wrote into the gallery"
             );
         }
         for problem in problems {
@@ -60,7 +60,7 @@ impl People {
             }
             if !is_transient(&error) && !retried.contains(id) {
                 tracing::warn!(
-                    "a person whose file was copied into the gallery cannot be taken in: {error}"
+                    "cannot load a person from a file that was copied into the gallery: {error}"
                 );
             }
         }

@@ -85,7 +85,7 @@ impl<R: Read + Seek> Contents<R> {
         let length = bytes.len() as u64;
         if length > self.remaining {
             self.remaining = 0;
-            return Err("the archive is unpacked to more than it may be".to_owned());
+            return Err("the unpacked archive exceeds its size limit".to_owned());
         }
         self.remaining -= length;
         if length > limit {

@@ -80,7 +80,7 @@ impl Service {
         if !left_out.is_empty() {
             tracing::warn!(
                 files = left_out.len(),
-                "the export lacks files of the gallery that cannot be read"
+                "the export omits unreadable files of the gallery"
             );
             archive.start_file(super::OMITTED_FILE, options)?;
             for line in &left_out {

@@ -104,10 +104,10 @@ pub enum ArchiveError {
     #[error("the archive cannot be read: {0}")]
     Zip(ZipError),
     /// The archive has too many entries.
-    #[error("the archive has {0} entries; at most {MAX_ENTRIES} are taken")]
+    #[error("the archive has {0} entries; at most {MAX_ENTRIES} are accepted")]
     TooMany(usize),
     /// Another export or import is running.
-    #[error("another archive is under way")]
+    #[error("another export or import is running")]
     UnderWay,
     /// The import reached its deadline.
     #[error("the import was not done in time")]
@@ -126,10 +126,10 @@ pub enum ArchiveError {
     Ledger(io::Error),
     /// An archive without a change number cannot remove people, because it may lack them for
     /// another reason.
-    #[error("the archive has no change number, so that nobody can be removed by it")]
+    #[error("the archive has no change number, so it cannot remove people")]
     NotNumbered,
     /// An archive with unusable entries cannot remove people.
-    #[error("the archive has {} entries that cannot be used, so that nobody can be removed by it", .0.left_out_count)]
+    #[error("the archive has {} entries that cannot be used, so it cannot remove people", .0.left_out_count)]
     Unusable(Box<ImportReport>),
 }
 
@@ -237,7 +237,7 @@ fn parse_entry_name(name: &str) -> Result<ArchiveEntry, String> {
         )),
         ["groups", group] => {
             Ok(ArchiveEntry::Group(group.parse().map_err(|error| {
-                format!("the name is no group's: {error}")
+                format!("the name is not a group's: {error}")
             })?))
         }
         ["people", contract, file] => {
@@ -247,10 +247,10 @@ fn parse_entry_name(name: &str) -> Result<ArchiveEntry, String> {
                 .ok_or("the name does not end in .csv")?;
             let id = id
                 .parse()
-                .map_err(|error| format!("the name is no id: {error}"))?;
+                .map_err(|error| format!("the name is not an id: {error}"))?;
             let contract = contract
                 .parse()
-                .map_err(|error| format!("the folder is no contract: {error}"))?;
+                .map_err(|error| format!("the folder is not a contract: {error}"))?;
             Ok(ArchiveEntry::Person(id, contract))
         }
         _ => Err("it is neither people/CONTRACT/ID.csv nor groups/GROUP".to_owned()),

@@ -49,7 +49,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<ArchiveOrigin, String> {
     let text: OriginFile =
         serde_json::from_slice(bytes).map_err(|error| format!("it cannot be read: {error}"))?;
     if text.format != 1 {
-        return Err("it is of a later version of the program".to_owned());
+        return Err("it was written by a later version of the program".to_owned());
     }
     let gallery = text
         .gallery
@@ -62,7 +62,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<ArchiveOrigin, String> {
     let began: jiff::Timestamp = text
         .began
         .parse()
-        .map_err(|_| "its time is not one".to_owned())?;
+        .map_err(|_| "its time is invalid".to_owned())?;
     Ok(ArchiveOrigin {
         gallery,
         number,
@@ -98,7 +98,7 @@ pub(super) fn read_tombstones(
         .next()
         .and_then(|line| line.strip_prefix("key "))
         .ok_or("its first line is not a key")?;
-    let key = HashKey::from_hex(key).map_err(|_| "its key is not one")?;
+    let key = HashKey::from_hex(key).map_err(|_| "its key is invalid")?;
     let mut read = Vec::new();
     for (index, line) in lines.enumerate() {
         let wrong = || format!("line {} is not a tombstone", index + 2);

@@ -33,12 +33,12 @@ impl CsvGallery {
         samples: &[Sample],
     ) -> io::Result<(PathBuf, Durability)> {
         let path = self.path_of(id);
-        let old = self.read_own_or_quarantine(id)?;
-        let before = self.contract_files_of(id)?;
+        let old_samples = self.read_own_or_quarantine(id)?;
+        let old_files = self.contract_files_of(id)?;
         let mut groups = group_by_contract(samples);
         if let Some((_, own)) = groups.first_mut()
             && enrolment_of(own).is_none()
-            && !before.is_empty()
+            && !old_files.is_empty()
         {
             // A new enrolment marks the former files as older, even if a crash prevents their
             // removal.
@@ -52,10 +52,13 @@ impl CsvGallery {
                 .iter()
                 .any(|(kept, _)| kept.as_ref() == Some(contract))
         };
-        let is_same = enrolment_of(own).is_some() && enrolment_of(own) == enrolment_of(&old);
+        let is_same =
+            enrolment_of(own).is_some() && enrolment_of(own) == enrolment_of(&old_samples);
         if is_same {
             // The archive is imported again: the new own file would put these files in force.
-            self.remove_contract_files(before.iter().filter(|(contract, _)| !is_kept(contract)))?;
+            self.remove_contract_files(
+                old_files.iter().filter(|(contract, _)| !is_kept(contract)),
+            )?;
         }
         let mut durability = self.write(&path, own)?;
         for (contract, samples) in others {
@@ -64,8 +67,8 @@ impl CsvGallery {
             }
         }
         if !is_same
-            && let Err(error) =
-                self.remove_contract_files(before.iter().filter(|(contract, _)| !is_kept(contract)))
+            && let Err(error) = self
+                .remove_contract_files(old_files.iter().filter(|(contract, _)| !is_kept(contract)))
         {
             tracing::warn!(
                 "older samples of a person in {} cannot be removed; they are not matched: {error}",
@@ -80,26 +83,26 @@ impl CsvGallery {
         &self,
         id: &PersonId,
         samples: &[Sample],
-        target: SampleLocation,
+        location: SampleLocation,
     ) -> io::Result<(PathBuf, Durability)> {
         let path = self.path_of(id);
-        let old = self.read_own_or_quarantine(id)?;
+        let old_samples = self.read_own_or_quarantine(id)?;
         let contract = samples.first().and_then(|sample| sample.contract.clone());
-        let is_only = old.iter().all(|sample| sample.contract == contract);
+        let is_only = old_samples.iter().all(|sample| sample.contract == contract);
         let Some(contract) = contract.filter(|_| !is_only) else {
-            let samples = enrolment_of(&old).map_or_else(
+            let samples = enrolment_of(&old_samples).map_or_else(
                 || samples.to_vec(),
                 |enrolment| with_enrolment(samples, enrolment),
             );
             let durability = self.write(&path, &samples)?;
             return Ok((path, durability));
         };
-        let known = enrolment_of(&old).cloned();
+        let known = enrolment_of(&old_samples).cloned();
         let enrolment = known.clone().unwrap_or_else(EnrolmentId::unique);
-        if target == SampleLocation::Other {
+        if location == SampleLocation::Other {
             let mut durability = Durability::Synced;
             if known.is_none() {
-                durability = self.write(&path, &with_enrolment(&old, &enrolment))?;
+                durability = self.write(&path, &with_enrolment(&old_samples, &enrolment))?;
             }
             let other = self.write_contract(
                 &contract,
@@ -111,7 +114,7 @@ impl CsvGallery {
         // The samples are in force through the own file until it is written, and through its
         // enrolment afterwards.
         let mut durability = Durability::Synced;
-        for (other, kept) in group_by_contract(&old) {
+        for (other, kept) in group_by_contract(&old_samples) {
             if let Some(other) = other.filter(|other| *other != contract) {
                 durability = durability.and(self.write_contract(
                     &other,
@@ -139,10 +142,10 @@ impl CsvGallery {
         id: &PersonId,
         mut samples: Vec<Sample>,
     ) -> Vec<Sample> {
-        let there = csv_file::read(&self.contract_file(contract, id)).unwrap_or_default();
+        let stored = csv_file::read(&self.contract_file(contract, id)).unwrap_or_default();
         let length = samples.first().map_or(0, |sample| sample.embedding.len());
         samples.extend(
-            there
+            stored
                 .into_iter()
                 .filter(|sample| sample.enrolment.is_none() && sample.embedding.len() == length),
         );
@@ -153,23 +156,23 @@ impl CsvGallery {
     pub(super) fn load_contracts(&self, loaded: &mut GalleryContents) -> io::Result<()> {
         let mut unowned: BTreeMap<PersonId, PathBuf> = BTreeMap::new();
         // The own file alone decides which samples are in force.
-        let mut found: Vec<(usize, Vec<Sample>)> = Vec::new();
+        let mut in_force_samples: Vec<(usize, Vec<Sample>)> = Vec::new();
         for (contract, path) in self.contract_files()? {
-            let seen = Fingerprint::at(&path);
+            let fingerprint = Fingerprint::at(&path);
             let (id, samples) = match read_person(&path) {
                 Ok(read) => read,
                 Err(cause) => {
-                    self.record_problem(loaded, path, seen, cause);
+                    self.record_problem(loaded, path, fingerprint, cause);
                     continue;
                 }
             };
-            self.record_valid(loaded, &path, seen);
-            let target = loaded
+            self.record_valid(loaded, &path, fingerprint);
+            let index = loaded
                 .people
                 .binary_search_by(|person| person.id.cmp(&id))
                 .ok();
-            let Some((target, own)) =
-                target.and_then(|target| Some((target, loaded.people.get(target)?)))
+            let Some((index, own)) =
+                index.and_then(|index| Some((index, loaded.people.get(index)?)))
             else {
                 loaded.unknown_age += 1;
                 unowned.entry(id).or_insert(path);
@@ -180,10 +183,10 @@ impl CsvGallery {
                 continue;
             }
             loaded.unknown_age += usize::from(has_unknown_age(&own.samples, &contract, &samples));
-            found.push((target, in_force(&own.samples, &contract, samples)));
+            in_force_samples.push((index, in_force(&own.samples, &contract, samples)));
         }
-        for (target, samples) in found {
-            if let Some(person) = loaded.people.get_mut(target) {
+        for (index, samples) in in_force_samples {
+            if let Some(person) = loaded.people.get_mut(index) {
                 person.samples.extend(samples);
             }
         }

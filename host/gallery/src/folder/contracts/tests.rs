@@ -7,14 +7,14 @@ const FIRST: &str = "1111111111111111";
 const SECOND: &str = "2222222222222222";
 const THIRD: &str = "3333333333333333";
 
-fn of(contract: &str, value: f32) -> Sample {
+fn sample_of(contract: &str, value: f32) -> Sample {
     Sample {
         contract: Some(contract.parse().unwrap()),
         ..sample(value)
     }
 }
 
-fn opened() -> (tempfile::TempDir, CsvGallery) {
+fn open_gallery() -> (tempfile::TempDir, CsvGallery) {
     let folder = tempfile::tempdir().unwrap();
     let gallery = CsvGallery::open(folder.path()).unwrap();
     (folder, gallery)
@@ -22,7 +22,7 @@ fn opened() -> (tempfile::TempDir, CsvGallery) {
 
 /// Returns contract and value of the person's samples in force, as loaded and read.
 fn values(gallery: &CsvGallery) -> Vec<(String, f32)> {
-    let pairs = |samples: &[Sample]| -> Vec<(String, f32)> {
+    let expected = |samples: &[Sample]| -> Vec<(String, f32)> {
         samples
             .iter()
             .map(|sample| {
@@ -33,16 +33,16 @@ fn values(gallery: &CsvGallery) -> Vec<(String, f32)> {
             })
             .collect()
     };
-    let mut read = pairs(&gallery.read(&id("s6")).unwrap().unwrap());
-    let mut loaded = pairs(&gallery.load().unwrap().people[0].samples);
+    let mut read = expected(&gallery.read(&id("s6")).unwrap().unwrap());
+    let mut loaded = expected(&gallery.load().unwrap().people[0].samples);
     read.sort_by(|a, b| a.partial_cmp(b).unwrap());
     loaded.sort_by(|a, b| a.partial_cmp(b).unwrap());
     assert_eq!(read, loaded);
     loaded
 }
 
-fn pairs(pairs: &[(&str, f32)]) -> Vec<(String, f32)> {
-    pairs
+fn expected(expected: &[(&str, f32)]) -> Vec<(String, f32)> {
+    expected
         .iter()
         .map(|(contract, value)| ((*contract).to_owned(), *value))
         .collect()
@@ -60,10 +60,12 @@ fn write_old(gallery: &CsvGallery, contract: Option<&str>, samples: &[Sample]) {
 
 /// Returns a person with value 1 under the first contract, and 2 under the second.
 fn enrolled_under_two() -> (tempfile::TempDir, CsvGallery) {
-    let (folder, gallery) = opened();
-    gallery.replace(&id("s6"), &[of(FIRST, 1.0)]).unwrap();
+    let (folder, gallery) = open_gallery();
     gallery
-        .put(&id("s6"), &[of(SECOND, 2.0)], SampleLocation::Other)
+        .replace(&id("s6"), &[sample_of(FIRST, 1.0)])
+        .unwrap();
+    gallery
+        .put(&id("s6"), &[sample_of(SECOND, 2.0)], SampleLocation::Other)
         .unwrap();
     (folder, gallery)
 }
@@ -71,9 +73,11 @@ fn enrolled_under_two() -> (tempfile::TempDir, CsvGallery) {
 #[test]
 fn replacement_removes_other_contracts() {
     let (folder, gallery) = enrolled_under_two();
-    assert_eq!(values(&gallery), pairs(&[(FIRST, 1.0), (SECOND, 2.0)]));
-    let (path, _) = gallery.replace(&id("s6"), &[of(FIRST, 3.0)]).unwrap();
-    assert_eq!(values(&gallery), pairs(&[(FIRST, 3.0)]));
+    assert_eq!(values(&gallery), expected(&[(FIRST, 1.0), (SECOND, 2.0)]));
+    let (path, _) = gallery
+        .replace(&id("s6"), &[sample_of(FIRST, 3.0)])
+        .unwrap();
+    assert_eq!(values(&gallery), expected(&[(FIRST, 3.0)]));
     assert!(
         !folder
             .path()
@@ -83,15 +87,15 @@ fn replacement_removes_other_contracts() {
             .exists()
     );
     gallery
-        .put(&id("s6"), &[of(SECOND, 4.0)], SampleLocation::Other)
+        .put(&id("s6"), &[sample_of(SECOND, 4.0)], SampleLocation::Other)
         .unwrap();
-    assert_eq!(values(&gallery), pairs(&[(FIRST, 3.0), (SECOND, 4.0)]));
+    assert_eq!(values(&gallery), expected(&[(FIRST, 3.0), (SECOND, 4.0)]));
     // Other readers of the folder see one contract.
     assert!(
         csv_file::read(&path)
             .unwrap()
             .iter()
-            .all(|sample| sample.contract == of(FIRST, 0.0).contract)
+            .all(|sample| sample.contract == sample_of(FIRST, 0.0).contract)
     );
     assert!(gallery.remove(&id("s6")).unwrap().was_there);
     assert!(gallery.load().unwrap().people.is_empty());
@@ -99,8 +103,10 @@ fn replacement_removes_other_contracts() {
 
 #[test]
 fn own_file_alone_has_no_enrolment() {
-    let (_folder, gallery) = opened();
-    let (path, _) = gallery.replace(&id("s6"), &[of(FIRST, 1.0)]).unwrap();
+    let (_folder, gallery) = open_gallery();
+    let (path, _) = gallery
+        .replace(&id("s6"), &[sample_of(FIRST, 1.0)])
+        .unwrap();
     assert_eq!(
         fs::read_to_string(path).unwrap().lines().next(),
         Some("image_number,embedding,contract,det_score")
@@ -113,14 +119,13 @@ fn crash_during_replacement_keeps_nothing_older() {
     let (_folder, gallery) = enrolled_under_two();
     let other = gallery.contract_path(&SECOND.parse().unwrap(), &id("s6"));
     let older = fs::read(&other).unwrap();
-    gallery.replace(&id("s6"), &[of(FIRST, 3.0)]).unwrap();
+    gallery
+        .replace(&id("s6"), &[sample_of(FIRST, 3.0)])
+        .unwrap();
     fs::write(&other, older).unwrap();
     assert_eq!(gallery.read(&id("s6")).unwrap().unwrap().len(), 1);
-    assert_eq!(values(&gallery), pairs(&[(FIRST, 3.0)]));
-    assert!(
-        !other.exists(),
-        "what is known to be older is removed when it is found"
-    );
+    assert_eq!(values(&gallery), expected(&[(FIRST, 3.0)]));
+    assert!(!other.exists(), "a load removes the older file");
     assert_eq!(
         (
             gallery.trust_contracts().unwrap(),
@@ -134,18 +139,18 @@ fn crash_during_replacement_keeps_nothing_older() {
 #[test]
 fn foreign_replacement_disables_other_contracts() {
     let (_folder, gallery) = enrolled_under_two();
-    write_old(&gallery, None, &[of(FIRST, 3.0)]);
-    assert_eq!(values(&gallery), pairs(&[(FIRST, 3.0)]));
+    write_old(&gallery, None, &[sample_of(FIRST, 3.0)]);
+    assert_eq!(values(&gallery), expected(&[(FIRST, 3.0)]));
     assert_eq!(gallery.load().unwrap().unknown_age, 1);
 }
 
 #[test]
 fn unknown_age_is_trusted_on_request() {
-    let (folder, gallery) = opened();
-    write_old(&gallery, None, &[of(FIRST, 1.0)]);
-    write_old(&gallery, Some(SECOND), &[of(SECOND, 2.0)]);
-    write_old(&gallery, Some(THIRD), &[of(THIRD, 3.0)]);
-    assert_eq!(values(&gallery), pairs(&[(FIRST, 1.0)]));
+    let (folder, gallery) = open_gallery();
+    write_old(&gallery, None, &[sample_of(FIRST, 1.0)]);
+    write_old(&gallery, Some(SECOND), &[sample_of(SECOND, 2.0)]);
+    write_old(&gallery, Some(THIRD), &[sample_of(THIRD, 3.0)]);
+    assert_eq!(values(&gallery), expected(&[(FIRST, 1.0)]));
     assert_eq!(gallery.load().unwrap().unknown_age, 2);
     assert_eq!(
         CsvGallery::open(folder.path())
@@ -156,7 +161,7 @@ fn unknown_age_is_trusted_on_request() {
     );
     assert_eq!(
         values(&gallery),
-        pairs(&[(FIRST, 1.0), (SECOND, 2.0), (THIRD, 3.0)])
+        expected(&[(FIRST, 1.0), (SECOND, 2.0), (THIRD, 3.0)])
     );
     assert_eq!(
         (
@@ -166,15 +171,17 @@ fn unknown_age_is_trusted_on_request() {
         (0, 0)
     );
     // A later replacement removes them.
-    gallery.replace(&id("s6"), &[of(SECOND, 4.0)]).unwrap();
-    assert_eq!(values(&gallery), pairs(&[(SECOND, 4.0)]));
+    gallery
+        .replace(&id("s6"), &[sample_of(SECOND, 4.0)])
+        .unwrap();
+    assert_eq!(values(&gallery), expected(&[(SECOND, 4.0)]));
 }
 
 /// A person without an own file is listed, and gets one on request.
 #[test]
 fn missing_own_file_is_trusted() {
-    let (_folder, gallery) = opened();
-    write_old(&gallery, Some(SECOND), &[of(SECOND, 2.0)]);
+    let (_folder, gallery) = open_gallery();
+    write_old(&gallery, Some(SECOND), &[sample_of(SECOND, 2.0)]);
     let loaded = gallery.load().unwrap();
     assert_eq!(
         (
@@ -187,10 +194,10 @@ fn missing_own_file_is_trusted() {
     assert_eq!(
         gallery.read(&id("s6")).unwrap(),
         Some(Vec::new()),
-        "there is such a person, and nothing of them is in force"
+        "the person exists without samples in force"
     );
     assert_eq!(gallery.trust_contracts().unwrap(), 1);
-    assert_eq!(values(&gallery), pairs(&[(SECOND, 2.0)]));
+    assert_eq!(values(&gallery), expected(&[(SECOND, 2.0)]));
     assert!(
         gallery.remove(&id("s6")).unwrap().was_there && gallery.load().unwrap().people.is_empty()
     );
@@ -198,49 +205,49 @@ fn missing_own_file_is_trusted() {
 
 #[test]
 fn added_samples_remove_nothing() {
-    let (_folder, gallery) = opened();
-    write_old(&gallery, None, &[of(FIRST, 1.0)]);
-    write_old(&gallery, Some(SECOND), &[of(SECOND, 2.0)]);
+    let (_folder, gallery) = open_gallery();
+    write_old(&gallery, None, &[sample_of(FIRST, 1.0)]);
+    write_old(&gallery, Some(SECOND), &[sample_of(SECOND, 2.0)]);
     // A photo is added while the second contract is active, and embedded for the first.
     gallery
-        .put(&id("s6"), &[of(SECOND, 5.0)], SampleLocation::Own)
+        .put(&id("s6"), &[sample_of(SECOND, 5.0)], SampleLocation::Own)
         .unwrap();
-    assert_eq!(values(&gallery), pairs(&[(FIRST, 1.0), (SECOND, 5.0)]));
+    assert_eq!(values(&gallery), expected(&[(FIRST, 1.0), (SECOND, 5.0)]));
     gallery
         .put(
             &id("s6"),
-            &[of(FIRST, 1.0), of(FIRST, 6.0)],
+            &[sample_of(FIRST, 1.0), sample_of(FIRST, 6.0)],
             SampleLocation::Other,
         )
         .unwrap();
     assert_eq!(
         values(&gallery),
-        pairs(&[(FIRST, 1.0), (FIRST, 6.0), (SECOND, 5.0)])
+        expected(&[(FIRST, 1.0), (FIRST, 6.0), (SECOND, 5.0)])
     );
 
     // Rows of unknown age stay in their file, and out of force.
-    let (_folder, gallery) = opened();
-    write_old(&gallery, None, &[of(FIRST, 1.0)]);
-    write_old(&gallery, Some(SECOND), &[of(SECOND, 2.0)]);
+    let (_folder, gallery) = open_gallery();
+    write_old(&gallery, None, &[sample_of(FIRST, 1.0)]);
+    write_old(&gallery, Some(SECOND), &[sample_of(SECOND, 2.0)]);
     gallery
-        .put(&id("s6"), &[of(SECOND, 5.0)], SampleLocation::Other)
+        .put(&id("s6"), &[sample_of(SECOND, 5.0)], SampleLocation::Other)
         .unwrap();
-    assert_eq!(values(&gallery), pairs(&[(FIRST, 1.0), (SECOND, 5.0)]));
+    assert_eq!(values(&gallery), expected(&[(FIRST, 1.0), (SECOND, 5.0)]));
     assert_eq!(gallery.trust_contracts().unwrap(), 1);
     assert_eq!(
         values(&gallery),
-        pairs(&[(FIRST, 1.0), (SECOND, 2.0), (SECOND, 5.0)])
+        expected(&[(FIRST, 1.0), (SECOND, 2.0), (SECOND, 5.0)])
     );
 }
 
 /// Several contracts with one enrolment are in force together.
 #[test]
 fn contracts_share_one_enrolment() {
-    let (_folder, gallery) = opened();
+    let (_folder, gallery) = open_gallery();
     let enrolment = EnrolmentId::unique();
     let marked = |contract, value| Sample {
         enrolment: Some(enrolment.clone()),
-        ..of(contract, value)
+        ..sample_of(contract, value)
     };
     gallery
         .replace(
@@ -250,18 +257,18 @@ fn contracts_share_one_enrolment() {
         .unwrap();
     assert_eq!(
         values(&gallery),
-        pairs(&[(FIRST, 1.0), (SECOND, 2.0), (THIRD, 3.0)])
+        expected(&[(FIRST, 1.0), (SECOND, 2.0), (THIRD, 3.0)])
     );
     // Imports the enrolment again, without the third contract.
     gallery
         .replace(&id("s6"), &[marked(SECOND, 2.0), marked(FIRST, 1.0)])
         .unwrap();
-    assert_eq!(values(&gallery), pairs(&[(FIRST, 1.0), (SECOND, 2.0)]));
+    assert_eq!(values(&gallery), expected(&[(FIRST, 1.0), (SECOND, 2.0)]));
     // Without an enrolment, only the first contract is in force.
     gallery
-        .replace(&id("s6"), &[of(FIRST, 4.0), of(SECOND, 5.0)])
+        .replace(&id("s6"), &[sample_of(FIRST, 4.0), sample_of(SECOND, 5.0)])
         .unwrap();
-    assert_eq!(values(&gallery), pairs(&[(FIRST, 4.0)]));
+    assert_eq!(values(&gallery), expected(&[(FIRST, 4.0)]));
     assert_eq!(gallery.load().unwrap().unknown_age, 1);
 }
 

@@ -62,11 +62,11 @@ fn invalid_file_is_reported_and_kept() {
     assert_eq!(
         fs::read_to_string(&bad).unwrap(),
         "not what it should be",
-        "another process may be the one that writes here"
+        "another process may be the writer"
     );
     assert!(
         folder.path().join(".unfinished-xyz").exists(),
-        "it may be a write under way"
+        "it may be a running write"
     );
     CsvGallery::open(folder.path()).unwrap();
     assert!(!folder.path().join(".unfinished-xyz").exists());
@@ -192,30 +192,30 @@ fn failed_write_keeps_old_file() {
 fn deletion_keeps_foreign_files() {
     let folder = tempfile::tempdir().unwrap();
     let gallery = CsvGallery::open(folder.path()).unwrap();
-    let others = folder.path().join("marks.csv");
-    fs::write(&others, "name,marks\nalice,1\n").unwrap();
+    let foreign = folder.path().join("marks.csv");
+    fs::write(&foreign, "name,marks\nalice,1\n").unwrap();
     fs::create_dir_all(folder.path().join("folder.csv")).unwrap();
     fs::create_dir_all(folder.path().join(".damaged/folder.csv")).unwrap();
-    std::os::unix::fs::symlink(&others, folder.path().join("link.csv")).unwrap();
-    for nobody in ["marks", "folder", "link"] {
-        let removed = gallery.remove(&id(nobody)).unwrap();
-        assert!(!removed.was_there, "{nobody}");
+    std::os::unix::fs::symlink(&foreign, folder.path().join("link.csv")).unwrap();
+    for name in ["marks", "folder", "link"] {
+        let removed = gallery.remove(&id(name)).unwrap();
+        assert!(!removed.was_there, "{name}");
         assert_eq!(
             removed.left_alone[0].path,
-            folder.path().join(format!("{nobody}.csv"))
+            folder.path().join(format!("{name}.csv"))
         );
     }
     assert!(
-        others.exists()
+        foreign.exists()
             && folder.path().join("folder.csv").exists()
             && folder.path().join("link.csv").exists()
     );
     // Enrolling a person in its place quarantines the file, and deleting them keeps it there.
     gallery.replace(&id("marks"), &[sample(1.0)]).unwrap();
     let removed = gallery.remove(&id("marks")).unwrap();
-    let aside = folder.path().join(".damaged/marks.csv");
-    assert!(removed.was_there && !others.exists() && aside.exists());
-    assert_eq!(removed.left_alone[0].path, aside);
+    let quarantined = folder.path().join(".damaged/marks.csv");
+    assert!(removed.was_there && !foreign.exists() && quarantined.exists());
+    assert_eq!(removed.left_alone[0].path, quarantined);
 }
 
 /// Writes a person's file, and returns its path.
@@ -258,13 +258,13 @@ fn removal_checks_only_the_header() {
 fn removal_without_sync_takes_effect() {
     let folder = tempfile::tempdir().unwrap();
     let gallery = CsvGallery::open(folder.path()).unwrap();
-    let of = |contract: &str| Sample {
+    let sample_of = |contract: &str| Sample {
         contract: Some(contract.parse().unwrap()),
         ..sample(1.0)
     };
     let store = || {
         for contract in ["1111111111111111", "2222222222222222"] {
-            gallery.replace(&id("s6"), &[of(contract)]).unwrap();
+            gallery.replace(&id("s6"), &[sample_of(contract)]).unwrap();
         }
     };
     rostro_common::fs::durable::testing::failing_with(libc::EINVAL, || {

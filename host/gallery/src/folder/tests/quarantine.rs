@@ -50,7 +50,7 @@ fn only_damaged_files_are_quarantined() {
     }
     fs::create_dir(folder.path().join("folder.csv")).unwrap();
     std::os::unix::fs::symlink("/etc/passwd", folder.path().join("link.csv")).unwrap();
-    let left = ["folder.csv", "link.csv", "no#id.csv", "others.csv"];
+    let kept = ["folder.csv", "link.csv", "no#id.csv", "others.csv"];
     assert_eq!(
         quarantine(&CsvGallery::open_unlocked(folder.path())),
         [
@@ -74,13 +74,13 @@ fn only_damaged_files_are_quarantined() {
         quarantine(&gallery),
         [
             vec!["zeros.csv", "empty.csv", "half.csv", "zeros.csv"],
-            left.to_vec()
+            kept.to_vec()
         ]
     );
     assert_eq!(
         quarantine(&gallery),
-        [vec![], left.to_vec()],
-        "the next start has nothing more to do"
+        [vec![], kept.to_vec()],
+        "nothing is left to quarantine"
     );
     assert_eq!(
         fs::read(folder.path().join(".damaged/zeros.csv")).unwrap(),
@@ -101,12 +101,12 @@ fn only_damaged_files_are_quarantined() {
         gallery.remove(&id("zeros")).unwrap().was_there
             && !gallery.remove(&id("zeros")).unwrap().was_there
     );
-    let mut there: Vec<_> = fs::read_dir(folder.path().join(".damaged"))
+    let mut remaining: Vec<_> = fs::read_dir(folder.path().join(".damaged"))
         .unwrap()
         .map(|file| file.unwrap().file_name())
         .collect();
-    there.sort();
-    assert_eq!(there, [".contracts", "empty.csv", "half.csv"]);
+    remaining.sort();
+    assert_eq!(remaining, [".contracts", "empty.csv", "half.csv"]);
     assert_eq!(
         fs::read_dir(folder.path().join(".damaged/.contracts/1111111111111111"))
             .unwrap()
@@ -121,14 +121,14 @@ fn only_damaged_files_are_quarantined() {
 fn enrolment_quarantines_damaged_predecessor() {
     let folder = tempfile::tempdir().unwrap();
     let gallery = CsvGallery::open(folder.path()).unwrap();
-    let of = |contract: &str| Sample {
+    let sample_of = |contract: &str| Sample {
         contract: Some(contract.parse().unwrap()),
         ..sample(1.0)
     };
     let [first, second] = ["1111111111111111", "2222222222222222"];
-    gallery.replace(&id("s6"), &[of(second)]).unwrap();
+    gallery.replace(&id("s6"), &[sample_of(second)]).unwrap();
     gallery
-        .put(&id("s6"), &[of(first)], SampleLocation::Other)
+        .put(&id("s6"), &[sample_of(first)], SampleLocation::Other)
         .unwrap();
     let path = folder.path().join("s6.csv");
     fs::write(&path, "damaged").unwrap();
@@ -144,19 +144,20 @@ fn enrolment_quarantines_damaged_predecessor() {
         "damaged, too",
     )
     .unwrap();
-    gallery.replace(&id("s6"), &[of(first)]).unwrap();
+    gallery.replace(&id("s6"), &[sample_of(first)]).unwrap();
     assert!(gallery.quarantine(problem).quarantined.is_none());
     let contracts: Vec<_> = gallery.load().unwrap().people[0]
         .samples
         .iter()
         .map(|sample| sample.contract.clone())
         .collect();
-    assert_eq!(contracts, [of(first).contract]);
-    let aside = |name: &str| fs::read_to_string(folder.path().join(".damaged").join(name)).unwrap();
+    assert_eq!(contracts, [sample_of(first).contract]);
+    let quarantined =
+        |name: &str| fs::read_to_string(folder.path().join(".damaged").join(name)).unwrap();
     assert_eq!(
         [
-            aside("s6.csv"),
-            aside(&format!("{OTHER_CONTRACTS}/{first}/s6.csv"))
+            quarantined("s6.csv"),
+            quarantined(&format!("{OTHER_CONTRACTS}/{first}/s6.csv"))
         ],
         ["damaged", "damaged, too"]
     );
@@ -170,8 +171,8 @@ fn damaged_file_is_quarantined_once_settled() {
     gallery.load().unwrap();
     let path = folder.path().join("half.csv");
     fs::write(&path, "image_number,embedding\n1,0.5;").unwrap();
-    let again = gallery.rescan().unwrap();
-    assert!(again.people.is_empty() && again.problems.is_empty() && path.exists());
+    let rescan = gallery.rescan().unwrap();
+    assert!(rescan.people.is_empty() && rescan.problems.is_empty() && path.exists());
     assert_eq!(gallery.left_alone(), [("damaged", 1)].into());
     gallery.watched.settle_all();
     let problems = gallery.rescan().unwrap().problems;
@@ -213,6 +214,6 @@ fn cut_row_is_damaged() {
             .unwrap()
             .iter()
             .all(|file| file.target.is_none()),
-        "they would be set aside again"
+        "they would be quarantined again"
     );
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn look(gallery: &CsvGallery) -> Vec<String> {
+fn rescan_names(gallery: &CsvGallery) -> Vec<String> {
     gallery
         .rescan()
         .unwrap()
@@ -28,7 +28,7 @@ fn copied_file_is_reported() {
             .is_recent
             && half.exists()
     );
-    assert!(look(&gallery).is_empty());
+    assert!(rescan_names(&gallery).is_empty());
     // Both files grow, and others appear.
     file(folder.path(), "half.csv", HEADER);
     fs::write(
@@ -39,11 +39,11 @@ fn copied_file_is_reported() {
     file(folder.path(), "new.CSV", HEADER);
     fs::write(folder.path().join("marks.csv"), "name,marks\n").unwrap();
     assert_eq!(
-        look(&gallery),
+        rescan_names(&gallery),
         ["new"],
-        "a changing file is taken in once it stops"
+        "a changing file is reported once it stops"
     );
-    assert_eq!(look(&gallery), ["half", "one of two"]);
+    assert_eq!(rescan_names(&gallery), ["half", "one of two"]);
     assert_eq!(gallery.read(&id("one of two")).unwrap().unwrap().len(), 2);
     assert_eq!(gallery.left_alone(), [("header", 1)].into());
     // Writes and removals of this process are not reported. A file in place of a deleted person's
@@ -51,9 +51,9 @@ fn copied_file_is_reported() {
     gallery.replace(&id("half"), &[sample(1.0)]).unwrap();
     gallery.replace(&id("other"), &[sample(1.0)]).unwrap();
     gallery.remove(&id("new")).unwrap();
-    assert!(look(&gallery).is_empty());
+    assert!(rescan_names(&gallery).is_empty());
     file(folder.path(), "new.CSV", HEADER);
-    assert_eq!(look(&gallery), ["new"]);
+    assert_eq!(rescan_names(&gallery), ["new"]);
 }
 
 /// A load for another view leaves the changes to the next rescan.
@@ -76,11 +76,11 @@ fn later_load_keeps_changes() {
     )
     .unwrap();
     assert_eq!(gallery.load().unwrap().people.len(), 3);
-    let mut seen = look(&gallery);
+    let mut changed = rescan_names(&gallery);
     gallery.load().unwrap();
-    seen.extend(look(&gallery));
-    assert_eq!(seen, ["new", "half", "known"]);
-    assert!(look(&gallery).is_empty() && gallery.left_alone().is_empty());
+    changed.extend(rescan_names(&gallery));
+    assert_eq!(changed, ["new", "half", "known"]);
+    assert!(rescan_names(&gallery).is_empty() && gallery.left_alone().is_empty());
 }
 
 /// A file of another contract may appear later, in a new folder or a known one.
@@ -93,25 +93,25 @@ fn copied_contract_is_reported() {
     let others = folder.path().join(OTHER_CONTRACTS).join("1111111111111111");
     fs::create_dir_all(&others).unwrap();
     file(&others, "alice.csv", HEADER);
-    assert_eq!(look(&gallery), ["alice"]);
+    assert_eq!(rescan_names(&gallery), ["alice"]);
     file(&others, "bob.CSV", HEADER);
-    assert_eq!(look(&gallery), ["bob"]);
+    assert_eq!(rescan_names(&gallery), ["bob"]);
     // Files that this process writes there are not reported.
-    let of = |contract: &str| Sample {
+    let sample_of = |contract: &str| Sample {
         contract: Some(contract.parse().unwrap()),
         ..sample(1.0)
     };
     gallery
-        .replace(&id("carol"), &[of("1111111111111111")])
+        .replace(&id("carol"), &[sample_of("1111111111111111")])
         .unwrap();
     gallery
         .put(
             &id("carol"),
-            &[of("2222222222222222")],
+            &[sample_of("2222222222222222")],
             SampleLocation::Other,
         )
         .unwrap();
-    assert!(look(&gallery).is_empty() && look(&gallery).is_empty());
+    assert!(rescan_names(&gallery).is_empty() && rescan_names(&gallery).is_empty());
 }
 
 /// A changed file of a known person is detected, and no sample is added to it before that.
@@ -127,7 +127,10 @@ fn changed_file_is_reported() {
     gallery.load().unwrap();
     gallery.watched.settle_all();
     gallery.replace(&id("bob"), &[sample(2.0)]).unwrap();
-    assert!(look(&gallery).is_empty() && !people.iter().any(|name| gallery.has_unseen(&id(name))));
+    assert!(
+        rescan_names(&gallery).is_empty()
+            && !people.iter().any(|name| gallery.has_unseen(&id(name)))
+    );
     fs::rename(
         file(folder.path(), "copy", HEADER),
         folder.path().join("alice.csv"),
@@ -140,7 +143,7 @@ fn changed_file_is_reported() {
     .unwrap();
     for _ in 0..2 {
         assert!(people.iter().all(|name| gallery.has_unseen(&id(name))));
-        if look(&gallery) == people {
+        if rescan_names(&gallery) == people {
             break;
         }
     }

@@ -157,7 +157,7 @@ impl<'s> Import<'s> {
         let name = format!("groups/{group}");
         let read = self.contents.read(index, groups::MAX_FILE_BYTES as u64);
         let text = match read
-            .and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is no text".to_owned()))
+            .and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not text".to_owned()))
         {
             Ok(text) => text,
             Err(reason) => {
@@ -176,10 +176,11 @@ impl<'s> Import<'s> {
                 // Already recorded with the person.
                 Ok(id) if self.deleted_since(&id, &origin).is_some() => {}
                 Ok(id) if can_join(self, &id) => members.push(id),
-                Ok(_) => self
-                    .report
-                    .omit(&name, "a line is the id of nobody who is stored".to_owned()),
-                Err(_) => self.report.omit(&name, "a line is no id".to_owned()),
+                Ok(_) => self.report.omit(
+                    &name,
+                    "a line is the id of a person who is not stored".to_owned(),
+                ),
+                Err(_) => self.report.omit(&name, "a line is not an id".to_owned()),
             }
         }
         members
@@ -197,11 +198,11 @@ fn parse_contract_samples(
         .iter()
         .any(|sample| sample.contract.as_ref() != Some(contract))
     {
-        return Err("a row is of another contract than its folder".to_owned());
+        return Err("a row has another contract than its folder".to_owned());
     }
     if samples.len() > MOST_PHOTOS {
         return Err(format!(
-            "it has {} photos; at most {MOST_PHOTOS} are kept of a person",
+            "it has {} photos; at most {MOST_PHOTOS} are kept for a person",
             samples.len()
         ));
     }
@@ -212,7 +213,7 @@ fn parse_contract_samples(
             .any(|sample| sample.embedding.len() != contract_in_use.dimension)
     {
         return Err(format!(
-            "an embedding of another length than {}, which its contract has",
+            "an embedding does not have the length {} of its contract",
             contract_in_use.dimension
         ));
     }

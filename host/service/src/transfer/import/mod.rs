@@ -306,7 +306,7 @@ impl<'s> Import<'s> {
                 BatchOutcome::Stored(_) => self.report.people += 1,
                 BatchOutcome::TooLarge(size) => {
                     let reason = format!(
-                        "the samples make a file of {size} bytes, and at most {MAX_PERSON_BYTES} are read again"
+                        "the samples make a file of {size} bytes; at most {MAX_PERSON_BYTES} are read again"
                     );
                     self.report.omit(&entry_name(person), reason);
                 }
@@ -330,10 +330,10 @@ impl<'s> Import<'s> {
                 self.report.deleted.add(&person.id);
                 let reason = match deleted {
                     DeletionReason::SinceArchive => {
-                        "the person was deleted after the archive was made; deleted=restore takes them in"
+                        "the person was deleted after the archive was made; pass deleted=restore to restore them"
                     }
                     DeletionReason::SinceImport => {
-                        "the person was deleted while the import was under way"
+                        "the person was deleted while the import was running"
                     }
                 };
                 self.report.omit(&entry_name(person), reason.to_owned());
