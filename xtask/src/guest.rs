@@ -47,12 +47,9 @@ fn component(name: &str, package: &str, folder: &str) -> Result<()> {
         let args = format!("--package {package} --lib --crate-type cdylib --profile guest");
         let mut build = wasm_cargo("rustc")?;
         succeed(build.args(args.split(' ')).env("CARGO_TARGET_DIR", &work))?;
-        let file = package
-            .split(' ')
-            .next()
-            .unwrap_or_default()
-            .replace('-', "_");
-        install(&work.join(format!("wasm32-wasip2/guest/{file}.wasm")), name)
+        let (file, _) = package.split_once(' ').unwrap_or((package, ""));
+        let file = format!("wasm32-wasip2/guest/{}.wasm", file.replace('-', "_"));
+        install(&work.join(file), name)
     })
 }
 

@@ -42,12 +42,12 @@ pub(crate) fn componentize() -> Result<PathBuf> {
 pub(crate) fn run(folder: &Path, args: &[String]) -> Result<()> {
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
     let requirements = folder.join("requirements.txt");
-    let programs = environment(&name, &requirements.to_string_lossy())?;
-    let mut python = command(programs.join("python"), "");
-    succeed(
-        python
-            .env("PYTHONDONTWRITEBYTECODE", "1")
-            .arg(folder)
-            .args(args),
-    )
+    let mut python = PathBuf::from("python3");
+    // The help needs no packages.
+    if !args.iter().any(|arg| arg == "--help" || arg == "-h") {
+        python = environment(&name, &requirements.to_string_lossy())?.join("python");
+    }
+    let mut command = command(python, "");
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
+    succeed(command.arg(folder).args(args))
 }

@@ -4,6 +4,7 @@ use anyhow::{Context, Result, anyhow};
 use clap::ValueEnum;
 
 use crate::guest;
+use crate::setup::Profile::{Dev, Release};
 use crate::setup::{self, Profile};
 use crate::steps::{bench, succeed};
 
@@ -16,16 +17,15 @@ pub(crate) fn short() -> Result<()> {
 
 /// Builds everything, unless there is `--no-setup`, and passes the other arguments on.
 pub(crate) fn run(mut args: Vec<String>) -> Result<()> {
-    let mut profile = Profile::Release;
+    // Without an optimised build, which takes minutes.
+    let is_help = args.iter().any(|arg| arg == "--help" || arg == "-h");
+    let mut profile = if is_help { Dev } else { Release };
     if let Some(flag) = args.iter().position(|arg| arg == "--profile") {
         let value = args.drain(flag..args.len().min(flag + 2)).nth(1);
         let value = value.context("--profile needs release or dev")?;
         profile = Profile::from_str(&value, false).map_err(|error| anyhow!(error))?;
     }
-    if !args
-        .iter()
-        .any(|arg| ["--no-setup", "--help", "-h"].contains(&&**arg))
-    {
+    if !is_help && !args.iter().any(|arg| arg == "--no-setup") {
         setup::host(profile)?;
         guest::build()?;
     }
