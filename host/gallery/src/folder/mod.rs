@@ -68,7 +68,7 @@ impl CsvGallery {
     ///
     /// # Errors
     ///
-    /// If another process has the lock, and as [`Self::open`].
+    /// If another process has the lock, and as `open`.
     pub fn open_locked(folder: &Path, scope: &CancelScope) -> Result<Self, GalleryError> {
         fs::create_dir_all(folder).map_err(GalleryError::folder("make", folder))?;
         let lock = match FolderLock::take(folder, LOCK, "the gallery", scope) {
@@ -78,7 +78,7 @@ impl CsvGallery {
                     folder: folder.to_owned(),
                 });
             }
-            // [`Self::open`] reports such a disk.
+            // `open` reports such a disk.
             Err(FolderLockError::Io(cause)) if is_disk_error(&cause) => FolderLock::none(),
             Err(FolderLockError::Io(cause)) => {
                 // An error of writing explains more than one of locking.

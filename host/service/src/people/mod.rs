@@ -1,6 +1,6 @@
 //! People: the durable store, and the views that follow it.
 //!
-//! A write goes to the store first, then to the views. Views change only by [`Views::apply`], which
+//! A write goes to the store first, then to the views. Views change only by `Views::apply`, which
 //! takes a change with its number. A write returns once its change is applied. No lock is held
 //! while the store writes, except that of the written person.
 

@@ -1,5 +1,5 @@
 //! Export and import of the whole gallery as a ZIP archive. It has `people/CONTRACT/ID.csv` for
-//! each person and contract, `groups/GROUP` with an id on each line, and its [`origin`].
+//! each person and contract, `groups/GROUP` with an id on each line, and its origin (`origin.rs`).
 //!
 //! An uploaded archive is untrusted: its names, sizes, counts and rows are checked like any
 //! request.
@@ -44,7 +44,7 @@ pub struct ImportReport {
     pub people: usize,
     /// Number of groups that have members of the archive.
     pub groups: usize,
-    /// Omitted entries with the reason, at most [`MAX_NAMED`].
+    /// Omitted entries with the reason, at most `MAX_NAMED`.
     pub left_out: Vec<(String, String)>,
     /// Number of omitted entries.
     pub left_out_count: usize,
@@ -74,7 +74,7 @@ impl Default for ImportReport {
 /// List of people that names the first ones.
 #[derive(Debug, Default)]
 pub struct PeopleList {
-    /// First people, at most [`MAX_NAMED`].
+    /// First people, at most `MAX_NAMED`.
     pub first: Vec<PersonId>,
     /// Number of all people.
     pub count: usize,
