@@ -15,7 +15,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rostro_common::person::{ContractId, PersonId, Sample};
+use rostro_common::ids::{ContractId, PersonId};
+use rostro_common::sample::Sample;
 
 pub use csv_file::{
     LARGEST as LARGEST_PERSON, REASONS, SampleFileError, parse as parse_samples,

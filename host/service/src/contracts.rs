@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use rostro_common::cancel::CancelScope;
 use rostro_common::digest::Sha256Digest;
-use rostro_common::person::{PersonId, Sample};
+use rostro_common::ids::PersonId;
+use rostro_common::sample::Sample;
 use rostro_gallery::SampleLocation;
 use rostro_sandbox::bindings::{BoundingBox, Purpose};
 use rostro_sandbox::face_matching::most_overlapping;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use rostro_common::cancel::CancelScope;
 use rostro_common::digest::Sha256Digest;
-use rostro_common::person::{EnrolmentId, PersonId, Sample};
+use rostro_common::ids::{EnrolmentId, PersonId};
+use rostro_common::sample::Sample;
 use rostro_common::vector::cosine;
 use rostro_gallery::SampleLocation;
 use rostro_sandbox::guest::report::Warning;

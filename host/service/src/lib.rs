@@ -24,7 +24,7 @@ use bytes::Bytes;
 use tokio::sync::{Mutex, Semaphore};
 
 use rostro_common::digest::Sha256Digest;
-use rostro_common::person::PersonId;
+use rostro_common::ids::PersonId;
 use rostro_gallery::groups::Members;
 use rostro_sandbox::guest::report::Warning;
 use rostro_sandbox::pipeline::revision::Revision;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use rostro_common::cancel::CancelScope;
-use rostro_common::person::{ContractId, PersonId, Sample};
+use rostro_common::ids::{ContractId, PersonId};
+use rostro_common::sample::Sample;
 use rostro_gallery::Removal;
 use rostro_gallery::groups::{Change, GroupId, Groups};
 use rostro_sandbox::pipeline::revision::Revision;

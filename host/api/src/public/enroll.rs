@@ -5,7 +5,7 @@ use axum::extract::{Extension, Request, State};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use rostro_common::person::PersonId;
+use rostro_common::ids::PersonId;
 use rostro_service::deployment::Actor;
 use rostro_service::executor::{Client, RequestContext};
 use rostro_service::types::Reason;

@@ -14,7 +14,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use rostro_common::person::Sample;
+use rostro_common::sample::Sample;
 
 use dialect::Dialect;
 
@@ -398,7 +398,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use rostro_common::person::{ContractId, EnrolmentId};
+    use rostro_common::ids::{ContractId, EnrolmentId};
 
     proptest! {
         #[test]

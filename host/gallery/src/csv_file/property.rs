@@ -1,7 +1,7 @@
 //! What holds of every CSV file that is read, whoever made it.
 #![expect(clippy::unwrap_used, reason = "of tests and fuzz targets alone")]
 
-use rostro_common::person::Sample;
+use rostro_common::sample::Sample;
 
 use super::{LONGEST, MOST_ROWS, parse, write};
 

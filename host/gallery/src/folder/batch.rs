@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
 use rostro_common::fs::durable::sync_folder;
-use rostro_common::person::{ContractId, EnrolmentId, PersonId};
+use rostro_common::ids::{ContractId, EnrolmentId, PersonId};
 
 use super::contracts::{OTHER_CONTRACTS, enrolment_of, of_enrolment};
 use super::{BatchOutcome, ByContract, CsvGallery, csv_file};

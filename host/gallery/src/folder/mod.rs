@@ -18,7 +18,8 @@ use rostro_common::cancel::CancelScope;
 use rostro_common::fs::durable::sync_folder;
 use rostro_common::fs::identity;
 use rostro_common::fs::lock::{FolderLock, FolderLockError};
-use rostro_common::person::{ContractId, PersonId, Sample};
+use rostro_common::ids::{ContractId, PersonId};
+use rostro_common::sample::Sample;
 
 use super::csv_file::{self, SampleFileError};
 use super::watched::{FolderStamp, WatchedFiles};

@@ -23,7 +23,7 @@ use crate::watched::{Fingerprint, FolderListing, WatchedFiles};
 use file::{LineRemoval, UNFINISHED};
 
 pub use file::LARGEST;
-pub use rostro_common::person::{CaseKeys, InvalidId, PersonId};
+pub use rostro_common::ids::{CaseKeys, InvalidId, PersonId};
 
 /// Where the files are, in the gallery's folder.
 const FOLDER: &str = ".groups";

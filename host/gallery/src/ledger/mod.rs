@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use rostro_common::person::PersonId;
+use rostro_common::ids::PersonId;
 
 use self::galleries::Galleries;
 use self::slots::{SlotFile, SlotRecord, SlottedRecord};

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
+use rostro_common::ids::PersonId;
 use rostro_common::keyed_hash::HashKey;
-use rostro_common::person::PersonId;
 
 /// How long a tombstone is kept, in milliseconds: 400 days.
 const KEPT: i64 = 400 * 24 * 3600 * 1000;

@@ -12,7 +12,7 @@ use comfy_table::presets;
 use flate2::read::MultiGzDecoder;
 use serde_json::{Map, Value};
 
-use rostro_common::person::{InvalidId, PersonId};
+use rostro_common::ids::{InvalidId, PersonId};
 use rostro_common::text::{sanitize, say, say_json, warn_user};
 use rostro_service::audit::{Action, file, files, name, person_key};
 

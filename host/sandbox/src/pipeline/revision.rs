@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use rostro_common::cancel::CancelScope;
 use rostro_common::digest::Sha256Digest;
-use rostro_common::person::ContractId;
+use rostro_common::ids::ContractId;
 use rostro_inference::{Batching, Model, ModelError, Models, OnnxRuntime};
 use rostro_models::{Channels, ModelSpec, Pack, Thresholds};
 

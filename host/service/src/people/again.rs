@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use rostro_common::person::{PersonId, Sample};
+use rostro_common::ids::PersonId;
+use rostro_common::sample::Sample;
 
 use super::{People, PeopleError, PersonLock, TEMPLATE, View};
 

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use rostro_common::cancel::CancelScope;
 use rostro_common::cores::Cores;
-use rostro_common::person::{CaseKeys, ContractId, PersonId, Sample};
+use rostro_common::ids::{CaseKeys, ContractId, PersonId};
+use rostro_common::sample::Sample;
 use rostro_gallery::groups::{Groups, GroupsError};
 use rostro_gallery::ledger::{ArchiveNumber, Ledger};
 use rostro_index::{IndexError, Method};

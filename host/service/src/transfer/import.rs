@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
 use rostro_common::cancel::CancelScope;
-use rostro_common::person::{CaseKeys, ContractId, PersonId, Sample};
+use rostro_common::ids::{CaseKeys, ContractId, PersonId};
+use rostro_common::sample::Sample;
 use rostro_gallery::groups::{self, GroupId, GroupsError};
 use rostro_gallery::ledger::{ArchiveOrigin, DeletionReason, Tombstones};
 use rostro_gallery::{BatchOutcome, LARGEST_PERSON, parse_samples};

@@ -11,7 +11,7 @@ mod upload;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use rostro_common::person::PersonId;
+use rostro_common::ids::PersonId;
 
 use crate::App;
 use crate::error::ApiError;

@@ -13,7 +13,8 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use rostro_common::fs::durable::sync_folder;
-use rostro_common::person::{ContractId, EnrolmentId, PersonId, Sample};
+use rostro_common::ids::{ContractId, EnrolmentId, PersonId};
+use rostro_common::sample::Sample;
 
 use super::super::watched::Fingerprint;
 use super::super::{GalleryContents, GalleryError, PersonRecord, SampleLocation, names};
