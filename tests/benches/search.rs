@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rostro_common::cores::Cores;
-use rostro_common::person::PersonId;
+use rostro_common::ids::PersonId;
 use rostro_index::{Candidate, Index, Method};
 
 const DIMENSION: usize = 512;

@@ -2,7 +2,8 @@
 //!
 //! | module | content |
 //! | --- | --- |
-//! | [`person`] | ids of people, contracts and enrolments, and the sample of a photo |
+//! | [`ids`] | ids of people, contracts and enrolments |
+//! | [`sample`] | the stored sample of an enrolment photo |
 //! | [`digest`] | SHA-256 digests, which identify components, models and revisions |
 //! | [`keyed_hash`] | HMAC of ids that must not be stored themselves |
 //! | [`cancel`] | deadline and cancellation of work |
@@ -21,10 +22,11 @@ pub mod cancel;
 pub mod cores;
 pub mod digest;
 pub mod fs;
+pub mod ids;
 pub mod keyed_hash;
 pub mod parallel;
-pub mod person;
 pub mod processor_time;
+pub mod sample;
 pub mod shutdown;
 pub mod text;
 pub mod vector;

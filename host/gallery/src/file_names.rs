@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use rostro_common::person::PersonId;
+use rostro_common::ids::PersonId;
 
 use crate::SampleFileError;
 

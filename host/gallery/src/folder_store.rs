@@ -6,7 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rostro_common::cancel::CancelScope;
-use rostro_common::person::{ContractId, PersonId, Sample};
+use rostro_common::ids::{ContractId, PersonId};
+use rostro_common::sample::Sample;
 
 use crate::groups::{GroupId, GroupIndex, GroupWrite, Groups, GroupsError};
 use crate::ledger::{

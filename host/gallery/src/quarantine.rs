@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use rostro_common::fs::durable::sync_folder;
-use rostro_common::person::{ContractId, PersonId};
+use rostro_common::ids::{ContractId, PersonId};
 
 use crate::file_names::{self, OTHER_CONTRACTS};
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rostro_common::person::PersonId;
+use rostro_common::ids::PersonId;
 
 use crate::Index;
 use crate::exact;
@@ -20,9 +20,9 @@ pub struct AlikePair {
 }
 
 impl Index {
-    /// Returns for each of `ids` up to `max` other people whose similarity is at least `threshold`,
-    /// by id and then by descending similarity. The search is always exact, because the people
-    /// after the nearest matter here.
+    /// Returns for each of `ids` up to `max` other people with a similarity of at least
+    /// `threshold`, by id and then by descending similarity. The search is always exact, because
+    /// the people after the nearest matter here.
     pub fn alike(&self, ids: &[PersonId], max: usize, threshold: f32) -> Vec<AlikePair> {
         let (rows, own_rows) = {
             // Under the writer's lock, no row changes its owner between the two reads.

@@ -32,7 +32,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use rostro_common::cores::Cores;
-use rostro_common::person::PersonId;
+use rostro_common::ids::PersonId;
 
 use rows::Rows;
 use top_k::TopK;

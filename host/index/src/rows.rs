@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use rostro_common::person::PersonId;
+use rostro_common::ids::PersonId;
 
 use crate::sign_bits::{BLOCK, SignBits};
 

@@ -161,7 +161,7 @@ fn equal_similarity_orders_by_id() {
 }
 
 #[test]
-fn any_number_of_probes_matches_plain_search() {
+fn probe_counts_match_plain_search() {
     // Several chunks, a dimension that fills no whole register, and enough work for helpers.
     let (dimension, people) = (130, 3000);
     let index = exact(dimension);

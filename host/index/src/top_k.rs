@@ -1,6 +1,6 @@
 //! The best candidates for one probe.
 
-use rostro_common::person::PersonId;
+use rostro_common::ids::PersonId;
 
 /// A person who is similar to a probe.
 #[derive(Clone, Debug, PartialEq)]

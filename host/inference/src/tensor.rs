@@ -47,7 +47,7 @@ pub enum TensorError {
     Runtime(#[from] ort::Error),
 }
 
-/// A guest's tensor whose bytes match its dimensions.
+/// A guest's tensor with as many bytes as its dimensions need.
 #[derive(Clone, Copy)]
 pub(super) struct ValidTensor<'t> {
     tensor: &'t Tensor,

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use rostro_common::person::PersonId;
+use rostro_common::ids::PersonId;
 use rostro_index::AlikePair;
 
 use super::Service;

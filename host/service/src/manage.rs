@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use rostro_common::cancel::CancelScope;
-use rostro_common::person::{ContractId, PersonId, Sample};
+use rostro_common::ids::{ContractId, PersonId};
+use rostro_common::sample::Sample;
 use rostro_gallery::groups::{GroupId, GroupIndex, GroupsError};
 use rostro_gallery::{Deletion, GroupChange};
 use rostro_sandbox::pipeline::revision::Revision;

@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use rostro_common::cancel::CancelScope;
 use rostro_common::digest::Sha256Digest;
-use rostro_common::person::PersonId;
+use rostro_common::ids::PersonId;
 use rostro_gallery::groups::Members;
 use rostro_sandbox::bindings::{Analysis, Candidate, Decision, Face, Probe, Purpose};
 use rostro_sandbox::error::RunError;

@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use rostro_fuzz::seed;
-use rostro_common::person::{ContractId, PersonId};
+use rostro_common::ids::{ContractId, PersonId};
 
 fn seeds() {
     let ids = [
@@ -23,7 +23,7 @@ fn seeds() {
 }
 
 fuzz_target!(init: seeds(), |text: &str| {
-    rostro_common::person::property::holds(text);
+    rostro_common::ids::property::holds(text);
     if let Ok(contract) = text.parse::<ContractId>() {
         assert_eq!(contract.to_string(), text);
         assert!(text.parse::<PersonId>().is_ok());

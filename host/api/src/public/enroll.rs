@@ -5,7 +5,7 @@ use axum::extract::{Extension, State};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use rostro_common::person::PersonId;
+use rostro_common::ids::PersonId;
 use rostro_service::deployment::Actor;
 use rostro_service::executor::RequestContext;
 use rostro_service::types::{Reason, Review, Warning};

@@ -7,7 +7,7 @@ use axum::extract::{Extension, State};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use rostro_common::person::PersonId;
+use rostro_common::ids::PersonId;
 use rostro_service::Mode;
 use rostro_service::deployment::Actor;
 use rostro_service::executor::Client;

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use rostro_common::person::UNKNOWN;
+use rostro_common::ids::UNKNOWN;
 use rostro_service::deployment::Preference;
 use rostro_service::types::{Decision, Warning};
 use rostro_service::{Recognition, RecognizedFace};

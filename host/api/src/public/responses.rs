@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use rostro_common::person::PersonId;
+use rostro_common::ids::PersonId;
 use rostro_service::types::Revision;
 
 use crate::error::ApiError;

@@ -135,8 +135,8 @@ impl FolderLock {
                 if !std::mem::replace(&mut locked.is_lost, true) {
                     match error {
                         FolderLockError::InUse => tracing::error!(
-                            "another process uses {label} {folder}, whose lock was replaced: stop \
-                             one of the two, because each undoes what the other writes"
+                            "another process uses {label} {folder} since its lock was replaced: \
+                             stop one of the two, because each undoes what the other writes"
                         ),
                         FolderLockError::Io(cause) => {
                             tracing::error!(

@@ -1,4 +1,4 @@
-//! Bounded reads of files whose paths or contents are untrusted, and the identity of files.
+//! Bounded reads of untrusted files, and the identity of files.
 
 pub mod atomic;
 pub mod durable;

@@ -1,7 +1,7 @@
 //! Properties of every CSV file.
 #![expect(clippy::unwrap_used, reason = "of tests and fuzz targets alone")]
 
-use rostro_common::person::Sample;
+use rostro_common::sample::Sample;
 
 use super::{MAX_NUMBERS, MAX_ROWS, parse, write};
 

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use rostro_common::person::Sample;
+use rostro_common::sample::Sample;
 
 use super::dialect::{self, Dialect, finite};
 use super::{

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
-use rostro_common::person::{ContractId, EnrolmentId, Sample};
+use rostro_common::ids::{ContractId, EnrolmentId};
+use rostro_common::sample::Sample;
 
 use super::*;
 

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use rostro_common::person::Sample;
+use rostro_common::sample::Sample;
 
 use super::{CONTRACT, DET_SCORE, ENROLMENT, FIRST_COLUMNS, TEMPLATE_EMBEDDING};
 

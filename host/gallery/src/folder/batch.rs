@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
 use rostro_common::fs::durable::sync_folder;
-use rostro_common::person::{ContractId, EnrolmentId, PersonId};
+use rostro_common::ids::{ContractId, EnrolmentId, PersonId};
 
 use super::CsvGallery;
 use super::contracts::enrolment::{enrolment_of, with_enrolment};

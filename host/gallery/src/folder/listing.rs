@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{MutexGuard, PoisonError};
 
-use rostro_common::person::PersonId;
+use rostro_common::ids::PersonId;
 
 use super::{CsvGallery, FileRescan};
 use crate::csv_file::SampleFileError;

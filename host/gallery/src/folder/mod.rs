@@ -17,7 +17,8 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use rostro_common::cancel::CancelScope;
 use rostro_common::fs::identity;
 use rostro_common::fs::lock::{FolderLock, FolderLockError};
-use rostro_common::person::{ContractId, PersonId, Sample};
+use rostro_common::ids::{ContractId, PersonId};
+use rostro_common::sample::Sample;
 
 use crate::csv_file::{self, SampleFileError};
 use crate::error::{GalleryError, Problem, remedy};

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use rostro_common::fs::durable::sync_folder;
-use rostro_common::person::PersonId;
+use rostro_common::ids::PersonId;
 
 use super::CsvGallery;
 use crate::csv_file::{self, SampleFileError};

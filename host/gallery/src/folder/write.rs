@@ -9,7 +9,8 @@ use tempfile::NamedTempFile;
 
 use rostro_common::fs::durable::sync_folder;
 use rostro_common::fs::identity;
-use rostro_common::person::{PersonId, Sample};
+use rostro_common::ids::PersonId;
+use rostro_common::sample::Sample;
 
 use super::{CsvGallery, TEMPORARY_PREFIX, batch, contracts};
 use crate::csv_file::{self, SampleFileError};

@@ -10,7 +10,7 @@ use rostro_common::fs::durable::sync_all_of;
 use rostro_common::fs::durable::sync_file;
 use rostro_common::fs::{bytes_without_mark, read_at_most};
 
-pub(super) use rostro_common::person::{InvalidId, PersonId};
+pub(super) use rostro_common::ids::{InvalidId, PersonId};
 
 /// Prefix of temporary files.
 pub(super) const TEMPORARY_PREFIX: &str = ".unfinished-";

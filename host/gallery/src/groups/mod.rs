@@ -23,7 +23,7 @@ use file::{LineRemoval, TEMPORARY_PREFIX};
 
 pub use file::MAX_FILE_BYTES;
 pub use index::{GroupIndex, Members};
-pub use rostro_common::person::{CaseKeys, InvalidId, PersonId};
+pub use rostro_common::ids::{CaseKeys, InvalidId, PersonId};
 
 /// Folder of the groups in the gallery's folder.
 const FOLDER: &str = ".groups";

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use uuid::Uuid;
 
-use rostro_common::person::PersonId;
+use rostro_common::ids::PersonId;
 
 use self::open::OpenLedger;
 use self::slots::SlotRecord;

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
+use rostro_common::ids::PersonId;
 use rostro_common::keyed_hash::HashKey;
-use rostro_common::person::PersonId;
 
 /// Retention of a tombstone in milliseconds: 400 days.
 const RETENTION_MS: i64 = 400 * 24 * 3600 * 1000;

@@ -10,7 +10,7 @@ use clap::Args;
 use flate2::read::MultiGzDecoder;
 use serde_json::{Map, Value};
 
-use rostro_common::person::{InvalidId, PersonId};
+use rostro_common::ids::{InvalidId, PersonId};
 use rostro_common::text::sanitize;
 use rostro_service::audit::{Action, file, files, name, person_key};
 

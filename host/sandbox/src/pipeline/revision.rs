@@ -8,7 +8,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use rostro_common::digest::Sha256Digest;
-use rostro_common::person::ContractId;
+use rostro_common::ids::ContractId;
 use rostro_inference::Models;
 use rostro_models::Thresholds;
 

@@ -8,7 +8,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use rostro_common::cancel::CancelScope;
-use rostro_common::person::ContractId;
+use rostro_common::ids::ContractId;
 use rostro_inference::{Batching, Model, ModelError, Models, OnnxRuntime};
 use rostro_models::{Channels, ModelSpec, Pack, Thresholds};
 

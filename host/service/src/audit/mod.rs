@@ -18,7 +18,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use rostro_common::digest::Sha256Digest;
-use rostro_common::person::PersonId;
+use rostro_common::ids::PersonId;
 
 use file::AppendedFile;
 use person_key::PersonKeys;

@@ -9,8 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 use tempfile::NamedTempFile;
 
 use rostro_common::fs::read_small;
+use rostro_common::ids::PersonId;
 use rostro_common::keyed_hash::HashKey;
-use rostro_common::person::PersonId;
 
 /// Time for which a key is used for new lines: a year.
 const KEY_LIFETIME: SignedDuration = SignedDuration::from_hours(365 * 24);

@@ -28,7 +28,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use arc_swap::ArcSwap;
 
 use rostro_common::digest::Sha256Digest;
-use rostro_common::person::PersonId;
+use rostro_common::ids::PersonId;
 use rostro_gallery::Deletion;
 use rostro_models::PackError;
 use rostro_sandbox::limits::MAX_COMPONENT_BYTES;

@@ -1,7 +1,8 @@
 //! Checks of a new face that the policy cannot make: against the person's other photos, and against
 //! other people.
 
-use rostro_common::person::{PersonId, Sample};
+use rostro_common::ids::PersonId;
+use rostro_common::sample::Sample;
 use rostro_common::vector::cosine;
 use rostro_index::Candidate;
 use rostro_sandbox::bindings::{BoundingBox, Reason};

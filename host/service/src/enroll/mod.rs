@@ -14,7 +14,8 @@ use std::time::Instant;
 
 use rostro_common::cancel::CancelScope;
 use rostro_common::digest::Sha256Digest;
-use rostro_common::person::{PersonId, Sample};
+use rostro_common::ids::PersonId;
+use rostro_common::sample::Sample;
 use rostro_sandbox::guest::report::Warning;
 use rostro_sandbox::pipeline::revision::Revision;
 use rostro_sandbox::review::Review;

@@ -1,6 +1,7 @@
 //! One photo of an enrolment: its review by the pipeline, and its outcome for the caller.
 
-use rostro_common::person::{PersonId, Sample};
+use rostro_common::ids::PersonId;
+use rostro_common::sample::Sample;
 use rostro_sandbox::bindings::{BoundingBox, Purpose, Reason, ReviewOutcome};
 use rostro_sandbox::error::RunError;
 use rostro_sandbox::guest::report::Warning;

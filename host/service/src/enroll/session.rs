@@ -1,7 +1,8 @@
 //! The work of one enrolment with the active revision: from photos to the stored person.
 
 use rostro_common::cancel::CancelScope;
-use rostro_common::person::{EnrolmentId, Sample};
+use rostro_common::ids::EnrolmentId;
+use rostro_common::sample::Sample;
 use rostro_gallery::SampleLocation;
 use rostro_sandbox::error::RunError;
 use rostro_sandbox::guest::report::Warning;

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use rostro_common::person::{ContractId, PersonId, Sample};
+use rostro_common::ids::{ContractId, PersonId};
+use rostro_common::sample::Sample;
 use rostro_gallery::{BatchOutcome, BatchWrite, ByContract, ChangeNumber};
 
 use super::view::View;

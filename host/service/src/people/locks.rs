@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::timeout_at;
 
-use rostro_common::person::PersonId;
+use rostro_common::ids::PersonId;
 
 use super::PeopleError;
 

@@ -17,7 +17,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rostro_common::cancel::CancelScope;
 use rostro_common::cores::Cores;
-use rostro_common::person::{CaseKeys, ContractId, PersonId, Sample};
+use rostro_common::ids::{CaseKeys, ContractId, PersonId};
+use rostro_common::sample::Sample;
 use rostro_gallery::groups::GroupsError;
 use rostro_index::{IndexError, Method};
 use rostro_sandbox::error::RunError;

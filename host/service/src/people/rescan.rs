@@ -9,7 +9,7 @@ use rostro_gallery::{ChangeNumber, StoreChanges};
 use super::templates::{TEMPLATE_TIMEOUT, TemplatesByView};
 use super::views::ViewChange;
 use super::{People, PeopleError, PersonLock};
-use rostro_common::person::PersonId;
+use rostro_common::ids::PersonId;
 
 /// Timeout for the lock of a person that a request changes; the next rescan tries again.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(500);

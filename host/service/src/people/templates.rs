@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rostro_common::person::Sample;
+use rostro_common::sample::Sample;
 
 use super::PeopleError;
 use super::view::{View, matching_embeddings};

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use rostro_common::person::PersonId;
+use rostro_common::ids::PersonId;
 use rostro_gallery::ChangeNumber;
 use rostro_index::IndexError;
 

@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, PoisonError};
 
-use rostro_common::person::{CaseKeys, PersonId, Sample};
+use rostro_common::ids::{CaseKeys, PersonId};
+use rostro_common::sample::Sample;
 
 use super::templates::TemplatesByView;
 use super::views::ViewChange;

@@ -6,7 +6,8 @@ use std::io::{BufWriter, Write};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-use rostro_common::person::{PersonId, Sample};
+use rostro_common::ids::PersonId;
+use rostro_common::sample::Sample;
 use rostro_gallery::write_samples;
 
 use super::{ArchiveError, ArchiveFile, origin};

@@ -17,7 +17,7 @@ use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 use zip::result::ZipError;
 
-use rostro_common::person::{ContractId, PersonId};
+use rostro_common::ids::{ContractId, PersonId};
 use rostro_common::text::sanitize_name;
 use rostro_gallery::groups::GroupId;
 use rostro_gallery::ledger::ImportWatch;

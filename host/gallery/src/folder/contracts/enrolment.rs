@@ -1,6 +1,7 @@
 //! Rules that decide which samples of other contracts are in force.
 
-use rostro_common::person::{ContractId, EnrolmentId, Sample};
+use rostro_common::ids::{ContractId, EnrolmentId};
+use rostro_common::sample::Sample;
 
 /// Returns the enrolment of all samples of an own file; none if they differ or have none.
 pub(in crate::folder) fn enrolment_of(own: &[Sample]) -> Option<&EnrolmentId> {

@@ -14,7 +14,8 @@ use std::io;
 use std::path::PathBuf;
 
 use rostro_common::fs::durable::sync_folder;
-use rostro_common::person::{ContractId, EnrolmentId, PersonId, Sample};
+use rostro_common::ids::{ContractId, EnrolmentId, PersonId};
+use rostro_common::sample::Sample;
 
 use self::enrolment::{
     enrolment_of, group_by_contract, has_unknown_age, in_force, is_stale, with_enrolment,

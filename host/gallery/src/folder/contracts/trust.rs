@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use rostro_common::person::{ContractId, EnrolmentId, PersonId};
+use rostro_common::ids::{ContractId, EnrolmentId, PersonId};
 
 use super::enrolment::{enrolment_of, has_unknown_age, with_enrolment};
 use crate::csv_file;

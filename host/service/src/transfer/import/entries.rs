@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
 
-use rostro_common::person::{ContractId, PersonId, Sample};
+use rostro_common::ids::{ContractId, PersonId};
+use rostro_common::sample::Sample;
 use rostro_gallery::groups::{self, GroupId};
 use rostro_gallery::ledger::{ArchiveOrigin, Tombstones};
 use rostro_gallery::{MAX_PERSON_BYTES, parse_samples};

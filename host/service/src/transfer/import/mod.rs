@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
 use rostro_common::cancel::CancelScope;
-use rostro_common::person::{CaseKeys, ContractId, PersonId};
+use rostro_common::ids::{CaseKeys, ContractId, PersonId};
 use rostro_gallery::groups::{GroupId, GroupsError};
 use rostro_gallery::ledger::{ArchiveOrigin, DeletionReason, Tombstones};
 use rostro_gallery::{BatchOutcome, MAX_PERSON_BYTES};

@@ -1,7 +1,7 @@
-//! Ids of people, contracts and enrolments, and the sample of an enrolment photo.
+//! Ids of people, contracts and enrolments.
 
 mod case;
-mod id;
+mod person;
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,11 +9,9 @@ use std::str::FromStr;
 use crate::digest::Sha256Digest;
 
 pub use case::CaseKeys;
-pub use id::InvalidId;
-pub use id::PersonId;
-pub use id::UNKNOWN;
 #[cfg(any(test, fuzzing))]
-pub use id::property;
+pub use person::property;
+pub use person::{InvalidId, PersonId, UNKNOWN};
 
 /// Id of a contract, which makes embeddings comparable: the recogniser, its dimension, the
 /// alignment and the preprocessing. It has 16 hexadecimal digits.
@@ -87,21 +85,4 @@ impl fmt::Display for EnrolmentId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
-}
-
-/// Stored result of one enrolment photo.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Sample {
-    /// Embedding that templates are made of, not normalised.
-    pub embedding: Vec<f32>,
-    /// Raw output of the recogniser if `embedding` differs from it, such as a mean. It is never
-    /// matched.
-    pub raw: Option<Vec<f32>>,
-    /// Contract of the embedding; `None` if the replaced service wrote the sample.
-    pub contract: Option<ContractId>,
-    /// Score of the detector for the face; `None` if the replaced service wrote the sample.
-    pub det_score: Option<f32>,
-    /// Enrolment that the sample belongs to; `None` if the replaced service or an early version
-    /// wrote the sample.
-    pub enrolment: Option<EnrolmentId>,
 }
