@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn own_pages_pass_and_others_do_not() {
+    fn only_own_pages_pass() {
         let (access, caller) = (BrowserAccess::default(), Caller::default());
         let result = |pairs: &[(&'static str, &str)]| {
             check(&access, &caller, "127.0.0.1:4000", pairs).map_err(|error| error.code)

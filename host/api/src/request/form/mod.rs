@@ -444,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn files_and_texts_over_limits_are_refused() {
+    fn oversized_parts_are_refused() {
         let files = |count| form(&vec![("name=\"images\"; filename=\"a\"", "x"); count]);
         let text = |length| form(&[("name=\"id\"", &*"a".repeat(length))]);
         for (largest, too_large, code) in [
