@@ -109,7 +109,7 @@ fn watch_trusts_named_certificates() {
         .env("SSL_CERT_FILE", secured.at("certificate.pem"))
         .arg("--api-key-file")
         .arg(secured.at("key"));
-    assert!(succeeds(of_system).contains("nobody"));
+    assert!(succeeds(of_system).contains("no faces"));
 
     // No trusted certificate is named, or an unusable one.
     assert_refused(
@@ -174,7 +174,7 @@ fn watch_sends_key_from_file() {
         KEY.to_owned(),
         format!("\u{feff}# of the door\n\ndoor:recognise:{KEY}\r\n"),
     ] {
-        assert!(succeeds(watch(Some(&key))).contains("nobody"), "{key}");
+        assert!(succeeds(watch(Some(&key))).contains("no faces"), "{key}");
     }
     assert_refused(
         watch(None),
@@ -187,7 +187,7 @@ fn watch_sends_key_from_file() {
         watch(Some("another-key-of-nobody")),
         &[
             "the API key in",
-            "is not one of the service's",
+            "is unknown to the service",
             "--api-key-file",
         ],
     );
@@ -254,7 +254,7 @@ fn pipeline_sends_token_from_file() {
     );
     assert_refused(
         list(&server, &[("ROSTRO_TOKEN_FILE", &at("other"))], &[]),
-        &["is not one of the service's", "--token-file"],
+        &["is unknown to the service", "--token-file"],
     );
     assert_refused(
         list(&server, &[("ROSTRO_TOKEN_FILE", &at("nowhere"))], &[]),

@@ -3,8 +3,8 @@
 //! What they need is made by `cargo xtask test`: the components in `target/guest`, ONNX Runtime in
 //! `models/runtime`, libfaketime for `clock`, nginx for `proxies`, and for the modules with real
 //! people, `gates`, `identification` and `parity`, the pack `mobile` and the folder that
-//! `ROSTRO_SHARED` names (by default `../shared` beside the repository). `disks` mounts file
-//! systems where nobody else sees them, and `gallery_files` needs a C compiler. Anything missing
+//! `ROSTRO_SHARED` names (by default `../shared` next to the repository). `disks` mounts file
+//! systems in a private namespace, and `gallery_files` needs a C compiler. Anything missing
 //! fails the test with what to run.
 #![expect(
     clippy::unwrap_used,

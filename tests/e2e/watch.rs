@@ -88,7 +88,7 @@ fn picture_line_names_person() {
     for (name, says) in [
         ("alice-probe.png", "alice 0.00"),
         ("stranger.png", "Unknown"),
-        ("empty.png", "nobody"),
+        ("empty.png", "no faces"),
     ] {
         std::fs::write(&picture, drawn(name)).unwrap();
         let lines = lines(watch(&format!("{}/", server.url), &picture));
@@ -117,10 +117,10 @@ fn folder_pictures_follow_name_order() {
     let lines = lines(watch(&server.url, folder.path()));
     assert_eq!(lines.len(), 4, "{lines:?}");
     for (line, (name, says)) in lines.iter().zip([
-        ("a.png", "nobody"),
+        ("a.png", "no faces"),
         ("b.JPG", "Unknown"),
         ("c.webp", "alice 0.00"),
-        ("d.jpeg", "nobody"),
+        ("d.jpeg", "no faces"),
     ]) {
         assert_line(line, path(name).to_str().unwrap(), says);
     }
@@ -301,7 +301,7 @@ fn refused_picture_continues_watch() {
             path("a.jpg").display()
         )
     );
-    assert_line(&lines[1], path("b.png").to_str().unwrap(), "nobody");
+    assert_line(&lines[1], path("b.png").to_str().unwrap(), "no faces");
     assert_eq!(
         (error.as_str(), code),
         ("error: 1 of 2 pictures were refused\n", Some(1))

@@ -91,7 +91,7 @@ pub fn document() -> String {
     document.to_pretty_json().unwrap_or_default()
 }
 
-/// Refuses a body whose `content-length` is over the limit, without waiting for it.
+/// Refuses a body with a `content-length` over the limit, without waiting for it.
 async fn refuse_large_bodies(State(app): State<App>, request: Request, next: Next) -> Response {
     // An archive goes to the disk and has its own limit.
     let is_archive = request.uri().path() == public::ARCHIVES;
@@ -125,7 +125,7 @@ pub(crate) async fn method_not_allowed(request: Request) -> ApiError {
     )
 }
 
-/// Answers a request whose handler panicked.
+/// Answers a request after a panic of its handler.
 pub(crate) fn panic_response(panic: Box<dyn Any + Send + 'static>) -> Response {
     let cause = panic
         .downcast_ref::<String>()

@@ -5,6 +5,8 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use rostro_common::cancel::CancelScope;
 use rostro_common::ids::{ContractId, PersonId};
 use rostro_common::sample::Sample;
@@ -14,8 +16,9 @@ use crate::ledger::{
     ArchiveNumber, ArchiveOrigin, DeletionReason, ImportWatch, Ledger, Tombstones,
 };
 use crate::{
-    BatchWrite, ByContract, CsvGallery, Deletion, Durability, GalleryContents, GalleryError,
-    GroupChange, PersonWrite, Problem, SampleLocation, Store, StoreChanges, StoreError,
+    BatchWrite, ByContract, ChangeNumber, CsvGallery, Deletion, Durability, GalleryContents,
+    GalleryError, GroupChange, PersonWrite, Problem, SampleLocation, StateFiles, Store,
+    StoreChanges, StoreError,
 };
 
 /// Store in a folder: CSV files, groups and the ledger.
@@ -24,6 +27,8 @@ pub struct FolderStore {
     people: CsvGallery,
     groups: Groups,
     ledger: Arc<Ledger>,
+    /// None without a state folder, as in a trial.
+    state: Option<StateFiles>,
 }
 
 impl FolderStore {
@@ -39,6 +44,7 @@ impl FolderStore {
             people,
             groups: Groups::open(folder)?,
             ledger: Arc::new(Ledger::open(folder)),
+            state: None,
         })
     }
 
@@ -52,6 +58,25 @@ impl FolderStore {
             people: CsvGallery::open_unlocked(folder),
             groups: Groups::open_unlocked(folder)?,
             ledger: Arc::new(Ledger::none()),
+            state: None,
+        })
+    }
+
+    /// Adds the files of a state folder.
+    #[must_use]
+    pub fn with_state(self, state: StateFiles) -> Self {
+        Self {
+            state: Some(state),
+            ..self
+        }
+    }
+
+    fn state(&self) -> io::Result<&StateFiles> {
+        self.state.as_ref().ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::Unsupported,
+                "the store was opened without a state folder",
+            )
         })
     }
 
@@ -236,6 +261,28 @@ impl Store for FolderStore {
 
     fn is_written_during_import(&self, id: &PersonId) -> bool {
         self.ledger.is_written_during_import(id)
+    }
+
+    fn read_revisions(&self) -> io::Result<Option<Vec<u8>>> {
+        self.state()?.read_revisions()
+    }
+
+    fn write_revisions(&self, record: &[u8]) -> io::Result<ChangeNumber> {
+        self.state()?.write_revisions(record)?;
+        Ok(self.ledger.advance_if_open())
+    }
+
+    fn append_audit(&self, lines: &[u8]) -> io::Result<ChangeNumber> {
+        self.state()?.append_audit(lines)?;
+        Ok(self.ledger.advance_if_open())
+    }
+
+    fn reopen_audit(&self) -> io::Result<()> {
+        self.state()?.reopen_audit()
+    }
+
+    fn remove_audit_before(&self, cutoff: Timestamp) -> io::Result<u64> {
+        self.state()?.remove_audit_before(cutoff)
     }
 
     fn deleted_since(&self, id: &PersonId, origin: &ArchiveOrigin) -> Option<DeletionReason> {

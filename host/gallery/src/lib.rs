@@ -1,12 +1,13 @@
-//! People and groups on disk.
+//! Durable data on disk: people and groups, the record of revisions, and the audit log.
 //!
 //! [`Store`] is the interface that the rest of the host uses. [`FolderStore`] implements it on a
-//! folder, from three parts that each own some of the folder's files:
+//! folder, from four parts that each own some of the folder's files:
 //!
 //! - [`CsvGallery`] (`folder`, `csv_file`): a CSV file of samples for each person and embedding
 //!   contract. `quarantine` holds the damaged files, and `file_names` the names;
 //! - [`groups`]: a file of members for each group;
-//! - [`ledger`]: the change number, and the tombstones of deleted people.
+//! - [`ledger`]: the change number, and the tombstones of deleted people;
+//! - [`StateFiles`]: the record of revisions and the audit log, in the state folder.
 //!
 //! `file_watch` detects the files that other programs change while the service runs. Writes are
 //! atomic: a temporary file is written, synced and renamed, and its folder is synced. Damaged files
@@ -15,6 +16,7 @@
 //! Place in the host: rostro → api → service → sandbox → {inference, models}, service → {gallery,
 //! index}, all → common. This crate uses `rostro-common` alone, and knows neither HTTP nor guests.
 
+pub mod audit_file;
 pub mod csv_file;
 mod error;
 mod file_names;
@@ -24,6 +26,7 @@ mod folder_store;
 pub mod groups;
 pub mod ledger;
 mod quarantine;
+mod state_files;
 mod store;
 
 pub use csv_file::{
@@ -34,6 +37,7 @@ pub use error::{GalleryError, Problem};
 pub use folder::{CsvGallery, QuarantinedFile};
 pub use folder_store::FolderStore;
 pub use ledger::ChangeNumber;
+pub use state_files::{AUDIT_LOG, REVISIONS, StateFiles};
 pub use store::{
     BatchOutcome, BatchWrite, ByContract, Deletion, Durability, GalleryContents, GroupChange,
     PersonRecord, PersonWrite, SampleLocation, Store, StoreChanges, StoreError,

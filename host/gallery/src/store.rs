@@ -5,6 +5,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use jiff::Timestamp;
+
 use rostro_common::ids::{ContractId, PersonId};
 use rostro_common::sample::Sample;
 
@@ -14,8 +16,8 @@ use crate::ledger::{
 };
 use crate::{GalleryError, Problem};
 
-/// Stores people and groups. Each method that writes makes one durable change and returns its
-/// [`ChangeNumber`]. Calls block.
+/// Stores people, groups, the record of revisions and the audit log. Each method that writes makes
+/// one durable change and returns its [`ChangeNumber`]. Calls block.
 ///
 /// The caller serialises the changes of one person; those of different people may overlap.
 pub trait Store: Send + Sync + fmt::Debug {
@@ -167,6 +169,41 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Returns true if a person was written since the running import began.
     fn is_written_during_import(&self, id: &PersonId) -> bool;
+
+    /// Returns the record of revisions; none before the first was written.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read.
+    fn read_revisions(&self) -> io::Result<Option<Vec<u8>>>;
+
+    /// Replaces the record of revisions.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written; the former record stays then.
+    fn write_revisions(&self, record: &[u8]) -> io::Result<ChangeNumber>;
+
+    /// Appends whole lines to the audit log.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be written as a whole.
+    fn append_audit(&self, lines: &[u8]) -> io::Result<ChangeNumber>;
+
+    /// Opens the audit log anew, after log rotation.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written; the next line tries again.
+    fn reopen_audit(&self) -> io::Result<()>;
+
+    /// Removes lines of the audit log from before a time. Returns their number of bytes.
+    ///
+    /// # Errors
+    ///
+    /// If the log cannot be changed; it is unchanged then.
+    fn remove_audit_before(&self, cutoff: Timestamp) -> io::Result<u64>;
 
     /// Returns the reason to omit a person from an import: a deletion since the archive was made,
     /// or since the import began.

@@ -14,7 +14,7 @@
 //! - [`limits`]: limits of a guest, how they are enforced, and usage
 //! - [`pipeline`]: revisions, staging, runs and the self-test
 //! - [`review`], [`settings`]: input of guests that operators choose
-//! - [`validate`], [`identifiers`]: rules for the output of guests
+//! - [`validate`]: rules for the output of guests
 //!
 //! Place in the workspace: rostro → api → service → sandbox → {inference, models}; all crates may
 //! use common.
@@ -26,7 +26,6 @@ pub mod error;
 pub mod face_matching;
 pub mod guest;
 pub mod half;
-pub mod identifiers;
 pub mod limits;
 pub mod pipeline;
 pub mod review;

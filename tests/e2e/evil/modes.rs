@@ -100,13 +100,13 @@ macro_rules! modes {
 }
 
 modes! {
-    spin, "spin", TIME, ["deadline_exceeded", "limit `deadline` of 3000 ms reached"];
-    spin_host, "spin-host", TIME, ["deadline_exceeded", "limit `deadline` of 3000 ms reached"];
-    spin_model, "spin-model", TIME, ["deadline_exceeded", "limit `deadline` of 3000 ms reached"];
+    spin, "spin", TIME, ["deadline_exceeded", "request exceeded the deadline of 3000 ms"];
+    spin_host, "spin-host", TIME, ["deadline_exceeded", "request exceeded the deadline of 3000 ms"];
+    spin_model, "spin-model", TIME, ["deadline_exceeded", "request exceeded the deadline of 3000 ms"];
     sleep, "sleep", TIME, ["it waits or sleeps, which a pipeline cannot"];
-    decide_spin, "decide-spin", TIME, ["deadline_exceeded", "limit `deadline` of 3000 ms reached"];
-    review_spin, "review-spin", TIME, ["deadline_exceeded", "limit `deadline` of 3000 ms reached"];
-    template_spin, "template-spin", TIME, ["deadline_exceeded", "limit `deadline` of 3000 ms reached"];
+    decide_spin, "decide-spin", TIME, ["deadline_exceeded", "request exceeded the deadline of 3000 ms"];
+    review_spin, "review-spin", TIME, ["deadline_exceeded", "request exceeded the deadline of 3000 ms"];
+    template_spin, "template-spin", TIME, ["deadline_exceeded", "request exceeded the deadline of 3000 ms"];
 
     memory, "memory", MEMORY, ["limit `memory-mib` of 128 reached: 13", "wanted"];
     recursion, "recursion", MEMORY, ["call stack exhausted"];

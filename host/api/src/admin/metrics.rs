@@ -114,7 +114,7 @@ impl Collector for PeopleCollector {
         for (name, help, value) in [
             (
                 "people",
-                "People whom the active revision recognises",
+                "People that the active revision recognises",
                 self.known,
             ),
             (

@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 /// Longest time for which the rest of a body is read.
 const DRAIN: Duration = Duration::from_secs(2);
 
-/// Body whose unread rest is drained for a while after it is dropped. Without that, a client that
+/// Body with an unread rest that is drained for a while after it is dropped. Without that, a client that
 /// sends everything before it reads the answer would not see the answer. The connection also stays
 /// usable for the next request.
 #[derive(Debug)]

@@ -35,6 +35,16 @@ impl AtomicFile {
     ///
     /// If the folder does not exist or is not writable.
     pub fn create(path: &Path, access: FileAccess) -> io::Result<Self> {
+        Self::create_in(folder_of(path), path, access)
+    }
+
+    /// Creates an empty file in another folder of the same file system, which may exist already
+    /// when that of `path` does not.
+    ///
+    /// # Errors
+    ///
+    /// If the folder does not exist or is not writable.
+    pub fn create_in(folder: &Path, path: &Path, access: FileAccess) -> io::Result<Self> {
         let mut builder = tempfile::Builder::new();
         // Without permissions of its own, a temporary file is readable by its owner alone.
         #[cfg(unix)]
@@ -44,9 +54,19 @@ impl AtomicFile {
         #[cfg(not(unix))]
         let _ = access;
         Ok(Self {
-            file: builder.prefix(UNFINISHED).tempfile_in(folder_of(path))?,
+            file: builder.prefix(UNFINISHED).tempfile_in(folder)?,
             path: path.to_owned(),
         })
+    }
+
+    /// Returns the path that the file gets.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns the file, for callers that sync many together.
+    pub fn as_file(&self) -> &File {
+        self.file.as_file()
     }
 
     /// Returns the file, for writers that seek.
@@ -62,6 +82,15 @@ impl AtomicFile {
     /// If the disk fails or the file cannot be renamed. The old file is unchanged then.
     pub fn commit(self) -> io::Result<()> {
         self.file.as_file().sync_all()?;
+        self.rename_synced()
+    }
+
+    /// Renames a file that the caller has synced.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be renamed. The old file is unchanged then.
+    pub fn rename_synced(self) -> io::Result<()> {
         self.file.persist(&self.path).map_err(|error| error.error)?;
         Ok(())
     }

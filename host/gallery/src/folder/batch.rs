@@ -6,8 +6,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use tempfile::NamedTempFile;
-
+use rostro_common::fs::atomic::AtomicFile;
 use rostro_common::fs::durable::sync_folder;
 use rostro_common::ids::{ContractId, EnrolmentId, PersonId};
 
@@ -23,9 +22,6 @@ use crate::store::{BatchOutcome, BatchWrite, ByContract, Durability};
 /// file.
 #[cfg(target_os = "linux")]
 const MAX_SINGLE_SYNCS: usize = 8;
-
-/// A temporary file with its final path.
-type StagedFile = (NamedTempFile, PathBuf);
 
 /// Replaces all samples of people, and numbers each with `number` once stored.
 pub(super) fn write(
@@ -79,7 +75,7 @@ fn failed(gallery: &CsvGallery, cause: io::Error) -> GalleryError {
 
 /// Files of one person, under temporary names.
 enum StagedPerson {
-    Files(Vec<StagedFile>),
+    Files(Vec<AtomicFile>),
     /// The largest file has this many bytes, above the reader's limit.
     TooLarge(usize),
 }
@@ -94,7 +90,7 @@ fn stage(gallery: &CsvGallery, people: &[ByContract<'_>]) -> io::Result<Vec<Stag
         StagedPerson::Files(files) => files.as_slice(),
         StagedPerson::TooLarge(_) => &[],
     });
-    sync(&gallery.folder, files.map(|(file, _)| file.as_file()))?;
+    sync(&gallery.folder, files.map(AtomicFile::as_file))?;
     Ok(staged)
 }
 
@@ -118,9 +114,9 @@ fn prepare(gallery: &CsvGallery, (id, contracts): ByContract<'_>) -> io::Result<
         } else {
             gallery.contract_path(contract, id)
         };
-        let mut file = gallery.new_temporary_file()?;
+        let mut file = gallery.new_file(&path)?;
         file.write_all(&text)?;
-        files.push((file, path));
+        files.push(file);
     }
     Ok(StagedPerson::Files(files))
 }
@@ -130,11 +126,11 @@ fn prepare(gallery: &CsvGallery, (id, contracts): ByContract<'_>) -> io::Result<
 fn install(
     gallery: &CsvGallery,
     id: &PersonId,
-    files: Vec<StagedFile>,
+    files: Vec<AtomicFile>,
     changed: &mut BTreeSet<PathBuf>,
 ) -> io::Result<()> {
     let mut old_files: Vec<(ContractId, PathBuf)> = gallery.contract_files_of(id)?;
-    old_files.retain(|(_, path)| !files.iter().any(|(_, written)| written == path));
+    old_files.retain(|(_, path)| !files.iter().any(|file| file.path() == path));
     // First, because an own file of the same enrolment would put them in force.
     gallery.remove_contract_files(old_files.iter())?;
     changed.extend(
@@ -142,7 +138,8 @@ fn install(
             .iter()
             .filter_map(|(_, path)| path.parent().map(Path::to_owned)),
     );
-    for (file, path) in files {
+    for file in files {
+        let path = file.path().to_owned();
         let folder = path.parent().unwrap_or(&gallery.folder);
         if folder == gallery.folder {
             gallery.read_own_or_quarantine(id)?;
@@ -152,7 +149,7 @@ fn install(
             changed.extend([folder.to_owned(), gallery.folder.join(OTHER_CONTRACTS)]);
         }
         let old_path = gallery.file_under_other_name(&path);
-        file.persist(&path).map_err(|error| error.error)?;
+        file.rename_synced()?;
         gallery.record_write(&path);
         if let Some(old_path) = old_path {
             gallery.remove_old_file(&old_path, &path);

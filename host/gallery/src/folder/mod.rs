@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rostro_common::cancel::CancelScope;
+use rostro_common::fs::atomic::UNFINISHED;
 use rostro_common::fs::identity;
 use rostro_common::fs::lock::{FolderLock, FolderLockError};
 use rostro_common::ids::{ContractId, PersonId};
@@ -27,9 +28,6 @@ use crate::file_watch::{FolderStamp, WatchedFiles};
 use crate::store::GalleryContents;
 
 pub use restore::QuarantinedFile;
-
-/// Prefix of temporary files. It begins with a dot, unlike any id.
-const TEMPORARY_PREFIX: &str = ".unfinished-";
 
 /// Number of locks for people's files, above the usual number of concurrent enrolments.
 const LOCK_STRIPES: usize = 64;
@@ -84,7 +82,7 @@ impl CsvGallery {
             Err(FolderLockError::Io(cause)) => {
                 // An error of writing explains more than one of locking.
                 Self::open_unlocked(folder)
-                    .new_temporary_file()
+                    .check_writable()
                     .map_err(GalleryError::folder("write into", folder))?;
                 return Err(GalleryError::folder("lock", folder)(cause));
             }
@@ -114,17 +112,13 @@ impl CsvGallery {
             .map_err(GalleryError::folder("read", folder))?
             .flatten()
         {
-            if entry
-                .file_name()
-                .to_string_lossy()
-                .starts_with(TEMPORARY_PREFIX)
-            {
+            if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
                 // The next start retries a failed removal.
                 let _ = fs::remove_file(entry.path());
             }
         }
         // Tries to write, because permissions prove little (root, read-only mounts).
-        match this.new_temporary_file() {
+        match this.check_writable() {
             Ok(_) => Ok(this),
             Err(cause) if is_disk_error(&cause) => {
                 tracing::error!(

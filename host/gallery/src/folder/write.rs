@@ -5,14 +5,13 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use tempfile::NamedTempFile;
-
+use rostro_common::fs::atomic::{AtomicFile, FileAccess};
 use rostro_common::fs::durable::sync_folder;
 use rostro_common::fs::identity;
 use rostro_common::ids::PersonId;
 use rostro_common::sample::Sample;
 
-use super::{CsvGallery, TEMPORARY_PREFIX, batch, contracts};
+use super::{CsvGallery, batch, contracts};
 use crate::csv_file::{self, SampleFileError};
 use crate::error::{GalleryError, Problem, remedy};
 use crate::ledger::ChangeNumber;
@@ -87,13 +86,16 @@ impl CsvGallery {
         }
     }
 
-    /// Creates a temporary file in the folder, which is removed unless it is renamed.
-    pub(super) fn new_temporary_file(&self) -> io::Result<NamedTempFile> {
-        let mut builder = tempfile::Builder::new();
-        // The umask applies, as for any file, because other users may have to read the gallery.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        builder.prefix(TEMPORARY_PREFIX).tempfile_in(&self.folder)
+    /// Creates a temporary file and removes it again, because permissions do not tell whether a
+    /// folder is writable (root, read-only mounts).
+    pub(super) fn check_writable(&self) -> io::Result<()> {
+        self.new_file(&self.folder).map(drop)
+    }
+
+    /// Creates a temporary file in the gallery's folder, where a start removes those that a crash
+    /// left. The umask applies, because other users may have to read the gallery.
+    pub(super) fn new_file(&self, path: &Path) -> io::Result<AtomicFile> {
+        AtomicFile::create_in(&self.folder, path, FileAccess::Umask)
     }
 
     /// Returns the durability of a change from the result of syncing its folders.
@@ -110,13 +112,12 @@ impl CsvGallery {
 
     /// Writes samples to `path` atomically.
     pub(super) fn write(&self, path: &Path, samples: &[Sample]) -> io::Result<Durability> {
-        let mut file = self.new_temporary_file()?;
+        let mut file = self.new_file(path)?;
         let mut text = Vec::new();
         csv_file::write(samples, &mut text)?;
         file.write_all(&text)?;
-        file.as_file().sync_all()?;
         let old_path = self.file_under_other_name(path);
-        file.persist(path).map_err(|error| error.error)?;
+        file.commit()?;
         self.record_write(path);
         // The rename took effect, so a failure to sync the folder is not a failure to write.
         let durability = self.durability(sync_folder(path.parent().unwrap_or(&self.folder)));

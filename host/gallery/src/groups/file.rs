@@ -5,15 +5,13 @@ use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
 
+use rostro_common::fs::atomic::{AtomicFile, FileAccess};
 #[cfg(target_os = "linux")]
 use rostro_common::fs::durable::sync_all_of;
 use rostro_common::fs::durable::sync_file;
 use rostro_common::fs::{bytes_without_mark, read_at_most};
 
 pub(super) use rostro_common::ids::{InvalidId, PersonId};
-
-/// Prefix of temporary files.
-pub(super) const TEMPORARY_PREFIX: &str = ".unfinished-";
 
 /// Size of the largest file that is read, in bytes: a hundred thousand ids.
 pub const MAX_FILE_BYTES: usize = 16 << 20;
@@ -62,14 +60,9 @@ pub(super) fn text(members: &HashSet<PersonId>) -> Option<String> {
 /// Writes a group's file atomically. The caller syncs the folder.
 pub(super) fn write(folder: &Path, name: &str, text: &str) -> io::Result<()> {
     fs::create_dir_all(folder)?;
-    let mut file = tempfile::Builder::new()
-        .prefix(TEMPORARY_PREFIX)
-        .tempfile_in(folder)?;
+    let mut file = AtomicFile::create(&folder.join(name), FileAccess::Owner)?;
     file.write_all(text.as_bytes())?;
-    file.as_file().sync_all()?;
-    file.persist(folder.join(name))
-        .map_err(|error| error.error)?;
-    Ok(())
+    file.commit()
 }
 
 /// Removes the former file of a group that was written under its own name, unless both names are

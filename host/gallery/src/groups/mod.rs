@@ -15,11 +15,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rostro_common::fs::atomic::UNFINISHED;
 use rostro_common::fs::durable::sync_folder;
 
 use crate::error::remedy;
 use crate::file_watch::{Fingerprint, FolderListing, WatchedFiles};
-use file::{LineRemoval, TEMPORARY_PREFIX};
+use file::LineRemoval;
 
 pub use file::MAX_FILE_BYTES;
 pub use index::{GroupIndex, Members};
@@ -138,11 +139,7 @@ impl Groups {
             .flatten()
             .flatten()
         {
-            if entry
-                .file_name()
-                .to_string_lossy()
-                .starts_with(TEMPORARY_PREFIX)
-            {
+            if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
                 // The next start retries a failed removal.
                 let _ = fs::remove_file(entry.path());
             }
@@ -164,7 +161,7 @@ impl Groups {
         };
         let mut groups = BTreeMap::new();
         let listing = match FolderListing::of(&folder, |name| {
-            !name.to_string_lossy().starts_with(TEMPORARY_PREFIX)
+            !name.to_string_lossy().starts_with(UNFINISHED)
         }) {
             Ok(listing) => Some(listing),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,

@@ -5,7 +5,9 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{MutexGuard, PoisonError};
 
-use super::file::{self, TEMPORARY_PREFIX};
+use rostro_common::fs::atomic::UNFINISHED;
+
+use super::file;
 use super::{GroupId, Groups, GroupsError, MAX_GROUPS, UNUSABLE};
 use crate::file_watch::{Fingerprint, FolderListing};
 
@@ -71,7 +73,7 @@ impl Groups {
             return Ok(Vec::new());
         }
         let current = match FolderListing::of(&self.folder, |name| {
-            !name.to_string_lossy().starts_with(TEMPORARY_PREFIX)
+            !name.to_string_lossy().starts_with(UNFINISHED)
         }) {
             Ok(current) => current,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),

@@ -7,11 +7,10 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use rostro_common::fs::atomic::{AtomicFile, FileAccess};
 use rostro_common::fs::durable::sync_folder;
 use rostro_common::fs::read_small;
 use rostro_common::keyed_hash::HashKey;
-
-use super::TEMPORARY_PREFIX;
 
 const FILE: &str = "galleries.json";
 
@@ -109,14 +108,10 @@ impl Galleries {
             own: self.own.to_string(),
             keys,
         };
-        let mut file = tempfile::Builder::new()
-            .prefix(TEMPORARY_PREFIX)
-            .tempfile_in(folder)?;
+        let mut file = AtomicFile::create(&folder.join(FILE), FileAccess::Owner)?;
         serde_json::to_writer_pretty(&mut file, &text)?;
         file.write_all(b"\n")?;
-        file.as_file().sync_all()?;
-        file.persist(folder.join(FILE))
-            .map_err(|error| error.error)?;
+        file.commit()?;
         // The name is durable once its folder is synced, and that folder's own name once the
         // gallery's is.
         for folder in [Some(folder), folder.parent()].into_iter().flatten() {

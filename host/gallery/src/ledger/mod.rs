@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use uuid::Uuid;
 
+use rostro_common::fs::atomic::UNFINISHED;
 use rostro_common::ids::PersonId;
 
 use self::open::OpenLedger;
@@ -31,9 +32,6 @@ pub use self::tombstones::{ArchiveOrigin, Mac, Tombstone, Tombstones, now};
 /// Folder of the ledger in the gallery's folder.
 const FOLDER: &str = ".ledger";
 
-/// Prefix of temporary files.
-const TEMPORARY_PREFIX: &str = ".unfinished-";
-
 /// Maximum distance of an adopted number from the latest one. A gallery that was restored from a
 /// copy is behind its archives, but never by this many changes. A larger step would use up the
 /// numbers.
@@ -43,7 +41,7 @@ const MAX_STEP: u64 = 1 << 32;
 const TOO_FAR: &str = "its number is far above any that this gallery gave";
 
 /// Number of a durable change. A store issues each number once, also over restarts, and never one
-/// below an earlier number.
+/// below an earlier number. Only before the first person are numbers not kept over restarts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ChangeNumber(pub u64);
 
@@ -128,11 +126,7 @@ impl Ledger {
     pub fn open(gallery: &Path) -> Self {
         let folder = gallery.join(FOLDER);
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            if entry
-                .file_name()
-                .to_string_lossy()
-                .starts_with(TEMPORARY_PREFIX)
-            {
+            if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
                 let _ = fs::remove_file(entry.path());
             }
         }
@@ -179,6 +173,20 @@ impl Ledger {
         let reserved = open.reserve();
         open.report(self.folder.as_deref(), "the change number", &reserved);
         ChangeNumber(open.number)
+    }
+
+    /// Returns the number of a completed change that concerns no person. It does not create the
+    /// ledger, which an empty gallery gets with its first person.
+    pub(crate) fn advance_if_open(&self) -> ChangeNumber {
+        match &mut *self.lock() {
+            LedgerState::Open(open) => {
+                open.number = open.number.saturating_add(1);
+                let reserved = open.reserve();
+                open.report(self.folder.as_deref(), "the change number", &reserved);
+                ChangeNumber(open.number)
+            }
+            LedgerState::Missing | LedgerState::Unusable => self.advance_fallback(),
+        }
     }
 
     fn advance_fallback(&self) -> ChangeNumber {

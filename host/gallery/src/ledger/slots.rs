@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 use rostro_common::digest::Sha256Digest;
+use rostro_common::fs::atomic::{AtomicFile, FileAccess};
 
-use super::TEMPORARY_PREFIX;
 use super::galleries::sync_names;
 use super::tombstones::{Mac, Tombstone};
 
@@ -59,12 +59,9 @@ impl SlotFile {
         let path = folder.join(FILE);
         // Free slots are written, so that the disk allocates the room.
         let bytes = [page(reserved), blank(PAGE_BYTES), blank_slots(GROWTH_SLOTS)].concat();
-        let mut file = tempfile::Builder::new()
-            .prefix(TEMPORARY_PREFIX)
-            .tempfile_in(folder)?;
+        let mut file = AtomicFile::create(&path, FileAccess::Owner)?;
         file.write_all(&bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(&path).map_err(|error| error.error)?;
+        file.commit()?;
         sync_names(folder);
         Ok(Self {
             path,

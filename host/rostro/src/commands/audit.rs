@@ -253,7 +253,14 @@ mod tests {
     use flate2::write::GzEncoder;
 
     use super::*;
-    use rostro_service::audit::{ActionOutcome, Actor, Audit, KEYS, LOG};
+    use rostro_gallery::{AUDIT_LOG, FolderStore, StateFiles};
+    use rostro_service::audit::{ActionOutcome, Actor, Audit, KEYS};
+
+    fn open_audit(state: &Path, keep_days: u32) -> Audit {
+        let files = StateFiles::open(state).unwrap();
+        let store = FolderStore::open_unlocked(state).unwrap().with_state(files);
+        Audit::new(std::sync::Arc::new(store), state, keep_days)
+    }
 
     fn args(state: &Path, person: Option<&str>, action: Option<Action>) -> AuditArgs {
         AuditArgs {
@@ -288,10 +295,10 @@ mod tests {
     #[test]
     fn search_spans_keys_and_rotated_files() {
         let folder = tempfile::tempdir().unwrap();
-        let (state, log) = (folder.path(), folder.path().join(LOG));
+        let (state, log) = (folder.path(), folder.path().join(AUDIT_LOG));
         let actor = Actor::part("test");
         let note = |action, people: &[&str]| {
-            let audit = Audit::open(state, 10_000).unwrap();
+            let audit = open_audit(state, 10_000);
             audit.note_people(
                 &actor,
                 action,
@@ -344,7 +351,7 @@ mod tests {
     fn unsearched_lines_are_reported() {
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path();
-        Audit::open(state, 100).unwrap().note_people(
+        open_audit(state, 100).note_people(
             &Actor::part("test"),
             Action::Enrol,
             ActionOutcome::Done,

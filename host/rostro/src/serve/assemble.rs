@@ -8,14 +8,14 @@ use std::time::Instant;
 use rostro_common::cores::Cores;
 use rostro_common::fs::read_at_most;
 use rostro_common::shutdown::Shutdown;
-use rostro_gallery::{CsvGallery, FolderStore};
+use rostro_gallery::{CsvGallery, FolderStore, StateFiles, Store};
 use rostro_inference::OnnxRuntime;
 use rostro_models::runtime;
 use rostro_sandbox::engine::Engine;
 use rostro_sandbox::limits::MAX_COMPONENT_BYTES;
 use rostro_sandbox::pipeline::self_test::SelfTest;
 use rostro_service::audit::Audit;
-use rostro_service::deployment::{Configured, Deployment, RevisionBuilder, Store};
+use rostro_service::deployment::{Configured, Deployment, RevisionBuilder, StateFolder};
 use rostro_service::executor::Executor;
 use rostro_service::people::{People, ViewReport};
 use rostro_service::{ArchiveFolder, Service};
@@ -39,16 +39,22 @@ pub(super) fn assemble(
     let lock_scope = shutdown.scope(Instant::now() + config.wait_for_lock);
     let gallery = FolderStore::open_locked(&config.gallery, &lock_scope)?;
     report_quarantined(gallery.files(), config);
-    let store = Store::open(&config.state, &lock_scope, shutdown.clone())?;
-    let archives = ArchiveFolder::new(store.folder().to_owned(), config.archive_bytes);
+    let state = StateFolder::open(&config.state, &lock_scope, shutdown.clone())?;
+    let state_files = StateFiles::open(state.folder()).map_err(ServeError::Audit)?;
+    let store: Arc<dyn Store> = Arc::new(gallery.with_state(state_files));
+    let archives = ArchiveFolder::new(state.folder().to_owned(), config.archive_bytes);
     let library = runtime::locate(config.onnxruntime.as_deref(), &config.runtime)?;
     let cores = Cores::new(config.machine.cores);
     let onnx = OnnxRuntime::load(&library, cores.clone())?;
-    let compiled = store.compiled(config.compiled.as_deref())?;
+    let compiled = state.compiled(config.compiled.as_deref())?;
     let engine = Engine::with_cache(config.limits.clone(), config.workers.get(), Some(&compiled))
         .map_err(ServeError::Engine)?;
     let engine = engine.with_memory(config.guest_bytes);
-    let people = Arc::new(People::new(Box::new(gallery), config.search, cores.clone()));
+    let people = Arc::new(People::new(
+        Arc::clone(&store),
+        config.search,
+        cores.clone(),
+    ));
     let builder = RevisionBuilder {
         engine,
         onnx,
@@ -76,8 +82,8 @@ pub(super) fn assemble(
         texts: config.texts.clone(),
         may_lack_settings: config.unknown_settings == UnknownSettingsAction::Warn,
     };
-    let audit = Audit::open(store.folder(), config.keep_audit).map_err(ServeError::Audit)?;
-    let opened = Deployment::open(builder, store, audit, &configured, config.breaker);
+    let audit = Audit::new(store, state.folder(), config.keep_audit);
+    let opened = Deployment::open(builder, state, audit, &configured, config.breaker);
     let (deployment, report) = opened.map_err(|cause| ServeError::Open {
         path: config.pipeline.clone(),
         cause: Box::new(cause),

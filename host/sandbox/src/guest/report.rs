@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use rostro_common::text::sanitize;
 
-use crate::identifiers::is_code;
+use crate::validate::identifiers::is_code;
 
 /// Warnings that are kept of one call.
 const WARNINGS: usize = 8;
@@ -46,7 +46,7 @@ pub struct Warning {
     pub message: String,
 }
 
-/// Setting whose value a guest cannot use.
+/// Setting with a value that a guest cannot use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RefusedSetting {
     pub key: String,

@@ -18,10 +18,10 @@ use crate::bindings::vision::rostro::pipeline::{samples, settings, telemetry};
 use crate::engine::TICK;
 use crate::error::RunError;
 use crate::guest::report::GuestReport;
-use crate::identifiers::is_name;
 use crate::limits::{GuestMeter, LimitReached, Limiter, Limits, Usage};
 use crate::review::Review;
 use crate::settings::Settings;
+use crate::validate::identifiers::is_name;
 
 /// Stages that are kept of a request, because a guest could invent any number.
 const STAGES: usize = 16;

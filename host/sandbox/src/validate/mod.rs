@@ -3,6 +3,8 @@
 //! Each function returns the guest's value unchanged, or an error that names the broken rule. The
 //! rules are those of `wit/rostro.wit`.
 
+pub mod identifiers;
+
 use std::collections::HashSet;
 
 use crate::bindings::{
@@ -10,7 +12,7 @@ use crate::bindings::{
     Reason, ReviewOutcome,
 };
 use crate::guest::report::RawSamples;
-use crate::identifiers::{is_code, is_name};
+use identifiers::{is_code, is_name};
 
 /// Faces of one image at most: four times the largest class photo in the tests.
 const FACES: usize = 1024;

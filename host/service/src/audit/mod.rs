@@ -5,7 +5,6 @@
 //! id, and the file alone identifies no person.
 
 mod action;
-pub mod file;
 pub mod person_key;
 
 use std::io;
@@ -19,15 +18,13 @@ use serde::Serialize;
 
 use rostro_common::digest::Sha256Digest;
 use rostro_common::ids::PersonId;
+use rostro_gallery::{AUDIT_LOG, Store};
 
-use file::AppendedFile;
 use person_key::PersonKeys;
 
 pub use action::name;
 pub use action::{Action, ActionOutcome};
-
-/// The log's name in the state folder.
-pub const LOG: &str = "audit.jsonl";
+pub use rostro_gallery::audit_file as file;
 
 /// The name of the file with the keys, in the same folder.
 pub const KEYS: &str = "audit.key";
@@ -84,6 +81,7 @@ struct AuditLine<'a> {
 /// The log.
 #[derive(Debug)]
 pub struct Audit {
+    store: Arc<dyn Store>,
     /// Time for which lines and keys are kept.
     keep: SignedDuration,
     lost: AtomicU64,
@@ -92,41 +90,26 @@ pub struct Audit {
 
 #[derive(Debug)]
 struct OpenLog {
-    file: AppendedFile,
     keys: PersonKeys,
     /// Time of the last removal of old lines, by both clocks.
     last_removal: (SystemTime, Instant),
 }
 
 impl Audit {
-    /// Opens the log in a state folder, and removes lines and keys older than `keep_days`.
-    ///
-    /// # Errors
-    ///
-    /// If the file cannot be written.
-    pub fn open(state: &Path, keep_days: u32) -> io::Result<Self> {
-        let path = state.join(LOG);
-        let named = |error: io::Error| {
-            io::Error::new(
-                error.kind(),
-                format!("cannot write the audit log {}: {error}", path.display()),
-            )
-        };
-        let file = AppendedFile::open(&path).map_err(named)?;
-        let keys = PersonKeys::new(state.join(KEYS));
-        let open = Mutex::new(OpenLog {
-            file,
-            keys,
-            last_removal: (SystemTime::now(), Instant::now()),
-        });
+    /// The audit log of a store, with the keys of people in the state folder. Removes lines and keys
+    /// older than `keep_days`.
+    pub fn new(store: Arc<dyn Store>, state: &Path, keep_days: u32) -> Self {
         let audit = Self {
+            store,
             keep: SignedDuration::from_hours(24 * i64::from(keep_days)),
             lost: AtomicU64::new(0),
-            open,
+            open: Mutex::new(OpenLog {
+                keys: PersonKeys::new(state.join(KEYS)),
+                last_removal: (SystemTime::now(), Instant::now()),
+            }),
         };
-        let now = Timestamp::now();
-        audit.remove_before(&mut audit.locked(), now);
-        Ok(audit)
+        audit.remove_before(&mut audit.locked(), Timestamp::now());
+        audit
     }
 
     /// Records an action in this log and in the service's log.
@@ -202,9 +185,8 @@ impl Audit {
             "{action:?} cannot end as {outcome:?}: add it to `Action::rule` and docs/audit.md"
         );
         let mut open = self.locked();
-        let OpenLog { file, keys, .. } = &mut *open;
         let now = Timestamp::now();
-        let key = action.rule().1.then(|| keys.current(now)).flatten();
+        let key = action.rule().1.then(|| open.keys.current(now)).flatten();
         let time = now.to_string();
         let (mut text, mut count) = (Vec::new(), 0);
         for person in people {
@@ -232,8 +214,10 @@ impl Audit {
             text.push(b'\n');
             count += 1;
         }
+        // The lock is not held while the disk writes.
+        drop(open);
         if count > 0
-            && let Err(error) = file.append(&text)
+            && let Err(error) = self.store.append_audit(&text)
         {
             self.lost.fetch_add(count, Ordering::Relaxed);
             tracing::error!(
@@ -255,7 +239,7 @@ impl Audit {
     ///
     /// If it cannot be written; the next line tries again.
     pub fn reopen(&self) -> io::Result<()> {
-        self.locked().file.reopen()
+        self.store.reopen_audit()
     }
 
     /// Removes expired lines, rotated files and keys. If the clock jumped far ahead since the last
@@ -279,19 +263,11 @@ impl Audit {
         let Ok(cutoff) = now.checked_sub(self.keep) else {
             return;
         };
-        let removed = (|| {
-            let mut bytes = open.file.remove_before(cutoff)?;
-            for rotated in open.file.rotated()? {
-                let about = rotated.metadata()?;
-                if Timestamp::try_from(about.modified()?).is_ok_and(|modified| modified < cutoff) {
-                    std::fs::remove_file(&rotated)?;
-                    bytes += about.len();
-                }
-            }
+        let removed = self.store.remove_audit_before(cutoff);
+        if removed.is_ok() {
             open.keys.current(now);
             open.keys.drop_before(cutoff);
-            Ok::<u64, io::Error>(bytes)
-        })();
+        }
         match removed {
             Ok(0) => {}
             Ok(bytes) => tracing::info!(
@@ -312,7 +288,7 @@ impl Audit {
 
 /// Returns the paths of the log and of its keys in a state folder.
 pub fn files(state: &Path) -> (PathBuf, PathBuf) {
-    (state.join(LOG), state.join(KEYS))
+    (state.join(AUDIT_LOG), state.join(KEYS))
 }
 
 #[cfg(test)]
@@ -321,9 +297,17 @@ mod tests {
 
     use serde_json::Value;
 
+    use rostro_gallery::{FolderStore, StateFiles};
+
     use super::*;
 
     const KEEP: u32 = 30;
+
+    fn opened(state: &Path) -> Audit {
+        let files = StateFiles::open(state).unwrap();
+        let store = FolderStore::open_unlocked(state).unwrap().with_state(files);
+        Audit::new(Arc::new(store), state, KEEP)
+    }
 
     fn actor() -> Actor {
         Actor {
@@ -335,7 +319,7 @@ mod tests {
     }
 
     fn lines(state: &Path) -> Vec<Value> {
-        fs::read_to_string(state.join(LOG))
+        fs::read_to_string(state.join(AUDIT_LOG))
             .unwrap()
             .lines()
             .map(|line| serde_json::from_str(line).unwrap())
@@ -350,7 +334,7 @@ mod tests {
     #[test]
     fn line_has_request_and_hash() {
         let state = tempfile::tempdir().unwrap();
-        let audit = Audit::open(state.path(), KEEP).unwrap();
+        let audit = opened(state.path());
         let alice: PersonId = "alice".parse().unwrap();
         audit.note_people(&actor(), Action::Enrol, ActionOutcome::Done, [&alice]);
         audit.note(&actor(), Action::Export, None, ActionOutcome::Done, "");
@@ -370,7 +354,7 @@ mod tests {
             (None, Some("export"))
         );
         assert!(
-            !fs::read_to_string(state.path().join(LOG))
+            !fs::read_to_string(state.path().join(AUDIT_LOG))
                 .unwrap()
                 .contains("alice")
         );
@@ -379,16 +363,16 @@ mod tests {
     #[test]
     fn lost_lines_are_counted() {
         let state = tempfile::tempdir().unwrap();
-        let audit = Audit::open(state.path(), KEEP).unwrap();
-        fs::remove_file(state.path().join(LOG)).unwrap();
-        fs::create_dir(state.path().join(LOG)).unwrap();
+        let audit = opened(state.path());
+        fs::remove_file(state.path().join(AUDIT_LOG)).unwrap();
+        fs::create_dir(state.path().join(AUDIT_LOG)).unwrap();
         let people: Vec<PersonId> = ["alice", "bob"]
             .iter()
             .map(|id| id.parse().unwrap())
             .collect();
         audit.note_people(&actor(), Action::ImportPerson, ActionOutcome::Done, &people);
         assert_eq!(audit.lost(), 2);
-        fs::remove_dir(state.path().join(LOG)).unwrap();
+        fs::remove_dir(state.path().join(AUDIT_LOG)).unwrap();
         audit.note_people(&actor(), Action::ImportPerson, ActionOutcome::Done, &people);
         assert_eq!((audit.lost(), lines(state.path()).len()), (2, 2));
     }
@@ -397,7 +381,7 @@ mod tests {
     fn start_removes_old_lines_and_files() {
         let state = tempfile::tempdir().unwrap();
         fs::write(
-            state.path().join(LOG),
+            state.path().join(AUDIT_LOG),
             [40, 31, 29, 0].map(line_of_day).concat(),
         )
         .unwrap();
@@ -414,7 +398,7 @@ mod tests {
             .unwrap()
             .set_modified(SystemTime::now() - month)
             .unwrap();
-        drop(Audit::open(state.path(), KEEP).unwrap());
+        drop(opened(state.path()));
         assert_eq!(lines(state.path()).len(), 2);
         assert!(young.exists() && !old.exists());
     }
@@ -423,8 +407,12 @@ mod tests {
     #[test]
     fn late_start_removes_all_lines() {
         let state = tempfile::tempdir().unwrap();
-        fs::write(state.path().join(LOG), [400, 390].map(line_of_day).concat()).unwrap();
-        let audit = Audit::open(state.path(), KEEP).unwrap();
+        fs::write(
+            state.path().join(AUDIT_LOG),
+            [400, 390].map(line_of_day).concat(),
+        )
+        .unwrap();
+        let audit = opened(state.path());
         audit.note(
             &Actor::part("start"),
             Action::Activate,
@@ -442,8 +430,12 @@ mod tests {
     #[test]
     fn clock_jump_removes_nothing() {
         let state = tempfile::tempdir().unwrap();
-        let audit = Audit::open(state.path(), KEEP).unwrap();
-        fs::write(state.path().join(LOG), [40, 0].map(line_of_day).concat()).unwrap();
+        let audit = opened(state.path());
+        fs::write(
+            state.path().join(AUDIT_LOG),
+            [40, 0].map(line_of_day).concat(),
+        )
+        .unwrap();
         audit.locked().last_removal.0 -= Duration::from_secs(2 * 86_400);
         audit.remove_old();
         assert_eq!(lines(state.path()).len(), 2);

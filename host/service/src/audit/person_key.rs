@@ -6,17 +6,14 @@ use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
-use tempfile::NamedTempFile;
-
+use rostro_common::fs::atomic::{AtomicFile, FileAccess};
+use rostro_common::fs::durable::sync_folder;
 use rostro_common::fs::read_small;
 use rostro_common::ids::PersonId;
 use rostro_common::keyed_hash::HashKey;
 
 /// Time for which a key is used for new lines: a year.
 const KEY_LIFETIME: SignedDuration = SignedDuration::from_hours(365 * 24);
-
-/// Prefix of unfinished files. A start removes them from the state folder.
-const UNFINISHED: &str = ".unfinished-";
 
 /// The first lines of the file.
 const HEAD: &str = "# Keys of the people in audit.jsonl: when each was made, and the key. Keep it secret: it tests ids.\n";
@@ -201,13 +198,11 @@ fn write(file: &Path, keys: &[PersonKey]) -> io::Result<()> {
     for PersonKey { made, key, .. } in keys {
         text.push_str(&format!("{made} {}\n", key.to_hex()));
     }
-    // A temporary file is created for its owner alone.
-    let mut unfinished = NamedTempFile::with_prefix_in(UNFINISHED, folder)?;
+    let mut unfinished = AtomicFile::create(file, FileAccess::Owner)?;
     unfinished.write_all(text.as_bytes())?;
-    unfinished.as_file().sync_all()?;
-    unfinished.persist(file).map_err(|error| error.error)?;
-    // The file is in place. Some file systems cannot sync a folder.
-    let _ = fs::File::open(folder).and_then(|folder| folder.sync_all());
+    unfinished.commit()?;
+    // The file is in place, so a failure here does not undo the write.
+    let _ = sync_folder(folder);
     Ok(())
 }
 

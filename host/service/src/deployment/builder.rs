@@ -18,7 +18,7 @@ use rostro_sandbox::pipeline::stage::{StageError, StageRequest, Tuning};
 
 use super::live::ReadyRevision;
 use super::record::RevisionSpec;
-use super::store::Store;
+use super::state_folder::StateFolder;
 use crate::people::{People, PeopleError, ViewReport};
 
 /// Time that a revision may take for the templates of all people.
@@ -98,10 +98,10 @@ impl RevisionBuilder {
     /// Compiles and inspects a component.
     fn component(
         &self,
-        store: &Store,
+        folder: &StateFolder,
         digest: Sha256Digest,
     ) -> Result<CompiledComponent, MakeError> {
-        let bytes = store
+        let bytes = folder
             .component(digest)
             .map_err(|cause| MakeError::Component { digest, cause })?;
         Ok(CompiledComponent::load(&self.engine, &bytes)?)
@@ -115,11 +115,11 @@ impl RevisionBuilder {
     /// [`MakeError`]; nothing of the revision is kept then.
     pub(crate) fn make(
         &self,
-        store: &Store,
+        folder: &StateFolder,
         id: Sha256Digest,
         spec: &RevisionSpec,
     ) -> Result<(Arc<ReadyRevision>, ViewReport), MakeError> {
-        self.try_make(store, id, spec).map_err(|error| {
+        self.try_make(folder, id, spec).map_err(|error| {
             // After a shutdown has begun, the cancellation may have caused the error.
             if self.shutdown.has_begun() {
                 MakeError::Stopping
@@ -131,7 +131,7 @@ impl RevisionBuilder {
 
     fn try_make(
         &self,
-        store: &Store,
+        folder: &StateFolder,
         id: Sha256Digest,
         spec: &RevisionSpec,
     ) -> Result<(Arc<ReadyRevision>, ViewReport), MakeError> {
@@ -140,10 +140,10 @@ impl RevisionBuilder {
         if spec.inputs(pack.manifest()).id() != id {
             return Err(MakeError::OtherModels(spec.pack.clone()));
         }
-        let vision = self.component(store, spec.vision)?;
+        let vision = self.component(folder, spec.vision)?;
         let policy = spec
             .policy
-            .map(|digest| self.component(store, digest))
+            .map(|digest| self.component(folder, digest))
             .transpose()?;
         // A component that spins while it describes itself is stopped after this time, so that
         // other revisions can be staged.

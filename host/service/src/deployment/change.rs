@@ -14,7 +14,7 @@ use super::live::breaker::{OFF, Rule, client_number};
 use super::live::{Outcome, ReadyRevision};
 use super::record::{Record, Status, TrafficShare};
 use super::routes::ShareCounter;
-use super::store::StateError;
+use super::state_folder::StateError;
 use super::{Actor, Deployment, DeploymentState};
 use crate::audit::{Action, ActionOutcome};
 use crate::executor::Client;
@@ -490,6 +490,12 @@ impl Deployment {
             .note(&actor, Action::Break, Some(id), outcome, &detail);
     }
 
+    /// Writes the record to the store.
+    pub(super) fn write_record(&self, record: &Record) -> Result<(), StateError> {
+        let store = self.builder.people.store();
+        self.state_folder.write(&**store, record)
+    }
+
     /// Works out a change on a copy of the record, writes it, and applies it. If the change is
     /// refused or cannot be written, nothing changes.
     fn commit(
@@ -506,7 +512,7 @@ impl Deployment {
         if record == state.record {
             return Ok(ChangeOutcome { id, changed: false });
         }
-        self.store.write(&record)?;
+        self.write_record(&record)?;
         // Counters continue unless their share or revision changed.
         if record.canary != state.record.canary {
             state.canary = record

@@ -2,7 +2,7 @@
 //!
 //! A revision is staged in the background ([`staging`], [`builder`]), and then activated, or set
 //! next to the active one as canary or shadow ([`change`]). Every change is worked out on a copy of
-//! the [`record`], written to the [`store`], and only then applied, by one swap of the [`routes`]:
+//! the [`record`], written to the [`state_folder`], and only then applied, by one swap of the [`routes`]:
 //! a crash leaves the state before or after it. Requests never wait for a change. [`recovery`]
 //! restores the state at a start.
 
@@ -18,8 +18,8 @@ mod record;
 mod recovery;
 mod routes;
 mod staging;
+mod state_folder;
 mod status;
-mod store;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicU32;
@@ -56,8 +56,8 @@ pub use recovery::Configured;
 pub(crate) use routes::Shadow;
 pub use routes::{Preference, RoutedRevision};
 pub(crate) use staging::lower_priority;
+pub use state_folder::{StateError, StateFolder};
 pub use status::{RevisionState, RevisionStatus, Statuses};
-pub use store::{StateError, Store};
 
 /// The most revisions that are kept ready in addition to the active and the previous one. Each
 /// holds its compiled code, and an index of the people if its embeddings or its policy differ.
@@ -70,7 +70,7 @@ const REMEMBERED: usize = 50;
 #[derive(Debug)]
 pub struct Deployment {
     builder: RevisionBuilder,
-    store: Store,
+    state_folder: StateFolder,
     audit: Audit,
     routes: ArcSwap<Routes>,
     state: Mutex<DeploymentState>,
@@ -129,16 +129,16 @@ impl Deployment {
     /// If no revision can serve.
     pub fn open(
         builder: RevisionBuilder,
-        store: Store,
+        state_folder: StateFolder,
         audit: Audit,
         configured: &Configured,
         breaker: u32,
     ) -> Result<(Arc<Self>, ViewReport), OpenError> {
-        let mut before = store.read()?;
+        let mut before = state_folder.read(&**builder.people.store())?;
         if let Some(contract) = before.legacy.as_ref().and_then(|text| text.parse().ok()) {
             builder.people.adopt_legacy(&contract);
         }
-        let spec = configured.store(&store)?;
+        let spec = configured.store(&state_folder)?;
         let has_adopted_ids = before.adopt_current_ids(&spec, |pack| builder.manifest(pack));
         let plan = RecoveryPlan::new(&before, builder.id(&spec)?, &configured.texts);
         let mut record = before.clone();
@@ -146,7 +146,7 @@ impl Deployment {
             live,
             report,
             outcome,
-        } = recovery::start(&plan, &spec, &mut record, &builder, &store, &audit)?;
+        } = recovery::start(&plan, &spec, &mut record, &builder, &state_folder, &audit)?;
         let active = live.id();
         let is_strict = active == plan.configured && !configured.may_lack_settings;
         recovery::check_settings(&builder, &live, is_strict)?;
@@ -158,14 +158,14 @@ impl Deployment {
             now(),
         );
         if has_adopted_ids || record != before {
-            store.write(&record)?;
+            state_folder.write(&**builder.people.store(), &record)?;
         }
-        store.sweep(&record);
+        state_folder.sweep(&record);
         let (queue, jobs) = staging::queue();
         let state = DeploymentState::new(record, &live);
         let deployment = Arc::new(Self {
             builder,
-            store,
+            state_folder,
             audit,
             routes: ArcSwap::from_pointee(Routes {
                 counterparts: counterparts(&state.record, &state.ready, &live),
@@ -214,7 +214,7 @@ impl Deployment {
 
     /// Locks the state folder again if another program replaced its lock.
     pub fn check_lock(&self) {
-        self.store.check_lock();
+        self.state_folder.check_lock();
     }
 
     /// Returns the revision that serves a request that begins now, and its shadow.
@@ -339,7 +339,7 @@ impl Deployment {
             leaving.insert(id, Arc::downgrade(&live));
         }
         leaving.retain(|_, live| live.strong_count() > 0);
-        self.store.sweep(record);
+        self.state_folder.sweep(record);
     }
 
     /// Records an upload that was refused before it was complete.

@@ -91,7 +91,7 @@ impl Deployment {
             if let Some(entry) = record.entry_mut(id) {
                 entry.enrol = true;
             }
-            self.store.write(&record)?;
+            self.write_record(&record)?;
             state.record = record;
             self.apply_record(&mut state);
             return Ok(ChangeOutcome { id, changed: true });
@@ -106,7 +106,7 @@ impl Deployment {
             return Err(ChangeError::TooMany { most: READY + 2 });
         }
         // Under the lock, because another change sweeps components that no revision needs.
-        self.store.keep(bytes)?;
+        self.state_folder.keep(bytes)?;
         let mut record = state.record.clone();
         record.revisions.retain(|entry| entry.id != id);
         record.revisions.push(RevisionEntry {
@@ -119,7 +119,7 @@ impl Deployment {
             status: Status::Staging,
         });
         record.forget_old(REMEMBERED);
-        self.store.write(&record)?;
+        self.write_record(&record)?;
         state.record = record;
         drop(state);
         let _ = self.queue.send(id);
@@ -195,7 +195,7 @@ impl Deployment {
         let begun = std::time::Instant::now();
         // A bug in staging must not end its thread.
         let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            self.builder.make(&self.store, id, &spec)
+            self.builder.make(&self.state_folder, id, &spec)
         }));
         if self.builder.shutdown.has_begun() {
             // Its status stays `staging`, so the next start stages it again.
@@ -287,7 +287,7 @@ impl Deployment {
                 record.clear_roles(id);
             }
         }
-        self.store.write(&record)?;
+        self.write_record(&record)?;
         state.record = record;
         if let Ok(live) = staged {
             state.ready.insert(id, live);

@@ -1,6 +1,6 @@
 //! The record of revisions: which exist, the roles of each, and the changes of roles.
 //!
-//! The record is data. [`super::store`] reads and writes it; the serde names are its file format.
+//! The record is data. [`super::state_folder`] reads and writes it; the serde names are its file format.
 
 use std::collections::BTreeMap;
 

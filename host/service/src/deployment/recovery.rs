@@ -12,7 +12,7 @@ use rostro_sandbox::settings::names::UnknownSettings;
 use super::builder::{MakeError, RevisionBuilder};
 use super::live::ReadyRevision;
 use super::record::{ConfiguredTexts, Record, RevisionEntry, RevisionInfo, RevisionSpec, Status};
-use super::store::{StateError, Store};
+use super::state_folder::{StateError, StateFolder};
 use super::{Actor, shortened};
 use crate::audit::{Action, ActionOutcome, Audit};
 use crate::people::ViewReport;
@@ -34,11 +34,11 @@ pub struct Configured {
 
 impl Configured {
     /// Stores the components, and returns the parts of the revision.
-    pub(super) fn store(&self, store: &Store) -> Result<RevisionSpec, StateError> {
+    pub(super) fn store(&self, folder: &StateFolder) -> Result<RevisionSpec, StateError> {
         Ok(RevisionSpec {
-            vision: store.keep(&self.vision)?,
+            vision: folder.keep(&self.vision)?,
             policy: match &self.policy {
-                Some(bytes) => Some(store.keep(bytes)?),
+                Some(bytes) => Some(folder.keep(bytes)?),
                 None => None,
             },
             pack: self.pack.clone(),
@@ -201,14 +201,14 @@ pub(super) fn start(
     configured: &RevisionSpec,
     record: &mut Record,
     builder: &RevisionBuilder,
-    store: &Store,
+    folder: &StateFolder,
     audit: &Audit,
 ) -> Result<StartedRevision, MakeError> {
     for &id in &plan.candidates {
         let Some(entry) = record.entry_mut(id) else {
             continue;
         };
-        match builder.make(store, id, &entry.spec) {
+        match builder.make(folder, id, &entry.spec) {
             Ok((live, report)) => {
                 return Ok(StartedRevision {
                     live,
@@ -231,7 +231,7 @@ pub(super) fn start(
             }
         }
     }
-    let (live, report) = builder.make(store, plan.configured, configured)?;
+    let (live, report) = builder.make(folder, plan.configured, configured)?;
     Ok(StartedRevision {
         live,
         report,

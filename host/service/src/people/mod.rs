@@ -39,7 +39,7 @@ pub use view::View;
 /// Enrolled people.
 #[derive(Debug)]
 pub struct People {
-    store: Box<dyn Store>,
+    store: Arc<dyn Store>,
     method: Method,
     cores: Cores,
     views: Views,
@@ -99,7 +99,7 @@ impl From<StoreError> for PeopleError {
 
 impl People {
     /// Creates the people of a store, searched by `method` on idle `cores`.
-    pub fn new(store: Box<dyn Store>, method: Method, cores: Cores) -> Self {
+    pub fn new(store: Arc<dyn Store>, method: Method, cores: Cores) -> Self {
         Self {
             store,
             method,
@@ -111,8 +111,8 @@ impl People {
     }
 
     /// Returns the store, for reads and for changes that no view sees.
-    pub(crate) fn store(&self) -> &dyn Store {
-        &*self.store
+    pub(crate) fn store(&self) -> &Arc<dyn Store> {
+        &self.store
     }
 
     /// Returns the locks of people.

@@ -17,6 +17,8 @@ use embedded_graphics::text::{Baseline, Text};
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageReader, RgbImage};
 
+use rostro_common::fs::atomic::{AtomicFile, FileAccess};
+
 use super::answer::AnalysisReport;
 
 /// Upper bound of decoded pixels.
@@ -199,13 +201,12 @@ pub(super) fn write(picture: &RgbImage, path: &Path) -> Result<(), DrawError> {
     // Writes by a rename, so that a link of that name is replaced and not followed.
     let written = || -> image::ImageResult<()> {
         std::fs::create_dir_all(folder)?;
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        let mut file = AtomicFile::create(path, FileAccess::Owner)?;
         picture.write_to(
             &mut std::io::BufWriter::new(file.as_file_mut()),
             image::ImageFormat::Png,
         )?;
-        file.persist(path).map_err(|error| error.error)?;
-        Ok(())
+        Ok(file.commit()?)
     };
     written().map_err(|cause| DrawError::Write {
         path: path.to_owned(),

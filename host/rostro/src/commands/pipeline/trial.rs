@@ -81,7 +81,7 @@ impl Trial {
         };
         let revision = local.revision(file)?;
         let people = People::new(
-            Box::new(FolderStore::open_unlocked(folder).map_err(PeopleError::from)?),
+            Arc::new(FolderStore::open_unlocked(folder).map_err(PeopleError::from)?),
             Method::Exact,
             local.cores.clone(),
         );

@@ -14,7 +14,7 @@ use include_dir::{Dir, include_dir};
 
 use rostro_common::text::sanitize_name;
 use rostro_sandbox::component::version::WORLD_VERSION;
-use rostro_sandbox::identifiers::is_name;
+use rostro_sandbox::validate::identifiers::is_name;
 
 use crate::terminal::say;
 

@@ -1,4 +1,5 @@
-//! The state folder: the record of revisions, replaced as a whole, and the components.
+//! The state folder: the components, and the form of the record of revisions, which the store
+//! keeps.
 
 mod error;
 mod private;
@@ -7,35 +8,32 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use tempfile::NamedTempFile;
-
 use rostro_common::cancel::CancelScope;
 use rostro_common::digest::Sha256Digest;
+use rostro_common::fs::atomic::{AtomicFile, FileAccess, UNFINISHED};
 use rostro_common::fs::durable::sync_folder;
 use rostro_common::fs::lock::{FolderLock, FolderLockError};
 use rostro_common::shutdown::Shutdown;
+use rostro_gallery::{REVISIONS, Store};
 
 use super::record::{FORM, Record, Status};
 use private::{FolderRepair, PrivateFolder};
 
 pub use error::StateError;
 
-/// Prefix of the names of unfinished files.
-const UNFINISHED: &str = ".unfinished-";
-
 /// The flag that names the folder.
 const STATE: &str = "--state";
 
 /// The folder with the record, the components, and their compiled code.
 #[derive(Debug)]
-pub struct Store {
+pub struct StateFolder {
     folder: PathBuf,
     shutdown: Shutdown,
     /// Held while the folder is used.
     lock: FolderLock,
 }
 
-impl Store {
+impl StateFolder {
     /// Opens the folder for this process alone, and creates it if it does not exist. While another
     /// process uses it, waits for it until `scope` ends. Once `shutdown` has begun the record is
     /// not written any more.
@@ -126,22 +124,15 @@ impl Store {
         &self.folder
     }
 
-    fn record_file(&self) -> PathBuf {
-        self.folder.join("revisions.json")
-    }
-
-    /// Reads the record; an empty one if none was written.
+    /// Reads the record of a store; an empty one if none was written.
     ///
     /// # Errors
     ///
     /// If it cannot be read.
-    pub(crate) fn read(&self) -> Result<Record, StateError> {
-        let file = self.record_file();
-        let text = match fs::read(&file) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(Record::empty());
-            }
+    pub(crate) fn read(&self, store: &dyn Store) -> Result<Record, StateError> {
+        let text = match store.read_revisions() {
+            Ok(Some(text)) => text,
+            Ok(None) => return Ok(Record::empty()),
             Err(cause) => {
                 return Err(StateError::Folder {
                     action: "read",
@@ -151,7 +142,7 @@ impl Store {
             }
         };
         let wrong = |cause: String| StateError::Record {
-            file: file.clone(),
+            file: self.folder.join(REVISIONS),
             cause,
         };
         let mut record: Record =
@@ -166,24 +157,26 @@ impl Store {
         Ok(record)
     }
 
-    /// Writes the record atomically: a crash leaves the old one or the new one.
+    /// Writes the record to a store: a crash leaves the old one or the new one.
     ///
     /// # Errors
     ///
     /// If it cannot be written, or the process is stopping. The old record stays then.
-    pub(crate) fn write(&self, record: &Record) -> Result<(), StateError> {
+    pub(crate) fn write(&self, store: &dyn Store, record: &Record) -> Result<(), StateError> {
         if self.shutdown.has_begun() {
             return Err(StateError::Stopping);
         }
         let mut stored = record.clone();
         stored.exchange_ids();
         let text = serde_json::to_vec_pretty(&stored).unwrap_or_default();
-        self.write_atomic(&self.record_file(), &text)
-            .map_err(|cause| StateError::Folder {
+        match store.write_revisions(&text) {
+            Ok(_) => Ok(()),
+            Err(cause) => Err(StateError::Folder {
                 action: "write into",
                 folder: self.folder.clone(),
                 cause,
-            })
+            }),
+        }
     }
 
     /// Stores a component.
@@ -200,8 +193,17 @@ impl Store {
         };
         // An intact component is not written again; a damaged one is replaced.
         if !fs::read(self.component_file(digest)).is_ok_and(|stored| stored == bytes) {
-            self.write_atomic(&self.component_file(digest), bytes)
+            let mut file = AtomicFile::create(&self.component_file(digest), FileAccess::Owner)
                 .map_err(failed)?;
+            file.write_all(bytes).map_err(failed)?;
+            file.commit().map_err(failed)?;
+            // The file is in place, so a failure here does not undo the write.
+            if let Err(error) = sync_folder(&self.folder.join("components")) {
+                tracing::warn!(
+                    "cannot sync the folder of components in {}: {error}; a crash may undo the write",
+                    self.folder.display()
+                );
+            }
         }
         Ok(digest)
     }
@@ -247,22 +249,6 @@ impl Store {
             .join("components")
             .join(format!("{digest}.wasm"))
     }
-
-    fn write_atomic(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let folder = path.parent().unwrap_or(&self.folder);
-        let mut file = NamedTempFile::with_prefix_in(UNFINISHED, folder)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|error| error.error)?;
-        // The file is in place, so a failure here does not undo the write.
-        if let Err(error) = sync_folder(folder) {
-            tracing::warn!(
-                "cannot sync the folder of {}: {error}; a crash may bring back the old file",
-                path.display()
-            );
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]
@@ -270,11 +256,20 @@ mod tests {
     use std::collections::BTreeMap;
     use std::time::Instant;
 
+    use rostro_gallery::{FolderStore, StateFiles};
+
     use super::super::record::{RevisionEntry, RevisionSpec, TrafficShare};
     use super::*;
 
-    fn open(folder: &Path) -> Result<Store, StateError> {
-        Store::open(folder, &Instant::now().into(), Shutdown::default())
+    fn open(folder: &Path) -> Result<StateFolder, StateError> {
+        StateFolder::open(folder, &Instant::now().into(), Shutdown::default())
+    }
+
+    fn store(folder: &Path) -> FolderStore {
+        let files = StateFiles::open(folder).unwrap();
+        FolderStore::open_unlocked(folder)
+            .unwrap()
+            .with_state(files)
     }
 
     fn record() -> Record {
@@ -305,18 +300,18 @@ mod tests {
     #[test]
     fn record_survives_write_and_read() {
         let folder = tempfile::tempdir().unwrap();
-        let store = open(folder.path()).unwrap();
-        assert_eq!(store.read().unwrap(), Record::empty());
-        store.write(&record()).unwrap();
-        assert_eq!(store.read().unwrap(), record());
+        let (state, store) = (open(folder.path()).unwrap(), store(folder.path()));
+        assert_eq!(state.read(&store).unwrap(), Record::empty());
+        state.write(&store, &record()).unwrap();
+        assert_eq!(state.read(&store).unwrap(), record());
     }
 
     #[test]
     fn folder_serves_one_process() {
         let folder = tempfile::tempdir().unwrap();
-        let store = open(folder.path()).unwrap();
+        let state = open(folder.path()).unwrap();
         assert!(matches!(open(folder.path()), Err(StateError::InUse { .. })));
-        drop(store);
+        drop(state);
         open(folder.path()).unwrap();
     }
 
@@ -327,24 +322,24 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
 
         let folder = tempfile::tempdir().unwrap();
-        let store = open(folder.path()).unwrap();
-        let compiled = store.compiled(None).unwrap();
+        let state = open(folder.path()).unwrap();
+        let compiled = state.compiled(None).unwrap();
         let planted = compiled.join("modules/planted");
         fs::create_dir_all(&planted).unwrap();
-        store.compiled(None).unwrap();
+        state.compiled(None).unwrap();
         assert!(planted.exists());
         fs::set_permissions(&compiled, fs::Permissions::from_mode(0o2770)).unwrap();
-        store.compiled(None).unwrap();
+        state.compiled(None).unwrap();
         assert!(!planted.exists());
     }
 
     #[test]
     fn damaged_record_error_has_remedy() {
         let folder = tempfile::tempdir().unwrap();
-        let store = open(folder.path()).unwrap();
+        let (state, store) = (open(folder.path()).unwrap(), store(folder.path()));
         for text in ["", "{}", "{\"form\": 2, \"revisions\": []}"] {
-            fs::write(store.record_file(), text).unwrap();
-            let error = store.read().unwrap_err().to_string();
+            fs::write(folder.path().join(REVISIONS), text).unwrap();
+            let error = state.read(&store).unwrap_err().to_string();
             assert!(
                 error.contains("revisions.json") && error.contains("move it away"),
                 "{error}"
@@ -355,19 +350,19 @@ mod tests {
     #[test]
     fn sweep_keeps_needed_components() {
         let folder = tempfile::tempdir().unwrap();
-        let store = open(folder.path()).unwrap();
+        let state = open(folder.path()).unwrap();
         let (kept, other) = (
-            store.keep(b"vision").unwrap(),
-            store.keep(b"other").unwrap(),
+            state.keep(b"vision").unwrap(),
+            state.keep(b"other").unwrap(),
         );
-        fs::write(store.component_file(kept), b"damaged").unwrap();
+        fs::write(state.component_file(kept), b"damaged").unwrap();
         assert_eq!(
-            store.component(kept).unwrap_err().to_string(),
+            state.component(kept).unwrap_err().to_string(),
             "its bytes were changed"
         );
-        store.keep(b"vision").unwrap();
-        store.sweep(&record());
-        assert_eq!(store.component(kept).unwrap(), b"vision");
-        store.component(other).unwrap_err();
+        state.keep(b"vision").unwrap();
+        state.sweep(&record());
+        assert_eq!(state.component(kept).unwrap(), b"vision");
+        state.component(other).unwrap_err();
     }
 }

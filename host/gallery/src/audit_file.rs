@@ -3,20 +3,19 @@
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Deserialize;
-use tempfile::NamedTempFile;
 
-/// Prefix of unfinished files. A start removes them from the state folder.
-const UNFINISHED: &str = ".unfinished-";
+use rostro_common::fs::atomic::{AtomicFile, FileAccess};
 
 /// A file that lines are appended to.
 #[derive(Debug)]
-pub(super) struct AppendedFile {
+pub(crate) struct AuditFile {
     path: PathBuf,
     /// None after a failure.
-    file: Option<File>,
+    file: Option<Arc<File>>,
 }
 
 /// The field of a line that is read here.
@@ -25,16 +24,16 @@ struct LineTime {
     time: String,
 }
 
-impl AppendedFile {
+impl AuditFile {
     /// Opens a file, and creates it if it does not exist.
     ///
     /// # Errors
     ///
     /// If it cannot be written.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
         Ok(Self {
             path: path.to_owned(),
-            file: Some(open(path)?),
+            file: Some(Arc::new(open(path)?)),
         })
     }
 
@@ -43,18 +42,18 @@ impl AppendedFile {
     /// # Errors
     ///
     /// If it cannot be written; the next line tries again.
-    pub(super) fn reopen(&mut self) -> io::Result<()> {
+    pub(crate) fn reopen(&mut self) -> io::Result<()> {
         self.file = None;
-        self.file = Some(open(&self.path)?);
+        self.file = Some(Arc::new(open(&self.path)?));
         Ok(())
     }
 
-    /// Appends whole lines and syncs them.
+    /// Appends whole lines. Returns the file, so that the caller can sync it without a lock.
     ///
     /// # Errors
     ///
     /// If they cannot be written completely.
-    pub(super) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+    pub(crate) fn append(&mut self, lines: &[u8]) -> io::Result<Arc<File>> {
         if !self.is_in_place() {
             self.reopen()?;
             tracing::info!(
@@ -62,12 +61,12 @@ impl AppendedFile {
                 self.path.display()
             );
         }
-        let Some(file) = &mut self.file else {
+        let Some(file) = &self.file else {
             return Err(io::Error::other("it is not open"));
         };
         begin_line(file)?;
-        file.write_all(lines)?;
-        file.sync_data()
+        (&**file).write_all(lines)?;
+        Ok(Arc::clone(file))
     }
 
     /// Returns true if the name leads to the open file.
@@ -84,7 +83,7 @@ impl AppendedFile {
     /// # Errors
     ///
     /// If the file cannot be replaced; it is unchanged then.
-    pub(super) fn remove_before(&mut self, cutoff: Timestamp) -> io::Result<u64> {
+    pub(crate) fn remove_before(&mut self, cutoff: Timestamp) -> io::Result<u64> {
         let mut reader = BufReader::new(File::open(&self.path)?);
         let (mut start, mut end, mut line) = (0, 0, Vec::new());
         loop {
@@ -101,13 +100,11 @@ impl AppendedFile {
         if start == 0 {
             return Ok(0);
         }
-        let folder = self.path.parent().unwrap_or_else(|| Path::new("."));
         let mut rest = reader.into_inner();
         rest.seek(SeekFrom::Start(start))?;
-        let mut shorter = NamedTempFile::with_prefix_in(UNFINISHED, folder)?;
+        let mut shorter = AtomicFile::create(&self.path, FileAccess::Owner)?;
         io::copy(&mut rest, &mut shorter)?;
-        shorter.as_file().sync_all()?;
-        shorter.persist(&self.path).map_err(|error| error.error)?;
+        shorter.commit()?;
         self.reopen()?;
         Ok(start)
     }
@@ -117,7 +114,7 @@ impl AppendedFile {
     /// # Errors
     ///
     /// If the folder cannot be read.
-    pub(super) fn rotated(&self) -> io::Result<Vec<PathBuf>> {
+    pub(crate) fn rotated(&self) -> io::Result<Vec<PathBuf>> {
         rotated(&self.path)
     }
 }
@@ -195,7 +192,7 @@ fn is_same(a: &fs::Metadata, b: &fs::Metadata) -> bool {
 }
 
 /// Begins a new line after a torn one, so that the two do not become one line.
-fn begin_line(file: &mut File) -> io::Result<()> {
+fn begin_line(mut file: &File) -> io::Result<()> {
     let mut last = [b'\n'];
     if file.seek(SeekFrom::End(-1)).is_ok() {
         file.read_exact(&mut last)?;
@@ -211,10 +208,10 @@ fn begin_line(file: &mut File) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn file() -> (tempfile::TempDir, PathBuf, AppendedFile) {
+    fn file() -> (tempfile::TempDir, PathBuf, AuditFile) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("audit.jsonl");
-        let file = AppendedFile::open(&path).unwrap();
+        let file = AuditFile::open(&path).unwrap();
         (folder, path, file)
     }
 
