@@ -17,16 +17,11 @@ use crate::error::ApiError;
 use crate::public::health::healthz;
 use crate::request::trace::observe;
 
-/// Gate to an application that is set later. Clones share it.
-#[derive(Clone, Debug)]
+/// Gate to an application that is set later, closed until then. Clones share it.
+#[derive(Clone, Debug, Default)]
 pub struct StartupGate(Arc<SetOnce<Router>>);
 
 impl StartupGate {
-    /// Returns a closed gate.
-    pub fn new() -> Self {
-        Self(Arc::new(SetOnce::new()))
-    }
-
     /// Opens the gate for waiting and later requests.
     pub fn open(&self, app: Router) {
         // A second call has no effect.

@@ -165,7 +165,7 @@ impl CsvGallery {
         for folder in self.folders()? {
             match before.get(&folder) {
                 Some(stamp) if stamp.is_current(&folder)? => {
-                    drop(now.insert(folder, stamp.clone()))
+                    now.insert(folder, stamp.clone());
                 }
                 _ => {
                     let (folder, stamp) = stamped(folder)?;

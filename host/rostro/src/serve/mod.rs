@@ -171,10 +171,10 @@ pub(crate) fn run(config: Config, source: Source, args: ServeArgs) -> Result<(),
             .transpose()?;
         let config = Arc::new(config);
         let proxies = TrustedProxies::new(config.trusted_proxies.clone());
-        let gate = StartupGate::new();
+        let gate = StartupGate::default();
         // From here on callers wait, or get the answer that the service is starting.
         let front = gate.router(config.deadline, shutdown.clone());
-        let admin_gate = StartupGate::new();
+        let admin_gate = StartupGate::default();
         if let Some(listener) = admin_listener {
             tracing::info!("admin interface on http://{}", listener.local_addr()?);
             let front = admin_gate.router(config.deadline, shutdown.clone());

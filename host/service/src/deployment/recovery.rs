@@ -340,10 +340,12 @@ mod tests {
             (Some("a"), Some("x"), "b", None, "p", RememberedAndStaged),
             (Some("a"), Some("x"), "a", None, "p", Remembered),
         ] {
-            let mut record = Record::default();
-            record.configured = configured.map(id);
-            record.active = active.map(id);
-            record.configured_texts = before.map(texts);
+            let record = Record {
+                configured: configured.map(id),
+                active: active.map(id),
+                configured_texts: before.map(texts),
+                ..Record::default()
+            };
             let case = format!("{configured:?} {active:?} {made} {before:?} {now}");
             assert_eq!(choose(&record, id(made), &texts(now)), choice, "{case}");
         }
