@@ -111,7 +111,12 @@ pub(crate) fn program(name: &str) -> PathBuf {
 
 /// The `rostro` program that is under test.
 pub(crate) fn rostro() -> Command {
-    let mut command = Command::new(program("rostro"));
+    command_of(&program("rostro"))
+}
+
+/// A command in the repository's root, without the variables that configure the program.
+fn command_of(program: &Path) -> Command {
+    let mut command = Command::new(program);
     for (name, _) in
         std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ROSTRO_"))
     {
@@ -132,6 +137,7 @@ pub(crate) struct Options {
     within: Vec<String>,
     variables: Vec<(&'static str, OsString)>,
     log: Option<PathBuf>,
+    program: Option<PathBuf>,
 }
 
 impl Options {
@@ -146,6 +152,7 @@ impl Options {
             within: Vec::new(),
             variables: Vec::new(),
             log: None,
+            program: None,
         }
     }
 
@@ -208,7 +215,10 @@ impl Options {
 
     /// Returns the command that starts the server. `own` is its state folder by default.
     fn command(&self, gallery: &Path, own: &Path) -> Command {
-        let mut command = rostro();
+        let mut command = match &self.program {
+            Some(program) => command_of(program),
+            None => rostro(),
+        };
         command
             .args(["serve", "--pack", self.pack])
             .arg("--state")
@@ -278,6 +288,14 @@ impl Options {
                 let _ = child.kill();
                 panic!("the server did not start:\n{}", log.text());
             }
+        }
+    }
+
+    /// Starts another build of the program, for comparisons.
+    pub(crate) fn program(self, program: &Path) -> Self {
+        Self {
+            program: Some(program.to_owned()),
+            ..self
         }
     }
 

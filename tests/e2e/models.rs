@@ -421,7 +421,7 @@ fn unusable_source_leaves_nothing() {
     std::fs::write(folder.join("detector.onnx"), &weights()["detector.onnx"]).unwrap();
     assert_refused(
         fixture.install_from(&folder),
-        &["files cannot be used", "recognizer.onnx cannot be read"],
+        &["cannot use the folder", "cannot read recognizer.onnx"],
     );
     assert_refused(
         fixture.install_from(Path::new("nowhere.zip")),
@@ -590,7 +590,7 @@ fn verify_names_damaged_file() {
     std::fs::write(&recognizer, [bytes.as_slice(), b"!"].concat()).unwrap();
     verify("recognizer.onnx has more than 300000 bytes");
     std::fs::remove_file(&recognizer).unwrap();
-    verify("recognizer.onnx cannot be read");
+    verify("cannot read recognizer.onnx");
     std::fs::write(installed.join("manifest.toml"), "name = ").unwrap();
     verify("the manifest of the installed pack `own` is not valid");
     assert_eq!(

@@ -25,6 +25,9 @@ pub(crate) struct BenchArgs {
     /// Number of swaps under load (revisions)
     #[arg(long)]
     swaps: Option<u64>,
+    /// Path of another build of `rostro` (builds)
+    #[arg(long, default_value = "", hide_default_value = true)]
+    other: String,
     /// Vectors in the largest gallery (search)
     #[arg(long)]
     vectors: Option<u64>,
@@ -34,6 +37,8 @@ pub(crate) struct BenchArgs {
 enum What {
     /// The service and the one that it replaces
     Peer,
+    /// This build of the service and another one, in turns
+    Builds,
     /// The service and ONNX Runtime alone, the component and the same code as a native program
     Floor,
     /// The gallery's search and one pass over its memory
@@ -63,7 +68,7 @@ impl What {
     fn run(self, args: &BenchArgs) -> Result<()> {
         let (seconds, rounds) = (("--seconds", args.seconds), ("--rounds", args.rounds));
         // wrk has no flag that only prints its version.
-        if matches!(self, Self::Peer | Self::Memory) && !on_path("wrk") {
+        if matches!(self, Self::Peer | Self::Builds | Self::Memory) && !on_path("wrk") {
             debian_packages("wrk")?;
         }
         match self {
@@ -71,6 +76,7 @@ impl What {
                 python::environment("peer", "tests/benches/service/requirements.txt")?;
                 start("service", &["peer"], &[seconds, rounds])
             }
+            Self::Builds => start("service", &["builds", "--other", &args.other], &[rounds]),
             Self::Floor => start("floor", &[], &[]),
             Self::Search => start("search", &[], &[("--vectors", args.vectors)]),
             Self::Memory => start("service", &["memory"], &[("--requests", args.requests)]),

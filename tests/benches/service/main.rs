@@ -10,6 +10,7 @@
     reason = "a benchmark fails by panicking"
 )]
 
+mod builds;
 #[path = "../common/frames.rs"]
 mod frames;
 #[path = "../../e2e/harness.rs"]
@@ -21,6 +22,8 @@ mod peer;
 mod policies;
 mod server;
 mod wrk;
+
+use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
@@ -40,6 +43,9 @@ struct Args {
     /// Requests of the memory test
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(100..=1_000_000))]
     requests: u64,
+    /// Other build of the program (builds)
+    #[arg(long, value_name = "PROGRAM")]
+    other: Option<PathBuf>,
     /// Flag that cargo passes to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
@@ -49,6 +55,8 @@ struct Args {
 enum What {
     /// The service and the one that it replaces
     Peer,
+    /// This build of the service and another one
+    Builds,
     /// The service's memory over many large frames from eight callers
     Memory,
     /// One policy in Rust, JavaScript and Python
@@ -61,6 +69,7 @@ fn main() -> Result<()> {
     println!("{}\n", machine::description());
     match args.what {
         What::Peer => peer::measure(&args),
+        What::Builds => builds::measure(&args),
         What::Memory => memory::measure(args.requests),
         What::Policies => policies::measure(args.seconds),
     }

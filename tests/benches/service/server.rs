@@ -79,6 +79,16 @@ impl Target {
         Self::enrolled("rostro", server.url.clone(), Process::Rostro(server))
     }
 
+    /// Starts a build of this service, by default the one under test, and enrols the students.
+    pub(crate) fn build(name: &'static str, program: Option<&Path>) -> Result<Self> {
+        let options = Options::real().arg("--admin", "off");
+        let server = match program {
+            Some(program) => options.program(program).start(),
+            None => options.start(),
+        };
+        Self::enrolled(name, server.url.clone(), Process::Rostro(server))
+    }
+
     /// Starts the replaced service and enrols the students.
     pub(crate) fn peer() -> Result<Self> {
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
