@@ -123,7 +123,7 @@ fn watch_trusts_named_certificates() {
     unusable.arg("--ca").arg(secured.at("keys"));
     assert_refused(
         unusable,
-        &["it holds no certificate in PEM; name another file with --ca"],
+        &["it has no certificate in PEM; name another file with --ca"],
     );
     let mut unusable = secured.watch(&url);
     unusable.env("SSL_CERT_FILE", secured.at("nowhere"));
