@@ -9,8 +9,23 @@
 //! - [`commands`]: every other command.
 //! - [`logging`]: the log. [`terminal`]: output of commands. [`allocator`]: the C library's heap.
 //!
-//! Crates use each other in one direction only: rostro → api → service → sandbox → {inference,
-//! models}, service → {gallery, index}, all → common.
+//! # The crates of the host
+//!
+//! They lie along a request's path and use each other in one direction only, which Cargo enforces:
+//!
+//! | crate | in one sentence | may use |
+//! |---|---|---|
+//! | `rostro` | the program: configuration, start and stop, commands | all |
+//! | [`rostro_api`] | HTTP: connections, keys, requests, public and admin routes | `service`, `common` |
+//! | [`rostro_service`] | what Rostro does: recognise, enrol, manage people and revisions | `sandbox`, `inference`, `gallery`, `index`, `models`, `common` |
+//! | [`rostro_sandbox`] | runs untrusted components within limits | `inference`, `models`, `common` |
+//! | [`rostro_inference`] | ONNX models for guests | `common` |
+//! | [`rostro_models`] | model packs and ONNX Runtime on disk | `common` |
+//! | [`rostro_gallery`] | durable data: people, groups, the record of revisions, the audit log | `common` |
+//! | [`rostro_index`] | nearest-neighbour search in memory | `common` |
+//! | [`rostro_common`] | ids, digests, files, cores, cancellation | – |
+//!
+//! docs/architecture.md follows a request and a revision through them.
 //!
 //! Exit codes: 0 for success, 1 for a failure that the message explains, 2 for an invalid command
 //! line.

@@ -3,7 +3,7 @@
 //! - Purpose: one engine for the process, with the component model, epoch interruption and a
 //!   pooling allocator.
 //! - Bounds: the pool holds as many instances as can run at once, each within [`Limits`].
-//! - Cost: address space for the pool (not memory), and one thread that wakes every [`TICK`].
+//! - Cost: address space for the pool (not memory), and one thread that wakes every `TICK`.
 //!
 //! If the system refuses the addresses, memory is allocated for each instance. Every memory access
 //! of a guest is then checked, which is slower.

@@ -3,12 +3,12 @@
 //! Modules, along the way of a request:
 //!
 //! - [`executor`]: admission, fair queueing, worker threads and deadlines,
-//! - [`recognize`], [`analyze`], [`enroll`]: an image's way to the sandbox and back,
+//! - `recognize`, `analyze`, `enroll`: an image's way to the sandbox and back,
 //! - [`people`]: the stored people and their indices, one for each embedding contract,
-//! - [`manage`], [`duplicates`], [`transfer`]: listing, deletion, comparison, export and import,
+//! - `manage`, `duplicates`, [`transfer`]: listing, deletion, comparison, export and import,
 //! - [`deployment`]: revisions, their routes, staging, roll back and the circuit breaker,
 //! - [`audit`]: the log of what operators and callers changed,
-//! - [`error`] and [`types`]: the error of a request, and plain data for callers of this crate.
+//! - `error` and [`types`]: the error of a request, and plain data for callers of this crate.
 //!
 //! Place in the workspace: `rostro` → `api` → **`service`** → `sandbox` → {`inference`, `models`};
 //! the service also uses `gallery` and `index`, and every crate uses `common`. It decides nothing

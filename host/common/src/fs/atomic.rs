@@ -75,7 +75,7 @@ impl AtomicFile {
     }
 
     /// Syncs the file and renames it. The rename survives a crash only after
-    /// [`sync_folder`](super::durable::sync_folder).
+    /// [`sync_folder`].
     ///
     /// # Errors
     ///

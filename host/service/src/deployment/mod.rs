@@ -1,9 +1,9 @@
 //! Revisions: staging, activation, and the routes of requests.
 //!
-//! A revision is staged in the background ([`staging`], [`builder`]), and then activated, or set
-//! next to the active one as canary or shadow ([`change`]). Every change is worked out on a copy of
-//! the [`record`], written to the [`state_folder`], and only then applied, by one swap of the [`routes`]:
-//! a crash leaves the state before or after it. Requests never wait for a change. [`recovery`]
+//! A revision is staged in the background (`staging`, [`builder`]), and then activated, or set
+//! next to the active one as canary or shadow (`change`). Every change is worked out on a copy of
+//! the `record`, written to the `state_folder`, and only then applied, by one swap of the `routes`:
+//! a crash leaves the state before or after it. Requests never wait for a change. `recovery`
 //! restores the state at a start.
 
 pub mod agreement;
@@ -122,7 +122,7 @@ pub enum OpenError {
 
 impl Deployment {
     /// Restores the state of the record, or begins with the configured pipeline, as
-    /// [`RecoveryPlan`] decides.
+    /// `RecoveryPlan` decides.
     ///
     /// # Errors
     ///
