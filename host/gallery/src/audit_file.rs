@@ -77,14 +77,61 @@ impl AuditFile {
             .is_some_and(|(open, named)| is_same(&open, &named))
     }
 
-    /// Removes the lines before the first that is not older than `cutoff`. Returns their number of
-    /// bytes.
+    /// Returns the file's path.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Replaces the file by a copy without old lines, to which the lines since the copy are added.
+    /// Returns the number of removed bytes; 0 if log rotation replaced the file meanwhile.
     ///
     /// # Errors
     ///
     /// If the file cannot be replaced; it is unchanged then.
-    pub(crate) fn remove_before(&mut self, cutoff: Timestamp) -> io::Result<u64> {
-        let mut reader = BufReader::new(File::open(&self.path)?);
+    pub(crate) fn replace_by(&mut self, mut copy: ShorterCopy) -> io::Result<u64> {
+        let mut file = File::open(&self.path)?;
+        if !is_same(&file.metadata()?, &copy.original) {
+            return Ok(0);
+        }
+        file.seek(SeekFrom::Start(copy.end))?;
+        io::copy(&mut file, &mut copy.file)?;
+        copy.file.commit()?;
+        self.reopen()?;
+        Ok(copy.start)
+    }
+
+    /// Returns the files that log rotation made of this one. Their names begin with its name.
+    ///
+    /// # Errors
+    ///
+    /// If the folder cannot be read.
+    pub(crate) fn rotated(&self) -> io::Result<Vec<PathBuf>> {
+        rotated(&self.path)
+    }
+}
+
+/// Copy of a log without its old lines, under a temporary name.
+#[derive(Debug)]
+pub(crate) struct ShorterCopy {
+    file: AtomicFile,
+    original: fs::Metadata,
+    /// Position of the first line that is kept.
+    start: u64,
+    /// Position up to which lines are copied.
+    end: u64,
+}
+
+impl ShorterCopy {
+    /// Copies the lines from the first that is not older than `cutoff`; none if no line is older.
+    /// It takes no lock, because a log may be large.
+    ///
+    /// # Errors
+    ///
+    /// If the log cannot be read or the copy cannot be written.
+    pub(crate) fn of(path: &Path, cutoff: Timestamp) -> io::Result<Option<Self>> {
+        let log = File::open(path)?;
+        let original = log.metadata()?;
+        let mut reader = BufReader::new(log);
         let (mut start, mut end, mut line) = (0, 0, Vec::new());
         loop {
             line.clear();
@@ -98,24 +145,19 @@ impl AuditFile {
             }
         }
         if start == 0 {
-            return Ok(0);
+            return Ok(None);
         }
         let mut rest = reader.into_inner();
         rest.seek(SeekFrom::Start(start))?;
-        let mut shorter = AtomicFile::create(&self.path, FileAccess::Owner)?;
-        io::copy(&mut rest, &mut shorter)?;
-        shorter.commit()?;
-        self.reopen()?;
-        Ok(start)
-    }
-
-    /// Returns the files that log rotation made of this one. Their names begin with its name.
-    ///
-    /// # Errors
-    ///
-    /// If the folder cannot be read.
-    pub(crate) fn rotated(&self) -> io::Result<Vec<PathBuf>> {
-        rotated(&self.path)
+        let mut file = AtomicFile::create(path, FileAccess::Owner)?;
+        let end = start + io::copy(&mut rest, &mut file)?;
+        file.as_file().sync_all()?;
+        Ok(Some(Self {
+            file,
+            original,
+            start,
+            end,
+        }))
     }
 }
 
@@ -208,6 +250,13 @@ fn begin_line(mut file: &File) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    fn remove_before(file: &mut AuditFile, cutoff: Timestamp) -> io::Result<u64> {
+        match ShorterCopy::of(file.path(), cutoff)? {
+            Some(copy) => file.replace_by(copy),
+            None => Ok(0),
+        }
+    }
+
     fn file() -> (tempfile::TempDir, PathBuf, AuditFile) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("audit.jsonl");
@@ -295,15 +344,35 @@ mod tests {
         ]
         .concat();
         file.append(text.as_bytes()).unwrap();
-        assert_eq!(file.remove_before(cutoff(1)).unwrap(), 0);
-        assert!(file.remove_before(cutoff(3)).unwrap() > 0);
+        assert_eq!(remove_before(&mut file, cutoff(1)).unwrap(), 0);
+        assert!(remove_before(&mut file, cutoff(3)).unwrap() > 0);
         // Lines after a younger one stay, because the clock may have jumped.
         let left = [line(3), "torn\n".to_owned(), line(2), line(4)].concat();
         assert_eq!(fs::read_to_string(&path).unwrap(), left);
         fs::write(&path, "without\ntimes\n").unwrap();
-        assert_eq!(file.remove_before(cutoff(3)).unwrap(), 0);
+        assert_eq!(remove_before(&mut file, cutoff(3)).unwrap(), 0);
         fs::write(&path, &left).unwrap();
         file.append(b"new\n").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), left + "new\n");
+    }
+
+    /// Other requests append lines while the old ones are removed.
+    #[test]
+    fn removal_keeps_lines_appended_meanwhile() {
+        let (_folder, path, mut file) = file();
+        let line = |day: i64| {
+            let time = Timestamp::from_second(day * 86_400).unwrap();
+            format!("{{\"time\":\"{time}\"}}\n")
+        };
+        file.append([1, 5].map(line).concat().as_bytes()).unwrap();
+        let cutoff = Timestamp::from_second(3 * 86_400).unwrap();
+        let copy = ShorterCopy::of(&path, cutoff).unwrap().unwrap();
+        file.append(line(6).as_bytes()).unwrap();
+        assert!(file.replace_by(copy).unwrap() > 0);
+        file.append(line(7).as_bytes()).unwrap();
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            [5, 6, 7].map(line).concat()
+        );
     }
 }

@@ -379,4 +379,16 @@ mod tests {
             assert!(write.join().unwrap());
         });
     }
+
+    #[test]
+    fn enrolment_does_not_wait_for_tombstone() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path());
+        store.replace(&id("alice"), &[sample()]).unwrap();
+        let _deletion = store.ledger.hold_lock();
+        std::thread::scope(|threads| {
+            let write = threads.spawn(|| store.replace(&id("bob"), &[sample()]).is_ok());
+            assert!(write.join().unwrap());
+        });
+    }
 }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use rostro_common::fs::atomic::{AtomicFile, FileAccess};
 use rostro_common::fs::durable::sync_folder;
 
-use crate::audit_file::AuditFile;
+use crate::audit_file::{AuditFile, ShorterCopy};
 
 /// Name of the audit log in the state folder.
 pub const AUDIT_LOG: &str = "audit.jsonl";
@@ -79,9 +79,15 @@ impl StateFiles {
 
     /// Removes lines, and files that log rotation made, from before a time. Returns their bytes.
     pub(crate) fn remove_audit_before(&self, cutoff: Timestamp) -> io::Result<u64> {
-        let mut audit = self.audit();
-        let mut bytes = audit.remove_before(cutoff)?;
-        for rotated in audit.rotated()? {
+        let (path, rotated) = {
+            let audit = self.audit();
+            (audit.path().to_owned(), audit.rotated()?)
+        };
+        let mut bytes = match ShorterCopy::of(&path, cutoff)? {
+            Some(copy) => self.audit().replace_by(copy)?,
+            None => 0,
+        };
+        for rotated in rotated {
             let metadata = rotated.metadata()?;
             if Timestamp::try_from(metadata.modified()?).is_ok_and(|modified| modified < cutoff) {
                 fs::remove_file(&rotated)?;

@@ -29,8 +29,8 @@ impl Ledger {
         };
         let mut galleries = open.galleries.clone();
         let mut records: Vec<SlotRecord> = Vec::new();
-        let (now_ms, mut highest) = (now(), open.number);
-        let max_number = open.number.saturating_add(MAX_STEP);
+        let (now_ms, mut highest) = (now(), self.numbers.latest());
+        let max_number = highest.saturating_add(MAX_STEP);
         for (gallery, key) in others.galleries() {
             if galleries.key(gallery).is_none() && galleries.count() >= MAX_GALLERIES {
                 reasons.push("tombstones of this many galleries are not kept");
@@ -87,7 +87,7 @@ impl Ledger {
             open.tombstones.add_gallery(gallery, key);
         }
         open.galleries = galleries;
-        open.number = highest;
+        self.numbers.raise(highest);
         open.reserve()?;
         open.write(&records)?;
         for SlotRecord {

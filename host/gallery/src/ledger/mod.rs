@@ -6,6 +6,7 @@
 
 mod galleries;
 mod merge;
+mod numbers;
 mod open;
 mod slots;
 mod tombstones;
@@ -14,7 +15,6 @@ use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use uuid::Uuid;
@@ -22,6 +22,7 @@ use uuid::Uuid;
 use rostro_common::fs::atomic::UNFINISHED;
 use rostro_common::ids::PersonId;
 
+use self::numbers::Numbers;
 use self::open::OpenLedger;
 use self::slots::SlotRecord;
 use crate::error::remedy;
@@ -55,8 +56,7 @@ pub struct Ledger {
     concurrent: Mutex<Option<ConcurrentChanges>>,
     /// Numbers of the running deletions.
     running_deletions: Mutex<BTreeSet<u64>>,
-    /// Latest number if the ledger cannot be used.
-    fallback: AtomicU64,
+    numbers: Arc<Numbers>,
 }
 
 /// A running deletion. Archives get numbers below its number until this is dropped.
@@ -116,7 +116,7 @@ impl Ledger {
             state: Mutex::new(LedgerState::Unusable),
             concurrent: Mutex::default(),
             running_deletions: Mutex::default(),
-            fallback: AtomicU64::new(0),
+            numbers: Arc::default(),
         }
     }
 
@@ -130,7 +130,8 @@ impl Ledger {
                 let _ = fs::remove_file(entry.path());
             }
         }
-        let mut state = match open::read(&folder) {
+        let numbers = Arc::<Numbers>::default();
+        let mut state = match open::read(&folder, &numbers) {
             Ok(Some(open)) => LedgerState::Open(Box::new(open)),
             Ok(None) => LedgerState::Missing,
             Err(cause) if cause.kind() == io::ErrorKind::InvalidData => quarantine(&folder, &cause),
@@ -150,7 +151,7 @@ impl Ledger {
         };
         if matches!(state, LedgerState::Missing) && has_people() {
             // If the disk is full now, the first change tries again.
-            if let Ok(open) = OpenLedger::create(&folder) {
+            if let Ok(open) = OpenLedger::create(&folder, &numbers) {
                 state = LedgerState::Open(Box::new(open));
             }
         }
@@ -159,38 +160,39 @@ impl Ledger {
             state: Mutex::new(state),
             concurrent: Mutex::default(),
             running_deletions: Mutex::default(),
-            fallback: AtomicU64::new(0),
+            numbers,
         }
     }
 
-    /// Returns the number of a completed change.
+    /// Returns the number of a completed change. It waits for no other change's disk write, unless
+    /// all reserved numbers are used.
     pub(crate) fn advance(&self) -> ChangeNumber {
-        let mut state = self.lock();
-        let Some(open) = self.open_or_create(&mut state) else {
-            return self.advance_fallback();
-        };
-        open.number = open.number.saturating_add(1);
-        let reserved = open.reserve();
-        open.report(self.folder.as_deref(), "the change number", &reserved);
-        ChangeNumber(open.number)
+        let number = self.numbers.next();
+        if number > self.numbers.reserved() {
+            self.reserve(&mut self.lock());
+        } else if self.numbers.is_low()
+            && let Ok(mut state) = self.state.try_lock()
+        {
+            self.reserve(&mut state);
+        }
+        ChangeNumber(number)
     }
 
     /// Returns the number of a completed change that concerns no person. It does not create the
     /// ledger, which an empty gallery gets with its first person.
     pub(crate) fn advance_if_open(&self) -> ChangeNumber {
-        match &mut *self.lock() {
-            LedgerState::Open(open) => {
-                open.number = open.number.saturating_add(1);
-                let reserved = open.reserve();
-                open.report(self.folder.as_deref(), "the change number", &reserved);
-                ChangeNumber(open.number)
-            }
-            LedgerState::Missing | LedgerState::Unusable => self.advance_fallback(),
+        if self.numbers.reserved() == 0 {
+            return ChangeNumber(self.numbers.next());
         }
+        self.advance()
     }
 
-    fn advance_fallback(&self) -> ChangeNumber {
-        ChangeNumber(self.fallback.fetch_add(1, Ordering::Relaxed) + 1)
+    /// Reserves numbers if few are left, and creates the ledger if it is missing.
+    fn reserve(&self, state: &mut LedgerState) {
+        if let Some(open) = self.open_or_create(state) {
+            let reserved = open.reserve();
+            open.report(self.folder.as_deref(), "the change number", &reserved);
+        }
     }
 
     /// Records for the running import that a person is about to be written.
@@ -205,19 +207,35 @@ impl Ledger {
         if let Some(concurrent) = &mut *self.concurrent() {
             concurrent.deleted.insert(id.clone());
         }
+        // Numbered and registered in one step, because no archive may get this number before the
+        // deletion has ended.
+        let number = {
+            let mut running = self.running_deletions();
+            let number = self.numbers.next();
+            running.insert(number);
+            ChangeNumber(number)
+        };
+        let has_tombstone = self.write_tombstone(id, number);
+        RunningDeletion {
+            ledger: self,
+            number,
+            has_tombstone,
+        }
+    }
+
+    /// Writes a tombstone. Returns true if it is durable.
+    fn write_tombstone(&self, id: &PersonId, number: ChangeNumber) -> bool {
         let mut state = self.lock();
         let Some(open) = self.open_or_create(&mut state) else {
-            return self.begin_running(self.advance_fallback(), false);
+            return false;
         };
         open.expire(false);
-        open.number = open.number.saturating_add(1);
-        let number = ChangeNumber(open.number);
         let own = open.galleries.own;
         let Some(mac) = open.galleries.key(own).map(|key| key.hash(id.as_str()).0) else {
-            return self.begin_running(number, false);
+            return false;
         };
         let tombstone = Tombstone {
-            number: open.number,
+            number: number.0,
             deleted_at: now().max(0),
         };
         open.tombstones.insert(own, mac, tombstone);
@@ -229,18 +247,7 @@ impl Ledger {
             }])
         });
         open.report(self.folder.as_deref(), "a tombstone", &written);
-        // Still under the lock, because no archive may get this number before the deletion is
-        // registered.
-        self.begin_running(number, written.is_ok())
-    }
-
-    fn begin_running(&self, number: ChangeNumber, has_tombstone: bool) -> RunningDeletion<'_> {
-        self.running_deletions().insert(number.0);
-        RunningDeletion {
-            ledger: self,
-            number,
-            has_tombstone,
-        }
+        written.is_ok()
     }
 
     /// Returns the id and the number for an archive that begins now. Every deletion up to that
@@ -250,23 +257,21 @@ impl Ledger {
         let open = self.open_or_create(&mut state)?;
         let reserved = open.reserve();
         open.report(self.folder.as_deref(), "the change number", &reserved);
-        let last_finished = match self.running_deletions().first() {
-            Some(running) => running.saturating_sub(1),
-            None => open.number,
+        let running = self.running_deletions();
+        let last_finished = match running.first() {
+            Some(number) => number.saturating_sub(1),
+            None => self.numbers.latest(),
         };
         Some(ArchiveNumber {
             gallery: open.galleries.own,
-            number: reserved.is_ok().then_some(last_finished),
+            number: (last_finished <= self.numbers.reserved()).then_some(last_finished),
         })
     }
 
     /// Returns the number of the latest change; 0 before the first.
     #[cfg(test)]
     fn number(&self) -> u64 {
-        match &*self.lock() {
-            LedgerState::Open(open) => open.number,
-            LedgerState::Missing | LedgerState::Unusable => 0,
-        }
+        self.numbers.latest()
     }
 
     /// Returns every tombstone, for an archive.
@@ -329,21 +334,20 @@ impl Ledger {
         let LedgerState::Open(open) = &mut *state else {
             return (origin, Ok(()));
         };
-        let Some(number) = origin
-            .number
-            .filter(|number| origin.gallery == Some(open.galleries.own) && *number > open.number)
-        else {
+        let Some(number) = origin.number.filter(|number| {
+            origin.gallery == Some(open.galleries.own) && *number > self.numbers.latest()
+        }) else {
             return (origin, Ok(()));
         };
         let origin = ArchiveOrigin {
             number: None,
             ..origin
         };
-        if number - open.number > MAX_STEP {
+        if number - self.numbers.latest() > MAX_STEP {
             return (origin, Err(TOO_FAR));
         }
         if adopts {
-            open.number = number;
+            self.numbers.raise(number);
             let reserved = open.reserve();
             open.report(self.folder.as_deref(), "the change number", &reserved);
         }
@@ -362,6 +366,12 @@ impl Ledger {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Locks the ledger as a slow write of a tombstone does.
+    #[cfg(test)]
+    pub(crate) fn hold_lock(&self) -> impl Drop + '_ {
+        self.lock()
+    }
+
     fn lock(&self) -> MutexGuard<'_, LedgerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -369,11 +379,8 @@ impl Ledger {
     /// Returns the ledger, which is created if it is missing; none if it cannot be used.
     fn open_or_create<'s>(&self, state: &'s mut LedgerState) -> Option<&'s mut OpenLedger> {
         if let (LedgerState::Missing, Some(folder)) = (&*state, &self.folder) {
-            match OpenLedger::create(folder) {
-                Ok(mut open) => {
-                    open.number = open.number.max(self.fallback.load(Ordering::Relaxed));
-                    *state = LedgerState::Open(Box::new(open));
-                }
+            match OpenLedger::create(folder, &self.numbers) {
+                Ok(open) => *state = LedgerState::Open(Box::new(open)),
                 Err(cause) => {
                     tracing::warn!(
                         "cannot make the ledger {}: {cause}{}",

@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
 use super::FOLDER;
 use super::galleries::Galleries;
+use super::numbers::Numbers;
 use super::slots::{SlotFile, SlotRecord, SlottedRecord};
 use super::tombstones::{Mac, Tombstones, now};
 use crate::error::remedy;
@@ -28,31 +30,29 @@ pub(super) struct OpenLedger {
     file: SlotFile,
     /// Slot of each tombstone in the file.
     slots: HashMap<(Uuid, Mac), usize>,
-    /// Number of the latest change.
-    pub(super) number: u64,
-    /// Largest reserved number. A restart continues above it.
-    reserved: u64,
+    numbers: Arc<Numbers>,
     expired_at: Instant,
     /// Whether the last write failed, which is logged once.
     is_failing: bool,
 }
 
 impl OpenLedger {
-    pub(super) fn create(folder: &Path) -> io::Result<Self> {
+    pub(super) fn create(folder: &Path, numbers: &Arc<Numbers>) -> io::Result<Self> {
         make_private(folder)?;
         let galleries = Galleries::random()?;
         // Written first, so that a ledger without `galleries.json` marks an interrupted creation.
-        let file = SlotFile::create(folder, RESERVED_NUMBERS)?;
+        let reserved = numbers.latest().saturating_add(RESERVED_NUMBERS);
+        let file = SlotFile::create(folder, reserved)?;
         galleries.write(folder)?;
-        Ok(Self::new(galleries, file, Vec::new(), 0, RESERVED_NUMBERS))
+        numbers.set_reserved(reserved);
+        Ok(Self::new(galleries, file, Vec::new(), numbers))
     }
 
     fn new(
         galleries: Galleries,
         file: SlotFile,
         records: Vec<SlottedRecord>,
-        number: u64,
-        reserved: u64,
+        numbers: &Arc<Numbers>,
     ) -> Self {
         let mut tombstones = Tombstones::default();
         for (gallery, key) in galleries.iter() {
@@ -63,8 +63,7 @@ impl OpenLedger {
             tombstones,
             file,
             slots: HashMap::new(),
-            number,
-            reserved,
+            numbers: Arc::clone(numbers),
             expired_at: Instant::now(),
             is_failing: false,
         };
@@ -78,7 +77,7 @@ impl OpenLedger {
         ) in records
         {
             if gallery == this.galleries.own {
-                this.number = this.number.max(tombstone.number);
+                this.numbers.raise(tombstone.number);
             }
             // A crash may leave both a tombstone and its replacement.
             let obsolete = match this.tombstones.insert(gallery, mac, tombstone) {
@@ -91,12 +90,12 @@ impl OpenLedger {
         this
     }
 
-    /// Reserves the present number, so that a restart does not issue it again.
+    /// Reserves numbers if few are left, so that a restart does not issue them again.
     pub(super) fn reserve(&mut self) -> io::Result<()> {
-        if self.number > self.reserved {
-            let reserved = self.number.saturating_add(RESERVED_NUMBERS);
+        if self.numbers.is_low() {
+            let reserved = self.numbers.latest().saturating_add(RESERVED_NUMBERS);
             self.file.write_reserved(reserved)?;
-            self.reserved = reserved;
+            self.numbers.set_reserved(reserved);
         }
         Ok(())
     }
@@ -138,15 +137,15 @@ impl OpenLedger {
     }
 }
 
-pub(super) fn read(folder: &Path) -> io::Result<Option<OpenLedger>> {
+pub(super) fn read(folder: &Path, numbers: &Arc<Numbers>) -> io::Result<Option<OpenLedger>> {
     // Without this file the creation was interrupted, and no number was issued.
     let Some(galleries) = Galleries::read(folder)? else {
         return Ok(None);
     };
     let (file, reserved, records) = SlotFile::read(folder)?;
-    Ok(Some(OpenLedger::new(
-        galleries, file, records, reserved, reserved,
-    )))
+    numbers.raise(reserved);
+    numbers.set_reserved(reserved);
+    Ok(Some(OpenLedger::new(galleries, file, records, numbers)))
 }
 
 /// Creates the folder for its owner alone, because the key in it allows guessing ids.

@@ -108,7 +108,7 @@ impl Audit {
                 last_removal: (SystemTime::now(), Instant::now()),
             }),
         };
-        audit.remove_before(&mut audit.locked(), Timestamp::now());
+        audit.remove_before(Timestamp::now());
         audit
     }
 
@@ -256,15 +256,17 @@ impl Audit {
             );
             return;
         }
-        self.remove_before(&mut open, Timestamp::now());
+        drop(open);
+        self.remove_before(Timestamp::now());
     }
 
-    fn remove_before(&self, open: &mut OpenLog, now: Timestamp) {
+    fn remove_before(&self, now: Timestamp) {
         let Ok(cutoff) = now.checked_sub(self.keep) else {
             return;
         };
         let removed = self.store.remove_audit_before(cutoff);
         if removed.is_ok() {
+            let mut open = self.locked();
             open.keys.current(now);
             open.keys.drop_before(cutoff);
         }

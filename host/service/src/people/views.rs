@@ -11,14 +11,7 @@ use super::view::{View, ViewKey};
 
 /// Views that a revision uses.
 #[derive(Debug, Default)]
-pub(super) struct Views(Mutex<ViewList>);
-
-#[derive(Debug, Default)]
-struct ViewList {
-    views: Vec<Weak<View>>,
-    /// Highest number that was applied.
-    applied: Option<ChangeNumber>,
-}
+pub(super) struct Views(Mutex<Vec<Weak<View>>>);
 
 /// Durable change of one person, as the views see it.
 #[derive(Debug)]
@@ -42,14 +35,14 @@ impl Views {
     /// Adds a view, which receives every later change.
     pub(super) fn add(&self, view: &Arc<View>) {
         let mut list = self.locked();
-        list.views.retain(|view| view.strong_count() > 0);
-        list.views.push(Arc::downgrade(view));
+        list.retain(|view| view.strong_count() > 0);
+        list.push(Arc::downgrade(view));
     }
 
     /// Returns the views in use.
     pub(super) fn in_use(&self) -> Vec<Arc<View>> {
         let list = self.locked();
-        list.views.iter().filter_map(Weak::upgrade).collect()
+        list.iter().filter_map(Weak::upgrade).collect()
     }
 
     /// Adds a person that was read from the store to a view that is being filled, unless a later
@@ -80,8 +73,8 @@ impl Views {
         number: ChangeNumber,
         change: &ViewChange<'_>,
     ) -> Result<(), IndexError> {
-        let mut list = self.locked();
-        for view in list.views.iter().filter_map(Weak::upgrade) {
+        let list = self.locked();
+        for view in list.iter().filter_map(Weak::upgrade) {
             match change {
                 ViewChange::Replaced(id, templates) => match templates.of(&view) {
                     Some(TemplateOutcome::Made(templates)) => view.upsert(id, templates)?,
@@ -99,11 +92,11 @@ impl Views {
                 ViewChange::Deleted(id) => view.remove(id)?,
             }
         }
-        list.applied = list.applied.max(Some(number));
+        tracing::trace!(change = number.0, "applied to the views");
         Ok(())
     }
 
-    fn locked(&self) -> MutexGuard<'_, ViewList> {
+    fn locked(&self) -> MutexGuard<'_, Vec<Weak<View>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

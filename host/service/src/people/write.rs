@@ -37,7 +37,9 @@ impl People {
         let matched = samples.iter().filter(is_matched).cloned().collect();
         let templates = Some(templates).filter(|templates| !templates.is_empty());
         let mut by_view = self.templates_by_view(matched, own_view, templates);
-        let written = self.write_as(id, || Ok(self.store.replace(id, samples)?))?;
+        let reserved = self.reserve(id)?;
+        let written = self.store.replace(id, samples)?;
+        reserved.keep();
         by_view.make_missing(self.views.in_use());
         self.views
             .apply(written.number, &ViewChange::Replaced(id, &by_view))?;
@@ -60,7 +62,9 @@ impl People {
     ) -> Result<PersonWrite, PeopleError> {
         let mut by_view = self.templates_by_view(samples.to_vec(), own_view, Some(templates));
         self.check_seen(id)?;
-        let written = self.write_as(id, || Ok(self.store.put(id, samples, location)?))?;
+        let reserved = self.reserve(id)?;
+        let written = self.store.put(id, samples, location)?;
+        reserved.keep();
         by_view.make_missing(self.views.in_use());
         self.views
             .apply(written.number, &ViewChange::Added(id, &by_view))?;
@@ -99,30 +103,24 @@ impl People {
         by_view
     }
 
-    /// Writes a person under an id that no other person has in other case. A new id is reserved
-    /// before the write, and released if that fails.
-    fn write_as(
-        &self,
-        id: &PersonId,
-        write: impl FnOnce() -> Result<PersonWrite, PeopleError>,
-    ) -> Result<PersonWrite, PeopleError> {
-        let is_new = self.reserve(id)?;
-        let written = write();
-        if written.is_err() && is_new {
-            self.with_stored(|stored| stored.remove(id));
-        }
-        written
-    }
-
-    /// Reserves an id. Returns true if it is new.
-    fn reserve(&self, id: &PersonId) -> Result<bool, PeopleError> {
-        self.with_stored(|stored| {
+    /// Reserves an id for a write, so that no other person gets it in other case meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`PeopleError::IdTaken`] if another person has it in other case.
+    fn reserve<'p>(&'p self, id: &'p PersonId) -> Result<IdReservation<'p>, PeopleError> {
+        let is_new = self.with_stored(|stored| {
             if stored.is_taken(id) {
-                return Err(PeopleError::IdTaken);
+                Err(PeopleError::IdTaken)
+            } else {
+                Ok(stored.insert(id))
             }
-            Ok(stored.insert(id))
+        });
+        Ok(IdReservation {
+            people: self,
+            id,
+            is_released: is_new.transpose()?.unwrap_or(false),
         })
-        .unwrap_or(Ok(false))
     }
 
     /// Refuses a new id that differs only in case from one that is stored.
@@ -144,5 +142,27 @@ impl People {
             .unwrap_or_else(PoisonError::into_inner)
             .as_mut()
             .map(work)
+    }
+}
+
+/// A reserved id. Dropping it releases a new id, because the write has failed.
+struct IdReservation<'p> {
+    people: &'p People,
+    id: &'p PersonId,
+    is_released: bool,
+}
+
+impl IdReservation<'_> {
+    /// Keeps the id, because the person is written.
+    fn keep(mut self) {
+        self.is_released = false;
+    }
+}
+
+impl Drop for IdReservation<'_> {
+    fn drop(&mut self) {
+        if self.is_released {
+            self.people.with_stored(|stored| stored.remove(self.id));
+        }
     }
 }
