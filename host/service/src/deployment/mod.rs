@@ -36,6 +36,7 @@ use rostro_sandbox::settings::names::UnknownSettings;
 
 use crate::audit::{Action, ActionOutcome, Audit};
 use crate::people::{PeopleError, PersonLock, ViewReport};
+use builder::StagedRevision;
 use counterparts::counterparts;
 use record::{Record, Status};
 use recovery::{RecoveryPlan, StartedRevision};
@@ -142,11 +143,12 @@ impl Deployment {
         let has_adopted_ids = before.adopt_current_ids(&spec, |pack| builder.manifest(pack));
         let plan = RecoveryPlan::new(&before, builder.id(&spec)?, &configured.texts);
         let mut record = before.clone();
-        let StartedRevision {
-            live,
+        let StartedRevision { staged, outcome } =
+            recovery::start(&plan, &spec, &mut record, &builder, &state_folder, &audit)?;
+        let StagedRevision {
+            ready: live,
             report,
-            outcome,
-        } = recovery::start(&plan, &spec, &mut record, &builder, &state_folder, &audit)?;
+        } = staged;
         let active = live.id();
         let is_strict = active == plan.configured && !configured.may_lack_settings;
         recovery::check_settings(&builder, &live, is_strict)?;
