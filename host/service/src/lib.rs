@@ -43,7 +43,7 @@ use crate::people::People;
 pub use analyze::{Analyses, Comparison, FacePair};
 pub use duplicates::{DuplicatesError, DuplicatesQuery};
 pub use enroll::{EnrollRequest, Enrollment, EnrollmentWarning, Mode, PhotoIssue, PhotoOutcome};
-pub use error::ServiceError;
+pub use error::{RevisionError, ServiceError};
 pub use recognize::{Recognition, RecognizedFace, probes};
 pub use rostro_sandbox::bindings::{Analysis, Candidate, Decision, Face, Probe, Purpose};
 pub use transfer::{

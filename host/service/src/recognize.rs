@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use rostro_common::cancel::CancelScope;
-use rostro_common::digest::Sha256Digest;
 use rostro_common::ids::PersonId;
 use rostro_gallery::groups::Members;
 use rostro_sandbox::bindings::{Analysis, Candidate, Decision, Face, Probe, Purpose};
@@ -25,7 +24,7 @@ use crate::deployment::{
 };
 use crate::executor::{ReplySender, RequestContext};
 use crate::people::View;
-use crate::{Service, ServiceError};
+use crate::{RevisionError, Service, ServiceError};
 
 /// People offered to the policy for each face. An answer has fewer, so that a policy that gives
 /// each person to one face can fall back on the next.
@@ -76,30 +75,33 @@ struct FrameInput {
 
 impl Service {
     /// Recognises the people in an encoded frame, among all people or those of a group. The request
-    /// keeps the revision that serves when it arrives; its id is returned with the result.
+    /// keeps the revision that serves when it arrives.
     ///
     /// # Errors
     ///
-    /// [`ServiceError`].
+    /// [`RevisionError`].
     pub async fn recognize(
         self: &Arc<Self>,
         frame: Bytes,
         group: Option<Members>,
         context: &RequestContext,
         preference: Preference,
-    ) -> (Sha256Digest, Result<Recognition, ServiceError>) {
+    ) -> Result<Recognition, RevisionError> {
         let input = FrameInput {
             image: frame,
             group,
             arrived: Instant::now(),
         };
         let RoutedRevision { live, shadow } = self.deployment.route(preference);
-        let id = live.id();
-        let result = self.recognize_on(live, input.clone(), context).await;
-        if let (Some(shadow), Ok(recognition)) = (shadow, &result) {
-            self.observe_shadow(shadow, input, context, recognition);
+        let revision = live.id();
+        let recognition = self
+            .recognize_on(live, input.clone(), context)
+            .await
+            .map_err(|cause| RevisionError { revision, cause })?;
+        if let Some(shadow) = shadow {
+            self.observe_shadow(shadow, input, context, &recognition);
         }
-        (id, result)
+        Ok(recognition)
     }
 
     async fn recognize_on(

@@ -205,9 +205,12 @@ impl EnrollAnswer {
             mode,
             actor: actor.clone(),
         };
-        let (revision, answer) = app.service.enroll(enroll, context).await;
-        let enrollment =
-            answer.map_err(|error| ApiError::of_service(error).on_revision(revision))?;
+        let enrollment = app
+            .service
+            .enroll(enroll, context)
+            .await
+            .map_err(ApiError::of_revision)?;
+        let revision = enrollment.revision.digest();
         let (accepted, rejected) = outcomes(names, enrollment.photos);
         let Some(written) = enrollment.written else {
             let message = "Could not extract any high-quality embeddings from the provided images.";

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use rostro_common::cancel::CancelScope;
-use rostro_common::digest::Sha256Digest;
 use rostro_common::ids::PersonId;
 use rostro_common::sample::Sample;
 use rostro_sandbox::guest::report::Warning;
@@ -24,7 +23,7 @@ use crate::audit::{Action, ActionOutcome};
 use crate::deployment::{Actor, EnrollTargets, Outcome, ReadyRevision};
 use crate::executor::{ReplySender, RequestContext};
 use crate::people::PersonWrite;
-use crate::{Photo, Service, ServiceError};
+use crate::{Photo, RevisionError, Service, ServiceError};
 use session::EnrollSession;
 
 pub use counterparts::EnrollmentWarning;
@@ -86,27 +85,28 @@ struct EnrollJob {
 
 impl Service {
     /// Enrols a person from photos. The active revision reviews them and answers; then they are
-    /// embedded for other contracts that may serve next. The active revision's id is returned with
-    /// the result.
+    /// embedded for other contracts that may serve next.
     ///
     /// # Errors
     ///
-    /// [`ServiceError`]; nothing changed then, unless the deadline passed, or the caller left,
+    /// [`RevisionError`]; nothing changed then, unless the deadline passed, or the caller left,
     /// while the person was written.
     pub async fn enroll(
         self: &Arc<Self>,
         request: EnrollRequest,
         context: &RequestContext,
-    ) -> (Sha256Digest, Result<Enrollment, ServiceError>) {
+    ) -> Result<Enrollment, RevisionError> {
         let targets = self.deployment.enroll_targets();
-        let id = targets.active.id();
+        let revision = targets.active.id();
         let job = EnrollJob {
             review: (**self.review.load()).max(request.review.unwrap_or(Review::Off)),
             request,
             targets,
             context: context.clone(),
         };
-        (id, self.enroll_on_worker(job).await)
+        self.enroll_on_worker(job)
+            .await
+            .map_err(|cause| RevisionError { revision, cause })
     }
 
     async fn enroll_on_worker(
