@@ -24,7 +24,7 @@ use crate::deployment::{Actor, EnrollTargets, Outcome, ReadyRevision};
 use crate::executor::{ReplySender, RequestContext};
 use crate::people::PersonWrite;
 use crate::{Photo, RevisionError, Service, ServiceError};
-use session::EnrollSession;
+use session::{ActiveEnrollment, EnrollSession, SessionResult};
 
 pub use counterparts::EnrollmentWarning;
 pub use photo::{PhotoIssue, PhotoOutcome};
@@ -136,17 +136,30 @@ impl Service {
 
     fn enroll_now(&self, job: &EnrollJob, scope: CancelScope) -> Result<Enrollment, ServiceError> {
         let begun = Instant::now();
-        let mut session = EnrollSession::new(self, job, scope);
-        let result = session.enroll();
+        let active = &job.targets.active;
+        let SessionResult { enrollment, fault } = EnrollSession::new(self, job, scope).enroll();
         let time = job.context.deadline.saturating_duration_since(begun);
-        let outcome = Outcome::of(&result, time).or_failure(session.fault());
-        self.record_outcome(&job.targets.active, &job.context.client, &outcome);
-        let faces = session.into_faces();
-        let mut enrollment = result?;
-        if enrollment.written.is_some() {
-            enrollment.warnings = self.enroll_for_counterparts(job, &faces);
-        }
-        Ok(enrollment)
+        let outcome = Outcome::of(&enrollment, time).or_failure(fault.as_deref());
+        self.record_outcome(active, &job.context.client, &outcome);
+        let ActiveEnrollment {
+            written,
+            photos,
+            faces,
+            warnings: pipeline_warnings,
+        } = enrollment?;
+        let warnings = if written.is_some() {
+            self.enroll_for_counterparts(job, &faces)
+        } else {
+            Vec::new()
+        };
+        Ok(Enrollment {
+            revision: Arc::clone(&active.revision),
+            written,
+            review: job.review,
+            photos,
+            warnings,
+            pipeline_warnings,
+        })
     }
 
     fn audit_enrollment(&self, request: &EnrollRequest, result: &Result<Enrollment, ServiceError>) {
