@@ -80,16 +80,16 @@ impl Service {
         purpose: Purpose,
         context: &RequestContext,
     ) -> Result<Analyses<N>, RevisionError> {
-        let live = self.deployment.active();
-        let revision = live.id();
-        self.analyze_on(live, images, purpose, context)
+        let active = self.deployment.active();
+        let revision = active.id();
+        self.analyze_on(active, images, purpose, context)
             .await
             .map_err(|cause| RevisionError { revision, cause })
     }
 
     async fn analyze_on<const N: usize>(
         self: &Arc<Self>,
-        live: Arc<ReadyRevision>,
+        ready: Arc<ReadyRevision>,
         images: [Bytes; N],
         purpose: Purpose,
         context: &RequestContext,
@@ -99,9 +99,9 @@ impl Service {
             let (service, context) = (Arc::clone(self), context.clone());
             move |scope: CancelScope, reply: ReplySender<Analyses<N>, ServiceError>| {
                 let begun = Instant::now();
-                let mut run = live.revision.begin(scope);
+                let mut run = ready.revision.begin(scope);
                 let result = analyze_now(&mut run, &images, purpose).map(|analyses| Analyses {
-                    revision: Arc::clone(&live.revision),
+                    revision: Arc::clone(&ready.revision),
                     analyses,
                     warnings: run.take_warnings(),
                     stages: stages(&run, arrived, begun),
@@ -109,7 +109,7 @@ impl Service {
                 let result = result.map_err(ServiceError::from);
                 let outcome =
                     Outcome::of(&result, context.deadline.saturating_duration_since(begun));
-                service.record_outcome(&live, &context.client, &outcome);
+                service.record_outcome(&ready, &context.client, &outcome);
                 reply.send(result);
                 // The run's instances are cleared here, after the answer.
             }

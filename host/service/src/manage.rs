@@ -99,9 +99,9 @@ impl Service {
         let Some(samples) = self.people.samples(id)? else {
             return Ok(None);
         };
-        let live = self.deployment.active();
-        let vectors = live.view.templates_of(&samples, scope)?;
-        let contract = live.revision.contract();
+        let active = self.deployment.active();
+        let vectors = active.view.templates_of(&samples, scope)?;
+        let contract = active.revision.contract();
         Ok(Some(PersonTemplates {
             contract: contract.id.clone(),
             dimension: contract.dimension,

@@ -92,10 +92,10 @@ impl Service {
             group,
             arrived: Instant::now(),
         };
-        let RoutedRevision { live, shadow } = self.deployment.route(preference);
-        let revision = live.id();
+        let RoutedRevision { ready, shadow } = self.deployment.route(preference);
+        let revision = ready.id();
         let recognition = self
-            .recognize_on(live, input.clone(), context)
+            .recognize_on(ready, input.clone(), context)
             .await
             .map_err(|cause| RevisionError { revision, cause })?;
         if let Some(shadow) = shadow {
@@ -106,15 +106,15 @@ impl Service {
 
     async fn recognize_on(
         self: &Arc<Self>,
-        live: Arc<ReadyRevision>,
+        ready: Arc<ReadyRevision>,
         input: FrameInput,
         context: &RequestContext,
     ) -> Result<Recognition, ServiceError> {
         let work = {
             let (service, context) = (Arc::clone(self), context.clone());
             move |scope: CancelScope, reply: ReplySender<Recognition, ServiceError>| {
-                let mut run = live.revision.begin(scope);
-                reply.send(service.recognize_and_record(&live, &mut run, &input, &context));
+                let mut run = ready.revision.begin(scope);
+                reply.send(service.recognize_and_record(&ready, &mut run, &input, &context));
                 // The run's instances are cleared here, after the answer.
             }
         };
@@ -144,14 +144,14 @@ impl Service {
             let service = Arc::clone(self);
             move |scope| {
                 let Shadow {
-                    live, agreement, ..
+                    ready, agreement, ..
                 } = shadow;
                 let input = FrameInput {
                     arrived: Instant::now(),
                     ..input
                 };
-                let mut run = live.revision.begin(scope);
-                match service.recognize_and_record(&live, &mut run, &input, &context) {
+                let mut run = ready.revision.begin(scope);
+                match service.recognize_and_record(&ready, &mut run, &input, &context) {
                     Ok(recognition) => agreement.compare(&active, &recognition.identified_faces()),
                     // Requests have priority over a shadow for memory, as for workers.
                     Err(ServiceError::Run(RunError::OutOfCapacity(_) | RunError::Cancelled)) => {
@@ -168,21 +168,21 @@ impl Service {
 
     fn recognize_and_record(
         &self,
-        live: &ReadyRevision,
+        ready: &ReadyRevision,
         run: &mut Run,
         input: &FrameInput,
         context: &RequestContext,
     ) -> Result<Recognition, ServiceError> {
         let begun = Instant::now();
-        let result = recognize_now(live, run, input, begun);
+        let result = recognize_now(ready, run, input, begun);
         let outcome = Outcome::of(&result, context.deadline.saturating_duration_since(begun));
-        self.record_outcome(live, &context.client, &outcome);
+        self.record_outcome(ready, &context.client, &outcome);
         result
     }
 }
 
 fn recognize_now(
-    live: &ReadyRevision,
+    ready: &ReadyRevision,
     run: &mut Run,
     input: &FrameInput,
     begun: Instant,
@@ -190,7 +190,7 @@ fn recognize_now(
     let analysis = run.analyze(&input.image, Purpose::Recognize)?;
     let (width, height) = (analysis.width, analysis.height);
     let analyzed = Instant::now();
-    let probes = probes(&live.view, analysis, input.group.as_deref())?;
+    let probes = probes(&ready.view, analysis, input.group.as_deref())?;
     let searched = Instant::now();
     let decisions = run.decide(&probes)?;
     let decided = Instant::now();
@@ -209,7 +209,7 @@ fn recognize_now(
     stages.push(("total".to_owned(), decided - input.arrived));
     let warnings = run.take_warnings();
     Ok(Recognition {
-        revision: Arc::clone(&live.revision),
+        revision: Arc::clone(&ready.revision),
         width,
         height,
         faces: faces.collect(),

@@ -17,7 +17,7 @@ use rostro_sandbox::pipeline::revision::Revision;
 use rostro_sandbox::pipeline::self_test::{SelfTest, SelfTestError};
 use rostro_sandbox::pipeline::stage::{StageError, StageRequest, Tuning};
 
-use super::live::ReadyRevision;
+use super::ready::ReadyRevision;
 use super::record::RevisionSpec;
 use super::shortened;
 use super::state_folder::StateFolder;

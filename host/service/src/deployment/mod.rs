@@ -12,8 +12,8 @@ mod change;
 mod counterparts;
 mod folder;
 mod former_ids;
-mod live;
 mod push;
+mod ready;
 mod record;
 mod recovery;
 mod routes;
@@ -49,9 +49,9 @@ pub use builder::RevisionBuilder;
 pub use change::{ChangeError, ChangeOutcome, RevisionChange};
 pub(crate) use counterparts::{Counterpart, EnrollTargets};
 pub use folder::FolderAction;
-pub(crate) use live::breaker::TripCounts;
-pub(crate) use live::{Outcome, ReadyRevision};
 pub use push::PushRequest;
+pub(crate) use ready::breaker::TripCounts;
+pub(crate) use ready::{Outcome, ReadyRevision};
 pub use record::ConfiguredTexts;
 pub use recovery::Configured;
 pub(crate) use routes::Shadow;
@@ -145,17 +145,14 @@ impl Deployment {
         let mut record = before.clone();
         let StartedRevision { staged, outcome } =
             recovery::start(&plan, &spec, &mut record, &builder, &state_folder, &audit)?;
-        let StagedRevision {
-            ready: live,
-            report,
-        } = staged;
-        let active = live.id();
+        let StagedRevision { ready, report } = staged;
+        let active = ready.id();
         let is_strict = active == plan.configured && !configured.may_lack_settings;
-        recovery::check_settings(&builder, &live, is_strict)?;
+        recovery::check_settings(&builder, &ready, is_strict)?;
         let staged_again = plan.update(
             &mut record,
             active,
-            live.info(),
+            ready.info(),
             (spec, &configured.texts),
             now(),
         );
@@ -164,14 +161,14 @@ impl Deployment {
         }
         state_folder.sweep(&record);
         let (queue, jobs) = staging::queue();
-        let state = DeploymentState::new(record, &live);
+        let state = DeploymentState::new(record, &ready);
         let deployment = Arc::new(Self {
             builder,
             state_folder,
             audit,
             routes: ArcSwap::from_pointee(Routes {
-                counterparts: counterparts(&state.record, &state.ready, &live),
-                active: live,
+                counterparts: counterparts(&state.record, &state.ready, &ready),
+                active: ready,
                 canary: None,
                 shadow: None,
             }),
@@ -317,11 +314,11 @@ impl Deployment {
         }
         let canary = find(record.canary.map(|share| share.id))
             .zip(canary.clone())
-            .map(|(live, share)| Canary { live, share });
+            .map(|(ready, share)| Canary { ready, share });
         let shadow = find(record.shadow.map(|share| share.id))
             .zip(shadow.clone())
-            .map(|(live, (share, agreement))| Shadow {
-                live,
+            .map(|(ready, (share, agreement))| Shadow {
+                ready,
                 share,
                 agreement,
             });
@@ -337,10 +334,10 @@ impl Deployment {
                 .entry(*id)
                 .is_some_and(|entry| entry.status == Status::Staged)
         };
-        for (id, live) in ready.extract_if(|id, _| !is_needed(id)) {
-            leaving.insert(id, Arc::downgrade(&live));
+        for (id, revision) in ready.extract_if(|id, _| !is_needed(id)) {
+            leaving.insert(id, Arc::downgrade(&revision));
         }
-        leaving.retain(|_, live| live.strong_count() > 0);
+        leaving.retain(|_, revision| revision.strong_count() > 0);
         self.state_folder.sweep(record);
     }
 

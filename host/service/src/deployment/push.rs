@@ -152,8 +152,8 @@ impl Deployment {
             halves.contains(&Half::Vision),
             halves.contains(&Half::Policy),
         );
-        let live = self.active();
-        let active = &live.spec;
+        let revision = self.active();
+        let active = &revision.spec;
         let (vision, policy) = match (has_vision, has_policy) {
             (true, true) if !request.policy_only => (digest, None),
             // A component with vision alone keeps the active policy.

@@ -9,7 +9,7 @@ use rostro_common::digest::Sha256Digest;
 use rostro_sandbox::settings::names::UnknownSettings;
 
 use super::builder::{MakeError, RevisionBuilder, StagedRevision};
-use super::live::ReadyRevision;
+use super::ready::ReadyRevision;
 use super::record::{ConfiguredTexts, Record, RevisionEntry, RevisionInfo, RevisionSpec, Status};
 use super::state_folder::{StateError, StateFolder};
 use super::{Actor, shortened};
@@ -237,13 +237,13 @@ pub(super) fn start(
 /// misspelt or meant for another pipeline: an error if `is_strict`, and a warning otherwise.
 pub(super) fn check_settings(
     builder: &RevisionBuilder,
-    live: &ReadyRevision,
+    ready: &ReadyRevision,
     is_strict: bool,
 ) -> Result<(), UnknownSettings> {
-    match live.revision.setting_names().check(&builder.tuning.own) {
+    match ready.revision.setting_names().check(&builder.tuning.own) {
         Err(unknown) if is_strict => Err(unknown),
         Err(unknown) => {
-            tracing::warn!(revision = live.id().short(), "{unknown}");
+            tracing::warn!(revision = ready.id().short(), "{unknown}");
             Ok(())
         }
         Ok(()) => Ok(()),

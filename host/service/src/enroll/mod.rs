@@ -182,10 +182,10 @@ impl Service {
     /// the person does not exist.
     fn samples_of_contract(
         &self,
-        live: &ReadyRevision,
+        ready: &ReadyRevision,
         id: &PersonId,
     ) -> Result<Option<Vec<Sample>>, ServiceError> {
-        let contract = live.revision.contract();
+        let contract = ready.revision.contract();
         self.people.check_seen(id)?;
         let Some(mut samples) = self.people.samples(id)? else {
             return Ok(None);
