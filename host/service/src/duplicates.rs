@@ -103,7 +103,7 @@ impl Service {
                     &cancelled,
                 );
                 // Recorded before the answer, because the caller may be gone afterwards.
-                deployment.note_gallery(&actor, Action::ListDuplicates, ActionOutcome::Done);
+                deployment.record_gallery(&actor, Action::ListDuplicates, ActionOutcome::Done);
                 // Released before the answer, because the caller may ask for the next page at once.
                 drop(permit);
                 // The receiver is gone if the caller left.

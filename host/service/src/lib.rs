@@ -134,6 +134,6 @@ impl Service {
             tracing::Span::current()
                 .record("revision", tracing::field::display(ready.id().short()));
         }
-        self.deployment.note_outcome(ready, client, outcome);
+        self.deployment.record_outcome(ready, client, outcome);
     }
 }

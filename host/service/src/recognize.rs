@@ -155,14 +155,14 @@ impl Service {
                     Ok(recognition) => agreement.compare(&active, &recognition.identified_faces()),
                     // Requests have priority over a shadow for memory, as for workers.
                     Err(ServiceError::Run(RunError::OutOfCapacity(_) | RunError::Cancelled)) => {
-                        agreement.note_skipped()
+                        agreement.record_skipped()
                     }
-                    Err(_) => agreement.note_failed(),
+                    Err(_) => agreement.record_failed(),
                 }
             }
         };
         if !self.executor.try_run_background(deadline, work) {
-            agreement.note_skipped();
+            agreement.record_skipped();
         }
     }
 

@@ -81,7 +81,7 @@ impl Admin {
     pub(super) async fn audit_refusal(&self, actor: Actor, refusal: ApiError) -> ApiError {
         let cause = refusal.message.clone();
         let written = self.run(move |deployment| {
-            deployment.note_refused(&actor, Action::Push, &cause);
+            deployment.record_refused(&actor, Action::Push, &cause);
             Ok(())
         });
         written.await.err().unwrap_or(refusal)

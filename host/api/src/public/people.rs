@@ -210,7 +210,7 @@ pub(super) async fn embedding(
     let (service, person) = (Arc::clone(&app.service), id.clone());
     let templates = run_blocking(move || {
         // The audit line is written before the answer is sent.
-        service.note_embedding(&actor, &templates, &person);
+        service.record_embedding(&actor, &templates, &person);
         templates
             .map_err(ApiError::of_service)?
             .ok_or_else(unknown_person)

@@ -416,7 +416,7 @@ impl Deployment {
         actor: &Actor,
     ) -> Result<ChangeOutcome, ChangeError> {
         let outcome = self.commit(|draft| draft.apply(change));
-        self.note(
+        self.record_change(
             actor,
             change.audit_action(),
             &change.audit_detail(),
@@ -433,12 +433,12 @@ impl Deployment {
     /// Counts the outcome of a client's request on a revision. After too many failures, in a row or
     /// within the last minute, takes the revision out, and the previous one serves. An active
     /// revision stays if no other can serve.
-    pub(crate) fn note_outcome(&self, ready: &ReadyRevision, client: &Client, outcome: &Outcome) {
+    pub(crate) fn record_outcome(&self, ready: &ReadyRevision, client: &Client, outcome: &Outcome) {
         if self.builder.shutdown.has_begun() {
             // Cancelled work says nothing about the revision.
             return;
         }
-        let in_a_row = ready.health.note(outcome, client_number(client));
+        let in_a_row = ready.health.record(outcome, client_number(client));
         let cause = match outcome {
             Outcome::Failure(cause) => cause,
             Outcome::Success | Outcome::Ignored => return,

@@ -266,7 +266,7 @@ impl Deployment {
     }
 
     /// Records an action on a person. The audit log has a keyed hash of the id.
-    pub(crate) fn note_person(
+    pub(crate) fn record_person(
         &self,
         actor: &Actor,
         action: Action,
@@ -277,7 +277,7 @@ impl Deployment {
     }
 
     /// Records an action on many people with one write.
-    pub(crate) fn note_people<'p>(
+    pub(crate) fn record_people<'p>(
         &self,
         actor: &Actor,
         action: Action,
@@ -288,7 +288,7 @@ impl Deployment {
     }
 
     /// Records an action on the gallery or a group as a whole.
-    pub(crate) fn note_gallery(&self, actor: &Actor, action: Action, outcome: ActionOutcome) {
+    pub(crate) fn record_gallery(&self, actor: &Actor, action: Action, outcome: ActionOutcome) {
         self.audit.note(actor, action, None, outcome, "");
     }
 
@@ -342,7 +342,7 @@ impl Deployment {
     }
 
     /// Records an upload that was refused before it was complete.
-    pub fn note_refused(&self, actor: &Actor, action: Action, reason: &str) {
+    pub fn record_refused(&self, actor: &Actor, action: Action, reason: &str) {
         self.audit.note(
             actor,
             action,
@@ -353,7 +353,7 @@ impl Deployment {
     }
 
     /// Records the outcome of a change. `detail` is written in addition to the action's name.
-    fn note(
+    fn record_change(
         &self,
         actor: &Actor,
         action: Action,

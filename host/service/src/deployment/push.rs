@@ -55,7 +55,7 @@ impl Deployment {
         if enrol {
             detail.push_str(", sees enrolment photos");
         }
-        self.note(actor, Action::Push, &detail, &outcome);
+        self.record_change(actor, Action::Push, &detail, &outcome);
         outcome
     }
 

@@ -175,7 +175,7 @@ impl Service {
             Err(_) => ActionOutcome::Failed,
         };
         self.deployment
-            .note_person(&request.actor, action, outcome, &request.id);
+            .record_person(&request.actor, action, outcome, &request.id);
     }
 
     /// Returns the samples that new ones are added to: those of the revision's contract. None if
