@@ -14,10 +14,10 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use rostro_common::digest::Sha256Digest;
-use rostro_service::ServiceError;
 use rostro_service::executor::ExecutorError;
 use rostro_service::people::PeopleError;
 use rostro_service::types::{GalleryError, GroupsError, RunError};
+use rostro_service::{RevisionError, ServiceError};
 
 use crate::request::headers::X_ROSTRO_PIPELINE;
 
@@ -192,6 +192,11 @@ impl ApiError {
     pub(crate) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.details.insert(name.to_owned(), value.into());
         self
+    }
+
+    /// Converts an error of a request that a revision was chosen for.
+    pub(crate) fn of_revision(error: RevisionError) -> Self {
+        Self::of_service(error.cause).on_revision(error.revision)
     }
 
     /// Converts an error of the service.

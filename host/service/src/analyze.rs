@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use rostro_common::cancel::CancelScope;
-use rostro_common::digest::Sha256Digest;
 use rostro_common::vector::cosine;
 use rostro_sandbox::bindings::{Analysis, AnalyzedFace, Purpose};
 use rostro_sandbox::error::RunError;
@@ -16,7 +15,7 @@ use rostro_sandbox::pipeline::run::Run;
 
 use crate::deployment::{Outcome, ReadyRevision};
 use crate::executor::{ReplySender, RequestContext};
-use crate::{Service, ServiceError};
+use crate::{RevisionError, Service, ServiceError};
 
 /// Analyses of `N` images.
 #[derive(Debug)]
@@ -56,39 +55,41 @@ pub struct FacePair {
 }
 
 impl Service {
-    /// Compares every face of two encoded images. The revision's id is returned with the result.
+    /// Compares every face of two encoded images.
     ///
     /// # Errors
     ///
-    /// [`ServiceError`].
+    /// [`RevisionError`].
     pub async fn compare(
         self: &Arc<Self>,
         images: [Bytes; 2],
         context: &RequestContext,
-    ) -> (Sha256Digest, Result<Comparison, ServiceError>) {
-        let (id, analyses) = self.analyze(images, Purpose::Recognize, context).await;
-        (id, analyses.map(Comparison::of))
+    ) -> Result<Comparison, RevisionError> {
+        let analyses = self.analyze(images, Purpose::Recognize, context).await?;
+        Ok(Comparison::of(analyses))
     }
 
-    /// Finds the faces in encoded images. The revision's id is returned with the result.
+    /// Finds the faces in encoded images.
     ///
     /// # Errors
     ///
-    /// [`ServiceError`].
+    /// [`RevisionError`].
     pub async fn analyze<const N: usize>(
         self: &Arc<Self>,
         images: [Bytes; N],
         purpose: Purpose,
         context: &RequestContext,
-    ) -> (Sha256Digest, Result<Analyses<N>, ServiceError>) {
-        let live = self.deployment.active();
-        let id = live.id();
-        (id, self.analyze_on(live, images, purpose, context).await)
+    ) -> Result<Analyses<N>, RevisionError> {
+        let active = self.deployment.active();
+        let revision = active.id();
+        self.analyze_on(active, images, purpose, context)
+            .await
+            .map_err(|cause| RevisionError { revision, cause })
     }
 
     async fn analyze_on<const N: usize>(
         self: &Arc<Self>,
-        live: Arc<ReadyRevision>,
+        ready: Arc<ReadyRevision>,
         images: [Bytes; N],
         purpose: Purpose,
         context: &RequestContext,
@@ -98,9 +99,9 @@ impl Service {
             let (service, context) = (Arc::clone(self), context.clone());
             move |scope: CancelScope, reply: ReplySender<Analyses<N>, ServiceError>| {
                 let begun = Instant::now();
-                let mut run = live.revision.begin(scope);
+                let mut run = ready.revision.begin(scope);
                 let result = analyze_now(&mut run, &images, purpose).map(|analyses| Analyses {
-                    revision: Arc::clone(&live.revision),
+                    revision: Arc::clone(&ready.revision),
                     analyses,
                     warnings: run.take_warnings(),
                     stages: stages(&run, arrived, begun),
@@ -108,7 +109,7 @@ impl Service {
                 let result = result.map_err(ServiceError::from);
                 let outcome =
                     Outcome::of(&result, context.deadline.saturating_duration_since(begun));
-                service.record_outcome(&live, &context.client, &outcome);
+                service.record_outcome(&ready, &context.client, &outcome);
                 reply.send(result);
                 // The run's instances are cleared here, after the answer.
             }

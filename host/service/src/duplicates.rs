@@ -79,7 +79,7 @@ impl Service {
         let permit = Arc::clone(&self.comparing)
             .try_acquire_owned()
             .map_err(|_| DuplicatesError::UnderWay)?;
-        let live = self.deployment.active();
+        let active = self.deployment.active();
         let (deployment, actor) = (Arc::clone(&self.deployment), actor.clone());
         let cancelled = Arc::new(AtomicBool::new(false));
         let _cancel = scopeguard::guard(Arc::clone(&cancelled), |cancelled| {
@@ -94,16 +94,16 @@ impl Service {
                 lower_priority();
                 let threshold = query
                     .threshold
-                    .unwrap_or(live.revision.thresholds().similarity);
+                    .unwrap_or(active.revision.thresholds().similarity);
                 let page = compare(
-                    &live.view,
+                    &active.view,
                     &query,
                     threshold,
                     Instant::now() + PAGE_TIME,
                     &cancelled,
                 );
                 // Recorded before the answer, because the caller may be gone afterwards.
-                deployment.note_gallery(&actor, Action::ListDuplicates, ActionOutcome::Done);
+                deployment.record_gallery(&actor, Action::ListDuplicates, ActionOutcome::Done);
                 // Released before the answer, because the caller may ask for the next page at once.
                 drop(permit);
                 // The receiver is gone if the caller left.

@@ -1,5 +1,6 @@
 //! The error of a request to the service.
 
+use rostro_common::digest::Sha256Digest;
 use rostro_sandbox::error::RunError;
 
 use crate::executor::ExecutorError;
@@ -20,6 +21,16 @@ pub enum ServiceError {
     /// The people could not be read or written.
     #[error(transparent)]
     People(#[from] PeopleError),
+}
+
+/// Failure of a request that a revision was chosen for.
+#[derive(Debug, thiserror::Error)]
+#[error("{cause}")]
+pub struct RevisionError {
+    /// The revision.
+    pub revision: Sha256Digest,
+    /// The reason.
+    pub cause: ServiceError,
 }
 
 impl From<rostro_index::IndexError> for ServiceError {

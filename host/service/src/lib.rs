@@ -43,7 +43,7 @@ use crate::people::People;
 pub use analyze::{Analyses, Comparison, FacePair};
 pub use duplicates::{DuplicatesError, DuplicatesQuery};
 pub use enroll::{EnrollRequest, Enrollment, EnrollmentWarning, Mode, PhotoIssue, PhotoOutcome};
-pub use error::ServiceError;
+pub use error::{RevisionError, ServiceError};
 pub use recognize::{Recognition, RecognizedFace, probes};
 pub use rostro_sandbox::bindings::{Analysis, Candidate, Decision, Face, Probe, Purpose};
 pub use transfer::{
@@ -128,11 +128,12 @@ impl Service {
     }
 
     /// Records how a client's request ended on a revision, for the circuit breaker.
-    fn record_outcome(&self, live: &ReadyRevision, client: &Client, outcome: &Outcome) {
+    fn record_outcome(&self, ready: &ReadyRevision, client: &Client, outcome: &Outcome) {
         if matches!(outcome, Outcome::Failure(_)) {
             // The log line at the end of the request names the revision.
-            tracing::Span::current().record("revision", tracing::field::display(live.id().short()));
+            tracing::Span::current()
+                .record("revision", tracing::field::display(ready.id().short()));
         }
-        self.deployment.note_outcome(live, client, outcome);
+        self.deployment.record_outcome(ready, client, outcome);
     }
 }

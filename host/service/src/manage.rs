@@ -99,9 +99,9 @@ impl Service {
         let Some(samples) = self.people.samples(id)? else {
             return Ok(None);
         };
-        let live = self.deployment.active();
-        let vectors = live.view.templates_of(&samples, scope)?;
-        let contract = live.revision.contract();
+        let active = self.deployment.active();
+        let vectors = active.view.templates_of(&samples, scope)?;
+        let contract = active.revision.contract();
         Ok(Some(PersonTemplates {
             contract: contract.id.clone(),
             dimension: contract.dimension,
@@ -119,7 +119,7 @@ impl Service {
     }
 
     /// Records that a caller read a person's templates, or was refused.
-    pub fn note_embedding(
+    pub fn record_embedding(
         &self,
         actor: &Actor,
         read: &Result<Option<PersonTemplates>, ServiceError>,
@@ -131,7 +131,7 @@ impl Service {
             Err(_) => ActionOutcome::Failed,
         };
         self.deployment
-            .note_person(actor, Action::ReadEmbedding, outcome, id);
+            .record_person(actor, Action::ReadEmbedding, outcome, id);
     }
 
     /// Deletes a person.
@@ -164,7 +164,7 @@ impl Service {
                 .map(Some),
             None => Ok(None),
         };
-        self.note_membership(actor, Action::AddToGroup, &change, id);
+        self.record_membership(actor, Action::AddToGroup, &change, id);
         Ok(change.map_err(PeopleError::from)?)
     }
 
@@ -180,7 +180,7 @@ impl Service {
         actor: &Actor,
     ) -> Result<Option<GroupChange>, ServiceError> {
         let change = self.people.store().remove_from_group(group, id);
-        self.note_membership(actor, Action::RemoveFromGroup, &change, id);
+        self.record_membership(actor, Action::RemoveFromGroup, &change, id);
         Ok(change.map_err(PeopleError::from)?)
     }
 
@@ -200,12 +200,12 @@ impl Service {
             Err(_) => ActionOutcome::Failed,
         };
         self.deployment
-            .note_gallery(actor, Action::DeleteGroup, outcome);
+            .record_gallery(actor, Action::DeleteGroup, outcome);
         Ok(change.map_err(PeopleError::from)?)
     }
 
     /// Records a change of a person's groups in the audit log.
-    fn note_membership(
+    fn record_membership(
         &self,
         actor: &Actor,
         action: Action,
@@ -218,6 +218,6 @@ impl Service {
             }
             Err(_) => ActionOutcome::Failed,
         };
-        self.deployment.note_person(actor, action, outcome, id);
+        self.deployment.record_person(actor, action, outcome, id);
     }
 }

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use rostro_common::cancel::CancelScope;
-use rostro_common::digest::Sha256Digest;
 use rostro_common::ids::PersonId;
 use rostro_gallery::groups::Members;
 use rostro_sandbox::bindings::{Analysis, Candidate, Decision, Face, Probe, Purpose};
@@ -25,7 +24,7 @@ use crate::deployment::{
 };
 use crate::executor::{ReplySender, RequestContext};
 use crate::people::View;
-use crate::{Service, ServiceError};
+use crate::{RevisionError, Service, ServiceError};
 
 /// People offered to the policy for each face. An answer has fewer, so that a policy that gives
 /// each person to one face can fall back on the next.
@@ -76,43 +75,46 @@ struct FrameInput {
 
 impl Service {
     /// Recognises the people in an encoded frame, among all people or those of a group. The request
-    /// keeps the revision that serves when it arrives; its id is returned with the result.
+    /// keeps the revision that serves when it arrives.
     ///
     /// # Errors
     ///
-    /// [`ServiceError`].
+    /// [`RevisionError`].
     pub async fn recognize(
         self: &Arc<Self>,
         frame: Bytes,
         group: Option<Members>,
         context: &RequestContext,
         preference: Preference,
-    ) -> (Sha256Digest, Result<Recognition, ServiceError>) {
+    ) -> Result<Recognition, RevisionError> {
         let input = FrameInput {
             image: frame,
             group,
             arrived: Instant::now(),
         };
-        let RoutedRevision { live, shadow } = self.deployment.route(preference);
-        let id = live.id();
-        let result = self.recognize_on(live, input.clone(), context).await;
-        if let (Some(shadow), Ok(recognition)) = (shadow, &result) {
-            self.observe_shadow(shadow, input, context, recognition);
+        let RoutedRevision { ready, shadow } = self.deployment.route(preference);
+        let revision = ready.id();
+        let recognition = self
+            .recognize_on(ready, input.clone(), context)
+            .await
+            .map_err(|cause| RevisionError { revision, cause })?;
+        if let Some(shadow) = shadow {
+            self.observe_shadow(shadow, input, context, &recognition);
         }
-        (id, result)
+        Ok(recognition)
     }
 
     async fn recognize_on(
         self: &Arc<Self>,
-        live: Arc<ReadyRevision>,
+        ready: Arc<ReadyRevision>,
         input: FrameInput,
         context: &RequestContext,
     ) -> Result<Recognition, ServiceError> {
         let work = {
             let (service, context) = (Arc::clone(self), context.clone());
             move |scope: CancelScope, reply: ReplySender<Recognition, ServiceError>| {
-                let mut run = live.revision.begin(scope);
-                reply.send(service.recognize_and_record(&live, &mut run, &input, &context));
+                let mut run = ready.revision.begin(scope);
+                reply.send(service.recognize_and_record(&ready, &mut run, &input, &context));
                 // The run's instances are cleared here, after the answer.
             }
         };
@@ -142,45 +144,45 @@ impl Service {
             let service = Arc::clone(self);
             move |scope| {
                 let Shadow {
-                    live, agreement, ..
+                    ready, agreement, ..
                 } = shadow;
                 let input = FrameInput {
                     arrived: Instant::now(),
                     ..input
                 };
-                let mut run = live.revision.begin(scope);
-                match service.recognize_and_record(&live, &mut run, &input, &context) {
+                let mut run = ready.revision.begin(scope);
+                match service.recognize_and_record(&ready, &mut run, &input, &context) {
                     Ok(recognition) => agreement.compare(&active, &recognition.identified_faces()),
                     // Requests have priority over a shadow for memory, as for workers.
                     Err(ServiceError::Run(RunError::OutOfCapacity(_) | RunError::Cancelled)) => {
-                        agreement.note_skipped()
+                        agreement.record_skipped()
                     }
-                    Err(_) => agreement.note_failed(),
+                    Err(_) => agreement.record_failed(),
                 }
             }
         };
         if !self.executor.try_run_background(deadline, work) {
-            agreement.note_skipped();
+            agreement.record_skipped();
         }
     }
 
     fn recognize_and_record(
         &self,
-        live: &ReadyRevision,
+        ready: &ReadyRevision,
         run: &mut Run,
         input: &FrameInput,
         context: &RequestContext,
     ) -> Result<Recognition, ServiceError> {
         let begun = Instant::now();
-        let result = recognize_now(live, run, input, begun);
+        let result = recognize_now(ready, run, input, begun);
         let outcome = Outcome::of(&result, context.deadline.saturating_duration_since(begun));
-        self.record_outcome(live, &context.client, &outcome);
+        self.record_outcome(ready, &context.client, &outcome);
         result
     }
 }
 
 fn recognize_now(
-    live: &ReadyRevision,
+    ready: &ReadyRevision,
     run: &mut Run,
     input: &FrameInput,
     begun: Instant,
@@ -188,7 +190,7 @@ fn recognize_now(
     let analysis = run.analyze(&input.image, Purpose::Recognize)?;
     let (width, height) = (analysis.width, analysis.height);
     let analyzed = Instant::now();
-    let probes = probes(&live.view, analysis, input.group.as_deref())?;
+    let probes = probes(&ready.view, analysis, input.group.as_deref())?;
     let searched = Instant::now();
     let decisions = run.decide(&probes)?;
     let decided = Instant::now();
@@ -207,7 +209,7 @@ fn recognize_now(
     stages.push(("total".to_owned(), decided - input.arrived));
     let warnings = run.take_warnings();
     Ok(Recognition {
-        revision: Arc::clone(&live.revision),
+        revision: Arc::clone(&ready.revision),
         width,
         height,
         faces: faces.collect(),

@@ -44,16 +44,16 @@ pub(super) async fn healthz() -> Json<Liveness> {
 pub(super) async fn readyz(State(admin): State<Admin>) -> Result<Json<Readiness>, ApiError> {
     let last_reload = admin.reload.last().into_answer();
     let ready = admin.run(move |deployment| {
-        let live = deployment.active();
-        let (known, needs_enrolment) = live.view.counts();
+        let active = deployment.active();
+        let (known, needs_enrolment) = active.view.counts();
         Ok(Readiness {
             status: "ready",
-            revision: live.id(),
+            revision: active.id(),
             known,
             needs_enrolment,
             files_left_alone: deployment.files_left_alone(),
             stuck: deployment.stuck(),
-            failures_in_a_row: live.health.in_a_row(),
+            failures_in_a_row: active.health.in_a_row(),
             last_reload,
         })
     });

@@ -58,29 +58,26 @@ pub(super) async fn push(
     query: Result<QueryParams<PushQuery>, ApiError>,
     body: Body,
 ) -> Result<(StatusCode, Json<ChangeAnswer>), ApiError> {
-    let Push { request, permit } = match read(&admin, query, body).await {
+    let push = match query {
+        Ok(QueryParams(query)) => read(&admin, query, body).await,
+        Err(refusal) => Err(refusal),
+    };
+    let Push { request, permit } = match push {
         Ok(push) => push,
         Err(refusal) => return Err(admin.audit_refusal(actor, refusal).await),
     };
-    let changed = admin
-        .change(move |deployment| deployment.push(request, &actor))
-        .await?;
+    let answer = admin.push(request, actor).await?;
     drop(permit);
-    let status = if changed.0.changed {
+    let status = if answer.changed {
         StatusCode::ACCEPTED
     } else {
         StatusCode::OK
     };
-    Ok((status, changed))
+    Ok((status, Json(answer)))
 }
 
-/// Reads the parameters and the body of a push.
-async fn read(
-    admin: &Admin,
-    query: Result<QueryParams<PushQuery>, ApiError>,
-    body: Body,
-) -> Result<Push, ApiError> {
-    let QueryParams(query) = query?;
+/// Checks the parameters of a push, and reads its body.
+async fn read(admin: &Admin, query: PushQuery, body: Body) -> Result<Push, ApiError> {
     let limits = parse_limits(&query.limits)?;
     let busy = "Another component is being uploaded; try again.";
     let permit = Arc::clone(&admin.uploads)

@@ -8,7 +8,9 @@ use tokio::sync::Semaphore;
 
 use rostro_common::digest::Sha256Digest;
 use rostro_service::audit::Action;
-use rostro_service::deployment::{Actor, ChangeError, ChangeOutcome, Deployment, RevisionStatus};
+use rostro_service::deployment::{
+    Actor, ChangeError, ChangeOutcome, Deployment, PushRequest, RevisionStatus,
+};
 use rostro_service::executor::Executor;
 
 use super::error::change_error;
@@ -48,6 +50,15 @@ pub(super) fn find_status(
         .ok_or_else(|| ChangeError::Unknown(id.to_string()))
 }
 
+impl ChangeAnswer {
+    fn of(deployment: &Deployment, outcome: ChangeOutcome) -> Result<Self, ChangeError> {
+        Ok(Self {
+            changed: outcome.changed,
+            revision: find_status(deployment, outcome.id)?,
+        })
+    }
+}
+
 impl Admin {
     pub(super) fn new(
         deployment: Arc<Deployment>,
@@ -70,7 +81,7 @@ impl Admin {
     pub(super) async fn audit_refusal(&self, actor: Actor, refusal: ApiError) -> ApiError {
         let cause = refusal.message.clone();
         let written = self.run(move |deployment| {
-            deployment.note_refused(&actor, Action::Push, &cause);
+            deployment.record_refused(&actor, Action::Push, &cause);
             Ok(())
         });
         written.await.err().unwrap_or(refusal)
@@ -81,14 +92,28 @@ impl Admin {
         &self,
         work: impl FnOnce(&Deployment) -> Result<ChangeOutcome, ChangeError> + Send + 'static,
     ) -> Result<Json<ChangeAnswer>, ApiError> {
-        let changed = self.run(|deployment| {
-            let ChangeOutcome { id, changed } = work(deployment)?;
-            Ok(ChangeAnswer {
-                changed,
-                revision: find_status(deployment, id)?,
-            })
-        });
-        changed.await.map(Json)
+        let deployment = Arc::clone(&self.deployment);
+        tokio::task::spawn_blocking(move || ChangeAnswer::of(&deployment, work(&deployment)?))
+            .await
+            .map_err(ApiError::unexpected)?
+            .map(Json)
+            .map_err(change_error)
+    }
+
+    /// Pushes a component and returns its revision.
+    pub(super) async fn push(
+        &self,
+        request: PushRequest,
+        actor: Actor,
+    ) -> Result<ChangeAnswer, ApiError> {
+        let deployment = Arc::clone(&self.deployment);
+        tokio::task::spawn_blocking(move || {
+            let outcome = deployment.push(request, &actor)?;
+            ChangeAnswer::of(&deployment, outcome)
+        })
+        .await
+        .map_err(ApiError::unexpected)?
+        .map_err(change_error)
     }
 
     /// Runs work on the deployment on a thread for blocking work, because changes write files and
@@ -98,7 +123,9 @@ impl Admin {
         work: impl FnOnce(&Deployment) -> Result<T, ChangeError> + Send + 'static,
     ) -> Result<T, ApiError> {
         let deployment = Arc::clone(&self.deployment);
-        let answer = tokio::task::spawn_blocking(move || work(&deployment)).await;
-        answer.map_err(ApiError::unexpected)?.map_err(change_error)
+        tokio::task::spawn_blocking(move || work(&deployment))
+            .await
+            .map_err(ApiError::unexpected)?
+            .map_err(change_error)
     }
 }

@@ -8,8 +8,11 @@ use utoipa::ToSchema;
 use rostro_common::ids::PersonId;
 use rostro_service::deployment::Actor;
 use rostro_service::executor::RequestContext;
+use rostro_service::people::PeopleError;
 use rostro_service::types::{Reason, Review, Warning};
-use rostro_service::{EnrollRequest, EnrollmentWarning, Mode, PhotoIssue, PhotoOutcome};
+use rostro_service::{
+    EnrollRequest, Enrollment, EnrollmentWarning, Mode, PhotoIssue, PhotoOutcome,
+};
 
 use super::openapi::{AuthErrors, BodyErrors, EnrollForm, WriteErrors};
 use super::responses::{PipelineHeader, PipelineInfo};
@@ -105,6 +108,24 @@ pub(super) struct Photos {
     review: Option<Review>,
 }
 
+/// Call of a route that enrols a person.
+#[derive(Debug)]
+pub(super) struct EnrollCall {
+    pub(super) id: PersonId,
+    pub(super) photos: Photos,
+    pub(super) mode: Mode,
+    pub(super) actor: Actor,
+    pub(super) request_id: RequestId,
+    pub(super) context: RequestContext,
+}
+
+/// Results for the photos of one call.
+#[derive(Debug)]
+struct PhotoAnswers {
+    accepted: Vec<AcceptedPhoto>,
+    rejected: Vec<RejectedPhoto>,
+}
+
 impl Photos {
     /// Takes the photos of a form.
     ///
@@ -170,72 +191,80 @@ pub(super) async fn process_images(
             format!("Field 'student_id' is not valid: {error}."),
         )
     })?;
-    EnrollAnswer::enroll(
-        &app,
+    let call = EnrollCall {
         id,
-        Photos::of(form)?,
-        Mode::Replace,
-        &actor,
-        &request_id,
-        &context,
-    )
-    .await
+        photos: Photos::of(form)?,
+        mode: Mode::Replace,
+        actor,
+        request_id,
+        context,
+    };
+    enroll_photos(&app, call).await
 }
 
-impl EnrollAnswer {
-    /// Enrols a person and reports the result for each photo.
-    pub(super) async fn enroll(
-        app: &App,
-        id: PersonId,
-        Photos { form, review }: Photos,
-        mode: Mode,
-        actor: &Actor,
-        request_id: &RequestId,
-        context: &RequestContext,
-    ) -> Result<(PipelineHeader, Json<Self>), ApiError> {
-        let names: Vec<String> = form
-            .files
-            .iter()
-            .map(|photo| photo.file_name.clone())
-            .collect();
-        let enroll = EnrollRequest {
-            id: id.clone(),
-            photos: form.files,
-            review,
-            mode,
-            actor: actor.clone(),
-        };
-        let (revision, answer) = app.service.enroll(enroll, context).await;
-        let enrollment =
-            answer.map_err(|error| ApiError::of_service(error).on_revision(revision))?;
-        let (accepted, rejected) = outcomes(names, enrollment.photos);
-        let Some(written) = enrollment.written else {
-            let message = "Could not extract any high-quality embeddings from the provided images.";
-            let refused = ApiError::bad_request("no_usable_image", message)
-                .with_cause(&logged_cause(&rejected));
-            return Err(refused
-                .with("rejected", to_json(&rejected))
-                .with("review", to_json(&enrollment.review))
-                .on_revision(revision));
-        };
-        let durable = written.durability.into_result().map_err(|error| {
-            ApiError::of_service(rostro_service::people::PeopleError::from(error).into())
-                .on_revision(revision)
-        })?;
-        let answer = Self {
-            status: "success",
-            filepath: written.path.display().to_string(),
-            message: format!("Embeddings for '{id}' saved successfully."),
-            accepted,
-            rejected,
-            warnings: WarningAnswer::all(enrollment.pipeline_warnings, enrollment.warnings),
-            durable,
-            review: enrollment.review,
-            pipeline: PipelineInfo::of(&enrollment.revision),
-            request_id: request_id.as_str().to_owned(),
-        };
-        Ok((PipelineHeader::of(&enrollment.revision), Json(answer)))
-    }
+/// Enrols a person and reports the result for each photo.
+///
+/// # Errors
+///
+/// If no photo can be used, or the service fails.
+pub(super) async fn enroll_photos(
+    app: &App,
+    call: EnrollCall,
+) -> Result<(PipelineHeader, Json<EnrollAnswer>), ApiError> {
+    let Photos { form, review } = call.photos;
+    let names: Vec<String> = form
+        .files
+        .iter()
+        .map(|photo| photo.file_name.clone())
+        .collect();
+    let request = EnrollRequest {
+        id: call.id.clone(),
+        photos: form.files,
+        review,
+        mode: call.mode,
+        actor: call.actor,
+    };
+    let Enrollment {
+        revision,
+        written,
+        review,
+        photos,
+        warnings,
+        pipeline_warnings,
+    } = app
+        .service
+        .enroll(request, &call.context)
+        .await
+        .map_err(ApiError::of_revision)?;
+    let PhotoAnswers { accepted, rejected } = PhotoAnswers::of(names, photos);
+    let Some(written) = written else {
+        return Err(no_usable_image(&rejected, review).on_revision(revision.digest()));
+    };
+    let durable = written.durability.into_result().map_err(|error| {
+        ApiError::of_service(PeopleError::from(error).into()).on_revision(revision.digest())
+    })?;
+    let answer = EnrollAnswer {
+        status: "success",
+        filepath: written.path.display().to_string(),
+        message: format!("Embeddings for '{}' saved successfully.", call.id),
+        accepted,
+        rejected,
+        warnings: WarningAnswer::all(pipeline_warnings, warnings),
+        durable,
+        review,
+        pipeline: PipelineInfo::of(&revision),
+        request_id: call.request_id.as_str().to_owned(),
+    };
+    Ok((PipelineHeader::of(&revision), Json(answer)))
+}
+
+/// Returns the error for an enrolment of which no photo was accepted.
+fn no_usable_image(rejected: &[RejectedPhoto], review: Review) -> ApiError {
+    let message = "Could not extract any high-quality embeddings from the provided images.";
+    ApiError::bad_request("no_usable_image", message)
+        .with_cause(&logged_cause(rejected))
+        .with("rejected", to_json(&rejected))
+        .with("review", to_json(&review))
 }
 
 /// Describes rejected photos for the log: the codes of their reasons, and the messages about files
@@ -258,36 +287,35 @@ fn logged_cause(rejected: &[RejectedPhoto]) -> String {
     }
 }
 
-/// Divides the results into accepted and rejected photos.
-fn outcomes(
-    names: Vec<String>,
-    photos: Vec<PhotoOutcome>,
-) -> (Vec<AcceptedPhoto>, Vec<RejectedPhoto>) {
-    let (mut accepted, mut rejected) = (Vec::new(), Vec::new());
-    for (image, (file_name, outcome)) in names.into_iter().zip(photos).enumerate() {
-        match outcome {
-            PhotoOutcome::Accepted { score, warnings } => {
-                let warnings = warnings.into_iter().map(ReasonAnswer::of).collect();
-                accepted.push(AcceptedPhoto {
-                    image,
-                    file_name,
-                    det_score: score,
-                    warnings,
-                });
-            }
-            PhotoOutcome::Rejected { reasons, warnings } => {
-                let [reasons, warnings] = [reasons, warnings]
-                    .map(|reasons| reasons.into_iter().map(ReasonAnswer::of).collect());
-                rejected.push(RejectedPhoto {
-                    image,
-                    file_name,
-                    reasons,
-                    warnings,
-                });
+impl PhotoAnswers {
+    /// Divides the results into accepted and rejected photos.
+    fn of(names: Vec<String>, photos: Vec<PhotoOutcome>) -> Self {
+        let (mut accepted, mut rejected) = (Vec::new(), Vec::new());
+        for (image, (file_name, outcome)) in names.into_iter().zip(photos).enumerate() {
+            match outcome {
+                PhotoOutcome::Accepted { score, warnings } => {
+                    let warnings = warnings.into_iter().map(ReasonAnswer::of).collect();
+                    accepted.push(AcceptedPhoto {
+                        image,
+                        file_name,
+                        det_score: score,
+                        warnings,
+                    });
+                }
+                PhotoOutcome::Rejected { reasons, warnings } => {
+                    let [reasons, warnings] = [reasons, warnings]
+                        .map(|reasons| reasons.into_iter().map(ReasonAnswer::of).collect());
+                    rejected.push(RejectedPhoto {
+                        image,
+                        file_name,
+                        reasons,
+                        warnings,
+                    });
+                }
             }
         }
+        Self { accepted, rejected }
     }
-    (accepted, rejected)
 }
 
 impl WarningAnswer {

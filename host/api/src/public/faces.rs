@@ -170,13 +170,16 @@ async fn analyze(
         context,
         receive_time,
     } = upload.frame(IMAGE).await?;
-    let (revision, answer) = app.service.analyze([frame.image], purpose, &context).await;
     let Analyses {
-        revision: by,
+        revision,
         analyses: [analysis],
         warnings,
         mut stages,
-    } = answer.map_err(|error| ApiError::of_service(error).on_revision(revision))?;
+    } = app
+        .service
+        .analyze([frame.image], purpose, &context)
+        .await
+        .map_err(ApiError::of_revision)?;
     stages.insert(0, ("receive".to_owned(), receive_time));
     let Analysis {
         width,
@@ -187,12 +190,12 @@ async fn analyze(
         faces: faces.into_iter().map(AnalyzedFaceAnswer::of).collect(),
         frame: FrameSize { width, height },
         warnings,
-        contract: (purpose != Purpose::Detect).then(|| by.contract().id.to_string()),
-        pipeline: PipelineInfo::of(&by),
+        contract: (purpose != Purpose::Detect).then(|| revision.contract().id.to_string()),
+        pipeline: PipelineInfo::of(&revision),
         timings_ms: stages.into_iter().map(milliseconds).collect(),
         request_id: id.as_str().to_owned(),
     };
-    Ok((PipelineHeader::of(&by), Json(answer)))
+    Ok((PipelineHeader::of(&revision), Json(answer)))
 }
 
 /// Compare every face of two images.
@@ -217,15 +220,18 @@ pub(super) async fn compare(
         receive_time,
     } = upload.form(PAIR).await?;
     let images = pair(form)?;
-    let (revision, answer) = app.service.compare(images, &context).await;
     let Comparison {
         similarities,
         best,
         threshold,
         analyses,
-    } = answer.map_err(|error| ApiError::of_service(error).on_revision(revision))?;
+    } = app
+        .service
+        .compare(images, &context)
+        .await
+        .map_err(ApiError::of_revision)?;
     let Analyses {
-        revision: by,
+        revision,
         analyses: [a, b],
         warnings,
         mut stages,
@@ -243,12 +249,12 @@ pub(super) async fn compare(
         b: SideAnswer::of(b),
         threshold,
         warnings,
-        contract: by.contract().id.to_string(),
-        pipeline: PipelineInfo::of(&by),
+        contract: revision.contract().id.to_string(),
+        pipeline: PipelineInfo::of(&revision),
         timings_ms: stages.into_iter().map(milliseconds).collect(),
         request_id: id.as_str().to_owned(),
     };
-    Ok((PipelineHeader::of(&by), Json(answer)))
+    Ok((PipelineHeader::of(&revision), Json(answer)))
 }
 
 /// Takes the two images of a comparison out of its form.

@@ -12,7 +12,7 @@ use rostro_service::Mode;
 use rostro_service::deployment::Actor;
 use rostro_service::executor::Client;
 
-use super::enroll::{self, EnrollAnswer, Photos};
+use super::enroll::{self, EnrollAnswer, EnrollCall, Photos};
 use super::openapi::{
     AuthErrors, BodyErrors, LockErrors, NoBodyErrors, NotFoundErrors, PhotosForm, ReadErrors,
     WorkerErrors, WriteErrors,
@@ -210,7 +210,7 @@ pub(super) async fn embedding(
     let (service, person) = (Arc::clone(&app.service), id.clone());
     let templates = run_blocking(move || {
         // The audit line is written before the answer is sent.
-        service.note_embedding(&actor, &templates, &person);
+        service.record_embedding(&actor, &templates, &person);
         templates
             .map_err(ApiError::of_service)?
             .ok_or_else(unknown_person)
@@ -300,8 +300,15 @@ pub(super) async fn add_photos(
         context,
         ..
     } = upload.form(enroll::FIELDS).await?;
-    let photos = Photos::of(form)?;
-    EnrollAnswer::enroll(&app, id, photos, Mode::Add, &actor, &request_id, &context).await
+    let call = EnrollCall {
+        id,
+        photos: Photos::of(form)?,
+        mode: Mode::Add,
+        actor,
+        request_id,
+        context,
+    };
+    enroll::enroll_photos(&app, call).await
 }
 
 /// Encodes an id as a cursor, which is opaque to callers.

@@ -116,12 +116,11 @@ pub(super) async fn process_frame(
     } = upload.frame(FIELDS).await?;
     choice.add_form(&form)?;
     let group = choice.members(app.service.groups())?;
-    let (revision, answer) = app
+    let mut recognition = app
         .service
         .recognize(image, group, &context, preference)
-        .await;
-    let mut recognition =
-        answer.map_err(|error| ApiError::of_service(error).on_revision(revision))?;
+        .await
+        .map_err(ApiError::of_revision)?;
     recognition
         .stages
         .insert(0, ("receive".to_owned(), receive_time));

@@ -4,8 +4,8 @@ use axum::extract::Request;
 use bytes::Bytes;
 
 use crate::error::ApiError;
-use crate::request::body;
-use crate::request::form::{Form, FormFields, FormLimits, file_too_large, is_binary};
+use crate::request::body::{self, BodyLimit};
+use crate::request::form::{Form, FormFields, FormLimits, is_binary};
 use crate::request::headers::ContentType;
 
 /// Content types that routes with one image accept, for the error about others.
@@ -48,9 +48,8 @@ pub(crate) async fn read(
         | ContentType::Bytes
         | ContentType::UrlEncoded
         | ContentType::Missing) => {
-            let buffer = limits.memory.buffer(limits.file_bytes);
-            let body = body::read(request.into_body(), buffer).await?;
-            let body = body.ok_or_else(|| file_too_large("body", limits))?;
+            let limit = BodyLimit::Image(limits.file_bytes);
+            let body = body::read(request.into_body(), &limits.memory, limit).await?;
             let image = body.into_bytes();
             check_image(kind, &image, fields)?;
             Ok(FrameRequest {

@@ -74,11 +74,10 @@ impl BodyMemory {
         self.total.available_permits() == bytes / UNIT
     }
 
-    /// Returns an empty buffer for at most `max_bytes`.
-    pub(crate) fn buffer(&self, max_bytes: usize) -> BodyBuffer {
+    /// Returns an empty buffer.
+    pub(crate) fn buffer(&self) -> BodyBuffer {
         BodyBuffer {
             memory: self.clone(),
-            max_bytes,
             content: BytesMut::new(),
             permits: MemoryPermits::default(),
         }
@@ -89,7 +88,6 @@ impl BodyMemory {
 #[derive(Debug)]
 pub(crate) struct BodyBuffer {
     memory: BodyMemory,
-    max_bytes: usize,
     content: BytesMut,
     permits: MemoryPermits,
 }
@@ -100,6 +98,27 @@ struct MemoryPermits {
     units: usize,
     total: Option<OwnedSemaphorePermit>,
     share: Option<OwnedSemaphorePermit>,
+}
+
+impl MemoryPermits {
+    /// Adds permits until they suffice for `bytes`.
+    fn extend_to(&mut self, bytes: usize, memory: &BodyMemory) -> Result<(), ApiError> {
+        let missing = bytes.div_ceil(UNIT).saturating_sub(self.units);
+        if missing == 0 {
+            return Ok(());
+        }
+        let shares = &memory.shares;
+        let total = acquire(&memory.total, missing)
+            .ok_or_else(|| ApiError::bodies_full(shares.total_units * UNIT))?;
+        if let Some(share) = &memory.share {
+            let share = acquire(share, missing)
+                .ok_or_else(|| ApiError::client_bodies_full(shares.client_units * UNIT))?;
+            self.share = Some(merged(self.share.take(), share));
+        }
+        self.total = Some(merged(self.total.take(), total));
+        self.units += missing;
+        Ok(())
+    }
 }
 
 /// Bytes of a complete body, and its memory, which is free again when all parts are dropped.
@@ -143,27 +162,21 @@ impl Reservation {
 }
 
 impl BodyBuffer {
-    /// Adds a chunk. Returns false if the body exceeds `max_bytes` with it.
-    pub(crate) fn push(&mut self, chunk: &[u8]) -> Result<bool, ApiError> {
+    /// Returns the number of bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.content.len()
+    }
+
+    /// Adds a chunk.
+    ///
+    /// # Errors
+    ///
+    /// If no memory is left for it.
+    pub(crate) fn push(&mut self, chunk: &[u8]) -> Result<(), ApiError> {
         let length = self.content.len() + chunk.len();
-        if length > self.max_bytes {
-            return Ok(false);
-        }
-        let missing = length.div_ceil(UNIT).saturating_sub(self.permits.units);
-        if missing > 0 {
-            let ClientShares {
-                total_units,
-                client_units,
-                ..
-            } = *self.memory.shares;
-            reserve(Some(&self.memory.total), &mut self.permits.total, missing)
-                .map_err(|()| ApiError::bodies_full(total_units * UNIT))?;
-            reserve(self.memory.share.as_ref(), &mut self.permits.share, missing)
-                .map_err(|()| ApiError::client_bodies_full(client_units * UNIT))?;
-            self.permits.units += missing;
-        }
+        self.permits.extend_to(length, &self.memory)?;
         self.content.extend_from_slice(chunk);
-        Ok(true)
+        Ok(())
     }
 
     /// Returns the body when all of it has arrived.
@@ -179,22 +192,21 @@ fn units(bytes: usize) -> usize {
     (bytes / UNIT).clamp(1, u32::MAX as usize)
 }
 
-/// Adds permits to `held`, if `memory` has as many left. No memory means no limit.
-fn reserve(
-    memory: Option<&Arc<Semaphore>>,
-    held: &mut Option<OwnedSemaphorePermit>,
-    units: usize,
-) -> Result<(), ()> {
-    let Some(memory) = memory else { return Ok(()) };
+/// Returns permits for `units`, if as many are left.
+fn acquire(memory: &Arc<Semaphore>, units: usize) -> Option<OwnedSemaphorePermit> {
     let units = u32::try_from(units).unwrap_or(u32::MAX);
-    let permit = Arc::clone(memory)
-        .try_acquire_many_owned(units)
-        .map_err(drop)?;
+    Arc::clone(memory).try_acquire_many_owned(units).ok()
+}
+
+/// Joins permits of one semaphore.
+fn merged(held: Option<OwnedSemaphorePermit>, added: OwnedSemaphorePermit) -> OwnedSemaphorePermit {
     match held {
-        Some(held) => held.merge(permit),
-        empty => *empty = Some(permit),
+        Some(mut held) => {
+            held.merge(added);
+            held
+        }
+        None => added,
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -204,9 +216,10 @@ mod tests {
     #[test]
     fn body_holds_memory_until_dropped() {
         let memory = BodyMemory::new(4 * UNIT, 4 * UNIT);
-        let mut first = memory.buffer(10 * UNIT);
-        assert!(first.push(&[1; 2 * UNIT]).unwrap() && first.push(&[2; UNIT + 1]).unwrap());
-        let mut second = memory.buffer(UNIT);
+        let mut first = memory.buffer();
+        first.push(&[1; 2 * UNIT]).unwrap();
+        first.push(&[2; UNIT + 1]).unwrap();
+        let mut second = memory.buffer();
         assert_eq!(second.push(&[3]).unwrap_err().code, "overloaded");
         let first = first.finish();
         assert_eq!(
@@ -225,11 +238,7 @@ mod tests {
             "a part keeps the memory of the body"
         );
         drop(parts);
-        assert!(second.push(&[3]).unwrap());
-        assert!(
-            !second.push(&[3; UNIT]).unwrap(),
-            "over the limit of the body"
-        );
+        second.push(&[3]).unwrap();
         drop(second);
         assert_eq!(memory.total.available_permits(), 4);
     }
@@ -237,20 +246,21 @@ mod tests {
     #[test]
     fn client_takes_at_most_its_share() {
         let memory = BodyMemory::new(4 * UNIT, 2 * UNIT);
-        let of = |name: &str| memory.of(&Client::Key(name.into())).buffer(10 * UNIT);
+        let of = |name: &str| memory.of(&Client::Key(name.into())).buffer();
         let (mut first, mut second) = (of("a"), of("a"));
-        assert!(first.push(&[1; UNIT]).unwrap() && second.push(&[1; UNIT]).unwrap());
+        first.push(&[1; UNIT]).unwrap();
+        second.push(&[1; UNIT]).unwrap();
         let refused = first.push(&[1]).unwrap_err();
         assert_eq!(
             (refused.code, refused.details["limit"].as_str()),
             ("overloaded", Some("bodies-of-one-client"))
         );
         let mut other = of("b");
-        assert!(other.push(&[1; UNIT]).unwrap());
+        other.push(&[1; UNIT]).unwrap();
         drop((first, second, other));
         assert_eq!(memory.total.available_permits(), 4);
         assert!(
-            of("a").push(&[1; 2 * UNIT]).unwrap(),
+            of("a").push(&[1; 2 * UNIT]).is_ok(),
             "a refused reservation leaves nothing reserved"
         );
         assert_eq!(memory.shares.by_client.lock().unwrap().len(), 1);

@@ -51,11 +51,11 @@ pub struct Counts {
 }
 
 impl Agreement {
-    pub(crate) fn note_skipped(&self) {
+    pub(crate) fn record_skipped(&self) {
         self.skipped.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn note_failed(&self) {
+    pub(crate) fn record_failed(&self) {
         self.failed.fetch_add(1, Ordering::Relaxed);
     }
 

@@ -1,6 +1,7 @@
 //! Makes a revision of its parts, up to the point where it can serve.
 
 use std::io;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,8 +17,9 @@ use rostro_sandbox::pipeline::revision::Revision;
 use rostro_sandbox::pipeline::self_test::{SelfTest, SelfTestError};
 use rostro_sandbox::pipeline::stage::{StageError, StageRequest, Tuning};
 
-use super::live::ReadyRevision;
+use super::ready::ReadyRevision;
 use super::record::RevisionSpec;
+use super::shortened;
 use super::state_folder::StateFolder;
 use crate::people::{People, PeopleError, ViewReport};
 
@@ -41,6 +43,24 @@ pub struct RevisionBuilder {
     pub self_test: SelfTest,
     /// Cancels staging when the process ends.
     pub shutdown: Shutdown,
+}
+
+/// A revision that can serve, and its templates of the people.
+#[derive(Debug)]
+pub(crate) struct StagedRevision {
+    pub(crate) ready: Arc<ReadyRevision>,
+    pub(crate) report: ViewReport,
+}
+
+/// End of staging.
+#[derive(Debug)]
+pub(crate) enum StagingOutcome {
+    /// The revision can serve.
+    Ready(StagedRevision),
+    /// The revision cannot serve, for this reason.
+    Failed(String),
+    /// Staging panicked: a bug of the host.
+    Panicked,
 }
 
 /// Reason why a revision cannot serve.
@@ -107,6 +127,21 @@ impl RevisionBuilder {
         Ok(CompiledComponent::load(&self.engine, &bytes)?)
     }
 
+    /// Makes the revision `id` on the staging thread. A panic becomes an outcome, because a bug in
+    /// staging must not end the thread.
+    pub(crate) fn stage(
+        &self,
+        folder: &StateFolder,
+        id: Sha256Digest,
+        spec: &RevisionSpec,
+    ) -> StagingOutcome {
+        let staging = AssertUnwindSafe(|| match self.make(folder, id, spec) {
+            Ok(staged) => StagingOutcome::Ready(staged),
+            Err(error) => StagingOutcome::Failed(shortened(&error.to_string())),
+        });
+        panic::catch_unwind(staging).unwrap_or(StagingOutcome::Panicked)
+    }
+
     /// Makes the revision `id`: compiles it, loads its models, tests it, and makes the templates of
     /// the people. A shutdown cancels running guests at once, and other steps when they end.
     ///
@@ -118,7 +153,7 @@ impl RevisionBuilder {
         folder: &StateFolder,
         id: Sha256Digest,
         spec: &RevisionSpec,
-    ) -> Result<(Arc<ReadyRevision>, ViewReport), MakeError> {
+    ) -> Result<StagedRevision, MakeError> {
         self.try_make(folder, id, spec).map_err(|error| {
             // After a shutdown has begun, the cancellation may have caused the error.
             if self.shutdown.has_begun() {
@@ -134,7 +169,7 @@ impl RevisionBuilder {
         folder: &StateFolder,
         id: Sha256Digest,
         spec: &RevisionSpec,
-    ) -> Result<(Arc<ReadyRevision>, ViewReport), MakeError> {
+    ) -> Result<StagedRevision, MakeError> {
         self.enter("compile", id)?;
         let pack = Pack::open(&self.models, &spec.pack)?;
         if spec.inputs(pack.manifest()).id() != id {
@@ -166,7 +201,10 @@ impl RevisionBuilder {
             &revision,
             &self.shutdown.scope(Instant::now() + TEMPLATES_TIMEOUT),
         )?;
-        Ok((ReadyRevision::new(revision, view, spec.clone()), report))
+        Ok(StagedRevision {
+            ready: ReadyRevision::new(revision, view, spec.clone()),
+            report,
+        })
     }
 
     /// Logs a step. Fails if the process is stopping.

@@ -10,8 +10,8 @@ use rostro_sandbox::component::error::ComponentError;
 use rostro_sandbox::limits::LimitError;
 
 use super::agreement::Agreement;
-use super::live::breaker::{OFF, Rule, client_number};
-use super::live::{Outcome, ReadyRevision};
+use super::ready::breaker::{OFF, Rule, client_number};
+use super::ready::{Outcome, ReadyRevision};
 use super::record::{Record, Status, TrafficShare};
 use super::routes::ShareCounter;
 use super::state_folder::StateError;
@@ -271,9 +271,9 @@ impl ChangeDraft<'_> {
         if self.record.active == Some(id) {
             return Ok(id);
         }
-        let live = self.ready(id)?;
-        self.check_contract(&live, allow_contract_change)?;
-        live.health.reset();
+        let ready = self.ready(id)?;
+        self.check_contract(&ready, allow_contract_change)?;
+        ready.health.reset();
         self.record.clear_roles(id);
         self.record.retire_previous();
         self.record.previous = self.record.active.replace(id);
@@ -303,13 +303,13 @@ impl ChangeDraft<'_> {
     /// Marks a revision as failed. If it is active, the previous one serves.
     fn take_out(
         &mut self,
-        live: &ReadyRevision,
+        ready: &ReadyRevision,
         reason: &str,
     ) -> Result<Sha256Digest, ChangeError> {
-        let id = live.id();
+        let id = ready.id();
         let current = self.state.ready.get(&id);
         // It may have been taken out, and staged again, since the request began.
-        if !current.is_some_and(|current| std::ptr::eq(&**current, live)) {
+        if !current.is_some_and(|current| std::ptr::eq(&**current, ready)) {
             return Ok(id);
         }
         if self.record.active == Some(id) {
@@ -349,16 +349,16 @@ impl ChangeDraft<'_> {
         if self.record.active == Some(id) {
             return Err(ChangeError::Active(id));
         }
-        let live = self.ready(id)?;
-        self.check_contract(&live, allow_contract_change)?;
-        live.health.reset();
+        let ready = self.ready(id)?;
+        self.check_contract(&ready, allow_contract_change)?;
+        ready.health.reset();
         Ok(requested)
     }
 
     /// Returns the revision if it can serve at once.
     fn ready(&self, id: Sha256Digest) -> Result<Arc<ReadyRevision>, ChangeError> {
-        if let Some(live) = self.state.ready.get(&id) {
-            return Ok(Arc::clone(live));
+        if let Some(ready) = self.state.ready.get(&id) {
+            return Ok(Arc::clone(ready));
         }
         let state = match self.record.entry(id).map(|entry| &entry.status) {
             Some(Status::Staging) => "is still being staged; wait until it is".to_owned(),
@@ -371,13 +371,13 @@ impl ChangeDraft<'_> {
 
     /// Refuses a revision that does not recognise all people of the active one, unless that is
     /// allowed.
-    fn check_contract(&self, live: &ReadyRevision, is_allowed: bool) -> Result<(), ChangeError> {
+    fn check_contract(&self, ready: &ReadyRevision, is_allowed: bool) -> Result<(), ChangeError> {
         let Some(active) = self.record.active.and_then(|id| self.state.ready.get(&id)) else {
             return Ok(());
         };
-        match live.view.people_lost_by_switching_from(&active.view) {
+        match ready.view.people_lost_by_switching_from(&active.view) {
             people if people > 0 && !is_allowed => Err(ChangeError::Contract {
-                id: live.id(),
+                id: ready.id(),
                 people,
             }),
             _ => Ok(()),
@@ -416,7 +416,7 @@ impl Deployment {
         actor: &Actor,
     ) -> Result<ChangeOutcome, ChangeError> {
         let outcome = self.commit(|draft| draft.apply(change));
-        self.note(
+        self.record_change(
             actor,
             change.audit_action(),
             &change.audit_detail(),
@@ -433,41 +433,41 @@ impl Deployment {
     /// Counts the outcome of a client's request on a revision. After too many failures, in a row or
     /// within the last minute, takes the revision out, and the previous one serves. An active
     /// revision stays if no other can serve.
-    pub(crate) fn note_outcome(&self, live: &ReadyRevision, client: &Client, outcome: &Outcome) {
+    pub(crate) fn record_outcome(&self, ready: &ReadyRevision, client: &Client, outcome: &Outcome) {
         if self.builder.shutdown.has_begun() {
             // Cancelled work says nothing about the revision.
             return;
         }
-        let in_a_row = live.health.note(outcome, client_number(client));
+        let in_a_row = ready.health.record(outcome, client_number(client));
         let cause = match outcome {
             Outcome::Failure(cause) => cause,
             Outcome::Success | Outcome::Ignored => return,
         };
         let breaker = self.breaker.load(Ordering::Relaxed);
         if in_a_row >= breaker && in_a_row.is_multiple_of(breaker) {
-            self.trip(live, Rule::InARow(in_a_row), cause);
+            self.trip(ready, Rule::InARow(in_a_row), cause);
         } else if breaker < OFF
-            && let Some(excess) = live.health.excess()
-            && excess.is_enough(|client| self.has_other_client(live, client))
+            && let Some(excess) = ready.health.excess()
+            && excess.is_enough(|client| self.has_other_client(ready, client))
         {
             // A revision that stays is reported again only after this many further requests.
-            live.health.reset_share();
-            self.trip(live, Rule::Share(excess.share), cause);
+            ready.health.reset_share();
+            self.trip(ready, Rule::Share(excess.share), cause);
         }
     }
 
     /// Returns true if another client than this asked any other revision within the last minute.
-    fn has_other_client(&self, live: &ReadyRevision, client: u64) -> bool {
+    fn has_other_client(&self, ready: &ReadyRevision, client: u64) -> bool {
         self.locked()
             .ready
             .values()
-            .any(|other| !std::ptr::eq(&**other, live) && other.health.has_other_client(client))
+            .any(|other| !std::ptr::eq(&**other, ready) && other.health.has_other_client(client))
     }
 
-    fn trip(&self, live: &ReadyRevision, rule: Rule, cause: &str) {
-        let id = live.id();
+    fn trip(&self, ready: &ReadyRevision, rule: Rule, cause: &str) {
+        let id = ready.id();
         let reason = format!("taken out {rule}, the last: {cause}");
-        let outcome = self.commit(|draft| draft.take_out(live, &reason));
+        let outcome = self.commit(|draft| draft.take_out(ready, &reason));
         let (outcome, detail) = match outcome {
             Ok(ChangeOutcome { changed: false, .. }) => return,
             Ok(ChangeOutcome { changed: true, .. }) => {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use rostro_common::digest::Sha256Digest;
 
-use super::live::ReadyRevision;
+use super::ready::ReadyRevision;
 use super::record::{Record, Status};
 
 /// A revision with another contract than the active one's.
@@ -20,7 +20,7 @@ pub(crate) struct Counterpart {
     /// Its role: `previous`, `canary` or `staged`.
     pub role: &'static str,
     /// The revision. None while it is staged again after a start.
-    pub live: Option<Arc<ReadyRevision>>,
+    pub ready: Option<Arc<ReadyRevision>>,
 }
 
 /// The revisions for which an enrolment is embedded.
@@ -52,10 +52,10 @@ pub(super) fn counterparts(
         .map(|(id, role)| Counterpart {
             id,
             role,
-            live: ready.get(&id).cloned(),
+            ready: ready.get(&id).cloned(),
         })
         .collect();
-    counterparts.sort_by_key(|counterpart| counterpart.live.is_none());
+    counterparts.sort_by_key(|counterpart| counterpart.ready.is_none());
     let mut contracts = HashSet::from([active.revision.contract().id.to_string()]);
     // A revision that was never staged has no contract yet, and so no samples to lose.
     counterparts.retain(|counterpart| {
@@ -65,8 +65,8 @@ pub(super) fn counterparts(
 }
 
 fn contract_of(record: &Record, counterpart: &Counterpart) -> Option<String> {
-    match &counterpart.live {
-        Some(live) => Some(live.revision.contract().id.to_string()),
+    match &counterpart.ready {
+        Some(ready) => Some(ready.revision.contract().id.to_string()),
         None => record
             .entry(counterpart.id)?
             .about

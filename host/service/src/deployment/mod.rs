@@ -12,8 +12,8 @@ mod change;
 mod counterparts;
 mod folder;
 mod former_ids;
-mod live;
 mod push;
+mod ready;
 mod record;
 mod recovery;
 mod routes;
@@ -36,6 +36,7 @@ use rostro_sandbox::settings::names::UnknownSettings;
 
 use crate::audit::{Action, ActionOutcome, Audit};
 use crate::people::{PeopleError, PersonLock, ViewReport};
+use builder::StagedRevision;
 use counterparts::counterparts;
 use record::{Record, Status};
 use recovery::{RecoveryPlan, StartedRevision};
@@ -48,9 +49,9 @@ pub use builder::RevisionBuilder;
 pub use change::{ChangeError, ChangeOutcome, RevisionChange};
 pub(crate) use counterparts::{Counterpart, EnrollTargets};
 pub use folder::FolderAction;
-pub(crate) use live::breaker::TripCounts;
-pub(crate) use live::{Outcome, ReadyRevision};
 pub use push::PushRequest;
+pub(crate) use ready::breaker::TripCounts;
+pub(crate) use ready::{Outcome, ReadyRevision};
 pub use record::ConfiguredTexts;
 pub use recovery::Configured;
 pub(crate) use routes::Shadow;
@@ -142,18 +143,16 @@ impl Deployment {
         let has_adopted_ids = before.adopt_current_ids(&spec, |pack| builder.manifest(pack));
         let plan = RecoveryPlan::new(&before, builder.id(&spec)?, &configured.texts);
         let mut record = before.clone();
-        let StartedRevision {
-            live,
-            report,
-            outcome,
-        } = recovery::start(&plan, &spec, &mut record, &builder, &state_folder, &audit)?;
-        let active = live.id();
+        let StartedRevision { staged, outcome } =
+            recovery::start(&plan, &spec, &mut record, &builder, &state_folder, &audit)?;
+        let StagedRevision { ready, report } = staged;
+        let active = ready.id();
         let is_strict = active == plan.configured && !configured.may_lack_settings;
-        recovery::check_settings(&builder, &live, is_strict)?;
+        recovery::check_settings(&builder, &ready, is_strict)?;
         let staged_again = plan.update(
             &mut record,
             active,
-            live.info(),
+            ready.info(),
             (spec, &configured.texts),
             now(),
         );
@@ -162,14 +161,14 @@ impl Deployment {
         }
         state_folder.sweep(&record);
         let (queue, jobs) = staging::queue();
-        let state = DeploymentState::new(record, &live);
+        let state = DeploymentState::new(record, &ready);
         let deployment = Arc::new(Self {
             builder,
             state_folder,
             audit,
             routes: ArcSwap::from_pointee(Routes {
-                counterparts: counterparts(&state.record, &state.ready, &live),
-                active: live,
+                counterparts: counterparts(&state.record, &state.ready, &ready),
+                active: ready,
                 canary: None,
                 shadow: None,
             }),
@@ -267,7 +266,7 @@ impl Deployment {
     }
 
     /// Records an action on a person. The audit log has a keyed hash of the id.
-    pub(crate) fn note_person(
+    pub(crate) fn record_person(
         &self,
         actor: &Actor,
         action: Action,
@@ -278,7 +277,7 @@ impl Deployment {
     }
 
     /// Records an action on many people with one write.
-    pub(crate) fn note_people<'p>(
+    pub(crate) fn record_people<'p>(
         &self,
         actor: &Actor,
         action: Action,
@@ -289,7 +288,7 @@ impl Deployment {
     }
 
     /// Records an action on the gallery or a group as a whole.
-    pub(crate) fn note_gallery(&self, actor: &Actor, action: Action, outcome: ActionOutcome) {
+    pub(crate) fn record_gallery(&self, actor: &Actor, action: Action, outcome: ActionOutcome) {
         self.audit.note(actor, action, None, outcome, "");
     }
 
@@ -315,11 +314,11 @@ impl Deployment {
         }
         let canary = find(record.canary.map(|share| share.id))
             .zip(canary.clone())
-            .map(|(live, share)| Canary { live, share });
+            .map(|(ready, share)| Canary { ready, share });
         let shadow = find(record.shadow.map(|share| share.id))
             .zip(shadow.clone())
-            .map(|(live, (share, agreement))| Shadow {
-                live,
+            .map(|(ready, (share, agreement))| Shadow {
+                ready,
                 share,
                 agreement,
             });
@@ -335,15 +334,15 @@ impl Deployment {
                 .entry(*id)
                 .is_some_and(|entry| entry.status == Status::Staged)
         };
-        for (id, live) in ready.extract_if(|id, _| !is_needed(id)) {
-            leaving.insert(id, Arc::downgrade(&live));
+        for (id, revision) in ready.extract_if(|id, _| !is_needed(id)) {
+            leaving.insert(id, Arc::downgrade(&revision));
         }
-        leaving.retain(|_, live| live.strong_count() > 0);
+        leaving.retain(|_, revision| revision.strong_count() > 0);
         self.state_folder.sweep(record);
     }
 
     /// Records an upload that was refused before it was complete.
-    pub fn note_refused(&self, actor: &Actor, action: Action, reason: &str) {
+    pub fn record_refused(&self, actor: &Actor, action: Action, reason: &str) {
         self.audit.note(
             actor,
             action,
@@ -354,7 +353,7 @@ impl Deployment {
     }
 
     /// Records the outcome of a change. `detail` is written in addition to the action's name.
-    fn note(
+    fn record_change(
         &self,
         actor: &Actor,
         action: Action,

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rostro_common::digest::Sha256Digest;
 use rostro_sandbox::component::error::ComponentError;
@@ -12,7 +13,8 @@ use rostro_sandbox::component::halves;
 use rostro_sandbox::half::Half;
 use rostro_sandbox::limits::MAX_COMPONENT_BYTES;
 
-use super::record::{RevisionEntry, RevisionSpec, Status};
+use super::builder::{StagedRevision, StagingOutcome};
+use super::record::{Record, RevisionEntry, RevisionSpec, Status};
 use super::{
     Actor, ChangeError, ChangeOutcome, Deployment, READY, REMEMBERED, ReadyRevision, StateError,
     now, shortened,
@@ -53,7 +55,7 @@ impl Deployment {
         if enrol {
             detail.push_str(", sees enrolment photos");
         }
-        self.note(actor, Action::Push, &detail, &outcome);
+        self.record_change(actor, Action::Push, &detail, &outcome);
         outcome
     }
 
@@ -150,8 +152,8 @@ impl Deployment {
             halves.contains(&Half::Vision),
             halves.contains(&Half::Policy),
         );
-        let live = self.active();
-        let active = &live.spec;
+        let revision = self.active();
+        let active = &revision.spec;
         let (vision, policy) = match (has_vision, has_policy) {
             (true, true) if !request.policy_only => (digest, None),
             // A component with vision alone keeps the active policy.
@@ -192,107 +194,108 @@ impl Deployment {
         else {
             return;
         };
-        let begun = std::time::Instant::now();
-        // A bug in staging must not end its thread.
-        let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            self.builder.make(&self.state_folder, id, &spec)
-        }));
+        let begun = Instant::now();
+        let outcome = self.builder.stage(&self.state_folder, id, &spec);
         if self.builder.shutdown.has_begun() {
             // Its status stays `staging`, so the next start stages it again.
             return;
         }
-        let staged = match made {
-            Ok(Ok((live, report))) => {
-                for problem in &report.problems {
-                    tracing::warn!("{}", problem.to_string().escape_debug());
-                }
-                let detail = format!(
-                    "{} {} in {} ms; {} people, {} to be enrolled again, {} files that cannot be used",
-                    live.revision.name(),
-                    live.revision.version(),
-                    begun.elapsed().as_millis(),
-                    report.known,
-                    report.need_enrolment,
-                    report.problems.len()
-                );
-                Ok((live, detail))
-            }
-            Ok(Err(error)) => Err(shortened(&error.to_string())),
-            Err(_) => {
-                Err("staging failed unexpectedly; the service's log has the cause".to_owned())
-            }
-        };
-        self.record_staging(id, staged);
-    }
-
-    /// Records the result of staging: the revision with a detail for the audit log, or the reason
-    /// of the failure.
-    fn record_staging(
-        &self,
-        id: Sha256Digest,
-        staged: Result<(Arc<ReadyRevision>, String), String>,
-    ) {
-        let (live, outcome, detail) = match staged {
-            Ok((live, detail)) => (Ok(live), ActionOutcome::Staged, detail),
-            Err(reason) => (Err(reason.clone()), ActionOutcome::Failed, reason),
-        };
-        let actor = Actor::part("staging");
-        match self.add_staged(id, live) {
-            Ok(()) => self
-                .audit
-                .note(&actor, Action::Stage, Some(id), outcome, &detail),
-            Err(StateError::Stopping) => {}
-            Err(error) => {
-                let reason = shortened(&format!(
-                    "it was {}, and that cannot be written: {error}",
-                    outcome.name()
-                ));
-                self.audit.note(
-                    &actor,
-                    Action::Stage,
-                    Some(id),
-                    ActionOutcome::Failed,
-                    &reason,
-                );
-                // In memory only: it can be pushed again.
-                if let Some(entry) = self.locked().record.entry_mut(id) {
-                    entry.status = Status::Failed(reason);
-                }
-            }
+        match outcome {
+            StagingOutcome::Ready(staged) => self.record_staged(id, staged, begun.elapsed()),
+            StagingOutcome::Failed(reason) => self.record_failed(id, &reason),
+            StagingOutcome::Panicked => self.record_failed(
+                id,
+                "staging failed unexpectedly; the service's log has the cause",
+            ),
         }
     }
 
-    /// Makes a staged revision available, or records the reason of its failure. A revision that was
-    /// retired meanwhile is dropped.
-    fn add_staged(
-        &self,
-        id: Sha256Digest,
-        staged: Result<Arc<ReadyRevision>, String>,
-    ) -> Result<(), StateError> {
+    /// Makes a revision available that was staged in this time.
+    fn record_staged(&self, id: Sha256Digest, staged: StagedRevision, time: Duration) {
+        let StagedRevision { ready, report } = staged;
+        for problem in &report.problems {
+            tracing::warn!("{}", problem.to_string().escape_debug());
+        }
+        let detail = format!(
+            "{} {} in {} ms; {} people, {} to be enrolled again, {} files that cannot be used",
+            ready.revision.name(),
+            ready.revision.version(),
+            time.as_millis(),
+            report.known,
+            report.need_enrolment,
+            report.problems.len()
+        );
+        match self.add_ready(id, ready) {
+            Ok(()) => self.audit_staging(id, ActionOutcome::Staged, &detail),
+            Err(error) => self.record_unwritten(id, ActionOutcome::Staged, &error),
+        }
+    }
+
+    /// Records that a revision cannot serve.
+    fn record_failed(&self, id: Sha256Digest, reason: &str) {
+        match self.mark_failed(id, reason) {
+            Ok(()) => self.audit_staging(id, ActionOutcome::Failed, reason),
+            Err(error) => self.record_unwritten(id, ActionOutcome::Failed, &error),
+        }
+    }
+
+    /// Marks a revision as failed whose `outcome` cannot be written. In memory only: it can be
+    /// pushed again. A stop says nothing about the revision.
+    fn record_unwritten(&self, id: Sha256Digest, outcome: ActionOutcome, error: &StateError) {
+        if matches!(error, StateError::Stopping) {
+            return;
+        }
+        let reason = shortened(&format!(
+            "it was {}, and that cannot be written: {error}",
+            outcome.name()
+        ));
+        self.audit_staging(id, ActionOutcome::Failed, &reason);
+        if let Some(entry) = self.locked().record.entry_mut(id) {
+            entry.status = Status::Failed(reason);
+        }
+    }
+
+    fn audit_staging(&self, id: Sha256Digest, outcome: ActionOutcome, detail: &str) {
+        let actor = Actor::part("staging");
+        self.audit
+            .note(&actor, Action::Stage, Some(id), outcome, detail);
+    }
+
+    /// Makes a staged revision available. A revision that was retired meanwhile is dropped.
+    fn add_ready(&self, id: Sha256Digest, ready: Arc<ReadyRevision>) -> Result<(), StateError> {
         let mut state = self.locked();
         let mut record = state.record.clone();
-        let Some(entry) = record
-            .entry_mut(id)
-            .filter(|entry| entry.status == Status::Staging)
-        else {
+        let Some(entry) = staging_entry(&mut record, id) else {
             return Ok(());
         };
-        match &staged {
-            Ok(live) => {
-                entry.about = Some(live.info());
-                entry.status = Status::Staged;
-            }
-            Err(reason) => {
-                entry.status = Status::Failed(reason.clone());
-                record.clear_roles(id);
-            }
-        }
+        entry.about = Some(ready.info());
+        entry.status = Status::Staged;
         self.write_record(&record)?;
         state.record = record;
-        if let Ok(live) = staged {
-            state.ready.insert(id, live);
-        }
+        state.ready.insert(id, ready);
         self.apply_record(&mut state);
         Ok(())
     }
+
+    /// Writes the reason of a failure, unless the revision was retired meanwhile.
+    fn mark_failed(&self, id: Sha256Digest, reason: &str) -> Result<(), StateError> {
+        let mut state = self.locked();
+        let mut record = state.record.clone();
+        let Some(entry) = staging_entry(&mut record, id) else {
+            return Ok(());
+        };
+        entry.status = Status::Failed(reason.to_owned());
+        record.clear_roles(id);
+        self.write_record(&record)?;
+        state.record = record;
+        self.apply_record(&mut state);
+        Ok(())
+    }
+}
+
+/// Returns the entry of a revision that is still being staged.
+fn staging_entry(record: &mut Record, id: Sha256Digest) -> Option<&mut RevisionEntry> {
+    record
+        .entry_mut(id)
+        .filter(|entry| entry.status == Status::Staging)
 }

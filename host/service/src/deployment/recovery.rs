@@ -4,18 +4,16 @@
 //! a revision shows whether it can serve. [`RecoveryPlan::update`] records the result.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use rostro_common::digest::Sha256Digest;
 use rostro_sandbox::settings::names::UnknownSettings;
 
-use super::builder::{MakeError, RevisionBuilder};
-use super::live::ReadyRevision;
+use super::builder::{MakeError, RevisionBuilder, StagedRevision};
+use super::ready::ReadyRevision;
 use super::record::{ConfiguredTexts, Record, RevisionEntry, RevisionInfo, RevisionSpec, Status};
 use super::state_folder::{StateError, StateFolder};
 use super::{Actor, shortened};
 use crate::audit::{Action, ActionOutcome, Audit};
-use crate::people::ViewReport;
 
 /// The pipeline of the command line and the configuration.
 #[derive(Debug)]
@@ -188,8 +186,7 @@ fn is_kept_ready(record: &Record, entry: &RevisionEntry) -> bool {
 /// The revision that serves after a start.
 #[derive(Debug)]
 pub(super) struct StartedRevision {
-    pub live: Arc<ReadyRevision>,
-    pub report: ViewReport,
+    pub staged: StagedRevision,
     /// `Restored` or `Configured`.
     pub outcome: ActionOutcome,
 }
@@ -209,10 +206,9 @@ pub(super) fn start(
             continue;
         };
         match builder.make(folder, id, &entry.spec) {
-            Ok((live, report)) => {
+            Ok(staged) => {
                 return Ok(StartedRevision {
-                    live,
-                    report,
+                    staged,
                     outcome: ActionOutcome::Restored,
                 });
             }
@@ -231,10 +227,8 @@ pub(super) fn start(
             }
         }
     }
-    let (live, report) = builder.make(folder, plan.configured, configured)?;
     Ok(StartedRevision {
-        live,
-        report,
+        staged: builder.make(folder, plan.configured, configured)?,
         outcome: ActionOutcome::Configured,
     })
 }
@@ -243,13 +237,13 @@ pub(super) fn start(
 /// misspelt or meant for another pipeline: an error if `is_strict`, and a warning otherwise.
 pub(super) fn check_settings(
     builder: &RevisionBuilder,
-    live: &ReadyRevision,
+    ready: &ReadyRevision,
     is_strict: bool,
 ) -> Result<(), UnknownSettings> {
-    match live.revision.setting_names().check(&builder.tuning.own) {
+    match ready.revision.setting_names().check(&builder.tuning.own) {
         Err(unknown) if is_strict => Err(unknown),
         Err(unknown) => {
-            tracing::warn!(revision = live.id().short(), "{unknown}");
+            tracing::warn!(revision = ready.id().short(), "{unknown}");
             Ok(())
         }
         Ok(()) => Ok(()),

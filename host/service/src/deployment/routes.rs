@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::agreement::Agreement;
 use super::counterparts::Counterpart;
-use super::live::ReadyRevision;
+use super::ready::ReadyRevision;
 
 /// The revisions that serve now. A request is routed once, at its start, and keeps its revision.
 #[derive(Debug)]
@@ -20,14 +20,14 @@ pub(crate) struct Routes {
 /// A revision that answers a share of the requests.
 #[derive(Clone, Debug)]
 pub(crate) struct Canary {
-    pub live: Arc<ReadyRevision>,
+    pub ready: Arc<ReadyRevision>,
     pub share: Arc<ShareCounter>,
 }
 
 /// A revision that sees a share of the requests, without answering them.
 #[derive(Clone, Debug)]
 pub(crate) struct Shadow {
-    pub live: Arc<ReadyRevision>,
+    pub ready: Arc<ReadyRevision>,
     pub share: Arc<ShareCounter>,
     pub agreement: Arc<Agreement>,
 }
@@ -72,7 +72,7 @@ pub enum Preference {
 #[derive(Debug)]
 pub struct RoutedRevision {
     /// The revision that answers.
-    pub live: Arc<ReadyRevision>,
+    pub ready: Arc<ReadyRevision>,
     /// A revision that sees the request as well.
     pub(crate) shadow: Option<Shadow>,
 }
@@ -87,11 +87,11 @@ impl Routes {
         });
         match canary {
             Some(canary) => RoutedRevision {
-                live: Arc::clone(&canary.live),
+                ready: Arc::clone(&canary.ready),
                 shadow: None,
             },
             None => RoutedRevision {
-                live: Arc::clone(&self.active),
+                ready: Arc::clone(&self.active),
                 shadow: self
                     .shadow
                     .as_ref()

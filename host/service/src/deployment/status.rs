@@ -181,11 +181,11 @@ fn status(state: &DeploymentState, entry: &RevisionEntry, service: &Limits) -> R
     let id = entry.id;
     let canary = record.canary.filter(|role| role.id == id);
     let shadow = record.shadow.filter(|role| role.id == id);
-    let live = state.ready.get(&id);
+    let ready = state.ready.get(&id);
     let is_leaving = state
         .leaving
         .get(&id)
-        .is_some_and(|live| live.strong_count() > 0);
+        .is_some_and(|revision| revision.strong_count() > 0);
     let current = match &entry.status {
         Status::Staging => RevisionState::Staging,
         Status::Failed(_) => RevisionState::Failed,
@@ -197,8 +197,8 @@ fn status(state: &DeploymentState, entry: &RevisionEntry, service: &Limits) -> R
         Status::Staged if record.previous == Some(id) => RevisionState::Previous,
         Status::Staged => RevisionState::Staged,
     };
-    let counts = live.map(|live| live.view.counts());
-    let health = live.map(|live| live.health.counts());
+    let counts = ready.map(|ready| ready.view.counts());
+    let health = ready.map(|ready| ready.health.counts());
     let about = entry.about.as_ref();
     RevisionStatus {
         id,
@@ -222,13 +222,13 @@ fn status(state: &DeploymentState, entry: &RevisionEntry, service: &Limits) -> R
         need_enrolment: counts.map(|(_, missing)| missing),
         requests: health.map(|(requests, _)| requests),
         failures: health.map(|(_, failures)| failures),
-        unknown_settings: live
-            .map(|live| live.revision.unknown_settings().to_vec())
+        unknown_settings: ready
+            .map(|ready| ready.revision.unknown_settings().to_vec())
             .unwrap_or_default(),
         agreement: shadow
             .and(state.shadow.as_ref())
             .map(|(_, agreement)| agreement.counts()),
-        guest_seconds: live.map(|live| live.revision.seconds()),
+        guest_seconds: ready.map(|ready| ready.revision.seconds()),
     }
 }
 

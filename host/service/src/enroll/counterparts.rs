@@ -78,16 +78,16 @@ impl Service {
         faces: &[EnrolledFace<'_>],
         end: Instant,
     ) -> CounterpartOutcome {
-        let Some(live) = &counterpart.live else {
+        let Some(ready) = &counterpart.ready else {
             return CounterpartOutcome::NotReady;
         };
         let begun = Instant::now();
         if begun >= end {
             return CounterpartOutcome::NoTime;
         }
-        let result = self.embed_and_store(job, live, faces, end);
+        let result = self.embed_and_store(job, ready, faces, end);
         let outcome = Outcome::of(&result, end.saturating_duration_since(begun));
-        self.record_outcome(live, &job.context.client, &outcome);
+        self.record_outcome(ready, &job.context.client, &outcome);
         match result {
             Ok(0) => CounterpartOutcome::Enrolled,
             Ok(missed) => CounterpartOutcome::Refused {
@@ -100,7 +100,7 @@ impl Service {
             ) => CounterpartOutcome::Late,
             Err(error) => {
                 tracing::warn!(
-                    revision = live.id().short(),
+                    revision = ready.id().short(),
                     "cannot embed an enrolment for another contract: {error}"
                 );
                 match error {
@@ -118,17 +118,17 @@ impl Service {
     fn embed_and_store(
         &self,
         job: &EnrollJob,
-        live: &Arc<ReadyRevision>,
+        ready: &Arc<ReadyRevision>,
         faces: &[EnrolledFace<'_>],
         end: Instant,
     ) -> Result<usize, ServiceError> {
         let id = &job.request.id;
         let mut samples = match job.request.mode {
             Mode::Replace => Vec::new(),
-            Mode::Add => self.samples_of_contract(live, id)?.unwrap_or_default(),
+            Mode::Add => self.samples_of_contract(ready, id)?.unwrap_or_default(),
         };
         let before = samples.len();
-        let mut run = live
+        let mut run = ready
             .revision
             .begin(CancelScope::from(end))
             .with_review(job.review);
@@ -153,7 +153,7 @@ impl Service {
             }
             samples.push(sample(
                 &mut run,
-                &live.revision,
+                &ready.revision,
                 index as u32,
                 found.embedding,
                 found.face.score,
@@ -163,7 +163,7 @@ impl Service {
         if samples.len() > before {
             let templates = run.template(&embeddings(&samples))?;
             self.people
-                .put(id, &samples, SampleLocation::Other, &live.view, &templates)?;
+                .put(id, &samples, SampleLocation::Other, &ready.view, &templates)?;
         }
         Ok(missed)
     }

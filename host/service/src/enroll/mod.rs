@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use rostro_common::cancel::CancelScope;
-use rostro_common::digest::Sha256Digest;
 use rostro_common::ids::PersonId;
 use rostro_common::sample::Sample;
 use rostro_sandbox::guest::report::Warning;
@@ -24,8 +23,8 @@ use crate::audit::{Action, ActionOutcome};
 use crate::deployment::{Actor, EnrollTargets, Outcome, ReadyRevision};
 use crate::executor::{ReplySender, RequestContext};
 use crate::people::PersonWrite;
-use crate::{Photo, Service, ServiceError};
-use session::EnrollSession;
+use crate::{Photo, RevisionError, Service, ServiceError};
+use session::{ActiveEnrollment, EnrollSession, SessionResult};
 
 pub use counterparts::EnrollmentWarning;
 pub use photo::{PhotoIssue, PhotoOutcome};
@@ -86,27 +85,28 @@ struct EnrollJob {
 
 impl Service {
     /// Enrols a person from photos. The active revision reviews them and answers; then they are
-    /// embedded for other contracts that may serve next. The active revision's id is returned with
-    /// the result.
+    /// embedded for other contracts that may serve next.
     ///
     /// # Errors
     ///
-    /// [`ServiceError`]; nothing changed then, unless the deadline passed, or the caller left,
+    /// [`RevisionError`]; nothing changed then, unless the deadline passed, or the caller left,
     /// while the person was written.
     pub async fn enroll(
         self: &Arc<Self>,
         request: EnrollRequest,
         context: &RequestContext,
-    ) -> (Sha256Digest, Result<Enrollment, ServiceError>) {
+    ) -> Result<Enrollment, RevisionError> {
         let targets = self.deployment.enroll_targets();
-        let id = targets.active.id();
+        let revision = targets.active.id();
         let job = EnrollJob {
             review: (**self.review.load()).max(request.review.unwrap_or(Review::Off)),
             request,
             targets,
             context: context.clone(),
         };
-        (id, self.enroll_on_worker(job).await)
+        self.enroll_on_worker(job)
+            .await
+            .map_err(|cause| RevisionError { revision, cause })
     }
 
     async fn enroll_on_worker(
@@ -136,17 +136,30 @@ impl Service {
 
     fn enroll_now(&self, job: &EnrollJob, scope: CancelScope) -> Result<Enrollment, ServiceError> {
         let begun = Instant::now();
-        let mut session = EnrollSession::new(self, job, scope);
-        let result = session.enroll();
+        let active = &job.targets.active;
+        let SessionResult { enrollment, fault } = EnrollSession::new(self, job, scope).enroll();
         let time = job.context.deadline.saturating_duration_since(begun);
-        let outcome = Outcome::of(&result, time).or_failure(session.fault());
-        self.record_outcome(&job.targets.active, &job.context.client, &outcome);
-        let faces = session.into_faces();
-        let mut enrollment = result?;
-        if enrollment.written.is_some() {
-            enrollment.warnings = self.enroll_for_counterparts(job, &faces);
-        }
-        Ok(enrollment)
+        let outcome = Outcome::of(&enrollment, time).or_failure(fault.as_deref());
+        self.record_outcome(active, &job.context.client, &outcome);
+        let ActiveEnrollment {
+            written,
+            photos,
+            faces,
+            warnings: pipeline_warnings,
+        } = enrollment?;
+        let warnings = if written.is_some() {
+            self.enroll_for_counterparts(job, &faces)
+        } else {
+            Vec::new()
+        };
+        Ok(Enrollment {
+            revision: Arc::clone(&active.revision),
+            written,
+            review: job.review,
+            photos,
+            warnings,
+            pipeline_warnings,
+        })
     }
 
     fn audit_enrollment(&self, request: &EnrollRequest, result: &Result<Enrollment, ServiceError>) {
@@ -162,17 +175,17 @@ impl Service {
             Err(_) => ActionOutcome::Failed,
         };
         self.deployment
-            .note_person(&request.actor, action, outcome, &request.id);
+            .record_person(&request.actor, action, outcome, &request.id);
     }
 
     /// Returns the samples that new ones are added to: those of the revision's contract. None if
     /// the person does not exist.
     fn samples_of_contract(
         &self,
-        live: &ReadyRevision,
+        ready: &ReadyRevision,
         id: &PersonId,
     ) -> Result<Option<Vec<Sample>>, ServiceError> {
-        let contract = live.revision.contract();
+        let contract = ready.revision.contract();
         self.people.check_seen(id)?;
         let Some(mut samples) = self.people.samples(id)? else {
             return Ok(None);

@@ -10,7 +10,7 @@ use rostro_sandbox::pipeline::run::{Run, add_new_warnings};
 use rostro_sandbox::review::Review;
 
 use super::photo::{self, EnrolledFace, FaceSelection, PhotoOutcome, reason};
-use super::{EnrollJob, Enrollment, Mode, duplicate, embeddings};
+use super::{EnrollJob, Mode, duplicate, embeddings};
 use crate::deployment::ReadyRevision;
 use crate::people::PersonWrite;
 use crate::{Service, ServiceError};
@@ -26,8 +26,27 @@ pub(super) struct EnrollSession<'j> {
     stored: Vec<Sample>,
     /// Faces accepted so far.
     faces: Vec<EnrolledFace<'j>>,
-    /// Failure of the pipeline that cost one photo and not the enrolment.
+    /// Last failure of the pipeline that cost one photo and not the enrolment.
     fault: Option<String>,
+}
+
+/// Result of a session.
+pub(super) struct SessionResult<'j> {
+    pub(super) enrollment: Result<ActiveEnrollment<'j>, ServiceError>,
+    /// Last failure of the pipeline that cost one photo and not the enrolment.
+    pub(super) fault: Option<String>,
+}
+
+/// Enrolment with the active revision.
+pub(super) struct ActiveEnrollment<'j> {
+    /// The change of the store. None if no photo was accepted.
+    pub(super) written: Option<PersonWrite>,
+    /// One outcome for each photo, in their order.
+    pub(super) photos: Vec<PhotoOutcome>,
+    /// The accepted faces.
+    pub(super) faces: Vec<EnrolledFace<'j>>,
+    /// The pipeline's warnings about all photos, each once.
+    pub(super) warnings: Vec<Warning>,
 }
 
 impl<'j> EnrollSession<'j> {
@@ -44,8 +63,16 @@ impl<'j> EnrollSession<'j> {
         }
     }
 
-    /// Reviews the photos, and stores the person if any is accepted.
-    pub(super) fn enroll(&mut self) -> Result<Enrollment, ServiceError> {
+    /// Reviews the photos, and stores the person if any is accepted. The guests are dropped at the
+    /// end, because others may need their memory.
+    pub(super) fn enroll(mut self) -> SessionResult<'j> {
+        SessionResult {
+            enrollment: self.review_and_store(),
+            fault: self.fault,
+        }
+    }
+
+    fn review_and_store(&mut self) -> Result<ActiveEnrollment<'j>, ServiceError> {
         let request = &self.job.request;
         if request.mode == Mode::Add {
             self.stored = self
@@ -67,24 +94,12 @@ impl<'j> EnrollSession<'j> {
             Some(self.store()?)
         };
         add_new_warnings(&mut warnings, self.run.take_warnings());
-        Ok(Enrollment {
-            revision: self.active.revision.clone(),
+        Ok(ActiveEnrollment {
             written,
-            review: self.job.review,
             photos,
-            warnings: Vec::new(),
-            pipeline_warnings: warnings,
+            faces: std::mem::take(&mut self.faces),
+            warnings,
         })
-    }
-
-    /// Returns the accepted faces. The guests are dropped, because others may need their memory.
-    pub(super) fn into_faces(self) -> Vec<EnrolledFace<'j>> {
-        self.faces
-    }
-
-    /// Returns the last failure of the pipeline that cost one photo.
-    pub(super) fn fault(&self) -> Option<&str> {
-        self.fault.as_deref()
     }
 
     fn take_photo(&mut self, photo: &'j [u8]) -> Result<PhotoOutcome, ServiceError> {

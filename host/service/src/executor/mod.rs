@@ -218,14 +218,16 @@ impl Executor {
             let _until_the_end = (worker, cores.occupy(), tracked);
             span.in_scope(|| work(scope, reply));
         });
-        let result = match timeout_at(deadline.into(), receiver).await {
-            Ok(Ok(result)) => result,
-            // The sender was dropped without a result.
-            Ok(Err(_)) => Err(ExecutorError::Panicked.into()),
-            Err(_) => Err(self.deadline_error().into()),
+        let Ok(received) = timeout_at(deadline.into(), receiver).await else {
+            guard.disarm();
+            return Err(self.deadline_error().into());
         };
         guard.disarm();
-        result
+        match received {
+            Ok(result) => result,
+            // The sender was dropped without a result.
+            Err(_) => Err(ExecutorError::Panicked.into()),
+        }
     }
 
     fn refusal_error(&self, refusal: Refusal) -> ExecutorError {

@@ -24,7 +24,7 @@ impl Service {
     /// If the gallery cannot be read, or the disk has no room for the archive.
     pub fn export(&self, actor: &Actor) -> Result<ArchiveFile, ArchiveError> {
         let exported = self.export_all();
-        self.deployment.note_gallery(
+        self.deployment.record_gallery(
             actor,
             Action::Export,
             if exported.is_ok() {

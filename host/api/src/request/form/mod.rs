@@ -8,7 +8,6 @@ mod field_names;
 
 use std::collections::HashMap;
 
-use axum::body::Body;
 use axum::extract::multipart::{Field, Multipart, MultipartError, MultipartRejection};
 use axum::extract::{FromRequest, Request};
 use axum::http::{StatusCode, header};
@@ -20,9 +19,9 @@ use rostro_service::executor::Client;
 use self::disposition::Disposition;
 use self::field_names::{FieldKind, FieldNames};
 use crate::error::ApiError;
-use crate::request::body;
+use crate::request::body::{self, BodyLimit, body_too_large, image_too_large};
 use crate::request::headers::ContentType;
-use crate::request::memory::{BodyMemory, BufferedBody, Reservation};
+use crate::request::memory::{BodyMemory, Reservation};
 use crate::request::query::{RESTRICTING, intended_name, misspelt_field};
 
 /// Longest text field, in bytes. The longest meaningful one is an id.
@@ -131,7 +130,8 @@ impl Form {
         // The body is buffered first, because the parser keeps incomplete parts in memory that is
         // not counted, and scans them again with every chunk.
         let (head, body) = request.into_parts();
-        let body = read_body(body, limits, limits.body_bytes).await?;
+        let limit = BodyLimit::Form(limits.body_bytes);
+        let body = body::read(body, &limits.memory, limit).await?;
         // Parts are slices of these bytes and need no memory of their own.
         let (bytes, memory) = body.into_parts();
         let request = Request::from_parts(head, bytes.into());
@@ -196,7 +196,8 @@ impl Form {
         // The limit is that of other forms, because a client may send an image under this type,
         // and then the error says so.
         let max_bytes = limits.body_bytes.max(MAX_URL_ENCODED_BYTES);
-        let body = read_body(request.into_body(), limits, max_bytes).await?;
+        let limit = BodyLimit::Form(max_bytes);
+        let body = body::read(request.into_body(), &limits.memory, limit).await?;
         match &*body.bytes {
             bytes if is_binary(bytes) => Ok(Self::without_fields(BINARY_BODY, fields)),
             bytes if bytes.len() > MAX_URL_ENCODED_BYTES => {
@@ -212,7 +213,8 @@ impl Form {
         fields: FormFields,
         limits: &FormLimits,
     ) -> Result<Self, ApiError> {
-        let body = read_body(request.into_body(), limits, limits.body_bytes).await?;
+        let limit = BodyLimit::Form(limits.body_bytes);
+        let body = body::read(request.into_body(), &limits.memory, limit).await?;
         let finding = match &*body.bytes {
             [] => "there is no body",
             bytes if is_binary(bytes) => BINARY_BODY,
@@ -269,7 +271,7 @@ impl Form {
         }
         let bytes = read_part(part, limits.file_bytes, limits)
             .await?
-            .ok_or_else(|| file_too_large(&file_name, limits))?;
+            .ok_or_else(|| image_too_large(&file_name, limits.file_bytes))?;
         self.files.push(Photo {
             field,
             file_name,
@@ -315,38 +317,6 @@ impl Form {
 /// Returns true if bytes are no text. Every image has such bytes, and no URL-encoded form has any.
 pub(crate) fn is_binary(bytes: &[u8]) -> bool {
     bytes.contains(&0) || std::str::from_utf8(bytes).is_err()
-}
-
-/// Returns the error for a body over its limit.
-pub(crate) fn body_too_large(limit: usize) -> ApiError {
-    ApiError::too_large(
-        "body_too_large",
-        format!("The body is larger than {limit} bytes."),
-    )
-    .with("max_bytes", limit)
-}
-
-/// Returns the error for an image over its limit.
-pub(crate) fn file_too_large(file_name: &str, limits: &FormLimits) -> ApiError {
-    ApiError::too_large(
-        "image_too_large",
-        format!(
-            "The image '{file_name}' is larger than {} bytes.",
-            limits.file_bytes
-        ),
-    )
-    .with("file_name", file_name)
-    .with("max_bytes", limits.file_bytes)
-}
-
-/// Reads a body of at most `max_bytes`.
-async fn read_body(
-    body: Body,
-    limits: &FormLimits,
-    max_bytes: usize,
-) -> Result<BufferedBody, ApiError> {
-    let content = body::read(body, limits.memory.buffer(max_bytes)).await?;
-    content.ok_or_else(|| body_too_large(max_bytes))
 }
 
 /// Reads the content of a part. Returns `None` if it is longer than `max_bytes`.

@@ -83,7 +83,8 @@ impl Service {
         // A dry run changes nothing, and is not logged.
         let log_outcome = |ending| {
             if !options.dry_run {
-                self.deployment.note_gallery(actor, Action::Import, ending)
+                self.deployment
+                    .record_gallery(actor, Action::Import, ending)
             }
         };
         log_outcome(ActionOutcome::Begun);
@@ -295,7 +296,7 @@ impl<'s> Import<'s> {
             .zip(&written.outcomes)
             .filter(|(_, outcome)| matches!(outcome, BatchOutcome::Stored(_)))
             .map(|(person, _)| &person.id);
-        self.service.deployment.note_people(
+        self.service.deployment.record_people(
             self.actor,
             Action::ImportPerson,
             ActionOutcome::Done,
@@ -383,7 +384,7 @@ impl<'s> Import<'s> {
                 }
                 Err(error) => return Err(ServiceError::from(PeopleError::from(error)).into()),
             }
-            self.service.deployment.note_people(
+            self.service.deployment.record_people(
                 self.actor,
                 Action::AddToGroup,
                 ActionOutcome::Done,

@@ -124,7 +124,7 @@ impl Health {
 
     /// Counts a request of a client. Returns the number of failures in a row after a failure, and 0
     /// otherwise.
-    pub(crate) fn note(&self, outcome: &Outcome, client: u64) -> u32 {
+    pub(crate) fn record(&self, outcome: &Outcome, client: u64) -> u32 {
         self.requests.fetch_add(1, Ordering::Relaxed);
         match outcome {
             Outcome::Success => {
