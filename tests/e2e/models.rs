@@ -34,10 +34,7 @@ fn weights() -> BTreeMap<String, Vec<u8>> {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex::encode(Sha256::digest(bytes))
 }
 
 fn zip(entries: impl IntoIterator<Item = (String, Vec<u8>)>) -> Vec<u8> {

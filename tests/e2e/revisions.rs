@@ -706,10 +706,7 @@ pub(crate) fn pack(models: &Path, name: &str, files: &[(&str, Vec<u8>)]) {
     wanted.retain(|role, _| files.iter().any(|(known, _)| *role == **known));
     for (role, model) in files {
         let spec = wanted.get_mut(*role).unwrap().as_table_mut().unwrap();
-        let digest: String = Sha256::digest(model)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let digest = hex::encode(Sha256::digest(model));
         spec.insert("sha256".to_owned(), digest.into());
         spec.insert(
             "max_size".to_owned(),
