@@ -17,7 +17,7 @@ use super::openapi::{
     AuthErrors, BodyErrors, LockErrors, NoBodyErrors, NotFoundErrors, PhotosForm, ReadErrors,
     WorkerErrors, WriteErrors,
 };
-use super::responses::{PipelineHeader, parse_person, run_blocking, unknown_person};
+use super::responses::{PipelineHeader, parse_person, run_blocking};
 use crate::error::ApiError;
 use crate::request::extract::{PathParams, QueryParams};
 use crate::request::trace::RequestId;
@@ -171,7 +171,7 @@ pub(super) async fn show(
             .service
             .person(&id)
             .map_err(ApiError::of_service)?
-            .ok_or_else(unknown_person)?;
+            .ok_or_else(ApiError::unknown_person)?;
         let photos = stored.samples.into_iter().map(|sample| PhotoAnswer {
             contract: sample.contract.map(|contract| contract.to_string()),
             det_score: sample.det_score,
@@ -213,7 +213,7 @@ pub(super) async fn embedding(
         service.note_embedding(&actor, &templates, &person);
         templates
             .map_err(ApiError::of_service)?
-            .ok_or_else(unknown_person)
+            .ok_or_else(ApiError::unknown_person)
     })
     .await?;
     let (contract, dimension, templates) = (
