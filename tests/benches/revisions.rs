@@ -18,6 +18,8 @@ mod hammer;
 mod harness;
 #[path = "common/machine.rs"]
 mod machine;
+#[path = "common/median.rs"]
+mod median;
 #[path = "../e2e/operator.rs"]
 mod operator;
 
@@ -28,6 +30,7 @@ use clap::Parser;
 
 use crate::hammer::{Activation, Hammer, Shot, p99};
 use crate::harness::{Options, Server, component, shared};
+use crate::median::median;
 use crate::operator::bytes;
 
 /// Options of the measurement.
@@ -89,12 +92,12 @@ fn starts(rounds: usize) {
         "| seconds, median of {rounds} | nothing compiled before | compiled before |\n|---|---|---|"
     );
     for what in ["start to first answer", "push to active, idle service"] {
-        let median = |cache| {
-            let mut times = times[&(what, cache)].clone();
-            times.sort();
-            times[times.len() / 2].as_secs_f64()
-        };
-        println!("| {what} | {:.2} | {:.2} |", median("cold"), median("warm"));
+        let seconds = |cache| median(times[&(what, cache)].iter().copied()).as_secs_f64();
+        println!(
+            "| {what} | {:.2} | {:.2} |",
+            seconds("cold"),
+            seconds("warm")
+        );
     }
 }
 
@@ -165,14 +168,13 @@ fn hammered(args: &Args) {
         .iter()
         .filter(|shot| is_stale(shot, &activations))
         .count();
-    staging.sort();
     println!(
         "\n{} swaps in {:.0} s under {} connections, each staged anew in {:.1} s (median): {} requests, {failed} failed, {mixed} mixed up, \
          {stale} from a revision before an activation that was answered.",
         args.swaps,
         took.as_secs_f64(),
         args.connections,
-        staging[staging.len() / 2].as_secs_f64(),
+        median(staging).as_secs_f64(),
         shots.len()
     );
     let ratio = |a: Duration, b: Duration| a.as_secs_f64() / b.as_secs_f64();
@@ -182,7 +184,10 @@ fn hammered(args: &Args) {
         steady.len(),
         p99(&shots).as_secs_f64() * 1e3,
         ratio(p99(&shots), p99(&steady)),
-        ratio(median(&shots), median(&steady))
+        ratio(
+            median(shots.iter().map(|shot| shot.took)),
+            median(steady.iter().map(|shot| shot.took))
+        )
     );
     println!(
         "Memory: {early} MB after 5 swaps, {late} MB after {} ({:.2}×).",
@@ -199,12 +204,6 @@ fn hammered(args: &Args) {
         p99(&shots) <= p99(&steady) * 2,
         "swaps cost requests no more than as much again"
     );
-}
-
-fn median(shots: &[Shot]) -> Duration {
-    let mut times: Vec<Duration> = shots.iter().map(|shot| shot.took).collect();
-    times.sort();
-    times[times.len() / 2]
 }
 
 /// Returns true if an earlier revision served a request that began after an activation was

@@ -22,6 +22,8 @@
 
 #[path = "common/machine.rs"]
 mod machine;
+#[path = "common/median.rs"]
+mod median;
 
 use std::hint::black_box;
 use std::num::NonZeroUsize;
@@ -31,6 +33,8 @@ use std::time::{Duration, Instant};
 use rostro_common::cores::Cores;
 use rostro_common::ids::PersonId;
 use rostro_index::{Candidate, Index, Method};
+
+use crate::median::median;
 
 const DIMENSION: usize = 512;
 /// Number of faces in a crowded frame.
@@ -139,7 +143,7 @@ fn measure(size: usize, kind: Kind, cores: NonZeroUsize, approximate: bool) {
         at += 1;
     }
     drop(bytes);
-    let (read, one, crowd) = (median(&mut reads), median(&mut ones), median(&mut crowds));
+    let (read, one, crowd) = (median(reads), median(ones), median(crowds));
     row(
         "memory read once (floor)",
         format!(
@@ -179,7 +183,8 @@ fn measure(size: usize, kind: Kind, cores: NonZeroUsize, approximate: bool) {
         .chunks(1)
         .map(|probe| timed(|| found.extend(nearest(&index, probe))))
         .collect();
-    let half = median(&mut times);
+    times.sort_unstable();
+    let half = median(times.iter().copied());
     row(
         "approximate, 1 probe",
         format!(
@@ -188,13 +193,12 @@ fn measure(size: usize, kind: Kind, cores: NonZeroUsize, approximate: bool) {
             shown(times[times.len() * 99 / 100])
         ),
     );
-    let mut times: Vec<Duration> = probes
+    let times = probes
         .chunks_exact(CROWD)
-        .map(|probes| timed(|| nearest(&index, probes)))
-        .collect();
+        .map(|probes| timed(|| nearest(&index, probes)));
     row(
         &format!("approximate, {CROWD} probes"),
-        shown(median(&mut times)),
+        shown(median(times)),
     );
     row(
         "recall@1, recall@5",
@@ -235,7 +239,8 @@ fn upserts(
             .collect();
         times.extend((size..size + 100).map(one));
         (size..size + 100).for_each(|at| index.upsert(&id(at), &[]).expect("nothing always fits"));
-        let half = median(&mut times);
+        times.sort_unstable();
+        let half = median(times.iter().copied());
         format!("{}, at most {}", shown(half), shown(times[times.len() - 1]))
     };
     row("enrolled", enrol());
@@ -323,11 +328,6 @@ fn timed<T>(work: impl FnOnce() -> T) -> Duration {
     let begun = Instant::now();
     black_box(work());
     begun.elapsed()
-}
-
-fn median(times: &mut [Duration]) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
 }
 
 fn shown(time: Duration) -> String {

@@ -97,13 +97,7 @@ fn random_archive(
         usize::try_from(embedding["dimension"].as_u64().unwrap()).unwrap(),
     );
     let mut to = zip::ZipWriter::new(Cursor::new(Vec::new()));
-    let mut state = 1_u64;
-    let mut number = || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        ((state >> 40) as f32 / (1_u64 << 24) as f32 - 0.5).to_string()
-    };
+    let mut random = fastrand::Rng::with_seed(1);
     for person in people {
         to.start_file(
             format!("people/{contract}/p{person:05}.csv"),
@@ -113,7 +107,7 @@ fn random_archive(
         let mut text = "image_number,embedding,contract,det_score\n".to_owned();
         for photo in 1..=photos {
             let embedding = (0..dimension)
-                .map(|_| number())
+                .map(|_| (random.f32() - 0.5).to_string())
                 .collect::<Vec<_>>()
                 .join(";");
             text.push_str(&format!("{photo},{embedding},{contract},0.9\n"));

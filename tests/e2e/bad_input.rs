@@ -8,11 +8,13 @@ use serde_json::json;
 
 use crate::harness::{BOUNDARY, Options, Server, drawn, drawn_jpeg, file, multipart, text};
 
-const MISSING_IMAGE: &str = "Image file not found in the request.";
-const UNDECODABLE: &str = "Could not decode image.";
-const MISSING_ID: &str = "Field 'student_id' is required.";
-const MISSING_IMAGES: &str = "No images provided in the 'images' field.";
-const NONE_USABLE: &str = "Could not extract any high-quality embeddings from the provided images.";
+// Error texts of the replaced service. Its callers compare them, so they never change.
+pub(crate) const MISSING_ID: &str = "Field 'student_id' is required.";
+pub(crate) const MISSING_IMAGES: &str = "No images provided in the 'images' field.";
+pub(crate) const NONE_USABLE: &str =
+    "Could not extract any high-quality embeddings from the provided images.";
+pub(crate) const MISSING_IMAGE: &str = "Image file not found in the request.";
+pub(crate) const UNDECODABLE: &str = "Could not decode image.";
 
 /// Asserts that the service still recognises and that the gallery is empty.
 fn assert_unharmed(server: &Server) {
@@ -27,11 +29,12 @@ fn assert_unharmed(server: &Server) {
     assert!(left.is_empty(), "{left:?}");
 }
 
-/// Missing fields get the messages of the replaced service.
+/// Each error that the replaced service had keeps its text.
 #[test]
-fn missing_fields_keep_legacy_messages() {
+fn legacy_messages_are_frozen() {
     let server = Options::drawn().start();
     let photo = || file("images", "a.png", drawn("alice-1.png"));
+    let no_image = || b"this is a text file, not an image".to_vec();
     let enroll = |parts: &[_]| server.form("/process-images", parts);
     assert_eq!(
         enroll(&[photo()]).error(400, "student_id_missing"),
@@ -79,6 +82,16 @@ fn missing_fields_keep_legacy_messages() {
             .form("/process_frame", &[text("schedule_id", "7")])
             .error(400, "image_missing"),
         MISSING_IMAGE
+    );
+    assert_eq!(
+        server.recognize(no_image()).error(400, "undecodable_image"),
+        UNDECODABLE
+    );
+    assert_eq!(
+        server
+            .enroll("a", [no_image()])
+            .error(400, "no_usable_image"),
+        NONE_USABLE
     );
     assert_unharmed(&server);
 }

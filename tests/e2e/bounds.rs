@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::harness::{BOUNDARY, Options, Server, component, drawn, file, rostro, text};
+use crate::harness::{Options, Server, component, drawn, file, part, rostro, text};
 use crate::operator::bytes;
 
 /// Starts posting an image of `announced` bytes and sends `sent` of them.
@@ -250,23 +250,13 @@ fn extreme_settings_still_serve() {
 #[test]
 fn encoded_file_names_are_accepted() {
     let server = Options::drawn().start();
-    let content_type = format!("multipart/form-data; boundary={BOUNDARY}");
     for name in [
         b"filename*=utf-8''%C3%A4.png".as_slice(),
         b"filename=\"\xe4.png\"",
     ] {
-        let head = format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"image\"; ");
-        let end = format!("\r\n--{BOUNDARY}--\r\n");
-        let body = [
-            head.as_bytes(),
-            name,
-            b"\r\n\r\n",
-            &drawn("empty.png"),
-            end.as_bytes(),
-        ]
-        .concat();
+        let disposition = [b"form-data; name=\"image\"; ", name].concat();
         server
-            .post("/process_frame", Some(&content_type), &body)
+            .form("/process_frame", &[part(disposition, drawn("empty.png"))])
             .ok();
     }
 }

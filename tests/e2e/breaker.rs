@@ -3,9 +3,9 @@
 use ureq::http::Method;
 
 use crate::faults::with_white;
-use crate::harness::{Options, Server, component, drawn};
+use crate::harness::{Options, Server, component, drawn, eventually};
 use crate::operator::{bytes, metrics};
-use crate::revisions::{model, pack, until};
+use crate::revisions::{model, pack};
 
 const ONE: (&str, &str) = ("x-api-key", "camera-one-0123456789");
 const TWO: (&str, &str) = ("x-api-key", "camera-two-0123456789");
@@ -141,5 +141,5 @@ fn one_failing_client_trips_nothing() {
     assert_eq!(server.state(&failing), "canary");
     // The canary fails for the second client, too.
     nine_and_one(&server, &[TWO, canary]);
-    until("the breaker", || server.state(&failing) == "failed");
+    eventually("the breaker", || server.state(&failing) == "failed");
 }

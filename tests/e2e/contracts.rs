@@ -7,9 +7,11 @@ use serde_json::{Value, json};
 use ureq::http::Method;
 
 use crate::faults::with_white;
-use crate::harness::{BOUNDARY, Options, Server, component, drawn, file, multipart, rostro};
+use crate::harness::{
+    BOUNDARY, Options, Server, component, drawn, eventually, file, multipart, rostro,
+};
 use crate::operator::bytes;
-use crate::revisions::{model, pack, until};
+use crate::revisions::{model, pack};
 
 /// Returns a model with an unused field appended: other bytes, so another contract.
 fn other_bytes(role: &'static str, which: u8) -> (&'static str, Vec<u8>) {
@@ -258,7 +260,7 @@ fn failing_canary_is_enrolment_warning() {
         [codes(&one), codes(&two)],
         [["revision_failed"], ["revision_failed"]]
     );
-    until("the breaker", || server.state(&failing) == "failed");
+    eventually("the breaker", || server.state(&failing) == "failed");
     assert_eq!(
         server.enroll("dave", [drawn("dave-1.png")]).ok()["warnings"],
         json!([])
@@ -343,7 +345,7 @@ fn unknown_age_samples_are_ignored() {
         .as_str()
         .unwrap()
         .to_owned();
-    until("the previous revision", || {
+    eventually("the previous revision", || {
         server.state(&first) == "previous"
     });
     server.admin_post("/v1/rollback").ok();
@@ -432,13 +434,13 @@ fn copied_contract_serves_after_rollback() {
     server.wait_for_log("cannot load a person");
     std::fs::remove_file(&file).unwrap();
     std::fs::remove_dir(file.parent().unwrap()).unwrap();
-    until("the own file", || {
+    eventually("the own file", || {
         server.names(drawn("alice-probe.png")) == ["alice"]
     });
     std::fs::create_dir(file.parent().unwrap()).unwrap();
     std::fs::write(&file, text).unwrap();
     server.admin_post("/v1/rollback").ok();
-    until("the other contract's file", || {
+    eventually("the other contract's file", || {
         server.names(drawn("alice-probe.png")) == ["alice"]
     });
     assert!(!needs_enrolment(&server, "alice"));

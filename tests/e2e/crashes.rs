@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{Options, component, drawn};
+use crate::harness::{Options, component, drawn, eventually};
 use crate::operator::{again, bytes};
-use crate::revisions::{until, with_alice};
+use crate::revisions::with_alice;
 
 #[test]
 fn revision_roles_survive_kill() {
@@ -37,7 +37,7 @@ fn revision_roles_survive_kill() {
         (&canary, "canary"),
         (&shadow, "shadow"),
     ];
-    until("the previous states", || {
+    eventually("the previous states", || {
         states.iter().all(|(id, state)| server.state(id) == **state)
     });
     assert_eq!(
@@ -135,7 +135,7 @@ fn kill_during_change_is_atomic() {
         server.kill();
         let (last, method, path, body) = changing.join().unwrap().unwrap();
         server = options().start();
-        until("the end of staging", || {
+        eventually("the end of staging", || {
             server.admin_get("/v1/revisions")["revisions"]
                 .as_array()
                 .unwrap()
@@ -196,7 +196,7 @@ fn killed_staging_starts_again() {
         server.kill();
         server = options().start();
         assert_eq!(server.active(), active);
-        until("the staged revision", || server.state(&id) == "staged");
+        eventually("the staged revision", || server.state(&id) == "staged");
         server.admin_delete(&format!("/v1/revisions/{id}")).ok();
     }
 }

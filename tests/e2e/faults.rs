@@ -11,18 +11,6 @@ use crate::revisions::{model, pack, with_alice};
 /// Number of kills.
 const KILLS: usize = 50;
 
-/// A seeded xorshift generator, so that every run uses the same numbers.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % end
-    }
-}
-
 /// Returns the number of photos of each stored person.
 fn stored(gallery: &Path) -> BTreeMap<String, usize> {
     let files = gallery
@@ -46,7 +34,7 @@ fn stored(gallery: &Path) -> BTreeMap<String, usize> {
 #[test]
 fn kill_during_enrolment_is_atomic() {
     let gallery = tempfile::tempdir().unwrap();
-    let mut random = Random(0x5eed_0001);
+    let mut random = fastrand::Rng::with_seed(0x5eed_0001);
     // The photos of each person after the last answered enrolment.
     let mut answered: BTreeMap<String, usize> = BTreeMap::new();
     let (mut sent, mut cut_short, mut stored_whole) = (0, 0, 0);
@@ -54,8 +42,8 @@ fn kill_during_enrolment_is_atomic() {
         let mut server = Options::drawn().gallery(gallery.path()).start();
         let log = server.log();
         assert!(!log.contains("left alone"), "round {round}: {log}");
-        let (url, moment) = (server.url.clone(), Duration::from_millis(random.below(150)));
-        let first = random.below(40);
+        let (url, moment) = (server.url.clone(), Duration::from_millis(random.u64(..150)));
+        let first = random.u64(..40);
         let before = answered.clone();
         let writer = std::thread::spawn(move || {
             let agent: ureq::Agent = ureq::Agent::config_builder()

@@ -429,23 +429,29 @@ impl Drop for Server {
 /// A part of a multipart form.
 #[derive(Clone, Debug)]
 pub(crate) struct Part {
-    name: &'static str,
-    file_name: Option<String>,
+    /// Value of `Content-Disposition`, which need not be UTF-8.
+    disposition: Vec<u8>,
+    content_type: Option<&'static str>,
     bytes: Vec<u8>,
 }
 
-pub(crate) fn text(name: &'static str, value: &str) -> Part {
+pub(crate) fn text(name: &str, value: &str) -> Part {
+    part(format!("form-data; name=\"{name}\""), value)
+}
+
+pub(crate) fn file(name: &str, file_name: &str, bytes: impl Into<Vec<u8>>) -> Part {
+    let disposition = format!("form-data; name=\"{name}\"; filename=\"{file_name}\"");
     Part {
-        name,
-        file_name: None,
-        bytes: value.as_bytes().to_vec(),
+        content_type: Some("image/jpeg"),
+        ..part(disposition, bytes)
     }
 }
 
-pub(crate) fn file(name: &'static str, file_name: &str, bytes: impl Into<Vec<u8>>) -> Part {
+/// Returns a part with any disposition and without a content type.
+pub(crate) fn part(disposition: impl Into<Vec<u8>>, bytes: impl Into<Vec<u8>>) -> Part {
     Part {
-        name,
-        file_name: Some(file_name.to_owned()),
+        disposition: disposition.into(),
+        content_type: None,
         bytes: bytes.into(),
     }
 }
@@ -459,20 +465,11 @@ pub(crate) const FORM: &str = "multipart/form-data; boundary=a-boundary-that-no-
 pub(crate) fn multipart(parts: &[Part]) -> Vec<u8> {
     let mut body = Vec::new();
     for part in parts {
-        let file_name = part
-            .file_name
-            .as_ref()
-            .map(|name| format!("; filename=\"{name}\""))
-            .unwrap_or_default();
-        body.extend(
-            format!(
-                "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{}\"{file_name}\r\n",
-                part.name
-            )
-            .bytes(),
-        );
-        if part.file_name.is_some() {
-            body.extend(b"Content-Type: image/jpeg\r\n");
+        body.extend(format!("--{BOUNDARY}\r\nContent-Disposition: ").bytes());
+        body.extend(&part.disposition);
+        body.extend(b"\r\n");
+        if let Some(content_type) = part.content_type {
+            body.extend(format!("Content-Type: {content_type}\r\n").bytes());
         }
         body.extend(b"\r\n");
         body.extend(&part.bytes);

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use rostro_evil::modes::image;
 
-use crate::evil::{Usage, until};
-use crate::harness::{Options, Server, component, shared};
+use crate::evil::Usage;
+use crate::harness::{Options, Server, component, eventually, shared};
 
 pub(crate) fn students() -> Vec<String> {
     let folder = shared("faces/students");
@@ -279,7 +279,7 @@ fn late_run_returns_worker() {
     }
     let answered = Instant::now();
     // One runs the detector, which cannot be interrupted; the other waits for the detector.
-    until("the end of both runs", || failures() == 2);
+    eventually("the end of both runs", || failures() == 2);
     println!(
         "both workers are back {:?} after the answers",
         answered.elapsed()

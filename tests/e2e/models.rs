@@ -16,13 +16,11 @@ use crate::harness::{refusal, rostro};
 use crate::publisher::{PATIENCE, Publisher, Reply};
 
 /// Returns incompressible bytes, so that a download of their archive can stop halfway.
-fn noise(seed: u32, length: usize) -> Vec<u8> {
-    let mut state = seed;
-    let mut next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        state.to_be_bytes()[0]
-    };
-    (0..length).map(|_| next()).collect()
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    std::iter::repeat_with(|| random.u8(..))
+        .take(length)
+        .collect()
 }
 
 /// Returns the models of the pack `own` by file name.
@@ -36,10 +34,7 @@ fn weights() -> BTreeMap<String, Vec<u8>> {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex::encode(Sha256::digest(bytes))
 }
 
 fn zip(entries: impl IntoIterator<Item = (String, Vec<u8>)>) -> Vec<u8> {

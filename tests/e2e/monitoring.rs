@@ -5,8 +5,7 @@ use std::collections::BTreeSet;
 use rostro_evil::modes::image;
 use serde_json::Value;
 
-use crate::evil::until;
-use crate::harness::{Options, Server, component, drawn, root};
+use crate::harness::{Options, Server, component, drawn, eventually, root};
 use crate::operator::{bytes, metrics};
 
 /// Returns the value of a sample, which is named with its labels.
@@ -25,7 +24,7 @@ fn until_idle(server: &Server) {
     for half in ["vision", "policy"] {
         let [memory, made, gone] = ["memory_bytes", "instances_total", "peak_memory_bytes_count"]
             .map(|name| format!("rostro_guest_{name}{{guest=\"{half}\"}}"));
-        until("the end of all instances", || value(server, &memory) == 0.0);
+        eventually("the end of all instances", || value(server, &memory) == 0.0);
         assert_eq!(value(server, &made), value(server, &gone), "{half}");
     }
 }
@@ -81,7 +80,7 @@ fn frames_raise_guest_metrics() {
     }
     assert!(value(&server, "rostro_inference_seconds_sum{model=\"detector\"}") > seconds[1]);
     // A clock with a resolution of 10 ms may have missed these frames.
-    until("time of the policy", || {
+    eventually("time of the policy", || {
         assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
         spent("vision") > seconds[0] && spent("policy") > 0.0
     });
@@ -122,7 +121,7 @@ fn separate_policy_is_counted() {
     until_idle(&server);
     assert_eq!(made(), before.map(|count| count + 1.0));
     let active = server.active();
-    until("time of the policy", || {
+    eventually("time of the policy", || {
         server.recognize(drawn("alice-probe.png")).ok();
         value(
             &server,

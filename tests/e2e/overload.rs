@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use ureq::http::Method;
 
-use crate::harness::{BOUNDARY, Options, Server, component, drawn, file, multipart, text};
+use crate::harness::{
+    BOUNDARY, Options, Server, component, drawn, file, holds_within, multipart, text,
+};
 use crate::operator::{bytes, metrics};
 
 /// Returns a value of `/metrics`, or 0 if it does not exist.
@@ -22,16 +24,13 @@ fn metric(server: &Server, line: &str) -> u64 {
 }
 
 /// Waits until a value of `/metrics` is as wanted, and returns the time that this took.
-fn until(server: &Server, line: &str, wanted: u64) -> Duration {
+fn wait_for(server: &Server, line: &str, wanted: u64) -> Duration {
     let begun = Instant::now();
-    while metric(server, line) != wanted {
-        assert!(
-            begun.elapsed() < Duration::from_secs(30),
-            "{line} does not become {wanted}\n{}",
-            server.log()
-        );
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    assert!(
+        holds_within(Duration::from_secs(30), || metric(server, line) == wanted),
+        "{line} does not become {wanted}\n{}",
+        server.log()
+    );
     begun.elapsed()
 }
 
@@ -164,22 +163,22 @@ fn disconnect_cancels_running_and_queued() {
         .collect();
     let begun = Instant::now();
     let enrolling = send(&server, "/process-images", &multipart(&photos));
-    until(&server, "rostro_workers_busy", 1);
+    wait_for(&server, "rostro_workers_busy", 1);
     let waiting = send(
         &server,
         "/process_frame",
         &multipart(&[file("image", "a.png", slow())]),
     );
-    until(&server, "rostro_requests_waiting", 1);
+    wait_for(&server, "rostro_requests_waiting", 1);
     drop(waiting);
-    let left = until(&server, "rostro_requests_waiting", 0);
+    let left = wait_for(&server, "rostro_requests_waiting", 0);
     assert_eq!(
         metric(&server, "rostro_workers_busy"),
         1,
         "the first is still at work"
     );
     drop(enrolling);
-    let stopped = until(&server, "rostro_workers_busy", 0);
+    let stopped = wait_for(&server, "rostro_workers_busy", 0);
     println!(
         "a client that waited left the queue within {left:?}; the work of one at a worker stopped within {stopped:?}, {:?} after it began",
         begun.elapsed()
@@ -247,7 +246,7 @@ fn guest_memory_budget_is_shared() {
     assert!(done > 0 && refused > 0);
     // The pipeline is not blamed. All memory is free once the instances are dropped in the
     // background.
-    until(&server, "rostro_guest_memory_bytes{guest=\"vision\"}", 0);
+    wait_for(&server, "rostro_guest_memory_bytes{guest=\"vision\"}", 0);
     assert_eq!(
         metric(
             &server,
@@ -377,7 +376,7 @@ fn accepted_requests_finish_before_exit() {
             .status()
             .as_u16()
     });
-    until(&server, "rostro_workers_busy", 1);
+    wait_for(&server, "rostro_workers_busy", 1);
     assert!(!gallery.join("alice.csv").exists(), "it is not done yet");
     assert_eq!(server.terminate(), Some(0));
     assert_eq!(answer.join().unwrap(), 200);

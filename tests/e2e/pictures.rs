@@ -7,6 +7,7 @@ use std::process::Stdio;
 use libjpeg_turbo_rs::{Encoder, PixelFormat, Subsampling};
 use serde_json::Value;
 
+use crate::bad_input::UNDECODABLE;
 use crate::harness::{Answer, Options, Server, drawn, file, rostro, shared};
 
 /// Reads a picture of the shared folder. Each one shows alice.
@@ -179,10 +180,7 @@ fn unsupported_format_is_named() {
         ("plain.avif.jpg", "this is an AVIF image; send it as JPEG"),
     ] {
         let answer = server.recognize(odd(name));
-        assert_eq!(
-            answer.error(400, "undecodable_image"),
-            "Could not decode image."
-        );
+        assert_eq!(answer.error(400, "undecodable_image"), UNDECODABLE);
         assert!(
             answer.json["details"]["cause"]
                 .as_str()
@@ -204,8 +202,7 @@ fn unsupported_format_is_named() {
         let (lines, code) = watch(&server, &shared(&format!("pictures/{name}")), &[]);
         let kind = wanted.replacen("this", "This", 1);
         assert!(
-            lines.len() == 1
-                && lines[0].contains(&format!("refused: Could not decode image. {kind}")),
+            lines.len() == 1 && lines[0].contains(&format!("refused: {UNDECODABLE} {kind}")),
             "{lines:?}"
         );
         assert_eq!(code, Some(1));
@@ -379,7 +376,7 @@ fn watched_stream_survives_bad_frames() {
     for (index, line) in lines.iter().enumerate() {
         assert!(line.starts_with(&format!("frame {index}  ")), "{line}");
         let wanted = if index == 3 {
-            "refused: Could not decode image. The JPEG is cut off before its first row."
+            &format!("refused: {UNDECODABLE} The JPEG is cut off before its first row.")
         } else {
             "alice"
         };

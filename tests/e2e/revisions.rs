@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::Value;
 use ureq::http::Method;
 
 use crate::hammer::{Activation, Hammer, p99};
-use crate::harness::{Options, Server, component, drawn, file, refusal};
+use crate::harness::{Options, Server, component, drawn, eventually, file, refusal};
 use crate::operator::{again, bytes};
 
 /// Swaps of the test; `cargo xtask bench revisions` stages each of its hundred anew.
@@ -30,17 +30,6 @@ pub(crate) fn with_alice(options: Options) -> (Server, [Vec<u8>; 2]) {
         server,
         [bytes(component("insightface")), bytes(component("variant"))],
     )
-}
-
-pub(crate) fn until(event: &str, mut holds: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(
-            begun.elapsed() < Duration::from_secs(60),
-            "{event} does not happen"
-        );
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 /// A hundred swaps under load lose no request, and each answer comes from the revision that it
@@ -63,7 +52,7 @@ fn swaps_under_load_lose_nothing() {
         // Every 20th swap retires the other revision and stages it anew, under the same load.
         if swap % 20 == 19 {
             server.admin_delete(&format!("/v1/revisions/{next}")).ok();
-            until("the end of the retired revision", || {
+            eventually("the end of the retired revision", || {
                 server.state(next) == "retired"
             });
             let component = if names[next] == "alice" {
@@ -295,7 +284,7 @@ fn configured_pipeline_serves_after_restart() {
     let server = options().pipeline(component("variant")).start();
     assert_ne!(server.active(), before);
     assert_eq!(server.names(drawn("alice-probe.png")), ["Unknown"]);
-    until("the one before", || server.state(&before) == "previous");
+    eventually("the one before", || server.state(&before) == "previous");
     server.admin_post("/v1/rollback").ok();
     assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
 }
@@ -446,7 +435,7 @@ fn shadow_compares_without_answering() {
         .ok();
     for frames in 1..=5 {
         assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
-        until("the shadow", || agreement(&shadow)["frames"] == frames);
+        eventually("the shadow", || agreement(&shadow)["frames"] == frames);
     }
     let counts = agreement(&shadow);
     assert_eq!(
@@ -463,7 +452,7 @@ fn shadow_compares_without_answering() {
         .admin_post(&format!("/v1/revisions/{same}/shadow?share=1"))
         .ok();
     assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
-    until("the shadow", || agreement(&same)["frames"] == 1);
+    eventually("the shadow", || agreement(&same)["frames"] == 1);
     assert_eq!(agreement(&same)["same_identity"], 1);
     assert!(agreement(&shadow).is_null(), "only one shadow exists");
 }
@@ -613,12 +602,12 @@ fn watched_component_is_activated() {
         folder.path().join("variant.wasm"),
     )
     .unwrap();
-    until("the other pipeline", || server.active() != before);
+    eventually("the other pipeline", || server.active() != before);
     assert_eq!(server.names(drawn("alice-probe.png")), ["Unknown"]);
     // An invalid component changes nothing, and the next valid one serves.
     std::fs::write(folder.path().join("broken.wasm"), b"not a component").unwrap();
     std::fs::write(folder.path().join("variant.wasm"), again(&first, 7)).unwrap();
-    until("the third pipeline", || {
+    eventually("the third pipeline", || {
         server.names(drawn("alice-probe.png")) == ["alice"]
     });
     assert!(
@@ -717,10 +706,7 @@ pub(crate) fn pack(models: &Path, name: &str, files: &[(&str, Vec<u8>)]) {
     wanted.retain(|role, _| files.iter().any(|(known, _)| *role == **known));
     for (role, model) in files {
         let spec = wanted.get_mut(*role).unwrap().as_table_mut().unwrap();
-        let digest: String = Sha256::digest(model)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let digest = hex::encode(Sha256::digest(model));
         spec.insert("sha256".to_owned(), digest.into());
         spec.insert(
             "max_size".to_owned(),

@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use rostro_evil::modes::{hidden, image};
 
-use crate::evil::until;
 use crate::hammer::Hammer;
-use crate::harness::{Answer, Options, Server, component, drawn, refusal};
+use crate::harness::{Answer, Options, Server, component, drawn, eventually, refusal};
 use crate::operator::{again, bytes, metrics};
 
 /// Sends a request to the canary, regardless of its share.
@@ -63,7 +62,7 @@ fn revision_limits_only_tighten() {
     // The limits persist over a restart.
     server.kill();
     let server = options().start();
-    until("the revision", || server.state(&tight) == "staged");
+    eventually("the revision", || server.state(&tight) == "staged");
     for (id, memory) in [(&wide, 256), (&tight, 64)] {
         server
             .admin_post(&format!(
@@ -432,7 +431,7 @@ fn retired_revision_drains() {
         assert_eq!(server.state(&evil), "draining");
         spinning.join().unwrap().error(504, "deadline_exceeded");
     });
-    until("its end", || server.state(&evil) == "retired");
+    eventually("its end", || server.state(&evil) == "retired");
 }
 
 /// A failing shadow on the only worker costs no request.
@@ -464,7 +463,7 @@ fn failing_shadow_costs_no_request() {
             "{mode}: {shots:?}"
         );
         // The shadow runs only while no request waits for the worker.
-        until("the shadow to fail", || {
+        eventually("the shadow to fail", || {
             assert_eq!(server.names(picture.as_slice()), ["alice"], "{mode}");
             failed() > before
         });
@@ -506,7 +505,7 @@ fn metrics_show_states_and_breaker() {
     for _ in 0..2 {
         ask_canary(&server, &image("panic", b"")).error(500, "pipeline_failed");
     }
-    until("the breaker", || server.state(&evil) == "failed");
+    eventually("the breaker", || server.state(&evil) == "failed");
     let seen = metrics(&server);
     has(&seen, "rostro_revisions_broken_total 1");
     assert!(

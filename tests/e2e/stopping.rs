@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::hammer::Hammer;
-use crate::harness::{Options, Server, component, drawn};
+use crate::harness::{Options, Server, component, drawn, eventually};
 use crate::operator::bytes;
-use crate::revisions::until;
 
 /// Returns the number of rounds, which `ROSTRO_TEST_STOPS` overrides.
 fn rounds(usual: usize) -> usize {
@@ -130,7 +129,7 @@ fn stop_while_staging_keeps_previous() {
     }
     // After staging is complete, it can serve.
     let server = stops.options().start();
-    until("the previous revision", || {
+    eventually("the previous revision", || {
         server.state(&stops.previous) == "previous"
     });
     assert_eq!(
@@ -159,7 +158,7 @@ fn stop_under_load_records_no_failure() {
     for round in 0..rounds(4) {
         let mut server = stops.options().start();
         // After the first round it is already the shadow.
-        until("the previous revision", || {
+        eventually("the previous revision", || {
             matches!(&*server.state(&stops.previous), "previous" | "shadow")
         });
         server
@@ -188,7 +187,7 @@ fn second_signal_ends_at_once() {
             .send(&frame)
             .is_ok()
     });
-    until("the request", || {
+    eventually("the request", || {
         crate::operator::metrics(&server).contains("rostro_workers_busy 1")
     });
     server.signal("TERM");

@@ -8,9 +8,8 @@ use rostro_models::Pack;
 use rostro_sandbox::pipeline::revision_id::RevisionInputs;
 use serde_json::Value;
 
-use crate::harness::{Options, Server, component, drawn, root};
+use crate::harness::{Options, Server, component, drawn, eventually, root};
 use crate::operator::{again, bytes};
-use crate::revisions::until;
 
 /// Installation with a component file that an upgrade replaces.
 struct Installation {
@@ -121,7 +120,7 @@ fn upgrade_keeps_operator_activation() {
         .unwrap()
         .to_owned();
     assert_ne!(new, configured);
-    until("the new revision", || server.state(&new) == "staged");
+    eventually("the new revision", || server.state(&new) == "staged");
     assert_eq!(
         server.admin_get("/v1/revisions")["previous"],
         configured.as_str()
@@ -161,7 +160,7 @@ fn upgrade_keeps_operator_activation() {
         .as_str()
         .unwrap()
         .to_owned();
-    until("the newest revision", || server.state(&newest) == "staged");
+    eventually("the newest revision", || server.state(&newest) == "staged");
     // After its activation, later upgrades are followed.
     server.activate(&newest);
     server.kill();
@@ -186,7 +185,7 @@ fn upgrade_replaces_configured_revision() {
     installation.upgrade(1);
     let server = installation.start();
     assert_ne!(server.active(), before);
-    until("the one before", || server.state(&before) == "previous");
+    eventually("the one before", || server.state(&before) == "previous");
     server.admin_post("/v1/rollback").ok();
     assert_eq!(server.active(), before);
 }
@@ -201,7 +200,7 @@ fn changed_configuration_serves_immediately() {
     std::fs::copy(installation.file(), &renamed).unwrap();
     let server = installation.start_with(&renamed);
     assert_eq!(server.active(), configured);
-    until("the operator's revision", || {
+    eventually("the operator's revision", || {
         server.state(&pushed) == "previous"
     });
 }
@@ -229,7 +228,7 @@ fn record_without_texts_counts_unchanged() {
         .as_str()
         .unwrap()
         .to_owned();
-    until("the new revision", || server.state(&new) == "staged");
+    eventually("the new revision", || server.state(&new) == "staged");
 }
 
 /// Records of programs before version 2 of the ids have former ids. Their revisions keep serving,

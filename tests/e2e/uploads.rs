@@ -2,25 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, BOUNDARY, Options, Server, drawn, drawn_jpeg, file, text};
-
-const MISSING_IMAGE: &str = "Image file not found in the request.";
-
-/// Posts a form with one part, which has this `Content-Disposition`.
-fn post_part(server: &Server, path: &str, disposition: &str, bytes: &[u8]) -> Answer {
-    let head = format!("--{BOUNDARY}\r\nContent-Disposition: {disposition}\r\n\r\n");
-    let body = [
-        head.as_bytes(),
-        bytes,
-        format!("\r\n--{BOUNDARY}--\r\n").as_bytes(),
-    ]
-    .concat();
-    server.post(
-        path,
-        Some(&format!("multipart/form-data; boundary={BOUNDARY}")),
-        &body,
-    )
-}
+use crate::bad_input::{MISSING_ID, MISSING_IMAGE, UNDECODABLE};
+use crate::harness::{Answer, Options, drawn, drawn_jpeg, file, part, text};
 
 #[test]
 fn part_parameter_order_is_irrelevant() {
@@ -39,20 +22,19 @@ fn part_parameter_order_is_irrelevant() {
         r#"form-data; filename*=UTF-8''fr%C3%A4me.jpg; name="image""#,
         r#"form-data;name="image";filename="frame.jpg""#,
     ] {
-        let answer = post_part(&server, "/process_frame", disposition, &picture).ok();
+        let answer = server
+            .form("/process_frame", &[part(disposition, picture.as_slice())])
+            .ok();
         assert_eq!(
             answer["recognized_faces"].as_array().unwrap().len(),
             1,
             "{disposition}"
         );
     }
-    let answer = post_part(
-        &server,
-        "/v1/detect",
-        r#"form-data; filename="my name.jpg"; name="image""#,
-        &picture,
-    )
-    .ok();
+    let disposition = r#"form-data; filename="my name.jpg"; name="image""#;
+    let answer = server
+        .form("/v1/detect", &[part(disposition, picture)])
+        .ok();
     assert_eq!(answer["faces"].as_array().unwrap().len(), 1);
 }
 
@@ -89,11 +71,9 @@ fn missing_image_lists_received_fields() {
         "has no file name",
     );
     explained(
-        &post_part(
-            &server,
+        &server.form(
             "/process_frame",
-            r#"form-data; name="image""#,
-            &picture,
+            &[part(r#"form-data; name="image""#, picture.as_slice())],
         ),
         as_text,
         "curl -F image=@photo.jpg",
@@ -156,7 +136,6 @@ fn error_cause_describes_body() {
             "{details}"
         );
     };
-    const MISSING_ID: &str = "Field 'student_id' is required.";
     for (name, id) in [("student_id", ""), ("student_id", "  "), ("id", "")] {
         let answer = server.form(
             "/process-images",
@@ -198,7 +177,7 @@ fn error_cause_describes_body() {
     );
     cause(
         &server.post("/process_frame", bytes, b"some text"),
-        "Could not decode image.",
+        UNDECODABLE,
         "not a JPEG",
     );
 }

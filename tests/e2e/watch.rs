@@ -7,6 +7,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
+use crate::bad_input::UNDECODABLE;
 use crate::harness::{Options, Server, drawn, drawn_jpeg, refusal, rostro};
 
 fn enroll_alice(server: &Server) {
@@ -276,10 +277,7 @@ fn json_prints_answers_unchanged() {
     );
     assert_eq!(
         (&refused["error"], &refused["code"]),
-        (
-            &"Could not decode image.".into(),
-            &"undecodable_image".into()
-        )
+        (&UNDECODABLE.into(), &"undecodable_image".into())
     );
     assert_eq!(code, Some(1));
 }
@@ -297,7 +295,7 @@ fn refused_picture_continues_watch() {
     assert_eq!(
         lines[0],
         format!(
-            "{}  refused: Could not decode image. {cause}",
+            "{}  refused: {UNDECODABLE} {cause}",
             path("a.jpg").display()
         )
     );

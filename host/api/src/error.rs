@@ -199,6 +199,15 @@ impl ApiError {
         Self::of_service(error.cause).on_revision(error.revision)
     }
 
+    /// Returns the error for a person who is not stored.
+    pub(crate) fn unknown_person() -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "unknown_person",
+            "Nobody is stored under this id.",
+        )
+    }
+
     /// Converts an error of the service.
     pub(crate) fn of_service(error: ServiceError) -> Self {
         match error {
@@ -211,11 +220,7 @@ impl ApiError {
             ServiceError::Run(error) => Self::of_run(error),
             ServiceError::People(PeopleError::Run(error)) => Self::of_run(error),
             ServiceError::People(PeopleError::Gallery(error)) => of_gallery(&error),
-            ServiceError::UnknownPerson => Self::new(
-                StatusCode::NOT_FOUND,
-                "unknown_person",
-                "Nobody is stored under this id.",
-            ),
+            ServiceError::UnknownPerson => Self::unknown_person(),
             ServiceError::People(PeopleError::Busy) => Self::retry_later(
                 "person_busy",
                 "Another request or program is changing this person. Try again later.",

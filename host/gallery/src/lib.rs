@@ -39,6 +39,6 @@ pub use folder_store::FolderStore;
 pub use ledger::ChangeNumber;
 pub use state_files::{AUDIT_LOG, REVISIONS, StateFiles};
 pub use store::{
-    BatchOutcome, BatchWrite, ByContract, Deletion, Durability, GalleryContents, GroupChange,
-    PersonRecord, PersonWrite, SampleLocation, Store, StoreChanges, StoreError,
+    AuditAppend, BatchOutcome, BatchWrite, ByContract, Deletion, Durability, GalleryContents,
+    GroupChange, PersonRecord, PersonWrite, SampleLocation, Store, StoreChanges, StoreError,
 };

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -109,7 +111,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Returns the groups after the last change.
     fn groups(&self) -> &GroupIndex;
 
-    /// Adds people to a group, which is created if it does not exist.
+    /// Adds people to a group, which is created if it does not exist. The caller holds the people's
+    /// locks, or removes those again who were deleted meanwhile.
     ///
     /// # Errors
     ///
@@ -184,12 +187,13 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// If it cannot be written; the former record stays then.
     fn write_revisions(&self, record: &[u8]) -> io::Result<ChangeNumber>;
 
-    /// Appends whole lines to the audit log.
+    /// Appends whole lines to the audit log, in the order of the calls. They are durable after
+    /// [`AuditAppend::wait`].
     ///
     /// # Errors
     ///
     /// If they cannot be written as a whole.
-    fn append_audit(&self, lines: &[u8]) -> io::Result<ChangeNumber>;
+    fn append_audit(&self, lines: &[u8]) -> io::Result<AuditAppend>;
 
     /// Opens the audit log anew, after log rotation.
     ///
@@ -391,4 +395,24 @@ pub enum StoreError {
     /// The groups cannot be read or written.
     #[error(transparent)]
     Groups(#[from] GroupsError),
+}
+
+/// Lines that were appended to the audit log. The caller releases its locks before it waits.
+#[derive(Debug)]
+pub struct AuditAppend {
+    /// Number of the change.
+    pub number: ChangeNumber,
+    pub(crate) file: Arc<File>,
+}
+
+impl AuditAppend {
+    /// Waits until the lines are durable.
+    ///
+    /// # Errors
+    ///
+    /// If the disk fails.
+    pub fn wait(self) -> io::Result<ChangeNumber> {
+        self.file.sync_data()?;
+        Ok(self.number)
+    }
 }

@@ -22,14 +22,9 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
 
 /// Returns pseudo-random numbers from -1 to 1.
 fn vector(seed: usize, dimension: usize) -> Vec<f32> {
-    let mut state = seed as u64 + 1;
-    let mut next = || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-    };
-    (0..dimension + 4).map(|_| next()).skip(4).collect()
+    // A fork, because the numbers of neighbouring seeds are correlated.
+    let mut random = fastrand::Rng::with_seed(seed as u64).fork();
+    (0..dimension).map(|_| 2.0 * random.f32() - 1.0).collect()
 }
 
 fn id(text: &str) -> PersonId {

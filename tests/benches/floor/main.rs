@@ -24,6 +24,8 @@ mod frames;
 mod harness;
 #[path = "../common/machine.rs"]
 mod machine;
+#[path = "../common/median.rs"]
+mod median;
 mod native;
 
 use std::collections::BTreeMap;
@@ -49,6 +51,7 @@ use ureq::http::Method;
 
 use crate::alone::Arrangement;
 use crate::harness::{Client, FORM, Options, Server, component, file, multipart, root, shared};
+use crate::median::median;
 use crate::native::{Native, occupied};
 
 /// Options of the measurement.
@@ -83,11 +86,8 @@ impl Times {
 
     /// Returns the median in milliseconds, or `None` if nothing was measured.
     fn median(&self, what: &str) -> Option<f64> {
-        let mut times = self.0.get(what)?.clone();
-        times.sort();
-        times
-            .get(times.len() / 2)
-            .map(|time| time.as_secs_f64() * 1e3)
+        let times = self.0.get(what)?;
+        Some(median(times.iter().copied()).as_secs_f64() * 1e3)
     }
 }
 

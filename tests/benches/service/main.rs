@@ -17,6 +17,8 @@ mod frames;
 mod harness;
 #[path = "../common/machine.rs"]
 mod machine;
+#[path = "../common/median.rs"]
+mod median;
 mod memory;
 mod peer;
 mod policies;

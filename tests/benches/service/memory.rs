@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 
 use crate::harness::shared;
+use crate::median::median;
 use crate::server::Target;
 use crate::{frames, wrk};
 
@@ -47,18 +48,12 @@ pub(crate) fn measure(requests: u64) -> Result<()> {
         readings.push(now);
     }
     let third = readings.len().div_ceil(3);
-    let first = median(&readings[..third]);
-    let last = median(&readings[readings.len() - third..]);
+    let first = median(readings[..third].iter().copied());
+    let last = median(readings[readings.len() - third..].iter().copied());
     println!("\nmedian of the first third of the readings {first} MB, of the last {last} MB");
     ensure!(
         last * 10 <= first * 11,
         "memory grew from {first} to {last} MB"
     );
     Ok(())
-}
-
-fn median(readings: &[u64]) -> u64 {
-    let mut readings = readings.to_vec();
-    readings.sort_unstable();
-    readings[readings.len() / 2]
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 
+use crate::median::median;
 use crate::server::Target;
 use crate::wrk::{self, Load};
 use crate::{Args, frames};
@@ -91,15 +92,11 @@ fn alternate(
             loads.push(load(target, args.seconds)?);
         }
     }
-    Ok(loads.map(|loads| median(&loads)))
+    Ok(loads.map(|loads| median_load(&loads)))
 }
 
-fn median(loads: &[Load]) -> Load {
-    let of = |field: fn(&Load) -> f64| {
-        let mut values: Vec<f64> = loads.iter().map(field).collect();
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    };
+fn median_load(loads: &[Load]) -> Load {
+    let of = |field: fn(&Load) -> f64| median(loads.iter().map(field));
     Load {
         p50: of(|load| load.p50),
         p95: of(|load| load.p95),

@@ -11,8 +11,8 @@ use rostro_evil::modes::{DESCRIPTIONS, SETTING, image};
 use crate::hammer::{Hammer, Shot};
 use crate::harness::{Options, component, drawn};
 use crate::operator::bytes;
+pub(crate) use server::Usage;
 use server::{Evil, WORKERS};
-pub(crate) use server::{Usage, until};
 
 /// Deadline in seconds for modes that use all of it.
 const SHORT: u64 = 3;

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use rostro_evil::modes::{MODES, Mode};
 
 use super::server::{Evil, Usage, WORKERS};
-use super::{LONG, SHORT, SLACK, check_honest, until};
+use super::{LONG, SHORT, SLACK, check_honest};
 use crate::hammer::Hammer;
-use crate::harness::{Answer, Options, drawn};
+use crate::harness::{Answer, Options, drawn, eventually};
 use crate::operator::metrics;
 
 /// Memory of the host in addition to its guests, in MiB.
@@ -207,7 +207,7 @@ impl Trial {
 
         check_honest(&hammer.end());
         // Every worker permit is returned.
-        until("the end of all work", || {
+        eventually("the end of all work", || {
             metrics(&evil.server).contains("\nrostro_workers_busy 0\n")
         });
         // An answer before the deadline returns its worker, so only the other modes are checked.

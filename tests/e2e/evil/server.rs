@@ -1,11 +1,12 @@
 //! A server with an evil and an honest pipeline, and its resource usage.
 
 use std::fs;
-use std::time::{Duration, Instant};
 
 use rostro_evil::modes::{Asked, Mode, image};
 
-use crate::harness::{Answer, BOUNDARY, Server, component, drawn, file, multipart, text};
+use crate::harness::{
+    Answer, BOUNDARY, Server, component, drawn, eventually, file, multipart, text,
+};
 use crate::operator::bytes;
 
 /// Workers of the server: one for evil requests, the others for honest ones.
@@ -115,20 +116,9 @@ impl Evil {
         });
         assert_eq!(statuses, [504; WORKERS]);
         // The answer is sent at the deadline. The guest is interrupted some milliseconds later.
-        until("the end of every worker's run", || {
+        eventually("the end of every worker's run", || {
             failures() >= before + WORKERS as u64
         });
-    }
-}
-
-pub(crate) fn until(event: &str, mut holds: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(
-            begun.elapsed() < Duration::from_secs(30),
-            "timeout: {event}"
-        );
-        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

@@ -9,7 +9,7 @@ use rostro_service::deployment::Actor;
 use rostro_service::types::{GroupChange, GroupId};
 
 use super::openapi::{AuthErrors, LockErrors, NoBodyErrors, NotFoundErrors, WriteErrors};
-use super::responses::{parse_person, run_blocking, unknown_person};
+use super::responses::{parse_person, run_blocking};
 use crate::error::ApiError;
 use crate::request::extract::PathParams;
 use crate::request::group::unknown_group;
@@ -161,7 +161,7 @@ pub(super) async fn add(
             .map_err(ApiError::of_service)
     })
     .await?;
-    Ok(Json(changed.ok_or_else(unknown_person)?.into()))
+    Ok(Json(changed.ok_or_else(ApiError::unknown_person)?.into()))
 }
 
 /// Remove a person from a group.

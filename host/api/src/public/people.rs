@@ -17,7 +17,7 @@ use super::openapi::{
     AuthErrors, BodyErrors, LockErrors, NoBodyErrors, NotFoundErrors, PhotosForm, ReadErrors,
     WorkerErrors, WriteErrors,
 };
-use super::responses::{PipelineHeader, parse_person, run_blocking, unknown_person};
+use super::responses::{PipelineHeader, parse_person, run_blocking};
 use crate::error::ApiError;
 use crate::request::extract::{PathParams, QueryParams};
 use crate::request::trace::RequestId;
@@ -171,7 +171,7 @@ pub(super) async fn show(
             .service
             .person(&id)
             .map_err(ApiError::of_service)?
-            .ok_or_else(unknown_person)?;
+            .ok_or_else(ApiError::unknown_person)?;
         let photos = stored.samples.into_iter().map(|sample| PhotoAnswer {
             contract: sample.contract.map(|contract| contract.to_string()),
             det_score: sample.det_score,
@@ -213,7 +213,7 @@ pub(super) async fn embedding(
         service.record_embedding(&actor, &templates, &person);
         templates
             .map_err(ApiError::of_service)?
-            .ok_or_else(unknown_person)
+            .ok_or_else(ApiError::unknown_person)
     })
     .await?;
     let (contract, dimension, templates) = (
@@ -313,10 +313,7 @@ pub(super) async fn add_photos(
 
 /// Encodes an id as a cursor, which is opaque to callers.
 pub(super) fn cursor(id: &PersonId) -> String {
-    id.as_str()
-        .bytes()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex::encode(id.as_str())
 }
 
 /// Decodes a cursor.
@@ -327,17 +324,9 @@ pub(super) fn parse_cursor(cursor: &str) -> Result<PersonId, ApiError> {
             "The cursor is not one that an answer gave.",
         )
     };
-    let (pairs, rest) = cursor.as_bytes().as_chunks::<2>();
-    let byte = |pair: &[u8; 2]| {
-        std::str::from_utf8(pair)
-            .ok()
-            .and_then(|pair| u8::from_str_radix(pair, 16).ok())
-    };
-    let bytes: Option<Vec<u8>> = pairs.iter().map(byte).collect();
-    let text = bytes
-        .filter(|_| rest.is_empty())
-        .and_then(|bytes| String::from_utf8(bytes).ok());
-    text.and_then(|text| text.parse().ok()).ok_or_else(invalid)
+    let bytes = hex::decode(cursor).map_err(|_| invalid())?;
+    let text = String::from_utf8(bytes).map_err(|_| invalid())?;
+    text.parse().map_err(|_| invalid())
 }
 
 #[cfg(test)]
@@ -350,7 +339,17 @@ mod tests {
             let id: PersonId = id.parse().unwrap();
             assert_eq!(parse_cursor(&cursor(&id)).unwrap(), id);
         }
-        for wrong in ["", "7", "zz", "+1", "2e2e", "s6", "é", &"41".repeat(200)] {
+        for wrong in [
+            "",
+            "7",
+            "zz",
+            "+1",
+            "2e2e",
+            "733",
+            "s6",
+            "é",
+            &"41".repeat(200),
+        ] {
             assert_eq!(
                 parse_cursor(wrong).unwrap_err().code,
                 "invalid_cursor",

@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::http::HeaderValue;
-use axum::http::StatusCode;
 use axum::response::{IntoResponseParts, ResponseParts};
 use serde::Serialize;
 use serde_json::Value;
@@ -73,15 +72,6 @@ pub(super) fn parse_person(id: &str) -> Result<PersonId, ApiError> {
     id.parse().map_err(|error| {
         ApiError::bad_request("invalid_id", format!("The id is not valid: {error}."))
     })
-}
-
-/// Returns the error for a person who is not stored.
-pub(super) fn unknown_person() -> ApiError {
-    ApiError::new(
-        StatusCode::NOT_FOUND,
-        "unknown_person",
-        "Nobody is stored under this id.",
-    )
 }
 
 /// Runs work that may wait for the disk on a thread for blocking work.

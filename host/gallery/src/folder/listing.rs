@@ -213,11 +213,6 @@ impl CsvGallery {
             .any(|path| self.watched.is_changed(&path))
     }
 
-    /// Returns true if a person has any file.
-    pub(crate) fn has_files(&self, id: &PersonId) -> io::Result<bool> {
-        Ok(!self.files_of(&self.folder, id).is_empty() || !self.contract_files_of(id)?.is_empty())
-    }
-
     /// Records a file that this process wrote.
     pub(super) fn record_write(&self, path: &Path) {
         self.watched.record_own_write(path, Fingerprint::at(path));

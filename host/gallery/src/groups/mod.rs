@@ -373,11 +373,6 @@ impl Groups {
         })
     }
 
-    /// Returns the error for members that cannot be looked up.
-    pub(crate) fn unreadable(&self, cause: io::Error) -> GroupsError {
-        self.failed("read")(cause)
-    }
-
     fn failed(&self, action: &'static str) -> impl FnOnce(io::Error) -> GroupsError {
         let folder = self.folder.clone();
         move |cause| GroupsError::Io {

@@ -178,6 +178,11 @@ impl Ledger {
         ChangeNumber(number)
     }
 
+    /// Returns the number of the latest change.
+    pub(crate) fn latest(&self) -> ChangeNumber {
+        ChangeNumber(self.numbers.latest())
+    }
+
     /// Returns the number of a completed change that concerns no person. It does not create the
     /// ledger, which an empty gallery gets with its first person.
     pub(crate) fn advance_if_open(&self) -> ChangeNumber {

@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use rostro_common::digest::Sha256Digest;
 use rostro_common::ids::PersonId;
-use rostro_gallery::{AUDIT_LOG, Store};
+use rostro_gallery::{AUDIT_LOG, AuditAppend, Store};
 
 use person_key::PersonKeys;
 
@@ -214,11 +214,14 @@ impl Audit {
             text.push(b'\n');
             count += 1;
         }
-        // The lock is not held while the disk writes.
+        if count == 0 {
+            return 0;
+        }
+        // Appended under the lock, so that lines are in the order of their times, and synced without
+        // it, so that other requests do not wait for the disk.
+        let appended = self.store.append_audit(&text);
         drop(open);
-        if count > 0
-            && let Err(error) = self.store.append_audit(&text)
-        {
+        if let Err(error) = appended.and_then(AuditAppend::wait) {
             self.lost.fetch_add(count, Ordering::Relaxed);
             tracing::error!(
                 lines = count,

@@ -110,6 +110,12 @@ impl RevisionBuilder {
         Ok(spec.inputs(pack.manifest()).id())
     }
 
+    /// Returns the id by version 1 of the hash, by which a program before finds the revision; none
+    /// if the pack cannot be read.
+    pub(crate) fn former_id(&self, spec: &RevisionSpec) -> Option<Sha256Digest> {
+        Some(spec.inputs(&self.manifest(&spec.pack)?).former_id())
+    }
+
     /// Returns the manifest of a pack, if it can be read.
     pub(crate) fn manifest(&self, pack: &str) -> Option<Manifest> {
         Pack::read_manifest(&self.models, pack)

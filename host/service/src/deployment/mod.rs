@@ -39,7 +39,7 @@ use crate::people::{PeopleError, PersonLock, ViewReport};
 use builder::StagedRevision;
 use counterparts::counterparts;
 use record::{Record, Status};
-use recovery::{RecoveryPlan, StartedRevision};
+use recovery::{ConfiguredEntry, RecoveryPlan, StartedRevision};
 use routes::{Canary, Routes, ShareCounter};
 
 pub use crate::audit::Actor;
@@ -153,7 +153,11 @@ impl Deployment {
             &mut record,
             active,
             ready.info(),
-            (spec, &configured.texts),
+            ConfiguredEntry {
+                former_id: builder.former_id(&spec),
+                spec,
+                texts: &configured.texts,
+            },
             now(),
         );
         if has_adopted_ids || record != before {

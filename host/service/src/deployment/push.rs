@@ -113,7 +113,7 @@ impl Deployment {
         record.revisions.retain(|entry| entry.id != id);
         record.revisions.push(RevisionEntry {
             id,
-            former_id: None,
+            former_id: self.builder.former_id(&spec),
             spec,
             about: None,
             since: now(),

@@ -81,6 +81,14 @@ fn choose(record: &Record, configured: Sha256Digest, texts: &ConfiguredTexts) ->
     }
 }
 
+/// The configured revision, for its entry in the record.
+#[derive(Debug)]
+pub(super) struct ConfiguredEntry<'t> {
+    pub former_id: Option<Sha256Digest>,
+    pub spec: RevisionSpec,
+    pub texts: &'t ConfiguredTexts,
+}
+
 /// Plan of a start.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct RecoveryPlan {
@@ -124,7 +132,7 @@ impl RecoveryPlan {
         record: &mut Record,
         active: Sha256Digest,
         info: RevisionInfo,
-        (spec, texts): (RevisionSpec, &ConfiguredTexts),
+        configured: ConfiguredEntry<'_>,
         now: String,
     ) -> Vec<Sha256Digest> {
         if record.active != Some(active) {
@@ -138,13 +146,13 @@ impl RecoveryPlan {
             record.retire_configured();
         }
         record.configured = Some(self.configured);
-        record.configured_texts = Some(texts.clone());
+        record.configured_texts = Some(configured.texts.clone());
         record.legacy.get_or_insert_with(|| info.contract.clone());
         if record.entry(self.configured).is_none() {
             record.revisions.push(RevisionEntry {
                 id: self.configured,
-                former_id: None,
-                spec,
+                former_id: configured.former_id,
+                spec: configured.spec,
                 about: None,
                 since: now,
                 enrol: false,
@@ -274,6 +282,14 @@ mod tests {
         }
     }
 
+    fn configured(texts: &ConfiguredTexts) -> ConfiguredEntry<'_> {
+        ConfiguredEntry {
+            former_id: None,
+            spec: spec(),
+            texts,
+        }
+    }
+
     fn info() -> RevisionInfo {
         RevisionInfo {
             name: "name".to_owned(),
@@ -371,7 +387,7 @@ mod tests {
             &mut record,
             id("x"),
             info(),
-            (spec(), &texts("p")),
+            configured(&texts("p")),
             "now".to_owned(),
         );
         assert_eq!(staged, [id("b")]);
@@ -394,7 +410,7 @@ mod tests {
             &mut record,
             id("b"),
             info(),
-            (spec(), &texts("p")),
+            configured(&texts("p")),
             "now".to_owned(),
         );
         assert_eq!(

@@ -163,7 +163,10 @@ impl Service {
         if samples.len() > before {
             let templates = run.template(&embeddings(&samples))?;
             self.people
-                .put(id, &samples, SampleLocation::Other, &ready.view, &templates)?;
+                .put(id, &samples, SampleLocation::Other, &ready.view, &templates)?
+                .durability
+                .into_result()
+                .map_err(PeopleError::from)?;
         }
         Ok(missed)
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rostro_common::ids::{ContractId, PersonId};
 use rostro_common::sample::Sample;
-use rostro_gallery::{BatchOutcome, BatchWrite, ByContract, ChangeNumber};
+use rostro_gallery::{BatchOutcome, BatchWrite, ByContract, ChangeNumber, Durability};
 
 use super::view::View;
 use super::views::ViewChange;
@@ -20,30 +20,50 @@ pub(crate) struct Replacement {
     pub templates: Option<Vec<Vec<f32>>>,
 }
 
+/// Result of replacing many people.
+#[derive(Debug)]
+pub(crate) struct ReplacedPeople {
+    /// Outcome of each person, in their order.
+    pub outcomes: Vec<BatchOutcome>,
+    /// Whether the changes survive a crash.
+    pub durability: Durability,
+    /// The first failure of the store or of a view.
+    pub failure: Option<PeopleError>,
+}
+
 impl People {
     /// Replaces all samples of people, of every contract. On return they are recognised: in
     /// `own_view` by their templates, in other views by the templates of those policies. The caller
     /// holds each person's lock.
     ///
-    /// # Errors
-    ///
-    /// If templates do not fit an index. A failure of the store is part of the outcome.
+    /// The outcomes say who is stored, also after a failure.
     pub(crate) fn replace_all(
         &self,
         people: &[Replacement],
         own_view: &Arc<View>,
-    ) -> Result<BatchWrite, PeopleError> {
+    ) -> ReplacedPeople {
         let files: Vec<ByContract<'_>> = people
             .iter()
             .map(|person| (&person.id, person.contracts.as_slice()))
             .collect();
-        let written = self.store.replace_all(&files);
-        for (person, outcome) in people.iter().zip(&written.outcomes) {
-            if let BatchOutcome::Stored(number) = outcome {
-                self.apply_replacement(*number, person, own_view)?;
+        let BatchWrite {
+            outcomes,
+            durability,
+            failure,
+        } = self.store.replace_all(&files);
+        let mut failure = failure.map(PeopleError::from);
+        for (person, outcome) in people.iter().zip(&outcomes) {
+            if let BatchOutcome::Stored(number) = outcome
+                && let Err(error) = self.apply_replacement(*number, person, own_view)
+            {
+                failure.get_or_insert(error);
             }
         }
-        Ok(written)
+        ReplacedPeople {
+            outcomes,
+            durability,
+            failure,
+        }
     }
 
     /// Applies the replacement of one person to every view.

@@ -84,6 +84,11 @@ impl People {
         self.with_stored(|stored| stored.remove(id));
         self.views
             .apply(deletion.number, &ViewChange::Deleted(id))?;
+        // An import adds people to a group without their locks, and may have added this one before
+        // the views changed. From now on it sees that the person is gone.
+        for group in self.store.groups().groups_of(id) {
+            self.store.remove_from_group(&group, id)?;
+        }
         let durable = deletion.durability.into_result()?;
         Ok(Deletion {
             durability: durable.into(),

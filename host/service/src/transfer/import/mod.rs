@@ -286,11 +286,7 @@ impl<'s> Import<'s> {
         if people.is_empty() {
             return Ok(());
         }
-        let written = self
-            .service
-            .people
-            .replace_all(people, &active.view)
-            .map_err(ServiceError::from)?;
+        let written = self.service.people.replace_all(people, &active.view);
         let stored = people
             .iter()
             .zip(&written.outcomes)
@@ -316,7 +312,7 @@ impl<'s> Import<'s> {
         }
         let durable = written.durability.into_result();
         if let Some(failure) = written.failure {
-            return Err(ServiceError::from(PeopleError::from(failure)).into());
+            return Err(ServiceError::from(failure).into());
         }
         self.report.durable &= durable
             .map_err(PeopleError::from)
@@ -370,7 +366,8 @@ impl<'s> Import<'s> {
         for (group, index) in std::mem::take(&mut self.groups) {
             self.check_scope()?;
             let members = self.members(&group, index, &Self::is_stored);
-            match self.service.people.store().add_to_group(&group, &members) {
+            let store = self.service.people.store();
+            match store.add_to_group(&group, &members) {
                 Ok(_) => {}
                 Err(
                     error @ (GroupsError::TooMany
@@ -382,7 +379,7 @@ impl<'s> Import<'s> {
                         .omit(&format!("groups/{group}"), error.to_string());
                     continue;
                 }
-                Err(error) => return Err(ServiceError::from(PeopleError::from(error)).into()),
+                Err(error) => return Err(group_error(error)),
             }
             self.service.deployment.record_people(
                 self.actor,
@@ -390,10 +387,18 @@ impl<'s> Import<'s> {
                 ActionOutcome::Done,
                 &members,
             );
+            // A member who was deleted meanwhile must not stay.
+            for id in members.iter().filter(|id| !self.is_stored(id)) {
+                store.remove_from_group(&group, id).map_err(group_error)?;
+            }
             self.report.groups += usize::from(!members.is_empty());
         }
         Ok(())
     }
+}
+
+fn group_error(error: GroupsError) -> ArchiveError {
+    ServiceError::from(PeopleError::from(error)).into()
 }
 
 /// Returns the name of a person's first entry.
