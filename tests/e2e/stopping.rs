@@ -71,12 +71,13 @@ impl Stops {
     /// Asserts that both revisions have their roles, and that none failed.
     fn check(&self) {
         let record = self.record();
-        assert_eq!(
-            (record["active"].as_str(), record["previous"].as_str()),
-            (Some(&*self.active), Some(&*self.previous)),
-            "{record}"
-        );
-        for revision in record["revisions"].as_array().unwrap() {
+        let revisions = record["revisions"].as_array().unwrap();
+        for (role, current) in [("active", &self.active), ("previous", &self.previous)] {
+            let revision = revisions.iter().find(|it| it["current_id"] == **current);
+            let revision = revision.unwrap_or_else(|| panic!("no {current}: {record}"));
+            assert_eq!(record[role], revision["id"], "{record}");
+        }
+        for revision in revisions {
             assert!(
                 matches!(revision["status"].as_str(), Some("staged" | "staging")),
                 "{revision}"

@@ -55,13 +55,12 @@ impl Installation {
         serde_json::from_slice(&bytes(self.state.path().join("revisions.json"))).unwrap()
     }
 
-    /// Rewrites the record with former ids, as a program of version 1 wrote it. Returns the former
-    /// ids by current ids.
-    fn restore_former_ids(&self) -> BTreeMap<String, String> {
-        let record = self.record();
-        let mut text = record.to_string();
+    /// Removes the current ids from the record, as a program of version 1 wrote it. Returns the
+    /// former ids by current ids.
+    fn remove_current_ids(&self) -> BTreeMap<String, String> {
+        let mut record = self.record();
         let mut former_ids = BTreeMap::new();
-        for revision in record["revisions"].as_array().unwrap() {
+        for revision in record["revisions"].as_array_mut().unwrap() {
             let digest = |key: &str| revision[key].as_str().map(|text| text.parse().unwrap());
             let pack = revision["pack"].as_str().unwrap();
             let inputs = RevisionInputs {
@@ -70,12 +69,13 @@ impl Installation {
                 manifest: &Pack::read_manifest(&root().join("models/installed"), pack).unwrap(),
                 limits: &BTreeMap::new(),
             };
-            let id = revision["id"].as_str().unwrap().to_owned();
-            assert_eq!(inputs.id().to_string(), id);
-            text = text.replace(&id, &inputs.former_id().to_string());
-            former_ids.insert(id, inputs.former_id().to_string());
+            let (former, current) = (inputs.former_id().to_string(), inputs.id().to_string());
+            assert_eq!(revision["id"], former.as_str());
+            let written = revision.as_object_mut().unwrap().remove("current_id");
+            assert_eq!(written.unwrap(), current.as_str());
+            former_ids.insert(current, former);
         }
-        std::fs::write(self.state.path().join("revisions.json"), text).unwrap();
+        std::fs::write(self.state.path().join("revisions.json"), record.to_string()).unwrap();
         former_ids
     }
 
@@ -238,7 +238,7 @@ fn record_with_former_ids_keeps_serving() {
     let installation = Installation::new();
     let (mut server, configured, pushed) = with_operators_revision(&installation);
     server.kill();
-    let former_ids = installation.restore_former_ids();
+    let former_ids = installation.remove_current_ids();
     let former = installation.record();
     assert_eq!(former["active"], former_ids[&pushed].as_str());
 

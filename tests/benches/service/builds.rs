@@ -1,28 +1,28 @@
 //! Comparison of this build with another build of the program, on the same requests.
 
-use std::path::Path;
-
 use anyhow::{Context, Result, ensure};
 
 use crate::server::Target;
 use crate::{Args, frames, wrk};
 
-/// Fewest pairs: from 20 on the interval leaves out the five most extreme ratios on each side.
-const MIN_PAIRS: u32 = 20;
+/// Fewest rounds: from 20 on the interval leaves out the five most extreme ratios on each side.
+const MIN_ROUNDS: u32 = 20;
 
 /// Largest ratio that the interval of the median may reach.
 const LIMIT: f64 = 1.05;
 
-/// Seconds of load on each build in a pair.
+/// Seconds of load on each process, for each frame.
 const SECONDS: u64 = 1;
 
-/// Seconds of load before the first pair, so that all have allocated their memory and threads.
-const WARM_UP: u64 = 2;
+/// Seconds of load before those, so that the process has allocated its memory.
+const WARM_UP: u64 = 1;
 
 /// Measures this build against `--other`, and against itself, and prints the ratio of the medians
 /// of the request times with its 95 % interval.
 ///
-/// The two builds work alternately, in the order ABBA, so that a drift of the machine affects both.
+/// Each round starts all processes anew, because two processes of one build can differ by several
+/// percent for as long as they run. The order alternates between rounds (ABBA), so that a drift of
+/// the machine affects all.
 ///
 /// # Errors
 ///
@@ -33,40 +33,48 @@ pub(crate) fn measure(args: &Args) -> Result<()> {
         .as_deref()
         .context("--other PROGRAM is missing")?;
     ensure!(
-        args.rounds >= MIN_PAIRS,
-        "--rounds must be at least {MIN_PAIRS}"
+        args.rounds >= MIN_ROUNDS,
+        "--rounds must be at least {MIN_ROUNDS}"
     );
-    let pairs = args.rounds.max(MIN_PAIRS);
-    let own = Target::build("this build", None)?;
-    let twin = Target::build("this build again", None)?;
-    let other = Target::build("the other build", Some(other))?;
+    let frames: Vec<_> = frames::usual()
+        .into_iter()
+        .map(|(name, picture)| Ok((name, wrk::frame_body(&picture)?)))
+        .collect::<Result<_>>()?;
+    let mut ratios: Vec<_> = frames.iter().map(|_| Ratios::default()).collect();
+    for round in 0..args.rounds {
+        eprintln!("round {} of {}", round + 1, args.rounds);
+        let targets = [
+            Target::build("this build", None)?,
+            Target::build("the other build", Some(other))?,
+            Target::build("this build again", None)?,
+        ];
+        for ((_, body), ratios) in frames.iter().zip(&mut ratios) {
+            let mut order = [0, 1, 2];
+            if !round.is_multiple_of(2) {
+                order.reverse();
+            }
+            let mut times = [0.0; 3];
+            for index in order {
+                wrk::load(&targets[index], body, 1, WARM_UP)?;
+                times[index] = wrk::load(&targets[index], body, 1, SECONDS)?.p50;
+            }
+            ratios.add(times);
+        }
+    }
     println!(
-        "{pairs} pairs of {SECONDS} s, one caller\n\n| frame | p50 ms | this ÷ other | this ÷ itself |\n\
-         |---|---|---|---|"
+        "{} rounds, one caller\n\n| frame | p50 ms | this ÷ other | this ÷ itself |\n|---|---|---|---|",
+        args.rounds
     );
     let mut slower = Vec::new();
-    for (frame, picture) in frames::usual() {
-        let body = wrk::frame_body(&picture)?;
-        for target in [&own, &twin, &other] {
-            wrk::load(target, &body, 1, WARM_UP)?;
-        }
-        let (mut to_other, mut to_itself) = (Vec::new(), Vec::new());
-        let mut times = Vec::new();
-        for pair in 0..pairs {
-            let (own_time, other_time) = pair_of_times(&own, &other, &body, pair)?;
-            to_other.push(own_time / other_time);
-            times.push(own_time);
-            let (own_time, twin_time) = pair_of_times(&own, &twin, &body, pair)?;
-            to_itself.push(own_time / twin_time);
-        }
-        let interval = Interval::of(to_other);
+    for ((frame, _), ratios) in frames.iter().zip(ratios) {
+        let interval = Interval::of(ratios.to_other);
         println!(
             "| {frame} | {:.2} | {interval} | {} |",
-            Interval::of(times).median,
-            Interval::of(to_itself)
+            Interval::of(ratios.times).median,
+            Interval::of(ratios.to_itself)
         );
         if interval.low > 1.0 && interval.high > LIMIT {
-            slower.push(frame);
+            slower.push(*frame);
         }
     }
     ensure!(
@@ -77,15 +85,19 @@ pub(crate) fn measure(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Returns the median request times of two targets, in an order that alternates between pairs.
-fn pair_of_times(first: &Target, second: &Target, body: &Path, pair: u32) -> Result<(f64, f64)> {
-    let time = |target| Ok::<f64, anyhow::Error>(wrk::load(target, body, 1, SECONDS)?.p50);
-    if pair.is_multiple_of(2) {
-        let first = time(first)?;
-        Ok((first, time(second)?))
-    } else {
-        let second = time(second)?;
-        Ok((time(first)?, second))
+/// Request times of this build for one frame, and their ratios, by round.
+#[derive(Default)]
+struct Ratios {
+    times: Vec<f64>,
+    to_other: Vec<f64>,
+    to_itself: Vec<f64>,
+}
+
+impl Ratios {
+    fn add(&mut self, [own, other, twin]: [f64; 3]) {
+        self.times.push(own);
+        self.to_other.push(own / other);
+        self.to_itself.push(own / twin);
     }
 }
 
