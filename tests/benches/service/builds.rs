@@ -21,8 +21,8 @@ const WARM_UP: u64 = 1;
 /// of the request times with its 95 % interval.
 ///
 /// Each round starts all processes anew, because two processes of one build can differ by several
-/// percent for as long as they run. The order alternates between rounds (ABBA), so that a drift of
-/// the machine affects all.
+/// percent for as long as they run. Rounds go through all orders of the three (ABBA), so that a
+/// drift of the machine affects all.
 ///
 /// # Errors
 ///
@@ -50,6 +50,7 @@ pub(crate) fn measure(args: &Args) -> Result<()> {
         ];
         for ((_, body), ratios) in frames.iter().zip(&mut ratios) {
             let mut order = [0, 1, 2];
+            order.rotate_left(round as usize % 3);
             if !round.is_multiple_of(2) {
                 order.reverse();
             }
