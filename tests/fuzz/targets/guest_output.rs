@@ -13,8 +13,10 @@ use rostro_sandbox::bindings::vision::exports::rostro::pipeline::vision::{
     Description, EmbeddingContract,
 };
 use rostro_sandbox::bindings::vision::rostro::pipeline::types::Identity;
+use rostro_sandbox::bindings::{
+    Analysis, AnalyzedFace, BoundingBox, Face, Measure, Point, Purpose,
+};
 use rostro_sandbox::validate;
-use rostro_sandbox::bindings::{Analysis, AnalyzedFace, BoundingBox, Face, Measure, Point, Purpose};
 
 /// Length of an embedding.
 const DIMENSION: usize = 3;

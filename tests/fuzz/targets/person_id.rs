@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use rostro_fuzz::seed;
 use rostro_common::ids::{ContractId, PersonId};
+use rostro_fuzz::seed;
 
 fn seeds() {
     let ids = [
