@@ -80,10 +80,7 @@ impl What {
             Self::Floor => start("floor", &[], &[]),
             Self::Search => start("search", &[], &[("--vectors", args.vectors)]),
             Self::Memory => start("service", &["memory"], &[("--requests", args.requests)]),
-            Self::Revisions => {
-                guest::build_variant()?;
-                start("revisions", &[], &[("--swaps", args.swaps)])
-            }
+            Self::Revisions => start("revisions", &[], &[("--swaps", args.swaps)]),
             Self::Policies => {
                 scripting::build()?;
                 start("service", &["policies"], &[seconds])

@@ -10,18 +10,17 @@ use crate::scripting;
 use crate::steps::{cargo, command, debian_packages, output, root, step, succeed, succeeds};
 
 /// Components of this workspace. The package of each is `rostro-NAME`.
-const COMPONENTS: &str = "insightface attendance-policy minimal liveness evil";
+const COMPONENTS: &str = "insightface attendance-policy minimal liveness evil variant";
 
 /// Builds every component that is not up to date.
 pub(crate) fn build() -> Result<()> {
     let mut names = COMPONENTS.split(' ');
-    names.try_for_each(|name| component(name, &format!("rostro-{name}"), "guest-build"))
+    names.try_for_each(component)
 }
 
 /// Builds every component, including those that only tests need.
 pub(crate) fn build_all() -> Result<()> {
     build()?;
-    build_variant()?;
     scripting::build()?;
     for version in fs::read_dir(root().join("tests/compat"))? {
         compat(&version?.path())?;
@@ -29,27 +28,18 @@ pub(crate) fn build_all() -> Result<()> {
     Ok(())
 }
 
-/// Builds the default pipeline with a feature that makes it name no one, because tests need a
-/// second component with other answers.
-pub(crate) fn build_variant() -> Result<()> {
-    // In a folder of its own, because both builds of the package write the same file.
-    let package = "rostro-insightface --features unmatchable";
-    component("variant", package, "variant-build")
-}
-
-/// Builds a package into `target/guest`. Its features follow its name.
-fn component(name: &str, package: &str, folder: &str) -> Result<()> {
+/// Builds the package of a component into `target/guest`.
+fn component(name: &str) -> Result<()> {
     step(&format!("component {name}"), || {
         // A separate folder, because the flags differ from the host's: in a shared one, cargo would
         // rebuild everything at each change between the two.
-        let work = root().join("target").join(folder);
+        let work = root().join("target/guest-build");
         // Only this build asks for a cdylib, because native linkers reject its exported names.
-        let args = format!("--package {package} --lib --crate-type cdylib --profile guest");
+        let args = format!("--package rostro-{name} --lib --crate-type cdylib --profile guest");
         let mut build = wasm_cargo("rustc")?;
         succeed(build.args(args.split(' ')).env("CARGO_TARGET_DIR", &work))?;
-        let (file, _) = package.split_once(' ').unwrap_or((package, ""));
-        let file = format!("wasm32-wasip2/guest/{}.wasm", file.replace('-', "_"));
-        install(&work.join(file), name)
+        let file = format!("rostro_{}.wasm", name.replace('-', "_"));
+        install(&work.join("wasm32-wasip2/guest").join(file), name)
     })
 }
 

@@ -58,8 +58,6 @@ impl Policy for Insightface {
     fn decide(settings: &impl Settings, probes: &[Probe]) -> Vec<Decision> {
         // An invalid setting stopped the component when it was staged.
         let rule = rule(settings).unwrap_or(Rule::against_rivals(settings.thresholds().similarity));
-        #[cfg(feature = "unmatchable")]
-        let rule = Rule::plain(1.5 + rule.surcharge);
         assigned(probes, rule)
     }
 }
