@@ -45,6 +45,7 @@ mod overload;
 mod parity;
 mod people;
 mod pictures;
+mod precision;
 mod proxies;
 mod publisher;
 mod queries;

@@ -34,14 +34,6 @@ def test_changed_model_is_refused(tmp_path):
     assert "model.onnx is not what the manifest says" in refusal(tmp_path / "own", tmp_path / "own-int8")
 
 
-def test_folder_without_photos_is_named(tmp_path):
-    (tmp_path / "photos").mkdir()
-    (tmp_path / "photos" / "test.jpg").touch()
-    said = refusal(pack(tmp_path / "own"), tmp_path / "own-int8", "--photos", tmp_path / "photos")
-    assert f"{tmp_path / 'photos'} has no photos" in said
-    assert not (tmp_path / "own-int8").exists()
-
-
 def test_foreign_folder_is_kept(tmp_path):
     (tmp_path / "own-int8").mkdir()
     (tmp_path / "own-int8" / "thesis.txt").touch()

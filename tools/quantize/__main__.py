@@ -1,10 +1,10 @@
-"""Makes a model pack with 8-bit numbers from an installed pack, and compares the two.
+"""Makes a model pack with 8-bit weights from an installed pack, and compares the two.
 
-    cargo xtask quantize [--pack NAME] [--whole] [--photos DIR]
+    cargo xtask quantize [--pack NAME]
 
 or, in an environment with the packages of requirements.txt:
 
-    python tools/quantize [--pack NAME] [--whole] [--photos DIR]
+    python tools/quantize [--pack NAME]
 """
 
 import argparse
@@ -24,27 +24,10 @@ def main() -> None:
     parser.add_argument(
         "--pack", default="mobile", help="installed pack to start from [default: mobile]"
     )
-    parser.add_argument(
-        "--whole",
-        action="store_true",
-        help="also let the recogniser compute in 8-bit numbers, for processors with "
-        "instructions for them",
-    )
-    parser.add_argument(
-        "--photos",
-        type=Path,
-        help="folder with photos of faces that calibrate --whole; files named `test` are left out "
-        "[default: the students next to the repository]",
-    )
     args = parser.parse_args()
-    if args.photos and not args.whole:
-        parser.error("--photos needs --whole")
     models = ROOT / "models/installed"
-    pack, made = models / args.pack, models / f"{args.pack}-int8{'-whole' if args.whole else ''}"
-    photos = args.photos or FACES / "students"
-    if args.whole and not photos.is_dir():
-        sys.exit(f"error: the folder {photos} with photos is missing; name one with --photos")
-    run("quantize.py", pack, made, *(["--photos", photos] if args.whole else []))
+    pack, made = models / args.pack, models / f"{args.pack}-int8"
+    run("quantize.py", pack, made)
     if not FACES.is_dir():
         print(f"not compared: {FACES} is missing; name the folder above with ROSTRO_SHARED")
         return

@@ -1,10 +1,8 @@
-"""Makes a pack of 8-bit numbers from an installed one.
+"""Makes a pack with 8-bit weights from an installed one: a third of the size, computing in floats.
 
-    quantize.py PACK OUT                 weights as 8-bit numbers, computing in floats: a third of the size
-    quantize.py PACK OUT --photos DIR    the recogniser computes in them, too: for processors that have instructions for it
+    quantize.py PACK OUT
 
-PACK is the installed pack's folder, OUT the new one's, whose name becomes the pack's. DIR has photos of faces, by which the ranges of
-what is computed are found; those that are named `test` are left for measuring. The same inputs give the same bytes.
+PACK is the installed pack's folder, OUT the new one's, whose name becomes the pack's. The same inputs give the same bytes.
 """
 
 import argparse
@@ -18,19 +16,15 @@ from pathlib import Path
 MANIFEST = "manifest.toml"
 # Weights of fewer numbers stay floats: depthwise layers, which suffer most and of which a model has few numbers.
 FEW = 5000
-# The first convolutions compute in floats always: all later ones inherit their errors.
-FIRST = 4
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("pack", type=Path)
     arguments.add_argument("out", type=Path)
-    arguments.add_argument("--photos", type=Path)
     given = arguments.parse_args()
     manifest = read_manifest(given.pack)
-    photos = photos_in(given.photos) if given.photos else []
-    stamp = stamp_of(given.pack, manifest, photos)
+    stamp = stamp_of(given.pack, manifest)
     if is_made(given.out, stamp):
         print(f"{given.out} is made and whole")
         return
@@ -41,7 +35,7 @@ def main() -> None:
         # Named with a dot, so that it is no pack before it is renamed; and as open as the umask lets any folder be.
         staged, replaced = Path(folder) / "new", Path(folder) / "old"
         staged.mkdir()
-        make(given.pack, manifest, photos, staged, given.out.name, stamp)
+        make(given.pack, manifest, staged, given.out.name, stamp)
         if given.out.exists():
             given.out.rename(replaced)
         try:
@@ -68,22 +62,15 @@ def read_manifest(pack: Path) -> dict:
     return manifest
 
 
-def photos_in(folder: Path) -> list[Path]:
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png") and path.stem != "test")
-    if not found:
-        fail(f"{folder} has no photos (.jpg, .jpeg, .png) of faces to find the ranges by; name another folder with --photos")
-    return found
-
-
 def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
-def stamp_of(pack: Path, manifest: dict, photos: list[Path]) -> str:
+def stamp_of(pack: Path, manifest: dict) -> str:
     """Names everything that the bytes of the new pack come from."""
     here = Path(__file__).parent
-    files = [pack / MANIFEST, *(pack / spec["file"] for spec in manifest["models"].values()), *photos]
-    files += [here / name for name in ("quantize.py", "faces.py", "requirements.txt")]
+    files = [pack / MANIFEST, *(pack / spec["file"] for spec in manifest["models"].values())]
+    files += [here / name for name in ("quantize.py", "requirements.txt")]
     return hashlib.sha256("".join(map(digest, files)).encode()).hexdigest()
 
 
@@ -95,21 +82,15 @@ def is_made(out: Path, stamp: str) -> bool:
     return f"# Made from {stamp}\n" in text and all(digest(out / spec["file"]) == spec["sha256"] for spec in models)
 
 
-def make(pack: Path, manifest: dict, photos: list[Path], out: Path, name: str, stamp: str) -> None:
-    crops = crops_in(photos, pack, manifest)
+def make(pack: Path, manifest: dict, out: Path, name: str, stamp: str) -> None:
     models = {}
     for role, spec in manifest["models"].items():
-        source, target = pack / spec["file"], out / spec["file"]
-        # A detector that computed so was measured to lose faces.
-        if role == "recognizer" and crops:
-            compute_in_8_bits(source, target, crops)
-        else:
-            keep_in_8_bits(source, target)
+        target = out / spec["file"]
+        keep_in_8_bits(pack / spec["file"], target)
         models[role] = {**spec, "sha256": digest(target), "max_size": target.stat().st_size}
-    how = "recogniser in 8-bit numbers" if photos else "weights as 8-bit numbers"
     manifest = {
         "name": name,
-        "description": f"{manifest['description']}; {how}, made by cargo xtask quantize",
+        "description": f"{manifest['description']}; weights as 8-bit numbers, made by cargo xtask quantize",
         **{key: manifest[key] for key in ("license", "requires_acceptance", "thresholds", "settings") if key in manifest},
         "models": models,
     }
@@ -167,60 +148,6 @@ def keep_in_8_bits(source: Path, target: Path) -> None:
 
 def trans_b(node) -> bool:
     return any(attribute.name == "transB" and attribute.i == 1 for attribute in node.attribute)
-
-
-def crops_in(photos: list[Path], pack: Path, manifest: dict) -> list:
-    """What the recogniser gets to see of these photos."""
-    if not photos:
-        return []
-    import faces
-
-    detector_spec, recognizer_spec = manifest["models"]["detector"], manifest["models"]["recognizer"]
-    detector = faces.Detector(pack / detector_spec["file"], detector_spec)
-    crops = []
-    for photo in map(faces.read_photo, photos):
-        for _, _, points in detector.find(photo, 640, manifest["thresholds"]["detection"]):
-            crops.append(faces.tensor(faces.align(photo, points), recognizer_spec))
-    if not crops:
-        fail("there is no face in the photos; give photos of faces")
-    return crops
-
-
-def compute_in_8_bits(source: Path, target: Path, crops: list) -> None:
-    """Static quantisation: a scale for each output channel of the weights, ranges of the rest from what these faces give."""
-    import onnx
-    from onnx import version_converter
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    class Reader(CalibrationDataReader):
-        def __init__(self, name: str):
-            self.rest = iter([{name: crop} for crop in crops])
-
-        def get_next(self):
-            return next(self.rest, None)
-
-    with tempfile.TemporaryDirectory() as folder:
-        newer, prepared = Path(folder) / "newer.onnx", Path(folder) / "prepared.onnx"
-        # Scales for each channel need the operators of version 13.
-        onnx.save(version_converter.convert_version(onnx.load(source), 13), newer)
-        quant_pre_process(newer, prepared, skip_symbolic_shape=True)
-        graph = onnx.load(prepared).graph
-        convolutions = [node for node in graph.node if node.op_type == "Conv"]
-        quantize_static(
-            prepared,
-            Path(folder) / "quantized.onnx",
-            Reader(graph.input[0].name),
-            # With QOperator, ONNX Runtime has nothing to find out when it loads the model.
-            quant_format=QuantFormat.QOperator,
-            op_types_to_quantize=["Conv", "Relu", "Clip", "Add"],
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            nodes_to_exclude=[node.name for node in convolutions[:FIRST]],
-        )
-        model = onnx.load(Path(folder) / "quantized.onnx")
-    target.write_bytes(model.SerializeToString(deterministic=True))
 
 
 if __name__ == "__main__":

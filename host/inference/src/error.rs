@@ -13,6 +13,20 @@ pub enum ModelError {
         /// Error of ONNX Runtime.
         cause: ort::Error,
     },
+    /// ONNX Runtime rejects the bytes of the model's 8-bit variant.
+    #[error("cannot load the 8-bit variant of model `{name}`: {cause}")]
+    LoadVariant {
+        /// Name of the model.
+        name: String,
+        /// Error of ONNX Runtime.
+        cause: ort::Error,
+    },
+    /// The 8-bit variant cannot replace the model in a run.
+    #[error("the 8-bit variant of model `{name}` has other inputs or outputs than the model")]
+    OtherSignature {
+        /// Name of the model.
+        name: String,
+    },
     /// The inputs do not match the model's inputs.
     #[error("model `{model}` takes the inputs {expected:?}, not {actual:?}")]
     Inputs {

@@ -12,6 +12,7 @@ use rostro_common::cancel::CancelScope;
 
 use crate::model::Model;
 use crate::model_time::ModelTime;
+use crate::precision::PrecisionGrant;
 
 /// Graphs that one store may load.
 pub(super) struct ModelRegistry(pub(super) HashMap<String, Graph>);
@@ -42,13 +43,14 @@ impl LastFailure {
     }
 }
 
-/// Context that the models of one store share: the last failure, the time spent, and the scope in
-/// which runs may begin.
+/// Context that the models of one store share: the last failure, the time spent, the scope in which
+/// runs may begin, and their precision.
 #[derive(Clone, Debug)]
 pub(super) struct RunContext {
     pub failure: LastFailure,
     pub time: ModelTime,
     pub scope: CancelScope,
+    pub precision: PrecisionGrant,
 }
 
 /// A model with the context of its store.
@@ -92,8 +94,9 @@ impl BackendExecutionContext for GrantedModel {
             failure,
             time,
             scope,
+            precision,
         } = &self.context;
-        match time.time(|| self.model.run(&inputs, scope)) {
+        match time.time(|| self.model.run(&inputs, scope, precision)) {
             Ok(outputs) => Ok(Some(outputs)),
             Err(error) => {
                 failure.set(error.to_string());

@@ -4,6 +4,8 @@
 //! | --- | --- |
 //! | this page | [`OnnxRuntime`], the loaded library, and [`Models`], which one revision may load |
 //! | `model` | [`Model`], one network: checks inputs and distributes runs over the cores |
+//! | [`precision`] | floats or 8-bit integers: the operator's mode and a guest's grant |
+//! | `variant` | the 8-bit variant of a model, and where it is faster |
 //! | `sessions` | pools of single-threaded and multi-threaded sessions |
 //! | `tensor` | conversion of tensors between `wasi:nn` and ONNX Runtime |
 //! | [`graph`] | a model as a graph of `wasi:nn` |
@@ -24,8 +26,10 @@ pub mod graph;
 pub mod metrics;
 mod model;
 pub mod model_time;
+pub mod precision;
 mod sessions;
 mod tensor;
+mod variant;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -42,6 +46,7 @@ use rostro_common::digest::Sha256Digest;
 use rostro_common::text::sanitize;
 
 use crate::model_time::ModelTime;
+use crate::precision::{PrecisionGrant, PrecisionMode};
 use graph::{ModelRegistry, RunContext};
 use model::WeakModel;
 
@@ -60,14 +65,25 @@ pub struct OnnxRuntime {
     cores: Cores,
     loaded: Arc<Mutex<Vec<(ModelKey, WeakModel)>>>,
     meters: ModelMeters,
+    precision: PrecisionMode,
 }
 
 /// Identity of a loaded model. Revisions with equal keys share its sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct ModelKey {
     name: String,
-    bytes: Sha256Digest,
+    original: Sha256Digest,
+    int8: Option<Sha256Digest>,
     batching: Batching,
+}
+
+/// ONNX bytes of a model.
+#[derive(Clone, Copy, Debug)]
+pub struct ModelBytes<'a> {
+    /// The model in floats.
+    pub original: &'a [u8],
+    /// Its variant in 8-bit integers, with equal inputs and outputs.
+    pub int8: Option<&'a [u8]>,
 }
 
 /// Error of ONNX Runtime's library.
@@ -125,7 +141,20 @@ impl OnnxRuntime {
             cores,
             loaded: Arc::default(),
             meters: ModelMeters::default(),
+            precision: PrecisionMode::Float,
         })
+    }
+
+    /// Sets the precision of models that are loaded from now on; floats by default.
+    #[must_use]
+    pub fn with_precision(self, precision: PrecisionMode) -> Self {
+        Self { precision, ..self }
+    }
+
+    /// Returns the precision of its models.
+    #[must_use]
+    pub fn precision(&self) -> PrecisionMode {
+        self.precision
     }
 
     /// Returns the library's environment, for sessions other than those of the models.
@@ -144,11 +173,24 @@ impl OnnxRuntime {
     ///
     /// # Errors
     ///
-    /// If ONNX Runtime cannot run the bytes.
-    pub fn model(&self, name: &str, bytes: &[u8], batching: Batching) -> Result<Model, ModelError> {
+    /// If ONNX Runtime cannot run the bytes, or if the variant has other inputs or outputs.
+    pub fn model(
+        &self,
+        name: &str,
+        bytes: ModelBytes<'_>,
+        batching: Batching,
+    ) -> Result<Model, ModelError> {
+        let bytes = match self.precision {
+            PrecisionMode::Float => ModelBytes {
+                int8: None,
+                ..bytes
+            },
+            PrecisionMode::Auto | PrecisionMode::Int8 => bytes,
+        };
         let key = ModelKey {
             name: name.to_owned(),
-            bytes: Sha256Digest::of(bytes),
+            original: Sha256Digest::of(bytes.original),
+            int8: bytes.int8.map(Sha256Digest::of),
             batching,
         };
         // Locked during the preparation, so that two staged revisions do not prepare the same model
@@ -169,6 +211,7 @@ impl OnnxRuntime {
             name,
             bytes,
             batching,
+            self.precision,
         )?;
         loaded.push((key, model.weak()));
         Ok(model)
@@ -193,17 +236,20 @@ impl Models {
     }
 
     /// Returns the `wasi:nn` context of a store that may use only these models. A failed run sets
-    /// `failure`, every run adds to `time`, and no run begins after `scope` ends.
+    /// `failure`, every run adds to `time`, no run begins after `scope` ends, and `precision`
+    /// permits and records 8-bit runs.
     pub fn context(
         &self,
         failure: &LastFailure,
         time: &ModelTime,
         scope: &CancelScope,
+        precision: &PrecisionGrant,
     ) -> WasiNnCtx {
         let context = RunContext {
             failure: failure.clone(),
             time: time.clone(),
             scope: scope.clone(),
+            precision: precision.clone(),
         };
         let graphs = self
             .0

@@ -24,6 +24,7 @@ pub struct ModelMeters {
     seconds: Family<[ModelLabel; 1], Histogram, fn() -> Histogram>,
     waits: Family<[ModelLabel; 1], Histogram, fn() -> Histogram>,
     images: Family<[ModelLabel; 1], Counter>,
+    int8_images: Family<[ModelLabel; 1], Counter>,
     failures: Family<[ModelLabel; 2], Counter>,
 }
 
@@ -32,6 +33,7 @@ pub struct ModelMeters {
 pub(super) struct ModelMeter {
     seconds: Histogram,
     images: Counter,
+    int8_images: Counter,
     refused: Counter,
     late: Counter,
     cancelled: Counter,
@@ -45,6 +47,7 @@ impl Default for ModelMeters {
             seconds: Family::new_with_constructor(histogram),
             waits: Family::new_with_constructor(histogram),
             images: Family::default(),
+            int8_images: Family::default(),
             failures: Family::default(),
         }
     }
@@ -64,6 +67,11 @@ impl ModelMeters {
             "Images of successful calls of a model, by model",
             self.images.clone(),
         );
+        registry.register(
+            "inference_int8_images",
+            "Images that a model computed in 8-bit integers, by model",
+            self.int8_images.clone(),
+        );
         let help = "Failed calls of a model, by model and reason: refused (its inputs), late (no \
             session in time), cancelled (the client hung up) or failed";
         registry.register("inference_failures", help, self.failures.clone());
@@ -79,6 +87,7 @@ impl ModelMeters {
         ModelMeter {
             seconds: self.seconds.get_or_create_owned(&[label()]),
             images: self.images.get_or_create_owned(&[label()]),
+            int8_images: self.int8_images.get_or_create_owned(&[label()]),
             refused: failures("refused"),
             late: failures("late"),
             cancelled: failures("cancelled"),
@@ -98,6 +107,11 @@ impl ModelMeter {
     pub(super) fn record_answer(&self, images: usize, duration: Duration) {
         self.images.inc_by(images as u64);
         self.seconds.observe(duration.as_secs_f64());
+    }
+
+    /// Records images of a successful run in 8-bit integers.
+    pub(super) fn record_int8(&self, images: usize) {
+        self.int8_images.inc_by(images as u64);
     }
 
     /// Records a call with invalid inputs.
@@ -128,6 +142,7 @@ mod tests {
             // Every staged revision prepares its models again.
             let meter = meters.model(name);
             meter.record_answer(3, Duration::from_millis(7));
+            meter.record_int8(2);
             meter.record_refusal();
             let (late, (cancelled, guard)) = (
                 CancelScope::from(Instant::now()),
@@ -153,6 +168,7 @@ mod tests {
             "rostro_inference_seconds_count{model=\"detector\"} 50",
             "rostro_inference_wait_seconds_count{model=\"recognizer\"} 50",
             "rostro_inference_images_total{model=\"recognizer\"} 150",
+            "rostro_inference_int8_images_total{model=\"recognizer\"} 100",
             "rostro_inference_failures_total{model=\"detector\",reason=\"refused\"} 50",
             "rostro_inference_failures_total{model=\"detector\",reason=\"late\"} 50",
             "rostro_inference_failures_total{model=\"detector\",reason=\"cancelled\"} 50",

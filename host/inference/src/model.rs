@@ -8,17 +8,20 @@ use std::time::{Duration, Instant};
 
 use ort::environment::Environment;
 use ort::session::{RunOptions, Session, SessionInputValue, SessionOutputs};
-use ort::value::{DynValue, ValueType};
+use ort::value::{DynValue, Outlet, ValueType};
 use wasmtime_wasi_nn::backend::NamedTensor;
 
 use rostro_common::cancel::CancelScope;
 use rostro_common::cores::Cores;
 use rostro_common::parallel::try_run_workers;
 
+use crate::ModelBytes;
 use crate::error::ModelError;
 use crate::metrics::{ModelMeter, ModelMeters};
-use crate::sessions::Sessions;
+use crate::precision::{PrecisionGrant, PrecisionMode};
+use crate::sessions::{Sessions, Threads};
 use crate::tensor::{self, TensorError, ValidTensor};
+use crate::variant::{Int8Variant, Original};
 
 /// A network that is ready to run. Clones share its sessions.
 #[derive(Clone)]
@@ -47,9 +50,9 @@ impl fmt::Debug for WeakModel {
 struct LoadedModel {
     name: String,
     batching: Batching,
-    inputs: Vec<ModelInput>,
-    outputs: Vec<String>,
+    signature: Signature,
     sessions: Sessions,
+    int8: Option<Int8Variant>,
     cores: Cores,
     meter: ModelMeter,
     /// Options of runs with large inputs.
@@ -82,8 +85,15 @@ pub enum Batching {
     },
 }
 
+/// Declared inputs, and names of outputs, in the graph's order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Signature {
+    pub(super) inputs: Vec<ModelInput>,
+    outputs: Vec<String>,
+}
+
 /// Declared input of a network.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelInput {
     /// Name of the tensor.
     pub name: String,
@@ -97,41 +107,46 @@ impl Model {
         cores: Cores,
         meters: &ModelMeters,
         name: &str,
-        bytes: &[u8],
+        bytes: ModelBytes<'_>,
         batching: Batching,
+        mode: PrecisionMode,
     ) -> Result<Self, ModelError> {
-        let sessions = Sessions::new(environment, bytes, cores.count(), meters.waits(name))
-            .map_err(|cause| ModelError::Load {
-                name: name.to_owned(),
-                cause,
-            })?;
-        let scope = CancelScope::from(Instant::now() + NEW_SESSION_TIMEOUT);
-        let (inputs, outputs) = sessions
-            .multi_threaded(&scope, |session| inputs_and_outputs(session))
-            .ok_or_else(|| ModelError::Late {
-                name: name.to_owned(),
-            })?;
-        let shrink_arena = shrink_arena().map_err(|cause| ModelError::Load {
+        let load_error = |cause| ModelError::Load {
             name: name.to_owned(),
             cause,
-        })?;
-        let (name, meter) = (name.to_owned(), meters.model(name));
-        Ok(Self(Arc::new(LoadedModel {
+        };
+        let waits = meters.waits(name);
+        let sessions = Sessions::new(environment, bytes.original, cores.count(), waits.clone())
+            .map_err(load_error)?;
+        let signature = Signature::of(&sessions, name)?;
+        let original = Original {
             name,
+            signature: &signature,
+            sessions: &sessions,
+            max_images: batching.max_images(),
+        };
+        let int8 = bytes
+            .int8
+            .map(|bytes| {
+                Int8Variant::load(&original, bytes, mode, environment, cores.count(), waits)
+            })
+            .transpose()?;
+        Ok(Self(Arc::new(LoadedModel {
+            name: name.to_owned(),
             batching,
-            inputs,
-            outputs,
+            signature,
             sessions,
+            int8,
             cores,
-            meter,
-            shrink_arena,
+            meter: meters.model(name),
+            shrink_arena: shrink_arena().map_err(load_error)?,
         })))
     }
 
     /// Returns the network's inputs in the graph's order.
     #[must_use]
     pub fn inputs(&self) -> &[ModelInput] {
-        &self.0.inputs
+        &self.0.signature.inputs
     }
 
     pub(super) fn weak(&self) -> WeakModel {
@@ -139,7 +154,8 @@ impl Model {
     }
 
     /// Runs the network and returns the outputs in the graph's order. No run begins after the
-    /// scope ends; a run that has begun is not interrupted.
+    /// scope ends; a run that has begun is not interrupted. Where the grant permits it, runs use
+    /// the 8-bit variant.
     ///
     /// # Errors
     ///
@@ -149,6 +165,7 @@ impl Model {
         &self,
         inputs: &[NamedTensor],
         scope: &CancelScope,
+        precision: &PrecisionGrant,
     ) -> Result<Vec<NamedTensor>, ModelError> {
         let model = &*self.0;
         let start = Instant::now();
@@ -158,9 +175,9 @@ impl Model {
         let (images, result) = match (model.batching, inputs.as_slice()) {
             (Batching::Images { most }, [(_, images)]) if images.rows() > 1 => (
                 images.rows(),
-                model.run_images(&inputs, images.rows(), most, scope),
+                model.run_images(&inputs, images.rows(), most, scope, precision),
             ),
-            _ => (1, model.run_whole(&inputs, scope)),
+            _ => (1, model.run_whole(&inputs, scope, precision)),
         };
         match &result {
             Ok(_) => model.meter.record_answer(images, start.elapsed()),
@@ -176,11 +193,15 @@ impl LoadedModel {
         &self,
         inputs: &'t [NamedTensor],
     ) -> Result<Vec<(&'t str, ValidTensor<'t>)>, ModelError> {
-        let is_known = |input: &NamedTensor| self.inputs.iter().any(|own| own.name == input.name);
-        if inputs.len() != self.inputs.len() || !inputs.iter().all(is_known) {
+        let is_known = |input: &NamedTensor| {
+            let mut own = self.signature.inputs.iter();
+            own.any(|own| own.name == input.name)
+        };
+        let own = &self.signature.inputs;
+        if inputs.len() != own.len() || !inputs.iter().all(is_known) {
             return Err(ModelError::Inputs {
                 model: self.name.clone(),
-                expected: self.inputs.iter().map(|own| own.name.clone()).collect(),
+                expected: own.iter().map(|own| own.name.clone()).collect(),
                 actual: inputs.iter().map(|input| input.name.clone()).collect(),
             });
         }
@@ -196,7 +217,12 @@ impl LoadedModel {
 
     /// Runs all inputs at once: with all cores if these are idle or the input is large, otherwise
     /// on this thread.
-    fn run_whole(&self, inputs: &[(&str, ValidTensor<'_>)], scope: &CancelScope) -> Outputs {
+    fn run_whole(
+        &self,
+        inputs: &[(&str, ValidTensor<'_>)],
+        scope: &CancelScope,
+        precision: &PrecisionGrant,
+    ) -> Outputs {
         let values = self.values(inputs, ValidTensor::whole)?;
         if inputs
             .iter()
@@ -204,7 +230,7 @@ impl LoadedModel {
             .sum::<usize>()
             >= LARGE
         {
-            let ran = self.sessions.multi_threaded(scope, |session| {
+            let ran = self.sessions.run(Threads::All, scope, |session| {
                 self.outputs(session.run_with_options(values, &self.shrink_arena))
             });
             return ran.unwrap_or_else(|| Err(self.late()));
@@ -212,15 +238,34 @@ impl LoadedModel {
         let others = self.cores.count() - 1;
         let borrowed = self.cores.borrow(others);
         if borrowed.len() == others {
-            let ran = self
-                .sessions
-                .multi_threaded(scope, |session| self.outputs(session.run(values)));
-            return ran.unwrap_or_else(|| Err(self.late()));
+            return self.run_session(Threads::All, 1, values, scope, precision);
         }
         drop(borrowed);
-        self.sessions
-            .single_threaded(scope, |session| self.outputs(session.run(values)))
-            .unwrap_or_else(|| Err(self.late()))
+        self.run_session(Threads::One, 1, values, scope, precision)
+    }
+
+    /// Runs some images in a session: of the 8-bit variant if that is permitted and faster,
+    /// otherwise in floats.
+    fn run_session(
+        &self,
+        threads: Threads,
+        images: usize,
+        values: Vec<(&str, SessionInputValue<'_>)>,
+        scope: &CancelScope,
+        precision: &PrecisionGrant,
+    ) -> Outputs {
+        let variant = self
+            .int8
+            .as_ref()
+            .filter(|variant| precision.permits_int8() && variant.is_faster(threads, images));
+        let sessions = variant.map_or(&self.sessions, |variant| &variant.sessions);
+        let ran = sessions.run(threads, scope, |session| self.outputs(session.run(values)));
+        let outputs = ran.unwrap_or_else(|| Err(self.late()))?;
+        if variant.is_some() {
+            precision.record_int8();
+            self.meter.record_int8(images);
+        }
+        Ok(outputs)
     }
 
     /// Returns the error of a run without a session.
@@ -238,6 +283,7 @@ impl LoadedModel {
         count: usize,
         most: Option<NonZeroUsize>,
         scope: &CancelScope,
+        precision: &PrecisionGrant,
     ) -> Outputs {
         let borrowed = self.cores.borrow(count.min(self.cores.count()) - 1);
         // As large as the graph allows, but small enough for every core to get a part.
@@ -250,7 +296,7 @@ impl LoadedModel {
                 .map(|part| {
                     let begin = part * size;
                     let rows = begin..count.min(begin + size);
-                    Ok((part, self.run_part(inputs, rows, scope)?))
+                    Ok((part, self.run_part(inputs, rows, scope, precision)?))
                 })
                 .collect::<Result<Vec<_>, ModelError>>()
         })?;
@@ -271,12 +317,10 @@ impl LoadedModel {
         inputs: &[(&str, ValidTensor<'_>)],
         rows: Range<usize>,
         scope: &CancelScope,
+        precision: &PrecisionGrant,
     ) -> Outputs {
         let values = self.values(inputs, |tensor| tensor.part(rows.clone()))?;
-        let ran = self
-            .sessions
-            .single_threaded(scope, |session| self.outputs(session.run(values)));
-        let outputs = ran.unwrap_or_else(|| Err(self.late()))?;
+        let outputs = self.run_session(Threads::One, rows.len(), values, scope, precision)?;
         match outputs.iter().find(|output| {
             output
                 .tensor
@@ -320,7 +364,8 @@ impl LoadedModel {
             name: self.name.clone(),
             cause,
         })?;
-        self.outputs
+        self.signature
+            .outputs
             .iter()
             .filter_map(|name| outputs.get(name).map(|value| (name, value)))
             .map(copy_out)
@@ -352,32 +397,44 @@ impl fmt::Debug for Model {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Model")
             .field("name", &self.0.name)
-            .field("inputs", &self.0.inputs)
+            .field("inputs", &self.0.signature.inputs)
             .finish_non_exhaustive()
     }
 }
 
-fn inputs_and_outputs(session: &Session) -> (Vec<ModelInput>, Vec<String>) {
-    let inputs = session
-        .inputs()
-        .iter()
-        .map(|input| {
-            let shape = match input.dtype() {
+impl Batching {
+    /// Returns the maximum number of images in one run.
+    fn max_images(self) -> usize {
+        match self {
+            Self::Whole => 1,
+            Self::Images { most } => most.map_or(usize::MAX, NonZeroUsize::get),
+        }
+    }
+}
+
+impl Signature {
+    /// Returns the signature of the network `name`, whose sessions no run uses yet.
+    pub(super) fn of(sessions: &Sessions, name: &str) -> Result<Self, ModelError> {
+        let scope = CancelScope::from(Instant::now() + NEW_SESSION_TIMEOUT);
+        sessions
+            .run(Threads::All, &scope, |session| Self::of_session(session))
+            .ok_or_else(|| ModelError::Late {
+                name: name.to_owned(),
+            })
+    }
+
+    fn of_session(session: &Session) -> Self {
+        let input = |input: &Outlet| ModelInput {
+            name: input.name().to_owned(),
+            shape: match input.dtype() {
                 ValueType::Tensor { shape, .. } => shape.to_vec(),
                 _ => Vec::new(),
-            };
-            ModelInput {
-                name: input.name().to_owned(),
-                shape,
-            }
-        })
-        .collect();
-    (
-        inputs,
-        session
-            .outputs()
-            .iter()
-            .map(|output| output.name().to_owned())
-            .collect(),
-    )
+            },
+        };
+        let outputs = session.outputs().iter();
+        Self {
+            inputs: session.inputs().iter().map(input).collect(),
+            outputs: outputs.map(|output| output.name().to_owned()).collect(),
+        }
+    }
 }

@@ -19,6 +19,15 @@ use prometheus_client::metrics::histogram::Histogram;
 
 use rostro_common::cancel::CancelScope;
 
+/// Threads of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Threads {
+    /// The calling thread.
+    One,
+    /// A thread for each core.
+    All,
+}
+
 /// Sessions of one network, which share its packed weights.
 pub(super) struct Sessions {
     multi_threaded: SessionPool,
@@ -52,32 +61,18 @@ impl Sessions {
         })
     }
 
-    /// Runs `work` with the session that uses all cores. Returns `None` if it is not free before
-    /// the scope ends.
-    pub(super) fn multi_threaded<T>(
+    /// Runs `work` with a session of `threads`. Returns `None` if none is free before the scope
+    /// ends.
+    pub(super) fn run<T>(
         &self,
+        threads: Threads,
         scope: &CancelScope,
         work: impl FnOnce(&mut Session) -> T,
     ) -> Option<T> {
-        self.with_session(&self.multi_threaded, scope, work)
-    }
-
-    /// Runs `work` with a session that computes on this thread. Returns `None` if none is free
-    /// before the scope ends.
-    pub(super) fn single_threaded<T>(
-        &self,
-        scope: &CancelScope,
-        work: impl FnOnce(&mut Session) -> T,
-    ) -> Option<T> {
-        self.with_session(&self.single_threaded, scope, work)
-    }
-
-    fn with_session<T>(
-        &self,
-        pool: &SessionPool,
-        scope: &CancelScope,
-        work: impl FnOnce(&mut Session) -> T,
-    ) -> Option<T> {
+        let pool = match threads {
+            Threads::All => &self.multi_threaded,
+            Threads::One => &self.single_threaded,
+        };
         let start = Instant::now();
         let session = pool.take(scope);
         self.waits.observe(start.elapsed().as_secs_f64());

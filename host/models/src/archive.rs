@@ -56,7 +56,12 @@ pub(super) fn read_models(
             .ok_or_else(|| PackArchiveError::Missing(spec.file.clone()))?;
         files.insert(
             spec.file.clone(),
-            read_verified(archive.by_index(*index)?, spec)?,
+            read_verified(
+                archive.by_index(*index)?,
+                &spec.file,
+                &spec.sha256,
+                spec.max_size,
+            )?,
         );
     }
     Ok(files)

@@ -314,13 +314,9 @@ fn from_folder(
             file: spec.file.clone(),
             cause,
         };
-        Ok((
-            spec.file.clone(),
-            read_verified(
-                File::open(folder.join(&spec.file)).map_err(unreadable)?,
-                spec,
-            )?,
-        ))
+        let file = File::open(folder.join(&spec.file)).map_err(unreadable)?;
+        let bytes = read_verified(file, &spec.file, &spec.sha256, spec.max_size)?;
+        Ok((spec.file.clone(), bytes))
     };
     manifest.models.values().map(read).collect()
 }

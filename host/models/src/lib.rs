@@ -7,6 +7,8 @@
 //! | --- | --- |
 //! | [`manifest`] | the TOML manifest, and the names of built-in and installed packs |
 //! | [`pack`] | an installed pack in memory |
+//! | [`variant`] | 8-bit variants of a pack's models |
+//! | [`quantize`] | makes the 8-bit variant of a recogniser |
 //! | [`install`] | installs a pack from a folder, an archive or a download |
 //! | [`archive`] | reads an untrusted zip archive |
 //! | [`download`] | fetches an archive and resumes after an interruption |
@@ -22,8 +24,10 @@ pub mod download;
 pub mod install;
 pub mod manifest;
 pub mod pack;
+pub mod quantize;
 mod remedy;
 pub mod runtime;
+pub mod variant;
 
 pub use manifest::{Channels, Manifest, ManifestError, ModelSpec, Thresholds};
 pub use pack::{Pack, PackError};

@@ -240,7 +240,8 @@ fn is_identifier(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(allowed)
 }
 
-fn is_file_name(text: &str) -> bool {
+/// Returns true for the name of a model's file, without a folder.
+pub(crate) fn is_file_name(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
     !text.starts_with('.')
         && text != MANIFEST
@@ -249,7 +250,7 @@ fn is_file_name(text: &str) -> bool {
 }
 
 /// Returns true for a digest in lower-case digits, as digests are displayed and compared.
-fn is_sha256(text: &str) -> bool {
+pub(crate) fn is_sha256(text: &str) -> bool {
     text.parse()
         .is_ok_and(|digest: Sha256Digest| digest.to_string() == text)
 }

@@ -10,6 +10,7 @@ use rostro_common::digest::Sha256Digest;
 
 use super::manifest::{MANIFEST, Manifest, ManifestError, ModelSpec, installed_names, known_names};
 use super::remedy;
+use super::variant::{self, VARIANTS, VariantError};
 
 /// Models of the pack `testing`, which are part of the program.
 const TESTING: [(&str, &[u8]); 2] = [
@@ -28,6 +29,8 @@ const TESTING: [(&str, &[u8]); 2] = [
 pub struct Pack {
     manifest: Manifest,
     files: BTreeMap<String, Vec<u8>>,
+    /// 8-bit variants by role.
+    variants: BTreeMap<String, Vec<u8>>,
 }
 
 /// Error of a pack that cannot be used.
@@ -77,6 +80,20 @@ pub enum PackError {
         /// Command that replaces it.
         remedy: String,
     },
+    /// An 8-bit variant cannot be used.
+    #[error(
+        "the 8-bit variant of the model pack `{name}` cannot be used: {cause}; make it again with \
+         `rostro models quantize {name} --photos DIR --force`, or remove {file}",
+        file = file.display()
+    )]
+    Variant {
+        /// Name of the pack.
+        name: String,
+        /// The error.
+        cause: Box<VariantError>,
+        /// The file that names the variants.
+        file: PathBuf,
+    },
 }
 
 /// Error of a model's file that cannot be used.
@@ -119,7 +136,16 @@ impl Pack {
     pub fn open(models: &Path, name: &str) -> Result<Self, PackError> {
         let folder = models.join(name);
         match fs::read_to_string(folder.join(MANIFEST)) {
-            Ok(text) => Self::open_installed(models, name, &text),
+            Ok(text) => {
+                let mut pack = Self::open_installed(models, name, &text)?;
+                pack.variants =
+                    variant::read(&folder, &pack.manifest).map_err(|cause| PackError::Variant {
+                        name: name.to_owned(),
+                        cause: Box::new(cause),
+                        file: folder.join(VARIANTS),
+                    })?;
+                Ok(pack)
+            }
             Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
                 let cause = Box::new(ModelFileError::Unreadable {
                     file: MANIFEST.to_owned(),
@@ -133,6 +159,15 @@ impl Pack {
             }
             Err(_) if name == "testing" => Self::testing(),
             Err(_) => Err(Self::not_installed(models, name)),
+        }
+    }
+
+    /// Opens an installed pack and ignores its variants, to replace them.
+    pub(super) fn open_without_variants(models: &Path, name: &str) -> Result<Self, PackError> {
+        let path = models.join(name).join(MANIFEST);
+        match fs::read_to_string(path) {
+            Ok(text) => Self::open_installed(models, name, &text),
+            Err(_) => Self::open(models, name),
         }
     }
 
@@ -150,10 +185,8 @@ impl Pack {
                 file: spec.file.clone(),
                 cause,
             };
-            read_verified(
-                File::open(folder.join(&spec.file)).map_err(unreadable)?,
-                spec,
-            )
+            let file = File::open(folder.join(&spec.file)).map_err(unreadable)?;
+            read_verified(file, &spec.file, &spec.sha256, spec.max_size)
         };
         let files = manifest
             .models
@@ -161,7 +194,11 @@ impl Pack {
             .map(|(role, spec)| Ok((role.clone(), read(spec)?)))
             .collect::<Result<_, ModelFileError>>();
         match files {
-            Ok(files) => Ok(Self { manifest, files }),
+            Ok(files) => Ok(Self {
+                manifest,
+                files,
+                variants: BTreeMap::new(),
+            }),
             Err(cause) => Err(PackError::Damaged {
                 name: name.to_owned(),
                 cause: Box::new(cause),
@@ -190,7 +227,11 @@ impl Pack {
             .iter()
             .filter_map(|(role, spec)| Some((role.clone(), bytes(spec)?)))
             .collect();
-        Ok(Self { manifest, files })
+        Ok(Self {
+            manifest,
+            files,
+            variants: BTreeMap::new(),
+        })
     }
 
     fn not_installed(models: &Path, name: &str) -> PackError {
@@ -271,6 +312,18 @@ impl Pack {
         Some((self.manifest.models.get(role)?, self.files.get(role)?))
     }
 
+    /// Returns the bytes of the 8-bit variant of the model for a role.
+    #[must_use]
+    pub fn variant(&self, role: &str) -> Option<&[u8]> {
+        self.variants.get(role).map(Vec::as_slice)
+    }
+
+    /// Returns true if a model has an 8-bit variant.
+    #[must_use]
+    pub fn has_variants(&self) -> bool {
+        !self.variants.is_empty()
+    }
+
     /// Returns a file of a built-in pack, for its installation.
     pub(super) fn built_in_file(pack: &str, file: &str) -> Option<&'static [u8]> {
         TESTING
@@ -280,28 +333,33 @@ impl Pack {
     }
 }
 
-/// Reads a model up to its maximum size and verifies its digest.
-pub(super) fn read_verified(from: impl Read, spec: &ModelSpec) -> Result<Vec<u8>, ModelFileError> {
+/// Reads a model up to its maximum size in bytes and verifies its SHA-256 digest. `file` names it in
+/// errors.
+pub(super) fn read_verified(
+    from: impl Read,
+    file: &str,
+    sha256: &str,
+    max_size: u64,
+) -> Result<Vec<u8>, ModelFileError> {
     let mut bytes = Vec::new();
-    let unreadable = |cause| ModelFileError::Unreadable {
-        file: spec.file.clone(),
-        cause,
-    };
-    from.take(spec.max_size.saturating_add(1))
+    from.take(max_size.saturating_add(1))
         .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
-    if bytes.len() as u64 > spec.max_size {
+        .map_err(|cause| ModelFileError::Unreadable {
+            file: file.to_owned(),
+            cause,
+        })?;
+    if bytes.len() as u64 > max_size {
         return Err(ModelFileError::TooLarge {
-            file: spec.file.clone(),
-            max_size: spec.max_size,
+            file: file.to_owned(),
+            max_size,
         });
     }
     let actual = Sha256Digest::of(&bytes);
-    if actual.to_string() != spec.sha256 {
+    if actual.to_string() != sha256 {
         return Err(ModelFileError::Digest {
-            file: spec.file.clone(),
+            file: file.to_owned(),
             actual,
-            expected: spec.sha256.clone(),
+            expected: sha256.to_owned(),
         });
     }
     Ok(bytes)
@@ -405,5 +463,55 @@ mod tests {
             error,
             format!("there is no model pack `mobile-int4`; choose one of {names}")
         );
+    }
+
+    /// Writes `int8.toml` with one variant of the recogniser, and its file.
+    fn put_variant(models: &Path, name: &str, file: &str, original: &[u8]) {
+        let (folder, bytes) = (models.join(name), b"eight bits");
+        fs::write(folder.join("recognizer.int8.onnx"), bytes).unwrap();
+        let text = format!(
+            "[recognizer]\nfile = '{file}'\nsha256 = '{}'\nsize = {}\noriginal = '{}'\n",
+            Sha256Digest::of(bytes),
+            bytes.len(),
+            Sha256Digest::of(original)
+        );
+        fs::write(folder.join(VARIANTS), text).unwrap();
+    }
+
+    #[test]
+    fn variant_opens_with_pack() {
+        let models = tempfile::tempdir().unwrap();
+        put(models.path(), "own", b"weights");
+        let pack = Pack::open(models.path(), "own").unwrap();
+        assert_eq!(pack.variant("recognizer"), None);
+        put_variant(models.path(), "own", "recognizer.int8.onnx", b"weights");
+        let pack = Pack::open(models.path(), "own").unwrap();
+        assert_eq!(pack.variant("recognizer"), Some(b"eight bits".as_slice()));
+    }
+
+    #[test]
+    fn unusable_variant_names_remedy() {
+        let models = tempfile::tempdir().unwrap();
+        put(models.path(), "own", b"weights");
+        let file = models.path().join("own").join(VARIANTS);
+        let error = || Pack::open(models.path(), "own").unwrap_err().to_string();
+        let check = |cause: &str| {
+            let error = error();
+            assert!(error.contains(cause), "{error}");
+            assert!(
+                error.contains("`rostro models quantize own --photos DIR --force`"),
+                "{error}"
+            );
+        };
+        put_variant(models.path(), "own", "recognizer.int8.onnx", b"other");
+        check("was made from another model than the pack's `recognizer`");
+        put_variant(models.path(), "own", "missing.onnx", b"weights");
+        check("cannot read missing.onnx");
+        put_variant(models.path(), "own", "../recognizer.onnx", b"weights");
+        check("recognizer.file is not valid");
+        put_variant(models.path(), "own", "recognizer.onnx", b"weights");
+        check("recognizer.onnx has the SHA-256");
+        fs::write(&file, "[recognizer]\nfile = 1").unwrap();
+        check("int8.toml is not valid");
     }
 }

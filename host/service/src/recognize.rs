@@ -13,6 +13,7 @@ use bytes::Bytes;
 use rostro_common::cancel::CancelScope;
 use rostro_common::ids::PersonId;
 use rostro_gallery::groups::Members;
+use rostro_inference::precision::Precision;
 use rostro_sandbox::bindings::{Analysis, Candidate, Decision, Face, Probe, Purpose};
 use rostro_sandbox::error::RunError;
 use rostro_sandbox::guest::report::Warning;
@@ -47,6 +48,8 @@ pub struct Recognition {
     pub height: u32,
     /// Every face, largest first.
     pub faces: Vec<RecognizedFace>,
+    /// Least precision of the models that saw the frame.
+    pub precision: Precision,
     /// The guests' warnings.
     pub warnings: Vec<Warning>,
     /// Time by stage, in the order of work.
@@ -113,7 +116,7 @@ impl Service {
         let work = {
             let (service, context) = (Arc::clone(self), context.clone());
             move |scope: CancelScope, reply: ReplySender<Recognition, ServiceError>| {
-                let mut run = ready.revision.begin(scope);
+                let mut run = ready.revision.begin(scope).permitting_int8();
                 reply.send(service.recognize_and_record(&ready, &mut run, &input, &context));
                 // The run's instances are cleared here, after the answer.
             }
@@ -150,7 +153,7 @@ impl Service {
                     arrived: Instant::now(),
                     ..input
                 };
-                let mut run = ready.revision.begin(scope);
+                let mut run = ready.revision.begin(scope).permitting_int8();
                 match service.recognize_and_record(&ready, &mut run, &input, &context) {
                     Ok(recognition) => agreement.compare(&active, &recognition.identified_faces()),
                     // Requests have priority over a shadow for memory, as for workers.
@@ -213,6 +216,7 @@ fn recognize_now(
         width,
         height,
         faces: faces.collect(),
+        precision: run.precision(),
         warnings,
         stages,
     })

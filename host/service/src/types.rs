@@ -2,6 +2,7 @@
 
 pub use rostro_gallery::groups::{GroupId, GroupIndex, GroupsError, Members};
 pub use rostro_gallery::{GalleryError, GroupChange, REASONS};
+pub use rostro_inference::precision::Precision;
 pub use rostro_sandbox::bindings::{Analysis, AnalyzedFace, Decision, Purpose, Reason};
 pub use rostro_sandbox::component::error::ComponentError;
 pub use rostro_sandbox::error::RunError;

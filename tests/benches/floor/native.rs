@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rostro_common::cores::Cores;
-use rostro_inference::{Batching, NamedTensor, OnnxRuntime, Tensor, TensorType};
+use rostro_inference::precision::PrecisionGrant;
+use rostro_inference::{Batching, ModelBytes, NamedTensor, OnnxRuntime, Tensor, TensorType};
 use rostro_models::{Channels, ModelSpec, Pack};
 use rostro_sdk::host::{self, Host, Level, Output, ReviewLevel, Settings, Thresholds};
 use rostro_sdk::tensor::{self, Normalization};
@@ -41,6 +42,10 @@ impl Native {
                 }
             } else {
                 Batching::Whole
+            };
+            let bytes = ModelBytes {
+                original: bytes,
+                int8: None,
             };
             models.insert(role, (runtime.model(role, bytes, batching)?, spec.clone()));
         }
@@ -176,8 +181,11 @@ impl host::Model for Model<'_> {
         let outputs = self
             .native
             .timed(stage, || {
-                self.model
-                    .run(&[NamedTensor { name, tensor }], &crate::later().into())
+                self.model.run(
+                    &[NamedTensor { name, tensor }],
+                    &crate::later().into(),
+                    &PrecisionGrant::default(),
+                )
             })
             .map_err(|error| error.to_string())?;
         let output =

@@ -15,9 +15,11 @@ const CONCURRENCY: [usize; 2] = [1, 8];
 /// Seconds of load before a row, so that both have allocated their memory and threads.
 const WARM_UP: u64 = 1;
 
-/// Measures both services on every frame and prints the table.
+/// Measures the services on every frame and prints the table: for each frame and number of callers
+/// a row of this service in floats, and one with the 8-bit variant where it is faster.
 pub(crate) fn measure(args: &Args) -> Result<()> {
-    let (peer, rostro) = (Target::peer()?, Target::rostro()?);
+    let peer = Target::peer()?;
+    let own = [Target::rostro()?, Target::rostro_auto()?];
     println!(
         "{} rounds of {} s for each service in each row\n",
         args.rounds, args.seconds
@@ -31,35 +33,40 @@ pub(crate) fn measure(args: &Args) -> Result<()> {
     for (frame, picture) in frames::usual() {
         let body = wrk::frame_body(&picture)?;
         let (peer_faces, peer_names) = peer.recognize(&picture)?;
-        let (faces, names) = rostro.recognize(&picture)?;
         for callers in CONCURRENCY {
-            let [old, new] = alternate(args, [&peer, &rostro], &picture, &body, callers)?;
-            let ratios = [old.p50 / new.p50, old.p95 / new.p95, new.rate / old.rate];
-            println!(
-                "| {frame} | {callers} | {peer_faces}, {peer_names} and {faces}, {names} \
-                 | {:.1} | {:.1} | **{:.1}×** | {:.1} | {:.1} | {:.1}× \
-                 | {:.1} | {:.1} | **{:.1}×** |",
-                old.p50,
-                new.p50,
-                ratios[0],
-                old.p95,
-                new.p95,
-                ratios[1],
-                old.rate,
-                new.rate,
-                ratios[2]
-            );
-            let is_slower = ratios.iter().any(|&ratio| ratio <= 1.0);
-            if is_slower || faces < peer_faces || names < peer_names {
-                slower.push(format!("{frame} with {callers} callers"));
+            let [float, auto] = &own;
+            let [old, loads @ ..] =
+                alternate(args, [&peer, float, auto], &picture, &body, callers)?;
+            for (target, new) in own.iter().zip(&loads) {
+                let (faces, names) = target.recognize(&picture)?;
+                let ratios = [old.p50 / new.p50, old.p95 / new.p95, new.rate / old.rate];
+                println!(
+                    "| {frame}, {} | {callers} | {peer_faces}, {peer_names} and {faces}, {names} \
+                     | {:.1} | {:.1} | **{:.2}×** | {:.1} | {:.1} | {:.2}× \
+                     | {:.1} | {:.1} | **{:.2}×** |",
+                    target.name,
+                    old.p50,
+                    new.p50,
+                    ratios[0],
+                    old.p95,
+                    new.p95,
+                    ratios[1],
+                    old.rate,
+                    new.rate,
+                    ratios[2]
+                );
+                let is_slower = ratios.iter().any(|&ratio| ratio <= 1.0);
+                if is_slower || faces < peer_faces || names < peer_names {
+                    slower.push(format!("{frame} with {callers} callers, {}", target.name));
+                }
             }
         }
     }
-    let [old, new] = [&peer, &rostro].map(|target| match target.memory() {
-        Some((_, peak)) => format!("{peak} MB"),
-        None => "unknown".to_owned(),
+    let memory = [&peer, &own[0], &own[1]].map(|target| match target.memory() {
+        Some((_, peak)) => format!("{} {peak} MB", target.name),
+        None => format!("{} unknown", target.name),
     });
-    println!("\npeak memory: replaced {old}, rostro {new}");
+    println!("\npeak memory: {}", memory.join(", "));
     ensure!(
         slower.is_empty(),
         "not better than the replaced service: {}",
@@ -68,14 +75,14 @@ pub(crate) fn measure(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Loads two services alternately. Returns the median of each measurement over the rounds.
-fn alternate(
+/// Loads the services alternately. Returns the median of each measurement over the rounds.
+fn alternate<const N: usize>(
     args: &Args,
-    targets: [&Target; 2],
+    targets: [&Target; N],
     picture: &Path,
     body: &Path,
     callers: usize,
-) -> Result<[Load; 2]> {
+) -> Result<[Load; N]> {
     let load = |target: &Target, seconds: u64| {
         let load = wrk::load(target, body, callers, seconds);
         // The server still processes requests that wrk abandoned at the end. Waiting for one more
@@ -86,7 +93,7 @@ fn alternate(
     for target in targets {
         load(target, WARM_UP)?;
     }
-    let mut loads = [Vec::new(), Vec::new()];
+    let mut loads = [const { Vec::new() }; N];
     for _ in 0..args.rounds {
         for (target, loads) in targets.into_iter().zip(&mut loads) {
             loads.push(load(target, args.seconds)?);

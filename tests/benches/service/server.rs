@@ -11,7 +11,8 @@ use serde_json::Value;
 use ureq::http::Method;
 
 use crate::harness::{
-    Answer, Client, FORM, Options, Part, Server, file, holds_within, multipart, root, shared, text,
+    Answer, Client, FORM, Options, Part, Server, file, holds_within, multipart, root, rostro,
+    shared, text,
 };
 
 /// Time limit for a start.
@@ -68,15 +69,48 @@ pub(crate) fn gallery() -> PathBuf {
     scratch().join("gallery-rostro")
 }
 
+/// Returns a folder of packs in which `mobile` has an 8-bit variant, made from the students' photos.
+fn models_with_variant() -> Result<PathBuf> {
+    let models = scratch().join("models-int8");
+    let (from, to) = (
+        root().join("models/installed/mobile"),
+        models.join("mobile"),
+    );
+    fs::create_dir_all(&to)?;
+    for name in ["manifest.toml", "det_500m.onnx", "mobilefacenet.onnx"] {
+        fs::copy(from.join(name), to.join(name))?;
+    }
+    let mut quantize = rostro();
+    quantize.args(["models", "quantize", "mobile", "--models"]);
+    quantize.arg(&models);
+    quantize.arg("--photos").arg(shared("faces/students"));
+    ensure!(
+        quantize.status()?.success(),
+        "cannot make the 8-bit variant"
+    );
+    Ok(models)
+}
+
 impl Target {
-    /// Starts this service and enrols the students.
+    /// Starts this service in floats and enrols the students.
     pub(crate) fn rostro() -> Result<Self> {
         empty_folder("gallery-rostro")?;
         let options = Options::real()
             .gallery(&gallery())
-            .log(&scratch().join("rostro.log"));
+            .log(&scratch().join("rostro.log"))
+            .arg("--precision", "float");
         let server = options.arg("--admin", "off").start();
         Self::enrolled("rostro", server.url.clone(), Process::Rostro(server))
+    }
+
+    /// Starts this service with the 8-bit variant where it is faster, and enrols the students.
+    pub(crate) fn rostro_auto() -> Result<Self> {
+        let options = Options::real()
+            .arg("--models", models_with_variant()?)
+            .log(&scratch().join("rostro-auto.log"))
+            .arg("--precision", "auto");
+        let server = options.arg("--admin", "off").start();
+        Self::enrolled("rostro, auto", server.url.clone(), Process::Rostro(server))
     }
 
     /// Starts a build of this service, by default the one under test, and enrols the students.

@@ -45,11 +45,21 @@ pub(super) struct FrameAnswer {
     frame: FrameSize,
     /// Warnings about a frame that was analysed, such as a truncated picture.
     warnings: Vec<Warning>,
-    pipeline: PipelineInfo,
+    pipeline: FramePipeline,
     /// Milliseconds by stage.
     #[schema(value_type = HashMap<String, f64>)]
     timings_ms: Map<String, Value>,
     request_id: String,
+}
+
+/// Revision that answered, and how it computed.
+#[derive(Debug, Serialize, ToSchema)]
+struct FramePipeline {
+    #[serde(flatten)]
+    revision: PipelineInfo,
+    /// `int8` if the recogniser computed in 8-bit integers, else `float`.
+    #[schema(example = "float")]
+    precision: String,
 }
 
 /// A face of a frame. `identity` and `confidence` are the fields of the replaced service.
@@ -153,7 +163,10 @@ impl FrameAnswer {
                 height: recognition.height,
             },
             warnings: recognition.warnings,
-            pipeline: PipelineInfo::of(&recognition.revision),
+            pipeline: FramePipeline {
+                revision: PipelineInfo::of(&recognition.revision),
+                precision: recognition.precision.to_string(),
+            },
             timings_ms: recognition.stages.into_iter().map(milliseconds).collect(),
             request_id: id.as_str().to_owned(),
         }

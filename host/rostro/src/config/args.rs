@@ -34,6 +34,12 @@ pub(crate) struct ServeArgs {
     /// mobile]
     #[arg(long, env = "ROSTRO_PACK", value_name = "NAME")]
     pub(super) pack: Option<String>,
+    /// Precision of the models that see frames [default: auto]
+    ///
+    /// `rostro models quantize` makes a pack's 8-bit variant. Enrolments and
+    /// embeddings are always computed in floats.
+    #[arg(long, env = "ROSTRO_PRECISION", value_name = "PRECISION", value_enum)]
+    pub(super) precision: Option<FramePrecision>,
     /// Component with the pipeline [default: insightface.wasm next to this
     /// program]
     #[arg(long, env = "ROSTRO_PIPELINE", value_name = "FILE.wasm")]
@@ -227,6 +233,19 @@ pub(super) enum Search {
     Exact,
     /// Compare with a shortlist if there are many templates
     Approximate,
+}
+
+/// Precision of the models that see frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum FramePrecision {
+    /// The pack's 8-bit variant where a measurement at the start finds it faster
+    #[default]
+    Auto,
+    /// Floats
+    Float,
+    /// The pack's 8-bit variant in every run
+    Int8,
 }
 
 /// Reaction to a setting that the configured pipeline does not know.

@@ -23,12 +23,13 @@ use merge::Merge;
 use rostro_api::{BodyLimits, BrowserAccess, Network};
 use rostro_common::fs::read_text;
 use rostro_index::Method;
+use rostro_inference::precision::PrecisionMode;
 use rostro_sandbox::limits::{LimitError, Limits};
 use rostro_sandbox::pipeline::stage::Tuning;
 use rostro_sandbox::review::Review;
 use rostro_service::deployment::{ConfiguredTexts, FolderAction};
 
-use args::Search;
+use args::{FramePrecision, Search};
 use sizing::TooLittleMemory;
 
 pub(crate) use address::{Address, AdminAddress};
@@ -47,6 +48,8 @@ pub(crate) struct Config {
     pub models: PathBuf,
     /// Name of the model pack.
     pub pack: String,
+    /// Precision of the models that see frames.
+    pub precision: PrecisionMode,
     /// Component of the pipeline.
     pub pipeline: PathBuf,
     /// Component with a policy to replace the pipeline's own.
@@ -403,6 +406,11 @@ impl ServeArgs {
             trusted_proxies: this.trusted_proxies.unwrap_or_default(),
             browsers: BrowserAccess::new(this.public_origin.unwrap_or_default(), allowed_origins),
             review: this.review.unwrap_or_default(),
+            precision: match this.precision.unwrap_or_default() {
+                FramePrecision::Auto => PrecisionMode::Auto,
+                FramePrecision::Float => PrecisionMode::Float,
+                FramePrecision::Int8 => PrecisionMode::Int8,
+            },
             search: match this.search.unwrap_or_default() {
                 Search::Exact => Method::Exact,
                 Search::Approximate => Method::Approximate {

@@ -79,6 +79,22 @@ fn search_is_exact_by_default() {
 }
 
 #[test]
+fn precision_is_auto_by_default() {
+    for (toml, precision) in [
+        ("", PrecisionMode::Auto),
+        ("precision = 'auto'", PrecisionMode::Auto),
+        ("precision = 'float'", PrecisionMode::Float),
+        ("precision = 'int8'", PrecisionMode::Int8),
+    ] {
+        assert_eq!(
+            args(toml).validate().unwrap().precision,
+            precision,
+            "{toml}"
+        );
+    }
+}
+
+#[test]
 fn unknown_key_is_named() {
     let error = toml::from_str::<ServeArgs>("similarity = 0.4")
         .unwrap_err()

@@ -45,7 +45,7 @@ pub(super) fn assemble(
     let archives = ArchiveFolder::new(state.folder().to_owned(), config.archive_bytes);
     let library = runtime::locate(config.onnxruntime.as_deref(), &config.runtime)?;
     let cores = Cores::new(config.machine.cores);
-    let onnx = OnnxRuntime::load(&library, cores.clone())?;
+    let onnx = OnnxRuntime::load(&library, cores.clone())?.with_precision(config.precision);
     let compiled = state.compiled(config.compiled.as_deref())?;
     let engine = Engine::with_cache(config.limits.clone(), config.workers.get(), Some(&compiled))
         .map_err(ServeError::Engine)?;

@@ -12,6 +12,7 @@ use wasmtime_wasi_nn::wit::WasiNnCtx;
 
 use rostro_common::cancel::CancelScope;
 use rostro_inference::model_time::ModelTime;
+use rostro_inference::precision::PrecisionGrant;
 use rostro_inference::{LastFailure, Models, Tensor};
 
 use crate::bindings::vision::rostro::pipeline::{samples, settings, telemetry};
@@ -42,6 +43,8 @@ pub(crate) struct GuestInputs {
     pub settings: Arc<Settings>,
     /// Strictness of the review of photos.
     pub review: Review,
+    /// Precision of its models.
+    pub precision: PrecisionGrant,
     /// Span of the guest's log lines.
     pub span: Span,
 }
@@ -51,6 +54,7 @@ impl Default for GuestInputs {
         Self {
             settings: Arc::default(),
             review: Review::default(),
+            precision: PrecisionGrant::default(),
             span: Span::none(),
         }
     }
@@ -91,6 +95,7 @@ impl GuestState {
         let GuestInputs {
             settings,
             review,
+            precision,
             span,
         } = inputs;
         let scope = request.with_deadline(end);
@@ -102,7 +107,7 @@ impl GuestState {
             // Standard input is empty, standard output is discarded, and there are no files,
             // arguments, variables or sockets.
             wasi: WasiCtx::builder().stderr(stderr.clone()).build(),
-            nn: models.context(&failure, &model_time, &scope),
+            nn: models.context(&failure, &model_time, &scope, &precision),
             failure,
             model_time,
             table,

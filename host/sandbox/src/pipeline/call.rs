@@ -9,6 +9,7 @@ use wasmtime_wasi::I32Exit;
 use rostro_common::cancel::CancelScope;
 use rostro_common::text::sanitize;
 use rostro_inference::Models;
+use rostro_inference::precision::PrecisionGrant;
 
 use crate::bindings::{policy::PolicyHost, vision::VisionHost};
 use crate::component::CompiledComponent;
@@ -62,6 +63,7 @@ pub(super) fn start_without_models(
     let inputs = GuestInputs {
         settings: Arc::clone(settings),
         review: Review::default(),
+        precision: PrecisionGrant::default(),
         span,
     };
     start(

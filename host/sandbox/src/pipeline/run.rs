@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rostro_common::cancel::CancelScope;
 use rostro_inference::Models;
+use rostro_inference::precision::{Precision, PrecisionGrant};
 
 use super::call::{bounded_text, call, check_templates, load_policy, load_vision, start};
 use super::revision::Revision;
@@ -30,6 +31,7 @@ pub struct Run {
     /// Whether the time limit of guests applies.
     has_time_limit: bool,
     review: Review,
+    precision: PrecisionGrant,
     vision: Option<Guest>,
     policy: Option<Guest>,
     stages: Vec<(String, Duration)>,
@@ -46,6 +48,7 @@ impl Revision {
             scope: scope.into(),
             has_time_limit: true,
             review: Review::default(),
+            precision: PrecisionGrant::default(),
             vision: None,
             policy: None,
             stages: Vec::new(),
@@ -70,6 +73,15 @@ impl Run {
         Self { review, ..self }
     }
 
+    /// Permits 8-bit integers where they are faster. Only for frames, because embeddings that are
+    /// stored or handed out must not depend on the processor.
+    pub fn permitting_int8(self) -> Self {
+        Self {
+            precision: PrecisionGrant::int8(),
+            ..self
+        }
+    }
+
     /// Finds the faces in an encoded image.
     ///
     /// # Errors
@@ -87,7 +99,10 @@ impl Run {
                     &component.without_time_limit()
                 };
                 let settings = &self.revision.settings;
-                let inputs = guest_inputs(&self.revision, Half::Vision, settings, self.review);
+                let inputs = GuestInputs {
+                    precision: self.precision.clone(),
+                    ..guest_inputs(&self.revision, Half::Vision, settings, self.review)
+                };
                 let models = &self.revision.models;
                 empty.insert(start(component, Half::Vision, inputs, models, &self.scope)?)
             }
@@ -180,6 +195,12 @@ impl Run {
     #[must_use]
     pub fn stages(&self) -> &[(String, Duration)] {
         &self.stages
+    }
+
+    /// Returns the least precision of its models so far.
+    #[must_use]
+    pub fn precision(&self) -> Precision {
+        self.precision.used()
     }
 
     /// Takes the warnings since the last call. Each occurs once.
@@ -278,6 +299,7 @@ fn guest_inputs(
     GuestInputs {
         settings: Arc::clone(settings),
         review,
+        precision: PrecisionGrant::default(),
         span,
     }
 }

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use rostro_common::cancel::CancelScope;
 use rostro_common::ids::ContractId;
-use rostro_inference::{Batching, Model, ModelError, Models, OnnxRuntime};
+use rostro_inference::precision::PrecisionMode;
+use rostro_inference::{Batching, Model, ModelBytes, ModelError, Models, OnnxRuntime};
 use rostro_models::{Channels, ModelSpec, Pack, Thresholds};
 
 use super::describe::{describe_policy, describe_vision};
@@ -88,6 +89,17 @@ pub enum StageError {
     /// A model cannot be loaded.
     #[error("{0}; reinstall its pack with `rostro models install`")]
     Model(#[from] ModelError),
+    /// Every run is to use 8-bit integers, and the pack has no variant for that.
+    #[error(
+        "the pack `{pack}` has no 8-bit variant of its model for the role `{role}`; make it with \
+         `rostro models quantize {pack} --photos DIR`, or start with --precision auto"
+    )]
+    NoVariant {
+        /// Role of the recogniser.
+        role: String,
+        /// Name of the pack.
+        pack: String,
+    },
     /// The pack does not state the length of the embeddings.
     #[error(
         "the pipeline makes embeddings with the model for `{role}`, for which the pack `{pack}` \
@@ -180,6 +192,7 @@ impl Revision {
             settings.models.insert(role.clone(), model);
         }
         let contract = contract(pack, &descriptions.vision)?;
+        check_variant(runtime, pack, &descriptions.vision.contract.recognizer)?;
 
         let id = RevisionInputs {
             vision: vision.digest(),
@@ -254,11 +267,26 @@ fn load_models(
     roles: &[String],
 ) -> Result<Vec<(String, Model)>, StageError> {
     let load = |role: &String| {
-        let (spec, bytes) = find_model(pack, role)?;
+        let (spec, original) = find_model(pack, role)?;
+        let bytes = ModelBytes {
+            original,
+            int8: pack.variant(role),
+        };
         let model = runtime.model(role, bytes, batching(spec))?;
         Ok((role.clone(), model))
     };
     roles.iter().map(load).collect()
+}
+
+/// Fails if every run is to use a variant of the recogniser that the pack does not have.
+fn check_variant(runtime: &OnnxRuntime, pack: &Pack, role: &str) -> Result<(), StageError> {
+    if runtime.precision() == PrecisionMode::Int8 && pack.variant(role).is_none() {
+        return Err(StageError::NoVariant {
+            role: role.to_owned(),
+            pack: pack.name().to_owned(),
+        });
+    }
+    Ok(())
 }
 
 /// Analyzes the smallest picture once, so that refused settings and models of another kind are
