@@ -84,7 +84,7 @@ fn enroll_all(server: &Server) {
     }
 }
 
-/// A frame's models compute in 8-bit integers, and whoever was recognised in floats still is.
+/// Frames are computed in 8-bit integers, and all students are still recognised.
 /// Embeddings that are stored or handed out stay those of the floats to the last digit.
 #[test]
 fn int8_serves_frames_alone() {

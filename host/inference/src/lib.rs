@@ -7,6 +7,7 @@
 //! | [`precision`] | floats or 8-bit integers: the operator's mode and a guest's grant |
 //! | `variant` | the 8-bit variant of a model, and where it is faster |
 //! | `sessions` | pools of single-threaded and multi-threaded sessions |
+//! | `signature` | inputs and outputs that a network declares |
 //! | `tensor` | conversion of tensors between `wasi:nn` and ONNX Runtime |
 //! | [`graph`] | a model as a graph of `wasi:nn` |
 //! | [`model_time`] | processor time of a guest in models |
@@ -28,6 +29,7 @@ mod model;
 pub mod model_time;
 pub mod precision;
 mod sessions;
+mod signature;
 mod tensor;
 mod variant;
 

@@ -4,11 +4,11 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ort::environment::Environment;
-use ort::session::{RunOptions, Session, SessionInputValue, SessionOutputs};
-use ort::value::{DynValue, Outlet, ValueType};
+use ort::session::{RunOptions, SessionInputValue, SessionOutputs};
+use ort::value::DynValue;
 use wasmtime_wasi_nn::backend::NamedTensor;
 
 use rostro_common::cancel::CancelScope;
@@ -20,6 +20,7 @@ use crate::error::ModelError;
 use crate::metrics::{ModelMeter, ModelMeters};
 use crate::precision::{PrecisionGrant, PrecisionMode};
 use crate::sessions::{Sessions, Threads};
+use crate::signature::{ModelInput, Signature};
 use crate::tensor::{self, TensorError, ValidTensor};
 use crate::variant::{Int8Variant, Original};
 
@@ -67,9 +68,6 @@ struct LoadedModel {
 /// such a run.
 const LARGE: usize = 6 << 20;
 
-/// Timeout for the session of a new model, which no other run uses yet.
-const NEW_SESSION_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// Outputs of a run in the graph's order.
 type Outputs = Result<Vec<NamedTensor>, ModelError>;
 
@@ -83,22 +81,6 @@ pub enum Batching {
         /// Maximum number of images in one run of the graph; `None` if any number is allowed.
         most: Option<NonZeroUsize>,
     },
-}
-
-/// Declared inputs, and names of outputs, in the graph's order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Signature {
-    pub(super) inputs: Vec<ModelInput>,
-    outputs: Vec<String>,
-}
-
-/// Declared input of a network.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ModelInput {
-    /// Name of the tensor.
-    pub name: String,
-    /// Dimensions; -1 where any length is allowed.
-    pub shape: Vec<i64>,
 }
 
 impl Model {
@@ -408,33 +390,6 @@ impl Batching {
         match self {
             Self::Whole => 1,
             Self::Images { most } => most.map_or(usize::MAX, NonZeroUsize::get),
-        }
-    }
-}
-
-impl Signature {
-    /// Returns the signature of the network `name`, whose sessions no run uses yet.
-    pub(super) fn of(sessions: &Sessions, name: &str) -> Result<Self, ModelError> {
-        let scope = CancelScope::from(Instant::now() + NEW_SESSION_TIMEOUT);
-        sessions
-            .run(Threads::All, &scope, |session| Self::of_session(session))
-            .ok_or_else(|| ModelError::Late {
-                name: name.to_owned(),
-            })
-    }
-
-    fn of_session(session: &Session) -> Self {
-        let input = |input: &Outlet| ModelInput {
-            name: input.name().to_owned(),
-            shape: match input.dtype() {
-                ValueType::Tensor { shape, .. } => shape.to_vec(),
-                _ => Vec::new(),
-            },
-        };
-        let outputs = session.outputs().iter();
-        Self {
-            inputs: session.inputs().iter().map(input).collect(),
-            outputs: outputs.map(|output| output.name().to_owned()).collect(),
         }
     }
 }

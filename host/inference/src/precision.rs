@@ -1,4 +1,5 @@
-//! Precision of a model's arithmetic: 32-bit floats, or 8-bit integers where the pack has a variant.
+//! Precision of a model's arithmetic: 32-bit floats, or 8-bit integers where the pack has a
+//! variant.
 
 use std::fmt;
 use std::sync::Arc;
@@ -35,8 +36,8 @@ impl fmt::Display for Precision {
 }
 
 /// Permission of a guest to compute in 8-bit integers, and the record of whether it did. Clones
-/// share the record. The default permits floats alone, because whatever is stored or handed out
-/// must not depend on the processor.
+/// share the record. The default permits floats alone, because embeddings that are stored or
+/// handed out must not depend on the processor.
 #[derive(Clone, Debug, Default)]
 pub struct PrecisionGrant {
     permits_int8: bool,

@@ -13,9 +13,9 @@ use wasmtime_wasi_nn::wit::TensorType;
 use rostro_common::cancel::CancelScope;
 
 use crate::error::ModelError;
-use crate::model::{ModelInput, Signature};
 use crate::precision::PrecisionMode;
 use crate::sessions::{Sessions, Threads};
+use crate::signature::{ModelInput, Signature};
 use crate::tensor::ValidTensor;
 
 /// Images in a measured run of several. More change the time of an image little.

@@ -11,7 +11,7 @@ use zip::ZipArchive;
 use zip::result::ZipError;
 
 use super::manifest::Manifest;
-use super::pack::{ModelFileError, read_verified};
+use super::model_file::{ModelFileError, read_verified};
 
 /// Maximum number of entries in an archive. Published packs have fewer than ten.
 const MAX_ENTRIES: usize = 1000;

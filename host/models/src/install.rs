@@ -11,7 +11,8 @@ use std::time::{Duration, SystemTime};
 use super::archive::{self, PackArchiveError};
 use super::download::{self, DownloadError};
 use super::manifest::{MANIFEST, Manifest, ManifestError, known_names};
-use super::pack::{ModelFileError, Pack, PackError, read_verified};
+use super::model_file::{ModelFileError, read_verified};
+use super::pack::{Pack, PackError};
 use super::remedy;
 
 /// Prefix of staging folders.

@@ -6,6 +6,7 @@
 //! | module | content |
 //! | --- | --- |
 //! | [`manifest`] | the TOML manifest, and the names of built-in and installed packs |
+//! | [`model_file`] | reads and verifies the files of models |
 //! | [`pack`] | an installed pack in memory |
 //! | [`variant`] | 8-bit variants of a pack's models |
 //! | [`quantize`] | makes the 8-bit variant of a recogniser |
@@ -23,6 +24,7 @@ pub mod archive;
 pub mod download;
 pub mod install;
 pub mod manifest;
+pub mod model_file;
 pub mod pack;
 pub mod quantize;
 mod remedy;

@@ -11,7 +11,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::{Manifest, is_file_name, is_sha256};
-use crate::pack::{ModelFileError, read_verified};
+use crate::model_file::{ModelFileError, read_verified};
 
 /// Name of the file in a pack's folder.
 pub const VARIANTS: &str = "int8.toml";
