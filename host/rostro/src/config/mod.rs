@@ -403,11 +403,13 @@ impl ServeArgs {
             trusted_proxies: this.trusted_proxies.unwrap_or_default(),
             browsers: BrowserAccess::new(this.public_origin.unwrap_or_default(), allowed_origins),
             review: this.review.unwrap_or_default(),
-            search: match this.search.unwrap_or_default() {
-                Search::Exact => Method::Exact,
-                Search::Approximate => Method::Approximate {
-                    above: this.approximate_above.unwrap_or(100_000),
-                },
+            search: {
+                let above = this.approximate_above.unwrap_or(100_000);
+                match this.search.unwrap_or_default() {
+                    Search::Exact => Method::Exact,
+                    Search::Approximate => Method::Approximate { above },
+                    Search::Int8 => Method::Int8 { above },
+                }
             },
             log_format: this.log_format.unwrap_or_default(),
         })
