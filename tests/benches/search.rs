@@ -2,7 +2,8 @@
 //! Prints a Markdown table.
 //!
 //! `cargo bench --workspace --bench search -- [--vectors N] [--exact] [--kind faces|sphere]`
-//! measures both kinds with 1 thousand, 100 thousand and N people (1 million by default).
+//! measures both kinds with 1 thousand, 100 thousand and N people (1 million by default). The
+//! memory is that of a process of its own for each method, which has nothing but the index.
 //!
 //! The invented people are the same in every run. Real embeddings have 512 numbers but do not fill
 //! 512 dimensions. In kind `faces` the variance of normal numbers falls from one axis to the next,
@@ -27,6 +28,7 @@ mod median;
 
 use std::hint::black_box;
 use std::num::NonZeroUsize;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -42,7 +44,7 @@ const CROWD: usize = 30;
 /// Candidates per search, as in the service.
 const K: usize = 8;
 /// Number of probes for the recall.
-const PROBES: usize = 500;
+const PROBES: usize = 2000;
 /// Threshold of the packs: a person with a lower similarity is unknown.
 const THRESHOLD: f32 = 0.5;
 /// Time for each repeated measurement.
@@ -58,12 +60,15 @@ fn main() {
     let mut largest = 1_000_000;
     let mut kinds = vec![Kind::Faces, Kind::Sphere];
     let mut approximate = true;
+    let mut memory_of = None;
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             // Flag that cargo adds.
             "--bench" => {}
             "--exact" => approximate = false,
+            // Set by `resident`.
+            "--memory-of" => memory_of = arguments.next(),
             "--kind" => {
                 kinds = vec![if arguments.next().as_deref() == Some("sphere") {
                     Kind::Sphere
@@ -80,18 +85,29 @@ fn main() {
             other => panic!("{other} is not known: [--vectors N] [--exact] [--kind faces|sphere]"),
         }
     }
+    let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    if let Some(method) = memory_of {
+        let method = match method.as_str() {
+            "int8" => Method::Int8 { above: 0 },
+            _ => Method::Exact,
+        };
+        let index = Index::new(DIMENSION, method, Cores::new(cores));
+        fill(&index, &Faces { kind: Kind::Faces }, largest, cores);
+        println!("{}", resident_bytes());
+        drop(index);
+        return;
+    }
     let mut sizes: Vec<usize> = [1_000, 100_000]
         .into_iter()
         .filter(|&size| size < largest)
         .collect();
     sizes.push(largest);
-    let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     println!("{}\n", machine::description());
     println!(
         "Search of a gallery in memory on {cores} cores: vectors of {DIMENSION} numbers, one a person; the {K} nearest are asked for."
     );
     println!(
-        "Times are medians. Recall@n: which share of the n nearest, by the exact search, is among the first n that the approximate one"
+        "Times are medians. Recall@n: which share of the n nearest, by the exact search, is among the first n that another method"
     );
     println!(
         "finds. Probes are other views of people of the gallery, at a cosine of 0.4 to 0.8. `faces` are spread as embeddings of faces are,"
@@ -99,10 +115,50 @@ fn main() {
     println!("`sphere` over all dimensions alike.\n");
     println!("| people | kind | measured | value |\n| ---: | --- | --- | ---: |");
     for size in sizes {
+        if approximate {
+            let [exact, int8] = ["exact", "int8"].map(|method| resident(method, size));
+            for (what, bytes) in [("exact", exact), ("int8", int8)] {
+                println!(
+                    "| {size} | | resident memory, {what} | {:.1} MB ({:.3}× exact, {:.0} bytes a person) |",
+                    bytes as f64 / 1e6,
+                    bytes as f64 / exact as f64,
+                    bytes as f64 / size as f64
+                );
+            }
+        }
         for &kind in &kinds {
             measure(size, kind, cores, approximate);
         }
     }
+}
+
+/// Returns the resident memory of a process with an index of `size` people, less that of one with
+/// a single person.
+fn resident(method: &str, size: usize) -> u64 {
+    let of = |size: usize| -> u64 {
+        let output = Command::new(std::env::current_exe().expect("a program has a file"))
+            .args(["--memory-of", method, "--vectors", &size.to_string()])
+            .output()
+            .expect("this program starts");
+        let text = String::from_utf8_lossy(&output.stdout);
+        text.trim().parse().expect("it prints a number")
+    };
+    of(size) - of(1)
+}
+
+/// Returns the resident memory of this process.
+fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux has it");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .expect("it has the resident memory");
+    let kib: u64 = line
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .expect("it is a number");
+    kib << 10
 }
 
 fn measure(size: usize, kind: Kind, cores: NonZeroUsize, approximate: bool) {
@@ -178,15 +234,39 @@ fn measure(size: usize, kind: Kind, cores: NonZeroUsize, approximate: bool) {
         .flat_map(|probes| nearest(&index, probes))
         .collect();
     let index = index.with_method(Method::Approximate { above: 0 });
+    compare("approximate", &index, &probes, &exact, &row);
+    upserts(&index, &faces, size, &probes, &row);
+    drop(index);
+
+    let index = Index::new(
+        DIMENSION,
+        Method::Int8 { above: usize::MAX },
+        Cores::new(cores),
+    );
+    fill(&index, &faces, size, cores);
+    compare("int8, every template", &index, &probes, &exact, &row);
+    let index = index.with_method(Method::Int8 { above: 0 });
+    compare("int8", &index, &probes, &exact, &row);
+    upserts(&index, &faces, size, &probes, &row);
+}
+
+/// Prints the times of a method, and how its results differ from the exact ones.
+fn compare(
+    method: &str,
+    index: &Index,
+    probes: &[Vec<f32>],
+    exact: &[Vec<Candidate>],
+    row: &impl Fn(&str, String),
+) {
     let mut found = Vec::new();
     let mut times: Vec<Duration> = probes
         .chunks(1)
-        .map(|probe| timed(|| found.extend(nearest(&index, probe))))
+        .map(|probe| timed(|| found.extend(nearest(index, probe))))
         .collect();
     times.sort_unstable();
     let half = median(times.iter().copied());
     row(
-        "approximate, 1 probe",
+        &format!("{method}, 1 probe"),
         format!(
             "{} (p99 {})",
             shown(half),
@@ -195,17 +275,14 @@ fn measure(size: usize, kind: Kind, cores: NonZeroUsize, approximate: bool) {
     );
     let times = probes
         .chunks_exact(CROWD)
-        .map(|probes| timed(|| nearest(&index, probes)));
+        .map(|probes| timed(|| nearest(index, probes)));
+    row(&format!("{method}, {CROWD} probes"), shown(median(times)));
     row(
-        &format!("approximate, {CROWD} probes"),
-        shown(median(times)),
-    );
-    row(
-        "recall@1, recall@5",
+        &format!("{method}, recall@1, recall@5"),
         format!(
             "{:.4}, {:.4}",
-            recall(&exact, &found, 1),
-            recall(&exact, &found, 5)
+            recall(exact, &found, 1),
+            recall(exact, &found, 5)
         ),
     );
     let sure: Vec<usize> = (0..PROBES)
@@ -213,10 +290,39 @@ fn measure(size: usize, kind: Kind, cores: NonZeroUsize, approximate: bool) {
         .collect();
     let of = |all: &[Vec<Candidate>]| sure.iter().map(|&at| all[at].clone()).collect::<Vec<_>>();
     row(
-        &format!("recall@1 of those at {THRESHOLD} or above"),
-        format!("{:.4}", recall(&of(&exact), &of(&found), 1)),
+        &format!("{method}, recall@1 of those at {THRESHOLD} or above"),
+        format!("{:.4}", recall(&of(exact), &of(&found), 1)),
     );
-    upserts(&index, &faces, size, &probes, &row);
+    let errors: Vec<f64> = exact
+        .iter()
+        .zip(&found)
+        .flat_map(|(exact, found)| exact.iter().map(move |wanted| (wanted, found)))
+        .filter_map(|(wanted, found)| {
+            let own = found.iter().find(|found| found.id == wanted.id)?;
+            Some(f64::from(own.similarity - wanted.similarity))
+        })
+        .collect();
+    let square = errors.iter().map(|error| error * error).sum::<f64>() / errors.len() as f64;
+    let largest = errors
+        .iter()
+        .fold(0.0_f64, |max, error| max.max(error.abs()));
+    row(
+        &format!("{method}, error of a similarity"),
+        format!("deviation {:.5}, at most {largest:.5}", square.sqrt()),
+    );
+    let named = |candidates: &Vec<Candidate>| {
+        let nearest = candidates.first()?;
+        (nearest.similarity >= THRESHOLD).then(|| nearest.id.clone())
+    };
+    let changed = exact
+        .iter()
+        .zip(&found)
+        .filter(|(exact, found)| named(exact) != named(found))
+        .count();
+    row(
+        &format!("{method}, other names at {THRESHOLD}"),
+        format!("{changed} of {PROBES}"),
+    );
 }
 
 /// Enrols existing and new people, first on an idle index and then during searches.

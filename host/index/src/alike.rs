@@ -27,20 +27,20 @@ impl Index {
         let (rows, own_rows) = {
             // Under the writer's lock, no row changes its owner between the two reads.
             let positions = self.positions();
+            let rows = self.rows();
             let rows_of = |id| {
-                positions
-                    .by_person
-                    .get(id)
-                    .into_iter()
-                    .flatten()
-                    .map(move |&row| (id, row))
+                let own_rows = positions.of(id, &rows).into_iter();
+                own_rows.map(move |row| (id, row))
             };
             let own_rows: Vec<(&PersonId, usize)> = ids.iter().flat_map(rows_of).collect();
-            (self.rows(), own_rows)
+            (rows, own_rows)
         };
         let probes: Vec<Vec<f32>> = own_rows
             .iter()
-            .map(|&(_, row)| rows.values(row).to_vec())
+            .map(|&(_, row)| {
+                let mut buffer = vec![0.0; rows.stride()];
+                rows.read(row, &mut buffer).to_vec()
+            })
             .collect();
         // A person is always among the nearest to an own template, hence one more.
         let best = exact::nearest(&rows, &probes, max.saturating_add(1), &self.cores);

@@ -1,7 +1,8 @@
 //! Exact search: compares every row with every probe in one pass over the rows.
 //!
 //! With one probe the memory bandwidth is the limit, with many probes the arithmetic. While a row
-//! is in the cache it is compared with all probes, eight at a time.
+//! is in the cache it is compared with all probes, eight at a time. Rows
+//! of 8 bits are converted to floats in the cache, so that a quarter of the memory is read.
 
 use pulp::{Arch, Simd, WithSimd};
 
@@ -52,19 +53,46 @@ pub(super) fn nearest<'a>(
     ))
 }
 
-/// Returns the dot products of a probe and each of four rows. Four rows at a time hide the latency
-/// of reading scattered rows.
-pub(super) fn dot_products(probe: &[f32], rows: [&[f32]; 4]) -> [f32; 4] {
-    struct DotProducts<'v>(&'v [f32], [&'v [f32]; 4]);
+/// Rows whose dot products are computed at a time. Four hide the latency of reading scattered rows.
+pub(super) const DOT_ROWS: usize = 4;
+
+/// Returns the dot products of a probe and each of up to [`DOT_ROWS`] rows. `buffer` has the length
+/// of as many rows, for those that are not stored as floats.
+pub(super) fn dot_products(
+    probe: &[f32],
+    rows: &Rows,
+    numbers: &[usize],
+    buffer: &mut [f32],
+) -> [f32; DOT_ROWS] {
+    struct DotProducts<'v> {
+        probe: &'v [f32],
+        rows: &'v Rows,
+        numbers: &'v [usize],
+        buffer: &'v mut [f32],
+    }
     impl WithSimd for DotProducts<'_> {
-        type Output = [f32; 4];
+        type Output = [f32; DOT_ROWS];
 
         #[inline(always)]
-        fn with_simd<S: Simd>(self, simd: S) -> [f32; 4] {
-            let mut sums = [simd.splat_f32s(0.0); 4];
-            let [a, b, c, d] = self.1.map(|row| S::as_simd_f32s(row).0);
-            for ((((&probe, &a), &b), &c), &d) in
-                S::as_simd_f32s(self.0).0.iter().zip(a).zip(b).zip(c).zip(d)
+        fn with_simd<S: Simd>(self, simd: S) -> [f32; DOT_ROWS] {
+            // Fewer rows are filled up with the probe.
+            let mut four = [self.probe; DOT_ROWS];
+            for ((place, &row), buffer) in four
+                .iter_mut()
+                .zip(self.numbers)
+                .zip(self.buffer.chunks_exact_mut(self.rows.stride()))
+            {
+                *place = self.rows.read(row, buffer);
+            }
+            let mut sums = [simd.splat_f32s(0.0); DOT_ROWS];
+            let [a, b, c, d] = four.map(|row| S::as_simd_f32s(row).0);
+            for ((((&probe, &a), &b), &c), &d) in S::as_simd_f32s(self.probe)
+                .0
+                .iter()
+                .zip(a)
+                .zip(b)
+                .zip(c)
+                .zip(d)
             {
                 for (sum, row) in sums.iter_mut().zip([a, b, c, d]) {
                     *sum = simd.mul_add_e_f32s(probe, row, *sum);
@@ -73,7 +101,12 @@ pub(super) fn dot_products(probe: &[f32], rows: [&[f32]; 4]) -> [f32; 4] {
             sums.map(|sum| simd.reduce_sum_f32s(sum))
         }
     }
-    Arch::new().dispatch(DotProducts(probe, rows))
+    Arch::new().dispatch(DotProducts {
+        probe,
+        rows,
+        numbers,
+        buffer,
+    })
 }
 
 /// Scan of one thread.
@@ -96,6 +129,7 @@ impl<'a> WithSimd for ExactScan<'_, 'a> {
             .map(|group| interleave(group, stride, S::F32_LANES))
             .collect();
         let mut best = vec![TopK::new(self.k); self.probes.len()];
+        let mut buffer = vec![0.0; BLOCK * stride];
         while let Some(part) = (self.next)() {
             for chunk in self
                 .rows
@@ -104,10 +138,12 @@ impl<'a> WithSimd for ExactScan<'_, 'a> {
                 .skip(part * CHUNKS_PER_PART)
                 .take(CHUNKS_PER_PART)
             {
-                for (block, rows) in chunk.filled(stride).chunks(BLOCK * stride).enumerate() {
+                for start in (0..chunk.end()).step_by(BLOCK) {
+                    let block = start..chunk.end().min(start + BLOCK);
+                    let rows = chunk.read(block, stride, &mut buffer);
                     for (probes, best) in groups.iter().zip(best.chunks_mut(GROUP)) {
                         for (row, values) in rows.chunks_exact(stride).enumerate() {
-                            let row = block * BLOCK + row;
+                            let row = start + row;
                             match best.len() {
                                 1 => offer(best, dot_one(simd, probes, values), chunk, row),
                                 2..=4 => {

@@ -7,14 +7,17 @@
 //! | module | content |
 //! | --- | --- |
 //! | `rows` | storage of the templates, copied on write |
+//! | `int8` | templates in 8 bits |
+//! | `positions` | rows of each person |
 //! | `exact` | search that compares every template |
 //! | `approximate` | search by binary quantization and exact rescoring |
 //! | `sign_bits` | sign bits of the templates and their Hamming distances |
 //! | `top_k` | the best candidates for one probe |
 //! | `alike` | similar people within the index |
 //!
-//! A template takes four bytes and one bit for each number. A running search and an enrolment do
-//! not wait for each other; a search that begins while chunks are copied waits for the copy.
+//! A template takes four bytes and one bit for each number, or one byte and one bit in 8 bits, and
+//! some 60 bytes for its person. A running search and an enrolment do not wait for each other; a
+//! search that begins while chunks are copied waits for the copy.
 //!
 //! Among the host's crates (rostro → api → service → sandbox → {inference, models}, service →
 //! {gallery, index}, all → common) it uses only common, and the service uses it.
@@ -22,19 +25,23 @@
 mod alike;
 mod approximate;
 mod exact;
+mod int8;
+mod positions;
 mod rows;
 mod sign_bits;
 #[cfg(test)]
 mod tests;
 mod top_k;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use rostro_common::cores::Cores;
 use rostro_common::ids::PersonId;
 
-use rows::Rows;
+use exact::DOT_ROWS;
+use positions::{MAX_ROWS, RowPositions};
+use rows::{RowFormat, Rows};
 use top_k::TopK;
 
 pub use alike::AlikePair;
@@ -51,6 +58,12 @@ pub enum Method {
         /// Number of templates up to which the search is exact nevertheless.
         above: usize,
     },
+    /// Stores the templates in 8 bits, a quarter of the memory, and compares those with the most
+    /// similar signs, about four thousand. Similarities have a small error (see `int8`).
+    Int8 {
+        /// Number of templates up to which every template is compared.
+        above: usize,
+    },
 }
 
 /// The templates of all people, searchable by cosine similarity.
@@ -63,15 +76,6 @@ pub struct Index {
     rows: RwLock<Arc<Rows>>,
     /// Positions of the rows, locked during a change. Lock order: positions, then rows.
     positions: Mutex<RowPositions>,
-}
-
-/// Positions of each person's rows.
-#[derive(Debug, Default)]
-struct RowPositions {
-    /// Rows of each person.
-    by_person: HashMap<PersonId, Vec<usize>>,
-    /// Free rows.
-    holes: Vec<usize>,
 }
 
 /// Error of a vector that cannot be searched or stored.
@@ -88,13 +92,20 @@ pub enum IndexError {
     /// The vector has no direction.
     #[error("a vector whose length is zero or not finite")]
     Direction,
+    /// The index has as many templates as it can number.
+    #[error("an index of {MAX_ROWS} vectors is full")]
+    Full,
 }
 
 impl Index {
     /// Creates an empty index for vectors of `dimension` numbers. Searches borrow idle `cores`.
     #[must_use]
     pub fn new(dimension: usize, method: Method, cores: Cores) -> Self {
-        let rows = RwLock::new(Arc::new(Rows::new(dimension)));
+        let format = match method {
+            Method::Exact | Method::Approximate { .. } => RowFormat::Float32,
+            Method::Int8 { .. } => RowFormat::Int8,
+        };
+        let rows = RwLock::new(Arc::new(Rows::new(dimension, format)));
         Self {
             dimension,
             method,
@@ -104,7 +115,7 @@ impl Index {
         }
     }
 
-    /// Changes the search method.
+    /// Changes the search method. Templates keep the format of the method of [`Self::new`].
     #[must_use]
     pub fn with_method(self, method: Method) -> Self {
         Self { method, ..self }
@@ -115,18 +126,25 @@ impl Index {
     ///
     /// # Errors
     ///
-    /// If a template has no direction or another dimension. The index is unchanged then.
+    /// If a template has no direction or another dimension, or the index is full. The index is
+    /// unchanged then.
     pub fn upsert(&self, id: &PersonId, templates: &[Vec<f32>]) -> Result<(), IndexError> {
         let templates = templates
             .iter()
             .map(|template| self.normalize(template))
             .collect::<Result<Vec<_>, _>>()?;
         let mut positions = self.positions();
-        let freed = positions.by_person.remove(id).unwrap_or_default();
-        positions.holes.extend(&freed);
+        let (freed, end) = {
+            let rows = self.rows();
+            (positions.of(id, &rows), rows.end())
+        };
+        if end.saturating_add(templates.len()) > MAX_ROWS {
+            return Err(IndexError::Full);
+        }
+        positions.release(id, &freed);
         // Holes first, so that a person who is enrolled again stays in the same chunk.
-        let mut new_rows = self.rows().end()..;
-        let mut next_row = || positions.holes.pop().or_else(|| new_rows.next());
+        let mut new_rows = end..;
+        let mut next_row = || positions.take_hole().or_else(|| new_rows.next());
         let set: Vec<(usize, &[f32])> = templates
             .iter()
             .filter_map(|template| Some((next_row()?, template.as_slice())))
@@ -138,30 +156,27 @@ impl Index {
             set.iter()
                 .for_each(|&(row, template)| rows.set(row, id, template));
         }
-        if !set.is_empty() {
-            positions
-                .by_person
-                .insert(id.clone(), set.iter().map(|&(row, _)| row).collect());
-        }
+        let assigned: Vec<usize> = set.iter().map(|&(row, _)| row).collect();
+        positions.assign(id, &assigned, &self.rows());
         Ok(())
     }
 
     /// Returns the number of people with templates.
     #[must_use]
     pub fn people(&self) -> usize {
-        self.positions().by_person.len()
+        self.positions().people()
     }
 
     /// Returns the ids of all people with templates, in no order.
     #[must_use]
     pub fn ids(&self) -> Vec<PersonId> {
-        self.positions().by_person.keys().cloned().collect()
+        self.positions().ids(&self.rows())
     }
 
     /// Returns true if the person has templates.
     #[must_use]
     pub fn contains(&self, id: &PersonId) -> bool {
-        self.positions().by_person.contains_key(id)
+        self.positions().contains(id, &self.rows())
     }
 
     /// Returns the `k` nearest people for each probe, each person once, by descending similarity
@@ -181,7 +196,7 @@ impl Index {
             .map(|probe| self.normalize(probe))
             .collect::<Result<Vec<_>, _>>()?;
         let best = match self.method {
-            Method::Approximate { above } if rows.end() > above => {
+            Method::Approximate { above } | Method::Int8 { above } if rows.end() > above => {
                 approximate::nearest(&rows, &probes, k, &self.cores)
             }
             _ => exact::nearest(&rows, &probes, k, &self.cores),
@@ -207,27 +222,21 @@ impl Index {
         let (rows, own_rows) = {
             // Under the writer's lock, no row changes its owner between the two reads.
             let positions = self.positions();
+            let rows = self.rows();
             let own_rows: Vec<usize> = people
                 .iter()
-                .filter_map(|id| positions.by_person.get(id))
-                .flatten()
-                .copied()
+                .flat_map(|id| positions.of(id, &rows))
                 .collect();
-            (self.rows(), own_rows)
+            (rows, own_rows)
         };
+        let mut buffer = vec![0.0; DOT_ROWS * rows.stride()];
         let best_of = |probe: &Vec<f32>| {
             let mut best = TopK::new(k);
-            for four in own_rows.chunks(4) {
-                // Fewer than four rows are filled up with the last one.
-                let row = |place: usize| {
-                    four.get(place)
-                        .or(four.last())
-                        .map_or(&[] as &[f32], |&row| rows.values(row))
-                };
-                let similarities = exact::dot_products(probe, [row(0), row(1), row(2), row(3)]);
-                for (&row, similarity) in four.iter().zip(similarities) {
-                    if let Some(owner) = rows.owner(row)
-                        && best.can_enter(similarity)
+            for part in own_rows.chunks(DOT_ROWS) {
+                let similarities = exact::dot_products(probe, &rows, part, &mut buffer);
+                for (&row, similarity) in part.iter().zip(similarities) {
+                    if best.can_enter(similarity)
+                        && let Some(owner) = rows.owner(row)
                     {
                         best.offer(similarity, owner);
                     }

@@ -209,7 +209,7 @@ pub(crate) struct ServeArgs {
     /// Search method of the gallery [default: exact]
     #[arg(long, env = "ROSTRO_SEARCH", value_name = "METHOD", value_enum)]
     pub(super) search: Option<Search>,
-    /// Templates up to which an approximate search stays exact [default: 100000]
+    /// Templates up to which all of them are compared [default: 100000]
     #[arg(long, env = "ROSTRO_APPROXIMATE_ABOVE", value_name = "N", value_parser = number::<usize>, allow_negative_numbers = true)]
     pub(super) approximate_above: Option<usize>,
     /// Format of the log [default: text]
@@ -233,6 +233,8 @@ pub(super) enum Search {
     Exact,
     /// Compare with a shortlist if there are many templates
     Approximate,
+    /// Store templates in 8 bits, and compare with a shortlist if there are many
+    Int8,
 }
 
 /// Precision of the models that see frames.

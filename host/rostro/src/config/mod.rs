@@ -411,11 +411,13 @@ impl ServeArgs {
                 FramePrecision::Float => PrecisionMode::Float,
                 FramePrecision::Int8 => PrecisionMode::Int8,
             },
-            search: match this.search.unwrap_or_default() {
-                Search::Exact => Method::Exact,
-                Search::Approximate => Method::Approximate {
-                    above: this.approximate_above.unwrap_or(100_000),
-                },
+            search: {
+                let above = this.approximate_above.unwrap_or(100_000);
+                match this.search.unwrap_or_default() {
+                    Search::Exact => Method::Exact,
+                    Search::Approximate => Method::Approximate { above },
+                    Search::Int8 => Method::Int8 { above },
+                }
             },
             log_format: this.log_format.unwrap_or_default(),
         })

@@ -73,6 +73,11 @@ fn search_is_exact_by_default() {
             "search = 'approximate'\napproximate-above = 5",
             Method::Approximate { above: 5 },
         ),
+        ("search = 'int8'", Method::Int8 { above: 100_000 }),
+        (
+            "search = 'int8'\napproximate-above = 5",
+            Method::Int8 { above: 5 },
+        ),
     ] {
         assert_eq!(args(toml).validate().unwrap().search, method, "{toml}");
     }

@@ -21,6 +21,7 @@ use rostro_service::people::{People, ViewReport};
 use rostro_service::{ArchiveFolder, Service};
 
 use super::ServeError;
+use crate::allocator;
 use crate::config::{Config, UnknownSettingsAction};
 
 /// Problems of the gallery that the log names one by one, at most.
@@ -88,6 +89,7 @@ pub(super) fn assemble(
         path: config.pipeline.clone(),
         cause: Box::new(cause),
     })?;
+    allocator::return_unused();
     let live = deployment.active();
     let revision = &live.revision;
     let thresholds = revision.thresholds();

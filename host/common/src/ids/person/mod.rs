@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use icu_casemap::CaseMapper;
 use icu_normalizer::{ComposingNormalizer, DecomposingNormalizer};
@@ -24,9 +25,10 @@ const PUNCTUATION: &str = "._-@'()+,\u{2019}\u{b7}";
 /// A person's id, trimmed and in Unicode's composed form (NFC).
 ///
 /// It consists of letters, marks and digits of any script, spaces and some punctuation. It names a
-/// file of the gallery and cannot name any other path. Ids are ordered by code point.
+/// file of the gallery and cannot name any other path. Ids are ordered by code point. Clones share
+/// the text, because an index, the groups and other tables each have an id of every person.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PersonId(String);
+pub struct PersonId(Arc<str>);
 
 /// Rule that a text breaks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -78,7 +80,7 @@ impl FromStr for PersonId {
         if fold_case(&id.replace(is_joiner, "")) == fold_case(UNKNOWN) {
             return Err(InvalidId::Reserved);
         }
-        Ok(Self(id))
+        Ok(Self(id.into()))
     }
 }
 
