@@ -65,9 +65,12 @@ impl Letterbox {
     #[must_use]
     pub fn tensor(&self, picture: &Rgb, normalization: Normalization) -> Vec<f32> {
         let (width, height) = self.input;
-        let zero = -normalization.mean / normalization.std;
-        let mut tensor = vec![zero; 3 * width * height];
+        let mut tensor = vec![0.0; 3 * width * height];
         let [first, second, third] = planes(&mut tensor);
+        let zero = -normalization.mean / normalization.std;
+        for plane in [&mut *first, &mut *second, &mut *third] {
+            pad(plane, width, self.scaled, zero);
+        }
         let source = (picture.width as usize, picture.height as usize);
         resize(&picture.pixels, source, self.scaled, |row, pixels| {
             let range = row * width..row * width + self.scaled.0;
@@ -81,6 +84,15 @@ impl Letterbox {
             }
         });
         tensor
+    }
+}
+
+/// Fills rows of `width` values outside the scaled picture.
+fn pad(plane: &mut [f32], width: usize, scaled: (usize, usize), value: f32) {
+    let (inside, below) = plane.split_at_mut(width * scaled.1);
+    below.fill(value);
+    for row in inside.chunks_exact_mut(width) {
+        row.get_mut(scaled.0..).unwrap_or_default().fill(value);
     }
 }
 

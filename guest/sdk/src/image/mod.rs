@@ -7,3 +7,4 @@ pub mod geometry;
 pub mod letterbox;
 pub mod region;
 mod resize;
+mod vector;

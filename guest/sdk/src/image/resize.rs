@@ -75,7 +75,9 @@ pub(crate) fn resize(
             source_row(tap.near + 1)
         };
         blend(near, far, tap.far_weight as u16, &mut blended);
-        if source.0 == 2 * target.0 {
+        if source.0 == target.0 {
+            narrow(&blended, &mut resized);
+        } else if source.0 == 2 * target.0 {
             halve(&blended, &mut resized);
         } else {
             interpolate_columns(&blended, &columns, &mut resized);
@@ -89,6 +91,13 @@ fn blend(near: &[u8], far: &[u8], far_weight: u16, blended: &mut [u16]) {
     let near_weight = (1 << ROW_BITS) - far_weight;
     for ((near, far), blended) in near.iter().zip(far).zip(blended) {
         *blended = u16::from(*near) * near_weight + u16::from(*far) * far_weight;
+    }
+}
+
+/// Copies a row: the special case of [`interpolate_columns`] without a change of width.
+fn narrow(blended: &[u16], resized: &mut [u8]) {
+    for (blended, resized) in blended.iter().zip(resized) {
+        *resized = ((u32::from(*blended) + (1 << (ROW_BITS - 1))) >> ROW_BITS) as u8;
     }
 }
 

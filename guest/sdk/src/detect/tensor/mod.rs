@@ -1,9 +1,8 @@
 //! Conversion of 8-bit RGB pixels to three planes of 32-bit floats, as a model needs them.
 
-pub(crate) mod shuffle;
+use self::shuffle::{BLOCK, deinterleave};
 
-/// Pixels of a block. Arrays of a fixed length let the compiler use vectors.
-const BLOCK: usize = 16;
+pub(crate) mod shuffle;
 
 /// The order of colour channels in a model's input. Pictures are always RGB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,11 +28,7 @@ pub struct Normalization {
 impl Normalization {
     /// Writes RGB pixels as a row of each of the three `planes`. Each plane has n values and
     /// `pixels` 3n.
-    pub(crate) fn write_row<T: Copy + Default + Into<f32>>(
-        &self,
-        pixels: &[T],
-        planes: [&mut [f32]; 3],
-    ) {
+    pub(crate) fn write_row(&self, pixels: &[u8], planes: [&mut [f32]; 3]) {
         let scale = self.std.recip();
         let offset = -self.mean * scale;
         let [first, second, third] = planes;
@@ -41,27 +36,20 @@ impl Normalization {
             Channels::Rgb => (first, second, third),
             Channels::Bgr => (third, second, first),
         };
-        let (blocks, rest) = pixels.as_chunks::<3>().0.as_chunks::<BLOCK>();
+        let normalized = |value: u8| f32::from(value) * scale + offset;
+        // Arrays of a fixed length let the compiler use vectors.
+        let (blocks, rest) = pixels.as_chunks::<{ 3 * BLOCK }>();
         let (red, red_rest) = red.as_chunks_mut::<BLOCK>();
         let (green, green_rest) = green.as_chunks_mut::<BLOCK>();
         let (blue, blue_rest) = blue.as_chunks_mut::<BLOCK>();
         for (((block, red), green), blue) in blocks.iter().zip(red).zip(green).zip(blue) {
-            *red = block
-                .map(|[red, _, _]| red)
-                .map(|value| value.into() * scale + offset);
-            *green = block
-                .map(|[_, green, _]| green)
-                .map(|value| value.into() * scale + offset);
-            *blue = block
-                .map(|[_, _, blue]| blue)
-                .map(|value| value.into() * scale + offset);
+            [*red, *green, *blue] = deinterleave(block).map(|values| values.map(normalized));
         }
+        let rest = rest.as_chunks::<3>().0;
         for ((([r, g, b], red), green), blue) in
             rest.iter().zip(red_rest).zip(green_rest).zip(blue_rest)
         {
-            *red = (*r).into() * scale + offset;
-            *green = (*g).into() * scale + offset;
-            *blue = (*b).into() * scale + offset;
+            (*red, *green, *blue) = (normalized(*r), normalized(*g), normalized(*b));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Interleaving of planes to pixels of three bytes.
+//! Interleaving of planes to pixels of three bytes, and the reverse.
 //!
 //! Compilers do not vectorise strides of three, so on WebAssembly the shuffles are explicit; other
 //! targets use plain code.
@@ -21,8 +21,21 @@ pub(crate) fn interleave([red, green, blue]: [&[u8; BLOCK]; 3], rgb: &mut [u8; 3
     }
 }
 
+/// Returns the red, green and blue of pixels of three bytes.
+#[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
+#[inline(always)]
+pub(crate) fn deinterleave(rgb: &[u8; 3 * BLOCK]) -> [[u8; BLOCK]; 3] {
+    let pixels = rgb.as_chunks::<3>().0;
+    let mut planes = [[0; BLOCK]; 3];
+    let [reds, greens, blues] = &mut planes;
+    for ((([r, g, b], red), green), blue) in pixels.iter().zip(reds).zip(greens).zip(blues) {
+        (*red, *green, *blue) = (*r, *g, *b);
+    }
+    planes
+}
+
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-pub(crate) use self::named::interleave;
+pub(crate) use self::named::{deinterleave, interleave};
 
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod named {
@@ -53,6 +66,22 @@ mod named {
         }
     }
 
+    #[inline(always)]
+    pub(crate) fn deinterleave(rgb: &[u8; 3 * BLOCK]) -> [[u8; BLOCK]; 3] {
+        let [a, b, c] = match rgb.as_chunks::<16>().0 {
+            [a, b, c] => [load(a), load(b), load(c)],
+            _ => return [[0; BLOCK]; 3],
+        };
+        // Each takes what the first two vectors have of a colour, and then the rest.
+        let red = u8x16_shuffle::<0, 3, 6, 9, 12, 15, 18, 21, 24, 27, 30, 0, 0, 0, 0, 0>(a, b);
+        let red = u8x16_shuffle::<0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 17, 20, 23, 26, 29>(red, c);
+        let green = u8x16_shuffle::<1, 4, 7, 10, 13, 16, 19, 22, 25, 28, 31, 0, 0, 0, 0, 0>(a, b);
+        let green = u8x16_shuffle::<0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 18, 21, 24, 27, 30>(green, c);
+        let blue = u8x16_shuffle::<2, 5, 8, 11, 14, 17, 20, 23, 26, 29, 0, 0, 0, 0, 0, 0>(a, b);
+        let blue = u8x16_shuffle::<0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 19, 22, 25, 28, 31>(blue, c);
+        [red, green, blue].map(store)
+    }
+
     fn load(bytes: &[u8; 16]) -> v128 {
         let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *bytes;
         u8x16(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p)
@@ -62,5 +91,20 @@ mod named {
         let [a, b, c, d, e, f, g, h] = u64x2_extract_lane::<0>(vector).to_le_bytes();
         let [i, j, k, l, m, n, o, p] = u64x2_extract_lane::<1>(vector).to_le_bytes();
         [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deinterleave_reverses_interleave() {
+        let rgb = std::array::from_fn(|index| (7 * index) as u8);
+        let [red, green, blue] = deinterleave(&rgb);
+        assert_eq!([red[1], green[1], blue[1]], [21, 28, 35]);
+        let mut again = [0; 3 * BLOCK];
+        interleave([&red, &green, &blue], &mut again);
+        assert_eq!(again, rgb);
     }
 }
