@@ -18,7 +18,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rostro_common::cancel::CancelScope;
 use rostro_common::cores::Cores;
 use rostro_common::ids::{CaseKeys, ContractId, PersonId};
-use rostro_common::parallel::run_workers;
 use rostro_common::sample::Sample;
 use rostro_gallery::groups::GroupsError;
 use rostro_index::{IndexError, Method};
@@ -36,10 +35,6 @@ pub use rostro_gallery::{
     SampleLocation, Store, StoreError,
 };
 pub use view::View;
-
-/// People whose templates are made before they are added to a view. It bounds the memory of
-/// templates that exist twice.
-const FILL_CHUNK: usize = 1024;
 
 /// Enrolled people.
 #[derive(Debug)]
@@ -197,22 +192,18 @@ impl People {
             ..
         } = self.store.load()?;
         self.note_stored(&people);
-        for people in people.chunks(FILL_CHUNK) {
-            let made = self.templates_of_all(&view, people, scope);
-            // In the order of ids, so that equal similarities keep their order in every view.
-            for (PersonRecord { id, path, .. }, templates) in people.iter().zip(made) {
-                match templates.and_then(|templates| Ok(self.views.fill(&view, id, templates)?)) {
-                    Ok(()) => {}
-                    // The cause is not this file, for example the deadline of the start: every
-                    // later person would fail, too.
-                    Err(PeopleError::Run(error)) if error.is_transient() => {
-                        return Err(error.into());
-                    }
-                    Err(error) => {
-                        self.views.fill(&view, id, None)?;
-                        let cause = SampleFileError::Unusable(error.into());
-                        problems.push(Problem::new(path.clone(), cause));
-                    }
+        for PersonRecord { id, samples, path } in people {
+            let templates = view.templates_of(&samples, scope);
+            match templates.and_then(|templates| Ok(self.views.fill(&view, &id, templates)?)) {
+                Ok(()) => {}
+                // The cause is not this file, for example the deadline of the start: every later
+                // person would fail, too.
+                Err(PeopleError::Run(error)) if error.is_transient() => {
+                    return Err(error.into());
+                }
+                Err(error) => {
+                    self.views.fill(&view, &id, None)?;
+                    problems.push(Problem::new(path, SampleFileError::Unusable(error.into())));
                 }
             }
         }
@@ -228,25 +219,6 @@ impl People {
             ..view.report()
         };
         Ok((view, report))
-    }
-
-    /// Makes the templates of people in a view on this thread and the idle cores, in their order.
-    fn templates_of_all(
-        &self,
-        view: &View,
-        people: &[PersonRecord],
-        scope: &CancelScope,
-    ) -> Vec<Result<Option<Vec<Vec<f32>>>, PeopleError>> {
-        let helpers = self.cores.count() - 1;
-        let made = run_workers(&self.cores, people.len(), helpers, |next| {
-            std::iter::from_fn(next)
-                .filter_map(|index| Some((index, people.get(index)?)))
-                .map(|(index, person)| (index, view.templates_of(&person.samples, scope)))
-                .collect::<Vec<_>>()
-        });
-        let mut made: Vec<_> = made.into_iter().flatten().collect();
-        made.sort_unstable_by_key(|(index, _)| *index);
-        made.into_iter().map(|(_, templates)| templates).collect()
     }
 
     /// Records the stored ids when the store is first loaded. Later changes are recorded one by
