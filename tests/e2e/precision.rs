@@ -142,7 +142,33 @@ fn int8_serves_frames_alone() {
     assert_eq!((int8_images(&float), int8_images(&int8)), (0, faces));
 }
 
-/// A variant whose embeddings differ too much, or that cannot be made, leaves the pack as it was.
+/// A damaged variant is a warning, unless every run is to use it.
+#[test]
+fn damaged_variant_leaves_floats() {
+    let folder = tempfile::tempdir().unwrap();
+    let models = folder.path();
+    copy_mobile(models);
+    let variants = models.join("mobile/int8.toml");
+    for text in ["[recognizer]\nfile = 1", "recognizer.onnx"] {
+        std::fs::write(&variants, text).unwrap();
+        let server = start(models, "auto");
+        assert!(server.log().contains("frames are computed in floats"));
+        assert_eq!(
+            server.recognize(photo("s102", "test.jpg")).ok()["pipeline"]["precision"],
+            "float"
+        );
+    }
+    assert!(!start(models, "float").log().contains("int8.toml"));
+    let refused = Options::real()
+        .arg("--models", models)
+        .arg("--precision", "int8")
+        .refuse();
+    for remedy in ["--photos DIR --force`", "start with --precision auto"] {
+        assert!(refused.contains(remedy), "{refused}");
+    }
+}
+
+/// A variant that cannot be made leaves the pack as it was.
 #[test]
 fn quantize_failure_keeps_pack() {
     let folder = tempfile::tempdir().unwrap();

@@ -45,7 +45,7 @@ def letterbox(photo: np.ndarray, side: int) -> tuple[np.ndarray, float]:
     """The photo with its longer side scaled to `side`, on black of the next multiples of 32; and the scale."""
     height, width = photo.shape[:2]
     scale = side / max(height, width)
-    height, width = round(height * scale), round(width * scale)
+    height, width = max(round(height * scale), 1), max(round(width * scale), 1)
     frame = np.zeros((-(-height // 32) * 32, -(-width // 32) * 32, 3), np.uint8)
     frame[:height, :width] = cv2.resize(photo, (width, height), interpolation=cv2.INTER_LINEAR)
     return frame, scale

@@ -3,7 +3,7 @@
     variant.py PACK OUT.onnx --photos DIR
 
 PACK is an installed pack's folder, with a detector of SCRFD's kind and a recogniser of ArcFace's. DIR has photos of faces, by which the
-ranges of activations are found. Photos named `test` are left out of that, and count in the comparison alone.
+ranges of activations are found. Every fifth photo, and those named `test`, are left out of that: the two models are compared on them.
 """
 
 import argparse
@@ -17,6 +17,9 @@ from pathlib import Path
 FIRST, LAST = 4, 2
 # Faces that find the ranges, and faces that are compared, at most. More change little and take time.
 CALIBRATION_FACES, COMPARED_FACES = 256, 1000
+# Photos that are read at most, and faces that find the ranges at least.
+MOST_PHOTOS, LEAST_FACES = 2000, 30
+HELD_OUT = 5
 # The least 1st percentile of the cosine similarity to the floats' embeddings. Below it a variant could change who is recognised.
 LEAST_SIMILARITY = 0.98
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
@@ -28,22 +31,23 @@ def main() -> None:
     arguments.add_argument("out", type=Path)
     arguments.add_argument("--photos", type=Path, required=True)
     given = arguments.parse_args()
-    manifest = tomllib.loads((given.pack / "manifest.toml").read_text())
+    manifest = tomllib.loads((given.pack / "manifest.toml").read_text(encoding="utf-8"))
     for role in ("detector", "recognizer"):
         if role not in manifest["models"]:
             fail(f"the pack has no model for the role `{role}`")
-    photos = sorted(path for path in given.photos.rglob("*") if path.suffix.lower() in SUFFIXES)
-    if not any(path.stem != "test" for path in photos):
+    photos = spread(sorted(path for path in given.photos.rglob("*") if path.suffix.lower() in SUFFIXES), MOST_PHOTOS)
+    if not photos:
         fail(f"{given.photos} has no photos ({', '.join(SUFFIXES)}) of faces; name another folder with --photos")
-    crops, used = crops_of(photos, given.pack, manifest)
-    if not used:
-        fail("no face was found in the photos; give photos of faces")
-    if len(used) < 30:
-        print(f"warning: only {len(used)} faces were found; some hundred of many people give better ranges", file=sys.stderr)
+    used, compared = crops_of(photos, given.pack, manifest)
+    if len(used) < LEAST_FACES or not compared:
+        fail(
+            f"the photos have {len(used)} faces to find the ranges by, and {len(compared)} to compare; "
+            f"at least {LEAST_FACES} and 1 are needed, and some hundred of many people give better ranges"
+        )
     source = given.pack / manifest["models"]["recognizer"]["file"]
     print(f"calibrating with {min(len(used), CALIBRATION_FACES)} faces", flush=True)
     compute_in_8_bits(source, given.out, spread(used, CALIBRATION_FACES))
-    compare(source, given.out, spread(crops, COMPARED_FACES))
+    compare(source, given.out, spread(compared, COMPARED_FACES))
 
 
 def fail(message: str):
@@ -56,31 +60,33 @@ def spread(values: list, most: int) -> list:
 
 
 def crops_of(photos: list[Path], pack: Path, manifest: dict) -> tuple[list, list]:
-    """The recogniser's inputs for the faces of these photos: all of them, and those to find the ranges by."""
+    """The recogniser's inputs for the faces of these photos: those to find the ranges by, and the others."""
     import cv2
     import faces
 
     detector_spec, recognizer_spec = manifest["models"]["detector"], manifest["models"]["recognizer"]
     detector = faces.Detector(pack / detector_spec["file"], detector_spec)
-    crops, used, unreadable = [], [], 0
+    used, held_out, unreadable = [], [], 0
     for index, path in enumerate(photos, 1):
         if sys.stderr.isatty():
             print(f"\rreading photos: {index} of {len(photos)}", end="", file=sys.stderr, flush=True)
-        photo = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        try:
+            photo = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        except cv2.error:
+            # Photos above OpenCV's limit of pixels.
+            photo = None
         if photo is None:
             unreadable += 1
             continue
         photo = cv2.cvtColor(photo, cv2.COLOR_BGR2RGB)
         for _, _, points in detector.find(photo, 640, manifest["thresholds"]["detection"]):
             crop = faces.tensor(faces.align(photo, points), recognizer_spec)
-            crops.append(crop)
-            if path.stem != "test":
-                used.append(crop)
+            (held_out if path.stem == "test" or index % HELD_OUT == 0 else used).append(crop)
     if sys.stderr.isatty():
         print(file=sys.stderr)
     if unreadable:
         print(f"warning: {unreadable} of {len(photos)} photos cannot be read", file=sys.stderr)
-    return crops, used
+    return used, held_out
 
 
 def compute_in_8_bits(source: Path, target: Path, crops: list) -> None:
@@ -99,8 +105,11 @@ def compute_in_8_bits(source: Path, target: Path, crops: list) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         newer, prepared = Path(folder) / "newer.onnx", Path(folder) / "prepared.onnx"
+        model = onnx.load(source)
         # Scales for each channel need the operators of version 13.
-        onnx.save(version_converter.convert_version(onnx.load(source), 13), newer)
+        if next(opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx")) < 13:
+            model = version_converter.convert_version(model, 13)
+        onnx.save(model, newer)
         quant_pre_process(newer, prepared, skip_symbolic_shape=True)
         graph = onnx.load(prepared).graph
         convolutions = [node.name for node in graph.node if node.op_type == "Conv"]

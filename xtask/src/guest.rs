@@ -29,7 +29,7 @@ pub(crate) fn build_all() -> Result<()> {
 }
 
 /// Builds the package of a component into `target/guest`.
-fn component(name: &str) -> Result<()> {
+pub(crate) fn component(name: &str) -> Result<()> {
     step(&format!("component {name}"), || {
         // A separate folder, because the flags differ from the host's: in a shared one, cargo would
         // rebuild everything at each change between the two.

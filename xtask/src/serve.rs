@@ -29,7 +29,7 @@ pub(crate) fn run(args: ServeArgs) -> Result<()> {
     let profile = if args.dev { Dev } else { Release };
     setup::host(profile)?;
     setup::models(profile, &args.setup)?;
-    guest::build()?;
+    guest::component("insightface")?;
     let mut serve = command(profile.rostro(), "serve --pack");
     serve.arg(args.setup.pack()).arg("--pipeline");
     serve

@@ -22,7 +22,10 @@ pub enum ModelError {
         cause: ort::Error,
     },
     /// The 8-bit variant cannot replace the model in a run.
-    #[error("the 8-bit variant of model `{name}` has other inputs or outputs than the model")]
+    #[error(
+        "the 8-bit variant of model `{name}` has other inputs or outputs than the \
+         model, or outputs that are not finite"
+    )]
     OtherSignature {
         /// Name of the model.
         name: String,

@@ -107,12 +107,16 @@ impl Model {
             sessions: &sessions,
             max_images: batching.max_images(),
         };
-        let int8 = bytes
-            .int8
-            .map(|bytes| {
-                Int8Variant::load(&original, bytes, mode, environment, cores.count(), waits)
-            })
-            .transpose()?;
+        let load_variant =
+            |bytes| Int8Variant::load(&original, bytes, mode, environment, cores.count(), waits);
+        let int8 = match bytes.int8.map_or(Ok(None), load_variant) {
+            // Floats serve as well, and a variant must not stop the service.
+            Err(error) if mode == PrecisionMode::Auto => {
+                tracing::warn!("{error}; frames are computed in floats");
+                None
+            }
+            variant => variant?,
+        };
         Ok(Self(Arc::new(LoadedModel {
             name: name.to_owned(),
             batching,

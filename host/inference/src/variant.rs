@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use ort::environment::Environment;
+use ort::session::SessionOutputs;
 use prometheus_client::metrics::histogram::Histogram;
 use wasmtime_wasi_nn::Tensor;
 use wasmtime_wasi_nn::wit::TensorType;
@@ -16,7 +17,7 @@ use crate::error::ModelError;
 use crate::precision::PrecisionMode;
 use crate::sessions::{Sessions, Threads};
 use crate::signature::{ModelInput, Signature};
-use crate::tensor::ValidTensor;
+use crate::tensor::{self, TensorError, ValidTensor};
 
 /// Images in a measured run of several. More change the time of an image little.
 const SEVERAL: usize = 4;
@@ -27,7 +28,7 @@ const MIN_RUNS: usize = 3;
 const MAX_RUNS: usize = 9;
 const MEASURING_TIME: Duration = Duration::from_millis(60);
 
-/// Timeout of a measurement, for a session that does not return.
+/// Timeout for a session, which no other run uses yet.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Factor of the floats' time up to which a variant counts as faster. A smaller gain is within the
@@ -61,7 +62,8 @@ pub(super) struct Original<'a> {
 }
 
 impl Int8Variant {
-    /// Loads the variant of a model, and times it unless the mode needs no times.
+    /// Loads the variant of a model and compares it with the model. Returns `None` if it is faster
+    /// in no kind of run.
     pub(super) fn load(
         original: &Original<'_>,
         bytes: &[u8],
@@ -69,7 +71,7 @@ impl Int8Variant {
         environment: &Environment,
         cores: usize,
         waits: Histogram,
-    ) -> Result<Self, ModelError> {
+    ) -> Result<Option<Self>, ModelError> {
         let name = || original.name.to_owned();
         let sessions = Sessions::new(environment, bytes, cores, waits).map_err(|cause| {
             ModelError::LoadVariant {
@@ -77,7 +79,9 @@ impl Int8Variant {
                 cause,
             }
         })?;
-        if Signature::of(&sessions, original.name)? != *original.signature {
+        if Signature::of(&sessions, original.name)? != *original.signature
+            || !has_equal_shapes(original, &sessions)?
+        {
             return Err(ModelError::OtherSignature { name: name() });
         }
         let faster = match mode {
@@ -86,7 +90,8 @@ impl Int8Variant {
                 FasterRuns::all(mode == PrecisionMode::Int8)
             }
         };
-        Ok(Self { sessions, faster })
+        let is_used = faster != FasterRuns::all(false);
+        Ok(is_used.then_some(Self { sessions, faster }))
     }
 
     /// Returns true if a run of `images` is to use the variant.
@@ -140,6 +145,44 @@ impl FasterRuns {
     }
 }
 
+/// Returns true if both give outputs of equal shapes and finite numbers for an image of zeros. An
+/// input of unknown size cannot be tried.
+fn has_equal_shapes(original: &Original<'_>, variant: &Sessions) -> Result<bool, ModelError> {
+    let [input] = original.signature.inputs.as_slice() else {
+        return Ok(true);
+    };
+    let Some(tensor) = zeros(input, 1) else {
+        return Ok(true);
+    };
+    let outputs = |sessions| {
+        with_run(
+            original.name,
+            sessions,
+            Threads::One,
+            &input.name,
+            &tensor,
+            |ran| {
+                let copied = ran.values().map(|value| tensor::copy_out(&value));
+                copied.collect::<Result<Vec<Tensor>, TensorError>>()
+            },
+        )
+    };
+    let (Ok(expected), Ok(actual)) = (outputs(original.sessions)?, outputs(variant)?) else {
+        return Ok(false);
+    };
+    let is_equal = |(expected, actual): (&Tensor, &Tensor)| {
+        expected.dimensions == actual.dimensions
+            && expected.ty == actual.ty
+            && (actual.ty != TensorType::Fp32 || is_finite(actual))
+    };
+    Ok(expected.len() == actual.len() && expected.iter().zip(&actual).all(is_equal))
+}
+
+fn is_finite(tensor: &Tensor) -> bool {
+    let numbers = tensor.data.as_chunks::<4>().0.iter();
+    numbers.copied().map(f32::from_le_bytes).all(f32::is_finite)
+}
+
 /// Returns the variant's shortest time divided by the floats'.
 fn ratio(
     original: &Original<'_>,
@@ -171,6 +214,19 @@ fn run_time(
     input: &str,
     tensor: &Tensor,
 ) -> Result<Duration, ModelError> {
+    let begun = Instant::now();
+    with_run(model, sessions, threads, input, tensor, |_| begun.elapsed())
+}
+
+/// Runs the model on a tensor, and returns what `read` makes of the outputs.
+fn with_run<T>(
+    model: &str,
+    sessions: &Sessions,
+    threads: Threads,
+    input: &str,
+    tensor: &Tensor,
+    read: impl FnOnce(SessionOutputs<'_>) -> T,
+) -> Result<T, ModelError> {
     let malformed = |cause| ModelError::Tensor {
         name: input.to_owned(),
         cause,
@@ -180,11 +236,10 @@ fn run_time(
         .map_err(malformed)?;
     let scope = CancelScope::from(Instant::now() + TIMEOUT);
     let ran = sessions.run(threads, &scope, |session| {
-        let begun = Instant::now();
-        session.run(vec![(input, value)]).map(|_| begun.elapsed())
+        session.run(vec![(input, value)]).map(read)
     });
     match ran {
-        Some(Ok(time)) => Ok(time),
+        Some(Ok(read)) => Ok(read),
         Some(Err(cause)) => Err(ModelError::Run {
             name: model.to_owned(),
             cause,

@@ -13,6 +13,7 @@ use super::download::{self, DownloadError};
 use super::manifest::{MANIFEST, Manifest, ManifestError, known_names};
 use super::model_file::{ModelFileError, read_verified};
 use super::pack::{Pack, PackError};
+use super::quantize::QUANTIZING;
 use super::remedy;
 
 /// Prefix of staging folders.
@@ -349,7 +350,9 @@ fn remove_stale(models: &Path) {
     for entry in models.read_dir().into_iter().flatten().flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        let is_ours = name.starts_with(INSTALLING) || name.starts_with(REPLACED);
+        let is_ours = [INSTALLING, REPLACED, QUANTIZING]
+            .iter()
+            .any(|prefix| name.starts_with(prefix));
         let age = || {
             let modified = entry.metadata().and_then(|metadata| metadata.modified());
             SystemTime::now().duration_since(modified.ok()?).ok()

@@ -28,8 +28,8 @@ const TESTING: [(&str, &[u8]); 2] = [
 pub struct Pack {
     manifest: Manifest,
     files: BTreeMap<String, Vec<u8>>,
-    /// 8-bit variants by role.
-    variants: BTreeMap<String, Vec<u8>>,
+    /// Its folder, unless it is part of the program.
+    folder: Option<PathBuf>,
 }
 
 /// Error of a pack that cannot be used.
@@ -104,16 +104,7 @@ impl Pack {
     pub fn open(models: &Path, name: &str) -> Result<Self, PackError> {
         let folder = models.join(name);
         match fs::read_to_string(folder.join(MANIFEST)) {
-            Ok(text) => {
-                let mut pack = Self::open_installed(models, name, &text)?;
-                pack.variants =
-                    variant::read(&folder, &pack.manifest).map_err(|cause| PackError::Variant {
-                        name: name.to_owned(),
-                        cause: Box::new(cause),
-                        file: folder.join(VARIANTS),
-                    })?;
-                Ok(pack)
-            }
+            Ok(text) => Self::open_installed(models, name, &text),
             Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
                 let cause = Box::new(ModelFileError::Unreadable {
                     file: MANIFEST.to_owned(),
@@ -127,15 +118,6 @@ impl Pack {
             }
             Err(_) if name == "testing" => Self::testing(),
             Err(_) => Err(Self::not_installed(models, name)),
-        }
-    }
-
-    /// Opens an installed pack and ignores its variants, to replace them.
-    pub(super) fn open_without_variants(models: &Path, name: &str) -> Result<Self, PackError> {
-        let path = models.join(name).join(MANIFEST);
-        match fs::read_to_string(path) {
-            Ok(text) => Self::open_installed(models, name, &text),
-            Err(_) => Self::open(models, name),
         }
     }
 
@@ -165,7 +147,7 @@ impl Pack {
             Ok(files) => Ok(Self {
                 manifest,
                 files,
-                variants: BTreeMap::new(),
+                folder: Some(folder),
             }),
             Err(cause) => Err(PackError::Damaged {
                 name: name.to_owned(),
@@ -198,7 +180,7 @@ impl Pack {
         Ok(Self {
             manifest,
             files,
-            variants: BTreeMap::new(),
+            folder: None,
         })
     }
 
@@ -280,16 +262,20 @@ impl Pack {
         Some((self.manifest.models.get(role)?, self.files.get(role)?))
     }
 
-    /// Returns the bytes of the 8-bit variant of the model for a role.
-    #[must_use]
-    pub fn variant(&self, role: &str) -> Option<&[u8]> {
-        self.variants.get(role).map(Vec::as_slice)
-    }
-
-    /// Returns true if a model has an 8-bit variant.
-    #[must_use]
-    pub fn has_variants(&self) -> bool {
-        !self.variants.is_empty()
+    /// Reads the verified bytes of the 8-bit variant of the model for a role. Most packs have none.
+    ///
+    /// # Errors
+    ///
+    /// [`PackError::Variant`] if a variant exists and cannot be used. The pack itself is whole.
+    pub fn read_variant(&self, role: &str) -> Result<Option<Vec<u8>>, PackError> {
+        let Some(folder) = &self.folder else {
+            return Ok(None);
+        };
+        variant::read(folder, &self.manifest, role).map_err(|cause| PackError::Variant {
+            name: self.name().to_owned(),
+            cause: Box::new(cause),
+            file: folder.join(VARIANTS),
+        })
     }
 
     /// Returns a file of a built-in pack, for its installation.
@@ -417,14 +403,15 @@ mod tests {
     }
 
     #[test]
-    fn variant_opens_with_pack() {
+    fn variant_is_read_by_role() {
         let models = tempfile::tempdir().unwrap();
         put(models.path(), "own", b"weights");
         let pack = Pack::open(models.path(), "own").unwrap();
-        assert_eq!(pack.variant("recognizer"), None);
+        let variant = |role: &str| pack.read_variant(role).unwrap();
+        assert_eq!(variant("recognizer"), None);
         put_variant(models.path(), "own", "recognizer.int8.onnx", b"weights");
-        let pack = Pack::open(models.path(), "own").unwrap();
-        assert_eq!(pack.variant("recognizer"), Some(b"eight bits".as_slice()));
+        assert_eq!(variant("recognizer").unwrap(), b"eight bits");
+        assert_eq!(variant("detector"), None);
     }
 
     #[test]
@@ -432,7 +419,8 @@ mod tests {
         let models = tempfile::tempdir().unwrap();
         put(models.path(), "own", b"weights");
         let file = models.path().join("own").join(VARIANTS);
-        let error = || Pack::open(models.path(), "own").unwrap_err().to_string();
+        let pack = Pack::open(models.path(), "own").unwrap();
+        let error = || pack.read_variant("recognizer").unwrap_err().to_string();
         let check = |cause: &str| {
             let error = error();
             assert!(error.contains(cause), "{error}");

@@ -3,23 +3,27 @@
 //! The variant is calibrated with photos of faces, and refused if its embeddings differ too much
 //! from those of the floats. Nothing is changed in the pack unless all went well.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Stdio};
 
 use rostro_common::digest::Sha256Digest;
 use rostro_common::fs::atomic::{FileAccess, write_atomic};
 
+use crate::manifest::is_file_name;
 use crate::pack::{Pack, PackError};
-use crate::variant::{VARIANTS, VariantSpec, Variants};
+use crate::variant::{self, VARIANTS, VariantSpec, Variants};
 
 /// Role of the model with a variant. In 8 bits a detector was measured to lose faces.
-const ROLE: &str = "recognizer";
+pub const ROLE: &str = "recognizer";
 
 /// Folder of the Python environment, next to the packs. Its name is no name of a pack.
 const ENVIRONMENT: &str = ".quantize";
+
+/// Prefix of the folders of unfinished work.
+pub(crate) const QUANTIZING: &str = ".quantizing-";
 
 /// The scripts, by file name.
 const SCRIPTS: [(&str, &str); 2] = [
@@ -70,7 +74,7 @@ pub enum QuantizeError {
         folder: PathBuf,
     },
     /// The pack has no recogniser.
-    #[error("the pack `{0}` has no model for the role `{ROLE}`")]
+    #[error("the pack `{0}` has no model for the role `{ROLE}`; choose another pack")]
     NoRecognizer(String),
     /// The photos cannot be read.
     #[error("cannot read the folder {folder} with photos: {cause}; name another one with --photos", folder = folder.display())]
@@ -96,8 +100,16 @@ pub enum QuantizeError {
         /// Its exit status.
         status: ExitStatus,
     },
+    /// The variant cannot be read.
+    #[error("cannot read {path}: {cause}; run the command again", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Error of the operating system.
+        cause: io::Error,
+    },
     /// A file cannot be written.
-    #[error("cannot write {path}: {cause}", path = path.display())]
+    #[error("cannot write {path}: {cause}; make room or correct its permissions", path = path.display())]
     Write {
         /// The file.
         path: PathBuf,
@@ -119,7 +131,7 @@ pub fn quantize(request: &QuantizeRequest<'_>) -> Result<QuantizeOutcome, Quanti
         python,
         force,
     } = request;
-    let pack = open(models, name, force)?;
+    let pack = Pack::open(models, name)?;
     let folder = models.join(name);
     if !folder.is_dir() {
         return Err(QuantizeError::BuiltIn {
@@ -127,7 +139,7 @@ pub fn quantize(request: &QuantizeRequest<'_>) -> Result<QuantizeOutcome, Quanti
             folder: models.to_owned(),
         });
     }
-    if !force && pack.variant(ROLE).is_some() {
+    if !force && pack.read_variant(ROLE)?.is_some() {
         return Ok(QuantizeOutcome::Already);
     }
     let Some((original, _)) = pack.model(ROLE) else {
@@ -138,7 +150,7 @@ pub fn quantize(request: &QuantizeRequest<'_>) -> Result<QuantizeOutcome, Quanti
         cause,
     })?;
     let work = tempfile::Builder::new()
-        .prefix(".quantizing-")
+        .prefix(QUANTIZING)
         .tempdir_in(models)
         .map_err(|cause| unwritten(models, cause))?;
     for (file, text) in SCRIPTS {
@@ -151,15 +163,20 @@ pub fn quantize(request: &QuantizeRequest<'_>) -> Result<QuantizeOutcome, Quanti
     };
     let made = work.path().join("variant.onnx");
     let script = work.path().join("variant.py");
+    // In one argument, because a folder's name may begin with a hyphen.
+    let mut photos_flag = OsString::from("--photos=");
+    photos_flag.push(photos);
     let arguments = [
         script.as_os_str(),
         folder.as_os_str(),
         made.as_os_str(),
-        "--photos".as_ref(),
-        photos.as_os_str(),
+        &photos_flag,
     ];
     run("the calibration", &python, arguments)?;
-    let bytes = fs::read(&made).map_err(|cause| unwritten(&made, cause))?;
+    let bytes = fs::read(&made).map_err(|cause| QuantizeError::Read {
+        path: made.clone(),
+        cause,
+    })?;
     let digest = Sha256Digest::of(&bytes);
     let spec = VariantSpec {
         // Named by its digest, so that a crash leaves either variant whole.
@@ -173,30 +190,26 @@ pub fn quantize(request: &QuantizeRequest<'_>) -> Result<QuantizeOutcome, Quanti
         original: original.sha256.clone(),
     };
     let target = folder.join(&spec.file);
+    let replaced = variant::read_specs(&folder).unwrap_or_default();
     write(&target, &bytes)?;
     let text = toml::to_string(&Variants([(ROLE.to_owned(), spec)].into()))
         .map_err(|error| unwritten(&folder.join(VARIANTS), io::Error::other(error)))?;
     write(&folder.join(VARIANTS), text.as_bytes())?;
-    remove_others(&folder, &target);
+    remove_replaced(&pack, &folder, &replaced, &target);
     Ok(QuantizeOutcome::Made(target))
 }
 
-/// Removes replaced variants. A file that remains is named by nothing.
-fn remove_others(folder: &Path, kept: &Path) {
-    for entry in folder.read_dir().into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name.contains(".int8-") && name.ends_with(".onnx") && entry.path() != kept {
-            let _ = fs::remove_file(entry.path());
-        }
-    }
-}
-
-/// Opens the pack. A variant that cannot be used is no error if it is replaced.
-fn open(models: &Path, name: &str, force: bool) -> Result<Pack, QuantizeError> {
-    match Pack::open(models, name) {
-        Err(PackError::Variant { .. }) if force => Ok(Pack::open_without_variants(models, name)?),
-        pack => Ok(pack?),
+/// Removes the variant that was replaced, unless it is a model of the pack itself. A file that
+/// remains is named by nothing.
+fn remove_replaced(pack: &Pack, folder: &Path, replaced: &Variants, kept: &Path) {
+    let Some(spec) = replaced.0.get(ROLE) else {
+        return;
+    };
+    let path = folder.join(&spec.file);
+    let mut models = pack.manifest().models.values();
+    let is_own = models.any(|model| model.file == spec.file) || !is_file_name(&spec.file);
+    if path != kept && !is_own {
+        let _ = fs::remove_file(path);
     }
 }
 
@@ -204,7 +217,15 @@ fn open(models: &Path, name: &str, force: bool) -> Result<Pack, QuantizeError> {
 fn environment(folder: &Path) -> Result<PathBuf, QuantizeError> {
     let python = folder.join("bin/python");
     let installed = folder.join("installed.txt");
-    if fs::read_to_string(&installed).is_ok_and(|text| text == REQUIREMENTS) {
+    // After an upgrade of the system's Python, the packages are there and cannot be imported.
+    let has_packages = || {
+        let probe = Command::new(&python)
+            .args(["-c", "import cv2, numpy, onnx, onnxruntime"])
+            .stderr(Stdio::null())
+            .status();
+        probe.is_ok_and(|status| status.success())
+    };
+    if fs::read_to_string(&installed).is_ok_and(|text| text == REQUIREMENTS) && has_packages() {
         return Ok(python);
     }
     let requirements = folder.join("requirements.txt");

@@ -68,24 +68,25 @@ pub enum VariantError {
     File(#[from] ModelFileError),
 }
 
-/// Reads the verified bytes of a pack's variants by role. Most packs have none.
+/// Reads the verified bytes of the variant for a role. Most packs have none.
 pub(crate) fn read(
     folder: &Path,
     manifest: &Manifest,
-) -> Result<BTreeMap<String, Vec<u8>>, VariantError> {
-    let text = match fs::read_to_string(folder.join(VARIANTS)) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
-        Err(error) => return Err(error.into()),
-    };
-    let Variants(variants) = toml::from_str(&text)?;
-    variants
-        .into_iter()
-        .map(|(role, spec)| {
-            let bytes = read_variant(folder, manifest, &role, &spec)?;
-            Ok((role, bytes))
-        })
-        .collect()
+    role: &str,
+) -> Result<Option<Vec<u8>>, VariantError> {
+    match read_specs(folder)?.0.get(role) {
+        Some(spec) => read_variant(folder, manifest, role, spec).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Reads what a pack's folder says of its variants.
+pub(crate) fn read_specs(folder: &Path) -> Result<Variants, VariantError> {
+    match fs::read_to_string(folder.join(VARIANTS)) {
+        Ok(text) => Ok(toml::from_str(&text)?),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Variants::default()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn read_variant(

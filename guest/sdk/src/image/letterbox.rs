@@ -89,9 +89,9 @@ impl Letterbox {
 
 /// Fills rows of `width` values outside the scaled picture.
 fn pad(plane: &mut [f32], width: usize, scaled: (usize, usize), value: f32) {
-    let (inside, below) = plane.split_at_mut(width * scaled.1);
+    let (inside, below) = plane.split_at_mut(plane.len().min(width * scaled.1));
     below.fill(value);
-    for row in inside.chunks_exact_mut(width) {
+    for row in inside.chunks_exact_mut(width.max(1)) {
         row.get_mut(scaled.0..).unwrap_or_default().fill(value);
     }
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 use rostro_models::install::{InstallError, InstallOutcome, InstallRequest, install};
 use rostro_models::manifest::{MANIFEST, Manifest};
 use rostro_models::pack::Pack;
-use rostro_models::quantize::{QuantizeError, QuantizeOutcome, QuantizeRequest, quantize};
+use rostro_models::quantize::{self, QuantizeError, QuantizeOutcome, QuantizeRequest};
 
 use crate::commands::client;
 use crate::terminal::say;
@@ -116,7 +116,7 @@ pub(crate) fn run(command: ModelsCommand, models: &Path) -> Result<(), ModelsErr
                 python: python.as_deref(),
                 force,
             };
-            match quantize(&request)? {
+            match quantize::quantize(&request)? {
                 QuantizeOutcome::Already => say(&format!(
                     "{pack} has a whole variant; --force makes it again"
                 )),
@@ -199,10 +199,14 @@ fn verify(models: &Path, packs: Vec<String>) -> Result<(), ModelsError> {
     let mut damaged = 0;
     for name in packs {
         match Pack::open(models, &name) {
-            Ok(pack) if pack.has_variants() => {
-                say(&format!("{name}: whole, with an 8-bit variant"))
-            }
-            Ok(_) => say(&format!("{name}: whole")),
+            Ok(pack) => match pack.read_variant(quantize::ROLE) {
+                Ok(None) => say(&format!("{name}: whole")),
+                Ok(Some(_)) => say(&format!("{name}: whole, with an 8-bit variant")),
+                Err(error) => {
+                    damaged += 1;
+                    say(&format!("{name}: {error}"));
+                }
+            },
             Err(error) => {
                 damaged += 1;
                 say(&format!("{name}: {error}"));

@@ -11,7 +11,7 @@ use rostro_common::cancel::CancelScope;
 use rostro_common::ids::ContractId;
 use rostro_inference::precision::PrecisionMode;
 use rostro_inference::{Batching, Model, ModelBytes, ModelError, Models, OnnxRuntime};
-use rostro_models::{Channels, ModelSpec, Pack, Thresholds};
+use rostro_models::{Channels, ModelSpec, Pack, PackError, Thresholds};
 
 use super::describe::{describe_policy, describe_vision};
 use super::revision::{Contract, Revision, digest_parts};
@@ -100,6 +100,9 @@ pub enum StageError {
         /// Name of the pack.
         pack: String,
     },
+    /// The 8-bit variant cannot be used, and every run is to use it.
+    #[error("{0}; start with --precision auto to compute frames in floats")]
+    Variant(#[source] PackError),
     /// The pack does not state the length of the embeddings.
     #[error(
         "the pipeline makes embeddings with the model for `{role}`, for which the pack `{pack}` \
@@ -185,14 +188,13 @@ impl Revision {
         let descriptions = describe(&vision, policy.as_ref(), &settings, &scope)?;
         let policy_settings = Arc::new(settings.clone());
 
-        let models = load_models(runtime, pack, &descriptions.vision.models)?;
+        let models = load_models(runtime, pack, &descriptions.vision)?;
         for (role, model) in &models {
             let (spec, _) = find_model(pack, role)?;
             let model = model_settings(role, spec, model);
             settings.models.insert(role.clone(), model);
         }
         let contract = contract(pack, &descriptions.vision)?;
-        check_variant(runtime, pack, &descriptions.vision.contract.recognizer)?;
 
         let id = RevisionInputs {
             vision: vision.digest(),
@@ -260,33 +262,50 @@ fn describe(
     })
 }
 
-/// Loads the models for the roles of a pipeline.
+/// Loads the models for the roles of a pipeline. Its recogniser may have an 8-bit variant.
 fn load_models(
     runtime: &OnnxRuntime,
     pack: &Pack,
-    roles: &[String],
+    described: &Description,
 ) -> Result<Vec<(String, Model)>, StageError> {
     let load = |role: &String| {
         let (spec, original) = find_model(pack, role)?;
+        let variant = if *role == described.contract.recognizer {
+            read_variant(runtime.precision(), pack, role)?
+        } else {
+            None
+        };
         let bytes = ModelBytes {
             original,
-            int8: pack.variant(role),
+            int8: variant.as_deref(),
         };
         let model = runtime.model(role, bytes, batching(spec))?;
         Ok((role.clone(), model))
     };
-    roles.iter().map(load).collect()
+    described.models.iter().map(load).collect()
 }
 
-/// Fails if every run is to use a variant of the recogniser that the pack does not have.
-fn check_variant(runtime: &OnnxRuntime, pack: &Pack, role: &str) -> Result<(), StageError> {
-    if runtime.precision() == PrecisionMode::Int8 && pack.variant(role).is_none() {
-        return Err(StageError::NoVariant {
-            role: role.to_owned(),
-            pack: pack.name().to_owned(),
-        });
+/// Reads the variant of a model, as far as the mode needs one.
+fn read_variant(
+    mode: PrecisionMode,
+    pack: &Pack,
+    role: &str,
+) -> Result<Option<Vec<u8>>, StageError> {
+    match mode {
+        PrecisionMode::Float => Ok(None),
+        PrecisionMode::Auto => Ok(pack.read_variant(role).unwrap_or_else(|error| {
+            tracing::warn!("{error}; frames are computed in floats");
+            None
+        })),
+        PrecisionMode::Int8 => {
+            let variant = pack.read_variant(role).map_err(StageError::Variant)?;
+            let missing = || StageError::NoVariant {
+                role: role.to_owned(),
+                pack: pack.name().to_owned(),
+            };
+            variant.ok_or_else(missing).map(Some)
+        }
     }
-    Ok(())
 }
 
 /// Analyzes the smallest picture once, so that refused settings and models of another kind are
