@@ -29,7 +29,10 @@ pub(crate) fn run(args: ServeArgs) -> Result<()> {
     let profile = if args.dev { Dev } else { Release };
     setup::host(profile)?;
     setup::models(profile, &args.setup)?;
-    guest::component("insightface")?;
+    // The second is what the README pushes.
+    ["insightface", "attendance-policy"]
+        .into_iter()
+        .try_for_each(guest::component)?;
     let mut serve = command(profile.rostro(), "serve --pack");
     serve.arg(args.setup.pack()).arg("--pipeline");
     serve
