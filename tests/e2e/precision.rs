@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use ureq::http::Method;
 
 use crate::harness::{Client, Options, Server, file, refusal, root, rostro, shared};
@@ -46,6 +47,17 @@ fn start(models: &Path, precision: &str) -> Server {
         .arg("--models", models)
         .arg("--precision", precision)
         .start()
+}
+
+/// Returns the text of `int8.toml` for a variant of the recogniser.
+fn spec(file: &str, variant: &[u8], original: &[u8]) -> String {
+    let sha256 = |bytes: &[u8]| hex::encode(Sha256::digest(bytes));
+    format!(
+        "[recognizer]\nfile = '{file}'\nsha256 = '{}'\nsize = {}\noriginal = '{}'\n",
+        sha256(variant),
+        variant.len(),
+        sha256(original)
+    )
 }
 
 fn photo(student: &str, name: &str) -> Vec<u8> {
@@ -149,7 +161,19 @@ fn damaged_variant_leaves_floats() {
     let models = folder.path();
     copy_mobile(models);
     let variants = models.join("mobile/int8.toml");
-    for text in ["[recognizer]\nfile = 1", "recognizer.onnx"] {
+    let recognizer = std::fs::read(models.join("mobile/mobilefacenet.onnx")).unwrap();
+    let detector = std::fs::read(models.join("mobile/det_500m.onnx")).unwrap();
+    // Bytes that are no model, and a model with other inputs and outputs. The digests are right.
+    let unusable = [b"no model".to_vec(), detector].map(|bytes| {
+        let file = format!("variant-{}.onnx", bytes.len());
+        let spec = spec(&file, &bytes, &recognizer);
+        std::fs::write(models.join("mobile").join(file), bytes).unwrap();
+        spec
+    });
+    for text in ["[recognizer]\nfile = 1".to_owned()]
+        .iter()
+        .chain(&unusable)
+    {
         std::fs::write(&variants, text).unwrap();
         let server = start(models, "auto");
         assert!(server.log().contains("frames are computed in floats"));
@@ -163,7 +187,7 @@ fn damaged_variant_leaves_floats() {
         .arg("--models", models)
         .arg("--precision", "int8")
         .refuse();
-    for remedy in ["--photos DIR --force`", "start with --precision auto"] {
+    for remedy in ["models quantize --force`", "start with --precision auto"] {
         assert!(refused.contains(remedy), "{refused}");
     }
 }

@@ -19,6 +19,7 @@ FIRST, LAST = 4, 2
 CALIBRATION_FACES, COMPARED_FACES = 256, 1000
 # Photos that are read at most, and faces that find the ranges at least.
 MOST_PHOTOS, LEAST_FACES = 2000, 30
+# One photo in this many is left out of the calibration, and compared.
 HELD_OUT = 5
 # The least 1st percentile of the cosine similarity to the floats' embeddings. Below it a variant could change who is recognised.
 LEAST_SIMILARITY = 0.98

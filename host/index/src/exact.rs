@@ -1,8 +1,8 @@
 //! Exact search: compares every row with every probe in one pass over the rows.
 //!
 //! With one probe the memory bandwidth is the limit, with many probes the arithmetic. While a row
-//! is in the cache it is compared with all probes, eight at a time. Rows
-//! of 8 bits are converted to floats in the cache, so that a quarter of the memory is read.
+//! is in the cache it is compared with all probes, eight at a time. Rows of 8 bits are converted to
+//! floats in the cache, so that a quarter of the memory is read.
 
 use pulp::{Arch, Simd, WithSimd};
 

@@ -26,7 +26,7 @@ pub enum ModelError {
         "the 8-bit variant of model `{name}` has other inputs or outputs than the \
          model, or outputs that are not finite"
     )]
-    OtherSignature {
+    VariantMismatch {
         /// Name of the model.
         name: String,
     },

@@ -112,7 +112,10 @@ impl Model {
         let int8 = match bytes.int8.map_or(Ok(None), load_variant) {
             // Floats serve as well, and a variant must not stop the service.
             Err(error) if mode == PrecisionMode::Auto => {
-                tracing::warn!("{error}; frames are computed in floats");
+                tracing::warn!(
+                    "{error}; frames are computed in floats; make the variant again with \
+                     `rostro models quantize --force`"
+                );
                 None
             }
             variant => variant?,

@@ -35,6 +35,9 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// noise, and not worth the loss of precision.
 const WORTHWHILE: f64 = 0.95;
 
+/// Largest measured input in elements, because a model could declare one that no memory holds.
+const MAX_ELEMENTS: usize = 16 << 20;
+
 /// Sessions of the variant, and where they are used.
 pub(super) struct Int8Variant {
     pub(super) sessions: Sessions,
@@ -82,7 +85,7 @@ impl Int8Variant {
         if Signature::of(&sessions, original.name)? != *original.signature
             || !has_equal_shapes(original, &sessions)?
         {
-            return Err(ModelError::OtherSignature { name: name() });
+            return Err(ModelError::VariantMismatch { name: name() });
         }
         let faster = match mode {
             PrecisionMode::Auto => FasterRuns::measure(original, &sessions)?,
@@ -275,9 +278,6 @@ fn zeros(input: &ModelInput, images: usize) -> Option<Tensor> {
         data: vec![0; elements * size_of::<f32>()],
     })
 }
-
-/// Largest measured input in elements; a manifest could describe one that no memory holds.
-const MAX_ELEMENTS: usize = 16 << 20;
 
 #[cfg(test)]
 mod tests {

@@ -103,6 +103,11 @@ pub enum StageError {
     /// The 8-bit variant cannot be used, and every run is to use it.
     #[error("{0}; start with --precision auto to compute frames in floats")]
     Variant(#[source] PackError),
+    /// The 8-bit variant cannot replace its model, and every run is to use it.
+    #[error(
+        "{0}; make it again with `rostro models quantize --force`, or start with --precision auto"
+    )]
+    VariantModel(#[source] ModelError),
     /// The pack does not state the length of the embeddings.
     #[error(
         "the pipeline makes embeddings with the model for `{role}`, for which the pack `{pack}` \
@@ -129,6 +134,16 @@ pub enum StageError {
 }
 
 impl StageError {
+    /// Returns the error of a model that cannot be loaded.
+    fn of_model(error: ModelError) -> Self {
+        match error {
+            ModelError::LoadVariant { .. } | ModelError::VariantMismatch { .. } => {
+                Self::VariantModel(error)
+            }
+            error => Self::Model(error),
+        }
+    }
+
     /// Returns the error of a failed `describe`.
     fn of_describe(error: RunError) -> Self {
         if matches!(error, RunError::Setting { .. }) {
@@ -279,7 +294,9 @@ fn load_models(
             original,
             int8: variant.as_deref(),
         };
-        let model = runtime.model(role, bytes, batching(spec))?;
+        let model = runtime
+            .model(role, bytes, batching(spec))
+            .map_err(StageError::of_model)?;
         Ok((role.clone(), model))
     };
     described.models.iter().map(load).collect()
