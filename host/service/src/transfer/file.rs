@@ -13,6 +13,9 @@ const IN_MEMORY: usize = 4 << 20;
 /// Number of bytes after which the free room is checked again.
 const STEP: u64 = 4 << 20;
 
+/// Largest number of bytes that archives leave free on the disk. A tenth of a small disk is less.
+const RESERVE: u64 = 1 << 30;
+
 /// Folder of archives, and their size limit.
 #[derive(Clone, Debug)]
 pub struct ArchiveFolder {
@@ -20,7 +23,7 @@ pub struct ArchiveFolder {
     limit: u64,
 }
 
-/// Archive file. Writes fail above the size limit, and in the last tenth of the disk.
+/// Archive file. Writes fail above the size limit, and if they would take the disk's reserve.
 #[derive(Debug)]
 pub struct ArchiveFile {
     file: SpooledTempFile,
@@ -54,16 +57,17 @@ impl ArchiveFolder {
         }
     }
 
-    /// Fails if `more` bytes would leave less than a tenth of the disk.
+    /// Fails if `more` bytes would take the disk's reserve, which the service's other writes need.
     fn check_room(&self, more: u64) -> io::Result<()> {
         #[cfg(unix)]
         {
             let disk = rustix::fs::statvfs(&self.folder)?;
             let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-            let kept = disk.f_blocks.saturating_mul(disk.f_frsize) / 10;
-            if free < kept.saturating_add(more) {
+            let reserve = reserve(disk.f_blocks.saturating_mul(disk.f_frsize));
+            if free < reserve.saturating_add(more) {
                 let message = format!(
-                    "the archive would take the last tenth of the disk of {}",
+                    "the archive would leave less than {} MiB free on the disk of {}",
+                    reserve >> 20,
                     self.folder.display()
                 );
                 return Err(io::Error::new(io::ErrorKind::StorageFull, message));
@@ -73,6 +77,12 @@ impl ArchiveFolder {
         let _ = more;
         Ok(())
     }
+}
+
+/// Returns the number of bytes that archives leave free on a disk of `size` bytes.
+#[cfg(unix)]
+fn reserve(size: u64) -> u64 {
+    RESERVE.min(size / 10)
 }
 
 impl ArchiveFile {
@@ -153,6 +163,14 @@ mod tests {
             assert!(read == bytes);
             assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
         }
+    }
+
+    /// A large disk that is nearly full still has room for archives.
+    #[test]
+    #[cfg(unix)]
+    fn reserve_is_bounded() {
+        assert_eq!(reserve(64 << 20), (64 << 20) / 10);
+        assert_eq!(reserve(4 << 40), RESERVE);
     }
 
     /// The limit applies to the length, so that overwriting is allowed.
