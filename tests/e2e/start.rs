@@ -5,12 +5,62 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::harness::{Options, component, drawn, refusal, rostro};
+use ureq::http::Method;
+
+use crate::harness::{Options, Server, component, drawn, refusal, rostro};
 
 fn assert_says(error: &str, wanted: &[&str]) {
     for words in wanted {
         assert!(error.contains(words), "`{words}` is not in: {error}");
     }
+}
+
+/// Templates that a start made serve the next one, until a person is deleted.
+#[test]
+fn kept_templates_serve_next_start() {
+    let (gallery, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let start = || {
+        Options::drawn()
+            .gallery(gallery.path())
+            .state(state.path())
+            .start()
+    };
+    let file = state.path().join("templates");
+    let says = |server: &Server, words: &str| {
+        assert!(server.log().contains(words), "{}", server.log());
+        assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
+    };
+    let server = start();
+    for name in ["alice", "bob"] {
+        server.enroll(name, [drawn(&format!("{name}-1.png"))]).ok();
+    }
+    drop(server);
+    says(&start(), "people=2 kept_templates=0");
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    says(&start(), "people=2 kept_templates=2");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0xff;
+    std::fs::write(&file, bytes).unwrap();
+    says(&start(), "cannot read the templates");
+    // A file that another program changes has other samples.
+    std::fs::copy(
+        gallery.path().join("alice.csv"),
+        gallery.path().join("carol.csv"),
+    )
+    .unwrap();
+    std::fs::remove_file(gallery.path().join("alice.csv")).unwrap();
+    let server = start();
+    assert_eq!(server.names(drawn("alice-probe.png")), ["carol"]);
+    assert!(file.exists());
+    server
+        .ask_admin(&Method::DELETE, "/v1/people/carol", &[], &[])
+        .ok();
+    assert!(!file.exists());
+    drop(server);
+    let server = start();
+    assert!(server.log().contains("people=1 kept_templates=0"));
+    assert_eq!(server.names(drawn("alice-probe.png")), ["Unknown"]);
 }
 
 #[test]

@@ -30,6 +30,12 @@ impl Cores {
         }
     }
 
+    /// Creates the accounting of one core, for work that must not take more.
+    #[must_use]
+    pub fn single() -> Self {
+        Self::new(NonZeroUsize::MIN)
+    }
+
     /// Returns the number of cores, idle or not.
     pub fn count(&self) -> usize {
         self.count.get()

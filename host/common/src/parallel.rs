@@ -27,6 +27,19 @@ pub fn run_workers<T: Send>(
     results
 }
 
+/// Applies `make` to each item on this thread and on idle `cores`, and returns the results in the
+/// order of the items.
+pub fn map<I: Sync, T: Send>(cores: &Cores, items: &[I], make: impl Fn(&I) -> T + Sync) -> Vec<T> {
+    let made = run_workers(cores, items.len(), usize::MAX, |next| {
+        std::iter::from_fn(next)
+            .filter_map(|index| Some((index, make(items.get(index)?))))
+            .collect::<Vec<_>>()
+    });
+    let mut made: Vec<(usize, T)> = made.into_iter().flatten().collect();
+    made.sort_unstable_by_key(|(index, _)| *index);
+    made.into_iter().map(|(_, result)| result).collect()
+}
+
 /// Runs `worker` once on this thread and once on a thread for each borrowed core, and returns
 /// their results in any order. The workers share parts 0 to `parts`.
 ///
@@ -97,6 +110,15 @@ mod tests {
             parts.sort_unstable();
             assert_eq!(parts, (0..100).collect::<Vec<_>>(), "{helpers} helpers");
             assert_eq!(cores.borrow(3).len(), 3, "every core is idle again");
+        }
+    }
+
+    #[test]
+    fn map_keeps_order_of_items() {
+        let items: Vec<usize> = (0..100).collect();
+        for cores in [Cores::single(), cores()] {
+            let doubled = map(&cores, &items, |item| 2 * item);
+            assert!(doubled.into_iter().eq((0..100).map(|item| 2 * item)));
         }
     }
 

@@ -92,6 +92,15 @@ pub enum GalleryError {
         #[source]
         cause: io::Error,
     },
+    /// Kept templates, which contain those of the person, cannot be removed. Nothing was changed.
+    #[error("cannot remove the kept templates {path}: {cause}; remove the file", path = path.display())]
+    Templates {
+        /// Path of the file.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        cause: io::Error,
+    },
     /// A person's file cannot be written. The message omits the file's name, which is the person's.
     #[error("cannot write a person's file into the gallery {folder}: {cause}{}", remedy(cause), folder = folder.display())]
     Write {

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use rostro_common::cancel::CancelScope;
+use rostro_common::cores::Cores;
+use rostro_common::digest::Sha256Digest;
 use rostro_common::ids::{ContractId, PersonId};
 use rostro_common::sample::Sample;
 
@@ -16,9 +18,9 @@ use crate::ledger::{
     ArchiveNumber, ArchiveOrigin, DeletionReason, ImportWatch, Ledger, Tombstones,
 };
 use crate::{
-    AuditAppend, BatchWrite, ByContract, ChangeNumber, CsvGallery, Deletion, Durability,
-    GalleryContents, GalleryError, GroupChange, PersonWrite, Problem, SampleLocation, StateFiles,
-    Store, StoreChanges, StoreError,
+    AuditAppend, BatchOutcome, BatchWrite, ByContract, ChangeNumber, CsvGallery, Deletion,
+    Durability, GalleryContents, GalleryError, GroupChange, KeptTemplates, PersonWrite, Problem,
+    SampleLocation, StateFiles, Store, StoreChanges, StoreError,
 };
 
 /// Store in a folder: CSV files, groups and the ledger.
@@ -80,6 +82,18 @@ impl FolderStore {
         })
     }
 
+    /// Removes the kept templates before a person's samples are replaced or deleted.
+    fn remove_templates(&self) -> Result<(), GalleryError> {
+        let Some(state) = &self.state else {
+            return Ok(());
+        };
+        let file = state.templates();
+        file.remove().map_err(|cause| GalleryError::Templates {
+            path: file.path().to_owned(),
+            cause,
+        })
+    }
+
     /// Returns the CSV files of the people.
     pub fn files(&self) -> &CsvGallery {
         &self.people
@@ -111,8 +125,38 @@ impl Store for FolderStore {
         self.people.adopt_legacy(contract, dimension);
     }
 
-    fn load(&self) -> Result<GalleryContents, GalleryError> {
-        self.people.load()
+    fn load(&self, cores: &Cores) -> Result<GalleryContents, GalleryError> {
+        self.people.load(cores)
+    }
+
+    fn kept_templates(&self, key: Sha256Digest) -> KeptTemplates {
+        let Some(state) = &self.state else {
+            return KeptTemplates::default();
+        };
+        state.templates().read(key).unwrap_or_else(|error| {
+            tracing::warn!(
+                "cannot read the templates {}, which are made again: {error}",
+                state.templates().path().display()
+            );
+            KeptTemplates::default()
+        })
+    }
+
+    fn keep_templates(&self, key: Sha256Digest, templates: &KeptTemplates) {
+        let Some(state) = &self.state else {
+            return;
+        };
+        let file = state.templates();
+        let written = match templates.is_too_large() {
+            true => file.remove(),
+            false => file.write(key, templates),
+        };
+        if let Err(error) = written {
+            tracing::warn!(
+                "cannot write the templates {}, which are made again at the next start: {error}",
+                file.path().display()
+            );
+        }
     }
 
     fn ids(&self) -> Result<(BTreeSet<PersonId>, Vec<Problem>), GalleryError> {
@@ -128,6 +172,12 @@ impl Store for FolderStore {
         let found = self.people.rescan()?;
         for id in &found.people {
             self.ledger.record_write(id);
+        }
+        // Otherwise the changes that were found would be lost.
+        if !found.people.is_empty()
+            && let Err(error) = self.remove_templates()
+        {
+            tracing::warn!("{error}");
         }
         // Rescans are frequent, and most find nothing.
         let number = match found.people.is_empty() {
@@ -160,6 +210,7 @@ impl Store for FolderStore {
     }
 
     fn replace(&self, id: &PersonId, samples: &[Sample]) -> Result<PersonWrite, GalleryError> {
+        self.remove_templates()?;
         self.ledger.record_write(id);
         let (path, durability) = self.people.replace(id, samples)?;
         Ok(PersonWrite {
@@ -185,10 +236,18 @@ impl Store for FolderStore {
     }
 
     fn replace_all(&self, people: &[ByContract<'_>]) -> BatchWrite {
+        if let Err(failure) = self.remove_templates() {
+            return BatchWrite {
+                outcomes: vec![BatchOutcome::Skipped; people.len()],
+                durability: Durability::Synced,
+                failure: Some(failure),
+            };
+        }
         self.people.replace_all(people, || self.ledger.advance())
     }
 
     fn delete_person(&self, id: &PersonId) -> Result<Deletion, StoreError> {
+        self.remove_templates()?;
         // First, so that a request that repeats a failed deletion still finds the person.
         let groups = self.remove_from_groups(id)?;
         let running = self.ledger.begin_deletion(id);
@@ -329,6 +388,58 @@ mod tests {
                 .all(|(a, b)| a < b),
             "{numbers:?}"
         );
+    }
+
+    /// Kept templates are gone before a person's samples are, and stay when only others are added.
+    #[test]
+    fn replaced_samples_remove_templates() {
+        let (folder, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let store = store(folder.path()).with_state(StateFiles::open(state.path()).unwrap());
+        let key = Sha256Digest::of(b"key");
+        let keep = || {
+            let mut templates = KeptTemplates::default();
+            templates.insert(Sha256Digest::of(b"samples"), vec![vec![1.0]]);
+            store.keep_templates(key, &templates);
+            assert_eq!(store.kept_templates(key), templates);
+        };
+        let is_kept = || store.kept_templates(key) != KeptTemplates::default();
+        let contract: ContractId = "1111111111111111".parse().unwrap();
+        keep();
+        store
+            .put(&id("alice"), &[sample()], SampleLocation::Own)
+            .unwrap();
+        assert!(is_kept());
+        store.replace(&id("alice"), &[sample()]).unwrap();
+        assert!(!is_kept());
+        keep();
+        let by_contract = [(contract, vec![sample()])];
+        store.replace_all(&[(&id("bob"), &by_contract)]);
+        assert!(!is_kept());
+        keep();
+        store.delete_person(&id("alice")).unwrap();
+        assert!(!is_kept());
+    }
+
+    /// Nothing is deleted if the kept templates cannot be removed.
+    #[test]
+    fn unremovable_templates_refuse_deletion() {
+        let (folder, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let store = store(folder.path()).with_state(StateFiles::open(state.path()).unwrap());
+        store.replace(&id("alice"), &[sample()]).unwrap();
+        let store = FolderStore {
+            state: Some(StateFiles::open(state.path()).unwrap()),
+            ..store
+        };
+        // A folder cannot be removed as a file.
+        std::fs::create_dir(state.path().join("templates")).unwrap();
+        let error = store.delete_person(&id("alice")).unwrap_err().to_string();
+        assert!(
+            error.contains("cannot remove the kept templates"),
+            "{error}"
+        );
+        assert!(store.read(&id("alice")).unwrap().is_some());
+        std::fs::remove_dir(state.path().join("templates")).unwrap();
+        assert!(store.delete_person(&id("alice")).unwrap().was_there);
     }
 
     #[test]

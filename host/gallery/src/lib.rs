@@ -7,7 +7,7 @@
 //!   contract. `quarantine` holds the damaged files, and `file_names` the names;
 //! - [`groups`]: a file of members for each group;
 //! - [`ledger`]: the change number, and the tombstones of deleted people;
-//! - [`StateFiles`]: the record of revisions and the audit log, in the state folder.
+//! - [`StateFiles`]: the record of revisions, the audit log and kept templates, in the state folder.
 //!
 //! `file_watch` detects the files that other programs change while the service runs. Writes are
 //! atomic: a temporary file is written, synced and renamed, and its folder is synced. Damaged files
@@ -28,6 +28,7 @@ pub mod ledger;
 mod quarantine;
 mod state_files;
 mod store;
+mod template_file;
 
 pub use csv_file::{
     MAX_BYTES as MAX_PERSON_BYTES, REASONS, SampleFileError, parse as parse_samples,
@@ -42,3 +43,4 @@ pub use store::{
     AuditAppend, BatchOutcome, BatchWrite, ByContract, Deletion, Durability, GalleryContents,
     GroupChange, PersonRecord, PersonWrite, SampleLocation, Store, StoreChanges, StoreError,
 };
+pub use template_file::{KeptTemplates, TEMPLATES};

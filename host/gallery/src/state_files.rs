@@ -12,6 +12,7 @@ use rostro_common::fs::atomic::{AtomicFile, FileAccess};
 use rostro_common::fs::durable::sync_folder;
 
 use crate::audit_file::{AuditFile, ShorterCopy};
+use crate::template_file::TemplateFile;
 
 /// Name of the audit log in the state folder.
 pub const AUDIT_LOG: &str = "audit.jsonl";
@@ -19,11 +20,13 @@ pub const AUDIT_LOG: &str = "audit.jsonl";
 /// Name of the record of revisions in the state folder.
 pub const REVISIONS: &str = "revisions.json";
 
-/// The record of revisions and the audit log in a state folder, which the caller has locked.
+/// The record of revisions, the audit log and kept templates in a state folder, which the caller has
+/// locked.
 #[derive(Debug)]
 pub struct StateFiles {
     record: PathBuf,
     audit: Mutex<AuditFile>,
+    templates: TemplateFile,
 }
 
 impl StateFiles {
@@ -41,6 +44,7 @@ impl StateFiles {
         Ok(Self {
             record: folder.join(REVISIONS),
             audit: Mutex::new(audit),
+            templates: TemplateFile::new(folder),
         })
     }
 
@@ -65,6 +69,10 @@ impl StateFiles {
             );
         }
         Ok(())
+    }
+
+    pub(crate) fn templates(&self) -> &TemplateFile {
+        &self.templates
     }
 
     pub(crate) fn append_audit(&self, lines: &[u8]) -> io::Result<Arc<File>> {

@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use rostro_common::cores::Cores;
+use rostro_common::digest::Sha256Digest;
 use rostro_common::ids::{ContractId, PersonId};
 use rostro_common::sample::Sample;
 
@@ -16,7 +18,7 @@ use crate::groups::{GroupId, GroupIndex, GroupsError};
 use crate::ledger::{
     ArchiveNumber, ArchiveOrigin, ChangeNumber, DeletionReason, ImportWatch, Tombstones,
 };
-use crate::{GalleryError, Problem};
+use crate::{GalleryError, KeptTemplates, Problem};
 
 /// Stores people, groups, the record of revisions and the audit log. Each method that writes makes
 /// one durable change and returns its [`ChangeNumber`]. Calls block.
@@ -27,13 +29,22 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// length of its embeddings if that is known. Only the first contract counts.
     fn adopt_legacy(&self, contract: &ContractId, dimension: Option<usize>);
 
-    /// Returns the stored people, and the unreadable files. Only the first call resets the changes
-    /// that [`Self::rescan`] reports, because later calls may fill one view of several.
+    /// Reads the stored people on this thread and on idle `cores`. Returns them, and the unreadable
+    /// files. Only the first call resets the changes that [`Self::rescan`] reports, because later
+    /// calls may fill one view of several.
     ///
     /// # Errors
     ///
     /// If the store as a whole cannot be read. A single unreadable entry is a [`Problem`] instead.
-    fn load(&self) -> Result<GalleryContents, GalleryError>;
+    fn load(&self, cores: &Cores) -> Result<GalleryContents, GalleryError>;
+
+    /// Returns the templates that [`Self::keep_templates`] kept under `key`, if no person was
+    /// replaced or deleted since. There may be none for any other reason.
+    fn kept_templates(&self, key: Sha256Digest) -> KeptTemplates;
+
+    /// Keeps templates for the next start, instead of those that are kept. `key` identifies how
+    /// they were made. A failure only makes the next start slower, and is logged.
+    fn keep_templates(&self, key: Sha256Digest, templates: &KeptTemplates);
 
     /// Returns the ids of all stored people, in order, and the files that belong to no person or
     /// are not in use. Reads no samples: a gallery can be larger than memory.

@@ -7,7 +7,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{MutexGuard, PoisonError};
 
+use rostro_common::cores::Cores;
 use rostro_common::ids::PersonId;
+use rostro_common::parallel;
 
 use super::{CsvGallery, FileRescan};
 use crate::csv_file::SampleFileError;
@@ -17,11 +19,12 @@ use crate::file_watch::{Fingerprint, FolderStamp};
 use crate::store::{GalleryContents, PersonRecord};
 
 impl CsvGallery {
-    /// Returns the people in the folder, and the unusable files.
+    /// Reads the people in the folder on this thread and on idle `cores`. Returns them, and the
+    /// unusable files.
     ///
     /// The first call records the state of each file. Later calls only read, because they fill one
     /// view, while [`Self::find_changes`] reports changes to every view.
-    pub(super) fn list(&self) -> io::Result<GalleryContents> {
+    pub(super) fn list(&self, cores: &Cores) -> io::Result<GalleryContents> {
         let is_first = self.is_writer && self.stamps().is_none();
         // Stamped before listing, so that a later file changes the stamp.
         let stamps = match is_first {
@@ -47,13 +50,18 @@ impl CsvGallery {
                 Err(cause) => self.record_problem(&mut loaded, path, None, cause),
             }
         }
-        for (id, mut paths) in files {
-            let canonical = self.path_of(&id);
+        for (id, paths) in &mut files {
+            let canonical = self.path_of(id);
             paths.sort_by(|a, b| (*a != canonical, a).cmp(&(*b != canonical, b)));
+        }
+        let paths: Vec<&PathBuf> = files.values().flatten().collect();
+        // The state of a file is from before it is read, so that a later change is noticed.
+        let read = |path: &&PathBuf| (Fingerprint::at(path), self.read_samples(path));
+        let mut read = parallel::map(cores, &paths, read).into_iter();
+        for (id, paths) in files {
             let mut used: Option<PersonRecord> = None;
-            for path in paths {
-                let fingerprint = Fingerprint::at(&path);
-                match (self.read_samples(&path), &used) {
+            for (path, (fingerprint, samples)) in paths.into_iter().zip(&mut read) {
+                match (samples, &used) {
                     (Ok(samples), None) => {
                         self.record_valid(&loaded, &path, fingerprint);
                         used = Some(PersonRecord {
@@ -73,7 +81,7 @@ impl CsvGallery {
             }
             loaded.people.extend(used);
         }
-        self.load_contracts(&mut loaded)?;
+        self.load_contracts(&mut loaded, cores)?;
         loaded.problems.sort_by(|a, b| a.path.cmp(&b.path));
         if let Some(stamps) = stamps {
             *self.stamps() = Some(stamps);

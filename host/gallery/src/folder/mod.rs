@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rostro_common::cancel::CancelScope;
+use rostro_common::cores::Cores;
 use rostro_common::fs::atomic::UNFINISHED;
 use rostro_common::fs::identity;
 use rostro_common::fs::lock::{FolderLock, FolderLockError};
@@ -254,8 +255,8 @@ impl CsvGallery {
     /// # Errors
     ///
     /// If the folder cannot be read.
-    pub fn load(&self) -> Result<GalleryContents, GalleryError> {
-        self.list()
+    pub fn load(&self, cores: &Cores) -> Result<GalleryContents, GalleryError> {
+        self.list(cores)
             .map_err(GalleryError::folder("read", &self.folder))
     }
 

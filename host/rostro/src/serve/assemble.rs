@@ -64,6 +64,7 @@ pub(super) fn assemble(
         people: Arc::clone(&people),
         self_test: SelfTest::new(config.self_test.as_deref(), config.deadline)?,
         shutdown: shutdown.clone(),
+        start_cores: Cores::new(config.workers.min(config.machine.cores)),
     };
     let read = |path: &PathBuf, flag: &'static str| {
         read_at_most(path, MAX_COMPONENT_BYTES).map_err(|cause| ServeError::Unreadable {
@@ -214,5 +215,5 @@ fn report_gallery(
              if no id was ever given to another person, stop the service and run `rostro gallery trust-contracts`"
         );
     }
-    tracing::info!(people = report.known, gallery = %config.gallery.display(), "gallery loaded");
+    tracing::info!(people = report.known, kept_templates = report.kept_templates, gallery = %config.gallery.display(), "gallery loaded");
 }

@@ -127,6 +127,13 @@ impl Limits {
         Ok(self)
     }
 
+    /// Returns every limit by its name, in the unit of the name.
+    pub fn values(&self) -> impl Iterator<Item = (&'static str, usize)> {
+        settings::SETTINGS
+            .map(|setting| (setting.name, (setting.get)(self)))
+            .into_iter()
+    }
+
     /// Returns the values of the named limits in canonical form. Unknown names are left out. Two
     /// revisions with equal limits in different spelling thus have equal values.
     pub fn named<'n>(

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rostro_common::cores::Cores;
 use rostro_common::digest::Sha256Digest;
 use rostro_common::shutdown::Shutdown;
 use rostro_inference::OnnxRuntime;
@@ -14,14 +15,14 @@ use rostro_sandbox::component::CompiledComponent;
 use rostro_sandbox::component::error::ComponentError;
 use rostro_sandbox::engine::Engine;
 use rostro_sandbox::pipeline::revision::Revision;
-use rostro_sandbox::pipeline::self_test::{SelfTest, SelfTestError};
+use rostro_sandbox::pipeline::self_test::{DrawnFrames, SelfTest, SelfTestError};
 use rostro_sandbox::pipeline::stage::{StageError, StageRequest, Tuning};
 
 use super::ready::ReadyRevision;
 use super::record::RevisionSpec;
 use super::shortened;
 use super::state_folder::StateFolder;
-use crate::people::{People, PeopleError, ViewReport};
+use crate::people::{Filling, People, PeopleError, ViewReport};
 
 /// Time that a revision may take for the templates of all people.
 const TEMPLATES_TIMEOUT: Duration = Duration::from_secs(120);
@@ -43,6 +44,20 @@ pub struct RevisionBuilder {
     pub self_test: SelfTest,
     /// Cancels staging when the process ends.
     pub shutdown: Shutdown,
+    /// Cores for the people of the gallery while no request is served: at most one for each
+    /// worker, because each needs an instance of the policy.
+    pub start_cores: Cores,
+}
+
+/// Occasion on which a revision is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Occasion {
+    /// A start serves it again. It passed the self-test when it was staged.
+    Restore,
+    /// A start serves it for the first time.
+    Configure,
+    /// It is staged while another one serves, whose requests need the cores.
+    Stage,
 }
 
 /// A revision that can serve, and its templates of the people.
@@ -141,7 +156,7 @@ impl RevisionBuilder {
         id: Sha256Digest,
         spec: &RevisionSpec,
     ) -> StagingOutcome {
-        let staging = AssertUnwindSafe(|| match self.make(folder, id, spec) {
+        let staging = AssertUnwindSafe(|| match self.make(folder, id, spec, Occasion::Stage) {
             Ok(staged) => StagingOutcome::Ready(staged),
             Err(error) => StagingOutcome::Failed(shortened(&error.to_string())),
         });
@@ -159,8 +174,9 @@ impl RevisionBuilder {
         folder: &StateFolder,
         id: Sha256Digest,
         spec: &RevisionSpec,
+        occasion: Occasion,
     ) -> Result<StagedRevision, MakeError> {
-        self.try_make(folder, id, spec).map_err(|error| {
+        self.try_make(folder, id, spec, occasion).map_err(|error| {
             // After a shutdown has begun, the cancellation may have caused the error.
             if self.shutdown.has_begun() {
                 MakeError::Stopping
@@ -175,6 +191,7 @@ impl RevisionBuilder {
         folder: &StateFolder,
         id: Sha256Digest,
         spec: &RevisionSpec,
+        occasion: Occasion,
     ) -> Result<StagedRevision, MakeError> {
         self.enter("compile", id)?;
         let pack = Pack::open(&self.models, &spec.pack)?;
@@ -201,12 +218,18 @@ impl RevisionBuilder {
         };
         let revision = Revision::stage(request, scope)?;
         self.enter("self-test", id)?;
-        self.self_test.run(&revision, &self.shutdown)?;
+        let frames = match occasion {
+            Occasion::Restore => DrawnFrames::First,
+            Occasion::Configure | Occasion::Stage => DrawnFrames::All,
+        };
+        self.self_test.run(&revision, frames, &self.shutdown)?;
         self.enter("make templates", id)?;
-        let (view, report) = self.people.view(
-            &revision,
-            &self.shutdown.scope(Instant::now() + TEMPLATES_TIMEOUT),
-        )?;
+        let filling = match occasion {
+            Occasion::Restore | Occasion::Configure => Filling::AtStart(&self.start_cores),
+            Occasion::Stage => Filling::BesideRequests,
+        };
+        let scope = self.shutdown.scope(Instant::now() + TEMPLATES_TIMEOUT);
+        let (view, report) = self.people.view(&revision, &scope, filling)?;
         Ok(StagedRevision {
             ready: ReadyRevision::new(revision, view, spec.clone()),
             report,

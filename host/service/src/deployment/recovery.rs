@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use rostro_common::digest::Sha256Digest;
 use rostro_sandbox::settings::names::UnknownSettings;
 
-use super::builder::{MakeError, RevisionBuilder, StagedRevision};
+use super::builder::{MakeError, Occasion, RevisionBuilder, StagedRevision};
 use super::ready::ReadyRevision;
 use super::record::{ConfiguredTexts, Record, RevisionEntry, RevisionInfo, RevisionSpec, Status};
 use super::state_folder::{StateError, StateFolder};
@@ -213,7 +213,7 @@ pub(super) fn start(
         let Some(entry) = record.entry_mut(id) else {
             continue;
         };
-        match builder.make(folder, id, &entry.spec) {
+        match builder.make(folder, id, &entry.spec, Occasion::Restore) {
             Ok(staged) => {
                 return Ok(StartedRevision {
                     staged,
@@ -236,7 +236,7 @@ pub(super) fn start(
         }
     }
     Ok(StartedRevision {
-        staged: builder.make(folder, plan.configured, configured)?,
+        staged: builder.make(folder, plan.configured, configured, Occasion::Configure)?,
         outcome: ActionOutcome::Configured,
     })
 }

@@ -5,6 +5,7 @@
 //! while the store writes, except that of the written person.
 
 mod batch;
+mod fill;
 mod locks;
 mod rescan;
 mod templates;
@@ -13,26 +14,24 @@ mod views;
 mod write;
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
-use rostro_common::cancel::CancelScope;
 use rostro_common::cores::Cores;
 use rostro_common::ids::{CaseKeys, ContractId, PersonId};
 use rostro_common::sample::Sample;
 use rostro_gallery::groups::GroupsError;
 use rostro_index::{IndexError, Method};
 use rostro_sandbox::error::RunError;
-use rostro_sandbox::pipeline::revision::Revision;
 
-use self::view::ViewKey;
 use self::views::Views;
 
 pub(crate) use batch::Replacement;
+pub use fill::Filling;
 pub(crate) use locks::{PersonLock, PersonLocks};
 pub use rescan::PendingPeople;
 pub use rostro_gallery::{
-    Deletion, GalleryContents, GalleryError, PersonRecord, PersonWrite, Problem, SampleFileError,
-    SampleLocation, Store, StoreError,
+    Deletion, GalleryContents, GalleryError, KeptTemplates, PersonRecord, PersonWrite, Problem,
+    SampleFileError, SampleLocation, Store, StoreError,
 };
 pub use view::View;
 
@@ -58,6 +57,8 @@ pub struct ViewReport {
     pub need_enrolment: usize,
     /// Unusable files, each with its cause.
     pub problems: Vec<Problem>,
+    /// Number of people whose templates an earlier start kept.
+    pub kept_templates: usize,
     /// Number of files of other contracts that may be older than their person's last enrolment, and
     /// so are not matched.
     pub unknown_age: usize,
@@ -156,81 +157,5 @@ impl People {
     /// Sets the contract of samples that name none, if it is known from an earlier run.
     pub(crate) fn adopt_legacy(&self, contract: &ContractId) {
         self.store.adopt_legacy(contract, None);
-    }
-
-    /// Returns the people as `revision` sees them: a view in use, or a new one with every person
-    /// that the revision can recognise. Concurrent enrolments are applied to it.
-    ///
-    /// A person is matched by the samples of the revision's contract. Samples without one, written
-    /// by the replaced service, belong to the contract of the first revision that read them. A
-    /// person without usable samples is a [`Problem`], like an unreadable file. Damaged files are
-    /// quarantined.
-    ///
-    /// # Errors
-    ///
-    /// If the gallery cannot be read, or the scope ends.
-    pub fn view(
-        &self,
-        revision: &Arc<Revision>,
-        scope: &CancelScope,
-    ) -> Result<(Arc<View>, ViewReport), PeopleError> {
-        let key = ViewKey::of(revision);
-        let contract = revision.contract();
-        self.store
-            .adopt_legacy(&contract.id, Some(contract.dimension));
-        if let Some(view) = self.views.find(&key) {
-            let report = view.report();
-            return Ok((view, report));
-        }
-        // Registered before the store is read, so that no change is missed.
-        let view = Arc::new(View::new(key, revision, self.method, self.cores.clone()));
-        self.views.add(&view);
-        let GalleryContents {
-            people,
-            mut problems,
-            unknown_age,
-            ..
-        } = self.store.load()?;
-        self.note_stored(&people);
-        for PersonRecord { id, samples, path } in people {
-            let templates = view.templates_of(&samples, scope);
-            match templates.and_then(|templates| Ok(self.views.fill(&view, &id, templates)?)) {
-                Ok(()) => {}
-                // The cause is not this file, for example the deadline of the start: every later
-                // person would fail, too.
-                Err(PeopleError::Run(error)) if error.is_transient() => {
-                    return Err(error.into());
-                }
-                Err(error) => {
-                    self.views.fill(&view, &id, None)?;
-                    problems.push(Problem::new(path, SampleFileError::Unusable(error.into())));
-                }
-            }
-        }
-        self.views.finish(&view);
-        problems.sort_by(|a, b| a.path.cmp(&b.path));
-        let problems = problems
-            .into_iter()
-            .map(|problem| self.store.quarantine(problem))
-            .collect();
-        let report = ViewReport {
-            problems,
-            unknown_age,
-            ..view.report()
-        };
-        Ok((view, report))
-    }
-
-    /// Records the stored ids when the store is first loaded. Later changes are recorded one by
-    /// one.
-    fn note_stored(&self, people: &[PersonRecord]) {
-        let mut stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
-        stored.get_or_insert_with(|| {
-            let mut keys = CaseKeys::default();
-            for person in people {
-                keys.insert(&person.id);
-            }
-            keys
-        });
     }
 }

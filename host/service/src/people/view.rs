@@ -14,7 +14,7 @@ use rostro_sandbox::limits::Limits;
 use rostro_sandbox::pipeline::revision::{Contract, Revision};
 use rostro_sandbox::pipeline::templates::Templates;
 
-use super::{PeopleError, ViewReport};
+use super::{KeptTemplates, PeopleError, ViewReport};
 
 /// Key of a view. Two revisions share a view if their embeddings are comparable and the same rule
 /// makes templates of them.
@@ -38,6 +38,21 @@ impl ViewKey {
             settings: revision.settings_digest(),
             limits: policy.limits().without_time_limit(),
         }
+    }
+
+    /// Returns the digest under which the templates of such a view are kept.
+    pub(super) fn digest(&self) -> Sha256Digest {
+        let Self {
+            contract,
+            policy,
+            settings,
+            limits,
+        } = self;
+        let mut text = format!("{contract}\n{policy}\n{settings}\n");
+        for (name, value) in limits.values() {
+            text.push_str(&format!("{name}={value}\n"));
+        }
+        Sha256Digest::of(text.as_bytes())
     }
 }
 
@@ -185,6 +200,26 @@ impl View {
             return Ok(None);
         }
         Ok(Some(self.templates.make(&embeddings, scope)?))
+    }
+
+    /// As [`Self::templates_of`], with the digest of the samples, and without the policy if the
+    /// templates were kept.
+    pub(super) fn templates_or_kept(
+        &self,
+        samples: &[Sample],
+        kept: &KeptTemplates,
+        scope: &CancelScope,
+    ) -> Result<Option<(Sha256Digest, Vec<Vec<f32>>)>, PeopleError> {
+        let embeddings = matching_embeddings(samples, &self.contract);
+        if embeddings.is_empty() {
+            return Ok(None);
+        }
+        let digest = KeptTemplates::digest(&embeddings);
+        let templates = match kept.get(&digest) {
+            Some(templates) => templates.clone(),
+            None => self.templates.make(&embeddings, scope)?,
+        };
+        Ok(Some((digest, templates)))
     }
 
     /// Returns true if the policy may be asked for templates while it is not active.

@@ -13,8 +13,10 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
+use rostro_common::cores::Cores;
 use rostro_common::fs::durable::sync_folder;
 use rostro_common::ids::{ContractId, EnrolmentId, PersonId};
+use rostro_common::parallel;
 use rostro_common::sample::Sample;
 
 use self::enrolment::{
@@ -153,14 +155,21 @@ impl CsvGallery {
         samples
     }
 
-    /// Adds the samples of other contracts to people with a readable own file.
-    pub(super) fn load_contracts(&self, loaded: &mut GalleryContents) -> io::Result<()> {
+    /// Adds the samples of other contracts to people with a readable own file. Reads on this thread
+    /// and on idle `cores`.
+    pub(super) fn load_contracts(
+        &self,
+        loaded: &mut GalleryContents,
+        cores: &Cores,
+    ) -> io::Result<()> {
         let mut unowned: BTreeMap<PersonId, PathBuf> = BTreeMap::new();
         // The own file alone decides which samples are in force.
         let mut in_force_samples: Vec<(usize, Vec<Sample>)> = Vec::new();
-        for (contract, path) in self.contract_files()? {
-            let fingerprint = Fingerprint::at(&path);
-            let (id, samples) = match read_person(&path) {
+        let files = self.contract_files()?;
+        let read = |(_, path): &(_, PathBuf)| (Fingerprint::at(path), read_person(path));
+        let read = parallel::map(cores, &files, read);
+        for ((contract, path), (fingerprint, samples)) in files.into_iter().zip(read) {
+            let (id, samples) = match samples {
                 Ok(read) => read,
                 Err(cause) => {
                     self.record_problem(loaded, path, fingerprint, cause);

@@ -34,7 +34,7 @@ fn values(gallery: &CsvGallery) -> Vec<(String, f32)> {
             .collect()
     };
     let mut read = expected(&gallery.read(&id("s6")).unwrap().unwrap());
-    let mut loaded = expected(&gallery.load().unwrap().people[0].samples);
+    let mut loaded = expected(&gallery.load(&Cores::single()).unwrap().people[0].samples);
     read.sort_by(|a, b| a.partial_cmp(b).unwrap());
     loaded.sort_by(|a, b| a.partial_cmp(b).unwrap());
     assert_eq!(read, loaded);
@@ -98,7 +98,7 @@ fn replacement_removes_other_contracts() {
             .all(|sample| sample.contract == sample_of(FIRST, 0.0).contract)
     );
     assert!(gallery.remove(&id("s6")).unwrap().was_there);
-    assert!(gallery.load().unwrap().people.is_empty());
+    assert!(gallery.load(&Cores::single()).unwrap().people.is_empty());
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn crash_during_replacement_keeps_nothing_older() {
     assert_eq!(
         (
             gallery.trust_contracts().unwrap(),
-            gallery.load().unwrap().unknown_age
+            gallery.load(&Cores::single()).unwrap().unknown_age
         ),
         (0, 0)
     );
@@ -141,7 +141,7 @@ fn foreign_replacement_disables_other_contracts() {
     let (_folder, gallery) = enrolled_under_two();
     write_old(&gallery, None, &[sample_of(FIRST, 3.0)]);
     assert_eq!(values(&gallery), expected(&[(FIRST, 3.0)]));
-    assert_eq!(gallery.load().unwrap().unknown_age, 1);
+    assert_eq!(gallery.load(&Cores::single()).unwrap().unknown_age, 1);
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn unknown_age_is_trusted_on_request() {
     write_old(&gallery, Some(SECOND), &[sample_of(SECOND, 2.0)]);
     write_old(&gallery, Some(THIRD), &[sample_of(THIRD, 3.0)]);
     assert_eq!(values(&gallery), expected(&[(FIRST, 1.0)]));
-    assert_eq!(gallery.load().unwrap().unknown_age, 2);
+    assert_eq!(gallery.load(&Cores::single()).unwrap().unknown_age, 2);
     assert_eq!(
         CsvGallery::open(folder.path())
             .unwrap()
@@ -166,7 +166,7 @@ fn unknown_age_is_trusted_on_request() {
     assert_eq!(
         (
             gallery.trust_contracts().unwrap(),
-            gallery.load().unwrap().unknown_age
+            gallery.load(&Cores::single()).unwrap().unknown_age
         ),
         (0, 0)
     );
@@ -182,7 +182,7 @@ fn unknown_age_is_trusted_on_request() {
 fn missing_own_file_is_trusted() {
     let (_folder, gallery) = open_gallery();
     write_old(&gallery, Some(SECOND), &[sample_of(SECOND, 2.0)]);
-    let loaded = gallery.load().unwrap();
+    let loaded = gallery.load(&Cores::single()).unwrap();
     assert_eq!(
         (
             loaded.people.len(),
@@ -199,7 +199,8 @@ fn missing_own_file_is_trusted() {
     assert_eq!(gallery.trust_contracts().unwrap(), 1);
     assert_eq!(values(&gallery), expected(&[(SECOND, 2.0)]));
     assert!(
-        gallery.remove(&id("s6")).unwrap().was_there && gallery.load().unwrap().people.is_empty()
+        gallery.remove(&id("s6")).unwrap().was_there
+            && gallery.load(&Cores::single()).unwrap().people.is_empty()
     );
 }
 
@@ -269,7 +270,7 @@ fn contracts_share_one_enrolment() {
         .replace(&id("s6"), &[sample_of(FIRST, 4.0), sample_of(SECOND, 5.0)])
         .unwrap();
     assert_eq!(values(&gallery), expected(&[(FIRST, 4.0)]));
-    assert_eq!(gallery.load().unwrap().unknown_age, 1);
+    assert_eq!(gallery.load(&Cores::single()).unwrap().unknown_age, 1);
 }
 
 #[test]
@@ -278,5 +279,5 @@ fn foreign_contract_files_are_ignored() {
     let other = folder.path().join(OTHER_CONTRACTS);
     fs::write(other.join(THIRD), "a file, no folder").unwrap();
     fs::write(other.join(SECOND).join("backup.csv.bak"), "").unwrap();
-    assert_eq!(gallery.load().unwrap().people.len(), 1);
+    assert_eq!(gallery.load(&Cores::single()).unwrap().people.len(), 1);
 }

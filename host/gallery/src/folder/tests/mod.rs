@@ -39,7 +39,7 @@ fn invalid_file_is_reported_and_kept() {
     fs::create_dir(folder.path().join("folder.csv")).unwrap();
     std::os::unix::fs::symlink("/etc/passwd", folder.path().join("link.csv")).unwrap();
 
-    let loaded = gallery.load().unwrap();
+    let loaded = gallery.load(&Cores::single()).unwrap();
     let people: Vec<(String, usize)> = loaded
         .people
         .iter()
@@ -86,7 +86,7 @@ fn legacy_samples_get_first_contract() {
     gallery.adopt_legacy(&first, None);
     gallery.adopt_legacy(&second, Some(64));
     let contracts = || -> Vec<Option<ContractId>> {
-        gallery.load().unwrap().people[0]
+        gallery.load(&Cores::single()).unwrap().people[0]
             .samples
             .iter()
             .map(|sample| sample.contract.clone())
@@ -127,7 +127,7 @@ fn concurrent_replacements_leave_whole_file() {
             });
         }
     });
-    let loaded = gallery.load().unwrap();
+    let loaded = gallery.load(&Cores::single()).unwrap();
     assert!(loaded.problems.is_empty(), "{:?}", loaded.problems);
     let samples = &loaded.people[0].samples;
     // Each writer stores its number of rows with that number, so that a mixed file would show.

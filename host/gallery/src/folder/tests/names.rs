@@ -21,7 +21,7 @@ fn names_in_any_script_load() {
         "\u{feff}image_number;embedding\r\n1;\"0,5;0,25\"\r\n",
     )
     .unwrap();
-    let loaded = gallery.load().unwrap();
+    let loaded = gallery.load(&Cores::single()).unwrap();
     assert!(loaded.problems.is_empty(), "{:?}", loaded.problems);
     let ids: Vec<&str> = loaded
         .people
@@ -69,7 +69,7 @@ fn writing_makes_names_canonical() {
     let others = folder.path().join(OTHER_CONTRACTS).join("1111111111111111");
     fs::create_dir_all(&others).unwrap();
     file(&others, "BOB.CSV", HEADER);
-    gallery.load().unwrap();
+    gallery.load(&Cores::single()).unwrap();
     for name in ["René", "BOB", "eve"] {
         gallery.replace(&id(name), &[sample(1.0)]).unwrap();
         assert!(folder.path().join(format!("{name}.csv")).exists());
@@ -101,7 +101,7 @@ fn second_file_stays_unused() {
     ] {
         file(folder.path(), name, HEADER);
     }
-    let loaded = gallery.load().unwrap();
+    let loaded = gallery.load(&Cores::single()).unwrap();
     // Ids that differ in case are two people.
     assert_eq!(
         loaded
@@ -126,6 +126,6 @@ fn second_file_stays_unused() {
     for name in ["bob", "José"] {
         gallery.remove(&id(name)).unwrap();
     }
-    assert_eq!(gallery.load().unwrap().people.len(), 1);
+    assert_eq!(gallery.load(&Cores::single()).unwrap().people.len(), 1);
     assert_eq!(folder.path().read_dir().unwrap().count(), 1);
 }

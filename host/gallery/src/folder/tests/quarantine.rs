@@ -5,7 +5,7 @@ use super::*;
 /// Quarantines each problem. Returns the file names that moved, and those that stayed.
 fn quarantine(gallery: &CsvGallery) -> [Vec<String>; 2] {
     let problems: Vec<Problem> = gallery
-        .load()
+        .load(&Cores::single())
         .unwrap()
         .problems
         .into_iter()
@@ -95,7 +95,7 @@ fn only_damaged_files_are_quarantined() {
         .unwrap(),
         [0; 512]
     );
-    assert_eq!(gallery.load().unwrap().people.len(), 1);
+    assert_eq!(gallery.load(&Cores::single()).unwrap().people.len(), 1);
     // Deleting a person removes their files in quarantine, and no others.
     assert!(
         gallery.remove(&id("zeros")).unwrap().was_there
@@ -132,7 +132,7 @@ fn enrolment_quarantines_damaged_predecessor() {
         .unwrap();
     let path = folder.path().join("s6.csv");
     fs::write(&path, "damaged").unwrap();
-    let problem = gallery.load().unwrap().problems.remove(0);
+    let problem = gallery.load(&Cores::single()).unwrap().problems.remove(0);
     gallery.watched.settle_all();
     // The person is enrolled again before the damaged file is quarantined.
     fs::write(
@@ -146,7 +146,7 @@ fn enrolment_quarantines_damaged_predecessor() {
     .unwrap();
     gallery.replace(&id("s6"), &[sample_of(first)]).unwrap();
     assert!(gallery.quarantine(problem).quarantined.is_none());
-    let contracts: Vec<_> = gallery.load().unwrap().people[0]
+    let contracts: Vec<_> = gallery.load(&Cores::single()).unwrap().people[0]
         .samples
         .iter()
         .map(|sample| sample.contract.clone())
@@ -161,14 +161,14 @@ fn enrolment_quarantines_damaged_predecessor() {
         ],
         ["damaged", "damaged, too"]
     );
-    assert!(gallery.load().unwrap().problems.is_empty());
+    assert!(gallery.load(&Cores::single()).unwrap().problems.is_empty());
 }
 
 #[test]
 fn damaged_file_is_quarantined_once_settled() {
     let folder = tempfile::tempdir().unwrap();
     let gallery = CsvGallery::open(folder.path()).unwrap();
-    gallery.load().unwrap();
+    gallery.load(&Cores::single()).unwrap();
     let path = folder.path().join("half.csv");
     fs::write(&path, "image_number,embedding\n1,0.5;").unwrap();
     let rescan = gallery.rescan().unwrap();
@@ -198,7 +198,7 @@ fn cut_row_is_damaged() {
     ] {
         fs::write(folder.path().join(name), format!("{HEADER}\n{text}")).unwrap();
     }
-    let loaded = gallery.load().unwrap();
+    let loaded = gallery.load(&Cores::single()).unwrap();
     let people: Vec<&str> = loaded
         .people
         .iter()

@@ -20,7 +20,7 @@ fn copied_file_is_reported() {
     fs::write(&half, "image_number,embedding\n1,0.5;").unwrap();
     file(folder.path(), "one of two.csv", HEADER);
     gallery.replace(&id("ours"), &[sample(1.0)]).unwrap();
-    let loaded = gallery.load().unwrap();
+    let loaded = gallery.load(&Cores::single()).unwrap();
     assert_eq!((loaded.people.len(), loaded.problems.len()), (2, 1));
     assert!(
         gallery
@@ -67,7 +67,7 @@ fn later_load_keeps_changes() {
     )
     .unwrap();
     file(folder.path(), "known.csv", HEADER);
-    gallery.load().unwrap();
+    gallery.load(&Cores::single()).unwrap();
     file(folder.path(), "half.csv", HEADER);
     file(folder.path(), "new.csv", HEADER);
     fs::write(
@@ -75,9 +75,9 @@ fn later_load_keeps_changes() {
         "image_number,embedding\n1,0.5;0.25\n2,1;1\n",
     )
     .unwrap();
-    assert_eq!(gallery.load().unwrap().people.len(), 3);
+    assert_eq!(gallery.load(&Cores::single()).unwrap().people.len(), 3);
     let mut changed = rescan_names(&gallery);
-    gallery.load().unwrap();
+    gallery.load(&Cores::single()).unwrap();
     changed.extend(rescan_names(&gallery));
     assert_eq!(changed, ["new", "half", "known"]);
     assert!(rescan_names(&gallery).is_empty() && gallery.left_alone().is_empty());
@@ -89,7 +89,7 @@ fn copied_contract_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let gallery = CsvGallery::open(folder.path()).unwrap();
     file(folder.path(), "alice.csv", HEADER);
-    gallery.load().unwrap();
+    gallery.load(&Cores::single()).unwrap();
     let others = folder.path().join(OTHER_CONTRACTS).join("1111111111111111");
     fs::create_dir_all(&others).unwrap();
     file(&others, "alice.csv", HEADER);
@@ -124,7 +124,7 @@ fn changed_file_is_reported() {
         .iter()
         .for_each(|name| drop(gallery.replace(&id(name), &[sample(1.0)]).unwrap()));
     assert!(!gallery.has_unseen(&id("alice")), "nothing was loaded");
-    gallery.load().unwrap();
+    gallery.load(&Cores::single()).unwrap();
     gallery.watched.settle_all();
     gallery.replace(&id("bob"), &[sample(2.0)]).unwrap();
     assert!(

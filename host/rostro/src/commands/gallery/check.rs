@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use rostro_common::cores::Cores;
 use rostro_common::text::sanitize;
 use rostro_gallery::{CsvGallery, GalleryError, Problem, QuarantinedFile, SampleFileError};
 
 use crate::commands::gallery::GalleryCommandError;
+use crate::config::cores;
 use crate::terminal::say;
 
 /// Arguments of `rostro gallery check`.
@@ -42,7 +44,7 @@ pub(crate) fn run(args: &CheckArgs, folder: &Path) -> Result<(), GalleryCommandE
 
 /// Lists files that need an operator. It only reads, so that a service may use the gallery.
 fn check(gallery: &CsvGallery, folder: &Path) -> Result<(), GalleryCommandError> {
-    let loaded = gallery.load()?;
+    let loaded = gallery.load(&Cores::new(cores()))?;
     let quarantined = gallery
         .quarantined_files()
         .map_err(GalleryError::folder("read", folder))?;
@@ -183,7 +185,7 @@ mod tests {
         // A second file of one person has no place, nor has a file of a stored person.
         assert_eq!(left, ["half.csv", "notes.txt", "there.csv", "whole.csv.1"]);
         let people: Vec<String> = gallery
-            .load()
+            .load(&Cores::single())
             .unwrap()
             .people
             .iter()

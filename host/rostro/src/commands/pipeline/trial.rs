@@ -19,6 +19,7 @@ use super::error::TrialError;
 use super::local::{LocalArgs, LocalError, LocalRuntime};
 use crate::terminal::warn_user;
 
+use rostro_service::people::Filling;
 pub(super) use rostro_service::people::{People, PeopleError, View};
 
 /// Timeout of one photo.
@@ -85,7 +86,11 @@ impl Trial {
             Method::Exact,
             local.cores.clone(),
         );
-        let (view, report) = people.view(&revision, &(Instant::now() + PEOPLE_TIMEOUT).into())?;
+        let (view, report) = people.view(
+            &revision,
+            &(Instant::now() + PEOPLE_TIMEOUT).into(),
+            Filling::AtStart(&local.cores),
+        )?;
         for problem in &report.problems {
             warn_user(&sanitize(&problem.to_string()));
         }

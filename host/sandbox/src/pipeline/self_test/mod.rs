@@ -41,6 +41,25 @@ pub const DRAWN: [(&str, &[u8]); 3] = [
     ),
 ];
 
+/// Drawn frames of a self-test, in addition to the operator's pictures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DrawnFrames {
+    /// All of them.
+    All,
+    /// The first, for a revision that passed with all of them before.
+    First,
+}
+
+impl DrawnFrames {
+    fn frames(self) -> &'static [(&'static str, &'static [u8])] {
+        let [first, ..] = &DRAWN;
+        match self {
+            Self::All => &DRAWN,
+            Self::First => std::slice::from_ref(first),
+        }
+    }
+}
+
 /// Lowest score of a face for the check of its landmarks, because thresholds near zero accept
 /// regions that are not faces.
 const CERTAIN_FACE: f32 = 0.5;
@@ -114,7 +133,8 @@ impl SelfTest {
         }
     }
 
-    /// Tests a revision, unless the process stops. Returns the highest usage of its guests.
+    /// Tests a revision with drawn frames and the operator's pictures, unless the process stops.
+    /// Returns the highest usage of its guests.
     ///
     /// # Errors
     ///
@@ -122,6 +142,7 @@ impl SelfTest {
     pub fn run(
         &self,
         revision: &Arc<Revision>,
+        drawn: DrawnFrames,
         shutdown: &Shutdown,
     ) -> Result<Usage, SelfTestError> {
         let mut usage = Usage::default();
@@ -130,7 +151,7 @@ impl SelfTest {
             .own
             .iter()
             .map(|(name, bytes)| (name.as_str(), bytes.as_slice()));
-        for (name, bytes) in DRAWN.into_iter().chain(own) {
+        for (name, bytes) in drawn.frames().iter().copied().chain(own) {
             let (analysis, picture_usage) = self.test_picture(revision, shutdown, name, bytes)?;
             usage = usage.max(picture_usage);
             if let Some(expected) = self.expectations.faces.get(name)

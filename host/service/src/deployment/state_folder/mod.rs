@@ -14,7 +14,7 @@ use rostro_common::fs::atomic::{AtomicFile, FileAccess, UNFINISHED};
 use rostro_common::fs::durable::sync_folder;
 use rostro_common::fs::lock::{FolderLock, FolderLockError};
 use rostro_common::shutdown::Shutdown;
-use rostro_gallery::{REVISIONS, Store};
+use rostro_gallery::{REVISIONS, Store, TEMPLATES};
 
 use super::record::{FORM, Record, Status};
 use private::{FolderRepair, PrivateFolder};
@@ -53,12 +53,17 @@ impl StateFolder {
                 cause,
             }
         };
-        PrivateFolder {
+        let made = PrivateFolder {
             folder,
             flag: STATE,
             mark: Some("lock"),
         }
         .make()?;
+        // Another user may have put templates there, by which people would be named.
+        let templates = folder.join(TEMPLATES);
+        if made == FolderRepair::Reclaimed && templates.exists() {
+            fs::remove_file(templates).map_err(failed("remove the templates from"))?;
+        }
         let folder = fs::canonicalize(folder).map_err(failed("find"))?;
         PrivateFolder {
             folder: &folder.join("components"),

@@ -21,7 +21,7 @@ use rostro_sandbox::error::RunError;
 use rostro_sandbox::half::Half;
 use rostro_sandbox::limits::MAX_COMPONENT_BYTES;
 use rostro_sandbox::pipeline::describe::{describe_policy, describe_vision};
-use rostro_sandbox::pipeline::self_test::SelfTest;
+use rostro_sandbox::pipeline::self_test::{DrawnFrames, SelfTest};
 use rostro_sandbox::settings::Settings;
 use rostro_sandbox::validate;
 
@@ -260,7 +260,7 @@ impl ComponentReport {
             }
             Err(error) => return self.findings.push(of_local(&error)),
         };
-        match SelfTest::drawn().run(&revision, &Shutdown::default()) {
+        match SelfTest::drawn().run(&revision, DrawnFrames::All, &Shutdown::default()) {
             Ok(used) => {
                 self.used = Some(used);
                 match photo_review::review(&revision) {

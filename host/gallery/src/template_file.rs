@@ -1,0 +1,328 @@
+//! Templates in a file of the state folder, so that the next start need not make them again.
+//!
+//! The file is a cache. A template is found by the digest of the samples that it was made of, so
+//! that the file never matters for a person whose samples changed. It contains biometric data:
+//! before a person's samples are replaced or deleted the whole file is removed, durably.
+//!
+//! Format, all numbers little-endian: [`MAGIC`], the key (32 bytes), the number of entries (u64),
+//! the entries, and the SHA-256 digest of all that (32 bytes). An entry has the digest of the
+//! samples (32 bytes), the number of templates and their length (u32 each), and the templates
+//! (f32).
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use sha2::{Digest, Sha256};
+
+use rostro_common::digest::Sha256Digest;
+use rostro_common::fs::atomic::{AtomicFile, FileAccess};
+use rostro_common::fs::durable::sync_folder;
+
+/// First bytes of the file, with the version of the format.
+const MAGIC: &[u8; 16] = b"rostro templates";
+
+/// Name of the file in the state folder.
+pub const TEMPLATES: &str = "templates";
+
+/// Largest file. A larger gallery makes its templates at each start.
+const MAX_BYTES: usize = 256 << 20;
+
+/// Largest number of templates of an entry, and their largest length.
+const MAX_TEMPLATES: u32 = 64;
+const MAX_LENGTH: u32 = 1 << 16;
+
+/// Size of an entry without its templates.
+const ENTRY_HEADER: usize = 32 + 4 + 4;
+
+/// Templates by the digest of the samples that they were made of.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct KeptTemplates {
+    by_samples: HashMap<Sha256Digest, Vec<Vec<f32>>>,
+    bytes: usize,
+}
+
+impl KeptTemplates {
+    /// Returns the digest of samples, which are N embeddings of any length.
+    #[must_use]
+    pub fn digest(samples: &[Vec<f32>]) -> Sha256Digest {
+        let mut hasher = Sha256::new();
+        for sample in samples {
+            hasher.update((sample.len() as u64).to_le_bytes());
+            let bytes: Vec<u8> = sample.iter().flat_map(|n| n.to_le_bytes()).collect();
+            hasher.update(bytes);
+        }
+        Sha256Digest(hasher.finalize().into())
+    }
+
+    /// Returns the templates that were made of samples with this digest.
+    #[must_use]
+    pub fn get(&self, samples: &Sha256Digest) -> Option<&Vec<Vec<f32>>> {
+        self.by_samples.get(samples)
+    }
+
+    /// Adds the templates that were made of samples with this digest. Once they are too many for
+    /// the file none is added.
+    pub fn insert(&mut self, samples: Sha256Digest, templates: Vec<Vec<f32>>) {
+        if self.is_too_large() {
+            return;
+        }
+        let numbers: usize = templates.iter().map(Vec::len).sum();
+        self.bytes += ENTRY_HEADER + numbers * size_of::<f32>();
+        self.by_samples.insert(samples, templates);
+    }
+
+    /// Returns true if the templates are too many for the file.
+    #[must_use]
+    pub fn is_too_large(&self) -> bool {
+        self.bytes > MAX_BYTES
+    }
+
+    /// Returns true if both have templates of the same samples.
+    #[must_use]
+    pub fn has_same_samples(&self, other: &Self) -> bool {
+        self.by_samples.len() == other.by_samples.len()
+            && self
+                .by_samples
+                .keys()
+                .all(|samples| other.by_samples.contains_key(samples))
+    }
+}
+
+/// The file, or the place for it.
+#[derive(Debug)]
+pub(crate) struct TemplateFile {
+    path: PathBuf,
+    /// False only if the file does not exist.
+    may_exist: AtomicBool,
+}
+
+impl TemplateFile {
+    pub(crate) fn new(state_folder: &Path) -> Self {
+        Self {
+            path: state_folder.join(TEMPLATES),
+            may_exist: AtomicBool::new(true),
+        }
+    }
+
+    /// Reads the templates of a key. Templates of another key are none, and so are those of a
+    /// damaged file.
+    pub(crate) fn read(&self, key: Sha256Digest) -> io::Result<KeptTemplates> {
+        let file = match File::open(&self.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(KeptTemplates::default());
+            }
+            Err(error) => return Err(error),
+        };
+        if file.metadata()?.len() > 2 * MAX_BYTES as u64 {
+            return Err(invalid("the file is too large"));
+        }
+        Reader {
+            file: BufReader::with_capacity(1 << 20, file),
+            hasher: Sha256::new(),
+        }
+        .read(key)
+    }
+
+    /// Replaces the file.
+    pub(crate) fn write(&self, key: Sha256Digest, templates: &KeptTemplates) -> io::Result<()> {
+        self.may_exist.store(true, Ordering::Relaxed);
+        let mut file = AtomicFile::create(&self.path, FileAccess::Owner)?;
+        let mut writer = Writer {
+            file: BufWriter::with_capacity(1 << 20, &mut file),
+            hasher: Sha256::new(),
+        };
+        writer.write(key, templates)?;
+        drop(writer);
+        file.commit()
+    }
+
+    /// Removes the file durably.
+    pub(crate) fn remove(&self) -> io::Result<()> {
+        if !self.may_exist.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        match fs::remove_file(&self.path) {
+            Ok(()) => {
+                sync_folder(self.path.parent().unwrap_or(Path::new(".")))?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        self.may_exist.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Reader that computes the digest of what it read.
+struct Reader<R> {
+    file: R,
+    hasher: Sha256,
+}
+
+impl<R: Read> Reader<R> {
+    fn read(mut self, key: Sha256Digest) -> io::Result<KeptTemplates> {
+        if self.bytes()? != *MAGIC {
+            return Err(invalid("the file has another format"));
+        }
+        if self.bytes()? != key.0 {
+            return Ok(KeptTemplates::default());
+        }
+        let entries = u64::from_le_bytes(self.bytes()?);
+        let mut templates = KeptTemplates::default();
+        for _ in 0..entries {
+            let samples = Sha256Digest(self.bytes()?);
+            let (count, length) = (self.number()?, self.number()?);
+            if count > MAX_TEMPLATES || length > MAX_LENGTH {
+                return Err(invalid("an entry is too large"));
+            }
+            let made = (0..count)
+                .map(|_| self.template(length as usize))
+                .collect::<io::Result<_>>()?;
+            templates.insert(samples, made);
+            if templates.is_too_large() {
+                return Err(invalid("the file is too large"));
+            }
+        }
+        let expected: [u8; 32] = self.hasher.clone().finalize().into();
+        if self.bytes()? != expected {
+            return Err(invalid("the file is damaged"));
+        }
+        Ok(templates)
+    }
+
+    fn template(&mut self, length: usize) -> io::Result<Vec<f32>> {
+        let mut bytes = vec![0; length * size_of::<f32>()];
+        self.file.read_exact(&mut bytes)?;
+        self.hasher.update(&bytes);
+        let numbers = bytes.as_chunks().0.iter().copied().map(f32::from_le_bytes);
+        Ok(numbers.collect())
+    }
+
+    fn number(&mut self) -> io::Result<u32> {
+        Ok(u32::from_le_bytes(self.bytes()?))
+    }
+
+    fn bytes<const N: usize>(&mut self) -> io::Result<[u8; N]> {
+        let mut bytes = [0; N];
+        self.file.read_exact(&mut bytes)?;
+        self.hasher.update(bytes);
+        Ok(bytes)
+    }
+}
+
+/// Writer that computes the digest of what it wrote.
+struct Writer<W> {
+    file: W,
+    hasher: Sha256,
+}
+
+impl<W: Write> Writer<W> {
+    fn write(&mut self, key: Sha256Digest, templates: &KeptTemplates) -> io::Result<()> {
+        self.bytes(MAGIC)?;
+        self.bytes(&key.0)?;
+        self.bytes(&(templates.by_samples.len() as u64).to_le_bytes())?;
+        for (samples, made) in &templates.by_samples {
+            let length = made.first().map_or(0, Vec::len);
+            self.bytes(&samples.0)?;
+            self.bytes(&number(made.len())?.to_le_bytes())?;
+            self.bytes(&number(length)?.to_le_bytes())?;
+            for template in made {
+                if template.len() != length {
+                    return Err(invalid("templates of a person differ in length"));
+                }
+                let bytes: Vec<u8> = template.iter().flat_map(|n| n.to_le_bytes()).collect();
+                self.bytes(&bytes)?;
+            }
+        }
+        let digest: [u8; 32] = self.hasher.clone().finalize().into();
+        self.bytes(&digest)?;
+        self.file.flush()
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.hasher.update(bytes);
+        self.file.write_all(bytes)
+    }
+}
+
+fn number(length: usize) -> io::Result<u32> {
+    u32::try_from(length).map_err(|_| invalid("an entry is too large"))
+}
+
+fn invalid(problem: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, problem)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(text: &str) -> Sha256Digest {
+        Sha256Digest::of(text.as_bytes())
+    }
+
+    fn templates() -> KeptTemplates {
+        let mut templates = KeptTemplates::default();
+        for person in 0..10_u8 {
+            let samples = KeptTemplates::digest(&[vec![f32::from(person); 4]]);
+            templates.insert(
+                samples,
+                vec![vec![0.5, f32::from(person)]; 1 + person as usize],
+            );
+        }
+        templates
+    }
+
+    #[test]
+    fn templates_are_kept_under_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = TemplateFile::new(folder.path());
+        assert_eq!(file.read(key("a")).unwrap(), KeptTemplates::default());
+        file.write(key("a"), &templates()).unwrap();
+        assert_eq!(file.read(key("a")).unwrap(), templates());
+        assert_eq!(file.read(key("b")).unwrap(), KeptTemplates::default());
+        file.remove().unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        file.remove().unwrap();
+        // Another process may have left one.
+        file.write(key("b"), &templates()).unwrap();
+        TemplateFile::new(folder.path()).remove().unwrap();
+        assert_eq!(file.read(key("b")).unwrap(), KeptTemplates::default());
+    }
+
+    /// Every change of a byte, and every cut, is an error or another key, and never other templates.
+    #[test]
+    fn damaged_file_keeps_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = TemplateFile::new(folder.path());
+        file.write(key("a"), &templates()).unwrap();
+        let whole = fs::read(file.path()).unwrap();
+        for index in 0..whole.len() {
+            let mut changed = whole.clone();
+            changed[index] ^= 0x41;
+            for bytes in [changed.as_slice(), &whole[..index]] {
+                fs::write(file.path(), bytes).unwrap();
+                let read = file.read(key("a")).unwrap_or_default();
+                assert_eq!(read, KeptTemplates::default(), "{index}");
+            }
+        }
+    }
+
+    #[test]
+    fn digest_depends_on_grouping() {
+        let digest = |samples: &[&[f32]]| {
+            let samples: Vec<Vec<f32>> = samples.iter().map(|sample| sample.to_vec()).collect();
+            KeptTemplates::digest(&samples)
+        };
+        assert_ne!(digest(&[&[1.0, 2.0]]), digest(&[&[1.0], &[2.0]]));
+        assert_ne!(digest(&[&[1.0, 2.0]]), digest(&[&[2.0, 1.0]]));
+    }
+}
