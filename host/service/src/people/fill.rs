@@ -9,7 +9,7 @@ use rostro_common::parallel;
 use rostro_gallery::{GalleryContents, KeptTemplates, PersonRecord, Problem, SampleFileError};
 use rostro_sandbox::pipeline::revision::Revision;
 
-use super::view::{View, ViewKey};
+use super::view::{MadeTemplates, View, ViewKey};
 use super::{People, PeopleError, ViewReport};
 
 /// Number of people whose templates are made before they are added to a view. It bounds the memory
@@ -132,13 +132,13 @@ impl People {
             });
             for (PersonRecord { id, path, .. }, made) in people.iter().zip(made) {
                 let result = made.and_then(|made| {
-                    let (samples, templates) = made.unzip();
-                    if let (Some(samples), Some(templates)) = (samples, &templates)
+                    if let Some(MadeTemplates { samples, templates }) = &made
                         && filling.is_at_start()
                     {
-                        filled.kept += usize::from(kept.get(&samples).is_some());
-                        filled.templates.insert(samples, templates.clone());
+                        filled.kept += usize::from(kept.get(samples).is_some());
+                        filled.templates.insert(*samples, templates.clone());
                     }
+                    let templates = made.map(|made| made.templates);
                     Ok(self.views.fill(view, id, templates)?)
                 });
                 match result {

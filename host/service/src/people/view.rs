@@ -67,6 +67,12 @@ pub struct View {
     failed: AtomicBool,
 }
 
+/// Templates of a person, and the digest of the samples that they were made of.
+pub(super) struct MadeTemplates {
+    pub(super) samples: Sha256Digest,
+    pub(super) templates: Vec<Vec<f32>>,
+}
+
 /// Members of a view besides the people in its index.
 #[derive(Debug, Default)]
 struct ViewMembers {
@@ -209,7 +215,7 @@ impl View {
         samples: &[Sample],
         kept: &KeptTemplates,
         scope: &CancelScope,
-    ) -> Result<Option<(Sha256Digest, Vec<Vec<f32>>)>, PeopleError> {
+    ) -> Result<Option<MadeTemplates>, PeopleError> {
         let embeddings = matching_embeddings(samples, &self.contract);
         if embeddings.is_empty() {
             return Ok(None);
@@ -219,7 +225,10 @@ impl View {
             Some(templates) => templates.clone(),
             None => self.templates.make(&embeddings, scope)?,
         };
-        Ok(Some((digest, templates)))
+        Ok(Some(MadeTemplates {
+            samples: digest,
+            templates,
+        }))
     }
 
     /// Returns true if the policy may be asked for templates while it is not active.
