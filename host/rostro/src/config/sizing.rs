@@ -10,6 +10,7 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use rostro_index::Method;
 use rostro_models::Pack;
 
 use super::memory::Memory;
@@ -29,9 +30,8 @@ const WEIGHTS: usize = 3;
 /// Bytes of one person in memory without templates.
 const PERSON: usize = 1024;
 
-/// Bytes of one person for each number of an embedding: the templates of two views, 4 bytes a
-/// number.
-const PERSON_NUMBER: usize = 8;
+/// Number of templates of one person: one in each of two views.
+const TEMPLATES: usize = 2;
 
 /// Dimension of an embedding if the pack does not name it.
 const DEFAULT_DIMENSION: usize = 512;
@@ -174,7 +174,7 @@ impl ServeArgs {
         let config = self.validate()?;
         let fixed = PROGRAM + WEIGHTS * mib(Pack::file_bytes(&config.models, &config.pack));
         let dimension = Pack::dimension(&config.models, &config.pack).unwrap_or(DEFAULT_DIMENSION);
-        let people = people(&config.gallery, dimension);
+        let people = people(&config.gallery, dimension, config.search);
         fit_budgets(config, explicit, machine, fixed, people)
     }
 }
@@ -287,10 +287,15 @@ pub(super) fn default_guests(workers: usize) -> usize {
 }
 
 /// Estimates the MiB of a gallery's people by the number of its files, without reading them.
-fn people(gallery: &Path, dimension: usize) -> usize {
-    gallery.read_dir().map_or(0, |entries| {
-        mib(entries.count() * (PERSON + PERSON_NUMBER * dimension))
-    })
+fn people(gallery: &Path, dimension: usize, search: Method) -> usize {
+    let number = match search {
+        Method::Exact | Method::Approximate { .. } => size_of::<f32>(),
+        Method::Int8 { .. } => size_of::<i8>(),
+    };
+    let person = PERSON + TEMPLATES * number * dimension;
+    gallery
+        .read_dir()
+        .map_or(0, |entries| mib(entries.count() * person))
 }
 
 /// Converts bytes to MiB, rounded up.
@@ -444,10 +449,11 @@ mod tests {
         for number in 0..1000 {
             std::fs::write(gallery.path().join(format!("{number}.csv")), "").unwrap();
         }
-        assert_eq!(
-            (people(gallery.path(), 128), people(gallery.path(), 512)),
-            (2, 5)
-        );
+        let people = |dimension, search| people(gallery.path(), dimension, search);
+        assert_eq!(people(128, Method::Exact), 2);
+        assert_eq!(people(512, Method::Exact), 5);
+        assert_eq!(people(2048, Method::Exact), 17);
+        assert_eq!(people(2048, Method::Int8 { above: 0 }), 5);
     }
 
     #[test]
