@@ -6,6 +6,8 @@ use image::{DynamicImage, ImageFormat, RgbImage};
 pub use self::flaw::Flaw;
 use self::format::Kind;
 use self::jpeg::Header;
+#[cfg(any(test, fuzzing))]
+pub use self::jpeg::baseline::property as baseline_property;
 
 mod flaw;
 mod format;

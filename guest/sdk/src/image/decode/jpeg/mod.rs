@@ -3,13 +3,16 @@
 //! The decoder upsamples chroma of half the width and half the height, which most cameras write,
 //! without vector code. So it returns the planes, and [`planes`] converts them to RGB.
 //!
+//! In WebAssembly, [`baseline`] decodes files of the usual kinds, because it takes less time.
+//!
 //! A picture is first decoded strictly, which costs nothing extra. If that fails, it is
 //! [repaired](mod@repair) and decoded with grey for missing parts. Restart markers out of order
 //! count as a failure, because the decoder does not notice them.
 
 use image::metadata::Orientation;
 use libjpeg_turbo_rs::{
-    ColorSpace, DecodeLimits, DecodeWarning, Decoder, JpegError, PixelFormat, ScalingFactor,
+    ColorSpace, DecodeLimits, DecodeWarning, Decoder, FrameHeader, JpegError, PixelFormat,
+    ScalingFactor,
 };
 
 use self::planes::Planes;
@@ -17,7 +20,9 @@ pub(super) use self::repair::has_mixed_scans;
 use self::repair::{RepairedJpeg, has_restart_faults, repair};
 pub(super) use self::structure::{Header, MIXED_SCANS};
 use super::{DecodeError, Flaw, LONGEST_SIDE, OVERHEAD, orientation};
+use crate::image::vector::HAS_VECTORS;
 
+pub(super) mod baseline;
 mod planes;
 mod repair;
 mod structure;
@@ -34,6 +39,7 @@ const MOST_ATTEMPTS: u32 = 7;
 const ROOM: u64 = 1 << 20;
 
 /// A picture in the file's orientation.
+#[derive(Debug, PartialEq)]
 pub(super) struct DecodedJpeg {
     pub(super) width: u32,
     pub(super) height: u32,
@@ -44,6 +50,16 @@ pub(super) struct DecodedJpeg {
 }
 
 impl Header {
+    /// Returns true if the decoder reads the same header. It may use another one of the file.
+    fn is_of(&self, frame: &FrameHeader) -> bool {
+        let own = self.components.iter();
+        (self.width, self.height) == (frame.width.into(), frame.height.into())
+            && own.map(|each| (each.id, each.across, each.down)).eq(frame
+                .components
+                .iter()
+                .map(|each| (each.id, each.horizontal_sampling, each.vertical_sampling)))
+    }
+
     /// Returns the size at 1/`divisor`, in pixels.
     pub(super) fn size_at(&self, divisor: u32) -> (u32, u32) {
         (self.width.div_ceil(divisor), self.height.div_ceil(divisor))
@@ -102,7 +118,7 @@ pub(super) fn decode(
     let strict = if has_faults {
         Err(JpegError::UnexpectedEof)
     } else {
-        attempt(bytes, header, divisor, false)
+        attempt(bytes, header, divisor, Mode::STRICT)
     };
     let mut stray = header.stray;
     let decoded = match strict {
@@ -166,7 +182,7 @@ fn flaws_of_repair(mut flaws: Vec<Flaw>, repaired: &RepairedJpeg, header: &Heade
         && flaws.iter().any(|flaw| flaw.lacks_rows())
         && repaired
             .all_rows
-            .is_some_and(|end| attempt(&repaired.up_to(end), header, 8, false).is_ok());
+            .is_some_and(|end| attempt(&repaired.up_to(end), header, 8, Mode::Strict).is_ok());
     if lacks_detail {
         flaws.retain(|flaw| !flaw.lacks_rows());
         note(&mut flaws, Flaw::MissingDetail);
@@ -194,14 +210,14 @@ fn note(flaws: &mut Vec<Flaw>, flaw: Flaw) {
 
 /// Decodes the intact parts of a damaged picture. None if nothing can be decoded.
 fn decode_leniently(repaired: &RepairedJpeg, header: &Header, divisor: u32) -> Option<DecodedJpeg> {
-    if let Ok(decoded) = attempt(&repaired.bytes, header, divisor, true) {
+    if let Ok(decoded) = attempt(&repaired.bytes, header, divisor, Mode::Lenient) {
         return Some(decoded);
     }
     // The decoder accepts no damaged codes in a progressive picture, so it is decoded up to them.
     if !header.is_progressive {
         return None;
     }
-    let up_to = |end: usize| attempt(&repaired.up_to(end), header, divisor, true).ok();
+    let up_to = |end: usize| attempt(&repaired.up_to(end), header, divisor, Mode::Lenient).ok();
     let of_scans = longest(repaired.scans.len().checked_sub(1)?, |count| {
         up_to(repaired.scans.get(count.checked_sub(1)?)?.end)
     });
@@ -233,12 +249,32 @@ fn longest<T>(most: usize, mut result: impl FnMut(usize) -> Option<T>) -> Option
     best
 }
 
-/// Decodes once. The lenient mode replaces damaged parts with grey.
+/// How to decode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// By `libjpeg-turbo-rs`. Damage is an error.
+    Strict,
+    /// As [`Self::Strict`], but with grey for damaged parts.
+    Lenient,
+    /// As [`Self::Strict`], but by [`baseline`] if it can. The result is the same.
+    Baseline,
+}
+
+impl Mode {
+    /// The quicker strict mode.
+    const STRICT: Self = if HAS_VECTORS {
+        Self::Baseline
+    } else {
+        Self::Strict
+    };
+}
+
+/// Decodes once.
 fn attempt(
     bytes: &[u8],
     header: &Header,
     divisor: u32,
-    is_lenient: bool,
+    mode: Mode,
 ) -> Result<DecodedJpeg, JpegError> {
     let limits = DecodeLimits {
         max_width: LONGEST_SIDE as usize,
@@ -249,7 +285,7 @@ fn attempt(
         max_memory: None,
     };
     let mut decoder = Decoder::new_with_limits(bytes, limits)?;
-    decoder.set_lenient(is_lenient);
+    decoder.set_lenient(mode == Mode::Lenient);
     // As for other formats, because the function is shared.
     let orientation = decoder
         .exif_data()
@@ -262,7 +298,20 @@ fn attempt(
         .map(|each| (each.horizontal_sampling, each.vertical_sampling))
         .collect();
     let mismatch = || JpegError::CorruptData("its planes are not of its size".to_owned());
-    let (width, height, pixels, warnings) = if header.has_fine_colours() {
+    let is_usual = mode == Mode::Baseline
+        && divisor == 1
+        && decoder.jpeg_color_space() == ColorSpace::YCbCr
+        && header.is_of(decoder.header());
+    let baseline = || baseline::decode(bytes, header);
+    let (width, height, pixels, warnings) = if let Some(pixels) = is_usual.then(baseline).flatten()
+    {
+        (
+            header.width as usize,
+            header.height as usize,
+            pixels,
+            Vec::new(),
+        )
+    } else if header.has_fine_colours() {
         let (planes, warnings) = decoder.decode_raw_with_warnings()?;
         let pixels = planes::upsample_nearest(&planes, &sampling).ok_or_else(mismatch)?;
         (planes.width, planes.height, pixels, warnings)
