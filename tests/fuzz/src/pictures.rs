@@ -85,6 +85,8 @@ pub fn seeds() {
         &[&restarts[..middle], &restarts[middle + 40..]].concat(),
     );
     seed("subsampled.jpg", &encoder().encode().expect("a picture"));
+    let half_width = encoder().subsampling(libjpeg_turbo_rs::Subsampling::S422);
+    seed("half-width.jpg", &half_width.encode().expect("a picture"));
     seed(
         "progressive.jpg",
         &encoder().progressive(true).encode().expect("a picture"),
