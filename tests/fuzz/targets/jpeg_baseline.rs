@@ -1,5 +1,5 @@
-//! A JPEG, decoded by the vectors of the sandbox and by `libjpeg-turbo-rs`: pixels, flaws and errors
-//! are equal.
+//! A JPEG, decoded by the vectors of the sandbox and by `libjpeg-turbo-rs`: pixels, flaws and
+//! errors are equal.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -117,8 +117,8 @@ impl Upsampler {
         }
     }
 
-    /// Returns the row between two others, upsampled: three quarters of the near one and a quarter of
-    /// the far one.
+    /// Returns the row between two others, upsampled: three quarters of the near one and a quarter
+    /// of the far one.
     pub(super) fn between(&mut self, near: &[u8], far: &[u8]) -> &[u8] {
         let count = near.len();
         if let [first, inner @ .., last] = self.sums.as_mut_slice() {

@@ -6,8 +6,8 @@ use super::{Header, decode};
 /// The most pixels of a picture that is checked.
 const MOST_PIXELS: u64 = 1 << 22;
 
-/// Asserts that a file has the same pixels, orientation, flaws or error with this decoder and without
-/// it. Returns true if this decoder reads the file.
+/// Asserts that a file has the same pixels, orientation, flaws or error with and without this
+/// decoder. Returns true if this decoder reads the file.
 ///
 /// # Panics
 ///
