@@ -133,10 +133,11 @@ impl Store for FolderStore {
         let Some(state) = &self.state else {
             return KeptTemplates::default();
         };
-        state.templates().read(key).unwrap_or_else(|error| {
+        let file = state.templates();
+        file.read(key).unwrap_or_else(|error| {
             tracing::warn!(
                 "cannot read the templates {}, which are made again: {error}",
-                state.templates().path().display()
+                file.path().display()
             );
             KeptTemplates::default()
         })
@@ -147,13 +148,10 @@ impl Store for FolderStore {
             return;
         };
         let file = state.templates();
-        let written = match templates.is_too_large() {
-            true => file.remove(),
-            false => file.write(key, templates),
-        };
-        if let Err(error) = written {
+        // The templates of before may be a deleted person's.
+        if let Err(error) = file.remove().and_then(|()| file.write(key, templates)) {
             tracing::warn!(
-                "cannot write the templates {}, which are made again at the next start: {error}",
+                "cannot replace the templates {}, which are made again at the next start: {error}",
                 file.path().display()
             );
         }
@@ -173,7 +171,7 @@ impl Store for FolderStore {
         for id in &found.people {
             self.ledger.record_write(id);
         }
-        // Otherwise the changes that were found would be lost.
+        // A failure is only logged, because returning it would lose the changes that were found.
         if !found.people.is_empty()
             && let Err(error) = self.remove_templates()
         {

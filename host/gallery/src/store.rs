@@ -42,8 +42,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// replaced or deleted since. There may be none for any other reason.
     fn kept_templates(&self, key: Sha256Digest) -> KeptTemplates;
 
-    /// Keeps templates for the next start, instead of those that are kept. `key` identifies how
-    /// they were made. A failure only makes the next start slower, and is logged.
+    /// Keeps templates for the next start, instead of those that are kept; none removes those. `key`
+    /// identifies how they were made. A failure only makes the next start slower, and is logged.
     fn keep_templates(&self, key: Sha256Digest, templates: &KeptTemplates);
 
     /// Returns the ids of all stored people, in order, and the files that belong to no person or

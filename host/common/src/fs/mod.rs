@@ -3,6 +3,7 @@
 pub mod atomic;
 pub mod durable;
 pub mod lock;
+pub mod room;
 
 use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind, Read};

@@ -22,7 +22,7 @@ use super::ready::ReadyRevision;
 use super::record::RevisionSpec;
 use super::shortened;
 use super::state_folder::StateFolder;
-use crate::people::{Filling, People, PeopleError, ViewReport};
+use crate::people::{FillMode, People, PeopleError, ViewReport};
 
 /// Time that a revision may take for the templates of all people.
 const TEMPLATES_TIMEOUT: Duration = Duration::from_secs(120);
@@ -224,12 +224,12 @@ impl RevisionBuilder {
         };
         self.self_test.run(&revision, frames, &self.shutdown)?;
         self.enter("make templates", id)?;
-        let filling = match occasion {
-            Occasion::Restore | Occasion::Configure => Filling::AtStart(&self.start_cores),
-            Occasion::Stage => Filling::BesideRequests,
+        let mode = match occasion {
+            Occasion::Restore | Occasion::Configure => FillMode::AtStart(&self.start_cores),
+            Occasion::Stage => FillMode::WhileServing,
         };
         let scope = self.shutdown.scope(Instant::now() + TEMPLATES_TIMEOUT);
-        let (view, report) = self.people.view(&revision, &scope, filling)?;
+        let (view, report) = self.people.view(&revision, &scope, mode)?;
         Ok(StagedRevision {
             ready: ReadyRevision::new(revision, view, spec.clone()),
             report,

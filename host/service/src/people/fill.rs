@@ -4,33 +4,36 @@ use std::sync::{Arc, PoisonError};
 
 use rostro_common::cancel::CancelScope;
 use rostro_common::cores::Cores;
-use rostro_common::ids::CaseKeys;
+use rostro_common::digest::Sha256Digest;
+use rostro_common::ids::{CaseKeys, PersonId};
 use rostro_common::parallel;
+use rostro_common::sample::Sample;
 use rostro_gallery::{GalleryContents, KeptTemplates, PersonRecord, Problem, SampleFileError};
+use rostro_sandbox::error::RunError;
 use rostro_sandbox::pipeline::revision::Revision;
 
-use super::view::{MadeTemplates, View, ViewKey};
+use super::view::{View, ViewKey};
 use super::{People, PeopleError, ViewReport};
 
 /// Number of people whose templates are made before they are added to a view. It bounds the memory
-/// of templates that exist twice, and the work after a failure.
+/// of samples and templates that exist twice, and the work after a failure.
 const CHUNK: usize = 512;
 
 /// Circumstances in which a view is filled.
 #[derive(Clone, Copy, Debug)]
-pub enum Filling<'c> {
+pub enum FillMode<'c> {
     /// No request is served: idle cores help, each with an instance of the policy. Templates that
     /// an earlier start kept are used, and kept for the next one.
     AtStart(&'c Cores),
     /// Requests are served, and need the other cores.
-    BesideRequests,
+    WhileServing,
 }
 
-impl Filling<'_> {
+impl FillMode<'_> {
     fn cores(self) -> Cores {
         match self {
             Self::AtStart(cores) => cores.clone(),
-            Self::BesideRequests => Cores::single(),
+            Self::WhileServing => Cores::single(),
         }
     }
 
@@ -39,14 +42,44 @@ impl Filling<'_> {
     }
 }
 
-/// Result of filling a view with people.
-struct Filled {
+/// A view that is being filled.
+struct Filling<'v> {
+    view: &'v View,
+    mode: FillMode<'v>,
+    scope: &'v CancelScope,
+    /// Templates of an earlier start that were not used yet.
+    kept: KeptTemplates,
     /// Templates to keep for the next start.
     templates: KeptTemplates,
-    /// Number of people whose templates were kept.
-    kept: usize,
+    /// Numbers of people whose templates were kept, and were made.
+    kept_count: usize,
+    made_count: usize,
     /// People whose templates cannot be made.
     problems: Vec<Problem>,
+}
+
+/// Templates of a person before they are added to a view.
+enum PersonTemplates {
+    /// The person has no samples of the view's contract.
+    None,
+    /// Templates of these samples were kept.
+    Kept(Sha256Digest),
+    /// The policy made them of these samples.
+    Made(Sha256Digest, Vec<Vec<f32>>),
+}
+
+impl Filling<'_> {
+    fn templates_of(&self, samples: &[Sample]) -> Result<PersonTemplates, PeopleError> {
+        let Some(embeddings) = self.view.embeddings_of(samples) else {
+            return Ok(PersonTemplates::None);
+        };
+        let samples = KeptTemplates::digest(&embeddings);
+        if self.kept.get(&samples).is_some() {
+            return Ok(PersonTemplates::Kept(samples));
+        }
+        let templates = self.view.make_templates(&embeddings, self.scope)?;
+        Ok(PersonTemplates::Made(samples, templates))
+    }
 }
 
 impl People {
@@ -65,7 +98,7 @@ impl People {
         &self,
         revision: &Arc<Revision>,
         scope: &CancelScope,
-        filling: Filling<'_>,
+        mode: FillMode<'_>,
     ) -> Result<(Arc<View>, ViewReport), PeopleError> {
         let key = ViewKey::of(revision);
         let contract = revision.contract();
@@ -83,19 +116,43 @@ impl People {
             mut problems,
             unknown_age,
             ..
-        } = self.store.load(&filling.cores())?;
+        } = self.store.load(&mode.cores())?;
         self.note_stored(&people);
-        let templates_key = view.key().digest();
-        let kept = match filling.is_at_start() {
-            true => self.store.kept_templates(templates_key),
+        let key = view.key().digest();
+        let kept = match mode.is_at_start() {
+            true => self.store.kept_templates(key),
             false => KeptTemplates::default(),
         };
-        let filled = self.fill(&view, &people, &kept, filling, scope)?;
-        self.views.finish(&view);
-        if filling.is_at_start() && !filled.templates.has_same_samples(&kept) {
-            self.store.keep_templates(templates_key, &filled.templates);
+        let had_templates = !kept.is_empty();
+        let mut filling = Filling {
+            view: &view,
+            mode,
+            scope,
+            kept,
+            templates: KeptTemplates::default(),
+            kept_count: 0,
+            made_count: 0,
+            problems: Vec::new(),
+        };
+        let mut people = people.into_iter().peekable();
+        while people.peek().is_some() {
+            let people: Vec<PersonRecord> = people.by_ref().take(CHUNK).collect();
+            self.fill(&mut filling, people)?;
         }
-        problems.extend(filled.problems);
+        let Filling {
+            kept,
+            templates,
+            kept_count,
+            made_count,
+            problems: unusable,
+            ..
+        } = filling;
+        self.views.finish(&view);
+        let is_unchanged = had_templates && kept.is_empty() && made_count == 0;
+        if mode.is_at_start() && !is_unchanged {
+            self.store.keep_templates(key, &templates);
+        }
+        problems.extend(unusable);
         problems.sort_by(|a, b| a.path.cmp(&b.path));
         let problems = problems
             .into_iter()
@@ -103,7 +160,7 @@ impl People {
             .collect();
         let report = ViewReport {
             problems,
-            kept_templates: filled.kept,
+            kept_templates: kept_count,
             unknown_age,
             ..view.report()
         };
@@ -114,49 +171,59 @@ impl People {
     /// their order.
     fn fill(
         &self,
-        view: &View,
-        people: &[PersonRecord],
-        kept: &KeptTemplates,
-        filling: Filling<'_>,
-        scope: &CancelScope,
-    ) -> Result<Filled, PeopleError> {
-        let cores = filling.cores();
-        let mut filled = Filled {
-            templates: KeptTemplates::default(),
-            kept: 0,
-            problems: Vec::new(),
-        };
-        for people in people.chunks(CHUNK) {
-            let made = parallel::map(&cores, people, |person| {
-                view.templates_or_kept(&person.samples, kept, scope)
-            });
-            for (PersonRecord { id, path, .. }, made) in people.iter().zip(made) {
-                let result = made.and_then(|made| {
-                    if let Some(MadeTemplates { samples, templates }) = &made
-                        && filling.is_at_start()
-                    {
-                        filled.kept += usize::from(kept.get(samples).is_some());
-                        filled.templates.insert(*samples, templates.clone());
-                    }
-                    let templates = made.map(|made| made.templates);
-                    Ok(self.views.fill(view, id, templates)?)
-                });
-                match result {
-                    Ok(()) => {}
-                    // The cause is not this file, for example the deadline of the start: every
-                    // later person would fail, too.
-                    Err(PeopleError::Run(error)) if error.is_transient() => {
-                        return Err(error.into());
-                    }
-                    Err(error) => {
-                        self.views.fill(view, id, None)?;
-                        let cause = SampleFileError::Unusable(error.into());
-                        filled.problems.push(Problem::new(path.clone(), cause));
-                    }
+        filling: &mut Filling<'_>,
+        people: Vec<PersonRecord>,
+    ) -> Result<(), PeopleError> {
+        let made = parallel::map(&filling.mode.cores(), &people, |person| {
+            filling.templates_of(&person.samples)
+        });
+        for (PersonRecord { id, samples, path }, made) in people.into_iter().zip(made) {
+            let made = match made {
+                // Instances on several cores need more memory than one.
+                Err(PeopleError::Run(RunError::OutOfCapacity(_))) => filling.templates_of(&samples),
+                made => made,
+            };
+            match made.and_then(|made| self.add(filling, &id, made)) {
+                Ok(()) => {}
+                // The cause is not this file, for example the deadline of the start: every later
+                // person would fail, too.
+                Err(PeopleError::Run(error)) if error.is_transient() => return Err(error.into()),
+                Err(error) => {
+                    self.views.fill(filling.view, &id, None)?;
+                    let cause = SampleFileError::Unusable(error.into());
+                    filling.problems.push(Problem::new(path, cause));
                 }
             }
         }
-        Ok(filled)
+        Ok(())
+    }
+
+    /// Adds a person to a view, and the templates to those that are kept.
+    fn add(
+        &self,
+        filling: &mut Filling<'_>,
+        id: &PersonId,
+        made: PersonTemplates,
+    ) -> Result<(), PeopleError> {
+        let (samples, templates) = match made {
+            PersonTemplates::None => return Ok(self.views.fill(filling.view, id, None)?),
+            PersonTemplates::Made(samples, templates) => {
+                filling.made_count += 1;
+                (samples, templates)
+            }
+            PersonTemplates::Kept(samples) => {
+                filling.kept_count += 1;
+                let kept = filling.kept.take(&samples);
+                // Another person may have equal samples.
+                let templates = kept.or_else(|| filling.templates.get(&samples).cloned());
+                (samples, templates.unwrap_or_default())
+            }
+        };
+        self.views.fill(filling.view, id, Some(&templates))?;
+        if filling.mode.is_at_start() {
+            filling.templates.insert(samples, templates);
+        }
+        Ok(())
     }
 
     /// Records the stored ids when the store is first loaded. Later changes are recorded one by

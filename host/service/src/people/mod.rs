@@ -26,7 +26,7 @@ use rostro_sandbox::error::RunError;
 use self::views::Views;
 
 pub(crate) use batch::Replacement;
-pub use fill::Filling;
+pub use fill::FillMode;
 pub(crate) use locks::{PersonLock, PersonLocks};
 pub use rescan::PendingPeople;
 pub use rostro_gallery::{

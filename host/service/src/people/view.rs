@@ -14,7 +14,7 @@ use rostro_sandbox::limits::Limits;
 use rostro_sandbox::pipeline::revision::{Contract, Revision};
 use rostro_sandbox::pipeline::templates::Templates;
 
-use super::{KeptTemplates, PeopleError, ViewReport};
+use super::{PeopleError, ViewReport};
 
 /// Key of a view. Two revisions share a view if their embeddings are comparable and the same rule
 /// makes templates of them.
@@ -67,13 +67,7 @@ pub struct View {
     failed: AtomicBool,
 }
 
-/// Templates of a person, and the digest of the samples that they were made of.
-pub(super) struct MadeTemplates {
-    pub(super) samples: Sha256Digest,
-    pub(super) templates: Vec<Vec<f32>>,
-}
-
-/// Members of a view besides the people in its index.
+/// Members of a view other than the people in its index.
 #[derive(Debug, Default)]
 struct ViewMembers {
     /// Stored people that must be enrolled with this contract before they are recognised.
@@ -201,34 +195,24 @@ impl View {
         samples: &[Sample],
         scope: &CancelScope,
     ) -> Result<Option<Vec<Vec<f32>>>, PeopleError> {
-        let embeddings = matching_embeddings(samples, &self.contract);
-        if embeddings.is_empty() {
-            return Ok(None);
-        }
-        Ok(Some(self.templates.make(&embeddings, scope)?))
+        let embeddings = self.embeddings_of(samples);
+        embeddings
+            .map(|embeddings| self.make_templates(&embeddings, scope))
+            .transpose()
     }
 
-    /// As [`Self::templates_of`], with the digest of the samples, and without the policy if the
-    /// templates were kept.
-    pub(super) fn templates_or_kept(
+    /// Returns the embeddings of the contract; none without such samples.
+    pub(super) fn embeddings_of(&self, samples: &[Sample]) -> Option<Vec<Vec<f32>>> {
+        Some(matching_embeddings(samples, &self.contract)).filter(|found| !found.is_empty())
+    }
+
+    /// Returns the templates that the policy makes of embeddings, at least one.
+    pub(super) fn make_templates(
         &self,
-        samples: &[Sample],
-        kept: &KeptTemplates,
+        embeddings: &[Vec<f32>],
         scope: &CancelScope,
-    ) -> Result<Option<MadeTemplates>, PeopleError> {
-        let embeddings = matching_embeddings(samples, &self.contract);
-        if embeddings.is_empty() {
-            return Ok(None);
-        }
-        let digest = KeptTemplates::digest(&embeddings);
-        let templates = match kept.get(&digest) {
-            Some(templates) => templates.clone(),
-            None => self.templates.make(&embeddings, scope)?,
-        };
-        Ok(Some(MadeTemplates {
-            samples: digest,
-            templates,
-        }))
+    ) -> Result<Vec<Vec<f32>>, PeopleError> {
+        Ok(self.templates.make(embeddings, scope)?)
     }
 
     /// Returns true if the policy may be asked for templates while it is not active.
@@ -245,7 +229,7 @@ impl View {
     pub(super) fn fill(
         &self,
         id: &PersonId,
-        templates: Option<Vec<Vec<f32>>>,
+        templates: Option<&[Vec<f32>]>,
     ) -> Result<(), IndexError> {
         if self
             .members()
@@ -257,7 +241,7 @@ impl View {
         }
         match templates {
             Some(templates) => {
-                self.index.upsert(id, &templates)?;
+                self.index.upsert(id, templates)?;
                 self.members().missing.remove(id);
                 Ok(())
             }

@@ -51,7 +51,7 @@ impl Views {
         &self,
         view: &View,
         id: &PersonId,
-        templates: Option<Vec<Vec<f32>>>,
+        templates: Option<&[Vec<f32>]>,
     ) -> Result<(), IndexError> {
         let _order = self.locked();
         view.fill(id, templates)

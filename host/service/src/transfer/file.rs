@@ -4,6 +4,7 @@
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 
+use rostro_common::fs::room::check_room;
 use tempfile::{SpooledData, SpooledTempFile};
 
 /// Size up to which an archive stays in memory, so that a small gallery can be exported with a full
@@ -12,9 +13,6 @@ const IN_MEMORY: usize = 4 << 20;
 
 /// Number of bytes after which the free room is checked again.
 const STEP: u64 = 4 << 20;
-
-/// Largest number of bytes that archives leave free on the disk. A tenth of a small disk is less.
-const RESERVE: u64 = 1 << 30;
 
 /// Folder of archives, and their size limit.
 #[derive(Clone, Debug)]
@@ -56,33 +54,6 @@ impl ArchiveFolder {
             checked: IN_MEMORY as u64,
         }
     }
-
-    /// Fails if `more` bytes would take the disk's reserve, which the service's other writes need.
-    fn check_room(&self, more: u64) -> io::Result<()> {
-        #[cfg(unix)]
-        {
-            let disk = rustix::fs::statvfs(&self.folder)?;
-            let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-            let reserve = reserve(disk.f_blocks.saturating_mul(disk.f_frsize));
-            if free < reserve.saturating_add(more) {
-                let message = format!(
-                    "the archive would leave less than {} MiB free on the disk of {}",
-                    reserve >> 20,
-                    self.folder.display()
-                );
-                return Err(io::Error::new(io::ErrorKind::StorageFull, message));
-            }
-        }
-        #[cfg(not(unix))]
-        let _ = more;
-        Ok(())
-    }
-}
-
-/// Returns the number of bytes that archives leave free on a disk of `size` bytes.
-#[cfg(unix)]
-fn reserve(size: u64) -> u64 {
-    RESERVE.min(size / 10)
 }
 
 impl ArchiveFile {
@@ -114,8 +85,8 @@ impl Write for ArchiveFile {
             } else {
                 self.length
             };
-            self.folder
-                .check_room(end - self.length.min(end) + STEP + in_memory)?;
+            let more = end - self.length.min(end) + STEP + in_memory;
+            check_room(&self.folder.folder, "the archive", more)?;
             self.checked = end + STEP;
         }
         let written = self.file.write(bytes)?;
@@ -163,14 +134,6 @@ mod tests {
             assert!(read == bytes);
             assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
         }
-    }
-
-    /// A large disk that is nearly full still has room for archives.
-    #[test]
-    #[cfg(unix)]
-    fn reserve_is_bounded() {
-        assert_eq!(reserve(64 << 20), (64 << 20) / 10);
-        assert_eq!(reserve(4 << 40), RESERVE);
     }
 
     /// The limit applies to the length, so that overwriting is allowed.

@@ -19,7 +19,7 @@ use super::error::TrialError;
 use super::local::{LocalArgs, LocalError, LocalRuntime};
 use crate::terminal::warn_user;
 
-use rostro_service::people::Filling;
+use rostro_service::people::FillMode;
 pub(super) use rostro_service::people::{People, PeopleError, View};
 
 /// Timeout of one photo.
@@ -89,7 +89,7 @@ impl Trial {
         let (view, report) = people.view(
             &revision,
             &(Instant::now() + PEOPLE_TIMEOUT).into(),
-            Filling::AtStart(&local.cores),
+            FillMode::AtStart(&local.cores),
         )?;
         for problem in &report.problems {
             warn_user(&sanitize(&problem.to_string()));

@@ -60,9 +60,13 @@ impl StateFolder {
         }
         .make()?;
         // Another user may have put templates there, by which people would be named.
-        let templates = folder.join(TEMPLATES);
-        if made == FolderRepair::Reclaimed && templates.exists() {
-            fs::remove_file(templates).map_err(failed("remove the templates from"))?;
+        if made == FolderRepair::Reclaimed {
+            match fs::remove_file(folder.join(TEMPLATES)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(failed("remove the templates from")(error));
+                }
+                _ => {}
+            }
         }
         let folder = fs::canonicalize(folder).map_err(failed("find"))?;
         PrivateFolder {

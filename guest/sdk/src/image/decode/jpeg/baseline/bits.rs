@@ -13,7 +13,7 @@ pub(super) struct Bits {
 }
 
 /// The least bits that [`Bits::refill`] leaves before a marker: a code of 16 and its value of 15.
-const LEAST: i32 = 32;
+const MIN_BITS: i32 = 32;
 
 impl Bits {
     /// Starts at the position `at`.
@@ -55,7 +55,7 @@ impl Bits {
     /// Loads bytes if a code and its value might not be there.
     #[inline(always)]
     pub(super) fn refill(&mut self, data: &[u8]) {
-        if self.count >= LEAST {
+        if self.count >= MIN_BITS {
             return;
         }
         let next = data.get(self.at..).and_then(|rest| rest.first_chunk());

@@ -146,7 +146,7 @@ fn fill(short: &mut [u32], code: u32, length: u32, symbol: u8) {
 pub(super) type Places = [u16; 64];
 
 /// The order of coefficients in a scan (T.81, figure A.6).
-const ORDER: [u8; 64] = [
+const ZIGZAG: [u8; 64] = [
     0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20,
     13, 6, 7, 14, 21, 28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59,
     52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63,
@@ -155,7 +155,7 @@ const ORDER: [u8; 64] = [
 /// Returns the places for steps of quantisation in the order of the scan.
 pub(super) fn places(steps: &[u8; 64]) -> Places {
     let mut places = [0; 64];
-    for ((place, index), step) in places.iter_mut().zip(ORDER).zip(steps) {
+    for ((place, index), step) in places.iter_mut().zip(ZIGZAG).zip(steps) {
         *place = u16::from(index) | u16::from(*step) << 8;
     }
     places

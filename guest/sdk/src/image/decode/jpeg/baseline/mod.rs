@@ -1,10 +1,9 @@
 //! Decoder of JPEGs as cameras write them: one scan of all components with Huffman codes, and
 //! colour at the full size, half the width, or half the width and height.
 //!
-//! In WebAssembly it takes two thirds to three quarters of the time of `libjpeg-turbo-rs`. It
-//! transforms blocks [with vectors](transform), and writes no plane of brightness. The pixels are
-//! the same. It refuses other kinds and any irregularity, so that `libjpeg-turbo-rs` alone decides
-//! what is damaged.
+//! In WebAssembly it is faster than `libjpeg-turbo-rs` (docs/performance.md): it transforms blocks
+//! [with vectors](transform), and writes no plane of brightness. The pixels are the same. It refuses
+//! other kinds and any irregularity, so that `libjpeg-turbo-rs` alone decides what is damaged.
 
 use self::bits::Bits;
 use self::huffman::{Coder, Places, Table, places};

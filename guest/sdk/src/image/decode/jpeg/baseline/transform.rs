@@ -17,13 +17,13 @@ const CENTRE: i16 = 128;
 /// The largest sum of absolute coefficients of a column at which no step exceeds its integers, so
 /// that all implementations agree. The pass over columns multiplies it by up to 4 × 1.39, and twice
 /// that must fit 16 bits. Pictures reach less than 2,900, because the energy of a block is bounded.
-const LARGEST: u32 = 2900;
+const MAX_SUM: u32 = 2900;
 
 /// Returns the samples of a block with this [sum of absolute values](super::huffman::Coder::read).
 /// None if coefficients are larger than a picture's, because decoders differ in these.
 #[inline(always)]
 pub(super) fn samples(block: &Block, sum: u32) -> Option<Samples> {
-    if sum > LARGEST && !is_exact(block, sum) {
+    if sum > MAX_SUM && !is_exact(block, sum) {
         return None;
     }
     let first = block.first().copied().unwrap_or_default();
@@ -44,7 +44,7 @@ fn is_exact(block: &Block, sum: u32) -> bool {
         }
     }
     // The sums differ if a coefficient was cut.
-    columns.iter().sum::<u32>() == sum && columns.iter().all(|column| *column <= LARGEST)
+    columns.iter().sum::<u32>() == sum && columns.iter().all(|column| *column <= MAX_SUM)
 }
 
 /// Returns the sample of a block with only this first coefficient.
