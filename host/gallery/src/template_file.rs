@@ -1,7 +1,7 @@
 //! Templates in a file of the state folder, so that the next start need not make them again.
 //!
 //! The file is a cache. A template is found by the digest of the samples that it was made of, so
-//! that the file never matters for a person whose samples changed. It contains biometric data:
+//! that the file never matters for a person with changed samples. It contains biometric data:
 //! before a person's samples are replaced or deleted the whole file is removed, durably.
 //!
 //! Format, all numbers little-endian: [`MAGIC`], the key (32 bytes), the number of entries (u64),

@@ -12,7 +12,7 @@ use crate::request::form::{Form, FormFields, FormLimits};
 use crate::request::frame::{self, FrameRequest};
 use crate::state::App;
 
-/// Request whose body is not read yet, so that a handler can check the head first.
+/// Request before its body is read, so that a handler can check the head first.
 #[derive(Debug)]
 pub(crate) struct Upload {
     app: App,
@@ -25,7 +25,7 @@ pub(crate) struct Upload {
 #[derive(Debug)]
 pub(crate) struct Received<T> {
     pub(crate) content: T,
-    /// Context whose deadline counts from the end of the body.
+    /// Context with a deadline that counts from the end of the body.
     pub(crate) context: RequestContext,
     /// Time from the end of the head to the end of the body.
     pub(crate) receive_time: Duration,

@@ -15,8 +15,8 @@ use rostro_sandbox::pipeline::revision::Revision;
 use super::view::{View, ViewKey};
 use super::{People, PeopleError, ViewReport};
 
-/// Number of people whose templates are made before they are added to a view. It bounds the memory
-/// of samples and templates that exist twice, and the work after a failure.
+/// Number of people in a step: their templates are made, then added to the view. It bounds the
+/// memory of samples and templates that exist twice, and the work after a failure.
 const CHUNK: usize = 512;
 
 /// Circumstances in which a view is filled.
@@ -51,10 +51,10 @@ struct Filling<'v> {
     kept: KeptTemplates,
     /// Templates to keep for the next start.
     templates: KeptTemplates,
-    /// Numbers of people whose templates were kept, and were made.
+    /// Numbers of people with kept templates, and with new ones.
     kept_count: usize,
     made_count: usize,
-    /// People whose templates cannot be made.
+    /// People for whom no templates can be made.
     problems: Vec<Problem>,
 }
 

@@ -57,7 +57,7 @@ pub struct ViewReport {
     pub need_enrolment: usize,
     /// Unusable files, each with its cause.
     pub problems: Vec<Problem>,
-    /// Number of people whose templates an earlier start kept.
+    /// Number of people with templates that an earlier start kept.
     pub kept_templates: usize,
     /// Number of files of other contracts that may be older than their person's last enrolment, and
     /// so are not matched.

@@ -41,7 +41,7 @@ struct Sampling {
     down: usize,
 }
 
-/// Decodes a picture whose three components are brightness, blue and red, and returns red, green
+/// Decodes a picture of three components, brightness, blue and red, and returns red, green
 /// and blue of each pixel: 3 × width × height bytes. None for other kinds, and for any irregularity
 /// of the file.
 pub(super) fn decode(bytes: &[u8], header: &Header) -> Option<Vec<u8>> {
