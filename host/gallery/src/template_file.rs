@@ -97,6 +97,8 @@ pub(crate) struct TemplateFile {
     path: PathBuf,
     /// False only if the file does not exist.
     may_exist: AtomicBool,
+    /// Whether it was removed, and the removal may not survive a crash.
+    is_unsynced: AtomicBool,
 }
 
 impl TemplateFile {
@@ -104,6 +106,7 @@ impl TemplateFile {
         Self {
             path: state_folder.join(TEMPLATES),
             may_exist: AtomicBool::new(true),
+            is_unsynced: AtomicBool::new(false),
         }
     }
 
@@ -154,12 +157,15 @@ impl TemplateFile {
             return Ok(());
         }
         match fs::remove_file(&self.path) {
-            Ok(()) => {}
-            // An earlier removal may have failed to sync.
+            Ok(()) => self.is_unsynced.store(true, Ordering::Relaxed),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        sync_folder(self.folder())?;
+        // Also after an earlier removal that could not be synced.
+        if self.is_unsynced.load(Ordering::Relaxed) {
+            sync_folder(self.folder())?;
+            self.is_unsynced.store(false, Ordering::Relaxed);
+        }
         self.may_exist.store(false, Ordering::Relaxed);
         Ok(())
     }
@@ -272,6 +278,8 @@ fn invalid(problem: &'static str) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use rostro_common::fs::durable::testing::failing_with;
+
     use super::*;
 
     fn key(text: &str) -> Sha256Digest {
@@ -305,6 +313,22 @@ mod tests {
         file.write(key("b"), &templates()).unwrap();
         TemplateFile::new(folder.path()).remove().unwrap();
         assert_eq!(file.read(key("b")).unwrap(), KeptTemplates::default());
+    }
+
+    /// A removal counts only once it is synced. Without a file there is nothing to sync.
+    #[test]
+    fn removal_is_synced() {
+        let folder = tempfile::tempdir().unwrap();
+        let remove_on_broken_disk = |file: &TemplateFile| failing_with(5, || file.remove());
+        let file = TemplateFile::new(folder.path());
+        remove_on_broken_disk(&file).unwrap();
+        file.write(key("a"), &templates()).unwrap();
+        for _ in 0..2 {
+            remove_on_broken_disk(&file).unwrap_err();
+            assert!(!file.path().exists());
+        }
+        file.remove().unwrap();
+        remove_on_broken_disk(&file).unwrap();
     }
 
     /// Every change of a byte, and every cut, is an error or another key, and never other templates.
