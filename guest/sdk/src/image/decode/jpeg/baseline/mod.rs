@@ -1,5 +1,6 @@
 //! Decoder of JPEGs as cameras write them: one scan of all components with Huffman codes, and
-//! colour at the full size, half the width, or half the width and height.
+//! colour at the full size, half the width, or half the width and height. A *unit* is the standard's
+//! minimum coded unit (MCU): the blocks of all components at one place.
 //!
 //! In WebAssembly it is faster than `libjpeg-turbo-rs` (docs/performance.md): it transforms blocks
 //! [with vectors](transform), and writes no plane of brightness. The pixels are the same. It refuses
@@ -10,7 +11,7 @@ use self::huffman::{Coder, Places, Table, places};
 use self::transform::samples;
 use super::Header;
 use super::planes::{ACROSS, BOTH_WAYS, Plane, Upsampler, colour_rows, convert};
-use super::structure::{END_OF_IMAGE, START_OF_SCAN, Segments};
+use super::structure::{END_OF_IMAGE, RESTART_INTERVAL, START_OF_SCAN, Segments};
 
 mod bits;
 mod huffman;
@@ -23,13 +24,12 @@ mod transform;
 /// The frame header of baseline JPEGs.
 const BASELINE: u8 = 0xc0;
 
-/// Markers of tables: Huffman codes, quantisation, and the restart interval.
-const CODES: u8 = 0xc4;
-const STEPS: u8 = 0xdb;
-const INTERVAL: u8 = super::structure::RESTART_INTERVAL;
+/// Markers of segments with tables (DHT and DQT).
+const HUFFMAN_TABLES: u8 = 0xc4;
+const QUANTIZATION_TABLES: u8 = 0xdb;
 
-/// The first of eight restart markers.
-const RESTART: u8 = 0xd0;
+/// The first of eight restart markers (RST0).
+const FIRST_RESTART: u8 = 0xd0;
 
 /// Samples of a block along a side.
 const SIDE: usize = 8;
@@ -106,10 +106,10 @@ impl Tables {
                     }
                     has_frame = components.0.len() == 3 && components.1.is_empty();
                 }
-                (CODES, body) => tables.add_codes(body)?,
-                (STEPS, body) => tables.add_steps(body)?,
+                (HUFFMAN_TABLES, body) => tables.add_codes(body)?,
+                (QUANTIZATION_TABLES, body) => tables.add_steps(body)?,
                 // Pictures and text of applications, comments.
-                (0xe0..=0xef | 0xfe | INTERVAL, _) => {}
+                (0xe0..=0xef | 0xfe | RESTART_INTERVAL, _) => {}
                 (START_OF_SCAN, [3, scan @ .., 0, 63, 0]) if has_frame => {
                     tables.select(scan, header)?;
                     return (segment.end == header.data).then_some(tables);
@@ -187,7 +187,9 @@ impl Scan<'_> {
     fn begin_unit(&mut self) -> Option<()> {
         if self.interval > 0 && self.begun > 0 && self.begun.is_multiple_of(self.interval) {
             let number = (self.begun / self.interval - 1) % 8;
-            self.bits = self.bits.after_marker(self.data, RESTART + number as u8)?;
+            self.bits = self
+                .bits
+                .after_marker(self.data, FIRST_RESTART + number as u8)?;
             for coder in &mut self.coders {
                 coder.previous = 0;
             }
