@@ -1,0 +1,84 @@
+-- People, groups, deletions, revisions and the audit log of one fleet.
+-- `rostro database migrate` owns the schema; `rostro serve` only reads and writes rows.
+
+-- One row. `counter` numbers the changes: updating it in the transaction of a change makes the
+-- numbers visible in their order, which a sequence does not.
+CREATE TABLE gallery (
+    only_row    boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    id          uuid    NOT NULL,
+    counter     bigint  NOT NULL DEFAULT 0 CHECK (counter >= 0)
+);
+
+-- Keys of the hashes in `tombstone`: of this gallery, and of those whose archives it imported.
+CREATE TABLE tombstone_key (
+    gallery     uuid    PRIMARY KEY,
+    key         bytea   NOT NULL CHECK (octet_length(key) = 32)
+);
+
+-- A person. `number` is the change that wrote their samples last. `case_key` tells ids apart that
+-- differ only in case; the service refuses a new one, an import may bring both.
+CREATE TABLE person (
+    person      bigint  GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id          text    COLLATE "C" NOT NULL UNIQUE,
+    case_key    text    COLLATE "C" NOT NULL,
+    number      bigint  NOT NULL,
+    enrolled_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX person_case_key ON person (case_key);
+
+-- Samples in force, in order. Those of the contract of position 0 are in the person's CSV file.
+-- Arrays of `real` hold every bit of an embedding.
+CREATE TABLE sample (
+    person      bigint  NOT NULL REFERENCES person ON DELETE CASCADE,
+    position    integer NOT NULL,
+    contract    text    COLLATE "C",
+    enrolment   text    COLLATE "C",
+    det_score   real,
+    embedding   real[]  NOT NULL,
+    raw         real[],
+    PRIMARY KEY (person, position)
+);
+
+-- Templates of a person, by the digest of the contract, policy and settings that made them.
+CREATE TABLE template (
+    person      bigint  NOT NULL REFERENCES person ON DELETE CASCADE,
+    key         bytea   NOT NULL CHECK (octet_length(key) = 32),
+    number      bigint  NOT NULL,
+    vectors     bytea[] NOT NULL,
+    PRIMARY KEY (key, person)
+);
+CREATE INDEX template_person ON template (person);
+
+CREATE TABLE groups (
+    name        text    COLLATE "C" PRIMARY KEY
+);
+
+-- Members are ids rather than people, because a group may name a person before the enrolment.
+CREATE TABLE member (
+    name        text    COLLATE "C" NOT NULL REFERENCES groups ON DELETE CASCADE,
+    id          text    COLLATE "C" NOT NULL,
+    PRIMARY KEY (name, id)
+);
+CREATE INDEX member_id ON member (id);
+
+-- Deletions, under a keyed hash of the id.
+CREATE TABLE tombstone (
+    gallery     uuid    NOT NULL REFERENCES tombstone_key,
+    mac         bytea   NOT NULL CHECK (octet_length(mac) = 32),
+    number      bigint  NOT NULL,
+    deleted_at  bigint  NOT NULL,
+    PRIMARY KEY (gallery, mac)
+);
+
+-- The record of revisions, as one document.
+CREATE TABLE revisions (
+    only_row    boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    record      bytea   NOT NULL
+);
+
+CREATE TABLE audit (
+    line        bigint  GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at          timestamptz NOT NULL,
+    text        text    NOT NULL
+);
+CREATE INDEX audit_at ON audit (at);

@@ -1,0 +1,19 @@
+//! Durable data in PostgreSQL, for services that share one database.
+//!
+//! | module | content |
+//! | --- | --- |
+//! | [`connection`] | the address of a database, TLS, the pool, and errors with their remedies |
+//! | [`schema`] | versioned migrations, and which versions this program runs with |
+//! | `store` | [`PostgresStore`], the [`Store`](rostro_gallery::Store) in a database |
+//!
+//! Calls block, as those of the store in a folder. Connections run on a thread of their own
+//! ([`Database`]).
+//!
+//! Place in the host: rostro → {service, database} → gallery, all → common. This crate uses
+//! `rostro-gallery`, whose types it stores, and `rostro-common`.
+
+pub mod connection;
+pub mod schema;
+mod store;
+
+pub use connection::{Database, DatabaseError};
