@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 use rostro_common::digest::Sha256Digest;
 use rostro_service::executor::ExecutorError;
 use rostro_service::people::PeopleError;
-use rostro_service::types::{GalleryError, GroupsError, RunError};
+use rostro_service::types::{DatabaseFailure, GalleryError, GroupsError, RunError};
 use rostro_service::{RevisionError, ServiceError};
 
 use crate::request::headers::X_ROSTRO_PIPELINE;
@@ -328,6 +328,7 @@ fn of_groups(error: &GroupsError) -> ApiError {
                 "The groups were changed, but the disk failed: a crash may undo the change.";
             ApiError::internal("groups_failed", message, error)
         }
+        GroupsError::Database(failure) => of_database(failure),
         error if is_disk_full(error) => ApiError::disk_full(GALLERY_DISK_FULL, error),
         error => ApiError::internal(
             "groups_failed",
@@ -337,7 +338,24 @@ fn of_groups(error: &GroupsError) -> ApiError {
     }
 }
 
+/// Returns the error of a request that the database did not answer.
+fn of_database(failure: &DatabaseFailure) -> ApiError {
+    if failure.is_transient {
+        let message = "The database is not available; nothing was changed.";
+        return ApiError::retry_later("database_unavailable", message)
+            .with_cause(&failure.to_string());
+    }
+    ApiError::internal(
+        "database_failed",
+        "The database refused the change; nothing was changed.",
+        failure,
+    )
+}
+
 fn of_gallery(error: &GalleryError) -> ApiError {
+    if let GalleryError::Database(failure) = error {
+        return of_database(failure);
+    }
     if let GalleryError::Damaged { .. } = error {
         let message = "The stored data of this person cannot be read; enrol them again.";
         return ApiError::new(StatusCode::CONFLICT, "person_damaged", message)

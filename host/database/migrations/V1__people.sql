@@ -1,4 +1,4 @@
--- People, groups, deletions, revisions and the audit log of one fleet.
+-- People, groups and deletions.
 -- `rostro database migrate` owns the schema; `rostro serve` only reads and writes rows.
 
 -- One row. `counter` numbers the changes: updating it in the transaction of a change makes the
@@ -6,7 +6,9 @@
 CREATE TABLE gallery (
     only_row    boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     id          uuid    NOT NULL,
-    counter     bigint  NOT NULL DEFAULT 0 CHECK (counter >= 0)
+    counter     bigint  NOT NULL DEFAULT 0 CHECK (counter >= 0),
+    -- The service that may write. Another one takes it over once this one has gone.
+    writer      uuid
 );
 
 -- Keys of the hashes in `tombstone`: of this gallery, and of those whose archives it imported.
@@ -39,16 +41,6 @@ CREATE TABLE sample (
     PRIMARY KEY (person, position)
 );
 
--- Templates of a person, by the digest of the contract, policy and settings that made them.
-CREATE TABLE template (
-    person      bigint  NOT NULL REFERENCES person ON DELETE CASCADE,
-    key         bytea   NOT NULL CHECK (octet_length(key) = 32),
-    number      bigint  NOT NULL,
-    vectors     bytea[] NOT NULL,
-    PRIMARY KEY (key, person)
-);
-CREATE INDEX template_person ON template (person);
-
 CREATE TABLE groups (
     name        text    COLLATE "C" PRIMARY KEY
 );
@@ -69,16 +61,3 @@ CREATE TABLE tombstone (
     deleted_at  bigint  NOT NULL,
     PRIMARY KEY (gallery, mac)
 );
-
--- The record of revisions, as one document.
-CREATE TABLE revisions (
-    only_row    boolean PRIMARY KEY DEFAULT true CHECK (only_row),
-    record      bytea   NOT NULL
-);
-
-CREATE TABLE audit (
-    line        bigint  GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    at          timestamptz NOT NULL,
-    text        text    NOT NULL
-);
-CREATE INDEX audit_at ON audit (at);

@@ -17,3 +17,4 @@ pub mod schema;
 mod store;
 
 pub use connection::{Database, DatabaseError};
+pub use store::PostgresStore;

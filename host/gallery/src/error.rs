@@ -45,6 +45,17 @@ impl fmt::Display for Problem {
     }
 }
 
+/// Error of a store in a database.
+#[derive(Debug, thiserror::Error)]
+#[error("{cause}")]
+pub struct DatabaseFailure {
+    /// Whether a retry may succeed.
+    pub is_transient: bool,
+    /// Cause.
+    #[source]
+    pub cause: Box<dyn std::error::Error + Send + Sync>,
+}
+
 /// Why a gallery cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum GalleryError {
@@ -101,6 +112,9 @@ pub enum GalleryError {
         #[source]
         cause: io::Error,
     },
+    /// The database cannot be used. Nothing was changed.
+    #[error(transparent)]
+    Database(#[from] DatabaseFailure),
     /// A person's file cannot be written. The message omits the file's name, which is the person's.
     #[error("cannot write a person's file into the gallery {folder}: {cause}{}", remedy(cause), folder = folder.display())]
     Write {

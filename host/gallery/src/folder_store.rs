@@ -84,14 +84,10 @@ impl FolderStore {
 
     /// Removes the kept templates before a person's samples are replaced or deleted.
     fn remove_templates(&self) -> Result<(), GalleryError> {
-        let Some(state) = &self.state else {
-            return Ok(());
-        };
-        let file = state.templates();
-        file.remove().map_err(|cause| GalleryError::Templates {
-            path: file.path().to_owned(),
-            cause,
-        })
+        match &self.state {
+            Some(state) => state.remove_templates(),
+            None => Ok(()),
+        }
     }
 
     /// Returns the CSV files of the people.
@@ -130,30 +126,15 @@ impl Store for FolderStore {
     }
 
     fn kept_templates(&self, key: Sha256Digest) -> KeptTemplates {
-        let Some(state) = &self.state else {
-            return KeptTemplates::default();
-        };
-        let file = state.templates();
-        file.read(key).unwrap_or_else(|error| {
-            tracing::warn!(
-                "cannot read the templates {}, which are made again: {error}",
-                file.path().display()
-            );
-            KeptTemplates::default()
-        })
+        match &self.state {
+            Some(state) => state.kept_templates(key),
+            None => KeptTemplates::default(),
+        }
     }
 
     fn keep_templates(&self, key: Sha256Digest, templates: &KeptTemplates) {
-        let Some(state) = &self.state else {
-            return;
-        };
-        let file = state.templates();
-        // The templates of before may be a deleted person's.
-        if let Err(error) = file.remove().and_then(|()| file.write(key, templates)) {
-            tracing::warn!(
-                "cannot replace the templates {}, which are made again at the next start: {error}",
-                file.path().display()
-            );
+        if let Some(state) = &self.state {
+            state.keep_templates(key, templates);
         }
     }
 
@@ -320,10 +301,7 @@ impl Store for FolderStore {
 
     fn append_audit(&self, lines: &[u8]) -> io::Result<AuditAppend> {
         let file = self.state()?.append_audit(lines)?;
-        Ok(AuditAppend {
-            number: self.ledger.advance_if_open(),
-            file,
-        })
+        Ok(AuditAppend::new(self.ledger.advance_if_open(), file))
     }
 
     fn reopen_audit(&self) -> io::Result<()> {

@@ -4,7 +4,7 @@
 //! folder, from four parts that each own some of the folder's files:
 //!
 //! - [`CsvGallery`] (`folder`, `csv_file`): a CSV file of samples for each person and embedding
-//!   contract. `quarantine` holds the damaged files, and `file_names` the names;
+//!   contract. [`enrolment`] decides which of them are in force, `quarantine` holds the damaged files, and `file_names` the names;
 //! - [`groups`]: a file of members for each group;
 //! - [`ledger`]: the change number, and the tombstones of deleted people;
 //! - [`StateFiles`]: the record of revisions, the audit log and kept templates, in the state folder.
@@ -18,6 +18,7 @@
 
 pub mod audit_file;
 pub mod csv_file;
+pub mod enrolment;
 mod error;
 mod file_names;
 mod file_watch;
@@ -34,8 +35,8 @@ pub use csv_file::{
     MAX_BYTES as MAX_PERSON_BYTES, REASONS, SampleFileError, parse as parse_samples,
     write as write_samples,
 };
-pub use error::{GalleryError, Problem};
-pub use folder::{CsvGallery, QuarantinedFile};
+pub use error::{DatabaseFailure, GalleryError, Problem};
+pub use folder::{CsvGallery, QuarantinedFile, Removal};
 pub use folder_store::FolderStore;
 pub use ledger::ChangeNumber;
 pub use state_files::{AUDIT_LOG, REVISIONS, StateFiles};

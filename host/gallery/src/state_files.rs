@@ -9,10 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 
 use rostro_common::fs::atomic::{AtomicFile, FileAccess};
+use rostro_common::digest::Sha256Digest;
 use rostro_common::fs::durable::sync_folder;
 
 use crate::audit_file::{AuditFile, ShorterCopy};
-use crate::template_file::TemplateFile;
+use crate::error::GalleryError;
+use crate::template_file::{KeptTemplates, TemplateFile};
 
 /// Name of the audit log in the state folder.
 pub const AUDIT_LOG: &str = "audit.jsonl";
@@ -48,7 +50,12 @@ impl StateFiles {
         })
     }
 
-    pub(crate) fn read_revisions(&self) -> io::Result<Option<Vec<u8>>> {
+    /// Returns the record of revisions, see [`crate::Store::read_revisions`].
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read.
+    pub fn read_revisions(&self) -> io::Result<Option<Vec<u8>>> {
         match fs::read(&self.record) {
             Ok(text) => Ok(Some(text)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -56,7 +63,12 @@ impl StateFiles {
         }
     }
 
-    pub(crate) fn write_revisions(&self, record: &[u8]) -> io::Result<()> {
+    /// Replaces the record of revisions.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub fn write_revisions(&self, record: &[u8]) -> io::Result<()> {
         let mut file = AtomicFile::create(&self.record, FileAccess::Owner)?;
         io::Write::write_all(&mut file, record)?;
         file.commit()?;
@@ -71,20 +83,67 @@ impl StateFiles {
         Ok(())
     }
 
-    pub(crate) fn templates(&self) -> &TemplateFile {
-        &self.templates
+    /// Returns the templates that are kept under a key, see [`crate::Store::kept_templates`].
+    pub fn kept_templates(&self, key: Sha256Digest) -> KeptTemplates {
+        let file = &self.templates;
+        file.read(key).unwrap_or_else(|error| {
+            tracing::warn!(
+                "cannot read the templates {}, which are made again: {error}",
+                file.path().display()
+            );
+            KeptTemplates::default()
+        })
     }
 
-    pub(crate) fn append_audit(&self, lines: &[u8]) -> io::Result<Arc<File>> {
+    /// Keeps templates instead of those of before, see [`crate::Store::keep_templates`].
+    pub fn keep_templates(&self, key: Sha256Digest, templates: &KeptTemplates) {
+        let file = &self.templates;
+        // The templates of before may be a deleted person's.
+        if let Err(error) = file.remove().and_then(|()| file.write(key, templates)) {
+            tracing::warn!(
+                "cannot replace the templates {}, which are made again at the next start: {error}",
+                file.path().display()
+            );
+        }
+    }
+
+    /// Removes the kept templates, durably, before a person's samples are replaced or deleted.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be removed.
+    pub fn remove_templates(&self) -> Result<(), GalleryError> {
+        let file = &self.templates;
+        file.remove().map_err(|cause| GalleryError::Templates {
+            path: file.path().to_owned(),
+            cause,
+        })
+    }
+
+    /// Appends whole lines to the audit log. The caller syncs the returned file.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be written as a whole.
+    pub fn append_audit(&self, lines: &[u8]) -> io::Result<Arc<File>> {
         self.audit().append(lines)
     }
 
-    pub(crate) fn reopen_audit(&self) -> io::Result<()> {
+    /// Opens the audit log anew.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub fn reopen_audit(&self) -> io::Result<()> {
         self.audit().reopen()
     }
 
     /// Removes lines, and files that log rotation made, from before a time. Returns their bytes.
-    pub(crate) fn remove_audit_before(&self, cutoff: Timestamp) -> io::Result<u64> {
+    ///
+    /// # Errors
+    ///
+    /// If the log cannot be changed.
+    pub fn remove_audit_before(&self, cutoff: Timestamp) -> io::Result<u64> {
         let (path, rotated) = {
             let audit = self.audit();
             (audit.path().to_owned(), audit.rotated()?)

@@ -413,10 +413,15 @@ pub enum StoreError {
 pub struct AuditAppend {
     /// Number of the change.
     pub number: ChangeNumber,
-    pub(crate) file: Arc<File>,
+    file: Arc<File>,
 }
 
 impl AuditAppend {
+    /// Creates the append of lines that are in `file`.
+    pub fn new(number: ChangeNumber, file: Arc<File>) -> Self {
+        Self { number, file }
+    }
+
     /// Waits until the lines are durable.
     ///
     /// # Errors

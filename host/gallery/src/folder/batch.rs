@@ -11,7 +11,7 @@ use rostro_common::fs::durable::sync_folder;
 use rostro_common::ids::{ContractId, EnrolmentId, PersonId};
 
 use super::CsvGallery;
-use super::contracts::enrolment::{enrolment_of, with_enrolment};
+use crate::enrolment::{enrolment_of, with_enrolment};
 use crate::csv_file;
 use crate::error::GalleryError;
 use crate::file_names::OTHER_CONTRACTS;

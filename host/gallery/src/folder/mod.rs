@@ -24,11 +24,12 @@ use rostro_common::sample::Sample;
 
 use crate::csv_file::{self, SampleFileError};
 use crate::error::{GalleryError, Problem, remedy};
-use crate::file_names;
+use crate::{enrolment, file_names};
 use crate::file_watch::{FolderStamp, WatchedFiles};
 use crate::store::GalleryContents;
 
 pub use restore::QuarantinedFile;
+pub use write::Removal;
 
 /// Number of locks for people's files, above the usual number of concurrent enrolments.
 const LOCK_STRIPES: usize = 64;
@@ -149,7 +150,13 @@ impl CsvGallery {
         }
     }
 
-    fn path_of(&self, id: &PersonId) -> PathBuf {
+    /// Returns the folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Returns the path of a person's own file, whether it exists or not.
+    pub fn path_of(&self, id: &PersonId) -> PathBuf {
         self.folder.join(file_names::canonical(id))
     }
 
@@ -315,7 +322,7 @@ impl CsvGallery {
                 .iter()
                 .any(|sample| sample.contract.as_ref() == Some(&contract))
             {
-                found.extend(contracts::enrolment::in_force(&own, &contract, samples));
+                found.extend(enrolment::in_force(&own, &contract, samples));
             }
         }
         Ok(Some(found))

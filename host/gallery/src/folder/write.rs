@@ -11,12 +11,12 @@ use rostro_common::fs::identity;
 use rostro_common::ids::PersonId;
 use rostro_common::sample::Sample;
 
-use super::{CsvGallery, batch, contracts};
+use super::{CsvGallery, batch};
 use crate::csv_file::{self, SampleFileError};
 use crate::error::{GalleryError, Problem, remedy};
 use crate::ledger::ChangeNumber;
 use crate::store::{BatchWrite, ByContract, Durability, SampleLocation};
-use crate::{file_names, quarantine};
+use crate::{enrolment, file_names, quarantine};
 
 impl CsvGallery {
     /// Returns the samples in a person's own file before it is replaced. A file of the canonical
@@ -137,7 +137,7 @@ impl CsvGallery {
         id: &PersonId,
         samples: &[Sample],
     ) -> Result<(PathBuf, Durability), GalleryError> {
-        for (_, samples) in contracts::enrolment::group_by_contract(samples) {
+        for (_, samples) in enrolment::group_by_contract(samples) {
             check_size(&samples)?;
         }
         let _lock = self.lock_person(id);
@@ -182,7 +182,7 @@ impl CsvGallery {
     /// # Errors
     ///
     /// If the folder cannot be written. Some files may then be left.
-    pub(crate) fn remove(&self, id: &PersonId) -> Result<Removal, GalleryError> {
+    pub fn remove(&self, id: &PersonId) -> Result<Removal, GalleryError> {
         let _lock = self.lock_person(id);
         let failed = |cause| GalleryError::Write {
             folder: self.folder.clone(),
@@ -237,7 +237,7 @@ impl CsvGallery {
 
 /// Result of removing a person's samples.
 #[derive(Debug)]
-pub(crate) struct Removal {
+pub struct Removal {
     /// Whether anything was stored of the person.
     pub was_there: bool,
     /// Files with the person's name that are not a person's. They stay.

@@ -55,17 +55,17 @@ impl GroupIndex {
     }
 
     /// Sets the members of a group.
-    pub(crate) fn set(&self, group: &GroupId, members: HashSet<PersonId>) {
+    pub fn set(&self, group: &GroupId, members: HashSet<PersonId>) {
         self.change(|groups| drop(groups.insert(group.clone(), Arc::new(members))));
     }
 
     /// Removes a group.
-    pub(crate) fn remove(&self, group: &GroupId) {
+    pub fn remove(&self, group: &GroupId) {
         self.change(|groups| drop(groups.remove(group)));
     }
 
     /// Removes a person from groups.
-    pub(crate) fn remove_member<'g>(
+    pub fn remove_member<'g>(
         &self,
         from: impl IntoIterator<Item = &'g GroupId>,
         id: &PersonId,

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rostro_common::fs::atomic::UNFINISHED;
 use rostro_common::fs::durable::sync_folder;
 
-use crate::error::remedy;
+use crate::error::{DatabaseFailure, remedy};
 use crate::file_watch::{Fingerprint, FolderListing, WatchedFiles};
 use file::LineRemoval;
 
@@ -33,7 +33,7 @@ const FOLDER: &str = ".groups";
 const UNUSABLE: &str = "group";
 
 /// Maximum number of groups.
-const MAX_GROUPS: usize = 10_000;
+pub const MAX_GROUPS: usize = 10_000;
 
 /// Name of a group. The rules of a person's id apply.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -109,6 +109,9 @@ pub enum GroupsError {
         #[source]
         cause: io::Error,
     },
+    /// The database cannot be used. Nothing was changed.
+    #[error(transparent)]
+    Database(#[from] DatabaseFailure),
     /// A new name differs only in case from that of another group.
     #[error("there is a group of this name with other upper and lower case; choose another name")]
     NameTaken,

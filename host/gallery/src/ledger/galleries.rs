@@ -46,10 +46,6 @@ impl Galleries {
         self.keys.get(&gallery).cloned()
     }
 
-    pub(super) fn count(&self) -> usize {
-        self.keys.len()
-    }
-
     pub(super) fn iter(&self) -> impl Iterator<Item = (Uuid, HashKey)> {
         self.keys
             .iter()

@@ -12,6 +12,7 @@ mod slots;
 mod tombstones;
 
 use std::collections::{BTreeSet, HashSet};
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ use self::slots::SlotRecord;
 use crate::error::remedy;
 use crate::file_names;
 
+pub use self::merge::Adoption;
 pub use self::tombstones::{ArchiveOrigin, Mac, Tombstone, Tombstones, now};
 
 /// Folder of the ledger in the gallery's folder.
@@ -78,8 +80,7 @@ struct ConcurrentChanges {
 }
 
 /// Guard of a running import, which loses against deletions. Dropping it ends the import.
-#[derive(Debug)]
-pub struct ImportWatch(Arc<Ledger>);
+pub struct ImportWatch(Option<Box<dyn FnOnce() + Send + Sync>>);
 
 #[derive(Debug)]
 enum LedgerState {
@@ -294,7 +295,8 @@ impl Ledger {
     /// changes from now on.
     pub fn watch_import(self: &Arc<Self>) -> ImportWatch {
         *self.concurrent() = Some(ConcurrentChanges::default());
-        ImportWatch(Arc::clone(self))
+        let ledger = Arc::clone(self);
+        ImportWatch::new(move || *ledger.concurrent() = None)
     }
 
     /// Returns true if a person was written since the running import began.
@@ -348,8 +350,8 @@ impl Ledger {
             number: None,
             ..origin
         };
-        if number - self.numbers.latest() > MAX_STEP {
-            return (origin, Err(TOO_FAR));
+        if let Err(reason) = check_step(self.numbers.latest(), number) {
+            return (origin, Err(reason));
         }
         if adopts {
             self.numbers.raise(number);
@@ -409,9 +411,37 @@ impl Drop for RunningDeletion<'_> {
     }
 }
 
+impl ImportWatch {
+    /// Creates a guard that calls `end` when it is dropped.
+    pub fn new(end: impl FnOnce() + Send + Sync + 'static) -> Self {
+        Self(Some(Box::new(end)))
+    }
+}
+
+impl fmt::Debug for ImportWatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ImportWatch")
+    }
+}
+
 impl Drop for ImportWatch {
     fn drop(&mut self) {
-        *self.0.concurrent() = None;
+        if let Some(end) = self.0.take() {
+            end();
+        }
+    }
+}
+
+/// Refuses to adopt a number that is far above the latest one.
+///
+/// # Errors
+///
+/// The reason.
+pub fn check_step(latest: u64, number: u64) -> Result<(), &'static str> {
+    if number > latest.saturating_add(MAX_STEP) {
+        Err(TOO_FAR)
+    } else {
+        Ok(())
     }
 }
 

@@ -5,7 +5,6 @@
 //! in the same step. So neither a crash nor a program without enrolments can leave an older person
 //! under the id. Rows that may or may not belong to the own file's enrolment have an *unknown age*.
 
-pub(super) mod enrolment;
 mod trust;
 
 use std::collections::BTreeMap;
@@ -19,7 +18,7 @@ use rostro_common::ids::{ContractId, EnrolmentId, PersonId};
 use rostro_common::parallel;
 use rostro_common::sample::Sample;
 
-use self::enrolment::{
+use crate::enrolment::{
     enrolment_of, group_by_contract, has_unknown_age, in_force, is_stale, with_enrolment,
 };
 use super::{CsvGallery, read_person};

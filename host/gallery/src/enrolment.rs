@@ -4,7 +4,7 @@ use rostro_common::ids::{ContractId, EnrolmentId};
 use rostro_common::sample::Sample;
 
 /// Returns the enrolment of all samples of an own file; none if they differ or have none.
-pub(in crate::folder) fn enrolment_of(own: &[Sample]) -> Option<&EnrolmentId> {
+pub fn enrolment_of(own: &[Sample]) -> Option<&EnrolmentId> {
     let first = own.first()?.enrolment.as_ref()?;
     own.iter()
         .all(|sample| sample.enrolment.as_ref() == Some(first))
@@ -19,7 +19,7 @@ fn has_contract(own: &[Sample], contract: &ContractId) -> bool {
 }
 
 /// Returns the samples of another file that are in force.
-pub(in crate::folder) fn in_force(
+pub fn in_force(
     own: &[Sample],
     contract: &ContractId,
     samples: Vec<Sample>,
@@ -34,7 +34,7 @@ pub(in crate::folder) fn in_force(
 }
 
 /// Returns true if some samples of another file may be older than the person's own.
-pub(super) fn has_unknown_age(own: &[Sample], contract: &ContractId, samples: &[Sample]) -> bool {
+pub(crate) fn has_unknown_age(own: &[Sample], contract: &ContractId, samples: &[Sample]) -> bool {
     let is_unknown = |sample: &Sample| sample.enrolment.is_none() || enrolment_of(own).is_none();
     !has_contract(own, contract)
         && samples
@@ -45,7 +45,7 @@ pub(super) fn has_unknown_age(own: &[Sample], contract: &ContractId, samples: &[
 
 /// Returns true if another file is left of an earlier enrolment: both files have one, and the two
 /// differ.
-pub(super) fn is_stale(own: &[Sample], samples: &[Sample]) -> bool {
+pub(crate) fn is_stale(own: &[Sample], samples: &[Sample]) -> bool {
     let Some(enrolment) = enrolment_of(own) else {
         return false;
     };
@@ -59,7 +59,7 @@ pub(super) fn is_stale(own: &[Sample], samples: &[Sample]) -> bool {
 
 /// Returns the samples by contract, in the order in which the contracts appear. Samples without a
 /// contract count as the first one's.
-pub(in crate::folder) fn group_by_contract(
+pub fn group_by_contract(
     samples: &[Sample],
 ) -> Vec<(Option<ContractId>, Vec<Sample>)> {
     let mut groups: Vec<(Option<ContractId>, Vec<Sample>)> = Vec::new();
@@ -76,7 +76,7 @@ pub(in crate::folder) fn group_by_contract(
 }
 
 /// Returns the samples with this enrolment.
-pub(in crate::folder) fn with_enrolment(
+pub fn with_enrolment(
     samples: &[Sample],
     enrolment: &EnrolmentId,
 ) -> Vec<Sample> {

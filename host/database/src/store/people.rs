@@ -1,0 +1,376 @@
+//! Reads and writes of people.
+
+use std::collections::{BTreeSet, HashMap};
+use std::pin::pin;
+
+use deadpool_postgres::{GenericClient, Transaction};
+use futures_util::TryStreamExt;
+use rostro_common::ids::PersonId;
+use rostro_common::sample::Sample;
+use rostro_gallery::{
+    BatchOutcome, BatchWrite, ByContract, Deletion, Durability, GalleryError, MAX_PERSON_BYTES,
+    PersonRecord, PersonWrite, SampleLocation,
+};
+use tokio_postgres::binary_copy::BinaryCopyInWriter;
+use tokio_postgres::types::Type;
+
+use super::{PostgresStore, failure, samples, signed};
+use crate::connection::DatabaseError;
+
+/// A person to write, with all samples in force.
+type PersonSamples<'a> = (&'a PersonId, Vec<Sample>);
+
+impl PostgresStore {
+    /// Reads all people. Damaged rows are logged, and their person has no samples.
+    pub(super) fn load_people(&self) -> Result<Vec<PersonRecord>, GalleryError> {
+        self.read_with(async |client| {
+            let statement = format!(
+                "SELECT person.id, sample.position, {} FROM person LEFT JOIN sample USING (person) \
+                 ORDER BY person.id, sample.position",
+                samples::COLUMNS
+            );
+            let parameters: [&str; 0] = [];
+            let mut rows = pin!(client.query_raw(&statement, parameters).await?);
+            let mut people: Vec<PersonRecord> = Vec::new();
+            let mut damaged = 0;
+            while let Some(row) = rows.try_next().await? {
+                let Ok(id) = row.get::<_, String>(0).parse::<PersonId>() else {
+                    damaged += 1;
+                    continue;
+                };
+                if people.last().is_none_or(|person| person.id != id) {
+                    people.push(PersonRecord {
+                        path: self.files.path_of(&id),
+                        id,
+                        samples: Vec::new(),
+                    });
+                }
+                let Some(person) = people.last_mut() else {
+                    continue;
+                };
+                if row.get::<_, Option<i32>>(1).is_none() {
+                    continue;
+                }
+                match samples::from_row(&row, 2) {
+                    Ok(sample) => person.samples.push(self.with_contract(sample)),
+                    Err(_) => damaged += 1,
+                }
+            }
+            if damaged > 0 {
+                tracing::error!(
+                    damaged,
+                    "rows of the database cannot be used; `rostro database check` names them"
+                );
+            }
+            Ok(people)
+        })
+        .map_err(failure)
+    }
+
+    /// Sets the contract of a sample that names none, if it is known.
+    fn with_contract(&self, sample: Sample) -> Sample {
+        Sample {
+            contract: sample.contract.or_else(|| self.legacy.get().cloned()),
+            ..sample
+        }
+    }
+
+    pub(super) fn read_ids(&self) -> Result<BTreeSet<PersonId>, GalleryError> {
+        self.read_with(async |client| {
+            let rows = client.query("SELECT id FROM person", &[]).await?;
+            Ok(rows
+                .iter()
+                .filter_map(|row| row.get::<_, String>(0).parse().ok())
+                .collect())
+        })
+        .map_err(failure)
+    }
+
+    /// Reads the samples of a person; none for an unknown one.
+    pub(super) fn read_person(&self, id: &PersonId) -> Result<Option<Vec<Sample>>, GalleryError> {
+        let stored = self
+            .read_with(async |client| stored_samples(client, id).await)
+            .map_err(failure)?;
+        Ok(stored.map(|stored| {
+            stored
+                .into_iter()
+                .map(|sample| self.with_contract(sample))
+                .collect()
+        }))
+    }
+
+    pub(super) fn replace_person(
+        &self,
+        id: &PersonId,
+        samples: &[Sample],
+    ) -> Result<PersonWrite, GalleryError> {
+        let samples = samples::replaced(samples);
+        check_size(&samples)?;
+        self.state.remove_templates()?;
+        self.write_person(async |_| Ok(samples), id)
+    }
+
+    pub(super) fn put_samples(
+        &self,
+        id: &PersonId,
+        new: &[Sample],
+        location: SampleLocation,
+    ) -> Result<PersonWrite, GalleryError> {
+        check_size(new)?;
+        self.write_person(
+            async |transaction| {
+                let old = stored_samples(transaction, id).await?.unwrap_or_default();
+                let old: Vec<Sample> = old
+                    .into_iter()
+                    .map(|sample| self.with_contract(sample))
+                    .collect();
+                Ok(samples::added(&old, new, location))
+            },
+            id,
+        )
+    }
+
+    /// Writes one person in a transaction, and then the CSV file of this node.
+    fn write_person(
+        &self,
+        samples: impl AsyncFnOnce(&Transaction<'_>) -> Result<Vec<Sample>, DatabaseError>,
+        id: &PersonId,
+    ) -> Result<PersonWrite, GalleryError> {
+        let (number, samples) = self
+            .change(async |transaction, numbering| {
+                lock_person(transaction, id).await?;
+                let samples = samples(transaction).await?;
+                let people = [(id, samples)];
+                write_rows(transaction, &people).await?;
+                let number = numbering.take(transaction, 1).await?;
+                number_people(transaction, &people, number).await?;
+                let [(_, samples)] = people;
+                Ok((number, samples))
+            })
+            .map_err(failure)?;
+        let number = self.record_latest(number);
+        Ok(PersonWrite {
+            number,
+            path: self.write_file(id, &samples),
+            durability: Durability::Synced,
+        })
+    }
+
+    pub(super) fn replace_people(&self, people: &[ByContract<'_>]) -> BatchWrite {
+        let mut outcomes = vec![BatchOutcome::Skipped; people.len()];
+        let failed = |outcomes, failure| BatchWrite {
+            outcomes,
+            durability: Durability::Synced,
+            failure: Some(failure),
+        };
+        if let Err(error) = self.state.remove_templates() {
+            return failed(outcomes, error);
+        }
+        let mut writes: Vec<PersonSamples<'_>> = Vec::new();
+        let mut places = Vec::new();
+        for (place, ((id, contracts), outcome)) in people.iter().zip(&mut outcomes).enumerate() {
+            let samples: Vec<Sample> = contracts
+                .iter()
+                .flat_map(|(_, samples)| samples.iter().cloned())
+                .collect();
+            let samples = samples::replaced(&samples);
+            let size = samples::file_size(&samples);
+            if size as u64 > MAX_PERSON_BYTES {
+                *outcome = BatchOutcome::TooLarge(size);
+            } else {
+                writes.push((id, samples));
+                places.push(place);
+            }
+        }
+        if writes.is_empty() {
+            return BatchWrite {
+                outcomes,
+                durability: Durability::Synced,
+                failure: None,
+            };
+        }
+        let last = self.change(async |transaction, numbering| {
+            for (id, _) in &writes {
+                lock_person(transaction, id).await?;
+            }
+            write_rows(transaction, &writes).await?;
+            let last = numbering.take(transaction, writes.len()).await?;
+            number_people(transaction, &writes, last).await?;
+            Ok(last)
+        });
+        let last = match last {
+            Ok(last) => last,
+            Err(error) => return failed(outcomes, failure(error)),
+        };
+        let first = last.saturating_sub(writes.len() as u64 - 1);
+        for ((number, place), (id, samples)) in (first..).zip(places).zip(&writes) {
+            if let Some(outcome) = outcomes.get_mut(place) {
+                *outcome = BatchOutcome::Stored(self.record_latest(number));
+            }
+            self.write_file(id, samples);
+        }
+        BatchWrite {
+            outcomes,
+            durability: Durability::Synced,
+            failure: None,
+        }
+    }
+
+    /// Deletes a person, with memberships and the file of this node, and leaves a tombstone.
+    pub(super) fn delete(&self, id: &PersonId) -> Result<Deletion, GalleryError> {
+        self.state.remove_templates()?;
+        // Held until the index follows, because a change of a group replaces all its members.
+        let _changing = self.lock_groups();
+        let (number, was_stored) = self
+            .change(async |transaction, numbering| {
+                lock_person(transaction, id).await?;
+                let text = id.as_str();
+                transaction
+                    .execute("DELETE FROM member WHERE id = $1", &[&text])
+                    .await?;
+                let people = transaction
+                    .execute("DELETE FROM person WHERE id = $1", &[&text])
+                    .await?;
+                let number = numbering.take(transaction, 1).await?;
+                self.write_tombstone(transaction, id, number).await?;
+                Ok((number, people > 0))
+            })
+            .map_err(failure)?;
+        self.groups.remove_member(&self.groups.groups_of(id), id);
+        let number = self.record_latest(number);
+        // The file is a copy, but callers read it: the deletion is not answered before it is gone.
+        let file = self.files.remove(id)?;
+        Ok(Deletion {
+            number,
+            was_there: was_stored || file.was_there,
+            left_alone: file.left_alone,
+            durability: file.durability,
+            has_tombstone: true,
+        })
+    }
+}
+
+/// Serialises the changes of one person until the transaction ends, also before there is a row.
+async fn lock_person(transaction: &Transaction<'_>, id: &PersonId) -> Result<(), DatabaseError> {
+    transaction
+        .execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))",
+            &[&id.as_str()],
+        )
+        .await?;
+    Ok(())
+}
+
+/// Reads the rows of a person; none for an unknown one. Damaged rows are left out.
+async fn stored_samples(
+    client: &impl GenericClient,
+    id: &PersonId,
+) -> Result<Option<Vec<Sample>>, DatabaseError> {
+    let statement = format!(
+        "SELECT sample.position, {} FROM person LEFT JOIN sample USING (person) \
+         WHERE person.id = $1 ORDER BY sample.position",
+        samples::COLUMNS
+    );
+    let statement = client.prepare_cached(&statement).await?;
+    let rows = client.query(&statement, &[&id.as_str()]).await?;
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let present = rows
+        .iter()
+        .filter(|row| row.get::<_, Option<i32>>(0).is_some());
+    Ok(Some(
+        present
+            .filter_map(|row| samples::from_row(row, 1).ok())
+            .collect(),
+    ))
+}
+
+/// Writes people with their samples instead of those that are stored.
+async fn write_rows(
+    transaction: &Transaction<'_>,
+    people: &[PersonSamples<'_>],
+) -> Result<(), DatabaseError> {
+    let ids: Vec<&str> = people.iter().map(|(id, _)| id.as_str()).collect();
+    let keys: Vec<String> = people.iter().map(|(id, _)| id.case_key()).collect();
+    let statement = transaction
+        .prepare_cached(
+            "INSERT INTO person (id, case_key, number) \
+             SELECT id, case_key, 0 FROM unnest($1::text[], $2::text[]) AS new (id, case_key) \
+             ON CONFLICT (id) DO UPDATE SET enrolled_at = now() RETURNING id, person",
+        )
+        .await?;
+    let rows = transaction.query(&statement, &[&ids, &keys]).await?;
+    let keys: HashMap<String, i64> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let all: Vec<i64> = keys.values().copied().collect();
+    let statement = transaction
+        .prepare_cached("DELETE FROM sample WHERE person = ANY ($1)")
+        .await?;
+    transaction.execute(&statement, &[&all]).await?;
+    let sink = transaction
+        .copy_in(
+            "COPY sample (person, position, contract, enrolment, det_score, embedding, raw) \
+             FROM STDIN (FORMAT binary)",
+        )
+        .await?;
+    let types = [
+        Type::INT8,
+        Type::INT4,
+        Type::TEXT,
+        Type::TEXT,
+        Type::FLOAT4,
+        Type::FLOAT4_ARRAY,
+        Type::FLOAT4_ARRAY,
+    ];
+    let mut writer = pin!(BinaryCopyInWriter::new(sink, &types));
+    for (id, samples) in people {
+        let Some(person) = keys.get(id.as_str()) else {
+            continue;
+        };
+        for (position, sample) in (0_i32..).zip(samples) {
+            let contract = sample.contract.as_ref().map(ToString::to_string);
+            let enrolment = sample.enrolment.as_ref().map(ToString::to_string);
+            writer
+                .as_mut()
+                .write(&[
+                    person,
+                    &position,
+                    &contract,
+                    &enrolment,
+                    &sample.det_score,
+                    &sample.embedding,
+                    &sample.raw,
+                ])
+                .await?;
+        }
+    }
+    writer.as_mut().finish().await?;
+    Ok(())
+}
+
+/// Numbers the changes of people, the last one with `last`.
+async fn number_people(
+    transaction: &Transaction<'_>,
+    people: &[PersonSamples<'_>],
+    last: u64,
+) -> Result<(), DatabaseError> {
+    let first = last.saturating_sub(people.len() as u64 - 1);
+    let ids: Vec<&str> = people.iter().map(|(id, _)| id.as_str()).collect();
+    let numbers: Vec<i64> = (first..=last).map(signed).collect();
+    let statement = transaction
+        .prepare_cached(
+            "UPDATE person SET number = new.number \
+             FROM unnest($1::text[], $2::bigint[]) AS new (id, number) WHERE person.id = new.id",
+        )
+        .await?;
+    transaction.execute(&statement, &[&ids, &numbers]).await?;
+    Ok(())
+}
+
+fn check_size(samples: &[Sample]) -> Result<(), GalleryError> {
+    let size = samples::file_size(samples);
+    if size as u64 > MAX_PERSON_BYTES {
+        return Err(GalleryError::TooLarge { size });
+    }
+    Ok(())
+}
