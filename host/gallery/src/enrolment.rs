@@ -19,11 +19,7 @@ fn has_contract(own: &[Sample], contract: &ContractId) -> bool {
 }
 
 /// Returns the samples of another file that are in force.
-pub fn in_force(
-    own: &[Sample],
-    contract: &ContractId,
-    samples: Vec<Sample>,
-) -> Vec<Sample> {
+pub fn in_force(own: &[Sample], contract: &ContractId, samples: Vec<Sample>) -> Vec<Sample> {
     let enrolment = enrolment_of(own).filter(|_| !has_contract(own, contract));
     let counts = |sample: &Sample| {
         sample.contract.as_ref() == Some(contract)
@@ -59,9 +55,7 @@ pub(crate) fn is_stale(own: &[Sample], samples: &[Sample]) -> bool {
 
 /// Returns the samples by contract, in the order in which the contracts appear. Samples without a
 /// contract count as the first one's.
-pub fn group_by_contract(
-    samples: &[Sample],
-) -> Vec<(Option<ContractId>, Vec<Sample>)> {
+pub fn group_by_contract(samples: &[Sample]) -> Vec<(Option<ContractId>, Vec<Sample>)> {
     let mut groups: Vec<(Option<ContractId>, Vec<Sample>)> = Vec::new();
     for sample in samples {
         let target = groups
@@ -76,10 +70,7 @@ pub fn group_by_contract(
 }
 
 /// Returns the samples with this enrolment.
-pub fn with_enrolment(
-    samples: &[Sample],
-    enrolment: &EnrolmentId,
-) -> Vec<Sample> {
+pub fn with_enrolment(samples: &[Sample], enrolment: &EnrolmentId) -> Vec<Sample> {
     samples
         .iter()
         .map(|sample| Sample {

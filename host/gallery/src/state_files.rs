@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
-use rostro_common::fs::atomic::{AtomicFile, FileAccess};
 use rostro_common::digest::Sha256Digest;
+use rostro_common::fs::atomic::{AtomicFile, FileAccess};
 use rostro_common::fs::durable::sync_folder;
 
 use crate::audit_file::{AuditFile, ShorterCopy};

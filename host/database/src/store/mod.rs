@@ -88,9 +88,7 @@ impl PostgresStore {
         files: CsvGallery,
         state: StateFiles,
     ) -> Result<Self, StoreError> {
-        let gallery = database
-            .wait(gallery_id(&database))
-            .map_err(failure)?;
+        let gallery = database.wait(gallery_id(&database)).map_err(failure)?;
         let writer = files::node_id(&files, gallery)?;
         let opened = database.wait(async {
             let taken = take_over(&database, writer).await?;
@@ -202,11 +200,7 @@ struct Numbering<'s>(&'s PostgresStore);
 impl Numbering<'_> {
     /// Takes `count` numbers and returns the last one. The row stays locked until the transaction
     /// ends, so that changes become visible in the order of their numbers.
-    async fn take(
-        self,
-        transaction: &Transaction<'_>,
-        count: usize,
-    ) -> Result<u64, DatabaseError> {
+    async fn take(self, transaction: &Transaction<'_>, count: usize) -> Result<u64, DatabaseError> {
         let count = i64::try_from(count).unwrap_or(i64::MAX);
         let row = transaction
             .query_opt(

@@ -83,10 +83,7 @@ pub(super) fn added(old: &[Sample], new: &[Sample], location: SampleLocation) ->
     groups.retain(|(other, _)| *other != contract);
     let rest = groups.into_iter().flat_map(|(_, samples)| samples);
     if contract.is_none() || is_only {
-        let new = known.map_or_else(
-            || new.to_vec(),
-            |enrolment| with_enrolment(new, &enrolment),
-        );
+        let new = known.map_or_else(|| new.to_vec(), |enrolment| with_enrolment(new, &enrolment));
         return new.into_iter().chain(rest).collect();
     }
     let enrolment = known.unwrap_or_else(EnrolmentId::unique);
@@ -103,13 +100,11 @@ pub(super) fn added(old: &[Sample], new: &[Sample], location: SampleLocation) ->
 
 /// Returns the size of the largest CSV file of samples, in bytes.
 pub(super) fn file_size(samples: &[Sample]) -> usize {
-    let sizes = group_by_contract(samples)
-        .into_iter()
-        .map(|(_, samples)| {
-            let mut text = Vec::new();
-            // Writing to memory cannot fail.
-            let _ = write_samples(&samples, &mut text);
-            text.len()
-        });
+    let sizes = group_by_contract(samples).into_iter().map(|(_, samples)| {
+        let mut text = Vec::new();
+        // Writing to memory cannot fail.
+        let _ = write_samples(&samples, &mut text);
+        text.len()
+    });
     sizes.max().unwrap_or_default()
 }

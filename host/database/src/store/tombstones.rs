@@ -185,9 +185,8 @@ impl PostgresStore {
             return (origin, Err(reason));
         }
         if adopts
-            && let Err(error) = self.change(async |transaction, numbering| {
-                raise(transaction, numbering, number).await
-            })
+            && let Err(error) = self
+                .change(async |transaction, numbering| raise(transaction, numbering, number).await)
         {
             tracing::warn!("cannot raise the change number of the database: {error}");
         }

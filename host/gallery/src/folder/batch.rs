@@ -11,8 +11,8 @@ use rostro_common::fs::durable::sync_folder;
 use rostro_common::ids::{ContractId, EnrolmentId, PersonId};
 
 use super::CsvGallery;
-use crate::enrolment::{enrolment_of, with_enrolment};
 use crate::csv_file;
+use crate::enrolment::{enrolment_of, with_enrolment};
 use crate::error::GalleryError;
 use crate::file_names::OTHER_CONTRACTS;
 use crate::ledger::ChangeNumber;

@@ -24,9 +24,9 @@ use rostro_common::sample::Sample;
 
 use crate::csv_file::{self, SampleFileError};
 use crate::error::{GalleryError, Problem, remedy};
-use crate::{enrolment, file_names};
 use crate::file_watch::{FolderStamp, WatchedFiles};
 use crate::store::GalleryContents;
+use crate::{enrolment, file_names};
 
 pub use restore::QuarantinedFile;
 pub use write::Removal;

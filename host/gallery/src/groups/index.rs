@@ -65,11 +65,7 @@ impl GroupIndex {
     }
 
     /// Removes a person from groups.
-    pub fn remove_member<'g>(
-        &self,
-        from: impl IntoIterator<Item = &'g GroupId>,
-        id: &PersonId,
-    ) {
+    pub fn remove_member<'g>(&self, from: impl IntoIterator<Item = &'g GroupId>, id: &PersonId) {
         self.change(|groups| {
             for group in from {
                 if let Some(members) = groups.get_mut(group) {

@@ -65,9 +65,10 @@ impl Tombstones {
                 .in_gallery(gallery)
                 .find_map(|(_, tombstone)| check_step(latest, tombstone.number).err());
             adoption.reasons.extend(too_far.filter(|_| is_own));
-            for (mac, tombstone) in others.in_gallery(gallery).filter(|(_, tombstone)| {
-                !is_own || check_step(latest, tombstone.number).is_ok()
-            }) {
+            for (mac, tombstone) in others
+                .in_gallery(gallery)
+                .filter(|(_, tombstone)| !is_own || check_step(latest, tombstone.number).is_ok())
+            {
                 let tombstone = Tombstone {
                     deleted_at: tombstone.deleted_at.clamp(0, now_ms.max(0)),
                     ..tombstone

@@ -18,11 +18,11 @@ use rostro_common::ids::{ContractId, EnrolmentId, PersonId};
 use rostro_common::parallel;
 use rostro_common::sample::Sample;
 
+use super::{CsvGallery, read_person};
+use crate::csv_file;
 use crate::enrolment::{
     enrolment_of, group_by_contract, has_unknown_age, in_force, is_stale, with_enrolment,
 };
-use super::{CsvGallery, read_person};
-use crate::csv_file;
 use crate::file_names::{self, OTHER_CONTRACTS};
 use crate::file_watch::Fingerprint;
 use crate::store::{Durability, GalleryContents, PersonRecord, SampleLocation};

@@ -7,8 +7,8 @@ use std::time::SystemTime;
 
 use rostro_common::ids::{ContractId, EnrolmentId, PersonId};
 
-use crate::enrolment::{enrolment_of, has_unknown_age, with_enrolment};
 use crate::csv_file;
+use crate::enrolment::{enrolment_of, has_unknown_age, with_enrolment};
 use crate::error::GalleryError;
 use crate::folder::{CsvGallery, read_person};
 
