@@ -20,7 +20,7 @@ const FRAMES: usize = 20;
 
 /// Returns the path of libfaketime.
 fn faketime() -> PathBuf {
-    let packages = root().join("target/python/faketime/lib");
+    let packages = root().join("target/python/e2e/lib");
     let inside = |python: PathBuf| {
         python.join("site-packages/libfaketime/vendor/libfaketime/src/libfaketime.so.1")
     };
@@ -31,7 +31,7 @@ fn faketime() -> PathBuf {
         .map(|entry| inside(entry.unwrap().path()));
     pythons
         .find(|library| library.is_file())
-        .expect("libfaketime is in target/python/faketime; run cargo xtask test")
+        .expect("libfaketime is in target/python/e2e; run cargo xtask test")
 }
 
 /// Sets the server's clock offset. The write is atomic, because the server reads the file at every

@@ -1,7 +1,7 @@
 //! End-to-end tests: a real `rostro serve`, real components, real models, over HTTP.
 //!
 //! What they need is made by `cargo xtask test`: the components in `target/guest`, ONNX Runtime in
-//! `models/runtime`, libfaketime for `clock`, nginx for `proxies`, and for the modules with real
+//! `models/runtime`, libfaketime for `clock`, PostgreSQL for `database`, nginx for `proxies`, and for the modules with real
 //! people, `gates`, `identification` and `parity`, the pack `mobile` and the folder that
 //! `ROSTRO_SHARED` names (by default `../shared` next to the repository). `disks` mounts file
 //! systems in a private namespace, and `gallery_files` needs a C compiler. Anything missing
@@ -26,6 +26,7 @@ mod clock;
 mod connections;
 mod contracts;
 mod crashes;
+mod database;
 mod disks;
 mod duplicates;
 mod enrollment;
@@ -45,6 +46,7 @@ mod overload;
 mod parity;
 mod people;
 mod pictures;
+mod postgres;
 mod precision;
 mod proxies;
 mod publisher;

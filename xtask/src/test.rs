@@ -47,7 +47,7 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
     }
     guest::build_all()?;
     // It has the library that one test uses to change a server's time.
-    python::environment("faketime", "tests/e2e/requirements.txt")?;
+    python::environment("e2e", "tests/e2e/requirements.txt")?;
     python::environment("quantize", "tools/quantize/requirements.txt")?;
     let nginx = ["/usr/sbin/nginx", "/usr/local/sbin/nginx", "/usr/bin/nginx"];
     if !nginx.iter().any(|path| Path::new(path).exists()) {

@@ -16,5 +16,5 @@ pub mod connection;
 pub mod schema;
 mod store;
 
-pub use connection::{Database, DatabaseError};
+pub use connection::{Database, DatabaseError, DatabaseOptions};
 pub use store::PostgresStore;

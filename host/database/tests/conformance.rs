@@ -19,10 +19,12 @@ use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use rostro_common::cores::Cores;
 use rostro_common::ids::{ContractId, EnrolmentId, PersonId};
 use rostro_common::sample::Sample;
-use rostro_database::{Database, PostgresStore, schema};
+use rostro_database::{Database, DatabaseOptions, PostgresStore, schema};
 use rostro_gallery::groups::GroupId;
 use rostro_gallery::ledger::{ArchiveOrigin, now};
 use rostro_gallery::{BatchOutcome, CsvGallery, FolderStore, SampleLocation, StateFiles, Store};
+
+use crate::postgres::Postgres;
 
 /// One call of a store.
 #[derive(Clone, Debug)]
@@ -247,7 +249,13 @@ fn open_folder(folder: &Path) -> FolderStore {
 
 fn open_database(database: &Database, folder: &Path) -> PostgresStore {
     let files = CsvGallery::open_locked(&folder.join("gallery"), &Instant::now().into()).unwrap();
-    PostgresStore::open(database.clone(), files, state(folder)).unwrap()
+    PostgresStore::open(
+        database.clone(),
+        files,
+        state(folder),
+        &Instant::now().into(),
+    )
+    .unwrap()
 }
 
 fn state(folder: &Path) -> StateFiles {
@@ -258,7 +266,8 @@ fn state(folder: &Path) -> StateFiles {
 
 /// Runs a sequence on both stores, and compares every answer and all contents.
 fn compare(operations: &[Operation]) -> Result<(), TestCaseError> {
-    let database = postgres::database();
+    let own = Postgres::shared().database();
+    let database = Database::open(&DatabaseOptions::parse(own.url()).unwrap()).unwrap();
     schema::migrate(&database, None).unwrap();
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut folder: Option<Box<dyn Store>> = Some(Box::new(open_folder(one.path())));

@@ -9,6 +9,7 @@ use rostro_common::text::sanitize_lines;
 use rostro_models::runtime::RuntimeError;
 
 use crate::commands::audit::{self as audit, AuditArgs, AuditError};
+use crate::commands::database::{self, DatabaseArgs, DatabaseCommandError};
 use crate::commands::gallery::{self, GalleryArgs, GalleryCommandError};
 use crate::commands::models::{self, ModelsCommand};
 use crate::commands::people::{self as people, PeopleCommand};
@@ -73,6 +74,8 @@ enum Command {
     },
     /// Check and repair the files of a gallery
     Gallery(GalleryArgs),
+    /// Make and check the tables of people in PostgreSQL
+    Database(DatabaseArgs),
     /// Query the people of a running service
     People {
         #[command(subcommand)]
@@ -110,6 +113,9 @@ pub(crate) enum CliError {
     /// A gallery cannot be read or written.
     #[error(transparent)]
     Gallery(#[from] GalleryCommandError),
+    /// A database cannot be used.
+    #[error(transparent)]
+    Database(#[from] DatabaseCommandError),
     /// The audit log cannot be searched.
     #[error(transparent)]
     Audit(#[from] AuditError),
@@ -163,6 +169,7 @@ impl Cli {
             Command::Pipeline { command } => {
                 pipeline::run(command).map_err(|error| Box::new(error).into())
             }
+            Command::Database(args) => Ok(database::run(&args)?),
             Command::Gallery(args) => Ok(gallery::run(&args)?),
             Command::People { command } => {
                 people::run(command).map_err(|error| Box::new(PipelineError::from(error)).into())

@@ -22,11 +22,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 use deadpool_postgres::{Object, Transaction};
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use rostro_common::cancel::CancelScope;
 use rostro_common::cores::Cores;
 use rostro_common::digest::Sha256Digest;
 use rostro_common::ids::{ContractId, PersonId};
@@ -43,6 +45,10 @@ use rostro_gallery::{
 };
 
 use crate::connection::{Database, DatabaseError};
+
+/// Time to wait at least for the lock, because the server needs a moment to notice the end of a
+/// service.
+const MIN_WAIT: Duration = Duration::from_secs(1);
 
 /// Key of the advisory lock that the writing service holds: "rostro" in ASCII.
 const WRITER_LOCK: i64 = 0x726f_7374_726f;
@@ -77,7 +83,8 @@ pub struct PostgresStore {
 
 impl PostgresStore {
     /// Opens the store, and takes over as the writer of the database. `files` are the CSV files of
-    /// this node, which must be empty or belong to this database.
+    /// this node, which must be empty or belong to this database. If another service writes the
+    /// database, waits for it until `scope` ends.
     ///
     /// # Errors
     ///
@@ -87,11 +94,12 @@ impl PostgresStore {
         database: Database,
         files: CsvGallery,
         state: StateFiles,
+        scope: &CancelScope,
     ) -> Result<Self, StoreError> {
         let gallery = database.wait(gallery_id(&database)).map_err(failure)?;
         let writer = files::node_id(&files, gallery)?;
         let opened = database.wait(async {
-            let taken = take_over(&database, writer).await?;
+            let taken = take_over(&database, writer, scope).await?;
             let key = tombstones::key_of(&database, gallery).await?;
             Ok((taken, key, groups::load(&database).await?))
         });
@@ -167,14 +175,24 @@ async fn gallery_id(database: &Database) -> Result<Uuid, DatabaseError> {
 }
 
 /// Locks the database for this service.
-async fn take_over(database: &Database, writer: Uuid) -> Result<TakenOver, DatabaseError> {
+async fn take_over(
+    database: &Database,
+    writer: Uuid,
+    scope: &CancelScope,
+) -> Result<TakenOver, DatabaseError> {
     let lock = database.client().await?;
-    let is_locked: bool = lock
-        .query_one("SELECT pg_try_advisory_lock($1)", &[&WRITER_LOCK])
-        .await?
-        .get(0);
-    if !is_locked {
-        return Err(DatabaseError::InUse);
+    let begun = Instant::now();
+    loop {
+        let row = lock
+            .query_one("SELECT pg_try_advisory_lock($1)", &[&WRITER_LOCK])
+            .await?;
+        if row.get(0) {
+            break;
+        }
+        if scope.is_expired() && (scope.is_cancelled() || begun.elapsed() > MIN_WAIT) {
+            return Err(DatabaseError::InUse);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let before: Option<Uuid> = lock
         .query_one("SELECT writer FROM gallery", &[])

@@ -2,6 +2,7 @@
 
 pub(crate) mod audit;
 mod client;
+pub(crate) mod database;
 pub(crate) mod gallery;
 pub(crate) mod models;
 pub(crate) mod people;

@@ -12,6 +12,7 @@ use rostro_sandbox::review::Review;
 use rostro_service::deployment::FolderAction;
 
 use super::address::{Address, AdminAddress};
+use super::database::DatabaseUrl;
 use super::{key_value, number};
 
 /// Raw settings of `rostro serve`. A default stands in its help text and in
@@ -26,6 +27,20 @@ pub(crate) struct ServeArgs {
     /// Folder of CSV files with the enrolled people [default: embeddings_csvs]
     #[arg(long, env = "ROSTRO_GALLERY", value_name = "DIR")]
     pub(super) gallery: Option<PathBuf>,
+    /// PostgreSQL database with the people [default: the folder --gallery]
+    ///
+    /// As postgresql://USER@HOST/NAME. An address with a password belongs into
+    /// the file of --database-url-file.
+    #[arg(
+        long,
+        env = "ROSTRO_DATABASE",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub(super) database: Option<DatabaseUrl>,
+    /// File with the address of that database
+    #[arg(long, env = "ROSTRO_DATABASE_URL_FILE", value_name = "FILE")]
+    pub(super) database_url_file: Option<PathBuf>,
     /// Folder with installed model packs [default: models/installed here, or
     /// above this program]
     #[arg(long, env = "ROSTRO_MODELS", value_name = "DIR")]

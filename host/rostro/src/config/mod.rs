@@ -6,6 +6,7 @@
 mod address;
 mod args;
 pub(crate) mod check;
+pub(crate) mod database;
 mod memory;
 mod sizing;
 mod source;
@@ -22,6 +23,7 @@ use merge::Merge;
 
 use rostro_api::{BodyLimits, BrowserAccess, Network};
 use rostro_common::fs::read_text;
+use rostro_database::{DatabaseError, DatabaseOptions};
 use rostro_index::Method;
 use rostro_inference::precision::PrecisionMode;
 use rostro_sandbox::limits::{LimitError, Limits};
@@ -44,6 +46,8 @@ pub(crate) struct Config {
     pub listen: Address,
     /// Folder of the CSV gallery.
     pub gallery: PathBuf,
+    /// Database of the people, if they are not in the folder.
+    pub database: Option<DatabaseOptions>,
     /// Folder of installed packs.
     pub models: PathBuf,
     /// Name of the model pack.
@@ -169,6 +173,12 @@ pub(crate) enum ConfigError {
     /// The machine has too little memory.
     #[error(transparent)]
     Memory(#[from] Box<TooLittleMemory>),
+    /// The address of the database is invalid.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// Two addresses of a database.
+    #[error("--database and --database-url-file both name a database; give one of them")]
+    TwoDatabases,
     /// A certificate without a key, or a key without a certificate.
     #[error("TLS needs both --tls-certificate and --tls-key")]
     HalfTls,
@@ -341,6 +351,7 @@ impl ServeArgs {
             },
             listen: this.listen.unwrap_or_else(|| Address::loopback(4000)),
             gallery: this.gallery.unwrap_or_else(|| "embeddings_csvs".into()),
+            database: database::options(this.database.as_ref(), this.database_url_file.as_deref())?,
             models: this.models.unwrap_or_else(|| installed(MODELS)),
             pack: this.pack.unwrap_or_else(|| "mobile".to_owned()),
             pipeline: this.pipeline.unwrap_or_else(default_pipeline),

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use rostro_common::cancel::CancelScope;
 use rostro_common::cores::Cores;
 use rostro_common::fs::read_at_most;
 use rostro_common::shutdown::Shutdown;
+use rostro_database::{Database, PostgresStore, schema};
 use rostro_gallery::{CsvGallery, FolderStore, StateFiles, Store};
 use rostro_inference::OnnxRuntime;
 use rostro_models::runtime;
@@ -38,11 +40,7 @@ pub(super) fn assemble(
 ) -> Result<(Service, Arc<Deployment>, Executor), ServeError> {
     // One wait for both locks, because the process that holds one holds the other, too.
     let lock_scope = shutdown.scope(Instant::now() + config.wait_for_lock);
-    let gallery = FolderStore::open_locked(&config.gallery, &lock_scope)?;
-    report_quarantined(gallery.files(), config);
-    let state = StateFolder::open(&config.state, &lock_scope, shutdown.clone())?;
-    let state_files = StateFiles::open(state.folder()).map_err(ServeError::Audit)?;
-    let store: Arc<dyn Store> = Arc::new(gallery.with_state(state_files));
+    let (store, state) = open_store(config, &lock_scope, shutdown)?;
     let archives = ArchiveFolder::new(state.folder().to_owned(), config.archive_bytes);
     let library = runtime::locate(config.onnxruntime.as_deref(), &config.runtime)?;
     let cores = Cores::new(config.machine.cores);
@@ -128,6 +126,33 @@ pub(super) fn assemble(
         deployment,
         executor,
     ))
+}
+
+/// Opens the people, in the database if one is configured, otherwise in the folder, and the state
+/// folder. The folder of the people is locked first.
+fn open_store(
+    config: &Config,
+    lock_scope: &CancelScope,
+    shutdown: &Shutdown,
+) -> Result<(Arc<dyn Store>, StateFolder), ServeError> {
+    let open_state = || {
+        let state = StateFolder::open(&config.state, lock_scope, shutdown.clone())?;
+        let files = StateFiles::open(state.folder()).map_err(ServeError::Audit)?;
+        Ok::<_, ServeError>((state, files))
+    };
+    let Some(options) = &config.database else {
+        let gallery = FolderStore::open_locked(&config.gallery, lock_scope)?;
+        report_quarantined(gallery.files(), config);
+        let (state, files) = open_state()?;
+        return Ok((Arc::new(gallery.with_state(files)), state));
+    };
+    let gallery = CsvGallery::open_locked(&config.gallery, lock_scope)?;
+    let (state, files) = open_state()?;
+    let database = Database::open(options)?;
+    schema::check(&database)?;
+    tracing::info!(database = %options, "people are in a database");
+    let store = PostgresStore::open(database, gallery, files, lock_scope)?;
+    Ok((Arc::new(store), state))
 }
 
 /// Logs the quarantined files that can be restored.

@@ -21,6 +21,7 @@ use rostro_api::server::tls::{Tls, TlsError};
 use rostro_api::server::{self, ConnectionTimeouts};
 use rostro_api::{ApiKeyAuth, StartupGate, TrustedProxies};
 use rostro_common::shutdown::Shutdown;
+use rostro_database::DatabaseError;
 use rostro_gallery::groups::GroupsError;
 use rostro_gallery::{GalleryError, StoreError};
 use rostro_inference::LoadError;
@@ -86,6 +87,9 @@ pub(crate) enum ServeError {
     /// The API keys or the tokens cannot be used.
     #[error(transparent)]
     SecretsFile(#[from] SecretsFileError),
+    /// The database cannot be used.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
     /// The groups cannot be used.
     #[error(transparent)]
     Groups(#[from] GroupsError),

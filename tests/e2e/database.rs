@@ -1,0 +1,159 @@
+//! People in PostgreSQL: what a service without its folders knows, deletes and refuses.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use ureq::http::Method;
+
+use crate::harness::{Options, Server, drawn, rostro};
+use crate::postgres::{OwnDatabase, Postgres};
+
+/// Time for a service to reach a database that is back.
+const RETURN: Duration = Duration::from_secs(10);
+
+/// Options of a service on a database, with the schema in it.
+fn on(database: &OwnDatabase) -> Options {
+    Options::drawn().arg("--database", database.url())
+}
+
+/// A database with the schema.
+fn migrated() -> OwnDatabase {
+    let database = Postgres::shared().database();
+    let output = rostro()
+        .args(["database", "migrate", "--database", database.url()])
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    database
+}
+
+fn enroll(server: &Server, person: &str) -> Value {
+    let photos = [1, 2].map(|number| drawn(&format!("{person}-{number}.png")));
+    server.enroll(person, photos).ok()
+}
+
+fn delete(server: &Server, person: &str) -> Value {
+    server
+        .ask_admin(&Method::DELETE, &format!("/v1/people/{person}"), &[], &[])
+        .ok()
+}
+
+/// A service with empty folders knows the people and groups of the database, and no file of a
+/// person is left after the deletion.
+#[test]
+fn database_outlives_node_folders() {
+    let database = migrated();
+    let first = on(&database).start();
+    let enrolled = enroll(&first, "alice");
+    assert!(Path::new(enrolled["filepath"].as_str().unwrap()).is_file());
+    enroll(&first, "bob");
+    first
+        .ask_admin(&Method::PUT, "/v1/groups/maths/people/bob", &[], &[])
+        .ok();
+    drop(first);
+    let gallery = tempfile::tempdir().unwrap();
+    let state = tempfile::tempdir().unwrap();
+    let second = || {
+        on(&database)
+            .gallery(gallery.path())
+            .state(state.path())
+            .start()
+    };
+    let server = second();
+    assert!(
+        server
+            .names(drawn("group.png"))
+            .contains(&"alice".to_owned())
+    );
+    let group = server
+        .ask_admin(&Method::GET, "/v1/groups/maths", &[], &[])
+        .ok();
+    assert!(group.to_string().contains("bob"), "{group}");
+    enroll(&server, "alice");
+    assert_eq!(server.people_files(), ["alice.csv"]);
+    delete(&server, "alice");
+    assert!(server.people_files().is_empty());
+    assert!(
+        !server
+            .names(drawn("group.png"))
+            .contains(&"alice".to_owned())
+    );
+    drop(server);
+    let server = second();
+    let names = server.names(drawn("group.png"));
+    assert!(names.contains(&"bob".to_owned()) && !names.contains(&"alice".to_owned()));
+}
+
+#[test]
+fn second_service_is_refused() {
+    let database = migrated();
+    let first = on(&database).start();
+    let error = on(&database).refuse();
+    assert!(
+        error.contains("another service uses this database"),
+        "{error}"
+    );
+    drop(first);
+    on(&database).start();
+}
+
+/// A folder with people that the database does not have is not emptied.
+#[test]
+fn folder_with_people_is_refused() {
+    let (database, gallery) = (migrated(), tempfile::tempdir().unwrap());
+    enroll(&Options::drawn().gallery(gallery.path()).start(), "alice");
+    let error = on(&database).gallery(gallery.path()).refuse();
+    assert!(
+        error.contains("1 people") && error.contains("--gallery"),
+        "{error}"
+    );
+    assert!(gallery.path().join("alice.csv").is_file());
+}
+
+#[test]
+fn missing_schema_names_command() {
+    let database = Postgres::shared().database();
+    let error = on(&database).refuse();
+    assert!(error.contains("rostro database migrate"), "{error}");
+}
+
+/// Without its database a service recognises people and changes nothing.
+#[test]
+fn lost_database_refuses_changes() {
+    let postgres = Postgres::start();
+    let database = postgres.database();
+    assert!(
+        rostro()
+            .args(["database", "migrate", "--database", database.url()])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let server = on(&database).start();
+    enroll(&server, "alice");
+    postgres.stop();
+    assert!(
+        server
+            .names(drawn("group.png"))
+            .contains(&"alice".to_owned())
+    );
+    let photos = [1, 2].map(|number| drawn(&format!("bob-{number}.png")));
+    server
+        .enroll("bob", photos)
+        .error(503, "database_unavailable");
+    server
+        .ask_admin(&Method::DELETE, "/v1/people/alice", &[], &[])
+        .error(503, "database_unavailable");
+    postgres.start_again();
+    let begun = Instant::now();
+    let photos = || [1, 2].map(|number| drawn(&format!("bob-{number}.png")));
+    while server.enroll("bob", photos()).status != 200 {
+        assert!(begun.elapsed() < RETURN, "{}", server.log());
+    }
+    assert_eq!(server.people_files().len(), 2);
+}

