@@ -2,9 +2,6 @@
 
 use crate::state::{Change, NodeId};
 
-/// Length of a lease in ticks.
-const LEASE: u8 = 3;
-
 /// Margin in ticks, by which a node stops early and a waiter waits longer.
 const MARGIN: u8 = 1;
 
@@ -39,6 +36,8 @@ pub enum Safeguard {
     SameIncarnation,
     /// A waiter lists the leases after its change is committed (4).
     CommitBeforeListing,
+    /// A waiter waits for its own node like for any other (4).
+    WaitForOwnNode,
     /// A node acknowledges what it applied, not what it read (4).
     ApplyBeforeAcknowledging,
     /// A repeated change, which changes nothing, waits too (4).
@@ -71,16 +70,20 @@ pub struct Protocol {
     pub serving: &'static [NodeId],
     /// Nodes at which changes are made.
     pub waiting: &'static [NodeId],
+    /// Nodes that may receive the request that is followed.
+    pub asked: &'static [NodeId],
     /// Changes that are made, each any number of times.
     pub changes: &'static [Change],
-    /// Maximum number of ticks by which one node's clock is ahead of another's. In a span of time
-    /// two clocks can differ by twice as much.
+    /// Length of a lease in ticks.
+    pub lease: u8,
+    /// Maximum number of ticks by which one node's clock is ahead of another's, at least 1. Two
+    /// clocks can therefore measure the same span of time with a difference of twice as much.
     pub drift: u8,
     /// How the database may be replaced.
     pub failover: Failover,
     /// True if rows of the feed are removed.
     pub has_pruning: bool,
-    /// True if a request is refused before the work too, if the lease is not valid.
+    /// True if the lease is checked before the work as well.
     pub has_early_check: bool,
     /// Safeguard that is left out.
     pub without: Option<Safeguard>,
@@ -94,12 +97,12 @@ impl Protocol {
 
     /// Age in ticks at which a node no longer relies on its lease.
     pub(crate) fn expiry(&self) -> u8 {
-        LEASE - self.margin()
+        self.lease - self.margin()
     }
 
     /// Ticks during which a waiter must see a lease unchanged before it expels the node.
     pub(crate) fn patience(&self) -> u8 {
-        LEASE + self.margin()
+        self.lease + self.margin()
     }
 
     fn margin(&self) -> u8 {

@@ -33,7 +33,7 @@ impl Successors<'_> {
         let protocol = self.protocol;
         match self.state.request {
             Request::None => {
-                for id in protocol.serving {
+                for id in protocol.asked {
                     self.add_beginning(*id);
                 }
             }

@@ -1,7 +1,7 @@
 //! Breadth-first search over all states.
 //!
 //! The crate `stateright` does the same, but its explorer's web server cannot be left out, and it
-//! would bring second versions of four crates, which `deny.toml` forbids.
+//! would bring further versions of four crates, which `deny.toml` forbids.
 
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
 
@@ -41,7 +41,11 @@ pub fn search(protocol: &Protocol, is_goal: impl Fn(&State) -> bool) -> Search {
             let entry = known.entry(
                 hasher.hash_one(state),
                 |index: &u32| states.get(*index as usize) == Some(&state),
-                |index: &u32| states.get(*index as usize).map_or(0, |state| hasher.hash_one(state)),
+                |index: &u32| {
+                    states
+                        .get(*index as usize)
+                        .map_or(0, |state| hasher.hash_one(state))
+                },
             );
             if let Entry::Vacant(entry) = entry {
                 entry.insert(states.len() as u32);
@@ -68,12 +72,16 @@ fn path(origins: &[Option<(u32, Action)>], mut state: usize) -> Vec<Action> {
 
 /// Fast hash of the few bytes of a state. Its input is not hostile.
 #[derive(Default)]
-struct StateHasher(u64);
+struct StateHasher {
+    /// Two halves, which the processor mixes at once.
+    halves: (u64, u64),
+}
 
 impl StateHasher {
     fn mix(&mut self, value: u64) {
         // The odd number is 2^64 divided by the golden ratio.
-        self.0 = (self.0.rotate_left(5) ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.halves.0.rotate_left(5) ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.halves = (self.halves.1, mixed);
     }
 }
 
@@ -91,6 +99,7 @@ impl Hasher for StateHasher {
     }
 
     fn finish(&self) -> u64 {
-        self.0 ^ (self.0 >> 29)
+        let hash = self.halves.0.rotate_left(32) ^ self.halves.1;
+        hash ^ (hash >> 29)
     }
 }

@@ -83,10 +83,6 @@ impl Changes {
     pub(crate) fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
-
-    pub(crate) fn intersection(self, other: Self) -> Self {
-        Self(self.0 & other.0)
-    }
 }
 
 /// The numbered changes of the database. The counter is the number of the last one.
@@ -201,6 +197,8 @@ pub enum Watch {
     /// The waiter has not read the lease, or it changed since.
     #[default]
     Unknown,
+    /// The waiter listed the leases before its commit, and this one was not among them.
+    Unlisted,
     /// The waiter asked for the lease, this many ticks ago.
     Asked(u8),
     /// The waiter has seen the lease unchanged for this many ticks.
@@ -214,8 +212,6 @@ pub struct Waiter {
     pub change: Change,
     /// Number of the change; `None` until it is committed.
     pub number: Option<u8>,
-    /// Leases that the waiter has listed too early. All are waited for without such a list.
-    pub listed: Option<PerNode<bool>>,
     /// Watched leases.
     pub watches: PerNode<Watch>,
     /// Watch of a new epoch.

@@ -1,29 +1,32 @@
 //! Steps of a node at which a caller makes a change.
 
 use crate::action::Action;
-use crate::protocol::{Failover, Protocol, Safeguard};
+use crate::protocol::{Protocol, Safeguard};
 use crate::state::{Lease, NodeId, PerNode, State, Waiter, Watch};
 use crate::successors::Successors;
 
 impl Protocol {
-    /// Returns true if nothing that a waiter watches can still be in force elsewhere.
+    /// Returns true if a lease that was watched for so long has ended on its node's clock too.
     fn is_over(&self, watch: Watch) -> bool {
         matches!(watch, Watch::Unchanged(ticks) if ticks >= self.patience())
     }
 
+    /// Returns true if a lease that the failover lost may still be in force.
     fn waits_for_epoch(&self, state: &State, waiter: &Waiter) -> bool {
         state.database.is_replaced
             && self.has(Safeguard::SettleEpoch)
             && !self.is_over(waiter.epoch)
     }
 
-    fn waits_for_lease(&self, state: &State, waiter: &Waiter, id: NodeId) -> bool {
-        let is_listed = waiter.listed.is_none_or(|listed| listed[id]);
-        let has_acknowledged = match state.database.leases[id] {
+    /// Returns true if the waiter at node `id` has to wait for the node `of`.
+    fn waits_for_lease(&self, state: &State, id: NodeId, waiter: &Waiter, of: NodeId) -> bool {
+        let is_own = id == of && !self.has(Safeguard::WaitForOwnNode);
+        let is_ignored = is_own || waiter.watches[of] == Watch::Unlisted;
+        let has_acknowledged = match state.database.leases[of] {
             Lease::Live { acknowledged } => Some(acknowledged) >= waiter.number,
             Lease::Absent | Lease::Expelled => true,
         };
-        is_listed && !has_acknowledged
+        !is_ignored && !has_acknowledged
     }
 }
 
@@ -74,7 +77,7 @@ impl Successors<'_> {
         }
         let waits = protocol.waits_for_epoch(&self.state, &waiter)
             || (protocol.serving.iter())
-                .any(|other| protocol.waits_for_lease(&self.state, &waiter, *other));
+                .any(|other| protocol.waits_for_lease(&self.state, id, &waiter, *other));
         if !waits {
             self.add(Action::AnswersChange(id), |state| {
                 state.answered = state.answered.with(waiter.change);
@@ -89,7 +92,6 @@ impl Successors<'_> {
             let waiter = Waiter {
                 change,
                 number: None,
-                listed: None,
                 watches: PerNode::default(),
                 epoch: Watch::default(),
             };
@@ -104,15 +106,13 @@ impl Successors<'_> {
                 });
             } else {
                 self.add(Action::ListsEarly(id, change), |state| {
-                    let mut listed = PerNode::default();
-                    for other in NodeId::ALL {
-                        let lease = state.database.leases[other];
-                        listed[other] = matches!(lease, Lease::Live { .. });
+                    let mut waiter = waiter;
+                    for other in protocol.serving {
+                        if !matches!(state.database.leases[*other], Lease::Live { .. }) {
+                            waiter.watches[*other] = Watch::Unlisted;
+                        }
                     }
-                    state.nodes[id].waiter = Some(Waiter {
-                        listed: Some(listed),
-                        ..waiter
-                    });
+                    state.nodes[id].waiter = Some(waiter);
                 });
             }
         }
@@ -120,7 +120,7 @@ impl Successors<'_> {
 
     fn add_watch(&mut self, id: NodeId, waiter: &Waiter, of: NodeId) {
         let protocol = self.protocol;
-        if !protocol.waits_for_lease(&self.state, waiter, of) {
+        if !protocol.waits_for_lease(&self.state, id, waiter, of) {
             return;
         }
         let watch = waiter.watches[of];
@@ -136,68 +136,13 @@ impl Successors<'_> {
             Watch::Asked(ticks) => self.add(Action::SeesLease(id, of), |state| {
                 state.watch(id, of, Watch::Unchanged(ticks));
             }),
-            Watch::Unchanged(_) => {}
+            Watch::Unlisted | Watch::Unchanged(_) => {}
         }
         if protocol.is_over(watch) || !protocol.has(Safeguard::WaitForLease) {
             self.add(Action::Expels(id, of), |state| {
                 state.database.leases[of] = Lease::Expelled;
                 state.forget_watches(of);
             });
-        }
-    }
-
-    /// Replaces the database by a copy that may lack the latest commits.
-    pub(crate) fn add_failover(&mut self) {
-        let protocol = self.protocol;
-        if protocol.failover == Failover::Never || self.state.database.is_replaced {
-            return;
-        }
-        let is_lossy = protocol.failover == Failover::Asynchronous;
-        let counter = self.state.database.feed.counter();
-        let losses = if is_lossy { counter } else { 0 };
-        let copies = if is_lossy { 3_u8 } else { 1 };
-        let variants = copies.pow(NodeId::ALL.len() as u32);
-        for lost in 0..=losses {
-            for variant in 0..variants {
-                self.add(Action::FailsOver(lost), |state| {
-                    state.replace_database(protocol, counter - lost, variant);
-                });
-            }
-        }
-    }
-}
-
-impl State {
-    /// Replaces the database by a copy with a counter. The digits of `variant` to the base of 3
-    /// say for each lease whether the copy has it, has it not yet expelled, or lacks it.
-    fn replace_database(&mut self, protocol: &Protocol, counter: u8, mut variant: u8) {
-        let database = &mut self.database;
-        let before = database.feed.content();
-        database.is_replaced = true;
-        database.feed.truncate(counter);
-        database.pruned = database.pruned.min(counter);
-        for id in NodeId::ALL {
-            let lease = &mut database.leases[id];
-            *lease = match (variant % 3, *lease) {
-                (0, Lease::Live { acknowledged }) => Lease::Live {
-                    acknowledged: acknowledged.min(counter),
-                },
-                (0, lease) => lease,
-                (1, Lease::Expelled) => Lease::Live { acknowledged: 0 },
-                _ => Lease::Absent,
-            };
-            variant /= 3;
-        }
-        let lost = before.without(database.feed.content());
-        self.answered = self.answered.without(lost);
-        self.request = self.request.forgive(lost);
-        for id in NodeId::ALL {
-            self.forget_watches(id);
-        }
-        for node in self.nodes.values_mut() {
-            if protocol.has(Safeguard::WaiterEpoch) {
-                node.waiter = None;
-            }
         }
     }
 }
