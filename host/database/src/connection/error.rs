@@ -168,7 +168,13 @@ impl From<tokio_postgres::Error> for DatabaseError {
                 true,
             ),
             Some(code) if *code == SqlState::UNDEFINED_TABLE => {
-                (Some("run `rostro database migrate`"), false)
+                (
+                    // A schema without the right to use it looks like a missing one.
+                    Some(
+                        "run `rostro database migrate`, with --grant-to ROLE for the service's role",
+                    ),
+                    false,
+                )
             }
             Some(code) => (None, is_transient_code(code)),
         };

@@ -1,10 +1,11 @@
-//! `rostro serve --check`: reads all files of a start and a reload, and changes nothing. It may run
-//! next to the service.
+//! `rostro serve --check`: reads all files of a start and a reload, connects to the database, and
+//! changes nothing. It may run next to the service.
 
 use rostro_api::Scopes;
 use rostro_api::admin::Operator;
 use rostro_api::auth::secrets::SecretsFile;
 use rostro_api::server::tls::Tls;
+use rostro_database::{Database, DatabaseError, DatabaseOptions, schema};
 
 use crate::config::{Machine, SecretFiles, Source};
 use crate::terminal::say;
@@ -14,8 +15,8 @@ use crate::terminal::say;
 #[error("{}", .0.join("\n"))]
 pub(crate) struct CheckFailed(Vec<String>);
 
-/// Checks the configuration, its memory, and the files of keys, tokens and the certificate. Prints
-/// a line for each.
+/// Checks the configuration, its memory, the database, and the files of keys, tokens and the
+/// certificate. Prints a line for each.
 ///
 /// # Errors
 ///
@@ -35,9 +36,16 @@ pub(crate) fn check(source: &Source) -> Result<(), CheckFailed> {
         Err(error) => bad.push(error),
     };
     let fitted = args.fit(&Machine::of_this_process());
+    let database = fitted
+        .as_ref()
+        .ok()
+        .and_then(|config| config.database.clone());
     add(fitted
         .map(|_| "configuration: valid, and fits the memory".to_owned())
         .map_err(|error| error.to_string()));
+    if let Some(options) = database {
+        add(check_database(&options).map_err(|error| error.to_string()));
+    }
     match api_keys.as_deref().map(SecretsFile::<Scopes>::read) {
         Some(read) => add(read
             .map(|keys| format!("API keys: {}", keys.count()))
@@ -68,4 +76,14 @@ pub(crate) fn check(source: &Source) -> Result<(), CheckFailed> {
     } else {
         Err(CheckFailed(bad))
     }
+}
+
+/// Connects to a database, and returns a line about it.
+fn check_database(options: &DatabaseOptions) -> Result<String, DatabaseError> {
+    let database = Database::open(options)?;
+    let version = schema::check(&database)?.version;
+    let people = schema::count(&database)?.people;
+    Ok(format!(
+        "database: {options}, schema version {version}, {people} people"
+    ))
 }

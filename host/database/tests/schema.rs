@@ -1,0 +1,228 @@
+//! Migrations, versions, rights and bad addresses, against a real server.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+#[path = "../../../tests/e2e/postgres.rs"]
+mod postgres;
+
+use std::path::Path;
+use std::time::Instant;
+
+use rostro_common::cores::Cores;
+use rostro_common::ids::PersonId;
+use rostro_common::sample::Sample;
+use rostro_database::schema::{self, Migrated};
+use rostro_database::{Database, DatabaseError, DatabaseOptions, PostgresStore};
+use rostro_gallery::{CsvGallery, StateFiles, Store, StoreError};
+
+use crate::postgres::{OwnDatabase, Postgres};
+
+fn try_open(url: &str) -> Result<Database, DatabaseError> {
+    Database::open(&DatabaseOptions::parse(url)?)
+}
+
+/// Returns the message of an address that cannot be used.
+fn refusal(url: &str) -> String {
+    try_open(url).unwrap_err().to_string()
+}
+
+fn open(database: &OwnDatabase) -> Database {
+    try_open(database.url()).unwrap()
+}
+
+fn store(database: &Database, folder: &Path) -> Result<PostgresStore, StoreError> {
+    let now = || Instant::now().into();
+    let files = CsvGallery::open_locked(&folder.join("gallery"), &now()).unwrap();
+    let state = folder.join("state");
+    std::fs::create_dir_all(&state).unwrap();
+    let state = StateFiles::open(&state).unwrap();
+    PostgresStore::open(database.clone(), files, state, &now())
+}
+
+fn alice() -> PersonId {
+    "alice".parse().unwrap()
+}
+
+fn sample(embedding: Vec<f32>) -> Sample {
+    Sample {
+        embedding,
+        raw: None,
+        contract: Some("1111111111111111".parse().unwrap()),
+        det_score: None,
+        enrolment: None,
+    }
+}
+
+#[test]
+fn second_migration_changes_nothing() {
+    let own = Postgres::shared().database();
+    let database = open(&own);
+    let first = schema::migrate(&database, None).unwrap();
+    assert_eq!(first.version, schema::latest());
+    assert!(!first.applied.is_empty());
+    assert_eq!(
+        schema::migrate(&database, None).unwrap(),
+        Migrated {
+            applied: Vec::new(),
+            version: schema::latest()
+        }
+    );
+    assert_eq!(schema::check(&database).unwrap().version, schema::latest());
+}
+
+#[test]
+fn concurrent_migrations_apply_once() {
+    let own = Postgres::shared().database();
+    let applied: usize = std::thread::scope(|threads| {
+        let migrate = || schema::migrate(&open(&own), None).unwrap().applied.len();
+        let running: Vec<_> = (0..4).map(|_| threads.spawn(migrate)).collect();
+        running.into_iter().map(|run| run.join().unwrap()).sum()
+    });
+    assert_eq!(applied, usize::try_from(schema::latest()).unwrap());
+}
+
+/// A program runs with its own version and the next one.
+#[test]
+fn versions_bound_the_program() {
+    let own = Postgres::shared().database();
+    let database = open(&own);
+    assert!(matches!(
+        schema::check(&database),
+        Err(DatabaseError::NoSchema)
+    ));
+    schema::migrate(&database, None).unwrap();
+    let add = |version: u32| {
+        let row = format!(
+            "INSERT INTO rostro.migration (version, name, applied_on, checksum) \
+             VALUES ({version}, 'later', '', '0')"
+        );
+        Postgres::shared().execute_in(&own, &row);
+    };
+    add(schema::latest() + 1);
+    schema::check(&database).unwrap();
+    add(schema::latest() + 2);
+    let error = schema::check(&database).unwrap_err().to_string();
+    assert!(error.contains("upgrade the program"), "{error}");
+    let error = schema::migrate(&database, None).unwrap_err().to_string();
+    assert!(error.contains("upgrade the program"), "{error}");
+    Postgres::shared().execute_in(
+        &own,
+        "UPDATE rostro.migration SET version = 0 WHERE version = 1",
+    );
+    Postgres::shared().execute_in(&own, "DELETE FROM rostro.migration WHERE version > 0");
+    let error = schema::check(&database).unwrap_err().to_string();
+    assert!(error.contains("rostro database migrate"), "{error}");
+}
+
+#[test]
+fn foreign_schema_is_refused() {
+    let own = Postgres::shared().database();
+    let statements = "CREATE SCHEMA rostro; CREATE TABLE rostro.orders (id int)";
+    Postgres::shared().execute_in(&own, statements);
+    let database = open(&own);
+    for error in [
+        schema::check(&database).map(drop).unwrap_err(),
+        schema::migrate(&database, None).map(drop).unwrap_err(),
+    ] {
+        assert!(error.to_string().contains("another program's"), "{error}");
+    }
+}
+
+/// The role of a service needs the rights that `migrate` gives it, and has no others.
+#[test]
+fn service_role_needs_its_rights() {
+    let (server, folder) = (Postgres::shared(), tempfile::tempdir().unwrap());
+    let own = server.database();
+    server.execute("CREATE ROLE service LOGIN");
+    schema::migrate(&open(&own), None).unwrap();
+    let as_service = try_open(&server.url(own.name(), "service")).unwrap();
+    let error = store(&as_service, folder.path()).unwrap_err().to_string();
+    assert!(error.contains("--grant-to"), "{error}");
+    schema::migrate(&open(&own), Some("service")).unwrap();
+    let store = store(&as_service, folder.path()).unwrap();
+    store.replace(&alice(), &[sample(vec![0.5])]).unwrap();
+    let error = schema::migrate(&as_service, None).unwrap_err().to_string();
+    assert!(error.contains("permission denied"), "{error}");
+}
+
+#[test]
+fn bad_addresses_name_remedy() {
+    let server = Postgres::shared();
+    server.execute("CREATE ROLE guarded LOGIN PASSWORD 'right'");
+    let url = server.url("postgres", "guarded:wrong");
+    let error = refusal(&url);
+    assert!(error.contains("check its user and password"), "{error}");
+    assert!(!error.contains("wrong"), "{error}");
+    try_open(&server.url("postgres", "guarded:right")).unwrap();
+    let error = refusal(&server.url("missing", "postgres"));
+    assert!(error.contains("createdb"), "{error}");
+    let error = refusal("postgresql://postgres@127.0.0.1:1/rostro");
+    assert!(error.contains("check that the server runs"), "{error}");
+    // The server has no certificate.
+    let error = refusal(&format!(
+        "{}?sslmode=verify-full",
+        server.url("postgres", "postgres")
+    ));
+    assert!(error.contains("certificate"), "{error}");
+}
+
+/// A standby is not used.
+#[test]
+fn read_only_server_is_refused() {
+    let own = Postgres::shared().database();
+    let statement = format!(
+        "ALTER DATABASE {} SET default_transaction_read_only = on",
+        own.name()
+    );
+    Postgres::shared().execute(&statement);
+    let error = refusal(own.url());
+    assert!(error.contains("accepts writes"), "{error}");
+}
+
+/// A service that lost the database to another one changes nothing.
+#[test]
+fn former_writer_is_refused() {
+    let (own, folder) = (Postgres::shared().database(), tempfile::tempdir().unwrap());
+    let database = open(&own);
+    schema::migrate(&database, None).unwrap();
+    let store = store(&database, folder.path()).unwrap();
+    store.replace(&alice(), &[sample(vec![0.5])]).unwrap();
+    let other = "UPDATE rostro.gallery SET writer = '018f0000-0000-7000-8000-000000000000'";
+    Postgres::shared().execute_in(&own, other);
+    let error = store.delete_person(&alice()).unwrap_err().to_string();
+    assert!(error.contains("taken over"), "{error}");
+    assert!(store.read(&alice()).unwrap().is_some());
+}
+
+/// Every bit of a number is stored. A damaged row costs its person alone, and is counted.
+#[test]
+fn numbers_are_lossless_damage_is_counted() {
+    let (own, folder) = (Postgres::shared().database(), tempfile::tempdir().unwrap());
+    let database = open(&own);
+    schema::migrate(&database, None).unwrap();
+    let store = store(&database, folder.path()).unwrap();
+    let numbers = vec![f32::MIN_POSITIVE / 4.0, f32::MAX, -0.0, 0.1, 1.0 / 3.0];
+    store.replace(&alice(), &[sample(numbers.clone())]).unwrap();
+    let stored = store.read(&alice()).unwrap().unwrap();
+    let bits = |numbers: &[f32]| numbers.iter().map(|n| n.to_bits()).collect::<Vec<_>>();
+    let embedding = &stored.first().unwrap().embedding;
+    assert_eq!(bits(embedding), bits(&numbers));
+    let bob: PersonId = "bob".parse().unwrap();
+    store.replace(&bob, &[sample(vec![0.5])]).unwrap();
+    assert_eq!(schema::count(&database).unwrap().damaged_rows, 0);
+    let damage = "UPDATE rostro.sample SET embedding = '{NaN}' \
+                  WHERE person = (SELECT person FROM rostro.person WHERE id = 'bob')";
+    Postgres::shared().execute_in(&own, damage);
+    let loaded = store.load(&Cores::single()).unwrap();
+    let counts: Vec<usize> = loaded
+        .people
+        .iter()
+        .map(|person| person.samples.len())
+        .collect();
+    assert_eq!(counts, [1, 0]);
+    assert_eq!(schema::count(&database).unwrap().damaged_rows, 1);
+}
