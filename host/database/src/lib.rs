@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`connection`] | the address of a database, TLS, the pool, and errors with their remedies |
 //! | [`schema`] | versioned migrations, and which versions this program runs with |
+//! | [`copy()`] | all people, groups and deletions from one store to another |
 //! | `store` | [`PostgresStore`], the [`Store`](rostro_gallery::Store) in a database |
 //!
 //! Calls block, as those of the store in a folder. Connections run on a thread of their own
@@ -13,8 +14,10 @@
 //! `rostro-gallery`, whose types it stores, and `rostro-common`.
 
 pub mod connection;
+mod copy;
 pub mod schema;
 mod store;
 
 pub use connection::{Database, DatabaseError, DatabaseOptions};
-pub use store::PostgresStore;
+pub use copy::{CopyError, CopyReport, copy};
+pub use store::{Node, PostgresStore};

@@ -19,7 +19,7 @@ use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use rostro_common::cores::Cores;
 use rostro_common::ids::{ContractId, EnrolmentId, PersonId};
 use rostro_common::sample::Sample;
-use rostro_database::{Database, DatabaseOptions, PostgresStore, schema};
+use rostro_database::{Database, DatabaseOptions, Node, PostgresStore, schema};
 use rostro_gallery::groups::GroupId;
 use rostro_gallery::ledger::{ArchiveOrigin, now};
 use rostro_gallery::{BatchOutcome, CsvGallery, FolderStore, SampleLocation, StateFiles, Store};
@@ -251,8 +251,10 @@ fn open_database(database: &Database, folder: &Path) -> PostgresStore {
     let files = CsvGallery::open_locked(&folder.join("gallery"), &Instant::now().into()).unwrap();
     PostgresStore::open(
         database.clone(),
-        files,
-        state(folder),
+        Some(Node {
+            files,
+            state: state(folder),
+        }),
         &Instant::now().into(),
     )
     .unwrap()

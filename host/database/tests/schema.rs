@@ -16,7 +16,7 @@ use rostro_common::cores::Cores;
 use rostro_common::ids::PersonId;
 use rostro_common::sample::Sample;
 use rostro_database::schema::{self, Migrated};
-use rostro_database::{Database, DatabaseError, DatabaseOptions, PostgresStore};
+use rostro_database::{Database, DatabaseError, DatabaseOptions, Node, PostgresStore};
 use rostro_gallery::{CsvGallery, StateFiles, Store, StoreError};
 
 use crate::postgres::{OwnDatabase, Postgres};
@@ -40,7 +40,7 @@ fn store(database: &Database, folder: &Path) -> Result<PostgresStore, StoreError
     let state = folder.join("state");
     std::fs::create_dir_all(&state).unwrap();
     let state = StateFiles::open(&state).unwrap();
-    PostgresStore::open(database.clone(), files, state, &now())
+    PostgresStore::open(database.clone(), Some(Node { files, state }), &now())
 }
 
 fn alice() -> PersonId {

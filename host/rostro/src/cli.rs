@@ -74,7 +74,7 @@ enum Command {
     },
     /// Check and repair the files of a gallery
     Gallery(GalleryArgs),
-    /// Make and check the tables of people in PostgreSQL
+    /// Make and check a database of people, and move people to and from it
     Database(DatabaseArgs),
     /// Query the people of a running service
     People {

@@ -97,7 +97,7 @@ pub enum DatabaseError {
         folder: PathBuf,
     },
     /// The gallery's folder has people of its own.
-    #[error("the gallery {} has {people} people that are not in the database, whose files would be removed; name an empty folder with --gallery, and move the people by `rostro people export` and `import`", folder.display())]
+    #[error("the gallery {} has {people} people that are not in the database, whose files would be removed; import them with `rostro database import`, and name an empty folder with --gallery", folder.display())]
     FolderInUse {
         /// The folder.
         folder: PathBuf,

@@ -9,11 +9,13 @@ use std::path::{Path, PathBuf};
 
 use rostro_common::fs::atomic::{AtomicFile, FileAccess};
 use rostro_common::fs::read_at_most;
-use rostro_common::ids::PersonId;
+use rostro_common::ids::{ContractId, PersonId};
 use rostro_common::sample::Sample;
-use rostro_gallery::{CsvGallery, GalleryError};
+use rostro_gallery::enrolment::group_by_contract;
+use rostro_gallery::{ByContract, ChangeNumber, CsvGallery, Durability, GalleryError, Removal};
 use uuid::Uuid;
 
+use super::people::PersonSamples;
 use super::{PostgresStore, failure};
 use crate::connection::DatabaseError;
 
@@ -73,17 +75,54 @@ fn write_marker(path: &Path, gallery: Uuid, node: Uuid) -> io::Result<()> {
 }
 
 impl PostgresStore {
+    /// Returns the path of a person's file; empty without one.
+    pub(super) fn path_of(&self, id: &PersonId) -> PathBuf {
+        self.node
+            .as_ref()
+            .map(|node| node.files.path_of(id))
+            .unwrap_or_default()
+    }
+
     /// Writes a person's file, and returns its path. A failure is only logged, because the person is
     /// stored.
     pub(super) fn write_file(&self, id: &PersonId, samples: &[Sample]) -> PathBuf {
-        match self.files.replace(id, samples) {
-            Ok((path, _)) => path,
-            Err(error) => {
-                tracing::warn!(
-                    "a person is stored in the database, but not in this node's file: {error}"
-                );
-                self.files.path_of(id)
-            }
+        if let Some(node) = &self.node
+            && let Err(error) = node.files.replace(id, samples)
+        {
+            warn(1, &error);
+        }
+        self.path_of(id)
+    }
+
+    /// Writes the files of many people with few waits for the disk.
+    pub(super) fn write_files(&self, people: &[PersonSamples<'_>]) {
+        let Some(node) = &self.node else { return };
+        let by_contract: Vec<(&PersonId, Vec<(ContractId, Vec<Sample>)>)> = people
+            .iter()
+            .map(|(id, samples)| {
+                let groups = group_by_contract(samples).into_iter();
+                let named = groups.filter_map(|(contract, samples)| Some((contract?, samples)));
+                (*id, named.collect())
+            })
+            .collect();
+        let people: Vec<ByContract<'_>> = by_contract
+            .iter()
+            .map(|(id, groups)| (*id, groups.as_slice()))
+            .collect();
+        if let Some(error) = node.files.replace_all(&people, || ChangeNumber(0)).failure {
+            warn(people.len(), &error);
+        }
+    }
+
+    /// Removes a person's file.
+    pub(super) fn remove_file(&self, id: &PersonId) -> Result<Removal, GalleryError> {
+        match &self.node {
+            Some(node) => node.files.remove(id),
+            None => Ok(Removal {
+                was_there: false,
+                left_alone: Vec::new(),
+                durability: Durability::Synced,
+            }),
         }
     }
 
@@ -93,11 +132,14 @@ impl PostgresStore {
         &self,
         stored: impl Iterator<Item = &'p PersonId>,
     ) -> Result<(), GalleryError> {
+        let Some(node) = &self.node else {
+            return Ok(());
+        };
         let stored: HashSet<&PersonId> = stored.collect();
-        let (files, _) = self.files.ids()?;
+        let (files, _) = node.files.ids()?;
         let mut removed = 0;
         for id in files.iter().filter(|id| !stored.contains(id)) {
-            self.files.remove(id)?;
+            node.files.remove(id)?;
             removed += 1;
         }
         if removed > 0 {
@@ -108,4 +150,11 @@ impl PostgresStore {
         }
         Ok(())
     }
+}
+
+fn warn(people: usize, error: &GalleryError) {
+    tracing::warn!(
+        people,
+        "people are stored in the database, but not in this node's files: {error}"
+    );
 }

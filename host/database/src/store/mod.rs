@@ -68,8 +68,8 @@ pub struct PostgresStore {
     gallery: Uuid,
     /// Key of the hashes in its tombstones.
     tombstone_key: HashKey,
-    files: CsvGallery,
-    state: StateFiles,
+    /// None in a command, which leaves nothing on its machine.
+    node: Option<Node>,
     groups: GroupIndex,
     /// Serialises changes of groups with their index.
     changing_groups: Mutex<()>,
@@ -81,32 +81,42 @@ pub struct PostgresStore {
     import: Arc<Mutex<Option<u64>>>,
 }
 
+/// The folders of a service that uses a database.
+#[derive(Debug)]
+pub struct Node {
+    /// CSV files of the people, empty or of the same database.
+    pub files: CsvGallery,
+    /// The record of revisions, the audit log and kept templates.
+    pub state: StateFiles,
+}
+
 impl PostgresStore {
-    /// Opens the store, and takes over as the writer of the database. `files` are the CSV files of
-    /// this node, which must be empty or belong to this database. If another service writes the
-    /// database, waits for it until `scope` ends.
+    /// Opens the store, and takes over as the writer of the database. If another service writes the
+    /// database, waits for it until `scope` ends. A command has no `node`.
     ///
     /// # Errors
     ///
-    /// If another service writes the database, if `files` are another gallery's, or if the database
-    /// cannot be used.
+    /// If another service writes the database, if the files are another gallery's, or if the
+    /// database cannot be used.
     pub fn open(
         database: Database,
-        files: CsvGallery,
-        state: StateFiles,
+        node: Option<Node>,
         scope: &CancelScope,
     ) -> Result<Self, StoreError> {
         let gallery = database.wait(gallery_id(&database)).map_err(failure)?;
-        let writer = files::node_id(&files, gallery)?;
+        let writer = match &node {
+            Some(node) => files::node_id(&node.files, gallery)?,
+            None => Uuid::now_v7(),
+        };
         let opened = database.wait(async {
             let taken = take_over(&database, writer, scope).await?;
             let key = tombstones::key_of(&database, gallery).await?;
             Ok((taken, key, groups::load(&database).await?))
         });
         let (taken, tombstone_key, groups) = opened.map_err(failure)?;
-        if taken.was_another {
+        if let Some(node) = node.as_ref().filter(|_| taken.was_another) {
             // People may have been deleted since.
-            state.remove_templates()?;
+            node.state.remove_templates()?;
         }
         Ok(Self {
             database,
@@ -114,8 +124,7 @@ impl PostgresStore {
             writer,
             gallery,
             tombstone_key,
-            files,
-            state,
+            node,
             groups: GroupIndex::new(groups),
             changing_groups: Mutex::default(),
             latest: AtomicU64::new(taken.latest),
@@ -147,6 +156,24 @@ impl PostgresStore {
         self.database.wait(async {
             let client = self.database.client().await?;
             read(&client).await
+        })
+    }
+
+    /// Removes the kept templates before a person's samples are replaced or deleted.
+    fn remove_templates(&self) -> Result<(), GalleryError> {
+        match &self.node {
+            Some(node) => node.state.remove_templates(),
+            None => Ok(()),
+        }
+    }
+
+    fn state(&self) -> io::Result<&StateFiles> {
+        let state = self.node.as_ref().map(|node| &node.state);
+        state.ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::Unsupported,
+                "the store was opened without a state folder",
+            )
         })
     }
 
@@ -265,11 +292,16 @@ impl Store for PostgresStore {
     }
 
     fn kept_templates(&self, key: Sha256Digest) -> KeptTemplates {
-        self.state.kept_templates(key)
+        match &self.node {
+            Some(node) => node.state.kept_templates(key),
+            None => KeptTemplates::default(),
+        }
     }
 
     fn keep_templates(&self, key: Sha256Digest, templates: &KeptTemplates) {
-        self.state.keep_templates(key, templates);
+        if let Some(node) = &self.node {
+            node.state.keep_templates(key, templates);
+        }
     }
 
     fn ids(&self) -> Result<(BTreeSet<PersonId>, Vec<Problem>), GalleryError> {
@@ -376,26 +408,26 @@ impl Store for PostgresStore {
     }
 
     fn read_revisions(&self) -> io::Result<Option<Vec<u8>>> {
-        self.state.read_revisions()
+        self.state()?.read_revisions()
     }
 
     fn write_revisions(&self, record: &[u8]) -> io::Result<ChangeNumber> {
-        self.state.write_revisions(record)?;
+        self.state()?.write_revisions(record)?;
         Ok(ChangeNumber(self.latest.load(Ordering::Relaxed)))
     }
 
     fn append_audit(&self, lines: &[u8]) -> io::Result<AuditAppend> {
-        let file = self.state.append_audit(lines)?;
+        let file = self.state()?.append_audit(lines)?;
         let number = ChangeNumber(self.latest.load(Ordering::Relaxed));
         Ok(AuditAppend::new(number, file))
     }
 
     fn reopen_audit(&self) -> io::Result<()> {
-        self.state.reopen_audit()
+        self.state()?.reopen_audit()
     }
 
     fn remove_audit_before(&self, cutoff: Timestamp) -> io::Result<u64> {
-        self.state.remove_audit_before(cutoff)
+        self.state()?.remove_audit_before(cutoff)
     }
 
     fn deleted_since(&self, id: &PersonId, origin: &ArchiveOrigin) -> Option<DeletionReason> {

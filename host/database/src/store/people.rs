@@ -18,7 +18,7 @@ use super::{PostgresStore, failure, samples, signed};
 use crate::connection::DatabaseError;
 
 /// A person to write, with all samples in force.
-type PersonSamples<'a> = (&'a PersonId, Vec<Sample>);
+pub(super) type PersonSamples<'a> = (&'a PersonId, Vec<Sample>);
 
 impl PostgresStore {
     /// Reads all people. Damaged rows are logged, and their person has no samples.
@@ -40,7 +40,7 @@ impl PostgresStore {
                 };
                 if people.last().is_none_or(|person| person.id != id) {
                     people.push(PersonRecord {
-                        path: self.files.path_of(&id),
+                        path: self.path_of(&id),
                         id,
                         samples: Vec::new(),
                     });
@@ -106,7 +106,7 @@ impl PostgresStore {
     ) -> Result<PersonWrite, GalleryError> {
         let samples = samples::replaced(samples);
         check_size(&samples)?;
-        self.state.remove_templates()?;
+        self.remove_templates()?;
         self.write_person(async |_| Ok(samples), id)
     }
 
@@ -163,7 +163,7 @@ impl PostgresStore {
             durability: Durability::Synced,
             failure: Some(failure),
         };
-        if let Err(error) = self.state.remove_templates() {
+        if let Err(error) = self.remove_templates() {
             return failed(outcomes, error);
         }
         let mut writes: Vec<PersonSamples<'_>> = Vec::new();
@@ -203,12 +203,12 @@ impl PostgresStore {
             Err(error) => return failed(outcomes, failure(error)),
         };
         let first = last.saturating_sub(writes.len() as u64 - 1);
-        for ((number, place), (id, samples)) in (first..).zip(places).zip(&writes) {
+        for (number, place) in (first..).zip(places) {
             if let Some(outcome) = outcomes.get_mut(place) {
                 *outcome = BatchOutcome::Stored(self.record_latest(number));
             }
-            self.write_file(id, samples);
         }
+        self.write_files(&writes);
         BatchWrite {
             outcomes,
             durability: Durability::Synced,
@@ -218,7 +218,7 @@ impl PostgresStore {
 
     /// Deletes a person, with memberships and the file of this node, and leaves a tombstone.
     pub(super) fn delete(&self, id: &PersonId) -> Result<Deletion, GalleryError> {
-        self.state.remove_templates()?;
+        self.remove_templates()?;
         // Held until the index follows, because a change of a group replaces all its members.
         let _changing = self.lock_groups();
         let (number, was_stored) = self
@@ -239,7 +239,7 @@ impl PostgresStore {
         self.groups.remove_member(&self.groups.groups_of(id), id);
         let number = self.record_latest(number);
         // The file is a copy, but callers read it: the deletion is not answered before it is gone.
-        let file = self.files.remove(id)?;
+        let file = self.remove_file(id)?;
         Ok(Deletion {
             number,
             was_there: was_stored || file.was_there,

@@ -169,7 +169,7 @@ impl CsvGallery {
     }
 
     /// Stores many people, see [`crate::Store::replace_all`], and numbers each with `number`.
-    pub(crate) fn replace_all(
+    pub fn replace_all(
         &self,
         people: &[ByContract<'_>],
         number: impl Fn() -> ChangeNumber,

@@ -1,15 +1,20 @@
-//! `rostro database`: makes and checks the schema of a database of people.
+//! `rostro database`: makes and checks the schema of a database of people, and copies people
+//! between a folder and a database.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use clap::{Args, Subcommand};
+use indicatif::ProgressBar;
 use serde::Serialize;
 
-use rostro_database::{Database, DatabaseError, schema};
+use rostro_common::cores::Cores;
+use rostro_database::{CopyError, Database, DatabaseError, PostgresStore, copy, schema};
+use rostro_gallery::{FolderStore, Store, StoreError};
 
-use crate::config::ConfigError;
 use crate::config::database::{DatabaseUrl, options};
-use crate::terminal::{say, say_json};
+use crate::config::{ConfigError, cores};
+use crate::terminal::{say, say_json, warn_user};
 
 /// Arguments of `rostro database`.
 #[derive(Debug, Args)]
@@ -46,6 +51,14 @@ enum DatabaseCommand {
         #[arg(long, value_name = "ROLE")]
         grant_to: Option<String>,
     },
+    /// Copy people, groups and deletions of a folder into the database
+    ///
+    /// No service may use either of them. A second run goes on with --replace.
+    Import(CopyArgs),
+    /// Copy people, groups and deletions of the database into a folder
+    ///
+    /// No service may use either of them.
+    Export(CopyArgs),
     /// Check server, schema and rights, and count what is stored
     ///
     /// The exit code is 0 if a service can use the database, else 1.
@@ -54,6 +67,22 @@ enum DatabaseCommand {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// Arguments of `rostro database import` and `export`.
+#[derive(Debug, Args)]
+struct CopyArgs {
+    /// Folder of CSV files with the enrolled people
+    #[arg(
+        long,
+        env = "ROSTRO_GALLERY",
+        value_name = "DIR",
+        default_value = "embeddings_csvs"
+    )]
+    gallery: PathBuf,
+    /// Replace people that the target has already
+    #[arg(long)]
+    replace: bool,
 }
 
 /// Error of a command on a database.
@@ -68,6 +97,15 @@ pub(crate) enum DatabaseCommandError {
     /// The database cannot be used.
     #[error(transparent)]
     Database(#[from] DatabaseError),
+    /// The folder or the database cannot be opened as a gallery.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A copy ended early.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    /// Some people were not copied.
+    #[error("{0} people or files were not copied; the lines above name them")]
+    Incomplete(usize),
 }
 
 /// Result of a check.
@@ -101,6 +139,14 @@ pub(crate) fn run(args: &DatabaseArgs) -> Result<(), DatabaseCommandError> {
             }
             say(&format!("{options}: schema version {}", migrated.version));
         }
+        DatabaseCommand::Import(args) => {
+            let (folder, database) = open_both(args, database)?;
+            copy_all(&folder, &database, args.replace)?;
+        }
+        DatabaseCommand::Export(args) => {
+            let (folder, database) = open_both(args, database)?;
+            copy_all(&database, &folder, args.replace)?;
+        }
         DatabaseCommand::Check { json } => {
             let state = schema::check(&database)?;
             let counts = schema::count(&database)?;
@@ -125,6 +171,46 @@ pub(crate) fn run(args: &DatabaseArgs) -> Result<(), DatabaseCommandError> {
         }
     }
     Ok(())
+}
+
+/// Opens the folder and the database, which both must be free.
+fn open_both(
+    args: &CopyArgs,
+    database: Database,
+) -> Result<(FolderStore, PostgresStore), DatabaseCommandError> {
+    schema::check(&database)?;
+    let now = || Instant::now().into();
+    let folder = FolderStore::open_locked(&args.gallery, &now())?;
+    Ok((folder, PostgresStore::open(database, None, &now())?))
+}
+
+/// Copies everything, with a progress bar, and reports what was left out.
+fn copy_all(from: &dyn Store, to: &dyn Store, replace: bool) -> Result<(), DatabaseCommandError> {
+    let bar = ProgressBar::new(0);
+    let report = copy(from, to, replace, &Cores::new(cores()), |done, all| {
+        bar.set_length(all as u64);
+        bar.set_position(done as u64);
+    })?;
+    bar.finish_and_clear();
+    for problem in &report.problems {
+        warn_user(&problem.to_string().escape_debug().to_string());
+    }
+    for id in &report.too_large {
+        warn_user(&format!("{id}: the samples make a file that is too large"));
+    }
+    for id in &report.without_samples {
+        warn_user(&format!(
+            "{id}: has only samples of an earlier enrolment, which are not in force"
+        ));
+    }
+    say(&format!(
+        "copied {} people with {} samples, {} groups, {} deletions",
+        report.people, report.samples, report.groups, report.tombstones
+    ));
+    match report.problems.len() + report.too_large.len() + report.without_samples.len() {
+        0 => Ok(()),
+        left_out => Err(DatabaseCommandError::Incomplete(left_out)),
+    }
 }
 
 fn text(report: &CheckReport) -> String {

@@ -9,7 +9,7 @@ use rostro_common::cancel::CancelScope;
 use rostro_common::cores::Cores;
 use rostro_common::fs::read_at_most;
 use rostro_common::shutdown::Shutdown;
-use rostro_database::{Database, PostgresStore, schema};
+use rostro_database::{Database, Node, PostgresStore, schema};
 use rostro_gallery::{CsvGallery, FolderStore, StateFiles, Store};
 use rostro_inference::OnnxRuntime;
 use rostro_models::runtime;
@@ -146,13 +146,14 @@ fn open_store(
         let (state, files) = open_state()?;
         return Ok((Arc::new(gallery.with_state(files)), state));
     };
-    let gallery = CsvGallery::open_locked(&config.gallery, lock_scope)?;
-    let (state, files) = open_state()?;
+    let files = CsvGallery::open_locked(&config.gallery, lock_scope)?;
+    let (folder, state) = open_state()?;
     let database = Database::open(options)?;
     schema::check(&database)?;
     tracing::info!(database = %options, "people are in a database");
-    let store = PostgresStore::open(database, gallery, files, lock_scope)?;
-    Ok((Arc::new(store), state))
+    let node = Node { files, state };
+    let store = PostgresStore::open(database, Some(node), lock_scope)?;
+    Ok((Arc::new(store), folder))
 }
 
 /// Logs the quarantined files that can be restored.

@@ -1,0 +1,136 @@
+//! Copies all people, groups and deletions from one store to another.
+
+use rostro_common::cores::Cores;
+use rostro_common::ids::{ContractId, PersonId};
+use rostro_common::sample::Sample;
+use rostro_gallery::enrolment::group_by_contract;
+use rostro_gallery::groups::GroupsError;
+use rostro_gallery::{BatchOutcome, GalleryError, Problem, Store};
+
+/// People that are written together.
+const BATCH: usize = 500;
+
+/// Result of a copy.
+#[derive(Debug, Default)]
+pub struct CopyReport {
+    /// Number of people that were written.
+    pub people: usize,
+    /// Number of samples of these people.
+    pub samples: usize,
+    /// Number of groups.
+    pub groups: usize,
+    /// Number of deletions.
+    pub tombstones: usize,
+    /// People whose samples make a file that is too large to be read again.
+    pub too_large: Vec<PersonId>,
+    /// People without samples in force, who are not copied.
+    pub without_samples: Vec<PersonId>,
+    /// Unusable files of the source.
+    pub problems: Vec<Problem>,
+}
+
+/// Why a copy ended early. People and groups that were written stay, and a second run goes on.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// The people cannot be read or written.
+    #[error(transparent)]
+    Gallery(#[from] GalleryError),
+    /// The groups cannot be written.
+    #[error(transparent)]
+    Groups(#[from] GroupsError),
+    /// The deletions cannot be written.
+    #[error("cannot copy the deletions: {0}")]
+    Tombstones(std::io::Error),
+    /// The target has people.
+    #[error(
+        "the target has {0} people; copy into an empty one, or allow their replacement with --replace"
+    )]
+    NotEmpty(usize),
+}
+
+/// Copies everything of `from`. People of the target stay, unless the source has them, too; without
+/// `replace` the target must have none. `progress` gets the numbers of people written and in all.
+///
+/// # Errors
+///
+/// [`CopyError`].
+pub fn copy(
+    from: &dyn Store,
+    to: &dyn Store,
+    replace: bool,
+    cores: &Cores,
+    mut progress: impl FnMut(usize, usize),
+) -> Result<CopyReport, CopyError> {
+    let (stored, _) = to.ids()?;
+    if !stored.is_empty() && !replace {
+        return Err(CopyError::NotEmpty(stored.len()));
+    }
+    let contents = from.load(cores)?;
+    let mut report = CopyReport {
+        problems: contents.problems,
+        ..CopyReport::default()
+    };
+    // Deletions first, so that a copy that ends early does not lack them.
+    let tombstones = from.tombstones();
+    report.tombstones = tombstones
+        .galleries()
+        .map(|(gallery, _)| tombstones.in_gallery(gallery).count())
+        .sum();
+    to.merge_tombstones(&tombstones)
+        .map_err(CopyError::Tombstones)?;
+    let all = contents.people.len();
+    let mut done = 0;
+    for batch in contents.people.chunks(BATCH) {
+        let mut people: Vec<(&PersonId, Vec<(ContractId, Vec<Sample>)>)> = Vec::new();
+        for person in batch {
+            let groups = group_by_contract(&person.samples);
+            let named: Option<Vec<_>> = groups
+                .into_iter()
+                .map(|(contract, samples)| Some((contract?, samples)))
+                .collect();
+            match named {
+                Some(groups) if groups.is_empty() => {
+                    report.without_samples.push(person.id.clone());
+                }
+                Some(groups) => people.push((&person.id, groups)),
+                // Samples of the replaced service name no contract until a service has adopted them.
+                None => {
+                    to.replace(&person.id, &person.samples)?;
+                    report.people += 1;
+                    report.samples += person.samples.len();
+                }
+            }
+        }
+        let writes: Vec<_> = people
+            .iter()
+            .map(|(id, groups)| (*id, groups.as_slice()))
+            .collect();
+        let written = to.replace_all(&writes);
+        if let Some(failure) = written.failure {
+            return Err(failure.into());
+        }
+        for ((id, groups), outcome) in people.iter().zip(written.outcomes) {
+            match outcome {
+                BatchOutcome::Stored(_) => {
+                    report.people += 1;
+                    report.samples += groups
+                        .iter()
+                        .map(|(_, samples)| samples.len())
+                        .sum::<usize>();
+                }
+                BatchOutcome::TooLarge(_) | BatchOutcome::Skipped => {
+                    report.too_large.push((*id).clone());
+                }
+            }
+        }
+        done += batch.len();
+        progress(done, all);
+    }
+    for (group, _) in from.groups().list() {
+        let members = from.groups().members(&group).unwrap_or_default();
+        let members: Vec<PersonId> = members.iter().cloned().collect();
+        to.add_to_group(&group, &members)?;
+        report.groups += 1;
+    }
+    Ok(report)
+}
