@@ -138,7 +138,7 @@ impl PostgresStore {
     ) -> Result<PersonWrite, GalleryError> {
         let (number, samples) = self
             .change(async |transaction, numbering| {
-                lock_person(transaction, id).await?;
+                lock_people(transaction, &[id.as_str()]).await?;
                 let samples = samples(transaction).await?;
                 let people = [(id, samples)];
                 write_rows(transaction, &people).await?;
@@ -190,9 +190,10 @@ impl PostgresStore {
             };
         }
         let last = self.change(async |transaction, numbering| {
-            for (id, _) in &writes {
-                lock_person(transaction, id).await?;
-            }
+            let mut ids: Vec<&str> = writes.iter().map(|(id, _)| id.as_str()).collect();
+            // In one order, so that two batches do not wait for each other.
+            ids.sort_unstable();
+            lock_people(transaction, &ids).await?;
             write_rows(transaction, &writes).await?;
             let last = numbering.take(transaction, writes.len()).await?;
             number_people(transaction, &writes, last).await?;
@@ -223,8 +224,8 @@ impl PostgresStore {
         let _changing = self.lock_groups();
         let (number, was_stored) = self
             .change(async |transaction, numbering| {
-                lock_person(transaction, id).await?;
                 let text = id.as_str();
+                lock_people(transaction, &[text]).await?;
                 transaction
                     .execute("DELETE FROM member WHERE id = $1", &[&text])
                     .await?;
@@ -250,14 +251,15 @@ impl PostgresStore {
     }
 }
 
-/// Serialises the changes of one person until the transaction ends, also before there is a row.
-async fn lock_person(transaction: &Transaction<'_>, id: &PersonId) -> Result<(), DatabaseError> {
-    transaction
-        .execute(
-            "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))",
-            &[&id.as_str()],
+/// Serialises the changes of these people until the transaction ends, also before there are rows.
+async fn lock_people(transaction: &Transaction<'_>, ids: &[&str]) -> Result<(), DatabaseError> {
+    let statement = transaction
+        .prepare_cached(
+            "SELECT count(pg_advisory_xact_lock(hashtextextended(id, 0))) \
+             FROM unnest($1::text[]) AS new (id)",
         )
         .await?;
+    transaction.execute(&statement, &[&ids]).await?;
     Ok(())
 }
 
