@@ -1,9 +1,7 @@
 //! Copies all people, groups and deletions from one store to another.
 
 use rostro_common::cores::Cores;
-use rostro_common::ids::{ContractId, PersonId};
-use rostro_common::sample::Sample;
-use rostro_gallery::enrolment::group_by_contract;
+use rostro_common::ids::PersonId;
 use rostro_gallery::groups::GroupsError;
 use rostro_gallery::{BatchOutcome, GalleryError, Problem, Store};
 
@@ -81,45 +79,27 @@ pub fn copy(
     let all = contents.people.len();
     let mut done = 0;
     for batch in contents.people.chunks(BATCH) {
-        let mut people: Vec<(&PersonId, Vec<(ContractId, Vec<Sample>)>)> = Vec::new();
-        for person in batch {
-            let groups = group_by_contract(&person.samples);
-            let named: Option<Vec<_>> = groups
-                .into_iter()
-                .map(|(contract, samples)| Some((contract?, samples)))
-                .collect();
-            match named {
-                Some(groups) if groups.is_empty() => {
-                    report.without_samples.push(person.id.clone());
-                }
-                Some(groups) => people.push((&person.id, groups)),
-                // Samples of the replaced service name no contract until a service has adopted them.
-                None => {
-                    to.replace(&person.id, &person.samples)?;
-                    report.people += 1;
-                    report.samples += person.samples.len();
-                }
-            }
-        }
+        let (people, empty): (Vec<_>, Vec<_>) =
+            batch.iter().partition(|person| !person.samples.is_empty());
+        report
+            .without_samples
+            .extend(empty.iter().map(|person| person.id.clone()));
         let writes: Vec<_> = people
             .iter()
-            .map(|(id, groups)| (*id, groups.as_slice()))
+            .map(|person| (&person.id, person.samples.as_slice()))
             .collect();
         let written = to.replace_all(&writes);
         if let Some(failure) = written.failure {
             return Err(failure.into());
         }
-        for ((id, groups), outcome) in people.iter().zip(written.outcomes) {
+        for (person, outcome) in people.iter().zip(written.outcomes) {
             match outcome {
                 BatchOutcome::Stored(_) => {
                     report.people += 1;
-                    report.samples += groups
-                        .iter()
-                        .map(|(_, samples)| samples.len())
-                        .sum::<usize>();
+                    report.samples += person.samples.len();
                 }
                 BatchOutcome::TooLarge(_) | BatchOutcome::Skipped => {
-                    report.too_large.push((*id).clone());
+                    report.too_large.push(person.id.clone());
                 }
             }
         }

@@ -31,7 +31,7 @@ use crate::postgres::Postgres;
 enum Operation {
     Replace(PersonId, Vec<Sample>),
     Put(PersonId, Vec<Sample>, SampleLocation),
-    ReplaceAll(Vec<(PersonId, Vec<(ContractId, Vec<Sample>)>)>),
+    ReplaceAll(Vec<(PersonId, Vec<Sample>)>),
     Delete(PersonId),
     AddToGroup(GroupId, Vec<PersonId>),
     RemoveFromGroup(GroupId, PersonId),
@@ -130,7 +130,7 @@ fn operation() -> impl Strategy<Value = Operation> {
                 groups
                     .into_values()
                     .filter(|(contract, _)| seen.insert(contract.to_string()))
-                    .map(|(contract, samples)| (contract, enrolled(samples, &enrolment)))
+                    .flat_map(|(_, samples)| enrolled(samples, &enrolment))
                     .collect()
             };
             let people = people.into_iter().map(|(id, groups)| (id, distinct(groups)));

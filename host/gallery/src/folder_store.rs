@@ -18,8 +18,8 @@ use crate::ledger::{
     ArchiveNumber, ArchiveOrigin, DeletionReason, ImportWatch, Ledger, Tombstones,
 };
 use crate::{
-    AuditAppend, BatchOutcome, BatchWrite, ByContract, ChangeNumber, CsvGallery, Deletion,
-    Durability, GalleryContents, GalleryError, GroupChange, KeptTemplates, PersonWrite, Problem,
+    AuditAppend, BatchOutcome, BatchWrite, ChangeNumber, CsvGallery, Deletion, Durability,
+    GalleryContents, GalleryError, GroupChange, KeptTemplates, PersonSamples, PersonWrite, Problem,
     SampleLocation, StateFiles, Store, StoreChanges, StoreError,
 };
 
@@ -214,7 +214,7 @@ impl Store for FolderStore {
         })
     }
 
-    fn replace_all(&self, people: &[ByContract<'_>]) -> BatchWrite {
+    fn replace_all(&self, people: &[PersonSamples<'_>]) -> BatchWrite {
         if let Err(failure) = self.remove_templates() {
             return BatchWrite {
                 outcomes: vec![BatchOutcome::Skipped; people.len()],
@@ -379,7 +379,6 @@ mod tests {
             assert_eq!(store.kept_templates(key), templates);
         };
         let is_kept = || store.kept_templates(key) != KeptTemplates::default();
-        let contract: ContractId = "1111111111111111".parse().unwrap();
         keep();
         store
             .put(&id("alice"), &[sample()], SampleLocation::Own)
@@ -388,8 +387,7 @@ mod tests {
         store.replace(&id("alice"), &[sample()]).unwrap();
         assert!(!is_kept());
         keep();
-        let by_contract = [(contract, vec![sample()])];
-        store.replace_all(&[(&id("bob"), &by_contract)]);
+        store.replace_all(&[(&id("bob"), &[sample()])]);
         assert!(!is_kept());
         keep();
         store.delete_person(&id("alice")).unwrap();

@@ -41,7 +41,7 @@ pub use folder_store::FolderStore;
 pub use ledger::ChangeNumber;
 pub use state_files::{AUDIT_LOG, REVISIONS, StateFiles};
 pub use store::{
-    AuditAppend, BatchOutcome, BatchWrite, ByContract, Deletion, Durability, GalleryContents,
-    GroupChange, PersonRecord, PersonWrite, SampleLocation, Store, StoreChanges, StoreError,
+    AuditAppend, BatchOutcome, BatchWrite, Deletion, Durability, GalleryContents, GroupChange,
+    PersonRecord, PersonSamples, PersonWrite, SampleLocation, Store, StoreChanges, StoreError,
 };
 pub use template_file::{KeptTemplates, TEMPLATES};

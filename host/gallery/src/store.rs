@@ -109,7 +109,7 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Stores many people with few waits for the disk. All samples of each, of every contract, are
     /// replaced.
-    fn replace_all(&self, people: &[ByContract<'_>]) -> BatchWrite;
+    fn replace_all(&self, people: &[PersonSamples<'_>]) -> BatchWrite;
 
     /// Removes a person: their memberships, their samples, and their files in quarantine. Leaves a
     /// tombstone even if the person is not stored, because an older archive may have them.
@@ -356,8 +356,8 @@ pub enum SampleLocation {
     Other,
 }
 
-/// A person with their samples by contract. Readers of the folder see the first contract.
-pub type ByContract<'a> = (&'a PersonId, &'a [(ContractId, Vec<Sample>)]);
+/// A person with all their samples. Readers of the folder see those of the first one's contract.
+pub type PersonSamples<'a> = (&'a PersonId, &'a [Sample]);
 
 /// Contents of a gallery.
 #[derive(Debug, Default)]

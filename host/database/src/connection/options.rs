@@ -229,7 +229,7 @@ fn cause_of(error: &tokio_postgres::Error, text: &str) -> String {
     let cause = std::error::Error::source(error).map(ToString::to_string);
     let repeats = |cause: &String| {
         cause
-            .split(|letter| letter == '`' || letter == '"' || letter == '\'')
+            .split(['`', '"', '\''])
             .skip(1)
             .step_by(2)
             .any(|quoted| quoted.len() > 2 && text.contains(quoted))

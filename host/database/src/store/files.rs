@@ -9,13 +9,12 @@ use std::path::{Path, PathBuf};
 
 use rostro_common::fs::atomic::{AtomicFile, FileAccess};
 use rostro_common::fs::read_at_most;
-use rostro_common::ids::{ContractId, PersonId};
+use rostro_common::ids::PersonId;
 use rostro_common::sample::Sample;
-use rostro_gallery::enrolment::group_by_contract;
-use rostro_gallery::{ByContract, ChangeNumber, CsvGallery, Durability, GalleryError, Removal};
+use rostro_gallery::{ChangeNumber, CsvGallery, Durability, GalleryError, PersonSamples, Removal};
 use uuid::Uuid;
 
-use super::people::PersonSamples;
+use super::people::SamplesInForce;
 use super::{PostgresStore, failure};
 use crate::connection::DatabaseError;
 
@@ -95,19 +94,11 @@ impl PostgresStore {
     }
 
     /// Writes the files of many people with few waits for the disk.
-    pub(super) fn write_files(&self, people: &[PersonSamples<'_>]) {
+    pub(super) fn write_files(&self, people: &[SamplesInForce<'_>]) {
         let Some(node) = &self.node else { return };
-        let by_contract: Vec<(&PersonId, Vec<(ContractId, Vec<Sample>)>)> = people
+        let people: Vec<PersonSamples<'_>> = people
             .iter()
-            .map(|(id, samples)| {
-                let groups = group_by_contract(samples).into_iter();
-                let named = groups.filter_map(|(contract, samples)| Some((contract?, samples)));
-                (*id, named.collect())
-            })
-            .collect();
-        let people: Vec<ByContract<'_>> = by_contract
-            .iter()
-            .map(|(id, groups)| (*id, groups.as_slice()))
+            .map(|(id, samples)| (*id, samples.as_slice()))
             .collect();
         if let Some(error) = node.files.replace_all(&people, || ChangeNumber(0)).failure {
             warn(people.len(), &error);

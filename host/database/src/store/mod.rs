@@ -39,9 +39,9 @@ use rostro_gallery::ledger::{
     ArchiveNumber, ArchiveOrigin, DeletionReason, ImportWatch, Tombstones,
 };
 use rostro_gallery::{
-    AuditAppend, BatchWrite, ByContract, ChangeNumber, CsvGallery, DatabaseFailure, Deletion,
-    GalleryContents, GalleryError, GroupChange, KeptTemplates, PersonWrite, Problem,
-    SampleLocation, StateFiles, Store, StoreChanges, StoreError,
+    AuditAppend, BatchWrite, ChangeNumber, CsvGallery, DatabaseFailure, Deletion, GalleryContents,
+    GalleryError, GroupChange, KeptTemplates, PersonSamples, PersonWrite, Problem, SampleLocation,
+    StateFiles, Store, StoreChanges, StoreError,
 };
 
 use crate::connection::{Database, DatabaseError};
@@ -348,7 +348,7 @@ impl Store for PostgresStore {
         self.put_samples(id, samples, location)
     }
 
-    fn replace_all(&self, people: &[ByContract<'_>]) -> BatchWrite {
+    fn replace_all(&self, people: &[PersonSamples<'_>]) -> BatchWrite {
         self.replace_people(people)
     }
 

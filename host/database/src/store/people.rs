@@ -8,8 +8,8 @@ use futures_util::TryStreamExt;
 use rostro_common::ids::PersonId;
 use rostro_common::sample::Sample;
 use rostro_gallery::{
-    BatchOutcome, BatchWrite, ByContract, Deletion, Durability, GalleryError, MAX_PERSON_BYTES,
-    PersonRecord, PersonWrite, SampleLocation,
+    BatchOutcome, BatchWrite, Deletion, Durability, GalleryError, MAX_PERSON_BYTES, PersonRecord,
+    PersonSamples, PersonWrite, SampleLocation,
 };
 use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::Type;
@@ -18,7 +18,7 @@ use super::{PostgresStore, failure, samples, signed};
 use crate::connection::DatabaseError;
 
 /// A person to write, with all samples in force.
-pub(super) type PersonSamples<'a> = (&'a PersonId, Vec<Sample>);
+pub(super) type SamplesInForce<'a> = (&'a PersonId, Vec<Sample>);
 
 impl PostgresStore {
     /// Reads all people. Damaged rows are logged, and their person has no samples.
@@ -156,7 +156,7 @@ impl PostgresStore {
         })
     }
 
-    pub(super) fn replace_people(&self, people: &[ByContract<'_>]) -> BatchWrite {
+    pub(super) fn replace_people(&self, people: &[PersonSamples<'_>]) -> BatchWrite {
         let mut outcomes = vec![BatchOutcome::Skipped; people.len()];
         let failed = |outcomes, failure| BatchWrite {
             outcomes,
@@ -166,14 +166,10 @@ impl PostgresStore {
         if let Err(error) = self.remove_templates() {
             return failed(outcomes, error);
         }
-        let mut writes: Vec<PersonSamples<'_>> = Vec::new();
+        let mut writes: Vec<SamplesInForce<'_>> = Vec::new();
         let mut places = Vec::new();
-        for (place, ((id, contracts), outcome)) in people.iter().zip(&mut outcomes).enumerate() {
-            let samples: Vec<Sample> = contracts
-                .iter()
-                .flat_map(|(_, samples)| samples.iter().cloned())
-                .collect();
-            let samples = samples::replaced(&samples);
+        for (place, ((id, samples), outcome)) in people.iter().zip(&mut outcomes).enumerate() {
+            let samples = samples::replaced(samples);
             let size = samples::file_size(&samples);
             if size as u64 > MAX_PERSON_BYTES {
                 *outcome = BatchOutcome::TooLarge(size);
@@ -291,7 +287,7 @@ async fn stored_samples(
 /// Writes people with their samples instead of those that are stored.
 async fn write_rows(
     transaction: &Transaction<'_>,
-    people: &[PersonSamples<'_>],
+    people: &[SamplesInForce<'_>],
 ) -> Result<(), DatabaseError> {
     let ids: Vec<&str> = people.iter().map(|(id, _)| id.as_str()).collect();
     let keys: Vec<String> = people.iter().map(|(id, _)| id.case_key()).collect();
@@ -353,7 +349,7 @@ async fn write_rows(
 /// Numbers the changes of people, the last one with `last`.
 async fn number_people(
     transaction: &Transaction<'_>,
-    people: &[PersonSamples<'_>],
+    people: &[SamplesInForce<'_>],
     last: u64,
 ) -> Result<(), DatabaseError> {
     let first = last.saturating_sub(people.len() as u64 - 1);

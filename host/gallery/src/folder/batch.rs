@@ -12,11 +12,11 @@ use rostro_common::ids::{ContractId, EnrolmentId, PersonId};
 
 use super::CsvGallery;
 use crate::csv_file;
-use crate::enrolment::{enrolment_of, with_enrolment};
+use crate::enrolment::{enrolment_of, group_by_contract, with_enrolment};
 use crate::error::GalleryError;
 use crate::file_names::OTHER_CONTRACTS;
 use crate::ledger::ChangeNumber;
-use crate::store::{BatchOutcome, BatchWrite, ByContract, Durability};
+use crate::store::{BatchOutcome, BatchWrite, Durability, PersonSamples};
 
 /// Number of files above which the whole disk is synced, which is one wait instead of one for each
 /// file.
@@ -26,7 +26,7 @@ const MAX_SINGLE_SYNCS: usize = 8;
 /// Replaces all samples of people, and numbers each with `number` once stored.
 pub(super) fn write(
     gallery: &CsvGallery,
-    people: &[ByContract<'_>],
+    people: &[PersonSamples<'_>],
     number: impl Fn() -> ChangeNumber,
 ) -> BatchWrite {
     let mut written = BatchWrite {
@@ -81,7 +81,7 @@ enum StagedPerson {
 }
 
 /// Writes the files of all people under temporary names, and syncs them together.
-fn stage(gallery: &CsvGallery, people: &[ByContract<'_>]) -> io::Result<Vec<StagedPerson>> {
+fn stage(gallery: &CsvGallery, people: &[PersonSamples<'_>]) -> io::Result<Vec<StagedPerson>> {
     let staged: Vec<StagedPerson> = people
         .iter()
         .map(|person| prepare(gallery, *person))
@@ -95,12 +95,14 @@ fn stage(gallery: &CsvGallery, people: &[ByContract<'_>]) -> io::Result<Vec<Stag
 }
 
 /// Writes a person's files, one for each contract.
-fn prepare(gallery: &CsvGallery, (id, contracts): ByContract<'_>) -> io::Result<StagedPerson> {
+fn prepare(gallery: &CsvGallery, (id, samples): PersonSamples<'_>) -> io::Result<StagedPerson> {
     // A new enrolment marks the former files as older, even if a crash prevents their removal.
     let has_older_files = !gallery.contract_files_of(id)?.is_empty();
     let mut files = Vec::new();
-    for (index, (contract, samples)) in contracts.iter().enumerate() {
-        let is_own = index == 0;
+    for (index, (contract, samples)) in group_by_contract(samples).iter().enumerate() {
+        // Only the first group may have no contract.
+        let other = contract.as_ref().filter(|_| index > 0);
+        let is_own = other.is_none();
         let mut text = Vec::new();
         match is_own && has_older_files && enrolment_of(samples).is_none() {
             true => csv_file::write(&with_enrolment(samples, &EnrolmentId::unique()), &mut text)?,
@@ -109,10 +111,9 @@ fn prepare(gallery: &CsvGallery, (id, contracts): ByContract<'_>) -> io::Result<
         if text.len() as u64 > csv_file::MAX_BYTES {
             return Ok(StagedPerson::TooLarge(text.len()));
         }
-        let path = if is_own {
-            gallery.path_of(id)
-        } else {
-            gallery.contract_path(contract, id)
+        let path = match other {
+            Some(contract) => gallery.contract_path(contract, id),
+            None => gallery.path_of(id),
         };
         let mut file = gallery.new_file(&path)?;
         file.write_all(&text)?;

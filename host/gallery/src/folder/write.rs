@@ -15,7 +15,7 @@ use super::{CsvGallery, batch};
 use crate::csv_file::{self, SampleFileError};
 use crate::error::{GalleryError, Problem, remedy};
 use crate::ledger::ChangeNumber;
-use crate::store::{BatchWrite, ByContract, Durability, SampleLocation};
+use crate::store::{BatchWrite, Durability, PersonSamples, SampleLocation};
 use crate::{enrolment, file_names, quarantine};
 
 impl CsvGallery {
@@ -171,7 +171,7 @@ impl CsvGallery {
     /// Stores many people, see [`crate::Store::replace_all`], and numbers each with `number`.
     pub fn replace_all(
         &self,
-        people: &[ByContract<'_>],
+        people: &[PersonSamples<'_>],
         number: impl Fn() -> ChangeNumber,
     ) -> BatchWrite {
         batch::write(self, people, number)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rostro_common::ids::{ContractId, PersonId};
 use rostro_common::sample::Sample;
-use rostro_gallery::{BatchOutcome, BatchWrite, ByContract, ChangeNumber, Durability};
+use rostro_gallery::{BatchOutcome, BatchWrite, ChangeNumber, Durability, PersonSamples};
 
 use super::view::View;
 use super::views::ViewChange;
@@ -42,15 +42,17 @@ impl People {
         people: &[Replacement],
         own_view: &Arc<View>,
     ) -> ReplacedPeople {
-        let files: Vec<ByContract<'_>> = people
+        let samples: Vec<Vec<Sample>> = people.iter().map(Replacement::samples).collect();
+        let writes: Vec<PersonSamples<'_>> = people
             .iter()
-            .map(|person| (&person.id, person.contracts.as_slice()))
+            .zip(&samples)
+            .map(|(person, samples)| (&person.id, samples.as_slice()))
             .collect();
         let BatchWrite {
             outcomes,
             durability,
             failure,
-        } = self.store.replace_all(&files);
+        } = self.store.replace_all(&writes);
         let mut failure = failure.map(PeopleError::from);
         for (person, outcome) in people.iter().zip(&outcomes) {
             if let BatchOutcome::Stored(number) = outcome
@@ -83,6 +85,19 @@ impl People {
 }
 
 impl Replacement {
+    /// Returns all samples, each with its contract.
+    fn samples(&self) -> Vec<Sample> {
+        let with_contract = |(contract, samples): &(ContractId, Vec<Sample>)| {
+            let contract = Some(contract.clone());
+            let set = move |sample: &Sample| Sample {
+                contract: contract.clone(),
+                ..sample.clone()
+            };
+            samples.iter().map(set).collect::<Vec<_>>()
+        };
+        self.contracts.iter().flat_map(with_contract).collect()
+    }
+
     /// Returns the samples that are matched: those of the first contract, and those of others with
     /// the same enrolment.
     fn in_force(&self) -> Vec<Sample> {
