@@ -7,8 +7,11 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Timeouts};
+use deadpool_postgres::{
+    Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Timeouts,
+};
 use tokio::runtime::{Builder, Runtime};
+use tokio_postgres::NoTls;
 
 pub use error::DatabaseError;
 pub use options::DatabaseOptions;
@@ -16,8 +19,12 @@ pub use options::DatabaseOptions;
 /// Connections of a service: one for each concurrent change, and the one that holds its lock.
 const CONNECTIONS: usize = 16;
 
-/// Time to wait for a connection, and for the server to accept one.
+/// Time to wait for a connection, and for a host that accepted one to log in.
 const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Finds this program's tables, and nothing of other users before them. A statement rather than a
+/// parameter of the connection, which PgBouncer refuses.
+const SEARCH_PATH: &str = "SET search_path = rostro, pg_temp";
 
 /// A database. Clones share the connections.
 #[derive(Clone, Debug)]
@@ -25,7 +32,20 @@ pub struct Database {
     pool: Pool,
     options: Arc<DatabaseOptions>,
     /// Thread on which connections read and write.
-    runtime: Arc<Runtime>,
+    runtime: Arc<ConnectionRuntime>,
+}
+
+/// Runtime of the connections. It ends without waiting for them, so that the last database may be
+/// dropped on a thread that must not block.
+#[derive(Debug)]
+struct ConnectionRuntime(Option<Runtime>);
+
+impl Drop for ConnectionRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Database {
@@ -45,21 +65,31 @@ impl Database {
         let recycling = ManagerConfig {
             recycling_method: RecyclingMethod::Fast,
         };
-        let manager = Manager::from_config(options.config(), options.tls()?, recycling);
+        let manager = match options.tls()? {
+            Some(tls) => Manager::from_config(options.config(), tls, recycling),
+            None => Manager::from_config(options.config(), NoTls, recycling),
+        };
+        let search_path = Hook::async_fn(|client, _| {
+            Box::pin(async move {
+                let set = client.batch_execute(SEARCH_PATH).await;
+                set.map_err(HookError::Backend)
+            })
+        });
         let pool = Pool::builder(manager)
             .max_size(CONNECTIONS)
             .runtime(deadpool_postgres::Runtime::Tokio1)
             .timeouts(Timeouts {
                 wait: Some(TIMEOUT),
-                create: Some(TIMEOUT),
+                create: Some(options.connect_timeout() + TIMEOUT),
                 recycle: Some(TIMEOUT),
             })
+            .post_create(search_path)
             .build()
             .map_err(|error| DatabaseError::Runtime(std::io::Error::other(error)))?;
         let database = Self {
             pool,
             options: Arc::new(options.clone()),
-            runtime: Arc::new(runtime),
+            runtime: Arc::new(ConnectionRuntime(Some(runtime))),
         };
         drop(database.wait(database.client())?);
         Ok(database)
@@ -67,7 +97,7 @@ impl Database {
 
     /// Waits for work with connections. For threads that may block.
     pub(crate) fn wait<T>(&self, work: impl Future<Output = T>) -> T {
-        let _context = self.runtime.enter();
+        let _context = self.runtime.0.as_ref().map(Runtime::enter);
         futures_executor::block_on(work)
     }
 
