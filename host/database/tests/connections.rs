@@ -11,6 +11,7 @@ mod postgres;
 
 use std::fs;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rostro_database::{Database, DatabaseError, DatabaseOptions, schema};
@@ -158,6 +159,27 @@ fn server_without_tls_is_refused() {
     ));
     assert!(error.contains("does not support TLS"), "{error}");
     assert!(error.contains("give the server a certificate"), "{error}");
+}
+
+/// A frozen server accepts connections and answers none.
+#[test]
+fn frozen_host_is_passed_over() {
+    let frozen = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let own = Postgres::shared().database();
+    let begun = Instant::now();
+    let url = own.url().replace(
+        "127.0.0.1:",
+        &format!("{},127.0.0.1:", frozen.local_addr().unwrap()),
+    );
+    let database = try_open(&format!("{url}?connect_timeout=1")).unwrap();
+    // Later connections begin with the host that answered.
+    schema::migrate(&database, None).unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(3));
+    let error = refusal(&format!(
+        "postgresql://{}/a?connect_timeout=1",
+        frozen.local_addr().unwrap()
+    ));
+    assert!(error.contains("does not answer"), "{error}");
 }
 
 /// The service drops its database on threads of its own runtime, too.

@@ -44,6 +44,11 @@ pub enum DatabaseError {
         /// Whether a retry may succeed.
         is_transient: bool,
     },
+    /// A pooler gives the session of one client to another one.
+    #[error(
+        "cannot use the database: a pooler shares its sessions between clients; set pool_mode = session in PgBouncer, or name the server itself"
+    )]
+    SharedSessions,
     /// A statement failed.
     #[error("the database refused a statement: {cause}{}", remedy.map(|remedy| format!("; {remedy}")).unwrap_or_default())]
     Statement {

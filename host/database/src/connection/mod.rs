@@ -1,6 +1,7 @@
 //! Connections to a database.
 
 pub mod error;
+mod hosts;
 pub mod options;
 
 use std::future::Future;
@@ -11,7 +12,10 @@ use deadpool_postgres::{
     Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Timeouts,
 };
 use tokio::runtime::{Builder, Runtime};
-use tokio_postgres::NoTls;
+use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
+use tokio_postgres::{NoTls, SimpleQueryMessage, Socket};
+
+use hosts::HostConnector;
 
 pub use error::DatabaseError;
 pub use options::DatabaseOptions;
@@ -40,6 +44,33 @@ pub struct Database {
 #[derive(Debug)]
 struct ConnectionRuntime(Option<Runtime>);
 
+/// Returns the process that serves a connection, after a statement.
+async fn backend(client: &Object, before: &str) -> Result<Option<String>, DatabaseError> {
+    // Without a prepared statement, which such a pooler may lose.
+    let query = format!("{before} SELECT pg_backend_pid()");
+    let messages = client.simple_query(&query).await?;
+    let id = messages.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0),
+        _ => None,
+    });
+    Ok(id.map(str::to_owned))
+}
+
+fn manager<T>(options: &DatabaseOptions, tls: T) -> Manager
+where
+    T: MakeTlsConnect<Socket> + Clone + Sync + Send + 'static,
+    T::Stream: Sync + Send,
+    T::TlsConnect: Sync + Send,
+    <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
+{
+    let config = options.config();
+    let connector = HostConnector::new(&config, options.host_timeout(), tls);
+    let recycling = ManagerConfig {
+        recycling_method: RecyclingMethod::Fast,
+    };
+    Manager::from_connect(config, connector, recycling)
+}
+
 impl Drop for ConnectionRuntime {
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
@@ -62,12 +93,9 @@ impl Database {
             .enable_all()
             .build()
             .map_err(DatabaseError::Runtime)?;
-        let recycling = ManagerConfig {
-            recycling_method: RecyclingMethod::Fast,
-        };
         let manager = match options.tls()? {
-            Some(tls) => Manager::from_config(options.config(), tls, recycling),
-            None => Manager::from_config(options.config(), NoTls, recycling),
+            Some(tls) => manager(options, tls),
+            None => manager(options, NoTls),
         };
         let search_path = Hook::async_fn(|client, _| {
             Box::pin(async move {
@@ -91,8 +119,22 @@ impl Database {
             options: Arc::new(options.clone()),
             runtime: Arc::new(ConnectionRuntime(Some(runtime))),
         };
-        drop(database.wait(database.client())?);
+        database.wait(database.check_sessions())?;
         Ok(database)
+    }
+
+    /// Makes two connections, and checks that they are two sessions of the server. A pooler that
+    /// shares sessions would give a lock and a prepared statement to another client.
+    async fn check_sessions(&self) -> Result<(), DatabaseError> {
+        let (first, second) = (self.client().await?, self.client().await?);
+        let idle = backend(&first, "").await?;
+        // In a transaction, a pooler may give it the idle session of the other one.
+        let busy = backend(&second, "BEGIN;").await?;
+        second.batch_execute("ROLLBACK").await?;
+        match idle == busy {
+            true => Err(DatabaseError::SharedSessions),
+            false => Ok(()),
+        }
     }
 
     /// Waits for work with connections. For threads that may block.

@@ -142,13 +142,16 @@ impl DatabaseOptions {
         self.config.clone()
     }
 
-    /// Returns the time for all hosts to accept a connection, one after the other.
+    /// Returns the time for one host to accept a connection.
+    pub(super) fn host_timeout(&self) -> Duration {
+        let timeout = self.config.get_connect_timeout();
+        timeout.copied().unwrap_or(CONNECT_TIMEOUT)
+    }
+
+    /// Returns the time for all hosts, one after the other.
     pub(super) fn connect_timeout(&self) -> Duration {
         let hosts = u32::try_from(self.config.get_hosts().len()).unwrap_or(u32::MAX);
-        let each = self.config.get_connect_timeout();
-        each.copied()
-            .unwrap_or(CONNECT_TIMEOUT)
-            .saturating_mul(hosts)
+        self.host_timeout().saturating_mul(hosts)
     }
 
     /// Returns the verification of the server's certificate and name; none for a server on this
