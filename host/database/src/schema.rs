@@ -1,11 +1,11 @@
 //! Versioned migrations, and the versions that this program runs with.
 
-use std::ops::DerefMut;
-
 use deadpool_postgres::Object;
 use refinery::Runner;
 use rostro_common::digest::Sha256Digest;
 use rostro_common::keyed_hash::HashKey;
+use tokio_postgres::Transaction;
+use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
 use crate::connection::{Database, DatabaseError};
@@ -19,6 +19,10 @@ const HISTORY: &str = "migration";
 
 /// Key of the advisory lock of a migration: "migrate" in ASCII.
 const MIGRATION_LOCK: i64 = 0x6d_6967_7261_7465;
+
+/// Longest wait for another migration, and for a table that a transaction uses. Statements of
+/// services queue behind such a wait.
+const LOCK_TIMEOUT: &str = "SET lock_timeout = '30s'";
 
 /// State of the schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,54 +58,86 @@ fn runner() -> Runner {
 }
 
 /// Brings the schema to the version of this program, and gives a role the rights of a service.
-/// Concurrent migrations wait for each other.
+/// Concurrent migrations wait for each other. The next version is left as it is, so that nodes of two
+/// versions may each migrate before they start.
 ///
 /// # Errors
 ///
 /// If the schema is another program's or newer, or if a statement fails; nothing is changed then.
 pub fn migrate(database: &Database, grant_to: Option<&str>) -> Result<Migrated, DatabaseError> {
     database.wait(async {
-        let mut client = database.client().await?;
+        // It does not return to the pool, so that the lock ends with it whatever happens.
+        let mut client = Object::take(database.client().await?);
+        client.batch_execute(LOCK_TIMEOUT).await?;
         client
             .execute("SELECT pg_advisory_lock($1)", &[&MIGRATION_LOCK])
-            .await?;
-        // The lock ends with the connection at the latest.
-        let migrated = migrate_locked(&mut client, grant_to).await;
-        client
-            .execute("SELECT pg_advisory_unlock($1)", &[&MIGRATION_LOCK])
-            .await?;
-        migrated
+            .await
+            .map_err(|error| of_migration(&error))?;
+        migrate_locked(&mut client, grant_to).await
     })
 }
 
 async fn migrate_locked(
-    client: &mut Object,
+    client: &mut tokio_postgres::Client,
     grant_to: Option<&str>,
 ) -> Result<Migrated, DatabaseError> {
-    match version(client).await {
-        Ok(version) if version > latest() => {
-            return Err(DatabaseError::NewSchema {
-                found: version,
-                known: latest(),
-            });
-        }
-        Ok(_) | Err(DatabaseError::NoSchema) => {}
+    let found = match version(client).await {
+        Ok(found) => Some(found),
+        Err(DatabaseError::NoSchema) => None,
         Err(error) => return Err(error),
+    };
+    let known = latest();
+    if let Some(found) = found.filter(|found| *found > known + 1) {
+        return Err(DatabaseError::NewSchema { found, known });
     }
-    client
-        .batch_execute("CREATE SCHEMA IF NOT EXISTS rostro")
-        .await?;
-    let connection: &mut tokio_postgres::Client = client.deref_mut().deref_mut();
-    let report =
-        runner()
-            .run_async(connection)
-            .await
-            .map_err(|error| DatabaseError::Statement {
-                cause: error.to_string(),
-                remedy: None,
-                is_transient: false,
-            })?;
+    let applied = match found {
+        Some(found) if found > known => Vec::new(),
+        _ => apply(client).await?,
+    };
     let transaction = client.transaction().await?;
+    create_gallery(&transaction).await?;
+    if let Some(role) = grant_to {
+        grant(&transaction, role)
+            .await
+            .map_err(|error| of_migration(&error))?;
+    }
+    transaction.commit().await?;
+    Ok(Migrated {
+        applied,
+        version: version(client).await?,
+    })
+}
+
+/// Applies the migrations that lack, all or none. Returns their names.
+async fn apply(client: &mut tokio_postgres::Client) -> Result<Vec<String>, DatabaseError> {
+    let exists: bool = client
+        .query_one(
+            "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'rostro')",
+            &[],
+        )
+        .await?
+        .get(0);
+    // IF NOT EXISTS would need the right to create one, even if it exists.
+    if !exists {
+        client
+            .batch_execute("CREATE SCHEMA rostro")
+            .await
+            .map_err(|error| of_migration(&error))?;
+    }
+    let report = runner().run_async(client).await.map_err(|error| {
+        let source = std::error::Error::source(&error)
+            .and_then(|source| source.downcast_ref::<tokio_postgres::Error>());
+        match source {
+            Some(source) => of_migration(source),
+            None => DatabaseError::ForeignSchema(error.to_string()),
+        }
+    })?;
+    let applied = report.applied_migrations().iter();
+    Ok(applied.map(ToString::to_string).collect())
+}
+
+/// Creates the row of the gallery with the key of its tombstones, unless it exists.
+async fn create_gallery(transaction: &Transaction<'_>) -> Result<(), DatabaseError> {
     let gallery = Uuid::now_v7();
     let is_new = transaction
         .execute(
@@ -123,28 +159,51 @@ async fn migrate_locked(
             )
             .await?;
     }
-    if let Some(role) = grant_to {
-        let role: String = transaction
-            .query_one("SELECT quote_ident($1)", &[&role])
-            .await?
-            .get(0);
-        transaction
-            .batch_execute(&format!(
-                "GRANT USAGE ON SCHEMA rostro TO {role};
-                 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA rostro TO {role};
-                 REVOKE INSERT, UPDATE, DELETE ON {HISTORY} FROM {role}"
-            ))
-            .await?;
+    Ok(())
+}
+
+/// Gives a role the rights of a service, on the tables of later migrations, too.
+async fn grant(transaction: &Transaction<'_>, role: &str) -> Result<(), tokio_postgres::Error> {
+    let role: String = transaction
+        .query_one("SELECT quote_ident($1)", &[&role])
+        .await?
+        .get(0);
+    transaction
+        .batch_execute(&format!(
+            "GRANT USAGE ON SCHEMA rostro TO {role};
+             GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA rostro TO {role};
+             ALTER DEFAULT PRIVILEGES IN SCHEMA rostro
+                 GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {role};
+             REVOKE INSERT, UPDATE, DELETE ON {HISTORY} FROM {role}"
+        ))
+        .await
+}
+
+/// Converts an error of a migration, whose role is not that of a service.
+fn of_migration(error: &tokio_postgres::Error) -> DatabaseError {
+    let converted = DatabaseError::of_statement(error);
+    let remedy = match error.code() {
+        Some(code) if *code == SqlState::INSUFFICIENT_PRIVILEGE => {
+            "run it with the role that owns the schema `rostro`, or that may create it"
+        }
+        Some(code) if *code == SqlState::UNDEFINED_OBJECT => "create the role with `createuser`",
+        Some(code) if *code == SqlState::LOCK_NOT_AVAILABLE => {
+            "wait for the other migration or for long transactions, and run it again"
+        }
+        _ => return converted,
+    };
+    match converted {
+        DatabaseError::Statement {
+            cause,
+            is_transient,
+            ..
+        } => DatabaseError::Statement {
+            cause,
+            remedy: Some(remedy),
+            is_transient,
+        },
+        other => other,
     }
-    transaction.commit().await?;
-    Ok(Migrated {
-        applied: report
-            .applied_migrations()
-            .iter()
-            .map(ToString::to_string)
-            .collect(),
-        version: version(client).await?,
-    })
 }
 
 /// Checks that this program runs with the schema: with its own version, or the next one, so that
@@ -175,6 +234,8 @@ pub fn check(database: &Database) -> Result<SchemaState, DatabaseError> {
 pub struct Counts {
     /// The server's name and version.
     pub server: String,
+    /// The role of the connection.
+    pub role: String,
     /// People.
     pub people: u64,
     /// Samples of all people.
@@ -189,7 +250,39 @@ pub struct Counts {
     pub damaged_rows: u64,
 }
 
-/// Counts what is stored. Also finds out whether the role may read every table.
+/// Checks that the role may do what a service does with every table.
+///
+/// # Errors
+///
+/// [`DatabaseError::Rights`] names the missing rights. Or if a statement fails.
+pub fn check_rights(database: &Database) -> Result<(), DatabaseError> {
+    database.wait(async {
+        let client = database.client().await?;
+        // A service only reads the history.
+        let row = client
+            .query_one(
+                "SELECT current_user::text, \
+                 (SELECT string_agg(permission || ' on ' || relname, ', ' ORDER BY relname) \
+                  FROM pg_class \
+                  JOIN pg_namespace ON pg_namespace.oid = relnamespace, \
+                  unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) permission \
+                  WHERE nspname = 'rostro' AND relkind IN ('r', 'p') \
+                  AND (relname <> $1 OR permission = 'SELECT') \
+                  AND NOT has_table_privilege(pg_class.oid, permission))",
+                &[&HISTORY],
+            )
+            .await?;
+        match row.get::<_, Option<String>>(1) {
+            Some(missing) => Err(DatabaseError::Rights {
+                role: row.get(0),
+                missing,
+            }),
+            None => Ok(()),
+        }
+    })
+}
+
+/// Counts what is stored.
 ///
 /// # Errors
 ///
@@ -207,13 +300,15 @@ pub fn count(database: &Database) -> Result<Counts, DatabaseError> {
                   OR 'NaN' = ANY (embedding) OR 'Infinity' = ANY (embedding) \
                   OR '-Infinity' = ANY (embedding)) \
                  + (SELECT count(*) FROM person \
-                    WHERE NOT EXISTS (SELECT FROM sample WHERE sample.person = person.person))",
+                    WHERE NOT EXISTS (SELECT FROM sample WHERE sample.person = person.person)), \
+                 current_user::text",
                 &[],
             )
             .await?;
         let number = |column: usize| u64::try_from(row.get::<_, i64>(column)).unwrap_or_default();
         Ok(Counts {
             server: row.get(0),
+            role: row.get(7),
             people: number(1),
             samples: number(2),
             groups: number(3),
@@ -225,7 +320,8 @@ pub fn count(database: &Database) -> Result<Counts, DatabaseError> {
 }
 
 /// Returns the version of the schema.
-async fn version(client: &Object) -> Result<u32, DatabaseError> {
+async fn version(client: &tokio_postgres::Client) -> Result<u32, DatabaseError> {
+    // Every role may read the catalogue.
     let tables: Vec<String> = client
         .query(
             "SELECT relname::text FROM pg_class \
@@ -246,11 +342,34 @@ async fn version(client: &Object) -> Result<u32, DatabaseError> {
             tables.len()
         )));
     }
-    let row = client
-        .query_one(&format!("SELECT max(version)::bigint FROM {HISTORY}"), &[])
-        .await?;
-    let version: Option<i64> = row.get(0);
-    version
+    // With the schema's name a role without rights is refused, rather than told of no table.
+    let rows = client
+        .query(
+            &format!("SELECT version::bigint, coalesce(name::text, ''), coalesce(checksum::text, '') FROM rostro.{HISTORY}"),
+            &[],
+        )
+        .await
+        .map_err(|error| match error.code() {
+            Some(code) if *code == SqlState::UNDEFINED_COLUMN => {
+                DatabaseError::ForeignSchema(format!("its table `{HISTORY}` has other columns"))
+            }
+            _ => error.into(),
+        })?;
+    let runner = runner();
+    let mut latest = None;
+    for row in rows {
+        let (number, name, checksum): (i64, String, String) = (row.get(0), row.get(1), row.get(2));
+        let known = runner.get_migrations().iter();
+        let mut known = known.filter(|known| i64::from(known.version()) == number);
+        // Later versions are not known here.
+        if known.any(|known| known.name() != name || known.checksum().to_string() != checksum) {
+            return Err(DatabaseError::ForeignSchema(format!(
+                "its migration {number} is not this program's"
+            )));
+        }
+        latest = latest.max(Some(number));
+    }
+    latest
         .and_then(|version| u32::try_from(version).ok())
         .ok_or(DatabaseError::NoSchema)
 }

@@ -3,7 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
-use deadpool_postgres::{PoolError, TimeoutType};
+use deadpool_postgres::{HookError, PoolError, TimeoutType};
+use rustls::CertificateError;
 use tokio_postgres::error::SqlState;
 
 use super::options::DatabaseOptions;
@@ -43,6 +44,11 @@ pub enum DatabaseError {
         /// Whether a retry may succeed.
         is_transient: bool,
     },
+    /// A pooler gives the session of one client to another one.
+    #[error(
+        "cannot use the database: a pooler shares its sessions between clients; set pool_mode = session in PgBouncer, or name the server itself"
+    )]
+    SharedSessions,
     /// A statement failed.
     #[error("the database refused a statement: {cause}{}", remedy.map(|remedy| format!("; {remedy}")).unwrap_or_default())]
     Statement {
@@ -79,6 +85,16 @@ pub enum DatabaseError {
     /// The schema was not made by this program.
     #[error("the schema `rostro` of the database is another program's: {0}; name another database")]
     ForeignSchema(String),
+    /// The role may not read and write every table.
+    #[error(
+        "the role {role} lacks rights on the tables of Rostro: {missing}; give them with `rostro database migrate --grant-to {role}`"
+    )]
+    Rights {
+        /// The role.
+        role: String,
+        /// The rights, each with its table.
+        missing: String,
+    },
     /// Another service writes the database.
     #[error(
         "another service uses this database; stop it first, or wait for it with --wait-for-lock SECONDS"
@@ -131,7 +147,7 @@ impl DatabaseError {
             is_transient,
         };
         match error {
-            PoolError::Backend(error) => {
+            PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => {
                 let (remedy, is_transient) = connect_remedy(&error);
                 connect(cause(&error), remedy, is_transient)
             }
@@ -140,26 +156,17 @@ impl DatabaseError {
                 "retry later",
                 true,
             ),
-            error => connect(
-                error.to_string(),
-                "check that the server runs and that its host and port are right",
-                true,
-            ),
+            PoolError::Timeout(_) => connect("it does not answer".to_owned(), UNREACHABLE, true),
+            error => connect(error.to_string(), UNREACHABLE, true),
         }
     }
-}
 
-impl From<tokio_postgres::Error> for DatabaseError {
-    fn from(error: tokio_postgres::Error) -> Self {
+    /// Converts an error of a statement.
+    pub(crate) fn of_statement(error: &tokio_postgres::Error) -> Self {
         let (remedy, is_transient) = match error.code() {
-            // The connection ended.
-            None => (None, true),
-            Some(code) if *code == SqlState::INSUFFICIENT_PRIVILEGE => (
-                Some(
-                    "give the service's role its rights with `rostro database migrate --grant-to ROLE`",
-                ),
-                false,
-            ),
+            // Anything but a lost connection is a defect of the statement or its answer.
+            None => (None, is_lost(error)),
+            Some(code) if *code == SqlState::INSUFFICIENT_PRIVILEGE => (Some(GRANT), false),
             Some(code) if *code == SqlState::DISK_FULL => {
                 (Some("make room on the server's disk"), true)
             }
@@ -167,26 +174,36 @@ impl From<tokio_postgres::Error> for DatabaseError {
                 Some("the server is a standby; name the one that accepts writes, too"),
                 true,
             ),
-            Some(code) if *code == SqlState::UNDEFINED_TABLE => {
-                (
-                    // A schema without the right to use it looks like a missing one.
-                    Some(
-                        "run `rostro database migrate`, with --grant-to ROLE for the service's role",
-                    ),
-                    false,
-                )
-            }
+            // A schema without USAGE is not searched either.
+            Some(code) if *code == SqlState::UNDEFINED_TABLE => (
+                Some("run `rostro database migrate`, with --grant-to ROLE for the service's role"),
+                false,
+            ),
             Some(code) => (None, is_transient_code(code)),
         };
         Self::Statement {
-            cause: cause(&error),
+            cause: cause(error),
             remedy,
             is_transient,
         }
     }
 }
 
-/// Returns the server's message with its code, or the cause of a broken connection.
+impl From<tokio_postgres::Error> for DatabaseError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::of_statement(&error)
+    }
+}
+
+/// What to do about a right that a service lacks.
+const GRANT: &str =
+    "give the service's role its rights with `rostro database migrate --grant-to ROLE`";
+
+/// What to do about a server that does not answer.
+const UNREACHABLE: &str = "check that the server runs and that its host and port are right";
+
+/// Returns the server's message with its code, or the cause of a broken connection. It has neither
+/// the details of the server, which quote rows, nor parameters.
 fn cause(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
         Some(error) => format!("{} ({})", error.message(), error.code().code()),
@@ -197,31 +214,98 @@ fn cause(error: &tokio_postgres::Error) -> String {
 
 /// Returns what to do about a connection that cannot be made, and whether a retry may succeed.
 fn connect_remedy(error: &tokio_postgres::Error) -> (&'static str, bool) {
-    match error.code() {
-        Some(code)
-            if *code == SqlState::INVALID_PASSWORD
-                || *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION =>
-        {
-            (
-                "check its user and password, and the server's pg_hba.conf",
-                false,
-            )
-        }
-        Some(code) if *code == SqlState::INVALID_CATALOG_NAME => (
+    let Some(code) = error.code() else {
+        return unfinished_remedy(error);
+    };
+    if [
+        SqlState::INVALID_PASSWORD,
+        SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
+    ]
+    .contains(code)
+    {
+        return (LOGIN, false);
+    }
+    match code {
+        code if *code == SqlState::INVALID_CATALOG_NAME => (
             "make the database with `createdb`, or name another one",
             false,
         ),
-        Some(code) if *code == SqlState::TOO_MANY_CONNECTIONS => {
+        code if *code == SqlState::TOO_MANY_CONNECTIONS => {
             ("raise max_connections of the server", true)
         }
-        Some(code) if *code == SqlState::INSUFFICIENT_PRIVILEGE => {
+        code if *code == SqlState::INSUFFICIENT_PRIVILEGE => {
             ("grant CONNECT on the database to its user", false)
         }
-        _ => (
-            "check that the server runs, accepts writes, and that host, port and certificate are right",
-            true,
-        ),
+        code if *code == SqlState::CANNOT_CONNECT_NOW => ("retry later", true),
+        code => (UNREACHABLE, is_transient_code(code)),
     }
+}
+
+/// What to do about a refused user or password.
+const LOGIN: &str = "check its user and password, and the server's pg_hba.conf";
+
+/// Returns the remedy for a connection that ended before the server could say why.
+fn unfinished_remedy(error: &tokio_postgres::Error) -> (&'static str, bool) {
+    let io = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
+    // tokio-postgres tells the stages of a connection apart in the text alone.
+    let stage = error.to_string();
+    if stage.contains("TLS") {
+        let tls = io.and_then(io::Error::get_ref);
+        let tls = tls.and_then(|error| error.downcast_ref::<rustls::Error>());
+        return match tls {
+            Some(rustls::Error::InvalidCertificate(error)) => (certificate_remedy(error), false),
+            Some(_) => (
+                "check the certificate and the TLS versions of the server",
+                false,
+            ),
+            None => ("give the server a certificate (`ssl = on`)", false),
+        };
+    }
+    if stage.contains("configuration") || stage.contains("authentication") {
+        return (LOGIN, false);
+    }
+    match io {
+        // The server answered, and refuses writes.
+        Some(io) if io.kind() == io::ErrorKind::PermissionDenied && io.raw_os_error().is_none() => {
+            (
+                "the server is a standby; name the one that accepts writes, too",
+                true,
+            )
+        }
+        _ => (UNREACHABLE, true),
+    }
+}
+
+/// Returns the remedy for a certificate that is not trusted.
+fn certificate_remedy(error: &CertificateError) -> &'static str {
+    match error {
+        // A new authority may have the name of an old one.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "no trusted authority signed its certificate: name the authority's with sslrootcert=FILE in the address"
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "its certificate has another name: use a name of the certificate in the address"
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "its certificate has expired: renew it"
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "its certificate is not valid yet: compare the clocks of both machines"
+        }
+        _ => "give the server another certificate",
+    }
+}
+
+/// Returns true if a connection ended or broke.
+fn is_lost(error: &tokio_postgres::Error) -> bool {
+    let io = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
+    let is_malformed = |io: &io::Error| {
+        matches!(
+            io.kind(),
+            io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData
+        )
+    };
+    error.is_closed() || io.is_some_and(|io| !is_malformed(io))
 }
 
 /// Returns true for a shutdown of the server, a failover, or a lack of its resources.

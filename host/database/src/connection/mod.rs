@@ -1,14 +1,21 @@
 //! Connections to a database.
 
 pub mod error;
+mod hosts;
 pub mod options;
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Timeouts};
+use deadpool_postgres::{
+    Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Timeouts,
+};
 use tokio::runtime::{Builder, Runtime};
+use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
+use tokio_postgres::{NoTls, SimpleQueryMessage, Socket};
+
+use hosts::HostConnector;
 
 pub use error::DatabaseError;
 pub use options::DatabaseOptions;
@@ -16,8 +23,12 @@ pub use options::DatabaseOptions;
 /// Connections of a service: one for each concurrent change, and the one that holds its lock.
 const CONNECTIONS: usize = 16;
 
-/// Time to wait for a connection, and for the server to accept one.
+/// Time to wait for a connection, and for a host that accepted one to log in.
 const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Finds this program's tables, and nothing of other users before them. A statement rather than a
+/// parameter of the connection, which PgBouncer refuses.
+const SEARCH_PATH: &str = "SET search_path = rostro, pg_temp";
 
 /// A database. Clones share the connections.
 #[derive(Clone, Debug)]
@@ -25,7 +36,47 @@ pub struct Database {
     pool: Pool,
     options: Arc<DatabaseOptions>,
     /// Thread on which connections read and write.
-    runtime: Arc<Runtime>,
+    runtime: Arc<ConnectionRuntime>,
+}
+
+/// Runtime of the connections. It ends without waiting for them, so that the last database may be
+/// dropped on a thread that must not block.
+#[derive(Debug)]
+struct ConnectionRuntime(Option<Runtime>);
+
+/// Returns the process that serves a connection, after a statement.
+async fn backend(client: &Object, before: &str) -> Result<Option<String>, DatabaseError> {
+    // Without a prepared statement, which such a pooler may lose.
+    let query = format!("{before} SELECT pg_backend_pid()");
+    let messages = client.simple_query(&query).await?;
+    let id = messages.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0),
+        _ => None,
+    });
+    Ok(id.map(str::to_owned))
+}
+
+fn manager<T>(options: &DatabaseOptions, tls: T) -> Manager
+where
+    T: MakeTlsConnect<Socket> + Clone + Sync + Send + 'static,
+    T::Stream: Sync + Send,
+    T::TlsConnect: Sync + Send,
+    <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
+{
+    let config = options.config();
+    let connector = HostConnector::new(&config, options.host_timeout(), tls);
+    let recycling = ManagerConfig {
+        recycling_method: RecyclingMethod::Fast,
+    };
+    Manager::from_connect(config, connector, recycling)
+}
+
+impl Drop for ConnectionRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Database {
@@ -42,32 +93,53 @@ impl Database {
             .enable_all()
             .build()
             .map_err(DatabaseError::Runtime)?;
-        let recycling = ManagerConfig {
-            recycling_method: RecyclingMethod::Fast,
+        let manager = match options.tls()? {
+            Some(tls) => manager(options, tls),
+            None => manager(options, NoTls),
         };
-        let manager = Manager::from_config(options.config(), options.tls()?, recycling);
+        let search_path = Hook::async_fn(|client, _| {
+            Box::pin(async move {
+                let set = client.batch_execute(SEARCH_PATH).await;
+                set.map_err(HookError::Backend)
+            })
+        });
         let pool = Pool::builder(manager)
             .max_size(CONNECTIONS)
             .runtime(deadpool_postgres::Runtime::Tokio1)
             .timeouts(Timeouts {
                 wait: Some(TIMEOUT),
-                create: Some(TIMEOUT),
+                create: Some(options.connect_timeout() + TIMEOUT),
                 recycle: Some(TIMEOUT),
             })
+            .post_create(search_path)
             .build()
             .map_err(|error| DatabaseError::Runtime(std::io::Error::other(error)))?;
         let database = Self {
             pool,
             options: Arc::new(options.clone()),
-            runtime: Arc::new(runtime),
+            runtime: Arc::new(ConnectionRuntime(Some(runtime))),
         };
-        drop(database.wait(database.client())?);
+        database.wait(database.check_sessions())?;
         Ok(database)
+    }
+
+    /// Makes two connections, and checks that they are two sessions of the server. A pooler that
+    /// shares sessions would give a lock and a prepared statement to another client.
+    async fn check_sessions(&self) -> Result<(), DatabaseError> {
+        let (first, second) = (self.client().await?, self.client().await?);
+        let idle = backend(&first, "").await?;
+        // In a transaction, a pooler may give it the idle session of the other one.
+        let busy = backend(&second, "BEGIN;").await?;
+        second.batch_execute("ROLLBACK").await?;
+        match idle == busy {
+            true => Err(DatabaseError::SharedSessions),
+            false => Ok(()),
+        }
     }
 
     /// Waits for work with connections. For threads that may block.
     pub(crate) fn wait<T>(&self, work: impl Future<Output = T>) -> T {
-        let _context = self.runtime.enter();
+        let _context = self.runtime.0.as_ref().map(Runtime::enter);
         futures_executor::block_on(work)
     }
 

@@ -4,8 +4,11 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use percent_encoding::percent_decode_str;
+use rostro_common::fs::{bytes_without_mark, read_small};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
@@ -18,8 +21,39 @@ use super::error::DatabaseError;
 /// Time for each host to accept a connection, unless the address has `connect_timeout`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Time after which a connection is lost if the server's machine acknowledges nothing, unless the
+/// address has `tcp_user_timeout`. The system's default is a quarter of an hour.
+const TCP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Idle time before the first probe of a connection, unless the address has `keepalives_idle`.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+
+/// What tokio-postgres sets if an address has no `keepalives_idle`.
+const DEFAULT_KEEPALIVE: Duration = Duration::from_secs(2 * 60 * 60);
+
 /// Longest file with an address, in bytes.
 const MAX_BYTES: usize = 16 << 10;
+
+/// Value of `sslrootcert` for the system's authorities, which are the default.
+const SYSTEM_AUTHORITIES: &str = "system";
+
+/// Parameters that PostgreSQL's own clients know and this one does not.
+const UNSUPPORTED: [&str; 14] = [
+    "fallback_application_name",
+    "gssencmode",
+    "krbsrvname",
+    "passfile",
+    "require_auth",
+    "requirepeer",
+    "service",
+    "sslcert",
+    "sslcrl",
+    "sslcrldir",
+    "sslkey",
+    "sslpassword",
+    "ssl_max_protocol_version",
+    "ssl_min_protocol_version",
+];
 
 /// Address of a database, and how its certificate is verified. `Debug` and `Display` do not contain
 /// the password.
@@ -35,40 +69,47 @@ impl DatabaseOptions {
     /// `host=… user=… dbname=…`. Of several hosts the one that accepts writes is used.
     ///
     /// A server on another machine must have a certificate for its name (`sslmode=verify-full`),
-    /// whatever `sslmode` says. `sslrootcert=FILE` replaces the system's authorities.
+    /// even if `sslmode` asks for less. `sslrootcert=FILE` replaces the system's authorities.
     ///
     /// # Errors
     ///
     /// If the address is invalid, names no database, or forbids TLS to another machine.
     pub fn parse(text: &str) -> Result<Self, DatabaseError> {
-        let (text, tls) = take_tls_parameters(text.trim());
+        let text = text.trim();
+        check_special_characters(text)?;
+        let (text, tls) = take_tls_parameters(text)?;
         let mut config = Config::from_str(&text)
             .map_err(|error| DatabaseError::Address(cause_of(&error, &text)))?;
-        let invalid = |cause: &str| Err(DatabaseError::Address(cause.to_owned()));
-        if config.get_hosts().is_empty() {
-            return invalid("it names no host");
-        }
+        check_hosts(&config)?;
         if config.get_dbname().is_none() {
             return invalid("it names no database");
         }
-        let is_remote = !config.get_hosts().iter().all(is_local);
+        let is_remote = is_remote(&config);
         let mode = match (tls.mode.as_deref(), is_remote) {
             (Some("disable" | "allow"), true) => {
                 return invalid(
                     "sslmode=disable sends people's data in the clear to another machine; remove it",
                 );
             }
-            (_, true) | (Some("require" | "verify-ca" | "verify-full"), false) => SslMode::Require,
+            (None | Some("prefer"), true) | (Some("require" | "verify-ca" | "verify-full"), _) => {
+                SslMode::Require
+            }
             (None | Some("disable" | "allow" | "prefer"), false) => SslMode::Disable,
-            (Some(_), false) => return invalid("its sslmode is unknown; use verify-full"),
+            (Some(_), _) => return invalid("its sslmode is unknown; use verify-full"),
         };
+        let has_socket = config.get_hosts().iter().any(is_socket);
+        if mode == SslMode::Require && has_socket {
+            return invalid("a socket has no TLS; name hosts, or the socket alone");
+        }
         config.ssl_mode(mode);
-        config.options(match config.get_options() {
-            Some(options) => format!("{options} -c search_path=rostro"),
-            None => "-c search_path=rostro".to_owned(),
-        });
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(CONNECT_TIMEOUT);
+        }
+        if config.get_tcp_user_timeout().is_none() {
+            config.tcp_user_timeout(TCP_TIMEOUT);
+        }
+        if config.get_keepalives_idle() == DEFAULT_KEEPALIVE {
+            config.keepalives_idle(KEEPALIVE);
         }
         if config.get_application_name().is_none() {
             config.application_name("rostro");
@@ -101,34 +142,62 @@ impl DatabaseOptions {
         self.config.clone()
     }
 
-    /// Returns the verification of the server's certificate and name.
-    pub(super) fn tls(&self) -> Result<MakeRustlsConnect, DatabaseError> {
-        let mut roots = RootCertStore::empty();
-        match &self.root_certificates {
-            Some(path) => {
-                let certificates = CertificateDer::pem_file_iter(path)
-                    .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-                    .map_err(|error| DatabaseError::Authorities(path.clone(), error.to_string()))?;
-                let count = certificates.len();
-                let (added, _) = roots.add_parsable_certificates(certificates);
-                if added == 0 || added < count {
-                    let cause = "it has no certificates, or invalid ones".to_owned();
-                    return Err(DatabaseError::Authorities(path.clone(), cause));
-                }
-            }
-            None => {
-                let system = rustls_native_certs::load_native_certs();
-                roots.add_parsable_certificates(system.certs);
-            }
+    /// Returns the time for one host to accept a connection.
+    pub(super) fn host_timeout(&self) -> Duration {
+        let timeout = self.config.get_connect_timeout();
+        timeout.copied().unwrap_or(CONNECT_TIMEOUT)
+    }
+
+    /// Returns the time for all hosts, one after the other.
+    pub(super) fn connect_timeout(&self) -> Duration {
+        let hosts = u32::try_from(self.config.get_hosts().len()).unwrap_or(u32::MAX);
+        self.host_timeout().saturating_mul(hosts)
+    }
+
+    /// Returns the verification of the server's certificate and name; none for a server on this
+    /// machine.
+    pub(super) fn tls(&self) -> Result<Option<MakeRustlsConnect>, DatabaseError> {
+        if self.config.get_ssl_mode() != SslMode::Require {
+            return Ok(None);
         }
-        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| DatabaseError::Tls(error.to_string()))?
-            .with_root_certificates(roots)
+            .with_root_certificates(authorities(self.root_certificates.as_deref())?)
             .with_no_client_auth();
-        Ok(MakeRustlsConnect::new(config))
+        // PostgreSQL 17 requires it for sslnegotiation=direct.
+        config.alpn_protocols = vec![b"postgresql".to_vec()];
+        Ok(Some(MakeRustlsConnect::new(config)))
     }
+}
+
+/// Reads the authorities of a PEM file, or those of the system.
+fn authorities(file: Option<&Path>) -> Result<RootCertStore, DatabaseError> {
+    let mut roots = RootCertStore::empty();
+    let Some(file) = file else {
+        let system = rustls_native_certs::load_native_certs();
+        roots.add_parsable_certificates(system.certs);
+        return match roots.is_empty() {
+            true => Err(DatabaseError::Tls(
+                "this machine has no authorities; name a PEM file with sslrootcert".to_owned(),
+            )),
+            false => Ok(roots),
+        };
+    };
+    let unusable = |cause: String| DatabaseError::Authorities(file.to_owned(), cause);
+    let bytes = read_small(file).map_err(|error| unusable(error.to_string()))?;
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(bytes_without_mark(&bytes))
+        .collect::<Result<_, _>>()
+        .map_err(|error| unusable(error.to_string()))?;
+    let count = certificates.len();
+    let (added, _) = roots.add_parsable_certificates(certificates);
+    if added == 0 || added < count {
+        return Err(unusable(
+            "it has no certificates, or invalid ones".to_owned(),
+        ));
+    }
+    Ok(roots)
 }
 
 impl fmt::Display for DatabaseOptions {
@@ -142,6 +211,7 @@ impl fmt::Display for DatabaseOptions {
             .map(|(index, host)| {
                 let port = ports.get(index).or(ports.first()).unwrap_or(&5432);
                 match host {
+                    Host::Tcp(name) if name.contains(':') => format!("[{name}]:{port}"),
                     Host::Tcp(name) => format!("{name}:{port}"),
                     Host::Unix(path) => path.display().to_string(),
                 }
@@ -171,57 +241,144 @@ struct TlsParameters {
 
 impl TlsParameters {
     /// Takes a parameter. Returns false if it is another one.
-    fn take(&mut self, key: &str, value: &str) -> bool {
+    fn take(&mut self, key: &str, value: &str) -> Result<bool, DatabaseError> {
         match key {
             "sslmode" => self.mode = Some(value.to_owned()),
+            "sslrootcert" if value == SYSTEM_AUTHORITIES => self.root_certificates = None,
             "sslrootcert" => self.root_certificates = Some(value.into()),
-            _ => return false,
+            _ if UNSUPPORTED.contains(&key) => {
+                return invalid(&format!(
+                    "this program does not support its parameter {key}"
+                ));
+            }
+            _ => return Ok(false),
         }
-        true
+        Ok(true)
     }
+}
+
+fn is_url(text: &str) -> bool {
+    text.starts_with("postgres://") || text.starts_with("postgresql://")
+}
+
+fn invalid<T>(cause: &str) -> Result<T, DatabaseError> {
+    Err(DatabaseError::Address(cause.to_owned()))
+}
+
+/// Refuses a URL whose user or password has characters that end it. The rest of a password would
+/// otherwise become the name of a host or a parameter, and messages would show it.
+fn check_special_characters(text: &str) -> Result<(), DatabaseError> {
+    let Some((_, address)) = text.split_once("://").filter(|_| is_url(text)) else {
+        return Ok(());
+    };
+    let (user, rest) = address.split_once('@').unwrap_or(("", address));
+    let hosts = rest.split(['/', '?']).next().unwrap_or_default();
+    if user.contains(['/', '?', '#', '[', ']']) || hosts.contains('@') {
+        return invalid(
+            "its user or password has one of @ / ? # [ ]; write them as %40 %2F %3F %23 %5B %5D",
+        );
+    }
+    Ok(())
 }
 
 /// Returns an address without `sslmode` and `sslrootcert`, and their values.
-fn take_tls_parameters(text: &str) -> (String, TlsParameters) {
+fn take_tls_parameters(text: &str) -> Result<(String, TlsParameters), DatabaseError> {
     let mut tls = TlsParameters::default();
-    let is_url = text.starts_with("postgres://") || text.starts_with("postgresql://");
-    if is_url {
-        let Some((address, query)) = text.split_once('?') else {
-            return (text.to_owned(), tls);
-        };
-        let rest: Vec<&str> = query
-            .split('&')
-            .filter(|pair| {
-                let decoded = form_urlencoded::parse(pair.as_bytes()).next();
-                !decoded.is_some_and(|(key, value)| tls.take(&key, &value))
-            })
-            .collect();
-        return match rest.is_empty() {
-            true => (address.to_owned(), tls),
-            false => (format!("{address}?{}", rest.join("&")), tls),
-        };
+    if !is_url(text) {
+        let mut rest = Vec::new();
+        for word in words(text) {
+            let taken = match word.split_once('=') {
+                Some((key, value)) => tls.take(key, &unquoted(value))?,
+                None => false,
+            };
+            if !taken {
+                rest.push(word);
+            }
+        }
+        return Ok((rest.join(" "), tls));
     }
-    let rest: Vec<&str> = text
-        .split(' ')
-        .filter(|word| {
-            let pair = word.split_once('=');
-            !pair.is_some_and(|(key, value)| tls.take(key, value.trim_matches('\'')))
-        })
-        .collect();
-    (rest.join(" "), tls)
+    let Some((address, query)) = text.split_once('?') else {
+        return Ok((text.to_owned(), tls));
+    };
+    let mut rest = Vec::new();
+    for pair in query.split('&') {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let value = percent_decode_str(value).decode_utf8_lossy();
+        if !tls.take(&percent_decode_str(key).decode_utf8_lossy(), &value)? {
+            rest.push(pair);
+        }
+    }
+    let address = match rest.is_empty() {
+        true => address.to_owned(),
+        false => format!("{address}?{}", rest.join("&")),
+    };
+    Ok((address, tls))
 }
 
-/// Returns true for a socket, and for a host on this machine.
-fn is_local(host: &Host) -> bool {
-    match host {
-        Host::Unix(_) => true,
-        Host::Tcp(name) => {
-            name == "localhost"
+/// Splits an address at spaces that are not quoted.
+fn words(text: &str) -> Vec<&str> {
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    text.split(move |letter: char| {
+        let was_escaped = is_escaped;
+        is_escaped = letter == '\\' && !was_escaped;
+        is_quoted ^= letter == '\'' && !was_escaped;
+        letter.is_whitespace() && !is_quoted && !was_escaped
+    })
+    .filter(|word| !word.is_empty())
+    .collect()
+}
+
+/// Returns a value without its quotation marks, and without the backslashes before other letters.
+fn unquoted(value: &str) -> String {
+    let inner = value
+        .strip_prefix('\'')
+        .and_then(|value| value.strip_suffix('\''));
+    let mut is_escaped = false;
+    inner
+        .unwrap_or(value)
+        .chars()
+        .filter(|&letter| {
+            is_escaped = letter == '\\' && !is_escaped;
+            !is_escaped
+        })
+        .collect()
+}
+
+/// Refuses an address whose lists of hosts, ports and numeric addresses do not match.
+fn check_hosts(config: &Config) -> Result<(), DatabaseError> {
+    let (hosts, addresses) = (config.get_hosts(), config.get_hostaddrs());
+    let is_unnamed = |host: &Host| matches!(host, Host::Tcp(name) if name.is_empty());
+    // Certificates are verified by name.
+    if hosts.is_empty() || hosts.iter().any(is_unnamed) {
+        return invalid("it names no host");
+    }
+    if !addresses.is_empty() && (addresses.len() != hosts.len() || hosts.iter().any(is_socket)) {
+        return invalid("hostaddr needs one address for each host");
+    }
+    if config.get_ports().len() > 1 && config.get_ports().len() != hosts.len() {
+        return invalid("it needs one port, or one for each host");
+    }
+    Ok(())
+}
+
+fn is_socket(host: &Host) -> bool {
+    !matches!(host, Host::Tcp(_))
+}
+
+/// Returns true unless every host is a socket or on this machine. A numeric address counts rather
+/// than the name.
+fn is_remote(config: &Config) -> bool {
+    let is_local = |(index, host): (usize, &Host)| match (config.get_hostaddrs().get(index), host) {
+        (Some(address), _) => address.is_loopback(),
+        (None, Host::Tcp(name)) => {
+            name.eq_ignore_ascii_case("localhost")
                 || name
                     .parse::<IpAddr>()
                     .is_ok_and(|address| address.is_loopback())
         }
-    }
+        (None, _) => true,
+    };
+    !config.get_hosts().iter().enumerate().all(is_local)
 }
 
 /// Returns the cause of an invalid address, unless it repeats a part of it, which may be a password.
@@ -269,11 +426,65 @@ mod tests {
                 "host=localhost dbname=rostro sslmode=verify-full",
                 SslMode::Require,
             ),
+            // The numeric address is what is connected to.
+            (
+                "postgresql://127.0.0.1/rostro?hostaddr=192.0.2.1",
+                SslMode::Require,
+            ),
+            (
+                "postgresql://db.example/rostro?hostaddr=127.0.0.1",
+                SslMode::Disable,
+            ),
         ] {
             assert_eq!(mode(address), Ok(expected), "{address}");
         }
-        let error = mode("host=db.example dbname=rostro sslmode=disable").unwrap_err();
-        assert!(error.contains("in the clear"), "{error}");
+        for address in [
+            "host=db.example dbname=rostro sslmode=disable",
+            "postgresql://127.0.0.1/rostro?hostaddr=192.0.2.1&sslmode=disable",
+        ] {
+            let error = mode(address).unwrap_err();
+            assert!(error.contains("in the clear"), "{error}");
+        }
+    }
+
+    #[test]
+    fn invalid_addresses_name_their_cause() {
+        for (address, cause) in [
+            ("postgresql:///rostro", "no host"),
+            ("postgresql://owner@:5433/rostro", "no host"),
+            ("postgresql://db.example", "no database"),
+            ("postgresql://db.example/rostro?sslmode=tls", "sslmode"),
+            ("postgresql://db.example/rostro?sslcert=%2Fa", "sslcert"),
+            ("host=db.example dbname=rostro service=a", "service"),
+            ("postgresql://a,b/rostro?hostaddr=192.0.2.1", "hostaddr"),
+            ("host=a,b,c dbname=rostro port=1,2", "port"),
+            ("host=/run/postgresql,db.example dbname=rostro", "socket"),
+            ("postgresql://owner:a/b@db.example/rostro", "%2F"),
+            ("postgresql://owner:a@b@db.example/rostro", "%40"),
+        ] {
+            let error = mode(address).unwrap_err();
+            assert!(error.contains(cause), "{address}: {error}");
+        }
+    }
+
+    /// A quoted password may have spaces, and words of its own.
+    #[test]
+    fn words_keep_quoted_passwords() {
+        let address = r"host=localhost sslmode='verify-full' password='a sslmode=disable \'b' dbname=rostro sslrootcert='/etc/my ca+1.pem'";
+        let options = DatabaseOptions::parse(address).unwrap();
+        let password = options.config.get_password();
+        assert_eq!(password, Some(b"a sslmode=disable 'b".as_slice()));
+        assert_eq!(options.config.get_ssl_mode(), SslMode::Require);
+        let expected = Some(Path::new("/etc/my ca+1.pem"));
+        assert_eq!(options.root_certificates.as_deref(), expected);
+    }
+
+    #[test]
+    fn timeout_grows_with_hosts() {
+        let timeout = |address: &str| DatabaseOptions::parse(address).unwrap().connect_timeout();
+        assert_eq!(timeout("host=a dbname=b"), CONNECT_TIMEOUT);
+        let three = timeout("host=a,b,c dbname=b connect_timeout=2");
+        assert_eq!(three, Duration::from_secs(6));
     }
 
     #[test]
@@ -297,6 +508,10 @@ mod tests {
             "password='secret-word host=a.example",
             "secret-word",
             "postgresql://owner:secret-word@/rostro",
+            "postgresql://owner:pass@secret-word@a.example/rostro",
+            "postgresql://owner:pass/secret-word@a.example/rostro",
+            "postgresql://owner:pass?secret-word=1@a.example/rostro",
+            "postgresql://a.example/rostro?password=pass&secret-word=1",
         ] {
             let error = DatabaseOptions::parse(address).unwrap_err().to_string();
             assert!(!error.contains("secret"), "{error}");

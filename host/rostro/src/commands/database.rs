@@ -113,6 +113,7 @@ pub(crate) enum DatabaseCommandError {
 struct CheckReport {
     database: String,
     server: String,
+    role: String,
     schema_version: u32,
     people: u64,
     samples: u64,
@@ -149,10 +150,12 @@ pub(crate) fn run(args: &DatabaseArgs) -> Result<(), DatabaseCommandError> {
         }
         DatabaseCommand::Check { json } => {
             let state = schema::check(&database)?;
+            schema::check_rights(&database)?;
             let counts = schema::count(&database)?;
             let report = CheckReport {
                 database: options.to_string(),
                 server: counts.server,
+                role: counts.role,
                 schema_version: state.version,
                 people: counts.people,
                 samples: counts.samples,
@@ -217,6 +220,7 @@ fn text(report: &CheckReport) -> String {
     let CheckReport {
         database,
         server,
+        role,
         schema_version,
         people,
         samples,
@@ -226,7 +230,7 @@ fn text(report: &CheckReport) -> String {
         damaged_rows,
     } = report;
     format!(
-        "{database}, {server}\nschema version {schema_version}, {changes} changes\n\
+        "{database}, {server}\nrole {role} has its rights\nschema version {schema_version}, {changes} changes\n\
          {people} people with {samples} samples, {groups} groups, {tombstones} deletions\n\
          {damaged_rows} damaged rows"
     )
