@@ -66,7 +66,7 @@ fn runner() -> Runner {
 /// If the schema is another program's or newer, or if a statement fails; nothing is changed then.
 pub fn migrate(database: &Database, grant_to: Option<&str>) -> Result<Migrated, DatabaseError> {
     database.wait(async {
-        // It does not return to the pool, so that the lock ends with it whatever happens.
+        // It does not return to the pool, so that the lock ends with it even after an error.
         let mut client = Object::take(database.client().await?);
         client.batch_execute(LOCK_TIMEOUT).await?;
         client
@@ -179,7 +179,7 @@ async fn grant(transaction: &Transaction<'_>, role: &str) -> Result<(), tokio_po
         .await
 }
 
-/// Converts an error of a migration, whose role is not that of a service.
+/// Converts an error of a migration. Its role is the owner's, not a service's.
 fn of_migration(error: &tokio_postgres::Error) -> DatabaseError {
     let converted = DatabaseError::of_statement(error);
     let remedy = match error.code() {

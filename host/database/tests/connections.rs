@@ -92,7 +92,7 @@ impl Authority {
     }
 }
 
-/// Starts TLS in front of the shared server, whose build has none. Returns the port.
+/// Starts TLS in front of the shared server, which was built without it. Returns the port.
 fn serve_tls(runtime: &Runtime, tls: Arc<ServerConfig>) -> u16 {
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -220,7 +220,7 @@ fn role_without_rights_is_told() {
     assert!(error.contains("--grant-to ROLE"), "{error}");
     let error = schema::migrate(&as_stranger, None).unwrap_err().to_string();
     assert!(error.contains("permission denied"), "{error}");
-    let error = schema::migrate(&open(&own), Some("nobody")).unwrap_err();
+    let error = schema::migrate(&open(&own), Some("missing")).unwrap_err();
     assert!(error.to_string().contains("createuser"), "{error}");
 }
 

@@ -7,8 +7,6 @@ use deadpool_postgres::{HookError, PoolError, TimeoutType};
 use rustls::CertificateError;
 use tokio_postgres::error::SqlState;
 
-use super::options::DatabaseOptions;
-
 /// Why a database cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
@@ -137,9 +135,8 @@ impl DatabaseError {
         )
     }
 
-    /// Converts an error of the pool.
-    pub(super) fn of_pool(error: PoolError, options: &DatabaseOptions) -> Self {
-        let address = options.to_string();
+    /// Converts an error of the pool. `address` is without the password.
+    pub(super) fn of_pool(error: PoolError, address: String) -> Self {
         let connect = |cause: String, remedy, is_transient| Self::Connect {
             address,
             cause,

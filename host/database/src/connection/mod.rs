@@ -148,7 +148,7 @@ impl Database {
         self.pool
             .get()
             .await
-            .map_err(|error| DatabaseError::of_pool(error, &self.options))
+            .map_err(|error| DatabaseError::of_pool(error, self.options.to_string()))
     }
 
     /// Returns the address, without the password.

@@ -265,8 +265,8 @@ fn invalid<T>(cause: &str) -> Result<T, DatabaseError> {
     Err(DatabaseError::Address(cause.to_owned()))
 }
 
-/// Refuses a URL whose user or password has characters that end it. The rest of a password would
-/// otherwise become the name of a host or a parameter, and messages would show it.
+/// Refuses a URL with characters in its user or password that end them. The rest of a password
+/// would otherwise become the name of a host or a parameter, and messages would show it.
 fn check_special_characters(text: &str) -> Result<(), DatabaseError> {
     let Some((_, address)) = text.split_once("://").filter(|_| is_url(text)) else {
         return Ok(());
@@ -344,7 +344,7 @@ fn unquoted(value: &str) -> String {
         .collect()
 }
 
-/// Refuses an address whose lists of hosts, ports and numeric addresses do not match.
+/// Refuses an address if its lists of hosts, ports and numeric addresses do not match.
 fn check_hosts(config: &Config) -> Result<(), DatabaseError> {
     let (hosts, addresses) = (config.get_hosts(), config.get_hostaddrs());
     let is_unnamed = |host: &Host| matches!(host, Host::Tcp(name) if name.is_empty());
