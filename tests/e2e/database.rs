@@ -115,6 +115,42 @@ fn folder_with_people_is_refused() {
     assert!(gallery.path().join("alice.csv").is_file());
 }
 
+/// A folder of copies is not served as a gallery of its own, because its next start with the
+/// database would remove people enrolled there.
+#[test]
+fn folder_of_copies_is_refused() {
+    let (database, gallery) = (migrated(), tempfile::tempdir().unwrap());
+    enroll(&on(&database).gallery(gallery.path()).start(), "alice");
+    let error = Options::drawn().gallery(gallery.path()).refuse();
+    assert!(error.contains("--database"), "{error}");
+}
+
+/// A locked table refuses changes in time, and recognition goes on.
+#[test]
+fn locked_tables_refuse_changes() {
+    let database = migrated();
+    let server = on(&database).start();
+    enroll(&server, "alice");
+    std::thread::scope(|threads| {
+        let lock = "BEGIN; LOCK TABLE rostro.person; SELECT pg_sleep(9); ROLLBACK";
+        let locking = threads.spawn(|| Postgres::shared().execute_in(&database, lock));
+        std::thread::sleep(Duration::from_millis(500));
+        let begun = Instant::now();
+        let photos = [1, 2].map(|number| drawn(&format!("bob-{number}.png")));
+        server
+            .enroll("bob", photos)
+            .error(503, "database_unavailable");
+        assert!(begun.elapsed() < Duration::from_secs(8));
+        assert!(
+            server
+                .names(drawn("group.png"))
+                .contains(&"alice".to_owned())
+        );
+        locking.join().unwrap();
+    });
+    enroll(&server, "bob");
+}
+
 #[test]
 fn missing_schema_names_command() {
     let database = Postgres::shared().database();

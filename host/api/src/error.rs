@@ -345,7 +345,7 @@ fn of_groups(error: &GroupsError) -> ApiError {
 /// Returns the error of a request that the database did not answer.
 fn of_database(failure: &DatabaseFailure) -> ApiError {
     if failure.is_transient {
-        // A commit whose answer was lost may have taken effect.
+        // A commit may have taken effect even if its answer was lost.
         let message = "The database did not answer. Send the request again.";
         return ApiError::retry_later("database_unavailable", message)
             .with_cause(&failure.to_string());

@@ -19,7 +19,7 @@ pub struct CopyReport {
     pub groups: usize,
     /// Number of deletions.
     pub tombstones: usize,
-    /// People whose samples make a file that is too large to be read again.
+    /// People with samples that make a file too large to be read again.
     pub too_large: Vec<PersonId>,
     /// People without samples in force, who are not copied.
     pub without_samples: Vec<PersonId>,

@@ -11,7 +11,7 @@
 //! ([`Database`]).
 //!
 //! Place in the host: rostro → {service, database} → gallery, all → common. This crate uses
-//! `rostro-gallery`, whose types it stores, and `rostro-common`.
+//! `rostro-gallery`, for the types that it stores, and `rostro-common`.
 
 pub mod connection;
 mod copy;

@@ -22,7 +22,7 @@ const MIGRATION_LOCK: i64 = 0x6d_6967_7261_7465;
 
 /// Longest wait for another migration, and for a table that a transaction uses. Statements of
 /// services queue behind such a wait.
-const LOCK_TIMEOUT: &str = "SET lock_timeout = '30s'";
+const LOCK_TIMEOUT: &str = "SET lock_timeout = '30s'; SET statement_timeout = 0";
 
 /// State of the schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -305,7 +305,12 @@ pub fn count(database: &Database) -> Result<Counts, DatabaseError> {
                 &[],
             )
             .await?;
-        let number = |column: usize| u64::try_from(row.get::<_, i64>(column)).unwrap_or_default();
+        let number = |column: usize| {
+            let number = row.get::<_, Option<i64>>(column);
+            number.and_then(|number| u64::try_from(number).ok())
+        };
+        let changes = number(5).ok_or(DatabaseError::Damaged("the row of the gallery"))?;
+        let number = |column| number(column).unwrap_or_default();
         Ok(Counts {
             server: row.get(0),
             role: row.get(7),
@@ -313,7 +318,7 @@ pub fn count(database: &Database) -> Result<Counts, DatabaseError> {
             samples: number(2),
             groups: number(3),
             tombstones: number(4),
-            changes: number(5),
+            changes,
             damaged_rows: number(6),
         })
     })

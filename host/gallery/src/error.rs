@@ -112,6 +112,12 @@ pub enum GalleryError {
         #[source]
         cause: io::Error,
     },
+    /// The folder has copies of people who are in a database.
+    #[error("the people of the gallery {folder} are in a database, and files here would be removed at its next start; name it with --database, or another folder with --gallery", folder = folder.display())]
+    OfDatabase {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// The database cannot be used. Nothing was changed.
     #[error(transparent)]
     Database(#[from] DatabaseFailure),

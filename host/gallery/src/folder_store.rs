@@ -23,6 +23,9 @@ use crate::{
     SampleLocation, StateFiles, Store, StoreChanges, StoreError,
 };
 
+/// Marker in a folder of files that follow a database, see `rostro-database`.
+pub const DATABASE_MARKER: &str = ".database";
+
 /// Store in a folder: CSV files, groups and the ledger.
 #[derive(Debug)]
 pub struct FolderStore {
@@ -42,6 +45,12 @@ impl FolderStore {
     /// If another process has the lock, or the folder cannot be used.
     pub fn open_locked(folder: &Path, scope: &CancelScope) -> Result<Self, StoreError> {
         let people = CsvGallery::open_locked(folder, scope)?;
+        if folder.join(DATABASE_MARKER).exists() {
+            return Err(GalleryError::OfDatabase {
+                folder: folder.to_owned(),
+            }
+            .into());
+        }
         Ok(Self {
             people,
             groups: Groups::open(folder)?,
@@ -166,6 +175,7 @@ impl Store for FolderStore {
         Ok(StoreChanges {
             number,
             people: found.people,
+            deleted: BTreeSet::new(),
             problems: found.problems,
             groups,
         })

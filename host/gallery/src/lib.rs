@@ -37,7 +37,7 @@ pub use csv_file::{
 };
 pub use error::{DatabaseFailure, GalleryError, Problem};
 pub use folder::{CsvGallery, QuarantinedFile, Removal};
-pub use folder_store::FolderStore;
+pub use folder_store::{DATABASE_MARKER, FolderStore};
 pub use ledger::ChangeNumber;
 pub use state_files::{AUDIT_LOG, REVISIONS, StateFiles};
 pub use store::{

@@ -380,6 +380,8 @@ pub struct StoreChanges {
     pub number: ChangeNumber,
     /// People with changed files.
     pub people: BTreeSet<PersonId>,
+    /// People who are no longer stored.
+    pub deleted: BTreeSet<PersonId>,
     /// Damaged files that stayed the same.
     pub problems: Vec<Problem>,
     /// Number of groups that were reloaded.

@@ -110,8 +110,18 @@ pub enum DatabaseError {
         /// The folder.
         folder: PathBuf,
     },
+    /// The database is older than the files of this node.
+    #[error("the database has changes up to {number}, and the files in {} are of change {seen}: it was restored from an older backup, and files of later people would be removed; name an empty folder with --gallery", folder.display())]
+    OlderDatabase {
+        /// The folder.
+        folder: PathBuf,
+        /// Number of the latest change in the database.
+        number: u64,
+        /// Number when the files were used last.
+        seen: u64,
+    },
     /// The gallery's folder has people of its own.
-    #[error("the gallery {} has {people} people that are not in the database, whose files would be removed; import them with `rostro database import`, and name an empty folder with --gallery", folder.display())]
+    #[error("the gallery {} has {people} people that are not in the database, and would lose their files; import them with `rostro database import`, and name an empty folder with --gallery", folder.display())]
     FolderInUse {
         /// The folder.
         folder: PathBuf,
@@ -307,7 +317,7 @@ fn is_lost(error: &tokio_postgres::Error) -> bool {
 
 /// Returns true for a shutdown of the server, a failover, or a lack of its resources.
 fn is_transient_code(code: &SqlState) -> bool {
-    ["08", "40", "53", "57", "58"]
+    ["08", "40", "53", "55", "57", "58"]
         .iter()
         .any(|class| code.code().starts_with(class))
 }

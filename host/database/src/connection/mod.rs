@@ -28,7 +28,11 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Finds this program's tables, and nothing of other users before them. A statement rather than a
 /// parameter of the connection, which PgBouncer refuses.
-const SEARCH_PATH: &str = "SET search_path = rostro, pg_temp";
+const SETTINGS: &str = "SET search_path = rostro, pg_temp; \
+                        SET lock_timeout = '5s'; \
+                        SET statement_timeout = '60s'; \
+                        SET idle_in_transaction_session_timeout = '60s'; \
+                        SET idle_session_timeout = 0";
 
 /// A database. Clones share the connections.
 #[derive(Clone, Debug)]
@@ -97,9 +101,9 @@ impl Database {
             Some(tls) => manager(options, tls),
             None => manager(options, NoTls),
         };
-        let search_path = Hook::async_fn(|client, _| {
+        let settings = Hook::async_fn(|client, _| {
             Box::pin(async move {
-                let set = client.batch_execute(SEARCH_PATH).await;
+                let set = client.batch_execute(SETTINGS).await;
                 set.map_err(HookError::Backend)
             })
         });
@@ -111,7 +115,7 @@ impl Database {
                 create: Some(options.connect_timeout() + TIMEOUT),
                 recycle: Some(TIMEOUT),
             })
-            .post_create(search_path)
+            .post_create(settings)
             .build()
             .map_err(|error| DatabaseError::Runtime(std::io::Error::other(error)))?;
         let database = Self {

@@ -76,6 +76,9 @@ impl DatabaseOptions {
     /// If the address is invalid, names no database, or forbids TLS to another machine.
     pub fn parse(text: &str) -> Result<Self, DatabaseError> {
         let text = text.trim();
+        if text.contains(char::is_control) {
+            return invalid("it has a line break or another control character");
+        }
         check_special_characters(text)?;
         let (text, tls) = take_tls_parameters(text)?;
         let mut config = Config::from_str(&text)
@@ -272,8 +275,8 @@ fn check_special_characters(text: &str) -> Result<(), DatabaseError> {
         return Ok(());
     };
     let (user, rest) = address.split_once('@').unwrap_or(("", address));
-    let hosts = rest.split(['/', '?']).next().unwrap_or_default();
-    if user.contains(['/', '?', '#', '[', ']']) || hosts.contains('@') {
+    let before_query = rest.split('?').next().unwrap_or_default();
+    if user.contains(['/', '?', '#', '[', ']']) || before_query.contains('@') {
         return invalid(
             "its user or password has one of @ / ? # [ ]; write them as %40 %2F %3F %23 %5B %5D",
         );

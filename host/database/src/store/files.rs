@@ -1,7 +1,7 @@
 //! The CSV files of this node, which follow the database.
 //!
-//! Callers read the files whose paths they are told. A file is written after the commit, and removed
-//! before a deletion is answered. A marker in the folder names the database and this node.
+//! Callers are told the paths of these files and read them. A file is written after the commit, and
+//! removed before a deletion is answered. A marker in the folder names the database.
 
 use std::collections::HashSet;
 use std::io::{self, Write};
@@ -11,66 +11,101 @@ use rostro_common::fs::atomic::{AtomicFile, FileAccess};
 use rostro_common::fs::read_at_most;
 use rostro_common::ids::PersonId;
 use rostro_common::sample::Sample;
-use rostro_gallery::{ChangeNumber, CsvGallery, Durability, GalleryError, PersonSamples, Removal};
+use rostro_gallery::{
+    ChangeNumber, CsvGallery, DATABASE_MARKER, Durability, GalleryError, PersonSamples, Removal,
+};
 use uuid::Uuid;
 
 use super::people::SamplesInForce;
 use super::{PostgresStore, failure};
 use crate::connection::DatabaseError;
 
-/// Name of the marker in the gallery's folder.
-const MARKER: &str = ".database";
+/// What the marker says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Marker {
+    gallery: Uuid,
+    /// The last service that used the folder.
+    pub writer: Uuid,
+    /// Number of the latest change when that service began.
+    pub number: u64,
+}
 
-/// Returns the id of this node, which is kept in the folder. A folder without a marker gets one.
+/// Returns the marker of a folder; none in an empty folder.
 ///
 /// # Errors
 ///
 /// If the folder belongs to another database, or has people and belongs to none.
-pub(super) fn node_id(files: &CsvGallery, gallery: Uuid) -> Result<Uuid, GalleryError> {
-    let path = files.folder().join(MARKER);
-    match read_marker(&path) {
-        Ok(Some((owner, node))) if owner == gallery => Ok(node),
-        Ok(Some(_)) => Err(failure(DatabaseError::OtherDatabase {
-            folder: files.folder().to_owned(),
+pub(super) fn check_owner(
+    files: &CsvGallery,
+    gallery: Uuid,
+) -> Result<Option<Marker>, GalleryError> {
+    let folder = files.folder();
+    let marker =
+        read_marker(&folder.join(DATABASE_MARKER)).map_err(GalleryError::folder("read", folder))?;
+    if let Some(marker) = marker {
+        return match marker.gallery == gallery {
+            true => Ok(Some(marker)),
+            false => Err(failure(DatabaseError::OtherDatabase {
+                folder: folder.to_owned(),
+            })),
+        };
+    }
+    let (people, _) = files.ids()?;
+    match people.len() {
+        0 => Ok(None),
+        people => Err(failure(DatabaseError::FolderInUse {
+            folder: folder.to_owned(),
+            people,
         })),
-        Ok(None) => {
-            let (people, _) = files.ids()?;
-            if !people.is_empty() {
-                return Err(failure(DatabaseError::FolderInUse {
-                    folder: files.folder().to_owned(),
-                    people: people.len(),
-                }));
-            }
-            let node = Uuid::now_v7();
-            write_marker(&path, gallery, node)
-                .map_err(GalleryError::folder("write into", files.folder()))?;
-            Ok(node)
-        }
-        Err(cause) => Err(GalleryError::folder("read", files.folder())(cause)),
     }
 }
 
-/// Reads the ids of a database's gallery and of a node; none without a marker.
-fn read_marker(path: &Path) -> io::Result<Option<(Uuid, Uuid)>> {
+/// Marks a folder as that of a database, used by a service from a change on.
+///
+/// # Errors
+///
+/// If the folder cannot be written.
+pub(super) fn mark(
+    files: &CsvGallery,
+    gallery: Uuid,
+    writer: Uuid,
+    number: u64,
+) -> Result<(), GalleryError> {
+    let write = || -> io::Result<()> {
+        let path = files.folder().join(DATABASE_MARKER);
+        let mut file = AtomicFile::create(&path, FileAccess::Umask)?;
+        writeln!(file, "{gallery}\n{writer}\n{number}")?;
+        file.commit()
+    };
+    write().map_err(GalleryError::folder("write into", files.folder()))
+}
+
+/// Reads a marker; none if there is none.
+fn read_marker(path: &Path) -> io::Result<Option<Marker>> {
     let bytes = match read_at_most(path, 1024) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         read => read?,
     };
     let text = String::from_utf8_lossy(&bytes);
-    let mut ids = text.lines().map(|line| line.parse::<Uuid>().ok());
-    match (ids.next().flatten(), ids.next().flatten()) {
-        (Some(gallery), Some(node)) => Ok(Some((gallery, node))),
-        _ => Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("{} is damaged; remove it", path.display()),
-        )),
-    }
-}
-
-fn write_marker(path: &Path, gallery: Uuid, node: Uuid) -> io::Result<()> {
-    let mut file = AtomicFile::create(path, FileAccess::Umask)?;
-    writeln!(file, "{gallery}\n{node}")?;
-    file.commit()
+    let lines: Vec<&str> = text.lines().collect();
+    let parsed = match lines.as_slice() {
+        [gallery, writer, number] => gallery
+            .parse()
+            .ok()
+            .zip(writer.parse().ok())
+            .zip(number.parse().ok()),
+        _ => None,
+    };
+    let damaged = || {
+        let text = format!("{} is damaged; name an empty folder", path.display());
+        io::Error::new(io::ErrorKind::InvalidData, text)
+    };
+    let ((gallery, writer), number) = parsed.ok_or_else(damaged)?;
+    Ok(Some(Marker {
+        gallery,
+        writer,
+        number,
+    }))
 }
 
 impl PostgresStore {
@@ -130,11 +165,15 @@ impl PostgresStore {
         let (files, _) = node.files.ids()?;
         let mut removed = 0;
         for id in files.iter().filter(|id| !stored.contains(id)) {
-            node.files.remove(id)?;
-            removed += 1;
+            match node.files.remove(id) {
+                Ok(_) => removed += 1,
+                Err(error) => tracing::error!(
+                    "the file of a person who is not in the database cannot be removed: {error}"
+                ),
+            }
         }
         if removed > 0 {
-            tracing::info!(
+            tracing::warn!(
                 removed,
                 "removed files of people who are not in the database"
             );

@@ -1,6 +1,7 @@
 //! Groups and their members.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use rostro_common::ids::PersonId;
@@ -61,12 +62,35 @@ impl PostgresStore {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Locks the groups. If an earlier change ended in the unknown, reads them again first, because
+    /// its commit may have taken effect.
+    fn settled_groups(&self) -> Result<MutexGuard<'_, ()>, GroupsError> {
+        let changing = self.lock_groups();
+        if self.groups_unsettled.load(Ordering::Relaxed) {
+            self.read_groups().map_err(failure)?;
+        }
+        Ok(changing)
+    }
+
+    /// Reads all groups instead of those in memory. The caller holds the lock.
+    pub(super) fn read_groups(&self) -> Result<(), DatabaseError> {
+        let groups = self.database.wait(load(&self.database))?;
+        self.groups.replace(groups);
+        self.groups_unsettled.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn groups_failed(&self, error: DatabaseError) -> GroupsError {
+        self.groups_unsettled.store(true, Ordering::Relaxed);
+        failure(error)
+    }
+
     pub(super) fn add_members(
         &self,
         group: &GroupId,
         ids: &[PersonId],
     ) -> Result<GroupChange, GroupsError> {
-        let _changing = self.lock_groups();
+        let _changing = self.settled_groups()?;
         let before = self.groups.members(group);
         if before.is_none() {
             if self.groups.count() >= MAX_GROUPS {
@@ -112,7 +136,7 @@ impl PostgresStore {
                     .await?;
                 numbering.take(transaction, 1).await
             })
-            .map_err(failure)?;
+            .map_err(|error| self.groups_failed(error))?;
         self.groups.set(group, members);
         Ok(self.changed(number))
     }
@@ -122,7 +146,7 @@ impl PostgresStore {
         group: &GroupId,
         id: &PersonId,
     ) -> Result<Option<GroupChange>, GroupsError> {
-        let _changing = self.lock_groups();
+        let _changing = self.settled_groups()?;
         let Some(members) = self.groups.members(group) else {
             return Ok(None);
         };
@@ -140,13 +164,13 @@ impl PostgresStore {
                     .await?;
                 numbering.take(transaction, 1).await
             })
-            .map_err(failure)?;
+            .map_err(|error| self.groups_failed(error))?;
         self.groups.remove_member([group], id);
         Ok(Some(self.changed(number)))
     }
 
     pub(super) fn remove_group(&self, group: &GroupId) -> Result<GroupChange, GroupsError> {
-        let _changing = self.lock_groups();
+        let _changing = self.settled_groups()?;
         if self.groups.members(group).is_none() {
             return Ok(UNCHANGED);
         }
@@ -158,7 +182,7 @@ impl PostgresStore {
                     .await?;
                 numbering.take(transaction, 1).await
             })
-            .map_err(failure)?;
+            .map_err(|error| self.groups_failed(error))?;
         self.groups.remove(group);
         Ok(self.changed(number))
     }

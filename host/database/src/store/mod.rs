@@ -20,8 +20,8 @@ mod tombstones;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::{Object, Transaction};
@@ -73,6 +73,12 @@ pub struct PostgresStore {
     groups: GroupIndex,
     /// Serialises changes of groups with their index.
     changing_groups: Mutex<()>,
+    /// Whether the commit of a change of groups failed, which may have taken effect all the same.
+    groups_unsettled: AtomicBool,
+    /// People with such a change. The next rescan reads them again.
+    unsettled: Mutex<BTreeSet<PersonId>>,
+    /// Whether the files of people who are not stored were removed.
+    has_clean_files: AtomicBool,
     /// Number of the latest change of this service.
     latest: AtomicU64,
     /// Contract of samples that name none.
@@ -104,19 +110,34 @@ impl PostgresStore {
         scope: &CancelScope,
     ) -> Result<Self, StoreError> {
         let gallery = database.wait(gallery_id(&database)).map_err(failure)?;
-        let writer = match &node {
-            Some(node) => files::node_id(&node.files, gallery)?,
-            None => Uuid::now_v7(),
+        let marker = match &node {
+            Some(node) => files::check_owner(&node.files, gallery)?,
+            None => None,
         };
+        // New for each process, because a copied folder must not make two services one writer.
+        let writer = Uuid::now_v7();
         let opened = database.wait(async {
             let taken = take_over(&database, writer, scope).await?;
             let key = tombstones::key_of(&database, gallery).await?;
             Ok((taken, key, groups::load(&database).await?))
         });
         let (taken, tombstone_key, groups) = opened.map_err(failure)?;
-        if let Some(node) = node.as_ref().filter(|_| taken.was_another) {
-            // People may have been deleted since.
-            node.state.remove_templates()?;
+        if let Some(node) = &node {
+            if let Some(marker) = marker
+                && marker.number > taken.latest
+            {
+                return Err(failure(DatabaseError::OlderDatabase {
+                    folder: node.files.folder().to_owned(),
+                    number: taken.latest,
+                    seen: marker.number,
+                })
+                .into());
+            }
+            if taken.before.is_none() || taken.before != marker.map(|marker| marker.writer) {
+                // Another service wrote the database, and people may have been deleted since.
+                node.state.remove_templates()?;
+            }
+            files::mark(&node.files, gallery, writer, taken.latest)?;
         }
         Ok(Self {
             database,
@@ -127,6 +148,9 @@ impl PostgresStore {
             node,
             groups: GroupIndex::new(groups),
             changing_groups: Mutex::default(),
+            groups_unsettled: AtomicBool::new(false),
+            unsettled: Mutex::default(),
+            has_clean_files: AtomicBool::new(false),
             latest: AtomicU64::new(taken.latest),
             legacy: OnceLock::new(),
             import: Arc::default(),
@@ -159,6 +183,53 @@ impl PostgresStore {
         })
     }
 
+    /// Converts the error of a change of people, which may have taken effect if its commit failed.
+    /// The next rescan reads them again.
+    fn unsettled<'p>(
+        &self,
+        ids: impl IntoIterator<Item = &'p PersonId>,
+        error: DatabaseError,
+    ) -> GalleryError {
+        self.lock_unsettled().extend(ids.into_iter().cloned());
+        failure(error)
+    }
+
+    fn lock_unsettled(&self) -> MutexGuard<'_, BTreeSet<PersonId>> {
+        self.unsettled
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Finds out which people are stored after changes that ended in the unknown.
+    fn settle(&self) -> Result<StoreChanges, GalleryError> {
+        let ids = std::mem::take(&mut *self.lock_unsettled());
+        let mut changes = StoreChanges {
+            number: ChangeNumber(self.latest.load(Ordering::Relaxed)),
+            people: BTreeSet::new(),
+            deleted: BTreeSet::new(),
+            problems: Vec::new(),
+            groups: Ok(0),
+        };
+        if ids.is_empty() {
+            return Ok(changes);
+        }
+        let read = self.latest_number().map_err(failure).and_then(|number| {
+            changes.number = self.record_latest(number);
+            for id in &ids {
+                match self.read_person(id)? {
+                    Some(_) => changes.people.insert(id.clone()),
+                    None => changes.deleted.insert(id.clone()),
+                };
+            }
+            Ok(())
+        });
+        if let Err(error) = read {
+            self.lock_unsettled().extend(ids);
+            return Err(error);
+        }
+        Ok(changes)
+    }
+
     /// Removes the kept templates before a person's samples are replaced or deleted.
     fn remove_templates(&self) -> Result<(), GalleryError> {
         match &self.node {
@@ -189,16 +260,15 @@ struct TakenOver {
     lock: Object,
     /// Number of the latest change.
     latest: u64,
-    /// Whether another service wrote the database since this one did.
-    was_another: bool,
+    /// The writer before.
+    before: Option<Uuid>,
 }
 
 async fn gallery_id(database: &Database) -> Result<Uuid, DatabaseError> {
     let client = database.client().await?;
-    Ok(client
-        .query_one("SELECT id FROM gallery", &[])
-        .await?
-        .get(0))
+    let row = client.query_opt("SELECT id FROM gallery", &[]).await?;
+    let row = row.ok_or(DatabaseError::Damaged("the row of the gallery"))?;
+    Ok(row.get(0))
 }
 
 /// Locks the database for this service.
@@ -233,7 +303,7 @@ async fn take_over(
         .await?;
     Ok(TakenOver {
         latest: unsigned(row.get(0)),
-        was_another: before != Some(writer),
+        before,
         lock,
     })
 }
@@ -285,7 +355,10 @@ impl Store for PostgresStore {
 
     fn load(&self, _cores: &Cores) -> Result<GalleryContents, GalleryError> {
         let people = self.load_people()?;
-        self.remove_files_of_others(people.iter().map(|person| &person.id))?;
+        // Once, before the service serves: later, people may be enrolled meanwhile.
+        if !self.has_clean_files.swap(true, Ordering::Relaxed) {
+            self.remove_files_of_others(people.iter().map(|person| &person.id))?;
+        }
         let mut contents = GalleryContents::default();
         contents.people = people;
         Ok(contents)
@@ -312,15 +385,10 @@ impl Store for PostgresStore {
         self.read_person(id)
     }
 
-    /// Finds nothing: this service alone writes the database, and files that others write into the
-    /// folder do not count.
+    /// Finds changes of this service that may have taken effect although their commit failed. Files
+    /// that others write into the folder do not count.
     fn rescan(&self) -> Result<StoreChanges, GalleryError> {
-        Ok(StoreChanges {
-            number: ChangeNumber(self.latest.load(Ordering::Relaxed)),
-            people: BTreeSet::new(),
-            problems: Vec::new(),
-            groups: Ok(0),
-        })
+        self.settle()
     }
 
     fn has_unseen_files(&self, _id: &PersonId) -> bool {

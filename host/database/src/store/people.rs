@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::pin::pin;
+use std::sync::atomic::Ordering;
 
 use deadpool_postgres::{GenericClient, Transaction};
 use futures_util::TryStreamExt;
@@ -9,8 +10,9 @@ use rostro_common::ids::PersonId;
 use rostro_common::sample::Sample;
 use rostro_gallery::{
     BatchOutcome, BatchWrite, Deletion, Durability, GalleryError, MAX_PERSON_BYTES, PersonRecord,
-    PersonSamples, PersonWrite, SampleLocation,
+    PersonSamples, PersonWrite, Removal, SampleLocation,
 };
+use tokio_postgres::Row;
 use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::Type;
 
@@ -34,7 +36,7 @@ impl PostgresStore {
             let mut people: Vec<PersonRecord> = Vec::new();
             let mut damaged = 0;
             while let Some(row) = rows.try_next().await? {
-                let Ok(id) = row.get::<_, String>(0).parse::<PersonId>() else {
+                let Some(id) = stored_id(&row) else {
                     damaged += 1;
                     continue;
                 };
@@ -59,7 +61,7 @@ impl PostgresStore {
             if damaged > 0 {
                 tracing::error!(
                     damaged,
-                    "rows of the database cannot be used; `rostro database check` names them"
+                    "rows of the database cannot be used; their people are not recognised; `rostro database check` counts them"
                 );
             }
             Ok(people)
@@ -78,10 +80,7 @@ impl PostgresStore {
     pub(super) fn read_ids(&self) -> Result<BTreeSet<PersonId>, GalleryError> {
         self.read_with(async |client| {
             let rows = client.query("SELECT id FROM person", &[]).await?;
-            Ok(rows
-                .iter()
-                .filter_map(|row| row.get::<_, String>(0).parse().ok())
-                .collect())
+            Ok(rows.iter().filter_map(stored_id).collect())
         })
         .map_err(failure)
     }
@@ -147,7 +146,7 @@ impl PostgresStore {
                 let [(_, samples)] = people;
                 Ok((number, samples))
             })
-            .map_err(failure)?;
+            .map_err(|error| self.unsettled([id], error))?;
         let number = self.record_latest(number);
         Ok(PersonWrite {
             number,
@@ -197,7 +196,10 @@ impl PostgresStore {
         });
         let last = match last {
             Ok(last) => last,
-            Err(error) => return failed(outcomes, failure(error)),
+            Err(error) => {
+                let ids = writes.iter().map(|(id, _)| *id);
+                return failed(outcomes, self.unsettled(ids, error));
+            }
         };
         let first = last.saturating_sub(writes.len() as u64 - 1);
         for (number, place) in (first..).zip(places) {
@@ -232,11 +234,19 @@ impl PostgresStore {
                 self.write_tombstone(transaction, id, number).await?;
                 Ok((number, people > 0))
             })
-            .map_err(failure)?;
+            .map_err(|error| {
+                self.groups_unsettled.store(true, Ordering::Relaxed);
+                self.unsettled([id], error)
+            })?;
         self.groups.remove_member(&self.groups.groups_of(id), id);
         let number = self.record_latest(number);
-        // The file is a copy, but callers read it: the deletion is not answered before it is gone.
-        let file = self.remove_file(id)?;
+        // The file is a copy, but callers read it: the deletion is not answered with success before
+        // it is gone.
+        let file = self.remove_file(id).unwrap_or_else(|error| Removal {
+            was_there: false,
+            left_alone: Vec::new(),
+            durability: Durability::Failed(error),
+        });
         Ok(Deletion {
             number,
             was_there: was_stored || file.was_there,
@@ -245,6 +255,14 @@ impl PostgresStore {
             has_tombstone: true,
         })
     }
+}
+
+/// Returns the id in the first column; none if it is not in the form in which ids are stored, so that
+/// no request could name it.
+fn stored_id(row: &Row) -> Option<PersonId> {
+    let text: String = row.get(0);
+    let id: PersonId = text.parse().ok()?;
+    (id.as_str() == text).then_some(id)
 }
 
 /// Serialises the changes of these people until the transaction ends, also before there are rows.

@@ -21,12 +21,13 @@ use crate::connection::{Database, DatabaseError};
 pub(super) async fn key_of(database: &Database, gallery: Uuid) -> Result<HashKey, DatabaseError> {
     let client = database.client().await?;
     let row = client
-        .query_one(
+        .query_opt(
             "SELECT key FROM tombstone_key WHERE gallery = $1",
             &[&gallery],
         )
         .await?;
-    hash_key(row.get(0)).ok_or(DatabaseError::Damaged("a key of tombstones"))
+    row.and_then(|row| hash_key(row.get(0)))
+        .ok_or(DatabaseError::Damaged("the key of the tombstones"))
 }
 
 fn hash_key(bytes: &[u8]) -> Option<HashKey> {
@@ -100,12 +101,17 @@ impl PostgresStore {
         })
     }
 
-    /// Returns the number of the latest change, which every finished deletion is at or below.
-    pub(super) fn number_of_archive(&self) -> Option<ArchiveNumber> {
-        let number = self.read_with(async |client| {
+    /// Reads the number of the latest change.
+    pub(super) fn latest_number(&self) -> Result<u64, DatabaseError> {
+        self.read_with(async |client| {
             let row = client.query_one("SELECT counter FROM gallery", &[]).await?;
             Ok(unsigned(row.get(0)))
-        });
+        })
+    }
+
+    /// Returns the number of the latest change, which every finished deletion is at or below.
+    pub(super) fn number_of_archive(&self) -> Option<ArchiveNumber> {
+        let number = self.latest_number();
         let number = number.inspect_err(|error| tracing::warn!("an export has no number: {error}"));
         Some(ArchiveNumber {
             gallery: self.gallery,

@@ -54,6 +54,11 @@ impl GroupIndex {
             .collect()
     }
 
+    /// Replaces all groups.
+    pub fn replace(&self, groups: BTreeMap<GroupId, Members>) {
+        self.0.store(Arc::new(groups));
+    }
+
     /// Sets the members of a group.
     pub fn set(&self, group: &GroupId, members: HashSet<PersonId>) {
         self.change(|groups| drop(groups.insert(group.clone(), Arc::new(members))));

@@ -31,6 +31,7 @@ impl People {
         let StoreChanges {
             number,
             people,
+            deleted,
             problems,
             groups,
         } = self.store.rescan()?;
@@ -42,6 +43,16 @@ impl People {
         }
         for problem in problems {
             tracing::warn!("{}", problem.to_string().escape_debug());
+        }
+        for id in &deleted {
+            // A change that holds the lock settles the person itself.
+            let Ok(_lock) = self.locks.wait(id, Instant::now() + LOCK_TIMEOUT) else {
+                continue;
+            };
+            if self.store.read(id)?.is_none() {
+                self.with_stored(|stored| stored.remove(id));
+                self.views.apply(number, &ViewChange::Deleted(id))?;
+            }
         }
         let mut refreshed = 0;
         let retried = std::mem::take(&mut pending.waiting);
