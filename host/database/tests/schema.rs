@@ -226,3 +226,27 @@ fn numbers_are_lossless_damage_is_counted() {
     assert_eq!(counts, [1, 0]);
     assert_eq!(schema::count(&database).unwrap().damaged_rows, 1);
 }
+
+/// After a change that failed, a rescan tells whether the person is stored, because its commit may
+/// have taken effect.
+#[test]
+fn rescan_settles_failed_changes() {
+    let (own, folder) = (Postgres::shared().database(), tempfile::tempdir().unwrap());
+    let database = open(&own);
+    schema::migrate(&database, None).unwrap();
+    let store = store(&database, folder.path()).unwrap();
+    store.replace(&alice(), &[sample(vec![0.5])]).unwrap();
+    let failing = "CREATE FUNCTION rostro.fail() RETURNS trigger LANGUAGE plpgsql \
+                   AS $$ BEGIN RAISE EXCEPTION 'no'; END $$; \
+                   CREATE TRIGGER fail BEFORE INSERT OR DELETE ON rostro.person \
+                   FOR EACH ROW EXECUTE FUNCTION rostro.fail()";
+    Postgres::shared().execute_in(&own, failing);
+    let bob: PersonId = "bob".parse().unwrap();
+    store.replace(&bob, &[sample(vec![0.5])]).unwrap_err();
+    store.delete_person(&alice()).unwrap_err();
+    let changes = store.rescan().unwrap();
+    assert!(changes.people.into_iter().eq([alice()]));
+    assert!(changes.deleted.into_iter().eq([bob]));
+    let changes = store.rescan().unwrap();
+    assert!(changes.people.is_empty() && changes.deleted.is_empty());
+}
