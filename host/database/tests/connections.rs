@@ -8,13 +8,14 @@
 
 #[path = "../../../tests/e2e/postgres.rs"]
 mod postgres;
+mod support;
 
 use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rostro_database::{Database, DatabaseError, DatabaseOptions, schema};
+use rostro_database::{DatabaseError, schema};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
 use tempfile::TempDir;
@@ -23,25 +24,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
 
-use crate::postgres::{OwnDatabase, Postgres};
-
-fn try_open(url: &str) -> Result<Database, DatabaseError> {
-    Database::open(&DatabaseOptions::parse(url)?)
-}
-
-/// Returns the message of an address that cannot be used.
-fn refusal(url: &str) -> String {
-    try_open(url).unwrap_err().to_string()
-}
-
-fn open(database: &OwnDatabase) -> Database {
-    try_open(database.url()).unwrap()
-}
-
-/// Returns the name of a database.
-fn name(database: &OwnDatabase) -> &str {
-    database.url().rsplit('/').next().unwrap()
-}
+use crate::postgres::Postgres;
+use crate::support::{open, refusal, try_open};
 
 /// Returns the host and port of the shared server.
 fn server_address() -> String {
@@ -126,7 +110,7 @@ fn certificate_chain_and_name_count() {
     let address = |host: &str, port: u16, authority: &str| {
         format!(
             "postgresql://postgres@{host}:{port}/{}?sslmode=require&sslrootcert={authority}",
-            name(&own)
+            own.name()
         )
     };
     try_open(&address("localhost", port, &trusted.file())).unwrap();
@@ -195,7 +179,7 @@ fn granted_rights_cover_later_tables() {
     let (server, own) = (Postgres::shared(), Postgres::shared().database());
     server.execute("CREATE ROLE later LOGIN");
     schema::migrate(&open(&own), Some("later")).unwrap();
-    let as_service = try_open(&server.url(name(&own), "later")).unwrap();
+    let as_service = try_open(&server.url(own.name(), "later")).unwrap();
     schema::check(&as_service).unwrap();
     server.execute_in(&own, "CREATE TABLE rostro.added (id int)");
     schema::check_rights(&as_service).unwrap();
@@ -215,7 +199,7 @@ fn role_without_rights_is_told() {
     let (server, own) = (Postgres::shared(), Postgres::shared().database());
     server.execute("CREATE ROLE stranger LOGIN");
     schema::migrate(&open(&own), None).unwrap();
-    let as_stranger = try_open(&server.url(name(&own), "stranger")).unwrap();
+    let as_stranger = try_open(&server.url(own.name(), "stranger")).unwrap();
     let error = schema::check(&as_stranger).unwrap_err().to_string();
     assert!(error.contains("--grant-to ROLE"), "{error}");
     let error = schema::migrate(&as_stranger, None).unwrap_err().to_string();
@@ -229,7 +213,7 @@ fn role_without_rights_is_told() {
 fn schema_owner_can_migrate() {
     let (server, own) = (Postgres::shared(), Postgres::shared().database());
     server.execute("CREATE ROLE owner LOGIN");
-    let as_owner = try_open(&server.url(name(&own), "owner")).unwrap();
+    let as_owner = try_open(&server.url(own.name(), "owner")).unwrap();
     let error = schema::migrate(&as_owner, None).unwrap_err().to_string();
     assert!(error.contains("permission denied for database"), "{error}");
     assert!(error.contains("that may create it"), "{error}");

@@ -8,6 +8,7 @@
 
 #[path = "../../../tests/e2e/postgres.rs"]
 mod postgres;
+mod support;
 
 use std::path::Path;
 use std::time::Instant;
@@ -16,23 +17,11 @@ use rostro_common::cores::Cores;
 use rostro_common::ids::PersonId;
 use rostro_common::sample::Sample;
 use rostro_database::schema::{self, Migrated};
-use rostro_database::{Database, DatabaseError, DatabaseOptions, Node, PostgresStore};
+use rostro_database::{Database, DatabaseError, Node, PostgresStore};
 use rostro_gallery::{CsvGallery, StateFiles, Store, StoreError};
 
-use crate::postgres::{OwnDatabase, Postgres};
-
-fn try_open(url: &str) -> Result<Database, DatabaseError> {
-    Database::open(&DatabaseOptions::parse(url)?)
-}
-
-/// Returns the message of an address that cannot be used.
-fn refusal(url: &str) -> String {
-    try_open(url).unwrap_err().to_string()
-}
-
-fn open(database: &OwnDatabase) -> Database {
-    try_open(database.url()).unwrap()
-}
+use crate::postgres::Postgres;
+use crate::support::{open, refusal, try_open};
 
 fn store(database: &Database, folder: &Path) -> Result<PostgresStore, StoreError> {
     let now = || Instant::now().into();

@@ -242,7 +242,7 @@ pub struct Node {
 /// The request that is followed. Requests do not influence each other, so that one is enough.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Request {
-    /// There is none yet.
+    /// No request has begun.
     #[default]
     None,
     /// The request has begun and noted the incarnation.

@@ -80,7 +80,7 @@ pub(super) fn mark(
     write().map_err(GalleryError::folder("write into", files.folder()))
 }
 
-/// Reads a marker; none if there is none.
+/// Reads a marker. Returns none for a folder without one.
 fn read_marker(path: &Path) -> io::Result<Option<Marker>> {
     let bytes = match read_at_most(path, 1024) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

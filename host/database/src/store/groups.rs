@@ -73,7 +73,7 @@ impl PostgresStore {
     }
 
     /// Reads all groups instead of those in memory. The caller holds the lock.
-    pub(super) fn read_groups(&self) -> Result<(), DatabaseError> {
+    fn read_groups(&self) -> Result<(), DatabaseError> {
         let groups = self.database.wait(load(&self.database))?;
         self.groups.replace(groups);
         self.groups_unsettled.store(false, Ordering::Relaxed);

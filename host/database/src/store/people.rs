@@ -308,15 +308,13 @@ async fn write_rows(
     people: &[SamplesInForce<'_>],
 ) -> Result<(), DatabaseError> {
     let ids: Vec<&str> = people.iter().map(|(id, _)| id.as_str()).collect();
-    let keys: Vec<String> = people.iter().map(|(id, _)| id.case_key()).collect();
     let statement = transaction
         .prepare_cached(
-            "INSERT INTO person (id, case_key, number) \
-             SELECT id, case_key, 0 FROM unnest($1::text[], $2::text[]) AS new (id, case_key) \
+            "INSERT INTO person (id, number) SELECT id, 0 FROM unnest($1::text[]) AS new (id) \
              ON CONFLICT (id) DO UPDATE SET enrolled_at = now() RETURNING id, person",
         )
         .await?;
-    let rows = transaction.query(&statement, &[&ids, &keys]).await?;
+    let rows = transaction.query(&statement, &[&ids]).await?;
     let keys: HashMap<String, i64> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     let all: Vec<i64> = keys.values().copied().collect();
     let statement = transaction

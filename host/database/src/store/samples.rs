@@ -23,26 +23,25 @@ pub(super) fn from_row(row: &Row, first: usize) -> Result<Sample, String> {
         row.try_get::<_, Option<String>>(first + column)
             .map_err(|error| error.to_string())
     };
-    let parsed = |column: usize| -> Result<Option<String>, String> { text(column) };
-    let contract = parsed(0)?
+    let contract = text(0)?
         .map(|text| text.parse::<ContractId>())
         .transpose()
         .map_err(|error| format!("its contract is invalid: {error}"))?;
-    let enrolment = parsed(1)?
+    let enrolment = text(1)?
         .map(|text| text.parse::<EnrolmentId>())
         .transpose()
         .map_err(|error| format!("its enrolment is invalid: {error}"))?;
-    let get = |column: usize| {
+    let numbers = |column: usize| {
         row.try_get::<_, Option<Vec<f32>>>(first + column)
             .map_err(|error| error.to_string())
     };
-    let embedding = get(3)?.unwrap_or_default();
-    let raw = get(4)?;
+    let embedding = numbers(3)?.unwrap_or_default();
+    let raw = numbers(4)?;
     let det_score = row
         .try_get::<_, Option<f32>>(first + 2)
         .map_err(|error| error.to_string())?;
-    let numbers = embedding.iter().chain(raw.iter().flatten());
-    if embedding.is_empty() || !numbers.chain(&det_score).all(|number| number.is_finite()) {
+    let all = embedding.iter().chain(raw.iter().flatten());
+    if embedding.is_empty() || !all.chain(&det_score).all(|number| number.is_finite()) {
         return Err("its numbers are missing or not finite".to_owned());
     }
     Ok(Sample {
