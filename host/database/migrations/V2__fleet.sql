@@ -27,7 +27,11 @@ CREATE TABLE lease (
     applied     bigint  NOT NULL,
     is_serving  boolean NOT NULL DEFAULT false,
     is_expelled boolean NOT NULL DEFAULT false,
-    -- For people, not for the protocol.
+    -- Settings that change answers, texts by key. A node that differs from a live one does not start.
+    settings    jsonb   NOT NULL,
+    -- For people, not for the protocol. An operator sets `is_draining`, and the node reads it when it
+    -- renews.
+    is_draining boolean NOT NULL DEFAULT false,
     joined_at   timestamptz NOT NULL DEFAULT now(),
     renewed_at  timestamptz NOT NULL DEFAULT now()
 );

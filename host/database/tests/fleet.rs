@@ -19,7 +19,8 @@ use std::time::{Duration, Instant};
 use rostro_common::cores::Cores;
 use rostro_common::ids::PersonId;
 use rostro_common::sample::Sample;
-use rostro_database::{Node, PostgresStore, schema};
+use rostro_database::nodes::{self, NodeState};
+use rostro_database::{FleetOptions, Node, NodeSettings, PostgresStore, schema};
 use rostro_gallery::{CsvGallery, GalleryError, StateFiles, Store};
 use tempfile::TempDir;
 
@@ -42,6 +43,10 @@ struct TestNode {
 
 impl TestNode {
     fn join(own: &OwnDatabase, name: &str) -> Self {
+        Self::try_join(own, fleet(name)).unwrap()
+    }
+
+    fn try_join(own: &OwnDatabase, options: FleetOptions) -> Result<Self, GalleryError> {
         let folder = tempfile::tempdir().unwrap();
         let files = CsvGallery::open_locked(&folder.path().join("gallery"), &Instant::now().into())
             .unwrap();
@@ -49,7 +54,7 @@ impl TestNode {
         std::fs::create_dir_all(&state).unwrap();
         let state = StateFiles::open(&state).unwrap();
         let node = Node { files, state };
-        let store = Arc::new(PostgresStore::open_node(open(own), node, fleet(name)).unwrap());
+        let store = Arc::new(PostgresStore::open_node(open(own), node, options).unwrap());
         let people = store.load(&Cores::single()).unwrap().people;
         let mut node = Self {
             store,
@@ -62,10 +67,13 @@ impl TestNode {
             follower: None,
         };
         node.follower = Some(node.follow());
-        node.store
-            .join(&(Instant::now() + Duration::from_secs(10)).into())
-            .unwrap();
-        node
+        let joined = node
+            .store
+            .join(&(Instant::now() + Duration::from_secs(10)).into());
+        if joined.is_err() {
+            node.end();
+        }
+        joined.map(|()| node)
     }
 
     fn follow(&self) -> JoinHandle<()> {
@@ -275,6 +283,148 @@ fn new_epoch_is_loaded_and_settled() {
     assert!(time > LEASE / 2, "{time:?}");
     node.enrol("carol");
     node.delete("carol", LEASE / 2).unwrap();
+}
+
+/// Returns the options of a node with some settings.
+fn with_settings(node: &str, settings: &[(&str, &str)]) -> FleetOptions {
+    let settings = settings.iter();
+    FleetOptions {
+        settings: NodeSettings::new(
+            settings.map(|(key, value)| ((*key).to_owned(), (*value).to_owned())),
+        ),
+        ..fleet(node)
+    }
+}
+
+/// A node with other settings than a live one leaves no lease behind.
+#[test]
+fn different_settings_refuse_join() {
+    let own = migrated();
+    let options = |node: &str, pack| with_settings(node, &[("lease", "1"), ("pack", pack)]);
+    let _one = TestNode::try_join(&own, options("one", "mobile")).unwrap();
+    let refused = TestNode::try_join(&own, options("two", "testing"));
+    let error = refused.err().unwrap().to_string();
+    assert!(
+        error.contains("differs from one in pack (testing, there mobile);")
+            && error.contains("--allow-different"),
+        "{error}"
+    );
+    assert_eq!(nodes::list(&open(&own)).unwrap().nodes.len(), 1);
+    let allowed = FleetOptions {
+        allows_different: true,
+        ..options("two", "testing")
+    };
+    let _two = TestNode::try_join(&own, allowed).unwrap();
+    let list = nodes::list(&open(&own)).unwrap();
+    assert_eq!(list.nodes.len(), 2);
+    assert_eq!(list.different_keys(), BTreeSet::from(["pack"]));
+}
+
+/// Waiters need leases of one length.
+#[test]
+fn different_lease_is_never_allowed() {
+    let own = migrated();
+    let _one = TestNode::try_join(&own, with_settings("one", &[("lease", "1")])).unwrap();
+    let options = FleetOptions {
+        allows_different: true,
+        ..with_settings("two", &[("lease", "2")])
+    };
+    let error = TestNode::try_join(&own, options).err().unwrap().to_string();
+    assert!(error.contains("lease (2, there 1);"), "{error}");
+}
+
+/// A killed node does not keep its successor with other settings from starting.
+#[test]
+fn dead_node_does_not_refuse_settings() {
+    let own = migrated();
+    TestNode::try_join(&own, with_settings("one", &[("pack", "mobile")]))
+        .unwrap()
+        .kill();
+    let begun = Instant::now();
+    let next = TestNode::try_join(&own, with_settings("one", &[("pack", "testing")])).unwrap();
+    let time = begun.elapsed();
+    assert!(time > LEASE / 2 && time < LEASE + 20 * MARGIN, "{time:?}");
+    assert_eq!(next.store.fleet_status().unwrap().expulsions, 1);
+}
+
+/// A node that served before an outage joins again whatever the others have.
+#[test]
+fn rejoin_ignores_settings() {
+    let own = migrated();
+    let node = TestNode::try_join(&own, with_settings("one", &[("pack", "mobile")])).unwrap();
+    let allowed = FleetOptions {
+        allows_different: true,
+        ..with_settings("two", &[("pack", "testing")])
+    };
+    let _other = TestNode::try_join(&own, allowed).unwrap();
+    let before = node.store.lease().unwrap();
+    Postgres::shared().execute_in(
+        &own,
+        "UPDATE rostro.lease SET is_expelled = true WHERE node = 'one'",
+    );
+    eventually("a new lease", || {
+        node.store.lease().is_some_and(|lease| lease != before)
+    });
+    assert_eq!(node.store.fleet_status().unwrap().joins, 2);
+}
+
+/// A changed setting reaches the row when the lease is renewed.
+#[test]
+fn renewal_writes_settings() {
+    let own = migrated();
+    let options = with_settings("one", &[("review", "off")]);
+    let settings = options.settings.clone();
+    let _node = TestNode::try_join(&own, options).unwrap();
+    let database = open(&own);
+    settings.set("review", "strict");
+    eventually("the new value", || {
+        let list = nodes::list(&database).unwrap();
+        list.nodes
+            .iter()
+            .all(|node| node.settings["review"] == "strict")
+    });
+}
+
+/// A drained node keeps its lease, even a new one, until an operator ends it.
+#[test]
+fn drained_node_keeps_lease() {
+    let own = migrated();
+    let node = TestNode::join(&own, "one");
+    let database = open(&own);
+    let state = || nodes::list(&database).unwrap().nodes.pop().unwrap().state;
+    let is_draining = || node.store.fleet_status().unwrap().is_draining;
+    assert!(!is_draining());
+    nodes::set_draining(&database, "one", true).unwrap();
+    eventually("the drain", is_draining);
+    assert_eq!(state(), NodeState::Draining);
+    let before = node.store.lease().unwrap();
+    Postgres::shared().execute_in(&own, "DELETE FROM rostro.lease");
+    eventually("a new lease", || {
+        node.store.lease().is_some_and(|lease| lease != before)
+    });
+    assert!(is_draining());
+    nodes::set_draining(&database, "one", false).unwrap();
+    eventually("the end of the drain", || !is_draining());
+    eventually("a node that serves", || state() == NodeState::Serving);
+    let error = nodes::set_draining(&database, "two", true).unwrap_err();
+    assert!(error.to_string().contains("its nodes are one"), "{error}");
+}
+
+/// A node that does not apply changes lags behind.
+#[test]
+fn paused_node_lags() {
+    let own = migrated();
+    let (one, two) = (TestNode::join(&own, "one"), TestNode::join(&own, "two"));
+    let lag = |node: &TestNode| node.store.fleet_status().unwrap().lag;
+    two.is_paused.store(true, Ordering::SeqCst);
+    std::thread::sleep(Duration::from_millis(200));
+    one.enrol("alice");
+    one.enrol("bob");
+    eventually("the lag", || lag(&two) == 2);
+    let list = nodes::list(&open(&own)).unwrap();
+    assert_eq!(list.lag(&list.nodes[1]), 2);
+    two.is_paused.store(false, Ordering::SeqCst);
+    eventually("no lag", || lag(&one) == 0 && lag(&two) == 0);
 }
 
 #[test]

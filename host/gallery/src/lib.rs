@@ -22,6 +22,7 @@ pub mod enrolment;
 mod error;
 mod file_names;
 mod file_watch;
+mod fleet;
 mod folder;
 mod folder_store;
 pub mod groups;
@@ -36,6 +37,7 @@ pub use csv_file::{
     write as write_samples,
 };
 pub use error::{DatabaseFailure, GalleryError, Problem};
+pub use fleet::{DatabaseUsage, FleetStatus};
 pub use folder::{CsvGallery, QuarantinedFile, Removal};
 pub use folder_store::{DATABASE_MARKER, FolderStore};
 pub use ledger::ChangeNumber;

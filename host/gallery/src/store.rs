@@ -16,6 +16,7 @@ use rostro_common::digest::Sha256Digest;
 use rostro_common::ids::{ContractId, PersonId};
 use rostro_common::sample::Sample;
 
+use crate::fleet::FleetStatus;
 use crate::groups::{GroupId, GroupIndex, GroupsError};
 use crate::ledger::{
     ArchiveNumber, ArchiveOrigin, ChangeNumber, DeletionReason, ImportWatch, Tombstones,
@@ -99,6 +100,11 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// now. A store of one process is always leased.
     fn lease(&self) -> Option<Lease> {
         Some(Lease::default())
+    }
+
+    /// Returns the state of this node's part in a fleet; none for a store of one process.
+    fn fleet_status(&self) -> Option<FleetStatus> {
+        None
     }
 
     /// Waits until this node has its first lease.

@@ -104,6 +104,25 @@ pub enum DatabaseError {
         "this node could not join the fleet in time; the log says why, and a higher --wait-for-lock waits longer"
     )]
     NotJoined,
+    /// Live nodes have other settings.
+    #[error("this node differs from {nodes}; {}", different_remedy(*is_lease))]
+    DifferentSettings {
+        /// The nodes with their differences.
+        nodes: String,
+        /// Whether the length of the lease differs, which is never allowed.
+        is_lease: bool,
+    },
+    /// No live node has a name.
+    #[error(
+        "no node `{name}` has a lease in this database; {}",
+        known_nodes(known)
+    )]
+    UnknownNode {
+        /// The name.
+        name: String,
+        /// Names of the live nodes.
+        known: Vec<String>,
+    },
     /// The database did not answer.
     #[error("the database did not answer within {} ms", .0.as_millis())]
     Silent(Duration),
@@ -220,6 +239,23 @@ impl From<tokio_postgres::Error> for DatabaseError {
 /// What to do about a right that a service lacks.
 const GRANT: &str =
     "give the service's role its rights with `rostro database migrate --grant-to ROLE`";
+
+/// What to do about nodes with different settings.
+fn different_remedy(is_lease: bool) -> &'static str {
+    match is_lease {
+        true => {
+            "give all nodes the same settings; --lease must be equal even with --allow-different"
+        }
+        false => "give all nodes the same settings, or pass --allow-different",
+    }
+}
+
+fn known_nodes(known: &[String]) -> String {
+    match known {
+        [] => "it has no nodes".to_owned(),
+        known => format!("its nodes are {}", known.join(", ")),
+    }
+}
 
 /// What to do about a server that does not answer.
 const UNREACHABLE: &str = "check that the server runs and that its host and port are right";

@@ -3,6 +3,7 @@
 pub mod error;
 mod hosts;
 pub mod options;
+mod usage;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -18,9 +19,11 @@ use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{NoTls, SimpleQueryMessage, Socket};
 
 use hosts::HostConnector;
+use usage::UsageCounts;
 
 pub use error::DatabaseError;
 pub use options::DatabaseOptions;
+pub(crate) use usage::StatementKind;
 
 /// Connections of a service: one for each concurrent change, and the one that holds its lock.
 const CONNECTIONS: usize = 16;
@@ -43,6 +46,7 @@ pub struct Database {
     options: Arc<DatabaseOptions>,
     /// Fires on a notification of the server, and when a connection ends.
     notified: Arc<Notify>,
+    counts: Arc<UsageCounts>,
     /// Thread on which connections read and write.
     runtime: Arc<ConnectionRuntime>,
 }
@@ -139,6 +143,7 @@ impl Database {
             pool,
             options: Arc::new(options.clone()),
             notified,
+            counts: Arc::default(),
             runtime: Arc::new(ConnectionRuntime(Some(runtime))),
         };
         database.wait(database.check_sessions())?;
@@ -179,6 +184,10 @@ impl Database {
 
     /// Takes a connection from the pool.
     pub(crate) async fn client(&self) -> Result<Object, DatabaseError> {
+        let status = self.pool.status();
+        if status.available == 0 && status.size >= status.max_size {
+            self.counts.count_pool_wait();
+        }
         self.pool
             .get()
             .await

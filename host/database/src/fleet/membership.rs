@@ -23,6 +23,8 @@ pub(crate) struct Membership {
     incarnation: AtomicU64,
     /// Milliseconds since the boot at which the node stops relying on it.
     valid_until: AtomicU64,
+    /// Milliseconds since the boot at which its last renewal began.
+    renewed_at: AtomicU64,
     /// Incarnations so far.
     published: AtomicU64,
 }
@@ -40,12 +42,26 @@ impl Membership {
         let end = begun + length.saturating_sub(margin(length));
         self.valid_until
             .fetch_max(milliseconds(end), Ordering::SeqCst);
+        self.renewed_at
+            .fetch_max(milliseconds(begun), Ordering::SeqCst);
     }
 
     /// Publishes a new incarnation.
     pub(super) fn publish(&self) {
         let incarnation = self.published.fetch_add(1, Ordering::SeqCst) + 1;
         self.incarnation.store(incarnation, Ordering::SeqCst);
+    }
+
+    /// Returns the time since the last renewal began.
+    pub(super) fn age(&self, now: Duration) -> Duration {
+        now.saturating_sub(Duration::from_millis(
+            self.renewed_at.load(Ordering::SeqCst),
+        ))
+    }
+
+    /// Returns the number of incarnations so far.
+    pub(super) fn count(&self) -> u64 {
+        self.published.load(Ordering::SeqCst)
     }
 
     /// Returns true while an incarnation is published, even if its lease lapsed.

@@ -6,6 +6,9 @@
 //! | `membership` | the lease under which this node answers from memory |
 //! | `session` | joins, renews the lease and listens, on a connection of its own |
 //! | `leases` | rows of leases, and which of them ended |
+//! | `settings` | settings that change answers |
+//! | `admission` | compares them with those of the other nodes before this one serves |
+//! | `observations` | what this node saw, for operators |
 //! | `waiter` | waits until every node applied a change |
 //!
 //! `tests/model` checks the protocol in every order of its steps, and names what each safeguard
@@ -20,11 +23,14 @@
 //!   acknowledged the number (4).
 //! - Each statement compares the epoch. A node that meets another one loads anew (5).
 
+mod admission;
 mod clock;
 mod leases;
 mod membership;
+mod observations;
 mod position;
 mod session;
+pub mod settings;
 mod waiter;
 
 use std::sync::atomic::AtomicBool;
@@ -34,10 +40,12 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::connection::Database;
+use crate::connection::{Database, DatabaseError};
 use leases::Watch;
 use membership::Membership;
+use observations::Observations;
 use position::AppliedPosition;
+use settings::NodeSettings;
 
 pub(crate) use position::{Epoch, Position};
 pub(crate) use session::WRITER_LOCK;
@@ -49,6 +57,10 @@ pub struct FleetOptions {
     pub node: String,
     /// Length of its lease.
     pub lease: Duration,
+    /// Settings that change answers, which must be the same on all nodes.
+    pub settings: NodeSettings,
+    /// Whether the node starts although its settings differ from those of a live one.
+    pub allows_different: bool,
 }
 
 /// This node's part in the fleet.
@@ -65,6 +77,9 @@ pub(crate) struct Fleet {
     /// Lease of this process, for its removal at the end.
     own: Mutex<Option<Uuid>>,
     is_leaving: AtomicBool,
+    /// Why this node may not join; none if it may.
+    refusal: Mutex<Option<DatabaseError>>,
+    observations: Observations,
     /// Fires when the lease must be renewed at once, because a waiter needs the acknowledgement.
     urgent: Notify,
 }
@@ -80,6 +95,8 @@ impl Fleet {
             changes: Signal::default(),
             own: Mutex::default(),
             is_leaving: AtomicBool::new(false),
+            refusal: Mutex::default(),
+            observations: Observations::default(),
             urgent: Notify::new(),
         })
     }
@@ -95,6 +112,23 @@ impl Fleet {
     /// Blocks until there may be changes, at most for `period`.
     pub(crate) fn wait_for_changes(&self, period: Duration) {
         self.changes.wait(period);
+    }
+
+    /// Returns why this node may not join, once; none if it may.
+    pub(crate) fn take_refusal(&self) -> Option<DatabaseError> {
+        self.refusal
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+
+    /// Gives up to join, and removes the lease.
+    async fn refuse(&self, reason: DatabaseError) {
+        if let Err(error) = self.leave().await {
+            tracing::warn!("cannot remove the lease of this node: {error}");
+        }
+        // Last, because the process ends then.
+        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
     }
 
     /// Records that this node applied all changes up to a position.

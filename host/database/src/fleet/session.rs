@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use deadpool_postgres::{ClientWrapper, Object};
 use tokio::time::{Instant, sleep, timeout};
+use tokio_postgres::types::Json;
 use uuid::Uuid;
 
 use super::Fleet;
+use super::admission::{Admission, Tolerance, Verdict, describe, read_others, refusal};
 use super::clock::since_boot;
 use super::leases::{LeaseList, LeaseRow, expel};
-use super::position::Epoch;
-use crate::connection::{BackgroundTask, DatabaseError};
+use super::position::{Epoch, Position};
+use crate::connection::{BackgroundTask, DatabaseError, StatementKind};
 
 /// Key of the advisory lock that a service shares, and that a command has alone: "rostro" in ASCII.
 pub(crate) const WRITER_LOCK: i64 = 0x726f_7374_726f;
@@ -33,6 +35,7 @@ struct Member {
     epoch: Epoch,
     /// Number to apply before the lease is published.
     target: u64,
+    admission: Admission,
 }
 
 /// What a renewal found.
@@ -50,11 +53,16 @@ impl Fleet {
             let mut member = None;
             let mut is_reported = false;
             while !fleet.is_leaving.load(Ordering::SeqCst) {
-                if let Err(error) = fleet.run_session(&mut member).await
-                    && !is_reported
-                {
-                    tracing::warn!("this node cannot renew its lease: {error}");
-                    is_reported = true;
+                match fleet.run_session(&mut member).await {
+                    Err(reason @ DatabaseError::DifferentSettings { .. }) => {
+                        fleet.refuse(reason).await;
+                        return;
+                    }
+                    Err(error) if !is_reported => {
+                        tracing::warn!("this node cannot renew its lease: {error}");
+                        is_reported = true;
+                    }
+                    _ => {}
                 }
                 if fleet.membership.lease().is_some() {
                     is_reported = false;
@@ -79,6 +87,7 @@ impl Fleet {
             Ok(())
         })
         .await?;
+        self.observations.count_session();
         // Notifications of the time without a connection are lost.
         self.changes.set();
         let mut position = self.position.subscribe();
@@ -131,7 +140,10 @@ impl Fleet {
             }
         }
         let applied = self.position.number_in(&own.epoch);
-        if !self.membership.is_published() && applied.is_some_and(|applied| applied >= own.target) {
+        if !self.membership.is_published()
+            && applied.is_some_and(|applied| applied >= own.target)
+            && self.within(self.admit(client, own)).await?
+        {
             self.membership.publish();
             tracing::info!(
                 node = self.options.node,
@@ -143,19 +155,51 @@ impl Fleet {
         self.within(self.watch_leases(client)).await
     }
 
+    /// Compares the settings with those of the other nodes. Returns false if it must be repeated.
+    async fn admit(&self, client: &ClientWrapper, own: &mut Member) -> Result<bool, DatabaseError> {
+        let others = read_others(client, own.lease).await?;
+        let tolerance = match (self.membership.count(), self.options.allows_different) {
+            (0, false) => Tolerance::Nothing,
+            (0, true) => Tolerance::Settings,
+            _ => Tolerance::Everything,
+        };
+        let is_first = own.admission.is_new();
+        let settings = self.options.settings.values();
+        match own.admission.judge(&settings, others, tolerance) {
+            Verdict::Admitted(different) => {
+                if !different.is_empty() {
+                    tracing::warn!("this node differs from {}", describe(&different));
+                }
+                Ok(true)
+            }
+            Verdict::Undecided => {
+                if is_first {
+                    tracing::info!(
+                        "waiting for leases with other settings to be renewed or to end"
+                    );
+                }
+                Ok(false)
+            }
+            Verdict::Refused(different) => Err(refusal(&different)),
+        }
+    }
+
     /// Writes a lease, and then reads the number up to which changes must be applied.
     async fn join(&self, client: &ClientWrapper) -> Result<Member, DatabaseError> {
+        self.database.count(StatementKind::Lease);
         let lease = Uuid::now_v7();
         let length = i32::try_from(self.options.lease.as_millis()).unwrap_or(i32::MAX);
         let row = client
             .query_one(
-                "INSERT INTO lease (lease, node, version, length_ms, applied) \
-                 VALUES ($1, $2, $3, $4, 0) RETURNING epoch()",
+                "INSERT INTO lease (lease, node, version, length_ms, applied, settings, \
+                 is_draining) VALUES ($1, $2, $3, $4, 0, $5, $6) RETURNING epoch()",
                 &[
                     &lease,
                     &self.options.node,
                     &env!("CARGO_PKG_VERSION"),
                     &length,
+                    &Json(self.options.settings.values()),
+                    &self.observations.is_draining(),
                 ],
             )
             .await?;
@@ -174,6 +218,7 @@ impl Fleet {
             lease,
             epoch,
             target: u64::try_from(counter).unwrap_or_default(),
+            admission: Admission::default(),
         })
     }
 
@@ -182,35 +227,44 @@ impl Fleet {
         client: &ClientWrapper,
         member: &Member,
     ) -> Result<Renewal, DatabaseError> {
+        self.database.count(StatementKind::Lease);
         let applied = self.position.number_in(&member.epoch);
         let statement = client
             .prepare_cached(
                 "UPDATE lease SET renewed = renewed + 1, applied = $2, is_serving = $3, \
-                 renewed_at = now() \
+                 settings = $5, renewed_at = now() \
                  WHERE lease = $1 AND NOT is_expelled AND epoch() = $4 \
-                 AND $2 <= (SELECT counter FROM gallery)",
+                 AND $2 <= (SELECT counter FROM gallery) \
+                 RETURNING is_draining, (SELECT counter FROM gallery)",
             )
             .await?;
         let number = i64::try_from(applied.unwrap_or_default()).unwrap_or(i64::MAX);
         let renewed = client
-            .execute(
+            .query_opt(
                 &statement,
                 &[
                     &member.lease,
                     &number,
                     &self.membership.is_published(),
                     &&*member.epoch,
+                    &Json(self.options.settings.values()),
                 ],
             )
             .await?;
-        Ok(match renewed {
-            0 => Renewal::Refused,
-            _ => Renewal::Renewed,
-        })
+        let Some(row) = renewed else {
+            return Ok(Renewal::Refused);
+        };
+        let latest = Position {
+            epoch: Arc::clone(&member.epoch),
+            number: u64::try_from(row.get::<_, i64>(1)).unwrap_or_default(),
+        };
+        self.observations.record_renewal(latest, row.get(0));
+        Ok(Renewal::Renewed)
     }
 
     /// Watches all leases, so that a deletion need not wait for a node that ended long ago.
     async fn watch_leases(&self, client: &ClientWrapper) -> Result<(), DatabaseError> {
+        self.database.count(StatementKind::Lease);
         let list = LeaseList::read(client).await?;
         let now = since_boot();
         let ended = self.observe(&list, now);
@@ -237,6 +291,7 @@ impl Fleet {
         epoch: &Epoch,
     ) -> Result<(), DatabaseError> {
         if expel(client, lease, epoch).await? {
+            self.observations.count_expulsion();
             tracing::warn!(
                 node = lease.node,
                 lease = %lease.lease,

@@ -8,7 +8,7 @@ use tokio::time::{sleep, timeout_at};
 use super::clock::since_boot;
 use super::leases::{LeaseList, LeaseRow};
 use super::{Epoch, Fleet};
-use crate::connection::DatabaseError;
+use crate::connection::{DatabaseError, StatementKind};
 
 /// Times between two reads of the leases: short at first, because nodes answer within
 /// milliseconds when all is well.
@@ -79,6 +79,7 @@ impl Fleet {
 
     /// Lists the leases in a new snapshot, and expels those that ended.
     async fn progress(&self, epoch: &Epoch, number: u64) -> Result<Progress, DatabaseError> {
+        self.database.count(StatementKind::Lease);
         let client = self.database.client().await?;
         let list = LeaseList::read(&client).await?;
         if list.epoch != *epoch {

@@ -10,7 +10,7 @@ use rostro_gallery::{ChangeNumber, GalleryError, StoreChanges};
 use tokio_postgres::{IsolationLevel, Row};
 
 use super::{PostgresStore, database_failure, failure, groups, signed, unsigned};
-use crate::connection::DatabaseError;
+use crate::connection::{DatabaseError, StatementKind};
 use crate::fleet::{Epoch, Position};
 
 /// Number of rows above which a node compares all people with its own instead.
@@ -242,6 +242,7 @@ impl PostgresStore {
         &self,
         known: Option<u64>,
     ) -> Result<(FoundChanges, StoreChanges), GalleryError> {
+        self.database.count(StatementKind::Read);
         let read = self.database.wait(async {
             let mut client = self.database.client().await?;
             let transaction = snapshot(&mut client).await?;

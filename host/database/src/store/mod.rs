@@ -40,12 +40,14 @@ use rostro_gallery::ledger::{
     ArchiveNumber, ArchiveOrigin, DeletionReason, ImportWatch, Tombstones,
 };
 use rostro_gallery::{
-    AuditAppend, BatchWrite, ChangeNumber, CsvGallery, DatabaseFailure, Deletion, GalleryContents,
-    GalleryError, GroupChange, KeptTemplates, Lease, PendingChange, PersonSamples, PersonWrite,
-    Problem, SampleLocation, SharedChange, StateFiles, Store, StoreChanges, StoreError,
+    AuditAppend, BatchWrite, ChangeNumber, CsvGallery, DatabaseFailure, Deletion, FleetStatus,
+    GalleryContents, GalleryError, GroupChange, KeptTemplates, Lease, PendingChange, PersonSamples,
+    PersonWrite, Problem, SampleLocation, SharedChange, StateFiles, Store, StoreChanges,
+    StoreError,
 };
 
-use crate::connection::{BackgroundTask, Database, DatabaseError};
+use crate::connection::{BackgroundTask, Database, DatabaseError, StatementKind};
+use crate::fleet::settings::NodeSettings;
 use crate::fleet::{Epoch, Fleet, FleetOptions, Position, WRITER_LOCK};
 use feed::FoundChanges;
 
@@ -143,6 +145,8 @@ impl PostgresStore {
         let options = FleetOptions {
             node: "command".to_owned(),
             lease: MIN_WAIT,
+            settings: NodeSettings::default(),
+            allows_different: false,
         };
         let fleet = Fleet::new(database.clone(), options);
         Ok(Self::new(database, opened, None, fleet, Some(lock)))
@@ -184,6 +188,7 @@ impl PostgresStore {
         change: impl AsyncFnOnce(&Transaction<'_>, &Epoch) -> Result<T, DatabaseError>,
     ) -> Result<T, DatabaseError> {
         let epoch = self.epoch()?;
+        self.database.count(StatementKind::Change);
         self.database.wait(async {
             let mut client = self.database.client().await?;
             let transaction = client.transaction().await?;
@@ -198,6 +203,7 @@ impl PostgresStore {
         &self,
         read: impl AsyncFnOnce(&Object) -> Result<T, DatabaseError>,
     ) -> Result<T, DatabaseError> {
+        self.database.count(StatementKind::Read);
         self.database.wait(async {
             let client = self.database.client().await?;
             read(&client).await
@@ -361,9 +367,16 @@ impl Store for PostgresStore {
         self.fleet.membership().lease()
     }
 
+    fn fleet_status(&self) -> Option<FleetStatus> {
+        self.node.as_ref().map(|_| self.fleet.status())
+    }
+
     fn join(&self, scope: &CancelScope) -> Result<(), GalleryError> {
         self.renewing.get_or_init(|| self.fleet.start());
         while self.lease().is_none() {
+            if let Some(reason) = self.fleet.take_refusal() {
+                return Err(failure(reason));
+            }
             if scope.is_expired() {
                 return Err(failure(DatabaseError::NotJoined));
             }

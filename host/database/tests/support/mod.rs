@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use rostro_database::{Database, DatabaseError, DatabaseOptions, FleetOptions};
+use rostro_database::{Database, DatabaseError, DatabaseOptions, FleetOptions, NodeSettings};
 
 use crate::postgres::OwnDatabase;
 
@@ -28,5 +28,7 @@ pub(crate) fn fleet(node: &str) -> FleetOptions {
     FleetOptions {
         node: node.to_owned(),
         lease: Duration::from_secs(1),
+        settings: NodeSettings::default(),
+        allows_different: false,
     }
 }

@@ -1,0 +1,74 @@
+//! What this node saw of its part in the fleet, for operators.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use rostro_gallery::FleetStatus;
+
+use super::Fleet;
+use super::clock::since_boot;
+use super::position::Position;
+
+/// Values and counts that do not matter for the protocol.
+#[derive(Debug, Default)]
+pub(super) struct Observations {
+    /// Whether an operator drains this node.
+    is_draining: AtomicBool,
+    /// Position of the latest change in the database at the last renewal.
+    latest: Mutex<Option<Position>>,
+    /// Leases of other nodes that this one expelled.
+    expulsions: AtomicU64,
+    /// Connections that renewed the lease.
+    sessions: AtomicU64,
+}
+
+impl Observations {
+    pub(super) fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Relaxed)
+    }
+
+    /// Records what a renewal returned.
+    pub(super) fn record_renewal(&self, latest: Position, is_draining: bool) {
+        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(latest);
+        if self.is_draining.swap(is_draining, Ordering::Relaxed) != is_draining {
+            match is_draining {
+                true => tracing::info!("an operator drains this node: it is not ready"),
+                false => tracing::info!("this node is no longer drained"),
+            }
+        }
+    }
+
+    pub(super) fn count_expulsion(&self) {
+        self.expulsions.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_session(&self) {
+        self.sessions.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Fleet {
+    /// Returns the state of this node's part in the fleet.
+    pub(crate) fn status(&self) -> FleetStatus {
+        let observations = &self.observations;
+        let latest = observations.latest.lock();
+        let latest = latest.unwrap_or_else(PoisonError::into_inner).clone();
+        let applied = latest
+            .as_ref()
+            .and_then(|latest| self.position.number_in(&latest.epoch))
+            .unwrap_or_default();
+        FleetStatus {
+            lag: latest.map_or(0, |latest| latest.number.saturating_sub(applied)),
+            lease_age: self.membership.age(since_boot()),
+            is_leased: self.membership.lease().is_some(),
+            is_draining: observations.is_draining(),
+            expulsions: observations.expulsions.load(Ordering::Relaxed),
+            joins: self.membership.count(),
+            reconnects: observations
+                .sessions
+                .load(Ordering::Relaxed)
+                .saturating_sub(1),
+            database: self.database.usage(),
+        }
+    }
+}

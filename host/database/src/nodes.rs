@@ -1,0 +1,222 @@
+//! The nodes of a database, for operators.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio_postgres::Row;
+use tokio_postgres::types::Json;
+use uuid::Uuid;
+
+use crate::connection::{Database, DatabaseError};
+
+/// The nodes with the number of the latest change.
+#[derive(Clone, Debug)]
+pub struct NodeList {
+    /// Number of the latest change.
+    pub changes: u64,
+    /// Each lease, ordered by the name of its node. Expelled ones stay for an hour.
+    pub nodes: Vec<NodeRow>,
+}
+
+/// A node under one lease.
+#[derive(Clone, Debug)]
+pub struct NodeRow {
+    /// Name of the node.
+    pub name: String,
+    /// Its lease.
+    pub lease: Uuid,
+    /// Version of its program.
+    pub version: String,
+    /// State at its last renewal.
+    pub state: NodeState,
+    /// Number up to which it applied the changes.
+    pub applied: u64,
+    /// When the lease was written, by the server's clock.
+    pub joined_at: Timestamp,
+    /// Time since the last renewal, by the server's clock.
+    pub renewed: Duration,
+    /// Settings that change answers.
+    pub settings: BTreeMap<String, String>,
+}
+
+/// State of a node at its last renewal. A node that stopped keeps its state until another one expels
+/// it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeState {
+    /// It applies what it missed, or compares its settings, and does not answer yet.
+    Joining,
+    /// It answers requests.
+    Serving,
+    /// It answers requests and is not ready, because an operator drains it.
+    Draining,
+    /// It stopped renewing its lease.
+    Expelled,
+}
+
+impl NodeState {
+    /// Returns the word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Joining => "joining",
+            Self::Serving => "serving",
+            Self::Draining => "draining",
+            Self::Expelled => "expelled",
+        }
+    }
+}
+
+impl NodeList {
+    /// Returns the number of changes that a node has not applied.
+    pub fn lag(&self, node: &NodeRow) -> u64 {
+        self.changes.saturating_sub(node.applied)
+    }
+
+    /// Returns the keys with different values among the nodes that are not expelled.
+    pub fn different_keys(&self) -> BTreeSet<&str> {
+        let live = || {
+            let nodes = self.nodes.iter();
+            nodes.filter(|node| node.state != NodeState::Expelled)
+        };
+        let keys: BTreeSet<&str> = live()
+            .flat_map(|node| node.settings.keys().map(String::as_str))
+            .collect();
+        let values = |key: &str| -> BTreeSet<Option<&String>> {
+            live().map(|node| node.settings.get(key)).collect()
+        };
+        keys.into_iter()
+            .filter(|key| values(key).len() > 1)
+            .collect()
+    }
+}
+
+impl NodeRow {
+    fn of(row: &Row) -> Result<Self, DatabaseError> {
+        let Json(settings) = row.try_get(9)?;
+        let state = match (row.get(4), row.get(5), row.get(6)) {
+            (true, ..) => NodeState::Expelled,
+            (_, false, _) => NodeState::Joining,
+            (_, true, true) => NodeState::Draining,
+            (_, true, false) => NodeState::Serving,
+        };
+        Ok(Self {
+            lease: row.get(1),
+            name: row.get(2),
+            version: row.get(3),
+            state,
+            applied: u64::try_from(row.get::<_, i64>(7)).unwrap_or_default(),
+            joined_at: row.get(8),
+            renewed: Duration::try_from_secs_f64(row.get(10)).unwrap_or_default(),
+            settings,
+        })
+    }
+}
+
+/// Lists the nodes.
+///
+/// # Errors
+///
+/// If a statement fails.
+pub fn list(database: &Database) -> Result<NodeList, DatabaseError> {
+    database.wait(async {
+        let client = database.client().await?;
+        let rows = client
+            .query(
+                "SELECT counter, lease, node, version, is_expelled, is_serving, is_draining, \
+                 applied, joined_at, settings, \
+                 greatest(0, extract(epoch FROM clock_timestamp() - renewed_at))::float8 \
+                 FROM gallery LEFT JOIN lease ON true ORDER BY node, joined_at",
+                &[],
+            )
+            .await?;
+        let first = rows
+            .first()
+            .ok_or(DatabaseError::Damaged("the row of the gallery"))?;
+        let nodes = rows
+            .iter()
+            .filter(|row| row.get::<_, Option<Uuid>>(1).is_some())
+            .map(NodeRow::of)
+            .collect::<Result<_, _>>()?;
+        Ok(NodeList {
+            changes: u64::try_from(first.get::<_, i64>(0)).unwrap_or_default(),
+            nodes,
+        })
+    })
+}
+
+/// Drains a node, or ends that. The node notices when it renews its lease.
+///
+/// # Errors
+///
+/// [`DatabaseError::UnknownNode`] with the names of the nodes. Or if a statement fails.
+pub fn set_draining(
+    database: &Database,
+    name: &str,
+    is_draining: bool,
+) -> Result<(), DatabaseError> {
+    database.wait(async {
+        let client = database.client().await?;
+        let changed = client
+            .execute(
+                "UPDATE lease SET is_draining = $2 WHERE node = $1 AND NOT is_expelled",
+                &[&name, &is_draining],
+            )
+            .await?;
+        if changed > 0 {
+            return Ok(());
+        }
+        let known = client
+            .query(
+                "SELECT DISTINCT node FROM lease WHERE NOT is_expelled ORDER BY node",
+                &[],
+            )
+            .await?;
+        Err(DatabaseError::UnknownNode {
+            name: name.to_owned(),
+            known: known.iter().map(|row| row.get(0)).collect(),
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str, state: NodeState, settings: &[(&str, &str)]) -> NodeRow {
+        let settings = settings.iter();
+        NodeRow {
+            name: name.to_owned(),
+            lease: Uuid::nil(),
+            version: "1".to_owned(),
+            state,
+            applied: 3,
+            joined_at: Timestamp::UNIX_EPOCH,
+            renewed: Duration::ZERO,
+            settings: settings
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn differences_ignore_expelled_nodes() {
+        let list = NodeList {
+            changes: 5,
+            nodes: vec![
+                node(
+                    "one",
+                    NodeState::Serving,
+                    &[("pack", "a"), ("review", "off")],
+                ),
+                node(
+                    "two",
+                    NodeState::Joining,
+                    &[("pack", "a"), ("setting.b", "1"), ("review", "off")],
+                ),
+                node("three", NodeState::Expelled, &[("pack", "b")]),
+            ],
+        };
+        assert_eq!(list.different_keys(), BTreeSet::from(["setting.b"]));
+        assert_eq!(list.lag(&list.nodes[0]), 2);
+    }
+}
