@@ -18,7 +18,7 @@ fn on(database: &OwnDatabase) -> Options {
 }
 
 /// A database with the schema.
-fn migrated() -> OwnDatabase {
+pub(crate) fn migrated() -> OwnDatabase {
     let database = Postgres::shared().database();
     let output = rostro()
         .args(["database", "migrate", "--database", database.url()])

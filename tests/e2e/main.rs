@@ -41,6 +41,7 @@ mod logging;
 mod machines;
 mod models;
 mod monitoring;
+mod nodes;
 mod operator;
 mod overload;
 mod parity;

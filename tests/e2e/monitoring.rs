@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use rostro_evil::modes::image;
 use serde_json::Value;
 
+use crate::database::migrated;
 use crate::harness::{Options, Server, component, drawn, eventually, root};
 use crate::operator::{bytes, metrics};
 
@@ -200,10 +201,12 @@ fn texts(value: &Value) -> Vec<&str> {
     }
 }
 
-/// The service writes all metrics of the dashboard, and docs/admin.md describes each metric.
+/// A service with a database writes all metrics of the dashboard, and docs/admin.md describes each
+/// metric.
 #[test]
 fn metrics_match_dashboard_and_docs() {
-    let server = Options::drawn().start();
+    let database = migrated();
+    let server = Options::drawn().arg("--database", database.url()).start();
     let shadow = server.staged(&bytes(component("variant")), "");
     server
         .admin_post(&format!("/v1/revisions/{shadow}/shadow?share=1"))

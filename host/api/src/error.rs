@@ -208,6 +208,14 @@ impl ApiError {
         )
     }
 
+    /// Returns the error of a node that an operator drains. Requests are still answered.
+    pub(crate) fn draining() -> Self {
+        Self::retry_later(
+            "draining",
+            "An operator drains this node. Send requests to another node.",
+        )
+    }
+
     /// Returns the error for a person who is not stored.
     pub(crate) fn unknown_person() -> Self {
         Self::new(

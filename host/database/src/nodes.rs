@@ -9,6 +9,7 @@ use tokio_postgres::types::Json;
 use uuid::Uuid;
 
 use crate::connection::{Database, DatabaseError};
+use crate::fleet::settings::PIPELINE_SETTING;
 
 /// The nodes with the number of the latest change.
 #[derive(Clone, Debug)]
@@ -72,7 +73,8 @@ impl NodeList {
         self.changes.saturating_sub(node.applied)
     }
 
-    /// Returns the keys with different values among the nodes that are not expelled.
+    /// Returns the keys with different values among the nodes that are not expelled. A key that a
+    /// program does not know is not compared, as at the join.
     pub fn different_keys(&self) -> BTreeSet<&str> {
         let live = || {
             let nodes = self.nodes.iter();
@@ -82,7 +84,10 @@ impl NodeList {
             .flat_map(|node| node.settings.keys().map(String::as_str))
             .collect();
         let values = |key: &str| -> BTreeSet<Option<&String>> {
-            live().map(|node| node.settings.get(key)).collect()
+            live()
+                .map(|node| node.settings.get(key))
+                .filter(|value| value.is_some() || key.starts_with(PIPELINE_SETTING))
+                .collect()
         };
         keys.into_iter()
             .filter(|key| values(key).len() > 1)
@@ -203,15 +208,11 @@ mod tests {
         let list = NodeList {
             changes: 5,
             nodes: vec![
-                node(
-                    "one",
-                    NodeState::Serving,
-                    &[("pack", "a"), ("review", "off")],
-                ),
+                node("one", NodeState::Serving, &[("pack", "a"), ("new", "1")]),
                 node(
                     "two",
                     NodeState::Joining,
-                    &[("pack", "a"), ("setting.b", "1"), ("review", "off")],
+                    &[("pack", "a"), ("setting.b", "1")],
                 ),
                 node("three", NodeState::Expelled, &[("pack", "b")]),
             ],

@@ -12,6 +12,7 @@ use crate::commands::audit::{self as audit, AuditArgs, AuditError};
 use crate::commands::database::{self, DatabaseArgs, DatabaseCommandError};
 use crate::commands::gallery::{self, GalleryArgs, GalleryCommandError};
 use crate::commands::models::{self, ModelsCommand};
+use crate::commands::nodes::{self, NodesArgs, NodesError};
 use crate::commands::people::{self as people, PeopleCommand};
 use crate::commands::pipeline::{self, PipelineCommand, PipelineError};
 use crate::commands::runtime::{self, RuntimeCommand};
@@ -76,6 +77,8 @@ enum Command {
     Gallery(GalleryArgs),
     /// Make and check a database of people, and move people to and from it
     Database(DatabaseArgs),
+    /// List and drain the nodes that share a database
+    Nodes(NodesArgs),
     /// Query the people of a running service
     People {
         #[command(subcommand)]
@@ -116,6 +119,9 @@ pub(crate) enum CliError {
     /// A database cannot be used.
     #[error(transparent)]
     Database(#[from] DatabaseCommandError),
+    /// The nodes cannot be listed or drained.
+    #[error(transparent)]
+    Nodes(#[from] NodesError),
     /// The audit log cannot be searched.
     #[error(transparent)]
     Audit(#[from] AuditError),
@@ -170,6 +176,7 @@ impl Cli {
                 pipeline::run(command).map_err(|error| Box::new(error).into())
             }
             Command::Database(args) => Ok(database::run(&args)?),
+            Command::Nodes(args) => Ok(nodes::run(&args)?),
             Command::Gallery(args) => Ok(gallery::run(&args)?),
             Command::People { command } => {
                 people::run(command).map_err(|error| Box::new(PipelineError::from(error)).into())

@@ -93,6 +93,11 @@ impl Service {
         self.deployment.is_leased()
     }
 
+    /// Returns true if an operator drains this node.
+    pub fn is_draining(&self) -> bool {
+        self.deployment.is_draining()
+    }
+
     /// Returns a person, or none if the person does not exist.
     ///
     /// # Errors

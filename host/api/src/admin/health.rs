@@ -45,6 +45,9 @@ pub(super) async fn readyz(State(admin): State<Admin>) -> Result<Json<Readiness>
     if !admin.deployment.is_leased() {
         return Err(ApiError::no_lease());
     }
+    if admin.deployment.is_draining() {
+        return Err(ApiError::draining());
+    }
     let last_reload = admin.reload.last().into_answer();
     let ready = admin.run(move |deployment| {
         let active = deployment.active();

@@ -20,6 +20,7 @@ use rostro_service::deployment::{Counts, Deployment, RevisionStatus, Statuses};
 use rostro_service::executor::Load;
 use rostro_service::types::{Half, REASONS};
 
+use super::fleet::FleetCollector;
 use super::reload::LastReload;
 use super::state::Admin;
 use crate::error::ApiError;
@@ -104,6 +105,9 @@ fn text(
     registry.register_collector(Box::new(ReloadsCollector(reload)));
     registry.register_collector(Box::new(AuditLinesCollector(deployment.audit().lost())));
     registry.register_collector(Box::new(LogCollector { dropped }));
+    if let Some(status) = deployment.fleet_status() {
+        registry.register_collector(Box::new(FleetCollector(status)));
+    }
     let mut text = String::new();
     encode(&mut text, &registry)?;
     Ok(text)

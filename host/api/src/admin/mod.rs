@@ -5,6 +5,7 @@
 //! are refused, because no page needs this port.
 
 mod error;
+mod fleet;
 mod health;
 mod metrics;
 mod push;

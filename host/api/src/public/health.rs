@@ -39,11 +39,14 @@ pub(crate) async fn healthz() -> Json<Alive> {
 /// Check that the service answers requests.
 #[utoipa::path(get, path = "/readyz", tag = "health", responses(
     (status = 200, description = "The service answers requests", body = Ready),
-    (status = 503, description = "The service is starting, or lost its lease", body = ErrorAnswer)
+    (status = 503, description = "The service is starting, is drained, or lost its lease", body = ErrorAnswer)
 ))]
 pub(crate) async fn readyz(State(app): State<App>) -> Result<Json<Ready>, ApiError> {
     if !app.service.is_leased() {
         return Err(ApiError::no_lease());
+    }
+    if app.service.is_draining() {
+        return Err(ApiError::draining());
     }
     Ok(Json(Ready {
         status: "ready",

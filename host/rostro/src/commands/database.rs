@@ -12,30 +12,15 @@ use rostro_common::cores::Cores;
 use rostro_database::{CopyError, Database, DatabaseError, PostgresStore, copy, schema};
 use rostro_gallery::{FolderStore, Store, StoreError};
 
-use crate::config::database::{DatabaseUrl, options};
+use crate::config::database::DatabaseAddress;
 use crate::config::{ConfigError, cores};
 use crate::terminal::{say, say_json, warn_user};
 
 /// Arguments of `rostro database`.
 #[derive(Debug, Args)]
 pub(crate) struct DatabaseArgs {
-    /// PostgreSQL database, as postgresql://USER@HOST/NAME
-    #[arg(
-        long,
-        env = "ROSTRO_DATABASE",
-        value_name = "URL",
-        hide_env_values = true,
-        global = true
-    )]
-    database: Option<DatabaseUrl>,
-    /// File with the address of that database
-    #[arg(
-        long,
-        env = "ROSTRO_DATABASE_URL_FILE",
-        value_name = "FILE",
-        global = true
-    )]
-    database_url_file: Option<PathBuf>,
+    #[command(flatten)]
+    address: DatabaseAddress,
     #[command(subcommand)]
     command: DatabaseCommand,
 }
@@ -88,9 +73,6 @@ struct CopyArgs {
 /// Error of a command on a database.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DatabaseCommandError {
-    /// No database was named.
-    #[error("no database is named; give its address with --database or --database-url-file")]
-    NoDatabase,
     /// The address is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -129,8 +111,7 @@ struct CheckReport {
 ///
 /// [`DatabaseCommandError`] with a remedy in its message.
 pub(crate) fn run(args: &DatabaseArgs) -> Result<(), DatabaseCommandError> {
-    let options = options(args.database.as_ref(), args.database_url_file.as_deref())?
-        .ok_or(DatabaseCommandError::NoDatabase)?;
+    let options = args.address.options()?;
     let database = Database::open(&options)?;
     match &args.command {
         DatabaseCommand::Migrate { grant_to } => {

@@ -5,6 +5,7 @@ mod client;
 pub(crate) mod database;
 pub(crate) mod gallery;
 pub(crate) mod models;
+pub(crate) mod nodes;
 pub(crate) mod people;
 pub(crate) mod pipeline;
 pub(crate) mod runtime;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::BoolishValueParser;
 use merge::Merge;
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +53,13 @@ pub(crate) struct ServeArgs {
     /// is dead.
     #[arg(long, env = "ROSTRO_LEASE", value_name = "SECONDS", value_parser = number::<f64>, allow_negative_numbers = true)]
     pub(super) lease: Option<f64>,
+    /// Start although settings of this node differ from those of other nodes
+    ///
+    /// For the time in which a setting is changed node by node. --lease must
+    /// be equal all the same.
+    #[arg(long, env = "ROSTRO_ALLOW_DIFFERENT", value_parser = BoolishValueParser::new())]
+    #[merge(strategy = merge::bool::overwrite_false)]
+    pub(super) allow_different: bool,
     /// Folder with installed model packs [default: models/installed here, or
     /// above this program]
     #[arg(long, env = "ROSTRO_MODELS", value_name = "DIR")]

@@ -2,9 +2,10 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use rostro_database::DatabaseOptions;
@@ -27,6 +28,40 @@ impl FromStr for DatabaseUrl {
 impl fmt::Debug for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("DatabaseUrl")
+    }
+}
+
+/// Arguments of a command that name the database.
+#[derive(Debug, Args)]
+pub(crate) struct DatabaseAddress {
+    /// PostgreSQL database, as postgresql://USER@HOST/NAME
+    #[arg(
+        long,
+        env = "ROSTRO_DATABASE",
+        value_name = "URL",
+        hide_env_values = true,
+        global = true
+    )]
+    database: Option<DatabaseUrl>,
+    /// File with the address of that database
+    #[arg(
+        long,
+        env = "ROSTRO_DATABASE_URL_FILE",
+        value_name = "FILE",
+        global = true
+    )]
+    database_url_file: Option<PathBuf>,
+}
+
+impl DatabaseAddress {
+    /// Returns the database.
+    ///
+    /// # Errors
+    ///
+    /// If none or two are named, or if the address is invalid.
+    pub(crate) fn options(&self) -> Result<DatabaseOptions, ConfigError> {
+        options(self.database.as_ref(), self.database_url_file.as_deref())?
+            .ok_or(ConfigError::NoDatabase)
     }
 }
 

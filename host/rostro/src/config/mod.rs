@@ -7,6 +7,7 @@ mod address;
 mod args;
 pub(crate) mod check;
 pub(crate) mod database;
+pub(crate) mod fleet;
 mod memory;
 mod sizing;
 mod source;
@@ -23,7 +24,7 @@ use merge::Merge;
 
 use rostro_api::{BodyLimits, BrowserAccess, Network};
 use rostro_common::fs::read_text;
-use rostro_database::{DatabaseError, DatabaseOptions, FleetOptions};
+use rostro_database::{DatabaseError, DatabaseOptions, FleetOptions, NodeSettings};
 use rostro_index::Method;
 use rostro_inference::precision::PrecisionMode;
 use rostro_sandbox::limits::{LimitError, Limits};
@@ -178,6 +179,9 @@ pub(crate) enum ConfigError {
     /// The address of the database is invalid.
     #[error(transparent)]
     Database(#[from] DatabaseError),
+    /// A command on a database without one.
+    #[error("no database is named; give its address with --database or --database-url-file")]
+    NoDatabase,
     /// Two addresses of a database.
     #[error("--database and --database-url-file both name a database; give one of them")]
     TwoDatabases,
@@ -350,7 +354,7 @@ impl ServeArgs {
         let limits = Limits::with(&texts("limit", this.limit)?)?;
         let guests = sizing::default_guests(workers.get());
         let text = |path: &PathBuf| path.to_string_lossy().into_owned();
-        Ok(Config {
+        let mut config = Config {
             texts: ConfiguredTexts {
                 pipeline: this.pipeline.as_ref().map(text),
                 policy: this.policy.as_ref().map(text),
@@ -359,6 +363,8 @@ impl ServeArgs {
             fleet: FleetOptions {
                 node: this.node.unwrap_or_else(|| node_name(&listen)),
                 lease: Duration::from_secs_f64(lease),
+                settings: NodeSettings::default(),
+                allows_different: this.allow_different,
             },
             listen,
             gallery: this.gallery.unwrap_or_else(|| "embeddings_csvs".into()),
@@ -442,7 +448,9 @@ impl ServeArgs {
                 }
             },
             log_format: this.log_format.unwrap_or_default(),
-        })
+        };
+        config.fleet.settings = fleet::settings(&config);
+        Ok(config)
     }
 }
 

@@ -223,3 +223,32 @@ fn admin_name_needs_loopback_or_tokens() {
             .is_ok()
     );
 }
+
+#[test]
+fn node_settings_cover_answers() {
+    let config = args(
+        "similarity-threshold = 0.5\nlease = 2.5\nreview = 'strict'\nallow-different = true\n\
+         search = 'int8'\n[setting]\nrivals = true\n[limit]\nfaces = 9",
+    )
+    .validate()
+    .unwrap();
+    assert!(config.fleet.allows_different);
+    let settings = config.fleet.settings.values();
+    for (key, value) in [
+        ("detection-threshold", "the pack's"),
+        ("similarity-threshold", "0.5"),
+        ("max-megapixels", "40"),
+        ("pack", "mobile"),
+        ("precision", "auto"),
+        ("search", "int8 above 100000"),
+        ("review", "strict"),
+        ("lease", "2.5"),
+        ("limit.faces", "9"),
+        ("limit.templates", "16"),
+        ("setting.rivals", "true"),
+    ] {
+        assert_eq!(settings[key], value, "{key}");
+    }
+    fleet::set_review(&config.fleet.settings, Review::Off);
+    assert_eq!(config.fleet.settings.values()["review"], "off");
+}

@@ -240,7 +240,9 @@ pub(crate) fn run(config: Config, source: Source, args: ServeArgs) -> Result<(),
         );
         let joining = tokio::task::spawn_blocking({
             let people = Arc::clone(service.people());
-            let scope = shutdown.scope(Instant::now() + config.wait_for_lock.max(MIN_JOIN));
+            // The lease of a killed node with other settings must end first.
+            let wait = MIN_JOIN.max(2 * config.fleet.lease);
+            let scope = shutdown.scope(Instant::now() + config.wait_for_lock.max(wait));
             move || people.join(&scope)
         });
         joining.await.map_err(io::Error::other)??;
@@ -263,6 +265,7 @@ pub(crate) fn run(config: Config, source: Source, args: ServeArgs) -> Result<(),
             tls,
             service,
             executor,
+            settings: config.fleet.settings.clone(),
             deployment: Arc::clone(&deployment),
             status,
         };

@@ -11,11 +11,13 @@ use rostro_api::admin::Operator;
 use rostro_api::auth::secrets::SecretsFile;
 use rostro_api::server::tls::Tls;
 use rostro_common::text::sanitize;
+use rostro_database::NodeSettings;
 use rostro_service::Service;
 use rostro_service::deployment::Deployment;
 use rostro_service::executor::Executor;
 
 use super::signals::SignalStream;
+use crate::config::fleet::set_review;
 use crate::config::{Config, ConfigError, ServeArgs, Source};
 
 pub(crate) use rostro_api::admin::reload::ReloadStatus;
@@ -31,6 +33,8 @@ pub(crate) struct Reload {
     pub tls: Option<Tls>,
     pub service: Arc<Service>,
     pub executor: Executor,
+    /// Settings of this node, which others compare.
+    pub settings: NodeSettings,
     pub deployment: Arc<Deployment>,
     /// Result of the last reload, for the admin interface.
     pub status: ReloadStatus,
@@ -89,6 +93,7 @@ impl Reload {
             .unwrap_or_else(PoisonError::into_inner)
             .apply_reloadable(args);
         self.service.set_review(review);
+        set_review(&self.settings, review);
         self.executor.set_bounds(queue, deadline);
         self.deployment.set_breaker(breaker);
         let changed = if now.is_empty() {

@@ -29,7 +29,7 @@ use arc_swap::ArcSwap;
 
 use rostro_common::digest::Sha256Digest;
 use rostro_common::ids::PersonId;
-use rostro_gallery::Deletion;
+use rostro_gallery::{Deletion, FleetStatus};
 use rostro_models::PackError;
 use rostro_sandbox::limits::MAX_COMPONENT_BYTES;
 use rostro_sandbox::settings::names::UnknownSettings;
@@ -233,6 +233,16 @@ impl Deployment {
     /// Returns true if this node may answer from memory.
     pub fn is_leased(&self) -> bool {
         self.builder.people.store().lease().is_some()
+    }
+
+    /// Returns the state of this node's part in a fleet; none for a service with its own store.
+    pub fn fleet_status(&self) -> Option<FleetStatus> {
+        self.builder.people.store().fleet_status()
+    }
+
+    /// Returns true if an operator drains this node.
+    pub fn is_draining(&self) -> bool {
+        self.fleet_status().is_some_and(|status| status.is_draining)
     }
 
     /// Returns the revisions for which an enrolment that begins now is embedded.

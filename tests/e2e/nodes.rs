@@ -1,0 +1,209 @@
+//! Nodes that share a database, as operators see, drain and measure them.
+
+use std::process::Output;
+
+use serde_json::Value;
+use ureq::http::Method;
+
+use crate::database::migrated;
+use crate::harness::{Options, Server, drawn, eventually, rostro};
+use crate::operator::metrics;
+use crate::postgres::OwnDatabase;
+
+/// Metrics of a node, with their labels.
+const METRICS: [&str; 12] = [
+    "rostro_fleet_lag_changes",
+    "rostro_fleet_lease_age_seconds",
+    "rostro_fleet_lease_valid",
+    "rostro_fleet_expulsions_total",
+    "rostro_fleet_joins_total",
+    "rostro_database_connections{state=\"idle\"}",
+    "rostro_database_connections{state=\"used\"}",
+    "rostro_database_pool_waits_total",
+    "rostro_database_statements_total{kind=\"read\"}",
+    "rostro_database_statements_total{kind=\"change\"}",
+    "rostro_database_statements_total{kind=\"lease\"}",
+    "rostro_database_reconnects_total",
+];
+
+/// Options of a node on a database.
+fn node(database: &OwnDatabase, name: &str) -> Options {
+    Options::drawn()
+        .arg("--database", database.url())
+        .arg("--node", name)
+        .arg("--lease", "1")
+}
+
+fn database_command(database: &OwnDatabase, args: &[&str]) -> Output {
+    rostro()
+        .args(args)
+        .args(["--database", database.url()])
+        .output()
+        .unwrap()
+}
+
+fn error(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Returns what `rostro nodes --json` prints.
+fn list(database: &OwnDatabase) -> Value {
+    let output = database_command(database, &["nodes", "--json"]);
+    assert!(output.status.success(), "{}", error(&output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Returns the value of a metric; none without it.
+fn value(server: &Server, sample: &str) -> Option<f64> {
+    let text = metrics(server);
+    let mut lines = text.lines();
+    lines.find_map(|line| line.strip_prefix(sample)?.strip_prefix(' ')?.parse().ok())
+}
+
+fn readiness(server: &Server) -> u16 {
+    server.ask(&Method::GET, "/readyz", &[], &[]).status
+}
+
+/// Nodes are listed as JSON and as a table, a line for each.
+#[test]
+fn nodes_are_listed() {
+    let database = migrated();
+    let _servers = [
+        node(&database, "one").start(),
+        node(&database, "two").start(),
+    ];
+    let report = || list(&database);
+    eventually("two serving nodes", || {
+        let report = report();
+        let nodes = report["nodes"].as_array().unwrap();
+        nodes.len() == 2 && nodes.iter().all(|node| node["state"] == "serving")
+    });
+    let report = report();
+    for (node, name) in report["nodes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .zip(["one", "two"])
+    {
+        assert_eq!(node["name"], name);
+        assert_eq!(node["ready"], true);
+        assert_eq!(node["lag"], 0);
+        assert_eq!(node["version"], env!("CARGO_PKG_VERSION"));
+        assert!(
+            node["renewed_seconds_ago"].as_f64().unwrap() < 5.0,
+            "{node}"
+        );
+        assert_eq!(node["settings"]["pack"], "testing");
+        assert_eq!(node["settings"]["lease"], "1");
+        assert_eq!(node["different"].as_object().unwrap().len(), 0);
+    }
+    let table = database_command(&database, &["nodes"]);
+    let table = String::from_utf8(table.stdout).unwrap();
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(lines.len(), 3, "{table}");
+    let column = lines[0].find("STATE").unwrap();
+    assert!(
+        lines[1..]
+            .iter()
+            .all(|line| line[column..].starts_with("serving")),
+        "{table}"
+    );
+}
+
+/// A drained node is not ready and still answers.
+#[test]
+fn drained_node_still_answers() {
+    let database = migrated();
+    let (server, other) = (
+        node(&database, "one").start(),
+        node(&database, "two").start(),
+    );
+    server.enroll("alice", [drawn("alice-1.png")]).ok();
+    let drain = |args: &[&str]| database_command(&database, &[&["nodes", "drain"], args].concat());
+    let drained = drain(&["one"]);
+    assert!(drained.status.success(), "{}", error(&drained));
+    eventually("the drain", || readiness(&server) == 503);
+    server
+        .ask(&Method::GET, "/readyz", &[], &[])
+        .error(503, "draining");
+    server
+        .ask_admin(&Method::GET, "/readyz", &[], &[])
+        .error(503, "draining");
+    assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
+    assert_eq!(readiness(&other), 200);
+    let report = list(&database);
+    assert_eq!(report["nodes"][0]["state"], "draining");
+    assert_eq!(report["nodes"][0]["ready"], false);
+    assert!(drain(&["one", "--off"]).status.success());
+    eventually("the end of the drain", || readiness(&server) == 200);
+    let refused = drain(&["three"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        error(&refused).contains("its nodes are one, two"),
+        "{}",
+        error(&refused)
+    );
+}
+
+/// A node with other settings does not start, and its error names the keys.
+#[test]
+fn different_settings_refuse_start() {
+    let database = migrated();
+    let _one = node(&database, "one").start();
+    let other = || node(&database, "two").arg("--similarity-threshold", "0.25");
+    let refused = other().refuse();
+    assert!(
+        refused.contains("one in similarity-threshold (0.25, there the pack's);")
+            && refused.contains("--allow-different"),
+        "{refused}"
+    );
+    let two = other().variable("ROSTRO_ALLOW_DIFFERENT", "1").start();
+    assert!(two.log().contains("similarity-threshold"), "{}", two.log());
+    let report = list(&database);
+    assert_eq!(
+        report["nodes"][1]["different"]["similarity-threshold"],
+        "0.25"
+    );
+}
+
+/// A changed setting is in the row after a reload.
+#[test]
+fn reload_updates_settings() {
+    let database = migrated();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rostro.toml");
+    std::fs::write(&file, "review = 'standard'").unwrap();
+    let server = node(&database, "one").arg("--config", &file).start();
+    let review = || list(&database)["nodes"][0]["settings"]["review"].clone();
+    assert_eq!(review(), "standard");
+    std::fs::write(&file, "review = 'strict'").unwrap();
+    server.signal("HUP");
+    eventually("the new review", || review() == "strict");
+}
+
+/// Metrics of nodes are absent without a database.
+#[test]
+fn metrics_need_database() {
+    let text = metrics(&Options::drawn().start());
+    assert!(
+        !text.contains("rostro_fleet") && !text.contains("rostro_database"),
+        "{text}"
+    );
+    let server = node(&migrated(), "one").start();
+    server.enroll("alice", [drawn("alice-1.png")]).ok();
+    for sample in METRICS {
+        assert!(value(&server, sample).is_some(), "{sample}");
+    }
+    assert_eq!(value(&server, "rostro_fleet_lease_valid"), Some(1.0));
+    assert_eq!(value(&server, "rostro_fleet_joins_total"), Some(1.0));
+    assert_eq!(value(&server, "rostro_fleet_expulsions_total"), Some(0.0));
+    let statements = |kind: &str| {
+        let sample = format!("rostro_database_statements_total{{kind=\"{kind}\"}}");
+        value(&server, &sample).unwrap()
+    };
+    assert!(statements("change") >= 1.0);
+    let leases = statements("lease");
+    eventually("a renewal", || statements("lease") > leases);
+    let age = value(&server, "rostro_fleet_lease_age_seconds").unwrap();
+    assert!(age < 1.0, "{age}");
+}
