@@ -13,7 +13,7 @@ use crate::postgres::{OwnDatabase, Postgres};
 const RETURN: Duration = Duration::from_secs(10);
 
 /// Options of a service on a database, with the schema in it.
-fn on(database: &OwnDatabase) -> Options {
+pub(crate) fn on(database: &OwnDatabase) -> Options {
     Options::drawn().arg("--database", database.url())
 }
 
@@ -32,7 +32,7 @@ pub(crate) fn migrated() -> OwnDatabase {
     database
 }
 
-fn enroll(server: &Server, person: &str) -> Value {
+pub(crate) fn enroll(server: &Server, person: &str) -> Value {
     let photos = [1, 2].map(|number| drawn(&format!("{person}-{number}.png")));
     server.enroll(person, photos).ok()
 }
@@ -131,7 +131,9 @@ fn lapsed_lease_refuses_recognition() {
         assert!(begun.elapsed() < Duration::from_secs(2));
     }
     frame().error(503, "lease_lost");
-    server.ask(&Method::GET, "/readyz").error(503, "lease_lost");
+    server
+        .ask(&Method::GET, "/readyz", &[], &[])
+        .error(503, "lease_lost");
     postgres.start_again();
     let begun = Instant::now();
     while frame().status != 200 {

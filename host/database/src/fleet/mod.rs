@@ -34,7 +34,7 @@ pub mod settings;
 mod waiter;
 
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -80,6 +80,8 @@ pub(crate) struct Fleet {
     /// Why this node may not join; none if it may.
     refusal: Mutex<Option<DatabaseError>>,
     observations: Observations,
+    /// What this node has staged, for its row.
+    revisions: Mutex<String>,
     /// Fires when the lease must be renewed at once, because a waiter needs the acknowledgement.
     urgent: Notify,
 }
@@ -97,6 +99,7 @@ impl Fleet {
             is_leaving: AtomicBool::new(false),
             refusal: Mutex::default(),
             observations: Observations::default(),
+            revisions: Mutex::new("{}".to_owned()),
             urgent: Notify::new(),
         })
     }
@@ -107,6 +110,18 @@ impl Fleet {
 
     pub(crate) fn position(&self) -> &AppliedPosition {
         &self.position
+    }
+
+    /// Tells the other nodes what this one has staged.
+    pub(crate) fn report_revisions(&self, revisions: String) {
+        *self.lock_revisions() = revisions;
+        self.urgent.notify_one();
+    }
+
+    fn lock_revisions(&self) -> MutexGuard<'_, String> {
+        self.revisions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Blocks until there may be changes, at most for `period`.

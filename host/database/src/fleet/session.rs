@@ -232,13 +232,14 @@ impl Fleet {
         let statement = client
             .prepare_cached(
                 "UPDATE lease SET renewed = renewed + 1, applied = $2, is_serving = $3, \
-                 settings = $5, renewed_at = now() \
+                 settings = $5, revisions = $6::text::jsonb, renewed_at = now() \
                  WHERE lease = $1 AND NOT is_expelled AND epoch() = $4 \
                  AND $2 <= (SELECT counter FROM gallery) \
                  RETURNING is_draining, (SELECT counter FROM gallery)",
             )
             .await?;
         let number = i64::try_from(applied.unwrap_or_default()).unwrap_or(i64::MAX);
+        let revisions = self.lock_revisions().clone();
         let renewed = client
             .query_opt(
                 &statement,
@@ -248,6 +249,7 @@ impl Fleet {
                     &self.membership.is_published(),
                     &&*member.epoch,
                     &Json(self.options.settings.values()),
+                    &revisions,
                 ],
             )
             .await?;
