@@ -403,7 +403,9 @@ impl ChangeDraft<'_> {
                     self.state.failures.get(&id).map_or("", String::as_str)
                 )
             }
-            Some(Status::Staging | Status::Staged) => "is still being staged; wait until it is".to_owned(),
+            Some(Status::Staging | Status::Staged) => {
+                "is still being staged; wait until it is".to_owned()
+            }
             Some(Status::Failed(reason)) => format!("failed: {reason}"),
             Some(Status::Retired) => "was retired; push it again".to_owned(),
             None => "is not ready".to_owned(),
