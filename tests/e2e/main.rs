@@ -32,6 +32,7 @@ mod duplicates;
 mod enrollment;
 mod evil;
 mod faults;
+mod fleet;
 mod gallery_files;
 mod gates;
 mod hammer;

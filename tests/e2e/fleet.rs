@@ -1,0 +1,33 @@
+//! Several nodes on one database: promises under load and faults.
+
+#[path = "../fleet/mod.rs"]
+mod hammer;
+
+use std::time::Duration;
+
+use crate::harness::root;
+use hammer::faults::WITHOUT_STANDBY;
+use hammer::{Length, Plan};
+
+/// Clients of three nodes enrol, delete and recognise people while each kind of fault happens once.
+#[test]
+fn fleet_keeps_promises_under_faults() {
+    let seed = fastrand::u64(..);
+    eprintln!("seed {seed}");
+    let report = hammer::run(&Plan {
+        seed,
+        nodes: 3,
+        lease: Duration::from_secs(2),
+        clients: 4,
+        people: 8,
+        faults: WITHOUT_STANDBY.to_vec(),
+        sequences: 1,
+        length: Length::Faults(WITHOUT_STANDBY.len()),
+        folder: root().join("target/tmp/fleet"),
+    });
+    eprintln!("{report}");
+    assert!(report.is_clean(), "seed {seed}: {report}");
+    for kind in ["enrolment", "deletion", "recognition"] {
+        assert!(report.answered(kind) > 10, "seed {seed}: {report}");
+    }
+}

@@ -1,0 +1,203 @@
+//! Fleet hammer: several nodes on one PostgreSQL, under load and faults, with a checked history.
+
+pub(crate) mod checker;
+mod cluster;
+mod database;
+mod faces;
+pub(crate) mod faults;
+pub(crate) mod history;
+mod load;
+mod people;
+mod proxy;
+mod view;
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Display, Write};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+
+use self::checker::{Changes, View, Violation};
+use self::cluster::Cluster;
+use self::faults::{FaultKind, Schedule};
+use self::history::{Entry, History};
+use self::load::Load;
+use crate::harness::holds_within;
+
+/// Longest time for all nodes to agree after all faults are healed.
+const SETTLE: Duration = Duration::from_secs(60);
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    pub(crate) nodes: usize,
+    pub(crate) lease: Duration,
+    pub(crate) clients: usize,
+    /// People at a time.
+    pub(crate) people: usize,
+    /// Faults of these kinds.
+    pub(crate) faults: Vec<FaultKind>,
+    /// Sequences of faults that run concurrently.
+    pub(crate) sequences: usize,
+    pub(crate) length: Length,
+    /// Folder of the nodes, with their logs.
+    pub(crate) folder: PathBuf,
+}
+
+/// When faults and load end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Length {
+    /// After this number of faults in each sequence.
+    Faults(usize),
+    Time(Duration),
+}
+
+/// Result of a run.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) faults: BTreeMap<FaultKind, usize>,
+    views: Vec<View>,
+    /// Time until all nodes agreed.
+    settled: Duration,
+    violations: Vec<Violation>,
+}
+
+/// Runs the hammer.
+pub(crate) fn run(plan: &Plan) -> Report {
+    if plan.folder.exists() {
+        std::fs::remove_dir_all(&plan.folder).unwrap();
+    }
+    let has_standby = plan.faults.contains(&FaultKind::Failover);
+    let cluster = Cluster::start(plan.nodes, plan.lease, has_standby, &plan.folder);
+    let history = History::begin();
+    let faults = under_load(plan, &cluster, &history);
+    cluster.heal();
+    let healed = Instant::now();
+    // The checker reports what still differs after that.
+    holds_within(SETTLE, || {
+        let lists = view::lists(&cluster, &history);
+        lists.is_some_and(|lists| lists.windows(2).all(|pair| pair[0] == pair[1]))
+    });
+    let settled = healed.elapsed();
+    let views = view::read(&cluster, &history);
+    let entries = history.entries();
+    let views = views.unwrap_or_else(|| panic!("nodes do not answer after {settled:?}"));
+    let violations = checker::check(&entries, &views);
+    let lines = entries.iter().map(|entry| format!("{entry}\n"));
+    std::fs::write(plan.folder.join("history"), lines.collect::<String>()).unwrap();
+    Report {
+        entries,
+        faults,
+        views,
+        settled,
+        violations,
+    }
+}
+
+/// Causes faults while clients send requests. Returns the number of faults.
+fn under_load(plan: &Plan, cluster: &Cluster, history: &History) -> BTreeMap<FaultKind, usize> {
+    let load = Load::new(cluster, history, plan.people);
+    let mut seeds = Rng::with_seed(plan.seed);
+    let sequences: Vec<_> = (0..plan.sequences)
+        .map(|_| Schedule::new(seeds.u64(..), &plan.faults, plan.nodes, plan.lease))
+        .collect();
+    let running = AtomicUsize::new(plan.sequences);
+    std::thread::scope(|scope| {
+        for _ in 0..plan.clients {
+            let (mut rng, running, load) = (seeds.fork(), &running, &load);
+            scope.spawn(move || load.send(&mut rng, || running.load(Ordering::Relaxed) > 0));
+        }
+        let threads: Vec<_> = sequences
+            .into_iter()
+            .map(|sequence| {
+                let running = &running;
+                scope.spawn(move || {
+                    // Also if this thread panics, because the clients would go on for ever.
+                    let _end = scopeguard::guard((), |()| {
+                        running.fetch_sub(1, Ordering::Relaxed);
+                    });
+                    cause(plan.length, sequence, cluster, history)
+                })
+            })
+            .collect();
+        let mut counts = BTreeMap::new();
+        for kind in threads
+            .into_iter()
+            .flat_map(|thread| thread.join().unwrap())
+        {
+            *counts.entry(kind).or_default() += 1;
+        }
+        counts
+    })
+}
+
+fn cause(
+    length: Length,
+    sequence: Schedule,
+    cluster: &Cluster,
+    history: &History,
+) -> Vec<FaultKind> {
+    let count = match length {
+        Length::Faults(count) => count,
+        Length::Time(_) => usize::MAX,
+    };
+    let is_over = || matches!(length, Length::Time(time) if history.now() >= time);
+    sequence
+        .take(count)
+        .take_while(|_| !is_over())
+        .map(|fault| {
+            fault.cause(cluster);
+            fault.kind
+        })
+        .collect()
+}
+
+impl Report {
+    /// Returns true if no promise was broken.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.violations.is_empty()
+    }
+
+    /// Returns the number of answered operations of a kind.
+    pub(crate) fn answered(&self, kind: &str) -> usize {
+        let counts = history::counts(&self.entries);
+        counts.get(&(kind, "200".to_owned())).copied().unwrap_or(0)
+    }
+}
+
+impl Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "| operation | outcome | count |\n|---|---|---|")?;
+        for ((kind, outcome), count) in history::counts(&self.entries) {
+            writeln!(f, "| {kind} | {outcome} | {count} |")?;
+        }
+        writeln!(f, "\n| fault | count |\n|---|---|")?;
+        for (kind, count) in &self.faults {
+            writeln!(f, "| {kind:?} | {count} |")?;
+        }
+        let changes = Changes::of(&self.entries);
+        let all = changes.facts();
+        let certain = all.iter().filter(|fact| changes.must_hold(fact)).count();
+        let ruled_out = self.views.first().map_or(0, |view| {
+            let is_ruled_out = |fact: &&checker::Fact| !changes.may_hold(fact, view.span);
+            all.iter().filter(is_ruled_out).count()
+        });
+        writeln!(
+            f,
+            "\nat the end: {certain} facts must hold, {ruled_out} must not, {} may; \
+             nodes agreed after {:.1} s",
+            all.len() - certain - ruled_out,
+            self.settled.as_secs_f64()
+        )?;
+        writeln!(f, "{} violations", self.violations.len())?;
+        let mut text = String::new();
+        for violation in self.violations.iter().take(10) {
+            writeln!(text, "- {}", violation.explain(&self.entries))?;
+        }
+        f.write_str(&text)
+    }
+}

@@ -1,0 +1,44 @@
+//! `cargo xtask soak fleet`: three nodes on one database under load and faults.
+
+#[path = "../fleet/mod.rs"]
+mod hammer;
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use self::hammer::faults::{FaultKind, WITHOUT_STANDBY};
+use self::hammer::{Length, Plan};
+use crate::Args;
+
+/// Loads the fleet. Two sequences of faults overlap, and the database fails over.
+pub(crate) fn run(args: &Args, folder: &Path) -> Result<()> {
+    eprintln!(
+        "── {} minutes of load and faults over {} connections, seed {}",
+        args.minutes, args.connections, args.seed
+    );
+    let report = hammer::run(&Plan {
+        seed: args.seed,
+        nodes: 3,
+        lease: Duration::from_secs(2),
+        clients: args.connections.into(),
+        people: 32,
+        faults: [&WITHOUT_STANDBY[..], &[FaultKind::Failover]].concat(),
+        sequences: 2,
+        length: Length::Time(Duration::from_secs_f64(args.minutes * 60.0)),
+        folder: folder.join("fleet"),
+    });
+    println!("\n{report}");
+    for kind in ["enrolment", "deletion", "recognition"] {
+        ensure!(report.answered(kind) > 0, "no {kind} was answered");
+    }
+    let folder = folder.join("fleet");
+    ensure!(
+        report.is_clean(),
+        "promises were broken; the history and logs are in {}",
+        folder.display()
+    );
+    eprintln!("── the soak passed");
+    Ok(())
+}
