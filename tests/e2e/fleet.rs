@@ -6,7 +6,7 @@ mod hammer;
 use std::time::Duration;
 
 use crate::harness::root;
-use hammer::faults::WITHOUT_STANDBY;
+use hammer::faults::FaultKind;
 use hammer::{Length, Plan};
 
 /// Clients of three nodes enrol, delete and recognise people while each kind of fault happens once.
@@ -20,9 +20,8 @@ fn fleet_keeps_promises_under_faults() {
         lease: Duration::from_secs(2),
         clients: 4,
         people: 8,
-        faults: WITHOUT_STANDBY.to_vec(),
         sequences: 1,
-        length: Length::Faults(WITHOUT_STANDBY.len()),
+        length: Length::Faults(FaultKind::ALL.len()),
         folder: root().join("target/tmp/fleet"),
     });
     eprintln!("{report}");

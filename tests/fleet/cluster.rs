@@ -25,7 +25,7 @@ pub(crate) struct Addresses {
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) number: usize,
-    proxies: Vec<Proxy>,
+    proxies: [Proxy; 2],
     options: NodeOptions,
     process: Mutex<Process>,
     addresses: RwLock<Option<Addresses>>,
@@ -53,14 +53,14 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// Starts the database and the nodes. Their folders and logs are in `folder`.
-    pub(crate) fn start(nodes: usize, lease: Duration, has_standby: bool, folder: &Path) -> Self {
-        let database = Database::start(has_standby);
+    pub(crate) fn start(nodes: usize, lease: Duration, folder: &Path) -> Self {
+        let database = Database::start();
         let node = |number: usize| {
             let proxies: Vec<_> = database.addresses().into_iter().map(Proxy::start).collect();
             let node = Node {
                 number,
                 options: NodeOptions {
-                    url: database.url(proxies.iter().map(Proxy::address)),
+                    url: database.url(proxies.each_ref().map(Proxy::address)),
                     lease,
                     folder: folder.join(format!("node-{number}")),
                 },
@@ -90,7 +90,7 @@ impl Cluster {
         self.database.fail_over(stop, |addresses| {
             for node in &self.nodes {
                 for (proxy, address) in node.proxies.iter().zip(addresses) {
-                    proxy.retarget(*address);
+                    proxy.retarget(address);
                 }
             }
         });

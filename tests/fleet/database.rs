@@ -1,4 +1,4 @@
-//! Database of the fleet: a PostgreSQL server, and a synchronous standby if the plan fails over.
+//! Database of the fleet: a PostgreSQL server with a synchronous standby.
 
 use std::net::SocketAddr;
 use std::sync::Mutex;
@@ -16,7 +16,7 @@ pub(crate) struct Database {
 
 #[derive(Debug)]
 struct Servers {
-    all: Vec<Postgres>,
+    all: [Postgres; 2],
     primary: usize,
 }
 
@@ -30,8 +30,8 @@ pub(crate) enum Stop {
 }
 
 impl Database {
-    /// Starts the server, with a standby if `has_standby`, and makes a database with the schema.
-    pub(crate) fn start(has_standby: bool) -> Self {
+    /// Starts both servers, and makes a database with the schema.
+    pub(crate) fn start() -> Self {
         let primary = Postgres::start();
         let database = primary.database();
         let status = rostro()
@@ -39,30 +39,25 @@ impl Database {
             .status()
             .unwrap();
         assert!(status.success(), "cannot migrate: {status}");
-        let mut all = vec![primary];
-        if has_standby {
-            all.push(all[0].standby());
-        }
+        let standby = primary.standby();
         Self {
-            servers: Mutex::new(Servers { all, primary: 0 }),
+            servers: Mutex::new(Servers {
+                all: [primary, standby],
+                primary: 0,
+            }),
             name: database.name().to_owned(),
         }
     }
 
     /// Returns the address for a node that reaches the servers through these addresses.
-    pub(crate) fn url(&self, through: impl IntoIterator<Item = SocketAddr>) -> String {
-        let hosts: Vec<String> = through
-            .into_iter()
-            .map(|address| address.to_string())
-            .collect();
-        let (hosts, name) = (hosts.join(","), &self.name);
-        format!("postgresql://postgres@{hosts}/{name}?target_session_attrs=read-write")
+    pub(crate) fn url(&self, [first, second]: [SocketAddr; 2]) -> String {
+        let name = &self.name;
+        format!("postgresql://postgres@{first},{second}/{name}?target_session_attrs=read-write")
     }
 
     /// Returns the addresses of the servers.
-    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
-        let servers = self.servers.lock().unwrap();
-        servers.all.iter().map(Postgres::address).collect()
+    pub(crate) fn addresses(&self) -> [SocketAddr; 2] {
+        self.servers.lock().unwrap().addresses()
     }
 
     /// Stops the primary, and starts it again after a time.
@@ -72,23 +67,27 @@ impl Database {
         end(primary, stop);
         std::thread::sleep(down);
         primary.start_again();
-        if servers.all.len() > 1 {
-            // A failover before that would lose what was answered, and so would one in production.
-            primary.wait_for_standby();
-        }
+        // Recovery shows commits that the standby may lack. A failover before it has them would
+        // lose what a node has read, and so would one in production.
+        primary.wait_for_standby();
     }
 
     /// Stops the primary, promotes the standby, and replaces the former primary by a new standby.
-    /// `moved` is called with the addresses of the servers as soon as they are known.
-    pub(crate) fn fail_over(&self, stop: Stop, moved: impl FnOnce(&[SocketAddr])) {
+    /// Calls `moved` with the addresses of the servers after that.
+    pub(crate) fn fail_over(&self, stop: Stop, moved: impl FnOnce([SocketAddr; 2])) {
         let mut servers = self.servers.lock().unwrap();
         let [former, standby] = [servers.primary, 1 - servers.primary];
         end(&servers.all[former], stop);
         servers.all[standby].promote();
         servers.primary = standby;
         servers.all[former] = servers.all[standby].standby();
-        let addresses: Vec<_> = servers.all.iter().map(Postgres::address).collect();
-        moved(&addresses);
+        moved(servers.addresses());
+    }
+}
+
+impl Servers {
+    fn addresses(&self) -> [SocketAddr; 2] {
+        self.all.each_ref().map(Postgres::address)
     }
 }
 

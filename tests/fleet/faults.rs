@@ -8,17 +8,6 @@ use super::cluster::Cluster;
 use super::database::Stop;
 use super::proxy::Link;
 
-/// Kinds that one server without a standby allows.
-pub(crate) const WITHOUT_STANDBY: [FaultKind; 7] = [
-    FaultKind::Cut,
-    FaultKind::Delay,
-    FaultKind::Stall,
-    FaultKind::HoldAnswers,
-    FaultKind::Pause,
-    FaultKind::Kill,
-    FaultKind::DatabaseRestart,
-];
-
 /// Kind of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum FaultKind {
@@ -40,6 +29,19 @@ pub(crate) enum FaultKind {
     Failover,
 }
 
+impl FaultKind {
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Cut,
+        Self::Delay,
+        Self::Stall,
+        Self::HoldAnswers,
+        Self::Pause,
+        Self::Kill,
+        Self::DatabaseRestart,
+        Self::Failover,
+    ];
+}
+
 /// A fault, and the healthy time before it.
 #[derive(Clone, Debug)]
 pub(crate) struct Fault {
@@ -55,17 +57,15 @@ pub(crate) struct Fault {
 #[derive(Debug)]
 pub(crate) struct Schedule {
     rng: Rng,
-    kinds: Vec<FaultKind>,
     round: Vec<FaultKind>,
     nodes: usize,
     lease: Duration,
 }
 
 impl Schedule {
-    pub(crate) fn new(seed: u64, kinds: &[FaultKind], nodes: usize, lease: Duration) -> Self {
+    pub(crate) fn new(seed: u64, nodes: usize, lease: Duration) -> Self {
         Self {
             rng: Rng::with_seed(seed),
-            kinds: kinds.to_vec(),
             round: Vec::new(),
             nodes,
             lease,
@@ -83,7 +83,7 @@ impl Iterator for Schedule {
 
     fn next(&mut self) -> Option<Fault> {
         if self.round.is_empty() {
-            self.round = self.kinds.clone();
+            self.round = FaultKind::ALL.to_vec();
             self.rng.shuffle(&mut self.round);
         }
         let kind = self.round.pop()?;
@@ -138,17 +138,17 @@ mod tests {
     use super::*;
 
     fn schedule(seed: u64) -> Schedule {
-        Schedule::new(seed, &WITHOUT_STANDBY, 3, Duration::from_secs(2))
+        Schedule::new(seed, 3, Duration::from_secs(2))
     }
 
     #[test]
     fn rounds_have_every_kind() {
         let mut schedule = schedule(1);
         for _ in 0..3 {
-            let round = schedule.by_ref().take(WITHOUT_STANDBY.len());
+            let round = schedule.by_ref().take(FaultKind::ALL.len());
             let mut kinds: Vec<_> = round.map(|fault| fault.kind).collect();
             kinds.sort();
-            assert_eq!(kinds, WITHOUT_STANDBY);
+            assert_eq!(kinds, FaultKind::ALL);
         }
     }
 

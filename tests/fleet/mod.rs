@@ -38,8 +38,6 @@ pub(crate) struct Plan {
     pub(crate) clients: usize,
     /// People at a time.
     pub(crate) people: usize,
-    /// Faults of these kinds.
-    pub(crate) faults: Vec<FaultKind>,
     /// Sequences of faults that run concurrently.
     pub(crate) sequences: usize,
     pub(crate) length: Length,
@@ -71,8 +69,7 @@ pub(crate) fn run(plan: &Plan) -> Report {
     if plan.folder.exists() {
         std::fs::remove_dir_all(&plan.folder).unwrap();
     }
-    let has_standby = plan.faults.contains(&FaultKind::Failover);
-    let cluster = Cluster::start(plan.nodes, plan.lease, has_standby, &plan.folder);
+    let cluster = Cluster::start(plan.nodes, plan.lease, &plan.folder);
     let history = History::begin();
     let faults = under_load(plan, &cluster, &history);
     cluster.heal();
@@ -103,7 +100,7 @@ fn under_load(plan: &Plan, cluster: &Cluster, history: &History) -> BTreeMap<Fau
     let load = Load::new(cluster, history, plan.people);
     let mut seeds = Rng::with_seed(plan.seed);
     let sequences: Vec<_> = (0..plan.sequences)
-        .map(|_| Schedule::new(seeds.u64(..), &plan.faults, plan.nodes, plan.lease))
+        .map(|_| Schedule::new(seeds.u64(..), plan.nodes, plan.lease))
         .collect();
     let running = AtomicUsize::new(plan.sequences);
     std::thread::scope(|scope| {

@@ -103,9 +103,11 @@ impl Proxy {
     /// Forwards later connections to another target, and ends those to the former one.
     pub(crate) fn retarget(&self, target: SocketAddr) {
         let mut state = self.shared.state.lock().unwrap();
-        state.target = target;
-        state.cut();
-        self.shared.changed.notify_all();
+        if state.target != target {
+            state.target = target;
+            state.cut();
+            self.shared.changed.notify_all();
+        }
     }
 }
 

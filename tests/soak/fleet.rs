@@ -8,11 +8,10 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use self::hammer::faults::{FaultKind, WITHOUT_STANDBY};
 use self::hammer::{Length, Plan};
 use crate::Args;
 
-/// Loads the fleet. Two sequences of faults overlap, and the database fails over.
+/// Loads the fleet. Two sequences of faults overlap.
 pub(crate) fn run(args: &Args, folder: &Path) -> Result<()> {
     eprintln!(
         "── {} minutes of load and faults over {} connections, seed {}",
@@ -24,7 +23,6 @@ pub(crate) fn run(args: &Args, folder: &Path) -> Result<()> {
         lease: Duration::from_secs(2),
         clients: args.connections.into(),
         people: 32,
-        faults: [&WITHOUT_STANDBY[..], &[FaultKind::Failover]].concat(),
         sequences: 2,
         length: Length::Time(Duration::from_secs_f64(args.minutes * 60.0)),
         folder: folder.join("fleet"),
