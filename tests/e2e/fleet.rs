@@ -18,7 +18,7 @@ fn fleet_keeps_promises_under_faults() {
         seed,
         nodes: 3,
         lease: Duration::from_secs(2),
-        clients: 4,
+        clients: 2,
         people: 8,
         sequences: 1,
         length: Length::Faults(FaultKind::ALL.len()),

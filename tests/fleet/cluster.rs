@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::database::{Database, Stop};
 use super::proxy::{Link, Proxy};
@@ -56,7 +56,7 @@ impl Cluster {
     pub(crate) fn start(nodes: usize, lease: Duration, folder: &Path) -> Self {
         let database = Database::start();
         let node = |number: usize| {
-            let proxies: Vec<_> = database.addresses().into_iter().map(Proxy::start).collect();
+            let proxies = database.addresses().map(Proxy::start);
             let node = Node {
                 number,
                 options: NodeOptions {

@@ -1,6 +1,7 @@
 //! Load of the fleet: clients that send a random mix of requests to random nodes.
 
 use std::collections::BTreeSet;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -27,29 +28,46 @@ pub(crate) struct Load<'c> {
     cluster: &'c Cluster,
     history: &'c History,
     people: People,
+    /// Deleted people, for the watcher of each node.
+    deleted: Vec<Sender<Person>>,
+}
+
+/// A client that asks one node for people who were just deleted.
+#[derive(Debug)]
+pub(crate) struct Watcher {
+    node: usize,
+    deleted: Receiver<Person>,
 }
 
 impl<'c> Load<'c> {
-    pub(crate) fn new(cluster: &'c Cluster, history: &'c History, places: usize) -> Self {
-        Self {
+    /// Returns the load of this number of people at a time, and a watcher for each node.
+    pub(crate) fn new(
+        cluster: &'c Cluster,
+        history: &'c History,
+        people: usize,
+    ) -> (Self, Vec<Watcher>) {
+        let watched = cluster.nodes.iter().map(|node| {
+            let (sender, deleted) = channel();
+            let node = node.number;
+            (sender, Watcher { node, deleted })
+        });
+        let (deleted, watchers) = watched.unzip();
+        let load = Self {
             cluster,
             history,
-            people: People::new(places),
-        }
+            people: People::new(people),
+            deleted,
+        };
+        (load, watchers)
     }
 
-    /// Sends requests one after another while `goes_on` returns true.
-    pub(crate) fn send(&self, rng: &mut Rng, goes_on: impl Fn() -> bool) {
+    /// Sends random requests to a node, one after another, while `goes_on` returns true. A client
+    /// has one node, because otherwise all clients would soon wait for a node that is paused.
+    pub(crate) fn send(&self, node: usize, rng: &mut Rng, goes_on: impl Fn() -> bool) {
         while goes_on() {
-            let node = rng.usize(..self.cluster.nodes.len());
-            let Some(addresses) = self.cluster.nodes[node].addresses() else {
+            let Some(caller) = self.caller(node) else {
                 std::thread::sleep(PAUSE);
                 continue;
-            };
-            let caller = Caller {
-                history: self.history,
-                node,
-                addresses,
             };
             let choice = self.people.choose(rng);
             let group = group(rng.usize(..GROUPS));
@@ -72,6 +90,25 @@ impl<'c> Load<'c> {
         }
     }
 
+    /// Asks a node for deleted people while `goes_on` returns true.
+    pub(crate) fn watch(&self, watcher: &Watcher, goes_on: impl Fn() -> bool) {
+        while goes_on() {
+            if let Ok(person) = watcher.deleted.recv_timeout(PAUSE)
+                && let Some(caller) = self.caller(watcher.node)
+            {
+                caller.recognize(&person, None);
+            }
+        }
+    }
+
+    fn caller(&self, node: usize) -> Option<Caller<'c>> {
+        Some(Caller {
+            history: self.history,
+            node,
+            addresses: self.cluster.nodes[node].addresses()?,
+        })
+    }
+
     fn change(&self, choice: &Choice, request: impl FnOnce() -> Outcome) -> Outcome {
         let outcome = request();
         if matches!(outcome, Outcome::Unclear(_)) {
@@ -80,19 +117,12 @@ impl<'c> Load<'c> {
         outcome
     }
 
-    /// Deletes a person. After the answer every node is asked for them at once.
     fn delete(&self, caller: &Caller<'_>, choice: &Choice, rng: &mut Rng) -> Outcome {
         let outcome = self.change(choice, || caller.delete(&choice.person));
         if outcome == Outcome::Answered {
-            for node in &self.cluster.nodes {
-                if let Some(addresses) = node.addresses() {
-                    let caller = Caller {
-                        history: self.history,
-                        node: node.number,
-                        addresses,
-                    };
-                    caller.recognize(&choice.person, None);
-                }
+            for watcher in &self.deleted {
+                // A watcher may have ended.
+                let _ = watcher.send(choice.person.clone());
             }
             // The others are enrolled again under the id.
             if choice.is_spent || rng.usize(..4) == 0 {

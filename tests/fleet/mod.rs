@@ -35,6 +35,7 @@ pub(crate) struct Plan {
     pub(crate) seed: u64,
     pub(crate) nodes: usize,
     pub(crate) lease: Duration,
+    /// Clients of each node.
     pub(crate) clients: usize,
     /// People at a time.
     pub(crate) people: usize,
@@ -46,6 +47,7 @@ pub(crate) struct Plan {
 }
 
 /// When faults and load end.
+#[allow(dead_code, reason = "each program that includes this module uses one of them")]
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Length {
     /// After this number of faults in each sequence.
@@ -97,16 +99,21 @@ pub(crate) fn run(plan: &Plan) -> Report {
 
 /// Causes faults while clients send requests. Returns the number of faults.
 fn under_load(plan: &Plan, cluster: &Cluster, history: &History) -> BTreeMap<FaultKind, usize> {
-    let load = Load::new(cluster, history, plan.people);
+    let (load, watchers) = Load::new(cluster, history, plan.people);
     let mut seeds = Rng::with_seed(plan.seed);
     let sequences: Vec<_> = (0..plan.sequences)
         .map(|_| Schedule::new(seeds.u64(..), plan.nodes, plan.lease))
         .collect();
     let running = AtomicUsize::new(plan.sequences);
+    let goes_on = || running.load(Ordering::Relaxed) > 0;
     std::thread::scope(|scope| {
-        for _ in 0..plan.clients {
-            let (mut rng, running, load) = (seeds.fork(), &running, &load);
-            scope.spawn(move || load.send(&mut rng, || running.load(Ordering::Relaxed) > 0));
+        for node in (0..plan.nodes).cycle().take(plan.nodes * plan.clients) {
+            let (mut rng, load) = (seeds.fork(), &load);
+            scope.spawn(move || load.send(node, &mut rng, goes_on));
+        }
+        for watcher in watchers {
+            let load = &load;
+            scope.spawn(move || load.watch(&watcher, goes_on));
         }
         let threads: Vec<_> = sequences
             .into_iter()

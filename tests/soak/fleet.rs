@@ -11,17 +11,20 @@ use anyhow::{Result, ensure};
 use self::hammer::{Length, Plan};
 use crate::Args;
 
+const NODES: usize = 3;
+
 /// Loads the fleet. Two sequences of faults overlap.
 pub(crate) fn run(args: &Args, folder: &Path) -> Result<()> {
+    let clients = usize::from(args.connections).div_ceil(NODES);
     eprintln!(
-        "── {} minutes of load and faults over {} connections, seed {}",
-        args.minutes, args.connections, args.seed
+        "── {} minutes of load and faults over {clients} connections to each of {NODES} nodes, seed {}",
+        args.minutes, args.seed
     );
     let report = hammer::run(&Plan {
         seed: args.seed,
-        nodes: 3,
+        nodes: NODES,
         lease: Duration::from_secs(2),
-        clients: args.connections.into(),
+        clients,
         people: 32,
         sequences: 2,
         length: Length::Time(Duration::from_secs_f64(args.minutes * 60.0)),
