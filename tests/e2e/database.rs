@@ -89,17 +89,59 @@ fn database_outlives_node_folders() {
     assert!(names.contains(&"bob".to_owned()) && !names.contains(&"alice".to_owned()));
 }
 
+/// Nodes that share a database recognise each other's people, and no node names a person after the
+/// deletion was answered.
 #[test]
-fn second_service_is_refused() {
+fn nodes_share_people() {
     let database = migrated();
-    let first = on(&database).start();
-    let error = on(&database).refuse();
+    let (first, second) = (on(&database).start(), on(&database).start());
+    let knows =
+        |server: &Server, person: &str| server.names(drawn("group.png")).contains(&person.into());
+    for _ in 0..3 {
+        enroll(&first, "alice");
+        let begun = Instant::now();
+        while !knows(&second, "alice") {
+            assert!(begun.elapsed() < Duration::from_secs(5), "{}", second.log());
+        }
+        delete(&second, "alice");
+        assert!(!knows(&first, "alice") && !knows(&second, "alice"));
+        assert!(first.people_files().is_empty());
+    }
+}
+
+/// A node without the database answers until its lease ends, and again when the database is back.
+#[test]
+fn lapsed_lease_refuses_recognition() {
+    let postgres = Postgres::start();
+    let database = postgres.database();
     assert!(
-        error.contains("another service uses this database"),
-        "{error}"
+        rostro()
+            .args(["database", "migrate", "--database", database.url()])
+            .status()
+            .unwrap()
+            .success()
     );
-    drop(first);
-    on(&database).start();
+    let server = on(&database).arg("--lease", "2").start();
+    enroll(&server, "alice");
+    let frame = || server.recognize(drawn("group.png"));
+    postgres.stop();
+    assert_eq!(frame().status, 200);
+    let begun = Instant::now();
+    while frame().status == 200 {
+        assert!(begun.elapsed() < Duration::from_secs(2));
+    }
+    frame().error(503, "lease_lost");
+    server.ask(&Method::GET, "/readyz").error(503, "lease_lost");
+    postgres.start_again();
+    let begun = Instant::now();
+    while frame().status != 200 {
+        assert!(begun.elapsed() < Duration::from_secs(2), "{}", server.log());
+    }
+    assert!(
+        server
+            .names(drawn("group.png"))
+            .contains(&"alice".to_owned())
+    );
 }
 
 /// A folder with people that the database does not have is not emptied.

@@ -199,6 +199,15 @@ impl ApiError {
         Self::of_service(error.cause).on_revision(error.revision)
     }
 
+    /// Returns the error of a node that may not answer from memory.
+    pub(crate) fn no_lease() -> Self {
+        Self::retry_later(
+            "lease_lost",
+            "This node has lost its lease of the database, so that it may know deleted people. \
+             Send the request to another node.",
+        )
+    }
+
     /// Returns the error for a person who is not stored.
     pub(crate) fn unknown_person() -> Self {
         Self::new(
@@ -219,13 +228,24 @@ impl ApiError {
             ServiceError::Executor(error @ ExecutorError::Panicked) => Self::unexpected(error),
             ServiceError::Run(error) => Self::of_run(error),
             ServiceError::People(PeopleError::Run(error)) => Self::of_run(error),
-            ServiceError::People(PeopleError::Gallery(error)) => of_gallery(&error),
             ServiceError::UnknownPerson => Self::unknown_person(),
+            ServiceError::NoLease => Self::no_lease(),
+            ServiceError::Pending(pending) => Self::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                "deletion_pending",
+                "The person is deleted, but nodes of the fleet may still recognise them. Send the \
+                 request again.",
+            )
+            .with_cause(&pending.to_string())
+            .with("nodes", pending.nodes),
             ServiceError::People(PeopleError::Busy) => Self::retry_later(
                 "person_busy",
                 "Another request or program is changing this person. Try again later.",
             ),
-            ServiceError::People(error @ PeopleError::IdTaken) => unchanged("id_taken", error),
+            ServiceError::People(
+                error @ (PeopleError::IdTaken | PeopleError::Gallery(GalleryError::IdTaken)),
+            ) => unchanged("id_taken", error),
+            ServiceError::People(PeopleError::Gallery(error)) => of_gallery(&error),
             ServiceError::People(PeopleError::Groups(error)) => of_groups(&error),
             ServiceError::People(error @ PeopleError::Index(_)) => Self::unexpected(error),
         }

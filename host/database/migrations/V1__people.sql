@@ -6,9 +6,7 @@
 CREATE TABLE gallery (
     only_row    boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     id          uuid    NOT NULL,
-    counter     bigint  NOT NULL DEFAULT 0 CHECK (counter >= 0),
-    -- The service that may write. Another one takes it over once this one has gone.
-    writer      uuid
+    counter     bigint  NOT NULL DEFAULT 0 CHECK (counter >= 0)
 );
 
 -- Keys of the hashes in `tombstone`: of this gallery, and of those whose archives it imported.
@@ -17,13 +15,17 @@ CREATE TABLE tombstone_key (
     key         bytea   NOT NULL CHECK (octet_length(key) = 32)
 );
 
--- A person. `number` is the change that wrote their samples last.
+-- A person. `number` is the change that wrote their samples last. Ids that differ only in case have
+-- one `case_key`. It is not unique, because older galleries have such pairs.
 CREATE TABLE person (
     person      bigint  GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     id          text    COLLATE "C" NOT NULL UNIQUE,
+    case_key    text    COLLATE "C" NOT NULL,
     number      bigint  NOT NULL,
     enrolled_at timestamptz NOT NULL DEFAULT now()
 );
+CREATE INDEX person_case_key ON person (case_key);
+CREATE INDEX person_number ON person (number);
 
 -- Samples in force, in order. Those of the contract of position 0 are in the person's CSV file.
 -- Arrays of `real` hold every bit of an embedding.

@@ -5,6 +5,7 @@
 //! | [`connection`] | the address of a database, TLS, the pool, and errors with their remedies |
 //! | [`schema`] | versioned migrations, and which versions this program runs with |
 //! | [`copy()`] | all people, groups and deletions from one store to another |
+//! | `fleet` | leases of the nodes, and waiting until all applied a change |
 //! | `store` | [`PostgresStore`], the [`Store`](rostro_gallery::Store) in a database |
 //!
 //! Calls block, as those of the store in a folder. Connections run on a thread of their own
@@ -15,9 +16,11 @@
 
 pub mod connection;
 mod copy;
+mod fleet;
 pub mod schema;
 mod store;
 
 pub use connection::{Database, DatabaseError, DatabaseOptions};
 pub use copy::{CopyError, CopyReport, copy};
+pub use fleet::FleetOptions;
 pub use store::{Node, PostgresStore};

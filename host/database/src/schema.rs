@@ -158,6 +158,10 @@ async fn create_gallery(transaction: &Transaction<'_>) -> Result<(), DatabaseErr
                 &[&gallery, &key.0.as_slice()],
             )
             .await?;
+        // No lease is older than the gallery.
+        transaction
+            .execute("UPDATE gallery SET settled_epoch = epoch()", &[])
+            .await?;
     }
     Ok(())
 }

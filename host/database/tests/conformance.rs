@@ -8,6 +8,7 @@
 
 #[path = "../../../tests/e2e/postgres.rs"]
 mod postgres;
+mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -25,6 +26,7 @@ use rostro_gallery::ledger::{ArchiveOrigin, now};
 use rostro_gallery::{BatchOutcome, CsvGallery, FolderStore, SampleLocation, StateFiles, Store};
 
 use crate::postgres::Postgres;
+use crate::support::fleet;
 
 /// One call of a store.
 #[derive(Clone, Debug)]
@@ -55,7 +57,7 @@ struct Contents {
 }
 
 fn people() -> [PersonId; 4] {
-    ["alice", "Bob", "bob", "zoë"].map(|id| id.parse().unwrap())
+    ["alice", "Bob", "carol", "zoë"].map(|id| id.parse().unwrap())
 }
 
 fn contracts() -> [ContractId; 3] {
@@ -249,15 +251,11 @@ fn open_folder(folder: &Path) -> FolderStore {
 
 fn open_database(database: &Database, folder: &Path) -> PostgresStore {
     let files = CsvGallery::open_locked(&folder.join("gallery"), &Instant::now().into()).unwrap();
-    PostgresStore::open(
-        database.clone(),
-        Some(Node {
-            files,
-            state: state(folder),
-        }),
-        &Instant::now().into(),
-    )
-    .unwrap()
+    let node = Node {
+        files,
+        state: state(folder),
+    };
+    PostgresStore::open_node(database.clone(), node, fleet("one")).unwrap()
 }
 
 fn state(folder: &Path) -> StateFiles {

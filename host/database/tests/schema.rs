@@ -21,7 +21,7 @@ use rostro_database::{Database, DatabaseError, Node, PostgresStore};
 use rostro_gallery::{CsvGallery, StateFiles, Store, StoreError};
 
 use crate::postgres::Postgres;
-use crate::support::{open, refusal, try_open};
+use crate::support::{fleet, open, refusal, try_open};
 
 fn store(database: &Database, folder: &Path) -> Result<PostgresStore, StoreError> {
     let now = || Instant::now().into();
@@ -29,7 +29,7 @@ fn store(database: &Database, folder: &Path) -> Result<PostgresStore, StoreError
     let state = folder.join("state");
     std::fs::create_dir_all(&state).unwrap();
     let state = StateFiles::open(&state).unwrap();
-    PostgresStore::open(database.clone(), Some(Node { files, state }), &now())
+    PostgresStore::open_node(database.clone(), Node { files, state }, fleet("one"))
 }
 
 fn alice() -> PersonId {
@@ -172,21 +172,6 @@ fn read_only_server_is_refused() {
     assert!(error.contains("accepts writes"), "{error}");
 }
 
-/// A service that lost the database to another one changes nothing.
-#[test]
-fn former_writer_is_refused() {
-    let (own, folder) = (Postgres::shared().database(), tempfile::tempdir().unwrap());
-    let database = open(&own);
-    schema::migrate(&database, None).unwrap();
-    let store = store(&database, folder.path()).unwrap();
-    store.replace(&alice(), &[sample(vec![0.5])]).unwrap();
-    let other = "UPDATE rostro.gallery SET writer = '018f0000-0000-7000-8000-000000000000'";
-    Postgres::shared().execute_in(&own, other);
-    let error = store.delete_person(&alice()).unwrap_err().to_string();
-    assert!(error.contains("taken over"), "{error}");
-    assert!(store.read(&alice()).unwrap().is_some());
-}
-
 /// Every bit of a number is stored. A damaged row costs its person alone, and is counted.
 #[test]
 fn numbers_are_lossless_damage_is_counted() {
@@ -214,28 +199,4 @@ fn numbers_are_lossless_damage_is_counted() {
         .collect();
     assert_eq!(counts, [1, 0]);
     assert_eq!(schema::count(&database).unwrap().damaged_rows, 1);
-}
-
-/// After a change that failed, a rescan tells whether the person is stored, because its commit may
-/// have taken effect.
-#[test]
-fn rescan_settles_failed_changes() {
-    let (own, folder) = (Postgres::shared().database(), tempfile::tempdir().unwrap());
-    let database = open(&own);
-    schema::migrate(&database, None).unwrap();
-    let store = store(&database, folder.path()).unwrap();
-    store.replace(&alice(), &[sample(vec![0.5])]).unwrap();
-    let failing = "CREATE FUNCTION rostro.fail() RETURNS trigger LANGUAGE plpgsql \
-                   AS $$ BEGIN RAISE EXCEPTION 'no'; END $$; \
-                   CREATE TRIGGER fail BEFORE INSERT OR DELETE ON rostro.person \
-                   FOR EACH ROW EXECUTE FUNCTION rostro.fail()";
-    Postgres::shared().execute_in(&own, failing);
-    let bob: PersonId = "bob".parse().unwrap();
-    store.replace(&bob, &[sample(vec![0.5])]).unwrap_err();
-    store.delete_person(&alice()).unwrap_err();
-    let changes = store.rescan().unwrap();
-    assert!(changes.people.into_iter().eq([alice()]));
-    assert!(changes.deleted.into_iter().eq([bob]));
-    let changes = store.rescan().unwrap();
-    assert!(changes.people.is_empty() && changes.deleted.is_empty());
 }

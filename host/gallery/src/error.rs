@@ -118,6 +118,11 @@ pub enum GalleryError {
         /// The folder.
         folder: PathBuf,
     },
+    /// A new id differs only in case from one that another node stored.
+    #[error(
+        "another person is stored under this id with other upper and lower case; choose another id"
+    )]
+    IdTaken,
     /// The database cannot be used. Nothing was changed.
     #[error(transparent)]
     Database(#[from] DatabaseFailure),

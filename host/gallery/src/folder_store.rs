@@ -20,7 +20,7 @@ use crate::ledger::{
 use crate::{
     AuditAppend, BatchOutcome, BatchWrite, ChangeNumber, CsvGallery, Deletion, Durability,
     GalleryContents, GalleryError, GroupChange, KeptTemplates, PersonSamples, PersonWrite, Problem,
-    SampleLocation, StateFiles, Store, StoreChanges, StoreError,
+    SampleLocation, SharedChange, StateFiles, Store, StoreChanges, StoreError,
 };
 
 /// Marker in a folder of files that follow a database, see `rostro-database`.
@@ -247,6 +247,7 @@ impl Store for FolderStore {
             left_alone: removed.left_alone,
             durability: removed.durability.and(groups),
             has_tombstone: running.has_tombstone,
+            shared: SharedChange::default(),
         })
     }
 

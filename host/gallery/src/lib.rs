@@ -42,6 +42,7 @@ pub use ledger::ChangeNumber;
 pub use state_files::{AUDIT_LOG, REVISIONS, StateFiles};
 pub use store::{
     AuditAppend, BatchOutcome, BatchWrite, Deletion, Durability, GalleryContents, GroupChange,
-    PersonRecord, PersonSamples, PersonWrite, SampleLocation, Store, StoreChanges, StoreError,
+    Lease, PendingChange, PersonRecord, PersonSamples, PersonWrite, SampleLocation, SharedChange,
+    Store, StoreChanges, StoreError,
 };
 pub use template_file::{KeptTemplates, TEMPLATES};

@@ -6,9 +6,11 @@ use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use rostro_common::cancel::CancelScope;
 use rostro_common::cores::Cores;
 use rostro_common::digest::Sha256Digest;
 use rostro_common::ids::{ContractId, PersonId};
@@ -68,6 +70,58 @@ pub trait Store: Send + Sync + fmt::Debug {
     ///
     /// If the store as a whole cannot be read.
     fn rescan(&self) -> Result<StoreChanges, GalleryError>;
+
+    /// Brings this node's own files of a person up to date with samples that another node stored,
+    /// none for a person who is not stored. The caller holds the person's lock.
+    ///
+    /// # Errors
+    ///
+    /// If a file of a person who is not stored cannot be removed.
+    fn follow(&self, _id: &PersonId, _samples: Option<&[Sample]>) -> Result<(), GalleryError> {
+        Ok(())
+    }
+
+    /// Removes this node from the fleet, because it answers nothing any more.
+    fn leave(&self) {}
+
+    /// Records that the views have every change that the last [`Self::rescan`] found.
+    fn acknowledge_rescan(&self) {}
+
+    /// Records that the views have a change of this process.
+    fn acknowledge(&self, _number: ChangeNumber) {}
+
+    /// Blocks until another program may have made a change, at most for `period`.
+    fn wait_for_changes(&self, period: Duration) {
+        std::thread::sleep(period);
+    }
+
+    /// Returns the lease under which this node may answer from its views; none if it has no lease
+    /// now. A store of one process is always leased.
+    fn lease(&self) -> Option<Lease> {
+        Some(Lease::default())
+    }
+
+    /// Waits until this node has its first lease.
+    ///
+    /// # Errors
+    ///
+    /// If this node has none when `scope` ends.
+    fn join(&self, _scope: &CancelScope) -> Result<(), GalleryError> {
+        Ok(())
+    }
+
+    /// Waits until every node has applied a change, so that none answers from before it.
+    ///
+    /// # Errors
+    ///
+    /// [`PendingChange`] at the deadline: the change was made, and nodes may not have applied it.
+    fn wait_applied(
+        &self,
+        _change: &SharedChange,
+        _deadline: Instant,
+    ) -> Result<(), PendingChange> {
+        Ok(())
+    }
 
     /// Returns true if another program wrote a person's file and [`Self::rescan`] has not reported
     /// it yet.
@@ -225,6 +279,30 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn deleted_since(&self, id: &PersonId, origin: &ArchiveOrigin) -> Option<DeletionReason>;
 }
 
+/// Permission of a node to answer from its views. A request takes it before it takes a view, and is
+/// answered only if the store still returns an equal one after the work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lease(pub u64);
+
+/// A durable change that other nodes must apply before it is answered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SharedChange {
+    /// Number of the change.
+    pub number: ChangeNumber,
+    /// Epoch of the number; none in a store of one process.
+    pub epoch: Option<Arc<str>>,
+}
+
+/// A change that some nodes may not have applied.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the change was made, but was not applied everywhere before the deadline: {reason}")]
+pub struct PendingChange {
+    /// What was waited for.
+    pub reason: String,
+    /// Names of the nodes that have not applied it.
+    pub nodes: Vec<String>,
+}
+
 /// Whether a completed change survives a crash of the machine.
 #[derive(Debug)]
 pub enum Durability {
@@ -326,6 +404,8 @@ pub struct Deletion {
     pub durability: Durability,
     /// Whether the tombstone is durable.
     pub has_tombstone: bool,
+    /// The change that other nodes must apply.
+    pub shared: SharedChange,
 }
 
 /// Result of a change to a group.
@@ -386,6 +466,18 @@ pub struct StoreChanges {
     pub problems: Vec<Problem>,
     /// Number of groups that were reloaded.
     pub groups: Result<usize, GroupsError>,
+}
+
+impl Default for StoreChanges {
+    fn default() -> Self {
+        Self {
+            number: ChangeNumber::default(),
+            people: BTreeSet::new(),
+            deleted: BTreeSet::new(),
+            problems: Vec::new(),
+            groups: Ok(0),
+        }
+    }
 }
 
 /// A stored person.

@@ -16,6 +16,7 @@ use rostro_common::ids::PersonId;
 use rostro_index::AlikePair;
 
 use super::Service;
+use crate::ServiceError;
 use crate::audit::{Action, ActionOutcome};
 use crate::deployment::{Actor, lower_priority};
 use crate::people::View;
@@ -59,6 +60,9 @@ pub enum DuplicatesError {
     /// Another comparison is running.
     #[error("people are being compared for another request")]
     UnderWay,
+    /// This node may not answer from memory.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
     /// The thread could not start, or it failed.
     #[error("the comparison failed: {0}")]
     Thread(#[from] io::Error),
@@ -79,6 +83,7 @@ impl Service {
         let permit = Arc::clone(&self.comparing)
             .try_acquire_owned()
             .map_err(|_| DuplicatesError::UnderWay)?;
+        let lease = self.take_lease()?;
         let active = self.deployment.active();
         let (deployment, actor) = (Arc::clone(&self.deployment), actor.clone());
         let cancelled = Arc::new(AtomicBool::new(false));
@@ -109,9 +114,11 @@ impl Service {
                 // The receiver is gone if the caller left.
                 let _ = send.send(page);
             })?;
-        receive
+        let page = receive
             .await
-            .map_err(|_| io::Error::other("its thread ended early").into())
+            .map_err(|_| io::Error::other("its thread ended early"))?;
+        self.check_lease(lease)?;
+        Ok(page)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The error of a request to the service.
 
 use rostro_common::digest::Sha256Digest;
+use rostro_gallery::PendingChange;
 use rostro_sandbox::error::RunError;
 
 use crate::executor::ExecutorError;
@@ -18,6 +19,12 @@ pub enum ServiceError {
     /// The person does not exist.
     #[error("no person is stored under this id")]
     UnknownPerson,
+    /// This node has no valid lease, so that its answer may be outdated.
+    #[error("this node has no lease of the database, so that what it knows may be outdated")]
+    NoLease,
+    /// The change was made, and another node may not have applied it.
+    #[error(transparent)]
+    Pending(#[from] PendingChange),
     /// The people could not be read or written.
     #[error(transparent)]
     People(#[from] PeopleError),

@@ -1,12 +1,13 @@
 //! Management of stored people: listing, templates, groups and deletion.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use rostro_common::cancel::CancelScope;
 use rostro_common::ids::{ContractId, PersonId};
 use rostro_common::sample::Sample;
 use rostro_gallery::groups::{GroupId, GroupIndex, GroupsError};
-use rostro_gallery::{Deletion, GroupChange};
+use rostro_gallery::{Deletion, GroupChange, Lease, SharedChange};
 use rostro_sandbox::pipeline::revision::Revision;
 
 use crate::audit::{Action, ActionOutcome};
@@ -50,8 +51,46 @@ impl Service {
 
     /// Returns up to `most` people after `after` in the order of their ids, each with whether they
     /// must be enrolled again.
-    pub fn people_after(&self, after: Option<&PersonId>, most: usize) -> Vec<(PersonId, bool)> {
-        self.deployment.active().view.list(after, most)
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::NoLease`].
+    pub fn people_after(
+        &self,
+        after: Option<&PersonId>,
+        most: usize,
+    ) -> Result<Vec<(PersonId, bool)>, ServiceError> {
+        let lease = self.take_lease()?;
+        let people = self.deployment.active().view.list(after, most);
+        self.check_lease(lease)?;
+        Ok(people)
+    }
+
+    /// Returns the lease under which this node may answer from memory. A request takes it before it
+    /// takes a view.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::NoLease`].
+    pub(crate) fn take_lease(&self) -> Result<Lease, ServiceError> {
+        self.people.store().lease().ok_or(ServiceError::NoLease)
+    }
+
+    /// Checks after the work that the lease is still valid.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::NoLease`]: the answer may be outdated.
+    pub(crate) fn check_lease(&self, lease: Lease) -> Result<(), ServiceError> {
+        match self.people.store().lease() {
+            Some(current) if current == lease => Ok(()),
+            _ => Err(ServiceError::NoLease),
+        }
+    }
+
+    /// Returns true if this node may answer from memory.
+    pub fn is_leased(&self) -> bool {
+        self.deployment.is_leased()
     }
 
     /// Returns a person, or none if the person does not exist.
@@ -134,13 +173,32 @@ impl Service {
             .record_person(actor, Action::ReadEmbedding, outcome, id);
     }
 
-    /// Deletes a person.
+    /// Deletes a person, and waits until no node recognises them any more.
     ///
     /// # Errors
     ///
-    /// If the gallery or a group cannot be written.
-    pub fn delete(&self, lock: &PersonLock, actor: &Actor) -> Result<Deletion, ServiceError> {
-        Ok(self.deployment.delete_person(lock, actor)?)
+    /// If the gallery or a group cannot be written. [`ServiceError::Pending`] if the person is
+    /// deleted and another node may still recognise them.
+    pub fn delete(&self, lock: PersonLock, actor: &Actor) -> Result<Deletion, ServiceError> {
+        let deletion = self.deployment.delete_person(&lock, actor)?;
+        // This node follows the feed as the others do, and must not wait for this lock.
+        drop(lock);
+        self.wait_applied(&deletion.shared, self.deadline())?;
+        Ok(deletion)
+    }
+
+    /// Waits until every node has applied a change.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::Pending`] at the deadline.
+    pub(crate) fn wait_applied(
+        &self,
+        change: &SharedChange,
+        deadline: Instant,
+    ) -> Result<(), ServiceError> {
+        let store = self.people.store();
+        Ok(store.wait_applied(change, deadline)?)
     }
 
     /// Adds a person to a group, and creates the group if it does not exist. Returns none if the

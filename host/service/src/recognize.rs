@@ -95,12 +95,16 @@ impl Service {
             group,
             arrived: Instant::now(),
         };
+        let lease = self.take_lease();
         let RoutedRevision { ready, shadow } = self.deployment.route(preference);
         let revision = ready.id();
+        let failed = |cause| RevisionError { revision, cause };
+        let lease = lease.map_err(failed)?;
         let recognition = self
             .recognize_on(ready, input.clone(), context)
             .await
-            .map_err(|cause| RevisionError { revision, cause })?;
+            .map_err(failed)?;
+        self.check_lease(lease).map_err(failed)?;
         if let Some(shadow) = shadow {
             self.observe_shadow(shadow, input, context, &recognition);
         }

@@ -42,6 +42,9 @@ pub(super) async fn healthz() -> Json<Liveness> {
 }
 
 pub(super) async fn readyz(State(admin): State<Admin>) -> Result<Json<Readiness>, ApiError> {
+    if !admin.deployment.is_leased() {
+        return Err(ApiError::no_lease());
+    }
     let last_reload = admin.reload.last().into_answer();
     let ready = admin.run(move |deployment| {
         let active = deployment.active();

@@ -116,6 +116,7 @@ fn duplicates_error(error: DuplicatesError) -> ApiError {
             "comparison_under_way",
             "People are being compared for another request. Try again later.",
         ),
+        DuplicatesError::Service(error) => ApiError::of_service(error),
         DuplicatesError::Thread(error) => ApiError::unexpected(error),
     }
 }

@@ -8,7 +8,7 @@ use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::error::ErrorAnswer;
+use crate::error::{ApiError, ErrorAnswer};
 use crate::public::responses::PipelineInfo;
 use crate::state::App;
 
@@ -39,11 +39,14 @@ pub(crate) async fn healthz() -> Json<Alive> {
 /// Check that the service answers requests.
 #[utoipa::path(get, path = "/readyz", tag = "health", responses(
     (status = 200, description = "The service answers requests", body = Ready),
-    (status = 503, description = "The service is starting", body = ErrorAnswer)
+    (status = 503, description = "The service is starting, or lost its lease", body = ErrorAnswer)
 ))]
-pub(crate) async fn readyz(State(app): State<App>) -> Json<Ready> {
-    Json(Ready {
+pub(crate) async fn readyz(State(app): State<App>) -> Result<Json<Ready>, ApiError> {
+    if !app.service.is_leased() {
+        return Err(ApiError::no_lease());
+    }
+    Ok(Json(Ready {
         status: "ready",
         pipeline: PipelineInfo::of(&app.service.active()),
-    })
+    }))
 }

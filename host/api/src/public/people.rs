@@ -133,8 +133,11 @@ pub(super) async fn list(
         ));
     }
     let after = query.cursor.as_deref().map(parse_cursor).transpose()?;
-    let mut people =
-        run_blocking(move || Ok(app.service.people_after(after.as_ref(), limit + 1))).await?;
+    let mut people = run_blocking(move || {
+        let people = app.service.people_after(after.as_ref(), limit + 1);
+        people.map_err(ApiError::of_service)
+    })
+    .await?;
     let has_more = people.len() > limit;
     people.truncate(limit);
     let next_cursor = people.last().filter(|_| has_more).map(|(id, _)| cursor(id));
@@ -258,7 +261,7 @@ pub(super) async fn delete(
     let lock = app.service.lock(&id).await.map_err(ApiError::of_deletion)?;
     let removed = run_blocking(move || {
         app.service
-            .delete(&lock, &actor)
+            .delete(lock, &actor)
             .map_err(ApiError::of_deletion)
     })
     .await?;

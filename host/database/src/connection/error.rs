@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use deadpool_postgres::{HookError, PoolError, TimeoutType};
 use rustls::CertificateError;
@@ -93,14 +94,25 @@ pub enum DatabaseError {
         /// The rights, each with its table.
         missing: String,
     },
-    /// Another service writes the database.
+    /// A command uses the database alone, or a service does and a command needs it alone.
     #[error(
-        "another service uses this database; stop it first, or wait for it with --wait-for-lock SECONDS"
+        "a service or a command uses this database; stop it first, or wait for it with --wait-for-lock SECONDS"
     )]
     InUse,
-    /// Another service has taken over as the writer.
-    #[error("another service has taken over this database; stop this one or restart it")]
-    TakenOver,
+    /// The node has no lease.
+    #[error(
+        "this node could not join the fleet in time; the log says why, and a higher --wait-for-lock waits longer"
+    )]
+    NotJoined,
+    /// The database did not answer.
+    #[error("the database did not answer within {} ms", .0.as_millis())]
+    Silent(Duration),
+    /// Another server has replaced the one whose changes this node applied.
+    #[error("another server has replaced the database; retry when this node has loaded it")]
+    OtherEpoch,
+    /// A new id differs only in case from a stored one.
+    #[error("another person is stored under this id with other upper and lower case")]
+    IdTaken,
     /// A row cannot be used.
     #[error("{0} in the database is damaged; restore the database from a backup")]
     Damaged(&'static str),
@@ -135,13 +147,16 @@ impl DatabaseError {
     pub fn is_transient(&self) -> bool {
         matches!(
             self,
-            Self::Connect {
-                is_transient: true,
-                ..
-            } | Self::Statement {
-                is_transient: true,
-                ..
-            }
+            Self::Silent(_)
+                | Self::OtherEpoch
+                | Self::Connect {
+                    is_transient: true,
+                    ..
+                }
+                | Self::Statement {
+                    is_transient: true,
+                    ..
+                }
         )
     }
 

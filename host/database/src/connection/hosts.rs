@@ -1,15 +1,17 @@
 //! Connections to the first of several hosts that accepts writes.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use deadpool_postgres::Connect;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_postgres::config::Host;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
-use tokio_postgres::{Client, Config, Error, Socket};
+use tokio_postgres::{AsyncMessage, Client, Config, Error, Socket};
 
 /// Connection and the task that reads and writes it.
 type Connecting<'a> =
@@ -24,15 +26,18 @@ pub(super) struct HostConnector<T> {
     preferred: AtomicUsize,
     timeout: Duration,
     tls: T,
+    /// Fires on a notification of the server, and when a connection ends.
+    notified: Arc<Notify>,
 }
 
 impl<T> HostConnector<T> {
-    pub(super) fn new(config: &Config, timeout: Duration, tls: T) -> Self {
+    pub(super) fn new(config: &Config, timeout: Duration, tls: T, notified: Arc<Notify>) -> Self {
         Self {
             hosts: each_host(config),
             preferred: AtomicUsize::new(0),
             timeout,
             tls,
+            notified,
         }
     }
 }
@@ -51,7 +56,7 @@ where
             let hosts = self.hosts.iter().enumerate();
             let mut hosts = hosts.cycle().skip(first).take(self.hosts.len()).peekable();
             while let Some((index, host)) = hosts.next() {
-                let connecting = connect(host, self.tls.clone());
+                let connecting = connect(host, self.tls.clone(), &self.notified);
                 // The pool limits the time for the last host, and reports it.
                 let result = match hosts.peek() {
                     Some(_) => match tokio::time::timeout(self.timeout, connecting).await {
@@ -65,21 +70,36 @@ where
                 }
                 return result;
             }
-            connect(&all, self.tls.clone()).await
+            connect(&all, self.tls.clone(), &self.notified).await
         })
     }
 }
 
-async fn connect<T>(config: &Config, tls: T) -> Result<(Client, JoinHandle<()>), Error>
+async fn connect<T>(
+    config: &Config,
+    tls: T,
+    notified: &Arc<Notify>,
+) -> Result<(Client, JoinHandle<()>), Error>
 where
     T: MakeTlsConnect<Socket>,
     T::Stream: Send + 'static,
 {
-    let (client, connection) = config.connect(tls).await?;
+    let (client, mut connection) = config.connect(tls).await?;
+    let notified = Arc::clone(notified);
     let task = tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::warn!("a connection to the database broke: {error}");
+        loop {
+            match poll_fn(|context| connection.poll_message(context)).await {
+                Some(Ok(AsyncMessage::Notification(_))) => notified.notify_one(),
+                Some(Ok(_)) => {}
+                Some(Err(error)) => {
+                    tracing::warn!("a connection to the database broke: {error}");
+                    break;
+                }
+                None => break,
+            }
         }
+        drop(connection);
+        notified.notify_one();
     });
     Ok((client, task))
 }

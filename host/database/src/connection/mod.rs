@@ -12,6 +12,8 @@ use deadpool_postgres::{
     Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Timeouts,
 };
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{NoTls, SimpleQueryMessage, Socket};
 
@@ -39,6 +41,8 @@ const SETTINGS: &str = "SET search_path = rostro, pg_temp; \
 pub struct Database {
     pool: Pool,
     options: Arc<DatabaseOptions>,
+    /// Fires on a notification of the server, and when a connection ends.
+    notified: Arc<Notify>,
     /// Thread on which connections read and write.
     runtime: Arc<ConnectionRuntime>,
 }
@@ -60,7 +64,7 @@ async fn backend(client: &Object, before: &str) -> Result<Option<String>, Databa
     Ok(id.map(str::to_owned))
 }
 
-fn manager<T>(options: &DatabaseOptions, tls: T) -> Manager
+fn manager<T>(options: &DatabaseOptions, tls: T, notified: &Arc<Notify>) -> Manager
 where
     T: MakeTlsConnect<Socket> + Clone + Sync + Send + 'static,
     T::Stream: Sync + Send,
@@ -68,11 +72,23 @@ where
     <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
 {
     let config = options.config();
-    let connector = HostConnector::new(&config, options.host_timeout(), tls);
+    let connector = HostConnector::new(&config, options.host_timeout(), tls, Arc::clone(notified));
     let recycling = ManagerConfig {
         recycling_method: RecyclingMethod::Fast,
     };
     Manager::from_connect(config, connector, recycling)
+}
+
+/// Work on the thread of the connections, which ends on drop.
+#[derive(Debug)]
+pub(crate) struct BackgroundTask(Option<AbortHandle>);
+
+impl Drop for BackgroundTask {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
+    }
 }
 
 impl Drop for ConnectionRuntime {
@@ -97,9 +113,10 @@ impl Database {
             .enable_all()
             .build()
             .map_err(DatabaseError::Runtime)?;
+        let notified = Arc::new(Notify::new());
         let manager = match options.tls()? {
-            Some(tls) => manager(options, tls),
-            None => manager(options, NoTls),
+            Some(tls) => manager(options, tls, &notified),
+            None => manager(options, NoTls, &notified),
         };
         let settings = Hook::async_fn(|client, _| {
             Box::pin(async move {
@@ -121,6 +138,7 @@ impl Database {
         let database = Self {
             pool,
             options: Arc::new(options.clone()),
+            notified,
             runtime: Arc::new(ConnectionRuntime(Some(runtime))),
         };
         database.wait(database.check_sessions())?;
@@ -145,6 +163,18 @@ impl Database {
     pub(crate) fn wait<T>(&self, work: impl Future<Output = T>) -> T {
         let _context = self.runtime.0.as_ref().map(Runtime::enter);
         futures_executor::block_on(work)
+    }
+
+    /// Runs work with connections on their thread, which it must not block, until the result is
+    /// dropped.
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> BackgroundTask {
+        let runtime = self.runtime.0.as_ref();
+        BackgroundTask(runtime.map(|runtime| runtime.spawn(work).abort_handle()))
+    }
+
+    /// Waits for a notification of the server, or for the end of a connection.
+    pub(crate) async fn notified(&self) {
+        self.notified.notified().await;
     }
 
     /// Takes a connection from the pool.

@@ -24,9 +24,7 @@ use crate::connection::DatabaseError;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Marker {
     gallery: Uuid,
-    /// The last service that used the folder.
-    pub writer: Uuid,
-    /// Number of the latest change when that service began.
+    /// Number of the latest change when a service used the folder last.
     pub number: u64,
 }
 
@@ -60,21 +58,16 @@ pub(super) fn check_owner(
     }
 }
 
-/// Marks a folder as that of a database, used by a service from a change on.
+/// Marks a folder as that of a database, used by a service at a change.
 ///
 /// # Errors
 ///
 /// If the folder cannot be written.
-pub(super) fn mark(
-    files: &CsvGallery,
-    gallery: Uuid,
-    writer: Uuid,
-    number: u64,
-) -> Result<(), GalleryError> {
+pub(super) fn mark(files: &CsvGallery, gallery: Uuid, number: u64) -> Result<(), GalleryError> {
     let write = || -> io::Result<()> {
         let path = files.folder().join(DATABASE_MARKER);
         let mut file = AtomicFile::create(&path, FileAccess::Umask)?;
-        writeln!(file, "{gallery}\n{writer}\n{number}")?;
+        writeln!(file, "{gallery}\n{number}")?;
         file.commit()
     };
     write().map_err(GalleryError::folder("write into", files.folder()))
@@ -89,23 +82,15 @@ fn read_marker(path: &Path) -> io::Result<Option<Marker>> {
     let text = String::from_utf8_lossy(&bytes);
     let lines: Vec<&str> = text.lines().collect();
     let parsed = match lines.as_slice() {
-        [gallery, writer, number] => gallery
-            .parse()
-            .ok()
-            .zip(writer.parse().ok())
-            .zip(number.parse().ok()),
+        [gallery, number] => gallery.parse().ok().zip(number.parse().ok()),
         _ => None,
     };
     let damaged = || {
         let text = format!("{} is damaged; name an empty folder", path.display());
         io::Error::new(io::ErrorKind::InvalidData, text)
     };
-    let ((gallery, writer), number) = parsed.ok_or_else(damaged)?;
-    Ok(Some(Marker {
-        gallery,
-        writer,
-        number,
-    }))
+    let (gallery, number) = parsed.ok_or_else(damaged)?;
+    Ok(Some(Marker { gallery, number }))
 }
 
 impl PostgresStore {
@@ -149,6 +134,26 @@ impl PostgresStore {
                 left_alone: Vec::new(),
                 durability: Durability::Synced,
             }),
+        }
+    }
+
+    /// Brings a person's file up to date with what another node stored: the file of a person who is
+    /// gone is removed, and a file that this node wrote before is replaced.
+    pub(super) fn follow_file(
+        &self,
+        id: &PersonId,
+        samples: Option<&[Sample]>,
+    ) -> Result<(), GalleryError> {
+        let Some(node) = &self.node else {
+            return Ok(());
+        };
+        match samples {
+            None => self.remove_file(id)?.durability.into_result().map(drop),
+            Some(samples) if node.files.path_of(id).exists() => {
+                self.write_file(id, samples);
+                Ok(())
+            }
+            Some(_) => Ok(()),
         }
     }
 

@@ -1,15 +1,17 @@
 //! Groups and their members.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
+use deadpool_postgres::{GenericClient, Transaction};
 use rostro_common::ids::PersonId;
 use rostro_gallery::GroupChange;
 use rostro_gallery::groups::{GroupId, GroupsError, MAX_FILE_BYTES, MAX_GROUPS, Members};
 
+use super::feed::{Subject, take_numbers};
 use super::{PostgresStore, database_failure};
-use crate::connection::{Database, DatabaseError};
+use crate::connection::DatabaseError;
+use crate::fleet::Epoch;
 
 /// Change that changed nothing.
 const UNCHANGED: GroupChange = GroupChange {
@@ -18,8 +20,9 @@ const UNCHANGED: GroupChange = GroupChange {
 };
 
 /// Reads all groups. Damaged rows are logged.
-pub(super) async fn load(database: &Database) -> Result<BTreeMap<GroupId, Members>, DatabaseError> {
-    let client = database.client().await?;
+pub(super) async fn load(
+    client: &impl GenericClient,
+) -> Result<BTreeMap<GroupId, Members>, DatabaseError> {
     let rows = client
         .query(
             "SELECT groups.name, member.id FROM groups LEFT JOIN member USING (name)",
@@ -62,81 +65,29 @@ impl PostgresStore {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Locks the groups. If an earlier change ended in the unknown, reads them again first, because
-    /// its commit may have taken effect.
-    fn settled_groups(&self) -> Result<MutexGuard<'_, ()>, GroupsError> {
-        let changing = self.lock_groups();
-        if self.groups_unsettled.load(Ordering::Relaxed) {
-            self.read_groups().map_err(failure)?;
-        }
-        Ok(changing)
-    }
-
-    /// Reads all groups instead of those in memory. The caller holds the lock.
-    fn read_groups(&self) -> Result<(), DatabaseError> {
-        let groups = self.database.wait(load(&self.database))?;
-        self.groups.replace(groups);
-        self.groups_unsettled.store(false, Ordering::Relaxed);
-        Ok(())
-    }
-
-    fn groups_failed(&self, error: DatabaseError) -> GroupsError {
-        self.groups_unsettled.store(true, Ordering::Relaxed);
-        failure(error)
-    }
-
     pub(super) fn add_members(
         &self,
         group: &GroupId,
         ids: &[PersonId],
     ) -> Result<GroupChange, GroupsError> {
-        let _changing = self.settled_groups()?;
-        let before = self.groups.members(group);
-        if before.is_none() {
-            if self.groups.count() >= MAX_GROUPS {
-                return Err(GroupsError::TooMany);
-            }
-            let key = case_key(group);
-            let is_taken = self
-                .groups
-                .list()
-                .iter()
-                .any(|(other, _)| case_key(other) == key);
-            if is_taken {
-                return Err(GroupsError::NameTaken);
-            }
-        }
-        let before = before.unwrap_or_default();
-        let mut members = HashSet::clone(&before);
-        members.extend(ids.iter().cloned());
-        if members.len() == before.len() {
-            return Ok(UNCHANGED);
-        }
-        // The limit of the file in an archive or a folder.
-        let bytes: usize = members.iter().map(|id| id.as_str().len() + 1).sum();
-        if bytes > MAX_FILE_BYTES {
-            return Err(GroupsError::TooLarge);
-        }
-        let new: Vec<&str> = members.difference(&before).map(PersonId::as_str).collect();
+        let _changing = self.lock_groups();
         let name = group.to_string();
-        let number = self
-            .change(async |transaction, numbering| {
-                transaction
-                    .execute(
-                        "INSERT INTO groups (name) VALUES ($1) ON CONFLICT DO NOTHING",
-                        &[&name],
-                    )
-                    .await?;
-                transaction
-                    .execute(
-                        "INSERT INTO member (name, id) SELECT $1, unnest($2::text[]) \
-                         ON CONFLICT DO NOTHING",
-                        &[&name, &new],
-                    )
-                    .await?;
-                numbering.take(transaction, 1).await
-            })
-            .map_err(|error| self.groups_failed(error))?;
+        let added = self.change_group(async |transaction, epoch| {
+            let stored = stored_group(transaction, group).await?;
+            let Some(before) = stored else {
+                if let Err(refused) = check_new(transaction, group).await? {
+                    return Ok(Err(refused));
+                }
+                let members: HashSet<PersonId> = ids.iter().cloned().collect();
+                return insert(transaction, &name, HashSet::new(), members, epoch).await;
+            };
+            let mut members = before.clone();
+            members.extend(ids.iter().cloned());
+            insert(transaction, &name, before, members, epoch).await
+        })?;
+        let Some((number, members)) = added else {
+            return Ok(UNCHANGED);
+        };
         self.groups.set(group, members);
         Ok(self.changed(number))
     }
@@ -146,48 +97,64 @@ impl PostgresStore {
         group: &GroupId,
         id: &PersonId,
     ) -> Result<Option<GroupChange>, GroupsError> {
-        let _changing = self.settled_groups()?;
-        let Some(members) = self.groups.members(group) else {
+        let _changing = self.lock_groups();
+        let name = group.to_string();
+        let number = self.change_group(async |transaction, epoch| {
+            if stored_group(transaction, group).await?.is_none() {
+                return Ok(Ok(None));
+            }
+            let statement = "DELETE FROM member WHERE name = $1 AND id = $2";
+            let removed = transaction
+                .execute(statement, &[&name, &id.as_str()])
+                .await?;
+            if removed == 0 {
+                return Ok(Ok(Some(None)));
+            }
+            let number = take_numbers(transaction, &[Subject::Group(&name)], epoch).await?;
+            Ok(Ok(Some(Some(number))))
+        })?;
+        let Some(number) = number else {
             return Ok(None);
         };
-        if !members.contains(id) {
-            return Ok(Some(UNCHANGED));
-        }
-        let name = group.to_string();
-        let number = self
-            .change(async |transaction, numbering| {
-                transaction
-                    .execute(
-                        "DELETE FROM member WHERE name = $1 AND id = $2",
-                        &[&name, &id.as_str()],
-                    )
-                    .await?;
-                numbering.take(transaction, 1).await
-            })
-            .map_err(|error| self.groups_failed(error))?;
         self.groups.remove_member([group], id);
-        Ok(Some(self.changed(number)))
+        Ok(Some(match number {
+            Some(number) => self.changed(number),
+            None => UNCHANGED,
+        }))
     }
 
     pub(super) fn remove_group(&self, group: &GroupId) -> Result<GroupChange, GroupsError> {
-        let _changing = self.settled_groups()?;
-        if self.groups.members(group).is_none() {
-            return Ok(UNCHANGED);
-        }
+        let _changing = self.lock_groups();
         let name = group.to_string();
-        let number = self
-            .change(async |transaction, numbering| {
-                transaction
-                    .execute("DELETE FROM groups WHERE name = $1", &[&name])
-                    .await?;
-                numbering.take(transaction, 1).await
-            })
-            .map_err(|error| self.groups_failed(error))?;
+        let number = self.change_group(async |transaction, epoch| {
+            lock_group(transaction, group).await?;
+            let statement = "DELETE FROM groups WHERE name = $1";
+            if transaction.execute(statement, &[&name]).await? == 0 {
+                return Ok(Ok(None));
+            }
+            let number = take_numbers(transaction, &[Subject::Group(&name)], epoch).await?;
+            Ok(Ok(Some(number)))
+        })?;
         self.groups.remove(group);
-        Ok(self.changed(number))
+        Ok(match number {
+            Some(number) => self.changed(number),
+            None => UNCHANGED,
+        })
+    }
+
+    /// Runs a change of a group in a transaction, which may refuse it.
+    fn change_group<T>(
+        &self,
+        change: impl AsyncFnOnce(
+            &Transaction<'_>,
+            &Epoch,
+        ) -> Result<Result<T, GroupsError>, DatabaseError>,
+    ) -> Result<T, GroupsError> {
+        self.change(change).map_err(failure)?
     }
 
     fn changed(&self, number: u64) -> GroupChange {
+        self.lock_own().insert(number);
         GroupChange {
             number: Some(self.record_latest(number)),
             durable: true,
@@ -195,12 +162,91 @@ impl PostgresStore {
     }
 }
 
+/// Serialises changes of a group until the transaction ends, also of groups that differ only in case.
+async fn lock_group(transaction: &Transaction<'_>, group: &GroupId) -> Result<(), DatabaseError> {
+    let statement = transaction
+        .prepare_cached("SELECT pg_advisory_xact_lock(hashtextextended('group ' || $1::text, 0))")
+        .await?;
+    let key = case_key(&group.to_string());
+    transaction.execute(&statement, &[&key]).await?;
+    Ok(())
+}
+
+/// Locks a group and reads its members; none if it does not exist.
+async fn stored_group(
+    transaction: &Transaction<'_>,
+    group: &GroupId,
+) -> Result<Option<HashSet<PersonId>>, DatabaseError> {
+    lock_group(transaction, group).await?;
+    let statement = transaction
+        .prepare_cached(
+            "SELECT member.id FROM groups LEFT JOIN member USING (name) WHERE name = $1",
+        )
+        .await?;
+    let rows = transaction.query(&statement, &[&group.to_string()]).await?;
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let ids = rows.iter().filter_map(|row| row.get::<_, Option<&str>>(0));
+    Ok(Some(ids.filter_map(|id| id.parse().ok()).collect()))
+}
+
+/// Returns the reason why a new group cannot be made.
+async fn check_new(
+    transaction: &Transaction<'_>,
+    group: &GroupId,
+) -> Result<Result<(), GroupsError>, DatabaseError> {
+    let rows = transaction.query("SELECT name FROM groups", &[]).await?;
+    if rows.len() >= MAX_GROUPS {
+        return Ok(Err(GroupsError::TooMany));
+    }
+    let key = case_key(&group.to_string());
+    let is_taken = rows.iter().any(|row| case_key(row.get(0)) == key);
+    Ok(match is_taken {
+        true => Err(GroupsError::NameTaken),
+        false => Ok(()),
+    })
+}
+
+/// Adds members to a group. Returns the number and all members; none if nothing changed.
+async fn insert(
+    transaction: &Transaction<'_>,
+    name: &str,
+    before: HashSet<PersonId>,
+    members: HashSet<PersonId>,
+    epoch: &Epoch,
+) -> Result<Result<Option<(u64, HashSet<PersonId>)>, GroupsError>, DatabaseError> {
+    let new: Vec<&str> = members.difference(&before).map(PersonId::as_str).collect();
+    if new.is_empty() {
+        return Ok(Ok(None));
+    }
+    // The limit of the file in an archive or a folder.
+    let bytes: usize = members.iter().map(|id| id.as_str().len() + 1).sum();
+    if bytes > MAX_FILE_BYTES {
+        return Ok(Err(GroupsError::TooLarge));
+    }
+    transaction
+        .execute(
+            "INSERT INTO groups (name) VALUES ($1) ON CONFLICT DO NOTHING",
+            &[&name],
+        )
+        .await?;
+    transaction
+        .execute(
+            "INSERT INTO member (name, id) SELECT $1, unnest($2::text[]) ON CONFLICT DO NOTHING",
+            &[&name, &new],
+        )
+        .await?;
+    let number = take_numbers(transaction, &[Subject::Group(name)], epoch).await?;
+    Ok(Ok(Some((number, members))))
+}
+
 fn failure(error: DatabaseError) -> GroupsError {
     GroupsError::Database(database_failure(error))
 }
 
 /// Returns the key that names share which differ only in case.
-fn case_key(group: &GroupId) -> Option<String> {
-    let id: PersonId = group.to_string().parse().ok()?;
-    Some(id.case_key())
+fn case_key(name: &str) -> String {
+    let id: Result<PersonId, _> = name.parse();
+    id.map_or_else(|_| name.to_owned(), |id| id.case_key())
 }

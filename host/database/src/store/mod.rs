@@ -7,21 +7,22 @@
 //! | `groups` | groups and their members |
 //! | `tombstones` | deletions, for imports of archives |
 //! | `files` | the CSV files of this node, which follow the database |
+//! | `feed` | numbers of changes, and what other nodes changed |
 //!
-//! One service at a time writes a database: it holds an advisory lock, and every change names it as
-//! the writer in the row that numbers the changes. A service that lost its connections, and with
-//! them the lock, is refused once another one has taken over.
+//! Several nodes write a database. Each change takes a number in its transaction, and the nodes
+//! follow the numbers ([`crate::fleet`]). A command has the database alone.
 
+mod feed;
 mod files;
 mod groups;
 mod people;
 mod samples;
 mod tombstones;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::{Object, Transaction};
@@ -34,24 +35,23 @@ use rostro_common::digest::Sha256Digest;
 use rostro_common::ids::{ContractId, PersonId};
 use rostro_common::keyed_hash::HashKey;
 use rostro_common::sample::Sample;
-use rostro_gallery::groups::{GroupId, GroupIndex, GroupsError};
+use rostro_gallery::groups::{GroupId, GroupIndex, GroupsError, Members};
 use rostro_gallery::ledger::{
     ArchiveNumber, ArchiveOrigin, DeletionReason, ImportWatch, Tombstones,
 };
 use rostro_gallery::{
     AuditAppend, BatchWrite, ChangeNumber, CsvGallery, DatabaseFailure, Deletion, GalleryContents,
-    GalleryError, GroupChange, KeptTemplates, PersonSamples, PersonWrite, Problem, SampleLocation,
-    StateFiles, Store, StoreChanges, StoreError,
+    GalleryError, GroupChange, KeptTemplates, Lease, PendingChange, PersonSamples, PersonWrite,
+    Problem, SampleLocation, SharedChange, StateFiles, Store, StoreChanges, StoreError,
 };
 
-use crate::connection::{Database, DatabaseError};
+use crate::connection::{BackgroundTask, Database, DatabaseError};
+use crate::fleet::{Epoch, Fleet, FleetOptions, Position, WRITER_LOCK};
+use feed::FoundChanges;
 
 /// Time to wait at least for the lock, because the server needs a moment to notice the end of a
 /// service.
 const MIN_WAIT: Duration = Duration::from_secs(1);
-
-/// Key of the advisory lock that the writing service holds: "rostro" in ASCII.
-const WRITER_LOCK: i64 = 0x726f_7374_726f;
 
 /// Store of people and groups in a database.
 ///
@@ -60,26 +60,29 @@ const WRITER_LOCK: i64 = 0x726f_7374_726f;
 #[derive(Debug)]
 pub struct PostgresStore {
     database: Database,
-    /// Connection that holds the advisory lock.
-    _lock: Object,
-    /// Id of this service as the writer.
-    writer: Uuid,
+    /// Connection of a command, which has the database alone.
+    _lock: Option<Object>,
     /// Id of the gallery.
     gallery: Uuid,
     /// Key of the hashes in its tombstones.
     tombstone_key: HashKey,
     /// None in a command, which leaves nothing on its machine.
     node: Option<Node>,
+    fleet: Arc<Fleet>,
+    /// Renews the lease of a node that joined.
+    renewing: OnceLock<BackgroundTask>,
     groups: GroupIndex,
     /// Serialises changes of groups with their index.
     changing_groups: Mutex<()>,
-    /// Whether the commit of a change of groups failed, which may have taken effect all the same.
-    groups_unsettled: AtomicBool,
-    /// People with such a change. The next rescan reads them again.
-    unsettled: Mutex<BTreeSet<PersonId>>,
-    /// Whether the files of people who are not stored were removed.
-    has_clean_files: AtomicBool,
-    /// Number of the latest change of this service.
+    /// Whether the first load was made, from which this node follows the changes.
+    is_loaded: AtomicBool,
+    /// Ids of the people by surrogate key, because a deletion names the key alone.
+    keys: Mutex<HashMap<i64, PersonId>>,
+    /// Changes that were found and are not applied to the views.
+    found: Mutex<Option<FoundChanges>>,
+    /// Numbers of own changes that the views have.
+    own: Mutex<BTreeSet<u64>>,
+    /// Number of the latest change that this node knows.
     latest: AtomicU64,
     /// Contract of samples that name none.
     legacy: OnceLock<ContractId>,
@@ -97,76 +100,94 @@ pub struct Node {
 }
 
 impl PostgresStore {
-    /// Opens the store, and takes over as the writer of the database. If another service writes the
-    /// database, waits for it until `scope` ends. A command has no `node`.
+    /// Opens the store of a node, which joins the fleet with [`Store::join`].
     ///
     /// # Errors
     ///
-    /// If another service writes the database, if the files are another gallery's, or if the
-    /// database cannot be used.
-    pub fn open(
+    /// If the files are another gallery's, or if the database cannot be used.
+    pub fn open_node(
         database: Database,
-        node: Option<Node>,
-        scope: &CancelScope,
+        node: Node,
+        options: FleetOptions,
     ) -> Result<Self, StoreError> {
-        let gallery = database.wait(gallery_id(&database)).map_err(failure)?;
-        let marker = match &node {
-            Some(node) => files::check_owner(&node.files, gallery)?,
-            None => None,
-        };
-        // New for each process, because a copied folder must not make two services one writer.
-        let writer = Uuid::now_v7();
-        let opened = database.wait(async {
-            let taken = take_over(&database, writer, scope).await?;
-            let key = tombstones::key_of(&database, gallery).await?;
-            Ok((taken, key, groups::load(&database).await?))
-        });
-        let (taken, tombstone_key, groups) = opened.map_err(failure)?;
-        if let Some(node) = &node {
-            if let Some(marker) = marker
-                && marker.number > taken.latest
-            {
-                return Err(failure(DatabaseError::OlderDatabase {
-                    folder: node.files.folder().to_owned(),
-                    number: taken.latest,
-                    seen: marker.number,
-                })
-                .into());
-            }
-            if taken.before.is_none() || taken.before != marker.map(|marker| marker.writer) {
-                // Another service wrote the database, and people may have been deleted since.
-                node.state.remove_templates()?;
-            }
-            files::mark(&node.files, gallery, writer, taken.latest)?;
+        let opened = Opened::read(&database)?;
+        let number = opened.position.number;
+        let marker = files::check_owner(&node.files, opened.gallery)?;
+        if let Some(marker) = marker.filter(|marker| marker.number > number) {
+            return Err(failure(DatabaseError::OlderDatabase {
+                folder: node.files.folder().to_owned(),
+                number,
+                seen: marker.number,
+            })
+            .into());
         }
-        Ok(Self {
+        if marker.is_none_or(|marker| marker.number != number) {
+            // People may have been deleted since.
+            node.state.remove_templates()?;
+        }
+        files::mark(&node.files, opened.gallery, number)?;
+        let fleet = Fleet::new(database.clone(), options);
+        Ok(Self::new(database, opened, Some(node), fleet, None))
+    }
+
+    /// Opens the store for a command, which has the database alone. While a service uses it, waits
+    /// until `scope` ends.
+    ///
+    /// # Errors
+    ///
+    /// If a service uses the database, or if it cannot be used.
+    pub fn open_alone(database: Database, scope: &CancelScope) -> Result<Self, StoreError> {
+        let lock = database.wait(lock_alone(&database, scope));
+        let lock = lock.map_err(failure)?;
+        let opened = Opened::read(&database)?;
+        let options = FleetOptions {
+            node: "command".to_owned(),
+            lease: MIN_WAIT,
+        };
+        let fleet = Fleet::new(database.clone(), options);
+        Ok(Self::new(database, opened, None, fleet, Some(lock)))
+    }
+
+    fn new(
+        database: Database,
+        opened: Opened,
+        node: Option<Node>,
+        fleet: Arc<Fleet>,
+        lock: Option<Object>,
+    ) -> Self {
+        let latest = AtomicU64::new(opened.position.number);
+        fleet.position().set(opened.position);
+        Self {
             database,
-            _lock: taken.lock,
-            writer,
-            gallery,
-            tombstone_key,
+            _lock: lock,
+            gallery: opened.gallery,
+            tombstone_key: opened.tombstone_key,
             node,
-            groups: GroupIndex::new(groups),
+            fleet,
+            renewing: OnceLock::new(),
+            groups: GroupIndex::new(opened.groups),
             changing_groups: Mutex::default(),
-            groups_unsettled: AtomicBool::new(false),
-            unsettled: Mutex::default(),
-            has_clean_files: AtomicBool::new(false),
-            latest: AtomicU64::new(taken.latest),
+            is_loaded: AtomicBool::new(false),
+            keys: Mutex::default(),
+            found: Mutex::default(),
+            own: Mutex::default(),
+            latest,
             legacy: OnceLock::new(),
             import: Arc::default(),
-        })
+        }
     }
 
     /// Runs a change in a transaction. The change takes its number last, so that changes wait for
     /// each other only briefly.
     fn change<T>(
         &self,
-        change: impl AsyncFnOnce(&Transaction<'_>, Numbering<'_>) -> Result<T, DatabaseError>,
+        change: impl AsyncFnOnce(&Transaction<'_>, &Epoch) -> Result<T, DatabaseError>,
     ) -> Result<T, DatabaseError> {
+        let epoch = self.epoch()?;
         self.database.wait(async {
             let mut client = self.database.client().await?;
             let transaction = client.transaction().await?;
-            let result = change(&transaction, Numbering(self)).await?;
+            let result = change(&transaction, &epoch).await?;
             transaction.commit().await?;
             Ok(result)
         })
@@ -181,53 +202,6 @@ impl PostgresStore {
             let client = self.database.client().await?;
             read(&client).await
         })
-    }
-
-    /// Converts the error of a change of people, which may have taken effect if its commit failed.
-    /// The next rescan reads them again.
-    fn unsettled<'p>(
-        &self,
-        ids: impl IntoIterator<Item = &'p PersonId>,
-        error: DatabaseError,
-    ) -> GalleryError {
-        self.lock_unsettled().extend(ids.into_iter().cloned());
-        failure(error)
-    }
-
-    fn lock_unsettled(&self) -> MutexGuard<'_, BTreeSet<PersonId>> {
-        self.unsettled
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Finds out which people are stored after changes that ended in the unknown.
-    fn settle(&self) -> Result<StoreChanges, GalleryError> {
-        let ids = std::mem::take(&mut *self.lock_unsettled());
-        let mut changes = StoreChanges {
-            number: ChangeNumber(self.latest.load(Ordering::Relaxed)),
-            people: BTreeSet::new(),
-            deleted: BTreeSet::new(),
-            problems: Vec::new(),
-            groups: Ok(0),
-        };
-        if ids.is_empty() {
-            return Ok(changes);
-        }
-        let read = self.latest_number().map_err(failure).and_then(|number| {
-            changes.number = self.record_latest(number);
-            for id in &ids {
-                match self.read_person(id)? {
-                    Some(_) => changes.people.insert(id.clone()),
-                    None => changes.deleted.insert(id.clone()),
-                };
-            }
-            Ok(())
-        });
-        if let Err(error) = read {
-            self.lock_unsettled().extend(ids);
-            return Err(error);
-        }
-        Ok(changes)
     }
 
     /// Removes the kept templates before a person's samples are replaced or deleted.
@@ -254,29 +228,35 @@ impl PostgresStore {
     }
 }
 
-/// The database as its writer.
-struct TakenOver {
-    /// Connection that holds the advisory lock.
-    lock: Object,
-    /// Number of the latest change.
-    latest: u64,
-    /// The writer before.
-    before: Option<Uuid>,
+/// What a store knows of its database from the beginning.
+struct Opened {
+    gallery: Uuid,
+    tombstone_key: HashKey,
+    position: Position,
+    groups: BTreeMap<GroupId, Members>,
 }
 
-async fn gallery_id(database: &Database) -> Result<Uuid, DatabaseError> {
-    let client = database.client().await?;
-    let row = client.query_opt("SELECT id FROM gallery", &[]).await?;
-    let row = row.ok_or(DatabaseError::Damaged("the row of the gallery"))?;
-    Ok(row.get(0))
+impl Opened {
+    fn read(database: &Database) -> Result<Self, GalleryError> {
+        let read = database.wait(async {
+            let mut client = database.client().await?;
+            let row = client.query_opt("SELECT id FROM gallery", &[]).await?;
+            let row = row.ok_or(DatabaseError::Damaged("the row of the gallery"))?;
+            let gallery = row.get(0);
+            let position = feed::latest_position(&client).await?;
+            Ok(Self {
+                gallery,
+                tombstone_key: tombstones::key_of(&client, gallery).await?,
+                position,
+                groups: groups::load(&feed::snapshot(&mut client).await?).await?,
+            })
+        });
+        read.map_err(failure)
+    }
 }
 
-/// Locks the database for this service.
-async fn take_over(
-    database: &Database,
-    writer: Uuid,
-    scope: &CancelScope,
-) -> Result<TakenOver, DatabaseError> {
+/// Locks the database for a command, on a connection that holds the lock.
+async fn lock_alone(database: &Database, scope: &CancelScope) -> Result<Object, DatabaseError> {
     let lock = database.client().await?;
     let begun = Instant::now();
     loop {
@@ -284,46 +264,12 @@ async fn take_over(
             .query_one("SELECT pg_try_advisory_lock($1)", &[&WRITER_LOCK])
             .await?;
         if row.get(0) {
-            break;
+            return Ok(lock);
         }
         if scope.is_expired() && (scope.is_cancelled() || begun.elapsed() > MIN_WAIT) {
             return Err(DatabaseError::InUse);
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    let before: Option<Uuid> = lock
-        .query_one("SELECT writer FROM gallery", &[])
-        .await?
-        .get(0);
-    let row = lock
-        .query_one(
-            "UPDATE gallery SET writer = $1 RETURNING counter",
-            &[&writer],
-        )
-        .await?;
-    Ok(TakenOver {
-        latest: unsigned(row.get(0)),
-        before,
-        lock,
-    })
-}
-
-/// Numbers changes in their transactions.
-#[derive(Clone, Copy)]
-struct Numbering<'s>(&'s PostgresStore);
-
-impl Numbering<'_> {
-    /// Takes `count` numbers and returns the last one. The row stays locked until the transaction
-    /// ends, so that changes become visible in the order of their numbers.
-    async fn take(self, transaction: &Transaction<'_>, count: usize) -> Result<u64, DatabaseError> {
-        let count = i64::try_from(count).unwrap_or(i64::MAX);
-        let row = transaction
-            .query_opt(
-                "UPDATE gallery SET counter = counter + $1 WHERE writer = $2 RETURNING counter",
-                &[&count, &self.0.writer],
-            )
-            .await?;
-        Ok(unsigned(row.ok_or(DatabaseError::TakenOver)?.get(0)))
     }
 }
 
@@ -337,7 +283,10 @@ fn signed(number: u64) -> i64 {
 }
 
 fn failure(error: DatabaseError) -> GalleryError {
-    GalleryError::Database(database_failure(error))
+    match error {
+        DatabaseError::IdTaken => GalleryError::IdTaken,
+        error => GalleryError::Database(database_failure(error)),
+    }
 }
 
 fn database_failure(error: DatabaseError) -> DatabaseFailure {
@@ -356,7 +305,7 @@ impl Store for PostgresStore {
     fn load(&self, _cores: &Cores) -> Result<GalleryContents, GalleryError> {
         let people = self.load_people()?;
         // Once, before the service serves: later, people may be enrolled meanwhile.
-        if !self.has_clean_files.swap(true, Ordering::Relaxed) {
+        if !self.is_loaded.swap(true, Ordering::SeqCst) {
             self.remove_files_of_others(people.iter().map(|person| &person.id))?;
         }
         let mut contents = GalleryContents::default();
@@ -385,10 +334,53 @@ impl Store for PostgresStore {
         self.read_person(id)
     }
 
-    /// Finds changes of this service that may have taken effect although their commit failed. Files
-    /// that others write into the folder do not count.
+    /// Finds changes of other nodes, and those of this one whose commit failed although it took
+    /// effect. Files that others write into the folder do not count.
     fn rescan(&self) -> Result<StoreChanges, GalleryError> {
-        self.settle()
+        self.find_changes()
+    }
+
+    fn follow(&self, id: &PersonId, samples: Option<&[Sample]>) -> Result<(), GalleryError> {
+        self.remove_templates()?;
+        self.follow_file(id, samples)
+    }
+
+    fn acknowledge_rescan(&self) {
+        self.acknowledge_found();
+    }
+
+    fn acknowledge(&self, number: ChangeNumber) {
+        self.lock_own().insert(number.0);
+    }
+
+    fn wait_for_changes(&self, period: Duration) {
+        self.fleet.wait_for_changes(period);
+    }
+
+    fn lease(&self) -> Option<Lease> {
+        self.fleet.membership().lease()
+    }
+
+    fn join(&self, scope: &CancelScope) -> Result<(), GalleryError> {
+        self.renewing.get_or_init(|| self.fleet.start());
+        while self.lease().is_none() {
+            if scope.is_expired() {
+                return Err(failure(DatabaseError::NotJoined));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    fn leave(&self) {
+        // The others wait for this node's lease to end otherwise.
+        if let Err(error) = self.database.wait(self.fleet.leave()) {
+            tracing::warn!("cannot remove the lease of this node: {error}");
+        }
+    }
+
+    fn wait_applied(&self, change: &SharedChange, deadline: Instant) -> Result<(), PendingChange> {
+        self.fleet.wait_applied(change, deadline)
     }
 
     fn has_unseen_files(&self, _id: &PersonId) -> bool {

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::pin::pin;
-use std::sync::atomic::Ordering;
 
 use deadpool_postgres::{GenericClient, Transaction};
 use futures_util::TryStreamExt;
@@ -10,14 +9,16 @@ use rostro_common::ids::PersonId;
 use rostro_common::sample::Sample;
 use rostro_gallery::{
     BatchOutcome, BatchWrite, Deletion, Durability, GalleryError, MAX_PERSON_BYTES, PersonRecord,
-    PersonSamples, PersonWrite, Removal, SampleLocation,
+    PersonSamples, PersonWrite, Removal, SampleLocation, SharedChange,
 };
 use tokio_postgres::Row;
 use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::Type;
 
+use super::feed::{Subject, take_numbers};
 use super::{PostgresStore, failure, samples, signed};
 use crate::connection::DatabaseError;
+use crate::fleet::Epoch;
 
 /// A person to write, with all samples in force.
 pub(super) type SamplesInForce<'a> = (&'a PersonId, Vec<Sample>);
@@ -27,13 +28,14 @@ impl PostgresStore {
     pub(super) fn load_people(&self) -> Result<Vec<PersonRecord>, GalleryError> {
         self.read_with(async |client| {
             let statement = format!(
-                "SELECT person.id, sample.position, {} FROM person LEFT JOIN sample USING (person) \
-                 ORDER BY person.id, sample.position",
+                "SELECT person.id, sample.position, person.person, {} \
+                 FROM person LEFT JOIN sample USING (person) ORDER BY person.id, sample.position",
                 samples::COLUMNS
             );
             let parameters: [&str; 0] = [];
             let mut rows = pin!(client.query_raw(&statement, parameters).await?);
             let mut people: Vec<PersonRecord> = Vec::new();
+            let mut keys = HashMap::new();
             let mut damaged = 0;
             while let Some(row) = rows.try_next().await? {
                 let Some(id) = stored_id(&row) else {
@@ -41,6 +43,7 @@ impl PostgresStore {
                     continue;
                 };
                 if people.last().is_none_or(|person| person.id != id) {
+                    keys.insert(row.get(2), id.clone());
                     people.push(PersonRecord {
                         path: self.path_of(&id),
                         id,
@@ -53,7 +56,7 @@ impl PostgresStore {
                 if row.get::<_, Option<i32>>(1).is_none() {
                     continue;
                 }
-                match samples::from_row(&row, 2) {
+                match samples::from_row(&row, 3) {
                     Ok(sample) => person.samples.push(self.with_contract(sample)),
                     Err(_) => damaged += 1,
                 }
@@ -64,6 +67,7 @@ impl PostgresStore {
                     "rows of the database cannot be used; their people are not recognised; `rostro database check` counts them"
                 );
             }
+            self.lock_keys().extend(keys);
             Ok(people)
         })
         .map_err(failure)
@@ -136,17 +140,19 @@ impl PostgresStore {
         id: &PersonId,
     ) -> Result<PersonWrite, GalleryError> {
         let (number, samples) = self
-            .change(async |transaction, numbering| {
-                lock_people(transaction, &[id.as_str()]).await?;
+            .change(async |transaction, epoch| {
+                lock_people(transaction, &[id]).await?;
+                check_case(transaction, id).await?;
                 let samples = samples(transaction).await?;
                 let people = [(id, samples)];
-                write_rows(transaction, &people).await?;
-                let number = numbering.take(transaction, 1).await?;
-                number_people(transaction, &people, number).await?;
+                let keys = write_rows(transaction, &people).await?;
+                let number = self
+                    .number_people(transaction, &people, &keys, epoch)
+                    .await?;
                 let [(_, samples)] = people;
                 Ok((number, samples))
             })
-            .map_err(|error| self.unsettled([id], error))?;
+            .map_err(failure)?;
         let number = self.record_latest(number);
         Ok(PersonWrite {
             number,
@@ -184,22 +190,15 @@ impl PostgresStore {
                 failure: None,
             };
         }
-        let last = self.change(async |transaction, numbering| {
-            let mut ids: Vec<&str> = writes.iter().map(|(id, _)| id.as_str()).collect();
-            // In one order, so that two batches do not wait for each other.
-            ids.sort_unstable();
+        let last = self.change(async |transaction, epoch| {
+            let ids: Vec<&PersonId> = writes.iter().map(|(id, _)| *id).collect();
             lock_people(transaction, &ids).await?;
-            write_rows(transaction, &writes).await?;
-            let last = numbering.take(transaction, writes.len()).await?;
-            number_people(transaction, &writes, last).await?;
-            Ok(last)
+            let keys = write_rows(transaction, &writes).await?;
+            self.number_people(transaction, &writes, &keys, epoch).await
         });
         let last = match last {
             Ok(last) => last,
-            Err(error) => {
-                let ids = writes.iter().map(|(id, _)| *id);
-                return failed(outcomes, self.unsettled(ids, error));
-            }
+            Err(error) => return failed(outcomes, failure(error)),
         };
         let first = last.saturating_sub(writes.len() as u64 - 1);
         for (number, place) in (first..).zip(places) {
@@ -220,24 +219,26 @@ impl PostgresStore {
         self.remove_templates()?;
         // Held until the index follows, because a change of a group replaces all its members.
         let _changing = self.lock_groups();
-        let (number, was_stored) = self
-            .change(async |transaction, numbering| {
+        let (number, epoch, was_stored) = self
+            .change(async |transaction, epoch| {
                 let text = id.as_str();
-                lock_people(transaction, &[text]).await?;
+                lock_people(transaction, &[id]).await?;
                 transaction
                     .execute("DELETE FROM member WHERE id = $1", &[&text])
                     .await?;
-                let people = transaction
-                    .execute("DELETE FROM person WHERE id = $1", &[&text])
+                let row = transaction
+                    .query_opt(
+                        "DELETE FROM person WHERE id = $1 RETURNING person",
+                        &[&text],
+                    )
                     .await?;
-                let number = numbering.take(transaction, 1).await?;
+                let person = row.map(|row| row.get(0));
+                let subjects = [Subject::Deletion(person)];
+                let number = take_numbers(transaction, &subjects, epoch).await?;
                 self.write_tombstone(transaction, id, number).await?;
-                Ok((number, people > 0))
+                Ok((number, epoch.clone(), person.is_some()))
             })
-            .map_err(|error| {
-                self.groups_unsettled.store(true, Ordering::Relaxed);
-                self.unsettled([id], error)
-            })?;
+            .map_err(failure)?;
         self.groups.remove_member(&self.groups.groups_of(id), id);
         let number = self.record_latest(number);
         // The file is a copy, but callers read it: the deletion is not answered with success before
@@ -253,7 +254,41 @@ impl PostgresStore {
             left_alone: file.left_alone,
             durability: file.durability,
             has_tombstone: true,
+            shared: SharedChange {
+                number,
+                epoch: Some(epoch),
+            },
         })
+    }
+
+    /// Numbers the changes of people. Returns the last number.
+    async fn number_people(
+        &self,
+        transaction: &Transaction<'_>,
+        people: &[SamplesInForce<'_>],
+        keys: &HashMap<String, i64>,
+        epoch: &Epoch,
+    ) -> Result<u64, DatabaseError> {
+        let keys: Vec<i64> = people
+            .iter()
+            .filter_map(|(id, _)| keys.get(id.as_str()).copied())
+            .collect();
+        let subjects: Vec<Subject<'_>> = keys.iter().copied().map(Subject::Person).collect();
+        let last = take_numbers(transaction, &subjects, epoch).await?;
+        let first = last.saturating_sub(people.len() as u64 - 1);
+        let numbers: Vec<i64> = (first..=last).map(signed).collect();
+        let statement = transaction
+            .prepare_cached(
+                "UPDATE person SET number = new.number \
+                 FROM unnest($1::bigint[], $2::bigint[]) AS new (person, number) \
+                 WHERE person.person = new.person",
+            )
+            .await?;
+        transaction.execute(&statement, &[&keys, &numbers]).await?;
+        // Even if the commit fails in the end, a key belongs to one id for ever.
+        let ids = people.iter().map(|(id, _)| (*id).clone());
+        self.lock_keys().extend(keys.into_iter().zip(ids));
+        Ok(last)
     }
 }
 
@@ -265,16 +300,39 @@ fn stored_id(row: &Row) -> Option<PersonId> {
     (id.as_str() == text).then_some(id)
 }
 
-/// Serialises the changes of these people until the transaction ends, also before there are rows.
-async fn lock_people(transaction: &Transaction<'_>, ids: &[&str]) -> Result<(), DatabaseError> {
+/// Serialises the changes of these people, and of people whose ids differ only in case, until the
+/// transaction ends, also before there are rows. All are locked in one order, so that two batches do
+/// not wait for each other.
+async fn lock_people(
+    transaction: &Transaction<'_>,
+    ids: &[&PersonId],
+) -> Result<(), DatabaseError> {
+    let mut keys: Vec<String> = ids.iter().map(|id| id.case_key()).collect();
+    keys.sort_unstable();
     let statement = transaction
         .prepare_cached(
-            "SELECT count(pg_advisory_xact_lock(hashtextextended(id, 0))) \
-             FROM unnest($1::text[]) AS new (id)",
+            "SELECT count(pg_advisory_xact_lock(hashtextextended(key, 0))) \
+             FROM unnest($1::text[]) AS new (key)",
         )
         .await?;
-    transaction.execute(&statement, &[&ids]).await?;
+    transaction.execute(&statement, &[&keys]).await?;
     Ok(())
+}
+
+/// Refuses a new id that differs only in case from a stored one. The caller has locked it.
+async fn check_case(transaction: &Transaction<'_>, id: &PersonId) -> Result<(), DatabaseError> {
+    let statement = transaction
+        .prepare_cached(
+            "SELECT bool_or(id = $2) FROM person WHERE case_key = $1 HAVING count(*) > 0",
+        )
+        .await?;
+    let row = transaction
+        .query_opt(&statement, &[&id.case_key(), &id.as_str()])
+        .await?;
+    match row.map(|row| row.get(0)) {
+        Some(false) => Err(DatabaseError::IdTaken),
+        Some(true) | None => Ok(()),
+    }
 }
 
 /// Reads the rows of a person; none for an unknown one. Damaged rows are left out.
@@ -302,19 +360,21 @@ async fn stored_samples(
     ))
 }
 
-/// Writes people with their samples instead of those that are stored.
+/// Writes people with their samples instead of those that are stored. Returns their surrogate keys.
 async fn write_rows(
     transaction: &Transaction<'_>,
     people: &[SamplesInForce<'_>],
-) -> Result<(), DatabaseError> {
+) -> Result<HashMap<String, i64>, DatabaseError> {
     let ids: Vec<&str> = people.iter().map(|(id, _)| id.as_str()).collect();
+    let case_keys: Vec<String> = people.iter().map(|(id, _)| id.case_key()).collect();
     let statement = transaction
         .prepare_cached(
-            "INSERT INTO person (id, number) SELECT id, 0 FROM unnest($1::text[]) AS new (id) \
+            "INSERT INTO person (id, case_key, number) \
+             SELECT id, case_key, 0 FROM unnest($1::text[], $2::text[]) AS new (id, case_key) \
              ON CONFLICT (id) DO UPDATE SET enrolled_at = now() RETURNING id, person",
         )
         .await?;
-    let rows = transaction.query(&statement, &[&ids]).await?;
+    let rows = transaction.query(&statement, &[&ids, &case_keys]).await?;
     let keys: HashMap<String, i64> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     let all: Vec<i64> = keys.values().copied().collect();
     let statement = transaction
@@ -359,26 +419,7 @@ async fn write_rows(
         }
     }
     writer.as_mut().finish().await?;
-    Ok(())
-}
-
-/// Numbers the changes of people, the last one with `last`.
-async fn number_people(
-    transaction: &Transaction<'_>,
-    people: &[SamplesInForce<'_>],
-    last: u64,
-) -> Result<(), DatabaseError> {
-    let first = last.saturating_sub(people.len() as u64 - 1);
-    let ids: Vec<&str> = people.iter().map(|(id, _)| id.as_str()).collect();
-    let numbers: Vec<i64> = (first..=last).map(signed).collect();
-    let statement = transaction
-        .prepare_cached(
-            "UPDATE person SET number = new.number \
-             FROM unnest($1::text[], $2::bigint[]) AS new (id, number) WHERE person.id = new.id",
-        )
-        .await?;
-    transaction.execute(&statement, &[&ids, &numbers]).await?;
-    Ok(())
+    Ok(keys)
 }
 
 fn check_size(samples: &[Sample]) -> Result<(), GalleryError> {

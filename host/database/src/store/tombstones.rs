@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use deadpool_postgres::Transaction;
+use deadpool_postgres::{Object, Transaction};
 use rostro_common::digest::Sha256Digest;
 use rostro_common::ids::PersonId;
 use rostro_common::keyed_hash::HashKey;
@@ -14,12 +14,13 @@ use rostro_gallery::ledger::{
 use tokio_postgres::Row;
 use uuid::Uuid;
 
+use super::feed::take_numbers;
 use super::{PostgresStore, signed, unsigned};
-use crate::connection::{Database, DatabaseError};
+use crate::connection::DatabaseError;
+use crate::fleet::Epoch;
 
 /// Reads the key of a gallery's tombstones.
-pub(super) async fn key_of(database: &Database, gallery: Uuid) -> Result<HashKey, DatabaseError> {
-    let client = database.client().await?;
+pub(super) async fn key_of(client: &Object, gallery: Uuid) -> Result<HashKey, DatabaseError> {
     let row = client
         .query_opt(
             "SELECT key FROM tombstone_key WHERE gallery = $1",
@@ -126,7 +127,7 @@ impl PostgresStore {
             .and_then(|archive| archive.number)
             .unwrap_or_default();
         let adopted = known.adopt(others, self.gallery, highest);
-        self.change(async |transaction, numbering| {
+        self.change(async |transaction, epoch| {
             for (gallery, key) in &adopted.galleries {
                 let Some(key) = key_bytes(key) else { continue };
                 transaction
@@ -165,7 +166,7 @@ impl PostgresStore {
                     )
                     .await?;
             }
-            raise(transaction, numbering, adopted.highest).await
+            raise(transaction, epoch, adopted.highest).await
         })
         .map_err(io::Error::other)?;
         Ok(adopted.reasons)
@@ -191,8 +192,8 @@ impl PostgresStore {
             return (origin, Err(reason));
         }
         if adopts
-            && let Err(error) = self
-                .change(async |transaction, numbering| raise(transaction, numbering, number).await)
+            && let Err(error) =
+                self.change(async |transaction, epoch| raise(transaction, epoch, number).await)
         {
             tracing::warn!("cannot raise the change number of the database: {error}");
         }
@@ -284,10 +285,10 @@ impl PostgresStore {
 /// Raises the counter to at least a number.
 async fn raise(
     transaction: &Transaction<'_>,
-    numbering: super::Numbering<'_>,
+    epoch: &Epoch,
     number: u64,
 ) -> Result<(), DatabaseError> {
-    numbering.take(transaction, 0).await?;
+    take_numbers(transaction, &[], epoch).await?;
     transaction
         .execute(
             "UPDATE gallery SET counter = greatest(counter, $1)",

@@ -1,6 +1,10 @@
 //! Databases of the tests.
 
-use rostro_database::{Database, DatabaseError, DatabaseOptions};
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+use std::time::Duration;
+
+use rostro_database::{Database, DatabaseError, DatabaseOptions, FleetOptions};
 
 use crate::postgres::OwnDatabase;
 
@@ -17,4 +21,12 @@ pub(crate) fn refusal(url: &str) -> String {
 /// Opens a database as the superuser.
 pub(crate) fn open(database: &OwnDatabase) -> Database {
     try_open(database.url()).unwrap()
+}
+
+/// Returns the options of a node with a short lease.
+pub(crate) fn fleet(node: &str) -> FleetOptions {
+    FleetOptions {
+        node: node.to_owned(),
+        lease: Duration::from_secs(1),
+    }
 }

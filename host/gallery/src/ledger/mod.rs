@@ -45,7 +45,7 @@ const TOO_FAR: &str = "its number is far above any that this gallery gave";
 
 /// Number of a durable change. A store issues each number once, also over restarts, and never one
 /// below an earlier number. Only before the first person are numbers not kept over restarts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ChangeNumber(pub u64);
 
 /// Ledger of a gallery. Calls block.

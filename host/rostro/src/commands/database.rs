@@ -184,7 +184,7 @@ fn open_both(
     schema::check(&database)?;
     let now = || Instant::now().into();
     let folder = FolderStore::open_locked(&args.gallery, &now())?;
-    Ok((folder, PostgresStore::open(database, None, &now())?))
+    Ok((folder, PostgresStore::open_alone(database, &now())?))
 }
 
 /// Copies everything, with a progress bar, and reports what was left out.

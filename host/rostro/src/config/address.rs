@@ -51,6 +51,11 @@ impl Address {
         }
     }
 
+    /// Returns the port.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Returns true if only this machine can reach it, by every address of the name.
     pub(crate) fn is_loopback(&self) -> io::Result<bool> {
         Ok(self

@@ -41,6 +41,17 @@ pub(crate) struct ServeArgs {
     /// File with the address of that database
     #[arg(long, env = "ROSTRO_DATABASE_URL_FILE", value_name = "FILE")]
     pub(super) database_url_file: Option<PathBuf>,
+    /// Name of this node among those of the database [default: host name and
+    /// port]
+    #[arg(long, env = "ROSTRO_NODE", value_name = "NAME")]
+    pub(super) node: Option<String>,
+    /// Seconds for which a node that lost the database still answers [default:
+    /// 5]
+    ///
+    /// The same on all nodes. A deletion waits for this time at most if a node
+    /// is dead.
+    #[arg(long, env = "ROSTRO_LEASE", value_name = "SECONDS", value_parser = number::<f64>, allow_negative_numbers = true)]
+    pub(super) lease: Option<f64>,
     /// Folder with installed model packs [default: models/installed here, or
     /// above this program]
     #[arg(long, env = "ROSTRO_MODELS", value_name = "DIR")]

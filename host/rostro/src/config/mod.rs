@@ -23,7 +23,7 @@ use merge::Merge;
 
 use rostro_api::{BodyLimits, BrowserAccess, Network};
 use rostro_common::fs::read_text;
-use rostro_database::{DatabaseError, DatabaseOptions};
+use rostro_database::{DatabaseError, DatabaseOptions, FleetOptions};
 use rostro_index::Method;
 use rostro_inference::precision::PrecisionMode;
 use rostro_sandbox::limits::{LimitError, Limits};
@@ -48,6 +48,8 @@ pub(crate) struct Config {
     pub gallery: PathBuf,
     /// Database of the people, if they are not in the folder.
     pub database: Option<DatabaseOptions>,
+    /// This node among those of the database.
+    pub fleet: FleetOptions,
     /// Folder of installed packs.
     pub models: PathBuf,
     /// Name of the model pack.
@@ -315,6 +317,11 @@ impl ServeArgs {
                 "between 0 and 86400 seconds",
             ));
         }
+        let listen = this.listen.unwrap_or_else(|| Address::loopback(4000));
+        let lease = this.lease.unwrap_or(5.0);
+        if !(1.0..=60.0).contains(&lease) {
+            return Err(range("lease", lease, "between 1 and 60 seconds"));
+        }
         let admin = this
             .admin
             .unwrap_or_else(|| AdminAddress::At(Address::loopback(4001)));
@@ -349,7 +356,11 @@ impl ServeArgs {
                 policy: this.policy.as_ref().map(text),
                 pack: this.pack.clone(),
             },
-            listen: this.listen.unwrap_or_else(|| Address::loopback(4000)),
+            fleet: FleetOptions {
+                node: this.node.unwrap_or_else(|| node_name(&listen)),
+                lease: Duration::from_secs_f64(lease),
+            },
+            listen,
             gallery: this.gallery.unwrap_or_else(|| "embeddings_csvs".into()),
             database: database::options(this.database.as_ref(), this.database_url_file.as_deref())?,
             models: this.models.unwrap_or_else(|| installed(MODELS)),
@@ -494,6 +505,12 @@ fn range(key: &'static str, value: impl ToString, range: &'static str) -> Config
         value: value.to_string(),
         range,
     }
+}
+
+/// Returns the default name of a node: the host's name and the port.
+fn node_name(listen: &Address) -> String {
+    let system = rustix::system::uname();
+    format!("{}:{}", system.nodename().to_string_lossy(), listen.port())
 }
 
 /// Converts the values of a table to text, because guests read settings as text.

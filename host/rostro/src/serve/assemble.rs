@@ -152,7 +152,7 @@ fn open_store(
     schema::check(&database)?;
     tracing::info!(database = %options, "people are in a database");
     let node = Node { files, state };
-    let store = PostgresStore::open(database, Some(node), lock_scope)?;
+    let store = PostgresStore::open_node(database, node, config.fleet.clone())?;
     Ok((Arc::new(store), folder))
 }
 

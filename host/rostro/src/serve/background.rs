@@ -7,12 +7,12 @@ use rostro_common::shutdown::Shutdown;
 use rostro_service::deployment::Deployment;
 use rostro_service::people::{PendingPeople, People};
 
-/// Time between two scans for files that another program writes into the gallery.
+/// Longest time between two looks for changes of other programs.
 const SCAN_PERIOD: Duration = Duration::from_secs(2);
 
-/// Loads files that another program writes into the gallery, and renews the locks of replaced
-/// folders.
-pub(super) async fn watch_folders(
+/// Applies changes of other nodes, and files that another program writes into the gallery. Renews
+/// the locks of replaced folders.
+pub(super) async fn follow_changes(
     people: Weak<People>,
     deployment: Weak<Deployment>,
     shutdown: Shutdown,
@@ -20,14 +20,14 @@ pub(super) async fn watch_folders(
     let mut pending = PendingPeople::default();
     let mut failed = false;
     loop {
-        tokio::select! {
-            () = tokio::time::sleep(SCAN_PERIOD) => {}
-            () = shutdown.begun() => return,
-        }
         let (Some(people), Some(deployment)) = (people.upgrade(), deployment.upgrade()) else {
             return;
         };
+        if shutdown.has_begun() {
+            return;
+        }
         let scan = tokio::task::spawn_blocking(move || {
+            people.wait_for_changes(SCAN_PERIOD);
             deployment.check_lock();
             let result = people.rescan(&mut pending);
             (pending, result)
@@ -40,12 +40,9 @@ pub(super) async fn watch_folders(
         pending = still_pending;
         match &result {
             Ok(0) => {}
-            Ok(people) => tracing::info!(
-                people,
-                "loaded from files that another program wrote into the gallery"
-            ),
+            Ok(people) => tracing::info!(people, "loaded changes of other programs"),
             Err(error) if !failed => {
-                tracing::warn!("cannot look for new files of the gallery: {error}")
+                tracing::warn!("cannot look for changes of other programs: {error}")
             }
             Err(_) => {}
         }

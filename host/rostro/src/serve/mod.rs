@@ -9,7 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 
@@ -28,9 +28,10 @@ use rostro_inference::LoadError;
 use rostro_models::runtime::RuntimeError;
 use rostro_sandbox::pipeline::self_test::SelfTestFolderError;
 use rostro_service::deployment::{OpenError, StateError};
+use rostro_service::people::PeopleError;
 
 use self::assemble::assemble;
-use self::background::{remove_old_audit_lines, watch_folders};
+use self::background::{follow_changes, remove_old_audit_lines};
 use self::reload::{Reload, reload_on_hangup};
 use self::signals::{SignalKind, SignalStream, stop_on_signals};
 use crate::config::{Address, AdminAddress, Config, ServeArgs, Source};
@@ -39,6 +40,9 @@ use crate::logging::dropped_lines;
 /// Time after a stop signal for accepted requests, and for background work that cannot be
 /// cancelled.
 const GRACE: Duration = Duration::from_secs(30);
+
+/// Shortest time for a node to join the fleet.
+const MIN_JOIN: Duration = Duration::from_secs(10);
 
 /// Upper bound of the timeout for a request's head and for an idle connection.
 const MAX_HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -99,6 +103,9 @@ pub(crate) enum ServeError {
     /// The gallery cannot be used.
     #[error(transparent)]
     Gallery(#[from] GalleryError),
+    /// The node cannot join the fleet.
+    #[error(transparent)]
+    Join(#[from] PeopleError),
     /// The address is in use, or belongs to another machine.
     #[error("cannot listen on {address}: {cause}; choose another address with {flag}")]
     Listen {
@@ -217,11 +224,12 @@ pub(crate) fn run(config: Config, source: Source, args: ServeArgs) -> Result<(),
             }
         };
         let traffic = Traffic::default();
-        tokio::spawn(watch_folders(
+        tokio::spawn(follow_changes(
             Arc::downgrade(service.people()),
             Arc::downgrade(&deployment),
             shutdown.clone(),
         ));
+        let enrolled = Arc::clone(service.people());
         let service = Arc::new(service);
         let (app, people) = rostro_api::app(
             Arc::clone(&service),
@@ -230,6 +238,12 @@ pub(crate) fn run(config: Config, source: Source, args: ServeArgs) -> Result<(),
             &config.browsers,
             &traffic,
         );
+        let joining = tokio::task::spawn_blocking({
+            let people = Arc::clone(service.people());
+            let scope = shutdown.scope(Instant::now() + config.wait_for_lock.max(MIN_JOIN));
+            move || people.join(&scope)
+        });
+        joining.await.map_err(io::Error::other)??;
         let status = ReloadStatus::started();
         admin_gate.open(admin::app(
             Arc::clone(&deployment),
@@ -263,6 +277,7 @@ pub(crate) fn run(config: Config, source: Source, args: ServeArgs) -> Result<(),
         if !shutdown.wait(GRACE).await {
             tracing::warn!("some requests or background work did not end in time");
         }
+        let _ = tokio::task::spawn_blocking(move || enrolled.leave()).await;
         Ok(())
     });
     // Does not wait for the runtime's threads, which may be inside a call that cannot be cancelled.

@@ -230,6 +230,11 @@ impl Deployment {
         Arc::clone(&self.routes.load().active)
     }
 
+    /// Returns true if this node may answer from memory.
+    pub fn is_leased(&self) -> bool {
+        self.builder.people.store().lease().is_some()
+    }
+
     /// Returns the revisions for which an enrolment that begins now is embedded.
     pub(crate) fn enroll_targets(&self) -> EnrollTargets {
         let routes = self.routes.load();

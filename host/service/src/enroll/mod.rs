@@ -96,8 +96,11 @@ impl Service {
         request: EnrollRequest,
         context: &RequestContext,
     ) -> Result<Enrollment, RevisionError> {
+        // An outdated view would not see duplicates, or name a deleted person as one.
+        let lease = self.take_lease();
         let targets = self.deployment.enroll_targets();
         let revision = targets.active.id();
+        lease.map_err(|cause| RevisionError { revision, cause })?;
         let job = EnrollJob {
             review: (**self.review.load()).max(request.review.unwrap_or(Review::Off)),
             request,

@@ -78,9 +78,7 @@ impl People {
         let templates =
             self.templates_by_view(person.in_force(), own_view, person.templates.as_deref());
         self.with_stored(|stored| stored.insert(&person.id));
-        self.views
-            .apply(number, &ViewChange::Replaced(&person.id, &templates))?;
-        Ok(())
+        self.apply_own(number, &ViewChange::Replaced(&person.id, &templates))
     }
 }
 

@@ -15,7 +15,9 @@ mod write;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use rostro_common::cancel::CancelScope;
 use rostro_common::cores::Cores;
 use rostro_common::ids::{CaseKeys, ContractId, PersonId};
 use rostro_common::sample::Sample;
@@ -119,6 +121,25 @@ impl People {
     /// Returns the locks of people.
     pub(crate) fn locks(&self) -> &Arc<PersonLocks> {
         &self.locks
+    }
+
+    /// Blocks until another program may have made a change, at most for `period`.
+    pub fn wait_for_changes(&self, period: Duration) {
+        self.store.wait_for_changes(period);
+    }
+
+    /// Waits until this node may answer from memory.
+    ///
+    /// # Errors
+    ///
+    /// If it may not when `scope` ends.
+    pub fn join(&self, scope: &CancelScope) -> Result<(), PeopleError> {
+        Ok(self.store.join(scope)?)
+    }
+
+    /// Removes this node from the fleet, because it answers nothing any more.
+    pub fn leave(&self) {
+        self.store.leave();
     }
 
     /// Returns the samples in force of a person, of every contract; none for an unknown person.

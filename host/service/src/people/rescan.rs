@@ -8,7 +8,7 @@ use rostro_gallery::{ChangeNumber, StoreChanges};
 
 use super::templates::{TEMPLATE_TIMEOUT, TemplatesByView};
 use super::views::ViewChange;
-use super::{People, PeopleError, PersonLock};
+use super::{People, PeopleError};
 use rostro_common::ids::PersonId;
 
 /// Timeout for the lock of a person that a request changes; the next rescan tries again.
@@ -44,47 +44,54 @@ impl People {
         for problem in problems {
             tracing::warn!("{}", problem.to_string().escape_debug());
         }
+        let mut is_complete = true;
         for id in &deleted {
-            // A change that holds the lock settles the person itself.
-            let Ok(_lock) = self.locks.wait(id, Instant::now() + LOCK_TIMEOUT) else {
-                continue;
-            };
-            if self.store.read(id)?.is_none() {
-                self.with_stored(|stored| stored.remove(id));
-                self.views.apply(number, &ViewChange::Deleted(id))?;
+            if let Err(error) = self.refresh(number, id, true) {
+                is_complete = false;
+                log_failure(&error);
             }
         }
         let mut refreshed = 0;
         let retried = std::mem::take(&mut pending.waiting);
         for id in retried.union(&people) {
-            let result = self
-                .locks
-                .wait(id, Instant::now() + LOCK_TIMEOUT)
-                .and_then(|lock| self.refresh(number, &lock));
-            let Err(error) = result else {
+            let Err(error) = self.refresh(number, id, false) else {
                 refreshed += 1;
                 continue;
             };
+            is_complete = false;
             // An unreadable file may be repaired or quarantined, so its person is retried.
             if is_transient(&error) || matches!(error, PeopleError::Gallery(_)) {
                 pending.waiting.insert(id.clone());
             }
-            if !is_transient(&error) && !retried.contains(id) {
-                tracing::warn!(
-                    "cannot load a person from a file that was copied into the gallery: {error}"
-                );
+            if !retried.contains(id) {
+                log_failure(&error);
             }
         }
         groups?;
+        if is_complete {
+            self.store.acknowledge_rescan();
+        }
         Ok(refreshed)
     }
 
-    /// Applies the stored samples of a person to every view. The lock prevents a concurrent
-    /// deletion.
-    fn refresh(&self, number: ChangeNumber, lock: &PersonLock) -> Result<(), PeopleError> {
-        let id = lock.id();
-        let Some(samples) = self.store.read(id)? else {
-            return Ok(());
+    /// Applies what is stored of a person to every view. The lock prevents concurrent changes of
+    /// this process. A person who is not stored is forgotten only if they were `deleted`, because a
+    /// file that another program moves away is none.
+    fn refresh(
+        &self,
+        number: ChangeNumber,
+        id: &PersonId,
+        deleted: bool,
+    ) -> Result<(), PeopleError> {
+        let _lock = self.locks.wait(id, Instant::now() + LOCK_TIMEOUT)?;
+        let samples = self.store.read(id)?;
+        self.store.follow(id, samples.as_deref())?;
+        let Some(samples) = samples else {
+            if !deleted {
+                return Ok(());
+            }
+            self.with_stored(|stored| stored.remove(id));
+            return Ok(self.views.apply(number, &ViewChange::Deleted(id))?);
         };
         let mut templates_by_view = TemplatesByView::new(Vec::new());
         for view in self.views.in_use() {
@@ -106,6 +113,12 @@ impl People {
     /// Counts the unusable files of the gallery by reason, as words for metrics.
     pub fn left_alone(&self) -> BTreeMap<&'static str, usize> {
         self.store.left_alone()
+    }
+}
+
+fn log_failure(error: &PeopleError) {
+    if !is_transient(error) {
+        tracing::warn!("cannot load a person that another program stored: {error}");
     }
 }
 

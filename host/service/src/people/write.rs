@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError};
 
 use rostro_common::ids::{CaseKeys, PersonId};
 use rostro_common::sample::Sample;
+use rostro_gallery::ChangeNumber;
 
 use super::templates::TemplatesByView;
 use super::views::ViewChange;
@@ -41,8 +42,7 @@ impl People {
         let written = self.store.replace(id, samples)?;
         reserved.keep();
         by_view.make_missing(self.views.in_use());
-        self.views
-            .apply(written.number, &ViewChange::Replaced(id, &by_view))?;
+        self.apply_own(written.number, &ViewChange::Replaced(id, &by_view))?;
         Ok(written)
     }
 
@@ -66,8 +66,7 @@ impl People {
         let written = self.store.put(id, samples, location)?;
         reserved.keep();
         by_view.make_missing(self.views.in_use());
-        self.views
-            .apply(written.number, &ViewChange::Added(id, &by_view))?;
+        self.apply_own(written.number, &ViewChange::Added(id, &by_view))?;
         Ok(written)
     }
 
@@ -82,8 +81,7 @@ impl People {
         let id = lock.id();
         let deletion = self.store.delete_person(id)?;
         self.with_stored(|stored| stored.remove(id));
-        self.views
-            .apply(deletion.number, &ViewChange::Deleted(id))?;
+        self.apply_own(deletion.number, &ViewChange::Deleted(id))?;
         // An import adds people to a group without their locks, and may have added this one before
         // the views changed. From now on it sees that the person is gone.
         for group in self.store.groups().groups_of(id) {
@@ -94,6 +92,17 @@ impl People {
             durability: durable.into(),
             ..deletion
         })
+    }
+
+    /// Applies a change of this process to every view.
+    pub(super) fn apply_own(
+        &self,
+        number: ChangeNumber,
+        change: &ViewChange<'_>,
+    ) -> Result<(), PeopleError> {
+        self.views.apply(number, change)?;
+        self.store.acknowledge(number);
+        Ok(())
     }
 
     /// Makes a person's templates in all views but `own_view`, before any lock is taken.

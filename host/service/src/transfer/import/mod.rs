@@ -127,7 +127,7 @@ impl<'s> Import<'s> {
             self.check_archive()?;
         }
         let missing_people = if self.options.replace {
-            self.missing_people()
+            self.missing_people()?
         } else {
             Vec::new()
         };
@@ -155,7 +155,7 @@ impl<'s> Import<'s> {
                 .map_err(ServiceError::from)?;
             // Checked under the lock: an enrolment comes before this check, or after the removal.
             if !store.is_written_during_import(&id)
-                && self.service.delete(&lock, self.actor)?.was_there
+                && self.service.delete(lock, self.actor)?.was_there
             {
                 self.report.removed.add(&id);
             }
@@ -165,18 +165,19 @@ impl<'s> Import<'s> {
 
     /// Returns the people that the archive lacks, except those enrolled since the import began,
     /// which is before the upload.
-    fn missing_people(&self) -> Vec<PersonId> {
+    fn missing_people(&self) -> Result<Vec<PersonId>, ServiceError> {
         let people = self
             .service
-            .people_after(None, usize::MAX)
+            .people_after(None, usize::MAX)?
             .into_iter()
             .map(|(id, _)| id);
-        people
+        let people = people
             .filter(|id| {
                 !self.people.contains_key(id)
                     && !self.service.people.store().is_written_during_import(id)
             })
-            .collect()
+            .collect();
+        Ok(people)
     }
 
     /// Reads the whole archive without changing anything. Counts the changes, or fails if the

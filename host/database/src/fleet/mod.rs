@@ -1,0 +1,130 @@
+//! Nodes that share a database.
+//!
+//! | module | content |
+//! | --- | --- |
+//! | `position` | the epoch, and the number up to which this node applied the changes |
+//! | `membership` | the lease under which this node answers from memory |
+//! | `session` | joins, renews the lease and listens, on a connection of its own |
+//! | `leases` | rows of leases, and which of them ended |
+//! | `waiter` | waits until every node applied a change |
+//!
+//! `tests/model` checks the protocol in every order of its steps, and names what each safeguard
+//! prevents. Numbers below are its points:
+//!
+//! - A node joins by writing a lease. Then it reads the counter, applies everything up to it, and
+//!   only then publishes the lease (2).
+//! - A lease counts from the moment when its renewal *began*, on the node's clock. A node relies on
+//!   it for its length minus a margin. Others expel it if they see the same row for its length plus
+//!   the margin, on their own clock (3).
+//! - A change is committed, then the leases are listed, and it is answered when each live one has
+//!   acknowledged the number (4).
+//! - Each statement compares the epoch. A node that meets another one loads anew (5).
+
+mod clock;
+mod leases;
+mod membership;
+mod position;
+mod session;
+mod waiter;
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use crate::connection::Database;
+use leases::Watch;
+use membership::Membership;
+use position::AppliedPosition;
+
+pub(crate) use position::{Epoch, Position};
+pub(crate) use session::WRITER_LOCK;
+
+/// How a node takes part in a fleet.
+#[derive(Clone, Debug)]
+pub struct FleetOptions {
+    /// Name of the node, for people.
+    pub node: String,
+    /// Length of its lease.
+    pub lease: Duration,
+}
+
+/// This node's part in the fleet.
+#[derive(Debug)]
+pub(crate) struct Fleet {
+    database: Database,
+    options: FleetOptions,
+    membership: Membership,
+    position: AppliedPosition,
+    /// Leases as this process saw them.
+    watch: Mutex<Watch>,
+    /// Fires when a change may be there to apply.
+    changes: Signal,
+    /// Lease of this process, for its removal at the end.
+    own: Mutex<Option<Uuid>>,
+    is_leaving: AtomicBool,
+    /// Fires when the lease must be renewed at once, because a waiter needs the acknowledgement.
+    urgent: Notify,
+}
+
+impl Fleet {
+    pub(crate) fn new(database: Database, options: FleetOptions) -> Arc<Self> {
+        Arc::new(Self {
+            database,
+            options,
+            membership: Membership::default(),
+            position: AppliedPosition::default(),
+            watch: Mutex::default(),
+            changes: Signal::default(),
+            own: Mutex::default(),
+            is_leaving: AtomicBool::new(false),
+            urgent: Notify::new(),
+        })
+    }
+
+    pub(crate) fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
+    pub(crate) fn position(&self) -> &AppliedPosition {
+        &self.position
+    }
+
+    /// Blocks until there may be changes, at most for `period`.
+    pub(crate) fn wait_for_changes(&self, period: Duration) {
+        self.changes.wait(period);
+    }
+
+    /// Records that this node applied all changes up to a position.
+    pub(crate) fn acknowledge(&self, position: Position, is_awaited: bool) {
+        self.position.set(position);
+        if is_awaited {
+            self.urgent.notify_one();
+        }
+    }
+}
+
+/// A flag that one thread waits for and resets.
+#[derive(Debug, Default)]
+struct Signal {
+    is_set: Mutex<bool>,
+    condition: Condvar,
+}
+
+impl Signal {
+    fn set(&self) {
+        *self.is_set.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.condition.notify_all();
+    }
+
+    fn wait(&self, period: Duration) {
+        let is_set = self.is_set.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut is_set, _) = self
+            .condition
+            .wait_timeout_while(is_set, period, |is_set| !*is_set)
+            .unwrap_or_else(PoisonError::into_inner);
+        *is_set = false;
+    }
+}

@@ -1,0 +1,318 @@
+//! Joining, renewing and listening, on a connection of its own.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use deadpool_postgres::{ClientWrapper, Object};
+use tokio::time::{Instant, sleep, timeout};
+use uuid::Uuid;
+
+use super::Fleet;
+use super::clock::since_boot;
+use super::leases::{LeaseList, LeaseRow, expel};
+use super::position::Epoch;
+use crate::connection::{BackgroundTask, DatabaseError};
+
+/// Key of the advisory lock that a service shares, and that a command has alone: "rostro" in ASCII.
+pub(crate) const WRITER_LOCK: i64 = 0x726f_7374_726f;
+
+/// Longest time between two renewals.
+const MAX_PERIOD: Duration = Duration::from_secs(1);
+
+/// Time between two attempts to connect.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// Number of renewals between two removals of rows that no node needs.
+const SWEEP_TURNS: u32 = 30;
+
+/// The row of this node, which outlives a connection.
+#[derive(Debug)]
+struct Member {
+    lease: Uuid,
+    epoch: Epoch,
+    /// Number to apply before the lease is published.
+    target: u64,
+}
+
+/// What a renewal found.
+enum Renewal {
+    Renewed,
+    /// The lease was expelled or belongs to another epoch.
+    Refused,
+}
+
+impl Fleet {
+    /// Starts to join and to renew, on the thread of the connections, until the result is dropped.
+    pub(crate) fn start(self: &Arc<Self>) -> BackgroundTask {
+        let fleet = Arc::clone(self);
+        self.database.spawn(async move {
+            let mut member = None;
+            let mut is_reported = false;
+            while !fleet.is_leaving.load(Ordering::SeqCst) {
+                if let Err(error) = fleet.run_session(&mut member).await
+                    && !is_reported
+                {
+                    tracing::warn!("this node cannot renew its lease: {error}");
+                    is_reported = true;
+                }
+                if fleet.membership.lease().is_some() {
+                    is_reported = false;
+                }
+                sleep(RETRY).await;
+            }
+        })
+    }
+
+    /// Renews the lease until the connection breaks.
+    async fn run_session(&self, member: &mut Option<Member>) -> Result<(), DatabaseError> {
+        let client = self.within(self.database.client()).await?;
+        let client = Object::take(client);
+        self.within(async {
+            let row = client
+                .query_one("SELECT pg_try_advisory_lock_shared($1)", &[&WRITER_LOCK])
+                .await?;
+            if !row.get::<_, bool>(0) {
+                return Err(DatabaseError::InUse);
+            }
+            client.batch_execute("LISTEN rostro_change").await?;
+            Ok(())
+        })
+        .await?;
+        // Notifications of the time without a connection are lost.
+        self.changes.set();
+        let mut position = self.position.subscribe();
+        let mut turn = 0_u32;
+        while !client.is_closed() && !self.is_leaving.load(Ordering::SeqCst) {
+            let next = Instant::now() + self.period();
+            if member.is_none() {
+                *member = Some(self.within(self.join(&client)).await?);
+                self.changes.set();
+            }
+            self.turn(&client, member).await?;
+            if turn.is_multiple_of(SWEEP_TURNS) {
+                self.within(sweep(&client)).await?;
+            }
+            turn = turn.wrapping_add(1);
+            loop {
+                tokio::select! {
+                    () = self.database.notified() => {
+                        self.changes.set();
+                        if client.is_closed() {
+                            break;
+                        }
+                    }
+                    () = self.urgent.notified() => break,
+                    _ = position.changed(), if !self.membership.is_published() => break,
+                    () = tokio::time::sleep_until(next) => break,
+                }
+            }
+            // The timer finds changes whose notification was lost.
+            self.changes.set();
+        }
+        Ok(())
+    }
+
+    /// Renews the lease, publishes it once everything is applied, and expels leases that ended.
+    async fn turn(
+        &self,
+        client: &ClientWrapper,
+        member: &mut Option<Member>,
+    ) -> Result<(), DatabaseError> {
+        let Some(own) = member else { return Ok(()) };
+        let begun = since_boot();
+        match self.within(self.renew(client, own)).await? {
+            Renewal::Renewed => self.membership.extend(begun, self.options.lease),
+            Renewal::Refused => {
+                self.membership.resign();
+                *member = None;
+                tracing::warn!("this node lost its lease and joins again");
+                return Ok(());
+            }
+        }
+        let applied = self.position.number_in(&own.epoch);
+        if !self.membership.is_published() && applied.is_some_and(|applied| applied >= own.target) {
+            self.membership.publish();
+            tracing::info!(
+                node = self.options.node,
+                lease = %own.lease,
+                change = own.target,
+                "joined the fleet"
+            );
+        }
+        self.within(self.watch_leases(client)).await
+    }
+
+    /// Writes a lease, and then reads the number up to which changes must be applied.
+    async fn join(&self, client: &ClientWrapper) -> Result<Member, DatabaseError> {
+        let lease = Uuid::now_v7();
+        let length = i32::try_from(self.options.lease.as_millis()).unwrap_or(i32::MAX);
+        let row = client
+            .query_one(
+                "INSERT INTO lease (lease, node, version, length_ms, applied) \
+                 VALUES ($1, $2, $3, $4, 0) RETURNING epoch()",
+                &[
+                    &lease,
+                    &self.options.node,
+                    &env!("CARGO_PKG_VERSION"),
+                    &length,
+                ],
+            )
+            .await?;
+        let epoch: Epoch = row.get::<_, &str>(0).into();
+        *self.own.lock().unwrap_or_else(PoisonError::into_inner) = Some(lease);
+        // A transaction of its own: a change that it does not see was committed after the lease,
+        // and is waited for.
+        let row = client
+            .query_opt(
+                "SELECT counter FROM gallery WHERE epoch() = $1",
+                &[&&*epoch],
+            )
+            .await?;
+        let counter: i64 = row.ok_or(DatabaseError::OtherEpoch)?.get(0);
+        Ok(Member {
+            lease,
+            epoch,
+            target: u64::try_from(counter).unwrap_or_default(),
+        })
+    }
+
+    async fn renew(
+        &self,
+        client: &ClientWrapper,
+        member: &Member,
+    ) -> Result<Renewal, DatabaseError> {
+        let applied = self.position.number_in(&member.epoch);
+        let statement = client
+            .prepare_cached(
+                "UPDATE lease SET renewed = renewed + 1, applied = $2, is_serving = $3, \
+                 renewed_at = now() \
+                 WHERE lease = $1 AND NOT is_expelled AND epoch() = $4 \
+                 AND $2 <= (SELECT counter FROM gallery)",
+            )
+            .await?;
+        let number = i64::try_from(applied.unwrap_or_default()).unwrap_or(i64::MAX);
+        let renewed = client
+            .execute(
+                &statement,
+                &[
+                    &member.lease,
+                    &number,
+                    &self.membership.is_published(),
+                    &&*member.epoch,
+                ],
+            )
+            .await?;
+        Ok(match renewed {
+            0 => Renewal::Refused,
+            _ => Renewal::Renewed,
+        })
+    }
+
+    /// Watches all leases, so that a deletion need not wait for a node that ended long ago.
+    async fn watch_leases(&self, client: &ClientWrapper) -> Result<(), DatabaseError> {
+        let list = LeaseList::read(client).await?;
+        let now = since_boot();
+        let ended = self.observe(&list, now);
+        for lease in ended {
+            self.expel(client, &lease, &list.epoch).await?;
+        }
+        if !list.is_settled {
+            self.settle_epoch(client, &list, now).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn observe(&self, list: &LeaseList, now: Duration) -> Vec<LeaseRow> {
+        self.watch
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .observe(list, now)
+    }
+
+    pub(super) async fn expel(
+        &self,
+        client: &ClientWrapper,
+        lease: &LeaseRow,
+        epoch: &Epoch,
+    ) -> Result<(), DatabaseError> {
+        if expel(client, lease, epoch).await? {
+            tracing::warn!(
+                node = lease.node,
+                lease = %lease.lease,
+                "expelled a node that stopped renewing its lease"
+            );
+        }
+        Ok(())
+    }
+
+    /// Marks the epoch as settled once every lease that a failover may have lost has ended.
+    async fn settle_epoch(
+        &self,
+        client: &ClientWrapper,
+        list: &LeaseList,
+        now: Duration,
+    ) -> Result<(), DatabaseError> {
+        let lengths = list.leases.iter().map(|lease| lease.length);
+        let longest = lengths.fold(self.options.lease, Duration::max);
+        let has_ended = self
+            .watch
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .has_outlived(&list.epoch, longest, now);
+        if has_ended {
+            client
+                .execute(
+                    "UPDATE gallery SET settled_epoch = $1 WHERE epoch() = $1",
+                    &[&&*list.epoch],
+                )
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Removes the lease of this node, which answers nothing any more.
+    pub(crate) async fn leave(&self) -> Result<(), DatabaseError> {
+        self.is_leaving.store(true, Ordering::SeqCst);
+        self.membership.resign();
+        let own = *self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(lease) = own else { return Ok(()) };
+        let client = self.within(self.database.client()).await?;
+        self.within(async {
+            client
+                .execute("DELETE FROM lease WHERE lease = $1", &[&lease])
+                .await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Returns the time between two renewals.
+    fn period(&self) -> Duration {
+        (self.options.lease / 5).min(MAX_PERIOD)
+    }
+
+    /// Bounds a wait for the database, so that another connection is tried while the lease lasts.
+    async fn within<T>(
+        &self,
+        work: impl Future<Output = Result<T, DatabaseError>>,
+    ) -> Result<T, DatabaseError> {
+        let limit = self.options.lease / 3;
+        timeout(limit, work)
+            .await
+            .unwrap_or(Err(DatabaseError::Silent(limit)))
+    }
+}
+
+/// Removes rows that no node needs: changes that all applied or that are an hour old, after which
+/// a node loads anew, and leases that ended.
+async fn sweep(client: &ClientWrapper) -> Result<(), DatabaseError> {
+    client
+        .batch_execute(
+            "DELETE FROM change WHERE made_at < now() - interval '1 hour' \
+             OR number <= (SELECT min(applied) FROM lease WHERE NOT is_expelled); \
+             DELETE FROM lease WHERE is_expelled AND renewed_at < now() - interval '1 hour'",
+        )
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! Waiting until every node applied a change.
+
+use std::time::{Duration, Instant};
+
+use rostro_gallery::{PendingChange, SharedChange};
+use tokio::time::{sleep, timeout_at};
+
+use super::clock::since_boot;
+use super::leases::{LeaseList, LeaseRow};
+use super::{Epoch, Fleet};
+use crate::connection::DatabaseError;
+
+/// Times between two reads of the leases: short at first, because nodes answer within
+/// milliseconds when all is well.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+
+/// State of a wait.
+enum Progress {
+    /// Every node applied the change.
+    Applied,
+    /// These nodes did not; none if the leases of an earlier epoch may be in force.
+    Waiting(Vec<String>),
+    /// Another server replaced the one that made the change.
+    Replaced,
+}
+
+impl Fleet {
+    /// Waits until every node applied a change that is committed.
+    pub(crate) fn wait_applied(
+        &self,
+        change: &SharedChange,
+        deadline: Instant,
+    ) -> Result<(), PendingChange> {
+        let Some(epoch) = &change.epoch else {
+            return Ok(());
+        };
+        self.database
+            .wait(self.wait_for_all(epoch, change.number.0, deadline))
+    }
+
+    async fn wait_for_all(
+        &self,
+        epoch: &Epoch,
+        number: u64,
+        deadline: Instant,
+    ) -> Result<(), PendingChange> {
+        let mut pause = FIRST_PAUSE;
+        let mut pending = PendingChange {
+            reason: "the database did not answer".to_owned(),
+            nodes: Vec::new(),
+        };
+        loop {
+            match timeout_at(deadline.into(), self.progress(epoch, number)).await {
+                Ok(Ok(Progress::Applied)) => return Ok(()),
+                Ok(Ok(Progress::Waiting(nodes))) => {
+                    pending = PendingChange {
+                        reason: waiting_reason(&nodes),
+                        nodes,
+                    };
+                }
+                Ok(Ok(Progress::Replaced)) => {
+                    return Err(PendingChange {
+                        reason: "another server has replaced the database, and may lack it"
+                            .to_owned(),
+                        nodes: Vec::new(),
+                    });
+                }
+                Ok(Err(error)) => pending.reason = error.to_string(),
+                Err(_) => return Err(pending),
+            }
+            if Instant::now() + pause >= deadline {
+                return Err(pending);
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Lists the leases in a new snapshot, and expels those that ended.
+    async fn progress(&self, epoch: &Epoch, number: u64) -> Result<Progress, DatabaseError> {
+        let client = self.database.client().await?;
+        let list = LeaseList::read(&client).await?;
+        if list.epoch != *epoch {
+            return Ok(Progress::Replaced);
+        }
+        let ended = self.observe(&list, since_boot());
+        for lease in &ended {
+            self.expel(&client, lease, epoch).await?;
+        }
+        let is_behind = |lease: &&LeaseRow| u64::try_from(lease.applied).unwrap_or(0) < number;
+        let behind: Vec<String> = list
+            .leases
+            .iter()
+            .filter(is_behind)
+            .map(|lease| lease.node.clone())
+            .collect();
+        Ok(match (behind.is_empty(), list.is_settled) {
+            (true, true) => Progress::Applied,
+            _ => Progress::Waiting(behind),
+        })
+    }
+}
+
+fn waiting_reason(nodes: &[String]) -> String {
+    match nodes {
+        [] => "leases from before a failover may be in force".to_owned(),
+        nodes => format!("waited for {}", nodes.join(", ")),
+    }
+}

@@ -1,0 +1,304 @@
+//! Several nodes on one database, against a real server.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+#[path = "../../../tests/e2e/postgres.rs"]
+mod postgres;
+mod support;
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rostro_common::cores::Cores;
+use rostro_common::ids::PersonId;
+use rostro_common::sample::Sample;
+use rostro_database::{Node, PostgresStore, schema};
+use rostro_gallery::{CsvGallery, GalleryError, StateFiles, Store};
+use tempfile::TempDir;
+
+use crate::postgres::{OwnDatabase, Postgres};
+use crate::support::{fleet, open};
+
+/// Lease of the nodes, and the margin that is added by the others.
+const LEASE: Duration = Duration::from_secs(1);
+const MARGIN: Duration = Duration::from_millis(100);
+
+/// A node that applies changes as a service does, unless it is paused.
+struct TestNode {
+    store: Arc<PostgresStore>,
+    folder: TempDir,
+    seen: Arc<Mutex<BTreeSet<PersonId>>>,
+    is_paused: Arc<AtomicBool>,
+    is_over: Arc<AtomicBool>,
+    follower: Option<JoinHandle<()>>,
+}
+
+impl TestNode {
+    fn join(own: &OwnDatabase, name: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let files = CsvGallery::open_locked(&folder.path().join("gallery"), &Instant::now().into())
+            .unwrap();
+        let state = folder.path().join("state");
+        std::fs::create_dir_all(&state).unwrap();
+        let state = StateFiles::open(&state).unwrap();
+        let node = Node { files, state };
+        let store = Arc::new(PostgresStore::open_node(open(own), node, fleet(name)).unwrap());
+        let people = store.load(&Cores::single()).unwrap().people;
+        let mut node = Self {
+            store,
+            folder,
+            seen: Arc::new(Mutex::new(
+                people.into_iter().map(|person| person.id).collect(),
+            )),
+            is_paused: Arc::default(),
+            is_over: Arc::default(),
+            follower: None,
+        };
+        node.follower = Some(node.follow());
+        node.store
+            .join(&(Instant::now() + Duration::from_secs(10)).into())
+            .unwrap();
+        node
+    }
+
+    fn follow(&self) -> JoinHandle<()> {
+        let (store, seen) = (Arc::clone(&self.store), Arc::clone(&self.seen));
+        let (is_paused, is_over) = (Arc::clone(&self.is_paused), Arc::clone(&self.is_over));
+        std::thread::spawn(move || {
+            while !is_over.load(Ordering::SeqCst) {
+                store.wait_for_changes(Duration::from_millis(100));
+                if is_paused.load(Ordering::SeqCst) {
+                    continue;
+                }
+                let Ok(changes) = store.rescan() else {
+                    continue;
+                };
+                let mut seen = seen.lock().unwrap();
+                for id in changes.people.union(&changes.deleted) {
+                    let samples = store.read(id).unwrap();
+                    store.follow(id, samples.as_deref()).unwrap();
+                    match samples {
+                        Some(_) => seen.insert(id.clone()),
+                        None => seen.remove(id),
+                    };
+                }
+                drop(seen);
+                store.acknowledge_rescan();
+            }
+        })
+    }
+
+    fn sees(&self, id: &str) -> bool {
+        self.seen.lock().unwrap().contains(&person(id))
+    }
+
+    fn enrol(&self, id: &str) {
+        let write = self.store.replace(&person(id), &[sample()]).unwrap();
+        self.seen.lock().unwrap().insert(person(id));
+        self.store.acknowledge(write.number);
+    }
+
+    /// Deletes a person, and waits for the other nodes. Returns the nodes that did not answer.
+    fn delete(&self, id: &str, limit: Duration) -> Result<Duration, Vec<String>> {
+        let begun = Instant::now();
+        let deletion = self.store.delete_person(&person(id)).unwrap();
+        self.seen.lock().unwrap().remove(&person(id));
+        self.store.acknowledge(deletion.number);
+        match self.store.wait_applied(&deletion.shared, begun + limit) {
+            Ok(()) => Ok(begun.elapsed()),
+            Err(pending) => Err(pending.nodes),
+        }
+    }
+
+    /// Ends as a killed process does.
+    fn kill(mut self) {
+        self.end();
+        std::mem::forget(self.folder);
+    }
+
+    fn end(&mut self) {
+        self.is_over.store(true, Ordering::SeqCst);
+        if let Some(follower) = self.follower.take() {
+            follower.join().unwrap();
+        }
+    }
+}
+
+fn person(id: &str) -> PersonId {
+    id.parse().unwrap()
+}
+
+fn sample() -> Sample {
+    Sample {
+        embedding: vec![0.5, 0.25],
+        raw: None,
+        contract: Some("1111111111111111".parse().unwrap()),
+        det_score: None,
+        enrolment: None,
+    }
+}
+
+fn migrated() -> OwnDatabase {
+    let own = Postgres::shared().database();
+    schema::migrate(&open(&own), None).unwrap();
+    own
+}
+
+/// Waits until a condition holds.
+fn eventually(what: &str, condition: impl Fn() -> bool) -> Duration {
+    let begun = Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "{what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    begun.elapsed()
+}
+
+#[test]
+fn changes_reach_other_nodes() {
+    let own = migrated();
+    let (one, two) = (TestNode::join(&own, "one"), TestNode::join(&own, "two"));
+    one.enrol("alice");
+    let time = eventually("alice is seen", || two.sees("alice"));
+    assert!(time < Duration::from_millis(500), "{time:?}");
+    let maths = "maths".parse().unwrap();
+    one.store.add_to_group(&maths, &[person("alice")]).unwrap();
+    eventually("the group is seen", || {
+        two.store.groups().groups_of(&person("alice")) == [maths.clone()]
+    });
+    two.delete("alice", Duration::from_secs(5)).unwrap();
+    assert!(!one.sees("alice"));
+    eventually("the group is empty", || {
+        one.store.groups().groups_of(&person("alice")).is_empty()
+    });
+}
+
+/// The file of a person is removed on the nodes that have it before a deletion is answered.
+#[test]
+fn deletion_removes_files_everywhere() {
+    let own = migrated();
+    let (one, two) = (TestNode::join(&own, "one"), TestNode::join(&own, "two"));
+    one.enrol("alice");
+    let file = one.folder.path().join("gallery/alice.csv");
+    assert!(file.is_file());
+    eventually("alice is seen", || two.sees("alice"));
+    two.delete("alice", Duration::from_secs(5)).unwrap();
+    assert!(!file.exists());
+}
+
+/// A node that does not apply changes is waited for while its lease is renewed.
+#[test]
+fn deletion_waits_for_paused_node() {
+    let own = migrated();
+    let (one, two) = (TestNode::join(&own, "one"), TestNode::join(&own, "two"));
+    one.enrol("alice");
+    eventually("alice is seen", || two.sees("alice"));
+    two.is_paused.store(true, Ordering::SeqCst);
+    std::thread::sleep(Duration::from_millis(200));
+    let pending = one.delete("alice", 3 * LEASE).unwrap_err();
+    assert_eq!(pending, ["two"]);
+    assert!(two.store.lease().is_some() && two.sees("alice"));
+    two.is_paused.store(false, Ordering::SeqCst);
+    one.delete("alice", Duration::from_secs(5)).unwrap();
+    assert!(!two.sees("alice"));
+}
+
+/// A dead node is waited for until its lease has ended, and one that left is not.
+#[test]
+fn deletion_waits_for_lease_of_dead_node() {
+    let own = migrated();
+    let one = TestNode::join(&own, "one");
+    one.enrol("alice");
+    let two = TestNode::join(&own, "two");
+    two.store.leave();
+    two.kill();
+    one.delete("alice", LEASE / 2).unwrap();
+    one.enrol("bob");
+    TestNode::join(&own, "three").kill();
+    let time = one.delete("bob", 10 * LEASE).unwrap();
+    assert!(time > LEASE / 2 && time < LEASE + 5 * MARGIN, "{time:?}");
+}
+
+/// An expelled node answers nothing until it has joined again.
+#[test]
+fn expelled_node_joins_again() {
+    let own = migrated();
+    let node = TestNode::join(&own, "one");
+    let before = node.store.lease().unwrap();
+    Postgres::shared().execute_in(&own, "UPDATE rostro.lease SET is_expelled = true");
+    eventually("a new lease", || {
+        node.store.lease().is_some_and(|lease| lease != before)
+    });
+}
+
+/// A node that misses rows of the feed compares all people.
+#[test]
+fn missing_rows_are_noticed() {
+    let own = migrated();
+    let (one, two) = (TestNode::join(&own, "one"), TestNode::join(&own, "two"));
+    one.enrol("alice");
+    one.enrol("bob");
+    eventually("both are seen", || two.sees("alice") && two.sees("bob"));
+    two.is_paused.store(true, Ordering::SeqCst);
+    std::thread::sleep(Duration::from_millis(200));
+    one.delete("alice", Duration::ZERO).unwrap_err();
+    one.enrol("carol");
+    Postgres::shared().execute_in(&own, "DELETE FROM rostro.change");
+    two.is_paused.store(false, Ordering::SeqCst);
+    eventually("carol is seen", || two.sees("carol"));
+    assert!(!two.sees("alice") && two.sees("bob"));
+}
+
+/// In another epoch nodes load anew, and deletions wait for leases that a failover may have lost.
+#[test]
+fn new_epoch_is_loaded_and_settled() {
+    let own = migrated();
+    let node = TestNode::join(&own, "one");
+    node.enrol("alice");
+    let before = node.store.lease().unwrap();
+    let restored = "BEGIN; DELETE FROM rostro.person; DELETE FROM rostro.change; \
+                    UPDATE rostro.gallery SET generation = generation + 1, counter = 0; COMMIT";
+    Postgres::shared().execute_in(&own, restored);
+    eventually("a new lease", || {
+        node.store.lease().is_some_and(|lease| lease != before)
+    });
+    assert!(!node.sees("alice"));
+    node.enrol("bob");
+    let time = node.delete("bob", 10 * LEASE).unwrap();
+    assert!(time > LEASE / 2, "{time:?}");
+    node.enrol("carol");
+    node.delete("carol", LEASE / 2).unwrap();
+}
+
+#[test]
+fn ids_differ_by_more_than_case() {
+    let own = migrated();
+    let (one, two) = (TestNode::join(&own, "one"), TestNode::join(&own, "two"));
+    one.enrol("alice");
+    let refused = two.store.replace(&person("ALICE"), &[sample()]);
+    assert!(matches!(refused, Err(GalleryError::IdTaken)), "{refused:?}");
+    two.enrol("alice");
+}
+
+/// A command has the database alone.
+#[test]
+fn command_excludes_nodes() {
+    let own = migrated();
+    let node = TestNode::join(&own, "one");
+    let refused = PostgresStore::open_alone(open(&own), &Instant::now().into());
+    let error = refused.unwrap_err().to_string();
+    assert!(error.contains("stop it first"), "{error}");
+    node.store.leave();
+    drop(node);
+    let begun = Instant::now();
+    while PostgresStore::open_alone(open(&own), &Instant::now().into()).is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(10));
+    }
+}
