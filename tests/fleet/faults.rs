@@ -89,12 +89,12 @@ impl Iterator for Schedule {
         let kind = self.round.pop()?;
         let lasts = match kind {
             FaultKind::Kill | FaultKind::DatabaseRestart => self.duration(0.0, 1.0),
-            _ => self.duration(0.4, 2.0),
+            _ => self.duration(0.3, 1.6),
         };
         Some(Fault {
             kind,
             node: self.rng.usize(..self.nodes),
-            after: self.duration(0.1, 0.4),
+            after: self.duration(0.1, 0.3),
             lasts,
             latency: Duration::from_millis(self.rng.u64(5..200)),
             stop: self.rng.choice([Stop::Orderly, Stop::Crash])?,

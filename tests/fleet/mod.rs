@@ -1,4 +1,9 @@
 //! Fleet hammer: several nodes on one PostgreSQL, under load and faults, with a checked history.
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "each program that includes this module uses a part of it, and one runs no unit tests"
+)]
 
 pub(crate) mod checker;
 mod cluster;
@@ -47,7 +52,6 @@ pub(crate) struct Plan {
 }
 
 /// When faults and load end.
-#[allow(dead_code, reason = "each program that includes this module uses one of them")]
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Length {
     /// After this number of faults in each sequence.
