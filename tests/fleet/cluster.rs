@@ -9,7 +9,7 @@ use super::proxy::{Link, Proxy};
 use crate::harness::{Options, Server, holds_within};
 
 /// Longest time for a node to start, while starts fail because the database is away.
-const START: Duration = Duration::from_secs(120);
+const START: Duration = Duration::from_secs(60);
 
 /// Pause before another try to start a node, as a supervisor makes it.
 const RETRY: Duration = Duration::from_millis(200);
