@@ -197,6 +197,24 @@ impl<'h> Changes<'h> {
     }
 }
 
+/// Counts the answers that could have named a deleted person: those to pictures of people who were
+/// enrolled and cannot be any more.
+pub(crate) fn answers_after_deletions(entries: &[Entry]) -> usize {
+    let changes = Changes::of(entries);
+    let is_after_deletion = |entry: &&Entry| {
+        let Operation::Recognize { person, .. } = &entry.operation else {
+            return false;
+        };
+        let person = person.clone();
+        let fact = Fact::Enrolled { person };
+        let mut enrolments = changes.setting(&fact);
+        entry.outcome == Outcome::Answered
+            && enrolments.any(|enrolment| enrolment.span.precedes(entry.span))
+            && !changes.may_hold(&fact, entry.span)
+    };
+    entries.iter().filter(is_after_deletion).count()
+}
+
 /// Checks a history and what each node says at the end.
 pub(crate) fn check(entries: &[Entry], views: &[View]) -> Vec<Violation> {
     let changes = Changes::of(entries);
@@ -222,7 +240,7 @@ fn forbidden_names<'a>(
     entry: &'a Entry,
 ) -> impl Iterator<Item = Violation> + 'a {
     let names = match &entry.operation {
-        Operation::Recognize { names } => Some(names),
+        Operation::Recognize { names, .. } => Some(names),
         _ => None,
     };
     let names = names.into_iter().flatten().cloned();

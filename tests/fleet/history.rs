@@ -22,8 +22,10 @@ pub(crate) enum Operation {
         person: String,
         group: String,
     },
-    /// Recognition of a frame. `names` has every id in the answer, also those of candidates.
+    /// Recognition of a person's picture. `names` has every id in the answer, also those of
+    /// candidates.
     Recognize {
+        person: String,
         names: BTreeSet<String>,
     },
 }

@@ -74,12 +74,16 @@ impl<'c> Load<'c> {
             let outcome = match rng.usize(..100) {
                 0..40 => caller.recognize(&choice.person, None),
                 40..50 => caller.recognize(&choice.person, Some(&group)),
-                50..60 => self.change(&choice, || caller.leave(&choice.person, &group)),
+                50..56 => self.change(&choice, || caller.leave(&choice.person, &group)),
                 // Of a spent person, deletions alone are of use.
-                60..75 if !choice.is_spent => {
-                    self.change(&choice, || caller.enroll(&choice.person))
+                56..78 if !choice.is_spent => {
+                    let enrolled = self.change(&choice, || caller.enroll(&choice.person));
+                    if enrolled == Outcome::Answered && rng.bool() {
+                        self.change(&choice, || caller.join(&choice.person, &group));
+                    }
+                    enrolled
                 }
-                75..85 if !choice.is_spent => {
+                78..82 if !choice.is_spent => {
                     self.change(&choice, || caller.join(&choice.person, &group))
                 }
                 _ => self.delete(&caller, &choice, rng),
@@ -225,7 +229,8 @@ impl Caller<'_> {
                 .send(Method::POST, path, &headers, &person.picture);
             let names = answer.as_ref().map(named).unwrap_or_default();
             nearest = answer.as_ref().ok().and_then(nearest_of);
-            (Operation::Recognize { names }, outcome_of(&answer))
+            let person = person.id.clone();
+            (Operation::Recognize { person, names }, outcome_of(&answer))
         });
         (outcome, nearest)
     }

@@ -175,6 +175,11 @@ impl Report {
         let counts = history::counts(&self.entries);
         counts.get(&(kind, "200".to_owned())).copied().unwrap_or(0)
     }
+
+    /// Returns the number of answers that could have named a deleted person.
+    pub(crate) fn answers_after_deletions(&self) -> usize {
+        checker::answers_after_deletions(&self.entries)
+    }
 }
 
 impl Display for Report {
@@ -201,7 +206,12 @@ impl Display for Report {
             all.len() - certain - ruled_out,
             self.settled.as_secs_f64()
         )?;
-        writeln!(f, "{} violations", self.violations.len())?;
+        writeln!(
+            f,
+            "{} answers to pictures of deleted people, {} violations",
+            self.answers_after_deletions(),
+            self.violations.len()
+        )?;
         let mut text = String::new();
         for violation in self.violations.iter().take(10) {
             writeln!(text, "- {}", violation.explain(&self.entries))?;

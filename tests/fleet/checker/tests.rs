@@ -38,6 +38,7 @@ fn leave() -> Operation {
 
 fn naming() -> Operation {
     Operation::Recognize {
+        person: "alice".to_owned(),
         names: BTreeSet::from(["alice".to_owned()]),
     }
 }
@@ -287,4 +288,22 @@ fn violation_explained_by_changes() {
         text.contains("Enroll") && text.contains("404 unknown_person"),
         "{text}"
     );
+}
+
+#[test]
+fn answers_after_deletions_counted() {
+    let unnamed = |begin, end| {
+        let (person, names) = ("alice".to_owned(), BTreeSet::new());
+        done(begin, end, Operation::Recognize { person, names })
+    };
+    let entries = [
+        unnamed(0, 1),
+        done(2, 3, enroll()),
+        unnamed(4, 5),
+        done(6, 7, delete()),
+        unnamed(8, 9),
+        unnamed(10, 12),
+        done(11, 13, enroll()),
+    ];
+    assert_eq!(answers_after_deletions(&entries), 1);
 }
