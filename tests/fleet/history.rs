@@ -87,6 +87,13 @@ impl Span {
     }
 }
 
+impl Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [begin, end] = [self.begin, self.end].map(|time| time.as_secs_f64());
+        write!(f, "{begin:.6} to {end:.6}")
+    }
+}
+
 /// One operation of the history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
@@ -98,13 +105,8 @@ pub(crate) struct Entry {
 
 impl Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [begin, end] = [self.span.begin, self.span.end].map(|time| time.as_secs_f64());
-        let (node, outcome) = (self.node, &self.outcome);
-        write!(
-            f,
-            "{begin:.6} to {end:.6} node {node}: {:?}: {outcome}",
-            self.operation
-        )
+        let (span, node, outcome) = (self.span, self.node, &self.outcome);
+        write!(f, "{span} node {node}: {:?}: {outcome}", self.operation)
     }
 }
 

@@ -16,9 +16,8 @@ mod people;
 mod proxy;
 mod view;
 
-use std::collections::BTreeMap;
 use std::fmt::{self, Display, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -26,8 +25,8 @@ use fastrand::Rng;
 
 use self::checker::{Changes, View, Violation};
 use self::cluster::Cluster;
-use self::faults::{FaultKind, Schedule};
-use self::history::{Entry, History};
+use self::faults::{Fault, FaultKind, Schedule};
+use self::history::{Entry, History, Span};
 use self::load::Load;
 use crate::harness::holds_within;
 
@@ -63,7 +62,7 @@ pub(crate) enum Length {
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) entries: Vec<Entry>,
-    pub(crate) faults: BTreeMap<FaultKind, usize>,
+    pub(crate) faults: Vec<(Span, Fault)>,
     views: Vec<View>,
     /// Time until all nodes agreed.
     settled: Duration,
@@ -90,8 +89,7 @@ pub(crate) fn run(plan: &Plan) -> Report {
     let entries = history.entries();
     let views = views.unwrap_or_else(|| panic!("nodes do not answer after {settled:?}"));
     let violations = checker::check(&entries, &views);
-    let lines = entries.iter().map(|entry| format!("{entry}\n"));
-    std::fs::write(plan.folder.join("history"), lines.collect::<String>()).unwrap();
+    write(&plan.folder.join("history"), &entries, &faults);
     Report {
         entries,
         faults,
@@ -101,8 +99,20 @@ pub(crate) fn run(plan: &Plan) -> Report {
     }
 }
 
-/// Causes faults while clients send requests. Returns the number of faults.
-fn under_load(plan: &Plan, cluster: &Cluster, history: &History) -> BTreeMap<FaultKind, usize> {
+/// Writes operations and faults in the order of their begin.
+fn write(file: &Path, entries: &[Entry], faults: &[(Span, Fault)]) {
+    let entries = entries.iter().map(|entry| (entry.span, entry.to_string()));
+    let faults = faults
+        .iter()
+        .map(|(span, fault)| (*span, format!("{span} {fault:?}")));
+    let mut lines: Vec<_> = entries.chain(faults).collect();
+    lines.sort_by_key(|(span, _)| span.begin);
+    let text: String = lines.into_iter().map(|(_, line)| line + "\n").collect();
+    std::fs::write(file, text).unwrap();
+}
+
+/// Causes faults while clients send requests. Returns the faults.
+fn under_load(plan: &Plan, cluster: &Cluster, history: &History) -> Vec<(Span, Fault)> {
     let (load, watchers) = Load::new(cluster, history, plan.people);
     let mut seeds = Rng::with_seed(plan.seed);
     let sequences: Vec<_> = (0..plan.sequences)
@@ -132,14 +142,10 @@ fn under_load(plan: &Plan, cluster: &Cluster, history: &History) -> BTreeMap<Fau
                 })
             })
             .collect();
-        let mut counts = BTreeMap::new();
-        for kind in threads
+        threads
             .into_iter()
             .flat_map(|thread| thread.join().unwrap())
-        {
-            *counts.entry(kind).or_default() += 1;
-        }
-        counts
+            .collect()
     })
 }
 
@@ -148,7 +154,7 @@ fn cause(
     sequence: Schedule,
     cluster: &Cluster,
     history: &History,
-) -> Vec<FaultKind> {
+) -> Vec<(Span, Fault)> {
     let count = match length {
         Length::Faults(count) => count,
         Length::Time(_) => usize::MAX,
@@ -158,8 +164,10 @@ fn cause(
         .take(count)
         .take_while(|_| !is_over())
         .map(|fault| {
+            let begin = history.now();
             fault.cause(cluster);
-            fault.kind
+            let end = history.now();
+            (Span { begin, end }, fault)
         })
         .collect()
 }
@@ -189,7 +197,9 @@ impl Display for Report {
             writeln!(f, "| {kind} | {outcome} | {count} |")?;
         }
         writeln!(f, "\n| fault | count |\n|---|---|")?;
-        for (kind, count) in &self.faults {
+        for kind in FaultKind::ALL {
+            let faults = self.faults.iter();
+            let count = faults.filter(|(_, fault)| fault.kind == kind).count();
             writeln!(f, "| {kind:?} | {count} |")?;
         }
         let changes = Changes::of(&self.entries);
