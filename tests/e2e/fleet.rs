@@ -11,7 +11,7 @@ use hammer::{Length, Plan};
 
 /// Clients of three nodes enrol, delete and recognise people while each kind of fault happens once.
 #[test]
-fn fleet_keeps_promises_under_faults() {
+fn promises_kept_under_faults() {
     let seed = fastrand::u64(..);
     eprintln!("seed {seed}");
     let report = hammer::run(&Plan {
@@ -27,10 +27,10 @@ fn fleet_keeps_promises_under_faults() {
     eprintln!("{report}");
     assert!(report.is_clean(), "seed {seed}: {report}");
     for kind in ["enrolment", "deletion"] {
-        assert!(report.answered(kind) > 10, "seed {seed}: {report}");
+        assert!(report.answered(kind) > 5, "seed {seed}: {report}");
     }
     assert!(
-        report.answers_after_deletions() > 10,
+        report.answers_after_deletions() > 5,
         "seed {seed}: {report}"
     );
 }

@@ -79,7 +79,7 @@ pub(crate) enum Violation {
     Leftover { node: usize, fact: Fact },
     /// At the end, a node lacks a fact that must be true.
     Lost { node: usize, fact: Fact },
-    /// At the end, a node does not recognise a person whom it lists.
+    /// At the end, a node lists a person and does not recognise them.
     Unrecognized { node: usize, person: String },
     /// At the end, two nodes differ in a fact.
     Different { nodes: [usize; 2], fact: Fact },

@@ -72,7 +72,7 @@ impl Schedule {
         }
     }
 
-    /// Returns a random time around the lease, so that some faults outlast it.
+    /// Returns a random time between two multiples of the lease.
     fn duration(&mut self, from: f64, to: f64) -> Duration {
         self.lease.mul_f64(from + (to - from) * self.rng.f64())
     }
@@ -89,7 +89,9 @@ impl Iterator for Schedule {
         let kind = self.round.pop()?;
         let lasts = match kind {
             FaultKind::Kill | FaultKind::DatabaseRestart => self.duration(0.0, 1.0),
-            _ => self.duration(0.3, 1.6),
+            // Within the lease, or until others answer deletions without the node.
+            _ if self.rng.u8(..3) == 0 => self.duration(0.3, 0.9),
+            _ => self.duration(1.4, 2.0),
         };
         Some(Fault {
             kind,

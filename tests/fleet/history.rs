@@ -41,7 +41,7 @@ impl Operation {
         }
     }
 
-    /// Returns the person whom the operation changes.
+    /// Returns the person that the operation changes.
     pub(crate) fn changed(&self) -> Option<&str> {
         match self {
             Self::Enroll { person }
@@ -118,7 +118,7 @@ pub(crate) struct History {
 }
 
 impl History {
-    /// Returns an empty history, whose times count from now.
+    /// Returns an empty history. Its times count from now.
     pub(crate) fn begin() -> Self {
         Self {
             origin: Instant::now(),

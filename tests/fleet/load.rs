@@ -19,7 +19,7 @@ const GROUPS: usize = 3;
 /// Time after which a client gives up.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Pause of a client that found no node, or whose request failed.
+/// Pause of a client after it found no node, or its request failed.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Clients, and what they share.

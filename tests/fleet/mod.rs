@@ -87,9 +87,9 @@ pub(crate) fn run(plan: &Plan) -> Report {
     let settled = healed.elapsed();
     let views = view::read(&cluster, &history);
     let entries = history.entries();
+    write(&plan.folder.join("history"), &entries, &faults);
     let views = views.unwrap_or_else(|| panic!("nodes do not answer after {settled:?}"));
     let violations = checker::check(&entries, &views);
-    write(&plan.folder.join("history"), &entries, &faults);
     Report {
         entries,
         faults,

@@ -1,4 +1,4 @@
-//! People whom the load enrols and deletes.
+//! People that the load enrols and deletes.
 
 use std::sync::{Arc, Mutex};
 

@@ -17,7 +17,7 @@ const NODES: usize = 3;
 pub(crate) fn run(args: &Args, folder: &Path) -> Result<()> {
     let clients = usize::from(args.connections).div_ceil(NODES);
     eprintln!(
-        "── {} minutes of load and faults over {clients} connections to each of {NODES} nodes, seed {}",
+        "── {} minutes of load and faults, {clients} connections to each of {NODES} nodes, seed {}",
         args.minutes, args.seed
     );
     let report = hammer::run(&Plan {
