@@ -20,6 +20,7 @@ fn promises_kept_under_faults() {
         lease: Duration::from_secs(2),
         clients: 2,
         people: 8,
+        calm: Duration::from_secs(1),
         sequences: 1,
         length: Length::Faults(FaultKind::ALL.len()),
         folder: root().join("target/tmp/fleet"),

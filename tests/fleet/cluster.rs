@@ -146,8 +146,9 @@ impl Node {
 
     /// Kills the node. Its folders stay.
     pub(crate) fn kill(&self) {
+        let mut process = self.process.lock().unwrap();
         *self.addresses.write().unwrap() = None;
-        drop(self.process.lock().unwrap().server.take());
+        process.server = None;
     }
 
     /// Stops the process at any instruction, until [`Self::resume`].

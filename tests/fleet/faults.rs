@@ -60,15 +60,17 @@ pub(crate) struct Schedule {
     round: Vec<FaultKind>,
     nodes: usize,
     lease: Duration,
+    calm: Duration,
 }
 
 impl Schedule {
-    pub(crate) fn new(seed: u64, nodes: usize, lease: Duration) -> Self {
+    pub(crate) fn new(seed: u64, nodes: usize, lease: Duration, calm: Duration) -> Self {
         Self {
             rng: Rng::with_seed(seed),
             round: Vec::new(),
             nodes,
             lease,
+            calm,
         }
     }
 
@@ -96,7 +98,7 @@ impl Iterator for Schedule {
         Some(Fault {
             kind,
             node: self.rng.usize(..self.nodes),
-            after: self.duration(0.1, 0.3),
+            after: self.calm.mul_f64(self.rng.f64()),
             lasts,
             latency: Duration::from_millis(self.rng.u64(5..200)),
             stop: self.rng.choice([Stop::Orderly, Stop::Crash])?,
@@ -140,7 +142,7 @@ mod tests {
     use super::*;
 
     fn schedule(seed: u64) -> Schedule {
-        Schedule::new(seed, 3, Duration::from_secs(2))
+        Schedule::new(seed, 3, Duration::from_secs(2), Duration::from_secs(1))
     }
 
     #[test]

@@ -43,6 +43,8 @@ pub(crate) struct Plan {
     pub(crate) clients: usize,
     /// People at a time.
     pub(crate) people: usize,
+    /// Longest healthy time before a fault.
+    pub(crate) calm: Duration,
     /// Sequences of faults that run concurrently.
     pub(crate) sequences: usize,
     pub(crate) length: Length,
@@ -116,7 +118,7 @@ fn under_load(plan: &Plan, cluster: &Cluster, history: &History) -> Vec<(Span, F
     let (load, watchers) = Load::new(cluster, history, plan.people);
     let mut seeds = Rng::with_seed(plan.seed);
     let sequences: Vec<_> = (0..plan.sequences)
-        .map(|_| Schedule::new(seeds.u64(..), plan.nodes, plan.lease))
+        .map(|_| Schedule::new(seeds.u64(..), plan.nodes, plan.lease, plan.calm))
         .collect();
     let running = AtomicUsize::new(plan.sequences);
     let goes_on = || running.load(Ordering::Relaxed) > 0;

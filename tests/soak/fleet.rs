@@ -26,6 +26,7 @@ pub(crate) fn run(args: &Args, folder: &Path) -> Result<()> {
         lease: Duration::from_secs(2),
         clients,
         people: 32,
+        calm: Duration::from_secs(8),
         sequences: 2,
         length: Length::Time(Duration::from_secs_f64(args.minutes * 60.0)),
         folder: folder.join("fleet"),
