@@ -131,7 +131,9 @@ fn lapsed_lease_refuses_recognition() {
         assert!(begun.elapsed() < Duration::from_secs(2));
     }
     frame().error(503, "lease_lost");
-    server.ask(&Method::GET, "/readyz", &[], &[]).error(503, "lease_lost");
+    server
+        .ask(&Method::GET, "/readyz", &[], &[])
+        .error(503, "lease_lost");
     postgres.start_again();
     let begun = Instant::now();
     while frame().status != 200 {
