@@ -236,7 +236,7 @@ fn leftover_membership_found() {
     let left = [joined.as_slice(), &[done(5, 6, leave())]].concat();
     assert_eq!(
         check(&left, &[view(0, &[enrolled(), member()])]),
-        [leftover.clone()]
+        std::slice::from_ref(&leftover)
     );
     // A deletion takes the person out of every group, also if the id is enrolled again.
     let again = [
