@@ -59,6 +59,7 @@ mod replacement;
 mod reports;
 mod revisions;
 mod scaffolds;
+mod shared_revisions;
 mod staging;
 mod start;
 mod stopping;

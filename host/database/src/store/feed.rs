@@ -26,6 +26,8 @@ pub(super) enum Subject<'s> {
     Deletion(Option<i64>),
     /// A group.
     Group(&'s str),
+    /// The record of revisions. Nodes must apply it before it is answered.
+    Revisions,
 }
 
 /// Changes that a rescan found and that the views do not have yet.
@@ -51,6 +53,7 @@ struct FeedRow {
     id: Option<PersonId>,
     group: Option<String>,
     is_awaited: bool,
+    is_revisions: bool,
 }
 
 impl FeedRow {
@@ -60,6 +63,7 @@ impl FeedRow {
             person: row.get(3),
             group: row.get(4),
             is_awaited: row.get(5),
+            is_revisions: row.get(7),
             id: row.get::<_, Option<&str>>(6).and_then(|id| id.parse().ok()),
         })
     }
@@ -78,7 +82,7 @@ pub(super) async fn take_numbers(
         .map(|subject| match subject {
             Subject::Person(person) => Some(*person),
             Subject::Deletion(person) => *person,
-            Subject::Group(_) => None,
+            Subject::Group(_) | Subject::Revisions => None,
         })
         .collect();
     let groups: Vec<Option<&str>> = subjects
@@ -90,22 +94,30 @@ pub(super) async fn take_numbers(
         .collect();
     let awaited: Vec<bool> = subjects
         .iter()
-        .map(|subject| matches!(subject, Subject::Deletion(_)))
+        .map(|subject| matches!(subject, Subject::Deletion(_) | Subject::Revisions))
+        .collect();
+    let revisions: Vec<bool> = subjects
+        .iter()
+        .map(|subject| matches!(subject, Subject::Revisions))
         .collect();
     let count = i64::try_from(subjects.len()).unwrap_or(i64::MAX);
     let statement = transaction
         .prepare_cached(
             "WITH numbered AS (UPDATE gallery SET counter = counter + $1 \
                 WHERE epoch() = $5 RETURNING counter), \
-             written AS (INSERT INTO change (number, person, group_name, is_awaited) \
-                SELECT counter - $1 + place, person, group_name, is_awaited \
-                FROM numbered, unnest($2::bigint[], $3::text[], $4::boolean[]) \
-                WITH ORDINALITY AS new (person, group_name, is_awaited, place)) \
+             written AS (INSERT INTO change \
+                (number, person, group_name, is_awaited, is_revisions) \
+                SELECT counter - $1 + place, person, group_name, is_awaited, is_revisions \
+                FROM numbered, unnest($2::bigint[], $3::text[], $4::boolean[], $6::boolean[]) \
+                WITH ORDINALITY AS new (person, group_name, is_awaited, is_revisions, place)) \
              SELECT counter, pg_notify('rostro_change', counter::text) FROM numbered",
         )
         .await?;
     let row = transaction
-        .query_opt(&statement, &[&count, &people, &groups, &awaited, &&**epoch])
+        .query_opt(
+            &statement,
+            &[&count, &people, &groups, &awaited, &&**epoch, &revisions],
+        )
         .await?;
     Ok(unsigned(row.ok_or(DatabaseError::OtherEpoch)?.get(0)))
 }
@@ -201,6 +213,7 @@ impl PostgresStore {
         let mut keys = self.lock_keys();
         for row in rows {
             changes.number = ChangeNumber(row.number);
+            changes.revisions |= row.is_revisions;
             if own.contains(&row.number) {
                 continue;
             }
@@ -261,6 +274,7 @@ impl PostgresStore {
         let (position, rows) = read.map_err(failure)?;
         let mut changes = StoreChanges {
             number: ChangeNumber(position.number),
+            revisions: true,
             ..StoreChanges::default()
         };
         let mut keys = HashMap::new();
@@ -315,7 +329,7 @@ async fn feed_after(client: &Object, number: u64) -> Result<FeedRows, DatabaseEr
     let statement = client
         .prepare_cached(
             "SELECT gallery.counter, epoch(), change.number, change.person, change.group_name, \
-             change.is_awaited, person.id \
+             change.is_awaited, person.id, change.is_revisions \
              FROM gallery \
              LEFT JOIN change ON change.number > $1 AND gallery.counter - $1 <= $2 \
              LEFT JOIN person ON person.person = change.person \

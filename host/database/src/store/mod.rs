@@ -5,6 +5,7 @@
 //! | `samples` | rows of samples, and which of a person's are in force |
 //! | `people` | reads and writes of people |
 //! | `groups` | groups and their members |
+//! | `revisions` | the record of revisions, and their components |
 //! | `tombstones` | deletions, for imports of archives |
 //! | `files` | the CSV files of this node, which follow the database |
 //! | `feed` | numbers of changes, and what other nodes changed |
@@ -16,13 +17,14 @@ mod feed;
 mod files;
 mod groups;
 mod people;
+mod revisions;
 mod samples;
 mod tombstones;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::{Object, Transaction};
@@ -41,13 +43,15 @@ use rostro_gallery::ledger::{
 };
 use rostro_gallery::{
     AuditAppend, BatchWrite, ChangeNumber, CsvGallery, DatabaseFailure, Deletion, GalleryContents,
-    GalleryError, GroupChange, KeptTemplates, Lease, PendingChange, PersonSamples, PersonWrite,
-    Problem, SampleLocation, SharedChange, StateFiles, Store, StoreChanges, StoreError,
+    GalleryError, GroupChange, KeptTemplates, Lease, NodeRevisions, PendingChange, PersonSamples,
+    PersonWrite, Problem, RevisionsError, RevisionsWrite, SampleLocation, SharedChange, StateFiles,
+    Store, StoreChanges, StoreError,
 };
 
 use crate::connection::{BackgroundTask, Database, DatabaseError};
 use crate::fleet::{Epoch, Fleet, FleetOptions, Position, WRITER_LOCK};
 use feed::FoundChanges;
+use revisions::revisions_text;
 
 /// Time to wait at least for the lock, because the server needs a moment to notice the end of a
 /// service.
@@ -82,6 +86,8 @@ pub struct PostgresStore {
     found: Mutex<Option<FoundChanges>>,
     /// Numbers of own changes that the views have.
     own: Mutex<BTreeSet<u64>>,
+    /// Change that made the record of revisions as this node knows it.
+    record: Mutex<SharedChange>,
     /// Number of the latest change that this node knows.
     latest: AtomicU64,
     /// Contract of samples that name none.
@@ -171,6 +177,7 @@ impl PostgresStore {
             keys: Mutex::default(),
             found: Mutex::default(),
             own: Mutex::default(),
+            record: Mutex::default(),
             latest,
             legacy: OnceLock::new(),
             import: Arc::default(),
@@ -220,6 +227,10 @@ impl PostgresStore {
                 "the store was opened without a state folder",
             )
         })
+    }
+
+    fn lock_record(&self) -> MutexGuard<'_, SharedChange> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn record_latest(&self, number: u64) -> ChangeNumber {
@@ -468,12 +479,35 @@ impl Store for PostgresStore {
     }
 
     fn read_revisions(&self) -> io::Result<Option<Vec<u8>>> {
-        self.state()?.read_revisions()
+        self.read_record()
     }
 
-    fn write_revisions(&self, record: &[u8]) -> io::Result<ChangeNumber> {
-        self.state()?.write_revisions(record)?;
-        Ok(ChangeNumber(self.latest.load(Ordering::Relaxed)))
+    fn write_revisions(&self, write: &RevisionsWrite<'_>) -> Result<SharedChange, RevisionsError> {
+        self.write_record(write)
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    fn revisions_change(&self) -> SharedChange {
+        self.record_change()
+    }
+
+    fn read_component(&self, digest: Sha256Digest) -> io::Result<Option<Vec<u8>>> {
+        self.read_component_row(digest)
+    }
+
+    fn keep_component(&self, digest: Sha256Digest, bytes: &[u8]) -> io::Result<()> {
+        self.keep_component_row(digest, bytes)
+    }
+
+    fn report_revisions(&self, revisions: BTreeMap<Sha256Digest, Result<(), String>>) {
+        self.fleet.report_revisions(revisions_text(&revisions));
+    }
+
+    fn nodes(&self) -> Result<Vec<NodeRevisions>, GalleryError> {
+        self.read_nodes()
     }
 
     fn append_audit(&self, lines: &[u8]) -> io::Result<AuditAppend> {
