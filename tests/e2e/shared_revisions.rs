@@ -58,7 +58,7 @@ fn activation_reaches_every_node() {
         (vec!["Unknown".into()], vec!["Unknown".into()])
     );
     assert_eq!(two.active(), second);
-    two.admin_post("/v1/revisions/rollback").ok();
+    two.admin_post("/v1/rollback").ok();
     assert_eq!(
         (names(&one), names(&two)),
         (vec!["alice".into()], vec!["alice".into()])
@@ -75,6 +75,7 @@ fn joining_node_serves_shared_revision() {
     let database = migrated();
     let one = node(&database, "one").start();
     enroll(&one, "alice");
+    let first = one.active();
     let id = one.staged(&bytes(component("variant")), "");
     one.activate(&id);
     let two = node(&database, "two").start();
@@ -82,7 +83,10 @@ fn joining_node_serves_shared_revision() {
     drop(one);
     let one = node(&database, "one").start();
     assert_eq!(names(&one), ["Unknown"]);
-    two.admin_post("/v1/revisions/rollback").ok();
+    eventually("both nodes stage the previous revision", || {
+        nodes_in(&one, &first, "staged").len() == 2
+    });
+    two.admin_post("/v1/rollback").ok();
     assert_eq!(
         (names(&one), names(&two)),
         (vec!["alice".into()], vec!["alice".into()])
@@ -139,7 +143,7 @@ fn partial_activation_silences_other_nodes() {
         .start();
     enroll(&one, "alice");
     let two = node(&database, "two").start();
-    let id = one.staged(&bytes(component("insightface")), "pack=own");
+    let id = one.staged(&bytes(component("variant")), "pack=own");
     eventually("the other node fails", || {
         nodes_in(&one, &id, "failed") == ["two"]
     });
@@ -147,10 +151,10 @@ fn partial_activation_silences_other_nodes() {
     let refused = one.admin_post(&activate).error(409, "not_ready");
     assert!(refused.to_string().contains("two"), "{refused}");
     one.admin_post(&format!("{activate}?partial=true")).ok();
-    assert_eq!(names(&one), ["alice"]);
+    assert_eq!(names(&one), ["Unknown"]);
     two.recognize(drawn("alice-probe.png"))
         .error(503, "lease_lost");
-    one.admin_post("/v1/revisions/rollback").ok();
+    one.admin_post("/v1/rollback").ok();
     assert_eq!(
         (names(&one), names(&two)),
         (vec!["alice".into()], vec!["alice".into()])

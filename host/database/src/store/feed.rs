@@ -9,6 +9,7 @@ use rostro_gallery::groups::GroupsError;
 use rostro_gallery::{ChangeNumber, GalleryError, StoreChanges};
 use tokio_postgres::{IsolationLevel, Row};
 
+use super::known::KnownPeople;
 use super::{PostgresStore, database_failure, failure, groups, signed, unsigned};
 use crate::connection::{DatabaseError, StatementKind};
 use crate::fleet::{Epoch, Position};
@@ -174,11 +175,7 @@ impl PostgresStore {
         let mut own = self.lock_own();
         *own = own.split_off(&(position.number + 1));
         drop(own);
-        let mut keys = self.lock_keys();
-        for person in gone {
-            keys.remove(&person);
-        }
-        drop(keys);
+        self.lock_known().forget(gone);
         self.record_latest(position.number);
         self.fleet.acknowledge(position, is_awaited);
     }
@@ -192,9 +189,9 @@ impl PostgresStore {
         self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Locks the ids of the stored people by their surrogate keys.
-    pub(super) fn lock_keys(&self) -> MutexGuard<'_, HashMap<i64, PersonId>> {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Locks the ids of people by their surrogate keys.
+    pub(super) fn lock_known(&self) -> MutexGuard<'_, KnownPeople> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn changes_of_rows(
@@ -210,7 +207,7 @@ impl PostgresStore {
         let mut changes = StoreChanges::default();
         let mut group_names = BTreeSet::new();
         let own = self.lock_own();
-        let mut keys = self.lock_keys();
+        let mut known = self.lock_known();
         for row in rows {
             changes.number = ChangeNumber(row.number);
             changes.revisions |= row.is_revisions;
@@ -223,17 +220,17 @@ impl PostgresStore {
             let Some(person) = row.person else { continue };
             match row.id {
                 Some(id) => {
-                    keys.insert(person, id.clone());
+                    known.insert(person, id.clone());
                     changes.people.insert(id);
                 }
                 None => {
                     // Known until it is acknowledged, because this may be repeated.
-                    changes.deleted.extend(keys.get(&person).cloned());
+                    changes.deleted.extend(known.deleted(person));
                     found.gone.push(person);
                 }
             }
         }
-        drop((own, keys));
+        drop((own, known));
         if !group_names.is_empty() || !changes.deleted.is_empty() {
             changes.groups = self.reload_groups().map(|()| group_names.len());
         }
@@ -290,16 +287,12 @@ impl PostgresStore {
             }
             stored.insert(id);
         }
-        let mut known = self.lock_keys();
-        let gone = known
-            .iter()
-            .filter(|(person, _)| !keys.contains_key(*person));
-        let (gone, ids): (Vec<i64>, Vec<PersonId>) =
-            gone.map(|(person, id)| (*person, id.clone())).unzip();
-        changes.deleted = ids.into_iter().filter(|id| !stored.contains(id)).collect();
-        // People who are gone stay known until that is acknowledged, because this may be repeated.
-        known.extend(keys);
-        drop(known);
+        let mut known_people = self.lock_known();
+        let missing = known_people.missing_in(&keys).map(|(_, id)| id.clone());
+        changes.deleted = missing.filter(|id| !stored.contains(id)).collect();
+        // The missing stay known: one may be a person whom this node is about to commit.
+        known_people.extend(keys);
+        drop(known_people);
         changes.groups = self.reload_groups().map(|()| self.groups.count());
         tracing::info!(
             people = changes.people.len(),
@@ -309,7 +302,7 @@ impl PostgresStore {
         let found = FoundChanges {
             position,
             is_awaited: true,
-            gone,
+            gone: Vec::new(),
         };
         Ok((found, changes))
     }

@@ -7,6 +7,7 @@
 //! | `groups` | groups and their members |
 //! | `revisions` | the record of revisions, and their components |
 //! | `tombstones` | deletions, for imports of archives |
+//! | `known` | people who may be in the views of this node |
 //! | `files` | the CSV files of this node, which follow the database |
 //! | `feed` | numbers of changes, and what other nodes changed |
 //!
@@ -16,12 +17,13 @@
 mod feed;
 mod files;
 mod groups;
+mod known;
 mod people;
 mod revisions;
 mod samples;
 mod tombstones;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -52,6 +54,7 @@ use crate::connection::{BackgroundTask, Database, DatabaseError, StatementKind};
 use crate::fleet::settings::NodeSettings;
 use crate::fleet::{Epoch, Fleet, FleetOptions, Position, WRITER_LOCK};
 use feed::FoundChanges;
+use known::KnownPeople;
 use revisions::revisions_text;
 
 /// Time to wait at least for the lock, because the server needs a moment to notice the end of a
@@ -81,8 +84,8 @@ pub struct PostgresStore {
     changing_groups: Mutex<()>,
     /// Whether the first load was made, from which this node follows the changes.
     is_loaded: AtomicBool,
-    /// Ids of the people by surrogate key, because a deletion names the key alone.
-    keys: Mutex<HashMap<i64, PersonId>>,
+    /// People who may be in the views of this node.
+    known: Mutex<KnownPeople>,
     /// Changes that were found and are not applied to the views.
     found: Mutex<Option<FoundChanges>>,
     /// Numbers of own changes that the views have.
@@ -177,7 +180,7 @@ impl PostgresStore {
             groups: GroupIndex::new(opened.groups),
             changing_groups: Mutex::default(),
             is_loaded: AtomicBool::new(false),
-            keys: Mutex::default(),
+            known: Mutex::default(),
             found: Mutex::default(),
             own: Mutex::default(),
             record: Mutex::default(),

@@ -397,10 +397,18 @@ impl ChangeDraft<'_> {
             return Ok(Arc::clone(ready));
         }
         let state = match self.record.entry(id).map(|entry| &entry.status) {
-            Some(Status::Staging) => "is still being staged; wait until it is".to_owned(),
+            Some(Status::Staging | Status::Staged) if self.state.failures.contains_key(&id) => {
+                format!(
+                    "cannot serve on this node: {}",
+                    self.state.failures.get(&id).map_or("", String::as_str)
+                )
+            }
+            Some(Status::Staging | Status::Staged) => {
+                "is still being staged; wait until it is".to_owned()
+            }
             Some(Status::Failed(reason)) => format!("failed: {reason}"),
             Some(Status::Retired) => "was retired; push it again".to_owned(),
-            Some(Status::Staged) | None => "is not ready".to_owned(),
+            None => "is not ready".to_owned(),
         };
         Err(ChangeError::NotReady { id, state })
     }
