@@ -23,4 +23,4 @@ mod store;
 pub use connection::{Database, DatabaseError, DatabaseOptions};
 pub use copy::{CopyError, CopyReport, copy};
 pub use fleet::FleetOptions;
-pub use store::{Node, PostgresStore};
+pub use store::{DamagedRow, Node, PostgresStore, Restored, begin_epoch, find_damage};

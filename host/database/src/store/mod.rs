@@ -2,6 +2,8 @@
 //!
 //! | module | content |
 //! | --- | --- |
+//! | `damage` | rows that cannot be used |
+//! | `restore` | what follows the restore of a backup |
 //! | `samples` | rows of samples, and which of a person's are in force |
 //! | `people` | reads and writes of people |
 //! | `groups` | groups and their members |
@@ -12,10 +14,12 @@
 //! Several nodes write a database. Each change takes a number in its transaction, and the nodes
 //! follow the numbers ([`crate::fleet`]). A command has the database alone.
 
+mod damage;
 mod feed;
 mod files;
 mod groups;
 mod people;
+mod restore;
 mod samples;
 mod tombstones;
 
@@ -48,6 +52,9 @@ use rostro_gallery::{
 use crate::connection::{BackgroundTask, Database, DatabaseError};
 use crate::fleet::{Epoch, Fleet, FleetOptions, Position, WRITER_LOCK};
 use feed::FoundChanges;
+
+pub use damage::{DamagedRow, find_damage};
+pub use restore::{Restored, begin_epoch};
 
 /// Time to wait at least for the lock, because the server needs a moment to notice the end of a
 /// service.
