@@ -133,7 +133,9 @@ fn lapsed_lease_refuses_recognition() {
         assert!(begun.elapsed() < Duration::from_secs(2));
     }
     frame().error(503, "lease_lost");
-    server.ask(&Method::GET, "/readyz").error(503, "lease_lost");
+    server
+        .ask(&Method::GET, "/readyz", &[], &[])
+        .error(503, "lease_lost");
     postgres.start_again();
     let begun = Instant::now();
     while frame().status != 200 {
@@ -283,31 +285,34 @@ fn full_disk_refuses_enrolments() {
         postgres.disk().display()
     );
     postgres.execute(&location);
-    let tables = "ALTER TABLE rostro.sample SET TABLESPACE small; \
-                  CREATE TABLE filler (content text) TABLESPACE small; \
-                  ALTER TABLE filler ALTER content SET STORAGE PLAIN";
+    let tables = "ALTER TABLE rostro.sample ALTER embedding SET STORAGE PLAIN; \
+                  ALTER TABLE rostro.sample SET TABLESPACE small; \
+                  INSERT INTO rostro.person (id, case_key, number) VALUES ('filler', 'filler', 0)";
     postgres.execute_in(&database, tables);
     let server = on(&database).start();
     enroll(&server, "alice");
-    let fill = |rows: u32| {
-        let statement =
-            format!("INSERT INTO filler SELECT repeat('x', 4000) FROM generate_series(1, {rows})");
+    let fill = |rows: u32, numbers: u32| {
+        let statement = format!(
+            "INSERT INTO rostro.sample (person, position, embedding) \
+             SELECT person, (SELECT count(*) FROM rostro.sample) + row, \
+             array_fill(0.5::real, ARRAY[{numbers}]) \
+             FROM rostro.person, generate_series(1, {rows}) AS row WHERE id = 'filler'"
+        );
         postgres.try_execute_in(&database, &statement)
     };
-    for rows in [64, 8, 1] {
-        while fill(rows) {}
+    for (rows, numbers) in [(50, 1_900), (1, 1_900), (10, 50), (1, 1)] {
+        while fill(rows, numbers) {}
     }
-    let photos = || [1, 2].map(|number| drawn(&format!("bob-{number}.png")));
-    // Free space of the pages that the table has is used first.
-    let refused = (0..50).map(|_| server.enroll("bob", photos()));
-    let refused = refused.into_iter().find(|answer| answer.status != 200);
-    let refused = refused.expect("the disk is full");
+    let photos = [1, 2].map(|number| drawn(&format!("bob-{number}.png")));
+    let refused = server.enroll("bob", photos);
     refused.error(503, "database_unavailable");
     let log = server.log_of(&refused);
     assert!(log.contains("make room on the server's disk"), "{log}");
     assert!(knows(&server, "alice"));
-    server.ask(&Method::GET, "/readyz").ok();
-    postgres.execute_in(&database, "DROP TABLE filler; CHECKPOINT");
+    server.ask(&Method::GET, "/readyz", &[], &[]).ok();
+    let room = "DELETE FROM rostro.person WHERE id = 'filler'";
+    postgres.execute_in(&database, room);
+    postgres.execute_in(&database, "VACUUM rostro.sample");
     enroll(&server, "bob");
     assert!(knows(&server, "alice") && knows(&server, "bob"));
     delete(&server, "alice");
