@@ -13,12 +13,12 @@ use crate::postgres::{BACK_UP, OwnDatabase, Postgres, RESTORE};
 const RETURN: Duration = Duration::from_secs(10);
 
 /// Options of a service on a database, with the schema in it.
-fn on(database: &OwnDatabase) -> Options {
+pub(crate) fn on(database: &OwnDatabase) -> Options {
     Options::drawn().arg("--database", database.url())
 }
 
 /// A database with the schema.
-fn migrated() -> OwnDatabase {
+pub(crate) fn migrated() -> OwnDatabase {
     let database = Postgres::shared().database();
     migrate(&database);
     database
@@ -42,7 +42,7 @@ fn knows(server: &Server, person: &str) -> bool {
         .contains(&person.to_owned())
 }
 
-fn enroll(server: &Server, person: &str) -> Value {
+pub(crate) fn enroll(server: &Server, person: &str) -> Value {
     let photos = [1, 2].map(|number| drawn(&format!("{person}-{number}.png")));
     server.enroll(person, photos).ok()
 }

@@ -254,6 +254,12 @@ impl Options {
 
     /// Starts a server and waits until it serves.
     pub(crate) fn start(self) -> Server {
+        self.try_start()
+            .unwrap_or_else(|log| panic!("the server did not start:\n{log}"))
+    }
+
+    /// Starts a server and waits until it serves. Returns its log if it does not.
+    pub(crate) fn try_start(self) -> Result<Server, String> {
         let (own, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
         let gallery = self
             .gallery
@@ -275,18 +281,19 @@ impl Options {
                     .lines()
                     .find_map(|line| line.split_once("admin interface on "))
                     .map(|(_, url)| url.trim().to_owned());
-                Server {
+                Ok(Server {
                     child,
                     url: address,
                     admin: admin.unwrap_or_default(),
                     log,
                     gallery,
                     _own: [own, state],
-                }
+                })
             }
             Err(_) => {
                 let _ = child.kill();
-                panic!("the server did not start:\n{}", log.text());
+                let _ = child.wait();
+                Err(log.text())
             }
         }
     }
@@ -498,9 +505,14 @@ pub(crate) struct Client {
 impl Client {
     /// A client of the listener at `url`.
     pub(crate) fn new(url: &str) -> Self {
+        Self::with_timeout(url, START)
+    }
+
+    /// A client that waits this long for an answer.
+    pub(crate) fn with_timeout(url: &str, timeout: Duration) -> Self {
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
-            .timeout_global(Some(START))
+            .timeout_global(Some(timeout))
             .max_idle_age(MAX_IDLE);
         Self {
             agent: config.build().into(),

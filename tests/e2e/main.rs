@@ -1,11 +1,12 @@
 //! End-to-end tests: a real `rostro serve`, real components, real models, over HTTP.
 //!
 //! What they need is made by `cargo xtask test`: the components in `target/guest`, ONNX Runtime in
-//! `models/runtime`, libfaketime for `clock`, PostgreSQL for `database`, PgBouncer for `pgbouncer`,
-//! nginx for `proxies`, and for the modules with real people, `gates`, `identification` and
-//! `parity`, the pack `mobile` and the folder that `ROSTRO_SHARED` names (by default `../shared`
-//! next to the repository). `disks` and `database` mount file systems in a private namespace, and
-//! `gallery_files` needs a C compiler. Anything missing fails the test with what to run.
+//! `models/runtime`, libfaketime for `clock`, PostgreSQL for `database` and `fleet`, PgBouncer for
+//! `pgbouncer`, nginx for `proxies`, and for the modules with real people, `gates`,
+//! `identification` and `parity`, the pack `mobile` and the folder that `ROSTRO_SHARED` names (by
+//! default `../shared` next to the repository). `disks` and `database` mount file systems in a
+//! private namespace, and `gallery_files` needs a C compiler. Anything missing fails the test with
+//! what to run.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -32,6 +33,7 @@ mod duplicates;
 mod enrollment;
 mod evil;
 mod faults;
+mod fleet;
 mod gallery_files;
 mod gates;
 mod hammer;
@@ -59,6 +61,7 @@ mod replacement;
 mod reports;
 mod revisions;
 mod scaffolds;
+mod shared_revisions;
 mod staging;
 mod start;
 mod stopping;

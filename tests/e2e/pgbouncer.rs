@@ -48,7 +48,7 @@ impl PgBouncer {
             "[databases]\n* = host=127.0.0.1 port={}\n[pgbouncer]\npool_mode = {mode}\n\
              listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
              auth_type = trust\nauth_file = {}\n",
-            Postgres::shared().port(),
+            Postgres::shared().address().port(),
             users.display()
         );
         let file = folder.path().join("pgbouncer.ini");

@@ -14,6 +14,8 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -127,38 +129,47 @@ impl Postgres {
     }
 
     fn start_with(kind: Kind) -> Self {
-        let programs = prepared();
-        let folder = tempfile::tempdir().unwrap();
-        let cluster = folder.path().join("cluster");
+        let server = Self::without_cluster(kind);
+        let prepared = server.programs.join("cluster");
         if let Kind::WithDisk(_) = kind {
-            // Its namespace has no other user than that of the tests.
-            copy(&programs.join("cluster"), &cluster, "--preserve=mode");
-            fs::create_dir(folder.path().join("disk")).unwrap();
+            copy(&prepared, &server.cluster(), "--preserve=mode");
+            fs::create_dir(server.disk()).unwrap();
         } else {
-            // The socket and the cluster are the server's own.
-            own(folder.path());
-            copy(&programs.join("cluster"), &cluster, "--archive");
+            copy(&prepared, &server.cluster(), "--archive");
         }
-        let port = std::net::TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        let server = Self {
-            programs,
-            folder,
-            port,
-            kind,
-            server: Mutex::new(None),
-            databases: AtomicU32::new(0),
-        };
         server.start_again();
         server
     }
 
+    fn without_cluster(kind: Kind) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        // The socket and the cluster are the server's own. The namespace with a disk has no other
+        // user than that of the tests.
+        if !matches!(kind, Kind::WithDisk(_)) {
+            own(folder.path());
+        }
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        Self {
+            programs: prepared(),
+            folder,
+            port: listener.local_addr().unwrap().port(),
+            kind,
+            server: Mutex::new(None),
+            databases: AtomicU32::new(0),
+        }
+    }
+
+    fn cluster(&self) -> PathBuf {
+        self.folder.path().join("cluster")
+    }
+
+    /// Returns the address on which the server listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
     /// Starts the server after [`Self::stop`].
     pub(crate) fn start_again(&self) {
-        let cluster = self.folder.path().join("cluster");
         let log = File::create(self.folder.path().join("log")).unwrap();
         let removed = match self.kind {
             Kind::Shared => self.folder.path(),
@@ -170,9 +181,11 @@ impl Postgres {
             .arg(removed)
             .arg(installed(&self.programs, "postgres"))
             .arg("-D")
-            .arg(&cluster)
+            .arg(self.cluster())
             .args(["-c", "listen_addresses=127.0.0.1"])
             .args(["-c", "unix_socket_directories="])
+            // A standby connects again soon after its primary is back.
+            .args(["-c", "wal_retrieve_retry_interval=100ms"])
             .args(["-p", &self.port.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -218,6 +231,62 @@ impl Postgres {
         }
     }
 
+    /// Stops the server as a crash does: nothing is written, and the next start recovers.
+    pub(crate) fn crash(&self) {
+        let stopped = self
+            .program("pg_ctl")
+            .args(["stop", "-m", "immediate", "-D"])
+            .arg(self.cluster())
+            .stdout(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(stopped.success(), "{stopped}");
+        self.stop();
+    }
+
+    /// Starts a synchronous standby: it has every change that this server answered.
+    pub(crate) fn standby(&self) -> Self {
+        let standby = Self::without_cluster(Kind::Own);
+        let mut rules = File::options()
+            .append(true)
+            .open(self.cluster().join("pg_hba.conf"))
+            .unwrap();
+        writeln!(rules, "host replication all 127.0.0.1/32 trust").unwrap();
+        self.execute("SELECT pg_reload_conf()");
+        let copied = self
+            .program("pg_basebackup")
+            .args(["--checkpoint=fast", "--no-sync", "--write-recovery-conf"])
+            .arg("--dbname")
+            .arg(self.url("postgres", "postgres"))
+            .arg("--pgdata")
+            .arg(standby.cluster())
+            .output()
+            .unwrap();
+        let error = String::from_utf8_lossy(&copied.stderr);
+        assert!(copied.status.success(), "{error}");
+        standby.start_again();
+        // Not in the copy, because a promoted standby has no standby at first.
+        self.execute("ALTER SYSTEM SET synchronous_standby_names = '*'");
+        self.execute("SELECT pg_reload_conf()");
+        self.wait_for_standby();
+        standby
+    }
+
+    /// Waits until the standby has every change.
+    pub(crate) fn wait_for_standby(&self) {
+        let attached = "SELECT 1 / count(*) FROM pg_stat_replication WHERE sync_state = 'sync'";
+        let begun = Instant::now();
+        while !self.try_execute(attached) {
+            assert!(begun.elapsed() < START, "the standby did not connect");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Makes a standby the primary.
+    pub(crate) fn promote(&self) {
+        self.execute("SELECT pg_promote()");
+    }
+
     /// Makes an empty database.
     pub(crate) fn database(&self) -> OwnDatabase {
         let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
@@ -231,11 +300,6 @@ impl Postgres {
     /// Returns the address of a database for a role.
     pub(crate) fn url(&self, database: &str, role: &str) -> String {
         format!("postgresql://{role}@127.0.0.1:{}/{database}", self.port)
-    }
-
-    /// Returns the port on the loopback interface.
-    pub(crate) fn port(&self) -> u16 {
-        self.port
     }
 
     /// Runs statements as the superuser.

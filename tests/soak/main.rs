@@ -1,5 +1,6 @@
 //! Soak test: `cargo xtask soak` loads a server with the requests of clients and operators for a
-//! long time. It fails if a request fails, a resource grows, or people are lost.
+//! long time. It fails if a request fails, a resource grows, or people are lost. `cargo xtask soak
+//! fleet` loads three nodes on one database under faults.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -11,12 +12,15 @@
 mod audit;
 mod bad_input;
 mod clients;
+mod fleet;
 mod growth;
 #[path = "../e2e/harness.rs"]
 mod harness;
 mod load;
 mod monitor;
 mod people;
+#[path = "../e2e/postgres.rs"]
+mod postgres;
 mod stats;
 
 use std::fs;
@@ -24,7 +28,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
 use crate::audit::{Audit, audit};
 use crate::clients::Clients;
@@ -42,6 +46,9 @@ const SETTLE: Duration = Duration::from_secs(20);
 #[derive(Debug, Parser)]
 #[command(bin_name = "cargo xtask soak")]
 struct Args {
+    /// What to load
+    #[arg(value_enum, default_value_t = Target::Service)]
+    target: Target,
     /// Minutes of load
     #[arg(long, value_name = "M", default_value_t = 30.0, value_parser = minutes)]
     minutes: f64,
@@ -54,6 +61,14 @@ struct Args {
     /// Flag that cargo passes to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Target {
+    /// One service
+    Service,
+    /// Three nodes on one PostgreSQL with a standby, under faults
+    Fleet,
 }
 
 fn minutes(text: &str) -> Result<f64, String> {
@@ -72,22 +87,30 @@ fn main() -> Result<()> {
         fs::remove_dir_all(&folder)?;
     }
     fs::create_dir_all(&folder)?;
+    match args.target {
+        Target::Service => service(&args, &folder),
+        Target::Fleet => fleet::run(&args, &folder),
+    }
+}
+
+/// Loads one service.
+fn service(args: &Args, folder: &Path) -> Result<()> {
     let [log, second_log] = ["log", "log-after-restart"].map(|name| folder.join(name));
-    let mut server = start(&args, &folder, &log);
+    let mut server = start(args, folder, &log);
     let load = Load::prepare(&Clients::new(&server))?;
     let before = Resources::of(server.pid())?;
     eprintln!(
         "── {} minutes of load over {} connections, seed {}",
         args.minutes, args.connections, args.seed
     );
-    let readings = under_load(&args, &server, &load)?;
+    let readings = under_load(args, &server, &load)?;
     let mut errors = Thirds::of(&readings).growth();
     errors.extend(leaked_descriptors(&server, &before)?);
     eprintln!("── audit of all people, before and after a restart");
     let live = audit(&Clients::new(&server), &load)?;
     let status = server.terminate();
     ensure!(status == Some(0), "the server ended with status {status:?}");
-    let restarted = start(&args, &folder, &second_log);
+    let restarted = start(args, folder, &second_log);
     let audits = [
         ("at the end", live),
         ("after a restart", audit(&Clients::new(&restarted), &load)?),

@@ -3,10 +3,10 @@
 use anyhow::{Context, Result, anyhow};
 use clap::ValueEnum;
 
-use crate::guest;
 use crate::setup::Profile::{Dev, Release};
 use crate::setup::{self, Profile};
 use crate::steps::{bench, succeed};
+use crate::{guest, python};
 
 /// Runs half a minute of the soak, on a host that is built already.
 pub(crate) fn short() -> Result<()> {
@@ -28,6 +28,8 @@ pub(crate) fn run(mut args: Vec<String>) -> Result<()> {
     if !is_help && !args.iter().any(|arg| arg == "--no-setup") {
         setup::host(profile)?;
         guest::build()?;
+        // It has PostgreSQL, which `fleet` needs.
+        python::environment("e2e", "tests/e2e/requirements.txt")?;
     }
     args.retain(|arg| arg != "--no-setup");
     succeed(bench("soak", profile).args(args))

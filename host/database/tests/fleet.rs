@@ -302,3 +302,23 @@ fn command_excludes_nodes() {
         assert!(begun.elapsed() < Duration::from_secs(10));
     }
 }
+
+/// A node may read a person who was enrolled again while it applies the deletion before that. The
+/// next deletion must reach it, although it saw no row with the new key.
+#[test]
+fn person_read_early_is_deleted() {
+    let own = migrated();
+    let (one, two) = (TestNode::join(&own, "one"), TestNode::join(&own, "two"));
+    one.enrol("alice");
+    eventually("alice is seen", || two.sees("alice"));
+    two.is_paused.store(true, Ordering::SeqCst);
+    std::thread::sleep(Duration::from_millis(200));
+    let alice = person("alice");
+    one.store.delete_person(&alice).unwrap();
+    assert!(two.store.rescan().unwrap().deleted.contains(&alice));
+    one.store.replace(&alice, &[sample()]).unwrap();
+    assert!(two.store.read(&alice).unwrap().is_some());
+    two.store.acknowledge_rescan();
+    one.store.delete_person(&alice).unwrap();
+    assert!(two.store.rescan().unwrap().deleted.contains(&alice));
+}

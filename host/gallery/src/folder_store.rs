@@ -18,9 +18,9 @@ use crate::ledger::{
     ArchiveNumber, ArchiveOrigin, DeletionReason, ImportWatch, Ledger, Tombstones,
 };
 use crate::{
-    AuditAppend, BatchOutcome, BatchWrite, ChangeNumber, CsvGallery, Deletion, Durability,
-    GalleryContents, GalleryError, GroupChange, KeptTemplates, PersonSamples, PersonWrite, Problem,
-    SampleLocation, SharedChange, StateFiles, Store, StoreChanges, StoreError,
+    AuditAppend, BatchOutcome, BatchWrite, CsvGallery, Deletion, Durability, GalleryContents,
+    GalleryError, GroupChange, KeptTemplates, PersonSamples, PersonWrite, Problem, RevisionsError,
+    RevisionsWrite, SampleLocation, SharedChange, StateFiles, Store, StoreChanges, StoreError,
 };
 
 /// Marker in a folder of files that follow a database, see `rostro-database`.
@@ -178,6 +178,7 @@ impl Store for FolderStore {
             deleted: BTreeSet::new(),
             problems: found.problems,
             groups,
+            revisions: false,
         })
     }
 
@@ -305,9 +306,10 @@ impl Store for FolderStore {
         self.state()?.read_revisions()
     }
 
-    fn write_revisions(&self, record: &[u8]) -> io::Result<ChangeNumber> {
-        self.state()?.write_revisions(record)?;
-        Ok(self.ledger.advance_if_open())
+    fn write_revisions(&self, write: &RevisionsWrite<'_>) -> Result<SharedChange, RevisionsError> {
+        self.state()?.write_revisions(write.record)?;
+        self.ledger.advance_if_open();
+        Ok(SharedChange::default())
     }
 
     fn append_audit(&self, lines: &[u8]) -> io::Result<AuditAppend> {

@@ -245,12 +245,53 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// If it cannot be read.
     fn read_revisions(&self) -> io::Result<Option<Vec<u8>>>;
 
-    /// Replaces the record of revisions.
+    /// Replaces the record of revisions that [`Self::read_revisions`] returned last, or that this
+    /// process wrote last.
     ///
     /// # Errors
     ///
-    /// If it cannot be written; the former record stays then.
-    fn write_revisions(&self, record: &[u8]) -> io::Result<ChangeNumber>;
+    /// [`RevisionsError`]; the former record stays then.
+    fn write_revisions(&self, write: &RevisionsWrite<'_>) -> Result<SharedChange, RevisionsError>;
+
+    /// Returns true if other nodes use the store, so that they may write the record of revisions.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// Returns the change that made the record of revisions as this process knows it.
+    fn revisions_change(&self) -> SharedChange {
+        SharedChange::default()
+    }
+
+    /// Reads a component that another node may have kept; none if the store has no components.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read, or its bytes do not have the digest.
+    fn read_component(&self, _digest: Sha256Digest) -> io::Result<Option<Vec<u8>>> {
+        Ok(None)
+    }
+
+    /// Keeps a component for other nodes.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    fn keep_component(&self, _digest: Sha256Digest, _bytes: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Tells other nodes which revisions this one has staged, and why it cannot serve others.
+    fn report_revisions(&self, _revisions: BTreeMap<Sha256Digest, Result<(), String>>) {}
+
+    /// Returns what every live node has staged; empty in a store of one process.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read.
+    fn nodes(&self) -> Result<Vec<NodeRevisions>, GalleryError> {
+        Ok(Vec::new())
+    }
 
     /// Appends whole lines to the audit log, in the order of the calls. They are durable after
     /// [`AuditAppend::wait`].
@@ -283,6 +324,35 @@ pub trait Store: Send + Sync + fmt::Debug {
 /// answered only if the store still returns an equal one after the work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lease(pub u64);
+
+/// A record of revisions to write.
+#[derive(Clone, Copy, Debug)]
+pub struct RevisionsWrite<'w> {
+    /// The record.
+    pub record: &'w [u8],
+    /// Components that its revisions need.
+    pub components: &'w [Sha256Digest],
+}
+
+/// Why a record of revisions is not written.
+#[derive(Debug, thiserror::Error)]
+pub enum RevisionsError {
+    /// Another node wrote it since this one read it.
+    #[error("another node changed the revisions at the same time; try again")]
+    Conflict,
+    /// It cannot be written.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Revisions on one node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeRevisions {
+    /// Name of the node.
+    pub node: String,
+    /// Revisions that it has staged, and those that it cannot serve, with the reason.
+    pub revisions: BTreeMap<Sha256Digest, Result<(), String>>,
+}
 
 /// A durable change that other nodes must apply before it is answered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -466,6 +536,8 @@ pub struct StoreChanges {
     pub problems: Vec<Problem>,
     /// Number of groups that were reloaded.
     pub groups: Result<usize, GroupsError>,
+    /// Whether another node may have written the record of revisions.
+    pub revisions: bool,
 }
 
 impl Default for StoreChanges {
@@ -476,6 +548,7 @@ impl Default for StoreChanges {
             deleted: BTreeSet::new(),
             problems: Vec::new(),
             groups: Ok(0),
+            revisions: false,
         }
     }
 }

@@ -73,7 +73,7 @@ impl Service {
     ///
     /// [`ServiceError::NoLease`].
     pub(crate) fn take_lease(&self) -> Result<Lease, ServiceError> {
-        self.people.store().lease().ok_or(ServiceError::NoLease)
+        self.deployment.lease().ok_or(ServiceError::NoLease)
     }
 
     /// Checks after the work that the lease is still valid.

@@ -14,7 +14,12 @@ pub(super) fn change_error(error: ChangeError) -> ApiError {
     let (status, code) = match &error {
         ChangeError::Unknown(_) => (StatusCode::NOT_FOUND, "unknown_revision"),
         ChangeError::Ambiguous(_) => (StatusCode::BAD_REQUEST, "ambiguous_revision"),
-        ChangeError::NotReady { .. } => (StatusCode::CONFLICT, "not_ready"),
+        ChangeError::NotReady { .. } | ChangeError::NotReadyOnNodes { .. } => {
+            (StatusCode::CONFLICT, "not_ready")
+        }
+        ChangeError::Pending(_) => (StatusCode::GATEWAY_TIMEOUT, "change_pending"),
+        ChangeError::Nodes(_) => (StatusCode::SERVICE_UNAVAILABLE, "database_unavailable"),
+        ChangeError::State(StateError::Conflict) => (StatusCode::SERVICE_UNAVAILABLE, "conflict"),
         ChangeError::Contract { .. } => (StatusCode::CONFLICT, "contract_change"),
         ChangeError::Active(_) => (StatusCode::CONFLICT, "active"),
         ChangeError::OtherRole { .. } => (StatusCode::CONFLICT, "other_part"),

@@ -16,6 +16,8 @@ use crate::request::extract::QueryParams;
 pub(super) struct ActivateQuery {
     #[serde(default)]
     allow_contract_change: bool,
+    #[serde(default)]
+    partial: bool,
 }
 
 /// Parameters of a canary or a shadow.
@@ -55,6 +57,7 @@ pub(super) async fn activate(
             let change = RevisionChange::Activate {
                 id: deployment.find(&id)?,
                 allow_contract_change: query.allow_contract_change,
+                partial: query.partial,
             };
             deployment.change(change, &actor)
         })

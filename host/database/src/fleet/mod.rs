@@ -28,7 +28,7 @@ mod session;
 mod waiter;
 
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -65,6 +65,8 @@ pub(crate) struct Fleet {
     /// Lease of this process, for its removal at the end.
     own: Mutex<Option<Uuid>>,
     is_leaving: AtomicBool,
+    /// What this node has staged, for its row.
+    revisions: Mutex<String>,
     /// Fires when the lease must be renewed at once, because a waiter needs the acknowledgement.
     urgent: Notify,
 }
@@ -80,6 +82,7 @@ impl Fleet {
             changes: Signal::default(),
             own: Mutex::default(),
             is_leaving: AtomicBool::new(false),
+            revisions: Mutex::new("{}".to_owned()),
             urgent: Notify::new(),
         })
     }
@@ -90,6 +93,18 @@ impl Fleet {
 
     pub(crate) fn position(&self) -> &AppliedPosition {
         &self.position
+    }
+
+    /// Tells the other nodes what this one has staged.
+    pub(crate) fn report_revisions(&self, revisions: String) {
+        *self.lock_revisions() = revisions;
+        self.urgent.notify_one();
+    }
+
+    fn lock_revisions(&self) -> MutexGuard<'_, String> {
+        self.revisions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Blocks until there may be changes, at most for `period`.

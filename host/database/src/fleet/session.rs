@@ -186,12 +186,13 @@ impl Fleet {
         let statement = client
             .prepare_cached(
                 "UPDATE lease SET renewed = renewed + 1, applied = $2, is_serving = $3, \
-                 renewed_at = now() \
+                 renewed_at = now(), revisions = $5::text::jsonb \
                  WHERE lease = $1 AND NOT is_expelled AND epoch() = $4 \
                  AND $2 <= (SELECT counter FROM gallery)",
             )
             .await?;
         let number = i64::try_from(applied.unwrap_or_default()).unwrap_or(i64::MAX);
+        let revisions = self.lock_revisions().clone();
         let renewed = client
             .execute(
                 &statement,
@@ -200,6 +201,7 @@ impl Fleet {
                     &number,
                     &self.membership.is_published(),
                     &&*member.epoch,
+                    &revisions,
                 ],
             )
             .await?;

@@ -9,6 +9,7 @@ use rostro_gallery::groups::GroupsError;
 use rostro_gallery::{ChangeNumber, GalleryError, StoreChanges};
 use tokio_postgres::{IsolationLevel, Row};
 
+use super::known::KnownPeople;
 use super::{PostgresStore, database_failure, failure, groups, signed, unsigned};
 use crate::connection::DatabaseError;
 use crate::fleet::{Epoch, Position};
@@ -26,6 +27,8 @@ pub(super) enum Subject<'s> {
     Deletion(Option<i64>),
     /// A group.
     Group(&'s str),
+    /// The record of revisions. Nodes must apply it before it is answered.
+    Revisions,
 }
 
 /// Changes that a rescan found and that the views do not have yet.
@@ -51,6 +54,7 @@ struct FeedRow {
     id: Option<PersonId>,
     group: Option<String>,
     is_awaited: bool,
+    is_revisions: bool,
 }
 
 impl FeedRow {
@@ -60,6 +64,7 @@ impl FeedRow {
             person: row.get(3),
             group: row.get(4),
             is_awaited: row.get(5),
+            is_revisions: row.get(7),
             id: row.get::<_, Option<&str>>(6).and_then(|id| id.parse().ok()),
         })
     }
@@ -78,7 +83,7 @@ pub(super) async fn take_numbers(
         .map(|subject| match subject {
             Subject::Person(person) => Some(*person),
             Subject::Deletion(person) => *person,
-            Subject::Group(_) => None,
+            Subject::Group(_) | Subject::Revisions => None,
         })
         .collect();
     let groups: Vec<Option<&str>> = subjects
@@ -90,22 +95,30 @@ pub(super) async fn take_numbers(
         .collect();
     let awaited: Vec<bool> = subjects
         .iter()
-        .map(|subject| matches!(subject, Subject::Deletion(_)))
+        .map(|subject| matches!(subject, Subject::Deletion(_) | Subject::Revisions))
+        .collect();
+    let revisions: Vec<bool> = subjects
+        .iter()
+        .map(|subject| matches!(subject, Subject::Revisions))
         .collect();
     let count = i64::try_from(subjects.len()).unwrap_or(i64::MAX);
     let statement = transaction
         .prepare_cached(
             "WITH numbered AS (UPDATE gallery SET counter = counter + $1 \
                 WHERE epoch() = $5 RETURNING counter), \
-             written AS (INSERT INTO change (number, person, group_name, is_awaited) \
-                SELECT counter - $1 + place, person, group_name, is_awaited \
-                FROM numbered, unnest($2::bigint[], $3::text[], $4::boolean[]) \
-                WITH ORDINALITY AS new (person, group_name, is_awaited, place)) \
+             written AS (INSERT INTO change \
+                (number, person, group_name, is_awaited, is_revisions) \
+                SELECT counter - $1 + place, person, group_name, is_awaited, is_revisions \
+                FROM numbered, unnest($2::bigint[], $3::text[], $4::boolean[], $6::boolean[]) \
+                WITH ORDINALITY AS new (person, group_name, is_awaited, is_revisions, place)) \
              SELECT counter, pg_notify('rostro_change', counter::text) FROM numbered",
         )
         .await?;
     let row = transaction
-        .query_opt(&statement, &[&count, &people, &groups, &awaited, &&**epoch])
+        .query_opt(
+            &statement,
+            &[&count, &people, &groups, &awaited, &&**epoch, &revisions],
+        )
         .await?;
     Ok(unsigned(row.ok_or(DatabaseError::OtherEpoch)?.get(0)))
 }
@@ -162,11 +175,7 @@ impl PostgresStore {
         let mut own = self.lock_own();
         *own = own.split_off(&(position.number + 1));
         drop(own);
-        let mut keys = self.lock_keys();
-        for person in gone {
-            keys.remove(&person);
-        }
-        drop(keys);
+        self.lock_known().forget(gone);
         self.record_latest(position.number);
         self.fleet.acknowledge(position, is_awaited);
     }
@@ -180,9 +189,9 @@ impl PostgresStore {
         self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Locks the ids of the stored people by their surrogate keys.
-    pub(super) fn lock_keys(&self) -> MutexGuard<'_, HashMap<i64, PersonId>> {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Locks the ids of people by their surrogate keys.
+    pub(super) fn lock_known(&self) -> MutexGuard<'_, KnownPeople> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn changes_of_rows(
@@ -198,9 +207,10 @@ impl PostgresStore {
         let mut changes = StoreChanges::default();
         let mut group_names = BTreeSet::new();
         let own = self.lock_own();
-        let mut keys = self.lock_keys();
+        let mut known = self.lock_known();
         for row in rows {
             changes.number = ChangeNumber(row.number);
+            changes.revisions |= row.is_revisions;
             if own.contains(&row.number) {
                 continue;
             }
@@ -210,17 +220,17 @@ impl PostgresStore {
             let Some(person) = row.person else { continue };
             match row.id {
                 Some(id) => {
-                    keys.insert(person, id.clone());
+                    known.insert(person, id.clone());
                     changes.people.insert(id);
                 }
                 None => {
                     // Known until it is acknowledged, because this may be repeated.
-                    changes.deleted.extend(keys.get(&person).cloned());
+                    changes.deleted.extend(known.deleted(person));
                     found.gone.push(person);
                 }
             }
         }
-        drop((own, keys));
+        drop((own, known));
         if !group_names.is_empty() || !changes.deleted.is_empty() {
             changes.groups = self.reload_groups().map(|()| group_names.len());
         }
@@ -261,6 +271,7 @@ impl PostgresStore {
         let (position, rows) = read.map_err(failure)?;
         let mut changes = StoreChanges {
             number: ChangeNumber(position.number),
+            revisions: true,
             ..StoreChanges::default()
         };
         let mut keys = HashMap::new();
@@ -275,16 +286,12 @@ impl PostgresStore {
             }
             stored.insert(id);
         }
-        let mut known = self.lock_keys();
-        let gone = known
-            .iter()
-            .filter(|(person, _)| !keys.contains_key(*person));
-        let (gone, ids): (Vec<i64>, Vec<PersonId>) =
-            gone.map(|(person, id)| (*person, id.clone())).unzip();
-        changes.deleted = ids.into_iter().filter(|id| !stored.contains(id)).collect();
-        // People who are gone stay known until that is acknowledged, because this may be repeated.
-        known.extend(keys);
-        drop(known);
+        let mut known_people = self.lock_known();
+        let missing = known_people.missing_in(&keys).map(|(_, id)| id.clone());
+        changes.deleted = missing.filter(|id| !stored.contains(id)).collect();
+        // The missing stay known: one may be a person whom this node is about to commit.
+        known_people.extend(keys);
+        drop(known_people);
         changes.groups = self.reload_groups().map(|()| self.groups.count());
         tracing::info!(
             people = changes.people.len(),
@@ -294,7 +301,7 @@ impl PostgresStore {
         let found = FoundChanges {
             position,
             is_awaited: true,
-            gone,
+            gone: Vec::new(),
         };
         Ok((found, changes))
     }
@@ -315,7 +322,7 @@ async fn feed_after(client: &Object, number: u64) -> Result<FeedRows, DatabaseEr
     let statement = client
         .prepare_cached(
             "SELECT gallery.counter, epoch(), change.number, change.person, change.group_name, \
-             change.is_awaited, person.id \
+             change.is_awaited, person.id, change.is_revisions \
              FROM gallery \
              LEFT JOIN change ON change.number > $1 AND gallery.counter - $1 <= $2 \
              LEFT JOIN person ON person.person = change.person \

@@ -7,7 +7,9 @@
 //! | `samples` | rows of samples, and which of a person's are in force |
 //! | `people` | reads and writes of people |
 //! | `groups` | groups and their members |
+//! | `revisions` | the record of revisions, and their components |
 //! | `tombstones` | deletions, for imports of archives |
+//! | `known` | people who may be in the views of this node |
 //! | `files` | the CSV files of this node, which follow the database |
 //! | `feed` | numbers of changes, and what other nodes changed |
 //!
@@ -18,15 +20,17 @@ mod damage;
 mod feed;
 mod files;
 mod groups;
+mod known;
 mod people;
 mod restore;
+mod revisions;
 mod samples;
 mod tombstones;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::{Object, Transaction};
@@ -45,13 +49,16 @@ use rostro_gallery::ledger::{
 };
 use rostro_gallery::{
     AuditAppend, BatchWrite, ChangeNumber, CsvGallery, DatabaseFailure, Deletion, GalleryContents,
-    GalleryError, GroupChange, KeptTemplates, Lease, PendingChange, PersonSamples, PersonWrite,
-    Problem, SampleLocation, SharedChange, StateFiles, Store, StoreChanges, StoreError,
+    GalleryError, GroupChange, KeptTemplates, Lease, NodeRevisions, PendingChange, PersonSamples,
+    PersonWrite, Problem, RevisionsError, RevisionsWrite, SampleLocation, SharedChange, StateFiles,
+    Store, StoreChanges, StoreError,
 };
 
 use crate::connection::{BackgroundTask, Database, DatabaseError};
 use crate::fleet::{Epoch, Fleet, FleetOptions, Position, WRITER_LOCK};
 use feed::FoundChanges;
+use known::KnownPeople;
+use revisions::revisions_text;
 
 pub use damage::{DamagedRow, find_damage};
 pub use restore::{Restored, begin_epoch};
@@ -83,12 +90,14 @@ pub struct PostgresStore {
     changing_groups: Mutex<()>,
     /// Whether the first load was made, from which this node follows the changes.
     is_loaded: AtomicBool,
-    /// Ids of the people by surrogate key, because a deletion names the key alone.
-    keys: Mutex<HashMap<i64, PersonId>>,
+    /// People who may be in the views of this node.
+    known: Mutex<KnownPeople>,
     /// Changes that were found and are not applied to the views.
     found: Mutex<Option<FoundChanges>>,
     /// Numbers of own changes that the views have.
     own: Mutex<BTreeSet<u64>>,
+    /// Change that made the record of revisions as this node knows it.
+    record: Mutex<SharedChange>,
     /// Number of the latest change that this node knows.
     latest: AtomicU64,
     /// Contract of samples that name none.
@@ -175,9 +184,10 @@ impl PostgresStore {
             groups: GroupIndex::new(opened.groups),
             changing_groups: Mutex::default(),
             is_loaded: AtomicBool::new(false),
-            keys: Mutex::default(),
+            known: Mutex::default(),
             found: Mutex::default(),
             own: Mutex::default(),
+            record: Mutex::default(),
             latest,
             legacy: OnceLock::new(),
             import: Arc::default(),
@@ -227,6 +237,10 @@ impl PostgresStore {
                 "the store was opened without a state folder",
             )
         })
+    }
+
+    fn lock_record(&self) -> MutexGuard<'_, SharedChange> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn record_latest(&self, number: u64) -> ChangeNumber {
@@ -475,12 +489,35 @@ impl Store for PostgresStore {
     }
 
     fn read_revisions(&self) -> io::Result<Option<Vec<u8>>> {
-        self.state()?.read_revisions()
+        self.read_record()
     }
 
-    fn write_revisions(&self, record: &[u8]) -> io::Result<ChangeNumber> {
-        self.state()?.write_revisions(record)?;
-        Ok(ChangeNumber(self.latest.load(Ordering::Relaxed)))
+    fn write_revisions(&self, write: &RevisionsWrite<'_>) -> Result<SharedChange, RevisionsError> {
+        self.write_record(write)
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    fn revisions_change(&self) -> SharedChange {
+        self.record_change()
+    }
+
+    fn read_component(&self, digest: Sha256Digest) -> io::Result<Option<Vec<u8>>> {
+        self.read_component_row(digest)
+    }
+
+    fn keep_component(&self, digest: Sha256Digest, bytes: &[u8]) -> io::Result<()> {
+        self.keep_component_row(digest, bytes)
+    }
+
+    fn report_revisions(&self, revisions: BTreeMap<Sha256Digest, Result<(), String>>) {
+        self.fleet.report_revisions(revisions_text(&revisions));
+    }
+
+    fn nodes(&self) -> Result<Vec<NodeRevisions>, GalleryError> {
+        self.read_nodes()
     }
 
     fn append_audit(&self, lines: &[u8]) -> io::Result<AuditAppend> {

@@ -26,6 +26,26 @@ pub(super) type SamplesInForce<'a> = (&'a PersonId, Vec<Sample>);
 impl PostgresStore {
     /// Reads all people. Damaged rows are logged and left out.
     pub(super) fn load_people(&self) -> Result<Vec<PersonRecord>, GalleryError> {
+        loop {
+            let load = self.lock_known().begin_load();
+            let read = self.read_people();
+            let (mut people, keys) = match read {
+                Ok(read) => read,
+                Err(error) => {
+                    self.lock_known().end_load(load, HashMap::new());
+                    return Err(error);
+                }
+            };
+            let deleted = self.lock_known().end_load(load, keys);
+            if let Some(deleted) = deleted {
+                people.retain(|person| !deleted.contains(&person.id));
+                return Ok(people);
+            }
+        }
+    }
+
+    /// Reads all people, and their ids by surrogate key.
+    fn read_people(&self) -> Result<(Vec<PersonRecord>, HashMap<i64, PersonId>), GalleryError> {
         self.read_with(async |client| {
             let mut people: Vec<PersonRecord> = Vec::new();
             let mut keys = HashMap::new();
@@ -58,8 +78,7 @@ impl PostgresStore {
                     "rows of the database cannot be used and are left out; `rostro database check` names the people: enrol them again or delete them"
                 );
             }
-            self.lock_keys().extend(keys);
-            Ok(people)
+            Ok((people, keys))
         })
         .map_err(failure)
     }
@@ -85,8 +104,10 @@ impl PostgresStore {
         let stored = self
             .read_with(async |client| stored_samples(client, id).await)
             .map_err(failure)?;
-        Ok(stored.map(|stored| {
-            stored
+        Ok(stored.map(|(person, samples)| {
+            // A person who is read may get into a view, and a deletion names this key alone.
+            self.lock_known().insert(person, id.clone());
+            samples
                 .into_iter()
                 .map(|sample| self.with_contract(sample))
                 .collect()
@@ -113,8 +134,10 @@ impl PostgresStore {
         check_size(new)?;
         self.write_person(
             async |transaction| {
-                let old = stored_samples(transaction, id).await?.unwrap_or_default();
+                let old = stored_samples(transaction, id).await?;
                 let old: Vec<Sample> = old
+                    .map(|(_, samples)| samples)
+                    .unwrap_or_default()
                     .into_iter()
                     .map(|sample| self.with_contract(sample))
                     .collect();
@@ -278,7 +301,7 @@ impl PostgresStore {
         transaction.execute(&statement, &[&keys, &numbers]).await?;
         // Even if the commit fails in the end, a key belongs to one id for ever.
         let ids = people.iter().map(|(id, _)| (*id).clone());
-        self.lock_keys().extend(keys.into_iter().zip(ids));
+        self.lock_known().extend(keys.into_iter().zip(ids));
         Ok(last)
     }
 }
@@ -330,29 +353,28 @@ async fn check_case(transaction: &Transaction<'_>, id: &PersonId) -> Result<(), 
     }
 }
 
-/// Reads the rows of a person; none for an unknown one. Damaged rows are left out.
+/// Reads the surrogate key and the rows of a person; none for an unknown one. Damaged rows are left
+/// out.
 async fn stored_samples(
     client: &impl GenericClient,
     id: &PersonId,
-) -> Result<Option<Vec<Sample>>, DatabaseError> {
+) -> Result<Option<(i64, Vec<Sample>)>, DatabaseError> {
     let statement = format!(
-        "SELECT sample.position, {} FROM person LEFT JOIN sample USING (person) \
+        "SELECT sample.position, person.person, {} FROM person LEFT JOIN sample USING (person) \
          WHERE person.id = $1 ORDER BY sample.position",
         samples::COLUMNS
     );
     let statement = client.prepare_cached(&statement).await?;
     let rows = client.query(&statement, &[&id.as_str()]).await?;
-    if rows.is_empty() {
+    let Some(first) = rows.first() else {
         return Ok(None);
-    }
+    };
+    let person = first.get(1);
     let present = rows
         .iter()
         .filter(|row| row.get::<_, Option<i32>>(0).is_some());
-    Ok(Some(
-        present
-            .filter_map(|row| samples::from_row(row, 1).ok())
-            .collect(),
-    ))
+    let samples = present.filter_map(|row| samples::from_row(row, 2).ok());
+    Ok(Some((person, samples.collect())))
 }
 
 /// Writes people with their samples instead of those that are stored. Returns their surrogate keys.

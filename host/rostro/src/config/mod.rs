@@ -181,6 +181,11 @@ pub(crate) enum ConfigError {
     /// Two addresses of a database.
     #[error("--database and --database-url-file both name a database; give one of them")]
     TwoDatabases,
+    /// A watched folder with a database.
+    #[error(
+        "--pipelines cannot be used with a database, whose revisions all nodes serve; push components with `rostro pipeline push`"
+    )]
+    WatchedFolder,
     /// A certificate without a key, or a key without a certificate.
     #[error("TLS needs both --tls-certificate and --tls-key")]
     HalfTls,
@@ -317,6 +322,11 @@ impl ServeArgs {
                 "between 0 and 86400 seconds",
             ));
         }
+        let database =
+            database::options(this.database.as_ref(), this.database_url_file.as_deref())?;
+        if database.is_some() && this.pipelines.is_some() {
+            return Err(ConfigError::WatchedFolder);
+        }
         let listen = this.listen.unwrap_or_else(|| Address::loopback(4000));
         let lease = this.lease.unwrap_or(5.0);
         if !(1.0..=60.0).contains(&lease) {
@@ -362,7 +372,7 @@ impl ServeArgs {
             },
             listen,
             gallery: this.gallery.unwrap_or_else(|| "embeddings_csvs".into()),
-            database: database::options(this.database.as_ref(), this.database_url_file.as_deref())?,
+            database,
             models: this.models.unwrap_or_else(|| installed(MODELS)),
             pack: this.pack.unwrap_or_else(|| "mobile".to_owned()),
             pipeline: this.pipeline.unwrap_or_else(default_pipeline),

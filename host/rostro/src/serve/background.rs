@@ -29,7 +29,7 @@ pub(super) async fn follow_changes(
         let scan = tokio::task::spawn_blocking(move || {
             people.wait_for_changes(SCAN_PERIOD);
             deployment.check_lock();
-            let result = people.rescan(&mut pending);
+            let result = deployment.follow(&mut pending);
             (pending, result)
         });
         // A panic in one scan is a bug, and must not end the later ones.

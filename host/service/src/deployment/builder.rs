@@ -143,7 +143,7 @@ impl RevisionBuilder {
         digest: Sha256Digest,
     ) -> Result<CompiledComponent, MakeError> {
         let bytes = folder
-            .component(digest)
+            .component_of(&**self.people.store(), digest)
             .map_err(|cause| MakeError::Component { digest, cause })?;
         Ok(CompiledComponent::load(&self.engine, &bytes)?)
     }

@@ -3,8 +3,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use rostro_common::digest::Sha256Digest;
+use rostro_gallery::{GalleryError, NodeRevisions, PendingChange, SharedChange};
 use rostro_models::PackError;
 use rostro_sandbox::component::error::ComponentError;
 use rostro_sandbox::limits::LimitError;
@@ -19,6 +21,12 @@ use super::{Actor, Deployment, DeploymentState};
 use crate::audit::{Action, ActionOutcome};
 use crate::executor::Client;
 
+/// Times that a change is worked out again because another node wrote the record.
+pub(super) const MAX_CONFLICTS: usize = 10;
+
+/// Time to wait for other nodes to serve by a changed record.
+const NODES_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// The fewest digits of an id that identify a revision.
 const SHORTEST: usize = 4;
 
@@ -31,6 +39,8 @@ pub enum RevisionChange {
         id: Sha256Digest,
         /// Whether people may become unknown, because they were enrolled under another contract.
         allow_contract_change: bool,
+        /// Whether nodes that have not staged it may stop answering until they have.
+        partial: bool,
     },
     /// Make the previous revision the active one again.
     RollBack,
@@ -85,17 +95,21 @@ impl RevisionChange {
         const ALLOWED: &str = "change of contract allowed";
         match self {
             Self::Activate {
-                allow_contract_change: true,
+                allow_contract_change,
+                partial,
                 ..
-            } => ALLOWED.to_owned(),
+            } => [(allow_contract_change, ALLOWED), (partial, "partial")]
+                .into_iter()
+                .filter_map(|(is_set, text)| is_set.then_some(text))
+                .collect::<Vec<_>>()
+                .join(", "),
             Self::Canary {
                 share,
                 allow_contract_change: true,
                 ..
             } => format!("share {share}, {ALLOWED}"),
             Self::Canary { share, .. } | Self::Shadow { share, .. } => format!("share {share}"),
-            Self::Activate { .. }
-            | Self::RollBack
+            Self::RollBack
             | Self::Retire { .. }
             | Self::EndCanary { .. }
             | Self::EndShadow { .. } => String::new(),
@@ -104,12 +118,14 @@ impl RevisionChange {
 }
 
 /// Result of a change that was not refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChangeOutcome {
     /// The revision that was changed.
     pub id: Sha256Digest,
     /// Whether the state differs from the one before.
     pub changed: bool,
+    /// The change that made the state, also if it was made before.
+    pub(super) shared: SharedChange,
 }
 
 /// Reason why a change is refused.
@@ -129,6 +145,24 @@ pub enum ChangeError {
         /// Its state, as a predicate.
         state: String,
     },
+    /// Nodes cannot serve the revision now.
+    #[error(
+        "the revision {} is not staged on {}; wait until it is, or pass --partial to take these nodes out of service until then",
+        .id.short(),
+        .nodes.join(", ")
+    )]
+    NotReadyOnNodes {
+        /// The revision.
+        id: Sha256Digest,
+        /// The nodes, each with the reason.
+        nodes: Vec<String>,
+    },
+    /// The change was made, and a node may not have applied it.
+    #[error(transparent)]
+    Pending(#[from] PendingChange),
+    /// The nodes cannot be asked.
+    #[error("cannot find out what the nodes have staged: {0}")]
+    Nodes(#[from] GalleryError),
     /// The revision does not recognise people that the active one does.
     #[error(
         "revision {} changes the embedding contract; {people} people must be re-enrolled before they can be recognised. Pass \
@@ -200,6 +234,7 @@ impl ChangeError {
     pub(super) fn revision(&self) -> Option<Sha256Digest> {
         match self {
             Self::NotReady { id, .. }
+            | Self::NotReadyOnNodes { id, .. }
             | Self::OtherRole { id, .. }
             | Self::Contract { id, .. }
             | Self::Active(id) => Some(*id),
@@ -209,9 +244,9 @@ impl ChangeError {
 }
 
 /// A change in progress, on a copy of the record.
-struct ChangeDraft<'b> {
-    record: Record,
-    state: &'b DeploymentState,
+pub(super) struct ChangeDraft<'b> {
+    pub record: Record,
+    pub state: &'b DeploymentState,
 }
 
 impl ChangeDraft<'_> {
@@ -221,6 +256,7 @@ impl ChangeDraft<'_> {
             RevisionChange::Activate {
                 id,
                 allow_contract_change,
+                ..
             } => self.activate(id, allow_contract_change),
             RevisionChange::RollBack => self.roll_back(),
             RevisionChange::Canary {
@@ -361,10 +397,18 @@ impl ChangeDraft<'_> {
             return Ok(Arc::clone(ready));
         }
         let state = match self.record.entry(id).map(|entry| &entry.status) {
-            Some(Status::Staging) => "is still being staged; wait until it is".to_owned(),
+            Some(Status::Staging | Status::Staged) if self.state.failures.contains_key(&id) => {
+                format!(
+                    "cannot serve on this node: {}",
+                    self.state.failures.get(&id).map_or("", String::as_str)
+                )
+            }
+            Some(Status::Staging | Status::Staged) => {
+                "is still being staged; wait until it is".to_owned()
+            }
             Some(Status::Failed(reason)) => format!("failed: {reason}"),
             Some(Status::Retired) => "was retired; push it again".to_owned(),
-            Some(Status::Staged) | None => "is not ready".to_owned(),
+            None => "is not ready".to_owned(),
         };
         Err(ChangeError::NotReady { id, state })
     }
@@ -415,14 +459,45 @@ impl Deployment {
         change: RevisionChange,
         actor: &Actor,
     ) -> Result<ChangeOutcome, ChangeError> {
-        let outcome = self.commit(|draft| draft.apply(change));
+        let outcome = self
+            .check_nodes(change)
+            .and_then(|()| self.commit(|draft| draft.apply(change)));
         self.record_change(
             actor,
             change.audit_action(),
             &change.audit_detail(),
             &outcome,
         );
-        outcome
+        let outcome = outcome?;
+        self.wait_applied(&outcome)?;
+        Ok(outcome)
+    }
+
+    /// Waits until every node serves by the record after a change.
+    fn wait_applied(&self, outcome: &ChangeOutcome) -> Result<(), PendingChange> {
+        let store = self.builder.people.store();
+        store.wait_applied(&outcome.shared, Instant::now() + NODES_TIMEOUT)
+    }
+
+    /// Refuses to activate a revision that a live node has not staged.
+    fn check_nodes(&self, change: RevisionChange) -> Result<(), ChangeError> {
+        let RevisionChange::Activate {
+            id, partial: false, ..
+        } = change
+        else {
+            return Ok(());
+        };
+        let state = |node: NodeRevisions| match node.revisions.get(&id) {
+            Some(Ok(())) => None,
+            Some(Err(reason)) => Some(format!("{} ({reason})", node.node)),
+            None => Some(node.node),
+        };
+        let nodes = self.builder.people.store().nodes()?;
+        let nodes: Vec<String> = nodes.into_iter().filter_map(state).collect();
+        match nodes.is_empty() {
+            true => Ok(()),
+            false => Err(ChangeError::NotReadyOnNodes { id, nodes }),
+        }
     }
 
     /// Sets the number of failures in a row after which the breaker takes a revision out.
@@ -490,29 +565,57 @@ impl Deployment {
             .note(&actor, Action::Break, Some(id), outcome, &detail);
     }
 
-    /// Writes the record to the store.
-    pub(super) fn write_record(&self, record: &Record) -> Result<(), StateError> {
-        let store = self.builder.people.store();
-        self.state_folder.write(&**store, record)
-    }
-
     /// Works out a change on a copy of the record, writes it, and applies it. If the change is
     /// refused or cannot be written, nothing changes.
     fn commit(
         &self,
-        work: impl FnOnce(&mut ChangeDraft<'_>) -> Result<Sha256Digest, ChangeError>,
+        work: impl FnMut(&mut ChangeDraft<'_>) -> Result<Sha256Digest, ChangeError>,
     ) -> Result<ChangeOutcome, ChangeError> {
-        let mut state = self.locked();
-        let mut draft = ChangeDraft {
-            record: state.record.clone(),
-            state: &state,
-        };
-        let id = work(&mut draft)?;
-        let record = draft.record;
-        if record == state.record {
-            return Ok(ChangeOutcome { id, changed: false });
+        self.commit_locked(&mut self.locked(), work)
+    }
+
+    /// Works out a change again if another node wrote the record meanwhile.
+    pub(super) fn commit_locked(
+        &self,
+        state: &mut DeploymentState,
+        mut work: impl FnMut(&mut ChangeDraft<'_>) -> Result<Sha256Digest, ChangeError>,
+    ) -> Result<ChangeOutcome, ChangeError> {
+        let store = &**self.builder.people.store();
+        let mut conflicts = 0;
+        loop {
+            if store.is_shared() {
+                self.read_record(state)?;
+            }
+            let mut draft = ChangeDraft {
+                record: state.record.clone(),
+                state,
+            };
+            let id = work(&mut draft)?;
+            let record = draft.record;
+            if record == state.record {
+                return Ok(ChangeOutcome {
+                    id,
+                    changed: false,
+                    shared: store.revisions_change(),
+                });
+            }
+            match self.state_folder.write(store, &record) {
+                Err(StateError::Conflict) if conflicts < MAX_CONFLICTS => conflicts += 1,
+                written => {
+                    let shared = written?;
+                    self.adopt_record(state, record);
+                    return Ok(ChangeOutcome {
+                        id,
+                        changed: true,
+                        shared,
+                    });
+                }
+            }
         }
-        self.write_record(&record)?;
+    }
+
+    /// Makes a record the current one, and applies it.
+    pub(super) fn adopt_record(&self, state: &mut DeploymentState, record: Record) {
         // Counters continue unless their share or revision changed.
         if record.canary != state.record.canary {
             state.canary = record
@@ -530,8 +633,7 @@ impl Deployment {
                 .map(|shadow| (Arc::new(ShareCounter::new(shadow.share)), agreement));
         }
         state.record = record;
-        self.apply_record(&mut state);
-        Ok(ChangeOutcome { id, changed: true })
+        self.apply_record(state);
     }
 }
 
@@ -545,6 +647,7 @@ mod tests {
         let activate = |allow_contract_change| RevisionChange::Activate {
             id,
             allow_contract_change,
+            partial: false,
         };
         let canary = |allow_contract_change| RevisionChange::Canary {
             id,

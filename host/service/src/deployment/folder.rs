@@ -220,6 +220,7 @@ impl Deployment {
                 let activate = RevisionChange::Activate {
                     id,
                     allow_contract_change: false,
+                    partial: false,
                 };
                 // A refusal is in the audit log, with its remedy.
                 let _ = self.change(activate, &Actor::part("folder"));

@@ -4,13 +4,14 @@
 //! next to the active one as canary or shadow (`change`). Every change is worked out on a copy of
 //! the `record`, written to the `state_folder`, and only then applied, by one swap of the `routes`:
 //! a crash leaves the state before or after it. Requests never wait for a change. `recovery`
-//! restores the state at a start.
+//! restores the state at a start, and `follow` applies what other nodes change.
 
 pub mod agreement;
 pub mod builder;
 mod change;
 mod counterparts;
 mod folder;
+mod follow;
 mod former_ids;
 mod push;
 mod ready;
@@ -22,7 +23,7 @@ mod state_folder;
 mod status;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
@@ -36,9 +37,10 @@ use rostro_sandbox::settings::names::UnknownSettings;
 
 use crate::audit::{Action, ActionOutcome, Audit};
 use crate::people::{PeopleError, PersonLock, ViewReport};
-use builder::StagedRevision;
+use builder::{Occasion, StagedRevision};
+use change::MAX_CONFLICTS;
 use counterparts::counterparts;
-use record::{Record, Status};
+use record::{Record, RevisionEntry, Status};
 use recovery::{ConfiguredEntry, RecoveryPlan, StartedRevision};
 use routes::{Canary, Routes, ShareCounter};
 
@@ -49,6 +51,7 @@ pub use builder::RevisionBuilder;
 pub use change::{ChangeError, ChangeOutcome, RevisionChange};
 pub(crate) use counterparts::{Counterpart, EnrollTargets};
 pub use folder::FolderAction;
+pub use follow::FollowError;
 pub use push::PushRequest;
 pub(crate) use ready::breaker::TripCounts;
 pub(crate) use ready::{Outcome, ReadyRevision};
@@ -58,7 +61,7 @@ pub(crate) use routes::Shadow;
 pub use routes::{Preference, RoutedRevision};
 pub(crate) use staging::lower_priority;
 pub use state_folder::{StateError, StateFolder};
-pub use status::{RevisionState, RevisionStatus, Statuses};
+pub use status::{NodeStatus, RevisionState, RevisionStatus, Statuses};
 
 /// The most revisions that are kept ready in addition to the active and the previous one. Each
 /// holds its compiled code, and an index of the people if its embeddings or its policy differ.
@@ -78,6 +81,8 @@ pub struct Deployment {
     queue: staging::StagingQueue,
     /// Failures in a row after which the circuit breaker takes a revision out.
     breaker: AtomicU32,
+    /// Whether the active revision of the record is staged here.
+    serves_active: AtomicBool,
 }
 
 /// The record and the revisions in memory. Locked during a change.
@@ -86,6 +91,8 @@ struct DeploymentState {
     record: Record,
     /// Revisions that can serve at once.
     ready: HashMap<Sha256Digest, Arc<ReadyRevision>>,
+    /// Revisions of a shared record that this node cannot serve, with the reasons.
+    failures: HashMap<Sha256Digest, String>,
     /// Retired revisions that a request still uses.
     leaving: HashMap<Sha256Digest, Weak<ReadyRevision>>,
     /// Counters of the current shares.
@@ -111,6 +118,20 @@ pub enum OpenError {
     /// The configured pipeline cannot serve.
     #[error("{0}")]
     Make(#[from] MakeError),
+    /// The revision that the other nodes serve cannot serve here.
+    #[error(
+        "the revision {} is active in the database, and cannot serve on this node: {cause}",
+        .id.short()
+    )]
+    Shared {
+        /// The revision.
+        id: Sha256Digest,
+        /// The reason.
+        cause: MakeError,
+    },
+    /// The record has no entry of its active revision.
+    #[error("the record of revisions in the database has no entry of its active revision {0}")]
+    NoEntry(Sha256Digest),
     /// The configured pipeline does not know a setting of the configuration.
     #[error(
         "{0}; correct the setting, or allow it for a pipeline that will be pushed with --unknown-settings warn"
@@ -135,34 +156,32 @@ impl Deployment {
         configured: &Configured,
         breaker: u32,
     ) -> Result<(Arc<Self>, ViewReport), OpenError> {
-        let mut before = state_folder.read(&**builder.people.store())?;
-        if let Some(contract) = before.legacy.as_ref().and_then(|text| text.parse().ok()) {
-            builder.people.adopt_legacy(&contract);
-        }
-        let spec = configured.store(&state_folder)?;
-        let has_adopted_ids = before.adopt_current_ids(&spec, |pack| builder.manifest(pack));
-        let plan = RecoveryPlan::new(&before, builder.id(&spec)?, &configured.texts);
-        let mut record = before.clone();
-        let StartedRevision { staged, outcome } =
-            recovery::start(&plan, &spec, &mut record, &builder, &state_folder, &audit)?;
-        let StagedRevision { ready, report } = staged;
+        let store = Arc::clone(builder.people.store());
+        let mut conflicts = 0;
+        let start = loop {
+            let before = state_folder.read(&*store)?;
+            let start = match before.active {
+                Some(active) if store.is_shared() => {
+                    Start::by_shared_record(&builder, &state_folder, before, active)
+                }
+                _ => Start::by_plan(&builder, &state_folder, &audit, configured, before),
+            };
+            match start {
+                // Another node has written the first record, by which this one serves then.
+                Err(OpenError::State(StateError::Conflict)) if conflicts < MAX_CONFLICTS => {
+                    conflicts += 1;
+                }
+                start => break start?,
+            }
+        };
+        let Start {
+            record,
+            staged: StagedRevision { ready, report },
+            staged_again,
+            plan,
+            outcome,
+        } = start;
         let active = ready.id();
-        let is_strict = active == plan.configured && !configured.may_lack_settings;
-        recovery::check_settings(&builder, &ready, is_strict)?;
-        let staged_again = plan.update(
-            &mut record,
-            active,
-            ready.info(),
-            ConfiguredEntry {
-                former_id: builder.former_id(&spec),
-                spec,
-                texts: &configured.texts,
-            },
-            now(),
-        );
-        if has_adopted_ids || record != before {
-            state_folder.write(&**builder.people.store(), &record)?;
-        }
         state_folder.sweep(&record);
         let (queue, jobs) = staging::queue();
         let state = DeploymentState::new(record, &ready);
@@ -179,8 +198,10 @@ impl Deployment {
             state: Mutex::new(state),
             queue,
             breaker: AtomicU32::new(breaker),
+            serves_active: AtomicBool::new(true),
         });
-        deployment.report_start(&plan, active, outcome);
+        deployment.report_start(plan.as_ref(), active, outcome);
+        deployment.report(&deployment.locked());
         staging::start(&deployment, jobs)?;
         for id in staged_again {
             // The receiving thread lives as long as the deployment.
@@ -190,13 +211,18 @@ impl Deployment {
     }
 
     /// Writes the start to the audit log, and warns if the configured revision does not serve.
-    fn report_start(&self, plan: &RecoveryPlan, active: Sha256Digest, outcome: ActionOutcome) {
+    fn report_start(
+        &self,
+        plan: Option<&RecoveryPlan>,
+        active: Sha256Digest,
+        outcome: ActionOutcome,
+    ) {
         let actor = Actor::part("start");
         self.audit
             .note(&actor, Action::Activate, Some(active), outcome, "");
-        if !plan.is_configured_staged(active) {
+        let Some(plan) = plan.filter(|plan| plan.is_configured_staged(active)) else {
             return;
-        }
+        };
         let (new, active) = (plan.configured.short(), active.short());
         let detail = format!(
             "the configured files changed; {active}, which an operator activated, stays active, and this one is staged"
@@ -228,11 +254,6 @@ impl Deployment {
     /// Returns the revision that serves.
     pub fn active(&self) -> Arc<ReadyRevision> {
         Arc::clone(&self.routes.load().active)
-    }
-
-    /// Returns true if this node may answer from memory.
-    pub fn is_leased(&self) -> bool {
-        self.builder.people.store().lease().is_some()
     }
 
     /// Returns the revisions for which an enrolment that begins now is embedded.
@@ -309,14 +330,18 @@ impl Deployment {
         let DeploymentState {
             record,
             ready,
+            failures,
             leaving,
             canary,
             shadow,
             ..
-        } = state;
+        } = &mut *state;
         let find = |id: Option<Sha256Digest>| id.and_then(|id| ready.get(&id)).cloned();
-        let Some(active) = find(record.active) else {
-            return;
+        let active = find(record.active);
+        self.serves_active.store(active.is_some(), Ordering::SeqCst);
+        let Some(active) = active else {
+            tracing::warn!("this node answers nothing until it has staged the active revision");
+            return self.report(state);
         };
         if active.id() != self.routes.load().active.id() {
             active.report_if_all_people_are_lost();
@@ -341,13 +366,15 @@ impl Deployment {
         let is_needed = |id: &Sha256Digest| {
             record
                 .entry(*id)
-                .is_some_and(|entry| entry.status == Status::Staged)
+                .is_some_and(|entry| matches!(entry.status, Status::Staged | Status::Staging))
         };
+        failures.retain(|id, _| is_needed(id));
         for (id, revision) in ready.extract_if(|id, _| !is_needed(id)) {
             leaving.insert(id, Arc::downgrade(&revision));
         }
         leaving.retain(|_, revision| revision.strong_count() > 0);
         self.state_folder.sweep(record);
+        self.report(state);
     }
 
     /// Records an upload that was refused before it was complete.
@@ -370,7 +397,7 @@ impl Deployment {
         outcome: &Result<ChangeOutcome, ChangeError>,
     ) {
         match outcome {
-            Ok(ChangeOutcome { id, changed }) => self.audit.note(
+            Ok(ChangeOutcome { id, changed, .. }) => self.audit.note(
                 actor,
                 action,
                 Some(*id),
@@ -398,12 +425,98 @@ impl Deployment {
     }
 }
 
+/// What a start serves.
+struct Start {
+    record: Record,
+    staged: StagedRevision,
+    /// Further revisions to stage.
+    staged_again: Vec<Sha256Digest>,
+    /// None if the record is another node's.
+    plan: Option<RecoveryPlan>,
+    outcome: ActionOutcome,
+}
+
+impl Start {
+    /// Starts by the record and the configuration of this service.
+    fn by_plan(
+        builder: &RevisionBuilder,
+        state_folder: &StateFolder,
+        audit: &Audit,
+        configured: &Configured,
+        mut before: Record,
+    ) -> Result<Self, OpenError> {
+        let store = &**builder.people.store();
+        if let Some(contract) = before.legacy.as_ref().and_then(|text| text.parse().ok()) {
+            builder.people.adopt_legacy(&contract);
+        }
+        let spec = configured.store(state_folder, store)?;
+        let has_adopted_ids = before.adopt_current_ids(&spec, |pack| builder.manifest(pack));
+        let plan = RecoveryPlan::new(&before, builder.id(&spec)?, &configured.texts);
+        let mut record = before.clone();
+        let StartedRevision { staged, outcome } =
+            recovery::start(&plan, &spec, &mut record, builder, state_folder, audit)?;
+        let active = staged.ready.id();
+        let is_strict = active == plan.configured && !configured.may_lack_settings;
+        recovery::check_settings(builder, &staged.ready, is_strict)?;
+        let staged_again = plan.update(
+            &mut record,
+            active,
+            staged.ready.info(),
+            ConfiguredEntry {
+                former_id: builder.former_id(&spec),
+                spec,
+                texts: &configured.texts,
+            },
+            now(),
+        );
+        if has_adopted_ids || record != before {
+            state_folder.write(store, &record)?;
+        }
+        Ok(Self {
+            record,
+            staged,
+            staged_again,
+            plan: Some(plan),
+            outcome,
+        })
+    }
+
+    /// Starts by a record that other nodes serve by. The configured pipeline does not count.
+    fn by_shared_record(
+        builder: &RevisionBuilder,
+        state_folder: &StateFolder,
+        record: Record,
+        active: Sha256Digest,
+    ) -> Result<Self, OpenError> {
+        if let Some(contract) = record.legacy.as_ref().and_then(|text| text.parse().ok()) {
+            builder.people.adopt_legacy(&contract);
+        }
+        let spec = record.entry(active).map(|entry| &entry.spec);
+        let spec = spec.ok_or(OpenError::NoEntry(active))?;
+        let staged = builder.make(state_folder, active, spec, Occasion::Configure);
+        let staged = staged.map_err(|cause| OpenError::Shared { id: active, cause })?;
+        recovery::check_settings(builder, &staged.ready, false)?;
+        let is_wanted =
+            |entry: &&RevisionEntry| matches!(entry.status, Status::Staging | Status::Staged);
+        let others = record.revisions.iter().filter(is_wanted);
+        let others = others.map(|entry| entry.id).filter(|id| *id != active);
+        Ok(Self {
+            staged_again: others.collect(),
+            record,
+            staged,
+            plan: None,
+            outcome: ActionOutcome::Restored,
+        })
+    }
+}
+
 impl DeploymentState {
     /// Returns the state of a record of which only the active revision is ready.
     fn new(record: Record, active: &Arc<ReadyRevision>) -> Self {
         let counter = |share: f64| Arc::new(ShareCounter::new(share));
         Self {
             ready: HashMap::from([(active.id(), Arc::clone(active))]),
+            failures: HashMap::new(),
             leaving: HashMap::new(),
             canary: record.canary.map(|canary| counter(canary.share)),
             shadow: record

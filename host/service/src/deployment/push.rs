@@ -16,8 +16,8 @@ use rostro_sandbox::limits::MAX_COMPONENT_BYTES;
 use super::builder::{StagedRevision, StagingOutcome};
 use super::record::{Record, RevisionEntry, RevisionSpec, Status};
 use super::{
-    Actor, ChangeError, ChangeOutcome, Deployment, READY, REMEMBERED, ReadyRevision, StateError,
-    now, shortened,
+    Actor, ChangeError, ChangeOutcome, Deployment, DeploymentState, READY, REMEMBERED,
+    ReadyRevision, StateError, now, shortened,
 };
 use crate::audit::{Action, ActionOutcome};
 
@@ -80,52 +80,44 @@ impl Deployment {
         let PushRequest { bytes, enrol, .. } = &request;
         let spec = self.spec(&request)?;
         let id = self.builder.id(&spec)?;
+        let former_id = self.builder.former_id(&spec);
         let mut state = self.locked();
-        if let Some(entry) = state
-            .record
-            .entry(id)
-            .filter(|entry| matches!(entry.status, Status::Staging | Status::Staged))
-        {
-            if entry.enrol || !enrol {
-                return Ok(ChangeOutcome { id, changed: false });
+        let store = &**self.builder.people.store();
+        let is_wanted =
+            |entry: &&RevisionEntry| matches!(entry.status, Status::Staging | Status::Staged);
+        let outcome = self.commit_locked(&mut state, |draft| {
+            let record = &mut draft.record;
+            if let Some(entry) = record.entry_mut(id)
+                && is_wanted(&&*entry)
+            {
+                entry.enrol |= *enrol;
+                return Ok(id);
             }
-            let mut record = state.record.clone();
-            if let Some(entry) = record.entry_mut(id) {
-                entry.enrol = true;
+            // The active and the previous revision are allowed in addition.
+            if record.revisions.iter().filter(is_wanted).count() >= READY + 2 {
+                return Err(ChangeError::TooMany { most: READY + 2 });
             }
-            self.write_record(&record)?;
-            state.record = record;
-            self.apply_record(&mut state);
-            return Ok(ChangeOutcome { id, changed: true });
+            // Under the lock, because another change sweeps components that no revision needs.
+            self.state_folder.keep_in(store, bytes)?;
+            record.revisions.retain(|entry| entry.id != id);
+            record.revisions.push(RevisionEntry {
+                id,
+                former_id,
+                spec: spec.clone(),
+                about: None,
+                since: now(),
+                enrol: *enrol,
+                status: Status::Staging,
+            });
+            record.forget_old(REMEMBERED);
+            Ok(id)
+        })?;
+        // A node that could not serve it tries again.
+        let has_failed = state.failures.remove(&id).is_some();
+        if (outcome.changed || has_failed) && !state.ready.contains_key(&id) {
+            let _ = self.queue.send(id);
         }
-        let ready = state
-            .record
-            .revisions
-            .iter()
-            .filter(|entry| matches!(entry.status, Status::Staging | Status::Staged));
-        // The active and the previous revision are allowed in addition.
-        if ready.count() >= READY + 2 {
-            return Err(ChangeError::TooMany { most: READY + 2 });
-        }
-        // Under the lock, because another change sweeps components that no revision needs.
-        self.state_folder.keep(bytes)?;
-        let mut record = state.record.clone();
-        record.revisions.retain(|entry| entry.id != id);
-        record.revisions.push(RevisionEntry {
-            id,
-            former_id: self.builder.former_id(&spec),
-            spec,
-            about: None,
-            since: now(),
-            enrol: *enrol,
-            status: Status::Staging,
-        });
-        record.forget_old(REMEMBERED);
-        self.write_record(&record)?;
-        state.record = record;
-        drop(state);
-        let _ = self.queue.send(id);
-        Ok(ChangeOutcome { id, changed: true })
+        Ok(outcome)
     }
 
     /// Returns the parts of the revision that a push makes, with the active revision's half where
@@ -185,13 +177,7 @@ impl Deployment {
 
     /// Stages a revision on the staging thread, and records the result.
     pub(super) fn stage_now(&self, id: Sha256Digest) {
-        let Some(spec) = self
-            .locked()
-            .record
-            .entry(id)
-            .filter(|entry| entry.status == Status::Staging)
-            .map(|entry| entry.spec.clone())
-        else {
+        let Some(spec) = self.spec_to_stage(id) else {
             return;
         };
         let begun = Instant::now();
@@ -239,10 +225,18 @@ impl Deployment {
         }
     }
 
+    /// Returns the parts of a revision that is wanted and not ready.
+    fn spec_to_stage(&self, id: Sha256Digest) -> Option<RevisionSpec> {
+        let state = self.locked();
+        let entry = state.record.entry(id)?;
+        let is_wanted = matches!(entry.status, Status::Staging | Status::Staged);
+        (is_wanted && !state.ready.contains_key(&id)).then(|| entry.spec.clone())
+    }
+
     /// Marks a revision as failed whose `outcome` cannot be written. In memory only: it can be
     /// pushed again. A stop says nothing about the revision.
-    fn record_unwritten(&self, id: Sha256Digest, outcome: ActionOutcome, error: &StateError) {
-        if matches!(error, StateError::Stopping) {
+    fn record_unwritten(&self, id: Sha256Digest, outcome: ActionOutcome, error: &ChangeError) {
+        if matches!(error, ChangeError::State(StateError::Stopping)) {
             return;
         }
         let reason = shortened(&format!(
@@ -262,33 +256,65 @@ impl Deployment {
     }
 
     /// Makes a staged revision available. A revision that was retired meanwhile is dropped.
-    fn add_ready(&self, id: Sha256Digest, ready: Arc<ReadyRevision>) -> Result<(), StateError> {
+    fn add_ready(&self, id: Sha256Digest, ready: Arc<ReadyRevision>) -> Result<(), ChangeError> {
         let mut state = self.locked();
-        let mut record = state.record.clone();
-        let Some(entry) = staging_entry(&mut record, id) else {
-            return Ok(());
-        };
-        entry.about = Some(ready.info());
-        entry.status = Status::Staged;
-        self.write_record(&record)?;
-        state.record = record;
+        let is_shared = self.builder.people.store().is_shared();
         state.ready.insert(id, ready);
-        self.apply_record(&mut state);
+        match self.mark_staged(&mut state, id) {
+            Ok(()) => Ok(()),
+            // The next look for changes records it.
+            Err(error) if is_shared => {
+                tracing::warn!(
+                    revision = id.short(),
+                    "cannot record that it is staged: {error}"
+                );
+                self.apply_record(&mut state);
+                Ok(())
+            }
+            Err(error) => {
+                state.ready.remove(&id);
+                Err(error)
+            }
+        }
+    }
+
+    /// Records that a revision is staged, unless that is recorded.
+    pub(super) fn mark_staged(
+        &self,
+        state: &mut DeploymentState,
+        id: Sha256Digest,
+    ) -> Result<(), ChangeError> {
+        let info = state.ready.get(&id).map(|ready| ready.info());
+        let outcome = self.commit_locked(state, |draft| {
+            if let Some(entry) = staging_entry(&mut draft.record, id) {
+                entry.about.clone_from(&info);
+                entry.status = Status::Staged;
+            }
+            Ok(id)
+        })?;
+        if !outcome.changed {
+            // It was retired meanwhile, or another node recorded it.
+            self.apply_record(state);
+        }
         Ok(())
     }
 
-    /// Writes the reason of a failure, unless the revision was retired meanwhile.
-    fn mark_failed(&self, id: Sha256Digest, reason: &str) -> Result<(), StateError> {
+    /// Writes the reason of a failure, unless the revision was retired meanwhile. Of a shared
+    /// record, the failure is this node's alone.
+    fn mark_failed(&self, id: Sha256Digest, reason: &str) -> Result<(), ChangeError> {
         let mut state = self.locked();
-        let mut record = state.record.clone();
-        let Some(entry) = staging_entry(&mut record, id) else {
+        if self.builder.people.store().is_shared() {
+            state.failures.insert(id, reason.to_owned());
+            self.report(&state);
             return Ok(());
-        };
-        entry.status = Status::Failed(reason.to_owned());
-        record.clear_roles(id);
-        self.write_record(&record)?;
-        state.record = record;
-        self.apply_record(&mut state);
+        }
+        self.commit_locked(&mut state, |draft| {
+            if let Some(entry) = staging_entry(&mut draft.record, id) {
+                entry.status = Status::Failed(reason.to_owned());
+                draft.record.clear_roles(id);
+            }
+            Ok(id)
+        })?;
         Ok(())
     }
 }

@@ -178,6 +178,14 @@ impl Record {
             .any(|share| share.id == id)
     }
 
+    /// Returns the digests of the components of all revisions that are not retired.
+    pub(super) fn components(&self) -> impl Iterator<Item = Sha256Digest> {
+        self.revisions
+            .iter()
+            .filter(|entry| entry.status != Status::Retired)
+            .flat_map(|entry| entry.spec.components())
+    }
+
     pub(crate) fn entry(&self, id: Sha256Digest) -> Option<&RevisionEntry> {
         self.revisions.iter().find(|entry| entry.id == id)
     }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use rostro_common::digest::Sha256Digest;
+use rostro_gallery::Store;
 use rostro_sandbox::settings::names::UnknownSettings;
 
 use super::builder::{MakeError, Occasion, RevisionBuilder, StagedRevision};
@@ -32,11 +33,15 @@ pub struct Configured {
 
 impl Configured {
     /// Stores the components, and returns the parts of the revision.
-    pub(super) fn store(&self, folder: &StateFolder) -> Result<RevisionSpec, StateError> {
+    pub(super) fn store(
+        &self,
+        folder: &StateFolder,
+        store: &dyn Store,
+    ) -> Result<RevisionSpec, StateError> {
         Ok(RevisionSpec {
-            vision: folder.keep(&self.vision)?,
+            vision: folder.keep_in(store, &self.vision)?,
             policy: match &self.policy {
-                Some(bytes) => Some(folder.keep(bytes)?),
+                Some(bytes) => Some(folder.keep_in(store, bytes)?),
                 None => None,
             },
             pack: self.pack.clone(),

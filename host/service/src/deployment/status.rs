@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use rostro_common::digest::Sha256Digest;
+use rostro_gallery::NodeRevisions;
 use rostro_inference as inference;
 use rostro_sandbox::half::PerHalf;
 use rostro_sandbox::limits::{self, Limits};
@@ -130,9 +131,38 @@ pub struct RevisionStatus {
     pub unknown_settings: Vec<UnknownSetting>,
     /// Agreement of a shadow with the active revision.
     pub agreement: Option<Counts>,
+    /// Nodes that share the database; empty without one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<NodeStatus>,
     /// Processor time of its guests since it was staged, for monitoring.
     #[serde(skip)]
     pub guest_seconds: Option<PerHalf<f64>>,
+}
+
+/// A revision on one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Name of the node.
+    pub node: String,
+    /// `staging`, `staged` or `failed`.
+    pub state: RevisionState,
+    /// Reason of its failure there.
+    pub reason: Option<String>,
+}
+
+impl NodeStatus {
+    fn of(node: &NodeRevisions, id: Sha256Digest) -> Self {
+        let (state, reason) = match node.revisions.get(&id) {
+            None => (RevisionState::Staging, None),
+            Some(Ok(())) => (RevisionState::Staged, None),
+            Some(Err(reason)) => (RevisionState::Failed, Some(reason.clone())),
+        };
+        Self {
+            node: node.node.clone(),
+            state,
+            reason,
+        }
+    }
 }
 
 impl Deployment {
@@ -141,8 +171,18 @@ impl Deployment {
         (self.builder.engine.meters(), self.builder.onnx.meters())
     }
 
+    /// Returns what the nodes have staged; none if they cannot be asked.
+    fn nodes(&self) -> Vec<NodeRevisions> {
+        let nodes = self.builder.people.store().nodes();
+        nodes.unwrap_or_else(|error| {
+            tracing::warn!("cannot find out what the nodes have staged: {error}");
+            Vec::new()
+        })
+    }
+
     /// Returns the status of all revisions.
     pub fn statuses(&self) -> Statuses {
+        let nodes = self.nodes();
         let state = self.locked();
         Statuses {
             active: state.record.active,
@@ -155,7 +195,7 @@ impl Deployment {
                 .record
                 .revisions
                 .iter()
-                .map(|entry| status(&state, entry, self.builder.engine.limits()))
+                .map(|entry| status(&state, entry, &nodes, self.builder.engine.limits()))
                 .collect(),
         }
     }
@@ -168,15 +208,21 @@ impl Deployment {
 
     /// Returns the status of one revision.
     pub fn status(&self, id: Sha256Digest) -> Option<RevisionStatus> {
+        let nodes = self.nodes();
         let state = self.locked();
         state
             .record
             .entry(id)
-            .map(|entry| status(&state, entry, self.builder.engine.limits()))
+            .map(|entry| status(&state, entry, &nodes, self.builder.engine.limits()))
     }
 }
 
-fn status(state: &DeploymentState, entry: &RevisionEntry, service: &Limits) -> RevisionStatus {
+fn status(
+    state: &DeploymentState,
+    entry: &RevisionEntry,
+    nodes: &[NodeRevisions],
+    service: &Limits,
+) -> RevisionStatus {
     let record = &state.record;
     let id = entry.id;
     let canary = record.canary.filter(|role| role.id == id);
@@ -186,7 +232,11 @@ fn status(state: &DeploymentState, entry: &RevisionEntry, service: &Limits) -> R
         .leaving
         .get(&id)
         .is_some_and(|revision| revision.strong_count() > 0);
+    let failure = state.failures.get(&id);
+    let is_wanted = matches!(entry.status, Status::Staging | Status::Staged);
     let current = match &entry.status {
+        Status::Staging | Status::Staged if failure.is_some() => RevisionState::Failed,
+        Status::Staged if ready.is_none() => RevisionState::Staging,
         Status::Staging => RevisionState::Staging,
         Status::Failed(_) => RevisionState::Failed,
         Status::Retired if is_leaving => RevisionState::Draining,
@@ -205,8 +255,13 @@ fn status(state: &DeploymentState, entry: &RevisionEntry, service: &Limits) -> R
         state: current,
         reason: match &entry.status {
             Status::Failed(reason) => Some(reason.clone()),
-            _ => None,
+            _ => failure.cloned(),
         },
+        nodes: nodes
+            .iter()
+            .filter(|_| is_wanted)
+            .map(|node| NodeStatus::of(node, id))
+            .collect(),
         name: about.map(|about| about.name.clone()),
         version: about.map(|about| about.version.clone()),
         policy: about.map(|about| format!("{} {}", about.policy, about.policy_version)),

@@ -20,20 +20,31 @@ pub struct PendingPeople {
     waiting: BTreeSet<PersonId>,
 }
 
+/// Result of a rescan.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rescan {
+    /// Number of people that were read.
+    pub people: usize,
+    /// Whether every change of people was applied.
+    pub is_complete: bool,
+    /// Whether another node may have written the record of revisions.
+    pub revisions: bool,
+}
+
 impl People {
-    /// Applies people from files that other programs wrote since the last rescan to every view.
-    /// Returns their number.
+    /// Applies people that other programs stored since the last rescan to every view.
     ///
     /// # Errors
     ///
     /// If the gallery as a whole cannot be read.
-    pub fn rescan(&self, pending: &mut PendingPeople) -> Result<usize, PeopleError> {
+    pub(crate) fn rescan(&self, pending: &mut PendingPeople) -> Result<Rescan, PeopleError> {
         let StoreChanges {
             number,
             people,
             deleted,
             problems,
             groups,
+            revisions,
         } = self.store.rescan()?;
         if let Ok(groups @ 1..) = groups {
             tracing::info!(
@@ -68,10 +79,11 @@ impl People {
             }
         }
         groups?;
-        if is_complete {
-            self.store.acknowledge_rescan();
-        }
-        Ok(refreshed)
+        Ok(Rescan {
+            people: refreshed,
+            is_complete,
+            revisions,
+        })
     }
 
     /// Applies what is stored of a person to every view. The lock prevents concurrent changes of

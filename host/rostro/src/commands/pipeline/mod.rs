@@ -98,6 +98,10 @@ pub(crate) enum PipelineCommand {
         /// Do it even if people must be re-enrolled for it
         #[arg(long)]
         allow_contract_change: bool,
+        /// Do it even if nodes have not staged it, which then answer nothing
+        /// until they have
+        #[arg(long)]
+        partial: bool,
         #[command(flatten)]
         service: ServiceArgs,
     },

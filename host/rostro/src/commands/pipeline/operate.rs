@@ -143,8 +143,11 @@ pub(super) fn run(command: PipelineCommand) -> Result<(), OperateError> {
                 changed,
             };
             match activate {
-                true => client
-                    .print_change(client.activate(&staged.id.to_string(), allow_contract_change)?),
+                true => client.print_change(client.activate(
+                    &staged.id.to_string(),
+                    allow_contract_change,
+                    false,
+                )?),
                 false if changed => client.print(&pushed, || format!("staged {}", line(&staged))),
                 false => client.print(&pushed, || format!("already staged: {}", line(&staged))),
             }
@@ -159,10 +162,11 @@ pub(super) fn run(command: PipelineCommand) -> Result<(), OperateError> {
         PipelineCommand::Activate {
             revision,
             allow_contract_change,
+            partial,
             service,
         } => {
             let client = AdminClient::new(&service)?;
-            client.print_change(client.activate(&revision, allow_contract_change)?);
+            client.print_change(client.activate(&revision, allow_contract_change, partial)?);
             Ok(())
         }
         PipelineCommand::Shadow {
@@ -292,9 +296,10 @@ impl<'s> AdminClient<'s> {
         &self,
         revision: &str,
         allow_contract_change: bool,
+        partial: bool,
     ) -> Result<ChangeAnswer, OperateError> {
         self.post(&format!(
-            "/v1/revisions/{}/activate?allow_contract_change={allow_contract_change}",
+            "/v1/revisions/{}/activate?allow_contract_change={allow_contract_change}&partial={partial}",
             digits(revision)
         ))
     }
@@ -335,13 +340,19 @@ impl<'s> AdminClient<'s> {
         }
     }
 
-    /// Waits until a revision is staged or failed.
+    /// Waits until a revision is staged or failed, on every node.
     fn wait(&self, pushed: RevisionStatus, seconds: u64) -> Result<RevisionStatus, OperateError> {
         let begun = Instant::now();
         let spinner =
             ProgressBar::new_spinner().with_message(format!("staging {}", pushed.id.short()));
         let mut revision = pushed;
-        while revision.state == RevisionState::Staging {
+        let is_staging = |revision: &RevisionStatus| {
+            let nodes = revision.nodes.iter().map(|node| node.state);
+            nodes
+                .chain([revision.state])
+                .any(|state| state == RevisionState::Staging)
+        };
+        while is_staging(&revision) {
             if begun.elapsed() > Duration::from_secs(seconds) {
                 return Err(OperateError::Slow {
                     revision: revision.id.short(),

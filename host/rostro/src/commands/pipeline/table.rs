@@ -53,6 +53,20 @@ fn people(revision: &RevisionStatus) -> String {
     }
 }
 
+/// Names the nodes that have not staged a revision.
+fn nodes(revision: &RevisionStatus) -> Option<String> {
+    let behind: Vec<String> = revision
+        .nodes
+        .iter()
+        .filter(|node| node.state != RevisionState::Staged)
+        .map(|node| match &node.reason {
+            Some(reason) => format!("{} on {}: {}", node.state, node.node, sanitize(reason)),
+            None => format!("{} on {}", node.state, node.node),
+        })
+        .collect();
+    (!behind.is_empty()).then(|| behind.join(", "))
+}
+
 fn note(revision: &RevisionStatus, is_configured: bool) -> String {
     if let Some(reason) = &revision.reason {
         let reason = sanitize(reason);
@@ -93,7 +107,8 @@ fn note(revision: &RevisionStatus, is_configured: bool) -> String {
         RevisionState::Staged | RevisionState::Staging
     );
     let configured = (is_configured && is_waiting).then(|| "made by the configuration".to_owned());
-    [share, agreement, limits, enrol, configured, unknown]
+    let nodes = nodes(revision);
+    [share, agreement, limits, enrol, configured, unknown, nodes]
         .into_iter()
         .flatten()
         .collect::<Vec<_>>()

@@ -17,6 +17,16 @@ pub enum StateError {
         #[source]
         cause: io::Error,
     },
+    /// Another node wrote the record at the same time.
+    #[error("another node changed the revisions at the same time; try again")]
+    Conflict,
+    /// A component cannot be written for other nodes.
+    #[error("cannot keep the component in the database: {cause}")]
+    Component {
+        /// The error of the database.
+        #[source]
+        cause: io::Error,
+    },
     /// The process is stopping.
     #[error("the service is stopping, and nothing was changed; ask again once it runs")]
     Stopping,

@@ -14,9 +14,9 @@ use rostro_common::fs::atomic::{AtomicFile, FileAccess, UNFINISHED};
 use rostro_common::fs::durable::sync_folder;
 use rostro_common::fs::lock::{FolderLock, FolderLockError};
 use rostro_common::shutdown::Shutdown;
-use rostro_gallery::{REVISIONS, Store, TEMPLATES};
+use rostro_gallery::{REVISIONS, RevisionsError, RevisionsWrite, SharedChange, Store, TEMPLATES};
 
-use super::record::{FORM, Record, Status};
+use super::record::{FORM, Record};
 use private::{FolderRepair, PrivateFolder};
 
 pub use error::StateError;
@@ -171,21 +171,46 @@ impl StateFolder {
     /// # Errors
     ///
     /// If it cannot be written, or the process is stopping. The old record stays then.
-    pub(crate) fn write(&self, store: &dyn Store, record: &Record) -> Result<(), StateError> {
+    pub(crate) fn write(
+        &self,
+        store: &dyn Store,
+        record: &Record,
+    ) -> Result<SharedChange, StateError> {
         if self.shutdown.has_begun() {
             return Err(StateError::Stopping);
         }
         let mut stored = record.clone();
         stored.exchange_ids();
         let text = serde_json::to_vec_pretty(&stored).unwrap_or_default();
-        match store.write_revisions(&text) {
-            Ok(_) => Ok(()),
-            Err(cause) => Err(StateError::Folder {
+        let components: Vec<Sha256Digest> = record.components().collect();
+        let write = RevisionsWrite {
+            record: &text,
+            components: &components,
+        };
+        store.write_revisions(&write).map_err(|error| match error {
+            RevisionsError::Conflict => StateError::Conflict,
+            RevisionsError::Io(cause) => StateError::Folder {
                 action: "write into",
                 folder: self.folder.clone(),
                 cause,
-            }),
-        }
+            },
+        })
+    }
+
+    /// Stores a component here, and in the store for other nodes.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub(crate) fn keep_in(
+        &self,
+        store: &dyn Store,
+        bytes: &[u8],
+    ) -> Result<Sha256Digest, StateError> {
+        let digest = self.keep(bytes)?;
+        let kept = store.keep_component(digest, bytes);
+        kept.map_err(|cause| StateError::Component { cause })?;
+        Ok(digest)
     }
 
     /// Stores a component.
@@ -217,12 +242,28 @@ impl StateFolder {
         Ok(digest)
     }
 
-    /// Reads a component.
+    /// Reads a component. One that another node kept in the store is copied here first.
     ///
     /// # Errors
     ///
     /// If it does not exist, or its bytes do not have this digest.
-    pub(crate) fn component(&self, digest: Sha256Digest) -> io::Result<Vec<u8>> {
+    pub(crate) fn component_of(
+        &self,
+        store: &dyn Store,
+        digest: Sha256Digest,
+    ) -> io::Result<Vec<u8>> {
+        match self.component(digest) {
+            Ok(bytes) => Ok(bytes),
+            Err(error) => {
+                let kept = store.read_component(digest)?.ok_or(error)?;
+                self.keep(&kept).map_err(io::Error::other)?;
+                Ok(kept)
+            }
+        }
+    }
+
+    /// Reads a component of this folder.
+    fn component(&self, digest: Sha256Digest) -> io::Result<Vec<u8>> {
         let bytes = fs::read(self.component_file(digest))?;
         if Sha256Digest::of(&bytes) == digest {
             Ok(bytes)
@@ -234,11 +275,8 @@ impl StateFolder {
     /// Removes the components that no revision of the record needs.
     pub(crate) fn sweep(&self, record: &Record) {
         let is_needed = |name: &str| {
-            let kept = record
-                .revisions
-                .iter()
-                .filter(|entry| entry.status != Status::Retired);
-            kept.flat_map(|entry| entry.spec.components())
+            record
+                .components()
                 .any(|digest| name == format!("{digest}.wasm"))
         };
         for entry in fs::read_dir(self.folder.join("components"))
@@ -267,7 +305,7 @@ mod tests {
 
     use rostro_gallery::{FolderStore, StateFiles};
 
-    use super::super::record::{RevisionEntry, RevisionSpec, TrafficShare};
+    use super::super::record::{RevisionEntry, RevisionSpec, Status, TrafficShare};
     use super::*;
 
     fn open(folder: &Path) -> Result<StateFolder, StateError> {

@@ -1,0 +1,114 @@
+//! Revisions that other nodes changed: a node stages what the shared record has, and serves by it.
+//!
+//! The record says which revisions exist and their roles, for all nodes. Whether a revision can
+//! serve is a matter of each node, which tells the others. A node that has not staged the active
+//! revision answers nothing.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+use rostro_common::digest::Sha256Digest;
+use rostro_gallery::Lease;
+
+use super::record::Status;
+use super::{ChangeError, Deployment, DeploymentState, StateError};
+use crate::people::{PendingPeople, PeopleError};
+
+/// Why changes of other nodes cannot be applied.
+#[derive(Debug, thiserror::Error)]
+pub enum FollowError {
+    /// The people cannot be read.
+    #[error(transparent)]
+    People(#[from] PeopleError),
+    /// The record of revisions cannot be read.
+    #[error(transparent)]
+    Record(#[from] StateError),
+    /// That a revision is staged cannot be recorded.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+}
+
+impl Deployment {
+    /// Applies changes of people and revisions that other programs and nodes made. Returns the
+    /// number of people.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be read; the next call tries again.
+    pub fn follow(&self, pending: &mut PendingPeople) -> Result<usize, FollowError> {
+        let store = self.builder.people.store();
+        let found = self.builder.people.rescan(pending)?;
+        if store.is_shared() {
+            let mut state = self.locked();
+            if found.revisions {
+                self.read_record(&mut state)?;
+            }
+            self.record_ready(&mut state)?;
+        }
+        if found.is_complete {
+            store.acknowledge_rescan();
+        }
+        Ok(found.people)
+    }
+
+    /// Returns the lease under which this node may answer; none without the active revision.
+    pub(crate) fn lease(&self) -> Option<Lease> {
+        let serves = self.serves_active.load(Ordering::SeqCst);
+        serves
+            .then(|| self.builder.people.store().lease())
+            .flatten()
+    }
+
+    /// Returns true if this node may answer from memory.
+    pub fn is_leased(&self) -> bool {
+        self.lease().is_some()
+    }
+
+    /// Reads the record that other nodes may have written, and applies it.
+    pub(super) fn read_record(&self, state: &mut DeploymentState) -> Result<(), StateError> {
+        let store = &**self.builder.people.store();
+        let record = self.state_folder.read(store)?;
+        if record != state.record {
+            self.adopt_record(state, record);
+            self.queue_missing(state);
+        }
+        Ok(())
+    }
+
+    /// Queues the revisions of a shared record that this node has not staged.
+    pub(super) fn queue_missing(&self, state: &DeploymentState) {
+        for entry in &state.record.revisions {
+            let is_wanted = matches!(entry.status, Status::Staging | Status::Staged);
+            if is_wanted
+                && !state.ready.contains_key(&entry.id)
+                && !state.failures.contains_key(&entry.id)
+            {
+                // The receiving thread lives as long as the deployment.
+                let _ = self.queue.send(entry.id);
+            }
+        }
+    }
+
+    /// Records that revisions are staged which this node staged while the store did not answer.
+    fn record_ready(&self, state: &mut DeploymentState) -> Result<(), ChangeError> {
+        let is_unrecorded = |id: &Sha256Digest| {
+            let entry = state.record.entry(*id);
+            entry.is_some_and(|entry| entry.status == Status::Staging)
+        };
+        let unrecorded: Vec<Sha256Digest> =
+            state.ready.keys().copied().filter(is_unrecorded).collect();
+        for id in unrecorded {
+            self.mark_staged(state, id)?;
+        }
+        Ok(())
+    }
+
+    /// Tells the other nodes what this one has staged.
+    pub(super) fn report(&self, state: &DeploymentState) {
+        let ready = state.ready.keys().map(|id| (*id, Ok(())));
+        let failures = state.failures.iter();
+        let failures = failures.map(|(id, reason)| (*id, Err(reason.clone())));
+        let revisions: BTreeMap<_, _> = failures.chain(ready).collect();
+        self.builder.people.store().report_revisions(revisions);
+    }
+}

@@ -1,0 +1,181 @@
+//! Nodes of the fleet, each behind its own proxies to the database.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, RwLock};
+use std::time::Duration;
+
+use super::database::{Database, Stop};
+use super::proxy::{Link, Proxy};
+use crate::harness::{Options, Server, holds_within};
+
+/// Longest time for a node to start, while starts fail because the database is away.
+const START: Duration = Duration::from_secs(60);
+
+/// Pause before another try to start a node, as a supervisor makes it.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// Addresses of a running node.
+#[derive(Clone, Debug)]
+pub(crate) struct Addresses {
+    pub(crate) service: String,
+    pub(crate) admin: String,
+}
+
+/// A service with folders of its own, which can be killed and started again.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) number: usize,
+    proxies: [Proxy; 2],
+    options: NodeOptions,
+    process: Mutex<Process>,
+    addresses: RwLock<Option<Addresses>>,
+}
+
+#[derive(Debug)]
+struct NodeOptions {
+    url: String,
+    lease: Duration,
+    folder: PathBuf,
+}
+
+#[derive(Debug)]
+struct Process {
+    server: Option<Server>,
+    starts: u32,
+}
+
+/// A fleet with its database.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    pub(crate) nodes: Vec<Node>,
+    database: Database,
+}
+
+impl Cluster {
+    /// Starts the database and the nodes. Their folders and logs are in `folder`.
+    pub(crate) fn start(nodes: usize, lease: Duration, folder: &Path) -> Self {
+        let database = Database::start();
+        let node = |number: usize| {
+            let proxies = database.addresses().map(Proxy::start);
+            let node = Node {
+                number,
+                options: NodeOptions {
+                    url: database.url(proxies.each_ref().map(Proxy::address)),
+                    lease,
+                    folder: folder.join(format!("node-{number}")),
+                },
+                proxies,
+                process: Mutex::new(Process {
+                    server: None,
+                    starts: 0,
+                }),
+                addresses: RwLock::new(None),
+            };
+            node.start();
+            node
+        };
+        Self {
+            nodes: (0..nodes).map(node).collect(),
+            database,
+        }
+    }
+
+    /// Stops the primary, and starts it again after a time.
+    pub(crate) fn restart_database(&self, stop: Stop, down: Duration) {
+        self.database.restart(stop, down);
+    }
+
+    /// Stops the primary for good, and promotes the standby.
+    pub(crate) fn fail_over(&self, stop: Stop) {
+        self.database.fail_over(stop, |addresses| {
+            for node in &self.nodes {
+                for (proxy, address) in node.proxies.iter().zip(addresses) {
+                    proxy.retarget(address);
+                }
+            }
+        });
+    }
+
+    /// Ends all faults, and starts nodes that are not running.
+    pub(crate) fn heal(&self) {
+        for node in &self.nodes {
+            node.set(Link::Open);
+            node.resume();
+            node.start();
+        }
+    }
+}
+
+impl Node {
+    /// Returns the addresses while the node is running.
+    pub(crate) fn addresses(&self) -> Option<Addresses> {
+        self.addresses.read().unwrap().clone()
+    }
+
+    /// Changes the link to the database.
+    pub(crate) fn set(&self, link: Link) {
+        self.proxies.iter().for_each(|proxy| proxy.set(link));
+    }
+
+    /// Starts the node unless it is running. A start that fails is tried again.
+    pub(crate) fn start(&self) {
+        let mut process = self.process.lock().unwrap();
+        if process.server.is_some() {
+            return;
+        }
+        let mut last = String::new();
+        let is_started = holds_within(START, || {
+            process.starts += 1;
+            match self.options.of_start(process.starts).try_start() {
+                Ok(server) => {
+                    *self.addresses.write().unwrap() = Some(Addresses {
+                        service: server.url.clone(),
+                        admin: server.admin.clone(),
+                    });
+                    process.server = Some(server);
+                }
+                Err(log) => {
+                    last = log;
+                    std::thread::sleep(RETRY);
+                }
+            }
+            process.server.is_some()
+        });
+        assert!(is_started, "node {} did not start:\n{last}", self.number);
+    }
+
+    /// Kills the node. Its folders stay.
+    pub(crate) fn kill(&self) {
+        let mut process = self.process.lock().unwrap();
+        *self.addresses.write().unwrap() = None;
+        process.server = None;
+    }
+
+    /// Stops the process at any instruction, until [`Self::resume`].
+    pub(crate) fn pause(&self) {
+        self.signal("STOP");
+    }
+
+    /// Ends a pause.
+    pub(crate) fn resume(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
+        if let Some(server) = &self.process.lock().unwrap().server {
+            server.signal(name);
+        }
+    }
+}
+
+impl NodeOptions {
+    fn of_start(&self, number: u32) -> Options {
+        std::fs::create_dir_all(&self.folder).unwrap();
+        Options::drawn()
+            .arg("--database", &self.url)
+            .arg("--lease", self.lease.as_secs().to_string())
+            .gallery(&self.folder.join("gallery"))
+            .state(&self.folder.join("state"))
+            .log(&self.folder.join(format!("log-{number}")))
+    }
+}

@@ -1,0 +1,47 @@
+//! `cargo xtask soak fleet`: three nodes on one database under load and faults.
+
+#[path = "../fleet/mod.rs"]
+mod hammer;
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use self::hammer::{Length, Plan};
+use crate::Args;
+
+const NODES: usize = 3;
+
+/// Loads the fleet. Two sequences of faults overlap.
+pub(crate) fn run(args: &Args, folder: &Path) -> Result<()> {
+    let clients = usize::from(args.connections).div_ceil(NODES);
+    eprintln!(
+        "── {} minutes of load and faults, {clients} connections to each of {NODES} nodes, seed {}",
+        args.minutes, args.seed
+    );
+    let report = hammer::run(&Plan {
+        seed: args.seed,
+        nodes: NODES,
+        lease: Duration::from_secs(2),
+        clients,
+        people: 32,
+        calm: Duration::from_secs(8),
+        sequences: 2,
+        length: Length::Time(Duration::from_secs_f64(args.minutes * 60.0)),
+        folder: folder.join("fleet"),
+    });
+    println!("\n{report}");
+    ensure!(
+        report.answered("enrolment") > 0 && report.answers_after_deletions() > 0,
+        "nothing was checked"
+    );
+    let folder = folder.join("fleet");
+    ensure!(
+        report.is_clean(),
+        "promises were broken; the history and logs are in {}",
+        folder.display()
+    );
+    eprintln!("── the soak passed");
+    Ok(())
+}
