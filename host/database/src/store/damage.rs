@@ -9,7 +9,6 @@ use rostro_common::ids::PersonId;
 use rostro_common::sample::Sample;
 use tokio_postgres::Row;
 
-use super::people::canonical_id;
 use super::samples;
 use crate::connection::{Database, DatabaseError};
 
@@ -83,6 +82,12 @@ impl fmt::Display for WithoutIds<'_> {
             more => write!(f, " and {more} more"),
         }
     }
+}
+
+/// Returns an id if it is in the form in which ids are stored.
+pub(super) fn canonical_id(text: &str) -> Option<PersonId> {
+    let id: PersonId = text.parse().ok()?;
+    (id.as_str() == text).then_some(id)
 }
 
 /// Reads every person with every sample, in the order of their ids and positions.

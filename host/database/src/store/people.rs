@@ -14,7 +14,7 @@ use tokio_postgres::Row;
 use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::Type;
 
-use super::damage::{WithoutIds, read_all};
+use super::damage::{WithoutIds, canonical_id, read_all};
 use super::feed::{Subject, take_numbers};
 use super::{PostgresStore, failure, samples, signed};
 use crate::connection::DatabaseError;
@@ -310,12 +310,6 @@ impl PostgresStore {
 /// no request could name it.
 fn stored_id(row: &Row) -> Option<PersonId> {
     canonical_id(row.get(0))
-}
-
-/// Returns an id if it is in the form in which ids are stored.
-pub(super) fn canonical_id(text: &str) -> Option<PersonId> {
-    let id: PersonId = text.parse().ok()?;
-    (id.as_str() == text).then_some(id)
 }
 
 /// Serialises the changes of these people, and of people whose ids differ only in case, until the

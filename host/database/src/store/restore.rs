@@ -16,7 +16,7 @@ const RAISE: &str = "UPDATE gallery SET generation = greatest(generation + 1, \
                      (extract(epoch FROM clock_timestamp()) * 1000)::bigint) \
                      RETURNING id, counter";
 
-/// People whose deletion was repeated, and what was left out.
+/// Deletions that were repeated, and what was left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Restored {
     /// Ids of the deleted people.

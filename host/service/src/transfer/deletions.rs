@@ -7,7 +7,7 @@ use rostro_gallery::ledger::{ArchiveOrigin, Tombstones};
 use super::contents::Contents;
 use super::{ArchiveEntry, ArchiveError, origin, parse_entry_name};
 
-/// Deletions of the gallery that made an archive, and of those whose archives it imported.
+/// Deletions that an archive has of its gallery, and of galleries that this one imported.
 #[derive(Debug)]
 pub struct ArchiveDeletions {
     /// Origin of the archive.
