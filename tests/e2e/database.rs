@@ -7,7 +7,7 @@ use serde_json::Value;
 use ureq::http::Method;
 
 use crate::harness::{Options, Server, drawn, rostro};
-use crate::postgres::{OwnDatabase, Postgres};
+use crate::postgres::{BACK_UP, OwnDatabase, Postgres, RESTORE};
 
 /// Time for a service to reach a database that is back.
 const RETURN: Duration = Duration::from_secs(10);
@@ -20,6 +20,11 @@ pub(crate) fn on(database: &OwnDatabase) -> Options {
 /// A database with the schema.
 pub(crate) fn migrated() -> OwnDatabase {
     let database = Postgres::shared().database();
+    migrate(&database);
+    database
+}
+
+fn migrate(database: &OwnDatabase) {
     let output = rostro()
         .args(["database", "migrate", "--database", database.url()])
         .output()
@@ -29,7 +34,12 @@ pub(crate) fn migrated() -> OwnDatabase {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    database
+}
+
+fn knows(server: &Server, person: &str) -> bool {
+    server
+        .names(drawn("group.png"))
+        .contains(&person.to_owned())
 }
 
 pub(crate) fn enroll(server: &Server, person: &str) -> Value {
@@ -95,8 +105,6 @@ fn database_outlives_node_folders() {
 fn nodes_share_people() {
     let database = migrated();
     let (first, second) = (on(&database).start(), on(&database).start());
-    let knows =
-        |server: &Server, person: &str| server.names(drawn("group.png")).contains(&person.into());
     for _ in 0..3 {
         enroll(&first, "alice");
         let begun = Instant::now();
@@ -114,13 +122,7 @@ fn nodes_share_people() {
 fn lapsed_lease_refuses_recognition() {
     let postgres = Postgres::start();
     let database = postgres.database();
-    assert!(
-        rostro()
-            .args(["database", "migrate", "--database", database.url()])
-            .status()
-            .unwrap()
-            .success()
-    );
+    migrate(&database);
     let server = on(&database).arg("--lease", "2").start();
     enroll(&server, "alice");
     let frame = || server.recognize(drawn("group.png"));
@@ -207,13 +209,7 @@ fn missing_schema_names_command() {
 fn lost_database_refuses_changes() {
     let postgres = Postgres::start();
     let database = postgres.database();
-    assert!(
-        rostro()
-            .args(["database", "migrate", "--database", database.url()])
-            .status()
-            .unwrap()
-            .success()
-    );
+    migrate(&database);
     let server = on(&database).start();
     enroll(&server, "alice");
     postgres.stop();
@@ -236,4 +232,114 @@ fn lost_database_refuses_changes() {
         assert!(begun.elapsed() < RETURN, "{}", server.log());
     }
     assert_eq!(server.people_files().len(), 2);
+}
+
+/// A row that cannot be used costs its person alone. The log names it by keys, and the check by the
+/// id of the person.
+#[test]
+fn damaged_row_is_named() {
+    let database = migrated();
+    let server = on(&database).start();
+    enroll(&server, "alice");
+    enroll(&server, "bob");
+    drop(server);
+    let damage = "UPDATE rostro.sample SET embedding = '{NaN}' \
+                  WHERE person = (SELECT person FROM rostro.person WHERE id = 'bob')";
+    Postgres::shared().execute_in(&database, damage);
+    let server = on(&database).start();
+    server.wait_for_log("person 2 sample 0, person 2 sample 1");
+    assert!(!server.log().contains("bob"), "{}", server.log());
+    let names = server.names(drawn("group.png"));
+    assert!(names.contains(&"alice".to_owned()) && !names.contains(&"bob".to_owned()));
+    let (success, text) = check(&database, &[]);
+    assert!(
+        !success && text.contains("bob (person 2, sample 1)") && text.contains("enrol the people"),
+        "{text}"
+    );
+    enroll(&server, "bob");
+    assert!(server.names(drawn("group.png")).contains(&"bob".to_owned()));
+    let (success, text) = check(&database, &[]);
+    assert!(success && text.contains("0 damaged rows"), "{text}");
+}
+
+/// Runs `rostro database check`. Returns its success, and all that it wrote.
+fn check(database: &OwnDatabase, flags: &[&str]) -> (bool, String) {
+    let output = rostro()
+        .args(["database", "check", "--database", database.url()])
+        .args(flags)
+        .output()
+        .unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8(text).unwrap();
+    (output.status.success(), text)
+}
+
+/// A server without room refuses enrolments, and nothing else. What was stored stays.
+#[test]
+fn full_disk_refuses_enrolments() {
+    let postgres = Postgres::start_with_disk("1m");
+    let database = postgres.database();
+    migrate(&database);
+    let location = format!(
+        "CREATE TABLESPACE small LOCATION '{}'",
+        postgres.disk().display()
+    );
+    postgres.execute(&location);
+    let tables = "ALTER TABLE rostro.sample ALTER embedding SET STORAGE PLAIN; \
+                  ALTER TABLE rostro.sample SET TABLESPACE small; \
+                  CREATE TABLE reserve TABLESPACE small AS SELECT generate_series(1, 8000); \
+                  INSERT INTO rostro.person (id, case_key, number) VALUES ('filler', 'filler', 0)";
+    postgres.execute_in(&database, tables);
+    let server = on(&database).start();
+    enroll(&server, "alice");
+    let fill = |rows: u32, numbers: u32| {
+        let statement = format!(
+            "INSERT INTO rostro.sample (person, position, embedding) \
+             SELECT person, (SELECT count(*) FROM rostro.sample) + row, \
+             array_fill(0.5::real, ARRAY[{numbers}]) \
+             FROM rostro.person, generate_series(1, {rows}) AS row WHERE id = 'filler'"
+        );
+        postgres.try_execute_in(&database, &statement)
+    };
+    for (rows, numbers) in [(50, 1_900), (1, 1_900), (10, 50), (1, 1)] {
+        while fill(rows, numbers) {}
+    }
+    let photos = [1, 2].map(|number| drawn(&format!("bob-{number}.png")));
+    let refused = server.enroll("bob", photos);
+    refused.error(503, "database_unavailable");
+    let log = server.log_of(&refused);
+    assert!(log.contains("make room on the server's disk"), "{log}");
+    assert!(knows(&server, "alice"));
+    server.ask(&Method::GET, "/readyz", &[], &[]).ok();
+    postgres.execute_in(&database, "DROP TABLE reserve");
+    enroll(&server, "bob");
+    assert!(knows(&server, "alice") && knows(&server, "bob"));
+    delete(&server, "alice");
+    assert!(!knows(&server, "alice"));
+}
+
+/// The latest export has the deletions that an older backup lacks.
+#[test]
+fn check_repeats_deletions_after_restore() {
+    let database = migrated();
+    let server = on(&database).start();
+    enroll(&server, "alice");
+    enroll(&server, "bob");
+    Postgres::shared().execute_in(&database, BACK_UP);
+    delete(&server, "alice");
+    let archive = ureq::get(format!("{}/v1/gallery", server.admin));
+    let archive = archive.call().unwrap().into_body().read_to_vec().unwrap();
+    drop(server);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("people.zip");
+    std::fs::write(&file, archive).unwrap();
+    Postgres::shared().execute_in(&database, RESTORE);
+    let flags = ["--after-restore", "--tombstones", file.to_str().unwrap()];
+    let (success, text) = check(&database, &flags);
+    assert!(success && text.contains("deleted again: alice"), "{text}");
+    let server = on(&database).start();
+    assert!(!knows(&server, "alice") && knows(&server, "bob"));
+    std::fs::write(&file, "no archive").unwrap();
+    let (success, text) = check(&database, &flags);
+    assert!(!success && text.contains("archive"), "{text}");
 }

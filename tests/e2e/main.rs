@@ -1,11 +1,12 @@
 //! End-to-end tests: a real `rostro serve`, real components, real models, over HTTP.
 //!
 //! What they need is made by `cargo xtask test`: the components in `target/guest`, ONNX Runtime in
-//! `models/runtime`, libfaketime for `clock`, PostgreSQL for `database` and `fleet`, nginx for
-//! `proxies`, and for the modules with real people, `gates`, `identification` and `parity`, the pack
-//! `mobile` and the folder that `ROSTRO_SHARED` names (by default `../shared` next to the
-//! repository). `disks` mounts file systems in a private namespace, and `gallery_files` needs a C
-//! compiler. Anything missing fails the test with what to run.
+//! `models/runtime`, libfaketime for `clock`, PostgreSQL for `database` and `fleet`, PgBouncer for
+//! `pgbouncer`, nginx for `proxies`, and for the modules with real people, `gates`,
+//! `identification` and `parity`, the pack `mobile` and the folder that `ROSTRO_SHARED` names (by
+//! default `../shared` next to the repository). `disks` and `database` mount file systems in a
+//! private namespace, and `gallery_files` needs a C compiler. Anything missing fails the test with
+//! what to run.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -47,6 +48,7 @@ mod operator;
 mod overload;
 mod parity;
 mod people;
+mod pgbouncer;
 mod pictures;
 mod postgres;
 mod precision;

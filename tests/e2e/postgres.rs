@@ -44,8 +44,42 @@ cat
 kill -s INT $server; wait $server
 [ -z "$folder" ] || rm -rf "$folder""#;
 
+/// Mounts a disk of a size in the process's own namespace, and runs a command there.
+const MOUNT: &str = r#"size=$1; disk=$2; shift 2
+mount -t tmpfs -o mode=700,size="$size" tmpfs "$disk" && exec "$@""#;
+
 /// Longest time for the server to start.
 const START: Duration = Duration::from_secs(60);
+
+/// What a server is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// All tests of a process. Its folder is removed with the server.
+    Shared,
+    /// One test.
+    Own,
+    /// One test of a full disk. The server alone sees the disk, which has this size.
+    WithDisk(&'static str),
+}
+
+/// Copies the rows of a database next to them, as a backup.
+pub(crate) const BACK_UP: &str = "CREATE SCHEMA backup; \
+    CREATE TABLE backup.gallery AS TABLE rostro.gallery; \
+    CREATE TABLE backup.person AS TABLE rostro.person; \
+    CREATE TABLE backup.sample AS TABLE rostro.sample; \
+    CREATE TABLE backup.member AS TABLE rostro.member; \
+    CREATE TABLE backup.tombstone AS TABLE rostro.tombstone";
+
+/// Restores the rows of [`BACK_UP`].
+pub(crate) const RESTORE: &str = "BEGIN; \
+    DELETE FROM rostro.member; DELETE FROM rostro.person; DELETE FROM rostro.tombstone; \
+    DELETE FROM rostro.change; DELETE FROM rostro.gallery; \
+    INSERT INTO rostro.gallery SELECT * FROM backup.gallery; \
+    INSERT INTO rostro.person OVERRIDING SYSTEM VALUE SELECT * FROM backup.person; \
+    INSERT INTO rostro.sample SELECT * FROM backup.sample; \
+    INSERT INTO rostro.member SELECT * FROM backup.member; \
+    INSERT INTO rostro.tombstone SELECT * FROM backup.tombstone; \
+    COMMIT";
 
 /// A server, which ends when this is dropped.
 #[derive(Debug)]
@@ -53,8 +87,7 @@ pub(crate) struct Postgres {
     programs: PathBuf,
     folder: TempDir,
     port: u16,
-    /// Whether the folder is removed with the server.
-    is_shared: bool,
+    kind: Kind,
     server: Mutex<Option<Child>>,
     databases: AtomicU32,
 }
@@ -82,31 +115,45 @@ impl Postgres {
     /// Returns a server that the tests of this process share.
     pub(crate) fn shared() -> &'static Self {
         static SHARED: OnceLock<Postgres> = OnceLock::new();
-        SHARED.get_or_init(|| Self::start_with(true))
+        SHARED.get_or_init(|| Self::start_with(Kind::Shared))
     }
 
     /// Starts a server.
     pub(crate) fn start() -> Self {
-        Self::start_with(false)
+        Self::start_with(Kind::Own)
     }
 
-    fn start_with(is_shared: bool) -> Self {
-        let server = Self::without_cluster(is_shared);
-        copy(&server.programs.join("cluster"), &server.cluster());
+    /// Starts a server with a disk for a tablespace, in addition to that of its cluster.
+    pub(crate) fn start_with_disk(size: &'static str) -> Self {
+        Self::start_with(Kind::WithDisk(size))
+    }
+
+    fn start_with(kind: Kind) -> Self {
+        let server = Self::without_cluster(kind);
+        let prepared = server.programs.join("cluster");
+        if let Kind::WithDisk(_) = kind {
+            copy(&prepared, &server.cluster(), "--preserve=mode");
+            fs::create_dir(server.disk()).unwrap();
+        } else {
+            copy(&prepared, &server.cluster(), "--archive");
+        }
         server.start_again();
         server
     }
 
-    fn without_cluster(is_shared: bool) -> Self {
+    fn without_cluster(kind: Kind) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        // The socket and the cluster are the server's own.
-        own(folder.path());
+        // The socket and the cluster are the server's own. The namespace with a disk has no other
+        // user than that of the tests.
+        if !matches!(kind, Kind::WithDisk(_)) {
+            own(folder.path());
+        }
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         Self {
             programs: prepared(),
             folder,
             port: listener.local_addr().unwrap().port(),
-            is_shared,
+            kind,
             server: Mutex::new(None),
             databases: AtomicU32::new(0),
         }
@@ -124,11 +171,11 @@ impl Postgres {
     /// Starts the server after [`Self::stop`].
     pub(crate) fn start_again(&self) {
         let log = File::create(self.folder.path().join("log")).unwrap();
-        let removed = match self.is_shared {
-            true => self.folder.path(),
-            false => Path::new(""),
+        let removed = match self.kind {
+            Kind::Shared => self.folder.path(),
+            Kind::Own | Kind::WithDisk(_) => Path::new(""),
         };
-        let mut command = unprivileged("sh");
+        let mut command = self.shell();
         command
             .args(["-c", RUN, "sh"])
             .arg(removed)
@@ -155,6 +202,27 @@ impl Postgres {
         }
     }
 
+    /// Returns the shell that runs the server, as a user that is not root there.
+    fn shell(&self) -> Command {
+        let Kind::WithDisk(size) = self.kind else {
+            return unprivileged("sh");
+        };
+        let mut command = Command::new("unshare");
+        command
+            .args(["--user", "--map-root-user", "--mount"])
+            .args(["sh", "-c", MOUNT, "sh", size])
+            .arg(self.disk())
+            .args(["unshare", "--user", "--map-user=1", "--map-group=1", "sh"])
+            .current_dir("/")
+            .env("LC_ALL", "C");
+        command
+    }
+
+    /// Returns the mount point of the disk.
+    pub(crate) fn disk(&self) -> PathBuf {
+        self.folder.path().join("disk")
+    }
+
     /// Stops the server, and ends every session.
     pub(crate) fn stop(&self) {
         if let Some(mut server) = self.server.lock().unwrap().take() {
@@ -178,7 +246,7 @@ impl Postgres {
 
     /// Starts a synchronous standby: it has every change that this server answered.
     pub(crate) fn standby(&self) -> Self {
-        let standby = Self::without_cluster(false);
+        let standby = Self::without_cluster(Kind::Own);
         let mut rules = File::options()
             .append(true)
             .open(self.cluster().join("pg_hba.conf"))
@@ -239,9 +307,17 @@ impl Postgres {
         assert!(self.try_execute(statements), "failed: {statements}");
     }
 
+    /// Runs statements in a database. Returns false if one fails.
+    pub(crate) fn try_execute_in(&self, database: &OwnDatabase, statements: &str) -> bool {
+        self.psql(&database.url, statements)
+    }
+
     /// Runs statements in a database.
     pub(crate) fn execute_in(&self, database: &OwnDatabase, statements: &str) {
-        assert!(self.psql(&database.url, statements), "failed: {statements}");
+        assert!(
+            self.try_execute_in(database, statements),
+            "failed: {statements}"
+        );
     }
 
     fn try_execute(&self, statements: &str) -> bool {
@@ -284,7 +360,7 @@ fn program(programs: &Path, name: &str) -> Command {
 }
 
 /// Returns a program, which another user runs if the tests run as root.
-fn unprivileged(program: impl AsRef<OsStr>) -> Command {
+pub(crate) fn unprivileged(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.current_dir("/").env("LC_ALL", "C");
     if is_root() {
@@ -294,16 +370,16 @@ fn unprivileged(program: impl AsRef<OsStr>) -> Command {
 }
 
 /// Gives a folder to the user that runs the server.
-fn own(folder: &Path) {
+pub(crate) fn own(folder: &Path) {
     if is_root() {
         chown(folder, Some(UNPRIVILEGED), Some(UNPRIVILEGED)).unwrap();
     }
 }
 
-/// Copies a folder with owners and modes.
-fn copy(from: &Path, to: &Path) {
+/// Copies a folder, with what `preserved` asks for.
+fn copy(from: &Path, to: &Path, preserved: &str) {
     let status = Command::new("cp")
-        .arg("-a")
+        .args(["--recursive", preserved])
         .arg(from)
         .arg(to)
         .status()
@@ -332,7 +408,7 @@ fn prepared() -> PathBuf {
     if !cluster.exists() {
         for part in PARTS {
             let _ = fs::remove_dir_all(folder.join(part));
-            copy(&packages().join(part), &folder.join(part));
+            copy(&packages().join(part), &folder.join(part), "--archive");
         }
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
         let unfinished = tempfile::tempdir_in(&folder).unwrap();

@@ -49,9 +49,11 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
     // It has the library that one test uses to change a server's time.
     python::environment("e2e", "tests/e2e/requirements.txt")?;
     python::environment("quantize", "tools/quantize/requirements.txt")?;
-    let nginx = ["/usr/sbin/nginx", "/usr/local/sbin/nginx", "/usr/bin/nginx"];
-    if !nginx.iter().any(|path| Path::new(path).exists()) {
-        debian_packages("nginx")?;
+    for program in ["nginx", "pgbouncer"] {
+        let mut folders = ["/usr/sbin", "/usr/local/sbin", "/usr/bin"].into_iter();
+        if !folders.any(|folder| Path::new(folder).join(program).exists()) {
+            debian_packages(program)?;
+        }
     }
     step("tests in Rust", || rust(args, has_photos))?;
     step("short soak", soak::short)?;

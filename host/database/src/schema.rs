@@ -233,7 +233,7 @@ pub fn check(database: &Database) -> Result<SchemaState, DatabaseError> {
     })
 }
 
-/// Numbers of rows, and of those that cannot be used.
+/// Numbers of rows.
 #[derive(Clone, Debug, Default)]
 pub struct Counts {
     /// The server's name and version.
@@ -250,8 +250,6 @@ pub struct Counts {
     pub tombstones: u64,
     /// Number of the latest change.
     pub changes: u64,
-    /// Samples without numbers or with numbers that are not finite, and people without samples.
-    pub damaged_rows: u64,
 }
 
 /// Checks that the role may do what a service does with every table.
@@ -299,13 +297,7 @@ pub fn count(database: &Database) -> Result<Counts, DatabaseError> {
                 "SELECT 'PostgreSQL ' || current_setting('server_version'), \
                  (SELECT count(*) FROM person), (SELECT count(*) FROM sample), \
                  (SELECT count(*) FROM groups), (SELECT count(*) FROM tombstone), \
-                 (SELECT counter FROM gallery), \
-                 (SELECT count(*) FROM sample WHERE cardinality(embedding) = 0 \
-                  OR 'NaN' = ANY (embedding) OR 'Infinity' = ANY (embedding) \
-                  OR '-Infinity' = ANY (embedding)) \
-                 + (SELECT count(*) FROM person \
-                    WHERE NOT EXISTS (SELECT FROM sample WHERE sample.person = person.person)), \
-                 current_user::text",
+                 (SELECT counter FROM gallery), current_user::text",
                 &[],
             )
             .await?;
@@ -317,13 +309,12 @@ pub fn count(database: &Database) -> Result<Counts, DatabaseError> {
         let number = |column| number(column).unwrap_or_default();
         Ok(Counts {
             server: row.get(0),
-            role: row.get(7),
+            role: row.get(6),
             people: number(1),
             samples: number(2),
             groups: number(3),
             tombstones: number(4),
             changes,
-            damaged_rows: number(6),
         })
     })
 }

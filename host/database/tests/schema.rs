@@ -17,7 +17,7 @@ use rostro_common::cores::Cores;
 use rostro_common::ids::PersonId;
 use rostro_common::sample::Sample;
 use rostro_database::schema::{self, Migrated};
-use rostro_database::{Database, DatabaseError, Node, PostgresStore};
+use rostro_database::{Database, DatabaseError, Node, PostgresStore, find_damage};
 use rostro_gallery::{CsvGallery, StateFiles, Store, StoreError};
 
 use crate::postgres::Postgres;
@@ -172,9 +172,9 @@ fn read_only_server_is_refused() {
     assert!(error.contains("accepts writes"), "{error}");
 }
 
-/// Every bit of a number is stored. A damaged row costs its person alone, and is counted.
+/// Every bit of a number is stored. A damaged row costs its person alone, and is named.
 #[test]
-fn numbers_are_lossless_damage_is_counted() {
+fn numbers_are_lossless_damage_is_named() {
     let (own, folder) = (Postgres::shared().database(), tempfile::tempdir().unwrap());
     let database = open(&own);
     schema::migrate(&database, None).unwrap();
@@ -187,7 +187,7 @@ fn numbers_are_lossless_damage_is_counted() {
     assert_eq!(bits(embedding), bits(&numbers));
     let bob: PersonId = "bob".parse().unwrap();
     store.replace(&bob, &[sample(vec![0.5])]).unwrap();
-    assert_eq!(schema::count(&database).unwrap().damaged_rows, 0);
+    assert_eq!(find_damage(&database).unwrap(), []);
     let damage = "UPDATE rostro.sample SET embedding = '{NaN}' \
                   WHERE person = (SELECT person FROM rostro.person WHERE id = 'bob')";
     Postgres::shared().execute_in(&own, damage);
@@ -198,5 +198,20 @@ fn numbers_are_lossless_damage_is_counted() {
         .map(|person| person.samples.len())
         .collect();
     assert_eq!(counts, [1, 0]);
-    assert_eq!(schema::count(&database).unwrap().damaged_rows, 1);
+    let damaged = |reason: &str| {
+        let rows = find_damage(&database).unwrap();
+        let [row] = rows.as_slice() else {
+            panic!("{rows:?}")
+        };
+        assert!(row.reason.contains(reason), "{row:?}");
+        (row.id.clone(), row.position)
+    };
+    assert_eq!(damaged("not finite"), ("bob".to_owned(), Some(0)));
+    let without_samples = "DELETE FROM rostro.sample WHERE embedding = '{NaN}'";
+    Postgres::shared().execute_in(&own, without_samples);
+    assert_eq!(damaged("no samples"), ("bob".to_owned(), None));
+    let other_id = "UPDATE rostro.person SET id = ' bob' WHERE id = 'bob'";
+    Postgres::shared().execute_in(&own, other_id);
+    assert_eq!(damaged("id is invalid"), (" bob".to_owned(), None));
+    assert_eq!(store.load(&Cores::single()).unwrap().people.len(), 1);
 }

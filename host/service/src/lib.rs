@@ -47,7 +47,8 @@ pub use error::{RevisionError, ServiceError};
 pub use recognize::{Recognition, RecognizedFace, probes};
 pub use rostro_sandbox::bindings::{Analysis, Candidate, Decision, Face, Probe, Purpose};
 pub use transfer::{
-    ArchiveError, ArchiveFile, ArchiveFolder, ImportOptions, ImportReport, PeopleList,
+    ArchiveDeletions, ArchiveError, ArchiveFile, ArchiveFolder, DeletionsError, ImportOptions,
+    ImportReport, PeopleList,
 };
 
 /// The use cases of the service, and what they share.

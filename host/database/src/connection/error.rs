@@ -135,6 +135,9 @@ pub enum DatabaseError {
     /// A row cannot be used.
     #[error("{0} in the database is damaged; restore the database from a backup")]
     Damaged(&'static str),
+    /// An archive was made by another gallery.
+    #[error("the archive is of another gallery; name an export of this database")]
+    OtherGallery,
     /// The gallery's folder belongs to another database.
     #[error("the gallery {} belongs to another database; name another folder with --gallery", folder.display())]
     OtherDatabase {

@@ -15,6 +15,7 @@ use deadpool_postgres::{
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{NoTls, SimpleQueryMessage, Socket};
 
@@ -60,7 +61,12 @@ struct ConnectionRuntime(Option<Runtime>);
 async fn backend(client: &Object, before: &str) -> Result<Option<String>, DatabaseError> {
     // Without a prepared statement, which such a pooler may lose.
     let query = format!("{before} SELECT pg_backend_pid()");
-    let messages = client.simple_query(&query).await?;
+    let answer = client.simple_query(&query).await;
+    let messages = answer.map_err(|error| match error.code() {
+        // PgBouncer's statement mode refuses a transaction.
+        Some(code) if *code == SqlState::PROTOCOL_VIOLATION => DatabaseError::SharedSessions,
+        _ => error.into(),
+    })?;
     let id = messages.iter().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => row.get(0),
         _ => None,

@@ -2,6 +2,8 @@
 //!
 //! | module | content |
 //! | --- | --- |
+//! | `damage` | rows that cannot be used |
+//! | `restore` | what follows the restore of a backup |
 //! | `samples` | rows of samples, and which of a person's are in force |
 //! | `people` | reads and writes of people |
 //! | `groups` | groups and their members |
@@ -14,11 +16,13 @@
 //! Several nodes write a database. Each change takes a number in its transaction, and the nodes
 //! follow the numbers ([`crate::fleet`]). A command has the database alone.
 
+mod damage;
 mod feed;
 mod files;
 mod groups;
 mod known;
 mod people;
+mod restore;
 mod revisions;
 mod samples;
 mod tombstones;
@@ -56,6 +60,9 @@ use crate::fleet::{Epoch, Fleet, FleetOptions, Position, WRITER_LOCK};
 use feed::FoundChanges;
 use known::KnownPeople;
 use revisions::revisions_text;
+
+pub use damage::{DamagedRow, find_damage};
+pub use restore::{Restored, begin_epoch};
 
 /// Time to wait at least for the lock, because the server needs a moment to notice the end of a
 /// service.

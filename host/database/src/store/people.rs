@@ -4,7 +4,6 @@ use std::collections::{BTreeSet, HashMap};
 use std::pin::pin;
 
 use deadpool_postgres::{GenericClient, Transaction};
-use futures_util::TryStreamExt;
 use rostro_common::ids::PersonId;
 use rostro_common::sample::Sample;
 use rostro_gallery::{
@@ -15,6 +14,7 @@ use tokio_postgres::Row;
 use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::Type;
 
+use super::damage::{WithoutIds, canonical_id, read_all};
 use super::feed::{Subject, take_numbers};
 use super::{PostgresStore, failure, samples, signed};
 use crate::connection::DatabaseError;
@@ -24,7 +24,7 @@ use crate::fleet::Epoch;
 pub(super) type SamplesInForce<'a> = (&'a PersonId, Vec<Sample>);
 
 impl PostgresStore {
-    /// Reads all people. Damaged rows are logged, and their person has no samples.
+    /// Reads all people. Damaged rows are logged and left out.
     pub(super) fn load_people(&self) -> Result<Vec<PersonRecord>, GalleryError> {
         loop {
             let load = self.lock_known().begin_load();
@@ -47,44 +47,35 @@ impl PostgresStore {
     /// Reads all people, and their ids by surrogate key.
     fn read_people(&self) -> Result<(Vec<PersonRecord>, HashMap<i64, PersonId>), GalleryError> {
         self.read_with(async |client| {
-            let statement = format!(
-                "SELECT person.id, sample.position, person.person, {} \
-                 FROM person LEFT JOIN sample USING (person) ORDER BY person.id, sample.position",
-                samples::COLUMNS
-            );
-            let parameters: [&str; 0] = [];
-            let mut rows = pin!(client.query_raw(&statement, parameters).await?);
             let mut people: Vec<PersonRecord> = Vec::new();
             let mut keys = HashMap::new();
-            let mut damaged = 0;
-            while let Some(row) = rows.try_next().await? {
-                let Some(id) = stored_id(&row) else {
-                    damaged += 1;
-                    continue;
+            let mut damaged = Vec::new();
+            read_all(client, |row| {
+                let row = match row {
+                    Ok(row) => row,
+                    Err(row) => return damaged.push(row),
                 };
-                if people.last().is_none_or(|person| person.id != id) {
-                    keys.insert(row.get(2), id.clone());
+                if people.last().is_none_or(|person| person.id != row.id) {
+                    keys.insert(row.person, row.id.clone());
                     people.push(PersonRecord {
-                        path: self.path_of(&id),
-                        id,
+                        path: self.path_of(&row.id),
+                        id: row.id,
                         samples: Vec::new(),
                     });
                 }
-                let Some(person) = people.last_mut() else {
-                    continue;
-                };
-                if row.get::<_, Option<i32>>(1).is_none() {
-                    continue;
+                match (row.sample, people.last_mut()) {
+                    (Ok(sample), Some(person)) => person.samples.push(self.with_contract(sample)),
+                    (Err(row), _) => damaged.push(row),
+                    (Ok(_), None) => {}
                 }
-                match samples::from_row(&row, 3) {
-                    Ok(sample) => person.samples.push(self.with_contract(sample)),
-                    Err(_) => damaged += 1,
-                }
-            }
-            if damaged > 0 {
+            })
+            .await?;
+            damaged.dedup();
+            if !damaged.is_empty() {
                 tracing::error!(
-                    damaged,
-                    "rows of the database cannot be used; their people are not recognised; `rostro database check` counts them"
+                    damaged = damaged.len(),
+                    rows = %WithoutIds(&damaged),
+                    "rows of the database cannot be used and are left out; `rostro database check` names the people: enrol them again or delete them"
                 );
             }
             Ok((people, keys))
@@ -318,9 +309,7 @@ impl PostgresStore {
 /// Returns the id in the first column; none if it is not in the form in which ids are stored, so that
 /// no request could name it.
 fn stored_id(row: &Row) -> Option<PersonId> {
-    let text: String = row.get(0);
-    let id: PersonId = text.parse().ok()?;
-    (id.as_str() == text).then_some(id)
+    canonical_id(row.get(0))
 }
 
 /// Serialises the changes of these people, and of people whose ids differ only in case, until the

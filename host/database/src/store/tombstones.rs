@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use deadpool_postgres::{Object, Transaction};
+use deadpool_postgres::{GenericClient, Transaction};
 use rostro_common::digest::Sha256Digest;
 use rostro_common::ids::PersonId;
 use rostro_common::keyed_hash::HashKey;
 use rostro_gallery::ledger::{
-    ArchiveNumber, ArchiveOrigin, DeletionReason, ImportWatch, Mac, Tombstone, Tombstones, now,
+    Adoption, ArchiveNumber, ArchiveOrigin, DeletionReason, ImportWatch, Mac, Tombstone,
+    Tombstones, now,
 };
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -20,7 +21,10 @@ use crate::connection::DatabaseError;
 use crate::fleet::Epoch;
 
 /// Reads the key of a gallery's tombstones.
-pub(super) async fn key_of(client: &Object, gallery: Uuid) -> Result<HashKey, DatabaseError> {
+pub(super) async fn key_of(
+    client: &impl GenericClient,
+    gallery: Uuid,
+) -> Result<HashKey, DatabaseError> {
     let row = client
         .query_opt(
             "SELECT key FROM tombstone_key WHERE gallery = $1",
@@ -50,6 +54,75 @@ fn from_row(row: &Row) -> Option<(Mac, Tombstone)> {
     Some((mac.try_into().ok()?, tombstone))
 }
 
+/// Reads every tombstone that has not expired.
+pub(super) async fn load(client: &impl GenericClient) -> Result<Tombstones, DatabaseError> {
+    let mut all = Tombstones::default();
+    for row in client
+        .query("SELECT gallery, key FROM tombstone_key", &[])
+        .await?
+    {
+        let key = hash_key(row.get(1)).ok_or(DatabaseError::Damaged("a key of tombstones"))?;
+        all.add_gallery(row.get(0), key);
+    }
+    for row in client
+        .query(
+            "SELECT gallery, mac, number, deleted_at FROM tombstone",
+            &[],
+        )
+        .await?
+    {
+        let (mac, tombstone) = from_row(&row).ok_or(DatabaseError::Damaged("a tombstone"))?;
+        all.insert(row.get(0), mac, tombstone);
+    }
+    all.expire_now();
+    Ok(all)
+}
+
+/// Writes tombstones of other stores, with the keys of their galleries.
+pub(super) async fn write_adopted(
+    transaction: &Transaction<'_>,
+    adopted: &Adoption,
+) -> Result<(), DatabaseError> {
+    for (gallery, key) in &adopted.galleries {
+        let Some(key) = key_bytes(key) else { continue };
+        transaction
+            .execute(
+                "INSERT INTO tombstone_key (gallery, key) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+                &[gallery, &key.as_slice()],
+            )
+            .await?;
+    }
+    let mut by_gallery: HashMap<Uuid, Vec<(Mac, Tombstone)>> = HashMap::new();
+    for (gallery, mac, tombstone) in &adopted.tombstones {
+        by_gallery
+            .entry(*gallery)
+            .or_default()
+            .push((*mac, *tombstone));
+    }
+    for (gallery, tombstones) in by_gallery {
+        let macs: Vec<&[u8]> = tombstones.iter().map(|(mac, _)| mac.as_slice()).collect();
+        let numbers: Vec<i64> = tombstones
+            .iter()
+            .map(|(_, tombstone)| signed(tombstone.number))
+            .collect();
+        let times: Vec<i64> = tombstones
+            .iter()
+            .map(|(_, tombstone)| tombstone.deleted_at)
+            .collect();
+        transaction
+            .execute(
+                "INSERT INTO tombstone (gallery, mac, number, deleted_at) \
+                 SELECT $1, * FROM unnest($2::bytea[], $3::bigint[], $4::bigint[]) \
+                 ON CONFLICT (gallery, mac) \
+                 DO UPDATE SET number = excluded.number, deleted_at = excluded.deleted_at \
+                 WHERE tombstone.number < excluded.number",
+                &[&gallery, &macs, &numbers, &times],
+            )
+            .await?;
+    }
+    Ok(())
+}
+
 impl PostgresStore {
     pub(super) async fn write_tombstone(
         &self,
@@ -76,30 +149,7 @@ impl PostgresStore {
 
     /// Reads every tombstone that has not expired.
     pub(super) fn read_tombstones(&self) -> Result<Tombstones, DatabaseError> {
-        self.read_with(async |client| {
-            let mut all = Tombstones::default();
-            for row in client
-                .query("SELECT gallery, key FROM tombstone_key", &[])
-                .await?
-            {
-                let key =
-                    hash_key(row.get(1)).ok_or(DatabaseError::Damaged("a key of tombstones"))?;
-                all.add_gallery(row.get(0), key);
-            }
-            for row in client
-                .query(
-                    "SELECT gallery, mac, number, deleted_at FROM tombstone",
-                    &[],
-                )
-                .await?
-            {
-                let (mac, tombstone) =
-                    from_row(&row).ok_or(DatabaseError::Damaged("a tombstone"))?;
-                all.insert(row.get(0), mac, tombstone);
-            }
-            all.expire_now();
-            Ok(all)
-        })
+        self.read_with(async |client| load(client).await)
     }
 
     /// Reads the number of the latest change.
@@ -128,44 +178,7 @@ impl PostgresStore {
             .unwrap_or_default();
         let adopted = known.adopt(others, self.gallery, highest);
         self.change(async |transaction, epoch| {
-            for (gallery, key) in &adopted.galleries {
-                let Some(key) = key_bytes(key) else { continue };
-                transaction
-                    .execute(
-                        "INSERT INTO tombstone_key (gallery, key) VALUES ($1, $2) \
-                         ON CONFLICT DO NOTHING",
-                        &[gallery, &key.as_slice()],
-                    )
-                    .await?;
-            }
-            let mut by_gallery: HashMap<Uuid, Vec<(Mac, Tombstone)>> = HashMap::new();
-            for (gallery, mac, tombstone) in &adopted.tombstones {
-                by_gallery
-                    .entry(*gallery)
-                    .or_default()
-                    .push((*mac, *tombstone));
-            }
-            for (gallery, tombstones) in by_gallery {
-                let macs: Vec<&[u8]> = tombstones.iter().map(|(mac, _)| mac.as_slice()).collect();
-                let numbers: Vec<i64> = tombstones
-                    .iter()
-                    .map(|(_, tombstone)| signed(tombstone.number))
-                    .collect();
-                let times: Vec<i64> = tombstones
-                    .iter()
-                    .map(|(_, tombstone)| tombstone.deleted_at)
-                    .collect();
-                transaction
-                    .execute(
-                        "INSERT INTO tombstone (gallery, mac, number, deleted_at) \
-                         SELECT $1, * FROM unnest($2::bytea[], $3::bigint[], $4::bigint[]) \
-                         ON CONFLICT (gallery, mac) \
-                         DO UPDATE SET number = excluded.number, deleted_at = excluded.deleted_at \
-                         WHERE tombstone.number < excluded.number",
-                        &[&gallery, &macs, &numbers, &times],
-                    )
-                    .await?;
-            }
+            write_adopted(transaction, &adopted).await?;
             raise(transaction, epoch, adopted.highest).await
         })
         .map_err(io::Error::other)?;

@@ -1,7 +1,8 @@
 //! `rostro database`: makes and checks the schema of a database of people, and copies people
 //! between a folder and a database.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::{Args, Subcommand};
@@ -9,12 +10,19 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 
 use rostro_common::cores::Cores;
-use rostro_database::{CopyError, Database, DatabaseError, PostgresStore, copy, schema};
+use rostro_database::{
+    CopyError, DamagedRow, Database, DatabaseError, PostgresStore, begin_epoch, copy, find_damage,
+    schema,
+};
 use rostro_gallery::{FolderStore, Store, StoreError};
+use rostro_service::{ArchiveDeletions, DeletionsError};
 
 use crate::config::database::DatabaseAddress;
 use crate::config::{ConfigError, cores};
 use crate::terminal::{say, say_json, warn_user};
+
+/// Number of damaged rows that the text of a check names.
+const MAX_NAMED: usize = 100;
 
 /// Arguments of `rostro database`.
 #[derive(Debug, Args)]
@@ -44,14 +52,29 @@ enum DatabaseCommand {
     ///
     /// No service may use either of them.
     Export(CopyArgs),
-    /// Check server, schema and rights, and count what is stored
+    /// Check server, schema and rights, count what is stored, and name damage
     ///
-    /// The exit code is 0 if a service can use the database, else 1.
-    Check {
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
+    /// The exit code is 0 if a service can use the database and no row is
+    /// damaged, else 1.
+    Check(CheckArgs),
+}
+
+/// Arguments of `rostro database check`.
+#[derive(Debug, Args)]
+struct CheckArgs {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Have all nodes load anew, because the database was restored
+    ///
+    /// Once, after the restore of a backup, before the nodes start.
+    #[arg(long)]
+    after_restore: bool,
+    /// Repeat the deletions of this archive that the backup lacks
+    ///
+    /// The latest export of this database, by GET /v1/gallery.
+    #[arg(long, value_name = "ARCHIVE", requires = "after_restore")]
+    tombstones: Option<PathBuf>,
 }
 
 /// Arguments of `rostro database import` and `export`.
@@ -85,6 +108,22 @@ pub(crate) enum DatabaseCommandError {
     /// A copy ended early.
     #[error(transparent)]
     Copy(#[from] CopyError),
+    /// The archive cannot be opened.
+    #[error("cannot open the archive {path}: {cause}; name another file", path = path.display())]
+    Archive {
+        /// The file.
+        path: PathBuf,
+        /// Cause.
+        cause: std::io::Error,
+    },
+    /// The deletions of the archive cannot be read.
+    #[error(transparent)]
+    Deletions(#[from] DeletionsError),
+    /// Rows of the database are damaged.
+    #[error(
+        "{0} rows are damaged and left out; enrol the people again, delete them, or restore the database from a backup"
+    )]
+    DamagedRows(usize),
     /// Some people were not copied.
     #[error("{0} people or files were not copied; the lines above name them")]
     Incomplete(usize),
@@ -102,7 +141,34 @@ struct CheckReport {
     groups: u64,
     tombstones: u64,
     changes: u64,
-    damaged_rows: u64,
+    damaged_rows: usize,
+    damaged: Vec<DamagedReport>,
+}
+
+/// A row that cannot be used.
+#[derive(Serialize)]
+struct DamagedReport {
+    id: String,
+    person: i64,
+    position: Option<i32>,
+    reason: String,
+}
+
+impl From<DamagedRow> for DamagedReport {
+    fn from(row: DamagedRow) -> Self {
+        let DamagedRow {
+            person,
+            id,
+            position,
+            reason,
+        } = row;
+        Self {
+            id,
+            person,
+            position,
+            reason,
+        }
+    }
 }
 
 /// Runs the command.
@@ -129,30 +195,62 @@ pub(crate) fn run(args: &DatabaseArgs) -> Result<(), DatabaseCommandError> {
             let (folder, database) = open_both(args, database)?;
             copy_all(&database, &folder, args.replace)?;
         }
-        DatabaseCommand::Check { json } => {
-            let state = schema::check(&database)?;
-            schema::check_rights(&database)?;
-            let counts = schema::count(&database)?;
-            let report = CheckReport {
-                database: options.to_string(),
-                server: counts.server,
-                role: counts.role,
-                schema_version: state.version,
-                people: counts.people,
-                samples: counts.samples,
-                groups: counts.groups,
-                tombstones: counts.tombstones,
-                changes: counts.changes,
-                damaged_rows: counts.damaged_rows,
-            };
-            match json {
-                true => say_json(&report),
-                false => say(&text(&report)),
-            }
-            if report.damaged_rows > 0 {
-                return Err(DatabaseError::Damaged("a row").into());
-            }
-        }
+        DatabaseCommand::Check(args) => check(&database, args)?,
+    }
+    Ok(())
+}
+
+fn check(database: &Database, args: &CheckArgs) -> Result<(), DatabaseCommandError> {
+    let state = schema::check(database)?;
+    schema::check_rights(database)?;
+    if args.after_restore {
+        restore(database, args.tombstones.as_deref())?;
+    }
+    let counts = schema::count(database)?;
+    let damaged: Vec<DamagedReport> = find_damage(database)?.into_iter().map(Into::into).collect();
+    let report = CheckReport {
+        database: database.options().to_string(),
+        server: counts.server,
+        role: counts.role,
+        schema_version: state.version,
+        people: counts.people,
+        samples: counts.samples,
+        groups: counts.groups,
+        tombstones: counts.tombstones,
+        changes: counts.changes,
+        damaged_rows: damaged.len(),
+        damaged,
+    };
+    match args.json {
+        true => say_json(&report),
+        false => say(&text(&report)),
+    }
+    match report.damaged_rows {
+        0 => Ok(()),
+        rows => Err(DatabaseCommandError::DamagedRows(rows)),
+    }
+}
+
+/// Begins another epoch after a restore, and repeats the deletions of an archive.
+fn restore(database: &Database, archive: Option<&Path>) -> Result<(), DatabaseCommandError> {
+    let deletions = archive
+        .map(|path| {
+            let file = File::open(path).map_err(|cause| DatabaseCommandError::Archive {
+                path: path.to_owned(),
+                cause,
+            })?;
+            ArchiveDeletions::read(file).map_err(DatabaseCommandError::from)
+        })
+        .transpose()?;
+    let archive = deletions
+        .as_ref()
+        .map(|read| (read.origin, &read.tombstones));
+    let restored = begin_epoch(database, archive)?;
+    for reason in &restored.omitted {
+        warn_user(&format!("deletions were left out: {reason}"));
+    }
+    for id in &restored.deleted {
+        warn_user(&format!("deleted again: {}", id.escape_debug()));
     }
     Ok(())
 }
@@ -209,10 +307,25 @@ fn text(report: &CheckReport) -> String {
         tombstones,
         changes,
         damaged_rows,
+        damaged,
     } = report;
-    format!(
+    let mut text = format!(
         "{database}, {server}\nrole {role} has its rights\nschema version {schema_version}, {changes} changes\n\
          {people} people with {samples} samples, {groups} groups, {tombstones} deletions\n\
          {damaged_rows} damaged rows"
-    )
+    );
+    for row in damaged.iter().take(MAX_NAMED) {
+        let sample = row.position.map(|position| format!(", sample {position}"));
+        text += &format!(
+            "\n  {} (person {}{}): {}",
+            row.id.escape_debug(),
+            row.person,
+            sample.unwrap_or_default(),
+            row.reason.escape_debug()
+        );
+    }
+    if damaged.len() > MAX_NAMED {
+        text += "\n  --json names the others";
+    }
+    text
 }

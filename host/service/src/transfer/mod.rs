@@ -5,6 +5,7 @@
 //! request.
 
 mod contents;
+mod deletions;
 mod export;
 mod file;
 mod import;
@@ -25,6 +26,7 @@ use rostro_gallery::ledger::ImportWatch;
 use super::{Service, ServiceError};
 use contents::MAX_ENTRIES;
 
+pub use deletions::{ArchiveDeletions, DeletionsError};
 pub use file::{ArchiveFile, ArchiveFolder};
 pub use import::ImportOptions;
 
