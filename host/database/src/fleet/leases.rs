@@ -12,7 +12,7 @@ use super::position::Epoch;
 use crate::connection::DatabaseError;
 
 /// The leases that are not expelled, read in one snapshot.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct LeaseList {
     pub epoch: Epoch,
     /// Whether every lease of an earlier epoch has ended.

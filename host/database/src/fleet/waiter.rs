@@ -77,6 +77,35 @@ impl Fleet {
         }
     }
 
+    /// Waits until the leases of killed nodes have ended, for a command that needs the database
+    /// alone.
+    ///
+    /// # Errors
+    ///
+    /// [`DatabaseError::InUse`] if a node renews its lease.
+    pub(crate) async fn outlast_leases(&self) -> Result<(), DatabaseError> {
+        let client = self.database.client().await?;
+        let mut first: Option<LeaseList> = None;
+        loop {
+            let list = LeaseList::read(&client).await?;
+            for lease in self.observe(&list, since_boot()) {
+                self.expel(&client, &lease, &list.epoch).await?;
+            }
+            let first = first.get_or_insert_with(|| list.clone());
+            if list.leases.is_empty() {
+                return Ok(());
+            }
+            if list
+                .leases
+                .iter()
+                .any(|lease| !first.leases.contains(lease))
+            {
+                return Err(DatabaseError::InUse);
+            }
+            sleep(LONGEST_PAUSE).await;
+        }
+    }
+
     /// Lists the leases in a new snapshot, and expels those that ended.
     async fn progress(&self, epoch: &Epoch, number: u64) -> Result<Progress, DatabaseError> {
         self.database.count(StatementKind::Lease);

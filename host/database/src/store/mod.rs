@@ -164,6 +164,8 @@ impl PostgresStore {
             allows_different: false,
         };
         let fleet = Fleet::new(database.clone(), options);
+        // The lock of a node ends with its connection, and its lease does not.
+        database.wait(fleet.outlast_leases()).map_err(failure)?;
         Ok(Self::new(database, opened, None, fleet, Some(lock)))
     }
 
