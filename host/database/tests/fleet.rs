@@ -346,7 +346,7 @@ fn dead_node_does_not_refuse_settings() {
     assert_eq!(next.store.fleet_status().unwrap().expulsions, 1);
 }
 
-/// A node that served before an outage joins again whatever the others have.
+/// A node that served before an outage joins again although settings differ.
 #[test]
 fn rejoin_ignores_settings() {
     let own = migrated();

@@ -126,7 +126,7 @@ pub enum DatabaseError {
     /// The database did not answer.
     #[error("the database did not answer within {} ms", .0.as_millis())]
     Silent(Duration),
-    /// Another server has replaced the one whose changes this node applied.
+    /// Another server has replaced the one that this node follows.
     #[error("another server has replaced the database; retry when this node has loaded it")]
     OtherEpoch,
     /// A new id differs only in case from a stored one.

@@ -47,7 +47,7 @@ pub(super) enum Verdict {
     Refused(Vec<DifferentNode>),
 }
 
-/// Tells live nodes with other settings from dead ones, whose leases only remain.
+/// Tells live nodes with other settings from the leases that dead ones left.
 #[derive(Debug, Default)]
 pub(super) struct Admission {
     /// Numbers of renewals of the leases with other settings, as they were first seen.

@@ -116,7 +116,7 @@ impl Fleet {
                     () = tokio::time::sleep_until(next) => break,
                 }
             }
-            // The timer finds changes whose notification was lost.
+            // The timer finds changes after a lost notification.
             self.changes.set();
         }
         Ok(())

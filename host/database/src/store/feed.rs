@@ -17,20 +17,6 @@ use crate::fleet::{Epoch, Position};
 /// Number of rows above which a node compares all people with its own instead.
 const MAX_ROWS: i64 = 5_000;
 
-/// What a change is about.
-#[derive(Clone, Debug)]
-pub(super) enum Subject<'s> {
-    /// Samples of a person, by the surrogate key.
-    Person(i64),
-    /// Deletion of a person, none if no person was stored. Nodes must apply it before it is
-    /// answered.
-    Deletion(Option<i64>),
-    /// A group.
-    Group(&'s str),
-    /// The record of revisions. Nodes must apply it before it is answered.
-    Revisions,
-}
-
 /// Changes that a rescan found and that the views do not have yet.
 #[derive(Debug)]
 pub(super) struct FoundChanges {
@@ -68,59 +54,6 @@ impl FeedRow {
             id: row.get::<_, Option<&str>>(6).and_then(|id| id.parse().ok()),
         })
     }
-}
-
-/// Takes the numbers of changes, in their order, writes their rows and notifies the nodes. Returns
-/// the last number. The row of the counter stays locked until the transaction ends, so that changes
-/// become visible in the order of their numbers.
-pub(super) async fn take_numbers(
-    transaction: &Transaction<'_>,
-    subjects: &[Subject<'_>],
-    epoch: &Epoch,
-) -> Result<u64, DatabaseError> {
-    let people: Vec<Option<i64>> = subjects
-        .iter()
-        .map(|subject| match subject {
-            Subject::Person(person) => Some(*person),
-            Subject::Deletion(person) => *person,
-            Subject::Group(_) | Subject::Revisions => None,
-        })
-        .collect();
-    let groups: Vec<Option<&str>> = subjects
-        .iter()
-        .map(|subject| match subject {
-            Subject::Group(name) => Some(*name),
-            _ => None,
-        })
-        .collect();
-    let awaited: Vec<bool> = subjects
-        .iter()
-        .map(|subject| matches!(subject, Subject::Deletion(_) | Subject::Revisions))
-        .collect();
-    let revisions: Vec<bool> = subjects
-        .iter()
-        .map(|subject| matches!(subject, Subject::Revisions))
-        .collect();
-    let count = i64::try_from(subjects.len()).unwrap_or(i64::MAX);
-    let statement = transaction
-        .prepare_cached(
-            "WITH numbered AS (UPDATE gallery SET counter = counter + $1 \
-                WHERE epoch() = $5 RETURNING counter), \
-             written AS (INSERT INTO change \
-                (number, person, group_name, is_awaited, is_revisions) \
-                SELECT counter - $1 + place, person, group_name, is_awaited, is_revisions \
-                FROM numbered, unnest($2::bigint[], $3::text[], $4::boolean[], $6::boolean[]) \
-                WITH ORDINALITY AS new (person, group_name, is_awaited, is_revisions, place)) \
-             SELECT counter, pg_notify('rostro_change', counter::text) FROM numbered",
-        )
-        .await?;
-    let row = transaction
-        .query_opt(
-            &statement,
-            &[&count, &people, &groups, &awaited, &&**epoch, &revisions],
-        )
-        .await?;
-    Ok(unsigned(row.ok_or(DatabaseError::OtherEpoch)?.get(0)))
 }
 
 /// Reads the epoch and the number of the latest change.
@@ -290,7 +223,7 @@ impl PostgresStore {
         let mut known_people = self.lock_known();
         let missing = known_people.missing_in(&keys).map(|(_, id)| id.clone());
         changes.deleted = missing.filter(|id| !stored.contains(id)).collect();
-        // The missing stay known: one may be a person whom this node is about to commit.
+        // The missing stay known: this node may be about to commit one of them.
         known_people.extend(keys);
         drop(known_people);
         changes.groups = self.reload_groups().map(|()| self.groups.count());

@@ -8,7 +8,7 @@ use rostro_common::ids::PersonId;
 use rostro_gallery::GroupChange;
 use rostro_gallery::groups::{GroupId, GroupsError, MAX_FILE_BYTES, MAX_GROUPS, Members};
 
-use super::feed::{Subject, take_numbers};
+use super::numbers::{Subject, take_numbers};
 use super::{PostgresStore, database_failure};
 use crate::connection::DatabaseError;
 use crate::fleet::Epoch;

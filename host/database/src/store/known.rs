@@ -10,7 +10,7 @@ pub(super) struct KnownPeople {
     ids: HashMap<i64, PersonId>,
     /// Number of loads that run now. They see an earlier state than the feed.
     loads: usize,
-    /// Unknown people whose deletion was applied during a load.
+    /// Keys of unknown people who were deleted during a load.
     deleted_during_loads: HashSet<i64>,
     /// Number of comparisons with all stored people.
     comparisons: u64,
@@ -40,7 +40,7 @@ impl KnownPeople {
         id
     }
 
-    /// Forgets people whose deletion is applied.
+    /// Forgets people after their deletion is applied.
     pub(super) fn forget(&mut self, people: Vec<i64>) {
         for person in people {
             self.ids.remove(&person);
@@ -104,7 +104,7 @@ mod tests {
         HashMap::from([(1, id("alice")), (2, id("bob"))])
     }
 
-    /// A deletion that a load does not see, of a person whom only the load sees.
+    /// A deletion that a load does not see, of a person that only the load sees.
     #[test]
     fn deletion_during_load_counts() {
         let mut known = KnownPeople::default();

@@ -11,7 +11,8 @@
 //! | `tombstones` | deletions, for imports of archives |
 //! | `known` | people who may be in the views of this node |
 //! | `files` | the CSV files of this node, which follow the database |
-//! | `feed` | numbers of changes, and what other nodes changed |
+//! | `numbers` | numbers of changes, with a row for each |
+//! | `feed` | what other nodes changed |
 //!
 //! Several nodes write a database. Each change takes a number in its transaction, and the nodes
 //! follow the numbers ([`crate::fleet`]). A command has the database alone.
@@ -21,6 +22,7 @@ mod feed;
 mod files;
 mod groups;
 mod known;
+mod numbers;
 mod people;
 mod restore;
 mod revisions;
@@ -362,7 +364,7 @@ impl Store for PostgresStore {
         self.read_person(id)
     }
 
-    /// Finds changes of other nodes, and those of this one whose commit failed although it took
+    /// Finds changes of other nodes, and those of this one that failed at the commit although it took
     /// effect. Files that others write into the folder do not count.
     fn rescan(&self) -> Result<StoreChanges, GalleryError> {
         self.find_changes()

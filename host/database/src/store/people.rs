@@ -15,7 +15,7 @@ use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::Type;
 
 use super::damage::{WithoutIds, canonical_id, read_all};
-use super::feed::{Subject, take_numbers};
+use super::numbers::{Subject, take_numbers};
 use super::{PostgresStore, failure, samples, signed};
 use crate::connection::DatabaseError;
 use crate::fleet::Epoch;
@@ -312,7 +312,7 @@ fn stored_id(row: &Row) -> Option<PersonId> {
     canonical_id(row.get(0))
 }
 
-/// Serialises the changes of these people, and of people whose ids differ only in case, until the
+/// Serialises the changes of these people, and of people with ids that differ only in case, until the
 /// transaction ends, also before there are rows. All are locked in one order, so that two batches do
 /// not wait for each other.
 async fn lock_people(

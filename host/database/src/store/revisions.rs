@@ -7,7 +7,7 @@ use deadpool_postgres::Transaction;
 use rostro_common::digest::Sha256Digest;
 use rostro_gallery::{GalleryError, NodeRevisions, RevisionsError, RevisionsWrite, SharedChange};
 
-use super::feed::{Subject, take_numbers};
+use super::numbers::{Subject, take_numbers};
 use super::{PostgresStore, failure, signed, unsigned};
 use crate::connection::DatabaseError;
 use crate::fleet::Epoch;

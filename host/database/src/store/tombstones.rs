@@ -15,7 +15,7 @@ use rostro_gallery::ledger::{
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::feed::take_numbers;
+use super::numbers::take_numbers;
 use super::{PostgresStore, signed, unsigned};
 use crate::connection::DatabaseError;
 use crate::fleet::Epoch;

@@ -187,7 +187,7 @@ pub(crate) enum ConfigError {
     TwoDatabases,
     /// A watched folder with a database.
     #[error(
-        "--pipelines cannot be used with a database, whose revisions all nodes serve; push components with `rostro pipeline push`"
+        "--pipelines cannot be used with a database, because all nodes serve its revisions; push components with `rostro pipeline push`"
     )]
     WatchedFolder,
     /// A certificate without a key, or a key without a certificate.

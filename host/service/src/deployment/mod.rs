@@ -12,7 +12,6 @@ mod change;
 mod counterparts;
 mod folder;
 mod follow;
-mod former_ids;
 mod push;
 mod ready;
 mod record;
@@ -127,7 +126,7 @@ pub enum OpenError {
         /// The revision.
         id: Sha256Digest,
         /// The reason.
-        cause: MakeError,
+        cause: Box<MakeError>,
     },
     /// The record has no entry of its active revision.
     #[error("the record of revisions in the database has no entry of its active revision {0}")]
@@ -494,7 +493,10 @@ impl Start {
         let spec = record.entry(active).map(|entry| &entry.spec);
         let spec = spec.ok_or(OpenError::NoEntry(active))?;
         let staged = builder.make(state_folder, active, spec, Occasion::Configure);
-        let staged = staged.map_err(|cause| OpenError::Shared { id: active, cause })?;
+        let staged = staged.map_err(|cause| OpenError::Shared {
+            id: active,
+            cause: Box::new(cause),
+        })?;
         recovery::check_settings(builder, &staged.ready, false)?;
         let is_wanted =
             |entry: &&RevisionEntry| matches!(entry.status, Status::Staging | Status::Staged);

@@ -2,6 +2,8 @@
 //!
 //! The record is data. [`super::state_folder`] reads and writes it; the serde names are its file format.
 
+mod former_ids;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};

@@ -9,11 +9,11 @@ use std::collections::HashMap;
 use rostro_common::digest::Sha256Digest;
 use rostro_models::Manifest;
 
-use super::record::{Record, RevisionEntry, RevisionSpec};
+use super::{Record, RevisionEntry, RevisionSpec};
 
 impl RevisionEntry {
     /// Returns true if the current or the former id begins with a text.
-    pub(super) fn has_id_prefix(&self, prefix: &str) -> bool {
+    pub(in crate::deployment) fn has_id_prefix(&self, prefix: &str) -> bool {
         [Some(self.id), self.former_id]
             .into_iter()
             .flatten()
@@ -23,7 +23,7 @@ impl RevisionEntry {
 
 impl Record {
     /// Exchanges current and former ids, as between memory and the file. Its own inverse.
-    pub(super) fn exchange_ids(&mut self) {
+    pub(in crate::deployment) fn exchange_ids(&mut self) {
         let mut exchanged = HashMap::new();
         for entry in &mut self.revisions {
             if let Some(other) = &mut entry.former_id {
@@ -38,7 +38,7 @@ impl Record {
     ///
     /// An id is replaced only if the pack's manifest still yields it. Otherwise the revision cannot
     /// serve anyway. `configured` is known although its entry may have been forgotten.
-    pub(super) fn adopt_current_ids(
+    pub(in crate::deployment) fn adopt_current_ids(
         &mut self,
         configured: &RevisionSpec,
         read_manifest: impl Fn(&str) -> Option<Manifest>,
