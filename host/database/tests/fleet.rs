@@ -471,3 +471,16 @@ fn person_read_early_is_deleted() {
     one.store.delete_person(&alice).unwrap();
     assert!(two.store.rescan().unwrap().deleted.contains(&alice));
 }
+
+/// A deletion of a person who is not stored ends memberships on every node.
+#[test]
+fn deletion_ends_memberships_everywhere() {
+    let own = migrated();
+    let (one, two) = (TestNode::join(&own, "one"), TestNode::join(&own, "two"));
+    let door = "door".parse().unwrap();
+    one.store.add_to_group(&door, &[person("alice")]).unwrap();
+    let is_member = |node: &TestNode| !node.store.groups().groups_of(&person("alice")).is_empty();
+    eventually("the member is seen", || is_member(&two));
+    one.delete("alice", Duration::from_secs(5)).unwrap();
+    assert!(!is_member(&one) && !is_member(&two));
+}

@@ -219,16 +219,22 @@ impl Service {
         actor: &Actor,
     ) -> Result<Option<GroupChange>, ServiceError> {
         let id = lock.id();
+        let store = self.people.store();
         let change = match self.deployment.active().view.knows(id) {
-            Some(_) => self
-                .people
-                .store()
+            Some(_) => store
                 .add_to_group(group, std::slice::from_ref(id))
                 .map(Some),
             None => Ok(None),
         };
         self.record_membership(actor, Action::AddToGroup, &change, id);
-        Ok(change.map_err(PeopleError::from)?)
+        let change = change.map_err(PeopleError::from)?;
+        // The lock does not keep another node from deleting the person.
+        if change.is_some() && store.is_shared() && self.people.samples(id)?.is_none() {
+            let removed = store.remove_from_group(group, id);
+            removed.map_err(PeopleError::from)?;
+            return Ok(None);
+        }
+        Ok(change)
     }
 
     /// Removes a person from a group; none if the group does not exist.

@@ -139,6 +139,7 @@ impl PostgresStore {
         };
         let mut changes = StoreChanges::default();
         let mut group_names = BTreeSet::new();
+        let mut has_deletions = false;
         let own = self.lock_own();
         let mut known = self.lock_known();
         for row in rows {
@@ -147,6 +148,8 @@ impl PostgresStore {
             if own.contains(&row.number) {
                 continue;
             }
+            // A person who is not stored may be a member all the same.
+            has_deletions |= row.is_awaited && !row.is_revisions;
             if let Some(name) = row.group {
                 group_names.insert(name);
             }
@@ -164,7 +167,7 @@ impl PostgresStore {
             }
         }
         drop((own, known));
-        if !group_names.is_empty() || !changes.deleted.is_empty() {
+        if !group_names.is_empty() || has_deletions {
             changes.groups = self.reload_groups().map(|()| group_names.len());
         }
         (found, changes)

@@ -237,9 +237,6 @@ impl PostgresStore {
             .change(async |transaction, epoch| {
                 let text = id.as_str();
                 lock_people(transaction, &[id]).await?;
-                transaction
-                    .execute("DELETE FROM member WHERE id = $1", &[&text])
-                    .await?;
                 let row = transaction
                     .query_opt(
                         "DELETE FROM person WHERE id = $1 RETURNING person",
@@ -249,6 +246,11 @@ impl PostgresStore {
                 let person = row.map(|row| row.get(0));
                 let subjects = [Subject::Deletion(person)];
                 let number = take_numbers(transaction, &subjects, epoch).await?;
+                // After the number: members that were added before it are committed now, and a
+                // node that adds one later sees that the person is gone.
+                transaction
+                    .execute("DELETE FROM member WHERE id = $1", &[&text])
+                    .await?;
                 self.write_tombstone(transaction, id, number).await?;
                 Ok((number, epoch.clone(), person.is_some()))
             })
