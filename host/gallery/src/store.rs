@@ -356,6 +356,8 @@ pub enum RevisionsError {
 pub struct NodeRevisions {
     /// Name of the node.
     pub node: String,
+    /// True for this process. What it wrote may be older than what it knows.
+    pub is_own: bool,
     /// Revisions that it has staged, and those that it cannot serve, with the reason.
     pub revisions: BTreeMap<Sha256Digest, Result<(), String>>,
 }

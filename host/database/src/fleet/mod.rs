@@ -118,6 +118,11 @@ impl Fleet {
         self.urgent.notify_one();
     }
 
+    /// Returns true for the lease of this process.
+    pub(crate) fn is_own(&self, lease: Uuid) -> bool {
+        *self.own.lock().unwrap_or_else(PoisonError::into_inner) == Some(lease)
+    }
+
     fn lock_revisions(&self) -> MutexGuard<'_, String> {
         self.revisions
             .lock()

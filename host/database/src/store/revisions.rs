@@ -97,20 +97,24 @@ impl PostgresStore {
 
     pub(super) fn read_nodes(&self) -> Result<Vec<NodeRevisions>, GalleryError> {
         let rows = self.read_with(async |client| {
-            let statement = "SELECT node, revisions::text FROM lease WHERE NOT is_expelled \
-                             ORDER BY node, lease";
+            let statement = "SELECT node, revisions::text, lease FROM lease \
+                             WHERE NOT is_expelled ORDER BY node, lease";
             Ok(client.query(statement, &[]).await?)
         });
         let rows = rows.map_err(failure)?;
         Ok(rows
             .iter()
-            .map(|row| node_revisions(row.get(0), row.get(1)))
+            .map(|row| NodeRevisions {
+                node: row.get(0),
+                is_own: self.fleet.is_own(row.get(2)),
+                revisions: parse_revisions(row.get(1)),
+            })
             .collect())
     }
 }
 
 /// Reads what a node wrote about its revisions. Ids and values that are unknown here are left out.
-fn node_revisions(node: String, text: &str) -> NodeRevisions {
+fn parse_revisions(text: &str) -> BTreeMap<Sha256Digest, Result<(), String>> {
     let states: BTreeMap<String, String> = serde_json::from_str(text).unwrap_or_default();
     let mut revisions = BTreeMap::new();
     for (id, state) in states {
@@ -122,7 +126,7 @@ fn node_revisions(node: String, text: &str) -> NodeRevisions {
             revisions.insert(id, state);
         }
     }
-    NodeRevisions { node, revisions }
+    revisions
 }
 
 /// Writes what this node has staged, for its row.
@@ -197,9 +201,7 @@ mod tests {
             (id("good"), Ok(())),
             (id("bad"), Err("the self-test failed".to_owned())),
         ]);
-        let read = node_revisions("one".to_owned(), &revisions_text(&revisions));
-        assert_eq!(read.revisions, revisions);
-        let read = node_revisions("one".to_owned(), r#"{"x": "staged"}"#);
-        assert!(read.revisions.is_empty());
+        assert_eq!(parse_revisions(&revisions_text(&revisions)), revisions);
+        assert!(parse_revisions(r#"{"x": "staged"}"#).is_empty());
     }
 }

@@ -479,7 +479,7 @@ impl Deployment {
         store.wait_applied(&outcome.shared, Instant::now() + NODES_TIMEOUT)
     }
 
-    /// Refuses to activate a revision that a live node has not staged.
+    /// Refuses to activate a revision that another live node has not staged.
     fn check_nodes(&self, change: RevisionChange) -> Result<(), ChangeError> {
         let RevisionChange::Activate {
             id, partial: false, ..
@@ -493,7 +493,8 @@ impl Deployment {
             None => Some(node.node),
         };
         let nodes = self.builder.people.store().nodes()?;
-        let nodes: Vec<String> = nodes.into_iter().filter_map(state).collect();
+        let others = nodes.into_iter().filter(|node| !node.is_own);
+        let nodes: Vec<String> = others.filter_map(state).collect();
         match nodes.is_empty() {
             true => Ok(()),
             false => Err(ChangeError::NotReadyOnNodes { id, nodes }),

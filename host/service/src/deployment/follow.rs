@@ -88,8 +88,7 @@ impl Deployment {
     /// Queues the revisions of a shared record that this node has not staged.
     pub(super) fn queue_missing(&self, state: &DeploymentState) {
         for entry in &state.record.revisions {
-            let is_wanted = matches!(entry.status, Status::Staging | Status::Staged);
-            if is_wanted
+            if entry.status.is_wanted()
                 && !state.ready.contains_key(&entry.id)
                 && !state.failures.contains_key(&entry.id)
             {

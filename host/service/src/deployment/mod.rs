@@ -39,7 +39,7 @@ use crate::people::{PeopleError, PersonLock, ViewReport};
 use builder::{Occasion, StagedRevision};
 use change::MAX_CONFLICTS;
 use counterparts::counterparts;
-use record::{Record, RevisionEntry, Status};
+use record::Record;
 use recovery::{ConfiguredEntry, RecoveryPlan, StartedRevision};
 use routes::{Canary, Routes, ShareCounter};
 
@@ -365,7 +365,7 @@ impl Deployment {
         let is_needed = |id: &Sha256Digest| {
             record
                 .entry(*id)
-                .is_some_and(|entry| matches!(entry.status, Status::Staged | Status::Staging))
+                .is_some_and(|entry| entry.status.is_wanted())
         };
         failures.retain(|id, _| is_needed(id));
         for (id, revision) in ready.extract_if(|id, _| !is_needed(id)) {
@@ -498,12 +498,10 @@ impl Start {
             cause: Box::new(cause),
         })?;
         recovery::check_settings(builder, &staged.ready, false)?;
-        let is_wanted =
-            |entry: &&RevisionEntry| matches!(entry.status, Status::Staging | Status::Staged);
-        let others = record.revisions.iter().filter(is_wanted);
-        let others = others.map(|entry| entry.id).filter(|id| *id != active);
+        let others = record.revisions.iter();
+        let others = others.filter(|entry| entry.id != active && entry.status.is_wanted());
         Ok(Self {
-            staged_again: others.collect(),
+            staged_again: others.map(|entry| entry.id).collect(),
             record,
             staged,
             plan: None,

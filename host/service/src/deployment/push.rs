@@ -83,18 +83,18 @@ impl Deployment {
         let former_id = self.builder.former_id(&spec);
         let mut state = self.locked();
         let store = &**self.builder.people.store();
-        let is_wanted =
-            |entry: &&RevisionEntry| matches!(entry.status, Status::Staging | Status::Staged);
         let outcome = self.commit_locked(&mut state, |draft| {
             let record = &mut draft.record;
             if let Some(entry) = record.entry_mut(id)
-                && is_wanted(&&*entry)
+                && entry.status.is_wanted()
             {
                 entry.enrol |= *enrol;
                 return Ok(id);
             }
             // The active and the previous revision are allowed in addition.
-            if record.revisions.iter().filter(is_wanted).count() >= READY + 2 {
+            let wanted = record.revisions.iter();
+            let wanted = wanted.filter(|entry| entry.status.is_wanted());
+            if wanted.count() >= READY + 2 {
                 return Err(ChangeError::TooMany { most: READY + 2 });
             }
             // Under the lock, because another change sweeps components that no revision needs.
@@ -229,8 +229,7 @@ impl Deployment {
     fn spec_to_stage(&self, id: Sha256Digest) -> Option<RevisionSpec> {
         let state = self.locked();
         let entry = state.record.entry(id)?;
-        let is_wanted = matches!(entry.status, Status::Staging | Status::Staged);
-        (is_wanted && !state.ready.contains_key(&id)).then(|| entry.spec.clone())
+        (entry.status.is_wanted() && !state.ready.contains_key(&id)).then(|| entry.spec.clone())
     }
 
     /// Marks a revision as failed whose `outcome` cannot be written. In memory only: it can be

@@ -191,9 +191,7 @@ impl RecoveryPlan {
 
 /// Returns true if a revision must be ready again after a start.
 fn is_kept_ready(record: &Record, entry: &RevisionEntry) -> bool {
-    record.previous == Some(entry.id)
-        || record.has_share(entry.id)
-        || matches!(entry.status, Status::Staged | Status::Staging)
+    record.previous == Some(entry.id) || record.has_share(entry.id) || entry.status.is_wanted()
 }
 
 /// The revision that serves after a start.

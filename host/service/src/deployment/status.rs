@@ -233,7 +233,6 @@ fn status(
         .get(&id)
         .is_some_and(|revision| revision.strong_count() > 0);
     let failure = state.failures.get(&id);
-    let is_wanted = matches!(entry.status, Status::Staging | Status::Staged);
     let current = match &entry.status {
         Status::Staging | Status::Staged if failure.is_some() => RevisionState::Failed,
         Status::Staged if ready.is_none() => RevisionState::Staging,
@@ -259,7 +258,7 @@ fn status(
         },
         nodes: nodes
             .iter()
-            .filter(|_| is_wanted)
+            .filter(|_| entry.status.is_wanted())
             .map(|node| NodeStatus::of(node, id))
             .collect(),
         name: about.map(|about| about.name.clone()),

@@ -87,8 +87,8 @@ impl People {
     }
 
     /// Applies what is stored of a person to every view. The lock prevents concurrent changes of
-    /// this process. A person who is not stored is forgotten only if they were `deleted`, because a
-    /// file that another program moves away is none.
+    /// this process. A person who is not stored is forgotten only if they were `deleted`, because
+    /// another program may have moved the file away.
     fn refresh(
         &self,
         number: ChangeNumber,

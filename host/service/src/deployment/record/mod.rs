@@ -60,6 +60,13 @@ pub(crate) enum Status {
     Retired,
 }
 
+impl Status {
+    /// Returns true if the revision must be ready, or made ready.
+    pub(crate) fn is_wanted(&self) -> bool {
+        matches!(self, Self::Staging | Self::Staged)
+    }
+}
+
 /// One revision.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RevisionEntry {
