@@ -78,11 +78,9 @@ fn database_outlives_node_folders() {
             .start()
     };
     let server = second();
-    assert!(
-        server
-            .names(drawn("group.png"))
-            .contains(&"alice".to_owned())
-    );
+    assert!(knows(&server, "alice"));
+    // Made by this start, and for the next.
+    assert!(server.log().contains("people=2 kept_templates=0"));
     let group = server
         .ask_admin(&Method::GET, "/v1/groups/maths", &[], &[])
         .ok();
@@ -91,13 +89,11 @@ fn database_outlives_node_folders() {
     assert_eq!(server.people_files(), ["alice.csv"]);
     delete(&server, "alice");
     assert!(server.people_files().is_empty());
-    assert!(
-        !server
-            .names(drawn("group.png"))
-            .contains(&"alice".to_owned())
-    );
+    assert!(!knows(&server, "alice"));
     drop(server);
     let server = second();
+    assert!(server.log().contains("people=1 kept_templates=1"));
+    assert!(!state.path().join("templates").exists());
     let names = server.names(drawn("group.png"));
     assert!(names.contains(&"bob".to_owned()) && !names.contains(&"alice".to_owned()));
 }

@@ -40,6 +40,24 @@ CREATE TABLE sample (
     PRIMARY KEY (person, position)
 );
 
+-- Templates that a policy made of a person's samples, so that other nodes and later starts need not
+-- make them. `key` identifies contract, policy, settings and limits, and `samples` is the digest of
+-- the samples. `templates` has their length (4 bytes) and their numbers (4 bytes each), little-endian.
+CREATE TABLE template_key (
+    key         bytea   PRIMARY KEY CHECK (octet_length(key) = 32),
+    used_at     timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE template (
+    key         bytea   NOT NULL REFERENCES template_key ON DELETE CASCADE,
+    person      bigint  NOT NULL REFERENCES person ON DELETE CASCADE,
+    samples     bytea   NOT NULL CHECK (octet_length(samples) = 32),
+    templates   bytea   NOT NULL,
+    PRIMARY KEY (key, person)
+);
+-- For the deletion of a person.
+CREATE INDEX template_person ON template (person);
+
 CREATE TABLE groups (
     name        text    COLLATE "C" PRIMARY KEY
 );

@@ -281,7 +281,8 @@ fn new_epoch_is_loaded_and_settled() {
     let time = node.delete("bob", 10 * LEASE).unwrap();
     assert!(time > LEASE / 2, "{time:?}");
     node.enrol("carol");
-    node.delete("carol", LEASE / 2).unwrap();
+    let again = node.delete("carol", 10 * LEASE).unwrap();
+    assert!(again < time, "{again:?}, {time:?}");
 }
 
 /// Returns the options of a node with some settings.

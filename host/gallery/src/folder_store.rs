@@ -17,6 +17,7 @@ use crate::groups::{GroupId, GroupIndex, GroupWrite, Groups, GroupsError};
 use crate::ledger::{
     ArchiveNumber, ArchiveOrigin, DeletionReason, ImportWatch, Ledger, Tombstones,
 };
+use crate::template_file::no_templates;
 use crate::{
     AuditAppend, BatchOutcome, BatchWrite, CsvGallery, Deletion, Durability, GalleryContents,
     GalleryError, GroupChange, KeptTemplates, PersonSamples, PersonWrite, Problem, RevisionsError,
@@ -137,7 +138,7 @@ impl Store for FolderStore {
     fn kept_templates(&self, key: Sha256Digest) -> KeptTemplates {
         match &self.state {
             Some(state) => state.kept_templates(key),
-            None => KeptTemplates::default(),
+            None => no_templates(),
         }
     }
 
@@ -386,12 +387,12 @@ mod tests {
         let store = store(folder.path()).with_state(StateFiles::open(state.path()).unwrap());
         let key = Sha256Digest::of(b"key");
         let keep = || {
-            let mut templates = KeptTemplates::default();
+            let mut templates = no_templates();
             templates.insert(Sha256Digest::of(b"samples"), vec![vec![1.0]]);
             store.keep_templates(key, &templates);
             assert_eq!(store.kept_templates(key), templates);
         };
-        let is_kept = || store.kept_templates(key) != KeptTemplates::default();
+        let is_kept = || store.kept_templates(key) != no_templates();
         keep();
         store
             .put(&id("alice"), &[sample()], SampleLocation::Own)

@@ -26,6 +26,7 @@ mod fleet;
 mod folder;
 mod folder_store;
 pub mod groups;
+mod kept_templates;
 pub mod ledger;
 mod quarantine;
 mod state_files;
@@ -40,6 +41,7 @@ pub use error::{DatabaseFailure, GalleryError, Problem};
 pub use fleet::{DatabaseUsage, FleetStatus};
 pub use folder::{CsvGallery, QuarantinedFile, Removal};
 pub use folder_store::{DATABASE_MARKER, FolderStore};
+pub use kept_templates::KeptTemplates;
 pub use ledger::ChangeNumber;
 pub use state_files::{AUDIT_LOG, REVISIONS, StateFiles};
 pub use store::{
@@ -47,4 +49,4 @@ pub use store::{
     Lease, NodeRevisions, PendingChange, PersonRecord, PersonSamples, PersonWrite, RevisionsError,
     RevisionsWrite, SampleLocation, SharedChange, Store, StoreChanges, StoreError,
 };
-pub use template_file::{KeptTemplates, TEMPLATES};
+pub use template_file::TEMPLATES;

@@ -14,7 +14,8 @@ use rostro_common::fs::durable::sync_folder;
 
 use crate::audit_file::{AuditFile, ShorterCopy};
 use crate::error::GalleryError;
-use crate::template_file::{KeptTemplates, TemplateFile};
+use crate::kept_templates::KeptTemplates;
+use crate::template_file::{TemplateFile, no_templates};
 
 /// Name of the audit log in the state folder.
 pub const AUDIT_LOG: &str = "audit.jsonl";
@@ -91,7 +92,7 @@ impl StateFiles {
                 "cannot read the templates {}, which are made again: {error}",
                 file.path().display()
             );
-            KeptTemplates::default()
+            no_templates()
         })
     }
 

@@ -41,12 +41,13 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// If the store as a whole cannot be read. A single unreadable entry is a [`Problem`] instead.
     fn load(&self, cores: &Cores) -> Result<GalleryContents, GalleryError>;
 
-    /// Returns the templates that [`Self::keep_templates`] kept under `key`, if no person was
-    /// replaced or deleted since. There may be none for any other reason.
+    /// Returns the templates that [`Self::keep_templates`] kept under `key`. Those of people who were
+    /// replaced or deleted since are missing, and others may be. To be called before [`Self::load`].
     fn kept_templates(&self, key: Sha256Digest) -> KeptTemplates;
 
-    /// Keeps templates for the next start, instead of those that are kept; none removes those. `key`
-    /// identifies how they were made. A failure only makes the next start slower, and is logged.
+    /// Keeps the templates of a view for later starts: [`Self::kept_templates`] with those that were
+    /// made since. `key` identifies how they were made. A failure only makes the next start slower,
+    /// and is logged.
     fn keep_templates(&self, key: Sha256Digest, templates: &KeptTemplates);
 
     /// Returns the ids of all stored people, in order, and the files that belong to no person or

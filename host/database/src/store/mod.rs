@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `damage` | rows that cannot be used |
 //! | `restore` | what follows the restore of a backup |
+//! | `templates` | what policies made of samples, for all nodes |
 //! | `samples` | rows of samples, and which of a person's are in force |
 //! | `people` | reads and writes of people |
 //! | `groups` | groups and their members |
@@ -27,6 +28,7 @@ mod people;
 mod restore;
 mod revisions;
 mod samples;
+mod templates;
 mod tombstones;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -73,7 +75,7 @@ const MIN_WAIT: Duration = Duration::from_secs(1);
 /// Store of people and groups in a database.
 ///
 /// The CSV files of people in `--gallery`, which callers read, are written after each change. The
-/// record of revisions, the audit log and kept templates are in this node's state folder.
+/// record of revisions and the audit log are in this node's state folder.
 #[derive(Debug)]
 pub struct PostgresStore {
     database: Database,
@@ -140,10 +142,8 @@ impl PostgresStore {
             })
             .into());
         }
-        if marker.is_none_or(|marker| marker.number != number) {
-            // People may have been deleted since.
-            node.state.remove_templates()?;
-        }
+        // Of a folder gallery with the same state folder.
+        node.state.remove_templates()?;
         files::mark(&node.files, opened.gallery, number)?;
         let fleet = Fleet::new(database.clone(), options);
         Ok(Self::new(database, opened, Some(node), fleet, None))
@@ -228,14 +228,6 @@ impl PostgresStore {
             let client = self.database.client().await?;
             read(&client).await
         })
-    }
-
-    /// Removes the kept templates before a person's samples are replaced or deleted.
-    fn remove_templates(&self) -> Result<(), GalleryError> {
-        match &self.node {
-            Some(node) => node.state.remove_templates(),
-            None => Ok(()),
-        }
     }
 
     fn state(&self) -> io::Result<&StateFiles> {
@@ -344,16 +336,11 @@ impl Store for PostgresStore {
     }
 
     fn kept_templates(&self, key: Sha256Digest) -> KeptTemplates {
-        match &self.node {
-            Some(node) => node.state.kept_templates(key),
-            None => KeptTemplates::default(),
-        }
+        self.read_templates(key)
     }
 
     fn keep_templates(&self, key: Sha256Digest, templates: &KeptTemplates) {
-        if let Some(node) = &self.node {
-            node.state.keep_templates(key, templates);
-        }
+        self.write_templates(key, templates);
     }
 
     fn ids(&self) -> Result<(BTreeSet<PersonId>, Vec<Problem>), GalleryError> {
@@ -371,7 +358,6 @@ impl Store for PostgresStore {
     }
 
     fn follow(&self, id: &PersonId, samples: Option<&[Sample]>) -> Result<(), GalleryError> {
-        self.remove_templates()?;
         self.follow_file(id, samples)
     }
 

@@ -121,7 +121,6 @@ impl PostgresStore {
     ) -> Result<PersonWrite, GalleryError> {
         let samples = samples::replaced(samples);
         check_size(&samples)?;
-        self.remove_templates()?;
         self.write_person(async |_| Ok(samples), id)
     }
 
@@ -182,9 +181,6 @@ impl PostgresStore {
             durability: Durability::Synced,
             failure: Some(failure),
         };
-        if let Err(error) = self.remove_templates() {
-            return failed(outcomes, error);
-        }
         let mut writes: Vec<SamplesInForce<'_>> = Vec::new();
         let mut places = Vec::new();
         for (place, ((id, samples), outcome)) in people.iter().zip(&mut outcomes).enumerate() {
@@ -230,7 +226,6 @@ impl PostgresStore {
 
     /// Deletes a person, with memberships and the file of this node, and leaves a tombstone.
     pub(super) fn delete(&self, id: &PersonId) -> Result<Deletion, GalleryError> {
-        self.remove_templates()?;
         // Held until the index follows, because a change of a group replaces all its members.
         let _changing = self.lock_groups();
         let (number, epoch, was_stored) = self
@@ -391,7 +386,10 @@ async fn write_rows(
     let keys: HashMap<String, i64> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     let all: Vec<i64> = keys.values().copied().collect();
     let statement = transaction
-        .prepare_cached("DELETE FROM sample WHERE person = ANY ($1)")
+        .prepare_cached(
+            "WITH unused AS (DELETE FROM template WHERE person = ANY ($1)) \
+             DELETE FROM sample WHERE person = ANY ($1)",
+        )
         .await?;
     transaction.execute(&statement, &[&all]).await?;
     let sink = transaction

@@ -8,7 +8,9 @@ use rostro_common::digest::Sha256Digest;
 use rostro_common::ids::{CaseKeys, PersonId};
 use rostro_common::parallel;
 use rostro_common::sample::Sample;
-use rostro_gallery::{GalleryContents, KeptTemplates, PersonRecord, Problem, SampleFileError};
+use rostro_gallery::{
+    ChangeNumber, GalleryContents, KeptTemplates, PersonRecord, Problem, SampleFileError,
+};
 use rostro_sandbox::error::RunError;
 use rostro_sandbox::pipeline::revision::Revision;
 
@@ -22,8 +24,7 @@ const CHUNK: usize = 512;
 /// Circumstances in which a view is filled.
 #[derive(Clone, Copy, Debug)]
 pub enum FillMode<'c> {
-    /// No request is served: idle cores help, each with an instance of the policy. Templates that
-    /// an earlier start kept are used, and kept for the next one.
+    /// No request is served: idle cores help, each with an instance of the policy.
     AtStart(&'c Cores),
     /// Requests are served, and need the other cores.
     WhileServing,
@@ -49,7 +50,7 @@ struct Filling<'v> {
     scope: &'v CancelScope,
     /// Templates of an earlier start that were not used yet.
     kept: KeptTemplates,
-    /// Templates to keep for the next start.
+    /// Templates to keep for later starts.
     templates: KeptTemplates,
     /// Numbers of people with kept templates, and with new ones.
     kept_count: usize,
@@ -62,8 +63,8 @@ struct Filling<'v> {
 enum PersonTemplates {
     /// The person has no samples of the view's contract.
     None,
-    /// Templates of these samples were kept.
-    Kept(Sha256Digest),
+    /// The store has these templates of samples with this digest.
+    Kept(Sha256Digest, Vec<Vec<f32>>),
     /// The policy made them of these samples.
     Made(Sha256Digest, Vec<Vec<f32>>),
 }
@@ -74,8 +75,10 @@ impl Filling<'_> {
             return Ok(PersonTemplates::None);
         };
         let samples = KeptTemplates::digest(&embeddings);
-        if self.kept.get(&samples).is_some() {
-            return Ok(PersonTemplates::Kept(samples));
+        // Another person may have equal samples, whose templates were used already.
+        let kept = self.kept.get(&samples);
+        if let Some(kept) = kept.or_else(|| self.templates.get(&samples)) {
+            return Ok(PersonTemplates::Kept(samples, kept.clone()));
         }
         let templates = self.view.make_templates(&embeddings, self.scope)?;
         Ok(PersonTemplates::Made(samples, templates))
@@ -111,6 +114,12 @@ impl People {
         // Registered before the store is read, so that no change is missed.
         let view = Arc::new(View::new(key, revision, self.method, self.cores.clone()));
         self.views.add(&view);
+        let key = view.key().digest();
+        // A folder keeps one view's templates, and removes them at every change.
+        let keeps = mode.is_at_start() || self.store.is_shared();
+        let kept = keeps.then(|| self.store.kept_templates(key));
+        let kept = kept.unwrap_or_else(|| KeptTemplates::new(0, ChangeNumber::default()));
+        let had_templates = !kept.is_empty();
         let GalleryContents {
             people,
             mut problems,
@@ -118,18 +127,12 @@ impl People {
             ..
         } = self.store.load(&mode.cores())?;
         self.note_stored(&people);
-        let key = view.key().digest();
-        let kept = match mode.is_at_start() {
-            true => self.store.kept_templates(key),
-            false => KeptTemplates::default(),
-        };
-        let had_templates = !kept.is_empty();
         let mut filling = Filling {
             view: &view,
             mode,
             scope,
+            templates: kept.successor(),
             kept,
-            templates: KeptTemplates::default(),
             kept_count: 0,
             made_count: 0,
             problems: Vec::new(),
@@ -149,7 +152,7 @@ impl People {
         } = filling;
         self.views.finish(&view);
         let is_unchanged = had_templates && kept.is_empty() && made_count == 0;
-        if mode.is_at_start() && !is_unchanged {
+        if keeps && !is_unchanged {
             self.store.keep_templates(key, &templates);
         }
         problems.extend(unusable);
@@ -205,23 +208,21 @@ impl People {
         id: &PersonId,
         made: PersonTemplates,
     ) -> Result<(), PeopleError> {
-        let (samples, templates) = match made {
-            PersonTemplates::None => return Ok(self.views.fill(filling.view, id, None)?),
+        match made {
+            PersonTemplates::None => self.views.fill(filling.view, id, None)?,
             PersonTemplates::Made(samples, templates) => {
                 filling.made_count += 1;
-                (samples, templates)
+                self.views.fill(filling.view, id, Some(&templates))?;
+                filling
+                    .templates
+                    .insert_made(id.clone(), samples, templates);
             }
-            PersonTemplates::Kept(samples) => {
+            PersonTemplates::Kept(samples, templates) => {
                 filling.kept_count += 1;
-                let kept = filling.kept.take(&samples);
-                // Another person may have equal samples.
-                let templates = kept.or_else(|| filling.templates.get(&samples).cloned());
-                (samples, templates.unwrap_or_default())
+                filling.kept.take(&samples);
+                self.views.fill(filling.view, id, Some(&templates))?;
+                filling.templates.insert(samples, templates);
             }
-        };
-        self.views.fill(filling.view, id, Some(&templates))?;
-        if filling.mode.is_at_start() {
-            filling.templates.insert(samples, templates);
         }
         Ok(())
     }
