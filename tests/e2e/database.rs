@@ -56,6 +56,21 @@ fn delete(server: &Server, person: &str) -> Value {
         .ok()
 }
 
+/// Returns the lines of a person in the audit log of all nodes.
+fn audit(database: &OwnDatabase, person: &str) -> Vec<Value> {
+    let output = rostro()
+        .args(["audit", "--json", "--person", person])
+        .args(["--database", database.url()])
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
 /// A service with empty folders knows the people and groups of the database, and no file of a
 /// person is left after the deletion.
 #[test]
@@ -103,7 +118,8 @@ fn database_outlives_node_folders() {
 #[test]
 fn nodes_share_people() {
     let database = migrated();
-    let (first, second) = (on(&database).start(), on(&database).start());
+    let node = |name: &str| on(&database).arg("--node", name).start();
+    let (first, second) = (node("first"), node("second"));
     for _ in 0..3 {
         enroll(&first, "alice");
         let begun = Instant::now();
@@ -114,6 +130,10 @@ fn nodes_share_people() {
         assert!(!knows(&first, "alice") && !knows(&second, "alice"));
         assert!(first.people_files().is_empty());
     }
+    let lines = audit(&database, "alice");
+    assert_eq!(lines.len(), 6, "{lines:?}");
+    let nodes: Vec<&Value> = lines.iter().map(|line| &line["node"]).collect();
+    assert_eq!(nodes, ["first", "second"].repeat(3));
 }
 
 /// A node without the database answers until its lease ends, and again when the database is back.
@@ -232,6 +252,17 @@ fn lost_database_refuses_changes() {
         assert!(begun.elapsed() < RETURN, "{}", server.log());
     }
     assert_eq!(server.people_files().len(), 2);
+    // Lines that waited on the node for the database.
+    let has = |person: &str, action: &str, outcome: &str| {
+        audit(&database, person)
+            .iter()
+            .any(|line| line["action"] == action && line["outcome"] == outcome)
+    };
+    let begun = Instant::now();
+    while !(has("alice", "delete-person", "failed") && has("bob", "enrol", "failed")) {
+        assert!(begun.elapsed() < RETURN, "{}", server.log());
+    }
+    assert!(has("alice", "enrol", "done") && has("bob", "enrol", "done"));
 }
 
 /// A row that cannot be used costs its person alone. The log names it by keys, and the check by the

@@ -8,7 +8,8 @@ use sha2::Sha256;
 
 use crate::digest::{InvalidDigest, Sha256Digest};
 
-/// A secret key. Its debug output does not contain it; [`HashKey::to_hex`] is for the key's file.
+/// A secret key. Its debug output does not contain it; [`HashKey::to_hex`] and
+/// [`HashKey::to_bytes`] are for its place.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HashKey([u8; 32]);
 
@@ -22,6 +23,18 @@ impl HashKey {
         let mut key = [0; 32];
         getrandom::fill(&mut key).map_err(|error| io::Error::other(error.to_string()))?;
         Ok(Self(key))
+    }
+
+    /// Creates a key from its bytes.
+    #[must_use]
+    pub fn from_bytes(key: [u8; 32]) -> Self {
+        Self(key)
+    }
+
+    /// Returns the key as bytes, for its database.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; 32] {
+        self.0
     }
 
     /// Parses 64 hexadecimal digits.

@@ -78,3 +78,20 @@ CREATE TABLE tombstone (
     deleted_at  bigint  NOT NULL,
     PRIMARY KEY (gallery, mac)
 );
+
+-- The audit log of all nodes: lines of JSON as they are in the file `audit.jsonl`. A node that sends
+-- a line twice stores it once, by its digest.
+CREATE TABLE audit (
+    digest      bytea   PRIMARY KEY CHECK (octet_length(digest) = 32),
+    number      bigint  GENERATED ALWAYS AS IDENTITY,
+    time        timestamptz NOT NULL,
+    line        text    NOT NULL
+);
+CREATE INDEX audit_time ON audit (time, number);
+
+-- Keys of the hashes that stand for people in the audit log. `made` is a time in RFC 3339, to the
+-- nanosecond.
+CREATE TABLE audit_key (
+    made        text    PRIMARY KEY,
+    key         bytea   NOT NULL CHECK (octet_length(key) = 32)
+);

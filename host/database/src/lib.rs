@@ -26,4 +26,7 @@ pub use connection::{Database, DatabaseError, DatabaseOptions};
 pub use copy::{CopyError, CopyReport, copy};
 pub use fleet::FleetOptions;
 pub use fleet::settings::{self, NodeSettings};
-pub use store::{DamagedRow, Node, PostgresStore, Restored, begin_epoch, find_damage};
+pub use store::{
+    DamagedRow, Node, PostgresStore, Restored, begin_epoch, find_damage, read_audit_keys,
+    read_audit_lines,
+};

@@ -11,7 +11,7 @@ mod postgres;
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use proptest::prelude::*;
@@ -23,7 +23,9 @@ use rostro_common::sample::Sample;
 use rostro_database::{Database, DatabaseOptions, Node, PostgresStore, schema};
 use rostro_gallery::groups::GroupId;
 use rostro_gallery::ledger::{ArchiveOrigin, now};
-use rostro_gallery::{BatchOutcome, CsvGallery, FolderStore, SampleLocation, StateFiles, Store};
+use rostro_gallery::{
+    BatchOutcome, CsvGallery, FolderStore, SampleLocation, StateFiles, Store, UnsentLines,
+};
 
 use crate::postgres::Postgres;
 use crate::support::fleet;
@@ -246,22 +248,22 @@ fn apply(store: &dyn Store, operation: &Operation) -> String {
 fn open_folder(folder: &Path) -> FolderStore {
     FolderStore::open_locked(&folder.join("gallery"), &Instant::now().into())
         .unwrap()
-        .with_state(state(folder))
+        .with_state(StateFiles::open(&state_folder(folder)).unwrap())
 }
 
 fn open_database(database: &Database, folder: &Path) -> PostgresStore {
     let files = CsvGallery::open_locked(&folder.join("gallery"), &Instant::now().into()).unwrap();
     let node = Node {
         files,
-        state: state(folder),
+        unsent: UnsentLines::open(&state_folder(folder)).unwrap(),
     };
     PostgresStore::open_node(database.clone(), node, fleet("one")).unwrap()
 }
 
-fn state(folder: &Path) -> StateFiles {
+fn state_folder(folder: &Path) -> PathBuf {
     let path = folder.join("state");
     std::fs::create_dir_all(&path).unwrap();
-    StateFiles::open(&path).unwrap()
+    path
 }
 
 /// Runs a sequence on both stores, and compares every answer and all contents.

@@ -21,7 +21,7 @@ use rostro_common::ids::PersonId;
 use rostro_common::sample::Sample;
 use rostro_database::nodes::{self, NodeState};
 use rostro_database::{FleetOptions, Node, NodeSettings, PostgresStore, schema};
-use rostro_gallery::{CsvGallery, GalleryError, StateFiles, Store};
+use rostro_gallery::{CsvGallery, GalleryError, Store, UnsentLines};
 use tempfile::TempDir;
 
 use crate::postgres::{OwnDatabase, Postgres};
@@ -51,8 +51,8 @@ impl TestNode {
             .unwrap();
         let state = folder.path().join("state");
         std::fs::create_dir_all(&state).unwrap();
-        let state = StateFiles::open(&state).unwrap();
-        let node = Node { files, state };
+        let unsent = UnsentLines::open(&state).unwrap();
+        let node = Node { files, unsent };
         let store = Arc::new(PostgresStore::open_node(open(own), node, options).unwrap());
         let people = store.load(&Cores::single()).unwrap().people;
         let mut node = Self {

@@ -18,7 +18,7 @@ use rostro_common::ids::PersonId;
 use rostro_common::sample::Sample;
 use rostro_database::schema::{self, Migrated};
 use rostro_database::{Database, DatabaseError, Node, PostgresStore, find_damage};
-use rostro_gallery::{CsvGallery, StateFiles, Store, StoreError};
+use rostro_gallery::{CsvGallery, Store, StoreError, UnsentLines};
 
 use crate::postgres::Postgres;
 use crate::support::{fleet, open, refusal, try_open};
@@ -28,8 +28,8 @@ fn store(database: &Database, folder: &Path) -> Result<PostgresStore, StoreError
     let files = CsvGallery::open_locked(&folder.join("gallery"), &now()).unwrap();
     let state = folder.join("state");
     std::fs::create_dir_all(&state).unwrap();
-    let state = StateFiles::open(&state).unwrap();
-    PostgresStore::open_node(database.clone(), Node { files, state }, fleet("one"))
+    let unsent = UnsentLines::open(&state).unwrap();
+    PostgresStore::open_node(database.clone(), Node { files, unsent }, fleet("one"))
 }
 
 fn alice() -> PersonId {

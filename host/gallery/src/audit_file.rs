@@ -193,7 +193,7 @@ pub fn rotated(path: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// Returns the time of a line, if the line is complete.
-fn time(line: &[u8]) -> Option<Timestamp> {
+pub fn time(line: &[u8]) -> Option<Timestamp> {
     serde_json::from_slice::<LineTime>(line)
         .ok()?
         .time

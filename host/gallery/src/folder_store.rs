@@ -313,9 +313,10 @@ impl Store for FolderStore {
         Ok(SharedChange::default())
     }
 
-    fn append_audit(&self, lines: &[u8]) -> io::Result<AuditAppend> {
+    fn append_audit(&self, lines: &[u8]) -> io::Result<AuditAppend<'_>> {
         let file = self.state()?.append_audit(lines)?;
-        Ok(AuditAppend::new(self.ledger.advance_if_open(), file))
+        let number = self.ledger.advance_if_open();
+        Ok(AuditAppend::new(number, move || file.sync_data()))
     }
 
     fn reopen_audit(&self) -> io::Result<()> {

@@ -32,6 +32,7 @@ mod quarantine;
 mod state_files;
 mod store;
 mod template_file;
+mod unsent_lines;
 
 pub use csv_file::{
     MAX_BYTES as MAX_PERSON_BYTES, REASONS, SampleFileError, parse as parse_samples,
@@ -45,8 +46,9 @@ pub use kept_templates::KeptTemplates;
 pub use ledger::ChangeNumber;
 pub use state_files::{AUDIT_LOG, REVISIONS, StateFiles};
 pub use store::{
-    AuditAppend, BatchOutcome, BatchWrite, Deletion, Durability, GalleryContents, GroupChange,
-    Lease, NodeRevisions, PendingChange, PersonRecord, PersonSamples, PersonWrite, RevisionsError,
-    RevisionsWrite, SampleLocation, SharedChange, Store, StoreChanges, StoreError,
+    AuditAppend, AuditKey, BatchOutcome, BatchWrite, Deletion, Durability, GalleryContents,
+    GroupChange, Lease, NodeRevisions, PendingChange, PersonRecord, PersonSamples, PersonWrite,
+    RevisionsError, RevisionsWrite, SampleLocation, SharedChange, Store, StoreChanges, StoreError,
 };
-pub use template_file::TEMPLATES;
+pub use template_file::{TEMPLATES, remove_templates};
+pub use unsent_lines::{UNSENT_LINES, UnsentLines};

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,6 +13,7 @@ use rostro_common::cancel::CancelScope;
 use rostro_common::cores::Cores;
 use rostro_common::digest::Sha256Digest;
 use rostro_common::ids::{ContractId, PersonId};
+use rostro_common::keyed_hash::HashKey;
 use rostro_common::sample::Sample;
 
 use crate::fleet::FleetStatus;
@@ -306,7 +306,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// # Errors
     ///
     /// If they cannot be written as a whole.
-    fn append_audit(&self, lines: &[u8]) -> io::Result<AuditAppend>;
+    fn append_audit(&self, lines: &[u8]) -> io::Result<AuditAppend<'_>>;
 
     /// Opens the audit log anew, after log rotation.
     ///
@@ -321,6 +321,34 @@ pub trait Store: Send + Sync + fmt::Debug {
     ///
     /// If the log cannot be changed; it is unchanged then.
     fn remove_audit_before(&self, cutoff: Timestamp) -> io::Result<u64>;
+
+    /// Returns the keys of people in the audit log that all nodes use, oldest first; none if this
+    /// process keeps its keys by itself.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be read.
+    fn audit_keys(&self) -> io::Result<Option<Vec<AuditKey>>> {
+        Ok(None)
+    }
+
+    /// Adds a key of people for all nodes, unless another node added one after `newest`.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    fn add_audit_key(&self, _key: &AuditKey, _newest: Option<Timestamp>) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Removes the keys of people that were made at these times.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be removed.
+    fn remove_audit_keys(&self, _made: &[Timestamp]) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// Returns the reason to omit a person from an import: a deletion since the archive was made,
     /// or since the import began.
@@ -584,18 +612,28 @@ pub enum StoreError {
     Groups(#[from] GroupsError),
 }
 
-/// Lines that were appended to the audit log. The caller releases its locks before it waits.
-#[derive(Debug)]
-pub struct AuditAppend {
-    /// Number of the change.
-    pub number: ChangeNumber,
-    file: Arc<File>,
+/// A key of the hashes that stand for people in the audit log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditKey {
+    /// Time at which it was made.
+    pub made: Timestamp,
+    /// The key.
+    pub key: HashKey,
 }
 
-impl AuditAppend {
-    /// Creates the append of lines that are in `file`.
-    pub fn new(number: ChangeNumber, file: Arc<File>) -> Self {
-        Self { number, file }
+/// Lines that were appended to the audit log. The caller releases its locks before it waits.
+pub struct AuditAppend<'s> {
+    number: ChangeNumber,
+    wait: Box<dyn FnOnce() -> io::Result<()> + 's>,
+}
+
+impl<'s> AuditAppend<'s> {
+    /// Creates the append of lines that are durable after `wait`.
+    pub fn new(number: ChangeNumber, wait: impl FnOnce() -> io::Result<()> + 's) -> Self {
+        Self {
+            number,
+            wait: Box::new(wait),
+        }
     }
 
     /// Waits until the lines are durable.
@@ -604,7 +642,15 @@ impl AuditAppend {
     ///
     /// If the disk fails.
     pub fn wait(self) -> io::Result<ChangeNumber> {
-        self.file.sync_data()?;
+        (self.wait)()?;
         Ok(self.number)
+    }
+}
+
+impl fmt::Debug for AuditAppend<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuditAppend")
+            .field("number", &self.number)
+            .finish_non_exhaustive()
     }
 }

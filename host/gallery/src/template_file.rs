@@ -21,6 +21,7 @@ use rostro_common::fs::atomic::{AtomicFile, FileAccess};
 use rostro_common::fs::durable::sync_folder;
 use rostro_common::fs::room::check_room;
 
+use crate::error::GalleryError;
 use crate::kept_templates::KeptTemplates;
 use crate::ledger::ChangeNumber;
 
@@ -38,6 +39,19 @@ const MAX_BYTES: usize = 64 << 20;
 /// Largest number of templates of an entry, and their largest length.
 const MAX_TEMPLATES: u32 = 64;
 const MAX_LENGTH: u32 = 1 << 16;
+
+/// Removes the kept templates of a state folder, which nothing else uses.
+///
+/// # Errors
+///
+/// If they cannot be removed.
+pub fn remove_templates(state_folder: &Path) -> Result<(), GalleryError> {
+    let file = TemplateFile::new(state_folder);
+    file.remove().map_err(|cause| GalleryError::Templates {
+        path: file.path().to_owned(),
+        cause,
+    })
+}
 
 /// The file, or the place for it.
 #[derive(Debug)]

@@ -15,13 +15,16 @@ pub(crate) enum StatementKind {
     Change,
     /// A join, a renewal, or a read of the leases.
     Lease,
+    /// A read or a change of the audit log.
+    Audit,
 }
 
 /// Kinds in the order of their counts, with their words for metrics.
-const KINDS: [(StatementKind, &str); 3] = [
+const KINDS: [(StatementKind, &str); 4] = [
     (StatementKind::Read, "read"),
     (StatementKind::Change, "change"),
     (StatementKind::Lease, "lease"),
+    (StatementKind::Audit, "audit"),
 ];
 
 /// Counts since the start.
@@ -37,11 +40,12 @@ impl UsageCounts {
     }
 
     fn of(&self, kind: StatementKind) -> &AtomicU64 {
-        let [read, change, lease] = &self.statements;
+        let [read, change, lease, audit] = &self.statements;
         match kind {
             StatementKind::Read => read,
             StatementKind::Change => change,
             StatementKind::Lease => lease,
+            StatementKind::Audit => audit,
         }
     }
 }

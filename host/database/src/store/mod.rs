@@ -8,6 +8,7 @@
 //! | `samples` | rows of samples, and which of a person's are in force |
 //! | `people` | reads and writes of people |
 //! | `groups` | groups and their members |
+//! | `audit` | the audit log of all nodes |
 //! | `revisions` | the record of revisions, and their components |
 //! | `tombstones` | deletions, for imports of archives |
 //! | `known` | people who may be in the views of this node |
@@ -18,6 +19,7 @@
 //! Several nodes write a database. Each change takes a number in its transaction, and the nodes
 //! follow the numbers ([`crate::fleet`]). A command has the database alone.
 
+mod audit;
 mod damage;
 mod feed;
 mod files;
@@ -52,10 +54,10 @@ use rostro_gallery::ledger::{
     ArchiveNumber, ArchiveOrigin, DeletionReason, ImportWatch, Tombstones,
 };
 use rostro_gallery::{
-    AuditAppend, BatchWrite, ChangeNumber, CsvGallery, DatabaseFailure, Deletion, FleetStatus,
-    GalleryContents, GalleryError, GroupChange, KeptTemplates, Lease, NodeRevisions, PendingChange,
-    PersonSamples, PersonWrite, Problem, RevisionsError, RevisionsWrite, SampleLocation,
-    SharedChange, StateFiles, Store, StoreChanges, StoreError,
+    AuditAppend, AuditKey, BatchWrite, ChangeNumber, CsvGallery, DatabaseFailure, Deletion,
+    FleetStatus, GalleryContents, GalleryError, GroupChange, KeptTemplates, Lease, NodeRevisions,
+    PendingChange, PersonSamples, PersonWrite, Problem, RevisionsError, RevisionsWrite,
+    SampleLocation, SharedChange, Store, StoreChanges, StoreError, UnsentLines,
 };
 
 use crate::connection::{BackgroundTask, Database, DatabaseError, StatementKind};
@@ -65,6 +67,7 @@ use feed::FoundChanges;
 use known::KnownPeople;
 use revisions::revisions_text;
 
+pub use audit::{read_audit_keys, read_audit_lines};
 pub use damage::{DamagedRow, find_damage};
 pub use restore::{Restored, begin_epoch};
 
@@ -74,8 +77,8 @@ const MIN_WAIT: Duration = Duration::from_secs(1);
 
 /// Store of people and groups in a database.
 ///
-/// The CSV files of people in `--gallery`, which callers read, are written after each change. The
-/// record of revisions and the audit log are in this node's state folder.
+/// The CSV files of people in `--gallery`, which callers read, are written after each change. Its
+/// state folder has lines of the audit log only while the database cannot take them.
 #[derive(Debug)]
 pub struct PostgresStore {
     database: Database,
@@ -116,8 +119,8 @@ pub struct PostgresStore {
 pub struct Node {
     /// CSV files of the people, empty or of the same database.
     pub files: CsvGallery,
-    /// The record of revisions, the audit log and kept templates.
-    pub state: StateFiles,
+    /// Lines of the audit log that the database has not taken yet.
+    pub unsent: UnsentLines,
 }
 
 impl PostgresStore {
@@ -142,8 +145,6 @@ impl PostgresStore {
             })
             .into());
         }
-        // Of a folder gallery with the same state folder.
-        node.state.remove_templates()?;
         files::mark(&node.files, opened.gallery, number)?;
         let fleet = Fleet::new(database.clone(), options);
         Ok(Self::new(database, opened, Some(node), fleet, None))
@@ -227,16 +228,6 @@ impl PostgresStore {
         self.database.wait(async {
             let client = self.database.client().await?;
             read(&client).await
-        })
-    }
-
-    fn state(&self) -> io::Result<&StateFiles> {
-        let state = self.node.as_ref().map(|node| &node.state);
-        state.ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::Unsupported,
-                "the store was opened without a state folder",
-            )
         })
     }
 
@@ -354,6 +345,7 @@ impl Store for PostgresStore {
     /// Finds changes of other nodes, and those of this one that failed at the commit although it took
     /// effect. Files that others write into the folder do not count.
     fn rescan(&self) -> Result<StoreChanges, GalleryError> {
+        self.send_unsent_lines();
         self.find_changes()
     }
 
@@ -522,18 +514,30 @@ impl Store for PostgresStore {
         self.read_nodes()
     }
 
-    fn append_audit(&self, lines: &[u8]) -> io::Result<AuditAppend> {
-        let file = self.state()?.append_audit(lines)?;
+    fn append_audit(&self, lines: &[u8]) -> io::Result<AuditAppend<'_>> {
         let number = ChangeNumber(self.latest.load(Ordering::Relaxed));
-        Ok(AuditAppend::new(number, file))
+        Ok(self.append_lines(number, lines))
     }
 
     fn reopen_audit(&self) -> io::Result<()> {
-        self.state()?.reopen_audit()
+        // The file of lines that wait is nobody's to rotate.
+        Ok(())
     }
 
     fn remove_audit_before(&self, cutoff: Timestamp) -> io::Result<u64> {
-        self.state()?.remove_audit_before(cutoff)
+        self.remove_lines(cutoff).map_err(io::Error::other)
+    }
+
+    fn audit_keys(&self) -> io::Result<Option<Vec<AuditKey>>> {
+        self.read_keys().map(Some).map_err(io::Error::other)
+    }
+
+    fn add_audit_key(&self, key: &AuditKey, newest: Option<Timestamp>) -> io::Result<()> {
+        self.add_key(key, newest).map_err(io::Error::other)
+    }
+
+    fn remove_audit_keys(&self, made: &[Timestamp]) -> io::Result<()> {
+        self.remove_keys(made).map_err(io::Error::other)
     }
 
     fn deleted_since(&self, id: &PersonId, origin: &ArchiveOrigin) -> Option<DeletionReason> {

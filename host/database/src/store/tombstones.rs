@@ -36,13 +36,7 @@ pub(super) async fn key_of(
 }
 
 fn hash_key(bytes: &[u8]) -> Option<HashKey> {
-    let digest = Sha256Digest(bytes.try_into().ok()?);
-    HashKey::from_hex(&digest.to_string()).ok()
-}
-
-fn key_bytes(key: &HashKey) -> Option<[u8; 32]> {
-    let Sha256Digest(bytes) = key.to_hex().parse().ok()?;
-    Some(bytes)
+    Some(HashKey::from_bytes(bytes.try_into().ok()?))
 }
 
 fn from_row(row: &Row) -> Option<(Mac, Tombstone)> {
@@ -84,7 +78,7 @@ pub(super) async fn write_adopted(
     adopted: &Adoption,
 ) -> Result<(), DatabaseError> {
     for (gallery, key) in &adopted.galleries {
-        let Some(key) = key_bytes(key) else { continue };
+        let key = key.to_bytes();
         transaction
             .execute(
                 "INSERT INTO tombstone_key (gallery, key) VALUES ($1, $2) ON CONFLICT DO NOTHING",

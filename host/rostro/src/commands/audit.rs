@@ -12,8 +12,14 @@ use serde_json::{Map, Value};
 
 use rostro_common::ids::{InvalidId, PersonId};
 use rostro_common::text::sanitize;
+use rostro_database::{
+    Database, DatabaseError, DatabaseOptions, read_audit_keys, read_audit_lines, schema,
+};
+use rostro_service::audit::person_key::PersonKey;
 use rostro_service::audit::{Action, file, files, name, person_key};
 
+use crate::config::ConfigError;
+use crate::config::database::DatabaseAddress;
 use crate::terminal::{new_table, render, say, say_json, warn_user};
 
 /// Extensions of compressed files that this command cannot read.
@@ -36,6 +42,8 @@ pub(crate) struct AuditArgs {
         default_value = "rostro_state"
     )]
     state: PathBuf,
+    #[command(flatten)]
+    database: DatabaseAddress,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -63,6 +71,12 @@ pub(crate) enum AuditError {
         /// The cause.
         cause: io::Error,
     },
+    /// The address of the database is invalid.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The database cannot be read.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
     /// Some lines were not searched.
     #[error("cannot search every line: {0}; what is printed may be incomplete")]
     Incomplete(String),
@@ -96,12 +110,78 @@ struct SearchResult {
     skipped: Vec<String>,
 }
 
+/// Searches lines for those of a person and of an action.
+struct Search<'a> {
+    action: Option<String>,
+    /// Hashes of the person under every key; none for all lines.
+    hashes: Option<HashSet<String>>,
+    /// Ids of the keys.
+    key_ids: HashSet<&'a str>,
+    found: SearchResult,
+    seen: HashSet<Vec<u8>>,
+    /// Number of lines with a key that is missing.
+    other_key: u64,
+    damaged: u64,
+}
+
+impl<'a> Search<'a> {
+    fn new(person: Option<&PersonId>, action: Option<Action>, keys: &'a [PersonKey]) -> Self {
+        Self {
+            action: action.map(name),
+            hashes: person.map(|id| keys.iter().map(|key| key.hash(id)).collect()),
+            key_ids: keys.iter().map(|key| key.id.as_str()).collect(),
+            found: SearchResult::default(),
+            seen: HashSet::new(),
+            other_key: 0,
+            damaged: 0,
+        }
+    }
+
+    /// Adds a line if it matches, once.
+    fn visit(&mut self, line: &[u8]) {
+        let Ok(Value::Object(fields)) = serde_json::from_slice(line) else {
+            self.damaged += u64::from(!line.trim_ascii().is_empty());
+            return;
+        };
+        let text = |name: &str| fields.get(name).and_then(Value::as_str);
+        let action = self.action.as_deref();
+        if action.is_some_and(|action| text("action") != Some(action)) {
+            return;
+        }
+        if let Some(hashes) = &self.hashes {
+            let is_other = text("person_key").is_some_and(|key| !self.key_ids.contains(key));
+            self.other_key += u64::from(is_other);
+            if !text("person").is_some_and(|person| hashes.contains(person)) {
+                return;
+            }
+        }
+        if self.seen.insert(line.to_vec()) {
+            self.found.lines.push(fields);
+        }
+    }
+
+    /// Returns the lines in the order of their times. `keys` names the place of the keys.
+    fn finish(mut self, keys: &str) -> SearchResult {
+        self.found
+            .lines
+            .sort_by(|a, b| text(a, "time").cmp(text(b, "time")));
+        if self.other_key > 0 {
+            self.found.skipped.push(format!(
+                "{} lines have keys of people that are not in {keys}",
+                self.other_key
+            ));
+        }
+        if self.damaged > 0 {
+            warn_user(&format!(
+                "note: {} lines are damaged and cannot be read",
+                self.damaged
+            ));
+        }
+        self.found
+    }
+}
+
 fn search(args: &AuditArgs) -> Result<SearchResult, AuditError> {
-    let (log, key_file) = files(&args.state);
-    let unreadable = |file: &Path| {
-        let file = file.to_owned();
-        move |cause| AuditError::Unreadable { file, cause }
-    };
     let person = args.person.as_deref().map(|id| {
         let parsed: Result<PersonId, _> = id.parse();
         parsed.map_err(|cause| AuditError::Id {
@@ -110,23 +190,45 @@ fn search(args: &AuditArgs) -> Result<SearchResult, AuditError> {
         })
     });
     let person = person.transpose()?;
+    match args.database.find()? {
+        Some(options) => search_database(&options, person.as_ref(), args.action),
+        None => search_folder(&args.state, person.as_ref(), args.action),
+    }
+}
+
+fn search_database(
+    options: &DatabaseOptions,
+    person: Option<&PersonId>,
+    action: Option<Action>,
+) -> Result<SearchResult, AuditError> {
+    let database = Database::open(options)?;
+    schema::check(&database)?;
+    let keys = read_audit_keys(&database)?;
+    let keys: Vec<PersonKey> = keys.into_iter().map(PersonKey::from).collect();
+    let mut search = Search::new(person, action, &keys);
+    read_audit_lines(&database, |line| search.visit(line))?;
+    Ok(search.finish("the database"))
+}
+
+fn search_folder(
+    state: &Path,
+    person: Option<&PersonId>,
+    action: Option<Action>,
+) -> Result<SearchResult, AuditError> {
+    let (log, key_file) = files(state);
+    let unreadable = |file: &Path| {
+        let file = file.to_owned();
+        move |cause| AuditError::Unreadable { file, cause }
+    };
     // Rotated files come first, so that a rotation during the search can duplicate a line but not
     // hide it.
-    let mut paths = file::rotated(&log).map_err(unreadable(&args.state))?;
+    let mut paths = file::rotated(&log).map_err(unreadable(state))?;
     paths.push(log.clone());
-    let keys = match &person {
+    let keys = match person {
         Some(_) => person_key::read(&key_file).map_err(unreadable(&key_file))?,
         None => Vec::new(),
     };
-    let hashes = person.map(|id| {
-        keys.iter()
-            .map(|key| key.hash(&id))
-            .collect::<HashSet<String>>()
-    });
-    let ids: HashSet<&str> = keys.iter().map(|key| key.id.as_str()).collect();
-    let action = args.action.map(name);
-    let mut found = SearchResult::default();
-    let (mut seen, mut other_key, mut damaged) = (HashSet::new(), 0, 0);
+    let mut search = Search::new(person, action, &keys);
     for path in paths {
         let lines = match lines(&path) {
             Ok(lines) => lines,
@@ -134,61 +236,29 @@ fn search(args: &AuditArgs) -> Result<SearchResult, AuditError> {
             Err(error)
                 if path == log
                     && error.kind() == io::ErrorKind::NotFound
-                    && !args.state.join("lock").exists() =>
+                    && !state.join("lock").exists() =>
             {
                 return Err(unreadable(&path)(error));
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => {
-                found.skipped.push(format!("{}: {error}", path.display()));
+                let skipped = format!("{}: {error}", path.display());
+                search.found.skipped.push(skipped);
                 continue;
             }
         };
         for line in lines {
-            let line = match line {
-                Ok(line) => line,
+            match line {
+                Ok(line) => search.visit(&line),
                 Err(error) => {
-                    found.skipped.push(format!("{}: {error}", path.display()));
+                    let skipped = format!("{}: {error}", path.display());
+                    search.found.skipped.push(skipped);
                     break;
                 }
-            };
-            let Ok(Value::Object(fields)) = serde_json::from_slice(&line) else {
-                damaged += u64::from(!line.trim_ascii().is_empty());
-                continue;
-            };
-            let text = |name: &str| fields.get(name).and_then(Value::as_str);
-            if action
-                .as_deref()
-                .is_some_and(|action| text("action") != Some(action))
-            {
-                continue;
-            }
-            if let Some(hashes) = &hashes {
-                other_key += u64::from(text("person_key").is_some_and(|key| !ids.contains(key)));
-                if !text("person").is_some_and(|person| hashes.contains(person)) {
-                    continue;
-                }
-            }
-            if seen.insert(line) {
-                found.lines.push(fields);
             }
         }
     }
-    found
-        .lines
-        .sort_by(|a, b| text(a, "time").cmp(text(b, "time")));
-    if other_key > 0 {
-        found.skipped.push(format!(
-            "{other_key} lines have keys of people that are not in {}",
-            key_file.display()
-        ));
-    }
-    if damaged > 0 {
-        warn_user(&format!(
-            "note: {damaged} lines are damaged and cannot be read"
-        ));
-    }
-    Ok(found)
+    Ok(search.finish(&key_file.display().to_string()))
 }
 
 /// Reads the lines of a file, which may be compressed by gzip.
@@ -215,9 +285,12 @@ fn text<'f>(fields: &'f Map<String, Value>, name: &str) -> &'f str {
 }
 
 fn table(lines: &[Map<String, Value>]) -> String {
-    let mut table = new_table([
-        "TIME", "WHO", "FROM", "ACTION", "OUTCOME", "REVISION", "REQUEST", "DETAIL",
-    ]);
+    let has_nodes = lines.iter().any(|fields| fields.contains_key("node"));
+    let columns = [
+        "TIME", "NODE", "WHO", "FROM", "ACTION", "OUTCOME", "REVISION", "REQUEST", "DETAIL",
+    ];
+    let is_shown = |column: &&str| has_nodes || *column != "NODE";
+    let mut table = new_table(columns.into_iter().filter(is_shown));
     for fields in lines {
         let cell = |name: &str| match text(fields, name) {
             "" => "-".to_owned(),
@@ -230,8 +303,8 @@ fn table(lines: &[Map<String, Value>]) -> String {
             .trim_end_matches('Z')
             .replace('T', " ");
         let revision: String = cell("revision").chars().take(12).collect();
-        table.add_row([
-            seconds,
+        let node = has_nodes.then(|| cell("node"));
+        let rest = [
             cell("who"),
             cell("from"),
             cell("action"),
@@ -239,7 +312,8 @@ fn table(lines: &[Map<String, Value>]) -> String {
             revision,
             cell("request"),
             cell("detail"),
-        ]);
+        ];
+        table.add_row(std::iter::once(seconds).chain(node).chain(rest));
     }
     render(&table)
 }
@@ -259,7 +333,7 @@ mod tests {
     fn open_audit(state: &Path, keep_days: u32) -> Audit {
         let files = StateFiles::open(state).unwrap();
         let store = FolderStore::open_unlocked(state).unwrap().with_state(files);
-        Audit::new(std::sync::Arc::new(store), state, keep_days)
+        Audit::new(std::sync::Arc::new(store), state, keep_days, None)
     }
 
     fn args(state: &Path, person: Option<&str>, action: Option<Action>) -> AuditArgs {
@@ -268,6 +342,7 @@ mod tests {
             action,
             state: state.to_owned(),
             json: true,
+            database: DatabaseAddress::default(),
         }
     }
 

@@ -32,7 +32,7 @@ impl fmt::Debug for DatabaseUrl {
 }
 
 /// Arguments of a command that name the database.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct DatabaseAddress {
     /// PostgreSQL database, as postgresql://USER@HOST/NAME
     #[arg(
@@ -60,8 +60,16 @@ impl DatabaseAddress {
     ///
     /// If none or two are named, or if the address is invalid.
     pub(crate) fn options(&self) -> Result<DatabaseOptions, ConfigError> {
-        options(self.database.as_ref(), self.database_url_file.as_deref())?
-            .ok_or(ConfigError::NoDatabase)
+        self.find()?.ok_or(ConfigError::NoDatabase)
+    }
+
+    /// Returns the database; none if none is named.
+    ///
+    /// # Errors
+    ///
+    /// If two are named, or if the address is invalid.
+    pub(crate) fn find(&self) -> Result<Option<DatabaseOptions>, ConfigError> {
+        options(self.database.as_ref(), self.database_url_file.as_deref())
     }
 }
 

@@ -10,7 +10,9 @@ use rostro_common::cores::Cores;
 use rostro_common::fs::read_at_most;
 use rostro_common::shutdown::Shutdown;
 use rostro_database::{Database, Node, PostgresStore, schema};
-use rostro_gallery::{CsvGallery, FolderStore, StateFiles, Store};
+use rostro_gallery::{
+    CsvGallery, FolderStore, StateFiles, Store, StoreError, UnsentLines, remove_templates,
+};
 use rostro_inference::OnnxRuntime;
 use rostro_models::runtime;
 use rostro_sandbox::engine::Engine;
@@ -82,7 +84,8 @@ pub(super) fn assemble(
         texts: config.texts.clone(),
         may_lack_settings: config.unknown_settings == UnknownSettingsAction::Warn,
     };
-    let audit = Audit::new(store, state.folder(), config.keep_audit);
+    let node = config.database.as_ref().map(|_| config.fleet.node.clone());
+    let audit = Audit::new(store, state.folder(), config.keep_audit, node);
     let opened = Deployment::open(builder, state, audit, &configured, config.breaker);
     let (deployment, report) = opened.map_err(|cause| ServeError::Open {
         path: config.pipeline.clone(),
@@ -135,25 +138,25 @@ fn open_store(
     lock_scope: &CancelScope,
     shutdown: &Shutdown,
 ) -> Result<(Arc<dyn Store>, StateFolder), ServeError> {
-    let open_state = || {
-        let state = StateFolder::open(&config.state, lock_scope, shutdown.clone())?;
-        let files = StateFiles::open(state.folder()).map_err(ServeError::Audit)?;
-        Ok::<_, ServeError>((state, files))
-    };
+    let open_state = || StateFolder::open(&config.state, lock_scope, shutdown.clone());
     let Some(options) = &config.database else {
         let gallery = FolderStore::open_locked(&config.gallery, lock_scope)?;
         report_quarantined(gallery.files(), config);
-        let (state, files) = open_state()?;
+        let state = open_state()?;
+        let files = StateFiles::open(state.folder()).map_err(ServeError::Audit)?;
         return Ok((Arc::new(gallery.with_state(files)), state));
     };
     let files = CsvGallery::open_locked(&config.gallery, lock_scope)?;
-    let (folder, state) = open_state()?;
+    let state = open_state()?;
+    // Those of a folder gallery with the same state folder.
+    remove_templates(state.folder()).map_err(StoreError::from)?;
+    let unsent = UnsentLines::open(state.folder()).map_err(ServeError::Audit)?;
     let database = Database::open(options)?;
     schema::check(&database)?;
     tracing::info!(database = %options, "people are in a database");
-    let node = Node { files, state };
+    let node = Node { files, unsent };
     let store = PostgresStore::open_node(database, node, config.fleet.clone())?;
-    Ok((Arc::new(store), folder))
+    Ok((Arc::new(store), state))
 }
 
 /// Logs the quarantined files that can be restored.

@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use rostro_common::digest::Sha256Digest;
 use rostro_common::ids::PersonId;
-use rostro_gallery::{AUDIT_LOG, AuditAppend, Store};
+use rostro_gallery::{AUDIT_LOG, Store};
 
 use person_key::PersonKeys;
 
@@ -62,6 +62,9 @@ impl Actor {
 #[derive(Debug, Serialize)]
 struct AuditLine<'a> {
     time: &'a str,
+    /// The node of a fleet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<&'a str>,
     request: Option<&'a str>,
     who: &'a str,
     from: &'a str,
@@ -82,6 +85,8 @@ struct AuditLine<'a> {
 #[derive(Debug)]
 pub struct Audit {
     store: Arc<dyn Store>,
+    /// Name of this node of a fleet; none for a service of one process.
+    node: Option<String>,
     /// Time for which lines and keys are kept.
     keep: SignedDuration,
     lost: AtomicU64,
@@ -96,17 +101,18 @@ struct OpenLog {
 }
 
 impl Audit {
-    /// The audit log of a store, with the keys of people in the state folder. Removes lines and keys
-    /// older than `keep_days`.
-    pub fn new(store: Arc<dyn Store>, state: &Path, keep_days: u32) -> Self {
+    /// The audit log of a store, with the keys of people in the state folder, or in a database that
+    /// nodes share. Removes lines and keys older than `keep_days`.
+    pub fn new(store: Arc<dyn Store>, state: &Path, keep_days: u32, node: Option<String>) -> Self {
         let audit = Self {
-            store,
+            node,
             keep: SignedDuration::from_hours(24 * i64::from(keep_days)),
             lost: AtomicU64::new(0),
             open: Mutex::new(OpenLog {
-                keys: PersonKeys::new(state.join(KEYS)),
+                keys: PersonKeys::new(Arc::clone(&store), state.join(KEYS)),
                 last_removal: (SystemTime::now(), Instant::now()),
             }),
+            store,
         };
         audit.remove_before(Timestamp::now());
         audit
@@ -200,6 +206,7 @@ impl Audit {
             let request = request.as_deref();
             let line = AuditLine {
                 time: &time,
+                node: self.node.as_deref(),
                 request,
                 who,
                 from,
@@ -221,7 +228,7 @@ impl Audit {
         // it, so that other requests do not wait for the disk.
         let appended = self.store.append_audit(&text);
         drop(open);
-        if let Err(error) = appended.and_then(AuditAppend::wait) {
+        if let Err(error) = appended.and_then(|appended| appended.wait()) {
             self.lost.fetch_add(count, Ordering::Relaxed);
             tracing::error!(
                 lines = count,
@@ -311,7 +318,7 @@ mod tests {
     fn opened(state: &Path) -> Audit {
         let files = StateFiles::open(state).unwrap();
         let store = FolderStore::open_unlocked(state).unwrap().with_state(files);
-        Audit::new(Arc::new(store), state, KEEP)
+        Audit::new(Arc::new(store), state, KEEP, None)
     }
 
     fn actor() -> Actor {

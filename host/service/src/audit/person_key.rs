@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use rostro_common::fs::atomic::{AtomicFile, FileAccess};
@@ -11,6 +12,7 @@ use rostro_common::fs::durable::sync_folder;
 use rostro_common::fs::read_small;
 use rostro_common::ids::PersonId;
 use rostro_common::keyed_hash::HashKey;
+use rostro_gallery::{AuditKey, Store};
 
 /// Time for which a key is used for new lines: a year.
 const KEY_LIFETIME: SignedDuration = SignedDuration::from_hours(365 * 24);
@@ -21,22 +23,30 @@ const HEAD: &str = "# Keys of the people in audit.jsonl: when each was made, and
 /// A key, and the time at which it was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PersonKey {
-    made: Timestamp,
+    stored: AuditKey,
     /// Identifies the key in a line without revealing it.
     pub id: String,
-    key: HashKey,
+}
+
+impl From<AuditKey> for PersonKey {
+    fn from(stored: AuditKey) -> Self {
+        let id = stored.key.hash("\0key id");
+        Self {
+            id: id.to_string().chars().take(8).collect(),
+            stored,
+        }
+    }
 }
 
 impl PersonKey {
-    fn new(made: Timestamp, key: HashKey) -> Self {
-        let id = key.hash("\0key id").to_string().chars().take(8).collect();
-        Self { made, id, key }
+    fn made(&self) -> Timestamp {
+        self.stored.made
     }
 
     /// Returns the hash of a person's id. An id has no control character, so the hash never equals
     /// the key's own id.
     pub fn hash(&self, id: &PersonId) -> String {
-        self.key.hash(id.as_str()).to_string()
+        self.stored.key.hash(id.as_str()).to_string()
     }
 }
 
@@ -66,7 +76,7 @@ pub fn read(file: &Path) -> io::Result<Vec<PersonKey>> {
             .split_once(' ')
             .and_then(|(made, key)| Some((made.parse().ok()?, HashKey::from_hex(key).ok()?)));
         let (made, key) = key.ok_or_else(|| wrong(index + 1))?;
-        keys.push(PersonKey::new(made, key));
+        keys.push(AuditKey { made, key }.into());
     }
     Ok(keys)
 }
@@ -74,6 +84,8 @@ pub fn read(file: &Path) -> io::Result<Vec<PersonKey>> {
 /// The keys of a running service.
 #[derive(Debug)]
 pub(super) struct PersonKeys {
+    store: Arc<dyn Store>,
+    /// Place of the keys, if the store has none.
     file: PathBuf,
     /// Oldest first. None before the file was read.
     keys: Option<Vec<PersonKey>>,
@@ -82,8 +94,9 @@ pub(super) struct PersonKeys {
 }
 
 impl PersonKeys {
-    pub(super) fn new(file: PathBuf) -> Self {
+    pub(super) fn new(store: Arc<dyn Store>, file: PathBuf) -> Self {
         Self {
+            store,
             file,
             keys: None,
             is_failing: false,
@@ -102,9 +115,12 @@ impl PersonKeys {
                 } else {
                     "lines of the audit log identify no person"
                 };
+                let place = match self.store.is_shared() {
+                    true => "the database".to_owned(),
+                    false => self.file.display().to_string(),
+                };
                 tracing::error!(
-                    "cannot store a key in {}: {error}; until this is repaired, {consequence}",
-                    self.file.display()
+                    "cannot store a key in {place}: {error}; until this is repaired, {consequence}"
                 );
             }
             Err(_) => {}
@@ -115,9 +131,10 @@ impl PersonKeys {
     fn renew(&mut self, now: Timestamp) -> io::Result<()> {
         let keys = match &mut self.keys {
             Some(keys) => keys,
-            None => self.keys.insert(load(&self.file)?),
+            None => self.keys.insert(self.load()?),
         };
-        if !keys.is_empty() && !self.file.try_exists()? {
+        let is_shared = self.store.is_shared();
+        if !is_shared && !keys.is_empty() && !self.file.try_exists()? {
             write(&self.file, keys)?;
             tracing::error!(
                 "{} was missing and was written again, because no line of a person can be found without it",
@@ -126,15 +143,33 @@ impl PersonKeys {
         }
         if keys
             .last()
-            .is_some_and(|newest| now.duration_since(newest.made) < KEY_LIFETIME)
+            .is_some_and(|newest| now.duration_since(newest.made()) < KEY_LIFETIME)
         {
             return Ok(());
         }
+        let new = AuditKey {
+            made: now,
+            key: HashKey::random()?,
+        };
+        if is_shared {
+            let newest = keys.last().map(PersonKey::made);
+            self.store.add_audit_key(&new, newest)?;
+            // Another node may have added one first.
+            self.keys = Some(self.load()?);
+            return Ok(());
+        }
         let mut renewed = keys.clone();
-        renewed.push(PersonKey::new(now, HashKey::random()?));
+        renewed.push(new.into());
         write(&self.file, &renewed)?;
         *keys = renewed;
         Ok(())
+    }
+
+    fn load(&self) -> io::Result<Vec<PersonKey>> {
+        match self.store.audit_keys()? {
+            Some(keys) => Ok(keys.into_iter().map(PersonKey::from).collect()),
+            None => load(&self.file),
+        }
     }
 
     /// Drops the keys that only lines from before `cutoff` use.
@@ -144,20 +179,27 @@ impl PersonKeys {
         let expired = keys
             .iter()
             .skip(1)
-            .take_while(|next| next.made < cutoff)
+            .take_while(|next| next.made() < cutoff)
             .count();
         if expired == 0 {
             return;
         }
         let kept = keys.split_off(expired);
         let dropped = std::mem::replace(keys, kept);
-        match write(&self.file, keys) {
+        let removed = match self.store.is_shared() {
+            true => {
+                let made: Vec<Timestamp> = dropped.iter().map(PersonKey::made).collect();
+                self.store.remove_audit_keys(&made)
+            }
+            false => write(&self.file, keys),
+        };
+        match removed {
             Ok(()) => tracing::info!(
                 keys = dropped.len(),
                 "dropped keys of the audit log whose lines are gone"
             ),
             Err(error) => {
-                tracing::error!("cannot drop old keys from {}: {error}", self.file.display());
+                tracing::error!("cannot drop old keys of the audit log: {error}");
                 keys.splice(0..0, dropped);
             }
         }
@@ -195,7 +237,11 @@ fn load(file: &Path) -> io::Result<Vec<PersonKey>> {
 fn write(file: &Path, keys: &[PersonKey]) -> io::Result<()> {
     let folder = file.parent().unwrap_or_else(|| Path::new("."));
     let mut text = HEAD.to_owned();
-    for PersonKey { made, key, .. } in keys {
+    for PersonKey {
+        stored: AuditKey { made, key },
+        ..
+    } in keys
+    {
         text.push_str(&format!("{made} {}\n", key.to_hex()));
     }
     let mut unfinished = AtomicFile::create(file, FileAccess::Owner)?;
@@ -208,21 +254,29 @@ fn write(file: &Path, keys: &[PersonKey]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use rostro_gallery::FolderStore;
+
     use super::*;
 
     fn day(number: i64) -> Timestamp {
         Timestamp::from_second(number * 86_400).unwrap()
     }
 
+    /// Returns the keys of a folder, for a store without keys.
+    fn keys_in(folder: &Path) -> PersonKeys {
+        let store = FolderStore::open_unlocked(folder).unwrap();
+        PersonKeys::new(Arc::new(store), folder.join("audit.key"))
+    }
+
     fn keys() -> (tempfile::TempDir, PersonKeys) {
         let folder = tempfile::tempdir().unwrap();
-        let keys = PersonKeys::new(folder.path().join("audit.key"));
+        let keys = keys_in(folder.path());
         (folder, keys)
     }
 
     #[test]
     fn key_changes_after_a_year() {
-        let (_folder, mut keys) = keys();
+        let (folder, mut keys) = keys();
         let first = keys.current(day(0)).unwrap().clone();
         assert_eq!(keys.current(day(364)), Some(&first));
         let second = keys.current(day(365)).unwrap().clone();
@@ -230,17 +284,14 @@ mod tests {
         assert_eq!(read(&keys.file).unwrap(), [first.clone(), second.clone()]);
         // A clock that jumps back makes no key, and another process uses the newest one.
         assert_eq!(keys.current(day(100)), Some(&second));
-        assert_eq!(
-            PersonKeys::new(keys.file.clone()).current(day(400)),
-            Some(&second)
-        );
+        assert_eq!(keys_in(folder.path()).current(day(400)), Some(&second));
         let alice = "alice".parse().unwrap();
         assert_ne!(first.hash(&alice), second.hash(&alice));
     }
 
     #[test]
     fn key_outlives_its_last_line() {
-        let (_folder, mut keys) = keys();
+        let (folder, mut keys) = keys();
         for year in 0..3 {
             keys.current(day(365 * year)).unwrap();
         }
@@ -258,7 +309,7 @@ mod tests {
     /// Lines are found by the keys in the file, so a removed file is written again.
     #[test]
     fn removed_key_file_is_written_again() {
-        let (_folder, mut keys) = keys();
+        let (folder, mut keys) = keys();
         let key = keys.current(day(0)).unwrap().clone();
         fs::remove_file(&keys.file).unwrap();
         assert_eq!(keys.current(day(1)), Some(&key));
@@ -270,12 +321,12 @@ mod tests {
     fn key_file_is_private() {
         use std::os::unix::fs::PermissionsExt;
 
-        let (_folder, mut keys) = keys();
+        let (folder, mut keys) = keys();
         keys.current(day(0)).unwrap();
         let mode = || fs::metadata(&keys.file).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(), 0o600);
         fs::set_permissions(&keys.file, fs::Permissions::from_mode(0o644)).unwrap();
-        PersonKeys::new(keys.file.clone()).current(day(0)).unwrap();
+        keys_in(folder.path()).current(day(0)).unwrap();
         assert_eq!(mode(), 0o600);
     }
 
