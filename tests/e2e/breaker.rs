@@ -1,10 +1,14 @@
 //! The circuit breaker's share rule, for failures that are never in a row.
 
+use std::path::Path;
+
 use ureq::http::Method;
 
+use crate::database::{migrated, on};
 use crate::faults::with_white;
 use crate::harness::{Options, Server, component, drawn, eventually};
 use crate::operator::{bytes, metrics};
+use crate::postgres::OwnDatabase;
 use crate::revisions::{model, pack};
 
 const ONE: (&str, &str) = ("x-api-key", "camera-one-0123456789");
@@ -27,18 +31,23 @@ fn with_failing(keys: bool) -> (Server, [tempfile::TempDir; 2], String) {
     with_failing_at(options, [models, state])
 }
 
-fn with_failing_at(
-    options: Options,
-    [models, state]: [tempfile::TempDir; 2],
-) -> (Server, [tempfile::TempDir; 2], String) {
+/// Installs a pack whose detector fails on pictures with a white patch.
+fn failing_pack(models: &Path) {
     pack(
-        models.path(),
+        models,
         "failing",
         &[
             ("detector", model("failing-detector")),
             ("recognizer", model("recognizer")),
         ],
     );
+}
+
+fn with_failing_at(
+    options: Options,
+    [models, state]: [tempfile::TempDir; 2],
+) -> (Server, [tempfile::TempDir; 2], String) {
+    failing_pack(models.path());
     let server = options
         .arg("--models", models.path())
         .state(state.path())
@@ -142,4 +151,86 @@ fn one_failing_client_trips_nothing() {
     // The canary fails for the second client, too.
     nine_and_one(&server, &[TWO, canary]);
     eventually("the breaker", || server.state(&failing) == "failed");
+}
+
+/// Two nodes of a database on which the failing revision is active; returns the one before as well.
+fn nodes_with_failing(models: &Path, breaker: &str) -> ([Server; 2], String, OwnDatabase) {
+    failing_pack(models);
+    let database = migrated();
+    let node = |name: &str| {
+        let options = on(&database).arg("--node", name);
+        let options = options.arg("--models", models).arg("--breaker", breaker);
+        options.start()
+    };
+    let nodes = ["one", "two"].map(node);
+    let sound = nodes[0].active();
+    let failing = nodes[0].staged(&bytes(component("insightface")), "pack=failing");
+    eventually("both nodes stage it", || {
+        nodes.iter().all(|node| node.state(&failing) == "staged")
+            && nodes[0]
+                .pipeline(&["activate", &failing])
+                .status()
+                .unwrap()
+                .success()
+    });
+    (nodes, sound, database)
+}
+
+fn is_ready(node: &Server) -> bool {
+    node.ask(&Method::GET, "/readyz", &[], &[]).status == 200
+}
+
+/// A node on which requests fail leaves them to the other. If the other one fails as well, the
+/// revision goes out for both.
+#[test]
+fn second_node_trips_for_all() {
+    let models = tempfile::tempdir().unwrap();
+    let (nodes, sound, _database) = nodes_with_failing(models.path(), "3");
+    let [one, two] = &nodes;
+    let fail = |node: &Server| {
+        for _ in 0..3 {
+            assert_eq!(node.recognize(with_white("alice-probe.png")).status, 500);
+        }
+    };
+    for _ in 0..30 {
+        assert_eq!(two.recognize(drawn("alice-probe.png")).status, 200);
+    }
+    fail(one);
+    for path in [&one.url, &one.admin] {
+        let response = ureq::get(format!("{path}/readyz"))
+            .config()
+            .http_status_as_error(false)
+            .build()
+            .call()
+            .unwrap();
+        assert_eq!(response.status(), 503);
+    }
+    one.ask(&Method::GET, "/readyz", &[], &[])
+        .error(503, "breaker_tripped");
+    assert!(is_ready(two) && one.active() != sound);
+    assert_eq!(one.recognize(drawn("alice-probe.png")).status, 200);
+    let local = "rostro_breaker_trips_total{rule=\"in_a_row\",outcome=\"local\"} 1";
+    assert!(metrics(one).contains(local), "{}", metrics(one));
+    fail(two);
+    eventually("the sound revision serves", || {
+        nodes
+            .iter()
+            .all(|node| node.active() == sound && is_ready(node))
+    });
+}
+
+/// Failures that are too few on each node are enough on all together.
+#[test]
+fn summed_share_trips_for_all() {
+    let models = tempfile::tempdir().unwrap();
+    let (nodes, sound, _database) = nodes_with_failing(models.path(), "10");
+    for node in &nodes {
+        let expected = [vec![500; 9], vec![200]].concat();
+        assert_eq!(nine_and_one(node, &[]), expected);
+    }
+    eventually("the sound revision serves", || {
+        nodes
+            .iter()
+            .all(|node| node.active() == sound && is_ready(node))
+    });
 }

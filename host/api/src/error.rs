@@ -216,6 +216,14 @@ impl ApiError {
         )
     }
 
+    /// Returns the error of a node that fails where others do not. Requests are still answered.
+    pub(crate) fn tripped() -> Self {
+        Self::retry_later(
+            "breaker_tripped",
+            "Requests failed on this node and not on the others. Send requests to another node.",
+        )
+    }
+
     /// Returns the error for a person who is not stored.
     pub(crate) fn unknown_person() -> Self {
         Self::new(

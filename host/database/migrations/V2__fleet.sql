@@ -32,6 +32,8 @@ CREATE TABLE lease (
     -- For people, not for the protocol. An operator sets `is_draining`, and the node reads it when it
     -- renews.
     is_draining boolean NOT NULL DEFAULT false,
+    -- What the node reports of its requests, for the circuit breaker of all nodes.
+    health      text    NOT NULL DEFAULT '',
     joined_at   timestamptz NOT NULL DEFAULT now(),
     renewed_at  timestamptz NOT NULL DEFAULT now()
 );

@@ -291,6 +291,15 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Tells other nodes which revisions this one has staged, and why it cannot serve others.
     fn report_revisions(&self, _revisions: BTreeMap<Sha256Digest, Result<(), String>>) {}
 
+    /// Tells other nodes of the requests of this one, in a text of the caller; at once if they must
+    /// know soon.
+    fn report_health(&self, _report: String, _is_urgent: bool) {}
+
+    /// Returns what the other live nodes reported, as of this node's last renewal.
+    fn others_health(&self) -> Vec<NodeHealth> {
+        Vec::new()
+    }
+
     /// Returns what every live node has staged; empty in a store of one process.
     ///
     /// # Errors
@@ -389,6 +398,15 @@ pub struct NodeRevisions {
     pub is_own: bool,
     /// Revisions that it has staged, and those that it cannot serve, with the reason.
     pub revisions: BTreeMap<Sha256Digest, Result<(), String>>,
+}
+
+/// What another live node reported of its requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeHealth {
+    /// Whether it answers requests, and no operator drains it.
+    pub is_ready: bool,
+    /// Its last report; empty before the first.
+    pub report: String,
 }
 
 /// A durable change that other nodes must apply before it is answered.

@@ -93,6 +93,11 @@ impl Service {
         self.deployment.is_leased()
     }
 
+    /// Returns true if the circuit breaker tripped on this node of a fleet alone.
+    pub fn is_tripped(&self) -> bool {
+        self.deployment.is_tripped()
+    }
+
     /// Returns true if an operator drains this node.
     pub fn is_draining(&self) -> bool {
         self.deployment.is_draining()

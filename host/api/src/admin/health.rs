@@ -48,6 +48,9 @@ pub(super) async fn readyz(State(admin): State<Admin>) -> Result<Json<Readiness>
     if admin.deployment.is_draining() {
         return Err(ApiError::draining());
     }
+    if admin.deployment.is_tripped() {
+        return Err(ApiError::tripped());
+    }
     let last_reload = admin.reload.last().into_answer();
     let ready = admin.run(move |deployment| {
         let active = deployment.active();

@@ -39,7 +39,7 @@ pub(crate) async fn healthz() -> Json<Alive> {
 /// Check that the service answers requests.
 #[utoipa::path(get, path = "/readyz", tag = "health", responses(
     (status = 200, description = "The service answers requests", body = Ready),
-    (status = 503, description = "The service is starting, is drained, or lost its lease", body = ErrorAnswer)
+    (status = 503, description = "The service is starting, is drained, lost its lease, or fails where other nodes do not", body = ErrorAnswer)
 ))]
 pub(crate) async fn readyz(State(app): State<App>) -> Result<Json<Ready>, ApiError> {
     if !app.service.is_leased() {
@@ -47,6 +47,9 @@ pub(crate) async fn readyz(State(app): State<App>) -> Result<Json<Ready>, ApiErr
     }
     if app.service.is_draining() {
         return Err(ApiError::draining());
+    }
+    if app.service.is_tripped() {
+        return Err(ApiError::tripped());
     }
     Ok(Json(Ready {
         status: "ready",

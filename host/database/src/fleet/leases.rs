@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use deadpool_postgres::ClientWrapper;
+use rostro_gallery::NodeHealth;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -30,6 +31,8 @@ pub(super) struct LeaseRow {
     pub renewed: i64,
     /// Every change up to this number is applied.
     pub applied: i64,
+    /// What the node reports of its requests.
+    pub health: NodeHealth,
 }
 
 impl LeaseList {
@@ -37,7 +40,7 @@ impl LeaseList {
         let statement = client
             .prepare_cached(
                 "SELECT epoch(), coalesce(settled_epoch = epoch(), false), \
-                 lease, node, length_ms, renewed, applied \
+                 lease, node, length_ms, renewed, applied, is_serving AND NOT is_draining, health \
                  FROM gallery LEFT JOIN lease ON NOT is_expelled",
             )
             .await?;
@@ -61,6 +64,10 @@ impl LeaseRow {
             length: Duration::from_millis(u64::try_from(row.get::<_, i32>(4)).unwrap_or_default()),
             renewed: row.get(5),
             applied: row.get(6),
+            health: NodeHealth {
+                is_ready: row.get(7),
+                report: row.get(8),
+            },
         })
     }
 }
@@ -142,6 +149,10 @@ mod tests {
                 length: LENGTH,
                 renewed,
                 applied: 0,
+                health: NodeHealth {
+                    is_ready: true,
+                    report: String::new(),
+                },
             }],
         }
     }

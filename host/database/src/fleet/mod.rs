@@ -37,6 +37,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rostro_gallery::NodeHealth;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -82,6 +83,8 @@ pub(crate) struct Fleet {
     observations: Observations,
     /// What this node has staged, for its row.
     revisions: Mutex<String>,
+    /// What this node reports of its requests, for its row.
+    health: Mutex<String>,
     /// Fires when the lease must be renewed at once, because a waiter needs the acknowledgement.
     urgent: Notify,
 }
@@ -100,6 +103,7 @@ impl Fleet {
             refusal: Mutex::default(),
             observations: Observations::default(),
             revisions: Mutex::new("{}".to_owned()),
+            health: Mutex::default(),
             urgent: Notify::new(),
         })
     }
@@ -116,6 +120,26 @@ impl Fleet {
     pub(crate) fn report_revisions(&self, revisions: String) {
         *self.lock_revisions() = revisions;
         self.urgent.notify_one();
+    }
+
+    /// Tells the other nodes of the requests of this one.
+    pub(crate) fn report_health(&self, report: String, is_urgent: bool) {
+        let mut health = self.lock_health();
+        let is_changed = *health != report;
+        *health = report;
+        drop(health);
+        if is_urgent && is_changed {
+            self.urgent.notify_one();
+        }
+    }
+
+    /// Returns what the other live nodes reported.
+    pub(crate) fn others_health(&self) -> Vec<NodeHealth> {
+        self.observations.others()
+    }
+
+    fn lock_health(&self) -> MutexGuard<'_, String> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns true for the lease of this process.

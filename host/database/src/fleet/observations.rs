@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use rostro_gallery::FleetStatus;
+use rostro_gallery::{FleetStatus, NodeHealth};
 
 use super::Fleet;
 use super::clock::since_boot;
@@ -16,6 +16,8 @@ pub(super) struct Observations {
     is_draining: AtomicBool,
     /// Position of the latest change in the database at the last renewal.
     latest: Mutex<Option<Position>>,
+    /// What the other live nodes reported of their requests.
+    others: Mutex<Vec<NodeHealth>>,
     /// Leases of other nodes that this one expelled.
     expulsions: AtomicU64,
     /// Connections that renewed the lease.
@@ -36,6 +38,15 @@ impl Observations {
                 false => tracing::info!("this node is no longer drained"),
             }
         }
+    }
+
+    pub(super) fn record_others(&self, others: Vec<NodeHealth>) {
+        *self.others.lock().unwrap_or_else(PoisonError::into_inner) = others;
+    }
+
+    pub(super) fn others(&self) -> Vec<NodeHealth> {
+        let others = self.others.lock();
+        others.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn count_expulsion(&self) {

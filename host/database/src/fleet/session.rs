@@ -232,7 +232,7 @@ impl Fleet {
         let statement = client
             .prepare_cached(
                 "UPDATE lease SET renewed = renewed + 1, applied = $2, is_serving = $3, \
-                 settings = $5, revisions = $6::text::jsonb, renewed_at = now() \
+                 settings = $5, revisions = $6::text::jsonb, health = $7, renewed_at = now() \
                  WHERE lease = $1 AND NOT is_expelled AND epoch() = $4 \
                  AND $2 <= (SELECT counter FROM gallery) \
                  RETURNING is_draining, (SELECT counter FROM gallery)",
@@ -240,6 +240,7 @@ impl Fleet {
             .await?;
         let number = i64::try_from(applied.unwrap_or_default()).unwrap_or(i64::MAX);
         let revisions = self.lock_revisions().clone();
+        let health = self.lock_health().clone();
         let renewed = client
             .query_opt(
                 &statement,
@@ -250,6 +251,7 @@ impl Fleet {
                     &&*member.epoch,
                     &Json(self.options.settings.values()),
                     &revisions,
+                    &health,
                 ],
             )
             .await?;
@@ -270,6 +272,9 @@ impl Fleet {
         let list = LeaseList::read(client).await?;
         let now = since_boot();
         let ended = self.observe(&list, now);
+        let others = list.leases.iter().filter(|row| !self.is_own(row.lease));
+        let others = others.map(|row| row.health.clone());
+        self.observations.record_others(others.collect());
         for lease in ended {
             self.expel(client, &lease, &list.epoch).await?;
         }

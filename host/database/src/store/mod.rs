@@ -55,9 +55,9 @@ use rostro_gallery::ledger::{
 };
 use rostro_gallery::{
     AuditAppend, AuditKey, BatchWrite, ChangeNumber, CsvGallery, DatabaseFailure, Deletion,
-    FleetStatus, GalleryContents, GalleryError, GroupChange, KeptTemplates, Lease, NodeRevisions,
-    PendingChange, PersonSamples, PersonWrite, Problem, RevisionsError, RevisionsWrite,
-    SampleLocation, SharedChange, Store, StoreChanges, StoreError, UnsentLines,
+    FleetStatus, GalleryContents, GalleryError, GroupChange, KeptTemplates, Lease, NodeHealth,
+    NodeRevisions, PendingChange, PersonSamples, PersonWrite, Problem, RevisionsError,
+    RevisionsWrite, SampleLocation, SharedChange, Store, StoreChanges, StoreError, UnsentLines,
 };
 
 use crate::connection::{BackgroundTask, Database, DatabaseError, StatementKind};
@@ -508,6 +508,14 @@ impl Store for PostgresStore {
 
     fn report_revisions(&self, revisions: BTreeMap<Sha256Digest, Result<(), String>>) {
         self.fleet.report_revisions(revisions_text(&revisions));
+    }
+
+    fn report_health(&self, report: String, is_urgent: bool) {
+        self.fleet.report_health(report, is_urgent);
+    }
+
+    fn others_health(&self) -> Vec<NodeHealth> {
+        self.fleet.others_health()
     }
 
     fn nodes(&self) -> Result<Vec<NodeRevisions>, GalleryError> {

@@ -2,7 +2,6 @@
 //! changes nothing.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rostro_common::digest::Sha256Digest;
@@ -12,14 +11,11 @@ use rostro_sandbox::component::error::ComponentError;
 use rostro_sandbox::limits::LimitError;
 
 use super::agreement::Agreement;
-use super::ready::breaker::{OFF, Rule, client_number};
-use super::ready::{Outcome, ReadyRevision};
+use super::ready::ReadyRevision;
 use super::record::{Record, Status, TrafficShare};
-use super::routes::ShareCounter;
 use super::state_folder::StateError;
-use super::{Actor, Deployment, DeploymentState};
-use crate::audit::{Action, ActionOutcome};
-use crate::executor::Client;
+use super::{Actor, Deployment, DeploymentState, share_counter};
+use crate::audit::Action;
 
 /// Times that a change is worked out again because another node wrote the record.
 pub(super) const MAX_CONFLICTS: usize = 10;
@@ -337,7 +333,7 @@ impl ChangeDraft<'_> {
     }
 
     /// Marks a revision as failed. If it is active, the previous one serves.
-    fn take_out(
+    pub(super) fn take_out(
         &mut self,
         ready: &ReadyRevision,
         reason: &str,
@@ -479,11 +475,12 @@ impl Deployment {
         store.wait_applied(&outcome.shared, Instant::now() + NODES_TIMEOUT)
     }
 
-    /// Refuses to activate a revision that another live node has not staged.
+    /// Refuses a revision that shall answer requests and that another live node has not staged.
     fn check_nodes(&self, change: RevisionChange) -> Result<(), ChangeError> {
-        let RevisionChange::Activate {
+        let (RevisionChange::Activate {
             id, partial: false, ..
-        } = change
+        }
+        | RevisionChange::Canary { id, .. }) = change
         else {
             return Ok(());
         };
@@ -501,74 +498,9 @@ impl Deployment {
         }
     }
 
-    /// Sets the number of failures in a row after which the breaker takes a revision out.
-    pub fn set_breaker(&self, failures: u32) {
-        self.breaker.store(failures, Ordering::Relaxed);
-    }
-
-    /// Counts the outcome of a client's request on a revision. After too many failures, in a row or
-    /// within the last minute, takes the revision out, and the previous one serves. An active
-    /// revision stays if no other can serve.
-    pub(crate) fn record_outcome(&self, ready: &ReadyRevision, client: &Client, outcome: &Outcome) {
-        if self.builder.shutdown.has_begun() {
-            // Cancelled work says nothing about the revision.
-            return;
-        }
-        let in_a_row = ready.health.record(outcome, client_number(client));
-        let cause = match outcome {
-            Outcome::Failure(cause) => cause,
-            Outcome::Success | Outcome::Ignored => return,
-        };
-        let breaker = self.breaker.load(Ordering::Relaxed);
-        if in_a_row >= breaker && in_a_row.is_multiple_of(breaker) {
-            self.trip(ready, Rule::InARow(in_a_row), cause);
-        } else if breaker < OFF
-            && let Some(excess) = ready.health.excess()
-            && excess.is_enough(|client| self.has_other_client(ready, client))
-        {
-            // A revision that stays is reported again only after this many further requests.
-            ready.health.reset_share();
-            self.trip(ready, Rule::Share(excess.share), cause);
-        }
-    }
-
-    /// Returns true if another client than this asked any other revision within the last minute.
-    fn has_other_client(&self, ready: &ReadyRevision, client: u64) -> bool {
-        self.locked()
-            .ready
-            .values()
-            .any(|other| !std::ptr::eq(&**other, ready) && other.health.has_other_client(client))
-    }
-
-    fn trip(&self, ready: &ReadyRevision, rule: Rule, cause: &str) {
-        let id = ready.id();
-        let reason = format!("taken out {rule}, the last: {cause}");
-        let outcome = self.commit(|draft| draft.take_out(ready, &reason));
-        let (outcome, detail) = match outcome {
-            Ok(ChangeOutcome { changed: false, .. }) => return,
-            Ok(ChangeOutcome { changed: true, .. }) => {
-                let mut state = self.locked();
-                state.broken += 1;
-                state.trips.count(rule, false);
-                (ActionOutcome::Done, reason)
-            }
-            Err(error) => {
-                let mut state = self.locked();
-                state.stuck += 1;
-                state.trips.count(rule, true);
-                let detail = format!("it keeps serving, because {error}; it would be {reason}");
-                (ActionOutcome::Refused, detail)
-            }
-        };
-        tracing::error!(revision = id.short(), "{}", detail.escape_debug());
-        let actor = Actor::part("breaker");
-        self.audit
-            .note(&actor, Action::Break, Some(id), outcome, &detail);
-    }
-
     /// Works out a change on a copy of the record, writes it, and applies it. If the change is
     /// refused or cannot be written, nothing changes.
-    fn commit(
+    pub(super) fn commit(
         &self,
         work: impl FnMut(&mut ChangeDraft<'_>) -> Result<Sha256Digest, ChangeError>,
     ) -> Result<ChangeOutcome, ChangeError> {
@@ -617,11 +549,12 @@ impl Deployment {
 
     /// Makes a record the current one, and applies it.
     pub(super) fn adopt_record(&self, state: &mut DeploymentState, record: Record) {
+        let is_shared = self.builder.people.store().is_shared();
         // Counters continue unless their share or revision changed.
         if record.canary != state.record.canary {
             state.canary = record
                 .canary
-                .map(|canary| Arc::new(ShareCounter::new(canary.share)));
+                .map(|canary| share_counter(canary.share, is_shared));
         }
         if record.shadow != state.record.shadow {
             let kept = state.shadow.take().filter(|_| {
@@ -631,7 +564,7 @@ impl Deployment {
                 kept.map(|(_, agreement)| agreement).unwrap_or_default();
             state.shadow = record
                 .shadow
-                .map(|shadow| (Arc::new(ShareCounter::new(shadow.share)), agreement));
+                .map(|shadow| (share_counter(shadow.share, is_shared), agreement));
         }
         state.record = record;
         self.apply_record(state);

@@ -48,6 +48,7 @@ impl Deployment {
         if found.is_complete {
             store.acknowledge_rescan();
         }
+        self.judge_fleet();
         Ok(found.people)
     }
 

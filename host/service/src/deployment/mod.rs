@@ -20,6 +20,7 @@ mod routes;
 mod staging;
 mod state_folder;
 mod status;
+mod trip;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -33,12 +34,14 @@ use rostro_gallery::Deletion;
 use rostro_models::PackError;
 use rostro_sandbox::limits::MAX_COMPONENT_BYTES;
 use rostro_sandbox::settings::names::UnknownSettings;
+use uuid::Uuid;
 
 use crate::audit::{Action, ActionOutcome, Audit};
 use crate::people::{PeopleError, PersonLock, ViewReport};
 use builder::{Occasion, StagedRevision};
 use change::MAX_CONFLICTS;
 use counterparts::counterparts;
+use ready::breaker::ClientNumbers;
 use record::Record;
 use recovery::{ConfiguredEntry, RecoveryPlan, StartedRevision};
 use routes::{Canary, Routes, ShareCounter};
@@ -82,6 +85,9 @@ pub struct Deployment {
     breaker: AtomicU32,
     /// Whether the active revision of the record is staged here.
     serves_active: AtomicBool,
+    /// Whether this node is not ready, because the active revision fails here alone.
+    is_tripped: AtomicBool,
+    clients: ClientNumbers,
 }
 
 /// The record and the revisions in memory. Locked during a change.
@@ -183,7 +189,10 @@ impl Deployment {
         let active = ready.id();
         state_folder.sweep(&record);
         let (queue, jobs) = staging::queue();
-        let state = DeploymentState::new(record, &ready);
+        let store = builder.people.store();
+        let gallery = store.archive_number().filter(|_| store.is_shared());
+        let clients = ClientNumbers::new(gallery.map(|number| number.gallery));
+        let state = DeploymentState::new(record, &ready, store.is_shared());
         let deployment = Arc::new(Self {
             builder,
             state_folder,
@@ -198,6 +207,8 @@ impl Deployment {
             queue,
             breaker: AtomicU32::new(breaker),
             serves_active: AtomicBool::new(true),
+            is_tripped: AtomicBool::new(false),
+            clients,
         });
         deployment.report_start(plan.as_ref(), active, outcome);
         deployment.report(&deployment.locked());
@@ -512,22 +523,34 @@ impl Start {
 
 impl DeploymentState {
     /// Returns the state of a record of which only the active revision is ready.
-    fn new(record: Record, active: &Arc<ReadyRevision>) -> Self {
-        let counter = |share: f64| Arc::new(ShareCounter::new(share));
+    fn new(record: Record, active: &Arc<ReadyRevision>, is_shared: bool) -> Self {
         Self {
             ready: HashMap::from([(active.id(), Arc::clone(active))]),
             failures: HashMap::new(),
             leaving: HashMap::new(),
-            canary: record.canary.map(|canary| counter(canary.share)),
+            canary: record
+                .canary
+                .map(|canary| share_counter(canary.share, is_shared)),
             shadow: record
                 .shadow
-                .map(|shadow| (counter(shadow.share), Arc::default())),
+                .map(|shadow| (share_counter(shadow.share, is_shared), Arc::default())),
             broken: 0,
             stuck: 0,
             trips: TripCounts::default(),
             record,
         }
     }
+}
+
+/// Returns the counter of a share. On a node of a fleet it begins anywhere, so that all nodes together
+/// take the share of few requests, too.
+fn share_counter(share: f64, is_shared: bool) -> Arc<ShareCounter> {
+    let phase = match is_shared {
+        // Its last bits are random.
+        true => f64::from(Uuid::now_v7().as_fields().3[7]) / 256.0,
+        false => 0.0,
+    };
+    Arc::new(ShareCounter::new(share, phase))
 }
 
 /// Returns a reason cut to a readable length, because a component's messages can be long.

@@ -36,13 +36,16 @@ pub(crate) struct Shadow {
 #[derive(Debug)]
 pub(crate) struct ShareCounter {
     share: f64,
+    /// Part of a taken request that was counted before, 0 to 1.
+    phase: f64,
     requests: AtomicU64,
 }
 
 impl ShareCounter {
-    pub(crate) fn new(share: f64) -> Self {
+    pub(crate) fn new(share: f64, phase: f64) -> Self {
         Self {
             share,
+            phase,
             requests: AtomicU64::new(0),
         }
     }
@@ -51,7 +54,7 @@ impl ShareCounter {
     #[expect(clippy::cast_precision_loss, reason = "2^53 requests are not reached")]
     fn takes(&self) -> bool {
         let before = self.requests.fetch_add(1, Ordering::Relaxed);
-        let taken = |requests: u64| (requests as f64 * self.share).floor();
+        let taken = |requests: u64| (requests as f64).mul_add(self.share, self.phase).floor();
         taken(before + 1) > taken(before)
     }
 }
@@ -108,13 +111,18 @@ mod tests {
 
     #[test]
     fn share_is_taken_evenly() {
-        let taken = |share: f64, requests: usize| -> Vec<bool> {
-            let share = ShareCounter::new(share);
+        let taken_from = |share: f64, phase: f64, requests: usize| -> Vec<bool> {
+            let share = ShareCounter::new(share, phase);
             (0..requests).map(|_| share.takes()).collect()
         };
+        let taken = |share, requests| taken_from(share, 0.0, requests);
         assert_eq!(
             taken(0.25, 8),
             [false, false, false, true, false, false, false, true]
+        );
+        assert_eq!(
+            taken_from(0.25, 0.5, 8),
+            [false, true, false, false, false, true, false, false]
         );
         assert_eq!(taken(0.0, 4), [false; 4]);
         assert_eq!(taken(1.0, 4), [true; 4]);

@@ -1,17 +1,19 @@
 //! Rules of the circuit breaker: too many failures in a row, or too large a share of failures.
 
 use std::collections::VecDeque;
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
-use std::sync::LazyLock;
-use std::time::Instant;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::executor::Client;
 
 /// Time for which a request counts for the share, in seconds.
 const WINDOW: u64 = 60;
+
+/// Time for which a node of a fleet is not ready after a trip.
+pub(super) const TRIP_TIME: Duration = Duration::from_secs(WINDOW);
 
 /// The fewest requests that make a share.
 const FEWEST: u64 = 20;
@@ -20,12 +22,19 @@ const FEWEST: u64 = 20;
 pub(crate) const OFF: u32 = 10_000;
 
 /// The rule that takes a revision out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Rule {
     /// This many requests failed in a row.
     InARow(u32),
     /// More than half of the requests of the last minute failed.
     Share(FailureShare),
+    /// A rule fired on several nodes of a fleet.
+    Nodes {
+        /// Number of nodes.
+        nodes: usize,
+        /// The rule of this node.
+        rule: Box<Rule>,
+    },
 }
 
 /// Failures and requests of the last minute.
@@ -46,28 +55,74 @@ pub struct TripCounts {
     pub in_a_row_stuck: u64,
     /// Shares of failures of an active revision that stayed, because no other could serve.
     pub share_stuck: u64,
+    /// Failures in a row of an active revision that serves on other nodes.
+    #[serde(default)]
+    pub in_a_row_local: u64,
+    /// Shares of failures of an active revision that serves on other nodes.
+    #[serde(default)]
+    pub share_local: u64,
 }
 
 impl TripCounts {
     /// Counts a rule that fired.
-    pub(crate) fn count(&mut self, rule: Rule, is_stuck: bool) {
-        let count = match (rule, is_stuck) {
-            (Rule::InARow(_), false) => &mut self.in_a_row,
-            (Rule::Share(_), false) => &mut self.share,
-            (Rule::InARow(_), true) => &mut self.in_a_row_stuck,
-            (Rule::Share(_), true) => &mut self.share_stuck,
+    pub(crate) fn count(&mut self, rule: &Rule, is_stuck: bool) {
+        let count = match (rule.own(), is_stuck) {
+            (RuleKind::InARow, false) => &mut self.in_a_row,
+            (RuleKind::Share, false) => &mut self.share,
+            (RuleKind::InARow, true) => &mut self.in_a_row_stuck,
+            (RuleKind::Share, true) => &mut self.share_stuck,
         };
         *count += 1;
     }
 
-    /// Returns the counts with the rule's name and whether the revision was `broken` or `stuck`.
-    pub fn counts(self) -> [(&'static str, &'static str, u64); 4] {
+    /// Counts a rule that fired on this node alone.
+    pub(crate) fn count_local(&mut self, rule: &Rule) {
+        let count = match rule.own() {
+            RuleKind::InARow => &mut self.in_a_row_local,
+            RuleKind::Share => &mut self.share_local,
+        };
+        *count += 1;
+    }
+
+    /// Returns the counts with the rule's name and whether the revision was `broken` or `stuck`, or
+    /// this node alone was not ready (`local`).
+    pub fn counts(self) -> [(&'static str, &'static str, u64); 6] {
         [
             ("in_a_row", "broken", self.in_a_row),
             ("in_a_row", "stuck", self.in_a_row_stuck),
             ("share", "broken", self.share),
             ("share", "stuck", self.share_stuck),
+            ("in_a_row", "local", self.in_a_row_local),
+            ("share", "local", self.share_local),
         ]
+    }
+}
+
+/// A rule of one node, without its numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RuleKind {
+    InARow,
+    Share,
+}
+
+impl Rule {
+    /// Returns the rule of one node that fired on several.
+    pub(crate) fn on_nodes(self, nodes: usize) -> Self {
+        match nodes {
+            0 | 1 => self,
+            nodes => Self::Nodes {
+                nodes,
+                rule: Box::new(self),
+            },
+        }
+    }
+
+    fn own(&self) -> RuleKind {
+        match self {
+            Self::InARow(_) => RuleKind::InARow,
+            Self::Share(_) => RuleKind::Share,
+            Self::Nodes { rule, .. } => rule.own(),
+        }
     }
 }
 
@@ -75,6 +130,7 @@ impl std::fmt::Display for Rule {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::InARow(failures) => write!(f, "after {failures} failures in a row"),
+            Self::Nodes { nodes, rule } => write!(f, "{rule}, on {nodes} nodes"),
             Self::Share(FailureShare { failures, requests }) => {
                 write!(
                     f,
@@ -101,16 +157,35 @@ impl Excess {
     }
 }
 
-/// Returns a number for a client, keyed so that it means nothing outside this process.
-pub(crate) fn client_number(client: &Client) -> u64 {
-    static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-    KEYS.hash_one(client)
+/// Numbers of clients, which mean nothing outside this process, or the fleet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClientNumbers {
+    salt: Uuid,
+}
+
+impl ClientNumbers {
+    /// Creates the numbers of a gallery that nodes share, or random ones.
+    pub(crate) fn new(gallery: Option<Uuid>) -> Self {
+        Self {
+            salt: gallery.unwrap_or_else(Uuid::now_v7),
+        }
+    }
+
+    /// Returns the number of a client.
+    pub(crate) fn number(self, client: &Client) -> u64 {
+        // Without random keys, so that all nodes have the same numbers.
+        let mut hasher = DefaultHasher::new();
+        (self.salt, client).hash(&mut hasher);
+        hasher.finish()
+    }
 }
 
 /// The clients of a window's requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Clients {
     /// No request.
+    #[default]
     None,
     /// One client.
     One(u64),
@@ -119,12 +194,49 @@ pub(crate) enum Clients {
 }
 
 impl Clients {
-    fn and(self, other: Self) -> Self {
+    pub(crate) fn and(self, other: Self) -> Self {
         match (self, other) {
             (clients, Self::None) | (Self::None, clients) => clients,
             (Self::One(one), Self::One(other)) if one == other => self,
             _ => Self::Several,
         }
+    }
+}
+
+/// Requests of a revision within the last minute.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RecentRequests {
+    pub requests: u64,
+    pub failures: u64,
+    pub clients: Clients,
+}
+
+impl RecentRequests {
+    /// Returns the requests of two nodes.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self {
+            requests: self.requests.saturating_add(other.requests),
+            failures: self.failures.saturating_add(other.failures),
+            clients: self.clients.and(other.clients),
+        }
+    }
+
+    /// Returns the share of failures if it is too large: more than half of at least twenty
+    /// requests.
+    pub(crate) fn excess(self) -> Option<Excess> {
+        let Self {
+            requests,
+            failures,
+            clients,
+        } = self;
+        let only = match clients {
+            Clients::One(client) => Some(client),
+            Clients::None | Clients::Several => None,
+        };
+        (requests >= FEWEST && failures > requests / 2).then_some(Excess {
+            share: FailureShare { failures, requests },
+            only,
+        })
     }
 }
 
@@ -175,38 +287,28 @@ impl Window {
     /// Returns the share of failures if it is too large: more than half of at least twenty
     /// requests.
     pub(crate) fn excess(&mut self, now: Instant) -> Option<Excess> {
+        self.recent(now).excess()
+    }
+
+    /// Returns the requests of the last minute.
+    pub(crate) fn recent(&mut self, now: Instant) -> RecentRequests {
         self.expire(now);
-        let requests = self.seconds.iter().map(|second| second.requests).sum();
-        let failures = self
-            .seconds
-            .iter()
-            .map(|second| second.failures)
-            .sum::<u64>();
-        let only = match self.clients() {
-            Clients::One(client) => Some(client),
-            Clients::None | Clients::Several => None,
-        };
-        (requests >= FEWEST && failures * 2 > requests).then_some(Excess {
-            share: FailureShare { failures, requests },
-            only,
+        let seconds = self.seconds.iter();
+        seconds.fold(RecentRequests::default(), |recent, second| RecentRequests {
+            requests: recent.requests + second.requests,
+            failures: recent.failures + second.failures,
+            clients: recent.clients.and(second.clients),
         })
     }
 
     /// Returns true if another client than this asked within the last minute.
     pub(crate) fn has_other(&mut self, now: Instant, client: u64) -> bool {
-        self.expire(now);
-        self.clients().and(Clients::One(client)) == Clients::Several
+        self.recent(now).clients.and(Clients::One(client)) == Clients::Several
     }
 
     /// Removes all requests.
     pub(crate) fn clear(&mut self) {
         self.seconds.clear();
-    }
-
-    fn clients(&self) -> Clients {
-        self.seconds
-            .iter()
-            .fold(Clients::None, |clients, second| clients.and(second.clients))
     }
 
     /// Removes expired requests. Returns the number of the current second.

@@ -1,6 +1,7 @@
 //! A revision that can serve now, and the outcomes of its requests.
 
 pub(super) mod breaker;
+pub(super) mod fleet_health;
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +14,7 @@ use rostro_sandbox::pipeline::revision::Revision;
 use super::record::{RevisionInfo, RevisionSpec};
 use crate::error::ServiceError;
 use crate::people::{PeopleError, View};
-use breaker::{Excess, Window};
+use breaker::{Excess, RecentRequests, Rule, TRIP_TIME, Window};
 
 /// A revision with its models, and the people as it sees them.
 #[derive(Debug)]
@@ -109,6 +110,17 @@ pub struct Health {
     in_a_row: AtomicU32,
     /// Requests of the last minute.
     window: Mutex<Window>,
+    /// Cause of the last failure.
+    last_cause: Mutex<String>,
+    /// The last trip of the breaker on this node of a fleet.
+    trip: Mutex<Option<LocalTrip>>,
+}
+
+/// A trip of the breaker on this node.
+#[derive(Clone, Debug)]
+pub(crate) struct LocalTrip {
+    at: Instant,
+    pub rule: Rule,
 }
 
 impl Health {
@@ -119,6 +131,8 @@ impl Health {
             failures: AtomicU64::new(0),
             in_a_row: AtomicU32::new(0),
             window,
+            last_cause: Mutex::default(),
+            trip: Mutex::default(),
         }
     }
 
@@ -132,7 +146,8 @@ impl Health {
                 self.in_a_row.store(0, Ordering::Relaxed);
             }
             Outcome::Ignored => {}
-            Outcome::Failure(_) => {
+            Outcome::Failure(cause) => {
+                self.lock_cause().clone_from(cause);
                 self.failures.fetch_add(1, Ordering::Relaxed);
                 self.window().count(Instant::now(), client, true);
                 return self
@@ -159,9 +174,45 @@ impl Health {
         self.in_a_row.load(Ordering::Relaxed)
     }
 
+    /// Returns the requests of the last minute.
+    pub(crate) fn recent(&self) -> RecentRequests {
+        self.window().recent(Instant::now())
+    }
+
+    /// Returns the cause of the last failure.
+    pub(crate) fn last_cause(&self) -> String {
+        self.lock_cause().clone()
+    }
+
+    fn lock_cause(&self) -> MutexGuard<'_, String> {
+        self.last_cause
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records that the breaker tripped on this node.
+    pub(crate) fn trip(&self, rule: Rule) {
+        *self.lock_trip() = Some(LocalTrip {
+            at: Instant::now(),
+            rule,
+        });
+    }
+
+    /// Returns the trip of the last minute.
+    pub(crate) fn current_trip(&self) -> Option<LocalTrip> {
+        let mut trip = self.lock_trip();
+        *trip = trip.take().filter(|trip| trip.at.elapsed() < TRIP_TIME);
+        trip.clone()
+    }
+
+    fn lock_trip(&self) -> MutexGuard<'_, Option<LocalTrip>> {
+        self.trip.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Resets the counts that trip the breaker, because the revision is tried again.
     pub(crate) fn reset(&self) {
         self.in_a_row.store(0, Ordering::Relaxed);
+        *self.lock_trip() = None;
         self.reset_share();
     }
 
