@@ -40,9 +40,15 @@ CREATE TABLE sample (
     PRIMARY KEY (person, position)
 );
 
+-- Random numbers, which the server would try to compress.
+ALTER TABLE sample
+    ALTER COLUMN embedding SET STORAGE EXTERNAL,
+    ALTER COLUMN raw SET STORAGE EXTERNAL;
+
 -- Templates that a policy made of a person's samples, so that other nodes and later starts need not
--- make them. `key` identifies contract, policy, settings and limits, and `samples` is the digest of
--- the samples. `templates` has their length (4 bytes) and their numbers (4 bytes each), little-endian.
+-- make them. `key` identifies contract, policy, settings and limits. `templates` has their length (4
+-- bytes) and their numbers (4 bytes each), little-endian; it is empty if the person has no samples of
+-- the contract.
 CREATE TABLE template_key (
     key         bytea   PRIMARY KEY CHECK (octet_length(key) = 32),
     used_at     timestamptz NOT NULL DEFAULT now()
@@ -51,12 +57,25 @@ CREATE TABLE template_key (
 CREATE TABLE template (
     key         bytea   NOT NULL REFERENCES template_key ON DELETE CASCADE,
     person      bigint  NOT NULL REFERENCES person ON DELETE CASCADE,
-    samples     bytea   NOT NULL CHECK (octet_length(samples) = 32),
     templates   bytea   NOT NULL,
     PRIMARY KEY (key, person)
 );
--- For the deletion of a person.
+ALTER TABLE template ALTER COLUMN templates SET STORAGE EXTERNAL;
 CREATE INDEX template_person ON template (person);
+
+-- A changed sample leaves no template of its person, so that a template is of the stored samples
+-- whoever changed them.
+CREATE FUNCTION forget_templates() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM rostro.template WHERE person IN (SELECT person FROM changed);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER forget_templates_of_new AFTER INSERT ON sample
+    REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION forget_templates();
+CREATE TRIGGER forget_templates_of_changed AFTER UPDATE ON sample
+    REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION forget_templates();
+CREATE TRIGGER forget_templates_of_old AFTER DELETE ON sample
+    REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION forget_templates();
 
 CREATE TABLE groups (
     name        text    COLLATE "C" PRIMARY KEY

@@ -7,6 +7,7 @@ mod support;
 
 use std::time::Instant;
 
+use rostro_common::cores::Cores;
 use rostro_common::digest::Sha256Digest;
 use rostro_common::ids::PersonId;
 use rostro_common::sample::Sample;
@@ -47,7 +48,6 @@ fn filled() -> (OwnDatabase, PostgresStore) {
     // Opened anew, so that the templates are as of these changes.
     let store = PostgresStore::open_alone(open(&own), &Instant::now().into()).unwrap();
     let mut templates = store.kept_templates(key());
-    assert!(templates.is_empty());
     for (number, id) in [(1.0, "alice"), (2.0, "bob")] {
         let samples = KeptTemplates::digest(&[vec![number; 4]]);
         templates.insert_made(person(id), samples, vec![vec![number; 2]; 2]);
@@ -56,41 +56,76 @@ fn filled() -> (OwnDatabase, PostgresStore) {
     (own, store)
 }
 
-/// Returns the numbers of the people who have templates.
-fn kept(store: &PostgresStore) -> Vec<f32> {
-    let templates = store.kept_templates(key());
-    let mut numbers: Vec<f32> = templates.iter().map(|(_, made)| made[0][0]).collect();
-    numbers.sort_by(f32::total_cmp);
-    numbers
+/// Returns the people who have templates, which were read without samples.
+fn kept(store: &PostgresStore) -> Vec<String> {
+    let loaded = store.load_for(key(), &Cores::single()).unwrap();
+    let (with, without): (Vec<_>, Vec<_>) = loaded
+        .people
+        .into_iter()
+        .partition(|person| person.templates.is_some());
+    assert!(with.iter().all(|person| person.samples.is_empty()));
+    assert!(without.iter().all(|person| !person.samples.is_empty()));
+    with.iter().map(|person| person.id.to_string()).collect()
 }
 
 #[test]
 fn kept_templates_are_read_back() {
     let (_own, store) = filled();
-    let templates = store.kept_templates(key());
-    let samples = KeptTemplates::digest(&[vec![2.0; 4]]);
-    assert_eq!(templates.get(&samples), Some(&vec![vec![2.0; 2]; 2]));
-    assert_eq!(kept(&store), [1.0, 2.0]);
-    assert!(store.kept_templates(Sha256Digest::of(b"other")).is_empty());
+    assert_eq!(kept(&store), ["alice", "bob"]);
+    let loaded = store.load_for(key(), &Cores::single()).unwrap();
+    let templates = loaded
+        .people
+        .iter()
+        .map(|person| person.templates.as_deref());
+    let expected = [1.0, 2.0].map(|number| vec![vec![number; 2]; 2]);
+    assert!(templates.eq(expected.iter().map(|templates| Some(&**templates))));
+    let other = Sha256Digest::of(b"other");
+    let loaded = store.load_for(other, &Cores::single()).unwrap();
+    assert!(
+        loaded
+            .people
+            .iter()
+            .all(|person| person.templates.is_none())
+    );
+    assert_eq!(loaded.people.len(), 2);
 }
 
-/// A person's templates leave the database with the samples that they were made of.
+/// A person without samples of the contract is not read again.
+#[test]
+fn people_without_templates_are_kept() {
+    let (_own, store) = filled();
+    let mut templates = store.kept_templates(key());
+    templates.insert_without(person("bob"));
+    store.keep_templates(key(), &templates);
+    assert_eq!(kept(&store), ["alice", "bob"]);
+    let loaded = store.load_for(key(), &Cores::single()).unwrap();
+    assert_eq!(loaded.people[1].templates, Some(Vec::new()));
+}
+
+/// A person's templates leave the database with the samples that they were made of, even if another
+/// program changes these.
 #[test]
 fn replaced_samples_leave_no_templates() {
-    let (_own, store) = filled();
+    let (own, store) = filled();
     store.replace(&person("alice"), &[sample(3.0)]).unwrap();
-    assert_eq!(kept(&store), [2.0]);
+    assert_eq!(kept(&store), ["bob"]);
     store
         .put(&person("bob"), &[sample(4.0)], SampleLocation::Own)
         .unwrap();
     assert!(kept(&store).is_empty());
+    let (others, store) = filled();
+    let change = "UPDATE rostro.sample SET det_score = 1 WHERE person = \
+                  (SELECT person FROM rostro.person WHERE id = 'bob')";
+    Postgres::shared().execute_in(&others, change);
+    assert_eq!(kept(&store), ["alice"]);
+    drop((own, others));
 }
 
 #[test]
 fn deleted_people_leave_no_templates() {
     let (_own, store) = filled();
     store.delete_person(&person("alice")).unwrap();
-    assert_eq!(kept(&store), [2.0]);
+    assert_eq!(kept(&store), ["bob"]);
     store.replace_all(&[(&person("bob"), &[sample(2.0)])]);
     assert!(kept(&store).is_empty());
 }
@@ -99,7 +134,7 @@ fn deleted_people_leave_no_templates() {
 #[test]
 fn outdated_templates_are_not_kept() {
     let (_own, store) = filled();
-    let mut templates = store.kept_templates(key()).successor();
+    let mut templates = store.kept_templates(key());
     store.replace(&person("alice"), &[sample(3.0)]).unwrap();
     store.delete_person(&person("bob")).unwrap();
     for (number, id) in [(1.0, "alice"), (2.0, "bob")] {

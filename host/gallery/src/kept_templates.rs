@@ -17,8 +17,9 @@ pub(crate) const ENTRY_HEADER: usize = 32 + 4 + 4;
 #[derive(Clone, Debug, PartialEq)]
 pub struct KeptTemplates {
     by_samples: HashMap<Sha256Digest, Vec<Vec<f32>>>,
-    /// People whose templates no store has yet.
-    made: Vec<(PersonId, Sha256Digest)>,
+    /// People whose templates no store has yet, with the digest of their samples; none for those
+    /// without samples of the contract.
+    made: Vec<(PersonId, Option<Sha256Digest>)>,
     /// Size of the entries, including those that were too many.
     bytes: usize,
     max_bytes: usize,
@@ -98,12 +99,20 @@ impl KeptTemplates {
         entries.map(|(samples, templates)| (samples, templates.as_slice()))
     }
 
-    /// Returns the entries of people whose templates no store has yet.
-    pub fn made(&self) -> impl Iterator<Item = (&PersonId, &Sha256Digest, &[Vec<f32>])> {
+    /// Returns the people whose templates no store has yet, with their templates, which may be none.
+    pub fn made(&self) -> impl Iterator<Item = (&PersonId, &[Vec<f32>])> {
         self.made.iter().filter_map(|(person, samples)| {
-            let templates = self.by_samples.get(samples)?;
-            Some((person, samples, templates.as_slice()))
+            let templates = match samples {
+                Some(samples) => self.by_samples.get(samples)?,
+                None => return Some((person, &[][..])),
+            };
+            Some((person, templates.as_slice()))
         })
+    }
+
+    /// Adds a person without samples of the contract.
+    pub fn insert_without(&mut self, person: PersonId) {
+        self.made.push((person, None));
     }
 
     /// Adds templates that the store has, by the digest of their samples.
@@ -127,7 +136,7 @@ impl KeptTemplates {
     ) {
         self.insert(samples, templates);
         if self.by_samples.contains_key(&samples) {
-            self.made.push((person, samples));
+            self.made.push((person, Some(samples)));
         }
     }
 }

@@ -41,6 +41,16 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// If the store as a whole cannot be read. A single unreadable entry is a [`Problem`] instead.
     fn load(&self, cores: &Cores) -> Result<GalleryContents, GalleryError>;
 
+    /// Reads the stored people for a view whose templates are kept under `key`. A store that keeps
+    /// templates with the people returns them, and no samples of these people.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::load`].
+    fn load_for(&self, _key: Sha256Digest, cores: &Cores) -> Result<GalleryContents, GalleryError> {
+        self.load(cores)
+    }
+
     /// Returns the templates that [`Self::keep_templates`] kept under `key`. Those of people who were
     /// replaced or deleted since are missing, and others may be. To be called before [`Self::load`].
     fn kept_templates(&self, key: Sha256Digest) -> KeptTemplates;
@@ -615,6 +625,9 @@ pub struct PersonRecord {
     pub id: PersonId,
     /// Samples.
     pub samples: Vec<Sample>,
+    /// Templates that the store has of them, none of which are those of a person without samples of
+    /// the contract.
+    pub templates: Option<Vec<Vec<f32>>>,
     /// The person's own file, or another if they have none.
     pub path: PathBuf,
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::pin::pin;
 
-use deadpool_postgres::Object;
+use deadpool_postgres::GenericClient;
 use futures_util::TryStreamExt;
 use rostro_common::ids::PersonId;
 use rostro_common::sample::Sample;
@@ -40,7 +40,7 @@ pub(super) struct SampleRow {
 pub(super) struct WithoutIds<'a>(pub &'a [DamagedRow]);
 
 impl SampleRow {
-    /// Reads a row of [`read_all`].
+    /// Reads a row of [`read_samples`].
     fn of(row: &Row) -> Result<Self, DamagedRow> {
         let (person, position): (i64, Option<i32>) = (row.get(0), row.get(2));
         let stored: String = row.get(1);
@@ -90,18 +90,21 @@ pub(super) fn canonical_id(text: &str) -> Option<PersonId> {
     (id.as_str() == text).then_some(id)
 }
 
-/// Reads every person with every sample, in the order of their ids and positions.
-pub(super) async fn read_all(
-    client: &Object,
+/// Reads people with every sample, in the order of their ids and positions: all, or those of some
+/// surrogate keys.
+pub(super) async fn read_samples(
+    client: &impl GenericClient,
+    people: Option<&[i64]>,
     mut visit: impl FnMut(Result<SampleRow, DamagedRow>),
 ) -> Result<(), DatabaseError> {
     let statement = format!(
         "SELECT person.person, person.id, sample.position, {} \
-         FROM person LEFT JOIN sample USING (person) ORDER BY person.id, sample.position",
+         FROM person LEFT JOIN sample USING (person) \
+         WHERE $1::bigint[] IS NULL OR person.person = ANY ($1) \
+         ORDER BY person.id, sample.position",
         samples::COLUMNS
     );
-    let parameters: [&str; 0] = [];
-    let mut rows = pin!(client.query_raw(&statement, parameters).await?);
+    let mut rows = pin!(client.query_raw(&statement, [&people]).await?);
     while let Some(row) = rows.try_next().await? {
         visit(SampleRow::of(&row));
     }
@@ -117,7 +120,7 @@ pub fn find_damage(database: &Database) -> Result<Vec<DamagedRow>, DatabaseError
     database.wait(async {
         let client = database.client().await?;
         let mut found = Vec::new();
-        read_all(&client, |row| {
+        read_samples(&client, None, |row| {
             found.extend(row.and_then(|row| row.sample).err());
         })
         .await?;

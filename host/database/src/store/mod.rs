@@ -7,6 +7,7 @@
 //! | `templates` | what policies made of samples, for all nodes |
 //! | `samples` | rows of samples, and which of a person's are in force |
 //! | `people` | reads and writes of people |
+//! | `load` | all people, with stored templates |
 //! | `groups` | groups and their members |
 //! | `audit` | the audit log of all nodes |
 //! | `revisions` | the record of revisions, and their components |
@@ -25,6 +26,7 @@ mod feed;
 mod files;
 mod groups;
 mod known;
+mod load;
 mod numbers;
 mod people;
 mod restore;
@@ -219,6 +221,18 @@ impl PostgresStore {
         })
     }
 
+    /// Reads all people, those with templates under `key` without samples.
+    fn load_with(&self, key: Option<Sha256Digest>) -> Result<GalleryContents, GalleryError> {
+        let people = self.load_people(key)?;
+        // Once, before the service serves: later, people may be enrolled meanwhile.
+        if !self.is_loaded.swap(true, Ordering::SeqCst) {
+            self.remove_files_of_others(people.iter().map(|person| &person.id))?;
+        }
+        let mut contents = GalleryContents::default();
+        contents.people = people;
+        Ok(contents)
+    }
+
     /// Runs a query on a connection of its own.
     fn read_with<T>(
         &self,
@@ -316,18 +330,15 @@ impl Store for PostgresStore {
     }
 
     fn load(&self, _cores: &Cores) -> Result<GalleryContents, GalleryError> {
-        let people = self.load_people()?;
-        // Once, before the service serves: later, people may be enrolled meanwhile.
-        if !self.is_loaded.swap(true, Ordering::SeqCst) {
-            self.remove_files_of_others(people.iter().map(|person| &person.id))?;
-        }
-        let mut contents = GalleryContents::default();
-        contents.people = people;
-        Ok(contents)
+        self.load_with(None)
     }
 
-    fn kept_templates(&self, key: Sha256Digest) -> KeptTemplates {
-        self.read_templates(key)
+    fn load_for(&self, key: Sha256Digest, _cores: &Cores) -> Result<GalleryContents, GalleryError> {
+        self.load_with(Some(key))
+    }
+
+    fn kept_templates(&self, _key: Sha256Digest) -> KeptTemplates {
+        self.no_templates()
     }
 
     fn keep_templates(&self, key: Sha256Digest, templates: &KeptTemplates) {

@@ -7,14 +7,14 @@ use deadpool_postgres::{GenericClient, Transaction};
 use rostro_common::ids::PersonId;
 use rostro_common::sample::Sample;
 use rostro_gallery::{
-    BatchOutcome, BatchWrite, Deletion, Durability, GalleryError, MAX_PERSON_BYTES, PersonRecord,
-    PersonSamples, PersonWrite, Removal, SampleLocation, SharedChange,
+    BatchOutcome, BatchWrite, Deletion, Durability, GalleryError, MAX_PERSON_BYTES, PersonSamples,
+    PersonWrite, Removal, SampleLocation, SharedChange,
 };
 use tokio_postgres::Row;
 use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::Type;
 
-use super::damage::{WithoutIds, canonical_id, read_all};
+use super::damage::canonical_id;
 use super::numbers::{Subject, take_numbers};
 use super::{PostgresStore, failure, samples, signed};
 use crate::connection::DatabaseError;
@@ -24,67 +24,8 @@ use crate::fleet::Epoch;
 pub(super) type SamplesInForce<'a> = (&'a PersonId, Vec<Sample>);
 
 impl PostgresStore {
-    /// Reads all people. Damaged rows are logged and left out.
-    pub(super) fn load_people(&self) -> Result<Vec<PersonRecord>, GalleryError> {
-        loop {
-            let load = self.lock_known().begin_load();
-            let read = self.read_people();
-            let (mut people, keys) = match read {
-                Ok(read) => read,
-                Err(error) => {
-                    self.lock_known().end_load(load, HashMap::new());
-                    return Err(error);
-                }
-            };
-            let deleted = self.lock_known().end_load(load, keys);
-            if let Some(deleted) = deleted {
-                people.retain(|person| !deleted.contains(&person.id));
-                return Ok(people);
-            }
-        }
-    }
-
-    /// Reads all people, and their ids by surrogate key.
-    fn read_people(&self) -> Result<(Vec<PersonRecord>, HashMap<i64, PersonId>), GalleryError> {
-        self.read_with(async |client| {
-            let mut people: Vec<PersonRecord> = Vec::new();
-            let mut keys = HashMap::new();
-            let mut damaged = Vec::new();
-            read_all(client, |row| {
-                let row = match row {
-                    Ok(row) => row,
-                    Err(row) => return damaged.push(row),
-                };
-                if people.last().is_none_or(|person| person.id != row.id) {
-                    keys.insert(row.person, row.id.clone());
-                    people.push(PersonRecord {
-                        path: self.path_of(&row.id),
-                        id: row.id,
-                        samples: Vec::new(),
-                    });
-                }
-                match (row.sample, people.last_mut()) {
-                    (Ok(sample), Some(person)) => person.samples.push(self.with_contract(sample)),
-                    (Err(row), _) => damaged.push(row),
-                    (Ok(_), None) => {}
-                }
-            })
-            .await?;
-            damaged.dedup();
-            if !damaged.is_empty() {
-                tracing::error!(
-                    damaged = damaged.len(),
-                    rows = %WithoutIds(&damaged),
-                    "rows of the database cannot be used and are left out; `rostro database check` names the people: enrol them again or delete them"
-                );
-            }
-            Ok((people, keys))
-        })
-        .map_err(failure)
-    }
-
     /// Sets the contract of a sample that names none, if it is known.
-    fn with_contract(&self, sample: Sample) -> Sample {
+    pub(super) fn with_contract(&self, sample: Sample) -> Sample {
         Sample {
             contract: sample.contract.or_else(|| self.legacy.get().cloned()),
             ..sample
@@ -386,10 +327,7 @@ async fn write_rows(
     let keys: HashMap<String, i64> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     let all: Vec<i64> = keys.values().copied().collect();
     let statement = transaction
-        .prepare_cached(
-            "WITH unused AS (DELETE FROM template WHERE person = ANY ($1)) \
-             DELETE FROM sample WHERE person = ANY ($1)",
-        )
+        .prepare_cached("DELETE FROM sample WHERE person = ANY ($1)")
         .await?;
     transaction.execute(&statement, &[&all]).await?;
     let sink = transaction

@@ -1,15 +1,10 @@
 //! Templates of people, which nodes make once for all.
 //!
-//! A template belongs to a person's row and goes with it. When samples are replaced, the templates
-//! are deleted in the same transaction. The digest of the samples decides whether a template is used,
-//! so that it never matters for other samples.
+//! A template belongs to a person's row and goes with it. A trigger deletes the templates of a person
+//! with the change of a sample, in its transaction, so that stored templates are of stored samples.
 
-use std::pin::pin;
-
-use futures_util::TryStreamExt;
 use rostro_common::digest::Sha256Digest;
 use rostro_gallery::{ChangeNumber, KeptTemplates};
-use tokio_postgres::Row;
 
 use super::{PostgresStore, signed};
 use crate::connection::{DatabaseError, StatementKind};
@@ -22,28 +17,11 @@ const BATCH: usize = 1000;
 const UNUSED_AFTER: &str = "30 days";
 
 impl PostgresStore {
-    /// Reads the templates of a view. They are none if they cannot be read.
-    pub(super) fn read_templates(&self, key: Sha256Digest) -> KeptTemplates {
-        // Before they are read, so that nothing counts as older than it is.
+    /// Returns an empty set for templates that are made of people as this node knows them now.
+    pub(super) fn no_templates(&self) -> KeptTemplates {
         let as_of = self.fleet.position().get();
         let as_of = as_of.map_or(0, |position| position.number);
-        let mut templates = KeptTemplates::new(usize::MAX, ChangeNumber(as_of));
-        let read = self.read_with(async |client| {
-            let statement = client
-                .prepare_cached("SELECT samples, templates FROM template WHERE key = $1")
-                .await?;
-            let mut rows = pin!(client.query_raw(&statement, [&key.0.as_slice()]).await?);
-            while let Some(row) = rows.try_next().await? {
-                if let Some((samples, made)) = from_row(&row) {
-                    templates.insert(samples, made);
-                }
-            }
-            Ok(())
-        });
-        if let Err(error) = read {
-            tracing::warn!("cannot read templates, which are made again: {error}");
-        }
-        templates
+        KeptTemplates::new(usize::MAX, ChangeNumber(as_of))
     }
 
     /// Adds the templates that were made, and deletes those of views that are no longer in use.
@@ -62,28 +40,22 @@ impl PostgresStore {
                 )
                 .await?;
             for batch in made.chunks(BATCH) {
-                let ids: Vec<&str> = batch.iter().map(|(id, _, _)| id.as_str()).collect();
-                let samples: Vec<&[u8]> = batch
-                    .iter()
-                    .map(|(_, samples, _)| samples.0.as_slice())
-                    .collect();
+                let ids: Vec<&str> = batch.iter().map(|(id, _)| id.as_str()).collect();
                 let templates: Vec<Vec<u8>> = batch
                     .iter()
-                    .map(|(_, _, templates)| to_bytes(templates))
+                    .map(|(_, templates)| to_bytes(templates))
                     .collect();
                 // The lock waits for an enrolment that is about to commit, after which the number
                 // is above `as_of`: its person's former samples leave nothing.
                 client
                     .execute(
-                        "WITH unchanged AS (SELECT person, samples, templates FROM person \
-                            JOIN unnest($2::text[], $3::bytea[], $4::bytea[]) \
-                            AS new (id, samples, templates) USING (id) \
-                            WHERE number <= $5 ORDER BY person FOR SHARE OF person) \
-                         INSERT INTO template (key, person, samples, templates) \
-                         SELECT $1, person, samples, templates FROM unchanged \
-                         ON CONFLICT (key, person) DO UPDATE \
-                         SET samples = excluded.samples, templates = excluded.templates",
-                        &[&key, &ids, &samples, &templates, &as_of],
+                        "WITH unchanged AS (SELECT person, templates FROM person \
+                            JOIN unnest($2::text[], $3::bytea[]) AS new (id, templates) \
+                            USING (id) WHERE number <= $4 ORDER BY person FOR SHARE OF person) \
+                         INSERT INTO template (key, person, templates) \
+                         SELECT $1, person, templates FROM unchanged \
+                         ON CONFLICT (key, person) DO UPDATE SET templates = excluded.templates",
+                        &[&key, &ids, &templates, &as_of],
                     )
                     .await?;
             }
@@ -99,23 +71,23 @@ impl PostgresStore {
     }
 }
 
-/// Reads an entry; none if it is damaged.
-fn from_row(row: &Row) -> Option<(Sha256Digest, Vec<Vec<f32>>)> {
-    let samples: &[u8] = row.try_get(0).ok()?;
-    let templates = of_bytes(row.try_get(1).ok()?)?;
-    Some((Sha256Digest(samples.try_into().ok()?), templates))
-}
-
-/// Writes the length of the templates, and then their numbers.
+/// Writes the length of the templates, and then their numbers; nothing for none.
 fn to_bytes(templates: &[Vec<f32>]) -> Vec<u8> {
-    let length = templates.first().map_or(0, Vec::len);
+    let Some(first) = templates.first() else {
+        return Vec::new();
+    };
+    let length = first.len();
     let length = u32::try_from(length).unwrap_or_default().to_le_bytes();
     let numbers = templates.iter().flatten().flat_map(|n| n.to_le_bytes());
     length.into_iter().chain(numbers).collect()
 }
 
-/// Reads templates; none if the bytes are not at least one whole template of finite numbers.
-fn of_bytes(bytes: &[u8]) -> Option<Vec<Vec<f32>>> {
+/// Reads templates, or an empty list of a person without samples; none if the bytes are not whole
+/// templates of finite numbers.
+pub(super) fn of_bytes(bytes: &[u8]) -> Option<Vec<Vec<f32>>> {
+    if bytes.is_empty() {
+        return Some(Vec::new());
+    }
     let (length, numbers) = bytes.split_first_chunk()?;
     let length = u32::from_le_bytes(*length) as usize;
     let (numbers, rest) = numbers.as_chunks();
@@ -134,7 +106,8 @@ mod tests {
         let templates = vec![vec![0.5, -1.0], vec![2.0, 3.25]];
         let bytes = to_bytes(&templates);
         assert_eq!(of_bytes(&bytes), Some(templates));
-        for end in 0..bytes.len() {
+        assert_eq!(of_bytes(&to_bytes(&[])), Some(Vec::new()));
+        for end in 1..bytes.len() {
             // One whole template of two is as good as a policy that makes one.
             assert_eq!(of_bytes(&bytes[..end]).is_some(), end == 4 + 8, "{end}");
         }

@@ -67,6 +67,7 @@ impl CsvGallery {
                         used = Some(PersonRecord {
                             id: id.clone(),
                             samples,
+                            templates: None,
                             path,
                         });
                     }

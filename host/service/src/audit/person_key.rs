@@ -291,7 +291,7 @@ mod tests {
 
     #[test]
     fn key_outlives_its_last_line() {
-        let (folder, mut keys) = keys();
+        let (_folder, mut keys) = keys();
         for year in 0..3 {
             keys.current(day(365 * year)).unwrap();
         }
@@ -309,7 +309,7 @@ mod tests {
     /// Lines are found by the keys in the file, so a removed file is written again.
     #[test]
     fn removed_key_file_is_written_again() {
-        let (folder, mut keys) = keys();
+        let (_folder, mut keys) = keys();
         let key = keys.current(day(0)).unwrap().clone();
         fs::remove_file(&keys.file).unwrap();
         assert_eq!(keys.current(day(1)), Some(&key));

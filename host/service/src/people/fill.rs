@@ -5,9 +5,8 @@ use std::sync::{Arc, PoisonError};
 use rostro_common::cancel::CancelScope;
 use rostro_common::cores::Cores;
 use rostro_common::digest::Sha256Digest;
-use rostro_common::ids::{CaseKeys, PersonId};
+use rostro_common::ids::CaseKeys;
 use rostro_common::parallel;
-use rostro_common::sample::Sample;
 use rostro_gallery::{
     ChangeNumber, GalleryContents, KeptTemplates, PersonRecord, Problem, SampleFileError,
 };
@@ -63,6 +62,8 @@ struct Filling<'v> {
 enum PersonTemplates {
     /// The person has no samples of the view's contract.
     None,
+    /// The store has read them with the person.
+    Stored,
     /// The store has these templates of samples with this digest.
     Kept(Sha256Digest, Vec<Vec<f32>>),
     /// The policy made them of these samples.
@@ -70,8 +71,11 @@ enum PersonTemplates {
 }
 
 impl Filling<'_> {
-    fn templates_of(&self, samples: &[Sample]) -> Result<PersonTemplates, PeopleError> {
-        let Some(embeddings) = self.view.embeddings_of(samples) else {
+    fn templates_of(&self, person: &PersonRecord) -> Result<PersonTemplates, PeopleError> {
+        if person.templates.is_some() {
+            return Ok(PersonTemplates::Stored);
+        }
+        let Some(embeddings) = self.view.embeddings_of(&person.samples) else {
             return Ok(PersonTemplates::None);
         };
         let samples = KeptTemplates::digest(&embeddings);
@@ -125,7 +129,7 @@ impl People {
             mut problems,
             unknown_age,
             ..
-        } = self.store.load(&mode.cores())?;
+        } = self.store.load_for(key, &mode.cores())?;
         self.note_stored(&people);
         let mut filling = Filling {
             view: &view,
@@ -178,23 +182,23 @@ impl People {
         people: Vec<PersonRecord>,
     ) -> Result<(), PeopleError> {
         let made = parallel::map(&filling.mode.cores(), &people, |person| {
-            filling.templates_of(&person.samples)
+            filling.templates_of(person)
         });
-        for (PersonRecord { id, samples, path }, made) in people.into_iter().zip(made) {
+        for (person, made) in people.into_iter().zip(made) {
             let made = match made {
                 // Instances on several cores need more memory than one.
-                Err(PeopleError::Run(RunError::OutOfCapacity(_))) => filling.templates_of(&samples),
+                Err(PeopleError::Run(RunError::OutOfCapacity(_))) => filling.templates_of(&person),
                 made => made,
             };
-            match made.and_then(|made| self.add(filling, &id, made)) {
+            match made.and_then(|made| self.add(filling, &person, made)) {
                 Ok(()) => {}
                 // The cause is not this file, for example the deadline of the start: every later
                 // person would fail, too.
                 Err(PeopleError::Run(error)) if error.is_transient() => return Err(error.into()),
                 Err(error) => {
-                    self.views.fill(filling.view, &id, None)?;
+                    self.views.fill(filling.view, &person.id, None)?;
                     let cause = SampleFileError::Unusable(error.into());
-                    filling.problems.push(Problem::new(path, cause));
+                    filling.problems.push(Problem::new(person.path, cause));
                 }
             }
         }
@@ -205,11 +209,21 @@ impl People {
     fn add(
         &self,
         filling: &mut Filling<'_>,
-        id: &PersonId,
+        person: &PersonRecord,
         made: PersonTemplates,
     ) -> Result<(), PeopleError> {
+        let id = &person.id;
         match made {
-            PersonTemplates::None => self.views.fill(filling.view, id, None)?,
+            PersonTemplates::None => {
+                self.views.fill(filling.view, id, None)?;
+                filling.templates.insert_without(id.clone());
+            }
+            PersonTemplates::Stored => {
+                let templates = person.templates.as_deref();
+                let templates = templates.filter(|templates| !templates.is_empty());
+                filling.kept_count += usize::from(templates.is_some());
+                self.views.fill(filling.view, id, templates)?;
+            }
             PersonTemplates::Made(samples, templates) => {
                 filling.made_count += 1;
                 self.views.fill(filling.view, id, Some(&templates))?;

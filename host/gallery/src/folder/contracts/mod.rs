@@ -205,6 +205,7 @@ impl CsvGallery {
             .extend(unowned.into_iter().map(|(id, path)| PersonRecord {
                 id,
                 samples: Vec::new(),
+                templates: None,
                 path,
             }));
         loaded.people.sort_by(|a, b| a.id.cmp(&b.id));
