@@ -27,7 +27,7 @@ pub(crate) fn migrated() -> OwnDatabase {
     database
 }
 
-fn migrate(database: &OwnDatabase) {
+pub(crate) fn migrate(database: &OwnDatabase) {
     let output = rostro()
         .args(["database", "migrate", "--database", database.url()])
         .output()

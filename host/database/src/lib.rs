@@ -26,4 +26,5 @@ pub use connection::{Database, DatabaseError, DatabaseOptions};
 pub use copy::{CopyError, CopyReport, copy};
 pub use fleet::FleetOptions;
 pub use fleet::settings::{self, NodeSettings};
+pub use fleet::stale;
 pub use store::{DamagedRow, Node, PostgresStore, Restored, begin_epoch, find_damage};

@@ -44,7 +44,7 @@ pub use ledger::ChangeNumber;
 pub use state_files::{AUDIT_LOG, REVISIONS, StateFiles};
 pub use store::{
     AuditAppend, BatchOutcome, BatchWrite, Deletion, Durability, GalleryContents, GroupChange,
-    Lease, NodeRevisions, PendingChange, PersonRecord, PersonSamples, PersonWrite, RevisionsError,
-    RevisionsWrite, SampleLocation, SharedChange, Store, StoreChanges, StoreError,
+    Lease, NodeRevisions, PendingCause, PendingChange, PersonRecord, PersonSamples, PersonWrite,
+    RevisionsError, RevisionsWrite, SampleLocation, SharedChange, Store, StoreChanges, StoreError,
 };
 pub use template_file::{KeptTemplates, TEMPLATES};

@@ -44,6 +44,9 @@
 //! influence each other and further people would be treated alike. A failover keeps any part of the
 //! feed and any part of the leases; the promise is void for changes that it lost.
 //!
+//! Stale reads are not in the model. While they are on no change is answered with success, so that
+//! there is no promise to break; before and after that no node answers without a lease.
+//!
 //! # The safeguards
 //!
 //! The promise holds with all of them. Without one [`Safeguard`] the search finds a counterexample.

@@ -22,7 +22,7 @@ mod state_folder;
 mod status;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
@@ -82,6 +82,8 @@ pub struct Deployment {
     breaker: AtomicU32,
     /// Whether the active revision of the record is staged here.
     serves_active: AtomicBool,
+    /// Number of answers without a lease.
+    stale_answers: AtomicU64,
 }
 
 /// The record and the revisions in memory. Locked during a change.
@@ -198,6 +200,7 @@ impl Deployment {
             queue,
             breaker: AtomicU32::new(breaker),
             serves_active: AtomicBool::new(true),
+            stale_answers: AtomicU64::new(0),
         });
         deployment.report_start(plan.as_ref(), active, outcome);
         deployment.report(&deployment.locked());
