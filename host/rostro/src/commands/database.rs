@@ -10,6 +10,8 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 
 use rostro_common::cores::Cores;
+use rostro_common::text::sanitize;
+use rostro_database::schema::HalfvecView;
 use rostro_database::{
     CopyError, DamagedRow, Database, DatabaseError, PostgresStore, begin_epoch, copy, find_damage,
     schema,
@@ -186,6 +188,15 @@ pub(crate) fn run(args: &DatabaseArgs) -> Result<(), DatabaseCommandError> {
                 say(&format!("applied {name}"));
             }
             say(&format!("{options}: schema version {}", migrated.version));
+            match migrated.halfvec {
+                HalfvecView::Present => say("view rostro.embedding_halfvec: made"),
+                HalfvecView::LeftOut(reason) => {
+                    say(&format!(
+                        "view rostro.embedding_halfvec: left out: {}",
+                        sanitize(&reason)
+                    ));
+                }
+            }
         }
         DatabaseCommand::Import(args) => {
             let (folder, database) = open_both(args, database)?;
