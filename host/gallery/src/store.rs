@@ -188,8 +188,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Returns the groups after the last change.
     fn groups(&self) -> &GroupIndex;
 
-    /// Adds people to a group, which is created if it does not exist. The caller holds the people's
-    /// locks, or removes those again who were deleted meanwhile.
+    /// Adds people to a group, which is created if it does not exist, also without members. The
+    /// caller holds the people's locks, or removes those again who were deleted meanwhile.
     ///
     /// # Errors
     ///
