@@ -23,7 +23,7 @@ pub mod schema;
 mod store;
 
 pub use connection::{Database, DatabaseError, DatabaseOptions};
-pub use copy::{CopyError, CopyReport, copy};
+pub use copy::{CopyError, CopyReport, check_target, copy};
 pub use fleet::FleetOptions;
 pub use fleet::settings::{self, NodeSettings};
 pub use fleet::stale;
