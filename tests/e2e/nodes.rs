@@ -7,8 +7,8 @@ use serde_json::Value;
 use ureq::http::Method;
 
 use crate::database::{migrate, migrated};
-use crate::harness::{Answer, Options, Server, drawn, eventually, rostro};
-use crate::operator::metrics;
+use crate::harness::{Answer, Options, Server, component, drawn, eventually, rostro};
+use crate::operator::{bytes, metrics};
 use crate::postgres::{OwnDatabase, Postgres};
 
 /// Metrics of a node, with their labels.
@@ -288,7 +288,16 @@ fn stale_reads_bridge_outage() {
     for server in &servers {
         assert_eq!(server.names(probe()), ["Unknown"]);
     }
+    let id = servers[0].staged(&bytes(component("variant")), "");
+    let activate = || servers[0].admin_post(&format!("/v1/revisions/{id}/activate"));
+    eventually("both nodes stage it", || activate().status == 504);
+    activate().error(504, "stale_readers");
+    assert_eq!(
+        servers.each_ref().map(Server::active),
+        [id.clone(), id.clone()]
+    );
     assert_eq!(switch(&["off"]), "stale reads are off\n");
+    activate().ok();
     assert_eq!(delete().ok()["deleted"], false);
     servers[1].enroll("alice", [drawn("alice-1.png")]).ok();
     delete().ok();

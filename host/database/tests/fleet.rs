@@ -631,3 +631,19 @@ fn deletion_ends_memberships_everywhere() {
     one.delete("alice", Duration::from_secs(5)).unwrap();
     assert!(!is_member(&one) && !is_member(&two));
 }
+
+/// Tombstones are removed after 400 days, as in a folder.
+#[test]
+fn expired_tombstones_are_removed() {
+    let own = migrated();
+    let insert = "INSERT INTO rostro.tombstone (gallery, mac, number, deleted_at) \
+                  SELECT id, sha256(days::text::bytea), 1, \
+                  (extract(epoch FROM now() - days * interval '1 day') * 1000)::bigint \
+                  FROM rostro.gallery, unnest('{1, 399, 401}'::int[]) days";
+    Postgres::shared().execute_in(&own, insert);
+    let _node = TestNode::join(&own, "one");
+    let count = "SELECT count(*) FROM rostro.tombstone";
+    eventually("the removal", || {
+        Postgres::shared().query_in(&own, count) == "2"
+    });
+}

@@ -5,6 +5,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use deadpool_postgres::{ClientWrapper, Object};
+use rostro_gallery::ledger::RETENTION_MS;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::types::Json;
 use uuid::Uuid;
@@ -412,14 +413,17 @@ impl Fleet {
 }
 
 /// Removes rows that no node needs: changes that all applied or that are an hour old, after which
-/// a node loads anew, and leases that ended.
+/// a node loads anew, leases that ended, and tombstones that have expired by the server's clock.
 async fn sweep(client: &ClientWrapper) -> Result<(), DatabaseError> {
     client
-        .batch_execute(
+        .batch_execute(&format!(
             "DELETE FROM change WHERE made_at < now() - interval '1 hour' \
              OR number <= (SELECT min(applied) FROM lease WHERE NOT is_expelled); \
-             DELETE FROM lease WHERE is_expelled AND stale_ms = 0 AND renewed_at < now() - interval '1 hour'",
-        )
+             DELETE FROM lease WHERE is_expelled AND stale_ms = 0 \
+             AND renewed_at < now() - interval '1 hour'; \
+             DELETE FROM tombstone \
+             WHERE deleted_at < extract(epoch FROM now()) * 1000 - {RETENTION_MS}"
+        ))
         .await?;
     Ok(())
 }
