@@ -81,7 +81,7 @@ pub(crate) struct Fleet {
     changes: Signal,
     /// Lease of this process, for its removal at the end.
     own: Mutex<Option<Uuid>>,
-    /// Earlier leases of this process, until it has published a later one.
+    /// Earlier leases of this process, until it has a later one.
     former: Mutex<Vec<Uuid>>,
     is_leaving: AtomicBool,
     /// Why this node may not join; none if it may.
@@ -134,7 +134,11 @@ impl Fleet {
 
     /// Returns true for the lease of this process.
     pub(crate) fn is_own(&self, lease: Uuid) -> bool {
-        *self.own.lock().unwrap_or_else(PoisonError::into_inner) == Some(lease)
+        *self.lock_own() == Some(lease)
+    }
+
+    fn lock_own(&self) -> MutexGuard<'_, Option<Uuid>> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_former(&self) -> MutexGuard<'_, Vec<Uuid>> {

@@ -153,8 +153,6 @@ impl Fleet {
                 change = own.target,
                 "joined the fleet"
             );
-            self.within(self.forget_former_leases(client, &own.epoch))
-                .await?;
         }
         self.within(self.watch_leases(client)).await
     }
@@ -196,7 +194,8 @@ impl Fleet {
         let row = client
             .query_one(
                 "INSERT INTO lease (lease, node, version, length_ms, applied, settings, \
-                 is_draining) VALUES ($1, $2, $3, $4, 0, $5, $6) RETURNING epoch()",
+                 is_draining, stale_ms) VALUES ($1, $2, $3, $4, 0, $5, $6, $7) \
+                 RETURNING epoch()",
                 &[
                     &lease,
                     &self.options.node,
@@ -204,16 +203,14 @@ impl Fleet {
                     &length,
                     &Json(self.options.settings.values()),
                     &self.observations.is_draining(),
+                    &self.stale_limit_ms(),
                 ],
             )
             .await?;
         let epoch: Epoch = row.get::<_, &str>(0).into();
-        let former = self
-            .own
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .replace(lease);
+        let former = self.lock_own().replace(lease);
         self.lock_former().extend(former);
+        self.forget_former_leases(client, &epoch).await?;
         // A transaction of its own: a change that it does not see was committed after the lease,
         // and is waited for.
         let row = client
@@ -250,7 +247,6 @@ impl Fleet {
                  RETURNING is_draining, counter, allowed_ms, latest_number",
             )
             .await?;
-        let stale_limit = self.membership.stale_limit().as_millis();
         let number = i64::try_from(applied.unwrap_or_default()).unwrap_or(i64::MAX);
         let revisions = self.lock_revisions().clone();
         let renewed = client
@@ -264,7 +260,7 @@ impl Fleet {
                     &Json(self.options.settings.values()),
                     &revisions,
                     &self.membership.stale_number(),
-                    &i32::try_from(stale_limit).unwrap_or(i32::MAX),
+                    &self.stale_limit_ms(),
                 ],
             )
             .await?;
@@ -318,7 +314,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Forgets that nodes without these leases may answer, because this node has a later one.
+    /// Records that the row of the new lease says what this node believes, and not the former ones.
     async fn forget_former_leases(
         &self,
         client: &ClientWrapper,
@@ -330,6 +326,12 @@ impl Fleet {
             self.lock_former().clear();
         }
         Ok(())
+    }
+
+    /// Returns for how long this node believes that it may answer without a lease, for its row.
+    fn stale_limit_ms(&self) -> i32 {
+        let limit = self.membership.stale_limit().as_millis();
+        i32::try_from(limit).unwrap_or(i32::MAX)
     }
 
     fn lock_watch(&self) -> MutexGuard<'_, Watch> {
@@ -382,7 +384,7 @@ impl Fleet {
     pub(crate) async fn leave(&self) -> Result<(), DatabaseError> {
         self.is_leaving.store(true, Ordering::SeqCst);
         self.membership.resign();
-        let own = *self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = *self.lock_own();
         let Some(lease) = own else { return Ok(()) };
         let leases: Vec<Uuid> = self.lock_former().iter().copied().chain([lease]).collect();
         let client = self.within(self.database.client()).await?;
