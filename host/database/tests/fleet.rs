@@ -21,7 +21,7 @@ use rostro_common::ids::PersonId;
 use rostro_common::sample::Sample;
 use rostro_database::nodes::{self, NodeState};
 use rostro_database::stale::{self, StaleState};
-use rostro_database::{FleetOptions, Node, NodeSettings, PostgresStore, schema};
+use rostro_database::{Database, FleetOptions, Node, NodeSettings, PostgresStore, schema};
 use rostro_gallery::{CsvGallery, GalleryError, PendingCause, StateFiles, Store};
 use tempfile::TempDir;
 
@@ -428,18 +428,19 @@ fn paused_node_lags() {
 }
 
 /// Returns whether stale reads are on, as operators see it.
-fn stale_state(own: &OwnDatabase) -> StaleState {
-    nodes::list(&open(own)).unwrap().stale_reads.state
+fn stale_state(database: &Database) -> StaleState {
+    nodes::list(database).unwrap().stale_reads.state
 }
 
 /// Expels a node and keeps it from joining again, as a lost connection does.
 fn cut_off(own: &OwnDatabase, name: &str) {
+    // The trigger locks the table, and the update must not hold a row then.
     let statements = format!(
-        "UPDATE rostro.lease SET is_expelled = true WHERE node = '{name}'; \
-         CREATE OR REPLACE FUNCTION rostro.refuse() RETURNS trigger LANGUAGE plpgsql AS \
+        "CREATE FUNCTION rostro.refuse() RETURNS trigger LANGUAGE plpgsql AS \
          $$ BEGIN RAISE 'cut off'; END $$; \
          CREATE TRIGGER cut BEFORE INSERT ON rostro.lease FOR EACH ROW \
-         WHEN (NEW.node = '{name}') EXECUTE FUNCTION rostro.refuse()"
+         WHEN (NEW.node = '{name}') EXECUTE FUNCTION rostro.refuse(); \
+         UPDATE rostro.lease SET is_expelled = true WHERE node = '{name}'"
     );
     Postgres::shared().execute_in(own, &statements);
 }
@@ -451,11 +452,12 @@ const SECONDS: Duration = Duration::from_secs(10);
 #[test]
 fn stale_reads_refuse_promises() {
     let own = migrated();
+    let database = open(&own);
     let (one, two) = (TestNode::join(&own, "one"), TestNode::join(&own, "two"));
     one.enrol("alice");
     one.delete("alice", SECONDS).unwrap();
     assert!(two.store.stale_age().is_none());
-    stale::turn_on(&open(&own), HOUR).unwrap();
+    stale::turn_on(&database, HOUR).unwrap();
     eventually("both know it", || {
         one.store.stale_age().is_some() && two.store.stale_age().is_some()
     });
@@ -469,7 +471,7 @@ fn stale_reads_refuse_promises() {
         .unwrap_err();
     assert_eq!(pending.cause, PendingCause::StaleReaders);
     assert!(!two.sees("bob"), "live nodes are waited for");
-    let (setting, nodes) = stale::turn_off(&open(&own), SECONDS).unwrap();
+    let (setting, nodes) = stale::turn_off(&database, SECONDS).unwrap();
     assert_eq!((setting.state, nodes), (StaleState::Off, Vec::new()));
     assert!(one.store.stale_age().is_none() && two.store.stale_age().is_none());
     one.delete("bob", SECONDS).unwrap();
@@ -479,20 +481,21 @@ fn stale_reads_refuse_promises() {
 #[test]
 fn stale_reads_end_with_rejoin() {
     let own = migrated();
+    let database = open(&own);
     let (one, two) = (TestNode::join(&own, "one"), TestNode::join(&own, "two"));
     one.enrol("alice");
-    stale::turn_on(&open(&own), HOUR).unwrap();
+    stale::turn_on(&database, HOUR).unwrap();
     eventually("two knows it", || two.store.stale_age().is_some());
     cut_off(&own, "two");
     eventually("no lease", || two.store.lease().is_none());
     assert!(two.store.stale_age().is_some());
-    let (setting, nodes) = stale::turn_off(&open(&own), 2 * LEASE).unwrap();
+    let (setting, nodes) = stale::turn_off(&database, 2 * LEASE).unwrap();
     assert_eq!(setting.state, StaleState::Ending);
     assert_eq!(nodes, ["two"]);
     assert!(two.store.stale_age().is_some());
     assert_eq!(one.delete("alice", LEASE).unwrap_err(), ["two"]);
     Postgres::shared().execute_in(&own, "DROP TRIGGER cut ON rostro.lease");
-    eventually("the end", || stale_state(&own) == StaleState::Off);
+    eventually("the end", || stale_state(&database) == StaleState::Off);
     assert!(two.store.stale_age().is_none());
     one.delete("alice", SECONDS).unwrap();
 }
@@ -501,14 +504,15 @@ fn stale_reads_end_with_rejoin() {
 #[test]
 fn stale_reads_end_after_limit() {
     let own = migrated();
+    let database = open(&own);
     let (one, two) = (TestNode::join(&own, "one"), TestNode::join(&own, "two"));
     let limit = 4 * LEASE;
-    stale::turn_on(&open(&own), limit).unwrap();
+    stale::turn_on(&database, limit).unwrap();
     eventually("two knows it", || two.store.stale_age().is_some());
     cut_off(&own, "two");
-    stale::turn_off(&open(&own), Duration::ZERO).unwrap();
+    stale::turn_off(&database, Duration::ZERO).unwrap();
     let begun = Instant::now();
-    while stale_state(&own) != StaleState::Off {
+    while stale_state(&database) != StaleState::Off {
         assert!(begun.elapsed() < 3 * limit);
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -522,6 +526,7 @@ fn stale_reads_end_after_limit() {
 #[test]
 fn stale_reads_begin_under_lease() {
     let own = migrated();
+    let database = open(&own);
     let (one, two) = (TestNode::join(&own, "one"), TestNode::join(&own, "two"));
     one.enrol("alice");
     eventually("alice is seen", || two.sees("alice"));
@@ -529,7 +534,7 @@ fn stale_reads_begin_under_lease() {
     cut_off(&own, "two");
     eventually("no lease", || two.store.lease().is_none());
     one.delete("alice", SECONDS).unwrap();
-    stale::turn_on(&open(&own), HOUR).unwrap();
+    stale::turn_on(&database, HOUR).unwrap();
     eventually("one knows it", || one.store.stale_age().is_some());
     Postgres::shared().execute_in(&own, "DROP TRIGGER cut ON rostro.lease");
     std::thread::sleep(2 * LEASE);
@@ -543,8 +548,9 @@ fn stale_reads_begin_under_lease() {
 #[test]
 fn stale_reads_outlast_failover() {
     let own = migrated();
+    let database = open(&own);
     let node = TestNode::join(&own, "one");
-    stale::turn_on(&open(&own), 3 * LEASE).unwrap();
+    stale::turn_on(&database, 3 * LEASE).unwrap();
     eventually("the node knows it", || node.store.stale_age().is_some());
     let before = node.store.lease().unwrap();
     let raise = "UPDATE rostro.gallery SET generation = generation + 1";
@@ -553,9 +559,9 @@ fn stale_reads_outlast_failover() {
         node.store.lease().is_some_and(|lease| lease != before)
     });
     let begun = Instant::now();
-    let (setting, _) = stale::turn_off(&open(&own), LEASE).unwrap();
+    let (setting, _) = stale::turn_off(&database, LEASE).unwrap();
     assert_eq!(setting.state, StaleState::Ending);
-    eventually("the end", || stale_state(&own) == StaleState::Off);
+    eventually("the end", || stale_state(&database) == StaleState::Off);
     assert!(begun.elapsed() > 3 * LEASE, "{:?}", begun.elapsed());
 }
 
@@ -563,12 +569,13 @@ fn stale_reads_outlast_failover() {
 #[test]
 fn stale_limit_shrinks_after_end() {
     let own = migrated();
+    let database = open(&own);
     let limit = |seconds| {
-        let setting = stale::turn_on(&open(&own), Duration::from_secs(seconds)).unwrap();
+        let setting = stale::turn_on(&database, Duration::from_secs(seconds)).unwrap();
         setting.limit.as_secs()
     };
     assert_eq!((limit(60), limit(30), limit(90)), (60, 60, 90));
-    let (setting, _) = stale::turn_off(&open(&own), Duration::ZERO).unwrap();
+    let (setting, _) = stale::turn_off(&database, Duration::ZERO).unwrap();
     assert_eq!(setting.state, StaleState::Off);
     assert_eq!(limit(30), 30);
 }
