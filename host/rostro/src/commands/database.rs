@@ -143,6 +143,9 @@ pub(crate) enum DatabaseCommandError {
     /// The state folder cannot be used as a part of the store.
     #[error("cannot use the state folder: {0}")]
     StateFiles(std::io::Error),
+    /// The record of revisions in the database cannot be read.
+    #[error("cannot read the revisions of the database: {0}")]
+    Record(std::io::Error),
     /// The revisions cannot be copied.
     #[error(transparent)]
     Revisions(#[from] RevisionCopyError),
@@ -329,7 +332,7 @@ impl LockedStores {
         };
         let is_needed = args.state.is_dir()
             || direction == Direction::Export
-                && has_record().map_err(DatabaseCommandError::StateFiles)?;
+                && has_record().map_err(DatabaseCommandError::Record)?;
         if is_needed {
             let state = StateFolder::open(&args.state, &scope(), Shutdown::default())?;
             let files =
