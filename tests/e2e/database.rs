@@ -1,12 +1,14 @@
 //! People in PostgreSQL: what a service without its folders knows, deletes and refuses.
 
 use std::path::Path;
+use std::process::Output;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use ureq::http::Method;
 
-use crate::harness::{Options, Server, drawn, rostro};
+use crate::harness::{Options, Server, component, drawn, eventually, rostro};
+use crate::operator::bytes;
 use crate::postgres::{BACK_UP, OwnDatabase, Postgres, RESTORE};
 
 /// Time for a service to reach a database that is back.
@@ -27,7 +29,7 @@ pub(crate) fn migrated() -> OwnDatabase {
     database
 }
 
-fn migrate(database: &OwnDatabase) {
+pub(crate) fn migrate(database: &OwnDatabase) {
     let output = rostro()
         .args(["database", "migrate", "--database", database.url()])
         .output()
@@ -373,4 +375,103 @@ fn check_repeats_deletions_after_restore() {
     std::fs::write(&file, "no archive").unwrap();
     let (success, text) = check(&database, &flags);
     assert!(!success && text.contains("archive"), "{text}");
+}
+
+/// Runs `rostro database import` or `export` with the folders in `parent`.
+fn move_between(database: &OwnDatabase, command: &str, parent: &Path, more: &[&str]) -> Output {
+    rostro()
+        .args(["database", command, "--database", database.url()])
+        .arg("--gallery")
+        .arg(parent.join("gallery"))
+        .arg("--state")
+        .arg(parent.join("state"))
+        .args(more)
+        .output()
+        .unwrap()
+}
+
+/// A folder moves into a database and back: people, groups, deletions, and which revision serves.
+#[test]
+fn folder_moves_with_revisions() {
+    let (database, folder) = (migrated(), tempfile::tempdir().unwrap());
+    let (back, path) = (tempfile::tempdir().unwrap(), folder.path());
+    let in_folder = |path: &Path| {
+        Options::drawn()
+            .gallery(&path.join("gallery"))
+            .state(&path.join("state"))
+    };
+    let server = in_folder(path).start();
+    enroll(&server, "alice");
+    enroll(&server, "bob");
+    delete(&server, "bob");
+    let first = server.active();
+    let variant = server.staged(&bytes(component("variant")), "");
+    server.activate(&variant);
+    let refused = move_between(&database, "import", path, &[]);
+    assert!(!refused.status.success());
+    drop(server);
+
+    let text = |output: Output| {
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{error}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let copied = text(move_between(
+        &database,
+        "import",
+        path,
+        &["--wait-for-lock", "10"],
+    ));
+    assert!(
+        copied.contains("copied 1 people with 2 samples") && copied.contains("2 revisions"),
+        "{copied}"
+    );
+    // A node without state compiles the components that were copied.
+    let node = on(&database).start();
+    assert_eq!(node.active(), variant);
+    assert!(!knows(&node, "alice"));
+    eventually("the previous revision is staged again", || {
+        node.admin_post("/v1/rollback").status == 200
+    });
+    assert_eq!(node.active(), first);
+    assert!(knows(&node, "alice"));
+    drop(node);
+
+    let again = move_between(&database, "import", path, &[]);
+    let error = String::from_utf8_lossy(&again.stderr).into_owned();
+    assert!(error.contains("--replace"), "{error}");
+    let copied = text(move_between(
+        &database,
+        "export",
+        back.path(),
+        &["--wait-for-lock", "10"],
+    ));
+    assert!(copied.contains("2 revisions"), "{copied}");
+    let server = in_folder(back.path()).start();
+    assert_eq!(server.active(), first);
+    assert!(knows(&server, "alice"));
+    assert_eq!(server.people_files().len(), 1);
+}
+
+/// A component that an active revision lacks refuses the import, and the database stays as it was.
+#[test]
+fn import_needs_components() {
+    let (database, folder) = (migrated(), tempfile::tempdir().unwrap());
+    let path = folder.path();
+    let state = path.join("state");
+    let server = Options::drawn()
+        .gallery(&path.join("gallery"))
+        .state(&state)
+        .start();
+    enroll(&server, "alice");
+    drop(server);
+    for file in std::fs::read_dir(state.join("components")).unwrap() {
+        std::fs::write(file.unwrap().path(), "damaged").unwrap();
+    }
+    let refused = move_between(&database, "import", path, &["--wait-for-lock", "10"]);
+    let error = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(error.contains("cannot read the component"), "{error}");
+    let rows =
+        "SELECT (SELECT count(*) FROM rostro.person) + (SELECT count(*) FROM rostro.revisions)";
+    assert_eq!(Postgres::shared().query_in(&database, rows), "0");
 }

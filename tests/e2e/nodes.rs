@@ -1,17 +1,20 @@
 //! Nodes that share a database, as operators see, drain and measure them.
 
 use std::process::Output;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use ureq::http::Method;
 
-use crate::database::migrated;
-use crate::harness::{Options, Server, drawn, eventually, rostro};
-use crate::operator::metrics;
-use crate::postgres::OwnDatabase;
+use crate::database::{migrate, migrated};
+use crate::harness::{Answer, Options, Server, component, drawn, eventually, rostro};
+use crate::operator::{bytes, metrics};
+use crate::postgres::{OwnDatabase, Postgres};
 
 /// Metrics of a node, with their labels.
-const METRICS: [&str; 12] = [
+const METRICS: [&str; 14] = [
+    "rostro_fleet_stale_reads",
+    "rostro_fleet_stale_answers_total",
     "rostro_fleet_lag_changes",
     "rostro_fleet_lease_age_seconds",
     "rostro_fleet_lease_valid",
@@ -25,6 +28,9 @@ const METRICS: [&str; 12] = [
     "rostro_database_statements_total{kind=\"lease\"}",
     "rostro_database_reconnects_total",
 ];
+
+/// Length of a lease of the nodes.
+const LEASE: Duration = Duration::from_secs(1);
 
 /// Options of a node on a database.
 fn node(database: &OwnDatabase, name: &str) -> Options {
@@ -206,4 +212,100 @@ fn metrics_need_database() {
     eventually("a renewal", || statements("lease") > leases);
     let age = value(&server, "rostro_fleet_lease_age_seconds").unwrap();
     assert!(age < 1.0, "{age}");
+}
+
+/// With stale reads no recognition fails while the database is away. Deletions are made, and do not
+/// succeed before they are turned off.
+#[test]
+fn stale_reads_bridge_outage() {
+    let postgres = Postgres::start();
+    let database = postgres.database();
+    migrate(&database);
+    let servers = [
+        node(&database, "one").start(),
+        node(&database, "two").start(),
+    ];
+    servers[0].enroll("alice", [drawn("alice-1.png")]).ok();
+    let probe = || drawn("alice-probe.png");
+    eventually("alice on both nodes", || {
+        servers
+            .iter()
+            .all(|server| server.names(probe()) == ["alice"])
+    });
+    assert!(stale_seconds(&servers[0].recognize(probe())).is_none());
+    assert_eq!(value(&servers[0], "rostro_fleet_stale_reads"), Some(0.0));
+    assert_eq!(list(&database)["stale_reads"]["state"], "off");
+
+    let switch = |args: &[&str]| {
+        let output = database_command(&database, &[&["nodes", "stale-reads"], args].concat());
+        assert!(output.status.success(), "{}", error(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let text = switch(&["on", "--for", "600"]);
+    assert!(text.contains("up to 600 s without a lease"), "{text}");
+    eventually("both know it", || {
+        servers
+            .iter()
+            .all(|server| value(server, "rostro_fleet_stale_reads") == Some(1.0))
+    });
+    let report = list(&database);
+    assert_eq!(report["stale_reads"]["state"], "on");
+    assert_eq!(report["stale_reads"]["seconds"], 600);
+    assert_eq!(report["nodes"][0]["stale_reader"], true);
+    let table = database_command(&database, &["nodes"]).stdout;
+    let table = String::from_utf8(table).unwrap();
+    assert!(
+        table.starts_with("stale reads are on, for up to 600 s\n") && table.contains("STALE"),
+        "{table}"
+    );
+
+    postgres.stop();
+    let begun = Instant::now();
+    while begun.elapsed() < 4 * LEASE {
+        for server in &servers {
+            assert_eq!(server.names(probe()), ["alice"]);
+            assert_eq!(readiness(server), 200);
+        }
+    }
+    for server in &servers {
+        let answer = server.recognize(probe());
+        let age = stale_seconds(&answer).unwrap();
+        assert!((1..30).contains(&age), "{age}");
+        assert!(value(server, "rostro_fleet_stale_answers_total") >= Some(1.0));
+        assert_eq!(value(server, "rostro_fleet_lease_valid"), Some(0.0));
+    }
+    let delete = || servers[0].ask_admin(&Method::DELETE, "/v1/people/alice", &[], &[]);
+    delete().error(503, "database_unavailable");
+    postgres.start_again();
+    eventually("leases", || {
+        let answers = servers.iter().map(|server| server.recognize(probe()));
+        answers
+            .into_iter()
+            .all(|answer| answer.status == 200 && stale_seconds(&answer).is_none())
+    });
+
+    delete().error(504, "stale_readers");
+    for server in &servers {
+        assert_eq!(server.names(probe()), ["Unknown"]);
+    }
+    let id = servers[0].staged(&bytes(component("variant")), "");
+    let activate = || servers[0].admin_post(&format!("/v1/revisions/{id}/activate"));
+    eventually("both nodes stage it", || activate().status == 504);
+    activate().error(504, "stale_readers");
+    assert_eq!(
+        servers.each_ref().map(Server::active),
+        [id.clone(), id.clone()]
+    );
+    assert_eq!(switch(&["off"]), "stale reads are off\n");
+    activate().ok();
+    assert_eq!(delete().ok()["deleted"], false);
+    servers[1].enroll("alice", [drawn("alice-1.png")]).ok();
+    delete().ok();
+    assert_eq!(value(&servers[0], "rostro_fleet_stale_reads"), Some(0.0));
+}
+
+/// Returns the seconds that the header of an answer without a lease has.
+fn stale_seconds(answer: &Answer) -> Option<u64> {
+    let value = answer.headers.get("x-rostro-stale")?;
+    value.to_str().unwrap().parse().ok()
 }

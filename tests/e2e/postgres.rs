@@ -320,6 +320,19 @@ impl Postgres {
         );
     }
 
+    /// Returns the rows of a query, a line for each, with columns separated by `|`.
+    pub(crate) fn query_in(&self, database: &OwnDatabase, query: &str) -> String {
+        let output = self
+            .program("psql")
+            .args(["-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", query])
+            .arg(&database.url)
+            .output()
+            .unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{query}: {error}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
     fn try_execute(&self, statements: &str) -> bool {
         self.psql(&self.url("postgres", "postgres"), statements)
     }

@@ -16,7 +16,9 @@ use utoipa::ToSchema;
 use rostro_common::digest::Sha256Digest;
 use rostro_service::executor::ExecutorError;
 use rostro_service::people::PeopleError;
-use rostro_service::types::{DatabaseFailure, GalleryError, GroupsError, RunError};
+use rostro_service::types::{
+    DatabaseFailure, GalleryError, GroupsError, PendingCause, PendingChange, RunError,
+};
 use rostro_service::{RevisionError, ServiceError};
 
 use crate::request::headers::X_ROSTRO_PIPELINE;
@@ -246,14 +248,7 @@ impl ApiError {
             ServiceError::People(PeopleError::Run(error)) => Self::of_run(error),
             ServiceError::UnknownPerson => Self::unknown_person(),
             ServiceError::NoLease => Self::no_lease(),
-            ServiceError::Pending(pending) => Self::new(
-                StatusCode::GATEWAY_TIMEOUT,
-                "deletion_pending",
-                "The person is deleted, but nodes of the fleet may still recognise them. Send the \
-                 request again.",
-            )
-            .with_cause(&pending.to_string())
-            .with("nodes", pending.nodes),
+            ServiceError::Pending(pending) => of_pending(pending),
             ServiceError::People(PeopleError::Busy) => Self::retry_later(
                 "person_busy",
                 "Another request or program is changing this person. Try again later.",
@@ -315,6 +310,25 @@ impl ApiError {
             ),
         }
     }
+}
+
+/// Returns the error of a deletion that is made and not promised.
+fn of_pending(pending: PendingChange) -> ApiError {
+    let (code, message) = match pending.cause {
+        PendingCause::Deadline => (
+            "deletion_pending",
+            "The person is deleted, but nodes of the fleet may still recognise them. Send the \
+             request again.",
+        ),
+        PendingCause::StaleReaders => (
+            "stale_readers",
+            "The person is deleted, but nodes without the database may still recognise them, \
+             because an operator allows stale reads. Send the request again when those have ended.",
+        ),
+    };
+    ApiError::new(StatusCode::GATEWAY_TIMEOUT, code, message)
+        .with_cause(&pending.to_string())
+        .with("nodes", pending.nodes)
 }
 
 /// Returns the seconds for the header `retry-after`: rounded up, and at least one.

@@ -1,9 +1,17 @@
 -- Nodes that share the database: their leases, and the feed of changes that each of them applies.
 
 -- `generation` is raised by a restore. Leases of an epoch before `settled_epoch` have ended.
+-- `stale_reads` says whether nodes may answer without a lease. It is `ending` until no node can
+-- believe that they may. `stale_ms` is for how long, `stale_number` counts the changes, and
+-- `stale_epoch` is the epoch since which every node that may is in `lease`.
 ALTER TABLE gallery
-    ADD COLUMN generation    bigint NOT NULL DEFAULT 0,
-    ADD COLUMN settled_epoch text   COLLATE "C";
+    ADD COLUMN generation    bigint  NOT NULL DEFAULT 0,
+    ADD COLUMN settled_epoch text    COLLATE "C",
+    ADD COLUMN stale_reads   text    NOT NULL DEFAULT 'off'
+        CHECK (stale_reads IN ('off', 'on', 'ending')),
+    ADD COLUMN stale_ms      integer NOT NULL DEFAULT 0 CHECK (stale_ms >= 0),
+    ADD COLUMN stale_number  bigint  NOT NULL DEFAULT 0,
+    ADD COLUMN stale_epoch   text    COLLATE "C";
 
 -- Returns the epoch to which numbers belong. A standby that is promoted begins another timeline, and
 -- a copy of the rows in another cluster has another system identifier.
@@ -29,6 +37,10 @@ CREATE TABLE lease (
     is_expelled boolean NOT NULL DEFAULT false,
     -- Settings that change answers, texts by key. A node that differs from a live one does not start.
     settings    jsonb   NOT NULL,
+    -- The node may answer for at most `stale_ms` after it lost the lease, and knows the change
+    -- `stale_number` of the setting.
+    stale_ms    integer NOT NULL DEFAULT 0 CHECK (stale_ms >= 0),
+    stale_number bigint NOT NULL DEFAULT 0,
     -- For people, not for the protocol. An operator sets `is_draining`, and the node reads it when it
     -- renews.
     is_draining boolean NOT NULL DEFAULT false,

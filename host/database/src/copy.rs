@@ -46,6 +46,19 @@ pub enum CopyError {
     NotEmpty(usize),
 }
 
+/// Checks that people may be copied to a store.
+///
+/// # Errors
+///
+/// [`CopyError::NotEmpty`], without `replace`.
+pub fn check_target(to: &dyn Store, replace: bool) -> Result<(), CopyError> {
+    let (stored, _) = to.ids()?;
+    match stored.len() {
+        people if people > 0 && !replace => Err(CopyError::NotEmpty(people)),
+        _ => Ok(()),
+    }
+}
+
 /// Copies everything of `from`. People of the target stay, unless the source has them, too; without
 /// `replace` the target must have none. `progress` gets the numbers of people written and in all.
 ///
@@ -59,10 +72,7 @@ pub fn copy(
     cores: &Cores,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<CopyReport, CopyError> {
-    let (stored, _) = to.ids()?;
-    if !stored.is_empty() && !replace {
-        return Err(CopyError::NotEmpty(stored.len()));
-    }
+    check_target(to, replace)?;
     let contents = from.load(cores)?;
     let mut report = CopyReport {
         problems: contents.problems,

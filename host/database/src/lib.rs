@@ -23,9 +23,10 @@ pub mod schema;
 mod store;
 
 pub use connection::{Database, DatabaseError, DatabaseOptions};
-pub use copy::{CopyError, CopyReport, copy};
+pub use copy::{CopyError, CopyReport, check_target, copy};
 pub use fleet::FleetOptions;
 pub use fleet::settings::{self, NodeSettings};
+pub use fleet::stale;
 pub use store::{
     DamagedRow, Node, PostgresStore, Restored, begin_epoch, find_damage, read_audit_keys,
     read_audit_lines,

@@ -9,15 +9,20 @@ use tokio_postgres::types::Json;
 use uuid::Uuid;
 
 use crate::connection::{Database, DatabaseError};
+use crate::fleet::milliseconds;
 use crate::fleet::settings::PIPELINE_SETTING;
+use crate::fleet::stale::{StaleReads, StaleState};
 
 /// The nodes with the number of the latest change.
 #[derive(Clone, Debug)]
 pub struct NodeList {
     /// Number of the latest change.
     pub changes: u64,
-    /// Each lease, ordered by the name of its node. Expelled ones stay for an hour.
+    /// Each lease, ordered by the name of its node. Expelled ones stay for an hour, and while their
+    /// node may answer without a lease.
     pub nodes: Vec<NodeRow>,
+    /// Whether nodes may answer without a lease.
+    pub stale_reads: StaleReads,
 }
 
 /// A node under one lease.
@@ -39,6 +44,8 @@ pub struct NodeRow {
     pub renewed: Duration,
     /// Settings that change answers.
     pub settings: BTreeMap<String, String>,
+    /// For how long it may answer without the lease; zero if it may not.
+    pub stale_limit: Duration,
 }
 
 /// State of a node at its last renewal. A node that stopped keeps its state until another one expels
@@ -113,6 +120,7 @@ impl NodeRow {
             joined_at: row.get(8),
             renewed: Duration::try_from_secs_f64(row.get(10)).unwrap_or_default(),
             settings,
+            stale_limit: milliseconds(row.get(11)),
         })
     }
 }
@@ -129,7 +137,8 @@ pub fn list(database: &Database) -> Result<NodeList, DatabaseError> {
             .query(
                 "SELECT counter, lease, node, version, is_expelled, is_serving, is_draining, \
                  applied, joined_at, settings, \
-                 greatest(0, extract(epoch FROM clock_timestamp() - renewed_at))::float8 \
+                 greatest(0, extract(epoch FROM clock_timestamp() - renewed_at))::float8, \
+                 lease.stale_ms, stale_reads, gallery.stale_ms \
                  FROM gallery LEFT JOIN lease ON true ORDER BY node, joined_at",
                 &[],
             )
@@ -145,6 +154,11 @@ pub fn list(database: &Database) -> Result<NodeList, DatabaseError> {
         Ok(NodeList {
             changes: u64::try_from(first.get::<_, i64>(0)).unwrap_or_default(),
             nodes,
+            stale_reads: StaleReads {
+                state: StaleState::of(first.get(12)),
+                limit: milliseconds(first.get(13)),
+                ..StaleReads::default()
+            },
         })
     })
 }
@@ -200,6 +214,7 @@ mod tests {
             settings: settings
                 .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
                 .collect(),
+            stale_limit: Duration::ZERO,
         }
     }
 
@@ -216,6 +231,7 @@ mod tests {
                 ),
                 node("three", NodeState::Expelled, &[("pack", "b")]),
             ],
+            stale_reads: StaleReads::default(),
         };
         assert_eq!(list.different_keys(), BTreeSet::from(["setting.b"]));
         assert_eq!(list.lag(&list.nodes[0]), 2);

@@ -10,6 +10,10 @@ use uuid::Uuid;
 
 use crate::connection::{Database, DatabaseError};
 
+mod halfvec;
+
+pub use halfvec::HalfvecView;
+
 mod embedded {
     refinery::embed_migrations!("migrations");
 }
@@ -38,6 +42,8 @@ pub struct Migrated {
     pub applied: Vec<String>,
     /// Version in the database.
     pub version: u32,
+    /// View of the embeddings for SQL.
+    pub halfvec: HalfvecView,
 }
 
 /// Returns the version of this program.
@@ -92,7 +98,21 @@ async fn migrate_locked(
     }
     let applied = match found {
         Some(found) if found > known => Vec::new(),
-        _ => apply(client).await?,
+        _ => {
+            if found.is_some_and(|found| found < known) {
+                halfvec::drop_view(client)
+                    .await
+                    .map_err(|error| of_migration(&error))?;
+            }
+            apply(client).await?
+        }
+    };
+    // Before the rights are granted.
+    let halfvec = match found {
+        Some(found) if found > known => {
+            HalfvecView::LeftOut("unchanged, because a later program made this schema".to_owned())
+        }
+        _ => halfvec::create_view(client).await?,
     };
     let transaction = client.transaction().await?;
     create_gallery(&transaction).await?;
@@ -105,6 +125,7 @@ async fn migrate_locked(
     Ok(Migrated {
         applied,
         version: version(client).await?,
+        halfvec,
     })
 }
 

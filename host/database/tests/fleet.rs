@@ -20,8 +20,9 @@ use rostro_common::cores::Cores;
 use rostro_common::ids::PersonId;
 use rostro_common::sample::Sample;
 use rostro_database::nodes::{self, NodeState};
-use rostro_database::{FleetOptions, Node, NodeSettings, PostgresStore, schema};
-use rostro_gallery::{CsvGallery, GalleryError, Store, UnsentLines};
+use rostro_database::stale::{self, StaleState};
+use rostro_database::{Database, FleetOptions, Node, NodeSettings, PostgresStore, schema};
+use rostro_gallery::{CsvGallery, GalleryError, PendingCause, Store, UnsentLines};
 use tempfile::TempDir;
 
 use crate::postgres::{OwnDatabase, Postgres};
@@ -427,6 +428,159 @@ fn paused_node_lags() {
     eventually("no lag", || lag(&one) == 0 && lag(&two) == 0);
 }
 
+/// Returns whether stale reads are on, as operators see it.
+fn stale_state(database: &Database) -> StaleState {
+    nodes::list(database).unwrap().stale_reads.state
+}
+
+/// Expels a node and keeps it from joining again, as a lost connection does.
+fn cut_off(own: &OwnDatabase, name: &str) {
+    // The trigger locks the table, and the update must not hold a row then.
+    let statements = format!(
+        "CREATE FUNCTION rostro.refuse() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ BEGIN RAISE 'cut off'; END $$; \
+         CREATE TRIGGER cut BEFORE INSERT ON rostro.lease FOR EACH ROW \
+         WHEN (NEW.node = '{name}') EXECUTE FUNCTION rostro.refuse(); \
+         UPDATE rostro.lease SET is_expelled = true WHERE node = '{name}'"
+    );
+    Postgres::shared().execute_in(own, &statements);
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+const SECONDS: Duration = Duration::from_secs(10);
+
+/// Changes are made and not promised while nodes may answer without a lease.
+#[test]
+fn stale_reads_refuse_promises() {
+    let own = migrated();
+    let database = open(&own);
+    let (one, two) = (TestNode::join(&own, "one"), TestNode::join(&own, "two"));
+    one.enrol("alice");
+    one.delete("alice", SECONDS).unwrap();
+    assert!(two.store.stale_age().is_none());
+    stale::turn_on(&database, HOUR).unwrap();
+    eventually("both know it", || {
+        one.store.stale_age().is_some() && two.store.stale_age().is_some()
+    });
+    one.enrol("bob");
+    eventually("bob is seen", || two.sees("bob"));
+    let deletion = one.store.delete_person(&person("bob")).unwrap();
+    one.store.acknowledge(deletion.number);
+    let pending = one
+        .store
+        .wait_applied(&deletion.shared, Instant::now() + SECONDS)
+        .unwrap_err();
+    assert_eq!(pending.cause, PendingCause::StaleReaders);
+    assert!(!two.sees("bob"), "live nodes are waited for");
+    let (setting, nodes) = stale::turn_off(&database, SECONDS).unwrap();
+    assert_eq!((setting.state, nodes), (StaleState::Off, Vec::new()));
+    assert!(one.store.stale_age().is_none() && two.store.stale_age().is_none());
+    one.delete("bob", SECONDS).unwrap();
+}
+
+/// A node that was cut off keeps others from promising until it has joined again.
+#[test]
+fn stale_reads_end_with_rejoin() {
+    let own = migrated();
+    let database = open(&own);
+    let (one, two) = (TestNode::join(&own, "one"), TestNode::join(&own, "two"));
+    one.enrol("alice");
+    stale::turn_on(&database, HOUR).unwrap();
+    eventually("two knows it", || two.store.stale_age().is_some());
+    cut_off(&own, "two");
+    eventually("no lease", || two.store.lease().is_none());
+    assert!(two.store.stale_age().is_some());
+    let (setting, nodes) = stale::turn_off(&database, 2 * LEASE).unwrap();
+    assert_eq!(setting.state, StaleState::Ending);
+    assert_eq!(nodes, ["two"]);
+    assert!(two.store.stale_age().is_some());
+    assert_eq!(one.delete("alice", LEASE).unwrap_err(), ["two"]);
+    Postgres::shared().execute_in(&own, "DROP TRIGGER cut ON rostro.lease");
+    eventually("the end", || stale_state(&database) == StaleState::Off);
+    assert!(two.store.stale_age().is_none());
+    one.delete("alice", SECONDS).unwrap();
+}
+
+/// A node that never returns ends stale reads by its own clock, and the others wait for longer.
+#[test]
+fn stale_reads_end_after_limit() {
+    let own = migrated();
+    let database = open(&own);
+    let (one, two) = (TestNode::join(&own, "one"), TestNode::join(&own, "two"));
+    let limit = 4 * LEASE;
+    stale::turn_on(&database, limit).unwrap();
+    eventually("two knows it", || two.store.stale_age().is_some());
+    cut_off(&own, "two");
+    stale::turn_off(&database, Duration::ZERO).unwrap();
+    let begun = Instant::now();
+    while stale_state(&database) != StaleState::Off {
+        assert!(begun.elapsed() < 3 * limit);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(two.store.stale_age().is_none());
+    assert!(begun.elapsed() > limit, "{:?}", begun.elapsed());
+    one.enrol("alice");
+    one.delete("alice", SECONDS).unwrap();
+}
+
+/// A node that lacks answered deletions may not begin to answer without a lease.
+#[test]
+fn stale_reads_begin_under_lease() {
+    let own = migrated();
+    let database = open(&own);
+    let (one, two) = (TestNode::join(&own, "one"), TestNode::join(&own, "two"));
+    one.enrol("alice");
+    eventually("alice is seen", || two.sees("alice"));
+    two.is_paused.store(true, Ordering::SeqCst);
+    cut_off(&own, "two");
+    eventually("no lease", || two.store.lease().is_none());
+    one.delete("alice", SECONDS).unwrap();
+    stale::turn_on(&database, HOUR).unwrap();
+    eventually("one knows it", || one.store.stale_age().is_some());
+    Postgres::shared().execute_in(&own, "DROP TRIGGER cut ON rostro.lease");
+    std::thread::sleep(2 * LEASE);
+    assert!(two.sees("alice") && two.store.stale_age().is_none());
+    two.is_paused.store(false, Ordering::SeqCst);
+    eventually("two knows it", || two.store.stale_age().is_some());
+    assert!(!two.sees("alice"));
+}
+
+/// Leases that a failover lost have no row, so that their end is waited for.
+#[test]
+fn stale_reads_outlast_failover() {
+    let own = migrated();
+    let database = open(&own);
+    let node = TestNode::join(&own, "one");
+    stale::turn_on(&database, 3 * LEASE).unwrap();
+    eventually("the node knows it", || node.store.stale_age().is_some());
+    let before = node.store.lease().unwrap();
+    let raise = "UPDATE rostro.gallery SET generation = generation + 1";
+    Postgres::shared().execute_in(&own, raise);
+    eventually("a new lease", || {
+        node.store.lease().is_some_and(|lease| lease != before)
+    });
+    let begun = Instant::now();
+    let (setting, _) = stale::turn_off(&database, LEASE).unwrap();
+    assert_eq!(setting.state, StaleState::Ending);
+    eventually("the end", || stale_state(&database) == StaleState::Off);
+    assert!(begun.elapsed() > 3 * LEASE, "{:?}", begun.elapsed());
+}
+
+/// The limit of nodes that may not know another one counts until stale reads have ended.
+#[test]
+fn stale_limit_shrinks_after_end() {
+    let own = migrated();
+    let database = open(&own);
+    let limit = |seconds| {
+        let setting = stale::turn_on(&database, Duration::from_secs(seconds)).unwrap();
+        setting.limit.as_secs()
+    };
+    assert_eq!((limit(60), limit(30), limit(90)), (60, 60, 90));
+    let (setting, _) = stale::turn_off(&database, Duration::ZERO).unwrap();
+    assert_eq!(setting.state, StaleState::Off);
+    assert_eq!(limit(30), 30);
+}
+
 #[test]
 fn ids_differ_by_more_than_case() {
     let own = migrated();
@@ -484,4 +638,20 @@ fn deletion_ends_memberships_everywhere() {
     eventually("the member is seen", || is_member(&two));
     one.delete("alice", Duration::from_secs(5)).unwrap();
     assert!(!is_member(&one) && !is_member(&two));
+}
+
+/// Tombstones are removed after 400 days, as in a folder.
+#[test]
+fn expired_tombstones_are_removed() {
+    let own = migrated();
+    let insert = "INSERT INTO rostro.tombstone (gallery, mac, number, deleted_at) \
+                  SELECT id, sha256(days::text::bytea), 1, \
+                  (extract(epoch FROM now() - days * interval '1 day') * 1000)::bigint \
+                  FROM rostro.gallery, unnest('{1, 399, 401}'::int[]) days";
+    Postgres::shared().execute_in(&own, insert);
+    let _node = TestNode::join(&own, "one");
+    let count = "SELECT count(*) FROM rostro.tombstone";
+    eventually("the removal", || {
+        Postgres::shared().query_in(&own, count) == "2"
+    });
 }

@@ -16,7 +16,7 @@ use std::time::Instant;
 use rostro_common::cores::Cores;
 use rostro_common::ids::PersonId;
 use rostro_common::sample::Sample;
-use rostro_database::schema::{self, Migrated};
+use rostro_database::schema::{self, HalfvecView, Migrated};
 use rostro_database::{Database, DatabaseError, Node, PostgresStore, find_damage};
 use rostro_gallery::{CsvGallery, Store, StoreError, UnsentLines};
 
@@ -57,7 +57,8 @@ fn second_migration_changes_nothing() {
         schema::migrate(&database, None).unwrap(),
         Migrated {
             applied: Vec::new(),
-            version: schema::latest()
+            version: schema::latest(),
+            halfvec: HalfvecView::Present
         }
     );
     assert_eq!(schema::check(&database).unwrap().version, schema::latest());
@@ -214,4 +215,89 @@ fn numbers_are_lossless_damage_is_named() {
     Postgres::shared().execute_in(&own, other_id);
     assert_eq!(damaged("id is invalid"), (" bob".to_owned(), None));
     assert_eq!(store.load(&Cores::single()).unwrap().people.len(), 1);
+}
+
+/// Query for the people who are nearest to some numbers.
+const NEAREST: &str = "SELECT id FROM rostro.embedding_halfvec \
+                       WHERE contract = '1111111111111111' \
+                       ORDER BY embedding <=> '[1, 0.1, 0]' LIMIT 2";
+
+/// The view finds the nearest people, and gives no number for those that `halfvec` cannot hold.
+#[test]
+fn halfvec_view_orders_by_distance() {
+    let (server, folder) = (Postgres::shared(), tempfile::tempdir().unwrap());
+    let own = server.database();
+    server.execute("CREATE ROLE reader LOGIN");
+    let database = open(&own);
+    let migrated = schema::migrate(&database, Some("reader")).unwrap();
+    assert_eq!(migrated.halfvec, HalfvecView::Present);
+    let store = store(&database, folder.path()).unwrap();
+    for (id, numbers) in [
+        ("alice", vec![0.0, 1.0, 0.5]),
+        ("bob", vec![2.0, 0.25, 0.0]),
+        ("carol", vec![0.5, 0.5, 0.0]),
+        ("dave", vec![f32::MAX, 0.0, 0.0]),
+    ] {
+        store
+            .replace(&id.parse().unwrap(), &[sample(numbers)])
+            .unwrap();
+    }
+    let damage = "INSERT INTO rostro.sample (person, position, embedding) \
+                  SELECT person, 1 + n, CASE n WHEN 0 THEN '{NaN}' ELSE '{}' END::real[] \
+                  FROM rostro.person, generate_series(0, 1) n WHERE id = 'alice'";
+    server.execute_in(&own, damage);
+    let query = format!("SET ROLE reader; {NEAREST}");
+    assert_eq!(server.query_in(&own, &query), "SET\nbob\ncarol");
+    let unusable = "SELECT string_agg(id, ' ' ORDER BY id) FROM rostro.embedding_halfvec \
+                    WHERE embedding IS NULL";
+    assert_eq!(server.query_in(&own, unusable), "alice alice dave");
+}
+
+/// The view uses the extension where an administrator installed it.
+#[test]
+fn halfvec_view_finds_schema_of_extension() {
+    let own = Postgres::shared().database();
+    let elsewhere = "CREATE SCHEMA \"My extensions\"; \
+                     CREATE EXTENSION vector SCHEMA \"My extensions\"";
+    Postgres::shared().execute_in(&own, elsewhere);
+    let migrated = schema::migrate(&open(&own), None).unwrap();
+    assert_eq!(migrated.halfvec, HalfvecView::Present);
+}
+
+/// A server without the extension, an old one, and a role that may not create it do without the
+/// view. A later migration makes it.
+#[test]
+fn missing_extension_leaves_view_out() {
+    let server = Postgres::shared();
+    server.execute("CREATE ROLE owner LOGIN");
+    let reason = |url: &str| {
+        let migrated = schema::migrate(&try_open(url).unwrap(), None).unwrap();
+        match migrated.halfvec {
+            HalfvecView::LeftOut(reason) => reason,
+            HalfvecView::Present => panic!("the view was made"),
+        }
+    };
+    let without = server.database();
+    let no_files = format!(
+        "ALTER DATABASE {} SET extension_control_path = '/nonexistent'",
+        without.name()
+    );
+    server.execute(&no_files);
+    let text = reason(without.url());
+    assert!(text.contains("does not have the extension"), "{text}");
+
+    let own = server.database();
+    server.execute(&format!("ALTER DATABASE {} OWNER TO owner", own.name()));
+    let url = server.url(own.name(), "owner");
+    let text = reason(&url);
+    assert!(text.contains("CREATE EXTENSION vector"), "{text}");
+    server.execute_in(&own, "CREATE EXTENSION vector");
+    let migrated = schema::migrate(&try_open(&url).unwrap(), None).unwrap();
+    assert_eq!(migrated.halfvec, HalfvecView::Present);
+
+    let old = server.database();
+    let without_type = "CREATE EXTENSION vector; ALTER TYPE halfvec RENAME TO absent";
+    server.execute_in(&old, without_type);
+    let text = reason(old.url());
+    assert!(text.contains("older than 0.7"), "{text}");
 }

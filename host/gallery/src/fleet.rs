@@ -13,6 +13,8 @@ pub struct FleetStatus {
     pub is_leased: bool,
     /// Whether an operator drains the node, so that it must not get new requests.
     pub is_draining: bool,
+    /// Whether an operator allows this node to answer without a lease.
+    pub may_be_stale: bool,
     /// Number of leases of other nodes that this one expelled.
     pub expulsions: u64,
     /// Number of times that this node joined.

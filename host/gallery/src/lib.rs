@@ -47,9 +47,9 @@ pub use ledger::ChangeNumber;
 pub use state_files::{AUDIT_LOG, REVISIONS, StateFiles};
 pub use store::{
     AuditAppend, AuditKey, BatchOutcome, BatchWrite, Deletion, Durability, GalleryContents,
-    GroupChange, Lease, NodeHealth, NodeRevisions, PendingChange, PersonRecord, PersonSamples,
-    PersonWrite, RevisionsError, RevisionsWrite, SampleLocation, SharedChange, Store, StoreChanges,
-    StoreError,
+    GroupChange, Lease, NodeHealth, NodeRevisions, PendingCause, PendingChange, PersonRecord,
+    PersonSamples, PersonWrite, RevisionsError, RevisionsWrite, SampleLocation, SharedChange,
+    Store, StoreChanges, StoreError,
 };
 pub use template_file::{TEMPLATES, remove_templates};
 pub use unsent_lines::{UNSENT_LINES, UnsentLines};

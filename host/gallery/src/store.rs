@@ -113,6 +113,12 @@ pub trait Store: Send + Sync + fmt::Debug {
         Some(Lease::default())
     }
 
+    /// Returns the time since the last renewal of the lease if an operator allows this node to answer
+    /// from its views without one; none otherwise.
+    fn stale_age(&self) -> Option<Duration> {
+        None
+    }
+
     /// Returns the state of this node's part in a fleet; none for a store of one process.
     fn fleet_status(&self) -> Option<FleetStatus> {
         None
@@ -131,7 +137,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// [`PendingChange`] at the deadline: the change was made, and nodes may not have applied it.
+    /// [`PendingChange`]: the change was made, and nodes may answer from before it.
     fn wait_applied(
         &self,
         _change: &SharedChange,
@@ -193,8 +199,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Returns the groups after the last change.
     fn groups(&self) -> &GroupIndex;
 
-    /// Adds people to a group, which is created if it does not exist. The caller holds the people's
-    /// locks, or removes those again who were deleted meanwhile.
+    /// Adds people to a group, which is created if it does not exist, also without members. The
+    /// caller holds the people's locks, or removes those again who were deleted meanwhile.
     ///
     /// # Errors
     ///
@@ -430,12 +436,25 @@ pub struct SharedChange {
 
 /// A change that some nodes may not have applied.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("the change was made, but was not applied everywhere before the deadline: {reason}")]
+#[error("the change was made, but {cause}: {reason}")]
 pub struct PendingChange {
+    /// Why it is not promised.
+    pub cause: PendingCause,
     /// What was waited for.
     pub reason: String,
     /// Names of the nodes that have not applied it.
     pub nodes: Vec<String>,
+}
+
+/// Why a change is not promised to be in force on every node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PendingCause {
+    /// Nodes had not applied it at the deadline.
+    #[error("was not applied everywhere before the deadline")]
+    Deadline,
+    /// Nodes may answer without a lease.
+    #[error("nodes without a lease may answer from before it")]
+    StaleReaders,
 }
 
 /// Whether a completed change survives a crash of the machine.

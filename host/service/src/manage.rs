@@ -1,7 +1,7 @@
 //! Management of stored people: listing, templates, groups and deletion.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rostro_common::cancel::CancelScope;
 use rostro_common::ids::{ContractId, PersonId};
@@ -36,6 +36,14 @@ pub struct PersonTemplates {
     pub dimension: usize,
     /// The vectors; empty if the person has no samples of this contract.
     pub vectors: Vec<Vec<f32>>,
+}
+
+/// Permission to recognise people from memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Permission {
+    Leased(Lease),
+    /// Without a lease, because an operator allows it. The last renewal was this long ago.
+    Stale(Duration),
 }
 
 impl Service {
@@ -88,9 +96,52 @@ impl Service {
         }
     }
 
-    /// Returns true if this node may answer from memory.
-    pub fn is_leased(&self) -> bool {
-        self.deployment.is_leased()
+    /// Returns the permission to recognise people from memory. A request takes it before it takes a
+    /// view.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::NoLease`].
+    pub(crate) fn take_permission(&self) -> Result<Permission, ServiceError> {
+        match self.deployment.lease() {
+            Some(lease) => Ok(Permission::Leased(lease)),
+            None => self
+                .deployment
+                .stale_age()
+                .map(Permission::Stale)
+                .ok_or(ServiceError::NoLease),
+        }
+    }
+
+    /// Checks after the work that this node may still answer. Returns the age of the answer if no
+    /// lease covers it.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::NoLease`]: the answer may be outdated.
+    pub(crate) fn check_permission(
+        &self,
+        permission: Permission,
+    ) -> Result<Option<Duration>, ServiceError> {
+        let store = self.people.store();
+        let (current, stale) = (store.lease(), store.stale_age());
+        let age = match (permission, current, stale) {
+            (Permission::Leased(lease), Some(current), _) if lease == current => return Ok(None),
+            (Permission::Leased(_), _, Some(age)) => age,
+            (Permission::Stale(begun), _, Some(age)) => age.max(begun),
+            // Stale reads ended meanwhile, and the request began before.
+            (Permission::Stale(begun), Some(_), None) => begun,
+            (Permission::Leased(_) | Permission::Stale(_), _, None) => {
+                return Err(ServiceError::NoLease);
+            }
+        };
+        self.deployment.count_stale_answer();
+        Ok(Some(age))
+    }
+
+    /// Returns true if this node may recognise people from memory.
+    pub fn can_recognize(&self) -> bool {
+        self.deployment.can_recognize()
     }
 
     /// Returns true if the circuit breaker tripped on this node of a fleet alone.
@@ -201,7 +252,7 @@ impl Service {
     ///
     /// # Errors
     ///
-    /// [`ServiceError::Pending`] at the deadline.
+    /// [`ServiceError::Pending`] if a node may answer from before it.
     pub(crate) fn wait_applied(
         &self,
         change: &SharedChange,

@@ -54,6 +54,9 @@ pub struct Recognition {
     pub warnings: Vec<Warning>,
     /// Time by stage, in the order of work.
     pub stages: Vec<(String, Duration)>,
+    /// Time since the last renewal of the lease if no lease covers the answer, which may then name
+    /// people who were deleted since.
+    pub stale: Option<Duration>,
 }
 
 /// A face and the decision about it.
@@ -95,16 +98,16 @@ impl Service {
             group,
             arrived: Instant::now(),
         };
-        let lease = self.take_lease();
+        let permission = self.take_permission();
         let RoutedRevision { ready, shadow } = self.deployment.route(preference);
         let revision = ready.id();
         let failed = |cause| RevisionError { revision, cause };
-        let lease = lease.map_err(failed)?;
-        let recognition = self
+        let permission = permission.map_err(failed)?;
+        let mut recognition = self
             .recognize_on(ready, input.clone(), context)
             .await
             .map_err(failed)?;
-        self.check_lease(lease).map_err(failed)?;
+        recognition.stale = self.check_permission(permission).map_err(failed)?;
         if let Some(shadow) = shadow {
             self.observe_shadow(shadow, input, context, &recognition);
         }
@@ -223,6 +226,7 @@ fn recognize_now(
         precision: run.precision(),
         warnings,
         stages,
+        stale: None,
     })
 }
 

@@ -1,7 +1,9 @@
 //! Plain data of other crates that callers of the service use.
 
 pub use rostro_gallery::groups::{GroupId, GroupIndex, GroupsError, Members};
-pub use rostro_gallery::{DatabaseFailure, FleetStatus, GalleryError, GroupChange, REASONS};
+pub use rostro_gallery::{
+    DatabaseFailure, FleetStatus, GalleryError, GroupChange, PendingCause, PendingChange, REASONS,
+};
 pub use rostro_inference::precision::Precision;
 pub use rostro_sandbox::bindings::{Analysis, AnalyzedFace, Decision, Purpose, Reason};
 pub use rostro_sandbox::component::error::ComponentError;

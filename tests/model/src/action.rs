@@ -57,6 +57,12 @@ pub enum Action {
     RefusesRequest(NodeId),
     /// Rows of the feed are removed.
     Prunes,
+    /// An operator turns stale reads on.
+    TurnsOnStaleReads,
+    /// An operator turns stale reads off.
+    TurnsOffStaleReads,
+    /// Stale reads have ended.
+    EndsStaleReads,
     /// The database is replaced. The counter falls by this number.
     FailsOver(u8),
 }
@@ -93,6 +99,9 @@ impl fmt::Display for Action {
             Self::AnswersRequest(node) => write!(f, "{node}: answers the request"),
             Self::RefusesRequest(node) => write!(f, "{node}: answers the request with 503"),
             Self::Prunes => write!(f, "database: removes rows of the feed"),
+            Self::TurnsOnStaleReads => write!(f, "operator: turns stale reads on"),
+            Self::TurnsOffStaleReads => write!(f, "operator: turns stale reads off"),
+            Self::EndsStaleReads => write!(f, "database: stale reads have ended"),
             Self::FailsOver(lost) => write!(f, "database: fails over and loses {lost} changes"),
         }
     }

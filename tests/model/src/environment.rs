@@ -58,6 +58,7 @@ impl Successors<'_> {
         }
         self.add_request();
         self.add_failover();
+        self.add_stale_reads();
         let database = &self.state.database;
         let counter = database.feed.counter();
         if protocol.has_pruning && database.pruned < counter {

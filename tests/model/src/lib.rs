@@ -30,6 +30,11 @@
 //!    its incarnation and loads anew, and a waiter gives up. A waiter of the new epoch answers only
 //!    after L plus the margin, because the copy may lack a lease that is still in force.
 //! 6. *Rows of the feed are removed* at any time. A node that misses a number loads anew.
+//! 7. *Stale reads* let nodes answer without a lease. A renewal under a published lease tells the
+//!    node that it may, and the row of its lease then says so until the node reported that it knows
+//!    otherwise. A new row of the process begins with what the node believes. No change is answered
+//!    with success until stale reads were turned off, each live node has reported that it knows it,
+//!    and no expelled row says that its node may answer.
 //!
 //! # The model
 //!
@@ -42,7 +47,8 @@
 //! Time is counted in ticks of each node's clock. Clocks may drift as far apart as the margin
 //! covers. One person, one change of routes and one request are enough, because requests do not
 //! influence each other and further people would be treated alike. A failover keeps any part of the
-//! feed and any part of the leases; the promise is void for changes that it lost.
+//! feed and any part of the leases; the promise is void for changes that it lost. Stale reads are
+//! turned on once and off once. Their limit in time is not in the model.
 //!
 //! # The safeguards
 //!
@@ -71,11 +77,17 @@
 //! | `WaiterEpoch` | 5 | the failover loses the deletion, which is answered with success | 19 |
 //! | `SettleEpoch` | 5 | the failover loses the lease of a node that still answers | 6 |
 //! | `NoticeGap` | 6 | a node skips the rows that were removed | 8 |
+//! | `PromiseWithoutStale` | 7 | an expelled node answers without a lease | 16 |
+//! | `BeginStaleUnderLease` | 7 | a node that joins begins to answer before it applied what it missed | 20 |
+//! | `KeepStaleRow` | 7 | the answer that ends stale reads is lost | 20 |
+//! | `CarryStaleRow` | 7 | the new lease of a cut-off node hides that it may answer | 21 |
+//! | `ReportEndOfStale` | 7 | a node did not hear that stale reads were turned off | 18 |
 //!
 //! The search also shows what the promise does not need:
 //!
 //! - A check of the lease before the view is taken would be enough. The check after the work bounds
 //!   the age of what is answered.
+//!   Only stale reads need the earlier check, because the later one then may pass without a lease.
 //! - Synchronous failovers need no epochs.
 //! - The database need not refuse a lease that lapsed, only one that was expelled.
 //!
@@ -91,6 +103,7 @@
 //! | `node` | leases, feed and acknowledgements |
 //! | `waiter` | changes, watching and expelling |
 //! | `request` | what a request does |
+//! | `stale` | stale reads |
 //! | `failover` | replacement of the database |
 //! | `search` | breadth-first search |
 
@@ -101,6 +114,7 @@ mod node;
 mod protocol;
 mod request;
 mod search;
+mod stale;
 mod state;
 mod successors;
 #[cfg(test)]
@@ -111,6 +125,6 @@ pub use action::Action;
 pub use protocol::{Failover, Protocol, Safeguard};
 pub use search::{Search, search};
 pub use state::{
-    Change, Changes, Database, Feed, Lease, Membership, Node, NodeId, PerNode, Request, State,
-    Statement, Waiter, Watch,
+    Change, Changes, Database, Feed, Lease, Membership, Node, NodeId, PerNode, Request,
+    StaleKnowledge, StalePhase, State, Statement, Waiter, Watch,
 };

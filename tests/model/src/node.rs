@@ -2,13 +2,20 @@
 
 use crate::action::Action;
 use crate::protocol::{Protocol, Safeguard};
-use crate::state::{Lease, Membership, Node, NodeId, Request, State, Statement, Watch};
+use crate::state::{
+    Lease, Membership, Node, NodeId, Request, StaleKnowledge, StalePhase, State, Statement, Watch,
+};
 use crate::successors::Successors;
 
 impl Protocol {
     /// Returns true if the node may rely on its lease, by its own clock.
     pub(crate) fn is_valid(&self, node: &Node) -> bool {
         node.membership == Membership::Serving && node.age < self.expiry()
+    }
+
+    /// Returns true if the node answers requests, with a lease or without.
+    pub(crate) fn can_answer(&self, node: &Node) -> bool {
+        self.is_valid(node) || node.stale.may_answer
     }
 
     /// Returns true if the node's statements are refused because the epoch changed.
@@ -26,6 +33,7 @@ impl State {
         node.statement = Statement::None;
         node.age = 0;
         node.target = None;
+        node.told = StalePhase::Off;
         if let Request::Noted {
             node, is_current, ..
         }
@@ -65,7 +73,9 @@ impl Successors<'_> {
         self.add_feed(id);
         self.add(Action::Crashes(id), |state| {
             state.leave(id);
-            state.nodes[id].waiter = None;
+            let node = &mut state.nodes[id];
+            node.waiter = None;
+            node.stale = StaleKnowledge::default();
             if let Request::Noted { node, .. }
             | Request::Unnoted { node, .. }
             | Request::Outdated { node, .. } = state.request
@@ -95,9 +105,14 @@ impl Successors<'_> {
             }
             Membership::Inserting => {}
             Membership::Joining => {
+                let is_idle = node.statement == Statement::None;
+                // Only stale reads make a difference of these.
+                if protocol.has_stale_reads && is_idle {
+                    self.add_renewal(id);
+                }
                 if node.target.is_none() {
                     self.add_reading_counter(id);
-                } else if node.applied >= node.target {
+                } else if node.applied >= node.target && is_idle {
                     self.add(Action::Serves(id), |state| {
                         let node = &mut state.nodes[id];
                         node.membership = Membership::Serving;
@@ -107,15 +122,19 @@ impl Successors<'_> {
             }
             Membership::Serving => {
                 if node.statement == Statement::None {
-                    self.add(Action::RenewalBegins(id), |state| {
-                        state.nodes[id].statement = Statement::Sent(0);
-                    });
+                    self.add_renewal(id);
                 }
                 if !protocol.is_valid(&node) {
                     self.add(Action::Leaves(id), |state| state.leave(id));
                 }
             }
         }
+    }
+
+    fn add_renewal(&mut self, id: NodeId) {
+        self.add(Action::RenewalBegins(id), |state| {
+            state.nodes[id].statement = Statement::Sent(0);
+        });
     }
 
     fn add_reading_counter(&mut self, id: NodeId) {
@@ -156,6 +175,7 @@ impl Successors<'_> {
                     if let Some(lease) = renewed.filter(|_| !meets_epoch) {
                         state.write_lease(protocol, id, lease);
                         state.nodes[id].statement = Statement::Committed(age);
+                        state.renew_stale_row(protocol, id);
                     }
                 });
             }
@@ -173,6 +193,8 @@ impl Successors<'_> {
                     } else {
                         Membership::Serving
                     };
+                } else {
+                    state.adopt_stale_reads(protocol, id);
                 }
             }),
             Statement::Refused => self.add(Action::StatementReturns(id), |state| state.leave(id)),
@@ -217,6 +239,7 @@ impl State {
     /// Inserts a lease of a new incarnation in place of the process's former one.
     fn insert_lease(&mut self, protocol: &Protocol, id: NodeId) {
         self.write_lease(protocol, id, Lease::Live { acknowledged: 0 });
+        self.insert_stale_row(protocol, id);
         if !protocol.has(Safeguard::KeepNamesakes) {
             for other in NodeId::ALL.into_iter().filter(|other| *other != id) {
                 self.write_lease(protocol, other, Lease::Absent);

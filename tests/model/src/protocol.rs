@@ -48,8 +48,18 @@ pub enum Safeguard {
     WaiterEpoch,
     /// In a new epoch a waiter answers only after a lease plus margin (5).
     SettleEpoch,
-    /// A node that misses a number in the feed loads anew (7).
+    /// A node that misses a number in the feed loads anew (6).
     NoticeGap,
+    /// No change is answered with success until stale reads have ended (7).
+    PromiseWithoutStale,
+    /// Only a node under a lease may begin to answer without one (7).
+    BeginStaleUnderLease,
+    /// The row of a node says that it may, until the node reported that it knows otherwise (7).
+    KeepStaleRow,
+    /// The row of a new lease says so from the beginning (7).
+    CarryStaleRow,
+    /// Stale reads end only when every live node reported that it knows it (7).
+    ReportEndOfStale,
 }
 
 /// How the database may be replaced by its standby or a backup, once.
@@ -85,6 +95,8 @@ pub struct Protocol {
     pub has_pruning: bool,
     /// True if the lease is checked before the work as well.
     pub has_early_check: bool,
+    /// True if an operator turns stale reads on and off.
+    pub has_stale_reads: bool,
     /// Safeguard that is left out.
     pub without: Option<Safeguard>,
 }

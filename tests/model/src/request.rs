@@ -24,7 +24,8 @@ impl Protocol {
     fn passes_check(&self, state: &State, node: NodeId, is_current: bool) -> bool {
         let has_lease = self.is_valid(&state.nodes[node]);
         let is_same = is_current || !self.has(Safeguard::SameIncarnation);
-        !self.has(Safeguard::CheckAfterWork) || has_lease && is_same
+        let is_stale = state.nodes[node].stale.may_answer;
+        !self.has(Safeguard::CheckAfterWork) || has_lease && is_same || is_stale
     }
 }
 
@@ -86,7 +87,7 @@ impl Successors<'_> {
         let protocol = self.protocol;
         let node = self.state.nodes[id];
         let answered = self.state.answered;
-        if answered.is_empty() || protocol.has_early_check && !protocol.is_valid(&node) {
+        if answered.is_empty() || protocol.has_early_check && !protocol.can_answer(&node) {
             return;
         }
         if !protocol.has(Safeguard::NoteBeforeView) {
@@ -96,7 +97,7 @@ impl Successors<'_> {
                     state.request = Request::Unnoted { node: id, lacks };
                 });
             }
-        } else if node.membership == Membership::Serving {
+        } else if node.membership == Membership::Serving || node.stale.may_answer {
             self.add(Action::RequestBegins(id), |state| {
                 state.request = Request::Noted {
                     node: id,

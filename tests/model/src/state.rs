@@ -150,6 +150,29 @@ pub enum Lease {
     Expelled,
 }
 
+/// Whether nodes may answer without a lease. They are turned on once, and off once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum StalePhase {
+    /// They were not turned on.
+    #[default]
+    Off,
+    /// They are on.
+    On,
+    /// They were turned off, and a node may not know it.
+    Ending,
+    /// No node answers without a lease any more.
+    Over,
+}
+
+/// What a node knows of stale reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct StaleKnowledge {
+    /// True if it may answer without a lease.
+    pub may_answer: bool,
+    /// The last phase that it was told.
+    pub knows: StalePhase,
+}
+
 /// The database.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Database {
@@ -161,6 +184,10 @@ pub struct Database {
     pub pruned: u8,
     /// True after the database was replaced.
     pub is_replaced: bool,
+    /// Whether nodes may answer without a lease.
+    pub stale_reads: StalePhase,
+    /// What the lease of each node says about that.
+    pub stale_rows: PerNode<StaleKnowledge>,
 }
 
 /// How far a node is with its lease.
@@ -235,6 +262,10 @@ pub struct Node {
     pub view: Changes,
     /// True if the node knows that the database was replaced.
     pub knows_replaced: bool,
+    /// What the node knows of stale reads.
+    pub stale: StaleKnowledge,
+    /// Phase of stale reads in the answer that is on its way.
+    pub told: StalePhase,
     /// Change that a caller waits for at this node.
     pub waiter: Option<Waiter>,
 }

@@ -14,6 +14,7 @@ const PAIR: Protocol = Protocol {
     failover: Failover::Never,
     has_pruning: false,
     has_early_check: false,
+    has_stale_reads: false,
     without: None,
 };
 
@@ -34,6 +35,16 @@ const FAILOVER: Protocol = Protocol {
     ..FEED
 };
 
+/// A node that makes deletions, one that serves, and an operator of stale reads.
+const STALE: Protocol = Protocol {
+    serving: &[NodeId::B],
+    asked: &[NodeId::B],
+    lease: 2,
+    has_early_check: true,
+    has_stale_reads: true,
+    ..PAIR
+};
+
 fn is_broken(state: &State) -> bool {
     state.request == Request::Broken
 }
@@ -43,7 +54,7 @@ fn is_broken(state: &State) -> bool {
 fn is_outdated(protocol: &Protocol, state: &State) -> bool {
     protocol.serving.iter().any(|id| {
         let node = &state.nodes[*id];
-        protocol.is_valid(node) && !state.answered.without(node.view).is_empty()
+        protocol.can_answer(node) && !state.answered.without(node.view).is_empty()
     })
 }
 
@@ -148,6 +159,12 @@ fn three_nodes_keep_promise() {
     assert_promise(protocol, 750_000);
 }
 
+/// A node that answers without a lease names no person whose deletion was answered.
+#[test]
+fn stale_reads_keep_promise() {
+    assert_promise(STALE, 90_000);
+}
+
 // What the promise does not need.
 
 /// A lease that is valid before the view is taken is as good as one that is valid afterwards.
@@ -207,6 +224,26 @@ fn expelled_node_serves_again() {
             && state.database.leases[NodeId::B] == (Lease::Live { acknowledged: 0 })
     });
     assert!(path.contains(&Action::Serves(NodeId::B)));
+}
+
+/// The node answers without a lease while a deletion is made that is not answered.
+#[test]
+fn stale_node_misses_deletion() {
+    shortest_path(STALE, |state| {
+        let node = &state.nodes[NodeId::B];
+        STALE.can_answer(node)
+            && state.database.leases[NodeId::B] == Lease::Expelled
+            && node.view != state.database.feed.content()
+    });
+}
+
+/// Deletions are answered after stale reads, when the node that was cut off is back.
+#[test]
+fn stale_reads_end() {
+    let path = shortest_path(STALE, |state| {
+        has_deleted(state) && state.database.stale_reads == StalePhase::Over
+    });
+    assert!(path.contains(&Action::EndsStaleReads));
 }
 
 #[test]
@@ -331,4 +368,29 @@ fn settled_epoch_is_needed() {
 #[test]
 fn noticed_gap_is_needed() {
     assert_needed(FEED, NoticeGap);
+}
+
+#[test]
+fn promise_without_stale_is_needed() {
+    assert_needed(STALE, PromiseWithoutStale);
+}
+
+#[test]
+fn begin_under_lease_is_needed() {
+    assert_needed(STALE, BeginStaleUnderLease);
+}
+
+#[test]
+fn kept_stale_row_is_needed() {
+    assert_needed(STALE, KeepStaleRow);
+}
+
+#[test]
+fn carried_stale_row_is_needed() {
+    assert_needed(STALE, CarryStaleRow);
+}
+
+#[test]
+fn reported_end_is_needed() {
+    assert_needed(STALE, ReportEndOfStale);
 }

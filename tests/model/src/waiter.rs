@@ -78,7 +78,7 @@ impl Successors<'_> {
         let waits = protocol.waits_for_epoch(&self.state, &waiter)
             || (protocol.serving.iter())
                 .any(|other| protocol.waits_for_lease(&self.state, id, &waiter, *other));
-        if !waits {
+        if !waits && protocol.can_promise(&self.state) {
             self.add(Action::AnswersChange(id), |state| {
                 state.answered = state.answered.with(waiter.change);
                 state.nodes[id].waiter = None;

@@ -3,7 +3,7 @@
 use axum::http::StatusCode;
 
 use rostro_service::deployment::{ChangeError, StateError};
-use rostro_service::types::ComponentError;
+use rostro_service::types::{ComponentError, PendingCause};
 
 use crate::error::{ApiError, is_disk_full};
 
@@ -17,7 +17,13 @@ pub(super) fn change_error(error: ChangeError) -> ApiError {
         ChangeError::NotReady { .. } | ChangeError::NotReadyOnNodes { .. } => {
             (StatusCode::CONFLICT, "not_ready")
         }
-        ChangeError::Pending(_) => (StatusCode::GATEWAY_TIMEOUT, "change_pending"),
+        ChangeError::Pending(pending) => {
+            let code = match pending.cause {
+                PendingCause::Deadline => "change_pending",
+                PendingCause::StaleReaders => "stale_readers",
+            };
+            (StatusCode::GATEWAY_TIMEOUT, code)
+        }
         ChangeError::Nodes(_) => (StatusCode::SERVICE_UNAVAILABLE, "database_unavailable"),
         ChangeError::State(StateError::Conflict) => (StatusCode::SERVICE_UNAVAILABLE, "conflict"),
         ChangeError::Contract { .. } => (StatusCode::CONFLICT, "contract_change"),

@@ -12,11 +12,15 @@ use rostro_service::types::FleetStatus;
 
 /// Metrics of this node and of its database.
 #[derive(Debug)]
-pub(super) struct FleetCollector(pub FleetStatus);
+pub(super) struct FleetCollector {
+    pub status: FleetStatus,
+    /// Number of answers without a lease.
+    pub stale_answers: u64,
+}
 
 impl Collector for FleetCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let status = &self.0;
+        let status = &self.status;
         let lag = i64::try_from(status.lag).unwrap_or(i64::MAX);
         for (name, help, value) in [
             (
@@ -28,6 +32,11 @@ impl Collector for FleetCollector {
                 "fleet_lease_valid",
                 "Whether the lease of this node is valid, so that it answers",
                 i64::from(status.is_leased),
+            ),
+            (
+                "fleet_stale_reads",
+                "Whether an operator allows this node to recognise people without a lease",
+                i64::from(status.may_be_stale),
             ),
         ] {
             let gauge = ConstGauge::new(value);
@@ -51,6 +60,11 @@ impl Collector for FleetCollector {
                 "fleet_joins",
                 "Times that this node joined the fleet since the start",
                 status.joins,
+            ),
+            (
+                "fleet_stale_answers",
+                "Recognitions that were answered without a lease since the start",
+                self.stale_answers,
             ),
             (
                 "database_reconnects",
@@ -77,7 +91,7 @@ impl Collector for FleetCollector {
 
 impl FleetCollector {
     fn encode_database(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let database = &self.0.database;
+        let database = &self.status.database;
         let kind = ConstGauge::new(0_i64).metric_type();
         let help = "Connections of the pool, by whether they are in use";
         let mut connections =

@@ -42,7 +42,7 @@ pub(super) async fn healthz() -> Json<Liveness> {
 }
 
 pub(super) async fn readyz(State(admin): State<Admin>) -> Result<Json<Readiness>, ApiError> {
-    if !admin.deployment.is_leased() {
+    if !admin.deployment.can_recognize() {
         return Err(ApiError::no_lease());
     }
     if admin.deployment.is_draining() {

@@ -106,7 +106,10 @@ fn text(
     registry.register_collector(Box::new(AuditLinesCollector(deployment.audit().lost())));
     registry.register_collector(Box::new(LogCollector { dropped }));
     if let Some(status) = deployment.fleet_status() {
-        registry.register_collector(Box::new(FleetCollector(status)));
+        registry.register_collector(Box::new(FleetCollector {
+            status,
+            stale_answers: deployment.stale_answers(),
+        }));
     }
     let mut text = String::new();
     encode(&mut text, &registry)?;

@@ -42,7 +42,7 @@ pub(crate) async fn healthz() -> Json<Alive> {
     (status = 503, description = "The service is starting, is drained, lost its lease, or fails where other nodes do not", body = ErrorAnswer)
 ))]
 pub(crate) async fn readyz(State(app): State<App>) -> Result<Json<Ready>, ApiError> {
-    if !app.service.is_leased() {
+    if !app.service.can_recognize() {
         return Err(ApiError::no_lease());
     }
     if app.service.is_draining() {

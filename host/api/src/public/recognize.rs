@@ -13,7 +13,7 @@ use rostro_service::types::{Decision, Warning};
 use rostro_service::{Recognition, RecognizedFace};
 
 use super::openapi::{AuthErrors, BodyErrors, FrameForm, Image, NotFoundErrors};
-use super::responses::{FrameSize, PipelineHeader, PipelineInfo, milliseconds};
+use super::responses::{FrameSize, PipelineHeader, PipelineInfo, StaleHeader, milliseconds};
 use crate::error::ApiError;
 use crate::request::form::FormFields;
 use crate::request::frame::{self, FrameRequest};
@@ -108,7 +108,13 @@ struct CandidateAnswer {
         (Image = "image/webp")
     )),
     responses(
-        (status = 200, description = "Every face, largest first", body = FrameAnswer),
+        (
+            status = 200,
+            description = "Every face, largest first",
+            body = FrameAnswer,
+            headers(("x-rostro-stale" = u64, description = "Seconds since the node had its database, \
+                if it answers without; absent otherwise"))
+        ),
         AuthErrors, NotFoundErrors, BodyErrors
     )
 )]
@@ -116,7 +122,7 @@ pub(super) async fn process_frame(
     State(app): State<App>,
     Extension(id): Extension<RequestId>,
     upload: Upload,
-) -> Result<(PipelineHeader, Json<FrameAnswer>), ApiError> {
+) -> Result<(PipelineHeader, StaleHeader, Json<FrameAnswer>), ApiError> {
     let preference = preference(upload.headers())?;
     let mut choice = GroupChoice::of_query(upload.uri())?;
     let Received {
@@ -137,6 +143,7 @@ pub(super) async fn process_frame(
     app.traffic.record_stages(&recognition.stages);
     Ok((
         PipelineHeader::of(&recognition.revision),
+        StaleHeader(recognition.stale),
         Json(FrameAnswer::of(recognition, &id)),
     ))
 }

@@ -13,7 +13,7 @@ use rostro_common::ids::PersonId;
 use rostro_service::types::Revision;
 
 use crate::error::ApiError;
-use crate::request::headers::X_ROSTRO_PIPELINE;
+use crate::request::headers::{X_ROSTRO_PIPELINE, X_ROSTRO_STALE};
 
 /// Revision that answered, as a field of the answer.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -49,6 +49,23 @@ impl IntoResponseParts for PipelineHeader {
     fn into_response_parts(self, mut parts: ResponseParts) -> Result<ResponseParts, Infallible> {
         if let Ok(value) = HeaderValue::try_from(self.0) {
             parts.headers_mut().insert(X_ROSTRO_PIPELINE, value);
+        }
+        Ok(parts)
+    }
+}
+
+/// Age of an answer that no lease covers, as the header `x-rostro-stale`.
+#[derive(Debug)]
+pub(super) struct StaleHeader(pub Option<Duration>);
+
+impl IntoResponseParts for StaleHeader {
+    type Error = Infallible;
+
+    fn into_response_parts(self, mut parts: ResponseParts) -> Result<ResponseParts, Infallible> {
+        if let Some(age) = self.0 {
+            parts
+                .headers_mut()
+                .insert(X_ROSTRO_STALE, HeaderValue::from(age.as_secs()));
         }
         Ok(parts)
     }

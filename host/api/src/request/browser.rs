@@ -251,7 +251,7 @@ impl BrowserAccess {
             "traceparent",
         ]
         .map(name);
-        let answer_headers = ["x-request-id", "x-rostro-pipeline"].map(name);
+        let answer_headers = ["x-request-id", "x-rostro-pipeline", "x-rostro-stale"].map(name);
         let layer = CorsLayer::new()
             .allow_origin(AllowOrigin::predicate(is_allowed))
             .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])

@@ -7,6 +7,9 @@ use axum::http::{HeaderMap, HeaderName, header};
 /// Header of answers with the digest of the revision that answered.
 pub(crate) const X_ROSTRO_PIPELINE: HeaderName = HeaderName::from_static("x-rostro-pipeline");
 
+/// Header of answers without a lease, with the seconds since its last renewal.
+pub(crate) const X_ROSTRO_STALE: HeaderName = HeaderName::from_static("x-rostro-stale");
+
 /// Kind of a request's body, by its content type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ContentType {

@@ -9,6 +9,7 @@
 //! | `settings` | settings that change answers |
 //! | `admission` | compares them with those of the other nodes before this one serves |
 //! | `observations` | what this node saw, for operators |
+//! | `stale` | answers without a lease, where an operator allows them |
 //! | `waiter` | waits until every node applied a change |
 //!
 //! `tests/model` checks the protocol in every order of its steps, and names what each safeguard
@@ -21,6 +22,8 @@
 //!   the margin, on their own clock (3).
 //! - A change is committed, then the leases are listed, and it is answered when each live one has
 //!   acknowledged the number (4).
+//! - While stale reads are on, no change is answered with success, because a node may answer without
+//!   a lease. `stale` says when they have ended.
 //! - Each statement compares the epoch. A node that meets another one loads anew (5).
 
 mod admission;
@@ -31,9 +34,10 @@ mod observations;
 mod position;
 mod session;
 pub mod settings;
+pub mod stale;
 mod waiter;
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -48,6 +52,7 @@ use observations::Observations;
 use position::AppliedPosition;
 use settings::NodeSettings;
 
+pub(crate) use leases::milliseconds;
 pub(crate) use position::{Epoch, Position};
 pub(crate) use session::WRITER_LOCK;
 
@@ -77,6 +82,8 @@ pub(crate) struct Fleet {
     changes: Signal,
     /// Lease of this process, for its removal at the end.
     own: Mutex<Option<Uuid>>,
+    /// Earlier leases of this process, until it has a later one.
+    former: Mutex<Vec<Uuid>>,
     is_leaving: AtomicBool,
     /// Why this node may not join; none if it may.
     refusal: Mutex<Option<DatabaseError>>,
@@ -99,6 +106,7 @@ impl Fleet {
             watch: Mutex::default(),
             changes: Signal::default(),
             own: Mutex::default(),
+            former: Mutex::default(),
             is_leaving: AtomicBool::new(false),
             refusal: Mutex::default(),
             observations: Observations::default(),
@@ -142,9 +150,23 @@ impl Fleet {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Returns the time since the last renewal if this node may answer without a lease.
+    pub(crate) fn stale_age(&self) -> Option<Duration> {
+        let has_left = self.is_leaving.load(Ordering::SeqCst);
+        (!has_left).then(|| self.membership.stale_age()).flatten()
+    }
+
     /// Returns true for the lease of this process.
     pub(crate) fn is_own(&self, lease: Uuid) -> bool {
-        *self.own.lock().unwrap_or_else(PoisonError::into_inner) == Some(lease)
+        *self.lock_own() == Some(lease)
+    }
+
+    fn lock_own(&self) -> MutexGuard<'_, Option<Uuid>> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_former(&self) -> MutexGuard<'_, Vec<Uuid>> {
+        self.former.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_revisions(&self) -> MutexGuard<'_, String> {

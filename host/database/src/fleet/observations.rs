@@ -73,6 +73,7 @@ impl Fleet {
             lease_age: self.membership.age(since_boot()),
             is_leased: self.membership.lease().is_some(),
             is_draining: observations.is_draining(),
+            may_be_stale: !self.membership.stale_limit().is_zero(),
             expulsions: observations.expulsions.load(Ordering::Relaxed),
             joins: self.membership.count(),
             reconnects: observations

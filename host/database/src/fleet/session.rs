@@ -1,10 +1,11 @@
 //! Joining, renewing and listening, on a connection of its own.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use deadpool_postgres::{ClientWrapper, Object};
+use rostro_gallery::ledger::RETENTION_MS;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::types::Json;
 use uuid::Uuid;
@@ -12,8 +13,9 @@ use uuid::Uuid;
 use super::Fleet;
 use super::admission::{Admission, Tolerance, Verdict, describe, read_others, refusal};
 use super::clock::since_boot;
-use super::leases::{LeaseList, LeaseRow, expel};
+use super::leases::{LeaseList, LeaseRow, Watch, expel, milliseconds};
 use super::position::{Epoch, Position};
+use super::stale;
 use crate::connection::{BackgroundTask, DatabaseError, StatementKind};
 
 /// Key of the advisory lock that a service shares, and that a command has alone: "rostro" in ASCII.
@@ -192,7 +194,8 @@ impl Fleet {
         let row = client
             .query_one(
                 "INSERT INTO lease (lease, node, version, length_ms, applied, settings, \
-                 is_draining) VALUES ($1, $2, $3, $4, 0, $5, $6) RETURNING epoch()",
+                 is_draining, stale_ms) VALUES ($1, $2, $3, $4, 0, $5, $6, $7) \
+                 RETURNING epoch()",
                 &[
                     &lease,
                     &self.options.node,
@@ -200,11 +203,14 @@ impl Fleet {
                     &length,
                     &Json(self.options.settings.values()),
                     &self.observations.is_draining(),
+                    &self.stale_limit_ms(),
                 ],
             )
             .await?;
         let epoch: Epoch = row.get::<_, &str>(0).into();
-        *self.own.lock().unwrap_or_else(PoisonError::into_inner) = Some(lease);
+        let former = self.lock_own().replace(lease);
+        self.lock_former().extend(former);
+        self.forget_former_leases(client, &epoch).await?;
         // A transaction of its own: a change that it does not see was committed after the lease,
         // and is waited for.
         let row = client
@@ -232,10 +238,13 @@ impl Fleet {
         let statement = client
             .prepare_cached(
                 "UPDATE lease SET renewed = renewed + 1, applied = $2, is_serving = $3, \
-                 settings = $5, revisions = $6::text::jsonb, health = $7, renewed_at = now() \
-                 WHERE lease = $1 AND NOT is_expelled AND epoch() = $4 \
-                 AND $2 <= (SELECT counter FROM gallery) \
-                 RETURNING is_draining, (SELECT counter FROM gallery)",
+                 settings = $5, revisions = $6::text::jsonb, health = $9, renewed_at = now(), \
+                 stale_number = $7, stale_ms = greatest($8, CASE WHEN $3 THEN allowed_ms ELSE 0 END) \
+                 FROM (SELECT counter, stale_number AS latest_number, \
+                       CASE stale_reads WHEN 'on' THEN stale_ms ELSE 0 END AS allowed_ms \
+                       FROM gallery) AS gallery \
+                 WHERE lease = $1 AND NOT is_expelled AND epoch() = $4 AND $2 <= counter \
+                 RETURNING is_draining, counter, allowed_ms, latest_number",
             )
             .await?;
         let number = i64::try_from(applied.unwrap_or_default()).unwrap_or(i64::MAX);
@@ -251,6 +260,8 @@ impl Fleet {
                     &&*member.epoch,
                     &Json(self.options.settings.values()),
                     &revisions,
+                    &self.membership.stale_number(),
+                    &self.stale_limit_ms(),
                     &health,
                 ],
             )
@@ -263,7 +274,24 @@ impl Fleet {
             number: u64::try_from(row.get::<_, i64>(1)).unwrap_or_default(),
         };
         self.observations.record_renewal(latest, row.get(0));
+        self.adopt_stale_reads(milliseconds(row.get(2)), row.get(3));
         Ok(Renewal::Renewed)
+    }
+
+    /// Adopts the setting of stale reads, and reports at once that this node knows it.
+    fn adopt_stale_reads(&self, limit: Duration, number: i64) {
+        let is_new = self.membership.stale_number() != number;
+        self.membership.adopt_stale_reads(limit, number);
+        if is_new {
+            match limit.is_zero() {
+                true => tracing::info!("this node answers only under a lease"),
+                false => tracing::warn!(
+                    seconds = limit.as_secs(),
+                    "an operator allows answers without a lease, which may name deleted people"
+                ),
+            }
+            self.urgent.notify_one();
+        }
     }
 
     /// Watches all leases, so that a deletion need not wait for a node that ended long ago.
@@ -281,14 +309,42 @@ impl Fleet {
         if !list.is_settled {
             self.settle_epoch(client, &list, now).await?;
         }
+        let ended = self.lock_watch().observe_stale_reads(&list, now);
+        if !ended.leases.is_empty() {
+            stale::forget(client, &ended.leases, &list.epoch).await?;
+        }
+        if ended.has_ended {
+            stale::end(client, &list).await?;
+        }
         Ok(())
     }
 
+    /// Records that the row of the new lease says what this node believes, and not the former ones.
+    async fn forget_former_leases(
+        &self,
+        client: &ClientWrapper,
+        epoch: &Epoch,
+    ) -> Result<(), DatabaseError> {
+        let former = self.lock_former().clone();
+        if !former.is_empty() {
+            stale::forget(client, &former, epoch).await?;
+            self.lock_former().clear();
+        }
+        Ok(())
+    }
+
+    /// Returns for how long this node believes that it may answer without a lease, for its row.
+    fn stale_limit_ms(&self) -> i32 {
+        let limit = self.membership.stale_limit().as_millis();
+        i32::try_from(limit).unwrap_or(i32::MAX)
+    }
+
+    fn lock_watch(&self) -> MutexGuard<'_, Watch> {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn observe(&self, list: &LeaseList, now: Duration) -> Vec<LeaseRow> {
-        self.watch
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .observe(list, now)
+        self.lock_watch().observe(list, now)
     }
 
     pub(super) async fn expel(
@@ -317,11 +373,7 @@ impl Fleet {
     ) -> Result<(), DatabaseError> {
         let lengths = list.leases.iter().map(|lease| lease.length);
         let longest = lengths.fold(self.options.lease, Duration::max);
-        let has_ended = self
-            .watch
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .has_outlived(&list.epoch, longest, now);
+        let has_ended = self.lock_watch().has_outlived(&list.epoch, longest, now);
         if has_ended {
             client
                 .execute(
@@ -337,12 +389,13 @@ impl Fleet {
     pub(crate) async fn leave(&self) -> Result<(), DatabaseError> {
         self.is_leaving.store(true, Ordering::SeqCst);
         self.membership.resign();
-        let own = *self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = *self.lock_own();
         let Some(lease) = own else { return Ok(()) };
+        let leases: Vec<Uuid> = self.lock_former().iter().copied().chain([lease]).collect();
         let client = self.within(self.database.client()).await?;
         self.within(async {
             client
-                .execute("DELETE FROM lease WHERE lease = $1", &[&lease])
+                .execute("DELETE FROM lease WHERE lease = ANY ($1)", &[&leases])
                 .await?;
             Ok(())
         })
@@ -367,14 +420,17 @@ impl Fleet {
 }
 
 /// Removes rows that no node needs: changes that all applied or that are an hour old, after which
-/// a node loads anew, and leases that ended.
+/// a node loads anew, leases that ended, and tombstones that have expired by the server's clock.
 async fn sweep(client: &ClientWrapper) -> Result<(), DatabaseError> {
     client
-        .batch_execute(
+        .batch_execute(&format!(
             "DELETE FROM change WHERE made_at < now() - interval '1 hour' \
              OR number <= (SELECT min(applied) FROM lease WHERE NOT is_expelled); \
-             DELETE FROM lease WHERE is_expelled AND renewed_at < now() - interval '1 hour'",
-        )
+             DELETE FROM lease WHERE is_expelled AND stale_ms = 0 \
+             AND renewed_at < now() - interval '1 hour'; \
+             DELETE FROM tombstone \
+             WHERE deleted_at < extract(epoch FROM now()) * 1000 - {RETENTION_MS}"
+        ))
         .await?;
     Ok(())
 }

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use rostro_gallery::{PendingChange, SharedChange};
+use rostro_gallery::{PendingCause, PendingChange, SharedChange};
 use tokio::time::{sleep, timeout_at};
 
 use super::clock::since_boot;
 use super::leases::{LeaseList, LeaseRow};
+use super::stale::StaleState;
 use super::{Epoch, Fleet};
 use crate::connection::{DatabaseError, StatementKind};
 
@@ -19,8 +20,10 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 enum Progress {
     /// Every node applied the change.
     Applied,
-    /// These nodes did not; none if the leases of an earlier epoch may be in force.
-    Waiting(Vec<String>),
+    /// Nodes may answer from before the change.
+    Waiting(PendingChange),
+    /// They may, and waiting does not help.
+    Stale(PendingChange),
     /// Another server replaced the one that made the change.
     Replaced,
 }
@@ -47,20 +50,18 @@ impl Fleet {
     ) -> Result<(), PendingChange> {
         let mut pause = FIRST_PAUSE;
         let mut pending = PendingChange {
+            cause: PendingCause::Deadline,
             reason: "the database did not answer".to_owned(),
             nodes: Vec::new(),
         };
         loop {
             match timeout_at(deadline.into(), self.progress(epoch, number)).await {
                 Ok(Ok(Progress::Applied)) => return Ok(()),
-                Ok(Ok(Progress::Waiting(nodes))) => {
-                    pending = PendingChange {
-                        reason: waiting_reason(&nodes),
-                        nodes,
-                    };
-                }
+                Ok(Ok(Progress::Waiting(waiting))) => pending = waiting,
+                Ok(Ok(Progress::Stale(stale))) => return Err(stale),
                 Ok(Ok(Progress::Replaced)) => {
                     return Err(PendingChange {
+                        cause: PendingCause::Deadline,
                         reason: "another server has replaced the database, and may lack it"
                             .to_owned(),
                         nodes: Vec::new(),
@@ -125,10 +126,38 @@ impl Fleet {
             .filter(is_behind)
             .map(|lease| lease.node.clone())
             .collect();
-        Ok(match (behind.is_empty(), list.is_settled) {
-            (true, true) => Progress::Applied,
-            _ => Progress::Waiting(behind),
-        })
+        let state = list.stale.state;
+        if behind.is_empty() && list.is_settled {
+            return Ok(match state {
+                StaleState::Off => Progress::Applied,
+                StaleState::On => Progress::Stale(stale_pending(&list)),
+                StaleState::Ending => Progress::Waiting(stale_pending(&list)),
+            });
+        }
+        Ok(Progress::Waiting(PendingChange {
+            cause: match state {
+                StaleState::Off => PendingCause::Deadline,
+                StaleState::On | StaleState::Ending => PendingCause::StaleReaders,
+            },
+            reason: waiting_reason(&behind),
+            nodes: behind,
+        }))
+    }
+}
+
+fn stale_pending(list: &LeaseList) -> PendingChange {
+    PendingChange {
+        cause: PendingCause::StaleReaders,
+        reason: match list.stale.state {
+            StaleState::Ending => {
+                "stale reads have not ended everywhere; repeat the change".to_owned()
+            }
+            StaleState::On | StaleState::Off => {
+                "stale reads are on; run `rostro nodes stale-reads off` and repeat the change"
+                    .to_owned()
+            }
+        },
+        nodes: list.stale_nodes(),
     }
 }
 

@@ -79,11 +79,11 @@ impl PostgresStore {
                     return Ok(Err(refused));
                 }
                 let members: HashSet<PersonId> = ids.iter().cloned().collect();
-                return insert(transaction, &name, HashSet::new(), members, epoch).await;
+                return insert(transaction, &name, None, members, epoch).await;
             };
             let mut members = before.clone();
             members.extend(ids.iter().cloned());
-            insert(transaction, &name, before, members, epoch).await
+            insert(transaction, &name, Some(before), members, epoch).await
         })?;
         let Some((number, members)) = added else {
             return Ok(UNCHANGED);
@@ -208,16 +208,19 @@ async fn check_new(
     })
 }
 
-/// Adds members to a group. Returns the number and all members; none if nothing changed.
+/// Adds members to a group; `before` is none for a new one. Returns the number and all
+/// members; none if nothing changed.
 async fn insert(
     transaction: &Transaction<'_>,
     name: &str,
-    before: HashSet<PersonId>,
+    before: Option<HashSet<PersonId>>,
     members: HashSet<PersonId>,
     epoch: &Epoch,
 ) -> Result<Result<Option<(u64, HashSet<PersonId>)>, GroupsError>, DatabaseError> {
+    let is_new = before.is_none();
+    let before = before.unwrap_or_default();
     let new: Vec<&str> = members.difference(&before).map(PersonId::as_str).collect();
-    if new.is_empty() {
+    if new.is_empty() && !is_new {
         return Ok(Ok(None));
     }
     // The limit of the file in an archive or a folder.

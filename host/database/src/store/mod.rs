@@ -380,6 +380,10 @@ impl Store for PostgresStore {
         self.fleet.membership().lease()
     }
 
+    fn stale_age(&self) -> Option<Duration> {
+        self.fleet.stale_age()
+    }
+
     fn fleet_status(&self) -> Option<FleetStatus> {
         self.node.as_ref().map(|_| self.fleet.status())
     }

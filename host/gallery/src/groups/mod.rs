@@ -232,7 +232,7 @@ impl Groups {
         self.add_all(group, std::slice::from_ref(id))
     }
 
-    /// Adds many people to a group at once.
+    /// Adds people to a group at once. It is created if it does not exist, also without members.
     ///
     /// # Errors
     ///
@@ -258,10 +258,11 @@ impl Groups {
                 return Err(GroupsError::Damaged);
             }
         }
+        let is_new = before.is_none();
         let before = before.unwrap_or_default();
         let mut members = HashSet::clone(&before);
         members.extend(ids.iter().cloned());
-        if members.len() == before.len() {
+        if members.len() == before.len() && !is_new {
             return Ok(GroupWrite {
                 changed: false,
                 durable: true,

@@ -30,7 +30,7 @@ use crate::error::remedy;
 use crate::file_names;
 
 pub use self::merge::Adoption;
-pub use self::tombstones::{ArchiveOrigin, Mac, Tombstone, Tombstones, now};
+pub use self::tombstones::{ArchiveOrigin, Mac, RETENTION_MS, Tombstone, Tombstones, now};
 
 /// Folder of the ledger in the gallery's folder.
 const FOLDER: &str = ".ledger";

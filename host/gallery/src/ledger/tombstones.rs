@@ -8,7 +8,7 @@ use rostro_common::ids::PersonId;
 use rostro_common::keyed_hash::HashKey;
 
 /// Retention of a tombstone in milliseconds: 400 days.
-const RETENTION_MS: i64 = 400 * 24 * 3600 * 1000;
+pub const RETENTION_MS: i64 = 400 * 24 * 3600 * 1000;
 
 /// Keyed hash of a person's id.
 pub type Mac = [u8; 32];

@@ -3,18 +3,24 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
 use rostro_common::cores::Cores;
+use rostro_common::shutdown::Shutdown;
+use rostro_common::text::sanitize;
+use rostro_database::schema::HalfvecView;
 use rostro_database::{
-    CopyError, DamagedRow, Database, DatabaseError, PostgresStore, begin_epoch, copy, find_damage,
-    schema,
+    CopyError, DamagedRow, Database, DatabaseError, PostgresStore, begin_epoch, check_target, copy,
+    find_damage, schema,
 };
-use rostro_gallery::{FolderStore, Store, StoreError};
+use rostro_gallery::{FolderStore, StateFiles, Store, StoreError};
+use rostro_service::deployment::{
+    RevisionCopy, RevisionCopyError, StateError, StateFolder, copy_revisions,
+};
 use rostro_service::{ArchiveDeletions, DeletionsError};
 
 use crate::config::database::DatabaseAddress;
@@ -44,11 +50,11 @@ enum DatabaseCommand {
         #[arg(long, value_name = "ROLE")]
         grant_to: Option<String>,
     },
-    /// Copy people, groups and deletions of a folder into the database
+    /// Copy people, groups, deletions and revisions of a folder into the database
     ///
     /// No service may use either of them. A second run goes on with --replace.
     Import(CopyArgs),
-    /// Copy people, groups and deletions of the database into a folder
+    /// Copy people, groups, deletions and revisions of the database into a folder
     ///
     /// No service may use either of them.
     Export(CopyArgs),
@@ -88,9 +94,35 @@ struct CopyArgs {
         default_value = "embeddings_csvs"
     )]
     gallery: PathBuf,
-    /// Replace people that the target has already
+    /// Folder with the revisions
+    #[arg(
+        long,
+        env = "ROSTRO_STATE",
+        value_name = "DIR",
+        default_value = "rostro_state"
+    )]
+    state: PathBuf,
+    /// Replace people and revisions that the target has already
     #[arg(long)]
     replace: bool,
+    /// Seconds to wait until no service uses the folders and the database
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=86_400))]
+    wait_for_lock: u64,
+}
+
+/// Direction of a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Direction {
+    Import,
+    Export,
+}
+
+/// A folder and a database that no service uses.
+struct LockedStores {
+    folder: FolderStore,
+    /// The state folder; none if there is none and nothing to put there.
+    state: Option<StateFolder>,
+    database: PostgresStore,
 }
 
 /// Error of a command on a database.
@@ -105,6 +137,18 @@ pub(crate) enum DatabaseCommandError {
     /// The folder or the database cannot be opened as a gallery.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The state folder cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The state folder cannot be used as a part of the store.
+    #[error("cannot use the state folder: {0}")]
+    StateFiles(std::io::Error),
+    /// The record of revisions in the database cannot be read.
+    #[error("cannot read the revisions of the database: {0}")]
+    Record(std::io::Error),
+    /// The revisions cannot be copied.
+    #[error(transparent)]
+    Revisions(#[from] RevisionCopyError),
     /// A copy ended early.
     #[error(transparent)]
     Copy(#[from] CopyError),
@@ -186,14 +230,23 @@ pub(crate) fn run(args: &DatabaseArgs) -> Result<(), DatabaseCommandError> {
                 say(&format!("applied {name}"));
             }
             say(&format!("{options}: schema version {}", migrated.version));
+            match migrated.halfvec {
+                HalfvecView::Present => say("view rostro.embedding_halfvec: made"),
+                HalfvecView::LeftOut(reason) => {
+                    say(&format!(
+                        "view rostro.embedding_halfvec: left out: {}",
+                        sanitize(&reason)
+                    ));
+                }
+            }
         }
         DatabaseCommand::Import(args) => {
-            let (folder, database) = open_both(args, database)?;
-            copy_all(&folder, &database, args.replace)?;
+            let stores = LockedStores::open(args, database, Direction::Import)?;
+            stores.copy(Direction::Import, args.replace)?;
         }
         DatabaseCommand::Export(args) => {
-            let (folder, database) = open_both(args, database)?;
-            copy_all(&database, &folder, args.replace)?;
+            let stores = LockedStores::open(args, database, Direction::Export)?;
+            stores.copy(Direction::Export, args.replace)?;
         }
         DatabaseCommand::Check(args) => check(&database, args)?,
     }
@@ -255,19 +308,70 @@ fn restore(database: &Database, archive: Option<&Path>) -> Result<(), DatabaseCo
     Ok(())
 }
 
-/// Opens the folder and the database, which both must be free.
-fn open_both(
-    args: &CopyArgs,
-    database: Database,
-) -> Result<(FolderStore, PostgresStore), DatabaseCommandError> {
-    schema::check(&database)?;
-    let now = || Instant::now().into();
-    let folder = FolderStore::open_locked(&args.gallery, &now())?;
-    Ok((folder, PostgresStore::open_alone(database, &now())?))
+impl LockedStores {
+    /// Opens the folders and the database, which all must be free.
+    fn open(
+        args: &CopyArgs,
+        database: Database,
+        direction: Direction,
+    ) -> Result<Self, DatabaseCommandError> {
+        schema::check(&database)?;
+        let deadline = Instant::now() + Duration::from_secs(args.wait_for_lock);
+        let scope = || deadline.into();
+        let folder = FolderStore::open_locked(&args.gallery, &scope())?;
+        let mut stores = Self {
+            folder,
+            state: None,
+            database: PostgresStore::open_alone(database, &scope())?,
+        };
+        let has_record = || {
+            stores
+                .database
+                .read_revisions()
+                .map(|record| record.is_some())
+        };
+        let is_needed = args.state.is_dir()
+            || direction == Direction::Export
+                && has_record().map_err(DatabaseCommandError::Record)?;
+        if is_needed {
+            let state = StateFolder::open(&args.state, &scope(), Shutdown::default())?;
+            let files =
+                StateFiles::open(state.folder()).map_err(DatabaseCommandError::StateFiles)?;
+            stores.folder = stores.folder.with_state(files);
+            stores.state = Some(state);
+        }
+        Ok(stores)
+    }
+
+    /// Copies everything. The revisions come first, because people who are recognised by another
+    /// pipeline than theirs would not be found.
+    fn copy(&self, direction: Direction, replace: bool) -> Result<(), DatabaseCommandError> {
+        let (from, to): (&dyn Store, &dyn Store) = match direction {
+            Direction::Import => (&self.folder, &self.database),
+            Direction::Export => (&self.database, &self.folder),
+        };
+        check_target(to, replace)?;
+        let revisions = match &self.state {
+            Some(state) => copy_revisions(state, from, to, replace)?,
+            None => RevisionCopy::default(),
+        };
+        for revision in &revisions.incomplete {
+            warn_user(&format!(
+                "revision {}: cannot serve, and a component of it is missing",
+                revision.short()
+            ));
+        }
+        copy_people(from, to, replace, revisions.revisions)
+    }
 }
 
-/// Copies everything, with a progress bar, and reports what was left out.
-fn copy_all(from: &dyn Store, to: &dyn Store, replace: bool) -> Result<(), DatabaseCommandError> {
+/// Copies people, groups and deletions, with a progress bar, and reports what was left out.
+fn copy_people(
+    from: &dyn Store,
+    to: &dyn Store,
+    replace: bool,
+    revisions: usize,
+) -> Result<(), DatabaseCommandError> {
     let bar = ProgressBar::new(0);
     let report = copy(from, to, replace, &Cores::new(cores()), |done, all| {
         bar.set_length(all as u64);
@@ -286,7 +390,7 @@ fn copy_all(from: &dyn Store, to: &dyn Store, replace: bool) -> Result<(), Datab
         ));
     }
     say(&format!(
-        "copied {} people with {} samples, {} groups, {} deletions",
+        "copied {} people with {} samples, {} groups, {} deletions, {revisions} revisions",
         report.people, report.samples, report.groups, report.tombstones
     ));
     match report.problems.len() + report.too_large.len() + report.without_samples.len() {

@@ -1,17 +1,22 @@
-//! `rostro nodes`: lists and drains the nodes that share a database.
+//! `rostro nodes`: lists and drains the nodes that share a database, and sets stale reads.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use rostro_common::text::sanitize;
 use rostro_database::nodes::{self, NodeList, NodeRow, NodeState};
+use rostro_database::stale::{self, StaleReads, StaleState};
 use rostro_database::{Database, DatabaseError, schema};
 
 use crate::config::ConfigError;
 use crate::config::database::DatabaseAddress;
 use crate::terminal::{new_table, render, say, say_json};
+
+/// Longest wait until every node knows that stale reads were turned off.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Arguments of `rostro nodes`.
 #[derive(Debug, Args)]
@@ -39,6 +44,32 @@ enum NodesCommand {
         #[arg(long)]
         off: bool,
     },
+    /// Let nodes recognise people without a lease while the database is away
+    ///
+    /// Such answers have the header x-rostro-stale, and may name people who
+    /// were deleted meanwhile. No deletion succeeds while this is on: DELETE
+    /// deletes the person and answers stale_readers.
+    StaleReads {
+        #[command(subcommand)]
+        switch: StaleReadsSwitch,
+    },
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+enum StaleReadsSwitch {
+    /// Allow it; nodes that hold a lease learn it within a second
+    On {
+        /// For how long after the last renewal of a lease
+        #[arg(
+            long = "for",
+            value_name = "SECONDS",
+            default_value_t = 3600,
+            value_parser = clap::value_parser!(u32).range(1..=604_800)
+        )]
+        limit: u32,
+    },
+    /// End it, and wait up to 10 s until every node knows it
+    Off,
 }
 
 /// Error of a command on nodes.
@@ -56,7 +87,16 @@ pub(crate) enum NodesError {
 #[derive(Serialize)]
 struct NodesReport<'a> {
     changes: u64,
+    stale_reads: StaleReadsReport,
     nodes: Vec<NodeReport<'a>>,
+}
+
+/// Whether nodes may answer without a lease.
+#[derive(Serialize)]
+struct StaleReadsReport {
+    state: &'static str,
+    /// Seconds for which a node may, from its last renewal on.
+    seconds: u64,
 }
 
 /// A node under one lease.
@@ -71,6 +111,8 @@ struct NodeReport<'a> {
     joined_at: String,
     renewed_seconds_ago: f64,
     settings: &'a BTreeMap<String, String>,
+    /// Whether the node may answer without the lease.
+    stale_reader: bool,
     /// Settings on which nodes differ, with this node's value.
     different: BTreeMap<&'a str, Option<&'a String>>,
 }
@@ -100,14 +142,53 @@ pub(crate) fn run(args: &NodesArgs) -> Result<(), NodesError> {
                 false => say(&format!("{name} is not ready from the next second on")),
             }
         }
+        Some(NodesCommand::StaleReads { switch }) => switch_stale_reads(&database, *switch)?,
     }
     Ok(())
+}
+
+fn switch_stale_reads(database: &Database, switch: StaleReadsSwitch) -> Result<(), NodesError> {
+    match switch {
+        StaleReadsSwitch::On { limit } => {
+            let setting = stale::turn_on(database, Duration::from_secs(limit.into()))?;
+            say(&format!(
+                "stale reads are on: nodes recognise people for up to {} s without a lease",
+                setting.limit.as_secs()
+            ));
+        }
+        StaleReadsSwitch::Off => {
+            let (setting, nodes) = stale::turn_off(database, PATIENCE)?;
+            match setting.state {
+                StaleState::Off => say("stale reads are off"),
+                StaleState::On => say("stale reads were turned on again meanwhile"),
+                StaleState::Ending => say(&ending_text(&setting, &nodes)),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Describes stale reads that have not ended.
+fn ending_text(setting: &StaleReads, nodes: &[String]) -> String {
+    let nodes = match nodes {
+        [] => "nodes with leases from before a failover".to_owned(),
+        nodes => sanitize(&nodes.join(", ")),
+    };
+    format!(
+        "stale reads end, but {nodes} may not know it and answer without a lease; until they join \
+         again, and for at most {} s, deletions answer stale_readers",
+        (setting.limit + setting.limit / 5).as_secs()
+    )
 }
 
 fn report(list: &NodeList) -> NodesReport<'_> {
     let (keys, nodes) = (list.different_keys(), list.nodes.iter());
     NodesReport {
         changes: list.changes,
+        stale_reads: StaleReadsReport {
+            state: list.stale_reads.state.name(),
+            seconds: list.stale_reads.limit.as_secs(),
+        },
         nodes: nodes
             .map(|node| NodeReport::of(list, &keys, node))
             .collect(),
@@ -124,6 +205,7 @@ impl<'a> NodeReport<'a> {
             joined_at,
             renewed,
             settings,
+            stale_limit,
             ..
         } = node;
         Self {
@@ -136,6 +218,7 @@ impl<'a> NodeReport<'a> {
             joined_at: joined_at.to_string(),
             renewed_seconds_ago: renewed.as_secs_f64(),
             settings,
+            stale_reader: !stale_limit.is_zero(),
             different: keys.iter().map(|key| (*key, settings.get(*key))).collect(),
         }
     }
@@ -144,7 +227,7 @@ impl<'a> NodeReport<'a> {
 /// Renders all nodes, a line for each.
 fn table(report: &NodesReport<'_>) -> String {
     let mut table = new_table([
-        "NODE", "VERSION", "STATE", "READY", "LAG", "RENEWED", "DIFFERS",
+        "NODE", "VERSION", "STATE", "READY", "STALE", "LAG", "RENEWED", "DIFFERS",
     ]);
     for node in &report.nodes {
         let different: Vec<String> = node
@@ -159,7 +242,8 @@ fn table(report: &NodesReport<'_>) -> String {
             sanitize(node.name),
             sanitize(node.version),
             node.state.to_owned(),
-            if node.ready { "yes" } else { "no" }.to_owned(),
+            yes_or_no(node.ready),
+            yes_or_no(node.stale_reader),
             node.lag.to_string(),
             format!("{:.1} s ago", node.renewed_seconds_ago),
             match different.is_empty() {
@@ -168,5 +252,16 @@ fn table(report: &NodesReport<'_>) -> String {
             },
         ]);
     }
-    render(&table)
+    let table = render(&table);
+    match report.stale_reads.state {
+        "off" => table,
+        state => format!(
+            "stale reads are {state}, for up to {} s\n{table}",
+            report.stale_reads.seconds
+        ),
+    }
+}
+
+fn yes_or_no(value: bool) -> String {
+    if value { "yes" } else { "no" }.to_owned()
 }

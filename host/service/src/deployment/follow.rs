@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use rostro_common::digest::Sha256Digest;
 use rostro_gallery::{FleetStatus, Lease};
@@ -54,10 +55,30 @@ impl Deployment {
 
     /// Returns the lease under which this node may answer; none without the active revision.
     pub(crate) fn lease(&self) -> Option<Lease> {
-        let serves = self.serves_active.load(Ordering::SeqCst);
-        serves
+        self.serves_active()
             .then(|| self.builder.people.store().lease())
             .flatten()
+    }
+
+    /// Returns the age of what this node may answer without a lease; none if it may not.
+    pub(crate) fn stale_age(&self) -> Option<Duration> {
+        self.serves_active()
+            .then(|| self.builder.people.store().stale_age())
+            .flatten()
+    }
+
+    fn serves_active(&self) -> bool {
+        self.serves_active.load(Ordering::SeqCst)
+    }
+
+    /// Counts an answer without a lease.
+    pub(crate) fn count_stale_answer(&self) {
+        self.stale_answers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns the number of answers without a lease.
+    pub fn stale_answers(&self) -> u64 {
+        self.stale_answers.load(Ordering::Relaxed)
     }
 
     /// Returns the state of this node's part in a fleet; none for a service with its own store.
@@ -70,9 +91,9 @@ impl Deployment {
         self.fleet_status().is_some_and(|status| status.is_draining)
     }
 
-    /// Returns true if this node may answer from memory.
-    pub fn is_leased(&self) -> bool {
-        self.lease().is_some()
+    /// Returns true if this node may recognise people from memory.
+    pub fn can_recognize(&self) -> bool {
+        self.lease().is_some() || self.stale_age().is_some()
     }
 
     /// Reads the record that other nodes may have written, and applies it.

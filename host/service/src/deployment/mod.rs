@@ -16,6 +16,7 @@ mod push;
 mod ready;
 mod record;
 mod recovery;
+mod revision_copy;
 mod routes;
 mod staging;
 mod state_folder;
@@ -23,7 +24,7 @@ mod status;
 mod trip;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
@@ -59,6 +60,7 @@ pub(crate) use ready::breaker::TripCounts;
 pub(crate) use ready::{Outcome, ReadyRevision};
 pub use record::ConfiguredTexts;
 pub use recovery::Configured;
+pub use revision_copy::{RevisionCopy, RevisionCopyError, copy_revisions};
 pub(crate) use routes::Shadow;
 pub use routes::{Preference, RoutedRevision};
 pub(crate) use staging::lower_priority;
@@ -88,6 +90,8 @@ pub struct Deployment {
     /// Whether this node is not ready, because the active revision fails here alone.
     is_tripped: AtomicBool,
     clients: ClientNumbers,
+    /// Number of answers without a lease.
+    stale_answers: AtomicU64,
 }
 
 /// The record and the revisions in memory. Locked during a change.
@@ -209,6 +213,7 @@ impl Deployment {
             serves_active: AtomicBool::new(true),
             is_tripped: AtomicBool::new(false),
             clients,
+            stale_answers: AtomicU64::new(0),
         });
         deployment.report_start(plan.as_ref(), active, outcome);
         deployment.report(&deployment.locked());

@@ -65,6 +65,11 @@ impl Status {
     pub(crate) fn is_wanted(&self) -> bool {
         matches!(self, Self::Staging | Self::Staged)
     }
+
+    /// Returns true if the revision may become ready again.
+    pub(crate) fn needs_components(&self) -> bool {
+        *self != Self::Retired
+    }
 }
 
 /// One revision.
@@ -191,7 +196,7 @@ impl Record {
     pub(super) fn components(&self) -> impl Iterator<Item = Sha256Digest> {
         self.revisions
             .iter()
-            .filter(|entry| entry.status != Status::Retired)
+            .filter(|entry| entry.status.needs_components())
             .flat_map(|entry| entry.spec.components())
     }
 

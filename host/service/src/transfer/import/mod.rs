@@ -367,6 +367,9 @@ impl<'s> Import<'s> {
         for (group, index) in std::mem::take(&mut self.groups) {
             self.check_scope()?;
             let members = self.members(&group, index, &Self::is_stored);
+            if members.is_empty() {
+                continue;
+            }
             let store = self.service.people.store();
             match store.add_to_group(&group, &members) {
                 Ok(_) => {}
@@ -392,7 +395,7 @@ impl<'s> Import<'s> {
             for id in members.iter().filter(|id| !self.is_stored(id)) {
                 store.remove_from_group(&group, id).map_err(group_error)?;
             }
-            self.report.groups += usize::from(!members.is_empty());
+            self.report.groups += 1;
         }
         Ok(())
     }
