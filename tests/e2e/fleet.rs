@@ -9,7 +9,8 @@ use crate::harness::root;
 use hammer::faults::FaultKind;
 use hammer::{Length, Plan};
 
-/// Clients of three nodes enrol, delete and recognise people while each kind of fault happens once.
+/// Clients of three nodes enrol, delete and recognise people while revisions change and each kind
+/// of fault happens once.
 #[test]
 fn promises_kept_under_faults() {
     let seed = fastrand::u64(..);
@@ -30,8 +31,11 @@ fn promises_kept_under_faults() {
     for kind in ["enrolment", "deletion"] {
         assert!(report.answered(kind) > 5, "seed {seed}: {report}");
     }
+    for kind in ["activation", "rollback"] {
+        assert!(report.answered(kind) > 0, "seed {seed}: {report}");
+    }
     assert!(
-        report.answers_after_deletions() > 5,
+        report.answers_after_deletions() > 5 && report.answers_after_changes() > 5,
         "seed {seed}: {report}"
     );
 }

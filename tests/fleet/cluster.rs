@@ -174,6 +174,8 @@ impl NodeOptions {
         Options::drawn()
             .arg("--database", &self.url)
             .arg("--lease", self.lease.as_secs().to_string())
+            // Clients make all changes of revisions, so that the history has them.
+            .arg("--breaker", "10000")
             .gallery(&self.folder.join("gallery"))
             .state(&self.folder.join("state"))
             .log(&self.folder.join(format!("log-{number}")))

@@ -34,7 +34,13 @@ pub(crate) fn run(args: &Args, folder: &Path) -> Result<()> {
     println!("\n{report}");
     ensure!(
         report.answered("enrolment") > 0 && report.answers_after_deletions() > 0,
-        "nothing was checked"
+        "no deletion was checked"
+    );
+    ensure!(
+        report.answered("activation") > 0
+            && report.answered("rollback") > 0
+            && report.answers_after_changes() > 0,
+        "no change of revisions was checked"
     );
     let folder = folder.join("fleet");
     ensure!(
