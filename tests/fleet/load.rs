@@ -146,7 +146,7 @@ pub(crate) struct Caller<'h> {
 }
 
 impl Caller<'_> {
-    fn enroll(&self, person: &Person) -> Outcome {
+    pub(crate) fn enroll(&self, person: &Person) -> Outcome {
         let parts = [
             text("student_id", &person.id),
             file("images", "photo.png", person.picture.to_vec()),
@@ -164,7 +164,7 @@ impl Caller<'_> {
         )
     }
 
-    fn delete(&self, person: &Person) -> Outcome {
+    pub(crate) fn delete(&self, person: &Person) -> Outcome {
         let path = format!("/v1/people/{}", person.id);
         self.change(
             Operation::Delete {
@@ -205,7 +205,7 @@ impl Caller<'_> {
             .record(self.node, || (operation, outcome_of(&request())))
     }
 
-    fn recognize(&self, person: &Person, group: Option<&str>) -> Outcome {
+    pub(crate) fn recognize(&self, person: &Person, group: Option<&str>) -> Outcome {
         let path = match group {
             Some(group) => format!("/process_frame?group={group}"),
             None => "/process_frame".to_owned(),

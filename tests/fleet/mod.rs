@@ -13,7 +13,9 @@ pub(crate) mod faults;
 pub(crate) mod history;
 mod load;
 mod operator;
+pub(crate) mod outage;
 mod people;
+pub(crate) mod planted;
 mod proxy;
 mod view;
 
@@ -27,7 +29,7 @@ use fastrand::Rng;
 
 use self::checker::routes::{self, Routes};
 use self::checker::{Changes, View, Violation};
-use self::cluster::Cluster;
+use self::cluster::{Cluster, Leases};
 use self::faults::{Fault, FaultKind, Schedule};
 use self::history::{Entry, History, Span};
 use self::load::Load;
@@ -77,10 +79,8 @@ pub(crate) struct Report {
 
 /// Runs the hammer.
 pub(crate) fn run(plan: &Plan) -> Report {
-    if plan.folder.exists() {
-        std::fs::remove_dir_all(&plan.folder).unwrap();
-    }
-    let cluster = Cluster::start(plan.nodes, plan.lease, &plan.folder);
+    clear(&plan.folder);
+    let cluster = Cluster::start(plan.nodes, Leases::Checked(plan.lease), &plan.folder);
     let history = History::begin();
     let mut rng = Rng::with_seed(plan.seed);
     let mut operator = Operator::prepare(&cluster, &history);
@@ -105,6 +105,12 @@ pub(crate) fn run(plan: &Plan) -> Report {
         views,
         settled,
         violations,
+    }
+}
+
+fn clear(folder: &Path) {
+    if folder.exists() {
+        std::fs::remove_dir_all(folder).unwrap();
     }
 }
 

@@ -70,6 +70,11 @@ impl<'c> Operator<'c> {
         }
     }
 
+    /// Returns the active revision before the first change, and the other one.
+    pub(crate) fn revisions(&self) -> &[String; 2] {
+        &self.revisions
+    }
+
     /// Makes random changes at random nodes while `goes_on` returns true.
     pub(crate) fn change(&mut self, rng: &mut Rng, goes_on: impl Fn() -> bool) {
         while goes_on() {
@@ -123,7 +128,12 @@ impl<'c> Operator<'c> {
     }
 }
 
-fn caller<'h>(cluster: &Cluster, history: &'h History, node: usize) -> Option<Caller<'h>> {
+/// Returns a client of a node; none while it is not running.
+pub(super) fn caller<'h>(
+    cluster: &Cluster,
+    history: &'h History,
+    node: usize,
+) -> Option<Caller<'h>> {
     Some(Caller {
         history,
         node,

@@ -58,6 +58,9 @@ struct Args {
     /// Seed of the random mix of requests
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
+    /// With `fleet`: takes the database away for S seconds instead, with the default lease
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    outage: Option<u64>,
     /// Flag that cargo passes to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
@@ -89,7 +92,10 @@ fn main() -> Result<()> {
     fs::create_dir_all(&folder)?;
     match args.target {
         Target::Service => service(&args, &folder),
-        Target::Fleet => fleet::run(&args, &folder),
+        Target::Fleet => match args.outage {
+            Some(seconds) => fleet::run_outage(&args, seconds, &folder),
+            None => fleet::run(&args, &folder),
+        },
     }
 }
 
