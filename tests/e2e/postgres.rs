@@ -184,6 +184,8 @@ impl Postgres {
             .arg(self.cluster())
             .args(["-c", "listen_addresses=127.0.0.1"])
             .args(["-c", "unix_socket_directories="])
+            // Tests stop the server, and never the machine.
+            .args(["-c", "fsync=off"])
             // A standby connects again soon after its primary is back.
             .args(["-c", "wal_retrieve_retry_interval=100ms"])
             .args(["-p", &self.port.to_string()])
