@@ -62,7 +62,6 @@ impl Database {
 
     /// Lets other nodes see each lease end after this time, whatever its node relies on.
     pub(crate) fn shorten_leases(&self, length: Duration) {
-        let servers = self.servers.lock().unwrap();
         let statements = format!(
             "CREATE FUNCTION shorten() RETURNS trigger LANGUAGE plpgsql AS \
              'BEGIN NEW.length_ms = {}; RETURN NEW; END'; \
@@ -70,7 +69,7 @@ impl Database {
              FOR EACH ROW EXECUTE FUNCTION shorten()",
             length.as_millis()
         );
-        servers.all[servers.primary].execute_in(&self.database, &statements);
+        self.database.execute(&statements);
     }
 
     /// Crashes the primary, and starts it again after a time. Returns when it accepts connections.

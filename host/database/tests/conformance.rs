@@ -25,7 +25,7 @@ use rostro_gallery::groups::GroupId;
 use rostro_gallery::ledger::{ArchiveOrigin, now};
 use rostro_gallery::{BatchOutcome, CsvGallery, FolderStore, SampleLocation, StateFiles, Store};
 
-use crate::postgres::Postgres;
+use crate::postgres::OwnDatabase;
 use crate::support::fleet;
 
 /// One call of a store.
@@ -266,7 +266,7 @@ fn state(folder: &Path) -> StateFiles {
 
 /// Runs a sequence on both stores, and compares every answer and all contents.
 fn compare(operations: &[Operation]) -> Result<(), TestCaseError> {
-    let own = Postgres::shared().database();
+    let own = OwnDatabase::create();
     let database = Database::open(&DatabaseOptions::parse(own.url()).unwrap()).unwrap();
     schema::migrate(&database, None).unwrap();
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

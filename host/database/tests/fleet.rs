@@ -24,7 +24,7 @@ use rostro_database::{FleetOptions, Node, NodeSettings, PostgresStore, schema};
 use rostro_gallery::{CsvGallery, GalleryError, StateFiles, Store};
 use tempfile::TempDir;
 
-use crate::postgres::{OwnDatabase, Postgres};
+use crate::postgres::OwnDatabase;
 use crate::support::{fleet, open};
 
 /// Lease of the nodes.
@@ -153,7 +153,7 @@ fn sample() -> Sample {
 }
 
 fn migrated() -> OwnDatabase {
-    let own = Postgres::shared().database();
+    let own = OwnDatabase::create();
     schema::migrate(&open(&own), None).unwrap();
     own
 }
@@ -239,7 +239,7 @@ fn expelled_node_joins_again() {
     let own = migrated();
     let node = TestNode::join(&own, "one");
     let before = node.store.lease().unwrap();
-    Postgres::shared().execute_in(&own, "UPDATE rostro.lease SET is_expelled = true");
+    own.execute("UPDATE rostro.lease SET is_expelled = true");
     eventually("a new lease", || {
         node.store.lease().is_some_and(|lease| lease != before)
     });
@@ -257,7 +257,7 @@ fn missing_rows_are_noticed() {
     std::thread::sleep(Duration::from_millis(200));
     one.delete("alice", Duration::ZERO).unwrap_err();
     one.enrol("carol");
-    Postgres::shared().execute_in(&own, "DELETE FROM rostro.change");
+    own.execute("DELETE FROM rostro.change");
     two.is_paused.store(false, Ordering::SeqCst);
     eventually("carol is seen", || two.sees("carol"));
     assert!(!two.sees("alice") && two.sees("bob"));
@@ -272,7 +272,7 @@ fn new_epoch_is_loaded_and_settled() {
     let before = node.store.lease().unwrap();
     let restored = "BEGIN; DELETE FROM rostro.person; DELETE FROM rostro.change; \
                     UPDATE rostro.gallery SET generation = generation + 1, counter = 0; COMMIT";
-    Postgres::shared().execute_in(&own, restored);
+    own.execute(restored);
     eventually("a new lease", || {
         node.store.lease().is_some_and(|lease| lease != before)
     });
@@ -357,10 +357,7 @@ fn rejoin_ignores_settings() {
     };
     let _other = TestNode::try_join(&own, allowed).unwrap();
     let before = node.store.lease().unwrap();
-    Postgres::shared().execute_in(
-        &own,
-        "UPDATE rostro.lease SET is_expelled = true WHERE node = 'one'",
-    );
+    own.execute("UPDATE rostro.lease SET is_expelled = true WHERE node = 'one'");
     eventually("a new lease", || {
         node.store.lease().is_some_and(|lease| lease != before)
     });
@@ -397,7 +394,7 @@ fn drained_node_keeps_lease() {
     eventually("the drain", is_draining);
     assert_eq!(state(), NodeState::Draining);
     let before = node.store.lease().unwrap();
-    Postgres::shared().execute_in(&own, "DELETE FROM rostro.lease");
+    own.execute("DELETE FROM rostro.lease");
     eventually("a new lease", || {
         node.store.lease().is_some_and(|lease| lease != before)
     });
