@@ -1,7 +1,7 @@
 //! Several nodes on one database: promises under load and faults.
 
 #[path = "../fleet/mod.rs"]
-mod hammer;
+pub(crate) mod hammer;
 
 use std::time::Duration;
 

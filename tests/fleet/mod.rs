@@ -14,7 +14,7 @@ pub(crate) mod history;
 mod load;
 mod operator;
 pub(crate) mod outage;
-mod people;
+pub(crate) mod people;
 pub(crate) mod planted;
 mod proxy;
 mod view;
