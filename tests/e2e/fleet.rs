@@ -33,9 +33,7 @@ fn promises_kept_under_faults() {
     for kind in ["enrolment", "deletion"] {
         assert!(report.answered(kind) > 5, "seed {seed}: {report}");
     }
-    for kind in ["activation", "rollback"] {
-        assert!(report.answered(kind) > 0, "seed {seed}: {report}");
-    }
+    assert!(report.answered_changes() > 2, "seed {seed}: {report}");
     assert!(
         report.answers_after_deletions() > 5 && report.answers_after_changes() > 5,
         "seed {seed}: {report}"

@@ -206,6 +206,12 @@ impl Report {
         counts.get(&(kind, "200".to_owned())).copied().unwrap_or(0)
     }
 
+    /// Returns the number of answered changes of routes under load.
+    pub(crate) fn answered_changes(&self) -> usize {
+        let changes = ["activation", "rollback"].map(|kind| self.answered(kind));
+        changes.iter().sum::<usize>() - operator::OUTSIDE_LOAD
+    }
+
     /// Returns the number of answers that an old revision could have given.
     pub(crate) fn answers_after_changes(&self) -> usize {
         Routes::of(&self.entries).answers_after_changes(&self.entries)

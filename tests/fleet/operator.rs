@@ -13,6 +13,9 @@ use crate::harness::{component, eventually, holds_within};
 /// Query that makes a second revision of the same component.
 const VARIANT: &str = "limits=memory-mib%3D500";
 
+/// Answered changes before and after the load.
+pub(super) const OUTSIDE_LOAD: usize = 3;
+
 /// Longest pause between two changes.
 const PAUSE: Duration = Duration::from_millis(600);
 
@@ -34,6 +37,14 @@ struct Unclear {
     until: Duration,
 }
 
+/// Changes that follow each other, from the first revision. Each has an effect.
+const CYCLE: [RouteChange; 4] = [
+    RouteChange::Activate(1),
+    RouteChange::RollBack,
+    RouteChange::Activate(1),
+    RouteChange::Activate(0),
+];
+
 #[derive(Clone, Copy, Debug)]
 enum RouteChange {
     Activate(usize),
@@ -52,15 +63,14 @@ impl<'c> Operator<'c> {
         eventually("all nodes stage the second revision", || {
             let status = caller.read(&path).unwrap();
             let nodes = status["nodes"].as_array().unwrap();
-            nodes
-                .iter()
-                .filter(|node| node["state"] == "staged")
-                .count()
-                == cluster.nodes.len()
+            let staged = nodes.iter().filter(|node| node["state"] == "staged");
+            staged.count() == cluster.nodes.len()
         });
         // The history begins with a known revision, and another one that was active.
         for revision in [&second, &first] {
-            assert_eq!(caller.activate(revision), Outcome::Answered);
+            eventually("the activation", || {
+                caller.activate(revision) == Outcome::Answered
+            });
         }
         Self {
             cluster,
@@ -75,25 +85,24 @@ impl<'c> Operator<'c> {
         &self.revisions
     }
 
-    /// Makes random changes at random nodes while `goes_on` returns true.
+    /// Makes changes at random nodes while `goes_on` returns true.
     pub(crate) fn change(&mut self, rng: &mut Rng, goes_on: impl Fn() -> bool) {
+        let mut changes = CYCLE.into_iter().cycle();
         while goes_on() {
             std::thread::sleep(PAUSE.mul_f64(rng.f64()));
-            if self
-                .unclear
-                .as_ref()
-                .is_some_and(|unclear| unclear.is_repeated)
-            {
-                self.unclear
-                    .take_if(|unclear| unclear.until < self.history.now());
-                continue;
+            match &self.unclear {
+                Some(unclear) if !unclear.is_repeated => {
+                    let change = unclear.change;
+                    self.make(change, rng);
+                }
+                Some(unclear) if self.history.now() < unclear.until => {}
+                _ => {
+                    self.unclear = None;
+                    if let Some(change) = changes.next() {
+                        self.make(change, rng);
+                    }
+                }
             }
-            let change = match &self.unclear {
-                Some(unclear) => unclear.change,
-                None if rng.u8(..3) == 0 => RouteChange::RollBack,
-                None => RouteChange::Activate(rng.usize(..2)),
-            };
-            self.make(change, rng);
         }
     }
 

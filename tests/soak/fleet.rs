@@ -40,9 +40,7 @@ pub(crate) fn run(args: &Args, folder: &Path) -> Result<()> {
         "no deletion was checked"
     );
     ensure!(
-        report.answered("activation") > 0
-            && report.answered("rollback") > 0
-            && report.answers_after_changes() > 0,
+        report.answered_changes() > 0 && report.answers_after_changes() > 0,
         "no change of revisions was checked"
     );
     let folder = folder.join("fleet");
