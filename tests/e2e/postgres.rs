@@ -461,16 +461,7 @@ fn prepared() -> PathBuf {
         own(unfinished.path());
         let made = unfinished.path().join("cluster");
         let output = program(&folder, "initdb")
-            .args([
-                "--no-sync",
-                "-A",
-                "trust",
-                "-U",
-                "postgres",
-                "-E",
-                "UTF8",
-                "-D",
-            ])
+            .args("--no-sync -A trust -U postgres -E UTF8 -D".split(' '))
             .arg(&made)
             .output()
             .unwrap();
