@@ -24,7 +24,7 @@ pub(crate) fn on(database: &OwnDatabase) -> Options {
 
 /// A database with the schema.
 pub(crate) fn migrated() -> OwnDatabase {
-    let database = Postgres::shared().database();
+    let database = OwnDatabase::create();
     migrate(&database);
     database
 }
@@ -201,7 +201,7 @@ fn locked_tables_refuse_changes() {
     enroll(&server, "alice");
     std::thread::scope(|threads| {
         let lock = "BEGIN; LOCK TABLE rostro.person; SELECT pg_sleep(9); ROLLBACK";
-        let locking = threads.spawn(|| Postgres::shared().execute_in(&database, lock));
+        let locking = threads.spawn(|| database.execute(lock));
         std::thread::sleep(Duration::from_millis(500));
         let begun = Instant::now();
         let photos = [1, 2].map(|number| drawn(&format!("bob-{number}.png")));
@@ -221,7 +221,7 @@ fn locked_tables_refuse_changes() {
 
 #[test]
 fn missing_schema_names_command() {
-    let database = Postgres::shared().database();
+    let database = OwnDatabase::create();
     let error = on(&database).refuse();
     assert!(error.contains("rostro database migrate"), "{error}");
 }
@@ -278,7 +278,7 @@ fn damaged_row_is_named() {
     drop(server);
     let damage = "UPDATE rostro.sample SET embedding = '{NaN}' \
                   WHERE person = (SELECT person FROM rostro.person WHERE id = 'bob')";
-    Postgres::shared().execute_in(&database, damage);
+    database.execute(damage);
     let server = on(&database).start();
     server.wait_for_log("person 2 sample 0, person 2 sample 1");
     assert!(!server.log().contains("bob"), "{}", server.log());
@@ -322,7 +322,7 @@ fn full_disk_refuses_enrolments() {
                   ALTER TABLE rostro.sample SET TABLESPACE small; \
                   CREATE TABLE reserve TABLESPACE small AS SELECT generate_series(1, 8000); \
                   INSERT INTO rostro.person (id, case_key, number) VALUES ('filler', 'filler', 0)";
-    postgres.execute_in(&database, tables);
+    database.execute(tables);
     let server = on(&database).start();
     enroll(&server, "alice");
     let fill = |rows: u32, numbers: u32| {
@@ -332,7 +332,7 @@ fn full_disk_refuses_enrolments() {
              array_fill(0.5::real, ARRAY[{numbers}]) \
              FROM rostro.person, generate_series(1, {rows}) AS row WHERE id = 'filler'"
         );
-        postgres.try_execute_in(&database, &statement)
+        database.try_execute(&statement)
     };
     for (rows, numbers) in [(50, 1_900), (1, 1_900), (10, 50), (1, 1)] {
         while fill(rows, numbers) {}
@@ -344,7 +344,7 @@ fn full_disk_refuses_enrolments() {
     assert!(log.contains("make room on the server's disk"), "{log}");
     assert!(knows(&server, "alice"));
     server.ask(&Method::GET, "/readyz", &[], &[]).ok();
-    postgres.execute_in(&database, "DROP TABLE reserve");
+    database.execute("DROP TABLE reserve");
     enroll(&server, "bob");
     assert!(knows(&server, "alice") && knows(&server, "bob"));
     delete(&server, "alice");
@@ -358,7 +358,7 @@ fn check_repeats_deletions_after_restore() {
     let server = on(&database).start();
     enroll(&server, "alice");
     enroll(&server, "bob");
-    Postgres::shared().execute_in(&database, BACK_UP);
+    database.execute(BACK_UP);
     delete(&server, "alice");
     let archive = ureq::get(format!("{}/v1/gallery", server.admin));
     let archive = archive.call().unwrap().into_body().read_to_vec().unwrap();
@@ -366,7 +366,7 @@ fn check_repeats_deletions_after_restore() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("people.zip");
     std::fs::write(&file, archive).unwrap();
-    Postgres::shared().execute_in(&database, RESTORE);
+    database.execute(RESTORE);
     let flags = ["--after-restore", "--tombstones", file.to_str().unwrap()];
     let (success, text) = check(&database, &flags);
     assert!(success && text.contains("deleted again: alice"), "{text}");
@@ -473,5 +473,5 @@ fn import_needs_components() {
     assert!(error.contains("cannot read the component"), "{error}");
     let rows =
         "SELECT (SELECT count(*) FROM rostro.person) + (SELECT count(*) FROM rostro.revisions)";
-    assert_eq!(Postgres::shared().query_in(&database, rows), "0");
+    assert_eq!(database.query(rows), "0");
 }

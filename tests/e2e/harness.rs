@@ -109,13 +109,18 @@ pub(crate) fn program(name: &str) -> PathBuf {
     existing(program, "cargo build --workspace --bins")
 }
 
+/// The program with one migration more.
+pub(crate) fn next_program() -> PathBuf {
+    existing(root().join("target/next-schema/rostro"), "cargo xtask test")
+}
+
 /// The `rostro` program that is under test.
 pub(crate) fn rostro() -> Command {
     command_of(&program("rostro"))
 }
 
 /// A command in the repository's root, without the variables that configure the program.
-fn command_of(program: &Path) -> Command {
+pub(crate) fn command_of(program: &Path) -> Command {
     let mut command = Command::new(program);
     for (name, _) in
         std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ROSTRO_"))

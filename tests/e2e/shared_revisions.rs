@@ -1,7 +1,7 @@
 //! Revisions of nodes that share a database: each node stages them, and serves by one record.
 
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -159,4 +159,29 @@ fn partial_activation_silences_other_nodes() {
         (names(&one), names(&two)),
         (vec!["alice".into()], vec!["alice".into()])
     );
+}
+
+/// A revision whose staging the database interrupts is staged when it answers again.
+#[test]
+fn interrupted_staging_is_repeated() {
+    let database = migrated();
+    let one = node(&database, "one").start();
+    enroll(&one, "alice");
+    let _two = node(&database, "two").start();
+    let id = std::thread::scope(|threads| {
+        let lock = "BEGIN; LOCK TABLE rostro.sample; SELECT pg_sleep(9); ROLLBACK";
+        let locking = threads.spawn(|| database.execute(lock));
+        std::thread::sleep(Duration::from_millis(500));
+        let pushed = one.push(&bytes(component("variant")), "").json;
+        let id = pushed["revision"]["id"].as_str().unwrap().to_owned();
+        eventually("both nodes fail", || {
+            nodes_in(&one, &id, "failed").len() == 2
+        });
+        locking.join().unwrap();
+        id
+    });
+    eventually("both nodes stage it", || {
+        nodes_in(&one, &id, "staged").len() == 2
+    });
+    one.activate(&id);
 }

@@ -8,10 +8,15 @@
 //!   network or by a paused node for longer than any timeout, so no later moment rules it out, and
 //!   no later deletion either.
 //! - A refused change has no effect.
+//!
+//! [`routes`] has the rule for revisions.
+
+pub(crate) mod routes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display};
 
+use self::routes::Routes;
 use super::history::{Entry, Operation, Outcome, Span};
 
 /// What changes make true or false.
@@ -75,6 +80,8 @@ pub(crate) struct View {
 pub(crate) enum Violation {
     /// A recognition named a person who cannot have been enrolled at that time.
     Named { person: String, entry: Entry },
+    /// A recognition was answered by a revision that cannot have been active at that time.
+    Served { revision: String, entry: Entry },
     /// At the end, a node has a fact that cannot be true.
     Leftover { node: usize, fact: Fact },
     /// At the end, a node lacks a fact that must be true.
@@ -86,20 +93,23 @@ pub(crate) enum Violation {
 }
 
 impl Violation {
-    fn person(&self) -> &str {
-        match self {
+    /// Returns true if the violation depends on an operation.
+    fn is_about(&self, operation: &Operation) -> bool {
+        let person = match self {
             Self::Named { person, .. } | Self::Unrecognized { person, .. } => person,
             Self::Leftover { fact, .. }
             | Self::Lost { fact, .. }
             | Self::Different { fact, .. } => fact.person(),
-        }
+            Self::Served { .. } => return routes::is_change(operation),
+        };
+        operation.changed() == Some(person)
     }
 
-    /// Describes the violation, with the changes of the person.
+    /// Describes the violation, with the changes of the person or the routes.
     pub(crate) fn explain(&self, entries: &[Entry]) -> String {
         let changes = entries
             .iter()
-            .filter(|entry| entry.operation.changed() == Some(self.person()));
+            .filter(|entry| self.is_about(&entry.operation));
         changes.fold(self.to_string(), |text, entry| {
             format!("{text}\n    {entry}")
         })
@@ -110,6 +120,7 @@ impl Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Named { person, entry } => write!(f, "{person} was named: {entry}"),
+            Self::Served { revision, entry } => write!(f, "{revision} served: {entry}"),
             Self::Leftover { node, fact } => write!(f, "node {node} still has {fact:?}"),
             Self::Lost { node, fact } => write!(f, "node {node} lost {fact:?}"),
             Self::Unrecognized { node, person } => {
@@ -189,9 +200,7 @@ impl<'h> Changes<'h> {
                 person: person.clone(),
                 group: group.clone(),
             }),
-            Operation::Delete { .. } | Operation::Leave { .. } | Operation::Recognize { .. } => {
-                None
-            }
+            _ => None,
         };
         operations.filter_map(fact).collect()
     }
@@ -222,6 +231,7 @@ pub(crate) fn check(entries: &[Entry], views: &[View]) -> Vec<Violation> {
         .iter()
         .flat_map(|entry| forbidden_names(&changes, entry))
         .collect();
+    violations.extend(Routes::of(entries).forbidden(entries));
     for view in views {
         violations.extend(check_view(&changes, view));
     }

@@ -11,6 +11,9 @@ use crate::harness::{Options, Server, holds_within};
 /// Longest time for a node to start, while starts fail because the database is away.
 const START: Duration = Duration::from_secs(60);
 
+/// Length of a lease that is longer than a test.
+const UNCHECKED: Duration = Duration::from_secs(60);
+
 /// Pause before another try to start a node, as a supervisor makes it.
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -38,6 +41,26 @@ struct NodeOptions {
     folder: PathBuf,
 }
 
+/// Length of the nodes' leases.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Leases {
+    /// Nodes check them.
+    Checked(Duration),
+    /// A planted fault: others wait for this time, but nodes rely on their leases for
+    /// [`UNCHECKED`], as if they did not check them.
+    Unchecked(Duration),
+}
+
+impl Leases {
+    /// Returns the value of `--lease`.
+    fn option(self) -> Duration {
+        match self {
+            Self::Checked(length) => length,
+            Self::Unchecked(_) => UNCHECKED,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Process {
     server: Option<Server>,
@@ -53,15 +76,18 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// Starts the database and the nodes. Their folders and logs are in `folder`.
-    pub(crate) fn start(nodes: usize, lease: Duration, folder: &Path) -> Self {
+    pub(crate) fn start(nodes: usize, leases: Leases, folder: &Path) -> Self {
         let database = Database::start();
+        if let Leases::Unchecked(length) = leases {
+            database.shorten_leases(length);
+        }
         let node = |number: usize| {
             let proxies = database.addresses().map(Proxy::start);
             let node = Node {
                 number,
                 options: NodeOptions {
                     url: database.url(proxies.each_ref().map(Proxy::address)),
-                    lease,
+                    lease: leases.option(),
                     folder: folder.join(format!("node-{number}")),
                 },
                 proxies,
@@ -83,6 +109,12 @@ impl Cluster {
     /// Stops the primary, and starts it again after a time.
     pub(crate) fn restart_database(&self, stop: Stop, down: Duration) {
         self.database.restart(stop, down);
+    }
+
+    /// Takes the database away for a time, by an immediate shutdown: open sessions end at once.
+    /// Returns when the primary accepts connections again.
+    pub(crate) fn take_database_away(&self, down: Duration) {
+        self.database.take_away(down);
     }
 
     /// Stops the primary for good, and promotes the standby.
@@ -174,6 +206,8 @@ impl NodeOptions {
         Options::drawn()
             .arg("--database", &self.url)
             .arg("--lease", self.lease.as_secs().to_string())
+            // Clients make all changes of revisions, so that the history has them.
+            .arg("--breaker", "10000")
             .gallery(&self.folder.join("gallery"))
             .state(&self.folder.join("state"))
             .log(&self.folder.join(format!("log-{number}")))

@@ -5,13 +5,13 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::harness::rostro;
-use crate::postgres::Postgres;
+use crate::postgres::{OwnDatabase, Postgres};
 
 /// Servers in the order in which the address of a node names them. One is the primary.
 #[derive(Debug)]
 pub(crate) struct Database {
     servers: Mutex<Servers>,
-    name: String,
+    database: OwnDatabase,
 }
 
 #[derive(Debug)]
@@ -45,19 +45,40 @@ impl Database {
                 all: [primary, standby],
                 primary: 0,
             }),
-            name: database.name().to_owned(),
+            database,
         }
     }
 
     /// Returns the address for a node that reaches the servers through these addresses.
     pub(crate) fn url(&self, [first, second]: [SocketAddr; 2]) -> String {
-        let name = &self.name;
+        let name = self.database.name();
         format!("postgresql://postgres@{first},{second}/{name}?target_session_attrs=read-write")
     }
 
     /// Returns the addresses of the servers.
     pub(crate) fn addresses(&self) -> [SocketAddr; 2] {
         self.servers.lock().unwrap().addresses()
+    }
+
+    /// Lets other nodes see each lease end after this time, whatever its node relies on.
+    pub(crate) fn shorten_leases(&self, length: Duration) {
+        let statements = format!(
+            "CREATE FUNCTION shorten() RETURNS trigger LANGUAGE plpgsql AS \
+             'BEGIN NEW.length_ms = {}; RETURN NEW; END'; \
+             CREATE TRIGGER shorten BEFORE INSERT OR UPDATE ON rostro.lease \
+             FOR EACH ROW EXECUTE FUNCTION shorten()",
+            length.as_millis()
+        );
+        self.database.execute(&statements);
+    }
+
+    /// Crashes the primary, and starts it again after a time. Returns when it accepts connections.
+    pub(crate) fn take_away(&self, down: Duration) {
+        let servers = self.servers.lock().unwrap();
+        let primary = &servers.all[servers.primary];
+        primary.crash();
+        std::thread::sleep(down);
+        primary.start_again();
     }
 
     /// Stops the primary, and starts it again after a time.

@@ -23,10 +23,18 @@ pub(crate) enum Operation {
         group: String,
     },
     /// Recognition of a person's picture. `names` has every id in the answer, also those of
-    /// candidates.
+    /// candidates. `revision` is that of the answer.
     Recognize {
         person: String,
         names: BTreeSet<String>,
+        revision: Option<String>,
+    },
+    Activate {
+        revision: String,
+    },
+    /// `revision` is active after that, and unknown without an answer.
+    RollBack {
+        revision: Option<String>,
     },
 }
 
@@ -38,6 +46,8 @@ impl Operation {
             Self::Join { .. } => "addition to a group",
             Self::Leave { .. } => "removal from a group",
             Self::Recognize { .. } => "recognition",
+            Self::Activate { .. } => "activation",
+            Self::RollBack { .. } => "rollback",
         }
     }
 
@@ -48,7 +58,7 @@ impl Operation {
             | Self::Delete { person }
             | Self::Join { person, .. }
             | Self::Leave { person, .. } => Some(person),
-            Self::Recognize { .. } => None,
+            Self::Recognize { .. } | Self::Activate { .. } | Self::RollBack { .. } => None,
         }
     }
 }

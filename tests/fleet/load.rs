@@ -146,7 +146,7 @@ pub(crate) struct Caller<'h> {
 }
 
 impl Caller<'_> {
-    fn enroll(&self, person: &Person) -> Outcome {
+    pub(crate) fn enroll(&self, person: &Person) -> Outcome {
         let parts = [
             text("student_id", &person.id),
             file("images", "photo.png", person.picture.to_vec()),
@@ -164,7 +164,7 @@ impl Caller<'_> {
         )
     }
 
-    fn delete(&self, person: &Person) -> Outcome {
+    pub(crate) fn delete(&self, person: &Person) -> Outcome {
         let path = format!("/v1/people/{}", person.id);
         self.change(
             Operation::Delete {
@@ -205,12 +205,43 @@ impl Caller<'_> {
             .record(self.node, || (operation, outcome_of(&request())))
     }
 
-    fn recognize(&self, person: &Person, group: Option<&str>) -> Outcome {
+    pub(crate) fn recognize(&self, person: &Person, group: Option<&str>) -> Outcome {
         let path = match group {
             Some(group) => format!("/process_frame?group={group}"),
             None => "/process_frame".to_owned(),
         };
         self.send_frame(&path, person).0
+    }
+
+    /// Activates a revision.
+    pub(crate) fn activate(&self, revision: &str) -> Outcome {
+        let path = format!("/v1/revisions/{revision}/activate");
+        self.change(
+            Operation::Activate {
+                revision: revision.to_owned(),
+            },
+            || self.admin().send(Method::POST, &path, &[], &[]),
+        )
+    }
+
+    /// Activates the previous revision.
+    pub(crate) fn roll_back(&self) -> Outcome {
+        self.history.record(self.node, || {
+            let answer = self.admin().send(Method::POST, "/v1/rollback", &[], &[]);
+            let outcome = outcome_of(&answer);
+            let answered = answer.ok().filter(|_| outcome == Outcome::Answered);
+            let revision = answered.map(|answer| id_of(&answer.json["revision"]));
+            (Operation::RollBack { revision }, outcome)
+        })
+    }
+
+    /// Pushes a component, and returns the id of its revision.
+    pub(crate) fn push(&self, component: &[u8], query: &str) -> String {
+        let path = format!("/v1/revisions?{query}");
+        let answer = self.admin().send(Method::POST, &path, &[], component);
+        let answer = answer.unwrap();
+        assert!(matches!(answer.status, 200 | 202), "{}", answer.json);
+        id_of(&answer.json["revision"])
     }
 
     /// Returns true if the node recognises a person in a picture of theirs.
@@ -227,10 +258,13 @@ impl Caller<'_> {
             let answer = self
                 .service()
                 .send(Method::POST, path, &headers, &person.picture);
-            let names = answer.as_ref().map(named).unwrap_or_default();
             nearest = answer.as_ref().ok().and_then(nearest_of);
-            let person = person.id.clone();
-            (Operation::Recognize { person, names }, outcome_of(&answer))
+            let recognition = Operation::Recognize {
+                person: person.id.clone(),
+                names: answer.as_ref().map(named).unwrap_or_default(),
+                revision: answer.as_ref().ok().and_then(revision_of),
+            };
+            (recognition, outcome_of(&answer))
         });
         (outcome, nearest)
     }
@@ -292,6 +326,15 @@ fn nearest_of(answer: &Answer) -> Option<String> {
     let nearest = faces(answer).next()?.pointer("/candidates/0")?;
     let is_near = nearest.pointer("/similarity")?.as_f64()? > 0.9;
     is_near.then(|| identity(nearest).map(str::to_owned))?
+}
+
+fn revision_of(answer: &Answer) -> Option<String> {
+    let revision = answer.json.pointer("/pipeline/digest")?.as_str()?;
+    Some(revision.to_owned())
+}
+
+fn id_of(revision: &Value) -> String {
+    revision["id"].as_str().unwrap().to_owned()
 }
 
 fn group(number: usize) -> String {

@@ -12,10 +12,14 @@ mod faces;
 pub(crate) mod faults;
 pub(crate) mod history;
 mod load;
-mod people;
+mod operator;
+pub(crate) mod outage;
+pub(crate) mod people;
+pub(crate) mod planted;
 mod proxy;
 mod view;
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Display, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,11 +27,13 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
+use self::checker::routes::{self, Routes};
 use self::checker::{Changes, View, Violation};
-use self::cluster::Cluster;
+use self::cluster::{Cluster, Leases};
 use self::faults::{Fault, FaultKind, Schedule};
 use self::history::{Entry, History, Span};
 use self::load::Load;
+use self::operator::Operator;
 use crate::harness::holds_within;
 
 /// Longest time for all nodes to agree after all faults are healed.
@@ -73,14 +79,15 @@ pub(crate) struct Report {
 
 /// Runs the hammer.
 pub(crate) fn run(plan: &Plan) -> Report {
-    if plan.folder.exists() {
-        std::fs::remove_dir_all(&plan.folder).unwrap();
-    }
-    let cluster = Cluster::start(plan.nodes, plan.lease, &plan.folder);
+    clear(&plan.folder);
+    let cluster = Cluster::start(plan.nodes, Leases::Checked(plan.lease), &plan.folder);
     let history = History::begin();
-    let faults = under_load(plan, &cluster, &history);
+    let mut rng = Rng::with_seed(plan.seed);
+    let mut operator = Operator::prepare(&cluster, &history);
+    let faults = under_load(plan, &cluster, &history, &mut rng, &mut operator);
     cluster.heal();
     let healed = Instant::now();
+    operator.finish(&mut rng, SETTLE);
     // The checker reports what still differs after that.
     holds_within(SETTLE, || {
         let lists = view::lists(&cluster, &history);
@@ -101,6 +108,12 @@ pub(crate) fn run(plan: &Plan) -> Report {
     }
 }
 
+fn clear(folder: &Path) {
+    if folder.exists() {
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}
+
 /// Writes operations and faults in the order of their begin.
 fn write(file: &Path, entries: &[Entry], faults: &[(Span, Fault)]) {
     let entries = entries.iter().map(|entry| (entry.span, entry.to_string()));
@@ -114,9 +127,14 @@ fn write(file: &Path, entries: &[Entry], faults: &[(Span, Fault)]) {
 }
 
 /// Causes faults while clients send requests. Returns the faults.
-fn under_load(plan: &Plan, cluster: &Cluster, history: &History) -> Vec<(Span, Fault)> {
+fn under_load(
+    plan: &Plan,
+    cluster: &Cluster,
+    history: &History,
+    seeds: &mut Rng,
+    operator: &mut Operator<'_>,
+) -> Vec<(Span, Fault)> {
     let (load, watchers) = Load::new(cluster, history, plan.people);
-    let mut seeds = Rng::with_seed(plan.seed);
     let sequences: Vec<_> = (0..plan.sequences)
         .map(|_| Schedule::new(seeds.u64(..), plan.nodes, plan.lease, plan.calm))
         .collect();
@@ -127,6 +145,8 @@ fn under_load(plan: &Plan, cluster: &Cluster, history: &History) -> Vec<(Span, F
             let (mut rng, load) = (seeds.fork(), &load);
             scope.spawn(move || load.send(node, &mut rng, goes_on));
         }
+        let mut rng = seeds.fork();
+        scope.spawn(move || operator.change(&mut rng, goes_on));
         for watcher in watchers {
             let load = &load;
             scope.spawn(move || load.watch(&watcher, goes_on));
@@ -186,6 +206,22 @@ impl Report {
         counts.get(&(kind, "200".to_owned())).copied().unwrap_or(0)
     }
 
+    /// Returns the number of answered changes of routes under load.
+    pub(crate) fn answered_changes(&self) -> usize {
+        let changes = ["activation", "rollback"].map(|kind| self.answered(kind));
+        changes.iter().sum::<usize>() - operator::OUTSIDE_LOAD
+    }
+
+    /// Returns the number of answers that an old revision could have given.
+    pub(crate) fn answers_after_changes(&self) -> usize {
+        Routes::of(&self.entries).answers_after_changes(&self.entries)
+    }
+
+    /// Returns the number of answered recognitions by each revision.
+    pub(crate) fn answers_by_revision(&self) -> BTreeMap<&str, usize> {
+        routes::answers_by_revision(&self.entries)
+    }
+
     /// Returns the number of answers that could have named a deleted person.
     pub(crate) fn answers_after_deletions(&self) -> usize {
         checker::answers_after_deletions(&self.entries)
@@ -204,6 +240,10 @@ impl Display for Report {
             let count = faults.filter(|(_, fault)| fault.kind == kind).count();
             writeln!(f, "| {kind:?} | {count} |")?;
         }
+        writeln!(f, "\n| recognitions by revision | count |\n|---|---|")?;
+        for (revision, count) in self.answers_by_revision() {
+            writeln!(f, "| {revision:.12} | {count} |")?;
+        }
         let changes = Changes::of(&self.entries);
         let all = changes.facts();
         let certain = all.iter().filter(|fact| changes.must_hold(fact)).count();
@@ -220,8 +260,10 @@ impl Display for Report {
         )?;
         writeln!(
             f,
-            "{} answers to pictures of deleted people, {} violations",
+            "{} answers to pictures of deleted people, {} answers that an old revision could have \
+             given, {} violations",
             self.answers_after_deletions(),
+            self.answers_after_changes(),
             self.violations.len()
         )?;
         let mut text = String::new();

@@ -8,10 +8,13 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use self::hammer::{Length, Plan};
+use self::hammer::{Length, Plan, outage};
 use crate::Args;
 
 const NODES: usize = 3;
+
+/// Default of `serve --lease`.
+const DEFAULT_LEASE: Duration = Duration::from_secs(5);
 
 /// Loads the fleet. Two sequences of faults overlap.
 pub(crate) fn run(args: &Args, folder: &Path) -> Result<()> {
@@ -34,7 +37,11 @@ pub(crate) fn run(args: &Args, folder: &Path) -> Result<()> {
     println!("\n{report}");
     ensure!(
         report.answered("enrolment") > 0 && report.answers_after_deletions() > 0,
-        "nothing was checked"
+        "no deletion was checked"
+    );
+    ensure!(
+        report.answered_changes() > 0 && report.answers_after_changes() > 0,
+        "no change of revisions was checked"
     );
     let folder = folder.join("fleet");
     ensure!(
@@ -42,6 +49,22 @@ pub(crate) fn run(args: &Args, folder: &Path) -> Result<()> {
         "promises were broken; the history and logs are in {}",
         folder.display()
     );
+    eprintln!("── the soak passed");
+    Ok(())
+}
+
+/// Takes the database away under load.
+pub(crate) fn run_outage(args: &Args, seconds: u64, folder: &Path) -> Result<()> {
+    eprintln!("── load of {NODES} nodes, without the database for {seconds} s");
+    let report = outage::run(&outage::Plan {
+        seed: args.seed,
+        nodes: NODES,
+        lease: DEFAULT_LEASE,
+        outage: Duration::from_secs(seconds),
+        folder: folder.join("fleet"),
+    });
+    println!("\n{report}");
+    report.assert_recovered();
     eprintln!("── the soak passed");
     Ok(())
 }

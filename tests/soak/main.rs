@@ -1,6 +1,6 @@
 //! Soak test: `cargo xtask soak` loads a server with the requests of clients and operators for a
 //! long time. It fails if a request fails, a resource grows, or people are lost. `cargo xtask soak
-//! fleet` loads three nodes on one database under faults.
+//! fleet` loads three nodes on one database under faults, or with `--outage` without the database.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -27,7 +27,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::{Parser, ValueEnum};
 
 use crate::audit::{Audit, audit};
@@ -58,6 +58,9 @@ struct Args {
     /// Seed of the random mix of requests
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
+    /// With `fleet`: takes the database away for S seconds instead, with the default lease
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    outage: Option<u64>,
     /// Flag that cargo passes to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
@@ -87,9 +90,11 @@ fn main() -> Result<()> {
         fs::remove_dir_all(&folder)?;
     }
     fs::create_dir_all(&folder)?;
-    match args.target {
-        Target::Service => service(&args, &folder),
-        Target::Fleet => fleet::run(&args, &folder),
+    match (args.target, args.outage) {
+        (Target::Service, None) => service(&args, &folder),
+        (Target::Service, Some(_)) => bail!("cannot take a database away: --outage needs `fleet`"),
+        (Target::Fleet, Some(seconds)) => fleet::run_outage(&args, seconds, &folder),
+        (Target::Fleet, None) => fleet::run(&args, &folder),
     }
 }
 

@@ -39,6 +39,13 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
     if !has_photos {
         eprintln!("── SKIPPED: {skipped}");
     }
+    // For the test of upgrades. The set-up then builds the program itself in this place.
+    step("program with the next schema", || {
+        let build = "build --workspace --bin rostro --features rostro/next-schema";
+        succeed(&mut cargo(build))?;
+        let copy = "-D target/debug/rostro target/next-schema/rostro";
+        succeed(&mut command("install", copy))
+    })?;
     // The drawn faces need no weights.
     let pack = if has_photos { "mobile" } else { "testing" };
     setup::run(&SetupArgs::accepted(pack))?;
@@ -46,7 +53,6 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
         setup::models(Profile::Dev, &SetupArgs::accepted("mobile-liveness"))?;
     }
     guest::build_all()?;
-    // It has the library that one test uses to change a server's time.
     python::environment("e2e", "tests/e2e/requirements.txt")?;
     python::environment("quantize", "tools/quantize/requirements.txt")?;
     for program in ["nginx", "pgbouncer"] {

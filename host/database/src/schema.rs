@@ -58,9 +58,24 @@ pub fn latest() -> u32 {
 }
 
 fn runner() -> Runner {
-    let mut runner = embedded::migrations::runner().set_grouped(true);
+    let migrations = embedded::migrations::runner();
+    #[cfg(feature = "next-schema")]
+    let migrations = with_next(&migrations);
+    let mut runner = migrations.set_grouped(true);
     runner.set_migration_table_name(HISTORY);
     runner
+}
+
+/// Adds a migration to those of this program, as a later version of it has.
+#[cfg(feature = "next-schema")]
+fn with_next(migrations: &Runner) -> Runner {
+    const NEXT: &str = "ALTER TABLE person ADD COLUMN note text; \
+                        CREATE TABLE note (person bigint PRIMARY KEY, note text NOT NULL)";
+    let mut all = migrations.get_migrations().clone();
+    let last = all.iter().map(refinery::Migration::version).max();
+    let name = format!("V{}__next", last.unwrap_or_default() + 1);
+    all.extend(refinery::Migration::unapplied(&name, NEXT));
+    Runner::new(&all)
 }
 
 /// Brings the schema to the version of this program, and gives a role the rights of a service.

@@ -12,11 +12,11 @@ use rostro_common::keyed_hash::HashKey;
 use rostro_database::{PostgresStore, read_audit_keys, read_audit_lines, schema};
 use rostro_gallery::{AuditKey, Store};
 
-use crate::postgres::{OwnDatabase, Postgres};
+use crate::postgres::OwnDatabase;
 use crate::support::open;
 
 fn opened() -> (OwnDatabase, PostgresStore) {
-    let own = Postgres::shared().database();
+    let own = OwnDatabase::create();
     let database = open(&own);
     schema::migrate(&database, None).unwrap();
     let store = PostgresStore::open_alone(database, &Instant::now().into()).unwrap();

@@ -27,7 +27,7 @@ use rostro_gallery::{
     BatchOutcome, CsvGallery, FolderStore, SampleLocation, StateFiles, Store, UnsentLines,
 };
 
-use crate::postgres::Postgres;
+use crate::postgres::OwnDatabase;
 use crate::support::fleet;
 
 /// One call of a store.
@@ -268,7 +268,7 @@ fn state_folder(folder: &Path) -> PathBuf {
 
 /// Runs a sequence on both stores, and compares every answer and all contents.
 fn compare(operations: &[Operation]) -> Result<(), TestCaseError> {
-    let own = Postgres::shared().database();
+    let own = OwnDatabase::create();
     let database = Database::open(&DatabaseOptions::parse(own.url()).unwrap()).unwrap();
     schema::migrate(&database, None).unwrap();
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

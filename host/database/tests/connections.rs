@@ -24,7 +24,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
 
-use crate::postgres::Postgres;
+use crate::postgres::{OwnDatabase, Postgres};
 use crate::support::{open, refusal, try_open};
 
 /// Returns the host and port of the shared server.
@@ -169,7 +169,7 @@ fn frozen_host_is_passed_over() {
 /// The service drops its database on threads of its own runtime, too.
 #[test]
 fn database_drops_within_runtime() {
-    let database = open(&Postgres::shared().database());
+    let database = open(&OwnDatabase::create());
     Runtime::new().unwrap().block_on(async { drop(database) });
 }
 
@@ -181,11 +181,11 @@ fn granted_rights_cover_later_tables() {
     schema::migrate(&open(&own), Some("later")).unwrap();
     let as_service = try_open(&server.url(own.name(), "later")).unwrap();
     schema::check(&as_service).unwrap();
-    server.execute_in(&own, "CREATE TABLE rostro.added (id int)");
+    own.execute("CREATE TABLE rostro.added (id int)");
     schema::check_rights(&as_service).unwrap();
     schema::count(&as_service).unwrap();
-    server.execute_in(&own, "REVOKE DELETE ON rostro.person FROM later");
-    server.execute_in(&own, "REVOKE UPDATE, INSERT ON rostro.added FROM later");
+    own.execute("REVOKE DELETE ON rostro.person FROM later");
+    own.execute("REVOKE UPDATE, INSERT ON rostro.added FROM later");
     let error = schema::check_rights(&as_service).unwrap_err().to_string();
     assert!(error.contains("DELETE on person"), "{error}");
     assert!(error.contains("INSERT on added"), "{error}");
@@ -217,7 +217,7 @@ fn schema_owner_can_migrate() {
     let error = schema::migrate(&as_owner, None).unwrap_err().to_string();
     assert!(error.contains("permission denied for database"), "{error}");
     assert!(error.contains("that may create it"), "{error}");
-    server.execute_in(&own, "CREATE SCHEMA rostro AUTHORIZATION owner");
+    own.execute("CREATE SCHEMA rostro AUTHORIZATION owner");
     schema::migrate(&as_owner, None).unwrap();
     schema::check_rights(&as_owner).unwrap();
 }
@@ -225,12 +225,12 @@ fn schema_owner_can_migrate() {
 /// Nodes of two versions may each migrate before they start.
 #[test]
 fn next_version_is_left_alone() {
-    let own = Postgres::shared().database();
+    let own = OwnDatabase::create();
     let database = open(&own);
     schema::migrate(&database, None).unwrap();
     let next = schema::latest() + 1;
     let row = format!("INSERT INTO rostro.migration VALUES ({next}, 'next', '', '0')");
-    Postgres::shared().execute_in(&own, &row);
+    own.execute(&row);
     let migrated = schema::migrate(&database, None).unwrap();
     assert_eq!((migrated.applied.len(), migrated.version), (0, next));
     schema::check(&database).unwrap();
@@ -238,7 +238,6 @@ fn next_version_is_left_alone() {
 
 #[test]
 fn foreign_histories_are_refused() {
-    let server = Postgres::shared();
     let other_columns = "CREATE SCHEMA rostro; CREATE TABLE rostro.migration (id int)";
     let other_migration = "CREATE SCHEMA rostro; \
                            CREATE TABLE rostro.migration (version int, name text, checksum text); \
@@ -247,8 +246,8 @@ fn foreign_histories_are_refused() {
                     CREATE TABLE rostro.migration (version int, name text, checksum text); \
                     INSERT INTO rostro.migration VALUES (1)";
     for statements in [other_columns, other_migration, no_names] {
-        let own = server.database();
-        server.execute_in(&own, statements);
+        let own = OwnDatabase::create();
+        own.execute(statements);
         let database = open(&own);
         for error in [
             schema::check(&database).map(drop).unwrap_err(),

@@ -21,7 +21,7 @@ use rostro_database::{CopyError, PostgresStore, copy, schema};
 use rostro_gallery::ledger::{ArchiveOrigin, now};
 use rostro_gallery::{FolderStore, Store};
 
-use crate::postgres::{OwnDatabase, Postgres};
+use crate::postgres::OwnDatabase;
 use crate::support::open;
 
 /// People with the bits of their embeddings, groups with their members, and deleted people.
@@ -88,7 +88,7 @@ fn contents(store: &dyn Store) -> Contents {
 #[test]
 fn folder_survives_database() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let own = Postgres::shared().database();
+    let own = OwnDatabase::create();
     schema::migrate(&open(&own), None).unwrap();
     let [alice, bob, zoe] = people();
     let before = folder(one.path());

@@ -25,7 +25,7 @@ use rostro_database::{Database, FleetOptions, Node, NodeSettings, PostgresStore,
 use rostro_gallery::{CsvGallery, GalleryError, PendingCause, Store, UnsentLines};
 use tempfile::TempDir;
 
-use crate::postgres::{OwnDatabase, Postgres};
+use crate::postgres::OwnDatabase;
 use crate::support::{fleet, open};
 
 /// Lease of the nodes.
@@ -154,7 +154,7 @@ fn sample() -> Sample {
 }
 
 fn migrated() -> OwnDatabase {
-    let own = Postgres::shared().database();
+    let own = OwnDatabase::create();
     schema::migrate(&open(&own), None).unwrap();
     own
 }
@@ -240,7 +240,7 @@ fn expelled_node_joins_again() {
     let own = migrated();
     let node = TestNode::join(&own, "one");
     let before = node.store.lease().unwrap();
-    Postgres::shared().execute_in(&own, "UPDATE rostro.lease SET is_expelled = true");
+    own.execute("UPDATE rostro.lease SET is_expelled = true");
     eventually("a new lease", || {
         node.store.lease().is_some_and(|lease| lease != before)
     });
@@ -258,7 +258,7 @@ fn missing_rows_are_noticed() {
     std::thread::sleep(Duration::from_millis(200));
     one.delete("alice", Duration::ZERO).unwrap_err();
     one.enrol("carol");
-    Postgres::shared().execute_in(&own, "DELETE FROM rostro.change");
+    own.execute("DELETE FROM rostro.change");
     two.is_paused.store(false, Ordering::SeqCst);
     eventually("carol is seen", || two.sees("carol"));
     assert!(!two.sees("alice") && two.sees("bob"));
@@ -273,7 +273,7 @@ fn new_epoch_is_loaded_and_settled() {
     let before = node.store.lease().unwrap();
     let restored = "BEGIN; DELETE FROM rostro.person; DELETE FROM rostro.change; \
                     UPDATE rostro.gallery SET generation = generation + 1, counter = 0; COMMIT";
-    Postgres::shared().execute_in(&own, restored);
+    own.execute(restored);
     eventually("a new lease", || {
         node.store.lease().is_some_and(|lease| lease != before)
     });
@@ -359,10 +359,7 @@ fn rejoin_ignores_settings() {
     };
     let _other = TestNode::try_join(&own, allowed).unwrap();
     let before = node.store.lease().unwrap();
-    Postgres::shared().execute_in(
-        &own,
-        "UPDATE rostro.lease SET is_expelled = true WHERE node = 'one'",
-    );
+    own.execute("UPDATE rostro.lease SET is_expelled = true WHERE node = 'one'");
     eventually("a new lease", || {
         node.store.lease().is_some_and(|lease| lease != before)
     });
@@ -399,7 +396,7 @@ fn drained_node_keeps_lease() {
     eventually("the drain", is_draining);
     assert_eq!(state(), NodeState::Draining);
     let before = node.store.lease().unwrap();
-    Postgres::shared().execute_in(&own, "DELETE FROM rostro.lease");
+    own.execute("DELETE FROM rostro.lease");
     eventually("a new lease", || {
         node.store.lease().is_some_and(|lease| lease != before)
     });
@@ -443,7 +440,7 @@ fn cut_off(own: &OwnDatabase, name: &str) {
          WHEN (NEW.node = '{name}') EXECUTE FUNCTION rostro.refuse(); \
          UPDATE rostro.lease SET is_expelled = true WHERE node = '{name}'"
     );
-    Postgres::shared().execute_in(own, &statements);
+    own.execute(&statements);
 }
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -495,7 +492,7 @@ fn stale_reads_end_with_rejoin() {
     assert_eq!(nodes, ["two"]);
     assert!(two.store.stale_age().is_some());
     assert_eq!(one.delete("alice", LEASE).unwrap_err(), ["two"]);
-    Postgres::shared().execute_in(&own, "DROP TRIGGER cut ON rostro.lease");
+    own.execute("DROP TRIGGER cut ON rostro.lease");
     eventually("the end", || stale_state(&database) == StaleState::Off);
     assert!(two.store.stale_age().is_none());
     one.delete("alice", SECONDS).unwrap();
@@ -537,7 +534,7 @@ fn stale_reads_begin_under_lease() {
     one.delete("alice", SECONDS).unwrap();
     stale::turn_on(&database, HOUR).unwrap();
     eventually("one knows it", || one.store.stale_age().is_some());
-    Postgres::shared().execute_in(&own, "DROP TRIGGER cut ON rostro.lease");
+    own.execute("DROP TRIGGER cut ON rostro.lease");
     std::thread::sleep(2 * LEASE);
     assert!(two.sees("alice") && two.store.stale_age().is_none());
     two.is_paused.store(false, Ordering::SeqCst);
@@ -555,7 +552,7 @@ fn stale_reads_outlast_failover() {
     eventually("the node knows it", || node.store.stale_age().is_some());
     let before = node.store.lease().unwrap();
     let raise = "UPDATE rostro.gallery SET generation = generation + 1";
-    Postgres::shared().execute_in(&own, raise);
+    own.execute(raise);
     eventually("a new lease", || {
         node.store.lease().is_some_and(|lease| lease != before)
     });
@@ -648,10 +645,8 @@ fn expired_tombstones_are_removed() {
                   SELECT id, sha256(days::text::bytea), 1, \
                   (extract(epoch FROM now() - days * interval '1 day') * 1000)::bigint \
                   FROM rostro.gallery, unnest('{1, 399, 401}'::int[]) days";
-    Postgres::shared().execute_in(&own, insert);
+    own.execute(insert);
     let _node = TestNode::join(&own, "one");
     let count = "SELECT count(*) FROM rostro.tombstone";
-    eventually("the removal", || {
-        Postgres::shared().query_in(&own, count) == "2"
-    });
+    eventually("the removal", || own.query(count) == "2");
 }

@@ -20,7 +20,7 @@ use rostro_gallery::Store;
 use rostro_gallery::ledger::ArchiveOrigin;
 use uuid::Uuid;
 
-use crate::postgres::{OwnDatabase, Postgres};
+use crate::postgres::OwnDatabase;
 use crate::support::open;
 
 /// Opens the database alone, with connections of its own.
@@ -47,7 +47,7 @@ fn enrol(store: &PostgresStore, id: &str) {
 /// the backup has their deleted samples. Later changes have higher numbers than lost ones.
 #[test]
 fn restore_repeats_lost_deletions() {
-    let own = Postgres::shared().database();
+    let own = OwnDatabase::create();
     let database = open(&own);
     schema::migrate(&database, None).unwrap();
     let before = store(&own);
@@ -59,14 +59,14 @@ fn restore_repeats_lost_deletions() {
     before.add_to_group(&maths, &members).unwrap();
     before.delete_person(&person("dave")).unwrap();
     enrol(&before, "dave");
-    Postgres::shared().execute_in(&own, postgres::BACK_UP);
+    own.execute(postgres::BACK_UP);
     for id in ["alice", "bob", "erin"] {
         before.delete_person(&person(id)).unwrap();
     }
     enrol(&before, "bob");
     let (tombstones, number) = (before.tombstones(), before.archive_number().unwrap());
     drop(before);
-    Postgres::shared().execute_in(&own, postgres::RESTORE);
+    own.execute(postgres::RESTORE);
 
     let origin = ArchiveOrigin {
         gallery: Some(number.gallery),

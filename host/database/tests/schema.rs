@@ -20,7 +20,7 @@ use rostro_database::schema::{self, HalfvecView, Migrated};
 use rostro_database::{Database, DatabaseError, Node, PostgresStore, find_damage};
 use rostro_gallery::{CsvGallery, Store, StoreError, UnsentLines};
 
-use crate::postgres::Postgres;
+use crate::postgres::{OwnDatabase, Postgres};
 use crate::support::{fleet, open, refusal, try_open};
 
 fn store(database: &Database, folder: &Path) -> Result<PostgresStore, StoreError> {
@@ -48,7 +48,7 @@ fn sample(embedding: Vec<f32>) -> Sample {
 
 #[test]
 fn second_migration_changes_nothing() {
-    let own = Postgres::shared().database();
+    let own = OwnDatabase::create();
     let database = open(&own);
     let first = schema::migrate(&database, None).unwrap();
     assert_eq!(first.version, schema::latest());
@@ -66,7 +66,7 @@ fn second_migration_changes_nothing() {
 
 #[test]
 fn concurrent_migrations_apply_once() {
-    let own = Postgres::shared().database();
+    let own = OwnDatabase::create();
     let applied: usize = std::thread::scope(|threads| {
         let migrate = || schema::migrate(&open(&own), None).unwrap().applied.len();
         let running: Vec<_> = (0..4).map(|_| threads.spawn(migrate)).collect();
@@ -78,7 +78,7 @@ fn concurrent_migrations_apply_once() {
 /// A program runs with its own version and the next one.
 #[test]
 fn versions_bound_the_program() {
-    let own = Postgres::shared().database();
+    let own = OwnDatabase::create();
     let database = open(&own);
     assert!(matches!(
         schema::check(&database),
@@ -90,7 +90,7 @@ fn versions_bound_the_program() {
             "INSERT INTO rostro.migration (version, name, applied_on, checksum) \
              VALUES ({version}, 'later', '', '0')"
         );
-        Postgres::shared().execute_in(&own, &row);
+        own.execute(&row);
     };
     add(schema::latest() + 1);
     schema::check(&database).unwrap();
@@ -99,20 +99,17 @@ fn versions_bound_the_program() {
     assert!(error.contains("upgrade the program"), "{error}");
     let error = schema::migrate(&database, None).unwrap_err().to_string();
     assert!(error.contains("upgrade the program"), "{error}");
-    Postgres::shared().execute_in(
-        &own,
-        "UPDATE rostro.migration SET version = 0 WHERE version = 1",
-    );
-    Postgres::shared().execute_in(&own, "DELETE FROM rostro.migration WHERE version > 0");
+    own.execute("UPDATE rostro.migration SET version = 0 WHERE version = 1");
+    own.execute("DELETE FROM rostro.migration WHERE version > 0");
     let error = schema::check(&database).unwrap_err().to_string();
     assert!(error.contains("rostro database migrate"), "{error}");
 }
 
 #[test]
 fn foreign_schema_is_refused() {
-    let own = Postgres::shared().database();
+    let own = OwnDatabase::create();
     let statements = "CREATE SCHEMA rostro; CREATE TABLE rostro.orders (id int)";
-    Postgres::shared().execute_in(&own, statements);
+    own.execute(statements);
     let database = open(&own);
     for error in [
         schema::check(&database).map(drop).unwrap_err(),
@@ -163,12 +160,12 @@ fn bad_addresses_name_remedy() {
 /// A standby is not used.
 #[test]
 fn read_only_server_is_refused() {
-    let own = Postgres::shared().database();
+    let own = OwnDatabase::create();
     let statement = format!(
         "ALTER DATABASE {} SET default_transaction_read_only = on",
         own.name()
     );
-    Postgres::shared().execute(&statement);
+    own.execute(&statement);
     let error = refusal(own.url());
     assert!(error.contains("accepts writes"), "{error}");
 }
@@ -176,7 +173,7 @@ fn read_only_server_is_refused() {
 /// Every bit of a number is stored. A damaged row costs its person alone, and is named.
 #[test]
 fn numbers_are_lossless_damage_is_named() {
-    let (own, folder) = (Postgres::shared().database(), tempfile::tempdir().unwrap());
+    let (own, folder) = (OwnDatabase::create(), tempfile::tempdir().unwrap());
     let database = open(&own);
     schema::migrate(&database, None).unwrap();
     let store = store(&database, folder.path()).unwrap();
@@ -191,7 +188,7 @@ fn numbers_are_lossless_damage_is_named() {
     assert_eq!(find_damage(&database).unwrap(), []);
     let damage = "UPDATE rostro.sample SET embedding = '{NaN}' \
                   WHERE person = (SELECT person FROM rostro.person WHERE id = 'bob')";
-    Postgres::shared().execute_in(&own, damage);
+    own.execute(damage);
     let loaded = store.load(&Cores::single()).unwrap();
     let counts: Vec<usize> = loaded
         .people
@@ -209,10 +206,10 @@ fn numbers_are_lossless_damage_is_named() {
     };
     assert_eq!(damaged("not finite"), ("bob".to_owned(), Some(0)));
     let without_samples = "DELETE FROM rostro.sample WHERE embedding = '{NaN}'";
-    Postgres::shared().execute_in(&own, without_samples);
+    own.execute(without_samples);
     assert_eq!(damaged("no samples"), ("bob".to_owned(), None));
     let other_id = "UPDATE rostro.person SET id = ' bob' WHERE id = 'bob'";
-    Postgres::shared().execute_in(&own, other_id);
+    own.execute(other_id);
     assert_eq!(damaged("id is invalid"), (" bob".to_owned(), None));
     assert_eq!(store.load(&Cores::single()).unwrap().people.len(), 1);
 }
@@ -245,12 +242,12 @@ fn halfvec_view_orders_by_distance() {
     let damage = "INSERT INTO rostro.sample (person, position, embedding) \
                   SELECT person, 1 + n, CASE n WHEN 0 THEN '{NaN}' ELSE '{}' END::real[] \
                   FROM rostro.person, generate_series(0, 1) n WHERE id = 'alice'";
-    server.execute_in(&own, damage);
+    own.execute(damage);
     let query = format!("SET ROLE reader; {NEAREST}");
-    assert_eq!(server.query_in(&own, &query), "SET\nbob\ncarol");
+    assert_eq!(own.query(&query), "SET\nbob\ncarol");
     let unusable = "SELECT string_agg(id, ' ' ORDER BY id) FROM rostro.embedding_halfvec \
                     WHERE embedding IS NULL";
-    assert_eq!(server.query_in(&own, unusable), "alice alice dave");
+    assert_eq!(own.query(unusable), "alice alice dave");
 }
 
 /// The view uses the extension where an administrator installed it.
@@ -259,7 +256,7 @@ fn halfvec_view_finds_schema_of_extension() {
     let own = Postgres::shared().database();
     let elsewhere = "CREATE SCHEMA \"My extensions\"; \
                      CREATE EXTENSION vector SCHEMA \"My extensions\"";
-    Postgres::shared().execute_in(&own, elsewhere);
+    own.execute(elsewhere);
     let migrated = schema::migrate(&open(&own), None).unwrap();
     assert_eq!(migrated.halfvec, HalfvecView::Present);
 }
@@ -291,13 +288,13 @@ fn missing_extension_leaves_view_out() {
     let url = server.url(own.name(), "owner");
     let text = reason(&url);
     assert!(text.contains("CREATE EXTENSION vector"), "{text}");
-    server.execute_in(&own, "CREATE EXTENSION vector");
+    own.execute("CREATE EXTENSION vector");
     let migrated = schema::migrate(&try_open(&url).unwrap(), None).unwrap();
     assert_eq!(migrated.halfvec, HalfvecView::Present);
 
     let old = server.database();
     let without_type = "CREATE EXTENSION vector; ALTER TYPE halfvec RENAME TO absent";
-    server.execute_in(&old, without_type);
+    old.execute(without_type);
     let text = reason(old.url());
     assert!(text.contains("older than 0.7"), "{text}");
 }

@@ -14,7 +14,7 @@ use rostro_common::sample::Sample;
 use rostro_database::{PostgresStore, schema};
 use rostro_gallery::{KeptTemplates, SampleLocation, Store};
 
-use crate::postgres::{OwnDatabase, Postgres};
+use crate::postgres::OwnDatabase;
 use crate::support::open;
 
 fn person(id: &str) -> PersonId {
@@ -37,7 +37,7 @@ fn key() -> Sha256Digest {
 
 /// Returns a database with `alice` and `bob`, who have templates.
 fn filled() -> (OwnDatabase, PostgresStore) {
-    let own = Postgres::shared().database();
+    let own = OwnDatabase::create();
     let database = open(&own);
     schema::migrate(&database, None).unwrap();
     let store = PostgresStore::open_alone(database, &Instant::now().into()).unwrap();
@@ -116,7 +116,7 @@ fn replaced_samples_leave_no_templates() {
     let (others, store) = filled();
     let change = "UPDATE rostro.sample SET det_score = 1 WHERE person = \
                   (SELECT person FROM rostro.person WHERE id = 'bob')";
-    Postgres::shared().execute_in(&others, change);
+    others.execute(change);
     assert_eq!(kept(&store), ["alice"]);
     drop((own, others));
 }
@@ -148,10 +148,7 @@ fn outdated_templates_are_not_kept() {
 #[test]
 fn unused_templates_expire() {
     let (own, store) = filled();
-    Postgres::shared().execute_in(
-        &own,
-        "UPDATE rostro.template_key SET used_at = now() - interval '31 days'",
-    );
+    own.execute("UPDATE rostro.template_key SET used_at = now() - interval '31 days'");
     let other = Sha256Digest::of(b"other");
     store.keep_templates(other, &store.kept_templates(other));
     assert!(kept(&store).is_empty());

@@ -40,6 +40,7 @@ fn naming() -> Operation {
     Operation::Recognize {
         person: "alice".to_owned(),
         names: BTreeSet::from(["alice".to_owned()]),
+        revision: None,
     }
 }
 
@@ -293,8 +294,12 @@ fn violation_explained_by_changes() {
 #[test]
 fn answers_after_deletions_counted() {
     let unnamed = |begin, end| {
-        let (person, names) = ("alice".to_owned(), BTreeSet::new());
-        done(begin, end, Operation::Recognize { person, names })
+        let recognition = Operation::Recognize {
+            person: "alice".to_owned(),
+            names: BTreeSet::new(),
+            revision: None,
+        };
+        done(begin, end, recognition)
     };
     let entries = [
         unnamed(0, 1),

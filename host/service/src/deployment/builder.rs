@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rostro_common::cores::Cores;
 use rostro_common::digest::Sha256Digest;
 use rostro_common::shutdown::Shutdown;
+use rostro_gallery::GalleryError;
 use rostro_inference::OnnxRuntime;
 use rostro_models::{Manifest, Pack, PackError};
 use rostro_sandbox::component::CompiledComponent;
@@ -74,6 +75,8 @@ pub(crate) enum StagingOutcome {
     Ready(StagedRevision),
     /// The revision cannot serve, for this reason.
     Failed(String),
+    /// The database did not answer, so that a retry may succeed.
+    Interrupted(String),
     /// Staging panicked: a bug of the host.
     Panicked,
 }
@@ -112,6 +115,20 @@ pub enum MakeError {
     /// The people's templates cannot be made.
     #[error("cannot prepare the people of the gallery: {0}")]
     People(#[from] PeopleError),
+}
+
+impl MakeError {
+    /// Returns true if the database did not answer and may do so later.
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::People(PeopleError::Gallery(GalleryError::Database(failure))) => {
+                failure.is_transient
+            }
+            // Other kinds say that the component is missing or damaged.
+            Self::Component { cause, .. } => cause.kind() == io::ErrorKind::Other,
+            _ => false,
+        }
+    }
 }
 
 impl RevisionBuilder {
@@ -158,7 +175,13 @@ impl RevisionBuilder {
     ) -> StagingOutcome {
         let staging = AssertUnwindSafe(|| match self.make(folder, id, spec, Occasion::Stage) {
             Ok(staged) => StagingOutcome::Ready(staged),
-            Err(error) => StagingOutcome::Failed(shortened(&error.to_string())),
+            Err(error) => {
+                let reason = shortened(&error.to_string());
+                match self.people.store().is_shared() && error.is_transient() {
+                    true => StagingOutcome::Interrupted(reason),
+                    false => StagingOutcome::Failed(reason),
+                }
+            }
         });
         panic::catch_unwind(staging).unwrap_or(StagingOutcome::Panicked)
     }

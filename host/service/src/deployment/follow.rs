@@ -45,6 +45,7 @@ impl Deployment {
                 self.read_record(&mut state)?;
             }
             self.record_ready(&mut state)?;
+            self.retry_interrupted(&mut state);
         }
         if found.is_complete {
             store.acknowledge_rescan();
@@ -132,6 +133,17 @@ impl Deployment {
             self.mark_staged(state, id)?;
         }
         Ok(())
+    }
+
+    /// Queues the revisions again whose staging the database interrupted.
+    fn retry_interrupted(&self, state: &mut DeploymentState) {
+        if state.interrupted.is_empty() {
+            return;
+        }
+        for id in std::mem::take(&mut state.interrupted) {
+            state.failures.remove(&id);
+        }
+        self.queue_missing(state);
     }
 
     /// Tells the other nodes what this one has staged.

@@ -23,7 +23,7 @@ mod state_folder;
 mod status;
 mod trip;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -102,6 +102,8 @@ struct DeploymentState {
     ready: HashMap<Sha256Digest, Arc<ReadyRevision>>,
     /// Revisions of a shared record that this node cannot serve, with the reasons.
     failures: HashMap<Sha256Digest, String>,
+    /// Those of them whose staging the database interrupted.
+    interrupted: HashSet<Sha256Digest>,
     /// Retired revisions that a request still uses.
     leaving: HashMap<Sha256Digest, Weak<ReadyRevision>>,
     /// Counters of the current shares.
@@ -532,6 +534,7 @@ impl DeploymentState {
         Self {
             ready: HashMap::from([(active.id(), Arc::clone(active))]),
             failures: HashMap::new(),
+            interrupted: HashSet::new(),
             leaving: HashMap::new(),
             canary: record
                 .canary

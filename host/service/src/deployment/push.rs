@@ -189,6 +189,7 @@ impl Deployment {
         match outcome {
             StagingOutcome::Ready(staged) => self.record_staged(id, staged, begun.elapsed()),
             StagingOutcome::Failed(reason) => self.record_failed(id, &reason),
+            StagingOutcome::Interrupted(reason) => self.record_interrupted(id, reason),
             StagingOutcome::Panicked => self.record_failed(
                 id,
                 "staging failed unexpectedly; the service's log has the cause",
@@ -223,6 +224,15 @@ impl Deployment {
             Ok(()) => self.audit_staging(id, ActionOutcome::Failed, reason),
             Err(error) => self.record_unwritten(id, ActionOutcome::Failed, &error),
         }
+    }
+
+    /// Records that the database interrupted staging, which is repeated when it answers again.
+    fn record_interrupted(&self, id: Sha256Digest, reason: String) {
+        tracing::warn!(revision = id.short(), "cannot stage it now: {reason}");
+        let mut state = self.locked();
+        state.failures.insert(id, reason);
+        state.interrupted.insert(id);
+        self.report(&state);
     }
 
     /// Returns the parts of a revision that is wanted and not ready.
