@@ -69,6 +69,7 @@ fn nodes_outlast_database_within_lease() {
         nodes: 3,
         lease,
         outage: Duration::from_secs(8),
+        stale_reads: false,
         folder: root().join("target/tmp/fleet-outage"),
     });
     eprintln!("{report}");

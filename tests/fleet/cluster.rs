@@ -106,6 +106,11 @@ impl Cluster {
         }
     }
 
+    /// Lets nodes answer without a lease. They learn of it within a second.
+    pub(crate) fn allow_stale_reads(&self) {
+        self.database.run_command(&["nodes", "stale-reads", "on"]);
+    }
+
     /// Stops the primary, and starts it again after a time.
     pub(crate) fn restart_database(&self, stop: Stop, down: Duration) {
         self.database.restart(stop, down);

@@ -34,11 +34,7 @@ impl Database {
     pub(crate) fn start() -> Self {
         let primary = Postgres::start();
         let database = primary.database();
-        let status = rostro()
-            .args(["database", "migrate", "--database", database.url()])
-            .status()
-            .unwrap();
-        assert!(status.success(), "cannot migrate: {status}");
+        run_command(&database, &["database", "migrate"]);
         let standby = primary.standby();
         Self {
             servers: Mutex::new(Servers {
@@ -47,6 +43,11 @@ impl Database {
             }),
             database,
         }
+    }
+
+    /// Runs a command of `rostro` on the database.
+    pub(crate) fn run_command(&self, command: &[&str]) {
+        run_command(&self.database, command);
     }
 
     /// Returns the address for a node that reaches the servers through these addresses.
@@ -117,4 +118,13 @@ fn end(server: &Postgres, stop: Stop) {
         Stop::Orderly => server.stop(),
         Stop::Crash => server.crash(),
     }
+}
+
+fn run_command(database: &OwnDatabase, command: &[&str]) {
+    let status = rostro()
+        .args(command)
+        .args(["--database", database.url()])
+        .status()
+        .unwrap();
+    assert!(status.success(), "{command:?}: {status}");
 }

@@ -35,6 +35,8 @@ pub(crate) struct Plan {
     pub(crate) lease: Duration,
     /// Time from the end of the database's sessions until its start.
     pub(crate) outage: Duration,
+    /// Whether nodes may answer without a lease.
+    pub(crate) stale_reads: bool,
     /// Folder of the nodes, with their logs.
     pub(crate) folder: PathBuf,
 }
@@ -70,6 +72,9 @@ pub(crate) fn run(plan: &Plan) -> Report {
     eventually("all nodes know the person", || {
         callers.iter().all(|caller| caller.recognizes(&person))
     });
+    if plan.stale_reads {
+        cluster.allow_stale_reads();
+    }
     let (load, _watchers) = Load::new(&cluster, &history, 8);
     let is_over = AtomicBool::new(false);
     let goes_on = || !is_over.load(Ordering::Relaxed);
@@ -181,6 +186,17 @@ impl Report {
             self.all_answer().is_some_and(|time| time <= RECOVERY),
             "{self}"
         );
+    }
+
+    /// Asserts that no recognition was refused, because nodes answered without leases as well.
+    pub(crate) fn assert_uninterrupted(&self) {
+        assert_eq!(self.violations, [], "{self}");
+        let counts = self.phases().map(|(_, phase)| self.count(phase));
+        assert!(counts.iter().all(|count| count.refused == 0), "{self}");
+        let [before, _, unleased, _, after] = counts;
+        for phase in [before, unleased, after] {
+            assert!(phase.answered > 0, "{self}");
+        }
     }
 
     /// Returns the phases: before the outage, under the lease, without a lease, until all nodes

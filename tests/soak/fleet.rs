@@ -53,18 +53,24 @@ pub(crate) fn run(args: &Args, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Takes the database away under load.
+/// Takes the database away under load, without and with stale reads.
 pub(crate) fn run_outage(args: &Args, seconds: u64, folder: &Path) -> Result<()> {
     eprintln!("── load of {NODES} nodes, without the database for {seconds} s");
-    let report = outage::run(&outage::Plan {
-        seed: args.seed,
-        nodes: NODES,
-        lease: DEFAULT_LEASE,
-        outage: Duration::from_secs(seconds),
-        folder: folder.join("fleet"),
-    });
-    println!("\n{report}");
-    report.assert_recovered();
+    let run = |stale_reads| {
+        let report = outage::run(&outage::Plan {
+            seed: args.seed,
+            nodes: NODES,
+            lease: DEFAULT_LEASE,
+            outage: Duration::from_secs(seconds),
+            stale_reads,
+            folder: folder.join("fleet"),
+        });
+        println!("\n{report}");
+        report
+    };
+    run(false).assert_recovered();
+    eprintln!("── the same with stale reads");
+    run(true).assert_uninterrupted();
     eprintln!("── the soak passed");
     Ok(())
 }

@@ -25,6 +25,13 @@ pub(super) fn change_error(error: ChangeError) -> ApiError {
             (StatusCode::GATEWAY_TIMEOUT, code)
         }
         ChangeError::Nodes(_) => (StatusCode::SERVICE_UNAVAILABLE, "database_unavailable"),
+        ChangeError::State(StateError::Database { cause, .. }) if cause.is_transient => {
+            let message = format!("{message}; send the change again, which may have taken effect");
+            return ApiError::retry_later("database_unavailable", &message);
+        }
+        ChangeError::State(StateError::Database { .. }) => {
+            return ApiError::internal("database_failed", message.clone(), message);
+        }
         ChangeError::State(StateError::Conflict) => (StatusCode::SERVICE_UNAVAILABLE, "conflict"),
         ChangeError::Contract { .. } => (StatusCode::CONFLICT, "contract_change"),
         ChangeError::Active(_) => (StatusCode::CONFLICT, "active"),

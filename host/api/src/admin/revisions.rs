@@ -20,6 +20,14 @@ pub(super) struct ActivateQuery {
     partial: bool,
 }
 
+/// Parameters of a rollback.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RollBackQuery {
+    #[serde(default)]
+    partial: bool,
+}
+
 /// Parameters of a canary or a shadow.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -142,8 +150,10 @@ pub(super) async fn retire(
 pub(super) async fn roll_back(
     State(admin): State<Admin>,
     Extension(actor): Extension<Actor>,
+    QueryParams(query): QueryParams<RollBackQuery>,
 ) -> Result<Json<ChangeAnswer>, ApiError> {
+    let RollBackQuery { partial } = query;
     admin
-        .change(move |deployment| deployment.change(RevisionChange::RollBack, &actor))
+        .change(move |deployment| deployment.change(RevisionChange::RollBack { partial }, &actor))
         .await
 }

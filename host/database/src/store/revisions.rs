@@ -8,7 +8,7 @@ use rostro_common::digest::Sha256Digest;
 use rostro_gallery::{GalleryError, NodeRevisions, RevisionsError, RevisionsWrite, SharedChange};
 
 use super::numbers::{Subject, take_numbers};
-use super::{PostgresStore, failure, signed, unsigned};
+use super::{PostgresStore, database_failure, failure, signed, unsigned};
 use crate::connection::DatabaseError;
 use crate::fleet::Epoch;
 
@@ -17,13 +17,13 @@ const STAGED: &str = "staged";
 
 impl PostgresStore {
     pub(super) fn read_record(&self) -> io::Result<Option<Vec<u8>>> {
-        let epoch = self.epoch().map_err(io::Error::other)?;
+        let epoch = self.epoch().map_err(io_error)?;
         let row = self
             .read_with(async |client| {
                 let statement = "SELECT number, record FROM revisions";
                 Ok(client.query_opt(statement, &[]).await?)
             })
-            .map_err(io::Error::other)?;
+            .map_err(io_error)?;
         let number = row.as_ref().map_or(0, |row| unsigned(row.get(0)));
         self.set_record_change(number, &epoch);
         Ok(row.map(|row| row.get(1)))
@@ -41,7 +41,7 @@ impl PostgresStore {
             remove_components(transaction, write.components).await?;
             Ok(Some((number, epoch.clone())))
         });
-        match written.map_err(|error| RevisionsError::Io(io::Error::other(error)))? {
+        match written.map_err(|error| RevisionsError::Io(io_error(error)))? {
             None => Err(RevisionsError::Conflict),
             Some((number, epoch)) => {
                 self.set_record_change(number, &epoch);
@@ -68,7 +68,7 @@ impl PostgresStore {
                 let statement = "SELECT bytes FROM component WHERE digest = $1";
                 Ok(client.query_opt(statement, &[&digest.0.as_slice()]).await?)
             })
-            .map_err(io::Error::other)?;
+            .map_err(io_error)?;
         let Some(bytes) = row.map(|row| row.get::<_, Vec<u8>>(0)) else {
             return Ok(None);
         };
@@ -92,7 +92,7 @@ impl PostgresStore {
                 .await?;
             Ok(())
         })
-        .map_err(io::Error::other)
+        .map_err(io_error)
     }
 
     pub(super) fn read_nodes(&self) -> Result<Vec<NodeRevisions>, GalleryError> {
@@ -111,6 +111,11 @@ impl PostgresStore {
             })
             .collect())
     }
+}
+
+/// Converts an error for callers that know files as well. They find the cause in it.
+fn io_error(error: DatabaseError) -> io::Error {
+    io::Error::other(database_failure(error))
 }
 
 /// Reads what a node wrote about its revisions. Ids and values that are unknown here are left out.

@@ -39,7 +39,10 @@ pub enum RevisionChange {
         partial: bool,
     },
     /// Make the previous revision the active one again.
-    RollBack,
+    RollBack {
+        /// Whether nodes that have not staged it may stop answering until they have.
+        partial: bool,
+    },
     /// Let a revision answer a share of the requests, and those that ask for it.
     Canary {
         /// The revision.
@@ -77,7 +80,7 @@ impl RevisionChange {
     fn audit_action(self) -> Action {
         match self {
             Self::Activate { .. } => Action::Activate,
-            Self::RollBack => Action::Rollback,
+            Self::RollBack { .. } => Action::Rollback,
             Self::Canary { .. } => Action::Canary,
             Self::Shadow { .. } => Action::Shadow,
             Self::Retire { .. } => Action::Retire,
@@ -105,7 +108,8 @@ impl RevisionChange {
                 ..
             } => format!("share {share}, {ALLOWED}"),
             Self::Canary { share, .. } | Self::Shadow { share, .. } => format!("share {share}"),
-            Self::RollBack
+            Self::RollBack { partial: true } => "partial".to_owned(),
+            Self::RollBack { .. }
             | Self::Retire { .. }
             | Self::EndCanary { .. }
             | Self::EndShadow { .. } => String::new(),
@@ -254,7 +258,7 @@ impl ChangeDraft<'_> {
                 allow_contract_change,
                 ..
             } => self.activate(id, allow_contract_change),
-            RevisionChange::RollBack => self.roll_back(),
+            RevisionChange::RollBack { .. } => self.roll_back(),
             RevisionChange::Canary {
                 id,
                 share,
@@ -477,13 +481,15 @@ impl Deployment {
 
     /// Refuses a revision that shall answer requests and that another live node has not staged.
     fn check_nodes(&self, change: RevisionChange) -> Result<(), ChangeError> {
-        let (RevisionChange::Activate {
-            id, partial: false, ..
-        }
-        | RevisionChange::Canary { id, .. }) = change
-        else {
-            return Ok(());
+        let id = match change {
+            RevisionChange::Activate {
+                id, partial: false, ..
+            }
+            | RevisionChange::Canary { id, .. } => Some(id),
+            RevisionChange::RollBack { partial: false } => self.locked().record.previous,
+            _ => None,
         };
+        let Some(id) = id else { return Ok(()) };
         let state = |node: NodeRevisions| match node.revisions.get(&id) {
             Some(Ok(())) => None,
             Some(Err(reason)) => Some(format!("{} ({reason})", node.node)),
@@ -594,7 +600,7 @@ mod tests {
             (canary(false), "share 0.25"),
             (canary(true), "share 0.25, change of contract allowed"),
             (RevisionChange::Shadow { id, share: 1.0 }, "share 1"),
-            (RevisionChange::RollBack, ""),
+            (RevisionChange::RollBack { partial: false }, ""),
         ] {
             assert_eq!(change.audit_detail(), detail, "{change:?}");
         }

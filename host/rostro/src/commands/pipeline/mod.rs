@@ -138,6 +138,9 @@ pub(crate) enum PipelineCommand {
     },
     /// Activate the previous revision again
     Rollback {
+        /// Let nodes without it answer nothing until they have it
+        #[arg(long)]
+        partial: bool,
         #[command(flatten)]
         service: ServiceArgs,
     },

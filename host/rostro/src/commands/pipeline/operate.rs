@@ -201,9 +201,9 @@ pub(super) fn run(command: PipelineCommand) -> Result<(), OperateError> {
             });
             Ok(())
         }
-        PipelineCommand::Rollback { service } => {
+        PipelineCommand::Rollback { partial, service } => {
             let client = AdminClient::new(&service)?;
-            client.print_change(client.post("/v1/rollback")?);
+            client.print_change(client.post(&format!("/v1/rollback?partial={partial}"))?);
             Ok(())
         }
         PipelineCommand::Retire { revision, service } => {

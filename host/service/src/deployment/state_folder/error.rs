@@ -1,7 +1,9 @@
 //! The error of the state folder.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use rostro_gallery::DatabaseFailure;
 
 /// Reason why the state folder cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -20,12 +22,14 @@ pub enum StateError {
     /// Another node wrote the record at the same time.
     #[error("another node changed the revisions at the same time; try again")]
     Conflict,
-    /// A component cannot be written for other nodes.
-    #[error("cannot keep the component in the database: {cause}")]
-    Component {
+    /// The database of the nodes cannot be used.
+    #[error("cannot {action} the database: {cause}")]
+    Database {
+        /// The action that failed.
+        action: &'static str,
         /// The error of the database.
         #[source]
-        cause: io::Error,
+        cause: DatabaseFailure,
     },
     /// The process is stopping.
     #[error("the service is stopping, and nothing was changed; ask again once it runs")]
@@ -76,4 +80,25 @@ pub enum StateError {
         /// The defect.
         cause: String,
     },
+}
+
+impl StateError {
+    /// Converts the error of a store. The actions are what failed in a database, and in a folder.
+    pub(super) fn of_store(
+        (in_database, in_folder): (&'static str, &'static str),
+        folder: &Path,
+        cause: io::Error,
+    ) -> Self {
+        match cause.downcast::<DatabaseFailure>() {
+            Ok(cause) => Self::Database {
+                action: in_database,
+                cause,
+            },
+            Err(cause) => Self::Folder {
+                action: in_folder,
+                folder: folder.to_owned(),
+                cause,
+            },
+        }
+    }
 }

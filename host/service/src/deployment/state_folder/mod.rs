@@ -143,11 +143,8 @@ impl StateFolder {
             Ok(Some(text)) => text,
             Ok(None) => return Ok(Record::empty()),
             Err(cause) => {
-                return Err(StateError::Folder {
-                    action: "read",
-                    folder: self.folder.clone(),
-                    cause,
-                });
+                let actions = ("read the revisions from", "read");
+                return Err(StateError::of_store(actions, &self.folder, cause));
             }
         };
         let wrong = |cause: String| StateError::Record {
@@ -189,11 +186,10 @@ impl StateFolder {
         };
         store.write_revisions(&write).map_err(|error| match error {
             RevisionsError::Conflict => StateError::Conflict,
-            RevisionsError::Io(cause) => StateError::Folder {
-                action: "write into",
-                folder: self.folder.clone(),
-                cause,
-            },
+            RevisionsError::Io(cause) => {
+                let actions = ("write the revisions into", "write into");
+                StateError::of_store(actions, &self.folder, cause)
+            }
         })
     }
 
@@ -209,7 +205,10 @@ impl StateFolder {
     ) -> Result<Sha256Digest, StateError> {
         let digest = self.keep(bytes)?;
         let kept = store.keep_component(digest, bytes);
-        kept.map_err(|cause| StateError::Component { cause })?;
+        kept.map_err(|cause| {
+            let actions = ("keep the component in", "write into");
+            StateError::of_store(actions, &self.folder, cause)
+        })?;
         Ok(digest)
     }
 
