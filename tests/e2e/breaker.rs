@@ -31,7 +31,7 @@ fn with_failing(keys: bool) -> (Server, [tempfile::TempDir; 2], String) {
     with_failing_at(options, [models, state])
 }
 
-/// Installs a pack whose detector fails on pictures with a white patch.
+/// Installs a pack with a detector that fails on pictures with a white patch.
 fn failing_pack(models: &Path) {
     pack(
         models,

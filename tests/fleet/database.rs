@@ -61,7 +61,7 @@ impl Database {
         self.servers.lock().unwrap().addresses()
     }
 
-    /// Lets other nodes see each lease end after this time, whatever its node relies on.
+    /// Lets other nodes see each lease end after this time, not when its node stops relying on it.
     pub(crate) fn shorten_leases(&self, length: Duration) {
         let statements = format!(
             "CREATE FUNCTION shorten() RETURNS trigger LANGUAGE plpgsql AS \

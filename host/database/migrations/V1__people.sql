@@ -63,8 +63,8 @@ CREATE TABLE template (
 ALTER TABLE template ALTER COLUMN templates SET STORAGE EXTERNAL;
 CREATE INDEX template_person ON template (person);
 
--- A changed sample leaves no template of its person, so that a template is of the stored samples
--- whoever changed them.
+-- A changed sample leaves no template of its person, so that a template is of the stored samples,
+-- also after a change by SQL.
 CREATE FUNCTION forget_templates() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     DELETE FROM rostro.template WHERE person IN (SELECT person FROM changed);

@@ -17,7 +17,7 @@ use crate::groups::{GroupId, GroupIndex, GroupWrite, Groups, GroupsError};
 use crate::ledger::{
     ArchiveNumber, ArchiveOrigin, DeletionReason, ImportWatch, Ledger, Tombstones,
 };
-use crate::template_file::no_templates;
+use crate::templates::no_templates;
 use crate::{
     AuditAppend, BatchOutcome, BatchWrite, CsvGallery, Deletion, Durability, GalleryContents,
     GalleryError, GroupChange, KeptTemplates, PersonSamples, PersonWrite, Problem, RevisionsError,

@@ -16,7 +16,7 @@
 //! Place in the host: rostro → api → service → sandbox → {inference, models}, service → {gallery,
 //! index}, all → common. This crate uses `rostro-common` alone, and knows neither HTTP nor guests.
 
-pub mod audit_file;
+pub mod audit;
 pub mod csv_file;
 pub mod enrolment;
 mod error;
@@ -26,14 +26,13 @@ mod fleet;
 mod folder;
 mod folder_store;
 pub mod groups;
-mod kept_templates;
 pub mod ledger;
 mod quarantine;
 mod state_files;
 mod store;
-mod template_file;
-mod unsent_lines;
+mod templates;
 
+pub use audit::{UNSENT_LINES, UnsentLines};
 pub use csv_file::{
     MAX_BYTES as MAX_PERSON_BYTES, REASONS, SampleFileError, parse as parse_samples,
     write as write_samples,
@@ -42,7 +41,6 @@ pub use error::{DatabaseFailure, GalleryError, Problem};
 pub use fleet::{DatabaseUsage, FleetStatus};
 pub use folder::{CsvGallery, QuarantinedFile, Removal};
 pub use folder_store::{DATABASE_MARKER, FolderStore};
-pub use kept_templates::KeptTemplates;
 pub use ledger::ChangeNumber;
 pub use state_files::{AUDIT_LOG, REVISIONS, StateFiles};
 pub use store::{
@@ -51,5 +49,4 @@ pub use store::{
     PersonSamples, PersonWrite, RevisionsError, RevisionsWrite, SampleLocation, SharedChange,
     Store, StoreChanges, StoreError,
 };
-pub use template_file::{TEMPLATES, remove_templates};
-pub use unsent_lines::{UNSENT_LINES, UnsentLines};
+pub use templates::{KeptTemplates, TEMPLATES, remove_templates};

@@ -12,10 +12,9 @@ use rostro_common::digest::Sha256Digest;
 use rostro_common::fs::atomic::{AtomicFile, FileAccess};
 use rostro_common::fs::durable::sync_folder;
 
-use crate::audit_file::{AuditFile, ShorterCopy};
+use crate::audit::file::{AuditFile, ShorterCopy};
 use crate::error::GalleryError;
-use crate::kept_templates::KeptTemplates;
-use crate::template_file::{TemplateFile, no_templates};
+use crate::templates::{KeptTemplates, TemplateFile, no_templates};
 
 /// Name of the audit log in the state folder.
 pub const AUDIT_LOG: &str = "audit.jsonl";

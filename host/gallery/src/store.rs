@@ -41,7 +41,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// If the store as a whole cannot be read. A single unreadable entry is a [`Problem`] instead.
     fn load(&self, cores: &Cores) -> Result<GalleryContents, GalleryError>;
 
-    /// Reads the stored people for a view whose templates are kept under `key`. A store that keeps
+    /// Reads the stored people for a view with templates under `key`. A store that keeps
     /// templates with the people returns them, and no samples of these people.
     ///
     /// # Errors

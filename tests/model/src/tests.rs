@@ -159,7 +159,7 @@ fn three_nodes_keep_promise() {
     assert_promise(protocol, 750_000);
 }
 
-/// A node that answers without a lease names no person whose deletion was answered.
+/// A node that answers without a lease names no deleted person.
 #[test]
 fn stale_reads_keep_promise() {
     assert_promise(STALE, 90_000);

@@ -1,6 +1,6 @@
 //! Rows of leases, and which of them ended.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use deadpool_postgres::ClientWrapper;
@@ -75,6 +75,33 @@ impl LeaseList {
             },
             stale_readers,
         })
+    }
+}
+
+impl LeaseList {
+    /// Returns true if every node has reported that it knows that stale reads were turned off.
+    /// Leases that a failover lost have no row.
+    pub(super) fn can_end_stale_reads(&self) -> bool {
+        self.stale.state == StaleState::Ending
+            && self.stale.epoch.as_ref() == Some(&self.epoch)
+            && self.stale_readers.is_empty()
+            && self
+                .leases
+                .iter()
+                .all(|lease| lease.stale_number >= self.stale.number)
+    }
+
+    /// Returns the names of the nodes without a lease that may answer. While stale reads end, also
+    /// those that may not know it.
+    pub(crate) fn stale_nodes(&self) -> Vec<String> {
+        let is_ending = self.stale.state == StaleState::Ending;
+        let uninformed = self
+            .leases
+            .iter()
+            .filter(|lease| is_ending && lease.stale_number < self.stale.number);
+        let nodes = self.stale_readers.iter().chain(uninformed);
+        let names: BTreeSet<&String> = nodes.map(|lease| &lease.node).collect();
+        names.into_iter().cloned().collect()
     }
 }
 

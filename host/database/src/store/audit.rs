@@ -11,7 +11,7 @@ use futures_util::TryStreamExt;
 use jiff::Timestamp;
 use rostro_common::digest::Sha256Digest;
 use rostro_common::keyed_hash::HashKey;
-use rostro_gallery::{AuditAppend, AuditKey, ChangeNumber, audit_file};
+use rostro_gallery::{AuditAppend, AuditKey, ChangeNumber, audit};
 use tokio_postgres::Row;
 
 use super::PostgresStore;
@@ -63,7 +63,7 @@ impl PostgresStore {
             .split(|byte| *byte == b'\n')
             .filter_map(|line| {
                 // A torn line has no time.
-                let time = audit_file::time(line)?.to_string();
+                let time = audit::file::time(line)?.to_string();
                 let text = String::from_utf8_lossy(line).into_owned();
                 Some((Sha256Digest::of(line), time, text))
             })

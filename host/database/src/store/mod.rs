@@ -543,7 +543,7 @@ impl Store for PostgresStore {
     }
 
     fn reopen_audit(&self) -> io::Result<()> {
-        // The file of lines that wait is nobody's to rotate.
+        // The file of lines that wait is not rotated.
         Ok(())
     }
 

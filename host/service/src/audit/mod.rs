@@ -24,7 +24,7 @@ use person_key::PersonKeys;
 
 pub use action::name;
 pub use action::{Action, ActionOutcome};
-pub use rostro_gallery::audit_file as file;
+pub use rostro_gallery::audit::file;
 
 /// The name of the file with the keys, in the same folder.
 pub const KEYS: &str = "audit.key";

@@ -1,6 +1,6 @@
 //! Trips of the circuit breaker.
 //!
-//! In a fleet a node whose breaker trips is not ready for a minute, so that a balancer sends requests
+//! In a fleet a node is not ready for a minute after its breaker trips, so that a balancer sends requests
 //! to the others. The active revision goes out for all nodes if it fails on two of them, or if the
 //! share of failures of all nodes together is too large.
 

@@ -79,7 +79,7 @@ impl Filling<'_> {
             return Ok(PersonTemplates::None);
         };
         let samples = KeptTemplates::digest(&embeddings);
-        // Another person may have equal samples, whose templates were used already.
+        // The templates may be used already, for another person with equal samples.
         let kept = self.kept.get(&samples);
         if let Some(kept) = kept.or_else(|| self.templates.get(&samples)) {
             return Ok(PersonTemplates::Kept(samples, kept.clone()));

@@ -33,7 +33,7 @@ pub(crate) enum Rule {
         /// Number of nodes.
         nodes: usize,
         /// The rule of this node.
-        rule: Box<Rule>,
+        rule: Box<Self>,
     },
 }
 

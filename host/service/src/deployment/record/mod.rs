@@ -2,6 +2,7 @@
 //!
 //! The record is data. [`super::state_folder`] reads and writes it; the serde names are its file format.
 
+pub(super) mod copy;
 mod former_ids;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,7 @@
 //! Templates that a store keeps, so that a later start need not make them again.
 
+mod file;
+
 use std::collections::HashMap;
 
 use sha2::{Digest, Sha256};
@@ -9,6 +11,9 @@ use rostro_common::ids::PersonId;
 
 use crate::ledger::ChangeNumber;
 
+pub use file::{TEMPLATES, remove_templates};
+pub(crate) use file::{TemplateFile, no_templates};
+
 /// Size of an entry in bytes, without its templates.
 pub(crate) const ENTRY_HEADER: usize = 32 + 4 + 4;
 
@@ -17,7 +22,7 @@ pub(crate) const ENTRY_HEADER: usize = 32 + 4 + 4;
 #[derive(Clone, Debug, PartialEq)]
 pub struct KeptTemplates {
     by_samples: HashMap<Sha256Digest, Vec<Vec<f32>>>,
-    /// People whose templates no store has yet, with the digest of their samples; none for those
+    /// People with templates that no store has yet, with the digest of their samples; none for those
     /// without samples of the contract.
     made: Vec<(PersonId, Option<Sha256Digest>)>,
     /// Size of the entries, including those that were too many.
@@ -99,7 +104,7 @@ impl KeptTemplates {
         entries.map(|(samples, templates)| (samples, templates.as_slice()))
     }
 
-    /// Returns the people whose templates no store has yet, with their templates, which may be none.
+    /// Returns the people with templates that no store has yet, and the templates, which may be none.
     pub fn made(&self) -> impl Iterator<Item = (&PersonId, &[Vec<f32>])> {
         self.made.iter().filter_map(|(person, samples)| {
             let templates = match samples {

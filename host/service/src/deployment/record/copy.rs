@@ -5,7 +5,7 @@ use std::io;
 use rostro_common::digest::Sha256Digest;
 use rostro_gallery::Store;
 
-use super::state_folder::{StateError, StateFolder};
+use super::super::state_folder::{StateError, StateFolder};
 
 /// Result of a copy.
 #[derive(Debug, Default)]

@@ -22,8 +22,9 @@ use rostro_common::fs::durable::sync_folder;
 use rostro_common::fs::room::check_room;
 
 use crate::error::GalleryError;
-use crate::kept_templates::KeptTemplates;
 use crate::ledger::ChangeNumber;
+
+use super::KeptTemplates;
 
 /// First bytes of the file, with the version of the format. A version that makes other templates of
 /// the same samples must be another one, too.

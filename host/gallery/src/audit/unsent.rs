@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rostro_common::fs::durable::sync_folder;
 
-use crate::audit_file::AuditFile;
+use super::file::AuditFile;
 
 /// Name of the file that lines are appended to.
 pub const UNSENT_LINES: &str = "audit-unsent.jsonl";
